@@ -1,0 +1,183 @@
+/*
+ * ps_wire.h
+ *	  Messages of a page stream: the binary conversation between a backend of
+ *	  a compute and the store, inside CopyData messages of PostgreSQL's
+ *	  protocol.  One CopyData holds exactly one message.  All integers are
+ *	  big-endian.
+ *
+ * The stream is opened by the simple query
+ *
+ *		pagestream TENANT TIMELINE GENERATION
+ *
+ * (ids as 32 hex digits, generation decimal; 0 for a reader that is no
+ * compute), answered by CopyBothResponse.  Requests may be pipelined; answers
+ * come in the order of the requests.
+ *
+ * Every request begins with PsRequestHeader:
+ *
+ *	  u8   type				PsRequestType
+ *	  u8   version			PS_WIRE_VERSION
+ *	  u64  request id		chosen by the client, comes back in the answer
+ *	  u64  request LSN		read the state at this LSN, or PS_LSN_LATEST
+ *	  u64  not_modified_since	the client knows that no later LSN than this
+ *							changed what it asks for: the store waits until
+ *							it has taken in WAL up to here, no further
+ *
+ * and goes on, by type:
+ *
+ *	  RELSIZE	u32 spc, u32 db, u32 rel, u8 fork
+ *	  DBSIZE	u32 spc, u32 db; spc 0: the database's relations in all tablespaces;
+ *				db 0: all relations in the tablespace
+ *	  PAGES		u32 spc, u32 db, u32 rel, u8 fork, u16 count, count * u32 block
+ *
+ * Every answer begins with
+ *
+ *	  u8   type				PsResponseType
+ *	  u8   version			PS_WIRE_VERSION
+ *	  u64  request id
+ *	  u64  LSN				the state that was read: every change up to here is
+ *							in the answer
+ *
+ * and goes on:
+ *
+ *	  RELSIZE	u8 exists, u32 blocks
+ *	  DBSIZE	u64 bytes
+ *	  PAGES		u16 count, count * BLCKSZ bytes; a block that the store has no
+ *				version of is all zeros
+ *	  ERROR		sqlstate (5 bytes), then message, detail and hint, each a
+ *				string with a zero byte at its end (detail, hint may be empty);
+ *				the stream stays usable
+ */
+#ifndef PS_WIRE_H
+#define PS_WIRE_H
+
+#include "access/xlogdefs.h"
+#include "lib/stringinfo.h"
+#include "port/pg_bswap.h"
+#include "ps_rel.h"
+
+#define PS_WIRE_VERSION 1
+
+#define PS_LSN_LATEST ((XLogRecPtr) PG_UINT64_MAX)
+
+/* Most blocks that one PAGES request may name. */
+#define PS_MAX_BATCH 128
+
+/* The store's SQLSTATEs that a client acts upon. */
+#define PS_SQLSTATE_SUPERSEDED "PS001" /* a newer compute runs this timeline: stop */
+#define PS_SQLSTATE_NOT_FOUND "PS002"  /* no such tenant or timeline */
+#define PS_SQLSTATE_TRY_AGAIN "PS003"  /* the store is stopping or starting: reconnect */
+#define PS_SQLSTATE_PROTOCOL "08P01"
+#define PS_SQLSTATE_CORRUPTED "XX001"
+#define PS_SQLSTATE_DISK_FULL "53100"
+#define PS_SQLSTATE_OUT_OF_MEMORY "53200"
+#define PS_SQLSTATE_IO "58030"
+#define PS_SQLSTATE_INVALID "22023"
+#define PS_SQLSTATE_STATE "55000"
+#define PS_SQLSTATE_CANCELED "57014"
+#define PS_SQLSTATE_INTERNAL "XX000"
+
+typedef enum PsRequestType
+{
+	PS_REQ_RELSIZE = 'n',
+	PS_REQ_DBSIZE = 'd',
+	PS_REQ_PAGES = 'g'
+} PsRequestType;
+
+typedef enum PsResponseType
+{
+	PS_RESP_RELSIZE = 'N',
+	PS_RESP_DBSIZE = 'D',
+	PS_RESP_PAGES = 'G',
+	PS_RESP_ERROR = 'E'
+} PsResponseType;
+
+typedef struct PsRequest
+{
+	PsRequestType type;
+	uint64		reqid;
+	XLogRecPtr	request_lsn;
+	XLogRecPtr	not_modified_since;
+	PsRel		rel;			/* DBSIZE: spc and db only */
+	ForkNumber	fork;
+	uint16		count;			/* PAGES */
+	BlockNumber blocks[PS_MAX_BATCH];
+} PsRequest;
+
+typedef struct PsResponse
+{
+	PsResponseType type;
+	uint64		reqid;
+	XLogRecPtr	lsn;
+	bool		exists;			/* RELSIZE */
+	BlockNumber nblocks;
+	uint64		bytes;			/* DBSIZE */
+	uint16		count;			/* PAGES */
+	const char *pages;			/* PAGES: points into the message */
+	char		sqlstate[6];	/* ERROR */
+	const char *message;		/* ERROR: these point into the message */
+	const char *detail;
+	const char *hint;
+} PsResponse;
+
+/*
+ * wire.c.  The encoders append one whole message to buf.  The decoders return
+ * NULL, or a constant text that says what is wrong with the message; nothing
+ * of the result may then be used.  A decoder accepts exactly the bytes that
+ * the encoder makes: trailing bytes are an error.
+ */
+extern void ps_wire_put_request(StringInfo buf, const PsRequest *req);
+extern const char *ps_wire_get_request(const char *data, size_t len, PsRequest *req);
+extern void ps_wire_put_response(StringInfo buf, const PsResponse *resp);
+extern const char *ps_wire_get_response(const char *data, size_t len, PsResponse *resp);
+
+/* Big-endian integers in memory, for messages and file formats alike. */
+static inline void
+ps_put16(void *p, uint16 v)
+{
+	v = pg_hton16(v);
+	memcpy(p, &v, 2);
+}
+
+static inline void
+ps_put32(void *p, uint32 v)
+{
+	v = pg_hton32(v);
+	memcpy(p, &v, 4);
+}
+
+static inline void
+ps_put64(void *p, uint64 v)
+{
+	v = pg_hton64(v);
+	memcpy(p, &v, 8);
+}
+
+static inline uint16
+ps_get16(const void *p)
+{
+	uint16		v;
+
+	memcpy(&v, p, 2);
+	return pg_ntoh16(v);
+}
+
+static inline uint32
+ps_get32(const void *p)
+{
+	uint32		v;
+
+	memcpy(&v, p, 4);
+	return pg_ntoh32(v);
+}
+
+static inline uint64
+ps_get64(const void *p)
+{
+	uint64		v;
+
+	memcpy(&v, p, 8);
+	return pg_ntoh64(v);
+}
+
+#endif							/* PS_WIRE_H */

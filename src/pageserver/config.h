@@ -1,0 +1,48 @@
+/*
+ * config.h
+ *	  Settings of the store: STORE/pageserver.conf, "name = value" as in
+ *	  postgresql.conf.  config.c has the table of names, units, defaults and
+ *	  texts, from which the file is generated and documented.
+ */
+#ifndef PS_CONFIG_H
+#define PS_CONFIG_H
+
+#include "lib/stringinfo.h"
+
+#include "error.h"
+
+typedef struct Config
+{
+	char	   *store_dir;		/* absolute path of STORE */
+	char	   *bindir;			/* PostgreSQL's programs: postgres, initdb */
+	/* connections */
+	char	   *listen_addresses;	/* loopback only for now: "localhost", "127.0.0.1", "::1" or "" */
+	int			port;
+	char	   *unix_socket_directory;	/* default: STORE itself */
+	int			max_connections;
+	/* redo */
+	int			redo_helpers;	/* per tenant, most; 0: one per core */
+	int			redo_timeout;	/* ms */
+	/* ingest and flush */
+	int			checkpoint_distance;	/* MB of WAL in the open layer before it is frozen */
+	int			checkpoint_timeout; /* s */
+	int			open_layer_memory;	/* MB of index in memory before the open layer is frozen */
+	int			max_ingest_lag; /* MB of WAL received and not ingested before the sender is slowed */
+	int			page_cache_size;	/* MB of pages reconstructed and kept, per tenant */
+	int			min_free_space; /* MB of disk below which no WAL is accepted */
+	int			wait_timeout;	/* ms that a read waits for WAL */
+	/* log */
+	char	   *log_level;		/* debug, log, warning */
+} Config;
+
+/*
+ * Reads STORE/pageserver.conf.  An unknown name, a value out of range or not
+ * of its type is an error with file and line.
+ */
+extern PsError *config_load(const char *store_dir, Config **config);
+extern void config_free(Config *config);
+
+/* The documented file with all defaults, for "pageserver_ctl init". */
+extern void config_write_default(StringInfo out);
+
+#endif							/* PS_CONFIG_H */

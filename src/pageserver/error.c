@@ -1,0 +1,106 @@
+/*
+ * error.c
+ *	  Error objects: see error.h.
+ */
+#include "ps_fe.h"
+
+#include "error.h"
+
+static char *vformat(const char *fmt, va_list args) pg_attribute_printf(1, 0);
+
+static char *
+vformat(const char *fmt, va_list args)
+{
+	int			save_errno = errno;
+	size_t		len = 256;
+
+	for (;;)
+	{
+		char	   *buf = pg_malloc(len);
+		va_list		copy;
+		size_t		need;
+
+		va_copy(copy, args);
+		errno = save_errno;
+		need = vsnprintf(buf, len, fmt, copy);
+		va_end(copy);
+		if (need < len)
+			return buf;
+		free(buf);
+		len = need + 1;
+	}
+}
+
+PsError *
+ps_error(const char *sqlstate, const char *fmt, ...)
+{
+	PsError    *err;
+	va_list		args;
+	int			save_errno = errno;
+
+	err = pg_malloc0(sizeof(PsError));
+	strlcpy(err->sqlstate, sqlstate, sizeof(err->sqlstate));
+	errno = save_errno;
+	va_start(args, fmt);
+	err->message = vformat(fmt, args);
+	va_end(args);
+	return err;
+}
+
+PsError *
+ps_error_detail(PsError *err, const char *fmt, ...)
+{
+	va_list		args;
+
+	free(err->detail);
+	va_start(args, fmt);
+	err->detail = vformat(fmt, args);
+	va_end(args);
+	return err;
+}
+
+PsError *
+ps_error_hint(PsError *err, const char *fmt, ...)
+{
+	va_list		args;
+
+	free(err->hint);
+	va_start(args, fmt);
+	err->hint = vformat(fmt, args);
+	va_end(args);
+	return err;
+}
+
+PsError *
+ps_error_context(PsError *err, const char *fmt, ...)
+{
+	va_list		args;
+	char	   *context;
+	char	   *message;
+
+	va_start(args, fmt);
+	context = vformat(fmt, args);
+	va_end(args);
+	message = psprintf("%s: %s", context, err->message);
+	free(context);
+	free(err->message);
+	err->message = message;
+	return err;
+}
+
+bool
+ps_error_is(const PsError *err, const char *sqlstate)
+{
+	return strcmp(err->sqlstate, sqlstate) == 0;
+}
+
+void
+ps_error_free(PsError *err)
+{
+	if (err == NULL)
+		return;
+	free(err->message);
+	free(err->detail);
+	free(err->hint);
+	free(err);
+}

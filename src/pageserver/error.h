@@ -1,0 +1,66 @@
+/*
+ * error.h
+ *	  Errors of the daemon: a function that can fail returns PsError *, NULL
+ *	  for success.  The caller looks at it: it returns it further up (perhaps
+ *	  with ps_error_context()), or reports it once and frees it.
+ *
+ * An error owns its texts.  sqlstate is what a client is told (the codes that
+ * clients act upon are in ps_wire.h).  The message names the thing (file,
+ * offset, LSN, branch) and what was expected; the hint says what to do.
+ */
+#ifndef PS_ERROR_H
+#define PS_ERROR_H
+
+typedef struct PsError
+{
+	char		sqlstate[6];
+	char	   *message;
+	char	   *detail;			/* or NULL */
+	char	   *hint;			/* or NULL */
+} PsError;
+
+/* %m in the format is errno's text, as in elog. */
+extern PsError *ps_error(const char *sqlstate, const char *fmt, ...) pg_attribute_printf(2, 3);
+
+/* Each returns its first argument.  A context goes before the message: "CONTEXT: message". */
+extern PsError *ps_error_detail(PsError *err, const char *fmt, ...) pg_attribute_printf(2, 3);
+extern PsError *ps_error_hint(PsError *err, const char *fmt, ...) pg_attribute_printf(2, 3);
+extern PsError *ps_error_context(PsError *err, const char *fmt, ...) pg_attribute_printf(2, 3);
+extern bool ps_error_is(const PsError *err, const char *sqlstate);
+extern void ps_error_free(PsError *err);
+
+/* Leave the function with the error if there is one. */
+#define PS_TRY(expr) \
+	do { \
+		PsError    *ps_try_err_ = (expr); \
+		if (ps_try_err_ != NULL) \
+			return ps_try_err_; \
+	} while (0)
+
+/* Go to "label" with err (a PsError * of the function) set if there is one. */
+#define PS_GOTO(expr, label) \
+	do { \
+		err = (expr); \
+		if (err != NULL) \
+			goto label; \
+	} while (0)
+
+/*
+ * log.c: one line per call, "time [thread name] LEVEL:  message", in a single
+ * write() to standard error, safe from any thread.
+ */
+typedef enum PsLogLevel
+{
+	PS_DEBUG, PS_LOG, PS_WARNING, PS_FATAL
+} PsLogLevel;
+
+extern PsLogLevel ps_log_level; /* least level that is written; set before threads start */
+extern void ps_log(PsLogLevel level, const char *fmt, ...) pg_attribute_printf(2, 3);
+
+/* Writes the error at the level, with "what" before it, and frees it. */
+extern void ps_log_error(PsLogLevel level, PsError *err, const char *what, ...) pg_attribute_printf(3, 4);
+
+/* Name of the calling thread in log lines and in top(1); at most 15 characters. */
+extern void ps_thread_name(const char *fmt, ...) pg_attribute_printf(1, 2);
+
+#endif							/* PS_ERROR_H */

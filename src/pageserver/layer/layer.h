@@ -1,0 +1,196 @@
+/*
+ * layer.h
+ *	  Layers: where versions of keys are kept, and how they are found.
+ *
+ * A version is (key, LSN) -> value.  Versions are in the open layer (memory,
+ * being written by ingest), in frozen layers (memory, about to become files),
+ * in delta files (many LSNs) and in image files (one LSN).
+ *
+ * Looking up never reads a value: it gives references (ValueRef), newest
+ * first, and stops at one that needs nothing older (will_init).  What is read
+ * then is decided by read/.
+ */
+#ifndef PS_LAYER_H
+#define PS_LAYER_H
+
+#include "access/xlogdefs.h"
+#include "lib/stringinfo.h"
+
+#include "error.h"
+#include "ps_id.h"
+#include "ps_key.h"
+
+typedef enum ValueKind
+{
+	VALUE_TOMBSTONE = 0,		/* the key ends here */
+	VALUE_IMAGE = 1,			/* the whole value */
+	VALUE_RECORD = 2			/* a WAL record to apply to what is older; if will_init, to nothing */
+} ValueKind;
+
+typedef enum ValuePlace
+{
+	VALUE_IN_MEMORY,			/* at ValueRef.memory */
+	VALUE_IN_WAL,				/* record in the timeline's WAL files */
+	VALUE_IN_LAYER				/* in a layer file */
+} ValuePlace;
+
+typedef struct Layer Layer;
+
+/*
+ * One version of a key.  Valid while the caller holds a reference to the layer
+ * that it came from.
+ */
+typedef struct ValueRef
+{
+	XLogRecPtr	lsn;			/* a record's end, or an image's LSN */
+	uint8		kind;			/* ValueKind */
+	uint8		place;			/* ValuePlace */
+	bool		will_init;		/* nothing older is needed; always true of images and tombstones */
+	uint32		len;			/* bytes of the value in memory or WAL (xl_tot_len); 0: unknown */
+	union
+	{
+		const char *memory;
+		XLogRecPtr	record_start;
+		uint64		offset;		/* in the layer file */
+	}			at;
+	const Layer *layer;			/* VALUE_IN_LAYER */
+} ValueRef;
+
+/* A growing list of references; start with all zeros, end with free(refs). */
+typedef struct ValueList
+{
+	ValueRef   *refs;
+	int			n;
+	int			cap;
+} ValueList;
+
+extern void value_list_add(ValueList *list, const ValueRef *ref);
+
+/* What a scan is told of one version; a returned error ends the scan. */
+typedef PsError *(*ScanCallback) (void *arg, const PsKey *key, const ValueRef *ref);
+
+/* ---- layer.c: layers of every kind, counted references ---- */
+typedef enum LayerType
+{
+	LAYER_OPEN, LAYER_DELTA, LAYER_IMAGE
+} LayerType;
+
+typedef struct LayerInfo
+{
+	LayerType	type;
+	PsKey		key_min;		/* smallest and greatest key inside; a zero kind in key_max: layer is empty */
+	PsKey		key_max;
+	XLogRecPtr	lsn_start;		/* versions have lsn_start <= LSN < lsn_end; an image has lsn_end = lsn_start + 1 */
+	XLogRecPtr	lsn_end;
+	uint64		file_size;		/* 0: in memory */
+	char		name[160];		/* file name in the layers directory, "" in memory */
+} LayerInfo;
+
+extern const LayerInfo *layer_info(const Layer *layer);
+extern Layer *layer_ref(Layer *layer);	/* any thread */
+extern void layer_unref(Layer *layer);	/* any thread; the last one closes the file or frees the memory */
+
+/*
+ * Adds the versions of a key with lsn_min <= LSN <= lsn_max to the list, newest
+ * first, and ends after one with will_init; *done tells that it met one.  Any
+ * thread.
+ */
+extern PsError *layer_collect(Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max,
+							  ValueList *list, bool *done);
+
+/* Every version with lo <= key <= hi and LSN <= lsn_max; keys ascending, of each key newest first.
+ * In an open layer the order of keys is not defined. */
+extern PsError *layer_scan(Layer *layer, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_max, ScanCallback cb,
+						   void *arg);
+
+/* ---- delta.c, image.c: files ---- */
+
+/*
+ * Opens a layer file, checks its summary (magic, format version, ids,
+ * checksum, that the file has the length that the summary states).
+ */
+extern PsError *layer_open(const char *dir, const char *name, const PsId *tenant, const PsId *timeline, Layer **layer);
+
+/*
+ * Reads and checks the value at ref->at.offset of a file into buf, which grows.
+ * Of a record, *record_start is set and buf gets the xl_tot_len bytes.
+ */
+extern PsError *layer_read_value(const ValueRef *ref, StringInfo buf, XLogRecPtr *record_start);
+
+/*
+ * Writes a delta file.  First each value once with delta_writer_value(), in
+ * any order; then every (key, LSN) that it is filed under with
+ * delta_writer_add(), keys ascending and of each key LSNs ascending; then
+ * delta_writer_finish(), which fsyncs, renames the file to its name, fsyncs
+ * the directory and opens it.  A writer that is not finished must be aborted.
+ */
+typedef struct DeltaWriter DeltaWriter;
+
+extern PsError *delta_writer_create(const char *dir, const PsId *tenant, const PsId *timeline, XLogRecPtr lsn_start,
+									XLogRecPtr lsn_end, DeltaWriter **writer);
+extern PsError *delta_writer_value(DeltaWriter *writer, ValueKind kind, XLogRecPtr record_start, const char *data,
+								   uint32 len, uint64 *offset);
+extern PsError *delta_writer_add(DeltaWriter *writer, const PsKey *key, XLogRecPtr lsn, ValueKind kind, bool will_init,
+								 uint64 offset);
+extern PsError *delta_writer_finish(DeltaWriter *writer, Layer **layer);
+extern void delta_writer_abort(DeltaWriter *writer);
+
+/* Writes an image file: keys ascending, each with its whole value at the layer's LSN. */
+typedef struct ImageWriter ImageWriter;
+
+extern PsError *image_writer_create(const char *dir, const PsId *tenant, const PsId *timeline, XLogRecPtr lsn,
+									ImageWriter **writer);
+extern PsError *image_writer_put(ImageWriter *writer, const PsKey *key, const char *data, uint32 len);
+extern PsError *image_writer_finish(ImageWriter *writer, Layer **layer);
+extern void image_writer_abort(ImageWriter *writer);
+
+/* ---- open_layer.c: the layer in memory ---- */
+
+/*
+ * One writer (the timeline's ingest thread), any number of readers.  All
+ * versions that are added have LSNs >= those added before for the same key.
+ * A second version of a key at the same LSN replaces the first.
+ */
+extern Layer *open_layer_create(XLogRecPtr lsn_start);
+extern void open_layer_put_record(Layer *layer, const PsKey *key, XLogRecPtr lsn, XLogRecPtr record_start, uint32 len,
+								  bool will_init);
+extern void open_layer_put_value(Layer *layer, const PsKey *key, XLogRecPtr lsn, ValueKind kind, const char *data,
+								 uint32 len);	/* image or tombstone; data is copied */
+
+/* Ends writing: lsn_end becomes known. */
+extern void open_layer_freeze(Layer *layer, XLogRecPtr lsn_end);
+extern size_t open_layer_memory(const Layer *layer);	/* bytes; any thread */
+extern uint64 open_layer_count(const Layer *layer); /* versions */
+
+/*
+ * Writes a frozen layer as a delta file: records are read from the WAL through
+ * read_record (each once, in LSN order), values from memory.
+ */
+typedef PsError *(*ReadRecord) (void *arg, XLogRecPtr start, uint32 len, char *buf);
+extern PsError *open_layer_write(Layer *frozen, const char *dir, const PsId *tenant, const PsId *timeline,
+								 ReadRecord read_record, void *arg, Layer **delta);
+
+/* ---- layer_map.c ---- */
+
+/*
+ * An immutable set of layer files with a search order.  Shared by counted
+ * reference; a change makes a new map.
+ */
+typedef struct LayerMap LayerMap;
+
+extern LayerMap *layer_map_create(Layer *const *layers, int n);	/* takes a reference of each layer */
+extern LayerMap *layer_map_ref(LayerMap *map);
+extern void layer_map_unref(LayerMap *map);
+extern int	layer_map_count(const LayerMap *map);
+extern Layer *layer_map_get(const LayerMap *map, int i);
+
+/* A new map with some layers added and some gone. */
+extern LayerMap *layer_map_change(const LayerMap *map, Layer *const *add, int nadd, Layer *const *drop, int ndrop);
+
+/* As layer_collect(), over all layers of the map, newest first. */
+extern PsError *layer_map_collect(const LayerMap *map, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max,
+								  ValueList *list, bool *done);
+extern PsError *layer_map_scan(const LayerMap *map, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_max,
+							   ScanCallback cb, void *arg);
+
+#endif							/* PS_LAYER_H */

@@ -1,0 +1,181 @@
+/*
+ * timeline.h
+ *	  Tenants and timelines: what the servers of connections (serve/), base
+ *	  backups (backup/) and ingest work on.
+ *
+ * A timeline is one line of history of a cluster: its WAL (wal/), its layers
+ * (layers/), its manifest (timeline.json).  A user sees it as a branch.
+ */
+#ifndef PS_TIMELINE_H
+#define PS_TIMELINE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "layer/layer.h"
+#include "read/redo.h"
+#include "wal/wal.h"
+
+typedef struct Store Store;
+typedef struct Tenant Tenant;
+typedef struct Timeline Timeline;
+
+#define TIMELINE_NAME_MAX 63
+
+/* What the settings file says; see config.h for names, units and defaults. */
+struct Config;
+
+/* ---- store.c: all that is under one STORE directory ---- */
+
+/* Opens every tenant and timeline; ingest of what is in the WAL files goes on from there. */
+extern PsError *store_open(const struct Config *config, Store **store);
+
+/* Stops ingest, flushes nothing (the WAL is the copy), frees.  No connection may be left. */
+extern void store_close(Store *store);
+
+extern const struct Config *store_config(const Store *store);
+
+/*
+ * Looks a timeline up by tenant and timeline id, or by branch name.  The
+ * result lives until store_close() (branches cannot be deleted yet).
+ */
+extern PsError *store_find(Store *store, const PsId *tenant, const PsId *timeline, Timeline **tl);
+extern PsError *store_find_branch(Store *store, const char *name, Timeline **tl);
+
+/* All timelines, by name; *n of them; free() the array. */
+extern Timeline **store_list(Store *store, int *n);
+
+/*
+ * Registers what the import made (backup/import.c): the directory
+ * STORE/tmp/<timeline id> holds wal/ and layers/ already; moves it to its
+ * place, writes the manifests and opens it.  The name must be new.
+ */
+typedef struct TimelineSeed
+{
+	PsId		tenant;			/* chosen by the import */
+	PsId		timeline;
+	char		name[TIMELINE_NAME_MAX + 1];
+	uint64		system_identifier;
+	uint32		segment_size;	/* of WAL, bytes */
+	uint32		data_checksum_version;	/* of pg_control; 0: none */
+	XLogRecPtr	lsn;			/* image layers are at this LSN: the end of the shutdown checkpoint */
+	Layer	  **layers;			/* what the import wrote in STORE/tmp/<timeline id>/layers; only their names are used */
+	int			nlayers;
+} TimelineSeed;
+
+extern PsError *store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **tl);
+
+/* A name that may be a branch: 1 to 63 of letters, digits, _ - and ., beginning with a letter or digit. */
+extern bool timeline_name_is_valid(const char *name);
+extern PsError *store_check_new_name(Store *store, const char *name);
+
+/* ---- timeline.c ---- */
+typedef struct TimelineInfo
+{
+	PsId		tenant;
+	PsId		timeline;
+	char		name[TIMELINE_NAME_MAX + 1];
+	uint64		system_identifier;
+	uint32		segment_size;
+	uint32		data_checksum_version;
+	uint64		generation;		/* of the newest compute, 0: there was none */
+	char		owner[128];		/* who raised it: host and directory as the compute start told */
+	XLogRecPtr	received_lsn;	/* WAL written, not necessarily durable nor whole records */
+	XLogRecPtr	flushed_lsn;	/* durable, end of a whole record: acknowledged up to here */
+	XLogRecPtr	ingested_lsn;	/* reads see WAL up to here */
+	XLogRecPtr	disk_consistent_lsn;	/* layer files hold everything up to here */
+	uint64		layer_files;
+	uint64		layer_bytes;
+	uint64		open_layer_bytes;	/* memory */
+	uint64		wal_bytes;		/* of files */
+	bool		compute_connected;
+	char		error[256];		/* why ingest stopped, "" if it runs */
+} TimelineInfo;
+
+extern void timeline_info(Timeline *tl, TimelineInfo *info);
+extern Store *timeline_store(Timeline *tl);
+extern WalSegments *timeline_wal(Timeline *tl);
+
+/*
+ * Asked by every wait of a connection's thread, about once in 100 ms: true
+ * ends the wait with PS_SQLSTATE_CANCELED.  NULL: never.
+ */
+typedef bool (*IsCanceled) (void *arg);
+typedef struct Waiter
+{
+	IsCanceled	is_canceled;
+	void	   *arg;
+} Waiter;
+
+/*
+ * Waits until reads see WAL up to lsn; timeout_ms < 0: no limit.  An error if
+ * ingest has stopped, or lsn is beyond the received WAL by more than a segment
+ * with no compute connected that could send it.
+ */
+extern PsError *timeline_wait_ingested(Timeline *tl, XLogRecPtr lsn, int timeout_ms, const Waiter *waiter);
+
+/* ---- generations: one writer (FACTS 2) ---- */
+
+/*
+ * A new compute: raises the generation (durable on return), ends the
+ * connections of older ones, cuts what they left behind the last whole record,
+ * appends a shutdown checkpoint unless the WAL ends with one, makes it
+ * durable, waits until it is ingested.  *state is that of its end;
+ * *checkpoint_lsn where the record starts.
+ */
+extern PsError *timeline_new_generation(Timeline *tl, const char *owner, const Waiter *waiter, uint64 *generation,
+										WalState *state, XLogRecPtr *checkpoint_lsn);
+
+/* Error PS_SQLSTATE_SUPERSEDED, naming the newer owner, unless generation is 0 or the newest. */
+extern PsError *timeline_check_generation(Timeline *tl, uint64 generation);
+
+/* ---- wal_push: what the receiver (serve/wal_push.c) calls; one at a time ---- */
+typedef struct WalReceiver WalReceiver;
+
+/* Takes the writer's place (an older connection of the same generation is ended); *start is where the stream goes on. */
+extern PsError *wal_receiver_open(Timeline *tl, uint64 generation, WalReceiver **receiver, XLogRecPtr *start);
+
+/* Bytes that follow what came before; a gap is an error.  Decodes and checks; waits if ingest lags too far. */
+extern PsError *wal_receiver_write(WalReceiver *receiver, XLogRecPtr lsn, const char *data, size_t len,
+								   const Waiter *waiter);
+
+/* Makes all of it durable and hands it to ingest; *flushed is the end of the last whole record. */
+extern PsError *wal_receiver_sync(WalReceiver *receiver, XLogRecPtr *flushed);
+extern bool wal_receiver_is_superseded(WalReceiver *receiver);
+extern void wal_receiver_close(WalReceiver *receiver);
+
+/* ---- reads: read/read.c.  lsn: as resolved by timeline_read_lsn() ---- */
+
+/*
+ * The LSN to read at for a request: waits for not_modified_since, checks
+ * bounds.  PS_LSN_LATEST: everything that is ingested.
+ */
+extern PsError *timeline_read_lsn(Timeline *tl, XLogRecPtr request_lsn, XLogRecPtr not_modified_since,
+								  const Waiter *waiter, XLogRecPtr *lsn);
+
+/* Pages of one fork, in the order of blks, n * BLCKSZ bytes; no version: zeros. */
+extern PsError *timeline_read_pages(Timeline *tl, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n,
+									XLogRecPtr lsn, char *pages);
+extern PsError *timeline_read_relsize(Timeline *tl, PsRel rel, ForkNumber fork, XLogRecPtr lsn, bool *exists,
+									  BlockNumber *nblocks);
+
+/* Any other key (not RELBLOCK): SLRU pages are reconstructed. */
+extern PsError *timeline_read_value(Timeline *tl, const PsKey *key, XLogRecPtr lsn, StringInfo value, bool *found);
+
+/*
+ * Every key from lo to hi (any kind but RELBLOCK and SLRU_BLOCK) that exists
+ * at lsn, ascending, with its value.
+ */
+typedef PsError *(*KeyCallback) (void *arg, const PsKey *key, const char *value, uint32 len);
+extern PsError *timeline_scan(Timeline *tl, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn, KeyCallback cb, void *arg);
+
+/* Number of blocks out of the value of a RELSIZE or INITSIZE key, as timeline_scan() gives it. */
+extern BlockNumber relsize_value_nblocks(const char *value, uint32 len);
+
+/*
+ * The state at the end of the last record at or before lsn (state->end tells
+ * which): from the newest saved state, decoding WAL from there.
+ */
+extern PsError *timeline_state_at(Timeline *tl, XLogRecPtr lsn, WalState *state);
+
+#endif							/* PS_TIMELINE_H */

@@ -1,0 +1,248 @@
+/*
+ * wal.h
+ *	  Reading WAL: from bytes to records, from a record to what it changes.
+ *
+ * decoder.c     bytes of the stream, fed in order, to whole and checked records
+ * parse.c       a record's block references, images and main data
+ * interpret.c   a record to the keys that it changes, told to a WalSink
+ * slru.c        a record applied to an SLRU page
+ * walstate.c    the counters that a checkpoint record would hold at an LSN
+ * segments.c    the timeline's WAL files
+ * reader.c      records out of those files: segments.c feeding decoder.c
+ */
+#ifndef PS_WAL_H
+#define PS_WAL_H
+
+#include "access/xlog_internal.h"
+#include "access/xlogrecord.h"
+#include "catalog/pg_control.h"
+#include "lib/stringinfo.h"
+
+#include "error.h"
+#include "ps_key.h"
+
+/* One whole record. */
+typedef struct WalRecord
+{
+	XLogRecPtr	start;			/* its first byte: what ReadRecPtr is in a reader */
+	XLogRecPtr	end;			/* where the next record may begin (EndRecPtr): MAXALIGNed; after
+								 * XLOG_SWITCH the next segment's start.  Pages get this LSN */
+	uint32		len;			/* xl_tot_len */
+	const char *data;			/* from the XLogRecord header on, contiguous, MAXALIGNed; belongs to
+								 * whoever made the record and lives until its next call */
+} WalRecord;
+
+/* ---- decoder.c ---- */
+typedef struct WalDecoder WalDecoder;
+
+/*
+ * A decoder whose next byte is the one at "start", which is the end of a
+ * record (WalRecord.end) or a segment's start followed by the rest of a record
+ * that is to be skipped only if skip_contrecord is true.  system_identifier 0:
+ * take the one of the first long page header.  prev: start of the record
+ * before, or InvalidXLogRecPtr when unknown; xl_prev of each record is
+ * compared with it.
+ */
+extern WalDecoder *wal_decoder_create(XLogRecPtr start, XLogRecPtr prev, uint64 system_identifier, uint32 segment_size,
+									  bool skip_contrecord);
+extern void wal_decoder_free(WalDecoder *dec);
+
+/* Takes in the next bytes of the stream; copies them. */
+extern void wal_decoder_feed(WalDecoder *dec, const char *data, size_t len);
+
+/*
+ * The next whole record, if the bytes so far hold one (*found).  Page headers
+ * (magic, address, system identifier, continuation length), xl_prev, length,
+ * rmgr id and CRC are checked; an error names the LSN and what was expected,
+ * and the decoder stays in error.
+ */
+extern PsError *wal_decoder_next(WalDecoder *dec, WalRecord *rec, bool *found);
+
+/* End of the last whole record, its start, and where the next fed byte belongs. */
+extern XLogRecPtr wal_decoder_record_end(const WalDecoder *dec);
+extern XLogRecPtr wal_decoder_record_prev(const WalDecoder *dec);
+extern XLogRecPtr wal_decoder_feed_position(const WalDecoder *dec);
+
+/* Where a record that would follow "end" begins: past the page header if end is at a page boundary. */
+extern XLogRecPtr wal_record_start_after(XLogRecPtr end, uint32 segment_size);
+
+/* ---- parse.c ---- */
+typedef struct WalBlockRef
+{
+	bool		in_use;
+	PsRel		rel;
+	ForkNumber	fork;
+	BlockNumber blk;
+	uint8		flags;			/* BKPBLOCK_* */
+	bool		has_image;
+	bool		apply_image;
+	uint8		bimg_info;		/* BKPIMAGE_* */
+	uint16		hole_offset;
+	uint16		hole_length;
+	uint16		bimg_len;
+	const char *image;
+	uint16		data_len;
+	const char *data;
+} WalBlockRef;
+
+typedef struct WalParsed
+{
+	const XLogRecord *header;
+	int			max_block_id;	/* -1: none */
+	WalBlockRef blocks[XLR_MAX_BLOCK_ID + 1];
+	RepOriginId origin;			/* InvalidRepOriginId: none */
+	TransactionId toplevel_xid;
+	const char *main_data;
+	uint32		main_data_len;
+} WalParsed;
+
+/* Mirrors DecodeXLogRecord() of xlogreader.c, with the same checks.  Points into rec->data. */
+extern PsError *wal_parse(const WalRecord *rec, WalParsed *parsed);
+
+/* Mirrors RestoreBlockImage(): raw, pglz, lz4 or zstd, with or without hole.  Does not set the page's LSN. */
+extern PsError *wal_restore_image(const WalRecord *rec, const WalParsed *parsed, int block_id, char *page);
+
+/*
+ * Is the image of a block, restored and stamped with the record's end LSN, all
+ * that redo would do to that block?  False for GiST, hash (FACTS 3) and
+ * whatever else changes a page after BLK_RESTORED.
+ */
+extern bool wal_image_is_final(const WalParsed *parsed, int block_id);
+
+/* ---- interpret.c ---- */
+
+/*
+ * What a record does to the keys.  Each member may fail; the record is then
+ * not ingested.  All are called in the order in which redo would act.
+ */
+typedef struct WalSink
+{
+	void	   *arg;
+
+	/*
+	 * Redo of this record changes the block (once per block and record).
+	 * will_init: the record alone makes the page (WILL_INIT, or an image that
+	 * is applied), nothing older is needed.  Extends the relation if need be.
+	 */
+	PsError    *(*block) (void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork, BlockNumber blk, bool will_init);
+
+	/* The same for a page of an SLRU: wal_slru_apply() applies the record. */
+	PsError    *(*slru) (void *arg, const WalRecord *rec, PsSlru slru, uint32 pageno, bool will_init);
+
+	/* Segments wholly before cutoff (modulo wraparound, as the SLRU's PagePrecedes has it) go. */
+	PsError    *(*slru_truncate) (void *arg, const WalRecord *rec, PsSlru slru, uint32 cutoff_page);
+
+	PsError    *(*rel_create) (void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork);
+	PsError    *(*rel_truncate) (void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork, BlockNumber nblocks);
+	PsError    *(*rel_drop) (void *arg, const WalRecord *rec, PsRel rel);	/* all forks */
+
+	/* Whole directories (a database in one tablespace). */
+	PsError    *(*db_copy) (void *arg, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, Oid db);
+	PsError    *(*db_drop) (void *arg, const WalRecord *rec, Oid spc, Oid db);
+
+	/* A whole small value (relation map, two-phase state, origin, tablespace, database), or its end. */
+	PsError    *(*put) (void *arg, const WalRecord *rec, const PsKey *key, const char *data, uint32 len);
+	PsError    *(*del) (void *arg, const WalRecord *rec, const PsKey *key);
+} WalSink;
+
+/*
+ * Tells the sink what the record changes.  A record of an unknown rmgr, or of
+ * a known rmgr with an info that PostgreSQL 15 does not write, is an error
+ * that names both.  track_commit_timestamp as the WalState before the record has it.
+ */
+extern PsError *wal_interpret(const WalRecord *rec, const WalParsed *parsed, bool track_commit_timestamp,
+							  const WalSink *sink);
+
+/* ---- slru.c ---- */
+
+/*
+ * Applies a record that wal_interpret() told of with sink->slru to one page.
+ * pageno as there; page holds BLCKSZ bytes, zeros if the page is new.
+ */
+extern PsError *wal_slru_apply(const WalRecord *rec, PsSlru slru, uint32 pageno, char *page);
+
+/* ---- walstate.c ---- */
+
+/*
+ * What a shutdown checkpoint written at "end" would hold, and what else of the
+ * state at an LSN is in no page (FACTS 2).
+ */
+typedef struct WalState
+{
+	XLogRecPtr	prev;			/* start of the last record */
+	XLogRecPtr	end;			/* its end: the state is that of this LSN */
+	bool		shutdown;		/* the last record is a shutdown checkpoint */
+	CheckPoint	checkpoint;		/* redo and time are those of the last checkpoint record */
+	XLogRecPtr	last_checkpoint;	/* where that record starts, or 0 */
+	/* of pg_control, kept up to date by XLOG_PARAMETER_CHANGE */
+	int32		max_connections;
+	int32		max_worker_processes;
+	int32		max_wal_senders;
+	int32		max_prepared_xacts;
+	int32		max_locks_per_xact;
+	int32		wal_level;
+	bool		wal_log_hints;
+	bool		track_commit_timestamp;
+	TimestampTz last_commit;	/* newest commit or abort time seen, 0: none */
+} WalState;
+
+/* From a cluster that was shut down: state at the end of its checkpoint record. */
+extern void wal_state_from_control(WalState *state, const ControlFileData *control, XLogRecPtr checkpoint_end);
+extern PsError *wal_state_apply(WalState *state, const WalRecord *rec, const WalParsed *parsed);
+
+/* As bytes, with a version; decode refuses other versions. */
+extern void wal_state_encode(const WalState *state, StringInfo out);
+extern PsError *wal_state_decode(const char *data, size_t len, WalState *state);
+
+/*
+ * The shutdown checkpoint record that follows the state: its bytes as they
+ * stand in the stream from state->end on, page header included where the
+ * record begins at or crosses a page boundary; *start is the record's LSN,
+ * *end its end.  page_tail_known etc: the bytes of the page before state->end
+ * are not part of the result.  (xlog.c: CreateCheckPoint.)
+ */
+extern void wal_make_shutdown_checkpoint(const WalState *state, uint64 system_identifier, uint32 segment_size,
+										 pg_time_t now, StringInfo bytes, CheckPoint *checkpoint,
+										 XLogRecPtr *start, XLogRecPtr *end);
+
+/* ---- segments.c ---- */
+
+/*
+ * The WAL of one timeline: a directory of files in PostgreSQL's format and
+ * names (timeline 1).  One writer at a time; any number of readers up to what
+ * the writer has written.  Locks: see src/pageserver/wal/README.md.
+ */
+typedef struct WalSegments WalSegments;
+
+extern PsError *wal_segments_open(const char *dir, uint32 segment_size, WalSegments **segs);
+extern void wal_segments_close(WalSegments *segs);
+
+/* Writes at the LSN (crossing segments as needed); a new segment is zero-filled to its size. Not durable yet. */
+extern PsError *wal_segments_write(WalSegments *segs, XLogRecPtr lsn, const char *data, size_t len);
+
+/* Makes all that was written durable (fdatasync of the segments touched, fsync of the directory for new ones). */
+extern PsError *wal_segments_sync(WalSegments *segs);
+
+/* Everything from the LSN on becomes zeros, later segments go; durable on return. */
+extern PsError *wal_segments_cut(WalSegments *segs, XLogRecPtr lsn);
+
+/* Reads raw bytes, page headers and all; the range must have been written. */
+extern PsError *wal_segments_read(WalSegments *segs, XLogRecPtr lsn, char *buf, size_t len);
+
+/* Reads one record (start, xl_tot_len) without its page headers into buf (len bytes); checks its CRC. */
+extern PsError *wal_segments_read_record(WalSegments *segs, XLogRecPtr start, uint32 len, char *buf);
+
+/* Bytes of files, and the segment numbers that exist (oldest, newest; false: none). */
+extern bool wal_segments_range(WalSegments *segs, XLogSegNo *oldest, XLogSegNo *newest);
+
+/* ---- reader.c ---- */
+typedef struct WalReader WalReader;
+
+/* Reads records from "start" (end of a record) on.  prev as for the decoder. */
+extern WalReader *wal_reader_create(WalSegments *segs, XLogRecPtr start, XLogRecPtr prev, uint64 system_identifier);
+extern void wal_reader_free(WalReader *reader);
+
+/* The next record that ends at or before "upto"; *found false if there is none yet (call again with a later upto). */
+extern PsError *wal_reader_next(WalReader *reader, XLogRecPtr upto, WalRecord *rec, bool *found);
+
+#endif							/* PS_WAL_H */
