@@ -1,0 +1,36 @@
+/*
+ * page_cache.h
+ *	  Pages that were reconstructed, kept in memory: a hot page with a long
+ *	  chain of records is made once, later reads apply only what came after.
+ *
+ * An entry says: at its LSN the key's newest version was this LSN's, and the
+ * page was this.  There is at most one entry of a key; a newer one replaces it.
+ */
+#ifndef PS_PAGE_CACHE_H
+#define PS_PAGE_CACHE_H
+
+#include "access/xlogdefs.h"
+
+#include "ps_key.h"
+
+typedef struct PageCache PageCache;
+
+typedef struct PageCacheStats
+{
+	uint64		hits;
+	uint64		misses;
+	uint64		pages;
+	uint64		limit;
+} PageCacheStats;
+
+/* bytes: of pages; 0 makes a cache that keeps nothing.  timeline ids below are any number that names the timeline. */
+extern PageCache *page_cache_create(size_t bytes);
+extern void page_cache_free(PageCache *cache);
+
+/* Copies the page whose LSN lies in [lsn_min, lsn_max]; false if there is none.  Any thread. */
+extern bool page_cache_get(PageCache *cache, uint64 timeline, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max,
+						   char *page, XLogRecPtr *lsn);
+extern void page_cache_put(PageCache *cache, uint64 timeline, const PsKey *key, XLogRecPtr lsn, const char *page);
+extern void page_cache_stats(PageCache *cache, PageCacheStats *stats);
+
+#endif							/* PS_PAGE_CACHE_H */

@@ -1,0 +1,76 @@
+/*
+ * relsize.c
+ *	  Sizes of relation forks and the floors of their blocks: see relsize.h.
+ */
+#include "ps_fe.h"
+
+#include "ps_wire.h"
+#include "relsize.h"
+#include "timeline.h"
+
+#define FLOOR_SIZE 12
+
+void
+relsize_free(RelSize *size)
+{
+	free(size->floors);
+	memset(size, 0, sizeof(*size));
+}
+
+void
+relsize_add_floor(RelSize *size, BlockNumber blk, XLogRecPtr lsn)
+{
+	while (size->nfloors > 0 && size->floors[size->nfloors - 1].blk >= blk)
+		size->nfloors--;
+	size->floors = pg_realloc(size->floors, (size->nfloors + 1) * sizeof(RelSizeFloor));
+	size->floors[size->nfloors++] = (RelSizeFloor){blk, lsn};
+}
+
+XLogRecPtr
+relsize_floor(const RelSize *size, BlockNumber blk)
+{
+	for (uint32 i = size->nfloors; i > 0; i--)
+		if (size->floors[i - 1].blk <= blk)
+			return size->floors[i - 1].lsn;
+	return InvalidXLogRecPtr;
+}
+
+void
+relsize_encode(const RelSize *size, StringInfo out)
+{
+	char		buf[FLOOR_SIZE];
+
+	ps_put32(buf, size->nblocks);
+	ps_put32(buf + 4, size->nfloors);
+	appendBinaryStringInfo(out, buf, 8);
+	for (uint32 i = 0; i < size->nfloors; i++)
+	{
+		ps_put32(buf, size->floors[i].blk);
+		ps_put64(buf + 4, size->floors[i].lsn);
+		appendBinaryStringInfo(out, buf, FLOOR_SIZE);
+	}
+}
+
+PsError *
+relsize_decode(const char *value, uint32 len, RelSize *size)
+{
+	memset(size, 0, sizeof(*size));
+	if (len < 8 || (len - 8) / FLOOR_SIZE != ps_get32(value + 4) || (len - 8) % FLOOR_SIZE != 0)
+		return ps_error(PS_SQLSTATE_CORRUPTED, "size of a relation has %u bytes, which do not fit its number of floors", len);
+	size->nblocks = ps_get32(value);
+	size->nfloors = ps_get32(value + 4);
+	if (size->nfloors > 0)
+		size->floors = pg_malloc(size->nfloors * sizeof(RelSizeFloor));
+	for (uint32 i = 0; i < size->nfloors; i++)
+	{
+		size->floors[i].blk = ps_get32(value + 8 + i * FLOOR_SIZE);
+		size->floors[i].lsn = ps_get64(value + 8 + i * FLOOR_SIZE + 4);
+	}
+	return NULL;
+}
+
+BlockNumber
+relsize_value_nblocks(const char *value, uint32 len)
+{
+	return len >= 4 ? ps_get32(value) : 0;
+}

@@ -1,0 +1,180 @@
+/*
+ * timeline_impl.h
+ *	  The inside of stores, tenants and timelines: for the files that work on
+ *	  them (store.c, timeline.c, generation.c, wal/ingest.c, wal/receiver.c,
+ *	  read/, keep/), nobody else.
+ *
+ * Locks, in the order in which they may be taken (README.md has the whole
+ * list):  Store.lock, Timeline.generation_lock, Timeline.receive_lock,
+ * Timeline.manifest_lock, Timeline.lock.
+ */
+#ifndef PS_TIMELINE_IMPL_H
+#define PS_TIMELINE_IMPL_H
+
+#include "config.h"
+#include "read/page_cache.h"
+#include "relsize.h"
+#include "timeline.h"
+
+/* Most layers in memory that wait to be written; then ingest waits. */
+#define MAX_FROZEN 3
+
+/*
+ * What a reader looks at: an immutable set with a count of references, swapped
+ * by pointer under Timeline.lock.  Newest first: open, frozen[0], frozen[1], …, map.
+ */
+typedef struct LayerSet
+{
+	atomic_int	refcount;
+	Layer	   *open;
+	int			nfrozen;
+	Layer	   *frozen[MAX_FROZEN];
+	LayerMap   *map;
+} LayerSet;
+
+struct Tenant
+{
+	PsId		id;
+	uint64		system_identifier;
+	uint32		segment_size;
+	Store	   *store;
+	RedoPool   *redo;
+	char	   *dir;			/* STORE/tenants/<id> */
+	PageCache  *page_cache;
+};
+
+struct WalReceiver
+{
+	Timeline   *tl;
+	WalDecoder *decoder;
+	atomic_bool superseded;
+	PsError    *failed;			/* after a bad record nothing is taken any more; receive_lock */
+};
+
+struct Timeline
+{
+	/* fixed once the timeline is open */
+	Tenant	   *tenant;
+	PsId		id;
+	char		name[TIMELINE_NAME_MAX + 1];
+	char	   *dir;			/* .../timelines/<id> */
+	char	   *layers_dir;
+	uint64		system_identifier;
+	uint32		segment_size;
+	uint32		data_checksum_version;
+	XLogRecPtr	start_lsn;		/* of its first image layers */
+	WalSegments *wal;
+	volatile uint64 *marker;	/* mmap of the file "flushed": lsn, ~lsn (wal/receiver.c) */
+
+	/* held while a generation is made: one at a time */
+	pthread_mutex_t generation_lock;
+
+	/* held while WAL is written or the receiver changes */
+	pthread_mutex_t receive_lock;
+	WalReceiver *receiver;		/* the one that may write; NULL: none */
+
+	/* held while the manifest is written: it is written from the fields below */
+	pthread_mutex_t manifest_lock;
+
+	/* short: protects all that follows */
+	pthread_mutex_t lock;
+	pthread_cond_t changed;		/* any of the LSNs, layers, stopping or failed changed; CLOCK_MONOTONIC */
+	uint64		generation;
+	char		owner[128];
+	XLogRecPtr	received_lsn;
+	XLogRecPtr	flushed_lsn;
+	XLogRecPtr	flushed_prev;	/* start of the record that ends at flushed_lsn */
+	XLogRecPtr	ingested_lsn;
+	XLogRecPtr	disk_consistent_lsn;
+	WalState	state;			/* at ingested_lsn */
+	LayerSet   *layers;
+	bool		stopping;
+	bool		flush_asked;
+	PsError    *failed;			/* why ingest stopped; set once */
+	char		flush_error[256];	/* why the last flush failed; "" if it did not */
+
+	pthread_t	ingest_thread;
+	pthread_t	flush_thread;
+	bool		threads_started;
+
+	/* the ingest thread's own (wal/ingest.c) */
+	struct Ingest *ingest;
+};
+
+struct Store
+{
+	const Config *config;
+	pthread_mutex_t lock;		/* protects the arrays; entries live until store_close() */
+	Tenant	  **tenants;
+	int			ntenants;
+	Timeline  **timelines;
+	int			ntimelines;
+};
+
+/* ---- timeline.c ---- */
+extern PsError *timeline_open(Tenant *tenant, const PsId *id, Timeline **tl);
+extern void timeline_close(Timeline *tl);
+extern LayerSet *timeline_layers(Timeline *tl); /* a reference */
+extern void layer_set_unref(LayerSet *set);
+extern void timeline_set_layers(Timeline *tl, LayerSet *set);	/* caller holds Timeline.lock */
+extern LayerSet *layer_set_create(Layer *open, Layer *const *frozen, int nfrozen, LayerMap *map);	/* references are taken over */
+
+/* Waits for a change; up to ms.  Caller holds Timeline.lock. */
+extern void timeline_wait(Timeline *tl, int ms);
+
+/* Ingest or flush cannot go on: remembers why (takes err), wakes everybody. */
+extern void timeline_fail(Timeline *tl, PsError *err);
+extern PsError *timeline_failure(Timeline *tl); /* a copy of it as an error to return; caller holds Timeline.lock */
+
+/* ---- manifest.c ---- */
+typedef struct Manifest
+{
+	PsId		tenant;
+	PsId		timeline;
+	char		name[TIMELINE_NAME_MAX + 1];
+	uint64		system_identifier;
+	uint32		segment_size;
+	uint32		data_checksum_version;
+	XLogRecPtr	start_lsn;
+	XLogRecPtr	disk_consistent_lsn;
+	uint64		generation;
+	char		owner[128];
+	char	  **layers;
+	int			nlayers;
+} Manifest;
+
+extern PsError *manifest_read(const char *dir, Manifest *m);
+extern PsError *manifest_write(const char *dir, const Manifest *m);
+extern void manifest_free(Manifest *m);
+
+/* Writes the manifest of an open timeline from its fields; with extra layers and LSN as given (keep/flush.c). */
+extern PsError *timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn);
+
+/* ---- wal/ingest.c ---- */
+extern PsError *ingest_create(Timeline *tl, const WalState *state);
+extern void ingest_free(Timeline *tl);
+extern void *ingest_main(void *tl);
+
+/* ---- wal/receiver.c ---- */
+extern PsError *receiver_open_marker(Timeline *tl, XLogRecPtr *lsn);
+extern void receiver_set_flushed(Timeline *tl, XLogRecPtr lsn, XLogRecPtr prev);	/* durable up to here; takes Timeline.lock */
+
+/* ---- keep/flush.c ---- */
+extern void *flush_main(void *tl);
+
+/* ---- keep/dbcopy.c ---- */
+extern PsError *db_copy(Timeline *tl, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, Oid db);
+
+/* ---- read/plan.c ---- */
+
+/* Versions of a key with lsn_min <= LSN <= lsn, newest first, until one needs nothing older. */
+extern PsError *plan_key(const LayerSet *set, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn, ValueList *list);
+
+/* ---- read/read.c ---- */
+extern PsError *read_relsize(Timeline *tl, const LayerSet *set, PsRel rel, ForkNumber fork, XLogRecPtr lsn,
+							 bool *exists, RelSize *size);
+
+/* Reads whatever a reference is of, into buf.  Of a record, *record_start. */
+extern PsError *read_ref(Timeline *tl, const ValueRef *ref, StringInfo buf, XLogRecPtr *record_start);
+
+#endif							/* PS_TIMELINE_IMPL_H */
