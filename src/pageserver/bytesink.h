@@ -1,0 +1,34 @@
+/*
+ * bytesink.h
+ *	  Where a producer of bytes (a base backup's tar) or of progress messages
+ *	  (an import) puts them, without knowing of connections: serve/ makes
+ *	  CopyData and NoticeResponse messages of them, a test a file.
+ */
+#ifndef PS_BYTESINK_H
+#define PS_BYTESINK_H
+
+#include "error.h"
+
+/*
+ * write: takes all len bytes, in any portions, or fails (the reader has gone,
+ * the store is stopping); the producer then stops and returns that error.
+ * Called from one thread at a time.
+ */
+typedef struct ByteSink
+{
+	PsError    *(*write) (void *arg, const char *data, size_t len);
+	void	   *arg;
+} ByteSink;
+
+/*
+ * report: shows a line of text (no newline at its end) to whoever waits for a
+ * long command.  Cannot fail: a reader that has gone is noticed elsewhere
+ * (ByteSink, Waiter).
+ */
+typedef struct ProgressSink
+{
+	void		(*report) (void *arg, const char *message);
+	void	   *arg;
+} ProgressSink;
+
+#endif							/* PS_BYTESINK_H */
