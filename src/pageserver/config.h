@@ -16,7 +16,7 @@ typedef struct Config
 	char	   *store_dir;		/* absolute path of STORE */
 	char	   *bindir;			/* PostgreSQL's programs: postgres, initdb */
 	/* connections */
-	char	   *listen_addresses;	/* loopback only for now: "localhost", "127.0.0.1", "::1" or "" */
+	char	   *listen_addresses;	/* comma-separated, loopback only for now; "": Unix socket only */
 	int			port;
 	char	   *unix_socket_directory;	/* default: STORE itself */
 	int			max_connections;
@@ -32,17 +32,34 @@ typedef struct Config
 	int			min_free_space; /* MB of disk below which no WAL is accepted */
 	int			wait_timeout;	/* ms that a read waits for WAL */
 	/* log */
-	char	   *log_level;		/* debug, log, warning */
+	char	   *log_level;		/* debug, log, warning: see config_log_level() */
 } Config;
+
+#define CONFIG_FILE_NAME "pageserver.conf"
 
 /*
  * Reads STORE/pageserver.conf.  An unknown name, a value out of range or not
- * of its type is an error with file and line.
+ * of its type is an error with file and line.  The result is not changed any
+ * more: any thread may read it.
  */
 extern PsError *config_load(const char *store_dir, Config **config);
 extern void config_free(Config *config);
 
-/* The documented file with all defaults, for "pageserver_ctl init". */
+/*
+ * SIGHUP: reads the file again.  What may change while the daemon runs (the
+ * log level) is put into effect; a change of anything else is logged as one
+ * that needs a restart.  After an error nothing has changed.  Main thread.
+ */
+extern PsError *config_reload(const Config *running);
+
+/* The log level as error.h has it. */
+extern PsLogLevel config_log_level(const Config *config);
+
+/* The documented file with all defaults, for "pageserver --init". */
 extern void config_write_default(StringInfo out);
+
+/* Splits listen_addresses: "n" names, to be freed with config_free_addresses(). */
+extern char **config_addresses(const char *listen_addresses, int *n);
+extern void config_free_addresses(char **names, int n);
 
 #endif							/* PS_CONFIG_H */

@@ -54,7 +54,7 @@ typedef enum PsLogLevel
 	PS_DEBUG, PS_LOG, PS_WARNING, PS_FATAL
 } PsLogLevel;
 
-extern PsLogLevel ps_log_level; /* least level that is written; set before threads start */
+extern PsLogLevel ps_log_level; /* least level that is written; __atomic, for SIGHUP changes it */
 extern void ps_log(PsLogLevel level, const char *fmt, ...) pg_attribute_printf(2, 3);
 
 /* Writes the error at the level, with "what" before it, and frees it. */

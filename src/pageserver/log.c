@@ -37,7 +37,7 @@ ps_log(PsLogLevel level, const char *fmt, ...)
 	size_t		len;
 	va_list		args;
 
-	if (level < ps_log_level)
+	if (level < __atomic_load_n(&ps_log_level, __ATOMIC_RELAXED))
 		return;
 	gettimeofday(&tv, NULL);
 	gmtime_r(&tv.tv_sec, &tm);
