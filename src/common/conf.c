@@ -1,0 +1,195 @@
+/*
+ * conf.c
+ *	  Reading postgresql.conf as text: see conf.h.  The syntax is that of
+ *	  guc-file.l: a name, an optional "=", a value in quotes or a bare word.
+ */
+#include "ps_fe.h"
+
+#include "common/string.h"
+#include "conf.h"
+
+/* One line, split: where name and value are in it; name_len 0: it sets nothing. */
+typedef struct ConfLine
+{
+	const char *name;
+	size_t		name_len;
+	const char *value;
+	const char *value_end;
+	const char *end;			/* of the line: its newline or the zero byte */
+} ConfLine;
+
+static bool
+is_name_char(char c)
+{
+	return isalnum((unsigned char) c) || c == '_' || c == '.' || c == '$' || (unsigned char) c >= 0x80;
+}
+
+static const char *
+skip_blank(const char *p)
+{
+	while (*p == ' ' || *p == '\t' || *p == '\r')
+		p++;
+	return p;
+}
+
+static void
+split_line(const char *line, ConfLine *out)
+{
+	const char *p = skip_blank(line);
+
+	memset(out, 0, sizeof(*out));
+	out->end = line + strcspn(line, "\n");
+	out->name = p;
+	if (isalpha((unsigned char) *p) || *p == '_')
+		while (is_name_char(*p))
+			p++;
+	out->name_len = p - out->name;
+	p = skip_blank(p);
+	if (*p == '=')
+		p = skip_blank(p + 1);
+	out->value = p;
+	if (*p == '\'')
+	{
+		for (p++; p < out->end; p++)
+		{
+			if (*p == '\\' && p + 1 < out->end)
+				p++;
+			else if (*p == '\'' && p[1] == '\'')
+				p++;
+			else if (*p == '\'')
+			{
+				p++;
+				break;
+			}
+		}
+	}
+	else
+		p += strcspn(p, " \t\r\n#'=");
+	out->value_end = p;
+}
+
+static bool
+line_sets(const ConfLine *line, const char *name)
+{
+	return line->name_len == strlen(name) && pg_strncasecmp(line->name, name, line->name_len) == 0;
+}
+
+/* As GUC_scanstr(), but for octal escapes, which stay as they are. */
+static char *
+unquote(const char *p, const char *end)
+{
+	char	   *result = pg_malloc(end - p + 1);
+	char	   *out = result;
+
+	if (p < end && *p == '\'')
+	{
+		for (p++; p < end; p++)
+		{
+			if (*p == '\'' && p + 1 < end && p[1] == '\'')
+				p++;
+			else if (*p == '\'')
+				break;
+			else if (*p == '\\' && p + 1 < end && strchr("\\'", p[1]) != NULL)
+				p++;
+			*out++ = *p;
+		}
+	}
+	else
+	{
+		memcpy(out, p, end - p);
+		out += end - p;
+	}
+	*out = '\0';
+	return result;
+}
+
+char *
+conf_value(const char *text, const char *name)
+{
+	char	   *value = NULL;
+	ConfLine	line;
+
+	for (const char *p = text; *p; p = *line.end ? line.end + 1 : line.end)
+	{
+		split_line(p, &line);
+		if (line_sets(&line, name))
+		{
+			free(value);
+			value = unquote(line.value, line.value_end);
+		}
+	}
+	return value;
+}
+
+void
+conf_disable(StringInfo out, const char *text, const char *const *names, const char *why)
+{
+	ConfLine	line;
+
+	for (const char *p = text; *p; p = *line.end ? line.end + 1 : line.end)
+	{
+		bool		disable = false;
+
+		split_line(p, &line);
+		for (const char *const *name = names; *name != NULL; name++)
+			disable |= line_sets(&line, *name);
+		if (disable)
+			appendStringInfo(out, "#%.*s	# %s\n", (int) (line.end - p), p, why);
+		else
+			appendBinaryStringInfo(out, p, line.end - p + (*line.end ? 1 : 0));
+	}
+}
+
+/* The list's items as SplitDirectoriesString() has them: commas, blanks around, double quotes. */
+bool
+conf_list_has(const char *list, const char *library)
+{
+	size_t		len = strlen(library);
+
+	for (const char *p = list; *p;)
+	{
+		size_t		n;
+
+		p += strspn(p, " \t,\"");
+		n = strcspn(p, ",\"");
+		p += n;
+		while (n > 0 && isspace((unsigned char) p[-1]))
+			p--, n--;
+		/* a path's last part counts, as in $libdir/pageserver_smgr */
+		if (n >= len && strncmp(p - len, library, len) == 0 && (n == len || p[-(ptrdiff_t) len - 1] == '/'))
+			return true;
+		p += strcspn(p, ",");
+	}
+	return false;
+}
+
+char *
+conf_preload_libraries(const char *conf, const char *auto_conf)
+{
+	char	   *list = conf_value(auto_conf, "shared_preload_libraries");
+	char	   *result;
+
+	if (list == NULL)
+		list = conf_value(conf, "shared_preload_libraries");
+	if (list == NULL || list[strspn(list, " \t,")] == '\0')
+		result = pg_strdup(PS_LIBRARY);
+	else if (conf_list_has(list, PS_LIBRARY))
+		return list;
+	else
+		result = psprintf("%s, %s", list, PS_LIBRARY);
+	free(list);
+	return result;
+}
+
+void
+conf_put(StringInfo out, const char *name, const char *value)
+{
+	appendStringInfo(out, "%s = '", name);
+	for (const char *p = value; *p; p++)
+	{
+		if (*p == '\'' || *p == '\\')
+			appendStringInfoChar(out, *p);
+		appendStringInfoChar(out, *p);
+	}
+	appendStringInfoString(out, "'\n");
+}

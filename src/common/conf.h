@@ -1,0 +1,36 @@
+/*
+ * conf.h
+ *	  Reading postgresql.conf as text: what the store and pageserver_ctl must
+ *	  know of a cluster's settings without a running server.
+ *
+ * One file at a time: include directives are not followed.
+ */
+#ifndef PS_CONF_H
+#define PS_CONF_H
+
+#include "lib/stringinfo.h"
+
+/* File that a base backup makes and that postgresql.conf includes at its end. */
+#define PS_CONF_FILE "pageserver_smgr.conf"
+#define PS_LIBRARY "pageserver_smgr"
+
+/* The value that counts (the last), without quotes, malloc'd; NULL if the name is not set. */
+extern char *conf_value(const char *text, const char *name);
+
+/* Copies text; lines that set one of the names (NULL ends the list) become comments that say why. */
+extern void conf_disable(StringInfo out, const char *text, const char *const *names, const char *why);
+
+/* Is the library in the list, as shared_preload_libraries has it? */
+extern bool conf_list_has(const char *list, const char *library);
+
+/*
+ * The value of shared_preload_libraries that loads what the cluster's files
+ * ask for and pageserver_smgr last; malloc'd.  auto_conf is the text of
+ * postgresql.auto.conf, which wins.
+ */
+extern char *conf_preload_libraries(const char *conf, const char *auto_conf);
+
+/* name = 'value', quoted, and a newline */
+extern void conf_put(StringInfo out, const char *name, const char *value);
+
+#endif							/* PS_CONF_H */

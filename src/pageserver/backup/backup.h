@@ -1,0 +1,220 @@
+/*
+ * backup.h
+ *	  Whole clusters in and out of the store: import of a data directory, a
+ *	  fresh cluster by initdb, base backups that start a compute, full backups
+ *	  that need no store.
+ *
+ * import.c      a data directory to image layers, WAL and a timeline
+ * datadir.c     what is in a data directory: its relation files and the rest
+ * bootstrap.c   initdb, then import
+ * basebackup.c  what a compute needs to start, as a tar stream
+ * fullbackup.c  a complete data directory at an LSN, as a tar stream
+ * contents.c    what both kinds of backup hold: everything but relation files
+ * tarsink.c     tar into a ByteSink
+ * control.c     reading and making pg_control
+ * checksum.c    data checksums of pages
+ */
+#ifndef PS_BACKUP_H
+#define PS_BACKUP_H
+
+#include <time.h>
+
+#include "bytesink.h"
+#include "timeline.h"
+
+/* One fork of a relation and its length. */
+typedef struct ForkSize
+{
+	PsRel		rel;
+	ForkNumber	fork;
+	BlockNumber nblocks;
+} ForkSize;
+
+/* ---- import.c ---- */
+
+/*
+ * A cluster that was shut down cleanly becomes a branch.  pgdata is only read.
+ * The name must be new.  Nothing is left behind on error.  progress may be
+ * NULL.
+ */
+extern PsError *import_cluster(Store *store, const char *name, const char *pgdata, const Waiter *waiter,
+							   const ProgressSink *progress, Timeline **tl);
+
+/* ---- datadir.c ---- */
+typedef struct DataDirDatabase
+{
+	Oid			spc;
+	Oid			db;				/* 0: the shared relations */
+} DataDirDatabase;
+
+typedef struct DataDirTablespace
+{
+	Oid			oid;
+	char	   *location;		/* "" for a directory in pg_tblspc itself */
+} DataDirTablespace;
+
+typedef struct DataDirSlru
+{
+	PsSlru		slru;
+	uint32		segno;
+	uint32		pages;
+} DataDirSlru;
+
+/*
+ * What is in a data directory, each list in the order of its keys (ps_key.h).
+ * Contents are not read.
+ */
+typedef struct DataDir
+{
+	char	   *path;
+	ForkSize   *forks;			/* of permanent relations all forks, of unlogged ones the init fork */
+	size_t		nforks;
+	uint64		nblocks;		/* sum over forks */
+	size_t		nunlogged;		/* unlogged relations whose contents are left out */
+	DataDirDatabase *databases; /* directories that hold a pg_filenode.map */
+	size_t		ndatabases;
+	DataDirTablespace *tablespaces;
+	size_t		ntablespaces;
+	DataDirSlru *slrus;
+	size_t		nslrus;
+	TransactionId *twophase;	/* names of the state files */
+	size_t		ntwophase;
+} DataDir;
+
+/* dir must be freed with datadir_free() after an error, too. */
+extern PsError *datadir_read(const char *pgdata, DataDir *dir);
+extern void datadir_free(DataDir *dir);
+
+/* Path of a database's directory relative to the data directory; psprintf'd. */
+extern char *datadir_database_path(Oid spc, Oid db);
+
+/* Path of a fork's segment relative to the data directory; psprintf'd. */
+extern char *datadir_fork_path(PsRel rel, ForkNumber fork, uint32 segno);
+
+/* A whole small file, added to out; *found false if there is none (NULL: that is an error). */
+extern PsError *datadir_read_file(const char *pgdata, const char *name, StringInfo out, bool *found);
+
+/* ---- bootstrap.c ---- */
+
+/* A fresh cluster by initdb becomes a branch. */
+extern PsError *branch_create(Store *store, const char *name, bool data_checksums, const Waiter *waiter,
+							  const ProgressSink *progress, Timeline **tl);
+
+/* ---- basebackup.c ---- */
+typedef struct BaseBackupOptions
+{
+	const char *owner;			/* who starts the compute: host and directory, for messages */
+} BaseBackupOptions;
+
+/*
+ * Starts a new generation and sends the data directory that a compute starts
+ * with (FACTS 2).  Its pageserver_smgr.conf names tenant, timeline, generation
+ * and checkpoint; where the store is must be added by the receiver.
+ */
+extern PsError *basebackup(Timeline *tl, const BaseBackupOptions *options, const Waiter *waiter, ByteSink sink);
+
+/* ---- fullbackup.c ---- */
+
+/*
+ * Sends a data directory as it was at the LSN (rounded down to the end of a
+ * record; InvalidXLogRecPtr: all that is ingested), which stock PostgreSQL
+ * starts on by itself.  Changes nothing in the timeline.
+ */
+extern PsError *fullbackup(Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, ByteSink sink);
+
+/* ---- tarsink.c ---- */
+typedef struct TarSink TarSink;
+
+extern TarSink *tar_create(ByteSink sink);
+extern void tar_free(TarSink *tar);
+
+/* An empty directory, mode 0700; path without a slash at its end. */
+extern PsError *tar_directory(TarSink *tar, const char *path);
+
+/*
+ * A file, mode 0600: tar_file_begin(), then exactly size bytes by tar_write()
+ * and tar_write_zeros() in any pieces, then tar_file_end().
+ */
+extern PsError *tar_file_begin(TarSink *tar, const char *path, uint64 size);
+extern PsError *tar_write(TarSink *tar, const char *data, size_t len);
+extern PsError *tar_write_zeros(TarSink *tar, uint64 len);
+extern PsError *tar_file_end(TarSink *tar);
+extern PsError *tar_file(TarSink *tar, const char *path, const char *data, size_t len);
+
+/*
+ * Begins a file of which only the first "used" bytes are sent; it is size
+ * bytes long with a hole at its end (GNU's format for sparse files, which tar
+ * and libarchive read).
+ */
+extern PsError *tar_sparse_file_begin(TarSink *tar, const char *path, uint64 used, uint64 size);
+
+/* The end of the archive; everything has been handed to the ByteSink on return. */
+extern PsError *tar_finish(TarSink *tar);
+
+/* ---- control.c ---- */
+
+/*
+ * Checks length, CRC, version and layout constants of pg_control; "what" names
+ * it in errors.
+ */
+extern PsError *control_decode(const char *data, size_t len, const char *what, ControlFileData *control);
+
+/* Where the control file says that the cluster was shut down cleanly; else an error that says what to do. */
+extern PsError *control_check_shutdown(const ControlFileData *control, const char *pgdata);
+
+/*
+ * pg_control of a cluster that was shut down with the checkpoint record at
+ * checkpoint_lsn.  "base" gives what never changes (identifiers, layout).
+ */
+extern void control_make(const ControlFileData *base, const WalState *state, const CheckPoint *checkpoint,
+						 XLogRecPtr checkpoint_lsn, pg_time_t now, char out[PG_CONTROL_FILE_SIZE]);
+
+/* ---- checksum.c ---- */
+
+/* As PageSetChecksumInplace(): nothing happens to a new page. */
+extern void page_set_checksum(char *page, BlockNumber blk);
+extern bool page_checksum_is_right(const char *page, BlockNumber blk, uint16 *expected);
+extern bool page_is_zero(const char *page);
+
+/* ---- contents.c ---- */
+
+/* A backup being made: the tar, and the state of the timeline that it is of. */
+typedef struct Backup
+{
+	Timeline   *tl;
+	TarSink    *tar;
+	const Waiter *waiter;
+	TimelineInfo info;
+	XLogRecPtr	lsn;			/* everything is read at this LSN */
+	WalState	state;			/* at that LSN */
+	CheckPoint	checkpoint;		/* contents of the shutdown checkpoint it starts from */
+	XLogRecPtr	checkpoint_lsn;
+	StringInfoData wal_tail;	/* WAL that follows lsn in the backup but not in the timeline */
+	ControlFileData control;	/* as it was imported */
+	char	   *conf;			/* postgresql.conf as stored, "" if there is none */
+	char	   *auto_conf;		/* postgresql.auto.conf, likewise */
+} Backup;
+
+
+/* Reads info, control file and settings; tl, lsn and state are set by the caller. */
+extern PsError *backup_begin(Backup *backup, Timeline *tl, const Waiter *waiter, ByteSink sink);
+extern void backup_end(Backup *backup);
+
+/* Every fork that exists (of init forks only, or of all others), ascending; free() the array. */
+extern PsError *backup_list_forks(Backup *backup, bool init, ForkSize **forks, size_t *n);
+
+/* Sends one fork of a relation under the name of the fork "as". */
+extern PsError *backup_send_fork(Backup *backup, const ForkSize *fork, ForkNumber as);
+
+/* Directories, PG_VERSIONs, relation maps, settings but postgresql.conf. */
+extern PsError *backup_send_skeleton(Backup *backup);
+
+/* SLRUs, two-phase states, origins. */
+extern PsError *backup_send_transaction_state(Backup *backup);
+
+/* The segments that hold the shutdown checkpoint, then pg_control, which makes the directory complete: last. */
+extern PsError *backup_send_wal_and_control(Backup *backup);
+
+extern PsError *backup_check_canceled(const Backup *backup);
+
+#endif							/* PS_BACKUP_H */
