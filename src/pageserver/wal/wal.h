@@ -5,6 +5,7 @@
  * decoder.c     bytes of the stream, fed in order, to whole and checked records
  * parse.c       a record's block references, images and main data
  * interpret.c   a record to the keys that it changes, told to a WalSink
+ * xact.c        the contents of commit, abort and prepare records
  * slru.c        a record applied to an SLRU page
  * walstate.c    the counters that a checkpoint record would hold at an LSN
  * segments.c    the timeline's WAL files
@@ -15,6 +16,7 @@
 
 #include "access/xlog_internal.h"
 #include "access/xlogrecord.h"
+#include "replication/origin.h"
 #include "catalog/pg_control.h"
 #include "lib/stringinfo.h"
 
@@ -49,6 +51,13 @@ extern void wal_decoder_free(WalDecoder *dec);
 
 /* Takes in the next bytes of the stream; copies them. */
 extern void wal_decoder_feed(WalDecoder *dec, const char *data, size_t len);
+
+/*
+ * The same without a copy: room for len bytes of the stream, then how many of
+ * them were put there.  The pointer is valid until the next call.
+ */
+extern char *wal_decoder_room(WalDecoder *dec, size_t len);
+extern void wal_decoder_fed(WalDecoder *dec, size_t len);
 
 /*
  * The next whole record, if the bytes so far hold one (*found).  Page headers
@@ -122,25 +131,41 @@ typedef struct WalSink
 	/*
 	 * Redo of this record changes the block (once per block and record).
 	 * will_init: the record alone makes the page (WILL_INIT, or an image that
-	 * is applied), nothing older is needed.  Extends the relation if need be.
+	 * is applied), nothing older is needed.  Extends the relation if need be,
+	 * but for a record of RM_SMGR_ID (a truncation that leaves part of a
+	 * visibility map page): there a block that does not exist is left alone.
 	 */
 	PsError    *(*block) (void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork, BlockNumber blk, bool will_init);
 
 	/* The same for a page of an SLRU: wal_slru_apply() applies the record. */
 	PsError    *(*slru) (void *arg, const WalRecord *rec, PsSlru slru, uint32 pageno, bool will_init);
 
-	/* Segments wholly before cutoff (modulo wraparound, as the SLRU's PagePrecedes has it) go. */
+	/*
+	 * Every existing segment of which wal_slru_truncates() says so goes: in
+	 * most cases those wholly before cutoff_page.
+	 */
 	PsError    *(*slru_truncate) (void *arg, const WalRecord *rec, PsSlru slru, uint32 cutoff_page);
 
+	/* A fork that is shorter than nblocks, or does not exist, is left alone by rel_truncate. */
 	PsError    *(*rel_create) (void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork);
 	PsError    *(*rel_truncate) (void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork, BlockNumber nblocks);
 	PsError    *(*rel_drop) (void *arg, const WalRecord *rec, PsRel rel);	/* all forks */
 
-	/* Whole directories (a database in one tablespace). */
+	/*
+	 * Whole directories (a database in one tablespace): DATABASE, RELMAP, and
+	 * all relations.  What the destination of a copy held before goes.
+	 */
 	PsError    *(*db_copy) (void *arg, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, Oid db);
 	PsError    *(*db_drop) (void *arg, const WalRecord *rec, Oid spc, Oid db);
 
-	/* A whole small value (relation map, two-phase state, origin, tablespace, database), or its end. */
+	/*
+	 * Progress of a replication origin (key ORIGIN).  Unless force is set, a
+	 * remote_lsn that is not greater than the stored one changes nothing
+	 * (origin.c, replorigin_advance()).  Its end is told by del.
+	 */
+	PsError    *(*origin) (void *arg, const WalRecord *rec, RepOriginId id, XLogRecPtr remote_lsn, bool force);
+
+	/* A whole small value (relation map, two-phase state, tablespace, database), or its end. */
 	PsError    *(*put) (void *arg, const WalRecord *rec, const PsKey *key, const char *data, uint32 len);
 	PsError    *(*del) (void *arg, const WalRecord *rec, const PsKey *key);
 } WalSink;
@@ -160,6 +185,13 @@ extern PsError *wal_interpret(const WalRecord *rec, const WalParsed *parsed, boo
  * pageno as there; page holds BLCKSZ bytes, zeros if the page is new.
  */
 extern PsError *wal_slru_apply(const WalRecord *rec, PsSlru slru, uint32 pageno, char *page);
+
+/*
+ * Does a record that wal_interpret() told of with sink->slru_truncate remove
+ * this segment?  Mirrors SimpleLruTruncate() with the SLRU's PagePrecedes, and
+ * PerformMembersTruncation() of multixact.c.
+ */
+extern bool wal_slru_truncates(const WalRecord *rec, PsSlru slru, uint32 cutoff_page, uint32 segno);
 
 /* ---- walstate.c ---- */
 
@@ -232,7 +264,7 @@ extern PsError *wal_segments_read(WalSegments *segs, XLogRecPtr lsn, char *buf, 
 /* Reads one record (start, xl_tot_len) without its page headers into buf (len bytes); checks its CRC. */
 extern PsError *wal_segments_read_record(WalSegments *segs, XLogRecPtr start, uint32 len, char *buf);
 
-/* Bytes of files, and the segment numbers that exist (oldest, newest; false: none). */
+/* The numbers of the oldest and the newest segment that exist (false: none). */
 extern bool wal_segments_range(WalSegments *segs, XLogSegNo *oldest, XLogSegNo *newest);
 
 /* ---- reader.c ---- */
