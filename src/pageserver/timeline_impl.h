@@ -46,6 +46,7 @@ struct Tenant
 struct WalReceiver
 {
 	Timeline   *tl;
+	uint64		generation;
 	WalDecoder *decoder;
 	atomic_bool superseded;
 	PsError    *failed;			/* after a bad record nothing is taken any more; receive_lock */
@@ -157,6 +158,7 @@ extern void *ingest_main(void *tl);
 
 /* ---- wal/receiver.c ---- */
 extern PsError *receiver_open_marker(Timeline *tl, XLogRecPtr *lsn);
+extern void receiver_close_marker(Timeline *tl);
 extern void receiver_set_flushed(Timeline *tl, XLogRecPtr lsn, XLogRecPtr prev);	/* durable up to here; takes Timeline.lock */
 
 /* ---- keep/flush.c ---- */

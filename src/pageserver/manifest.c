@@ -1,0 +1,276 @@
+/*
+ * manifest.c
+ *	  The manifest of a timeline: TIMELINE/timeline.json.
+ *
+ *	  {
+ *		"format": "pageserver timeline",
+ *		"version": 1,
+ *		"crc32c": "0123abcd",		of "timeline", dumped compact with sorted keys
+ *		"timeline": { … }
+ *	  }
+ *
+ * LSNs are text as PostgreSQL shows them; numbers that may exceed 53 bits are
+ * text too.  A new manifest is written beside the old one, synced and renamed.
+ */
+#include "ps_fe.h"
+
+#include <fcntl.h>
+#include <jansson.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/file_utils.h"
+#include "port/pg_crc32c.h"
+#include "ps_wire.h"
+#include "timeline_impl.h"
+
+#define MANIFEST_NAME "timeline.json"
+#define MANIFEST_FORMAT "pageserver timeline"
+#define MANIFEST_VERSION 1
+#define MANIFEST_MAX_SIZE (256 * 1024 * 1024)
+
+static uint32
+crc_of(json_t *body)
+{
+	char	   *text = json_dumps(body, JSON_COMPACT | JSON_SORT_KEYS);
+	pg_crc32c	crc;
+
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, text, strlen(text));
+	FIN_CRC32C(crc);
+	free(text);
+	return crc;
+}
+
+static json_t *
+json_lsn(XLogRecPtr lsn)
+{
+	return json_sprintf("%X/%X", LSN_FORMAT_ARGS(lsn));
+}
+
+static json_t *
+json_u64(uint64 v)
+{
+	return json_sprintf("%llu", (unsigned long long) v);
+}
+
+/* ---- reading: each returns false if the member is missing or of another kind ---- */
+
+static bool
+get_text(json_t *body, const char *name, char *out, size_t size)
+{
+	const char *text = json_string_value(json_object_get(body, name));
+
+	return text != NULL && strlcpy(out, text, size) < size;
+}
+
+static bool
+get_lsn(json_t *body, const char *name, XLogRecPtr *lsn)
+{
+	char		text[32];
+	uint32		hi,
+				lo;
+	char		after;
+
+	if (!get_text(body, name, text, sizeof(text)) || sscanf(text, "%X/%X%c", &hi, &lo, &after) != 2)
+		return false;
+	*lsn = (uint64) hi << 32 | lo;
+	return true;
+}
+
+static bool
+get_u64(json_t *body, const char *name, uint64 *v)
+{
+	char		text[32];
+	unsigned long long n;
+	char		after;
+
+	if (!get_text(body, name, text, sizeof(text)) || sscanf(text, "%llu%c", &n, &after) != 1)
+		return false;
+	*v = n;
+	return true;
+}
+
+static bool
+get_u32(json_t *body, const char *name, uint32 *v)
+{
+	json_t	   *n = json_object_get(body, name);
+
+	if (!json_is_integer(n) || json_integer_value(n) < 0 || json_integer_value(n) > PG_UINT32_MAX)
+		return false;
+	*v = (uint32) json_integer_value(n);
+	return true;
+}
+
+static bool
+get_id(json_t *body, const char *name, PsId *id)
+{
+	char		text[PS_ID_TEXT];
+
+	return get_text(body, name, text, sizeof(text)) && ps_id_parse(text, id);
+}
+
+static bool
+get_layers(json_t *body, Manifest *m)
+{
+	json_t	   *layers = json_object_get(body, "layers");
+
+	if (!json_is_array(layers))
+		return false;
+	m->layers = pg_malloc0(Max(json_array_size(layers), 1) * sizeof(char *));
+	for (size_t i = 0; i < json_array_size(layers); i++)
+	{
+		const char *name = json_string_value(json_array_get(layers, i));
+
+		if (name == NULL || strchr(name, '/') != NULL)
+			return false;
+		m->layers[m->nlayers++] = pg_strdup(name);
+	}
+	return true;
+}
+
+/*
+ * Reads DIR/timeline.json.  A missing, damaged or foreign file is an error that
+ * names it.  The caller frees with manifest_free(), on success.
+ */
+PsError *
+manifest_read(const char *dir, Manifest *m)
+{
+	char		path[MAXPGPATH];
+	json_error_t jerr;
+	json_t	   *root;
+	json_t	   *body;
+	char		format[64];
+	uint32		version = 0;
+	char		crc[16];
+	PsError    *err = NULL;
+
+	memset(m, 0, sizeof(*m));
+	snprintf(path, sizeof(path), "%s/" MANIFEST_NAME, dir);
+	root = json_load_file(path, JSON_REJECT_DUPLICATES, &jerr);
+	if (root == NULL)
+		return ps_error(PS_SQLSTATE_CORRUPTED, "could not read manifest \"%s\": line %d: %s", path, jerr.line, jerr.text);
+	body = json_object_get(root, "timeline");
+	if (!get_text(root, "format", format, sizeof(format)) || strcmp(format, MANIFEST_FORMAT) != 0 ||
+		!get_u32(root, "version", &version))
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" is not a manifest of a timeline", path);
+	else if (version != MANIFEST_VERSION)
+		err = ps_error(PS_SQLSTATE_STATE, "manifest \"%s\" has format version %u, this pageserver reads version %d", path,
+					   version, MANIFEST_VERSION);
+	else if (!json_is_object(body) || !get_text(root, "crc32c", crc, sizeof(crc)) || strlen(crc) != 8 ||
+			 strspn(crc, "0123456789abcdef") != 8 || strtoul(crc, NULL, 16) != crc_of(body))
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "manifest \"%s\" has a wrong checksum", path);
+	else if (!get_id(body, "tenant", &m->tenant) || !get_id(body, "timeline", &m->timeline) ||
+			 !get_text(body, "name", m->name, sizeof(m->name)) ||
+			 !get_u64(body, "system_identifier", &m->system_identifier) ||
+			 !get_u32(body, "segment_size", &m->segment_size) || !IsValidWalSegSize(m->segment_size) ||
+			 !get_u32(body, "data_checksum_version", &m->data_checksum_version) ||
+			 !get_lsn(body, "start_lsn", &m->start_lsn) || !get_lsn(body, "disk_consistent_lsn", &m->disk_consistent_lsn) ||
+			 !get_u64(body, "generation", &m->generation) || !get_text(body, "owner", m->owner, sizeof(m->owner)) ||
+			 !get_layers(body, m))
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "manifest \"%s\" lacks a member, or one is not what it should be", path);
+	json_decref(root);
+	if (err != NULL)
+		manifest_free(m);
+	return err;
+}
+
+/* Writes DIR/timeline.json durably; on failure the old one stands. */
+PsError *
+manifest_write(const char *dir, const Manifest *m)
+{
+	char		path[MAXPGPATH];
+	char		tmp[MAXPGPATH];
+	char		id[PS_ID_TEXT];
+	char		crc[16];
+	json_t	   *layers = json_array();
+	json_t	   *body = json_object();
+	json_t	   *root = json_object();
+	char	   *text = NULL;
+	size_t		len;
+	int			fd = -1;
+	PsError    *err = NULL;
+
+	for (int i = 0; i < m->nlayers; i++)
+		json_array_append_new(layers, json_string(m->layers[i]));
+	json_object_set_new(body, "tenant", json_string(ps_id_format(&m->tenant, id)));
+	json_object_set_new(body, "timeline", json_string(ps_id_format(&m->timeline, id)));
+	json_object_set_new(body, "name", json_string(m->name));
+	json_object_set_new(body, "system_identifier", json_u64(m->system_identifier));
+	json_object_set_new(body, "segment_size", json_integer(m->segment_size));
+	json_object_set_new(body, "data_checksum_version", json_integer(m->data_checksum_version));
+	json_object_set_new(body, "start_lsn", json_lsn(m->start_lsn));
+	json_object_set_new(body, "disk_consistent_lsn", json_lsn(m->disk_consistent_lsn));
+	json_object_set_new(body, "generation", json_u64(m->generation));
+	json_object_set_new(body, "owner", json_string(m->owner));
+	json_object_set_new(body, "layers", layers);
+	snprintf(crc, sizeof(crc), "%08x", crc_of(body));
+	json_object_set_new(root, "format", json_string(MANIFEST_FORMAT));
+	json_object_set_new(root, "version", json_integer(MANIFEST_VERSION));
+	json_object_set_new(root, "crc32c", json_string(crc));
+	json_object_set_new(root, "timeline", body);
+	text = json_dumps(root, JSON_INDENT(1));
+	json_decref(root);
+
+	snprintf(path, sizeof(path), "%s/" MANIFEST_NAME, dir);
+	snprintf(tmp, sizeof(tmp), "%s.tmp", path);
+	len = strlen(text);
+	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	errno = 0;
+	if (fd < 0 || write(fd, text, len) != (ssize_t) len || fsync(fd) != 0)
+	{
+		if (errno == 0)
+			errno = ENOSPC;
+		err = ps_error(errno == ENOSPC ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO, "could not write manifest \"%s\": %m", tmp);
+	}
+	if (fd >= 0)
+		close(fd);
+	if (err == NULL && rename(tmp, path) != 0)
+		err = ps_error(PS_SQLSTATE_IO, "could not rename \"%s\" to \"%s\": %m", tmp, path);
+	if (err != NULL)
+		unlink(tmp);
+	else if (fsync_parent_path(path) != 0)
+		err = ps_error(PS_SQLSTATE_IO, "could not sync directory \"%s\": %m", dir);
+	free(text);
+	return err;
+}
+
+void
+manifest_free(Manifest *m)
+{
+	for (int i = 0; i < m->nlayers; i++)
+		free(m->layers[i]);
+	free(m->layers);
+	memset(m, 0, sizeof(*m));
+}
+
+/*
+ * Writes the manifest of an open timeline, with the layers of "map" and the
+ * LSN that they hold everything up to.  Caller holds Timeline.manifest_lock,
+ * so that manifests are written in the order of what they say.
+ */
+PsError *
+timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn)
+{
+	Manifest	m = {.tenant = tl->tenant->id,
+					 .timeline = tl->id,
+					 .system_identifier = tl->system_identifier,
+					 .segment_size = tl->segment_size,
+					 .data_checksum_version = tl->data_checksum_version,
+					 .start_lsn = tl->start_lsn,
+					 .disk_consistent_lsn = disk_consistent_lsn};
+	PsError    *err;
+
+	strlcpy(m.name, tl->name, sizeof(m.name));
+	pthread_mutex_lock(&tl->lock);
+	m.generation = tl->generation;
+	strlcpy(m.owner, tl->owner, sizeof(m.owner));
+	pthread_mutex_unlock(&tl->lock);
+	m.nlayers = layer_map_count(map);
+	m.layers = pg_malloc(Max(m.nlayers, 1) * sizeof(char *));
+	for (int i = 0; i < m.nlayers; i++)
+		m.layers[i] = pg_strdup(layer_info(layer_map_get(map, i))->name);
+	err = manifest_write(tl->dir, &m);
+	manifest_free(&m);
+	return err;
+}

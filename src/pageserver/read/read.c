@@ -1,0 +1,275 @@
+/*
+ * read.c
+ *	  Reads: pages, sizes and other values of a timeline at an LSN.
+ *
+ * plan.c says which versions are needed, read_ref() gets each, a page's chain
+ * is applied by the redo helpers (reconstruct.c), an SLRU page's by slru.c.
+ */
+#include "ps_fe.h"
+
+#include "ps_wire.h"
+#include "read/reconstruct.h"
+#include "timeline_impl.h"
+
+PsError *
+read_ref(Timeline *tl, const ValueRef *ref, StringInfo buf, XLogRecPtr *record_start)
+{
+	switch ((ValuePlace) ref->place)
+	{
+		case VALUE_IN_MEMORY:
+			resetStringInfo(buf);
+			appendBinaryStringInfo(buf, ref->at.memory, ref->len);
+			return NULL;
+		case VALUE_IN_WAL:
+			resetStringInfo(buf);
+			enlargeStringInfo(buf, ref->len);
+			PS_TRY(wal_segments_read_record(tl->wal, ref->at.record_start, ref->len, buf->data));
+			buf->len = ref->len;
+			if (record_start != NULL)
+				*record_start = ref->at.record_start;
+			return NULL;
+		case VALUE_IN_LAYER:
+			{
+				XLogRecPtr	start;
+
+				return layer_read_value(ref, buf, record_start ? record_start : &start);
+			}
+	}
+	return ps_error(PS_SQLSTATE_INTERNAL, "unknown place %d of a value", ref->place);
+}
+
+PsError *
+timeline_read_lsn(Timeline *tl, XLogRecPtr request_lsn, XLogRecPtr not_modified_since, const Waiter *waiter, XLogRecPtr *lsn)
+{
+	XLogRecPtr	flushed;
+
+	if (request_lsn != PS_LSN_LATEST && request_lsn < not_modified_since)
+		return ps_error(PS_SQLSTATE_INVALID, "request at %X/%X says that nothing changed since %X/%X, which is later",
+						LSN_FORMAT_ARGS(request_lsn), LSN_FORMAT_ARGS(not_modified_since));
+	if (request_lsn < tl->start_lsn)
+		return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" begins at %X/%X, %X/%X is before that", tl->name,
+						LSN_FORMAT_ARGS(tl->start_lsn), LSN_FORMAT_ARGS(request_lsn));
+	pthread_mutex_lock(&tl->lock);
+	*lsn = tl->ingested_lsn;
+	flushed = tl->flushed_lsn;
+	pthread_mutex_unlock(&tl->lock);
+	if (not_modified_since > *lsn)
+	{
+		/* nobody can have been told of an LSN this far ahead */
+		if (not_modified_since > flushed + (uint64) UINT32_MAX * 16)
+			return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" has WAL up to %X/%X, %X/%X is not to be expected", tl->name,
+							LSN_FORMAT_ARGS(flushed), LSN_FORMAT_ARGS(not_modified_since));
+		PS_TRY(timeline_wait_ingested(tl, not_modified_since, tl->tenant->store->config->wait_timeout, waiter));
+		pthread_mutex_lock(&tl->lock);
+		*lsn = tl->ingested_lsn;
+		pthread_mutex_unlock(&tl->lock);
+	}
+	if (request_lsn < *lsn)
+		*lsn = request_lsn;
+	return NULL;
+}
+
+/* Size of a fork at lsn; the caller frees *size with relsize_free() if it exists. */
+PsError *
+read_relsize(Timeline *tl, const LayerSet *set, PsRel rel, ForkNumber fork, XLogRecPtr lsn, bool *exists, RelSize *size)
+{
+	PsKey		key = ps_key_relsize(rel, fork);
+	ValueList	list = {0};
+	StringInfoData buf;
+	PsError    *err;
+
+	*exists = false;
+	initStringInfo(&buf);
+	err = plan_key(set, &key, 0, lsn, &list);
+	if (err == NULL && list.n > 0 && list.refs[0].kind != VALUE_TOMBSTONE)
+	{
+		err = read_ref(tl, &list.refs[0], &buf, NULL);
+		if (err == NULL)
+			err = relsize_decode(buf.data, buf.len, size);
+		if (err == NULL)
+			*exists = true;
+	}
+	free(list.refs);
+	pfree(buf.data);
+	if (err != NULL)
+	{
+		char		text[PS_KEY_TEXT];
+
+		err = ps_error_context(err, "branch \"%s\", %s", tl->name, ps_key_format(&key, text));
+	}
+	return err;
+}
+
+PsError *
+timeline_read_relsize(Timeline *tl, PsRel rel, ForkNumber fork, XLogRecPtr lsn, bool *exists, BlockNumber *nblocks)
+{
+	LayerSet   *set = timeline_layers(tl);
+	RelSize		size = {0};
+	PsError    *err = read_relsize(tl, set, rel, fork, lsn, exists, &size);
+
+	layer_set_unref(set);
+	*nblocks = err == NULL && *exists ? size.nblocks : 0;
+	relsize_free(&size);
+	return err;
+}
+
+PsError *
+timeline_read_pages(Timeline *tl, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLogRecPtr lsn, char *pages)
+{
+	LayerSet   *set = timeline_layers(tl);
+	RelSize		size = {0};
+	bool		exists;
+	PsError    *err = read_relsize(tl, set, rel, fork, lsn, &exists, &size);
+
+	if (err == NULL && !exists)
+		memset(pages, 0, (size_t) n * BLCKSZ);
+	else
+		for (int i = 0; i < n && err == NULL; i++)
+			err = reconstruct_page(tl, set, rel, fork, blks[i], relsize_floor(&size, blks[i]), lsn, pages + (size_t) i * BLCKSZ);
+	relsize_free(&size);
+	layer_set_unref(set);
+	return err;
+}
+
+PsError *
+timeline_read_value(Timeline *tl, const PsKey *key, XLogRecPtr lsn, StringInfo value, bool *found)
+{
+	LayerSet   *set = timeline_layers(tl);
+	ValueList	list = {0};
+	PsError    *err;
+
+	if (key->kind == PS_KEY_SLRU_BLOCK)
+	{
+		resetStringInfo(value);
+		enlargeStringInfo(value, BLCKSZ);
+		err = reconstruct_slru(tl, set, key, lsn, value->data, found);
+		value->len = BLCKSZ;
+	}
+	else
+	{
+		err = plan_key(set, key, 0, lsn, &list);
+		*found = err == NULL && list.n > 0 && list.refs[0].kind != VALUE_TOMBSTONE;
+		if (*found)
+			err = read_ref(tl, &list.refs[0], value, NULL);
+		free(list.refs);
+	}
+	layer_set_unref(set);
+	return err;
+}
+
+/* ---- scans ---- */
+
+typedef struct Found
+{
+	PsKey		key;
+	ValueRef	ref;
+} Found;
+
+typedef struct FoundList
+{
+	Found	   *items;
+	size_t		n;
+	size_t		cap;
+} FoundList;
+
+static PsError *
+gather(void *arg, const PsKey *key, const ValueRef *ref)
+{
+	FoundList  *list = arg;
+
+	if (list->n == list->cap)
+	{
+		list->cap = list->cap ? list->cap * 2 : 256;
+		list->items = pg_realloc(list->items, list->cap * sizeof(Found));
+	}
+	list->items[list->n++] = (Found){*key, *ref};
+	return NULL;
+}
+
+/* By key, of each key newest first. */
+static int
+by_key_and_lsn(const void *a, const void *b)
+{
+	const Found *x = a;
+	const Found *y = b;
+	int			cmp = ps_key_cmp(&x->key, &y->key);
+
+	if (cmp != 0)
+		return cmp;
+	return x->ref.lsn < y->ref.lsn ? 1 : x->ref.lsn > y->ref.lsn ? -1 : 0;
+}
+
+PsError *
+timeline_scan(Timeline *tl, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn, KeyCallback cb, void *arg)
+{
+	LayerSet   *set = timeline_layers(tl);
+	FoundList	list = {0};
+	StringInfoData buf;
+	PsError    *err;
+
+	initStringInfo(&buf);
+	err = layer_scan(set->open, lo, hi, lsn, gather, &list);
+	for (int i = 0; i < set->nfrozen && err == NULL; i++)
+		err = layer_scan(set->frozen[i], lo, hi, lsn, gather, &list);
+	if (err == NULL)
+		err = layer_map_scan(set->map, lo, hi, lsn, gather, &list);
+	if (list.n > 0)
+		qsort(list.items, list.n, sizeof(Found), by_key_and_lsn);
+	for (size_t i = 0; i < list.n && err == NULL; i++)
+	{
+		const Found *f = &list.items[i];
+
+		if (i > 0 && ps_key_cmp(&f[-1].key, &f->key) == 0)
+			continue;			/* an older version */
+		if (f->ref.kind == VALUE_TOMBSTONE)
+			continue;
+		err = read_ref(tl, &f->ref, &buf, NULL);
+		if (err == NULL)
+			err = cb(arg, &f->key, buf.data, buf.len);
+	}
+	free(list.items);
+	pfree(buf.data);
+	layer_set_unref(set);
+	return err;
+}
+
+/* ---- the state at an LSN ---- */
+
+PsError *
+timeline_state_at(Timeline *tl, XLogRecPtr lsn, WalState *state)
+{
+	PsKey		key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
+	StringInfoData buf;
+	bool		found;
+	WalReader  *reader = NULL;
+	WalRecord	rec;
+	WalParsed	parsed;
+	PsError    *err;
+
+	pthread_mutex_lock(&tl->lock);
+	*state = tl->state;
+	pthread_mutex_unlock(&tl->lock);
+	if (lsn >= state->end)
+		return NULL;
+
+	initStringInfo(&buf);
+	PS_GOTO(timeline_read_value(tl, &key, lsn, &buf, &found), done);
+	if (!found)
+	{
+		err = ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" begins at %X/%X, %X/%X is before that", tl->name,
+					   LSN_FORMAT_ARGS(tl->start_lsn), LSN_FORMAT_ARGS(lsn));
+		goto done;
+	}
+	PS_GOTO(wal_state_decode(buf.data, buf.len, state), done);
+	reader = wal_reader_create(tl->wal, state->end, state->prev, tl->system_identifier);
+	while ((err = wal_reader_next(reader, lsn, &rec, &found)) == NULL && found)
+	{
+		PS_GOTO(wal_parse(&rec, &parsed), done);
+		PS_GOTO(wal_state_apply(state, &rec, &parsed), done);
+	}
+done:
+	if (reader != NULL)
+		wal_reader_free(reader);
+	pfree(buf.data);
+	return err;
+}

@@ -1,0 +1,439 @@
+/*
+ * store.c
+ *	  All tenants and timelines of a STORE directory.
+ *
+ * STORE/tenants/<tenant>/tenant.json says of which cluster family the tenant
+ * is; its timelines are directories with a manifest.  STORE/tmp holds what is
+ * being made; it is emptied at the start.
+ */
+#include "ps_fe.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/file_perm.h"
+#include "common/file_utils.h"
+#include "ps_wire.h"
+#include "timeline_impl.h"
+
+#define TENANT_FORMAT "pageserver tenant"
+#define TENANT_VERSION 1
+
+/* ---- tenants ---- */
+
+static PsError *
+tenant_write(const char *dir, const PsId *id, uint64 system_identifier, uint32 segment_size)
+{
+	char		path[MAXPGPATH];
+	char		tmp[MAXPGPATH];
+	char		text[PS_ID_TEXT];
+	char		sysid[32];
+	json_t	   *root;
+	char	   *dump;
+	int			fd;
+	PsError    *err = NULL;
+
+	snprintf(sysid, sizeof(sysid), UINT64_FORMAT, system_identifier);
+	root = json_pack("{s:s, s:i, s:s, s:s, s:i}", "format", TENANT_FORMAT, "version", TENANT_VERSION, "tenant",
+					 ps_id_format(id, text), "system_identifier", sysid, "segment_size", (int) segment_size);
+	dump = json_dumps(root, JSON_INDENT(1));
+	json_decref(root);
+	snprintf(path, sizeof(path), "%s/tenant.json", dir);
+	snprintf(tmp, sizeof(tmp), "%s.tmp", path);
+	errno = 0;
+	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0 || write(fd, dump, strlen(dump)) != (ssize_t) strlen(dump) || fsync(fd) != 0)
+	{
+		if (errno == 0)
+			errno = ENOSPC;
+		err = ps_error(errno == ENOSPC ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO, "could not write file \"%s\": %m", tmp);
+	}
+	if (fd >= 0)
+		close(fd);
+	if (err == NULL && (rename(tmp, path) != 0 || fsync_parent_path(path) != 0))
+		err = ps_error(PS_SQLSTATE_IO, "could not rename \"%s\" to \"%s\": %m", tmp, path);
+	free(dump);
+	return err;
+}
+
+static PsError *
+tenant_read(Tenant *tenant)
+{
+	char		path[MAXPGPATH];
+	json_error_t jerr;
+	json_t	   *root;
+	const char *format = NULL;
+	const char *id = NULL;
+	const char *sysid = NULL;
+	char		text[PS_ID_TEXT];
+	int			version;
+	int			segment_size;
+	PsError    *err = NULL;
+
+	snprintf(path, sizeof(path), "%s/tenant.json", tenant->dir);
+	root = json_load_file(path, JSON_REJECT_DUPLICATES, &jerr);
+	if (root == NULL)
+		return ps_error(PS_SQLSTATE_CORRUPTED, "could not read \"%s\": line %d: %s", path, jerr.line, jerr.text);
+	if (json_unpack(root, "{s:s, s:i, s:s, s:s, s:i}", "format", &format, "version", &version, "tenant", &id,
+					"system_identifier", &sysid, "segment_size", &segment_size) != 0 ||
+		strcmp(format, TENANT_FORMAT) != 0)
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" does not describe a tenant", path);
+	else if (version != TENANT_VERSION)
+		err = ps_error(PS_SQLSTATE_STATE, "file \"%s\" has format version %d, this pageserver reads version %d", path, version,
+					   TENANT_VERSION);
+	else if (strcmp(id, ps_id_format(&tenant->id, text)) != 0 || !IsValidWalSegSize(segment_size))
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" is of another tenant, or its WAL segment size is none", path);
+	else
+	{
+		tenant->system_identifier = strtoull(sysid, NULL, 10);
+		tenant->segment_size = segment_size;
+	}
+	json_decref(root);
+	return err;
+}
+
+/* Starts what a tenant needs to serve reads: the redo helpers, the page cache. */
+static PsError *
+tenant_start(Tenant *tenant)
+{
+	const Config *config = tenant->store->config;
+	char		id[PS_ID_TEXT];
+	char	   *workdir = psprintf("%s/tmp/redo-%s", config->store_dir, ps_id_format(&tenant->id, id));
+	RedoOptions options = {.bindir = config->bindir,
+						   .workdir = workdir,
+						   .segment_size = tenant->segment_size,
+						   .wal_log_hints = true,	/* every compute has it on (src/compute/settings.c) */
+						   .max_helpers = config->redo_helpers > 0 ? config->redo_helpers : (int) sysconf(_SC_NPROCESSORS_ONLN),
+						   .timeout_ms = config->redo_timeout};
+	PsError    *err = redo_pool_create(&options, &tenant->redo);
+
+	pfree(workdir);
+	if (err == NULL)
+		tenant->page_cache = page_cache_create((size_t) config->page_cache_size * 1024 * 1024);
+	return err;
+}
+
+static void
+tenant_free(Tenant *tenant)
+{
+	if (tenant->redo != NULL)
+		redo_pool_free(tenant->redo);
+	if (tenant->page_cache != NULL)
+		page_cache_free(tenant->page_cache);
+	pfree(tenant->dir);
+	free(tenant);
+}
+
+static Tenant *
+tenant_alloc(Store *store, const PsId *id)
+{
+	Tenant	   *tenant = pg_malloc0(sizeof(Tenant));
+	char		text[PS_ID_TEXT];
+
+	tenant->id = *id;
+	tenant->store = store;
+	tenant->dir = psprintf("%s/tenants/%s", store->config->store_dir, ps_id_format(id, text));
+	return tenant;
+}
+
+/* Caller holds Store.lock, or the store is being opened. */
+static void
+add_tenant(Store *store, Tenant *tenant)
+{
+	store->tenants = pg_realloc(store->tenants, (store->ntenants + 1) * sizeof(Tenant *));
+	store->tenants[store->ntenants++] = tenant;
+}
+
+static void
+add_timeline(Store *store, Timeline *tl)
+{
+	store->timelines = pg_realloc(store->timelines, (store->ntimelines + 1) * sizeof(Timeline *));
+	store->timelines[store->ntimelines++] = tl;
+}
+
+/* Calls fn for each subdirectory that is named by an id; others are left alone. */
+static PsError *
+for_each_id(const char *path, PsError *(*fn) (void *arg, const PsId *id), void *arg)
+{
+	DIR		   *dir = opendir(path);
+	struct dirent *de;
+	PsError    *err = NULL;
+
+	if (dir == NULL)
+		return ps_error(PS_SQLSTATE_IO, "could not open directory \"%s\": %m", path);
+	while (err == NULL && (de = readdir(dir)) != NULL)
+	{
+		PsId		id;
+
+		if (ps_id_parse(de->d_name, &id))
+			err = fn(arg, &id);
+		else if (de->d_name[0] != '.')
+			ps_log(PS_WARNING, "\"%s/%s\" does not belong here and is left alone", path, de->d_name);
+	}
+	closedir(dir);
+	return err;
+}
+
+static PsError *
+open_one_timeline(void *arg, const PsId *id)
+{
+	Tenant	   *tenant = arg;
+	Timeline   *tl;
+
+	PS_TRY(timeline_open(tenant, id, &tl));
+	add_timeline(tenant->store, tl);
+	return NULL;
+}
+
+static PsError *
+open_one_tenant(void *arg, const PsId *id)
+{
+	Store	   *store = arg;
+	Tenant	   *tenant = tenant_alloc(store, id);
+	char	   *timelines;
+	PsError    *err;
+
+	add_tenant(store, tenant);
+	PS_TRY(tenant_read(tenant));
+	PS_TRY(tenant_start(tenant));
+	timelines = psprintf("%s/timelines", tenant->dir);
+	err = for_each_id(timelines, open_one_timeline, tenant);
+	pfree(timelines);
+	return err;
+}
+
+PsError *
+store_open(const Config *config, Store **result)
+{
+	Store	   *store = pg_malloc0(sizeof(Store));
+	char	   *path;
+	PsError    *err = NULL;
+
+	store->config = config;
+	pthread_mutex_init(&store->lock, NULL);
+	path = psprintf("%s/tmp", config->store_dir);
+	if (access(path, F_OK) == 0 && !rmtree(path, true))
+		err = ps_error(PS_SQLSTATE_IO, "could not empty directory \"%s\": %m", path);
+	else if (mkdir(path, 0700) != 0)
+		err = ps_error(PS_SQLSTATE_IO, "could not create directory \"%s\": %m", path);
+	pfree(path);
+	if (err == NULL)
+	{
+		path = psprintf("%s/tenants", config->store_dir);
+		err = for_each_id(path, open_one_tenant, store);
+		pfree(path);
+	}
+	if (err != NULL)
+	{
+		store_close(store);
+		return err;
+	}
+	*result = store;
+	return NULL;
+}
+
+void
+store_close(Store *store)
+{
+	for (int i = 0; i < store->ntimelines; i++)
+		timeline_close(store->timelines[i]);
+	for (int i = 0; i < store->ntenants; i++)
+		tenant_free(store->tenants[i]);
+	free(store->timelines);
+	free(store->tenants);
+	pthread_mutex_destroy(&store->lock);
+	free(store);
+}
+
+const Config *
+store_config(const Store *store)
+{
+	return store->config;
+}
+
+/* ---- looking up ---- */
+
+PsError *
+store_find(Store *store, const PsId *tenant, const PsId *timeline, Timeline **tl)
+{
+	char		a[PS_ID_TEXT],
+				b[PS_ID_TEXT];
+
+	*tl = NULL;
+	pthread_mutex_lock(&store->lock);
+	for (int i = 0; i < store->ntimelines && *tl == NULL; i++)
+		if (ps_id_equal(&store->timelines[i]->id, timeline) && ps_id_equal(&store->timelines[i]->tenant->id, tenant))
+			*tl = store->timelines[i];
+	pthread_mutex_unlock(&store->lock);
+	if (*tl == NULL)
+		return ps_error(PS_SQLSTATE_NOT_FOUND, "the store has no timeline %s of tenant %s", ps_id_format(timeline, b),
+						ps_id_format(tenant, a));
+	return NULL;
+}
+
+/* Caller holds Store.lock. */
+static Timeline *
+find_branch(Store *store, const char *name)
+{
+	for (int i = 0; i < store->ntimelines; i++)
+		if (strcmp(store->timelines[i]->name, name) == 0)
+			return store->timelines[i];
+	return NULL;
+}
+
+PsError *
+store_find_branch(Store *store, const char *name, Timeline **tl)
+{
+	pthread_mutex_lock(&store->lock);
+	*tl = find_branch(store, name);
+	pthread_mutex_unlock(&store->lock);
+	if (*tl == NULL)
+		return ps_error_hint(ps_error(PS_SQLSTATE_NOT_FOUND, "branch \"%s\" does not exist", name),
+							 "\"pageserver_ctl branch list\" shows the branches.");
+	return NULL;
+}
+
+static int
+by_name(const void *a, const void *b)
+{
+	return strcmp((*(Timeline *const *) a)->name, (*(Timeline *const *) b)->name);
+}
+
+Timeline  **
+store_list(Store *store, int *n)
+{
+	Timeline  **list;
+
+	pthread_mutex_lock(&store->lock);
+	*n = store->ntimelines;
+	list = pg_malloc(Max(*n, 1) * sizeof(Timeline *));
+	if (*n > 0)
+		memcpy(list, store->timelines, *n * sizeof(Timeline *));
+	pthread_mutex_unlock(&store->lock);
+	qsort(list, *n, sizeof(Timeline *), by_name);
+	return list;
+}
+
+/* ---- new timelines ---- */
+
+bool
+timeline_name_is_valid(const char *name)
+{
+	size_t		len = strlen(name);
+
+	return len >= 1 && len <= TIMELINE_NAME_MAX && name[0] != '_' && name[0] != '-' && name[0] != '.' &&
+		strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") == len;
+}
+
+PsError *
+store_check_new_name(Store *store, const char *name)
+{
+	bool		exists;
+
+	if (!timeline_name_is_valid(name))
+		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "\"%s\" cannot be the name of a branch", name),
+							 "A name has 1 to %d letters, digits, \"_\", \"-\" or \".\", and begins with a letter or digit.",
+							 TIMELINE_NAME_MAX);
+	pthread_mutex_lock(&store->lock);
+	exists = find_branch(store, name) != NULL;
+	pthread_mutex_unlock(&store->lock);
+	if (exists)
+		return ps_error("42710", "branch \"%s\" exists already", name);
+	return NULL;
+}
+
+static PsError *
+make_dir(const char *path)
+{
+	if (mkdir(path, 0700) != 0 && errno != EEXIST)
+		return ps_error(PS_SQLSTATE_IO, "could not create directory \"%s\": %m", path);
+	return NULL;
+}
+
+/*
+ * The new timeline is made complete in STORE/tmp, then renamed to its place:
+ * after a crash it is there whole or not at all.  A tenant.json may be left of
+ * a tenant with no timeline; it does no harm.
+ */
+PsError *
+store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
+{
+	char		id[PS_ID_TEXT];
+	Manifest	m = {.tenant = seed->tenant,
+					 .timeline = seed->timeline,
+					 .system_identifier = seed->system_identifier,
+					 .segment_size = seed->segment_size,
+					 .data_checksum_version = seed->data_checksum_version,
+					 .start_lsn = seed->lsn,
+					 .disk_consistent_lsn = seed->lsn};
+	Tenant	   *tenant = NULL;
+	bool		new_tenant = true;
+	char	   *from = psprintf("%s/tmp/%s", store->config->store_dir, ps_id_format(&seed->timeline, id));
+	char	   *parent = NULL;
+	char	   *to = NULL;
+	PsError    *err;
+
+	strlcpy(m.name, seed->name, sizeof(m.name));
+	m.layers = pg_malloc(Max(seed->nlayers, 1) * sizeof(char *));
+	for (int i = 0; i < seed->nlayers; i++)
+		m.layers[m.nlayers++] = pg_strdup(layer_info(seed->layers[i])->name);
+	PS_GOTO(manifest_write(from, &m), done);
+
+	pthread_mutex_lock(&store->lock);
+	for (int i = 0; i < store->ntenants; i++)
+		if (ps_id_equal(&store->tenants[i]->id, &seed->tenant))
+		{
+			tenant = store->tenants[i];
+			new_tenant = false;
+		}
+	pthread_mutex_unlock(&store->lock);
+	if (new_tenant)
+	{
+		tenant = tenant_alloc(store, &seed->tenant);
+		tenant->system_identifier = seed->system_identifier;
+		tenant->segment_size = seed->segment_size;
+	}
+	parent = psprintf("%s/timelines", tenant->dir);
+	to = psprintf("%s/%s", parent, id);
+	if (new_tenant)
+	{
+		PS_GOTO(make_dir(tenant->dir), done);
+		PS_GOTO(make_dir(parent), done);
+		PS_GOTO(tenant_write(tenant->dir, &tenant->id, tenant->system_identifier, tenant->segment_size), done);
+		if (fsync_parent_path(tenant->dir) != 0)
+		{
+			err = ps_error(PS_SQLSTATE_IO, "could not sync the directory of \"%s\": %m", tenant->dir);
+			goto done;
+		}
+		PS_GOTO(tenant_start(tenant), done);
+	}
+
+	/* the lock is held over the last check of the name and the rename */
+	pthread_mutex_lock(&store->lock);
+	if (find_branch(store, seed->name) != NULL)
+		err = ps_error("42710", "branch \"%s\" exists already", seed->name);
+	else if (rename(from, to) != 0 || fsync_parent_path(to) != 0)
+		err = ps_error(PS_SQLSTATE_IO, "could not rename \"%s\" to \"%s\": %m", from, to);
+	else
+		err = timeline_open(tenant, &seed->timeline, result);
+	if (err == NULL)
+	{
+		if (new_tenant)
+			add_tenant(store, tenant);
+		new_tenant = false;
+		add_timeline(store, *result);
+	}
+	pthread_mutex_unlock(&store->lock);
+
+done:
+	if (err != NULL && new_tenant && tenant != NULL)
+		tenant_free(tenant);
+	manifest_free(&m);
+	pfree(from);
+	free(parent);
+	free(to);
+	return err;
+}

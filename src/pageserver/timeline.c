@@ -1,0 +1,461 @@
+/*
+ * timeline.c
+ *	  A timeline in memory: opening, closing, its set of layers, waits.
+ */
+#include "ps_fe.h"
+
+#include <dirent.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/file_utils.h"
+#include "ps_wire.h"
+#include "timeline_impl.h"
+
+/* ---- the set of layers that readers see ---- */
+
+LayerSet *
+layer_set_create(Layer *open, Layer *const *frozen, int nfrozen, LayerMap *map)
+{
+	LayerSet   *set = pg_malloc0(sizeof(LayerSet));
+
+	atomic_init(&set->refcount, 1);
+	set->open = open;
+	set->nfrozen = nfrozen;
+	if (nfrozen > 0)
+		memcpy(set->frozen, frozen, nfrozen * sizeof(Layer *));
+	set->map = map;
+	return set;
+}
+
+void
+layer_set_unref(LayerSet *set)
+{
+	if (set == NULL || atomic_fetch_sub(&set->refcount, 1) > 1)
+		return;
+	layer_unref(set->open);
+	for (int i = 0; i < set->nfrozen; i++)
+		layer_unref(set->frozen[i]);
+	layer_map_unref(set->map);
+	free(set);
+}
+
+/* The set as it is now; the caller ends with layer_set_unref(). */
+LayerSet *
+timeline_layers(Timeline *tl)
+{
+	LayerSet   *set;
+
+	pthread_mutex_lock(&tl->lock);
+	set = tl->layers;
+	atomic_fetch_add(&set->refcount, 1);
+	pthread_mutex_unlock(&tl->lock);
+	return set;
+}
+
+/* Puts a new set in place and wakes those who wait for layers.  Caller holds Timeline.lock. */
+void
+timeline_set_layers(Timeline *tl, LayerSet *set)
+{
+	LayerSet   *old = tl->layers;
+
+	tl->layers = set;
+	layer_set_unref(old);
+	pthread_cond_broadcast(&tl->changed);
+}
+
+/* ---- opening ---- */
+
+/* Removes layer files that no manifest names: what a crash in a flush left behind. */
+static PsError *
+remove_strays(Timeline *tl, const Manifest *m)
+{
+	DIR		   *dir = opendir(tl->layers_dir);
+	struct dirent *de;
+	PsError    *err = NULL;
+
+	if (dir == NULL)
+		return ps_error(PS_SQLSTATE_IO, "could not open directory \"%s\": %m", tl->layers_dir);
+	while (err == NULL && (de = readdir(dir)) != NULL)
+	{
+		bool		known = de->d_name[0] == '.';
+		char		path[MAXPGPATH];
+
+		for (int i = 0; i < m->nlayers && !known; i++)
+			known = strcmp(m->layers[i], de->d_name) == 0;
+		if (known)
+			continue;
+		snprintf(path, sizeof(path), "%s/%s", tl->layers_dir, de->d_name);
+		ps_log(PS_LOG, "removing \"%s\", which no manifest names", path);
+		if (unlink(path) != 0)
+			err = ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", path);
+	}
+	closedir(dir);
+	return err;
+}
+
+static PsError *
+open_layers(Timeline *tl, const Manifest *m, LayerMap **map)
+{
+	Layer	  **layers = pg_malloc0(Max(m->nlayers, 1) * sizeof(Layer *));
+	int			n = 0;
+	PsError    *err = NULL;
+
+	while (err == NULL && n < m->nlayers)
+	{
+		err = layer_open(tl->layers_dir, m->layers[n], &m->tenant, &m->timeline, &layers[n]);
+		if (err == NULL)
+			n++;
+	}
+	if (err == NULL)
+		*map = layer_map_create(layers, n);
+	while (n > 0)
+		layer_unref(layers[--n]);
+	free(layers);
+	return err;
+}
+
+/* The state saved in the layers for the LSN up to which they are complete. */
+static PsError *
+load_state(Timeline *tl, LayerMap *map, XLogRecPtr lsn, WalState *state)
+{
+	PsKey		key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
+	ValueList	list = {0};
+	StringInfoData buf;
+	bool		done = false;
+	PsError    *err;
+
+	initStringInfo(&buf);
+	err = layer_map_collect(map, &key, 0, lsn, &list, &done);
+	if (err == NULL && list.n == 0)
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\": the layers hold no state at %X/%X", tl->name, LSN_FORMAT_ARGS(lsn));
+	if (err == NULL)
+		err = read_ref(tl, &list.refs[0], &buf, NULL);
+	if (err == NULL)
+		err = wal_state_decode(buf.data, buf.len, state);
+	if (err == NULL && state->end != lsn)
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\": the newest saved state is of %X/%X, expected %X/%X", tl->name,
+					   LSN_FORMAT_ARGS(state->end), LSN_FORMAT_ARGS(lsn));
+	free(list.refs);
+	pfree(buf.data);
+	return err;
+}
+
+/*
+ * Finds the end of the whole records in the WAL files, from where the layers
+ * end.  Everything up to the marker was acknowledged: damage before it is an
+ * error.  What comes behind the last whole record was never acknowledged; it is
+ * cut off, so that the next record is written over it.
+ */
+static PsError *
+find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker)
+{
+	XLogRecPtr	end = state->end;
+	XLogRecPtr	prev = state->prev;
+	XLogSegNo	oldest,
+				newest;
+	PsError    *err = NULL;
+
+	if (wal_segments_range(tl->wal, &oldest, &newest))
+	{
+		XLogRecPtr	limit;
+		WalReader  *reader = wal_reader_create(tl->wal, end, prev, tl->system_identifier);
+		WalRecord	rec;
+		bool		found;
+
+		XLogSegNoOffsetToRecPtr(newest + 1, 0, tl->segment_size, limit);
+		while ((err = wal_reader_next(reader, limit, &rec, &found)) == NULL && found)
+		{
+			prev = rec.start;
+			end = rec.end;
+		}
+		wal_reader_free(reader);
+	}
+	if (end < marker)
+	{
+		PsError    *damage = ps_error(PS_SQLSTATE_CORRUPTED,
+									  "WAL of branch \"%s\" ends at %X/%X, but was acknowledged up to %X/%X%s%s", tl->name,
+									  LSN_FORMAT_ARGS(end), LSN_FORMAT_ARGS(marker), err ? ": " : "", err ? err->message : "");
+
+		ps_error_free(err);
+		return ps_error_hint(damage, "A file in \"%s/wal\" is damaged or missing; restore it from a copy.", tl->dir);
+	}
+	ps_error_free(err);
+	PS_TRY(wal_segments_cut(tl->wal, end));
+	tl->received_lsn = tl->flushed_lsn = end;
+	tl->flushed_prev = prev;
+	return NULL;
+}
+
+/* The files may hold what a killed store had written and not yet synced: make it durable before anything builds on it. */
+static PsError *
+sync_wal(const char *wal_dir)
+{
+	DIR		   *dir = opendir(wal_dir);
+	struct dirent *de;
+	PsError    *err = NULL;
+
+	if (dir == NULL)
+		return ps_error(PS_SQLSTATE_IO, "could not open directory \"%s\": %m", wal_dir);
+	while (err == NULL && (de = readdir(dir)) != NULL)
+	{
+		char		path[MAXPGPATH];
+
+		if (de->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "%s/%s", wal_dir, de->d_name);
+		if (fsync_fname(path, false) != 0)
+			err = ps_error(PS_SQLSTATE_IO, "could not sync file \"%s\": %m", path);
+	}
+	closedir(dir);
+	return err;
+}
+
+/*
+ * Opens the timeline in TENANT/timelines/ID and starts its threads.  On error
+ * nothing is left in memory.
+ */
+PsError *
+timeline_open(Tenant *tenant, const PsId *id, Timeline **result)
+{
+	Timeline   *tl = pg_malloc0(sizeof(Timeline));
+	Manifest	m = {0};
+	LayerMap   *map = NULL;
+	WalState	state;
+	XLogRecPtr	marker;
+	pthread_condattr_t attr;
+	char		text[PS_ID_TEXT];
+	char	   *wal_dir;
+	PsError    *err;
+
+	tl->tenant = tenant;
+	tl->id = *id;
+	tl->dir = psprintf("%s/timelines/%s", tenant->dir, ps_id_format(id, text));
+	tl->layers_dir = psprintf("%s/layers", tl->dir);
+	wal_dir = psprintf("%s/wal", tl->dir);
+	pthread_mutex_init(&tl->generation_lock, NULL);
+	pthread_mutex_init(&tl->receive_lock, NULL);
+	pthread_mutex_init(&tl->manifest_lock, NULL);
+	pthread_mutex_init(&tl->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&tl->changed, &attr);
+	pthread_condattr_destroy(&attr);
+
+	PS_GOTO(manifest_read(tl->dir, &m), fail);
+	if (!ps_id_equal(&m.timeline, id) || !ps_id_equal(&m.tenant, &tenant->id) ||
+		m.system_identifier != tenant->system_identifier)
+	{
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "manifest in \"%s\" is of another timeline", tl->dir);
+		goto fail;
+	}
+	strlcpy(tl->name, m.name, sizeof(tl->name));
+	tl->system_identifier = m.system_identifier;
+	tl->segment_size = m.segment_size;
+	tl->data_checksum_version = m.data_checksum_version;
+	tl->start_lsn = m.start_lsn;
+	tl->disk_consistent_lsn = tl->ingested_lsn = m.disk_consistent_lsn;
+	tl->generation = m.generation;
+	strlcpy(tl->owner, m.owner, sizeof(tl->owner));
+
+	PS_GOTO(remove_strays(tl, &m), fail);
+	PS_GOTO(open_layers(tl, &m, &map), fail);
+	PS_GOTO(load_state(tl, map, tl->disk_consistent_lsn, &state), fail);
+	tl->state = state;
+	PS_GOTO(sync_wal(wal_dir), fail);
+	PS_GOTO(wal_segments_open(wal_dir, tl->segment_size, &tl->wal), fail);
+	PS_GOTO(receiver_open_marker(tl, &marker), fail);
+	PS_GOTO(find_wal_end(tl, &state, marker), fail);
+	tl->layers = layer_set_create(open_layer_create(tl->disk_consistent_lsn + 1), NULL, 0, map);
+	map = NULL;
+	PS_GOTO(ingest_create(tl, &state), fail);
+	if (pthread_create(&tl->ingest_thread, NULL, ingest_main, tl) != 0 ||
+		pthread_create(&tl->flush_thread, NULL, flush_main, tl) != 0)
+	{
+		ps_log(PS_FATAL, "could not start a thread: %m");
+		exit(1);
+	}
+	tl->threads_started = true;
+	manifest_free(&m);
+	pfree(wal_dir);
+	*result = tl;
+	return NULL;
+
+fail:
+	if (map != NULL)
+		layer_map_unref(map);
+	manifest_free(&m);
+	pfree(wal_dir);
+	timeline_close(tl);
+	return err;
+}
+
+/* Stops the threads and frees.  No connection may use the timeline any more. */
+void
+timeline_close(Timeline *tl)
+{
+	if (tl->threads_started)
+	{
+		pthread_mutex_lock(&tl->lock);
+		tl->stopping = true;
+		pthread_cond_broadcast(&tl->changed);
+		pthread_mutex_unlock(&tl->lock);
+		pthread_join(tl->ingest_thread, NULL);
+		pthread_join(tl->flush_thread, NULL);
+	}
+	ingest_free(tl);
+	layer_set_unref(tl->layers);
+	if (tl->wal != NULL)
+		wal_segments_close(tl->wal);
+	receiver_close_marker(tl);
+	ps_error_free(tl->failed);
+	pthread_cond_destroy(&tl->changed);
+	pthread_mutex_destroy(&tl->lock);
+	pthread_mutex_destroy(&tl->manifest_lock);
+	pthread_mutex_destroy(&tl->receive_lock);
+	pthread_mutex_destroy(&tl->generation_lock);
+	pfree(tl->dir);
+	pfree(tl->layers_dir);
+	free(tl);
+}
+
+/* ---- waits and failures ---- */
+
+void
+timeline_wait(Timeline *tl, int ms)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	ts.tv_sec += ms / 1000;
+	ts.tv_nsec += (long) (ms % 1000) * 1000000;
+	if (ts.tv_nsec >= 1000000000)
+	{
+		ts.tv_sec++;
+		ts.tv_nsec -= 1000000000;
+	}
+	pthread_cond_timedwait(&tl->changed, &tl->lock, &ts);
+}
+
+void
+timeline_fail(Timeline *tl, PsError *err)
+{
+	ps_log(PS_WARNING, "branch \"%s\" takes in no more WAL: %s", tl->name, err->message);
+	pthread_mutex_lock(&tl->lock);
+	if (tl->failed == NULL)
+		tl->failed = err;
+	else
+		ps_error_free(err);
+	pthread_cond_broadcast(&tl->changed);
+	pthread_mutex_unlock(&tl->lock);
+}
+
+PsError *
+timeline_failure(Timeline *tl)
+{
+	PsError    *err = ps_error(tl->failed->sqlstate, "branch \"%s\" takes in no more WAL after %X/%X: %s", tl->name,
+							   LSN_FORMAT_ARGS(tl->ingested_lsn), tl->failed->message);
+
+	return tl->failed->hint ? ps_error_hint(err, "%s", tl->failed->hint) : err;
+}
+
+static int64
+now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+PsError *
+timeline_wait_ingested(Timeline *tl, XLogRecPtr lsn, int timeout_ms, const Waiter *waiter)
+{
+	int64		end = now_ms() + timeout_ms;
+	PsError    *err = NULL;
+
+	pthread_mutex_lock(&tl->lock);
+	while (tl->ingested_lsn < lsn)
+	{
+		bool		canceled;
+
+		if (tl->failed != NULL)
+			err = timeline_failure(tl);
+		else if (tl->stopping)
+			err = ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
+		else if (timeout_ms >= 0 && now_ms() >= end)
+			err = ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\" has WAL up to %X/%X only, after waiting %d ms for %X/%X",
+						   tl->name, LSN_FORMAT_ARGS(tl->ingested_lsn), timeout_ms, LSN_FORMAT_ARGS(lsn));
+		if (err != NULL)
+			break;
+		timeline_wait(tl, 100);
+		if (waiter == NULL || tl->ingested_lsn >= lsn)
+			continue;
+		pthread_mutex_unlock(&tl->lock);
+		canceled = waiter->is_canceled(waiter->arg);
+		pthread_mutex_lock(&tl->lock);
+		if (canceled)
+		{
+			err = ps_error(PS_SQLSTATE_CANCELED, "the wait for WAL up to %X/%X was canceled", LSN_FORMAT_ARGS(lsn));
+			break;
+		}
+	}
+	pthread_mutex_unlock(&tl->lock);
+	return err;
+}
+
+/* ---- what others may know ---- */
+
+Store *
+timeline_store(Timeline *tl)
+{
+	return tl->tenant->store;
+}
+
+WalSegments *
+timeline_wal(Timeline *tl)
+{
+	return tl->wal;
+}
+
+void
+timeline_info(Timeline *tl, TimelineInfo *info)
+{
+	LayerSet   *set = timeline_layers(tl);
+	XLogSegNo	oldest,
+				newest;
+
+	memset(info, 0, sizeof(*info));
+	info->tenant = tl->tenant->id;
+	info->timeline = tl->id;
+	strlcpy(info->name, tl->name, sizeof(info->name));
+	info->system_identifier = tl->system_identifier;
+	info->segment_size = tl->segment_size;
+	info->data_checksum_version = tl->data_checksum_version;
+	info->layer_files = layer_map_count(set->map);
+	for (int i = 0; i < layer_map_count(set->map); i++)
+		info->layer_bytes += layer_info(layer_map_get(set->map, i))->file_size;
+	info->open_layer_bytes = open_layer_memory(set->open);
+	for (int i = 0; i < set->nfrozen; i++)
+		info->open_layer_bytes += open_layer_memory(set->frozen[i]);
+	if (wal_segments_range(tl->wal, &oldest, &newest))
+		info->wal_bytes = (newest - oldest + 1) * tl->segment_size;
+	layer_set_unref(set);
+
+	pthread_mutex_lock(&tl->receive_lock);
+	info->compute_connected = tl->receiver != NULL;
+	pthread_mutex_unlock(&tl->receive_lock);
+	pthread_mutex_lock(&tl->lock);
+	info->generation = tl->generation;
+	strlcpy(info->owner, tl->owner, sizeof(info->owner));
+	info->received_lsn = tl->received_lsn;
+	info->flushed_lsn = tl->flushed_lsn;
+	info->ingested_lsn = tl->ingested_lsn;
+	info->disk_consistent_lsn = tl->disk_consistent_lsn;
+	if (tl->failed != NULL)
+		strlcpy(info->error, tl->failed->message, sizeof(info->error));
+	else
+		strlcpy(info->error, tl->flush_error, sizeof(info->error));
+	pthread_mutex_unlock(&tl->lock);
+}

@@ -1,0 +1,265 @@
+/*
+ * receiver.c
+ *	  WAL coming in: written to the timeline's files, checked, made durable.
+ *
+ * The connection's thread calls wal_receiver_write() for what has arrived and
+ * then wal_receiver_sync() once: one fdatasync for all of it.  Only the end of
+ * the last whole and checked record is ever acknowledged.
+ *
+ * The file "flushed" of a timeline is a memory-mapped marker: the LSN up to
+ * which WAL was acknowledged, and its complement.  It outlives a kill of the
+ * store, and is a lower bound after a power failure: a start that finds the
+ * WAL damaged before the marker knows that something acknowledged is lost,
+ * and says so (timeline.c).
+ */
+#include "ps_fe.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "ps_wire.h"
+#include "timeline_impl.h"
+
+#define MARKER_SIZE 16
+
+PsError *
+receiver_open_marker(Timeline *tl, XLogRecPtr *lsn)
+{
+	char	   *path = psprintf("%s/flushed", tl->dir);
+	int			fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	struct stat st;
+	void	   *map = MAP_FAILED;
+	PsError    *err = NULL;
+
+	*lsn = InvalidXLogRecPtr;
+	if (fd < 0 || fstat(fd, &st) != 0 || (st.st_size == 0 && ftruncate(fd, MARKER_SIZE) != 0))
+		err = ps_error(PS_SQLSTATE_IO, "could not open file \"%s\": %m", path);
+	else if (st.st_size != 0 && st.st_size != MARKER_SIZE)
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" has %lld bytes, expected %d", path, (long long) st.st_size, MARKER_SIZE);
+	else if ((map = mmap(NULL, MARKER_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) == MAP_FAILED)
+		err = ps_error(PS_SQLSTATE_IO, "could not map file \"%s\": %m", path);
+	else
+	{
+		tl->marker = map;
+		if (tl->marker[0] == ~tl->marker[1])
+			*lsn = tl->marker[0];
+		else if (tl->marker[0] != 0 || tl->marker[1] != 0)
+			ps_log(PS_WARNING, "file \"%s\" is torn: the end of branch \"%s\" is taken from its WAL alone", path, tl->name);
+	}
+	if (fd >= 0)
+		close(fd);
+	pfree(path);
+	return err;
+}
+
+void
+receiver_close_marker(Timeline *tl)
+{
+	if (tl->marker != NULL)
+		munmap(unvolatize(uint64 *, tl->marker), MARKER_SIZE);
+}
+
+void
+receiver_set_flushed(Timeline *tl, XLogRecPtr lsn, XLogRecPtr prev)
+{
+	pthread_mutex_lock(&tl->lock);
+	tl->flushed_lsn = lsn;
+	tl->flushed_prev = prev;
+	if (tl->received_lsn < lsn)
+		tl->received_lsn = lsn;
+	tl->marker[0] = lsn;
+	tl->marker[1] = ~lsn;
+	pthread_cond_broadcast(&tl->changed);
+	pthread_mutex_unlock(&tl->lock);
+}
+
+PsError *
+wal_receiver_open(Timeline *tl, uint64 generation, WalReceiver **result, XLogRecPtr *start)
+{
+	WalReceiver *receiver;
+	PsError    *err;
+
+	pthread_mutex_lock(&tl->receive_lock);
+	err = generation == 0 ? ps_error(PS_SQLSTATE_INVALID, "WAL can be sent by a compute only, which has a generation")
+		: timeline_check_generation(tl, generation);
+	pthread_mutex_lock(&tl->lock);
+	if (err == NULL && tl->failed != NULL)
+		err = timeline_failure(tl);
+	*start = tl->flushed_lsn;
+	pthread_mutex_unlock(&tl->lock);
+	/* bytes of an unfinished record that an earlier connection left are sent again */
+	if (err == NULL)
+		err = wal_segments_cut(tl->wal, *start);
+	if (err != NULL)
+	{
+		pthread_mutex_unlock(&tl->receive_lock);
+		return err;
+	}
+	receiver = pg_malloc0(sizeof(WalReceiver));
+	receiver->tl = tl;
+	receiver->generation = generation;
+	atomic_init(&receiver->superseded, false);
+	receiver->decoder = wal_decoder_create(*start, tl->flushed_prev, tl->system_identifier, tl->segment_size, false);
+	if (tl->receiver != NULL)
+		atomic_store(&tl->receiver->superseded, true);
+	tl->receiver = receiver;
+	pthread_mutex_lock(&tl->lock);
+	tl->received_lsn = *start;
+	pthread_mutex_unlock(&tl->lock);
+	pthread_mutex_unlock(&tl->receive_lock);
+	*result = receiver;
+	return NULL;
+}
+
+/* Caller holds receive_lock. */
+static PsError *
+check_place(WalReceiver *receiver)
+{
+	Timeline   *tl = receiver->tl;
+
+	if (tl->receiver == receiver)
+		return NULL;
+	if (receiver->generation == tl->generation)
+		return ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\": a newer connection of the same compute sends WAL now", tl->name);
+	return ps_error(PS_SQLSTATE_SUPERSEDED, "branch \"%s\": another connection sends WAL now (generation " UINT64_FORMAT ", %s)",
+					tl->name, tl->generation, tl->owner);
+}
+
+/* Waits while ingest is further behind than the setting allows, so that the sender is slowed. */
+static PsError *
+wait_for_ingest(WalReceiver *receiver, const Waiter *waiter)
+{
+	Timeline   *tl = receiver->tl;
+	uint64		max_lag = (uint64) tl->tenant->store->config->max_ingest_lag * 1024 * 1024;
+	PsError    *err = NULL;
+
+	pthread_mutex_lock(&tl->lock);
+	while (err == NULL && tl->flushed_lsn - tl->ingested_lsn > max_lag && !atomic_load(&receiver->superseded))
+	{
+		bool		canceled;
+
+		if (tl->failed != NULL)
+			err = timeline_failure(tl);
+		else if (tl->stopping)
+			err = ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
+		else
+		{
+			timeline_wait(tl, 100);
+			pthread_mutex_unlock(&tl->lock);
+			canceled = waiter != NULL && waiter->is_canceled(waiter->arg);
+			pthread_mutex_lock(&tl->lock);
+			if (canceled)
+				err = ps_error(PS_SQLSTATE_CANCELED, "the connection has ended");
+		}
+	}
+	pthread_mutex_unlock(&tl->lock);
+	return err;
+}
+
+/* Room for one flush is kept free, so that a full disk stops writes but never the way out of it. */
+static PsError *
+check_space(Timeline *tl)
+{
+	uint64		need = (uint64) tl->tenant->store->config->min_free_space * 1024 * 1024;
+	struct statvfs vfs;
+
+	if (statvfs(tl->dir, &vfs) == 0 && (uint64) vfs.f_bavail * vfs.f_frsize < need)
+		return ps_error_hint(ps_error(PS_SQLSTATE_DISK_FULL, "branch \"%s\": less than %d MB are free in \"%s\": no WAL is accepted",
+									  tl->name, tl->tenant->store->config->min_free_space, tl->dir),
+							 "Make room on the disk of the store; writers go on by themselves then.");
+	return NULL;
+}
+
+/*
+ * PS_SQLSTATE_DISK_FULL: nothing of data was taken; the caller may try the same
+ * again.  Any other error ends the connection.
+ */
+PsError *
+wal_receiver_write(WalReceiver *receiver, XLogRecPtr lsn, const char *data, size_t len, const Waiter *waiter)
+{
+	Timeline   *tl = receiver->tl;
+	XLogRecPtr	expected;
+	WalRecord	rec;
+	bool		found;
+	PsError    *err;
+
+	PS_TRY(wait_for_ingest(receiver, waiter));
+	PS_TRY(check_space(tl));
+	pthread_mutex_lock(&tl->receive_lock);
+	PS_GOTO(check_place(receiver), done);
+	if (receiver->failed != NULL)
+	{
+		err = ps_error(receiver->failed->sqlstate, "%s", receiver->failed->message);
+		goto done;
+	}
+	expected = wal_decoder_feed_position(receiver->decoder);
+	if (lsn != expected)
+	{
+		err = ps_error_hint(ps_error(PS_SQLSTATE_PROTOCOL, "branch \"%s\": WAL from %X/%X was sent, expected %X/%X", tl->name,
+									 LSN_FORMAT_ARGS(lsn), LSN_FORMAT_ARGS(expected)),
+							"The sender must go on where the store told it to.");
+		goto done;
+	}
+	PS_GOTO(wal_segments_write(tl->wal, lsn, data, len), done);
+	wal_decoder_feed(receiver->decoder, data, len);
+	do
+	{
+		err = wal_decoder_next(receiver->decoder, &rec, &found);
+	} while (err == NULL && found);
+	if (err != NULL)
+	{
+		err = ps_error_context(err, "branch \"%s\": bad WAL from the compute", tl->name);
+		receiver->failed = ps_error(err->sqlstate, "%s", err->message);
+	}
+	pthread_mutex_lock(&tl->lock);
+	tl->received_lsn = lsn + len;
+	pthread_mutex_unlock(&tl->lock);
+done:
+	pthread_mutex_unlock(&tl->receive_lock);
+	return err;
+}
+
+PsError *
+wal_receiver_sync(WalReceiver *receiver, XLogRecPtr *flushed)
+{
+	Timeline   *tl = receiver->tl;
+	PsError    *err;
+
+	pthread_mutex_lock(&tl->receive_lock);
+	err = check_place(receiver);
+	if (err == NULL)
+	{
+		*flushed = wal_decoder_record_end(receiver->decoder);
+		if (*flushed > tl->flushed_lsn)
+		{
+			err = wal_segments_sync(tl->wal);
+			if (err == NULL)
+				receiver_set_flushed(tl, *flushed, wal_decoder_record_prev(receiver->decoder));
+		}
+	}
+	pthread_mutex_unlock(&tl->receive_lock);
+	return err;
+}
+
+bool
+wal_receiver_is_superseded(WalReceiver *receiver)
+{
+	return atomic_load(&receiver->superseded);
+}
+
+void
+wal_receiver_close(WalReceiver *receiver)
+{
+	Timeline   *tl = receiver->tl;
+
+	pthread_mutex_lock(&tl->receive_lock);
+	if (tl->receiver == receiver)
+		tl->receiver = NULL;
+	pthread_mutex_unlock(&tl->receive_lock);
+	wal_decoder_free(receiver->decoder);
+	ps_error_free(receiver->failed);
+	free(receiver);
+}
