@@ -1,0 +1,237 @@
+/*
+ * compute.h
+ *	  What the parts of pageserver_smgr.so know of each other.
+ *
+ * Arrows: smgr -> page_cache, lsn_cache, page_client; sizes, stats -> all of
+ * them; wal_worker -> store_conn; page_client -> store_conn.
+ */
+#ifndef PS_COMPUTE_H
+#define PS_COMPUTE_H
+
+#include "access/xlogdefs.h"
+#include "storage/relfilenode.h"
+#include "storage/smgr.h"
+
+#include "libpq-fe.h"
+#include "ps_rel.h"
+#include "ps_wire.h"
+
+/* ---- settings.c: pageserver_smgr.* ---- */
+extern char *ps_store;			/* .store: libpq connection string of the store; empty: the library does nothing */
+extern char *ps_tenant;			/* .tenant, .timeline: 32 hex digits */
+extern char *ps_timeline;
+extern char *ps_generation_text;	/* .generation: decimal */
+extern uint64 ps_generation;
+extern char *ps_checkpoint_lsn_text;	/* .checkpoint_lsn: the shutdown checkpoint that the base backup was made with */
+extern XLogRecPtr ps_checkpoint_lsn;
+extern int	ps_cache_size;		/* .cache_size, MB: size of the local page cache (default 1GB) */
+extern int	ps_cache_limit;		/* .cache_limit, MB: most that pages which must be kept may push it to (default 4 x size) */
+extern char *ps_cache_path;		/* .cache_path: file, relative to the data directory (default "pageserver_smgr.cache") */
+extern int	ps_lsn_cache_entries;	/* .lsn_cache_entries (default 131072) */
+extern int	ps_readahead;		/* .readahead: blocks asked for ahead of a sequential read (default 32, 0: off, max 128) */
+extern int	ps_connect_retry;	/* .connect_retry_max_delay, ms, longest pause between attempts (default 1000) */
+extern int	ps_shutdown_timeout;	/* .shutdown_timeout, ms: how long a shutdown waits for the store to have all WAL (default 10000) */
+extern int	ps_max_wal_lag;		/* .max_wal_lag, MB not yet acknowledged before smgr calls sleep (default 512, 0: off) */
+
+extern void settings_init(void);	/* from _PG_init: defines them, and sets with PGC_S_OVERRIDE what the rules need (FACTS) */
+
+/* ---- page_cache.c: pages in a local file, shared by all processes ---- */
+
+/* Why a page must not leave the cache (FACTS 1, the keep table). Bits. */
+#define KEEP_NO_LSN 0x01		/* built without WAL: until written with a real LSN or dropped */
+#define KEEP_OPEN_XACT 0x02		/* holds tuples of transactions that may be open: until newest_xid, newest_multi are old */
+#define KEEP_BTREE_CYCLE 0x04	/* btpo_cycleid set: until no VACUUM runs */
+#define KEEP_COMPUTE_LIFE 0x08	/* visibility map, sequence: as long as the compute lives */
+#define KEEP_UNKNOWN_PERSISTENCE 0x10	/* nobody could tell: as KEEP_NO_LSN */
+
+typedef struct PageKeep
+{
+	int			reasons;
+	TransactionId newest_xid;	/* with KEEP_OPEN_XACT; InvalidTransactionId: none */
+	MultiXactId newest_multi;
+} PageKeep;
+
+extern void page_cache_request_shmem(void);	/* shmem_request_hook */
+extern void page_cache_startup_shmem(void);	/* shmem_startup_hook */
+
+/* True and the page, if the cache has it.  ERROR only if a kept page cannot be read. */
+extern bool page_cache_read(PsRel rel, ForkNumber fork, BlockNumber blk, char *page);
+
+/* Has it, without reading or counting. */
+extern bool page_cache_has(PsRel rel, ForkNumber fork, BlockNumber blk);
+
+/*
+ * The page as PostgreSQL writes it: replaces what is there, keep reasons
+ * included.  Not kept: best effort, I/O errors only forget the slot.  Kept: an
+ * ERROR (53100, with a hint) if the limit is reached or the file cannot be
+ * written.
+ */
+extern void page_cache_write(PsRel rel, ForkNumber fork, BlockNumber blk, const char *page, const PageKeep *keep);
+
+/*
+ * A page as the store gave it, which was read at store_lsn: taken only if the
+ * cache has nothing of the block and, looked at under the slot's lock, its
+ * last-written LSN is not beyond store_lsn.
+ */
+extern void page_cache_fill(PsRel rel, ForkNumber fork, BlockNumber blk, const char *page, XLogRecPtr store_lsn);
+
+/* Forget: blocks from nblocks on; a relation (fork InvalidForkNumber: all forks); a database in a tablespace (spc 0: in all). */
+extern void page_cache_truncate(PsRel rel, ForkNumber fork, BlockNumber nblocks);
+extern void page_cache_drop_relation(PsRel rel, ForkNumber fork);
+extern void page_cache_drop_database(Oid spc, Oid db);
+
+/* The sorted GiST build: lets pages of the relation kept for KEEP_NO_LSN go, giving them the last-written LSN. */
+extern void page_cache_release_no_lsn(PsRel rel, ForkNumber fork, XLogRecPtr lsn);
+
+typedef struct PageCacheStats
+{
+	uint64		size_pages;		/* of cache_size */
+	uint64		limit_pages;
+	uint64		used_pages;
+	uint64		kept_pages;		/* counted when asked: pages with a reason that holds now */
+	uint64		hits;
+	uint64		misses;
+	uint64		writes;
+	uint64		fills;
+	uint64		evictions;
+	uint64		io_errors;
+} PageCacheStats;
+
+extern void page_cache_stats(PageCacheStats *stats);
+
+/* ---- lsn_cache.c: last-written LSNs; only ever rise ---- */
+extern void lsn_cache_request_shmem(void);
+extern void lsn_cache_startup_shmem(void);
+extern XLogRecPtr lsn_cache_get(PsRel rel, ForkNumber fork, BlockNumber blk);
+extern void lsn_cache_set_block(PsRel rel, ForkNumber fork, BlockNumber blk, XLogRecPtr lsn);
+extern void lsn_cache_set_relation(PsRel rel, XLogRecPtr lsn);	/* truncate, create, drop: all its blocks */
+extern void lsn_cache_set_all(XLogRecPtr lsn);
+extern XLogRecPtr lsn_cache_get_relation(PsRel rel);	/* for sizes */
+extern XLogRecPtr lsn_cache_get_max(void);	/* for database sizes */
+
+/* ---- store_conn.c: a libpq connection to the store ---- */
+
+typedef struct StoreConn
+{
+	PGconn	   *pg;				/* non-blocking, in the COPY BOTH state */
+	struct WaitEventSet *wait_set;	/* its socket, the process latch, death of the postmaster */
+	int			socket_pos;		/* where the socket is in wait_set */
+	uint32		socket_events;	/* what wait_set waits for on the socket */
+	bool		latch_was_set;	/* a wait has reset the process latch since the caller cleared this */
+} StoreConn;
+
+/*
+ * Connects without blocking (PQconnectStart, waiting on the latch), sends the
+ * command and expects CopyBothResponse.  Returns NULL with *error (palloc'd)
+ * and *sqlstate set if that fails or takes longer than timeout_ms; sqlstate is
+ * "08001" if the store did not get to answer the command.
+ * Answers to interrupts as store_conn_interrupts() does.
+ */
+extern StoreConn *store_conn_open(const char *command, const char *application_name, int timeout_ms, uint32 wait_event,
+								  char **error, char sqlstate[6]);
+extern void store_conn_close(StoreConn *conn);
+
+/*
+ * Waits until the store has sent something, can take more (if want_write), the
+ * latch is set (it is reset then) or timeout_ms have passed (-1: for ever).
+ * Does not look at interrupts.
+ */
+extern void store_conn_wait(StoreConn *conn, bool want_write, long timeout_ms, uint32 wait_event);
+
+/*
+ * Why the conversation ended, after PQgetCopyData() returned less than 0 or a
+ * call failed: palloc'd text, and the store's SQLSTATE if it sent one, else
+ * "08006".
+ */
+extern char *store_conn_error(StoreConn *conn, char sqlstate[6]);
+
+/*
+ * To be called in every wait on the store.  Reads happen with content locks
+ * held, where CHECK_FOR_INTERRUPTS() does nothing: looks at QueryCancelPending
+ * and ProcDiePending itself and, outside critical sections and commit or abort,
+ * raises the cancel as an ERROR, as a failing read would.
+ */
+extern void store_conn_interrupts(void);
+
+/* A newer compute runs the timeline: LOG/FATAL says who, the postmaster is told to stop at once.  Does not return. */
+extern void store_conn_superseded(const char *message) pg_attribute_noreturn();
+
+/* ---- page_client.c: requests of this process ---- */
+
+/* n pages of one fork, into pages[i] each; returns when all are there.  Retries for ever over lost connections. */
+extern XLogRecPtr page_client_read(PsRel rel, ForkNumber fork, const BlockNumber *blks, int n,
+								   XLogRecPtr not_modified_since, char *const *pages);
+
+/* Sends requests for blocks without waiting; best effort: never throws, never connects, may do nothing. */
+extern void page_client_prefetch(PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLogRecPtr not_modified_since);
+
+/*
+ * If the block was prefetched by this process: waits for its answer; true and
+ * the page if the answer's LSN is at least min_lsn (the block's last-written
+ * LSN now); false: ask again.  Either way the prefetched copy is gone.
+ */
+extern bool page_client_take_prefetched(PsRel rel, ForkNumber fork, BlockNumber blk, XLogRecPtr min_lsn, char *page,
+										XLogRecPtr *store_lsn);
+extern bool page_client_is_prefetched(PsRel rel, ForkNumber fork, BlockNumber blk);
+extern void page_client_forget(PsRel rel);	/* relation truncated or gone: outstanding answers are of no use */
+
+extern bool page_client_relsize(PsRel rel, ForkNumber fork, XLogRecPtr not_modified_since, BlockNumber *nblocks);
+extern uint64 page_client_dbsize(Oid spc, Oid db, XLogRecPtr not_modified_since);
+
+/* Shared counters over all backends (requests, pages, prefetch hits, wait time, reconnects). */
+typedef struct PageClientStats
+{
+	uint64		requests;
+	uint64		pages;
+	uint64		prefetched;
+	uint64		prefetch_hits;
+	uint64		prefetch_dropped;
+	uint64		reconnects;
+	uint64		wait_usec;
+} PageClientStats;
+
+extern void page_client_request_shmem(void);
+extern void page_client_startup_shmem(void);
+extern void page_client_stats(PageClientStats *stats);
+
+/* ---- wal_worker.c ---- */
+extern void wal_worker_request_shmem(void);
+extern void wal_worker_startup_shmem(void);
+extern void wal_worker_register(void);	/* from _PG_init */
+
+typedef struct WalWorkerState
+{
+	int			pid;			/* 0: not running */
+	bool		connected;
+	XLogRecPtr	sent;
+	XLogRecPtr	flushed;		/* acknowledged: durable in the store */
+	XLogRecPtr	ingested;		/* reads in the store see it */
+	TimestampTz connected_since;
+	char		last_error[256];
+} WalWorkerState;
+
+extern void wal_worker_state(WalWorkerState *state);
+
+/* Sleeps while more than max_wal_lag is not acknowledged; called by smgr's extend and write in ordinary backends. */
+extern void wal_worker_backpressure(void);
+
+/*
+ * Makes sure that the store can be asked for lsn: flushes WAL up to it (an LSN
+ * just after a page header is taken back to the page's start).  Returns the
+ * LSN to ask with.
+ */
+extern XLogRecPtr wal_worker_flush_for_read(XLogRecPtr lsn);
+
+/* ---- smgr_hook.c, smgr.c, persistence.c, keep.c, stub.c ---- */
+extern void smgr_hook_install(void);	/* from _PG_init; FATAL unless the table is found exactly once */
+
+/* Overwrites memory in the main program's RELRO segment; FATAL on failure. */
+extern void relro_poke(void *dst, const void *src, size_t len);
+
+/* ---- sizes.c ---- */
+extern void sizes_install(void);	/* from _PG_init: replaces the size functions in fmgr_builtins */
+
+/* ---- hooks.c: ProcessUtility, ClientAuthentication, ... */
+extern void hooks_install(void);
+
+#endif							/* PS_COMPUTE_H */
