@@ -17,8 +17,6 @@
 
 #include "common/hashfn.h"
 
-#include "access/multixact.h"
-#include "access/transam.h"
 #include "ps_wire.h"
 #include "timeline_impl.h"
 
@@ -166,6 +164,9 @@ sink_block(void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork, BlockNum
 	PS_TRY(get_size(tl, rel, fork, &entry));
 	if (!entry->exists || blk >= entry->size.nblocks)
 	{
+		/* a truncation does not make the page whose rest it would clear */
+		if (((const XLogRecord *) rec->data)->xl_rmid == RM_SMGR_ID)
+			return NULL;
 		/* as XLogReadBufferExtended does, a fork is made when it is first touched */
 		if (!entry->exists)
 			begin_fork(entry, rec);
@@ -199,7 +200,7 @@ sink_rel_truncate(void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork, B
 	PS_TRY(get_size(tl, rel, fork, &entry));
 	if (!entry->exists)
 		return NULL;
-	/* blocks past the known length may exist as zeros only, which is what the floor makes of them */
+	/* even where the fork is shorter: blocks past its known length were never logged since they were cut last */
 	relsize_add_floor(&entry->size, nblocks, rec->start);
 	entry->size.nblocks = Min(entry->size.nblocks, nblocks);
 	put_size(tl, rec, entry);
@@ -281,28 +282,6 @@ sink_slru(void *arg, const WalRecord *rec, PsSlru slru, uint32 pageno, bool will
 	return NULL;
 }
 
-/*
- * Mirrors CLOGPagePrecedes(), MultiXactOffsetPagePrecedes(),
- * MultiXactMemberPagePrecedes() and CommitTsPagePrecedes(): modular order of
- * the first ids of two pages.
- */
-static bool
-slru_page_precedes(PsSlru slru, uint32 page1, uint32 page2)
-{
-	static const uint32 per_page[PS_NSLRU] = {
-		BLCKSZ * 4,				/* CLOG_XACTS_PER_PAGE */
-		BLCKSZ / sizeof(MultiXactOffset),
-		BLCKSZ / 20 * 4,		/* MULTIXACT_MEMBERS_PER_PAGE: groups of 4 flag bytes and 4 xids */
-		BLCKSZ / 10				/* COMMIT_TS_XACTS_PER_PAGE */
-	};
-	uint32		add = slru == PS_SLRU_MULTIXACT_MEMBERS ? 0 : slru == PS_SLRU_MULTIXACT_OFFSETS ? FirstMultiXactId + 1
-		: FirstNormalTransactionId + 1;
-	uint32		id1 = page1 * per_page[slru] + add;
-	uint32		id2 = page2 * per_page[slru] + add;
-
-	return (int32) (id1 - id2) < 0 && (int32) (id1 - (id2 + per_page[slru] - 1)) < 0;
-}
-
 typedef struct SlruTruncation
 {
 	Timeline   *tl;
@@ -311,16 +290,12 @@ typedef struct SlruTruncation
 	uint32		cutoff;
 } SlruTruncation;
 
-/* SlruMayDeleteSegment() of slru.c. */
 static PsError *
 truncate_segment(void *arg, const PsKey *key, const char *value, uint32 len)
 {
 	SlruTruncation *t = arg;
-	uint32		first = key->rel * 32;
 
-	if (slru_page_precedes(t->slru, first, t->cutoff) && slru_page_precedes(t->slru, first + 31, t->cutoff))
-		return sink_del(t->tl, t->rec, key);
-	return NULL;
+	return wal_slru_truncates(t->rec, t->slru, t->cutoff, key->rel) ? sink_del(t->tl, t->rec, key) : NULL;
 }
 
 static PsError *
@@ -329,11 +304,25 @@ sink_slru_truncate(void *arg, const WalRecord *rec, PsSlru slru, uint32 cutoff_p
 	Timeline   *tl = arg;
 	PsKey		lo = ps_key_slru_segment(slru, 0);
 	PsKey		hi = ps_key_slru_segment(slru, PG_UINT32_MAX);
-	/* SimpleLruTruncate() rounds the cutoff down to a segment */
-	SlruTruncation t = {tl, rec, slru, cutoff_page - cutoff_page % 32};
+	SlruTruncation t = {tl, rec, slru, cutoff_page};
 
 	tl->ingest->slru_known[slru] = false;
 	return timeline_scan(tl, &lo, &hi, UINT64_MAX - 1, truncate_segment, &t);
+}
+
+static PsError *
+sink_origin(void *arg, const WalRecord *rec, RepOriginId id, XLogRecPtr remote_lsn, bool force)
+{
+	Timeline   *tl = arg;
+	PsKey		key = ps_key_simple(PS_KEY_ORIGIN, 0, 0, id);
+	char		value[8];
+	bool		found;
+
+	PS_TRY(timeline_read_value(tl, &key, UINT64_MAX - 1, &tl->ingest->buf, &found));
+	if (found && !force && ps_get64(tl->ingest->buf.data) >= remote_lsn)
+		return NULL;
+	ps_put64(value, remote_lsn);
+	return sink_put(tl, rec, &key, value, sizeof(value));
 }
 
 /* ---- whole databases ---- */
@@ -391,7 +380,10 @@ sink_db_copy(void *arg, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, 
 {
 	Timeline   *tl = arg;
 	XLogRecPtr	before = tl->ingest->state.end;
+	WalRecord	drop = {.start = before, .end = before};
 
+	/* dbase_redo() removes the destination first: as of the record before, for the images are at this one */
+	PS_TRY(sink_db_drop(arg, &drop, spc, db));
 	if (tl->ingest->open_start <= before)
 	{
 		save_state(tl);
@@ -418,6 +410,7 @@ static const WalSink sink_template = {
 	.rel_drop = sink_rel_drop,
 	.db_copy = sink_db_copy,
 	.db_drop = sink_db_drop,
+	.origin = sink_origin,
 	.put = sink_put,
 	.del = sink_del,
 };
