@@ -5,7 +5,8 @@
  * The page cache gives a base if it has one that is new enough; else the chain
  * begins with an image, a record that makes the page, or nothing (zeros).  A
  * record's own image is restored here where redo would do nothing more with
- * it; what remains goes to a redo helper.
+ * it; what remains goes to a redo helper.  A long chain is applied in pieces,
+ * so that memory is bounded.
  */
 #include "ps_fe.h"
 
@@ -14,93 +15,123 @@
 #include "ps_wire.h"
 #include "read/reconstruct.h"
 
-/* The versions of one page that are to be applied, oldest first, in one piece of memory. */
+/* Bytes of records that are read before they are applied. */
+#define PIECE_BYTES (4 * 1024 * 1024)
+
+/* A page being made from its versions. */
 typedef struct Chain
 {
+	Timeline   *tl;
+	PsKey		key;
+	ValueList	list;			/* newest first */
+	int			next;			/* index of the oldest version that is not applied yet; -1: all are */
+	bool		has_base;		/* page holds what has been applied so far; else it is all zeros */
+	char	   *page;
+	/* the piece that is being applied, oldest first */
 	WalRecord  *records;
 	size_t	   *offsets;		/* of each record's data in bytes */
 	int			n;
+	int			cap;
 	StringInfoData bytes;
-	bool		has_base;		/* page holds what the records apply to */
+	StringInfoData value;
 } Chain;
+
+static void
+chain_init(Chain *chain, Timeline *tl, const PsKey *key, char *page)
+{
+	memset(chain, 0, sizeof(*chain));
+	chain->tl = tl;
+	chain->key = *key;
+	chain->page = page;
+	initStringInfo(&chain->bytes);
+	initStringInfo(&chain->value);
+}
 
 static void
 chain_free(Chain *chain)
 {
+	free(chain->list.refs);
 	free(chain->records);
 	free(chain->offsets);
-	if (chain->bytes.data != NULL)
-		pfree(chain->bytes.data);
-}
-
-static PsError *
-wrong_length(const ValueRef *ref, int len)
-{
-	return ps_error(PS_SQLSTATE_CORRUPTED, "image at %X/%X has %d bytes, expected %d", LSN_FORMAT_ARGS(ref->lsn), len, BLCKSZ);
+	pfree(chain->bytes.data);
+	pfree(chain->value.data);
 }
 
 /*
- * Reads what the list (newest first) refers to: an image into page, records
- * into the chain.  On entry page holds the cached base if chain->has_base.
+ * Finds the versions; the oldest, if it is no record, becomes the base.  floor
+ * as for reconstruct_page().
  */
 static PsError *
-load_chain(Timeline *tl, const ValueList *list, char *page, Chain *chain)
+chain_begin(Chain *chain, const LayerSet *set, XLogRecPtr floor, XLogRecPtr lsn)
 {
-	int			i = list->n - 1;
-	StringInfoData buf;
-	PsError    *err = NULL;
+	Timeline   *tl = chain->tl;
+	XLogRecPtr	cached_lsn = 0;
+	const ValueRef *oldest;
 
-	if (i < 0)
+	chain->has_base = page_cache_get(tl->tenant->page_cache, (uint64) (uintptr_t) tl, &chain->key, floor + 1, lsn, chain->page,
+									 &cached_lsn);
+	PS_TRY(plan_key(set, &chain->key, chain->has_base ? cached_lsn + 1 : floor + 1, lsn, &chain->list));
+	if (!chain->has_base)
+		memset(chain->page, 0, BLCKSZ);
+	chain->next = chain->list.n - 1;
+	if (chain->next < 0)
 		return NULL;
-	initStringInfo(&buf);
-	if (list->refs[i].kind != VALUE_RECORD)
+	oldest = &chain->list.refs[chain->next];
+	if (oldest->kind == VALUE_RECORD)
+		return NULL;
+	chain->next--;
+	chain->has_base = oldest->kind == VALUE_IMAGE;
+	if (!chain->has_base)
 	{
-		/* an image, or the end of an earlier life of the key */
-		chain->has_base = list->refs[i].kind == VALUE_IMAGE;
-		if (chain->has_base)
-		{
-			err = read_ref(tl, &list->refs[i], &buf, NULL);
-			if (err == NULL && buf.len != BLCKSZ)
-				err = wrong_length(&list->refs[i], buf.len);
-			if (err == NULL)
-				memcpy(page, buf.data, BLCKSZ);
-		}
-		i--;
+		memset(chain->page, 0, BLCKSZ);
+		return NULL;
 	}
-	if (err == NULL && i >= 0)
-	{
-		initStringInfo(&chain->bytes);
-		chain->records = pg_malloc((i + 1) * sizeof(WalRecord));
-		chain->offsets = pg_malloc((i + 1) * sizeof(size_t));
-	}
-	for (; i >= 0 && err == NULL; i--)
-	{
-		XLogRecPtr	start;
-		static const char padding[MAXIMUM_ALIGNOF];
-
-		err = read_ref(tl, &list->refs[i], &buf, &start);
-		if (err == NULL && (uint32) buf.len < SizeOfXLogRecord)
-			err = ps_error(PS_SQLSTATE_CORRUPTED, "record at %X/%X has %d bytes", LSN_FORMAT_ARGS(start), buf.len);
-		if (err != NULL)
-			break;
-		chain->offsets[chain->n] = chain->bytes.len;
-		chain->records[chain->n++] = (WalRecord){.start = start, .end = list->refs[i].lsn, .len = buf.len};
-		appendBinaryStringInfo(&chain->bytes, buf.data, buf.len);
-		appendBinaryStringInfo(&chain->bytes, padding, MAXALIGN(chain->bytes.len) - chain->bytes.len);
-	}
-	for (int k = 0; k < chain->n; k++)
-		chain->records[k].data = chain->bytes.data + chain->offsets[k];
-	pfree(buf.data);
-	return err;
+	PS_TRY(read_ref(tl, oldest, &chain->value, NULL));
+	if (chain->value.len != BLCKSZ)
+		return ps_error(PS_SQLSTATE_CORRUPTED, "image at %X/%X has %d bytes, expected %d", LSN_FORMAT_ARGS(oldest->lsn),
+						chain->value.len, BLCKSZ);
+	memcpy(chain->page, chain->value.data, BLCKSZ);
+	return NULL;
 }
 
-/*
- * If the record holds an image of the block that redo would only copy, does
- * that: *done.
- */
+/* Reads the next records, one at least, about PIECE_BYTES at most. */
 static PsError *
-restore_image(const WalRecord *rec, const PsKey *key, char *page, bool *done)
+chain_next_piece(Chain *chain)
 {
+	static const char padding[MAXIMUM_ALIGNOF];
+
+	chain->n = 0;
+	resetStringInfo(&chain->bytes);
+	do
+	{
+		const ValueRef *ref = &chain->list.refs[chain->next];
+		XLogRecPtr	start;
+
+		PS_TRY(read_ref(chain->tl, ref, &chain->value, &start));
+		if ((uint32) chain->value.len < SizeOfXLogRecord)
+			return ps_error(PS_SQLSTATE_CORRUPTED, "record at %X/%X has %d bytes", LSN_FORMAT_ARGS(start), chain->value.len);
+		if (chain->n == chain->cap)
+		{
+			chain->cap = chain->cap ? chain->cap * 2 : 32;
+			chain->records = pg_realloc(chain->records, chain->cap * sizeof(WalRecord));
+			chain->offsets = pg_realloc(chain->offsets, chain->cap * sizeof(size_t));
+		}
+		chain->offsets[chain->n] = chain->bytes.len;
+		chain->records[chain->n++] = (WalRecord){.start = start, .end = ref->lsn, .len = chain->value.len};
+		appendBinaryStringInfo(&chain->bytes, chain->value.data, chain->value.len);
+		appendBinaryStringInfo(&chain->bytes, padding, MAXALIGN(chain->bytes.len) - chain->bytes.len);
+		chain->next--;
+	} while (chain->next >= 0 && chain->bytes.len < PIECE_BYTES);
+	for (int i = 0; i < chain->n; i++)
+		chain->records[i].data = chain->bytes.data + chain->offsets[i];
+	return NULL;
+}
+
+/* If the record holds an image of the block that redo would only copy, restores it: *done. */
+static PsError *
+restore_image(Chain *chain, const WalRecord *rec, bool *done)
+{
+	const PsKey *key = &chain->key;
 	WalParsed	parsed;
 
 	*done = false;
@@ -114,97 +145,59 @@ restore_image(const WalRecord *rec, const PsKey *key, char *page, bool *done)
 			continue;
 		if (!wal_image_is_final(&parsed, i))
 			return NULL;
-		PS_TRY(wal_restore_image(rec, &parsed, i, page));
-		if (!PageIsNew(page))
-			PageSetLSN(page, rec->end);
+		PS_TRY(wal_restore_image(rec, &parsed, i, chain->page));
+		if (!PageIsNew(chain->page))
+			PageSetLSN(chain->page, rec->end);
 		*done = true;
 		return NULL;
 	}
 	return NULL;
 }
 
-PsError *
-reconstruct_page(Timeline *tl, const LayerSet *set, PsRel rel, ForkNumber fork, BlockNumber blk, XLogRecPtr floor,
-				 XLogRecPtr lsn, char *page)
+static PsError *
+apply_to_block(Chain *chain)
 {
-	PsKey		key = ps_key_block(rel, fork, blk);
-	PageCache  *cache = tl->tenant->page_cache;
-	uint64		cache_id = (uint64) (uintptr_t) tl;
-	ValueList	list = {0};
-	Chain		chain = {0};
-	XLogRecPtr	cached_lsn = 0;
-	int			first = 0;
-	PsError    *err;
+	PsRel		rel = {chain->key.spc, chain->key.db, chain->key.rel};
+	bool		restored = false;
 
-	chain.has_base = page_cache_get(cache, cache_id, &key, floor + 1, lsn, page, &cached_lsn);
-	PS_GOTO(plan_key(set, &key, chain.has_base ? cached_lsn + 1 : floor + 1, lsn, &list), done);
-	if (list.n == 0)
-	{
-		if (!chain.has_base)
-			memset(page, 0, BLCKSZ);
-		goto done;
-	}
-	PS_GOTO(load_chain(tl, &list, page, &chain), done);
-	if (chain.n > 0)
-	{
-		bool		restored;
-
-		PS_GOTO(restore_image(&chain.records[0], &key, page, &restored), done);
-		if (restored)
-		{
-			chain.has_base = true;
-			first = 1;
-		}
-	}
-	if (chain.n > first)
-	{
-		PS_GOTO(redo_page(tl->tenant->redo, rel, fork, blk, chain.has_base ? page : NULL, chain.records + first,
-						  chain.n - first, page),
-				done);
-	}
-	else if (!chain.has_base)
-		memset(page, 0, BLCKSZ);
-	if (chain.n > 0)
-		page_cache_put(cache, cache_id, &key, list.refs[0].lsn, page);
-
-done:
-	chain_free(&chain);
-	free(list.refs);
-	if (err != NULL)
-	{
-		char		text[PS_KEY_TEXT];
-
-		err = ps_error_context(err, "branch \"%s\", %s at %X/%X", tl->name, ps_key_format(&key, text), LSN_FORMAT_ARGS(lsn));
-	}
-	return err;
+	if (!chain->has_base)
+		PS_TRY(restore_image(chain, &chain->records[0], &restored));
+	if (chain->n > restored)
+		PS_TRY(redo_page(chain->tl->tenant->redo, rel, (ForkNumber) chain->key.fork, chain->key.blk,
+						 chain->has_base || restored ? chain->page : NULL, chain->records + restored, chain->n - restored,
+						 chain->page));
+	return NULL;
 }
 
-PsError *
-reconstruct_slru(Timeline *tl, const LayerSet *set, const PsKey *key, XLogRecPtr lsn, char *page, bool *found)
+static PsError *
+apply_to_slru(Chain *chain)
 {
-	PageCache  *cache = tl->tenant->page_cache;
-	uint64		cache_id = (uint64) (uintptr_t) tl;
-	uint32		pageno = key->rel * 32 + key->blk;
-	ValueList	list = {0};
-	Chain		chain = {0};
-	XLogRecPtr	cached_lsn = 0;
+	for (int i = 0; i < chain->n; i++)
+		PS_TRY(wal_slru_apply(&chain->records[i], (PsSlru) chain->key.spc, chain->key.rel * 32 + chain->key.blk, chain->page));
+	return NULL;
+}
+
+/* What both kinds of pages have in common; *found: there was a version. */
+static PsError *
+reconstruct(Timeline *tl, const LayerSet *set, const PsKey *key, XLogRecPtr floor, XLogRecPtr lsn, char *page, bool *found)
+{
+	Chain		chain;
+	bool		applied = false;
 	PsError    *err;
 
-	chain.has_base = page_cache_get(cache, cache_id, key, 1, lsn, page, &cached_lsn);
-	*found = chain.has_base;
-	PS_GOTO(plan_key(set, key, chain.has_base ? cached_lsn + 1 : 0, lsn, &list), done);
-	PS_GOTO(load_chain(tl, &list, page, &chain), done);
-	if (!chain.has_base)
-		memset(page, 0, BLCKSZ);
-	*found = chain.has_base || chain.n > 0;
-	for (int i = 0; i < chain.n; i++)
-		PS_GOTO(wal_slru_apply(&chain.records[i], (PsSlru) key->spc, pageno, page), done);
-	if (chain.n > 0)
-		page_cache_put(cache, cache_id, key, list.refs[0].lsn, page);
-
+	chain_init(&chain, tl, key, page);
+	PS_GOTO(chain_begin(&chain, set, floor, lsn), done);
+	*found = chain.has_base || chain.next >= 0;
+	while (chain.next >= 0)
+	{
+		PS_GOTO(chain_next_piece(&chain), done);
+		PS_GOTO(key->kind == PS_KEY_RELBLOCK ? apply_to_block(&chain) : apply_to_slru(&chain), done);
+		chain.has_base = applied = true;
+	}
+	if (applied)
+		page_cache_put(tl->tenant->page_cache, (uint64) (uintptr_t) tl, key, chain.list.refs[0].lsn, page);
 done:
 	chain_free(&chain);
-	free(list.refs);
 	if (err != NULL)
 	{
 		char		text[PS_KEY_TEXT];
@@ -212,4 +205,20 @@ done:
 		err = ps_error_context(err, "branch \"%s\", %s at %X/%X", tl->name, ps_key_format(key, text), LSN_FORMAT_ARGS(lsn));
 	}
 	return err;
+}
+
+PsError *
+reconstruct_page(Timeline *tl, const LayerSet *set, PsRel rel, ForkNumber fork, BlockNumber blk, XLogRecPtr floor,
+				 XLogRecPtr lsn, char *page)
+{
+	PsKey		key = ps_key_block(rel, fork, blk);
+	bool		found;
+
+	return reconstruct(tl, set, &key, floor, lsn, page, &found);
+}
+
+PsError *
+reconstruct_slru(Timeline *tl, const LayerSet *set, const PsKey *key, XLogRecPtr lsn, char *page, bool *found)
+{
+	return reconstruct(tl, set, key, InvalidXLogRecPtr, lsn, page, found);
 }

@@ -198,11 +198,10 @@ sink_rel_truncate(void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork, B
 	CachedSize *entry;
 
 	PS_TRY(get_size(tl, rel, fork, &entry));
-	if (!entry->exists)
-		return NULL;
-	/* even where the fork is shorter: blocks past its known length were never logged since they were cut last */
+	if (!entry->exists || nblocks >= entry->size.nblocks)
+		return NULL;			/* blocks from there on have had no version since the last floor */
 	relsize_add_floor(&entry->size, nblocks, rec->start);
-	entry->size.nblocks = Min(entry->size.nblocks, nblocks);
+	entry->size.nblocks = nblocks;
 	put_size(tl, rec, entry);
 	return NULL;
 }
