@@ -160,8 +160,7 @@ apply_to_block(Chain *chain)
 	PsRel		rel = {chain->key.spc, chain->key.db, chain->key.rel};
 	bool		restored = false;
 
-	if (!chain->has_base)
-		PS_TRY(restore_image(chain, &chain->records[0], &restored));
+	PS_TRY(restore_image(chain, &chain->records[0], &restored));
 	if (chain->n > restored)
 		PS_TRY(redo_page(chain->tl->tenant->redo, rel, (ForkNumber) chain->key.fork, chain->key.blk,
 						 chain->has_base || restored ? chain->page : NULL, chain->records + restored, chain->n - restored,

@@ -1,0 +1,57 @@
+# Makefile of pageserver_smgr
+#
+#	make            builds the four programs
+#	make install    puts them where PG_CONFIG says (root or sudo)
+#	make deps       installs the Debian packages that are missing (root or sudo)
+#	make demo       the whole in one go: store, compute, pgbench, loss, recovery
+#	make check      unit tests, pg_regress, TAP
+#	make bench      figures
+#	make clean
+#
+# PG_CONFIG chooses the major version.  SANITIZE=address|undefined|thread builds
+# the store and its unit tests with that sanitizer.
+
+PG_CONFIG ?= /usr/lib/postgresql/15/bin/pg_config
+export PG_CONFIG
+
+ifdef SANITIZE
+export SANITIZE_FLAGS = -fsanitize=$(SANITIZE) -fno-omit-frame-pointer
+endif
+
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
+PARTS = src/pageserver src/walredo src/compute src/ctl
+
+.PHONY: all install deps demo check check-unit check-tap bench clean $(PARTS)
+
+all: $(PARTS)
+
+$(PARTS):
+	@$(MAKE) --no-print-directory -C $@ all
+
+install: all
+	@for part in $(PARTS); do $(SUDO) env PG_CONFIG=$(PG_CONFIG) $(MAKE) --no-print-directory -s -C $$part install >/dev/null || exit 1; done
+
+deps:
+	@test/install-deps
+
+check: deps
+	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory check-unit
+	@$(MAKE) --no-print-directory check-tap
+
+check-unit: all
+	@$(MAKE) --no-print-directory -C test/unit check
+
+check-tap: install
+	@test/run-tap $(PROVE_TESTS)
+
+demo: deps
+	@$(MAKE) --no-print-directory -s install
+	@test/demo
+
+bench: install
+	@test/bench/run
+
+clean:
+	@for part in $(PARTS) test/unit; do $(MAKE) --no-print-directory -C $$part clean; done
+	rm -rf tmp_check
