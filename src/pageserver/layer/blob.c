@@ -1,0 +1,316 @@
+/*
+ * blob.c
+ *	  Values in a layer file: see blob.h, and layer_format.h for their form.
+ *
+ * Compression keeps its contexts and buffers for each thread, as making them
+ * costs more than a page does.
+ */
+#include "ps_fe.h"
+
+#include <lz4.h>
+#include <pthread.h>
+#include <zstd.h>
+
+#include "blob.h"
+#include "port/pg_crc32c.h"
+#include "ps_wire.h"
+
+#define ZSTD_LEVEL 1
+
+/* What the first read of a value takes, header included; the rest is read if there is more. */
+#define FIRST_READ_RECORD 2048
+#define FIRST_READ_IMAGE (BLCKSZ + BLOB_HEADER_MAX)
+
+/* More than this is not kept for the next value. */
+#define KEEP_BUFFER (1024 * 1024)
+
+/* Of one thread, freed when it ends. */
+typedef struct BlobThread
+{
+	char	   *buf;			/* stored bytes of a value: read, or compressed to be written */
+	size_t		size;
+	void	   *lz4;
+	ZSTD_CCtx  *compress;
+	ZSTD_DCtx  *decompress;
+} BlobThread;
+
+static pthread_once_t thread_key_once = PTHREAD_ONCE_INIT;
+static pthread_key_t thread_key;
+static __thread BlobThread *blob_thread;
+
+static void
+free_thread(void *arg)
+{
+	BlobThread *thread = arg;
+
+	free(thread->buf);
+	free(thread->lz4);
+	ZSTD_freeCCtx(thread->compress);
+	ZSTD_freeDCtx(thread->decompress);
+	free(thread);
+	blob_thread = NULL;
+}
+
+static void
+make_thread_key(void)
+{
+	if (pthread_key_create(&thread_key, free_thread) != 0)
+	{
+		ps_log(PS_FATAL, "could not create a thread-specific key");
+		exit(1);
+	}
+}
+
+static BlobThread *
+get_thread(void)
+{
+	if (blob_thread == NULL)
+	{
+		pthread_once(&thread_key_once, make_thread_key);
+		blob_thread = pg_malloc0(sizeof(BlobThread));
+		pthread_setspecific(thread_key, blob_thread);
+	}
+	return blob_thread;
+}
+
+/* The thread's buffer with room for "size" bytes; what was in it is kept. */
+static char *
+thread_buffer(BlobThread *thread, size_t size)
+{
+	if (thread->size < size)
+	{
+		thread->size = Max(size, 2 * BLCKSZ);
+		thread->buf = pg_realloc(thread->buf, thread->size);
+	}
+	return thread->buf;
+}
+
+static void
+release_buffer(BlobThread *thread)
+{
+	if (thread->size > KEEP_BUFFER)
+	{
+		free(thread->buf);
+		thread->buf = NULL;
+		thread->size = 0;
+	}
+}
+
+/*
+ * Compresses into the thread's buffer.  Returns the length, or 0 if the value
+ * does not become shorter by an eighth: what is not worth it is stored as it is.
+ */
+static uint32
+compress(BlobThread *thread, LayerCodec codec, const char *data, uint32 len)
+{
+	size_t		room = len - len / 8;
+	char	   *buf = thread_buffer(thread, room);
+
+	if (codec == LAYER_CODEC_LZ4)
+	{
+		int			n;
+
+		if (thread->lz4 == NULL)
+			thread->lz4 = pg_malloc(LZ4_sizeofState());
+		n = LZ4_compress_fast_extState(thread->lz4, data, buf, (int) len, (int) room, 1);
+		return n > 0 ? (uint32) n : 0;
+	}
+	else
+	{
+		size_t		n;
+
+		if (thread->compress == NULL)
+			thread->compress = ZSTD_createCCtx();
+		if (thread->compress == NULL)
+			return 0;
+		n = ZSTD_compressCCtx(thread->compress, buf, room, data, len, ZSTD_LEVEL);
+		return ZSTD_isError(n) ? 0 : (uint32) n;
+	}
+}
+
+/* Gives exactly raw_len bytes, or false. */
+static bool
+decompress(BlobThread *thread, LayerCodec codec, const char *data, uint32 len, char *raw, uint32 raw_len)
+{
+	switch (codec)
+	{
+		case LAYER_CODEC_LZ4:
+			return LZ4_decompress_safe(data, raw, (int) len, (int) raw_len) == (int) raw_len;
+		case LAYER_CODEC_ZSTD:
+			if (thread->decompress == NULL)
+				thread->decompress = ZSTD_createDCtx();
+			return thread->decompress != NULL &&
+				ZSTD_decompressDCtx(thread->decompress, raw, raw_len, data, len) == raw_len;
+		default:
+			return false;
+	}
+}
+
+static int
+header_size(ValueKind kind, LayerCodec codec)
+{
+	return BLOB_HEADER_MIN + (kind == VALUE_RECORD ? 8 : 0) + (codec != LAYER_CODEC_NONE ? 4 : 0);
+}
+
+static pg_crc32c
+blob_crc(const uint8 *header, int hsize, const char *payload, size_t len)
+{
+	pg_crc32c	crc;
+
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, header, BLOB_CRC);
+	COMP_CRC32C(crc, header + BLOB_HEADER_MIN, hsize - BLOB_HEADER_MIN);
+	COMP_CRC32C(crc, payload, len);
+	FIN_CRC32C(crc);
+	return crc;
+}
+
+PsError *
+blob_write_codec(LayerOutput *out, ValueKind kind, XLogRecPtr record_start, const char *data, uint32 len,
+				 LayerCodec codec, uint64 *offset)
+{
+	BlobThread *thread = get_thread();
+	uint8		header[BLOB_HEADER_MAX];
+	uint8	   *p = header + BLOB_HEADER_MIN;
+	uint32		stored = len;
+	int			hsize;
+	PsError    *err;
+
+	*offset = layer_output_position(out);
+	if (len > LAYER_VALUE_MAX)
+		return ps_error(PS_SQLSTATE_INVALID, "value of %u bytes is too long for layer file \"%s\", the limit is %u", len,
+						layer_output_path(out), LAYER_VALUE_MAX);
+	if (*offset + BLOB_HEADER_MAX + len > LAYER_OFFSET_LIMIT)
+		return ps_error(PS_SQLSTATE_INVALID, "layer file \"%s\" would become longer than %llu bytes",
+						layer_output_path(out), (unsigned long long) LAYER_OFFSET_LIMIT);
+	if (codec != LAYER_CODEC_NONE)
+	{
+		stored = compress(thread, codec, data, len);
+		if (stored == 0)
+		{
+			codec = LAYER_CODEC_NONE;
+			stored = len;
+		}
+		else
+			data = thread->buf;
+	}
+
+	header[BLOB_FLAGS] = (uint8) (kind | codec << 2);
+	ps_put32(header + BLOB_STORED_LENGTH, stored);
+	if (kind == VALUE_RECORD)
+	{
+		ps_put64(p, record_start);
+		p += 8;
+	}
+	if (codec != LAYER_CODEC_NONE)
+		ps_put32(p, len);
+	hsize = header_size(kind, codec);
+	ps_put32(header + BLOB_CRC, blob_crc(header, hsize, data, stored));
+	err = layer_output_append(out, header, hsize);
+	if (err == NULL)
+		err = layer_output_append(out, data, stored);
+	release_buffer(thread);
+	return err;
+}
+
+PsError *
+blob_write(LayerOutput *out, ValueKind kind, XLogRecPtr record_start, const char *data, uint32 len, uint64 *offset)
+{
+	LayerCodec	codec = kind == VALUE_RECORD ? BLOB_RECORD_CODEC : BLOB_IMAGE_CODEC;
+
+	return blob_write_codec(out, kind, record_start, data, len, len < BLOB_COMPRESS_MIN ? LAYER_CODEC_NONE : codec,
+							offset);
+}
+
+/*
+ * Reads header and payload into the thread's buffer and checks them.  *hsize
+ * and *stored tell where the payload is; no length is believed before the CRC
+ * but to see that it stays within the values.
+ */
+static PsError *
+read_stored(BlobThread *thread, const LayerFile *file, uint64 offset, ValueKind kind, int *hsize, uint32 *stored)
+{
+	uint64		room;
+	size_t		have;
+	size_t		size;
+	char	   *buf;
+	LayerCodec	codec;
+	pg_crc32c	crc;
+
+	if (offset < LAYER_BLOCK_SIZE || offset + BLOB_HEADER_MIN > file->summary.values_end)
+		return layer_damaged(file->path, offset, "a value is expected here, outside of the values (%d to %llu)",
+							 LAYER_BLOCK_SIZE, (unsigned long long) file->summary.values_end);
+	room = file->summary.values_end - offset;
+	have = Min(room, kind == VALUE_RECORD ? FIRST_READ_RECORD : FIRST_READ_IMAGE);
+	buf = thread_buffer(thread, have);
+	PS_TRY(layer_file_read(file, offset, buf, have));
+
+	codec = ((uint8) buf[BLOB_FLAGS] >> 2) & 3;
+	if ((buf[BLOB_FLAGS] & 3) != kind || ((uint8) buf[BLOB_FLAGS] >> 4) != 0 || codec > LAYER_CODEC_ZSTD)
+		return layer_damaged(file->path, offset, "value has flags %02X, expected kind %d", (uint8) buf[BLOB_FLAGS], kind);
+	*hsize = header_size(kind, codec);
+	*stored = ps_get32(buf + BLOB_STORED_LENGTH);
+	size = *hsize + (size_t) *stored;
+	if (size > room || *stored > LAYER_VALUE_MAX)
+		return layer_damaged(file->path, offset, "value has %u bytes, more than the %llu up to the index", *stored,
+							 (unsigned long long) room);
+	if (size > have)
+	{
+		buf = thread_buffer(thread, size);
+		PS_TRY(layer_file_read(file, offset + have, buf + have, size - have));
+	}
+	crc = blob_crc((uint8 *) buf, *hsize, buf + *hsize, *stored);
+	if (crc != ps_get32(buf + BLOB_CRC))
+		return layer_damaged(file->path, offset, "checksum of the value is %08X, expected %08X", crc,
+							 ps_get32(buf + BLOB_CRC));
+	return NULL;
+}
+
+PsError *
+blob_read(const LayerFile *file, uint64 offset, ValueKind kind, StringInfo out, XLogRecPtr *record_start)
+{
+	BlobThread *thread = get_thread();
+	const char *payload;
+	const char *p;
+	LayerCodec	codec;
+	uint32		stored = 0;
+	uint32		raw_len;
+	int			hsize = 0;
+	PsError    *err;
+
+	*record_start = InvalidXLogRecPtr;
+	resetStringInfo(out);
+	PS_GOTO(read_stored(thread, file, offset, kind, &hsize, &stored), done);
+	codec = ((uint8) thread->buf[BLOB_FLAGS] >> 2) & 3;
+	payload = thread->buf + hsize;
+	p = thread->buf + BLOB_HEADER_MIN;
+	if (kind == VALUE_RECORD)
+	{
+		*record_start = ps_get64(p);
+		p += 8;
+	}
+	if (codec == LAYER_CODEC_NONE)
+	{
+		appendBinaryStringInfo(out, payload, (int) stored);
+		goto done;
+	}
+	raw_len = ps_get32(p);
+	if (raw_len > LAYER_VALUE_MAX)
+	{
+		err = layer_damaged(file->path, offset, "value has %u bytes decompressed, the limit is %u", raw_len,
+							LAYER_VALUE_MAX);
+		goto done;
+	}
+	enlargeStringInfo(out, (int) raw_len);
+	if (!decompress(thread, codec, payload, stored, out->data, raw_len))
+	{
+		err = layer_damaged(file->path, offset, "value cannot be decompressed to %u bytes", raw_len);
+		goto done;
+	}
+	out->len = (int) raw_len;
+	out->data[raw_len] = '\0';
+
+done:
+	release_buffer(thread);
+	return err;
+}

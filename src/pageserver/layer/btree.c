@@ -1,0 +1,361 @@
+/*
+ * btree.c
+ *	  The index of a layer file: see btree.h, and layer_format.h for the pages.
+ *
+ * Reading trusts nothing that a page says: a position is made only of a page
+ * whose numbers keep every access within it.  The CRC of a page is computed at
+ * its first use, over a copy that is read with pread(): a disk that cannot
+ * give the page makes an error then, where touching the mapping would end the
+ * process with SIGBUS.
+ */
+#include "ps_fe.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "layer_impl.h"
+#include "port/pg_crc32c.h"
+#include "ps_wire.h"
+
+/*
+ * Distinct keys of one byte after the prefix are at most 256, of two bytes no
+ * more fit than this, of three fewer.
+ */
+#define PAGE_ENTRIES_MAX ((LAYER_BLOCK_SIZE - INDEX_PREFIX) / (2 + INDEX_VALUE_SIZE))
+
+struct BtreeBuilder
+{
+	LayerOutput *out;
+	int			key_size;
+	int			level;			/* that is being written */
+	uint32		pages;			/* written, of all levels */
+	uint64		entries;		/* in leaves */
+
+	/* the page that is being filled */
+	int			count;
+	uint8		keys[PAGE_ENTRIES_MAX][DELTA_KEY_SIZE];
+	uint64		values[PAGE_ENTRIES_MAX];
+
+	/* the first key of each page of this level that is written */
+	uint8	   *first_keys;
+	uint32		nfirst;
+	uint32		first_cap;
+};
+
+BtreeBuilder *
+btree_builder_create(LayerOutput *out, int key_size)
+{
+	BtreeBuilder *builder = pg_malloc0(sizeof(BtreeBuilder));
+
+	builder->out = out;
+	builder->key_size = key_size;
+	return builder;
+}
+
+void
+btree_builder_free(BtreeBuilder *builder)
+{
+	if (builder == NULL)
+		return;
+	free(builder->first_keys);
+	free(builder);
+}
+
+static int
+common_prefix(const uint8 *a, const uint8 *b, int size)
+{
+	int			n = 0;
+
+	while (n < size && a[n] == b[n])
+		n++;
+	return n;
+}
+
+static pg_crc32c
+page_crc(const uint8 *page)
+{
+	pg_crc32c	crc;
+
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, page + INDEX_PAGE_NUMBER, LAYER_BLOCK_SIZE - INDEX_PAGE_NUMBER);
+	FIN_CRC32C(crc);
+	return crc;
+}
+
+/* Writes the page that is being filled. */
+static PsError *
+write_page(BtreeBuilder *builder)
+{
+	uint8		page[LAYER_BLOCK_SIZE] = {0};
+	int			prefix = common_prefix(builder->keys[0], builder->keys[builder->count - 1], builder->key_size);
+	int			rest = builder->key_size - prefix;
+	uint8	   *p = page + INDEX_PREFIX;
+
+	ps_put32(page + INDEX_PAGE_NUMBER, builder->pages);
+	page[INDEX_LEVEL] = (uint8) builder->level;
+	page[INDEX_KEY_SIZE] = (uint8) builder->key_size;
+	page[INDEX_PREFIX_LENGTH] = (uint8) prefix;
+	ps_put16(page + INDEX_COUNT, (uint16) builder->count);
+	memcpy(p, builder->keys[0], prefix);
+	p += prefix;
+	for (int i = 0; i < builder->count; i++, p += rest)
+		memcpy(p, builder->keys[i] + prefix, rest);
+	for (int i = 0; i < builder->count; i++, p += INDEX_VALUE_SIZE)
+	{
+		uint64		value = pg_hton64(builder->values[i]);
+
+		memcpy(p, (char *) &value + 2, INDEX_VALUE_SIZE);
+	}
+	ps_put32(page + INDEX_CRC, page_crc(page));
+	PS_TRY(layer_output_append(builder->out, page, LAYER_BLOCK_SIZE));
+
+	if (builder->nfirst == builder->first_cap)
+	{
+		builder->first_cap = Max(1024, builder->first_cap * 2);
+		builder->first_keys = pg_realloc(builder->first_keys, (size_t) builder->first_cap * DELTA_KEY_SIZE);
+	}
+	memcpy(builder->first_keys + (size_t) builder->nfirst++ * DELTA_KEY_SIZE, builder->keys[0], DELTA_KEY_SIZE);
+	builder->pages++;
+	builder->count = 0;
+	return NULL;
+}
+
+static PsError *
+add(BtreeBuilder *builder, const uint8 *key, uint64 value)
+{
+	if (builder->count > 0)
+	{
+		int			prefix = common_prefix(builder->keys[0], key, builder->key_size);
+		int			size = INDEX_PREFIX + prefix +
+			(builder->count + 1) * (builder->key_size - prefix + INDEX_VALUE_SIZE);
+
+		if (size > LAYER_BLOCK_SIZE || builder->count == PAGE_ENTRIES_MAX)
+			PS_TRY(write_page(builder));
+	}
+	memcpy(builder->keys[builder->count], key, builder->key_size);
+	builder->values[builder->count++] = value;
+	return NULL;
+}
+
+PsError *
+btree_builder_add(BtreeBuilder *builder, const uint8 *key, uint64 value)
+{
+	builder->entries++;
+	return add(builder, key, value);
+}
+
+PsError *
+btree_builder_finish(BtreeBuilder *builder)
+{
+	LayerSummary *summary = layer_output_summary(builder->out);
+
+	if (builder->entries == 0)
+		return NULL;
+	PS_TRY(write_page(builder));
+	summary->leaf_pages = builder->pages;
+	while (builder->nfirst > 1)
+	{
+		uint8	   *children = builder->first_keys;
+		uint32		nchildren = builder->nfirst;
+		uint32		first_child = builder->pages - nchildren;
+		PsError    *err = NULL;
+
+		builder->first_keys = NULL;
+		builder->nfirst = builder->first_cap = 0;
+		builder->level++;
+		for (uint32 i = 0; i < nchildren && err == NULL; i++)
+			err = add(builder, children + (size_t) i * DELTA_KEY_SIZE, first_child + i);
+		free(children);
+		PS_TRY(err);
+		PS_TRY(write_page(builder));
+	}
+	summary->entries = builder->entries;
+	summary->index_pages = builder->pages;
+	summary->root = builder->pages - 1;
+	summary->levels = builder->level + 1;
+	return NULL;
+}
+
+PsError *
+btree_open(Btree *tree, const LayerFile *file)
+{
+	const LayerSummary *summary = &file->summary;
+	uint64		start = TYPEALIGN_DOWN(sysconf(_SC_PAGESIZE), summary->index_start);
+	void	   *map;
+
+	tree->file = file;
+	tree->key_size = summary->type == LAYER_IMAGE ? IMAGE_KEY_SIZE : DELTA_KEY_SIZE;
+	if (summary->index_pages == 0)
+		return NULL;
+	map = mmap(NULL, summary->file_size - start, PROT_READ, MAP_SHARED, file->fd, (off_t) start);
+	if (map == MAP_FAILED)
+		return ps_error(PS_SQLSTATE_OUT_OF_MEMORY, "could not map the index of layer file \"%s\": %m", file->path);
+	(void) madvise(map, summary->file_size - start, MADV_RANDOM);
+	tree->map = map;
+	tree->map_size = summary->file_size - start;
+	tree->pages = (uint8 *) map + (summary->index_start - start);
+	tree->checked = pg_malloc0((summary->index_pages / 64 + 1) * sizeof(*tree->checked));
+	return NULL;
+}
+
+void
+btree_close(Btree *tree)
+{
+	if (tree->map != NULL)
+		munmap(tree->map, tree->map_size);
+	free((void *) tree->checked);
+}
+
+uint64
+btree_pos_offset(const BtreePos *pos)
+{
+	return pos->tree->file->summary.index_start + (uint64) pos->page * LAYER_BLOCK_SIZE;
+}
+
+/* Checks the CRC of a page that is used for the first time. */
+static PsError *
+check_page(const Btree *tree, uint32 number)
+{
+	uint64		offset = tree->file->summary.index_start + (uint64) number * LAYER_BLOCK_SIZE;
+	uint8		page[LAYER_BLOCK_SIZE];
+	pg_crc32c	crc;
+
+	PS_TRY(layer_file_read(tree->file, offset, page, LAYER_BLOCK_SIZE));
+	crc = page_crc(page);
+	if (crc != ps_get32(page + INDEX_CRC))
+		return layer_damaged(tree->file->path, offset, "checksum of index page %u is %08X, expected %08X", number, crc,
+							 ps_get32(page + INDEX_CRC));
+	if (number != ps_get32(page + INDEX_PAGE_NUMBER))
+		return layer_damaged(tree->file->path, offset, "index page %u is here, expected page %u",
+							 ps_get32(page + INDEX_PAGE_NUMBER), number);
+	atomic_fetch_or_explicit(&tree->checked[number / 64], UINT64CONST(1) << (number % 64), memory_order_relaxed);
+	return NULL;
+}
+
+/* Sets pos to the first entry of a page, which is expected to be of that level. */
+static PsError *
+load_page(const Btree *tree, uint32 number, int level, BtreePos *pos)
+{
+	const LayerFile *file = tree->file;
+	const uint8 *page;
+
+	if (number >= file->summary.index_pages)
+		return layer_damaged(file->path, file->summary.index_start,
+							 "index page %u is wanted, expected less than the %u that there are", number,
+							 file->summary.index_pages);
+	if ((atomic_load_explicit(&tree->checked[number / 64], memory_order_relaxed) >> (number % 64) & 1) == 0)
+		PS_TRY(check_page(tree, number));
+
+	page = tree->pages + (size_t) number * LAYER_BLOCK_SIZE;
+	pos->tree = tree;
+	pos->page = number;
+	pos->level = page[INDEX_LEVEL];
+	pos->prefix_size = page[INDEX_PREFIX_LENGTH];
+	pos->count = ps_get16(page + INDEX_COUNT);
+	pos->entry = 0;
+	if (pos->level != level || page[INDEX_KEY_SIZE] != tree->key_size || pos->prefix_size > tree->key_size ||
+		pos->count == 0 ||
+		INDEX_PREFIX + pos->prefix_size + pos->count * (tree->key_size - pos->prefix_size + INDEX_VALUE_SIZE) >
+		LAYER_BLOCK_SIZE)
+		return layer_damaged(file->path, btree_pos_offset(pos),
+							 "index page %u has level %d, key size %d, prefix %d and %d entries, which cannot be right at level %d with key size %d",
+							 number, pos->level, page[INDEX_KEY_SIZE], pos->prefix_size, pos->count, level,
+							 tree->key_size);
+	pos->prefix = page + INDEX_PREFIX;
+	pos->suffixes = pos->prefix + pos->prefix_size;
+	pos->values = pos->suffixes + pos->count * (tree->key_size - pos->prefix_size);
+	return NULL;
+}
+
+/* Number of entries of the page that are <= key. */
+static int
+count_le(const BtreePos *pos, const uint8 *key)
+{
+	int			rest = pos->tree->key_size - pos->prefix_size;
+	int			cmp = memcmp(key, pos->prefix, pos->prefix_size);
+	int			lo = 0;
+	int			hi = pos->count;
+
+	if (cmp != 0)
+		return cmp < 0 ? 0 : pos->count;
+	key += pos->prefix_size;
+	while (lo < hi)
+	{
+		int			mid = (lo + hi) / 2;
+
+		if (memcmp(pos->suffixes + mid * rest, key, rest) <= 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+PsError *
+btree_seek_le(const Btree *tree, const uint8 *key, BtreePos *pos, bool *found)
+{
+	uint64		number = tree->file->summary.root;
+
+	*found = false;
+	for (int level = (int) tree->file->summary.levels - 1; level >= 0; level--)
+	{
+		int			n;
+
+		PS_TRY(load_page(tree, (uint32) Min(number, PG_UINT32_MAX), level, pos));
+		n = count_le(pos, key);
+		if (n == 0)
+			return NULL;
+		pos->entry = n - 1;
+		number = btree_value(pos);
+		*found = level == 0;
+	}
+	return NULL;
+}
+
+PsError *
+btree_seek_ge(const Btree *tree, const uint8 *key, BtreePos *pos, bool *found)
+{
+	uint8		at[DELTA_KEY_SIZE];
+
+	PS_TRY(btree_seek_le(tree, key, pos, found));
+	if (!*found)
+	{
+		if (tree->file->summary.levels == 0)
+			return NULL;
+		*found = true;
+		return load_page(tree, 0, 0, pos);
+	}
+	btree_key(pos, at);
+	if (memcmp(at, key, tree->key_size) < 0)
+		return btree_next(pos, found);
+	return NULL;
+}
+
+PsError *
+btree_prev(BtreePos *pos, bool *found)
+{
+	*found = true;
+	if (pos->entry > 0)
+		pos->entry--;
+	else if (pos->page > 0)
+	{
+		PS_TRY(load_page(pos->tree, pos->page - 1, 0, pos));
+		pos->entry = pos->count - 1;
+	}
+	else
+		*found = false;
+	return NULL;
+}
+
+PsError *
+btree_next(BtreePos *pos, bool *found)
+{
+	*found = true;
+	if (pos->entry + 1 < pos->count)
+		pos->entry++;
+	else if (pos->page + 1 < pos->tree->file->summary.leaf_pages)
+		return load_page(pos->tree, pos->page + 1, 0, pos);
+	else
+		*found = false;
+	return NULL;
+}

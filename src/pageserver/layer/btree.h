@@ -1,0 +1,91 @@
+/*
+ * btree.h
+ *	  The index of a layer file: built once from sorted input, then read
+ *	  through a mapping.  Its pages are described in layer_format.h.
+ */
+#ifndef PS_LAYER_BTREE_H
+#define PS_LAYER_BTREE_H
+
+#include <stdatomic.h>
+
+#include "error.h"
+#include "layer_format.h"
+
+struct LayerFile;
+struct LayerOutput;
+
+/* ---- building ---- */
+typedef struct BtreeBuilder BtreeBuilder;
+
+extern BtreeBuilder *btree_builder_create(struct LayerOutput *out, int key_size);
+
+/* Keys strictly ascending; the caller sees to it. */
+extern PsError *btree_builder_add(BtreeBuilder *builder, const uint8 *key, uint64 value);
+
+/* Writes what is left and the inner levels; fills in the output's summary. */
+extern PsError *btree_builder_finish(BtreeBuilder *builder);
+extern void btree_builder_free(BtreeBuilder *builder);
+
+/* ---- reading ---- */
+typedef struct Btree
+{
+	const struct LayerFile *file;
+	int			key_size;
+	const uint8 *pages;			/* index page 0, in the mapping */
+	void	   *map;
+	size_t		map_size;
+	_Atomic uint64 *checked;	/* a bit for each page whose CRC was found right; set and read relaxed, for
+								 * pages never change */
+} Btree;
+
+/* A place in the index: entry "entry" of a page that was checked. */
+typedef struct BtreePos
+{
+	const Btree *tree;
+	uint32		page;
+	uint8		level;
+	int			prefix_size;
+	int			count;
+	int			entry;
+	const uint8 *prefix;
+	const uint8 *suffixes;
+	const uint8 *values;
+} BtreePos;
+
+/* file->summary is known and right. */
+extern PsError *btree_open(Btree *tree, const struct LayerFile *file);
+extern void btree_close(Btree *tree);
+
+/* The last entry that is <= key; *found false if there is none. */
+extern PsError *btree_seek_le(const Btree *tree, const uint8 *key, BtreePos *pos, bool *found);
+
+/* The first entry that is >= key. */
+extern PsError *btree_seek_ge(const Btree *tree, const uint8 *key, BtreePos *pos, bool *found);
+
+/* The leaf entry before and after; *found false at the end, pos is then of no use. */
+extern PsError *btree_prev(BtreePos *pos, bool *found);
+extern PsError *btree_next(BtreePos *pos, bool *found);
+
+/* Copies the entry's key (tree->key_size bytes). */
+static inline void
+btree_key(const BtreePos *pos, uint8 *key)
+{
+	int			rest = pos->tree->key_size - pos->prefix_size;
+
+	memcpy(key, pos->prefix, pos->prefix_size);
+	memcpy(key + pos->prefix_size, pos->suffixes + (size_t) pos->entry * rest, rest);
+}
+
+static inline uint64
+btree_value(const BtreePos *pos)
+{
+	const uint8 *p = pos->values + (size_t) pos->entry * INDEX_VALUE_SIZE;
+
+	return (uint64) p[0] << 40 | (uint64) p[1] << 32 | (uint64) p[2] << 24 | (uint64) p[3] << 16 |
+		(uint64) p[4] << 8 | p[5];
+}
+
+/* Where in the file the page of a position is, for messages. */
+extern uint64 btree_pos_offset(const BtreePos *pos);
+
+#endif							/* PS_LAYER_BTREE_H */

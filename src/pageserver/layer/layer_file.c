@@ -1,0 +1,270 @@
+/*
+ * layer_file.c
+ *	  The frame of a layer file: its summary, its name, opening and reading.
+ */
+#include "ps_fe.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "layer_impl.h"
+#include "port/pg_crc32c.h"
+#include "ps_wire.h"
+
+PsError *
+layer_damaged(const char *path, uint64 offset, const char *fmt,...)
+{
+	char		what[512];
+	va_list		args;
+
+	va_start(args, fmt);
+	vsnprintf(what, sizeof(what), fmt, args);
+	va_end(args);
+	return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED, "layer file \"%s\" is damaged at offset %llu: %s", path,
+								  (unsigned long long) offset, what),
+						 "Check the disk, and replace the file by a good copy of it.");
+}
+
+/* The file's name, as timeline.json knows it; size: of LayerInfo.name. */
+void
+layer_file_name(const LayerSummary *summary, char *name, size_t size)
+{
+	char		key[2][2 * PS_KEY_SIZE + 1];
+
+	for (int k = 0; k < 2; k++)
+	{
+		uint8		bytes[PS_KEY_SIZE];
+
+		ps_key_encode(k == 0 ? &summary->key_min : &summary->key_max, bytes);
+		for (int i = 0; i < PS_KEY_SIZE; i++)
+			snprintf(key[k] + 2 * i, 3, "%02x", bytes[i]);
+	}
+	if (summary->type == LAYER_IMAGE)
+		snprintf(name, size, "%s-%s__%016llx", key[0], key[1], (unsigned long long) summary->lsn_start);
+	else
+		snprintf(name, size, "%s-%s__%016llx-%016llx", key[0], key[1], (unsigned long long) summary->lsn_start,
+				 (unsigned long long) summary->lsn_end);
+}
+
+static pg_crc32c
+summary_crc(const uint8 *block)
+{
+	pg_crc32c	crc;
+
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, block, SUMMARY_CRC);
+	FIN_CRC32C(crc);
+	return crc;
+}
+
+void
+layer_summary_encode(const LayerSummary *summary, uint8 *block)
+{
+	memset(block, 0, LAYER_BLOCK_SIZE);
+	memcpy(block + SUMMARY_MAGIC, summary->type == LAYER_IMAGE ? LAYER_IMAGE_MAGIC : LAYER_DELTA_MAGIC,
+		   LAYER_MAGIC_SIZE);
+	ps_put32(block + SUMMARY_VERSION, LAYER_FORMAT_VERSION);
+	ps_put32(block + SUMMARY_BLOCK_SIZE, LAYER_BLOCK_SIZE);
+	memcpy(block + SUMMARY_TENANT, summary->tenant.b, sizeof(summary->tenant.b));
+	memcpy(block + SUMMARY_TIMELINE, summary->timeline.b, sizeof(summary->timeline.b));
+	ps_key_encode(&summary->key_min, block + SUMMARY_KEY_MIN);
+	ps_key_encode(&summary->key_max, block + SUMMARY_KEY_MAX);
+	block[SUMMARY_IMAGE_CODEC] = summary->image_codec;
+	block[SUMMARY_RECORD_CODEC] = summary->record_codec;
+	ps_put64(block + SUMMARY_LSN_START, summary->lsn_start);
+	ps_put64(block + SUMMARY_LSN_END, summary->lsn_end);
+	ps_put64(block + SUMMARY_VALUES_END, summary->values_end);
+	ps_put64(block + SUMMARY_INDEX_START, summary->index_start);
+	ps_put32(block + SUMMARY_INDEX_PAGES, summary->index_pages);
+	ps_put32(block + SUMMARY_LEAF_PAGES, summary->leaf_pages);
+	ps_put32(block + SUMMARY_ROOT, summary->root);
+	ps_put32(block + SUMMARY_LEVELS, summary->levels);
+	ps_put64(block + SUMMARY_ENTRIES, summary->entries);
+	ps_put64(block + SUMMARY_FILE_SIZE, summary->file_size);
+	ps_put32(block + SUMMARY_CRC, summary_crc(block));
+}
+
+/*
+ * Whatever the CRC covers was written by us, yet the numbers by which memory
+ * is addressed later are not believed without a look.
+ */
+static bool
+summary_is_sane(const LayerSummary *summary)
+{
+	if (summary->values_end < LAYER_BLOCK_SIZE || summary->values_end > LAYER_OFFSET_LIMIT ||
+		summary->index_start != TYPEALIGN64(LAYER_BLOCK_SIZE, summary->values_end) ||
+		summary->file_size != summary->index_start + (uint64) summary->index_pages * LAYER_BLOCK_SIZE)
+		return false;
+	if (summary->lsn_start >= summary->lsn_end)
+		return false;
+	if (summary->type == LAYER_IMAGE && summary->lsn_end != summary->lsn_start + 1)
+		return false;
+	if (summary->entries == 0)
+		return summary->index_pages == 0 && summary->leaf_pages == 0 && summary->levels == 0 &&
+			summary->key_max.kind == 0;
+	return summary->leaf_pages > 0 && summary->leaf_pages <= summary->index_pages &&
+		summary->root < summary->index_pages && summary->levels > 0 && summary->levels <= 32 &&
+		(summary->levels == 1) == (summary->index_pages == 1) &&
+		ps_key_cmp(&summary->key_min, &summary->key_max) <= 0 && summary->key_min.kind != 0;
+}
+
+/*
+ * Decodes block 0.  The magic and the version are looked at before the CRC, so
+ * that a file of another version is not called damaged.
+ */
+static PsError *
+summary_decode(const char *path, const uint8 *block, LayerSummary *summary)
+{
+	uint32		version = ps_get32(block + SUMMARY_VERSION);
+	uint32		block_size = ps_get32(block + SUMMARY_BLOCK_SIZE);
+
+	memset(summary, 0, sizeof(*summary));
+	if (memcmp(block + SUMMARY_MAGIC, LAYER_DELTA_MAGIC, LAYER_MAGIC_SIZE) == 0)
+		summary->type = LAYER_DELTA;
+	else if (memcmp(block + SUMMARY_MAGIC, LAYER_IMAGE_MAGIC, LAYER_MAGIC_SIZE) == 0)
+		summary->type = LAYER_IMAGE;
+	else
+		return layer_damaged(path, SUMMARY_MAGIC, "it does not begin with \"%s\" or \"%s\", so it is no layer file",
+							 LAYER_DELTA_MAGIC, LAYER_IMAGE_MAGIC);
+	if (version != LAYER_FORMAT_VERSION)
+		return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED,
+									  "layer file \"%s\" has format version %u at offset %d, this program reads version %d",
+									  path, version, SUMMARY_VERSION, LAYER_FORMAT_VERSION),
+							 "Use the version of the program that wrote the store, or export and import its branches.");
+	if (ps_get32(block + SUMMARY_CRC) != summary_crc(block))
+		return layer_damaged(path, 0, "checksum of the summary is %08X, expected %08X", summary_crc(block),
+							 ps_get32(block + SUMMARY_CRC));
+	if (block_size != LAYER_BLOCK_SIZE)
+		return layer_damaged(path, SUMMARY_BLOCK_SIZE, "block size is %u, expected %d", block_size, LAYER_BLOCK_SIZE);
+	memcpy(summary->tenant.b, block + SUMMARY_TENANT, sizeof(summary->tenant.b));
+	memcpy(summary->timeline.b, block + SUMMARY_TIMELINE, sizeof(summary->timeline.b));
+	ps_key_decode(block + SUMMARY_KEY_MIN, &summary->key_min);
+	ps_key_decode(block + SUMMARY_KEY_MAX, &summary->key_max);
+	summary->image_codec = block[SUMMARY_IMAGE_CODEC];
+	summary->record_codec = block[SUMMARY_RECORD_CODEC];
+	summary->lsn_start = ps_get64(block + SUMMARY_LSN_START);
+	summary->lsn_end = ps_get64(block + SUMMARY_LSN_END);
+	summary->values_end = ps_get64(block + SUMMARY_VALUES_END);
+	summary->index_start = ps_get64(block + SUMMARY_INDEX_START);
+	summary->index_pages = ps_get32(block + SUMMARY_INDEX_PAGES);
+	summary->leaf_pages = ps_get32(block + SUMMARY_LEAF_PAGES);
+	summary->root = ps_get32(block + SUMMARY_ROOT);
+	summary->levels = ps_get32(block + SUMMARY_LEVELS);
+	summary->entries = ps_get64(block + SUMMARY_ENTRIES);
+	summary->file_size = ps_get64(block + SUMMARY_FILE_SIZE);
+	if (!summary_is_sane(summary))
+		return layer_damaged(path, 0, "fields of the summary contradict each other");
+	return NULL;
+}
+
+PsError *
+layer_file_read(const LayerFile *file, uint64 offset, void *buf, size_t len)
+{
+	size_t		done = 0;
+
+	while (done < len)
+	{
+		ssize_t		n = pread(file->fd, (char *) buf + done, len - done, (off_t) (offset + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return ps_error(PS_SQLSTATE_IO, "could not read %zu bytes at offset %llu of layer file \"%s\": %m", len,
+							(unsigned long long) offset, file->path);
+		if (n == 0)
+			return layer_damaged(file->path, offset + done, "the file ends here, expected %zu more bytes",
+								 len - done);
+		done += n;
+	}
+	return NULL;
+}
+
+/* Is the file of the tenant and timeline that it was found with? */
+static PsError *
+check_ids(const LayerFile *file, const PsId *tenant, const PsId *timeline)
+{
+	char		t1[PS_ID_TEXT];
+	char		l1[PS_ID_TEXT];
+	char		t2[PS_ID_TEXT];
+	char		l2[PS_ID_TEXT];
+
+	if (ps_id_equal(&file->summary.tenant, tenant) && ps_id_equal(&file->summary.timeline, timeline))
+		return NULL;
+	return ps_error(PS_SQLSTATE_CORRUPTED,
+					"layer file \"%s\" is of tenant %s timeline %s (offset %d), expected tenant %s timeline %s",
+					file->path, ps_id_format(&file->summary.tenant, t1), ps_id_format(&file->summary.timeline, l1),
+					SUMMARY_TENANT, ps_id_format(tenant, t2), ps_id_format(timeline, l2));
+}
+
+/* The zeros between the values and the index: nothing else would notice a bad byte there. */
+static PsError *
+check_padding(const LayerFile *file)
+{
+	uint8		bytes[LAYER_BLOCK_SIZE];
+	uint64		offset = file->summary.values_end;
+	size_t		len = file->summary.index_start - offset;
+
+	PS_TRY(layer_file_read(file, offset, bytes, len));
+	for (size_t i = 0; i < len; i++)
+		if (bytes[i] != 0)
+			return layer_damaged(file->path, offset + i, "byte between values and index is %02X, expected 0",
+								 bytes[i]);
+	return NULL;
+}
+
+PsError *
+layer_file_open(const char *dir, const char *name, const PsId *tenant, const PsId *timeline, LayerFile **result)
+{
+	LayerFile  *file = pg_malloc0(sizeof(LayerFile));
+	PsError    *err;
+	struct stat st;
+	uint8		block[LAYER_BLOCK_SIZE];
+	char		expected[sizeof(((LayerInfo *) 0)->name)];
+
+	file->path = psprintf("%s/%s", dir, name);
+	file->fd = open(file->path, O_RDONLY | O_CLOEXEC);
+	if (file->fd < 0)
+	{
+		err = ps_error(PS_SQLSTATE_IO, "could not open layer file \"%s\": %m", file->path);
+		goto fail;
+	}
+	if (fstat(file->fd, &st) != 0)
+	{
+		err = ps_error(PS_SQLSTATE_IO, "could not get the size of layer file \"%s\": %m", file->path);
+		goto fail;
+	}
+	PS_GOTO(layer_file_read(file, 0, block, LAYER_BLOCK_SIZE), fail);
+	PS_GOTO(summary_decode(file->path, block, &file->summary), fail);
+	PS_GOTO(check_ids(file, tenant, timeline), fail);
+	if ((uint64) st.st_size != file->summary.file_size)
+	{
+		err = layer_damaged(file->path, (uint64) st.st_size, "the file ends here, expected it to have %llu bytes",
+							(unsigned long long) file->summary.file_size);
+		goto fail;
+	}
+	layer_file_name(&file->summary, expected, sizeof(expected));
+	if (strcmp(expected, name) != 0)
+	{
+		err = layer_damaged(file->path, 0, "by its summary the file should be named \"%s\"", expected);
+		goto fail;
+	}
+	PS_GOTO(check_padding(file), fail);
+	PS_GOTO(btree_open(&file->index, file), fail);
+	*result = file;
+	return NULL;
+
+fail:
+	layer_file_close(file);
+	return err;
+}
+
+void
+layer_file_close(LayerFile *file)
+{
+	btree_close(&file->index);
+	if (file->fd >= 0)
+		close(file->fd);
+	pfree(file->path);
+	free(file);
+}

@@ -1,0 +1,137 @@
+/*
+ * layer_impl.h
+ *	  What the files of this folder share and nobody else needs.
+ */
+#ifndef PS_LAYER_IMPL_H
+#define PS_LAYER_IMPL_H
+
+#include <stdatomic.h>
+
+#include "btree.h"
+#include "layer.h"
+#include "layer_format.h"
+
+/* The summary block, decoded; its fields are described in layer_format.h. */
+typedef struct LayerSummary
+{
+	LayerType	type;			/* the magic */
+	PsId		tenant;
+	PsId		timeline;
+	PsKey		key_min;
+	PsKey		key_max;
+	uint8		image_codec;
+	uint8		record_codec;
+	XLogRecPtr	lsn_start;
+	XLogRecPtr	lsn_end;
+	uint64		values_end;
+	uint64		index_start;
+	uint32		index_pages;
+	uint32		leaf_pages;
+	uint32		root;
+	uint32		levels;
+	uint64		entries;
+	uint64		file_size;
+} LayerSummary;
+
+/* A layer file that is open.  Immutable but for the bits in index.checked. */
+typedef struct LayerFile
+{
+	char	   *path;
+	int			fd;
+	LayerSummary summary;
+	Btree		index;
+} LayerFile;
+
+typedef struct OpenLayer OpenLayer;
+
+/*
+ * info: of files immutable.  Of an open layer everything but type and
+ * lsn_start is written by open_layer_freeze() and may be read by who knows
+ * that it has happened.
+ */
+struct Layer
+{
+	LayerInfo	info;
+	atomic_int	refs;
+	LayerFile  *file;			/* NULL: in memory */
+	OpenLayer  *open;			/* NULL: a file */
+};
+
+/* ---- layer_file.c: summary, names, reading ---- */
+extern PsError *layer_file_open(const char *dir, const char *name, const PsId *tenant, const PsId *timeline,
+								LayerFile **file);
+extern void layer_file_close(LayerFile *file);
+extern void layer_file_name(const LayerSummary *summary, char *name, size_t size);
+extern void layer_summary_encode(const LayerSummary *summary, uint8 *block);
+
+/* Reads exactly len bytes; a file that ends before that is an error. */
+extern PsError *layer_file_read(const LayerFile *file, uint64 offset, void *buf, size_t len);
+
+/* The error for a file whose contents cannot be right; the format says what is wrong. */
+extern PsError *layer_damaged(const char *path, uint64 offset, const char *fmt,...) pg_attribute_printf(3, 4);
+
+/* ---- layer_output.c: a file that is being written ---- */
+typedef struct LayerOutput LayerOutput;
+
+/* Makes the temporary file in dir and leaves room for the summary. */
+extern PsError *layer_output_create(const char *dir, LayerType type, const PsId *tenant, const PsId *timeline,
+									XLogRecPtr lsn_start, XLogRecPtr lsn_end, LayerOutput **out);
+extern LayerSummary *layer_output_summary(LayerOutput *out);
+extern const char *layer_output_path(const LayerOutput *out);
+
+/* Where the next byte will be. */
+extern uint64 layer_output_position(const LayerOutput *out);
+extern PsError *layer_output_append(LayerOutput *out, const void *data, size_t len);
+
+/* Ends the values: fills up with zeros to a whole block, notes where the index begins. */
+extern PsError *layer_output_begin_index(LayerOutput *out);
+
+/*
+ * Writes the summary, makes the file durable under its name, opens it.  After
+ * an error nothing is left in the directory; layer_output_free() is still due.
+ */
+extern PsError *layer_output_finish(LayerOutput *out, Layer **layer);
+
+/* Frees; a file that was not finished is removed. */
+extern void layer_output_free(LayerOutput *out);
+
+/* ---- delta.c, image.c ---- */
+extern PsError *delta_collect(const Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max,
+							  ValueList *list, bool *done);
+extern PsError *image_collect(const Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max,
+							  ValueList *list, bool *done);
+
+/* ---- open_layer.c ---- */
+extern PsError *open_layer_collect(const Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max,
+								   ValueList *list, bool *done);
+extern PsError *open_layer_scan(const Layer *layer, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_max,
+								ScanCallback cb, void *arg);
+extern void open_layer_free(OpenLayer *open);
+
+/* ---- layer_scan.c: the versions in a file, key by key ---- */
+
+/*
+ * Goes over the keys from lo to hi of one file.  While valid, versions are
+ * those of the key with LSN <= lsn_max, newest first, at least one.
+ */
+typedef struct LayerCursor
+{
+	const Layer *layer;
+	PsKey		hi;
+	XLogRecPtr	lsn_max;
+	BtreePos	pos;			/* the next entry to look at */
+	bool		at_end;			/* there is none */
+	bool		valid;
+	PsKey		key;
+	ValueList	versions;
+} LayerCursor;
+
+extern PsError *layer_cursor_open(LayerCursor *cursor, const Layer *layer, const PsKey *lo, const PsKey *hi,
+								  XLogRecPtr lsn_max);
+extern PsError *layer_cursor_next(LayerCursor *cursor);
+extern void layer_cursor_close(LayerCursor *cursor);
+
+/* Fills a reference from an index entry. */
+extern PsError *layer_entry_ref(const Layer *layer, const BtreePos *pos, XLogRecPtr lsn, ValueRef *ref);
+
+#endif							/* PS_LAYER_IMPL_H */

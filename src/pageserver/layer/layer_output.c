@@ -1,0 +1,232 @@
+/*
+ * layer_output.c
+ *	  A layer file that is being written: temporary name, buffer, durability.
+ *
+ * The file's name has the key range in it, which is known at the end only, so
+ * the temporary name is another one; it ends in ".tmp" and is never the same
+ * twice in a process.  What a crash leaves behind is removed at the start of
+ * the timeline.
+ */
+#include "ps_fe.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "blob.h"
+#include "layer_impl.h"
+#include "ps_wire.h"
+
+#define OUTPUT_BUFFER_SIZE (1024 * 1024)
+
+struct LayerOutput
+{
+	char	   *dir;
+	char	   *path;			/* temporary */
+	int			fd;				/* -1: closed, the file is finished or removed */
+	char	   *buf;
+	size_t		used;			/* bytes in buf */
+	uint64		written;		/* bytes in the file before them */
+	LayerSummary summary;
+};
+
+PsError *
+layer_output_create(const char *dir, LayerType type, const PsId *tenant, const PsId *timeline, XLogRecPtr lsn_start,
+					XLogRecPtr lsn_end, LayerOutput **result)
+{
+	static atomic_uint counter;
+	LayerOutput *out = pg_malloc0(sizeof(LayerOutput));
+	PsError    *err;
+
+	out->dir = pg_strdup(dir);
+	out->path = psprintf("%s/%s_%016llx-%016llx_%u.tmp", dir, type == LAYER_IMAGE ? "image" : "delta",
+						 (unsigned long long) lsn_start, (unsigned long long) lsn_end, atomic_fetch_add(&counter, 1));
+	out->summary.type = type;
+	out->summary.tenant = *tenant;
+	out->summary.timeline = *timeline;
+	out->summary.lsn_start = lsn_start;
+	out->summary.lsn_end = lsn_end;
+	out->summary.image_codec = BLOB_IMAGE_CODEC;
+	out->summary.record_codec = BLOB_RECORD_CODEC;
+	out->fd = open(out->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (out->fd < 0)
+	{
+		err = ps_error(PS_SQLSTATE_IO, "could not create file \"%s\": %m", out->path);
+		layer_output_free(out);
+		return err;
+	}
+	out->buf = pg_malloc(OUTPUT_BUFFER_SIZE);
+	memset(out->buf, 0, LAYER_BLOCK_SIZE);
+	out->used = LAYER_BLOCK_SIZE;
+	*result = out;
+	return NULL;
+}
+
+LayerSummary *
+layer_output_summary(LayerOutput *out)
+{
+	return &out->summary;
+}
+
+const char *
+layer_output_path(const LayerOutput *out)
+{
+	return out->path;
+}
+
+uint64
+layer_output_position(const LayerOutput *out)
+{
+	return out->written + out->used;
+}
+
+static PsError *
+write_at(LayerOutput *out, uint64 offset, const char *data, size_t len)
+{
+	while (len > 0)
+	{
+		ssize_t		n;
+
+		errno = 0;
+		n = pwrite(out->fd, data, len, (off_t) offset);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+		{
+			/* as PostgreSQL does: nothing written and no reason given means no space */
+			if (errno == 0)
+				errno = ENOSPC;
+			return ps_error(errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO,
+							"could not write %zu bytes at offset %llu of file \"%s\": %m", len,
+							(unsigned long long) offset, out->path);
+		}
+		data += n;
+		len -= n;
+		offset += n;
+	}
+	return NULL;
+}
+
+/*
+ * Writes the buffer.  Write-out to the disk begins at once, as otherwise the
+ * fsync at the end would make commits wait that sync the WAL meanwhile.
+ */
+static PsError *
+flush(LayerOutput *out)
+{
+	if (out->used == 0)
+		return NULL;
+	PS_TRY(write_at(out, out->written, out->buf, out->used));
+#ifdef HAVE_SYNC_FILE_RANGE
+	(void) sync_file_range(out->fd, (off_t) out->written, (off_t) out->used, SYNC_FILE_RANGE_WRITE);
+#endif
+	out->written += out->used;
+	out->used = 0;
+	return NULL;
+}
+
+PsError *
+layer_output_append(LayerOutput *out, const void *data, size_t len)
+{
+	const char *p = data;
+
+	while (len > 0)
+	{
+		size_t		n = Min(len, OUTPUT_BUFFER_SIZE - out->used);
+
+		memcpy(out->buf + out->used, p, n);
+		out->used += n;
+		p += n;
+		len -= n;
+		if (out->used == OUTPUT_BUFFER_SIZE)
+			PS_TRY(flush(out));
+	}
+	return NULL;
+}
+
+PsError *
+layer_output_begin_index(LayerOutput *out)
+{
+	static const char zeros[LAYER_BLOCK_SIZE];
+
+	out->summary.values_end = layer_output_position(out);
+	out->summary.index_start = TYPEALIGN64(LAYER_BLOCK_SIZE, out->summary.values_end);
+	return layer_output_append(out, zeros, out->summary.index_start - out->summary.values_end);
+}
+
+static PsError *
+sync_directory(const char *dir)
+{
+	int			fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	PsError    *err = NULL;
+
+	if (fd < 0 || fsync(fd) != 0)
+		err = ps_error(PS_SQLSTATE_IO, "could not sync directory \"%s\": %m", dir);
+	if (fd >= 0)
+		close(fd);
+	return err;
+}
+
+/* Closes and removes the temporary file. */
+static void
+discard(LayerOutput *out)
+{
+	if (out->fd < 0)
+		return;
+	close(out->fd);
+	out->fd = -1;
+	if (unlink(out->path) != 0)
+		ps_log(PS_WARNING, "could not remove file \"%s\": %m", out->path);
+}
+
+PsError *
+layer_output_finish(LayerOutput *out, Layer **layer)
+{
+	uint8		block[LAYER_BLOCK_SIZE];
+	char		name[sizeof(((LayerInfo *) 0)->name)];
+	char	   *path;
+	PsError    *err;
+
+	out->summary.file_size = layer_output_position(out);
+	layer_summary_encode(&out->summary, block);
+	layer_file_name(&out->summary, name, sizeof(name));
+	path = psprintf("%s/%s", out->dir, name);
+
+	PS_GOTO(flush(out), fail);
+	PS_GOTO(write_at(out, 0, (char *) block, sizeof(block)), fail);
+	if (fsync(out->fd) != 0)
+	{
+		err = ps_error(PS_SQLSTATE_IO, "could not sync file \"%s\": %m", out->path);
+		goto fail;
+	}
+	if (rename(out->path, path) != 0)
+	{
+		err = ps_error(PS_SQLSTATE_IO, "could not rename file \"%s\" to \"%s\": %m", out->path, path);
+		goto fail;
+	}
+	close(out->fd);
+	out->fd = -1;
+	err = sync_directory(out->dir);
+	if (err == NULL)
+		err = layer_open(out->dir, name, &out->summary.tenant, &out->summary.timeline, layer);
+	if (err != NULL && unlink(path) != 0)
+		ps_log(PS_WARNING, "could not remove file \"%s\": %m", path);
+	pfree(path);
+	return err;
+
+fail:
+	discard(out);
+	pfree(path);
+	return err;
+}
+
+void
+layer_output_free(LayerOutput *out)
+{
+	if (out == NULL)
+		return;
+	discard(out);
+	free(out->buf);
+	pfree(out->path);
+	free(out->dir);
+	free(out);
+}

@@ -1,0 +1,110 @@
+/*
+ * layer_scan.c
+ *	  Going over the versions in a layer file, key by key.
+ */
+#include "ps_fe.h"
+
+#include "layer_impl.h"
+#include "ps_wire.h"
+
+PsError *
+layer_entry_ref(const Layer *layer, const BtreePos *pos, XLogRecPtr lsn, ValueRef *ref)
+{
+	uint64		value = btree_value(pos);
+	uint8		kind = value >> 1 & 3;
+
+	if (kind > VALUE_RECORD || (kind != VALUE_RECORD && !(value & 1)))
+		return layer_damaged(layer->file->path, btree_pos_offset(pos),
+							 "entry %d of index page %u has value %012llX, of no known kind", pos->entry, pos->page,
+							 (unsigned long long) value);
+	*ref = (ValueRef){
+		.lsn = lsn,
+		.kind = kind,
+		.place = VALUE_IN_LAYER,
+		.will_init = value & 1,
+		.at.offset = value >> 3,
+		.layer = layer
+	};
+	return NULL;
+}
+
+/* Reads on from cursor->pos to the end of the next key that has versions for us. */
+PsError *
+layer_cursor_next(LayerCursor *cursor)
+{
+	const Layer *layer = cursor->layer;
+	bool		is_delta = layer->info.type == LAYER_DELTA;
+	uint8		last[PS_KEY_SIZE];
+	bool		has_last = false;
+
+	cursor->valid = false;
+	cursor->versions.n = 0;
+	while (!cursor->at_end)
+	{
+		uint8		at[DELTA_KEY_SIZE];
+		XLogRecPtr	lsn;
+		bool		found;
+
+		btree_key(&cursor->pos, at);
+		if (!has_last || memcmp(at, last, PS_KEY_SIZE) != 0)
+		{
+			PsKey		key;
+
+			if (cursor->versions.n > 0)
+				break;
+			ps_key_decode(at, &key);
+			if (ps_key_cmp(&key, &cursor->hi) > 0)
+			{
+				cursor->at_end = true;
+				break;
+			}
+			cursor->key = key;
+			memcpy(last, at, PS_KEY_SIZE);
+			has_last = true;
+		}
+		lsn = is_delta ? ps_get64(at + PS_KEY_SIZE) : layer->info.lsn_start;
+		if (lsn <= cursor->lsn_max)
+		{
+			ValueRef	ref;
+
+			PS_TRY(layer_entry_ref(layer, &cursor->pos, lsn, &ref));
+			value_list_add(&cursor->versions, &ref);
+		}
+		PS_TRY(btree_next(&cursor->pos, &found));
+		cursor->at_end = !found;
+	}
+
+	/* they are in the file oldest first */
+	for (int i = 0, j = cursor->versions.n - 1; i < j; i++, j--)
+	{
+		ValueRef	ref = cursor->versions.refs[i];
+
+		cursor->versions.refs[i] = cursor->versions.refs[j];
+		cursor->versions.refs[j] = ref;
+	}
+	cursor->valid = cursor->versions.n > 0;
+	return NULL;
+}
+
+/* After an error the cursor may be closed and no more. */
+PsError *
+layer_cursor_open(LayerCursor *cursor, const Layer *layer, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_max)
+{
+	uint8		target[DELTA_KEY_SIZE] = {0};
+	bool		found;
+
+	memset(cursor, 0, sizeof(*cursor));
+	cursor->layer = layer;
+	cursor->hi = *hi;
+	cursor->lsn_max = lsn_max;
+	ps_key_encode(lo, target);
+	PS_TRY(btree_seek_ge(&layer->file->index, target, &cursor->pos, &found));
+	cursor->at_end = !found;
+	return layer_cursor_next(cursor);
+}
+
+void
+layer_cursor_close(LayerCursor *cursor)
+{
+	free(cursor->versions.refs);
+}
