@@ -4,7 +4,8 @@
  *	  fresh cluster by initdb, base backups that start a compute, full backups
  *	  that need no store.
  *
- * import.c      a data directory to image layers, WAL and a timeline
+ * import.c      a data directory to a timeline, with
+ *               import_wal.c (its last WAL) and import_layers.c (all else)
  * datadir.c     what is in a data directory: its relation files and the rest
  * bootstrap.c   initdb, then import
  * basebackup.c  what a compute needs to start, as a tar stream
@@ -18,6 +19,8 @@
 #define PS_BACKUP_H
 
 #include <time.h>
+
+#include "replication/origin.h"
 
 #include "bytesink.h"
 #include "timeline.h"
@@ -93,6 +96,9 @@ extern char *datadir_fork_path(PsRel rel, ForkNumber fork, uint32 segno);
 
 /* A whole small file, added to out; *found false if there is none (NULL: that is an error). */
 extern PsError *datadir_read_file(const char *pgdata, const char *name, StringInfo out, bool *found);
+
+/* Key of a settings file: CRC-32C of its name. */
+extern PsKey datadir_aux_key(const char *name);
 
 /* ---- bootstrap.c ---- */
 
@@ -178,6 +184,14 @@ extern bool page_is_zero(const char *page);
 
 /* ---- contents.c ---- */
 
+/* replication/logical/origin.c has these for itself. */
+#define REPLICATION_STATE_MAGIC ((uint32) 0x1257DADE)
+typedef struct ReplicationStateOnDisk
+{
+	RepOriginId roident;
+	XLogRecPtr	remote_lsn;
+} ReplicationStateOnDisk;
+
 /* A backup being made: the tar, and the state of the timeline that it is of. */
 typedef struct Backup
 {
@@ -185,20 +199,31 @@ typedef struct Backup
 	TarSink    *tar;
 	const Waiter *waiter;
 	TimelineInfo info;
-	XLogRecPtr	lsn;			/* everything is read at this LSN */
-	WalState	state;			/* at that LSN */
-	CheckPoint	checkpoint;		/* contents of the shutdown checkpoint it starts from */
+	WalState	state;			/* everything is read at state.end */
+	CheckPoint	checkpoint;		/* contents of the shutdown checkpoint that the directory starts from */
 	XLogRecPtr	checkpoint_lsn;
-	StringInfoData wal_tail;	/* WAL that follows lsn in the backup but not in the timeline */
+	StringInfoData wal_tail;	/* WAL that follows state.end in the backup but not in the timeline */
 	ControlFileData control;	/* as it was imported */
 	char	   *conf;			/* postgresql.conf as stored, "" if there is none */
 	char	   *auto_conf;		/* postgresql.auto.conf, likewise */
+	bool		has_tablespaces;
+	DataDirDatabase *dirs;		/* of databases, that the tar has */
+	size_t		ndirs;
 } Backup;
 
-
-/* Reads info, control file and settings; tl, lsn and state are set by the caller. */
-extern PsError *backup_begin(Backup *backup, Timeline *tl, const Waiter *waiter, ByteSink sink);
+/*
+ * Begins the backup of the state, which must be of the end of a shutdown
+ * checkpoint, or checkpoint, checkpoint_lsn and wal_tail be set by the caller
+ * before anything that sends.  backup_end() must follow, after an error, too.
+ */
+extern PsError *backup_begin(Backup *backup, Timeline *tl, const WalState *state, const Waiter *waiter, ByteSink sink);
 extern void backup_end(Backup *backup);
+
+/*
+ * Directories, PG_VERSIONs, relation maps, pg_hba.conf, pg_ident.conf and
+ * postgresql.auto.conf; tells has_tablespaces.
+ */
+extern PsError *backup_send_skeleton(Backup *backup);
 
 /* Every fork that exists (of init forks only, or of all others), ascending; free() the array. */
 extern PsError *backup_list_forks(Backup *backup, bool init, ForkSize **forks, size_t *n);
@@ -206,15 +231,13 @@ extern PsError *backup_list_forks(Backup *backup, bool init, ForkSize **forks, s
 /* Sends one fork of a relation under the name of the fork "as". */
 extern PsError *backup_send_fork(Backup *backup, const ForkSize *fork, ForkNumber as);
 
-/* Directories, PG_VERSIONs, relation maps, settings but postgresql.conf. */
-extern PsError *backup_send_skeleton(Backup *backup);
+/* Init forks of unlogged relations, and copies of them as main forks (ResetUnloggedRelations() made them so). */
+extern PsError *backup_send_unlogged(Backup *backup, const ForkSize *init_forks, size_t n);
 
 /* SLRUs, two-phase states, origins. */
 extern PsError *backup_send_transaction_state(Backup *backup);
 
 /* The segments that hold the shutdown checkpoint, then pg_control, which makes the directory complete: last. */
 extern PsError *backup_send_wal_and_control(Backup *backup);
-
-extern PsError *backup_check_canceled(const Backup *backup);
 
 #endif							/* PS_BACKUP_H */

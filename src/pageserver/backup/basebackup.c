@@ -1,0 +1,85 @@
+/*
+ * basebackup.c
+ *	  What a compute needs to start: a data directory without relations.
+ */
+#include "ps_fe.h"
+
+#include "backup.h"
+#include "conf.h"
+
+/* postgresql.conf as stored; the settings of this compute are included at its end, where they win. */
+static PsError *
+send_conf(Backup *backup)
+{
+	StringInfoData conf;
+	PsError    *err;
+
+	initStringInfo(&conf);
+	appendStringInfo(&conf, "%s\n# Settings of the compute, made by the page server. Must stay the last line.\ninclude '%s'\n",
+					 backup->conf, PS_CONF_FILE);
+	err = tar_file(backup->tar, "postgresql.conf", conf.data, conf.len);
+	pfree(conf.data);
+	return err;
+}
+
+static PsError *
+send_smgr_conf(Backup *backup, uint64 generation)
+{
+	StringInfoData conf;
+	char		id[PS_ID_TEXT];
+	char		number[32];
+	char	   *libraries = conf_preload_libraries(backup->conf, backup->auto_conf);
+	PsError    *err;
+
+	initStringInfo(&conf);
+	appendStringInfo(&conf, "# Settings of this compute of branch \"%s\"; a new start replaces the file.\n", backup->info.name);
+	conf_put(&conf, "shared_preload_libraries", libraries);
+	conf_put(&conf, "pageserver_smgr.tenant", ps_id_format(&backup->info.tenant, id));
+	conf_put(&conf, "pageserver_smgr.timeline", ps_id_format(&backup->info.timeline, id));
+	snprintf(number, sizeof(number), UINT64_FORMAT, generation);
+	conf_put(&conf, "pageserver_smgr.generation", number);
+	snprintf(number, sizeof(number), "%X/%X", LSN_FORMAT_ARGS(backup->checkpoint_lsn));
+	conf_put(&conf, "pageserver_smgr.checkpoint_lsn", number);
+	err = tar_file(backup->tar, PS_CONF_FILE, conf.data, conf.len);
+	pfree(conf.data);
+	free(libraries);
+	return err;
+}
+
+static PsError *
+send_all(Backup *backup, uint64 generation)
+{
+	ForkSize   *init_forks;
+	size_t		n;
+	PsError    *err;
+
+	PS_TRY(backup_send_skeleton(backup));
+	PS_TRY(send_conf(backup));
+	PS_TRY(send_smgr_conf(backup, generation));
+	err = backup_list_forks(backup, true, &init_forks, &n);
+	if (err == NULL)
+		err = backup_send_unlogged(backup, init_forks, n);
+	free(init_forks);
+	PS_TRY(err);
+	PS_TRY(backup_send_transaction_state(backup));
+	PS_TRY(backup_send_wal_and_control(backup));
+	return tar_finish(backup->tar);
+}
+
+PsError *
+basebackup(Timeline *tl, const BaseBackupOptions *options, const Waiter *waiter, ByteSink sink)
+{
+	Backup		backup;
+	WalState	state;
+	uint64		generation;
+	XLogRecPtr	checkpoint_lsn;
+	PsError    *err;
+
+	PS_TRY(timeline_new_generation(tl, options->owner, waiter, &generation, &state, &checkpoint_lsn));
+	err = backup_begin(&backup, tl, &state, waiter, sink);
+	backup.checkpoint_lsn = checkpoint_lsn;
+	if (err == NULL)
+		err = send_all(&backup, generation);
+	backup_end(&backup);
+	return err;
+}

@@ -1,0 +1,97 @@
+/*
+ * fullbackup.c
+ *	  A complete data directory at an LSN, for stock PostgreSQL.
+ *
+ * It starts from a shutdown checkpoint at that LSN.  The record is made for the
+ * backup and is in its WAL only: the timeline does not change.
+ */
+#include "ps_fe.h"
+
+#include "backup.h"
+#include "conf.h"
+#include "ps_wire.h"
+
+/* As stored.  Tablespaces are directories in pg_tblspc, which a standby of this cluster must be told to expect. */
+static PsError *
+send_conf(Backup *backup)
+{
+	StringInfoData conf;
+	PsError    *err;
+
+	initStringInfo(&conf);
+	appendStringInfoString(&conf, backup->conf);
+	if (backup->has_tablespaces)
+		appendStringInfoString(&conf, "\n# The export keeps tablespaces in pg_tblspc itself.\nallow_in_place_tablespaces = on\n");
+	err = tar_file(backup->tar, "postgresql.conf", conf.data, conf.len);
+	pfree(conf.data);
+	return err;
+}
+
+static int
+compare_forks(const void *a, const void *b)
+{
+	PsKey		x = ps_key_block(((const ForkSize *) a)->rel, MAIN_FORKNUM, 0);
+	PsKey		y = ps_key_block(((const ForkSize *) b)->rel, MAIN_FORKNUM, 0);
+
+	return ps_key_cmp(&x, &y);
+}
+
+static PsError *
+send_relations(Backup *backup)
+{
+	ForkSize   *init_forks = NULL;
+	ForkSize   *forks = NULL;
+	size_t		ninit;
+	size_t		n;
+	PsError    *err;
+
+	PS_GOTO(backup_list_forks(backup, true, &init_forks, &ninit), done);
+	PS_GOTO(backup_send_unlogged(backup, init_forks, ninit), done);
+	PS_GOTO(backup_list_forks(backup, false, &forks, &n), done);
+	for (size_t i = 0; i < n; i++)
+	{
+		/* of an unlogged relation there is nothing but what its init fork gives */
+		if (ninit > 0 && bsearch(&forks[i], init_forks, ninit, sizeof(ForkSize), compare_forks) != NULL)
+			continue;
+		PS_GOTO(backup_send_fork(backup, &forks[i], forks[i].fork), done);
+	}
+
+done:
+	free(init_forks);
+	free(forks);
+	return err;
+}
+
+static PsError *
+send_all(Backup *backup)
+{
+	PS_TRY(backup_send_skeleton(backup));
+	PS_TRY(send_conf(backup));
+	PS_TRY(send_relations(backup));
+	PS_TRY(backup_send_transaction_state(backup));
+	PS_TRY(backup_send_wal_and_control(backup));
+	return tar_finish(backup->tar);
+}
+
+PsError *
+fullbackup(Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, ByteSink sink)
+{
+	Backup		backup;
+	WalState	state;
+	PsError    *err;
+
+	PS_TRY(timeline_read_lsn(tl, XLogRecPtrIsInvalid(lsn) ? PS_LSN_LATEST : lsn, XLogRecPtrIsInvalid(lsn) ? 0 : lsn, waiter, &lsn));
+	PS_TRY(timeline_state_at(tl, lsn, &state));
+	err = backup_begin(&backup, tl, &state, waiter, sink);
+	if (err == NULL && !state.shutdown)
+	{
+		XLogRecPtr	end;
+
+		wal_make_shutdown_checkpoint(&state, backup.info.system_identifier, backup.info.segment_size, time(NULL),
+									 &backup.wal_tail, &backup.checkpoint, &backup.checkpoint_lsn, &end);
+	}
+	if (err == NULL)
+		err = send_all(&backup);
+	backup_end(&backup);
+	return err;
+}

@@ -1,0 +1,197 @@
+/*
+ * import.c
+ *	  A data directory becomes a branch.
+ *
+ * The new timeline is made in STORE/tmp/<timeline id>, which a crash leaves to
+ * be cleaned at the next start, and becomes part of the store in one step
+ * (store_add_timeline()).  The data directory is only read, but nothing may
+ * write to it meanwhile: pg_control is compared at the end.
+ */
+#include "ps_fe.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/file_utils.h"
+
+#include "backup.h"
+#include "conf.h"
+#include "config.h"
+#include "import.h"
+#include "ps_wire.h"
+
+/* Files that say what a data directory is. */
+static PsError *
+check_kind(const char *pgdata)
+{
+	static const struct
+	{
+		const char *file;
+		const char *what;
+		const char *hint;
+	}			wrong[] = {
+		{PS_CONF_FILE, "belongs to a compute, whose data are in a page server",
+		"Export the branch with \"pageserver_ctl export\", and import what it made."},
+		{"postmaster.pid", "has a lock file: a server may be running on it",
+		"Stop the server with \"pg_ctl stop -m fast\". If none is running, start and stop it once."},
+		{"backup_label", "is a base backup that was not started yet",
+		"Start a server on it, stop that with \"pg_ctl stop -m fast\", and import it again."},
+		{"standby.signal", "is set up to start as a standby",
+		"Promote the standby and stop it, or remove the file if the cluster is to go on as a primary."},
+		{"recovery.signal", "is set up to start a recovery",
+		"Start a server on it, let it recover, stop it with \"pg_ctl stop -m fast\", and import it again."},
+	};
+	char	   *version = psprintf("%s/PG_VERSION", pgdata);
+	bool		is_cluster = access(version, R_OK) == 0;
+	PsError    *err = NULL;
+
+	if (!is_cluster)
+		err = ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "could not read \"%s\": %m", version),
+							"The data directory of a PostgreSQL cluster is wanted, which the user that runs the page server can read.");
+	pfree(version);
+	for (int i = 0; i < lengthof(wrong) && err == NULL; i++)
+	{
+		char	   *path = psprintf("%s/%s", pgdata, wrong[i].file);
+
+		if (access(path, F_OK) == 0)
+			err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the directory \"%s\" %s (file \"%s\")", pgdata, wrong[i].what, wrong[i].file),
+								"%s", wrong[i].hint);
+		pfree(path);
+	}
+	return err;
+}
+
+static PsError *
+read_control(const char *pgdata, char contents[PG_CONTROL_FILE_SIZE], ControlFileData *control)
+{
+	StringInfoData data;
+	char	   *what = psprintf("file \"%s/global/pg_control\"", pgdata);
+	PsError    *err;
+
+	initStringInfo(&data);
+	err = datadir_read_file(pgdata, "global/pg_control", &data, NULL);
+	if (err == NULL)
+		err = control_decode(data.data, data.len, what, control);
+	if (err == NULL)
+	{
+		memset(contents, 0, PG_CONTROL_FILE_SIZE);
+		memcpy(contents, data.data, Min(data.len, PG_CONTROL_FILE_SIZE));
+	}
+	pfree(data.data);
+	pfree(what);
+	return err;
+}
+
+static PsError *
+make_directory(const char *path)
+{
+	if (mkdir(path, S_IRWXU) != 0)
+		return ps_error(PS_SQLSTATE_IO, "could not create directory \"%s\": %m", path);
+	return NULL;
+}
+
+/*
+ * The checkpoint record names the timeline that the cluster was on.  One that
+ * was not the first must not be started from here, where all is timeline 1:
+ * the first compute then appends a checkpoint of its own.
+ */
+static void
+adopt_state(WalState *state)
+{
+	if (state->checkpoint.ThisTimeLineID != 1 || state->checkpoint.PrevTimeLineID != 1)
+		state->shutdown = false;
+	state->checkpoint.ThisTimeLineID = 1;
+	state->checkpoint.PrevTimeLineID = 1;
+}
+
+PsError *
+import_data_directory(const char *pgdata, const char *dir, const Waiter *waiter, const ProgressSink *progress,
+					  TimelineSeed *seed)
+{
+	char		contents[PG_CONTROL_FILE_SIZE];
+	char		contents_after[PG_CONTROL_FILE_SIZE];
+	ControlFileData control;
+	WalState	state;
+	DataDir		datadir = {0};
+	char	   *wal_dir = psprintf("%s/wal", dir);
+	char	   *layers_dir = psprintf("%s/layers", dir);
+	PsError    *err;
+
+	seed->layers = NULL;
+	seed->nlayers = 0;
+	PS_GOTO(check_kind(pgdata), done);
+	PS_GOTO(read_control(pgdata, contents, &control), done);
+	PS_GOTO(control_check_shutdown(&control, pgdata), done);
+	seed->system_identifier = control.system_identifier;
+	seed->segment_size = control.xlog_seg_size;
+	seed->data_checksum_version = control.data_checksum_version;
+
+	PS_GOTO(make_directory(wal_dir), done);
+	PS_GOTO(make_directory(layers_dir), done);
+	PS_GOTO(import_wal(pgdata, wal_dir, &control, &seed->lsn), done);
+	wal_state_from_control(&state, &control, seed->lsn);
+	adopt_state(&state);
+
+	PS_GOTO(datadir_read(pgdata, &datadir), done);
+	if (datadir.nunlogged > 0 && progress != NULL)
+	{
+		char		line[128];
+
+		snprintf(line, sizeof(line), "%zu unlogged relations become empty, as after a crash", datadir.nunlogged);
+		progress->report(progress->arg, line);
+	}
+	PS_GOTO(import_layers(&datadir, contents, &state, layers_dir, waiter, progress, seed), done);
+
+	PS_GOTO(check_kind(pgdata), done);
+	PS_GOTO(read_control(pgdata, contents_after, &control), done);
+	if (memcmp(contents, contents_after, sizeof(contents)) != 0)
+		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the cluster in \"%s\" was started during the import", pgdata),
+							"Stop it with \"pg_ctl stop -m fast\", and import it again.");
+	else if (fsync_fname(layers_dir, true) != 0 || fsync_fname(dir, true) != 0)
+		err = ps_error(PS_SQLSTATE_IO, "could not fsync directory \"%s\": %m", dir);
+
+done:
+	datadir_free(&datadir);
+	pfree(wal_dir);
+	pfree(layers_dir);
+	return err;
+}
+
+void
+import_free_layers(TimelineSeed *seed)
+{
+	for (int i = 0; i < seed->nlayers; i++)
+		layer_unref(seed->layers[i]);
+	free(seed->layers);
+	seed->layers = NULL;
+	seed->nlayers = 0;
+}
+
+PsError *
+import_cluster(Store *store, const char *name, const char *pgdata, const Waiter *waiter, const ProgressSink *progress,
+			   Timeline **tl)
+{
+	TimelineSeed seed;
+	char		id[PS_ID_TEXT];
+	char	   *tmp;
+	PsError    *err;
+
+	PS_TRY(store_check_new_name(store, name));
+	memset(&seed, 0, sizeof(seed));
+	strlcpy(seed.name, name, sizeof(seed.name));
+	seed.tenant = ps_id_random();
+	seed.timeline = ps_id_random();
+	tmp = psprintf("%s/tmp/%s", store_config(store)->store_dir, ps_id_format(&seed.timeline, id));
+	err = make_directory(tmp);
+	if (err == NULL)
+	{
+		err = import_data_directory(pgdata, tmp, waiter, progress, &seed);
+		if (err == NULL)
+			err = store_add_timeline(store, &seed, tl);
+		import_free_layers(&seed);
+		if (err != NULL && access(tmp, F_OK) == 0)
+			(void) rmtree(tmp, true);	/* says itself what it cannot remove; the next start does */
+	}
+	pfree(tmp);
+	return err;
+}
