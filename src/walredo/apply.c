@@ -1,0 +1,331 @@
+/*
+ * apply.c
+ *	  One request: records applied to one block by PostgreSQL's own redo
+ *	  functions.
+ *
+ * The target block comes from walredo_page, every other block that a record
+ * names is made up such that redo skips it (smgr_memory.c).  Records are
+ * replayed whole, with all their images, for redo of some kinds insists on
+ * them (GIN page splits, XLOG_FPI).
+ */
+#include "postgres.h"
+
+#include "access/heapam_xlog.h"
+#include "access/rmgr.h"
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "access/xlogreader.h"
+#include "access/xlogutils.h"
+#include "catalog/pg_control.h"
+#include "catalog/storage_xlog.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/lwlock.h"
+#include "storage/smgr.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#include "walredo.h"
+
+/*
+ * smgropen() makes an entry for every relation that it sees, and they stay:
+ * they are let go every so many requests.
+ */
+#define REQUESTS_PER_SMGR_CLOSE 256
+
+static XLogReaderState *reader;
+static MemoryContext request_context;
+static DecodedXLogRecord *decoded;
+static size_t decoded_size;
+static uint32 current_record;	/* number in the request, for error reports */
+static int	requests_since_close;
+static char error_text[REDO_MAX_TEXT];
+
+void
+walredo_apply_init(void)
+{
+	request_context = AllocSetContextCreate(TopMemoryContext, "WAL redo request", ALLOCSET_DEFAULT_SIZES);
+	MessageContext = request_context;
+	reader = XLogReaderAllocate(wal_segment_size, NULL, XL_ROUTINE(), NULL);
+	if (reader == NULL)
+		elog(FATAL, "out of memory");
+	decoded_size = 256 * 1024;
+	decoded = MemoryContextAlloc(TopMemoryContext, decoded_size);
+}
+
+/*
+ * Throws all buffers away.  DropDatabaseBuffers() needs the database; a request
+ * has one as a rule, but nothing stops a generic record from naming two.
+ */
+static void
+drop_all_buffers(void)
+{
+	for (int i = 0; i < NBuffers; i++)
+	{
+		BufferDesc *buf = GetBufferDescriptor(i);
+
+		if (pg_atomic_read_u32(&buf->state) & BM_TAG_VALID)
+			DropDatabaseBuffers(buf->tag.rnode.dbNode);
+	}
+}
+
+static Buffer
+pin_target(void)
+{
+	return ReadBufferWithoutRelcache(walredo_target.rnode, walredo_target.forkNum, walredo_target.blockNum,
+									 RBM_NORMAL, NULL, true);
+}
+
+static bool
+block_is_target(const DecodedBkpBlock *block)
+{
+	return block->in_use && block->blkno == walredo_target.blockNum &&
+		block->forknum == walredo_target.forkNum && RelFileNodeEquals(block->rnode, walredo_target.rnode);
+}
+
+/*
+ * Does the record clear visibility-map bits of the target's relation without
+ * naming the map's page?  Heap records do (visibilitymap_clear() in
+ * heapam.c's redo functions), and truncation.
+ */
+static bool
+may_change_visibility_map(const DecodedXLogRecord *record)
+{
+	uint8		info = record->header.xl_info & ~XLR_INFO_MASK;
+
+	if (walredo_target.forkNum != VISIBILITYMAP_FORKNUM)
+		return false;
+	if (record->header.xl_rmid == RM_SMGR_ID)
+	{
+		xl_smgr_truncate truncate;
+
+		if (info != XLOG_SMGR_TRUNCATE || record->main_data_len < sizeof(truncate))
+			return false;
+		memcpy(&truncate, record->main_data, sizeof(truncate));
+		return RelFileNodeEquals(truncate.rnode, walredo_target.rnode);
+	}
+	if (record->header.xl_rmid != RM_HEAP_ID && record->header.xl_rmid != RM_HEAP2_ID)
+		return false;
+	for (int i = 0; i <= record->max_block_id; i++)
+	{
+		if (record->blocks[i].in_use && RelFileNodeEquals(record->blocks[i].rnode, walredo_target.rnode))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Refuses a record that has no business with the target.  Redo of such a
+ * record may want files, other processes or the state of a real recovery.
+ */
+static void
+check_record(const DecodedXLogRecord *record)
+{
+	for (int i = 0; i <= record->max_block_id; i++)
+	{
+		if (block_is_target(&record->blocks[i]))
+			return;
+	}
+	if (!may_change_visibility_map(record))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("record does not change the block that it was sent for")));
+}
+
+/*
+ * Did the record make a page other than the target?  Then that page is no
+ * longer made up: its LSN is the record's, and a later record would be
+ * applied to it, and fail.
+ */
+static bool
+made_other_page(const DecodedXLogRecord *record)
+{
+	for (int i = 0; i <= record->max_block_id; i++)
+	{
+		const DecodedBkpBlock *block = &record->blocks[i];
+
+		if (block->in_use && !block_is_target(block) &&
+			((block->flags & BKPBLOCK_WILL_INIT) != 0 || block->apply_image))
+			return true;
+	}
+	return false;
+}
+
+static void
+apply_record(XLogRecord *record, const RedoRecordHeader *header, bool last)
+{
+	size_t		need = DecodeXLogRecordRequiredSpace(record->xl_tot_len);
+	char	   *errormsg;
+
+	if (need > decoded_size)
+	{
+		DecodedXLogRecord *bigger = MemoryContextAllocHuge(TopMemoryContext, need);
+
+		pfree(decoded);
+		decoded = bigger;
+		decoded_size = need;
+	}
+	reader->record = NULL;
+	reader->ReadRecPtr = header->start;
+	reader->EndRecPtr = header->end;
+	if (!DecodeXLogRecord(reader, decoded, record, header->start, &errormsg))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("could not decode record: %s", errormsg)));
+	decoded->next_lsn = header->end;
+	reader->record = decoded;
+
+	check_record(decoded);
+	GetRmgr(record->xl_rmid).rm_redo(reader);
+
+	/* xlogutils.c notes a page that a record needs and that is all zeros, and goes on */
+	if (XLogHaveInvalidPages())
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("record changes a page that is all zeros"),
+				 errdetail("A page before the record was expected.")));
+
+	/* smgrtruncate() remembers a size that is not memory_nblocks()'s */
+	if (record->xl_rmid == RM_SMGR_ID)
+		smgrcloseall();
+
+	if (!last && made_other_page(decoded))
+	{
+		Buffer		buffer = pin_target();
+
+		memcpy(walredo_page.data, BufferGetPage(buffer), BLCKSZ);
+		ReleaseBuffer(buffer);
+		drop_all_buffers();
+	}
+}
+
+/* Names the record in errors, and in the log when PostgreSQL panics. */
+static void
+apply_error_callback(void *arg)
+{
+	const RedoRequest *request = arg;
+	const char *name = NULL;
+	RmgrId		rmid;
+
+	if (reader->record == NULL)
+		return;
+	rmid = reader->record->header.xl_rmid;
+	if (RmgrIdExists(rmid))
+		name = GetRmgr(rmid).rm_identify(reader->record->header.xl_info);
+	errcontext("redo of record at %X/%X (%s/%s) for relation %u/%u/%u fork %u block %u",
+			   LSN_FORMAT_ARGS(reader->ReadRecPtr), RmgrIdExists(rmid) ? GetRmgr(rmid).rm_name : "?",
+			   name ? name : "?", request->rel.spc, request->rel.db, request->rel.rel, request->fork, request->blk);
+}
+
+Buffer
+walredo_apply(const RedoRequest *request, char *payload)
+{
+	char	   *end = payload + request->length;
+	ErrorContextCallback errcallback;
+	Buffer		buffer;
+
+	current_record = request->nrecords;
+	MemoryContextSwitchTo(request_context);
+	reader->record = NULL;
+	errcallback.callback = apply_error_callback;
+	errcallback.arg = unconstify(RedoRequest *, request);
+	errcallback.previous = NULL;
+	error_context_stack = &errcallback;
+
+	if (request->fork > MAX_FORKNUM)
+		elog(ERROR, "invalid fork number %u", request->fork);
+	walredo_target.rnode.spcNode = request->rel.spc;
+	walredo_target.rnode.dbNode = request->rel.db;
+	walredo_target.rnode.relNode = request->rel.rel;
+	walredo_target.forkNum = request->fork;
+	walredo_target.blockNum = request->blk;
+	if (request->has_base)
+	{
+		if (end - payload < BLCKSZ)
+			elog(ERROR, "request ends within the base page");
+		memcpy(walredo_page.data, payload, BLCKSZ);
+		payload += BLCKSZ;
+
+		/* bufmgr.c would zero a bad page of a visibility map, with no more than a warning */
+		if (!PageIsVerifiedExtended(walredo_page.data, request->blk, 0))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("base page has an invalid header")));
+	}
+	else
+		memset(walredo_page.data, 0, BLCKSZ);
+
+	for (current_record = 0; current_record < request->nrecords; current_record++)
+	{
+		const RedoRecordHeader *header = (const RedoRecordHeader *) payload;
+		XLogRecord *record;
+
+		if (end - payload < (ptrdiff_t) (sizeof(RedoRecordHeader) + SizeOfXLogRecord) ||
+			header->len < SizeOfXLogRecord ||
+			header->len > end - payload - (ptrdiff_t) sizeof(RedoRecordHeader))
+			elog(ERROR, "request ends within record %u of %u", current_record, request->nrecords);
+		record = (XLogRecord *) (payload + sizeof(RedoRecordHeader));
+		if (record->xl_tot_len != header->len)
+			elog(ERROR, "record of %u bytes says that it has %u", header->len, record->xl_tot_len);
+		apply_record(record, header, current_record == request->nrecords - 1);
+		payload += sizeof(RedoRecordHeader) + TYPEALIGN(REDO_ALIGN, header->len);
+	}
+	reader->record = NULL;
+
+	buffer = pin_target();
+	error_context_stack = NULL;
+	return buffer;
+}
+
+static void
+end_request(void)
+{
+	drop_all_buffers();
+	if (++requests_since_close >= REQUESTS_PER_SMGR_CLOSE)
+	{
+		smgrcloseall();
+		requests_since_close = 0;
+	}
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextReset(request_context);
+}
+
+void
+walredo_reset(Buffer buffer)
+{
+	ReleaseBuffer(buffer);
+	end_request();
+}
+
+const char *
+walredo_recover(const RedoRequest *request, RedoAnswer *answer)
+{
+	ErrorData  *edata;
+
+	error_context_stack = NULL;
+	MemoryContextSwitchTo(request_context);
+	edata = CopyErrorData();
+	FlushErrorState();
+
+	/* in the order of AbortTransaction() (xact.c) */
+	LWLockReleaseAll();
+	AbortBufferIO();
+	UnlockBuffers();
+	ResourceOwnerRelease(CurrentResourceOwner, RESOURCE_RELEASE_BEFORE_LOCKS, false, true);
+
+	for (ForkNumber forknum = 0; forknum <= MAX_FORKNUM; forknum++)
+		XLogDropRelation(walredo_target.rnode, forknum);
+
+	snprintf(error_text, sizeof(error_text), "%s%s%s", edata->message, edata->detail ? ": " : "",
+			 edata->detail ? edata->detail : "");
+	answer->magic = REDO_MAGIC;
+	answer->status = REDO_FAILED;
+	answer->length = strlen(error_text);
+	answer->failed_record = current_record;
+
+	/* before memory is reset: an smgr entry may be owned by a fake relcache entry in it */
+	smgrcloseall();
+	requests_since_close = 0;
+	end_request();
+	return error_text;
+}
