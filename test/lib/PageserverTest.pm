@@ -1,0 +1,348 @@
+# PageserverTest: starts stores and computes for the TAP tests.
+#
+#	my $store = PageserverTest->new_store('main');		# init and start
+#	$store->ctl_ok('branch create', 'branch', 'create', 'main');
+#	my $compute = $store->start_compute('main', conf => "shared_buffers = 16MB\n");
+#	my $rows = $compute->sql('SELECT count(*) FROM t');
+#	$compute->kill9;									# every process of it
+#
+# Everything is in a directory of the test below TESTDATADIR, and everything
+# that was started is ended at the end, by process id.
+package PageserverTest;
+
+use strict;
+use warnings;
+
+use Carp;
+use Cwd qw(abs_path);
+use File::Path qw(make_path remove_tree);
+use File::Basename;
+use IPC::Run qw(run start timeout);
+use PostgreSQL::Test::Utils ();
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+our @stores;
+our $next_port = 20000 + ($$ % 2000) * 10;
+
+sub bindir
+{
+	my $dir = `$ENV{PG_CONFIG} --bindir`;
+	chomp $dir;
+	return $dir;
+}
+
+# A port that nobody listens on.
+sub free_port
+{
+	require IO::Socket::INET;
+	for (1 .. 1000)
+	{
+		my $port = $next_port++;
+		$next_port = 20000 if $next_port > 40000;
+		my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Proto => 'tcp', Listen => 1) or next;
+		close $socket;
+		return $port;
+	}
+	croak "no free port";
+}
+
+# Directory of this test's files.
+sub test_dir
+{
+	my $name = basename($0, '.pl');
+	my $dir = "$ENV{TESTDATADIR}/$name";
+	make_path($dir);
+	return $dir;
+}
+
+# new_store(NAME, conf => settings, start => 0 to leave it stopped, dir => where)
+sub new_store
+{
+	my ($class, $name, %opt) = @_;
+	my $dir = $opt{dir} || (test_dir() . "/store_$name");
+	my $self = bless { name => $name, dir => $dir, port => free_port(), computes => [], log => "$dir.log" }, $class;
+
+	$self->ctl_ok("store $name: init", 'init', '-D', $dir);
+	$self->append_conf("port = $self->{port}\n" . ($opt{conf} // ''));
+	push @stores, $self;
+	$self->start unless defined $opt{start} && !$opt{start};
+	return $self;
+}
+
+sub append_conf
+{
+	my ($self, $text) = @_;
+	PostgreSQL::Test::Utils::append_to_file("$self->{dir}/pageserver.conf", $text);
+}
+
+sub dir  { return $_[0]{dir}; }
+sub port { return $_[0]{port}; }
+
+# Runs pageserver_ctl against this store; (exit code, stdout, stderr).
+sub ctl
+{
+	my ($self, @args) = @_;
+	my ($out, $err) = ('', '');
+	local $ENV{PAGESERVER_STORE} = $self->{dir};
+	my $h = start([ bindir() . '/pageserver_ctl', @args ], '<', \undef, '>', "$self->{dir}.out", '2>', "$self->{dir}.err");
+	$h->finish;
+	return ($h->result(0), PostgreSQL::Test::Utils::slurp_file("$self->{dir}.out"),
+		PostgreSQL::Test::Utils::slurp_file("$self->{dir}.err"));
+}
+
+sub ctl_ok
+{
+	my ($self, $what, @args) = @_;
+	my ($rc, $out, $err) = $self->ctl(@args);
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	ok($rc == 0, $what) or diag("pageserver_ctl @args: exit code $rc\n$out$err" . $self->log_tail);
+	return $out;
+}
+
+sub ctl_fails_like
+{
+	my ($self, $pattern, $what, @args) = @_;
+	my ($rc, $out, $err) = $self->ctl(@args);
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	isnt($rc, 0, "$what: exit code");
+	like($err, $pattern, $what);
+}
+
+sub start
+{
+	my ($self) = @_;
+	$self->ctl_ok("store $self->{name}: start", 'start', '-D', $self->{dir}, '-l', $self->{log});
+	my ($pid) = split /\n/, PostgreSQL::Test::Utils::slurp_file("$self->{dir}/pageserver.pid");
+	$self->{pid} = $pid;
+}
+
+sub stop
+{
+	my ($self, $mode) = @_;
+	$self->ctl_ok("store $self->{name}: stop", 'stop', '-D', $self->{dir}, $mode ? ('-m', $mode) : ());
+	delete $self->{pid};
+}
+
+sub wait_gone
+{
+	my ($pid) = @_;
+	for (1 .. 3000)
+	{
+		return 1 unless kill 0, $pid;
+		# a zombie that nobody reaps is gone too
+		my $stat = -r "/proc/$pid/stat" ? do { open my $f, '<', "/proc/$pid/stat"; local $/; <$f> } : '';
+		return 1 if !defined $stat || $stat =~ /\) Z /;
+		usleep(10_000);
+	}
+	croak "process $pid does not end";
+}
+
+# Kills the store's daemon without a word.
+sub kill9
+{
+	my ($self) = @_;
+	kill 'KILL', $self->{pid};
+	wait_gone($self->{pid});
+	delete $self->{pid};
+}
+
+sub log_content
+{
+	my ($self) = @_;
+	return -e $self->{log} ? PostgreSQL::Test::Utils::slurp_file($self->{log}) : '';
+}
+
+sub log_tail
+{
+	my ($self) = @_;
+	my @lines = split /\n/, $self->log_content;
+	@lines = @lines[ -30 .. -1 ] if @lines > 30;
+	return "--- log of store $self->{name}\n" . join("\n", @lines) . "\n";
+}
+
+# Runs a command of the store's port; (exit code, stdout, stderr).
+sub command
+{
+	my ($self, $command) = @_;
+	my ($out, $err) = ('', '');
+	run [ bindir() . '/psql', '-X', '-A', '-t', '-h', $self->{dir}, '-p', $self->{port}, '-U', 'postgres', '-d', 'store', '-c', $command ],
+	  '<', \undef, '>', \$out, '2>', \$err;
+	my $rc = $? >> 8;
+	chomp $out;
+	return ($rc, $out, $err);
+}
+
+# start_compute(BRANCH, name => directory, conf => settings, ok => 0 if failing is expected)
+sub start_compute
+{
+	my ($self, $branch, %opt) = @_;
+	my $name = $opt{name} // ('compute' . scalar(@{ $self->{computes} }));
+	my $dir = test_dir() . "/$self->{name}_$name";
+	my $compute = bless {
+		store => $self, branch => $branch, dir => $dir, port => $opt{port} // free_port(), host => $opt{host} // test_dir()
+	}, 'PageserverTest::Compute';
+	my $options = "-c unix_socket_directories=$compute->{host} -c listen_addresses=127.0.0.1";
+
+	for my $line (split /\n/, $opt{conf} // '')
+	{
+		$options .= " -c $1=$2" if $line =~ /^\s*([\w.]+)\s*=\s*(\S+)\s*$/;
+	}
+	my ($rc, $out, $err) = $self->ctl('compute', 'start', $branch, '-D', $dir, '-p', $compute->{port}, '-o', $options);
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	if (defined $opt{ok} && !$opt{ok})
+	{
+		return ($rc, $out, $err);
+	}
+	ok($rc == 0, "compute on branch $branch: start") or diag("exit code $rc\n$out$err" . $compute->log_tail . $self->log_tail);
+	BAIL_OUT("no compute") if $rc != 0;
+	$compute->{pid} = (split /\n/, PostgreSQL::Test::Utils::slurp_file("$dir/postmaster.pid"))[0];
+	push @{ $self->{computes} }, $compute;
+	return $compute;
+}
+
+END
+{
+	my $code = $?;
+	for my $store (@stores)
+	{
+		for my $compute (@{ $store->{computes} })
+		{
+			$compute->kill9 if $compute->{pid};
+		}
+		if ($store->{pid})
+		{
+			kill 'QUIT', $store->{pid};
+			wait_gone($store->{pid});
+		}
+	}
+	$? = $code;
+}
+
+package PageserverTest::Compute;
+
+use strict;
+use warnings;
+
+use Carp;
+use IPC::Run qw(run start);
+use Test::More;
+use Time::HiRes qw(usleep);
+
+sub connstr
+{
+	my ($self, $db) = @_;
+	return "host=$self->{host} port=$self->{port} user=postgres dbname=" . ($db // 'postgres');
+}
+
+sub dir  { return $_[0]{dir}; }
+sub port { return $_[0]{port}; }
+
+# psql: (exit code, stdout, stderr)
+sub psql
+{
+	my ($self, $sql, %opt) = @_;
+	my ($out, $err) = ('', '');
+	run [ PageserverTest::bindir() . '/psql', '-X', '-A', '-t', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $self->connstr($opt{db}), '-f', '-' ],
+	  '<', \$sql, '>', \$out, '2>', \$err;
+	my $rc = $? >> 8;
+	chomp $out;
+	return ($rc, $out, $err);
+}
+
+# The result of a statement that must not fail.
+sub sql
+{
+	my ($self, $sql, %opt) = @_;
+	my ($rc, $out, $err) = $self->psql($sql, %opt);
+	if ($rc != 0)
+	{
+		diag("psql exit code $rc: $err\n$sql\n" . $self->log_tail . $self->{store}->log_tail);
+		croak "statement failed: $err";
+	}
+	return $out;
+}
+
+sub sql_is
+{
+	my ($self, $sql, $expected, $what, %opt) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is($self->sql($sql, %opt), $expected, $what);
+}
+
+sub log_content
+{
+	my ($self) = @_;
+	my $file = "$self->{dir}/log/postgres.log";
+	return -e $file ? PostgreSQL::Test::Utils::slurp_file($file) : '';
+}
+
+sub log_tail
+{
+	my ($self) = @_;
+	my @lines = split /\n/, $self->log_content;
+	@lines = @lines[ -30 .. -1 ] if @lines > 30;
+	return "--- log of $self->{dir}\n" . join("\n", @lines) . "\n";
+}
+
+# Runs a program of PostgreSQL against the compute; (exit code, output of both kinds).
+sub program
+{
+	my ($self, $program, @args) = @_;
+	my $out = '';
+	local $ENV{PGHOST} = $self->{host};
+	local $ENV{PGPORT} = $self->{port};
+	local $ENV{PGUSER} = 'postgres';
+	run [ PageserverTest::bindir() . "/$program", @args ], '<', \undef, '>&', \$out;
+	return ($? >> 8, $out);
+}
+
+sub program_ok
+{
+	my ($self, $what, $program, @args) = @_;
+	my ($rc, $out) = $self->program($program, @args);
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	ok($rc == 0, $what) or diag("$program @args: exit code $rc\n$out" . $self->log_tail . $self->{store}->log_tail);
+	return $out;
+}
+
+sub stop
+{
+	my ($self, $mode) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	$self->{store}->ctl_ok("compute on branch $self->{branch}: stop", 'compute', 'stop', '-D', $self->{dir}, $mode ? ('-m', $mode) : ());
+	delete $self->{pid};
+}
+
+# Every process of the compute: the postmaster and its children, at once.
+sub processes
+{
+	my ($self) = @_;
+	my @pids = ($self->{pid});
+	if (open my $f, '<', "/proc/$self->{pid}/task/$self->{pid}/children")
+	{
+		local $/;
+		push @pids, split ' ', (<$f> // '');
+	}
+	return @pids;
+}
+
+sub kill9
+{
+	my ($self) = @_;
+	return unless $self->{pid};
+	# the postmaster is stopped first, so that it starts no child while the others are killed
+	kill 'STOP', $self->{pid};
+	my @pids = $self->processes;
+	kill 'KILL', @pids;
+	PageserverTest::wait_gone($_) for @pids;
+	delete $self->{pid};
+}
+
+sub is_running
+{
+	my ($self) = @_;
+	return $self->{pid} && kill(0, $self->{pid});
+}
+
+1;
