@@ -1,0 +1,286 @@
+/*
+ * main.c
+ *	  pageserver: the daemon's command line, its start, its signals, its stop.
+ */
+#include "ps_fe.h"
+
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "port/pg_crc32c.h"
+
+#include "config.h"
+#include "ps_wire.h"
+#include "serve/serve.h"
+#include "store_dir.h"
+#include "version.h"
+
+/* More open files than this are not asked for: some programs close them all one by one. */
+#define MAX_OPEN_FILES (1024 * 1024)
+
+static void
+usage(void)
+{
+	printf("pageserver is the store of pageserver_smgr: it takes in WAL and gives out pages.\n\n"
+		   "Usage:\n"
+		   "  pageserver -D STORE                 runs the store in the foreground\n"
+		   "  pageserver --init -D STORE          makes a new, empty store\n"
+		   "  pageserver --check-config -D STORE  looks whether its settings are right\n\n"
+		   "Options:\n"
+		   "  -D, --store=STORE    directory of the store\n"
+		   "  -V, --version        shows the version, then exits\n"
+		   "  -?, --help           shows this help, then exits\n\n"
+		   "Signals: SIGTERM or SIGINT stops it, SIGQUIT ends it at once (nothing that was\n"
+		   "acknowledged is lost), SIGHUP reads the settings again.\n\n"
+		   "\"pageserver_ctl\" starts and stops it in the background.\n");
+}
+
+/* Shows an error on the terminal as PostgreSQL's programs do; frees it. */
+static int
+fail(PsError *err)
+{
+	fprintf(stderr, "pageserver: error: %s\n", err->message);
+	if (err->detail != NULL)
+		fprintf(stderr, "pageserver: detail: %s\n", err->detail);
+	if (err->hint != NULL)
+		fprintf(stderr, "pageserver: hint: %s\n", err->hint);
+	ps_error_free(err);
+	return 1;
+}
+
+static PsError *
+refuse_root(const char *dir)
+{
+	if (geteuid() != 0)
+		return NULL;
+	return ps_error_hint(ps_error_detail(ps_error(PS_SQLSTATE_STATE, "pageserver cannot be run as root"),
+										 "It runs PostgreSQL's programs, which refuse that, and a store must belong to an unprivileged user."),
+						 "Use pageserver_ctl, which runs it as the postgres user, or: runuser -u postgres -- pageserver -D %s",
+						 dir);
+}
+
+static void
+raise_file_limit(void)
+{
+	struct rlimit limit;
+	rlim_t		want;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	want = Min(limit.rlim_max, MAX_OPEN_FILES);
+	if (want > limit.rlim_cur)
+	{
+		limit.rlim_cur = want;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static void
+quit_at_once(int signo)
+{
+	_exit(2);
+}
+
+/*
+ * Blocks the signals that the main thread reads from the returned descriptor;
+ * threads inherit that.  SIGQUIT works at any time.
+ */
+static PsError *
+setup_signals(int *fd)
+{
+	struct sigaction quit = {.sa_handler = quit_at_once};
+	struct sigaction ignore = {.sa_handler = SIG_IGN};
+	sigset_t	mask;
+
+	sigemptyset(&mask);
+	sigaddset(&mask, SIGTERM);
+	sigaddset(&mask, SIGINT);
+	sigaddset(&mask, SIGHUP);
+	sigaction(SIGQUIT, &quit, NULL);
+	sigaction(SIGPIPE, &ignore, NULL);
+	pthread_sigmask(SIG_BLOCK, &mask, NULL);
+	*fd = signalfd(-1, &mask, SFD_CLOEXEC);
+	if (*fd < 0)
+		return ps_error(PS_SQLSTATE_IO, "could not create a signalfd: %m");
+	return NULL;
+}
+
+/* The CRC code chooses its implementation at its first call, without a lock. */
+static void
+warm_up_crc(void)
+{
+	pg_crc32c	crc;
+
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, "pageserver", 10);
+	FIN_CRC32C(crc);
+}
+
+/* Serves connections until a signal says to stop. */
+static void
+serve_until_stopped(Server *server, const Config *config, int signal_fd)
+{
+	for (;;)
+	{
+		struct signalfd_siginfo info;
+		PsError    *err;
+
+		server_run(server, signal_fd);
+		if (read(signal_fd, &info, sizeof(info)) != sizeof(info))
+			continue;
+		if (info.ssi_signo != SIGHUP)
+		{
+			ps_log(PS_LOG, "received signal %s: stopping", info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
+			return;
+		}
+		ps_log(PS_LOG, "received signal SIGHUP: reading the settings again");
+		err = config_reload(config);
+		if (err != NULL)
+			ps_log_error(PS_WARNING, err, "settings stay as they were");
+	}
+}
+
+static PsError *
+run(const char *dir)
+{
+	Config	   *config = NULL;
+	LockFile   *lock = NULL;
+	Store	   *store = NULL;
+	Server	   *server = NULL;
+	int			signal_fd = -1;
+	PsError    *err;
+
+	PS_GOTO(store_dir_check(dir), done);
+	PS_GOTO(config_load(dir, &config), done);
+	ps_log_level = config_log_level(config);
+	if (chdir(config->store_dir) < 0)
+	{
+		err = ps_error(PS_SQLSTATE_IO, "could not change to the directory \"%s\": %m", config->store_dir);
+		goto done;
+	}
+	PS_GOTO(setup_signals(&signal_fd), done);
+	raise_file_limit();
+	warm_up_crc();
+	PS_GOTO(lock_file_take(config->store_dir, config->port, config->unix_socket_directory, &lock), done);
+	ps_log(PS_LOG, "pageserver %s for PostgreSQL %s starts on \"%s\"", PS_VERSION, PG_MAJORVERSION, config->store_dir);
+
+	PS_GOTO(store_open(config, &store), done);
+	PS_GOTO(server_create(config, store, &server), done);
+	PS_GOTO(lock_file_set_state(lock, "ready"), done);
+	ps_log(PS_LOG, "the store is ready");
+
+	serve_until_stopped(server, config, signal_fd);
+	ps_error_free(lock_file_set_state(lock, "stopping"));
+
+done:
+	if (server != NULL)
+	{
+		if (!server_stop(server))
+		{
+			/* they use the store, so it cannot be closed; but all that was acknowledged is on disk */
+			ps_log(PS_WARNING, "exiting without closing the store");
+			_exit(1);
+		}
+		server_free(server);
+	}
+	if (store != NULL)
+		store_close(store);
+	if (lock != NULL)
+	{
+		lock_file_release(lock);
+		if (err == NULL)
+			ps_log(PS_LOG, "the store is shut down");
+	}
+	if (signal_fd >= 0)
+		close(signal_fd);
+	config_free(config);
+	return err;
+}
+
+int
+main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"store", required_argument, NULL, 'D'},
+		{"init", no_argument, NULL, 'i'},
+		{"check-config", no_argument, NULL, 'c'},
+		{"version", no_argument, NULL, 'V'},
+		{"help", no_argument, NULL, '?'},
+		{NULL, 0, NULL, 0}
+	};
+	enum
+	{
+		RUN, INIT, CHECK_CONFIG
+	}			action = RUN;
+	const char *dir = NULL;
+	Config	   *config;
+	PsError    *err = NULL;
+	int			c;
+
+	/* getopt returns '?' for mistakes, too */
+	if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0))
+	{
+		usage();
+		return 0;
+	}
+	while ((c = getopt_long(argc, argv, "D:V", options, NULL)) != -1)
+	{
+		switch (c)
+		{
+			case 'D':
+				dir = optarg;
+				break;
+			case 'i':
+				action = INIT;
+				break;
+			case 'c':
+				action = CHECK_CONFIG;
+				break;
+			case 'V':
+				printf("pageserver (pageserver_smgr) %s for PostgreSQL %s\n", PS_VERSION, PG_MAJORVERSION);
+				return 0;
+			default:
+				fprintf(stderr, "Try \"pageserver --help\" for more information.\n");
+				return 1;
+		}
+	}
+	if (optind < argc || dir == NULL || dir[0] == '\0')
+	{
+		if (optind < argc)
+			fprintf(stderr, "pageserver: error: too many arguments (first is \"%s\")\n", argv[optind]);
+		else
+			fprintf(stderr, "pageserver: error: no store was named (option -D)\n");
+		fprintf(stderr, "Try \"pageserver --help\" for more information.\n");
+		return 1;
+	}
+	umask(077);
+	switch (action)
+	{
+		case INIT:
+			err = refuse_root(dir);
+			if (err == NULL)
+				err = store_dir_init(dir);
+			if (err == NULL)
+				printf("A new store is in \"%s\".  Its settings are in \"%s/%s\".\n", dir, dir, CONFIG_FILE_NAME);
+			break;
+		case CHECK_CONFIG:
+			err = config_load(dir, &config);
+			if (err == NULL)
+			{
+				config_free(config);
+				printf("The settings in \"%s/%s\" are right.\n", dir, CONFIG_FILE_NAME);
+			}
+			break;
+		case RUN:
+			err = refuse_root(dir);
+			if (err == NULL)
+				err = run(dir);
+			break;
+	}
+	return err != NULL ? fail(err) : 0;
+}

@@ -1,0 +1,446 @@
+/*
+ * commands.c
+ *	  The commands of a connection, as psql would type them.
+ */
+#include "ps_fe.h"
+
+#include <ctype.h>
+#include <unistd.h>
+
+#include "catalog/pg_type_d.h"
+
+#include "backup/backup.h"
+#include "serve/session.h"
+#include "version.h"
+
+#define MAX_WORDS 8
+
+/* Portion of a base backup in one CopyData message. */
+#define COPY_CHUNK (64 * 1024)
+
+typedef struct Command
+{
+	const char *name;
+	const char *arguments;		/* for messages */
+	int			least;			/* number of arguments */
+	int			most;
+	PsError    *(*run) (Session *session, char **args, int nargs);
+} Command;
+
+static PsError *run_branch_list(Session *session, char **args, int nargs);
+static PsError *run_branch_create(Session *session, char **args, int nargs);
+static PsError *run_import(Session *session, char **args, int nargs);
+static PsError *run_basebackup(Session *session, char **args, int nargs);
+static PsError *run_fullbackup(Session *session, char **args, int nargs);
+static PsError *run_pagestream(Session *session, char **args, int nargs);
+static PsError *run_wal_push(Session *session, char **args, int nargs);
+static PsError *run_status(Session *session, char **args, int nargs);
+
+static const Command commands[] = {
+	{"basebackup", "BRANCH OWNER", 2, 2, run_basebackup},
+	{"branch_create", "NAME [data_checksums]", 1, 2, run_branch_create},
+	{"branch_list", "", 0, 0, run_branch_list},
+	{"fullbackup", "BRANCH [LSN]", 1, 2, run_fullbackup},
+	{"import", "NAME 'PGDATA'", 2, 2, run_import},
+	{"pagestream", "TENANT TIMELINE GENERATION", 3, 3, run_pagestream},
+	{"status", "", 0, 0, run_status},
+	{"wal_push", "TENANT TIMELINE GENERATION", 3, 3, run_wal_push},
+};
+
+int
+command_split(char *text, char **words, int max)
+{
+	char	   *end = text + strlen(text);
+	int			n = 0;
+
+	while (end > text && (isspace((unsigned char) end[-1]) || end[-1] == ';'))
+		*--end = '\0';
+	for (char *p = text;;)
+	{
+		char	   *out;
+
+		while (isspace((unsigned char) *p))
+			p++;
+		if (*p == '\0')
+			return n;
+		if (n == max)
+			return max + 1;
+		words[n++] = out = p;
+		while (*p != '\0' && !isspace((unsigned char) *p))
+		{
+			if (*p != '\'')
+			{
+				*out++ = *p++;
+				continue;
+			}
+			for (p++;; p++)
+			{
+				if (*p == '\0')
+					return -1;
+				if (*p == '\'' && *++p != '\'')
+					break;
+				*out++ = *p;
+			}
+		}
+		if (*p != '\0')
+			p++;
+		*out = '\0';
+	}
+}
+
+PsError *
+command_execute(Session *session, const char *text, uint32 len)
+{
+	char	   *copy = pnstrdup(text, len);
+	char	   *words[MAX_WORDS];
+	int			n = command_split(copy, words, MAX_WORDS);
+	const Command *command = NULL;
+	StringInfoData names;
+	PsError    *err;
+
+	if (n == 0)
+	{
+		conn_begin(&session->conn, 'I');	/* EmptyQueryResponse */
+		conn_end(&session->conn);
+		free(copy);
+		return NULL;
+	}
+	initStringInfo(&names);
+	for (int i = 0; i < lengthof(commands); i++)
+	{
+		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "", commands[i].name);
+		if (n != -1 && pg_strcasecmp(words[0], commands[i].name) == 0)
+			command = &commands[i];
+	}
+	if (n == -1)
+		err = ps_error(PS_SQLSTATE_SYNTAX, "a quote is not closed in the command");
+	else if (command == NULL)
+		err = ps_error_hint(ps_error(PS_SQLSTATE_SYNTAX, "unknown command \"%s\"", words[0]),
+							"The store knows the commands %s.", names.data);
+	else if (n - 1 < command->least || n - 1 > command->most)
+		err = ps_error_hint(ps_error(PS_SQLSTATE_SYNTAX, "wrong number of arguments for \"%s\"", command->name),
+							"It is: %s%s%s", command->name, command->arguments[0] ? " " : "", command->arguments);
+	else
+		err = command->run(session, words + 1, n - 1);
+	pfree(names.data);
+	free(copy);
+	return err;
+}
+
+/* ---- arguments ---- */
+
+static PsError *
+find_timeline(Session *session, char **args, Timeline **tl, uint64 *generation)
+{
+	PsId		tenant;
+	PsId		timeline;
+	char	   *end;
+
+	if (!ps_id_parse(args[0], &tenant))
+		return ps_error(PS_SQLSTATE_SYNTAX, "invalid tenant id \"%s\": expected 32 hex digits", args[0]);
+	if (!ps_id_parse(args[1], &timeline))
+		return ps_error(PS_SQLSTATE_SYNTAX, "invalid timeline id \"%s\": expected 32 hex digits", args[1]);
+	errno = 0;
+	*generation = strtoull(args[2], &end, 10);
+	if (!isdigit((unsigned char) args[2][0]) || *end != '\0' || errno != 0)
+		return ps_error(PS_SQLSTATE_SYNTAX, "invalid generation \"%s\": expected a decimal number", args[2]);
+	return store_find(session->server->store, &tenant, &timeline, tl);
+}
+
+static PsError *
+parse_lsn(const char *text, XLogRecPtr *lsn)
+{
+	uint32		hi;
+	uint32		lo;
+	int			used = 0;
+
+	if (strspn(text, "0123456789abcdefABCDEF/") != strlen(text) || strlen(text) > 17 ||
+		sscanf(text, "%8X/%8X%n", &hi, &lo, &used) != 2 || text[used] != '\0')
+		return ps_error(PS_SQLSTATE_SYNTAX, "invalid LSN \"%s\": expected two hex numbers as in 0/16B3748", text);
+	*lsn = ((uint64) hi << 32) | lo;
+	return NULL;
+}
+
+/* ---- tables ---- */
+
+/* Sends a row of n psprintf'd texts, which it frees. */
+static void
+send_row(Conn *conn, char **values, int n)
+{
+	conn_send_row(conn, (const char *const *) values, n);
+	for (int i = 0; i < n; i++)
+		free(values[i]);
+}
+
+static char *
+lsn_text(XLogRecPtr lsn)
+{
+	return psprintf("%X/%X", LSN_FORMAT_ARGS(lsn));
+}
+
+static char *
+id_text(const PsId *id)
+{
+	char		text[PS_ID_TEXT];
+
+	return pg_strdup(ps_id_format(id, text));
+}
+
+static PsError *
+run_branch_list(Session *session, char **args, int nargs)
+{
+	static const Column columns[] = {
+		{"name", TEXTOID}, {"tenant", TEXTOID}, {"timeline", TEXTOID}, {"system_identifier", INT8OID},
+		{"generation", INT8OID}, {"owner", TEXTOID}, {"connected", BOOLOID}, {"received_lsn", LSNOID},
+		{"flushed_lsn", LSNOID}, {"ingested_lsn", LSNOID}, {"disk_consistent_lsn", LSNOID}, {"layer_files", INT8OID},
+		{"layer_bytes", INT8OID}, {"open_layer_bytes", INT8OID}, {"wal_bytes", INT8OID}, {"error", TEXTOID},
+	};
+	Conn	   *conn = &session->conn;
+	int			n;
+	Timeline  **list = store_list(session->server->store, &n);
+	char		tag[32];
+
+	conn_send_row_description(conn, columns, lengthof(columns));
+	for (int i = 0; i < n; i++)
+	{
+		TimelineInfo info;
+		char	   *values[lengthof(columns)];
+		int			v = 0;
+
+		timeline_info(list[i], &info);
+		values[v++] = pg_strdup(info.name);
+		values[v++] = id_text(&info.tenant);
+		values[v++] = id_text(&info.timeline);
+		values[v++] = psprintf(UINT64_FORMAT, info.system_identifier);
+		values[v++] = psprintf(UINT64_FORMAT, info.generation);
+		values[v++] = pg_strdup(info.owner);
+		values[v++] = pg_strdup(info.compute_connected ? "t" : "f");
+		values[v++] = lsn_text(info.received_lsn);
+		values[v++] = lsn_text(info.flushed_lsn);
+		values[v++] = lsn_text(info.ingested_lsn);
+		values[v++] = lsn_text(info.disk_consistent_lsn);
+		values[v++] = psprintf(UINT64_FORMAT, info.layer_files);
+		values[v++] = psprintf(UINT64_FORMAT, info.layer_bytes);
+		values[v++] = psprintf(UINT64_FORMAT, info.open_layer_bytes);
+		values[v++] = psprintf(UINT64_FORMAT, info.wal_bytes);
+		values[v++] = pg_strdup(info.error);
+		Assert(v == lengthof(columns));
+		send_row(conn, values, v);
+	}
+	free(list);
+	snprintf(tag, sizeof(tag), "SELECT %d", n);
+	conn_send_complete(conn, tag);
+	return NULL;
+}
+
+static PsError *
+run_status(Session *session, char **args, int nargs)
+{
+	static const Column columns[] = {{"name", TEXTOID}, {"value", TEXTOID}};
+	Server	   *server = session->server;
+	const Config *config = server->config;
+	Conn	   *conn = &session->conn;
+	int			nbranches;
+	struct tm	tm;
+	char		started[64];
+	char		tag[32];
+	int			n = 0;
+
+	free(store_list(server->store, &nbranches));
+	gmtime_r(&server->started, &tm);
+	strftime(started, sizeof(started), "%Y-%m-%d %H:%M:%S+00", &tm);
+	{
+		char	   *rows[][2] = {
+			{pg_strdup("version"), pg_strdup(PS_VERSION)},
+			{pg_strdup("postgresql"), pg_strdup(PG_VERSION)},
+			{pg_strdup("store"), pg_strdup(config->store_dir)},
+			{pg_strdup("pid"), psprintf("%d", (int) getpid())},
+			{pg_strdup("started"), pg_strdup(started)},
+			{pg_strdup("port"), psprintf("%d", config->port)},
+			{pg_strdup("unix_socket_directory"), pg_strdup(config->unix_socket_directory)},
+			{pg_strdup("listen_addresses"), pg_strdup(config->listen_addresses)},
+			{pg_strdup("connections"), psprintf("%d", server_session_count(server))},
+			{pg_strdup("max_connections"), psprintf("%d", config->max_connections)},
+			{pg_strdup("branches"), psprintf("%d", nbranches)},
+		};
+
+		conn_send_row_description(conn, columns, lengthof(columns));
+		for (; n < lengthof(rows); n++)
+			send_row(conn, rows[n], 2);
+	}
+	snprintf(tag, sizeof(tag), "SELECT %d", n);
+	conn_send_complete(conn, tag);
+	return NULL;
+}
+
+/* ---- branches ---- */
+
+static void
+report_progress(void *arg, const char *message)
+{
+	Session    *session = arg;
+
+	conn_send_notice(&session->conn, message);
+	ps_error_free(conn_flush(&session->conn));	/* the Waiter notices that the client has gone */
+}
+
+/* Tells which branch has come into being. */
+static void
+send_new_branch(Session *session, Timeline *tl, const char *tag)
+{
+	static const Column columns[] = {{"name", TEXTOID}, {"tenant", TEXTOID}, {"timeline", TEXTOID}, {"lsn", LSNOID}};
+	TimelineInfo info;
+	char	   *values[lengthof(columns)];
+
+	timeline_info(tl, &info);
+	values[0] = pg_strdup(info.name);
+	values[1] = id_text(&info.tenant);
+	values[2] = id_text(&info.timeline);
+	values[3] = lsn_text(info.flushed_lsn);
+	conn_send_row_description(&session->conn, columns, lengthof(columns));
+	send_row(&session->conn, values, lengthof(columns));
+	conn_send_complete(&session->conn, tag);
+}
+
+static PsError *
+run_branch_create(Session *session, char **args, int nargs)
+{
+	ProgressSink progress = {report_progress, session};
+	Timeline   *tl;
+
+	if (nargs > 1 && strcmp(args[1], "data_checksums") != 0)
+		return ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected data_checksums", args[1]);
+	PS_TRY(branch_create(session->server->store, args[0], nargs > 1, &session->waiter, &progress, &tl));
+	send_new_branch(session, tl, "CREATE BRANCH");
+	return NULL;
+}
+
+static PsError *
+run_import(Session *session, char **args, int nargs)
+{
+	ProgressSink progress = {report_progress, session};
+	Timeline   *tl;
+
+	if (args[1][0] != '/')
+		return ps_error_hint(ps_error(PS_SQLSTATE_SYNTAX, "\"%s\" is not an absolute path", args[1]),
+							 "The directory is read by the store, whose current directory is not yours.");
+	PS_TRY(import_cluster(session->server->store, args[0], args[1], &session->waiter, &progress, &tl));
+	send_new_branch(session, tl, "IMPORT");
+	return NULL;
+}
+
+/* ---- backups: a tar as a COPY ---- */
+
+/* Collects what the producer writes into CopyData messages of a fair size. */
+typedef struct CopySink
+{
+	Session    *session;
+	bool		in_message;
+} CopySink;
+
+static void
+copy_sink_end_message(CopySink *sink)
+{
+	if (sink->in_message)
+		conn_end(&sink->session->conn);
+	sink->in_message = false;
+}
+
+static PsError *
+copy_sink_write(void *arg, const char *data, size_t len)
+{
+	CopySink   *sink = arg;
+	Conn	   *conn = &sink->session->conn;
+
+	while (len > 0)
+	{
+		size_t		n = Min(len, COPY_CHUNK);
+
+		if (!sink->in_message)
+			conn_begin(conn, 'd');
+		sink->in_message = true;
+		conn_put_bytes(conn, data, n);
+		data += n;
+		len -= n;
+		if (conn_pending(conn) >= COPY_CHUNK)
+		{
+			copy_sink_end_message(sink);
+			PS_TRY(conn_flush(conn));
+			PS_TRY(session_check_stop(sink->session));
+		}
+	}
+	return NULL;
+}
+
+static void
+copy_sink_begin(CopySink *sink, Session *session)
+{
+	sink->session = session;
+	sink->in_message = false;
+	conn_send_copy_response(&session->conn, 'H');
+}
+
+/* After an error the client gets the error instead of the end of the copy. */
+static PsError *
+copy_sink_finish(CopySink *sink, PsError *err, const char *tag)
+{
+	Conn	   *conn = &sink->session->conn;
+
+	copy_sink_end_message(sink);
+	if (err != NULL)
+		return err;
+	conn_begin(conn, 'c');
+	conn_end(conn);
+	conn_send_complete(conn, tag);
+	return NULL;
+}
+
+static PsError *
+run_basebackup(Session *session, char **args, int nargs)
+{
+	BaseBackupOptions options = {.owner = args[1]};
+	CopySink	sink;
+	Timeline   *tl;
+
+	PS_TRY(store_find_branch(session->server->store, args[0], &tl));
+	copy_sink_begin(&sink, session);
+	return copy_sink_finish(&sink, basebackup(tl, &options, &session->waiter, (ByteSink) {copy_sink_write, &sink}),
+							"BASEBACKUP");
+}
+
+static PsError *
+run_fullbackup(Session *session, char **args, int nargs)
+{
+	XLogRecPtr	lsn = InvalidXLogRecPtr;
+	CopySink	sink;
+	Timeline   *tl;
+
+	if (nargs > 1)
+		PS_TRY(parse_lsn(args[1], &lsn));
+	PS_TRY(store_find_branch(session->server->store, args[0], &tl));
+	copy_sink_begin(&sink, session);
+	return copy_sink_finish(&sink, fullbackup(tl, lsn, &session->waiter, (ByteSink) {copy_sink_write, &sink}),
+							"FULLBACKUP");
+}
+
+/* ---- streams ---- */
+
+static PsError *
+run_pagestream(Session *session, char **args, int nargs)
+{
+	Timeline   *tl;
+	uint64		generation;
+
+	PS_TRY(find_timeline(session, args, &tl, &generation));
+	return pagestream_run(session, tl, generation);
+}
+
+static PsError *
+run_wal_push(Session *session, char **args, int nargs)
+{
+	Timeline   *tl;
+	uint64		generation;
+
+	PS_TRY(find_timeline(session, args, &tl, &generation));
+	return wal_push_run(session, tl, generation);
+}

@@ -1,0 +1,316 @@
+/*
+ * wal_push.c
+ *	  WAL from a compute: PostgreSQL's streaming replication messages, sent by
+ *	  the client.
+ *
+ * After CopyBothResponse the store sends a status ('r') whose flushed position
+ * is where the client's stream has to begin.  Then the client sends
+ *
+ *	  'w'  u64 start, u64 end of WAL there is, u64 time, WAL
+ *	  'k'  u64 end of WAL there is, u64 time, u8 a status is wanted
+ *
+ * and the store answers with
+ *
+ *	  'r'  u64 written, u64 flushed, u64 applied, u64 time, u8 0
+ *
+ * written: received; flushed: durable, the end of a whole and checked record:
+ * what releases commits; applied: visible to reads.  Statuses are not answers
+ * to single messages: all WAL that has arrived is written, made durable by one
+ * sync, and acknowledged by one status.
+ */
+#include "ps_fe.h"
+
+#include <sys/time.h>
+
+#include "datatype/timestamp.h"
+
+#include "serve/session.h"
+
+/* So much is read by one recv() if it is there. */
+#define WAL_INPUT_SIZE (1024 * 1024)
+
+/* Most WAL that is taken before it is synced, though more has arrived. */
+#define MAX_UNSYNCED (4 * 1024 * 1024)
+
+/* Idle: how often to look for a newer compute; how soon, at first, for progress of ingest. */
+#define IDLE_MS 1000
+#define PROGRESS_MS 1
+
+/* Disk full: how often to try again, with a status so that the client knows that the store is alive. */
+#define DISK_FULL_RETRY_MS 1000
+
+#define WAL_HEADER_SIZE (1 + 8 + 8 + 8)
+#define KEEPALIVE_SIZE (1 + 8 + 8 + 1)
+
+typedef struct WalPush
+{
+	Session    *session;
+	Conn	   *conn;
+	Timeline   *tl;
+	uint64		generation;
+	WalReceiver *receiver;
+	XLogRecPtr	written;
+	XLogRecPtr	flushed;
+	XLogRecPtr	applied;
+	uint64		unsynced;		/* bytes written and not yet synced */
+	bool		status_wanted;
+	bool		disk_full;		/* and the log knows */
+} WalPush;
+
+/* Microseconds since 2000, as PostgreSQL's messages have it. */
+static uint64
+current_timestamp(void)
+{
+	struct timeval tv;
+
+	gettimeofday(&tv, NULL);
+	return ((uint64) tv.tv_sec - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY) * USECS_PER_SEC + tv.tv_usec;
+}
+
+/* Looks how far reads see; true if it has changed. */
+static bool
+update_applied(WalPush *wp)
+{
+	XLogRecPtr	lsn;
+	PsError    *err = timeline_read_lsn(wp->tl, PS_LSN_LATEST, InvalidXLogRecPtr, NULL, &lsn);
+
+	if (err != NULL)
+	{
+		/* ingest has stopped: it said so in the log */
+		ps_error_free(err);
+		return false;
+	}
+	lsn = Min(lsn, wp->flushed);
+	if (lsn <= wp->applied)
+		return false;
+	wp->applied = lsn;
+	return true;
+}
+
+static PsError *
+send_status(WalPush *wp)
+{
+	update_applied(wp);
+	conn_begin(wp->conn, 'd');
+	conn_put8(wp->conn, 'r');
+	conn_put64(wp->conn, wp->written);
+	conn_put64(wp->conn, wp->flushed);
+	conn_put64(wp->conn, wp->applied);
+	conn_put64(wp->conn, current_timestamp());
+	conn_put8(wp->conn, 0);
+	conn_end(wp->conn);
+	wp->status_wanted = false;
+	return conn_flush(wp->conn);
+}
+
+/* An error if this connection must not go on writing. */
+static PsError *
+check_superseded(WalPush *wp)
+{
+	if (!wal_receiver_is_superseded(wp->receiver))
+		return NULL;
+	PS_TRY(timeline_check_generation(wp->tl, wp->generation));
+	return ps_error(PS_SQLSTATE_TRY_AGAIN, "a newer connection of the same compute sends WAL now");
+}
+
+/*
+ * The disk is full (err, which is freed): waits a while.  Commits of the
+ * compute wait meanwhile; reads go on.
+ */
+static PsError *
+wait_for_room(WalPush *wp, PsError *err)
+{
+	int64		until = monotonic_ms() + DISK_FULL_RETRY_MS;
+	int64		left;
+
+	if (!wp->disk_full)
+		ps_log_error(PS_WARNING, err, "WAL waits for room on the disk");
+	else
+		ps_error_free(err);
+	wp->disk_full = true;
+	PS_TRY(send_status(wp));
+
+	/* no event tells of room on a disk, and input must stay where it is: look at the rest now and then */
+	while ((left = until - monotonic_ms()) > 0)
+	{
+		PS_TRY(session_check_stop(wp->session));
+		PS_TRY(check_superseded(wp));
+		if (session_is_canceled(wp->session))
+			return ps_error(PS_SQLSTATE_CANCELED, "the wait for room on the disk was ended");
+		pg_usleep(Min(left, 100) * 1000);
+	}
+	return NULL;
+}
+
+static void
+note_room(WalPush *wp)
+{
+	if (wp->disk_full)
+		ps_log(PS_LOG, "there is room on the disk again: WAL goes on");
+	wp->disk_full = false;
+}
+
+static PsError *
+take_wal(WalPush *wp, XLogRecPtr start, const char *data, size_t len)
+{
+	for (;;)
+	{
+		PsError    *err = wal_receiver_write(wp->receiver, start, data, len, &wp->session->waiter);
+
+		if (err == NULL)
+			break;
+		if (!ps_error_is(err, PS_SQLSTATE_DISK_FULL))
+			return err;
+		PS_TRY(wait_for_room(wp, err));
+	}
+	note_room(wp);
+	wp->written = start + len;
+	wp->unsynced += len;
+	return NULL;
+}
+
+static PsError *
+sync_wal(WalPush *wp)
+{
+	for (;;)
+	{
+		PsError    *err = wal_receiver_sync(wp->receiver, &wp->flushed);
+
+		if (err == NULL)
+			break;
+		if (!ps_error_is(err, PS_SQLSTATE_DISK_FULL))
+			return err;
+		PS_TRY(wait_for_room(wp, err));
+	}
+	note_room(wp);
+	wp->unsynced = 0;
+	return NULL;
+}
+
+static PsError *
+take_copy_data(WalPush *wp, const char *body, uint32 len)
+{
+	if (len > 0 && body[0] == 'w')
+	{
+		if (len < WAL_HEADER_SIZE)
+			return ps_error(PS_SQLSTATE_PROTOCOL, "WAL message of %u bytes is shorter than its header", len);
+		if (len == WAL_HEADER_SIZE)
+			return NULL;
+		return take_wal(wp, ps_get64(body + 1), body + WAL_HEADER_SIZE, len - WAL_HEADER_SIZE);
+	}
+	if (len > 0 && body[0] == 'k')
+	{
+		if (len != KEEPALIVE_SIZE)
+			return ps_error(PS_SQLSTATE_PROTOCOL, "keepalive message of %u bytes, expected %d", len, KEEPALIVE_SIZE);
+		wp->status_wanted = wp->status_wanted || body[KEEPALIVE_SIZE - 1] != 0;
+		return NULL;
+	}
+	return ps_error(PS_SQLSTATE_PROTOCOL, "unexpected message in a WAL stream: expected 'w' or 'k'");
+}
+
+/* Everything is acknowledged: waits for input, telling the client meanwhile how far ingest is. */
+static PsError *
+wait_for_input(WalPush *wp)
+{
+	int			progress_ms = PROGRESS_MS;
+
+	for (;;)
+	{
+		bool		behind = wp->applied < wp->flushed;
+
+		if (conn_wait_message(wp->conn, behind ? Min(progress_ms, IDLE_MS) : IDLE_MS))
+			return NULL;
+		PS_TRY(check_superseded(wp));
+		PS_TRY(session_check_stop(wp->session));
+		if (behind && update_applied(wp))
+			PS_TRY(send_status(wp));
+		progress_ms = Min(progress_ms * 2, IDLE_MS);
+	}
+}
+
+/* Until the client ends it (NULL) or something fails. */
+static PsError *
+stream(WalPush *wp)
+{
+	PS_TRY(send_status(wp));
+	for (;;)
+	{
+		PS_TRY(wait_for_input(wp));
+		do
+		{
+			Message		msg;
+			PsError    *err = conn_read_message(wp->conn, &msg);
+
+			if (err != NULL)
+			{
+				PsError    *stop = session_check_stop(wp->session);
+
+				if (stop == NULL)
+					return err;
+				ps_error_free(err);
+				return stop;
+			}
+			switch (msg.type)
+			{
+				case 'd':
+					PS_TRY(take_copy_data(wp, msg.body, msg.len));
+					break;
+				case 'c':
+					PS_TRY(sync_wal(wp));
+					PS_TRY(send_status(wp));
+					conn_begin(wp->conn, 'c');
+					conn_end(wp->conn);
+					conn_send_complete(wp->conn, "WAL_PUSH");
+					return NULL;
+				case 'f':
+					return ps_error(PS_SQLSTATE_CANCELED, "the client ended the WAL stream with a failure");
+				case 'H':
+				case 'S':
+					break;
+				case 'X':
+					return ps_error(PS_SQLSTATE_CONNECTION, "the client closed the connection");
+				default:
+					return ps_error(PS_SQLSTATE_PROTOCOL, "unexpected message of type \"%c\" in a WAL stream", msg.type);
+			}
+		} while (wp->unsynced < MAX_UNSYNCED && conn_wait_message(wp->conn, 0));
+
+		if (wp->unsynced > 0)
+		{
+			PS_TRY(sync_wal(wp));
+			wp->status_wanted = true;
+		}
+		if (wp->status_wanted)
+			PS_TRY(send_status(wp));
+		PS_TRY(session_check_stop(wp->session));
+	}
+}
+
+PsError *
+wal_push_run(Session *session, Timeline *tl, uint64 generation)
+{
+	WalPush		wp = {.session = session, .conn = &session->conn, .tl = tl, .generation = generation};
+	TimelineInfo info;
+	PsError    *err;
+
+	timeline_info(tl, &info);
+	PS_TRY(wal_receiver_open(tl, generation, &wp.receiver, &wp.written));
+	wp.flushed = wp.written;
+	ps_thread_name("wal %s", info.name);
+	ps_log(PS_LOG, "branch \"%s\": WAL comes from %X/%X on (generation " UINT64_FORMAT ", %s)", info.name,
+		   LSN_FORMAT_ARGS(wp.flushed), generation, info.owner);
+
+	wp.conn->max_message = CONN_MAX_COPY;
+	conn_set_input_size(wp.conn, WAL_INPUT_SIZE);
+	conn_send_copy_response(wp.conn, 'W');
+	err = stream(&wp);
+
+	/* the last that the client sent before it went: not acknowledged any more, but why not keep it */
+	if (wp.unsynced > 0)
+		ps_error_free(wal_receiver_sync(wp.receiver, &wp.flushed));
+	wal_receiver_close(wp.receiver);
+	err = session_interruption(session, err);
+	ps_log(PS_LOG, "branch \"%s\": WAL stream ended at %X/%X: %s", info.name, LSN_FORMAT_ARGS(wp.flushed),
+		   err != NULL ? err->message : "the client is done");
+	ps_thread_name("session %d", session->id);
+	return err;
+}
