@@ -17,7 +17,7 @@ use Carp;
 use Cwd qw(abs_path);
 use File::Path qw(make_path remove_tree);
 use File::Basename;
-use IPC::Run qw(run start timeout);
+use IPC::Run ();
 use PostgreSQL::Test::Utils ();
 use Test::More;
 use Time::HiRes qw(time usleep);
@@ -85,7 +85,7 @@ sub ctl
 	my ($self, @args) = @_;
 	my ($out, $err) = ('', '');
 	local $ENV{PAGESERVER_STORE} = $self->{dir};
-	my $h = start([ bindir() . '/pageserver_ctl', @args ], '<', \undef, '>', "$self->{dir}.out", '2>', "$self->{dir}.err");
+	my $h = IPC::Run::start([ bindir() . '/pageserver_ctl', @args ], '<', \undef, '>', "$self->{dir}.out", '2>', "$self->{dir}.err");
 	$h->finish;
 	return ($h->result(0), PostgreSQL::Test::Utils::slurp_file("$self->{dir}.out"),
 		PostgreSQL::Test::Utils::slurp_file("$self->{dir}.err"));
@@ -166,7 +166,7 @@ sub command
 {
 	my ($self, $command) = @_;
 	my ($out, $err) = ('', '');
-	run [ bindir() . '/psql', '-X', '-A', '-t', '-h', $self->{dir}, '-p', $self->{port}, '-U', 'postgres', '-d', 'store', '-c', $command ],
+	IPC::Run::run [ bindir() . '/psql', '-X', '-A', '-t', '-h', $self->{dir}, '-p', $self->{port}, '-U', 'postgres', '-d', 'store', '-c', $command ],
 	  '<', \undef, '>', \$out, '2>', \$err;
 	my $rc = $? >> 8;
 	chomp $out;
@@ -225,7 +225,7 @@ use strict;
 use warnings;
 
 use Carp;
-use IPC::Run qw(run start);
+use IPC::Run qw(run);
 use Test::More;
 use Time::HiRes qw(usleep);
 
