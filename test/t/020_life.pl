@@ -1,0 +1,76 @@
+# The life of a cluster: written, lost, started again elsewhere.
+use strict;
+use warnings;
+use PageserverTest;
+use Test::More;
+
+my $store = PageserverTest->new_store('main');
+$store->ctl_ok('branch create', 'branch', 'create', 'main');
+like($store->ctl_ok('branch list', 'branch', 'list'), qr/\bmain\b/, 'the branch is listed');
+
+my $c = $store->start_compute('main');
+$c->sql_is("SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries'", 'pageserver_smgr', 'the library is loaded');
+$c->sql('CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 20000) i');
+$c->sql('CREATE UNLOGGED TABLE u (id int PRIMARY KEY); INSERT INTO u SELECT generate_series(1, 1000)');
+$c->sql('CREATE SEQUENCE s');
+my $last = $c->sql("SELECT nextval('s') FROM generate_series(1, 10) OFFSET 9");
+my $sum = $c->sql('SELECT md5(string_agg(v, \',\' ORDER BY id)) FROM t');
+$c->sql_is('SELECT pg_relation_size(\'t\') = 8192 * (SELECT max(split_part(trim(ctid::text, \'()\'), \',\', 1)::int) + 1 FROM t)', 't', 'pg_relation_size tells the true size');
+
+# a clean stop, then the same branch in a new directory
+$c->stop;
+$c = $store->start_compute('main');
+$c->sql_is('SELECT md5(string_agg(v, \',\' ORDER BY id)) FROM t', $sum, 'rows are there after a clean stop');
+$c->sql_is('SELECT count(*) FROM u', '0', 'an unlogged table is empty');
+$c->sql('INSERT INTO u SELECT generate_series(1, 50)');
+$c->sql_is('SELECT count(*) FROM u WHERE id > 10', '40', 'and usable, index and all');
+ok($c->sql("SELECT nextval('s')") > $last, 'the sequence gives no value twice');
+
+# killed, with a transaction open and one prepared
+$c->sql('ALTER SYSTEM SET work_mem = \'5MB\'');
+$c->sql('DELETE FROM t WHERE id <= 100');
+my $in_doubt = IPC::Run::start([ PageserverTest::bindir() . '/psql', '-X', '-q', '-d', $c->connstr, '-c',
+		'BEGIN; INSERT INTO t SELECT -i, \'open\' FROM generate_series(1, 500) i; SELECT pg_sleep(600)' ],
+	'<', \undef, '>', '/dev/null', '2>', '/dev/null');
+PostgreSQL::Test::Utils::system_or_bail('true');
+1 while $c->sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)' AND wait_event = 'PgSleep'") eq '0';
+$c->kill9;
+$in_doubt->finish;
+$c = $store->start_compute('main');
+$c->sql_is('SELECT count(*), min(id) FROM t', '19900|101', 'committed rows are there, those of an open transaction are not');
+$c->program_ok('pg_amcheck', 'pg_amcheck', '--all', '--install-missing', '--heapallindexed');
+
+# the same directory again: allowed through pageserver_ctl only, as a fresh start
+$c->stop;
+my ($rc, $out) = $c->program('pg_ctl', 'start', '-w', '-D', $c->dir, '-l', $c->dir . '/log/second');
+isnt($rc, 0, 'a compute directory boots once');
+like(PostgreSQL::Test::Utils::slurp_file($c->dir . '/log/second'), qr/once|base backup|compute start/i, 'and says so');
+
+# the store restarts: nothing is lost, clients wait
+$c = $store->start_compute('main');
+$c->sql('INSERT INTO t SELECT i, \'after\' FROM generate_series(30001, 31000) i');
+$store->stop;
+$store->start;
+$c->sql_is('SELECT count(*) FROM t', '20900', 'a clean restart of the store');
+$store->kill9;
+$store->start;
+$c->sql('INSERT INTO t VALUES (0, \'x\')');
+$c->sql_is('SELECT count(*) FROM t', '20901', 'a killed store');
+$c->kill9;
+$c = $store->start_compute('main');
+$c->sql_is('SELECT count(*) FROM t', '20901', 'and a new compute after it');
+
+# export: a plain data directory
+my $dir = PageserverTest::test_dir() . '/export';
+$store->ctl_ok('export', 'export', 'main', '-D', $dir);
+my $port = PageserverTest::free_port();
+is(system(PageserverTest::bindir() . "/pg_ctl start -s -w -D $dir -l $dir.log -o '-p $port -c listen_addresses= -c unix_socket_directories=" . PageserverTest::test_dir() . "'"),
+	0, 'stock PostgreSQL starts on the export');
+my $exported = bless { %$c, port => $port, dir => $dir, host => PageserverTest::test_dir() }, 'PageserverTest::Compute';
+$exported->sql_is('SELECT count(*) FROM t', '20901', 'with every row');
+$exported->sql_is("SHOW shared_preload_libraries", '', 'without the extension');
+$exported->program_ok('pg_amcheck of the export', 'pg_amcheck', '--all', '--heapallindexed');
+is(system(PageserverTest::bindir() . "/pg_ctl stop -s -w -D $dir"), 0, 'and stops');
+$c->stop;
+$store->stop;
+done_testing();

@@ -1,0 +1,606 @@
+/*
+ * t_redo.c
+ *	  Tests of the pool of redo helpers with records made by hand: that pages
+ *	  come out right, that bad input is an error and no more than that, that
+ *	  helpers that die or hang are replaced, that none is left behind and that
+ *	  their memory does not grow.  Comparing with stock recovery is redocheck's job.
+ *
+ * Helpers are stock postgres processes, which do not run as root: as root, the
+ * test becomes the postgres user first.
+ */
+#include "ps_fe.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <grp.h>
+#include <pthread.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "access/heapam_xlog.h"
+#include "access/rmgr.h"
+#include "access/xact.h"
+#include "catalog/storage_xlog.h"
+#include "storage/bufpage.h"
+
+#include "ps_wire.h"
+#include "read/redo.h"
+
+#define BINDIR "/usr/lib/postgresql/15/bin"
+#define LIBRARY "../../src/walredo/pageserver_walredo.so"
+
+static char workdir[] = "/tmp/t_redo.XXXXXX";
+static char *library;
+static RedoPool *pool;
+
+static const PsRel rel = {1663, 5, 16384};
+
+static void
+assert_ok(PsError *err)
+{
+	if (err != NULL)
+		fail_msg("%s: %s", err->message, err->detail ? err->detail : "");
+}
+
+/* The error must be there and its text must hold the string. */
+static void
+assert_fails(PsError *err, const char *text)
+{
+	assert_non_null(err);
+	if (strstr(err->message, text) == NULL && (err->detail == NULL || strstr(err->detail, text) == NULL))
+		fail_msg("expected an error about \"%s\", got: %s (%s)", text, err->message, err->detail ? err->detail : "");
+	ps_error_free(err);
+}
+
+static RedoOptions
+default_options(void)
+{
+	return (RedoOptions) {.bindir = BINDIR, .workdir = workdir, .segment_size = 16 * 1024 * 1024,
+		.max_helpers = 2, .timeout_ms = 20000, .library = library};
+}
+
+static int
+setup(void **state)
+{
+	RedoOptions options = default_options();
+
+	assert_ok(redo_pool_create(&options, &pool));
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	redo_pool_free(pool);
+	pool = NULL;
+	return 0;
+}
+
+/* A record with one block reference: block_data belongs to the block. */
+static WalRecord
+make_record(XLogRecPtr lsn, RmgrId rmid, uint8 info, PsRel r, BlockNumber blk, uint8 block_flags,
+			const void *block_data, uint16 block_len, const void *main_data, uint8 main_len)
+{
+	uint32		len = SizeOfXLogRecord + SizeOfXLogRecordBlockHeader + sizeof(PsRel) + sizeof(BlockNumber) + 2 +
+		block_len + main_len;
+	char	   *data = pg_malloc0(MAXALIGN(len));
+	XLogRecord *rec = (XLogRecord *) data;
+	char	   *p = data + SizeOfXLogRecord;
+
+	rec->xl_tot_len = len;
+	rec->xl_xid = 1000;
+	rec->xl_info = info;
+	rec->xl_rmid = rmid;
+	*p++ = 0;
+	*p++ = MAIN_FORKNUM | block_flags | (block_len > 0 ? BKPBLOCK_HAS_DATA : 0);
+	memcpy(p, &block_len, 2);
+	memcpy(p + 2, &r, sizeof(r));
+	memcpy(p + 2 + sizeof(r), &blk, sizeof(blk));
+	p += 2 + sizeof(r) + sizeof(blk);
+	*p++ = (char) XLR_BLOCK_ID_DATA_SHORT;
+	*p++ = main_len;
+	memcpy(p, block_data, block_len);
+	memcpy(p + block_len, main_data, main_len);
+	return (WalRecord) {.start = lsn, .end = lsn + MAXALIGN(len), .len = len, .data = data};
+}
+
+/* A heap insertion of a tuple with so many bytes of data, each of the value "fill". */
+static WalRecord
+make_insert(XLogRecPtr lsn, PsRel r, BlockNumber blk, OffsetNumber off, bool init, uint16 size, uint8 fill)
+{
+	char		block_data[SizeOfHeapHeader + 1 + 8000];
+	xl_heap_header header = {.t_infomask2 = 1, .t_infomask = 0x0802, .t_hoff = 24};
+	xl_heap_insert insert = {.offnum = off};
+
+	memcpy(block_data, &header, SizeOfHeapHeader);
+	memset(block_data + SizeOfHeapHeader, 0, 1);
+	memset(block_data + SizeOfHeapHeader + 1, fill, size);
+	return make_record(lsn, RM_HEAP_ID, XLOG_HEAP_INSERT | (init ? XLOG_HEAP_INIT_PAGE : 0), r, blk,
+					   init ? BKPBLOCK_WILL_INIT : 0, block_data, SizeOfHeapHeader + 1 + size, &insert, SizeOfHeapInsert);
+}
+
+static void
+free_records(WalRecord *records, int n)
+{
+	for (int i = 0; i < n; i++)
+		free(unconstify(char *, records[i].data));
+}
+
+/* Does the page hold so many tuples, tuple i with i as its data's bytes, and the LSN? */
+static bool
+page_is(const char *page, int ntuples, XLogRecPtr lsn)
+{
+	const PageHeaderData *header = (const PageHeaderData *) page;
+
+	if (PageXLogRecPtrGet(header->pd_lsn) != lsn ||
+		header->pd_lower != SizeOfPageHeaderData + ntuples * sizeof(ItemIdData))
+		return false;
+	for (int i = 0; i < ntuples; i++)
+	{
+		if (*(const uint8 *) (page + header->pd_linp[i].lp_off + 24) != (uint8) (i + 1))
+			return false;
+	}
+	return true;
+}
+
+#define assert_page_is(page, ntuples, lsn) assert_true(page_is(page, ntuples, lsn))
+
+static void
+test_insert(void **state)
+{
+	WalRecord	recs[20];
+	char		page[BLCKSZ];
+	char		base[BLCKSZ];
+
+	for (int i = 0; i < 20; i++)
+		recs[i] = make_insert(0x1000000 + 1000 * i, rel, 7, i + 1, i == 0, 40 + i, i + 1);
+	assert_ok(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, recs, 20, page));
+	assert_page_is(page, 20, recs[19].end);
+
+	/* in two steps, the second one in place */
+	assert_ok(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, recs, 11, base));
+	assert_page_is(base, 11, recs[10].end);
+	assert_ok(redo_page(pool, rel, MAIN_FORKNUM, 7, base, recs + 11, 9, base));
+	assert_memory_equal(base, page, BLCKSZ);
+
+	/* what the page has already is not done again */
+	assert_ok(redo_page(pool, rel, MAIN_FORKNUM, 7, page, recs, 20, base));
+	assert_memory_equal(base, page, BLCKSZ);
+
+	/* nothing to do */
+	assert_ok(redo_page(pool, rel, MAIN_FORKNUM, 7, page, recs, 0, base));
+	assert_memory_equal(base, page, BLCKSZ);
+	free_records(recs, 20);
+}
+
+/* Twelve megabytes of records for one page: in pieces, with the page so far as the base. */
+static void
+test_long_chain(void **state)
+{
+	int			n = 3000;
+	WalRecord  *recs = pg_malloc(n * sizeof(WalRecord));
+	char		page[BLCKSZ];
+	char		expected[BLCKSZ];
+
+	for (int i = 0; i < n; i++)
+		recs[i] = make_insert(0x1000000 + 8000 * i, rel, 7, i % 2 + 1, i % 2 == 0, 3900, i % 2 + 1);
+	assert_ok(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, recs, n, page));
+	assert_page_is(page, 2, recs[n - 1].end);
+	assert_ok(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, recs + n - 2, 2, expected));
+	assert_memory_equal(page, expected, BLCKSZ);
+	free_records(recs, n);
+	free(recs);
+}
+
+static void
+test_bad_input(void **state)
+{
+	WalRecord	first = make_insert(0x1000000, rel, 7, 1, true, 40, 1);
+	WalRecord	second = make_insert(0x1001000, rel, 7, 2, false, 40, 2);
+	WalRecord	fifth = make_insert(0x1002000, rel, 7, 5, false, 40, 5);
+	WalRecord	torn = make_insert(0x1003000, rel, 7, 2, false, 40, 2);
+	WalRecord	unknown = make_record(0x1004000, 77, 0, rel, 7, 0, "x", 1, "y", 1);
+	WalRecord	both[2];
+	char		base[BLCKSZ];
+	char		page[BLCKSZ];
+	RedoStats	stats;
+
+	assert_ok(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, &first, 1, base));
+
+	memset(page, 0x5a, BLCKSZ);
+	assert_fails(redo_page(pool, rel, MAIN_FORKNUM, 7, page, &second, 1, page), "base page has an invalid header");
+	memset(page, 0x5a, BLCKSZ);
+	assert_fails(redo_page(pool, rel, VISIBILITYMAP_FORKNUM, 0, page, &second, 1, page), "base page has an invalid header");
+	assert_fails(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, &second, 1, page), "0/1001000");
+	assert_fails(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, &second, 1, page), "all zeros");
+	assert_fails(redo_page(pool, rel, MAIN_FORKNUM, 8, base, &second, 1, page), "does not change the block");
+	assert_fails(redo_page(pool, rel, MAIN_FORKNUM, 7, base, &unknown, 1, page), "resource manager");
+	((XLogRecord *) torn.data)->xl_tot_len -= 8;
+	torn.len -= 8;
+	assert_fails(redo_page(pool, rel, MAIN_FORKNUM, 7, base, &torn, 1, page), "could not decode");
+
+	/* PostgreSQL panics: the helper ends, twice */
+	both[0] = second;
+	both[1] = fifth;
+	assert_fails(redo_page(pool, rel, MAIN_FORKNUM, 7, base, both, 2, page), "signal 6");
+	assert_fails(redo_page(pool, rel, MAIN_FORKNUM, 7, base, both, 2, page), "PANIC:  invalid max offset number");
+
+	/* and after all that */
+	redo_pool_stats(pool, &stats);
+	assert_int_equal(stats.failed, 2 * 9);
+	assert_ok(redo_page(pool, rel, MAIN_FORKNUM, 7, base, &second, 1, page));
+	assert_page_is(page, 2, second.end);
+	free_records(&first, 1);
+	free_records(&second, 1);
+	free_records(&fifth, 1);
+	free_records(&torn, 1);
+	free_records(&unknown, 1);
+}
+
+/* A page of a visibility map, all bits set. */
+static void
+make_full_map(char *page)
+{
+	PageHeader	header = (PageHeader) page;
+
+	memset(page, 0xff, BLCKSZ);
+	memset(page, 0, MAXALIGN(SizeOfPageHeaderData));
+	header->pd_lower = MAXALIGN(SizeOfPageHeaderData);
+	header->pd_upper = header->pd_special = BLCKSZ;
+	header->pd_pagesize_version = BLCKSZ | PG_PAGE_LAYOUT_VERSION;
+}
+
+/* Truncates all forks of a relation. */
+static WalRecord
+make_truncate(XLogRecPtr lsn, PsRel r, BlockNumber blkno)
+{
+	xl_smgr_truncate truncate = {.blkno = blkno, .rnode = {r.spc, r.db, r.rel}, .flags = SMGR_TRUNCATE_ALL};
+	uint32		len = SizeOfXLogRecord + 2 + sizeof(truncate);
+	char	   *data = pg_malloc0(MAXALIGN(len));
+
+	((XLogRecord *) data)->xl_tot_len = len;
+	((XLogRecord *) data)->xl_info = XLOG_SMGR_TRUNCATE;
+	((XLogRecord *) data)->xl_rmid = RM_SMGR_ID;
+	data[SizeOfXLogRecord] = (char) XLR_BLOCK_ID_DATA_SHORT;
+	data[SizeOfXLogRecord + 1] = sizeof(truncate);
+	memcpy(data + SizeOfXLogRecord + 2, &truncate, sizeof(truncate));
+	return (WalRecord) {.start = lsn, .end = lsn + MAXALIGN(len), .len = len, .data = data};
+}
+
+/* Truncation of the heap clears the visibility map's bits beyond; the map's size seen later must not suffer. */
+static void
+test_truncate_map(void **state)
+{
+	char		base[BLCKSZ];
+	char		page[BLCKSZ];
+	WalRecord	recs[2];
+
+	make_full_map(base);
+
+	/* blocks 0 to 2 stay, two bits each; then the insertion clears block 1's */
+	recs[0] = make_truncate(0x1000000, rel, 3);
+	recs[1] = make_insert(0x1001000, rel, 1, 1, true, 40, 1);
+	((char *) recs[1].data)[recs[1].len - SizeOfHeapInsert + offsetof(xl_heap_insert, flags)] = XLH_INSERT_ALL_VISIBLE_CLEARED;
+	for (int i = 0; i < 10; i++)
+	{
+		assert_ok(redo_page(pool, rel, VISIBILITYMAP_FORKNUM, 0, base, recs, 1, page));
+		assert_int_equal(((uint8 *) page)[MAXALIGN(SizeOfPageHeaderData)], 0x3f);
+		assert_int_equal(((uint8 *) page)[MAXALIGN(SizeOfPageHeaderData) + 1], 0);
+		assert_ok(redo_page(pool, rel, VISIBILITYMAP_FORKNUM, 0, base, recs, 2, page));
+		assert_int_equal(((uint8 *) page)[MAXALIGN(SizeOfPageHeaderData)], 0x33);
+		assert_int_equal(((uint8 *) page)[BLCKSZ - 1], 0);
+	}
+	free_records(recs, 2);
+}
+
+/* Processes whose parent we are; kills them if sig is not 0. */
+static int
+children(int sig)
+{
+	DIR		   *dir = opendir("/proc");
+	struct dirent *entry;
+	int			n = 0;
+
+	while ((entry = readdir(dir)) != NULL)
+	{
+		char		path[300];
+		char		stat[512];
+		char	   *paren;
+		FILE	   *f;
+		char		st;
+		int			ppid;
+
+		snprintf(path, sizeof(path), "/proc/%s/stat", entry->d_name);
+		if (atoi(entry->d_name) <= 0 || (f = fopen(path, "r")) == NULL)
+			continue;
+		if (fgets(stat, sizeof(stat), f) != NULL && (paren = strrchr(stat, ')')) != NULL &&
+			sscanf(paren + 1, " %c %d", &st, &ppid) == 2 && ppid == getpid())
+		{
+			n++;
+			if (sig != 0)
+				kill(atoi(entry->d_name), sig);
+		}
+		fclose(f);
+	}
+	closedir(dir);
+	return n;
+}
+
+static void
+test_hung_helper(void **state)
+{
+	WalRecord	rec = make_insert(0x1000000, rel, 7, 1, true, 40, 1);
+	RedoOptions options = default_options();
+	char		page[BLCKSZ];
+	RedoStats	stats;
+
+	options.timeout_ms = 300;
+	assert_ok(redo_pool_create(&options, &pool));
+	assert_ok(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, &rec, 1, page));
+	memset(page, 0, BLCKSZ);
+	assert_int_equal(children(SIGSTOP), 1);
+	assert_ok(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, &rec, 1, page));
+	assert_page_is(page, 1, rec.end);
+	redo_pool_stats(pool, &stats);
+	assert_int_equal(stats.failed, 1);
+	assert_int_equal(stats.started, 2);
+
+	/* one that has long been idle is not late */
+	usleep(400 * 1000);
+	assert_ok(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, &rec, 1, page));
+	redo_pool_stats(pool, &stats);
+	assert_int_equal(stats.failed, 1);
+
+	/* one that dies while idle leaves no zombie */
+	children(SIGKILL);
+	for (int i = 0; i < 1000 && children(0) > 0; i++)
+		usleep(10000);
+	assert_int_equal(children(0), 0);
+	assert_ok(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, &rec, 1, page));
+	free_records(&rec, 1);
+}
+
+typedef struct Load
+{
+	int			seed;
+	atomic_bool *stop;
+	uint64		ok;
+	uint64		failed;
+	uint64		wrong;
+} Load;
+
+static void *
+load_thread(void *arg)
+{
+	Load	   *load = arg;
+	unsigned int seed = load->seed;
+
+	while (!atomic_load(load->stop))
+	{
+		PsRel		r = {1663, 5, 16384 + rand_r(&seed) % 1000};
+		BlockNumber blk = rand_r(&seed) % 1000;
+		int			n = 1 + rand_r(&seed) % 5;
+		WalRecord	recs[5];
+		char		page[BLCKSZ];
+		PsError    *err;
+
+		for (int i = 0; i < n; i++)
+			recs[i] = make_insert(0x1000000 + 2000 * i, r, blk, i + 1, i == 0, 40 + rand_r(&seed) % 1000, i + 1);
+		err = redo_page(pool, r, MAIN_FORKNUM, blk, NULL, recs, n, page);
+		if (err != NULL)
+			load->failed++;
+		else if (page_is(page, n, recs[n - 1].end))
+			load->ok++;
+		else
+			load->wrong++;
+		ps_error_free(err);
+		free_records(recs, n);
+	}
+	return NULL;
+}
+
+/* Many callers, few helpers, and these are killed now and then: nothing wrong, nobody left waiting. */
+static void
+test_concurrent(void **state)
+{
+	enum
+	{
+		NTHREADS = 8
+	};
+	pthread_t	threads[NTHREADS];
+	Load		loads[NTHREADS];
+	atomic_bool stop = false;
+	int			seed = (int) time(NULL);
+	uint64		ok = 0;
+	uint64		failed = 0;
+	RedoStats	stats;
+
+	print_message("seed %d\n", seed);
+	for (int i = 0; i < NTHREADS; i++)
+	{
+		loads[i] = (Load) {.seed = seed + i, .stop = &stop};
+		pthread_create(&threads[i], NULL, load_thread, &loads[i]);
+	}
+	for (int i = 0; i < 10; i++)
+	{
+		usleep(300 * 1000);
+		children(i % 2 ? SIGKILL : SIGTERM);
+	}
+	usleep(200 * 1000);
+	atomic_store(&stop, true);
+	for (int i = 0; i < NTHREADS; i++)
+	{
+		pthread_join(threads[i], NULL);
+		ok += loads[i].ok;
+		failed += loads[i].failed;
+		assert_int_equal(loads[i].wrong, 0);
+		assert_true(loads[i].ok > 0);
+	}
+	redo_pool_stats(pool, &stats);
+	print_message("%llu pages, %llu requests failed, %llu helpers started, %llu failed\n", (unsigned long long) ok,
+				  (unsigned long long) failed, (unsigned long long) stats.started, (unsigned long long) stats.failed);
+	assert_true(stats.failed >= 10);
+	assert_int_equal(failed, 0);
+	assert_true(stats.helpers <= 2);
+	assert_int_equal(stats.requests, ok);
+}
+
+static long
+helper_rss_kb(void)
+{
+	DIR		   *dir = opendir("/proc");
+	struct dirent *entry;
+	long		rss = 0;
+
+	while ((entry = readdir(dir)) != NULL)
+	{
+		char		path[300];
+		char		line[256];
+		FILE	   *f;
+		int			ppid = 0;
+		long		kb = 0;
+
+		snprintf(path, sizeof(path), "/proc/%s/status", entry->d_name);
+		if (atoi(entry->d_name) <= 0 || (f = fopen(path, "r")) == NULL)
+			continue;
+		while (fgets(line, sizeof(line), f) != NULL)
+		{
+			sscanf(line, "PPid: %d", &ppid);
+			sscanf(line, "VmRSS: %ld", &kb);
+		}
+		fclose(f);
+		if (ppid == getpid())
+			rss += kb;
+	}
+	closedir(dir);
+	return rss;
+}
+
+/* Every request another relation, some with truncations: memory must stay as it is. */
+static void
+test_memory(void **state)
+{
+	int			n = getenv("T_REDO_REQUESTS") ? atoi(getenv("T_REDO_REQUESTS")) : 100000;
+	long		early = 0;
+	long		late;
+	char		map[BLCKSZ];
+	char		page[BLCKSZ];
+
+	make_full_map(map);
+	for (int i = 0; i < n; i++)
+	{
+		PsRel		r = {1663, 5 + i % 3, 16384 + i};
+		WalRecord	rec = make_insert(0x1000000, r, i, 1, true, 40, 1);
+
+		assert_ok(redo_page(pool, r, MAIN_FORKNUM, i, NULL, &rec, 1, page));
+		free_records(&rec, 1);
+		if (i % 10 == 0)
+		{
+			rec = make_truncate(0x1000000, r, i % 1000);
+			assert_ok(redo_page(pool, r, VISIBILITYMAP_FORKNUM, 0, map, &rec, 1, page));
+			free_records(&rec, 1);
+		}
+		if (i == n / 5)
+			early = helper_rss_kb();
+	}
+	late = helper_rss_kb();
+	print_message("helper's RSS after %d requests %ld kB, after %d requests %ld kB\n", n / 5, early, n, late);
+	assert_true(late - early < 512);
+}
+
+static void
+test_start_failures(void **state)
+{
+	WalRecord	rec = make_insert(0x1000000, rel, 7, 1, true, 40, 1);
+	RedoOptions options = default_options();
+	char		page[BLCKSZ];
+
+	options.bindir = "/nonexistent";
+	assert_fails(redo_pool_create(&options, &pool), "/nonexistent/postgres");
+	assert_null(pool);
+
+	options = default_options();
+	options.library = "/nonexistent/lib.so";
+	assert_ok(redo_pool_create(&options, &pool));
+	assert_fails(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, &rec, 1, page), "/nonexistent/lib.so");
+	assert_fails(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, &rec, 1, page), "ended while it started");
+	redo_pool_free(pool);
+
+	/* larger segments than min_wal_size's default allows */
+	options = default_options();
+	options.segment_size = 1024 * 1024 * 1024;
+	options.wal_log_hints = true;
+	assert_ok(redo_pool_create(&options, &pool));
+	assert_ok(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, &rec, 1, page));
+	free_records(&rec, 1);
+}
+
+static void
+test_nothing_left(void **state)
+{
+	int			nfds = 0;
+	DIR		   *dir;
+
+	for (int i = 0; i < 20; i++)
+	{
+		setup(state);
+		if (i % 2)
+			usleep(i * 3000);
+		redo_pool_free(pool);
+		pool = NULL;
+	}
+	assert_int_equal(children(0), 0);
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+	assert_int_equal(rmdir(workdir), 0);
+	dir = opendir("/proc/self/fd");
+	while (readdir(dir) != NULL)
+		nfds++;
+	closedir(dir);
+	assert_true(nfds < 12);
+}
+
+static void
+become_postgres(void)
+{
+	struct passwd *pw;
+
+	if (geteuid() != 0)
+		return;
+	pw = getpwnam("postgres");
+	if (pw == NULL || initgroups("postgres", pw->pw_gid) != 0 || setgid(pw->pw_gid) != 0 || setuid(pw->pw_uid) != 0)
+	{
+		perror("could not become the postgres user");
+		exit(1);
+	}
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_insert, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_long_chain, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_bad_input, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_truncate_map, setup, teardown),
+		cmocka_unit_test_teardown(test_hung_helper, teardown),
+		cmocka_unit_test_setup_teardown(test_concurrent, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
+		cmocka_unit_test_teardown(test_start_failures, teardown),
+		cmocka_unit_test(test_nothing_left),
+	};
+
+	become_postgres();
+	library = realpath(LIBRARY, NULL);	/* NULL: the installed one */
+	if (mkdtemp(workdir) == NULL)
+	{
+		perror("mkdtemp");
+		return 1;
+	}
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
