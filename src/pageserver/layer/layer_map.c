@@ -293,15 +293,19 @@ next_candidate(Candidates *c)
 	return NULL;
 }
 
-/* Newest first; of the same LSN what needs nothing older comes first. */
+/* Newest first; of the same LSN an image layer's image comes first, then what needs nothing older. */
 static int
 cmp_refs(const void *a, const void *b)
 {
 	const ValueRef *x = a;
 	const ValueRef *y = b;
+	bool		x_is_image = layer_info(x->layer)->type == LAYER_IMAGE;
+	bool		y_is_image = layer_info(y->layer)->type == LAYER_IMAGE;
 
 	if (x->lsn != y->lsn)
 		return x->lsn > y->lsn ? -1 : 1;
+	if (x_is_image != y_is_image)
+		return x_is_image ? -1 : 1;
 	return (int) y->will_init - (int) x->will_init;
 }
 
