@@ -92,7 +92,7 @@ redo_helper_start(RedoHelper *helper, const RedoOptions *options, const char *di
 	char		version[64];
 	PsError    *err;
 	char	   *argv[] = {
-		"postgres", "--single", "-D", unconstify(char *, dir), "-F",
+		program, "--single", "-D", unconstify(char *, dir), "-F",
 		"-c", library,
 		"-c", min_wal_size,
 		"-c", max_wal_size,
@@ -305,6 +305,20 @@ ended:
 					LSN_FORMAT_ARGS(records[nrecords - 1].start), ps_key_format(&key, text));
 }
 
+/* Does the line only explain the one before it? */
+static bool
+is_explanation(const char *line)
+{
+	static const char *const words[] = {"HINT:", "DETAIL:", "CONTEXT:", "LOCATION:", "STATEMENT:"};
+
+	for (int i = 0; i < lengthof(words); i++)
+	{
+		if (strncmp(line, words[i], strlen(words[i])) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* Takes one whole line of the helper's log. */
 static void
 log_line(RedoHelper *helper)
@@ -315,8 +329,7 @@ log_line(RedoHelper *helper)
 	helper->line_len = 0;
 	if (helper->line[0] == '\0')
 		return;
-	if (strncmp(helper->line, "HINT", 4) != 0 && strncmp(helper->line, "CONTEXT", 7) != 0 &&
-		strncmp(helper->line, "DETAIL", 6) != 0)
+	if (!is_explanation(helper->line))
 		strlcpy(helper->last_line, helper->line, sizeof(helper->last_line));
 
 	if (now >= helper->log_window_end)

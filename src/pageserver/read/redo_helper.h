@@ -21,7 +21,7 @@ typedef struct RedoHelper
 	int			log;			/* pipe from its standard error, non-blocking, or -1 (also at its end) */
 	char		line[REDO_LOG_LINE];	/* log line that has not ended yet */
 	int			line_len;
-	char		last_line[REDO_LOG_LINE];	/* last line that was more than a hint or a statement */
+	char		last_line[REDO_LOG_LINE];	/* last line that was a message, not its detail, hint or context */
 	int			lines_left;		/* that may be logged before log_window_end */
 	int			lines_dropped;
 	int64		log_window_end; /* as redo_now_usec() */
