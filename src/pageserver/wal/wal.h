@@ -266,6 +266,7 @@ extern PsError *wal_segments_read_record(WalSegments *segs, XLogRecPtr start, ui
 
 /* The numbers of the oldest and the newest segment that exist (false: none). */
 extern bool wal_segments_range(WalSegments *segs, XLogSegNo *oldest, XLogSegNo *newest);
+extern uint32 wal_segments_segment_size(const WalSegments *segs);
 
 /* ---- reader.c ---- */
 typedef struct WalReader WalReader;

@@ -1,0 +1,721 @@
+/*
+ * segments.c
+ *	  The WAL files of one timeline: PostgreSQL's segments in PostgreSQL's names.
+ *
+ * A segment has its full size from the start and reads as zeros where nothing
+ * was written.  It is made under a temporary name, made durable, and renamed:
+ * a file with a segment's name is never short.
+ *
+ * Descriptors are kept open in a small cache.  An entry is in use while its
+ * "users" is not zero; the writer's changes keep it (dirty) until they are
+ * synced.
+ */
+#include "ps_fe.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "common/file_perm.h"
+#include "port/pg_crc32c.h"
+
+#include "ps_wire.h"
+#include "wal/wal.h"
+
+/* Descriptors that are kept open when nobody uses them. */
+#define CACHED_FILES 8
+
+/* Segments that may wait for a sync before the writer does it itself. */
+#define MAX_DIRTY_FILES 6
+
+/* Fragments of a record that one preadv() reads, page headers included. */
+#define MAX_FRAGMENTS 512
+
+#define TEMP_PREFIX "xlogtemp."
+
+typedef struct SegmentFile
+{
+	XLogSegNo	segno;
+	int			fd;
+	int			users;
+	bool		dirty;
+	bool		gone;			/* unlinked: close when the last user is done */
+	uint64		last_use;
+	struct SegmentFile *next;
+} SegmentFile;
+
+struct WalSegments
+{
+	char	   *dir;
+	uint32		segment_size;
+
+	pthread_mutex_t lock;		/* for what follows; not held during I/O, but for unlink() */
+	SegmentFile *files;
+	int			nfiles;
+	uint64		clock;
+	bool		any;			/* is there a segment? */
+	XLogSegNo	oldest;
+	XLogSegNo	newest;
+	bool		dir_dirty;		/* a segment was made or removed */
+	PsError    *sync_error;		/* a sync failed: what was written since the last one may be lost */
+
+	pthread_mutex_t sync_lock;	/* one sync at a time; taken before "lock" */
+};
+
+static void
+segment_name(const WalSegments *segs, XLogSegNo segno, char name[MAXFNAMELEN])
+{
+	XLogFileName(name, 1, segno, segs->segment_size);
+}
+
+static void
+segment_path(const WalSegments *segs, XLogSegNo segno, char path[MAXPGPATH])
+{
+	char		name[MAXFNAMELEN];
+
+	segment_name(segs, segno, name);
+	snprintf(path, MAXPGPATH, "%s/%s", segs->dir, name);
+}
+
+static const char *
+errno_state(void)
+{
+	return errno == ENOSPC || errno == EDQUOT ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO;
+}
+
+static PsError *
+sync_dir(const WalSegments *segs)
+{
+	int			fd = open(segs->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	PsError    *err = NULL;
+
+	if (fd < 0)
+		return ps_error(PS_SQLSTATE_IO, "could not open directory \"%s\": %m", segs->dir);
+	if (fsync(fd) < 0)
+		err = ps_error(PS_SQLSTATE_IO, "could not fsync directory \"%s\": %m", segs->dir);
+	close(fd);
+	return err;
+}
+
+/* Looks at one directory entry while the directory is opened. */
+static PsError *
+check_entry(WalSegments *segs, const char *name)
+{
+	char		path[MAXPGPATH];
+	char		expected[MAXFNAMELEN];
+	struct stat st;
+	TimeLineID	tli;
+	XLogSegNo	segno;
+
+	snprintf(path, sizeof(path), "%s/%s", segs->dir, name);
+	if (strncmp(name, TEMP_PREFIX, strlen(TEMP_PREFIX)) == 0)
+	{
+		if (unlink(path) < 0)
+			return ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", path);
+		return NULL;
+	}
+	if (!IsXLogFileName(name))
+		return NULL;
+	XLogFromFileName(name, &tli, &segno, segs->segment_size);
+	segment_name(segs, segno, expected);
+	if (strcmp(name, expected) != 0)
+		return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED, "WAL file \"%s\" is not of timeline 1 with segments of %u bytes",
+									  path, segs->segment_size),
+							 "Segments of other timelines do not belong here; move the file away.");
+	if (stat(path, &st) < 0)
+		return ps_error(PS_SQLSTATE_IO, "could not stat file \"%s\": %m", path);
+	if (st.st_size != segs->segment_size)
+		return ps_error(PS_SQLSTATE_CORRUPTED, "WAL file \"%s\" has %lld bytes, expected %u", path, (long long) st.st_size,
+						segs->segment_size);
+	if (!segs->any)
+		segs->oldest = segs->newest = segno;
+	segs->any = true;
+	segs->oldest = Min(segs->oldest, segno);
+	segs->newest = Max(segs->newest, segno);
+	return NULL;
+}
+
+PsError *
+wal_segments_open(const char *dir, uint32 segment_size, WalSegments **result)
+{
+	WalSegments *segs;
+	DIR		   *d;
+	struct dirent *de;
+	PsError    *err = NULL;
+
+	if (!IsValidWalSegSize(segment_size))
+		return ps_error(PS_SQLSTATE_INVALID, "invalid WAL segment size %u of \"%s\"", segment_size, dir);
+	d = opendir(dir);
+	if (d == NULL)
+		return ps_error(PS_SQLSTATE_IO, "could not open directory \"%s\": %m", dir);
+
+	segs = pg_malloc0(sizeof(WalSegments));
+	segs->dir = pg_strdup(dir);
+	segs->segment_size = segment_size;
+	pthread_mutex_init(&segs->lock, NULL);
+	pthread_mutex_init(&segs->sync_lock, NULL);
+
+	while (err == NULL && (errno = 0, de = readdir(d)) != NULL)
+		err = check_entry(segs, de->d_name);
+	if (err == NULL && errno != 0)
+		err = ps_error(PS_SQLSTATE_IO, "could not read directory \"%s\": %m", dir);
+	closedir(d);
+	if (err != NULL)
+	{
+		wal_segments_close(segs);
+		return err;
+	}
+	*result = segs;
+	return NULL;
+}
+
+void
+wal_segments_close(WalSegments *segs)
+{
+	if (segs == NULL)
+		return;
+	while (segs->files != NULL)
+	{
+		SegmentFile *file = segs->files;
+
+		segs->files = file->next;
+		close(file->fd);
+		free(file);
+	}
+	ps_error_free(segs->sync_error);
+	pthread_mutex_destroy(&segs->lock);
+	pthread_mutex_destroy(&segs->sync_lock);
+	free(segs->dir);
+	free(segs);
+}
+
+/* Closes an entry of the list; under the lock. */
+static void
+close_file(WalSegments *segs, SegmentFile *file)
+{
+	SegmentFile **p = &segs->files;
+
+	while (*p != file)
+		p = &(*p)->next;
+	*p = file->next;
+	segs->nfiles--;
+	close(file->fd);
+	free(file);
+}
+
+/* Closes what was not used for longest until the cache has its size; under the lock. */
+static void
+shrink_cache(WalSegments *segs)
+{
+	while (segs->nfiles > CACHED_FILES)
+	{
+		SegmentFile *victim = NULL;
+
+		for (SegmentFile *f = segs->files; f != NULL; f = f->next)
+		{
+			if (f->users == 0 && !f->dirty && (victim == NULL || f->last_use < victim->last_use))
+				victim = f;
+		}
+		if (victim == NULL)
+			return;
+		close_file(segs, victim);
+	}
+}
+
+/* Makes the file of a segment, all zeros. */
+static PsError *
+create_segment(const WalSegments *segs, XLogSegNo segno, int *fd)
+{
+	char		path[MAXPGPATH];
+	char		name[MAXFNAMELEN];
+	char		temp[MAXPGPATH];
+	int			rc;
+	PsError    *err;
+
+	segment_path(segs, segno, path);
+	segment_name(segs, segno, name);
+	snprintf(temp, sizeof(temp), "%s/" TEMP_PREFIX "%s", segs->dir, name);
+	*fd = open(temp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, pg_file_create_mode);
+	if (*fd < 0)
+		return ps_error(errno_state(), "could not create file \"%s\": %m", temp);
+
+	/* Room is taken now: a full disk is met here, not in the middle of a segment. */
+	rc = posix_fallocate(*fd, 0, segs->segment_size);
+	if (rc != 0)
+	{
+		errno = rc;
+		err = ps_error(errno_state(), "could not allocate %u bytes for file \"%s\": %m", segs->segment_size, temp);
+	}
+	else if (fsync(*fd) < 0)
+		err = ps_error(errno_state(), "could not fsync file \"%s\": %m", temp);
+	else if (rename(temp, path) < 0)
+		err = ps_error(errno_state(), "could not rename file \"%s\" to \"%s\": %m", temp, path);
+	else
+		return NULL;
+	close(*fd);
+	unlink(temp);
+	return err;
+}
+
+/* The open file of a segment, or NULL; under the lock. */
+static SegmentFile *
+find_file(const WalSegments *segs, XLogSegNo segno)
+{
+	for (SegmentFile *file = segs->files; file != NULL; file = file->next)
+	{
+		if (file->segno == segno && !file->gone)
+			return file;
+	}
+	return NULL;
+}
+
+/*
+ * Opens the file of a segment that is not in the list, or makes it; then adds
+ * it, unless another thread was faster.  The lock is held at entry and exit,
+ * but not during I/O.
+ */
+static PsError *
+open_file(WalSegments *segs, XLogSegNo segno, bool create, SegmentFile **result)
+{
+	char		path[MAXPGPATH];
+	int			fd;
+	bool		created = false;
+	PsError    *err = NULL;
+
+	pthread_mutex_unlock(&segs->lock);
+	segment_path(segs, segno, path);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT && create)
+	{
+		err = create_segment(segs, segno, &fd);
+		created = true;
+	}
+	else if (fd < 0)
+		err = ps_error(PS_SQLSTATE_IO, "could not open WAL file \"%s\": %m", path);
+	pthread_mutex_lock(&segs->lock);
+	if (err != NULL)
+		return err;
+
+	if (created)
+	{
+		segs->dir_dirty = true;
+		if (!segs->any)
+			segs->oldest = segs->newest = segno;
+		segs->any = true;
+		segs->oldest = Min(segs->oldest, segno);
+		segs->newest = Max(segs->newest, segno);
+	}
+	*result = find_file(segs, segno);
+	if (*result != NULL)
+	{
+		close(fd);
+		return NULL;
+	}
+	*result = pg_malloc0(sizeof(SegmentFile));
+	(*result)->segno = segno;
+	(*result)->fd = fd;
+	(*result)->next = segs->files;
+	segs->files = *result;
+	segs->nfiles++;
+	return NULL;
+}
+
+/* The file of a segment, to be given back with release_file(). */
+static PsError *
+acquire_file(WalSegments *segs, XLogSegNo segno, bool create, SegmentFile **result)
+{
+	PsError    *err = NULL;
+
+	pthread_mutex_lock(&segs->lock);
+	*result = find_file(segs, segno);
+	if (*result == NULL)
+		err = open_file(segs, segno, create, result);
+	if (err == NULL)
+	{
+		(*result)->users++;
+		(*result)->last_use = ++segs->clock;
+		shrink_cache(segs);
+	}
+	pthread_mutex_unlock(&segs->lock);
+	return err;
+}
+
+/* written: the file was changed, and is to be kept for the next sync. */
+static void
+release_file(WalSegments *segs, SegmentFile *file, bool written)
+{
+	pthread_mutex_lock(&segs->lock);
+	file->users--;
+	if (written && !file->gone)
+		file->dirty = true;
+	if (file->gone && file->users == 0)
+		close_file(segs, file);
+	else
+		shrink_cache(segs);
+	pthread_mutex_unlock(&segs->lock);
+}
+
+/* Writes within one segment. */
+static PsError *
+write_in_segment(WalSegments *segs, const SegmentFile *file, uint32 offset, const char *data, size_t len)
+{
+	while (len > 0)
+	{
+		ssize_t		n = pwrite(file->fd, data, len, offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+		{
+			char		path[MAXPGPATH];
+
+			if (n == 0)
+				errno = ENOSPC;
+			segment_path(segs, file->segno, path);
+			return ps_error(errno_state(), "could not write %zu bytes at offset %u of WAL file \"%s\": %m", len, offset, path);
+		}
+		data += n;
+		len -= n;
+		offset += n;
+	}
+	return NULL;
+}
+
+PsError *
+wal_segments_write(WalSegments *segs, XLogRecPtr lsn, const char *data, size_t len)
+{
+	while (len > 0)
+	{
+		XLogSegNo	segno;
+		uint32		offset = XLogSegmentOffset(lsn, segs->segment_size);
+		size_t		n = Min(len, segs->segment_size - offset);
+		SegmentFile *file;
+		PsError    *err;
+		int			ndirty = 0;
+
+		XLByteToSeg(lsn, segno, segs->segment_size);
+		PS_TRY(acquire_file(segs, segno, true, &file));
+		err = write_in_segment(segs, file, offset, data, n);
+		release_file(segs, file, true);
+		if (err != NULL)
+			return err;
+		lsn += n;
+		data += n;
+		len -= n;
+
+		/* keep the number of open files bounded when much is written without a sync */
+		if (offset + n == segs->segment_size)
+		{
+			pthread_mutex_lock(&segs->lock);
+			for (file = segs->files; file != NULL; file = file->next)
+				ndirty += file->dirty;
+			pthread_mutex_unlock(&segs->lock);
+			if (ndirty >= MAX_DIRTY_FILES)
+				PS_TRY(wal_segments_sync(segs));
+		}
+	}
+	return NULL;
+}
+
+/* Remembers a failed sync and returns a copy of its error; under the lock. */
+static PsError *
+sync_failed(WalSegments *segs, PsError *err)
+{
+	if (segs->sync_error == NULL)
+		segs->sync_error = err;
+	else if (segs->sync_error != err)
+		ps_error_free(err);
+	return ps_error_hint(ps_error(segs->sync_error->sqlstate, "%s", segs->sync_error->message),
+						 "What was written before may be lost. Look after the disk, then start the server again.");
+}
+
+PsError *
+wal_segments_sync(WalSegments *segs)
+{
+	SegmentFile *batch[CACHED_FILES * 2];
+	int			n;
+	bool		sync_directory;
+	PsError    *err = NULL;
+
+	/* Whoever waits here finds, when it goes on, that most or all of its work is done. */
+	pthread_mutex_lock(&segs->sync_lock);
+	do
+	{
+		pthread_mutex_lock(&segs->lock);
+		n = 0;
+		if (segs->sync_error != NULL)
+			err = sync_failed(segs, segs->sync_error);
+		sync_directory = segs->dir_dirty && err == NULL;
+		if (sync_directory)
+			segs->dir_dirty = false;
+		for (SegmentFile *f = segs->files; f != NULL && n < lengthof(batch) && err == NULL; f = f->next)
+		{
+			if (!f->dirty)
+				continue;
+			f->dirty = false;
+			f->users++;
+			batch[n++] = f;
+		}
+		pthread_mutex_unlock(&segs->lock);
+
+		for (int i = 0; i < n && err == NULL; i++)
+		{
+			/* one that a cut has unlinked meanwhile does no harm */
+			if (fdatasync(batch[i]->fd) < 0)
+			{
+				char		path[MAXPGPATH];
+
+				segment_path(segs, batch[i]->segno, path);
+				err = ps_error(PS_SQLSTATE_IO, "could not fdatasync WAL file \"%s\": %m", path);
+			}
+		}
+		if (sync_directory && err == NULL)
+			err = sync_dir(segs);
+		if (err != NULL && (n > 0 || sync_directory))
+		{
+			pthread_mutex_lock(&segs->lock);
+			err = sync_failed(segs, err);
+			pthread_mutex_unlock(&segs->lock);
+		}
+		for (int i = 0; i < n; i++)
+			release_file(segs, batch[i], false);
+	} while (n == lengthof(batch) && err == NULL);
+	pthread_mutex_unlock(&segs->sync_lock);
+	return err;
+}
+
+/*
+ * Zeros from an offset to the end of a segment.  Most of it is zeros already:
+ * only what is not gets written.
+ */
+static PsError *
+zero_tail(WalSegments *segs, XLogSegNo segno, uint32 offset)
+{
+	static const PGAlignedXLogBlock zeros;
+	SegmentFile *file;
+	PsError    *err = NULL;
+
+	PS_TRY(acquire_file(segs, segno, true, &file));
+	while (offset < segs->segment_size && err == NULL)
+	{
+		PGAlignedXLogBlock page;
+		uint32		n = XLOG_BLCKSZ - offset % XLOG_BLCKSZ;
+		ssize_t		got = pread(file->fd, page.data, n, offset);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got != n)
+		{
+			char		path[MAXPGPATH];
+
+			segment_path(segs, segno, path);
+			err = ps_error(PS_SQLSTATE_IO, "could not read %u bytes at offset %u of WAL file \"%s\": %m", n, offset, path);
+		}
+		else if (memcmp(page.data, zeros.data, n) != 0)
+			err = write_in_segment(segs, file, offset, zeros.data, n);
+		offset += n;
+	}
+	release_file(segs, file, true);
+	return err;
+}
+
+PsError *
+wal_segments_cut(WalSegments *segs, XLogRecPtr lsn)
+{
+	XLogSegNo	first_gone;
+	uint32		offset = XLogSegmentOffset(lsn, segs->segment_size);
+	bool		exists;
+	PsError    *err = NULL;
+
+	XLByteToSeg(lsn, first_gone, segs->segment_size);
+	if (offset != 0)
+		first_gone++;
+
+	/* from the end, so that a crash leaves no gap */
+	pthread_mutex_lock(&segs->lock);
+	while (segs->any && segs->newest >= first_gone && err == NULL)
+	{
+		char		path[MAXPGPATH];
+
+		segment_path(segs, segs->newest, path);
+		if (unlink(path) < 0 && errno != ENOENT)
+			err = ps_error(PS_SQLSTATE_IO, "could not remove WAL file \"%s\": %m", path);
+		else
+		{
+			SegmentFile *file = find_file(segs, segs->newest);
+
+			if (file != NULL)
+			{
+				file->gone = true;
+				file->dirty = false;
+				if (file->users == 0)
+					close_file(segs, file);
+			}
+			segs->dir_dirty = true;
+			if (segs->newest == segs->oldest)
+				segs->any = false;
+			else
+				segs->newest--;
+		}
+	}
+	exists = segs->any && offset != 0 && segs->newest == first_gone - 1;
+	pthread_mutex_unlock(&segs->lock);
+
+	if (err == NULL && exists)
+		err = zero_tail(segs, first_gone - 1, offset);
+	if (err == NULL)
+		err = wal_segments_sync(segs);
+	return err;
+}
+
+/* Reads n fragments that lie one after the other in one segment. */
+static PsError *
+read_fragments(WalSegments *segs, const SegmentFile *file, uint32 offset, struct iovec *iov, int n, size_t len)
+{
+	while (len > 0)
+	{
+		ssize_t		got = preadv(file->fd, iov, n, offset);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+		{
+			char		path[MAXPGPATH];
+
+			if (got == 0)
+				errno = EIO;
+			segment_path(segs, file->segno, path);
+			return ps_error(PS_SQLSTATE_IO, "could not read %zu bytes at offset %u of WAL file \"%s\": %m", len, offset, path);
+		}
+		len -= got;
+		offset += got;
+		while (len > 0 && got >= iov->iov_len)
+		{
+			got -= iov->iov_len;
+			iov++;
+			n--;
+		}
+		if (len > 0)
+		{
+			iov->iov_base = (char *) iov->iov_base + got;
+			iov->iov_len -= got;
+		}
+	}
+	return NULL;
+}
+
+PsError *
+wal_segments_read(WalSegments *segs, XLogRecPtr lsn, char *buf, size_t len)
+{
+	while (len > 0)
+	{
+		XLogSegNo	segno;
+		uint32		offset = XLogSegmentOffset(lsn, segs->segment_size);
+		size_t		n = Min(len, segs->segment_size - offset);
+		struct iovec iov = {.iov_base = buf, .iov_len = n};
+		SegmentFile *file;
+		PsError    *err;
+
+		XLByteToSeg(lsn, segno, segs->segment_size);
+		PS_TRY(acquire_file(segs, segno, false, &file));
+		err = read_fragments(segs, file, offset, &iov, 1, n);
+		release_file(segs, file, false);
+		if (err != NULL)
+			return err;
+		lsn += n;
+		buf += n;
+		len -= n;
+	}
+	return NULL;
+}
+
+PsError *
+wal_segments_read_record(WalSegments *segs, XLogRecPtr start, uint32 len, char *buf)
+{
+	XLogRecPtr	pos = start;
+	uint32		done = 0;
+	const XLogRecord *hdr = (const XLogRecord *) buf;
+	pg_crc32c	crc;
+	uint32		tot_len;
+	pg_crc32c	expected;
+
+	if (len < SizeOfXLogRecord)
+		return ps_error(PS_SQLSTATE_INVALID, "WAL record at %X/%X cannot have %u bytes", LSN_FORMAT_ARGS(start), len);
+
+	/* Fragments go to their place, page headers to where nobody looks. */
+	while (done < len)
+	{
+		struct iovec iov[MAX_FRAGMENTS];
+		XLogLongPageHeaderData header;
+		XLogSegNo	segno;
+		uint32		offset = XLogSegmentOffset(pos, segs->segment_size);
+		size_t		total = 0;
+		int			n = 0;
+		SegmentFile *file;
+		PsError    *err;
+
+		XLByteToSeg(pos, segno, segs->segment_size);
+		do
+		{
+			XLogRecPtr	data = wal_record_start_after(pos, segs->segment_size);
+			uint32		in_page = Min(len - done, XLOG_BLCKSZ - data % XLOG_BLCKSZ);
+
+			if (data > pos)
+			{
+				iov[n++] = (struct iovec) {.iov_base = &header, .iov_len = data - pos};
+				total += data - pos;
+			}
+			iov[n++] = (struct iovec) {.iov_base = buf + done, .iov_len = in_page};
+			total += in_page;
+			done += in_page;
+			pos = data + in_page;
+		} while (done < len && n + 2 <= MAX_FRAGMENTS && XLogSegmentOffset(pos, segs->segment_size) != 0);
+
+		PS_TRY(acquire_file(segs, segno, false, &file));
+		err = read_fragments(segs, file, offset, iov, n, total);
+		release_file(segs, file, false);
+		if (err != NULL)
+			return err;
+	}
+
+	memcpy(&tot_len, &hdr->xl_tot_len, sizeof(tot_len));
+	memcpy(&expected, &hdr->xl_crc, sizeof(expected));
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, buf + SizeOfXLogRecord, len - SizeOfXLogRecord);
+	COMP_CRC32C(crc, buf, offsetof(XLogRecord, xl_crc));
+	FIN_CRC32C(crc);
+	if (tot_len != len || !EQ_CRC32C(crc, expected))
+	{
+		char		path[MAXPGPATH];
+		XLogSegNo	segno;
+
+		XLByteToSeg(start, segno, segs->segment_size);
+		segment_path(segs, segno, path);
+		return ps_error(PS_SQLSTATE_CORRUPTED,
+						"WAL record at %X/%X in file \"%s\" has %u bytes and checksum %08X, expected %u and %08X",
+						LSN_FORMAT_ARGS(start), path, tot_len, expected, len, crc);
+	}
+	return NULL;
+}
+
+bool
+wal_segments_range(WalSegments *segs, XLogSegNo *oldest, XLogSegNo *newest)
+{
+	bool		any;
+
+	pthread_mutex_lock(&segs->lock);
+	any = segs->any;
+	*oldest = segs->oldest;
+	*newest = segs->newest;
+	pthread_mutex_unlock(&segs->lock);
+	return any;
+}
+
+uint32
+wal_segments_segment_size(const WalSegments *segs)
+{
+	return segs->segment_size;
+}

@@ -1,0 +1,80 @@
+/*
+ * xact.h
+ *	  The contents of commit, abort and prepare records, for interpret_xact.c,
+ *	  slru.c and walstate.c.
+ */
+#ifndef PS_WAL_XACT_H
+#define PS_WAL_XACT_H
+
+#include "access/xact.h"
+#include "datatype/timestamp.h"
+
+#include "wal/wal.h"
+
+/*
+ * What redo uses of a record that ends or prepares a transaction.  The arrays
+ * are not aligned: read them with xact_subxid() and xact_rel().
+ */
+typedef struct XactRecord
+{
+	TransactionId xid;			/* the transaction, also of COMMIT/ABORT PREPARED */
+	bool		commit;			/* else abort; meaningless of PREPARE */
+	TimestampTz time;
+	uint32		xinfo;			/* XACT_XINFO_*; 0 of PREPARE */
+	uint32		nsubxacts;
+	const char *subxacts;
+	uint32		nrels;			/* relations that go; not set of PREPARE */
+	const char *rels;
+	XLogRecPtr	origin_lsn;		/* if the record has an origin */
+	TimestampTz origin_timestamp;
+} XactRecord;
+
+static inline TransactionId
+xact_subxid(const XactRecord *xact, uint32 i)
+{
+	TransactionId xid;
+
+	memcpy(&xid, xact->subxacts + i * sizeof(TransactionId), sizeof(TransactionId));
+	return xid;
+}
+
+static inline PsRel
+xact_rel(const XactRecord *xact, uint32 i)
+{
+	RelFileNode node;
+
+	memcpy(&node, xact->rels + i * sizeof(RelFileNode), sizeof(RelFileNode));
+	return (PsRel){.spc = node.spcNode, .db = node.dbNode, .rel = node.relNode};
+}
+
+/*
+ * Mirrors ParseCommitRecord() and ParseAbortRecord() of xactdesc.c for COMMIT,
+ * COMMIT_PREPARED, ABORT and ABORT_PREPARED, with bounds.
+ */
+extern PsError *xact_parse(const WalRecord *rec, const WalParsed *parsed, XactRecord *xact);
+
+/* Mirrors ParsePrepareRecord(). */
+extern PsError *xact_parse_prepare(const WalRecord *rec, const WalParsed *parsed, XactRecord *xact);
+
+/* The size in the PREPARE record's own header: that of the state file. */
+extern uint32 xact_prepare_total_len(const WalParsed *parsed);
+
+/*
+ * The main data as a fixed-size struct; an error if it is shorter.  Longer is
+ * allowed: some structs are followed by arrays.
+ */
+extern PsError *wal_get_struct(const WalRecord *rec, const WalParsed *parsed, void *dst, uint32 size);
+
+/* The error of a record whose contents are not as they must be. */
+extern PsError *wal_bad_contents(const WalRecord *rec, const char *fmt, ...) pg_attribute_printf(2, 3);
+
+/* ---- slru.c: where things lie ---- */
+extern uint32 clog_page(TransactionId xid);
+extern uint32 commit_ts_page(TransactionId xid);
+extern uint32 multixact_offsets_page(MultiXactId multi);
+extern uint32 multixact_members_page(MultiXactOffset offset);
+
+/* The multixact after this one (RecordNewMultiXact() of multixact.c skips 0). */
+extern MultiXactId multixact_next(MultiXactId multi);
+
+#endif							/* PS_WAL_XACT_H */
