@@ -40,7 +40,7 @@ extern void settings_init(void);	/* from _PG_init: defines them, and sets with P
 /* Why a page must not leave the cache (FACTS 1, the keep table). Bits. */
 #define KEEP_NO_LSN 0x01		/* built without WAL: until written with a real LSN or dropped */
 #define KEEP_OPEN_XACT 0x02		/* holds tuples of transactions that may be open: until newest_xid, newest_multi are old */
-#define KEEP_BTREE_CYCLE 0x04	/* btpo_cycleid set: until no VACUUM runs */
+#define KEEP_BTREE_CYCLE 0x04	/* btpo_cycleid set: until no VACUUM of an index has that cycle ID */
 #define KEEP_COMPUTE_LIFE 0x08	/* visibility map, sequence: as long as the compute lives */
 #define KEEP_UNKNOWN_PERSISTENCE 0x10	/* nobody could tell: as KEEP_NO_LSN */
 
@@ -49,6 +49,7 @@ typedef struct PageKeep
 	int			reasons;
 	TransactionId newest_xid;	/* with KEEP_OPEN_XACT; InvalidTransactionId: none */
 	MultiXactId newest_multi;
+	uint16		btree_cycleid;	/* with KEEP_BTREE_CYCLE */
 } PageKeep;
 
 extern void page_cache_request_shmem(void);	/* shmem_request_hook */
@@ -75,13 +76,18 @@ extern void page_cache_write(PsRel rel, ForkNumber fork, BlockNumber blk, const 
  */
 extern void page_cache_fill(PsRel rel, ForkNumber fork, BlockNumber blk, const char *page, XLogRecPtr store_lsn);
 
-/* Forget: blocks from nblocks on; a relation (fork InvalidForkNumber: all forks); a database in a tablespace (spc 0: in all). */
-extern void page_cache_truncate(PsRel rel, ForkNumber fork, BlockNumber nblocks);
-extern void page_cache_drop_relation(PsRel rel, ForkNumber fork);
+/*
+ * Forget: blocks of a fork from nblocks on; a fork; a database in a tablespace
+ * (spc 0: in all).  old_blocks is how long the fork was (InvalidBlockNumber:
+ * not known, then all slots may have to be looked at).  May be called in a
+ * critical section.
+ */
+extern void page_cache_truncate(PsRel rel, ForkNumber fork, BlockNumber old_blocks, BlockNumber nblocks);
+extern void page_cache_drop_fork(PsRel rel, ForkNumber fork, BlockNumber old_blocks);
 extern void page_cache_drop_database(Oid spc, Oid db);
 
-/* The sorted GiST build: lets pages of the relation kept for KEEP_NO_LSN go, giving them the last-written LSN. */
-extern void page_cache_release_no_lsn(PsRel rel, ForkNumber fork, XLogRecPtr lsn);
+/* The sorted GiST build: lets pages of the fork kept for KEEP_NO_LSN go, giving them the last-written LSN. */
+extern void page_cache_release_no_lsn(PsRel rel, ForkNumber fork, BlockNumber nblocks, XLogRecPtr lsn);
 
 typedef struct PageCacheStats
 {
@@ -107,7 +113,15 @@ extern void lsn_cache_set_block(PsRel rel, ForkNumber fork, BlockNumber blk, XLo
 extern void lsn_cache_set_relation(PsRel rel, XLogRecPtr lsn);	/* truncate, create, drop: all its blocks */
 extern void lsn_cache_set_all(XLogRecPtr lsn);
 extern XLogRecPtr lsn_cache_get_relation(PsRel rel);	/* for sizes */
+extern XLogRecPtr lsn_cache_get_floor(void);	/* what lsn_cache_set_all() was last told */
 extern XLogRecPtr lsn_cache_get_max(void);	/* for database sizes */
+
+/*
+ * The end of the last WAL record inserted by anybody, for the functions above:
+ * GetXLogInsertRecPtr(), taken back to the start of the page if it points just
+ * past a page header.
+ */
+extern XLogRecPtr lsn_cache_insert_position(void);
 
 /* ---- store_conn.c: a libpq connection to the store ---- */
 
@@ -222,7 +236,11 @@ extern void wal_worker_backpressure(void);
  */
 extern XLogRecPtr wal_worker_flush_for_read(XLogRecPtr lsn);
 
-/* ---- smgr_hook.c, smgr.c, persistence.c, keep.c, stub.c ---- */
+/* ---- smgr_hook.c, smgr.c, persistence.c, keep.c, stub.c, readahead.c: more in ps_smgr.h ---- */
+extern void stub_request_shmem(void);
+extern void stub_startup_shmem(void);
+extern void stub_forget_database(Oid db);	/* what is known not to exist */
+extern void smgr_xact_init(void);	/* from _PG_init */
 extern void smgr_hook_install(void);	/* from _PG_init; FATAL unless the table is found exactly once */
 
 /* Overwrites memory in the main program's RELRO segment; FATAL on failure. */

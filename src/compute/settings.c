@@ -1,0 +1,299 @@
+/*
+ * settings.c
+ *	  The settings pageserver_smgr.*, and those of PostgreSQL that a compute
+ *	  must have.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "replication/slot.h"
+#include "replication/walsender.h"
+#include "utils/guc.h"
+#include "utils/pg_lsn.h"
+
+#include "compute.h"
+
+char	   *ps_store;
+char	   *ps_tenant;
+char	   *ps_timeline;
+char	   *ps_generation_text;
+uint64		ps_generation;
+char	   *ps_checkpoint_lsn_text;
+XLogRecPtr	ps_checkpoint_lsn;
+int			ps_cache_size;
+int			ps_cache_limit;
+char	   *ps_cache_path;
+int			ps_lsn_cache_entries;
+int			ps_readahead;
+int			ps_connect_retry;
+int			ps_shutdown_timeout;
+int			ps_max_wal_lag;
+
+/*
+ * Set once the settings are in force: from then on .store may move to another
+ * address, but not appear or go away.
+ */
+static bool settings_done;
+
+/*
+ * The only member of synchronous_standby_names.  No walsender can have this
+ * application_name, for those are cut off at NAMEDATALEN - 1 bytes, so that no
+ * standby or subscriber can acknowledge a commit in place of the store.  The
+ * WAL worker gives itself the priority (wal_worker.c).
+ */
+#define SYNC_STANDBY_NAME "pageserver_smgr: commits are acknowledged by the store alone, through the WAL worker"
+
+StaticAssertDecl(sizeof(SYNC_STANDBY_NAME) > NAMEDATALEN, "name must be too long for an application_name");
+
+/*
+ * What the rules of a compute need, and why.  Set with PGC_S_OVERRIDE, which
+ * neither configuration files nor ALTER SYSTEM, also on reload, nor the
+ * command line can undo.
+ */
+static const struct
+{
+	const char *name;
+	const char *value;
+	GucContext	context;
+}			forced_settings[] =
+{
+	/* commits are durable in the store; the directory is disposable */
+	{"fsync", "off", PGC_SIGHUP},
+	{"full_page_writes", "off", PGC_SIGHUP},
+	{"synchronous_standby_names", "\"" SYNC_STANDBY_NAME "\"", PGC_SIGHUP},
+	/* a directory boots once */
+	{"restart_after_crash", "off", PGC_SIGHUP},
+	/* setting all-visible must move the heap page's LSN */
+	{"wal_log_hints", "on", PGC_POSTMASTER},
+	/* WAL that the store does not have yet must stay */
+	{"max_slot_wal_keep_size", "-1", PGC_SIGHUP},
+	/* an archive would get WAL that the store never acknowledged, and later other WAL of the same name */
+	{"archive_mode", "off", PGC_POSTMASTER},
+};
+
+static bool
+check_id(char **newval, void **extra, GucSource source)
+{
+	if ((*newval)[0] == '\0')
+		return true;
+	if (strlen(*newval) != 32 || strspn(*newval, "0123456789abcdefABCDEF") != 32)
+	{
+		GUC_check_errdetail("The value must be 32 hexadecimal digits.");
+		return false;
+	}
+	return true;
+}
+
+static bool
+check_generation(char **newval, void **extra, GucSource source)
+{
+	uint64	   *value = malloc(sizeof(uint64));
+	char	   *end;
+
+	if (value == NULL)
+		return false;
+	errno = 0;
+	*value = strtou64(*newval, &end, 10);
+	if ((*newval)[0] < '0' || (*newval)[0] > '9' || *end != '\0' || errno != 0)
+	{
+		free(value);
+		GUC_check_errdetail("The value must be a decimal number of at most 64 bits.");
+		return false;
+	}
+	*extra = value;
+	return true;
+}
+
+static void
+assign_generation(const char *newval, void *extra)
+{
+	ps_generation = *(uint64 *) extra;
+}
+
+static bool
+check_lsn(char **newval, void **extra, GucSource source)
+{
+	XLogRecPtr *value = malloc(sizeof(XLogRecPtr));
+	bool		have_error = false;
+
+	if (value == NULL)
+		return false;
+	*value = (*newval)[0] == '\0' ? InvalidXLogRecPtr : pg_lsn_in_internal(*newval, &have_error);
+	if (have_error)
+	{
+		free(value);
+		GUC_check_errdetail("The value must be a WAL location, such as \"0/1500028\".");
+		return false;
+	}
+	*extra = value;
+	return true;
+}
+
+static void
+assign_checkpoint_lsn(const char *newval, void *extra)
+{
+	ps_checkpoint_lsn = *(XLogRecPtr *) extra;
+}
+
+static bool
+check_store(char **newval, void **extra, GucSource source)
+{
+	PQconninfoOption *options;
+	char	   *error = NULL;
+
+	if (settings_done && ((*newval)[0] == '\0') != (ps_store[0] == '\0'))
+	{
+		GUC_check_errdetail("The store can be given, or taken away, only when the server starts.");
+		return false;
+	}
+	options = PQconninfoParse(*newval, &error);
+	if (options == NULL)
+	{
+		GUC_check_errdetail("The value is not a connection string of libpq: %s", error ? error : "out of memory");
+		PQfreemem(error);
+		return false;
+	}
+	PQconninfoFree(options);
+	return true;
+}
+
+static void
+define_settings(void)
+{
+	DefineCustomStringVariable("pageserver_smgr.store",
+							   "Connection string of the page store that holds this compute's relations.",
+							   "Without it the library does nothing.",
+							   &ps_store, "",
+							   PGC_SIGHUP, GUC_SUPERUSER_ONLY,
+							   check_store, NULL, NULL);
+	DefineCustomStringVariable("pageserver_smgr.tenant",
+							   "Tenant of the store that this compute belongs to, as 32 hexadecimal digits.",
+							   NULL,
+							   &ps_tenant, "",
+							   PGC_POSTMASTER, 0,
+							   check_id, NULL, NULL);
+	DefineCustomStringVariable("pageserver_smgr.timeline",
+							   "Timeline (branch) of the store that this compute runs, as 32 hexadecimal digits.",
+							   NULL,
+							   &ps_timeline, "",
+							   PGC_POSTMASTER, 0,
+							   check_id, NULL, NULL);
+	DefineCustomStringVariable("pageserver_smgr.generation",
+							   "Generation of the timeline that this compute was started with.",
+							   "The store refuses WAL of any compute but the one with the newest generation.",
+							   &ps_generation_text, "0",
+							   PGC_POSTMASTER, 0,
+							   check_generation, assign_generation, NULL);
+	DefineCustomStringVariable("pageserver_smgr.checkpoint_lsn",
+							   "Location of the shutdown checkpoint that this data directory was made with.",
+							   NULL,
+							   &ps_checkpoint_lsn_text, "",
+							   PGC_POSTMASTER, 0,
+							   check_lsn, assign_checkpoint_lsn, NULL);
+	DefineCustomIntVariable("pageserver_smgr.cache_size",
+							"Size of the local file that caches pages of the store.",
+							NULL,
+							&ps_cache_size, 1024, 1, MAX_KILOBYTES,
+							PGC_POSTMASTER, GUC_UNIT_MB,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("pageserver_smgr.cache_limit",
+							"Size that the local file may grow to for pages that must be kept.",
+							"-1 means four times pageserver_smgr.cache_size.",
+							&ps_cache_limit, -1, -1, MAX_KILOBYTES,
+							PGC_POSTMASTER, GUC_UNIT_MB,
+							NULL, NULL, NULL);
+	DefineCustomStringVariable("pageserver_smgr.cache_path",
+							   "Local file that caches pages of the store.",
+							   "A relative path is relative to the data directory.",
+							   &ps_cache_path, "pageserver_smgr.cache",
+							   PGC_POSTMASTER, 0,
+							   NULL, NULL, NULL);
+	DefineCustomIntVariable("pageserver_smgr.lsn_cache_entries",
+							"Number of blocks whose last-written LSN is remembered one by one.",
+							NULL,
+							&ps_lsn_cache_entries, 131072, 1024, 64 * 1024 * 1024,
+							PGC_POSTMASTER, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("pageserver_smgr.readahead",
+							"Number of blocks asked for ahead of a sequential read.",
+							"0 turns reading ahead off.",
+							&ps_readahead, 32, 0, PS_MAX_BATCH,
+							PGC_USERSET, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("pageserver_smgr.connect_retry_max_delay",
+							"Longest pause between two attempts to connect to the store.",
+							NULL,
+							&ps_connect_retry, 1000, 10, 3600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("pageserver_smgr.shutdown_timeout",
+							"Longest time that a shutdown waits for the store to have all WAL.",
+							NULL,
+							&ps_shutdown_timeout, 10000, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("pageserver_smgr.max_wal_lag",
+							"Amount of WAL that the store has not acknowledged at which writers are slowed down.",
+							"0 means no limit.",
+							&ps_max_wal_lag, 512, 0, MAX_KILOBYTES,
+							PGC_SIGHUP, GUC_UNIT_MB,
+							NULL, NULL, NULL);
+	MarkGUCPrefixReserved("pageserver_smgr");
+}
+
+/* The WAL worker takes one of each; users get as many as they asked for. */
+static void
+raise_by_one(const char *name, int current)
+{
+	char		value[16];
+
+	snprintf(value, sizeof(value), "%d", current + 1);
+	SetConfigOption(name, value, PGC_POSTMASTER, PGC_S_OVERRIDE);
+}
+
+/*
+ * Defines the settings, and with a store given sets what else the rules need.
+ * To be called from _PG_init under shared_preload_libraries, when
+ * configuration files have been read, but nothing has been sized by them.
+ */
+void
+settings_init(void)
+{
+	define_settings();
+	settings_done = true;
+	if (ps_store[0] == '\0')
+		return;
+
+	if (ps_tenant[0] == '\0' || ps_timeline[0] == '\0')
+		ereport(FATAL,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" must be set if \"pageserver_smgr.store\" is",
+						ps_tenant[0] == '\0' ? "pageserver_smgr.tenant" : "pageserver_smgr.timeline"),
+				 errhint("Start computes with \"pageserver_ctl compute start\", which writes these settings.")));
+	if (wal_level < WAL_LEVEL_REPLICA)
+		ereport(FATAL,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("pageserver_smgr requires \"wal_level\" to be \"replica\" or \"logical\""),
+				 errdetail("With \"minimal\" changes would be missing from WAL, and so from the store.")));
+	if (ps_cache_limit == -1)
+	{
+		char		value[16];
+
+		snprintf(value, sizeof(value), "%d", Min(ps_cache_size, MAX_KILOBYTES / 4) * 4);
+		SetConfigOption("pageserver_smgr.cache_limit", value, PGC_POSTMASTER, PGC_S_DYNAMIC_DEFAULT);
+		if (ps_cache_limit == -1)
+			SetConfigOption("pageserver_smgr.cache_limit", value, PGC_POSTMASTER, PGC_S_OVERRIDE);
+	}
+	if (ps_cache_limit < ps_cache_size)
+		ereport(FATAL,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"pageserver_smgr.cache_limit\" (%d MB) must not be less than \"pageserver_smgr.cache_size\" (%d MB)",
+						ps_cache_limit, ps_cache_size)));
+
+	for (int i = 0; i < lengthof(forced_settings); i++)
+		SetConfigOption(forced_settings[i].name, forced_settings[i].value, forced_settings[i].context, PGC_S_OVERRIDE);
+	raise_by_one("max_wal_senders", max_wal_senders);
+	raise_by_one("max_replication_slots", max_replication_slots);
+	raise_by_one("max_worker_processes", max_worker_processes);
+}

@@ -1,0 +1,416 @@
+/*
+ * sizes.c
+ *	  pg_relation_size() and its kin.  PostgreSQL's own look at the files of the
+ *	  data directory (dbsize.c), which are not where relations are; these take
+ *	  their place in fmgr_builtins, with the same permissions, results for what
+ *	  does not exist, and errors.
+ *
+ * A relation's size is what its storage manager says.  The size of a database
+ * or tablespace is what the store says, and what is local only: relations that
+ * are temporary or unlogged, and files that are no relations.
+ */
+#include "postgres.h"
+
+#include <sys/stat.h>
+
+#include "access/relation.h"
+#include "catalog/catalog.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_tablespace.h"
+#include "commands/dbcommands.h"
+#include "commands/tablespace.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/fd.h"
+#include "storage/reinit.h"
+#include "storage/smgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrtab.h"
+#include "utils/hsearch.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
+
+#include "compute.h"
+
+/* ---- relations ---- */
+
+/*
+ * Size of one fork in bytes, 0 if there is none.  Safe for temporary tables of
+ * other sessions.
+ */
+static int64
+fork_size(Relation rel, ForkNumber fork)
+{
+	SMgrRelation reln;
+
+	CHECK_FOR_INTERRUPTS();
+	if (!RELKIND_HAS_STORAGE(rel->rd_rel->relkind))
+		return 0;
+	reln = smgropen(rel->rd_node, rel->rd_backend);
+	if (!smgrexists(reln, fork))
+		return 0;
+	return (int64) smgrnblocks(reln, fork) * BLCKSZ;
+}
+
+static int64
+all_forks_size(Relation rel)
+{
+	int64		size = 0;
+
+	for (ForkNumber fork = 0; fork <= MAX_FORKNUM; fork++)
+		size += fork_size(rel, fork);
+	return size;
+}
+
+/* Of all indexes of the relation. */
+static int64
+indexes_size(Relation rel)
+{
+	int64		size = 0;
+	List	   *indexes;
+	ListCell   *cell;
+
+	if (!rel->rd_rel->relhasindex)
+		return 0;
+	indexes = RelationGetIndexList(rel);
+	foreach(cell, indexes)
+	{
+		Relation	index = relation_open(lfirst_oid(cell), AccessShareLock);
+
+		size += all_forks_size(index);
+		relation_close(index, AccessShareLock);
+	}
+	list_free(indexes);
+	return size;
+}
+
+/* With the TOAST table and its index, but not other indexes. */
+static int64
+table_size(Relation rel)
+{
+	int64		size = all_forks_size(rel);
+
+	if (OidIsValid(rel->rd_rel->reltoastrelid))
+	{
+		Relation	toast = relation_open(rel->rd_rel->reltoastrelid, AccessShareLock);
+
+		size += all_forks_size(toast) + indexes_size(toast);
+		relation_close(toast, AccessShareLock);
+	}
+	return size;
+}
+
+/* NULL for a relation that does not exist, as it may have been dropped since the caller's snapshot. */
+static Datum
+size_or_null(FunctionCallInfo fcinfo, int64 (*size_of) (Relation))
+{
+	Relation	rel = try_relation_open(PG_GETARG_OID(0), AccessShareLock);
+	int64		size;
+
+	if (rel == NULL)
+		PG_RETURN_NULL();
+	size = size_of(rel);
+	relation_close(rel, AccessShareLock);
+	PG_RETURN_INT64(size);
+}
+
+static int64
+total_size(Relation rel)
+{
+	return table_size(rel) + indexes_size(rel);
+}
+
+static Datum
+ps_relation_size(PG_FUNCTION_ARGS)
+{
+	Relation	rel = try_relation_open(PG_GETARG_OID(0), AccessShareLock);
+	int64		size;
+
+	if (rel == NULL)
+		PG_RETURN_NULL();
+	size = fork_size(rel, forkname_to_number(text_to_cstring(PG_GETARG_TEXT_PP(1))));
+	relation_close(rel, AccessShareLock);
+	PG_RETURN_INT64(size);
+}
+
+static Datum
+ps_table_size(PG_FUNCTION_ARGS)
+{
+	return size_or_null(fcinfo, table_size);
+}
+
+static Datum
+ps_indexes_size(PG_FUNCTION_ARGS)
+{
+	return size_or_null(fcinfo, indexes_size);
+}
+
+static Datum
+ps_total_relation_size(PG_FUNCTION_ARGS)
+{
+	return size_or_null(fcinfo, total_size);
+}
+
+/* ---- databases and tablespaces ---- */
+
+/* From the store: of a database in all tablespaces (spc 0), or of all in a tablespace (db 0). */
+static int64
+stored_size(Oid spc, Oid db)
+{
+	return (int64) page_client_dbsize(spc, db, wal_worker_flush_for_read(lsn_cache_get_max()));
+}
+
+/* A file's size; 0 if it is gone. */
+static int64
+file_size(const char *path, bool *is_dir)
+{
+	struct stat st;
+
+	*is_dir = false;
+	if (stat(path, &st) < 0)
+	{
+		if (errno == ENOENT)
+			return 0;
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not stat file \"%s\": %m", path)));
+	}
+	*is_dir = S_ISDIR(st.st_mode);
+	return st.st_size;
+}
+
+/*
+ * The next file of a directory, NULL at the end; rel and fork are those of a
+ * relation that is not temporary, else rel is InvalidOid.
+ */
+static struct dirent *
+next_file(DIR *dir, const char *path, Oid *rel, ForkNumber *fork)
+{
+	struct dirent *entry;
+	int			digits;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		entry = ReadDir(dir, path);
+	} while (entry != NULL && (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0));
+	*rel = InvalidOid;
+	if (entry != NULL && parse_filename_for_nontemp_relation(entry->d_name, &digits, fork))
+		*rel = (Oid) strtoul(entry->d_name, NULL, 10);
+	return entry;
+}
+
+/*
+ * What a database's directory in a tablespace holds that the store does not:
+ * relations with an init fork are unlogged; files of all others that are not
+ * temporary are stubs.  Init forks themselves are in the store, too.
+ * *found, if not NULL: the directory exists.
+ */
+static int64
+local_size(const char *path, bool *found)
+{
+	HASHCTL		ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(Oid), .hcxt = CurrentMemoryContext};
+	DIR		   *dir = AllocateDir(path);
+	HTAB	   *unlogged;
+	struct dirent *entry;
+	Oid			rel;
+	ForkNumber	fork;
+	int64		size = 0;
+
+	if (found != NULL)
+		*found = dir != NULL;
+	if (dir == NULL)
+		return 0;
+	unlogged = hash_create("unlogged relations", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	while ((entry = next_file(dir, path, &rel, &fork)) != NULL)
+		if (OidIsValid(rel) && fork == INIT_FORKNUM)
+			hash_search(unlogged, &rel, HASH_ENTER, NULL);
+	FreeDir(dir);
+
+	dir = AllocateDir(path);
+	while (dir != NULL && (entry = next_file(dir, path, &rel, &fork)) != NULL)
+	{
+		char		file[MAXPGPATH * 2];
+		bool		is_dir;
+		int64		bytes;
+
+		if (OidIsValid(rel) && (fork == INIT_FORKNUM || hash_search(unlogged, &rel, HASH_FIND, NULL) == NULL))
+			continue;
+		snprintf(file, sizeof(file), "%s/%s", path, entry->d_name);
+		bytes = file_size(file, &is_dir);
+		if (!is_dir)
+			size += bytes;
+	}
+	if (dir != NULL)
+		FreeDir(dir);
+	hash_destroy(unlogged);
+	return size;
+}
+
+/* Of a database in all tablespaces; permissions as dbsize.c, calculate_database_size(). */
+static int64
+database_size(Oid db)
+{
+	AclResult	aclresult = pg_database_aclcheck(db, GetUserId(), ACL_CONNECT);
+	DIR		   *dir;
+	struct dirent *entry;
+	char		path[MAXPGPATH * 2];
+	Oid			rel;
+	ForkNumber	fork;
+	int64		size;
+
+	if (aclresult != ACLCHECK_OK && !has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
+		aclcheck_error(aclresult, OBJECT_DATABASE, get_database_name(db));
+
+	/* The store's number of all relations in the tablespace is not what is meant by database 0. */
+	if (!OidIsValid(db))
+		return 0;
+	size = stored_size(InvalidOid, db);
+	snprintf(path, sizeof(path), "base/%u", db);
+	size += local_size(path, NULL);
+	dir = AllocateDir("pg_tblspc");
+	while ((entry = next_file(dir, "pg_tblspc", &rel, &fork)) != NULL)
+	{
+		snprintf(path, sizeof(path), "pg_tblspc/%s/%s/%u", entry->d_name, TABLESPACE_VERSION_DIRECTORY, db);
+		size += local_size(path, NULL);
+	}
+	FreeDir(dir);
+	return size;
+}
+
+/*
+ * Of all databases in a tablespace; -1 if there is nothing of it.  Permissions
+ * as dbsize.c, calculate_tablespace_size().
+ */
+static int64
+tablespace_size(Oid spc)
+{
+	DIR		   *dir;
+	struct dirent *entry;
+	char		path[MAXPGPATH];
+	Oid			rel;
+	ForkNumber	fork;
+	int64		size;
+
+	if (spc != MyDatabaseTableSpace && !has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
+	{
+		AclResult	aclresult = pg_tablespace_aclcheck(spc, GetUserId(), ACL_CREATE);
+
+		if (aclresult != ACLCHECK_OK)
+			aclcheck_error(aclresult, OBJECT_TABLESPACE, get_tablespace_name(spc));
+	}
+
+	if (spc == DEFAULTTABLESPACE_OID)
+		strlcpy(path, "base", sizeof(path));
+	else if (spc == GLOBALTABLESPACE_OID)
+		strlcpy(path, "global", sizeof(path));
+	else
+		snprintf(path, sizeof(path), "pg_tblspc/%u/%s", spc, TABLESPACE_VERSION_DIRECTORY);
+
+	size = OidIsValid(spc) ? stored_size(spc, InvalidOid) : 0;
+	dir = AllocateDir(path);
+	if (dir == NULL)
+		return size > 0 ? size : -1;
+	while ((entry = next_file(dir, path, &rel, &fork)) != NULL)
+	{
+		char		file[MAXPGPATH * 2];
+		bool		is_dir;
+		int64		bytes;
+
+		snprintf(file, sizeof(file), "%s/%s", path, entry->d_name);
+		bytes = file_size(file, &is_dir);
+		/* a directory's name looks like a relation's; shared relations are in the store */
+		if (is_dir)
+			size += bytes + local_size(file, NULL);
+		else if (!OidIsValid(rel))
+			size += bytes;
+	}
+	FreeDir(dir);
+	return size;
+}
+
+static Datum
+database_size_or_null(FunctionCallInfo fcinfo, Oid db)
+{
+	int64		size = database_size(db);
+
+	if (size == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(size);
+}
+
+static Datum
+ps_database_size_oid(PG_FUNCTION_ARGS)
+{
+	return database_size_or_null(fcinfo, PG_GETARG_OID(0));
+}
+
+static Datum
+ps_database_size_name(PG_FUNCTION_ARGS)
+{
+	return database_size_or_null(fcinfo, get_database_oid(NameStr(*PG_GETARG_NAME(0)), false));
+}
+
+static Datum
+tablespace_size_or_null(FunctionCallInfo fcinfo, Oid spc)
+{
+	int64		size = tablespace_size(spc);
+
+	if (size < 0)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(size);
+}
+
+static Datum
+ps_tablespace_size_oid(PG_FUNCTION_ARGS)
+{
+	return tablespace_size_or_null(fcinfo, PG_GETARG_OID(0));
+}
+
+static Datum
+ps_tablespace_size_name(PG_FUNCTION_ARGS)
+{
+	return tablespace_size_or_null(fcinfo, get_tablespace_oid(NameStr(*PG_GETARG_NAME(0)), false));
+}
+
+/* ---- taking their place ---- */
+
+static const struct
+{
+	Oid			oid;			/* in pg_proc */
+	const char *name;			/* of the C function that is replaced */
+	PGFunction	func;
+}			replacements[] =
+{
+	{2332, "pg_relation_size", ps_relation_size},
+	{2997, "pg_table_size", ps_table_size},
+	{2998, "pg_indexes_size", ps_indexes_size},
+	{2286, "pg_total_relation_size", ps_total_relation_size},
+	{2324, "pg_database_size_oid", ps_database_size_oid},
+	{2168, "pg_database_size_name", ps_database_size_name},
+	{2322, "pg_tablespace_size_oid", ps_tablespace_size_oid},
+	{2323, "pg_tablespace_size_name", ps_tablespace_size_name},
+};
+
+/*
+ * fmgr_builtins[] is read-only after relocation; changed in the postmaster, so
+ * that all processes inherit it.
+ */
+void
+sizes_install(void)
+{
+	for (int i = 0; i < lengthof(replacements); i++)
+	{
+		Oid			oid = replacements[i].oid;
+		uint16		index = oid <= fmgr_last_builtin_oid ? fmgr_builtin_oid_index[oid] : InvalidOidBuiltinMapping;
+
+		if (index >= fmgr_nbuiltins || strcmp(fmgr_builtins[index].funcName, replacements[i].name) != 0)
+			ereport(FATAL,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("pageserver_smgr does not fit this server: function \"%s\" is not what OID %u calls",
+							replacements[i].name, oid)));
+		relro_poke(unconstify(PGFunction *, &fmgr_builtins[index].func), &replacements[i].func, sizeof(PGFunction));
+	}
+}

@@ -1,0 +1,152 @@
+/*
+ * stats.c
+ *	  The functions behind the views pageserver_smgr_cache and
+ *	  pageserver_smgr_store.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xlog.h"
+#include "access/xlogrecovery.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/pg_lsn.h"
+#include "utils/timestamp.h"
+
+#include "compute.h"
+
+PG_FUNCTION_INFO_V1(pageserver_smgr_get_cache);
+PG_FUNCTION_INFO_V1(pageserver_smgr_get_store);
+
+#define CACHE_COLUMNS 10
+#define STORE_COLUMNS 21
+
+/* Without shared_preload_libraries, or with no store given, there is nothing to show. */
+static void
+check_active(void)
+{
+	if (ps_store == NULL || ps_store[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this server is not a compute of a page store"),
+				 errhint("Add \"pageserver_smgr\" to \"shared_preload_libraries\" and set \"pageserver_smgr.store\".")));
+}
+
+static Datum
+make_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls, int columns)
+{
+	TupleDesc	desc;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE || desc->natts != columns)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+				 errmsg("the function's result is not what the library expects"),
+				 errhint("Run ALTER EXTENSION pageserver_smgr UPDATE.")));
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
+static Datum
+pages_as_bytes(uint64 pages)
+{
+	return Int64GetDatum((int64) (pages * BLCKSZ));
+}
+
+Datum
+pageserver_smgr_get_cache(PG_FUNCTION_ARGS)
+{
+	PageCacheStats stats;
+	Datum		values[CACHE_COLUMNS];
+	bool		nulls[CACHE_COLUMNS] = {0};
+	int			i = 0;
+
+	check_active();
+	page_cache_stats(&stats);
+	values[i++] = pages_as_bytes(stats.size_pages);
+	values[i++] = pages_as_bytes(stats.limit_pages);
+	values[i++] = pages_as_bytes(stats.used_pages);
+	values[i++] = pages_as_bytes(stats.kept_pages);
+	values[i++] = Int64GetDatum((int64) stats.hits);
+	values[i++] = Int64GetDatum((int64) stats.misses);
+	values[i++] = Int64GetDatum((int64) stats.writes);
+	values[i++] = Int64GetDatum((int64) stats.fills);
+	values[i++] = Int64GetDatum((int64) stats.evictions);
+	values[i++] = Int64GetDatum((int64) stats.io_errors);
+	Assert(i == CACHE_COLUMNS);
+	return make_row(fcinfo, values, nulls, CACHE_COLUMNS);
+}
+
+/* Where the store is, out of the connection string: no passwords, and only what was given. */
+static char *
+store_address(void)
+{
+	static const char *const shown[] = {"host", "hostaddr", "port", "dbname", "user"};
+	PQconninfoOption *options = PQconninfoParse(ps_store, NULL);
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (PQconninfoOption *option = options; option != NULL && option->keyword != NULL; option++)
+		for (int i = 0; i < lengthof(shown); i++)
+			if (option->val != NULL && strcmp(option->keyword, shown[i]) == 0)
+				appendStringInfo(&buf, "%s%s=%s", buf.len > 0 ? " " : "", option->keyword, option->val);
+	PQconninfoFree(options);
+	return buf.data;
+}
+
+static Datum
+lsn_or_null(XLogRecPtr lsn, bool *null)
+{
+	*null = lsn == InvalidXLogRecPtr;
+	return LSNGetDatum(lsn);
+}
+
+Datum
+pageserver_smgr_get_store(PG_FUNCTION_ARGS)
+{
+	WalWorkerState worker;
+	PageClientStats client;
+	XLogRecPtr	end;
+	Datum		values[STORE_COLUMNS];
+	bool		nulls[STORE_COLUMNS] = {0};
+	int			i = 0;
+
+	check_active();
+	wal_worker_state(&worker);
+	page_client_stats(&client);
+	/* after the worker's state, so that a lag is never less than it is */
+	end = RecoveryInProgress() ? GetXLogReplayRecPtr(NULL) : GetXLogInsertRecPtr();
+
+	values[i++] = CStringGetTextDatum(store_address());
+	values[i++] = CStringGetTextDatum(ps_tenant);
+	values[i++] = CStringGetTextDatum(ps_timeline);
+	values[i++] = DirectFunctionCall3(numeric_in, CStringGetDatum(psprintf(UINT64_FORMAT, ps_generation)),
+									  ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	nulls[i] = worker.pid == 0;
+	values[i++] = Int32GetDatum(worker.pid);
+	values[i++] = BoolGetDatum(worker.connected);
+	nulls[i] = !worker.connected;
+	values[i++] = TimestampTzGetDatum(worker.connected_since);
+	values[i] = lsn_or_null(worker.sent, &nulls[i]);
+	i++;
+	values[i] = lsn_or_null(worker.flushed, &nulls[i]);
+	i++;
+	values[i] = lsn_or_null(worker.ingested, &nulls[i]);
+	i++;
+	nulls[i] = worker.flushed == InvalidXLogRecPtr;
+	values[i++] = Int64GetDatum((int64) (end > worker.flushed ? end - worker.flushed : 0));
+	nulls[i] = worker.ingested == InvalidXLogRecPtr;
+	values[i++] = Int64GetDatum((int64) (end > worker.ingested ? end - worker.ingested : 0));
+	nulls[i] = worker.last_error[0] == '\0';
+	values[i++] = CStringGetTextDatum(worker.last_error);
+	values[i++] = Int64GetDatum((int64) client.requests);
+	values[i++] = Int64GetDatum((int64) client.pages);
+	values[i++] = Int64GetDatum((int64) client.prefetched);
+	values[i++] = Int64GetDatum((int64) client.prefetch_hits);
+	values[i++] = Int64GetDatum((int64) client.prefetch_dropped);
+	values[i++] = Int64GetDatum((int64) client.reconnects);
+	values[i++] = Float8GetDatum(client.wait_usec / 1000.0);
+	values[i++] = Int64GetDatum((int64) ps_max_wal_lag * 1024 * 1024);
+	Assert(i == STORE_COLUMNS);
+	return make_row(fcinfo, values, nulls, STORE_COLUMNS);
+}
