@@ -1,0 +1,83 @@
+# The oracle: what a stock server makes of the store's own WAL is what the
+# store exports; and a DDL-rich script gives the output of a stock server.
+use strict;
+use warnings;
+use ClusterCompare;
+use File::Copy;
+use PageserverTest;
+use PostgreSQL::Test::RecursiveCopy;
+use Test::More;
+
+my $dir = PageserverTest::test_dir();
+my $bindir = PageserverTest::bindir();
+my $conf = "max_prepared_transactions = 10\nshared_buffers = 4MB\npageserver_smgr.cache_size = 8MB\ntrack_commit_timestamp = on\n";
+my $store = PageserverTest->new_store('main', conf => "checkpoint_distance = 32MB\n");
+$store->ctl_ok('branch create', 'branch', 'create', 'main');
+$store->ctl_ok('export of the beginning', 'export', 'main', '-D', "$dir/start");
+
+# ---- the same script on a stock server and on a compute ----
+sub script
+{
+	my ($host, $port, $file, $out) = @_;
+	local $ENV{PGOPTIONS} = '-c intervalstyle=postgres';
+	system("$bindir/psql -a -X -U postgres -h $host -p $port -d postgres -f $ENV{PAGESERVER_TOP}/test/sql/$file > $out 2>&1");
+	return PostgreSQL::Test::Utils::slurp_file($out);
+}
+
+PostgreSQL::Test::RecursiveCopy::copypath("$dir/start", "$dir/stock");
+chmod 0700, "$dir/stock";
+my $stock_port = PageserverTest::free_port();
+is(system("$bindir/pg_ctl start -s -w -D $dir/stock -l $dir/stock.log -o '-p $stock_port -c listen_addresses= -c unix_socket_directories=$dir -c max_prepared_transactions=10 -c track_commit_timestamp=on'"), 0, 'stock server starts');
+my $stock_out = script($dir, $stock_port, 'ddl.sql', "$dir/ddl.stock");
+my $stock_check = script($dir, $stock_port, 'ddl_check.sql', "$dir/check.stock");
+system("$bindir/pg_ctl stop -s -w -m fast -D $dir/stock");
+
+my $c = $store->start_compute('main', conf => $conf);
+my $out = script($dir, $c->port, 'ddl.sql', "$dir/ddl.compute");
+ok($out eq $stock_out, 'the script gives the same output as on a stock server') or diag(`diff $dir/ddl.stock $dir/ddl.compute | head -60`);
+ok(script($dir, $c->port, 'ddl_check.sql', "$dir/check.compute") eq $stock_check, 'and leaves the same') or diag(`diff $dir/check.stock $dir/check.compute | head -60`);
+$c->program_ok('pg_amcheck', 'pg_amcheck', '--all', '--install-missing', '--heapallindexed');
+$c->kill9;
+$c = $store->start_compute('main', conf => $conf);
+ok(script($dir, $c->port, 'ddl_check.sql', "$dir/check.second") eq $stock_check, 'and the same on the next compute') or diag(`diff $dir/check.stock $dir/check.second | head -60`);
+$c->program_ok('pg_amcheck', 'pg_amcheck', '--all', '--heapallindexed');
+
+# ---- the oracle ----
+$c->program_ok('pgbench -i', 'pgbench', '-i', '-q', '-s', 2, 'postgres');
+$c->program_ok('pgbench', 'pgbench', '-c', 4, '-T', 5, '-n', 'postgres');
+$c->sql("BEGIN; INSERT INTO audit VALUES ('left prepared', 1); PREPARE TRANSACTION 'left'");
+$c->sql('CREATE TABLE mx (i int PRIMARY KEY); INSERT INTO mx SELECT generate_series(1, 3000)');
+my @lockers = map {
+	IPC::Run::start([ "$bindir/psql", '-X', '-q', '-d', $c->connstr, '-c', "BEGIN; SELECT count(*) FROM (SELECT 1 FROM mx FOR KEY SHARE) x; SELECT pg_sleep(1); COMMIT" ], '<', \undef, '>', '/dev/null')
+} 1 .. 3;
+$_->finish for @lockers;
+$c->kill9;
+# a start appends a shutdown checkpoint: where both sides stop
+$c = $store->start_compute('main', conf => $conf);
+$c->kill9;
+
+my ($rc, $list) = $store->command('branch_list');
+$store->ctl_ok('export of the end', 'export', 'main', '-D', "$dir/end");
+$ENV{LC_ALL} = 'C';
+my ($target) = `$bindir/pg_controldata $dir/end` =~ /Latest checkpoint location:\s+(\S+)/;
+my ($wal) = glob "$store->{dir}/tenants/*/timelines/*/wal";
+PostgreSQL::Test::RecursiveCopy::copypath("$dir/start", "$dir/replay");
+chmod 0700, "$dir/replay";
+PostgreSQL::Test::Utils::append_to_file("$dir/replay/postgresql.conf",
+	"restore_command = 'cp $wal/%f %p'\nrecovery_target_lsn = '$target'\nrecovery_target_action = shutdown\nmax_prepared_transactions = 20\n"
+	  . "listen_addresses = ''\nunix_socket_directories = '$dir'\nport = " . PageserverTest::free_port() . "\nmax_connections = 200\nmax_wal_senders = 20\nmax_worker_processes = 20\ntrack_commit_timestamp = on\n");
+PostgreSQL::Test::Utils::append_to_file("$dir/replay/recovery.signal", '');
+system("$bindir/postgres -D $dir/replay > $dir/replay.log 2>&1");
+my $replay_log = PostgreSQL::Test::Utils::slurp_file("$dir/replay.log");
+like($replay_log, qr/recovery stopping after WAL location/, 'a stock server replays the WAL of the store to its end') or diag($replay_log);
+my ($pages, @bad) = compare_clusters("$dir/replay", "$dir/end");
+is(scalar(@bad), 0, "every page of the export is the one that stock recovery made ($pages pages)") or diag(join("\n", @bad[ 0 .. ($#bad > 40 ? 40 : $#bad) ]));
+cmp_ok($pages, '>', 5000, 'and there were some thousand');
+
+# the export is a cluster that works
+my $port = PageserverTest::free_port();
+is(system("$bindir/pg_ctl start -s -w -D $dir/end -l $dir/end.log -o '-p $port -c listen_addresses= -c unix_socket_directories=$dir -c max_prepared_transactions=10'"), 0, 'stock PostgreSQL starts on the export');
+ok(script($dir, $port, 'ddl_check.sql', "$dir/check.export") eq $stock_check, 'which holds what the script left') or diag(`diff $dir/check.stock $dir/check.export | head -60`);
+system("$bindir/pg_ctl stop -s -w -m fast -D $dir/end");
+$store->stop;
+done_testing();

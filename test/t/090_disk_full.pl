@@ -1,0 +1,42 @@
+# A full disk under the store: writes wait, reads go on, and all is well when there is room again.
+use strict;
+use warnings;
+use PageserverTest;
+use Test::More;
+
+my $small = "$ENV{TESTDATADIR}/small";
+# test/run-tap mounts a tmpfs there
+die "\"$small\" is no small file system: run the tests through test/run-tap as root or with sudo\n"
+  unless -d $small && `stat -f -c %T $small` =~ /tmpfs/;
+
+my $store = PageserverTest->new_store('small', dir => "$small/store", conf => "min_free_space = 40MB\ncheckpoint_distance = 16MB\n");
+$store->{log} = PageserverTest::test_dir() . '/store.log';
+$store->ctl_ok('branch create', 'branch', 'create', 'main');
+my $c = $store->start_compute('main', conf => "shared_buffers = 1MB\npageserver_smgr.cache_size = 1MB\n");
+$c->sql("CREATE TABLE t AS SELECT i, repeat('x', 500) pad FROM generate_series(1, 10000) i");
+
+is(system("dd if=/dev/zero of=$small/filler bs=1M count=1000 2>/dev/null") >> 8, 1, 'the disk is filled');
+my $insert = IPC::Run::start([ PageserverTest::bindir() . '/psql', '-X', '-q', '-d', $c->connstr, '-c', "INSERT INTO t SELECT i, 'later' FROM generate_series(10001, 10100) i" ], '<', \undef, '>', '/dev/null');
+1 while $c->sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'") eq '0';
+pass('a commit waits');
+$c->sql_is('SELECT count(*), sum(length(pad)) FROM t WHERE i <= 10000', '10000|5000000', 'reads go on');
+like($store->log_content, qr/free in/, 'the log of the store says why');
+is($c->sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"), '1', 'the commit still waits');
+unlink "$small/filler";
+$insert->finish;
+is($insert->result(0), 0, 'and goes through when there is room');
+$c->sql_is('SELECT count(*) FROM t', '10100', 'all rows are there');
+
+# full while it flushes, and killed in it
+system("dd if=/dev/zero of=$small/filler bs=1M count=1000 2>/dev/null");
+$store->kill9;
+$store->start;
+$c->sql_is('SELECT count(*) FROM t', '10100', 'a store that starts on a full disk serves reads');
+unlink "$small/filler";
+$c->sql("UPDATE t SET pad = pad || 'y'");
+$c->kill9;
+$c = $store->start_compute('main', name => 'second');
+$c->sql_is('SELECT count(*), sum(length(pad)) FROM t', '10100|5010600', 'nothing is lost');
+$c->stop;
+$store->stop;
+done_testing();
