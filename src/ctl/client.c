@@ -1,0 +1,205 @@
+/*
+ * client.c
+ *	  The store as its clients see it: where it is, connections, answers.
+ */
+#include "ps_fe.h"
+
+#include <jansson.h>
+#include <unistd.h>
+
+#include "catalog/pg_type_d.h"
+
+#include "ctl.h"
+
+const char *
+store_name(const Options *options)
+{
+	const char *env = getenv("PAGESERVER_STORE");
+
+	if (options->store != NULL)
+		return options->store;
+	return env != NULL && *env != '\0' ? env : DEFAULT_STORE;
+}
+
+/* A value of a connection string. */
+static void
+append_quoted(StringInfo out, const char *value)
+{
+	appendStringInfoChar(out, '\'');
+	for (const char *p = value; *p; p++)
+	{
+		if (*p == '\'' || *p == '\\')
+			appendStringInfoChar(out, '\\');
+		appendStringInfoChar(out, *p);
+	}
+	appendStringInfoChar(out, '\'');
+}
+
+char *
+store_conninfo(const Options *options)
+{
+	const char *name = store_name(options);
+	char	   *dir;
+	PidFile		file;
+	StringInfoData conninfo;
+
+	if (strchr(name, '=') != NULL)
+		return pg_strdup(name);
+	dir = absolute_path(name);
+	if (access(dir, X_OK) != 0)
+	{
+		pg_log_error("could not find the store \"%s\": %m", dir);
+		pg_log_error_hint("Name it with --store or the environment variable PAGESERVER_STORE; \"pageserver_ctl init -D %s\" makes a new one.",
+						  dir);
+		exit(1);
+	}
+	read_store_pidfile(dir, &file);
+	if (!file.alive)
+	{
+		pg_log_error("the store \"%s\" does not run", dir);
+		pg_log_error_hint("\"pageserver_ctl start -D %s\" starts it.", dir);
+		exit(1);
+	}
+	initStringInfo(&conninfo);
+	appendStringInfoString(&conninfo, "host=");
+	append_quoted(&conninfo, file.socket_dir);
+	appendStringInfo(&conninfo, " port=%d", file.port);
+	free(dir);
+	return conninfo.data;
+}
+
+PGconn *
+store_connect(const Options *options)
+{
+	char	   *conninfo = store_conninfo(options);
+	/* of a keyword that comes twice the last one counts */
+	char	   *full = psprintf("dbname=store user=pageserver fallback_application_name=pageserver_ctl %s", conninfo);
+	PGconn	   *conn = PQconnectdb(full);
+
+	if (PQstatus(conn) != CONNECTION_OK)
+	{
+		pg_log_error("%s", PQerrorMessage(conn));
+		exit(1);
+	}
+	pfree(full);
+	pfree(conninfo);
+	return conn;
+}
+
+void
+store_report_error(PGconn *conn, PGresult *res)
+{
+	const char *message = res ? PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+	const char *detail = res ? PQresultErrorField(res, PG_DIAG_MESSAGE_DETAIL) : NULL;
+	const char *hint = res ? PQresultErrorField(res, PG_DIAG_MESSAGE_HINT) : NULL;
+
+	if (message == NULL)
+		pg_log_error("%s", PQerrorMessage(conn));
+	else
+		pg_log_error("%s", message);
+	if (detail != NULL)
+		pg_log_error_detail("%s", detail);
+	if (hint != NULL)
+		pg_log_error_hint("%s", hint);
+}
+
+PGresult *
+store_query(PGconn *conn, const char *command)
+{
+	PGresult   *res = PQexec(conn, command);
+
+	if (PQresultStatus(res) != PGRES_TUPLES_OK && PQresultStatus(res) != PGRES_COMMAND_OK)
+	{
+		store_report_error(conn, res);
+		exit(1);
+	}
+	return res;
+}
+
+char *
+store_quote(const char *text)
+{
+	StringInfoData word;
+
+	initStringInfo(&word);
+	appendStringInfoChar(&word, '\'');
+	for (const char *p = text; *p; p++)
+	{
+		if (*p == '\'')
+			appendStringInfoChar(&word, '\'');
+		appendStringInfoChar(&word, *p);
+	}
+	appendStringInfoChar(&word, '\'');
+	return word.data;
+}
+
+/* ---- tables ---- */
+
+static int
+display_width(const char *text)
+{
+	int			width = 0;
+
+	for (; *text; text++)
+		width += ((unsigned char) *text & 0xC0) != 0x80;	/* characters of UTF-8 */
+	return width;
+}
+
+void
+print_table(PGresult *res, const char *const *columns, int ncolumns)
+{
+	int		   *width = pg_malloc0(ncolumns * sizeof(int));
+	int		   *field = pg_malloc0(ncolumns * sizeof(int));
+
+	for (int c = 0; c < ncolumns; c++)
+	{
+		field[c] = PQfnumber(res, columns[c]);
+		width[c] = display_width(columns[c]);
+		for (int r = 0; r < PQntuples(res) && field[c] >= 0; r++)
+			width[c] = Max(width[c], display_width(PQgetvalue(res, r, field[c])));
+	}
+	for (int r = -1; r < PQntuples(res); r++)
+	{
+		for (int c = 0; c < ncolumns; c++)
+		{
+			const char *text = r < 0 ? columns[c] : field[c] < 0 ? "" : PQgetvalue(res, r, field[c]);
+			int			pad = c == ncolumns - 1 ? 0 : width[c] - display_width(text) + 2;
+
+			printf("%s%*s", text, pad, "");
+		}
+		printf("\n");
+	}
+	free(width);
+	free(field);
+}
+
+void
+print_json(PGresult *res)
+{
+	json_t	   *rows = json_array();
+
+	for (int r = 0; r < PQntuples(res); r++)
+	{
+		json_t	   *row = json_object();
+
+		for (int c = 0; c < PQnfields(res); c++)
+		{
+			const char *text = PQgetvalue(res, r, c);
+			json_t	   *value;
+
+			if (PQgetisnull(res, r, c))
+				value = json_null();
+			else if (PQftype(res, c) == BOOLOID)
+				value = json_boolean(text[0] == 't');
+			else if (PQftype(res, c) == INT8OID && strcmp(PQfname(res, c), "system_identifier") != 0)
+				value = json_integer(strtoll(text, NULL, 10));
+			else
+				value = json_string(text);	/* an identifier of 64 bits is no number that every reader can hold */
+			json_object_set_new(row, PQfname(res, c), value ? value : json_null());
+		}
+		json_array_append_new(rows, row);
+	}
+	json_dumpf(rows, stdout, JSON_INDENT(2));
+	printf("\n");
+	json_decref(rows);
+}

@@ -1,0 +1,173 @@
+/*
+ * ctl.h
+ *	  What the files of pageserver_ctl know of each other.
+ *
+ * Errors end the program: pg_fatal() of common/logging.h, exit code 1.  Where
+ * something must be undone first, a function returns false and has said why.
+ */
+#ifndef PS_CTL_H
+#define PS_CTL_H
+
+#include <signal.h>
+
+#include "common/logging.h"
+#include "libpq-fe.h"
+#include "lib/stringinfo.h"
+
+/* Exit codes, as pg_ctl has them. */
+#define EXIT_NOT_RUNNING 3
+#define EXIT_NO_DIRECTORY 4
+
+#define DEFAULT_STORE "/var/lib/pageserver"
+#define DEFAULT_USER "postgres"
+#define DEFAULT_TIMEOUT 60
+
+/* The options of all commands; a command's table entry says which it takes. */
+typedef struct Options
+{
+	const char *directory;		/* -D */
+	const char *store;			/* -S */
+	const char *user;			/* --user */
+	const char *bindir;
+	const char *log;			/* -l */
+	const char *mode;			/* -m */
+	const char *port;			/* -p */
+	const char *server_options; /* -o */
+	const char *pgdata;
+	int			timeout;		/* -t, seconds */
+	bool		no_wait;
+	bool		json;
+	bool		data_checksums;
+	bool		no_sync;
+	char	  **args;			/* what is no option */
+	int			nargs;
+} Options;
+
+typedef struct Command
+{
+	const char *name;
+	const char *sub;			/* second word, or NULL */
+	const char *options;		/* characters of the options that it takes */
+	int			least;			/* number of arguments */
+	int			most;
+	int			(*run) (const Options *options);	/* returns the exit code */
+	const char *usage;			/* after the program's name */
+	const char *summary;
+	const char *details;		/* shown by --help; each line ends with a newline */
+} Command;
+
+/* store.c */
+extern int	run_init(const Options *options);
+extern int	run_start(const Options *options);
+extern int	run_stop(const Options *options);
+extern int	run_restart(const Options *options);
+extern int	run_status(const Options *options);
+
+/* branch.c */
+extern int	run_branch_create(const Options *options);
+extern int	run_branch_list(const Options *options);
+extern int	run_import(const Options *options);
+extern int	run_export(const Options *options);
+
+/* compute.c */
+extern int	run_compute_start(const Options *options);
+extern int	run_compute_stop(const Options *options);
+extern int	run_compute_status(const Options *options);
+
+/* ---- client.c: the store as its clients see it ---- */
+
+/* The store that the command is for: option, environment, default.  A directory, or a connection string if it has a "=". */
+extern const char *store_name(const Options *options);
+
+/* Connection string of the store; psprintf'd.  Ends the program if it does not run. */
+extern char *store_conninfo(const Options *options);
+extern PGconn *store_connect(const Options *options);
+
+/* Runs a command that gives rows; ends the program if it fails. */
+extern PGresult *store_query(PGconn *conn, const char *command);
+
+/* The error of a result or connection in pageserver_ctl's form; the program goes on. */
+extern void store_report_error(PGconn *conn, PGresult *res);
+
+/* The text as a word of a command, in quotes; psprintf'd. */
+extern char *store_quote(const char *text);
+
+extern void print_table(PGresult *res, const char *const *columns, int ncolumns);
+extern void print_json(PGresult *res);
+
+/* ---- pidfile.c ---- */
+
+/* Lock files of a store (STORE/pageserver.pid) and of a PostgreSQL server (postmaster.pid). */
+typedef struct PidFile
+{
+	bool		found;
+	pid_t		pid;
+	bool		alive;			/* that process exists */
+	int			port;
+	char		socket_dir[MAXPGPATH];
+	char		state[16];		/* "ready", "starting", "stopping", "standby" */
+} PidFile;
+
+extern void read_store_pidfile(const char *store, PidFile *file);
+extern void read_postmaster_pidfile(const char *pgdata, PidFile *file);
+extern bool process_is_alive(pid_t pid);
+
+/* Reads a pid file again and again until its server is ready, or the child process has ended; false: neither in time. */
+extern bool wait_until_ready(void (*read_file) (const char *dir, PidFile *file), const char *dir, pid_t child,
+							 int timeout, PidFile *file, bool *child_ended);
+
+/* Signals a server by its mode (smart, fast, immediate) and waits; ends the program if it does not stop in time. */
+extern void stop_server(void (*read_file) (const char *dir, PidFile *file), const char *dir, const PidFile *file,
+						const char *mode, int timeout, bool no_wait, const char *what);
+
+/* ---- process.c ---- */
+
+/* Absolute path of a directory given by a user; malloc'd. */
+extern char *absolute_path(const char *path);
+
+/* As root: from here on the program is the user of --user.  Others stay who they are. */
+extern void become_user(const Options *options);
+
+/*
+ * The directory, empty and ours: makes it if it is missing.  As root, before
+ * become_user(), it is given to that user.  Returns whether it was made.
+ */
+extern bool make_directory(const Options *options, const char *path);
+
+/* Path of a program: of PostgreSQL, or one of ours beside this one. */
+extern char *postgres_program(const Options *options, const char *name);
+extern char *own_program(const char *name);
+
+/*
+ * Starts a program.  in: its standard input, -1: none; out: standard output
+ * and error, -1: ours.  detach: it outlives us, in a session of its own.
+ */
+extern pid_t start_program(char *const argv[], int in, int out, bool detach);
+
+/* Waits for its end; true if it succeeded, else says how it ended. */
+extern bool wait_program(pid_t pid, const char *name);
+
+/* A log file to append to, opened; *end is its length now. */
+extern int	open_log(const char *path, off_t *end);
+
+/* The last lines of a log from an offset on, to standard error. */
+extern void show_log(const char *path, off_t from);
+
+/* The text of a file, malloc'd; NULL if it does not exist. */
+extern char *read_text_file(const char *path);
+extern void write_text_file(const char *path, const char *text, bool append);
+
+/* Removes all in a directory but the names in keep (NULL ends the list); the directory too if itself. */
+extern bool empty_directory(const char *path, const char *const *keep, bool itself);
+
+/* ---- unpack.c ---- */
+
+/*
+ * Runs a command of the store that answers with a tar (COPY OUT) and unpacks
+ * it into dir.  exclude: names at its top that stay as they are (NULL ends the
+ * list).  progress: what to call it in a progress line, NULL for none.  False:
+ * it failed, and said so.
+ */
+extern bool unpack(PGconn *conn, const char *command, const char *dir, const char *const *exclude, const char *progress);
+
+#endif							/* PS_CTL_H */

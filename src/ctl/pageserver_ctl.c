@@ -1,0 +1,296 @@
+/*
+ * pageserver_ctl.c
+ *	  The command line of pageserver_smgr: which command, which options, help.
+ */
+#include "ps_fe.h"
+
+#include <getopt.h>
+#include <limits.h>
+
+#include "ctl.h"
+#include "version.h"
+
+static const Command commands[] = {
+	{"init", NULL, "DSUbp", 0, 0, run_init,
+		"init [-D STORE] [--bindir DIR] [-p PORT]", "make a new, empty store",
+		"STORE must not exist, or be empty. Its settings are in STORE/pageserver.conf.\n"
+		"With --bindir or -p these settings are written there.\n"},
+	{"start", NULL, "DSUltwW", 0, 0, run_start,
+		"start [-D STORE] [-l LOG] [-t SECS] [-W]", "start a store in the background",
+		"Waits until the store takes connections. Without -l the log is STORE/pageserver.log.\n"},
+	{"stop", NULL, "DSmtwW", 0, 0, run_stop,
+		"stop [-D STORE] [-m smart|fast|immediate] [-t SECS] [-W]", "stop a store",
+		"Smart and fast are the same for a store: computes wait for it to come back.\n"
+		"Immediate ends it on the spot; nothing that was acknowledged is lost.\n"},
+	{"restart", NULL, "DSUlmtwW", 0, 0, run_restart,
+		"restart [-D STORE] [-l LOG] [-m smart|fast|immediate] [-t SECS]", "stop a store and start it again",
+		"A store that does not run is started.\n"},
+	{"status", NULL, "DSj", 0, 0, run_status,
+		"status [-D STORE] [--json]", "show whether a store runs",
+		"Exit code 0: it runs; 3: it does not; 4: there is no store in the directory.\n"},
+	{"branch", "create", "Sk", 1, 1, run_branch_create,
+		"branch create NAME [--data-checksums]", "make a branch that is a fresh cluster",
+		"The cluster is made by initdb: encoding UTF8, locale C.UTF-8, superuser postgres,\n"
+		"trust on the unix socket, passwords (scram-sha-256) for TCP connections.\n"},
+	{"branch", "list", "Sj", 0, 0, run_branch_list,
+		"branch list [--json]", "list the branches", ""},
+	{"compute", "start", "DSUbpot", 1, 1, run_compute_start,
+		"compute start BRANCH -D COMPUTE [-p PORT] [-o OPTIONS] [-t SECS]", "start PostgreSQL on a branch",
+		"COMPUTE must not exist, be empty, or be an earlier compute of the branch. That is\n"
+		"stopped if it runs, and replaced; it keeps postgresql.conf, postgresql.auto.conf,\n"
+		"pg_hba.conf and pg_ident.conf, its log, and its port unless -p gives another.\n"
+		"A compute of the branch elsewhere is superseded and stops.\n"
+		"OPTIONS are passed on to postgres. The server's log is COMPUTE/log/postgres.log.\n"
+		"A compute cannot be started with pg_ctl: each start takes a new base backup.\n"},
+	{"compute", "stop", "Dmt", 0, 0, run_compute_stop,
+		"compute stop -D COMPUTE [-m smart|fast|immediate] [-t SECS]", "stop a compute",
+		"The modes are those of pg_ctl; fast is the default.\n"},
+	{"compute", "status", "Dj", 0, 0, run_compute_status,
+		"compute status -D COMPUTE [--json]", "show whether a compute runs",
+		"Exit code 0: it runs; 3: it does not; 4: the directory is no compute.\n"},
+	{"export", NULL, "DSUN", 1, 1, run_export,
+		"export BRANCH[@LSN] -D DIR [--no-sync]", "write a branch as a plain data directory",
+		"DIR must not exist, or be empty. Stock PostgreSQL starts on it, without this\n"
+		"library. LSN is a WAL position such as 0/16B3748; without it the newest state is\n"
+		"written. Tablespaces become directories in DIR/pg_tblspc.\n"},
+	{"import", NULL, "Sg", 1, 1, run_import,
+		"import --pgdata DIR NAME", "make a branch out of an existing cluster",
+		"DIR is the data directory of a cluster that was shut down cleanly, on the store's\n"
+		"machine and readable by its user. It is only read. Unlogged tables become empty;\n"
+		"replication slots and statistics stay behind.\n"},
+};
+
+static const struct option long_options[] = {
+	{"directory", required_argument, NULL, 'D'},
+	{"store", required_argument, NULL, 'S'},
+	{"user", required_argument, NULL, 'U'},
+	{"bindir", required_argument, NULL, 'b'},
+	{"log", required_argument, NULL, 'l'},
+	{"mode", required_argument, NULL, 'm'},
+	{"port", required_argument, NULL, 'p'},
+	{"options", required_argument, NULL, 'o'},
+	{"timeout", required_argument, NULL, 't'},
+	{"pgdata", required_argument, NULL, 'g'},
+	{"wait", no_argument, NULL, 'w'},
+	{"no-wait", no_argument, NULL, 'W'},
+	{"json", no_argument, NULL, 'j'},
+	{"data-checksums", no_argument, NULL, 'k'},
+	{"no-sync", no_argument, NULL, 'N'},
+	{"help", no_argument, NULL, 'h'},
+	{NULL, 0, NULL, 0}
+};
+
+/* What the help of a command says of each option. */
+static const struct
+{
+	char		letter;
+	const char *text;
+}			option_help[] = {
+	{'D', "  -D, --directory=DIR    the directory (see above)\n"},
+	{'S', "  -S, --store=STORE      directory of the store (default: environment variable\n"
+	"                         PAGESERVER_STORE, else " DEFAULT_STORE ")\n"},
+	{'b', "      --bindir=DIR       PostgreSQL's programs (default: " PS_BINDIR ")\n"},
+	{'g', "      --pgdata=DIR       data directory to import\n"},
+	{'j', "      --json             output as JSON\n"},
+	{'k', "  -k, --data-checksums   the cluster has checksums on data pages\n"},
+	{'l', "  -l, --log=FILE         append the log to this file\n"},
+	{'m', "  -m, --mode=MODE        smart, fast or immediate (default: fast)\n"},
+	{'N', "  -N, --no-sync          do not wait until all is safely on disk\n"},
+	{'o', "  -o, --options=OPTIONS  options for postgres, such as \"-c work_mem=64MB\"\n"},
+	{'p', "  -p, --port=PORT        port to listen on\n"},
+	{'t', "  -t, --timeout=SECS     seconds to wait (default: 60)\n"},
+	{'U', "      --user=NAME        as root: the user to run as (default: " DEFAULT_USER ")\n"},
+	{'w', "  -w, --wait             wait until it is done (the default)\n"},
+	{'W', "  -W, --no-wait          do not wait until it is done\n"},
+};
+
+static void
+usage(void)
+{
+	printf("pageserver_ctl manages stores of pageserver_smgr, their branches and computes.\n\nUsage:\n");
+	for (int i = 0; i < lengthof(commands); i++)
+		printf("  pageserver_ctl %s\n      %s\n", commands[i].usage, commands[i].summary);
+	printf("\nGeneral options:\n"
+		   "  -S, --store=STORE      the store; default: environment variable PAGESERVER_STORE,\n"
+		   "                         else " DEFAULT_STORE "\n"
+		   "      --help             help for the program or, after a command, for that\n"
+		   "      --version          show the version\n\n"
+		   "Exit codes are those of pg_ctl.\n");
+}
+
+static void
+command_usage(const Command *command)
+{
+	printf("Usage:\n  pageserver_ctl %s\n\nTo %s.\n%s\nOptions:\n", command->usage, command->summary, command->details);
+	for (int i = 0; i < lengthof(option_help); i++)
+		if (strchr(command->options, option_help[i].letter) != NULL)
+			fputs(option_help[i].text, stdout);
+	printf("      --help             show this help\n");
+}
+
+static void
+bad_usage(const Command *command)
+{
+	if (command == NULL)
+		pg_log_error_hint("Try \"%s --help\" for more information.", get_progname("pageserver_ctl"));
+	else
+		pg_log_error_hint("Try \"pageserver_ctl %s%s%s --help\" for more information.", command->name,
+						  command->sub ? " " : "", command->sub ? command->sub : "");
+	exit(1);
+}
+
+/* The command that the first one or two words name. */
+static const Command *
+find_command(int argc, char **argv)
+{
+	bool		known = false;
+
+	for (int i = 0; i < lengthof(commands); i++)
+	{
+		if (strcmp(argv[1], commands[i].name) != 0)
+			continue;
+		known = true;
+		if (commands[i].sub == NULL || (argc > 2 && strcmp(argv[2], commands[i].sub) == 0))
+			return &commands[i];
+	}
+	if (!known)
+		pg_log_error("unknown command \"%s\"", argv[1]);
+	else if (argc > 2)
+		pg_log_error("unknown command \"%s %s\"", argv[1], argv[2]);
+	else
+		pg_log_error("\"%s\" is not a whole command", argv[1]);
+	bad_usage(NULL);
+	return NULL;
+}
+
+static int
+parse_timeout(const char *text)
+{
+	char	   *end;
+	long		value = strtol(text, &end, 10);
+
+	if (*text == '\0' || *end != '\0' || value < 1 || value > INT_MAX / 1000)
+		pg_fatal("invalid timeout \"%s\": a number of seconds is expected", text);
+	return value;
+}
+
+static void
+parse_option(Options *options, const Command *command, int c)
+{
+	switch (c)
+	{
+		case 'D':
+			options->directory = optarg;
+			break;
+		case 'S':
+			options->store = optarg;
+			break;
+		case 'U':
+			options->user = optarg;
+			break;
+		case 'b':
+			options->bindir = optarg;
+			break;
+		case 'l':
+			options->log = optarg;
+			break;
+		case 'm':
+			options->mode = optarg;
+			if (strcmp(optarg, "smart") != 0 && strcmp(optarg, "fast") != 0 && strcmp(optarg, "immediate") != 0)
+				pg_fatal("invalid mode \"%s\": smart, fast or immediate is expected", optarg);
+			break;
+		case 'p':
+			options->port = optarg;
+			if (strspn(optarg, "0123456789") != strlen(optarg) || atoi(optarg) < 1 || atoi(optarg) > 65535)
+				pg_fatal("invalid port \"%s\": a number from 1 to 65535 is expected", optarg);
+			break;
+		case 'o':
+			options->server_options = optarg;
+			break;
+		case 't':
+			options->timeout = parse_timeout(optarg);
+			break;
+		case 'g':
+			options->pgdata = optarg;
+			break;
+		case 'w':
+			options->no_wait = false;
+			break;
+		case 'W':
+			options->no_wait = true;
+			break;
+		case 'j':
+			options->json = true;
+			break;
+		case 'k':
+			options->data_checksums = true;
+			break;
+		case 'N':
+			options->no_sync = true;
+			break;
+	}
+}
+
+int
+main(int argc, char **argv)
+{
+	Options		options = {.user = DEFAULT_USER, .bindir = NULL, .mode = "fast", .timeout = DEFAULT_TIMEOUT};
+	const Command *command;
+	int			skip;
+	int			c;
+
+	pg_logging_init(argv[0]);
+	signal(SIGPIPE, SIG_IGN);
+	if (argc < 2)
+	{
+		pg_log_error("no command was given");
+		bad_usage(NULL);
+	}
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0 || strcmp(argv[1], "help") == 0)
+	{
+		usage();
+		return 0;
+	}
+	if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)
+	{
+		printf("pageserver_ctl (pageserver_smgr) %s for PostgreSQL %s\n", PS_VERSION, PG_MAJORVERSION);
+		return 0;
+	}
+	if (argc == 3 && strcmp(argv[2], "--help") == 0 && (strcmp(argv[1], "branch") == 0 || strcmp(argv[1], "compute") == 0))
+	{
+		usage();
+		return 0;
+	}
+	command = find_command(argc, argv);
+	skip = command->sub ? 2 : 1;
+	argv[skip] = argv[0];
+	argc -= skip;
+	argv += skip;
+	while ((c = getopt_long(argc, argv, "D:S:l:m:p:o:t:wWkNh?", long_options, NULL)) != -1)
+	{
+		if (c == 'h' || (c == '?' && optopt == '?'))
+		{
+			command_usage(command);
+			return 0;
+		}
+		if (c == '?')
+			bad_usage(command);
+		if (strchr(command->options, c) == NULL)
+		{
+			pg_log_error("option -%c%s is not one of this command", c, optarg ? " " : "");
+			bad_usage(command);
+		}
+		parse_option(&options, command, c);
+	}
+	options.args = argv + optind;
+	options.nargs = argc - optind;
+	if (options.nargs < command->least || options.nargs > command->most)
+	{
+		if (options.nargs < command->least)
+			pg_log_error("an argument is missing");
+		else
+			pg_log_error("too many arguments (first is \"%s\")", options.args[command->most]);
+		bad_usage(command);
+	}
+	return command->run(&options);
+}

@@ -1,0 +1,300 @@
+/*
+ * process.c
+ *	  Users, directories, other programs, small files.
+ */
+#include "ps_fe.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "ctl.h"
+
+/* Of a log that is shown after a failure. */
+#define LOG_LINES_SHOWN 20
+#define LOG_BYTES_READ 16384
+
+char *
+absolute_path(const char *path)
+{
+	char	   *result = make_absolute_path(path);
+
+	if (result == NULL)
+		exit(1);				/* it has said why */
+	return result;
+}
+
+static const struct passwd *
+target_user(const Options *options)
+{
+	const struct passwd *pw;
+
+	errno = 0;
+	pw = getpwnam(options->user);
+	if (pw == NULL)
+	{
+		pg_log_error("could not find user \"%s\"%s%s", options->user, errno ? ": " : "", errno ? strerror(errno) : "");
+		pg_log_error_hint("PostgreSQL does not run as root. Name the user to run as with --user.");
+		exit(1);
+	}
+	if (pw->pw_uid == 0)
+		pg_fatal("user \"%s\" is root, as which PostgreSQL does not run", options->user);
+	return pw;
+}
+
+void
+become_user(const Options *options)
+{
+	const struct passwd *pw;
+
+	if (geteuid() != 0)
+		return;
+	pw = target_user(options);
+	if (initgroups(pw->pw_name, pw->pw_gid) != 0 || setgid(pw->pw_gid) != 0 || setuid(pw->pw_uid) != 0)
+		pg_fatal("could not become user \"%s\": %m", pw->pw_name);
+	setenv("HOME", pw->pw_dir, 1);
+	setenv("USER", pw->pw_name, 1);
+	setenv("LOGNAME", pw->pw_name, 1);
+}
+
+bool
+make_directory(const Options *options, const char *path)
+{
+	int			kind = pg_check_dir(path);
+
+	if (kind < 0)
+		pg_fatal("could not read directory \"%s\": %m", path);
+	if (kind > 1)
+	{
+		pg_log_error("directory \"%s\" is not empty", path);
+		pg_log_error_hint("Give a directory that does not exist or is empty%s.",
+						  kind == 3 ? ": one below the mount point" : "");
+		exit(1);
+	}
+	if (kind == 0)
+	{
+		char	   *copy = pg_strdup(path);	/* pg_mkdir_p() writes to it */
+
+		if (pg_mkdir_p(copy, S_IRWXU) != 0)
+			pg_fatal("could not create directory \"%s\": %m", path);
+		free(copy);
+	}
+	if (geteuid() == 0)
+	{
+		const struct passwd *pw = target_user(options);
+
+		if (chown(path, pw->pw_uid, pw->pw_gid) != 0)
+			pg_fatal("could not give directory \"%s\" to user \"%s\": %m", path, pw->pw_name);
+	}
+	if (chmod(path, S_IRWXU) != 0)
+		pg_fatal("could not set permissions of directory \"%s\": %m", path);
+	return kind == 0;
+}
+
+char *
+postgres_program(const Options *options, const char *name)
+{
+	char	   *path = psprintf("%s/%s", options->bindir ? options->bindir : PS_BINDIR, name);
+
+	if (access(path, X_OK) != 0)
+	{
+		pg_log_error("could not find the program \"%s\": %m", path);
+		pg_log_error_hint("Install PostgreSQL " PG_MAJORVERSION ", or name the directory of its programs with --bindir.");
+		exit(1);
+	}
+	return path;
+}
+
+/* Beside this program when installed, or where the source tree has it. */
+char *
+own_program(const char *name)
+{
+	char		self[MAXPGPATH];
+	ssize_t		len = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	char	   *path;
+
+	if (len < 0)
+		pg_fatal("could not find out where this program is: %m");
+	self[len] = '\0';
+	get_parent_directory(self);
+	path = psprintf("%s/%s", self, name);
+	if (access(path, X_OK) != 0)
+	{
+		pfree(path);
+		path = psprintf("%s/../%s/%s", self, name, name);
+	}
+	if (access(path, X_OK) != 0)
+	{
+		pg_log_error("could not find the program \"%s\" beside pageserver_ctl in \"%s\"", name, self);
+		pg_log_error_hint("\"make install\" installs both.");
+		exit(1);
+	}
+	return path;
+}
+
+/* Runs in the child between fork and exec. */
+static void
+exec_program(char *const argv[], int in, int out, bool detach)
+{
+	int			null = open("/dev/null", O_RDWR);
+
+	if (detach)
+		setsid();
+	dup2(in >= 0 ? in : null, STDIN_FILENO);
+	if (out >= 0)
+	{
+		dup2(out, STDOUT_FILENO);
+		dup2(out, STDERR_FILENO);
+	}
+	signal(SIGPIPE, SIG_DFL);
+	signal(SIGINT, SIG_DFL);
+	signal(SIGTERM, SIG_DFL);
+	signal(SIGHUP, SIG_DFL);
+	if (null > STDERR_FILENO)
+		close(null);
+	execv(argv[0], argv);
+	fprintf(stderr, "pageserver_ctl: error: could not run \"%s\": %s\n", argv[0], strerror(errno));
+	_exit(127);
+}
+
+pid_t
+start_program(char *const argv[], int in, int out, bool detach)
+{
+	pid_t		pid;
+
+	fflush(NULL);
+	pid = fork();
+	if (pid < 0)
+		pg_fatal("could not start a process: %m");
+	if (pid == 0)
+		exec_program(argv, in, out, detach);
+	return pid;
+}
+
+bool
+wait_program(pid_t pid, const char *name)
+{
+	int			status;
+
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			pg_fatal("could not wait for \"%s\": %m", name);
+	if (status == 0)
+		return true;
+	pg_log_error("\"%s\" failed: %s", name, wait_result_to_str(status));
+	return false;
+}
+
+/* ---- small files ---- */
+
+int
+open_log(const char *path, off_t *end)
+{
+	int			fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, S_IRUSR | S_IWUSR);
+
+	if (fd < 0)
+		pg_fatal("could not open log file \"%s\": %m", path);
+	*end = lseek(fd, 0, SEEK_END);
+	return fd;
+}
+
+void
+show_log(const char *path, off_t from)
+{
+	char		text[LOG_BYTES_READ + 1];
+	int			fd = open(path, O_RDONLY | O_CLOEXEC);
+	struct stat st;
+	ssize_t		len;
+	char	   *start;
+	int			lines = 0;
+
+	if (fd < 0 || fstat(fd, &st) != 0)
+		return;
+	len = pread(fd, text, LOG_BYTES_READ, Max(from, st.st_size - LOG_BYTES_READ));
+	close(fd);
+	if (len <= 0)
+		return;
+	text[len] = '\0';
+	for (start = text + len - 1; start > text; start--)
+		if (start[-1] == '\n' && ++lines == LOG_LINES_SHOWN)
+			break;
+	fprintf(stderr, "--- end of \"%s\" ---\n%s%s---\n", path, start, text[len - 1] == '\n' ? "" : "\n");
+}
+
+char *
+read_text_file(const char *path)
+{
+	FILE	   *file = fopen(path, "re");
+	StringInfoData text;
+	char		buf[4096];
+	size_t		n;
+
+	if (file == NULL)
+	{
+		if (errno != ENOENT)
+			pg_fatal("could not open file \"%s\": %m", path);
+		return NULL;
+	}
+	initStringInfo(&text);
+	while ((n = fread(buf, 1, sizeof(buf), file)) > 0)
+		appendBinaryStringInfo(&text, buf, n);
+	if (ferror(file))
+		pg_fatal("could not read file \"%s\": %m", path);
+	fclose(file);
+	return text.data;
+}
+
+void
+write_text_file(const char *path, const char *text, bool append)
+{
+	int			fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | (append ? O_APPEND : O_TRUNC), S_IRUSR | S_IWUSR);
+
+	if (fd < 0)
+		pg_fatal("could not open file \"%s\" for writing: %m", path);
+	errno = ENOSPC;				/* what a short write means */
+	if (write(fd, text, strlen(text)) != (ssize_t) strlen(text) || close(fd) != 0)
+		pg_fatal("could not write file \"%s\": %m", path);
+}
+
+bool
+empty_directory(const char *path, const char *const *keep, bool itself)
+{
+	DIR		   *dir = opendir(path);
+	struct dirent *de;
+	bool		ok = true;
+
+	if (dir == NULL)
+	{
+		pg_log_error("could not open directory \"%s\": %m", path);
+		return false;
+	}
+	while ((de = readdir(dir)) != NULL)
+	{
+		bool		kept = strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0;
+		char	   *entry;
+		struct stat st;
+
+		for (const char *const *name = keep; !kept && name != NULL && *name != NULL; name++)
+			kept = strcmp(de->d_name, *name) == 0;
+		if (kept)
+			continue;
+		entry = psprintf("%s/%s", path, de->d_name);
+		if (lstat(entry, &st) != 0 || (S_ISDIR(st.st_mode) ? !rmtree(entry, true) : unlink(entry) != 0))
+		{
+			pg_log_error("could not remove \"%s\": %m", entry);
+			ok = false;
+		}
+		pfree(entry);
+	}
+	closedir(dir);
+	if (itself && ok && rmdir(path) != 0)
+	{
+		pg_log_error("could not remove directory \"%s\": %m", path);
+		ok = false;
+	}
+	return ok;
+}

@@ -1,0 +1,179 @@
+/*
+ * store.c
+ *	  Commands for a store: init, start, stop, restart, status.
+ */
+#include "ps_fe.h"
+
+#include <jansson.h>
+#include <unistd.h>
+
+#include "ctl.h"
+
+/* The store's directory: -D, or what the other commands would take. */
+static char *
+store_directory(const Options *options)
+{
+	const char *name = options->directory != NULL ? options->directory : store_name(options);
+
+	if (options->directory == NULL && strchr(name, '=') != NULL)
+		pg_fatal("this command needs the directory of a store, not a connection string");
+	return absolute_path(name);
+}
+
+static bool
+is_store(const char *dir)
+{
+	char	   *path = psprintf("%s/PAGESERVER_VERSION", dir);
+	bool		result = access(path, F_OK) == 0;
+
+	/* root sees it, but the one who may not look inside cannot tell */
+	if (!result && errno == EACCES)
+		pg_fatal("could not look into directory \"%s\": %m", dir);
+	pfree(path);
+	return result;
+}
+
+static void
+check_store(const char *dir)
+{
+	if (is_store(dir))
+		return;
+	pg_log_error("there is no store in directory \"%s\"", dir);
+	pg_log_error_hint("\"pageserver_ctl init -D %s\" makes one.", dir);
+	exit(1);
+}
+
+int
+run_init(const Options *options)
+{
+	char	   *dir = store_directory(options);
+	char	   *conf = psprintf("%s/pageserver.conf", dir);
+	StringInfoData settings;
+	char	   *argv[] = {own_program("pageserver"), "--init", "-D", dir, NULL};
+	bool		made = make_directory(options, dir);
+
+	become_user(options);
+	if (!wait_program(start_program(argv, -1, -1, false), "pageserver --init"))
+	{
+		if (made)
+			rmdir(dir);
+		return 1;
+	}
+	initStringInfo(&settings);
+	if (options->bindir != NULL)
+	{
+		appendStringInfoString(&settings, "\nbindir = '");
+		for (const char *p = options->bindir; *p; p++)
+			appendStringInfo(&settings, "%s%c", *p == '\'' ? "'" : "", *p);
+		appendStringInfoString(&settings, "'\n");
+	}
+	if (options->port != NULL)
+		appendStringInfo(&settings, "\nport = %s\n", options->port);
+	if (settings.len > 0)
+		write_text_file(conf, settings.data, true);
+	printf("\"pageserver_ctl start -D %s\" starts it.\n", dir);
+	return 0;
+}
+
+int
+run_start(const Options *options)
+{
+	char	   *dir = store_directory(options);
+	char	   *log = options->log ? absolute_path(options->log) : psprintf("%s/pageserver.log", dir);
+	char	   *argv[] = {own_program("pageserver"), "-D", dir, NULL};
+	PidFile		file;
+	pid_t		pid;
+	int			fd;
+	off_t		log_end;
+	bool		child_ended;
+
+	check_store(dir);
+	read_store_pidfile(dir, &file);
+	if (file.alive)
+	{
+		pg_log_error("the store \"%s\" runs already (PID %d)", dir, (int) file.pid);
+		return 1;
+	}
+	become_user(options);
+	fd = open_log(log, &log_end);
+	pid = start_program(argv, -1, fd, true);
+	close(fd);
+	if (options->no_wait)
+		return 0;
+	if (wait_until_ready(read_store_pidfile, dir, pid, options->timeout, &file, &child_ended))
+	{
+		printf("The store \"%s\" runs (PID %d, port %d).\n", dir, (int) pid, file.port);
+		return 0;
+	}
+	show_log(log, log_end);
+	if (child_ended)
+		pg_log_error("the store \"%s\" did not start", dir);
+	else
+		pg_log_error("the store \"%s\" was not ready in %d seconds; it goes on starting", dir, options->timeout);
+	pg_log_error_hint("Its log \"%s\" says why.", log);
+	return 1;
+}
+
+int
+run_stop(const Options *options)
+{
+	char	   *dir = store_directory(options);
+	PidFile		file;
+
+	check_store(dir);
+	read_store_pidfile(dir, &file);
+	if (!file.alive)
+	{
+		pg_log_error("the store \"%s\" does not run", dir);
+		return 1;
+	}
+	stop_server(read_store_pidfile, dir, &file, options->mode, options->timeout, options->no_wait, "the store");
+	return 0;
+}
+
+int
+run_restart(const Options *options)
+{
+	char	   *dir = store_directory(options);
+	PidFile		file;
+
+	check_store(dir);
+	read_store_pidfile(dir, &file);
+	if (file.alive)
+		stop_server(read_store_pidfile, dir, &file, options->mode, options->timeout, false, "the store");
+	return run_start(options);
+}
+
+int
+run_status(const Options *options)
+{
+	char	   *dir = store_directory(options);
+	PidFile		file = {0};
+	bool		exists = is_store(dir);
+
+	if (exists)
+		read_store_pidfile(dir, &file);
+	if (options->json)
+	{
+		json_t	   *status = json_pack("{s:s, s:b, s:b}", "store", dir, "exists", exists, "running", file.alive);
+
+		if (file.alive)
+		{
+			json_object_set_new(status, "pid", json_integer(file.pid));
+			json_object_set_new(status, "port", json_integer(file.port));
+			json_object_set_new(status, "unix_socket_directory", json_string(file.socket_dir));
+			json_object_set_new(status, "state", json_string(file.state));
+		}
+		json_dumpf(status, stdout, JSON_INDENT(2));
+		printf("\n");
+		json_decref(status);
+	}
+	else if (!exists)
+		pg_log_error("there is no store in directory \"%s\"", dir);
+	else if (!file.alive)
+		printf("The store \"%s\" does not run.\n", dir);
+	else
+		printf("The store \"%s\" runs (PID %d, port %d, socket directory \"%s\", %s).\n", dir, (int) file.pid, file.port,
+			   file.socket_dir, file.state);
+	return !exists ? EXIT_NO_DIRECTORY : !file.alive ? EXIT_NOT_RUNNING : 0;
+}
