@@ -9,6 +9,7 @@
 #define PS_COMPUTE_H
 
 #include "access/xlogdefs.h"
+#include "datatype/timestamp.h"
 #include "storage/relfilenode.h"
 #include "storage/smgr.h"
 

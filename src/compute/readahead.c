@@ -1,0 +1,172 @@
+/*
+ * readahead.c
+ *	  Asking the store for blocks before they are read.
+ *
+ * Two sources: sequential reads, which are recognized here, block by block, for
+ * several streams of one process at a time (a nested loop, a merge join, an
+ * append); and smgrprefetch(), by which PostgreSQL announces blocks one at a
+ * time (bitmap scans, VACUUM, ANALYZE) and which is collected into batches.
+ * The answers wait in page_client.c until the block is read.
+ *
+ * All of it is best effort, and belongs to one process: no locks.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "ps_smgr.h"
+
+#define STREAMS 8
+#define FIRST_WINDOW 4
+
+/* Blocks that are in shared buffers are not read here: a stream may have gaps. */
+#define MAX_GAP 16
+
+typedef struct Stream
+{
+	PsRel		rel;
+	ForkNumber	fork;
+	BlockNumber next;			/* expected to be read next */
+	BlockNumber asked;			/* blocks before this one have been asked for */
+	int			window;			/* how far to ask ahead; 0: not yet known to be sequential */
+	uint64		last_used;
+} Stream;
+
+static Stream streams[STREAMS];
+static uint64 use_counter;
+
+/* A request being put together: blocks of one fork. */
+typedef struct Batch
+{
+	RelFileNode node;
+	ForkNumber	fork;
+	XLogRecPtr	not_modified_since;
+	int			n;
+	BlockNumber blks[PS_MAX_BATCH];
+} Batch;
+
+static Batch collected;
+
+/*
+ * Adds a block, unless somebody has it or its WAL would have to be flushed
+ * before the store could be asked.
+ */
+static void
+batch_add(Batch *batch, BlockNumber blk, XLogRecPtr flushed)
+{
+	PsRel		rel = ps_rel_from_node(batch->node);
+	XLogRecPtr	lsn = lsn_cache_get(rel, batch->fork, blk);
+
+	if (lsn > flushed || page_client_is_prefetched(rel, batch->fork, blk) ||
+		page_cache_has(rel, batch->fork, blk))
+		return;
+	batch->blks[batch->n++] = blk;
+	batch->not_modified_since = Max(batch->not_modified_since, lsn);
+}
+
+static void
+batch_send(Batch *batch)
+{
+	if (batch->n > 0)
+		page_client_prefetch(ps_rel_from_node(batch->node), batch->fork, batch->blks, batch->n,
+							 wal_worker_flush_for_read(batch->not_modified_since));
+	batch->n = 0;
+	batch->not_modified_since = InvalidXLogRecPtr;
+}
+
+/* The stream that a read of blk goes on with; or a new one in place of that longest unused. */
+static Stream *
+find_stream(PsRel rel, ForkNumber fork, BlockNumber blk, bool *is_new)
+{
+	Stream	   *oldest = &streams[0];
+
+	*is_new = false;
+	for (int i = 0; i < STREAMS; i++)
+	{
+		Stream	   *s = &streams[i];
+
+		if (ps_rel_equal(s->rel, rel) && s->fork == fork && blk >= s->next && blk - s->next <= MAX_GAP)
+			return s;
+		if (s->last_used < oldest->last_used)
+			oldest = s;
+	}
+	*is_new = true;
+	return oldest;
+}
+
+/*
+ * If blk goes on with a stream, and less than half a window has been asked for
+ * beyond it, asks for the next window, blk itself first if it is needed now.
+ */
+void
+readahead_advance(SMgrRelation reln, ForkNumber fork, BlockNumber blk, bool missing)
+{
+	PsRel		rel = ps_rel_from_node(reln->smgr_rnode.node);
+	bool		is_new;
+	Stream	   *s;
+	BlockNumber nblocks;
+	BlockNumber end;
+	XLogRecPtr	flushed;
+	Batch		batch;
+
+	if (ps_readahead == 0)
+		return;
+	s = find_stream(rel, fork, blk, &is_new);
+	s->last_used = ++use_counter;
+	s->next = blk + 1;
+	if (is_new)
+	{
+		s->rel = rel;
+		s->fork = fork;
+		s->asked = s->next;
+		s->window = 0;
+		return;
+	}
+	if (s->window == 0)
+		s->window = Min(FIRST_WINDOW, ps_readahead);
+	if (s->asked < s->next)
+		s->asked = s->next;
+	if (s->asked - s->next > s->window / 2 || !stub_nblocks_local(reln, fork, &nblocks))
+		return;
+
+	flushed = GetFlushRecPtr(NULL);
+	batch.node = reln->smgr_rnode.node;
+	batch.fork = fork;
+	batch.not_modified_since = InvalidXLogRecPtr;
+	batch.n = 0;
+	if (missing)
+		batch_add(&batch, blk, flushed);
+	end = nblocks - s->next > s->window ? s->next + s->window : nblocks;
+	while (s->asked < end && batch.n < PS_MAX_BATCH)
+	{
+		if (!is_in_shared_buffers(batch.node, fork, s->asked))
+			batch_add(&batch, s->asked, flushed);
+		s->asked++;
+	}
+	s->window = Min(s->window * 2, ps_readahead);
+
+	/* the block alone is no reading ahead */
+	if (batch.n > 1 || (batch.n == 1 && batch.blks[0] != blk))
+		batch_send(&batch);
+}
+
+void
+readahead_collect(SMgrRelation reln, ForkNumber fork, BlockNumber blk)
+{
+	if (collected.n > 0 &&
+		(!RelFileNodeEquals(collected.node, reln->smgr_rnode.node) || collected.fork != fork))
+		batch_send(&collected);
+	for (int i = 0; i < collected.n; i++)
+		if (collected.blks[i] == blk)
+			return;
+	collected.node = reln->smgr_rnode.node;
+	collected.fork = fork;
+	batch_add(&collected, blk, GetFlushRecPtr(NULL));
+	if (collected.n == PS_MAX_BATCH)
+		batch_send(&collected);
+}
+
+void
+readahead_send_collected(void)
+{
+	batch_send(&collected);
+}

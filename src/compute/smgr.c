@@ -1,0 +1,393 @@
+/*
+ * smgr.c
+ *	  The storage manager: what PostgreSQL calls instead of md.c to create,
+ *	  read, write, extend, truncate and drop the forks of relations.
+ *
+ * Temporary and unlogged relations, and init forks, go to md.c.  For permanent
+ * relations:
+ *
+ *	  sizes		stub.c: a local file of the fork's length
+ *	  reads		the local page cache, else the store, asked for the page as of
+ *				the last LSN at which it can have changed (lsn_cache.c)
+ *	  writes	remembered LSN, local page cache; nothing is sent, WAL has it all
+ *
+ * ps_unlink() and ps_truncate() run where an error would mean PANIC, ps_write()
+ * in every process: they neither wait for the store nor raise more errors than
+ * md.c would, but for a full page cache.
+ */
+#include "postgres.h"
+
+#include "access/gist.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "access/xloginsert.h"
+#include "miscadmin.h"
+#include "postmaster/bgwriter.h"
+#include "postmaster/interrupt.h"
+#include "storage/bufmgr.h"
+#include "storage/bufpage.h"
+#include "storage/md.h"
+#include "utils/memutils.h"
+
+#include "ps_smgr.h"
+
+/*
+ * Forks into which this transaction has written pages from private memory with
+ * LSN 1.  That is the sorted GiST build, which logs each of them right after
+ * writing it: when the transaction ends, the store can give them back.
+ */
+typedef struct SortedGist
+{
+	PsRel		rel;
+	ForkNumber	fork;
+	BlockNumber nblocks;		/* beyond the last such page */
+} SortedGist;
+
+static SortedGist *sorted_gists;
+static int	sorted_gists_used;
+static int	sorted_gists_allocated;
+
+static bool
+is_all_zeros(const char *data, size_t len)
+{
+	const size_t *word = (const size_t *) data;
+
+	for (size_t i = 0; i < len / sizeof(size_t); i++)
+		if (word[i] != 0)
+			return false;
+	return true;
+}
+
+/* A page of zeros, or one of the maps that is initialized and empty, which is read as the same. */
+static bool
+is_empty_page(ForkNumber fork, const char *page)
+{
+	if (fork == MAIN_FORKNUM)
+		return is_all_zeros(page, BLCKSZ);
+	return is_all_zeros(page + MAXALIGN(SizeOfPageHeaderData), BLCKSZ - MAXALIGN(SizeOfPageHeaderData));
+}
+
+/* ---- pages of the sorted GiST build ---- */
+
+static void
+note_sorted_gist(PsRel rel, ForkNumber fork, BlockNumber blk)
+{
+	SortedGist *last = sorted_gists_used > 0 ? &sorted_gists[sorted_gists_used - 1] : NULL;
+
+	if (last == NULL || !ps_rel_equal(last->rel, rel) || last->fork != fork)
+	{
+		if (sorted_gists_used == sorted_gists_allocated)
+		{
+			int			n = Max(8, sorted_gists_allocated * 2);
+
+			sorted_gists = sorted_gists == NULL ?
+				MemoryContextAlloc(TopMemoryContext, n * sizeof(SortedGist)) :
+				repalloc(sorted_gists, n * sizeof(SortedGist));
+			sorted_gists_allocated = n;
+		}
+		last = &sorted_gists[sorted_gists_used++];
+		last->rel = rel;
+		last->fork = fork;
+		last->nblocks = 0;
+	}
+	last->nblocks = Max(last->nblocks, blk + 1);
+}
+
+/*
+ * At the end of a transaction that has logged the pages: XactLastRecEnd, which
+ * is still set before the commit record is written, is not before any of them.
+ */
+static void
+release_sorted_gists(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PRE_PREPARE)
+		for (int i = 0; i < sorted_gists_used; i++)
+			page_cache_release_no_lsn(sorted_gists[i].rel, sorted_gists[i].fork, sorted_gists[i].nblocks,
+									  XactLastRecEnd);
+	sorted_gists_used = 0;
+}
+
+void
+smgr_xact_init(void)
+{
+	RegisterXactCallback(release_sorted_gists, NULL);
+}
+
+/* ---- the callbacks ---- */
+
+/*
+ * A relation that the compute has never touched has no local file by which
+ * GetNewRelFileNode() could see that its number is taken.  That happens only
+ * after OIDs have wrapped around, but would destroy a relation.
+ */
+static void
+check_number_is_free(SMgrRelation reln)
+{
+	BlockNumber nblocks;
+
+	if (page_client_relsize(ps_rel_from_node(reln->smgr_rnode.node), MAIN_FORKNUM,
+							wal_worker_flush_for_read(lsn_cache_get_floor()), &nblocks))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_FILE),
+				 errmsg("could not create file \"%s\": the page store has such a relation",
+						relpath(reln->smgr_rnode, MAIN_FORKNUM)),
+				 errhint("Try again: another file number will be chosen.")));
+}
+
+void
+ps_create(SMgrRelation reln, ForkNumber fork, bool isRedo)
+{
+	if (SmgrIsTemp(reln))
+	{
+		mdcreate(reln, fork, isRedo);
+		return;
+	}
+	if (fork == MAIN_FORKNUM && !isRedo)
+		check_number_is_free(reln);
+	stub_create(reln, fork, isRedo);
+	lsn_cache_set_relation(ps_rel_from_node(reln->smgr_rnode.node), lsn_cache_insert_position());
+}
+
+bool
+ps_exists(SMgrRelation reln, ForkNumber fork)
+{
+	if (persistence_of_fork(reln, fork) == PS_HOME_LOCAL)
+		return mdexists(reln, fork);
+	return stub_exists(reln, fork);
+}
+
+BlockNumber
+ps_nblocks(SMgrRelation reln, ForkNumber fork)
+{
+	/* the usual case: the file is open, whatever it holds */
+	if (reln->md_num_open_segs[fork] > 0 || persistence_of_fork(reln, fork) == PS_HOME_LOCAL)
+		return mdnblocks(reln, fork);
+	return stub_nblocks(reln, fork);
+}
+
+/* Runs after commit or abort: PostgreSQL has already logged that the relation goes. */
+void
+ps_unlink(RelFileNodeBackend rnode, ForkNumber fork, bool isRedo)
+{
+	PsRel		rel = ps_rel_from_node(rnode.node);
+	BlockNumber nblocks;
+
+	if (RelFileNodeBackendIsTemp(rnode))
+	{
+		mdunlink(rnode, fork, isRedo);
+		return;
+	}
+	for (ForkNumber f = 0; f <= MAX_FORKNUM; f++)
+	{
+		if (fork != f && fork != InvalidForkNumber)
+			continue;
+		nblocks = stub_length_of_file(rnode, f);
+		mdunlink(rnode, f, isRedo);
+		page_cache_drop_fork(rel, f, nblocks);
+	}
+	lsn_cache_set_relation(rel, lsn_cache_insert_position());
+	page_client_forget(rel);
+}
+
+/* Runs in a critical section: PostgreSQL has logged the truncation and dropped the buffers. */
+void
+ps_truncate(SMgrRelation reln, ForkNumber fork, BlockNumber old_blocks, BlockNumber nblocks)
+{
+	PsRel		rel = ps_rel_from_node(reln->smgr_rnode.node);
+
+	if (SmgrIsTemp(reln))
+	{
+		mdtruncate(reln, fork, old_blocks, nblocks);
+		return;
+	}
+	stub_truncate(reln, fork, old_blocks, nblocks);
+	lsn_cache_set_relation(rel, lsn_cache_insert_position());
+	page_cache_truncate(rel, fork, old_blocks, nblocks);
+	page_client_forget(rel);
+}
+
+/* As mdread() complains of a block past the end of the file. */
+static void
+check_block_exists(SMgrRelation reln, ForkNumber fork, BlockNumber blk)
+{
+	if (zero_damaged_pages || blk < stub_nblocks(reln, fork))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("could not read block %u in file \"%s\": read only %d of %d bytes",
+					blk, relpath(reln->smgr_rnode, fork), 0, BLCKSZ)));
+}
+
+void
+ps_read(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer)
+{
+	PsHome		home = persistence_of_page(reln, fork, blk, buffer);
+	PsRel		rel = ps_rel_from_node(reln->smgr_rnode.node);
+	XLogRecPtr	last_written;
+	XLogRecPtr	store_lsn;
+	bool		cached;
+
+	persistence_note_read(buffer, home);
+	if (home == PS_HOME_LOCAL)
+	{
+		mdread(reln, fork, blk, buffer);
+		return;
+	}
+
+	cached = page_cache_read(rel, fork, blk, buffer);
+	readahead_send_collected();
+	readahead_advance(reln, fork, blk, !cached);
+	if (cached)
+		return;
+
+	last_written = lsn_cache_get(rel, fork, blk);
+	if (!page_client_take_prefetched(rel, fork, blk, last_written, buffer, &store_lsn))
+		store_lsn = page_client_read(rel, fork, &blk, 1, wal_worker_flush_for_read(last_written), &buffer);
+
+	/* the store gives zeros for what it does not know; anything else exists */
+	if (PageIsNew((Page) buffer) && is_all_zeros(buffer, BLCKSZ))
+		check_block_exists(reln, fork, blk);
+	else
+		PageSetChecksumInplace((Page) buffer, blk);
+	page_cache_fill(rel, fork, blk, buffer, store_lsn);
+}
+
+bool
+ps_prefetch(SMgrRelation reln, ForkNumber fork, BlockNumber blk)
+{
+	if (persistence_of_fork(reln, fork) == PS_HOME_LOCAL)
+		return mdprefetch(reln, fork, blk);
+	readahead_collect(reln, fork, blk);
+	return true;
+}
+
+/* Writers wait here if the store lags; not processes that others wait for. */
+static void
+slow_down_writers(void)
+{
+	if (IsTransactionState() && CritSectionCount == 0)
+		wal_worker_backpressure();
+}
+
+void
+ps_extend(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer, bool skipFsync)
+{
+	PsHome		home = persistence_of_page(reln, fork, blk, buffer);
+	PsRel		rel = ps_rel_from_node(reln->smgr_rnode.node);
+	PageKeep	keep = {0};
+	XLogRecPtr	lsn;
+
+	if (home == PS_HOME_LOCAL)
+	{
+		mdextend(reln, fork, blk, buffer, skipFsync);
+		return;
+	}
+
+	/* an empty page is one that the store has nothing of */
+	if (is_empty_page(fork, buffer))
+	{
+		stub_extend(reln, fork, blk);
+		slow_down_writers();
+		return;
+	}
+
+	/*
+	 * Not a new shared buffer, then, but a page from private memory (a table
+	 * rewrite, an index build, RelationCopyStorage()).  It was logged as a
+	 * whole, all that keep.c looks for included; only the sorted GiST build
+	 * logs it afterwards.
+	 */
+	lsn = PageGetLSN((Page) buffer);
+	if (lsn <= GistBuildLSN)
+	{
+		keep.reasons |= KEEP_NO_LSN;
+		if (lsn == GistBuildLSN)
+			note_sorted_gist(rel, fork, blk);
+	}
+	else
+		lsn_cache_set_block(rel, fork, blk, lsn);
+	if (home == PS_HOME_UNKNOWN)
+	{
+		keep.reasons |= KEEP_UNKNOWN_PERSISTENCE;
+		mdextend(reln, fork, blk, buffer, skipFsync);
+	}
+	else
+		stub_extend(reln, fork, blk);
+	page_cache_write(rel, fork, blk, buffer, &keep);
+	slow_down_writers();
+}
+
+/*
+ * May this process insert WAL now?  Not the checkpointer at the shutdown
+ * checkpoint, which must be the last record.
+ */
+static bool
+may_log(void)
+{
+	return CritSectionCount == 0 && XLogInsertAllowed() &&
+		!(AmCheckpointerProcess() && ShutdownRequestPending);
+}
+
+/*
+ * The free space map is not logged by PostgreSQL.  If it were lost with every
+ * compute, tables would grow: all-visible pages are not put into it again.  So
+ * a page of it that has changed since it was last written is logged here.
+ */
+static void
+write_fsm_page(SMgrRelation reln, BlockNumber blk, const char *buffer)
+{
+	const size_t contents = offsetof(PageHeaderData, pd_flags);	/* behind LSN and checksum */
+	PsRel		rel = ps_rel_from_node(reln->smgr_rnode.node);
+	PageKeep	keep = {0};
+	PGAlignedBlock page;
+	PGAlignedBlock cached;
+
+	/* others may be changing it under a share lock */
+	memcpy(page.data, buffer, BLCKSZ);
+	if (page_cache_read(rel, FSM_FORKNUM, blk, cached.data) &&
+		memcmp(page.data + contents, cached.data + contents, BLCKSZ - contents) == 0)
+		return;
+	if (!PageIsNew(page.data) && may_log())
+	{
+		XLogRecPtr	lsn = log_newpage(&reln->smgr_rnode.node, FSM_FORKNUM, blk, page.data, false);
+
+		PageSetChecksumInplace(page.data, blk);
+		lsn_cache_set_block(rel, FSM_FORKNUM, blk, lsn);
+	}
+	page_cache_write(rel, FSM_FORKNUM, blk, page.data, &keep);
+}
+
+void
+ps_write(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer, bool skipFsync)
+{
+	PsHome		home = persistence_of_page(reln, fork, blk, buffer);
+	PsRel		rel = ps_rel_from_node(reln->smgr_rnode.node);
+	XLogRecPtr	lsn = PageGetLSN((Page) buffer);
+	PageKeep	keep;
+
+	if (home == PS_HOME_LOCAL)
+	{
+		mdwrite(reln, fork, blk, buffer, skipFsync);
+		return;
+	}
+	if (home == PS_HOME_STORE && fork == FSM_FORKNUM)
+	{
+		write_fsm_page(reln, blk, buffer);
+		slow_down_writers();
+		return;
+	}
+
+	page_keep_reasons(fork, blk, buffer, &keep);
+	if (lsn > GistBuildLSN)
+		lsn_cache_set_block(rel, fork, blk, lsn);
+	else if (lsn == GistBuildLSN && is_private_page(reln, fork, blk, buffer))
+		note_sorted_gist(rel, fork, blk);
+	if (home == PS_HOME_UNKNOWN)
+	{
+		keep.reasons |= KEEP_UNKNOWN_PERSISTENCE;
+		if (mdexists(reln, fork))
+			mdwrite(reln, fork, blk, buffer, skipFsync);
+	}
+	page_cache_write(rel, fork, blk, buffer, &keep);
+	slow_down_writers();
+}
