@@ -6,9 +6,16 @@ use warnings;
 
 use Exporter 'import';
 use File::Find;
-use PostgreSQL::Test::Utils ();
 
 our @EXPORT = qw(compare_clusters);
+
+sub slurp
+{
+	my ($path) = @_;
+	open my $f, '<:raw', $path or die "$path: $!";
+	local $/;
+	return <$f> // '';
+}
 
 sub relation_files
 {
@@ -16,6 +23,7 @@ sub relation_files
 	my %files;
 	my %unlogged;
 	find({ no_chdir => 1, follow => 1, follow_skip => 2, wanted => sub {
+				return if $File::Find::name eq $dir;
 				my $path = substr($File::Find::name, length($dir) + 1);
 				return unless $path =~ m{^(?:base/\d+|global|pg_tblspc/\d+/PG_[^/]+/\d+)/(\d+)(_\w+)?(\.\d+)?$};
 				$files{$path} = -s $File::Find::name;
@@ -94,7 +102,7 @@ sub compare_clusters
 		}
 		for my $name (sort keys %names)
 		{
-			my @c = map { -e "$_/$dir/$name" ? PostgreSQL::Test::Utils::slurp_file("$_/$dir/$name") : undef } ($stock, $export);
+			my @c = map { -e "$_/$dir/$name" ? slurp("$_/$dir/$name") : undef } ($stock, $export);
 			if (!defined $c[0] || !defined $c[1])
 			{
 				push @bad, "$dir/$name is only in " . (defined $c[0] ? 'stock' : 'export');
@@ -116,7 +124,7 @@ sub compare_clusters
 		{
 			push @bad, "$path is not in export";
 		}
-		elsif (PostgreSQL::Test::Utils::slurp_file("$stock/$path") ne PostgreSQL::Test::Utils::slurp_file("$export/$path"))
+		elsif (slurp("$stock/$path") ne slurp("$export/$path"))
 		{
 			push @bad, "$path differs";
 		}

@@ -64,7 +64,7 @@ my ($wal) = glob "$store->{dir}/tenants/*/timelines/*/wal";
 PostgreSQL::Test::RecursiveCopy::copypath("$dir/start", "$dir/replay");
 chmod 0700, "$dir/replay";
 PostgreSQL::Test::Utils::append_to_file("$dir/replay/postgresql.conf",
-	"restore_command = 'cp $wal/%f %p'\nrecovery_target_lsn = '$target'\nrecovery_target_action = shutdown\nmax_prepared_transactions = 20\n"
+	"restore_command = 'cp $wal/%f %p'\nrecovery_target_lsn = '$target'\nrecovery_target_action = shutdown\nmax_prepared_transactions = 20\nwal_log_hints = on\n"
 	  . "listen_addresses = ''\nunix_socket_directories = '$dir'\nport = " . PageserverTest::free_port() . "\nmax_connections = 200\nmax_wal_senders = 20\nmax_worker_processes = 20\ntrack_commit_timestamp = on\n");
 PostgreSQL::Test::Utils::append_to_file("$dir/replay/recovery.signal", '');
 system("$bindir/postgres -D $dir/replay > $dir/replay.log 2>&1");

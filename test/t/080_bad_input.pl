@@ -1,7 +1,7 @@
 # Bad input: each gets a clear error, nothing is lost, reads go on.
 use strict;
 use warnings;
-use IO::Socket::INET;
+use IO::Socket::UNIX;
 use PageserverTest;
 use Test::More;
 
@@ -37,7 +37,7 @@ $store->ctl_fails_like(qr/port/i, 'a compute on a port in use', 'compute', 'star
 $store->ctl_fails_like(qr/unknown|unrecognized|invalid|help/i, 'a command that does not exist', 'frobnicate');
 $store->ctl_fails_like(qr/unknown|unrecognized|invalid|help/i, 'an option that does not exist', 'branch', 'list', '--frobnicate');
 
-my $second = PageserverTest->new_store('second', start => 0, conf => 'port = ' . $store->port . "\n");
+my $second = PageserverTest->new_store('second', start => 0, conf => 'port = ' . $store->port . "\nunix_socket_directory = '" . $store->dir . "'\n");
 $second->ctl_fails_like(qr/in use/, 'a store on a port in use', 'start', '-D', $second->dir, '-l', "$dir/second.log");
 PostgreSQL::Test::Utils::append_to_file($second->dir . '/pageserver.conf', "frobnicate = 1\n");
 $second->ctl_fails_like(qr/frobnicate/, 'a setting that does not exist', 'start', '-D', $second->dir, '-l', "$dir/second.log");
@@ -50,7 +50,7 @@ still_answers('after mistakes with pageserver_ctl');
 # ---- the port ----
 sub connect_raw
 {
-	return IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $store->port, Proto => 'tcp', Timeout => 10) || die "connect: $!";
+	return IO::Socket::UNIX->new(Peer => $store->dir . '/.s.PGSQL.' . $store->port) || die "connect: $!";
 }
 
 sub slurp_socket
