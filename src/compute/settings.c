@@ -5,6 +5,7 @@
  */
 #include "postgres.h"
 
+#include "access/parallel.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "replication/slot.h"
@@ -142,7 +143,8 @@ check_store(char **newval, void **extra, GucSource source)
 	PQconninfoOption *options;
 	char	   *error = NULL;
 
-	if (settings_done && ((*newval)[0] == '\0') != (ps_store[0] == '\0'))
+	/* a parallel worker resets all settings before it takes over its leader's */
+	if (settings_done && !InitializingParallelWorker && ((*newval)[0] == '\0') != (ps_store[0] == '\0'))
 	{
 		GUC_check_errdetail("The store can be given, or taken away, only when the server starts.");
 		return false;

@@ -347,8 +347,8 @@ advance_slot(XLogRecPtr lsn)
 /*
  * Backends that may still write WAL: all with a PGPROC but walsenders, which
  * stay for the shutdown checkpoint, and this one.  Auxiliary processes and
- * prepared transactions come after MaxBackends.  PGPROC.pid is read without a
- * lock, as BackendPidGetProc() does; ProcKill() clears it last.
+ * prepared transactions come after MaxBackends.  ProcKill() leaves pid as it
+ * is; the last that it undoes is that the process owns the latch.
  */
 static bool
 other_backends_exist(void)
@@ -357,7 +357,8 @@ other_backends_exist(void)
 	{
 		PGPROC	   *proc = &ProcGlobal->allProcs[i];
 
-		if (proc->pid != 0 && proc != MyProc && proc->procgloballist != &ProcGlobal->walsenderFreeProcs)
+		if (((volatile Latch *) &proc->procLatch)->owner_pid != 0 && proc != MyProc &&
+			proc->procgloballist != &ProcGlobal->walsenderFreeProcs)
 			return true;
 	}
 	return false;
@@ -615,6 +616,7 @@ stream(char sqlstate[6])
 			return pstrdup(wrong);
 		if (len < 0)
 			return store_conn_error(conn, sqlstate);
+		exit_if_stopping();		/* the reply may be the one waited for */
 
 		/* The next chunk only when the last one is with the kernel: that bounds memory. */
 		unsent = PQflush(conn->pg);
