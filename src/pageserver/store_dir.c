@@ -169,15 +169,16 @@ store_dir_check(const char *dir)
 	if (!S_ISDIR(st.st_mode))
 		return ps_error(PS_SQLSTATE_STATE, "\"%s\" is not a directory", dir);
 
-	/* as checkDataDir() of miscinit.c; without read access the files below could not be looked at */
+	/* ownership and permissions as checkDataDir() of miscinit.c demands them */
 	if (st.st_uid != geteuid())
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the store \"%s\" belongs to another user (uid %d)", dir, (int) st.st_uid),
-							 "It must be started by the user who owns it.");
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the directory \"%s\" belongs to another user (uid %d)", dir, (int) st.st_uid),
+							 "A store must be started by the user who owns it.");
+	PS_TRY(check_version(dir));
 	if (st.st_mode & (S_IWGRP | S_IRWXO))
 		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the store \"%s\" can be accessed by others: permissions are %03o", dir,
 									  (unsigned int) st.st_mode & 0777),
 							 "They must be 0700 or 0750.");
-	return check_version(dir);
+	return NULL;
 }
 
 /* ---- lock file ---- */

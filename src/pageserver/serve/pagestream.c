@@ -15,9 +15,6 @@
 /* Most requests that are decoded ahead. */
 #define MAX_AHEAD 32
 
-/* Bytes of a PAGES answer before the pages: CopyData's type and length, header, count. */
-#define PAGES_HEADER_SIZE (5 + 18 + 2)
-
 /* Where pages are read to must suit those who look into them as structs. */
 #define PAGE_ALIGN 16
 
@@ -147,9 +144,8 @@ count_mergeable(const PsRequest *reqs, int n, XLogRecPtr lsn)
 	return i;
 }
 
-/* Everything of a PAGES answer but the pages. */
-static void
-put_pages_header(char *p, const PsRequest *req, XLogRecPtr lsn)
+void
+pagestream_put_header(char *p, const PsRequest *req, XLogRecPtr lsn)
 {
 	size_t		total = PAGES_HEADER_SIZE + (size_t) req->count * BLCKSZ;
 
@@ -192,7 +188,7 @@ answer_pages(PageStream *ps, const PsRequest *reqs, int n, XLogRecPtr lsn)
 	{
 		size_t		size = (size_t) reqs[i].count * BLCKSZ;
 
-		put_pages_header(to, &reqs[i], lsn);
+		pagestream_put_header(to, &reqs[i], lsn);
 		to += PAGES_HEADER_SIZE;
 		if (to != pages)
 			memmove(to, pages, size);

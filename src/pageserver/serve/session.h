@@ -113,4 +113,10 @@ extern PsError *command_execute(Session *session, const char *text, uint32 len);
 extern PsError *pagestream_run(Session *session, Timeline *tl, uint64 generation);
 extern PsError *wal_push_run(Session *session, Timeline *tl, uint64 generation);
 
+/* Bytes of a PAGES answer before the pages: CopyData's type and length, header, count. */
+#define PAGES_HEADER_SIZE (5 + 18 + 2)
+
+/* Everything of a PAGES answer but the pages, which are read into place behind it. */
+extern void pagestream_put_header(char *p, const PsRequest *req, XLogRecPtr lsn);
+
 #endif							/* PS_SESSION_H */
