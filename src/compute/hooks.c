@@ -220,11 +220,17 @@ check_last_record_acknowledged(bool commit)
 static void
 xact_callback(XactEvent event, void *arg)
 {
+	/* RecordTransactionCommit() waits only if WAL was written before the commit record itself */
+	static bool wrote_wal = false;
+
 	switch (event)
 	{
+		case XACT_EVENT_PRE_COMMIT:
+			wrote_wal = XactLastRecEnd != 0;
+			return;
 		case XACT_EVENT_COMMIT:
-			/* only a transaction with an ID has waited (RecordTransactionCommit()) */
-			if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+			/* nor does a transaction without an ID wait */
+			if (wrote_wal && TransactionIdIsValid(GetTopTransactionIdIfAny()))
 				check_acknowledged(XactLastCommitEnd, commit_wait_mode());
 			break;
 		case XACT_EVENT_PREPARE:
