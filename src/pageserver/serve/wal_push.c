@@ -39,6 +39,9 @@
 /* Disk full: how often to try again, with a status so that the client knows that the store is alive. */
 #define DISK_FULL_RETRY_MS 1000
 
+/* While the receiver makes us wait (ingest lags): how often to tell the client that the store is alive. */
+#define ALIVE_MS 5000
+
 #define WAL_HEADER_SIZE (1 + 8 + 8 + 8)
 #define KEEPALIVE_SIZE (1 + 8 + 8 + 1)
 
@@ -49,6 +52,8 @@ typedef struct WalPush
 	Timeline   *tl;
 	uint64		generation;
 	WalReceiver *receiver;
+	Waiter		waiter;			/* for waits of the receiver: see is_canceled() */
+	int64		last_status;	/* monotonic_ms() */
 	XLogRecPtr	written;
 	XLogRecPtr	flushed;
 	XLogRecPtr	applied;
@@ -100,7 +105,27 @@ send_status(WalPush *wp)
 	conn_put8(wp->conn, 0);
 	conn_end(wp->conn);
 	wp->status_wanted = false;
+	wp->last_status = monotonic_ms();
 	return conn_flush(wp->conn);
+}
+
+/*
+ * An IsCanceled, called in waits of the receiver.  Those can be long, and a
+ * compute that hears nothing for wal_sender_timeout takes the store for dead.
+ */
+static bool
+is_canceled(void *arg)
+{
+	WalPush    *wp = arg;
+	PsError    *err;
+
+	if (session_is_canceled(wp->session))
+		return true;
+	if (monotonic_ms() - wp->last_status < ALIVE_MS)
+		return false;
+	err = send_status(wp);
+	ps_error_free(err);
+	return err != NULL;
 }
 
 /* An error if this connection must not go on writing. */
@@ -155,7 +180,7 @@ take_wal(WalPush *wp, XLogRecPtr start, const char *data, size_t len)
 {
 	for (;;)
 	{
-		PsError    *err = wal_receiver_write(wp->receiver, start, data, len, &wp->session->waiter);
+		PsError    *err = wal_receiver_write(wp->receiver, start, data, len, &wp->waiter);
 
 		if (err == NULL)
 			break;
@@ -294,6 +319,7 @@ wal_push_run(Session *session, Timeline *tl, uint64 generation)
 
 	timeline_info(tl, &info);
 	PS_TRY(wal_receiver_open(tl, generation, &wp.receiver, &wp.written));
+	wp.waiter = (Waiter) {is_canceled, &wp};
 	wp.flushed = wp.written;
 	ps_thread_name("wal %s", info.name);
 	ps_log(PS_LOG, "branch \"%s\": WAL comes from %X/%X on (generation " UINT64_FORMAT ", %s)", info.name,
