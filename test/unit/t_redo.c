@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <pthread.h>
 #include <pwd.h>
@@ -299,9 +300,29 @@ test_truncate_map(void **state)
 	free_records(recs, 2);
 }
 
-/* Processes whose parent we are; kills them if sig is not 0. */
+/* One field of /proc/PID/status, "" if there is no such process. */
+static const char *
+process_status(int pid, const char *field, char out[256])
+{
+	char		path[64];
+	FILE	   *f;
+	bool		found = false;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	f = fopen(path, "r");
+	while (!found && f != NULL && fgets(out, 256, f) != NULL)
+		found = strncmp(out, field, strlen(field)) == 0 && out[strlen(field)] == ':';
+	if (f != NULL)
+		fclose(f);
+	if (!found)
+		return "";
+	out[strcspn(out, "\n")] = '\0';
+	return out + strlen(field) + 1 + strspn(out + strlen(field) + 1, " \t");
+}
+
+/* Processes whose parent we are, at most max of them; all get the signal if it is not 0. */
 static int
-children(int sig)
+list_children(int sig, int *pids, int max)
 {
 	DIR		   *dir = opendir("/proc");
 	struct dirent *entry;
@@ -309,27 +330,95 @@ children(int sig)
 
 	while ((entry = readdir(dir)) != NULL)
 	{
-		char		path[300];
-		char		stat[512];
-		char	   *paren;
-		FILE	   *f;
-		char		st;
-		int			ppid;
+		int			pid = atoi(entry->d_name);
+		char		buf[256];
 
-		snprintf(path, sizeof(path), "/proc/%s/stat", entry->d_name);
-		if (atoi(entry->d_name) <= 0 || (f = fopen(path, "r")) == NULL)
+		if (pid <= 0 || atoi(process_status(pid, "PPid", buf)) != getpid())
 			continue;
-		if (fgets(stat, sizeof(stat), f) != NULL && (paren = strrchr(stat, ')')) != NULL &&
-			sscanf(paren + 1, " %c %d", &st, &ppid) == 2 && ppid == getpid())
-		{
-			n++;
-			if (sig != 0)
-				kill(atoi(entry->d_name), sig);
-		}
-		fclose(f);
+		if (sig != 0)
+			kill(pid, sig);
+		if (n < max)
+			pids[n] = pid;
+		n++;
 	}
 	closedir(dir);
 	return n;
+}
+
+static int
+children(int sig)
+{
+	return list_children(sig, NULL, 0);
+}
+
+/* A helper can do next to nothing, holds nothing of ours, and goes with us. */
+static void
+test_confined(void **state)
+{
+	WalRecord	rec = make_insert(0x1000000, rel, 7, 1, true, 40, 1);
+	RedoOptions options = default_options();
+	int			ours = open("/proc/self/stat", O_RDONLY);	/* not close-on-exec */
+	int			pipe_fds[2];
+	char		page[BLCKSZ];
+	char		buf[256];
+	int			pid;
+	pid_t		store;
+	bool		gone = false;
+
+	assert_ok(redo_pool_create(&options, &pool));
+	assert_ok(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, &rec, 1, page));
+	assert_int_equal(list_children(0, &pid, 1), 1);
+	assert_string_equal(process_status(pid, "Seccomp", buf), "2");
+	assert_string_equal(process_status(pid, "NoNewPrivs", buf), "1");
+	for (int fd = 0; fd < 64; fd++)
+	{
+		char		path[64];
+		ssize_t		len;
+
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
+		len = readlink(path, buf, sizeof(buf) - 1);
+		if (len < 0)
+			continue;
+		buf[len] = '\0';
+		/* three pipes, and what PostgreSQL waits for signals with */
+		if (strncmp(buf, "pipe:", 5) != 0 && strncmp(buf, "anon_inode:", 11) != 0)
+			fail_msg("helper has \"%s\" open", buf);
+	}
+	close(ours);
+	redo_pool_free(pool);
+	pool = NULL;
+
+	/* a store that is killed takes a helper along that is in no state to notice the end of its input */
+	assert_int_equal(pipe(pipe_fds), 0);
+	store = fork();
+	if (store == 0)
+	{
+		PsError    *err = redo_pool_create(&options, &pool);
+
+		if (err == NULL)
+			err = redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, &rec, 1, page);
+		if (err != NULL || list_children(SIGSTOP, &pid, 1) != 1)
+			pid = 0;
+		if (write(pipe_fds[1], &pid, sizeof(pid)) != sizeof(pid))
+			_exit(1);
+		pause();
+		_exit(0);
+	}
+	assert_int_equal(read(pipe_fds[0], &pid, sizeof(pid)), sizeof(pid));
+	assert_true(pid > 0);
+	kill(store, SIGKILL);
+	assert_int_equal(waitpid(store, NULL, 0), store);
+	for (int i = 0; i < 1000 && !gone; i++)
+	{
+		const char *st = process_status(pid, "State", buf);
+
+		gone = st[0] == '\0' || st[0] == 'Z';	/* its new parent may take its time */
+		usleep(10000);
+	}
+	assert_true(gone);
+	close(pipe_fds[0]);
+	close(pipe_fds[1]);
+	free_records(&rec, 1);
 }
 
 static void
@@ -454,32 +543,11 @@ test_concurrent(void **state)
 static long
 helper_rss_kb(void)
 {
-	DIR		   *dir = opendir("/proc");
-	struct dirent *entry;
-	long		rss = 0;
+	char		buf[256];
+	int			pid;
 
-	while ((entry = readdir(dir)) != NULL)
-	{
-		char		path[300];
-		char		line[256];
-		FILE	   *f;
-		int			ppid = 0;
-		long		kb = 0;
-
-		snprintf(path, sizeof(path), "/proc/%s/status", entry->d_name);
-		if (atoi(entry->d_name) <= 0 || (f = fopen(path, "r")) == NULL)
-			continue;
-		while (fgets(line, sizeof(line), f) != NULL)
-		{
-			sscanf(line, "PPid: %d", &ppid);
-			sscanf(line, "VmRSS: %ld", &kb);
-		}
-		fclose(f);
-		if (ppid == getpid())
-			rss += kb;
-	}
-	closedir(dir);
-	return rss;
+	assert_int_equal(list_children(0, &pid, 1), 1);
+	return atol(process_status(pid, "VmRSS", buf));
 }
 
 /* Every request another relation, some with truncations: memory must stay as it is. */
@@ -588,6 +656,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_long_chain, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_input, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_truncate_map, setup, teardown),
+		cmocka_unit_test_teardown(test_confined, teardown),
 		cmocka_unit_test_teardown(test_hung_helper, teardown),
 		cmocka_unit_test_setup_teardown(test_concurrent, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
