@@ -172,7 +172,7 @@ check_acknowledged(XLogRecPtr lsn, int wait_mode)
 {
 	bool		acknowledged;
 
-	if (!SyncRepRequested())
+	if (!SyncRepRequested() || SyncRepStandbyNames == NULL || SyncRepStandbyNames[0] == '\0')
 		return;
 	LWLockAcquire(SyncRepLock, LW_SHARED);
 	acknowledged = lsn <= WalSndCtl->lsn[wait_mode];
