@@ -6,7 +6,7 @@ use warnings;
 use PageserverTest;
 use Test::More;
 
-my $conf = "shared_buffers = 1MB\npageserver_smgr.cache_size = 1MB\nautovacuum = off\nmax_prepared_transactions = 4\nbgwriter_delay = 10ms\n";
+my $conf = "shared_buffers = 1MB\npageserver_smgr.cache_size = 1MB\npageserver_smgr.cache_limit = 512MB\nautovacuum = off\nmax_prepared_transactions = 4\nbgwriter_delay = 10ms\n";
 my $store = PageserverTest->new_store('main');
 $store->ctl_ok('branch create', 'branch', 'create', 'main');
 my $c = $store->start_compute('main', conf => $conf);
@@ -179,7 +179,7 @@ for my $i (1 .. 5)
 
 # ---- free space map: a table does not grow without end over changes of the compute ----
 $c->sql("CREATE TABLE fsm AS SELECT i AS id, repeat('f', 400) pad FROM generate_series(1, 10000) i");
-$c->sql('DELETE FROM fsm WHERE id % 2 = 0; VACUUM fsm');
+$c->sql('DELETE FROM fsm WHERE id % 2 = 0; VACUUM fsm; CHECKPOINT');
 my $size = $c->sql("SELECT pg_relation_size('fsm')");
 
 # ---- prepared transactions and a change of the compute ----

@@ -122,7 +122,9 @@ extern PsError *layer_read_value(const ValueRef *ref, StringInfo buf, XLogRecPtr
  * any order; then every (key, LSN) that it is filed under with
  * delta_writer_add(), keys ascending and of each key LSNs ascending; then
  * delta_writer_finish(), which fsyncs, renames the file to its name, fsyncs
- * the directory and opens it.  A writer that is not finished must be aborted.
+ * the directory and opens it.  A writer that is not finished must be aborted;
+ * so must one whose finish failed, though its file is gone by then.  abort()
+ * of NULL does nothing.
  */
 typedef struct DeltaWriter DeltaWriter;
 
@@ -157,7 +159,11 @@ extern void open_layer_put_record(Layer *layer, const PsKey *key, XLogRecPtr lsn
 extern void open_layer_put_value(Layer *layer, const PsKey *key, XLogRecPtr lsn, ValueKind kind, const char *data,
 								 uint32 len);	/* image or tombstone; data is copied */
 
-/* Ends writing: lsn_end becomes known. */
+/*
+ * Ends writing: lsn_end (exclusive) and the key range become known.  lsn_end
+ * is raised if need be to be above every version inside.  Before, only type and
+ * lsn_start of layer_info() may be looked at.
+ */
 extern void open_layer_freeze(Layer *layer, XLogRecPtr lsn_end);
 extern size_t open_layer_memory(const Layer *layer);	/* bytes; any thread */
 extern uint64 open_layer_count(const Layer *layer); /* versions */

@@ -25,6 +25,7 @@ open_layer_create(XLogRecPtr lsn_start)
 {
 	Layer	   *layer = pg_malloc0(sizeof(Layer));
 	OpenLayer  *open;
+	pthread_rwlockattr_t attr;
 
 	if (posix_memalign((void **) &open, PG_CACHE_LINE_SIZE, sizeof(OpenLayer)) != 0)
 	{
@@ -33,8 +34,12 @@ open_layer_create(XLogRecPtr lsn_start)
 	}
 	memset(open, 0, sizeof(OpenLayer));
 	open->chunk_size = FIRST_CHUNK;
+	/* readers of a hot page, one after the other, must not keep ingest out */
+	pthread_rwlockattr_init(&attr);
+	//pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	for (int i = 0; i < NSHARDS; i++)
-		pthread_rwlock_init(&open->shards[i].lock, NULL);
+		pthread_rwlock_init(&open->shards[i].lock, &attr);
+	pthread_rwlockattr_destroy(&attr);
 	atomic_init(&open->memory, sizeof(Layer) + sizeof(OpenLayer));
 	atomic_init(&open->count, 0);
 	atomic_init(&open->frozen, false);

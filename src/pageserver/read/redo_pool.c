@@ -521,6 +521,7 @@ manager_main(void *arg)
 	int			n = pool->options.max_helpers;
 	struct pollfd *fds = pg_malloc0((1 + 2 * n) * sizeof(struct pollfd));
 	uint64	   *generations = pg_malloc(n * sizeof(uint64));
+	int64		until;
 
 	ps_thread_name("redo");
 	pthread_mutex_lock(&pool->lock);
@@ -545,10 +546,11 @@ manager_main(void *arg)
 			/* of an idle helper, only the end of the pipe is told: answers to come are not for us */
 			fds[2 + 2 * i] = (struct pollfd) {.fd = watch ? slot->helper.answers : -1, .events = starting ? POLLIN : 0};
 		}
-		pool->manager_wakes = check_deadlines(pool);
+		until = pool->manager_wakes = check_deadlines(pool);
 		pthread_mutex_unlock(&pool->lock);
 
-		wait_for_events(pool, fds, pool->manager_wakes);
+		/* whoever sets an earlier deadline meanwhile, wakes us */
+		wait_for_events(pool, fds, until);
 		if (fds[0].revents)
 		{
 			uint64		count;

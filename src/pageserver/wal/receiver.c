@@ -119,13 +119,14 @@ static PsError *
 check_place(WalReceiver *receiver)
 {
 	Timeline   *tl = receiver->tl;
+	PsError    *err;
 
 	if (tl->receiver == receiver)
 		return NULL;
-	if (receiver->generation == tl->generation)
-		return ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\": a newer connection of the same compute sends WAL now", tl->name);
-	return ps_error(PS_SQLSTATE_SUPERSEDED, "branch \"%s\": another connection sends WAL now (generation " UINT64_FORMAT ", %s)",
-					tl->name, tl->generation, tl->owner);
+	err = timeline_check_generation(tl, receiver->generation);
+	if (err == NULL)
+		err = ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\": a newer connection of the same compute sends WAL now", tl->name);
+	return err;
 }
 
 /* Waits while ingest is further behind than the setting allows, so that the sender is slowed. */
