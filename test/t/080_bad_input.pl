@@ -109,7 +109,7 @@ for my $path (glob "$store->{dir}/tenants/*/timelines/*")
 	my ($name) = PostgreSQL::Test::Utils::slurp_file("$path/timeline.json") =~ /"name": "(\w+)"/;
 	$id{$name} = [ $path =~ m{tenants/([0-9a-f]{32})/timelines/([0-9a-f]{32})} ];
 }
-like(session("pagestream @{$id{main}} 0", "g\1garbage"), qr/too short/, 'a message that is too short');
+like(session("pagestream @{$id{main}} 0", "n\1garbage"), qr/too short/, 'a message that is too short');
 like(session("pagestream @{$id{main}} 0", "g\7" . ("\0" x 24)), qr/version/, 'a message of another version');
 # a page at an LSN that is nonsense, many blocks
 like(session("pagestream @{$id{main}} 0", pack('CCNNNNNNNNNCnN', ord('g'), 1, 0, 1, 0xffffffff, 0xffffffff, 0x7fffffff, 0, 1663, 5, 1259, 0, 1, 0)), qr/not to be expected/, 'an LSN from the future');
@@ -126,15 +126,16 @@ sub wal_message
 	my ($lsn, $data) = @_;
 	return 'w' . pack('NNNNNN', $lsn >> 32, $lsn & 0xffffffff, $lsn >> 32, $lsn & 0xffffffff, 0, 0) . $data;
 }
-my $where = session("wal_push @{$id{other}} 1");
+my ($generation) = ($store->command('branch_list'))[1] =~ /^other\|[^|]*\|[^|]*\|[^|]*\|(\d+)/m;
+my $where = session("wal_push @{$id{other}} $generation");
 my $at = index($where, 'd', index($where, 'W'));
 my ($hi, $lo) = unpack('NN', substr($where, $at + 5 + 1 + 8, 8));
 my $flushed = $hi << 32 | $lo;
 cmp_ok($flushed, '>', 0, sprintf('the store says where to go on: %X/%X', $hi, $lo));
-like(session("wal_push @{$id{other}} 1", wal_message($flushed + 8192, 'x' x 100)), qr/was sent, expected/, 'a gap in WAL');
-like(session("wal_push @{$id{other}} 1", wal_message($flushed, 'x' x 3000)), qr/C[^\0]*XX001|C[^\0]*08P01|invalid|expected/i, 'WAL that is no WAL');
+like(session("wal_push @{$id{other}} $generation", wal_message($flushed + 8192, 'x' x 100)), qr/was sent, expected/, 'a gap in WAL');
+like(session("wal_push @{$id{other}} $generation", wal_message($flushed, 'x' x 3000)), qr/C[^\0]*XX001|C[^\0]*08P01|invalid|expected/i, 'WAL that is no WAL');
 my ($hdr) = '';
-like(session("wal_push @{$id{other}} 1", wal_message($flushed, pack('VVVVCCvV', 100, 0, 0, 0, 0, 0, 0, 0) . ("\0" x 200))), qr/expected|invalid|CRC|checksum/i, 'a record with a wrong CRC');
+like(session("wal_push @{$id{other}} $generation", wal_message($flushed, pack('VVVVCCvV', 100, 0, 0, 0, 0, 0, 0, 0) . ("\0" x 200))), qr/expected|invalid|CRC|checksum/i, 'a record with a wrong CRC');
 $other = $store->start_compute('other');
 $other->sql_is('SELECT count(*) FROM t', '1000', 'the branch is as it was');
 $other->sql('INSERT INTO t VALUES (1)');

@@ -12,7 +12,7 @@ die "\"$small\" is no small file system: run the tests through test/run-tap as r
 my $store = PageserverTest->new_store('small', dir => "$small/store", conf => "min_free_space = 40MB\ncheckpoint_distance = 16MB\n");
 $store->{log} = PageserverTest::test_dir() . '/store.log';
 $store->ctl_ok('branch create', 'branch', 'create', 'main');
-my $c = $store->start_compute('main', conf => "shared_buffers = 1MB\npageserver_smgr.cache_size = 1MB\n");
+my $c = $store->start_compute('main', conf => "shared_buffers = 1MB\npageserver_smgr.cache_size = 1MB\npageserver_smgr.cache_limit = 256MB\n");
 $c->sql("CREATE TABLE t AS SELECT i, repeat('x', 500) pad FROM generate_series(1, 10000) i");
 
 is(system("dd if=/dev/zero of=$small/filler bs=1M count=1000 2>/dev/null") >> 8, 1, 'the disk is filled');
