@@ -21,6 +21,7 @@
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_tablespace.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/tablespace.h"
@@ -63,25 +64,6 @@ forget_database(Oid db)
 	lsn_cache_set_all(lsn_cache_insert_position());
 	page_cache_drop_database(InvalidOid, db);
 	stub_forget_database(db);
-}
-
-static void
-object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId, void *arg)
-{
-	if (prev_object_access)
-		prev_object_access(access, classId, objectId, subId, arg);
-	if (classId != DatabaseRelationId)
-		return;
-
-	/*
-	 * movedb() has flushed and dropped the database's buffers and logged the
-	 * copy, and still holds the database's lock.  When the statement ends,
-	 * others may already be connected.
-	 */
-	if (access == OAT_POST_ALTER && moving_database)
-		forget_database(objectId);
-	else if (access == OAT_POST_CREATE && creating_database)
-		created_database = objectId;
 }
 
 static Oid
@@ -140,20 +122,37 @@ database_uses_tablespace(Oid spc)
 
 /*
  * DropTableSpace() finds out whether a tablespace is empty by its directories.
- * Relations that this compute has not touched have no files there.
+ * Relations that this compute has not touched have no files there.  Those that
+ * others create from now on have.
  */
 static void
-check_tablespace_is_empty(DropTableSpaceStmt *stmt)
+check_tablespace_is_empty(Oid spc)
 {
-	Oid			spc = get_tablespace_oid(stmt->tablespacename, true);
-
-	if (!OidIsValid(spc) || !pg_tablespace_ownercheck(spc, GetUserId()))
-		return;					/* DropTableSpace() will say so */
 	if (database_uses_tablespace(spc) ||
 		page_client_dbsize(spc, InvalidOid, wal_worker_flush_for_read(lsn_cache_get_max())) > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("tablespace \"%s\" is not empty", stmt->tablespacename)));
+				 errmsg("tablespace \"%s\" is not empty", get_tablespace_name(spc))));
+}
+
+static void
+object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId, void *arg)
+{
+	if (prev_object_access)
+		prev_object_access(access, classId, objectId, subId, arg);
+
+	if (classId == TableSpaceRelationId && access == OAT_DROP)
+		check_tablespace_is_empty(objectId);
+	else if (classId == DatabaseRelationId && access == OAT_POST_CREATE && creating_database)
+		created_database = objectId;
+
+	/*
+	 * movedb() has flushed and dropped the database's buffers and logged the
+	 * copy, and still holds the database's lock.  When the statement ends,
+	 * others may already be connected.
+	 */
+	else if (classId == DatabaseRelationId && access == OAT_POST_ALTER && moving_database)
+		forget_database(objectId);
 }
 
 /* ---- commits that were not acknowledged ---- */
@@ -328,10 +327,6 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, 
 					check_last_record_acknowledged(kind == TRANS_STMT_COMMIT_PREPARED);
 				return;
 			}
-
-		case T_DropTableSpaceStmt:
-			check_tablespace_is_empty((DropTableSpaceStmt *) stmt);
-			break;
 
 		default:
 			break;
