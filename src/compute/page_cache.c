@@ -578,6 +578,7 @@ allocate_slot(CachePartition *part, bool must_keep)
 	slot = borrow_slot(part);
 	if (slot == NO_SLOT)
 	{
+		horizon.computed_at = 0;	/* before giving up, look again who is running */
 		return_all_borrowed(part);
 		slot = borrow_slot(part);
 	}
