@@ -110,9 +110,9 @@ run_export(const Options *options)
 	if (lsn != NULL)
 		*lsn++ = '\0';
 	dir = absolute_path(options->directory);
-	conn = store_connect(options);
+	conn = store_connect(options);	/* before the directory is made */
 	made = make_directory(options, dir);
-	become_user(options);
+	become_user(options, made ? dir : NULL);
 	command = psprintf("fullbackup %s %s", store_quote(branch), lsn ? store_quote(lsn) : "");
 	if (!unpack(conn, command, dir, NULL, "exported"))
 	{

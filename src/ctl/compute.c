@@ -127,10 +127,10 @@ prepare_directory(Compute *compute)
 	if (!compute->earlier)
 	{
 		compute->made = make_directory(options, compute->dir);
-		become_user(options);
+		become_user(options, compute->made ? compute->dir : NULL);
 		return;
 	}
-	become_user(options);
+	become_user(options, NULL);
 	read_postmaster_pidfile(compute->dir, &file);
 	if (file.alive)
 		stop_server(read_postmaster_pidfile, compute->dir, &file, "fast", options->timeout, false, "the earlier compute");

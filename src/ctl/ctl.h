@@ -125,8 +125,12 @@ extern void stop_server(void (*read_file) (const char *dir, PidFile *file), cons
 /* Absolute path of a directory given by a user; malloc'd. */
 extern char *absolute_path(const char *path);
 
-/* As root: from here on the program is the user of --user.  Others stay who they are. */
-extern void become_user(const Options *options);
+/*
+ * As root: goes on as the user of --user, in a child process; root waits for
+ * its end and, if it failed, removes the directory "made" (or NULL) if that is
+ * empty.  Others stay who they are.
+ */
+extern void become_user(const Options *options, const char *made);
 
 /*
  * The directory, empty and ours: makes it if it is missing.  As root, before

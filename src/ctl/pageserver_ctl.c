@@ -163,6 +163,15 @@ find_command(int argc, char **argv)
 	return NULL;
 }
 
+static const char *
+option_name(int letter)
+{
+	for (int i = 0; long_options[i].name != NULL; i++)
+		if (long_options[i].val == letter)
+			return psprintf("--%s", long_options[i].name);
+	return "";
+}
+
 static int
 parse_timeout(const char *text)
 {
@@ -277,7 +286,7 @@ main(int argc, char **argv)
 			bad_usage(command);
 		if (strchr(command->options, c) == NULL)
 		{
-			pg_log_error("option -%c%s is not one of this command", c, optarg ? " " : "");
+			pg_log_error("this command does not take the option \"%s\"", option_name(c));
 			bad_usage(command);
 		}
 		parse_option(&options, command, c);

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -46,16 +47,43 @@ target_user(const Options *options)
 	return pw;
 }
 
+/* The one who stays root: waits for the other, and removes a directory that only root may remove. */
+static void
+wait_as_root(pid_t child, const char *made)
+{
+	int			status;
+
+	while (waitpid(child, &status, 0) < 0)
+		if (errno != EINTR)
+			_exit(1);
+	if (status != 0 && made != NULL)
+		(void) rmdir(made);		/* it stays if there is something in it */
+	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+}
+
 void
-become_user(const Options *options)
+become_user(const Options *options, const char *made)
 {
 	const struct passwd *pw;
+	pid_t		child;
 
 	if (geteuid() != 0)
 		return;
 	pw = target_user(options);
+	fflush(NULL);
+	child = fork();
+	if (child < 0)
+		pg_fatal("could not start a process: %m");
+	if (child > 0)
+	{
+		/* a terminal sends these to both; the child ends, and so do we */
+		signal(SIGINT, SIG_IGN);
+		signal(SIGHUP, SIG_IGN);
+		wait_as_root(child, made);
+	}
 	if (initgroups(pw->pw_name, pw->pw_gid) != 0 || setgid(pw->pw_gid) != 0 || setuid(pw->pw_uid) != 0)
 		pg_fatal("could not become user \"%s\": %m", pw->pw_name);
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	setenv("HOME", pw->pw_dir, 1);
 	setenv("USER", pw->pw_name, 1);
 	setenv("LOGNAME", pw->pw_name, 1);
@@ -291,7 +319,8 @@ empty_directory(const char *path, const char *const *keep, bool itself)
 		pfree(entry);
 	}
 	closedir(dir);
-	if (itself && ok && rmdir(path) != 0)
+	/* as root the one who waits for us removes it (become_user()) */
+	if (itself && ok && rmdir(path) != 0 && errno != EACCES)
 	{
 		pg_log_error("could not remove directory \"%s\": %m", path);
 		ok = false;

@@ -52,11 +52,10 @@ run_init(const Options *options)
 	char	   *argv[] = {own_program("pageserver"), "--init", "-D", dir, NULL};
 	bool		made = make_directory(options, dir);
 
-	become_user(options);
+	become_user(options, made ? dir : NULL);
 	if (!wait_program(start_program(argv, -1, -1, false), "pageserver --init"))
 	{
-		if (made)
-			rmdir(dir);
+		empty_directory(dir, NULL, made);
 		return 1;
 	}
 	initStringInfo(&settings);
@@ -94,7 +93,7 @@ run_start(const Options *options)
 		pg_log_error("the store \"%s\" runs already (PID %d)", dir, (int) file.pid);
 		return 1;
 	}
-	become_user(options);
+	become_user(options, NULL);
 	fd = open_log(log, &log_end);
 	pid = start_program(argv, -1, fd, true);
 	close(fd);

@@ -189,17 +189,18 @@ unpack(PGconn *conn, const char *command, const char *dir, const char *const *ex
 	tar = start_tar(dir, exclude, &fd);
 	ok = copy_to_pipe(conn, fd, progress) && copy_succeeded(conn);
 	if (!ok)
-		kill(tar, SIGTERM);		/* an archive that ends early may look complete to tar */
-	close(fd);
-	if (!ok)
 	{
 		int			status;
 
-		if (interrupted)
-			pg_log_error("canceled by a signal");
+		/* before the pipe is closed: an archive that ends early may look complete to tar */
+		kill(tar, SIGKILL);
 		while (waitpid(tar, &status, 0) < 0 && errno == EINTR)
 			;
+		close(fd);
+		if (interrupted)
+			pg_log_error("canceled by a signal");
 		return false;
 	}
+	close(fd);
 	return wait_program(tar, "tar");
 }

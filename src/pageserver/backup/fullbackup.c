@@ -77,10 +77,18 @@ PsError *
 fullbackup(Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, ByteSink sink)
 {
 	Backup		backup;
+	TimelineInfo info;
 	WalState	state;
 	PsError    *err;
 
-	PS_TRY(timeline_read_lsn(tl, XLogRecPtrIsInvalid(lsn) ? PS_LSN_LATEST : lsn, XLogRecPtrIsInvalid(lsn) ? 0 : lsn, waiter, &lsn));
+	timeline_info(tl, &info);
+	if (lsn > info.flushed_lsn)
+		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" ends at %X/%X, there is no %X/%X yet", info.name,
+									  LSN_FORMAT_ARGS(info.flushed_lsn), LSN_FORMAT_ARGS(lsn)),
+							 "Without an LSN the newest state is taken.");
+	if (XLogRecPtrIsInvalid(lsn))
+		lsn = info.flushed_lsn; /* every commit that was acknowledged */
+	PS_TRY(timeline_read_lsn(tl, lsn, lsn, waiter, &lsn));
 	PS_TRY(timeline_state_at(tl, lsn, &state));
 	err = backup_begin(&backup, tl, &state, waiter, sink);
 	if (err == NULL && !state.shutdown)
