@@ -51,6 +51,30 @@ below(Model *m, uint64 n)
 	return next_random(&m->random) % n;
 }
 
+/*
+ * Half of the LSNs are those of a version, or next to it: that is where bounds
+ * go wrong.  Of a version of this key, if one is found soon.
+ */
+static XLogRecPtr
+some_lsn(Model *m, int key)
+{
+	XLogRecPtr	lsn = below(m, m->lsn + 100);
+
+	if (m->n > 0 && below(m, 2) == 0)
+	{
+		for (int i = 0; i < 50; i++)
+		{
+			const ModelVersion *v = &m->versions[below(m, m->n)];
+
+			lsn = v->lsn - 1 + below(m, 3);
+			if (v->key == key)
+				break;
+		}
+		return lsn;
+	}
+	return below(m, 5) == 0 ? PG_UINT64_MAX : lsn;
+}
+
 static ModelVersion *
 add_version(Model *m, ModelVersion version)
 {
@@ -201,7 +225,7 @@ check_scan(Model *m)
 {
 	int			lo = (int) below(m, NKEYS);
 	int			hi = lo + (int) below(m, NKEYS - lo);
-	XLogRecPtr	lsn_max = below(m, m->lsn + 100);
+	XLogRecPtr	lsn_max = some_lsn(m, lo);
 	ScanCheck	check = {.m = m};
 
 	lsn_max = Min(lsn_max, m->flushed - 1);
@@ -239,7 +263,7 @@ check_memory_scan(Model *m, Layer *layer)
 {
 	int			lo = (int) below(m, NKEYS);
 	int			hi = lo + (int) below(m, NKEYS - lo);
-	XLogRecPtr	lsn_max = below(m, m->lsn + 100);
+	XLogRecPtr	lsn_max = some_lsn(m, lo);
 	MemoryScan	scan = {.m = m};
 	XLogRecPtr	end = layer == m->memory[0] ? PG_UINT64_MAX : layer_info(layer)->lsn_end - 1;
 	ModelVersion **expected = pg_malloc((m->n + 1) * sizeof(*expected));
@@ -526,10 +550,9 @@ run_model(uint64 seed, int rounds)
 			merge_deltas(&m);
 		for (int k = 0; k < NKEYS; k++)
 		{
-			XLogRecPtr	lsn_max = below(&m, 3) == 0 ? PG_UINT64_MAX : below(&m, m.lsn + 100);
-
-			check_key(&m, k, 0, lsn_max);
-			check_key(&m, k, below(&m, m.lsn), lsn_max);
+			check_key(&m, k, 0, some_lsn(&m, k));
+			check_key(&m, k, some_lsn(&m, k), some_lsn(&m, k));
+			check_key(&m, k, some_lsn(&m, k), PG_UINT64_MAX);
 		}
 		check_scan(&m);
 		for (int i = 0; i < m.nmemory; i++)
@@ -633,6 +656,19 @@ test_map_many_layers(void **state)
 			assert_int_equal(i, list.n);
 			assert_int_equal(done, i > 0 && list.refs[i - 1].kind == VALUE_IMAGE);
 		}
+	}
+
+	/* both bounds are inclusive, for an image too, and for the delta around it */
+	for (int level = 1; level <= LEVELS; level++)
+	{
+		PsKey		key = ps_key_block(rel, MAIN_FORKNUM, 0);
+
+		list.n = 0;
+		assert_ok(layer_map_collect(map, &key, 1000 * level + 500, 1000 * level + 600, &list, &done));
+		assert_int_equal(list.n, 2);
+		assert_int_equal(list.refs[0].lsn, 1000 * level + 600);
+		assert_int_equal(list.refs[1].kind, VALUE_IMAGE);
+		assert_true(done);
 	}
 
 	/* dropping all of it leaves nothing to find; the old map goes on working */

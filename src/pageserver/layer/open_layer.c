@@ -36,7 +36,7 @@ open_layer_create(XLogRecPtr lsn_start)
 	open->chunk_size = FIRST_CHUNK;
 	/* readers of a hot page, one after the other, must not keep ingest out */
 	pthread_rwlockattr_init(&attr);
-	//pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	for (int i = 0; i < NSHARDS; i++)
 		pthread_rwlock_init(&open->shards[i].lock, &attr);
 	pthread_rwlockattr_destroy(&attr);
