@@ -244,7 +244,7 @@ sub psql
 	my ($self, $sql, %opt) = @_;
 	my ($out, $err) = ('', '');
 	run [ PageserverTest::bindir() . '/psql', '-X', '-A', '-t', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $self->connstr($opt{db}), '-f', '-' ],
-	  '<', \$sql, '>', \$out, '2>', \$err;
+	  '<', \$sql, '>', \$out, '2>', \$err, IPC::Run::timeout($opt{timeout} // 180);
 	my $rc = $? >> 8;
 	chomp $out;
 	return ($rc, $out, $err);
