@@ -140,27 +140,57 @@ conf_disable(StringInfo out, const char *text, const char *const *names, const c
 	}
 }
 
-/* The list's items as SplitDirectoriesString() has them: commas, blanks around, double quotes. */
+/*
+ * The next item of a list as SplitDirectoriesString() has them: commas, blanks
+ * around, double quotes.  Returns its length, 0 at the end; *p moves on.
+ */
+static size_t
+next_item(const char **p, const char **item)
+{
+	size_t		len;
+
+	*p += strspn(*p, " \t\r\n,\"");
+	*item = *p;
+	len = strcspn(*p, ",\"");
+	*p += len;
+	while (len > 0 && isspace((unsigned char) (*item)[len - 1]))
+		len--;
+	return len;
+}
+
+/* A path's last part counts, as in $libdir/pageserver_smgr. */
+static bool
+item_is(const char *item, size_t len, const char *library)
+{
+	size_t		n = strlen(library);
+
+	return len >= n && strncmp(item + len - n, library, n) == 0 && (len == n || item[len - n - 1] == '/');
+}
+
 bool
 conf_list_has(const char *list, const char *library)
 {
-	size_t		len = strlen(library);
+	const char *item;
+	size_t		len;
 
-	for (const char *p = list; *p;)
-	{
-		size_t		n;
-
-		p += strspn(p, " \t,\"");
-		n = strcspn(p, ",\"");
-		p += n;
-		while (n > 0 && isspace((unsigned char) p[-1]))
-			p--, n--;
-		/* a path's last part counts, as in $libdir/pageserver_smgr */
-		if (n >= len && strncmp(p - len, library, len) == 0 && (n == len || p[-(ptrdiff_t) len - 1] == '/'))
+	while ((len = next_item(&list, &item)) > 0)
+		if (item_is(item, len, library))
 			return true;
-		p += strcspn(p, ",");
-	}
 	return false;
+}
+
+char *
+conf_list_remove(const char *list, const char *library)
+{
+	StringInfoData out;
+	const char *item;
+	size_t		len;
+
+	initStringInfo(&out);
+	while ((len = next_item(&list, &item)) > 0)
+		if (!item_is(item, len, library))
+			appendStringInfo(&out, "%s%.*s", out.len > 0 ? ", " : "", (int) len, item);
+	return out.data;
 }
 
 char *

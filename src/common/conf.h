@@ -23,6 +23,9 @@ extern void conf_disable(StringInfo out, const char *text, const char *const *na
 /* Is the library in the list, as shared_preload_libraries has it? */
 extern bool conf_list_has(const char *list, const char *library);
 
+/* The list without the library; malloc'd. */
+extern char *conf_list_remove(const char *list, const char *library);
+
 /*
  * The value of shared_preload_libraries that loads what the cluster's files
  * ask for and pageserver_smgr last; malloc'd.  auto_conf is the text of

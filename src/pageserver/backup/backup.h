@@ -225,6 +225,9 @@ extern void backup_end(Backup *backup);
  */
 extern PsError *backup_send_skeleton(Backup *backup);
 
+/* postgresql.conf as stored, with what a server needs to start on the state. */
+extern void backup_put_conf(const Backup *backup, StringInfo out);
+
 /* Every fork that exists (of init forks only, or of all others), ascending; free() the array. */
 extern PsError *backup_list_forks(Backup *backup, bool init, ForkSize **forks, size_t *n);
 

@@ -15,8 +15,9 @@ send_conf(Backup *backup)
 	PsError    *err;
 
 	initStringInfo(&conf);
-	appendStringInfo(&conf, "%s\n# Settings of the compute, made by the page server. Must stay the last line.\ninclude '%s'\n",
-					 backup->conf, PS_CONF_FILE);
+	backup_put_conf(backup, &conf);
+	appendStringInfo(&conf, "\n# Settings of the compute, made by the page server. Must stay the last line.\ninclude '%s'\n",
+					 PS_CONF_FILE);
 	err = tar_file(backup->tar, "postgresql.conf", conf.data, conf.len);
 	pfree(conf.data);
 	return err;

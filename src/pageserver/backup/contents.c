@@ -12,6 +12,7 @@
 #include "catalog/pg_tablespace_d.h"
 
 #include "backup.h"
+#include "conf.h"
 #include "ps_wire.h"
 #include "relsize.h"
 
@@ -261,6 +262,25 @@ send_settings(Backup *backup, const char *name, const char *otherwise)
 		err = tar_file(backup->tar, name, text, strlen(text));
 	free(text);
 	return err;
+}
+
+/*
+ * A compute may have run with settings of its own.  Without room for the
+ * prepared transactions that it left the next server would not start
+ * (RecoverPreparedTransactions()).
+ */
+void
+backup_put_conf(const Backup *backup, StringInfo out)
+{
+	char	   *value = conf_value(backup->auto_conf, "max_prepared_transactions");
+
+	if (value == NULL)
+		value = conf_value(backup->conf, "max_prepared_transactions");
+	appendStringInfoString(out, backup->conf);
+	if (backup->state.max_prepared_xacts > (value ? atoi(value) : 0))
+		appendStringInfo(out, "\n# as the last server of this branch had it\nmax_prepared_transactions = %d\n",
+						 backup->state.max_prepared_xacts);
+	free(value);
 }
 
 PsError *

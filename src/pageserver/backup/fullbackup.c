@@ -19,7 +19,7 @@ send_conf(Backup *backup)
 	PsError    *err;
 
 	initStringInfo(&conf);
-	appendStringInfoString(&conf, backup->conf);
+	backup_put_conf(backup, &conf);
 	if (backup->has_tablespaces)
 		appendStringInfoString(&conf, "\n# The export keeps tablespaces in pg_tblspc itself.\nallow_in_place_tablespaces = on\n");
 	err = tar_file(backup->tar, "postgresql.conf", conf.data, conf.len);
