@@ -270,6 +270,7 @@ test_control_refused(void **state)
 	CheckPoint	checkpoint = {0};
 	char		good[PG_CONTROL_FILE_SIZE];
 	char		bad[PG_CONTROL_FILE_SIZE];
+	PsError    *err;
 
 	make_base(&base);
 	control_make(&base, &wal, &checkpoint, 0x1234560, 0, good);
@@ -280,8 +281,9 @@ test_control_refused(void **state)
 	{
 		memcpy(bad, good, sizeof(bad));
 		bad[i] ^= 0x10;
-		ps_error_free(control_decode(bad, sizeof(bad), "it", &control));
-		assert_non_null(control_decode(bad, sizeof(bad), "it", &control));
+		err = control_decode(bad, sizeof(bad), "it", &control);
+		assert_non_null(err);
+		ps_error_free(err);
 	}
 
 #define REFUSED(field, value, part) \
