@@ -352,7 +352,8 @@ connect_store(Outage *outage)
 		char	   *error;
 		char		sqlstate[6];
 
-		conn = store_conn_open(command, "pageserver_smgr", CONNECT_TIMEOUT_MS,
+		conn = store_conn_open(command, "pageserver_smgr",
+							   proc_exit_inprogress ? Min(CONNECT_TIMEOUT_MS, Max(ps_shutdown_timeout, 1)) : CONNECT_TIMEOUT_MS,
 							   WAIT_EVENT_DATA_FILE_READ, &error, sqlstate);
 		if (conn == NULL)
 		{

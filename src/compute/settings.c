@@ -11,6 +11,7 @@
 #include "replication/slot.h"
 #include "replication/walsender.h"
 #include "utils/guc.h"
+#include "utils/guc_tables.h"
 #include "utils/pg_lsn.h"
 
 #include "compute.h"
@@ -244,12 +245,21 @@ define_settings(void)
 	MarkGUCPrefixReserved("pageserver_smgr");
 }
 
-/* The WAL worker takes one of each; users get as many as they asked for. */
+/*
+ * The WAL worker takes one of what the setting counts.  Users get as many as
+ * PostgreSQL's default gives them; a value of their own stays what it is, or
+ * each reload would complain that it differs, unless it leaves none for the
+ * worker.
+ */
 static void
-raise_by_one(const char *name, int current)
+make_room_for_worker(const char *name, int current)
 {
+	struct config_generic **settings = get_guc_variables();
 	char		value[16];
 
+	for (int i = 0; i < GetNumConfigOptions(); i++)
+		if (current > 0 && strcmp(settings[i]->name, name) == 0 && settings[i]->source != PGC_S_DEFAULT)
+			return;
 	snprintf(value, sizeof(value), "%d", current + 1);
 	SetConfigOption(name, value, PGC_POSTMASTER, PGC_S_OVERRIDE);
 }
@@ -295,7 +305,7 @@ settings_init(void)
 
 	for (int i = 0; i < lengthof(forced_settings); i++)
 		SetConfigOption(forced_settings[i].name, forced_settings[i].value, forced_settings[i].context, PGC_S_OVERRIDE);
-	raise_by_one("max_wal_senders", max_wal_senders);
-	raise_by_one("max_replication_slots", max_replication_slots);
-	raise_by_one("max_worker_processes", max_worker_processes);
+	make_room_for_worker("max_wal_senders", max_wal_senders);
+	make_room_for_worker("max_replication_slots", max_replication_slots);
+	make_room_for_worker("max_worker_processes", max_worker_processes);
 }

@@ -28,6 +28,7 @@
 #include "pgstat.h"
 #include "port/atomics.h"
 #include "postmaster/bgworker.h"
+#include "postmaster/bgworker_internals.h"
 #include "postmaster/interrupt.h"
 #include "replication/slot.h"
 #include "replication/syncrep.h"
@@ -136,6 +137,8 @@ void
 wal_worker_register(void)
 {
 	BackgroundWorker worker = {0};
+	slist_iter	iter;
+	int			registered = 0;
 
 	strlcpy(worker.bgw_name, WORKER_NAME, BGW_MAXLEN);
 	strlcpy(worker.bgw_type, WORKER_NAME, BGW_MAXLEN);
@@ -144,6 +147,16 @@ wal_worker_register(void)
 	worker.bgw_restart_time = 1;
 	strlcpy(worker.bgw_library_name, "pageserver_smgr", BGW_MAXLEN);
 	strlcpy(worker.bgw_function_name, "wal_worker_main", BGW_MAXLEN);
+	/* Too many would get no more than a message; but without this worker no commit would end. */
+	slist_foreach(iter, &BackgroundWorkerList)
+		registered++;
+	if (max_worker_processes <= registered)
+	{
+		char		value[16];
+
+		snprintf(value, sizeof(value), "%d", registered + 1);
+		SetConfigOption("max_worker_processes", value, PGC_POSTMASTER, PGC_S_OVERRIDE);
+	}
 	RegisterBackgroundWorker(&worker);
 }
 
