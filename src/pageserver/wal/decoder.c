@@ -82,30 +82,31 @@ wal_decoder_free(WalDecoder *dec)
 char *
 wal_decoder_room(WalDecoder *dec, size_t len)
 {
-	/* Where the buffer would begin if all that is done with were dropped. */
+	/* Where the buffer would begin if all that is done with were dropped; up to 7 bytes before it, for alignment. */
 	XLogRecPtr	keep = Min(dec->pos, dec->fed);
 	XLogRecPtr	base = keep - keep % MAXIMUM_ALIGNOF;
 	size_t		left = dec->fed - base;
+	bool		empty = keep == dec->fed;
 
 	if (left + len > dec->buf_size)
 	{
 		size_t		size = Max(left + len, Max(2 * dec->buf_size, 8 * XLOG_BLCKSZ));
 		char	   *buf = pg_malloc(size);
 
-		if (left > 0 && dec->buf != NULL)
-			memcpy(buf, dec->buf + (base - dec->buf_lsn), dec->fed - base);
+		if (!empty)
+			memcpy(buf, dec->buf + (base - dec->buf_lsn), left);
 		free(dec->buf);
 		dec->buf = buf;
 		dec->buf_size = size;
 		dec->buf_lsn = base;
 	}
+	else if (empty)
+		dec->buf_lsn = base;
 	else if (dec->fed - dec->buf_lsn + len > dec->buf_size)
 	{
 		memmove(dec->buf, dec->buf + (base - dec->buf_lsn), left);
 		dec->buf_lsn = base;
 	}
-	else if (keep == dec->fed)
-		dec->buf_lsn = base;
 	return dec->buf + (dec->fed - dec->buf_lsn);
 }
 
@@ -126,9 +127,8 @@ wal_decoder_feed(WalDecoder *dec, const char *data, size_t len)
 		dec->fed += skip;
 		data += skip;
 		len -= skip;
-		if (dec->pos > dec->fed)
+		if (len == 0)
 			return;
-		dec->buf_lsn = dec->fed - dec->fed % MAXIMUM_ALIGNOF;
 	}
 	memcpy(wal_decoder_room(dec, len), data, len);
 	wal_decoder_fed(dec, len);
