@@ -359,8 +359,8 @@ client_authentication(Port *port, int status)
 		ereport(FATAL,
 				(errcode(ERRCODE_TOO_MANY_CONNECTIONS),
 				 errmsg("number of requested standby connections exceeds max_wal_senders (currently %d)",
-						max_wal_senders - 1),
-				 errdetail("One more is used by the WAL worker of pageserver_smgr.")));
+						max_wal_senders),
+				 errdetail("One of them is used by the WAL worker of pageserver_smgr.")));
 }
 
 void
