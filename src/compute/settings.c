@@ -153,7 +153,8 @@ check_store(char **newval, void **extra, GucSource source)
 	options = PQconninfoParse(*newval, &error);
 	if (options == NULL)
 	{
-		GUC_check_errdetail("The value is not a connection string of libpq: %s", error ? error : "out of memory");
+		GUC_check_errdetail("The value is not a connection string of libpq: %s",
+							error != NULL ? pchomp(error) : "out of memory");
 		PQfreemem(error);
 		return false;
 	}

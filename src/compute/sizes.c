@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "access/relation.h"
+#include "access/xlog.h"
 #include "catalog/catalog.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
@@ -155,11 +156,15 @@ ps_total_relation_size(PG_FUNCTION_ARGS)
 
 /* ---- databases and tablespaces ---- */
 
-/* From the store: of a database in all tablespaces (spc 0), or of all in a tablespace (db 0). */
+/*
+ * From the store: of a database in all tablespaces (spc 0), or of all in a
+ * tablespace (db 0).  All WAL up to now counts: the last-written LSNs know of
+ * no relation that is still in shared buffers only.
+ */
 static int64
 stored_size(Oid spc, Oid db)
 {
-	return (int64) page_client_dbsize(spc, db, wal_worker_flush_for_read(lsn_cache_get_max()));
+	return (int64) page_client_dbsize(spc, db, wal_worker_flush_for_read(GetXLogInsertRecPtr()));
 }
 
 /* A file's size; 0 if it is gone. */

@@ -89,6 +89,7 @@ static XLogSegNo required_segno;	/* that the slot was last counted with */
 static TimestampTz last_reply;
 static TimestampTz last_keepalive;
 static TimestampTz outage_since;	/* 0: none */
+static TimestampTz streaming_since;
 static volatile sig_atomic_t got_sigterm;
 static XLogRecPtr stop_lsn;		/* shutdown: all WAL that is to be sent */
 static TimestampTz stop_deadline;
@@ -530,6 +531,7 @@ begin_at(XLogRecPtr lsn)
 		ereport(LOG,
 				(errmsg("streaming WAL to the page store from %X/%X", LSN_FORMAT_ARGS(lsn))));
 	outage_since = 0;
+	streaming_since = GetCurrentTimestamp();
 	set_connected(true, NULL);
 	pg_atomic_write_u64(&shared->sent, sent);
 
@@ -737,7 +739,9 @@ wal_worker_main(Datum arg)
 			store_conn_close(conn);
 			conn = NULL;
 			set_walsnd_state(WALSNDSTATE_STARTUP);
-			if (sent != InvalidXLogRecPtr)
+			/* a store that goes wrong at once each time is not to be asked in a hurry */
+			if (sent != InvalidXLogRecPtr &&
+				TimestampDifferenceExceeds(streaming_since, GetCurrentTimestamp(), ps_connect_retry))
 				delay_ms = FIRST_RETRY_MS;
 		}
 		set_connected(false, error);
