@@ -90,7 +90,6 @@ struct Timeline
 	WalState	state;			/* at ingested_lsn */
 	LayerSet   *layers;
 	bool		stopping;
-	bool		flush_asked;
 	PsError    *failed;			/* why ingest stopped; set once */
 	char		flush_error[256];	/* why the last flush failed; "" if it did not */
 
@@ -165,6 +164,7 @@ extern void receiver_set_flushed(Timeline *tl, XLogRecPtr lsn, XLogRecPtr prev);
 extern void *flush_main(void *tl);
 
 /* ---- keep/dbcopy.c ---- */
+extern bool db_copy_is_done(Timeline *tl, const WalRecord *rec, Oid spc, Oid db);
 extern PsError *db_copy(Timeline *tl, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, Oid db);
 
 /* ---- read/plan.c ---- */

@@ -134,9 +134,13 @@ copy_all(Copy *copy, char *pages)
 	return copy_kind(copy, PS_KEY_RELMAP, copy_value);
 }
 
-/* Was the copy made before a crash, and is it in the manifest? */
-static bool
-exists_already(Timeline *tl, const WalRecord *rec, Oid spc, Oid db)
+/*
+ * Was the copy made before a crash, and is it in the manifest?  All that was
+ * older had been written to layer files by then, the end of what the
+ * destination held before included.
+ */
+bool
+db_copy_is_done(Timeline *tl, const WalRecord *rec, Oid spc, Oid db)
 {
 	LayerSet   *set = timeline_layers(tl);
 	bool		found = false;
@@ -159,8 +163,6 @@ db_copy(Timeline *tl, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, Oi
 	char	   *pages;
 	PsError    *err;
 
-	if (exists_already(tl, rec, spc, db))
-		return NULL;
 	PS_TRY(image_writer_create(tl->layers_dir, &tl->tenant->id, &tl->id, rec->end, &copy.writer));
 	pages = pg_malloc((size_t) PS_MAX_BATCH * BLCKSZ);
 	err = copy_all(&copy, pages);
