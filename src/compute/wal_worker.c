@@ -104,10 +104,7 @@ wal_worker_request_shmem(void)
 	RequestAddinShmemSpace(MAXALIGN(sizeof(WalWorkerShared)));
 }
 
-/*
- * From shmem_startup_hook, under AddinShmemInitLock; the postmaster's shared
- * memory has been laid out.
- */
+/* From shmem_startup_hook, under AddinShmemInitLock. */
 void
 wal_worker_startup_shmem(void)
 {
@@ -122,16 +119,6 @@ wal_worker_startup_shmem(void)
 	pg_atomic_init_u64(&shared->flushed, 0);
 	pg_atomic_init_u64(&shared->ingested, 0);
 	ConditionVariableInit(&shared->progress);
-
-	/*
-	 * The worker takes one of the max_wal_senders WalSnd slots, but its PGPROC
-	 * is one of a background worker.  InitWalSender() crashes if it finds no
-	 * free slot, for it relies on there being no more PGPROCs of walsenders
-	 * than slots: so that it stays true, one of these PGPROCs goes.  A
-	 * walsender too many then gets InitProcess()'s error.
-	 */
-	if (!IsUnderPostmaster && ProcGlobal->walsenderFreeProcs != NULL)
-		ProcGlobal->walsenderFreeProcs = (PGPROC *) ProcGlobal->walsenderFreeProcs->links.next;
 }
 
 void
@@ -148,6 +135,7 @@ wal_worker_register(void)
 	worker.bgw_restart_time = 1;
 	strlcpy(worker.bgw_library_name, "pageserver_smgr", BGW_MAXLEN);
 	strlcpy(worker.bgw_function_name, "wal_worker_main", BGW_MAXLEN);
+
 	/* Too many would get no more than a message; but without this worker no commit would end. */
 	slist_foreach(iter, &BackgroundWorkerList)
 		registered++;
@@ -696,6 +684,10 @@ wal_worker_main(Datum arg)
 	SetConfigOption("application_name", STANDBY_NAME, PGC_USERSET, PGC_S_SESSION);
 	pgstat_report_activity(STATE_RUNNING, "streaming WAL to the page store");
 
+	/*
+	 * Takes one of max_wal_senders WalSnd slots.  One is free: hooks.c refuses
+	 * the walsender that would leave none.
+	 */
 	am_walsender = true;
 	InitWalSender();
 
