@@ -24,11 +24,11 @@
 
 /* ---- tenants ---- */
 
+/* Writes DIR/tenant.json, which nobody looks at yet. */
 static PsError *
 tenant_write(const char *dir, const PsId *id, uint64 system_identifier, uint32 segment_size)
 {
 	char		path[MAXPGPATH];
-	char		tmp[MAXPGPATH];
 	char		text[PS_ID_TEXT];
 	char		sysid[32];
 	json_t	   *root;
@@ -42,19 +42,17 @@ tenant_write(const char *dir, const PsId *id, uint64 system_identifier, uint32 s
 	dump = json_dumps(root, JSON_INDENT(1));
 	json_decref(root);
 	snprintf(path, sizeof(path), "%s/tenant.json", dir);
-	snprintf(tmp, sizeof(tmp), "%s.tmp", path);
 	errno = 0;
-	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0 || write(fd, dump, strlen(dump)) != (ssize_t) strlen(dump) || fsync(fd) != 0)
 	{
 		if (errno == 0)
 			errno = ENOSPC;
-		err = ps_error(errno == ENOSPC ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO, "could not write file \"%s\": %m", tmp);
+		err = ps_error(errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO,
+					   "could not write file \"%s\": %m", path);
 	}
 	if (fd >= 0)
 		close(fd);
-	if (err == NULL && (rename(tmp, path) != 0 || fsync_parent_path(path) != 0))
-		err = ps_error(PS_SQLSTATE_IO, "could not rename \"%s\" to \"%s\": %m", tmp, path);
 	free(dump);
 	return err;
 }
@@ -147,11 +145,22 @@ add_tenant(Store *store, Tenant *tenant)
 	store->tenants[store->ntenants++] = tenant;
 }
 
+/* The same holds here. */
 static void
 add_timeline(Store *store, Timeline *tl)
 {
 	store->timelines = pg_realloc(store->timelines, (store->ntimelines + 1) * sizeof(Timeline *));
 	store->timelines[store->ntimelines++] = tl;
+}
+
+/* Caller holds Store.lock, or the store is being opened. */
+static Timeline *
+find_branch(Store *store, const char *name)
+{
+	for (int i = 0; i < store->ntimelines; i++)
+		if (strcmp(store->timelines[i]->name, name) == 0)
+			return store->timelines[i];
+	return NULL;
 }
 
 /* Calls fn for each subdirectory that is named by an id; others are left alone. */
@@ -164,7 +173,7 @@ for_each_id(const char *path, PsError *(*fn) (void *arg, const PsId *id), void *
 
 	if (dir == NULL)
 		return ps_error(PS_SQLSTATE_IO, "could not open directory \"%s\": %m", path);
-	while (err == NULL && (de = readdir(dir)) != NULL)
+	while (err == NULL && (errno = 0, de = readdir(dir)) != NULL)
 	{
 		PsId		id;
 
@@ -173,6 +182,8 @@ for_each_id(const char *path, PsError *(*fn) (void *arg, const PsId *id), void *
 		else if (de->d_name[0] != '.')
 			ps_log(PS_WARNING, "\"%s/%s\" does not belong here and is left alone", path, de->d_name);
 	}
+	if (err == NULL && errno != 0)
+		err = ps_error(PS_SQLSTATE_IO, "could not read directory \"%s\": %m", path);
 	closedir(dir);
 	return err;
 }
@@ -184,6 +195,14 @@ open_one_timeline(void *arg, const PsId *id)
 	Timeline   *tl;
 
 	PS_TRY(timeline_open(tenant, id, &tl));
+	if (find_branch(tenant->store, tl->name) != NULL)
+	{
+		PsError    *err = ps_error(PS_SQLSTATE_CORRUPTED, "two branches have the name \"%s\": \"%s\" and \"%s\"", tl->name,
+								   find_branch(tenant->store, tl->name)->dir, tl->dir);
+
+		timeline_close(tl);
+		return err;
+	}
 	add_timeline(tenant->store, tl);
 	return NULL;
 }
@@ -238,6 +257,9 @@ store_open(const Config *config, Store **result)
 void
 store_close(Store *store)
 {
+	/* all end what they do at the same time */
+	for (int i = 0; i < store->ntimelines; i++)
+		timeline_stop(store->timelines[i]);
 	for (int i = 0; i < store->ntimelines; i++)
 		timeline_close(store->timelines[i]);
 	for (int i = 0; i < store->ntenants; i++)
@@ -271,16 +293,6 @@ store_find(Store *store, const PsId *tenant, const PsId *timeline, Timeline **tl
 	if (*tl == NULL)
 		return ps_error(PS_SQLSTATE_NOT_FOUND, "the store has no timeline %s of tenant %s", ps_id_format(timeline, b),
 						ps_id_format(tenant, a));
-	return NULL;
-}
-
-/* Caller holds Store.lock. */
-static Timeline *
-find_branch(Store *store, const char *name)
-{
-	for (int i = 0; i < store->ntimelines; i++)
-		if (strcmp(store->timelines[i]->name, name) == 0)
-			return store->timelines[i];
 	return NULL;
 }
 
@@ -348,15 +360,67 @@ store_check_new_name(Store *store, const char *name)
 static PsError *
 make_dir(const char *path)
 {
-	if (mkdir(path, 0700) != 0 && errno != EEXIST)
-		return ps_error(PS_SQLSTATE_IO, "could not create directory \"%s\": %m", path);
+	if (mkdir(path, 0700) != 0)
+		return ps_error(errno == ENOSPC ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO, "could not create directory \"%s\": %m", path);
 	return NULL;
 }
 
+/* Moves a directory to where it counts, durably; after an error it is where it was. */
+static PsError *
+put_in_place(const char *from, const char *to)
+{
+	PsError    *err;
+
+	if (rename(from, to) != 0)
+		return ps_error(PS_SQLSTATE_IO, "could not rename \"%s\" to \"%s\": %m", from, to);
+	if (fsync_parent_path(to) == 0)
+		return NULL;
+	err = ps_error(PS_SQLSTATE_IO, "could not sync the directory of \"%s\": %m", to);
+	(void) rename(to, from);
+	return err;
+}
+
 /*
- * The new timeline is made complete in STORE/tmp, then renamed to its place:
- * after a crash it is there whole or not at all.  A tenant.json may be left of
- * a tenant with no timeline; it does no harm.
+ * Makes STORE/tmp/tenant-<id>, a directory of a tenant with one timeline, which
+ * is moved there from where it was made.
+ */
+static PsError *
+build_tenant(const Tenant *tenant, const char *dir, const char *timeline_from)
+{
+	char	   *timelines = psprintf("%s/timelines", dir);
+	char	   *to = psprintf("%s/%s", timelines, strrchr(timeline_from, '/') + 1);
+	PsError    *err;
+
+	PS_GOTO(make_dir(dir), done);
+	PS_GOTO(make_dir(timelines), done);
+	PS_GOTO(tenant_write(dir, &tenant->id, tenant->system_identifier, tenant->segment_size), done);
+	PS_GOTO(put_in_place(timeline_from, to), done);
+	if (fsync_fname(dir, true) != 0)
+		err = ps_error(PS_SQLSTATE_IO, "could not sync directory \"%s\": %m", dir);
+
+done:
+	pfree(timelines);
+	pfree(to);
+	return err;
+}
+
+static Tenant *
+find_tenant(Store *store, const PsId *id)
+{
+	Tenant	   *tenant = NULL;
+
+	pthread_mutex_lock(&store->lock);
+	for (int i = 0; i < store->ntenants && tenant == NULL; i++)
+		if (ps_id_equal(&store->tenants[i]->id, id))
+			tenant = store->tenants[i];
+	pthread_mutex_unlock(&store->lock);
+	return tenant;
+}
+
+/*
+ * The new timeline, and with it a new tenant, is made complete in STORE/tmp,
+ * then renamed to its place: after a crash, and after an error, it is there
+ * whole or not at all.  Two callers must not add the same tenant.
  */
 PsError *
 store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
@@ -369,56 +433,49 @@ store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
 					 .data_checksum_version = seed->data_checksum_version,
 					 .start_lsn = seed->lsn,
 					 .disk_consistent_lsn = seed->lsn};
-	Tenant	   *tenant = NULL;
-	bool		new_tenant = true;
-	char	   *from = psprintf("%s/tmp/%s", store->config->store_dir, ps_id_format(&seed->timeline, id));
-	char	   *parent = NULL;
-	char	   *to = NULL;
+	Tenant	   *tenant = find_tenant(store, &seed->tenant);
+	bool		new_tenant = tenant == NULL;
+	char	   *made = psprintf("%s/tmp/%s", store->config->store_dir, ps_id_format(&seed->timeline, id));
+	char	   *from;			/* what is renamed, and to where */
+	char	   *to;
 	PsError    *err;
 
-	strlcpy(m.name, seed->name, sizeof(m.name));
-	m.layers = pg_malloc(Max(seed->nlayers, 1) * sizeof(char *));
-	for (int i = 0; i < seed->nlayers; i++)
-		m.layers[m.nlayers++] = pg_strdup(layer_info(seed->layers[i])->name);
-	PS_GOTO(manifest_write(from, &m), done);
-
-	pthread_mutex_lock(&store->lock);
-	for (int i = 0; i < store->ntenants; i++)
-		if (ps_id_equal(&store->tenants[i]->id, &seed->tenant))
-		{
-			tenant = store->tenants[i];
-			new_tenant = false;
-		}
-	pthread_mutex_unlock(&store->lock);
 	if (new_tenant)
 	{
 		tenant = tenant_alloc(store, &seed->tenant);
 		tenant->system_identifier = seed->system_identifier;
 		tenant->segment_size = seed->segment_size;
+		from = psprintf("%s/tmp/tenant-%s", store->config->store_dir, ps_id_format(&seed->tenant, id));
+		to = pg_strdup(tenant->dir);
 	}
-	parent = psprintf("%s/timelines", tenant->dir);
-	to = psprintf("%s/%s", parent, id);
+	else
+	{
+		from = pg_strdup(made);
+		to = psprintf("%s/timelines/%s", tenant->dir, id);
+	}
+	strlcpy(m.name, seed->name, sizeof(m.name));
+	m.layers = pg_malloc(Max(seed->nlayers, 1) * sizeof(char *));
+	for (int i = 0; i < seed->nlayers; i++)
+		m.layers[m.nlayers++] = pg_strdup(layer_info(seed->layers[i])->name);
+	PS_GOTO(manifest_write(made, &m), done);
 	if (new_tenant)
 	{
-		PS_GOTO(make_dir(tenant->dir), done);
-		PS_GOTO(make_dir(parent), done);
-		PS_GOTO(tenant_write(tenant->dir, &tenant->id, tenant->system_identifier, tenant->segment_size), done);
-		if (fsync_parent_path(tenant->dir) != 0)
-		{
-			err = ps_error(PS_SQLSTATE_IO, "could not sync the directory of \"%s\": %m", tenant->dir);
-			goto done;
-		}
+		PS_GOTO(build_tenant(tenant, from, made), done);
 		PS_GOTO(tenant_start(tenant), done);
 	}
 
-	/* the lock is held over the last check of the name and the rename */
+	/* the lock is held from the last check of the name until all can see the timeline */
 	pthread_mutex_lock(&store->lock);
 	if (find_branch(store, seed->name) != NULL)
 		err = ps_error("42710", "branch \"%s\" exists already", seed->name);
-	else if (rename(from, to) != 0 || fsync_parent_path(to) != 0)
-		err = ps_error(PS_SQLSTATE_IO, "could not rename \"%s\" to \"%s\": %m", from, to);
 	else
+		err = put_in_place(from, to);
+	if (err == NULL)
+	{
 		err = timeline_open(tenant, &seed->timeline, result);
+		if (err != NULL && rename(to, from) != 0)
+			ps_log(PS_WARNING, "could not rename \"%s\" to \"%s\": %m", to, from);
+	}
 	if (err == NULL)
 	{
 		if (new_tenant)
@@ -429,11 +486,16 @@ store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
 	pthread_mutex_unlock(&store->lock);
 
 done:
-	if (err != NULL && new_tenant && tenant != NULL)
+	if (new_tenant)
+	{
+		/* the timeline's own directory is the caller's to remove, if it has not gone into this one */
+		if (access(from, F_OK) == 0)
+			(void) rmtree(from, true);
 		tenant_free(tenant);
+	}
 	manifest_free(&m);
+	pfree(made);
 	pfree(from);
-	free(parent);
-	free(to);
+	pfree(to);
 	return err;
 }
