@@ -2,12 +2,16 @@
  * generation.c
  *	  One writer: each start of a compute raises the timeline's generation.
  *
- * The manifest with the new number is durable before anything else happens, so
- * that an older compute can never write again, whatever is killed from here on.
+ * The manifest with the new number is durable before anything else happens.
+ * What an older compute had acknowledged until it was turned away stays, the
+ * checkpoint comes after it; from then on it can never write again, whatever
+ * is killed.
  */
 #include "ps_fe.h"
 
 #include <time.h>
+
+#include "mb/pg_wchar.h"
 
 #include "ps_wire.h"
 #include "timeline_impl.h"
@@ -39,30 +43,55 @@ timeline_check_generation(Timeline *tl, uint64 generation)
 	return err;
 }
 
-/* Makes the number durable.  Caller holds generation_lock. */
+/*
+ * Copies the name of an owner as far as it fits.  It comes from elsewhere, may
+ * be cut within a character, and goes into a manifest, which must be UTF-8.
+ */
+static void
+copy_owner(char out[OWNER_SIZE], const char *owner)
+{
+	const unsigned char *p = (const unsigned char *) owner;
+	size_t		left = strlen(owner);
+	size_t		n = 0;
+
+	while (left > 0)
+	{
+		size_t		len = pg_utf_mblen(p);
+		bool		legal = len <= left && pg_utf8_islegal(p, len) && *p >= ' ' && *p != 0x7f;
+
+		len = legal ? len : 1;
+		if (n + len >= OWNER_SIZE)
+			break;
+		if (legal)
+			memcpy(out + n, p, len);
+		else
+			out[n] = '?';
+		n += len;
+		p += len;
+		left -= len;
+	}
+	out[n] = '\0';
+}
+
+/* Makes the number durable, then known: until then the old one counts.  Caller holds generation_lock. */
 static PsError *
 raise_generation(Timeline *tl, const char *owner, uint64 *generation)
 {
 	LayerSet   *set;
-	uint64		old;
-	char		old_owner[sizeof(tl->owner)];
+	char		new_owner[OWNER_SIZE];
 	PsError    *err;
 
+	copy_owner(new_owner, owner);
 	pthread_mutex_lock(&tl->manifest_lock);
-	pthread_mutex_lock(&tl->lock);
-	old = tl->generation;
-	strlcpy(old_owner, tl->owner, sizeof(old_owner));
-	tl->generation = *generation = old + 1;
-	strlcpy(tl->owner, owner, sizeof(tl->owner));
-	pthread_mutex_unlock(&tl->lock);
+	*generation = tl->generation + 1;
 	set = timeline_layers(tl);
-	err = timeline_save(tl, set->map, tl->disk_consistent_lsn);
+	err = timeline_save(tl, set->map, tl->disk_consistent_lsn, *generation, new_owner);
 	layer_set_unref(set);
-	if (err != NULL)
+	if (err == NULL)
 	{
 		pthread_mutex_lock(&tl->lock);
-		tl->generation = old;
-		strlcpy(tl->owner, old_owner, sizeof(tl->owner));
+		tl->generation = *generation;
+		strlcpy(tl->owner, new_owner, sizeof(tl->owner));
 		pthread_mutex_unlock(&tl->lock);
 	}
 	pthread_mutex_unlock(&tl->manifest_lock);
@@ -104,7 +133,7 @@ append_checkpoint(Timeline *tl, const Waiter *waiter)
 	if (err != NULL)
 		return err;
 
-	/* nobody writes now: no receiver of this generation can be there before its base backup is */
+	/* nobody should write now: no compute has been told of this generation yet */
 	PS_TRY(timeline_wait_ingested(tl, end, tl->tenant->store->config->wait_timeout, waiter));
 	pthread_mutex_lock(&tl->lock);
 	state = tl->state;
@@ -116,11 +145,17 @@ append_checkpoint(Timeline *tl, const Waiter *waiter)
 	wal_make_shutdown_checkpoint(&state, tl->system_identifier, tl->segment_size, (pg_time_t) time(NULL), &bytes, &checkpoint,
 								 &start, &after);
 	pthread_mutex_lock(&tl->receive_lock);
-	err = wal_segments_write(tl->wal, end, bytes.data, bytes.len);
+	err = NULL;
+	if (tl->receiver != NULL || tl->flushed_lsn != end)
+		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\": WAL after %X/%X came from elsewhere while a compute was started",
+									 tl->name, LSN_FORMAT_ARGS(end)),
+							"Start the compute again.");
+	if (err == NULL)
+		err = wal_segments_write(tl->wal, end, bytes.data, bytes.len);
 	if (err == NULL)
 		err = wal_segments_sync(tl->wal);
 	if (err == NULL)
-		receiver_set_flushed(tl, after, start);
+		err = receiver_set_flushed(tl, after, start);
 	pthread_mutex_unlock(&tl->receive_lock);
 	pfree(bytes.data);
 	if (err == NULL)

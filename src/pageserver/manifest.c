@@ -27,7 +27,6 @@
 #define MANIFEST_NAME "timeline.json"
 #define MANIFEST_FORMAT "pageserver timeline"
 #define MANIFEST_VERSION 1
-#define MANIFEST_MAX_SIZE (256 * 1024 * 1024)
 
 static uint32
 crc_of(json_t *body)
@@ -175,7 +174,10 @@ manifest_read(const char *dir, Manifest *m)
 	return err;
 }
 
-/* Writes DIR/timeline.json durably; on failure the old one stands. */
+/*
+ * Writes DIR/timeline.json durably.  On failure the old one stands, but if only
+ * the sync of the directory failed: then either may be there after a crash.
+ */
 PsError *
 manifest_write(const char *dir, const Manifest *m)
 {
@@ -188,40 +190,45 @@ manifest_write(const char *dir, const Manifest *m)
 	json_t	   *root = json_object();
 	char	   *text = NULL;
 	size_t		len;
+	int			rc = 0;
 	int			fd = -1;
 	PsError    *err = NULL;
 
 	for (int i = 0; i < m->nlayers; i++)
-		json_array_append_new(layers, json_string(m->layers[i]));
-	json_object_set_new(body, "tenant", json_string(ps_id_format(&m->tenant, id)));
-	json_object_set_new(body, "timeline", json_string(ps_id_format(&m->timeline, id)));
-	json_object_set_new(body, "name", json_string(m->name));
-	json_object_set_new(body, "system_identifier", json_u64(m->system_identifier));
-	json_object_set_new(body, "segment_size", json_integer(m->segment_size));
-	json_object_set_new(body, "data_checksum_version", json_integer(m->data_checksum_version));
-	json_object_set_new(body, "start_lsn", json_lsn(m->start_lsn));
-	json_object_set_new(body, "disk_consistent_lsn", json_lsn(m->disk_consistent_lsn));
-	json_object_set_new(body, "generation", json_u64(m->generation));
-	json_object_set_new(body, "owner", json_string(m->owner));
-	json_object_set_new(body, "layers", layers);
+		rc |= json_array_append_new(layers, json_string(m->layers[i]));
+	rc |= json_object_set_new(body, "tenant", json_string(ps_id_format(&m->tenant, id)));
+	rc |= json_object_set_new(body, "timeline", json_string(ps_id_format(&m->timeline, id)));
+	rc |= json_object_set_new(body, "name", json_string(m->name));
+	rc |= json_object_set_new(body, "system_identifier", json_u64(m->system_identifier));
+	rc |= json_object_set_new(body, "segment_size", json_integer(m->segment_size));
+	rc |= json_object_set_new(body, "data_checksum_version", json_integer(m->data_checksum_version));
+	rc |= json_object_set_new(body, "start_lsn", json_lsn(m->start_lsn));
+	rc |= json_object_set_new(body, "disk_consistent_lsn", json_lsn(m->disk_consistent_lsn));
+	rc |= json_object_set_new(body, "generation", json_u64(m->generation));
+	rc |= json_object_set_new(body, "owner", json_string(m->owner));
+	rc |= json_object_set_new(body, "layers", layers);
 	snprintf(crc, sizeof(crc), "%08x", crc_of(body));
-	json_object_set_new(root, "format", json_string(MANIFEST_FORMAT));
-	json_object_set_new(root, "version", json_integer(MANIFEST_VERSION));
-	json_object_set_new(root, "crc32c", json_string(crc));
-	json_object_set_new(root, "timeline", body);
-	text = json_dumps(root, JSON_INDENT(1));
+	rc |= json_object_set_new(root, "format", json_string(MANIFEST_FORMAT));
+	rc |= json_object_set_new(root, "version", json_integer(MANIFEST_VERSION));
+	rc |= json_object_set_new(root, "crc32c", json_string(crc));
+	rc |= json_object_set_new(root, "timeline", body);
+	if (rc == 0)
+		text = json_dumps(root, JSON_INDENT(1));
 	json_decref(root);
-
 	snprintf(path, sizeof(path), "%s/" MANIFEST_NAME, dir);
+	if (text == NULL)
+		return ps_error(PS_SQLSTATE_INTERNAL, "could not make manifest \"%s\": a text in it is not UTF-8", path);
+
 	snprintf(tmp, sizeof(tmp), "%s.tmp", path);
 	len = strlen(text);
-	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	errno = 0;
+	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0 || write(fd, text, len) != (ssize_t) len || fsync(fd) != 0)
 	{
 		if (errno == 0)
 			errno = ENOSPC;
-		err = ps_error(errno == ENOSPC ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO, "could not write manifest \"%s\": %m", tmp);
+		err = ps_error(errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO,
+					   "could not write manifest \"%s\": %m", tmp);
 	}
 	if (fd >= 0)
 		close(fd);
@@ -244,13 +251,8 @@ manifest_free(Manifest *m)
 	memset(m, 0, sizeof(*m));
 }
 
-/*
- * Writes the manifest of an open timeline, with the layers of "map" and the
- * LSN that they hold everything up to.  Caller holds Timeline.manifest_lock,
- * so that manifests are written in the order of what they say.
- */
 PsError *
-timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn)
+timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn, uint64 generation, const char *owner)
 {
 	Manifest	m = {.tenant = tl->tenant->id,
 					 .timeline = tl->id,
@@ -258,14 +260,12 @@ timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn)
 					 .segment_size = tl->segment_size,
 					 .data_checksum_version = tl->data_checksum_version,
 					 .start_lsn = tl->start_lsn,
-					 .disk_consistent_lsn = disk_consistent_lsn};
+					 .disk_consistent_lsn = disk_consistent_lsn,
+					 .generation = generation};
 	PsError    *err;
 
 	strlcpy(m.name, tl->name, sizeof(m.name));
-	pthread_mutex_lock(&tl->lock);
-	m.generation = tl->generation;
-	strlcpy(m.owner, tl->owner, sizeof(m.owner));
-	pthread_mutex_unlock(&tl->lock);
+	strlcpy(m.owner, owner, sizeof(m.owner));
 	m.nlayers = layer_map_count(map);
 	m.layers = pg_malloc(Max(m.nlayers, 1) * sizeof(char *));
 	for (int i = 0; i < m.nlayers; i++)

@@ -54,15 +54,26 @@ timeline_layers(Timeline *tl)
 	return set;
 }
 
-/* Puts a new set in place and wakes those who wait for layers.  Caller holds Timeline.lock. */
-void
+LayerSet *
 timeline_set_layers(Timeline *tl, LayerSet *set)
 {
 	LayerSet   *old = tl->layers;
 
 	tl->layers = set;
-	layer_set_unref(old);
-	pthread_cond_broadcast(&tl->changed);
+	pthread_cond_broadcast(&tl->layers_changed);
+	return old;
+}
+
+LayerSet *
+timeline_set_map(Timeline *tl, LayerMap *map, int written)
+{
+	LayerSet   *now = tl->layers;
+	Layer	   *frozen[MAX_FROZEN];
+	int			n = now->nfrozen - written;
+
+	for (int i = 0; i < n; i++)
+		frozen[i] = layer_ref(now->frozen[i]);
+	return timeline_set_layers(tl, layer_set_create(layer_ref(now->open), frozen, n, map));
 }
 
 /* ---- opening ---- */
@@ -77,7 +88,7 @@ remove_strays(Timeline *tl, const Manifest *m)
 
 	if (dir == NULL)
 		return ps_error(PS_SQLSTATE_IO, "could not open directory \"%s\": %m", tl->layers_dir);
-	while (err == NULL && (de = readdir(dir)) != NULL)
+	while (err == NULL && (errno = 0, de = readdir(dir)) != NULL)
 	{
 		bool		known = de->d_name[0] == '.';
 		char		path[MAXPGPATH];
@@ -91,6 +102,8 @@ remove_strays(Timeline *tl, const Manifest *m)
 		if (unlink(path) != 0)
 			err = ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", path);
 	}
+	if (err == NULL && errno != 0)
+		err = ps_error(PS_SQLSTATE_IO, "could not read directory \"%s\": %m", tl->layers_dir);
 	closedir(dir);
 	return err;
 }
@@ -145,8 +158,10 @@ load_state(Timeline *tl, LayerMap *map, XLogRecPtr lsn, WalState *state)
 /*
  * Finds the end of the whole records in the WAL files, from where the layers
  * end.  Everything up to the marker was acknowledged: damage before it is an
- * error.  What comes behind the last whole record was never acknowledged; it is
- * cut off, so that the next record is written over it.
+ * error.  So is a file that cannot be read, wherever it is.  What else comes
+ * behind the last whole record was never acknowledged; it is cut off, so that
+ * the next record is written over it.  What is left counts as acknowledged
+ * from now on, and the marker says so.
  */
 static PsError *
 find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker)
@@ -174,21 +189,35 @@ find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker)
 	}
 	if (end < marker)
 	{
-		PsError    *damage = ps_error(PS_SQLSTATE_CORRUPTED,
-									  "WAL of branch \"%s\" ends at %X/%X, but was acknowledged up to %X/%X%s%s", tl->name,
-									  LSN_FORMAT_ARGS(end), LSN_FORMAT_ARGS(marker), err ? ": " : "", err ? err->message : "");
+		char		name[MAXFNAMELEN];
+		XLogSegNo	segno;
+		PsError    *damage;
 
+		XLByteToSeg(end, segno, tl->segment_size);
+		XLogFileName(name, 1, segno, tl->segment_size);
+		damage = ps_error(PS_SQLSTATE_CORRUPTED,
+						  "WAL of branch \"%s\" ends at %X/%X in file \"%s/wal/%s\", but was acknowledged up to %X/%X%s%s",
+						  tl->name, LSN_FORMAT_ARGS(end), tl->dir, name, LSN_FORMAT_ARGS(marker), err ? ": " : "",
+						  err ? err->message : "");
 		ps_error_free(err);
-		return ps_error_hint(damage, "A file in \"%s/wal\" is damaged or missing; restore it from a copy.", tl->dir);
+		return ps_error_hint(damage, "The file, or one after it, is damaged or missing; restore it from a copy.");
 	}
+	if (err != NULL && !ps_error_is(err, PS_SQLSTATE_CORRUPTED))
+		return ps_error_context(err, "branch \"%s\": looking for the end of WAL after %X/%X", tl->name, LSN_FORMAT_ARGS(end));
+	if (err != NULL)
+		ps_log(PS_LOG, "branch \"%s\": WAL ends at %X/%X, the rest is cut off: %s", tl->name, LSN_FORMAT_ARGS(end), err->message);
 	ps_error_free(err);
 	PS_TRY(wal_segments_cut(tl->wal, end));
+	PS_TRY(receiver_sync_marker(tl, end));
 	tl->received_lsn = tl->flushed_lsn = end;
 	tl->flushed_prev = prev;
 	return NULL;
 }
 
-/* The files may hold what a killed store had written and not yet synced: make it durable before anything builds on it. */
+/*
+ * The files, and the directory, may hold what a killed store had written and
+ * not yet synced: make it durable before anything builds on it.
+ */
 static PsError *
 sync_wal(const char *wal_dir)
 {
@@ -198,7 +227,7 @@ sync_wal(const char *wal_dir)
 
 	if (dir == NULL)
 		return ps_error(PS_SQLSTATE_IO, "could not open directory \"%s\": %m", wal_dir);
-	while (err == NULL && (de = readdir(dir)) != NULL)
+	while (err == NULL && (errno = 0, de = readdir(dir)) != NULL)
 	{
 		char		path[MAXPGPATH];
 
@@ -208,13 +237,16 @@ sync_wal(const char *wal_dir)
 		if (fsync_fname(path, false) != 0)
 			err = ps_error(PS_SQLSTATE_IO, "could not sync file \"%s\": %m", path);
 	}
+	if (err == NULL && (errno != 0 || fsync_fname(wal_dir, true) != 0))
+		err = ps_error(PS_SQLSTATE_IO, "could not read and sync directory \"%s\": %m", wal_dir);
 	closedir(dir);
 	return err;
 }
 
 /*
  * Opens the timeline in TENANT/timelines/ID and starts its threads.  On error
- * nothing is left in memory.
+ * nothing is left in memory.  Locks: none, or Store.lock; nobody knows the
+ * timeline yet.
  */
 PsError *
 timeline_open(Tenant *tenant, const PsId *id, Timeline **result)
@@ -227,9 +259,11 @@ timeline_open(Tenant *tenant, const PsId *id, Timeline **result)
 	pthread_condattr_t attr;
 	char		text[PS_ID_TEXT];
 	char	   *wal_dir;
+	int			rc;
 	PsError    *err;
 
 	tl->tenant = tenant;
+	tl->marker_fd = -1;
 	tl->id = *id;
 	tl->dir = psprintf("%s/timelines/%s", tenant->dir, ps_id_format(id, text));
 	tl->layers_dir = psprintf("%s/layers", tl->dir);
@@ -241,11 +275,12 @@ timeline_open(Tenant *tenant, const PsId *id, Timeline **result)
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&tl->changed, &attr);
+	pthread_cond_init(&tl->layers_changed, &attr);
 	pthread_condattr_destroy(&attr);
 
 	PS_GOTO(manifest_read(tl->dir, &m), fail);
 	if (!ps_id_equal(&m.timeline, id) || !ps_id_equal(&m.tenant, &tenant->id) ||
-		m.system_identifier != tenant->system_identifier)
+		m.system_identifier != tenant->system_identifier || m.segment_size != tenant->segment_size)
 	{
 		err = ps_error(PS_SQLSTATE_CORRUPTED, "manifest in \"%s\" is of another timeline", tl->dir);
 		goto fail;
@@ -270,13 +305,17 @@ timeline_open(Tenant *tenant, const PsId *id, Timeline **result)
 	tl->layers = layer_set_create(open_layer_create(tl->disk_consistent_lsn + 1), NULL, 0, map);
 	map = NULL;
 	PS_GOTO(ingest_create(tl, &state), fail);
-	if (pthread_create(&tl->ingest_thread, NULL, ingest_main, tl) != 0 ||
-		pthread_create(&tl->flush_thread, NULL, flush_main, tl) != 0)
+	rc = pthread_create(&tl->ingest_thread, NULL, ingest_main, tl);
+	tl->nthreads += rc == 0;
+	if (rc == 0)
+		rc = pthread_create(&tl->flush_thread, NULL, flush_main, tl);
+	tl->nthreads += rc == 0;
+	if (rc != 0)
 	{
-		ps_log(PS_FATAL, "could not start a thread: %m");
-		exit(1);
+		errno = rc;
+		err = ps_error(PS_SQLSTATE_OUT_OF_MEMORY, "could not start a thread of branch \"%s\": %m", tl->name);
+		goto fail;
 	}
-	tl->threads_started = true;
 	manifest_free(&m);
 	pfree(wal_dir);
 	*result = tl;
@@ -291,19 +330,36 @@ fail:
 	return err;
 }
 
+void
+timeline_stop(Timeline *tl)
+{
+	pthread_mutex_lock(&tl->lock);
+	tl->stopping = true;
+	pthread_cond_broadcast(&tl->changed);
+	pthread_cond_broadcast(&tl->layers_changed);
+	pthread_mutex_unlock(&tl->lock);
+}
+
+bool
+timeline_is_stopping(Timeline *tl)
+{
+	bool		stopping;
+
+	pthread_mutex_lock(&tl->lock);
+	stopping = tl->stopping;
+	pthread_mutex_unlock(&tl->lock);
+	return stopping;
+}
+
 /* Stops the threads and frees.  No connection may use the timeline any more. */
 void
 timeline_close(Timeline *tl)
 {
-	if (tl->threads_started)
-	{
-		pthread_mutex_lock(&tl->lock);
-		tl->stopping = true;
-		pthread_cond_broadcast(&tl->changed);
-		pthread_mutex_unlock(&tl->lock);
+	timeline_stop(tl);
+	if (tl->nthreads > 0)
 		pthread_join(tl->ingest_thread, NULL);
+	if (tl->nthreads > 1)
 		pthread_join(tl->flush_thread, NULL);
-	}
 	ingest_free(tl);
 	layer_set_unref(tl->layers);
 	if (tl->wal != NULL)
@@ -311,6 +367,7 @@ timeline_close(Timeline *tl)
 	receiver_close_marker(tl);
 	ps_error_free(tl->failed);
 	pthread_cond_destroy(&tl->changed);
+	pthread_cond_destroy(&tl->layers_changed);
 	pthread_mutex_destroy(&tl->lock);
 	pthread_mutex_destroy(&tl->manifest_lock);
 	pthread_mutex_destroy(&tl->receive_lock);
@@ -323,7 +380,7 @@ timeline_close(Timeline *tl)
 /* ---- waits and failures ---- */
 
 void
-timeline_wait(Timeline *tl, int ms)
+timeline_wait(Timeline *tl, pthread_cond_t *cond, int64 ms)
 {
 	struct timespec ts;
 
@@ -335,7 +392,16 @@ timeline_wait(Timeline *tl, int ms)
 		ts.tv_sec++;
 		ts.tv_nsec -= 1000000000;
 	}
-	pthread_cond_timedwait(&tl->changed, &tl->lock, &ts);
+	pthread_cond_timedwait(cond, &tl->lock, &ts);
+}
+
+int64
+timeline_now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
 void
@@ -360,19 +426,10 @@ timeline_failure(Timeline *tl)
 	return tl->failed->hint ? ps_error_hint(err, "%s", tl->failed->hint) : err;
 }
 
-static int64
-now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 PsError *
 timeline_wait_ingested(Timeline *tl, XLogRecPtr lsn, int timeout_ms, const Waiter *waiter)
 {
-	int64		end = now_ms() + timeout_ms;
+	int64		end = timeline_now_ms() + timeout_ms;
 	PsError    *err = NULL;
 
 	pthread_mutex_lock(&tl->lock);
@@ -384,12 +441,12 @@ timeline_wait_ingested(Timeline *tl, XLogRecPtr lsn, int timeout_ms, const Waite
 			err = timeline_failure(tl);
 		else if (tl->stopping)
 			err = ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
-		else if (timeout_ms >= 0 && now_ms() >= end)
+		else if (timeout_ms >= 0 && timeline_now_ms() >= end)
 			err = ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\" has WAL up to %X/%X only, after waiting %d ms for %X/%X",
 						   tl->name, LSN_FORMAT_ARGS(tl->ingested_lsn), timeout_ms, LSN_FORMAT_ARGS(lsn));
 		if (err != NULL)
 			break;
-		timeline_wait(tl, 100);
+		timeline_wait(tl, &tl->changed, 100);
 		if (waiter == NULL || tl->ingested_lsn >= lsn)
 			continue;
 		pthread_mutex_unlock(&tl->lock);

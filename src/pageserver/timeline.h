@@ -109,8 +109,8 @@ typedef struct Waiter
 
 /*
  * Waits until reads see WAL up to lsn; timeout_ms < 0: no limit.  An error if
- * ingest has stopped, or lsn is beyond the received WAL by more than a segment
- * with no compute connected that could send it.
+ * the time is over, ingest has stopped or the store is stopping.  No lock may
+ * be held.
  */
 extern PsError *timeline_wait_ingested(Timeline *tl, XLogRecPtr lsn, int timeout_ms, const Waiter *waiter);
 

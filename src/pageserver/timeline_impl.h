@@ -7,6 +7,9 @@
  * Locks, in the order in which they may be taken (README.md has the whole
  * list):  Store.lock, Timeline.generation_lock, Timeline.receive_lock,
  * Timeline.manifest_lock, Timeline.lock.
+ *
+ * Some fields are changed only while two of these are held.  Either of the two
+ * then suffices to look at them.
  */
 #ifndef PS_TIMELINE_IMPL_H
 #define PS_TIMELINE_IMPL_H
@@ -18,6 +21,9 @@
 
 /* Most layers in memory that wait to be written; then ingest waits. */
 #define MAX_FROZEN 3
+
+/* Longest text of who raised a generation, with its zero byte. */
+#define OWNER_SIZE 128
 
 /*
  * What a reader looks at: an immutable set with a count of references, swapped
@@ -65,7 +71,7 @@ struct Timeline
 	uint32		data_checksum_version;
 	XLogRecPtr	start_lsn;		/* of its first image layers */
 	WalSegments *wal;
-	volatile uint64 *marker;	/* mmap of the file "flushed": lsn, ~lsn (wal/receiver.c) */
+	int			marker_fd;		/* of the file "flushed" (wal/receiver.c), or -1; written under receive_lock */
 
 	/* held while a generation is made: one at a time */
 	pthread_mutex_t generation_lock;
@@ -74,28 +80,37 @@ struct Timeline
 	pthread_mutex_t receive_lock;
 	WalReceiver *receiver;		/* the one that may write; NULL: none */
 
-	/* held while the manifest is written: it is written from the fields below */
+	/* held while the manifest is written and what it says changes */
 	pthread_mutex_t manifest_lock;
 
-	/* short: protects all that follows */
+	/*
+	 * Short, never held during I/O: protects all that follows.  The fields of
+	 * the first group are changed under manifest_lock and lock, those of the
+	 * second under receive_lock and lock, the others under lock alone.
+	 */
 	pthread_mutex_t lock;
-	pthread_cond_t changed;		/* any of the LSNs, layers, stopping or failed changed; CLOCK_MONOTONIC */
+	pthread_cond_t changed;		/* an LSN, stopping or failed changed; CLOCK_MONOTONIC, as the next */
+	pthread_cond_t layers_changed;	/* layers or stopping changed */
+
 	uint64		generation;
-	char		owner[128];
+	char		owner[OWNER_SIZE];
+	XLogRecPtr	disk_consistent_lsn;	/* and the map in layers */
+
 	XLogRecPtr	received_lsn;
 	XLogRecPtr	flushed_lsn;
 	XLogRecPtr	flushed_prev;	/* start of the record that ends at flushed_lsn */
+
 	XLogRecPtr	ingested_lsn;
-	XLogRecPtr	disk_consistent_lsn;
 	WalState	state;			/* at ingested_lsn */
 	LayerSet   *layers;
 	bool		stopping;
 	PsError    *failed;			/* why ingest stopped; set once */
 	char		flush_error[256];	/* why the last flush failed; "" if it did not */
 
+	/* of the thread that opens and closes the timeline */
 	pthread_t	ingest_thread;
 	pthread_t	flush_thread;
-	bool		threads_started;
+	int			nthreads;		/* of these two that were started */
 
 	/* the ingest thread's own (wal/ingest.c) */
 	struct Ingest *ingest;
@@ -113,14 +128,25 @@ struct Store
 
 /* ---- timeline.c ---- */
 extern PsError *timeline_open(Tenant *tenant, const PsId *id, Timeline **tl);
+extern void timeline_stop(Timeline *tl);	/* tells the threads to end, waits for nothing */
 extern void timeline_close(Timeline *tl);
+extern bool timeline_is_stopping(Timeline *tl);
 extern LayerSet *timeline_layers(Timeline *tl); /* a reference */
 extern void layer_set_unref(LayerSet *set);
-extern void timeline_set_layers(Timeline *tl, LayerSet *set);	/* caller holds Timeline.lock */
 extern LayerSet *layer_set_create(Layer *open, Layer *const *frozen, int nfrozen, LayerMap *map);	/* references are taken over */
 
-/* Waits for a change; up to ms.  Caller holds Timeline.lock. */
-extern void timeline_wait(Timeline *tl, int ms);
+/*
+ * Both put a new set of layers in place and return the old one, to be given
+ * back by layer_set_unref() when Timeline.lock, which the caller holds, is
+ * released: freeing a layer takes long.  timeline_set_map() takes the map over
+ * and drops the oldest "written" frozen layers; it also needs manifest_lock.
+ */
+extern LayerSet *timeline_set_layers(Timeline *tl, LayerSet *set);
+extern LayerSet *timeline_set_map(Timeline *tl, LayerMap *map, int written);
+
+/* Waits for a condition of the timeline; up to ms.  Caller holds Timeline.lock. */
+extern void timeline_wait(Timeline *tl, pthread_cond_t *cond, int64 ms);
+extern int64 timeline_now_ms(void); /* of the clock that these waits use */
 
 /* Ingest or flush cannot go on: remembers why (takes err), wakes everybody. */
 extern void timeline_fail(Timeline *tl, PsError *err);
@@ -138,7 +164,7 @@ typedef struct Manifest
 	XLogRecPtr	start_lsn;
 	XLogRecPtr	disk_consistent_lsn;
 	uint64		generation;
-	char		owner[128];
+	char		owner[OWNER_SIZE];
 	char	  **layers;
 	int			nlayers;
 } Manifest;
@@ -147,8 +173,13 @@ extern PsError *manifest_read(const char *dir, Manifest *m);
 extern PsError *manifest_write(const char *dir, const Manifest *m);
 extern void manifest_free(Manifest *m);
 
-/* Writes the manifest of an open timeline from its fields; with extra layers and LSN as given (keep/flush.c). */
-extern PsError *timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn);
+/*
+ * Writes the manifest of an open timeline with what is given.  Caller holds
+ * Timeline.manifest_lock, so that manifests follow each other as what they say
+ * does, and changes the fields after a success.
+ */
+extern PsError *timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn, uint64 generation,
+							  const char *owner);
 
 /* ---- wal/ingest.c ---- */
 extern PsError *ingest_create(Timeline *tl, const WalState *state);
@@ -157,8 +188,11 @@ extern void *ingest_main(void *tl);
 
 /* ---- wal/receiver.c ---- */
 extern PsError *receiver_open_marker(Timeline *tl, XLogRecPtr *lsn);
+extern PsError *receiver_sync_marker(Timeline *tl, XLogRecPtr lsn);
 extern void receiver_close_marker(Timeline *tl);
-extern void receiver_set_flushed(Timeline *tl, XLogRecPtr lsn, XLogRecPtr prev);	/* durable up to here; takes Timeline.lock */
+
+/* WAL is durable up to lsn: says so to all.  Caller holds receive_lock, not Timeline.lock. */
+extern PsError *receiver_set_flushed(Timeline *tl, XLogRecPtr lsn, XLogRecPtr prev);
 
 /* ---- keep/flush.c ---- */
 extern void *flush_main(void *tl);

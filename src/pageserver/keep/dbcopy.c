@@ -96,6 +96,9 @@ copy_blocks(Copy *copy, const struct Fork *fork, char *pages)
 	{
 		int			n = Min(PS_MAX_BATCH, fork->nblocks - blk);
 
+		if (timeline_is_stopping(copy->tl))
+			return ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
+
 		for (int i = 0; i < n; i++)
 			blks[i] = blk + i;
 		PS_TRY(timeline_read_pages(copy->tl, rel, (ForkNumber) fork->key.fork, blks, n, copy->rec->start, pages));
@@ -155,6 +158,7 @@ db_copy_is_done(Timeline *tl, const WalRecord *rec, Oid spc, Oid db)
 	return found;
 }
 
+/* PS_SQLSTATE_DISK_FULL: nothing has changed, the caller may try the same again. */
 PsError *
 db_copy(Timeline *tl, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, Oid db)
 {
@@ -178,12 +182,15 @@ db_copy(Timeline *tl, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, Oi
 		pthread_mutex_lock(&tl->manifest_lock);
 		set = timeline_layers(tl);
 		map = layer_map_change(set->map, &layer, 1, NULL, 0);
-		err = timeline_save(tl, map, tl->disk_consistent_lsn);
+		err = timeline_save(tl, map, tl->disk_consistent_lsn, tl->generation, tl->owner);
 		if (err == NULL)
 		{
+			LayerSet   *old;
+
 			pthread_mutex_lock(&tl->lock);
-			timeline_set_layers(tl, layer_set_create(layer_ref(set->open), NULL, 0, map));
+			old = timeline_set_map(tl, map, 0);
 			pthread_mutex_unlock(&tl->lock);
+			layer_set_unref(old);
 		}
 		else
 			layer_map_unref(map);

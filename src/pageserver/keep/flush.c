@@ -5,21 +5,24 @@
  * Oldest first.  A layer is dropped from memory only when the manifest that
  * names its file is durable; disk_consistent_lsn moves with it.  A flush that
  * fails (a full disk) is tried again; meanwhile reads go on from memory, and
- * ingest stops when too many layers wait.
+ * ingest waits when too many layers are to be written.
  */
 #include "ps_fe.h"
 
 #include "ps_wire.h"
 #include "timeline_impl.h"
 
-/* Pause after a failed flush, ms. */
+/* Pause after a failed flush, and between two messages about that; ms. */
 #define RETRY_DELAY 1000
+#define WARNING_INTERVAL 60000
 
 static PsError *
 read_record(void *arg, XLogRecPtr start, uint32 len, char *buf)
 {
 	Timeline   *tl = arg;
 
+	if (timeline_is_stopping(tl))
+		return ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
 	return wal_segments_read_record(tl->wal, start, len, buf);
 }
 
@@ -31,45 +34,62 @@ flush_oldest(Timeline *tl)
 	Layer	   *layer = set->frozen[set->nfrozen - 1];
 	Layer	   *delta = NULL;
 	XLogRecPtr	lsn = layer_info(layer)->lsn_end - 1;
-	LayerMap   *map = NULL;
+	LayerSet   *now;
+	LayerSet   *old;
+	LayerMap   *map;
 	PsError    *err;
 
-	err = open_layer_write(layer, tl->layers_dir, &tl->tenant->id, &tl->id, read_record, tl, &delta);
+	PS_GOTO(open_layer_write(layer, tl->layers_dir, &tl->tenant->id, &tl->id, read_record, tl, &delta), done);
+	pthread_mutex_lock(&tl->manifest_lock);
+	now = timeline_layers(tl);
+	map = layer_map_change(now->map, &delta, 1, NULL, 0);
+	layer_set_unref(now);
+	err = timeline_save(tl, map, lsn, tl->generation, tl->owner);
 	if (err == NULL)
 	{
-		pthread_mutex_lock(&tl->manifest_lock);
-		map = layer_map_change(set->map, &delta, 1, NULL, 0);
-		err = timeline_save(tl, map, lsn);
-		if (err == NULL)
-		{
-			LayerSet   *now;
-			Layer	   *frozen[MAX_FROZEN];
-
-			pthread_mutex_lock(&tl->lock);
-			now = tl->layers;
-			for (int i = 0; i < now->nfrozen - 1; i++)
-				frozen[i] = layer_ref(now->frozen[i]);
-			tl->disk_consistent_lsn = lsn;
-			timeline_set_layers(tl, layer_set_create(layer_ref(now->open), frozen, now->nfrozen - 1, map));
-			map = NULL;
-			pthread_mutex_unlock(&tl->lock);
-			ps_log(PS_LOG, "branch \"%s\": wrote layer \"%s\" (%llu kB)", tl->name, layer_info(delta)->name,
-				   (unsigned long long) layer_info(delta)->file_size / 1024);
-		}
-		pthread_mutex_unlock(&tl->manifest_lock);
+		pthread_mutex_lock(&tl->lock);
+		tl->disk_consistent_lsn = lsn;
+		old = timeline_set_map(tl, map, 1);
+		pthread_mutex_unlock(&tl->lock);
+		layer_set_unref(old);
 	}
-	if (map != NULL)
+	else
 		layer_map_unref(map);
+	pthread_mutex_unlock(&tl->manifest_lock);
+	if (err == NULL)
+		ps_log(PS_LOG, "branch \"%s\": wrote layer \"%s\" (%llu kB)", tl->name, layer_info(delta)->name,
+			   (unsigned long long) layer_info(delta)->file_size / 1024);
+
+done:
 	if (delta != NULL)
 		layer_unref(delta);
 	layer_set_unref(set);
 	return err;
 }
 
+/* Notes and frees the error, and waits before the next attempt.  Caller holds Timeline.lock. */
+static void
+pause_after_failure(Timeline *tl, PsError *err, int64 *next_warning)
+{
+	int64		now = timeline_now_ms();
+	int64		until = now + RETRY_DELAY;
+
+	strlcpy(tl->flush_error, err->message, sizeof(tl->flush_error));
+	if (now >= *next_warning && !tl->stopping)
+	{
+		ps_log(PS_WARNING, "branch \"%s\": could not write a layer, will try again: %s", tl->name, err->message);
+		*next_warning = now + WARNING_INTERVAL;
+	}
+	ps_error_free(err);
+	for (; !tl->stopping && now < until; now = timeline_now_ms())
+		timeline_wait(tl, &tl->layers_changed, until - now);
+}
+
 void *
 flush_main(void *arg)
 {
 	Timeline   *tl = arg;
+	int64		next_warning = 0;
 
 	ps_thread_name("flush %.9s", tl->name);
 	pthread_mutex_lock(&tl->lock);
@@ -79,25 +99,19 @@ flush_main(void *arg)
 
 		if (tl->layers->nfrozen == 0)
 		{
-			timeline_wait(tl, 60 * 1000);
+			timeline_wait(tl, &tl->layers_changed, 60 * 1000);
 			continue;
 		}
 		pthread_mutex_unlock(&tl->lock);
 		err = flush_oldest(tl);
 		pthread_mutex_lock(&tl->lock);
-		if (err == NULL)
+		if (err != NULL)
+			pause_after_failure(tl, err, &next_warning);
+		else
 		{
 			tl->flush_error[0] = '\0';
-			continue;
+			next_warning = 0;
 		}
-		if (strcmp(tl->flush_error, err->message) != 0)
-		{
-			strlcpy(tl->flush_error, err->message, sizeof(tl->flush_error));
-			ps_log(PS_WARNING, "branch \"%s\": could not write a layer, will try again: %s", tl->name, err->message);
-		}
-		ps_error_free(err);
-		if (!tl->stopping)
-			timeline_wait(tl, RETRY_DELAY);
 	}
 	pthread_mutex_unlock(&tl->lock);
 	return NULL;

@@ -13,8 +13,6 @@
  */
 #include "ps_fe.h"
 
-#include <time.h>
-
 #include "common/hashfn.h"
 
 #include "ps_wire.h"
@@ -24,7 +22,10 @@
 #define BATCH 256
 
 /* Relation sizes that are remembered; when there are more the cache starts anew. */
-#define MAX_CACHED_SIZES 1000000
+#define MAX_CACHED_SIZES 100000
+
+/* Pause after a copy of a database met a full disk, ms. */
+#define DISK_FULL_DELAY 1000
 
 typedef struct CachedSize
 {
@@ -42,7 +43,7 @@ typedef struct Ingest
 	WalState	state;
 	Layer	   *open;			/* the set's open layer */
 	XLogRecPtr	open_start;		/* its lsn_start */
-	time_t		open_since;		/* when its first record came; 0: it is empty */
+	int64		open_since;		/* when its first record came (timeline_now_ms()); 0: it is empty */
 	XLogSegNo	state_segment;	/* segment in which the state was saved last */
 	CachedSize *sizes;			/* open addressing, power of two */
 	uint32		nsizes;
@@ -410,6 +411,21 @@ db_exists(Timeline *tl, Oid spc, Oid db, bool *exists)
 	return NULL;
 }
 
+/* Waits ms; an error if the store is stopping. */
+static PsError *
+pause_ingest(Timeline *tl, int64 ms)
+{
+	int64		until = timeline_now_ms() + ms;
+	bool		stopping;
+
+	pthread_mutex_lock(&tl->lock);
+	for (int64 now = timeline_now_ms(); now < until && !tl->stopping; now = timeline_now_ms())
+		timeline_wait(tl, &tl->layers_changed, until - now);
+	stopping = tl->stopping;
+	pthread_mutex_unlock(&tl->lock);
+	return stopping ? stopping_error() : NULL;
+}
+
 static void save_state(Timeline *tl);
 static PsError *freeze(Timeline *tl);
 static void begin_open_layer_at(Timeline *tl, XLogRecPtr lsn);
@@ -449,13 +465,18 @@ sink_db_copy(void *arg, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, 
 	}
 	pthread_mutex_lock(&tl->lock);
 	while (tl->layers->nfrozen > 0 && !tl->stopping)
-		timeline_wait(tl, 1000);
+		timeline_wait(tl, &tl->layers_changed, 60 * 1000);
 	err = tl->stopping ? stopping_error() : NULL;
 	pthread_mutex_unlock(&tl->lock);
 	if (err != NULL)
 		return err;
 	forget_sizes(in);
-	return db_copy(tl, rec, src_spc, src_db, spc, db);
+	while ((err = db_copy(tl, rec, src_spc, src_db, spc, db)) != NULL && ps_error_is(err, PS_SQLSTATE_DISK_FULL))
+	{
+		ps_log_error(PS_WARNING, err, "branch \"%s\": could not copy database %u, will try again", tl->name, src_db);
+		PS_TRY(pause_ingest(tl, DISK_FULL_DELAY));
+	}
+	return err;
 }
 
 /* ---- the thread ---- */
@@ -531,7 +552,7 @@ freeze(Timeline *tl)
 
 	pthread_mutex_lock(&tl->lock);
 	while (tl->layers->nfrozen == MAX_FROZEN && !tl->stopping)
-		timeline_wait(tl, 1000);
+		timeline_wait(tl, &tl->layers_changed, 60 * 1000);
 	if (tl->stopping)
 	{
 		pthread_mutex_unlock(&tl->lock);
@@ -546,8 +567,9 @@ freeze(Timeline *tl)
 	in->open = open_layer_create(in->state.end + 1);
 	in->open_start = in->state.end + 1;
 	in->open_since = 0;
-	timeline_set_layers(tl, layer_set_create(layer_ref(in->open), frozen, old->nfrozen + 1, layer_map_ref(old->map)));
+	old = timeline_set_layers(tl, layer_set_create(layer_ref(in->open), frozen, old->nfrozen + 1, layer_map_ref(old->map)));
 	pthread_mutex_unlock(&tl->lock);
+	layer_set_unref(old);
 	return NULL;
 }
 
@@ -570,8 +592,9 @@ begin_open_layer_at(Timeline *tl, XLogRecPtr lsn)
 	layer_unref(in->open);
 	in->open = open;
 	in->open_start = lsn;
-	timeline_set_layers(tl, layer_set_create(layer_ref(open), frozen, now->nfrozen, layer_map_ref(now->map)));
+	now = timeline_set_layers(tl, layer_set_create(layer_ref(open), frozen, now->nfrozen, layer_map_ref(now->map)));
 	pthread_mutex_unlock(&tl->lock);
+	layer_set_unref(now);
 }
 
 static PsError *
@@ -590,17 +613,24 @@ ingest_record(Timeline *tl, const WalSink *sink, const WalRecord *rec)
 	return NULL;
 }
 
-static bool
-time_to_freeze(Timeline *tl)
+/* ms until the open layer is old enough to be written. */
+static int64
+time_left(const Timeline *tl)
 {
-	Ingest	   *in = tl->ingest;
+	return tl->ingest->open_since + (int64) tl->tenant->store->config->checkpoint_timeout * 1000 - timeline_now_ms();
+}
+
+static bool
+time_to_freeze(const Timeline *tl)
+{
+	const Ingest *in = tl->ingest;
 	const Config *config = tl->tenant->store->config;
 
 	if (in->open_since == 0)
 		return false;
 	return in->state.end - in->open_start >= (uint64) config->checkpoint_distance * 1024 * 1024 ||
 		open_layer_memory(in->open) >= (size_t) config->open_layer_memory * 1024 * 1024 ||
-		time(NULL) - in->open_since >= config->checkpoint_timeout;
+		time_left(tl) <= 0;
 }
 
 static void
@@ -633,12 +663,8 @@ ingest_main(void *arg)
 		int			n = 0;
 
 		pthread_mutex_lock(&tl->lock);
-		while (tl->flushed_lsn <= in->state.end && !tl->stopping)
-		{
-			timeline_wait(tl, 1000);
-			if (in->open_since != 0 && time(NULL) - in->open_since >= tl->tenant->store->config->checkpoint_timeout)
-				break;
-		}
+		while (tl->flushed_lsn <= in->state.end && !tl->stopping && !(in->open_since != 0 && time_left(tl) <= 0))
+			timeline_wait(tl, &tl->changed, in->open_since != 0 ? time_left(tl) : 60 * 1000);
 		upto = tl->flushed_lsn;
 		stopping = tl->stopping;
 		pthread_mutex_unlock(&tl->lock);
@@ -652,22 +678,20 @@ ingest_main(void *arg)
 			if (err != NULL || !found)
 				break;
 			if (in->open_since == 0)
-				in->open_since = time(NULL);
+				in->open_since = timeline_now_ms();
 			err = ingest_record(tl, &sink, &rec);
 			n++;
 		}
-		if (err == NULL)
+		/* what came before a record that failed is seen; of that one nothing, its LSN is beyond */
+		if (n > 0)
+			publish(tl);
+		if (err == NULL && time_to_freeze(tl))
 		{
-			if (n > 0)
-				publish(tl);
-			if (time_to_freeze(tl))
-			{
-				save_state(tl);
-				err = freeze(tl);
-			}
+			save_state(tl);
+			err = freeze(tl);
 		}
 	}
-	if (err != NULL && ps_error_is(err, PS_SQLSTATE_TRY_AGAIN))
+	if (err != NULL && timeline_is_stopping(tl))
 		ps_error_free(err);
 	else if (err != NULL)
 		timeline_fail(tl, err);

@@ -6,51 +6,49 @@
  * then wal_receiver_sync() once: one fdatasync for all of it.  Only the end of
  * the last whole and checked record is ever acknowledged.
  *
- * The file "flushed" of a timeline is a memory-mapped marker: the LSN up to
- * which WAL was acknowledged, and its complement.  It outlives a kill of the
- * store, and is a lower bound after a power failure: a start that finds the
- * WAL damaged before the marker knows that something acknowledged is lost,
- * and says so (timeline.c).
+ * The file "flushed" of a timeline is a marker: the LSN up to which WAL was
+ * acknowledged, and its complement, in the machine's byte order.  It is written
+ * before each acknowledgement, without a sync of its own: so it outlives a kill
+ * of the store, and is a lower bound after a power failure.  A start that finds
+ * the WAL damaged before the marker knows that something acknowledged is lost,
+ * and says so (timeline.c).  A missing or empty file, as a new timeline has it,
+ * says nothing.
  */
 #include "ps_fe.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "common/file_utils.h"
+
 #include "ps_wire.h"
 #include "timeline_impl.h"
 
-#define MARKER_SIZE 16
-
+/* *lsn: as the file has it, or 0 if it says nothing.  While the timeline is opened. */
 PsError *
 receiver_open_marker(Timeline *tl, XLogRecPtr *lsn)
 {
 	char	   *path = psprintf("%s/flushed", tl->dir);
-	int			fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	uint64		marker[2] = {0, 0};
 	struct stat st;
-	void	   *map = MAP_FAILED;
 	PsError    *err = NULL;
 
 	*lsn = InvalidXLogRecPtr;
-	if (fd < 0 || fstat(fd, &st) != 0 || (st.st_size == 0 && ftruncate(fd, MARKER_SIZE) != 0))
+	tl->marker_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (tl->marker_fd < 0 || fstat(tl->marker_fd, &st) != 0)
 		err = ps_error(PS_SQLSTATE_IO, "could not open file \"%s\": %m", path);
-	else if (st.st_size != 0 && st.st_size != MARKER_SIZE)
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" has %lld bytes, expected %d", path, (long long) st.st_size, MARKER_SIZE);
-	else if ((map = mmap(NULL, MARKER_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) == MAP_FAILED)
-		err = ps_error(PS_SQLSTATE_IO, "could not map file \"%s\": %m", path);
+	else if (st.st_size != 0 && (st.st_size != sizeof(marker) || pread(tl->marker_fd, marker, sizeof(marker), 0) != sizeof(marker)))
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" has %lld bytes, expected %zu", path, (long long) st.st_size,
+					   sizeof(marker));
+	else if (marker[0] != ~marker[1] && (marker[0] != 0 || marker[1] != 0))
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" is damaged: it holds %016llX and %016llX, expected a number and its complement",
+					   path, (unsigned long long) marker[0], (unsigned long long) marker[1]);
 	else
-	{
-		tl->marker = map;
-		if (tl->marker[0] == ~tl->marker[1])
-			*lsn = tl->marker[0];
-		else if (tl->marker[0] != 0 || tl->marker[1] != 0)
-			ps_log(PS_WARNING, "file \"%s\" is torn: the end of branch \"%s\" is taken from its WAL alone", path, tl->name);
-	}
-	if (fd >= 0)
-		close(fd);
+		*lsn = marker[0];
+	if (err != NULL && ps_error_is(err, PS_SQLSTATE_CORRUPTED))
+		err = ps_error_hint(err, "It says up to where WAL was acknowledged. Restore it from a copy; without it, the end of WAL is taken from the WAL files alone.");
 	pfree(path);
 	return err;
 }
@@ -58,22 +56,44 @@ receiver_open_marker(Timeline *tl, XLogRecPtr *lsn)
 void
 receiver_close_marker(Timeline *tl)
 {
-	if (tl->marker != NULL)
-		munmap(unvolatize(uint64 *, tl->marker), MARKER_SIZE);
+	if (tl->marker_fd >= 0)
+		close(tl->marker_fd);
 }
 
-void
+/* Caller holds receive_lock, or opens the timeline. */
+static PsError *
+write_marker(Timeline *tl, XLogRecPtr lsn)
+{
+	uint64		marker[2] = {lsn, ~lsn};
+
+	errno = ENOSPC;
+	if (pwrite(tl->marker_fd, marker, sizeof(marker), 0) != sizeof(marker))
+		return ps_error(errno == ENOSPC || errno == EDQUOT ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO,
+						"could not write file \"%s/flushed\": %m", tl->dir);
+	return NULL;
+}
+
+/* Durably; while the timeline is opened. */
+PsError *
+receiver_sync_marker(Timeline *tl, XLogRecPtr lsn)
+{
+	PS_TRY(write_marker(tl, lsn));
+	if (fsync(tl->marker_fd) != 0 || fsync_fname(tl->dir, true) != 0)
+		return ps_error(PS_SQLSTATE_IO, "could not sync file \"%s/flushed\": %m", tl->dir);
+	return NULL;
+}
+
+PsError *
 receiver_set_flushed(Timeline *tl, XLogRecPtr lsn, XLogRecPtr prev)
 {
+	PS_TRY(write_marker(tl, lsn));
 	pthread_mutex_lock(&tl->lock);
 	tl->flushed_lsn = lsn;
 	tl->flushed_prev = prev;
-	if (tl->received_lsn < lsn)
-		tl->received_lsn = lsn;
-	tl->marker[0] = lsn;
-	tl->marker[1] = ~lsn;
+	tl->received_lsn = Max(tl->received_lsn, lsn);
 	pthread_cond_broadcast(&tl->changed);
 	pthread_mutex_unlock(&tl->lock);
+	return NULL;
 }
 
 PsError *
@@ -148,7 +168,7 @@ wait_for_ingest(WalReceiver *receiver, const Waiter *waiter)
 			err = ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
 		else
 		{
-			timeline_wait(tl, 100);
+			timeline_wait(tl, &tl->changed, 100);
 			pthread_mutex_unlock(&tl->lock);
 			canceled = waiter != NULL && waiter->is_canceled(waiter->arg);
 			pthread_mutex_lock(&tl->lock);
@@ -216,7 +236,8 @@ wal_receiver_write(WalReceiver *receiver, XLogRecPtr lsn, const char *data, size
 		receiver->failed = ps_error(err->sqlstate, "%s", err->message);
 	}
 	pthread_mutex_lock(&tl->lock);
-	tl->received_lsn = lsn + len;
+	/* the rest of a segment after a switch was acknowledged with the switch */
+	tl->received_lsn = Max(tl->flushed_lsn, lsn + len);
 	pthread_mutex_unlock(&tl->lock);
 done:
 	pthread_mutex_unlock(&tl->receive_lock);
@@ -238,7 +259,7 @@ wal_receiver_sync(WalReceiver *receiver, XLogRecPtr *flushed)
 		{
 			err = wal_segments_sync(tl->wal);
 			if (err == NULL)
-				receiver_set_flushed(tl, *flushed, wal_decoder_record_prev(receiver->decoder));
+				err = receiver_set_flushed(tl, *flushed, wal_decoder_record_prev(receiver->decoder));
 		}
 	}
 	pthread_mutex_unlock(&tl->receive_lock);
