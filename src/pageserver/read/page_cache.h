@@ -23,11 +23,11 @@ typedef struct PageCacheStats
 	uint64		limit;
 } PageCacheStats;
 
-/* bytes: of pages; 0 makes a cache that keeps nothing.  timeline ids below are any number that names the timeline. */
+/* bytes: of pages; 0 makes a cache that keeps nothing.  "timeline" below is any number that no two timelines share. */
 extern PageCache *page_cache_create(size_t bytes);
 extern void page_cache_free(PageCache *cache);
 
-/* Copies the page whose LSN lies in [lsn_min, lsn_max]; false if there is none.  Any thread. */
+/* Copies the page whose LSN lies in [lsn_min, lsn_max]; false if there is none.  All these: any thread. */
 extern bool page_cache_get(PageCache *cache, uint64 timeline, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max,
 						   char *page, XLogRecPtr *lsn);
 extern void page_cache_put(PageCache *cache, uint64 timeline, const PsKey *key, XLogRecPtr lsn, const char *page);

@@ -55,7 +55,7 @@ timeline_read_lsn(Timeline *tl, XLogRecPtr request_lsn, XLogRecPtr not_modified_
 	pthread_mutex_unlock(&tl->lock);
 	if (not_modified_since > *lsn)
 	{
-		/* nobody can have been told of an LSN this far ahead */
+		/* no compute is 64 GB of WAL ahead of what it has sent */
 		if (not_modified_since > flushed + (uint64) UINT32_MAX * 16)
 			return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" has WAL up to %X/%X, %X/%X is not to be expected", tl->name,
 							LSN_FORMAT_ARGS(flushed), LSN_FORMAT_ARGS(not_modified_since));
@@ -172,11 +172,14 @@ typedef struct FoundList
 	size_t		cap;
 } FoundList;
 
+/* A layer tells of a key's versions one after the other, newest first: of each layer the newest is enough. */
 static PsError *
 gather(void *arg, const PsKey *key, const ValueRef *ref)
 {
 	FoundList  *list = arg;
 
+	if (list->n > 0 && list->items[list->n - 1].ref.lsn >= ref->lsn && ps_key_cmp(&list->items[list->n - 1].key, key) == 0)
+		return NULL;
 	if (list->n == list->cap)
 	{
 		list->cap = list->cap ? list->cap * 2 : 256;
@@ -268,8 +271,7 @@ timeline_state_at(Timeline *tl, XLogRecPtr lsn, WalState *state)
 		PS_GOTO(wal_state_apply(state, &rec, &parsed), done);
 	}
 done:
-	if (reader != NULL)
-		wal_reader_free(reader);
+	wal_reader_free(reader);
 	pfree(buf.data);
-	return err;
+	return err == NULL ? NULL : ps_error_context(err, "branch \"%s\": the state at %X/%X", tl->name, LSN_FORMAT_ARGS(lsn));
 }
