@@ -244,9 +244,6 @@ extern void stub_forget_database(Oid db);	/* what is known not to exist */
 extern void smgr_xact_init(void);	/* from _PG_init */
 extern void smgr_hook_install(void);	/* from _PG_init; FATAL unless the table is found exactly once */
 
-/* Overwrites memory in the main program's RELRO segment; FATAL on failure. */
-extern void relro_poke(void *dst, const void *src, size_t len);
-
 /* ---- sizes.c ---- */
 extern void sizes_install(void);	/* from _PG_init: replaces the size functions in fmgr_builtins */
 

@@ -10,13 +10,9 @@
  */
 #include "postgres.h"
 
-#include <link.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include "storage/bufpage.h"
 
-#include "pg_compat.h"
+#include "smgr_table.h"
 #include "walredo.h"
 
 BufferTag	walredo_target;
@@ -102,7 +98,11 @@ memory_truncate(SMgrRelation reln, ForkNumber forknum, BlockNumber old_blocks, B
 {
 }
 
-static const f_smgr memory_smgr = {
+/*
+ * mdinit and mdopen are called by their names all the same (smgr_table.c);
+ * neither touches a file.
+ */
+static const SmgrTable memory_smgr = {
 	.smgr_init = mdinit,
 	.smgr_shutdown = NULL,
 	.smgr_open = memory_open,
@@ -120,64 +120,8 @@ static const f_smgr memory_smgr = {
 	.smgr_immedsync = memory_fork_noop,
 };
 
-typedef struct SmgrSearch
-{
-	f_smgr	   *found;
-	int			nfound;
-} SmgrSearch;
-
-/* Looks for md's entry in the read-only-after-relocation part of the main program. */
-static int
-search_relro(struct dl_phdr_info *info, size_t size, void *arg)
-{
-	SmgrSearch *search = arg;
-
-	if (info->dlpi_name != NULL && info->dlpi_name[0] != '\0')
-		return 0;
-	for (int i = 0; i < info->dlpi_phnum; i++)
-	{
-		const		ElfW(Phdr) *ph = &info->dlpi_phdr[i];
-		char	   *start = (char *) (info->dlpi_addr + ph->p_vaddr);
-
-		if (ph->p_type != PT_GNU_RELRO)
-			continue;
-		for (size_t off = 0; off + sizeof(f_smgr) <= ph->p_memsz; off += sizeof(void *))
-		{
-			if (memcmp(start + off, &md_smgr, sizeof(f_smgr)) != 0)
-				continue;
-			search->found = (f_smgr *) (start + off);
-			search->nfound++;
-		}
-	}
-	return 0;
-}
-
-/*
- * Puts our functions into smgrsw[].  mdinit and mdopen are called by their
- * names all the same (the compiler saw that the table is constant); neither
- * touches a file.
- */
 void
 memory_smgr_install(void)
 {
-	SmgrSearch	search = {0};
-	uintptr_t	pagesize = sysconf(_SC_PAGESIZE);
-	uintptr_t	from;
-	uintptr_t	to;
-
-	dl_iterate_phdr(search_relro, &search);
-	if (search.nfound != 1)
-		ereport(FATAL,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("pageserver_walredo found the storage manager table of this server %d times, expected once",
-						search.nfound),
-				 errhint("Use the PostgreSQL build that pageserver_walredo was compiled for.")));
-
-	from = (uintptr_t) search.found & ~(pagesize - 1);
-	to = ((uintptr_t) (search.found + 1) + pagesize - 1) & ~(pagesize - 1);
-	if (mprotect((void *) from, to - from, PROT_READ | PROT_WRITE) != 0)
-		elog(FATAL, "could not make the storage manager table writable: %m");
-	*search.found = memory_smgr;
-	if (mprotect((void *) from, to - from, PROT_READ) != 0)
-		elog(FATAL, "could not make the storage manager table read-only: %m");
+	smgr_table_replace(&memory_smgr, "pageserver_walredo");
 }

@@ -1,0 +1,51 @@
+/*
+ * smgr_table.h
+ *	  PostgreSQL's table of storage managers, and how to replace its one entry.
+ *	  For the two libraries that are loaded into a stock server: the extension
+ *	  of the compute and the redo helper.  Include after postgres.h.
+ *
+ * What differs between major versions is here and in smgr_table.c.
+ */
+#ifndef PS_SMGR_TABLE_H
+#define PS_SMGR_TABLE_H
+
+#include "storage/md.h"
+#include "storage/smgr.h"
+
+#if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 160000
+#error "smgr_table.h knows the storage manager table of PostgreSQL 15 only"
+#endif
+
+/* f_smgr of smgr.c, which no header declares */
+typedef struct SmgrTable
+{
+	void		(*smgr_init) (void);
+	void		(*smgr_shutdown) (void);
+	void		(*smgr_open) (SMgrRelation reln);
+	void		(*smgr_close) (SMgrRelation reln, ForkNumber forknum);
+	void		(*smgr_create) (SMgrRelation reln, ForkNumber forknum, bool isRedo);
+	bool		(*smgr_exists) (SMgrRelation reln, ForkNumber forknum);
+	void		(*smgr_unlink) (RelFileNodeBackend rnode, ForkNumber forknum, bool isRedo);
+	void		(*smgr_extend) (SMgrRelation reln, ForkNumber forknum, BlockNumber blocknum, char *buffer,
+								bool skipFsync);
+	bool		(*smgr_prefetch) (SMgrRelation reln, ForkNumber forknum, BlockNumber blocknum);
+	void		(*smgr_read) (SMgrRelation reln, ForkNumber forknum, BlockNumber blocknum, char *buffer);
+	void		(*smgr_write) (SMgrRelation reln, ForkNumber forknum, BlockNumber blocknum, char *buffer,
+							   bool skipFsync);
+	void		(*smgr_writeback) (SMgrRelation reln, ForkNumber forknum, BlockNumber blocknum, BlockNumber nblocks);
+	BlockNumber (*smgr_nblocks) (SMgrRelation reln, ForkNumber forknum);
+	void		(*smgr_truncate) (SMgrRelation reln, ForkNumber forknum, BlockNumber old_blocks, BlockNumber nblocks);
+	void		(*smgr_immedsync) (SMgrRelation reln, ForkNumber forknum);
+} SmgrTable;
+
+/*
+ * Replaces md.c's entry by "table", for this process and the children that it
+ * will have; called in _PG_init by the library named (in messages).  FATAL
+ * unless the table is found exactly once.
+ */
+extern void smgr_table_replace(const SmgrTable *table, const char *library);
+
+/* Overwrites memory in the main program's RELRO segment; FATAL on failure. */
+extern void relro_poke(void *dst, const void *src, size_t len);
+
+#endif							/* PS_SMGR_TABLE_H */
