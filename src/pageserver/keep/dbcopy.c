@@ -5,8 +5,10 @@
  *	  and nothing more.
  *
  * Every key of the source at the record's start is written under the new
- * database's keys to an image layer at the record's end.  Called by the ingest
- * thread, when nothing is in memory that is older.
+ * database's keys to an image layer at the record's end.  What the destination
+ * held before (dbase_redo() removes it) ends by tombstones one byte before that
+ * LSN, in a small delta layer.  Both come into the manifest at once.  Called by
+ * the ingest thread, when nothing is in memory that is older.
  */
 #include "ps_fe.h"
 
@@ -22,6 +24,7 @@ typedef struct Copy
 	Oid			spc;
 	Oid			db;
 	ImageWriter *writer;
+	uint64		nkeys;			/* written */
 	struct Fork
 	{
 		PsKey		key;		/* of the source's size */
@@ -30,6 +33,36 @@ typedef struct Copy
 	int			nforks;
 	int			cap;
 } Copy;
+
+/* What the destination held. */
+typedef struct OldKeys
+{
+	PsKey	   *keys;
+	int			n;
+	int			cap;
+} OldKeys;
+
+/* The kinds of keys that a database has in one tablespace, without blocks, in their order. */
+static const PsKeyKind db_kinds[] = {PS_KEY_RELSIZE, PS_KEY_INITSIZE, PS_KEY_DATABASE, PS_KEY_RELMAP};
+
+static PsError *
+scan_kind(Timeline *tl, PsKeyKind kind, Oid spc, Oid db, XLogRecPtr lsn, KeyCallback cb, void *arg)
+{
+	PsKey		lo = ps_key_simple(kind, spc, db, 0);
+	PsKey		hi = ps_key_simple(kind, spc, db, PG_UINT32_MAX);
+
+	hi.fork = MAX_FORKNUM;
+	return timeline_scan(tl, &lo, &hi, lsn, cb, arg);
+}
+
+/* ---- the copy ---- */
+
+static PsError *
+put(Copy *copy, const PsKey *key, const char *data, uint32 len)
+{
+	copy->nkeys++;
+	return image_writer_put(copy->writer, key, data, len);
+}
 
 /* The source's key in the new database. */
 static PsKey
@@ -58,7 +91,7 @@ copy_size(void *arg, const PsKey *key, const char *value, uint32 len)
 	relsize_add_floor(&size, 0, copy->rec->start);
 	initStringInfo(&buf);
 	relsize_encode(&size, &buf);
-	err = image_writer_put(copy->writer, &to, buf.data, buf.len);
+	err = put(copy, &to, buf.data, buf.len);
 	pfree(buf.data);
 	relsize_free(&size);
 	return err;
@@ -70,7 +103,7 @@ copy_value(void *arg, const PsKey *key, const char *value, uint32 len)
 	Copy	   *copy = arg;
 	PsKey		to = translate(copy, *key);
 
-	return image_writer_put(copy->writer, &to, value, len);
+	return put(copy, &to, value, len);
 }
 
 /* Ascending, as keys of blocks are: by relation, then fork. */
@@ -107,7 +140,7 @@ copy_blocks(Copy *copy, const struct Fork *fork, char *pages)
 			PsKey		to = translate(copy, ps_key_block(rel, (ForkNumber) fork->key.fork, blk + i));
 
 			if (memcmp(pages + (size_t) i * BLCKSZ, zeros, BLCKSZ) != 0)
-				PS_TRY(image_writer_put(copy->writer, &to, pages + (size_t) i * BLCKSZ, BLCKSZ));
+				PS_TRY(put(copy, &to, pages + (size_t) i * BLCKSZ, BLCKSZ));
 		}
 	}
 	return NULL;
@@ -116,11 +149,7 @@ copy_blocks(Copy *copy, const struct Fork *fork, char *pages)
 static PsError *
 copy_kind(Copy *copy, PsKeyKind kind, KeyCallback cb)
 {
-	PsKey		lo = ps_key_simple(kind, copy->src_spc, copy->src_db, 0);
-	PsKey		hi = ps_key_simple(kind, copy->src_spc, copy->src_db, PG_UINT32_MAX);
-
-	hi.fork = MAX_FORKNUM;
-	return timeline_scan(copy->tl, &lo, &hi, copy->rec->start, cb, copy);
+	return scan_kind(copy->tl, kind, copy->src_spc, copy->src_db, copy->rec->start, cb, copy);
 }
 
 /* Keys in the order of their kinds (ps_key.h): sizes, blocks, then the rest. */
@@ -137,10 +166,101 @@ copy_all(Copy *copy, char *pages)
 	return copy_kind(copy, PS_KEY_RELMAP, copy_value);
 }
 
+/* Writes the image layer; *layer stays NULL if the source has nothing. */
+static PsError *
+write_copy(Copy *copy, Layer **layer)
+{
+	Timeline   *tl = copy->tl;
+	char	   *pages;
+	PsError    *err;
+
+	PS_TRY(image_writer_create(tl->layers_dir, &tl->tenant->id, &tl->id, copy->rec->end, &copy->writer));
+	pages = pg_malloc((size_t) PS_MAX_BATCH * BLCKSZ);
+	err = copy_all(copy, pages);
+	if (err == NULL && copy->nkeys > 0)
+		err = image_writer_finish(copy->writer, layer);
+	if (*layer == NULL)
+		image_writer_abort(copy->writer);
+	free(pages);
+	free(copy->forks);
+	return err;
+}
+
+/* ---- the end of what was there ---- */
+
+static PsError *
+note_key(void *arg, const PsKey *key, const char *value, uint32 len)
+{
+	OldKeys    *old = arg;
+
+	if (old->n == old->cap)
+	{
+		old->cap = old->cap ? old->cap * 2 : 512;
+		old->keys = pg_realloc(old->keys, old->cap * sizeof(PsKey));
+	}
+	old->keys[old->n++] = *key;
+	return NULL;
+}
+
+/* Writes the delta layer; *layer stays NULL if the destination held nothing. */
+static PsError *
+write_tombstones(const Copy *copy, Layer **layer)
+{
+	Timeline   *tl = copy->tl;
+	XLogRecPtr	lsn = copy->rec->end - 1;
+	OldKeys		old = {0};
+	DeltaWriter *writer = NULL;
+	uint64		offset;
+	PsError    *err = NULL;
+
+	for (int i = 0; i < lengthof(db_kinds); i++)
+		PS_GOTO(scan_kind(tl, db_kinds[i], copy->spc, copy->db, copy->rec->start, note_key, &old), done);
+	if (old.n == 0)
+		goto done;
+	PS_GOTO(delta_writer_create(tl->layers_dir, &tl->tenant->id, &tl->id, lsn, lsn + 1, &writer), done);
+	PS_GOTO(delta_writer_value(writer, VALUE_TOMBSTONE, InvalidXLogRecPtr, "", 0, &offset), done);
+	for (int i = 0; i < old.n; i++)
+		PS_GOTO(delta_writer_add(writer, &old.keys[i], lsn, VALUE_TOMBSTONE, true, offset), done);
+	PS_GOTO(delta_writer_finish(writer, layer), done);
+	writer = NULL;
+
+done:
+	delta_writer_abort(writer);
+	free(old.keys);
+	return err;
+}
+
+/* Puts the layers into the map and the manifest. */
+static PsError *
+add_layers(Timeline *tl, Layer *const *layers, int n)
+{
+	LayerSet   *set;
+	LayerSet   *old;
+	LayerMap   *map;
+	PsError    *err;
+
+	pthread_mutex_lock(&tl->manifest_lock);
+	set = timeline_layers(tl);
+	map = layer_map_change(set->map, layers, n, NULL, 0);
+	layer_set_unref(set);
+	err = timeline_save(tl, map, tl->disk_consistent_lsn, tl->generation, tl->owner);
+	if (err == NULL)
+	{
+		pthread_mutex_lock(&tl->lock);
+		old = timeline_set_map(tl, map, 0);
+		pthread_mutex_unlock(&tl->lock);
+		layer_set_unref(old);
+	}
+	else
+		layer_map_unref(map);
+	pthread_mutex_unlock(&tl->manifest_lock);
+	return err;
+}
+
 /*
- * Was the copy made before a crash, and is it in the manifest?  All that was
- * older had been written to layer files by then, the end of what the
- * destination held before included.
+ * Was the copy made before a crash, and is it in the manifest?  A source that
+ * has nothing leaves nothing to see: then the copy is made again, which changes
+ * nothing.
  */
 bool
 db_copy_is_done(Timeline *tl, const WalRecord *rec, Oid spc, Oid db)
@@ -163,42 +283,22 @@ PsError *
 db_copy(Timeline *tl, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, Oid db)
 {
 	Copy		copy = {.tl = tl, .rec = rec, .src_spc = src_spc, .src_db = src_db, .spc = spc, .db = db};
-	Layer	   *layer = NULL;
-	char	   *pages;
+	Layer	   *image = NULL;
+	Layer	   *delta = NULL;
+	Layer	   *layers[2];
+	int			n = 0;
 	PsError    *err;
 
-	PS_TRY(image_writer_create(tl->layers_dir, &tl->tenant->id, &tl->id, rec->end, &copy.writer));
-	pages = pg_malloc((size_t) PS_MAX_BATCH * BLCKSZ);
-	err = copy_all(&copy, pages);
+	err = write_copy(&copy, &image);
 	if (err == NULL)
-		err = image_writer_finish(copy.writer, &layer);
-	else
-		image_writer_abort(copy.writer);
-	if (err == NULL)
-	{
-		LayerSet   *set;
-		LayerMap   *map;
-
-		pthread_mutex_lock(&tl->manifest_lock);
-		set = timeline_layers(tl);
-		map = layer_map_change(set->map, &layer, 1, NULL, 0);
-		err = timeline_save(tl, map, tl->disk_consistent_lsn, tl->generation, tl->owner);
-		if (err == NULL)
-		{
-			LayerSet   *old;
-
-			pthread_mutex_lock(&tl->lock);
-			old = timeline_set_map(tl, map, 0);
-			pthread_mutex_unlock(&tl->lock);
-			layer_set_unref(old);
-		}
-		else
-			layer_map_unref(map);
-		layer_set_unref(set);
-		pthread_mutex_unlock(&tl->manifest_lock);
-		layer_unref(layer);
-	}
-	free(pages);
-	free(copy.forks);
+		err = write_tombstones(&copy, &delta);
+	if (image != NULL)
+		layers[n++] = image;
+	if (delta != NULL)
+		layers[n++] = delta;
+	if (err == NULL && n > 0)
+		err = add_layers(tl, layers, n);
+	while (n > 0)
+		layer_unref(layers[--n]);
 	return err;
 }

@@ -340,12 +340,6 @@ typedef struct DbDrop
 	const WalRecord *rec;
 } DbDrop;
 
-/* The values that a database has in one tablespace, besides its relations. */
-static const PsKeyKind db_values[] = {PS_KEY_DATABASE, PS_KEY_RELMAP};
-
-/* The sizes of its relations. */
-static const PsKeyKind db_sizes[] = {PS_KEY_RELSIZE, PS_KEY_INITSIZE};
-
 static PsError *
 drop_fork(void *arg, const PsKey *key, const char *value, uint32 len)
 {
@@ -362,53 +356,22 @@ drop_fork(void *arg, const PsKey *key, const char *value, uint32 len)
 static PsError *
 sink_db_drop(void *arg, const WalRecord *rec, Oid spc, Oid db)
 {
+	static const PsKeyKind kinds[] = {PS_KEY_RELSIZE, PS_KEY_INITSIZE};
 	DbDrop		d = {arg, rec};
+	PsKey		key;
 
-	for (int i = 0; i < lengthof(db_sizes); i++)
+	for (int i = 0; i < lengthof(kinds); i++)
 	{
-		PsKey		lo = ps_key_simple(db_sizes[i], spc, db, 0);
-		PsKey		hi = ps_key_simple(db_sizes[i], spc, db, PG_UINT32_MAX);
+		PsKey		lo = ps_key_simple(kinds[i], spc, db, 0);
+		PsKey		hi = ps_key_simple(kinds[i], spc, db, PG_UINT32_MAX);
 
 		hi.fork = MAX_FORKNUM;
 		PS_TRY(timeline_scan(arg, &lo, &hi, UINT64_MAX - 1, drop_fork, &d));
 	}
-	for (int i = 0; i < lengthof(db_values); i++)
-	{
-		PsKey		key = ps_key_simple(db_values[i], spc, db, 0);
-
-		PS_TRY(sink_del(arg, rec, &key));
-	}
-	return NULL;
-}
-
-/* A KeyCallback: there is a key. */
-static PsError *
-note_any(void *arg, const PsKey *key, const char *value, uint32 len)
-{
-	*(bool *) arg = true;
-	return NULL;
-}
-
-/* Is there anything of the database in the tablespace? */
-static PsError *
-db_exists(Timeline *tl, Oid spc, Oid db, bool *exists)
-{
-	*exists = false;
-	for (int i = 0; i < lengthof(db_sizes) && !*exists; i++)
-	{
-		PsKey		lo = ps_key_simple(db_sizes[i], spc, db, 0);
-		PsKey		hi = ps_key_simple(db_sizes[i], spc, db, PG_UINT32_MAX);
-
-		hi.fork = MAX_FORKNUM;
-		PS_TRY(timeline_scan(tl, &lo, &hi, UINT64_MAX - 1, note_any, exists));
-	}
-	for (int i = 0; i < lengthof(db_values) && !*exists; i++)
-	{
-		PsKey		key = ps_key_simple(db_values[i], spc, db, 0);
-
-		PS_TRY(timeline_read_value(tl, &key, UINT64_MAX - 1, &tl->ingest->buf, exists));
-	}
-	return NULL;
+	key = ps_key_simple(PS_KEY_DATABASE, spc, db, 0);
+	PS_TRY(sink_del(arg, rec, &key));
+	key = ps_key_simple(PS_KEY_RELMAP, spc, db, 0);
+	return sink_del(arg, rec, &key);
 }
 
 /* Waits ms; an error if the store is stopping. */
@@ -428,13 +391,11 @@ pause_ingest(Timeline *tl, int64 ms)
 
 static void save_state(Timeline *tl);
 static PsError *freeze(Timeline *tl);
-static void begin_open_layer_at(Timeline *tl, XLogRecPtr lsn);
 
 /*
  * CREATE DATABASE with STRATEGY FILE_COPY, ALTER DATABASE SET TABLESPACE: the
- * copies become an image layer at the record's LSN.  Memory is searched before
- * files, so all that is in memory is written out before, and nothing may be
- * put there under the destination's keys that is older than the image.
+ * copies become a layer file at the record's LSN.  Memory is searched before
+ * files, so all that is in memory is written out before.
  */
 static PsError *
 sink_db_copy(void *arg, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, Oid db)
@@ -442,22 +403,11 @@ sink_db_copy(void *arg, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, 
 	Timeline   *tl = arg;
 	Ingest	   *in = tl->ingest;
 	XLogRecPtr	before = in->state.end;
-	WalRecord	drop = {.start = before, .end = before};
-	bool		exists;
 	PsError    *err;
 
-	/* after a crash the record may come again, with the copy in place: that is no old destination */
+	/* after a crash the record may come again, with the copy in place */
 	if (db_copy_is_done(tl, rec, spc, db))
 		return NULL;
-
-	/* dbase_redo() removes the destination first: as of the record before, for the images are at this one */
-	PS_TRY(db_exists(tl, spc, db, &exists));
-	if (exists)
-	{
-		if (in->open_start > before)
-			begin_open_layer_at(tl, before);
-		PS_TRY(sink_db_drop(arg, &drop, spc, db));
-	}
 	if (in->open_start <= before)
 	{
 		save_state(tl);
@@ -571,30 +521,6 @@ freeze(Timeline *tl)
 	pthread_mutex_unlock(&tl->lock);
 	layer_set_unref(old);
 	return NULL;
-}
-
-/*
- * Puts an open layer that begins at lsn in the place of the empty one: for
- * versions of the last record, whose layer has been frozen.
- */
-static void
-begin_open_layer_at(Timeline *tl, XLogRecPtr lsn)
-{
-	Ingest	   *in = tl->ingest;
-	Layer	   *open = open_layer_create(lsn);
-	Layer	   *frozen[MAX_FROZEN];
-	LayerSet   *now;
-
-	pthread_mutex_lock(&tl->lock);
-	now = tl->layers;
-	for (int i = 0; i < now->nfrozen; i++)
-		frozen[i] = layer_ref(now->frozen[i]);
-	layer_unref(in->open);
-	in->open = open;
-	in->open_start = lsn;
-	now = timeline_set_layers(tl, layer_set_create(layer_ref(open), frozen, now->nfrozen, layer_map_ref(now->map)));
-	pthread_mutex_unlock(&tl->lock);
-	layer_set_unref(now);
 }
 
 static PsError *
