@@ -124,6 +124,18 @@ sub stop
 	delete $self->{pid};
 }
 
+# Asks again until the condition holds; dies after a minute.
+sub wait_until
+{
+	my ($condition, $what) = @_;
+	my $end = time + 60;
+	until ($condition->())
+	{
+		croak "waited too long for $what" if time > $end;
+		usleep(20_000);
+	}
+}
+
 sub wait_gone
 {
 	my ($pid) = @_;

@@ -32,8 +32,7 @@ $c->sql('DELETE FROM t WHERE id <= 100');
 my $in_doubt = IPC::Run::start([ PageserverTest::bindir() . '/psql', '-X', '-q', '-d', $c->connstr, '-c',
 		'BEGIN; INSERT INTO t SELECT -i, \'open\' FROM generate_series(1, 500) i; SELECT pg_sleep(600)' ],
 	'<', \undef, '>', '/dev/null', '2>', '/dev/null');
-PostgreSQL::Test::Utils::system_or_bail('true');
-1 while $c->sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)' AND wait_event = 'PgSleep'") eq '0';
+PageserverTest::wait_until(sub { $c->sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)' AND wait_event = 'PgSleep'") ne '0' }, 'the open transaction');
 $c->kill9;
 $in_doubt->finish;
 $c = $store->start_compute('main');

@@ -1,0 +1,184 @@
+# TrapTest: what the tests of the traps (test/t/03*.pl) share.
+#
+# A compute with the smallest caches, a way to push everything out of them, and
+# sessions that stay open, so that several of them can be brought into one
+# another's way at known points.
+package TrapTest;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use IPC::Run;
+use PageserverTest;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+our @EXPORT = qw(trap_store trap_compute session churn wait_for stop_wal go_on_wal while_wal_is_held);
+
+# The WAL writer does not flush by itself within a test, and nobody writes
+# behind the tests' backs but the background writer.
+our $conf = "shared_buffers = 1MB\npageserver_smgr.cache_size = 1MB\npageserver_smgr.cache_limit = 512MB\nautovacuum = off\n"
+  . "max_prepared_transactions = 4\nbgwriter_delay = 10ms\nwal_writer_delay = 10000\nmax_parallel_workers_per_gather = 0\n"
+  . "max_parallel_maintenance_workers = 0\ncheckpoint_timeout = 3600\njit = off\n";
+
+sub trap_store
+{
+	my $store = PageserverTest->new_store('main');
+	$store->ctl_ok('branch create', 'branch', 'create', 'main');
+	return $store;
+}
+
+# A compute with what the tests need; $new: the branch's first.
+sub trap_compute
+{
+	my ($store, $new, $more) = @_;
+	my $c = $store->start_compute('main', conf => $conf . ($more // ''));
+	return $c unless $new;
+	$c->sql("CREATE EXTENSION $_") for qw(amcheck pageinspect pg_prewarm pg_visibility pg_freespacemap pageserver_smgr);
+	# frozen, so that reading it changes nothing
+	$c->sql("CREATE TABLE big AS SELECT i, repeat('x', 900) pad FROM generate_series(1, 10000) i; VACUUM (FREEZE) big");
+	return $c;
+}
+
+# SQL that pushes everything unpinned out of shared buffers and, unless it must
+# be kept, out of the page cache: ten times as many pages, read without a ring.
+sub churn
+{
+	return "SELECT pg_prewarm('big') \\g /dev/null\n";
+}
+
+# Waits until the code returns something true; fails the test after a minute.
+sub wait_for
+{
+	my ($what, $code) = @_;
+	my $until = time + 60;
+	while (!$code->())
+	{
+		die "waited too long: $what" if time > $until;
+		usleep(10_000);
+	}
+}
+
+sub session
+{
+	my ($c) = @_;
+	my $s = bless { in => '', out => '', err => '', n => 0 }, 'TrapTest::Session';
+	$s->{h} = IPC::Run::start([ PageserverTest::bindir() . '/psql', '-X', '-A', '-t', '-q', '-d', $c->connstr, '-f', '-' ],
+		'<', \$s->{in}, '>', \$s->{out}, '2>', \$s->{err});
+	$s->{pid} = $s->ask('SELECT pg_backend_pid()');
+	return $s;
+}
+
+# Holds the WAL worker: the store gets no WAL until go_on_wal().  What is in
+# WAL by now has been ingested before.
+our $held;
+
+sub stop_wal
+{
+	my ($observer) = @_;
+	my $now = $observer->ask("SELECT pg_logical_emit_message(true, 'trap', 'x') \\g /dev/null\nSELECT pg_current_wal_insert_lsn()");
+	wait_for('ingest', sub { $observer->ask("SELECT ingested_lsn >= '$now' FROM pageserver_smgr_store") eq 't' });
+	$held = $observer->ask('SELECT worker_pid FROM pageserver_smgr_store');
+	kill 'STOP', $held;
+}
+
+sub go_on_wal
+{
+	kill 'CONT', $held if $held;
+	undef $held;
+}
+
+# Runs a statement in a session while the store lacks the newest WAL: if the
+# statement needs a page that WAL has changed it waits for the store, and only
+# then gets on.  Returns its output, and whether it waited.
+sub while_wal_is_held
+{
+	my ($s, $observer, $sql) = @_;
+	my $waits = "SELECT count(*) FROM pg_stat_get_activity($s->{pid}) WHERE wait_event = 'DataFileRead'";
+	my $in_a_row = 0;
+	$s->send($sql);
+	# a read that the store can answer takes no tenth of a second
+	wait_for('a read', sub {
+		return 1 if $s->done;
+		$in_a_row = $observer->ask($waits) eq '1' ? $in_a_row + 1 : 0;
+		return $in_a_row >= 15;
+	});
+	my $waited = !$s->done;
+	go_on_wal();
+	return ($s->result, $waited);
+}
+
+END
+{
+	my $code = $?;
+	go_on_wal();
+	$? = $code;
+}
+
+package TrapTest::Session;
+
+use strict;
+use warnings;
+
+use Carp;
+use Time::HiRes;
+
+# Sends statements without waiting for what they give.
+sub send
+{
+	my ($s, $sql) = @_;
+	$s->{n}++;
+	$s->{out} = '';
+	$s->{sql} = $sql;
+	$s->{in} .= "$sql\n;\n\\echo done $s->{n}\n";
+	$s->{h}->pump_nb;
+}
+
+sub done
+{
+	my ($s) = @_;
+	$s->{h}->pump_nb;
+	return $s->{out} =~ /^done $s->{n}$/m;
+}
+
+# What the last send() gave.
+sub result
+{
+	my ($s) = @_;
+	my $until = time + 45;
+	while (!$s->done)
+	{
+		Carp::croak("no answer to: $s->{sql}\n$s->{out}$s->{err}" . `ps -o pid,wchan,args -C postgres`) if time > $until;
+		Time::HiRes::usleep(2_000);
+	}
+	my $out = $s->{out};
+	$out =~ s/^done $s->{n}\n//m;
+	chomp $out;
+	return $out;
+}
+
+sub ask
+{
+	my ($s, $sql) = @_;
+	$s->send($sql);
+	return $s->result;
+}
+
+# Errors and warnings since the last call.
+sub errors
+{
+	my ($s) = @_;
+	my $err = $s->{err};
+	$s->{err} = '';
+	return $err;
+}
+
+sub close
+{
+	my ($s) = @_;
+	$s->{in} .= "\\q\n";
+	$s->{h}->finish;
+}
+
+1;
