@@ -347,8 +347,15 @@ test_torn_tail(void **state)
 	{
 		const WalRecord *next = &h.gen.records[i + 1];
 		XLogRecPtr	end = h.gen.records[i].end;
-		size_t		keep = next_random(&rnd, next->len);
+		const char *bytes = h.gen.bytes.data + (end - h.gen.start);
+		uint32		len = next->len;
+		size_t		keep;
 		TimelineInfo info;
+
+		/* zeros at its end would be there anyway */
+		while (bytes[len - 1] == 0)
+			len--;
+		keep = next_random(&rnd, len);
 
 		push_to(&s, &h, end);
 		store_close(s.store);
@@ -358,7 +365,7 @@ test_torn_tail(void **state)
 			char		noise[100];
 
 			memset(noise, 'x', sizeof(noise));
-			poke(&s, end, h.gen.bytes.data + (end - h.gen.start), keep);
+			poke(&s, end, bytes, keep);
 			if (next_random(&rnd, 2) == 0 && XLogSegmentOffset(end + keep, SEGMENT_SIZE) != 0)
 				poke(&s, end + keep, noise, next_random(&rnd, sizeof(noise)));
 		}

@@ -21,7 +21,8 @@ typedef struct Slot
 	PsKey		key;
 	XLogRecPtr	lsn;			/* 0: slot is free */
 	int32		next;			/* in the hash chain; -1: end */
-	bool		used;			/* since the clock hand last passed */
+	bool		used;			/* again since it was put or the clock hand passed: what is read once, as by a
+								 * scan, goes first */
 } Slot;
 
 /* lock protects everything in the shard, pages included. */
@@ -179,12 +180,13 @@ page_cache_put(PageCache *cache, uint64 timeline, const PsKey *key, XLogRecPtr l
 		shard->slots[i] = (Slot){.timeline = timeline, .key = *key, .next = *bucket};
 		*bucket = i;
 	}
+	else
+		shard->slots[i].used = true;
 	if (lsn > shard->slots[i].lsn)
 	{
 		memcpy(shard->pages + (size_t) i * BLCKSZ, page, BLCKSZ);
 		shard->slots[i].lsn = lsn;
 	}
-	shard->slots[i].used = true;
 	pthread_mutex_unlock(&shard->lock);
 }
 

@@ -1,0 +1,285 @@
+/*
+ * t_manifest.c
+ *	  The manifest of a timeline: round trip, every bit flipped, foreign and
+ *	  newer files, a full disk, texts that JSON cannot hold.
+ */
+#include "ps_fe.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "ps_wire.h"
+#include "timeline_impl.h"
+
+static char dir[] = "/tmp/t_manifest.XXXXXX";
+static char file[64];
+
+static char *layer_names[] = {
+	"010000067f00000005-0d00__0000000001000000",
+	"010000067f00000005-0d00__0000000001000001-0000000002000000",
+};
+
+static Manifest
+sample(void)
+{
+	return (Manifest){
+		.tenant = {{1, 2, 3}},
+		.timeline = {{4, 5, 6, 255}},
+		.name = "main-1.x_Y",
+		.system_identifier = PG_UINT64_MAX,
+		.segment_size = 16 * 1024 * 1024,
+		.data_checksum_version = 1,
+		.start_lsn = UINT64CONST(0x123456789ABCDEF0),
+		.disk_consistent_lsn = UINT64CONST(0xFFFFFFFF00000001),
+		.generation = PG_UINT64_MAX - 1,
+		.owner = "host \"x\":/dir\\\xc3\xa4",
+		.layers = layer_names,
+		.nlayers = 2,
+	};
+}
+
+static void
+assert_same(const Manifest *a, const Manifest *b)
+{
+	assert_true(ps_id_equal(&a->tenant, &b->tenant) && ps_id_equal(&a->timeline, &b->timeline));
+	assert_string_equal(a->name, b->name);
+	assert_string_equal(a->owner, b->owner);
+	assert_true(a->system_identifier == b->system_identifier && a->segment_size == b->segment_size &&
+				a->data_checksum_version == b->data_checksum_version && a->start_lsn == b->start_lsn &&
+				a->disk_consistent_lsn == b->disk_consistent_lsn && a->generation == b->generation);
+	assert_int_equal(a->nlayers, b->nlayers);
+	for (int i = 0; i < a->nlayers; i++)
+		assert_string_equal(a->layers[i], b->layers[i]);
+}
+
+static void
+assert_refused(const char *sqlstate, const char *text)
+{
+	Manifest	m;
+	PsError    *err = manifest_read(dir, &m);
+
+	assert_non_null(err);
+	if (!ps_error_is(err, sqlstate) || strstr(err->message, text) == NULL || strstr(err->message, file) == NULL)
+		fail_msg("%s %s, expected %s %s", err->sqlstate, err->message, sqlstate, text);
+	assert_int_equal(m.nlayers, 0);
+	ps_error_free(err);
+}
+
+static void
+write_file(const char *data, size_t len)
+{
+	int			fd = open(file, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+	assert_int_equal(write(fd, data, len), len);
+	close(fd);
+}
+
+static size_t
+read_file(char *data, size_t size)
+{
+	int			fd = open(file, O_RDONLY);
+	ssize_t		len = read(fd, data, size);
+
+	assert_true(len > 0 && (size_t) len < size);
+	close(fd);
+	data[len] = '\0';
+	return len;
+}
+
+static void
+test_round_trip(void **state)
+{
+	Manifest	m = sample();
+	Manifest	back;
+
+	assert_null(manifest_write(dir, &m));
+	assert_null(manifest_read(dir, &back));
+	assert_same(&m, &back);
+	manifest_free(&back);
+
+	/* over the old one; no layers, nobody */
+	m.nlayers = 0;
+	m.owner[0] = '\0';
+	m.generation = 0;
+	assert_null(manifest_write(dir, &m));
+	assert_null(manifest_read(dir, &back));
+	assert_same(&m, &back);
+	manifest_free(&back);
+}
+
+static void
+test_every_bit(void **state)
+{
+	Manifest	m = sample();
+	char		right[8192];
+	char		wrong[8192];
+	size_t		len;
+
+	assert_null(manifest_write(dir, &m));
+	len = read_file(right, sizeof(right));
+	for (size_t i = 0; i < len; i++)
+		for (int bit = 0; bit < 8; bit++)
+		{
+			Manifest	back;
+			PsError    *err;
+
+			memcpy(wrong, right, len);
+			wrong[i] ^= (char) (1 << bit);
+			write_file(wrong, len);
+			err = manifest_read(dir, &back);
+			if (err == NULL)
+				fail_msg("bit %d of byte %zu (\"%.20s\") can change", bit, i, right + i);
+			ps_error_free(err);
+		}
+	/* and cut anywhere, or longer */
+	for (size_t i = 0; i < len; i++)
+	{
+		write_file(right, i);
+		assert_refused(PS_SQLSTATE_CORRUPTED, "");
+	}
+	memcpy(wrong, right, len);
+	wrong[len] = '}';
+	write_file(wrong, len + 1);
+	assert_refused(PS_SQLSTATE_CORRUPTED, "could not read manifest");
+}
+
+static void
+replace(const char *what, const char *with)
+{
+	char		text[8192];
+	char		out[8192];
+	char	   *at;
+
+	read_file(text, sizeof(text));
+	at = strstr(text, what);
+	assert_non_null(at);
+	*at = '\0';
+	snprintf(out, sizeof(out), "%s%s%s", text, with, at + strlen(what));
+	write_file(out, strlen(out));
+}
+
+static void
+test_foreign(void **state)
+{
+	Manifest	m = sample();
+
+	assert_null(manifest_write(dir, &m));
+	replace("pageserver timeline", "pageserver tenant");
+	assert_refused(PS_SQLSTATE_CORRUPTED, "is not a manifest");
+
+	assert_null(manifest_write(dir, &m));
+	replace("\"version\": 1", "\"version\": 2");
+	assert_refused(PS_SQLSTATE_STATE, "format version 2, this pageserver reads version 1");
+
+	assert_null(manifest_write(dir, &m));
+	replace("\"version\": 1", "\"version\": 0");
+	assert_refused(PS_SQLSTATE_STATE, "format version 0");
+
+	assert_null(manifest_write(dir, &m));
+	replace("main-1.x_Y", "main-1.x_Z");
+	assert_refused(PS_SQLSTATE_CORRUPTED, "wrong checksum");
+
+	write_file("[]", 2);
+	assert_refused(PS_SQLSTATE_CORRUPTED, "is not a manifest");
+	write_file("", 0);
+	assert_refused(PS_SQLSTATE_CORRUPTED, "could not read manifest");
+	unlink(file);
+	assert_refused(PS_SQLSTATE_CORRUPTED, "could not read manifest");
+}
+
+/* What cannot be written leaves the old one, and nothing beside it. */
+static void
+test_full_disk(void **state)
+{
+	Manifest	m = sample();
+	Manifest	back;
+	struct rlimit limit;
+	struct rlimit unlimited;
+	char		tmp[80];
+	PsError    *err;
+
+	assert_null(manifest_write(dir, &m));
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &unlimited), 0);
+	limit = unlimited;
+	for (limit.rlim_cur = 0; limit.rlim_cur < 400; limit.rlim_cur += 37)
+	{
+		Manifest	other = sample();
+
+		other.generation = 5;
+		assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+		err = manifest_write(dir, &other);
+		assert_int_equal(setrlimit(RLIMIT_FSIZE, &unlimited), 0);
+		assert_non_null(err);
+		assert_true(ps_error_is(err, PS_SQLSTATE_DISK_FULL));
+		ps_error_free(err);
+		snprintf(tmp, sizeof(tmp), "%s.tmp", file);
+		assert_int_equal(access(tmp, F_OK), -1);
+		assert_null(manifest_read(dir, &back));
+		assert_same(&m, &back);
+		manifest_free(&back);
+	}
+
+	/* no directory: an error, and the reason is the right one */
+	err = manifest_write("/tmp/t_manifest.none", &m);
+	assert_non_null(err);
+	assert_non_null(strstr(err->message, "No such file"));
+	ps_error_free(err);
+}
+
+/* A text that is no UTF-8 would make a manifest that cannot be read. */
+static void
+test_not_utf8(void **state)
+{
+	Manifest	m = sample();
+	Manifest	bad = sample();
+	Manifest	back;
+	PsError    *err;
+
+	assert_null(manifest_write(dir, &m));
+	strcpy(bad.owner, "host:/\xc3");
+	err = manifest_write(dir, &bad);
+	assert_non_null(err);
+	assert_non_null(strstr(err->message, "UTF-8"));
+	ps_error_free(err);
+	assert_null(manifest_read(dir, &back));
+	assert_same(&m, &back);
+	manifest_free(&back);
+}
+
+static int
+make_dir(void **state)
+{
+	if (mkdtemp(dir) == NULL)
+		return -1;
+	snprintf(file, sizeof(file), "%s/timeline.json", dir);
+	return 0;
+}
+
+static int
+remove_dir(void **state)
+{
+	unlink(file);
+	return rmdir(dir);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_every_bit),
+		cmocka_unit_test(test_foreign),
+		cmocka_unit_test(test_full_disk),
+		cmocka_unit_test(test_not_utf8),
+	};
+
+	return cmocka_run_group_tests(tests, make_dir, remove_dir);
+}
