@@ -1,0 +1,191 @@
+# A page is asked for as of the last LSN at which it can have changed.  Here the
+# WAL worker is held, so that the store lacks the newest WAL: whoever needs a
+# page that it has changed must wait for it.  If one of the rules is broken the
+# store answers at once, with a page of before.  Further, answers that were on
+# their way while the page changed, and blocks that were cut off.
+use strict;
+use warnings;
+use PageserverTest;
+use Test::More;
+use TrapTest;
+
+my $store = trap_store();
+my $c = trap_compute($store, 1, "pageserver_smgr.max_wal_lag = 1\nbgwriter_lru_maxpages = 0\n");
+my ($s, $r, $observer) = (session($c), session($c), session($c));
+my ($got, $waited);
+$s->ask('SET synchronous_commit = off; SET enable_seqscan = off; SET enable_bitmapscan = off');
+
+# ---- a page written from shared buffers ----
+$c->sql('CREATE TABLE t AS SELECT 1 AS id, 0 AS v');
+$s->ask('UPDATE t SET v = 0');
+stop_wal($observer);
+$s->ask('UPDATE t SET v = 1; SELECT * FROM t');
+$s->ask(churn());
+($got, $waited) = while_wal_is_held($s, $observer, 'SELECT v FROM t');
+is($got, '1', 'a page that was changed and evicted');
+ok($waited, 'is waited for');
+
+# ---- pages written from private memory: an index build; WAL that nobody has flushed ----
+$c->sql("CREATE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS \$\$ BEGIN IF \$1 = 1 THEN PERFORM pg_advisory_lock_shared(1); END IF; RETURN \$1; END \$\$;"
+	  . " CREATE FUNCTION slow_point(int) RETURNS point IMMUTABLE LANGUAGE SQL AS 'SELECT point(slow(\$1), 0)';"
+	  . " CREATE TABLE built AS SELECT i FROM generate_series(1, 2000) i; VACUUM (FREEZE) built");
+my $query = 'SELECT count(*) FROM built WHERE slow(i) BETWEEN 500 AND 1500';
+my $box = "SELECT count(*) FROM built WHERE slow_point(i) <@ box '((500,0),(1500,0))'";
+for my $build ([ 'btree', 'btree (slow(i))', $query ], [ 'sorted GiST', 'gist (slow_point(i))', $box ])
+{
+	my ($name, $using, $sql) = @$build;
+	for my $committed (0, 1)
+	{
+		# the index is created, and the store knows of it, before the first of its pages is written
+		$observer->ask('SELECT pg_advisory_lock(1)');
+		$s->ask('BEGIN');
+		$s->send("CREATE INDEX built_i ON built USING $using");
+		wait_for('the build', sub { $observer->ask("SELECT count(*) FROM pg_stat_get_activity($s->{pid}) WHERE wait_event = 'advisory'") });
+		stop_wal($observer);
+		$observer->ask('SELECT pg_advisory_unlock(1)');
+		$s->result;
+		$s->ask('COMMIT') if $committed;
+		$s->ask('SELECT pg_advisory_unlock_all()');
+		is($s->ask($sql), '1001', "$name is used");
+		$s->ask(churn());
+		$s->ask("SET statement_timeout = '8s'");
+		($got, $waited) = while_wal_is_held($s, $observer, $sql);
+		is($got, '1001', "$name as built, " . ($committed ? 'after' : 'before') . ' commit');
+		$s->ask('RESET statement_timeout; SELECT pg_advisory_unlock_all()');
+		$s->ask($committed ? 'DROP INDEX built_i' : 'ROLLBACK');
+		is($s->errors, '', 'no error');
+	}
+}
+
+# ---- the visibility map: its page has no LSN of its own when a bit is cleared ----
+$c->sql("CREATE TABLE vis (id int PRIMARY KEY, pad text); INSERT INTO vis SELECT i, repeat('v', 100) FROM generate_series(1, 500) i; VACUUM (FREEZE) vis; CHECKPOINT");
+stop_wal($observer);
+$s->ask('DELETE FROM vis WHERE id = 1; EXPLAIN SELECT count(id) FROM vis');
+$s->ask(churn());
+($got, $waited) = while_wal_is_held($s, $observer, 'SELECT count(id) FROM vis');
+is($got, '499', 'an index-only scan sees that a page is not all-visible any more');
+ok($waited, 'and waits for the page');
+
+# ---- setting all-visible moves the LSN of the heap page ----
+$c->sql("CREATE TABLE hints (id int PRIMARY KEY, pad text); INSERT INTO hints SELECT i, repeat('h', 100) FROM generate_series(1, 500) i;"
+	  . " SELECT count(*) FROM hints; CHECKPOINT");
+stop_wal($observer);
+$s->ask('VACUUM hints; EXPLAIN DELETE FROM hints WHERE id = 1');
+$s->ask(churn());
+($got, $waited) = while_wal_is_held($s, $observer, 'DELETE FROM hints WHERE id = 1');
+$s->ask(churn());
+is($s->ask('SELECT count(id) FROM hints'), '499', 'a deletion on a page that has just become all-visible');
+
+# ---- the free space map: logged when written ----
+$c->sql("CREATE TABLE fsm (id int, pad text); INSERT INTO fsm SELECT i, repeat('f', 900) FROM generate_series(1, 400) i; DELETE FROM fsm WHERE id < 400; VACUUM fsm; CHECKPOINT");
+my $free = "SELECT sum(avail) FROM pg_freespace('fsm')";
+$s->ask($free);
+stop_wal($observer);
+$s->ask("INSERT INTO fsm SELECT i, repeat('g', 900) FROM generate_series(1, 100) i");
+my $expected = $s->ask($free);
+$s->ask(churn());
+($got, $waited) = while_wal_is_held($s, $observer, $free);
+is($got, $expected, 'the free space map as it was evicted');
+
+# ---- VACUUM cuts the table to nothing, its visibility map too; then both are extended ----
+$c->sql("CREATE TABLE cut_map (id int, pad text); INSERT INTO cut_map SELECT i, repeat('m', 900) FROM generate_series(1, 400) i; VACUUM (FREEZE) cut_map; CHECKPOINT");
+stop_wal($observer);
+$s->ask("DELETE FROM cut_map; VACUUM cut_map");
+$r->ask('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+($got, $waited) = while_wal_is_held($s, $observer, "INSERT INTO cut_map SELECT i, repeat('n', 900) FROM generate_series(1, 400) i; VACUUM cut_map");
+ok($waited, 'the maps, extended after the cut, are waited for');
+is($s->errors, '', 'no complaint of VACUUM');
+$c->sql_is("SELECT count(*) FROM pg_visibility_map('cut_map') WHERE all_visible", '0', 'the map has nothing of before the cut');
+$r->ask('COMMIT');
+
+# ---- blocks that are cut off, then extended by many at once: RelationAddExtraBlocks() logs none of them ----
+# One session extends while WAL may not grow any more, and so waits with the lock on the extension; two more wait for
+# that lock.  The first of them sees a waiter, and adds 20 blocks.  A row fills a page, and each session has a page that
+# it last used: so nobody looks at the table's last page, which the first is about to make.
+my @extenders = (session($c), session($c), session($c));
+
+sub extend_by_many
+{
+	my ($table) = @_;
+	my $insert = "INSERT INTO $table VALUES (1000, repeat('r', 5000))";
+	my $waiting = sub { my $event = shift; "SELECT count(*) FROM pg_stat_activity WHERE wait_event = '$event' AND query LIKE 'INSERT INTO $table%'" };
+	my $before = $observer->ask("SELECT pg_relation_size('$table') / 8192");
+	$observer->ask($waiting->('extend'));
+	$_->ask($insert) for @extenders;
+	stop_wal($observer);
+	$observer->ask("SELECT pg_logical_emit_message(false, 'trap', repeat('x', 2500000)) \\g /dev/null");
+	$extenders[0]->send($insert);
+	wait_for('the extender', sub { $observer->ask($waiting->('DataFileExtend')) eq '1' });
+	$extenders[$_]->send($insert) for 1 .. 2;
+	wait_for('the waiters', sub { $observer->ask($waiting->('extend')) eq '2' });
+	go_on_wal();
+	$_->result for @extenders;
+	cmp_ok($observer->ask("SELECT pg_relation_size('$table') / 8192"), '>=', $before + 20, "$table is extended by many blocks");
+	$observer->ask(churn());
+}
+
+# live-looking rows: those of a transaction that truncates in place and commits
+$c->sql("BEGIN; CREATE TABLE inplace (id int, pad text); ALTER TABLE inplace ALTER pad SET STORAGE PLAIN; INSERT INTO inplace SELECT i, repeat('i', 900) FROM generate_series(1, 400) i;\nCHECKPOINT;\n"
+	  . churn() . 'TRUNCATE inplace; COMMIT');
+extend_by_many('inplace');
+$c->sql_is('SET enable_indexscan = on; SELECT count(*), min(id) FROM inplace', '6|1000', 'TRUNCATE in place: no row of before');
+
+$c->sql("CREATE TABLE cut AS SELECT i AS id, repeat('c', 900) pad FROM generate_series(1, 800) i;\nCHECKPOINT; ALTER TABLE cut ALTER pad SET STORAGE PLAIN; DELETE FROM cut WHERE id > 400; VACUUM cut");
+my $cut = $c->sql("SELECT pg_relation_size('cut') / 8192");
+my $lsn = $c->sql('SELECT pg_current_wal_insert_lsn()');
+extend_by_many('cut');
+$c->sql_is("SELECT count(*) FROM generate_series($cut, pg_relation_size('cut') / 8192 - 1) b, page_header(get_raw_page('cut', b::int)) h"
+	  . " WHERE lsn <> '0/0' AND lsn < '$lsn'", '0', 'blocks that VACUUM cut off are empty or new');
+$c->sql_is('SELECT count(*), max(id) FROM cut', '406|1000', 'and so are the rows');
+
+# ---- an answer that was asked for ahead of need, and is outdated when it is wanted ----
+$c->sql("CREATE TABLE ahead (id int, v int, pad text) WITH (fillfactor = 40); INSERT INTO ahead SELECT i, 0, repeat('a', 900) FROM generate_series(1, 300) i; VACUUM (FREEZE) ahead; CHECKPOINT");
+$observer->ask(churn());
+$r->ask("BEGIN; DECLARE c CURSOR FOR SELECT id FROM ahead; FETCH 25 FROM c");
+cmp_ok($observer->ask('SELECT prefetched FROM pageserver_smgr_store'), '>', 0, 'a cursor makes its session read ahead');
+$observer->ask("UPDATE ahead SET v = 1; CHECKPOINT");
+$observer->ask(churn());
+is($r->ask('SELECT count(*) FROM ahead WHERE v = 1'), '300', 'the next statement of the session does not take what is outdated');
+is(scalar(split /\n/, $r->ask('FETCH ALL FROM c')), 275, 'and the cursor goes on');
+$r->ask('COMMIT');
+
+# ---- an answer that arrives after the page was changed, written and evicted by others ----
+# pg_prewarm() reads without a buffer, so that others can have the page meanwhile.  Its process is stopped when the
+# answer is there and not yet taken.
+sub read_late
+{
+	my ($table, $meanwhile) = @_;
+	my $waits = "SELECT count(*) FROM pg_stat_get_activity($r->{pid}) WHERE wait_event = 'DataFileRead'";
+	$r->ask("SELECT pg_prewarm('$table', 'read', 'main', 1, 1)");
+	$observer->ask($waits);
+	kill 'STOP', $store->{pid};
+	$r->send("SELECT pg_prewarm('$table', 'read', 'main', 0, 0)");
+	wait_for('the read', sub { $observer->ask($waits) eq '1' || $r->done });
+	ok(!$r->done, "block 0 of $table is asked for");
+	kill 'STOP', $r->{pid};
+	kill 'CONT', $store->{pid};
+	$observer->ask(churn());
+	$meanwhile->();
+	kill 'CONT', $r->{pid};
+	$r->result;
+}
+$c->sql("CREATE TABLE late (v int, pad text) WITH (fillfactor = 10); INSERT INTO late SELECT 0, repeat('l', 500) FROM generate_series(1, 3); VACUUM (FREEZE) late; CHECKPOINT");
+$observer->ask(churn());
+read_late('late', sub { $observer->ask("UPDATE late SET v = 1; CHECKPOINT"); $observer->ask(churn()) });
+$c->sql_is('SELECT sum(v) FROM late', '3', 'an outdated answer does not get into the cache');
+
+# the same with a page that the cache has by then, and must keep; its LSN is no later than the answer
+$c->sql("CREATE TABLE late2 (v int, pad text)");
+$s->ask("BEGIN; CREATE TEMP TABLE first AS SELECT 1; INSERT INTO late2 SELECT i, repeat('m', 500) FROM generate_series(1, 10) i;"
+	  . " DECLARE c CURSOR FOR SELECT v FROM late2; INSERT INTO late2 SELECT i, repeat('m', 500) FROM generate_series(11, 30) i");
+stop_wal($observer);
+go_on_wal();
+read_late('late2', sub { $observer->ask('CHECKPOINT'); $observer->ask(churn()) });
+$observer->ask(churn());
+is(scalar(split /\n/, $s->ask('FETCH ALL FROM c')), 10, 'nor in place of a page that is kept');
+$s->ask('COMMIT');
+
+$_->close for $s, $r, $observer, @extenders;
+$c->stop;
+$store->stop;
+done_testing();
