@@ -96,6 +96,7 @@ test_damaged(void **state)
 {
 	RelSize		size = {.nblocks = 3};
 	StringInfoData value;
+	PsError    *err;
 
 	relsize_add_floor(&size, 1, 100);
 	relsize_add_floor(&size, 2, 200);
@@ -105,7 +106,6 @@ test_damaged(void **state)
 	for (int len = 0; len < value.len + 20; len++)
 	{
 		char	   *copy = pg_malloc0(len + 1);
-		PsError    *err;
 
 		memcpy(copy, value.data, Min(len, value.len));
 		err = relsize_decode(copy, len, &size);
@@ -123,7 +123,9 @@ test_damaged(void **state)
 	}
 	/* a number of floors whose size overflows 32 bits */
 	ps_put32(value.data + 4, 0x80000000U);
-	assert_true(ps_error_is(relsize_decode(value.data, value.len, &size), PS_SQLSTATE_CORRUPTED));
+	err = relsize_decode(value.data, value.len, &size);
+	assert_true(ps_error_is(err, PS_SQLSTATE_CORRUPTED));
+	ps_error_free(err);
 	pfree(value.data);
 }
 
