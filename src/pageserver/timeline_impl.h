@@ -38,6 +38,7 @@ typedef struct LayerSet
 	LayerMap   *map;
 } LayerSet;
 
+/* Fixed once the tenant can be found in the store; redo and page_cache have locks of their own. */
 struct Tenant
 {
 	PsId		id;
@@ -49,13 +50,17 @@ struct Tenant
 	PageCache  *page_cache;
 };
 
+/*
+ * Belongs to the connection that opened it, which frees it.  It may write as
+ * long as Timeline.receiver points to it.
+ */
 struct WalReceiver
 {
-	Timeline   *tl;
+	Timeline   *tl;				/* fixed, as generation */
 	uint64		generation;
-	WalDecoder *decoder;
-	atomic_bool superseded;
-	PsError    *failed;			/* after a bad record nothing is taken any more; receive_lock */
+	WalDecoder *decoder;		/* under receive_lock, as failed */
+	PsError    *failed;			/* after a bad record nothing is taken any more */
+	atomic_bool superseded;		/* set under receive_lock, read by any thread */
 };
 
 struct Timeline
@@ -118,7 +123,7 @@ struct Timeline
 
 struct Store
 {
-	const Config *config;
+	const Config *config;		/* never changes */
 	pthread_mutex_t lock;		/* protects the arrays; entries live until store_close() */
 	Tenant	  **tenants;
 	int			ntenants;

@@ -718,6 +718,35 @@ test_disk_full(void **state)
 	store_end(&s, &h);
 }
 
+/* What could not be made durable is not given as such. */
+static void
+test_sync_fails(void **state)
+{
+	History		h;
+	TestStore	s;
+	uint64		generation;
+	XLogRecPtr	start;
+	XLogRecPtr	flushed = 1;
+	WalReceiver *receiver;
+	TimelineInfo info;
+
+	make_history(&h, 50);
+	store_make(&s, &h);
+	receiver = receiver_for(&s, &generation, &start);
+	OK(wal_receiver_write(receiver, start, h.gen.bytes.data + (start - h.gen.start), h.gen.records[20].end - start, NULL));
+	limit_files(0);				/* the marker cannot be written */
+	FAILS(wal_receiver_sync(receiver, &flushed), PS_SQLSTATE_DISK_FULL, "/flushed");
+	limit_files(RLIM_INFINITY);
+	CHECK(flushed == 1);
+	timeline_info(s.tl, &info);
+	CHECK(info.flushed_lsn == start && info.ingested_lsn == start);
+	OK(wal_receiver_sync(receiver, &flushed));
+	CHECK(flushed == h.gen.records[20].end);
+	wal_receiver_close(receiver);
+	compare(s.tl, &h, flushed, 2, &rnd);
+	store_end(&s, &h);
+}
+
 /* The store stops while ingest waits for the flush, that cannot write, and WAL comes in. */
 static void *
 write_until_stopped(void *arg)
@@ -911,6 +940,7 @@ main(void)
 		cmocka_unit_test(test_generations),
 		cmocka_unit_test(test_generation_race),
 		cmocka_unit_test(test_disk_full),
+		cmocka_unit_test(test_sync_fails),
 		cmocka_unit_test(test_stop_under_load),
 		cmocka_unit_test(test_bad_record),
 		cmocka_unit_test(test_bad_stream),

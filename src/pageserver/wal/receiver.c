@@ -68,7 +68,7 @@ write_marker(Timeline *tl, XLogRecPtr lsn)
 
 	errno = ENOSPC;
 	if (pwrite(tl->marker_fd, marker, sizeof(marker), 0) != sizeof(marker))
-		return ps_error(errno == ENOSPC || errno == EDQUOT ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO,
+		return ps_error(errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO,
 						"could not write file \"%s/flushed\": %m", tl->dir);
 	return NULL;
 }
@@ -96,6 +96,11 @@ receiver_set_flushed(Timeline *tl, XLogRecPtr lsn, XLogRecPtr prev)
 	return NULL;
 }
 
+/*
+ * Takes the writer's place.  receive_lock is held from the look at the
+ * generation on: one that is raised meanwhile finds this receiver and turns it
+ * away (generation.c).
+ */
 PsError *
 wal_receiver_open(Timeline *tl, uint64 generation, WalReceiver **result, XLogRecPtr *start)
 {
@@ -244,23 +249,31 @@ done:
 	return err;
 }
 
+/*
+ * One sync for all that was written.  PS_SQLSTATE_DISK_FULL: may be tried again;
+ * any other error ends the connection.  After an error *flushed is as it was.
+ */
 PsError *
 wal_receiver_sync(WalReceiver *receiver, XLogRecPtr *flushed)
 {
 	Timeline   *tl = receiver->tl;
+	XLogRecPtr	end;
 	PsError    *err;
 
 	pthread_mutex_lock(&tl->receive_lock);
 	err = check_place(receiver);
 	if (err == NULL)
 	{
-		*flushed = wal_decoder_record_end(receiver->decoder);
-		if (*flushed > tl->flushed_lsn)
+		end = wal_decoder_record_end(receiver->decoder);
+		if (end > tl->flushed_lsn)
 		{
 			err = wal_segments_sync(tl->wal);
 			if (err == NULL)
-				err = receiver_set_flushed(tl, *flushed, wal_decoder_record_prev(receiver->decoder));
+				err = receiver_set_flushed(tl, end, wal_decoder_record_prev(receiver->decoder));
 		}
+		/* the caller acknowledges what is there */
+		if (err == NULL)
+			*flushed = end;
 	}
 	pthread_mutex_unlock(&tl->receive_lock);
 	return err;
