@@ -8,8 +8,9 @@
 #	make bench      figures
 #	make clean
 #
-# PG_CONFIG chooses the major version.  SANITIZE=address|undefined|thread builds
-# the store and its unit tests with that sanitizer.
+# PG_CONFIG chooses the major version.  SANITIZE=thread or SANITIZE=address,undefined
+# builds the store and its unit tests with these sanitizers: given to check-unit,
+# check-tap or check, their reports are failures (test/sanitizers).
 
 PG_CONFIG ?= /usr/lib/postgresql/15/bin/pg_config
 export PG_CONFIG
@@ -29,7 +30,7 @@ $(PARTS):
 	@$(MAKE) --no-print-directory -C $@ all
 
 install: all
-	@for part in $(PARTS); do $(SUDO) env PG_CONFIG=$(PG_CONFIG) $(MAKE) --no-print-directory -s -C $$part install >/dev/null || exit 1; done
+	@for part in $(PARTS); do $(SUDO) env PG_CONFIG=$(PG_CONFIG) SANITIZE_FLAGS='$(SANITIZE_FLAGS)' $(MAKE) --no-print-directory -s -C $$part install >/dev/null || exit 1; done
 
 deps:
 	@test/install-deps

@@ -8,6 +8,9 @@
 #
 # Everything is in a directory of the test below TESTDATADIR, and everything
 # that was started is ended at the end, by process id.
+#
+# If the store is built with sanitizers (make check-tap SANITIZE=...), the test
+# fails if one of them reports something.
 package PageserverTest;
 
 use strict;
@@ -142,9 +145,10 @@ sub wait_gone
 	for (1 .. 3000)
 	{
 		return 1 unless kill 0, $pid;
-		# a zombie that nobody reaps is gone too
+		# a zombie that nobody reaps is gone too, when its last thread is
 		my $stat = -r "/proc/$pid/stat" ? do { open my $f, '<', "/proc/$pid/stat"; local $/; <$f> } : '';
-		return 1 if !defined $stat || $stat =~ /\) Z /;
+		my @threads = glob "/proc/$pid/task/*";
+		return 1 if !defined $stat || ($stat =~ /\) Z / && @threads <= 1);
 		usleep(10_000);
 	}
 	croak "process $pid does not end";
@@ -213,9 +217,25 @@ sub start_compute
 	return $compute;
 }
 
+# The reports of sanitizers that came since this test began.
+my %old_reports;
+
+sub sanitizer_reports
+{
+	return () unless $ENV{SANITIZE_LOGS};
+	return grep { !$old_reports{$_} } glob "$ENV{SANITIZE_LOGS}/*";
+}
+
+BEGIN
+{
+	%old_reports = map { $_ => 1 } sanitizer_reports();
+}
+
 END
 {
 	my $code = $?;
+	# leaks are looked for at a clean stop only
+	my $signal = $ENV{SANITIZE_LOGS} ? 'TERM' : 'QUIT';
 	for my $store (@stores)
 	{
 		for my $compute (@{ $store->{computes} })
@@ -224,9 +244,14 @@ END
 		}
 		if ($store->{pid})
 		{
-			kill 'QUIT', $store->{pid};
+			kill $signal, $store->{pid};
 			wait_gone($store->{pid});
 		}
+	}
+	for my $report (sanitizer_reports())
+	{
+		diag("--- $report\n" . PostgreSQL::Test::Utils::slurp_file($report));
+		$code ||= 66;
 	}
 	$? = $code;
 }
