@@ -656,6 +656,7 @@ main(int argc, char **argv)
 		   (double) stats.usec / Max(1, stats.requests));
 	ok &= stats.failed == 0;
 	redo_pool_free(pool);
+	free(unconstify(char *, options.library));
 	rmdir(workdir);
 	return ok ? 0 : 1;
 }

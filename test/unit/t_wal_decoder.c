@@ -223,7 +223,7 @@ skip_contrecord(void **state)
 			gen_free(&gen);
 			continue;
 		}
-		while (gen.records[first].start < boundary)
+		while (first < gen.n && gen.records[first].start < boundary)
 			first++;
 
 		tail = gen;

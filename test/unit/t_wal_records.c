@@ -827,6 +827,7 @@ slru_truncation(void **state)
 	xl_parameter_change change = {.track_commit_timestamp = false};
 	int			zero = 64;
 	WalRecord	rec;
+	char	   *expected;
 
 	interpret(simple(RM_CLOG_ID, CLOG_ZEROPAGE, 0, &zero, 4), false, "slru 0.64 init;");
 	interpret(simple(RM_COMMIT_TS_ID, COMMIT_TS_ZEROPAGE, 0, &zero, 4), false, "slru 3.64 init;");
@@ -848,8 +849,9 @@ slru_truncation(void **state)
 	/* more than half of all member offsets at once, and over the end */
 	trunc.startTruncMemb = 5000;
 	trunc.endTruncMemb = 3000000000u;
-	interpret(simple(RM_MULTIXACT_ID, XLOG_MULTIXACT_TRUNCATE_ID, 0, &trunc, sizeof(trunc)), false,
-			  psprintf("slru_truncate 2.%u;slru_truncate 1.96;", 3000000000u / 1636));
+	expected = psprintf("slru_truncate 2.%u;slru_truncate 1.96;", 3000000000u / 1636);
+	interpret(simple(RM_MULTIXACT_ID, XLOG_MULTIXACT_TRUNCATE_ID, 0, &trunc, sizeof(trunc)), false, expected);
+	pfree(expected);
 	rec = simple(RM_MULTIXACT_ID, XLOG_MULTIXACT_TRUNCATE_ID, 0, &trunc, sizeof(trunc));
 	assert_true(wal_slru_truncates(&rec, PS_SLRU_MULTIXACT_MEMBERS, 0, 0));
 	assert_true(wal_slru_truncates(&rec, PS_SLRU_MULTIXACT_MEMBERS, 0, 3000000000u / 1636 / 32 - 1));
@@ -1109,6 +1111,8 @@ encoding(void **state)
 	}
 	out.data[7]++;
 	assert_error(wal_state_decode(out.data, out.len, &back), "format version 2, expected 1");
+	pfree(out.data);
+	pfree(again.data);
 }
 
 #define SEG (1024 * 1024)

@@ -24,16 +24,22 @@ make_dir(void **state)
 static int
 remove_dir(void **state)
 {
-	return system(psprintf("rm -rf '%s'", dir));
+	char		command[MAXPGPATH + 16];
+
+	snprintf(command, sizeof(command), "rm -rf '%s'", dir);
+	return system(command);
 }
 
-static char *
+/* Valid until the next call. */
+static const char *
 path_of(XLogSegNo segno)
 {
+	static char path[MAXPGPATH + MAXFNAMELEN];
 	char		name[MAXFNAMELEN];
 
 	XLogFileName(name, 1, segno, SEG);
-	return psprintf("%s/%s", dir, name);
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	return path;
 }
 
 static bool
@@ -202,6 +208,9 @@ foreign_files(void **state)
 	unlink(other);
 	assert_error(wal_segments_open(dir, 12345, &segs), "segment size 12345");
 	assert_error(wal_segments_open("/nonexistent", SEG, &segs), "/nonexistent");
+	pfree(temp);
+	pfree(history);
+	pfree(other);
 }
 
 /* The reader shows whole records up to where it may, and goes on when it may see more. */
