@@ -16,33 +16,6 @@
 #include "ps_wire.h"
 #include "timeline_impl.h"
 
-static PsError *
-superseded(Timeline *tl, uint64 generation)
-{
-	PsError    *err = ps_error(PS_SQLSTATE_SUPERSEDED,
-							   "branch \"%s\" is run by a newer compute: generation " UINT64_FORMAT " (%s), this one is generation " UINT64_FORMAT,
-							   tl->name, tl->generation, tl->owner[0] ? tl->owner : "unknown", generation);
-
-	return ps_error_hint(err, "Only one compute can run a branch.  If this one should, start it again.");
-}
-
-PsError *
-timeline_check_generation(Timeline *tl, uint64 generation)
-{
-	PsError    *err = NULL;
-
-	if (generation == 0)
-		return NULL;
-	pthread_mutex_lock(&tl->lock);
-	if (generation < tl->generation)
-		err = superseded(tl, generation);
-	else if (generation > tl->generation)
-		err = ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" has no generation " UINT64_FORMAT " yet, its newest is " UINT64_FORMAT,
-					   tl->name, generation, tl->generation);
-	pthread_mutex_unlock(&tl->lock);
-	return err;
-}
-
 /*
  * Copies the name of an owner as far as it fits.  It comes from elsewhere, may
  * be cut within a character, and goes into a manifest, which must be UTF-8.

@@ -131,7 +131,7 @@ struct Store
 	int			ntimelines;
 };
 
-/* ---- timeline.c ---- */
+/* ---- timeline.c, timeline_open.c ---- */
 extern PsError *timeline_open(Tenant *tenant, const PsId *id, Timeline **tl);
 extern void timeline_stop(Timeline *tl);	/* tells the threads to end, waits for nothing */
 extern void timeline_close(Timeline *tl);
@@ -211,7 +211,7 @@ extern PsError *db_copy(Timeline *tl, const WalRecord *rec, Oid src_spc, Oid src
 /* Versions of a key with lsn_min <= LSN <= lsn, newest first, until one needs nothing older. */
 extern PsError *plan_key(const LayerSet *set, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn, ValueList *list);
 
-/* ---- read/read.c ---- */
+/* ---- read/read.c, read/io.c ---- */
 extern PsError *read_relsize(Timeline *tl, const LayerSet *set, PsRel rel, ForkNumber fork, XLogRecPtr lsn,
 							 bool *exists, RelSize *size);
 

@@ -2,7 +2,7 @@
  * read.c
  *	  Reads: pages, sizes and other values of a timeline at an LSN.
  *
- * plan.c says which versions are needed, read_ref() gets each, a page's chain
+ * plan.c says which versions are needed, io.c gets each, a page's chain
  * is applied by the redo helpers (reconstruct.c), an SLRU page's by slru.c.
  */
 #include "ps_fe.h"
@@ -10,33 +10,6 @@
 #include "ps_wire.h"
 #include "read/reconstruct.h"
 #include "timeline_impl.h"
-
-PsError *
-read_ref(Timeline *tl, const ValueRef *ref, StringInfo buf, XLogRecPtr *record_start)
-{
-	switch ((ValuePlace) ref->place)
-	{
-		case VALUE_IN_MEMORY:
-			resetStringInfo(buf);
-			appendBinaryStringInfo(buf, ref->at.memory, ref->len);
-			return NULL;
-		case VALUE_IN_WAL:
-			resetStringInfo(buf);
-			enlargeStringInfo(buf, ref->len);
-			PS_TRY(wal_segments_read_record(tl->wal, ref->at.record_start, ref->len, buf->data));
-			buf->len = ref->len;
-			if (record_start != NULL)
-				*record_start = ref->at.record_start;
-			return NULL;
-		case VALUE_IN_LAYER:
-			{
-				XLogRecPtr	start;
-
-				return layer_read_value(ref, buf, record_start ? record_start : &start);
-			}
-	}
-	return ps_error(PS_SQLSTATE_INTERNAL, "unknown place %d of a value", ref->place);
-}
 
 PsError *
 timeline_read_lsn(Timeline *tl, XLogRecPtr request_lsn, XLogRecPtr not_modified_since, const Waiter *waiter, XLogRecPtr *lsn)

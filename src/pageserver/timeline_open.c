@@ -1,0 +1,290 @@
+/*
+ * timeline_open.c
+ *	  Opening a timeline, also after a crash, and closing it.
+ */
+#include "ps_fe.h"
+
+#include <dirent.h>
+#include <unistd.h>
+
+#include "common/file_utils.h"
+#include "ps_wire.h"
+#include "timeline_impl.h"
+
+/* Removes layer files that no manifest names: what a crash in a flush left behind. */
+static PsError *
+remove_strays(Timeline *tl, const Manifest *m)
+{
+	DIR		   *dir = opendir(tl->layers_dir);
+	struct dirent *de;
+	PsError    *err = NULL;
+
+	if (dir == NULL)
+		return ps_error(PS_SQLSTATE_IO, "could not open directory \"%s\": %m", tl->layers_dir);
+	while (err == NULL && (errno = 0, de = readdir(dir)) != NULL)
+	{
+		bool		known = de->d_name[0] == '.';
+		char		path[MAXPGPATH];
+
+		for (int i = 0; i < m->nlayers && !known; i++)
+			known = strcmp(m->layers[i], de->d_name) == 0;
+		if (known)
+			continue;
+		snprintf(path, sizeof(path), "%s/%s", tl->layers_dir, de->d_name);
+		ps_log(PS_LOG, "removing \"%s\", which no manifest names", path);
+		if (unlink(path) != 0)
+			err = ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", path);
+	}
+	if (err == NULL && errno != 0)
+		err = ps_error(PS_SQLSTATE_IO, "could not read directory \"%s\": %m", tl->layers_dir);
+	closedir(dir);
+	return err;
+}
+
+static PsError *
+open_layers(Timeline *tl, const Manifest *m, LayerMap **map)
+{
+	Layer	  **layers = pg_malloc0(Max(m->nlayers, 1) * sizeof(Layer *));
+	int			n = 0;
+	PsError    *err = NULL;
+
+	while (err == NULL && n < m->nlayers)
+	{
+		err = layer_open(tl->layers_dir, m->layers[n], &m->tenant, &m->timeline, &layers[n]);
+		if (err == NULL)
+			n++;
+	}
+	if (err == NULL)
+		*map = layer_map_create(layers, n);
+	while (n > 0)
+		layer_unref(layers[--n]);
+	free(layers);
+	return err;
+}
+
+/* The state saved in the layers for the LSN up to which they are complete. */
+static PsError *
+load_state(Timeline *tl, LayerMap *map, XLogRecPtr lsn, WalState *state)
+{
+	PsKey		key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
+	ValueList	list = {0};
+	StringInfoData buf;
+	bool		done = false;
+	PsError    *err;
+
+	initStringInfo(&buf);
+	err = layer_map_collect(map, &key, 0, lsn, &list, &done);
+	if (err == NULL && list.n == 0)
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\": the layers hold no state at %X/%X", tl->name, LSN_FORMAT_ARGS(lsn));
+	if (err == NULL)
+		err = read_ref(tl, &list.refs[0], &buf, NULL);
+	if (err == NULL)
+		err = wal_state_decode(buf.data, buf.len, state);
+	if (err == NULL && state->end != lsn)
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\": the newest saved state is of %X/%X, expected %X/%X", tl->name,
+					   LSN_FORMAT_ARGS(state->end), LSN_FORMAT_ARGS(lsn));
+	free(list.refs);
+	pfree(buf.data);
+	return err;
+}
+
+/*
+ * Finds the end of the whole records in the WAL files, from where the layers
+ * end.  Everything up to the marker was acknowledged: damage before it is an
+ * error.  So is a file that cannot be read, wherever it is.  What else comes
+ * behind the last whole record was never acknowledged; it is cut off, so that
+ * the next record is written over it.  What is left counts as acknowledged
+ * from now on, and the marker says so.
+ */
+static PsError *
+find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker)
+{
+	XLogRecPtr	end = state->end;
+	XLogRecPtr	prev = state->prev;
+	XLogSegNo	oldest,
+				newest;
+	PsError    *err = NULL;
+
+	if (wal_segments_range(tl->wal, &oldest, &newest))
+	{
+		XLogRecPtr	limit;
+		WalReader  *reader = wal_reader_create(tl->wal, end, prev, tl->system_identifier);
+		WalRecord	rec;
+		bool		found;
+
+		XLogSegNoOffsetToRecPtr(newest + 1, 0, tl->segment_size, limit);
+		while ((err = wal_reader_next(reader, limit, &rec, &found)) == NULL && found)
+		{
+			prev = rec.start;
+			end = rec.end;
+		}
+		wal_reader_free(reader);
+	}
+	if (end < marker)
+	{
+		char		name[MAXFNAMELEN];
+		XLogSegNo	segno;
+		PsError    *damage;
+
+		XLByteToSeg(end, segno, tl->segment_size);
+		XLogFileName(name, 1, segno, tl->segment_size);
+		damage = ps_error(PS_SQLSTATE_CORRUPTED,
+						  "WAL of branch \"%s\" ends at %X/%X in file \"%s/wal/%s\", but was acknowledged up to %X/%X%s%s",
+						  tl->name, LSN_FORMAT_ARGS(end), tl->dir, name, LSN_FORMAT_ARGS(marker), err ? ": " : "",
+						  err ? err->message : "");
+		ps_error_free(err);
+		return ps_error_hint(damage, "The file, or one after it, is damaged or missing; restore it from a copy.");
+	}
+	if (err != NULL && !ps_error_is(err, PS_SQLSTATE_CORRUPTED))
+		return ps_error_context(err, "branch \"%s\": looking for the end of WAL after %X/%X", tl->name, LSN_FORMAT_ARGS(end));
+	if (err != NULL)
+		ps_log(PS_LOG, "branch \"%s\": WAL ends at %X/%X, the rest is cut off: %s", tl->name, LSN_FORMAT_ARGS(end), err->message);
+	ps_error_free(err);
+	PS_TRY(wal_segments_cut(tl->wal, end));
+	PS_TRY(receiver_sync_marker(tl, end));
+	tl->received_lsn = tl->flushed_lsn = end;
+	tl->flushed_prev = prev;
+	return NULL;
+}
+
+/*
+ * The files, and the directory, may hold what a killed store had written and
+ * not yet synced: make it durable before anything builds on it.
+ */
+static PsError *
+sync_wal(const char *wal_dir)
+{
+	DIR		   *dir = opendir(wal_dir);
+	struct dirent *de;
+	PsError    *err = NULL;
+
+	if (dir == NULL)
+		return ps_error(PS_SQLSTATE_IO, "could not open directory \"%s\": %m", wal_dir);
+	while (err == NULL && (errno = 0, de = readdir(dir)) != NULL)
+	{
+		char		path[MAXPGPATH];
+
+		if (de->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "%s/%s", wal_dir, de->d_name);
+		if (fsync_fname(path, false) != 0)
+			err = ps_error(PS_SQLSTATE_IO, "could not sync file \"%s\": %m", path);
+	}
+	if (err == NULL && (errno != 0 || fsync_fname(wal_dir, true) != 0))
+		err = ps_error(PS_SQLSTATE_IO, "could not read and sync directory \"%s\": %m", wal_dir);
+	closedir(dir);
+	return err;
+}
+
+/*
+ * Opens the timeline in TENANT/timelines/ID and starts its threads.  On error
+ * nothing is left in memory.  Locks: none, or Store.lock; nobody knows the
+ * timeline yet.
+ */
+PsError *
+timeline_open(Tenant *tenant, const PsId *id, Timeline **result)
+{
+	Timeline   *tl = pg_malloc0(sizeof(Timeline));
+	Manifest	m = {0};
+	LayerMap   *map = NULL;
+	WalState	state;
+	XLogRecPtr	marker;
+	pthread_condattr_t attr;
+	char		text[PS_ID_TEXT];
+	char	   *wal_dir;
+	int			rc;
+	PsError    *err;
+
+	tl->tenant = tenant;
+	tl->marker_fd = -1;
+	tl->id = *id;
+	tl->dir = psprintf("%s/timelines/%s", tenant->dir, ps_id_format(id, text));
+	tl->layers_dir = psprintf("%s/layers", tl->dir);
+	wal_dir = psprintf("%s/wal", tl->dir);
+	pthread_mutex_init(&tl->generation_lock, NULL);
+	pthread_mutex_init(&tl->receive_lock, NULL);
+	pthread_mutex_init(&tl->manifest_lock, NULL);
+	pthread_mutex_init(&tl->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&tl->changed, &attr);
+	pthread_cond_init(&tl->layers_changed, &attr);
+	pthread_condattr_destroy(&attr);
+
+	PS_GOTO(manifest_read(tl->dir, &m), fail);
+	if (!ps_id_equal(&m.timeline, id) || !ps_id_equal(&m.tenant, &tenant->id) ||
+		m.system_identifier != tenant->system_identifier || m.segment_size != tenant->segment_size)
+	{
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "manifest in \"%s\" is of another timeline", tl->dir);
+		goto fail;
+	}
+	strlcpy(tl->name, m.name, sizeof(tl->name));
+	tl->system_identifier = m.system_identifier;
+	tl->segment_size = m.segment_size;
+	tl->data_checksum_version = m.data_checksum_version;
+	tl->start_lsn = m.start_lsn;
+	tl->disk_consistent_lsn = tl->ingested_lsn = m.disk_consistent_lsn;
+	tl->generation = m.generation;
+	strlcpy(tl->owner, m.owner, sizeof(tl->owner));
+
+	PS_GOTO(remove_strays(tl, &m), fail);
+	PS_GOTO(open_layers(tl, &m, &map), fail);
+	PS_GOTO(load_state(tl, map, tl->disk_consistent_lsn, &state), fail);
+	tl->state = state;
+	PS_GOTO(sync_wal(wal_dir), fail);
+	PS_GOTO(wal_segments_open(wal_dir, tl->segment_size, &tl->wal), fail);
+	PS_GOTO(receiver_open_marker(tl, &marker), fail);
+	PS_GOTO(find_wal_end(tl, &state, marker), fail);
+	tl->layers = layer_set_create(open_layer_create(tl->disk_consistent_lsn + 1), NULL, 0, map);
+	map = NULL;
+	PS_GOTO(ingest_create(tl, &state), fail);
+	rc = pthread_create(&tl->ingest_thread, NULL, ingest_main, tl);
+	tl->nthreads += rc == 0;
+	if (rc == 0)
+		rc = pthread_create(&tl->flush_thread, NULL, flush_main, tl);
+	tl->nthreads += rc == 0;
+	if (rc != 0)
+	{
+		errno = rc;
+		err = ps_error(PS_SQLSTATE_OUT_OF_MEMORY, "could not start a thread of branch \"%s\": %m", tl->name);
+		goto fail;
+	}
+	manifest_free(&m);
+	pfree(wal_dir);
+	*result = tl;
+	return NULL;
+
+fail:
+	if (map != NULL)
+		layer_map_unref(map);
+	manifest_free(&m);
+	pfree(wal_dir);
+	timeline_close(tl);
+	return err;
+}
+
+/* Stops the threads and frees.  No connection may use the timeline any more. */
+void
+timeline_close(Timeline *tl)
+{
+	timeline_stop(tl);
+	if (tl->nthreads > 0)
+		pthread_join(tl->ingest_thread, NULL);
+	if (tl->nthreads > 1)
+		pthread_join(tl->flush_thread, NULL);
+	ingest_free(tl);
+	layer_set_unref(tl->layers);
+	if (tl->wal != NULL)
+		wal_segments_close(tl->wal);
+	receiver_close_marker(tl);
+	ps_error_free(tl->failed);
+	pthread_cond_destroy(&tl->changed);
+	pthread_cond_destroy(&tl->layers_changed);
+	pthread_mutex_destroy(&tl->lock);
+	pthread_mutex_destroy(&tl->manifest_lock);
+	pthread_mutex_destroy(&tl->receive_lock);
+	pthread_mutex_destroy(&tl->generation_lock);
+	pfree(tl->dir);
+	pfree(tl->layers_dir);
+	free(tl);
+}
