@@ -6,8 +6,8 @@ CREATE EXTENSION pageserver_smgr;
 \d pageserver_smgr_cache
 \d pageserver_smgr_store
 -- what is always so on a compute
-SELECT size > 0 AS size, size_limit >= size AS size_limit, used > 0 AS used, kept <= used AS kept,
-       misses > 0 AS misses, io_errors
+SELECT size > 0 AS size, coalesce(size_limit >= size, true) AS size_limit, used > 0 AS used,
+       spilled <= used AS spilled, kept <= used AS kept, misses > 0 AS misses, io_errors
   FROM pageserver_smgr_cache;
 SELECT tenant ~ '^[0-9a-f]{32}$' AS tenant, tenant = current_setting('pageserver_smgr.tenant') AS same_tenant,
        timeline = current_setting('pageserver_smgr.timeline') AS timeline,

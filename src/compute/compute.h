@@ -2,7 +2,7 @@
  * compute.h
  *	  What the parts of pageserver_smgr.so know of each other.
  *
- * Arrows: smgr -> page_cache, lsn_cache, page_client; sizes, stats -> all of
+ * Arrows: smgr -> page_cache, lsn_cache, page_client; page_cache -> keep, lsn_cache; sizes, stats -> all of
  * them; wal_worker -> store_conn; page_client -> store_conn.
  */
 #ifndef PS_COMPUTE_H
@@ -26,7 +26,7 @@ extern uint64 ps_generation;
 extern char *ps_checkpoint_lsn_text;	/* .checkpoint_lsn: the shutdown checkpoint that the base backup was made with */
 extern XLogRecPtr ps_checkpoint_lsn;
 extern int	ps_cache_size;		/* .cache_size, MB: size of the local page cache (default 1GB) */
-extern int	ps_cache_limit;		/* .cache_limit, MB: most that pages which must be kept may push it to (default 4 x size) */
+extern int	ps_cache_limit;		/* .cache_limit, MB: most that pages which must be kept may push it to; -1 (default): what the disk has */
 extern char *ps_cache_path;		/* .cache_path: file, relative to the data directory (default "pageserver_smgr.cache") */
 extern int	ps_lsn_cache_entries;	/* .lsn_cache_entries (default 131072) */
 extern int	ps_readahead;		/* .readahead: blocks asked for ahead of a sequential read (default 32, 0: off, max 128) */
@@ -36,22 +36,42 @@ extern int	ps_max_wal_lag;		/* .max_wal_lag, MB not yet acknowledged before smgr
 
 extern void settings_init(void);	/* from _PG_init: defines them, and sets with PGC_S_OVERRIDE what the rules need (FACTS) */
 
-/* ---- page_cache.c: pages in a local file, shared by all processes ---- */
+/* ---- keep.c: which written pages the store could not give back ---- */
 
-/* Why a page must not leave the cache (FACTS 1, the keep table). Bits. */
+/* Why a page must not leave the local cache (README.md).  Bits. */
 #define KEEP_NO_LSN 0x01		/* built without WAL: until written with a real LSN or dropped */
 #define KEEP_OPEN_XACT 0x02		/* holds tuples of transactions that may be open: until newest_xid, newest_multi are old */
 #define KEEP_BTREE_CYCLE 0x04	/* btpo_cycleid set: until no VACUUM of an index has that cycle ID */
 #define KEEP_COMPUTE_LIFE 0x08	/* visibility map, sequence: as long as the compute lives */
 #define KEEP_UNKNOWN_PERSISTENCE 0x10	/* nobody could tell: as KEEP_NO_LSN */
 
+/* Those that do not end by themselves. */
+#define KEEP_UNTIL_WRITTEN (KEEP_NO_LSN | KEEP_COMPUTE_LIFE | KEEP_UNKNOWN_PERSISTENCE)
+
+#define KEEP_ANY_CYCLE 0		/* as btree_cycleid: no VACUUM has it, stands for any */
+
 typedef struct PageKeep
 {
-	int			reasons;
 	TransactionId newest_xid;	/* with KEEP_OPEN_XACT; InvalidTransactionId: none */
 	MultiXactId newest_multi;
 	uint16		btree_cycleid;	/* with KEEP_BTREE_CYCLE */
+	uint16		reasons;
 } PageKeep;
+
+extern void page_keep_startup_shmem(void);
+
+/*
+ * Must the page be kept, as things are now?  Takes XidGenLock, ProcArrayLock,
+ * MultiXactGenLock, BtreeVacuumLock.  May say yes for some milliseconds too
+ * long, unless page_keep_look_again() was called.
+ */
+extern bool page_keep_holds(const PageKeep *keep);
+extern void page_keep_look_again(void);
+
+/* Makes sum hold as long as keep does. */
+extern void page_keep_merge(PageKeep *sum, const PageKeep *keep);
+
+/* ---- page_cache*.c: pages in a local file, shared by all processes; more in ps_page_cache.h ---- */
 
 extern void page_cache_request_shmem(void);	/* shmem_request_hook */
 extern void page_cache_startup_shmem(void);	/* shmem_startup_hook */
@@ -63,10 +83,10 @@ extern bool page_cache_read(PsRel rel, ForkNumber fork, BlockNumber blk, char *p
 extern bool page_cache_has(PsRel rel, ForkNumber fork, BlockNumber blk);
 
 /*
- * The page as PostgreSQL writes it: replaces what is there, keep reasons
- * included.  Not kept: best effort, I/O errors only forget the slot.  Kept: an
- * ERROR (53100, with a hint) if the limit is reached or the file cannot be
- * written.
+ * The page as PostgreSQL writes it, its last-written LSN raised before:
+ * replaces what is there, keep reasons included.  Not kept: best effort, I/O
+ * errors only forget the page.  Kept: an ERROR with a hint if the limit is
+ * reached, the disk is full, or the file cannot be written.
  */
 extern void page_cache_write(PsRel rel, ForkNumber fork, BlockNumber blk, const char *page, const PageKeep *keep);
 
@@ -93,8 +113,9 @@ extern void page_cache_release_no_lsn(PsRel rel, ForkNumber fork, BlockNumber nb
 typedef struct PageCacheStats
 {
 	uint64		size_pages;		/* of cache_size */
-	uint64		limit_pages;
-	uint64		used_pages;
+	uint64		limit_pages;	/* of cache_limit; PG_UINT64_MAX: none */
+	uint64		used_pages;		/* spilled pages included */
+	uint64		spilled_pages;	/* beyond cache_size */
 	uint64		kept_pages;		/* counted when asked: pages with a reason that holds now */
 	uint64		hits;
 	uint64		misses;
@@ -105,6 +126,7 @@ typedef struct PageCacheStats
 } PageCacheStats;
 
 extern void page_cache_stats(PageCacheStats *stats);
+extern void page_cache_xact_init(void);	/* from _PG_init: gives spilled pages back when transactions end */
 
 /* ---- lsn_cache.c: last-written LSNs; only ever rise ---- */
 extern void lsn_cache_request_shmem(void);
@@ -226,6 +248,9 @@ typedef struct WalWorkerState
 } WalWorkerState;
 
 extern void wal_worker_state(WalWorkerState *state);
+
+/* ingested alone, without a lock: reads up to here do not wait in the store.  Never falls. */
+extern XLogRecPtr wal_worker_ingested(void);
 
 /* Sleeps while more than max_wal_lag is not acknowledged; called by smgr's extend and write in ordinary backends. */
 extern void wal_worker_backpressure(void);

@@ -10,8 +10,8 @@
  * background writer included, with a share lock on the buffer at most.  So
  * only the page itself is looked at: TransactionIdIsInProgress() and
  * GetMultiXactIdMembers() do not work in processes that are not in the
- * procarray.  Which transactions are still open is found out when a slot is
- * wanted for another page (page_cache.c).
+ * procarray.  Which transactions are still open is found out when a page's
+ * place is wanted (page_keep_holds()).
  */
 #include "postgres.h"
 
@@ -20,11 +20,54 @@
 #include "access/multixact.h"
 #include "access/nbtree.h"
 #include "access/transam.h"
+#include "miscadmin.h"
+#include "storage/lwlock.h"
+#include "storage/procarray.h"
+#include "storage/shmem.h"
+#include "utils/timestamp.h"
 
 #include "ps_smgr.h"
 
 /* SEQ_MAGIC of commands/sequence.c: the first word of a sequence page's special space. */
 #define SEQUENCE_MAGIC 0x1717
+
+/* How old, in microseconds, a process's idea of the oldest running transaction may get. */
+#define HORIZON_AGE 10000
+
+/* This process's idea of what is still running; what it says only gets too old, never wrong. */
+static struct
+{
+	TimestampTz computed_at;
+	TransactionId oldest_xid;
+	MultiXactId oldest_multi;
+}			horizon;
+
+/* BTVacInfo of access/nbtree/nbtutils.c: the VACUUMs that scan a btree now; BtreeVacuumLock protects it. */
+typedef struct BtreeVacuums
+{
+	BTCycleId	cycle_ctr;
+	int			num_vacuums;
+	int			max_vacuums;
+	struct
+	{
+		LockRelId	relid;
+		BTCycleId	cycleid;
+	}			vacuums[FLEXIBLE_ARRAY_MEMBER];
+} BtreeVacuums;
+
+static BtreeVacuums *btree_vacuums;
+
+void
+page_keep_startup_shmem(void)
+{
+	bool		found;
+
+	btree_vacuums = ShmemInitStruct("BTree Vacuum State", BTreeShmemSize(), &found);
+	if (!found)
+		elog(FATAL, "btree vacuum state is not in shared memory");
+}
+
+/* ---- what a page says ---- */
 
 static void
 note_xid(PageKeep *keep, TransactionId xid)
@@ -132,4 +175,73 @@ page_keep_reasons(ForkNumber fork, BlockNumber blk, const char *page, PageKeep *
 	else if (blk == 0 && special_size == MAXALIGN(sizeof(uint32)) &&
 			 *(const uint32 *) special == SEQUENCE_MAGIC)
 		keep->reasons |= KEEP_COMPUTE_LIFE;
+}
+
+/* ---- what holds now ---- */
+
+/* Does a VACUUM run that looks for this cycle ID?  Not cached: one may start at any time. */
+static bool
+btree_cycle_is_active(uint16 cycleid)
+{
+	bool		active = false;
+
+	LWLockAcquire(BtreeVacuumLock, LW_SHARED);
+	if (cycleid == KEEP_ANY_CYCLE)
+		active = btree_vacuums->num_vacuums > 0;
+	for (int i = 0; i < btree_vacuums->num_vacuums && !active; i++)
+		active = btree_vacuums->vacuums[i].cycleid == cycleid;
+	LWLockRelease(BtreeVacuumLock);
+	return active;
+}
+
+static bool
+transactions_may_be_open(const PageKeep *keep)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (now - horizon.computed_at > HORIZON_AGE || now < horizon.computed_at)
+	{
+		/* both only read shared memory, and are fit for auxiliary processes */
+		horizon.oldest_xid = GetOldestActiveTransactionId();
+		horizon.oldest_multi = GetOldestMultiXactId();
+		horizon.computed_at = now;
+	}
+	return (TransactionIdIsValid(keep->newest_xid) &&
+			!TransactionIdPrecedes(keep->newest_xid, horizon.oldest_xid)) ||
+		(MultiXactIdIsValid(keep->newest_multi) &&
+		 !MultiXactIdPrecedes(keep->newest_multi, horizon.oldest_multi));
+}
+
+bool
+page_keep_holds(const PageKeep *keep)
+{
+	if (keep->reasons == 0)
+		return false;
+	if (keep->reasons & KEEP_UNTIL_WRITTEN)
+		return true;
+	return ((keep->reasons & KEEP_OPEN_XACT) && transactions_may_be_open(keep)) ||
+		((keep->reasons & KEEP_BTREE_CYCLE) && btree_cycle_is_active(keep->btree_cycleid));
+}
+
+void
+page_keep_look_again(void)
+{
+	horizon.computed_at = 0;
+}
+
+void
+page_keep_merge(PageKeep *sum, const PageKeep *keep)
+{
+	if (keep->reasons & KEEP_BTREE_CYCLE)
+	{
+		if ((sum->reasons & KEEP_BTREE_CYCLE) && sum->btree_cycleid != keep->btree_cycleid)
+			sum->btree_cycleid = KEEP_ANY_CYCLE;
+		else
+			sum->btree_cycleid = keep->btree_cycleid;
+	}
+	if (TransactionIdIsValid(keep->newest_xid))
+		note_xid(sum, keep->newest_xid);
+	if (MultiXactIdIsValid(keep->newest_multi))
+		note_multi(sum, keep->newest_multi);
+	sum->reasons |= keep->reasons;
 }

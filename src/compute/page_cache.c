@@ -2,52 +2,39 @@
  * page_cache.c
  *	  Pages of the store in a local file, shared by all processes.
  *
- * The file is an array of slots of one page each, and belongs to one run of
- * the server: it is emptied when the postmaster starts, and which slot holds
- * which page is known in shared memory only.
+ * The first cache_size of the file is an array of slots of one page each;
+ * which slot holds which page is known in shared memory only.
  *
  * A page's hash value says which partition it belongs to.  A partition has a
- * lock, a hash table, and a fixed share of the slots of cache_size, from which
- * a clock with usage counts chooses those to reuse.  Pages that must be kept
- * (KEEP_*: the store could not give back what PostgreSQL wrote) are passed
- * over; if they fill the partition, it borrows slots of its own beyond
- * cache_size, up to cache_limit for all partitions together, and gives them
- * back when what they hold need not be kept any more.  Whether a page must
- * still be kept is decided at that moment, from what its slot remembers.
+ * lock, a hash table, and a fixed share of the slots, from which a clock with
+ * usage counts chooses those to reuse.  It passes over pages that must be kept
+ * (KEEP_*: the store could not give back what PostgreSQL wrote) and those that
+ * the store could give back only after a wait, because it has not ingested
+ * their newest WAL: its disk may be full, and reads must go on.  If nothing
+ * else is left, pages that are written go to page_cache_spill.c.  Whether a
+ * page must still be kept is decided at that moment, from what its slot
+ * remembers.
  *
  * Locks: everything in a partition, its slots included, is protected by the
  * partition's LWLock, and so are the slots' pages in the file: whoever reads a
  * page holds it shared, whoever writes one exclusively.  Hence what is read is
  * never older than what was last written, and a slot cannot change hands in
- * between.  usage may be raised under the shared lock, for losing an increment
- * is harmless.  A second partition's lock is only ever taken conditionally.
- * Under a partition's lock only XidGenLock, ProcArrayLock, MultiXactGenLock,
- * BtreeVacuumLock and spare_mutex are taken; no holder of those does I/O on
- * relations.
+ * between.  It also protects that a block of the partition is not in a chunk
+ * of page_cache_spill.c, whose own lock is taken after it.  usage may be
+ * raised under the shared lock, for losing an increment is harmless.  Besides,
+ * under a partition's lock only XidGenLock, ProcArrayLock, MultiXactGenLock
+ * and BtreeVacuumLock are taken; no holder of those does I/O on relations.
  */
 #include "postgres.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
-
-#include "access/multixact.h"
-#include "access/nbtree.h"
-#include "access/transam.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "port/atomics.h"
 #include "port/pg_bitutils.h"
-#include "storage/fd.h"
-#include "storage/ipc.h"
 #include "storage/lwlock.h"
-#include "storage/procarray.h"
 #include "storage/shmem.h"
-#include "storage/spin.h"
-#include "utils/timestamp.h"
 
-#include "compute.h"
+#include "ps_page_cache.h"
 
 #define LOCK_TRANCHE "pageserver_smgr_cache"
 
@@ -57,39 +44,21 @@
 
 #define NO_SLOT UINT32_MAX
 
-/* How old, in microseconds, a process's idea of the oldest running transaction may get. */
-#define HORIZON_AGE 10000
-
-typedef struct CacheTag
-{
-	PsRel		rel;
-	BlockNumber blk;
-	ForkNumber	fork;
-} CacheTag;
-
-StaticAssertDecl(sizeof(CacheTag) == 20, "CacheTag is hashed and must not have padding");
-
 typedef struct CacheSlot
 {
 	CacheTag	tag;			/* rel.rel is InvalidOid: the slot is free */
-	uint32		next;			/* of the hash chain, or of the free list that it is in */
-	uint32		next_borrowed;	/* of the partition's ring of borrowed slots */
-	uint32		prev_borrowed;
-	TransactionId newest_xid;	/* these as in PageKeep */
-	MultiXactId newest_multi;
-	uint16		btree_cycleid;
-	uint8		reasons;
+	uint32		next;			/* of the hash chain, or of the list of free slots */
+	PageKeep	keep;
 	uint8		usage;
 } CacheSlot;
 
 typedef struct CachePartition
 {
-	uint32		first_slot;		/* of its own slots; constant */
-	uint32		hand;			/* of the clock: 0 .. own slots - 1 */
-	uint32		free;			/* list of own slots never used, or forgotten */
-	uint32		borrowed;		/* last of the ring of borrowed slots */
-	uint32		used;			/* own and borrowed slots that hold a page */
-	uint32		skip_sweeps;	/* the last sweep found only kept pages: do not try again so often */
+	uint32		first_slot;		/* constant */
+	uint32		hand;			/* of the clock: 0 .. own_slots - 1 */
+	uint32		free;			/* list of slots never used, or forgotten */
+	uint32		used;			/* slots that hold a page */
+	uint32		skip_sweeps;	/* the last sweep found nothing to give up: do not try again so often */
 	pg_atomic_uint64 hits;		/* counted under the shared lock */
 	pg_atomic_uint64 misses;
 	uint64		writes;
@@ -99,15 +68,13 @@ typedef struct CachePartition
 	char		pad[PG_CACHE_LINE_SIZE - 6 * sizeof(uint32) - 6 * sizeof(uint64)];
 } CachePartition;
 
+StaticAssertDecl(sizeof(CachePartition) == PG_CACHE_LINE_SIZE, "partitions must not share cache lines");
+
 typedef struct PageCache
 {
 	uint32		npartitions;	/* a power of 2; these are constant */
 	uint32		own_slots;		/* of each partition */
 	uint32		nbuckets;		/* of each partition, a power of 2 */
-	uint32		nslots;			/* in all */
-
-	slock_t		spare_mutex;	/* protects spare */
-	uint32		spare;			/* list of slots that can be borrowed */
 
 	/*
 	 * Pages cached of the forks that share a counter: a fork whose counter is
@@ -122,39 +89,7 @@ static uint32 *buckets;			/* first slots of hash chains, partition by partition 
 static CacheSlot *slots;
 static LWLockPadded *locks;
 
-/* Opened by the postmaster, inherited by all; the lock on it says that the file is in use. */
-static int	cache_fd = -1;
-
-/* This process's idea of what is still running; what it says only gets too old, never wrong. */
-static struct
-{
-	TimestampTz computed_at;
-	TransactionId oldest_xid;
-	MultiXactId oldest_multi;
-}			horizon;
-
-/* BTVacInfo of access/nbtree/nbtutils.c: the VACUUMs that scan a btree now; BtreeVacuumLock protects it. */
-typedef struct BtreeVacuums
-{
-	BTCycleId	cycle_ctr;
-	int			num_vacuums;
-	int			max_vacuums;
-	struct
-	{
-		LockRelId	relid;
-		BTCycleId	cycleid;
-	}			vacuums[FLEXIBLE_ARRAY_MEMBER];
-} BtreeVacuums;
-
-static BtreeVacuums *btree_vacuums;
-
 /* ---- size and start ---- */
-
-static uint32
-pages_of_mb(int mb)
-{
-	return (uint32) Min((uint64) mb * (1024 * 1024 / BLCKSZ), (uint64) 1 << 31);
-}
 
 /* Enough partitions that their locks are seldom waited for, but not too small ones. */
 static uint32
@@ -162,7 +97,7 @@ count_partitions(void)
 {
 	uint32		n = 1;
 
-	while (n < MAX_PARTITIONS && pages_of_mb(ps_cache_size) / (n * 2) >= (n < 128 ? 16 : 1024))
+	while (n < MAX_PARTITIONS && ps_pages_of_mb(ps_cache_size) / (n * 2) >= (n < 128 ? 16 : 1024))
 		n *= 2;
 	return n;
 }
@@ -170,7 +105,7 @@ count_partitions(void)
 static uint32
 count_buckets(void)
 {
-	return pg_nextpower2_32(pages_of_mb(ps_cache_size) / count_partitions());
+	return pg_nextpower2_32(ps_pages_of_mb(ps_cache_size) / count_partitions());
 }
 
 static Size
@@ -180,7 +115,7 @@ cache_bytes(void)
 
 	size = add_size(size, mul_size(count_partitions(), sizeof(CachePartition)));
 	size = add_size(size, mul_size((Size) count_partitions() * count_buckets(), sizeof(uint32)));
-	size = add_size(size, mul_size(pages_of_mb(ps_cache_limit), sizeof(CacheSlot)));
+	size = add_size(size, mul_size(ps_pages_of_mb(ps_cache_size), sizeof(CacheSlot)));
 	return add_size(size, PG_CACHE_LINE_SIZE);
 }
 
@@ -189,35 +124,8 @@ page_cache_request_shmem(void)
 {
 	RequestAddinShmemSpace(cache_bytes());
 	RequestNamedLWLockTranche(LOCK_TRANCHE, count_partitions());
-}
-
-static void
-remove_file(int code, Datum arg)
-{
-	unlink(ps_cache_path);
-}
-
-/* In the postmaster: makes the file empty, having made sure that no other server uses it. */
-static void
-open_file(void)
-{
-	ReserveExternalFD();
-	cache_fd = BasicOpenFile(ps_cache_path, O_RDWR | O_CREAT | O_CLOEXEC | PG_BINARY);
-	if (cache_fd < 0)
-		ereport(FATAL,
-				(errcode_for_file_access(),
-				 errmsg("could not open page cache file \"%s\": %m", ps_cache_path),
-				 errhint("Check \"pageserver_smgr.cache_path\".")));
-	if (flock(cache_fd, LOCK_EX | LOCK_NB) != 0)
-		ereport(FATAL,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("page cache file \"%s\" is in use by another server", ps_cache_path),
-				 errhint("Every server needs a file of its own: see \"pageserver_smgr.cache_path\".")));
-	if (ftruncate(cache_fd, 0) != 0)
-		ereport(FATAL,
-				(errcode_for_file_access(),
-				 errmsg("could not truncate page cache file \"%s\": %m", ps_cache_path)));
-	on_proc_exit(remove_file, 0);
+	RequestAddinShmemSpace(page_cache_spill_shmem_size());
+	page_cache_spill_request_locks();
 }
 
 void
@@ -225,12 +133,8 @@ page_cache_startup_shmem(void)
 {
 	bool		found;
 	char	   *at;
-	uint32		own_total;
 
-	btree_vacuums = ShmemInitStruct("BTree Vacuum State", BTreeShmemSize(), &found);
-	if (!found)
-		elog(FATAL, "btree vacuum state is not in shared memory");
-
+	page_cache_spill_startup_shmem(ps_pages_of_mb(ps_cache_size), ps_pages_of_mb(ps_cache_size));
 	cache = ShmemInitStruct("pageserver_smgr page cache", cache_bytes(), &found);
 	at = (char *) cache + MAXALIGN(sizeof(PageCache));
 	partitions = (CachePartition *) CACHELINEALIGN(at);
@@ -242,13 +146,11 @@ page_cache_startup_shmem(void)
 
 	cache->npartitions = count_partitions();
 	cache->nbuckets = count_buckets();
-	cache->own_slots = pages_of_mb(ps_cache_size) / cache->npartitions;
-	cache->nslots = pages_of_mb(ps_cache_limit);
-	SpinLockInit(&cache->spare_mutex);
+	cache->own_slots = ps_pages_of_mb(ps_cache_size) / cache->npartitions;
 	for (int i = 0; i < FORK_COUNTERS; i++)
 		pg_atomic_init_u32(&cache->fork_pages[i], 0);
 
-	memset(slots, 0, sizeof(CacheSlot) * cache->nslots);
+	memset(slots, 0, sizeof(CacheSlot) * cache->npartitions * cache->own_slots);
 	memset(buckets, 0xFF, sizeof(uint32) * (Size) cache->npartitions * cache->nbuckets);
 	for (uint32 i = 0; i < cache->npartitions; i++)
 	{
@@ -256,7 +158,6 @@ page_cache_startup_shmem(void)
 
 		memset(part, 0, sizeof(*part));
 		part->first_slot = i * cache->own_slots;
-		part->borrowed = NO_SLOT;
 		part->free = part->first_slot;
 		for (uint32 s = 0; s < cache->own_slots; s++)
 			slots[part->first_slot + s].next = s + 1 < cache->own_slots ? part->first_slot + s + 1 : NO_SLOT;
@@ -264,12 +165,7 @@ page_cache_startup_shmem(void)
 		pg_atomic_init_u64(&part->misses, 0);
 		pg_atomic_init_u64(&part->io_errors, 0);
 	}
-	own_total = cache->npartitions * cache->own_slots;
-	cache->spare = own_total < cache->nslots ? own_total : NO_SLOT;
-	for (uint32 s = own_total; s < cache->nslots; s++)
-		slots[s].next = s + 1 < cache->nslots ? s + 1 : NO_SLOT;
-
-	open_file();
+	page_cache_file_open();
 }
 
 /* ---- slots of a partition: the caller holds its lock, exclusively if anything is changed ---- */
@@ -314,12 +210,6 @@ fork_counter(PsRel rel, ForkNumber fork)
 	return &cache->fork_pages[hash_bytes((const unsigned char *) key, sizeof(key)) & (FORK_COUNTERS - 1)];
 }
 
-static bool
-is_borrowed(uint32 slot)
-{
-	return slot >= cache->npartitions * cache->own_slots;
-}
-
 static uint32
 find_slot(const CacheTag *tag, uint32 hash)
 {
@@ -333,11 +223,8 @@ find_slot(const CacheTag *tag, uint32 hash)
 static void
 set_keep(CachePartition *part, CacheSlot *slot, const PageKeep *keep)
 {
-	slot->reasons = keep->reasons;
-	slot->newest_xid = keep->newest_xid;
-	slot->newest_multi = keep->newest_multi;
-	slot->btree_cycleid = keep->btree_cycleid;
-	if (slot->reasons == 0)
+	slot->keep = *keep;
+	if (keep->reasons == 0)
 		part->skip_sweeps = 0;
 }
 
@@ -356,7 +243,7 @@ link_slot(CachePartition *part, uint32 slot, const CacheTag *tag, uint32 hash, c
 	pg_atomic_fetch_add_u32(fork_counter(tag->rel, tag->fork), 1);
 }
 
-/* Takes the page from a slot, which then is in no list (but in the ring, if it is borrowed). */
+/* Takes the page from a slot, which then is in no list. */
 static void
 unlink_slot(CachePartition *part, uint32 slot)
 {
@@ -369,37 +256,14 @@ unlink_slot(CachePartition *part, uint32 slot)
 	part->used--;
 	pg_atomic_fetch_sub_u32(fork_counter(tag->rel, tag->fork), 1);
 	tag->rel.rel = InvalidOid;
-	slots[slot].reasons = 0;
+	slots[slot].keep.reasons = 0;
 }
 
-static void
-return_borrowed(CachePartition *part, uint32 slot)
-{
-	uint32		next = slots[slot].next_borrowed;
-	uint32		prev = slots[slot].prev_borrowed;
-
-	slots[prev].next_borrowed = next;
-	slots[next].prev_borrowed = prev;
-	if (part->borrowed == slot)
-		part->borrowed = prev == slot ? NO_SLOT : prev;
-
-	SpinLockAcquire(&cache->spare_mutex);
-	slots[slot].next = cache->spare;
-	cache->spare = slot;
-	SpinLockRelease(&cache->spare_mutex);
-}
-
-/* Puts an empty slot back where it came from. */
 static void
 free_slot(CachePartition *part, uint32 slot)
 {
-	if (is_borrowed(slot))
-		return_borrowed(part, slot);
-	else
-	{
-		slots[slot].next = part->free;
-		part->free = slot;
-	}
+	slots[slot].next = part->free;
+	part->free = slot;
 }
 
 static void
@@ -409,212 +273,74 @@ forget_slot(CachePartition *part, uint32 slot)
 	free_slot(part, slot);
 }
 
+/* Has the store not ingested the last change of the block?  Then to give it back it would have to wait. */
+static bool
+is_ahead_of_store(const CacheTag *tag)
+{
+	XLogRecPtr	ingested = wal_worker_ingested();
+
+	return lsn_cache_get_max() > ingested && lsn_cache_get(tag->rel, tag->fork, tag->blk) > ingested;
+}
+
+/*
+ * The clock: empties one of the partition's slots; NO_SLOT if none can be
+ * given up.  last_resort: also pages that the store has to be waited for.
+ */
 static uint32
-borrow_slot(CachePartition *part)
+sweep(CachePartition *part, bool last_resort)
 {
-	uint32		slot;
+	uint32		in_a_row = 0;	/* that cannot be given up */
 
-	SpinLockAcquire(&cache->spare_mutex);
-	slot = cache->spare;
-	if (slot != NO_SLOT)
-		cache->spare = slots[slot].next;
-	SpinLockRelease(&cache->spare_mutex);
-	if (slot == NO_SLOT)
-		return NO_SLOT;
-
-	if (part->borrowed == NO_SLOT)
-		slots[slot].next_borrowed = slots[slot].prev_borrowed = slot;
-	else
-	{
-		uint32		next = slots[part->borrowed].next_borrowed;
-
-		slots[slot].prev_borrowed = part->borrowed;
-		slots[slot].next_borrowed = next;
-		slots[part->borrowed].next_borrowed = slot;
-		slots[next].prev_borrowed = slot;
-	}
-	part->borrowed = slot;
-	return slot;
-}
-
-/* Does a VACUUM run that looks for this cycle ID?  Not cached: one may start at any time. */
-static bool
-btree_cycle_is_active(uint16 cycleid)
-{
-	bool		active = false;
-
-	LWLockAcquire(BtreeVacuumLock, LW_SHARED);
-	for (int i = 0; i < btree_vacuums->num_vacuums && !active; i++)
-		active = btree_vacuums->vacuums[i].cycleid == cycleid;
-	LWLockRelease(BtreeVacuumLock);
-	return active;
-}
-
-static bool
-transactions_may_be_open(const CacheSlot *slot)
-{
-	TimestampTz now = GetCurrentTimestamp();
-
-	if (now - horizon.computed_at > HORIZON_AGE || now < horizon.computed_at)
-	{
-		/* both only read shared memory, and are fit for auxiliary processes */
-		horizon.oldest_xid = GetOldestActiveTransactionId();
-		horizon.oldest_multi = GetOldestMultiXactId();
-		horizon.computed_at = now;
-	}
-	return (TransactionIdIsValid(slot->newest_xid) &&
-			!TransactionIdPrecedes(slot->newest_xid, horizon.oldest_xid)) ||
-		(MultiXactIdIsValid(slot->newest_multi) &&
-		 !MultiXactIdPrecedes(slot->newest_multi, horizon.oldest_multi));
-}
-
-/* Must the slot's page be kept, as things are now? */
-static bool
-is_kept(const CacheSlot *slot)
-{
-	if (slot->reasons == 0)
-		return false;
-	if (slot->reasons & ~(KEEP_OPEN_XACT | KEEP_BTREE_CYCLE))
-		return true;
-	return ((slot->reasons & KEEP_OPEN_XACT) && transactions_may_be_open(slot)) ||
-		((slot->reasons & KEEP_BTREE_CYCLE) && btree_cycle_is_active(slot->btree_cycleid));
-}
-
-/* Returns the partition's borrowed slots whose pages need not be kept: one of the ring is looked at, or all. */
-static void
-return_some_borrowed(CachePartition *part, bool all)
-{
-	uint32		last = part->borrowed;
-	uint32		slot;
-
-	if (last == NO_SLOT)
-		return;
-	do
-	{
-		slot = slots[part->borrowed].next_borrowed;
-		if (!is_kept(&slots[slot]))
-		{
-			bool		was_last = slot == last;
-
-			part->evictions++;
-			forget_slot(part, slot);
-			if (was_last)
-				return;
-		}
-		else
-			part->borrowed = slot;
-	} while (all && slot != last);
-}
-
-/* The same for all other partitions whose locks are free. */
-static void
-return_all_borrowed(CachePartition *own)
-{
-	return_some_borrowed(own, true);
-	for (uint32 i = 0; i < cache->npartitions; i++)
-	{
-		if (&partitions[i] == own || !LWLockConditionalAcquire(&locks[i].lock, LW_EXCLUSIVE))
-			continue;
-		return_some_borrowed(&partitions[i], true);
-		LWLockRelease(&locks[i].lock);
-	}
-}
-
-/* The clock: empties one of the partition's own slots; NO_SLOT if all are kept. */
-static uint32
-sweep(CachePartition *part)
-{
-	uint32		kept_in_a_row = 0;
-
-	while (kept_in_a_row < cache->own_slots)
+	while (in_a_row < cache->own_slots)
 	{
 		uint32		slot = part->first_slot + part->hand;
 
 		part->hand = (part->hand + 1) % cache->own_slots;
-		if (is_kept(&slots[slot]))
+		if (page_keep_holds(&slots[slot].keep))
+			in_a_row++;
+		else if (slots[slot].usage > 0)
 		{
-			kept_in_a_row++;
-			continue;
-		}
-		kept_in_a_row = 0;
-		if (slots[slot].usage > 0)
-		{
+			in_a_row = 0;
 			slots[slot].usage--;
-			continue;
 		}
-		part->evictions++;
-		unlink_slot(part, slot);
-		return slot;
+		else if (!last_resort && is_ahead_of_store(&slots[slot].tag))
+			in_a_row++;
+		else
+		{
+			part->evictions++;
+			unlink_slot(part, slot);
+			return slot;
+		}
 	}
 	return NO_SLOT;
 }
 
 /* An empty slot for a page, or NO_SLOT. */
 static uint32
-allocate_slot(CachePartition *part, bool must_keep)
+allocate_slot(CachePartition *part, bool last_resort)
 {
-	uint32		slot;
+	uint32		slot = part->free;
 
-	return_some_borrowed(part, false);
-
-	slot = part->free;
 	if (slot != NO_SLOT)
 	{
 		part->free = slots[slot].next;
 		return slot;
 	}
-	if (part->skip_sweeps > 0)
+	if (part->skip_sweeps > 0 && !last_resort)
+	{
 		part->skip_sweeps--;
-	else
-	{
-		slot = sweep(part);
-		if (slot != NO_SLOT)
-			return slot;
-		part->skip_sweeps = cache->own_slots / 16;
-	}
-	if (!must_keep)
 		return NO_SLOT;
-
-	slot = borrow_slot(part);
-	if (slot == NO_SLOT)
-	{
-		horizon.computed_at = 0;	/* before giving up, look again who is running */
-		return_all_borrowed(part);
-		slot = borrow_slot(part);
 	}
-	return slot != NO_SLOT ? slot : sweep(part);
+	slot = sweep(part, last_resort);
+	if (slot == NO_SLOT)
+		part->skip_sweeps = cache->own_slots / 16;
+	return slot;
 }
 
-/* ---- pages in the file ---- */
-
-static bool
-read_page(uint32 slot, char *page)
-{
-	ssize_t		n;
-
-	pgstat_report_wait_start(WAIT_EVENT_DATA_FILE_READ);
-	n = pread(cache_fd, page, BLCKSZ, (off_t) slot * BLCKSZ);
-	pgstat_report_wait_end();
-	if (n >= 0 && n != BLCKSZ)
-		errno = EIO;
-	return n == BLCKSZ;
-}
-
-static bool
-write_page(uint32 slot, const char *page)
-{
-	ssize_t		n;
-
-	pgstat_report_wait_start(WAIT_EVENT_DATA_FILE_WRITE);
-	n = pwrite(cache_fd, page, BLCKSZ, (off_t) slot * BLCKSZ);
-	pgstat_report_wait_end();
-	if (n >= 0 && n != BLCKSZ)
-		errno = ENOSPC;
-	return n == BLCKSZ;
-}
+/* ---- one page ---- */
 
 /*
- * Reports a failure of read_page() or write_page(), whose errno it was: as an
+ * Reports that a page could not be read or written, io_errno saying why: as an
  * error only if the page must be kept.  To be called without locks, for what
  * catches an error may want them.
  */
@@ -634,6 +360,32 @@ report_io_error(CachePartition *part, int io_errno, bool kept, const char *opera
 	logged = true;
 }
 
+/* Reports that there is no room for a page that must be kept. */
+static void
+report_no_room(SpillResult why)
+{
+	const char *kept = "Pages changed by open transactions, or by an index build, cannot be given up.";
+
+	if (why == SPILL_LIMIT)
+		ereport(ERROR,
+				(errcode(ERRCODE_DISK_FULL),
+				 errmsg("page cache is full of pages that must be kept"),
+				 errdetail("%s \"pageserver_smgr.cache_limit\" is %d MB.", kept, ps_cache_limit),
+				 errhint("End long transactions, or raise \"pageserver_smgr.cache_limit\".")));
+	else if (why == SPILL_DISK_FULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DISK_FULL),
+				 errmsg("no disk space left for pages that must be kept in page cache file \"%s\"", ps_cache_path),
+				 errdetail("%s What is left of the disk is for WAL.", kept),
+				 errhint("End long transactions, or free disk space.")));
+	else
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("pages that must be kept are in too many relations, or too far apart"),
+				 errdetail("%s", kept),
+				 errhint("End long transactions, or raise \"pageserver_smgr.cache_size\".")));
+}
+
 bool
 page_cache_has(PsRel rel, ForkNumber fork, BlockNumber blk)
 {
@@ -643,7 +395,7 @@ page_cache_has(PsRel rel, ForkNumber fork, BlockNumber blk)
 	bool		has;
 
 	LWLockAcquire(lock, LW_SHARED);
-	has = find_slot(&tag, hash) != NO_SLOT;
+	has = find_slot(&tag, hash) != NO_SLOT || page_cache_spill_has(&tag);
 	LWLockRelease(lock);
 	return has;
 }
@@ -655,37 +407,40 @@ page_cache_read(PsRel rel, ForkNumber fork, BlockNumber blk, char *page)
 	uint32		hash = hash_tag(&tag);
 	CachePartition *part = &partitions[partition_of(hash)];
 	LWLock	   *lock = &locks[partition_of(hash)].lock;
+	SpillResult result;
 	uint32		slot;
 	int			io_errno;
-	bool		kept;
 
 	LWLockAcquire(lock, LW_SHARED);
 	slot = find_slot(&tag, hash);
 	if (slot == NO_SLOT)
+		result = page_cache_spill_read(&tag, page);
+	else if (page_cache_file_read(slot, page))
 	{
-		pg_atomic_fetch_add_u64(&part->misses, 1);
-		LWLockRelease(lock);
-		return false;
-	}
-	if (read_page(slot, page))
-	{
-		pg_atomic_fetch_add_u64(&part->hits, 1);
+		result = SPILL_DONE;
 		if (slots[slot].usage < MAX_USAGE)
 			slots[slot].usage++;
-		LWLockRelease(lock);
-		return true;
 	}
+	else
+		result = SPILL_IO_ERROR;
 	io_errno = errno;
-	kept = slots[slot].reasons != 0;
+	if (result != SPILL_IO_ERROR)
+		pg_atomic_fetch_add_u64(result == SPILL_DONE ? &part->hits : &part->misses, 1);
 	LWLockRelease(lock);
-	report_io_error(part, io_errno, kept, "read", &tag);
+	if (result != SPILL_IO_ERROR)
+		return result == SPILL_DONE;
 
-	/* the store has it */
+	/* if it need not be kept, the store has it */
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	slot = find_slot(&tag, hash);
-	if (slot != NO_SLOT && !is_kept(&slots[slot]))
+	if (slot == NO_SLOT)
+		page_cache_spill_forget(&tag);
+	else if (!page_keep_holds(&slots[slot].keep))
 		forget_slot(part, slot);
+	slot = find_slot(&tag, hash);
+	result = slot != NO_SLOT || page_cache_spill_has(&tag) ? SPILL_IO_ERROR : SPILL_ABSENT;
 	LWLockRelease(lock);
+	report_io_error(part, io_errno, result == SPILL_IO_ERROR, "read", &tag);
 	return false;
 }
 
@@ -697,17 +452,17 @@ page_cache_read(PsRel rel, ForkNumber fork, BlockNumber blk, char *page)
  */
 static int
 store_page(CachePartition *part, const CacheTag *tag, uint32 hash, const char *page, const PageKeep *keep, int usage,
-		   bool *stored)
+		   bool last_resort, bool *stored)
 {
 	uint32		slot = find_slot(tag, hash);
 	bool		is_new = slot == NO_SLOT;
 
 	*stored = false;
 	if (is_new)
-		slot = allocate_slot(part, keep->reasons != 0);
+		slot = allocate_slot(part, last_resort);
 	if (slot == NO_SLOT)
 		return 0;
-	if (!write_page(slot, page))
+	if (!page_cache_file_write(slot, page))
 	{
 		int			save_errno = errno;
 
@@ -731,23 +486,37 @@ page_cache_write(PsRel rel, ForkNumber fork, BlockNumber blk, const char *page, 
 	uint32		hash = hash_tag(&tag);
 	CachePartition *part = &partitions[partition_of(hash)];
 	LWLock	   *lock = &locks[partition_of(hash)].lock;
-	bool		stored;
-	int			io_errno;
+	XLogRecPtr	lsn = lsn_cache_get(rel, fork, blk);
+	bool		must_keep = keep->reasons != 0;
+	SpillResult spilled = SPILL_ABSENT;
+	bool		stored = false;
+	int			io_errno = 0;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	io_errno = store_page(part, &tag, hash, page, keep, 1, &stored);
-	part->writes += stored;
+	if (find_slot(&tag, hash) == NO_SLOT)
+		spilled = page_cache_spill_write(&tag, page, keep, lsn, false);
+	if (spilled == SPILL_ABSENT)
+	{
+		io_errno = store_page(part, &tag, hash, page, keep, 1, false, &stored);
+		if (!stored && io_errno == 0 && (must_keep || lsn > wal_worker_ingested()))
+			spilled = page_cache_spill_write(&tag, page, keep, lsn, true);
+	}
+	if (spilled == SPILL_IO_ERROR)
+		io_errno = errno;
+	if (must_keep && !stored && spilled != SPILL_DONE)
+	{
+		int			last_errno = store_page(part, &tag, hash, page, keep, 1, true, &stored);
+
+		if (stored || last_errno != 0)
+			io_errno = last_errno;
+	}
+	part->writes += stored || spilled == SPILL_DONE;
 	LWLockRelease(lock);
 
 	if (io_errno != 0)
-		report_io_error(part, io_errno, keep->reasons != 0, "write", &tag);
-	else if (!stored && keep->reasons != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DISK_FULL),
-				 errmsg("page cache is full of pages that must be kept"),
-				 errdetail("Pages changed by open transactions, or by an index build, cannot be given up; \"pageserver_smgr.cache_limit\" is %d MB.",
-						   ps_cache_limit),
-				 errhint("End long transactions, or raise \"pageserver_smgr.cache_limit\".")));
+		report_io_error(part, io_errno, must_keep, "write", &tag);
+	else if (must_keep && !stored && spilled != SPILL_DONE)
+		report_no_room(spilled);
 }
 
 void
@@ -762,8 +531,9 @@ page_cache_fill(PsRel rel, ForkNumber fork, BlockNumber blk, const char *page, X
 	int			io_errno = 0;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	if (find_slot(&tag, hash) == NO_SLOT && lsn_cache_get(rel, fork, blk) <= store_lsn)
-		io_errno = store_page(part, &tag, hash, page, &not_kept, 0, &stored);
+	if (find_slot(&tag, hash) == NO_SLOT && !page_cache_spill_has(&tag) &&
+		lsn_cache_get(rel, fork, blk) <= store_lsn)
+		io_errno = store_page(part, &tag, hash, page, &not_kept, 0, false, &stored);
 	part->fills += stored;
 	LWLockRelease(lock);
 
@@ -790,10 +560,10 @@ visit_slot(CachePartition *part, uint32 slot, const Visit *visit)
 
 	if (!visit->release)
 		forget_slot(part, slot);
-	else if (slots[slot].reasons & KEEP_NO_LSN)
+	else if (slots[slot].keep.reasons & KEEP_NO_LSN)
 	{
 		lsn_cache_set_block(tag->rel, tag->fork, tag->blk, visit->release_lsn);
-		slots[slot].reasons &= ~KEEP_NO_LSN;
+		slots[slot].keep.reasons &= ~KEEP_NO_LSN;
 		part->skip_sweeps = 0;
 	}
 }
@@ -843,7 +613,7 @@ visit_fork(const Visit *visit, BlockNumber end_block)
 	if (pg_atomic_read_u32(counter) == 0)
 		return;
 	if (end_block == InvalidBlockNumber || (end_block > visit->first_block &&
-											end_block - visit->first_block > cache->nslots / 4))
+											end_block - visit->first_block > cache->npartitions * cache->own_slots / 4))
 	{
 		for (uint32 p = 0; p < cache->npartitions; p++)
 			visit_partition(p, visit);
@@ -872,6 +642,7 @@ page_cache_truncate(PsRel rel, ForkNumber fork, BlockNumber old_blocks, BlockNum
 	Visit		visit = {.rel = rel, .fork = fork, .first_block = nblocks};
 
 	visit_fork(&visit, old_blocks);
+	page_cache_spill_truncate(rel, fork, old_blocks, nblocks);
 }
 
 void
@@ -886,6 +657,7 @@ page_cache_release_no_lsn(PsRel rel, ForkNumber fork, BlockNumber nblocks, XLogR
 	Visit		visit = {.rel = rel, .fork = fork, .release = true, .release_lsn = lsn};
 
 	visit_fork(&visit, nblocks);
+	page_cache_spill_release_no_lsn(rel, fork, nblocks, lsn);
 }
 
 void
@@ -895,6 +667,7 @@ page_cache_drop_database(Oid spc, Oid db)
 
 	for (uint32 p = 0; p < cache->npartitions; p++)
 		visit_partition(p, &visit);
+	page_cache_spill_drop_database(spc, db);
 }
 
 void
@@ -902,7 +675,9 @@ page_cache_stats(PageCacheStats *stats)
 {
 	memset(stats, 0, sizeof(*stats));
 	stats->size_pages = (uint64) cache->npartitions * cache->own_slots;
-	stats->limit_pages = cache->nslots;
+	stats->limit_pages = ps_cache_limit == -1 ? PG_UINT64_MAX : ps_pages_of_mb(ps_cache_limit);
+	page_cache_spill_stats(stats);
+	stats->used_pages = stats->spilled_pages;
 	for (uint32 p = 0; p < cache->npartitions; p++)
 	{
 		CachePartition *part = &partitions[p];
@@ -917,7 +692,7 @@ page_cache_stats(PageCacheStats *stats)
 		stats->io_errors += pg_atomic_read_u64(&part->io_errors);
 		for (uint32 b = 0; part->used > 0 && b < cache->nbuckets; b++)
 			for (uint32 slot = buckets[(Size) p * cache->nbuckets + b]; slot != NO_SLOT; slot = slots[slot].next)
-				if (is_kept(&slots[slot]))
+				if (page_keep_holds(&slots[slot].keep))
 					stats->kept_pages++;
 		LWLockRelease(&locks[p].lock);
 	}

@@ -7,9 +7,10 @@
 -- the server.
 CREATE FUNCTION pageserver_smgr_get_cache(
 	OUT size bigint,			-- pageserver_smgr.cache_size
-	OUT size_limit bigint,		-- pageserver_smgr.cache_limit
+	OUT size_limit bigint,		-- pageserver_smgr.cache_limit; null: none
 	OUT used bigint,
-	OUT kept bigint,			-- of it, pages that must not leave the cache now
+	OUT spilled bigint,			-- of it, beyond size, for pages that had to be kept
+	OUT kept bigint,			-- pages that must not leave the cache now
 	OUT hits bigint,
 	OUT misses bigint,
 	OUT writes bigint,			-- pages written by PostgreSQL

@@ -114,6 +114,7 @@ startup_shmem(void)
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	stub_startup_shmem();
 	lsn_cache_startup_shmem();
+	page_keep_startup_shmem();
 	page_cache_startup_shmem();
 	page_client_startup_shmem();
 	wal_worker_startup_shmem();
@@ -150,6 +151,7 @@ _PG_init(void)
 
 	smgr_hook_install();
 	smgr_xact_init();
+	page_cache_xact_init();
 	sizes_install();
 	hooks_install();
 	wal_worker_register();

@@ -196,14 +196,14 @@ define_settings(void)
 							   PGC_POSTMASTER, 0,
 							   check_lsn, assign_checkpoint_lsn, NULL);
 	DefineCustomIntVariable("pageserver_smgr.cache_size",
-							"Size of the local file that caches pages of the store.",
-							NULL,
+							"Disk space for the local cache of pages of the store.",
+							"Pages that must be kept may take more.",
 							&ps_cache_size, 1024, 1, MAX_KILOBYTES,
 							PGC_POSTMASTER, GUC_UNIT_MB,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("pageserver_smgr.cache_limit",
-							"Size that the local file may grow to for pages that must be kept.",
-							"-1 means four times pageserver_smgr.cache_size.",
+							"Disk space that the local page cache may grow to for pages that must be kept.",
+							"These are pages changed by open transactions. -1 means no limit but the disk's.",
 							&ps_cache_limit, -1, -1, MAX_KILOBYTES,
 							PGC_POSTMASTER, GUC_UNIT_MB,
 							NULL, NULL, NULL);
@@ -289,16 +289,7 @@ settings_init(void)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("pageserver_smgr requires \"wal_level\" to be \"replica\" or \"logical\""),
 				 errdetail("With \"minimal\" changes would be missing from WAL, and so from the store.")));
-	if (ps_cache_limit == -1)
-	{
-		char		value[16];
-
-		snprintf(value, sizeof(value), "%d", Min(ps_cache_size, MAX_KILOBYTES / 4) * 4);
-		SetConfigOption("pageserver_smgr.cache_limit", value, PGC_POSTMASTER, PGC_S_DYNAMIC_DEFAULT);
-		if (ps_cache_limit == -1)
-			SetConfigOption("pageserver_smgr.cache_limit", value, PGC_POSTMASTER, PGC_S_OVERRIDE);
-	}
-	if (ps_cache_limit < ps_cache_size)
+	if (ps_cache_limit != -1 && ps_cache_limit < ps_cache_size)
 		ereport(FATAL,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("\"pageserver_smgr.cache_limit\" (%d MB) must not be less than \"pageserver_smgr.cache_size\" (%d MB)",

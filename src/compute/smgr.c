@@ -145,7 +145,10 @@ ps_create(SMgrRelation reln, ForkNumber fork, bool isRedo)
 	if (fork == MAIN_FORKNUM && !isRedo)
 		check_number_is_free(reln);
 	stub_create(reln, fork, isRedo);
-	lsn_cache_set_relation(ps_rel_from_node(reln->smgr_rnode.node), lsn_cache_insert_position());
+
+	/* A map that is new says nothing of the blocks of the others. */
+	if (fork == MAIN_FORKNUM)
+		lsn_cache_set_relation(ps_rel_from_node(reln->smgr_rnode.node), lsn_cache_insert_position());
 }
 
 bool
@@ -283,10 +286,16 @@ ps_extend(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer, boo
 		return;
 	}
 
-	/* an empty page is one that the store has nothing of */
+	/*
+	 * An empty page is one that the store has nothing of.  In the maps it is
+	 * read right away, and the store would not say so before it has ingested
+	 * that the fork was created.
+	 */
 	if (is_empty_page(fork, buffer))
 	{
 		stub_extend(reln, fork, blk);
+		if (fork != MAIN_FORKNUM)
+			page_cache_write(rel, fork, blk, buffer, &keep);
 		slow_down_writers();
 		return;
 	}

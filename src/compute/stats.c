@@ -20,7 +20,7 @@
 PG_FUNCTION_INFO_V1(pageserver_smgr_get_cache);
 PG_FUNCTION_INFO_V1(pageserver_smgr_get_store);
 
-#define CACHE_COLUMNS 10
+#define CACHE_COLUMNS 11
 #define STORE_COLUMNS 21
 
 /* Without shared_preload_libraries, or with no store given, there is nothing to show. */
@@ -64,8 +64,10 @@ pageserver_smgr_get_cache(PG_FUNCTION_ARGS)
 	check_active();
 	page_cache_stats(&stats);
 	values[i++] = pages_as_bytes(stats.size_pages);
+	nulls[i] = stats.limit_pages == PG_UINT64_MAX;
 	values[i++] = pages_as_bytes(stats.limit_pages);
 	values[i++] = pages_as_bytes(stats.used_pages);
+	values[i++] = pages_as_bytes(stats.spilled_pages);
 	values[i++] = pages_as_bytes(stats.kept_pages);
 	values[i++] = Int64GetDatum((int64) stats.hits);
 	values[i++] = Int64GetDatum((int64) stats.misses);

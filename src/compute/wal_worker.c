@@ -165,6 +165,13 @@ wal_worker_state(WalWorkerState *state)
 	state->ingested = pg_atomic_read_u64(&shared->ingested);
 }
 
+XLogRecPtr
+wal_worker_ingested(void)
+{
+	/* the store began with what the base backup was made from */
+	return Max(pg_atomic_read_u64(&shared->ingested), ps_checkpoint_lsn);
+}
+
 /*
  * GetXLogInsertRecPtr() at the start of a page gives the place after the page
  * header, where WAL cannot end: takes such an LSN back to the page's start.

@@ -1,0 +1,110 @@
+/*
+ * page_cache_file.c
+ *	  The local file of the page cache: an array of pages.
+ *
+ * It belongs to one run of the server: it is emptied when the postmaster
+ * starts, and what is where in it is known in shared memory only.  It is
+ * sparse, so how large it looks says nothing of the disk space that it takes.
+ * Opened by the postmaster, inherited by all.
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/fd.h"
+#include "storage/ipc.h"
+
+#include "ps_page_cache.h"
+
+/* MB of the file system that are left free for WAL if max_wal_lag does not say how much may pile up. */
+#define DEFAULT_RESERVE 512
+#define MAX_RESERVE_SHARE 16	/* but never more than this part of the file system */
+
+/* The lock on it says that the file is in use. */
+static int	cache_fd = -1;
+
+static void
+remove_file(int code, Datum arg)
+{
+	unlink(ps_cache_path);
+}
+
+void
+page_cache_file_open(void)
+{
+	ReserveExternalFD();
+	cache_fd = BasicOpenFile(ps_cache_path, O_RDWR | O_CREAT | O_CLOEXEC | PG_BINARY);
+	if (cache_fd < 0)
+		ereport(FATAL,
+				(errcode_for_file_access(),
+				 errmsg("could not open page cache file \"%s\": %m", ps_cache_path),
+				 errhint("Check \"pageserver_smgr.cache_path\".")));
+	if (flock(cache_fd, LOCK_EX | LOCK_NB) != 0)
+		ereport(FATAL,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("page cache file \"%s\" is in use by another server", ps_cache_path),
+				 errhint("Every server needs a file of its own: see \"pageserver_smgr.cache_path\".")));
+	if (ftruncate(cache_fd, 0) != 0)
+		ereport(FATAL,
+				(errcode_for_file_access(),
+				 errmsg("could not truncate page cache file \"%s\": %m", ps_cache_path)));
+	on_proc_exit(remove_file, 0);
+}
+
+bool
+page_cache_file_read(uint64 pageno, char *page)
+{
+	ssize_t		n;
+
+	pgstat_report_wait_start(WAIT_EVENT_DATA_FILE_READ);
+	n = pread(cache_fd, page, BLCKSZ, (off_t) pageno * BLCKSZ);
+	pgstat_report_wait_end();
+	if (n >= 0 && n != BLCKSZ)
+		errno = EIO;
+	return n == BLCKSZ;
+}
+
+bool
+page_cache_file_write(uint64 pageno, const char *page)
+{
+	ssize_t		n;
+
+	pgstat_report_wait_start(WAIT_EVENT_DATA_FILE_WRITE);
+	n = pwrite(cache_fd, page, BLCKSZ, (off_t) pageno * BLCKSZ);
+	pgstat_report_wait_end();
+	if (n >= 0 && n != BLCKSZ)
+		errno = ENOSPC;
+	return n == BLCKSZ;
+}
+
+void
+page_cache_file_punch(uint64 first, uint64 npages)
+{
+	int			save_errno = errno;
+
+	/* where it is not supported, the space is at least used again */
+	(void) fallocate(cache_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+					 (off_t) first * BLCKSZ, (off_t) npages * BLCKSZ);
+	errno = save_errno;
+}
+
+/*
+ * WAL that the store has not acknowledged stays in pg_wal, which mostly is in
+ * the same file system, and finding no room for it is a PANIC.
+ */
+bool
+page_cache_file_has_room(void)
+{
+	struct statvfs fs;
+	uint64		reserve = (uint64) (ps_max_wal_lag > 0 ? ps_max_wal_lag : DEFAULT_RESERVE) * 1024 * 1024;
+
+	if (fstatvfs(cache_fd, &fs) != 0)
+		return true;
+	reserve = Min(reserve, (uint64) fs.f_blocks * fs.f_frsize / MAX_RESERVE_SHARE);
+	return (uint64) fs.f_bavail * fs.f_frsize >= reserve;
+}

@@ -1,0 +1,162 @@
+# Transactions that change far more pages than the page cache has room for: what
+# must be kept goes beyond cache_size, is what is read, and is given back.
+use strict;
+use warnings;
+use PageserverTest;
+use Test::More;
+
+my $conf = "shared_buffers = 1MB\npageserver_smgr.cache_size = 1MB\nautovacuum = off\nbgwriter_delay = 10ms\n"
+  . "max_prepared_transactions = 4\n";
+my $store = PageserverTest->new_store('main');
+$store->ctl_ok('branch create', 'branch', 'create', 'main');
+my $c = $store->start_compute('main', conf => $conf);
+$c->sql('CREATE EXTENSION pageserver_smgr; CREATE TABLE first (i int)');
+my $spilled = 'SELECT spilled / 1048576 FROM pageserver_smgr_cache';
+my $row = "i, i % 1000 AS n, repeat('x', 900) AS pad";
+
+# MB of disk that the cache's file takes
+sub disk
+{
+	return int((stat($c->dir . '/pageserver_smgr.cache'))[12] * 512 / 1048576);
+}
+
+sub given_back
+{
+	my ($what) = @_;
+	for (1 .. 60)
+	{
+		last if $c->sql($spilled) eq '0';
+		sleep 1;
+	}
+	is($c->sql($spilled), '0', "$what: spilled pages are given up");
+	cmp_ok(disk(), '<', 8, "$what: disk space is given back");
+}
+
+# psql in the background; its input is a file, for nobody would feed a pipe
+my $scripts = 0;
+
+sub background
+{
+	my ($sql) = @_;
+	my $file = PageserverTest::test_dir() . '/script' . ++$scripts;
+	PostgreSQL::Test::Utils::append_to_file($file, $sql);
+	return IPC::Run::start([ PageserverTest::bindir() . '/psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $c->connstr, '-f', $file ],
+		'<', \undef, '>', "$file.out", '2>', "$file.err");
+}
+
+# ---- CREATE TABLE AS, 200 MB, behind another command ----
+my $out = $c->sql("BEGIN; INSERT INTO first VALUES (1);\n"
+	  . "CREATE TABLE ctas AS SELECT $row FROM generate_series(1, 200000) i;\n"
+	  . "DECLARE c CURSOR FOR SELECT i, n FROM ctas;\n"
+	  . "UPDATE ctas SET n = -1 WHERE i % 10 = 0;\n"
+	  . "DELETE FROM ctas WHERE i % 10 = 1;\n"
+	  . "INSERT INTO ctas SELECT -i, 0, 'later' FROM generate_series(1, 50000) i;\n"
+	  . "CHECKPOINT;\n$spilled;\n"
+	  . "\\o /dev/null\nMOVE 100000 FROM c;\n\\o\n"
+	  . "FETCH ALL FROM c;\n"
+	  . "SELECT 'now', count(*), sum(n), min(i) FROM ctas;\nCOMMIT;\nSELECT 'after', count(*), sum(n), min(i) FROM ctas;");
+my @rows = split /\n/, $out;
+cmp_ok(shift @rows, '>', 150, 'a load behind another command goes beyond the cache');
+my ($now, $after) = splice @rows, -2;
+is(scalar(@rows), 100000, 'a cursor sees the rows of its time, in the half that was spilled too');
+is(scalar(grep { my ($i, $n) = split /\|/; $n ne $i % 1000 } @rows), 0, 'as they were then');
+is($now, 'now|230000|' . (200000 / 1000 * 499500 - 200 * (49500 + 49600) - 20000) . '|-50000', 'the transaction sees its own work');
+is($after =~ s/after/now/r, $now, 'and all do after the commit');
+given_back('CREATE TABLE AS');
+is($c->sql('SELECT count(*), sum(n), min(i) FROM ctas'), $now =~ s/now\|//r, 'the store has it all');
+
+# ---- COPY with subtransactions; others work at the same time ----
+$c->sql("CREATE TABLE other (id int PRIMARY KEY, n int, pad text); INSERT INTO other SELECT i, 0, repeat('o', 400) FROM generate_series(1, 20000) i");
+$c->sql("CREATE TABLE copied (i int, n int, pad text)");
+my $program = q{seq 1 100000 | awk '{ printf "%d\t%d\t%0900d\n", $1, $1 % 1000, $1 }'};
+my @others = map {
+	background("SELECT setseed(0.$_);\n" . "UPDATE other SET n = n + 1 WHERE id % 8 = $_;\nSELECT sum(n) FROM other \\g /dev/null\n" x 6)
+} 1 .. 3;
+$out = $c->sql("BEGIN; INSERT INTO first VALUES (2);\nCOPY copied FROM PROGRAM \$\$$program\$\$;\n"
+	  . "SAVEPOINT a;\nCOPY copied FROM PROGRAM \$\$$program\$\$;\n"
+	  . "SAVEPOINT b;\nDELETE FROM copied WHERE n < 500;\nCHECKPOINT;\nSELECT count(*), sum(n) FROM copied;\n"
+	  . "ROLLBACK TO b;\nSELECT count(*), sum(n), sum(pad::numeric) FROM copied;\n"
+	  . "ROLLBACK TO a;\nSELECT count(*), sum(n) FROM copied;\nCOMMIT;\nSELECT count(*), sum(n), sum(pad::numeric) FROM copied;");
+$_->finish for @others;
+is(scalar(grep { $_->result(0) != 0 } @others), 0, 'other sessions go on meanwhile');
+is($out, "100000|74950000\n200000|99900000|10000100000\n100000|49950000\n100000|49950000|5000050000", 'COPY with subtransactions');
+$c->sql_is('SELECT sum(n) FROM other', 3 * 6 * 2500, 'and what others did is right');
+given_back('COPY');
+
+# ---- rollback ----
+$c->psql("BEGIN; INSERT INTO first VALUES (3); UPDATE copied SET n = n + 1; CREATE TABLE gone AS SELECT $row FROM generate_series(1, 50000) i; CHECKPOINT; ROLLBACK");
+$c->sql_is('SELECT count(*), sum(n) FROM copied', '100000|49950000', 'a rollback');
+given_back('ROLLBACK');
+
+# ---- relations with spilled pages that are truncated or dropped ----
+$out = $c->sql("BEGIN; INSERT INTO first VALUES (4);\n"
+	  . "CREATE TABLE cut AS SELECT $row FROM generate_series(1, 60000) i;\n"
+	  . "TRUNCATE cut;\nINSERT INTO cut SELECT i, 0, 'new' FROM generate_series(1, 100) i;\nCHECKPOINT;\nSELECT count(*), sum(i) FROM cut;\n"
+	  . "INSERT INTO cut SELECT $row FROM generate_series(1, 60000) i;\nCHECKPOINT;\nSELECT count(*), sum(i) FROM cut;\n"
+	  . "CREATE TABLE away AS SELECT $row FROM generate_series(1, 60000) i;\nDROP TABLE away;\n"
+	  . "CREATE INDEX ON cut (i);\nCOMMIT;\nSET enable_seqscan = off;\nSELECT count(*), sum(i) FROM cut WHERE i > 0;");
+is($out, "100|5050\n60100|1800035050\n60100|1800035050", 'TRUNCATE in place, DROP');
+given_back('TRUNCATE, DROP');
+
+# VACUUM cuts off pages that an older transaction makes it keep, then the table grows again
+$c->sql("CREATE TABLE short AS SELECT $row FROM generate_series(1, 40000) i");
+my $old = background("BEGIN; INSERT INTO first VALUES (5); SELECT pg_sleep(600);\n");
+1 while $c->sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") eq '0';
+$c->sql("BEGIN; INSERT INTO first VALUES (6); UPDATE short SET n = 7; COMMIT; CHECKPOINT");
+cmp_ok($c->sql($spilled), '>', 20, 'an older transaction makes pages of others be kept');
+$c->sql('BEGIN; INSERT INTO first VALUES (6); DELETE FROM short WHERE i > 20000; DELETE FROM short WHERE ctid > \'(3000,0)\'; COMMIT');
+$c->sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
+$old->finish;
+my $left = $c->sql('SELECT count(*), sum(i) FROM short');
+$old = background("BEGIN; INSERT INTO first VALUES (7); SELECT pg_sleep(600);\n");
+1 while $c->sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") eq '0';
+$c->sql("BEGIN; INSERT INTO first VALUES (6); UPDATE short SET n = 8; UPDATE copied SET n = 8; COMMIT; CHECKPOINT");
+$c->sql('VACUUM short');
+$c->sql("CREATE TABLE reuse AS SELECT $row FROM generate_series(1, 5000) i; INSERT INTO short SELECT -i, 9, repeat('y', 900) FROM generate_series(1, 40000) i; CHECKPOINT");
+$c->sql_is('SELECT count(*), sum(i) FROM short WHERE n <> 9', $left, 'VACUUM, then growing again');
+$c->sql_is('SELECT count(*), sum(i) FROM short WHERE n = 9', '40000|-800020000', 'with the new rows');
+$c->sql('DROP TABLE short; TRUNCATE copied');
+cmp_ok($c->sql($spilled), '<', 20, 'DROP and TRUNCATE give spilled pages up at once');
+$c->sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
+$old->finish;
+given_back('VACUUM');
+
+# ---- an index built without WAL, the fork's pages written again when it is logged ----
+$c->sql("CREATE TABLE tree AS SELECT i AS id, md5(i::text) AS t, point(i % 251, i % 241) AS p, ARRAY[i % 1000, i % 77 + 3000] AS a FROM generate_series(1, 150000) i");
+$c->sql('BEGIN; INSERT INTO first VALUES (8); CREATE INDEX ON tree USING spgist (t); CREATE INDEX ON tree USING gist (p); CREATE INDEX ON tree USING gin (a); CHECKPOINT; COMMIT');
+my @where = ("t >= 'ff' AND t < 'ff8'", "p <@ box '((10,10),(30,30))'", 'a @> ARRAY[500]');
+for my $where (@where)
+{
+	my $heap = $c->sql("SET enable_indexscan = off; SET enable_bitmapscan = off; SET enable_indexonlyscan = off; SELECT count(*), sum(id) FROM tree WHERE $where");
+	$c->sql_is("SET enable_seqscan = off; SELECT count(*), sum(id) FROM tree WHERE $where", $heap, "index for $where");
+}
+given_back('indexes');
+
+# ---- several loads at once, one prepared, a database dropped ----
+$c->sql('CREATE DATABASE side');
+$c->sql("CREATE TABLE held (i int); BEGIN; INSERT INTO held VALUES (1); CREATE TABLE t AS SELECT $row FROM generate_series(1, 30000) i; CHECKPOINT; PREPARE TRANSACTION 'p'", db => 'side');
+my @loads = map { background("BEGIN; INSERT INTO first VALUES (9); CREATE TABLE load$_ AS SELECT $row FROM generate_series(1, 30000) i;\nUPDATE load$_ SET n = $_;\nCOMMIT;\n") } 1 .. 4;
+$_->finish for @loads;
+$c->sql_is("SELECT sum(c) FROM (SELECT count(*) c FROM load$_ WHERE n = $_) x", '30000', "one of four loads at once ($_)") for 1 .. 4;
+$c->sql("COMMIT PREPARED 'p'", db => 'side');
+$c->sql_is('SELECT count(*), sum(i) FROM t', '30000|450015000', 'a prepared transaction with spilled pages', db => 'side');
+$c->sql('DROP DATABASE side');
+given_back('loads');
+
+# ---- the limit ----
+my $sums = 'SELECT (SELECT count(*) + sum(n) FROM ctas), (SELECT count(*) FROM tree), (SELECT sum(n) FROM other), (SELECT count(*) FROM load1)';
+my $expected = $c->sql($sums);
+$c->stop;
+$c = $store->start_compute('main', name => 'limited', conf => $conf . "pageserver_smgr.cache_limit = 20MB\n");
+$c->sql_is($sums, $expected, 'the next compute has it all');
+my ($rc, $o, $err) = $c->psql("BEGIN; INSERT INTO first VALUES (10); CREATE TABLE toomuch AS SELECT $row FROM generate_series(1, 50000) i");
+isnt($rc, 0, 'more than cache_limit fails');
+like($err, qr/page cache is full of pages that must be kept.*"pageserver_smgr.cache_limit" is 20 MB/s, 'with a message that says why');
+cmp_ok(disk(), '<=', 21, 'and takes no more disk');
+$c->sql("BEGIN; INSERT INTO first VALUES (11); CREATE TABLE fits AS SELECT $row FROM generate_series(1, 10000) i; CHECKPOINT; COMMIT");
+$c->sql_is('SELECT count(*) FROM fits', '10000', 'what fits goes through after it');
+given_back('limit');
+$c->program_ok('pg_amcheck', 'pg_amcheck', '--install-missing', '--all', '--heapallindexed');
+$c->stop;
+$store->stop;
+done_testing();
