@@ -126,6 +126,7 @@ typedef struct PageCacheStats
 } PageCacheStats;
 
 extern void page_cache_stats(PageCacheStats *stats);
+extern void page_cache_clear(void); /* forgets what need not be kept, also if the store must be waited for to get it back */
 extern void page_cache_xact_init(void);	/* from _PG_init: gives spilled pages back when transactions end */
 
 /* ---- lsn_cache.c: last-written LSNs; only ever rise ---- */

@@ -549,6 +549,7 @@ typedef struct Visit
 	PsRel		rel;			/* rel.rel InvalidOid: all of a database, and rel.spc InvalidOid: in all tablespaces */
 	ForkNumber	fork;
 	BlockNumber first_block;
+	bool		unkept;			/* all that need not be kept; nothing of the above counts */
 	bool		release;		/* do not forget them, but let go those kept for KEEP_NO_LSN */
 	XLogRecPtr	release_lsn;
 } Visit;
@@ -569,10 +570,12 @@ visit_slot(CachePartition *part, uint32 slot, const Visit *visit)
 }
 
 static bool
-visit_wants(const Visit *visit, const CacheTag *tag)
+visit_wants(const Visit *visit, const CacheSlot *slot)
 {
-	if (!OidIsValid(tag->rel.rel))
-		return false;
+	const CacheTag *tag = &slot->tag;
+
+	if (visit->unkept)
+		return !page_keep_holds(&slot->keep);
 	if (OidIsValid(visit->rel.rel))
 		return ps_rel_equal(tag->rel, visit->rel) && tag->fork == visit->fork && tag->blk >= visit->first_block;
 	return tag->rel.db == visit->rel.db && (!OidIsValid(visit->rel.spc) || tag->rel.spc == visit->rel.spc);
@@ -593,7 +596,7 @@ visit_partition(uint32 p, const Visit *visit)
 		{
 			uint32		next = slots[slot].next;
 
-			if (visit_wants(visit, &slots[slot].tag))
+			if (visit_wants(visit, &slots[slot]))
 				visit_slot(part, slot, visit);
 			slot = next;
 		}
@@ -668,6 +671,17 @@ page_cache_drop_database(Oid spc, Oid db)
 	for (uint32 p = 0; p < cache->npartitions; p++)
 		visit_partition(p, &visit);
 	page_cache_spill_drop_database(spc, db);
+}
+
+void
+page_cache_clear(void)
+{
+	Visit		visit = {.unkept = true};
+
+	page_keep_look_again();
+	for (uint32 p = 0; p < cache->npartitions; p++)
+		visit_partition(p, &visit);
+	page_cache_spill_clear();
 }
 
 void

@@ -245,7 +245,8 @@ free_chunk(Chunk *chunk)
 /* What find_and_remove() looks for. */
 typedef struct ChunkFilter
 {
-	bool		not_needed;		/* chunks of which nothing need be kept; else those of a fork or database */
+	bool		unkept;			/* chunks of which nothing must be kept; else those of a fork or database */
+	XLogRecPtr	max_lsn;		/* with unkept: and with no newer change */
 	PsRel		rel;			/* rel.rel InvalidOid: all of a database, and rel.spc InvalidOid: in all tablespaces */
 	ForkNumber	fork;
 	uint32		first_chunk;
@@ -256,8 +257,8 @@ filter_matches(const ChunkFilter *filter, const Chunk *chunk)
 {
 	const ChunkKey *key = &chunk->key;
 
-	if (filter->not_needed)
-		return chunk->nheld == 0 && chunk->newest_lsn <= wal_worker_ingested() && !page_keep_holds(&chunk->keep);
+	if (filter->unkept)
+		return chunk->nheld == 0 && chunk->newest_lsn <= filter->max_lsn && !page_keep_holds(&chunk->keep);
 	if (OidIsValid(filter->rel.rel))
 		return ps_rel_equal(key->rel, filter->rel) && key->fork == filter->fork && key->chunk >= filter->first_chunk;
 	return key->rel.db == filter->rel.db && (!OidIsValid(filter->rel.spc) || key->rel.spc == filter->rel.spc);
@@ -306,7 +307,7 @@ drop_chunks(const ChunkFilter *filter, bool only_free, uint32 max)
 static uint32
 reclaim(uint32 max)
 {
-	ChunkFilter filter = {.not_needed = true};
+	ChunkFilter filter = {.unkept = true, .max_lsn = wal_worker_ingested()};
 
 	page_keep_look_again();
 	return drop_chunks(&filter, true, max);
@@ -507,6 +508,14 @@ void
 page_cache_spill_drop_database(Oid spc, Oid db)
 {
 	ChunkFilter filter = {.rel = {spc, db, InvalidOid}};
+
+	drop_chunks(&filter, false, MAX_CHUNKS);
+}
+
+void
+page_cache_spill_clear(void)
+{
+	ChunkFilter filter = {.unkept = true, .max_lsn = PG_UINT64_MAX};
 
 	drop_chunks(&filter, false, MAX_CHUNKS);
 }

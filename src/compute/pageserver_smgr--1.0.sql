@@ -48,6 +48,13 @@ RETURNS record
 AS 'MODULE_PATHNAME'
 LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
 
+-- Empties the local cache, but for pages that must be kept: for tests and
+-- measurements.
+CREATE FUNCTION pageserver_smgr_clear_cache()
+RETURNS void
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+
 CREATE VIEW pageserver_smgr_cache AS
 	SELECT * FROM pageserver_smgr_get_cache();
 
@@ -56,6 +63,7 @@ CREATE VIEW pageserver_smgr_store AS
 
 REVOKE ALL ON FUNCTION pageserver_smgr_get_cache() FROM PUBLIC;
 REVOKE ALL ON FUNCTION pageserver_smgr_get_store() FROM PUBLIC;
+REVOKE ALL ON FUNCTION pageserver_smgr_clear_cache() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION pageserver_smgr_get_cache() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION pageserver_smgr_get_store() TO pg_monitor;
 GRANT SELECT ON pageserver_smgr_cache TO pg_monitor;

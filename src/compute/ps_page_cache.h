@@ -77,6 +77,7 @@ extern void page_cache_spill_forget(const CacheTag *tag);
 extern void page_cache_spill_truncate(PsRel rel, ForkNumber fork, BlockNumber old_blocks, BlockNumber nblocks);
 extern void page_cache_spill_drop_database(Oid spc, Oid db);
 extern void page_cache_spill_release_no_lsn(PsRel rel, ForkNumber fork, BlockNumber nblocks, XLogRecPtr lsn);
+extern void page_cache_spill_clear(void);
 extern void page_cache_spill_stats(PageCacheStats *stats);
 
 #endif							/* PS_PAGE_CACHE_H */

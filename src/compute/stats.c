@@ -19,6 +19,7 @@
 
 PG_FUNCTION_INFO_V1(pageserver_smgr_get_cache);
 PG_FUNCTION_INFO_V1(pageserver_smgr_get_store);
+PG_FUNCTION_INFO_V1(pageserver_smgr_clear_cache);
 
 #define CACHE_COLUMNS 11
 #define STORE_COLUMNS 21
@@ -151,4 +152,13 @@ pageserver_smgr_get_store(PG_FUNCTION_ARGS)
 	values[i++] = Int64GetDatum((int64) ps_max_wal_lag * 1024 * 1024);
 	Assert(i == STORE_COLUMNS);
 	return make_row(fcinfo, values, nulls, STORE_COLUMNS);
+}
+
+/* For tests and measurements: the next reads go to the store. */
+Datum
+pageserver_smgr_clear_cache(PG_FUNCTION_ARGS)
+{
+	check_active();
+	page_cache_clear();
+	PG_RETURN_VOID();
 }
