@@ -41,11 +41,12 @@ sub trap_compute
 	return $c;
 }
 
-# SQL that pushes everything unpinned out of shared buffers and, unless it must
-# be kept, out of the page cache: ten times as many pages, read without a ring.
+# SQL that pushes everything unpinned out of shared buffers, for it reads ten
+# times as many pages without a ring, and, unless it must be kept, out of the
+# page cache: also what the store has not ingested, which would stay otherwise.
 sub churn
 {
-	return "SELECT pg_prewarm('big') \\g /dev/null\n";
+	return "SELECT pg_prewarm('big') \\g /dev/null\nSELECT pageserver_smgr_clear_cache() \\g /dev/null\n";
 }
 
 # Waits until the code returns something true; fails the test after a minute.
