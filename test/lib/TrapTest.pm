@@ -78,7 +78,7 @@ our $held;
 sub stop_wal
 {
 	my ($observer) = @_;
-	my $now = $observer->ask("SELECT pg_logical_emit_message(true, 'trap', 'x') \\g /dev/null\nSELECT pg_current_wal_insert_lsn()");
+	my $now = $observer->ask("SELECT pg_logical_emit_message(true, 'trap', 'x') \\g /dev/null\nSELECT pg_current_wal_flush_lsn()");
 	wait_for('ingest', sub { $observer->ask("SELECT ingested_lsn >= '$now' FROM pageserver_smgr_store") eq 't' });
 	$held = $observer->ask('SELECT worker_pid FROM pageserver_smgr_store');
 	kill 'STOP', $held;
