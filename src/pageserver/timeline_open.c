@@ -138,7 +138,7 @@ find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker)
 	if (err != NULL && !ps_error_is(err, PS_SQLSTATE_CORRUPTED))
 		return ps_error_context(err, "branch \"%s\": looking for the end of WAL after %X/%X", tl->name, LSN_FORMAT_ARGS(end));
 	if (err != NULL)
-		ps_log(PS_LOG, "branch \"%s\": WAL ends at %X/%X, the rest is cut off: %s", tl->name, LSN_FORMAT_ARGS(end), err->message);
+		ps_log(PS_DEBUG, "branch \"%s\": WAL ends at %X/%X, the rest is cut off: %s", tl->name, LSN_FORMAT_ARGS(end), err->message);
 	ps_error_free(err);
 	PS_TRY(wal_segments_cut(tl->wal, end));
 	PS_TRY(receiver_sync_marker(tl, end));
