@@ -56,18 +56,20 @@ store_conn_interrupts(void)
 void
 store_conn_superseded(const char *message)
 {
-	ereport(LOG,
+	sigset_t	quit;
+
+	/* the postmaster passes its SIGQUIT on: not before the message is out */
+	sigemptyset(&quit);
+	sigaddset(&quit, SIGQUIT);
+	sigprocmask(SIG_BLOCK, &quit, NULL);
+	kill(PostmasterPid, SIGQUIT);
+	ereport(CritSectionCount > 0 ? LOG : FATAL,
 			(errcode(ERRCODE_ADMIN_SHUTDOWN),
 			 errmsg("shutting down at once: a newer compute runs timeline %s", ps_timeline),
 			 errdetail("This compute has generation %llu. The store said: %s",
 					   (unsigned long long) ps_generation, message),
 			 errhint("Its data directory is of no more use; changes that were not acknowledged are not in the store.")));
-	kill(PostmasterPid, SIGQUIT);
-	if (CritSectionCount > 0)
-		_exit(2);
-	ereport(FATAL,
-			(errcode(ERRCODE_ADMIN_SHUTDOWN),
-			 errmsg("terminating connection because a newer compute runs timeline %s", ps_timeline)));
+	_exit(2);
 }
 
 /* The text, without the line end that libpq puts there. */
