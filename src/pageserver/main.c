@@ -103,6 +103,7 @@ setup_signals(int *fd)
 	sigaddset(&mask, SIGHUP);
 	sigaction(SIGQUIT, &quit, NULL);
 	sigaction(SIGPIPE, &ignore, NULL);
+	sigaction(SIGXFSZ, &ignore, NULL);	/* a limit on file sizes is a full disk */
 	pthread_sigmask(SIG_BLOCK, &mask, NULL);
 	*fd = signalfd(-1, &mask, SFD_CLOEXEC);
 	if (*fd < 0)

@@ -65,7 +65,7 @@ my @lockers = map {
 		'<', \undef, '>', '/dev/null', '2>', '/dev/null');
 	$h;
 } 1 .. 2;
-1 while $c->sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%KEY SHARE%pg_sleep%' AND wait_event = 'PgSleep'") ne '2';
+PageserverTest::wait_until(sub { $c->sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%KEY SHARE%pg_sleep%' AND wait_event = 'PgSleep'") eq '2' }, 'the sessions that lock');
 $c->sql("CHECKPOINT;\n$churn$churn");
 my ($rc, $out, $err) = $c->psql("SET lock_timeout = '300ms'; DELETE FROM locked WHERE id = 4000");
 like($err, qr/lock timeout/, 'locks of two sessions still hold after the page went out');

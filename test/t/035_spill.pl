@@ -101,7 +101,7 @@ given_back('TRUNCATE, DROP');
 # VACUUM cuts off pages that an older transaction makes it keep, then the table grows again
 $c->sql("CREATE TABLE short AS SELECT $row FROM generate_series(1, 40000) i");
 my $old = background("BEGIN; INSERT INTO first VALUES (5); SELECT pg_sleep(600);\n");
-1 while $c->sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") eq '0';
+PageserverTest::wait_until(sub { $c->sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") ne '0' }, 'the sleeping session');
 $c->sql("BEGIN; INSERT INTO first VALUES (6); UPDATE short SET n = 7; COMMIT; CHECKPOINT");
 cmp_ok($c->sql($spilled), '>', 20, 'an older transaction makes pages of others be kept');
 $c->sql('BEGIN; INSERT INTO first VALUES (6); DELETE FROM short WHERE i > 20000; DELETE FROM short WHERE ctid > \'(3000,0)\'; COMMIT');
@@ -109,7 +109,7 @@ $c->sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event
 $old->finish;
 my $left = $c->sql('SELECT count(*), sum(i) FROM short');
 $old = background("BEGIN; INSERT INTO first VALUES (7); SELECT pg_sleep(600);\n");
-1 while $c->sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") eq '0';
+PageserverTest::wait_until(sub { $c->sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") ne '0' }, 'the sleeping session');
 $c->sql("BEGIN; INSERT INTO first VALUES (6); UPDATE short SET n = 8; UPDATE copied SET n = 8; COMMIT; CHECKPOINT");
 $c->sql('VACUUM short');
 $c->sql("CREATE TABLE reuse AS SELECT $row FROM generate_series(1, 5000) i; INSERT INTO short SELECT -i, 9, repeat('y', 900) FROM generate_series(1, 40000) i; CHECKPOINT");

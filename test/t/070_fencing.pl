@@ -14,7 +14,7 @@ $old->sql("INSERT INTO t VALUES ('old, before')");
 my $file = PageserverTest::test_dir() . '/told';
 my $writer = IPC::Run::start([ 'sh', '-c', "i=0; while [ \$i -lt 2000 ]; do i=\$((i+1)); " . PageserverTest::bindir()
 	  . "/psql -X -q -d '" . $old->connstr . "' -c \"INSERT INTO t VALUES ('old \$i')\" >/dev/null 2>&1 && echo \$i >> $file || exit 0; done" ]);
-1 until -s $file;
+PageserverTest::wait_until(sub { -s $file }, 'the first insert');
 my $new = $store->start_compute('main', name => 'new');
 my $seen = $new->sql("SELECT count(*) FROM t WHERE who LIKE 'old%'");
 $writer->finish;

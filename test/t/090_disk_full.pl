@@ -18,7 +18,7 @@ $c->sql("CREATE TABLE t AS SELECT i, repeat('x', 500) pad FROM generate_series(1
 
 is(system("dd if=/dev/zero of=$small/filler bs=1M count=1000 2>/dev/null") >> 8, 1, 'the disk is filled');
 my $insert = IPC::Run::start([ PageserverTest::bindir() . '/psql', '-X', '-q', '-d', $c->connstr, '-c', "INSERT INTO t SELECT i, 'later' FROM generate_series(10001, 10100) i" ], '<', \undef, '>', '/dev/null');
-1 while $c->sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'") eq '0';
+PageserverTest::wait_until(sub { $c->sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'") ne '0' }, 'a commit that waits');
 pass('a commit waits');
 $c->sql_is('SELECT count(*), sum(length(pad)) FROM t WHERE i <= 10000', '10000|5000000', 'reads go on');
 like($store->log_content, qr/free in/, 'the log of the store says why');

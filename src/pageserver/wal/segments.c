@@ -83,7 +83,7 @@ segment_path(const WalSegments *segs, XLogSegNo segno, char path[MAXPGPATH])
 static const char *
 errno_state(void)
 {
-	return errno == ENOSPC || errno == EDQUOT ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO;
+	return errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO;
 }
 
 static PsError *
