@@ -14,7 +14,7 @@ use PageserverTest;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(trap_store trap_compute session churn wait_for stop_wal go_on_wal while_wal_is_held);
+our @EXPORT = qw(trap_store trap_compute session evict churn extend_by_many wait_for stop_wal go_on_wal while_wal_is_held);
 
 # The WAL writer does not flush by itself within a test, and nobody writes
 # behind the tests' backs but the background writer.
@@ -41,12 +41,19 @@ sub trap_compute
 	return $c;
 }
 
-# SQL that pushes everything unpinned out of shared buffers, for it reads ten
-# times as many pages without a ring, and, unless it must be kept, out of the
-# page cache: also what the store has not ingested, which would stay otherwise.
+# SQL that pushes everything unpinned out of shared buffers (ten times as many
+# pages, read without a ring), and so into the page cache.
+sub evict
+{
+	return "SELECT pg_prewarm('big') \\g /dev/null\n";
+}
+
+# The same, and out of the page cache as well what need not be kept there.  The
+# cache would otherwise not give up what the store has not ingested yet, if it
+# can help it.
 sub churn
 {
-	return "SELECT pg_prewarm('big') \\g /dev/null\nSELECT pageserver_smgr_clear_cache() \\g /dev/null\n";
+	return evict() . "SELECT pageserver_smgr_clear_cache() \\g /dev/null\n";
 }
 
 # Waits until the code returns something true; fails the test after a minute.
@@ -108,6 +115,34 @@ sub while_wal_is_held
 	my $waited = !$s->done;
 	go_on_wal();
 	return ($s->result, $waited);
+}
+
+# Makes the table longer by 20 blocks that nobody logs: RelationAddExtraBlocks().
+# One session extends while WAL may not grow any more (max_wal_lag must be 1),
+# and so waits with the lock on the extension; two more wait for that lock.  The
+# first of them sees a waiter, and adds 20 blocks.  A row fills a page, and each
+# session has a page that it last used: so nobody looks at the table's last
+# page, which the first is about to make.  In all 6 rows are inserted, with id
+# 1000; column pad must have storage PLAIN.
+sub extend_by_many
+{
+	my ($c, $observer, $table) = @_;
+	my @extenders = (session($c), session($c), session($c));
+	my $insert = "INSERT INTO $table VALUES (1000, repeat('r', 5000))";
+	my $waiting = sub { my $event = shift; "SELECT count(*) FROM pg_stat_activity WHERE wait_event = '$event' AND query LIKE 'INSERT INTO $table%'" };
+	my $before = $observer->ask("SELECT pg_relation_size('$table') / 8192");
+	$observer->ask($waiting->('extend'));
+	$_->ask($insert) for @extenders;
+	stop_wal($observer);
+	$observer->ask("SET synchronous_commit = local; SELECT pg_logical_emit_message(true, 'trap', repeat('x', 2500000)) \\g /dev/null\nRESET synchronous_commit");
+	$extenders[0]->send($insert);
+	wait_for('the extender', sub { $observer->ask($waiting->('DataFileExtend')) eq '1' });
+	$extenders[$_]->send($insert) for 1 .. 2;
+	wait_for('the waiters', sub { $observer->ask($waiting->('extend')) eq '2' });
+	go_on_wal();
+	$_->result for @extenders;
+	$_->close for @extenders;
+	cmp_ok($observer->ask("SELECT pg_relation_size('$table') / 8192"), '>=', $before + 23, "$table is extended by many blocks");
 }
 
 END

@@ -12,11 +12,11 @@ my $store = PageserverTest->new_store('main');
 $store->ctl_ok('branch create', 'branch', 'create', 'main');
 my $c = $store->start_compute('main', conf => $conf);
 
-$c->sql('CREATE EXTENSION amcheck; CREATE EXTENSION pg_prewarm');
+$c->sql('CREATE EXTENSION amcheck; CREATE EXTENSION pg_prewarm; CREATE EXTENSION pageserver_smgr');
 # a table that is read to push everything else out of the caches
 $c->sql("CREATE TABLE big AS SELECT i, repeat('x', 500) pad FROM generate_series(1, 6000) i");
 # (a scan of it would use only a ring of shared buffers)
-my $churn = "SELECT pg_prewarm('big') \\g /dev/null\n";
+my $churn = "SELECT pg_prewarm('big'), pageserver_smgr_clear_cache() \\g /dev/null\n";
 
 # ---- command ids: a cursor sees the rows as of its opening ----
 for my $sub (0, 1)
