@@ -99,7 +99,7 @@ interpret_xlog(const WalRecord *rec, const WalParsed *parsed, bool track_commit_
 
 		PS_TRY(wal_get_struct(rec, parsed, &change, sizeof(change)));
 		/* commit_ts.c, DeactivateCommitTs(): all timestamps go */
-		if (track_commit_timestamp && !change.track_commit_timestamp)
+		if (track_commit_timestamp && !wal_bool(&change.track_commit_timestamp))
 			return sink->slru_truncate(sink->arg, rec, PS_SLRU_COMMIT_TS, 0);
 	}
 	return NULL;

@@ -232,7 +232,7 @@ interpret_replorigin(const WalRecord *rec, const WalParsed *parsed, const WalSin
 		xl_replorigin_set set;
 
 		PS_TRY(wal_get_struct(rec, parsed, &set, sizeof(set)));
-		return advance_origin(rec, set.node_id, set.remote_lsn, set.force, sink);
+		return advance_origin(rec, set.node_id, set.remote_lsn, wal_bool(&set.force), sink);
 	}
 	else
 	{

@@ -105,6 +105,7 @@ apply_checkpoint(WalState *state, const WalRecord *rec, const CheckPoint *new, b
 
 	state->last_checkpoint = rec->start;
 	*cp = *new;
+	cp->fullPageWrites = wal_bool(&new->fullPageWrites);
 	if (shutdown)
 	{
 		/* nothing can have moved on meanwhile: believe it exactly */
@@ -158,7 +159,13 @@ apply_xlog(WalState *state, const WalRecord *rec, const WalParsed *parsed)
 			return wal_get_struct(rec, parsed, &cp->nextOid, sizeof(Oid));
 
 		case XLOG_FPW_CHANGE:
-			return wal_get_struct(rec, parsed, &cp->fullPageWrites, sizeof(bool));
+			{
+				bool		full_page_writes;
+
+				PS_TRY(wal_get_struct(rec, parsed, &full_page_writes, sizeof(bool)));
+				cp->fullPageWrites = wal_bool(&full_page_writes);
+				return NULL;
+			}
 
 		case XLOG_PARAMETER_CHANGE:
 			{
@@ -171,11 +178,11 @@ apply_xlog(WalState *state, const WalRecord *rec, const WalParsed *parsed)
 				state->max_prepared_xacts = change.max_prepared_xacts;
 				state->max_locks_per_xact = change.max_locks_per_xact;
 				state->wal_level = change.wal_level;
-				state->wal_log_hints = change.wal_log_hints;
-				state->track_commit_timestamp = change.track_commit_timestamp;
+				state->wal_log_hints = wal_bool(&change.wal_log_hints);
+				state->track_commit_timestamp = wal_bool(&change.track_commit_timestamp);
 
 				/* commit_ts.c, ActivateCommitTs() and DeactivateCommitTs() */
-				if (!change.track_commit_timestamp)
+				if (!state->track_commit_timestamp)
 					cp->oldestCommitTsXid = cp->newestCommitTsXid = InvalidTransactionId;
 				else if (cp->oldestCommitTsXid == InvalidTransactionId)
 					cp->oldestCommitTsXid = cp->newestCommitTsXid = XidFromFullTransactionId(cp->nextXid);

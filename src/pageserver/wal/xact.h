@@ -65,6 +65,16 @@ extern uint32 xact_prepare_total_len(const WalParsed *parsed);
  */
 extern PsError *wal_get_struct(const WalRecord *rec, const WalParsed *parsed, void *dst, uint32 size);
 
+/*
+ * A boolean that was copied out of a record.  A record's bytes may be anything,
+ * but C does not say what a bool is that is neither 0 nor 1.
+ */
+static inline bool
+wal_bool(const bool *copied)
+{
+	return *(const unsigned char *) copied != 0;
+}
+
 /* The error of a record whose contents are not as they must be. */
 extern PsError *wal_bad_contents(const WalRecord *rec, const char *fmt, ...) pg_attribute_printf(2, 3);
 
