@@ -16,7 +16,7 @@ PG_CONFIG ?= /usr/lib/postgresql/15/bin/pg_config
 export PG_CONFIG
 
 ifdef SANITIZE
-export SANITIZE_FLAGS = -fsanitize=$(SANITIZE) -fno-omit-frame-pointer
+export SANITIZE_FLAGS = -fsanitize=$(SANITIZE) -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 endif
 
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)

@@ -124,6 +124,8 @@ sub stop
 {
 	my ($self, $mode) = @_;
 	$self->ctl_ok("store $self->{name}: stop", 'stop', '-D', $self->{dir}, $mode ? ('-m', $mode) : ());
+	# it lets its lock go before its exit, where leaks are looked for
+	wait_gone($self->{pid}) if $ENV{SANITIZE_LOGS} && $self->{pid};
 	delete $self->{pid};
 }
 
@@ -247,6 +249,12 @@ END
 			kill $signal, $store->{pid};
 			wait_gone($store->{pid});
 		}
+	}
+	for my $log (grep { $ENV{SANITIZE_LOGS} && -e } map { $_->{log} } @stores)
+	{
+		next unless PostgreSQL::Test::Utils::slurp_file($log) =~ /^(.*: runtime error: .*)$/m;
+		diag("$log: $1");
+		$code ||= 66;
 	}
 	for my $report (sanitizer_reports())
 	{
