@@ -628,7 +628,12 @@ compare(Timeline *tl, const History *h, XLogRecPtr end, int n, uint64 *random)
 	OK(timeline_wait_ingested(tl, end, 60000, NULL));
 	compare_at(tl, h, end);
 	for (int i = 0; i < n; i++)
-		compare_at(tl, h, first + (((uint64) next_random(random, UINT32_MAX) << 32 | next_random(random, UINT32_MAX)) % (end - first + 1)));
+	{
+		uint64		offset = ((uint64) next_random(random, UINT32_MAX) << 32 | next_random(random, UINT32_MAX)) % (end - first + 1);
+
+		/* records end at MAXALIGNed LSNs; one less than an end is no LSN that anybody reads at (dbcopy.c uses it) */
+		compare_at(tl, h, first + MAXALIGN_DOWN(offset));
+	}
 }
 
 #endif							/* TIMELINE_UTIL_H */
