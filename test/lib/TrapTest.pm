@@ -14,7 +14,7 @@ use PageserverTest;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(trap_store trap_compute session evict churn extend_by_many wait_for stop_wal go_on_wal while_wal_is_held);
+our @EXPORT = qw(trap_store trap_compute session evict churn extend_by_many wait_for stop_process go_on_process wait_ingested stop_wal go_on_wal while_wal_is_held);
 
 # The WAL writer does not flush by itself within a test, and nobody writes
 # behind the tests' backs but the background writer.
@@ -78,22 +78,57 @@ sub session
 	return $s;
 }
 
-# Holds the WAL worker: the store gets no WAL until go_on_wal().  What is in
-# WAL by now has been ingested before.
+our %stopped;
+
+# Stops a process, and waits until none of its threads runs.
+sub stop_process
+{
+	my ($pid) = @_;
+	$stopped{$pid} = 1;
+	kill 'STOP', $pid;
+	wait_for("process $pid to stop", sub {
+		for my $stat (glob "/proc/$pid/task/*/stat")
+		{
+			open my $f, '<', $stat or next;
+			my $line = <$f> // '';
+			return 0 if $line =~ /\) [^TZX] /;
+		}
+		return 1;
+	});
+}
+
+sub go_on_process
+{
+	my ($pid) = @_;
+	kill 'CONT', $pid if delete $stopped{$pid};
+}
+
+# Waits until the store has ingested all WAL of now.
+sub wait_ingested
+{
+	my ($observer) = @_;
+	my $now = $observer->ask("SELECT pg_logical_emit_message(true, 'trap', 'x') \\g /dev/null\nSELECT pg_current_wal_flush_lsn()");
+	wait_for('ingest', sub { $observer->ask("SELECT ingested_lsn >= '$now' FROM pageserver_smgr_store") eq 't' });
+}
+
+# Holds the WAL worker: the store gets no WAL until go_on_wal(), and has all of
+# before.  If the page cache has room for it, table big is in there, so that
+# evict() asks nothing of the store: one of so many blocks may share its
+# entry of last-written LSNs with one that is changed now.
 our $held;
 
 sub stop_wal
 {
 	my ($observer) = @_;
-	my $now = $observer->ask("SELECT pg_logical_emit_message(true, 'trap', 'x') \\g /dev/null\nSELECT pg_current_wal_flush_lsn()");
-	wait_for('ingest', sub { $observer->ask("SELECT ingested_lsn >= '$now' FROM pageserver_smgr_store") eq 't' });
+	$observer->ask(evict());
+	wait_ingested($observer);
 	$held = $observer->ask('SELECT worker_pid FROM pageserver_smgr_store');
-	kill 'STOP', $held;
+	stop_process($held);
 }
 
 sub go_on_wal
 {
-	kill 'CONT', $held if $held;
+	go_on_process($held) if $held;
 	undef $held;
 }
 
@@ -148,7 +183,7 @@ sub extend_by_many
 END
 {
 	my $code = $?;
-	go_on_wal();
+	go_on_process($_) for keys %stopped;
 	$? = $code;
 }
 
@@ -185,7 +220,7 @@ sub result
 	my $until = time + 45;
 	while (!$s->done)
 	{
-		Carp::croak("no answer to: $s->{sql}\n$s->{out}$s->{err}" . `ps -o pid,wchan,args -C postgres`) if time > $until;
+		Carp::croak("no answer to: $s->{sql}\n$s->{out}$s->{err}") if time > $until;
 		Time::HiRes::usleep(2_000);
 	}
 	my $out = $s->{out};

@@ -3,6 +3,10 @@
 # page that it has changed must wait for it.  If one of the rules is broken the
 # store answers at once, with a page of before.  Further, answers that were on
 # their way while the page changed, and blocks that were cut off.
+#
+# page_client_forget() in ps_truncate() and ps_unlink() has no test: what it
+# drops would be refused by page_client_take_prefetched() as older than the
+# truncation.  It only saves memory.
 use strict;
 use warnings;
 use PageserverTest;
@@ -25,7 +29,7 @@ $s->ask(churn());
 is($got, '1', 'a page that was changed and evicted');
 ok($waited, 'is waited for');
 
-# ---- pages written from private memory: an index build; WAL that nobody has flushed ----
+# ---- pages written from private memory: an index build ----
 $c->sql("CREATE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS \$\$ BEGIN IF \$1 = 1 THEN PERFORM pg_advisory_lock_shared(1); END IF; RETURN \$1; END \$\$;"
 	  . " CREATE FUNCTION slow_point(int) RETURNS point IMMUTABLE LANGUAGE SQL AS 'SELECT point(slow(\$1), 0)';"
 	  . " CREATE TABLE built AS SELECT i FROM generate_series(1, 2000) i; VACUUM (FREEZE) built");
@@ -59,6 +63,15 @@ for my $build ([ 'btree', 'btree (slow(i))', $leaf ], [ 'sorted GiST', 'gist (sl
 		is($s->errors, '', 'no error');
 	}
 }
+
+# ---- WAL that nobody has flushed is flushed before the store is asked for what it made ----
+my $wal_writer = $observer->ask("SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'");
+stop_process($wal_writer);
+$s->ask('BEGIN; CREATE INDEX built_i ON built (i); SELECT pageserver_smgr_clear_cache()');
+is($s->ask("SET statement_timeout = '5s'; $leaf"), '1001', 'a page whose WAL is not flushed');
+$s->ask('RESET statement_timeout; ROLLBACK');
+is($s->errors, '', 'no error');
+go_on_process($wal_writer);
 
 # ---- the visibility map: its page has no LSN of its own when a bit is cleared ----
 $c->sql("CREATE TABLE vis (id int PRIMARY KEY, pad text); INSERT INTO vis SELECT i, repeat('v', 100) FROM generate_series(1, 500) i; VACUUM (FREEZE) vis; CHECKPOINT");
@@ -151,15 +164,15 @@ sub read_late
 	my $waits = "SELECT count(*) FROM pg_stat_get_activity($r->{pid}) WHERE wait_event = 'DataFileRead'";
 	$r->ask("SELECT pg_prewarm('$table', 'read', 'main', 1, 1)");
 	$observer->ask($waits);
-	kill 'STOP', $store->{pid};
+	stop_process($store->{pid});
 	$r->send("SELECT pg_prewarm('$table', 'read', 'main', 0, 0)");
 	wait_for('the read', sub { $observer->ask($waits) eq '1' || $r->done });
 	ok(!$r->done, "block 0 of $table is asked for");
-	kill 'STOP', $r->{pid};
-	kill 'CONT', $store->{pid};
+	stop_process($r->{pid});
+	go_on_process($store->{pid});
 	$observer->ask(churn());
 	$meanwhile->();
-	kill 'CONT', $r->{pid};
+	go_on_process($r->{pid});
 	$r->result;
 }
 $c->sql("CREATE TABLE late (v int, pad text) WITH (fillfactor = 10); INSERT INTO late SELECT 0, repeat('l', 500) FROM generate_series(1, 3); VACUUM (FREEZE) late; CHECKPOINT");
@@ -173,8 +186,7 @@ $s->ask("BEGIN; CREATE TEMP TABLE first AS SELECT 1; INSERT INTO late2 SELECT i,
 	  . " DECLARE c CURSOR FOR SELECT v FROM late2; INSERT INTO late2 SELECT i, repeat('m', 500) FROM generate_series(11, 30) i");
 # so that it is not evicted before
 $s->ask('SELECT count(*) FROM late2') for 1 .. 4;
-stop_wal($observer);
-go_on_wal();
+wait_ingested($observer);
 read_late('late2', sub { $observer->ask('CHECKPOINT'); $observer->ask(churn()) });
 $observer->ask(churn());
 is(scalar(split /\n/, $s->ask('FETCH ALL FROM c')), 10, 'nor in place of a page that is kept');

@@ -19,8 +19,9 @@ my %clears = (
 	multi_insert => "COPY vm_multi_insert FROM PROGRAM 'for i in 1 2 3 4 5 6 7 8; do echo \"-\$i,y\"; done' (FORMAT csv)",
 	delete => "DELETE FROM vm_delete WHERE id = 1",
 	hot_update => "UPDATE vm_hot_update SET pad = 'h' WHERE id = 1",
-	# the new version goes to another all-visible page
+	# the new version goes to another all-visible page; in the second case the old one is on a page that is not
 	update => "UPDATE vm_update SET pad = repeat('u', 1900) WHERE id = 1",
+	update_new => "DELETE FROM vm_update_new WHERE id = 2; UPDATE vm_update_new SET pad = repeat('u', 1900) WHERE id = 1",
 	lock => "SELECT 1 FROM vm_lock WHERE id = 1 FOR UPDATE");
 for my $kind (sort keys %clears)
 {
