@@ -3,7 +3,7 @@
  *	  What the parts of pageserver_smgr.so know of each other.
  *
  * Arrows: smgr -> page_cache, lsn_cache, page_client; page_cache -> keep, lsn_cache; sizes, stats -> all of
- * them; wal_worker -> store_conn; page_client -> store_conn.
+ * them; wal_worker -> store_conn, shutdown; page_client -> store_conn; shutdown -> page_cache, keep.
  */
 #ifndef PS_COMPUTE_H
 #define PS_COMPUTE_H
@@ -109,6 +109,9 @@ extern void page_cache_drop_database(Oid spc, Oid db);
 
 /* The sorted GiST build: lets pages of the fork kept for KEEP_NO_LSN go, giving them the last-written LSN. */
 extern void page_cache_release_no_lsn(PsRel rel, ForkNumber fork, BlockNumber nblocks, XLogRecPtr lsn);
+
+/* Relations whose first block is kept for a reason of KEEP_UNTIL_WRITTEN: palloc'd. */
+extern PsRel *page_cache_held_relations(int *nrels);
 
 typedef struct PageCacheStats
 {
@@ -262,6 +265,9 @@ extern void wal_worker_backpressure(void);
  * LSN to ask with.
  */
 extern XLogRecPtr wal_worker_flush_for_read(XLogRecPtr lsn);
+
+/* ---- shutdown.c ---- */
+extern void log_before_shutdown(void);
 
 /* ---- smgr_hook.c, smgr.c, persistence.c, keep.c, stub.c, readahead.c: more in ps_smgr.h ---- */
 extern void stub_request_shmem(void);

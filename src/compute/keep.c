@@ -132,6 +132,15 @@ heap_page_reasons(const char *page, PageKeep *keep)
 	}
 }
 
+bool
+is_sequence_page(const char *page)
+{
+	PageHeader	header = (PageHeader) page;
+
+	return BLCKSZ - header->pd_special == MAXALIGN(sizeof(uint32)) &&
+		*(const uint32 *) (page + header->pd_special) == SEQUENCE_MAGIC;
+}
+
 void
 page_keep_reasons(ForkNumber fork, BlockNumber blk, const char *page, PageKeep *keep)
 {
@@ -172,8 +181,7 @@ page_keep_reasons(ForkNumber fork, BlockNumber blk, const char *page, PageKeep *
 			keep->btree_cycleid = cycleid;
 		}
 	}
-	else if (blk == 0 && special_size == MAXALIGN(sizeof(uint32)) &&
-			 *(const uint32 *) special == SEQUENCE_MAGIC)
+	else if (blk == 0 && is_sequence_page(page))
 		keep->reasons |= KEEP_COMPUTE_LIFE;
 }
 

@@ -543,6 +543,18 @@ page_cache_fill(PsRel rel, ForkNumber fork, BlockNumber blk, const char *page, X
 
 /* ---- many pages at once ---- */
 
+void
+rel_list_add(RelList *list, PsRel rel)
+{
+	if (list->n == list->allocated)
+	{
+		list->allocated = Max(64, list->allocated * 2);
+		list->rels = list->rels == NULL ? palloc(list->allocated * sizeof(PsRel)) :
+			repalloc_huge(list->rels, list->allocated * sizeof(PsRel));
+	}
+	list->rels[list->n++] = rel;
+}
+
 /* What visit_pages() does with the slots that it finds. */
 typedef struct Visit
 {
@@ -682,6 +694,28 @@ page_cache_clear(void)
 	for (uint32 p = 0; p < cache->npartitions; p++)
 		visit_partition(p, &visit);
 	page_cache_spill_clear();
+}
+
+PsRel *
+page_cache_held_relations(int *nrels)
+{
+	RelList		list = {0};
+
+	for (uint32 p = 0; p < cache->npartitions; p++)
+	{
+		CachePartition *part = &partitions[p];
+
+		LWLockAcquire(&locks[p].lock, LW_SHARED);
+		for (uint32 b = 0; part->used > 0 && b < cache->nbuckets; b++)
+			for (uint32 slot = buckets[(Size) p * cache->nbuckets + b]; slot != NO_SLOT; slot = slots[slot].next)
+				if (slots[slot].tag.blk == 0 && slots[slot].tag.fork == MAIN_FORKNUM &&
+					(slots[slot].keep.reasons & KEEP_UNTIL_WRITTEN))
+					rel_list_add(&list, slots[slot].tag.rel);
+		LWLockRelease(&locks[p].lock);
+	}
+	page_cache_spill_held_relations(&list);
+	*nrels = list.n;
+	return list.rels;
 }
 
 void

@@ -545,6 +545,24 @@ page_cache_spill_release_no_lsn(PsRel rel, ForkNumber fork, BlockNumber nblocks,
 }
 
 void
+page_cache_spill_held_relations(RelList *list)
+{
+	for (uint32 l = 0; l < SPILL_LOCKS && pg_atomic_read_u32(&spill->nchunks) > 0; l++)
+	{
+		LWLockAcquire(&locks[l].lock, LW_SHARED);
+		for (uint32 b = l; b < NBUCKETS; b += SPILL_LOCKS)
+			for (uint32 i = spill->buckets[b]; i != NO_CHUNK; i = spill->chunks[i].next)
+			{
+				Chunk	   *chunk = &spill->chunks[i];
+
+				if (chunk->key.fork == MAIN_FORKNUM && chunk->key.chunk == 0 && bit_is_set(chunk->held, 0))
+					rel_list_add(list, chunk->key.rel);
+			}
+		LWLockRelease(&locks[l].lock);
+	}
+}
+
+void
 page_cache_spill_stats(PageCacheStats *stats)
 {
 	for (uint32 l = 0; l < SPILL_LOCKS && pg_atomic_read_u32(&spill->nchunks) > 0; l++)

@@ -26,6 +26,17 @@ ps_pages_of_mb(int mb)
 	return (uint32) Min((uint64) mb * (1024 * 1024 / BLCKSZ), (uint64) 1 << 31);
 }
 
+/* Relations, collected; all zeros: none yet. */
+typedef struct RelList
+{
+	PsRel	   *rels;
+	int			n;
+	int			allocated;
+} RelList;
+
+/* ---- page_cache.c ---- */
+extern void rel_list_add(RelList *list, PsRel rel);
+
 /* ---- page_cache_file.c ---- */
 
 /* In the postmaster: creates the file, or makes it empty, having made sure that no other server uses it. */
@@ -78,6 +89,7 @@ extern void page_cache_spill_truncate(PsRel rel, ForkNumber fork, BlockNumber ol
 extern void page_cache_spill_drop_database(Oid spc, Oid db);
 extern void page_cache_spill_release_no_lsn(PsRel rel, ForkNumber fork, BlockNumber nblocks, XLogRecPtr lsn);
 extern void page_cache_spill_clear(void);
+extern void page_cache_spill_held_relations(RelList *list);
 extern void page_cache_spill_stats(PageCacheStats *stats);
 
 #endif							/* PS_PAGE_CACHE_H */

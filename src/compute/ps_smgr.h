@@ -57,6 +57,9 @@ extern bool is_in_shared_buffers(RelFileNode node, ForkNumber fork, BlockNumber 
 /* Says why a page of a permanent relation that PostgreSQL writes must stay in the page cache. */
 extern void page_keep_reasons(ForkNumber fork, BlockNumber blk, const char *page, PageKeep *keep);
 
+/* A main fork's block 0, not new, looks like a sequence's. */
+extern bool is_sequence_page(const char *page);
+
 /* ---- stub.c: local files of the right length, and what is known not to exist ---- */
 extern void stub_create(SMgrRelation reln, ForkNumber fork, bool isRedo);
 extern bool stub_exists(SMgrRelation reln, ForkNumber fork);

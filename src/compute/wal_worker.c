@@ -10,7 +10,7 @@
  * does), and in ending before the shutdown checkpoint is written, which the
  * store does not need: the next start of a compute makes its own.
  *
- * The worker must never read a page of a relation: the answer could depend on
+ * The worker must never ask the store for a page: the answer could depend on
  * WAL that it has not sent yet.
  */
 #include "postgres.h"
@@ -375,8 +375,8 @@ other_backends_exist(void)
 
 /*
  * A shutdown: the postmaster has told all backends to end, and waits for this
- * process as well.  Once the others are gone, all WAL there is has to go to
- * the store, within the time limit.  Always exit(1), as for exit(0) the
+ * process as well.  Once the others are gone, what WAL lacks is logged, and all
+ * WAL there is has to go to the store, within the time limit.  Always exit(1), as for exit(0) the
  * postmaster would never start the worker again, if this was no shutdown but
  * pg_terminate_backend().
  */
@@ -391,6 +391,7 @@ exit_if_stopping(void)
 	{
 		if (other_backends_exist())
 			return;
+		log_before_shutdown();
 		stop_lsn = end_of_wal(GetXLogInsertRecPtr());
 		XLogFlush(stop_lsn);
 		stop_deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ps_shutdown_timeout);
