@@ -188,10 +188,34 @@ for_each_id(const char *path, PsError *(*fn) (void *arg, const PsId *id), void *
 	return err;
 }
 
-static PsError *
-open_one_timeline(void *arg, const PsId *id)
+/* Takes the error over. */
+static void
+add_broken(Tenant *tenant, const PsId *id, PsError *error)
 {
-	Tenant	   *tenant = arg;
+	Store	   *store = tenant->store;
+	BrokenTimeline *broken;
+	Manifest	m = {0};
+	char		text[PS_ID_TEXT];
+	char	   *dir = psprintf("%s/timelines/%s", tenant->dir, ps_id_format(id, text));
+
+	store->broken = pg_realloc(store->broken, (store->nbroken + 1) * sizeof(BrokenTimeline));
+	broken = &store->broken[store->nbroken++];
+	memset(broken, 0, sizeof(*broken));
+	broken->tenant = tenant->id;
+	broken->timeline = *id;
+	broken->error = error;
+
+	/* its name, if that much can be read */
+	ps_error_free(manifest_read(dir, &m));
+	strlcpy(broken->name, m.name, sizeof(broken->name));
+	manifest_free(&m);
+	ps_log(PS_WARNING, "could not open \"%s\", branch \"%s\", which is not served: %s", dir, broken->name, error->message);
+	pfree(dir);
+}
+
+static PsError *
+open_timeline(Tenant *tenant, const PsId *id)
+{
 	Timeline   *tl;
 
 	PS_TRY(timeline_open(tenant, id, &tl));
@@ -207,21 +231,44 @@ open_one_timeline(void *arg, const PsId *id)
 	return NULL;
 }
 
+/* What open_one_timeline() needs. */
+typedef struct OpenTenant
+{
+	Tenant	   *tenant;
+	PsError    *error;			/* why none of its timelines can be opened, or NULL */
+} OpenTenant;
+
+static PsError *
+open_one_timeline(void *arg, const PsId *id)
+{
+	OpenTenant *open = arg;
+	PsError    *err = open->error != NULL ? ps_error(open->error->sqlstate, "%s", open->error->message) :
+		open_timeline(open->tenant, id);
+
+	if (err != NULL)
+		add_broken(open->tenant, id, err);
+	return NULL;
+}
+
+/* Damage of one tenant or timeline is no reason not to serve the others. */
 static PsError *
 open_one_tenant(void *arg, const PsId *id)
 {
 	Store	   *store = arg;
-	Tenant	   *tenant = tenant_alloc(store, id);
-	char	   *timelines;
+	OpenTenant	open = {tenant_alloc(store, id)};
+	char	   *timelines = psprintf("%s/timelines", open.tenant->dir);
 	PsError    *err;
 
-	add_tenant(store, tenant);
-	PS_TRY(tenant_read(tenant));
-	PS_TRY(tenant_start(tenant));
-	timelines = psprintf("%s/timelines", tenant->dir);
-	err = for_each_id(timelines, open_one_timeline, tenant);
+	add_tenant(store, open.tenant);
+	open.error = tenant_read(open.tenant);
+	if (open.error == NULL)
+		open.error = tenant_start(open.tenant);
+	err = for_each_id(timelines, open_one_timeline, &open);
+	if (err != NULL)
+		ps_log_error(PS_WARNING, err, "could not look for the branches of a tenant");
+	ps_error_free(open.error);
 	pfree(timelines);
-	return err;
+	return NULL;
 }
 
 PsError *
@@ -264,6 +311,9 @@ store_close(Store *store)
 		timeline_close(store->timelines[i]);
 	for (int i = 0; i < store->ntenants; i++)
 		tenant_free(store->tenants[i]);
+	for (int i = 0; i < store->nbroken; i++)
+		ps_error_free(store->broken[i].error);
+	free(store->broken);
 	free(store->timelines);
 	free(store->tenants);
 	pthread_mutex_destroy(&store->lock);
@@ -278,6 +328,30 @@ store_config(const Store *store)
 
 /* ---- looking up ---- */
 
+const BrokenTimeline *
+store_broken(const Store *store, int *n)
+{
+	*n = store->nbroken;
+	return store->broken;
+}
+
+/* NULL: there is none of that name. */
+static const BrokenTimeline *
+find_broken(const Store *store, const char *name)
+{
+	for (int i = 0; i < store->nbroken; i++)
+		if (strcmp(store->broken[i].name, name) == 0)
+			return &store->broken[i];
+	return NULL;
+}
+
+static PsError *
+broken_error(const BrokenTimeline *broken)
+{
+	return ps_error_hint(ps_error(broken->error->sqlstate, "branch \"%s\" is not served: %s", broken->name, broken->error->message),
+						 "Restart the store when it is mended.");
+}
+
 PsError *
 store_find(Store *store, const PsId *tenant, const PsId *timeline, Timeline **tl)
 {
@@ -290,6 +364,9 @@ store_find(Store *store, const PsId *tenant, const PsId *timeline, Timeline **tl
 		if (ps_id_equal(&store->timelines[i]->id, timeline) && ps_id_equal(&store->timelines[i]->tenant->id, tenant))
 			*tl = store->timelines[i];
 	pthread_mutex_unlock(&store->lock);
+	for (int i = 0; i < store->nbroken && *tl == NULL; i++)
+		if (ps_id_equal(&store->broken[i].timeline, timeline) && ps_id_equal(&store->broken[i].tenant, tenant))
+			return broken_error(&store->broken[i]);
 	if (*tl == NULL)
 		return ps_error(PS_SQLSTATE_NOT_FOUND, "the store has no timeline %s of tenant %s", ps_id_format(timeline, b),
 						ps_id_format(tenant, a));
@@ -302,6 +379,8 @@ store_find_branch(Store *store, const char *name, Timeline **tl)
 	pthread_mutex_lock(&store->lock);
 	*tl = find_branch(store, name);
 	pthread_mutex_unlock(&store->lock);
+	if (*tl == NULL && find_broken(store, name) != NULL)
+		return broken_error(find_broken(store, name));
 	if (*tl == NULL)
 		return ps_error_hint(ps_error(PS_SQLSTATE_NOT_FOUND, "branch \"%s\" does not exist", name),
 							 "\"pageserver_ctl branch list\" shows the branches.");
@@ -350,7 +429,7 @@ store_check_new_name(Store *store, const char *name)
 							 "A name has 1 to %d letters, digits, \"_\", \"-\" or \".\", and begins with a letter or digit.",
 							 TIMELINE_NAME_MAX);
 	pthread_mutex_lock(&store->lock);
-	exists = find_branch(store, name) != NULL;
+	exists = find_branch(store, name) != NULL || find_broken(store, name) != NULL;
 	pthread_mutex_unlock(&store->lock);
 	if (exists)
 		return ps_error("42710", "branch \"%s\" exists already", name);

@@ -27,7 +27,11 @@ struct Config;
 
 /* ---- store.c: all that is under one STORE directory ---- */
 
-/* Opens every tenant and timeline; ingest of what is in the WAL files goes on from there. */
+/*
+ * Opens every tenant and timeline; ingest of what is in the WAL files goes on
+ * from there.  One that cannot be opened is logged and listed by
+ * store_broken(); the others are served.
+ */
 extern PsError *store_open(const struct Config *config, Store **store);
 
 /* Stops ingest, flushes nothing (the WAL is the copy), frees.  No connection may be left. */
@@ -37,13 +41,26 @@ extern const struct Config *store_config(const Store *store);
 
 /*
  * Looks a timeline up by tenant and timeline id, or by branch name.  The
- * result lives until store_close() (branches cannot be deleted yet).
+ * result lives until store_close() (branches cannot be deleted yet).  One that
+ * could not be opened is an error that says why.
  */
 extern PsError *store_find(Store *store, const PsId *tenant, const PsId *timeline, Timeline **tl);
 extern PsError *store_find_branch(Store *store, const char *name, Timeline **tl);
 
 /* All timelines, by name; *n of them; free() the array. */
 extern Timeline **store_list(Store *store, int *n);
+
+/* A timeline that could not be opened when the store was started. */
+typedef struct BrokenTimeline
+{
+	PsId		tenant;
+	PsId		timeline;
+	char		name[TIMELINE_NAME_MAX + 1];	/* "": not known */
+	PsError    *error;
+} BrokenTimeline;
+
+/* All such, in no order; they change no more once the store is open. */
+extern const BrokenTimeline *store_broken(const Store *store, int *n);
 
 /*
  * Registers what the import made (backup/import.c): the directory

@@ -129,6 +129,8 @@ struct Store
 	int			ntenants;
 	Timeline  **timelines;
 	int			ntimelines;
+	BrokenTimeline *broken;		/* fixed once the store is open */
+	int			nbroken;
 };
 
 /* ---- timeline.c, timeline_open.c ---- */

@@ -150,6 +150,23 @@ open my $f, '+<:raw', $layer or die;
 seek $f, 0, 0;
 print $f 'damaged!';
 close $f;
-$store->ctl_fails_like(qr/\Q$layer\E|start/, 'a damaged layer', 'start', '-D', $store->dir, '-l', $store->{log});
-like($store->log_content, qr/layer|\.\.\.|magic/i, 'is named in the log');
+$store->start;
+like($store->log_content, qr/\Q$layer\E/, 'a damaged layer is named in the log');
+$store->ctl_fails_like(qr/"other" is not served.*\Q$layer\E/s, 'its branch is not served', 'compute', 'start', 'other', '-D', PageserverTest::test_dir() . '/damaged');
+like($store->ctl_ok('branch list', 'branch', 'list'), qr/^other .*\Q$layer\E/m, 'the list says why');
+$store->ctl_fails_like(qr/exists already/, 'its name is taken', 'branch', 'create', 'other');
+$c = $store->start_compute('main');
+$c->sql_is('SELECT count(*) FROM pg_class WHERE relname = \'pg_class\'', '1', 'the other branch is served');
+$c->stop;
+$store->stop;
+
+# a manifest that is none: the name is not known
+my $manifest = "$store->{dir}/tenants/$id{other}[0]/timelines/$id{other}[1]/timeline.json";
+PostgreSQL::Test::Utils::append_to_file($manifest, 'x');
+$store->start;
+like($store->ctl_ok('branch list', 'branch', 'list'), qr/\Q$manifest\E/, 'a damaged manifest is named');
+$c = $store->start_compute('main');
+$c->sql_is('SELECT count(*) FROM pg_class WHERE relname = \'pg_class\'', '1', 'the other branch is served');
+$c->stop;
+$store->stop;
 done_testing();

@@ -198,6 +198,8 @@ run_branch_list(Session *session, char **args, int nargs)
 	Conn	   *conn = &session->conn;
 	int			n;
 	Timeline  **list = store_list(session->server->store, &n);
+	const BrokenTimeline *broken;
+	int			nbroken;
 	char		tag[32];
 
 	conn_send_row_description(conn, columns, lengthof(columns));
@@ -228,7 +230,20 @@ run_branch_list(Session *session, char **args, int nargs)
 		send_row(conn, values, v);
 	}
 	free(list);
-	snprintf(tag, sizeof(tag), "SELECT %d", n);
+	broken = store_broken(session->server->store, &nbroken);
+	for (int i = 0; i < nbroken; i++)
+	{
+		const char *values[lengthof(columns)] = {NULL};
+		char		tenant[PS_ID_TEXT];
+		char		timeline[PS_ID_TEXT];
+
+		values[0] = broken[i].name;
+		values[1] = ps_id_format(&broken[i].tenant, tenant);
+		values[2] = ps_id_format(&broken[i].timeline, timeline);
+		values[lengthof(columns) - 1] = broken[i].error->message;
+		conn_send_row(conn, values, lengthof(columns));
+	}
+	snprintf(tag, sizeof(tag), "SELECT %d", n + nbroken);
 	conn_send_complete(conn, tag);
 	return NULL;
 }
