@@ -123,10 +123,12 @@ smgr_xact_init(void)
 static void
 check_number_is_free(SMgrRelation reln)
 {
+	PsRel		rel = ps_rel_from_node(reln->smgr_rnode.node);
 	BlockNumber nblocks;
 
-	if (page_client_relsize(ps_rel_from_node(reln->smgr_rnode.node), MAIN_FORKNUM,
-							wal_worker_flush_for_read(lsn_cache_get_floor()), &nblocks))
+	/* what the store does not know yet is a relation that this compute has made, and that has a file, or dropped */
+	if (page_client_relsize(rel, MAIN_FORKNUM, wal_worker_flush_for_read(lsn_cache_get_floor()), &nblocks) &&
+		page_client_relsize(rel, MAIN_FORKNUM, wal_worker_flush_for_read(lsn_cache_get_relation(rel)), &nblocks))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_FILE),
 				 errmsg("could not create file \"%s\": the page store has such a relation",
