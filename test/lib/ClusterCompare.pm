@@ -7,7 +7,7 @@ use warnings;
 use Exporter 'import';
 use File::Find;
 
-our @EXPORT = qw(compare_clusters);
+our @EXPORT = qw(compare_clusters read_control);
 
 sub slurp
 {
@@ -50,10 +50,13 @@ sub read_control
 	return \%control;
 }
 
-# compare_clusters(STOCK, EXPORT, skip => qr/path/): pages compared, and a list of what differs.
+# compare_clusters(STOCK, EXPORT, SETTINGS): number of pages compared, and a list
+# of what differs.  What is compared, and what not, is told in Oracle.pm.
+# SETTINGS: read_control() of a stock server that has the settings that WAL told
+# of, while those of STOCK are its own.
 sub compare_clusters
 {
-	my ($stock, $export, %opt) = @_;
+	my ($stock, $export, $settings) = @_;
 	my @bad;
 	my $pages = 0;
 	my $a = relation_files($stock);
@@ -61,7 +64,6 @@ sub compare_clusters
 
 	for my $path (sort keys %{ { %$a, %$b } })
 	{
-		next if $opt{skip} && $path =~ $opt{skip};
 		# a file of no length is that of a dropped relation, until the next checkpoint
 		if (!defined $a->{$path} || !defined $b->{$path})
 		{
@@ -78,8 +80,6 @@ sub compare_clusters
 			my $na = read $fa, $pa, 8192;
 			my $nb = read $fb, $pb, 8192;
 			last if $na < 8192 || $nb < 8192;
-			substr($pa, 8, 2) = "\0\0";
-			substr($pb, 8, 2) = "\0\0";
 			if ($pa ne $pb)
 			{
 				my $i = 0;
@@ -134,7 +134,8 @@ sub compare_clusters
 	for my $name (sort keys %$ca)
 	{
 		next unless $name =~ /^Latest checkpoint's (Next|oldest(XID|Multi)|newestCommitTs|oldestCommitTs)|^Database system identifier|setting$|^WAL block|^Data page checksum/;
-		push @bad, "pg_control: $name is $ca->{$name} in stock, $cb->{$name} in export" if $ca->{$name} ne ($cb->{$name} // '');
+		my $expected = $name =~ /setting$/ ? $settings->{$name} : $ca->{$name};
+		push @bad, "pg_control: $name is $expected in stock, $cb->{$name} in export" if $expected ne ($cb->{$name} // '');
 	}
 	return ($pages, @bad);
 }

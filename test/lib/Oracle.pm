@@ -1,0 +1,234 @@
+# Oracle: what stock PostgreSQL makes of a branch's WAL is what the store gives.
+#
+#	use Oracle;
+#	...
+#	$compute->kill9;						# or stop: nothing may write to the branch now
+#	oracle_ok($store, 'main', count => 3);	# three moments in the middle, and the end
+#	oracle_ok($store, 'main', name => 'split', lsns => [$lsn, ...], count => 0);
+#
+# oracle_ok(STORE, BRANCH, ...) takes the WAL from the branch's own segments in
+# the store.  A stock server, without the extension, begins with an export of
+# the branch's beginning and replays it up to each moment, going on from one to
+# the next.  Each time its data directory is compared with "pageserver_ctl export
+# BRANCH@LSN".  One test for each moment; returns whether all passed.
+#
+#	lsns	moments to look at: what pg_current_wal_insert_lsn() gave, say.  A
+#			record that begins there or later is not replayed.
+#	count	so many moments more, at random (default 3).  The seed is printed;
+#			ORACLE_SEED=... gives the same ones for the same WAL
+#	end		0: without the branch's end
+#	name	part of the names of the tests and of the directory
+#
+# Compared, byte for byte (ClusterCompare.pm; nothing in a page is masked):
+# all forks of all permanent relations, page by page and their length; init
+# forks; relation maps; clog, multixact offsets and members, commit timestamps;
+# two-phase files; the counters of pg_control and the settings in it.
+# Sequences are exact: both sides have what WAL says, of prefetching too.  Hint
+# bits are in both what full-page images brought.
+#
+# Not compared:
+#	- free space maps: WAL has only some of their changes, and redo makes others
+#	  of its own (XLogRecordPageWithFreeSpace());
+#	- all forks but init of unlogged relations: a start makes them anew;
+#	- relations of length zero that only one side has: redo of a drop leaves an
+#	  empty file until the next checkpoint (mdunlink()).
+#
+# How a moment in the middle gets to disk: a server that reaches its recovery
+# target and shuts down leaves changed pages unwritten unless a checkpoint record
+# came by (CreateRestartPoint()).  So a copy of its directory is taken, replays
+# the rest again, and is promoted: that ends with a checkpoint that writes
+# everything, and counters into pg_control.  The settings there are those of the
+# directory before it is promoted.
+#
+# Tablespaces must be in place (allow_in_place_tablespaces): one at a location of
+# its own would be there three times.
+package Oracle;
+
+use strict;
+use warnings;
+
+use Carp;
+use ClusterCompare;
+use Exporter 'import';
+use File::Path qw(make_path remove_tree);
+use JSON::PP;
+use PageserverTest;
+use PostgreSQL::Test::Utils ();
+use Test::More;
+
+our @EXPORT = qw(oracle_ok);
+
+sub parse_lsn
+{
+	my ($text) = @_;
+	my ($hi, $lo) = $text =~ m{^([0-9A-F]+)/([0-9A-F]+)$}i or croak "not an LSN: $text";
+	return (hex($hi) << 32) + hex($lo);
+}
+
+sub format_lsn
+{
+	my ($lsn) = @_;
+	return sprintf '%X/%X', $lsn >> 32, $lsn & 0xFFFFFFFF;
+}
+
+# The manifest of a branch, and the directory of its WAL.
+sub find_branch
+{
+	my ($store, $branch) = @_;
+	for my $file (glob "$store->{dir}/tenants/*/timelines/*/timeline.json")
+	{
+		my $manifest = decode_json(PostgreSQL::Test::Utils::slurp_file($file))->{timeline};
+		return ($manifest, $file =~ s/timeline\.json$/wal/r) if $manifest->{name} eq $branch;
+	}
+	croak "the store has no branch $branch";
+}
+
+# LSNs where records begin, from $lsn on, as pg_waldump finds them; at most $n.
+sub records_from
+{
+	my ($wal, $lsn, $n) = @_;
+	my @limit = $n ? ('-n', $n) : ();
+	my @lsns;
+	open my $f, '-|', 'sh', '-c', 'exec "$@" 2>/dev/null', 'sh', PageserverTest::bindir() . '/pg_waldump', '-p', $wal, '-s', format_lsn($lsn), @limit
+	  or croak "pg_waldump: $!";
+	while (<$f>)
+	{
+		push @lsns, parse_lsn($1) if m{^rmgr: .* lsn: ([0-9A-F]+/[0-9A-F]+), prev };
+	}
+	close $f;
+	return @lsns;
+}
+
+# The last record that is whole.
+sub last_record
+{
+	my ($wal, $segment_size) = @_;
+	my $per_id = 2**32 / $segment_size;
+	opendir my $d, $wal or croak "$wal: $!";
+	for my $file (sort { $b cmp $a } grep { /^[0-9A-F]{24}$/ } readdir $d)
+	{
+		my $segment = hex(substr($file, 8, 8)) * $per_id + hex(substr($file, 16, 8));
+		my @lsns = records_from($wal, $segment * $segment_size);
+		return $lsns[-1] if @lsns;
+	}
+	croak "no record in $wal";
+}
+
+# A stock server on $dir replays up to the target, and then does $action.
+# Returns an empty string, or what it said.
+sub replay
+{
+	my ($dir, $log, $target, $action) = @_;
+	my $bindir = PageserverTest::bindir();
+	my $options = "-c recovery_target_lsn=" . format_lsn($target->{lsn}) . " -c recovery_target_inclusive=" . ($target->{inclusive} ? 'on' : 'off')
+	  . " -c recovery_target_action=$action";
+	unlink $log;
+	if ($action eq 'shutdown')
+	{
+		system("$bindir/postgres -D '$dir' $options >'$log' 2>&1");
+	}
+	else
+	{
+		# pg_ctl would not wait for more than the beginning of recovery
+		system("$bindir/pg_ctl start -s -W -D '$dir' -l '$log' -o '$options'");
+		PageserverTest::wait_until(sub { -s $log && PostgreSQL::Test::Utils::slurp_file($log) =~ /is ready to accept connections|is shut down/ }, 'the promotion');
+		system("$bindir/pg_ctl stop -s -w -m fast -D '$dir'") if -e "$dir/postmaster.pid";
+	}
+	my $said = PostgreSQL::Test::Utils::slurp_file($log);
+	return $said =~ /recovery stopping (?:before|after) WAL location/ && $said =~ /database system is shut down\s*$/ && $said !~ /FATAL|PANIC/ ? '' : $said;
+}
+
+sub oracle_ok
+{
+	my ($store, $branch, %opt) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	local $ENV{LC_ALL} = 'C';
+	my $name = $opt{name} // $branch;
+	my $dir = PageserverTest::test_dir() . "/oracle_" . ($name =~ s/\W+/_/gr);
+	my ($manifest, $wal) = find_branch($store, $branch);
+	my $start = parse_lsn($manifest->{start_lsn});
+	my $last = last_record($wal, $manifest->{segment_size});
+	my @targets = map { { lsn => parse_lsn($_) } } @{ $opt{lsns} // [] };
+	my $count = $opt{count} // 3;
+	my $good = 1;
+
+	remove_tree($dir);
+	make_path($dir);
+	if ($count > 0)
+	{
+		my $seed = $ENV{ORACLE_SEED} // int(rand(2**31));
+		note("oracle $name: ORACLE_SEED=$seed");
+		srand($seed);
+		push @targets, map { { lsn => $start + int(rand($last - $start)) } } 1 .. $count;
+	}
+	# a target is where a record begins: both sides then end with the record before it
+	for my $target (@targets)
+	{
+		my ($lsn) = records_from($wal, $target->{lsn}, 1);
+		croak 'no record of WAL begins at ' . format_lsn($target->{lsn}) . ' or later' unless defined $lsn;
+		$target->{lsn} = $lsn;
+	}
+	@targets = sort { $a->{lsn} <=> $b->{lsn} } grep { $_->{lsn} > $start } @targets;
+	push @targets, { lsn => $last, inclusive => 1 } unless defined $opt{end} && !$opt{end};
+
+	my ($rc, $out, $err) = $store->ctl('export', "$branch\@$manifest->{start_lsn}", '--no-sync', '-D', "$dir/replay");
+	croak "export of the beginning: $out$err" if $rc != 0;
+	my $control = read_control("$dir/replay");
+	PostgreSQL::Test::Utils::append_to_file("$dir/replay/postgresql.conf", <<"EOC");
+restore_command = 'cp "$wal/%f" "%p"'
+hot_standby = off
+autovacuum = off
+max_logical_replication_workers = 0
+listen_addresses = ''
+unix_socket_directories = '@{[ PageserverTest::test_dir() ]}'
+port = @{[ PageserverTest::free_port() ]}
+fsync = off
+shared_buffers = 64MB
+max_prepared_transactions = 1000
+# redo of visibility depends on it (heap_xlog_visible()), and every compute has it
+wal_log_hints = on
+allow_in_place_tablespaces = on
+EOC
+	PostgreSQL::Test::Utils::append_to_file("$dir/replay/recovery.signal", '');
+
+	for my $target (@targets)
+	{
+		my $at = $target->{inclusive} ? 'its end' : format_lsn($target->{lsn});
+		my $export = "$dir/export";
+		my $stock = "$dir/stock";
+		my $said = replay("$dir/replay", "$dir/replay.log", $target, 'shutdown');
+
+		if ($said eq '')
+		{
+			my $settings = read_control("$dir/replay");
+			system('cp', '-a', "$dir/replay", $stock) == 0 or croak "cp: $?";
+			# a promoted server without it throws its timestamps away
+			PostgreSQL::Test::Utils::append_to_file("$stock/postgresql.conf", "track_commit_timestamp = $settings->{'track_commit_timestamp setting'}\n");
+			$said = replay($stock, "$dir/stock.log", $target, 'promote');
+			$target->{settings} = $settings;
+		}
+		if ($said ne '')
+		{
+			fail("oracle $name: stock recovery gets to $at");
+			diag($said);
+			return 0;
+		}
+		($rc, $out, $err) = $store->ctl('export', $target->{inclusive} ? $branch : "$branch\@$at", '--no-sync', '-D', $export);
+		croak "export at $at: $out$err" if $rc != 0;
+		croak "branch $branch grows while it is compared" if $target->{inclusive} && last_record($wal, $manifest->{segment_size}) != $last;
+		my ($pages, @bad) = compare_clusters($stock, $export, $target->{settings});
+		my $same = is(scalar(@bad), 0, "oracle $name: the export at $at is what stock recovery made ($pages pages)")
+		  or diag(join("\n", @bad[ 0 .. ($#bad > 40 ? 40 : $#bad) ]));
+		$good &&= $same;
+		my $keep = $dir . '/differs_' . format_lsn($target->{lsn}) =~ tr{/}{_}r;
+		for my $side ($stock, $export)
+		{
+			remove_tree($side) if $same;
+			rename $side, "$keep." . ($side eq $stock ? 'stock' : 'export') unless $same;
+		}
+	}
+	remove_tree($dir) if $good;
+	return $good;
+}
+
+1;
