@@ -6,8 +6,10 @@
 #include "postgres.h"
 
 #include "access/parallel.h"
+#include "access/xact.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
+#include "replication/logicalworker.h"
 #include "replication/slot.h"
 #include "replication/walsender.h"
 #include "utils/guc.h"
@@ -246,6 +248,18 @@ define_settings(void)
 	MarkGUCPrefixReserved("pageserver_smgr");
 }
 
+static struct config_generic *
+find_setting(const char *name)
+{
+	struct config_generic **settings = get_guc_variables();
+
+	for (int i = 0; i < GetNumConfigOptions(); i++)
+		if (strcmp(settings[i]->name, name) == 0)
+			return settings[i];
+	elog(FATAL, "setting \"%s\" does not exist", name);
+	pg_unreachable();
+}
+
 /*
  * The WAL worker takes one of what the setting counts.  Users get as many as
  * PostgreSQL's default gives them; a value of their own stays what it is, or
@@ -255,14 +269,28 @@ define_settings(void)
 static void
 make_room_for_worker(const char *name, int current)
 {
-	struct config_generic **settings = get_guc_variables();
 	char		value[16];
 
-	for (int i = 0; i < GetNumConfigOptions(); i++)
-		if (current > 0 && strcmp(settings[i]->name, name) == 0 && settings[i]->source != PGC_S_DEFAULT)
-			return;
+	if (current > 0 && find_setting(name)->source != PGC_S_DEFAULT)
+		return;
 	snprintf(value, sizeof(value), "%d", current + 1);
 	SetConfigOption(name, value, PGC_POSTMASTER, PGC_S_OVERRIDE);
+}
+
+/*
+ * A subscription's worker commits with synchronous_commit = off by default,
+ * tells its publisher as soon as the commit is flushed here, and the publisher
+ * then forgets it: if this compute were lost before the store has it, so would
+ * be the change.  So these workers wait for the store, whatever the
+ * subscription says (worker.c sets its value when it starts and when the
+ * subscription changes).
+ */
+static bool
+check_synchronous_commit(int *newval, void **extra, GucSource source)
+{
+	if (IsLogicalWorker() && *newval < SYNCHRONOUS_COMMIT_REMOTE_FLUSH)
+		*newval = SYNCHRONOUS_COMMIT_REMOTE_FLUSH;
+	return true;
 }
 
 /*
@@ -297,6 +325,7 @@ settings_init(void)
 
 	for (int i = 0; i < lengthof(forced_settings); i++)
 		SetConfigOption(forced_settings[i].name, forced_settings[i].value, forced_settings[i].context, PGC_S_OVERRIDE);
+	((struct config_enum *) find_setting("synchronous_commit"))->check_hook = check_synchronous_commit;
 	make_room_for_worker("max_wal_senders", max_wal_senders);
 	make_room_for_worker("max_replication_slots", max_replication_slots);
 	make_room_for_worker("max_worker_processes", max_worker_processes);

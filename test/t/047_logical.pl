@@ -1,0 +1,130 @@
+# wal_level = logical: decoding says what it says on a stock server, and what a
+# subscriber has told its publisher to have is not lost with the compute.
+use strict;
+use warnings;
+use PageserverTest;
+use StockServer;
+use Test::More;
+use TrapTest;
+
+my $logical = "wal_level = logical\nmax_replication_slots = 8\nmax_wal_senders = 8\n";
+my $store = trap_store();
+my $c = trap_compute($store, 1, $logical . "logical_decoding_work_mem = 64kB\n");
+my $stock = StockServer->new(PageserverTest::test_dir() . '/stock', conf => $logical . "max_prepared_transactions = 4\nautovacuum = off\nlogical_decoding_work_mem = 64kB\n");
+$stock->sql("CREATE TABLE big (i int); CREATE EXTENSION pg_prewarm; CREATE FUNCTION pageserver_smgr_clear_cache() RETURNS void LANGUAGE SQL AS ''");
+
+# ---- decoding ----
+
+my $push = "CHECKPOINT;\n" . churn();
+my $changes = "pg_logical_slot_get_changes('dec', NULL, NULL, 'include-xids', '0', 'skip-empty-xacts', '1'";
+my $script = <<END;
+SELECT slot_name FROM pg_create_logical_replication_slot('dec', 'test_decoding', false, true);
+CREATE TABLE dec (id int PRIMARY KEY, v int, pad text, long text);
+ALTER TABLE dec ALTER long SET STORAGE EXTERNAL;
+CREATE TABLE whole (id int, v text); ALTER TABLE whole REPLICA IDENTITY FULL;
+CREATE TABLE nokey (id int);
+INSERT INTO dec SELECT i, 0, repeat('d', 100), repeat(i::text, 2000) FROM generate_series(1, 200) i;
+INSERT INTO whole SELECT i, 'w' || i FROM generate_series(1, 1000) i; INSERT INTO nokey VALUES (1), (2);
+$push
+-- unchanged TOAST, changed TOAST, changed key
+UPDATE dec SET v = 1 WHERE id % 50 = 0; UPDATE dec SET long = repeat('z', 5000) WHERE id = 7; UPDATE dec SET id = -id WHERE id = 9;
+UPDATE whole SET v = 'changed' WHERE id % 100 = 3; DELETE FROM whole WHERE id % 200 = 4; UPDATE nokey SET id = 3; DELETE FROM nokey;
+$push
+BEGIN; INSERT INTO dec SELECT i, 0, repeat('s', 400) FROM generate_series(1000, 1500) i; SAVEPOINT a; DELETE FROM dec WHERE id >= 1400;
+SAVEPOINT b; INSERT INTO whole VALUES (-1, 'gone'); ROLLBACK TO b; INSERT INTO whole VALUES (-2, 'stays');
+$push
+COMMIT;
+SELECT count(*), sum(hashtext(data)::bigint) FROM ${changes}) WHERE data NOT LIKE '%1234567890%';
+BEGIN; INSERT INTO nokey VALUES (10); CREATE TABLE ddl (a int, b text); INSERT INTO ddl VALUES (1, 'x'); ALTER TABLE ddl ADD c int DEFAULT 5; INSERT INTO ddl VALUES (2, 'y');
+ALTER TABLE ddl ALTER a TYPE bigint; INSERT INTO ddl VALUES (3, 'z'); COMMIT;
+TRUNCATE nokey, whole; COPY nokey FROM PROGRAM 'seq 1 20';
+$push
+VACUUM FULL pg_class; VACUUM FULL pg_attribute; VACUUM (FREEZE) dec;
+$push
+INSERT INTO ddl VALUES (4, 'after');
+SELECT pg_logical_emit_message(true, 'prefix', 'in a transaction') IS NOT NULL, pg_logical_emit_message(false, 'prefix', 'by itself') IS NOT NULL;
+BEGIN; INSERT INTO nokey VALUES (100); SAVEPOINT s; INSERT INTO nokey VALUES (101); PREPARE TRANSACTION 'dec1';
+BEGIN; INSERT INTO nokey VALUES (200); PREPARE TRANSACTION 'dec2';
+$push
+SELECT data FROM $changes);
+COMMIT PREPARED 'dec1'; ROLLBACK PREPARED 'dec2';
+BEGIN; INSERT INTO dec SELECT i, 0, repeat('s', 400) FROM generate_series(5000, 5600) i; COMMIT;
+INSERT INTO dec VALUES (9999, 0, 'p') ON CONFLICT (id) DO UPDATE SET v = 7; INSERT INTO dec VALUES (9999, 0, 'q') ON CONFLICT (id) DO UPDATE SET v = 7;
+SELECT count(*), count(DISTINCT data) FROM pg_logical_slot_peek_changes('dec', NULL, NULL, 'include-xids', '0', 'stream-changes', '1');
+$push
+SELECT CASE WHEN data LIKE '%table public.dec%ssssss%' THEN 'one of many' ELSE data END, count(*) FROM $changes) WITH ORDINALITY GROUP BY 1 ORDER BY min(ordinality);
+SELECT pg_drop_replication_slot('dec');
+END
+
+sub psql_says
+{
+	my ($server) = @_;
+	my $out = '';
+	IPC::Run::run([ PageserverTest::bindir() . '/psql', '-X', '-A', '-t', '-d', $server->connstr, '-f', '-' ], '<', \$script, '>&', \$out, IPC::Run::timeout(120));
+	return $out;
+}
+my ($expected, $got) = map { psql_says($_) } $stock, $c;
+unlike($expected, qr/ERROR/, 'the script goes through');
+is($got, $expected, 'decoding');
+$stock->stop;
+
+# ---- publication and subscription, both in the store ----
+$store->ctl_ok('branch of the subscriber', 'branch', 'create', 'sub');
+
+sub subscriber
+{
+	return $store->start_compute('sub', conf => $TrapTest::conf . $logical . "wal_writer_delay = 10\nwal_receiver_status_interval = 1\n");
+}
+my $s = subscriber();
+$_->sql('CREATE TABLE rep (id int PRIMARY KEY, v int, pad text); CREATE TABLE log (i int)') for $c, $s;
+$c->sql("INSERT INTO rep SELECT i, 0, repeat('r', 300) FROM generate_series(1, 5000) i; CREATE PUBLICATION pub FOR TABLE rep, log");
+$s->sql("CREATE EXTENSION pageserver_smgr; CREATE SUBSCRIPTION subscr CONNECTION '" . $c->connstr . "' PUBLICATION pub");
+my $sums = 'SELECT (SELECT count(*) FROM rep), (SELECT sum(v) FROM rep), (SELECT sum(id) FROM rep), (SELECT count(*) FROM log), (SELECT sum(i) FROM log)';
+
+sub same_sums
+{
+	my ($what) = @_;
+	my $all = $c->sql($sums);
+	my $last = '';
+	eval { wait_for('the subscriber', sub { ($last = $s->sql($sums)) eq $all }) };
+	is($last, $all, $what);
+}
+same_sums('the subscriber has the initial copy');
+$c->sql('BEGIN; UPDATE rep SET v = v + 1; DELETE FROM rep WHERE id % 10 = 0; INSERT INTO log VALUES (1); COMMIT');
+same_sums('and the changes');
+
+# What the subscriber reports as flushed the publisher forgets: it must not go with the subscriber's compute.
+# The store gets no WAL of it for a while.
+my $worker = $s->sql('SELECT worker_pid FROM pageserver_smgr_store');
+stop_process($worker);
+my $lsn = $c->sql("INSERT INTO log VALUES (2);\nSELECT pg_current_wal_insert_lsn()");
+my $reported = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'subscr' AND confirmed_flush_lsn >= '$lsn'";
+# if it waits for the store it stays active in its commit; else it reports within a second
+wait_for('the change to arrive in the subscriber', sub {
+	return $s->sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'logical replication worker' AND wait_event = 'SyncRep'") eq '1' || $c->sql($reported) eq '1';
+});
+$c->sql_is($reported, '0', 'the subscriber does not report what the store has not acknowledged');
+$s->kill9;
+TrapTest::go_on_process($worker);
+$s = subscriber();
+same_sums('a subscriber that is killed gets again what was lost');
+
+# and nothing twice: killed at random while it applies
+for my $round (1 .. 3)
+{
+	$c->sql("INSERT INTO log VALUES ($_)") for 1 .. 20;
+	$s->kill9;
+	$c->sql("UPDATE rep SET v = v + 1 WHERE id % 7 = $round; INSERT INTO log SELECT generate_series(1, 1000)");
+	$s = subscriber();
+	$c->sql("DO \$\$ BEGIN FOR i IN 1 .. 50 LOOP INSERT INTO log VALUES (i); COMMIT; END LOOP; END \$\$");
+}
+same_sums('nothing is missing and nothing applied twice');
+$s->stop;
+$c->sql('INSERT INTO log VALUES (5)');
+$s = subscriber();
+same_sums('nor after a clean stop');
+$s->sql('DROP SUBSCRIPTION subscr');
+$_->program_ok('pg_amcheck', 'pg_amcheck', '--install-missing', '--all', '--heapallindexed') for $c, $s;
+$_->stop for $c, $s;
+$store->stop;
+done_testing();
