@@ -348,8 +348,10 @@ find_broken(const Store *store, const char *name)
 static PsError *
 broken_error(const BrokenTimeline *broken)
 {
+	const char *hint = broken->error->hint;
+
 	return ps_error_hint(ps_error(broken->error->sqlstate, "branch \"%s\" is not served: %s", broken->name, broken->error->message),
-						 "Restart the store when it is mended.");
+						 "%s%sRestart the store when it is mended.", hint ? hint : "", hint ? " " : "");
 }
 
 PsError *

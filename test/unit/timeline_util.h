@@ -490,8 +490,13 @@ store_make(TestStore *s, History *h)
 static inline PsError *
 store_try_open(TestStore *s)
 {
+	PsError    *err;
+
 	PS_TRY(store_open(&s->config, &s->store));
-	return store_find_branch(s->store, "main", &s->tl);
+	err = store_find_branch(s->store, "main", &s->tl);
+	if (err != NULL)
+		store_close(s->store);
+	return err;
 }
 
 static inline void
