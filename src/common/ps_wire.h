@@ -121,6 +121,19 @@ typedef struct PsResponse
 } PsResponse;
 
 /*
+ * The store's messages in a stream of WAL (serve/wal_push.c): 'r' and five
+ * fields, as in PostgreSQL's Standby status update.
+ */
+typedef struct PsWalStatus
+{
+	XLogRecPtr	written;		/* received */
+	XLogRecPtr	flushed;		/* durable, the end of a whole and checked record */
+	XLogRecPtr	applied;		/* visible to reads */
+	uint64		time;			/* microseconds since 2000 */
+	bool		reply_wanted;
+} PsWalStatus;
+
+/*
  * wire.c.  The encoders append one whole message to buf.  The decoders return
  * NULL, or a constant text that says what is wrong with the message; nothing
  * of the result may then be used.  A decoder accepts exactly the bytes that
@@ -130,6 +143,12 @@ extern void ps_wire_put_request(StringInfo buf, const PsRequest *req);
 extern const char *ps_wire_get_request(const char *data, size_t len, PsRequest *req);
 extern void ps_wire_put_response(StringInfo buf, const PsResponse *resp);
 extern const char *ps_wire_get_response(const char *data, size_t len, PsResponse *resp);
+extern void ps_wire_put_status(StringInfo buf, const PsWalStatus *status);
+extern const char *ps_wire_get_status(const char *data, size_t len, PsWalStatus *status);
+
+/* Is this the answer to a request of that type and id, of "count" blocks?  NULL, or what is wrong.  An error is one. */
+extern const char *ps_wire_check_response(const PsResponse *resp, PsRequestType type, uint64 reqid,
+										  XLogRecPtr not_modified_since, int count);
 
 /* Big-endian integers in memory, for messages and file formats alike. */
 static inline void

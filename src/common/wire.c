@@ -256,3 +256,64 @@ ps_wire_get_response(const char *data, size_t len, PsResponse *resp)
 		return "message is too long";
 	return NULL;
 }
+
+const char *
+ps_wire_check_response(const PsResponse *resp, PsRequestType type, uint64 reqid, XLogRecPtr not_modified_since, int count)
+{
+	if (resp->reqid != reqid)
+		return "request id does not match";
+	if (resp->type == PS_RESP_ERROR)
+		return NULL;
+	if (resp->lsn < not_modified_since)
+		return "LSN is older than what was asked for";
+	switch (type)
+	{
+		case PS_REQ_PAGES:
+			if (resp->type != PS_RESP_PAGES)
+				return "type does not match";
+			if (resp->count != count)
+				return "number of pages does not match";
+			break;
+		case PS_REQ_RELSIZE:
+			if (resp->type != PS_RESP_RELSIZE)
+				return "type does not match";
+			if (resp->nblocks == InvalidBlockNumber)
+				return "number of blocks is out of range";
+			break;
+		case PS_REQ_DBSIZE:
+			if (resp->type != PS_RESP_DBSIZE)
+				return "type does not match";
+			break;
+	}
+	return NULL;
+}
+
+void
+ps_wire_put_status(StringInfo buf, const PsWalStatus *status)
+{
+	put8(buf, 'r');
+	put64(buf, status->written);
+	put64(buf, status->flushed);
+	put64(buf, status->applied);
+	put64(buf, status->time);
+	put8(buf, status->reply_wanted ? 1 : 0);
+}
+
+const char *
+ps_wire_get_status(const char *data, size_t len, PsWalStatus *status)
+{
+	Cursor		c = {data, data + len, false};
+
+	if (TAKE8(&c) != 'r')
+		return "unexpected type of message";
+	status->written = TAKE64(&c);
+	status->flushed = TAKE64(&c);
+	status->applied = TAKE64(&c);
+	status->time = TAKE64(&c);
+	status->reply_wanted = TAKE8(&c) != 0;
+	if (c.bad)
+		return "message is too short";
+	if (c.p != c.end)
+		return "message is too long";
+	return NULL;
+}

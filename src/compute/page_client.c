@@ -436,40 +436,6 @@ send_request(Request *req)
 	return true;
 }
 
-/* What is wrong with an answer, as an answer to the request; NULL: nothing. */
-static const char *
-check_answer(const Request *req)
-{
-	const PsResponse *answer = &req->answer;
-
-	if (answer->reqid != req->reqid)
-		return "request id does not match";
-	if (answer->type == PS_RESP_ERROR)
-		return NULL;
-	if (answer->lsn < req->not_modified_since)
-		return "LSN is older than what was asked for";
-	switch (req->type)
-	{
-		case PS_REQ_PAGES:
-			if (answer->type != PS_RESP_PAGES)
-				return "type does not match";
-			if (answer->count != req->count)
-				return "number of pages does not match";
-			break;
-		case PS_REQ_RELSIZE:
-			if (answer->type != PS_RESP_RELSIZE)
-				return "type does not match";
-			if (answer->nblocks == InvalidBlockNumber)
-				return "number of blocks is out of range";
-			break;
-		case PS_REQ_DBSIZE:
-			if (answer->type != PS_RESP_DBSIZE)
-				return "type does not match";
-			break;
-	}
-	return NULL;
-}
-
 /*
  * Takes in the answers that libpq has.  False if the connection is lost;
  * *protocol_error then says what was wrong with an answer, if that is why.
@@ -498,7 +464,8 @@ receive_answers(const char **protocol_error)
 		req->answered = true;
 		*protocol_error = ps_wire_get_response(message, len, &req->answer);
 		if (*protocol_error == NULL)
-			*protocol_error = check_answer(req);
+			*protocol_error = ps_wire_check_response(&req->answer, req->type, req->reqid, req->not_modified_since,
+													 req->count);
 		if (*protocol_error != NULL)
 			return false;
 		ring_unanswered++;

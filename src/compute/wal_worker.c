@@ -54,7 +54,6 @@
 #define MAX_CHUNK (1024 * 1024) /* of WAL in one message */
 #define WAL_HEADER_SIZE 25		/* 'w', start, end of WAL, time */
 #define KEEPALIVE_SIZE 18		/* 'k', end of WAL, time, reply requested */
-#define REPLY_SIZE 34			/* 'r', written, flushed, applied, time, reply requested */
 #define KEEPALIVE_MS 5000		/* of silence, until the store is asked for a reply */
 #define CONNECT_TIMEOUT_MS 5000
 #define FIRST_RETRY_MS 10
@@ -543,21 +542,21 @@ begin_at(XLogRecPtr lsn)
 }
 
 /*
- * A reply of the store; the layout is PostgreSQL's Standby status update.
+ * A reply of the store.
  * Returns what is wrong with it, or NULL.
  */
 static const char *
 process_reply(const char *message, int len)
 {
-	XLogRecPtr	written;
+	PsWalStatus status;
 	XLogRecPtr	flushed;
 	XLogRecPtr	applied;
+	const char *problem = ps_wire_get_status(message, len, &status);
 
-	if (len != REPLY_SIZE || message[0] != 'r')
-		return "unexpected message from the store";
-	written = ps_get64(message + 1);
-	flushed = ps_get64(message + 9);
-	applied = ps_get64(message + 17);
+	if (problem != NULL)
+		return problem;
+	flushed = status.flushed;
+	applied = status.applied;
 	last_reply = GetCurrentTimestamp();
 
 	if (sent == InvalidXLogRecPtr)
@@ -567,19 +566,19 @@ process_reply(const char *message, int len)
 		begin_at(flushed);
 		confirmed = flushed;
 	}
-	if (written > sent || flushed > sent || applied > sent)
+	if (status.written > sent || flushed > sent || applied > sent)
 		return "the store acknowledged WAL that was not sent to it";
 	if (flushed < confirmed)
 		return "the store took back an acknowledgement";
-	if (message[33] != 0 && !send_keepalive(false))
+	if (status.reply_wanted && !send_keepalive(false))
 		return "could not send";
 
 	confirmed = flushed;
 	SpinLockAcquire(&MyWalSnd->mutex);
-	MyWalSnd->write = Max(written, flushed);
+	MyWalSnd->write = Max(status.written, flushed);
 	MyWalSnd->flush = flushed;
 	MyWalSnd->apply = applied;
-	MyWalSnd->replyTime = ps_get64(message + 25);
+	MyWalSnd->replyTime = (TimestampTz) status.time;
 	SpinLockRelease(&MyWalSnd->mutex);
 	SyncRepReleaseWaiters();
 	advance_slot(flushed);

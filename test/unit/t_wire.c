@@ -258,6 +258,63 @@ garbage(void **state)
 	}
 }
 
+/* ---- what the extension asks of answers ---- */
+
+static void
+answers_to_requests(void **state)
+{
+	const PsResponse right = {.type = PS_RESP_PAGES, .reqid = 7, .lsn = 100, .count = 3};
+	PsResponse	resp = right;
+
+	assert_null(ps_wire_check_response(&resp, PS_REQ_PAGES, 7, 100, 3));
+	assert_non_null(ps_wire_check_response(&resp, PS_REQ_PAGES, 8, 100, 3));
+	assert_non_null(ps_wire_check_response(&resp, PS_REQ_PAGES, 7, 101, 3));
+	assert_non_null(ps_wire_check_response(&resp, PS_REQ_PAGES, 7, 100, 4));
+	assert_non_null(ps_wire_check_response(&resp, PS_REQ_RELSIZE, 7, 100, 3));
+	assert_non_null(ps_wire_check_response(&resp, PS_REQ_DBSIZE, 7, 100, 3));
+	resp.type = PS_RESP_RELSIZE;
+	assert_null(ps_wire_check_response(&resp, PS_REQ_RELSIZE, 7, 100, 0));
+	assert_non_null(ps_wire_check_response(&resp, PS_REQ_PAGES, 7, 100, 3));
+	resp.nblocks = InvalidBlockNumber;
+	assert_non_null(ps_wire_check_response(&resp, PS_REQ_RELSIZE, 7, 100, 0));
+	resp.type = PS_RESP_DBSIZE;
+	assert_null(ps_wire_check_response(&resp, PS_REQ_DBSIZE, 7, 100, 0));
+
+	/* an error answers every request, whatever it was read at */
+	resp = (PsResponse) {.type = PS_RESP_ERROR, .reqid = 7};
+	assert_null(ps_wire_check_response(&resp, PS_REQ_PAGES, 7, 100, 3));
+	assert_non_null(ps_wire_check_response(&resp, PS_REQ_PAGES, 8, 100, 3));
+}
+
+static void
+statuses(void **state)
+{
+	PsWalStatus status = {.written = 0x0102030405060708, .flushed = 2, .applied = 3, .time = 4, .reply_wanted = true};
+	PsWalStatus got;
+	static const uint8 expected[34] = {'r', 1, 2, 3, 4, 5, 6, 7, 8, [16] = 2, [24] = 3, [32] = 4, [33] = 1};
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	ps_wire_put_status(&buf, &status);
+	assert_int_equal(buf.len, sizeof(expected));
+	assert_memory_equal(buf.data, expected, sizeof(expected));
+	assert_null(ps_wire_get_status(buf.data, buf.len, &got));
+	assert_true(got.written == status.written && got.flushed == 2 && got.applied == 3 && got.time == 4 && got.reply_wanted);
+	for (int len = 0; len < buf.len; len++)
+	{
+		char	   *copy = malloc(len + 1);
+
+		memcpy(copy, buf.data, len);
+		assert_non_null(ps_wire_get_status(copy, len, &got));
+		free(copy);
+	}
+	appendStringInfoChar(&buf, 0);
+	assert_non_null(ps_wire_get_status(buf.data, buf.len, &got));
+	buf.data[0] = 'w';
+	assert_non_null(ps_wire_get_status(buf.data, buf.len - 1, &got));
+	pfree(buf.data);
+}
+
 /* ---- keys ---- */
 
 static PsKey
@@ -328,6 +385,8 @@ main(void)
 		cmocka_unit_test(bad_requests),
 		cmocka_unit_test(responses_round_trip),
 		cmocka_unit_test(garbage),
+		cmocka_unit_test(answers_to_requests),
+		cmocka_unit_test(statuses),
 		cmocka_unit_test(keys_sort_as_bytes),
 		cmocka_unit_test(key_format),
 	};

@@ -312,13 +312,6 @@ conn_put32(Conn *conn, uint32 v)
 }
 
 void
-conn_put64(Conn *conn, uint64 v)
-{
-	v = pg_hton64(v);
-	conn_put_bytes(conn, (const char *) &v, 8);
-}
-
-void
 conn_put_bytes(Conn *conn, const char *data, size_t len)
 {
 	appendBinaryStringInfoNT(&conn->out, data, (int) len);

@@ -100,7 +100,6 @@ extern void conn_begin(Conn *conn, char type);
 extern void conn_put8(Conn *conn, uint8 v);
 extern void conn_put16(Conn *conn, uint16 v);
 extern void conn_put32(Conn *conn, uint32 v);
-extern void conn_put64(Conn *conn, uint64 v);
 extern void conn_put_bytes(Conn *conn, const char *data, size_t len);
 extern void conn_put_string(Conn *conn, const char *s);	/* with its zero byte */
 extern void conn_end(Conn *conn);

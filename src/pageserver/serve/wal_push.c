@@ -95,14 +95,12 @@ update_applied(WalPush *wp)
 static PsError *
 send_status(WalPush *wp)
 {
+	PsWalStatus status;
+
 	update_applied(wp);
+	status = (PsWalStatus) {.written = wp->written, .flushed = wp->flushed, .applied = wp->applied, .time = current_timestamp()};
 	conn_begin(wp->conn, 'd');
-	conn_put8(wp->conn, 'r');
-	conn_put64(wp->conn, wp->written);
-	conn_put64(wp->conn, wp->flushed);
-	conn_put64(wp->conn, wp->applied);
-	conn_put64(wp->conn, current_timestamp());
-	conn_put8(wp->conn, 0);
+	ps_wire_put_status(&wp->conn->out, &status);
 	conn_end(wp->conn);
 	wp->status_wanted = false;
 	wp->last_status = monotonic_ms();
