@@ -15,6 +15,7 @@
 
 #include "backup.h"
 #include "ps_wire.h"
+#include "wal/xact.h"
 
 static pg_crc32c
 control_crc(const ControlFileData *control)
@@ -53,19 +54,27 @@ control_decode(const char *data, size_t len, const char *what, ControlFileData *
 									  (unsigned) control->field, (unsigned) (value)), \
 							 "Clusters of a PostgreSQL built with other constants cannot be kept here; use pg_dump.")
 	CHECK_CONSTANT(maxAlign, MAXIMUM_ALIGNOF);
-	CHECK_CONSTANT(floatFormat, FLOATFORMAT_VALUE);
 	CHECK_CONSTANT(blcksz, BLCKSZ);
 	CHECK_CONSTANT(relseg_size, RELSEG_SIZE);
 	CHECK_CONSTANT(xlog_blcksz, XLOG_BLCKSZ);
 	CHECK_CONSTANT(nameDataLen, NAMEDATALEN);
 	CHECK_CONSTANT(indexMaxKeys, INDEX_MAX_KEYS);
 #undef CHECK_CONSTANT
+	if (control->floatFormat != FLOATFORMAT_VALUE)
+		return ps_error(PS_SQLSTATE_STATE, "%s has floatFormat %g, this machine has %g", what, control->floatFormat, FLOATFORMAT_VALUE);
 	if (!IsValidWalSegSize(control->xlog_seg_size))
 		return ps_error(PS_SQLSTATE_CORRUPTED, "%s has WAL segments of %u bytes, expected a power of two from 1 MB to 1 GB",
 						what, control->xlog_seg_size);
 	if (control->data_checksum_version > PG_DATA_CHECKSUM_VERSION)
 		return ps_error(PS_SQLSTATE_STATE, "%s has data checksums of version %u, expected 0 or %u",
 						what, control->data_checksum_version, PG_DATA_CHECKSUM_VERSION);
+
+	/* checked as they are in the file, used as C knows them */
+	control->backupEndRequired = wal_bool(&control->backupEndRequired);
+	control->wal_log_hints = wal_bool(&control->wal_log_hints);
+	control->track_commit_timestamp = wal_bool(&control->track_commit_timestamp);
+	control->float8ByVal = wal_bool(&control->float8ByVal);
+	control->checkPointCopy.fullPageWrites = wal_bool(&control->checkPointCopy.fullPageWrites);
 	return NULL;
 }
 
