@@ -149,7 +149,8 @@ next_item(const char **p, const char **item)
 {
 	size_t		len;
 
-	*p += strspn(*p, " \t\r\n,\"");
+	/* isspace() and this must mean the same: an item of blanks only would be taken for the end */
+	*p += strspn(*p, " \t\r\n\v\f,\"");
 	*item = *p;
 	len = strcspn(*p, ",\"");
 	*p += len;
