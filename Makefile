@@ -4,7 +4,7 @@
 #	make install    puts them where PG_CONFIG says (root or sudo)
 #	make deps       installs the Debian packages that are missing (root or sudo)
 #	make demo       the whole in one go: store, compute, pgbench, loss, recovery
-#	make check      unit tests, pg_regress, TAP
+#	make check      unit tests, fuzzers for some seconds, pg_regress, TAP
 #	make bench      figures
 #	make clean
 #
@@ -22,7 +22,7 @@ endif
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 PARTS = src/pageserver src/walredo src/compute src/ctl
 
-.PHONY: all install deps demo check check-unit check-tap bench clean $(PARTS)
+.PHONY: all install deps demo check check-unit check-fuzz check-tap bench clean $(PARTS)
 
 all: $(PARTS)
 
@@ -38,10 +38,16 @@ deps:
 check: deps
 	@$(MAKE) --no-print-directory all
 	@$(MAKE) --no-print-directory check-unit
+	@$(MAKE) --no-print-directory check-fuzz
 	@$(MAKE) --no-print-directory check-tap
 
 check-unit: all
 	@$(MAKE) --no-print-directory -C test/unit check
+
+# They have sanitizers of their own.
+check-fuzz:
+	@$(MAKE) --no-print-directory -s -j2 -C test/fuzz SANITIZE_FLAGS= all
+	@$(MAKE) --no-print-directory -s -C test/fuzz SANITIZE_FLAGS= check
 
 check-tap: install
 	@test/run-tap $(PROVE_TESTS)
@@ -54,5 +60,5 @@ bench: install
 	@test/bench/run
 
 clean:
-	@for part in $(PARTS) test/unit; do $(MAKE) --no-print-directory -C $$part clean; done
+	@for part in $(PARTS) test/unit test/fuzz; do $(MAKE) --no-print-directory -C $$part clean; done
 	rm -rf tmp_check
