@@ -1,0 +1,154 @@
+# Index builds, with caches smaller than each index, that are cancelled, whose
+# compute is killed, or whose store is killed, at a random moment.  What is to
+# hold: no kept page, spilled page or local file is left of a build that failed,
+# an index is there only if its build has ended, and the next build is right.
+use strict;
+use warnings;
+use IndexBuilds;
+use Oracle;
+use PageserverTest;
+use Test::More;
+use Time::HiRes qw(time);
+use TrapTest;
+
+my $seed = $ENV{SEED} // (int(time) ^ $$);
+srand($seed);
+note("SEED=$seed");
+my $rows = 40000;
+my $store = trap_store();
+my $c = trap_compute($store, 1, $small_caches);
+my $observer = session($c);
+my %wal;    # bytes of WAL that a build writes
+
+make_table($c, 't', $rows);
+$c->sql('VACUUM (FREEZE) t');
+my @numbers = map { 1 + int(rand($rows)) } 1 .. 3;
+
+# Starts a build in a session, and waits for a random moment in it: when so many
+# blocks of the table have been read, or so much of the WAL been written.
+# Returns the session, or undef if the build ended too early.
+sub start_build
+{
+	my ($kind, $sql) = @_;
+	my $s = session($c);
+	my $fraction = rand(0.9);
+	my $begun = $observer->ask('SELECT pg_current_wal_insert_lsn()');
+	my $progress = "FROM pg_stat_progress_create_index WHERE pid = $s->{pid}";
+	my $moment = rand() < 0.4 ?
+	  "SELECT count(*) $progress AND blocks_total > 0 AND blocks_done >= $fraction * blocks_total" :
+	  "SELECT count(*) $progress AND pg_current_wal_insert_lsn() - '$begun' >= $fraction * $wal{$kind}";
+	$s->send($sql);
+	until ($observer->ask($moment) eq '1')
+	{
+		next unless $s->done;
+		$s->close;
+		return;
+	}
+	return $s;
+}
+
+# Builds until one is caught in the middle; $code interferes, and says whether it did.
+sub interfere
+{
+	my ($kind, $what, $code, $sql) = @_;
+	for (1 .. 20)
+	{
+		my $s = start_build($kind, $sql // index_sql('t', $kind));
+		return 1 if $s && $code->($s);
+		$c->sql("DROP INDEX IF EXISTS t_$kind");
+	}
+	fail("$what: a build of index $kind is caught in the middle");
+}
+
+for my $kind (@kinds)
+{
+	my $begun = $observer->ask('SELECT pg_current_wal_insert_lsn()');
+	$c->sql(index_sql('t', $kind));
+	$wal{$kind} = $observer->ask("SELECT pg_current_wal_insert_lsn() - '$begun'");
+	$c->sql("DROP INDEX t_$kind");
+}
+# catalog pages and maps are kept for reasons of their own
+$observer->ask('CHECKPOINT');
+my $kept = $observer->ask('SELECT kept / 8192 FROM pageserver_smgr_cache');
+
+# ---- cancelled ----
+my $cancel = sub {
+	my ($s) = @_;
+	$observer->ask("SELECT pg_cancel_backend($s->{pid})");
+	# a cancel that meets the wait for a commit ends the session
+	my $alive = eval { $s->result; 1; };
+	my $canceled = $s->errors =~ /canceling statement due to user request/;
+	eval { $s->close; };
+	return $alive && $canceled;
+};
+for my $kind (@kinds)
+{
+	interfere($kind, 'cancel', $cancel) or next;
+	nothing_left($c, $observer, $kept, "index $kind, cancelled");
+	# a concurrent build leaves an invalid index, as in stock, until it is dropped
+	interfere($kind, 'cancel', $cancel, index_sql('t', $kind, 'CONCURRENTLY'));
+	$c->sql_is("SELECT indisvalid FROM pg_index WHERE indexrelid = 't_$kind'::regclass", 'f', "index $kind, cancelled in a concurrent build, is invalid");
+	if (rand() < 0.5) { $c->sql("REINDEX INDEX t_$kind"); }
+	else { $c->sql("DROP INDEX t_$kind; " . index_sql('t', $kind)); }
+	check_index($c, 't', $kind, 'built after a cancel', @numbers);
+	$c->sql("DROP INDEX t_$kind");
+	nothing_left($c, $observer, $kept, "index $kind, dropped");
+}
+
+# ---- the compute killed ----
+# A build whose commit was on its way may be there after all, and then is whole.
+sub crash
+{
+	my ($kind, $sql, $in_the_middle) = @_;
+	return interfere($kind, 'kill of the compute', sub {
+		my ($s) = @_;
+		$c->kill9;
+		eval { $s->close; };
+		$c = trap_compute($store, 0, $small_caches);
+		$observer = session($c);
+		my $is = $c->sql("SELECT indisvalid FROM pg_index JOIN pg_class ON oid = indexrelid WHERE relname = 't_$kind'");
+		return 1 if $is eq $in_the_middle;
+		check_index($c, 't', $kind, 'built before a kill of the compute', @numbers) if $is eq 't';
+		return 0;
+	}, $sql);
+}
+
+my %concurrently = map { $kinds[ rand(@kinds) ] => 1 } 1 .. 5;
+for my $kind (@kinds)
+{
+	crash($kind, index_sql('t', $kind), '') or next;
+	$c->sql(index_sql('t', $kind));
+	check_index($c, 't', $kind, 'built after a kill of the compute', @numbers);
+	$c->sql("DROP INDEX t_$kind");
+	next unless $concurrently{$kind};
+	# an invalid index is left, as in stock
+	crash($kind, index_sql('t', $kind, 'CONCURRENTLY'), 'f') or next;
+	if (rand() < 0.5) { $c->sql("REINDEX INDEX CONCURRENTLY t_$kind"); }
+	else { $c->sql("DROP INDEX t_$kind; " . index_sql('t', $kind)); }
+	check_index($c, 't', $kind, 'built after a kill of the compute in a concurrent build', @numbers);
+	$c->sql("DROP INDEX t_$kind");
+}
+
+# ---- the store killed: the build waits, and goes on ----
+for my $kind (@kinds)
+{
+	my $session;
+	interfere($kind, 'kill of the store', sub {
+		($session) = @_;
+		$store->kill9;
+		return 1;
+	}) or next;
+	$store->start;
+	$session->result;
+	is($session->errors, '', "index $kind is built on while the store is killed");
+	$session->close;
+	check_index($c, 't', $kind, 'built on over a kill of the store', @numbers);
+	$c->sql("DROP INDEX t_$kind");
+}
+
+$c->program_ok('pg_amcheck', 'pg_amcheck', '-d', 'postgres', '--heapallindexed', '--parent-check');
+$observer->close;
+$c->stop;
+oracle_ok($store, 'main', count => 2);
+$store->stop;
+done_testing();
