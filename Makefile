@@ -6,6 +6,7 @@
 #	make demo       the whole in one go: store, compute, pgbench, loss, recovery
 #	make check      unit tests, fuzzers for some seconds, pg_regress, TAP
 #	make bench      figures
+#	make leaks      an hour of load on a store built with AddressSanitizer (MINUTES=60)
 #	make clean
 #
 # PG_CONFIG chooses the major version.  SANITIZE=thread or SANITIZE=address,undefined
@@ -22,7 +23,7 @@ endif
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 PARTS = src/pageserver src/walredo src/compute src/ctl
 
-.PHONY: all install deps demo check check-unit check-fuzz check-tap bench clean $(PARTS)
+.PHONY: all install deps demo check check-unit check-fuzz check-tap bench leaks clean $(PARTS)
 
 all: $(PARTS)
 
@@ -58,6 +59,9 @@ demo: deps
 
 bench: install
 	@test/bench/run
+
+leaks: install
+	@test/bench/leaks
 
 clean:
 	@for part in $(PARTS) test/unit test/fuzz; do $(MAKE) --no-print-directory -C $$part clean; done
