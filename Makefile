@@ -5,6 +5,7 @@
 #	make deps       installs the Debian packages that are missing (root or sudo)
 #	make demo       the whole in one go: store, compute, pgbench, loss, recovery
 #	make check      unit tests, fuzzers for some seconds, pg_regress, TAP
+#	make check-torture ROUNDS=500 SEED=n	what 050_torture does, for longer (test/torture/README.md)
 #	make bench      figures
 #	make leaks      an hour of load on a store built with AddressSanitizer (MINUTES=60)
 #	make clean
@@ -23,7 +24,7 @@ endif
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 PARTS = src/pageserver src/walredo src/compute src/ctl
 
-.PHONY: all install deps demo check check-unit check-fuzz check-tap bench leaks clean $(PARTS)
+.PHONY: all install deps demo check check-unit check-fuzz check-tap check-torture bench leaks clean $(PARTS)
 
 all: $(PARTS)
 
@@ -52,6 +53,9 @@ check-fuzz:
 
 check-tap: install
 	@test/run-tap $(PROVE_TESTS)
+
+check-torture: install
+	@PROVE_FLAGS=-v TORTURE_ROUNDS=$(ROUNDS) TORTURE_SEED=$(SEED) test/run-tap 050_torture
 
 demo: deps
 	@$(MAKE) --no-print-directory -s install

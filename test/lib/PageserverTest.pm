@@ -86,12 +86,11 @@ sub port { return $_[0]{port}; }
 sub ctl
 {
 	my ($self, @args) = @_;
-	my ($out, $err) = ('', '');
+	my $file = test_dir() . "/ctl_$self->{name}";	# the store's own disk may be full
 	local $ENV{PAGESERVER_STORE} = $self->{dir};
-	my $h = IPC::Run::start([ bindir() . '/pageserver_ctl', @args ], '<', \undef, '>', "$self->{dir}.out", '2>', "$self->{dir}.err");
+	my $h = IPC::Run::start([ bindir() . '/pageserver_ctl', @args ], '<', \undef, '>', "$file.out", '2>', "$file.err");
 	$h->finish;
-	return ($h->result(0), PostgreSQL::Test::Utils::slurp_file("$self->{dir}.out"),
-		PostgreSQL::Test::Utils::slurp_file("$self->{dir}.err"));
+	return ($h->result(0), PostgreSQL::Test::Utils::slurp_file("$file.out"), PostgreSQL::Test::Utils::slurp_file("$file.err"));
 }
 
 sub ctl_ok

@@ -1,56 +1,607 @@
 /*
  * ledger.c
- *	  A load that knows what it was told: N clients commit transactions and
- *	  note outside the database what became of each.
+ *	  A load that knows what it was told: mixed clients that note outside the
+ *	  database what became of each of their transactions.
  *
- *	  ledger init  CONNINFO SCALE		makes the tables
- *	  ledger run   CONNINFO FILE CLIENTS SECONDS
- *	  ledger check CONNINFO FILE
+ *	  ledger init CONNINFO
+ *	  ledger run  @ADDRESS FILE ROUND SEED	until SIGTERM
  *
- * Each transaction of client c with number s adds a row (c, s, delta) to
- * ledger_history and delta to one account, one teller and one branch, as
- * TPC-B does.  FILE gets a line "c s R", R being
+ * ADDRESS is a file that holds a connection string; a client reads it anew
+ * each time that it connects, so the database may move.  Transaction SEQ of
+ * client CLIENT adds the row (CLIENT, SEQ, kind, n) to the table "ledger", and
+ * does something else of which n tells what must be there afterwards
+ * (test/torture/check.sql).  FILE gets a line "CLIENT SEQ STATE BEGIN END"
+ * (milliseconds since 1970), and further ones if the state changes:
  *
- *	  A		COMMIT was answered: the row must be there
- *	  F		an error was answered: the row must not be there
- *	  U		the connection ended before an answer: either is right
+ *	  A		COMMIT or COMMIT PREPARED was answered: the row must be there
+ *	  F		an error was answered, the transaction was rolled back, or the
+ *			connection ended before COMMIT was sent: it must not be there
+ *	  U		the connection ended after COMMIT was sent: either is right
+ *	  P		PREPARE TRANSACTION was answered: it must be prepared
+ *	  Q		that is unknown: it may be prepared, but not committed
+ *	  C		COMMIT PREPARED is unknown: it is committed or still prepared
+ *	  D		ROLLBACK PREPARED is unknown: it is gone or still prepared
  *
- * A client whose connection is gone connects again, until its time is over;
- * the target's address may be read anew from a file: CONNINFO "@PATH".
- * "check" exits with 1 if a line is contradicted or the sums disagree.
+ * and a line "E CLIENT SEQ SQLSTATE message" for an error that the clients'
+ * doings do not explain.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "libpq-fe.h"
 
-static double
-now(void)
+#define ACCOUNTS       2000
+#define TELLERS        40
+#define BRANCHES       8
+#define WIDE_ROWS      3000
+#define MAX_MADE       3 /* tables that a client has made and not dropped */
+#define SEQS_PER_ROUND 100000
+
+/* What became of a statement. */
+typedef enum Result
+{
+	OK,
+	FAILED, /* an error was answered, the connection is there */
+	LOST    /* the connection is not */
+} Result;
+
+typedef struct Client
+{
+	int id;
+	const char *conninfo;
+	int fd; /* of FILE */
+	PGconn *conn;
+	int seq;
+	int64_t begun;
+	char value[64]; /* first column of the last result's first row */
+} Client;
+
+static volatile sig_atomic_t stop;
+
+static void
+on_term(int signo)
+{
+	(void) signo;
+	stop = 1;
+}
+
+static int64_t
+now_ms(void)
 {
 	struct timespec ts;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec + ts.tv_nsec / 1e9;
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return ts.tv_sec * (int64_t) 1000 + ts.tv_nsec / 1000000;
 }
+
+static int
+random_to(int n)
+{
+	return random() % n;
+}
+
+static void
+note(Client *c, const char *line, int len)
+{
+	if (len >= 0 && write(c->fd, line, len) == len)
+		return;
+	perror("ledger: could not write to its file");
+	_exit(2);
+}
+
+static void
+told_of(Client *c, int seq, char state)
+{
+	char line[100];
+
+	note(c, line,
+		 snprintf(line, sizeof(line), "%d %d %c %lld %lld\n", c->id, seq, state,
+				  (long long) c->begun, (long long) now_ms()));
+}
+
+static void
+told(Client *c, char state)
+{
+	told_of(c, c->seq, state);
+}
+
+static void
+unexpected(Client *c, const char *sqlstate, const char *message)
+{
+	char line[600];
+	int len = snprintf(line, sizeof(line) - 1, "E %d %d %s %s", c->id, c->seq, sqlstate, message);
+
+	if (len > (int) sizeof(line) - 2)
+		len = sizeof(line) - 2;
+	for (int i = 0; i < len; i++)
+		if (line[i] == '\n')
+			line[i] = ' ';
+	line[len++] = '\n';
+	note(c, line, len);
+}
+
+/* Errors that the clients make for one another, or that a slow store makes. */
+static bool
+is_expected(const char *sqlstate)
+{
+	static const char *const expected[] = {
+		"40P01", /* deadlock */
+		"55P03", /* lock_timeout */
+		"57014", /* statement_timeout */
+	};
+
+	for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++)
+		if (strcmp(sqlstate, expected[i]) == 0)
+			return true;
+	return false;
+}
+
+/* ---- statements ---- */
+
+static Result
+take_result(Client *c, PGresult *res)
+{
+	ExecStatusType status = PQresultStatus(res);
+	const char *sqlstate = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+	const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
+	Result result = OK;
+
+	if (status == PGRES_TUPLES_OK && PQntuples(res) > 0 && PQnfields(res) > 0)
+		snprintf(c->value, sizeof(c->value), "%s", PQgetvalue(res, 0, 0));
+	else
+		c->value[0] = '\0';
+	if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK && status != PGRES_COPY_IN)
+	{
+		/* an ERROR is an answer; a FATAL, with which the server ends the connection, is none */
+		result =
+			PQstatus(c->conn) == CONNECTION_OK && severity != NULL && strcmp(severity, "ERROR") == 0
+				? FAILED
+				: LOST;
+		if (result == FAILED && sqlstate != NULL && !is_expected(sqlstate))
+			unexpected(c, sqlstate, PQresultErrorMessage(res));
+	}
+	PQclear(res);
+	return result;
+}
+
+static Result run(Client *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static Result
+run(Client *c, const char *format, ...)
+{
+	char sql[2048];
+	va_list args;
+	int len;
+
+	va_start(args, format);
+	len = vsnprintf(sql, sizeof(sql), format, args);
+	va_end(args);
+	if (len >= (int) sizeof(sql))
+		abort();
+	return take_result(c, PQexec(c->conn, sql));
+}
+
+#define TRY(statement)                \
+	do                                \
+	{                                 \
+		Result result_ = (statement); \
+		if (result_ != OK)            \
+			return result_;           \
+	} while (0)
+
+/* After the statements of a transaction: ends it, and tells how. */
+static Result
+finish(Client *c, Result result, bool commit)
+{
+	if (result == OK && commit)
+	{
+		PGresult *res = PQexec(c->conn, "COMMIT");
+		bool done = PQresultStatus(res) == PGRES_COMMAND_OK;
+		bool rolled_back = done && strcmp(PQcmdStatus(res), "COMMIT") != 0;
+
+		result = take_result(c, res);
+		told(c, rolled_back ? 'F' : result == OK ? 'A' : result == FAILED ? 'F' : 'U');
+		return result;
+	}
+	if (result != LOST)
+		result = run(c, "ROLLBACK");
+	told(c, 'F');
+	return result;
+}
+
+static void
+begin(Client *c)
+{
+	c->seq++;
+	c->begun = now_ms();
+}
+
+static Result
+add_row(Client *c, const char *kind, long n)
+{
+	return run(c, "INSERT INTO ledger VALUES (%d, %d, '%s', %ld)", c->id, c->seq, kind, n);
+}
+
+/* ---- short transactions, as TPC-B has them ---- */
+
+/*
+ * Those that may stay prepared have a teller and a branch of their own, so
+ * that the others need not wait for them.
+ */
+static Result
+move_money(Client *c, bool own, const char *kind)
+{
+	int delta = random_to(1000) - 500;
+
+	return run(c,
+			   "BEGIN;"
+			   "UPDATE accounts SET balance = balance + %d WHERE id = %d;"
+			   "UPDATE tellers SET balance = balance + %d WHERE id = %d;"
+			   "UPDATE branches SET balance = balance + %d WHERE id = %d;"
+			   "INSERT INTO ledger VALUES (%d, %d, '%s', %d)",
+			   delta, own ? c->id : 20 + random_to(ACCOUNTS - 20) + 1, delta,
+			   own ? c->id : 20 + random_to(TELLERS - 20) + 1, delta,
+			   own ? 1 : 2 + random_to(BRANCHES - 1), c->id, c->seq, kind, delta);
+}
+
+static Result
+client_short(Client *c)
+{
+	Result result;
+
+	begin(c);
+	result = move_money(c, false, "money");
+	if (result == OK && random_to(10) == 0)
+		result = run(
+			c,
+			"SAVEPOINT a; UPDATE accounts SET balance = 0 WHERE id BETWEEN 21 AND 120; ROLLBACK TO a; RELEASE a");
+	return finish(c, result, random_to(20) != 0);
+}
+
+/* ---- long transactions ---- */
+
+/*
+ * Changes more than the caches hold, some of it in subtransactions that are
+ * rolled back, while a cursor must go on seeing what was there when it was
+ * opened.
+ */
+static Result
+long_statements(Client *c)
+{
+	long sum;
+	long seen = 0;
+	int changes = 0;
+
+	TRY(run(c, "BEGIN"));
+	TRY(run(c, "LOCK TABLE wide IN SHARE ROW EXCLUSIVE MODE"));
+	TRY(run(c, "CREATE TEMP TABLE IF NOT EXISTS scratch_temp (i int PRIMARY KEY, t text)"));
+	TRY(run(c, "SELECT sum(v) FROM wide"));
+	sum = atol(c->value);
+	TRY(run(c, "DECLARE old_rows CURSOR FOR SELECT v FROM wide"));
+	for (int i = 0; i < 4 && !stop; i++)
+	{
+		int from = random_to(WIDE_ROWS - 600) + 1;
+		bool keep = random_to(3) != 0;
+
+		TRY(run(c, "SAVEPOINT a"));
+		TRY(run(c, "UPDATE wide SET v = v + 1 WHERE id BETWEEN %d AND %d", from, from + 299));
+		TRY(run(
+			c,
+			"INSERT INTO scratch_temp SELECT i, repeat('t', 300) FROM generate_series(%d, %d) i ON CONFLICT (i) DO UPDATE SET t = 'again'",
+			from, from + 99));
+		TRY(run(c, "UPDATE wide SET v = v + 1 WHERE id BETWEEN %d AND %d", from + 100, from + 199));
+		TRY(run(c, keep ? "RELEASE a" : "ROLLBACK TO a; RELEASE a"));
+		if (keep)
+			changes += 400;
+		usleep(20000);
+	}
+	TRY(run(c, "SELECT sum(v) FROM wide"));
+	if (atol(c->value) != sum + changes)
+		unexpected(c, "WRONG", "a transaction does not see its own changes");
+	for (;;)
+	{
+		PGresult *res = PQexec(c->conn, "FETCH 500 FROM old_rows");
+		int rows = PQresultStatus(res) == PGRES_TUPLES_OK ? PQntuples(res) : 0;
+
+		for (int i = 0; i < rows; i++)
+			seen += atol(PQgetvalue(res, i, 0));
+		TRY(take_result(c, res));
+		if (rows == 0)
+			break;
+	}
+	if (seen != sum)
+		unexpected(c, "WRONG", "a cursor does not see what was there when it was opened");
+	return add_row(c, "long", changes);
+}
+
+static Result
+client_long(Client *c)
+{
+	begin(c);
+	return finish(c, long_statements(c), random_to(4) != 0);
+}
+
+/* ---- DDL ---- */
+
+static const char *const index_methods[] = {
+	"USING btree (substr(txt, 1, 20))",
+	"USING hash (txt)",
+	"USING gin (arr)",
+	"USING gist (p)",
+	"USING spgist (p)",
+	"USING brin (id)",
+};
+
+#define N_METHODS (int) (sizeof(index_methods) / sizeof(index_methods[0]))
+
+static Result
+fill_made(Client *c, int table, int rows)
+{
+	return run(
+		c,
+		"INSERT INTO made_%d_%d SELECT i, CASE WHEN i %% 50 = 0 THEN (SELECT string_agg(md5(x::text), '') FROM generate_series(1, 150) x)"
+		" ELSE 'text ' || i %% 17 END, point(i %% 20, i / 20), ARRAY[i %% 7, i %% 11] FROM generate_series(1, %d) i",
+		c->id, table, rows);
+}
+
+static Result
+change_made(Client *c, int table, int rows)
+{
+	switch (random_to(6))
+	{
+		case 0:
+			TRY(run(c, "DROP TABLE made_%d_%d", c->id, table));
+			return run(c, "UPDATE ledger SET n = -1 WHERE (client, seq) = (%d, %d)", c->id, table);
+		case 1:
+			TRY(run(c, "TRUNCATE made_%d_%d", c->id, table));
+			TRY(fill_made(c, table, rows));
+			return run(c, "UPDATE ledger SET n = %d WHERE (client, seq) = (%d, %d)", rows, c->id,
+					   table);
+		case 2:
+			return run(c, "ALTER TABLE made_%d_%d ALTER COLUMN txt TYPE %s", c->id, table,
+					   random_to(2) ? "varchar(20000)" : "text");
+		case 3:
+			return run(c, "CLUSTER made_%d_%d USING made_%d_%d_pkey", c->id, table, c->id, table);
+		case 4:
+			TRY(run(c, "ALTER TABLE made_%d_%d SET UNLOGGED", c->id, table));
+			return run(c, "ALTER TABLE made_%d_%d SET LOGGED", c->id, table);
+		default:
+			TRY(run(c, "SAVEPOINT a"));
+			TRY(run(c, "TRUNCATE made_%d_%d", c->id, table));
+			TRY(fill_made(c, table, 10));
+			TRY(run(c, "DROP TABLE made_%d_%d", c->id, table));
+			TRY(run(c, "ROLLBACK TO a"));
+			return run(c, "CREATE INDEX ON made_%d_%d %s", c->id, table,
+					   index_methods[random_to(N_METHODS)]);
+	}
+}
+
+static Result
+ddl_statements(Client *c)
+{
+	int rows = 20 + random_to(400);
+	int made;
+	int table;
+
+	TRY(run(c, "BEGIN"));
+	TRY(run(c, "SELECT count(*) FROM ledger WHERE client = %d AND kind = 'made' AND n >= 0",
+			c->id));
+	made = atoi(c->value);
+	if (made == 0 || (made < MAX_MADE && random_to(2)))
+	{
+		TRY(run(c, "CREATE TABLE made_%d_%d (id int PRIMARY KEY, txt text, p point, arr int[])",
+				c->id, c->seq));
+		TRY(fill_made(c, c->seq, rows));
+		TRY(run(c, "CREATE INDEX ON made_%d_%d %s", c->id, c->seq,
+				index_methods[random_to(N_METHODS)]));
+		return add_row(c, "made", rows);
+	}
+	TRY(run(
+		c,
+		"SELECT seq FROM ledger WHERE client = %d AND kind = 'made' AND n >= 0 ORDER BY seq OFFSET %d LIMIT 1",
+		c->id, random_to(made)));
+	table = atoi(c->value);
+	TRY(change_made(c, table, rows));
+	return add_row(c, "ddl", 0);
+}
+
+static Result
+client_ddl(Client *c)
+{
+	begin(c);
+	return finish(c, ddl_statements(c), random_to(5) != 0);
+}
+
+/* ---- COPY ---- */
+
+static Result
+copy_statements(Client *c)
+{
+	int rows = 20 + random_to(300);
+	char line[600];
+
+	TRY(run(c, "BEGIN"));
+	/* the older ones go */
+	TRY(run(
+		c,
+		"DELETE FROM bulk WHERE client = %d AND seq IN (SELECT seq FROM ledger WHERE client = %d AND kind = 'copy' AND n > 0 ORDER BY seq DESC OFFSET 5)",
+		c->id, c->id));
+	TRY(run(
+		c,
+		"UPDATE ledger SET n = 0 WHERE client = %d AND kind = 'copy' AND n > 0 AND seq NOT IN (SELECT seq FROM bulk WHERE client = %d)",
+		c->id, c->id));
+	TRY(run(c, "COPY bulk FROM STDIN"));
+	for (int i = 0; i < rows; i++)
+	{
+		int len = snprintf(line, sizeof(line), "%d\t%d\t%d\t%0*d\n", c->id, c->seq, i,
+						   random_to(400) + 1, i);
+
+		if (PQputCopyData(c->conn, line, len) != 1)
+			break;
+	}
+	PQputCopyEnd(c->conn, NULL);
+	TRY(take_result(c, PQgetResult(c->conn)));
+	while (PQgetResult(c->conn) != NULL)
+		;
+	return add_row(c, "copy", rows);
+}
+
+static Result
+client_copy(Client *c)
+{
+	Result result;
+
+	begin(c);
+	result = copy_statements(c);
+	/* what PQgetResult() has to give before another statement can be run */
+	for (PGresult *res; result != LOST && (res = PQgetResult(c->conn)) != NULL;)
+		PQclear(res);
+	return finish(c, result, random_to(10) != 0);
+}
+
+/* ---- two-phase commit ---- */
+
+/* A prepared transaction of this client's: COMMIT PREPARED or ROLLBACK PREPARED. */
+static Result
+resolve(Client *c, int seq)
+{
+	bool commit = random_to(3) != 0;
+	Result result =
+		run(c, "%s PREPARED 'torture_%d_%d'", commit ? "COMMIT" : "ROLLBACK", c->id, seq);
+
+	if (result == OK)
+		told_of(c, seq, commit ? 'A' : 'F');
+	else if (result == LOST)
+		told_of(c, seq, commit ? 'C' : 'D');
+	return result; /* an error: as before */
+}
+
+static Result
+client_two_phase(Client *c)
+{
+	Result result;
+
+	/* what an interrupted round has left */
+	c->begun = now_ms();
+	TRY(run(
+		c,
+		"SELECT split_part(gid, '_', 3) FROM pg_prepared_xacts WHERE gid LIKE 'torture\\_%d\\_%%' LIMIT 1",
+		c->id));
+	if (c->value[0] != '\0')
+		return resolve(c, atoi(c->value));
+
+	begin(c);
+	result = move_money(c, true, "2pc");
+	if (result != OK || random_to(10) == 0)
+		return finish(c, result, false);
+	result = run(c, "PREPARE TRANSACTION 'torture_%d_%d'", c->id, c->seq);
+	told(c, result == OK ? 'P' : result == FAILED ? 'F' : 'Q');
+	if (result != OK)
+		return result == LOST ? LOST : run(c, "ROLLBACK");
+	if (random_to(4) == 0)
+		usleep(random_to(300000));
+	return stop && random_to(2) ? OK : resolve(c, c->seq);
+}
+
+/* ---- sequences; unlogged tables ---- */
+
+static Result
+number_statements(Client *c)
+{
+	long number;
+
+	TRY(run(c, "BEGIN"));
+	if (random_to(3) == 0)
+		TRY(run(c, "SELECT nextval('numbers_v_seq')"));
+	TRY(run(c, "INSERT INTO numbers (client, seq) VALUES (%d, %d) RETURNING v", c->id, c->seq));
+	number = atol(c->value);
+	TRY(run(
+		c,
+		"INSERT INTO scratch SELECT i, repeat('u', 100) FROM generate_series(1, 20) i ON CONFLICT (i) DO UPDATE SET t = scratch.t || 'x'"));
+	if (random_to(20) == 0)
+		TRY(run(c, "TRUNCATE scratch"));
+	return add_row(c, "number", number);
+}
+
+static Result
+client_numbers(Client *c)
+{
+	begin(c);
+	return finish(c, number_statements(c), random_to(5) != 0);
+}
+
+/* ---- maintenance: no rows in the ledger, but it must not hurt anybody ---- */
+
+static Result
+client_maintenance(Client *c)
+{
+	static const char *const tables[] = {"accounts", "ledger", "bulk", "wide", "numbers"};
+	const char *table = tables[random_to(5)];
+	static const char *const columns[] = {"id", "seq", "line", "v", "v"};
+	const char *column = columns[random_to(5)];
+
+	for (int i = 0; i < 5; i++)
+		if (tables[i] == table)
+			column = columns[i];
+	usleep(random_to(100000));
+	c->begun = now_ms();
+	switch (random_to(10))
+	{
+		case 0:
+			return run(c, "VACUUM %s", table);
+		case 1:
+			return run(c, "VACUUM (FULL, ANALYZE) %s", table);
+		case 2:
+			return run(c, "VACUUM (FREEZE, INDEX_CLEANUP on) %s", table);
+		case 3:
+			return run(c, "REINDEX TABLE %s", table);
+		case 4:
+			return run(c, "REINDEX TABLE CONCURRENTLY %s", table);
+		case 5:
+			return run(c, "CHECKPOINT");
+		case 6:
+			return run(c, "VACUUM FULL %s", random_to(2) ? "pg_class" : "pg_attribute");
+		case 7:
+			return run(c, "DROP INDEX CONCURRENTLY IF EXISTS extra_%s", table);
+		case 8:
+			TRY(run(c, "DROP INDEX IF EXISTS extra_%s", table));
+			return run(c, "CREATE INDEX CONCURRENTLY extra_%s ON %s (%s)", table, table, column);
+		default:
+			return run(c, "CREATE INDEX IF NOT EXISTS extra_%s ON %s USING %s (%s)", table, table,
+					   random_to(2) ? "hash" : "brin", column);
+	}
+}
+
+/* ---- all of them ---- */
+
+static Result (*const roles[])(Client *) = {
+	client_short, client_short,     client_long,    client_ddl,
+	client_copy,  client_two_phase, client_numbers, client_maintenance,
+};
+
+#define N_CLIENTS (int) (sizeof(roles) / sizeof(roles[0]))
 
 static PGconn *
 try_connect(const char *conninfo)
 {
-	char		buf[1024];
-	PGconn	   *conn;
+	char buf[1024];
+	PGconn *conn;
 
 	if (conninfo[0] == '@')
 	{
-		FILE	   *f = fopen(conninfo + 1, "r");
-		bool		ok = f != NULL && fgets(buf, sizeof(buf), f) != NULL;
+		FILE *f = fopen(conninfo + 1, "r");
+		bool ok = f != NULL && fgets(buf, sizeof(buf), f) != NULL;
 
 		if (f != NULL)
 			fclose(f);
@@ -66,252 +617,141 @@ try_connect(const char *conninfo)
 	return NULL;
 }
 
-static PGconn *
-must_connect(const char *conninfo)
+/* Indexes that a CONCURRENTLY has not finished are its user's to drop. */
+static Result
+drop_unfinished(Client *c)
 {
-	PGconn	   *conn = try_connect(conninfo);
-
-	if (conn == NULL)
-	{
-		fprintf(stderr, "ledger: could not connect to %s\n", conninfo);
-		exit(2);
-	}
-	return conn;
-}
-
-static void
-must_exec(PGconn *conn, const char *sql)
-{
-	PGresult   *res = PQexec(conn, sql);
-
-	if (PQresultStatus(res) != PGRES_COMMAND_OK && PQresultStatus(res) != PGRES_TUPLES_OK)
-	{
-		fprintf(stderr, "ledger: %s: %s", sql, PQerrorMessage(conn));
-		exit(2);
-	}
-	PQclear(res);
-}
-
-static void
-init(const char *conninfo, int scale)
-{
-	PGconn	   *conn = must_connect(conninfo);
-	char		sql[512];
-
-	must_exec(conn, "DROP TABLE IF EXISTS ledger_history, ledger_accounts, ledger_tellers, ledger_branches");
-	must_exec(conn, "CREATE TABLE ledger_history (client int, seq int, delta int, filler text, PRIMARY KEY (client, seq))");
-	must_exec(conn, "CREATE TABLE ledger_accounts (id int PRIMARY KEY, balance bigint NOT NULL, filler char(84))");
-	must_exec(conn, "CREATE TABLE ledger_tellers (id int PRIMARY KEY, balance bigint NOT NULL, filler char(84))");
-	must_exec(conn, "CREATE TABLE ledger_branches (id int PRIMARY KEY, balance bigint NOT NULL, filler char(88))");
-	snprintf(sql, sizeof(sql), "INSERT INTO ledger_accounts SELECT i, 0, '' FROM generate_series(1, %d) i", scale * 10000);
-	must_exec(conn, sql);
-	snprintf(sql, sizeof(sql), "INSERT INTO ledger_tellers SELECT i, 0, '' FROM generate_series(1, %d) i", scale * 10);
-	must_exec(conn, sql);
-	snprintf(sql, sizeof(sql), "INSERT INTO ledger_branches SELECT i, 0, '' FROM generate_series(1, %d) i", scale);
-	must_exec(conn, sql);
-	PQfinish(conn);
-}
-
-/* One transaction: 'A', 'F' or 'U'; 'N': it did not get as far as COMMIT, and is not in the database for sure. */
-static char
-transaction(PGconn *conn, int client, int seq, int scale)
-{
-	char		sql[1024];
-	PGresult   *res;
-	char		outcome;
-	int			delta = rand() % 1000 - 500;
-
-	snprintf(sql, sizeof(sql),
-			 "BEGIN;"
-			 "UPDATE ledger_accounts SET balance = balance + %d WHERE id = %d;"
-			 "UPDATE ledger_tellers SET balance = balance + %d WHERE id = %d;"
-			 "UPDATE ledger_branches SET balance = balance + %d WHERE id = %d;"
-			 "INSERT INTO ledger_history VALUES (%d, %d, %d, repeat('x', %d))",
-			 delta, rand() % (scale * 10000) + 1, delta, rand() % (scale * 10) + 1, delta, rand() % scale + 1, client, seq, delta,
-			 rand() % 200);
-	res = PQexec(conn, sql);
-	if (PQresultStatus(res) != PGRES_COMMAND_OK)
-	{
-		PQclear(res);
-		if (PQstatus(conn) == CONNECTION_OK)
-			PQclear(PQexec(conn, "ROLLBACK"));
-		return 'N';
-	}
-	PQclear(res);
-	res = PQexec(conn, "COMMIT");
-	if (PQresultStatus(res) == PGRES_COMMAND_OK && strcmp(PQcmdStatus(res), "COMMIT") == 0)
-		outcome = 'A';
-	else
-	{
-		const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
-
-		/* an ERROR is an answer; a FATAL (the server ends the connection) is none */
-		outcome = severity != NULL && strcmp(severity, "ERROR") == 0 && PQstatus(conn) == CONNECTION_OK ? 'F' : 'U';
-	}
-	PQclear(res);
-	return outcome;
+	return run(
+		c,
+		"DO $$ DECLARE i regclass; BEGIN"
+		" FOR i IN SELECT indexrelid FROM pg_index WHERE NOT indisvalid AND indrelid >= 16384 LOOP EXECUTE 'DROP INDEX ' || i; END LOOP;"
+		" END $$");
 }
 
 static int
-client_main(const char *conninfo, const char *file, int client, double end)
+client_main(Client *c)
 {
-	int			fd = open(file, O_WRONLY | O_CREAT | O_APPEND, 0600);
-	PGconn	   *conn = NULL;
-	int			seq = (int) (time(NULL) % 1000000) * 1000;
-	int			scale = 0;
-
-	if (fd < 0)
+	while (!stop)
 	{
-		perror(file);
-		return 2;
-	}
-	srand(client * 7919 + (int) time(NULL));
-	while (now() < end)
-	{
-		char		line[64];
-		char		outcome;
-		int			len;
-
-		if (conn == NULL)
+		if (c->conn == NULL)
 		{
-			PGresult   *res;
-
-			conn = try_connect(conninfo);
-			if (conn == NULL)
+			c->conn = try_connect(c->conninfo);
+			if (c->conn == NULL)
 			{
-				usleep(20000);
+				usleep(10000);
 				continue;
 			}
-			res = PQexec(conn, "SELECT count(*) FROM ledger_branches");
-			if (PQresultStatus(res) == PGRES_TUPLES_OK)
-				scale = atoi(PQgetvalue(res, 0, 0));
-			PQclear(res);
-			if (scale == 0)
+			if (roles[c->id - 1] == client_maintenance && drop_unfinished(c) == LOST)
 			{
-				PQfinish(conn);
-				conn = NULL;
+				PQfinish(c->conn);
+				c->conn = NULL;
 				continue;
 			}
 		}
-		outcome = transaction(conn, client, ++seq, scale);
-		if (outcome != 'N')
+		if (roles[c->id - 1](c) == LOST || PQstatus(c->conn) != CONNECTION_OK)
 		{
-			len = snprintf(line, sizeof(line), "%d %d %c\n", client, seq, outcome);
-			if (write(fd, line, len) != len)
-			{
-				perror(file);
-				return 2;
-			}
-		}
-		if (PQstatus(conn) != CONNECTION_OK || outcome == 'U')
-		{
-			PQfinish(conn);
-			conn = NULL;
+			PQfinish(c->conn);
+			c->conn = NULL;
 		}
 	}
-	if (conn != NULL)
-		PQfinish(conn);
-	close(fd);
+	if (c->conn != NULL)
+		PQfinish(c->conn);
 	return 0;
 }
 
 static int
-run(const char *conninfo, const char *file, int clients, double seconds)
+run_clients(const char *conninfo, const char *file, int round, unsigned seed)
 {
-	double		end = now() + seconds;
-	int			result = 0;
+	struct sigaction action = {.sa_handler = on_term};
+	pid_t pids[N_CLIENTS];
+	int result = 0;
+	pid_t parent = getpid();
 
-	for (int i = 1; i <= clients; i++)
-		if (fork() == 0)
-			_exit(client_main(conninfo, file, i, end));
-	for (int i = 0; i < clients; i++)
+	/* an interrupted sleep ends; libpq goes on after EINTR */
+	sigaction(SIGTERM, &action, NULL);
+	for (int i = 0; i < N_CLIENTS; i++)
 	{
-		int			status;
+		Client c = {.id = i + 1, .conninfo = conninfo, .seq = round * SEQS_PER_ROUND};
 
-		if (wait(&status) < 0 || status != 0)
+		pids[i] = fork();
+		if (pids[i] < 0)
+		{
+			perror("fork");
+			return 2;
+		}
+		if (pids[i] > 0)
+			continue;
+		prctl(PR_SET_PDEATHSIG, SIGTERM);
+		if (getppid() != parent)
+			_exit(0);
+		c.fd = open(file, O_WRONLY | O_CREAT | O_APPEND, 0600);
+		if (c.fd < 0)
+		{
+			perror(file);
+			_exit(2);
+		}
+		srandom(seed * 1000003u + round * 1009 + c.id);
+		_exit(client_main(&c));
+	}
+	while (!stop)
+		pause();
+	for (int i = 0; i < N_CLIENTS; i++)
+		kill(pids[i], SIGTERM);
+	for (int i = 0; i < N_CLIENTS; i++)
+	{
+		int status;
+
+		while (waitpid(pids[i], &status, 0) < 0 && errno == EINTR)
+			;
+		if (status != 0)
 			result = 2;
 	}
 	return result;
 }
 
 static int
-check(const char *conninfo, const char *file)
+init(const char *conninfo)
 {
-	PGconn	   *conn = must_connect(conninfo);
-	FILE	   *f = fopen(file, "r");
-	PGresult   *res;
-	int			client,
-				seq,
-				bad = 0;
-	char		outcome;
-	long		count[256] = {0};
+	static const char *const statements[] = {
+		"CREATE TABLE ledger (client int, seq int, kind text, n bigint, PRIMARY KEY (client, seq))",
+		"CREATE TABLE accounts (id int PRIMARY KEY, balance bigint NOT NULL, filler char(84)) WITH (fillfactor = 80)",
+		"CREATE TABLE tellers (id int PRIMARY KEY, balance bigint NOT NULL, filler char(84))",
+		"CREATE TABLE branches (id int PRIMARY KEY, balance bigint NOT NULL, filler char(88))",
+		"CREATE TABLE wide (id int PRIMARY KEY, v bigint NOT NULL, filler text)",
+		"CREATE TABLE bulk (client int, seq int, line int, filler text, PRIMARY KEY (client, seq, line))",
+		"CREATE TABLE numbers (v bigserial PRIMARY KEY, client int, seq int)",
+		"CREATE UNLOGGED TABLE scratch (i int PRIMARY KEY, t text)",
+	};
+	Client c = {.conn = try_connect(conninfo), .fd = STDERR_FILENO};
 
-	if (f == NULL)
+	if (c.conn == NULL)
 	{
-		perror(file);
+		fprintf(stderr, "ledger: could not connect to %s\n", conninfo);
 		return 2;
 	}
-	must_exec(conn, "CREATE TEMP TABLE told (client int, seq int, outcome \"char\")");
-	res = PQexec(conn, "COPY told FROM STDIN");
-	PQclear(res);
-	while (fscanf(f, "%d %d %c", &client, &seq, &outcome) == 3)
-	{
-		char		line[64];
-		int			len = snprintf(line, sizeof(line), "%d\t%d\t%c\n", client, seq, outcome);
-
-		PQputCopyData(conn, line, len);
-		count[(unsigned char) outcome]++;
-	}
-	fclose(f);
-	PQputCopyEnd(conn, NULL);
-	while ((res = PQgetResult(conn)) != NULL)
-		PQclear(res);
-	res = PQexec(conn,
-				 "SELECT t.client, t.seq, t.outcome FROM told t LEFT JOIN ledger_history h USING (client, seq) "
-				 "WHERE (t.outcome = 'A' AND h.seq IS NULL) OR (t.outcome = 'F' AND h.seq IS NOT NULL)");
-	if (PQresultStatus(res) != PGRES_TUPLES_OK)
-	{
-		fprintf(stderr, "ledger: %s", PQerrorMessage(conn));
+	for (size_t i = 0; i < sizeof(statements) / sizeof(statements[0]); i++)
+		if (run(&c, "%s", statements[i]) != OK)
+			return 2;
+	if (run(&c, "INSERT INTO accounts SELECT i, 0, '' FROM generate_series(1, %d) i", ACCOUNTS) !=
+			OK ||
+		run(&c, "INSERT INTO tellers SELECT i, 0, '' FROM generate_series(1, %d) i", TELLERS) !=
+			OK ||
+		run(&c, "INSERT INTO branches SELECT i, 0, '' FROM generate_series(1, %d) i", BRANCHES) !=
+			OK ||
+		run(&c, "INSERT INTO wide SELECT i, 0, repeat('w', 300) FROM generate_series(1, %d) i",
+			WIDE_ROWS) != OK)
 		return 2;
-	}
-	bad = PQntuples(res);
-	for (int i = 0; i < bad && i < 20; i++)
-		printf("client %s transaction %s was told %s, and %s\n", PQgetvalue(res, i, 0), PQgetvalue(res, i, 1),
-			   PQgetvalue(res, i, 2), PQgetvalue(res, i, 2)[0] == 'A' ? "is not there" : "is there");
-	PQclear(res);
-	res = PQexec(conn, "SELECT (SELECT coalesce(sum(delta), 0) FROM ledger_history), (SELECT sum(balance) FROM ledger_accounts),"
-				 " (SELECT sum(balance) FROM ledger_tellers), (SELECT sum(balance) FROM ledger_branches)");
-	if (PQresultStatus(res) != PGRES_TUPLES_OK)
-	{
-		fprintf(stderr, "ledger: %s", PQerrorMessage(conn));
-		return 2;
-	}
-	for (int i = 1; i < 4; i++)
-		if (strcmp(PQgetvalue(res, 0, i), PQgetvalue(res, 0, 0)) != 0)
-		{
-			printf("sums disagree: history %s, accounts %s, tellers %s, branches %s\n", PQgetvalue(res, 0, 0),
-				   PQgetvalue(res, 0, 1), PQgetvalue(res, 0, 2), PQgetvalue(res, 0, 3));
-			bad++;
-			break;
-		}
-	PQclear(res);
-	printf("%ld acknowledged, %ld failed, %ld unknown, %d wrong\n", count['A'], count['F'], count['U'], bad);
-	PQfinish(conn);
-	return bad == 0 ? 0 : 1;
+	PQfinish(c.conn);
+	return 0;
 }
 
 int
 main(int argc, char **argv)
 {
-	if (argc == 4 && strcmp(argv[1], "init") == 0)
-	{
-		init(argv[2], atoi(argv[3]));
-		return 0;
-	}
+	if (argc == 3 && strcmp(argv[1], "init") == 0)
+		return init(argv[2]);
 	if (argc == 6 && strcmp(argv[1], "run") == 0)
-		return run(argv[2], argv[3], atoi(argv[4]), atof(argv[5]));
-	if (argc == 4 && strcmp(argv[1], "check") == 0)
-		return check(argv[2], argv[3]);
-	fprintf(stderr, "usage: ledger init CONNINFO SCALE | run CONNINFO FILE CLIENTS SECONDS | check CONNINFO FILE\n");
+		return run_clients(argv[2], argv[3], atoi(argv[4]), strtoul(argv[5], NULL, 10));
+	fprintf(stderr, "usage: ledger init CONNINFO | run @ADDRESS FILE ROUND SEED\n");
 	return 2;
 }

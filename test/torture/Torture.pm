@@ -1,0 +1,648 @@
+# Torture: rounds of load, something broken at a random moment, and a look at
+# everything afterwards.  README.md says what a round is.
+package Torture;
+
+use strict;
+use warnings;
+
+use File::Path qw(remove_tree);
+use IPC::Open2;
+use PageserverTest;
+use POSIX ();
+use Test::More;
+use Time::HiRes qw(time usleep);
+use TortureChecks;
+
+our $store_conf = "checkpoint_distance = 8MB\nmin_free_space = 24MB\npage_cache_size = 4MB\nredo_helpers = 2\n";
+our $compute_conf = "shared_buffers=1MB pageserver_smgr.cache_size=1MB max_prepared_transactions=20 max_connections=40 "
+  . "autovacuum_naptime=1 min_wal_size=32MB max_wal_size=64MB wal_recycle=off checkpoint_timeout=30 jit=off listen_addresses=";
+# lock_timeout: clients are in one another's way, and a transaction that stays prepared may be in everybody's
+our $client_options = "connect_timeout=5 options='-c statement_timeout=30s -c lock_timeout=700ms'";
+
+# new(SEED, STORE_FS, COMPUTE_FS): two small file systems for what is tested
+sub new
+{
+	my ($class, $seed, $store_fs, $compute_fs) = @_;
+	srand($seed);
+	return bless {
+		seed => $seed, store_fs => $store_fs, compute_fs => $compute_fs, dir => PageserverTest::test_dir(),
+		ledger => "$ENV{PAGESERVER_TOP}/test/load/ledger", proxy => "$ENV{PAGESERVER_TOP}/test/load/netproxy",
+		round => 0, stores => 0, computes => 0, queue => [], stopped => {}, shm => {}
+	}, $class;
+}
+
+# ---- store and compute ----
+
+sub command
+{
+	my ($t, $program, @args) = @_;
+	my ($rc, $out, $err) = $t->{store}->ctl($program, @args);
+	die "pageserver_ctl $program @args: exit code $rc\n$out$err" if $rc != 0;
+}
+
+sub new_store
+{
+	my ($t) = @_;
+	my $n = ++$t->{stores};
+	my $store = PageserverTest->new_store($n, dir => "$t->{store_fs}/store", start => 0, conf => $store_conf);
+	$store->{log} = "$t->{dir}/store_$n.log";
+	$t->{store} = $store;
+	$t->{told} = {};
+	$t->{interrupted} = {};
+	$t->{ledger_file} = "$t->{dir}/ledger_$n";
+	$t->{ledger_read} = 0;
+	$t->start_store;
+	$t->command('branch', 'create', 'main');
+	$t->{compute} = $t->start_compute;
+	my $c = $t->{compute};
+	system($t->{ledger}, 'init', $c->connstr) == 0 or die "ledger init failed\n";
+	$c->sql("CREATE EXTENSION amcheck; CREATE EXTENSION pageserver_smgr");
+}
+
+# Ends the store and its computes in good order, and removes them.
+sub end_store
+{
+	my ($t) = @_;
+	$t->command('compute', 'stop', '-D', $t->{compute}{dir});
+	$t->compute_is_gone($t->{compute});
+	remove_tree($t->{compute}{dir});
+	$t->command('stop', '-D', $t->{store}{dir});
+	PageserverTest::wait_gone($t->{store}{pid});
+	delete $t->{store}{pid};
+	my @strays = $t->strays;
+	remove_tree($t->{store}{dir});
+	return @strays;
+}
+
+sub start_store
+{
+	my ($t) = @_;
+	my $store = $t->{store};
+	$t->command('start', '-D', $store->{dir}, '-l', $store->{log});
+	($store->{pid}) = split /\n/, PostgreSQL::Test::Utils::slurp_file("$store->{dir}/pageserver.pid");
+}
+
+sub start_proxy
+{
+	my ($t) = @_;
+	my $port = PageserverTest::free_port();
+	my $proxy = { port => $port };
+	$proxy->{pid} = open2($proxy->{out}, $proxy->{in}, $t->{proxy}, $port, "$t->{store}{dir}/.s.PGSQL.$t->{store}{port}");
+	tell_proxy($proxy, 'pass');
+	return $proxy;
+}
+
+sub tell_proxy
+{
+	my ($proxy, $command) = @_;
+	print { $proxy->{in} } "$command\n";
+	$proxy->{in}->flush;
+	my $answer = readline($proxy->{out}) // '';
+	die "netproxy, \"$command\": no answer\n" unless $answer =~ /^ok/;
+}
+
+# A compute in a new directory, or again in the one of an earlier compute; each has a proxy of its own.
+sub start_compute
+{
+	my ($t, $earlier, %opt) = @_;
+	my $n = ++$t->{computes};
+	my $c = bless { store => $t->{store}, branch => 'main', host => $t->{dir}, port => PageserverTest::free_port(),
+		dir => $earlier ? $earlier->{dir} : "$t->{compute_fs}/compute_$n" }, 'PageserverTest::Compute';
+	$c->{proxy} = $t->start_proxy;
+	my @args = ('compute', 'start', 'main', '-D', $c->{dir}, '-p', $c->{port}, '-S', "host=127.0.0.1 port=$c->{proxy}{port}",
+		'-o', join(' ', map { "-c $_" } split(' ', $compute_conf), "unix_socket_directories=$t->{dir}"));
+	my ($rc, $out, $err) = $t->{store}->ctl(@args);
+	if ($rc != 0)
+	{
+		$t->end_proxy($c->{proxy});
+		return undef if $opt{may_fail};
+		die "pageserver_ctl @args: exit code $rc\n$out$err" . $c->log_tail;
+	}
+	($c->{pid}) = split /\n/, PostgreSQL::Test::Utils::slurp_file("$c->{dir}/postmaster.pid");
+	push @{ $t->{store}{computes} }, $c;
+	$t->note_shared_memory($c);
+	return $c;
+}
+
+sub end_proxy
+{
+	my ($t, $proxy) = @_;
+	return unless $proxy->{pid};
+	close $proxy->{in};
+	close $proxy->{out};
+	waitpid $proxy->{pid}, 0;
+	delete $proxy->{pid};
+}
+
+# Waits until every process of the compute that there was has ended.
+sub compute_is_gone
+{
+	my ($t, $c, @pids) = @_;
+	PageserverTest::wait_gone($_) for @pids, $c->{pid};
+	delete $c->{pid};
+	$t->{gone} = time;
+	$t->end_proxy($c->{proxy});
+	@{ $t->{store}{computes} } = grep { $_ != $c } @{ $t->{store}{computes} };
+}
+
+# Kills every process of the compute.
+sub kill_compute
+{
+	my ($t, $c) = @_;
+	my $pid = $c->{pid};
+	$t->note_shared_memory($c);
+	$c->kill9;
+	$c->{pid} = $pid;
+	$t->compute_is_gone($c);
+}
+
+# A killed compute's directory removed: what it had in shared memory nobody can find any more.  PostgreSQL's manual
+# says so too (19.5: SIGKILL), and to remove it by hand.
+sub throw_away
+{
+	my ($t, $c, %opt) = @_;
+	PostgreSQL::Test::Utils::append_to_file("$t->{dir}/computes.log", $c->log_content);
+	remove_tree($c->{dir});
+	$t->remove_shared_memory($c->{dir}) if $opt{killed};
+}
+
+# Where clients find the database.
+sub tell_address
+{
+	my ($t) = @_;
+	open my $f, '>', "$t->{dir}/address.new" or die $!;
+	print $f $t->{compute}->connstr . " $client_options\n";
+	close $f;
+	rename "$t->{dir}/address.new", "$t->{dir}/address" or die $!;
+}
+
+sub stop_pids
+{
+	my ($t, @pids) = @_;
+	$t->{stopped}{$_} = 1 for @pids;
+	kill 'STOP', @pids;
+}
+
+sub go_on_pids
+{
+	my ($t, @pids) = @_;
+	kill 'CONT', @pids;
+	delete $t->{stopped}{$_} for @pids;
+}
+
+sub fill_disk
+{
+	my ($t, $fs, $leave) = @_;
+	open my $f, '>', "$fs/filler" or die $!;
+	my $block = "\0" x (1024 * 1024);
+	my $size = 0;
+	while (my $n = syswrite $f, $block)
+	{
+		$size += $n;
+	}
+	truncate $f, $size > $leave ? $size - $leave : 0;
+	close $f;
+}
+
+# ---- actions ----
+
+# One of the list, chosen by a number between 0 and 1.
+sub pick
+{
+	my ($number, @list) = @_;
+	return @list ? $list[ $number * @list ] : undef;
+}
+
+# The compute's child processes whose title matches.
+sub children_like
+{
+	my ($t, $pattern) = @_;
+	my @pids = $t->{compute}->processes;
+	shift @pids;
+	return grep { title($_) =~ $pattern } @pids;
+}
+
+# A child of the compute is killed: by design all of it goes down, and is started again.
+sub kill_child
+{
+	my ($t, $what, $p, $pattern) = @_;
+	my $c = $t->{compute};
+	my $pid;
+	# there are moments without one
+	PageserverTest::wait_until(sub { $pid = pick($p->{pick}, $t->children_like($pattern)) }, $what);
+	my @all = $c->processes;
+	my $title = title($pid);
+	$t->note_shared_memory($c);
+	kill 'KILL', $pid;
+	$t->fault_is_over;
+	$t->compute_is_gone($c, @all);
+	$t->{compute} = $t->start_compute($c);
+	return $title;
+}
+
+sub kill_store
+{
+	my ($t) = @_;
+	my @helpers = $t->redo_helpers;
+	$t->{store}->kill9;
+	return @helpers;
+}
+
+our %actions = (
+	kill_backend => sub {
+		my ($t, $p) = @_;
+		return $t->kill_child('a backend', $p, qr/^postgres: postgres postgres/);
+	},
+	kill_auxiliary => sub {
+		my ($t, $p) = @_;
+		return $t->kill_child('an auxiliary process', $p, qr/^postgres: (checkpointer|background writer|walwriter|autovacuum|logical)/);
+	},
+	kill_wal_worker => sub {
+		my ($t, $p) = @_;
+		return $t->kill_child('the WAL worker', $p, qr/^postgres: pageserver/);
+	},
+	# the postmaster alone: its children notice
+	kill_postmaster => sub {
+		my ($t, $p) = @_;
+		my $c = $t->{compute};
+		my @all = $c->processes;
+		$t->note_shared_memory($c);
+		kill 'KILL', $c->{pid};
+		$t->fault_is_over;
+		$t->compute_is_gone($c, @all);
+		$t->{compute} = $t->start_compute($c);
+		return '';
+	},
+	kill_compute => sub {
+		my ($t, $p) = @_;
+		my $c = $t->{compute};
+		$t->kill_compute($c);
+		$t->fault_is_over;
+		$t->{compute} = $t->start_compute($c);
+		return '';
+	},
+	kill_redo_helper => sub {
+		my ($t, $p) = @_;
+		my $pid;
+		PageserverTest::wait_until(sub { $pid = pick($p->{pick}, $t->redo_helpers) }, 'a redo helper');
+		kill 'KILL', $pid;
+		$t->fault_is_over;
+		return '';
+	},
+	kill_store => sub {
+		my ($t, $p) = @_;
+		my $wait = int($p->{duration} * 1000);
+		$t->kill_store;
+		usleep($wait * 1000) if $p->{variant} < 0.5;
+		$t->fault_is_over;
+		$t->start_store;
+		return $p->{variant} < 0.5 ? "$wait ms away" : '';
+	},
+	kill_both => sub {
+		my ($t, $p) = @_;
+		my $c = $t->{compute};
+		my $variant = pick($p->{variant}, 'store first', 'compute first', 'store again while the compute starts');
+		$t->note_shared_memory($c);
+		$t->kill_store if $variant ne 'compute first';
+		$t->kill_compute($c);
+		$t->kill_store if $variant eq 'compute first';
+		$t->fault_is_over;
+		$t->start_store;
+		if ($variant eq 'store again while the compute starts')
+		{
+			my $killer = fork // die $!;
+			if ($killer == 0)
+			{
+				usleep($p->{duration} * 100_000);
+				kill 'KILL', $t->{store}{pid};
+				POSIX::_exit(0);
+			}
+			my $early = $t->start_compute($c, may_fail => 1);
+			waitpid $killer, 0;
+			PageserverTest::wait_gone($t->{store}{pid});
+			delete $t->{store}{pid};
+			$t->start_store;
+			if ($early)
+			{
+				$t->{compute} = $early;
+				return "$variant: it did start";
+			}
+		}
+		$t->{compute} = $t->start_compute($c);
+		return $variant;
+	},
+	restart_store => sub {
+		my ($t, $p) = @_;
+		my $mode = pick($p->{variant}, 'smart', 'fast', 'immediate');
+		my $pid = $t->{store}{pid};
+		$t->command('stop', '-D', $t->{store}{dir}, '-m', $mode);
+		PageserverTest::wait_gone($pid);
+		$t->fault_is_over;
+		$t->start_store;
+		return $mode;
+	},
+	stop_store => sub {
+		my ($t, $p) = @_;
+		my $pid = $t->{store}{pid};
+		$t->stop_pids($pid);
+		usleep($p->{duration} * 2_000_000);
+		$t->fault_is_over;
+		$t->go_on_pids($pid);
+		return sprintf '%d ms', $p->{duration} * 2000;
+	},
+	stop_backend => sub {
+		my ($t, $p) = @_;
+		my $pid;
+		PageserverTest::wait_until(sub { $pid = pick($p->{pick}, $t->children_like(qr/^postgres: (postgres postgres|pageserver)/)) }, 'a backend');
+		my $title = title($pid);
+		$t->stop_pids($pid);
+		usleep($p->{duration} * 2_000_000);
+		$t->fault_is_over;
+		$t->go_on_pids($pid);
+		return sprintf '%d ms, %s', $p->{duration} * 2000, $title;
+	},
+	net_cut => sub {
+		my ($t, $p) = @_;
+		tell_proxy($t->{compute}{proxy}, 'cut');
+		usleep($p->{duration} * 1_500_000);
+		$t->fault_is_over;
+		tell_proxy($t->{compute}{proxy}, 'pass');
+		return sprintf '%d ms', $p->{duration} * 1500;
+	},
+	net_reset => sub {
+		my ($t, $p) = @_;
+		tell_proxy($t->{compute}{proxy}, 'reset ' . int($p->{pick} * 1000));
+		$t->fault_is_over;
+		return '';
+	},
+	net_delay => sub {
+		my ($t, $p) = @_;
+		my $delay = 2 + int($p->{pick} * 38);
+		tell_proxy($t->{compute}{proxy}, "delay $delay");
+		usleep(300_000 + $p->{duration} * 1_200_000);
+		$t->fault_is_over;
+		tell_proxy($t->{compute}{proxy}, 'pass');
+		return sprintf '%d ms, for %d ms', $delay, 300 + $p->{duration} * 1200;
+	},
+	net_hold => sub {
+		my ($t, $p) = @_;
+		my $direction = pick($p->{pick}, 'out', 'in', 'both');
+		my $lost = $p->{variant} < 0.5;
+		tell_proxy($t->{compute}{proxy}, "hold $direction");
+		usleep($p->{duration} * 2_000_000);
+		$t->fault_is_over;
+		tell_proxy($t->{compute}{proxy}, 'cut') if $lost;
+		tell_proxy($t->{compute}{proxy}, 'pass');
+		return sprintf '%s for %d ms%s', $direction, $p->{duration} * 2000, $lost ? ', what was held is lost' : '';
+	},
+	fill_store => sub {
+		my ($t, $p) = @_;
+		my $leave = int($p->{pick} * 8 * 1024 * 1024);
+		my $kill = $p->{variant} < 0.5;
+		$t->fill_disk($t->{store_fs}, $leave);
+		usleep($p->{duration} * 1_000_000);
+		if ($kill)
+		{
+			$t->kill_store;
+			$t->start_store;
+			usleep($p->{duration} * 500_000);
+		}
+		$t->fault_is_over;
+		unlink "$t->{store_fs}/filler";
+		return sprintf '%d KB left%s', $leave / 1024, $kill ? ', store killed' : '';
+	},
+	fill_compute => sub {
+		my ($t, $p) = @_;
+		my $leave = $p->{pick} < 0.5 ? 0 : int($p->{pick} * 2 * 1024 * 1024);
+		$t->note_shared_memory($t->{compute});
+		$t->fill_disk($t->{compute_fs}, $leave);
+		# the next WAL file is wanted now
+		$t->{compute}->psql('SELECT pg_switch_wal()', timeout => 30) if $p->{variant} < 0.5;
+		usleep($p->{duration} * 1_500_000);
+		$t->fault_is_over;
+		unlink "$t->{compute_fs}/filler";
+		$t->{may_end} = 1;		# no room for WAL is a PANIC
+		return sprintf '%d KB left', $leave / 1024;
+	},
+	move_clean => sub {
+		my ($t, $p) = @_;
+		my $c = $t->{compute};
+		my @all = $c->processes;
+		my $mode = pick($p->{variant}, 'fast', 'immediate');
+		$t->note_shared_memory($c);
+		$t->fault_is_over;
+		$t->command('compute', 'stop', '-D', $c->{dir}, '-m', $mode);
+		$t->compute_is_gone($c, @all);
+		$t->throw_away($c);
+		$t->{compute} = $t->start_compute;
+		return $mode;
+	},
+	move_killed => sub {
+		my ($t, $p) = @_;
+		my $c = $t->{compute};
+		$t->kill_compute($c);
+		$t->fault_is_over;
+		$t->throw_away($c, killed => 1);
+		$t->{compute} = $t->start_compute;
+		return '';
+	},
+	# a second compute takes the branch while the first one runs, is asleep, or is cut off: the first must end itself
+	takeover => sub {
+		my ($t, $p) = @_;
+		my $old = $t->{compute};
+		my $variant = pick($p->{variant}, 'runs', 'is asleep', 'is cut off');
+		my @old = $old->processes;
+		$t->note_shared_memory($old);
+		$t->stop_pids(@old) if $variant eq 'is asleep';
+		tell_proxy($old->{proxy}, 'hold both') if $variant eq 'is cut off';
+		my $new = $t->start_compute;
+		$new->sql('SELECT txid_current()');
+		$t->{compute} = $new;
+		$t->tell_address;
+		$t->fault_is_over;
+		tell_proxy($old->{proxy}, 'pass') if $variant eq 'is cut off';
+		$t->go_on_pids(@old) if $variant eq 'is asleep';
+		$t->compute_is_gone($old, @old);
+		my $log = $old->log_content;
+		$t->wrong("the older compute's log does not say that there is a newer one") unless $log =~ /FATAL:.*newer compute/;
+		$t->throw_away($old);
+		return "the older one $variant";
+	},
+);
+
+# Errors that an action explains.
+our %explained_errors = (fill_compute => qr/^E \d+ \d+ (53100|XX000 ERROR:  checkpoint request failed)/);
+
+# ---- rounds ----
+
+# The fault is over now: from here on the time to the first answer counts.
+sub fault_is_over
+{
+	my ($t) = @_;
+	$t->{over} = time;
+}
+
+sub wrong
+{
+	my ($t, @what) = @_;
+	push @{ $t->{wrong} }, @what;
+}
+
+# All actions in random order, again and again.
+sub next_action
+{
+	my ($t) = @_;
+	if (!@{ $t->{queue} })
+	{
+		my @names = sort keys %actions;
+		while (@names)
+		{
+			push @{ $t->{queue} }, splice @names, int(rand(@names)), 1;
+		}
+	}
+	return shift @{ $t->{queue} };
+}
+
+# What the clients have noted since the last call; the time of the first acknowledged commit that was begun after
+# a moment.
+sub read_ledger
+{
+	my ($t, $after) = @_;
+	my $first;
+	open my $f, '<', $t->{ledger_file} or return undef;
+	seek $f, $t->{ledger_read}, 0;
+	while (my $line = <$f>)
+	{
+		last unless $line =~ /\n\z/;
+		$t->{ledger_read} += length $line;
+		if ($line =~ /^(\d+) (\d+) (\w) (\d+) (\d+)$/)
+		{
+			$t->{told}{$1}{$2} = $3;
+			$t->{count}{$3}++;
+			$first //= $5 / 1000 if defined $after && $3 eq 'A' && $4 / 1000 >= $after;
+		}
+		else
+		{
+			chomp $line;
+			$t->wrong("client: $line") unless $line =~ $t->{explained};
+		}
+	}
+	return $first;
+}
+
+sub await_first_answer
+{
+	my ($t) = @_;
+	my $give_up = time + 60;
+	my $first;
+	# an older compute's last ones do not count
+	until (defined($first = $t->read_ledger($t->{gone} > $t->{over} ? $t->{gone} : $t->{over})))
+	{
+		die "no commit was acknowledged in 60 seconds\n" if time > $give_up;
+		if (!is_alive($t->{compute}{pid}))
+		{
+			my $c = $t->{compute};
+			die "the compute has ended by itself\n" unless $t->{may_end};
+			$t->compute_is_gone($c);
+			$t->{compute} = $t->start_compute($c);
+			$t->tell_address;
+			$t->{ended} = 1;
+		}
+		usleep(5_000);
+	}
+	return $first - $t->{over};
+}
+
+sub end_load
+{
+	my ($t, $load) = @_;
+	kill 'TERM', $load;
+	for (1 .. 6000)
+	{
+		if (waitpid($load, POSIX::WNOHANG()) == $load)
+		{
+			$t->wrong("the load ended with status $?") if $?;
+			return;
+		}
+		usleep(10_000);
+	}
+	die "a client is stuck: the load did not end in 60 seconds\n";
+}
+
+sub start_load
+{
+	my ($t, $seed) = @_;
+	my $pid = fork // die $!;
+	return $pid if $pid;
+	{ exec $t->{ledger}, 'run', "\@$t->{dir}/address", $t->{ledger_file}, $t->{round}, $seed; }
+	POSIX::_exit(2);
+}
+
+# One round; returns what there is to say of it, {wrong} being a list that should be empty.
+sub round
+{
+	my ($t) = @_;
+	my $action = $t->next_action;
+	# all that is random is drawn at once, so that the sequence of actions does not depend on how they went
+	my $p = { map { $_ => rand } qw(moment pick duration variant) };
+	my $seed = int(rand(1 << 30));
+	my $begin = time;
+	my $result = { round => ++$t->{round}, action => $action, detail => '' };
+	my $load;
+
+	$t->{wrong} = [];
+	$t->{count} = {};
+	$t->{over} = undef;
+	$t->{gone} = 0;
+	$t->{may_end} = $t->{ended} = 0;
+	$t->{explained} = $explained_errors{$action} // qr/^never$/;
+	eval {
+		$t->tell_address;
+		$load = $t->start_load($seed);
+		usleep(150_000 + $p->{moment} * 900_000);
+		$result->{moment} = time - $begin;
+		$result->{detail} = $actions{$action}->($t, $p);
+		$t->tell_address;
+		$result->{recovery} = $t->await_first_answer;
+		$result->{detail} .= ', the compute ended itself' if $t->{ended};
+		usleep(200_000);
+		$t->end_load($load);
+		undef $load;
+		$t->read_ledger;
+		$t->wrong($t->check_database);
+		$t->wrong($t->strays);
+		1;
+	} or do {
+		my $error = $@ || 'unknown error';
+		chomp $error;
+		$t->wrong($error);
+		$t->cleanup;
+		if ($load)
+		{
+			kill 'TERM', $load;
+			usleep(500_000);
+			kill 'KILL', $load;
+			waitpid $load, 0;
+		}
+	};
+	$result->{count} = $t->{count};
+	$result->{seconds} = time - $begin;
+	$result->{wrong} = $t->{wrong};
+	return $result;
+}
+
+sub cleanup
+{
+	my ($t) = @_;
+	unlink "$t->{store_fs}/filler", "$t->{compute_fs}/filler";
+	$t->go_on_pids(keys %{ $t->{stopped} });
+}
+
+sub DESTROY
+{
+	my ($t) = @_;
+	local ($@, $?);
+	$t->cleanup;
+}
+
+1;

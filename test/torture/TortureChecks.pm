@@ -1,0 +1,229 @@
+# What is looked at after each round of torture; part of package Torture.
+package Torture;
+
+use strict;
+use warnings;
+
+use Cwd qw(abs_path);
+use File::Find;
+use IPC::SysV qw(IPC_RMID);
+use PageserverTest;
+use POSIX ();
+use Time::HiRes qw(time usleep);
+
+# ---- the database ----
+
+# What is wrong in the database, after check.sql.
+sub check_database
+{
+	my ($t) = @_;
+	my $c = $t->{compute};
+	my $sql = "CREATE TEMP TABLE told (client int, seq int, state \"char\");\nCOPY told FROM STDIN;\n";
+	for my $client (keys %{ $t->{told} })
+	{
+		my $seqs = $t->{told}{$client};
+		$sql .= "$client\t$_\t$seqs->{$_}\n" for keys %$seqs;
+	}
+	# pages come from the store again
+	$sql .= "\\.\nSELECT pageserver_smgr_clear_cache() \\g /dev/null\n";
+	$sql .= PostgreSQL::Test::Utils::slurp_file("$ENV{PAGESERVER_TOP}/test/torture/check.sql");
+	my ($rc, $out, $err) = $c->psql($sql);
+	my @wrong = grep { !/^file (base\/\S+) belongs/ || !$t->is_interrupted_creation($1) } split /\n/, $out;
+	push @wrong, "check.sql: exit code $rc: $err" if $rc != 0;
+	return @wrong;
+}
+
+# What pg_waldump says of all WAL that the store has.
+sub waldump
+{
+	my ($t, @options) = @_;
+	my ($dir) = glob "$t->{store}{dir}/tenants/*/timelines/*/wal";
+	my @segments = map { substr $_, length($dir) + 1 } sort glob "$dir/0*";
+	open my $f, '-|', 'sh', '-c', 'exec "$0" "$@" 2>/dev/null', PageserverTest::bindir() . '/pg_waldump', '-p', $dir, @options, $segments[0], $segments[-1] or die $!;
+	my @lines = <$f>;
+	return @lines;
+}
+
+# A relation that a transaction has created which a crash has interrupted stays in the store, as its files stay in a
+# stock server's directory, and if it is unlogged they are part of each base backup.  No other file may be there that
+# belongs to no relation.
+sub is_interrupted_creation
+{
+	my ($t, $file) = @_;
+	$file =~ m{^(base/\d+/\d+)(_init)?$} or return 0;
+	my $relation = $1;
+	return 1 if $t->{interrupted}{$relation};
+	my ($created) = reverse grep { m{desc: CREATE \Q$relation\E_init$} } $t->waldump('--rmgr=Storage');
+	my ($xid) = ($created // '') =~ /tx:\s+(\d+),/ or return 0;
+	return 0 if grep { /desc: (COMMIT|ABORT)/ } $t->waldump('--rmgr=Transaction', "--xid=$xid");
+	$t->{interrupted}{$relation} = $xid;
+	return 1;
+}
+
+# ---- processes ----
+
+sub slurp_proc
+{
+	my ($path) = @_;
+	open my $f, '<', $path or return '';
+	local $/;
+	return readline($f) // '';
+}
+
+sub title
+{
+	my ($pid) = @_;
+	my $title = slurp_proc("/proc/$pid/cmdline");
+	$title =~ s/\0+\z//;
+	$title =~ tr/\0/ /;
+	$title =~ s/ +\z//;
+	return $title;
+}
+
+# A zombie that nobody reaps is gone.
+sub is_alive
+{
+	my ($pid) = @_;
+	return slurp_proc("/proc/$pid/stat") =~ /\) [^ZX] /;
+}
+
+sub children
+{
+	my ($pid) = @_;
+	return map { split ' ', slurp_proc($_) } glob "/proc/$pid/task/*/children";
+}
+
+sub redo_helpers
+{
+	my ($t) = @_;
+	return $t->{store}{pid} ? grep { title($_) =~ /--single/ } children($t->{store}{pid}) : ();
+}
+
+# Processes at work in the directories of the test that neither the store nor the compute has now.
+sub stray_processes
+{
+	my ($t) = @_;
+	my %mine = map { $_ => 1 } map { ($_, children($_)) } grep { defined } $t->{store}{pid}, $t->{compute}{pid};
+	my @strays;
+	for my $entry (glob '/proc/[0-9]*')
+	{
+		my ($pid) = $entry =~ /(\d+)$/;
+		my $cwd = readlink("$entry/cwd") // next;
+		next unless $cwd =~ m{^(\Q$t->{store_fs}\E|\Q$t->{compute_fs}\E)/};
+		next if $mine{$pid} || !is_alive($pid);
+		push @strays, "process $pid: " . title($pid);
+	}
+	return @strays;
+}
+
+# ---- shared memory ----
+
+# Segments of System V, and files of /dev/shm, that processes with these ids have made or use: (id => creator), (path => 1)
+sub segments
+{
+	my %segments;
+	for my $line (split /\n/, slurp_proc('/proc/sysvipc/shm'))
+	{
+		my @f = split ' ', $line;
+		$segments{ $f[1] } = $f[4] if $f[0] ne 'key';
+	}
+	return \%segments;
+}
+
+# Remembers what shared memory a compute has.
+sub note_shared_memory
+{
+	my ($t, $c) = @_;
+	my $of = $t->{shm}{ $c->{dir} } //= {};
+	my $segments = segments();
+	for my $id (keys %$segments)
+	{
+		$of->{segments}{$id} = $c->{pid} if $segments->{$id} == $c->{pid};
+	}
+	for my $pid ($c->processes)
+	{
+		for my $line (split /\n/, slurp_proc("/proc/$pid/maps"))
+		{
+			$of->{files}{$1} = $c->{pid} if $line =~ m{ (/dev/shm/PostgreSQL\.\d+)$};
+		}
+	}
+}
+
+# Shared memory of computes that are no more.
+sub stray_shared_memory
+{
+	my ($t) = @_;
+	my $segments = segments();
+	my $now = $t->{compute}{pid} // 0;
+	my @strays;
+	for my $dir (sort keys %{ $t->{shm} })
+	{
+		my $of = $t->{shm}{$dir};
+		for my $id (keys %{ $of->{segments} })
+		{
+			my $pid = $of->{segments}{$id};
+			push @strays, "System V segment $id of compute $pid in $dir" if $pid != $now && ($segments->{$id} // 0) == $pid;
+		}
+		for my $file (keys %{ $of->{files} })
+		{
+			push @strays, "$file of compute $of->{files}{$file} in $dir" if $of->{files}{$file} != $now && -e $file;
+		}
+	}
+	return @strays;
+}
+
+sub remove_shared_memory
+{
+	my ($t, $dir) = @_;
+	my $of = delete $t->{shm}{$dir} or return;
+	my $segments = segments();
+	for my $id (keys %{ $of->{segments} })
+	{
+		shmctl $id, IPC_RMID, 0 if ($segments->{$id} // 0) == $of->{segments}{$id};
+	}
+	unlink keys %{ $of->{files} };
+}
+
+# ---- files of the store ----
+
+# Files in the store's directory that nothing knows.
+sub stray_store_files
+{
+	my ($t) = @_;
+	my $dir = $t->{store}{dir};
+	my $id = qr/[0-9a-f]{32}/;
+	my %manifests;
+	my @strays;
+	find({ no_chdir => 1, wanted => sub {
+				my $path = substr $File::Find::name, length $dir;
+				$path =~ s{^/}{} or return;
+				return if $path =~ m{^(PAGESERVER_VERSION|pageserver\.conf|tmp|tenants(/$id(/timelines(/$id(/wal|/layers)?)?)?)?)$};
+				return if $t->{store}{pid} && $path =~ m{^(pageserver\.pid|\.s\.PGSQL\.\d+(\.lock)?)$};
+				return if $path =~ m{^tenants/$id/tenant\.json$|^tenants/$id/timelines/$id/(timeline\.json|flushed|wal/[0-9A-F]{24})$};
+				return if $path =~ m{^tmp/redo-$id$} || ($path =~ m{^tmp/redo-$id/helper\.\d+$} && $t->{store}{pid});
+				return if $path =~ m{^(tmp/redo-$id/helper\.\d+)/(PG_VERSION|global(/pg_control)?|postgresql(\.auto)?\.conf)$} && $t->{store}{pid};
+				if ($path =~ m{^(tenants/$id/timelines/$id)/layers/([0-9a-f_-]+)$})
+				{
+					$manifests{$1} //= PostgreSQL::Test::Utils::slurp_file("$dir/$1/timeline.json");
+					return if index($manifests{$1}, $2) >= 0;
+				}
+				push @strays, "file of the store: $path";
+			} }, $dir);
+	return @strays;
+}
+
+# All that should not be there; what ends soon is waited for.
+sub strays
+{
+	my ($t) = @_;
+	my $give_up = time + 10;
+	my @strays;
+	for (;;)
+	{
+		@strays = ($t->stray_processes, $t->stray_shared_memory, -d $t->{store}{dir} ? eval { $t->stray_store_files } : ());
+		return @strays if !@strays || time > $give_up;
+		usleep(50_000);
+	}
+}
+
+1;
