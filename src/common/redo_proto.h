@@ -29,8 +29,16 @@
 
 #define REDO_ALIGN 8
 
-/* A request longer than this is not made by any pool. */
-#define REDO_MAX_REQUEST (256 * 1024 * 1024)
+/*
+ * The longest record is PostgreSQL's (WAL_MAX_RECORD of wal/wal.h): a DELETE
+ * with REPLICA IDENTITY FULL has the whole old row in it, toasted values too.
+ * A request is one record, or some of a few MB together, and a base page.
+ */
+#define REDO_MAX_RECORD ((uint32) 0x3fffffff)
+#define REDO_MAX_REQUEST (REDO_MAX_RECORD + 4 * 1024 * 1024)
+
+/* Buffers of a helper are given back after a request that is longer. */
+#define REDO_KEEP_REQUEST (8 * 1024 * 1024)
 
 /* Longest text of a REDO_FAILED answer. */
 #define REDO_MAX_TEXT 1024

@@ -33,6 +33,9 @@
  */
 #define REQUESTS_PER_SMGR_CLOSE 256
 
+/* Room for a decoded record. */
+#define FIRST_DECODED_SIZE (256 * 1024)
+
 static XLogReaderState *reader;
 static MemoryContext request_context;
 static DecodedXLogRecord *decoded;
@@ -49,7 +52,7 @@ walredo_apply_init(void)
 	reader = XLogReaderAllocate(wal_segment_size, NULL, XL_ROUTINE(), NULL);
 	if (reader == NULL)
 		elog(FATAL, "out of memory");
-	decoded_size = 256 * 1024;
+	decoded_size = FIRST_DECODED_SIZE;
 	decoded = MemoryContextAlloc(TopMemoryContext, decoded_size);
 }
 
@@ -281,6 +284,12 @@ static void
 end_request(void)
 {
 	drop_all_buffers();
+	if (decoded_size > REDO_KEEP_REQUEST)
+	{
+		pfree(decoded);
+		decoded_size = FIRST_DECODED_SIZE;
+		decoded = MemoryContextAlloc(TopMemoryContext, decoded_size);
+	}
 	if (++requests_since_close >= REQUESTS_PER_SMGR_CLOSE)
 	{
 		smgrcloseall();

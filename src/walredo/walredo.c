@@ -23,6 +23,8 @@ PG_MODULE_MAGIC;
 
 extern void _PG_init(void);
 
+#define FIRST_INPUT_SIZE (256 * 1024)
+
 /* What has been read and not been used yet: at most one request. */
 static char *input;
 static size_t input_size;
@@ -148,6 +150,12 @@ serve(void)
 		request = (const RedoRequest *) input;
 		answer_request(request, input + sizeof(RedoRequest));
 		input_len = 0;
+		if (input_size > REDO_KEEP_REQUEST)
+		{
+			pfree(input);
+			input_size = FIRST_INPUT_SIZE;
+			input = MemoryContextAlloc(TopMemoryContext, input_size);
+		}
 	}
 }
 
@@ -177,7 +185,7 @@ _PG_init(void)
 	memory_smgr_install();
 	walredo_init_process();
 	walredo_apply_init();
-	input_size = 256 * 1024;
+	input_size = FIRST_INPUT_SIZE;
 	input = MemoryContextAlloc(TopMemoryContext, input_size);
 	walredo_enter_sandbox();
 	serve();

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "access/heapam_xlog.h"
+#include "access/htup_details.h"
 #include "access/rmgr.h"
 #include "access/xact.h"
 #include "catalog/storage_xlog.h"
@@ -550,6 +551,49 @@ helper_rss_kb(void)
 	return atol(process_status(pid, "VmRSS", buf));
 }
 
+/*
+ * A DELETE with REPLICA IDENTITY FULL has the whole old row in its record, with
+ * values from the toast table: hundreds of MB.  Redo does not look at them, and
+ * the helper must not keep the memory.
+ */
+static void
+test_long_record(void **state)
+{
+	const uint32 row = 300 * 1024 * 1024;
+	WalRecord	recs[3];
+	XLogRecord *hdr;
+	char		page[BLCKSZ];
+	char	   *data;
+	uint32		main_len = SizeOfHeapDelete + row;
+	xl_heap_delete del = {.xmax = 1001, .offnum = 1, .flags = XLH_DELETE_CONTAINS_OLD_TUPLE};
+	uint32		head;
+
+	recs[0] = make_insert(0x1000000, rel, 3, 1, true, 40, 1);
+	recs[1] = make_record(0x1001000, RM_HEAP_ID, XLOG_HEAP_DELETE, rel, 3, 0, NULL, 0, &del, 0);
+	/* in place of its short main data, long main data */
+	head = recs[1].len - 2;
+	data = pg_malloc0((size_t) head + 5 + main_len);
+	memcpy(data, recs[1].data, head);
+	data[head] = (char) XLR_BLOCK_ID_DATA_LONG;
+	memcpy(data + head + 1, &main_len, 4);
+	memcpy(data + head + 5, &del, SizeOfHeapDelete);
+	free(unconstify(char *, recs[1].data));
+	recs[1].data = data;
+	recs[1].len = head + 5 + main_len;
+	hdr = (XLogRecord *) data;
+	hdr->xl_tot_len = recs[1].len;
+	recs[1].end = recs[1].start + MAXALIGN(recs[1].len);
+	recs[2] = make_insert(recs[1].end, rel, 3, 2, false, 40, 2);
+	for (int i = 0; i < 2; i++)
+	{
+		assert_ok(redo_page(pool, rel, MAIN_FORKNUM, 3, NULL, recs, 3, page));
+		assert_true(PageGetLSN(page) == recs[2].end);
+		assert_int_equal(((HeapTupleHeader) PageGetItem(page, PageGetItemId(page, 1)))->t_choice.t_heap.t_xmax, 1001);
+	}
+	assert_true(helper_rss_kb() < 100 * 1024);
+	free_records(recs, 3);
+}
+
 /* Every request another relation, some with truncations: memory must stay as it is. */
 static void
 test_memory(void **state)
@@ -659,6 +703,7 @@ main(void)
 		cmocka_unit_test_teardown(test_confined, teardown),
 		cmocka_unit_test_teardown(test_hung_helper, teardown),
 		cmocka_unit_test_setup_teardown(test_concurrent, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_long_record, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
 		cmocka_unit_test_teardown(test_start_failures, teardown),
 		cmocka_unit_test(test_nothing_left),

@@ -223,6 +223,70 @@ test_db_copy_restart(void **state)
 	}
 }
 
+/* ---- long records ---- */
+
+/* A commit with n subtransactions, all on the first page of clog, of which each second record aborts some again. */
+static void
+add_long_commit(History *h, uint32 n, bool abort)
+{
+	uint32		len = sizeof(TimestampTz) + sizeof(xl_xact_xinfo) + sizeof(int) + n * sizeof(TransactionId);
+	char	   *data = pg_malloc0(len);
+	xl_xact_xinfo xinfo = {.xinfo = XACT_XINFO_HAS_SUBXACTS};
+	int			nsubxacts = n;
+	TransactionId *xids = (TransactionId *) (data + len) - n;
+
+	history_next(h)->next_xid = 20001;
+	memcpy(data + sizeof(TimestampTz), &xinfo, sizeof(xinfo));
+	memcpy(data + sizeof(TimestampTz) + sizeof(xinfo), &nsubxacts, sizeof(int));
+	for (uint32 i = 0; i < n; i++)
+		xids[i] = FirstNormalTransactionId + (next_random(&rnd, 2) + i * 2) % 19000;
+	add_main_data(h, RM_XACT_ID, (abort ? XLOG_XACT_ABORT : XLOG_XACT_COMMIT) | XLOG_XACT_HAS_INFO, 20000, data, len);
+	free(data);
+}
+
+/*
+ * A chain of versions is applied in pieces of a few MB, and a record may be
+ * longer than that: whatever comes together, each is applied, in order, and the
+ * page is what it is without pieces.
+ */
+static void
+test_long_records(void **state)
+{
+	static const uint32 mb[] = {0, 0, 6, 0, 5, 5, 0, 3, 3, 0, 0, 9};
+	History		h;
+	TestStore	s;
+	PsKey		key = ps_key_slru_block(PS_SLRU_CLOG, 0);
+	PGAlignedBlock page = {{0}};
+	StringInfoData value;
+
+	history_init(&h, rnd);
+	for (int i = 0; i < lengthof(mb); i++)
+		add_long_commit(&h, mb[i] == 0 ? 100 : mb[i] * 1024 * 1024 / sizeof(TransactionId), i % 2 == 1);
+	store_make(&s, &h);
+	push_to(&s, &h, h.gen.pos);
+	OK(timeline_wait_ingested(s.tl, h.gen.pos, 60000, NULL));
+	initStringInfo(&value);
+	for (int round = 0; round < 2; round++)
+	{
+		memset(page.data, 0, BLCKSZ);
+		for (int i = h.first + 1; i < h.gen.n; i++)
+		{
+			bool		found;
+
+			OK(wal_slru_apply(&h.gen.records[i], PS_SLRU_CLOG, 0, page.data));
+			/* once at each, so that pages that were made before help; once at the last, when none was */
+			if (round == 1 && i < h.gen.n - 1)
+				continue;
+			OK(timeline_read_value(s.tl, &key, h.gen.records[i].end, &value, &found));
+			CHECK(found && memcmp(value.data, page.data, BLCKSZ) == 0);
+		}
+		store_reopen(&s);
+		OK(timeline_wait_ingested(s.tl, h.gen.pos, 60000, NULL));
+	}
+	pfree(value.data);
+	store_end(&s, &h);
+}
+
 /* ---- kill -9 ---- */
 
 /* One life of the store, in a child; *acknowledged is shared with the parent. */
@@ -931,6 +995,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_kill),
+		cmocka_unit_test(test_long_records),
 		cmocka_unit_test(test_db_copy_restart),
 		cmocka_unit_test(test_life),
 		cmocka_unit_test(test_life_flushing),

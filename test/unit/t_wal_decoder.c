@@ -383,6 +383,10 @@ refusals(void **state)
 	TRY(gen.start, 0, GEN_SYSID, SEG, "record of 23 bytes");
 	rec->xl_tot_len = 0x40000000;
 	TRY(gen.start, 0, GEN_SYSID, SEG, "record of 1073741824 bytes");
+
+	/* PostgreSQL could not allocate what its reader would want for it */
+	rec->xl_tot_len = WAL_MAX_RECORD + 1;
+	TRY(gen.start, 0, GEN_SYSID, SEG, "record of 1073733632 bytes, expected 24 to 1073733631");
 	gen_free(&gen);
 #undef TRY
 }

@@ -124,8 +124,8 @@ typedef enum LayerCodec
 #define BLOB_HEADER_MIN 9
 #define BLOB_HEADER_MAX (BLOB_HEADER_MIN + 8 + 4)
 
-/* Longest value, raw or stored: what PostgreSQL 16 calls XLogRecordMaxSize. */
-#define LAYER_VALUE_MAX ((uint32) 1020 * 1024 * 1024)
+/* Longest value, raw or stored: the longest WAL record (WAL_MAX_RECORD of wal/wal.h), which a StringInfo can hold. */
+#define LAYER_VALUE_MAX ((uint32) 0x3fffdfff)
 
 /* An index page. */
 #define INDEX_CRC 0

@@ -34,6 +34,7 @@ typedef struct Chain
 	int			cap;
 	StringInfoData bytes;
 	StringInfoData value;
+	XLogRecPtr	held_start;		/* value is the next record, which starts there; 0: it has not been read */
 } Chain;
 
 static void
@@ -94,7 +95,11 @@ chain_begin(Chain *chain, const LayerSet *set, XLogRecPtr floor, XLogRecPtr lsn)
 	return NULL;
 }
 
-/* Reads the next records, one at least, about PIECE_BYTES at most. */
+/*
+ * Reads the next records, one at least, about PIECE_BYTES at most.  A record may
+ * have nearly as many bytes as a StringInfo can (WAL_MAX_RECORD): a long one
+ * comes alone and stays where it was read to.
+ */
 static PsError *
 chain_next_piece(Chain *chain)
 {
@@ -105,22 +110,34 @@ chain_next_piece(Chain *chain)
 	do
 	{
 		const ValueRef *ref = &chain->list.refs[chain->next];
-		XLogRecPtr	start;
+		XLogRecPtr	start = chain->held_start;
 
-		PS_TRY(read_ref(chain->tl, ref, &chain->value, &start));
+		if (start == InvalidXLogRecPtr)
+			PS_TRY(read_ref(chain->tl, ref, &chain->value, &start));
 		if ((uint32) chain->value.len < SizeOfXLogRecord)
 			return ps_error(PS_SQLSTATE_CORRUPTED, "record at %X/%X has %d bytes", LSN_FORMAT_ARGS(start), chain->value.len);
+		if (chain->n > 0 && chain->value.len > PIECE_BYTES)
+		{
+			chain->held_start = start;
+			break;
+		}
+		chain->held_start = InvalidXLogRecPtr;
 		if (chain->n == chain->cap)
 		{
 			chain->cap = chain->cap ? chain->cap * 2 : 32;
 			chain->records = pg_realloc(chain->records, chain->cap * sizeof(WalRecord));
 			chain->offsets = pg_realloc(chain->offsets, chain->cap * sizeof(size_t));
 		}
-		chain->offsets[chain->n] = chain->bytes.len;
 		chain->records[chain->n++] = (WalRecord){.start = start, .end = ref->lsn, .len = chain->value.len};
+		chain->next--;
+		if (chain->value.len > PIECE_BYTES)
+		{
+			chain->records[0].data = chain->value.data;
+			return NULL;
+		}
+		chain->offsets[chain->n - 1] = chain->bytes.len;
 		appendBinaryStringInfo(&chain->bytes, chain->value.data, chain->value.len);
 		appendBinaryStringInfo(&chain->bytes, padding, MAXALIGN(chain->bytes.len) - chain->bytes.len);
-		chain->next--;
 	} while (chain->next >= 0 && chain->bytes.len < PIECE_BYTES);
 	for (int i = 0; i < chain->n; i++)
 		chain->records[i].data = chain->bytes.data + chain->offsets[i];

@@ -356,9 +356,9 @@ redo_page(RedoPool *pool, PsRel rel, ForkNumber fork, BlockNumber blk, const cha
 	}
 	for (int i = 0; i < nrecords; i++)
 	{
-		if (records[i].len > REDO_MAX_REQUEST / 2)
-			return ps_error(PS_SQLSTATE_INVALID, "WAL record at %X/%X is too long for redo: %u bytes, at most %d expected",
-							LSN_FORMAT_ARGS(records[i].start), records[i].len, REDO_MAX_REQUEST / 2);
+		if (records[i].len > REDO_MAX_RECORD)
+			return ps_error(PS_SQLSTATE_INVALID, "WAL record at %X/%X is too long for redo: %u bytes, at most %u expected",
+							LSN_FORMAT_ARGS(records[i].start), records[i].len, REDO_MAX_RECORD);
 	}
 
 	PS_TRY(take_slot(pool, &slot));

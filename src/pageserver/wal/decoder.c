@@ -20,11 +20,9 @@
 #include "ps_wire.h"
 #include "wal/wal.h"
 
-/* Longest record that is believed: more than PostgreSQL writes (xl_tot_len of at most MaxAllocSize). */
-#define MAX_RECORD_LEN ((uint32) 0x3fffffff)
-
-/* First size of the buffer in which records are assembled. */
+/* First size of the buffer in which records are assembled, and what is kept of it for the next one. */
 #define MIN_ASSEMBLY_SIZE ((uint32) (64 * 1024))
+#define KEEP_ASSEMBLY_SIZE ((uint32) (4 * 1024 * 1024))
 
 struct WalDecoder
 {
@@ -279,8 +277,8 @@ check_record_header(const WalDecoder *dec, XLogRecPtr start, const XLogRecord *h
 static PsError *
 check_record_len(XLogRecPtr start, uint32 len)
 {
-	if (len < SizeOfXLogRecord || len > MAX_RECORD_LEN)
-		return bad_wal(start, "record of %u bytes, expected %u to %u", len, (uint32) SizeOfXLogRecord, MAX_RECORD_LEN);
+	if (len < SizeOfXLogRecord || len > WAL_MAX_RECORD)
+		return bad_wal(start, "record of %u bytes, expected %u to %u", len, (uint32) SizeOfXLogRecord, WAL_MAX_RECORD);
 	return NULL;
 }
 
@@ -343,7 +341,7 @@ grow_assembly(WalDecoder *dec, uint32 need)
 	if (need <= dec->rec_size)
 		return;
 	/* The length is not to be believed until the CRC is checked: follow what has arrived. */
-	dec->rec_size = Max(Max(need, MIN_ASSEMBLY_SIZE), (uint32) Min((uint64) dec->rec_size * 2, MAX_RECORD_LEN));
+	dec->rec_size = Max(Max(need, MIN_ASSEMBLY_SIZE), (uint32) Min((uint64) dec->rec_size * 2, WAL_MAX_RECORD));
 	dec->rec = pg_realloc(dec->rec, dec->rec_size);
 }
 
@@ -424,6 +422,12 @@ decode(WalDecoder *dec, WalRecord *rec, bool *found)
 				dec->rec_start = pos;
 				dec->rec_len = len;
 				dec->rec_got = 0;
+				if (dec->rec_size > KEEP_ASSEMBLY_SIZE)
+				{
+					free(dec->rec);
+					dec->rec = NULL;
+					dec->rec_size = 0;
+				}
 				continue;
 			}
 			if (avail < len)

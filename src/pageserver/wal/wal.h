@@ -34,6 +34,14 @@ typedef struct WalRecord
 								 * whoever made the record and lives until its next call */
 } WalRecord;
 
+/*
+ * The longest record that PostgreSQL 15 can read back: its reader rounds the
+ * length up to whole pages and allocates that with palloc()
+ * (allocate_recordbuf() of xlogreader.c).  It can write somewhat longer ones,
+ * with which a stock server would not come through crash recovery.
+ */
+#define WAL_MAX_RECORD ((uint32) (0x3fffffff - 0x3fffffff % XLOG_BLCKSZ - 1))
+
 /* ---- decoder.c ---- */
 typedef struct WalDecoder WalDecoder;
 
