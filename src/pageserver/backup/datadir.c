@@ -26,6 +26,9 @@
 /* SLRU_PAGES_PER_SEGMENT of access/slru.h, which is not for frontends. */
 #define SLRU_PAGES_PER_SEGMENT 32
 
+/* More than any file has that becomes one value, as a value can have with its name. */
+#define MAX_FILE_SIZE (1000 * 1024 * 1024)
+
 /* One file of a fork, as found. */
 typedef struct SegmentFile
 {
@@ -175,7 +178,9 @@ datadir_read_file(const char *pgdata, const char *name, StringInfo out, bool *fo
 
 		if (n < 0)
 			err = ps_error(PS_SQLSTATE_IO, "could not read file \"%s\": %m", path);
-		if (n <= 0)
+		else if (out->len + n > MAX_FILE_SIZE)
+			err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" has more than %d bytes", path, MAX_FILE_SIZE);
+		if (n <= 0 || err != NULL)
 			break;
 		appendBinaryStringInfo(out, buf, n);
 	}
