@@ -26,7 +26,7 @@ static const PsId test_timeline = {{0x44, 0x55, 0x66}};
 static const char *dir;
 static StringInfoData value;
 
-/* A block's worth of bytes, the rest zeros. */
+/* So many bytes, and zeros up to the end of a block. */
 static void
 put_part(StringInfo file, FuzzInput *in, size_t n)
 {
@@ -40,7 +40,16 @@ put_part(StringInfo file, FuzzInput *in, size_t n)
 		appendStringInfoChar(file, '\0');
 }
 
-/* The file's bytes; *values_end is where its values end. */
+/* The summary, or an index page. */
+static void
+put_block(StringInfo file, FuzzInput *in)
+{
+	uint16		n = fuzz_u16(in);
+
+	put_part(file, in, Min(n, LAYER_BLOCK_SIZE));
+}
+
+/* The file's bytes. */
 static void
 make_file(StringInfo file, FuzzInput *in)
 {
@@ -49,8 +58,9 @@ make_file(StringInfo file, FuzzInput *in)
 	uint16		nvalues;
 	uint32		npages = 0;
 
-	put_part(file, in, Min(fuzz_u16(in), LAYER_BLOCK_SIZE));
-	nvalues = (uint16) Min(fuzz_u16(in), in->size);
+	put_block(file, in);
+	nvalues = fuzz_u16(in);
+	nvalues = Min(nvalues, in->size);
 	if (nvalues > 0)
 		put_part(file, in, nvalues);
 	if ((flags & 2) == 0)
@@ -59,7 +69,7 @@ make_file(StringInfo file, FuzzInput *in)
 		ps_put64((uint8 *) file->data + SUMMARY_INDEX_START, file->len);
 	}
 	for (; in->size > 0 && npages < MAX_PAGES; npages++)
-		put_part(file, in, Min(fuzz_u16(in), LAYER_BLOCK_SIZE));
+		put_block(file, in);
 	if ((flags & 2) == 0)
 	{
 		ps_put32((uint8 *) file->data + SUMMARY_INDEX_PAGES, npages);
