@@ -45,6 +45,7 @@
 #define TELLERS        40
 #define BRANCHES       8
 #define WIDE_ROWS      3000
+#define HASTY_CLIENT 1			/* gives up soon, also waiting for the answer to COMMIT */
 #define MAX_MADE       3 /* tables that a client has made and not dropped */
 #define SEQS_PER_ROUND 100000
 
@@ -641,7 +642,8 @@ client_main(Client *c)
 				usleep(10000);
 				continue;
 			}
-			if (roles[c->id - 1] == client_maintenance && drop_unfinished(c) == LOST)
+			if ((roles[c->id - 1] == client_maintenance && drop_unfinished(c) == LOST) ||
+				(c->id == HASTY_CLIENT && run(c, "SET statement_timeout = 400") == LOST))
 			{
 				PQfinish(c->conn);
 				c->conn = NULL;

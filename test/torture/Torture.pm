@@ -7,6 +7,7 @@ use warnings;
 
 use File::Path qw(remove_tree);
 use IPC::Open2;
+use Oracle;
 use PageserverTest;
 use POSIX ();
 use Test::More;
@@ -59,13 +60,18 @@ sub new_store
 	$c->sql("CREATE EXTENSION amcheck; CREATE EXTENSION pageserver_smgr");
 }
 
-# Ends the store and its computes in good order, and removes them.
+# Ends the store and its compute in good order, compares what is in the store with what stock PostgreSQL makes of its
+# WAL, and removes it.
 sub end_store
 {
 	my ($t) = @_;
 	$t->command('compute', 'stop', '-D', $t->{compute}{dir});
 	$t->compute_is_gone($t->{compute});
 	remove_tree($t->{compute}{dir});
+	my $next_seed = int(rand(1 << 30));
+	local $ENV{ORACLE_SEED} = $next_seed;
+	oracle_ok($t->{store}, 'main', name => "store $t->{stores}", count => 1);
+	srand($next_seed);			# what the oracle has drawn depends on WAL
 	$t->command('stop', '-D', $t->{store}{dir});
 	PageserverTest::wait_gone($t->{store}{pid});
 	delete $t->{store}{pid};
@@ -106,7 +112,7 @@ sub start_compute
 {
 	my ($t, $earlier, %opt) = @_;
 	my $n = ++$t->{computes};
-	my $c = bless { store => $t->{store}, branch => 'main', host => $t->{dir}, port => PageserverTest::free_port(),
+	my $c = bless { store => $t->{store}, started => time, branch => 'main', host => $t->{dir}, port => PageserverTest::free_port(),
 		dir => $earlier ? $earlier->{dir} : "$t->{compute_fs}/compute_$n" }, 'PageserverTest::Compute';
 	$c->{proxy} = $t->start_proxy;
 	my @args = ('compute', 'start', 'main', '-D', $c->{dir}, '-p', $c->{port}, '-S', "host=127.0.0.1 port=$c->{proxy}{port}",
@@ -240,12 +246,18 @@ sub kill_child
 	return $title;
 }
 
-sub kill_store
+# While the store cannot be reached: the compute is killed as well, in some rounds.  With it goes WAL that the store
+# does not have, and so none of it may have been acknowledged.  repair: what ends the fault.
+sub maybe_kill_compute
 {
-	my ($t) = @_;
-	my @helpers = $t->redo_helpers;
-	$t->{store}->kill9;
-	return @helpers;
+	my ($t, $p, $repair) = @_;
+	my $c = $t->{compute};
+	my $kill = $p->{kill} < 0.4;
+	$t->kill_compute($c) if $kill;
+	$t->fault_is_over;
+	$repair->();
+	$t->{compute} = $t->start_compute($c) if $kill;
+	return $kill ? ', compute killed meanwhile' : '';
 }
 
 our %actions = (
@@ -292,7 +304,7 @@ our %actions = (
 	kill_store => sub {
 		my ($t, $p) = @_;
 		my $wait = int($p->{duration} * 1000);
-		$t->kill_store;
+		$t->{store}->kill9;
 		usleep($wait * 1000) if $p->{variant} < 0.5;
 		$t->fault_is_over;
 		$t->start_store;
@@ -303,9 +315,9 @@ our %actions = (
 		my $c = $t->{compute};
 		my $variant = pick($p->{variant}, 'store first', 'compute first', 'store again while the compute starts');
 		$t->note_shared_memory($c);
-		$t->kill_store if $variant ne 'compute first';
+		$t->{store}->kill9 if $variant ne 'compute first';
 		$t->kill_compute($c);
-		$t->kill_store if $variant eq 'compute first';
+		$t->{store}->kill9 if $variant eq 'compute first';
 		$t->fault_is_over;
 		$t->start_store;
 		if ($variant eq 'store again while the compute starts')
@@ -346,9 +358,7 @@ our %actions = (
 		my $pid = $t->{store}{pid};
 		$t->stop_pids($pid);
 		usleep($p->{duration} * 2_000_000);
-		$t->fault_is_over;
-		$t->go_on_pids($pid);
-		return sprintf '%d ms', $p->{duration} * 2000;
+		return sprintf '%d ms%s', $p->{duration} * 2000, $t->maybe_kill_compute($p, sub { $t->go_on_pids($pid) });
 	},
 	stop_backend => sub {
 		my ($t, $p) = @_;
@@ -363,11 +373,10 @@ our %actions = (
 	},
 	net_cut => sub {
 		my ($t, $p) = @_;
-		tell_proxy($t->{compute}{proxy}, 'cut');
+		my $proxy = $t->{compute}{proxy};
+		tell_proxy($proxy, 'cut');
 		usleep($p->{duration} * 1_500_000);
-		$t->fault_is_over;
-		tell_proxy($t->{compute}{proxy}, 'pass');
-		return sprintf '%d ms', $p->{duration} * 1500;
+		return sprintf '%d ms%s', $p->{duration} * 1500, $t->maybe_kill_compute($p, sub { tell_proxy($proxy, 'pass') if $proxy->{pid} });
 	},
 	net_reset => sub {
 		my ($t, $p) = @_;
@@ -388,28 +397,30 @@ our %actions = (
 		my ($t, $p) = @_;
 		my $direction = pick($p->{pick}, 'out', 'in', 'both');
 		my $lost = $p->{variant} < 0.5;
-		tell_proxy($t->{compute}{proxy}, "hold $direction");
+		my $proxy = $t->{compute}{proxy};
+		tell_proxy($proxy, "hold $direction");
 		usleep($p->{duration} * 2_000_000);
-		$t->fault_is_over;
-		tell_proxy($t->{compute}{proxy}, 'cut') if $lost;
-		tell_proxy($t->{compute}{proxy}, 'pass');
-		return sprintf '%s for %d ms%s', $direction, $p->{duration} * 2000, $lost ? ', what was held is lost' : '';
+		return sprintf '%s for %d ms%s%s', $direction, $p->{duration} * 2000, $lost ? ', what was held is lost' : '',
+		  $t->maybe_kill_compute($p, sub {
+			return unless $proxy->{pid};
+			tell_proxy($proxy, 'cut') if $lost;
+			tell_proxy($proxy, 'pass');
+		  });
 	},
 	fill_store => sub {
 		my ($t, $p) = @_;
 		my $leave = int($p->{pick} * 8 * 1024 * 1024);
-		my $kill = $p->{variant} < 0.5;
+		my $kill_store = $p->{variant} < 0.5;
 		$t->fill_disk($t->{store_fs}, $leave);
 		usleep($p->{duration} * 1_000_000);
-		if ($kill)
+		if ($kill_store)
 		{
-			$t->kill_store;
+			$t->{store}->kill9;
 			$t->start_store;
 			usleep($p->{duration} * 500_000);
 		}
-		$t->fault_is_over;
-		unlink "$t->{store_fs}/filler";
-		return sprintf '%d KB left%s', $leave / 1024, $kill ? ', store killed' : '';
+		return sprintf '%d KB left%s%s', $leave / 1024, $kill_store ? ', store killed' : '',
+		  $t->maybe_kill_compute($p, sub { unlink "$t->{store_fs}/filler" });
 	},
 	fill_compute => sub {
 		my ($t, $p) = @_;
@@ -584,7 +595,7 @@ sub round
 	my ($t) = @_;
 	my $action = $t->next_action;
 	# all that is random is drawn at once, so that the sequence of actions does not depend on how they went
-	my $p = { map { $_ => rand } qw(moment pick duration variant) };
+	my $p = { map { $_ => rand } qw(moment pick duration variant kill) };
 	my $seed = int(rand(1 << 30));
 	my $begin = time;
 	my $result = { round => ++$t->{round}, action => $action, detail => '' };

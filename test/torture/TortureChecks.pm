@@ -118,14 +118,16 @@ sub stray_processes
 
 # ---- shared memory ----
 
-# Segments of System V, and files of /dev/shm, that processes with these ids have made or use: (id => creator), (path => 1)
+# The segments of System V that there are since a moment: id => process that has made it.  Older ones may be of
+# processes that had the same id.
 sub segments
 {
+	my ($since) = @_;
 	my %segments;
 	for my $line (split /\n/, slurp_proc('/proc/sysvipc/shm'))
 	{
 		my @f = split ' ', $line;
-		$segments{ $f[1] } = $f[4] if $f[0] ne 'key';
+		$segments{ $f[1] } = $f[4] if $f[0] ne 'key' && $f[13] >= $since;
 	}
 	return \%segments;
 }
@@ -135,7 +137,7 @@ sub note_shared_memory
 {
 	my ($t, $c) = @_;
 	my $of = $t->{shm}{ $c->{dir} } //= {};
-	my $segments = segments();
+	my $segments = segments(int($c->{started}));
 	for my $id (keys %$segments)
 	{
 		$of->{segments}{$id} = $c->{pid} if $segments->{$id} == $c->{pid};
@@ -153,7 +155,7 @@ sub note_shared_memory
 sub stray_shared_memory
 {
 	my ($t) = @_;
-	my $segments = segments();
+	my $segments = segments(0);
 	my $now = $t->{compute}{pid} // 0;
 	my @strays;
 	for my $dir (sort keys %{ $t->{shm} })
@@ -176,7 +178,7 @@ sub remove_shared_memory
 {
 	my ($t, $dir) = @_;
 	my $of = delete $t->{shm}{$dir} or return;
-	my $segments = segments();
+	my $segments = segments(0);
 	for my $id (keys %{ $of->{segments} })
 	{
 		shmctl $id, IPC_RMID, 0 if ($segments->{$id} // 0) == $of->{segments}{$id};
