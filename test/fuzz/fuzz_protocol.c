@@ -529,7 +529,7 @@ converse(FuzzInput *in)
 	session->server = &server;
 	session->id = 1;
 	session->secret = 0x01020304;
-	session->refused = (flags & 2) != 0;
+	store.config.max_connections = (flags & 2) != 0 ? 0 : 10;
 	session->waiter = (Waiter) {session_is_canceled, session};
 	conn_init(&session->conn, fds[1]);
 	dlist_push_tail(&server.sessions, &session->link);
@@ -540,7 +540,7 @@ converse(FuzzInput *in)
 	client_main(&client);
 	pthread_join(thread, NULL);
 	close(fds[0]);
-	REQUIRE(server.nsessions == 0);
+	REQUIRE(server.nsessions == 0 && server.nadmitted == 0);
 	check_answers(&client);
 	pfree(client.out.data);
 	pfree(client.in.data);

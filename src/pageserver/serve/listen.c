@@ -16,10 +16,12 @@
 #include "serve/session.h"
 
 /*
- * Threads beyond max_connections, which end soon: clients that are told that
- * there are too many connections, and cancel requests.
+ * Connections that have not finished their startup, which takes a client no
+ * time as a rule: they do not count against max_connections, so that nobody is
+ * kept out by clients that connect and say nothing.  When there are more than
+ * this, the oldest is cut off; until that has ended there may be twice as many.
  */
-#define EXTRA_SESSIONS 16
+#define MAX_STARTING 64
 
 /* A session needs little of its stack; 128 pages of a batch would fit. */
 #define SESSION_STACK_SIZE (2 * 1024 * 1024)
@@ -271,20 +273,41 @@ set_tcp_options(int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unacknowledged_ms, sizeof(unacknowledged_ms));
 }
 
+/* Cuts the oldest connection off that has not finished its startup. */
+static void
+cut_oldest(Server *server)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &server->sessions)
+	{
+		Session    *session = dlist_container(Session, link, iter.cur);
+
+		if (session->admitted || session->cut)
+			continue;
+		session->cut = true;
+		shutdown(session->conn.fd, SHUT_RDWR);
+		return;
+	}
+}
+
 /* A session for an accepted connection, in the list; NULL if there are too many. */
 static Session *
 session_create(Server *server, int fd, bool is_unix)
 {
 	Session    *session;
-	int			max = server->config->max_connections;
-	int			others = server_session_count(server);
+	int			starting;
 
-	if (others >= max + EXTRA_SESSIONS)
+	pthread_mutex_lock(&server->lock);
+	starting = server->nsessions - server->nadmitted;
+	if (starting >= MAX_STARTING)
+		cut_oldest(server);
+	pthread_mutex_unlock(&server->lock);
+	if (starting >= 2 * MAX_STARTING)
 		return NULL;
 	session = pg_malloc0(sizeof(Session));
 	session->server = server;
 	session->is_unix = is_unix;
-	session->refused = others >= max;
 	session->waiter = (Waiter) {session_is_canceled, session};
 	conn_init(&session->conn, fd);
 	if (!pg_strong_random(&session->secret, sizeof(session->secret)))
@@ -324,7 +347,7 @@ accept_connection(Server *server, const Listener *listener)
 	session = session_create(server, fd, listener->is_unix);
 	if (session == NULL)
 	{
-		ps_log(PS_DEBUG, "connection closed: far more than max_connections (%d)", server->config->max_connections);
+		ps_log(PS_DEBUG, "connection closed: too many have not finished their startup");
 		close(fd);
 		return true;
 	}
@@ -376,9 +399,25 @@ server_session_count(Server *server)
 	int			n;
 
 	pthread_mutex_lock(&server->lock);
-	n = server->nsessions;
+	n = server->nadmitted;
 	pthread_mutex_unlock(&server->lock);
 	return n;
+}
+
+PsError *
+server_admit(Session *session)
+{
+	Server	   *server = session->server;
+	int			max = server->config->max_connections;
+
+	pthread_mutex_lock(&server->lock);
+	session->admitted = server->nadmitted < max;
+	server->nadmitted += session->admitted;
+	pthread_mutex_unlock(&server->lock);
+	if (session->admitted)
+		return NULL;
+	return ps_error_hint(ps_error(PS_SQLSTATE_TOO_MANY_CONNECTIONS, "too many connections: max_connections is %d", max),
+						 "Raise max_connections in %s, or lower it in the computes.", CONFIG_FILE_NAME);
 }
 
 void

@@ -17,9 +17,11 @@ void
 session_free(Session *session)
 {
 	Server	   *server = session->server;
+	bool		admitted;
 
 	pthread_mutex_lock(&server->lock);
 	dlist_delete(&session->link);
+	admitted = session->admitted;
 	pthread_mutex_unlock(&server->lock);
 	close(session->conn.fd);
 	conn_free(&session->conn);
@@ -28,6 +30,7 @@ session_free(Session *session)
 	/* counted until everything is given back: who waits for zero may then free the server */
 	pthread_mutex_lock(&server->lock);
 	server->nsessions--;
+	server->nadmitted -= admitted;
 	pthread_cond_signal(&server->session_ended);
 	pthread_mutex_unlock(&server->lock);
 }
@@ -139,11 +142,8 @@ session_startup(Session *session, bool *go_on)
 				server_cancel(session->server, startup.session_id, startup.secret);
 				return NULL;
 			case STARTUP_SESSION:
-				if (session->refused)
-					return ps_error_hint(ps_error(PS_SQLSTATE_TOO_MANY_CONNECTIONS, "too many connections: max_connections is %d",
-												  session->server->config->max_connections),
-										 "Raise max_connections in %s, or lower it in the computes.", CONFIG_FILE_NAME);
 				PS_TRY(session_check_stop(session));
+				PS_TRY(server_admit(session));
 				send_welcome(session, &startup);
 				conn->deadline = 0;
 				*go_on = true;

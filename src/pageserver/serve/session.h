@@ -46,8 +46,9 @@ struct Server
 	 */
 	pthread_mutex_t lock;
 	pthread_cond_t session_ended;	/* CLOCK_MONOTONIC */
-	dlist_head	sessions;
+	dlist_head	sessions;		/* oldest first */
 	int			nsessions;
+	int			nadmitted;		/* of them, those whose startup is over */
 };
 
 typedef struct Session
@@ -56,8 +57,9 @@ typedef struct Session
 	Server	   *server;
 	int			id;				/* "process id" in BackendKeyData */
 	uint32		secret;
-	bool		refused;		/* one connection too many: to be told so after its startup */
 	bool		is_unix;
+	bool		admitted;		/* Server.lock; counts against max_connections */
+	bool		cut;			/* Server.lock; ended because of too many that do not finish their startup */
 	atomic_bool canceled;		/* set by a cancel request, cleared when a command begins */
 
 	/* the session thread's own */
@@ -69,7 +71,10 @@ typedef struct Session
 
 /* A cancel request: the command of the session, if both numbers are right, ends soon. */
 extern void server_cancel(Server *server, int id, uint32 secret);
-extern int	server_session_count(Server *server);
+extern int	server_session_count(Server *server);	/* those whose startup is over */
+
+/* The startup is over: an error if there are max_connections sessions already. */
+extern PsError *server_admit(Session *session);
 
 /* ---- session.c ---- */
 
