@@ -49,6 +49,10 @@ ps_log(PsLogLevel level, const char *fmt, ...)
 	len += vsnprintf(line + len, sizeof(line) - len - 1, fmt, args);
 	va_end(args);
 	len = Min(len, sizeof(line) - 2);
+	/* texts of clients are in messages: none of them may look like a line of its own */
+	for (size_t i = 0; i < len; i++)
+		if ((unsigned char) line[i] < ' ' || line[i] == 0x7f)
+			line[i] = '?';
 	line[len++] = '\n';
 	while (write(STDERR_FILENO, line, len) < 0 && errno == EINTR)
 		;
