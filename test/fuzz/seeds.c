@@ -423,16 +423,17 @@ small_files(const char *timeline_dir, LayerMap *map)
 /* ---- conversations and answers ---- */
 
 static void
-protocol_seed(const char *name, const char *data, size_t len)
+byte_seed(const char *fuzzer, const char *name, const char *data, size_t len)
 {
 	StringInfoData seed;
 
 	initStringInfo(&seed);
 	put(&seed, data, len);
-	write_seed("fuzz_protocol", name, &seed);
+	write_seed(fuzzer, name, &seed);
 }
 
-#define PROTOCOL_SEED(name, bytes) protocol_seed(name, bytes, sizeof(bytes) - 1)
+#define PROTOCOL_SEED(name, bytes) byte_seed("fuzz_protocol", name, bytes, sizeof(bytes) - 1)
+#define IMPORT_SEED(name, bytes) byte_seed("fuzz_import", name, bytes, sizeof(bytes) - 1)
 
 static void
 conversations(void)
@@ -446,6 +447,19 @@ conversations(void)
 	PROTOCOL_SEED("cancel", "\1\20\0\0\0\20\4\322\26\56\0\0\0\1\1\2\3\4");
 	PROTOCOL_SEED("extended", "\0\10\1\3\0\0\0\10\2\0\10\6\0\2\7");
 	PROTOCOL_SEED("refused", "\2\2\7");
+}
+
+static void
+data_directories(void)
+{
+	IMPORT_SEED("control", "\0\0\20\0\2\1\2");
+	IMPORT_SEED("wal", "\0\1\360\3\2\1\2");
+	IMPORT_SEED("segments", "\1\203\0\1\3\201\4" "1400\5\0\3\1\6" "1400.1\7\0\3\1\10" "1400_vm\0\0\1");
+	IMPORT_SEED("unlogged", "\3\201\11" "1259_init\1\0\3\201\4" "2000\4\0");
+	IMPORT_SEED("missing", "\2\12\2\4");
+	IMPORT_SEED("tablespace", "\3\217\4" "3000\2\0\3\20\17pg_filenode.map\10\0\5\13\5" "17001\0");
+	IMPORT_SEED("slru", "\3\204\4" "0001\40\0\3\206\4" "000A\3\0\3\11\10" "00000321\7\0");
+	IMPORT_SEED("directory", "\4\1\4" "1300\4\0\2" "16");
 }
 
 static void
@@ -540,6 +554,7 @@ main(int argc, char **argv)
 		}
 	deep_layer();
 	conversations();
+	data_directories();
 	answers();
 	return system(psprintf("rm -rf '%s'", layers_dir));
 }
