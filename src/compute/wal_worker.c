@@ -190,7 +190,17 @@ wal_worker_flush_for_read(XLogRecPtr lsn)
 {
 	lsn = end_of_wal(lsn);
 	if (!RecoveryInProgress())
+	{
 		XLogFlush(lsn);
+
+		/*
+		 * WAL that went to disk because its segment or the WAL buffers were
+		 * full (XLogWrite() in AdvanceXLInsertBuffer()) wakes nobody up until
+		 * the process that wrote it flushes some more.
+		 */
+		if (pg_atomic_read_u64(&shared->sent) < lsn)
+			WalSndWakeup();
+	}
 	return lsn;
 }
 
