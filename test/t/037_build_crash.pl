@@ -113,7 +113,7 @@ sub crash
 	}, $sql);
 }
 
-my %concurrently = map { $kinds[ rand(@kinds) ] => 1 } 1 .. 5;
+my %concurrently = map { $kinds[ rand(@kinds) ] => 1 } 1 .. 3;
 for my $kind (@kinds)
 {
 	crash($kind, index_sql('t', $kind), '') or next;
@@ -129,7 +129,9 @@ for my $kind (@kinds)
 	$c->sql("DROP INDEX t_$kind");
 }
 
-# ---- the store killed: the build waits, and goes on ----
+# ---- the store killed: the build waits, and goes on, or can be cancelled at once ----
+$observer->ask('CHECKPOINT');
+$kept = $observer->ask('SELECT kept / 8192 FROM pageserver_smgr_cache');
 for my $kind (@kinds)
 {
 	my $session;
@@ -144,6 +146,87 @@ for my $kind (@kinds)
 	$session->close;
 	check_index($c, 't', $kind, 'built on over a kill of the store', @numbers);
 	$c->sql("DROP INDEX t_$kind");
+}
+for my $kind (map { $kinds[ rand(@kinds) ] } 1 .. 3)
+{
+	my $took;
+	interfere($kind, 'cancel without the store', sub {
+		my ($s) = @_;
+		$store->kill9;
+		my $begun = time;
+		kill 'INT', $s->{pid};
+		my $alive = eval { $s->result; 1; };
+		$took = time - $begun;
+		$store->start;
+		my $canceled = $s->errors =~ /canceling statement due to user request/;
+		eval { $s->close; };
+		return $alive && $canceled;
+	}) or next;
+	cmp_ok($took, '<', 5, "index $kind is given up without the store");
+	nothing_left($c, $observer, $kept, "index $kind, given up without the store");
+}
+
+# ---- a table rewritten with its indexes ----
+$c->sql("CREATE INDEX t_btree ON t (btree); CREATE INDEX t_gin ON t USING gin (gin); DELETE FROM t WHERE id % 20 = 0");
+my $table = 'SELECT count(*), sum(hashint4(id)::int8), sum(hashtext(brin)::int8) FROM t';
+my $sum = $c->sql($table);
+$observer->ask('CHECKPOINT');
+my $begun = $observer->ask('SELECT pg_current_wal_insert_lsn()');
+$c->sql('CLUSTER t USING t_btree');
+$wal{rewrite} = $observer->ask("SELECT pg_current_wal_insert_lsn() - '$begun'");
+
+# Starts a rewrite and waits for a random moment in it.
+sub start_rewrite
+{
+	my ($sql) = @_;
+	my $s = session($c);
+	my $fraction = rand(0.7);
+	$begun = $observer->ask('SELECT pg_current_wal_insert_lsn()');
+	$s->send($sql);
+	wait_for('the rewrite', sub { $observer->ask("SELECT pg_current_wal_insert_lsn() - '$begun' >= $fraction * $wal{rewrite}") eq 't' });
+	return $s;
+}
+
+sub check_rewritten
+{
+	my ($what) = @_;
+	$c->sql_is($table, $sum, "the table after $what");
+	check_index($c, 't', $_, $what, @numbers) for qw(btree gin);
+}
+
+for my $sql ('VACUUM FULL t', 'CLUSTER t USING t_btree')
+{
+	$observer->ask('CHECKPOINT');
+	$kept = $observer->ask('SELECT kept / 8192 FROM pageserver_smgr_cache');
+	$cancel->(start_rewrite($sql));
+	nothing_left($c, $observer, $kept, "$sql, cancelled");
+	check_rewritten("$sql, cancelled");
+	my $s = start_rewrite($sql);
+	$store->kill9;
+	$store->start;
+	$s->result;
+	is($s->errors, '', "$sql goes on when the store is there again");
+	$s->close;
+	check_rewritten("$sql over a kill of the store");
+	$s = start_rewrite($sql);
+	$c->kill9;
+	eval { $s->close; };
+	$c = trap_compute($store, 0, $small_caches);
+	$observer = session($c);
+	check_rewritten("$sql and a kill of the compute");
+}
+
+# ---- more pages that must be kept than the cache may hold ----
+$c->sql('DROP INDEX t_gin');
+$c->stop;
+$c = trap_compute($store, 0, $small_caches . "pageserver_smgr.cache_limit = 1MB\n");
+$observer = session($c);
+$kept = $observer->ask('SELECT kept / 8192 FROM pageserver_smgr_cache');
+for my $kind (grep { /^(gin|gist|spgist)/ } @kinds)
+{
+	my ($rc, undef, $err) = $c->psql(index_sql('t', $kind));
+	like($err, qr/page cache is full of pages that must be kept/, "index $kind is larger than cache_limit");
+	nothing_left($c, $observer, $kept, "index $kind, larger than cache_limit");
 }
 
 $c->program_ok('pg_amcheck', 'pg_amcheck', '-d', 'postgres', '--heapallindexed', '--parent-check');
