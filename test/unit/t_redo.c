@@ -569,7 +569,7 @@ test_long_record(void **state)
 	uint32		head;
 
 	recs[0] = make_insert(0x1000000, rel, 3, 1, true, 40, 1);
-	recs[1] = make_record(0x1001000, RM_HEAP_ID, XLOG_HEAP_DELETE, rel, 3, 0, NULL, 0, &del, 0);
+	recs[1] = make_record(0x1001000, RM_HEAP_ID, XLOG_HEAP_DELETE, rel, 3, 0, "", 0, &del, 0);
 	/* in place of its short main data, long main data */
 	head = recs[1].len - 2;
 	data = pg_malloc0((size_t) head + 5 + main_len);
