@@ -30,6 +30,7 @@
 #include "replication/syncrep.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
+#include "storage/ipc.h"
 #include "storage/proc.h"
 #include "tcop/dest.h"
 #include "tcop/utility.h"
@@ -226,6 +227,14 @@ xact_callback(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 			wrote_wal = XactLastRecEnd != 0;
+
+			/*
+			 * A process that ends drops its temporary tables in a transaction
+			 * of its own (RemoveTempRelationsCallback()).  Nobody hears of its
+			 * commit, and nothing could interrupt the wait for the store.
+			 */
+			if (proc_exit_inprogress)
+				synchronous_commit = Min(synchronous_commit, SYNCHRONOUS_COMMIT_LOCAL_FLUSH);
 			return;
 		case XACT_EVENT_COMMIT:
 			/* nor does a transaction without an ID wait */
