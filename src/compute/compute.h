@@ -31,6 +31,7 @@ extern char *ps_cache_path;		/* .cache_path: file, relative to the data director
 extern int	ps_lsn_cache_entries;	/* .lsn_cache_entries (default 131072) */
 extern int	ps_readahead;		/* .readahead: blocks asked for ahead of a sequential read (default 32, 0: off, max 128) */
 extern int	ps_connect_retry;	/* .connect_retry_max_delay, ms, longest pause between attempts (default 1000) */
+extern int	ps_response_timeout;	/* .response_timeout, ms without an answer after which a request goes over another connection (default 120000, 0: off) */
 extern int	ps_shutdown_timeout;	/* .shutdown_timeout, ms: how long a shutdown waits for the store to have all WAL (default 10000) */
 extern int	ps_max_wal_lag;		/* .max_wal_lag, MB not yet acknowledged before smgr calls sleep (default 512, 0: off) */
 
@@ -190,7 +191,8 @@ extern char *store_conn_error(StoreConn *conn, char sqlstate[6]);
  * To be called in every wait on the store.  Reads happen with content locks
  * held, where CHECK_FOR_INTERRUPTS() does nothing: looks at QueryCancelPending
  * and ProcDiePending itself and, outside critical sections and commit or abort,
- * raises the cancel as an ERROR, as a failing read would.
+ * raises the cancel as an ERROR, as a failing read would.  So it does with
+ * ShutdownRequestPending.
  */
 extern void store_conn_interrupts(void);
 
@@ -255,6 +257,9 @@ extern void wal_worker_state(WalWorkerState *state);
 
 /* ingested alone, without a lock: reads up to here do not wait in the store.  Never falls. */
 extern XLogRecPtr wal_worker_ingested(void);
+
+/* The server shuts down, and has done so for longer than shutdown_timeout: nothing is to be waited for any more. */
+extern bool wal_worker_shutdown_is_overdue(void);
 
 /* Sleeps while more than max_wal_lag is not acknowledged; called by smgr's extend and write in ordinary backends. */
 extern void wal_worker_backpressure(void);

@@ -37,6 +37,7 @@
 #define MAX_PREFETCH_BLOCKS (4 * PS_MAX_BATCH)
 #define CONNECT_TIMEOUT_MS 10000
 #define FIRST_RETRY_MS 10
+#define POLL_MS 1000			/* how often a wait looks at what does not set the latch */
 
 typedef struct Request
 {
@@ -73,6 +74,7 @@ static int	prefetch_blocks;	/* of all prefetch requests in the ring */
 static StoreConn *conn;
 static int	conn_pid;			/* the process that the above belongs to */
 static bool connected_before;
+static bool answer_overdue;		/* why the connection is given up */
 static uint64 last_reqid;
 static StringInfoData out_message;
 
@@ -171,6 +173,7 @@ disconnect(void)
 	if (conn != NULL)
 		store_conn_close(conn);
 	conn = NULL;
+	answer_overdue = false;
 }
 
 /* The place of a request that still wants the block, or -1; *index: which of its blocks. */
@@ -264,6 +267,22 @@ restore_latch(void)
 }
 
 /*
+ * To be called in every wait.  Besides interrupts: a shutdown that has lasted.
+ * Walsenders, and background workers that handle SIGTERM in a way of their own,
+ * would not look at it before the wait is over.
+ */
+static void
+check_interrupts(void)
+{
+	store_conn_interrupts();
+	if (CritSectionCount == 0 && !proc_exit_inprogress && IsTransactionState() && wal_worker_shutdown_is_overdue())
+		ereport(ERROR,
+				(errcode(ERRCODE_ADMIN_SHUTDOWN),
+				 errmsg("canceling a wait for the page store because of the shutdown of the server"),
+				 errdetail("The shutdown has waited for %d ms (pageserver_smgr.shutdown_timeout).", ps_shutdown_timeout)));
+}
+
+/*
  * The store answered the command that opens the conversation with this
  * SQLSTATE, or ended it with it: true if it makes sense to try again.
  */
@@ -326,13 +345,13 @@ wait_for_retry(Outage *outage, const char *error, const char *sqlstate)
 
 		if (left <= 0)
 			break;
-		if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left,
+		if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(left, POLL_MS),
 					  WAIT_EVENT_DATA_FILE_READ) & WL_LATCH_SET)
 		{
 			ResetLatch(MyLatch);
 			latch_was_set = true;
-			store_conn_interrupts();
 		}
+		check_interrupts();
 	}
 	if (latch_was_set)
 		SetLatch(MyLatch);
@@ -366,12 +385,17 @@ connect_store(Outage *outage)
 	connected_before = true;
 }
 
-/* The connection broke: forgets it.  The reason, palloc'd. */
+/* The connection broke, or no answer came in time: forgets it.  The reason, palloc'd. */
 static char *
 connection_lost(char sqlstate[6])
 {
 	char	   *error = store_conn_error(conn, sqlstate);
 
+	if (answer_overdue)
+	{
+		pfree(error);
+		error = psprintf("no answer for %d ms (pageserver_smgr.response_timeout)", ps_response_timeout);
+	}
 	disconnect();
 	return error;
 }
@@ -498,6 +522,8 @@ static bool
 wait_for_answer(uint64 pos, Request *wanted)
 {
 	const char *protocol_error = NULL;
+	uint64		answered = ring_unanswered;
+	TimestampTz last_answer = GetCurrentTimestamp();
 	bool		lost = false;
 	instr_time	start;
 	instr_time	now;
@@ -512,17 +538,23 @@ wait_for_answer(uint64 pos, Request *wanted)
 
 		if (unsent < 0)
 			break;
-		store_conn_wait(conn, unsent > 0, proc_exit_inprogress ? Max(ps_shutdown_timeout, 1) : -1,
-						WAIT_EVENT_DATA_FILE_READ);
-		if (InterruptPending)
-		{
-			if (wanted != NULL)
-				wanted->unwanted = true;
-			store_conn_interrupts();
-			if (wanted != NULL)
-				wanted->unwanted = false;
-		}
+		store_conn_wait(conn, unsent > 0, POLL_MS, WAIT_EVENT_DATA_FILE_READ);
+		if (wanted != NULL)
+			wanted->unwanted = true;
+		check_interrupts();
+		if (wanted != NULL)
+			wanted->unwanted = false;
 		lost = !PQconsumeInput(conn->pg) || !receive_answers(&protocol_error);
+
+		/* A peer, or something before it, that takes requests but does not answer. */
+		if (ring_unanswered != answered)
+		{
+			answered = ring_unanswered;
+			last_answer = GetCurrentTimestamp();
+		}
+		else if (!lost && ps_response_timeout > 0 &&
+				 TimestampDifferenceExceeds(last_answer, GetCurrentTimestamp(), ps_response_timeout))
+			lost = answer_overdue = true;
 
 		/* as in wait_for_retry() */
 		INSTR_TIME_SET_CURRENT(now);

@@ -31,6 +31,7 @@ char	   *ps_cache_path;
 int			ps_lsn_cache_entries;
 int			ps_readahead;
 int			ps_connect_retry;
+int			ps_response_timeout;
 int			ps_shutdown_timeout;
 int			ps_max_wal_lag;
 
@@ -231,6 +232,12 @@ define_settings(void)
 							"Longest pause between two attempts to connect to the store.",
 							NULL,
 							&ps_connect_retry, 1000, 10, 3600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("pageserver_smgr.response_timeout",
+							"Time without any answer of the store after which a request is sent again over another connection.",
+							"Should be longer than the store's wait_timeout. 0 means that it is waited for as long as the connection lasts.",
+							&ps_response_timeout, 120 * 1000, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("pageserver_smgr.shutdown_timeout",

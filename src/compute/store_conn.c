@@ -10,6 +10,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "postmaster/interrupt.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -47,6 +48,17 @@ store_conn_interrupts(void)
 		ProcessInterrupts();
 		InterruptHoldoffCount = holdoff;
 	}
+
+	/*
+	 * The autovacuum launcher, and background workers as they may be, look at
+	 * this flag between two pieces of work only.  An error brings them there:
+	 * were it FATAL, the launcher's end would count as a crash.
+	 */
+	if (ShutdownRequestPending && CritSectionCount == 0 && QueryCancelHoldoffCount == 0 &&
+		!proc_exit_inprogress && IsTransactionState())
+		ereport(ERROR,
+				(errcode(ERRCODE_ADMIN_SHUTDOWN),
+				 errmsg("canceling a wait for the page store because the process is to shut down")));
 
 	/* DROP DATABASE and others wait until all processes have done this. */
 	if (ProcSignalBarrierPending && CritSectionCount == 0 && !proc_exit_inprogress)
@@ -132,7 +144,7 @@ store_conn_error(StoreConn *conn, char sqlstate[6])
  * has passed.
  */
 static bool
-wait_socket(PGconn *pg, int events, TimestampTz deadline, uint32 wait_event)
+wait_socket(StoreConn *conn, int events, TimestampTz deadline, uint32 wait_event)
 {
 	for (;;)
 	{
@@ -142,10 +154,11 @@ wait_socket(PGconn *pg, int events, TimestampTz deadline, uint32 wait_event)
 		if (left <= 0)
 			return false;
 		rc = WaitLatchOrSocket(MyLatch, WL_EXIT_ON_PM_DEATH | WL_LATCH_SET | WL_TIMEOUT | events,
-							   PQsocket(pg), left, wait_event);
+							   PQsocket(conn->pg), left, wait_event);
 		if (rc & WL_LATCH_SET)
 		{
 			ResetLatch(MyLatch);
+			conn->latch_was_set = true;
 			store_conn_interrupts();
 		}
 		if (rc & events)
@@ -186,7 +199,7 @@ connect_and_send(StoreConn *conn, const char *command, const char *application_n
 	}
 	while (status != PGRES_POLLING_OK)
 	{
-		if (!wait_socket(conn->pg, status == PGRES_POLLING_READING ? WL_SOCKET_READABLE : WL_SOCKET_WRITEABLE,
+		if (!wait_socket(conn, status == PGRES_POLLING_READING ? WL_SOCKET_READABLE : WL_SOCKET_WRITEABLE,
 						 deadline, wait_event))
 		{
 			*error = psprintf("timeout: no connection to the store after %d ms", timeout_ms);
@@ -211,7 +224,7 @@ connect_and_send(StoreConn *conn, const char *command, const char *application_n
 
 		if (unsent == 0 && !PQisBusy(conn->pg))
 			break;
-		if (unsent >= 0 && !wait_socket(conn->pg, WL_SOCKET_READABLE | (unsent ? WL_SOCKET_WRITEABLE : 0),
+		if (unsent >= 0 && !wait_socket(conn, WL_SOCKET_READABLE | (unsent ? WL_SOCKET_WRITEABLE : 0),
 										deadline, wait_event))
 		{
 			*error = psprintf("timeout: no answer to \"%s\" after %d ms", command, timeout_ms);
@@ -267,6 +280,10 @@ store_conn_open(const char *command, const char *application_name, int timeout_m
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	/* what was done here may be in the middle of somebody's wait for the latch */
+	if (conn->latch_was_set)
+		SetLatch(MyLatch);
+	conn->latch_was_set = false;
 	if (!ok)
 	{
 		store_conn_close(conn);

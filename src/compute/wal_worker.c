@@ -74,6 +74,9 @@ typedef struct WalWorkerShared
 	pg_atomic_uint64 ingested;
 
 	ConditionVariable progress; /* flushed has risen */
+
+	/* When the worker was told to end, which is when the server shuts down; 0: it was not.  Written by it only. */
+	pg_atomic_uint64 stopping_since;
 } WalWorkerShared;
 
 static WalWorkerShared *shared;
@@ -89,7 +92,8 @@ static TimestampTz last_reply;
 static TimestampTz last_keepalive;
 static TimestampTz outage_since;	/* 0: none */
 static TimestampTz streaming_since;
-static volatile sig_atomic_t got_sigterm;
+static volatile sig_atomic_t got_sigterm;	/* of the postmaster */
+static volatile sig_atomic_t terminated;
 static XLogRecPtr stop_lsn;		/* shutdown: all WAL that is to be sent */
 static TimestampTz stop_deadline;
 
@@ -118,6 +122,7 @@ wal_worker_startup_shmem(void)
 	pg_atomic_init_u64(&shared->flushed, 0);
 	pg_atomic_init_u64(&shared->ingested, 0);
 	ConditionVariableInit(&shared->progress);
+	pg_atomic_init_u64(&shared->stopping_since, 0);
 }
 
 void
@@ -169,6 +174,14 @@ wal_worker_ingested(void)
 {
 	/* the store began with what the base backup was made from */
 	return Max(pg_atomic_read_u64(&shared->ingested), ps_checkpoint_lsn);
+}
+
+bool
+wal_worker_shutdown_is_overdue(void)
+{
+	TimestampTz since = pg_atomic_read_u64(&shared->stopping_since);
+
+	return since != 0 && TimestampDifferenceExceeds(since, GetCurrentTimestamp(), ps_shutdown_timeout);
 }
 
 /*
@@ -230,7 +243,7 @@ wal_worker_backpressure(void)
 
 	if (ps_max_wal_lag == 0 || CritSectionCount > 0 || !IsTransactionState() || proc_exit_inprogress)
 		return;
-	if (!lag_is_too_large())
+	if (!lag_is_too_large() || wal_worker_shutdown_is_overdue())
 		return;
 	if (!interruptible)
 		until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HELD_SLEEP_MS);
@@ -241,8 +254,10 @@ wal_worker_backpressure(void)
 		long		left = interruptible ? 1000 :
 		TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 
-		if (left <= 0)
+		if (left <= 0 || wal_worker_shutdown_is_overdue())
 			break;
+		/* only what is flushed is sent, and nobody else may come to flush it soon */
+		XLogFlush(GetInsertRecPtr());
 		ConditionVariableTimedSleep(&shared->progress, left, WAIT_EVENT_DATA_FILE_EXTEND);
 		store_conn_interrupts();
 	}
@@ -251,12 +266,22 @@ wal_worker_backpressure(void)
 
 /* ---- the worker ---- */
 
+/*
+ * From the postmaster it means a shutdown; from others, pg_terminate_backend()
+ * for one, that this process is to end.
+ */
 static void
-handle_sigterm(SIGNAL_ARGS)
+handle_sigterm(int signo, siginfo_t *info, void *context)
 {
 	int			save_errno = errno;
 
-	got_sigterm = true;
+	if (info->si_pid != PostmasterPid)
+		terminated = true;
+	else if (!got_sigterm)
+	{
+		pg_atomic_write_u64(&shared->stopping_since, GetCurrentTimestamp());
+		got_sigterm = true;
+	}
 	SetLatch(MyLatch);
 	errno = save_errno;
 }
@@ -386,14 +411,22 @@ other_backends_exist(void)
  * A shutdown: the postmaster has told all backends to end, and waits for this
  * process as well.  Once the others are gone, what WAL lacks is logged, and all
  * WAL there is has to go to the store, within the time limit.  Always exit(1), as for exit(0) the
- * postmaster would never start the worker again, if this was no shutdown but
- * pg_terminate_backend().
+ * postmaster would never start the worker again.
  */
 static void
 exit_if_stopping(void)
 {
 	XLogRecPtr	flushed;
 
+	if (terminated && !got_sigterm)
+	{
+		ereport(LOG,
+				(errcode(ERRCODE_ADMIN_SHUTDOWN),
+				 errmsg("terminating the WAL worker due to administrator command, it will be started again")));
+		if (conn != NULL)
+			store_conn_close(conn);
+		proc_exit(1);
+	}
 	if (!got_sigterm)
 		return;
 	if (stop_lsn == InvalidXLogRecPtr)
@@ -692,8 +725,11 @@ wal_worker_main(Datum arg)
 	char		logged_error[256] = "";
 	int			delay_ms = FIRST_RETRY_MS;
 	MemoryContext context;
+	struct sigaction on_sigterm = {.sa_sigaction = handle_sigterm, .sa_flags = SA_SIGINFO | SA_RESTART};
 
-	pqsignal(SIGTERM, handle_sigterm);
+	pg_atomic_write_u64(&shared->stopping_since, 0);
+	sigemptyset(&on_sigterm.sa_mask);
+	sigaction(SIGTERM, &on_sigterm, NULL);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGINT, SIG_IGN);
 	BackgroundWorkerUnblockSignals();
