@@ -1,103 +1,358 @@
 # Every wait on the store can be ended, and a store that comes back is used again.
+#
+# Each kind of wait (src/compute/README.md has the list) with a store that is
+# stopped (the kernel takes requests, nobody answers), killed (connections are
+# refused), and mute (connections are accepted, and nothing more): cancel,
+# statement_timeout and pg_terminate_backend() end it within a second,
+# lock_timeout does not, and when the store is back the same statement works.
 use strict;
 use warnings;
 use PageserverTest;
+use TrapTest;
 use Test::More;
+use IO::Socket::UNIX;
 use Time::HiRes qw(time usleep);
 
-my $conf = "autovacuum = off\npageserver_smgr.shutdown_timeout = 2s\n";
-my $store = PageserverTest->new_store('main');
+my $conf = "autovacuum = off\nmax_parallel_workers_per_gather = 0\njit = off\nwal_writer_delay = 10000\n"
+  . "pageserver_smgr.connect_retry_max_delay = 500\npageserver_smgr.shutdown_timeout = 2s\nshared_buffers = 16MB\n";
+my $probe = "$ENV{PAGESERVER_TOP}/test/modules/wait_probe.so";
+my $space = PageserverTest::test_dir() . '/space';
+mkdir $space;
+my $store = PageserverTest->new_store('main', conf => "wait_timeout = 1s\n");
 $store->ctl_ok('branch create', 'branch', 'create', 'main');
 my $c = $store->start_compute('main', conf => $conf);
-$c->sql("CREATE TABLE t$_ AS SELECT i, repeat('x', 500) pad FROM generate_series(1, 20000) i; VACUUM t$_") for 0 .. 3;
-$c->sql('CREATE TABLE w (i int); INSERT INTO w VALUES (0)');
-# the next compute has no page of t1, t2, t3; what the queries below need of the catalog it gets while the store answers
+$c->sql("CREATE TABLE r$_ AS SELECT i, repeat('x', 500) pad FROM generate_series(1, 5000) i; VACUUM (FREEZE) r$_") for 0 .. 20;
+# (table big is for stop_wal())
+$c->sql("CREATE EXTENSION pageserver_smgr; CREATE EXTENSION pg_prewarm; CREATE TABLE big (i int); VACUUM (FREEZE) big");
+$c->sql("CREATE FUNCTION wait_probe(regclass, bigint, text) RETURNS boolean AS '$probe' LANGUAGE C STRICT");
+$c->sql("CREATE FUNCTION start_deaf_worker(regclass, text) RETURNS void AS '$probe' LANGUAGE C STRICT");
+$c->sql('CREATE TABLE w (i int, pad text); ALTER TABLE w ALTER pad SET STORAGE PLAIN');
+$c->sql('CREATE DATABASE other');
+$c->sql("CREATE TABLESPACE s$_ LOCATION '$space/$_'") for grep { mkdir "$space/$_" } 0 .. 1;
+
+# The next compute has no page of r1 to r20, and does not know their sizes; what
+# the statements need of the catalog it gets while the store answers.
 $c->stop;
 $c = $store->start_compute('main', conf => $conf);
+my $observer = session($c);
 
-# An ordinary query that must ask the store, in the background.
-sub background
+# A session that needs nothing more of the catalog for the statements below.
+sub warm_session
 {
-	my ($sql, $err) = @_;
-	return IPC::Run::start([ PageserverTest::bindir() . '/psql', '-X', '-A', '-t', '-q', '-d', $c->connstr, '-c', $sql ],
-		'<', \undef, '>', \my $out, '2>', $err);
+	my $s = session($c);
+	$s->ask("BEGIN; LOCK TABLE r$_ IN ACCESS SHARE MODE; COMMIT") for 1 .. 20;
+	$s->ask('EXPLAIN SELECT count(*) FROM r1; EXPLAIN SELECT * FROM r3');
+	$s->ask('SELECT count(*) FROM r0; SELECT count(*) FROM r0 WHERE i < 0; BEGIN; DECLARE c CURSOR FOR SELECT * FROM r0; FETCH 3 FROM c; MOVE ALL IN c; COMMIT');
+	$s->ask("SELECT wait_probe('r0', 3, 'locked'), wait_probe('r4', 0, 'locked'); SELECT pg_database_size('postgres')");
+	$s->ask("BEGIN; CREATE TABLE n (i int); ROLLBACK; ALTER DATABASE other SET TABLESPACE pg_default");
+	$s->ask("SET lock_timeout = '100ms'");
+	$s->errors;
+	return $s;
 }
 
-# A session that is connected already, for it could not look up the catalog later.
-my ($in, $out) = ('', '');
-my $session = IPC::Run::start([ PageserverTest::bindir() . '/psql', '-X', '-A', '-t', '-q', '-d', $c->connstr ], '<', \$in, '>&', \$out, IPC::Run::timeout(120));
-sub ask
+# What a backend waits for.
+sub waits_for
 {
-	my ($sql, $until) = @_;
-	$out = '';
-	$in .= "$sql\n";
-	my $t0 = time;
-	$session->pump until $out =~ $until;
-	return time - $t0;
+	my ($pid) = @_;
+	return $observer->ask("SELECT wait_event FROM pg_stat_get_activity($pid)");
 }
-ask("EXPLAIN SELECT count(*) FROM t$_; SELECT 'ready';", qr/ready/) for 1 .. 3;
-ask("SELECT count(*) FROM t0; SELECT 'ready';", qr/ready/);
-$c->sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'; INSERT INTO w VALUES (0)");
 
-ask("SET statement_timeout = 0; SELECT 'pid', pg_backend_pid(), 'set', 'done', 'rows';", qr/pid\|\d+/);
-my ($pid) = $out =~ /pid\|(\d+)/;
+sub wait_in_store
+{
+	my ($pid, $event, $what) = @_;
+	# not just for an answer that comes at once
+	wait_for("$what: the wait", sub { return 0 for grep { usleep(10_000); waits_for($pid) !~ /^$event$/ } 1 .. 5; 1 });
+}
 
-# ---- the store does not answer ----
-kill 'STOP', $store->{pid};
-my $took = ask("SET statement_timeout = '500ms'; SELECT count(*) FROM t1; SELECT 'done';", qr/done|ERROR.*\n(?:.*\n)*.*done/);
-like($out, qr/canceling statement due to statement timeout/, 'statement_timeout ends a read that waits for the store');
-cmp_ok($took, '<', 2, "in time ($took s)");
-ask("SET statement_timeout = 0; \\echo set", qr/set/);
-$in .= "SELECT count(*) FROM t1; SELECT 'done';\n";
-$out = '';
-$session->pump_nb for 1 .. 20;
-usleep(500_000);
+$observer->ask("SELECT wait_event FROM pg_stat_get_activity(1); SELECT pg_cancel_backend(1), pg_terminate_backend(1)");
+$observer->ask("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'parallel worker'");
+$observer->errors;
+
+my @kinds = (
+	[ 'the size of a relation' => 'SELECT count(*) FROM r2', qr/^5000$/m ],
+	[ 'a page' => 'SELECT count(*) FROM r1', qr/^5000$/m ],
+	[ 'a page asked for ahead' => "BEGIN; DECLARE c CURSOR FOR SELECT * FROM r3; FETCH 1 FROM c; MOVE ALL IN c", qr/\|xxx/, 'ROLLBACK' ],
+	[ 'a page, with a content lock held' => "SELECT wait_probe('r4', 7, 'locked')", qr/^[tf]$/m ],
+	[ 'the size of a database' => "SELECT pg_database_size('postgres')", qr/^\d+$/m ],
+	[ 'a free file number' => 'BEGIN; CREATE TABLE n (i int)', qr//, 'ROLLBACK' ],
+	[ 'the contents of a tablespace (ALTER DATABASE)' => 'ALTER DATABASE other SET TABLESPACE s1', qr// ],
+	[ 'a parallel scan' => 'SET max_parallel_workers_per_gather = 2; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; '
+		  . 'SET min_parallel_table_scan_size = 0; SELECT count(*) FROM r5', qr/^5000$/m, 'RESET max_parallel_workers_per_gather' ],
+);
+
+# One statement of a kind waits for the store, and an interrupt ends it.
+sub interrupted
+{
+	my ($s, $kind, $state, $interrupt) = @_;
+	my ($name, $sql, undef, $after) = @$kind;
+	my $what = "$name, store $state, $interrupt";
+	my $t0;
+
+	if ($interrupt eq 'statement_timeout')
+	{
+		$s->ask("SET statement_timeout = '300ms'");
+		$t0 = time + 0.3;
+		$s->send($sql);
+	}
+	else
+	{
+		$s->send($sql);
+		# with statements before that take no time
+		wait_in_store($s->{pid}, 'DataFileRead|ExecuteGather|BgWorkerShutdown', $what);
+		$t0 = time;
+		my $function = $interrupt eq 'cancel' ? 'pg_cancel_backend' : 'pg_terminate_backend';
+		$observer->ask("SELECT $function($s->{pid})");
+	}
+	if ($interrupt eq 'terminate')
+	{
+		wait_for("$what: end", sub { $observer->ask("SELECT count(*) FROM pg_stat_get_activity($s->{pid})") eq '0' });
+		cmp_ok(time - $t0, '<', 1.5, "$what: the backend ends");
+		return;
+	}
+	$s->result;
+	my $took = time - $t0;
+	my $err = $s->errors;
+	my $reason = $interrupt eq 'cancel' ? 'user request' : 'statement timeout';
+	like($err, qr/^[^\n]*canceling statement due to $reason/, "$what: the statement ends");
+	cmp_ok($took, '<', 1.5, sprintf('%s: in time (%.2f s)', $what, $took));
+	$s->ask($after) if $after;
+	$s->ask('SET statement_timeout = 0');
+	$s->errors;
+}
+
+my $s = warm_session();
+my @to_terminate = map { warm_session() } @kinds;
+my $listener;
+
+for my $state (qw(stopped killed mute))
+{
+	if ($state eq 'stopped')
+	{
+		stop_process($store->{pid});
+	}
+	elsif ($state eq 'killed')
+	{
+		$store->kill9;
+		unlink "$store->{dir}/.s.PGSQL.$store->{port}";
+	}
+	else
+	{
+		$listener = IO::Socket::UNIX->new(Local => "$store->{dir}/.s.PGSQL.$store->{port}", Listen => 100) or die "listen: $!";
+		# nobody is to be left with the refused connection
+		$s->send($kinds[1][1]);
+		wait_for('a connection to the mute store', sub { my $r = ''; vec($r, fileno $listener, 1) = 1; select($r, undef, undef, 0) });
+		$observer->ask("SELECT pg_cancel_backend($s->{pid})");
+		$s->result;
+		$s->errors;
+	}
+	for my $kind (@kinds)
+	{
+		interrupted($s, $kind, $state, 'cancel');
+		interrupted($s, $kind, $state, 'statement_timeout');
+	}
+	is($observer->ask("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'parallel worker'"), '0', "store $state: no parallel worker is left waiting");
+	if ($state eq 'stopped')
+	{
+		interrupted($to_terminate[$_], $kinds[$_], $state, 'terminate') for 0 .. $#kinds;
+		# nothing of this needs the store
+		$s->ask('CHECKPOINT');
+		is($s->errors, '', "store $state: a checkpoint does not wait for it");
+		$s->send('SELECT count(*) FROM r19');
+		wait_in_store($s->{pid}, 'DataFileRead', 'lock_timeout');
+		usleep(200_000);
+		go_on_process($store->{pid});
+		is($s->result, '5000', 'lock_timeout does not end a wait for the store');
+		is($s->errors, '', 'and there was no error');
+	}
+}
+
+# A statement that waits for a connection gets it, also when the store was away
+# in both ways.
+$s->send($kinds[1][1]);
+wait_in_store($s->{pid}, 'DataFileRead', 'mute store');
+close $listener;
+$store->start;
 my $t0 = time;
-kill 'INT', $pid;
-$session->pump until $out =~ /done/;
-like($out, qr/canceling statement due to user request/, 'and a cancel does');
-cmp_ok(time - $t0, '<', 2, 'in time');
-kill 'CONT', $store->{pid};
-ask("SELECT 'rows', count(*) FROM t1;", qr/rows\|(\d+)/);
-like($out, qr/rows\|20000/, 'the session goes on when the store does');
+like($s->result, $kinds[1][2], 'a statement goes on when the store is back');
+cmp_ok(time - $t0, '<', 3, 'soon');
+for my $kind (@kinds)
+{
+	my ($name, $sql, $right, $after) = @$kind;
+	like($s->ask($sql), $right, "$name: right when the store is back");
+	is($s->errors, '', "$name: no error");
+	$s->ask($after) if $after;
+}
 
-# ---- the store is gone ----
-$store->kill9;
-$took = ask("SET statement_timeout = '500ms'; SELECT count(*) FROM t2; SELECT 'done';", qr/done/);
-like($out, qr/canceling statement due to statement timeout/, 'statement_timeout ends a wait for a connection');
-cmp_ok($took, '<', 2, "in time ($took s)");
-ask("SET statement_timeout = 0; \\echo set", qr/set/);
-$in .= "SELECT 'rows', count(*) FROM t3;\n";
-$out = '';
-$session->pump_nb for 1 .. 20;
+# A wait in the store, for WAL that it does not get: it answers after
+# wait_timeout that it must be asked again, which no client sees.
+$s->ask('INSERT INTO w SELECT 1 FROM generate_series(1, 10); SELECT count(*) FROM w');
+# more than shared buffers; all of it in the page cache, so that it pushes the page out without asking the store
+my $push_out = join('; ', map { "SELECT count(*) FROM r$_" } 10 .. 18);
+$s->ask($push_out);
+stop_wal($observer);
+$s->ask("SET synchronous_commit = local; UPDATE r6 SET pad = 'y' WHERE i = 1");
+$s->ask("$push_out; SELECT pageserver_smgr_clear_cache()");
+interrupted($s, [ 'a page that the store does not have yet' => 'SELECT pad FROM r6 WHERE i = 1' ], 'without WAL', $_) for qw(cancel statement_timeout);
+$s->send('SELECT pad FROM r6 WHERE i = 1');
+my $log_before = length $c->log_content;
+wait_for('the store to give up waiting', sub { substr($c->log_content, $log_before) =~ /after waiting 1000 ms/ });
+ok(!$s->done, 'the client goes on waiting when the store has waited for wait_timeout');
+go_on_wal();
+is($s->result, 'y', 'and gets the page');
+is($s->errors, '', 'without an error');
+$s->ask('RESET synchronous_commit');
+
+# In a critical section an error would be a PANIC: a cancel waits.
+$s->ask("EXPLAIN SELECT count(*) FROM r7; SELECT wait_probe('r7', 0, 'latch')");
+stop_process($store->{pid});
+$s->send("SELECT wait_probe('r7', 9, 'critical')");
+wait_in_store($s->{pid}, 'DataFileRead', 'critical section');
+$observer->ask("SELECT pg_cancel_backend($s->{pid})");
 usleep(300_000);
-$store->start;
-$session->pump until $out =~ /rows\|/;
-like($out, qr/rows\|20000/, 'a query waits for a store that is started again');
-$in .= "\\q\n";
-$session->finish;
+ok(!$s->done, 'a cancel does not end a wait in a critical section');
+go_on_process($store->{pid});
+$s->result;
+unlike($s->errors, qr/PANIC|terminat/, 'and does not end the server');
+is($s->ask('SELECT 1'), '1', 'the session lives');
 
-# a commit waits, is canceled, and the client is not told that it is done
-kill 'STOP', $store->{pid};
-my $err = '';
-my $commit = background('INSERT INTO w VALUES (1)', \$err);
-PageserverTest::wait_until(sub { $c->sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'") ne '0' }, 'a commit that waits');
-my $waiting = $c->sql("SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
-kill 'INT', $waiting;
-$commit->finish;
-isnt($commit->result(0), 0, 'a canceled commit does not look like a commit');
-like($err, qr/terminat|connection/, 'the connection ends');
-kill 'CONT', $store->{pid};
-
-# ---- fast shutdown with the store dead ----
-$c->sql('INSERT INTO w VALUES (2)');
+# The latch may belong to a wait that the caller is in: it is handed back, if it
+# was set while an answer was waited for, or a connection.
+$s->ask("SELECT wait_probe('r8', 0, 'latch'), wait_probe('r9', 0, 'latch')");
+$s->errors;
+stop_process($store->{pid});
+$s->send("SELECT wait_probe('r8', 9, 'latch')");
+wait_in_store($s->{pid}, 'DataFileRead', 'latch');
+kill 'HUP', $s->{pid};
+usleep(100_000);
+go_on_process($store->{pid});
+is($s->result, 't', 'a latch that is set while an answer is waited for stays set');
 $store->kill9;
-$t0 = time;
-$c->stop('fast');
-cmp_ok(time - $t0, '<', 10, 'a fast shutdown ends within its limit though the store is dead');
+$s->send("SELECT wait_probe('r9', 9, 'latch')");
+wait_in_store($s->{pid}, 'DataFileRead', 'latch');
+unlink "$store->{dir}/.s.PGSQL.$store->{port}";
+$listener = IO::Socket::UNIX->new(Local => "$store->{dir}/.s.PGSQL.$store->{port}", Listen => 100) or die "listen: $!";
+wait_for('a connection', sub { my $r = ''; vec($r, fileno $listener, 1) = 1; select($r, undef, undef, 0) });
+usleep(100_000);
+kill 'HUP', $s->{pid};
+usleep(100_000);
+close $listener;
 $store->start;
-$c = $store->start_compute('main', conf => $conf);
-$c->sql_is('SELECT count(*) FROM w WHERE i = 2', '1', 'what was acknowledged is there');
+is($s->result, 't', 'and one that is set while a connection is waited for');
+
+# ---- commits and writers ----
+
+# A commit that waits: the connection ends, without an answer.  (As in any server,
+# statement_timeout does not count while a transaction commits.)
+for my $interrupt (qw(pg_cancel_backend pg_terminate_backend))
+{
+	my $committer = session($c);
+	$committer->ask('INSERT INTO w VALUES (0)');
+	stop_process($store->{pid});
+	$committer->send('INSERT INTO w VALUES (1)');
+	wait_in_store($committer->{pid}, 'SyncRep', "commit, $interrupt");
+	$t0 = time;
+	$observer->ask("SELECT $interrupt($committer->{pid})");
+	wait_for("commit, $interrupt: end", sub { $observer->ask("SELECT count(*) FROM pg_stat_get_activity($committer->{pid})") eq '0' });
+	cmp_ok(time - $t0, '<', 2, "commit, $interrupt: the backend ends");
+	$committer->{h}->finish;
+	isnt($committer->{h}->result(0), 0, "commit, $interrupt: the connection ends");
+	unlike($committer->{out}, qr/^done $committer->{n}$/m, "commit, $interrupt: it does not look like a commit");
+	go_on_process($store->{pid});
+}
+
+$c->stop;
+$c = $store->start_compute('main', conf => $conf . "pageserver_smgr.max_wal_lag = 1\n");
+$observer = session($c);
+$observer->ask("SELECT wait_event FROM pg_stat_get_activity(1); SELECT pg_cancel_backend(1), pg_terminate_backend(1)");
+$s = session($c);
+my $insert = "INSERT INTO w SELECT i, repeat('z', 3000) FROM generate_series(1, 2000) i";
+$s->ask('INSERT INTO w VALUES (0)');
+$t0 = time;
+$s->ask($insert);
+my $took = time - $t0;
+# the WAL writer sleeps for 10 s: the writer itself must flush what it waits for
+cmp_ok($took, '<', 5, sprintf('a writer at max_wal_lag goes on when the store has the WAL (%.1f s)', $took));
+stop_process($store->{pid});
+interrupted($s, [ 'acknowledged WAL (max_wal_lag)' => $insert ], 'stopped', 'statement_timeout');
+$s->send($insert);
+wait_in_store($s->{pid}, 'DataFileExtend', 'back-pressure');
+$t0 = time;
+$observer->ask("SELECT pg_cancel_backend($s->{pid})");
+$s->result;
+like($s->errors, qr/canceling statement due to user request/, 'acknowledged WAL (max_wal_lag), store stopped, cancel: the statement ends');
+cmp_ok(time - $t0, '<', 1.5, 'acknowledged WAL (max_wal_lag), store stopped, cancel: in time');
+$s->send($insert);
+wait_in_store($s->{pid}, 'DataFileExtend', 'back-pressure');
+go_on_process($store->{pid});
+$s->result;
+is($s->errors, '', 'a writer goes on when the store does');
+
+# ---- backends that start ----
+
+# The same directory three times, for its pg_hba.conf.  Nobody has read the
+# catalog when the first backend starts.
+$c->stop;
+my %starting = (name => 'starting', conf => $conf . "authentication_timeout = 2\n");
+$c = $store->start_compute('main', %starting);
+stop_process($store->{pid});
+
+# A backend of the compute that has come so far as its command line says.
+sub backend_like
+{
+	my ($pattern) = @_;
+	my $found;
+	wait_for("a process like $pattern", sub {
+		for my $pid ($c->processes)
+		{
+			open my $f, '<', "/proc/$pid/cmdline" or next;
+			$found = $pid if (<$f> // '') =~ $pattern;
+		}
+		return $found;
+	});
+	return $found;
+}
+
+sub client
+{
+	my ($user, $err) = @_;
+	local $ENV{PGPASSWORD} = 'x';
+	return IPC::Run::start([ PageserverTest::bindir() . '/psql', '-X', '-d', $c->connstr, '-U', $user, '-c', 'SELECT 1' ], '<', \undef, '>', \my $out, '2>', $err);
+}
+
+my $err = '';
+my $client = client('postgres', \$err);
+my $pid = backend_like(qr/postgres: postgres postgres /);
+usleep(300_000);
+$t0 = time;
+kill 'TERM', $pid;
+$client->finish;
+isnt($client->result(0), 0, 'a backend that reads the catalog to start is ended by SIGTERM');
+cmp_ok(time - $t0, '<', 1.5, 'in time');
+go_on_process($store->{pid});
+$c->sql_is('SELECT 1', '1', 'others can connect when the store goes on');
+
+# A password is in the catalog: authentication_timeout ends the wait for it.
+$c->sql("CREATE ROLE scram LOGIN PASSWORD 'x'");
+my $hba = "$c->{dir}/pg_hba.conf";
+my $old_hba = PostgreSQL::Test::Utils::slurp_file($hba);
+open my $f, '>', $hba or die "$hba: $!";
+print $f "local all scram scram-sha-256\n$old_hba";
+close $f;
+$c->stop;
+$c = $store->start_compute('main', %starting);
+stop_process($store->{pid});
+$err = '';
+$t0 = time;
+$client = client('scram', \$err);
+$client->finish;
+$took = time - $t0;
+isnt($client->result(0), 0, 'authentication_timeout ends the wait for a password');
+cmp_ok($took, '>', 1.5, 'not before');
+cmp_ok($took, '<', 4, "in time ($err)");
+go_on_process($store->{pid});
+$client = client('scram', \$err);
+$client->finish;
+is($client->result(0), 0, 'the password is right');
 $c->stop;
 $store->stop;
 done_testing();
