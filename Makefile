@@ -6,6 +6,7 @@
 #	make demo       the whole in one go: store, compute, pgbench, loss, recovery
 #	make check      unit tests, fuzzers for some seconds, pg_regress, TAP
 #	make check-torture ROUNDS=500 SEED=n	what 050_torture does, for longer (test/torture/README.md)
+#	make check-postgres	PostgreSQL's own suites, on a compute as on a stock server (test/postgres/README.md)
 #	make bench      figures
 #	make leaks      an hour of load on a store built with AddressSanitizer (MINUTES=60)
 #	make clean
@@ -24,7 +25,7 @@ endif
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 PARTS = src/pageserver src/walredo src/compute src/ctl
 
-.PHONY: all install deps demo check check-unit check-fuzz check-tap check-torture bench leaks clean $(PARTS)
+.PHONY: all install deps demo check check-unit check-fuzz check-tap check-torture check-postgres bench leaks clean $(PARTS)
 
 all: $(PARTS)
 
@@ -56,6 +57,10 @@ check-tap: install
 
 check-torture: install
 	@PROVE_FLAGS=-v TORTURE_ROUNDS=$(ROUNDS) TORTURE_SEED=$(SEED) test/run-tap 050_torture
+
+check-postgres: deps
+	@$(MAKE) --no-print-directory install
+	@test/postgres/run
 
 demo: deps
 	@$(MAKE) --no-print-directory -s install
