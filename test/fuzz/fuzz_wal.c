@@ -11,7 +11,8 @@
  *	  2		the bytes of a stream
  *	  3		the bytes of a saved state
  *
- * A record is  u8 rmid, u8 info, u32 xid, u16 length, what follows its header.
+ * A record is  u8 rmid, u8 info, u32 xid, u16 length, what follows its header;
+ * with bit 15 of the length set, zeros make that 16 times as long.
  * Before records: u8, bit 0: commit timestamps are tracked.  Mode 1 has before
  * those a u8 number of changes, each  u32 offset, u8 value.  Mode 1 and 2 have
  * before all that a u16, of which the sizes of the pieces are made in which the
@@ -250,7 +251,13 @@ take_record(FuzzInput *in, XLogRecPtr prev, uint32 *len)
 
 	if (in->size == 0 && body_len != 0)
 		return NULL;
-	body = fuzz_bytes(in, body_len, &n);
+	body = fuzz_bytes(in, body_len & 0x7fff, &n);
+	if ((body_len & 0x8000) != 0)
+	{
+		body = realloc(body, n * 16 + 1);
+		memset(body + n, 0, n * 15);
+		n *= 16;
+	}
 	rec = gen_make_record(prev, rmid, info, xid, body, (uint32) n);
 	*len = SizeOfXLogRecord + (uint32) n;
 	free(body);

@@ -171,6 +171,20 @@ wal_seeds(const char *timeline_dir, const Manifest *m, const WalState *state)
 	}
 	write_seed("fuzz_wal", "stream", &stream);
 
+	/* a record that is longer than all that is kept ready for one */
+	{
+		char		body[6000] = {(char) XLR_BLOCK_ID_DATA_LONG};
+		uint32		main_len = sizeof(body) * 16 - 5;
+
+		memcpy(body + 1, &main_len, sizeof(main_len));
+		resetStringInfo(&seed);
+		put(&seed, "\1\7\0\5\0\1", 6);
+		put(&seed, "\25\0\0\0\0\0", 6);
+		put_u16(&seed, 0x8000 | sizeof(body));
+		put(&seed, body, sizeof(body));
+		write_seed("fuzz_wal", "long", &seed);
+	}
+
 	/* the same as the port gets it, after "wal_push" */
 	resetStringInfo(&seed);
 	put(&seed, "\0\2\2", 3);

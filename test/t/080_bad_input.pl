@@ -144,7 +144,35 @@ still_answers('after bad WAL');
 
 # ---- damage on disk: an error that names the file, never a wrong page ----
 $c->stop;
+my ($other_row) = grep { /^other\|/ } split /\n/, ($store->command('branch_list'))[1];
+my ($end_hi, $end_lo) = (split /\|/, $other_row)[8] =~ /(.*)\/(.*)/;
 $store->stop;
+
+# WAL that was acknowledged: the branch waits for its file to be restored, and is then as it was
+my $wal = sprintf("$store->{dir}/tenants/$id{other}[0]/timelines/$id{other}[1]/wal/00000001%08X%08X", hex($end_hi), hex($end_lo) >> 24);
+open my $w, '+<:raw', $wal or die "$wal: $!";
+seek $w, (hex($end_lo) & 0xffffff) - 64, 0;
+read $w, my $bytes, 64;
+seek $w, (hex($end_lo) & 0xffffff) - 64, 0;
+print $w ~$bytes;
+close $w;
+$store->start;
+like(($store->command('branch_list'))[1], qr/^other\|.*\Q$wal\E.*acknowledged up to \Q$end_hi\/$end_lo\E/m, 'damaged WAL is named');
+$store->ctl_fails_like(qr/"other" is not served.*\Q$wal\E/s, 'its branch is not served', 'compute', 'start', 'other', '-D', PageserverTest::test_dir() . '/damaged');
+$c = $store->start_compute('main');
+$c->sql_is('SELECT count(*) > 0 FROM t', 't', 'the other branch is served');
+$c->stop;
+$store->stop;
+open $w, '+<:raw', $wal or die "$wal: $!";
+seek $w, (hex($end_lo) & 0xffffff) - 64, 0;
+print $w $bytes;
+close $w;
+$store->start;
+$other = $store->start_compute('other');
+$other->sql_is('SELECT count(*) FROM t', '1001', 'with the WAL restored the branch is as it was');
+$other->stop;
+$store->stop;
+
 my ($layer) = glob "$store->{dir}/tenants/$id{other}[0]/timelines/$id{other}[1]/layers/*";
 open my $f, '+<:raw', $layer or die;
 seek $f, 0, 0;
