@@ -532,6 +532,16 @@ send_wal(bool *more)
 }
 
 /*
+ * With the record of a switch the store has the rest of its segment, which is
+ * padding, before we have sent it, or even flushed it.  to is beyond from.
+ */
+static bool
+may_be_padding(XLogRecPtr from, XLogRecPtr to)
+{
+	return XLogSegmentOffset(to, wal_segment_size) == 0 && to - from < wal_segment_size;
+}
+
+/*
  * The store's first reply says how far it has WAL: there the stream begins, if
  * that WAL is there.
  */
@@ -542,7 +552,7 @@ begin_at(XLogRecPtr lsn)
 	XLogRecPtr	acknowledged = pg_atomic_read_u64(&shared->flushed);
 	XLogSegNo	segno;
 
-	if (lsn > end)
+	if (lsn > end && !may_be_padding(end, lsn))
 		give_up(psprintf("The store has WAL of timeline %s up to %X/%X, but this compute ends at %X/%X.",
 						 ps_timeline, LSN_FORMAT_ARGS(lsn), LSN_FORMAT_ARGS(end)));
 	if (lsn <= ps_checkpoint_lsn)
@@ -608,6 +618,11 @@ process_reply(const char *message, int len)
 			return "the store did not say from where on it needs WAL";
 		begin_at(flushed);
 		confirmed = flushed;
+	}
+	if (flushed > sent && may_be_padding(sent, flushed))
+	{
+		flushed = sent;
+		applied = Min(applied, sent);
 	}
 	if (status.written > sent || flushed > sent || applied > sent)
 		return "the store acknowledged WAL that was not sent to it";

@@ -1,0 +1,25 @@
+# A switch to the next WAL file: the store knows with the switch's record that
+# the rest of the file is padding, before it was sent.  That is no reason to break
+# off the stream, let alone for the compute to end.
+use strict;
+use warnings;
+use PageserverTest;
+use Test::More;
+use TrapTest;
+
+my $store = PageserverTest->new_store('main');
+$store->ctl_ok('branch create', 'branch', 'create', 'main');
+# few WAL buffers: padding is written, and flushed, piece by piece
+my $c = $store->start_compute('main', conf => "shared_buffers = 1MB\nwal_buffers = 64kB\nwal_writer_delay = 1\nwal_recycle = off\n");
+$c->sql('CREATE TABLE t (i int)');
+for my $i (1 .. 12)
+{
+	$c->sql("INSERT INTO t VALUES ($i); SELECT pg_switch_wal(); INSERT INTO t VALUES ($i)");
+}
+unlike($c->log_content, qr/cannot stream/, 'the stream goes on over switches');
+$c->kill9;
+$c = $store->start_compute('main');
+$c->sql_is('SELECT count(*), sum(i) FROM t', '24|156', 'all rows are there');
+$c->stop;
+$store->stop;
+done_testing();
