@@ -56,7 +56,7 @@ check-tap: install
 	@test/run-tap $(PROVE_TESTS)
 
 check-torture: install
-	@PROVE_FLAGS=-v TORTURE_ROUNDS=$(ROUNDS) TORTURE_SEED=$(SEED) test/run-tap 050_torture
+	@PROVE_FLAGS=-v TORTURE_ROUNDS=$(ROUNDS) TORTURE_SEED=$(SEED) TORTURE_ACTIONS='$(ACTIONS)' test/run-tap 050_torture
 
 check-postgres: deps
 	@$(MAKE) --no-print-directory install

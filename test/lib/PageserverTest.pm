@@ -22,10 +22,12 @@ use File::Path qw(make_path remove_tree);
 use File::Basename;
 use IPC::Run ();
 use PostgreSQL::Test::Utils ();
+use SharedMemory;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @stores;
+our @shared_memory;				# of all computes
 our $next_port = 20000 + ($$ % 2000) * 10;
 
 sub bindir
@@ -205,6 +207,7 @@ sub start_compute
 	{
 		$options .= " -c $1=$2" if $line =~ /^\s*([\w.]+)\s*=\s*(\S+)\s*$/;
 	}
+	my $started = time;
 	my ($rc, $out, $err) = $self->ctl('compute', 'start', $branch, '-D', $dir, '-p', $compute->{port}, '-o', $options);
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	if (defined $opt{ok} && !$opt{ok})
@@ -214,6 +217,8 @@ sub start_compute
 	ok($rc == 0, "compute on branch $branch: start") or diag("exit code $rc\n$out$err" . $compute->log_tail . $self->log_tail);
 	BAIL_OUT("no compute") if $rc != 0;
 	$compute->{pid} = (split /\n/, PostgreSQL::Test::Utils::slurp_file("$dir/postmaster.pid"))[0];
+	$compute->{shared_memory} = SharedMemory->new($compute->{pid}, $started);
+	push @shared_memory, $compute->{shared_memory};
 	push @{ $self->{computes} }, $compute;
 	return $compute;
 }
@@ -249,6 +254,7 @@ END
 			wait_gone($store->{pid});
 		}
 	}
+	$_->remove for @shared_memory;
 	for my $log (grep { $ENV{SANITIZE_LOGS} && -e } map { $_->{log} } @stores)
 	{
 		next unless PostgreSQL::Test::Utils::slurp_file($log) =~ /^(.*: runtime error: .*)$/m;
@@ -378,6 +384,7 @@ sub kill9
 	# the postmaster is stopped first, so that it starts no child while the others are killed
 	kill 'STOP', $self->{pid};
 	my @pids = $self->processes;
+	$self->{shared_memory}->note(@pids);
 	kill 'KILL', @pids;
 	PageserverTest::wait_gone($_) for @pids;
 	delete $self->{pid};

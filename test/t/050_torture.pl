@@ -1,6 +1,6 @@
 # Torture: whatever is killed, stopped, cut off or full, what was acknowledged is
 # there, what failed is not, and nothing is left behind (test/torture/README.md).
-#	make check-torture ROUNDS=n SEED=n
+#	make check-torture ROUNDS=n SEED=n ACTIONS="net_cut ..."
 use strict;
 use warnings;
 use lib "$ENV{PAGESERVER_TOP}/test/torture";
@@ -10,7 +10,8 @@ use Torture;
 
 my $rounds = $ENV{TORTURE_ROUNDS} || 20;
 my $seed = $ENV{TORTURE_SEED} || time;
-my $rounds_per_store = 25;
+my $rounds_per_store = 25;		# at most
+my $rounds_of_store = 0;
 my %summary;
 my $acknowledged = 0;
 
@@ -35,7 +36,7 @@ sub line
 
 for my $round (1 .. $rounds)
 {
-	$t->new_store if ($round - 1) % $rounds_per_store == 0;
+	$t->new_store if $rounds_of_store++ == 0;
 	my $r = $t->round;
 	my $line = line($r);
 	PostgreSQL::Test::Utils::append_to_file("$t->{dir}/torture.log", "$line\n" . join('', map { "\t$_\n" } @{ $r->{wrong} }));
@@ -48,14 +49,15 @@ for my $round (1 .. $rounds)
 		diag($_) for @{ $r->{wrong} };
 		diag($t->{compute}->log_tail) if $t->{compute};
 		diag($t->{store}->log_tail);
-		diag("the same again: make check-torture ROUNDS=$round SEED=$seed");
+		diag("the same again: make check-torture ROUNDS=$round SEED=$seed" . ($ENV{TORTURE_ACTIONS} ? " ACTIONS='$ENV{TORTURE_ACTIONS}'" : ''));
 		# what is on the small file systems would be lost
 		system('cp', '-a', $t->{store}{dir}, "$t->{dir}/failed_store");
 		system('cp', '-a', $t->{compute}{dir}, "$t->{dir}/failed_compute") if $t->{compute};
 		last;
 	}
-	if ($round % $rounds_per_store == 0 || $round == $rounds)
+	if ($rounds_of_store == $rounds_per_store || $round == $rounds || $t->store_is_old)
 	{
+		$rounds_of_store = 0;
 		my @strays = $t->end_store;
 		is("@strays", '', "store $t->{stores}: nothing is left of it");
 	}
@@ -71,6 +73,6 @@ for my $action (sort keys %summary)
 }
 my @all = map { @$_ } values %summary;
 note(sprintf '%d rounds, %d commits acknowledged, %d wrong', scalar(@all), $acknowledged, scalar(grep { @{ $_->{wrong} } } @all));
-is_deeply([ sort keys %summary ], [ sort keys %Torture::actions ], 'each kind of action was tried') if @all == $rounds && $rounds >= keys %Torture::actions;
+is_deeply([ sort keys %summary ], [ Torture::action_names() ], 'each kind of action was tried') if @all == $rounds && $rounds >= Torture::action_names();
 cmp_ok($acknowledged, '>', $rounds * 20, 'there was something to lose') if @all == $rounds;
 done_testing();

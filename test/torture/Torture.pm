@@ -24,11 +24,10 @@ our $client_options = "connect_timeout=5 options='-c statement_timeout=30s -c lo
 sub new
 {
 	my ($class, $seed, $store_fs, $compute_fs) = @_;
-	srand($seed);
 	return bless {
 		seed => $seed, store_fs => $store_fs, compute_fs => $compute_fs, dir => PageserverTest::test_dir(),
 		ledger => "$ENV{PAGESERVER_TOP}/test/load/ledger", proxy => "$ENV{PAGESERVER_TOP}/test/load/netproxy",
-		round => 0, stores => 0, computes => 0, queue => [], stopped => {}, shm => {}
+		round => 0, stores => 0, computes => 0, queue => [], stopped => {}, shared_memory => {}
 	}, $class;
 }
 
@@ -60,6 +59,14 @@ sub new_store
 	$c->sql("CREATE EXTENSION amcheck; CREATE EXTENSION pageserver_smgr");
 }
 
+# Whether WAL and layers, which are kept for ever, have filled half of the store's disk.
+sub store_is_old
+{
+	my ($t) = @_;
+	my (undef, undef, $size, undef, $free) = split ' ', `stat -f -c '%S 0 %b 0 %a' $t->{store_fs}`;
+	return $free < $size / 2;
+}
+
 # Ends the store and its compute in good order, compares what is in the store with what stock PostgreSQL makes of its
 # WAL, and removes it.
 sub end_store
@@ -68,10 +75,8 @@ sub end_store
 	$t->command('compute', 'stop', '-D', $t->{compute}{dir});
 	$t->compute_is_gone($t->{compute});
 	remove_tree($t->{compute}{dir});
-	my $next_seed = int(rand(1 << 30));
-	local $ENV{ORACLE_SEED} = $next_seed;
+	local $ENV{ORACLE_SEED} = $t->{seed} + $t->{stores};
 	oracle_ok($t->{store}, 'main', name => "store $t->{stores}", count => 1);
-	srand($next_seed);			# what the oracle has drawn depends on WAL
 	$t->command('stop', '-D', $t->{store}{dir});
 	PageserverTest::wait_gone($t->{store}{pid});
 	delete $t->{store}{pid};
@@ -126,7 +131,9 @@ sub start_compute
 	}
 	($c->{pid}) = split /\n/, PostgreSQL::Test::Utils::slurp_file("$c->{dir}/postmaster.pid");
 	push @{ $t->{store}{computes} }, $c;
-	$t->note_shared_memory($c);
+	$c->{shared_memory} = SharedMemory->new($c->{pid}, $c->{started});
+	push @PageserverTest::shared_memory, $c->{shared_memory};
+	push @{ $t->{shared_memory}{ $c->{dir} } }, $c->{shared_memory};
 	return $c;
 }
 
@@ -162,14 +169,13 @@ sub kill_compute
 	$t->compute_is_gone($c);
 }
 
-# A killed compute's directory removed: what it had in shared memory nobody can find any more.  PostgreSQL's manual
-# says so too (19.5: SIGKILL), and to remove it by hand.
+# A compute's directory removed.  If it was killed, nobody removes its shared memory but us (SharedMemory.pm).
 sub throw_away
 {
 	my ($t, $c, %opt) = @_;
 	PostgreSQL::Test::Utils::append_to_file("$t->{dir}/computes.log", $c->log_content);
 	remove_tree($c->{dir});
-	$t->remove_shared_memory($c->{dir}) if $opt{killed};
+	$_->remove for $opt{killed} ? @{ $t->{shared_memory}{ $c->{dir} } } : ();
 }
 
 # Where clients find the database.
@@ -499,13 +505,21 @@ sub wrong
 	push @{ $t->{wrong} }, @what;
 }
 
+# The names of the actions, or of those that are to be tried (ACTIONS="net_cut ...").
+sub action_names
+{
+	my @names = split ' ', $ENV{TORTURE_ACTIONS} // '';
+	return sort { $a cmp $b } @names ? @names : keys %actions;
+}
+
 # All actions in random order, again and again.
 sub next_action
 {
 	my ($t) = @_;
 	if (!@{ $t->{queue} })
 	{
-		my @names = sort keys %actions;
+		srand($t->{seed} + 1_000_003 * $t->{round} + 1);
+		my @names = action_names();
 		while (@names)
 		{
 			push @{ $t->{queue} }, splice @names, int(rand(@names)), 1;
@@ -541,6 +555,19 @@ sub read_ledger
 	return $first;
 }
 
+# A compute may end itself if its disk was full, also some time afterwards: a PANIC takes its time.
+sub start_again_if_ended
+{
+	my ($t) = @_;
+	my $c = $t->{compute};
+	return 0 if is_alive($c->{pid});
+	die "the compute has ended by itself\n" unless $t->{may_end};
+	$t->compute_is_gone($c);
+	$t->{compute} = $t->start_compute($c);
+	$t->tell_address;
+	return $t->{ended} = 1;
+}
+
 sub await_first_answer
 {
 	my ($t) = @_;
@@ -550,15 +577,7 @@ sub await_first_answer
 	until (defined($first = $t->read_ledger($t->{gone} > $t->{over} ? $t->{gone} : $t->{over})))
 	{
 		die "no commit was acknowledged in 60 seconds\n" if time > $give_up;
-		if (!is_alive($t->{compute}{pid}))
-		{
-			my $c = $t->{compute};
-			die "the compute has ended by itself\n" unless $t->{may_end};
-			$t->compute_is_gone($c);
-			$t->{compute} = $t->start_compute($c);
-			$t->tell_address;
-			$t->{ended} = 1;
-		}
+		$t->start_again_if_ended;
 		usleep(5_000);
 	}
 	return $first - $t->{over};
@@ -594,7 +613,8 @@ sub round
 {
 	my ($t) = @_;
 	my $action = $t->next_action;
-	# all that is random is drawn at once, so that the sequence of actions does not depend on how they went
+	# a seed for each round, so that the sequence of actions does not depend on how they went
+	srand($t->{seed} + 1_000_003 * $t->{round});
 	my $p = { map { $_ => rand } qw(moment pick duration variant kill) };
 	my $seed = int(rand(1 << 30));
 	my $begin = time;
@@ -615,13 +635,18 @@ sub round
 		$result->{detail} = $actions{$action}->($t, $p);
 		$t->tell_address;
 		$result->{recovery} = $t->await_first_answer;
-		$result->{detail} .= ', the compute ended itself' if $t->{ended};
 		usleep(200_000);
 		$t->end_load($load);
 		undef $load;
 		$t->read_ledger;
-		$t->wrong($t->check_database);
+		usleep(500_000) if $t->{may_end};
+		$t->start_again_if_ended;
+		my @wrong = eval { $t->check_database };
+		my $error = $@;
+		@wrong = $t->check_database if $t->start_again_if_ended;
+		$t->wrong(@wrong, $error && !$t->{ended} ? $error : ());
 		$t->wrong($t->strays);
+		$result->{detail} .= ', the compute ended itself' if $t->{ended};
 		1;
 	} or do {
 		my $error = $@ || 'unknown error';

@@ -6,9 +6,9 @@ use warnings;
 
 use Cwd qw(abs_path);
 use File::Find;
-use IPC::SysV qw(IPC_RMID);
 use PageserverTest;
 use POSIX ();
+use SharedMemory;
 use Time::HiRes qw(time usleep);
 
 # ---- the database ----
@@ -62,18 +62,10 @@ sub is_interrupted_creation
 
 # ---- processes ----
 
-sub slurp_proc
-{
-	my ($path) = @_;
-	open my $f, '<', $path or return '';
-	local $/;
-	return readline($f) // '';
-}
-
 sub title
 {
 	my ($pid) = @_;
-	my $title = slurp_proc("/proc/$pid/cmdline");
+	my $title = SharedMemory::slurp_proc("/proc/$pid/cmdline");
 	$title =~ s/\0+\z//;
 	$title =~ tr/\0/ /;
 	$title =~ s/ +\z//;
@@ -84,13 +76,13 @@ sub title
 sub is_alive
 {
 	my ($pid) = @_;
-	return slurp_proc("/proc/$pid/stat") =~ /\) [^ZX] /;
+	return SharedMemory::slurp_proc("/proc/$pid/stat") =~ /\) [^ZX] /;
 }
 
 sub children
 {
 	my ($pid) = @_;
-	return map { split ' ', slurp_proc($_) } glob "/proc/$pid/task/*/children";
+	return map { split ' ', SharedMemory::slurp_proc($_) } glob "/proc/$pid/task/*/children";
 }
 
 sub redo_helpers
@@ -118,72 +110,19 @@ sub stray_processes
 
 # ---- shared memory ----
 
-# The segments of System V that there are since a moment: id => process that has made it.  Older ones may be of
-# processes that had the same id.
-sub segments
-{
-	my ($since) = @_;
-	my %segments;
-	for my $line (split /\n/, slurp_proc('/proc/sysvipc/shm'))
-	{
-		my @f = split ' ', $line;
-		$segments{ $f[1] } = $f[4] if $f[0] ne 'key' && $f[13] >= $since;
-	}
-	return \%segments;
-}
-
-# Remembers what shared memory a compute has.
+# Remembers what shared memory a compute has, before it is brought to an end.
 sub note_shared_memory
 {
 	my ($t, $c) = @_;
-	my $of = $t->{shm}{ $c->{dir} } //= {};
-	my $segments = segments(int($c->{started}));
-	for my $id (keys %$segments)
-	{
-		$of->{segments}{$id} = $c->{pid} if $segments->{$id} == $c->{pid};
-	}
-	for my $pid ($c->processes)
-	{
-		for my $line (split /\n/, slurp_proc("/proc/$pid/maps"))
-		{
-			$of->{files}{$1} = $c->{pid} if $line =~ m{ (/dev/shm/PostgreSQL\.\d+)$};
-		}
-	}
+	$c->{shared_memory}->note($c->processes);
 }
 
 # Shared memory of computes that are no more.
 sub stray_shared_memory
 {
 	my ($t) = @_;
-	my $segments = segments(0);
-	my $now = $t->{compute}{pid} // 0;
-	my @strays;
-	for my $dir (sort keys %{ $t->{shm} })
-	{
-		my $of = $t->{shm}{$dir};
-		for my $id (keys %{ $of->{segments} })
-		{
-			my $pid = $of->{segments}{$id};
-			push @strays, "System V segment $id of compute $pid in $dir" if $pid != $now && ($segments->{$id} // 0) == $pid;
-		}
-		for my $file (keys %{ $of->{files} })
-		{
-			push @strays, "$file of compute $of->{files}{$file} in $dir" if $of->{files}{$file} != $now && -e $file;
-		}
-	}
-	return @strays;
-}
-
-sub remove_shared_memory
-{
-	my ($t, $dir) = @_;
-	my $of = delete $t->{shm}{$dir} or return;
-	my $segments = segments(0);
-	for my $id (keys %{ $of->{segments} })
-	{
-		shmctl $id, IPC_RMID, 0 if ($segments->{$id} // 0) == $of->{segments}{$id};
-	}
-	unlink keys %{ $of->{files} };
+	my @gone = grep { $_->{pid} != ($t->{compute}{pid} // 0) } map { @$_ } values %{ $t->{shared_memory} };
+	return map { $_->left } @gone;
 }
 
 # ---- files of the store ----
