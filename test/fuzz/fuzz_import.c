@@ -250,6 +250,8 @@ see_version(void *arg, const PsKey *key, const ValueRef *ref)
 	MUST(layer_read_value(ref, value, &start));
 	if (key->kind == PS_KEY_RELBLOCK || key->kind == PS_KEY_SLRU_BLOCK)
 		REQUIRE(value->len == BLCKSZ);
+	if (key->kind == PS_KEY_SLRU_SEGMENT)
+		REQUIRE(value->len == 4 && ps_get32(value->data) <= 32);
 	return NULL;
 }
 

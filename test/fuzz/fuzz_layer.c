@@ -24,7 +24,6 @@
 static const PsId test_tenant = {{0x11, 0x22, 0x33}};
 static const PsId test_timeline = {{0x44, 0x55, 0x66}};
 static const char *dir;
-static StringInfoData value;
 
 /* So many bytes, and zeros up to the end of a block. */
 static void
@@ -102,6 +101,7 @@ static PsError *
 see_version(void *arg, const PsKey *key, const ValueRef *ref)
 {
 	Scan	   *scan = arg;
+	StringInfoData value;
 	XLogRecPtr	start;
 	ValueList	list = {0};
 	bool		done;
@@ -110,8 +110,11 @@ see_version(void *arg, const PsKey *key, const ValueRef *ref)
 	if (scan->versions++ > 200)
 		return NULL;
 	REQUIRE(ref->place == VALUE_IN_LAYER && ref->layer == scan->layer);
+	/* a new one for each, which has no more room than is asked for */
+	initStringInfo(&value);
 	if (fuzz_result(layer_read_value(ref, &value, &start)))
 		fuzz_touch(value.data, value.len);
+	pfree(value.data);
 	if (fuzz_result(layer_collect(scan->layer, key, 0, ref->lsn, &list, &done)) && list.n > 0)
 		REQUIRE(list.refs[0].lsn <= ref->lsn);
 	free(list.refs);
@@ -152,7 +155,6 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 {
 	fuzz_begin();
 	dir = fuzz_dir();
-	initStringInfo(&value);
 	return 0;
 }
 

@@ -43,7 +43,7 @@ enum
 	STEP_COPY_DATA,				/* u8 n, bytes */
 	STEP_WAL,					/* u8 n: as many of the records that come next */
 	STEP_RECORD,				/* u8 rmid, u8 info, u32 xid, u16 n, what follows the header */
-	STEP_WAL_BYTES,				/* u8 where, u16 n, bytes */
+	STEP_WAL_BYTES,				/* u8 where, and how much of the message is cut off; u16 n, bytes */
 	STEP_MESSAGE,				/* u8: type, one of message_types; u8 n, bytes */
 	STEP_DONE,					/* CopyDone */
 	NSTEPS
@@ -267,12 +267,13 @@ take_lsn(FuzzInput *in, const Gen *gen)
 	}
 }
 
-/* u8 type, two LSNs, u8 relation, u8 database, u8 fork, u8 count, u8 each block */
+/* u8 type and, from bit 2 on, how many of them; two LSNs, u8 database, u8 relation, u8 fork, u8 count, u8 each block */
 static void
 put_request(Client *c, FuzzInput *in, const Gen *gen)
 {
 	static const PsRequestType types[] = {PS_REQ_PAGES, PS_REQ_RELSIZE, PS_REQ_DBSIZE};
-	PsRequest	req = {.type = types[fuzz_u8(in) % 3], .reqid = c->out.len};
+	uint8		type = fuzz_u8(in);
+	PsRequest	req = {.type = types[(type & 3) % 3], .reqid = c->out.len};
 	StringInfoData body;
 	uint8		fork;
 
@@ -297,12 +298,14 @@ put_request(Client *c, FuzzInput *in, const Gen *gen)
 	}
 	initStringInfo(&body);
 	ps_wire_put_request(&body, &req);
-	put_message(c, 'd', body.data, body.len);
+	for (int i = 0; i <= type >> 2; i++)
+		put_message(c, 'd', body.data, body.len);
 	pfree(body.data);
 }
 
+/* A message with WAL, without its last bytes. */
 static void
-put_wal(Client *c, XLogRecPtr lsn, const void *data, size_t len)
+put_wal(Client *c, XLogRecPtr lsn, const void *data, size_t len, size_t cut)
 {
 	StringInfoData body;
 	char		head[25] = {'w'};
@@ -312,7 +315,7 @@ put_wal(Client *c, XLogRecPtr lsn, const void *data, size_t len)
 	ps_put64(head + 9, lsn + len);
 	appendBinaryStringInfo(&body, head, sizeof(head));
 	appendBinaryStringInfo(&body, data, (int) len);
-	put_message(c, 'd', body.data, body.len);
+	put_message(c, 'd', body.data, body.len - Min(cut, body.len));
 	pfree(body.data);
 }
 
@@ -366,7 +369,7 @@ make_conversation(Client *c, FuzzInput *in, Gen *gen)
 					gen_record(gen, hdr->xl_rmid, hdr->xl_info, hdr->xl_xid, (const char *) hdr + SizeOfXLogRecord,
 							   hdr->xl_tot_len - SizeOfXLogRecord);
 				}
-				put_wal(c, at, gen->bytes.data + sent, gen->bytes.len - sent);
+				put_wal(c, at, gen->bytes.data + sent, gen->bytes.len - sent, 0);
 				break;
 			case STEP_RECORD:
 				{
@@ -378,13 +381,13 @@ make_conversation(Client *c, FuzzInput *in, Gen *gen)
 					if (rmid != RM_XLOG_ID || info != XLOG_SWITCH || switches++ == 0)
 						gen_record(gen, rmid, info, xid, bytes, (uint32) n);
 					free(bytes);
-					put_wal(c, at, gen->bytes.data + sent, gen->bytes.len - sent);
+					put_wal(c, at, gen->bytes.data + sent, gen->bytes.len - sent, 0);
 					break;
 				}
 			case STEP_WAL_BYTES:
 				at = (what = fuzz_u8(in)) < 128 ? at : at + what - 200;
 				bytes = fuzz_bytes(in, fuzz_u16(in), &n);
-				put_wal(c, at, bytes, n);
+				put_wal(c, at, bytes, n, what % 128 < 64 ? 0 : what % 32);
 				free(bytes);
 				break;
 			case STEP_MESSAGE:
@@ -437,6 +440,8 @@ client_main(Client *c)
 		struct pollfd pfd = {c->fd, POLLIN | (sent < c->out.len ? POLLOUT : 0), 0};
 		int			rc = poll(&pfd, 1, shut ? 20000 : QUIET_MS);
 
+		if (rc < 0 && errno == EINTR)
+			continue;			/* libFuzzer's timer */
 		REQUIRE(rc >= 0);
 		if (rc == 0)
 		{
@@ -456,14 +461,14 @@ client_main(Client *c)
 
 			if (n > 0)
 				sent += n;
-			else if (errno != EAGAIN)
+			else if (errno != EAGAIN && errno != EINTR)
 				sent = c->out.len;
 		}
 		if ((pfd.revents & (POLLIN | POLLHUP | POLLERR)) != 0)
 		{
 			ssize_t		n = recv(c->fd, buf, sizeof(buf), MSG_DONTWAIT);
 
-			if (n == 0 || (n < 0 && errno != EAGAIN))
+			if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
 				return;
 			if (n > 0 && c->in.len < 8 * 1024 * 1024)
 				appendBinaryStringInfo(&c->in, buf, (int) n);

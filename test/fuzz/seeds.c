@@ -262,6 +262,7 @@ typedef struct Sample
 {
 	int			every;
 	int			seen;
+	int			npages;
 	int			n;
 	PsKey		keys[500];
 	XLogRecPtr	lsns[500];
@@ -281,8 +282,14 @@ take_sample(void *arg, const PsKey *key, const ValueRef *ref)
 		return NULL;
 	initStringInfo(value);
 	MUST(layer_read_value(ref, value, &s->starts[s->n]));
-	if (value->len > 1000)
+	/* one that is compressed to much less */
+	if (value->len == BLCKSZ && s->npages == 0 && value->data[BLCKSZ / 2] == 0)
+		s->npages++;
+	else if (value->len > 1000)
+	{
+		pfree(value->data);
 		return NULL;
+	}
 	s->keys[s->n] = *key;
 	s->lsns[s->n] = ref->lsn;
 	s->kinds[s->n] = ref->kind;
@@ -305,6 +312,8 @@ layer_seeds(const char *dir, const char *name, const Manifest *m, int number)
 	XLogRecPtr	lsn_start;
 	XLogRecPtr	lsn_end;
 	char	   *text;
+	int			stride;
+	int			n = 0;
 
 	MUST(layer_open(dir, name, &m->tenant, &m->timeline, &layer));
 	type = layer_info(layer)->type;
@@ -314,9 +323,23 @@ layer_seeds(const char *dir, const char *name, const Manifest *m, int number)
 	s.every = 1 + layer->file->summary.entries / 500;
 	MUST(layer_scan(layer, &lo, &hi, PG_UINT64_MAX, take_sample, &s));
 	layer_unref(layer);
-	s.n = Min(s.n, 40);
 	if (s.n == 0)
 		return;
+	/* some of all kinds */
+	stride = 1 + s.n / 40;
+	for (int i = 0; i < s.n; i++)
+	{
+		if (i % stride != 0 && s.values[i].len < BLCKSZ)
+			continue;
+		s.keys[n] = s.keys[i];
+		s.lsns[n] = s.lsns[i];
+		s.kinds[n] = s.kinds[i];
+		s.will_init[n] = s.will_init[i];
+		s.values[n] = s.values[i];
+		s.starts[n] = s.starts[i];
+		n++;
+	}
+	s.n = n;
 
 	fuzz_begin();
 	if (type == LAYER_IMAGE)
@@ -461,6 +484,8 @@ conversations(void)
 	PROTOCOL_SEED("cancel", "\1\20\0\0\0\20\4\322\26\56\0\0\0\1\1\2\3\4");
 	PROTOCOL_SEED("extended", "\0\10\1\3\0\0\0\10\2\0\10\6\0\2\7");
 	PROTOCOL_SEED("refused", "\2\2\7");
+	PROTOCOL_SEED("short", "\0\2\2\7\104\0\0");
+	PROTOCOL_SEED("ahead", "\0\2\0\3\374\0\1\0\0\0\3\0\1\2\3\11");
 }
 
 static void
