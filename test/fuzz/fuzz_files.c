@@ -13,6 +13,7 @@
  *	  6		PAGESERVER_VERSION
  *	  7		a command of the store's port, as text
  *	  8		id and key as text and bytes
+ *	  9		tenant.json
  */
 #include "ps_fe.h"
 
@@ -24,6 +25,9 @@
 #include "serve/session.h"
 #include "store_dir.h"
 #include "timeline_impl.h"
+
+/* The tenant of the store that is opened. */
+#define TENANT "000102030405060708090a0b0c0d0e0f"
 
 static const char *dir;
 
@@ -238,11 +242,31 @@ fuzz_id(FuzzInput *in)
 	free(name);
 }
 
+/* A tenant that is not understood does not keep the store from opening. */
+static void
+fuzz_tenant(FuzzInput *in)
+{
+	Config		config = {.store_dir = unconstify(char *, dir), .bindir = (char *) "/nowhere", .redo_helpers = 1,
+		.redo_timeout = 100, .page_cache_size = 1};
+	Store	   *store;
+	int			n;
+
+	write_rest("tenants/" TENANT "/tenant.json", in);
+	MUST(store_open(&config, &store));
+	free(store_list(store, &n));
+	REQUIRE(n == 0);
+	store_close(store);
+}
+
 int
 LLVMFuzzerInitialize(int *argc, char ***argv)
 {
+	char		path[512];
+
 	fuzz_begin();
 	dir = fuzz_dir();
+	snprintf(path, sizeof(path), "%s/tenants/" TENANT "/timelines", dir);
+	REQUIRE(pg_mkdir_p(path, 0700) == 0);
 	return 0;
 }
 
@@ -250,7 +274,8 @@ int
 LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 {
 	static void (*const readers[]) (FuzzInput *in) = {
-		fuzz_config, fuzz_manifest, fuzz_marker, fuzz_control, fuzz_relsize, fuzz_conf, fuzz_version, fuzz_command, fuzz_id
+		fuzz_config, fuzz_manifest, fuzz_marker, fuzz_control, fuzz_relsize, fuzz_conf, fuzz_version, fuzz_command, fuzz_id,
+		fuzz_tenant
 	};
 	FuzzInput	in = {data, size};
 
