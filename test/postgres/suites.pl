@@ -224,7 +224,8 @@ sub start
 {
 	my ($on_port) = @_;
 	return $store->start_compute('main', port => $on_port, host => $dir,
-		conf => ($settings =~ s/=/ = /gr) . "shared_preload_libraries = $preload,pageserver_smgr\npageserver_smgr.cache_size = 1MB\n");
+		# room for the slot of the WAL worker, which is made by itself only for the default
+		conf => ($settings =~ s/=/ = /gr) . "max_replication_slots = 5\n" . "shared_preload_libraries = $preload,pageserver_smgr\npageserver_smgr.cache_size = 1MB\n");
 }
 my $compute = start($port);
 if (@core)
