@@ -4,10 +4,8 @@ package Torture;
 use strict;
 use warnings;
 
-use Cwd qw(abs_path);
 use File::Find;
 use PageserverTest;
-use POSIX ();
 use SharedMemory;
 use Time::HiRes qw(time usleep);
 
