@@ -56,7 +56,7 @@ static const int sizes[] = {
 	PG_CONTROL_FILE_SIZE, SEGMENT_SIZE, 3, 2 * BLCKSZ, BLCKSZ, BLCKSZ, 3, 512, BLCKSZ, 512, BLCKSZ, BLCKSZ, BLCKSZ, 100, 8, 30, 0, 0,
 	3, 512, -1, -1, -1
 };
-static const char *const targets[] = {"/nowhere", ".", "..", "../base", "1259", "/dev/null"};
+static const char *const targets[] = {"/nowhere", ".", "..", "../base", "1259", "/dev/null", "/dev/zero"};
 
 static const char *top;
 static char pgdata[64];

@@ -671,6 +671,27 @@ test_refused(void **state)
 	write_file(c, "pg_logical/replorigin_checkpoint", "garbage!garbage!garbage!", 24);
 	assert_refused(c, PS_SQLSTATE_CORRUPTED, "replorigin_checkpoint");
 
+	/* what would never end, or not fit into memory */
+	c = make_cluster(x, 1);
+	path = psprintf("%s/base/5/pg_filenode.map", c->pgdata);
+	assert_int_equal(truncate(path, (off_t) 5 * 1024 * 1024 * 1024), 0);
+	assert_refused(c, PS_SQLSTATE_CORRUPTED, "base/5/pg_filenode.map\" is not a file of at most");
+	pfree(path);
+
+	c = make_cluster(x, 1);
+	path = psprintf("%s/global/pg_filenode.map", c->pgdata);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_refused(c, PS_SQLSTATE_CORRUPTED, "global/pg_filenode.map\" is not a file");
+	pfree(path);
+
+	c = make_cluster(x, 1);
+	path = psprintf("%s/global/pg_filenode.map", c->pgdata);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(symlink("/dev/zero", path), 0);
+	assert_refused(c, PS_SQLSTATE_CORRUPTED, "global/pg_filenode.map\" is not a file");
+	pfree(path);
+
 	/* no cluster at all */
 	c = make_cluster(x, 1);
 	path = psprintf("%s/PG_VERSION", c->pgdata);

@@ -159,7 +159,9 @@ PsError *
 datadir_read_file(const char *pgdata, const char *name, StringInfo out, bool *found)
 {
 	char	   *path = psprintf("%s/%s", pgdata, name);
-	int			fd = open(path, O_RDONLY | O_CLOEXEC);
+	/* without waiting for somebody to write into it, if it is a pipe */
+	int			fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	struct stat st;
 	PsError    *err = NULL;
 
 	if (found != NULL)
@@ -171,7 +173,11 @@ datadir_read_file(const char *pgdata, const char *name, StringInfo out, bool *fo
 		free(path);
 		return err;
 	}
-	for (;;)
+	if (fstat(fd, &st) != 0)
+		err = ps_error(PS_SQLSTATE_IO, "could not stat file \"%s\": %m", path);
+	else if (!S_ISREG(st.st_mode) || st.st_size > MAX_FILE_SIZE)
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "\"%s\" is not a file of at most %d bytes", path, MAX_FILE_SIZE);
+	while (err == NULL)
 	{
 		char		buf[8192];
 		ssize_t		n = read(fd, buf, sizeof(buf));
@@ -179,10 +185,11 @@ datadir_read_file(const char *pgdata, const char *name, StringInfo out, bool *fo
 		if (n < 0)
 			err = ps_error(PS_SQLSTATE_IO, "could not read file \"%s\": %m", path);
 		else if (out->len + n > MAX_FILE_SIZE)
-			err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" has more than %d bytes", path, MAX_FILE_SIZE);
-		if (n <= 0 || err != NULL)
+			err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" grows while it is read, beyond %d bytes", path, MAX_FILE_SIZE);
+		else if (n > 0)
+			appendBinaryStringInfo(out, buf, n);
+		if (n <= 0)
 			break;
-		appendBinaryStringInfo(out, buf, n);
 	}
 	close(fd);
 	free(path);

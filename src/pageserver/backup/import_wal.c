@@ -77,7 +77,7 @@ copy_segment(const char *pgdata, const char *wal_dir, const ControlFileData *con
 	from = psprintf("%s/pg_wal/%s", pgdata, name);
 	XLogFileName(name, 1, segno, segment_size);
 	to = psprintf("%s/%s", wal_dir, name);
-	in = open(from, O_RDONLY | O_CLOEXEC);
+	in = open(from, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR);
 	if (in < 0)
 	{
