@@ -36,7 +36,7 @@ $ENV{PGHOST} = $dir;
 # What the suites ask for in their .conf files, and what makes stock against
 # stock give the same results every time (FACTS 9).
 my $preload = 'pg_stat_statements';
-my $settings = "shared_buffers=4MB\nmax_connections=60\nmax_prepared_transactions=10\nwal_level=logical\nmax_replication_slots=4\n"
+my $settings = "shared_buffers=4MB\nwal_log_hints=on\nmax_connections=60\nmax_prepared_transactions=10\nwal_level=logical\nmax_replication_slots=4\n"
   . "logical_decoding_work_mem=64kB\nsynchronize_seqscans=off\ncompute_query_id=regress\nautovacuum_naptime=1d\n";
 
 # Modules of contrib whose suites cannot run here.  Those without a suite for
