@@ -10,6 +10,7 @@
 # come back from the store as they were.
 use strict;
 use warnings;
+use Oracle;
 use PageserverTest;
 use StockServer;
 use Test::More;
@@ -344,5 +345,6 @@ cmp_ok($c->sql('SELECT kept / 8192 FROM pageserver_smgr_cache'), '<', 50, 'nothi
 $c->program_ok('pg_amcheck', 'pg_amcheck', '--all', '--heapallindexed');
 $stock->stop;
 $c->stop;
+oracle_ok($store, 'main', count => 2);
 $store->stop;
 done_testing();

@@ -6,6 +6,7 @@
 # compute have the files that the old one had, and no more.
 use strict;
 use warnings;
+use Oracle;
 use PageserverTest;
 use PostgreSQL::Test::RecursiveCopy;
 use Test::More;
@@ -148,6 +149,7 @@ sub run_cluster
 	$b->ask('BEGIN');
 	$b->ask(many_locks('locked', 'KEY SHARE'));
 	is($b->errors, '', "$name: no error of the locks");
+	my $edge = $c->sql('SELECT pg_current_wal_insert_lsn()');
 	my ($first, $last) = split /\|/, $c->sql("SELECT min(xmax::text::bigint), max(xmax::text::bigint) FROM locked WHERE id > 1");
 	cmp_ok($last - $first, '>', 2900, "$name: as many multixacts as rows ($first to $last)");
 	$c->sql_is("SELECT count(*) FROM (SELECT DISTINCT xmax FROM locked WHERE id > 1) x, pg_get_multixact_members(xmax)", '5998', "$name: of two members each");
@@ -229,6 +231,7 @@ sub run_cluster
 	my $oid = $c->sql('SELECT next_oid FROM pg_control_checkpoint()');
 	ok($oid >= 16384 && $oid < 40000, "$name: OIDs have wrapped around ($oid)");
 	$c->stop;
+	oracle_ok($store, 'main', name => $name, lsns => [$edge], count => 1);
 	$store->stop;
 }
 
