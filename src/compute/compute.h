@@ -216,7 +216,6 @@ extern void page_client_prefetch(PsRel rel, ForkNumber fork, const BlockNumber *
 extern bool page_client_take_prefetched(PsRel rel, ForkNumber fork, BlockNumber blk, XLogRecPtr min_lsn, char *page,
 										XLogRecPtr *store_lsn);
 extern bool page_client_is_prefetched(PsRel rel, ForkNumber fork, BlockNumber blk);
-extern void page_client_forget(PsRel rel);	/* relation truncated or gone: outstanding answers are of no use */
 
 extern bool page_client_relsize(PsRel rel, ForkNumber fork, XLogRecPtr not_modified_since, BlockNumber *nblocks);
 extern uint64 page_client_dbsize(Oid spc, Oid db, XLogRecPtr not_modified_since);

@@ -785,14 +785,6 @@ page_client_is_prefetched(PsRel rel, ForkNumber fork, BlockNumber blk)
 	return ring_find_prefetch(rel, fork, blk, &i) >= 0;
 }
 
-void
-page_client_forget(PsRel rel)
-{
-	for (uint64 pos = ring_oldest; pos < ring_next; pos++)
-		if (RING(pos) != NULL && RING(pos)->prefetch && ps_rel_equal(RING(pos)->rel, rel))
-			ring_drop(pos);
-}
-
 bool
 page_client_relsize(PsRel rel, ForkNumber fork, XLogRecPtr not_modified_since, BlockNumber *nblocks)
 {

@@ -191,7 +191,6 @@ ps_unlink(RelFileNodeBackend rnode, ForkNumber fork, bool isRedo)
 		page_cache_drop_fork(rel, f, nblocks);
 	}
 	lsn_cache_set_relation(rel, lsn_cache_insert_position());
-	page_client_forget(rel);
 }
 
 /* Runs in a critical section: PostgreSQL has logged the truncation and dropped the buffers. */
@@ -208,7 +207,6 @@ ps_truncate(SMgrRelation reln, ForkNumber fork, BlockNumber old_blocks, BlockNum
 	stub_truncate(reln, fork, old_blocks, nblocks);
 	lsn_cache_set_relation(rel, lsn_cache_insert_position());
 	page_cache_truncate(rel, fork, old_blocks, nblocks);
-	page_client_forget(rel);
 }
 
 /* As mdread() complains of a block past the end of the file. */
