@@ -93,7 +93,7 @@ read_all_the_time(void *arg)
 
 		OK(timeline_read_lsn(r->tl, PS_LSN_LATEST, InvalidXLogRecPtr, NULL, &lsn));
 		compare_at(r->tl, r->h, lsn);
-		compare_at(r->tl, r->h, first + next_random(&r->random, UINT32_MAX) % (lsn - first + 1));
+		compare_at(r->tl, r->h, first + MAXALIGN_DOWN(next_random(&r->random, UINT32_MAX) % (lsn - first + 1)));
 		r->reads++;
 	}
 	return NULL;
