@@ -603,6 +603,13 @@ look_at_branch(void)
 	}
 }
 
+/* The threads go before leaks are looked for. */
+static void
+close_at_exit(void)
+{
+	store_close(store.store);
+}
+
 int
 LLVMFuzzerInitialize(int *argc, char ***argv)
 {
@@ -624,6 +631,7 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 	}
 	nftw(store.dir, save_file, 20, FTW_PHYS);
 	open_store();
+	atexit(close_at_exit);
 
 	pthread_mutex_init(&server.lock, NULL);
 	pthread_cond_init(&server.session_ended, NULL);
