@@ -107,6 +107,22 @@ for my $kind (sort keys %index)
 	$c->sql("CHECKPOINT; DROP INDEX idx_$kind");
 }
 
+# Another session that writes pages of a GiST build, and commits, must not let them go: they are not logged yet.
+$c->sql("CREATE TABLE note (i int); CREATE FUNCTION slow_range(int) RETURNS int4range IMMUTABLE LANGUAGE plpgsql AS \$\$ BEGIN"
+	  . " IF \$1 = 15000 THEN PERFORM pg_advisory_lock_shared(1); END IF; RETURN int4range(\$1, \$1 + 10); END \$\$");
+$observer->ask('SELECT pg_advisory_lock(1)');
+$a->send('CREATE INDEX idx_others ON idx USING gist (slow_range(id)) WHERE id <= 20000');
+wait_for('the build', sub { $observer->ask("SELECT count(*) FROM pg_stat_get_activity($a->{pid}) WHERE wait_event = 'advisory'") });
+$b->ask('BEGIN; INSERT INTO note VALUES (1); ' . evict() . 'COMMIT');
+$b->ask('SELECT pageserver_smgr_clear_cache()');
+cmp_ok($observer->ask('SELECT kept / 8192 FROM pageserver_smgr_cache'), '>', 50, 'pages of a GiST build that others write are kept');
+$observer->ask('SELECT pg_advisory_unlock(1)');
+$a->result;
+is($a->errors, '', 'the build goes on');
+$a->ask('SELECT pg_advisory_unlock_all()');
+$c->sql_is(churn() . "SET enable_seqscan = off; SELECT count(*) FROM idx WHERE id <= 20000 AND slow_range(id) && int4range(10000, 10100)", '109', 'and gives all rows');
+$c->sql('DROP INDEX idx_others');
+
 # ---- btree: a page that is split behind the back of a VACUUM ----
 # The index's second leaf is empty and recycled.  A VACUUM waits in the middle of the index for a page that a cursor
 # has pinned; a later leaf is split, and its right half goes into the recycled one, where VACUUM has been already.
