@@ -13,7 +13,7 @@
 
 #include "fuzz.h"
 
-static char dir[] = "/dev/shm/pageserver_fuzz.XXXXXX";
+static char dir[256];
 
 /* The running value stays what it is at the beginning, whose complement is 0. */
 static pg_crc32c
@@ -34,7 +34,7 @@ fuzz_begin(void)
 static void
 remove_dir(void)
 {
-	char		command[128];
+	char		command[512];
 
 	snprintf(command, sizeof(command), "rm -rf '%s'", dir);
 	if (system(command) != 0)
@@ -44,6 +44,9 @@ remove_dir(void)
 const char *
 fuzz_dir(void)
 {
+	const char *parent = getenv("FUZZ_DIR");
+
+	snprintf(dir, sizeof(dir), "%s/pageserver_fuzz.XXXXXX", parent != NULL ? parent : "/dev/shm");
 	if (mkdtemp(dir) == NULL)
 	{
 		perror(dir);

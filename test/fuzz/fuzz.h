@@ -39,7 +39,7 @@ extern int	LLVMFuzzerInitialize(int *argc, char ***argv);
 /* To be called first: checksums are 0 from now on, only errors that end the program are logged. */
 extern void fuzz_begin(void);
 
-/* A new directory in memory; it goes when the program ends. */
+/* A new directory, in FUZZ_DIR or in memory; it goes when the program ends without a finding. */
 extern const char *fuzz_dir(void);
 
 extern void fuzz_write_file(const char *path, const void *data, size_t len);

@@ -59,8 +59,8 @@ static const int sizes[] = {
 static const char *const targets[] = {"/nowhere", ".", "..", "../base", "1259", "/dev/null", "/dev/zero"};
 
 static const char *top;
-static char pgdata[64];
-static char out[64];
+static char pgdata[128];
+static char out[128];
 static char control_file[PG_CONTROL_FILE_SIZE];
 static StringInfoData wal;
 
@@ -127,7 +127,7 @@ remove_tree(const char *path)
 static void
 make_cluster(void)
 {
-	char		path[256];
+	char		path[512];
 	char		bytes[2 * BLCKSZ];
 	const uint32 origin_magic = 0x1257DADE; /* origin.c, with nothing behind it but a checksum */
 
@@ -195,7 +195,7 @@ change(FuzzInput *in)
 {
 	uint8		kind = fuzz_u8(in) % NCHANGES;
 	uint8		which = fuzz_u8(in);
-	char		path[256];
+	char		path[512];
 	char	   *bytes;
 	size_t		n;
 	uint16		at;

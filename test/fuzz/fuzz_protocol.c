@@ -608,6 +608,7 @@ static void
 close_at_exit(void)
 {
 	store_close(store.store);
+	nftw(store.config.bindir, remove_file, 20, FTW_DEPTH | FTW_PHYS);
 }
 
 int
@@ -622,7 +623,7 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 	/* from the disk to memory */
 	{
 		char		command[512];
-		static char moved[64];
+		static char moved[sizeof(store.dir)];
 
 		snprintf(moved, sizeof(moved), "%s/store", dir);
 		snprintf(command, sizeof(command), "mv '%s' '%s'", store.dir, moved);
