@@ -359,9 +359,11 @@ sub program_ok
 sub stop
 {
 	my ($self, $mode) = @_;
+	my ($rc, $out, $err) = $self->{store}->ctl('compute', 'stop', '-D', $self->{dir}, $mode ? ('-m', $mode) : ());
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	$self->{store}->ctl_ok("compute on branch $self->{branch}: stop", 'compute', 'stop', '-D', $self->{dir}, $mode ? ('-m', $mode) : ());
-	delete $self->{pid};
+	ok($rc == 0, "compute on branch $self->{branch}: stop") or diag("exit code $rc\n$out$err" . $self->log_tail . $self->{store}->log_tail);
+	# one that did not stop is killed at the end
+	delete $self->{pid} if $rc == 0;
 }
 
 # Every process of the compute: the postmaster and its children, at once.
