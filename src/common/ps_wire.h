@@ -26,8 +26,7 @@
  * and goes on, by type:
  *
  *	  RELSIZE	u32 spc, u32 db, u32 rel, u8 fork
- *	  DBSIZE	u32 spc, u32 db; spc 0: the database's relations in all tablespaces;
- *				db 0: all relations in the tablespace
+ *	  FORKS		u32 spc, u32 db; db 0: of all databases in the tablespace
  *	  PAGES		u32 spc, u32 db, u32 rel, u8 fork, u16 count, count * u32 block
  *
  * Every answer begins with
@@ -41,7 +40,8 @@
  * and goes on:
  *
  *	  RELSIZE	u8 exists, u32 blocks
- *	  DBSIZE	u64 bytes
+ *	  FORKS		u32 count, then of each fork that exists: u32 spc, u32 db, u32 rel,
+ *				u8 fork, u32 blocks
  *	  PAGES		u16 count, count * BLCKSZ bytes; a block that the store has no
  *				version of is all zeros
  *	  ERROR		sqlstate (5 bytes), then message, detail and hint, each a
@@ -63,6 +63,10 @@
 /* Most blocks that one PAGES request may name. */
 #define PS_MAX_BATCH 128
 
+/* Most forks of one FORKS answer, and the size of one. */
+#define PS_MAX_FORKS (16 * 1024 * 1024)
+#define PS_FORK_SIZE 17
+
 /* The store's SQLSTATEs that a client acts upon. */
 #define PS_SQLSTATE_SUPERSEDED "PS001" /* a newer compute runs this timeline: stop */
 #define PS_SQLSTATE_NOT_FOUND "PS002"  /* no such tenant or timeline */
@@ -80,17 +84,24 @@
 typedef enum PsRequestType
 {
 	PS_REQ_RELSIZE = 'n',
-	PS_REQ_DBSIZE = 'd',
+	PS_REQ_FORKS = 'f',
 	PS_REQ_PAGES = 'g'
 } PsRequestType;
 
 typedef enum PsResponseType
 {
 	PS_RESP_RELSIZE = 'N',
-	PS_RESP_DBSIZE = 'D',
+	PS_RESP_FORKS = 'F',
 	PS_RESP_PAGES = 'G',
 	PS_RESP_ERROR = 'E'
 } PsResponseType;
+
+typedef struct PsForkSize
+{
+	PsRel		rel;
+	ForkNumber	fork;
+	BlockNumber nblocks;
+} PsForkSize;
 
 typedef struct PsRequest
 {
@@ -98,7 +109,7 @@ typedef struct PsRequest
 	uint64		reqid;
 	XLogRecPtr	request_lsn;
 	XLogRecPtr	not_modified_since;
-	PsRel		rel;			/* DBSIZE: spc and db only */
+	PsRel		rel;			/* FORKS: spc and db only */
 	ForkNumber	fork;
 	uint16		count;			/* PAGES */
 	BlockNumber blocks[PS_MAX_BATCH];
@@ -111,7 +122,8 @@ typedef struct PsResponse
 	XLogRecPtr	lsn;
 	bool		exists;			/* RELSIZE */
 	BlockNumber nblocks;
-	uint64		bytes;			/* DBSIZE */
+	uint32		nforks;			/* FORKS */
+	const char *forks;			/* FORKS: points into the message; ps_wire_get_fork() */
 	uint16		count;			/* PAGES */
 	const char *pages;			/* PAGES: points into the message */
 	char		sqlstate[6];	/* ERROR */
@@ -149,6 +161,10 @@ extern const char *ps_wire_get_status(const char *data, size_t len, PsWalStatus 
 /* Is this the answer to a request of that type and id, of "count" blocks?  NULL, or what is wrong.  An error is one. */
 extern const char *ps_wire_check_response(const PsResponse *resp, PsRequestType type, uint64 reqid,
 										  XLogRecPtr not_modified_since, int count);
+
+/* One fork of a FORKS answer; to is of PS_FORK_SIZE bytes. */
+extern void ps_wire_put_fork(char *to, const PsForkSize *fork);
+extern PsForkSize ps_wire_get_fork(const char *from);
 
 /* Big-endian integers in memory, for messages and file formats alike. */
 static inline void

@@ -114,7 +114,7 @@ ps_wire_put_request(StringInfo buf, const PsRequest *req)
 		case PS_REQ_RELSIZE:
 			put_rel(buf, req);
 			break;
-		case PS_REQ_DBSIZE:
+		case PS_REQ_FORKS:
 			put32(buf, req->rel.spc);
 			put32(buf, req->rel.db);
 			break;
@@ -148,7 +148,7 @@ ps_wire_get_request(const char *data, size_t len, PsRequest *req)
 		case PS_REQ_RELSIZE:
 			take_rel(&c, req);
 			break;
-		case PS_REQ_DBSIZE:
+		case PS_REQ_FORKS:
 			req->rel.spc = TAKE32(&c);
 			req->rel.db = TAKE32(&c);
 			break;
@@ -173,6 +173,26 @@ ps_wire_get_request(const char *data, size_t len, PsRequest *req)
 }
 
 void
+ps_wire_put_fork(char *to, const PsForkSize *fork)
+{
+	ps_put32(to, fork->rel.spc);
+	ps_put32(to + 4, fork->rel.db);
+	ps_put32(to + 8, fork->rel.rel);
+	to[12] = (char) fork->fork;
+	ps_put32(to + 13, fork->nblocks);
+}
+
+PsForkSize
+ps_wire_get_fork(const char *from)
+{
+	PsForkSize	fork = {{ps_get32(from), ps_get32(from + 4), ps_get32(from + 8)}};
+
+	fork.fork = (ForkNumber) (uint8) from[12];
+	fork.nblocks = ps_get32(from + 13);
+	return fork;
+}
+
+void
 ps_wire_put_response(StringInfo buf, const PsResponse *resp)
 {
 	put8(buf, (uint8) resp->type);
@@ -185,8 +205,9 @@ ps_wire_put_response(StringInfo buf, const PsResponse *resp)
 			put8(buf, resp->exists ? 1 : 0);
 			put32(buf, resp->nblocks);
 			break;
-		case PS_RESP_DBSIZE:
-			put64(buf, resp->bytes);
+		case PS_RESP_FORKS:
+			put32(buf, resp->nforks);
+			appendBinaryStringInfo(buf, resp->forks, (int) resp->nforks * PS_FORK_SIZE);
 			break;
 		case PS_RESP_PAGES:
 			put16(buf, resp->count);
@@ -222,8 +243,12 @@ ps_wire_get_response(const char *data, size_t len, PsResponse *resp)
 			resp->exists = TAKE8(&c) != 0;
 			resp->nblocks = TAKE32(&c);
 			break;
-		case PS_RESP_DBSIZE:
-			resp->bytes = TAKE64(&c);
+		case PS_RESP_FORKS:
+			resp->nforks = TAKE32(&c);
+			if ((size_t) (c.end - c.p) != (size_t) resp->nforks * PS_FORK_SIZE)
+				return "message does not hold the forks that it names";
+			resp->forks = c.p;
+			c.p = c.end;
 			break;
 		case PS_RESP_PAGES:
 			resp->count = TAKE16(&c);
@@ -280,9 +305,18 @@ ps_wire_check_response(const PsResponse *resp, PsRequestType type, uint64 reqid,
 			if (resp->nblocks == InvalidBlockNumber)
 				return "number of blocks is out of range";
 			break;
-		case PS_REQ_DBSIZE:
-			if (resp->type != PS_RESP_DBSIZE)
+		case PS_REQ_FORKS:
+			if (resp->type != PS_RESP_FORKS)
 				return "type does not match";
+			if (resp->nforks > PS_MAX_FORKS)
+				return "number of forks is out of range";
+			for (uint32 i = 0; i < resp->nforks; i++)
+			{
+				PsForkSize	fork = ps_wire_get_fork(resp->forks + (size_t) i * PS_FORK_SIZE);
+
+				if (fork.fork < MAIN_FORKNUM || fork.fork > INIT_FORKNUM || fork.nblocks == InvalidBlockNumber)
+					return "a fork is out of range";
+			}
 			break;
 	}
 	return NULL;

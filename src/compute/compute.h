@@ -218,7 +218,9 @@ extern bool page_client_take_prefetched(PsRel rel, ForkNumber fork, BlockNumber 
 extern bool page_client_is_prefetched(PsRel rel, ForkNumber fork, BlockNumber blk);
 
 extern bool page_client_relsize(PsRel rel, ForkNumber fork, XLogRecPtr not_modified_since, BlockNumber *nblocks);
-extern uint64 page_client_dbsize(Oid spc, Oid db, XLogRecPtr not_modified_since);
+
+/* The forks that the store has now of a database in a tablespace, or of all databases in it (db InvalidOid): palloc'd. */
+extern PsForkSize *page_client_forks(Oid spc, Oid db, int *n);
 
 /* Shared counters over all backends (requests, pages, prefetch hits, wait time, reconnects). */
 typedef struct PageClientStats
@@ -272,6 +274,20 @@ extern XLogRecPtr wal_worker_flush_for_read(XLogRecPtr lsn);
 
 /* ---- shutdown.c ---- */
 extern void log_before_shutdown(void);
+
+/* Sequences of a database (InvalidOid: of all) whose WAL is ahead of their pages: logged as they are. */
+extern void log_sequences(Oid db);
+
+/* ---- database_files.c ---- */
+extern void database_files_before_copy(Oid db, Oid only_spc);
+extern void database_files_after_copy(Oid src_default, Oid new_db, Oid new_default);
+extern void database_files_forget(void);
+extern void database_files_restore(void);
+extern void database_files_before_drop(Oid db);
+extern void database_files_log_drop(Oid db, Oid spc);
+
+/* Does the store have a relation, if only an empty one, of the database (InvalidOid: of any) in the tablespace? */
+extern bool store_has_relations(Oid spc, Oid db);
 
 /* ---- smgr_hook.c, smgr.c, persistence.c, keep.c, stub.c, readahead.c: more in ps_smgr.h ---- */
 extern void stub_request_shmem(void);

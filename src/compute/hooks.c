@@ -12,14 +12,9 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/heapam.h"
-#include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/objectaccess.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_tablespace.h"
 #include "commands/dbcommands.h"
@@ -31,11 +26,13 @@
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
 #include "storage/ipc.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
 #include "storage/proc.h"
+#include "storage/procarray.h"
 #include "tcop/dest.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
-#include "utils/fmgroids.h"
 #include "utils/syscache.h"
 
 #include "compute.h"
@@ -48,9 +45,15 @@ static ClientAuthentication_hook_type prev_ClientAuthentication;
  * Set while the transaction runs these commands, of which none may run in a
  * transaction block or function.
  */
-static bool moving_database;	/* ALTER DATABASE SET TABLESPACE */
-static bool creating_database;	/* CREATE DATABASE, and what it has created so far */
+static Oid	moving_database;	/* ALTER DATABASE SET TABLESPACE: database, */
+static Oid	moving_from;		/* its tablespace, */
+static Oid	moving_to;			/* the new one, */
+static bool moved;				/* and whether the copy is made */
+static CreatedbStmt *creating_database; /* CREATE DATABASE, and what it has created so far */
 static Oid	created_database;
+static Oid	template_default;	/* tablespaces of its template and of itself, if files are copied */
+static Oid	created_default;
+static Oid	dropped_database;	/* DROP DATABASE */
 
 /* ---- databases and tablespaces ---- */
 
@@ -82,43 +85,81 @@ tablespace_of_database(Oid db)
 }
 
 /*
- * movedb() refuses if the target tablespace has relations of the database,
- * which it looks for in the local directory.
+ * Before a database is copied by its files or by its pages: what WAL, and so
+ * the store, does not have of it.  Nobody else may be connected to it.
  */
 static void
-check_move_target(AlterDatabaseStmt *stmt, const char *tablespace)
+log_before_copy(Oid db)
+{
+	FlushDatabaseBuffers(db);
+	log_sequences(db);
+}
+
+/*
+ * ALTER DATABASE SET TABLESPACE: does what has to be done before movedb() copies
+ * the directory, under the lock that movedb() takes.  It refuses if the target
+ * tablespace has relations of the database, which it looks for in the local
+ * directory.  All other reasons to refuse are left to it.
+ */
+static void
+prepare_move(AlterDatabaseStmt *stmt, const char *tablespace, bool is_top_level)
 {
 	Oid			db = get_database_oid(stmt->dbname, true);
 	Oid			spc = get_tablespace_oid(tablespace, true);
+	int			backends;
+	int			prepared;
 
-	if (!OidIsValid(db) || !OidIsValid(spc) || !pg_database_ownercheck(db, GetUserId()))
-		return;					/* movedb() will say so */
-	if (spc != tablespace_of_database(db) &&
-		page_client_dbsize(spc, db, wal_worker_flush_for_read(lsn_cache_get_max())) > 0)
+	PreventInTransactionBlock(is_top_level, "ALTER DATABASE SET TABLESPACE");
+	if (!OidIsValid(db) || !OidIsValid(spc) || spc == GLOBALTABLESPACE_OID || db == MyDatabaseId ||
+		!pg_database_ownercheck(db, GetUserId()))
+		return;
+	LockSharedObject(DatabaseRelationId, db, 0, AccessExclusiveLock);
+	moving_from = tablespace_of_database(db);
+	if (get_database_oid(stmt->dbname, true) != db || spc == moving_from || CountOtherDBBackends(db, &backends, &prepared))
+		return;
+	if (store_has_relations(spc, db))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("some relations of database \"%s\" are already in tablespace \"%s\"",
 						stmt->dbname, tablespace),
 				 errhint("You must move them back to the database's default tablespace before using this command.")));
+	log_before_copy(db);
+	moving_database = db;
+	moving_to = spc;
+	database_files_before_copy(db, moving_from);
 }
 
-/* Does this database have a relation in the tablespace? */
-static bool
-database_uses_tablespace(Oid spc)
+static DefElem *
+find_option(List *options, const char *name)
 {
-	Relation	pg_class = table_open(RelationRelationId, AccessShareLock);
-	TableScanDesc scan;
-	ScanKeyData key;
-	HeapTuple	tuple;
-	bool		uses = false;
+	ListCell   *lc;
 
-	ScanKeyInit(&key, Anum_pg_class_reltablespace, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(spc));
-	scan = table_beginscan_catalog(pg_class, 1, &key);
-	while (!uses && (tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
-		uses = RELKIND_HAS_STORAGE(((Form_pg_class) GETSTRUCT(tuple))->relkind);
-	table_endscan(scan);
-	table_close(pg_class, AccessShareLock);
-	return uses;
+	foreach(lc, options)
+	{
+		DefElem    *option = lfirst_node(DefElem, lc);
+
+		/* an option may be given as DEFAULT */
+		if (strcmp(option->defname, name) == 0 && option->arg != NULL)
+			return option;
+	}
+	return NULL;
+}
+
+/* CREATE DATABASE has locked its template and is about to copy it. */
+static void
+prepare_create(CreatedbStmt *stmt)
+{
+	DefElem    *template = find_option(stmt->options, "template");
+	DefElem    *strategy = find_option(stmt->options, "strategy");
+	DefElem    *tablespace = find_option(stmt->options, "tablespace");
+	Oid			db = get_database_oid(template != NULL ? defGetString(template) : "template1", false);
+
+	log_before_copy(db);
+	if (strategy == NULL || pg_strcasecmp(defGetString(strategy), "file_copy") != 0)
+		return;
+	template_default = tablespace_of_database(db);
+	created_default = tablespace != NULL ? get_tablespace_oid(defGetString(tablespace), false) : template_default;
+	database_files_before_copy(db, InvalidOid);
 }
 
 /*
@@ -129,8 +170,7 @@ database_uses_tablespace(Oid spc)
 static void
 check_tablespace_is_empty(Oid spc)
 {
-	if (database_uses_tablespace(spc) ||
-		page_client_dbsize(spc, InvalidOid, wal_worker_flush_for_read(lsn_cache_get_max())) > 0)
+	if (store_has_relations(spc, InvalidOid))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("tablespace \"%s\" is not empty", get_tablespace_name(spc))));
@@ -144,16 +184,28 @@ object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId, voi
 
 	if (classId == TableSpaceRelationId && access == OAT_DROP)
 		check_tablespace_is_empty(objectId);
-	else if (classId == DatabaseRelationId && access == OAT_POST_CREATE && creating_database)
+	else if (classId == DatabaseRelationId && access == OAT_POST_CREATE && creating_database != NULL)
+	{
 		created_database = objectId;
+		prepare_create(creating_database);
+	}
+	else if (classId == DatabaseRelationId && access == OAT_DROP)
+	{
+		dropped_database = objectId;
+		database_files_before_drop(objectId);
+	}
 
 	/*
 	 * movedb() has flushed and dropped the database's buffers and logged the
 	 * copy, and still holds the database's lock.  When the statement ends,
 	 * others may already be connected.
 	 */
-	else if (classId == DatabaseRelationId && access == OAT_POST_ALTER && moving_database)
+	else if (classId == DatabaseRelationId && access == OAT_POST_ALTER && OidIsValid(moving_database))
+	{
+		database_files_after_copy(moving_from, objectId, moving_to);
 		forget_database(objectId);
+		moved = true;
+	}
 }
 
 /* ---- commits that were not acknowledged ---- */
@@ -245,33 +297,29 @@ xact_callback(XactEvent event, void *arg)
 			check_last_record_acknowledged(false);
 			break;
 		case XACT_EVENT_ABORT:
+			database_files_restore();
 			if (OidIsValid(created_database))
 				forget_database(created_database);
+			if (OidIsValid(moving_database))
+			{
+				database_files_log_drop(moving_database, moving_to);
+				forget_database(moving_database);
+			}
 			break;
 		default:
 			return;
 	}
-	moving_database = false;
-	creating_database = false;
+	if (moved)
+		database_files_forget();
+	moving_database = InvalidOid;
+	moved = false;
+	creating_database = NULL;
 	created_database = InvalidOid;
+	template_default = InvalidOid;
+	dropped_database = InvalidOid;
 }
 
 /* ---- the hooks ---- */
-
-static DefElem *
-find_option(List *options, const char *name)
-{
-	ListCell   *lc;
-
-	foreach(lc, options)
-	{
-		DefElem    *option = lfirst_node(DefElem, lc);
-
-		if (strcmp(option->defname, name) == 0)
-			return option;
-	}
-	return NULL;
-}
 
 static void
 run_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, ProcessUtilityContext context,
@@ -292,38 +340,30 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, 
 	switch (nodeTag(stmt))
 	{
 		case T_CreatedbStmt:
+			creating_database = (CreatedbStmt *) stmt;
+			run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+
+			/* a copy of files; nobody can connect before the command commits */
+			if (OidIsValid(template_default))
 			{
-				DefElem    *strategy = find_option(((CreatedbStmt *) stmt)->options, "strategy");
-
-				creating_database = true;
-				run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-
-				/* nobody can connect before the command commits */
-				if (strategy != NULL && OidIsValid(created_database) &&
-					pg_strcasecmp(defGetString(strategy), "file_copy") == 0)
-					forget_database(created_database);
-				return;
+				database_files_after_copy(template_default, created_database, created_default);
+				database_files_restore();
+				forget_database(created_database);
 			}
+			return;
 
 		case T_DropdbStmt:
-			{
-				Oid			db = get_database_oid(((DropdbStmt *) stmt)->dbname, true);
-
-				run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-				if (OidIsValid(db))
-					forget_database(db);
-				return;
-			}
+			run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+			if (OidIsValid(dropped_database))
+				forget_database(dropped_database);
+			return;
 
 		case T_AlterDatabaseStmt:
 			{
 				DefElem    *tablespace = find_option(((AlterDatabaseStmt *) stmt)->options, "tablespace");
 
 				if (tablespace != NULL)
-				{
-					check_move_target((AlterDatabaseStmt *) stmt, defGetString(tablespace));
-					moving_database = true;
-				}
+					prepare_move((AlterDatabaseStmt *) stmt, defGetString(tablespace), context == PROCESS_UTILITY_TOPLEVEL);
 				break;
 			}
 

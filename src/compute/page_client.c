@@ -577,8 +577,8 @@ wait_for_answer(uint64 pos, Request *wanted)
 static char *
 describe_request(const Request *req)
 {
-	if (req->type == PS_REQ_DBSIZE)
-		return psprintf("size of database %u in tablespace %u", req->rel.db, req->rel.spc);
+	if (req->type == PS_REQ_FORKS)
+		return psprintf("relations of database %u in tablespace %u", req->rel.db, req->rel.spc);
 	if (req->type == PS_REQ_RELSIZE)
 		return psprintf("size of relation %u/%u/%u, fork \"%s\"", req->rel.spc, req->rel.db, req->rel.rel,
 						forkNames[req->fork]);
@@ -796,13 +796,17 @@ page_client_relsize(PsRel rel, ForkNumber fork, XLogRecPtr not_modified_since, B
 	return exists;
 }
 
-uint64
-page_client_dbsize(Oid spc, Oid db, XLogRecPtr not_modified_since)
+PsForkSize *
+page_client_forks(Oid spc, Oid db, int *n)
 {
 	PsRel		rel = {.spc = spc, .db = db};
-	uint64		pos = ask(PS_REQ_DBSIZE, rel, MAIN_FORKNUM, NULL, 0, not_modified_since);
-	uint64		bytes = RING(pos)->answer.bytes;
+	uint64		pos = ask(PS_REQ_FORKS, rel, MAIN_FORKNUM, NULL, 0, wal_worker_flush_for_read(lsn_cache_insert_position()));
+	PsResponse *answer = &RING(pos)->answer;
+	PsForkSize *forks = palloc_extended(Max(answer->nforks, 1) * sizeof(PsForkSize), MCXT_ALLOC_HUGE);
 
+	*n = (int) answer->nforks;
+	for (int i = 0; i < *n; i++)
+		forks[i] = ps_wire_get_fork(answer->forks + (size_t) i * PS_FORK_SIZE);
 	ring_free(pos);
-	return bytes;
+	return forks;
 }

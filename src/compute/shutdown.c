@@ -1,7 +1,8 @@
 /*
  * shutdown.c
  *	  What WAL does not yet say of pages, logged before a compute ends, so that
- *	  the next one goes on where this one was stopped.
+ *	  the next one goes on where this one was stopped, and before a database is
+ *	  copied, so that the copy goes on where its template is.
  *
  * The free space map is logged when its pages are written out (smgr.c): a
  * checkpoint sees to that, while WAL can still be written.  A sequence's page
@@ -61,6 +62,17 @@ log_sequence(PsRel rel)
 	UnlockReleaseBuffer(buffer);
 }
 
+void
+log_sequences(Oid db)
+{
+	int			nrels;
+	PsRel	   *rels = page_cache_held_relations(&nrels);
+
+	for (int i = 0; i < nrels; i++)
+		if (!OidIsValid(db) || rels[i].db == db)
+			log_sequence(rels[i]);
+}
+
 static void
 release_resources(ResourceOwner owner, bool is_commit)
 {
@@ -85,13 +97,8 @@ log_before_shutdown(void)
 	CurrentResourceOwner = owner;
 	PG_TRY();
 	{
-		PsRel	   *rels;
-		int			nrels;
-
 		RequestCheckpoint(CHECKPOINT_IMMEDIATE | CHECKPOINT_FORCE | CHECKPOINT_WAIT);
-		rels = page_cache_held_relations(&nrels);
-		for (int i = 0; i < nrels; i++)
-			log_sequence(rels[i]);
+		log_sequences(InvalidOid);
 		release_resources(owner, true);
 	}
 	PG_CATCH();

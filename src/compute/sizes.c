@@ -6,8 +6,8 @@
  *	  does not exist, and errors.
  *
  * A relation's size is what its storage manager says.  The size of a database
- * or tablespace is what the store says, and what is local only: relations that
- * are temporary or unlogged, and files that are no relations.
+ * or tablespace is that of its local files, which is the truth for all that has
+ * any, and what the store says of everything else.
  */
 #include "postgres.h"
 
@@ -158,100 +158,96 @@ ps_total_relation_size(PG_FUNCTION_ARGS)
 /* ---- databases and tablespaces ---- */
 
 /*
- * From the store: of a database in all tablespaces (spc 0), or of all in a
- * tablespace (db 0).  All WAL up to now counts: the last-written LSNs know of
- * no relation that is still in shared buffers only.
+ * A relation's fork of which there are local files: true for unlogged and
+ * temporary relations, stubs and init forks.  Of all that has none the store
+ * knows the length.
  */
-static int64
-stored_size(Oid spc, Oid db)
+typedef struct LocalFork
 {
-	return (int64) page_client_dbsize(spc, db, wal_worker_flush_for_read(GetXLogInsertRecPtr()));
-}
-
-/* A file's size; 0 if it is gone. */
-static int64
-file_size(const char *path, bool *is_dir)
-{
-	struct stat st;
-
-	*is_dir = false;
-	if (stat(path, &st) < 0)
-	{
-		if (errno == ENOENT)
-			return 0;
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not stat file \"%s\": %m", path)));
-	}
-	*is_dir = S_ISDIR(st.st_mode);
-	return st.st_size;
-}
-
-/*
- * The next file of a directory, NULL at the end; rel and fork are those of a
- * relation that is not temporary, else rel is InvalidOid.
- */
-static struct dirent *
-next_file(DIR *dir, const char *path, Oid *rel, ForkNumber *fork)
-{
-	struct dirent *entry;
-	int			digits;
-
-	do
-	{
-		CHECK_FOR_INTERRUPTS();
-		entry = ReadDir(dir, path);
-	} while (entry != NULL && (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0));
-	*rel = InvalidOid;
-	if (entry != NULL && parse_filename_for_nontemp_relation(entry->d_name, &digits, fork))
-		*rel = (Oid) strtoul(entry->d_name, NULL, 10);
-	return entry;
-}
-
-/*
- * What a database's directory in a tablespace holds that the store does not:
- * relations with an init fork are unlogged; files of all others that are not
- * temporary are stubs.  Init forks themselves are in the store, too.
- * *found, if not NULL: the directory exists.
- */
-static int64
-local_size(const char *path, bool *found)
-{
-	HASHCTL		ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(Oid), .hcxt = CurrentMemoryContext};
-	DIR		   *dir = AllocateDir(path);
-	HTAB	   *unlogged;
-	struct dirent *entry;
+	Oid			db;
 	Oid			rel;
 	ForkNumber	fork;
+} LocalFork;
+
+static HTAB *
+create_local_forks(void)
+{
+	HASHCTL		ctl = {.keysize = sizeof(LocalFork), .entrysize = sizeof(LocalFork), .hcxt = CurrentMemoryContext};
+
+	return hash_create("local forks", 1024, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+/*
+ * The sum of the sizes of a directory's files, as PostgreSQL counts them, and
+ * which forks they are, if it is that of a database (or of shared relations,
+ * db InvalidOid).  0 if there is no such directory.
+ */
+static int64
+directory_size(const char *path, Oid db, HTAB *local)
+{
+	DIR		   *dir = AllocateDir(path);
+	struct dirent *entry;
 	int64		size = 0;
 
-	if (found != NULL)
-		*found = dir != NULL;
-	if (dir == NULL)
-		return 0;
-	unlogged = hash_create("unlogged relations", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	while ((entry = next_file(dir, path, &rel, &fork)) != NULL)
-		if (OidIsValid(rel) && fork == INIT_FORKNUM)
-			hash_search(unlogged, &rel, HASH_ENTER, NULL);
-	FreeDir(dir);
-
-	dir = AllocateDir(path);
-	while (dir != NULL && (entry = next_file(dir, path, &rel, &fork)) != NULL)
+	while (dir != NULL && (entry = ReadDir(dir, path)) != NULL)
 	{
 		char		file[MAXPGPATH * 2];
-		bool		is_dir;
-		int64		bytes;
+		LocalFork	fork = {.db = db};
+		struct stat st;
+		int			digits;
 
-		if (OidIsValid(rel) && (fork == INIT_FORKNUM || hash_search(unlogged, &rel, HASH_FIND, NULL) == NULL))
+		CHECK_FOR_INTERRUPTS();
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
 			continue;
 		snprintf(file, sizeof(file), "%s/%s", path, entry->d_name);
-		bytes = file_size(file, &is_dir);
-		if (!is_dir)
-			size += bytes;
+		if (stat(file, &st) < 0)
+		{
+			if (errno == ENOENT)
+				continue;
+			ereport(ERROR,
+					(errcode_for_file_access(),
+					 errmsg("could not stat file \"%s\": %m", file)));
+		}
+		size += st.st_size;
+		if (S_ISREG(st.st_mode) && parse_filename_for_nontemp_relation(entry->d_name, &digits, &fork.fork))
+		{
+			fork.rel = (Oid) strtoul(entry->d_name, NULL, 10);
+			hash_search(local, &fork, HASH_ENTER, NULL);
+		}
 	}
 	if (dir != NULL)
 		FreeDir(dir);
-	hash_destroy(unlogged);
+	return size;
+}
+
+/* Of the forks that have no local file, of a database in a tablespace, or of all databases (InvalidOid). */
+static int64
+remote_size(Oid spc, Oid db, HTAB *local)
+{
+	int			n;
+	PsForkSize *forks = page_client_forks(spc, db, &n);
+	int64		size = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		LocalFork	fork = {forks[i].rel.db, forks[i].rel.rel, forks[i].fork};
+
+		if (hash_search(local, &fork, HASH_FIND, NULL) == NULL)
+			size += (int64) forks[i].nblocks * BLCKSZ;
+	}
+	pfree(forks);
+	return size;
+}
+
+/* Of a database in one tablespace. */
+static int64
+database_size_in(Oid spc, Oid db, const char *path)
+{
+	HTAB	   *local = create_local_forks();
+	int64		size = directory_size(path, db, local);
+
+	size += remote_size(spc, db, local);
+	hash_destroy(local);
 	return size;
 }
 
@@ -263,41 +259,42 @@ database_size(Oid db)
 	DIR		   *dir;
 	struct dirent *entry;
 	char		path[MAXPGPATH * 2];
-	Oid			rel;
-	ForkNumber	fork;
 	int64		size;
 
 	if (aclresult != ACLCHECK_OK && !has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
 		aclcheck_error(aclresult, OBJECT_DATABASE, get_database_name(db));
 
-	/* The store's number of all relations in the tablespace is not what is meant by database 0. */
+	/* To the store, database 0 would be all of them. */
 	if (!OidIsValid(db))
 		return 0;
-	size = stored_size(InvalidOid, db);
 	snprintf(path, sizeof(path), "base/%u", db);
-	size += local_size(path, NULL);
+	size = database_size_in(DEFAULTTABLESPACE_OID, db, path);
 	dir = AllocateDir("pg_tblspc");
-	while ((entry = next_file(dir, "pg_tblspc", &rel, &fork)) != NULL)
+	while ((entry = ReadDir(dir, "pg_tblspc")) != NULL)
 	{
-		snprintf(path, sizeof(path), "pg_tblspc/%s/%s/%u", entry->d_name, TABLESPACE_VERSION_DIRECTORY, db);
-		size += local_size(path, NULL);
+		Oid			spc = (Oid) strtoul(entry->d_name, NULL, 10);
+
+		CHECK_FOR_INTERRUPTS();
+		if (!OidIsValid(spc))
+			continue;
+		snprintf(path, sizeof(path), "pg_tblspc/%u/%s/%u", spc, TABLESPACE_VERSION_DIRECTORY, db);
+		size += database_size_in(spc, db, path);
 	}
 	FreeDir(dir);
 	return size;
 }
 
 /*
- * Of all databases in a tablespace; -1 if there is nothing of it.  Permissions
- * as dbsize.c, calculate_tablespace_size().
+ * Of all databases in a tablespace; -1 if there is no such tablespace.
+ * Permissions as dbsize.c, calculate_tablespace_size().
  */
 static int64
 tablespace_size(Oid spc)
 {
+	HTAB	   *local = create_local_forks();
 	DIR		   *dir;
 	struct dirent *entry;
 	char		path[MAXPGPATH];
-	Oid			rel;
-	ForkNumber	fork;
 	int64		size;
 
 	if (spc != MyDatabaseTableSpace && !has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
@@ -315,25 +312,29 @@ tablespace_size(Oid spc)
 	else
 		snprintf(path, sizeof(path), "pg_tblspc/%u/%s", spc, TABLESPACE_VERSION_DIRECTORY);
 
-	size = OidIsValid(spc) ? stored_size(spc, InvalidOid) : 0;
 	dir = AllocateDir(path);
 	if (dir == NULL)
-		return size > 0 ? size : -1;
-	while ((entry = next_file(dir, path, &rel, &fork)) != NULL)
-	{
-		char		file[MAXPGPATH * 2];
-		bool		is_dir;
-		int64		bytes;
+		return -1;
+	FreeDir(dir);
 
-		snprintf(file, sizeof(file), "%s/%s", path, entry->d_name);
-		bytes = file_size(file, &is_dir);
-		/* a directory's name looks like a relation's; shared relations are in the store */
-		if (is_dir)
-			size += bytes + local_size(file, NULL);
-		else if (!OidIsValid(rel))
-			size += bytes;
+	/* names of databases look like those of relations, but are no files */
+	size = directory_size(path, InvalidOid, local);
+	dir = AllocateDir(path);
+	while (spc != GLOBALTABLESPACE_OID && (entry = ReadDir(dir, path)) != NULL)
+	{
+		char		database[MAXPGPATH * 2];
+		struct stat st;
+
+		CHECK_FOR_INTERRUPTS();
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+			continue;
+		snprintf(database, sizeof(database), "%s/%s", path, entry->d_name);
+		if (stat(database, &st) == 0 && S_ISDIR(st.st_mode))
+			size += directory_size(database, (Oid) strtoul(entry->d_name, NULL, 10), local);
 	}
 	FreeDir(dir);
+	size += remote_size(spc, InvalidOid, local);
+	hash_destroy(local);
 	return size;
 }
 

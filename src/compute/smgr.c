@@ -272,6 +272,39 @@ slow_down_writers(void)
 		wal_worker_backpressure();
 }
 
+/*
+ * May this process insert WAL now?  Not the checkpointer at the shutdown
+ * checkpoint, which must be the last record.
+ */
+static bool
+may_log(void)
+{
+	return CritSectionCount == 0 && XLogInsertAllowed() &&
+		!(AmCheckpointerProcess() && ShutdownRequestPending);
+}
+
+/*
+ * An empty page is one that the store has nothing of.  But a map keeps its
+ * length when this compute ends, so its pages are logged (a record has no room
+ * for what is empty); and they are put into the cache, for they are read right
+ * away, and the store would first have to ingest that.
+ */
+static void
+add_map_page(PsRel rel, ForkNumber fork, BlockNumber blk, const char *buffer, PsHome home)
+{
+	RelFileNode node = {rel.spc, rel.db, rel.rel};
+	PageKeep	keep = {0};
+	PGAlignedBlock page;
+
+	memcpy(page.data, buffer, BLCKSZ);
+	if (home == PS_HOME_STORE && !PageIsNew(page.data) && may_log())
+	{
+		lsn_cache_set_block(rel, fork, blk, log_newpage(&node, fork, blk, page.data, true));
+		PageSetChecksumInplace(page.data, blk);
+	}
+	page_cache_write(rel, fork, blk, page.data, &keep);
+}
+
 void
 ps_extend(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer, bool skipFsync)
 {
@@ -286,16 +319,11 @@ ps_extend(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer, boo
 		return;
 	}
 
-	/*
-	 * An empty page is one that the store has nothing of.  In the maps it is
-	 * read right away, and the store would not say so before it has ingested
-	 * that the fork was created.
-	 */
 	if (is_empty_page(fork, buffer))
 	{
 		stub_extend(reln, fork, blk);
 		if (fork != MAIN_FORKNUM)
-			page_cache_write(rel, fork, blk, buffer, &keep);
+			add_map_page(rel, fork, blk, buffer, home);
 		slow_down_writers();
 		return;
 	}
@@ -324,17 +352,6 @@ ps_extend(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer, boo
 		stub_extend(reln, fork, blk);
 	page_cache_write(rel, fork, blk, buffer, &keep);
 	slow_down_writers();
-}
-
-/*
- * May this process insert WAL now?  Not the checkpointer at the shutdown
- * checkpoint, which must be the last record.
- */
-static bool
-may_log(void)
-{
-	return CritSectionCount == 0 && XLogInsertAllowed() &&
-		!(AmCheckpointerProcess() && ShutdownRequestPending);
 }
 
 /*

@@ -25,7 +25,7 @@
 static void
 fuzz_answer(FuzzInput *in)
 {
-	static const PsRequestType types[] = {PS_REQ_PAGES, PS_REQ_RELSIZE, PS_REQ_DBSIZE};
+	static const PsRequestType types[] = {PS_REQ_PAGES, PS_REQ_RELSIZE, PS_REQ_FORKS};
 	PsRequestType type = types[fuzz_u8(in) % lengthof(types)];
 	int			count = 1 + fuzz_u8(in) % PS_MAX_BATCH;
 	size_t		len;
@@ -63,8 +63,9 @@ fuzz_answer(FuzzInput *in)
 				case PS_RESP_RELSIZE:
 					REQUIRE(type == PS_REQ_RELSIZE && resp.nblocks <= MaxBlockNumber + 1);
 					break;
-				case PS_RESP_DBSIZE:
-					REQUIRE(type == PS_REQ_DBSIZE);
+				case PS_RESP_FORKS:
+					REQUIRE(type == PS_REQ_FORKS);
+					fuzz_touch(resp.forks, (size_t) resp.nforks * PS_FORK_SIZE);
 					break;
 				case PS_RESP_ERROR:
 					REQUIRE(strlen(resp.message) + strlen(resp.detail) + strlen(resp.hint) < len && strlen(resp.sqlstate) <= 5);

@@ -271,7 +271,7 @@ take_lsn(FuzzInput *in, const Gen *gen)
 static void
 put_request(Client *c, FuzzInput *in, const Gen *gen)
 {
-	static const PsRequestType types[] = {PS_REQ_PAGES, PS_REQ_RELSIZE, PS_REQ_DBSIZE};
+	static const PsRequestType types[] = {PS_REQ_PAGES, PS_REQ_RELSIZE, PS_REQ_FORKS};
 	uint8		type = fuzz_u8(in);
 	PsRequest	req = {.type = types[(type & 3) % 3], .reqid = c->out.len};
 	StringInfoData body;
@@ -282,9 +282,9 @@ put_request(Client *c, FuzzInput *in, const Gen *gen)
 	req.rel = (PsRel) {SPC, FIRST_DB + fuzz_u8(in) % (NDB + 1), FIRST_REL + fuzz_u8(in) % (NREL + 1)};
 	fork = fuzz_u8(in);
 	req.fork = fork % 5;
-	if (req.type == PS_REQ_DBSIZE && (fork & 0x40) != 0)
+	if (req.type == PS_REQ_FORKS && (fork & 0x40) != 0)
 		req.rel.spc = 0;
-	if (req.type == PS_REQ_DBSIZE && (fork & 0x20) != 0)
+	if (req.type == PS_REQ_FORKS && (fork & 0x20) != 0)
 		req.rel.db = 0;
 	if (req.type == PS_REQ_PAGES)
 	{

@@ -506,12 +506,12 @@ data_directories(void)
 static void
 answers(void)
 {
-	PsResponse	resp = {.type = PS_RESP_ERROR, .reqid = 1, .lsn = 0x2000, .exists = true, .nblocks = 7, .bytes = 8192,
+	PsResponse	resp = {.type = PS_RESP_ERROR, .reqid = 1, .lsn = 0x2000, .exists = true, .nblocks = 7, .nforks = 1, .forks = "\0\0\6\177\0\0\0\5\0\0\100\0\0\0\0\0\7",
 		.count = 1, .sqlstate = "XX001", .message = "message", .detail = "detail", .hint = "hint"};
 	PsWalStatus status = {3, 2, 1, 4, true};
 	PsRequest	req = {.type = PS_REQ_PAGES, .reqid = 7, .request_lsn = PS_LSN_LATEST, .not_modified_since = 1,
 		.rel = {1663, 5, 16384}, .count = 2};
-	static const PsResponseType types[] = {PS_RESP_RELSIZE, PS_RESP_DBSIZE, PS_RESP_ERROR};
+	static const PsResponseType types[] = {PS_RESP_RELSIZE, PS_RESP_FORKS, PS_RESP_ERROR};
 	struct
 	{
 		RedoHello	hello;
@@ -527,7 +527,7 @@ answers(void)
 		put(&seed, i == 0 ? "\0\1\0" : i == 1 ? "\0\2\0" : "\0\0\0", 3);
 		resp.type = types[i];
 		ps_wire_put_response(&seed, &resp);
-		write_seed("fuzz_answers", i == 0 ? "relsize" : i == 1 ? "dbsize" : "error", &seed);
+		write_seed("fuzz_answers", i == 0 ? "relsize" : i == 1 ? "forks" : "error", &seed);
 	}
 	resetStringInfo(&seed);
 	put(&seed, "\0\0\0G\1\0\0\0\0\0\0\0\1\0\0\0\0\0\0\x20\0\0\1", 23);

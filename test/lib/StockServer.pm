@@ -3,13 +3,20 @@
 #	my $s = StockServer->new("$dir/stock", conf => "shared_buffers = 1MB\n");	# initdb and start
 #	is($c->sql($query), $s->sql($query));	# all that PageserverTest::Compute has to ask with
 #	$s->stop;
+#
+#	my $s = StockServer->new("$dir/stock", from => "$dir/start");	# on a copy of an export
+#	same($c, $s, $query, 'what');			# do both print the same, errors included?
 package StockServer;
 
 use strict;
 use warnings;
 
+use Exporter 'import';
 use PageserverTest;
+use PostgreSQL::Test::RecursiveCopy;
+use Test::More;
 
+our @EXPORT = qw(same same_lines);
 our @ISA = ('PageserverTest::Compute');
 my @running;
 
@@ -21,13 +28,21 @@ sub run_program
 	  or die "$program @args: $out";
 }
 
-# new(DIR, conf => settings, initdb => [options])
+# new(DIR, conf => settings, initdb => [options] or from => directory)
 sub new
 {
 	my ($class, $dir, %opt) = @_;
 	my $self = bless { dir => $dir, host => PageserverTest::test_dir(), port => PageserverTest::free_port(), store => 'StockServer::NoStore' }, $class;
 
-	run_program('initdb', '-D', $dir, '-U', 'postgres', '-A', 'trust', '-N', '-E', 'UTF8', '--locale=C.UTF-8', @{ $opt{initdb} // [] });
+	if ($opt{from})
+	{
+		PostgreSQL::Test::RecursiveCopy::copypath($opt{from}, $dir);
+		chmod 0700, $dir;
+	}
+	else
+	{
+		run_program('initdb', '-D', $dir, '-U', 'postgres', '-A', 'trust', '-N', '-E', 'UTF8', '--locale=C.UTF-8', @{ $opt{initdb} // [] });
+	}
 	PostgreSQL::Test::Utils::append_to_file("$dir/postgresql.conf",
 		"fsync = off\nlisten_addresses = ''\nunix_socket_directories = '$self->{host}'\nport = $self->{port}\n" . ($opt{conf} // ''));
 	$self->start;
@@ -46,6 +61,42 @@ sub stop
 	my ($self, $mode) = @_;
 	run_program('pg_ctl', 'stop', '-s', '-w', '-m', $mode // 'fast', '-D', $self->{dir});
 	@running = grep { $_ != $self } @running;
+}
+
+# Every process of it; and the files that would tell the next postmaster that this one, which nobody may have reaped, is still there.
+sub kill9
+{
+	my ($self) = @_;
+	$self->{pid} = (split /\n/, PostgreSQL::Test::Utils::slurp_file("$self->{dir}/postmaster.pid"))[0];
+	kill 'STOP', $self->{pid};
+	my @pids = $self->processes;
+	kill 'KILL', @pids;
+	PageserverTest::wait_gone($_) for @pids;
+	unlink "$self->{dir}/postmaster.pid", "$self->{host}/.s.PGSQL.$self->{port}.lock";
+	@running = grep { $_ != $self } @running;
+}
+
+# Runs a script on both, and compares what it prints.
+sub same
+{
+	my ($compute, $stock, $sql, $what, %opt) = @_;
+	my @printed = map {
+		my ($rc, $out, $err) = $_->psql($sql, %opt);
+		"$err$out\nexit code $rc\n"
+	} $stock, $compute;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return same_lines($printed[1], $printed[0], $what);
+}
+
+# The lines that differ are printed, "-" those of the stock server.
+sub same_lines
+{
+	my ($compute, $stock, $what) = @_;
+	my @lines = map { [ split /\n/ ] } $stock, $compute;
+	my @seen = map { my %of = map { $_ => 1 } @$_; \%of } @lines;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return ok($compute eq $stock, $what)
+	  || diag(join "\n", (map { "- $_" } grep { !$seen[1]{$_} } @{ $lines[0] }), (map { "+ $_" } grep { !$seen[0]{$_} } @{ $lines[1] })) && 0;
 }
 
 sub log_tail

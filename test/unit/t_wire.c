@@ -56,11 +56,11 @@ get_request(const char *data, size_t len, PsRequest *req)
 static PsRequest
 random_request(void)
 {
-	static const PsRequestType types[] = {PS_REQ_RELSIZE, PS_REQ_DBSIZE, PS_REQ_PAGES};
+	static const PsRequestType types[] = {PS_REQ_RELSIZE, PS_REQ_FORKS, PS_REQ_PAGES};
 	PsRequest	req = {.type = types[random_bits() % 3], .reqid = random_bits(), .request_lsn = random_bits(),
 		.not_modified_since = random_bits(), .rel = {random_bits(), random_bits(), 0}};
 
-	if (req.type != PS_REQ_DBSIZE)
+	if (req.type != PS_REQ_FORKS)
 	{
 		req.rel.rel = random_bits();
 		req.fork = random_bits() % 4;
@@ -168,9 +168,9 @@ responses_round_trip(void **state)
 		pages[i] = (char) random_bits();
 	for (int round = 0; round < 400; round++)
 	{
-		static const PsResponseType types[] = {PS_RESP_RELSIZE, PS_RESP_DBSIZE, PS_RESP_PAGES, PS_RESP_ERROR};
+		static const PsResponseType types[] = {PS_RESP_RELSIZE, PS_RESP_FORKS, PS_RESP_PAGES, PS_RESP_ERROR};
 		PsResponse	resp = {.type = types[random_bits() % 4], .reqid = random_bits(), .lsn = random_bits(),
-			.exists = random_bits() & 1, .nblocks = random_bits(), .bytes = random_bits(),
+			.exists = random_bits() & 1, .nblocks = random_bits(), .nforks = random_bits() % 5, .forks = pages,
 			.count = 1 + random_bits() % (round % 20 == 0 ? PS_MAX_BATCH : 3), .pages = pages, .sqlstate = "XX001",
 			.message = "a message", .detail = round & 1 ? "" : "some detail", .hint = round & 2 ? "" : "a hint"};
 		PsResponse	got;
@@ -188,8 +188,9 @@ responses_round_trip(void **state)
 			case PS_RESP_RELSIZE:
 				assert_true(got.exists == resp.exists && got.nblocks == resp.nblocks);
 				break;
-			case PS_RESP_DBSIZE:
-				assert_true(got.bytes == resp.bytes);
+			case PS_RESP_FORKS:
+				assert_int_equal(got.nforks, resp.nforks);
+				assert_memory_equal(got.forks, pages, (size_t) resp.nforks * PS_FORK_SIZE);
 				break;
 			case PS_RESP_PAGES:
 				assert_int_equal(got.count, resp.count);
@@ -265,20 +266,34 @@ answers_to_requests(void **state)
 {
 	const PsResponse right = {.type = PS_RESP_PAGES, .reqid = 7, .lsn = 100, .count = 3};
 	PsResponse	resp = right;
+	char		forks[2 * PS_FORK_SIZE];
 
 	assert_null(ps_wire_check_response(&resp, PS_REQ_PAGES, 7, 100, 3));
 	assert_non_null(ps_wire_check_response(&resp, PS_REQ_PAGES, 8, 100, 3));
 	assert_non_null(ps_wire_check_response(&resp, PS_REQ_PAGES, 7, 101, 3));
 	assert_non_null(ps_wire_check_response(&resp, PS_REQ_PAGES, 7, 100, 4));
 	assert_non_null(ps_wire_check_response(&resp, PS_REQ_RELSIZE, 7, 100, 3));
-	assert_non_null(ps_wire_check_response(&resp, PS_REQ_DBSIZE, 7, 100, 3));
+	assert_non_null(ps_wire_check_response(&resp, PS_REQ_FORKS, 7, 100, 3));
 	resp.type = PS_RESP_RELSIZE;
 	assert_null(ps_wire_check_response(&resp, PS_REQ_RELSIZE, 7, 100, 0));
 	assert_non_null(ps_wire_check_response(&resp, PS_REQ_PAGES, 7, 100, 3));
 	resp.nblocks = InvalidBlockNumber;
 	assert_non_null(ps_wire_check_response(&resp, PS_REQ_RELSIZE, 7, 100, 0));
-	resp.type = PS_RESP_DBSIZE;
-	assert_null(ps_wire_check_response(&resp, PS_REQ_DBSIZE, 7, 100, 0));
+	resp.type = PS_RESP_FORKS;
+	resp.nforks = 2;
+	resp.forks = forks;
+	ps_wire_put_fork(forks, &(PsForkSize) {{1663, 5, 16384}, INIT_FORKNUM, 7});
+	ps_wire_put_fork(forks + PS_FORK_SIZE, &(PsForkSize) {{1664, 0, 1262}, MAIN_FORKNUM, MaxBlockNumber});
+	assert_null(ps_wire_check_response(&resp, PS_REQ_FORKS, 7, 100, 0));
+	assert_int_equal(ps_wire_get_fork(forks).fork, INIT_FORKNUM);
+	assert_int_equal(ps_wire_get_fork(forks).nblocks, 7);
+	assert_int_equal(ps_wire_get_fork(forks + PS_FORK_SIZE).rel.rel, 1262);
+	ps_wire_put_fork(forks, &(PsForkSize) {{1663, 5, 16384}, INIT_FORKNUM + 1, 7});
+	assert_non_null(ps_wire_check_response(&resp, PS_REQ_FORKS, 7, 100, 0));
+	ps_wire_put_fork(forks, &(PsForkSize) {{1663, 5, 16384}, MAIN_FORKNUM, InvalidBlockNumber});
+	assert_non_null(ps_wire_check_response(&resp, PS_REQ_FORKS, 7, 100, 0));
+	resp.nforks = PS_MAX_FORKS + 1;
+	assert_non_null(ps_wire_check_response(&resp, PS_REQ_FORKS, 7, 100, 0));
 
 	/* an error answers every request, whatever it was read at */
 	resp = (PsResponse) {.type = PS_RESP_ERROR, .reqid = 7};

@@ -68,53 +68,61 @@ answer_relsize(PageStream *ps, const PsRequest *req)
 	return NULL;
 }
 
-typedef struct SizeSum
+/* Forks that are being listed. */
+typedef struct ForkList
 {
 	Session    *session;
-	Oid			spc;			/* 0: any */
-	Oid			db;				/* 0: any */
-	uint64		blocks;
-	uint32		keys;
-} SizeSum;
+	StringInfoData forks;
+	uint32		nforks;
+} ForkList;
 
 static PsError *
-add_relation_size(void *arg, const PsKey *key, const char *value, uint32 len)
+add_fork(void *arg, const PsKey *key, const char *value, uint32 len)
 {
-	SizeSum    *sum = arg;
+	ForkList   *list = arg;
+	PsForkSize	fork = {{key->spc, key->db, key->rel}, (ForkNumber) key->fork, relsize_value_nblocks(value, len)};
 
+	if (list->nforks == PS_MAX_FORKS)
+		return ps_error(PS_SQLSTATE_STATE, "there are more than %d forks of relations in the tablespace", PS_MAX_FORKS);
 	/* there may be a million relations: ask now and then */
-	if (++sum->keys % 65536 == 0 && session_is_canceled(sum->session))
-		return ps_error(PS_SQLSTATE_CANCELED, "canceled while sizes were added up");
-	if ((sum->spc == 0 || key->spc == sum->spc) && (sum->db == 0 || key->db == sum->db))
-		sum->blocks += relsize_value_nblocks(value, len);
+	if (++list->nforks % 65536 == 0 && session_is_canceled(list->session))
+		return ps_error(PS_SQLSTATE_CANCELED, "canceled while relations were listed");
+	enlargeStringInfo(&list->forks, PS_FORK_SIZE);
+	ps_wire_put_fork(list->forks.data + list->forks.len, &fork);
+	list->forks.len += PS_FORK_SIZE;
 	return NULL;
 }
 
-/* Sum of the lengths of all forks of the relations of a database, of a tablespace, or of both. */
+/* All forks of the relations of a database in a tablespace, or of all databases. */
 static PsError *
-answer_dbsize(PageStream *ps, const PsRequest *req)
+answer_forks(PageStream *ps, const PsRequest *req)
 {
 	static const uint8 kinds[] = {PS_KEY_RELSIZE, PS_KEY_INITSIZE};
-	PsResponse	resp = {.type = PS_RESP_DBSIZE, .reqid = req->reqid};
-	Oid			spc = req->rel.spc;
+	PsResponse	resp = {.type = PS_RESP_FORKS, .reqid = req->reqid};
 	Oid			db = req->rel.db;
-	SizeSum		sum = {ps->session, spc, db, 0, 0};
+	ForkList	list = {.session = ps->session};
+	PsError    *err = NULL;
 
 	PS_TRY(timeline_read_lsn(ps->tl, req->request_lsn, req->not_modified_since, &ps->session->waiter, &resp.lsn));
-	for (int i = 0; i < lengthof(kinds); i++)
+	initStringInfo(&list.forks);
+	for (int i = 0; i < lengthof(kinds) && err == NULL; i++)
 	{
-		/* keys are sorted by tablespace first, so a database in all tablespaces is looked for everywhere */
-		PsKey		lo = {.kind = kinds[i], .spc = spc, .db = spc != 0 ? db : 0};
-		PsKey		hi = {.kind = kinds[i], .spc = spc != 0 ? spc : PG_UINT32_MAX,
-			.db = spc != 0 && db != 0 ? db : PG_UINT32_MAX, .rel = PG_UINT32_MAX, .fork = PG_UINT8_MAX, .blk = PG_UINT32_MAX};
+		PsKey		lo = {.kind = kinds[i], .spc = req->rel.spc, .db = db};
+		PsKey		hi = {.kind = kinds[i], .spc = req->rel.spc, .db = db != 0 ? db : PG_UINT32_MAX,
+			.rel = PG_UINT32_MAX, .fork = PG_UINT8_MAX, .blk = PG_UINT32_MAX};
 
-		PS_TRY(timeline_scan(ps->tl, &lo, &hi, resp.lsn, add_relation_size, &sum));
+		err = timeline_scan(ps->tl, &lo, &hi, resp.lsn, add_fork, &list);
 	}
-	resp.bytes = sum.blocks * BLCKSZ;
-	begin_answer(ps);
-	ps_wire_put_response(&ps->conn->out, &resp);
-	conn_end(ps->conn);
-	return NULL;
+	if (err == NULL)
+	{
+		resp.nforks = list.nforks;
+		resp.forks = list.forks.data;
+		begin_answer(ps);
+		ps_wire_put_response(&ps->conn->out, &resp);
+		conn_end(ps->conn);
+	}
+	pfree(list.forks.data);
+	return err;
 }
 
 /* ---- pages ---- */
@@ -216,8 +224,8 @@ answer_some(PageStream *ps, const PsRequest *reqs, int n, PsError **err)
 		case PS_REQ_RELSIZE:
 			*err = answer_relsize(ps, reqs);
 			return 1;
-		case PS_REQ_DBSIZE:
-			*err = answer_dbsize(ps, reqs);
+		case PS_REQ_FORKS:
+			*err = answer_forks(ps, reqs);
 			return 1;
 		case PS_REQ_PAGES:
 			break;
