@@ -16,7 +16,7 @@ use IO::Socket::UNIX;
 use Time::HiRes qw(time usleep);
 
 my $outage = $ENV{PAGESERVER_LONG} ? 60 : 4;
-my $conf = "autovacuum = off\njit = off\npageserver_smgr.shutdown_timeout = 2s\nmax_parallel_workers_per_gather = 0\nwal_level = logical\n";
+my $conf = "shared_buffers = 1MB\nautovacuum = off\njit = off\npageserver_smgr.shutdown_timeout = 2s\nmax_parallel_workers_per_gather = 0\nwal_level = logical\n";
 my $probe = "$ENV{PAGESERVER_TOP}/test/modules/wait_probe.so";
 my $store = PageserverTest->new_store('main');
 my $socket = "$store->{dir}/.s.PGSQL.$store->{port}";
@@ -135,7 +135,7 @@ $c->stop;
 # A compute with readers, commits, an index build and dirty pages that wait for
 # a store in some state is stopped.  One of them drops a temporary table when it
 # exits; $warm: and has all that this needs of the catalog, so that its commit is
-# what must not wait.
+# what must not wait; else nothing of it, so that it asks the store.
 sub busy_compute
 {
 	my ($settings, $warm) = @_;
@@ -146,6 +146,7 @@ sub busy_compute
 	$s[2]->ask('EXPLAIN SELECT count(*) FROM i; CREATE TEMP TABLE tt (i int)');
 	$s[2]->ask('DISCARD TEMP; CREATE TEMP TABLE tt (i int)') if $warm;
 	$s[3]->ask('CHECKPOINT; SELECT count(*) FROM r5; UPDATE r5 SET i = i + 1 WHERE i % 10 = 0');
+	$s[3]->ask("SELECT pg_prewarm('r7') \\g /dev/null\nSELECT pageserver_smgr_clear_cache()") unless $warm;
 	return ($c, @s);
 }
 
@@ -187,6 +188,9 @@ for my $state (qw(stopped killed mute frozen))
 		# shutdown_timeout for backends that clean up, and again for the WAL worker
 		stops_in($c, $mode, $mode eq 'fast' ? 12 : 3, "$mode shutdown, store $state");
 		$_->{h}->finish for @s;
+		my $log = $c->log_content;
+		like($log, qr/no connection to the page store while the process exits/, "temporary table at exit, store $state") if $state eq 'killed';
+		like($log, qr/no answer from the page store while the process exits/, "temporary table at exit, store $state") if $state eq 'frozen';
 		close $mute if $mute;
 		go_on_process($store->{pid}) if $state eq 'stopped';
 		go_on_process($proxy) if $state eq 'frozen';
@@ -207,7 +211,7 @@ for my $state (qw(stopped killed mute frozen))
 # Processes that do not look at SIGTERM while they read: the autovacuum launcher,
 # and a background worker.  What they read is in no cache.
 {
-	my $c = $store->start_compute('main', conf => "$conf\nautovacuum = on\nautovacuum_naptime = 1\nshared_buffers = 1MB\n");
+	my $c = $store->start_compute('main', conf => "$conf\nautovacuum = on\nautovacuum_naptime = 1\n");
 	my $s = session($c);
 	my $waits = sub { $s->ask("SELECT coalesce(wait_event, '') FROM pg_stat_get_activity($_[0])") };
 	my $clear = "SELECT pg_prewarm('r7') \\g /dev/null\nSELECT pageserver_smgr_clear_cache() \\g /dev/null\n";
@@ -238,7 +242,7 @@ for my $state (qw(stopped killed mute frozen))
 
 # ---- the store stops, and computes are connected ----
 {
-	my ($c, @s) = busy_compute("shared_buffers = 1MB\n");
+	my ($c, @s) = busy_compute('', 'warm');
 	my $push_out = "SELECT pg_prewarm('r7') \\g /dev/null\n";
 	my $worker = $s[0]->ask('SELECT worker_pid FROM pageserver_smgr_store');
 	$s[3]->ask("SELECT wait_event FROM pg_stat_get_activity($worker); CHECKPOINT; SELECT pageserver_smgr_clear_cache() \\g /dev/null\n$push_out");
