@@ -5,6 +5,7 @@
 #	make deps       installs the Debian packages that are missing (root or sudo)
 #	make demo       the whole in one go: store, compute, pgbench, loss, recovery
 #	make check      unit tests, fuzzers for some seconds, pg_regress, TAP
+#	make check-long	relations of more than 4 GB (041_large_relations, some minutes, 3 GB of disk)
 #	make check-torture ROUNDS=500 SEED=n	what 050_torture does, for longer (test/torture/README.md)
 #	make check-postgres	PostgreSQL's own suites, on a compute as on a stock server (test/postgres/README.md)
 #	make bench      figures
@@ -25,7 +26,7 @@ endif
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 PARTS = src/pageserver src/walredo src/compute src/ctl
 
-.PHONY: all install deps demo check check-unit check-fuzz check-tap check-torture check-postgres bench leaks clean $(PARTS)
+.PHONY: all install deps demo check check-unit check-fuzz check-tap check-long check-torture check-postgres bench leaks clean $(PARTS)
 
 all: $(PARTS)
 
@@ -54,6 +55,9 @@ check-fuzz:
 
 check-tap: install
 	@test/run-tap $(PROVE_TESTS)
+
+check-long: install
+	@PAGESERVER_LONG=1 test/run-tap 041_large_relations
 
 check-torture: install
 	@PROVE_FLAGS=-v TORTURE_ROUNDS=$(ROUNDS) TORTURE_SEED=$(SEED) TORTURE_ACTIONS='$(ACTIONS)' test/run-tap 050_torture

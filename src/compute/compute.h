@@ -280,7 +280,6 @@ extern void log_sequences(Oid db);
 
 /* ---- database_files.c ---- */
 extern void database_files_before_copy(Oid db, Oid only_spc);
-extern void database_files_after_copy(Oid src_default, Oid new_db, Oid new_default);
 extern void database_files_forget(void);
 extern void database_files_restore(void);
 extern void database_files_before_drop(Oid db);

@@ -10,7 +10,7 @@
  *
  * They copy files as they are, so a stub would become as many zeros as its
  * relation is long.  So stubs are set aside meanwhile, in a subdirectory, which
- * PostgreSQL does not copy, and the copy gets stubs of the same lengths.
+ * PostgreSQL does not copy.  The copy gets its own when they are asked for.
  *
  * What is set aside is known to the backend that runs the command only, which
  * holds a lock on the database that keeps others out of it.
@@ -169,34 +169,6 @@ database_files_before_copy(Oid db, Oid only_spc)
 
 		if (directory_exists(GetDatabasePath(db, spc)) || store_has_relations(spc, db))
 			set_aside(spc, db, db != MyDatabaseId);
-	}
-}
-
-/*
- * After it: stubs for the copy, in the database's directories; those in the
- * source's default tablespace have gone to that of the new one.
- */
-void
-database_files_after_copy(Oid src_default, Oid new_db, Oid new_default)
-{
-	ListCell   *lc;
-
-	foreach(lc, aside_tablespaces)
-	{
-		Oid			spc = lfirst_oid(lc);
-		char	   *aside = psprintf("%s/" ASIDE, GetDatabasePath(aside_database, spc));
-		char	   *to = GetDatabasePath(new_db, spc == src_default ? new_default : spc);
-		DIR		   *dir = AllocateDir(aside);
-		struct dirent *entry;
-
-		while ((entry = ReadDir(dir, aside)) != NULL)
-		{
-			struct stat st;
-
-			if (stat(psprintf("%s/%s", aside, entry->d_name), &st) == 0 && S_ISREG(st.st_mode))
-				stub_create_file(psprintf("%s/%s", to, entry->d_name), st.st_size / BLCKSZ);
-		}
-		FreeDir(dir);
 	}
 }
 

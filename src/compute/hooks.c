@@ -46,13 +46,11 @@ static ClientAuthentication_hook_type prev_ClientAuthentication;
  * transaction block or function.
  */
 static Oid	moving_database;	/* ALTER DATABASE SET TABLESPACE: database, */
-static Oid	moving_from;		/* its tablespace, */
-static Oid	moving_to;			/* the new one, */
+static Oid	moving_to;			/* tablespace, */
 static bool moved;				/* and whether the copy is made */
 static CreatedbStmt *creating_database; /* CREATE DATABASE, and what it has created so far */
 static Oid	created_database;
-static Oid	template_default;	/* tablespaces of its template and of itself, if files are copied */
-static Oid	created_default;
+static bool files_copied;
 static Oid	dropped_database;	/* DROP DATABASE */
 
 /* ---- databases and tablespaces ---- */
@@ -108,14 +106,15 @@ prepare_move(AlterDatabaseStmt *stmt, const char *tablespace, bool is_top_level)
 	Oid			spc = get_tablespace_oid(tablespace, true);
 	int			backends;
 	int			prepared;
+	Oid			from;
 
 	PreventInTransactionBlock(is_top_level, "ALTER DATABASE SET TABLESPACE");
 	if (!OidIsValid(db) || !OidIsValid(spc) || spc == GLOBALTABLESPACE_OID || db == MyDatabaseId ||
 		!pg_database_ownercheck(db, GetUserId()))
 		return;
 	LockSharedObject(DatabaseRelationId, db, 0, AccessExclusiveLock);
-	moving_from = tablespace_of_database(db);
-	if (get_database_oid(stmt->dbname, true) != db || spc == moving_from || CountOtherDBBackends(db, &backends, &prepared))
+	from = tablespace_of_database(db);
+	if (get_database_oid(stmt->dbname, true) != db || spc == from || CountOtherDBBackends(db, &backends, &prepared))
 		return;
 	if (store_has_relations(spc, db))
 		ereport(ERROR,
@@ -126,7 +125,7 @@ prepare_move(AlterDatabaseStmt *stmt, const char *tablespace, bool is_top_level)
 	log_before_copy(db);
 	moving_database = db;
 	moving_to = spc;
-	database_files_before_copy(db, moving_from);
+	database_files_before_copy(db, from);
 }
 
 static DefElem *
@@ -151,14 +150,12 @@ prepare_create(CreatedbStmt *stmt)
 {
 	DefElem    *template = find_option(stmt->options, "template");
 	DefElem    *strategy = find_option(stmt->options, "strategy");
-	DefElem    *tablespace = find_option(stmt->options, "tablespace");
 	Oid			db = get_database_oid(template != NULL ? defGetString(template) : "template1", false);
 
 	log_before_copy(db);
 	if (strategy == NULL || pg_strcasecmp(defGetString(strategy), "file_copy") != 0)
 		return;
-	template_default = tablespace_of_database(db);
-	created_default = tablespace != NULL ? get_tablespace_oid(defGetString(tablespace), false) : template_default;
+	files_copied = true;
 	database_files_before_copy(db, InvalidOid);
 }
 
@@ -202,7 +199,6 @@ object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId, voi
 	 */
 	else if (classId == DatabaseRelationId && access == OAT_POST_ALTER && OidIsValid(moving_database))
 	{
-		database_files_after_copy(moving_from, objectId, moving_to);
 		forget_database(objectId);
 		moved = true;
 	}
@@ -315,7 +311,7 @@ xact_callback(XactEvent event, void *arg)
 	moved = false;
 	creating_database = NULL;
 	created_database = InvalidOid;
-	template_default = InvalidOid;
+	files_copied = false;
 	dropped_database = InvalidOid;
 }
 
@@ -344,9 +340,8 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, 
 			run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 
 			/* a copy of files; nobody can connect before the command commits */
-			if (OidIsValid(template_default))
+			if (files_copied)
 			{
-				database_files_after_copy(template_default, created_database, created_default);
 				database_files_restore();
 				forget_database(created_database);
 			}

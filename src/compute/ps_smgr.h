@@ -61,7 +61,6 @@ extern void page_keep_reasons(ForkNumber fork, BlockNumber blk, const char *page
 extern bool is_sequence_page(const char *page);
 
 /* ---- stub.c: local files of the right length, and what is known not to exist ---- */
-extern void stub_create_file(const char *path, BlockNumber nblocks);
 extern void stub_create(SMgrRelation reln, ForkNumber fork, bool isRedo);
 extern bool stub_exists(SMgrRelation reln, ForkNumber fork);
 extern BlockNumber stub_nblocks(SMgrRelation reln, ForkNumber fork);

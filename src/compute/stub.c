@@ -172,8 +172,8 @@ local_file_exists(SMgrRelation reln, ForkNumber fork)
 }
 
 /* Creates or empties a file and gives it a length, sparse. */
-void
-stub_create_file(const char *path, BlockNumber nblocks)
+static void
+create_sparse(const char *path, BlockNumber nblocks)
 {
 	int			fd = OpenTransientFile(path, O_RDWR | O_CREAT | O_TRUNC | PG_BINARY);
 
@@ -203,11 +203,11 @@ make_stub(SMgrRelation reln, ForkNumber fork, BlockNumber nblocks)
 		{
 			char	   *segment = psprintf("%s.%u", path, segno);
 
-			stub_create_file(segment, length);
+			create_sparse(segment, length);
 			pfree(segment);
 		}
 	}
-	stub_create_file(temporary, Min(nblocks, RELSEG_SIZE));
+	create_sparse(temporary, Min(nblocks, RELSEG_SIZE));
 	if (rename(temporary, path) != 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),

@@ -11,14 +11,17 @@ use Test::More;
 use TrapTest;
 
 my $dir = PageserverTest::test_dir();
-my $conf = "shared_buffers = 512kB\npageserver_smgr.cache_size = 1MB\npageserver_smgr.cache_limit = 512MB\nautovacuum = off\n"
+my $small = "shared_buffers = 512kB\npageserver_smgr.cache_size = 1MB\npageserver_smgr.cache_limit = 512MB\n";
+# room for all, so that what should be forgotten would still be there
+my $roomy = "shared_buffers = 16MB\nbgwriter_lru_maxpages = 0\npageserver_smgr.cache_size = 64MB\n";
+my $conf = "autovacuum = off\n"
   . "max_parallel_workers_per_gather = 0\nmax_parallel_maintenance_workers = 0\ncheckpoint_timeout = 3600\nbgwriter_delay = 10ms\njit = off\n"
   . "allow_in_place_tablespaces = on\nmax_prepared_transactions = 4\n";
 my $store = PageserverTest->new_store('main');
 $store->ctl_ok('branch create', 'branch', 'create', 'main');
 $store->ctl_ok('export of the beginning', 'export', 'main', '-D', "$dir/start");
-my $stock = StockServer->new("$dir/stock", from => "$dir/start", conf => $conf =~ s/^pageserver_smgr\..*\n//mgr);
-my $c = $store->start_compute('main', conf => $conf);
+my $stock = StockServer->new("$dir/stock", from => "$dir/start", conf => $conf);
+my $c = $store->start_compute('main', conf => $conf . $small);
 
 # A statement on both servers; with the name of a test it is one, also of what it prints.
 sub both
@@ -29,9 +32,10 @@ sub both
 
 sub next_compute
 {
+	my ($more) = @_;
 	$_->kill9 for $c, $stock;
 	$stock->start;
-	$c = $store->start_compute('main', conf => $conf);
+	$c = $store->start_compute('main', conf => $conf . ($more // $small));
 }
 
 # Bytes that a database's directories take on the compute's disk, and their files that look like relations.
@@ -89,6 +93,14 @@ both("SELECT nextval('seq'), nextval('cached')", db => 'src', what => 'and those
 cmp_ok(disk_usage($c, 'by_file_copy'), '<', disk_usage($stock, 'by_file_copy') - 6_000_000, 'a copy of files takes no room for what is in the store');
 is(set_aside(), 0, 'nothing is left aside');
 looks_same('src', 'the template is as it was');
+# the file of a dropped relation goes with the next checkpoint, and that is in the middle of the command
+my $dropped = $c->sql("CREATE TABLE dropped AS SELECT 1; CHECKPOINT; SELECT pg_relation_filepath('dropped')", db => 'src');
+$c->sql("DROP TABLE dropped", db => 'src');
+ok(-e "$c->{dir}/$dropped", 'the file of a dropped relation');
+$c->sql("CREATE DATABASE another TEMPLATE src STRATEGY FILE_COPY; DROP DATABASE another");
+ok(!-e "$c->{dir}/$dropped", 'it does not come back');
+$stock->sql("CREATE TABLE dropped AS SELECT 1", db => 'src');
+$stock->sql("DROP TABLE dropped", db => 'src');
 # connected to the template itself
 both("CREATE DATABASE from_inside TEMPLATE src STRATEGY FILE_COPY", db => 'src');
 looks_same('from_inside', 'a copy of the database at hand');
@@ -96,10 +108,18 @@ is(set_aside(), 0, 'nothing is left aside');
 both("DROP DATABASE from_inside");
 
 # values of a copied sequence that are given out without a record must not come again
-my $given = $c->sql("SELECT max(nextval('seq')) FROM generate_series(1, 3)", db => 'by_wal_log');
-$stock->sql("SELECT max(nextval('seq')) FROM generate_series(1, 3)", db => 'by_wal_log');
+both("SELECT nextval('seq')", db => 'src', what => 'a value of the template');
+both("CREATE DATABASE late TEMPLATE src STRATEGY WAL_LOG");
+my $given = $c->sql("SELECT max(nextval('seq')) FROM generate_series(1, 3)", db => 'late');
 
 # ---- moves ----
+next_compute($roomy);
+cmp_ok($c->sql("SELECT nextval('seq')", db => 'late'), '>', $given, 'a copied sequence gives no value twice');
+both("DROP DATABASE late");
+both("ALTER DATABASE src SET TABLESPACE ts2", what => 'not into a tablespace that has some of it, untouched here');
+looks_same('src', 'the next compute');
+both("CREATE TABLE later (id int, pad text); INSERT INTO later SELECT i, repeat('l', 100) FROM generate_series(1, 300) i; SELECT setval('seq', 1000), setval('cached', 1000)", db => 'src', what => 'a table without maps');
+looks_same('src', 'a table without maps');
 my $lsn_before_moves = $c->sql('SELECT pg_current_wal_insert_lsn()');
 both("INSERT INTO t SELECT i, repeat('n', 900) FROM generate_series(10001, 10100) i; SELECT nextval('seq')", db => 'src', what => 'new rows');
 both("ALTER DATABASE src SET TABLESPACE ts2", what => 'not into a tablespace that has some of it');
@@ -109,7 +129,7 @@ both("ALTER DATABASE src SET TABLESPACE ts2");
 looks_same('src', 'after a move');
 cmp_ok(disk_usage($c, 'src'), '<', disk_usage($stock, 'src') - 6_000_000, 'a moved database takes no room for what is in the store');
 both("SELECT nextval('seq'), nextval('cached')", db => 'src', what => 'sequences go on after a move');
-both("INSERT INTO t SELECT i, repeat('m', 900) FROM generate_series(20001, 20100) i; DELETE FROM t WHERE id < 100; UPDATE u SET pad = 'moved' WHERE id < 10", db => 'src', what => 'changes');
+both("INSERT INTO t SELECT i, repeat('m', 900) FROM generate_series(20001, 20100) i; DELETE FROM t WHERE id < 100; DELETE FROM later WHERE id > 150; VACUUM later; UPDATE u SET pad = 'moved' WHERE id < 10", db => 'src', what => 'changes');
 # back: what is known of the blocks of its first place is old
 both("ALTER DATABASE src SET TABLESPACE pg_default");
 looks_same('src', 'after a move back');
@@ -185,7 +205,6 @@ cmp_ok($c->sql($kept), '<=', $kept_before, 'those of a dropped database are not'
 
 # ---- the next compute knows of no relation ----
 next_compute();
-cmp_ok($c->sql("SELECT nextval('seq')", db => 'by_wal_log'), '>', $given, 'a copied sequence gives no value twice');
 both("CREATE DATABASE far_copy TEMPLATE src STRATEGY FILE_COPY", what => 'a copy of what this compute has not touched');
 looks_same('far_copy', 'it has it all');
 next_compute();
@@ -221,7 +240,7 @@ for my $command ('CREATE DATABASE half TEMPLATE whole STRATEGY FILE_COPY', 'CREA
 	$runner->send($command);
 	wait_for('the command', sub { $runner->done || $c->sql("SELECT count(*) FROM pg_stat_activity WHERE pid = $runner->{pid} AND wait_event_type = 'Lock'") eq '1' });
 	$c->kill9;
-	$c = $store->start_compute('main', conf => $conf);
+	$c = $store->start_compute('main', conf => $conf . $small);
 	$c->sql_is('SELECT count(*), sum(length(pad)) FROM w', '5000|2500000', "$command, killed in its middle: the database is there", db => 'whole');
 	$c->sql_is("SELECT count(*) FROM pg_database WHERE datname = 'half'", '0', 'and no half one');
 	$c->sql('CREATE TABLE again (id int); INSERT INTO again SELECT generate_series(1, 1000); DROP TABLE again', db => 'whole');
