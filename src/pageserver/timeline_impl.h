@@ -70,7 +70,7 @@ struct Timeline
 	PsId		id;
 	char		name[TIMELINE_NAME_MAX + 1];
 	char	   *dir;			/* .../timelines/<id> */
-	char	   *layers_dir;
+	LayerSpace	space;			/* .../layers */
 	uint64		system_identifier;
 	uint32		segment_size;
 	uint32		data_checksum_version;

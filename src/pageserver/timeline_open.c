@@ -15,12 +15,12 @@
 static PsError *
 remove_strays(Timeline *tl, const Manifest *m)
 {
-	DIR		   *dir = opendir(tl->layers_dir);
+	DIR		   *dir = opendir(tl->space.dir);
 	struct dirent *de;
 	PsError    *err = NULL;
 
 	if (dir == NULL)
-		return ps_error(PS_SQLSTATE_IO, "could not open directory \"%s\": %m", tl->layers_dir);
+		return ps_error(PS_SQLSTATE_IO, "could not open directory \"%s\": %m", tl->space.dir);
 	while (err == NULL && (errno = 0, de = readdir(dir)) != NULL)
 	{
 		bool		known = de->d_name[0] == '.';
@@ -30,13 +30,13 @@ remove_strays(Timeline *tl, const Manifest *m)
 			known = strcmp(m->layers[i], de->d_name) == 0;
 		if (known)
 			continue;
-		snprintf(path, sizeof(path), "%s/%s", tl->layers_dir, de->d_name);
+		snprintf(path, sizeof(path), "%s/%s", tl->space.dir, de->d_name);
 		ps_log(PS_LOG, "removing \"%s\", which no manifest names", path);
 		if (unlink(path) != 0)
 			err = ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", path);
 	}
 	if (err == NULL && errno != 0)
-		err = ps_error(PS_SQLSTATE_IO, "could not read directory \"%s\": %m", tl->layers_dir);
+		err = ps_error(PS_SQLSTATE_IO, "could not read directory \"%s\": %m", tl->space.dir);
 	closedir(dir);
 	return err;
 }
@@ -50,7 +50,7 @@ open_layers(Timeline *tl, const Manifest *m, LayerMap **map)
 
 	while (err == NULL && n < m->nlayers)
 	{
-		err = layer_open(tl->layers_dir, m->layers[n], &m->tenant, &m->timeline, &layers[n]);
+		err = layer_open(&tl->space, m->layers[n], &layers[n]);
 		if (err == NULL)
 			n++;
 	}
@@ -199,7 +199,10 @@ timeline_open(Tenant *tenant, const PsId *id, Timeline **result)
 	tl->marker_fd = -1;
 	tl->id = *id;
 	tl->dir = psprintf("%s/timelines/%s", tenant->dir, ps_id_format(id, text));
-	tl->layers_dir = psprintf("%s/layers", tl->dir);
+	tl->space.dir = psprintf("%s/layers", tl->dir);
+	tl->space.tenant = tenant->id;
+	tl->space.timeline = *id;
+	atomic_init(&tl->space.next_number, 1);
 	wal_dir = psprintf("%s/wal", tl->dir);
 	pthread_mutex_init(&tl->generation_lock, NULL);
 	pthread_mutex_init(&tl->receive_lock, NULL);
@@ -285,6 +288,6 @@ timeline_close(Timeline *tl)
 	pthread_mutex_destroy(&tl->receive_lock);
 	pthread_mutex_destroy(&tl->generation_lock);
 	pfree(tl->dir);
-	pfree(tl->layers_dir);
+	pfree(tl->space.dir);
 	free(tl);
 }

@@ -17,6 +17,7 @@ static const PsId test_tenant = {{0x11, 0x22, 0x33}};
 static const PsId test_timeline = {{0x44, 0x55, 0x66}};
 
 static char test_dir[] = "/tmp/t_layer.XXXXXX";
+static LayerSpace test_space = {.dir = test_dir, .tenant = {{0x11, 0x22, 0x33}}, .timeline = {{0x44, 0x55, 0x66}}, .next_number = 1};
 
 static inline int
 make_test_dir(void **state)

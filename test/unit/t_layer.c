@@ -355,7 +355,7 @@ freeze(Model *m)
 	if (m->nmemory == MAX_IN_MEMORY)
 	{
 		oldest = m->memory[--m->nmemory];
-		assert_ok(open_layer_write(oldest, test_dir, &test_tenant, &test_timeline, read_test_record, NULL, &delta));
+		assert_ok(open_layer_write(oldest, &test_space, read_test_record, NULL, &delta));
 		versions = open_layer_count(oldest);
 		assert_true(versions == 0 || layer_info(delta)->file_size > versions * 6);
 		assert_int_equal(ps_key_cmp(&layer_info(delta)->key_min, &layer_info(oldest)->key_min), 0);
@@ -384,7 +384,7 @@ make_image(Model *m)
 	for (int i = 0; i < m->n; i++)
 		if (m->versions[i].in_image_layer && m->versions[i].lsn == lsn)
 			return;
-	assert_ok(image_writer_create(test_dir, &test_tenant, &test_timeline, lsn, &writer));
+	assert_ok(image_writer_create(&test_space, lsn, &writer));
 	for (int k = lo; k <= hi; k++)
 	{
 		char		data[BLCKSZ];
@@ -450,7 +450,7 @@ write_merged(const LayerInfo *from, const LayerInfo *to, Merged *versions, int n
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	assert_ok(delta_writer_create(test_dir, &test_tenant, &test_timeline, from->lsn_start, to->lsn_end, &writer));
+	assert_ok(delta_writer_create(&test_space, 0, from->lsn_start, to->lsn_end, &writer));
 	for (int i = 0; i < n; i++)
 	{
 		XLogRecPtr	start;
@@ -460,7 +460,7 @@ write_merged(const LayerInfo *from, const LayerInfo *to, Merged *versions, int n
 	}
 	for (int i = 0; i < n; i++)
 		assert_ok(delta_writer_add(writer, &versions[i].key, versions[i].ref.lsn, versions[i].ref.kind,
-								   versions[i].ref.will_init, versions[i].offset));
+								   versions[i].ref.will_init, false, versions[i].offset));
 	assert_ok(delta_writer_finish(writer, &layer));
 	free(buf.data);
 	return layer;
@@ -604,18 +604,18 @@ test_map_many_layers(void **state)
 			PsKey		key = ps_key_block(rel, MAIN_FORKNUM, k * 2);
 			ImageWriter *image;
 
-			assert_ok(image_writer_create(test_dir, &test_tenant, &test_timeline, 1000 * level + 500, &image));
+			assert_ok(image_writer_create(&test_space, 1000 * level + 500, &image));
 			assert_ok(image_writer_put(image, &key, "image", 5));
 			assert_ok(image_writer_finish(image, &layers[n++]));
 		}
-		assert_ok(delta_writer_create(test_dir, &test_tenant, &test_timeline, 1000 * level, 1000 * level + 1000, &delta));
+		assert_ok(delta_writer_create(&test_space, 0, 1000 * level, 1000 * level + 1000, &delta));
 		assert_ok(delta_writer_value(delta, VALUE_RECORD, 7, "record", 6, &offset));
 		for (int k = 0; k < PIECES; k++)
 		{
 			PsKey		key = ps_key_block(rel, MAIN_FORKNUM, k * 2);
 
 			for (int i = 1; i <= 9; i++)
-				assert_ok(delta_writer_add(delta, &key, 1000 * level + 100 * i, VALUE_RECORD, false, offset));
+				assert_ok(delta_writer_add(delta, &key, 1000 * level + 100 * i, VALUE_RECORD, false, false, offset));
 		}
 		assert_ok(delta_writer_finish(delta, &layers[n++]));
 	}
@@ -707,7 +707,7 @@ test_scan_ends_with_callbacks_error(void **state)
 		open_layer_put_record(open, &(PsKey){.kind = PS_KEY_RELMAP, .rel = i}, 200 + i, 100, 50, false);
 	check_error(layer_scan(open, &lo, &hi, PG_UINT64_MAX, refuse, &calls), "22023", "enough");
 	open_layer_freeze(open, 1000);
-	assert_ok(open_layer_write(open, test_dir, &test_tenant, &test_timeline, read_test_record, NULL, &delta));
+	assert_ok(open_layer_write(open, &test_space, read_test_record, NULL, &delta));
 	map = layer_map_create(&delta, 1);
 	check_error(layer_scan(delta, &lo, &hi, PG_UINT64_MAX, refuse, &calls), "22023", "enough");
 	check_error(layer_map_scan(map, &lo, &hi, PG_UINT64_MAX, refuse, &calls), "22023", "enough");

@@ -63,9 +63,10 @@ read_all(const char *name, const PsId *tenant, const PsId *timeline, Contents *c
 	PsError    *err;
 	ValueList	list = {0};
 	bool		done;
+	LayerSpace	space = {.dir = test_dir, .tenant = *tenant, .timeline = *timeline};
 
 	resetStringInfo(&contents->text);
-	PS_TRY(layer_open(test_dir, name, tenant, timeline, &layer));
+	PS_TRY(layer_open(&space, name, &layer));
 	err = layer_scan(layer, &first_key, &last_key, PG_UINT64_MAX, append_version, contents);
 	for (int i = 0; i < NVERSIONS && err == NULL; i += 7)
 	{
@@ -90,7 +91,7 @@ make_delta(char name[160])
 	uint64		offsets[9];
 	char		data[3000];
 
-	assert_ok(delta_writer_create(test_dir, &test_tenant, &test_timeline, 1000, 5000, &writer));
+	assert_ok(delta_writer_create(&test_space, 0, 1000, 5000, &writer));
 	for (int i = 0; i < 9; i++)
 	{
 		fill_value(i, data, sizeof(data));
@@ -103,7 +104,7 @@ make_delta(char name[160])
 		int			v = i % 9;
 
 		assert_ok(delta_writer_add(writer, &key, 1000 + i, v % 3 == 0 ? VALUE_RECORD : v == 8 ? VALUE_TOMBSTONE : VALUE_IMAGE,
-								   v == 3, offsets[v]));
+								   v == 3, true, offsets[v]));
 	}
 	assert_ok(delta_writer_finish(writer, &layer));
 	strcpy(name, layer_info(layer)->name);
@@ -117,7 +118,7 @@ make_image(char name[160])
 	Layer	   *layer;
 	char		data[BLCKSZ];
 
-	assert_ok(image_writer_create(test_dir, &test_tenant, &test_timeline, 3000, &writer));
+	assert_ok(image_writer_create(&test_space, 3000, &writer));
 	for (int i = 0; i < NVERSIONS; i++)
 	{
 		PsKey		key = test_key(i);
@@ -213,14 +214,14 @@ test_wrong_length(void **state)
 	snprintf(path, sizeof(path), "%s/%s", test_dir, name);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(truncate(path, st.st_size + 1), 0);
-	check_error(layer_open(test_dir, name, &test_tenant, &test_timeline, &layer), PS_SQLSTATE_CORRUPTED, "expected it to have");
+	check_error(layer_open(&test_space, name, &layer), PS_SQLSTATE_CORRUPTED, "expected it to have");
 	for (off_t size = st.st_size - 1; size >= 0; size = size > 10000 ? size - 1000 : size - 100)
 	{
 		assert_int_equal(truncate(path, size), 0);
-		check_error(layer_open(test_dir, name, &test_tenant, &test_timeline, &layer), PS_SQLSTATE_CORRUPTED, "the file ends here");
+		check_error(layer_open(&test_space, name, &layer), PS_SQLSTATE_CORRUPTED, "the file ends here");
 	}
 	unlink(path);
-	check_error(layer_open(test_dir, name, &test_tenant, &test_timeline, &layer), PS_SQLSTATE_IO, path);
+	check_error(layer_open(&test_space, name, &layer), PS_SQLSTATE_IO, path);
 }
 
 /* What is cut off while it is open is an error too, no crash: index pages that were not used yet, values. */
@@ -238,7 +239,7 @@ test_cut_off_while_open(void **state)
 
 	make_delta(name);
 	snprintf(path, sizeof(path), "%s/%s", test_dir, name);
-	assert_ok(layer_open(test_dir, name, &test_tenant, &test_timeline, &layer));
+	assert_ok(layer_open(&test_space, name, &layer));
 	assert_int_equal(truncate(path, LAYER_BLOCK_SIZE), 0);
 	check_error(layer_collect(layer, &key, 0, PG_UINT64_MAX, &list, &done), PS_SQLSTATE_CORRUPTED, "the file ends here");
 	initStringInfo(&buf);
@@ -254,12 +255,13 @@ test_foreign_ids(void **state)
 {
 	char		name[160];
 	Layer	   *layer;
-	PsId		other = {{0xAA}};
+	LayerSpace	other_tenant = {.dir = test_dir, .tenant = {{0xAA}}, .timeline = test_timeline};
+	LayerSpace	other_timeline = {.dir = test_dir, .tenant = test_tenant, .timeline = {{0xAA}}};
 
 	make_image(name);
-	check_error(layer_open(test_dir, name, &other, &test_timeline, &layer), PS_SQLSTATE_CORRUPTED,
+	check_error(layer_open(&other_tenant, name, &layer), PS_SQLSTATE_CORRUPTED,
 				"expected tenant aa000000000000000000000000000000");
-	check_error(layer_open(test_dir, name, &test_tenant, &other, &layer), PS_SQLSTATE_CORRUPTED,
+	check_error(layer_open(&other_timeline, name, &layer), PS_SQLSTATE_CORRUPTED,
 				"timeline aa000000000000000000000000000000");
 }
 
@@ -291,16 +293,16 @@ test_other_versions(void **state)
 	make_image(name);
 	snprintf(path, sizeof(path), "%s/%s", test_dir, name);
 	patch_summary(path, SUMMARY_VERSION, LAYER_FORMAT_VERSION + 1);
-	check_error(layer_open(test_dir, name, &test_tenant, &test_timeline, &layer), PS_SQLSTATE_CORRUPTED, "format version 2");
+	check_error(layer_open(&test_space, name, &layer), PS_SQLSTATE_CORRUPTED, "format version 3");
 	patch_summary(path, SUMMARY_VERSION, LAYER_FORMAT_VERSION - 1);
-	check_error(layer_open(test_dir, name, &test_tenant, &test_timeline, &layer), PS_SQLSTATE_CORRUPTED, "format version 0");
+	check_error(layer_open(&test_space, name, &layer), PS_SQLSTATE_CORRUPTED, "format version 1");
 	patch_summary(path, SUMMARY_VERSION, LAYER_FORMAT_VERSION);
-	assert_ok(layer_open(test_dir, name, &test_tenant, &test_timeline, &layer));
+	assert_ok(layer_open(&test_space, name, &layer));
 	layer_unref(layer);
 
 	/* a checksum that is right does not make nonsense believed */
 	patch_summary(path, SUMMARY_ROOT, 1000000);
-	check_error(layer_open(test_dir, name, &test_tenant, &test_timeline, &layer), PS_SQLSTATE_CORRUPTED, "contradict");
+	check_error(layer_open(&test_space, name, &layer), PS_SQLSTATE_CORRUPTED, "contradict");
 	unlink(path);
 }
 
@@ -378,7 +380,7 @@ test_wrong_name(void **state)
 	snprintf(path, sizeof(path), "%s/%s", test_dir, name);
 	snprintf(renamed, sizeof(renamed), "%s/other", test_dir);
 	assert_int_equal(rename(path, renamed), 0);
-	check_error(layer_open(test_dir, "other", &test_tenant, &test_timeline, &layer), PS_SQLSTATE_CORRUPTED, name);
+	check_error(layer_open(&test_space, "other", &layer), PS_SQLSTATE_CORRUPTED, name);
 	unlink(renamed);
 }
 
@@ -388,12 +390,13 @@ test_names(void **state)
 {
 	char		name[160];
 
+	test_space.next_number = 0x1e;
 	make_delta(name);
 	assert_string_equal(name, "030000067f00000005000040000000000000-030000067f00000005000042b800000002b8__"
-						"00000000000003e8-0000000000001388");
+						"00000000000003e8-0000000000001388__1e");
 	make_image(name);
 	assert_string_equal(name, "030000067f00000005000040000000000000-030000067f00000005000042bb00000002bb__"
-						"0000000000000bb8");
+						"0000000000000bb8__1f");
 }
 
 /* ---- codecs: every one gives back what was put in ---- */
@@ -409,7 +412,7 @@ test_codecs(void **state)
 	XLogRecPtr	start;
 
 	initStringInfo(&buf);
-	assert_ok(layer_output_create(test_dir, LAYER_DELTA, &test_tenant, &test_timeline, 10, 20, &out));
+	assert_ok(layer_output_create(&test_space, LAYER_DELTA, 0, 10, 20, &out));
 	for (int codec = 0; codec < 3; codec++)
 		for (int fill = 0; fill < 3; fill++)
 			for (int i = 0; i < lengthof(lens); i++)
@@ -468,8 +471,8 @@ test_write_failure_leaves_nothing(void **state)
 
 		limit = (struct rlimit){.rlim_cur = limits[i], .rlim_max = old.rlim_max};
 		assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
-		assert_ok(delta_writer_create(test_dir, &test_tenant, &test_timeline, 10, 100, &delta));
-		assert_ok(image_writer_create(test_dir, &test_tenant, &test_timeline, 10, &image));
+		assert_ok(delta_writer_create(&test_space, 0, 10, 100, &delta));
+		assert_ok(image_writer_create(&test_space, 10, &image));
 		for (int k = 0; k < 40 && err == NULL; k++)
 		{
 			uint64		offset;
@@ -506,19 +509,20 @@ test_open_layer_write_failure(void **state)
 {
 	Layer	   *open = open_layer_create(10);
 	Layer	   *delta;
+	LayerSpace	nowhere = {.dir = "/nonexistent"};
 
 	count_files(test_dir, true);
 	for (int i = 1; i < 10; i++)
 		open_layer_put_record(open, &(PsKey){.kind = PS_KEY_RELBLOCK, .blk = i}, 100 * i + 50, 100 * i, 50, false);
-	check_error(open_layer_write(open, test_dir, &test_tenant, &test_timeline, read_test_record, NULL, &delta),
+	check_error(open_layer_write(open, &test_space, read_test_record, NULL, &delta),
 				PS_SQLSTATE_INTERNAL, "before it is frozen");
 	open_layer_freeze(open, 2000);
-	check_error(open_layer_write(open, test_dir, &test_tenant, &test_timeline, failing_read, NULL, &delta), "58030",
+	check_error(open_layer_write(open, &test_space, failing_read, NULL, &delta), "58030",
 				"no such record");
 	assert_int_equal(count_files(test_dir, false), 0);
-	check_error(open_layer_write(open, "/nonexistent", &test_tenant, &test_timeline, read_test_record, NULL, &delta),
+	check_error(open_layer_write(open, &nowhere, read_test_record, NULL, &delta),
 				PS_SQLSTATE_IO, "/nonexistent");
-	assert_ok(open_layer_write(open, test_dir, &test_tenant, &test_timeline, read_test_record, NULL, &delta));
+	assert_ok(open_layer_write(open, &test_space, read_test_record, NULL, &delta));
 	assert_int_equal(count_files(test_dir, false), 1);
 	layer_unref(delta);
 	layer_unref(open);
@@ -535,19 +539,20 @@ test_writer_misuse(void **state)
 	PsKey		before = {.kind = PS_KEY_RELBLOCK, .blk = 6};
 
 	count_files(test_dir, true);
-	check_error(delta_writer_create(test_dir, &test_tenant, &test_timeline, 10, 10, &writer), PS_SQLSTATE_INTERNAL, "no LSN");
-	assert_ok(delta_writer_create(test_dir, &test_tenant, &test_timeline, 10, 20, &writer));
+	check_error(delta_writer_create(&test_space, 0, 10, 10, &writer), PS_SQLSTATE_INTERNAL, "no LSN");
+	assert_ok(delta_writer_create(&test_space, 0, 10, 20, &writer));
 	assert_ok(delta_writer_value(writer, VALUE_IMAGE, 0, "x", 1, &offset));
-	assert_ok(delta_writer_add(writer, &key, 15, VALUE_IMAGE, true, offset));
-	check_error(delta_writer_add(writer, &key, 15, VALUE_IMAGE, true, offset), PS_SQLSTATE_INTERNAL, "out of order");
-	check_error(delta_writer_add(writer, &key, 14, VALUE_IMAGE, true, offset), PS_SQLSTATE_INTERNAL, "out of order");
-	check_error(delta_writer_add(writer, &before, 16, VALUE_IMAGE, true, offset), PS_SQLSTATE_INTERNAL, "out of order");
-	check_error(delta_writer_add(writer, &key, 20, VALUE_IMAGE, true, offset), PS_SQLSTATE_INTERNAL, "does not belong");
-	check_error(delta_writer_add(writer, &key, 9, VALUE_IMAGE, true, offset), PS_SQLSTATE_INTERNAL, "does not belong");
-	check_error(delta_writer_add(writer, &key, 16, VALUE_IMAGE, true, 100000), PS_SQLSTATE_INTERNAL, "no value is at");
-	check_error(delta_writer_value(writer, VALUE_IMAGE, 0, "x", 1, &offset), PS_SQLSTATE_INTERNAL, "after index entries");
+	assert_ok(delta_writer_add(writer, &key, 15, VALUE_IMAGE, true, false, offset));
+	check_error(delta_writer_add(writer, &key, 15, VALUE_IMAGE, true, false, offset), PS_SQLSTATE_INTERNAL, "out of order");
+	check_error(delta_writer_add(writer, &key, 14, VALUE_IMAGE, true, false, offset), PS_SQLSTATE_INTERNAL, "out of order");
+	check_error(delta_writer_add(writer, &before, 16, VALUE_IMAGE, true, false, offset), PS_SQLSTATE_INTERNAL, "out of order");
+	check_error(delta_writer_add(writer, &key, 20, VALUE_IMAGE, true, false, offset), PS_SQLSTATE_INTERNAL, "does not belong");
+	check_error(delta_writer_add(writer, &key, 9, VALUE_IMAGE, true, false, offset), PS_SQLSTATE_INTERNAL, "does not belong");
+	check_error(delta_writer_add(writer, &key, 16, VALUE_IMAGE, true, false, 100000), PS_SQLSTATE_INTERNAL, "no value is at");
+	assert_ok(delta_writer_end_values(writer));
+	check_error(delta_writer_value(writer, VALUE_IMAGE, 0, "x", 1, &offset), PS_SQLSTATE_INTERNAL, "after the end of values");
 	delta_writer_abort(writer);
-	assert_ok(image_writer_create(test_dir, &test_tenant, &test_timeline, 10, &image));
+	assert_ok(image_writer_create(&test_space, 10, &image));
 	assert_ok(image_writer_put(image, &key, "x", 1));
 	check_error(image_writer_put(image, &key, "x", 1), PS_SQLSTATE_INTERNAL, "out of order");
 	check_error(image_writer_put(image, &before, "x", 1), PS_SQLSTATE_INTERNAL, "out of order");
@@ -570,9 +575,9 @@ test_empty_layers(void **state)
 	initStringInfo(&contents.text);
 	initStringInfo(&contents.value);
 	open_layer_freeze(open, 30);
-	assert_ok(open_layer_write(open, test_dir, &test_tenant, &test_timeline, read_test_record, NULL, &layer[0]));
+	assert_ok(open_layer_write(open, &test_space, read_test_record, NULL, &layer[0]));
 	layer_unref(open);
-	assert_ok(image_writer_create(test_dir, &test_tenant, &test_timeline, 10, &image));
+	assert_ok(image_writer_create(&test_space, 10, &image));
 	assert_ok(image_writer_finish(image, &layer[1]));
 	map = layer_map_create(layer, 2);
 	for (int i = 0; i < 2; i++)

@@ -323,7 +323,7 @@ test_concurrent_readers(void **state)
 		(void) open_layer_memory(shared.open);
 	}
 	open_layer_freeze(shared.open, shared.end + 1);
-	assert_ok(open_layer_write(shared.open, test_dir, &test_tenant, &test_timeline, read_test_record, NULL, &delta));
+	assert_ok(open_layer_write(shared.open, &test_space, read_test_record, NULL, &delta));
 	lookups = atomic_load(&shared.lookups);
 	atomic_store(&shared.delta, delta);
 	while (atomic_load(&shared.lookups) < lookups + 5000 && atomic_load(&shared.failures) == 0)

@@ -424,6 +424,7 @@ store_make(TestStore *s, History *h)
 	ControlFileData control = {0};
 	const WalRecord *checkpoint = &h->gen.records[0];
 	WalState	state;
+	LayerSpace	space;
 	TimelineSeed seed = {.tenant = test_tenant, .timeline = test_timeline, .name = "main",
 	.system_identifier = GEN_SYSID, .segment_size = SEGMENT_SIZE, .lsn = checkpoint->end};
 	PsKey		key;
@@ -471,7 +472,8 @@ store_make(TestStore *s, History *h)
 	wal_state_from_control(&state, &control, checkpoint->end);
 	snprintf(path, sizeof(path), "%s/tmp/%s/layers", s->dir, id);
 	CHECK(mkdir(path, 0700) == 0);
-	OK(image_writer_create(path, &seed.tenant, &seed.timeline, seed.lsn, &writer));
+	space = (LayerSpace) {.dir = path, .tenant = seed.tenant, .timeline = seed.timeline, .next_number = 1};
+	OK(image_writer_create(&space, seed.lsn, &writer));
 	initStringInfo(&value);
 	key = ps_key_simple(PS_KEY_DATABASE, SPC, FIRST_DB, 0);
 	OK(image_writer_put(writer, &key, "15\n", 3));

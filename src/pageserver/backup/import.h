@@ -27,7 +27,7 @@ extern PsError *import_wal(const char *pgdata, const char *wal_dir, const Contro
  * import_layers.c: the contents of dir as image layers at seed->lsn.  control
  * is the file as it is, PG_CONTROL_FILE_SIZE bytes.
  */
-extern PsError *import_layers(const DataDir *dir, const char *control, const WalState *state, const char *layers_dir,
+extern PsError *import_layers(const DataDir *dir, const char *control, const WalState *state, char *layers_dir,
 							  const Waiter *waiter, const ProgressSink *progress, TimelineSeed *seed);
 
 #endif							/* PS_IMPORT_H */

@@ -27,7 +27,7 @@
 typedef struct LayerImport
 {
 	const DataDir *dir;
-	const char *layers_dir;
+	LayerSpace	space;
 	TimelineSeed *seed;
 	const Waiter *waiter;
 	const ProgressSink *progress;
@@ -57,7 +57,7 @@ static PsError *
 put(LayerImport *imp, const PsKey *key, const char *data, uint32 len)
 {
 	if (imp->writer == NULL)
-		PS_TRY(image_writer_create(imp->layers_dir, &imp->seed->tenant, &imp->seed->timeline, imp->seed->lsn, &imp->writer));
+		PS_TRY(image_writer_create(&imp->space, imp->seed->lsn, &imp->writer));
 	PS_TRY(image_writer_put(imp->writer, key, data, len));
 	imp->bytes += len;
 	return imp->bytes >= LAYER_BYTES ? finish_layer(imp) : NULL;
@@ -457,12 +457,12 @@ put_all(LayerImport *imp, const char *control, const WalState *state)
 }
 
 PsError *
-import_layers(const DataDir *dir, const char *control, const WalState *state, const char *layers_dir,
+import_layers(const DataDir *dir, const char *control, const WalState *state, char *layers_dir,
 			  const Waiter *waiter, const ProgressSink *progress, TimelineSeed *seed)
 {
 	LayerImport imp = {
 		.dir = dir,
-		.layers_dir = layers_dir,
+		.space = {.dir = layers_dir, .tenant = seed->tenant, .timeline = seed->timeline, .next_number = 1},
 		.seed = seed,
 		.waiter = waiter,
 		.progress = progress,

@@ -174,7 +174,7 @@ write_copy(Copy *copy, Layer **layer)
 	char	   *pages;
 	PsError    *err;
 
-	PS_TRY(image_writer_create(tl->layers_dir, &tl->tenant->id, &tl->id, copy->rec->end, &copy->writer));
+	PS_TRY(image_writer_create(&tl->space, copy->rec->end, &copy->writer));
 	pages = pg_malloc((size_t) PS_MAX_BATCH * BLCKSZ);
 	err = copy_all(copy, pages);
 	if (err == NULL && copy->nkeys > 0)
@@ -217,10 +217,10 @@ write_tombstones(const Copy *copy, Layer **layer)
 		PS_GOTO(scan_kind(tl, db_kinds[i], copy->spc, copy->db, copy->rec->start, note_key, &old), done);
 	if (old.n == 0)
 		goto done;
-	PS_GOTO(delta_writer_create(tl->layers_dir, &tl->tenant->id, &tl->id, lsn, lsn + 1, &writer), done);
+	PS_GOTO(delta_writer_create(&tl->space, 0, lsn, lsn + 1, &writer), done);
 	PS_GOTO(delta_writer_value(writer, VALUE_TOMBSTONE, InvalidXLogRecPtr, "", 0, &offset), done);
 	for (int i = 0; i < old.n; i++)
-		PS_GOTO(delta_writer_add(writer, &old.keys[i], lsn, VALUE_TOMBSTONE, true, offset), done);
+		PS_GOTO(delta_writer_add(writer, &old.keys[i], lsn, VALUE_TOMBSTONE, true, old.n > 1, offset), done);
 	PS_GOTO(delta_writer_finish(writer, layer), done);
 	writer = NULL;
 

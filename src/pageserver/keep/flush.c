@@ -39,7 +39,7 @@ flush_oldest(Timeline *tl)
 	LayerMap   *map;
 	PsError    *err;
 
-	PS_GOTO(open_layer_write(layer, tl->layers_dir, &tl->tenant->id, &tl->id, read_record, tl, &delta), done);
+	PS_GOTO(open_layer_write(layer, &tl->space, read_record, tl, &delta), done);
 	pthread_mutex_lock(&tl->manifest_lock);
 	now = timeline_layers(tl);
 	map = layer_map_change(now->map, &delta, 1, NULL, 0);

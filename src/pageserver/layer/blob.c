@@ -267,6 +267,24 @@ read_stored(BlobThread *thread, const LayerFile *file, uint64 offset, ValueKind 
 }
 
 PsError *
+blob_copy(LayerOutput *out, const LayerFile *from, uint64 from_offset, ValueKind kind, uint64 *offset)
+{
+	BlobThread *thread = get_thread();
+	uint32		stored;
+	int			hsize;
+	PsError    *err = read_stored(thread, from, from_offset, kind, &hsize, &stored);
+
+	*offset = layer_output_position(out);
+	if (err == NULL && *offset + hsize + stored > LAYER_OFFSET_LIMIT)
+		err = ps_error(PS_SQLSTATE_INVALID, "layer file \"%s\" would become longer than %llu bytes",
+					   layer_output_path(out), (unsigned long long) LAYER_OFFSET_LIMIT);
+	if (err == NULL)
+		err = layer_output_append(out, thread->buf, hsize + (size_t) stored);
+	release_buffer(thread);
+	return err;
+}
+
+PsError *
 blob_read(const LayerFile *file, uint64 offset, ValueKind kind, StringInfo out, XLogRecPtr *record_start)
 {
 	BlobThread *thread = get_thread();

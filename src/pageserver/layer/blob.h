@@ -23,6 +23,12 @@ extern PsError *blob_write_codec(LayerOutput *out, ValueKind kind, XLogRecPtr re
 								 uint32 len, LayerCodec codec, uint64 *offset);
 
 /*
+ * Copies a value from another file as it is stored there, having checked it;
+ * *offset is where it begins.
+ */
+extern PsError *blob_copy(LayerOutput *out, const LayerFile *from, uint64 from_offset, ValueKind kind, uint64 *offset);
+
+/*
  * Reads the value at the offset, which the index says is of that kind; buf is
  * emptied first.  *record_start is set of records, else 0.  Any thread.
  */

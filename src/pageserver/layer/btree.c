@@ -26,6 +26,10 @@
 struct BtreeBuilder
 {
 	LayerOutput *out;
+	bool		in_output;		/* pages go there, else to pending */
+	char	   *pending;
+	size_t		npending;
+	size_t		pending_cap;
 	int			key_size;
 	int			level;			/* that is being written */
 	uint32		pages;			/* written, of all levels */
@@ -58,6 +62,7 @@ btree_builder_free(BtreeBuilder *builder)
 	if (builder == NULL)
 		return;
 	free(builder->first_keys);
+	free(builder->pending);
 	free(builder);
 }
 
@@ -80,6 +85,41 @@ page_crc(const uint8 *page)
 	COMP_CRC32C(crc, page + INDEX_PAGE_NUMBER, LAYER_BLOCK_SIZE - INDEX_PAGE_NUMBER);
 	FIN_CRC32C(crc);
 	return crc;
+}
+
+size_t
+btree_builder_buffered(const BtreeBuilder *builder)
+{
+	return builder->npending;
+}
+
+PsError *
+btree_builder_begin_output(BtreeBuilder *builder)
+{
+	PsError    *err = layer_output_begin_index(builder->out);
+
+	if (err == NULL && builder->npending > 0)
+		err = layer_output_append(builder->out, builder->pending, builder->npending);
+	free(builder->pending);
+	builder->pending = NULL;
+	builder->npending = builder->pending_cap = 0;
+	builder->in_output = true;
+	return err;
+}
+
+static PsError *
+append_page(BtreeBuilder *builder, const uint8 *page)
+{
+	if (builder->in_output)
+		return layer_output_append(builder->out, page, LAYER_BLOCK_SIZE);
+	if (builder->npending == builder->pending_cap)
+	{
+		builder->pending_cap = Max(16 * LAYER_BLOCK_SIZE, builder->pending_cap * 2);
+		builder->pending = pg_realloc(builder->pending, builder->pending_cap);
+	}
+	memcpy(builder->pending + builder->npending, page, LAYER_BLOCK_SIZE);
+	builder->npending += LAYER_BLOCK_SIZE;
+	return NULL;
 }
 
 /* Writes the page that is being filled. */
@@ -107,7 +147,7 @@ write_page(BtreeBuilder *builder)
 		memcpy(p, (char *) &value + 2, INDEX_VALUE_SIZE);
 	}
 	ps_put32(page + INDEX_CRC, page_crc(page));
-	PS_TRY(layer_output_append(builder->out, page, LAYER_BLOCK_SIZE));
+	PS_TRY(append_page(builder, page));
 
 	if (builder->nfirst == builder->first_cap)
 	{

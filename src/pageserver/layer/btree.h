@@ -19,10 +19,17 @@ typedef struct BtreeBuilder BtreeBuilder;
 
 extern BtreeBuilder *btree_builder_create(struct LayerOutput *out, int key_size);
 
+/*
+ * The output has all values: what was added is written behind them, and so is
+ * all that follows.  Until then pages are kept in memory.
+ */
+extern PsError *btree_builder_begin_output(BtreeBuilder *builder);
+extern size_t btree_builder_buffered(const BtreeBuilder *builder);	/* bytes of such pages */
+
 /* Keys strictly ascending; the caller sees to it. */
 extern PsError *btree_builder_add(BtreeBuilder *builder, const uint8 *key, uint64 value);
 
-/* Writes what is left and the inner levels; fills in the output's summary. */
+/* Writes what is left and the inner levels, after begin_output; fills in the output's summary. */
 extern PsError *btree_builder_finish(BtreeBuilder *builder);
 extern void btree_builder_free(BtreeBuilder *builder);
 

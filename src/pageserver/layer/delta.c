@@ -11,7 +11,8 @@
 struct DeltaWriter
 {
 	LayerOutput *out;
-	BtreeBuilder *index;		/* NULL while values are written */
+	BtreeBuilder *index;
+	bool		values_ended;
 	uint8		last[DELTA_KEY_SIZE];	/* the last entry's key, if there is one */
 	bool		has_last;
 };
@@ -24,8 +25,7 @@ delta_key(const PsKey *key, XLogRecPtr lsn, uint8 out[DELTA_KEY_SIZE])
 }
 
 PsError *
-delta_writer_create(const char *dir, const PsId *tenant, const PsId *timeline, XLogRecPtr lsn_start,
-					XLogRecPtr lsn_end, DeltaWriter **result)
+delta_writer_create(LayerSpace *space, int level, XLogRecPtr lsn_start, XLogRecPtr lsn_end, DeltaWriter **result)
 {
 	DeltaWriter *writer;
 	LayerOutput *out;
@@ -33,9 +33,10 @@ delta_writer_create(const char *dir, const PsId *tenant, const PsId *timeline, X
 	if (lsn_start >= lsn_end)
 		return ps_error(PS_SQLSTATE_INTERNAL, "a delta layer from %X/%X to %X/%X has no LSN in it",
 						LSN_FORMAT_ARGS(lsn_start), LSN_FORMAT_ARGS(lsn_end));
-	PS_TRY(layer_output_create(dir, LAYER_DELTA, tenant, timeline, lsn_start, lsn_end, &out));
+	PS_TRY(layer_output_create(space, LAYER_DELTA, level, lsn_start, lsn_end, &out));
 	writer = pg_malloc0(sizeof(DeltaWriter));
 	writer->out = out;
+	writer->index = btree_builder_create(out, DELTA_KEY_SIZE);
 	*result = writer;
 	return NULL;
 }
@@ -44,24 +45,47 @@ PsError *
 delta_writer_value(DeltaWriter *writer, ValueKind kind, XLogRecPtr record_start, const char *data, uint32 len,
 				   uint64 *offset)
 {
-	if (writer->index != NULL)
-		return ps_error(PS_SQLSTATE_INTERNAL, "a value comes after index entries in layer file \"%s\"",
+	if (writer->values_ended)
+		return ps_error(PS_SQLSTATE_INTERNAL, "a value comes after the end of values in layer file \"%s\"",
 						layer_output_path(writer->out));
 	return blob_write(writer->out, kind, record_start, data, len, offset);
 }
 
 PsError *
-delta_writer_add(DeltaWriter *writer, const PsKey *key, XLogRecPtr lsn, ValueKind kind, bool will_init, uint64 offset)
+delta_writer_copy(DeltaWriter *writer, const ValueRef *ref, uint64 *offset)
+{
+	if (writer->values_ended || ref->place != VALUE_IN_LAYER)
+		return ps_error(PS_SQLSTATE_INTERNAL, "a value cannot be copied to layer file \"%s\"", layer_output_path(writer->out));
+	return blob_copy(writer->out, ref->layer->file, ref->at.offset, ref->kind, offset);
+}
+
+PsError *
+delta_writer_end_values(DeltaWriter *writer)
+{
+	writer->values_ended = true;
+	return btree_builder_begin_output(writer->index);
+}
+
+uint64
+delta_writer_size(const DeltaWriter *writer)
+{
+	return layer_output_position(writer->out) + btree_builder_buffered(writer->index);
+}
+
+size_t
+delta_writer_memory(const DeltaWriter *writer)
+{
+	return btree_builder_buffered(writer->index);
+}
+
+PsError *
+delta_writer_add(DeltaWriter *writer, const PsKey *key, XLogRecPtr lsn, ValueKind kind, bool will_init, bool shared,
+				 uint64 offset)
 {
 	LayerSummary *summary = layer_output_summary(writer->out);
 	uint8		encoded[DELTA_KEY_SIZE];
 	char		text[PS_KEY_TEXT];
 
-	if (writer->index == NULL)
-	{
-		PS_TRY(layer_output_begin_index(writer->out));
-		writer->index = btree_builder_create(writer->out, DELTA_KEY_SIZE);
-	}
 	delta_key(key, lsn, encoded);
 	if (key->kind == 0 || lsn < summary->lsn_start || lsn >= summary->lsn_end)
 		return ps_error(PS_SQLSTATE_INTERNAL, "%s at LSN %X/%X does not belong into layer file \"%s\"",
@@ -69,7 +93,7 @@ delta_writer_add(DeltaWriter *writer, const PsKey *key, XLogRecPtr lsn, ValueKin
 	if (writer->has_last && memcmp(writer->last, encoded, DELTA_KEY_SIZE) >= 0)
 		return ps_error(PS_SQLSTATE_INTERNAL, "%s at LSN %X/%X comes out of order in layer file \"%s\"",
 						ps_key_format(key, text), LSN_FORMAT_ARGS(lsn), layer_output_path(writer->out));
-	if (offset < LAYER_BLOCK_SIZE || offset >= summary->values_end)
+	if (offset < LAYER_BLOCK_SIZE || offset >= (writer->values_ended ? summary->values_end : layer_output_position(writer->out)))
 		return ps_error(PS_SQLSTATE_INTERNAL, "no value is at offset %llu of layer file \"%s\"",
 						(unsigned long long) offset, layer_output_path(writer->out));
 	if (!writer->has_last)
@@ -78,16 +102,16 @@ delta_writer_add(DeltaWriter *writer, const PsKey *key, XLogRecPtr lsn, ValueKin
 	memcpy(writer->last, encoded, DELTA_KEY_SIZE);
 	writer->has_last = true;
 	return btree_builder_add(writer->index, encoded,
-							 offset << 3 | (uint64) kind << 1 | (will_init || kind != VALUE_RECORD));
+							 offset << ENTRY_OFFSET_SHIFT | (shared ? ENTRY_SHARED : 0) | (uint64) kind << ENTRY_KIND_SHIFT |
+							 (will_init || kind != VALUE_RECORD ? ENTRY_WILL_INIT : 0));
 }
 
 PsError *
 delta_writer_finish(DeltaWriter *writer, Layer **layer)
 {
-	if (writer->index == NULL)
-		PS_TRY(layer_output_begin_index(writer->out));
-	else
-		PS_TRY(btree_builder_finish(writer->index));
+	if (!writer->values_ended)
+		PS_TRY(delta_writer_end_values(writer));
+	PS_TRY(btree_builder_finish(writer->index));
 	PS_TRY(layer_output_finish(writer->out, layer));
 	delta_writer_abort(writer);
 	return NULL;

@@ -26,12 +26,12 @@ struct ImageWriter
 };
 
 PsError *
-image_writer_create(const char *dir, const PsId *tenant, const PsId *timeline, XLogRecPtr lsn, ImageWriter **result)
+image_writer_create(LayerSpace *space, XLogRecPtr lsn, ImageWriter **result)
 {
 	ImageWriter *writer;
 	LayerOutput *out;
 
-	PS_TRY(layer_output_create(dir, LAYER_IMAGE, tenant, timeline, lsn, lsn + 1, &out));
+	PS_TRY(layer_output_create(space, LAYER_IMAGE, 0, lsn, lsn + 1, &out));
 	writer = pg_malloc0(sizeof(ImageWriter));
 	writer->out = out;
 	*result = writer;
@@ -68,13 +68,14 @@ image_writer_finish(ImageWriter *writer, Layer **layer)
 		layer_output_summary(writer->out)->key_min = writer->entries[0].key;
 		layer_output_summary(writer->out)->key_max = writer->entries[writer->count - 1].key;
 	}
-	PS_GOTO(layer_output_begin_index(writer->out), done);
+	PS_GOTO(btree_builder_begin_output(index), done);
 	for (size_t i = 0; i < writer->count; i++)
 	{
 		uint8		key[IMAGE_KEY_SIZE];
 
 		ps_key_encode(&writer->entries[i].key, key);
-		PS_GOTO(btree_builder_add(index, key, writer->entries[i].offset << 3 | VALUE_IMAGE << 1 | 1), done);
+		PS_GOTO(btree_builder_add(index, key, writer->entries[i].offset << ENTRY_OFFSET_SHIFT |
+								  VALUE_IMAGE << ENTRY_KIND_SHIFT | ENTRY_WILL_INIT), done);
 	}
 	PS_GOTO(btree_builder_finish(index), done);
 	PS_GOTO(layer_output_finish(writer->out, layer), done);

@@ -20,12 +20,16 @@ value_list_add(ValueList *list, const ValueRef *ref)
 }
 
 PsError *
-layer_open(const char *dir, const char *name, const PsId *tenant, const PsId *timeline, Layer **result)
+layer_open(LayerSpace *space, const char *name, Layer **result)
 {
 	LayerFile  *file;
 	Layer	   *layer;
+	unsigned long long next = atomic_load(&space->next_number);
 
-	PS_TRY(layer_file_open(dir, name, tenant, timeline, &file));
+	PS_TRY(layer_file_open(space, name, &file));
+	while (next <= file->summary.number &&
+		   !atomic_compare_exchange_weak(&space->next_number, &next, file->summary.number + 1))
+		;
 	layer = pg_malloc0(sizeof(Layer));
 	atomic_init(&layer->refs, 1);
 	layer->file = file;
@@ -35,6 +39,8 @@ layer_open(const char *dir, const char *name, const PsId *tenant, const PsId *ti
 	layer->info.lsn_start = file->summary.lsn_start;
 	layer->info.lsn_end = file->summary.lsn_end;
 	layer->info.file_size = file->summary.file_size;
+	layer->info.level = file->summary.level;
+	layer->info.entries = file->summary.entries;
 	strlcpy(layer->info.name, name, sizeof(layer->info.name));
 	*result = layer;
 	return NULL;

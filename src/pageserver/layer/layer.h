@@ -13,6 +13,8 @@
 #ifndef PS_LAYER_H
 #define PS_LAYER_H
 
+#include <stdatomic.h>
+
 #include "access/xlogdefs.h"
 #include "lib/stringinfo.h"
 
@@ -46,6 +48,7 @@ typedef struct ValueRef
 	uint8		kind;			/* ValueKind */
 	uint8		place;			/* ValuePlace */
 	bool		will_init;		/* nothing older is needed; always true of images and tombstones */
+	bool		shared;			/* VALUE_IN_LAYER: other entries of the file may have the same value */
 	uint32		len;			/* bytes of the value in memory or WAL (xl_tot_len); 0: unknown */
 	union
 	{
@@ -69,6 +72,15 @@ extern void value_list_add(ValueList *list, const ValueRef *ref);
 /* What a scan is told of one version; a returned error ends the scan. */
 typedef PsError *(*ScanCallback) (void *arg, const PsKey *key, const ValueRef *ref);
 
+/* Where the layer files of a timeline are, and whose they are.  Lives longer than its layers and writers. */
+typedef struct LayerSpace
+{
+	char	   *dir;
+	PsId		tenant;
+	PsId		timeline;
+	atomic_ullong next_number;	/* of the next file that is written */
+} LayerSpace;
+
 /* ---- layer.c: layers of every kind, counted references ---- */
 typedef enum LayerType
 {
@@ -83,6 +95,8 @@ typedef struct LayerInfo
 	XLogRecPtr	lsn_start;		/* versions have lsn_start <= LSN < lsn_end; an image has lsn_end = lsn_start + 1 */
 	XLogRecPtr	lsn_end;
 	uint64		file_size;		/* 0: in memory */
+	uint64		entries;		/* in the index of a file */
+	int			level;			/* of a delta file: 0 as it was flushed, n merged from level n - 1 */
 	char		name[160];		/* file name in the layers directory, "" in memory */
 } LayerInfo;
 
@@ -109,7 +123,7 @@ extern PsError *layer_scan(Layer *layer, const PsKey *lo, const PsKey *hi, XLogR
  * Opens a layer file, checks its summary (magic, format version, ids,
  * checksum, that the file has the length that the summary states).
  */
-extern PsError *layer_open(const char *dir, const char *name, const PsId *tenant, const PsId *timeline, Layer **layer);
+extern PsError *layer_open(LayerSpace *space, const char *name, Layer **layer);
 
 /*
  * Reads and checks the value at ref->at.offset of a file into buf, which grows.
@@ -118,30 +132,40 @@ extern PsError *layer_open(const char *dir, const char *name, const PsId *tenant
 extern PsError *layer_read_value(const ValueRef *ref, StringInfo buf, XLogRecPtr *record_start);
 
 /*
- * Writes a delta file.  First each value once with delta_writer_value(), in
- * any order; then every (key, LSN) that it is filed under with
- * delta_writer_add(), keys ascending and of each key LSNs ascending; then
+ * Writes a delta file.  Values are written with delta_writer_value(), in any
+ * order, or copied from another file with delta_writer_copy(); every (key,
+ * LSN) that a value is filed under is told with delta_writer_add(), keys
+ * ascending and of each key LSNs ascending, after the value.  Then
  * delta_writer_finish(), which fsyncs, renames the file to its name, fsyncs
  * the directory and opens it.  A writer that is not finished must be aborted;
  * so must one whose finish failed, though its file is gone by then.  abort()
  * of NULL does nothing.
+ *
+ * The index is behind the values: it is kept in memory
+ * (delta_writer_memory()), unless delta_writer_end_values() has said that
+ * nothing but entries will come.
  */
 typedef struct DeltaWriter DeltaWriter;
 
-extern PsError *delta_writer_create(const char *dir, const PsId *tenant, const PsId *timeline, XLogRecPtr lsn_start,
-									XLogRecPtr lsn_end, DeltaWriter **writer);
+extern PsError *delta_writer_create(LayerSpace *space, int level, XLogRecPtr lsn_start, XLogRecPtr lsn_end,
+									DeltaWriter **writer);
 extern PsError *delta_writer_value(DeltaWriter *writer, ValueKind kind, XLogRecPtr record_start, const char *data,
 								   uint32 len, uint64 *offset);
+extern PsError *delta_writer_copy(DeltaWriter *writer, const ValueRef *ref, uint64 *offset);
+extern PsError *delta_writer_end_values(DeltaWriter *writer);
+
+/* shared: the value has, or may get, other entries. */
 extern PsError *delta_writer_add(DeltaWriter *writer, const PsKey *key, XLogRecPtr lsn, ValueKind kind, bool will_init,
-								 uint64 offset);
+								 bool shared, uint64 offset);
+extern uint64 delta_writer_size(const DeltaWriter *writer);	/* of the file so far, index included */
+extern size_t delta_writer_memory(const DeltaWriter *writer);
 extern PsError *delta_writer_finish(DeltaWriter *writer, Layer **layer);
 extern void delta_writer_abort(DeltaWriter *writer);
 
 /* Writes an image file: keys ascending, each with its whole value at the layer's LSN. */
 typedef struct ImageWriter ImageWriter;
 
-extern PsError *image_writer_create(const char *dir, const PsId *tenant, const PsId *timeline, XLogRecPtr lsn,
-									ImageWriter **writer);
+extern PsError *image_writer_create(LayerSpace *space, XLogRecPtr lsn, ImageWriter **writer);
 extern PsError *image_writer_put(ImageWriter *writer, const PsKey *key, const char *data, uint32 len);
 extern PsError *image_writer_finish(ImageWriter *writer, Layer **layer);
 extern void image_writer_abort(ImageWriter *writer);
@@ -173,8 +197,7 @@ extern uint64 open_layer_count(const Layer *layer); /* versions */
  * read_record (each once, in LSN order), values from memory.
  */
 typedef PsError *(*ReadRecord) (void *arg, XLogRecPtr start, uint32 len, char *buf);
-extern PsError *open_layer_write(Layer *frozen, const char *dir, const PsId *tenant, const PsId *timeline,
-								 ReadRecord read_record, void *arg, Layer **delta);
+extern PsError *open_layer_write(Layer *frozen, LayerSpace *space, ReadRecord read_record, void *arg, Layer **delta);
 
 /* ---- layer_map.c ---- */
 

@@ -41,10 +41,11 @@ layer_file_name(const LayerSummary *summary, char *name, size_t size)
 			snprintf(key[k] + 2 * i, 3, "%02x", bytes[i]);
 	}
 	if (summary->type == LAYER_IMAGE)
-		snprintf(name, size, "%s-%s__%016llx", key[0], key[1], (unsigned long long) summary->lsn_start);
+		snprintf(name, size, "%s-%s__%016llx__%llx", key[0], key[1], (unsigned long long) summary->lsn_start,
+				 (unsigned long long) summary->number);
 	else
-		snprintf(name, size, "%s-%s__%016llx-%016llx", key[0], key[1], (unsigned long long) summary->lsn_start,
-				 (unsigned long long) summary->lsn_end);
+		snprintf(name, size, "%s-%s__%016llx-%016llx__%llx", key[0], key[1], (unsigned long long) summary->lsn_start,
+				 (unsigned long long) summary->lsn_end, (unsigned long long) summary->number);
 }
 
 static pg_crc32c
@@ -72,6 +73,7 @@ layer_summary_encode(const LayerSummary *summary, uint8 *block)
 	ps_key_encode(&summary->key_max, block + SUMMARY_KEY_MAX);
 	block[SUMMARY_IMAGE_CODEC] = summary->image_codec;
 	block[SUMMARY_RECORD_CODEC] = summary->record_codec;
+	block[SUMMARY_LEVEL] = summary->level;
 	ps_put64(block + SUMMARY_LSN_START, summary->lsn_start);
 	ps_put64(block + SUMMARY_LSN_END, summary->lsn_end);
 	ps_put64(block + SUMMARY_VALUES_END, summary->values_end);
@@ -82,6 +84,7 @@ layer_summary_encode(const LayerSummary *summary, uint8 *block)
 	ps_put32(block + SUMMARY_LEVELS, summary->levels);
 	ps_put64(block + SUMMARY_ENTRIES, summary->entries);
 	ps_put64(block + SUMMARY_FILE_SIZE, summary->file_size);
+	ps_put64(block + SUMMARY_NUMBER, summary->number);
 	ps_put32(block + SUMMARY_CRC, summary_crc(block));
 }
 
@@ -98,7 +101,9 @@ summary_is_sane(const LayerSummary *summary)
 		return false;
 	if (summary->lsn_start >= summary->lsn_end)
 		return false;
-	if (summary->type == LAYER_IMAGE && summary->lsn_end != summary->lsn_start + 1)
+	if (summary->type == LAYER_IMAGE && (summary->lsn_end != summary->lsn_start + 1 || summary->level != 0))
+		return false;
+	if (summary->level > LAYER_LEVEL_MAX)
 		return false;
 	if (summary->entries == 0)
 		return summary->index_pages == 0 && summary->leaf_pages == 0 && summary->levels == 0 &&
@@ -143,6 +148,7 @@ summary_decode(const char *path, const uint8 *block, LayerSummary *summary)
 	ps_key_decode(block + SUMMARY_KEY_MAX, &summary->key_max);
 	summary->image_codec = block[SUMMARY_IMAGE_CODEC];
 	summary->record_codec = block[SUMMARY_RECORD_CODEC];
+	summary->level = block[SUMMARY_LEVEL];
 	summary->lsn_start = ps_get64(block + SUMMARY_LSN_START);
 	summary->lsn_end = ps_get64(block + SUMMARY_LSN_END);
 	summary->values_end = ps_get64(block + SUMMARY_VALUES_END);
@@ -153,6 +159,7 @@ summary_decode(const char *path, const uint8 *block, LayerSummary *summary)
 	summary->levels = ps_get32(block + SUMMARY_LEVELS);
 	summary->entries = ps_get64(block + SUMMARY_ENTRIES);
 	summary->file_size = ps_get64(block + SUMMARY_FILE_SIZE);
+	summary->number = ps_get64(block + SUMMARY_NUMBER);
 	if (!summary_is_sane(summary))
 		return layer_damaged(path, 0, "fields of the summary contradict each other");
 	return NULL;
@@ -182,19 +189,19 @@ layer_file_read(const LayerFile *file, uint64 offset, void *buf, size_t len)
 
 /* Is the file of the tenant and timeline that it was found with? */
 static PsError *
-check_ids(const LayerFile *file, const PsId *tenant, const PsId *timeline)
+check_ids(const LayerFile *file, const LayerSpace *space)
 {
 	char		t1[PS_ID_TEXT];
 	char		l1[PS_ID_TEXT];
 	char		t2[PS_ID_TEXT];
 	char		l2[PS_ID_TEXT];
 
-	if (ps_id_equal(&file->summary.tenant, tenant) && ps_id_equal(&file->summary.timeline, timeline))
+	if (ps_id_equal(&file->summary.tenant, &space->tenant) && ps_id_equal(&file->summary.timeline, &space->timeline))
 		return NULL;
 	return ps_error(PS_SQLSTATE_CORRUPTED,
 					"layer file \"%s\" is of tenant %s timeline %s (offset %d), expected tenant %s timeline %s",
 					file->path, ps_id_format(&file->summary.tenant, t1), ps_id_format(&file->summary.timeline, l1),
-					SUMMARY_TENANT, ps_id_format(tenant, t2), ps_id_format(timeline, l2));
+					SUMMARY_TENANT, ps_id_format(&space->tenant, t2), ps_id_format(&space->timeline, l2));
 }
 
 /* The zeros between the values and the index: nothing else would notice a bad byte there. */
@@ -214,7 +221,7 @@ check_padding(const LayerFile *file)
 }
 
 PsError *
-layer_file_open(const char *dir, const char *name, const PsId *tenant, const PsId *timeline, LayerFile **result)
+layer_file_open(const LayerSpace *space, const char *name, LayerFile **result)
 {
 	LayerFile  *file = pg_malloc0(sizeof(LayerFile));
 	PsError    *err;
@@ -222,7 +229,7 @@ layer_file_open(const char *dir, const char *name, const PsId *tenant, const PsI
 	uint8		block[LAYER_BLOCK_SIZE];
 	char		expected[sizeof(((LayerInfo *) 0)->name)];
 
-	file->path = psprintf("%s/%s", dir, name);
+	file->path = psprintf("%s/%s", space->dir, name);
 	file->fd = open(file->path, O_RDONLY | O_CLOEXEC);
 	if (file->fd < 0)
 	{
@@ -236,7 +243,7 @@ layer_file_open(const char *dir, const char *name, const PsId *tenant, const PsI
 	}
 	PS_GOTO(layer_file_read(file, 0, block, LAYER_BLOCK_SIZE), fail);
 	PS_GOTO(summary_decode(file->path, block, &file->summary), fail);
-	PS_GOTO(check_ids(file, tenant, timeline), fail);
+	PS_GOTO(check_ids(file, space), fail);
 	if ((uint64) st.st_size != file->summary.file_size)
 	{
 		err = layer_damaged(file->path, (uint64) st.st_size, "the file ends here, expected it to have %llu bytes",

@@ -26,7 +26,8 @@
  *	      66    18  key_max: greatest key inside
  *	      84     1  codec that images were written with by default (LayerCodec)
  *	      85     1  the same of records
- *	      86     2  zero
+ *	      86     1  level: of a delta file; 0: written by a flush, n: merged from level n - 1
+ *	      87     1  zero
  *	      88     8  lsn_start: every version has lsn_start <= LSN < lsn_end
  *	      96     8  lsn_end: of an image file lsn_start + 1
  *	     104     8  values_end: offset of the first byte after the last value
@@ -37,7 +38,8 @@
  *	     132     4  levels of the index; 1: the root is a leaf; 0: no entries, no pages
  *	     136     8  number of entries
  *	     144     8  file length; index_start + 8192 * index pages
- *	     152  8036  zeros
+ *	     152     8  number: no two files of a timeline have the same
+ *	     160  8028  zeros
  *	    8188     4  CRC of the bytes before
  *
  *
@@ -71,16 +73,17 @@
  *	      ..  n*6      values, in the same order
  *	      ..           zeros
  *
- * A value in a leaf is 48 bits: offset of the value in the file << 3 |
- * ValueKind << 1 | will_init.  In an inner page it is the page number of a
- * child, whose first key is the key beside it.  The tree is built from sorted
- * input: every page is as full as it can be, each level is a run of pages in
- * key order, the root is the last page.
+ * A value in a leaf is 48 bits: offset of the value in the file << 4 | shared
+ * << 3 | ValueKind << 1 | will_init.  shared: other entries may have the same
+ * value.  In an inner page it is the page number of a child, whose first key is
+ * the key beside it.  The tree is built from sorted input: every page is as
+ * full as it can be, each level is a run of pages in key order, the root is the
+ * last page.
  */
 #ifndef PS_LAYER_FORMAT_H
 #define PS_LAYER_FORMAT_H
 
-#define LAYER_FORMAT_VERSION 1
+#define LAYER_FORMAT_VERSION 2
 
 #define LAYER_BLOCK_SIZE 8192
 #define LAYER_DELTA_MAGIC "PSMDELTA"
@@ -104,6 +107,7 @@ typedef enum LayerCodec
 #define SUMMARY_KEY_MAX 66
 #define SUMMARY_IMAGE_CODEC 84
 #define SUMMARY_RECORD_CODEC 85
+#define SUMMARY_LEVEL 86
 #define SUMMARY_LSN_START 88
 #define SUMMARY_LSN_END 96
 #define SUMMARY_VALUES_END 104
@@ -114,7 +118,8 @@ typedef enum LayerCodec
 #define SUMMARY_LEVELS 132
 #define SUMMARY_ENTRIES 136
 #define SUMMARY_FILE_SIZE 144
-#define SUMMARY_USED 152
+#define SUMMARY_NUMBER 152
+#define SUMMARY_USED 160
 #define SUMMARY_CRC (LAYER_BLOCK_SIZE - 4)
 
 /* A value's header. */
@@ -140,7 +145,15 @@ typedef enum LayerCodec
 #define IMAGE_KEY_SIZE 18
 #define DELTA_KEY_SIZE 26
 
-/* Offsets of values are less than this, as 45 bits are left for them. */
-#define LAYER_OFFSET_LIMIT (UINT64CONST(1) << 45)
+/* An entry's value: bits below the offset. */
+#define ENTRY_WILL_INIT 0x1
+#define ENTRY_KIND_SHIFT 1
+#define ENTRY_SHARED 0x8
+#define ENTRY_OFFSET_SHIFT 4
+
+/* Offsets of values are less than this, as 44 bits are left for them. */
+#define LAYER_OFFSET_LIMIT (UINT64CONST(1) << 44)
+
+#define LAYER_LEVEL_MAX 15
 
 #endif							/* PS_LAYER_FORMAT_H */

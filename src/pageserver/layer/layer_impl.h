@@ -21,6 +21,7 @@ typedef struct LayerSummary
 	PsKey		key_max;
 	uint8		image_codec;
 	uint8		record_codec;
+	uint8		level;
 	XLogRecPtr	lsn_start;
 	XLogRecPtr	lsn_end;
 	uint64		values_end;
@@ -31,6 +32,7 @@ typedef struct LayerSummary
 	uint32		levels;
 	uint64		entries;
 	uint64		file_size;
+	uint64		number;
 } LayerSummary;
 
 /* A layer file that is open.  Immutable but for the bits in index.checked. */
@@ -58,8 +60,7 @@ struct Layer
 };
 
 /* ---- layer_file.c: summary, names, reading ---- */
-extern PsError *layer_file_open(const char *dir, const char *name, const PsId *tenant, const PsId *timeline,
-								LayerFile **file);
+extern PsError *layer_file_open(const LayerSpace *space, const char *name, LayerFile **file);
 extern void layer_file_close(LayerFile *file);
 extern void layer_file_name(const LayerSummary *summary, char *name, size_t size);
 extern void layer_summary_encode(const LayerSummary *summary, uint8 *block);
@@ -73,9 +74,9 @@ extern PsError *layer_damaged(const char *path, uint64 offset, const char *fmt,.
 /* ---- layer_output.c: a file that is being written ---- */
 typedef struct LayerOutput LayerOutput;
 
-/* Makes the temporary file in dir and leaves room for the summary. */
-extern PsError *layer_output_create(const char *dir, LayerType type, const PsId *tenant, const PsId *timeline,
-									XLogRecPtr lsn_start, XLogRecPtr lsn_end, LayerOutput **out);
+/* Makes the temporary file and leaves room for the summary. */
+extern PsError *layer_output_create(LayerSpace *space, LayerType type, int level, XLogRecPtr lsn_start,
+									XLogRecPtr lsn_end, LayerOutput **out);
 extern LayerSummary *layer_output_summary(LayerOutput *out);
 extern const char *layer_output_path(const LayerOutput *out);
 

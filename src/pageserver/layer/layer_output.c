@@ -3,9 +3,8 @@
  *	  A layer file that is being written: temporary name, buffer, durability.
  *
  * The file's name has the key range in it, which is known at the end only, so
- * the temporary name is another one; it ends in ".tmp" and is never the same
- * twice in a process.  What a crash leaves behind is removed at the start of
- * the timeline.
+ * the temporary name is another one, which ends in ".tmp".  What a crash leaves
+ * behind is removed at the start of the timeline.
  */
 #include "ps_fe.h"
 
@@ -20,7 +19,7 @@
 
 struct LayerOutput
 {
-	char	   *dir;
+	LayerSpace *space;
 	char	   *path;			/* temporary */
 	int			fd;				/* -1: closed, the file is finished or removed */
 	char	   *buf;
@@ -30,19 +29,21 @@ struct LayerOutput
 };
 
 PsError *
-layer_output_create(const char *dir, LayerType type, const PsId *tenant, const PsId *timeline, XLogRecPtr lsn_start,
-					XLogRecPtr lsn_end, LayerOutput **result)
+layer_output_create(LayerSpace *space, LayerType type, int level, XLogRecPtr lsn_start, XLogRecPtr lsn_end,
+					LayerOutput **result)
 {
-	static atomic_uint counter;
+	uint64		number = atomic_fetch_add(&space->next_number, 1);
 	LayerOutput *out = pg_malloc0(sizeof(LayerOutput));
 	PsError    *err;
 
-	out->dir = pg_strdup(dir);
-	out->path = psprintf("%s/%s_%016llx-%016llx_%u.tmp", dir, type == LAYER_IMAGE ? "image" : "delta",
-						 (unsigned long long) lsn_start, (unsigned long long) lsn_end, atomic_fetch_add(&counter, 1));
+	out->space = space;
+	out->path = psprintf("%s/%s_%016llx-%016llx_%llx.tmp", space->dir, type == LAYER_IMAGE ? "image" : "delta",
+						 (unsigned long long) lsn_start, (unsigned long long) lsn_end, (unsigned long long) number);
 	out->summary.type = type;
-	out->summary.tenant = *tenant;
-	out->summary.timeline = *timeline;
+	out->summary.tenant = space->tenant;
+	out->summary.timeline = space->timeline;
+	out->summary.level = (uint8) level;
+	out->summary.number = number;
 	out->summary.lsn_start = lsn_start;
 	out->summary.lsn_end = lsn_end;
 	out->summary.image_codec = BLOB_IMAGE_CODEC;
@@ -189,7 +190,7 @@ layer_output_finish(LayerOutput *out, Layer **layer)
 	out->summary.file_size = layer_output_position(out);
 	layer_summary_encode(&out->summary, block);
 	layer_file_name(&out->summary, name, sizeof(name));
-	path = psprintf("%s/%s", out->dir, name);
+	path = psprintf("%s/%s", out->space->dir, name);
 
 	PS_GOTO(flush(out), fail);
 	PS_GOTO(write_at(out, 0, (char *) block, sizeof(block)), fail);
@@ -205,9 +206,9 @@ layer_output_finish(LayerOutput *out, Layer **layer)
 	}
 	close(out->fd);
 	out->fd = -1;
-	err = sync_directory(out->dir);
+	err = sync_directory(out->space->dir);
 	if (err == NULL)
-		err = layer_open(out->dir, name, &out->summary.tenant, &out->summary.timeline, layer);
+		err = layer_open(out->space, name, layer);
 	if (err != NULL && unlink(path) != 0)
 		ps_log(PS_WARNING, "could not remove file \"%s\": %m", path);
 	pfree(path);
@@ -227,6 +228,5 @@ layer_output_free(LayerOutput *out)
 	discard(out);
 	free(out->buf);
 	pfree(out->path);
-	free(out->dir);
 	free(out);
 }

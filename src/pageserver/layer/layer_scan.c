@@ -11,9 +11,9 @@ PsError *
 layer_entry_ref(const Layer *layer, const BtreePos *pos, XLogRecPtr lsn, ValueRef *ref)
 {
 	uint64		value = btree_value(pos);
-	uint8		kind = value >> 1 & 3;
+	uint8		kind = value >> ENTRY_KIND_SHIFT & 3;
 
-	if (kind > VALUE_RECORD || (kind != VALUE_RECORD && !(value & 1)))
+	if (kind > VALUE_RECORD || (kind != VALUE_RECORD && !(value & ENTRY_WILL_INIT)))
 		return layer_damaged(layer->file->path, btree_pos_offset(pos),
 							 "entry %d of index page %u has value %012llX, of no known kind", pos->entry, pos->page,
 							 (unsigned long long) value);
@@ -21,8 +21,9 @@ layer_entry_ref(const Layer *layer, const BtreePos *pos, XLogRecPtr lsn, ValueRe
 		.lsn = lsn,
 		.kind = kind,
 		.place = VALUE_IN_LAYER,
-		.will_init = value & 1,
-		.at.offset = value >> 3,
+		.will_init = (value & ENTRY_WILL_INIT) != 0,
+		.shared = (value & ENTRY_SHARED) != 0,
+		.at.offset = value >> ENTRY_OFFSET_SHIFT,
 		.layer = layer
 	};
 	return NULL;

@@ -18,6 +18,7 @@ typedef struct Record
 	XLogRecPtr	start;
 	uint64		offset;
 	uint32		len;
+	bool		shared;			/* filed under several keys */
 } Record;
 
 typedef struct Flush
@@ -91,6 +92,7 @@ collect(const OpenLayer *open, Flush *flush)
 			if (flush->records[distinct - 1].len != record->len)
 				return ps_error(PS_SQLSTATE_INTERNAL, "record at LSN %X/%X is filed with lengths %u and %u",
 								LSN_FORMAT_ARGS(record->start), flush->records[distinct - 1].len, record->len);
+			flush->records[distinct - 1].shared = true;
 			continue;
 		}
 		flush->records[distinct++] = *record;
@@ -189,19 +191,16 @@ write_index(Flush *flush)
 		{
 			const Entry *entry = flush->entries[e];
 			const Version *version = &entry_versions(entry)[v];
-			uint64		offset;
+			const Record *record = version->kind == VALUE_RECORD ? find_record(flush, version->at.record_start) : NULL;
 
-			offset = version->kind == VALUE_RECORD ? find_record(flush, version->at.record_start)->offset :
-				flush->value_offsets[n++];
 			PS_TRY(delta_writer_add(flush->writer, &entry->key, version->lsn, version->kind, version->will_init,
-									offset));
+									record != NULL && record->shared, record != NULL ? record->offset : flush->value_offsets[n++]));
 		}
 	return NULL;
 }
 
 PsError *
-open_layer_write(Layer *frozen, const char *dir, const PsId *tenant, const PsId *timeline, ReadRecord read_record,
-				 void *arg, Layer **delta)
+open_layer_write(Layer *frozen, LayerSpace *space, ReadRecord read_record, void *arg, Layer **delta)
 {
 	Flush		flush = {0};
 	PsError    *err;
@@ -210,10 +209,10 @@ open_layer_write(Layer *frozen, const char *dir, const PsId *tenant, const PsId 
 		return ps_error(PS_SQLSTATE_INTERNAL, "open layer from LSN %X/%X is to be written before it is frozen",
 						LSN_FORMAT_ARGS(frozen->info.lsn_start));
 	PS_GOTO(collect(frozen->open, &flush), done);
-	PS_GOTO(delta_writer_create(dir, tenant, timeline, frozen->info.lsn_start, frozen->info.lsn_end, &flush.writer),
-			done);
+	PS_GOTO(delta_writer_create(space, 0, frozen->info.lsn_start, frozen->info.lsn_end, &flush.writer), done);
 	PS_GOTO(write_records(&flush, read_record, arg), done);
 	PS_GOTO(write_values(&flush), done);
+	PS_GOTO(delta_writer_end_values(flush.writer), done);
 	PS_GOTO(write_index(&flush), done);
 	PS_GOTO(delta_writer_finish(flush.writer, delta), done);
 	flush.writer = NULL;
