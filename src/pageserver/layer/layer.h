@@ -125,6 +125,9 @@ extern PsError *layer_scan(Layer *layer, const PsKey *lo, const PsKey *hi, XLogR
  */
 extern PsError *layer_open(LayerSpace *space, const char *name, Layer **layer);
 
+/* Removes a file that no manifest names (any more); who has it open can go on.  A failure is logged. */
+extern void layer_unlink(const LayerSpace *space, const char *name);
+
 /*
  * Reads and checks the value at ref->at.offset of a file into buf, which grows.
  * Of a record, *record_start is set and buf gets the xl_tot_len bytes.
@@ -198,6 +201,25 @@ extern uint64 open_layer_count(const Layer *layer); /* versions */
  */
 typedef PsError *(*ReadRecord) (void *arg, XLogRecPtr start, uint32 len, char *buf);
 extern PsError *open_layer_write(Layer *frozen, LayerSpace *space, ReadRecord read_record, void *arg, Layer **delta);
+
+/* ---- layer_merge.c: entries of several files, for who writes new ones ---- */
+
+/*
+ * Goes over the keys from lo to hi: ascending, of each key LSNs ascending, each
+ * version once.  Memory does not depend on how many there are.  A merge holds
+ * references to the layers; it is one thread's.
+ */
+typedef struct LayerMerge LayerMerge;
+
+extern PsError *layer_merge_open(Layer *const *layers, int n, const PsKey *lo, const PsKey *hi, LayerMerge **merge);
+extern PsError *layer_merge_next(LayerMerge *merge, PsKey *key, ValueRef *ref, bool *found);
+
+/* Was that the last version of its key? */
+extern bool layer_merge_key_ends(const LayerMerge *merge);
+
+/* Goes back to the first version of the key that layer_merge_next() gave last. */
+extern void layer_merge_rewind_key(LayerMerge *merge);
+extern void layer_merge_close(LayerMerge *merge);
 
 /* ---- layer_map.c ---- */
 

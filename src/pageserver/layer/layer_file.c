@@ -267,6 +267,16 @@ fail:
 }
 
 void
+layer_unlink(const LayerSpace *space, const char *name)
+{
+	char	   *path = psprintf("%s/%s", space->dir, name);
+
+	if (unlink(path) != 0)
+		ps_log(PS_WARNING, "could not remove layer file \"%s\": %m", path);
+	pfree(path);
+}
+
+void
 layer_file_close(LayerFile *file)
 {
 	btree_close(&file->index);
