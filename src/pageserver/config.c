@@ -98,6 +98,29 @@ static const Setting settings[] = {
 	{NULL, INT_SETTING(wait_timeout, UNIT_MS, 1, INT_MAX, "60s"), NULL, false,
 		"How long a read waits for WAL that it needs."},
 
+	{"Compaction", INT_SETTING(compaction_workers, UNIT_NONE, 0, 64, "1"), NULL, false,
+		"Threads that merge layer files, make image files and remove what nobody can\n"
+		"read any more.  0: nothing of that is done, and files pile up."},
+	{NULL, INT_SETTING(compaction_threshold, UNIT_NONE, 2, 1000, "4"), NULL, false,
+		"Files as they were flushed that are merged into files ordered by key."},
+	{NULL, INT_SETTING(compaction_fanout, UNIT_NONE, 2, 1000, "4"), NULL, false,
+		"Such merged sets of one level that are merged into one of the next."},
+	{NULL, INT_SETTING(target_file_size, UNIT_MB, 1, 65536, "128MB"), NULL, false,
+		"Size of a merged file or an image file, about."},
+	{NULL, INT_SETTING(compaction_memory, UNIT_MB, 1, 65536, "64MB"), NULL, false,
+		"Memory that a merge may use, about, for each thread."},
+	{NULL, INT_SETTING(image_delta_percent, UNIT_NONE, 1, 10000, "30"), NULL, false,
+		"An image file of a range of pages is made when what has changed since the last\n"
+		"takes this many percent of its size ..."},
+	{NULL, INT_SETTING(image_delta_layers, UNIT_NONE, 1, 1000, "8"), NULL, false,
+		"... or is in so many files above each other."},
+
+	{"History", INT_SETTING(gc_horizon, UNIT_MB, 0, INT_MAX, "64MB"), NULL, false,
+		"WAL, counted back from the newest, at every moment of which a branch can begin ..."},
+	{NULL, INT_SETTING(pitr_interval, UNIT_S, 0, INT_MAX, "7d"), NULL, false,
+		"... and time, counted back from now.  What is older than both is removed, but for\n"
+		"the moments at which branches begin."},
+
 	{"Log", STRING_SETTING(log_level, "log"), check_log_level, true,
 		"Least level that is logged: debug, log or warning.  May be changed by SIGHUP."},
 };

@@ -31,6 +31,17 @@ typedef struct Config
 	int			page_cache_size;	/* MB of pages reconstructed and kept, per tenant */
 	int			min_free_space; /* MB of disk below which no WAL is accepted */
 	int			wait_timeout;	/* ms that a read waits for WAL */
+	/* compaction */
+	int			compaction_workers; /* threads; 0: no compaction, no images, no garbage collection */
+	int			compaction_threshold;	/* files of level 0 that are merged */
+	int			compaction_fanout;	/* runs of a level that are merged into the next */
+	int			target_file_size;	/* MB of a merged or image file, about */
+	int			compaction_memory;	/* MB that a merge may use, about */
+	int			image_delta_percent;	/* deltas beside the size of an image, percent, above which an image is made */
+	int			image_delta_layers; /* deltas above each other above which an image is made */
+	/* history */
+	int			gc_horizon;		/* MB of WAL back from the newest that stay readable */
+	int			pitr_interval;	/* s back from now that stay readable */
 	/* log */
 	char	   *log_level;		/* debug, log, warning: see config_log_level() */
 } Config;

@@ -26,7 +26,7 @@
 
 #define MANIFEST_NAME "timeline.json"
 #define MANIFEST_FORMAT "pageserver timeline"
-#define MANIFEST_VERSION 1
+#define MANIFEST_VERSION 2
 
 static uint32
 crc_of(json_t *body)
@@ -165,6 +165,7 @@ manifest_read(const char *dir, Manifest *m)
 			 !get_u32(body, "segment_size", &m->segment_size) || !IsValidWalSegSize(m->segment_size) ||
 			 !get_u32(body, "data_checksum_version", &m->data_checksum_version) ||
 			 !get_lsn(body, "start_lsn", &m->start_lsn) || !get_lsn(body, "disk_consistent_lsn", &m->disk_consistent_lsn) ||
+			 !get_lsn(body, "gc_cutoff", &m->gc_cutoff) ||
 			 !get_u64(body, "generation", &m->generation) || !get_text(body, "owner", m->owner, sizeof(m->owner)) ||
 			 !get_layers(body, m))
 		err = ps_error(PS_SQLSTATE_CORRUPTED, "manifest \"%s\" lacks a member, or one is not what it should be", path);
@@ -204,6 +205,7 @@ manifest_write(const char *dir, const Manifest *m)
 	rc |= json_object_set_new(body, "data_checksum_version", json_integer(m->data_checksum_version));
 	rc |= json_object_set_new(body, "start_lsn", json_lsn(m->start_lsn));
 	rc |= json_object_set_new(body, "disk_consistent_lsn", json_lsn(m->disk_consistent_lsn));
+	rc |= json_object_set_new(body, "gc_cutoff", json_lsn(m->gc_cutoff));
 	rc |= json_object_set_new(body, "generation", json_u64(m->generation));
 	rc |= json_object_set_new(body, "owner", json_string(m->owner));
 	rc |= json_object_set_new(body, "layers", layers);
@@ -261,6 +263,7 @@ timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn, uint6
 					 .data_checksum_version = tl->data_checksum_version,
 					 .start_lsn = tl->start_lsn,
 					 .disk_consistent_lsn = disk_consistent_lsn,
+					 .gc_cutoff = timeline_gc_cutoff(tl),
 					 .generation = generation};
 	PsError    *err;
 

@@ -292,6 +292,8 @@ store_open(const Config *config, Store **result)
 		err = for_each_id(path, open_one_tenant, store);
 		pfree(path);
 	}
+	if (err == NULL)
+		err = upkeep_start(store, &store->upkeep);
 	if (err != NULL)
 	{
 		store_close(store);
@@ -307,6 +309,7 @@ store_close(Store *store)
 	/* all end what they do at the same time */
 	for (int i = 0; i < store->ntimelines; i++)
 		timeline_stop(store->timelines[i]);
+	upkeep_stop(store->upkeep);
 	for (int i = 0; i < store->ntimelines; i++)
 		timeline_close(store->timelines[i]);
 	for (int i = 0; i < store->ntenants; i++)

@@ -74,6 +74,87 @@ timeline_set_map(Timeline *tl, LayerMap *map, int written)
 	return timeline_set_layers(tl, layer_set_create(layer_ref(now->open), frozen, n, map));
 }
 
+/* ---- what is kept of the past ---- */
+
+XLogRecPtr
+timeline_gc_cutoff(Timeline *tl)
+{
+	XLogRecPtr	cutoff;
+
+	pthread_mutex_lock(&tl->lock);
+	cutoff = Max(tl->gc_cutoff, tl->start_lsn);
+	pthread_mutex_unlock(&tl->lock);
+	return cutoff;
+}
+
+static bool
+is_pinned(const Timeline *tl, XLogRecPtr lsn)
+{
+	for (int i = 0; i < tl->npins; i++)
+		if (tl->pins[i] == lsn)
+			return true;
+	return false;
+}
+
+PsError *
+timeline_pin(Timeline *tl, XLogRecPtr lsn)
+{
+	PsError    *err = NULL;
+
+	pthread_mutex_lock(&tl->lock);
+	if (lsn < Max(tl->gc_cutoff, tl->start_lsn) && !is_pinned(tl, lsn))
+		err = ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" can be read from %X/%X on, %X/%X is before that", tl->name,
+					   LSN_FORMAT_ARGS(Max(tl->gc_cutoff, tl->start_lsn)), LSN_FORMAT_ARGS(lsn));
+	else
+	{
+		tl->pins = pg_realloc(tl->pins, (tl->npins + 1) * sizeof(XLogRecPtr));
+		tl->pins[tl->npins++] = lsn;
+	}
+	pthread_mutex_unlock(&tl->lock);
+	return err;
+}
+
+void
+timeline_unpin(Timeline *tl, XLogRecPtr lsn)
+{
+	pthread_mutex_lock(&tl->lock);
+	for (int i = 0; i < tl->npins; i++)
+		if (tl->pins[i] == lsn)
+		{
+			tl->pins[i] = tl->pins[--tl->npins];
+			break;
+		}
+	pthread_mutex_unlock(&tl->lock);
+}
+
+static int
+by_value(const void *a, const void *b)
+{
+	XLogRecPtr	x = *(const XLogRecPtr *) a;
+	XLogRecPtr	y = *(const XLogRecPtr *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+void
+timeline_begin_gc(Timeline *tl, XLogRecPtr horizon, XLogRecPtr **points, int *npoints)
+{
+	int			n = 0;
+
+	pthread_mutex_lock(&tl->lock);
+	tl->gc_cutoff = Max(tl->gc_cutoff, horizon);
+	*points = pg_malloc(Max(tl->npins, 1) * sizeof(XLogRecPtr));
+	for (int i = 0; i < tl->npins; i++)
+		if (tl->pins[i] < tl->gc_cutoff)
+			(*points)[n++] = tl->pins[i];
+	pthread_mutex_unlock(&tl->lock);
+	qsort(*points, n, sizeof(XLogRecPtr), by_value);
+	*npoints = 0;
+	for (int i = 0; i < n; i++)
+		if (i == 0 || (*points)[i] != (*points)[i - 1])
+			(*points)[(*npoints)++] = (*points)[i];
+}
+
 /* ---- waits and failures ---- */
 
 void
@@ -207,6 +288,7 @@ timeline_info(Timeline *tl, TimelineInfo *info)
 	info->flushed_lsn = tl->flushed_lsn;
 	info->ingested_lsn = tl->ingested_lsn;
 	info->disk_consistent_lsn = tl->disk_consistent_lsn;
+	info->gc_cutoff = Max(tl->gc_cutoff, tl->start_lsn);
 	if (tl->failed != NULL)
 		strlcpy(info->error, tl->failed->message, sizeof(info->error));
 	else

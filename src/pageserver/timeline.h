@@ -101,6 +101,7 @@ typedef struct TimelineInfo
 	XLogRecPtr	flushed_lsn;	/* durable, end of a whole record: acknowledged up to here */
 	XLogRecPtr	ingested_lsn;	/* reads see WAL up to here */
 	XLogRecPtr	disk_consistent_lsn;	/* layer files hold everything up to here */
+	XLogRecPtr	gc_cutoff;		/* oldest LSN that can be read */
 	uint64		layer_files;
 	uint64		layer_bytes;
 	uint64		open_layer_bytes;	/* memory */
@@ -130,6 +131,13 @@ typedef struct Waiter
  * be held.
  */
 extern PsError *timeline_wait_ingested(Timeline *tl, XLogRecPtr lsn, int timeout_ms, const Waiter *waiter);
+
+/*
+ * Merges layer files, makes images and removes what cannot be read any more:
+ * what the store's upkeep threads do, now and in this thread.  all: also where
+ * it is not due yet.
+ */
+extern PsError *upkeep_timeline(Timeline *tl, bool all);
 
 /* ---- generations: one writer (FACTS 2) ---- */
 
@@ -170,6 +178,15 @@ extern void wal_receiver_close(WalReceiver *receiver);
 extern PsError *timeline_read_lsn(Timeline *tl, XLogRecPtr request_lsn, XLogRecPtr not_modified_since,
 								  const Waiter *waiter, XLogRecPtr *lsn);
 
+/*
+ * For reads at an LSN of the past that go on for longer: from timeline_pin() to
+ * timeline_unpin() nothing that they need is removed.  An error if it may be
+ * gone already.
+ */
+extern PsError *timeline_pin(Timeline *tl, XLogRecPtr lsn);
+extern void timeline_unpin(Timeline *tl, XLogRecPtr lsn);
+extern XLogRecPtr timeline_gc_cutoff(Timeline *tl);	/* the oldest LSN that can be read */
+
 /* Pages of one fork, in the order of blks, n * BLCKSZ bytes; no version: zeros. */
 extern PsError *timeline_read_pages(Timeline *tl, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n,
 									XLogRecPtr lsn, char *pages);
@@ -180,8 +197,8 @@ extern PsError *timeline_read_relsize(Timeline *tl, PsRel rel, ForkNumber fork, 
 extern PsError *timeline_read_value(Timeline *tl, const PsKey *key, XLogRecPtr lsn, StringInfo value, bool *found);
 
 /*
- * Every key from lo to hi (any kind but RELBLOCK and SLRU_BLOCK) that exists
- * at lsn, ascending, with its value.
+ * Every key from lo to hi (any kind but RELBLOCK) that exists at lsn,
+ * ascending, with its value.
  */
 typedef PsError *(*KeyCallback) (void *arg, const PsKey *key, const char *value, uint32 len);
 extern PsError *timeline_scan(Timeline *tl, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn, KeyCallback cb, void *arg);

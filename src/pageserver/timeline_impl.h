@@ -100,6 +100,7 @@ struct Timeline
 	uint64		generation;
 	char		owner[OWNER_SIZE];
 	XLogRecPtr	disk_consistent_lsn;	/* and the map in layers */
+	XLogRecPtr	gc_cutoff;		/* before it only pins can be read */
 
 	XLogRecPtr	received_lsn;
 	XLogRecPtr	flushed_lsn;
@@ -111,11 +112,19 @@ struct Timeline
 	bool		stopping;
 	PsError    *failed;			/* why ingest stopped; set once */
 	char		flush_error[256];	/* why the last flush failed; "" if it did not */
+	XLogRecPtr *pins;			/* LSNs that stay readable, in no order, some perhaps twice */
+	int			npins;
 
 	/* of the thread that opens and closes the timeline */
 	pthread_t	ingest_thread;
 	pthread_t	flush_thread;
 	int			nthreads;		/* of these two that were started */
+
+	/* held while layer files are merged, made or removed (keep/upkeep.c): outside of all other locks of a timeline */
+	pthread_mutex_t upkeep_lock;
+	uint64		gc_number;		/* files from this number on are newer than the last look for garbage */
+	int64		gc_time;		/* of that look, timeline_now_ms() */
+	int64		upkeep_due;		/* when to look at this timeline; under Upkeep.lock */
 
 	/* the ingest thread's own (wal/ingest.c) */
 	struct Ingest *ingest;
@@ -129,7 +138,8 @@ struct Store
 	int			ntenants;
 	Timeline  **timelines;
 	int			ntimelines;
-	BrokenTimeline *broken;		/* fixed once the store is open */
+	struct Upkeep *upkeep;		/* fixed once the store is open */
+	BrokenTimeline *broken;		/* the same */
 	int			nbroken;
 };
 
@@ -159,6 +169,14 @@ extern int64 timeline_now_ms(void); /* of the clock that these waits use */
 extern void timeline_fail(Timeline *tl, PsError *err);
 extern PsError *timeline_failure(Timeline *tl); /* a copy of it as an error to return; caller holds Timeline.lock */
 
+/*
+ * Whatever is before the horizon and is not pinned may be removed from now on:
+ * it is refused to readers and to new pins.  *points: the pins before the
+ * horizon, ascending, each once; free() them.  Nothing is removed before a
+ * manifest that has the new gc_cutoff.
+ */
+extern void timeline_begin_gc(Timeline *tl, XLogRecPtr horizon, XLogRecPtr **points, int *npoints);
+
 /* ---- manifest.c ---- */
 typedef struct Manifest
 {
@@ -170,6 +188,7 @@ typedef struct Manifest
 	uint32		data_checksum_version;
 	XLogRecPtr	start_lsn;
 	XLogRecPtr	disk_consistent_lsn;
+	XLogRecPtr	gc_cutoff;
 	uint64		generation;
 	char		owner[OWNER_SIZE];
 	char	  **layers;
@@ -203,6 +222,13 @@ extern PsError *receiver_set_flushed(Timeline *tl, XLogRecPtr lsn, XLogRecPtr pr
 
 /* ---- keep/flush.c ---- */
 extern void *flush_main(void *tl);
+
+/* ---- keep/upkeep.c ---- */
+typedef struct Upkeep Upkeep;
+
+extern PsError *upkeep_start(Store *store, Upkeep **upkeep);	/* also after an error *upkeep is to be stopped */
+extern void upkeep_stop(Upkeep *upkeep);	/* waits for the threads; timelines were told to stop before */
+extern void upkeep_wake(Upkeep *upkeep, Timeline *tl);	/* there may be something to do */
 
 /* ---- keep/dbcopy.c ---- */
 extern bool db_copy_is_done(Timeline *tl, const WalRecord *rec, Oid spc, Oid db);

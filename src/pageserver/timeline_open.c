@@ -204,6 +204,7 @@ timeline_open(Tenant *tenant, const PsId *id, Timeline **result)
 	tl->space.timeline = *id;
 	atomic_init(&tl->space.next_number, 1);
 	wal_dir = psprintf("%s/wal", tl->dir);
+	pthread_mutex_init(&tl->upkeep_lock, NULL);
 	pthread_mutex_init(&tl->generation_lock, NULL);
 	pthread_mutex_init(&tl->receive_lock, NULL);
 	pthread_mutex_init(&tl->manifest_lock, NULL);
@@ -227,6 +228,7 @@ timeline_open(Tenant *tenant, const PsId *id, Timeline **result)
 	tl->data_checksum_version = m.data_checksum_version;
 	tl->start_lsn = m.start_lsn;
 	tl->disk_consistent_lsn = tl->ingested_lsn = m.disk_consistent_lsn;
+	tl->gc_cutoff = m.gc_cutoff;
 	tl->generation = m.generation;
 	strlcpy(tl->owner, m.owner, sizeof(tl->owner));
 
@@ -281,12 +283,14 @@ timeline_close(Timeline *tl)
 		wal_segments_close(tl->wal);
 	receiver_close_marker(tl);
 	ps_error_free(tl->failed);
+	free(tl->pins);
 	pthread_cond_destroy(&tl->changed);
 	pthread_cond_destroy(&tl->layers_changed);
 	pthread_mutex_destroy(&tl->lock);
 	pthread_mutex_destroy(&tl->manifest_lock);
 	pthread_mutex_destroy(&tl->receive_lock);
 	pthread_mutex_destroy(&tl->generation_lock);
+	pthread_mutex_destroy(&tl->upkeep_lock);
 	pfree(tl->dir);
 	pfree(tl->space.dir);
 	free(tl);

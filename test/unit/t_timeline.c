@@ -92,32 +92,57 @@ read_all_the_time(void *arg)
 		XLogRecPtr	lsn;
 
 		OK(timeline_read_lsn(r->tl, PS_LSN_LATEST, InvalidXLogRecPtr, NULL, &lsn));
-		compare_at(r->tl, r->h, lsn);
-		compare_at(r->tl, r->h, first + MAXALIGN_DOWN(next_random(&r->random, UINT32_MAX) % (lsn - first + 1)));
+		compare_if_kept(r->tl, r->h, lsn);
+		compare_if_kept(r->tl, r->h, first + MAXALIGN_DOWN(next_random(&r->random, UINT32_MAX) % (lsn - first + 1)));
 		r->reads++;
 	}
 	return NULL;
 }
 
+/* Settings with which layer files are merged, images made and garbage taken away all the time. */
 static void
-life(int checkpoint_distance, int page_cache_size)
+set_upkeep(Config *config, int gc_horizon, int pitr_interval)
+{
+	config->compaction_workers = 1;
+	config->compaction_threshold = 2;
+	config->compaction_fanout = 2;
+	config->target_file_size = 1;
+	config->compaction_memory = 1;
+	config->image_delta_percent = 30;
+	config->image_delta_layers = 3;
+	config->gc_horizon = gc_horizon;
+	config->pitr_interval = pitr_interval;
+}
+
+static void
+life(int checkpoint_distance, int page_cache_size, bool upkeep, int gc_horizon)
 {
 	History		h;
 	TestStore	s;
 	Reader		readers[2];
 	atomic_bool stop = false;
 	TimelineInfo info;
+	XLogRecPtr	pins[7];
 
 	make_history(&h, nrecords);
 	store_make(&s, &h);
 	store_close(s.store);
 	s.config.checkpoint_distance = checkpoint_distance;
 	s.config.page_cache_size = page_cache_size;
+	if (upkeep)
+		set_upkeep(&s.config, gc_horizon, 0);
 	OK(store_try_open(&s));
 	for (int i = 0; i < lengthof(readers); i++)
 	{
 		readers[i] = (Reader){.tl = s.tl, .h = &h, .random = rnd + i, .stop = &stop};
 		CHECK(pthread_create(&readers[i].thread, NULL, read_all_the_time, &readers[i]) == 0);
+	}
+	for (int i = 0; i < lengthof(pins); i++)
+	{
+		pins[i] = h.gen.records[h.first + i * (h.gen.n - h.first) / lengthof(pins)].end;
+		push_to(&s, &h, pins[i]);
+		OK(timeline_wait_ingested(s.tl, pins[i], 60000, NULL));
+		OK(timeline_pin(s.tl, pins[i]));
 	}
 	push_to(&s, &h, h.gen.pos);
 	OK(timeline_wait_ingested(s.tl, h.gen.pos, 60000, NULL));
@@ -129,6 +154,13 @@ life(int checkpoint_distance, int page_cache_size)
 	CHECK(info.flushed_lsn == h.gen.pos && info.received_lsn == h.gen.pos && info.error[0] == '\0');
 	if (checkpoint_distance == 0)
 		CHECK(info.disk_consistent_lsn > h.gen.records[0].end);
+	if (upkeep)
+	{
+		OK(upkeep_timeline(s.tl, true));
+		compare(s.tl, &h, h.gen.pos, 20, &rnd);
+		for (int i = 0; i < lengthof(pins); i++)
+			compare_at(s.tl, &h, pins[i]);
+	}
 
 	store_reopen(&s);
 	compare(s.tl, &h, h.gen.pos, 20, &rnd);
@@ -138,13 +170,21 @@ life(int checkpoint_distance, int page_cache_size)
 static void
 test_life(void **state)
 {
-	life(256, 1);
+	life(256, 1, false, 0);
 }
 
 static void
 test_life_flushing(void **state)
 {
-	life(0, 0);
+	life(0, 0, false, 0);
+}
+
+/* Merged, with images, and everything readable; then with all that nobody reads removed at once. */
+static void
+test_life_compacting(void **state)
+{
+	life(0, 0, true, INT_MAX);
+	life(0, 1, true, 0);
 }
 
 /* ---- a copied database after a restart ---- */
@@ -999,6 +1039,7 @@ main(void)
 		cmocka_unit_test(test_db_copy_restart),
 		cmocka_unit_test(test_life),
 		cmocka_unit_test(test_life_flushing),
+		cmocka_unit_test(test_life_compacting),
 		cmocka_unit_test(test_torn_tail),
 		cmocka_unit_test(test_damaged_wal),
 		cmocka_unit_test(test_damaged_marker),

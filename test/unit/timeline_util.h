@@ -626,6 +626,23 @@ compare_at(Timeline *tl, const History *h, XLogRecPtr lsn)
 	free(pages);
 }
 
+/* The same, if the LSN can still be read. */
+static inline bool
+compare_if_kept(Timeline *tl, const History *h, XLogRecPtr lsn)
+{
+	PsError    *err = timeline_pin(tl, lsn);
+
+	if (err != NULL)
+	{
+		CHECK(ps_error_is(err, PS_SQLSTATE_INVALID) && lsn < timeline_gc_cutoff(tl));
+		ps_error_free(err);
+		return false;
+	}
+	compare_at(tl, h, lsn);
+	timeline_unpin(tl, lsn);
+	return true;
+}
+
 /* At some LSNs, between records too, and at the last. */
 static inline void
 compare(Timeline *tl, const History *h, XLogRecPtr end, int n, uint64 *random)
@@ -639,7 +656,7 @@ compare(Timeline *tl, const History *h, XLogRecPtr end, int n, uint64 *random)
 		uint64		offset = ((uint64) next_random(random, UINT32_MAX) << 32 | next_random(random, UINT32_MAX)) % (end - first + 1);
 
 		/* records end at MAXALIGNed LSNs; one less than an end is no LSN that anybody reads at (dbcopy.c uses it) */
-		compare_at(tl, h, first + MAXALIGN_DOWN(offset));
+		compare_if_kept(tl, h, first + MAXALIGN_DOWN(offset));
 	}
 }
 

@@ -57,6 +57,8 @@ flush_oldest(Timeline *tl)
 		layer_map_unref(map);
 	pthread_mutex_unlock(&tl->manifest_lock);
 	if (err == NULL)
+		upkeep_wake(tl->tenant->store->upkeep, tl);
+	if (err == NULL)
 		ps_log(PS_LOG, "branch \"%s\": wrote layer \"%s\" (%llu kB)", tl->name, layer_info(delta)->name,
 			   (unsigned long long) layer_info(delta)->file_size / 1024);
 

@@ -39,6 +39,7 @@ layer_open(LayerSpace *space, const char *name, Layer **result)
 	layer->info.lsn_start = file->summary.lsn_start;
 	layer->info.lsn_end = file->summary.lsn_end;
 	layer->info.file_size = file->summary.file_size;
+	layer->info.number = file->summary.number;
 	layer->info.level = file->summary.level;
 	layer->info.entries = file->summary.entries;
 	strlcpy(layer->info.name, name, sizeof(layer->info.name));

@@ -96,6 +96,7 @@ typedef struct LayerInfo
 	XLogRecPtr	lsn_end;
 	uint64		file_size;		/* 0: in memory */
 	uint64		entries;		/* in the index of a file */
+	uint64		number;			/* of a file: none of the timeline's others has it */
 	int			level;			/* of a delta file: 0 as it was flushed, n merged from level n - 1 */
 	char		name[160];		/* file name in the layers directory, "" in memory */
 } LayerInfo;
@@ -111,6 +112,9 @@ extern void layer_unref(Layer *layer);	/* any thread; the last one closes the fi
  */
 extern PsError *layer_collect(Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max,
 							  ValueList *list, bool *done);
+
+/* Bytes that the versions of keys from lo to hi take in a file, about. */
+extern PsError *layer_range_bytes(const Layer *layer, const PsKey *lo, const PsKey *hi, uint64 *bytes);
 
 /* Every version with lo <= key <= hi and LSN <= lsn_max; keys ascending, of each key newest first.
  * In an open layer the order of keys is not defined. */

@@ -104,6 +104,42 @@ layer_cursor_open(LayerCursor *cursor, const Layer *layer, const PsKey *lo, cons
 	return layer_cursor_next(cursor);
 }
 
+/* Entries before a position, as if all leaf pages but the last were equally full. */
+static double
+entries_before(const Layer *layer, const BtreePos *pos)
+{
+	const LayerSummary *summary = &layer->file->summary;
+
+	return (double) summary->entries / summary->leaf_pages * (pos->page + (double) pos->entry / pos->count);
+}
+
+PsError *
+layer_range_bytes(const Layer *layer, const PsKey *lo, const PsKey *hi, uint64 *bytes)
+{
+	const LayerSummary *summary = &layer->file->summary;
+	uint8		target[DELTA_KEY_SIZE] = {0};
+	BtreePos	pos;
+	double		from;
+	double		to = summary->entries;
+	bool		found;
+
+	*bytes = 0;
+	ps_key_encode(lo, target);
+	PS_TRY(btree_seek_ge(&layer->file->index, target, &pos, &found));
+	if (!found)
+		return NULL;
+	from = entries_before(layer, &pos);
+	ps_key_encode(hi, target);
+	memset(target + PS_KEY_SIZE, 0xFF, DELTA_KEY_SIZE - PS_KEY_SIZE);
+	PS_TRY(btree_seek_le(&layer->file->index, target, &pos, &found));
+	if (!found)
+		return NULL;
+	to = entries_before(layer, &pos) + (double) summary->entries / summary->leaf_pages / pos.count;
+	if (to > from)
+		*bytes = (uint64) ((to - from) / summary->entries * summary->file_size);
+	return NULL;
+}
+
 void
 layer_cursor_close(LayerCursor *cursor)
 {

@@ -199,7 +199,16 @@ timeline_scan(Timeline *tl, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn, Ke
 			continue;			/* an older version */
 		if (f->ref.kind == VALUE_TOMBSTONE)
 			continue;
-		err = read_ref(tl, &f->ref, &buf, NULL);
+		if (f->key.kind == PS_KEY_SLRU_BLOCK)
+		{
+			bool		found;
+
+			enlargeStringInfo(&buf, BLCKSZ);
+			err = reconstruct_slru(tl, set, &f->key, lsn, buf.data, &found);
+			buf.len = BLCKSZ;
+		}
+		else
+			err = read_ref(tl, &f->ref, &buf, NULL);
 		if (err == NULL)
 			err = cb(arg, &f->key, buf.data, buf.len);
 	}

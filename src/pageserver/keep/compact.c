@@ -1,0 +1,133 @@
+/*
+ * compact.c
+ *	  Merging delta files, so that a read looks at few of them.
+ *
+ * Files of level 0 are what flushes wrote: each covers all keys.  When there
+ * are compaction_threshold of them they become a *run* of level 1: files that
+ * follow each other by key.  When a level has compaction_fanout runs these
+ * become one of the next.  So a value is written once for each level, and a
+ * read looks at a few files of each, until an image ends it (images.c).
+ */
+#include "ps_fe.h"
+
+#include "keep/keep.h"
+#include "keep/merge.h"
+#include "layer/layer_format.h"
+#include "ps_wire.h"
+
+/* Delta files of one level, oldest first. */
+typedef struct Level
+{
+	Layer	  **layers;
+	int			n;
+	int			runs;
+} Level;
+
+static bool
+upkeep_is_canceled(void *arg)
+{
+	return timeline_is_stopping(arg);
+}
+
+static int
+by_lsn(const void *a, const void *b)
+{
+	const LayerInfo *x = layer_info(*(Layer *const *) a);
+	const LayerInfo *y = layer_info(*(Layer *const *) b);
+
+	if (x->lsn_start != y->lsn_start)
+		return x->lsn_start < y->lsn_start ? -1 : 1;
+	return x->lsn_end < y->lsn_end ? -1 : x->lsn_end > y->lsn_end;
+}
+
+/* Files whose LSN ranges overlap are of one run. */
+static void
+find_level(const LayerMap *map, int level, Level *found)
+{
+	XLogRecPtr	end = InvalidXLogRecPtr;
+
+	memset(found, 0, sizeof(*found));
+	found->layers = pg_malloc(Max(layer_map_count(map), 1) * sizeof(Layer *));
+	for (int i = 0; i < layer_map_count(map); i++)
+	{
+		const LayerInfo *info = layer_info(layer_map_get(map, i));
+
+		if (info->type == LAYER_DELTA && info->level == level)
+			found->layers[found->n++] = layer_map_get(map, i);
+	}
+	qsort(found->layers, found->n, sizeof(Layer *), by_lsn);
+	for (int i = 0; i < found->n; i++)
+	{
+		const LayerInfo *info = layer_info(found->layers[i]);
+
+		if (level == 0 || info->lsn_start >= end)
+			found->runs++;
+		end = Max(end, info->lsn_end);
+	}
+}
+
+/* Merges the files of a level into a run of the next. */
+static PsError *
+merge_level(Timeline *tl, const LayerMap *map, const Level *level, int number)
+{
+	const Config *config = tl->tenant->store->config;
+	History		history;
+	MergeJob	job = {.space = &tl->space,
+					   .inputs = level->layers,
+					   .ninputs = level->n,
+					   .level = Min(number + 1, LAYER_LEVEL_MAX),
+					   .target_size = (uint64) config->target_file_size * 1024 * 1024,
+					   .memory = (size_t) config->compaction_memory * 1024 * 1024,
+					   .is_canceled = upkeep_is_canceled,
+					   .cancel_arg = tl};
+	MergeResult result = {0};
+	Layer	  **images = pg_malloc(Max(layer_map_count(map), 1) * sizeof(Layer *));
+	PsError    *err;
+
+	PS_GOTO(history_init(&history, tl), done);
+	job.retention = &history.retention;
+
+	/* a newer image makes what is before it unnecessary, if nobody can read in between */
+	for (int i = 0; i < layer_map_count(map); i++)
+	{
+		Layer	   *layer = layer_map_get(map, i);
+
+		if (layer_info(layer)->type == LAYER_IMAGE && layer_info(layer)->lsn_start >= layer_info(level->layers[0])->lsn_start)
+			images[job.ncontext++] = layer;
+	}
+	job.context = images;
+	PS_GOTO(merge_layers(&job, &result), done);
+	PS_GOTO(keep_replace(tl, result.layers, result.nlayers, level->layers, level->n), done);
+	ps_log(PS_LOG, "branch \"%s\": merged %d files of level %d into %d, %llu versions of %llu kept", tl->name, level->n, number,
+		   result.nlayers, (unsigned long long) result.kept, (unsigned long long) (result.kept + result.dropped));
+
+done:
+	merge_result_free(&result);
+	history_free(&history);
+	free(images);
+	return err;
+}
+
+PsError *
+compact_step(Timeline *tl, bool *done)
+{
+	const Config *config = tl->tenant->store->config;
+	LayerSet   *set = timeline_layers(tl);
+	PsError    *err = NULL;
+
+	*done = false;
+	for (int number = 0; number <= LAYER_LEVEL_MAX && !*done && err == NULL; number++)
+	{
+		Level		level;
+
+		find_level(set->map, number, &level);
+		if (level.runs >= (number == 0 ? config->compaction_threshold : config->compaction_fanout))
+		{
+			err = merge_level(tl, set->map, &level, number);
+			*done = err == NULL;
+		}
+		free(level.layers);
+	}
+	layer_set_unref(set);
+	return err;
+}

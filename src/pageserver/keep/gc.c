@@ -1,0 +1,290 @@
+/*
+ * gc.c
+ *	  Removes versions that nobody can read any more, wherever they are.
+ *
+ * One pass over the index of all files counts what is needed of each
+ * (retention.h).  A file of which nothing is needed goes.  One of which much is
+ * not needed is written anew with the rest.  The order of levels and LSN ranges
+ * stays as it was, so readers see no difference.
+ */
+#include "ps_fe.h"
+
+#include "keep/keep.h"
+#include "keep/merge.h"
+#include "ps_wire.h"
+
+/* A file is rewritten if less than this of its entries are needed, percent. */
+#define REWRITE_BELOW 70
+
+/* Keys between two looks whether to stop. */
+#define KEYS_PER_LOOK 4096
+
+typedef struct Count
+{
+	Layer	   *layer;
+	uint64		needed;
+} Count;
+
+static bool
+is_canceled(void *arg)
+{
+	return timeline_is_stopping(arg);
+}
+
+static int
+by_address(const void *a, const void *b)
+{
+	uintptr_t	x = (uintptr_t) ((const Count *) a)->layer;
+	uintptr_t	y = (uintptr_t) ((const Count *) b)->layer;
+
+	return x < y ? -1 : x > y;
+}
+
+static Count *
+count_of(Count *counts, int n, const Layer *layer)
+{
+	Count		key = {.layer = (Layer *) layer};
+
+	return bsearch(&key, counts, n, sizeof(Count), by_address);
+}
+
+/* Counts of one key, whose first version is *ref. */
+static PsError *
+count_key(LayerMerge *entries, KeyRetention *kr, PsKey *key, ValueRef *ref, Count *counts, int n)
+{
+	bool		found;
+
+	PS_TRY(key_retention_begin(kr, key));
+	key_retention_add(kr, ref->lsn, ref->will_init);
+	while (!layer_merge_key_ends(entries))
+	{
+		PS_TRY(layer_merge_next(entries, key, ref, &found));
+		key_retention_add(kr, ref->lsn, ref->will_init);
+	}
+	layer_merge_rewind_key(entries);
+	do
+	{
+		PS_TRY(layer_merge_next(entries, key, ref, &found));
+		if (key_retention_needs(kr, ref->lsn))
+			count_of(counts, n, ref->layer)->needed++;
+	} while (!layer_merge_key_ends(entries));
+	return NULL;
+}
+
+static PsError *
+count_needed(Timeline *tl, const History *history, Layer *const *layers, Count *counts, int n)
+{
+	PsKey		lo = {.kind = 0};
+	PsKey		hi = {.kind = UINT8_MAX, .fork = UINT8_MAX, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX,
+	.blk = PG_UINT32_MAX};
+	KeyRetention kr;
+	LayerMerge *entries = NULL;
+	uint64		nkeys = 0;
+	PsKey		key;
+	ValueRef	ref;
+	bool		found;
+	PsError    *err;
+
+	key_retention_init(&kr, &history->retention);
+	PS_GOTO(layer_merge_open(layers, n, &lo, &hi, &entries), done);
+	while ((err = layer_merge_next(entries, &key, &ref, &found)) == NULL && found)
+	{
+		PS_GOTO(count_key(entries, &kr, &key, &ref, counts, n), done);
+		if (++nkeys % KEYS_PER_LOOK == 0 && timeline_is_stopping(tl))
+		{
+			err = ps_error(PS_SQLSTATE_CANCELED, "the store is stopping");
+			break;
+		}
+	}
+done:
+	layer_merge_close(entries);
+	key_retention_free(&kr);
+	return err;
+}
+
+/* ---- what is done then ---- */
+
+/* Writes the needed part of a delta file anew. */
+static PsError *
+rewrite_delta(Timeline *tl, const History *history, Layer *layer, Layer *const *layers, int n, Layer ***outputs, int *noutputs)
+{
+	const Config *config = tl->tenant->store->config;
+	MergeJob	job = {.space = &tl->space,
+					   .inputs = &layer,
+					   .ninputs = 1,
+					   .level = layer_info(layer)->level,
+					   .retention = &history->retention,
+					   .target_size = PG_UINT64_MAX,
+					   .memory = (size_t) config->compaction_memory * 1024 * 1024,
+					   .is_canceled = is_canceled,
+					   .cancel_arg = tl};
+	Layer	  **context = pg_malloc(Max(n, 1) * sizeof(Layer *));
+	MergeResult result;
+	PsError    *err;
+
+	for (int i = 0; i < n; i++)
+		if (layers[i] != layer)
+			context[job.ncontext++] = layers[i];
+	job.context = context;
+	job.forget_ends = true;
+	err = merge_layers(&job, &result);
+	free(context);
+	if (err != NULL)
+		return err;
+	*outputs = result.layers;
+	*noutputs = result.nlayers;
+	return NULL;
+}
+
+/* The same of an image file: an entry goes if the key has a newer version that makes it unnecessary. */
+static PsError *
+rewrite_image(Timeline *tl, const History *history, Layer *layer, Layer *const *layers, int n, Layer ***outputs, int *noutputs)
+{
+	KeyRetention kr;
+	LayerMerge *entries = NULL;
+	ImageWriter *writer = NULL;
+	Layer	   *output = NULL;
+	uint64		nkeys = 0;
+	StringInfoData value;
+	PsKey		key;
+	ValueRef	ref;
+	bool		found;
+	PsError    *err;
+
+	initStringInfo(&value);
+	key_retention_init(&kr, &history->retention);
+	PS_GOTO(image_writer_create(&tl->space, layer_info(layer)->lsn_start, &writer), done);
+	PS_GOTO(layer_merge_open(layers, n, &layer_info(layer)->key_min, &layer_info(layer)->key_max, &entries), done);
+	while ((err = layer_merge_next(entries, &key, &ref, &found)) == NULL && found)
+	{
+		ValueRef	image = ref;
+		bool		has_image = ref.layer == layer;
+		XLogRecPtr	start;
+
+		PS_GOTO(key_retention_begin(&kr, &key), done);
+		key_retention_add(&kr, ref.lsn, ref.will_init);
+		while (!layer_merge_key_ends(entries))
+		{
+			PS_GOTO(layer_merge_next(entries, &key, &ref, &found), done);
+			key_retention_add(&kr, ref.lsn, ref.will_init);
+			if (ref.layer == layer)
+			{
+				image = ref;
+				has_image = true;
+			}
+		}
+		if (++nkeys % KEYS_PER_LOOK == 0 && timeline_is_stopping(tl))
+		{
+			err = ps_error(PS_SQLSTATE_CANCELED, "the store is stopping");
+			goto done;
+		}
+		if (!has_image || !key_retention_needs(&kr, image.lsn))
+			continue;
+		PS_GOTO(layer_read_value(&image, &value, &start), done);
+		PS_GOTO(image_writer_put(writer, &key, value.data, value.len), done);
+	}
+	if (err == NULL)
+		err = image_writer_finish(writer, &output);
+	if (err == NULL)
+	{
+		writer = NULL;
+		*outputs = pg_malloc(sizeof(Layer *));
+		(*outputs)[0] = output;
+		*noutputs = 1;
+	}
+done:
+	layer_merge_close(entries);
+	image_writer_abort(writer);
+	key_retention_free(&kr);
+	pfree(value.data);
+	return err;
+}
+
+static PsError *
+rewrite(Timeline *tl, const History *history, Layer *layer, Layer *const *layers, int n, GcResult *result)
+{
+	Layer	  **outputs = NULL;
+	int			noutputs = 0;
+	PsError    *err;
+
+	if (layer_info(layer)->type == LAYER_IMAGE)
+		err = rewrite_image(tl, history, layer, layers, n, &outputs, &noutputs);
+	else
+		err = rewrite_delta(tl, history, layer, layers, n, &outputs, &noutputs);
+	if (err == NULL)
+		err = keep_replace(tl, outputs, noutputs, &layer, 1);
+	if (err == NULL)
+	{
+		result->rewritten++;
+		result->bytes_after -= layer_info(layer)->file_size;
+		for (int i = 0; i < noutputs; i++)
+			result->bytes_after += layer_info(outputs[i])->file_size;
+	}
+	for (int i = 0; i < noutputs; i++)
+		layer_unref(outputs[i]);
+	free(outputs);
+	return err;
+}
+
+/*
+ * Removes files first, all at once, then rewrites one after the other.  Each
+ * looks at the files as they are then: what is unnecessary because of a version
+ * in a file stays so when that file is rewritten, for it keeps this version.
+ */
+PsError *
+gc_run(Timeline *tl, GcResult *result)
+{
+	LayerSet   *set = timeline_layers(tl);
+	int			n = layer_map_count(set->map);
+	Layer	  **layers = pg_malloc(Max(n, 1) * sizeof(Layer *));
+	Layer	  **drop = pg_malloc(Max(n, 1) * sizeof(Layer *));
+	Count	   *counts = pg_malloc0(Max(n, 1) * sizeof(Count));
+	int			ndrop = 0;
+	History		history;
+	PsError    *err;
+
+	memset(result, 0, sizeof(*result));
+	for (int i = 0; i < n; i++)
+	{
+		layers[i] = layer_map_get(set->map, i);
+		counts[i].layer = layers[i];
+		result->bytes_before += layer_info(layers[i])->file_size;
+	}
+	result->bytes_after = result->bytes_before;
+	qsort(counts, n, sizeof(Count), by_address);
+	PS_GOTO(history_init(&history, tl), done);
+	PS_GOTO(count_needed(tl, &history, layers, counts, n), done);
+	for (int i = 0; i < n; i++)
+		if (counts[i].needed == 0)
+		{
+			drop[ndrop++] = counts[i].layer;
+			result->bytes_after -= layer_info(counts[i].layer)->file_size;
+		}
+	if (ndrop > 0)
+		PS_GOTO(keep_replace(tl, NULL, 0, drop, ndrop), done);
+	result->removed = ndrop;
+	for (int i = 0; i < n && err == NULL; i++)
+	{
+		const LayerInfo *info = layer_info(counts[i].layer);
+		LayerSet   *now;
+		int			nnow;
+
+		if (counts[i].needed == 0 || counts[i].needed * 100 >= info->entries * REWRITE_BELOW)
+			continue;
+		now = timeline_layers(tl);
+		nnow = layer_map_count(now->map);
+		layers = pg_realloc(layers, Max(nnow, 1) * sizeof(Layer *));
+		for (int k = 0; k < nnow; k++)
+			layers[k] = layer_map_get(now->map, k);
+		err = rewrite(tl, &history, counts[i].layer, layers, nnow, result);
+		layer_set_unref(now);
+	}
+
+done:
+	history_free(&history);
+	layer_set_unref(set);
+	free(layers);
+	free(drop);
+	free(counts);
+	return err;
+}

@@ -1,0 +1,305 @@
+/*
+ * images.c
+ *	  Image files: whole values of a range of keys at one LSN, where deltas have
+ *	  piled up.
+ *
+ * The keys are cut into parts of about a file's size, relation by relation,
+ * large ones at multiples of a fixed number of blocks.  A part gets an image
+ * file when the deltas above its newest one are many (image_delta_layers), or
+ * large beside what an image takes (image_delta_percent): so what is written is
+ * a bounded multiple of the WAL, and what a read looks at is bounded.
+ */
+#include "ps_fe.h"
+
+#include "keep/keep.h"
+#include "ps_wire.h"
+
+/* What a page takes in an image file, about; see layer/README.md. */
+#define IMAGE_PAGE_BYTES 3000
+
+/* What a value that is no page takes, about. */
+#define IMAGE_VALUE_BYTES 100
+
+typedef struct Fork
+{
+	PsKey		key;			/* of its size */
+	BlockNumber nblocks;
+} Fork;
+
+typedef struct ForkList
+{
+	Fork	   *forks;
+	int			n;
+	int			cap;
+} ForkList;
+
+/* Keys lo to hi; the blocks are forks[first] from first_block on, up to forks[last] before end_block. */
+typedef struct Part
+{
+	PsKey		lo;
+	PsKey		hi;
+	uint64		bytes;			/* of an image file, about */
+	bool		is_blocks;
+	int			first;
+	int			last;
+	BlockNumber first_block;
+	BlockNumber end_block;
+} Part;
+
+typedef struct Images
+{
+	Timeline   *tl;
+	XLogRecPtr	lsn;			/* of the images */
+	LayerSet   *set;
+	bool		all;			/* wherever there are deltas */
+	ForkList	forks;
+	char	   *pages;
+	int			made;
+} Images;
+
+static PsError *
+note_fork(void *arg, const PsKey *key, const char *value, uint32 len)
+{
+	ForkList   *list = arg;
+
+	if (list->n == list->cap)
+	{
+		list->cap = list->cap ? list->cap * 2 : 512;
+		list->forks = pg_realloc(list->forks, list->cap * sizeof(Fork));
+	}
+	list->forks[list->n++] = (Fork) {*key, relsize_value_nblocks(value, len)};
+	return NULL;
+}
+
+/* In the order of keys of blocks. */
+static int
+by_key(const void *a, const void *b)
+{
+	const PsKey *x = &((const Fork *) a)->key;
+	const PsKey *y = &((const Fork *) b)->key;
+	PsKey		p = {.kind = 1, .spc = x->spc, .db = x->db, .rel = x->rel, .fork = x->fork};
+	PsKey		q = {.kind = 1, .spc = y->spc, .db = y->db, .rel = y->rel, .fork = y->fork};
+
+	return ps_key_cmp(&p, &q);
+}
+
+/* ---- is an image due ---- */
+
+static bool
+overlaps(const LayerInfo *info, const Part *part)
+{
+	return info->key_max.kind != 0 && ps_key_cmp(&info->key_min, &part->hi) <= 0 && ps_key_cmp(&part->lo, &info->key_max) <= 0;
+}
+
+static PsError *
+image_is_due(const Images *images, const Part *part, bool *due)
+{
+	const Config *config = images->tl->tenant->store->config;
+	const LayerMap *map = images->set->map;
+	XLogRecPtr	newest_image = InvalidXLogRecPtr;
+	uint64		bytes = 0;
+	int			n = 0;
+
+	for (int i = 0; i < layer_map_count(map); i++)
+	{
+		const LayerInfo *info = layer_info(layer_map_get(map, i));
+
+		if (info->type == LAYER_IMAGE && overlaps(info, part))
+			newest_image = Max(newest_image, info->lsn_start);
+	}
+	for (int i = 0; i < layer_map_count(map); i++)
+	{
+		Layer	   *layer = layer_map_get(map, i);
+		const LayerInfo *info = layer_info(layer);
+		uint64		inside;
+
+		if (info->type != LAYER_DELTA || info->lsn_end <= newest_image + 1 || info->lsn_start > images->lsn || !overlaps(info, part))
+			continue;
+		PS_TRY(layer_range_bytes(layer, &part->lo, &part->hi, &inside));
+		bytes += inside;
+		n += inside > 0;
+	}
+	*due = n > 0 && (images->all || n >= config->image_delta_layers || bytes * 100 >= part->bytes * config->image_delta_percent);
+	return NULL;
+}
+
+/* ---- writing one ---- */
+
+static PsError *
+put_value(void *arg, const PsKey *key, const char *value, uint32 len)
+{
+	return image_writer_put(arg, key, value, len);
+}
+
+static PsError *
+put_fork(Images *images, ImageWriter *writer, const Fork *fork, BlockNumber from, BlockNumber to, uint64 *n)
+{
+	static const char zeros[BLCKSZ];
+	PsRel		rel = {fork->key.spc, fork->key.db, fork->key.rel};
+	BlockNumber blks[PS_MAX_BATCH];
+
+	for (BlockNumber blk = from; blk < to; blk += PS_MAX_BATCH)
+	{
+		int			count = Min(PS_MAX_BATCH, to - blk);
+
+		if (timeline_is_stopping(images->tl))
+			return ps_error(PS_SQLSTATE_CANCELED, "the store is stopping");
+		for (int i = 0; i < count; i++)
+			blks[i] = blk + i;
+		PS_TRY(timeline_read_pages(images->tl, rel, (ForkNumber) fork->key.fork, blks, count, images->lsn, images->pages));
+		for (int i = 0; i < count; i++)
+		{
+			PsKey		key = ps_key_block(rel, (ForkNumber) fork->key.fork, blk + i);
+			const char *page = images->pages + (size_t) i * BLCKSZ;
+
+			/* zeros are what a key without a version reads as */
+			if (memcmp(page, zeros, BLCKSZ) == 0)
+				continue;
+			PS_TRY(image_writer_put(writer, &key, page, BLCKSZ));
+			(*n)++;
+		}
+	}
+	return NULL;
+}
+
+/* Pages of SLRUs and what is no page. */
+static PsError *
+put_values(Images *images, ImageWriter *writer, const Part *part)
+{
+	return timeline_scan(images->tl, &part->lo, &part->hi, images->lsn, put_value, writer);
+}
+
+static PsError *
+write_part(Images *images, const Part *part)
+{
+	Timeline   *tl = images->tl;
+	ImageWriter *writer;
+	Layer	   *layer;
+	uint64		n = 0;
+	PsError    *err = NULL;
+
+	PS_TRY(image_writer_create(&tl->space, images->lsn, &writer));
+	if (!part->is_blocks)
+		err = put_values(images, writer, part);
+	else
+		for (int f = part->first; f <= part->last && err == NULL; f++)
+			err = put_fork(images, writer, &images->forks.forks[f], f == part->first ? part->first_block : 0,
+						   f == part->last ? part->end_block : images->forks.forks[f].nblocks, &n);
+	if (err != NULL || (part->is_blocks && n == 0))
+	{
+		image_writer_abort(writer);
+		return err;
+	}
+	err = image_writer_finish(writer, &layer);
+	if (err != NULL)
+	{
+		image_writer_abort(writer);
+		return err;
+	}
+	err = keep_replace(tl, &layer, 1, NULL, 0);
+	if (err == NULL)
+	{
+		images->made++;
+		ps_log(PS_DEBUG, "branch \"%s\": wrote image layer \"%s\" (%llu kB)", tl->name, layer_info(layer)->name,
+			   (unsigned long long) layer_info(layer)->file_size / 1024);
+	}
+	layer_unref(layer);
+	return err;
+}
+
+static PsError *
+do_part(Images *images, const Part *part)
+{
+	bool		due;
+
+	PS_TRY(image_is_due(images, part, &due));
+	return due ? write_part(images, part) : NULL;
+}
+
+/* ---- all parts ---- */
+
+static PsError *
+do_values(Images *images, PsKeyKind from, PsKeyKind to, uint64 nvalues)
+{
+	Part		part = {.bytes = nvalues * IMAGE_VALUE_BYTES};
+
+	part.lo = (PsKey) {.kind = from};
+	part.hi = (PsKey) {.kind = to, .fork = UINT8_MAX, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX, .blk = PG_UINT32_MAX};
+	return do_part(images, &part);
+}
+
+static PsKey
+block_key(const Fork *fork, BlockNumber blk)
+{
+	PsRel		rel = {fork->key.spc, fork->key.db, fork->key.rel};
+
+	return ps_key_block(rel, (ForkNumber) fork->key.fork, blk);
+}
+
+/* Cuts the blocks of all forks into parts. */
+static PsError *
+do_blocks(Images *images)
+{
+	const Config *config = images->tl->tenant->store->config;
+	BlockNumber most = Max(1, (BlockNumber) ((uint64) config->target_file_size * 1024 * 1024 / IMAGE_PAGE_BYTES));
+	int			f = 0;
+	BlockNumber blk = 0;
+
+	while (f < images->forks.n)
+	{
+		const Fork *forks = images->forks.forks;
+		Part		part = {.is_blocks = true, .first = f, .first_block = blk};
+		BlockNumber left = most - blk % most;
+		uint64		nblocks = 0;
+
+		while (f < images->forks.n && left > 0)
+		{
+			BlockNumber take = Min(left, forks[f].nblocks - blk);
+
+			left -= take;
+			nblocks += take;
+			part.last = f;
+			part.end_block = blk + take;
+			blk += take;
+			if (blk < forks[f].nblocks)
+				break;
+			f++;
+			blk = 0;
+		}
+		if (nblocks == 0)
+			continue;
+		part.lo = block_key(&forks[part.first], part.first_block);
+		part.hi = block_key(&forks[part.last], part.end_block - 1);
+		part.bytes = nblocks * IMAGE_PAGE_BYTES;
+		PS_TRY(do_part(images, &part));
+	}
+	return NULL;
+}
+
+PsError *
+make_images(Timeline *tl, bool all, int *made)
+{
+	Images		images = {.tl = tl, .all = all};
+	PsKey		lo = ps_key_simple(PS_KEY_RELSIZE, 0, 0, 0);
+	PsKey		hi = ps_key_simple(PS_KEY_INITSIZE, PG_UINT32_MAX, PG_UINT32_MAX, PG_UINT32_MAX);
+	PsError    *err;
+
+	hi.fork = UINT8_MAX;
+	pthread_mutex_lock(&tl->lock);
+	images.lsn = tl->disk_consistent_lsn;
+	pthread_mutex_unlock(&tl->lock);
+	images.set = timeline_layers(tl);
+	images.pages = pg_malloc((size_t) PS_MAX_BATCH * BLCKSZ);
+	PS_GOTO(timeline_scan(tl, &lo, &hi, images.lsn, note_fork, &images.forks), done);
+	if (images.forks.n > 0)
+		qsort(images.forks.forks, images.forks.n, sizeof(Fork), by_key);
+	PS_GOTO(do_values(&images, PS_KEY_RELSIZE, PS_KEY_INITSIZE, images.forks.n), done);
+	PS_GOTO(do_blocks(&images), done);
+	err = do_values(&images, PS_KEY_DATABASE, PS_KEY_AUX, images.forks.n);
+done:
+	*made = images.made;
+	layer_set_unref(images.set);
+	free(images.forks.forks);
+	free(images.pages);
+	return err;
+}

@@ -1,0 +1,64 @@
+/*
+ * keep.h
+ *	  Upkeep of a timeline's layer files: what the parts of this folder offer
+ *	  to each other and to the upkeep threads (upkeep.c).
+ *
+ * All of it works on files that are in the manifest, beside ingest and flush,
+ * which only add files.  Nobody else takes files away: so for one timeline it
+ * runs in one thread at a time (Timeline.upkeep_lock).
+ */
+#ifndef PS_KEEP_H
+#define PS_KEEP_H
+
+#include "keep/retention.h"
+#include "timeline_impl.h"
+
+/*
+ * Puts files in the place of others: manifest first, then the map, then what is
+ * replaced is removed.  After an error the set of layers is as it was, and the
+ * files that were to be added are gone; but if the manifest may be on disk in
+ * spite of the error, they stay, for the next start to remove.
+ */
+extern PsError *keep_replace(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int ndrop);
+
+/* ---- history.c: what can still be read ---- */
+
+/* A Retention of the timeline as it is now, and what it needs; end with history_free(). */
+typedef struct History
+{
+	Retention	retention;
+	Timeline   *tl;
+	XLogRecPtr *points;
+	struct LayerSet *set;
+	/* sizes of the fork that was asked for last, at each point and the horizon */
+	PsKey		fork;			/* its size's key; kind 0: none */
+	bool	   *exists;
+	RelSize    *sizes;
+} History;
+
+extern PsError *history_init(History *history, Timeline *tl);
+extern void history_free(History *history);
+
+/* ---- compact.c ---- */
+
+/* Merges files of the lowest level that has enough; *done false: there was nothing to do. */
+extern PsError *compact_step(Timeline *tl, bool *done);
+
+/* ---- images.c ---- */
+
+/* Makes image files of the key ranges where deltas have piled up; *made: how many. */
+extern PsError *make_images(Timeline *tl, bool all, int *made);
+
+/* ---- gc.c ---- */
+typedef struct GcResult
+{
+	int			removed;		/* files */
+	int			rewritten;
+	uint64		bytes_before;
+	uint64		bytes_after;
+} GcResult;
+
+/* Removes what nobody can read any more. */
+extern PsError *gc_run(Timeline *tl, GcResult *result);
+
+#endif							/* PS_KEEP_H */
