@@ -96,16 +96,42 @@ is_pinned(const Timeline *tl, XLogRecPtr lsn)
 	return false;
 }
 
+/* Caller holds Timeline.lock. */
+static PsError *
+check_kept(const Timeline *tl, XLogRecPtr lsn)
+{
+	XLogRecPtr	oldest = Max(tl->gc_cutoff, tl->start_lsn);
+
+	if (lsn >= oldest || is_pinned(tl, lsn))
+		return NULL;
+	return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" can be read from %X/%X on, %X/%X is before that", tl->name,
+					LSN_FORMAT_ARGS(oldest), LSN_FORMAT_ARGS(lsn));
+}
+
+PsError *
+timeline_layers_at(Timeline *tl, XLogRecPtr lsn, LayerSet **set)
+{
+	PsError    *err;
+
+	pthread_mutex_lock(&tl->lock);
+	err = check_kept(tl, lsn);
+	if (err == NULL)
+	{
+		*set = tl->layers;
+		atomic_fetch_add(&(*set)->refcount, 1);
+	}
+	pthread_mutex_unlock(&tl->lock);
+	return err;
+}
+
 PsError *
 timeline_pin(Timeline *tl, XLogRecPtr lsn)
 {
-	PsError    *err = NULL;
+	PsError    *err;
 
 	pthread_mutex_lock(&tl->lock);
-	if (lsn < Max(tl->gc_cutoff, tl->start_lsn) && !is_pinned(tl, lsn))
-		err = ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" can be read from %X/%X on, %X/%X is before that", tl->name,
-					   LSN_FORMAT_ARGS(Max(tl->gc_cutoff, tl->start_lsn)), LSN_FORMAT_ARGS(lsn));
-	else
+	err = check_kept(tl, lsn);
+	if (err == NULL)
 	{
 		tl->pins = pg_realloc(tl->pins, (tl->npins + 1) * sizeof(XLogRecPtr));
 		tl->pins[tl->npins++] = lsn;

@@ -112,7 +112,7 @@ struct Timeline
 	bool		stopping;
 	PsError    *failed;			/* why ingest stopped; set once */
 	char		flush_error[256];	/* why the last flush failed; "" if it did not */
-	XLogRecPtr *pins;			/* LSNs that stay readable, in no order, some perhaps twice */
+	XLogRecPtr *pins;			/* LSNs that stay readable, WAL from there on included, in no order, some perhaps twice */
 	int			npins;
 
 	/* of the thread that opens and closes the timeline */
@@ -149,6 +149,9 @@ extern void timeline_stop(Timeline *tl);	/* tells the threads to end, waits for 
 extern void timeline_close(Timeline *tl);
 extern bool timeline_is_stopping(Timeline *tl);
 extern LayerSet *timeline_layers(Timeline *tl); /* a reference */
+
+/* The same for who reads at an LSN: an error if that may be gone.  What the set has is there as long as it is referenced. */
+extern PsError *timeline_layers_at(Timeline *tl, XLogRecPtr lsn, LayerSet **set);
 extern void layer_set_unref(LayerSet *set);
 extern LayerSet *layer_set_create(Layer *open, Layer *const *frozen, int nfrozen, LayerMap *map);	/* references are taken over */
 

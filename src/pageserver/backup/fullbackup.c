@@ -89,7 +89,13 @@ fullbackup(Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, ByteSink sink)
 	if (XLogRecPtrIsInvalid(lsn))
 		lsn = info.flushed_lsn; /* every commit that was acknowledged */
 	PS_TRY(timeline_read_lsn(tl, lsn, lsn, waiter, &lsn));
-	PS_TRY(timeline_state_at(tl, lsn, &state));
+	PS_TRY(timeline_pin(tl, lsn));
+	err = timeline_state_at(tl, lsn, &state);
+	if (err != NULL)
+	{
+		timeline_unpin(tl, lsn);
+		return err;
+	}
 	err = backup_begin(&backup, tl, &state, waiter, sink);
 	if (err == NULL && !state.shutdown)
 	{
@@ -101,5 +107,6 @@ fullbackup(Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, ByteSink sink)
 	if (err == NULL)
 		err = send_all(&backup);
 	backup_end(&backup);
+	timeline_unpin(tl, lsn);
 	return err;
 }

@@ -227,6 +227,32 @@ rewrite(Timeline *tl, const History *history, Layer *layer, Layer *const *layers
 }
 
 /*
+ * WAL is needed from the saved state on from which that of the horizon, or of
+ * the first point, is found by reading on; and all that is not in layer files.
+ */
+static PsError *
+remove_wal(Timeline *tl, const History *history, GcResult *result)
+{
+	XLogRecPtr	lsn = history->retention.npoints > 0 ? history->points[0] : history->retention.horizon;
+	PsKey		key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
+	StringInfoData buf;
+	WalState	state;
+	XLogSegNo	segno;
+	bool		found;
+	PsError    *err;
+
+	initStringInfo(&buf);
+	err = timeline_read_value(tl, &key, lsn, &buf, &found);
+	if (err == NULL && found)
+		err = wal_state_decode(buf.data, buf.len, &state);
+	pfree(buf.data);
+	if (err != NULL || !found)
+		return err;
+	XLByteToSeg(state.end, segno, tl->segment_size);
+	return wal_segments_remove_before(tl->wal, segno, &result->wal_removed);
+}
+
+/*
  * Removes files first, all at once, then rewrites one after the other.  Each
  * looks at the files as they are then: what is unnecessary because of a version
  * in a file stays so when that file is rewritten, for it keeps this version.
@@ -279,6 +305,8 @@ gc_run(Timeline *tl, GcResult *result)
 		err = rewrite(tl, &history, counts[i].layer, layers, nnow, result);
 		layer_set_unref(now);
 	}
+	if (err == NULL)
+		err = remove_wal(tl, &history, result);
 
 done:
 	history_free(&history);

@@ -54,6 +54,7 @@ typedef struct GcResult
 {
 	int			removed;		/* files */
 	int			rewritten;
+	int			wal_removed;	/* segments */
 	uint64		bytes_before;
 	uint64		bytes_after;
 } GcResult;

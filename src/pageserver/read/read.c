@@ -76,10 +76,12 @@ read_relsize(Timeline *tl, const LayerSet *set, PsRel rel, ForkNumber fork, XLog
 PsError *
 timeline_read_relsize(Timeline *tl, PsRel rel, ForkNumber fork, XLogRecPtr lsn, bool *exists, BlockNumber *nblocks)
 {
-	LayerSet   *set = timeline_layers(tl);
+	LayerSet   *set;
 	RelSize		size = {0};
-	PsError    *err = read_relsize(tl, set, rel, fork, lsn, exists, &size);
+	PsError    *err;
 
+	PS_TRY(timeline_layers_at(tl, lsn, &set));
+	err = read_relsize(tl, set, rel, fork, lsn, exists, &size);
 	layer_set_unref(set);
 	*nblocks = err == NULL && *exists ? size.nblocks : 0;
 	relsize_free(&size);
@@ -89,11 +91,13 @@ timeline_read_relsize(Timeline *tl, PsRel rel, ForkNumber fork, XLogRecPtr lsn, 
 PsError *
 timeline_read_pages(Timeline *tl, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLogRecPtr lsn, char *pages)
 {
-	LayerSet   *set = timeline_layers(tl);
+	LayerSet   *set;
 	RelSize		size = {0};
 	bool		exists;
-	PsError    *err = read_relsize(tl, set, rel, fork, lsn, &exists, &size);
+	PsError    *err;
 
+	PS_TRY(timeline_layers_at(tl, lsn, &set));
+	err = read_relsize(tl, set, rel, fork, lsn, &exists, &size);
 	if (err == NULL && !exists)
 		memset(pages, 0, (size_t) n * BLCKSZ);
 	else
@@ -107,10 +111,11 @@ timeline_read_pages(Timeline *tl, PsRel rel, ForkNumber fork, const BlockNumber 
 PsError *
 timeline_read_value(Timeline *tl, const PsKey *key, XLogRecPtr lsn, StringInfo value, bool *found)
 {
-	LayerSet   *set = timeline_layers(tl);
+	LayerSet   *set;
 	ValueList	list = {0};
 	PsError    *err;
 
+	PS_TRY(timeline_layers_at(tl, lsn, &set));
 	if (key->kind == PS_KEY_SLRU_BLOCK)
 	{
 		resetStringInfo(value);
@@ -178,11 +183,12 @@ by_key_and_lsn(const void *a, const void *b)
 PsError *
 timeline_scan(Timeline *tl, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn, KeyCallback cb, void *arg)
 {
-	LayerSet   *set = timeline_layers(tl);
+	LayerSet   *set;
 	FoundList	list = {0};
 	StringInfoData buf;
 	PsError    *err;
 
+	PS_TRY(timeline_layers_at(tl, lsn, &set));
 	initStringInfo(&buf);
 	err = layer_scan(set->open, lo, hi, lsn, gather, &list);
 	for (int i = 0; i < set->nfrozen && err == NULL; i++)

@@ -522,6 +522,46 @@ zero_tail(WalSegments *segs, XLogSegNo segno, uint32 offset)
 	return err;
 }
 
+/* Caller holds "lock".  Readers that have the file open go on. */
+static PsError *
+remove_file(WalSegments *segs, XLogSegNo segno)
+{
+	SegmentFile *file = find_file(segs, segno);
+	char		path[MAXPGPATH];
+
+	segment_path(segs, segno, path);
+	if (unlink(path) < 0 && errno != ENOENT)
+		return ps_error(PS_SQLSTATE_IO, "could not remove WAL file \"%s\": %m", path);
+	if (file != NULL)
+	{
+		file->gone = true;
+		file->dirty = false;
+		if (file->users == 0)
+			close_file(segs, file);
+	}
+	segs->dir_dirty = true;
+	return NULL;
+}
+
+PsError *
+wal_segments_remove_before(WalSegments *segs, XLogSegNo first_kept, int *removed)
+{
+	PsError    *err = NULL;
+
+	*removed = 0;
+	pthread_mutex_lock(&segs->lock);
+	while (segs->any && segs->oldest < first_kept && segs->oldest < segs->newest && err == NULL)
+	{
+		err = remove_file(segs, segs->oldest);
+		if (err != NULL)
+			break;
+		segs->oldest++;
+		(*removed)++;
+	}
+	pthread_mutex_unlock(&segs->lock);
+	return err;
+}
+
 PsError *
 wal_segments_cut(WalSegments *segs, XLogRecPtr lsn)
 {
@@ -538,28 +578,13 @@ wal_segments_cut(WalSegments *segs, XLogRecPtr lsn)
 	pthread_mutex_lock(&segs->lock);
 	while (segs->any && segs->newest >= first_gone && err == NULL)
 	{
-		char		path[MAXPGPATH];
-
-		segment_path(segs, segs->newest, path);
-		if (unlink(path) < 0 && errno != ENOENT)
-			err = ps_error(PS_SQLSTATE_IO, "could not remove WAL file \"%s\": %m", path);
+		err = remove_file(segs, segs->newest);
+		if (err != NULL)
+			break;
+		if (segs->newest == segs->oldest)
+			segs->any = false;
 		else
-		{
-			SegmentFile *file = find_file(segs, segs->newest);
-
-			if (file != NULL)
-			{
-				file->gone = true;
-				file->dirty = false;
-				if (file->users == 0)
-					close_file(segs, file);
-			}
-			segs->dir_dirty = true;
-			if (segs->newest == segs->oldest)
-				segs->any = false;
-			else
-				segs->newest--;
-		}
+			segs->newest--;
 	}
 	exists = segs->any && offset != 0 && segs->newest == first_gone - 1;
 	pthread_mutex_unlock(&segs->lock);

@@ -266,6 +266,9 @@ extern PsError *wal_segments_sync(WalSegments *segs);
 /* Everything from the LSN on becomes zeros, later segments go; durable on return. */
 extern PsError *wal_segments_cut(WalSegments *segs, XLogRecPtr lsn);
 
+/* Removes the oldest segments, up to this one, but never the newest. */
+extern PsError *wal_segments_remove_before(WalSegments *segs, XLogSegNo first_kept, int *removed);
+
 /* Reads raw bytes, page headers and all; the range must have been written. */
 extern PsError *wal_segments_read(WalSegments *segs, XLogRecPtr lsn, char *buf, size_t len);
 
