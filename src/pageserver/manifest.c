@@ -109,6 +109,18 @@ get_id(json_t *body, const char *name, PsId *id)
 	return get_text(body, name, text, sizeof(text)) && ps_id_parse(text, id);
 }
 
+/* "": none */
+static bool
+get_ancestor(json_t *body, Manifest *m)
+{
+	char		text[PS_ID_TEXT];
+
+	if (!get_text(body, "ancestor", text, sizeof(text)))
+		return false;
+	m->has_ancestor = text[0] != '\0';
+	return !m->has_ancestor || ps_id_parse(text, &m->ancestor);
+}
+
 static bool
 get_layers(json_t *body, Manifest *m)
 {
@@ -164,7 +176,7 @@ manifest_read(const char *dir, Manifest *m)
 			 !get_u64(body, "system_identifier", &m->system_identifier) ||
 			 !get_u32(body, "segment_size", &m->segment_size) || !IsValidWalSegSize(m->segment_size) ||
 			 !get_u32(body, "data_checksum_version", &m->data_checksum_version) ||
-			 !get_lsn(body, "start_lsn", &m->start_lsn) || !get_lsn(body, "disk_consistent_lsn", &m->disk_consistent_lsn) ||
+			 !get_ancestor(body, m) || !get_lsn(body, "start_lsn", &m->start_lsn) || !get_lsn(body, "disk_consistent_lsn", &m->disk_consistent_lsn) ||
 			 !get_lsn(body, "gc_cutoff", &m->gc_cutoff) ||
 			 !get_u64(body, "generation", &m->generation) || !get_text(body, "owner", m->owner, sizeof(m->owner)) ||
 			 !get_layers(body, m))
@@ -203,6 +215,7 @@ manifest_write(const char *dir, const Manifest *m)
 	rc |= json_object_set_new(body, "system_identifier", json_u64(m->system_identifier));
 	rc |= json_object_set_new(body, "segment_size", json_integer(m->segment_size));
 	rc |= json_object_set_new(body, "data_checksum_version", json_integer(m->data_checksum_version));
+	rc |= json_object_set_new(body, "ancestor", json_string(m->has_ancestor ? ps_id_format(&m->ancestor, id) : ""));
 	rc |= json_object_set_new(body, "start_lsn", json_lsn(m->start_lsn));
 	rc |= json_object_set_new(body, "disk_consistent_lsn", json_lsn(m->disk_consistent_lsn));
 	rc |= json_object_set_new(body, "gc_cutoff", json_lsn(m->gc_cutoff));
@@ -267,6 +280,11 @@ timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn, uint6
 					 .generation = generation};
 	PsError    *err;
 
+	if (tl->ancestor != NULL)
+	{
+		m.has_ancestor = true;
+		m.ancestor = tl->ancestor->id;
+	}
 	strlcpy(m.name, tl->name, sizeof(m.name));
 	strlcpy(m.owner, owner, sizeof(m.owner));
 	m.nlayers = layer_map_count(map);

@@ -22,6 +22,9 @@
 #define TENANT_FORMAT "pageserver tenant"
 #define TENANT_VERSION 1
 
+/* Branches of branches of branches ... */
+#define ANCESTORS_MAX 10000
+
 /* ---- tenants ---- */
 
 /* Writes DIR/tenant.json, which nobody looks at yet. */
@@ -190,13 +193,11 @@ for_each_id(const char *path, PsError *(*fn) (void *arg, const PsId *id), void *
 
 /* Takes the error over. */
 static void
-add_broken(Tenant *tenant, const PsId *id, PsError *error)
+add_broken(Tenant *tenant, const PsId *id, const char *name, PsError *error)
 {
 	Store	   *store = tenant->store;
 	BrokenTimeline *broken;
-	Manifest	m = {0};
 	char		text[PS_ID_TEXT];
-	char	   *dir = psprintf("%s/timelines/%s", tenant->dir, ps_id_format(id, text));
 
 	store->broken = pg_realloc(store->broken, (store->nbroken + 1) * sizeof(BrokenTimeline));
 	broken = &store->broken[store->nbroken++];
@@ -204,31 +205,100 @@ add_broken(Tenant *tenant, const PsId *id, PsError *error)
 	broken->tenant = tenant->id;
 	broken->timeline = *id;
 	broken->error = error;
+	strlcpy(broken->name, name, sizeof(broken->name));
+	ps_log(PS_WARNING, "could not open \"%s/timelines/%s\", branch \"%s\", which is not served: %s", tenant->dir,
+		   ps_id_format(id, text), name, error->message);
+}
 
-	/* its name, if that much can be read */
-	ps_error_free(manifest_read(dir, &m));
-	strlcpy(broken->name, m.name, sizeof(broken->name));
-	manifest_free(&m);
-	ps_log(PS_WARNING, "could not open \"%s\", branch \"%s\", which is not served: %s", dir, broken->name, error->message);
-	pfree(dir);
+/* Caller holds Store.lock, or the store is being opened. */
+static Timeline *
+find_timeline(const Tenant *tenant, const PsId *id)
+{
+	const Store *store = tenant->store;
+
+	for (int i = 0; i < store->ntimelines; i++)
+		if (store->timelines[i]->tenant == tenant && ps_id_equal(&store->timelines[i]->id, id))
+			return store->timelines[i];
+	return NULL;
+}
+
+static bool
+is_broken(const Tenant *tenant, const PsId *id)
+{
+	const Store *store = tenant->store;
+
+	for (int i = 0; i < store->nbroken; i++)
+		if (ps_id_equal(&store->broken[i].tenant, &tenant->id) && ps_id_equal(&store->broken[i].timeline, id))
+			return true;
+	return false;
+}
+
+static void open_timeline(Tenant *tenant, const PsId *id, int depth);
+
+/* The ancestor that a manifest names, opened; NULL if it names none. */
+static PsError *
+open_ancestor(Tenant *tenant, const Manifest *m, int depth, Timeline **ancestor)
+{
+	char		text[PS_ID_TEXT];
+
+	*ancestor = NULL;
+	if (!m->has_ancestor)
+		return NULL;
+	if (depth > ANCESTORS_MAX)
+		return ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\" has more than %d ancestors, or is its own", m->name, ANCESTORS_MAX);
+	open_timeline(tenant, &m->ancestor, depth + 1);
+	*ancestor = find_timeline(tenant, &m->ancestor);
+	if (*ancestor != NULL)
+		return NULL;
+	return ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\" begins in timeline %s, which cannot be opened", m->name,
+					ps_id_format(&m->ancestor, text));
 }
 
 static PsError *
-open_timeline(Tenant *tenant, const PsId *id)
+try_open_timeline(Tenant *tenant, const PsId *id, const Manifest *m, int depth)
 {
+	Store	   *store = tenant->store;
+	Timeline   *ancestor;
 	Timeline   *tl;
 
-	PS_TRY(timeline_open(tenant, id, &tl));
-	if (find_branch(tenant->store, tl->name) != NULL)
+	PS_TRY(open_ancestor(tenant, m, depth, &ancestor));
+	/* whatever becomes of the branch, what it needs stays */
+	if (ancestor != NULL)
+		timeline_pin_branch(ancestor, m->start_lsn);
+	PS_TRY(timeline_open(tenant, id, ancestor, &tl));
+	if (find_branch(store, tl->name) != NULL)
 	{
 		PsError    *err = ps_error(PS_SQLSTATE_CORRUPTED, "two branches have the name \"%s\": \"%s\" and \"%s\"", tl->name,
-								   find_branch(tenant->store, tl->name)->dir, tl->dir);
+								   find_branch(store, tl->name)->dir, tl->dir);
 
 		timeline_close(tl);
 		return err;
 	}
-	add_timeline(tenant->store, tl);
+	add_timeline(store, tl);
 	return NULL;
+}
+
+/* Opens a timeline, its ancestors first, unless that has been tried. */
+static void
+open_timeline(Tenant *tenant, const PsId *id, int depth)
+{
+	Manifest	m = {0};
+	char		text[PS_ID_TEXT];
+	char	   *dir;
+	PsError    *err;
+
+	if (find_timeline(tenant, id) != NULL || is_broken(tenant, id))
+		return;
+	dir = psprintf("%s/timelines/%s", tenant->dir, ps_id_format(id, text));
+	err = manifest_read(dir, &m);
+	if (err == NULL)
+		err = try_open_timeline(tenant, id, &m, depth);
+	else
+		tenant->keep_all = true;
+	if (err != NULL)
+		add_broken(tenant, id, m.name, err);
+	manifest_free(&m);
+	pfree(dir);
 }
 
 /* What open_one_timeline() needs. */
@@ -242,11 +312,11 @@ static PsError *
 open_one_timeline(void *arg, const PsId *id)
 {
 	OpenTenant *open = arg;
-	PsError    *err = open->error != NULL ? ps_error(open->error->sqlstate, "%s", open->error->message) :
-		open_timeline(open->tenant, id);
 
-	if (err != NULL)
-		add_broken(open->tenant, id, err);
+	if (open->error == NULL)
+		open_timeline(open->tenant, id, 0);
+	else
+		add_broken(open->tenant, id, "", ps_error(open->error->sqlstate, "%s", open->error->message));
 	return NULL;
 }
 
@@ -515,6 +585,7 @@ store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
 					 .system_identifier = seed->system_identifier,
 					 .segment_size = seed->segment_size,
 					 .data_checksum_version = seed->data_checksum_version,
+					 .has_ancestor = seed->ancestor != NULL,
 					 .start_lsn = seed->lsn,
 					 .disk_consistent_lsn = seed->lsn};
 	Tenant	   *tenant = find_tenant(store, &seed->tenant);
@@ -537,6 +608,8 @@ store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
 		from = pg_strdup(made);
 		to = psprintf("%s/timelines/%s", tenant->dir, id);
 	}
+	if (seed->ancestor != NULL)
+		m.ancestor = seed->ancestor->id;
 	strlcpy(m.name, seed->name, sizeof(m.name));
 	m.layers = pg_malloc(Max(seed->nlayers, 1) * sizeof(char *));
 	for (int i = 0; i < seed->nlayers; i++)
@@ -556,7 +629,7 @@ store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
 		err = put_in_place(from, to);
 	if (err == NULL)
 	{
-		err = timeline_open(tenant, &seed->timeline, result);
+		err = timeline_open(tenant, &seed->timeline, seed->ancestor, result);
 		if (err != NULL && rename(to, from) != 0)
 			ps_log(PS_WARNING, "could not rename \"%s\" to \"%s\": %m", to, from);
 	}

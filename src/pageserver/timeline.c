@@ -91,7 +91,7 @@ static bool
 is_pinned(const Timeline *tl, XLogRecPtr lsn)
 {
 	for (int i = 0; i < tl->npins; i++)
-		if (tl->pins[i] == lsn)
+		if (tl->pins[i].lsn == lsn)
 			return true;
 	return false;
 }
@@ -124,6 +124,14 @@ timeline_layers_at(Timeline *tl, XLogRecPtr lsn, LayerSet **set)
 	return err;
 }
 
+/* Caller holds Timeline.lock. */
+static void
+add_pin(Timeline *tl, XLogRecPtr lsn, bool wal)
+{
+	tl->pins = pg_realloc(tl->pins, (tl->npins + 1) * sizeof(Pin));
+	tl->pins[tl->npins++] = (Pin) {lsn, wal};
+}
+
 PsError *
 timeline_pin(Timeline *tl, XLogRecPtr lsn)
 {
@@ -132,25 +140,42 @@ timeline_pin(Timeline *tl, XLogRecPtr lsn)
 	pthread_mutex_lock(&tl->lock);
 	err = check_kept(tl, lsn);
 	if (err == NULL)
-	{
-		tl->pins = pg_realloc(tl->pins, (tl->npins + 1) * sizeof(XLogRecPtr));
-		tl->pins[tl->npins++] = lsn;
-	}
+		add_pin(tl, lsn, true);
 	pthread_mutex_unlock(&tl->lock);
 	return err;
 }
 
 void
-timeline_unpin(Timeline *tl, XLogRecPtr lsn)
+timeline_pin_branch(Timeline *tl, XLogRecPtr lsn)
+{
+	pthread_mutex_lock(&tl->lock);
+	add_pin(tl, lsn, false);
+	pthread_mutex_unlock(&tl->lock);
+}
+
+static void
+remove_pin(Timeline *tl, XLogRecPtr lsn, bool wal)
 {
 	pthread_mutex_lock(&tl->lock);
 	for (int i = 0; i < tl->npins; i++)
-		if (tl->pins[i] == lsn)
+		if (tl->pins[i].lsn == lsn && tl->pins[i].wal == wal)
 		{
 			tl->pins[i] = tl->pins[--tl->npins];
 			break;
 		}
 	pthread_mutex_unlock(&tl->lock);
+}
+
+void
+timeline_unpin_branch(Timeline *tl, XLogRecPtr lsn)
+{
+	remove_pin(tl, lsn, false);
+}
+
+void
+timeline_unpin(Timeline *tl, XLogRecPtr lsn)
+{
+	remove_pin(tl, lsn, true);
 }
 
 static int
@@ -163,16 +188,21 @@ by_value(const void *a, const void *b)
 }
 
 void
-timeline_begin_gc(Timeline *tl, XLogRecPtr horizon, XLogRecPtr **points, int *npoints)
+timeline_begin_gc(Timeline *tl, XLogRecPtr horizon, XLogRecPtr **points, int *npoints, XLogRecPtr *wal_from)
 {
 	int			n = 0;
 
 	pthread_mutex_lock(&tl->lock);
 	tl->gc_cutoff = Max(tl->gc_cutoff, horizon);
+	*wal_from = tl->gc_cutoff;
 	*points = pg_malloc(Max(tl->npins, 1) * sizeof(XLogRecPtr));
 	for (int i = 0; i < tl->npins; i++)
-		if (tl->pins[i] < tl->gc_cutoff)
-			(*points)[n++] = tl->pins[i];
+		if (tl->pins[i].lsn < tl->gc_cutoff)
+		{
+			(*points)[n++] = tl->pins[i].lsn;
+			if (tl->pins[i].wal)
+				*wal_from = Min(*wal_from, tl->pins[i].lsn);
+		}
 	pthread_mutex_unlock(&tl->lock);
 	qsort(*points, n, sizeof(XLogRecPtr), by_value);
 	*npoints = 0;
@@ -294,6 +324,7 @@ timeline_info(Timeline *tl, TimelineInfo *info)
 	info->system_identifier = tl->system_identifier;
 	info->segment_size = tl->segment_size;
 	info->data_checksum_version = tl->data_checksum_version;
+	info->start_lsn = tl->start_lsn;
 	info->layer_files = layer_map_count(set->map);
 	for (int i = 0; i < layer_map_count(set->map); i++)
 		info->layer_bytes += layer_info(layer_map_get(set->map, i))->file_size;
@@ -303,6 +334,12 @@ timeline_info(Timeline *tl, TimelineInfo *info)
 	if (wal_segments_range(tl->wal, &oldest, &newest))
 		info->wal_bytes = (newest - oldest + 1) * tl->segment_size;
 	layer_set_unref(set);
+	if (tl->ancestor != NULL)
+	{
+		pthread_mutex_lock(&tl->ancestor->lock);
+		strlcpy(info->parent, tl->ancestor->name, sizeof(info->parent));
+		pthread_mutex_unlock(&tl->ancestor->lock);
+	}
 
 	pthread_mutex_lock(&tl->receive_lock);
 	info->compute_connected = tl->receiver != NULL;

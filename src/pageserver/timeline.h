@@ -25,6 +25,17 @@ typedef struct Timeline Timeline;
 /* What the settings file says; see config.h for names, units and defaults. */
 struct Config;
 
+/*
+ * Asked by every wait of a connection's thread, about once in 100 ms: true
+ * ends the wait with PS_SQLSTATE_CANCELED.  NULL: never.
+ */
+typedef bool (*IsCanceled) (void *arg);
+typedef struct Waiter
+{
+	IsCanceled	is_canceled;
+	void	   *arg;
+} Waiter;
+
 /* ---- store.c: all that is under one STORE directory ---- */
 
 /*
@@ -75,7 +86,8 @@ typedef struct TimelineSeed
 	uint64		system_identifier;
 	uint32		segment_size;	/* of WAL, bytes */
 	uint32		data_checksum_version;	/* of pg_control; 0: none */
-	XLogRecPtr	lsn;			/* image layers are at this LSN: the end of the shutdown checkpoint */
+	XLogRecPtr	lsn;			/* image layers are at this LSN: the end of the shutdown checkpoint, or where it branches off */
+	Timeline   *ancestor;		/* from which it branches off; NULL: none */
 	Layer	  **layers;			/* what the import wrote in STORE/tmp/<timeline id>/layers; only their names are used */
 	int			nlayers;
 } TimelineSeed;
@@ -86,6 +98,24 @@ extern PsError *store_add_timeline(Store *store, const TimelineSeed *seed, Timel
 extern bool timeline_name_is_valid(const char *name);
 extern PsError *store_check_new_name(Store *store, const char *name);
 
+/* ---- branch.c ---- */
+
+/*
+ * A new branch that begins at an LSN of another; inside of a record: at its
+ * start.  PG_UINT64_MAX: at the parent's newest record.  Waits for WAL that has
+ * been received.  An LSN before the parent's own beginning is one of its
+ * ancestors'.
+ */
+extern PsError *store_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, const Waiter *waiter,
+							 Timeline **result);
+
+/*
+ * Where a branch stood at a moment: just before the first commit or abort with
+ * a later time; of what is ingested.  *at: the branch, or an ancestor of it if
+ * that is before its beginning.
+ */
+extern PsError *timeline_lsn_at_time(Timeline *tl, TimestampTz when, Timeline **at, XLogRecPtr *lsn);
+
 /* ---- timeline.c ---- */
 typedef struct TimelineInfo
 {
@@ -95,6 +125,8 @@ typedef struct TimelineInfo
 	uint64		system_identifier;
 	uint32		segment_size;
 	uint32		data_checksum_version;
+	char		parent[TIMELINE_NAME_MAX + 1];	/* "": none */
+	XLogRecPtr	start_lsn;		/* where it begins */
 	uint64		generation;		/* of the newest compute, 0: there was none */
 	char		owner[128];		/* who raised it: host and directory as the compute start told */
 	XLogRecPtr	received_lsn;	/* WAL written, not necessarily durable nor whole records */
@@ -113,17 +145,6 @@ typedef struct TimelineInfo
 extern void timeline_info(Timeline *tl, TimelineInfo *info);
 extern Store *timeline_store(Timeline *tl);
 extern WalSegments *timeline_wal(Timeline *tl);
-
-/*
- * Asked by every wait of a connection's thread, about once in 100 ms: true
- * ends the wait with PS_SQLSTATE_CANCELED.  NULL: never.
- */
-typedef bool (*IsCanceled) (void *arg);
-typedef struct Waiter
-{
-	IsCanceled	is_canceled;
-	void	   *arg;
-} Waiter;
 
 /*
  * Waits until reads see WAL up to lsn; timeout_ms < 0: no limit.  An error if

@@ -48,6 +48,7 @@ struct Tenant
 	RedoPool   *redo;
 	char	   *dir;			/* STORE/tenants/<id> */
 	PageCache  *page_cache;
+	bool		keep_all;		/* a timeline's manifest cannot be read: nobody knows what it needs */
 };
 
 /*
@@ -63,18 +64,27 @@ struct WalReceiver
 	atomic_bool superseded;		/* set under receive_lock, read by any thread */
 };
 
+/* An LSN that stays readable. */
+typedef struct Pin
+{
+	XLogRecPtr	lsn;
+	bool		wal;			/* and so does WAL from there on */
+} Pin;
+
 struct Timeline
 {
 	/* fixed once the timeline is open */
 	Tenant	   *tenant;
 	PsId		id;
-	char		name[TIMELINE_NAME_MAX + 1];
+	uint64		cache_id;		/* in the page cache: no timeline ever has that of another */
+	char		name[TIMELINE_NAME_MAX + 1];	/* changes under Store.lock and lock */
 	char	   *dir;			/* .../timelines/<id> */
 	LayerSpace	space;			/* .../layers */
 	uint64		system_identifier;
 	uint32		segment_size;
 	uint32		data_checksum_version;
-	XLogRecPtr	start_lsn;		/* of its first image layers */
+	XLogRecPtr	start_lsn;		/* of its first image layers, or where it branches off */
+	Timeline   *ancestor;		/* whose history up to start_lsn is its own; NULL: none */
 	WalSegments *wal;
 	int			marker_fd;		/* of the file "flushed" (wal/receiver.c), or -1; written under receive_lock */
 
@@ -112,7 +122,7 @@ struct Timeline
 	bool		stopping;
 	PsError    *failed;			/* why ingest stopped; set once */
 	char		flush_error[256];	/* why the last flush failed; "" if it did not */
-	XLogRecPtr *pins;			/* LSNs that stay readable, WAL from there on included, in no order, some perhaps twice */
+	Pin		   *pins;			/* in no order, some perhaps twice */
 	int			npins;
 
 	/* of the thread that opens and closes the timeline */
@@ -144,7 +154,7 @@ struct Store
 };
 
 /* ---- timeline.c, timeline_open.c ---- */
-extern PsError *timeline_open(Tenant *tenant, const PsId *id, Timeline **tl);
+extern PsError *timeline_open(Tenant *tenant, const PsId *id, Timeline *ancestor, Timeline **tl);
 extern void timeline_stop(Timeline *tl);	/* tells the threads to end, waits for nothing */
 extern void timeline_close(Timeline *tl);
 extern bool timeline_is_stopping(Timeline *tl);
@@ -175,10 +185,15 @@ extern PsError *timeline_failure(Timeline *tl); /* a copy of it as an error to r
 /*
  * Whatever is before the horizon and is not pinned may be removed from now on:
  * it is refused to readers and to new pins.  *points: the pins before the
- * horizon, ascending, each once; free() them.  Nothing is removed before a
- * manifest that has the new gc_cutoff.
+ * horizon, ascending, each once; free() them.  *wal_from: where the WAL that
+ * stays begins.  Nothing is removed before a manifest that has the new
+ * gc_cutoff.
  */
-extern void timeline_begin_gc(Timeline *tl, XLogRecPtr horizon, XLogRecPtr **points, int *npoints);
+extern void timeline_begin_gc(Timeline *tl, XLogRecPtr horizon, XLogRecPtr **points, int *npoints, XLogRecPtr *wal_from);
+
+/* Where a branch begins, or began before the store was started: stays readable.  Of an LSN that is. */
+extern void timeline_pin_branch(Timeline *tl, XLogRecPtr lsn);
+extern void timeline_unpin_branch(Timeline *tl, XLogRecPtr lsn);
 
 /* ---- manifest.c ---- */
 typedef struct Manifest
@@ -189,6 +204,8 @@ typedef struct Manifest
 	uint64		system_identifier;
 	uint32		segment_size;
 	uint32		data_checksum_version;
+	bool		has_ancestor;
+	PsId		ancestor;
 	XLogRecPtr	start_lsn;
 	XLogRecPtr	disk_consistent_lsn;
 	XLogRecPtr	gc_cutoff;
@@ -239,14 +256,46 @@ extern PsError *db_copy(Timeline *tl, const WalRecord *rec, Oid src_spc, Oid src
 
 /* ---- read/plan.c ---- */
 
+/*
+ * What a read looks at: the layers of a timeline, then those of its ancestors,
+ * each up to where the one before branches off.  One thread's.  References to
+ * values (ValueRef) are valid as long as it is open.
+ */
+typedef struct ReadLevel
+{
+	Timeline   *tl;
+	LayerSet   *set;
+	XLogRecPtr	lsn;			/* nothing later counts */
+} ReadLevel;
+
+typedef struct ReadView
+{
+	Timeline   *tl;
+	int			n;
+	ReadLevel  *levels;
+	ReadLevel	few[2];			/* levels, if they are not more */
+} ReadView;
+
+/* Everything up to lsn; an error if that may be gone.  After an error there is nothing to close. */
+extern PsError *view_open(ReadView *view, Timeline *tl, XLogRecPtr lsn);
+extern void view_close(ReadView *view);
+
 /* Versions of a key with lsn_min <= LSN <= lsn, newest first, until one needs nothing older. */
-extern PsError *plan_key(const LayerSet *set, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn, ValueList *list);
+extern PsError *plan_key(const ReadView *view, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn, ValueList *list);
+
+/* ---- read/moment.c ---- */
+
+/*
+ * The newest state saved from "oldest" to "newest" that no commit later than
+ * "when" has gone before; *found false: there is none.
+ */
+extern PsError *timeline_saved_state_before(Timeline *tl, TimestampTz when, XLogRecPtr oldest, XLogRecPtr newest,
+											WalState *state, bool *found);
 
 /* ---- read/read.c, read/io.c ---- */
-extern PsError *read_relsize(Timeline *tl, const LayerSet *set, PsRel rel, ForkNumber fork, XLogRecPtr lsn,
-							 bool *exists, RelSize *size);
+extern PsError *read_relsize(const ReadView *view, PsRel rel, ForkNumber fork, XLogRecPtr lsn, bool *exists, RelSize *size);
 
 /* Reads whatever a reference is of, into buf.  Of a record, *record_start. */
-extern PsError *read_ref(Timeline *tl, const ValueRef *ref, StringInfo buf, XLogRecPtr *record_start);
+extern PsError *read_ref(const ReadView *view, const ValueRef *ref, StringInfo buf, XLogRecPtr *record_start);
 
 #endif							/* PS_TIMELINE_IMPL_H */

@@ -70,6 +70,7 @@ load_state(Timeline *tl, LayerMap *map, XLogRecPtr lsn, WalState *state)
 	ValueList	list = {0};
 	StringInfoData buf;
 	bool		done = false;
+	XLogRecPtr	start;
 	PsError    *err;
 
 	initStringInfo(&buf);
@@ -77,7 +78,7 @@ load_state(Timeline *tl, LayerMap *map, XLogRecPtr lsn, WalState *state)
 	if (err == NULL && list.n == 0)
 		err = ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\": the layers hold no state at %X/%X", tl->name, LSN_FORMAT_ARGS(lsn));
 	if (err == NULL)
-		err = read_ref(tl, &list.refs[0], &buf, NULL);
+		err = layer_read_value(&list.refs[0], &buf, &start);
 	if (err == NULL)
 		err = wal_state_decode(buf.data, buf.len, state);
 	if (err == NULL && state->end != lsn)
@@ -177,13 +178,15 @@ sync_wal(const char *wal_dir)
 }
 
 /*
- * Opens the timeline in TENANT/timelines/ID and starts its threads.  On error
- * nothing is left in memory.  Locks: none, or Store.lock; nobody knows the
+ * Opens the timeline in TENANT/timelines/ID and starts its threads.  ancestor:
+ * what its manifest says, NULL if it says none.  On error nothing is left in
+ * memory.  Locks: none, or Store.lock; nobody knows the
  * timeline yet.
  */
 PsError *
-timeline_open(Tenant *tenant, const PsId *id, Timeline **result)
+timeline_open(Tenant *tenant, const PsId *id, Timeline *ancestor, Timeline **result)
 {
+	static atomic_ullong next_cache_id;
 	Timeline   *tl = pg_malloc0(sizeof(Timeline));
 	Manifest	m = {0};
 	LayerMap   *map = NULL;
@@ -196,6 +199,8 @@ timeline_open(Tenant *tenant, const PsId *id, Timeline **result)
 	PsError    *err;
 
 	tl->tenant = tenant;
+	tl->ancestor = ancestor;
+	tl->cache_id = atomic_fetch_add(&next_cache_id, 1);
 	tl->marker_fd = -1;
 	tl->id = *id;
 	tl->dir = psprintf("%s/timelines/%s", tenant->dir, ps_id_format(id, text));
@@ -217,7 +222,8 @@ timeline_open(Tenant *tenant, const PsId *id, Timeline **result)
 
 	PS_GOTO(manifest_read(tl->dir, &m), fail);
 	if (!ps_id_equal(&m.timeline, id) || !ps_id_equal(&m.tenant, &tenant->id) ||
-		m.system_identifier != tenant->system_identifier || m.segment_size != tenant->segment_size)
+		m.system_identifier != tenant->system_identifier || m.segment_size != tenant->segment_size ||
+		m.has_ancestor != (ancestor != NULL) || (ancestor != NULL && !ps_id_equal(&m.ancestor, &ancestor->id)))
 	{
 		err = ps_error(PS_SQLSTATE_CORRUPTED, "manifest in \"%s\" is of another timeline", tl->dir);
 		goto fail;

@@ -126,7 +126,7 @@ rewrite_delta(Timeline *tl, const History *history, Layer *layer, Layer *const *
 		if (layers[i] != layer)
 			context[job.ncontext++] = layers[i];
 	job.context = context;
-	job.forget_ends = true;
+	job.forget_ends = tl->ancestor == NULL; /* else there is more behind the files */
 	err = merge_layers(&job, &result);
 	free(context);
 	if (err != NULL)
@@ -227,13 +227,12 @@ rewrite(Timeline *tl, const History *history, Layer *layer, Layer *const *layers
 }
 
 /*
- * WAL is needed from the saved state on from which that of the horizon, or of
- * the first point, is found by reading on; and all that is not in layer files.
+ * WAL is needed from the saved state on from which that of History.wal_from is
+ * found by reading on; and all that is not in layer files.
  */
 static PsError *
 remove_wal(Timeline *tl, const History *history, GcResult *result)
 {
-	XLogRecPtr	lsn = history->retention.npoints > 0 ? history->points[0] : history->retention.horizon;
 	PsKey		key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
 	StringInfoData buf;
 	WalState	state;
@@ -242,7 +241,7 @@ remove_wal(Timeline *tl, const History *history, GcResult *result)
 	PsError    *err;
 
 	initStringInfo(&buf);
-	err = timeline_read_value(tl, &key, lsn, &buf, &found);
+	err = timeline_read_value(tl, &key, history->wal_from, &buf, &found);
 	if (err == NULL && found)
 		err = wal_state_decode(buf.data, buf.len, &state);
 	pfree(buf.data);
@@ -267,9 +266,12 @@ gc_run(Timeline *tl, GcResult *result)
 	Count	   *counts = pg_malloc0(Max(n, 1) * sizeof(Count));
 	int			ndrop = 0;
 	History		history;
-	PsError    *err;
+	PsError    *err = NULL;
 
 	memset(result, 0, sizeof(*result));
+	memset(&history, 0, sizeof(history));
+	if (tl->tenant->keep_all)
+		n = 0;
 	for (int i = 0; i < n; i++)
 	{
 		layers[i] = layer_map_get(set->map, i);
@@ -277,6 +279,8 @@ gc_run(Timeline *tl, GcResult *result)
 		result->bytes_before += layer_info(layers[i])->file_size;
 	}
 	result->bytes_after = result->bytes_before;
+	if (n == 0)
+		goto done;
 	qsort(counts, n, sizeof(Count), by_address);
 	PS_GOTO(history_init(&history, tl), done);
 	PS_GOTO(count_needed(tl, &history, layers, counts, n), done);

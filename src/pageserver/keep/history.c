@@ -27,55 +27,6 @@ now_timestamp(void)
 		ts.tv_nsec / 1000;
 }
 
-/* The newest state saved at or before lsn; *found false: there is none. */
-static PsError *
-saved_state(Timeline *tl, XLogRecPtr lsn, WalState *state, bool *found)
-{
-	PsKey		key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
-	StringInfoData buf;
-	PsError    *err;
-
-	initStringInfo(&buf);
-	err = timeline_read_value(tl, &key, lsn, &buf, found);
-	if (err == NULL && *found)
-		err = wal_state_decode(buf.data, buf.len, state);
-	pfree(buf.data);
-	return err;
-}
-
-/*
- * *lsn: of a saved state after which the first commit later than "when" comes,
- * or upto if that comes later still.
- */
-static PsError *
-lsn_before_time(Timeline *tl, TimestampTz when, XLogRecPtr upto, XLogRecPtr *lsn)
-{
-	XLogRecPtr	lo = tl->start_lsn;
-	XLogRecPtr	hi = upto;
-	WalState	state;
-	bool		found;
-
-	PS_TRY(saved_state(tl, hi, &state, &found));
-	*lsn = hi;
-	if (!found || state.last_commit <= when)
-		return NULL;
-
-	/* the state at lo is not later than when, or the oldest; that at hi is */
-	while (lo < hi)
-	{
-		XLogRecPtr	mid = lo + (hi - lo + 1) / 2;
-
-		PS_TRY(saved_state(tl, mid, &state, &found));
-		if (!found || state.last_commit <= when)
-			lo = mid;
-		else
-			hi = Min(mid - 1, state.end - 1);
-	}
-	PS_TRY(saved_state(tl, lo, &state, &found));
-	*lsn = found ? state.end : tl->start_lsn;
-	return NULL;
-}
-
 static PsError *
 find_horizon(Timeline *tl, XLogRecPtr *horizon)
 {
@@ -83,12 +34,16 @@ find_horizon(Timeline *tl, XLogRecPtr *horizon)
 	uint64		distance = (uint64) config->gc_horizon * 1024 * 1024;
 	XLogRecPtr	newest;
 	XLogRecPtr	by_time;
+	WalState	state;
+	bool		found;
 
 	/* what is not in files yet is no business of anybody here */
 	pthread_mutex_lock(&tl->lock);
 	newest = tl->disk_consistent_lsn;
 	pthread_mutex_unlock(&tl->lock);
-	PS_TRY(lsn_before_time(tl, now_timestamp() - (TimestampTz) config->pitr_interval * USECS_PER_SEC, newest, &by_time));
+	PS_TRY(timeline_saved_state_before(tl, now_timestamp() - (TimestampTz) config->pitr_interval * USECS_PER_SEC,
+									   timeline_gc_cutoff(tl), newest, &state, &found));
+	by_time = !found ? tl->start_lsn : state.end;
 	*horizon = Min(by_time, newest > tl->start_lsn + distance ? newest - distance : tl->start_lsn);
 	return NULL;
 }
@@ -125,7 +80,7 @@ floor_of(void *arg, const PsKey *key, int i, XLogRecPtr *floor)
 		forget_sizes(history);
 		history->fork.kind = 0;
 		for (int p = 0; p <= history->retention.npoints; p++)
-			PS_TRY(read_relsize(history->tl, history->set, rel, (ForkNumber) key->fork, point(history, p), &history->exists[p],
+			PS_TRY(read_relsize(&history->view, rel, (ForkNumber) key->fork, point(history, p), &history->exists[p],
 								&history->sizes[p]));
 		history->fork = fork;
 	}
@@ -142,24 +97,26 @@ history_init(History *history, Timeline *tl)
 	memset(history, 0, sizeof(*history));
 	history->tl = tl;
 	PS_TRY(find_horizon(tl, &history->retention.horizon));
-	timeline_begin_gc(tl, history->retention.horizon, &history->points, &history->retention.npoints);
+	timeline_begin_gc(tl, history->retention.horizon, &history->points, &history->retention.npoints,
+					  &history->wal_from);
 	history->retention.horizon = timeline_gc_cutoff(tl);
 	history->retention.points = history->points;
 	history->retention.floor = floor_of;
 	history->retention.arg = history;
 	history->exists = pg_malloc0((history->retention.npoints + 1) * sizeof(bool));
 	history->sizes = pg_malloc0((history->retention.npoints + 1) * sizeof(RelSize));
-	history->set = timeline_layers(tl);
-	return NULL;
+	return view_open(&history->view, tl, PG_UINT64_MAX);
 }
 
 void
 history_free(History *history)
 {
-	if (history->set == NULL)
+	if (history->tl == NULL)
 		return;
-	forget_sizes(history);
-	layer_set_unref(history->set);
+	if (history->sizes != NULL)
+		forget_sizes(history);
+	if (history->view.tl != NULL)
+		view_close(&history->view);
 	free(history->points);
 	free(history->exists);
 	free(history->sizes);

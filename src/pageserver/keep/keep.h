@@ -29,7 +29,8 @@ typedef struct History
 	Retention	retention;
 	Timeline   *tl;
 	XLogRecPtr *points;
-	struct LayerSet *set;
+	XLogRecPtr	wal_from;		/* where the WAL that stays begins */
+	ReadView	view;
 	/* sizes of the fork that was asked for last, at each point and the horizon */
 	PsKey		fork;			/* its size's key; kind 0: none */
 	bool	   *exists;

@@ -49,6 +49,7 @@ typedef struct ValueRef
 	uint8		place;			/* ValuePlace */
 	bool		will_init;		/* nothing older is needed; always true of images and tombstones */
 	bool		shared;			/* VALUE_IN_LAYER: other entries of the file may have the same value */
+	uint16		source;			/* for who collects from several sets of layers */
 	uint32		len;			/* bytes of the value in memory or WAL (xl_tot_len); 0: unknown */
 	union
 	{

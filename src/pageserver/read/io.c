@@ -8,7 +8,7 @@
 #include "timeline_impl.h"
 
 PsError *
-read_ref(Timeline *tl, const ValueRef *ref, StringInfo buf, XLogRecPtr *record_start)
+read_ref(const ReadView *view, const ValueRef *ref, StringInfo buf, XLogRecPtr *record_start)
 {
 	switch ((ValuePlace) ref->place)
 	{
@@ -19,7 +19,7 @@ read_ref(Timeline *tl, const ValueRef *ref, StringInfo buf, XLogRecPtr *record_s
 		case VALUE_IN_WAL:
 			resetStringInfo(buf);
 			enlargeStringInfo(buf, ref->len);
-			PS_TRY(wal_segments_read_record(tl->wal, ref->at.record_start, ref->len, buf->data));
+			PS_TRY(wal_segments_read_record(view->levels[ref->source].tl->wal, ref->at.record_start, ref->len, buf->data));
 			buf->len = ref->len;
 			if (record_start != NULL)
 				*record_start = ref->at.record_start;

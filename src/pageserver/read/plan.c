@@ -7,14 +7,72 @@
 #include "timeline_impl.h"
 
 PsError *
-plan_key(const LayerSet *set, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn, ValueList *list)
+view_open(ReadView *view, Timeline *tl, XLogRecPtr lsn)
+{
+	int			n = 0;
+
+	view->tl = tl;
+	view->n = 0;
+	for (Timeline *t = tl; t != NULL; t = t->ancestor)
+		n++;
+	view->levels = n <= lengthof(view->few) ? view->few : pg_malloc(n * sizeof(ReadLevel));
+	for (Timeline *t = tl; t != NULL; t = t->ancestor)
+	{
+		ReadLevel  *level = &view->levels[view->n];
+		PsError    *err = timeline_layers_at(t, lsn, &level->set);
+
+		if (err != NULL)
+		{
+			view_close(view);
+			return err;
+		}
+		level->tl = t;
+		level->lsn = lsn;
+		view->n++;
+		lsn = Min(lsn, t->start_lsn);
+	}
+	return NULL;
+}
+
+void
+view_close(ReadView *view)
+{
+	for (int i = 0; i < view->n; i++)
+		layer_set_unref(view->levels[i].set);
+	if (view->levels != view->few)
+		free(view->levels);
+	view->tl = NULL;
+	view->n = 0;
+	view->levels = view->few;
+}
+
+static PsError *
+plan_level(const LayerSet *set, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn, ValueList *list, bool *done)
+{
+	PS_TRY(layer_collect(set->open, key, lsn_min, lsn, list, done));
+	for (int i = 0; i < set->nfrozen && !*done; i++)
+		PS_TRY(layer_collect(set->frozen[i], key, lsn_min, lsn, list, done));
+	if (!*done)
+		PS_TRY(layer_map_collect(set->map, key, lsn_min, lsn, list, done));
+	return NULL;
+}
+
+PsError *
+plan_key(const ReadView *view, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn, ValueList *list)
 {
 	bool		done = false;
 
-	PS_TRY(layer_collect(set->open, key, lsn_min, lsn, list, &done));
-	for (int i = 0; i < set->nfrozen && !done; i++)
-		PS_TRY(layer_collect(set->frozen[i], key, lsn_min, lsn, list, &done));
-	if (!done)
-		PS_TRY(layer_map_collect(set->map, key, lsn_min, lsn, list, &done));
+	for (int i = 0; i < view->n && !done; i++)
+	{
+		const ReadLevel *level = &view->levels[i];
+		XLogRecPtr	upto = Min(lsn, level->lsn);
+		int			first = list->n;
+
+		if (upto < lsn_min)
+			break;
+		PS_TRY(plan_level(level->set, key, lsn_min, upto, list, &done));
+		for (int k = first; k < list->n; k++)
+			list->refs[k].source = (uint16) i;
+	}
 	return NULL;
 }

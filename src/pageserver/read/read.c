@@ -44,7 +44,7 @@ timeline_read_lsn(Timeline *tl, XLogRecPtr request_lsn, XLogRecPtr not_modified_
 
 /* Size of a fork at lsn; the caller frees *size with relsize_free() if it exists. */
 PsError *
-read_relsize(Timeline *tl, const LayerSet *set, PsRel rel, ForkNumber fork, XLogRecPtr lsn, bool *exists, RelSize *size)
+read_relsize(const ReadView *view, PsRel rel, ForkNumber fork, XLogRecPtr lsn, bool *exists, RelSize *size)
 {
 	PsKey		key = ps_key_relsize(rel, fork);
 	ValueList	list = {0};
@@ -53,10 +53,10 @@ read_relsize(Timeline *tl, const LayerSet *set, PsRel rel, ForkNumber fork, XLog
 
 	*exists = false;
 	initStringInfo(&buf);
-	err = plan_key(set, &key, 0, lsn, &list);
+	err = plan_key(view, &key, 0, lsn, &list);
 	if (err == NULL && list.n > 0 && list.refs[0].kind != VALUE_TOMBSTONE)
 	{
-		err = read_ref(tl, &list.refs[0], &buf, NULL);
+		err = read_ref(view, &list.refs[0], &buf, NULL);
 		if (err == NULL)
 			err = relsize_decode(buf.data, buf.len, size);
 		if (err == NULL)
@@ -68,7 +68,7 @@ read_relsize(Timeline *tl, const LayerSet *set, PsRel rel, ForkNumber fork, XLog
 	{
 		char		text[PS_KEY_TEXT];
 
-		err = ps_error_context(err, "branch \"%s\", %s", tl->name, ps_key_format(&key, text));
+		err = ps_error_context(err, "branch \"%s\", %s", view->tl->name, ps_key_format(&key, text));
 	}
 	return err;
 }
@@ -76,13 +76,13 @@ read_relsize(Timeline *tl, const LayerSet *set, PsRel rel, ForkNumber fork, XLog
 PsError *
 timeline_read_relsize(Timeline *tl, PsRel rel, ForkNumber fork, XLogRecPtr lsn, bool *exists, BlockNumber *nblocks)
 {
-	LayerSet   *set;
+	ReadView	view;
 	RelSize		size = {0};
 	PsError    *err;
 
-	PS_TRY(timeline_layers_at(tl, lsn, &set));
-	err = read_relsize(tl, set, rel, fork, lsn, exists, &size);
-	layer_set_unref(set);
+	PS_TRY(view_open(&view, tl, lsn));
+	err = read_relsize(&view, rel, fork, lsn, exists, &size);
+	view_close(&view);
 	*nblocks = err == NULL && *exists ? size.nblocks : 0;
 	relsize_free(&size);
 	return err;
@@ -91,47 +91,47 @@ timeline_read_relsize(Timeline *tl, PsRel rel, ForkNumber fork, XLogRecPtr lsn, 
 PsError *
 timeline_read_pages(Timeline *tl, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLogRecPtr lsn, char *pages)
 {
-	LayerSet   *set;
+	ReadView	view;
 	RelSize		size = {0};
 	bool		exists;
 	PsError    *err;
 
-	PS_TRY(timeline_layers_at(tl, lsn, &set));
-	err = read_relsize(tl, set, rel, fork, lsn, &exists, &size);
+	PS_TRY(view_open(&view, tl, lsn));
+	err = read_relsize(&view, rel, fork, lsn, &exists, &size);
 	if (err == NULL && !exists)
 		memset(pages, 0, (size_t) n * BLCKSZ);
 	else
 		for (int i = 0; i < n && err == NULL; i++)
-			err = reconstruct_page(tl, set, rel, fork, blks[i], relsize_floor(&size, blks[i]), lsn, pages + (size_t) i * BLCKSZ);
+			err = reconstruct_page(&view, rel, fork, blks[i], relsize_floor(&size, blks[i]), lsn, pages + (size_t) i * BLCKSZ);
 	relsize_free(&size);
-	layer_set_unref(set);
+	view_close(&view);
 	return err;
 }
 
 PsError *
 timeline_read_value(Timeline *tl, const PsKey *key, XLogRecPtr lsn, StringInfo value, bool *found)
 {
-	LayerSet   *set;
+	ReadView	view;
 	ValueList	list = {0};
 	PsError    *err;
 
-	PS_TRY(timeline_layers_at(tl, lsn, &set));
+	PS_TRY(view_open(&view, tl, lsn));
 	if (key->kind == PS_KEY_SLRU_BLOCK)
 	{
 		resetStringInfo(value);
 		enlargeStringInfo(value, BLCKSZ);
-		err = reconstruct_slru(tl, set, key, lsn, value->data, found);
+		err = reconstruct_slru(&view, key, lsn, value->data, found);
 		value->len = BLCKSZ;
 	}
 	else
 	{
-		err = plan_key(set, key, 0, lsn, &list);
+		err = plan_key(&view, key, 0, lsn, &list);
 		*found = err == NULL && list.n > 0 && list.refs[0].kind != VALUE_TOMBSTONE;
 		if (*found)
-			err = read_ref(tl, &list.refs[0], value, NULL);
+			err = read_ref(&view, &list.refs[0], value, NULL);
 		free(list.refs);
 	}
-	layer_set_unref(set);
+	view_close(&view);
 	return err;
 }
 
@@ -167,6 +167,21 @@ gather(void *arg, const PsKey *key, const ValueRef *ref)
 	return NULL;
 }
 
+/* From one timeline, memory and files. */
+static PsError *
+gather_level(const ReadLevel *level, int number, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn, FoundList *list)
+{
+	size_t		first = list->n;
+
+	PS_TRY(layer_scan(level->set->open, lo, hi, lsn, gather, list));
+	for (int i = 0; i < level->set->nfrozen; i++)
+		PS_TRY(layer_scan(level->set->frozen[i], lo, hi, lsn, gather, list));
+	PS_TRY(layer_map_scan(level->set->map, lo, hi, lsn, gather, list));
+	for (size_t i = first; i < list->n; i++)
+		list->items[i].ref.source = (uint16) number;
+	return NULL;
+}
+
 /* By key, of each key newest first. */
 static int
 by_key_and_lsn(const void *a, const void *b)
@@ -183,18 +198,16 @@ by_key_and_lsn(const void *a, const void *b)
 PsError *
 timeline_scan(Timeline *tl, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn, KeyCallback cb, void *arg)
 {
-	LayerSet   *set;
+	ReadView	view;
 	FoundList	list = {0};
 	StringInfoData buf;
 	PsError    *err;
 
-	PS_TRY(timeline_layers_at(tl, lsn, &set));
+	PS_TRY(view_open(&view, tl, lsn));
 	initStringInfo(&buf);
-	err = layer_scan(set->open, lo, hi, lsn, gather, &list);
-	for (int i = 0; i < set->nfrozen && err == NULL; i++)
-		err = layer_scan(set->frozen[i], lo, hi, lsn, gather, &list);
-	if (err == NULL)
-		err = layer_map_scan(set->map, lo, hi, lsn, gather, &list);
+	err = NULL;
+	for (int i = 0; i < view.n && err == NULL; i++)
+		err = gather_level(&view.levels[i], i, lo, hi, Min(lsn, view.levels[i].lsn), &list);
 	if (list.n > 0)
 		qsort(list.items, list.n, sizeof(Found), by_key_and_lsn);
 	for (size_t i = 0; i < list.n && err == NULL; i++)
@@ -210,17 +223,17 @@ timeline_scan(Timeline *tl, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn, Ke
 			bool		found;
 
 			enlargeStringInfo(&buf, BLCKSZ);
-			err = reconstruct_slru(tl, set, &f->key, lsn, buf.data, &found);
+			err = reconstruct_slru(&view, &f->key, lsn, buf.data, &found);
 			buf.len = BLCKSZ;
 		}
 		else
-			err = read_ref(tl, &f->ref, &buf, NULL);
+			err = read_ref(&view, &f->ref, &buf, NULL);
 		if (err == NULL)
 			err = cb(arg, &f->key, buf.data, buf.len);
 	}
 	free(list.items);
 	pfree(buf.data);
-	layer_set_unref(set);
+	view_close(&view);
 	return err;
 }
 

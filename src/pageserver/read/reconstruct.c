@@ -21,7 +21,7 @@
 /* A page being made from its versions. */
 typedef struct Chain
 {
-	Timeline   *tl;
+	const ReadView *view;
 	PsKey		key;
 	ValueList	list;			/* newest first */
 	int			next;			/* index of the oldest version that is not applied yet; -1: all are */
@@ -38,10 +38,10 @@ typedef struct Chain
 } Chain;
 
 static void
-chain_init(Chain *chain, Timeline *tl, const PsKey *key, char *page)
+chain_init(Chain *chain, const ReadView *view, const PsKey *key, char *page)
 {
 	memset(chain, 0, sizeof(*chain));
-	chain->tl = tl;
+	chain->view = view;
 	chain->key = *key;
 	chain->page = page;
 	initStringInfo(&chain->bytes);
@@ -63,15 +63,15 @@ chain_free(Chain *chain)
  * as for reconstruct_page().
  */
 static PsError *
-chain_begin(Chain *chain, const LayerSet *set, XLogRecPtr floor, XLogRecPtr lsn)
+chain_begin(Chain *chain, XLogRecPtr floor, XLogRecPtr lsn)
 {
-	Timeline   *tl = chain->tl;
+	Timeline   *tl = chain->view->tl;
 	XLogRecPtr	cached_lsn = 0;
 	const ValueRef *oldest;
 
-	chain->has_base = page_cache_get(tl->tenant->page_cache, (uint64) (uintptr_t) tl, &chain->key, floor + 1, lsn, chain->page,
+	chain->has_base = page_cache_get(tl->tenant->page_cache, tl->cache_id, &chain->key, floor + 1, lsn, chain->page,
 									 &cached_lsn);
-	PS_TRY(plan_key(set, &chain->key, chain->has_base ? cached_lsn + 1 : floor + 1, lsn, &chain->list));
+	PS_TRY(plan_key(chain->view, &chain->key, chain->has_base ? cached_lsn + 1 : floor + 1, lsn, &chain->list));
 	if (!chain->has_base)
 		memset(chain->page, 0, BLCKSZ);
 	chain->next = chain->list.n - 1;
@@ -87,7 +87,7 @@ chain_begin(Chain *chain, const LayerSet *set, XLogRecPtr floor, XLogRecPtr lsn)
 		memset(chain->page, 0, BLCKSZ);
 		return NULL;
 	}
-	PS_TRY(read_ref(tl, oldest, &chain->value, NULL));
+	PS_TRY(read_ref(chain->view, oldest, &chain->value, NULL));
 	if (chain->value.len != BLCKSZ)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "image at %X/%X has %d bytes, expected %d", LSN_FORMAT_ARGS(oldest->lsn),
 						chain->value.len, BLCKSZ);
@@ -113,7 +113,7 @@ chain_next_piece(Chain *chain)
 		XLogRecPtr	start = chain->held_start;
 
 		if (start == InvalidXLogRecPtr)
-			PS_TRY(read_ref(chain->tl, ref, &chain->value, &start));
+			PS_TRY(read_ref(chain->view, ref, &chain->value, &start));
 		if ((uint32) chain->value.len < SizeOfXLogRecord)
 			return ps_error(PS_SQLSTATE_CORRUPTED, "record at %X/%X has %d bytes", LSN_FORMAT_ARGS(start), chain->value.len);
 		if (chain->n > 0 && chain->value.len > PIECE_BYTES)
@@ -179,7 +179,7 @@ apply_to_block(Chain *chain)
 
 	PS_TRY(restore_image(chain, &chain->records[0], &restored));
 	if (chain->n > restored)
-		PS_TRY(redo_page(chain->tl->tenant->redo, rel, (ForkNumber) chain->key.fork, chain->key.blk,
+		PS_TRY(redo_page(chain->view->tl->tenant->redo, rel, (ForkNumber) chain->key.fork, chain->key.blk,
 						 chain->has_base || restored ? chain->page : NULL, chain->records + restored, chain->n - restored,
 						 chain->page));
 	return NULL;
@@ -195,14 +195,15 @@ apply_to_slru(Chain *chain)
 
 /* What both kinds of pages have in common; *found: there was a version. */
 static PsError *
-reconstruct(Timeline *tl, const LayerSet *set, const PsKey *key, XLogRecPtr floor, XLogRecPtr lsn, char *page, bool *found)
+reconstruct(const ReadView *view, const PsKey *key, XLogRecPtr floor, XLogRecPtr lsn, char *page, bool *found)
 {
+	Timeline   *tl = view->tl;
 	Chain		chain;
 	bool		applied = false;
 	PsError    *err;
 
-	chain_init(&chain, tl, key, page);
-	PS_GOTO(chain_begin(&chain, set, floor, lsn), done);
+	chain_init(&chain, view, key, page);
+	PS_GOTO(chain_begin(&chain, floor, lsn), done);
 	*found = chain.has_base || chain.next >= 0;
 	while (chain.next >= 0)
 	{
@@ -211,7 +212,7 @@ reconstruct(Timeline *tl, const LayerSet *set, const PsKey *key, XLogRecPtr floo
 		chain.has_base = applied = true;
 	}
 	if (applied)
-		page_cache_put(tl->tenant->page_cache, (uint64) (uintptr_t) tl, key, chain.list.refs[0].lsn, page);
+		page_cache_put(tl->tenant->page_cache, tl->cache_id, key, chain.list.refs[0].lsn, page);
 done:
 	chain_free(&chain);
 	if (err != NULL)
@@ -224,17 +225,16 @@ done:
 }
 
 PsError *
-reconstruct_page(Timeline *tl, const LayerSet *set, PsRel rel, ForkNumber fork, BlockNumber blk, XLogRecPtr floor,
-				 XLogRecPtr lsn, char *page)
+reconstruct_page(const ReadView *view, PsRel rel, ForkNumber fork, BlockNumber blk, XLogRecPtr floor, XLogRecPtr lsn, char *page)
 {
 	PsKey		key = ps_key_block(rel, fork, blk);
 	bool		found;
 
-	return reconstruct(tl, set, &key, floor, lsn, page, &found);
+	return reconstruct(view, &key, floor, lsn, page, &found);
 }
 
 PsError *
-reconstruct_slru(Timeline *tl, const LayerSet *set, const PsKey *key, XLogRecPtr lsn, char *page, bool *found)
+reconstruct_slru(const ReadView *view, const PsKey *key, XLogRecPtr lsn, char *page, bool *found)
 {
-	return reconstruct(tl, set, key, InvalidXLogRecPtr, lsn, page, found);
+	return reconstruct(view, key, InvalidXLogRecPtr, lsn, page, found);
 }

@@ -9,13 +9,12 @@
 
 /*
  * The block at lsn, BLCKSZ bytes.  floor: versions at or before it do not
- * count (relsize.h).  No version: zeros.  Any thread; "set" is the caller's.
+ * count (relsize.h).  No version: zeros.  Any thread.
  */
-extern PsError *reconstruct_page(Timeline *tl, const LayerSet *set, PsRel rel, ForkNumber fork, BlockNumber blk,
-								 XLogRecPtr floor, XLogRecPtr lsn, char *page);
+extern PsError *reconstruct_page(const ReadView *view, PsRel rel, ForkNumber fork, BlockNumber blk, XLogRecPtr floor,
+								 XLogRecPtr lsn, char *page);
 
 /* The same for the page of an SLRU; *found false (and zeros) if it has no version. */
-extern PsError *reconstruct_slru(Timeline *tl, const LayerSet *set, const PsKey *key, XLogRecPtr lsn, char *page,
-								 bool *found);
+extern PsError *reconstruct_slru(const ReadView *view, const PsKey *key, XLogRecPtr lsn, char *page, bool *found);
 
 #endif							/* PS_RECONSTRUCT_H */

@@ -29,6 +29,7 @@ typedef struct Command
 
 static PsError *run_branch_list(Session *session, char **args, int nargs);
 static PsError *run_branch_create(Session *session, char **args, int nargs);
+static PsError *run_branch_compact(Session *session, char **args, int nargs);
 static PsError *run_import(Session *session, char **args, int nargs);
 static PsError *run_basebackup(Session *session, char **args, int nargs);
 static PsError *run_fullbackup(Session *session, char **args, int nargs);
@@ -38,7 +39,8 @@ static PsError *run_status(Session *session, char **args, int nargs);
 
 static const Command commands[] = {
 	{"basebackup", "BRANCH OWNER", 2, 2, run_basebackup},
-	{"branch_create", "NAME [data_checksums]", 1, 2, run_branch_create},
+	{"branch_create", "NAME [data_checksums | FROM PARENT [LSN lsn | TIME microseconds]]", 1, 5, run_branch_create},
+	{"branch_compact", "NAME", 1, 1, run_branch_compact},
 	{"branch_list", "", 0, 0, run_branch_list},
 	{"fullbackup", "BRANCH [LSN]", 1, 2, run_fullbackup},
 	{"import", "NAME 'PGDATA'", 2, 2, run_import},
@@ -193,7 +195,8 @@ run_branch_list(Session *session, char **args, int nargs)
 		{"name", TEXTOID}, {"tenant", TEXTOID}, {"timeline", TEXTOID}, {"system_identifier", INT8OID},
 		{"generation", INT8OID}, {"owner", TEXTOID}, {"connected", BOOLOID}, {"received_lsn", LSNOID},
 		{"flushed_lsn", LSNOID}, {"ingested_lsn", LSNOID}, {"disk_consistent_lsn", LSNOID}, {"layer_files", INT8OID},
-		{"layer_bytes", INT8OID}, {"open_layer_bytes", INT8OID}, {"wal_bytes", INT8OID}, {"error", TEXTOID},
+		{"layer_bytes", INT8OID}, {"open_layer_bytes", INT8OID}, {"wal_bytes", INT8OID}, {"parent", TEXTOID},
+		{"start_lsn", LSNOID}, {"oldest_lsn", LSNOID}, {"error", TEXTOID},
 	};
 	Conn	   *conn = &session->conn;
 	int			n;
@@ -225,6 +228,9 @@ run_branch_list(Session *session, char **args, int nargs)
 		values[v++] = psprintf(UINT64_FORMAT, info.layer_bytes);
 		values[v++] = psprintf(UINT64_FORMAT, info.open_layer_bytes);
 		values[v++] = psprintf(UINT64_FORMAT, info.wal_bytes);
+		values[v++] = pg_strdup(info.parent);
+		values[v++] = lsn_text(info.start_lsn);
+		values[v++] = lsn_text(info.gc_cutoff);
 		values[v++] = pg_strdup(info.error);
 		Assert(v == lengthof(columns));
 		send_row(conn, values, v);
@@ -317,14 +323,67 @@ send_new_branch(Session *session, Timeline *tl, const char *tag)
 	conn_send_complete(&session->conn, tag);
 }
 
+/* Microseconds since 1970, UTC, as PostgreSQL has times. */
+static PsError *
+parse_time(const char *text, TimestampTz *when)
+{
+	char	   *end;
+	int64		us;
+
+	errno = 0;
+	us = strtoll(text, &end, 10);
+	if (end == text || *end != '\0' || errno != 0)
+		return ps_error(PS_SQLSTATE_SYNTAX, "invalid time \"%s\": expected microseconds since 1970", text);
+	*when = us - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+	return NULL;
+}
+
+/* NAME FROM PARENT [LSN lsn | TIME microseconds] */
+static PsError *
+create_from(Session *session, char **args, int nargs)
+{
+	Store	   *store = session->server->store;
+	XLogRecPtr	lsn = PG_UINT64_MAX;
+	TimestampTz when = 0;
+	Timeline   *parent;
+	Timeline   *tl;
+
+	if (nargs != 3 && (nargs != 5 || (pg_strcasecmp(args[3], "lsn") != 0 && pg_strcasecmp(args[3], "time") != 0)))
+		return ps_error(PS_SQLSTATE_SYNTAX, "expected FROM PARENT, then nothing, LSN lsn or TIME microseconds");
+	PS_TRY(store_find_branch(store, args[2], &parent));
+	if (nargs == 5 && pg_strcasecmp(args[3], "lsn") == 0)
+		PS_TRY(parse_lsn(args[4], &lsn));
+	else if (nargs == 5)
+	{
+		PS_TRY(parse_time(args[4], &when));
+		PS_TRY(timeline_lsn_at_time(parent, when, &parent, &lsn));
+	}
+	PS_TRY(store_branch(store, args[0], parent, lsn, &session->waiter, &tl));
+	send_new_branch(session, tl, "CREATE BRANCH");
+	return NULL;
+}
+
+static PsError *
+run_branch_compact(Session *session, char **args, int nargs)
+{
+	Timeline   *tl;
+
+	PS_TRY(store_find_branch(session->server->store, args[0], &tl));
+	PS_TRY(upkeep_timeline(tl, true));
+	conn_send_complete(&session->conn, "COMPACT");
+	return NULL;
+}
+
 static PsError *
 run_branch_create(Session *session, char **args, int nargs)
 {
 	ProgressSink progress = {report_progress, session};
 	Timeline   *tl;
 
-	if (nargs > 1 && strcmp(args[1], "data_checksums") != 0)
-		return ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected data_checksums", args[1]);
+	if (nargs > 1 && pg_strcasecmp(args[1], "from") == 0)
+		return create_from(session, args, nargs);
+	if (nargs > 2 || (nargs > 1 && strcmp(args[1], "data_checksums") != 0))
+		return ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected data_checksums or FROM", args[1]);
 	PS_TRY(branch_create(session->server->store, args[0], nargs > 1, &session->waiter, &progress, &tl));
 	send_new_branch(session, tl, "CREATE BRANCH");
 	return NULL;

@@ -113,7 +113,7 @@ get_size(Timeline *tl, PsRel rel, ForkNumber fork, CachedSize **result)
 {
 	Ingest	   *in = tl->ingest;
 	CachedSize *entry = size_place(in, rel, fork);
-	LayerSet   *set;
+	ReadView	view;
 	RelSize		size = {0};
 	bool		exists;
 	PsError    *err;
@@ -123,9 +123,9 @@ get_size(Timeline *tl, PsRel rel, ForkNumber fork, CachedSize **result)
 		*result = entry;
 		return NULL;
 	}
-	set = timeline_layers(tl);
-	err = read_relsize(tl, set, rel, fork, UINT64_MAX - 1, &exists, &size);
-	layer_set_unref(set);
+	PS_TRY(view_open(&view, tl, UINT64_MAX - 1));
+	err = read_relsize(&view, rel, fork, UINT64_MAX - 1, &exists, &size);
+	view_close(&view);
 	if (err != NULL)
 		return err;
 	if (in->nsizes >= MAX_CACHED_SIZES)

@@ -1,0 +1,174 @@
+/*
+ * branch.c
+ *	  Branches of branches: new timelines that share another one's history.
+ *
+ * A branch has no data of its own when it is made: a layer file with the state
+ * of WAL where it begins, and the page of WAL that it begins in.  It pins that
+ * LSN in its parent, so that nothing it needs is removed there.
+ */
+#include "ps_fe.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/file_utils.h"
+
+#include "ps_wire.h"
+#include "timeline_impl.h"
+
+/*
+ * The segment in which the branch begins, as far as the page that it begins
+ * in; what is before that is in the parent's.  Nothing at a segment's start.
+ */
+static PsError *
+write_first_segment(Timeline *parent, XLogRecPtr lsn, const char *wal_dir)
+{
+	uint32		size = parent->segment_size;
+	XLogRecPtr	page = lsn - lsn % XLOG_BLCKSZ;
+	XLogRecPtr	start = lsn - XLogSegmentOffset(lsn, size);
+	char		name[MAXFNAMELEN];
+	char		buf[XLOG_BLCKSZ];
+	XLogSegNo	segno;
+	char	   *path;
+	int			fd;
+	PsError    *err = NULL;
+
+	if (lsn == start)
+		return NULL;
+	XLByteToSeg(lsn, segno, size);
+	XLogFileName(name, 1, segno, size);
+	path = psprintf("%s/%s", wal_dir, name);
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0 || ftruncate(fd, size) != 0)
+		err = ps_error(errno == ENOSPC ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO, "could not create file \"%s\": %m", path);
+
+	/* the first page's header, which says whose file it is, then the page that is written on */
+	for (int i = 0; i < 2 && err == NULL; i++)
+	{
+		XLogRecPtr	from = i == 0 ? start : page;
+		size_t		len = i == 0 ? SizeOfXLogLongPHD : lsn - page;
+
+		err = wal_segments_read(parent->wal, from, buf, len);
+		errno = 0;
+		if (err == NULL && pwrite(fd, buf, len, XLogSegmentOffset(from, size)) != (ssize_t) len)
+		{
+			if (errno == 0)
+				errno = ENOSPC;
+			err = ps_error(errno == ENOSPC ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO, "could not write file \"%s\": %m", path);
+		}
+	}
+	if (err == NULL && fsync(fd) != 0)
+		err = ps_error(PS_SQLSTATE_IO, "could not sync file \"%s\": %m", path);
+	if (fd >= 0)
+		close(fd);
+	pfree(path);
+	return err;
+}
+
+/* A layer file with nothing but the state. */
+static PsError *
+write_state_layer(const TimelineSeed *seed, const WalState *state, char *layers_dir, Layer **layer)
+{
+	LayerSpace	space = {.dir = layers_dir, .tenant = seed->tenant, .timeline = seed->timeline, .next_number = 1};
+	PsKey		key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
+	StringInfoData value;
+	ImageWriter *writer;
+	PsError    *err;
+
+	PS_TRY(image_writer_create(&space, seed->lsn, &writer));
+	initStringInfo(&value);
+	wal_state_encode(state, &value);
+	err = image_writer_put(writer, &key, value.data, value.len);
+	if (err == NULL)
+		err = image_writer_finish(writer, layer);
+	if (err != NULL)
+		image_writer_abort(writer);
+	pfree(value.data);
+	return err;
+}
+
+static PsError *
+make_dir(const char *path)
+{
+	if (mkdir(path, 0700) != 0)
+		return ps_error(errno == ENOSPC ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO, "could not create directory \"%s\": %m", path);
+	return NULL;
+}
+
+/* Makes what store_add_timeline() puts in place, and has it do that. */
+static PsError *
+add_branch(Store *store, TimelineSeed *seed, const WalState *state, Timeline **result)
+{
+	char		id[PS_ID_TEXT];
+	char	   *dir = psprintf("%s/tmp/%s", store->config->store_dir, ps_id_format(&seed->timeline, id));
+	char	   *wal_dir = psprintf("%s/wal", dir);
+	char	   *layers_dir = psprintf("%s/layers", dir);
+	Layer	   *layer = NULL;
+	PsError    *err;
+
+	PS_GOTO(make_dir(dir), done);
+	PS_GOTO(make_dir(wal_dir), done);
+	PS_GOTO(make_dir(layers_dir), done);
+	PS_GOTO(write_first_segment(seed->ancestor, seed->lsn, wal_dir), done);
+	PS_GOTO(write_state_layer(seed, state, layers_dir, &layer), done);
+	if (fsync_fname(wal_dir, true) != 0)
+	{
+		err = ps_error(PS_SQLSTATE_IO, "could not sync directory \"%s\": %m", wal_dir);
+		goto done;
+	}
+	seed->layers = &layer;
+	seed->nlayers = 1;
+	err = store_add_timeline(store, seed, result);
+done:
+	layer_unref(layer);
+	if (access(dir, F_OK) == 0)
+		(void) rmtree(dir, true);
+	pfree(dir);
+	pfree(wal_dir);
+	pfree(layers_dir);
+	return err;
+}
+
+PsError *
+store_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, const Waiter *waiter, Timeline **result)
+{
+	TimelineSeed seed = {.timeline = ps_id_random()};
+	TimelineInfo info;
+	WalState	state;
+	PsError    *err;
+
+	PS_TRY(store_check_new_name(store, name));
+	while (parent->ancestor != NULL && lsn < parent->start_lsn)
+		parent = parent->ancestor;
+	timeline_info(parent, &info);
+	if (lsn != PG_UINT64_MAX && lsn > info.received_lsn)
+		return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" ends at %X/%X, there is no %X/%X yet", info.name,
+						LSN_FORMAT_ARGS(info.flushed_lsn), LSN_FORMAT_ARGS(lsn));
+	lsn = Min(lsn, info.flushed_lsn);
+	PS_TRY(timeline_wait_ingested(parent, lsn, store->config->wait_timeout, waiter));
+	PS_TRY(timeline_pin(parent, lsn));
+	err = timeline_state_at(parent, lsn, &state);
+	if (err == NULL && state.end != lsn)
+	{
+		timeline_unpin(parent, lsn);
+		lsn = state.end;
+		PS_TRY(timeline_pin(parent, lsn));
+	}
+	if (err == NULL)
+	{
+		seed.tenant = parent->tenant->id;
+		strlcpy(seed.name, name, sizeof(seed.name));
+		seed.system_identifier = parent->system_identifier;
+		seed.segment_size = parent->segment_size;
+		seed.data_checksum_version = parent->data_checksum_version;
+		seed.lsn = lsn;
+		seed.ancestor = parent;
+		timeline_pin_branch(parent, lsn);
+		err = add_branch(store, &seed, &state, result);
+		if (err != NULL)
+			timeline_unpin_branch(parent, lsn);
+	}
+	timeline_unpin(parent, lsn);
+	return err;
+}

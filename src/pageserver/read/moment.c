@@ -1,0 +1,105 @@
+/*
+ * moment.c
+ *	  From a moment in time to the LSN at which a branch stood then.
+ *
+ * As recovery_target_time has it: just before the first commit or abort with a
+ * later time.  States that were saved, one for each WAL segment, say in which
+ * segment that is (PS_KEY_STATE, WalState.last_commit); the WAL of that segment
+ * says where.
+ */
+#include "ps_fe.h"
+
+#include "ps_wire.h"
+#include "timeline_impl.h"
+
+/* The newest state saved at or before lsn; *found false: there is none. */
+static PsError *
+saved_state(Timeline *tl, XLogRecPtr lsn, WalState *state, bool *found)
+{
+	PsKey		key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
+	StringInfoData buf;
+	PsError    *err;
+
+	initStringInfo(&buf);
+	err = timeline_read_value(tl, &key, lsn, &buf, found);
+	if (err == NULL && *found)
+		err = wal_state_decode(buf.data, buf.len, state);
+	pfree(buf.data);
+	return err;
+}
+
+PsError *
+timeline_saved_state_before(Timeline *tl, TimestampTz when, XLogRecPtr oldest, XLogRecPtr newest, WalState *state, bool *found)
+{
+	XLogRecPtr	lo = oldest;
+	XLogRecPtr	hi = newest;
+
+	PS_TRY(saved_state(tl, hi, state, found));
+	if (!*found || state->last_commit <= when)
+		return NULL;
+
+	/* the state at lo is not later than when, or there is none such; that after hi is later */
+	while (lo < hi)
+	{
+		XLogRecPtr	mid = lo + (hi - lo + 1) / 2;
+
+		PS_TRY(saved_state(tl, mid, state, found));
+		if (!*found || state->last_commit <= when)
+			lo = mid;
+		else
+			hi = Min(mid, state->end) - 1;
+	}
+	PS_TRY(saved_state(tl, lo, state, found));
+	if (*found && state->last_commit > when)
+		*found = false;
+	return NULL;
+}
+
+/* Reads WAL from the state on up to the first commit or abort that is later. */
+static PsError *
+read_on(Timeline *tl, WalState *state, TimestampTz when, XLogRecPtr upto, XLogRecPtr *lsn)
+{
+	WalReader  *reader = wal_reader_create(tl->wal, state->end, state->prev, tl->system_identifier);
+	bool		found;
+	WalRecord	rec;
+	WalParsed	parsed;
+	PsError    *err;
+
+	*lsn = state->end;
+	while ((err = wal_reader_next(reader, upto, &rec, &found)) == NULL && found)
+	{
+		PS_GOTO(wal_parse(&rec, &parsed), done);
+		PS_GOTO(wal_state_apply(state, &rec, &parsed), done);
+		if (state->last_commit > when)
+			break;
+		*lsn = rec.end;
+	}
+done:
+	wal_reader_free(reader);
+	return err;
+}
+
+PsError *
+timeline_lsn_at_time(Timeline *tl, TimestampTz when, Timeline **at, XLogRecPtr *lsn)
+{
+	XLogRecPtr	newest;
+	WalState	state;
+	bool		found;
+
+	pthread_mutex_lock(&tl->lock);
+	newest = tl->ingested_lsn;
+	pthread_mutex_unlock(&tl->lock);
+	for (;;)
+	{
+		PS_TRY(timeline_saved_state_before(tl, when, timeline_gc_cutoff(tl), newest, &state, &found));
+		if (found || tl->ancestor == NULL)
+			break;
+		newest = tl->start_lsn;
+		tl = tl->ancestor;
+	}
+	if (!found)
+		return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" can be read from %X/%X on, and its commits there are later than that", tl->name,
+						LSN_FORMAT_ARGS(timeline_gc_cutoff(tl)));
+	*at = tl;
+	return read_on(tl, &state, when, newest, lsn);
+}
