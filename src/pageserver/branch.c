@@ -9,6 +9,7 @@
 #include "ps_fe.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -170,5 +171,197 @@ store_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, c
 			timeline_unpin_branch(parent, lsn);
 	}
 	timeline_unpin(parent, lsn);
+	return err;
+}
+
+PsError *
+timeline_parent(Timeline *tl, Timeline **parent)
+{
+	*parent = tl->ancestor;
+	if (tl->ancestor == NULL)
+		return ps_error(PS_SQLSTATE_STATE, "branch \"%s\" has no parent", tl->name);
+	return NULL;
+}
+
+/* ---- names ---- */
+
+/* Caller holds Store.lock. */
+static PsError *
+rename_locked(Timeline *tl, const char *new_name)
+{
+	PsError    *err;
+
+	pthread_mutex_lock(&tl->manifest_lock);
+	err = timeline_save_name(tl, new_name);
+	if (err == NULL)
+	{
+		tl->old_names = pg_realloc(tl->old_names, (tl->nold_names + 1) * sizeof(char *));
+		tl->old_names[tl->nold_names++] = tl->name;
+		tl->name = pg_strdup(new_name);
+	}
+	pthread_mutex_unlock(&tl->manifest_lock);
+	return err;
+}
+
+static PsError *
+find_locked(Store *store, const char *name, Timeline **tl)
+{
+	*tl = store_named(store, name);
+	if (*tl == NULL)
+		return ps_error_hint(ps_error(PS_SQLSTATE_NOT_FOUND, "branch \"%s\" does not exist, or is not served", name),
+							 "\"pageserver_ctl branch list\" shows the branches.");
+	return NULL;
+}
+
+PsError *
+store_rename_branch(Store *store, const char *name, const char *new_name)
+{
+	Timeline   *tl;
+	PsError    *err;
+
+	pthread_mutex_lock(&store->lock);
+	err = find_locked(store, name, &tl);
+	if (err == NULL)
+		err = store_check_name_is_free(store, new_name);
+	if (err == NULL)
+		err = rename_locked(tl, new_name);
+	pthread_mutex_unlock(&store->lock);
+	return err;
+}
+
+/* ---- deletion ---- */
+
+/* An error that names them, if branches begin in this one.  Caller holds Store.lock. */
+static PsError *
+check_no_children(const Store *store, const Timeline *tl)
+{
+	StringInfoData names;
+	PsError    *err = NULL;
+
+	initStringInfo(&names);
+	for (int i = 0; i < store->ntimelines; i++)
+		if (store->timelines[i]->ancestor == tl)
+			appendStringInfo(&names, "%s\"%s\"", names.len > 0 ? ", " : "", store->timelines[i]->name);
+	for (int i = 0; i < store->nbroken; i++)
+		if (store->broken[i].has_ancestor && ps_id_equal(&store->broken[i].ancestor, &tl->id))
+			appendStringInfo(&names, "%s\"%s\"", names.len > 0 ? ", " : "", store->broken[i].name);
+	if (tl->tenant->keep_all)
+		appendStringInfo(&names, "%sperhaps one that cannot be read", names.len > 0 ? ", " : "");
+	if (names.len > 0)
+		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "other branches begin in branch \"%s\": %s", tl->name, names.data),
+							"Delete these first.");
+	pfree(names.data);
+	return err;
+}
+
+static char *
+path_of_deleted(const Timeline *tl)
+{
+	char		id[PS_ID_TEXT];
+
+	return psprintf("%s/tmp/deleted-%s", tl->tenant->store->config->store_dir, ps_id_format(&tl->id, id));
+}
+
+PsError *
+store_remove_branch(Store *store, const char *name, Timeline **result)
+{
+	Timeline   *tl;
+	PsError    *err;
+
+	pthread_mutex_lock(&store->lock);
+	err = find_locked(store, name, &tl);
+	if (err == NULL)
+		err = check_no_children(store, tl);
+	if (err == NULL)
+	{
+		char	   *path = path_of_deleted(tl);
+
+		if (rename(tl->dir, path) != 0)
+			err = ps_error(PS_SQLSTATE_IO, "could not rename \"%s\" to \"%s\": %m", tl->dir, path);
+		else if (fsync_parent_path(tl->dir) != 0)
+		{
+			err = ps_error(PS_SQLSTATE_IO, "could not sync the directory of \"%s\": %m", tl->dir);
+			(void) rename(path, tl->dir);
+		}
+		pfree(path);
+	}
+	if (err == NULL)
+	{
+		store_forget(store, tl);
+		tl->users++;
+		*result = tl;
+	}
+	pthread_mutex_unlock(&store->lock);
+	if (err == NULL)
+		timeline_stop(tl);
+	return err;
+}
+
+void
+store_destroy_branch(Timeline *tl)
+{
+	Store	   *store = tl->tenant->store;
+	char	   *path = path_of_deleted(tl);
+	Timeline   *ancestor;
+
+	pthread_mutex_lock(&store->lock);
+	tl->users--;
+	while (tl->users > 0)
+		pthread_cond_wait(&store->released, &store->lock);
+	pthread_mutex_unlock(&store->lock);
+	ancestor = tl->ancestor;
+	if (ancestor != NULL)
+		timeline_unpin_branch(ancestor, tl->start_lsn);
+	timeline_close(tl);
+	if (ancestor != NULL)
+		store_release(ancestor);
+	(void) rmtree(path, true);	/* says itself what it cannot remove; the next start does */
+	pfree(path);
+}
+
+/* ---- a branch in the place of another ---- */
+
+/* NAME.1, NAME.2, ...: the first that is free.  Caller holds Store.lock. */
+static PsError *
+name_for_old(Store *store, const char *name, char *old_name)
+{
+	for (int i = 1; i < INT_MAX; i++)
+	{
+		char		number[16];
+
+		snprintf(number, sizeof(number), ".%d", i);
+		snprintf(old_name, TIMELINE_NAME_MAX + 1, "%.*s%s", (int) (TIMELINE_NAME_MAX - strlen(number)), name, number);
+		if (store_named(store, old_name) == NULL && !store_is_broken_name(store, old_name))
+			return NULL;
+	}
+	return ps_error(PS_SQLSTATE_INTERNAL, "no name is left for what branch \"%s\" was", name);
+}
+
+PsError *
+store_replace_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, bool childless, const Waiter *waiter,
+					 char *old_name, Timeline **result)
+{
+	Timeline   *old;
+	PsError    *err;
+
+	pthread_mutex_lock(&store->lock);
+	err = find_locked(store, name, &old);
+	if (err == NULL && childless)
+		err = check_no_children(store, old);
+	if (err == NULL)
+		err = name_for_old(store, name, old_name);
+	if (err == NULL)
+		err = rename_locked(old, old_name);
+	pthread_mutex_unlock(&store->lock);
+	if (err != NULL)
+		return err;
+	err = store_branch(store, name, parent, lsn, waiter, result);
+	if (err != NULL)
+	{
+		PsError    *back = store_rename_branch(store, old_name, name);
+
+		if (back != NULL)
+			ps_log_error(PS_WARNING, back, "branch \"%s\" is named \"%s\" now, and cannot be renamed back", name, old_name);
+	}
 	return err;
 }

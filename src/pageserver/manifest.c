@@ -266,8 +266,8 @@ manifest_free(Manifest *m)
 	memset(m, 0, sizeof(*m));
 }
 
-PsError *
-timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn, uint64 generation, const char *owner)
+static PsError *
+save(Timeline *tl, const char *name, const LayerMap *map, XLogRecPtr disk_consistent_lsn, uint64 generation, const char *owner)
 {
 	Manifest	m = {.tenant = tl->tenant->id,
 					 .timeline = tl->id,
@@ -285,7 +285,7 @@ timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn, uint6
 		m.has_ancestor = true;
 		m.ancestor = tl->ancestor->id;
 	}
-	strlcpy(m.name, tl->name, sizeof(m.name));
+	strlcpy(m.name, name, sizeof(m.name));
 	strlcpy(m.owner, owner, sizeof(m.owner));
 	m.nlayers = layer_map_count(map);
 	m.layers = pg_malloc(Max(m.nlayers, 1) * sizeof(char *));
@@ -293,5 +293,21 @@ timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn, uint6
 		m.layers[i] = pg_strdup(layer_info(layer_map_get(map, i))->name);
 	err = manifest_write(tl->dir, &m);
 	manifest_free(&m);
+	return err;
+}
+
+PsError *
+timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn, uint64 generation, const char *owner)
+{
+	return save(tl, tl->name, map, disk_consistent_lsn, generation, owner);
+}
+
+PsError *
+timeline_save_name(Timeline *tl, const char *name)
+{
+	LayerSet   *set = timeline_layers(tl);
+	PsError    *err = save(tl, name, set->map, tl->disk_consistent_lsn, tl->generation, tl->owner);
+
+	layer_set_unref(set);
 	return err;
 }

@@ -154,6 +154,8 @@ add_timeline(Store *store, Timeline *tl)
 {
 	store->timelines = pg_realloc(store->timelines, (store->ntimelines + 1) * sizeof(Timeline *));
 	store->timelines[store->ntimelines++] = tl;
+	if (tl->ancestor != NULL)
+		tl->ancestor->users++;
 }
 
 /* Caller holds Store.lock, or the store is being opened. */
@@ -193,7 +195,7 @@ for_each_id(const char *path, PsError *(*fn) (void *arg, const PsId *id), void *
 
 /* Takes the error over. */
 static void
-add_broken(Tenant *tenant, const PsId *id, const char *name, PsError *error)
+add_broken(Tenant *tenant, const PsId *id, const Manifest *m, PsError *error)
 {
 	Store	   *store = tenant->store;
 	BrokenTimeline *broken;
@@ -205,9 +207,14 @@ add_broken(Tenant *tenant, const PsId *id, const char *name, PsError *error)
 	broken->tenant = tenant->id;
 	broken->timeline = *id;
 	broken->error = error;
-	strlcpy(broken->name, name, sizeof(broken->name));
+	if (m != NULL)
+	{
+		strlcpy(broken->name, m->name, sizeof(broken->name));
+		broken->has_ancestor = m->has_ancestor;
+		broken->ancestor = m->ancestor;
+	}
 	ps_log(PS_WARNING, "could not open \"%s/timelines/%s\", branch \"%s\", which is not served: %s", tenant->dir,
-		   ps_id_format(id, text), name, error->message);
+		   ps_id_format(id, text), broken->name, error->message);
 }
 
 /* Caller holds Store.lock, or the store is being opened. */
@@ -296,7 +303,7 @@ open_timeline(Tenant *tenant, const PsId *id, int depth)
 	else
 		tenant->keep_all = true;
 	if (err != NULL)
-		add_broken(tenant, id, m.name, err);
+		add_broken(tenant, id, &m, err);
 	manifest_free(&m);
 	pfree(dir);
 }
@@ -316,7 +323,7 @@ open_one_timeline(void *arg, const PsId *id)
 	if (open->error == NULL)
 		open_timeline(open->tenant, id, 0);
 	else
-		add_broken(open->tenant, id, "", ps_error(open->error->sqlstate, "%s", open->error->message));
+		add_broken(open->tenant, id, NULL, ps_error(open->error->sqlstate, "%s", open->error->message));
 	return NULL;
 }
 
@@ -350,6 +357,7 @@ store_open(const Config *config, Store **result)
 
 	store->config = config;
 	pthread_mutex_init(&store->lock, NULL);
+	pthread_cond_init(&store->released, NULL);
 	path = psprintf("%s/tmp", config->store_dir);
 	if (access(path, F_OK) == 0 && !rmtree(path, true))
 		err = ps_error(PS_SQLSTATE_IO, "could not empty directory \"%s\": %m", path);
@@ -389,6 +397,7 @@ store_close(Store *store)
 	free(store->broken);
 	free(store->timelines);
 	free(store->tenants);
+	pthread_cond_destroy(&store->released);
 	pthread_mutex_destroy(&store->lock);
 	free(store);
 }
@@ -418,6 +427,12 @@ find_broken(const Store *store, const char *name)
 	return NULL;
 }
 
+bool
+store_is_broken_name(const Store *store, const char *name)
+{
+	return find_broken(store, name) != NULL;
+}
+
 static PsError *
 broken_error(const BrokenTimeline *broken)
 {
@@ -438,6 +453,8 @@ store_find(Store *store, const PsId *tenant, const PsId *timeline, Timeline **tl
 	for (int i = 0; i < store->ntimelines && *tl == NULL; i++)
 		if (ps_id_equal(&store->timelines[i]->id, timeline) && ps_id_equal(&store->timelines[i]->tenant->id, tenant))
 			*tl = store->timelines[i];
+	if (*tl != NULL)
+		(*tl)->users++;
 	pthread_mutex_unlock(&store->lock);
 	for (int i = 0; i < store->nbroken && *tl == NULL; i++)
 		if (ps_id_equal(&store->broken[i].timeline, timeline) && ps_id_equal(&store->broken[i].tenant, tenant))
@@ -453,6 +470,8 @@ store_find_branch(Store *store, const char *name, Timeline **tl)
 {
 	pthread_mutex_lock(&store->lock);
 	*tl = find_branch(store, name);
+	if (*tl != NULL)
+		(*tl)->users++;
 	pthread_mutex_unlock(&store->lock);
 	if (*tl == NULL && find_broken(store, name) != NULL)
 		return broken_error(find_broken(store, name));
@@ -476,11 +495,50 @@ store_list(Store *store, int *n)
 	pthread_mutex_lock(&store->lock);
 	*n = store->ntimelines;
 	list = pg_malloc(Max(*n, 1) * sizeof(Timeline *));
-	if (*n > 0)
-		memcpy(list, store->timelines, *n * sizeof(Timeline *));
+	for (int i = 0; i < *n; i++)
+	{
+		list[i] = store->timelines[i];
+		list[i]->users++;
+	}
 	pthread_mutex_unlock(&store->lock);
 	qsort(list, *n, sizeof(Timeline *), by_name);
 	return list;
+}
+
+void
+store_list_free(Timeline **list, int n)
+{
+	for (int i = 0; i < n; i++)
+		store_release(list[i]);
+	free(list);
+}
+
+void
+store_release(Timeline *tl)
+{
+	Store	   *store = tl->tenant->store;
+
+	pthread_mutex_lock(&store->lock);
+	if (--tl->users == 0)
+		pthread_cond_broadcast(&store->released);
+	pthread_mutex_unlock(&store->lock);
+}
+
+Timeline *
+store_named(Store *store, const char *name)
+{
+	return find_branch(store, name);
+}
+
+void
+store_forget(Store *store, Timeline *tl)
+{
+	for (int i = 0; i < store->ntimelines; i++)
+		if (store->timelines[i] == tl)
+		{
+			store->timelines[i] = store->timelines[--store->ntimelines];
+			break;
+		}
 }
 
 /* ---- new timelines ---- */
@@ -495,20 +553,26 @@ timeline_name_is_valid(const char *name)
 }
 
 PsError *
-store_check_new_name(Store *store, const char *name)
+store_check_name_is_free(Store *store, const char *name)
 {
-	bool		exists;
-
 	if (!timeline_name_is_valid(name))
 		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "\"%s\" cannot be the name of a branch", name),
 							 "A name has 1 to %d letters, digits, \"_\", \"-\" or \".\", and begins with a letter or digit.",
 							 TIMELINE_NAME_MAX);
-	pthread_mutex_lock(&store->lock);
-	exists = find_branch(store, name) != NULL || find_broken(store, name) != NULL;
-	pthread_mutex_unlock(&store->lock);
-	if (exists)
+	if (find_branch(store, name) != NULL || find_broken(store, name) != NULL)
 		return ps_error("42710", "branch \"%s\" exists already", name);
 	return NULL;
+}
+
+PsError *
+store_check_new_name(Store *store, const char *name)
+{
+	PsError    *err;
+
+	pthread_mutex_lock(&store->lock);
+	err = store_check_name_is_free(store, name);
+	pthread_mutex_unlock(&store->lock);
+	return err;
 }
 
 static PsError *
@@ -639,6 +703,7 @@ store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
 			add_tenant(store, tenant);
 		new_tenant = false;
 		add_timeline(store, *result);
+		(*result)->users++;
 	}
 	pthread_mutex_unlock(&store->lock);
 

@@ -52,14 +52,17 @@ extern const struct Config *store_config(const Store *store);
 
 /*
  * Looks a timeline up by tenant and timeline id, or by branch name.  The
- * result lives until store_close() (branches cannot be deleted yet).  One that
- * could not be opened is an error that says why.
+ * result lives until it is given back with store_release().  One that could not
+ * be opened is an error that says why.
  */
 extern PsError *store_find(Store *store, const PsId *tenant, const PsId *timeline, Timeline **tl);
 extern PsError *store_find_branch(Store *store, const char *name, Timeline **tl);
 
-/* All timelines, by name; *n of them; free() the array. */
+extern void store_release(Timeline *tl);
+
+/* All timelines, by name; *n of them. */
 extern Timeline **store_list(Store *store, int *n);
+extern void store_list_free(Timeline **list, int n);
 
 /* A timeline that could not be opened when the store was started. */
 typedef struct BrokenTimeline
@@ -67,6 +70,8 @@ typedef struct BrokenTimeline
 	PsId		tenant;
 	PsId		timeline;
 	char		name[TIMELINE_NAME_MAX + 1];	/* "": not known */
+	bool		has_ancestor;	/* if it is known */
+	PsId		ancestor;
 	PsError    *error;
 } BrokenTimeline;
 
@@ -108,6 +113,29 @@ extern PsError *store_check_new_name(Store *store, const char *name);
  */
 extern PsError *store_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, const Waiter *waiter,
 							 Timeline **result);
+
+/* The branch that it begins in, which lives as long as it does; an error if there is none. */
+extern PsError *timeline_parent(Timeline *tl, Timeline **parent);
+
+extern PsError *store_rename_branch(Store *store, const char *name, const char *new_name);
+
+/*
+ * Deletes a branch, in three steps: store_remove_branch() takes it out of the
+ * store, durably, so that nobody finds it any more, and stops its threads; the
+ * caller ends the connections that use it; store_destroy_branch() waits until
+ * nobody does, then frees it and its files.  Refused while other branches begin
+ * in it.  *tl is the caller's in between.
+ */
+extern PsError *store_remove_branch(Store *store, const char *name, Timeline **tl);
+extern void store_destroy_branch(Timeline *tl);
+
+/*
+ * A new branch in the place of another, as store_branch() makes it; the other
+ * stays, as *old_name (TIMELINE_NAME_MAX + 1 bytes).  childless: refused if
+ * branches begin in it.
+ */
+extern PsError *store_replace_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, bool childless,
+									 const Waiter *waiter, char *old_name, Timeline **result);
 
 /*
  * Where a branch stood at a moment: just before the first commit or abort with

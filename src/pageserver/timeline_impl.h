@@ -77,7 +77,10 @@ struct Timeline
 	Tenant	   *tenant;
 	PsId		id;
 	uint64		cache_id;		/* in the page cache: no timeline ever has that of another */
-	char		name[TIMELINE_NAME_MAX + 1];	/* changes under Store.lock and lock */
+	char	   *_Atomic name;		/* changes under Store.lock and manifest_lock; what it was stays in old_names */
+	char	  **old_names;		/* freed when the timeline is closed; under Store.lock, as what follows */
+	int			nold_names;
+	int			users;			/* store_find() and others; it is closed when there are none */
 	char	   *dir;			/* .../timelines/<id> */
 	LayerSpace	space;			/* .../layers */
 	uint64		system_identifier;
@@ -148,10 +151,17 @@ struct Store
 	int			ntenants;
 	Timeline  **timelines;
 	int			ntimelines;
+	pthread_cond_t released;	/* Timeline.users fell to 0 */
 	struct Upkeep *upkeep;		/* fixed once the store is open */
 	BrokenTimeline *broken;		/* the same */
 	int			nbroken;
 };
+
+/* ---- store.c: for branch.c.  The caller holds Store.lock ---- */
+extern Timeline *store_named(Store *store, const char *name);	/* NULL: there is none */
+extern bool store_is_broken_name(const Store *store, const char *name);
+extern PsError *store_check_name_is_free(Store *store, const char *name);
+extern void store_forget(Store *store, Timeline *tl);	/* nobody can find it any more */
 
 /* ---- timeline.c, timeline_open.c ---- */
 extern PsError *timeline_open(Tenant *tenant, const PsId *id, Timeline *ancestor, Timeline **tl);
@@ -226,6 +236,9 @@ extern void manifest_free(Manifest *m);
  */
 extern PsError *timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn, uint64 generation,
 							  const char *owner);
+
+/* The same with nothing new but the name.  Caller holds Timeline.manifest_lock. */
+extern PsError *timeline_save_name(Timeline *tl, const char *name);
 
 /* ---- wal/ingest.c ---- */
 extern PsError *ingest_create(Timeline *tl, const WalState *state);

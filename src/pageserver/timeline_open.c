@@ -228,7 +228,7 @@ timeline_open(Tenant *tenant, const PsId *id, Timeline *ancestor, Timeline **res
 		err = ps_error(PS_SQLSTATE_CORRUPTED, "manifest in \"%s\" is of another timeline", tl->dir);
 		goto fail;
 	}
-	strlcpy(tl->name, m.name, sizeof(tl->name));
+	tl->name = pg_strdup(m.name);
 	tl->system_identifier = m.system_identifier;
 	tl->segment_size = m.segment_size;
 	tl->data_checksum_version = m.data_checksum_version;
@@ -290,6 +290,10 @@ timeline_close(Timeline *tl)
 	receiver_close_marker(tl);
 	ps_error_free(tl->failed);
 	free(tl->pins);
+	free(tl->name);
+	for (int i = 0; i < tl->nold_names; i++)
+		free(tl->old_names[i]);
+	free(tl->old_names);
 	pthread_cond_destroy(&tl->changed);
 	pthread_cond_destroy(&tl->layers_changed);
 	pthread_mutex_destroy(&tl->lock);

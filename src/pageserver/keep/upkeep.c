@@ -28,8 +28,9 @@ struct Upkeep
 	Store	   *store;			/* fixed */
 	int			nthreads;
 	pthread_t  *threads;
-	pthread_mutex_t lock;		/* protects what follows, and Timeline.upkeep_due; after Store.lock, before nothing */
+	pthread_mutex_t lock;		/* a leaf; protects what follows, and Timeline.upkeep_due */
 	pthread_cond_t wake;
+	uint64		wakes;			/* calls of upkeep_wake() */
 	bool		stopping;
 };
 
@@ -87,12 +88,19 @@ upkeep_timeline(Timeline *tl, bool all)
 	return err;
 }
 
-/* The timeline that has been due for the longest time; *wait_ms: until one will be.  Caller holds Upkeep.lock. */
+/*
+ * The timeline that has been due for the longest time, which is then the
+ * caller's to release; NULL: none is due before *wait_ms.
+ */
 static Timeline *
-next_due(Timeline **list, int n, int64 now, int64 *wait_ms)
+take_due(Upkeep *upkeep, int64 *wait_ms)
 {
+	int			n;
+	Timeline  **list = store_list(upkeep->store, &n);
+	int64		now = timeline_now_ms();
 	Timeline   *next = NULL;
 
+	pthread_mutex_lock(&upkeep->lock);
 	*wait_ms = UPKEEP_PERIOD;
 	for (int i = 0; i < n; i++)
 		if (next == NULL || list[i]->upkeep_due < next->upkeep_due)
@@ -102,59 +110,74 @@ next_due(Timeline **list, int n, int64 now, int64 *wait_ms)
 		*wait_ms = next->upkeep_due - now;
 		next = NULL;
 	}
+	if (next != NULL)
+		next->upkeep_due = now + UPKEEP_PERIOD;
+	pthread_mutex_unlock(&upkeep->lock);
+	for (int i = 0; i < n; i++)
+		if (list[i] != next)
+			store_release(list[i]);
+	free(list);
 	return next;
 }
 
+/* Until it is told to stop, or more than "wakes" calls of upkeep_wake() have come. */
 static void
-wait_for_work(Upkeep *upkeep, int64 ms)
+wait_for_work(Upkeep *upkeep, uint64 wakes, int64 ms)
 {
 	struct timespec ts;
+	int			rc = 0;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	ts.tv_sec += ms / 1000 + 1;
-	pthread_cond_timedwait(&upkeep->wake, &upkeep->lock, &ts);
+	pthread_mutex_lock(&upkeep->lock);
+	while (!upkeep->stopping && upkeep->wakes == wakes && rc == 0)
+		rc = pthread_cond_timedwait(&upkeep->wake, &upkeep->lock, &ts);
+	pthread_mutex_unlock(&upkeep->lock);
+}
+
+static bool
+look(Upkeep *upkeep, uint64 *wakes)
+{
+	bool		stopping;
+
+	pthread_mutex_lock(&upkeep->lock);
+	*wakes = upkeep->wakes;
+	stopping = upkeep->stopping;
+	pthread_mutex_unlock(&upkeep->lock);
+	return !stopping;
 }
 
 static void *
 upkeep_main(void *arg)
 {
 	Upkeep	   *upkeep = arg;
+	uint64		wakes;
 
 	ps_thread_name("upkeep");
-	pthread_mutex_lock(&upkeep->lock);
-	while (!upkeep->stopping)
+	while (look(upkeep, &wakes))
 	{
-		Timeline  **list;
-		Timeline   *tl;
 		int64		wait_ms;
-		int			n;
+		Timeline   *tl = take_due(upkeep, &wait_ms);
 		PsError    *err;
 
-		pthread_mutex_unlock(&upkeep->lock);
-		list = store_list(upkeep->store, &n);
-		pthread_mutex_lock(&upkeep->lock);
-		tl = next_due(list, n, timeline_now_ms(), &wait_ms);
-		free(list);
-		if (upkeep->stopping)
-			break;
 		if (tl == NULL)
 		{
-			wait_for_work(upkeep, wait_ms);
+			wait_for_work(upkeep, wakes, wait_ms);
 			continue;
 		}
-		tl->upkeep_due = timeline_now_ms() + UPKEEP_PERIOD;
-		pthread_mutex_unlock(&upkeep->lock);
 		err = upkeep_timeline(tl, false);
-		pthread_mutex_lock(&upkeep->lock);
-		if (err == NULL)
-			continue;
-		if (!timeline_is_stopping(tl))
-			ps_log_error(PS_WARNING, err, "branch \"%s\": upkeep of layer files failed, will try again", tl->name);
-		else
-			ps_error_free(err);
-		tl->upkeep_due = timeline_now_ms() + RETRY_DELAY;
+		if (err != NULL)
+		{
+			pthread_mutex_lock(&upkeep->lock);
+			tl->upkeep_due = timeline_now_ms() + RETRY_DELAY;
+			pthread_mutex_unlock(&upkeep->lock);
+			if (timeline_is_stopping(tl))
+				ps_error_free(err);
+			else
+				ps_log_error(PS_WARNING, err, "branch \"%s\": upkeep of layer files failed, will try again", tl->name);
+		}
+		store_release(tl);
 	}
-	pthread_mutex_unlock(&upkeep->lock);
 	return NULL;
 }
 
@@ -191,6 +214,7 @@ upkeep_wake(Upkeep *upkeep, Timeline *tl)
 		return;
 	pthread_mutex_lock(&upkeep->lock);
 	tl->upkeep_due = Min(tl->upkeep_due, timeline_now_ms());
+	upkeep->wakes++;
 	pthread_cond_signal(&upkeep->wake);
 	pthread_mutex_unlock(&upkeep->lock);
 }

@@ -30,6 +30,10 @@ typedef struct Command
 static PsError *run_branch_list(Session *session, char **args, int nargs);
 static PsError *run_branch_create(Session *session, char **args, int nargs);
 static PsError *run_branch_compact(Session *session, char **args, int nargs);
+static PsError *run_branch_delete(Session *session, char **args, int nargs);
+static PsError *run_branch_rename(Session *session, char **args, int nargs);
+static PsError *run_branch_reset(Session *session, char **args, int nargs);
+static PsError *run_branch_restore(Session *session, char **args, int nargs);
 static PsError *run_import(Session *session, char **args, int nargs);
 static PsError *run_basebackup(Session *session, char **args, int nargs);
 static PsError *run_fullbackup(Session *session, char **args, int nargs);
@@ -41,7 +45,11 @@ static const Command commands[] = {
 	{"basebackup", "BRANCH OWNER", 2, 2, run_basebackup},
 	{"branch_create", "NAME [data_checksums | FROM PARENT [LSN lsn | TIME microseconds]]", 1, 5, run_branch_create},
 	{"branch_compact", "NAME", 1, 1, run_branch_compact},
+	{"branch_delete", "NAME [force]", 1, 2, run_branch_delete},
 	{"branch_list", "", 0, 0, run_branch_list},
+	{"branch_rename", "NAME NEW_NAME", 2, 2, run_branch_rename},
+	{"branch_reset", "NAME [force]", 1, 2, run_branch_reset},
+	{"branch_restore", "NAME LSN lsn | TIME microseconds [force]", 3, 4, run_branch_restore},
 	{"fullbackup", "BRANCH [LSN]", 1, 2, run_fullbackup},
 	{"import", "NAME 'PGDATA'", 2, 2, run_import},
 	{"pagestream", "TENANT TIMELINE GENERATION", 3, 3, run_pagestream},
@@ -123,7 +131,10 @@ command_execute(Session *session, const char *text, uint32 len)
 		err = ps_error_hint(ps_error(PS_SQLSTATE_SYNTAX, "wrong number of arguments for \"%s\"", command->name),
 							"It is: %s%s%s", command->name, command->arguments[0] ? " " : "", command->arguments);
 	else
+	{
 		err = command->run(session, words + 1, n - 1);
+		session_release_all(session);
+	}
 	pfree(names.data);
 	free(copy);
 	return err;
@@ -146,7 +157,17 @@ find_timeline(Session *session, char **args, Timeline **tl, uint64 *generation)
 	*generation = strtoull(args[2], &end, 10);
 	if (!isdigit((unsigned char) args[2][0]) || *end != '\0' || errno != 0)
 		return ps_error(PS_SQLSTATE_SYNTAX, "invalid generation \"%s\": expected a decimal number", args[2]);
-	return store_find(session->server->store, &tenant, &timeline, tl);
+	PS_TRY(store_find(session->server->store, &tenant, &timeline, tl));
+	session_hold(session, *tl);
+	return NULL;
+}
+
+static PsError *
+find_branch(Session *session, const char *name, Timeline **tl)
+{
+	PS_TRY(store_find_branch(session->server->store, name, tl));
+	session_hold(session, *tl);
+	return NULL;
 }
 
 static PsError *
@@ -235,7 +256,7 @@ run_branch_list(Session *session, char **args, int nargs)
 		Assert(v == lengthof(columns));
 		send_row(conn, values, v);
 	}
-	free(list);
+	store_list_free(list, n);
 	broken = store_broken(session->server->store, &nbroken);
 	for (int i = 0; i < nbroken; i++)
 	{
@@ -261,13 +282,15 @@ run_status(Session *session, char **args, int nargs)
 	Server	   *server = session->server;
 	const Config *config = server->config;
 	Conn	   *conn = &session->conn;
+	Timeline  **list;
 	int			nbranches;
 	struct tm	tm;
 	char		started[64];
 	char		tag[32];
 	int			n = 0;
 
-	free(store_list(server->store, &nbranches));
+	list = store_list(server->store, &nbranches);
+	store_list_free(list, nbranches);
 	gmtime_r(&server->started, &tm);
 	strftime(started, sizeof(started), "%Y-%m-%d %H:%M:%S+00", &tm);
 	{
@@ -305,9 +328,9 @@ report_progress(void *arg, const char *message)
 	ps_error_free(conn_flush(&session->conn));	/* the Waiter notices that the client has gone */
 }
 
-/* Tells which branch has come into being. */
+/* Tells of a branch that has come into being. */
 static void
-send_new_branch(Session *session, Timeline *tl, const char *tag)
+send_branch(Session *session, Timeline *tl, const char *tag)
 {
 	static const Column columns[] = {{"name", TEXTOID}, {"tenant", TEXTOID}, {"timeline", TEXTOID}, {"lsn", LSNOID}};
 	TimelineInfo info;
@@ -321,6 +344,14 @@ send_new_branch(Session *session, Timeline *tl, const char *tag)
 	conn_send_row_description(&session->conn, columns, lengthof(columns));
 	send_row(&session->conn, values, lengthof(columns));
 	conn_send_complete(&session->conn, tag);
+}
+
+/* The same; the session holds it from now on. */
+static void
+send_new_branch(Session *session, Timeline *tl, const char *tag)
+{
+	session_hold(session, tl);
+	send_branch(session, tl, tag);
 }
 
 /* Microseconds since 1970, UTC, as PostgreSQL has times. */
@@ -338,28 +369,135 @@ parse_time(const char *text, TimestampTz *when)
 	return NULL;
 }
 
+/* "LSN lsn" or "TIME microseconds" of a branch: *at and *lsn are where a branch can begin. */
+static PsError *
+parse_moment(const char *what, const char *value, Timeline *tl, Timeline **at, XLogRecPtr *lsn)
+{
+	TimestampTz when = 0;
+
+	*at = tl;
+	if (pg_strcasecmp(what, "lsn") == 0)
+		return parse_lsn(value, lsn);
+	if (pg_strcasecmp(what, "time") != 0)
+		return ps_error(PS_SQLSTATE_SYNTAX, "expected LSN or TIME, not \"%s\"", what);
+	PS_TRY(parse_time(value, &when));
+	return timeline_lsn_at_time(tl, when, at, lsn);
+}
+
 /* NAME FROM PARENT [LSN lsn | TIME microseconds] */
 static PsError *
 create_from(Session *session, char **args, int nargs)
 {
-	Store	   *store = session->server->store;
 	XLogRecPtr	lsn = PG_UINT64_MAX;
-	TimestampTz when = 0;
 	Timeline   *parent;
 	Timeline   *tl;
 
-	if (nargs != 3 && (nargs != 5 || (pg_strcasecmp(args[3], "lsn") != 0 && pg_strcasecmp(args[3], "time") != 0)))
+	if (nargs != 3 && nargs != 5)
 		return ps_error(PS_SQLSTATE_SYNTAX, "expected FROM PARENT, then nothing, LSN lsn or TIME microseconds");
-	PS_TRY(store_find_branch(store, args[2], &parent));
-	if (nargs == 5 && pg_strcasecmp(args[3], "lsn") == 0)
-		PS_TRY(parse_lsn(args[4], &lsn));
-	else if (nargs == 5)
-	{
-		PS_TRY(parse_time(args[4], &when));
-		PS_TRY(timeline_lsn_at_time(parent, when, &parent, &lsn));
-	}
-	PS_TRY(store_branch(store, args[0], parent, lsn, &session->waiter, &tl));
+	PS_TRY(find_branch(session, args[2], &parent));
+	if (nargs == 5)
+		PS_TRY(parse_moment(args[3], args[4], parent, &parent, &lsn));
+	PS_TRY(store_branch(session->server->store, args[0], parent, lsn, &session->waiter, &tl));
 	send_new_branch(session, tl, "CREATE BRANCH");
+	return NULL;
+}
+
+/* A branch that is to go, or to be replaced, should have no compute, unless the last argument is "force". */
+static PsError *
+check_no_compute(Timeline *tl, char **args, int nargs, int least)
+{
+	TimelineInfo info;
+
+	if (nargs > least && pg_strcasecmp(args[least], "force") == 0)
+		return NULL;
+	if (nargs > least)
+		return ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected force", args[least]);
+	timeline_info(tl, &info);
+	if (!info.compute_connected)
+		return NULL;
+	return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\" is run by a compute (%s)", info.name, info.owner),
+						 "Stop the compute first.");
+}
+
+/* Deletes a branch that this session does not hold. */
+static PsError *
+delete_branch(Session *session, const char *name)
+{
+	Timeline   *tl;
+
+	PS_TRY(store_remove_branch(session->server->store, name, &tl));
+	server_end_users(session->server, tl, session);
+	store_destroy_branch(tl);
+	return NULL;
+}
+
+static PsError *
+run_branch_delete(Session *session, char **args, int nargs)
+{
+	Timeline   *tl;
+	PsError    *err;
+
+	PS_TRY(store_find_branch(session->server->store, args[0], &tl));
+	err = check_no_compute(tl, args, nargs, 1);
+	store_release(tl);
+	if (err == NULL)
+		err = delete_branch(session, args[0]);
+	if (err == NULL)
+		conn_send_complete(&session->conn, "DROP BRANCH");
+	return err;
+}
+
+static PsError *
+run_branch_rename(Session *session, char **args, int nargs)
+{
+	PS_TRY(store_rename_branch(session->server->store, args[0], args[1]));
+	conn_send_complete(&session->conn, "RENAME BRANCH");
+	return NULL;
+}
+
+static PsError *
+run_branch_reset(Session *session, char **args, int nargs)
+{
+	char		old_name[TIMELINE_NAME_MAX + 1];
+	Timeline   *parent;
+	Timeline   *fresh;
+	Timeline   *tl;
+	PsError    *err;
+
+	PS_TRY(store_find_branch(session->server->store, args[0], &tl));
+	err = check_no_compute(tl, args, nargs, 1);
+	if (err == NULL)
+		err = timeline_parent(tl, &parent);
+	if (err == NULL)
+		err = store_replace_branch(session->server->store, args[0], parent, PG_UINT64_MAX, true, &session->waiter, old_name,
+								   &fresh);
+	store_release(tl);
+	if (err != NULL)
+		return err;
+	tl = fresh;
+	session_hold(session, tl);
+	PS_TRY(delete_branch(session, old_name));
+	send_branch(session, tl, "RESET BRANCH");
+	return NULL;
+}
+
+static PsError *
+run_branch_restore(Session *session, char **args, int nargs)
+{
+	char		old_name[TIMELINE_NAME_MAX + 1];
+	char	   *message;
+	XLogRecPtr	lsn;
+	Timeline   *at;
+	Timeline   *tl;
+
+	PS_TRY(find_branch(session, args[0], &tl));
+	PS_TRY(check_no_compute(tl, args, nargs, 3));
+	PS_TRY(parse_moment(args[1], args[2], tl, &at, &lsn));
+	PS_TRY(store_replace_branch(session->server->store, args[0], at, lsn, false, &session->waiter, old_name, &tl));
+	message = psprintf("what branch \"%s\" was is branch \"%s\" now", args[0], old_name);
+	conn_send_notice(&session->conn, message);
+	pfree(message);
+	send_new_branch(session, tl, "RESTORE BRANCH");
 	return NULL;
 }
 
@@ -368,7 +506,7 @@ run_branch_compact(Session *session, char **args, int nargs)
 {
 	Timeline   *tl;
 
-	PS_TRY(store_find_branch(session->server->store, args[0], &tl));
+	PS_TRY(find_branch(session, args[0], &tl));
 	PS_TRY(upkeep_timeline(tl, true));
 	conn_send_complete(&session->conn, "COMPACT");
 	return NULL;
@@ -476,7 +614,7 @@ run_basebackup(Session *session, char **args, int nargs)
 	CopySink	sink;
 	Timeline   *tl;
 
-	PS_TRY(store_find_branch(session->server->store, args[0], &tl));
+	PS_TRY(find_branch(session, args[0], &tl));
 	copy_sink_begin(&sink, session);
 	return copy_sink_finish(&sink, basebackup(tl, &options, &session->waiter, (ByteSink) {copy_sink_write, &sink}),
 							"BASEBACKUP");
@@ -491,7 +629,7 @@ run_fullbackup(Session *session, char **args, int nargs)
 
 	if (nargs > 1)
 		PS_TRY(parse_lsn(args[1], &lsn));
-	PS_TRY(store_find_branch(session->server->store, args[0], &tl));
+	PS_TRY(find_branch(session, args[0], &tl));
 	copy_sink_begin(&sink, session);
 	return copy_sink_finish(&sink, fullbackup(tl, lsn, &session->waiter, (ByteSink) {copy_sink_write, &sink}),
 							"FULLBACKUP");

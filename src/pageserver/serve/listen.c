@@ -421,6 +421,23 @@ server_admit(Session *session)
 }
 
 void
+server_end_users(Server *server, Timeline *tl, const Session *but)
+{
+	dlist_iter	iter;
+
+	pthread_mutex_lock(&server->lock);
+	dlist_foreach(iter, &server->sessions)
+	{
+		Session    *session = dlist_container(Session, link, iter.cur);
+
+		for (int i = 0; i < session->nheld && session != but; i++)
+			if (session->held[i] == tl)
+				shutdown(session->conn.fd, SHUT_RDWR);
+	}
+	pthread_mutex_unlock(&server->lock);
+}
+
+void
 server_cancel(Server *server, int id, uint32 secret)
 {
 	dlist_iter	iter;

@@ -35,6 +35,28 @@ session_free(Session *session)
 	pthread_mutex_unlock(&server->lock);
 }
 
+void
+session_hold(Session *session, Timeline *tl)
+{
+	pthread_mutex_lock(&session->server->lock);
+	Assert(session->nheld < SESSION_TIMELINES);
+	session->held[session->nheld++] = tl;
+	pthread_mutex_unlock(&session->server->lock);
+}
+
+void
+session_release_all(Session *session)
+{
+	int			n;
+
+	pthread_mutex_lock(&session->server->lock);
+	n = session->nheld;
+	session->nheld = 0;
+	pthread_mutex_unlock(&session->server->lock);
+	while (n > 0)
+		store_release(session->held[--n]);
+}
+
 bool
 session_is_canceled(void *arg)
 {

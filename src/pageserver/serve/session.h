@@ -51,6 +51,9 @@ struct Server
 	int			nadmitted;		/* of them, those whose startup is over */
 };
 
+/* Most timelines that one command uses. */
+#define SESSION_TIMELINES 4
+
 typedef struct Session
 {
 	dlist_node	link;			/* Server.lock */
@@ -61,6 +64,10 @@ typedef struct Session
 	bool		admitted;		/* Server.lock; counts against max_connections */
 	bool		cut;			/* Server.lock; ended because of too many that do not finish their startup */
 	atomic_bool canceled;		/* set by a cancel request, cleared when a command begins */
+
+	/* timelines that the command uses; changed by the session's thread under Server.lock */
+	Timeline   *held[SESSION_TIMELINES];
+	int			nheld;
 
 	/* the session thread's own */
 	Conn		conn;
@@ -76,7 +83,14 @@ extern int	server_session_count(Server *server);	/* those whose startup is over 
 /* The startup is over: an error if there are max_connections sessions already. */
 extern PsError *server_admit(Session *session);
 
+/* Ends the connections of sessions that use the timeline, but for this one. */
+extern void server_end_users(Server *server, Timeline *tl, const Session *but);
+
 /* ---- session.c ---- */
+
+/* The command uses the timeline, which store_find() or another has given: released when the command ends. */
+extern void session_hold(Session *session, Timeline *tl);
+extern void session_release_all(Session *session);
 
 /* The thread of a connection; arg is a Session in the server's list, which it frees. */
 extern void *session_main(void *arg);
