@@ -53,21 +53,113 @@ make_branch(const Options *options, const char *command)
 int
 run_branch_create(const Options *options)
 {
-	return make_branch(options, psprintf("branch_create %s%s", store_quote(options->args[0]),
-										 options->data_checksums ? " data_checksums" : ""));
+	const char *name = store_quote(options->args[0]);
+	char	   *moment;
+	char	   *parent;
+
+	if (options->from == NULL)
+		return make_branch(options, psprintf("branch_create %s%s", name, options->data_checksums ? " data_checksums" : ""));
+	if (options->data_checksums)
+		pg_fatal("a branch of another has its data checksums, or none: --data-checksums does not go with --from");
+	parent = split_moment(options->from, &moment);
+	return make_branch(options, psprintf("branch_create %s from %s %s", name, store_quote(parent),
+										 moment ? moment_words(moment) : ""));
+}
+
+int
+run_branch_reset(const Options *options)
+{
+	return make_branch(options, psprintf("branch_reset %s %s", store_quote(options->args[0]), options->force ? "force" : ""));
+}
+
+int
+run_branch_restore(const Options *options)
+{
+	char	   *moment;
+	char	   *branch = split_moment(options->args[0], &moment);
+
+	if (moment == NULL)
+	{
+		pg_log_error("the moment to go back to is missing");
+		pg_log_error_hint("It follows the branch's name: %s@LSN or %s@TIME.", branch, branch);
+		return 1;
+	}
+	return make_branch(options, psprintf("branch_restore %s %s %s", store_quote(branch), moment_words(moment),
+										 options->force ? "force" : ""));
+}
+
+static int
+execute(const Options *options, const char *command)
+{
+	PGconn	   *conn = store_connect(options);
+
+	store_execute(conn, command);
+	PQfinish(conn);
+	return 0;
+}
+
+int
+run_branch_delete(const Options *options)
+{
+	return execute(options, psprintf("branch_delete %s %s", store_quote(options->args[0]), options->force ? "force" : ""));
+}
+
+int
+run_branch_rename(const Options *options)
+{
+	return execute(options, psprintf("branch_rename %s %s", store_quote(options->args[0]), store_quote(options->args[1])));
+}
+
+int
+run_branch_compact(const Options *options)
+{
+	return execute(options, psprintf("branch_compact %s", store_quote(options->args[0])));
+}
+
+/*
+ * Puts the branches that begin in a branch behind it, indented; "parent" is ""
+ * for those that begin in none.  Returns how many rows are ordered.
+ */
+static int
+order_tree(PGresult *res, const char *parent, int depth, int n, int *order, int *indent)
+{
+	int			name = PQfnumber(res, "name");
+	int			of = PQfnumber(res, "parent");
+
+	for (int r = 0; r < PQntuples(res); r++)
+	{
+		if (strcmp(PQgetvalue(res, r, of), parent) != 0)
+			continue;
+		order[n++] = r;
+		indent[r] = 2 * depth;
+		/* a branch that cannot be read has no name */
+		if (PQgetvalue(res, r, name)[0] != '\0')
+			n = order_tree(res, PQgetvalue(res, r, name), depth + 1, n, order, indent);
+	}
+	return n;
 }
 
 int
 run_branch_list(const Options *options)
 {
-	static const char *const columns[] = {"name", "connected", "flushed_lsn", "layer_bytes", "wal_bytes", "owner", "error"};
+	static const char *const columns[] = {"name", "connected", "start_lsn", "oldest_lsn", "flushed_lsn", "layer_bytes",
+	"wal_bytes", "owner", "error"};
 	PGconn	   *conn = store_connect(options);
 	PGresult   *res = store_query(conn, "branch_list");
+	int			n = PQntuples(res);
+	int		   *order = pg_malloc((n + 1) * sizeof(int));
+	int		   *indent = pg_malloc0((n + 1) * sizeof(int));
 
 	if (options->json)
 		print_json(res);
 	else
-		print_table(res, columns, lengthof(columns));
+	{
+		bool		is_tree = order_tree(res, "", 0, 0, order, indent) == n;
+
+		print_table(res, columns, lengthof(columns), is_tree ? order : NULL, is_tree ? indent : NULL);
+	}
+	free(order);
+	free(indent);
 	PQclear(res);
 	PQfinish(conn);
 	return 0;
@@ -94,8 +186,8 @@ run_import(const Options *options)
 int
 run_export(const Options *options)
 {
-	char	   *branch = pg_strdup(options->args[0]);
-	char	   *lsn = strchr(branch, '@');
+	char	   *moment;
+	char	   *branch = split_moment(options->args[0], &moment);
 	char	   *dir;
 	char	   *command;
 	PGconn	   *conn;
@@ -107,13 +199,11 @@ run_export(const Options *options)
 		pg_log_error_hint("Name it with -D.");
 		return 1;
 	}
-	if (lsn != NULL)
-		*lsn++ = '\0';
 	dir = absolute_path(options->directory);
 	conn = store_connect(options);	/* before the directory is made */
 	made = make_directory(options, dir);
 	become_user(options, made ? dir : NULL);
-	command = psprintf("fullbackup %s %s", store_quote(branch), lsn ? store_quote(lsn) : "");
+	command = psprintf("fullbackup %s %s", store_quote(branch), moment ? moment_words(moment) : "");
 	if (!unpack(conn, command, dir, NULL, "exported"))
 	{
 		empty_directory(dir, NULL, made);

@@ -116,6 +116,19 @@ store_query(PGconn *conn, const char *command)
 	return res;
 }
 
+void
+store_execute(PGconn *conn, const char *command)
+{
+	PGresult   *res = PQexec(conn, command);
+
+	if (PQresultStatus(res) != PGRES_COMMAND_OK && PQresultStatus(res) != PGRES_TUPLES_OK)
+	{
+		store_report_error(conn, res);
+		exit(1);
+	}
+	PQclear(res);
+}
+
 char *
 store_quote(const char *text)
 {
@@ -146,7 +159,7 @@ display_width(const char *text)
 }
 
 void
-print_table(PGresult *res, const char *const *columns, int ncolumns)
+print_table(PGresult *res, const char *const *columns, int ncolumns, const int *order, const int *indent)
 {
 	int		   *width = pg_malloc0(ncolumns * sizeof(int));
 	int		   *field = pg_malloc0(ncolumns * sizeof(int));
@@ -156,16 +169,18 @@ print_table(PGresult *res, const char *const *columns, int ncolumns)
 		field[c] = PQfnumber(res, columns[c]);
 		width[c] = display_width(columns[c]);
 		for (int r = 0; r < PQntuples(res) && field[c] >= 0; r++)
-			width[c] = Max(width[c], display_width(PQgetvalue(res, r, field[c])));
+			width[c] = Max(width[c], display_width(PQgetvalue(res, r, field[c])) + (c == 0 && indent ? indent[r] : 0));
 	}
 	for (int r = -1; r < PQntuples(res); r++)
 	{
 		for (int c = 0; c < ncolumns; c++)
 		{
-			const char *text = r < 0 ? columns[c] : field[c] < 0 ? "" : PQgetvalue(res, r, field[c]);
-			int			pad = c == ncolumns - 1 ? 0 : width[c] - display_width(text) + 2;
+			int			row = r >= 0 && order != NULL ? order[r] : r;
+			int			before = r >= 0 && c == 0 && indent != NULL ? indent[row] : 0;
+			const char *text = r < 0 ? columns[c] : field[c] < 0 ? "" : PQgetvalue(res, row, field[c]);
+			int			pad = c == ncolumns - 1 ? 0 : width[c] - before - display_width(text) + 2;
 
-			printf("%s%*s", text, pad, "");
+			printf("%*s%s%*s", before, "", text, pad, "");
 		}
 		printf("\n");
 	}

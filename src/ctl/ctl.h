@@ -34,11 +34,13 @@ typedef struct Options
 	const char *port;			/* -p */
 	const char *server_options; /* -o */
 	const char *pgdata;
+	const char *from;			/* --from */
 	int			timeout;		/* -t, seconds */
 	bool		no_wait;
 	bool		json;
 	bool		data_checksums;
 	bool		no_sync;
+	bool		force;			/* -f */
 	char	  **args;			/* what is no option */
 	int			nargs;
 } Options;
@@ -66,6 +68,11 @@ extern int	run_status(const Options *options);
 /* branch.c */
 extern int	run_branch_create(const Options *options);
 extern int	run_branch_list(const Options *options);
+extern int	run_branch_delete(const Options *options);
+extern int	run_branch_rename(const Options *options);
+extern int	run_branch_reset(const Options *options);
+extern int	run_branch_restore(const Options *options);
+extern int	run_branch_compact(const Options *options);
 extern int	run_import(const Options *options);
 extern int	run_export(const Options *options);
 
@@ -92,8 +99,21 @@ extern void store_report_error(PGconn *conn, PGresult *res);
 /* The text as a word of a command, in quotes; psprintf'd. */
 extern char *store_quote(const char *text);
 
-extern void print_table(PGresult *res, const char *const *columns, int ncolumns);
+/* Runs a command that gives none; ends the program if it fails. */
+extern void store_execute(PGconn *conn, const char *command);
+
+/* order: of the rows, and how far the first column is indented in each; NULL: as they come. */
+extern void print_table(PGresult *res, const char *const *columns, int ncolumns, const int *order, const int *indent);
 extern void print_json(PGresult *res);
+
+/* ---- moment.c ---- */
+
+/* BRANCH[@MOMENT] taken apart; *moment NULL: there is none.  malloc'd. */
+extern char *split_moment(const char *text, char **moment);
+
+/* The moment as the store's commands have it, "lsn ..." or "time ..."; ends the program if it is none. */
+extern char *moment_words(const char *text);
+extern bool looks_like_lsn(const char *text);
 
 /* ---- pidfile.c ---- */
 

@@ -28,10 +28,30 @@ static const Command commands[] = {
 	{"status", NULL, "DSj", 0, 0, run_status,
 		"status [-D STORE] [--json]", "show whether a store runs",
 		"Exit code 0: it runs; 3: it does not; 4: there is no store in the directory.\n"},
-	{"branch", "create", "Sk", 1, 1, run_branch_create,
-		"branch create NAME [--data-checksums]", "make a branch that is a fresh cluster",
-		"The cluster is made by initdb: encoding UTF8, locale C.UTF-8, superuser postgres,\n"
-		"trust on the unix socket, passwords (scram-sha-256) for TCP connections.\n"},
+	{"branch", "create", "Skr", 1, 1, run_branch_create,
+		"branch create NAME [--from PARENT[@LSN|@TIME] | --data-checksums]", "make a branch",
+		"With --from, the branch begins as PARENT is now, or was at an LSN such as\n"
+		"0/16B3748, or at a time such as \"10 minutes ago\" or \"2026-11-20 12:00+00\": just\n"
+		"before the first commit that is later. No data is copied.\n"
+		"Without --from it is a fresh cluster, made by initdb: encoding UTF8, locale\n"
+		"C.UTF-8, superuser postgres, trust on the unix socket, passwords (scram-sha-256)\n"
+		"for TCP connections.\n"},
+	{"branch", "delete", "Sf", 1, 1, run_branch_delete,
+		"branch delete NAME [--force]", "delete a branch",
+		"Not while other branches begin in it; with a compute on it only with --force.\n"},
+	{"branch", "rename", "S", 2, 2, run_branch_rename,
+		"branch rename NAME NEW_NAME", "rename a branch", ""},
+	{"branch", "reset", "Sf", 1, 1, run_branch_reset,
+		"branch reset NAME [--force]", "make a branch what its parent is now",
+		"What it was is lost. Not while other branches begin in it; with a compute on it\n"
+		"only with --force.\n"},
+	{"branch", "restore", "Sf", 1, 1, run_branch_restore,
+		"branch restore NAME@LSN|TIME [--force]", "make a branch what it was at an earlier moment",
+		"What it is now stays, as a branch of another name. With a compute on it only with\n"
+		"--force; that compute goes on with what the branch was.\n"},
+	{"branch", "compact", "S", 1, 1, run_branch_compact,
+		"branch compact NAME", "merge a branch's layer files and remove what cannot be read any more, now",
+		"The store does that by itself; this is for tests, and before a backup of a store.\n"},
 	{"branch", "list", "Sj", 0, 0, run_branch_list,
 		"branch list [--json]", "list the branches", ""},
 	{"compute", "start", "DSUbpot", 1, 1, run_compute_start,
@@ -49,10 +69,11 @@ static const Command commands[] = {
 		"compute status -D COMPUTE [--json]", "show whether a compute runs",
 		"Exit code 0: it runs; 3: it does not; 4: the directory is no compute.\n"},
 	{"export", NULL, "DSUN", 1, 1, run_export,
-		"export BRANCH[@LSN] -D DIR [--no-sync]", "write a branch as a plain data directory",
+		"export BRANCH[@LSN|@TIME] -D DIR [--no-sync]", "write a branch as a plain data directory",
 		"DIR must not exist, or be empty. Stock PostgreSQL starts on it, without this\n"
-		"library. LSN is a WAL position such as 0/16B3748; without it the newest state is\n"
-		"written. Tablespaces become directories in DIR/pg_tblspc.\n"},
+		"library. LSN is a WAL position such as 0/16B3748, TIME such as \"10 minutes ago\";\n"
+		"without them the newest state is written. Tablespaces become directories in\n"
+		"DIR/pg_tblspc.\n"},
 	{"import", NULL, "Sg", 1, 1, run_import,
 		"import --pgdata DIR NAME", "make a branch out of an existing cluster",
 		"DIR is the data directory of a cluster that was shut down cleanly, on the store's\n"
@@ -76,6 +97,8 @@ static const struct option long_options[] = {
 	{"json", no_argument, NULL, 'j'},
 	{"data-checksums", no_argument, NULL, 'k'},
 	{"no-sync", no_argument, NULL, 'N'},
+	{"from", required_argument, NULL, 'r'},
+	{"force", no_argument, NULL, 'f'},
 	{"help", no_argument, NULL, 'h'},
 	{NULL, 0, NULL, 0}
 };
@@ -91,6 +114,7 @@ static const struct
 	"                         PAGESERVER_STORE, else " DEFAULT_STORE ")\n"},
 	{'b', "      --bindir=DIR       PostgreSQL's programs (default: " PS_BINDIR ")\n"},
 	{'g', "      --pgdata=DIR       data directory to import\n"},
+	{'f', "  -f, --force            also if a compute runs on it\n"},
 	{'j', "      --json             output as JSON\n"},
 	{'k', "  -k, --data-checksums   the cluster has checksums on data pages\n"},
 	{'l', "  -l, --log=FILE         append the log to this file\n"},
@@ -98,6 +122,7 @@ static const struct
 	{'N', "  -N, --no-sync          do not wait until all is safely on disk\n"},
 	{'o', "  -o, --options=OPTIONS  options for postgres, such as \"-c work_mem=64MB\"\n"},
 	{'p', "  -p, --port=PORT        port to listen on\n"},
+	{'r', "      --from=PARENT      the branch in which it begins, @ a moment\n"},
 	{'t', "  -t, --timeout=SECS     seconds to wait (default: 60)\n"},
 	{'U', "      --user=NAME        as root: the user to run as (default: " DEFAULT_USER ")\n"},
 	{'w', "  -w, --wait             wait until it is done (the default)\n"},
@@ -234,6 +259,12 @@ parse_option(Options *options, const Command *command, int c)
 		case 'k':
 			options->data_checksums = true;
 			break;
+		case 'r':
+			options->from = optarg;
+			break;
+		case 'f':
+			options->force = true;
+			break;
 		case 'N':
 			options->no_sync = true;
 			break;
@@ -275,7 +306,7 @@ main(int argc, char **argv)
 	argv[skip] = argv[0];
 	argc -= skip;
 	argv += skip;
-	while ((c = getopt_long(argc, argv, "D:S:l:m:p:o:t:wWkNh?", long_options, NULL)) != -1)
+	while ((c = getopt_long(argc, argv, "D:S:l:m:p:o:t:wWkNfh?", long_options, NULL)) != -1)
 	{
 		if (c == 'h' || (c == '?' && optopt == '?'))
 		{

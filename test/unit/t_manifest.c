@@ -175,12 +175,12 @@ test_foreign(void **state)
 	assert_refused(PS_SQLSTATE_CORRUPTED, "is not a manifest");
 
 	assert_null(manifest_write(dir, &m));
-	replace("\"version\": 1", "\"version\": 2");
-	assert_refused(PS_SQLSTATE_STATE, "format version 2, this pageserver reads version 1");
+	replace("\"version\": 2", "\"version\": 3");
+	assert_refused(PS_SQLSTATE_STATE, "format version 3, this pageserver reads version 2");
 
 	assert_null(manifest_write(dir, &m));
-	replace("\"version\": 1", "\"version\": 0");
-	assert_refused(PS_SQLSTATE_STATE, "format version 0");
+	replace("\"version\": 2", "\"version\": 1");
+	assert_refused(PS_SQLSTATE_STATE, "format version 1");
 
 	assert_null(manifest_write(dir, &m));
 	replace("main-1.x_Y", "main-1.x_Z");

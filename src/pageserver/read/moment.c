@@ -9,6 +9,8 @@
  */
 #include "ps_fe.h"
 
+#include <time.h>
+
 #include "ps_wire.h"
 #include "timeline_impl.h"
 
@@ -79,6 +81,38 @@ done:
 	return err;
 }
 
+static char *
+format_time(TimestampTz when)
+{
+	time_t		t = when / USECS_PER_SEC + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
+	char		text[64];
+	struct tm	tm;
+
+	if (gmtime_r(&t, &tm) == NULL || strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S UTC", &tm) == 0)
+		return psprintf("%lld", (long long) when);
+	return pg_strdup(text);
+}
+
+static PsError *
+too_early(Timeline *tl, TimestampTz when)
+{
+	XLogRecPtr	oldest = timeline_gc_cutoff(tl);
+	char	   *wanted = format_time(when);
+	WalState	state;
+	bool		found;
+	char	   *first;
+	PsError    *err;
+
+	PS_TRY(saved_state(tl, oldest, &state, &found));
+	first = found ? format_time(state.last_commit) : pg_strdup("an unknown time");
+	err = ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" can be read from %X/%X (%s) on, %s is before that", tl->name,
+								 LSN_FORMAT_ARGS(oldest), first, wanted),
+						"How far back is set by pitr_interval and gc_horizon.");
+	free(first);
+	free(wanted);
+	return err;
+}
+
 PsError *
 timeline_lsn_at_time(Timeline *tl, TimestampTz when, Timeline **at, XLogRecPtr *lsn)
 {
@@ -98,8 +132,7 @@ timeline_lsn_at_time(Timeline *tl, TimestampTz when, Timeline **at, XLogRecPtr *
 		tl = tl->ancestor;
 	}
 	if (!found)
-		return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" can be read from %X/%X on, and its commits there are later than that", tl->name,
-						LSN_FORMAT_ARGS(timeline_gc_cutoff(tl)));
+		return too_early(tl, when);
 	*at = tl;
 	return read_on(tl, &state, when, newest, lsn);
 }

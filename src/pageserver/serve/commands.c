@@ -50,7 +50,7 @@ static const Command commands[] = {
 	{"branch_rename", "NAME NEW_NAME", 2, 2, run_branch_rename},
 	{"branch_reset", "NAME [force]", 1, 2, run_branch_reset},
 	{"branch_restore", "NAME LSN lsn | TIME microseconds [force]", 3, 4, run_branch_restore},
-	{"fullbackup", "BRANCH [LSN]", 1, 2, run_fullbackup},
+	{"fullbackup", "BRANCH [LSN lsn | TIME microseconds]", 1, 3, run_fullbackup},
 	{"import", "NAME 'PGDATA'", 2, 2, run_import},
 	{"pagestream", "TENANT TIMELINE GENERATION", 3, 3, run_pagestream},
 	{"status", "", 0, 0, run_status},
@@ -627,9 +627,11 @@ run_fullbackup(Session *session, char **args, int nargs)
 	CopySink	sink;
 	Timeline   *tl;
 
-	if (nargs > 1)
-		PS_TRY(parse_lsn(args[1], &lsn));
 	PS_TRY(find_branch(session, args[0], &tl));
+	if (nargs == 2)
+		return ps_error(PS_SQLSTATE_SYNTAX, "expected LSN lsn or TIME microseconds behind the branch");
+	if (nargs > 1)
+		PS_TRY(parse_moment(args[1], args[2], tl, &tl, &lsn));
 	copy_sink_begin(&sink, session);
 	return copy_sink_finish(&sink, fullbackup(tl, lsn, &session->waiter, (ByteSink) {copy_sink_write, &sink}),
 							"FULLBACKUP");

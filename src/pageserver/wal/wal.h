@@ -223,7 +223,7 @@ typedef struct WalState
 	int32		wal_level;
 	bool		wal_log_hints;
 	bool		track_commit_timestamp;
-	TimestampTz last_commit;	/* newest commit or abort time seen, 0: none */
+	TimestampTz last_commit;	/* newest commit or abort time seen; until there is one, when the cluster was shut down */
 } WalState;
 
 /* From a cluster that was shut down: state at the end of its checkpoint record. */

@@ -94,6 +94,10 @@ wal_state_from_control(WalState *state, const ControlFileData *control, XLogRecP
 	state->wal_level = control->wal_level;
 	state->wal_log_hints = control->wal_log_hints;
 	state->track_commit_timestamp = control->track_commit_timestamp;
+
+	/* nothing was committed after that */
+	state->last_commit = ((TimestampTz) control->checkPointCopy.time -
+						  (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY) * USECS_PER_SEC;
 }
 
 /* xlog.c, xlog_redo() on a checkpoint */
