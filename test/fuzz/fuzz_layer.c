@@ -24,6 +24,8 @@
 static const PsId test_tenant = {{0x11, 0x22, 0x33}};
 static const PsId test_timeline = {{0x44, 0x55, 0x66}};
 static const char *dir;
+static LayerSpace space;
+static StringInfoData value;
 
 /* So many bytes, and zeros up to the end of a block. */
 static void
@@ -87,6 +89,7 @@ make_name(const uint8 *block, char *name, size_t size)
 	ps_key_decode(block + SUMMARY_KEY_MAX, &summary.key_max);
 	summary.lsn_start = ps_get64(block + SUMMARY_LSN_START);
 	summary.lsn_end = ps_get64(block + SUMMARY_LSN_END);
+	summary.number = ps_get64(block + SUMMARY_NUMBER);
 	layer_file_name(&summary, name, size);
 }
 
@@ -155,6 +158,8 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 {
 	fuzz_begin();
 	dir = fuzz_dir();
+	space = (LayerSpace) {.dir = (char *) dir, .tenant = test_tenant, .timeline = test_timeline};
+	initStringInfo(&value);
 	return 0;
 }
 
@@ -173,7 +178,7 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
 	fuzz_write_file(path, file.data, file.len);
 	pfree(file.data);
-	if (fuzz_result(layer_open(dir, name, &test_tenant, &test_timeline, &layer)))
+	if (fuzz_result(layer_open(&space, name, &layer)))
 	{
 		read_layer(layer, &in);
 		layer_unref(layer);

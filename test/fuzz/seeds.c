@@ -312,10 +312,10 @@ layer_seeds(const char *dir, const char *name, const Manifest *m, int number)
 	XLogRecPtr	lsn_start;
 	XLogRecPtr	lsn_end;
 	char	   *text;
-	int			stride;
-	int			n = 0;
+	LayerSpace	from = {.dir = (char *) dir, .tenant = m->tenant, .timeline = m->timeline};
+	LayerSpace	to = {.dir = layers_dir, .tenant = test_tenant, .timeline = test_timeline, .next_number = number};
 
-	MUST(layer_open(dir, name, &m->tenant, &m->timeline, &layer));
+	MUST(layer_open(&from, name, &layer));
 	type = layer_info(layer)->type;
 	lsn_start = layer_info(layer)->lsn_start;
 	lsn_end = layer_info(layer)->lsn_end;
@@ -346,7 +346,7 @@ layer_seeds(const char *dir, const char *name, const Manifest *m, int number)
 	{
 		ImageWriter *writer;
 
-		MUST(image_writer_create(layers_dir, &test_tenant, &test_timeline, lsn_start, &writer));
+		MUST(image_writer_create(&to, lsn_start, &writer));
 		for (int i = 0; i < s.n; i++)
 			MUST(image_writer_put(writer, &s.keys[i], s.values[i].data, s.values[i].len));
 		MUST(image_writer_finish(writer, &layer));
@@ -355,7 +355,7 @@ layer_seeds(const char *dir, const char *name, const Manifest *m, int number)
 	{
 		DeltaWriter *writer;
 
-		MUST(delta_writer_create(layers_dir, &test_tenant, &test_timeline, lsn_start, lsn_end, &writer));
+		MUST(delta_writer_create(&to, 0, lsn_start, lsn_end, &writer));
 		for (int i = 0; i < s.n; i++)
 			MUST(delta_writer_value(writer, s.kinds[i], s.starts[i], s.values[i].data, s.values[i].len, &offsets[i]));
 		for (int i = 0; i < s.n;)
@@ -365,7 +365,7 @@ layer_seeds(const char *dir, const char *name, const Manifest *m, int number)
 			while (next < s.n && ps_key_cmp(&s.keys[next], &s.keys[i]) == 0)
 				next++;
 			for (int j = next - 1; j >= i; j--)
-				MUST(delta_writer_add(writer, &s.keys[j], s.lsns[j], s.kinds[j], s.will_init[j], offsets[j]));
+				MUST(delta_writer_add(writer, &s.keys[j], s.lsns[j], s.kinds[j], s.will_init[j], false, offsets[j]));
 			i = next;
 		}
 		MUST(delta_writer_finish(writer, &layer));
@@ -381,15 +381,16 @@ deep_layer(void)
 	DeltaWriter *writer;
 	Layer	   *layer;
 	uint64		offset;
+	LayerSpace	to = {.dir = layers_dir, .tenant = test_tenant, .timeline = test_timeline, .next_number = 1};
 
-	MUST(delta_writer_create(layers_dir, &test_tenant, &test_timeline, 0x1000, 0x9000, &writer));
+	MUST(delta_writer_create(&to, 1, 0x1000, 0x9000, &writer));
 	MUST(delta_writer_value(writer, VALUE_IMAGE, 0, "value", 5, &offset));
 	for (int i = 0; i < 900; i++)
 	{
 		/* keys that have little in common make pages of few entries */
 		PsKey		key = {.kind = PS_KEY_RELBLOCK, .spc = 1663, .db = 5, .rel = i / 300, .blk = i % 300};
 
-		MUST(delta_writer_add(writer, &key, 0x1000 + i, VALUE_IMAGE, true, offset));
+		MUST(delta_writer_add(writer, &key, 0x1000 + i, VALUE_IMAGE, true, true, offset));
 	}
 	MUST(delta_writer_finish(writer, &layer));
 	layer_seed(layer, "deep");
@@ -560,6 +561,7 @@ main(int argc, char **argv)
 	Manifest	m;
 	Layer	  **layers;
 	LayerMap   *map;
+	LayerSpace	space;
 	PsKey		key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
 	ValueList	list = {0};
 	StringInfoData value;
@@ -574,8 +576,9 @@ main(int argc, char **argv)
 	dir = psprintf("%s/layers", timeline_dir);
 	MUST(manifest_read(timeline_dir, &m));
 	layers = malloc(m.nlayers * sizeof(Layer *));
+	space = (LayerSpace) {.dir = dir, .tenant = m.tenant, .timeline = m.timeline};
 	for (int i = 0; i < m.nlayers; i++)
-		MUST(layer_open(dir, m.layers[i], &m.tenant, &m.timeline, &layers[i]));
+		MUST(layer_open(&space, m.layers[i], &layers[i]));
 	map = layer_map_create(layers, m.nlayers);
 
 	/* the oldest state: WAL is read from the branch's beginning on */
