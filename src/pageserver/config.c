@@ -105,6 +105,9 @@ static const Setting settings[] = {
 		"Files as they were flushed that are merged into files ordered by key."},
 	{NULL, INT_SETTING(compaction_fanout, UNIT_NONE, 2, 1000, "4"), NULL, false,
 		"Such merged sets of one level that are merged into one of the next."},
+	{NULL, INT_SETTING(compaction_backlog, UNIT_NONE, 2, 100000, "40"), NULL, false,
+		"Files as they were flushed that wait to be merged, at which the store takes WAL\n"
+		"only as fast as it merges.  From half as many on it becomes slower and slower."},
 	{NULL, INT_SETTING(target_file_size, UNIT_MB, 1, 65536, "128MB"), NULL, false,
 		"Size of a merged file or an image file, about."},
 	{NULL, INT_SETTING(compaction_memory, UNIT_MB, 1, 65536, "64MB"), NULL, false,

@@ -35,6 +35,7 @@ typedef struct Config
 	int			compaction_workers; /* threads; 0: no compaction, no images, no garbage collection */
 	int			compaction_threshold;	/* files of level 0 that are merged */
 	int			compaction_fanout;	/* runs of a level that are merged into the next */
+	int			compaction_backlog; /* files of level 0 at which WAL is taken only as fast as they are merged */
 	int			target_file_size;	/* MB of a merged or image file, about */
 	int			compaction_memory;	/* MB that a merge may use, about */
 	int			image_delta_percent;	/* deltas beside the size of an image, percent, above which an image is made */

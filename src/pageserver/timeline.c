@@ -52,12 +52,28 @@ timeline_layers(Timeline *tl)
 	return set;
 }
 
+int
+timeline_count_level0(const LayerMap *map)
+{
+	int			n = 0;
+
+	for (int i = 0; i < layer_map_count(map); i++)
+	{
+		const LayerInfo *info = layer_info(layer_map_get(map, i));
+
+		n += info->type == LAYER_DELTA && info->level == 0;
+	}
+	return n;
+}
+
 LayerSet *
 timeline_set_layers(Timeline *tl, LayerSet *set)
 {
 	LayerSet   *old = tl->layers;
 
 	tl->layers = set;
+	if (set->map != old->map)
+		tl->level0 = timeline_count_level0(set->map);
 	pthread_cond_broadcast(&tl->layers_changed);
 	return old;
 }

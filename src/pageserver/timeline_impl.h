@@ -124,6 +124,7 @@ struct Timeline
 	LayerSet   *layers;
 	bool		stopping;
 	PsError    *failed;			/* why ingest stopped; set once */
+	int			level0;			/* files of level 0 in layers->map */
 	char		flush_error[256];	/* why the last flush failed; "" if it did not */
 	Pin		   *pins;			/* in no order, some perhaps twice */
 	int			npins;
@@ -181,6 +182,7 @@ extern LayerSet *layer_set_create(Layer *open, Layer *const *frozen, int nfrozen
  * released: freeing a layer takes long.  timeline_set_map() takes the map over
  * and drops the oldest "written" frozen layers; it also needs manifest_lock.
  */
+extern int	timeline_count_level0(const LayerMap *map);
 extern LayerSet *timeline_set_layers(Timeline *tl, LayerSet *set);
 extern LayerSet *timeline_set_map(Timeline *tl, LayerMap *map, int written);
 

@@ -154,26 +154,52 @@ check_place(WalReceiver *receiver)
 	return err;
 }
 
-/* Waits while ingest is further behind than the setting allows, so that the sender is slowed. */
+/*
+ * How long to wait before len bytes more are taken, ms, because of files that
+ * wait to be merged: nothing up to half of compaction_backlog, then more and
+ * more, to a second for a megabyte; -1: until there are fewer.  Caller holds
+ * Timeline.lock.
+ */
+static int64
+merge_delay(const Timeline *tl, size_t len)
+{
+	const Config *config = tl->tenant->store->config;
+	int			most = config->compaction_backlog;
+
+	if (config->compaction_workers == 0 || tl->level0 <= most / 2)
+		return 0;
+	if (tl->level0 >= most)
+		return -1;
+	return (int64) (tl->level0 - most / 2) * 1000 / (most - most / 2) * (int64) len / (1024 * 1024);
+}
+
+/* Waits while the store is further behind than the settings allow, so that the sender is slowed. */
 static PsError *
-wait_for_ingest(WalReceiver *receiver, const Waiter *waiter)
+wait_for_store(WalReceiver *receiver, size_t len, const Waiter *waiter)
 {
 	Timeline   *tl = receiver->tl;
 	uint64		max_lag = (uint64) tl->tenant->store->config->max_ingest_lag * 1024 * 1024;
+	int64		begin = timeline_now_ms();
 	PsError    *err = NULL;
 
 	pthread_mutex_lock(&tl->lock);
-	while (err == NULL && tl->flushed_lsn - tl->ingested_lsn > max_lag && !atomic_load(&receiver->superseded))
+	while (err == NULL && !atomic_load(&receiver->superseded))
 	{
+		int64		delay = merge_delay(tl, len);
+		int64		left = delay < 0 ? 100 : begin + delay - timeline_now_ms();
 		bool		canceled;
 
+		if (tl->flushed_lsn - tl->ingested_lsn > max_lag)
+			left = 100;
+		if (left <= 0)
+			break;
 		if (tl->failed != NULL)
 			err = timeline_failure(tl);
 		else if (tl->stopping)
 			err = ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
 		else
 		{
-			timeline_wait(tl, &tl->changed, 100);
+			timeline_wait(tl, &tl->changed, Min(left, 100));
 			pthread_mutex_unlock(&tl->lock);
 			canceled = waiter != NULL && waiter->is_canceled(waiter->arg);
 			pthread_mutex_lock(&tl->lock);
@@ -212,7 +238,7 @@ wal_receiver_write(WalReceiver *receiver, XLogRecPtr lsn, const char *data, size
 	bool		found;
 	PsError    *err;
 
-	PS_TRY(wait_for_ingest(receiver, waiter));
+	PS_TRY(wait_for_store(receiver, len, waiter));
 	PS_TRY(check_space(tl));
 	pthread_mutex_lock(&tl->receive_lock);
 	PS_GOTO(check_place(receiver), done);
