@@ -106,6 +106,7 @@ set_upkeep(Config *config, int gc_horizon, int pitr_interval)
 	config->compaction_workers = 1;
 	config->compaction_threshold = 2;
 	config->compaction_fanout = 2;
+	config->compaction_backlog = 1000;
 	config->target_file_size = 1;
 	config->compaction_memory = 1;
 	config->image_delta_percent = 30;
