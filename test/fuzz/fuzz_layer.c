@@ -25,7 +25,6 @@ static const PsId test_tenant = {{0x11, 0x22, 0x33}};
 static const PsId test_timeline = {{0x44, 0x55, 0x66}};
 static const char *dir;
 static LayerSpace space;
-static StringInfoData value;
 
 /* So many bytes, and zeros up to the end of a block. */
 static void
@@ -159,7 +158,6 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 	fuzz_begin();
 	dir = fuzz_dir();
 	space = (LayerSpace) {.dir = (char *) dir, .tenant = test_tenant, .timeline = test_timeline};
-	initStringInfo(&value);
 	return 0;
 }
 

@@ -312,6 +312,8 @@ layer_seeds(const char *dir, const char *name, const Manifest *m, int number)
 	XLogRecPtr	lsn_start;
 	XLogRecPtr	lsn_end;
 	char	   *text;
+	int			stride;
+	int			n = 0;
 	LayerSpace	from = {.dir = (char *) dir, .tenant = m->tenant, .timeline = m->timeline};
 	LayerSpace	to = {.dir = layers_dir, .tenant = test_tenant, .timeline = test_timeline, .next_number = number};
 
