@@ -182,8 +182,8 @@ like(converse("pagestream $h->{tenant} $l->{timeline} 1", $one), qr/PS002.*\Q$l-
 like(converse("pagestream $l->{tenant} $l->{timeline} " . ($l->{generation} + 1), $one), qr/generation/, 'a generation that does not exist');
 like(converse("wal_push $l->{tenant} $h->{timeline} 1"), qr/PS002/, 'WAL for a timeline of another tenant');
 
-like(converse('fullbackup liar FFFFFFFF/0'), qr/\0M[^\0]*FFFFFFFF\/0/, 'a backup of the future');
-like(converse('fullbackup liar 0/1000'), qr/\0M[^\0]*begins at [^\0]*0\/1000/, 'a backup of before the beginning');
+like(converse('fullbackup liar lsn FFFFFFFF/0'), qr/\0M[^\0]*FFFFFFFF\/0/, 'a backup of the future');
+like(converse('fullbackup liar lsn 0/1000'), qr/\0M[^\0]*begins at [^\0]*0\/1000/, 'a backup of before the beginning');
 like(converse("fullbackup 'no\nforged line\n\e[31m'"), qr/does not exist/, 'a name with line ends');
 like($store->log_content, qr/no\?forged line/, 'is in the log');
 unlike($store->log_content, qr/^forged line|\e/m, 'on the line where it belongs');
