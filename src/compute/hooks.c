@@ -297,10 +297,7 @@ xact_callback(XactEvent event, void *arg)
 			if (OidIsValid(created_database))
 				forget_database(created_database);
 			if (OidIsValid(moving_database))
-			{
 				database_files_log_drop(moving_database, moving_to);
-				forget_database(moving_database);
-			}
 			break;
 		default:
 			return;
