@@ -138,6 +138,8 @@ sub replay
 		system("$bindir/pg_ctl start -s -W -D '$dir' -l '$log' -o '$options'");
 		PageserverTest::wait_until(sub { -s $log && PostgreSQL::Test::Utils::slurp_file($log) =~ /is ready to accept connections|is shut down/ }, 'the promotion');
 		system("$bindir/pg_ctl stop -s -w -m fast -D '$dir'") if -e "$dir/postmaster.pid";
+		# the postmaster says that it is shut down after it has removed the file that pg_ctl waits for
+		PageserverTest::wait_until(sub { PostgreSQL::Test::Utils::slurp_file($log) =~ /database system is shut down\s*$/ }, 'the end of the promoted server');
 	}
 	my $said = PostgreSQL::Test::Utils::slurp_file($log);
 	return $said =~ /recovery stopping (?:before|after) WAL location/ && $said =~ /database system is shut down\s*$/ && $said !~ /FATAL|PANIC/ ? '' : $said;
