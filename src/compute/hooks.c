@@ -22,7 +22,9 @@
 #include "commands/tablespace.h"
 #include "libpq/auth.h"
 #include "miscadmin.h"
+#include "replication/logicalworker.h"
 #include "replication/syncrep.h"
+#include "replication/walreceiver.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
 #include "storage/ipc.h"
@@ -206,6 +208,15 @@ object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId, voi
 
 /* ---- commits that were not acknowledged ---- */
 
+/* In place of walrcv_send, between transactions. */
+static void
+end_instead_of_sending(WalReceiverConn *conn, const char *buffer, int nbytes)
+{
+	ereport(FATAL,
+			(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
+			 errmsg("terminating logical replication worker because the page store has not acknowledged a commit")));
+}
+
 /*
  * Ends the connection, without an answer to the command, unless the store has
  * acknowledged WAL up to lsn, for which the command should have waited.  The
@@ -218,6 +229,8 @@ object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId, voi
 static void
 check_acknowledged(XLogRecPtr lsn, int wait_mode)
 {
+	static WalReceiverFunctionsType functions;
+
 	bool		acknowledged;
 
 	if (!SyncRepRequested() || SyncRepStandbyNames == NULL || SyncRepStandbyNames[0] == '\0')
@@ -225,7 +238,21 @@ check_acknowledged(XLogRecPtr lsn, int wait_mode)
 	LWLockAcquire(SyncRepLock, LW_SHARED);
 	acknowledged = lsn <= WalSndCtl->lsn[wait_mode];
 	LWLockRelease(SyncRepLock);
-	if (acknowledged || ProcDiePending)
+	if (acknowledged)
+		return;
+
+	/*
+	 * A subscription's worker would tell its publisher next, whatever cut the
+	 * wait short (the end of the postmaster does, too), and the publisher would
+	 * forget what the store may not have.
+	 */
+	if (IsLogicalWorker() && WalReceiverFunctions != NULL && WalReceiverFunctions != &functions)
+	{
+		functions = *WalReceiverFunctions;
+		functions.walrcv_send = end_instead_of_sending;
+		WalReceiverFunctions = &functions;
+	}
+	if (ProcDiePending)
 		return;
 
 	ereport(WARNING,

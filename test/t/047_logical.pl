@@ -104,6 +104,12 @@ wait_for('the change to arrive in the subscriber', sub {
 	return $s->sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'logical replication worker' AND wait_event = 'SyncRep'") eq '1' || $c->sql($reported) eq '1';
 });
 $c->sql_is($reported, '0', 'the subscriber does not report what the store has not acknowledged');
+# the end of the postmaster ends the wait for the store, too: the worker must not report its commit then
+my $applier = $s->sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'logical replication worker'");
+my ($postmaster) = split /\n/, PostgreSQL::Test::Utils::slurp_file($s->dir . '/postmaster.pid');
+kill 'KILL', $postmaster;
+wait_for('the end of the worker', sub { !kill(0, $applier) && $c->sql("SELECT count(*) FROM pg_stat_replication WHERE application_name = 'subscr'") eq '0' });
+$c->sql_is($reported, '0', 'nor when its postmaster is killed');
 $s->kill9;
 TrapTest::go_on_process($worker);
 $s = subscriber();
