@@ -12,8 +12,8 @@
  */
 #include "ps_fe.h"
 
+#include "keep/keep.h"
 #include "ps_wire.h"
-#include "timeline_impl.h"
 
 typedef struct Copy
 {
@@ -230,33 +230,6 @@ done:
 	return err;
 }
 
-/* Puts the layers into the map and the manifest. */
-static PsError *
-add_layers(Timeline *tl, Layer *const *layers, int n)
-{
-	LayerSet   *set;
-	LayerSet   *old;
-	LayerMap   *map;
-	PsError    *err;
-
-	pthread_mutex_lock(&tl->manifest_lock);
-	set = timeline_layers(tl);
-	map = layer_map_change(set->map, layers, n, NULL, 0);
-	layer_set_unref(set);
-	err = timeline_save(tl, map, tl->disk_consistent_lsn, tl->generation, tl->owner);
-	if (err == NULL)
-	{
-		pthread_mutex_lock(&tl->lock);
-		old = timeline_set_map(tl, map, 0);
-		pthread_mutex_unlock(&tl->lock);
-		layer_set_unref(old);
-	}
-	else
-		layer_map_unref(map);
-	pthread_mutex_unlock(&tl->manifest_lock);
-	return err;
-}
-
 /*
  * Was the copy made before a crash, and is it in the manifest?  A source that
  * has nothing leaves nothing to see: then the copy is made again, which changes
@@ -297,7 +270,10 @@ db_copy(Timeline *tl, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, Oi
 	if (delta != NULL)
 		layers[n++] = delta;
 	if (err == NULL && n > 0)
-		err = add_layers(tl, layers, n);
+		err = keep_replace(tl, layers, n, NULL, 0);
+	else
+		for (int i = 0; i < n; i++)
+			layer_unlink(&tl->space, layer_info(layers[i])->name);
 	while (n > 0)
 		layer_unref(layers[--n]);
 	return err;
