@@ -9,148 +9,27 @@
 #include "ps_fe.h"
 
 #include <dirent.h>
-#include <fcntl.h>
-#include <jansson.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/file_perm.h"
 #include "common/file_utils.h"
 #include "ps_wire.h"
 #include "timeline_impl.h"
 
-#define TENANT_FORMAT "pageserver tenant"
-#define TENANT_VERSION 1
-
 /* Branches of branches of branches ... */
 #define ANCESTORS_MAX 10000
 
-/* ---- tenants ---- */
-
-/* Writes DIR/tenant.json, which nobody looks at yet. */
-static PsError *
-tenant_write(const char *dir, const PsId *id, uint64 system_identifier, uint32 segment_size)
-{
-	char		path[MAXPGPATH];
-	char		text[PS_ID_TEXT];
-	char		sysid[32];
-	json_t	   *root;
-	char	   *dump;
-	int			fd;
-	PsError    *err = NULL;
-
-	snprintf(sysid, sizeof(sysid), UINT64_FORMAT, system_identifier);
-	root = json_pack("{s:s, s:i, s:s, s:s, s:i}", "format", TENANT_FORMAT, "version", TENANT_VERSION, "tenant",
-					 ps_id_format(id, text), "system_identifier", sysid, "segment_size", (int) segment_size);
-	dump = json_dumps(root, JSON_INDENT(1));
-	json_decref(root);
-	snprintf(path, sizeof(path), "%s/tenant.json", dir);
-	errno = 0;
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0 || write(fd, dump, strlen(dump)) != (ssize_t) strlen(dump) || fsync(fd) != 0)
-	{
-		if (errno == 0)
-			errno = ENOSPC;
-		err = ps_error(errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO,
-					   "could not write file \"%s\": %m", path);
-	}
-	if (fd >= 0)
-		close(fd);
-	free(dump);
-	return err;
-}
-
-static PsError *
-tenant_read(Tenant *tenant)
-{
-	char		path[MAXPGPATH];
-	json_error_t jerr;
-	json_t	   *root;
-	const char *format = NULL;
-	const char *id = NULL;
-	const char *sysid = NULL;
-	char		text[PS_ID_TEXT];
-	int			version;
-	int			segment_size;
-	PsError    *err = NULL;
-
-	snprintf(path, sizeof(path), "%s/tenant.json", tenant->dir);
-	root = json_load_file(path, JSON_REJECT_DUPLICATES, &jerr);
-	if (root == NULL)
-		return ps_error(PS_SQLSTATE_CORRUPTED, "could not read \"%s\": line %d: %s", path, jerr.line, jerr.text);
-	if (json_unpack(root, "{s:s, s:i, s:s, s:s, s:i}", "format", &format, "version", &version, "tenant", &id,
-					"system_identifier", &sysid, "segment_size", &segment_size) != 0 ||
-		strcmp(format, TENANT_FORMAT) != 0)
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" does not describe a tenant", path);
-	else if (version != TENANT_VERSION)
-		err = ps_error(PS_SQLSTATE_STATE, "file \"%s\" has format version %d, this pageserver reads version %d", path, version,
-					   TENANT_VERSION);
-	else if (strcmp(id, ps_id_format(&tenant->id, text)) != 0 || !IsValidWalSegSize(segment_size))
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" is of another tenant, or its WAL segment size is none", path);
-	else
-	{
-		tenant->system_identifier = strtoull(sysid, NULL, 10);
-		tenant->segment_size = segment_size;
-	}
-	json_decref(root);
-	return err;
-}
-
-/* Starts what a tenant needs to serve reads: the redo helpers, the page cache. */
-static PsError *
-tenant_start(Tenant *tenant)
-{
-	const Config *config = tenant->store->config;
-	char		id[PS_ID_TEXT];
-	char	   *workdir = psprintf("%s/tmp/redo-%s", config->store_dir, ps_id_format(&tenant->id, id));
-	RedoOptions options = {.bindir = config->bindir,
-						   .workdir = workdir,
-						   .segment_size = tenant->segment_size,
-						   .wal_log_hints = true,	/* every compute has it on (src/compute/settings.c) */
-						   .max_helpers = config->redo_helpers > 0 ? config->redo_helpers : (int) sysconf(_SC_NPROCESSORS_ONLN),
-						   .timeout_ms = config->redo_timeout};
-	PsError    *err = redo_pool_create(&options, &tenant->redo);
-
-	pfree(workdir);
-	if (err == NULL)
-		tenant->page_cache = page_cache_create((size_t) config->page_cache_size * 1024 * 1024);
-	return err;
-}
-
-static void
-tenant_free(Tenant *tenant)
-{
-	if (tenant->redo != NULL)
-		redo_pool_free(tenant->redo);
-	if (tenant->page_cache != NULL)
-		page_cache_free(tenant->page_cache);
-	pfree(tenant->dir);
-	free(tenant);
-}
-
-static Tenant *
-tenant_alloc(Store *store, const PsId *id)
-{
-	Tenant	   *tenant = pg_malloc0(sizeof(Tenant));
-	char		text[PS_ID_TEXT];
-
-	tenant->id = *id;
-	tenant->store = store;
-	tenant->dir = psprintf("%s/tenants/%s", store->config->store_dir, ps_id_format(id, text));
-	return tenant;
-}
-
 /* Caller holds Store.lock, or the store is being opened. */
-static void
-add_tenant(Store *store, Tenant *tenant)
+void
+store_put_tenant(Store *store, Tenant *tenant)
 {
 	store->tenants = pg_realloc(store->tenants, (store->ntenants + 1) * sizeof(Tenant *));
 	store->tenants[store->ntenants++] = tenant;
 }
 
 /* The same holds here. */
-static void
-add_timeline(Store *store, Timeline *tl)
+void
+store_put_timeline(Store *store, Timeline *tl)
 {
 	store->timelines = pg_realloc(store->timelines, (store->ntimelines + 1) * sizeof(Timeline *));
 	store->timelines[store->ntimelines++] = tl;
@@ -159,8 +38,8 @@ add_timeline(Store *store, Timeline *tl)
 }
 
 /* Caller holds Store.lock, or the store is being opened. */
-static Timeline *
-find_branch(Store *store, const char *name)
+Timeline *
+store_named(Store *store, const char *name)
 {
 	for (int i = 0; i < store->ntimelines; i++)
 		if (strcmp(store->timelines[i]->name, name) == 0)
@@ -273,15 +152,15 @@ try_open_timeline(Tenant *tenant, const PsId *id, const Manifest *m, int depth)
 	if (ancestor != NULL)
 		timeline_pin_branch(ancestor, m->start_lsn);
 	PS_TRY(timeline_open(tenant, id, ancestor, &tl));
-	if (find_branch(store, tl->name) != NULL)
+	if (store_named(store, tl->name) != NULL)
 	{
 		PsError    *err = ps_error(PS_SQLSTATE_CORRUPTED, "two branches have the name \"%s\": \"%s\" and \"%s\"", tl->name,
-								   find_branch(store, tl->name)->dir, tl->dir);
+								   store_named(store, tl->name)->dir, tl->dir);
 
 		timeline_close(tl);
 		return err;
 	}
-	add_timeline(store, tl);
+	store_put_timeline(store, tl);
 	return NULL;
 }
 
@@ -336,7 +215,7 @@ open_one_tenant(void *arg, const PsId *id)
 	char	   *timelines = psprintf("%s/timelines", open.tenant->dir);
 	PsError    *err;
 
-	add_tenant(store, open.tenant);
+	store_put_tenant(store, open.tenant);
 	open.error = tenant_read(open.tenant);
 	if (open.error == NULL)
 		open.error = tenant_start(open.tenant);
@@ -469,7 +348,7 @@ PsError *
 store_find_branch(Store *store, const char *name, Timeline **tl)
 {
 	pthread_mutex_lock(&store->lock);
-	*tl = find_branch(store, name);
+	*tl = store_named(store, name);
 	if (*tl != NULL)
 		(*tl)->users++;
 	pthread_mutex_unlock(&store->lock);
@@ -524,12 +403,6 @@ store_release(Timeline *tl)
 	pthread_mutex_unlock(&store->lock);
 }
 
-Timeline *
-store_named(Store *store, const char *name)
-{
-	return find_branch(store, name);
-}
-
 void
 store_forget(Store *store, Timeline *tl)
 {
@@ -539,185 +412,4 @@ store_forget(Store *store, Timeline *tl)
 			store->timelines[i] = store->timelines[--store->ntimelines];
 			break;
 		}
-}
-
-/* ---- new timelines ---- */
-
-bool
-timeline_name_is_valid(const char *name)
-{
-	size_t		len = strlen(name);
-
-	return len >= 1 && len <= TIMELINE_NAME_MAX && name[0] != '_' && name[0] != '-' && name[0] != '.' &&
-		strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") == len;
-}
-
-PsError *
-store_check_name_is_free(Store *store, const char *name)
-{
-	if (!timeline_name_is_valid(name))
-		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "\"%s\" cannot be the name of a branch", name),
-							 "A name has 1 to %d letters, digits, \"_\", \"-\" or \".\", and begins with a letter or digit.",
-							 TIMELINE_NAME_MAX);
-	if (find_branch(store, name) != NULL || find_broken(store, name) != NULL)
-		return ps_error("42710", "branch \"%s\" exists already", name);
-	return NULL;
-}
-
-PsError *
-store_check_new_name(Store *store, const char *name)
-{
-	PsError    *err;
-
-	pthread_mutex_lock(&store->lock);
-	err = store_check_name_is_free(store, name);
-	pthread_mutex_unlock(&store->lock);
-	return err;
-}
-
-static PsError *
-make_dir(const char *path)
-{
-	if (mkdir(path, 0700) != 0)
-		return ps_error(errno == ENOSPC ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO, "could not create directory \"%s\": %m", path);
-	return NULL;
-}
-
-/* Moves a directory to where it counts, durably; after an error it is where it was. */
-static PsError *
-put_in_place(const char *from, const char *to)
-{
-	PsError    *err;
-
-	if (rename(from, to) != 0)
-		return ps_error(PS_SQLSTATE_IO, "could not rename \"%s\" to \"%s\": %m", from, to);
-	if (fsync_parent_path(to) == 0)
-		return NULL;
-	err = ps_error(PS_SQLSTATE_IO, "could not sync the directory of \"%s\": %m", to);
-	(void) rename(to, from);
-	return err;
-}
-
-/*
- * Makes STORE/tmp/tenant-<id>, a directory of a tenant with one timeline, which
- * is moved there from where it was made.
- */
-static PsError *
-build_tenant(const Tenant *tenant, const char *dir, const char *timeline_from)
-{
-	char	   *timelines = psprintf("%s/timelines", dir);
-	char	   *to = psprintf("%s/%s", timelines, strrchr(timeline_from, '/') + 1);
-	PsError    *err;
-
-	PS_GOTO(make_dir(dir), done);
-	PS_GOTO(make_dir(timelines), done);
-	PS_GOTO(tenant_write(dir, &tenant->id, tenant->system_identifier, tenant->segment_size), done);
-	PS_GOTO(put_in_place(timeline_from, to), done);
-	if (fsync_fname(dir, true) != 0)
-		err = ps_error(PS_SQLSTATE_IO, "could not sync directory \"%s\": %m", dir);
-
-done:
-	pfree(timelines);
-	pfree(to);
-	return err;
-}
-
-static Tenant *
-find_tenant(Store *store, const PsId *id)
-{
-	Tenant	   *tenant = NULL;
-
-	pthread_mutex_lock(&store->lock);
-	for (int i = 0; i < store->ntenants && tenant == NULL; i++)
-		if (ps_id_equal(&store->tenants[i]->id, id))
-			tenant = store->tenants[i];
-	pthread_mutex_unlock(&store->lock);
-	return tenant;
-}
-
-/*
- * The new timeline, and with it a new tenant, is made complete in STORE/tmp,
- * then renamed to its place: after a crash, and after an error, it is there
- * whole or not at all.  Two callers must not add the same tenant.
- */
-PsError *
-store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
-{
-	char		id[PS_ID_TEXT];
-	Manifest	m = {.tenant = seed->tenant,
-					 .timeline = seed->timeline,
-					 .system_identifier = seed->system_identifier,
-					 .segment_size = seed->segment_size,
-					 .data_checksum_version = seed->data_checksum_version,
-					 .has_ancestor = seed->ancestor != NULL,
-					 .start_lsn = seed->lsn,
-					 .disk_consistent_lsn = seed->lsn};
-	Tenant	   *tenant = find_tenant(store, &seed->tenant);
-	bool		new_tenant = tenant == NULL;
-	char	   *made = psprintf("%s/tmp/%s", store->config->store_dir, ps_id_format(&seed->timeline, id));
-	char	   *from;			/* what is renamed, and to where */
-	char	   *to;
-	PsError    *err;
-
-	if (new_tenant)
-	{
-		tenant = tenant_alloc(store, &seed->tenant);
-		tenant->system_identifier = seed->system_identifier;
-		tenant->segment_size = seed->segment_size;
-		from = psprintf("%s/tmp/tenant-%s", store->config->store_dir, ps_id_format(&seed->tenant, id));
-		to = pg_strdup(tenant->dir);
-	}
-	else
-	{
-		from = pg_strdup(made);
-		to = psprintf("%s/timelines/%s", tenant->dir, id);
-	}
-	if (seed->ancestor != NULL)
-		m.ancestor = seed->ancestor->id;
-	strlcpy(m.name, seed->name, sizeof(m.name));
-	m.layers = pg_malloc(Max(seed->nlayers, 1) * sizeof(char *));
-	for (int i = 0; i < seed->nlayers; i++)
-		m.layers[m.nlayers++] = pg_strdup(layer_info(seed->layers[i])->name);
-	PS_GOTO(manifest_write(made, &m), done);
-	if (new_tenant)
-	{
-		PS_GOTO(build_tenant(tenant, from, made), done);
-		PS_GOTO(tenant_start(tenant), done);
-	}
-
-	/* the lock is held from the last check of the name until all can see the timeline */
-	pthread_mutex_lock(&store->lock);
-	if (find_branch(store, seed->name) != NULL)
-		err = ps_error("42710", "branch \"%s\" exists already", seed->name);
-	else
-		err = put_in_place(from, to);
-	if (err == NULL)
-	{
-		err = timeline_open(tenant, &seed->timeline, seed->ancestor, result);
-		if (err != NULL && rename(to, from) != 0)
-			ps_log(PS_WARNING, "could not rename \"%s\" to \"%s\": %m", to, from);
-	}
-	if (err == NULL)
-	{
-		if (new_tenant)
-			add_tenant(store, tenant);
-		new_tenant = false;
-		add_timeline(store, *result);
-		(*result)->users++;
-	}
-	pthread_mutex_unlock(&store->lock);
-
-done:
-	if (new_tenant)
-	{
-		/* the timeline's own directory is the caller's to remove, if it has not gone into this one */
-		if (access(from, F_OK) == 0)
-			(void) rmtree(from, true);
-		tenant_free(tenant);
-	}
-	manifest_free(&m);
-	pfree(made);
-	pfree(from);
-	pfree(to);
-	return err;
 }

@@ -158,10 +158,19 @@ struct Store
 	int			nbroken;
 };
 
-/* ---- store.c: for branch.c.  The caller holds Store.lock ---- */
+/* ---- tenant.c ---- */
+extern Tenant *tenant_alloc(Store *store, const PsId *id);
+extern PsError *tenant_read(Tenant *tenant);	/* tenant.json */
+extern PsError *tenant_write(const Tenant *tenant, const char *dir);
+extern PsError *tenant_start(Tenant *tenant);
+extern void tenant_free(Tenant *tenant);
+
+/* ---- store.c, store_add.c.  The caller holds Store.lock, or opens the store ---- */
 extern Timeline *store_named(Store *store, const char *name);	/* NULL: there is none */
 extern bool store_is_broken_name(const Store *store, const char *name);
 extern PsError *store_check_name_is_free(Store *store, const char *name);
+extern void store_put_tenant(Store *store, Tenant *tenant);
+extern void store_put_timeline(Store *store, Timeline *tl);
 extern void store_forget(Store *store, Timeline *tl);	/* nobody can find it any more */
 
 /* ---- timeline.c, timeline_open.c ---- */

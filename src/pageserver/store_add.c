@@ -1,0 +1,192 @@
+/*
+ * store_add.c
+ *	  New timelines, and with them new tenants: made in STORE/tmp, renamed to
+ *	  their place.
+ */
+#include "ps_fe.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/file_utils.h"
+#include "ps_wire.h"
+#include "timeline_impl.h"
+
+bool
+timeline_name_is_valid(const char *name)
+{
+	size_t		len = strlen(name);
+
+	return len >= 1 && len <= TIMELINE_NAME_MAX && name[0] != '_' && name[0] != '-' && name[0] != '.' &&
+		strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") == len;
+}
+
+PsError *
+store_check_name_is_free(Store *store, const char *name)
+{
+	if (!timeline_name_is_valid(name))
+		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "\"%s\" cannot be the name of a branch", name),
+							 "A name has 1 to %d letters, digits, \"_\", \"-\" or \".\", and begins with a letter or digit.",
+							 TIMELINE_NAME_MAX);
+	if (store_named(store, name) != NULL || store_is_broken_name(store, name))
+		return ps_error("42710", "branch \"%s\" exists already", name);
+	return NULL;
+}
+
+PsError *
+store_check_new_name(Store *store, const char *name)
+{
+	PsError    *err;
+
+	pthread_mutex_lock(&store->lock);
+	err = store_check_name_is_free(store, name);
+	pthread_mutex_unlock(&store->lock);
+	return err;
+}
+
+static PsError *
+make_dir(const char *path)
+{
+	if (mkdir(path, 0700) != 0)
+		return ps_error(errno == ENOSPC ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO, "could not create directory \"%s\": %m", path);
+	return NULL;
+}
+
+/* Moves a directory to where it counts, durably; after an error it is where it was. */
+static PsError *
+put_in_place(const char *from, const char *to)
+{
+	PsError    *err;
+
+	if (rename(from, to) != 0)
+		return ps_error(PS_SQLSTATE_IO, "could not rename \"%s\" to \"%s\": %m", from, to);
+	if (fsync_parent_path(to) == 0)
+		return NULL;
+	err = ps_error(PS_SQLSTATE_IO, "could not sync the directory of \"%s\": %m", to);
+	(void) rename(to, from);
+	return err;
+}
+
+/*
+ * Makes STORE/tmp/tenant-<id>, a directory of a tenant with one timeline, which
+ * is moved there from where it was made.
+ */
+static PsError *
+build_tenant(const Tenant *tenant, const char *dir, const char *timeline_from)
+{
+	char	   *timelines = psprintf("%s/timelines", dir);
+	char	   *to = psprintf("%s/%s", timelines, strrchr(timeline_from, '/') + 1);
+	PsError    *err;
+
+	PS_GOTO(make_dir(dir), done);
+	PS_GOTO(make_dir(timelines), done);
+	PS_GOTO(tenant_write(tenant, dir), done);
+	PS_GOTO(put_in_place(timeline_from, to), done);
+	if (fsync_fname(dir, true) != 0)
+		err = ps_error(PS_SQLSTATE_IO, "could not sync directory \"%s\": %m", dir);
+
+done:
+	pfree(timelines);
+	pfree(to);
+	return err;
+}
+
+static Tenant *
+find_tenant(Store *store, const PsId *id)
+{
+	Tenant	   *tenant = NULL;
+
+	pthread_mutex_lock(&store->lock);
+	for (int i = 0; i < store->ntenants && tenant == NULL; i++)
+		if (ps_id_equal(&store->tenants[i]->id, id))
+			tenant = store->tenants[i];
+	pthread_mutex_unlock(&store->lock);
+	return tenant;
+}
+
+/*
+ * The new timeline, and with it a new tenant, is made complete in STORE/tmp,
+ * then renamed to its place: after a crash, and after an error, it is there
+ * whole or not at all.  Two callers must not add the same tenant.
+ */
+PsError *
+store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
+{
+	char		id[PS_ID_TEXT];
+	Manifest	m = {.tenant = seed->tenant,
+					 .timeline = seed->timeline,
+					 .system_identifier = seed->system_identifier,
+					 .segment_size = seed->segment_size,
+					 .data_checksum_version = seed->data_checksum_version,
+					 .has_ancestor = seed->ancestor != NULL,
+					 .start_lsn = seed->lsn,
+					 .disk_consistent_lsn = seed->lsn};
+	Tenant	   *tenant = find_tenant(store, &seed->tenant);
+	bool		new_tenant = tenant == NULL;
+	char	   *made = psprintf("%s/tmp/%s", store->config->store_dir, ps_id_format(&seed->timeline, id));
+	char	   *from;			/* what is renamed, and to where */
+	char	   *to;
+	PsError    *err;
+
+	if (new_tenant)
+	{
+		tenant = tenant_alloc(store, &seed->tenant);
+		tenant->system_identifier = seed->system_identifier;
+		tenant->segment_size = seed->segment_size;
+		from = psprintf("%s/tmp/tenant-%s", store->config->store_dir, ps_id_format(&seed->tenant, id));
+		to = pg_strdup(tenant->dir);
+	}
+	else
+	{
+		from = pg_strdup(made);
+		to = psprintf("%s/timelines/%s", tenant->dir, id);
+	}
+	if (seed->ancestor != NULL)
+		m.ancestor = seed->ancestor->id;
+	strlcpy(m.name, seed->name, sizeof(m.name));
+	m.layers = pg_malloc(Max(seed->nlayers, 1) * sizeof(char *));
+	for (int i = 0; i < seed->nlayers; i++)
+		m.layers[m.nlayers++] = pg_strdup(layer_info(seed->layers[i])->name);
+	PS_GOTO(manifest_write(made, &m), done);
+	if (new_tenant)
+	{
+		PS_GOTO(build_tenant(tenant, from, made), done);
+		PS_GOTO(tenant_start(tenant), done);
+	}
+
+	/* the lock is held from the last check of the name until all can see the timeline */
+	pthread_mutex_lock(&store->lock);
+	if (store_named(store, seed->name) != NULL)
+		err = ps_error("42710", "branch \"%s\" exists already", seed->name);
+	else
+		err = put_in_place(from, to);
+	if (err == NULL)
+	{
+		err = timeline_open(tenant, &seed->timeline, seed->ancestor, result);
+		if (err != NULL && rename(to, from) != 0)
+			ps_log(PS_WARNING, "could not rename \"%s\" to \"%s\": %m", to, from);
+	}
+	if (err == NULL)
+	{
+		if (new_tenant)
+			store_put_tenant(store, tenant);
+		new_tenant = false;
+		store_put_timeline(store, *result);
+		(*result)->users++;
+	}
+	pthread_mutex_unlock(&store->lock);
+
+done:
+	if (new_tenant)
+	{
+		/* the timeline's own directory is the caller's to remove, if it has not gone into this one */
+		if (access(from, F_OK) == 0)
+			(void) rmtree(from, true);
+		tenant_free(tenant);
+	}
+	manifest_free(&m);
+	pfree(made);
+	pfree(from);
+	pfree(to);
+	return err;
+}
