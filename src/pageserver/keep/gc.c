@@ -16,8 +16,16 @@
 /* A file is rewritten if less than this of its entries are needed, percent. */
 #define REWRITE_BELOW 70
 
-/* Keys between two looks whether to stop. */
-#define KEYS_PER_LOOK 4096
+/* Entries between two looks whether to stop. */
+#define ENTRIES_PER_LOOK 4096
+
+/* A pass over entries. */
+typedef struct Pass
+{
+	Timeline   *tl;
+	LayerMerge *entries;
+	uint64		looked_at;		/* those seen twice counted twice */
+} Pass;
 
 typedef struct Count
 {
@@ -48,26 +56,34 @@ count_of(Count *counts, int n, const Layer *layer)
 	return bsearch(&key, counts, n, sizeof(Count), by_address);
 }
 
+static PsError *
+next_entry(Pass *pass, PsKey *key, ValueRef *ref, bool *found)
+{
+	if (++pass->looked_at % ENTRIES_PER_LOOK == 0 && timeline_is_stopping(pass->tl))
+		return ps_error(PS_SQLSTATE_CANCELED, "the store is stopping");
+	return layer_merge_next(pass->entries, key, ref, found);
+}
+
 /* Counts of one key, whose first version is *ref. */
 static PsError *
-count_key(LayerMerge *entries, KeyRetention *kr, PsKey *key, ValueRef *ref, Count *counts, int n)
+count_key(Pass *pass, KeyRetention *kr, PsKey *key, ValueRef *ref, Count *counts, int n)
 {
 	bool		found;
 
 	PS_TRY(key_retention_begin(kr, key));
 	key_retention_add(kr, ref->lsn, ref->will_init);
-	while (!layer_merge_key_ends(entries))
+	while (!layer_merge_key_ends(pass->entries))
 	{
-		PS_TRY(layer_merge_next(entries, key, ref, &found));
+		PS_TRY(next_entry(pass, key, ref, &found));
 		key_retention_add(kr, ref->lsn, ref->will_init);
 	}
-	layer_merge_rewind_key(entries);
+	layer_merge_rewind_key(pass->entries);
 	do
 	{
-		PS_TRY(layer_merge_next(entries, key, ref, &found));
+		PS_TRY(next_entry(pass, key, ref, &found));
 		if (key_retention_needs(kr, ref->lsn))
 			count_of(counts, n, ref->layer)->needed++;
-	} while (!layer_merge_key_ends(entries));
+	} while (!layer_merge_key_ends(pass->entries));
 	return NULL;
 }
 
@@ -78,26 +94,18 @@ count_needed(Timeline *tl, const History *history, Layer *const *layers, Count *
 	PsKey		hi = {.kind = UINT8_MAX, .fork = UINT8_MAX, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX,
 	.blk = PG_UINT32_MAX};
 	KeyRetention kr;
-	LayerMerge *entries = NULL;
-	uint64		nkeys = 0;
+	Pass		pass = {.tl = tl};
 	PsKey		key;
 	ValueRef	ref;
 	bool		found;
 	PsError    *err;
 
 	key_retention_init(&kr, &history->retention);
-	PS_GOTO(layer_merge_open(layers, n, &lo, &hi, &entries), done);
-	while ((err = layer_merge_next(entries, &key, &ref, &found)) == NULL && found)
-	{
-		PS_GOTO(count_key(entries, &kr, &key, &ref, counts, n), done);
-		if (++nkeys % KEYS_PER_LOOK == 0 && timeline_is_stopping(tl))
-		{
-			err = ps_error(PS_SQLSTATE_CANCELED, "the store is stopping");
-			break;
-		}
-	}
+	PS_GOTO(layer_merge_open(layers, n, &lo, &hi, &pass.entries), done);
+	while ((err = next_entry(&pass, &key, &ref, &found)) == NULL && found)
+		PS_GOTO(count_key(&pass, &kr, &key, &ref, counts, n), done);
 done:
-	layer_merge_close(entries);
+	layer_merge_close(pass.entries);
 	key_retention_free(&kr);
 	return err;
 }
@@ -141,10 +149,9 @@ static PsError *
 rewrite_image(Timeline *tl, const History *history, Layer *layer, Layer *const *layers, int n, Layer ***outputs, int *noutputs)
 {
 	KeyRetention kr;
-	LayerMerge *entries = NULL;
+	Pass		pass = {.tl = tl};
 	ImageWriter *writer = NULL;
 	Layer	   *output = NULL;
-	uint64		nkeys = 0;
 	StringInfoData value;
 	PsKey		key;
 	ValueRef	ref;
@@ -154,8 +161,8 @@ rewrite_image(Timeline *tl, const History *history, Layer *layer, Layer *const *
 	initStringInfo(&value);
 	key_retention_init(&kr, &history->retention);
 	PS_GOTO(image_writer_create(&tl->space, layer_info(layer)->lsn_start, &writer), done);
-	PS_GOTO(layer_merge_open(layers, n, &layer_info(layer)->key_min, &layer_info(layer)->key_max, &entries), done);
-	while ((err = layer_merge_next(entries, &key, &ref, &found)) == NULL && found)
+	PS_GOTO(layer_merge_open(layers, n, &layer_info(layer)->key_min, &layer_info(layer)->key_max, &pass.entries), done);
+	while ((err = next_entry(&pass, &key, &ref, &found)) == NULL && found)
 	{
 		ValueRef	image = ref;
 		bool		has_image = ref.layer == layer;
@@ -163,20 +170,15 @@ rewrite_image(Timeline *tl, const History *history, Layer *layer, Layer *const *
 
 		PS_GOTO(key_retention_begin(&kr, &key), done);
 		key_retention_add(&kr, ref.lsn, ref.will_init);
-		while (!layer_merge_key_ends(entries))
+		while (!layer_merge_key_ends(pass.entries))
 		{
-			PS_GOTO(layer_merge_next(entries, &key, &ref, &found), done);
+			PS_GOTO(next_entry(&pass, &key, &ref, &found), done);
 			key_retention_add(&kr, ref.lsn, ref.will_init);
 			if (ref.layer == layer)
 			{
 				image = ref;
 				has_image = true;
 			}
-		}
-		if (++nkeys % KEYS_PER_LOOK == 0 && timeline_is_stopping(tl))
-		{
-			err = ps_error(PS_SQLSTATE_CANCELED, "the store is stopping");
-			goto done;
 		}
 		if (!has_image || !key_retention_needs(&kr, image.lsn))
 			continue;
@@ -193,7 +195,7 @@ rewrite_image(Timeline *tl, const History *history, Layer *layer, Layer *const *
 		*noutputs = 1;
 	}
 done:
-	layer_merge_close(entries);
+	layer_merge_close(pass.entries);
 	image_writer_abort(writer);
 	key_retention_free(&kr);
 	pfree(value.data);

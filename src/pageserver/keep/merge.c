@@ -18,6 +18,9 @@
 #include "keep/merge.h"
 #include "ps_wire.h"
 
+/* Entries between two looks whether to stop. */
+#define ENTRIES_PER_LOOK 4096
+
 /* Where a value that several entries have was copied to. */
 typedef struct SharedKey
 {
@@ -52,6 +55,8 @@ typedef struct Merge
 	XLogRecPtr	lsn_start;		/* of all inputs together */
 	XLogRecPtr	lsn_end;
 	double		entry_bytes;	/* of the inputs, on average */
+	LayerMerge *entries;
+	uint64		looked_at;		/* entries, those seen twice counted twice */
 	DeltaWriter *writer;		/* NULL: no file is being written */
 	struct shared_hash *shared; /* of this file */
 } Merge;
@@ -85,6 +90,15 @@ check_canceled(const Merge *merge)
 	if (merge->job->is_canceled != NULL && merge->job->is_canceled(merge->job->cancel_arg))
 		return ps_error(PS_SQLSTATE_CANCELED, "the merge of layers was canceled");
 	return NULL;
+}
+
+/* The next entry of all files, unless the merge is to stop. */
+static PsError *
+next_entry(Merge *merge, PsKey *key, ValueRef *ref, bool *found)
+{
+	if (++merge->looked_at % ENTRIES_PER_LOOK == 0)
+		PS_TRY(check_canceled(merge));
+	return layer_merge_next(merge->entries, key, ref, found);
 }
 
 /* ---- outputs ---- */
@@ -160,7 +174,7 @@ copy_entry(Merge *merge, const PsKey *key, const ValueRef *ref)
 
 /* Sees what is needed of the key whose first version is *ref; *ref becomes its last. */
 static PsError *
-look_at_key(LayerMerge *entries, KeyRetention *kr, PsKey *key, ValueRef *ref, KeyVersions *versions)
+look_at_key(Merge *merge, KeyRetention *kr, PsKey *key, ValueRef *ref, KeyVersions *versions)
 {
 	bool		found;
 
@@ -168,9 +182,9 @@ look_at_key(LayerMerge *entries, KeyRetention *kr, PsKey *key, ValueRef *ref, Ke
 	versions->oldest_is_end = ref->kind == VALUE_TOMBSTONE;
 	PS_TRY(key_retention_begin(kr, key));
 	key_retention_add(kr, ref->lsn, ref->will_init);
-	while (!layer_merge_key_ends(entries))
+	while (!layer_merge_key_ends(merge->entries))
 	{
-		PS_TRY(layer_merge_next(entries, key, ref, &found));
+		PS_TRY(next_entry(merge, key, ref, &found));
 		key_retention_add(kr, ref->lsn, ref->will_init);
 	}
 	return NULL;
@@ -178,16 +192,16 @@ look_at_key(LayerMerge *entries, KeyRetention *kr, PsKey *key, ValueRef *ref, Ke
 
 /* Goes over the key once more: calls copy_entry() for what is needed of the inputs, or only counts it. */
 static PsError *
-go_over_key(Merge *merge, LayerMerge *entries, const KeyRetention *kr, KeyVersions *versions, bool copy, bool alone)
+go_over_key(Merge *merge, const KeyRetention *kr, KeyVersions *versions, bool copy, bool alone)
 {
 	PsKey		key;
 	ValueRef	ref;
 	bool		found;
 
-	layer_merge_rewind_key(entries);
+	layer_merge_rewind_key(merge->entries);
 	do
 	{
-		PS_TRY(layer_merge_next(entries, &key, &ref, &found));
+		PS_TRY(next_entry(merge, &key, &ref, &found));
 		if (!is_input(merge, ref.layer))
 			continue;
 		if (!key_retention_needs(kr, ref.lsn) ||
@@ -203,22 +217,22 @@ go_over_key(Merge *merge, LayerMerge *entries, const KeyRetention *kr, KeyVersio
 		if (alone && file_is_full(merge))
 			PS_TRY(end_file(merge));
 		PS_TRY(copy_entry(merge, &key, &ref));
-	} while (!layer_merge_key_ends(entries));
+	} while (!layer_merge_key_ends(merge->entries));
 	return NULL;
 }
 
 static PsError *
-merge_key(Merge *merge, LayerMerge *entries, KeyRetention *kr, PsKey *key, ValueRef *ref)
+merge_key(Merge *merge, KeyRetention *kr, PsKey *key, ValueRef *ref)
 {
 	KeyVersions versions = {0};
 	bool		alone;
 
-	PS_TRY(look_at_key(entries, kr, key, ref, &versions));
-	PS_TRY(go_over_key(merge, entries, kr, &versions, false, false));
+	PS_TRY(look_at_key(merge, kr, key, ref, &versions));
+	PS_TRY(go_over_key(merge, kr, &versions, false, false));
 	alone = versions.needed * merge->entry_bytes > merge->job->target_size;
 	if (alone || file_is_full(merge))
 		PS_TRY(end_file(merge));
-	PS_TRY(go_over_key(merge, entries, kr, &versions, true, alone));
+	PS_TRY(go_over_key(merge, kr, &versions, true, alone));
 	return alone ? end_file(merge) : NULL;
 }
 
@@ -271,8 +285,6 @@ merge_layers(const MergeJob *job, MergeResult *result)
 	Merge		merge = {.job = job, .result = result};
 	KeyRetention kr;
 	Layer	  **all = pg_malloc((job->ninputs + job->ncontext) * sizeof(Layer *));
-	LayerMerge *entries = NULL;
-	uint64		nkeys = 0;
 	PsKey		lo,
 				hi;
 	PsKey		key;
@@ -287,18 +299,14 @@ merge_layers(const MergeJob *job, MergeResult *result)
 	prepare(&merge);
 	key_retention_init(&kr, job->retention);
 	key_range(job, &lo, &hi);
-	PS_GOTO(layer_merge_open(all, job->ninputs + job->ncontext, &lo, &hi, &entries), done);
-	while ((err = layer_merge_next(entries, &key, &ref, &found)) == NULL && found)
-	{
-		PS_GOTO(merge_key(&merge, entries, &kr, &key, &ref), done);
-		if (++nkeys % 1024 == 0)
-			PS_GOTO(check_canceled(&merge), done);
-	}
+	PS_GOTO(layer_merge_open(all, job->ninputs + job->ncontext, &lo, &hi, &merge.entries), done);
+	while ((err = next_entry(&merge, &key, &ref, &found)) == NULL && found)
+		PS_GOTO(merge_key(&merge, &kr, &key, &ref), done);
 	if (err == NULL)
 		err = end_file(&merge);
 
 done:
-	layer_merge_close(entries);
+	layer_merge_close(merge.entries);
 	delta_writer_abort(merge.writer);
 	if (err != NULL)
 	{

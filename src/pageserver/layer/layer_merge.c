@@ -5,7 +5,8 @@
  *
  * Only the index is read, and memory does not grow with the number of entries:
  * each file has a position in its index, and a heap says which comes next.  A
- * version that several files have is told of once: as an image layer's image,
+ * file takes part from its first key to its last one: of thousands that follow
+ * each other by key, few do at a time.  A version that several files have is told of once: as an image layer's image,
  * which stands for what is at its LSN, else as the one that needs nothing
  * older.
  */
@@ -16,23 +17,27 @@
 
 typedef struct MergeSource
 {
-	Layer	   *layer;
+	Layer	   *layer;			/* NULL: left behind */
+	uint8		first_key[PS_KEY_SIZE]; /* of the file */
 	BtreePos	pos;
 	BtreePos	key_pos;		/* where the current key of the merge begins, if it is here */
-	bool		has_key;		/* it is */
 	bool		at_end;
 	uint8		at[DELTA_KEY_SIZE]; /* key and LSN of the entry at pos */
 } MergeSource;
 
 struct LayerMerge
 {
+	uint8		lo[DELTA_KEY_SIZE];
 	uint8		hi[PS_KEY_SIZE];
-	MergeSource *sources;
+	MergeSource *sources;		/* by first_key */
 	int			nsources;
-	MergeSource **heap;			/* those that are not at their end; the least first */
+	int			nstarted;		/* sources from here on begin later */
+	MergeSource **heap;			/* those that are started and not at their end; the least first */
 	int			n;
 	uint8		key[PS_KEY_SIZE];	/* the current key */
 	bool		has_key;
+	MergeSource **of_key;		/* those that have it */
+	int			nof_key;
 };
 
 /* By key and LSN; of the same version the one that counts first. */
@@ -69,14 +74,16 @@ sift_down(LayerMerge *merge, int i)
 }
 
 static void
-build_heap(LayerMerge *merge)
+sift_up(LayerMerge *merge, int i)
 {
-	merge->n = 0;
-	for (int i = 0; i < merge->nsources; i++)
-		if (!merge->sources[i].at_end)
-			merge->heap[merge->n++] = &merge->sources[i];
-	for (int i = merge->n / 2 - 1; i >= 0; i--)
-		sift_down(merge, i);
+	while (i > 0 && comes_before(merge->heap[i], merge->heap[(i - 1) / 2]))
+	{
+		MergeSource *tmp = merge->heap[i];
+
+		merge->heap[i] = merge->heap[(i - 1) / 2];
+		i = (i - 1) / 2;
+		merge->heap[i] = tmp;
+	}
 }
 
 /* Reads the entry at the source's position, or finds that the range has ended. */
@@ -102,39 +109,34 @@ advance(LayerMerge *merge, MergeSource *source)
 	return NULL;
 }
 
+static int
+by_first_key(const void *a, const void *b)
+{
+	return memcmp(((const MergeSource *) a)->first_key, ((const MergeSource *) b)->first_key, PS_KEY_SIZE);
+}
+
 PsError *
 layer_merge_open(Layer *const *layers, int n, const PsKey *lo, const PsKey *hi, LayerMerge **result)
 {
 	LayerMerge *merge = pg_malloc0(sizeof(LayerMerge));
-	uint8		target[DELTA_KEY_SIZE] = {0};
-	PsError    *err = NULL;
 
 	merge->sources = pg_malloc0(Max(n, 1) * sizeof(MergeSource));
 	merge->heap = pg_malloc(Max(n, 1) * sizeof(MergeSource *));
-	ps_key_encode(lo, target);
+	merge->of_key = pg_malloc(Max(n, 1) * sizeof(MergeSource *));
+	ps_key_encode(lo, merge->lo);
 	ps_key_encode(hi, merge->hi);
-	for (int i = 0; i < n && err == NULL; i++)
+	for (int i = 0; i < n; i++)
 	{
 		MergeSource *source = &merge->sources[merge->nsources];
-		bool		found;
 
 		if (layers[i]->info.key_max.kind == 0 || ps_key_cmp(&layers[i]->info.key_min, hi) > 0 ||
 			ps_key_cmp(&layers[i]->info.key_max, lo) < 0)
 			continue;
 		source->layer = layer_ref(layers[i]);
+		ps_key_encode(&layers[i]->info.key_min, source->first_key);
 		merge->nsources++;
-		err = btree_seek_ge(&layers[i]->file->index, target, &source->pos, &found);
-		if (err == NULL && found)
-			load(merge, source);
-		else
-			source->at_end = true;
 	}
-	if (err != NULL)
-	{
-		layer_merge_close(merge);
-		return err;
-	}
-	build_heap(merge);
+	qsort(merge->sources, merge->nsources, sizeof(MergeSource), by_first_key);
 	*result = merge;
 	return NULL;
 }
@@ -145,26 +147,67 @@ layer_merge_close(LayerMerge *merge)
 	if (merge == NULL)
 		return;
 	for (int i = 0; i < merge->nsources; i++)
-		layer_unref(merge->sources[i].layer);
+		if (merge->sources[i].layer != NULL)
+			layer_unref(merge->sources[i].layer);
 	free(merge->sources);
 	free(merge->heap);
+	free(merge->of_key);
 	free(merge);
 }
 
-/* The source that has the next entry belongs to a new key: remembers where that begins everywhere. */
+/* Lets all sources take part that may have the next entry. */
+static PsError *
+start_sources(LayerMerge *merge)
+{
+	while (merge->nstarted < merge->nsources)
+	{
+		MergeSource *source = &merge->sources[merge->nstarted];
+		bool		found;
+
+		if (merge->n > 0 && memcmp(source->first_key, merge->heap[0]->at, PS_KEY_SIZE) > 0)
+			break;
+		PS_TRY(btree_seek_ge(&source->layer->file->index, merge->lo, &source->pos, &found));
+		merge->nstarted++;
+		source->at_end = !found;
+		if (found)
+			load(merge, source);
+		if (source->at_end)
+			continue;
+		merge->heap[merge->n++] = source;
+		sift_up(merge, merge->n - 1);
+	}
+	return NULL;
+}
+
+/* Remembers where the current key begins in the sources below heap[i]: if one has it, so has the one above. */
+static void
+find_key(LayerMerge *merge, int i)
+{
+	MergeSource *source;
+
+	if (i >= merge->n || memcmp(merge->heap[i]->at, merge->key, PS_KEY_SIZE) != 0)
+		return;
+	source = merge->heap[i];
+	source->key_pos = source->pos;
+	merge->of_key[merge->nof_key++] = source;
+	find_key(merge, 2 * i + 1);
+	find_key(merge, 2 * i + 2);
+}
+
+/* The next entry is of a new key. */
 static void
 begin_key(LayerMerge *merge)
 {
+	for (int i = 0; i < merge->nof_key; i++)
+		if (merge->of_key[i]->at_end)
+		{
+			layer_unref(merge->of_key[i]->layer);
+			merge->of_key[i]->layer = NULL;
+		}
 	memcpy(merge->key, merge->heap[0]->at, PS_KEY_SIZE);
 	merge->has_key = true;
-	for (int i = 0; i < merge->nsources; i++)
-	{
-		MergeSource *source = &merge->sources[i];
-
-		source->has_key = !source->at_end && memcmp(source->at, merge->key, PS_KEY_SIZE) == 0;
-		if (source->has_key)
-			source->key_pos = source->pos;
-	}
+	merge->nof_key = 0;
+	find_key(merge, 0);
 }
 
 PsError *
@@ -172,6 +215,7 @@ layer_merge_next(LayerMerge *merge, PsKey *key, ValueRef *ref, bool *found)
 {
 	uint8		at[DELTA_KEY_SIZE];
 
+	PS_TRY(start_sources(merge));
 	*found = merge->n > 0;
 	if (!*found)
 		return NULL;
@@ -199,14 +243,15 @@ layer_merge_key_ends(const LayerMerge *merge)
 void
 layer_merge_rewind_key(LayerMerge *merge)
 {
-	for (int i = 0; i < merge->nsources; i++)
+	for (int i = 0; i < merge->nof_key; i++)
 	{
-		MergeSource *source = &merge->sources[i];
+		MergeSource *source = merge->of_key[i];
 
-		if (!source->has_key)
-			continue;
+		if (source->at_end)
+			merge->heap[merge->n++] = source;
 		source->pos = source->key_pos;
 		load(merge, source);
 	}
-	build_heap(merge);
+	for (int i = merge->n / 2 - 1; i >= 0; i--)
+		sift_down(merge, i);
 }
