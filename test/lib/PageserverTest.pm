@@ -20,6 +20,7 @@ use Carp;
 use Cwd qw(abs_path);
 use File::Path qw(make_path remove_tree);
 use File::Basename;
+use File::Temp ();
 use IPC::Run ();
 use PostgreSQL::Test::Utils ();
 use SharedMemory;
@@ -293,8 +294,13 @@ sub psql
 {
 	my ($self, $sql, %opt) = @_;
 	my ($out, $err) = ('', '');
+	my $script = File::Temp->new(TEMPLATE => 'psql_XXXXXX', TMPDIR => 1);
+
+	# a file, not a pipe: psql ends without a look at it if it cannot connect
+	print $script $sql;
+	close $script or croak "$script: $!";
 	run [ PageserverTest::bindir() . '/psql', '-X', '-A', '-t', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $self->connstr($opt{db}), '-f', '-' ],
-	  '<', \$sql, '>', \$out, '2>', \$err, IPC::Run::timeout($opt{timeout} // 180);
+	  '<', "$script", '>', \$out, '2>', \$err, IPC::Run::timeout($opt{timeout} // 180);
 	my $rc = $? >> 8;
 	chomp $out;
 	return ($rc, $out, $err);
