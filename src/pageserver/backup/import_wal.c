@@ -4,6 +4,8 @@
  *	  checkpoint of the imported cluster.
  *
  * A recycled segment holds old bytes after the end of WAL: they become zeros.
+ * The export of a branch that began in the middle of a segment has zeros there
+ * between the segment's first page and the branch's.
  * The store numbers its WAL as of timeline 1; page headers of a cluster that
  * was promoted once are changed to that (nothing else in a page names a
  * timeline, and the records' CRCs do not cover page headers).
@@ -101,6 +103,8 @@ copy_segment(const char *pgdata, const char *wal_dir, const ControlFileData *con
 			err = ps_error(PS_SQLSTATE_IO, "could not read WAL file \"%s\" at offset " UINT64_FORMAT ": %m", from, (uint64) (at - start));
 			goto done;
 		}
+		if (at > start && at + XLOG_BLCKSZ <= control->checkPoint && page_is_zero(page.data))
+			continue;			/* as the new file has it already */
 		PS_GOTO(adopt_page(page.data, at, control, from), done);
 		if (end - at < XLOG_BLCKSZ)
 			memset(page.data + (end - at), 0, XLOG_BLCKSZ - (end - at));
