@@ -222,64 +222,98 @@ blob_write(LayerOutput *out, ValueKind kind, XLogRecPtr record_start, const char
 							offset);
 }
 
-/*
- * Reads header and payload into the thread's buffer and checks them.  *hsize
- * and *stored tell where the payload is; no length is believed before the CRC
- * but to see that it stays within the values.
- */
-static PsError *
-read_stored(BlobThread *thread, const LayerFile *file, uint64 offset, ValueKind kind, int *hsize, uint32 *stored)
+PsError *
+blob_first_read(const LayerFile *file, uint64 offset, ValueKind kind, size_t *len)
 {
-	uint64		room;
-	size_t		have;
-	size_t		size;
-	char	   *buf;
-	LayerCodec	codec;
-	pg_crc32c	crc;
-
 	if (offset < LAYER_BLOCK_SIZE || offset + BLOB_HEADER_MIN > file->summary.values_end)
 		return layer_damaged(file->path, offset, "a value is expected here, outside of the values (%d to %llu)",
 							 LAYER_BLOCK_SIZE, (unsigned long long) file->summary.values_end);
-	room = file->summary.values_end - offset;
-	have = Min(room, kind == VALUE_RECORD ? FIRST_READ_RECORD : FIRST_READ_IMAGE);
+	*len = Min(file->summary.values_end - offset, kind == VALUE_RECORD ? FIRST_READ_RECORD : FIRST_READ_IMAGE);
+	return NULL;
+}
+
+/* No length is believed before the CRC but to see that it stays within the values. */
+PsError *
+blob_check(const LayerFile *file, uint64 offset, ValueKind kind, const char *bytes, size_t have, StoredValue *stored)
+{
+	uint64		room = file->summary.values_end - offset;
+	LayerCodec	codec = ((uint8) bytes[BLOB_FLAGS] >> 2) & 3;
+	const char *p = bytes + BLOB_HEADER_MIN;
+	pg_crc32c	crc;
+
+	Assert(have >= BLOB_HEADER_MIN);
+	if ((bytes[BLOB_FLAGS] & 3) != kind || ((uint8) bytes[BLOB_FLAGS] >> 4) != 0 || codec > LAYER_CODEC_ZSTD)
+		return layer_damaged(file->path, offset, "value has flags %02X, expected kind %d", (uint8) bytes[BLOB_FLAGS], kind);
+	stored->codec = codec;
+	stored->header_size = header_size(kind, codec);
+	stored->stored_len = ps_get32(bytes + BLOB_STORED_LENGTH);
+	stored->size = stored->header_size + (size_t) stored->stored_len;
+	if (stored->size > room || stored->stored_len > LAYER_VALUE_MAX)
+		return layer_damaged(file->path, offset, "value has %u bytes, more than the %llu up to the index", stored->stored_len,
+							 (unsigned long long) room);
+	if (stored->size > have)
+		return NULL;
+	crc = blob_crc((const uint8 *) bytes, stored->header_size, bytes + stored->header_size, stored->stored_len);
+	if (crc != ps_get32(bytes + BLOB_CRC))
+		return layer_damaged(file->path, offset, "checksum of the value is %08X, expected %08X", crc,
+							 ps_get32(bytes + BLOB_CRC));
+
+	stored->record_start = InvalidXLogRecPtr;
+	if (kind == VALUE_RECORD)
+	{
+		stored->record_start = ps_get64(p);
+		p += 8;
+	}
+	stored->raw_len = codec == LAYER_CODEC_NONE ? stored->stored_len : ps_get32(p);
+	if (stored->raw_len > LAYER_VALUE_MAX)
+		return layer_damaged(file->path, offset, "value has %u bytes decompressed, the limit is %u", stored->raw_len,
+							 LAYER_VALUE_MAX);
+	return NULL;
+}
+
+PsError *
+blob_unpack(const LayerFile *file, uint64 offset, const char *bytes, const StoredValue *stored, char *out)
+{
+	const char *payload = bytes + stored->header_size;
+
+	if (stored->codec == LAYER_CODEC_NONE)
+		memcpy(out, payload, stored->raw_len);
+	else if (!decompress(get_thread(), (LayerCodec) stored->codec, payload, stored->stored_len, out, stored->raw_len))
+		return layer_damaged(file->path, offset, "value cannot be decompressed to %u bytes", stored->raw_len);
+	return NULL;
+}
+
+/* Reads header and payload into the thread's buffer and checks them. */
+static PsError *
+read_stored(BlobThread *thread, const LayerFile *file, uint64 offset, ValueKind kind, StoredValue *stored)
+{
+	size_t		have = 0;
+	char	   *buf;
+
+	PS_TRY(blob_first_read(file, offset, kind, &have));
 	buf = thread_buffer(thread, have);
 	PS_TRY(layer_file_read(file, offset, buf, have));
-
-	codec = ((uint8) buf[BLOB_FLAGS] >> 2) & 3;
-	if ((buf[BLOB_FLAGS] & 3) != kind || ((uint8) buf[BLOB_FLAGS] >> 4) != 0 || codec > LAYER_CODEC_ZSTD)
-		return layer_damaged(file->path, offset, "value has flags %02X, expected kind %d", (uint8) buf[BLOB_FLAGS], kind);
-	*hsize = header_size(kind, codec);
-	*stored = ps_get32(buf + BLOB_STORED_LENGTH);
-	size = *hsize + (size_t) *stored;
-	if (size > room || *stored > LAYER_VALUE_MAX)
-		return layer_damaged(file->path, offset, "value has %u bytes, more than the %llu up to the index", *stored,
-							 (unsigned long long) room);
-	if (size > have)
-	{
-		buf = thread_buffer(thread, size);
-		PS_TRY(layer_file_read(file, offset + have, buf + have, size - have));
-	}
-	crc = blob_crc((uint8 *) buf, *hsize, buf + *hsize, *stored);
-	if (crc != ps_get32(buf + BLOB_CRC))
-		return layer_damaged(file->path, offset, "checksum of the value is %08X, expected %08X", crc,
-							 ps_get32(buf + BLOB_CRC));
-	return NULL;
+	PS_TRY(blob_check(file, offset, kind, buf, have, stored));
+	if (stored->size <= have)
+		return NULL;
+	buf = thread_buffer(thread, stored->size);
+	PS_TRY(layer_file_read(file, offset + have, buf + have, stored->size - have));
+	return blob_check(file, offset, kind, buf, stored->size, stored);
 }
 
 PsError *
 blob_copy(LayerOutput *out, const LayerFile *from, uint64 from_offset, ValueKind kind, uint64 *offset)
 {
 	BlobThread *thread = get_thread();
-	uint32		stored;
-	int			hsize;
-	PsError    *err = read_stored(thread, from, from_offset, kind, &hsize, &stored);
+	StoredValue stored;
+	PsError    *err = read_stored(thread, from, from_offset, kind, &stored);
 
 	*offset = layer_output_position(out);
-	if (err == NULL && *offset + hsize + stored > LAYER_OFFSET_LIMIT)
+	if (err == NULL && *offset + stored.size > LAYER_OFFSET_LIMIT)
 		err = ps_error(PS_SQLSTATE_INVALID, "layer file \"%s\" would become longer than %llu bytes",
 					   layer_output_path(out), (unsigned long long) LAYER_OFFSET_LIMIT);
 	if (err == NULL)
-		err = layer_output_append(out, thread->buf, hsize + (size_t) stored);
+		err = layer_output_append(out, thread->buf, stored.size);
 	release_buffer(thread);
 	return err;
 }
@@ -288,45 +322,17 @@ PsError *
 blob_read(const LayerFile *file, uint64 offset, ValueKind kind, StringInfo out, XLogRecPtr *record_start)
 {
 	BlobThread *thread = get_thread();
-	const char *payload;
-	const char *p;
-	LayerCodec	codec;
-	uint32		stored = 0;
-	uint32		raw_len;
-	int			hsize = 0;
+	StoredValue stored;
 	PsError    *err;
 
 	*record_start = InvalidXLogRecPtr;
 	resetStringInfo(out);
-	PS_GOTO(read_stored(thread, file, offset, kind, &hsize, &stored), done);
-	codec = ((uint8) thread->buf[BLOB_FLAGS] >> 2) & 3;
-	payload = thread->buf + hsize;
-	p = thread->buf + BLOB_HEADER_MIN;
-	if (kind == VALUE_RECORD)
-	{
-		*record_start = ps_get64(p);
-		p += 8;
-	}
-	if (codec == LAYER_CODEC_NONE)
-	{
-		appendBinaryStringInfo(out, payload, (int) stored);
-		goto done;
-	}
-	raw_len = ps_get32(p);
-	if (raw_len > LAYER_VALUE_MAX)
-	{
-		err = layer_damaged(file->path, offset, "value has %u bytes decompressed, the limit is %u", raw_len,
-							LAYER_VALUE_MAX);
-		goto done;
-	}
-	enlargeStringInfo(out, (int) raw_len);
-	if (!decompress(thread, codec, payload, stored, out->data, raw_len))
-	{
-		err = layer_damaged(file->path, offset, "value cannot be decompressed to %u bytes", raw_len);
-		goto done;
-	}
-	out->len = (int) raw_len;
-	out->data[raw_len] = '\0';
+	PS_GOTO(read_stored(thread, file, offset, kind, &stored), done);
+	enlargeStringInfo(out, (int) stored.raw_len);
+	PS_GOTO(blob_unpack(file, offset, thread->buf, &stored, out->data), done);
+	*record_start = stored.record_start;
+	out->len = (int) stored.raw_len;
+	out->data[stored.raw_len] = '\0';
 
 done:
 	release_buffer(thread);

@@ -35,4 +35,16 @@ extern PsError *blob_copy(LayerOutput *out, const LayerFile *from, uint64 from_o
 extern PsError *blob_read(const LayerFile *file, uint64 offset, ValueKind kind, StringInfo buf,
 						  XLogRecPtr *record_start);
 
+/*
+ * The same for who reads the bytes himself.  blob_first_read() says how many
+ * from the offset on are most likely enough.  blob_check() looks at the "have"
+ * bytes that there are: if stored->size is more, it has done no more than that;
+ * else the value is right, and blob_unpack() puts stored->raw_len bytes of it
+ * into out.
+ */
+extern PsError *blob_first_read(const LayerFile *file, uint64 offset, ValueKind kind, size_t *len);
+extern PsError *blob_check(const LayerFile *file, uint64 offset, ValueKind kind, const char *bytes, size_t have,
+						   StoredValue *stored);
+extern PsError *blob_unpack(const LayerFile *file, uint64 offset, const char *bytes, const StoredValue *stored, char *out);
+
 #endif							/* PS_LAYER_BLOB_H */

@@ -116,3 +116,36 @@ layer_read_value(const ValueRef *ref, StringInfo buf, XLogRecPtr *record_start)
 		return ps_error(PS_SQLSTATE_INTERNAL, "version at LSN %X/%X is not in a layer file", LSN_FORMAT_ARGS(ref->lsn));
 	return blob_read(ref->layer->file, ref->at.offset, ref->kind, buf, record_start);
 }
+
+PsError *
+layer_value_place(const ValueRef *ref, int *fd, size_t *len)
+{
+	const LayerFile *file = ref->layer->file;
+
+	*fd = file->fd;
+	return blob_first_read(file, ref->at.offset, ref->kind, len);
+}
+
+/* A file's descriptor is open as long as the layer is referenced. */
+void
+layer_value_release(const ValueRef *ref)
+{
+}
+
+PsError *
+layer_value_check(const ValueRef *ref, const char *bytes, size_t have, StoredValue *stored)
+{
+	return blob_check(ref->layer->file, ref->at.offset, ref->kind, bytes, have, stored);
+}
+
+PsError *
+layer_value_unpack(const ValueRef *ref, const char *bytes, const StoredValue *stored, char *out)
+{
+	return blob_unpack(ref->layer->file, ref->at.offset, bytes, stored, out);
+}
+
+PsError *
+layer_value_unread(const ValueRef *ref, size_t have, size_t wanted, int read_errno)
+{
+	return layer_file_unread(ref->layer->file, ref->at.offset, have, wanted, read_errno);
+}

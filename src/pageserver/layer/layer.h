@@ -140,6 +140,33 @@ extern void layer_unlink(const LayerSpace *space, const char *name);
 extern PsError *layer_read_value(const ValueRef *ref, StringInfo buf, XLogRecPtr *record_start);
 
 /*
+ * The same for who reads many values at once, and reads the bytes himself.
+ *
+ * layer_value_place() says where: "len" bytes of "fd" from ref->at.offset on are
+ * most likely enough.  The descriptor is open until layer_value_release().
+ * layer_value_check() looks at what was read: if stored->size is more than
+ * "have", more must be read from the same offset on; else the value is as it
+ * was written, and layer_value_unpack() puts stored->raw_len bytes of it into
+ * out.  layer_value_unread(): what to say when the file gave "have" bytes only,
+ * with errno read_errno (0: it ends there).
+ */
+typedef struct StoredValue
+{
+	size_t		size;			/* in the file, header included */
+	uint32		header_size;
+	uint32		stored_len;		/* of what follows the header */
+	uint32		raw_len;		/* of the value */
+	uint8		codec;
+	XLogRecPtr	record_start;	/* 0: not a record */
+} StoredValue;
+
+extern PsError *layer_value_place(const ValueRef *ref, int *fd, size_t *len);
+extern void layer_value_release(const ValueRef *ref);
+extern PsError *layer_value_check(const ValueRef *ref, const char *bytes, size_t have, StoredValue *stored);
+extern PsError *layer_value_unpack(const ValueRef *ref, const char *bytes, const StoredValue *stored, char *out);
+extern PsError *layer_value_unread(const ValueRef *ref, size_t have, size_t wanted, int read_errno);
+
+/*
  * Writes a delta file.  Values are written with delta_writer_value(), in any
  * order, or copied from another file with delta_writer_copy(); every (key,
  * LSN) that a value is filed under is told with delta_writer_add(), keys

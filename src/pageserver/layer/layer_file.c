@@ -166,6 +166,16 @@ summary_decode(const char *path, const uint8 *block, LayerSummary *summary)
 }
 
 PsError *
+layer_file_unread(const LayerFile *file, uint64 offset, size_t have, size_t wanted, int read_errno)
+{
+	errno = read_errno;
+	if (read_errno != 0)
+		return ps_error(PS_SQLSTATE_IO, "could not read %zu bytes at offset %llu of layer file \"%s\": %m", wanted,
+						(unsigned long long) offset, file->path);
+	return layer_damaged(file->path, offset + have, "the file ends here, expected %zu more bytes", wanted - have);
+}
+
+PsError *
 layer_file_read(const LayerFile *file, uint64 offset, void *buf, size_t len)
 {
 	size_t		done = 0;
@@ -176,12 +186,8 @@ layer_file_read(const LayerFile *file, uint64 offset, void *buf, size_t len)
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0)
-			return ps_error(PS_SQLSTATE_IO, "could not read %zu bytes at offset %llu of layer file \"%s\": %m", len,
-							(unsigned long long) offset, file->path);
-		if (n == 0)
-			return layer_damaged(file->path, offset + done, "the file ends here, expected %zu more bytes",
-								 len - done);
+		if (n <= 0)
+			return layer_file_unread(file, offset, done, len, n < 0 ? errno : 0);
 		done += n;
 	}
 	return NULL;

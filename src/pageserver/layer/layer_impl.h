@@ -68,6 +68,9 @@ extern void layer_summary_encode(const LayerSummary *summary, uint8 *block);
 /* Reads exactly len bytes; a file that ends before that is an error. */
 extern PsError *layer_file_read(const LayerFile *file, uint64 offset, void *buf, size_t len);
 
+/* The error of a read that gave "have" bytes of "wanted"; read_errno 0: the file ends there. */
+extern PsError *layer_file_unread(const LayerFile *file, uint64 offset, size_t have, size_t wanted, int read_errno);
+
 /* The error for a file whose contents cannot be right; the format says what is wrong. */
 extern PsError *layer_damaged(const char *path, uint64 offset, const char *fmt,...) pg_attribute_printf(3, 4);
 

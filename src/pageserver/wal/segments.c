@@ -1,6 +1,7 @@
 /*
  * segments.c
  *	  The WAL files of one timeline: PostgreSQL's segments in PostgreSQL's names.
+ *	  segments_read.c reads them.
  *
  * A segment has its full size from the start and reads as zeros where nothing
  * was written.  It is made under a temporary name, made durable, and renamed:
@@ -30,9 +31,6 @@
 
 /* Segments that may wait for a sync before the writer does it itself. */
 #define MAX_DIRTY_FILES 6
-
-/* Fragments of a record that one preadv() reads, page headers included. */
-#define MAX_FRAGMENTS 512
 
 #define TEMP_PREFIX "xlogtemp."
 
@@ -71,8 +69,8 @@ segment_name(const WalSegments *segs, XLogSegNo segno, char name[MAXFNAMELEN])
 	XLogFileName(name, 1, segno, segs->segment_size);
 }
 
-static void
-segment_path(const WalSegments *segs, XLogSegNo segno, char path[MAXPGPATH])
+void
+wal_segments_path(const WalSegments *segs, XLogSegNo segno, char path[MAXPGPATH])
 {
 	char		name[MAXFNAMELEN];
 
@@ -235,7 +233,7 @@ create_segment(const WalSegments *segs, XLogSegNo segno, int *fd)
 	int			rc;
 	PsError    *err;
 
-	segment_path(segs, segno, path);
+	wal_segments_path(segs, segno, path);
 	segment_name(segs, segno, name);
 	snprintf(temp, sizeof(temp), "%s/" TEMP_PREFIX "%s", segs->dir, name);
 	*fd = open(temp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, pg_file_create_mode);
@@ -286,7 +284,7 @@ open_file(WalSegments *segs, XLogSegNo segno, bool create, SegmentFile **result)
 	PsError    *err = NULL;
 
 	pthread_mutex_unlock(&segs->lock);
-	segment_path(segs, segno, path);
+	wal_segments_path(segs, segno, path);
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0 && errno == ENOENT && create)
 	{
@@ -374,7 +372,7 @@ write_in_segment(WalSegments *segs, const SegmentFile *file, uint32 offset, cons
 
 			if (n == 0)
 				errno = ENOSPC;
-			segment_path(segs, file->segno, path);
+			wal_segments_path(segs, file->segno, path);
 			return ps_error(errno_state(), "could not write %zu bytes at offset %u of WAL file \"%s\": %m", len, offset, path);
 		}
 		data += n;
@@ -468,7 +466,7 @@ wal_segments_sync(WalSegments *segs)
 			{
 				char		path[MAXPGPATH];
 
-				segment_path(segs, batch[i]->segno, path);
+				wal_segments_path(segs, batch[i]->segno, path);
 				err = ps_error(PS_SQLSTATE_IO, "could not fdatasync WAL file \"%s\": %m", path);
 			}
 		}
@@ -511,7 +509,7 @@ zero_tail(WalSegments *segs, XLogSegNo segno, uint32 offset)
 		{
 			char		path[MAXPGPATH];
 
-			segment_path(segs, segno, path);
+			wal_segments_path(segs, segno, path);
 			err = ps_error(PS_SQLSTATE_IO, "could not read %u bytes at offset %u of WAL file \"%s\": %m", n, offset, path);
 		}
 		else if (memcmp(page.data, zeros.data, n) != 0)
@@ -529,7 +527,7 @@ remove_file(WalSegments *segs, XLogSegNo segno)
 	SegmentFile *file = find_file(segs, segno);
 	char		path[MAXPGPATH];
 
-	segment_path(segs, segno, path);
+	wal_segments_path(segs, segno, path);
 	if (unlink(path) < 0 && errno != ENOENT)
 		return ps_error(PS_SQLSTATE_IO, "could not remove WAL file \"%s\": %m", path);
 	if (file != NULL)
@@ -596,134 +594,23 @@ wal_segments_cut(WalSegments *segs, XLogRecPtr lsn)
 	return err;
 }
 
-/* Reads n fragments that lie one after the other in one segment. */
-static PsError *
-read_fragments(WalSegments *segs, const SegmentFile *file, uint32 offset, struct iovec *iov, int n, size_t len)
+PsError *
+wal_segments_hold(WalSegments *segs, XLogRecPtr lsn, WalHold *hold)
 {
-	while (len > 0)
-	{
-		ssize_t		got = preadv(file->fd, iov, n, offset);
+	SegmentFile *file;
 
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0)
-		{
-			char		path[MAXPGPATH];
-
-			if (got == 0)
-				errno = EIO;
-			segment_path(segs, file->segno, path);
-			return ps_error(PS_SQLSTATE_IO, "could not read %zu bytes at offset %u of WAL file \"%s\": %m", len, offset, path);
-		}
-		len -= got;
-		offset += got;
-		while (len > 0 && got >= iov->iov_len)
-		{
-			got -= iov->iov_len;
-			iov++;
-			n--;
-		}
-		if (len > 0)
-		{
-			iov->iov_base = (char *) iov->iov_base + got;
-			iov->iov_len -= got;
-		}
-	}
+	XLByteToSeg(lsn, hold->segno, segs->segment_size);
+	PS_TRY(acquire_file(segs, hold->segno, false, &file));
+	hold->segs = segs;
+	hold->file = file;
+	hold->fd = file->fd;
 	return NULL;
 }
 
-PsError *
-wal_segments_read(WalSegments *segs, XLogRecPtr lsn, char *buf, size_t len)
+void
+wal_segments_release(WalHold *hold)
 {
-	while (len > 0)
-	{
-		XLogSegNo	segno;
-		uint32		offset = XLogSegmentOffset(lsn, segs->segment_size);
-		size_t		n = Min(len, segs->segment_size - offset);
-		struct iovec iov = {.iov_base = buf, .iov_len = n};
-		SegmentFile *file;
-		PsError    *err;
-
-		XLByteToSeg(lsn, segno, segs->segment_size);
-		PS_TRY(acquire_file(segs, segno, false, &file));
-		err = read_fragments(segs, file, offset, &iov, 1, n);
-		release_file(segs, file, false);
-		if (err != NULL)
-			return err;
-		lsn += n;
-		buf += n;
-		len -= n;
-	}
-	return NULL;
-}
-
-PsError *
-wal_segments_read_record(WalSegments *segs, XLogRecPtr start, uint32 len, char *buf)
-{
-	XLogRecPtr	pos = start;
-	uint32		done = 0;
-	const XLogRecord *hdr = (const XLogRecord *) buf;
-	pg_crc32c	crc;
-	uint32		tot_len;
-	pg_crc32c	expected;
-
-	if (len < SizeOfXLogRecord)
-		return ps_error(PS_SQLSTATE_INVALID, "WAL record at %X/%X cannot have %u bytes", LSN_FORMAT_ARGS(start), len);
-
-	/* Fragments go to their place, page headers to where nobody looks. */
-	while (done < len)
-	{
-		struct iovec iov[MAX_FRAGMENTS];
-		XLogLongPageHeaderData header;
-		XLogSegNo	segno;
-		uint32		offset = XLogSegmentOffset(pos, segs->segment_size);
-		size_t		total = 0;
-		int			n = 0;
-		SegmentFile *file;
-		PsError    *err;
-
-		XLByteToSeg(pos, segno, segs->segment_size);
-		do
-		{
-			XLogRecPtr	data = wal_record_start_after(pos, segs->segment_size);
-			uint32		in_page = Min(len - done, XLOG_BLCKSZ - data % XLOG_BLCKSZ);
-
-			if (data > pos)
-			{
-				iov[n++] = (struct iovec) {.iov_base = &header, .iov_len = data - pos};
-				total += data - pos;
-			}
-			iov[n++] = (struct iovec) {.iov_base = buf + done, .iov_len = in_page};
-			total += in_page;
-			done += in_page;
-			pos = data + in_page;
-		} while (done < len && n + 2 <= MAX_FRAGMENTS && XLogSegmentOffset(pos, segs->segment_size) != 0);
-
-		PS_TRY(acquire_file(segs, segno, false, &file));
-		err = read_fragments(segs, file, offset, iov, n, total);
-		release_file(segs, file, false);
-		if (err != NULL)
-			return err;
-	}
-
-	memcpy(&tot_len, &hdr->xl_tot_len, sizeof(tot_len));
-	memcpy(&expected, &hdr->xl_crc, sizeof(expected));
-	INIT_CRC32C(crc);
-	COMP_CRC32C(crc, buf + SizeOfXLogRecord, len - SizeOfXLogRecord);
-	COMP_CRC32C(crc, buf, offsetof(XLogRecord, xl_crc));
-	FIN_CRC32C(crc);
-	if (tot_len != len || !EQ_CRC32C(crc, expected))
-	{
-		char		path[MAXPGPATH];
-		XLogSegNo	segno;
-
-		XLByteToSeg(start, segno, segs->segment_size);
-		segment_path(segs, segno, path);
-		return ps_error(PS_SQLSTATE_CORRUPTED,
-						"WAL record at %X/%X in file \"%s\" has %u bytes and checksum %08X, expected %u and %08X",
-						LSN_FORMAT_ARGS(start), path, tot_len, expected, len, crc);
-	}
-	return NULL;
+	release_file(hold->segs, hold->file, false);
 }
 
 bool

@@ -9,6 +9,7 @@
  * slru.c        a record applied to an SLRU page
  * walstate.c    the counters that a checkpoint record would hold at an LSN
  * segments.c    the timeline's WAL files
+ * segments_read.c   bytes and records out of them
  * reader.c      records out of those files: segments.c feeding decoder.c
  */
 #ifndef PS_WAL_H
@@ -245,7 +246,7 @@ extern void wal_make_shutdown_checkpoint(const WalState *state, uint64 system_id
 										 pg_time_t now, StringInfo bytes, CheckPoint *checkpoint,
 										 XLogRecPtr *start, XLogRecPtr *end);
 
-/* ---- segments.c ---- */
+/* ---- segments.c, segments_read.c ---- */
 
 /*
  * The WAL of one timeline: a directory of files in PostgreSQL's format and
@@ -275,9 +276,35 @@ extern PsError *wal_segments_read(WalSegments *segs, XLogRecPtr lsn, char *buf, 
 /* Reads one record (start, xl_tot_len) without its page headers into buf (len bytes); checks its CRC. */
 extern PsError *wal_segments_read_record(WalSegments *segs, XLogRecPtr start, uint32 len, char *buf);
 
+/*
+ * For who reads many records at once, and reads the bytes himself.
+ *
+ * wal_segments_hold() opens the file of the segment with an LSN for reading,
+ * until wal_segments_release().  wal_segments_record_extent(): how many bytes a
+ * record takes there from its start on, page headers included, or 0: it goes on
+ * in another segment (wal_segments_read_record() can read it).
+ * wal_segments_unpack_record() makes of these bytes what
+ * wal_segments_read_record() would; wal_segments_unread() is the error if they
+ * could not be read.
+ */
+typedef struct WalHold
+{
+	WalSegments *segs;
+	XLogSegNo	segno;
+	int			fd;
+	struct SegmentFile *file;
+} WalHold;
+
+extern PsError *wal_segments_hold(WalSegments *segs, XLogRecPtr lsn, WalHold *hold);
+extern void wal_segments_release(WalHold *hold);
+extern size_t wal_segments_record_extent(const WalSegments *segs, XLogRecPtr start, uint32 len);
+extern PsError *wal_segments_unpack_record(const WalSegments *segs, XLogRecPtr start, uint32 len, const char *bytes, char *out);
+extern PsError *wal_segments_unread(const WalSegments *segs, XLogRecPtr start, size_t wanted, int read_errno);
+
 /* The numbers of the oldest and the newest segment that exist (false: none). */
 extern bool wal_segments_range(WalSegments *segs, XLogSegNo *oldest, XLogSegNo *newest);
 extern uint32 wal_segments_segment_size(const WalSegments *segs);
+extern void wal_segments_path(const WalSegments *segs, XLogSegNo segno, char path[MAXPGPATH]);
 
 /* ---- reader.c ---- */
 typedef struct WalReader WalReader;
