@@ -200,6 +200,8 @@ sub oracle_ok
 	for my $target (@targets)
 	{
 		my ($lsn) = records_from($wal, $target->{lsn}, 1);
+		# behind pg_switch_wal() there are zeros up to the end of the segment
+		($lsn) = records_from($wal, (int($target->{lsn} / $manifest->{segment_size}) + 1) * $manifest->{segment_size}, 1) unless defined $lsn;
 		croak 'no record of WAL begins at ' . format_lsn($target->{lsn}) . ' or later' unless defined $lsn;
 		$target->{lsn} = $lsn;
 	}
