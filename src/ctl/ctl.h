@@ -41,6 +41,12 @@ typedef struct Options
 	bool		data_checksums;
 	bool		no_sync;
 	bool		force;			/* -f */
+	bool		values;			/* --values */
+	bool		hexdump;
+	const char *relation;		/* -R */
+	const char *fork;			/* -F */
+	const char *block;			/* -B */
+	const char *limit;			/* -n */
 	char	  **args;			/* what is no option */
 	int			nargs;
 } Options;
@@ -80,6 +86,9 @@ extern int	run_export(const Options *options);
 extern int	run_compute_start(const Options *options);
 extern int	run_compute_stop(const Options *options);
 extern int	run_compute_status(const Options *options);
+
+/* layer_dump.c */
+extern int	run_layer_dump(const Options *options);
 
 /* ---- client.c: the store as its clients see it ---- */
 

@@ -79,6 +79,12 @@ static const Command commands[] = {
 		"DIR is the data directory of a cluster that was shut down cleanly, on the store's\n"
 		"machine and readable by its user. It is only read. Unlogged tables become empty;\n"
 		"replication slots and statistics stay behind.\n"},
+	{"layer", "dump", "VxRFBn", 1, 1, run_layer_dump,
+		"layer dump FILE [--values] [--hexdump] [-R T/D/R [-F FORK] [-B BLOCK]] [-n N]", "show what is in a layer file",
+		"FILE is one of STORE/tenants/*/timelines/*/layers, or a copy of it; the store need not run.\n"
+		"Its summary is shown, what takes how much room, and its entries by key and LSN.\n"
+		"All of the file is read and checked, whatever is shown: exit code 1 if something\n"
+		"is damaged.\n"},
 };
 
 static const struct option long_options[] = {
@@ -99,6 +105,12 @@ static const struct option long_options[] = {
 	{"no-sync", no_argument, NULL, 'N'},
 	{"from", required_argument, NULL, 'r'},
 	{"force", no_argument, NULL, 'f'},
+	{"values", no_argument, NULL, 'V'},
+	{"hexdump", no_argument, NULL, 'x'},
+	{"relation", required_argument, NULL, 'R'},
+	{"fork", required_argument, NULL, 'F'},
+	{"block", required_argument, NULL, 'B'},
+	{"limit", required_argument, NULL, 'n'},
 	{"help", no_argument, NULL, 'h'},
 	{NULL, 0, NULL, 0}
 };
@@ -112,21 +124,27 @@ static const struct
 	{'D', "  -D, --directory=DIR    the directory (see above)\n"},
 	{'S', "  -S, --store=STORE      directory of the store (default: environment variable\n"
 	"                         PAGESERVER_STORE, else " DEFAULT_STORE ")\n"},
+	{'B', "  -B, --block=N          only this block of the relation\n"},
 	{'b', "      --bindir=DIR       PostgreSQL's programs (default: " PS_BINDIR ")\n"},
+	{'F', "  -F, --fork=FORK        only this fork of the relation: main, fsm, vm or init\n"},
 	{'g', "      --pgdata=DIR       data directory to import\n"},
 	{'f', "  -f, --force            also if a compute runs on it\n"},
 	{'j', "      --json             output as JSON\n"},
 	{'k', "  -k, --data-checksums   the cluster has checksums on data pages\n"},
 	{'l', "  -l, --log=FILE         append the log to this file\n"},
 	{'m', "  -m, --mode=MODE        smart, fast or immediate (default: fast)\n"},
+	{'n', "  -n, --limit=N          only so many entries\n"},
 	{'N', "  -N, --no-sync          do not wait until all is safely on disk\n"},
 	{'o', "  -o, --options=OPTIONS  options for postgres, such as \"-c work_mem=64MB\"\n"},
 	{'p', "  -p, --port=PORT        port to listen on\n"},
+	{'R', "  -R, --relation=T/D/R   only what is of the relation: tablespace, database, relfilenode\n"},
 	{'r', "      --from=PARENT      the branch in which it begins, @ a moment\n"},
 	{'t', "  -t, --timeout=SECS     seconds to wait (default: 60)\n"},
 	{'U', "      --user=NAME        as root: the user to run as (default: " DEFAULT_USER ")\n"},
+	{'V', "      --values           also what is in each value\n"},
 	{'w', "  -w, --wait             wait until it is done (the default)\n"},
 	{'W', "  -W, --no-wait          do not wait until it is done\n"},
+	{'x', "      --hexdump          also each value's bytes\n"},
 };
 
 static void
@@ -268,6 +286,24 @@ parse_option(Options *options, const Command *command, int c)
 		case 'N':
 			options->no_sync = true;
 			break;
+		case 'V':
+			options->values = true;
+			break;
+		case 'x':
+			options->hexdump = true;
+			break;
+		case 'R':
+			options->relation = optarg;
+			break;
+		case 'F':
+			options->fork = optarg;
+			break;
+		case 'B':
+			options->block = optarg;
+			break;
+		case 'n':
+			options->limit = optarg;
+			break;
 	}
 }
 
@@ -296,7 +332,7 @@ main(int argc, char **argv)
 		printf("pageserver_ctl (pageserver_smgr) %s for PostgreSQL %s\n", PS_VERSION, PG_MAJORVERSION);
 		return 0;
 	}
-	if (argc == 3 && strcmp(argv[2], "--help") == 0 && (strcmp(argv[1], "branch") == 0 || strcmp(argv[1], "compute") == 0))
+	if (argc == 3 && strcmp(argv[2], "--help") == 0 && (strcmp(argv[1], "branch") == 0 || strcmp(argv[1], "compute") == 0 || strcmp(argv[1], "layer") == 0))
 	{
 		usage();
 		return 0;
@@ -306,7 +342,7 @@ main(int argc, char **argv)
 	argv[skip] = argv[0];
 	argc -= skip;
 	argv += skip;
-	while ((c = getopt_long(argc, argv, "D:S:l:m:p:o:t:wWkNfh?", long_options, NULL)) != -1)
+	while ((c = getopt_long(argc, argv, "D:S:l:m:p:o:t:wWkNfR:F:B:n:h?", long_options, NULL)) != -1)
 	{
 		if (c == 'h' || (c == '?' && optopt == '?'))
 		{

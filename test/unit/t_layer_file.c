@@ -409,7 +409,7 @@ test_codecs(void **state)
 	uint64		offsets[3][3][lengthof(lens)];
 	char	   *data = pg_malloc(3000000);
 	StringInfoData buf;
-	XLogRecPtr	start;
+	StoredValue stored;
 
 	initStringInfo(&buf);
 	assert_ok(layer_output_create(&test_space, LAYER_DELTA, 0, 10, 20, &out));
@@ -430,19 +430,20 @@ test_codecs(void **state)
 			{
 				fill_value(fill, data, lens[i]);
 				assert_ok(blob_read(layer->file, offsets[codec][fill][i], fill == 1 ? VALUE_RECORD : VALUE_IMAGE, &buf,
-									&start));
+									&stored));
 				assert_int_equal(buf.len, lens[i]);
 				assert_memory_equal(buf.data, data, lens[i]);
-				assert_int_equal(start, fill == 1 ? 5 : 0);
+				assert_int_equal(stored.raw_len, lens[i]);
+				assert_int_equal(stored.record_start, fill == 1 ? 5 : 0);
 			}
 	/* zeros become short */
 	assert_true(offsets[1][2][5] - offsets[1][2][4] < 100);
 	assert_true(offsets[2][2][5] - offsets[2][2][4] < 100);
 
 	/* kinds and places that the index cannot have meant */
-	check_error(blob_read(layer->file, offsets[0][0][0], VALUE_RECORD, &buf, &start), PS_SQLSTATE_CORRUPTED, "expected kind 2");
-	check_error(blob_read(layer->file, 0, VALUE_IMAGE, &buf, &start), PS_SQLSTATE_CORRUPTED, "outside of the values");
-	check_error(blob_read(layer->file, layer->file->summary.values_end - 3, VALUE_IMAGE, &buf, &start),
+	check_error(blob_read(layer->file, offsets[0][0][0], VALUE_RECORD, &buf, &stored), PS_SQLSTATE_CORRUPTED, "expected kind 2");
+	check_error(blob_read(layer->file, 0, VALUE_IMAGE, &buf, &stored), PS_SQLSTATE_CORRUPTED, "outside of the values");
+	check_error(blob_read(layer->file, layer->file->summary.values_end - 3, VALUE_IMAGE, &buf, &stored),
 				PS_SQLSTATE_CORRUPTED, "outside of the values");
 	layer_unref(layer);
 	free(buf.data);

@@ -319,20 +319,17 @@ blob_copy(LayerOutput *out, const LayerFile *from, uint64 from_offset, ValueKind
 }
 
 PsError *
-blob_read(const LayerFile *file, uint64 offset, ValueKind kind, StringInfo out, XLogRecPtr *record_start)
+blob_read(const LayerFile *file, uint64 offset, ValueKind kind, StringInfo out, StoredValue *stored)
 {
 	BlobThread *thread = get_thread();
-	StoredValue stored;
 	PsError    *err;
 
-	*record_start = InvalidXLogRecPtr;
 	resetStringInfo(out);
-	PS_GOTO(read_stored(thread, file, offset, kind, &stored), done);
-	enlargeStringInfo(out, (int) stored.raw_len);
-	PS_GOTO(blob_unpack(file, offset, thread->buf, &stored, out->data), done);
-	*record_start = stored.record_start;
-	out->len = (int) stored.raw_len;
-	out->data[stored.raw_len] = '\0';
+	PS_GOTO(read_stored(thread, file, offset, kind, stored), done);
+	enlargeStringInfo(out, (int) stored->raw_len);
+	PS_GOTO(blob_unpack(file, offset, thread->buf, stored, out->data), done);
+	out->len = (int) stored->raw_len;
+	out->data[out->len] = '\0';
 
 done:
 	release_buffer(thread);

@@ -28,12 +28,8 @@ extern PsError *blob_write_codec(LayerOutput *out, ValueKind kind, XLogRecPtr re
  */
 extern PsError *blob_copy(LayerOutput *out, const LayerFile *from, uint64 from_offset, ValueKind kind, uint64 *offset);
 
-/*
- * Reads the value at the offset, which the index says is of that kind; buf is
- * emptied first.  *record_start is set of records, else 0.  Any thread.
- */
-extern PsError *blob_read(const LayerFile *file, uint64 offset, ValueKind kind, StringInfo buf,
-						  XLogRecPtr *record_start);
+/* Reads the value at the offset, which the index says is of that kind; buf is emptied first.  Any thread. */
+extern PsError *blob_read(const LayerFile *file, uint64 offset, ValueKind kind, StringInfo buf, StoredValue *stored);
 
 /*
  * The same for who reads the bytes himself.  blob_first_read() says how many

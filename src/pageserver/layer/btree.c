@@ -272,9 +272,8 @@ check_page(const Btree *tree, uint32 number)
 	return NULL;
 }
 
-/* Sets pos to the first entry of a page, which is expected to be of that level. */
-static PsError *
-load_page(const Btree *tree, uint32 number, int level, BtreePos *pos)
+PsError *
+btree_load_page(const Btree *tree, uint32 number, int level, BtreePos *pos)
 {
 	const LayerFile *file = tree->file;
 	const uint8 *page;
@@ -341,7 +340,7 @@ btree_seek_le(const Btree *tree, const uint8 *key, BtreePos *pos, bool *found)
 	{
 		int			n;
 
-		PS_TRY(load_page(tree, (uint32) Min(number, PG_UINT32_MAX), level, pos));
+		PS_TRY(btree_load_page(tree, (uint32) Min(number, PG_UINT32_MAX), level, pos));
 		n = count_le(pos, key);
 		if (n == 0)
 			return NULL;
@@ -363,7 +362,7 @@ btree_seek_ge(const Btree *tree, const uint8 *key, BtreePos *pos, bool *found)
 		if (tree->file->summary.levels == 0)
 			return NULL;
 		*found = true;
-		return load_page(tree, 0, 0, pos);
+		return btree_load_page(tree, 0, 0, pos);
 	}
 	btree_key(pos, at);
 	if (memcmp(at, key, tree->key_size) < 0)
@@ -379,7 +378,7 @@ btree_prev(BtreePos *pos, bool *found)
 		pos->entry--;
 	else if (pos->page > 0)
 	{
-		PS_TRY(load_page(pos->tree, pos->page - 1, 0, pos));
+		PS_TRY(btree_load_page(pos->tree, pos->page - 1, 0, pos));
 		pos->entry = pos->count - 1;
 	}
 	else
@@ -394,7 +393,7 @@ btree_next(BtreePos *pos, bool *found)
 	if (pos->entry + 1 < pos->count)
 		pos->entry++;
 	else if (pos->page + 1 < pos->tree->file->summary.leaf_pages)
-		return load_page(pos->tree, pos->page + 1, 0, pos);
+		return btree_load_page(pos->tree, pos->page + 1, 0, pos);
 	else
 		*found = false;
 	return NULL;

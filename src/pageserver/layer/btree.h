@@ -63,6 +63,9 @@ typedef struct BtreePos
 extern PsError *btree_open(Btree *tree, const struct LayerFile *file);
 extern void btree_close(Btree *tree);
 
+/* Sets pos to the first entry of a page, which is expected to be of that level. */
+extern PsError *btree_load_page(const Btree *tree, uint32 number, int level, BtreePos *pos);
+
 /* The last entry that is <= key; *found false if there is none. */
 extern PsError *btree_seek_le(const Btree *tree, const uint8 *key, BtreePos *pos, bool *found);
 

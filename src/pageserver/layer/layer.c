@@ -112,9 +112,13 @@ layer_scan(Layer *layer, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_max, S
 PsError *
 layer_read_value(const ValueRef *ref, StringInfo buf, XLogRecPtr *record_start)
 {
+	StoredValue stored;
+
 	if (ref->place != VALUE_IN_LAYER || ref->layer == NULL || ref->layer->file == NULL)
 		return ps_error(PS_SQLSTATE_INTERNAL, "version at LSN %X/%X is not in a layer file", LSN_FORMAT_ARGS(ref->lsn));
-	return blob_read(ref->layer->file, ref->at.offset, ref->kind, buf, record_start);
+	PS_TRY(blob_read(ref->layer->file, ref->at.offset, ref->kind, buf, &stored));
+	*record_start = stored.record_start;
+	return NULL;
 }
 
 PsError *

@@ -92,8 +92,8 @@ layer_summary_encode(const LayerSummary *summary, uint8 *block)
  * Whatever the CRC covers was written by us, yet the numbers by which memory
  * is addressed later are not believed without a look.
  */
-static bool
-summary_is_sane(const LayerSummary *summary)
+bool
+layer_summary_is_sane(const LayerSummary *summary)
 {
 	if (summary->values_end < LAYER_BLOCK_SIZE || summary->values_end > LAYER_OFFSET_LIMIT ||
 		summary->index_start != TYPEALIGN64(LAYER_BLOCK_SIZE, summary->values_end) ||
@@ -115,21 +115,18 @@ summary_is_sane(const LayerSummary *summary)
 }
 
 /*
- * Decodes block 0.  The magic and the version are looked at before the CRC, so
- * that a file of another version is not called damaged.
+ * The magic and the version are looked at before the CRC, so that a file of
+ * another version is not called damaged.
  */
-static PsError *
-summary_decode(const char *path, const uint8 *block, LayerSummary *summary)
+PsError *
+layer_summary_decode(const char *path, const uint8 *block, LayerSummary *summary)
 {
 	uint32		version = ps_get32(block + SUMMARY_VERSION);
 	uint32		block_size = ps_get32(block + SUMMARY_BLOCK_SIZE);
+	bool		is_image = memcmp(block + SUMMARY_MAGIC, LAYER_IMAGE_MAGIC, LAYER_MAGIC_SIZE) == 0;
 
 	memset(summary, 0, sizeof(*summary));
-	if (memcmp(block + SUMMARY_MAGIC, LAYER_DELTA_MAGIC, LAYER_MAGIC_SIZE) == 0)
-		summary->type = LAYER_DELTA;
-	else if (memcmp(block + SUMMARY_MAGIC, LAYER_IMAGE_MAGIC, LAYER_MAGIC_SIZE) == 0)
-		summary->type = LAYER_IMAGE;
-	else
+	if (!is_image && memcmp(block + SUMMARY_MAGIC, LAYER_DELTA_MAGIC, LAYER_MAGIC_SIZE) != 0)
 		return layer_damaged(path, SUMMARY_MAGIC, "it does not begin with \"%s\" or \"%s\", so it is no layer file",
 							 LAYER_DELTA_MAGIC, LAYER_IMAGE_MAGIC);
 	if (version != LAYER_FORMAT_VERSION)
@@ -137,11 +134,7 @@ summary_decode(const char *path, const uint8 *block, LayerSummary *summary)
 									  "layer file \"%s\" has format version %u at offset %d, this program reads version %d",
 									  path, version, SUMMARY_VERSION, LAYER_FORMAT_VERSION),
 							 "Use the version of the program that wrote the store, or export and import its branches.");
-	if (ps_get32(block + SUMMARY_CRC) != summary_crc(block))
-		return layer_damaged(path, 0, "checksum of the summary is %08X, expected %08X", summary_crc(block),
-							 ps_get32(block + SUMMARY_CRC));
-	if (block_size != LAYER_BLOCK_SIZE)
-		return layer_damaged(path, SUMMARY_BLOCK_SIZE, "block size is %u, expected %d", block_size, LAYER_BLOCK_SIZE);
+	summary->type = is_image ? LAYER_IMAGE : LAYER_DELTA;
 	memcpy(summary->tenant.b, block + SUMMARY_TENANT, sizeof(summary->tenant.b));
 	memcpy(summary->timeline.b, block + SUMMARY_TIMELINE, sizeof(summary->timeline.b));
 	ps_key_decode(block + SUMMARY_KEY_MIN, &summary->key_min);
@@ -160,7 +153,12 @@ summary_decode(const char *path, const uint8 *block, LayerSummary *summary)
 	summary->entries = ps_get64(block + SUMMARY_ENTRIES);
 	summary->file_size = ps_get64(block + SUMMARY_FILE_SIZE);
 	summary->number = ps_get64(block + SUMMARY_NUMBER);
-	if (!summary_is_sane(summary))
+	if (ps_get32(block + SUMMARY_CRC) != summary_crc(block))
+		return layer_damaged(path, 0, "checksum of the summary is %08X, expected %08X", summary_crc(block),
+							 ps_get32(block + SUMMARY_CRC));
+	if (block_size != LAYER_BLOCK_SIZE)
+		return layer_damaged(path, SUMMARY_BLOCK_SIZE, "block size is %u, expected %d", block_size, LAYER_BLOCK_SIZE);
+	if (!layer_summary_is_sane(summary))
 		return layer_damaged(path, 0, "fields of the summary contradict each other");
 	return NULL;
 }
@@ -210,9 +208,9 @@ check_ids(const LayerFile *file, const LayerSpace *space)
 					SUMMARY_TENANT, ps_id_format(&space->tenant, t2), ps_id_format(&space->timeline, l2));
 }
 
-/* The zeros between the values and the index: nothing else would notice a bad byte there. */
-static PsError *
-check_padding(const LayerFile *file)
+/* Nothing else would notice a bad byte there. */
+PsError *
+layer_file_check_padding(const LayerFile *file)
 {
 	uint8		bytes[LAYER_BLOCK_SIZE];
 	uint64		offset = file->summary.values_end;
@@ -248,7 +246,7 @@ layer_file_open(const LayerSpace *space, const char *name, LayerFile **result)
 		goto fail;
 	}
 	PS_GOTO(layer_file_read(file, 0, block, LAYER_BLOCK_SIZE), fail);
-	PS_GOTO(summary_decode(file->path, block, &file->summary), fail);
+	PS_GOTO(layer_summary_decode(file->path, block, &file->summary), fail);
 	PS_GOTO(check_ids(file, space), fail);
 	if ((uint64) st.st_size != file->summary.file_size)
 	{
@@ -262,7 +260,7 @@ layer_file_open(const LayerSpace *space, const char *name, LayerFile **result)
 		err = layer_damaged(file->path, 0, "by its summary the file should be named \"%s\"", expected);
 		goto fail;
 	}
-	PS_GOTO(check_padding(file), fail);
+	PS_GOTO(layer_file_check_padding(file), fail);
 	PS_GOTO(btree_open(&file->index, file), fail);
 	*result = file;
 	return NULL;

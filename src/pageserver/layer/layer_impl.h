@@ -1,6 +1,7 @@
 /*
  * layer_impl.h
- *	  What the files of this folder share and nobody else needs.
+ *	  What the files of this folder share, and nobody else needs but who looks
+ *	  at a file as such ("pageserver_ctl layer dump", tests).
  */
 #ifndef PS_LAYER_IMPL_H
 #define PS_LAYER_IMPL_H
@@ -64,6 +65,18 @@ extern PsError *layer_file_open(const LayerSpace *space, const char *name, Layer
 extern void layer_file_close(LayerFile *file);
 extern void layer_file_name(const LayerSummary *summary, char *name, size_t size);
 extern void layer_summary_encode(const LayerSummary *summary, uint8 *block);
+
+/*
+ * Decodes block 0.  The type is LAYER_OPEN if it is not of a layer file of our
+ * version; else all fields are set, also if there is an error.
+ */
+extern PsError *layer_summary_decode(const char *path, const uint8 *block, LayerSummary *summary);
+
+/* May memory be addressed by these numbers? */
+extern bool layer_summary_is_sane(const LayerSummary *summary);
+
+/* Looks at the zeros between the values and the index. */
+extern PsError *layer_file_check_padding(const LayerFile *file);
 
 /* Reads exactly len bytes; a file that ends before that is an error. */
 extern PsError *layer_file_read(const LayerFile *file, uint64 offset, void *buf, size_t len);

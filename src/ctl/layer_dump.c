@@ -1,0 +1,582 @@
+/*
+ * layer_dump.c
+ *	  layer dump: a layer file for a person, without a store that runs.
+ *
+ * It reads all of the file, in three passes: the index, the values in the
+ * order in which they stand, and, for what is to be shown, the entries by key.
+ * So it tells of all damage, whatever is shown.  What it cannot read it tells
+ * of on standard error and goes on behind it.
+ */
+#include "ps_fe.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/relpath.h"
+
+#include "ctl.h"
+#include "layer/blob.h"
+#include "layer_dump.h"
+#include "ps_wire.h"
+
+/* A value that an entry names. */
+typedef struct Place
+{
+	uint64		offset;
+	uint8		kind;
+	bool		shared;
+} Place;
+
+typedef struct Total
+{
+	uint64		values;
+	uint64		raw;
+	uint64		stored;
+} Total;
+
+typedef struct EntryTotal
+{
+	uint64		of_kind[VALUE_RECORD + 1];
+	uint64		will_init;
+	uint64		shared;
+} EntryTotal;
+
+#define NKINDS (VALUE_RECORD + 1)
+#define NCODECS (LAYER_CODEC_ZSTD + 1)
+
+typedef struct Dump
+{
+	const Options *options;
+	LayerFile	file;
+	Layer		layer;			/* of the file, for layer_entry_ref() */
+	uint64		length;			/* of the file as it is */
+	uint64		problems;
+
+	/* what is shown */
+	bool		has_rel;
+	PsRel		rel;
+	int			fork;			/* -1: all */
+	bool		has_block;
+	BlockNumber block;
+	uint64		limit;
+
+	/* what was found */
+	Place	   *places;
+	size_t		nplaces;
+	size_t		places_cap;
+	EntryTotal	entries[PS_KEY_AUX + 1];
+	Total		values[NKINDS][NCODECS];
+	uint64		headers;		/* bytes of the headers of values */
+	uint64		unnamed;		/* bytes among the values that no entry names */
+} Dump;
+
+static const char *const kind_names[NKINDS] = {"tombstone", "image", "record"};
+static const char *const codec_names[] = {"none", "lz4", "zstd", "?"};
+
+/* Tells of damage and goes on. */
+static void
+report(Dump *dump, PsError *err)
+{
+	if (err == NULL)
+		return;
+	fflush(stdout);
+	pg_log_error("%s", err->message);
+	/* a hint of damage is the same each time */
+	if (err->hint != NULL && dump->problems == 0)
+		pg_log_error_hint("%s", err->hint);
+	dump->problems++;
+	ps_error_free(err);
+}
+
+static double
+ratio(uint64 raw, uint64 stored)
+{
+	return stored > 0 ? (double) raw / stored : 1;
+}
+
+/* ---- the summary ---- */
+
+/* Reads and prints block 0; false if it leads nowhere. */
+static bool
+dump_summary(Dump *dump)
+{
+	LayerFile  *file = &dump->file;
+	LayerSummary *s = &file->summary;
+	uint8		block[LAYER_BLOCK_SIZE];
+	char		key[PS_KEY_TEXT];
+	char		id[PS_ID_TEXT];
+	PsError    *err = layer_file_read(file, 0, block, sizeof(block));
+
+	if (err == NULL)
+		err = layer_summary_decode(file->path, block, s);
+	report(dump, err);
+	if (s->type == LAYER_OPEN)
+		return false;
+	printf("Layer file:           %s\n", file->path);
+	printf("Kind:                 %s\n", s->type == LAYER_IMAGE ? "image" : "delta");
+	printf("Format version:       %u\n", ps_get32(block + SUMMARY_VERSION));
+	printf("Block size:           %u\n", ps_get32(block + SUMMARY_BLOCK_SIZE));
+	printf("Tenant:               %s\n", ps_id_format(&s->tenant, id));
+	printf("Timeline:             %s\n", ps_id_format(&s->timeline, id));
+	printf("Number:               %llu\n", (unsigned long long) s->number);
+	if (s->type == LAYER_IMAGE)
+		printf("LSN:                  %X/%08X\n", LSN_FORMAT_ARGS(s->lsn_start));
+	else
+	{
+		printf("Level:                %u\n", s->level);
+		printf("First LSN:            %X/%08X\n", LSN_FORMAT_ARGS(s->lsn_start));
+		printf("All LSNs are below:   %X/%08X\n", LSN_FORMAT_ARGS(s->lsn_end));
+	}
+	printf("Smallest key:         %s\n", s->entries ? ps_key_format(&s->key_min, key) : "none");
+	printf("Greatest key:         %s\n", s->entries ? ps_key_format(&s->key_max, key) : "none");
+	printf("Entries:              %llu\n", (unsigned long long) s->entries);
+	printf("Codec of images:      %s\n", codec_names[Min(s->image_codec, NCODECS)]);
+	printf("Codec of records:     %s\n", codec_names[Min(s->record_codec, NCODECS)]);
+	printf("Values:               from offset %d to %llu\n", LAYER_BLOCK_SIZE, (unsigned long long) s->values_end);
+	printf("Index:                from offset %llu, %u pages, %u of them leaves, %u levels, root is page %u\n",
+		   (unsigned long long) s->index_start, s->index_pages, s->leaf_pages, s->levels, s->root);
+	printf("File length:          %llu\n", (unsigned long long) s->file_size);
+	printf("Checksum:             %08X\n", ps_get32(block + SUMMARY_CRC));
+	return layer_summary_is_sane(s);
+}
+
+/* What the summary says of the file, which may be a copy under another name. */
+static void
+check_file(Dump *dump)
+{
+	LayerFile  *file = &dump->file;
+	const char *slash = strrchr(file->path, '/');
+	char		name[sizeof(((LayerInfo *) 0)->name)];
+
+	layer_file_name(&file->summary, name, sizeof(name));
+	if (strcmp(slash ? slash + 1 : file->path, name) != 0)
+		pg_log_warning("by its summary the file should be named \"%s\"", name);
+	if (dump->length != file->summary.file_size)
+		report(dump, layer_damaged(file->path, dump->length, "the file ends here, expected it to have %llu bytes",
+								   (unsigned long long) file->summary.file_size));
+	if (dump->length >= file->summary.index_start)
+		report(dump, layer_file_check_padding(file));
+}
+
+/* ---- first pass: the index ---- */
+
+/* Key and LSN of an entry, as bytes that compare. */
+static void
+entry_key(const BtreePos *pos, uint8 bytes[DELTA_KEY_SIZE])
+{
+	memset(bytes, 0, DELTA_KEY_SIZE);
+	btree_key(pos, bytes);
+}
+
+static XLogRecPtr
+entry_lsn(const Dump *dump, const uint8 bytes[DELTA_KEY_SIZE])
+{
+	return dump->file.summary.type == LAYER_DELTA ? ps_get64(bytes + PS_KEY_SIZE) : dump->file.summary.lsn_start;
+}
+
+static PsError *
+check_entry(Dump *dump, const BtreePos *pos, const PsKey *key, XLogRecPtr lsn)
+{
+	const LayerSummary *s = &dump->file.summary;
+	char		text[PS_KEY_TEXT];
+
+	if (ps_key_cmp(key, &s->key_min) < 0 || ps_key_cmp(key, &s->key_max) > 0 || lsn < s->lsn_start || lsn >= s->lsn_end)
+		return layer_damaged(dump->file.path, btree_pos_offset(pos),
+							 "entry %d of index page %u is of %s at LSN %X/%X, which the summary excludes", pos->entry,
+							 pos->page, ps_key_format(key, text), LSN_FORMAT_ARGS(lsn));
+	return NULL;
+}
+
+/* Goes over the leaves: counts entries, notes the values that they name. */
+static void
+scan_leaves(Dump *dump)
+{
+	const LayerSummary *s = &dump->file.summary;
+	uint8		last[DELTA_KEY_SIZE] = {0};
+	uint64		count = 0;
+	bool		complete = true;
+
+	for (uint32 page = 0; page < s->leaf_pages; page++)
+	{
+		BtreePos	pos;
+		PsError    *err = btree_load_page(&dump->file.index, page, 0, &pos);
+
+		if (err != NULL)
+		{
+			report(dump, err);
+			complete = false;
+			continue;
+		}
+		for (; pos.entry < pos.count; pos.entry++)
+		{
+			uint8		bytes[DELTA_KEY_SIZE];
+			PsKey		key;
+			ValueRef	ref;
+			EntryTotal *total;
+
+			entry_key(&pos, bytes);
+			ps_key_decode(bytes, &key);
+			count++;
+			if (memcmp(last, bytes, DELTA_KEY_SIZE) >= 0)
+				report(dump, layer_damaged(dump->file.path, btree_pos_offset(&pos),
+										   "entry %d of index page %u is not greater than the one before", pos.entry, page));
+			memcpy(last, bytes, DELTA_KEY_SIZE);
+			report(dump, check_entry(dump, &pos, &key, entry_lsn(dump, bytes)));
+			err = layer_entry_ref(&dump->layer, &pos, entry_lsn(dump, bytes), &ref);
+			if (err != NULL)
+			{
+				report(dump, err);
+				continue;
+			}
+			total = &dump->entries[key.kind <= PS_KEY_AUX ? key.kind : 0];
+			total->of_kind[ref.kind]++;
+			total->will_init += ref.kind == VALUE_RECORD && ref.will_init;
+			total->shared += ref.shared;
+			if (dump->nplaces == dump->places_cap)
+			{
+				dump->places_cap = Max(1024, dump->places_cap * 2);
+				dump->places = pg_realloc(dump->places, dump->places_cap * sizeof(Place));
+			}
+			dump->places[dump->nplaces++] = (Place){.offset = ref.at.offset, .kind = ref.kind, .shared = ref.shared};
+		}
+	}
+	if (complete && count != s->entries)
+		report(dump, layer_damaged(dump->file.path, s->index_start, "the index has %llu entries, by the summary %llu",
+								   (unsigned long long) count, (unsigned long long) s->entries));
+}
+
+/*
+ * The pages above the leaves: each level is a run of pages, and names all those
+ * of the level below in order, each by its first key.
+ */
+static PsError *
+check_inner_page(Dump *dump, uint32 page, int level, uint32 *next_child)
+{
+	const Btree *tree = &dump->file.index;
+	BtreePos	pos;
+
+	PS_TRY(btree_load_page(tree, page, level, &pos));
+	for (; pos.entry < pos.count; pos.entry++, (*next_child)++)
+	{
+		uint8		key[DELTA_KEY_SIZE];
+		uint8		first[DELTA_KEY_SIZE];
+		BtreePos	child;
+
+		if (btree_value(&pos) != *next_child)
+			return layer_damaged(tree->file->path, btree_pos_offset(&pos),
+								 "entry %d of index page %u leads to page %llu, expected %u", pos.entry, page,
+								 (unsigned long long) btree_value(&pos), *next_child);
+		PS_TRY(btree_load_page(tree, *next_child, level - 1, &child));
+		entry_key(&pos, key);
+		entry_key(&child, first);
+		if (memcmp(key, first, DELTA_KEY_SIZE) != 0)
+			return layer_damaged(tree->file->path, btree_pos_offset(&pos),
+								 "entry %d of index page %u has not the first key of page %u", pos.entry, page, *next_child);
+	}
+	return NULL;
+}
+
+static void
+check_inner_pages(Dump *dump)
+{
+	const LayerSummary *s = &dump->file.summary;
+	uint32		next_child = 0;
+	uint32		level_start = s->leaf_pages;
+	int			level = 1;
+	uint64		problems = dump->problems;
+
+	for (uint32 page = s->leaf_pages; page < s->index_pages && dump->problems == problems; page++)
+	{
+		if (next_child == level_start)
+		{
+			level_start = page;
+			level++;
+		}
+		report(dump, check_inner_page(dump, page, level, &next_child));
+	}
+	if (dump->problems == problems && s->levels > 1 && (level != (int) s->levels - 1 || next_child != s->root))
+		report(dump, layer_damaged(dump->file.path, s->index_start,
+								   "the index does not end in its root, page %u at level %u", s->root, s->levels - 1));
+}
+
+/* ---- second pass: the values ---- */
+
+static int
+compare_places(const void *a, const void *b)
+{
+	const Place *p = a;
+	const Place *q = b;
+
+	return p->offset < q->offset ? -1 : p->offset > q->offset;
+}
+
+static void
+scan_values(Dump *dump)
+{
+	const char *path = dump->file.path;
+	uint64		end = LAYER_BLOCK_SIZE; /* of the value before */
+	bool		damaged = false;	/* that one's end is not known */
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	qsort(dump->places, dump->nplaces, sizeof(Place), compare_places);
+	for (size_t i = 0; i < dump->nplaces; i++)
+	{
+		Place	   *place = &dump->places[i];
+		StoredValue stored = {0};
+		Total	   *total;
+		PsError    *err;
+
+		if (i > 0 && place->offset == place[-1].offset)
+		{
+			if (!place->shared || !place[-1].shared || place->kind != place[-1].kind)
+				report(dump, layer_damaged(path, place->offset, "several entries name the value, not all as a shared one of one kind"));
+			continue;
+		}
+		if (!damaged && place->offset < end)
+			report(dump, layer_damaged(path, place->offset, "a value begins here, within the one before it"));
+		if (!damaged && place->offset > end)
+			dump->unnamed += place->offset - end;
+		err = blob_read(&dump->file, place->offset, place->kind, &buf, &stored);
+		damaged = err != NULL;
+		if (err != NULL)
+		{
+			report(dump, err);
+			continue;
+		}
+		end = place->offset + stored.size;
+		dump->headers += stored.header_size;
+		total = &dump->values[place->kind][stored.codec];
+		total->values++;
+		total->raw += stored.raw_len;
+		total->stored += stored.stored_len;
+	}
+	if (!damaged && end < dump->file.summary.values_end)
+		dump->unnamed += dump->file.summary.values_end - end;
+	free(buf.data);
+}
+
+static void
+print_totals(const Dump *dump)
+{
+	static const char *const names[] = {"unknown", "sizes of relations", "sizes of init forks", "blocks of relations",
+		"databases", "relation maps", "SLRU segments", "SLRU pages", "two-phase states", "replication origins",
+	"tablespaces", "control file", "states", "files"};
+	const LayerSummary *s = &dump->file.summary;
+	Total		all = {0};
+
+	printf("\n%-10s %-6s %12s %15s %15s %8s\n", "Values", "codec", "number", "bytes", "in the file", "ratio");
+	for (int kind = NKINDS - 1; kind >= 0; kind--)
+		for (int codec = 0; codec < NCODECS; codec++)
+		{
+			const Total *t = &dump->values[kind][codec];
+
+			if (t->values == 0)
+				continue;
+			printf("%-10s %-6s %12llu %15llu %15llu %8.2f\n", kind_names[kind], codec_names[codec],
+				   (unsigned long long) t->values, (unsigned long long) t->raw, (unsigned long long) t->stored,
+				   ratio(t->raw, t->stored));
+			all.values += t->values;
+			all.raw += t->raw;
+			all.stored += t->stored;
+		}
+	printf("%-10s %-6s %12llu %15llu %15llu %8.2f\n", "all", "", (unsigned long long) all.values,
+		   (unsigned long long) all.raw, (unsigned long long) all.stored, ratio(all.raw, all.stored));
+	printf("their headers: %llu bytes; named by no entry: %llu bytes\n", (unsigned long long) dump->headers,
+		   (unsigned long long) dump->unnamed);
+	printf("index: %llu bytes, %.1f for each entry\n", (unsigned long long) s->index_pages * LAYER_BLOCK_SIZE,
+		   s->entries ? (double) s->index_pages * LAYER_BLOCK_SIZE / s->entries : 0);
+	printf("file: %llu bytes, ratio %.2f\n", (unsigned long long) dump->length, ratio(all.raw, dump->length));
+
+	printf("\n%-22s %12s %12s %12s %12s %12s\n", "Entries of", "records", "of it init", "images", "tombstones", "shared");
+	for (int i = 0; i < lengthof(dump->entries); i++)
+	{
+		const EntryTotal *t = &dump->entries[i];
+
+		if (t->of_kind[VALUE_RECORD] + t->of_kind[VALUE_IMAGE] + t->of_kind[VALUE_TOMBSTONE] > 0)
+			printf("%-22s %12llu %12llu %12llu %12llu %12llu\n", names[i], (unsigned long long) t->of_kind[VALUE_RECORD],
+				   (unsigned long long) t->will_init, (unsigned long long) t->of_kind[VALUE_IMAGE],
+				   (unsigned long long) t->of_kind[VALUE_TOMBSTONE], (unsigned long long) t->shared);
+	}
+}
+
+/* ---- third pass: what is to be shown ---- */
+
+static bool
+is_shown(const Dump *dump, const PsKey *key)
+{
+	if (dump->has_rel &&
+		((key->kind != PS_KEY_RELBLOCK && key->kind != PS_KEY_RELSIZE && key->kind != PS_KEY_INITSIZE) ||
+		 key->spc != dump->rel.spc || key->db != dump->rel.db || key->rel != dump->rel.rel))
+		return false;
+	if (dump->fork >= 0 && key->fork != dump->fork)
+		return false;
+	return !dump->has_block || (key->kind == PS_KEY_RELBLOCK && key->blk == dump->block);
+}
+
+/* One entry and, if wanted, its value.  Damage was told of by the passes before. */
+static void
+print_entry(Dump *dump, const PsKey *key, const ValueRef *ref, StringInfo buf)
+{
+	char		text[PS_KEY_TEXT];
+	StoredValue stored = {0};
+	PsError    *err = blob_read(&dump->file, ref->at.offset, ref->kind, buf, &stored);
+
+	printf("%s, lsn: %X/%08X, %s%s%s, offset: %llu, ", ps_key_format(key, text), LSN_FORMAT_ARGS(ref->lsn),
+		   kind_names[ref->kind], ref->kind == VALUE_RECORD && ref->will_init ? ", will_init" : "",
+		   ref->shared ? ", shared" : "", (unsigned long long) ref->at.offset);
+	if (err != NULL)
+	{
+		printf("DAMAGED\n");
+		ps_error_free(err);
+		return;
+	}
+	printf("stored: %u", stored.stored_len);
+	if (stored.codec != LAYER_CODEC_NONE)
+		printf(" (%s of %u)", codec_names[stored.codec], stored.raw_len);
+	printf("\n");
+	if (dump->options->values)
+	{
+		err = describe_value(key, ref->kind, buf->data, buf->len, stored.record_start);
+		if (err != NULL)
+			report(dump, ps_error_context(err, "value at offset %llu of layer file \"%s\"",
+										  (unsigned long long) ref->at.offset, dump->file.path));
+	}
+	if (dump->options->hexdump)
+		hexdump_value(buf->data, buf->len);
+}
+
+static void
+print_entries(Dump *dump)
+{
+	uint64		shown = 0;
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	printf("\n");
+	for (uint32 page = 0; page < dump->file.summary.leaf_pages; page++)
+	{
+		BtreePos	pos;
+		PsError    *err = btree_load_page(&dump->file.index, page, 0, &pos);
+
+		if (err != NULL)
+		{
+			printf("(index page %u is DAMAGED)\n", page);
+			ps_error_free(err);
+			continue;
+		}
+		for (; pos.entry < pos.count; pos.entry++)
+		{
+			uint8		bytes[DELTA_KEY_SIZE];
+			PsKey		key;
+			ValueRef	ref;
+
+			entry_key(&pos, bytes);
+			ps_key_decode(bytes, &key);
+			err = layer_entry_ref(&dump->layer, &pos, entry_lsn(dump, bytes), &ref);
+			if (err != NULL || !is_shown(dump, &key))
+			{
+				ps_error_free(err);
+				continue;
+			}
+			if (shown++ >= dump->limit)
+				goto done;
+			print_entry(dump, &key, &ref, &buf);
+		}
+	}
+done:
+	free(buf.data);
+}
+
+/* ---- the command ---- */
+
+static uint64
+parse_number(const char *what, const char *text, uint64 max)
+{
+	char	   *end;
+	unsigned long long value;
+
+	errno = 0;
+	value = strtoull(text, &end, 10);
+	if (strspn(text, "0123456789") != strlen(text) || end == text || errno != 0 || value > max)
+		pg_fatal("invalid %s \"%s\": a number up to %llu is expected", what, text, (unsigned long long) max);
+	return value;
+}
+
+static void
+parse_filters(Dump *dump, const Options *options)
+{
+	char		rest;
+
+	dump->options = options;
+	dump->fork = -1;
+	dump->limit = options->limit ? parse_number("limit", options->limit, PG_UINT64_MAX - 1) : PG_UINT64_MAX;
+	if (options->relation != NULL)
+	{
+		dump->has_rel = true;
+		if (sscanf(options->relation, "%u/%u/%u%c", &dump->rel.spc, &dump->rel.db, &dump->rel.rel, &rest) != 3)
+			pg_fatal("invalid relation \"%s\": TABLESPACE/DATABASE/RELFILENODE is expected, such as 1663/5/16384", options->relation);
+	}
+	if (options->fork != NULL)
+	{
+		dump->fork = forkname_to_number(options->fork);
+		if (dump->fork == InvalidForkNumber)
+			pg_fatal("invalid fork \"%s\": main, fsm, vm or init is expected", options->fork);
+	}
+	if (options->block != NULL)
+	{
+		dump->has_block = true;
+		dump->block = (BlockNumber) parse_number("block", options->block, MaxBlockNumber);
+	}
+	if ((dump->fork >= 0 || dump->has_block) && !dump->has_rel)
+	{
+		pg_log_error("--fork and --block need a relation");
+		pg_log_error_hint("Name it with --relation=TABLESPACE/DATABASE/RELFILENODE.");
+		exit(1);
+	}
+}
+
+int
+run_layer_dump(const Options *options)
+{
+	Dump		dump = {0};
+	LayerFile  *file = &dump.file;
+	struct stat st;
+	PsError    *err;
+
+	parse_filters(&dump, options);
+	file->path = options->args[0];
+	file->fd = open(file->path, O_RDONLY | O_CLOEXEC);
+	if (file->fd < 0 || fstat(file->fd, &st) != 0)
+		pg_fatal("could not open layer file \"%s\": %m", file->path);
+	if (!S_ISREG(st.st_mode))
+		pg_fatal("\"%s\" is no file", file->path);
+	dump.length = (uint64) st.st_size;
+	if (dump_summary(&dump))
+	{
+		dump.layer.file = file;
+		dump.layer.info.type = file->summary.type;
+		check_file(&dump);
+		err = btree_open(&file->index, file);
+		report(&dump, err);
+		if (err == NULL)
+		{
+			scan_leaves(&dump);
+			check_inner_pages(&dump);
+			scan_values(&dump);
+			print_totals(&dump);
+			if (dump.limit > 0)
+				print_entries(&dump);
+		}
+		btree_close(&file->index);
+		free(dump.places);
+	}
+	close(file->fd);
+	if (dump.problems > 0)
+	{
+		fflush(stdout);
+		pg_log_error("%llu places of layer file \"%s\" are damaged", (unsigned long long) dump.problems, file->path);
+	}
+	return dump.problems > 0 ? 1 : 0;
+}
