@@ -145,7 +145,7 @@ static void
 add_pin(Timeline *tl, XLogRecPtr lsn, bool wal)
 {
 	tl->pins = pg_realloc(tl->pins, (tl->npins + 1) * sizeof(Pin));
-	tl->pins[tl->npins++] = (Pin) {lsn, wal};
+	tl->pins[tl->npins++] = (Pin) {.lsn = lsn, .wal = wal};
 }
 
 PsError *
@@ -192,6 +192,29 @@ void
 timeline_unpin(Timeline *tl, XLogRecPtr lsn)
 {
 	remove_pin(tl, lsn, true);
+}
+
+XLogRecPtr
+timeline_pin_without_images(Timeline *tl)
+{
+	XLogRecPtr	lsn = InvalidXLogRecPtr;
+
+	pthread_mutex_lock(&tl->lock);
+	for (int i = 0; i < tl->npins && lsn == InvalidXLogRecPtr; i++)
+		if (!tl->pins[i].wal && !tl->pins[i].imaged && tl->pins[i].lsn < tl->gc_cutoff)
+			lsn = tl->pins[i].lsn;
+	pthread_mutex_unlock(&tl->lock);
+	return lsn;
+}
+
+void
+timeline_pin_has_images(Timeline *tl, XLogRecPtr lsn)
+{
+	pthread_mutex_lock(&tl->lock);
+	for (int i = 0; i < tl->npins; i++)
+		if (tl->pins[i].lsn == lsn)
+			tl->pins[i].imaged = true;
+	pthread_mutex_unlock(&tl->lock);
 }
 
 static int

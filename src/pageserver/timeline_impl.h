@@ -69,6 +69,7 @@ typedef struct Pin
 {
 	XLogRecPtr	lsn;
 	bool		wal;			/* and so does WAL from there on */
+	bool		imaged;			/* image files for it were thought of (keep/images.c) */
 } Pin;
 
 struct Timeline
@@ -215,6 +216,10 @@ extern void timeline_begin_gc(Timeline *tl, XLogRecPtr horizon, XLogRecPtr **poi
 /* Where a branch begins, or began before the store was started: stays readable.  Of an LSN that is. */
 extern void timeline_pin_branch(Timeline *tl, XLogRecPtr lsn);
 extern void timeline_unpin_branch(Timeline *tl, XLogRecPtr lsn);
+
+/* A branch's beginning before the cutoff that nobody has thought of images for; InvalidXLogRecPtr: there is none. */
+extern XLogRecPtr timeline_pin_without_images(Timeline *tl);
+extern void timeline_pin_has_images(Timeline *tl, XLogRecPtr lsn);
 
 /* ---- manifest.c ---- */
 typedef struct Manifest

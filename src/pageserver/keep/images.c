@@ -8,6 +8,9 @@
  * file when the deltas above its newest one are many (image_delta_layers), or
  * large beside what an image takes (image_delta_percent): so what is written is
  * a bounded multiple of the WAL, and what a read looks at is bounded.
+ *
+ * Where a branch begins, before the horizon of its parent, a part gets one if
+ * the deltas that are kept for that branch alone take more than an image.
  */
 #include "ps_fe.h"
 
@@ -52,6 +55,7 @@ typedef struct Images
 	XLogRecPtr	lsn;			/* of the images */
 	LayerSet   *set;
 	bool		all;			/* wherever there are deltas */
+	bool		for_branch;		/* the LSN is where a branch begins: nothing around it can be read */
 	ForkList	forks;
 	char	   *pages;
 	int			made;
@@ -91,11 +95,34 @@ overlaps(const LayerInfo *info, const Part *part)
 	return info->key_max.kind != 0 && ps_key_cmp(&info->key_min, &part->hi) <= 0 && ps_key_cmp(&part->lo, &info->key_max) <= 0;
 }
 
+/* Bytes of a delta file that are for the part, about; for a branch only versions after the LSN, up to its beginning. */
+static PsError *
+delta_bytes(const Images *images, const Part *part, Layer *layer, XLogRecPtr after, uint64 *bytes)
+{
+	const LayerInfo *info = layer_info(layer);
+	LayerMerge *entries;
+	uint64		n = 0;
+	PsKey		key;
+	ValueRef	ref;
+	bool		found;
+	PsError    *err;
+
+	if (!images->for_branch)
+		return layer_range_bytes(layer, &part->lo, &part->hi, bytes);
+	PS_TRY(layer_merge_open(&layer, 1, &part->lo, &part->hi, &entries));
+	while ((err = layer_merge_next(entries, &key, &ref, &found)) == NULL && found)
+		n += ref.lsn > after && ref.lsn <= images->lsn;
+	layer_merge_close(entries);
+	*bytes = info->entries > 0 ? info->file_size / info->entries * n : 0;
+	return err;
+}
+
 static PsError *
 image_is_due(const Images *images, const Part *part, bool *due)
 {
 	const Config *config = images->tl->tenant->store->config;
 	const LayerMap *map = images->set->map;
+	int			percent = images->for_branch ? 100 : config->image_delta_percent;
 	XLogRecPtr	newest_image = InvalidXLogRecPtr;
 	uint64		bytes = 0;
 	int			n = 0;
@@ -104,7 +131,7 @@ image_is_due(const Images *images, const Part *part, bool *due)
 	{
 		const LayerInfo *info = layer_info(layer_map_get(map, i));
 
-		if (info->type == LAYER_IMAGE && overlaps(info, part))
+		if (info->type == LAYER_IMAGE && info->lsn_start <= images->lsn && overlaps(info, part))
 			newest_image = Max(newest_image, info->lsn_start);
 	}
 	for (int i = 0; i < layer_map_count(map); i++)
@@ -115,11 +142,11 @@ image_is_due(const Images *images, const Part *part, bool *due)
 
 		if (info->type != LAYER_DELTA || info->lsn_end <= newest_image + 1 || info->lsn_start > images->lsn || !overlaps(info, part))
 			continue;
-		PS_TRY(layer_range_bytes(layer, &part->lo, &part->hi, &inside));
+		PS_TRY(delta_bytes(images, part, layer, newest_image, &inside));
 		bytes += inside;
 		n += inside > 0;
 	}
-	*due = n > 0 && (images->all || n >= config->image_delta_layers || bytes * 100 >= part->bytes * config->image_delta_percent);
+	*due = n > 0 && (images->all || n >= config->image_delta_layers || bytes * 100 >= part->bytes * percent);
 	return NULL;
 }
 
@@ -276,30 +303,58 @@ do_blocks(Images *images)
 	return NULL;
 }
 
-PsError *
-make_images(Timeline *tl, bool all, int *made)
+static PsError *
+make_all(Images *images)
 {
-	Images		images = {.tl = tl, .all = all};
 	PsKey		lo = ps_key_simple(PS_KEY_RELSIZE, 0, 0, 0);
 	PsKey		hi = ps_key_simple(PS_KEY_INITSIZE, PG_UINT32_MAX, PG_UINT32_MAX, PG_UINT32_MAX);
 	PsError    *err;
 
 	hi.fork = UINT8_MAX;
+	images->set = timeline_layers(images->tl);
+	images->pages = pg_malloc((size_t) PS_MAX_BATCH * BLCKSZ);
+	PS_GOTO(timeline_scan(images->tl, &lo, &hi, images->lsn, note_fork, &images->forks), done);
+	if (images->forks.n > 0)
+		qsort(images->forks.forks, images->forks.n, sizeof(Fork), by_key);
+	PS_GOTO(do_values(images, PS_KEY_RELSIZE, PS_KEY_INITSIZE, images->forks.n), done);
+	PS_GOTO(do_blocks(images), done);
+	err = do_values(images, PS_KEY_DATABASE, PS_KEY_AUX, images->forks.n);
+done:
+	layer_set_unref(images->set);
+	free(images->forks.forks);
+	free(images->pages);
+	return err;
+}
+
+PsError *
+make_images(Timeline *tl, bool all, int *made)
+{
+	Images		images = {.tl = tl, .all = all};
+	PsError    *err;
+
 	pthread_mutex_lock(&tl->lock);
 	images.lsn = tl->disk_consistent_lsn;
 	pthread_mutex_unlock(&tl->lock);
-	images.set = timeline_layers(tl);
-	images.pages = pg_malloc((size_t) PS_MAX_BATCH * BLCKSZ);
-	PS_GOTO(timeline_scan(tl, &lo, &hi, images.lsn, note_fork, &images.forks), done);
-	if (images.forks.n > 0)
-		qsort(images.forks.forks, images.forks.n, sizeof(Fork), by_key);
-	PS_GOTO(do_values(&images, PS_KEY_RELSIZE, PS_KEY_INITSIZE, images.forks.n), done);
-	PS_GOTO(do_blocks(&images), done);
-	err = do_values(&images, PS_KEY_DATABASE, PS_KEY_AUX, images.forks.n);
-done:
+	err = make_all(&images);
 	*made = images.made;
-	layer_set_unref(images.set);
-	free(images.forks.forks);
-	free(images.pages);
 	return err;
+}
+
+PsError *
+make_branch_images(Timeline *tl, int *made)
+{
+	XLogRecPtr	lsn;
+
+	*made = 0;
+	while ((lsn = timeline_pin_without_images(tl)) != InvalidXLogRecPtr)
+	{
+		Images		images = {.tl = tl, .for_branch = true, .lsn = lsn};
+		PsError    *err = make_all(&images);
+
+		*made += images.made;
+		if (err != NULL)
+			return err;
+		timeline_pin_has_images(tl, lsn);
+	}
+	return NULL;
 }

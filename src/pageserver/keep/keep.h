@@ -50,6 +50,9 @@ extern PsError *compact_step(Timeline *tl, bool *done);
 /* Makes image files of the key ranges where deltas have piled up; *made: how many. */
 extern PsError *make_images(Timeline *tl, bool all, int *made);
 
+/* The same where branches begin, of what only they can read; once for each since the timeline was opened. */
+extern PsError *make_branch_images(Timeline *tl, int *made);
+
 /* ---- gc.c ---- */
 typedef struct GcResult
 {

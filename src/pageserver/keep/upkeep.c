@@ -7,7 +7,8 @@
  * A timeline asks for them when a flush has added a file (upkeep_wake()); each
  * is looked at once in UPKEEP_PERIOD besides, for time alone makes history
  * unreadable.  One thread at a time works on a timeline (Timeline.upkeep_lock);
- * what it finds to do comes in this order: merges, images, garbage.
+ * what it finds to do comes in this order: merges, images, garbage, and images
+ * where branches begin, which make garbage.
  */
 #include "ps_fe.h"
 
@@ -34,9 +35,9 @@ struct Upkeep
 	bool		stopping;
 };
 
-/* Takes garbage away if enough has changed since the last time, or if it is wanted now. */
+/* Takes garbage away if enough has changed since the last time (*done), or if it is wanted now. */
 static PsError *
-collect_garbage(Timeline *tl, bool now, GcResult *result)
+collect_garbage(Timeline *tl, bool now, GcResult *result, bool *done)
 {
 	LayerSet   *set = timeline_layers(tl);
 	uint64		total = 0;
@@ -54,11 +55,13 @@ collect_garbage(Timeline *tl, bool now, GcResult *result)
 			fresh += info->file_size;
 	}
 	layer_set_unref(set);
+	*done = false;
 	if (!now && fresh * 100 <= total * GC_CHANGED_PERCENT && ms - tl->gc_time < UPKEEP_PERIOD)
 		return NULL;
 	err = gc_run(tl, result);
 	if (err == NULL)
 	{
+		*done = true;
 		tl->gc_number = atomic_load(&tl->space.next_number);
 		tl->gc_time = ms;
 		if (result->removed + result->rewritten > 0)
@@ -73,7 +76,7 @@ PsError *
 upkeep_timeline(Timeline *tl, bool all)
 {
 	bool		done = true;
-	int			made;
+	int			made = 0;
 	GcResult	result;
 	PsError    *err = NULL;
 
@@ -83,7 +86,11 @@ upkeep_timeline(Timeline *tl, bool all)
 	if (err == NULL)
 		err = make_images(tl, all, &made);
 	if (err == NULL)
-		err = collect_garbage(tl, all, &result);
+		err = collect_garbage(tl, all, &result, &done);
+	if (err == NULL && done)
+		err = make_branch_images(tl, &made);
+	if (err == NULL && done && made > 0)
+		err = collect_garbage(tl, true, &result, &done);
 	pthread_mutex_unlock(&tl->upkeep_lock);
 	return err;
 }

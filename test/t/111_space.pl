@@ -1,0 +1,83 @@
+# The space of a table that is updated again and again: what nobody can read any
+# more goes, in whole files and within them, also below the points where other
+# branches begin.
+#
+# What the retained history needs is measured, not computed: the layers that an
+# import of each retained state makes, and no more WAL than the window.
+use strict;
+use warnings;
+use PageserverTest;
+use Test::More;
+
+use constant MB => 1024 * 1024;
+my $updates = 50;
+
+my $conf = "checkpoint_distance = 4MB\ntarget_file_size = 4MB\npitr_interval = 0\ngc_horizon = 0\n";
+my $store = PageserverTest->new_store('main', conf => $conf);
+$store->ctl_ok('branch create', 'branch', 'create', 'main');
+my $c = $store->start_compute('main', conf => "autovacuum = off\nmax_wal_size = 128MB\n");
+
+sub bytes
+{
+	my ($s, $branch, $what) = @_;
+	my $bytes = 0;
+	my ($manifest) = grep { PostgreSQL::Test::Utils::slurp_file($_) =~ /"name": *"$branch"/ } glob "$s->{dir}/tenants/*/timelines/*/timeline.json";
+	$bytes += -s $_ for glob(($manifest =~ s/timeline\.json$//r) . "$what/*");
+	return $bytes;
+}
+
+# What a store of its own takes for the state of a branch at an LSN.
+my $states = 0;
+sub needed
+{
+	my ($at) = @_;
+	my $name = 'state' . ++$states;
+	my $dir = PageserverTest::test_dir() . "/$name";
+	my $s = PageserverTest->new_store($name, conf => $conf);
+	$store->ctl_ok("export $at", 'export', $at, '-D', "$dir.export");
+	$s->ctl_ok("import $at", 'import', '--pgdata', "$dir.export", 'main');
+	my $bytes = bytes($s, 'main', 'layers');
+	$s->stop;
+	return $bytes;
+}
+
+$c->sql("CREATE TABLE t (id int PRIMARY KEY, n int, v text) WITH (fillfactor = 50)");
+$c->sql("INSERT INTO t SELECT i, 0, md5(i::text) || repeat(md5((i * 7)::text), 3) FROM generate_series(1, 30000) i");
+my ($first, $branch_point);
+for my $i (1 .. $updates)
+{
+	$c->sql("UPDATE t SET n = $i");
+	$c->sql('VACUUM t');
+	next if $i != $updates / 2;
+	$branch_point = $c->sql('SELECT pg_current_wal_flush_lsn()');
+	$store->ctl_ok('a branch in the middle', 'branch', 'create', 'half', '--from', "main\@$branch_point");
+}
+my $wal = $c->sql("SELECT pg_current_wal_lsn() - '0/0'") / MB;
+$c->stop;
+
+sub compact
+{
+	$store->ctl_ok('compact', 'branch', 'compact', 'main');
+	return bytes($store, 'main', 'layers');
+}
+
+my $has = compact();
+my $needs = needed('main') + needed('half');
+diag(sprintf '%d updates, %.0f MB of WAL: the store has %.1f MB of layers, its two states need %.1f MB: %.2f times', $updates, $wal, $has / MB, $needs / MB, $has / $needs);
+cmp_ok($has, '<', 1.5 * $needs, 'layers are within 1.5 times of what two states need');
+cmp_ok(bytes($store, 'main', 'wal'), '<=', 4 * 16 * MB, 'old WAL is gone');
+my $half = $store->start_compute('half');
+$half->sql_is('SELECT count(*), min(n), max(n) FROM t', "30000|@{[ $updates / 2 ]}|@{[ $updates / 2 ]}", 'the branch reads its state');
+$half->stop;
+
+# without the branch its state goes, too
+$store->ctl_ok('the branch goes', 'branch', 'delete', 'half');
+$has = compact();
+$needs = needed('main');
+diag(sprintf 'without the branch: %.1f MB, needed %.1f MB: %.2f times', $has / MB, $needs / MB, $has / $needs);
+cmp_ok($has, '<', 1.5 * $needs, 'and of what one state needs, when the branch is gone');
+$c = $store->start_compute('main');
+$c->sql_is('SELECT count(*), min(n), max(n) FROM t', "30000|$updates|$updates", 'the state is right');
+$c->stop;
+$store->stop;
+done_testing();
