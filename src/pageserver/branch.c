@@ -13,9 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/file_utils.h"
-
 #include "ps_wire.h"
+#include "sync.h"
 #include "timeline_impl.h"
 
 /*
@@ -113,11 +112,7 @@ add_branch(Store *store, TimelineSeed *seed, const WalState *state, Timeline **r
 	PS_GOTO(make_dir(layers_dir), done);
 	PS_GOTO(write_first_segment(seed->ancestor, seed->lsn, wal_dir), done);
 	PS_GOTO(write_state_layer(seed, state, layers_dir, &layer), done);
-	if (fsync_fname(wal_dir, true) != 0)
-	{
-		err = ps_error(PS_SQLSTATE_IO, "could not sync directory \"%s\": %m", wal_dir);
-		goto done;
-	}
+	PS_GOTO(sync_path(wal_dir), done);
 	seed->layers = &layer;
 	seed->nlayers = 1;
 	err = store_add_timeline(store, seed, result);
@@ -278,11 +273,8 @@ store_remove_branch(Store *store, const char *name, Timeline **result)
 
 		if (rename(tl->dir, path) != 0)
 			err = ps_error(PS_SQLSTATE_IO, "could not rename \"%s\" to \"%s\": %m", tl->dir, path);
-		else if (fsync_parent_path(tl->dir) != 0)
-		{
-			err = ps_error(PS_SQLSTATE_IO, "could not sync the directory of \"%s\": %m", tl->dir);
+		else if ((err = sync_parent(tl->dir)) != NULL)
 			(void) rename(path, tl->dir);
-		}
 		pfree(path);
 	}
 	if (err == NULL)

@@ -19,9 +19,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/file_utils.h"
 #include "port/pg_crc32c.h"
 #include "ps_wire.h"
+#include "sync.h"
 #include "timeline_impl.h"
 
 #define MANIFEST_NAME "timeline.json"
@@ -251,8 +251,8 @@ manifest_write(const char *dir, const Manifest *m)
 		err = ps_error(PS_SQLSTATE_IO, "could not rename \"%s\" to \"%s\": %m", tmp, path);
 	if (err != NULL)
 		unlink(tmp);
-	else if (fsync_parent_path(path) != 0)
-		err = ps_error(PS_SQLSTATE_IO, "could not sync directory \"%s\": %m", dir);
+	else
+		err = sync_path(dir);
 	free(text);
 	return err;
 }

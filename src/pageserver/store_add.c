@@ -8,8 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/file_utils.h"
 #include "ps_wire.h"
+#include "sync.h"
 #include "timeline_impl.h"
 
 bool
@@ -60,10 +60,9 @@ put_in_place(const char *from, const char *to)
 
 	if (rename(from, to) != 0)
 		return ps_error(PS_SQLSTATE_IO, "could not rename \"%s\" to \"%s\": %m", from, to);
-	if (fsync_parent_path(to) == 0)
-		return NULL;
-	err = ps_error(PS_SQLSTATE_IO, "could not sync the directory of \"%s\": %m", to);
-	(void) rename(to, from);
+	err = sync_parent(to);
+	if (err != NULL)
+		(void) rename(to, from);
 	return err;
 }
 
@@ -82,8 +81,7 @@ build_tenant(const Tenant *tenant, const char *dir, const char *timeline_from)
 	PS_GOTO(make_dir(timelines), done);
 	PS_GOTO(tenant_write(tenant, dir), done);
 	PS_GOTO(put_in_place(timeline_from, to), done);
-	if (fsync_fname(dir, true) != 0)
-		err = ps_error(PS_SQLSTATE_IO, "could not sync directory \"%s\": %m", dir);
+	err = sync_path(dir);
 
 done:
 	pfree(timelines);

@@ -13,6 +13,7 @@
 #include "config.h"
 #include "ps_wire.h"
 #include "store_dir.h"
+#include "sync.h"
 
 #define TENANTS_DIR "tenants"
 
@@ -24,19 +25,6 @@ struct LockFile
 };
 
 /* ---- init ---- */
-
-static PsError *
-sync_dir(const char *path)
-{
-	int			fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	PsError    *err = NULL;
-
-	if (fd < 0 || fsync(fd) < 0)
-		err = ps_error(PS_SQLSTATE_IO, "could not sync the directory \"%s\": %m", path);
-	if (fd >= 0)
-		close(fd);
-	return err;
-}
 
 /* A new file, durable but for its directory entry. */
 static PsError *
@@ -92,13 +80,13 @@ store_dir_init(const char *dir)
 	}
 	config_write_default(&text);
 	PS_GOTO(write_file(conf, text.data, text.len), done);
-	PS_GOTO(sync_dir(dir), done);
+	PS_GOTO(sync_path(dir), done);
 
 	/* this file makes a store of it: last */
 	snprintf(number, sizeof(number), "%d\n", STORE_FORMAT);
 	PS_GOTO(write_file(version, number, strlen(number)), done);
-	PS_GOTO(sync_dir(dir), done);
-	PS_GOTO(sync_dir(parent), done);
+	PS_GOTO(sync_path(dir), done);
+	PS_GOTO(sync_path(parent), done);
 
 done:
 	if (err != NULL && begun)

@@ -7,8 +7,8 @@
 #include <dirent.h>
 #include <unistd.h>
 
-#include "common/file_utils.h"
 #include "ps_wire.h"
+#include "sync.h"
 #include "timeline_impl.h"
 
 /* Removes layer files that no manifest names: what a crash in a flush left behind. */
@@ -168,13 +168,12 @@ sync_wal(const char *wal_dir)
 		if (de->d_name[0] == '.')
 			continue;
 		snprintf(path, sizeof(path), "%s/%s", wal_dir, de->d_name);
-		if (fsync_fname(path, false) != 0)
-			err = ps_error(PS_SQLSTATE_IO, "could not sync file \"%s\": %m", path);
+		err = sync_path(path);
 	}
-	if (err == NULL && (errno != 0 || fsync_fname(wal_dir, true) != 0))
-		err = ps_error(PS_SQLSTATE_IO, "could not read and sync directory \"%s\": %m", wal_dir);
+	if (err == NULL && errno != 0)
+		err = ps_error(PS_SQLSTATE_IO, "could not read directory \"%s\": %m", wal_dir);
 	closedir(dir);
-	return err;
+	return err == NULL ? sync_path(wal_dir) : err;
 }
 
 /*

@@ -12,13 +12,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/file_utils.h"
-
 #include "backup.h"
 #include "conf.h"
 #include "config.h"
 #include "import.h"
 #include "ps_wire.h"
+#include "sync.h"
 
 /* Files that say what a data directory is. */
 static PsError *
@@ -147,8 +146,8 @@ import_data_directory(const char *pgdata, const char *dir, const Waiter *waiter,
 	if (memcmp(contents, contents_after, sizeof(contents)) != 0)
 		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the cluster in \"%s\" was started during the import", pgdata),
 							"Stop it with \"pg_ctl stop -m fast\", and import it again.");
-	else if (fsync_fname(layers_dir, true) != 0 || fsync_fname(dir, true) != 0)
-		err = ps_error(PS_SQLSTATE_IO, "could not fsync directory \"%s\": %m", dir);
+	else if ((err = sync_path(layers_dir)) == NULL)
+		err = sync_path(dir);
 
 done:
 	datadir_free(&datadir);

@@ -15,11 +15,10 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "common/file_utils.h"
-
 #include "backup.h"
 #include "import.h"
 #include "ps_wire.h"
+#include "sync.h"
 
 /* CreateCheckPoint(): one piece of main data, the CheckPoint, in a short header. */
 #define CHECKPOINT_RECORD_LEN (SizeOfXLogRecord + SizeOfXLogRecordDataHeaderShort + sizeof(CheckPoint))
@@ -161,7 +160,6 @@ import_wal(const char *pgdata, const char *wal_dir, const ControlFileData *contr
 	*end = checkpoint_end(control->checkPoint, segment_size);
 	for (XLogSegNo segno = control->checkPoint / segment_size; segno <= (*end - 1) / segment_size; segno++)
 		PS_TRY(copy_segment(pgdata, wal_dir, control, segno, *end));
-	if (fsync_fname(wal_dir, true) != 0)
-		return ps_error(PS_SQLSTATE_IO, "could not fsync directory \"%s\": %m", wal_dir);
+	PS_TRY(sync_path(wal_dir));
 	return check_checkpoint(wal_dir, pgdata, control);
 }

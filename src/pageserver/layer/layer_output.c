@@ -14,6 +14,7 @@
 #include "blob.h"
 #include "layer_impl.h"
 #include "ps_wire.h"
+#include "sync.h"
 
 #define OUTPUT_BUFFER_SIZE (1024 * 1024)
 
@@ -154,19 +155,6 @@ layer_output_begin_index(LayerOutput *out)
 	return layer_output_append(out, zeros, out->summary.index_start - out->summary.values_end);
 }
 
-static PsError *
-sync_directory(const char *dir)
-{
-	int			fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	PsError    *err = NULL;
-
-	if (fd < 0 || fsync(fd) != 0)
-		err = ps_error(PS_SQLSTATE_IO, "could not sync directory \"%s\": %m", dir);
-	if (fd >= 0)
-		close(fd);
-	return err;
-}
-
 /* Closes and removes the temporary file. */
 static void
 discard(LayerOutput *out)
@@ -206,7 +194,7 @@ layer_output_finish(LayerOutput *out, Layer **layer)
 	}
 	close(out->fd);
 	out->fd = -1;
-	err = sync_directory(out->space->dir);
+	err = sync_path(out->space->dir);
 	if (err == NULL)
 		err = layer_open(out->space, name, layer);
 	if (err != NULL && unlink(path) != 0)

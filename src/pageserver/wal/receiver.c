@@ -21,9 +21,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "common/file_utils.h"
-
 #include "ps_wire.h"
+#include "sync.h"
 #include "timeline_impl.h"
 
 /* *lsn: as the file has it, or 0 if it says nothing.  While the timeline is opened. */
@@ -78,9 +77,9 @@ PsError *
 receiver_sync_marker(Timeline *tl, XLogRecPtr lsn)
 {
 	PS_TRY(write_marker(tl, lsn));
-	if (fsync(tl->marker_fd) != 0 || fsync_fname(tl->dir, true) != 0)
+	if (fsync(tl->marker_fd) != 0)
 		return ps_error(PS_SQLSTATE_IO, "could not sync file \"%s/flushed\": %m", tl->dir);
-	return NULL;
+	return sync_path(tl->dir);
 }
 
 PsError *

@@ -24,6 +24,7 @@
 #include "port/pg_crc32c.h"
 
 #include "ps_wire.h"
+#include "sync.h"
 #include "wal/wal.h"
 
 /* Descriptors that are kept open when nobody uses them. */
@@ -82,20 +83,6 @@ static const char *
 errno_state(void)
 {
 	return errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO;
-}
-
-static PsError *
-sync_dir(const WalSegments *segs)
-{
-	int			fd = open(segs->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	PsError    *err = NULL;
-
-	if (fd < 0)
-		return ps_error(PS_SQLSTATE_IO, "could not open directory \"%s\": %m", segs->dir);
-	if (fsync(fd) < 0)
-		err = ps_error(PS_SQLSTATE_IO, "could not fsync directory \"%s\": %m", segs->dir);
-	close(fd);
-	return err;
 }
 
 /* Looks at one directory entry while the directory is opened. */
@@ -471,7 +458,7 @@ wal_segments_sync(WalSegments *segs)
 			}
 		}
 		if (sync_directory && err == NULL)
-			err = sync_dir(segs);
+			err = sync_path(segs->dir);
 		if (err != NULL && (n > 0 || sync_directory))
 		{
 			pthread_mutex_lock(&segs->lock);
