@@ -52,20 +52,6 @@ timeline_layers(Timeline *tl)
 	return set;
 }
 
-int
-timeline_count_level0(const LayerMap *map)
-{
-	int			n = 0;
-
-	for (int i = 0; i < layer_map_count(map); i++)
-	{
-		const LayerInfo *info = layer_info(layer_map_get(map, i));
-
-		n += info->type == LAYER_DELTA && info->level == 0;
-	}
-	return n;
-}
-
 LayerSet *
 timeline_set_layers(Timeline *tl, LayerSet *set)
 {
@@ -73,7 +59,7 @@ timeline_set_layers(Timeline *tl, LayerSet *set)
 
 	tl->layers = set;
 	if (set->map != old->map)
-		tl->level0 = timeline_count_level0(set->map);
+		tl->level0 = layer_map_level0(set->map);
 	pthread_cond_broadcast(&tl->layers_changed);
 	return old;
 }
@@ -365,8 +351,7 @@ timeline_info(Timeline *tl, TimelineInfo *info)
 	info->data_checksum_version = tl->data_checksum_version;
 	info->start_lsn = tl->start_lsn;
 	info->layer_files = layer_map_count(set->map);
-	for (int i = 0; i < layer_map_count(set->map); i++)
-		info->layer_bytes += layer_info(layer_map_get(set->map, i))->file_size;
+	info->layer_bytes = layer_map_bytes(set->map);
 	info->open_layer_bytes = open_layer_memory(set->open);
 	for (int i = 0; i < set->nfrozen; i++)
 		info->open_layer_bytes += open_layer_memory(set->frozen[i]);

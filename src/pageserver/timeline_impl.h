@@ -192,7 +192,6 @@ extern LayerSet *layer_set_create(Layer *open, Layer *const *frozen, int nfrozen
  * released: freeing a layer takes long.  timeline_set_map() takes the map over
  * and drops the oldest "written" frozen layers; it also needs manifest_lock.
  */
-extern int	timeline_count_level0(const LayerMap *map);
 extern LayerSet *timeline_set_layers(Timeline *tl, LayerSet *set);
 extern LayerSet *timeline_set_map(Timeline *tl, LayerMap *map, int written);
 

@@ -245,7 +245,7 @@ timeline_open(Tenant *tenant, const PsId *id, Timeline *ancestor, Timeline **res
 	PS_GOTO(wal_segments_open(wal_dir, tl->segment_size, &tl->wal), fail);
 	PS_GOTO(receiver_open_marker(tl, &marker), fail);
 	PS_GOTO(find_wal_end(tl, &state, marker), fail);
-	tl->level0 = timeline_count_level0(map);
+	tl->level0 = layer_map_level0(map);
 	tl->layers = layer_set_create(open_layer_create(tl->disk_consistent_lsn + 1), NULL, 0, map);
 	map = NULL;
 	PS_GOTO(ingest_create(tl, &state), fail);

@@ -478,9 +478,12 @@ merge_deltas(Model *m)
 	PsKey		lo = {0};
 	PsKey		hi = {.kind = 255, .fork = 255, .spc = ~0, .db = ~0, .rel = ~0, .blk = ~0};
 
-	for (int i = (int) below(m, layer_map_count(m->map)); i < layer_map_count(m->map) && nold < 2; i++)
+	for (int i = (int) below(m, layer_map_count(m->map)); i < layer_map_count(m->map) && nold == 0; i++)
+		if (layer_info(layer_map_get(m->map, i))->type == LAYER_DELTA)
+			old[nold++] = layer_map_get(m->map, i);
+	for (int i = 0; i < layer_map_count(m->map) && nold == 1; i++)
 		if (layer_info(layer_map_get(m->map, i))->type == LAYER_DELTA &&
-			(nold == 0 || layer_info(layer_map_get(m->map, i))->lsn_end == layer_info(old[0])->lsn_start))
+			layer_info(layer_map_get(m->map, i))->lsn_end == layer_info(old[0])->lsn_start)
 			old[nold++] = layer_map_get(m->map, i);
 	if (nold < 2)
 		return;

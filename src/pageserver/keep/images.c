@@ -89,12 +89,6 @@ by_key(const void *a, const void *b)
 
 /* ---- is an image due ---- */
 
-static bool
-overlaps(const LayerInfo *info, const Part *part)
-{
-	return info->key_max.kind != 0 && ps_key_cmp(&info->key_min, &part->hi) <= 0 && ps_key_cmp(&part->lo, &info->key_max) <= 0;
-}
-
 /* Bytes of a delta file that are for the part, about; for a branch only versions after the LSN, up to its beginning. */
 static PsError *
 delta_bytes(const Images *images, const Part *part, Layer *layer, XLogRecPtr after, uint64 *bytes)
@@ -126,28 +120,30 @@ image_is_due(const Images *images, const Part *part, bool *due)
 	XLogRecPtr	newest_image = InvalidXLogRecPtr;
 	uint64		bytes = 0;
 	int			n = 0;
+	Layer	  **layers;
+	int			nlayers = layer_map_find(map, &part->lo, &part->hi, 0, images->lsn, &layers);
+	PsError    *err = NULL;
 
-	for (int i = 0; i < layer_map_count(map); i++)
+	for (int i = 0; i < nlayers; i++)
+		if (layer_info(layers[i])->type == LAYER_IMAGE)
+			newest_image = Max(newest_image, layer_info(layers[i])->lsn_start);
+	for (int i = 0; i < nlayers && err == NULL; i++)
 	{
-		const LayerInfo *info = layer_info(layer_map_get(map, i));
-
-		if (info->type == LAYER_IMAGE && info->lsn_start <= images->lsn && overlaps(info, part))
-			newest_image = Max(newest_image, info->lsn_start);
-	}
-	for (int i = 0; i < layer_map_count(map); i++)
-	{
-		Layer	   *layer = layer_map_get(map, i);
-		const LayerInfo *info = layer_info(layer);
+		const LayerInfo *info = layer_info(layers[i]);
 		uint64		inside;
 
-		if (info->type != LAYER_DELTA || info->lsn_end <= newest_image + 1 || info->lsn_start > images->lsn || !overlaps(info, part))
+		if (info->type != LAYER_DELTA || info->lsn_end <= newest_image + 1)
 			continue;
-		PS_TRY(delta_bytes(images, part, layer, newest_image, &inside));
-		bytes += inside;
-		n += inside > 0;
+		err = delta_bytes(images, part, layers[i], newest_image, &inside);
+		if (err == NULL && inside > 0)
+		{
+			bytes += inside;
+			n++;
+		}
 	}
+	free(layers);
 	*due = n > 0 && (images->all || n >= config->image_delta_layers || bytes * 100 >= part->bytes * percent);
-	return NULL;
+	return err;
 }
 
 /* ---- writing one ---- */

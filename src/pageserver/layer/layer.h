@@ -257,7 +257,8 @@ extern void layer_merge_close(LayerMerge *merge);
 
 /*
  * An immutable set of layer files with a search order.  Shared by counted
- * reference; a change makes a new map.
+ * reference; a change makes a new map, which costs microseconds whatever the
+ * number of layers.
  */
 typedef struct LayerMap LayerMap;
 
@@ -265,7 +266,19 @@ extern LayerMap *layer_map_create(Layer *const *layers, int n);	/* takes a refer
 extern LayerMap *layer_map_ref(LayerMap *map);
 extern void layer_map_unref(LayerMap *map);
 extern int	layer_map_count(const LayerMap *map);
+extern int	layer_map_level0(const LayerMap *map);	/* delta files of level 0 */
+extern uint64 layer_map_bytes(const LayerMap *map); /* of all files */
+
+/* The i-th in the order of first keys.  No reference is taken. */
 extern Layer *layer_map_get(const LayerMap *map, int i);
+
+/*
+ * The layers that may have versions of keys from lo to hi with lsn_min <= LSN
+ * <= lsn_max, in the order of their first keys; *layers is to be freed.  No
+ * references are taken.  Costs what it finds, not what there is.
+ */
+extern int	layer_map_find(const LayerMap *map, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_min, XLogRecPtr lsn_max,
+						   Layer ***layers);
 
 /* A new map with some layers added and some gone. */
 extern LayerMap *layer_map_change(const LayerMap *map, Layer *const *add, int nadd, Layer *const *drop, int ndrop);

@@ -11,6 +11,7 @@
 #include "btree.h"
 #include "layer.h"
 #include "layer_format.h"
+#include "layer_tree.h"
 
 /* The summary block, decoded; its fields are described in layer_format.h. */
 typedef struct LayerSummary
@@ -147,6 +148,37 @@ extern PsError *layer_cursor_open(LayerCursor *cursor, const Layer *layer, const
 								  XLogRecPtr lsn_max);
 extern PsError *layer_cursor_next(LayerCursor *cursor);
 extern void layer_cursor_close(LayerCursor *cursor);
+
+/* ---- layer_map.c: the layers that a read looks at ---- */
+
+typedef struct LayerSearchItem
+{
+	XLogRecPtr	lsn_end;
+	const LayerNode *node;		/* to look into, or else: */
+	const LayerEntry *layer;
+} LayerSearchItem;
+
+/* One thread's; the map must stay. */
+typedef struct LayerSearch
+{
+	PsKey		key;
+	XLogRecPtr	lsn_min;
+	XLogRecPtr	lsn_max;
+	LayerSearchItem *heap;		/* the greatest lsn_end first */
+	int			n;
+	int			cap;
+	LayerSearchItem few[64];
+} LayerSearch;
+
+/*
+ * Gives the layers whose key range has the key and whose LSN range meets
+ * lsn_min to lsn_max, by lsn_end, newest first, then NULL.  One may end before
+ * that, always with layer_search_end().
+ */
+extern void layer_search_begin(LayerSearch *search, const LayerMap *map, const PsKey *key, XLogRecPtr lsn_min,
+							   XLogRecPtr lsn_max);
+extern const LayerEntry *layer_search_next(LayerSearch *search);
+extern void layer_search_end(LayerSearch *search);
 
 /* Fills a reference from an index entry. */
 extern PsError *layer_entry_ref(const Layer *layer, const BtreePos *pos, XLogRecPtr lsn, ValueRef *ref);

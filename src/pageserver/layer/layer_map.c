@@ -2,11 +2,12 @@
  * layer_map.c
  *	  An immutable set of layer files, and the search in it.
  *
- * Layers are ranked newest first, by lsn_end.  The key space is cut at every
- * layer's first key and after every layer's last; each piece has the stack of
- * the layers that cover it, by rank.  A layer that covers many pieces (level 0
- * deltas do) would be in many stacks, so it is in none but in the list of wide
- * layers, which every search goes through along with one stack.
+ * The layers are in a tree (layer_tree.h) of which a changed map shares all but
+ * a few nodes, so neither a change nor a look-up depends much on how many
+ * layers there are.  A search goes through the layers whose key range has the
+ * key, by lsn_end, newest first: it keeps nodes and layers that it knows of in
+ * a heap, and looks into a node only when nothing else is newer.  Whoever stops
+ * at an image never looks at what is older.
  *
  * An image at LSN L holds whatever is older than L or at L: once it has the
  * key, no version at or below L counts.  Layers whose LSN ranges overlap (an
@@ -19,151 +20,24 @@
 #include "layer_impl.h"
 #include "ps_wire.h"
 
-/* A layer that covers more pieces than this is wide. */
-#define WIDE_PIECES 64
-
-/* What the search looks at, together in memory. */
-typedef struct MapLayer
-{
-	Layer	   *layer;
-	PsKey		key_min;
-	PsKey		key_max;
-	XLogRecPtr	lsn_start;
-	XLogRecPtr	lsn_end;
-	bool		is_image;
-} MapLayer;
-
-/* Keys from "start" to before the next piece's; stack: ranks, ascending. */
-typedef struct Piece
-{
-	PsKey		start;
-	uint32		first;			/* in LayerMap.stacks */
-	uint32		depth;
-} Piece;
-
 /* Immutable but for refs. */
 struct LayerMap
 {
 	atomic_int	refs;
+	LayerNode  *root;
 	int			count;
-	MapLayer   *layers;			/* by rank */
-	uint32		nwide;
-	uint32	   *wide;			/* ranks, ascending */
-	uint32		npieces;
-	Piece	   *pieces;
-	uint32	   *stacks;
+	int			level0;
+	uint64		bytes;
 };
 
-/* Newest first; of the same lsn_end the image, which has all that a delta has there. */
-static int
-cmp_rank(const void *a, const void *b)
-{
-	const MapLayer *x = a;
-	const MapLayer *y = b;
-
-	if (x->lsn_end != y->lsn_end)
-		return x->lsn_end > y->lsn_end ? -1 : 1;
-	if (x->is_image != y->is_image)
-		return x->is_image ? -1 : 1;
-	return strcmp(x->layer->info.name, y->layer->info.name);
-}
-
-static int
-cmp_keys(const void *a, const void *b)
-{
-	return ps_key_cmp(a, b);
-}
-
-/* The key right after this one; false: there is none.  The order is that of ps_key_cmp(). */
-static bool
-next_key(PsKey *key)
-{
-	if (++key->blk != 0)
-		return true;
-	if (++key->fork != 0)
-		return true;
-	if (++key->rel != 0)
-		return true;
-	if (++key->db != 0)
-		return true;
-	if (++key->spc != 0)
-		return true;
-	return ++key->kind != 0;
-}
-
-/* The piece that holds the key, or -1 if the key is before all. */
-static int
-find_piece(const LayerMap *map, const PsKey *key)
-{
-	int			lo = 0;
-	int			hi = (int) map->npieces;
-
-	while (lo < hi)
-	{
-		int			mid = (lo + hi) / 2;
-
-		if (ps_key_cmp(&map->pieces[mid].start, key) <= 0)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo - 1;
-}
-
 static void
-build_pieces(LayerMap *map)
+count_layer(LayerMap *map, const Layer *layer, int sign)
 {
-	PsKey	   *cuts = pg_malloc((2 * (size_t) map->count + 1) * sizeof(PsKey));
-	uint32		ncuts = 0;
-	uint32		nstacks = 0;
+	const LayerInfo *info = layer_info(layer);
 
-	for (int i = 0; i < map->count; i++)
-	{
-		PsKey		after = map->layers[i].key_max;
-
-		cuts[ncuts++] = map->layers[i].key_min;
-		if (next_key(&after))
-			cuts[ncuts++] = after;
-	}
-	qsort(cuts, ncuts, sizeof(PsKey), cmp_keys);
-	map->pieces = pg_malloc0((ncuts + 1) * sizeof(Piece));
-	for (uint32 i = 0; i < ncuts; i++)
-		if (i == 0 || ps_key_cmp(&cuts[i - 1], &cuts[i]) != 0)
-			map->pieces[map->npieces++].start = cuts[i];
-	free(cuts);
-
-	/* first how deep each stack is, then where it begins, then its layers */
-	map->wide = pg_malloc((map->count + 1) * sizeof(uint32));
-	for (int pass = 0; pass < 2; pass++)
-	{
-		for (int i = 0; i < map->count; i++)
-		{
-			int			from = find_piece(map, &map->layers[i].key_min);
-			int			to = find_piece(map, &map->layers[i].key_max);
-
-			if (to - from >= WIDE_PIECES)
-			{
-				if (pass == 1)
-					map->wide[map->nwide++] = i;
-				continue;
-			}
-			for (int p = from; p <= to; p++)
-			{
-				if (pass == 1)
-					map->stacks[map->pieces[p].first + map->pieces[p].depth] = i;
-				map->pieces[p].depth++;
-			}
-		}
-		if (pass == 1)
-			break;
-		for (uint32 p = 0; p < map->npieces; p++)
-		{
-			map->pieces[p].first = nstacks;
-			nstacks += map->pieces[p].depth;
-			map->pieces[p].depth = 0;
-		}
-		map->stacks = pg_malloc((nstacks + 1) * sizeof(uint32));
-	}
+	map->count += sign;
+	map->level0 += info->type == LAYER_DELTA && info->level == 0 ? sign : 0;
+	map->bytes += sign * (int64) info->file_size;
 }
 
 /* Layers in memory have no place in a map.  A layer that is given twice counts once. */
@@ -173,30 +47,10 @@ layer_map_create(Layer *const *layers, int n)
 	LayerMap   *map = pg_malloc0(sizeof(LayerMap));
 
 	atomic_init(&map->refs, 1);
-	map->layers = pg_malloc0((n + 1) * sizeof(MapLayer));
+	map->root = layer_tree_create(layers, n);
+	n = layer_tree_count(map->root);
 	for (int i = 0; i < n; i++)
-	{
-		const LayerInfo *info = layer_info(layers[i]);
-
-		Assert(layers[i]->file != NULL);
-		map->layers[i] = (MapLayer){
-			.layer = layers[i],
-			.key_min = info->key_min,
-			.key_max = info->key_max,
-			.lsn_start = info->lsn_start,
-			.lsn_end = info->lsn_end,
-			.is_image = info->type == LAYER_IMAGE
-		};
-	}
-	qsort(map->layers, n, sizeof(MapLayer), cmp_rank);
-	for (int i = 0; i < n; i++)
-	{
-		if (i > 0 && map->layers[i].layer == map->layers[map->count - 1].layer)
-			continue;
-		map->layers[map->count++] = map->layers[i];
-		layer_ref(map->layers[i].layer);
-	}
-	build_pieces(map);
+		count_layer(map, layer_tree_get(map->root, i), 1);
 	return map;
 }
 
@@ -212,12 +66,7 @@ layer_map_unref(LayerMap *map)
 {
 	if (map == NULL || atomic_fetch_sub_explicit(&map->refs, 1, memory_order_acq_rel) > 1)
 		return;
-	for (int i = 0; i < map->count; i++)
-		layer_unref(map->layers[i].layer);
-	free(map->layers);
-	free(map->wide);
-	free(map->pieces);
-	free(map->stacks);
+	layer_tree_unref(map->root);
 	free(map);
 }
 
@@ -227,71 +76,187 @@ layer_map_count(const LayerMap *map)
 	return map->count;
 }
 
-/* By rank: newest first.  No reference is taken. */
+int
+layer_map_level0(const LayerMap *map)
+{
+	return map->level0;
+}
+
+uint64
+layer_map_bytes(const LayerMap *map)
+{
+	return map->bytes;
+}
+
 Layer *
 layer_map_get(const LayerMap *map, int i)
 {
-	return map->layers[i].layer;
+	return layer_tree_get(map->root, i);
 }
 
 LayerMap *
 layer_map_change(const LayerMap *map, Layer *const *add, int nadd, Layer *const *drop, int ndrop)
 {
-	Layer	  **layers = pg_malloc((map->count + nadd + 1) * sizeof(Layer *));
-	int			n = 0;
-	LayerMap   *changed;
+	LayerMap   *changed = pg_malloc(sizeof(LayerMap));
+	bool		done;
 
-	for (int i = 0; i < map->count; i++)
+	*changed = (LayerMap) {.count = map->count, .level0 = map->level0, .bytes = map->bytes};
+	atomic_init(&changed->refs, 1);
+	changed->root = layer_tree_ref(map->root);
+	for (int i = 0; i < ndrop; i++)
 	{
-		bool		keep = true;
-
-		for (int k = 0; k < ndrop && keep; k++)
-			keep = map->layers[i].layer != drop[k];
-		if (keep)
-			layers[n++] = map->layers[i].layer;
+		changed->root = layer_tree_remove(changed->root, drop[i], &done);
+		if (done)
+			count_layer(changed, drop[i], -1);
 	}
 	for (int i = 0; i < nadd; i++)
-		layers[n++] = add[i];
-	changed = layer_map_create(layers, n);
-	free(layers);
+	{
+		changed->root = layer_tree_insert(changed->root, add[i], &done);
+		if (done)
+			count_layer(changed, add[i], 1);
+	}
 	return changed;
 }
 
-/* ---- collect ---- */
+/* ---- which layers ---- */
 
-/* Goes over the layers that may have a version, newest first. */
-typedef struct Candidates
+typedef struct RangeSearch
 {
-	const LayerMap *map;
-	const PsKey *key;
+	const PsKey *lo;
+	const PsKey *hi;
 	XLogRecPtr	lsn_min;
 	XLogRecPtr	lsn_max;
-	const uint32 *stack;
-	uint32		nstack;
-	const uint32 *wide;
-	uint32		nwide;
-} Candidates;
+	Layer	  **found;
+	int			n;
+	int			cap;
+} RangeSearch;
 
-static const MapLayer *
-next_candidate(Candidates *c)
+static void
+find_in_range(RangeSearch *search, const LayerNode *node)
 {
-	while (c->nstack > 0 || c->nwide > 0)
+	for (int i = 0; i < node->n; i++)
 	{
-		bool		from_stack = c->nwide == 0 || (c->nstack > 0 && c->stack[0] < c->wide[0]);
-		const MapLayer *layer = &c->map->layers[from_stack ? *c->stack : *c->wide];
+		const LayerEntry *entry = &node->entries[i];
 
-		if (layer->lsn_end <= c->lsn_min)
-			return NULL;		/* and all that follow end before it too */
-		if (from_stack)
-			c->stack++, c->nstack--;
-		else
-			c->wide++, c->nwide--;
-		if (layer->lsn_start <= c->lsn_max &&
-			(from_stack || (ps_key_cmp(&layer->key_min, c->key) <= 0 && ps_key_cmp(c->key, &layer->key_max) <= 0)))
-			return layer;
+		if (ps_key_cmp(&entry->key_min, search->hi) > 0)
+			break;
+		if (entry->lsn_start > search->lsn_max || entry->lsn_end <= search->lsn_min || ps_key_cmp(&entry->key_max, search->lo) < 0)
+			continue;
+		if (node->level > 0)
+		{
+			find_in_range(search, entry->at.node);
+			continue;
+		}
+		if (search->n == search->cap)
+		{
+			search->cap = Max(64, search->cap * 2);
+			search->found = pg_realloc(search->found, search->cap * sizeof(Layer *));
+		}
+		search->found[search->n++] = entry->at.layer;
+	}
+}
+
+int
+layer_map_find(const LayerMap *map, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_min, XLogRecPtr lsn_max, Layer ***layers)
+{
+	RangeSearch search = {.lo = lo, .hi = hi, .lsn_min = lsn_min, .lsn_max = lsn_max};
+
+	find_in_range(&search, map->root);
+	*layers = search.found;
+	return search.n;
+}
+
+void
+layer_search_begin(LayerSearch *search, const LayerMap *map, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max)
+{
+	search->key = *key;
+	search->lsn_min = lsn_min;
+	search->lsn_max = lsn_max;
+	search->heap = search->few;
+	search->cap = lengthof(search->few);
+	search->heap[0] = (LayerSearchItem) {.lsn_end = PG_UINT64_MAX, .node = map->root};
+	search->n = 1;
+}
+
+void
+layer_search_end(LayerSearch *search)
+{
+	if (search->heap != search->few)
+		free(search->heap);
+}
+
+static void
+push(LayerSearch *search, const LayerEntry *entry, bool is_layer)
+{
+	LayerSearchItem *heap;
+	int			i = search->n;
+
+	if (search->n == search->cap)
+	{
+		heap = pg_malloc(2 * search->cap * sizeof(LayerSearchItem));
+		memcpy(heap, search->heap, search->n * sizeof(LayerSearchItem));
+		layer_search_end(search);
+		search->heap = heap;
+		search->cap *= 2;
+	}
+	heap = search->heap;
+	for (search->n++; i > 0 && heap[(i - 1) / 2].lsn_end < entry->lsn_end; i = (i - 1) / 2)
+		heap[i] = heap[(i - 1) / 2];
+	heap[i] = (LayerSearchItem) {
+		.lsn_end = entry->lsn_end,
+		.node = is_layer ? NULL : entry->at.node,
+		.layer = is_layer ? entry : NULL
+	};
+}
+
+static LayerSearchItem
+pop(LayerSearch *search)
+{
+	LayerSearchItem *heap = search->heap;
+	LayerSearchItem top = heap[0];
+	LayerSearchItem last = heap[--search->n];
+	int			i = 0;
+
+	for (;;)
+	{
+		int			child = 2 * i + 1;
+
+		if (child + 1 < search->n && heap[child + 1].lsn_end > heap[child].lsn_end)
+			child++;
+		if (child >= search->n || heap[child].lsn_end <= last.lsn_end)
+			break;
+		heap[i] = heap[child];
+		i = child;
+	}
+	heap[i] = last;
+	return top;
+}
+
+const LayerEntry *
+layer_search_next(LayerSearch *search)
+{
+	while (search->n > 0)
+	{
+		LayerSearchItem item = pop(search);
+
+		if (item.layer != NULL)
+			return item.layer;
+		for (int i = 0; i < item.node->n; i++)
+		{
+			const LayerEntry *entry = &item.node->entries[i];
+
+			if (entry->lsn_start > search->lsn_max || entry->lsn_end <= search->lsn_min)
+				continue;
+			if (ps_key_cmp(&entry->key_min, &search->key) > 0)
+				break;
+			if (ps_key_cmp(&entry->key_max, &search->key) >= 0)
+				push(search, entry, item.node->level == 0);
+		}
 	}
 	return NULL;
 }
+
+/* ---- collect ---- */
 
 /* Newest first; of the same LSN an image layer's image comes first, then what needs nothing older. */
 static int
@@ -332,7 +297,7 @@ merge_refs(ValueList *list, int first)
  * key, and of the deltas what is newer than that.
  */
 static PsError *
-collect_group(const MapLayer *const *group, int n, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max,
+collect_group(const LayerEntry *const *group, int n, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max,
 			  ValueList *list, bool *done)
 {
 	int			first = list->n;
@@ -341,9 +306,9 @@ collect_group(const MapLayer *const *group, int n, const PsKey *key, XLogRecPtr 
 
 	for (int i = 0; i < n && !found; i++)
 	{
-		if (!group[i]->is_image)
+		if (layer_info(group[i]->at.layer)->type != LAYER_IMAGE)
 			continue;
-		PS_TRY(layer_collect(group[i]->layer, key, lsn_min, lsn_max, list, &found));
+		PS_TRY(layer_collect(group[i]->at.layer, key, lsn_min, lsn_max, list, &found));
 		if (found)
 		{
 			lsn_min = group[i]->lsn_start + 1;
@@ -355,9 +320,9 @@ collect_group(const MapLayer *const *group, int n, const PsKey *key, XLogRecPtr 
 	{
 		int			before = list->n;
 
-		if (group[i]->is_image || lsn_min > lsn_max || group[i]->lsn_end <= lsn_min)
+		if (layer_info(group[i]->at.layer)->type == LAYER_IMAGE || lsn_min > lsn_max || group[i]->lsn_end <= lsn_min)
 			continue;
-		PS_TRY(layer_collect(group[i]->layer, key, lsn_min, lsn_max, list, &found));
+		PS_TRY(layer_collect(group[i]->at.layer, key, lsn_min, lsn_max, list, &found));
 		*done |= found;
 		sources += list->n > before;
 	}
@@ -370,21 +335,16 @@ PsError *
 layer_map_collect(const LayerMap *map, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max, ValueList *list,
 				  bool *done)
 {
-	Candidates	c = {.map = map, .key = key, .lsn_min = lsn_min, .lsn_max = lsn_max, .wide = map->wide, .nwide = map->nwide};
-	int			piece = find_piece(map, key);
-	const MapLayer *few[32];
-	const MapLayer **group = few;
+	LayerSearch search;
+	const LayerEntry *few[32];
+	const LayerEntry **group = few;
 	int			cap = lengthof(few);
-	const MapLayer *next;
+	const LayerEntry *next;
 	PsError    *err = NULL;
 
 	*done = false;
-	if (piece >= 0)
-	{
-		c.stack = map->stacks + map->pieces[piece].first;
-		c.nstack = map->pieces[piece].depth;
-	}
-	next = next_candidate(&c);
+	layer_search_begin(&search, map, key, lsn_min, lsn_max);
+	next = layer_search_next(&search);
 	while (next != NULL && !*done && err == NULL)
 	{
 		XLogRecPtr	group_start = next->lsn_start;
@@ -394,7 +354,7 @@ layer_map_collect(const LayerMap *map, const PsKey *key, XLogRecPtr lsn_min, XLo
 		{
 			if (n == cap)
 			{
-				const MapLayer **more = pg_malloc(2 * cap * sizeof(*more));
+				const LayerEntry **more = pg_malloc(2 * cap * sizeof(*more));
 
 				memcpy(more, group, n * sizeof(*more));
 				if (group != few)
@@ -404,34 +364,47 @@ layer_map_collect(const LayerMap *map, const PsKey *key, XLogRecPtr lsn_min, XLo
 			}
 			group[n++] = next;
 			group_start = Min(group_start, next->lsn_start);
-			next = next_candidate(&c);
+			next = layer_search_next(&search);
 		} while (next != NULL && next->lsn_end > group_start);
 		err = collect_group(group, n, key, lsn_min, lsn_max, list, done);
 	}
 	if (group != few)
 		free(group);
+	layer_search_end(&search);
 	return err;
 }
 
 /* ---- scan ---- */
 
-static bool
-cursor_before(const LayerCursor *a, const LayerCursor *b)
+/* A layer in the range of a scan; its cursor is opened when the scan gets to its first key. */
+typedef struct ScanSource
 {
-	return ps_key_cmp(&a->key, &b->key) < 0;
+	Layer	   *layer;
+	PsKey		at;				/* the cursor's key, or before it is open the layer's first */
+	bool		is_open;
+	LayerCursor cursor;
+} ScanSource;
+
+/* Of the same key those first that are not open: they may have it. */
+static bool
+source_before(const ScanSource *a, const ScanSource *b)
+{
+	int			cmp = ps_key_cmp(&a->at, &b->at);
+
+	return cmp != 0 ? cmp < 0 : a->is_open < b->is_open;
 }
 
-/* Restores the heap order when cursor i may be greater than what is below it. */
+/* Restores the heap order when source i may be greater than what is below it. */
 static void
-sift_down(LayerCursor **heap, int n, int i)
+sift_down(ScanSource **heap, int n, int i)
 {
 	for (;;)
 	{
 		int			least = i;
-		LayerCursor *tmp;
+		ScanSource *tmp;
 
 		for (int child = 2 * i + 1; child <= 2 * i + 2; child++)
-			if (child < n && cursor_before(heap[child], heap[least]))
+			if (child < n && source_before(heap[child], heap[least]))
 				least = child;
 		if (least == i)
 			return;
@@ -456,53 +429,77 @@ report_key(const PsKey *key, ValueList *versions, ScanCallback cb, void *arg)
 	return NULL;
 }
 
+/* Opens the cursor of the source that is first in the heap, or goes to its next key; a source without more leaves the heap. */
+static PsError *
+advance_first(ScanSource **heap, int *n, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_max)
+{
+	ScanSource *source = heap[0];
+	PsError    *err;
+
+	if (source->is_open)
+		err = layer_cursor_next(&source->cursor);
+	else
+	{
+		err = layer_cursor_open(&source->cursor, source->layer, lo, hi, lsn_max);
+		source->is_open = true;
+	}
+	if (err == NULL && source->cursor.valid)
+		source->at = source->cursor.key;
+	else
+	{
+		layer_cursor_close(&source->cursor);
+		source->is_open = false;
+		heap[0] = heap[--*n];
+	}
+	sift_down(heap, *n, 0);
+	return err;
+}
+
 PsError *
 layer_map_scan(const LayerMap *map, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_max, ScanCallback cb, void *arg)
 {
-	LayerCursor *cursors = pg_malloc((map->count + 1) * sizeof(LayerCursor));
-	LayerCursor **heap = pg_malloc((map->count + 1) * sizeof(LayerCursor *));
+	Layer	  **layers;
+	int			n = layer_map_find(map, lo, hi, 0, lsn_max, &layers);
+	ScanSource *sources = pg_malloc0(Max(n, 1) * sizeof(ScanSource));
+	ScanSource **heap = pg_malloc(Max(n, 1) * sizeof(ScanSource *));
 	ValueList	versions = {0};
-	int			ncursors = 0;
-	int			n = 0;
 	PsError    *err = NULL;
 
-	for (int i = 0; i < map->count && err == NULL; i++)
+	/* they come in the order of their first keys, which is one of a heap too */
+	for (int i = 0; i < n; i++)
 	{
-		const MapLayer *layer = &map->layers[i];
-		LayerCursor *cursor = &cursors[ncursors];
-
-		if (layer->lsn_start > lsn_max || ps_key_cmp(&layer->key_min, hi) > 0 || ps_key_cmp(&layer->key_max, lo) < 0)
-			continue;
-		err = layer_cursor_open(cursor, layer->layer, lo, hi, lsn_max);
-		ncursors++;
-		if (err == NULL && cursor->valid)
-			heap[n++] = cursor;
+		sources[i].layer = layers[i];
+		sources[i].at = layer_info(layers[i])->key_min;
+		heap[i] = &sources[i];
 	}
-	for (int i = n / 2 - 1; i >= 0; i--)
-		sift_down(heap, n, i);
-
 	while (n > 0 && err == NULL)
 	{
-		PsKey		key = heap[0]->key;
+		PsKey		key = heap[0]->at;
 
-		versions.n = 0;
-		while (n > 0 && err == NULL && ps_key_cmp(&heap[0]->key, &key) == 0)
+		if (!heap[0]->is_open)
 		{
-			for (int i = 0; i < heap[0]->versions.n; i++)
-				value_list_add(&versions, &heap[0]->versions.refs[i]);
-			err = layer_cursor_next(heap[0]);
-			if (err == NULL && !heap[0]->valid)
-				heap[0] = heap[--n];
-			sift_down(heap, n, 0);
+			err = advance_first(heap, &n, lo, hi, lsn_max);
+			continue;
+		}
+		versions.n = 0;
+		while (n > 0 && err == NULL && ps_key_cmp(&heap[0]->at, &key) == 0)
+		{
+			const ValueList *more = &heap[0]->cursor.versions;
+
+			for (int i = 0; i < more->n; i++)
+				value_list_add(&versions, &more->refs[i]);
+			err = advance_first(heap, &n, lo, hi, lsn_max);
 		}
 		if (err == NULL)
 			err = report_key(&key, &versions, cb, arg);
 	}
 
-	for (int i = 0; i < ncursors; i++)
-		layer_cursor_close(&cursors[i]);
+	while (n > 0)
+		if (heap[--n]->is_open)
+			layer_cursor_close(&heap[n]->cursor);
 	free(versions.refs);
 	free(heap);
-	free(cursors);
+	free(sources);
+	free(layers);
 	return err;
 }

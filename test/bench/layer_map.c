@@ -1,0 +1,161 @@
+/*
+ * layer_map.c
+ *	  How fast the layer map is: look-ups, and what a change of it costs.
+ *
+ *	  layer_map [NUMBER_OF_LAYERS ...]
+ *
+ * The layers are made up, in the shape that upkeep gives a timeline: 16 files of
+ * level 0 over all keys, three runs of merged files, and images of all parts at
+ * two LSNs.  A look-up goes through the layers that may have a key, newest
+ * first, until an image, as a read does.  A change takes a file of level 0 out
+ * and puts another in.  A merge takes all of level 0 out and puts a run in.
+ */
+#include "ps_fe.h"
+
+#include <time.h>
+
+#include "layer/layer_impl.h"
+#include "ps_wire.h"
+
+#define LEVEL0 16
+#define RUNS 3
+#define BLOCKS_PER_PART 1000
+#define LOOKUPS 1000000
+#define CHANGES 1000
+
+static double
+seconds(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec + ts.tv_nsec / 1e9;
+}
+
+static uint64
+next_random(void)
+{
+	static uint64 state = 88172645463325252ULL;
+
+	state ^= state << 13;
+	state ^= state >> 7;
+	state ^= state << 17;
+	return state;
+}
+
+static Layer *
+make_layer(LayerType type, int level, uint32 first_block, uint32 last_block, XLogRecPtr lsn_start, XLogRecPtr lsn_end)
+{
+	static uint64 number;
+	Layer	   *layer = pg_malloc0(sizeof(Layer));
+	PsRel		rel = {1663, 5, 16384};
+
+	atomic_init(&layer->refs, 1);
+	layer->info.type = type;
+	layer->info.level = level;
+	layer->info.key_min = ps_key_block(rel, MAIN_FORKNUM, first_block);
+	layer->info.key_max = ps_key_block(rel, MAIN_FORKNUM, last_block);
+	layer->info.lsn_start = lsn_start;
+	layer->info.lsn_end = lsn_end;
+	layer->info.number = ++number;
+	return layer;
+}
+
+/* Files that follow each other by key, up to "blocks". */
+static int
+make_run(Layer **layers, int n, LayerType type, int level, uint32 blocks, XLogRecPtr lsn_start, XLogRecPtr lsn_end)
+{
+	for (int i = 0; i < n; i++)
+		layers[i] = make_layer(type, level, (uint32) ((uint64) blocks * i / n), (uint32) ((uint64) blocks * (i + 1) / n - 1), lsn_start,
+							   lsn_end);
+	return n;
+}
+
+static void
+bench(int n)
+{
+	Layer	  **layers = pg_malloc(n * sizeof(Layer *));
+	int			each = (n - LEVEL0) / (2 + RUNS);
+	uint32		blocks = each * BLOCKS_PER_PART;
+	LayerMap   *map;
+	int			count = 0;
+	uint64		given = 0;
+	double		start;
+	double		create;
+	double		lookups;
+	double		changes;
+	double		merge;
+	Layer	  **run = pg_malloc(each * sizeof(Layer *));
+
+	/* oldest first: images, a run, images, runs, level 0 */
+	count += make_run(layers + count, each, LAYER_IMAGE, 0, blocks, 1000, 1001);
+	count += make_run(layers + count, each, LAYER_DELTA, 2, blocks, 1000, 2000);
+	count += make_run(layers + count, each, LAYER_IMAGE, 0, blocks, 2000, 2001);
+	for (int i = 1; i < RUNS; i++)
+		count += make_run(layers + count, each, LAYER_DELTA, 1, blocks, 1000 + 1000 * i, 2000 + 1000 * i);
+	for (int i = 0; i < LEVEL0; i++)
+		layers[count++] = make_layer(LAYER_DELTA, 0, 0, blocks, 10000 + 100 * i, 10100 + 100 * i);
+
+	start = seconds();
+	map = layer_map_create(layers, count);
+	create = seconds() - start;
+
+	start = seconds();
+	for (int i = 0; i < LOOKUPS; i++)
+	{
+		PsRel		rel = {1663, 5, 16384};
+		PsKey		key = ps_key_block(rel, MAIN_FORKNUM, (BlockNumber) (next_random() % blocks));
+		LayerSearch search;
+		const LayerEntry *entry;
+
+		layer_search_begin(&search, map, &key, 0, 20000);
+		do
+		{
+			entry = layer_search_next(&search);
+			given++;
+		} while (layer_info(entry->at.layer)->type != LAYER_IMAGE);
+		layer_search_end(&search);
+	}
+	lookups = seconds() - start;
+
+	start = seconds();
+	for (int i = 0; i < CHANGES; i++)
+	{
+		Layer	  **old = &layers[count - 1 - i % LEVEL0];
+		Layer	   *new = make_layer(LAYER_DELTA, 0, 0, blocks, 10000 + 100 * i, 10100 + 100 * i);
+		LayerMap   *changed = layer_map_change(map, &new, 1, old, 1);
+
+		layer_map_unref(map);
+		map = changed;
+		layer_unref(*old);
+		*old = new;
+	}
+	changes = seconds() - start;
+
+	make_run(run, each, LAYER_DELTA, 1, blocks, 10000, 20000);
+	start = seconds();
+	layer_map_unref(layer_map_change(map, run, each, layers + count - LEVEL0, LEVEL0));
+	merge = seconds() - start;
+
+	printf("  %9d  %12.0f  %13.1f  %12.1f us  %12.2f ms  %9.1f ms\n", count, LOOKUPS / lookups, (double) given / LOOKUPS,
+		   changes / CHANGES * 1e6, merge * 1e3, create * 1e3);
+	layer_map_unref(map);
+	for (int i = 0; i < each; i++)
+		layer_unref(run[i]);
+	for (int i = 0; i < count; i++)
+		layer_unref(layers[i]);
+	free(run);
+	free(layers);
+}
+
+int
+main(int argc, char **argv)
+{
+	printf("Layer map\n     layers  look-ups / s  layers visited     one change      merge to run       create\n");
+	for (int i = 1; i < argc; i++)
+		bench(atoi(argv[i]));
+	if (argc == 1)
+		for (int n = 100; n <= 100000; n *= 10)
+			bench(n);
+	return 0;
+}
