@@ -116,6 +116,7 @@ too_early(Timeline *tl, TimestampTz when)
 PsError *
 timeline_lsn_at_time(Timeline *tl, TimestampTz when, Timeline **at, XLogRecPtr *lsn)
 {
+	Timeline   *child = NULL;	/* of tl, if all that can be read of it is later */
 	XLogRecPtr	newest;
 	WalState	state;
 	bool		found;
@@ -128,11 +129,17 @@ timeline_lsn_at_time(Timeline *tl, TimestampTz when, Timeline **at, XLogRecPtr *
 		PS_TRY(timeline_saved_state_before(tl, when, timeline_gc_cutoff(tl), newest, &state, &found));
 		if (found || tl->ancestor == NULL)
 			break;
+		child = tl;
 		newest = tl->start_lsn;
 		tl = tl->ancestor;
 	}
-	if (!found)
+	/* of an ancestor nothing before the child may be left but where that begins, which is too late */
+	if (!found || (child != NULL && newest < timeline_gc_cutoff(tl)))
 		return too_early(tl, when);
 	*at = tl;
-	return read_on(tl, &state, when, newest, lsn);
+	PS_TRY(read_on(tl, &state, when, newest, lsn));
+	/* the moment is in what the child has forgotten: neither here nor in what is left there */
+	if (child != NULL && state.last_commit <= when)
+		return too_early(child, when);
+	return NULL;
 }
