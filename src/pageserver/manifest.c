@@ -25,6 +25,7 @@
 #include "timeline_impl.h"
 
 #define MANIFEST_NAME "timeline.json"
+#define MANIFEST_TMP MANIFEST_NAME ".tmp"
 #define MANIFEST_FORMAT "pageserver timeline"
 #define MANIFEST_VERSION 2
 
@@ -234,7 +235,7 @@ manifest_write(const char *dir, const Manifest *m)
 	if (text == NULL)
 		return ps_error(PS_SQLSTATE_INTERNAL, "could not make manifest \"%s\": a text in it is not UTF-8", path);
 
-	snprintf(tmp, sizeof(tmp), "%s.tmp", path);
+	snprintf(tmp, sizeof(tmp), "%s/" MANIFEST_TMP, dir);
 	len = strlen(text);
 	errno = 0;
 	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -255,6 +256,18 @@ manifest_write(const char *dir, const Manifest *m)
 		err = sync_path(dir);
 	free(text);
 	return err;
+}
+
+/* What a crash in manifest_write() left behind goes; while nobody writes. */
+PsError *
+manifest_remove_stray(const char *dir)
+{
+	char		tmp[MAXPGPATH];
+
+	snprintf(tmp, sizeof(tmp), "%s/" MANIFEST_TMP, dir);
+	if (unlink(tmp) != 0 && errno != ENOENT)
+		return ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", tmp);
+	return NULL;
 }
 
 void

@@ -267,6 +267,9 @@ store_close(Store *store)
 	for (int i = 0; i < store->ntimelines; i++)
 		timeline_stop(store->timelines[i]);
 	upkeep_stop(store->upkeep);
+	/* before the first is freed, for the threads of a branch use those that it begins in */
+	for (int i = 0; i < store->ntimelines; i++)
+		timeline_join(store->timelines[i]);
 	for (int i = 0; i < store->ntimelines; i++)
 		timeline_close(store->timelines[i]);
 	for (int i = 0; i < store->ntenants; i++)

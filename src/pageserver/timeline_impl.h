@@ -177,6 +177,7 @@ extern void store_forget(Store *store, Timeline *tl);	/* nobody can find it any 
 /* ---- timeline.c, timeline_open.c ---- */
 extern PsError *timeline_open(Tenant *tenant, const PsId *id, Timeline *ancestor, Timeline **tl);
 extern void timeline_stop(Timeline *tl);	/* tells the threads to end, waits for nothing */
+extern void timeline_join(Timeline *tl);
 extern void timeline_close(Timeline *tl);
 extern bool timeline_is_stopping(Timeline *tl);
 extern LayerSet *timeline_layers(Timeline *tl); /* a reference */
@@ -242,6 +243,7 @@ typedef struct Manifest
 
 extern PsError *manifest_read(const char *dir, Manifest *m);
 extern PsError *manifest_write(const char *dir, const Manifest *m);
+extern PsError *manifest_remove_stray(const char *dir);
 extern void manifest_free(Manifest *m);
 
 /*

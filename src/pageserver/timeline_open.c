@@ -237,6 +237,7 @@ timeline_open(Tenant *tenant, const PsId *id, Timeline *ancestor, Timeline **res
 	tl->generation = m.generation;
 	strlcpy(tl->owner, m.owner, sizeof(tl->owner));
 
+	PS_GOTO(manifest_remove_stray(tl->dir), fail);
 	PS_GOTO(remove_strays(tl, &m), fail);
 	PS_GOTO(open_layers(tl, &m, &map), fail);
 	PS_GOTO(load_state(tl, map, tl->disk_consistent_lsn, &state), fail);
@@ -274,15 +275,23 @@ fail:
 	return err;
 }
 
-/* Stops the threads and frees.  No connection may use the timeline any more. */
+/* Stops the threads and waits for their end; what they use, ancestors too, stays. */
 void
-timeline_close(Timeline *tl)
+timeline_join(Timeline *tl)
 {
 	timeline_stop(tl);
 	if (tl->nthreads > 0)
 		pthread_join(tl->ingest_thread, NULL);
 	if (tl->nthreads > 1)
 		pthread_join(tl->flush_thread, NULL);
+	tl->nthreads = 0;
+}
+
+/* Frees, after the threads have ended.  No connection may use the timeline any more, nor may a thread of a branch of it run. */
+void
+timeline_close(Timeline *tl)
+{
+	timeline_join(tl);
 	ingest_free(tl);
 	layer_set_unref(tl->layers);
 	if (tl->wal != NULL)
