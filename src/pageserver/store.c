@@ -396,6 +396,13 @@ store_list_free(Timeline **list, int n)
 }
 
 void
+store_read_stats(Store *store, uint64 *reads, uint64 *layers_searched)
+{
+	*reads = atomic_load_explicit(&store->reads, memory_order_relaxed);
+	*layers_searched = atomic_load_explicit(&store->layers_searched, memory_order_relaxed);
+}
+
+void
 store_release(Timeline *tl)
 {
 	Store	   *store = tl->tenant->store;

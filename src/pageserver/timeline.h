@@ -64,6 +64,9 @@ extern void store_release(Timeline *tl);
 extern Timeline **store_list(Store *store, int *n);
 extern void store_list_free(Timeline **list, int n);
 
+/* Since the start: keys that were looked for, and the layers that were searched for them, in memory and in files. */
+extern void store_read_stats(Store *store, uint64 *reads, uint64 *layers_searched);
+
 /* A timeline that could not be opened when the store was started. */
 typedef struct BrokenTimeline
 {

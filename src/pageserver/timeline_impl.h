@@ -157,6 +157,8 @@ struct Store
 	struct Upkeep *upkeep;		/* fixed once the store is open */
 	BrokenTimeline *broken;		/* the same */
 	int			nbroken;
+	atomic_uint_fast64_t reads; /* plan_key() */
+	atomic_uint_fast64_t layers_searched;	/* for them */
 };
 
 /* ---- tenant.c ---- */

@@ -76,6 +76,7 @@ PsError *
 layer_collect(Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max, ValueList *list, bool *done)
 {
 	*done = false;
+	list->layers++;
 	switch (layer->info.type)
 	{
 		case LAYER_OPEN:

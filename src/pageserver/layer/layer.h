@@ -66,6 +66,7 @@ typedef struct ValueList
 	ValueRef   *refs;
 	int			n;
 	int			cap;
+	int			layers;			/* in which was searched */
 } ValueList;
 
 extern void value_list_add(ValueList *list, const ValueRef *ref);

@@ -60,6 +60,8 @@ plan_level(const LayerSet *set, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr
 PsError *
 plan_key(const ReadView *view, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn, ValueList *list)
 {
+	Store	   *store = view->tl->tenant->store;
+	int			layers_before = list->layers;
 	bool		done = false;
 
 	for (int i = 0; i < view->n && !done; i++)
@@ -74,5 +76,7 @@ plan_key(const ReadView *view, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr 
 		for (int k = first; k < list->n; k++)
 			list->refs[k].source = (uint16) i;
 	}
+	atomic_fetch_add_explicit(&store->reads, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&store->layers_searched, list->layers - layers_before, memory_order_relaxed);
 	return NULL;
 }
