@@ -87,6 +87,10 @@ static const Setting settings[] = {
 		"Age at which the layer in memory is written although it is small."},
 	{NULL, INT_SETTING(open_layer_memory, UNIT_MB, 1, 65536, "256MB"), NULL, false,
 		"Memory for the index of the layer in memory before it is written."},
+	{NULL, INT_SETTING(layer_memory, UNIT_MB, 2, 1024 * 1024, "1GB"), NULL, false,
+		"Memory for the layers in memory of all branches together: beyond half of it\n"
+		"the larger ones are written early, and at the limit the store takes WAL only\n"
+		"as fast as it can write them."},
 	{NULL, INT_SETTING(max_ingest_lag, UNIT_MB, 1, 65536, "64MB"), NULL, false,
 		"WAL that may be received and not yet visible to reads; beyond this, the store\n"
 		"takes WAL only as fast as it can file it."},

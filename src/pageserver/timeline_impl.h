@@ -127,6 +127,7 @@ struct Timeline
 	PsError    *failed;			/* why ingest stopped; set once */
 	int			level0;			/* files of level 0 in layers->map */
 	char		flush_error[256];	/* why the last flush failed; "" if it did not */
+	atomic_int_fast64_t layer_memory;	/* its part of Store.layer_memory */
 	Pin		   *pins;			/* in no order, some perhaps twice */
 	int			npins;
 
@@ -159,6 +160,11 @@ struct Store
 	int			nbroken;
 	atomic_uint_fast64_t reads; /* plan_key() */
 	atomic_uint_fast64_t layers_searched;	/* for them */
+
+	/* layer_memory.c */
+	atomic_int_fast64_t layer_memory;	/* bytes of all layers in memory, as ingest threads counted them last */
+	atomic_int	nfilled;		/* open layers that are not empty */
+	atomic_int_fast64_t layer_memory_asked; /* when; timeline_now_ms() */
 };
 
 /* ---- tenant.c ---- */
@@ -222,6 +228,20 @@ extern void timeline_unpin_branch(Timeline *tl, XLogRecPtr lsn);
 /* A branch's beginning before the cutoff that nobody has thought of images for; InvalidXLogRecPtr: there is none. */
 extern XLogRecPtr timeline_pin_without_images(Timeline *tl);
 extern void timeline_pin_has_images(Timeline *tl, XLogRecPtr lsn);
+
+/* ---- layer_memory.c: for ingest and flush threads ---- */
+
+/* A layer in memory grew, or was written. */
+extern void layer_memory_add(Timeline *tl, int64 delta);
+
+/* The open layer got its first record (1), or is frozen or freed (-1). */
+extern void layer_memory_open(Timeline *tl, int delta);
+
+/* Should an open layer of this size be frozen? */
+extern bool layer_memory_is_over(const Timeline *tl, uint64 size);
+
+/* Waits while the layers of all timelines take too much.  Of the ingest thread, which holds no lock; ends when it is to stop. */
+extern void layer_memory_wait(Timeline *tl);
 
 /* ---- manifest.c ---- */
 typedef struct Manifest

@@ -50,6 +50,7 @@ flush_oldest(Timeline *tl)
 		pthread_mutex_lock(&tl->lock);
 		tl->disk_consistent_lsn = lsn;
 		old = timeline_set_map(tl, map, 1);
+		layer_memory_add(tl, -(int64) open_layer_memory(layer));
 		pthread_mutex_unlock(&tl->lock);
 		layer_set_unref(old);
 	}

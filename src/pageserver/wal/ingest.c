@@ -44,6 +44,7 @@ typedef struct Ingest
 	Layer	   *open;			/* the set's open layer */
 	XLogRecPtr	open_start;		/* its lsn_start */
 	int64		open_since;		/* when its first record came (timeline_now_ms()); 0: it is empty */
+	size_t		open_counted;	/* of its memory, by layer_memory_add() */
 	XLogSegNo	state_segment;	/* segment in which the state was saved last */
 	CachedSize *sizes;			/* open addressing, power of two */
 	uint32		nsizes;
@@ -469,6 +470,8 @@ ingest_free(Timeline *tl)
 	if (in == NULL)
 		return;
 	wal_reader_free(in->reader);
+	layer_memory_open(tl, in->open_since != 0 ? -1 : 0);
+	layer_memory_add(tl, -atomic_load(&tl->layer_memory));
 	layer_unref(in->open);
 	forget_sizes(in);
 	free(in->sizes);
@@ -487,6 +490,16 @@ save_state(Timeline *tl)
 	wal_state_encode(&in->state, &in->buf);
 	open_layer_put_value(in->open, &key, in->state.end, VALUE_IMAGE, in->buf.data, in->buf.len);
 	XLByteToSeg(in->state.end, in->state_segment, tl->segment_size);
+}
+
+static void
+count_memory(Timeline *tl)
+{
+	Ingest	   *in = tl->ingest;
+	size_t		memory = open_layer_memory(in->open);
+
+	layer_memory_add(tl, memory - in->open_counted);
+	in->open_counted = memory;
 }
 
 /*
@@ -509,6 +522,8 @@ freeze(Timeline *tl)
 		return stopping_error();
 	}
 	open_layer_freeze(in->open, in->state.end + 1);
+	count_memory(tl);
+	layer_memory_open(tl, in->open_since != 0 ? -1 : 0);
 	old = tl->layers;
 	frozen[0] = layer_ref(old->open);
 	for (int i = 0; i < old->nfrozen; i++)
@@ -517,6 +532,7 @@ freeze(Timeline *tl)
 	in->open = open_layer_create(in->state.end + 1);
 	in->open_start = in->state.end + 1;
 	in->open_since = 0;
+	in->open_counted = 0;
 	old = timeline_set_layers(tl, layer_set_create(layer_ref(in->open), frozen, old->nfrozen + 1, layer_map_ref(old->map)));
 	pthread_mutex_unlock(&tl->lock);
 	layer_set_unref(old);
@@ -556,6 +572,7 @@ time_to_freeze(const Timeline *tl)
 		return false;
 	return in->state.end - in->open_start >= (uint64) config->checkpoint_distance * 1024 * 1024 ||
 		open_layer_memory(in->open) >= (size_t) config->open_layer_memory * 1024 * 1024 ||
+		layer_memory_is_over(tl, open_layer_memory(in->open)) ||
 		time_left(tl) <= 0;
 }
 
@@ -589,7 +606,7 @@ ingest_main(void *arg)
 		int			n = 0;
 
 		pthread_mutex_lock(&tl->lock);
-		while (tl->flushed_lsn <= in->state.end && !tl->stopping && !(in->open_since != 0 && time_left(tl) <= 0))
+		while (tl->flushed_lsn <= in->state.end && !tl->stopping && !time_to_freeze(tl))
 			timeline_wait(tl, &tl->changed, in->open_since != 0 ? time_left(tl) : 60 * 1000);
 		upto = tl->flushed_lsn;
 		stopping = tl->stopping;
@@ -604,18 +621,23 @@ ingest_main(void *arg)
 			if (err != NULL || !found)
 				break;
 			if (in->open_since == 0)
+			{
 				in->open_since = timeline_now_ms();
+				layer_memory_open(tl, 1);
+			}
 			err = ingest_record(tl, &sink, &rec);
 			n++;
 		}
 		/* what came before a record that failed is seen; of that one nothing, its LSN is beyond */
 		if (n > 0)
 			publish(tl);
+		count_memory(tl);
 		if (err == NULL && time_to_freeze(tl))
 		{
 			save_state(tl);
 			err = freeze(tl);
 		}
+		layer_memory_wait(tl);
 	}
 	if (err != NULL && timeline_is_stopping(tl))
 		ps_error_free(err);
