@@ -17,6 +17,7 @@
 
 #include "config.h"
 #include "ps_wire.h"
+#include "read/aio.h"
 
 #ifndef PS_BINDIR
 #define PS_BINDIR "/usr/lib/postgresql/15/bin"
@@ -52,6 +53,7 @@ typedef struct Setting
 
 static const char *check_addresses(const char *value, const char **hint);
 static const char *check_directory(const char *value, const char **hint);
+static const char *check_io_method(const char *value, const char **hint);
 static const char *check_log_level(const char *value, const char **hint);
 
 #define INT_SETTING(field, unit, min, max, value) #field, SETTING_INT, unit, min, max, value, offsetof(Config, field)
@@ -72,6 +74,13 @@ static const Setting settings[] = {
 	{NULL, INT_SETTING(max_connections, UNIT_NONE, 1, 100000, "500"), NULL, false,
 		"Connections at a time.  Every backend of a compute that reads pages has one,\n"
 		"and the compute one more for its WAL."},
+
+	{"Reading files", STRING_SETTING(io_method, "io_uring"), check_io_method, false,
+		"How values that are not in the kernel's page cache are read, all that a request\n"
+		"needs at once: io_uring; worker, by threads, also if the kernel refuses io_uring;\n"
+		"or sync, one after the other."},
+	{NULL, INT_SETTING(io_workers, UNIT_NONE, 1, 1024, "16"), NULL, false,
+		"Threads that read if that is done by threads."},
 
 	{"Redo", STRING_SETTING(bindir, PS_BINDIR), check_directory, false,
 		"Absolute path of the directory of PostgreSQL's programs (postgres, initdb)."},
@@ -212,6 +221,14 @@ static const char *
 check_directory(const char *value, const char **hint)
 {
 	return value[0] == '\0' || value[0] == '/' ? NULL : "it must be an absolute path";
+}
+
+static const char *
+check_io_method(const char *value, const char **hint)
+{
+	AioMethod	method;
+
+	return aio_method_by_name(value, &method) ? NULL : "there are io_uring, worker and sync";
 }
 
 static bool

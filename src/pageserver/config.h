@@ -20,6 +20,9 @@ typedef struct Config
 	int			port;
 	char	   *unix_socket_directory;	/* default: STORE itself */
 	int			max_connections;
+	/* reading layer files */
+	char	   *io_method;		/* as aio_method_by_name() knows it; NULL: the default */
+	int			io_workers;		/* threads of the method "worker"; 0: the default */
 	/* redo */
 	int			redo_helpers;	/* per tenant, most; 0: one per core */
 	int			redo_timeout;	/* ms */

@@ -94,6 +94,18 @@ ps_error_is(const PsError *err, const char *sqlstate)
 	return strcmp(err->sqlstate, sqlstate) == 0;
 }
 
+PsError *
+ps_error_copy(const PsError *err)
+{
+	PsError    *copy = pg_malloc0(sizeof(PsError));
+
+	strlcpy(copy->sqlstate, err->sqlstate, sizeof(copy->sqlstate));
+	copy->message = pg_strdup(err->message);
+	copy->detail = err->detail != NULL ? pg_strdup(err->detail) : NULL;
+	copy->hint = err->hint != NULL ? pg_strdup(err->hint) : NULL;
+	return copy;
+}
+
 void
 ps_error_free(PsError *err)
 {

@@ -26,6 +26,7 @@ extern PsError *ps_error(const char *sqlstate, const char *fmt, ...) pg_attribut
 extern PsError *ps_error_detail(PsError *err, const char *fmt, ...) pg_attribute_printf(2, 3);
 extern PsError *ps_error_hint(PsError *err, const char *fmt, ...) pg_attribute_printf(2, 3);
 extern PsError *ps_error_context(PsError *err, const char *fmt, ...) pg_attribute_printf(2, 3);
+extern PsError *ps_error_copy(const PsError *err);
 extern bool ps_error_is(const PsError *err, const char *sqlstate);
 extern void ps_error_free(PsError *err);
 

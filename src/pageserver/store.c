@@ -14,6 +14,7 @@
 
 #include "common/file_utils.h"
 #include "ps_wire.h"
+#include "read/aio.h"
 #include "timeline_impl.h"
 
 /* Branches of branches of branches ... */
@@ -227,6 +228,17 @@ open_one_tenant(void *arg, const PsId *id)
 	return NULL;
 }
 
+static PsError *
+open_aio(Store *store)
+{
+	const Config *config = store->config;
+	AioMethod	method = AIO_URING;
+
+	if (config->io_method != NULL)
+		(void) aio_method_by_name(config->io_method, &method);
+	return aio_create(method, config->io_workers, &store->aio);
+}
+
 PsError *
 store_open(const Config *config, Store **result)
 {
@@ -243,6 +255,8 @@ store_open(const Config *config, Store **result)
 	else if (mkdir(path, 0700) != 0)
 		err = ps_error(PS_SQLSTATE_IO, "could not create directory \"%s\": %m", path);
 	pfree(path);
+	if (err == NULL)
+		err = open_aio(store);
 	if (err == NULL)
 	{
 		path = psprintf("%s/tenants", config->store_dir);
@@ -276,6 +290,7 @@ store_close(Store *store)
 		tenant_free(store->tenants[i]);
 	for (int i = 0; i < store->nbroken; i++)
 		ps_error_free(store->broken[i].error);
+	aio_free(store->aio);
 	free(store->broken);
 	free(store->timelines);
 	free(store->tenants);

@@ -242,6 +242,14 @@ extern XLogRecPtr timeline_gc_cutoff(Timeline *tl);	/* the oldest LSN that can b
 /* Pages of one fork, in the order of blks, n * BLCKSZ bytes; no version: zeros. */
 extern PsError *timeline_read_pages(Timeline *tl, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n,
 									XLogRecPtr lsn, char *pages);
+
+/*
+ * The same for who can do with some of them: errors[i] says why blks[i] could
+ * not be read, or is NULL.  An error that concerns all of them is returned, and
+ * errors are not set.
+ */
+extern PsError *timeline_read_each_page(Timeline *tl, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n,
+										XLogRecPtr lsn, char *pages, PsError **errors);
 extern PsError *timeline_read_relsize(Timeline *tl, PsRel rel, ForkNumber fork, XLogRecPtr lsn, bool *exists,
 									  BlockNumber *nblocks);
 

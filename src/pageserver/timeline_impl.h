@@ -155,6 +155,7 @@ struct Store
 	Timeline  **timelines;
 	int			ntimelines;
 	pthread_cond_t released;	/* Timeline.users fell to 0 */
+	struct Aio *aio;			/* fixed once the store is open; any thread */
 	struct Upkeep *upkeep;		/* fixed once the store is open */
 	BrokenTimeline *broken;		/* the same */
 	int			nbroken;

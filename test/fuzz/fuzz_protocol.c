@@ -68,22 +68,25 @@ static int	undone;
 
 /* ---- redo: a page is made of anything ---- */
 
-extern PsError *__wrap_redo_page(RedoPool *pool, PsRel rel, ForkNumber fork, BlockNumber blk, const char *base,
-								 const WalRecord *records, int nrecords, char *page);
+extern void __wrap_redo_pages(RedoPool *pool, RedoJob *jobs, int n);
 
-PsError *
-__wrap_redo_page(RedoPool *pool, PsRel rel, ForkNumber fork, BlockNumber blk, const char *base, const WalRecord *records,
-				 int nrecords, char *page)
+void
+__wrap_redo_pages(RedoPool *pool, RedoJob *jobs, int n)
 {
-	if (base == NULL)
-		memset(page, 0, BLCKSZ);
-	for (int i = 0; i < nrecords; i++)
+	for (int k = 0; k < n; k++)
 	{
-		fuzz_touch(records[i].data, records[i].len);
-		page[100 + i % 1000] ^= records[i].data[records[i].len - 1];
+		RedoJob    *job = &jobs[k];
+
+		if (!job->has_base)
+			memset(job->page, 0, BLCKSZ);
+		for (int i = 0; i < job->nrecords; i++)
+		{
+			fuzz_touch(job->records[i].data, job->records[i].len);
+			job->page[100 + i % 1000] ^= job->records[i].data[job->records[i].len - 1];
+		}
+		PageSetLSN(job->page, job->records[job->nrecords - 1].end);
+		*job->err = NULL;
 	}
-	PageSetLSN(page, records[nrecords - 1].end);
-	return NULL;
 }
 
 /* ---- the store's files, kept in memory ---- */

@@ -30,7 +30,7 @@
 #include "storage/bufpage.h"
 
 #include "ps_wire.h"
-#include "read/redo.h"
+#include "redo_util.h"
 #include "wal/wal.h"
 
 #define BINDIR "/usr/lib/postgresql/15/bin"

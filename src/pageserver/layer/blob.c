@@ -237,11 +237,14 @@ PsError *
 blob_check(const LayerFile *file, uint64 offset, ValueKind kind, const char *bytes, size_t have, StoredValue *stored)
 {
 	uint64		room = file->summary.values_end - offset;
-	LayerCodec	codec = ((uint8) bytes[BLOB_FLAGS] >> 2) & 3;
 	const char *p = bytes + BLOB_HEADER_MIN;
+	LayerCodec	codec;
 	pg_crc32c	crc;
 
-	Assert(have >= BLOB_HEADER_MIN);
+	stored->size = BLOB_HEADER_MIN;
+	if (have < stored->size)
+		return NULL;
+	codec = ((uint8) bytes[BLOB_FLAGS] >> 2) & 3;
 	if ((bytes[BLOB_FLAGS] & 3) != kind || ((uint8) bytes[BLOB_FLAGS] >> 4) != 0 || codec > LAYER_CODEC_ZSTD)
 		return layer_damaged(file->path, offset, "value has flags %02X, expected kind %d", (uint8) bytes[BLOB_FLAGS], kind);
 	stored->codec = codec;

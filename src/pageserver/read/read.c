@@ -89,22 +89,31 @@ timeline_read_relsize(Timeline *tl, PsRel rel, ForkNumber fork, XLogRecPtr lsn, 
 }
 
 PsError *
-timeline_read_pages(Timeline *tl, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLogRecPtr lsn, char *pages)
+timeline_read_each_page(Timeline *tl, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLogRecPtr lsn, char *pages,
+						PsError **errors)
 {
 	ReadView	view;
-	RelSize		size = {0};
-	bool		exists;
 	PsError    *err;
 
 	PS_TRY(view_open(&view, tl, lsn));
-	err = read_relsize(&view, rel, fork, lsn, &exists, &size);
-	if (err == NULL && !exists)
-		memset(pages, 0, (size_t) n * BLCKSZ);
-	else
-		for (int i = 0; i < n && err == NULL; i++)
-			err = reconstruct_page(&view, rel, fork, blks[i], relsize_floor(&size, blks[i]), lsn, pages + (size_t) i * BLCKSZ);
-	relsize_free(&size);
+	err = reconstruct_pages(&view, rel, fork, blks, n, lsn, pages, errors);
 	view_close(&view);
+	return err;
+}
+
+PsError *
+timeline_read_pages(Timeline *tl, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLogRecPtr lsn, char *pages)
+{
+	PsError   **errors = pg_malloc(n * sizeof(PsError *));
+	PsError    *err = timeline_read_each_page(tl, rel, fork, blks, n, lsn, pages, errors);
+
+	for (int i = 0; err == NULL && i < n; i++)
+	{
+		err = errors[i];
+		for (int k = i + 1; err != NULL && k < n; k++)
+			ps_error_free(errors[k]);
+	}
+	free(errors);
 	return err;
 }
 

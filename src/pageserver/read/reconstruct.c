@@ -1,12 +1,13 @@
 /*
  * reconstruct.c
- *	  From the versions of a page to the page: see reconstruct.h.
+ *	  From the versions of pages to the pages: see reconstruct.h.
  *
- * The page cache gives a base if it has one that is new enough; else the chain
- * begins with an image, a record that makes the page, or nothing (zeros).  A
- * record's own image is restored here where redo would do nothing more with
- * it; what remains goes to a redo helper.  A long chain is applied in pieces,
- * so that memory is bounded.
+ * All pages of a batch are planned, then their values are read together, then
+ * they are made.  The page cache gives a base if it has one that is new enough;
+ * else a page begins with an image, a record that makes it, or nothing (zeros).
+ * A record's own image is restored here where redo would do nothing more with
+ * it; what remains goes to a redo helper.  What takes much memory is done in
+ * several rounds.
  */
 #include "ps_fe.h"
 
@@ -14,141 +15,110 @@
 
 #include "ps_wire.h"
 #include "read/reconstruct.h"
-
-/* Bytes of records that are read before they are applied. */
-#define PIECE_BYTES (4 * 1024 * 1024)
+#include "read/values.h"
 
 /* A page being made from its versions. */
-typedef struct Chain
+typedef struct PageWork
+{
+	PsKey		key;
+	char	   *page;
+	bool		has_base;		/* page holds what has been applied so far; else that is all zeros, and page anything */
+	bool		applied;		/* something has been, so that the page is worth keeping */
+	XLogRecPtr	base_lsn;		/* of a base from the page cache */
+	int			first;			/* its versions in Batch.versions, newest first */
+	int			next;			/* the oldest that is not applied yet; first - 1: all are */
+	int			first_read;		/* in this round: its values in Batch.values, oldest first */
+	int			nreads;
+	PsError    *err;			/* nothing more is done about it */
+} PageWork;
+
+typedef struct Batch
 {
 	const ReadView *view;
-	PsKey		key;
-	ValueList	list;			/* newest first */
-	int			next;			/* index of the oldest version that is not applied yet; -1: all are */
-	bool		has_base;		/* page holds what has been applied so far; else it is all zeros */
-	char	   *page;
-	/* the piece that is being applied, oldest first */
-	WalRecord  *records;
-	size_t	   *offsets;		/* of each record's data in bytes */
+	XLogRecPtr	lsn;
+	PageWork   *pages;
 	int			n;
-	int			cap;
-	StringInfoData bytes;
-	StringInfoData value;
-	XLogRecPtr	held_start;		/* value is the next record, which starts there; 0: it has not been read */
-} Chain;
+	ValueList	versions;		/* of all pages */
+	ValueBatch	values;			/* of this round */
+	WalRecord  *records;		/* of this round: what is left for redo helpers */
+	int			records_cap;
+	RedoJob    *jobs;			/* of this round */
+	int			njobs;
+} Batch;
 
 static void
-chain_init(Chain *chain, const ReadView *view, const PsKey *key, char *page)
+batch_init(Batch *batch, const ReadView *view, XLogRecPtr lsn, PageWork *pages, int n)
 {
-	memset(chain, 0, sizeof(*chain));
-	chain->view = view;
-	chain->key = *key;
-	chain->page = page;
-	initStringInfo(&chain->bytes);
-	initStringInfo(&chain->value);
+	memset(batch, 0, sizeof(*batch));
+	batch->view = view;
+	batch->lsn = lsn;
+	batch->pages = pages;
+	batch->n = n;
+	value_batch_init(&batch->values, view);
 }
 
 static void
-chain_free(Chain *chain)
+batch_free(Batch *batch)
 {
-	free(chain->list.refs);
-	free(chain->records);
-	free(chain->offsets);
-	pfree(chain->bytes.data);
-	pfree(chain->value.data);
+	value_batch_free(&batch->values);
+	free(batch->versions.refs);
+	free(batch->records);
+	free(batch->jobs);
 }
 
-/*
- * Finds the versions; the oldest, if it is no record, becomes the base.  floor
- * as for reconstruct_page().
- */
+/* Finds a page's versions newer than the floor (relsize.h). */
 static PsError *
-chain_begin(Chain *chain, XLogRecPtr floor, XLogRecPtr lsn)
+plan_page(Batch *batch, PageWork *page, XLogRecPtr floor)
 {
-	Timeline   *tl = chain->view->tl;
-	XLogRecPtr	cached_lsn = 0;
-	const ValueRef *oldest;
+	Timeline   *tl = batch->view->tl;
 
-	chain->has_base = page_cache_get(tl->tenant->page_cache, tl->cache_id, &chain->key, floor + 1, lsn, chain->page,
-									 &cached_lsn);
-	PS_TRY(plan_key(chain->view, &chain->key, chain->has_base ? cached_lsn + 1 : floor + 1, lsn, &chain->list));
-	if (!chain->has_base)
-		memset(chain->page, 0, BLCKSZ);
-	chain->next = chain->list.n - 1;
-	if (chain->next < 0)
-		return NULL;
-	oldest = &chain->list.refs[chain->next];
-	if (oldest->kind == VALUE_RECORD)
-		return NULL;
-	chain->next--;
-	chain->has_base = oldest->kind == VALUE_IMAGE;
-	if (!chain->has_base)
+	page->has_base = page_cache_get(tl->tenant->page_cache, tl->cache_id, &page->key, floor + 1, batch->lsn, page->page,
+									&page->base_lsn);
+	page->first = batch->versions.n;
+	PS_TRY(plan_key(batch->view, &page->key, page->has_base ? page->base_lsn + 1 : floor + 1, batch->lsn, &batch->versions));
+	page->next = batch->versions.n - 1;
+	return NULL;
+}
+
+/* The floor has become known after the plan was made: forgets what is not above it. */
+static void
+apply_floor(Batch *batch, PageWork *page, XLogRecPtr floor)
+{
+	if (page->has_base && page->base_lsn <= floor)
+		page->has_base = false;
+	while (page->next >= page->first && batch->versions.refs[page->next].lsn <= floor)
 	{
-		memset(chain->page, 0, BLCKSZ);
-		return NULL;
+		page->next--;
+		if (page->nreads > 0)
+		{
+			ps_error_free(batch->values.reads[page->first_read].err);
+			batch->values.reads[page->first_read++].err = NULL;
+			page->nreads--;
+		}
 	}
-	PS_TRY(read_ref(chain->view, oldest, &chain->value, NULL));
-	if (chain->value.len != BLCKSZ)
-		return ps_error(PS_SQLSTATE_CORRUPTED, "image at %X/%X has %d bytes, expected %d", LSN_FORMAT_ARGS(oldest->lsn),
-						chain->value.len, BLCKSZ);
-	memcpy(chain->page, chain->value.data, BLCKSZ);
-	return NULL;
 }
 
-/*
- * Reads the next records, one at least, about PIECE_BYTES at most.  A record may
- * have nearly as many bytes as a StringInfo can (WAL_MAX_RECORD): a long one
- * comes alone and stays where it was read to.
- */
-static PsError *
-chain_next_piece(Chain *chain)
+/* Adds the page's next values to this round, as far as there is room. */
+static void
+add_values(Batch *batch, PageWork *page)
 {
-	static const char padding[MAXIMUM_ALIGNOF];
+	ValueBatch *values = &batch->values;
 
-	chain->n = 0;
-	resetStringInfo(&chain->bytes);
-	do
+	page->first_read = values->n;
+	for (int i = page->next; i >= page->first && (values->n == 0 || values->expected < VALUE_BATCH_BYTES); i--)
 	{
-		const ValueRef *ref = &chain->list.refs[chain->next];
-		XLogRecPtr	start = chain->held_start;
+		const ValueRef *ref = &batch->versions.refs[i];
 
-		if (start == InvalidXLogRecPtr)
-			PS_TRY(read_ref(chain->view, ref, &chain->value, &start));
-		if ((uint32) chain->value.len < SizeOfXLogRecord)
-			return ps_error(PS_SQLSTATE_CORRUPTED, "record at %X/%X has %d bytes", LSN_FORMAT_ARGS(start), chain->value.len);
-		if (chain->n > 0 && chain->value.len > PIECE_BYTES)
-		{
-			chain->held_start = start;
-			break;
-		}
-		chain->held_start = InvalidXLogRecPtr;
-		if (chain->n == chain->cap)
-		{
-			chain->cap = chain->cap ? chain->cap * 2 : 32;
-			chain->records = pg_realloc(chain->records, chain->cap * sizeof(WalRecord));
-			chain->offsets = pg_realloc(chain->offsets, chain->cap * sizeof(size_t));
-		}
-		chain->records[chain->n++] = (WalRecord){.start = start, .end = ref->lsn, .len = chain->value.len};
-		chain->next--;
-		if (chain->value.len > PIECE_BYTES)
-		{
-			chain->records[0].data = chain->value.data;
-			return NULL;
-		}
-		chain->offsets[chain->n - 1] = chain->bytes.len;
-		appendBinaryStringInfo(&chain->bytes, chain->value.data, chain->value.len);
-		appendBinaryStringInfo(&chain->bytes, padding, MAXALIGN(chain->bytes.len) - chain->bytes.len);
-	} while (chain->next >= 0 && chain->bytes.len < PIECE_BYTES);
-	for (int i = 0; i < chain->n; i++)
-		chain->records[i].data = chain->bytes.data + chain->offsets[i];
-	return NULL;
+		value_batch_add(values, ref, ref->kind == VALUE_IMAGE ? page->page : NULL);
+	}
+	page->nreads = values->n - page->first_read;
 }
 
 /* If the record holds an image of the block that redo would only copy, restores it: *done. */
 static PsError *
-restore_image(Chain *chain, const WalRecord *rec, bool *done)
+restore_image(PageWork *page, const WalRecord *rec, bool *done)
 {
-	const PsKey *key = &chain->key;
+	const PsKey *key = &page->key;
 	WalParsed	parsed;
 
 	*done = false;
@@ -162,79 +132,285 @@ restore_image(Chain *chain, const WalRecord *rec, bool *done)
 			continue;
 		if (!wal_image_is_final(&parsed, i))
 			return NULL;
-		PS_TRY(wal_restore_image(rec, &parsed, i, chain->page));
-		if (!PageIsNew(chain->page))
-			PageSetLSN(chain->page, rec->end);
+		PS_TRY(wal_restore_image(rec, &parsed, i, page->page));
+		if (!PageIsNew(page->page))
+			PageSetLSN(page->page, rec->end);
 		*done = true;
 		return NULL;
 	}
 	return NULL;
 }
 
+/* Records of a relation's block: what is left after restoring an image becomes a job for a helper. */
 static PsError *
-apply_to_block(Chain *chain)
+prepare_block(Batch *batch, PageWork *page, WalRecord *records, int n)
 {
-	PsRel		rel = {chain->key.spc, chain->key.db, chain->key.rel};
 	bool		restored = false;
 
-	PS_TRY(restore_image(chain, &chain->records[0], &restored));
-	if (chain->n > restored)
-		PS_TRY(redo_page(chain->view->tl->tenant->redo, rel, (ForkNumber) chain->key.fork, chain->key.blk,
-						 chain->has_base || restored ? chain->page : NULL, chain->records + restored, chain->n - restored,
-						 chain->page));
+	PS_TRY(restore_image(page, &records[0], &restored));
+	page->has_base = page->has_base || restored;
+	if (n > restored)
+		batch->jobs[batch->njobs++] = (RedoJob) {
+			.rel = {page->key.spc, page->key.db, page->key.rel},
+			.fork = (ForkNumber) page->key.fork,
+			.blk = page->key.blk,
+			.has_base = page->has_base,
+			.page = page->page,
+			.records = records + restored,
+			.nrecords = n - restored,
+			.err = &page->err
+		};
+	page->has_base = true;
 	return NULL;
 }
 
 static PsError *
-apply_to_slru(Chain *chain)
+apply_to_slru(PageWork *page, const WalRecord *records, int n)
 {
-	for (int i = 0; i < chain->n; i++)
-		PS_TRY(wal_slru_apply(&chain->records[i], (PsSlru) chain->key.spc, chain->key.rel * 32 + chain->key.blk, chain->page));
+	if (!page->has_base)
+		memset(page->page, 0, BLCKSZ);
+	for (int i = 0; i < n; i++)
+		PS_TRY(wal_slru_apply(&records[i], (PsSlru) page->key.spc, page->key.rel * 32 + page->key.blk, page->page));
+	page->has_base = true;
 	return NULL;
 }
 
-/* What both kinds of pages have in common; *found: there was a version. */
+/* Applies the values of this round to a page, but for what redo helpers will do; records has room for them. */
 static PsError *
-reconstruct(const ReadView *view, const PsKey *key, XLogRecPtr floor, XLogRecPtr lsn, char *page, bool *found)
+apply_values(Batch *batch, PageWork *page, WalRecord *records)
 {
-	Timeline   *tl = view->tl;
-	Chain		chain;
-	bool		applied = false;
-	PsError    *err;
+	int			n = 0;
 
-	chain_init(&chain, view, key, page);
-	PS_GOTO(chain_begin(&chain, floor, lsn), done);
-	*found = chain.has_base || chain.next >= 0;
-	while (chain.next >= 0)
+	for (int i = 0; i < page->nreads; i++)
 	{
-		PS_GOTO(chain_next_piece(&chain), done);
-		PS_GOTO(key->kind == PS_KEY_RELBLOCK ? apply_to_block(&chain) : apply_to_slru(&chain), done);
-		chain.has_base = applied = true;
+		ValueRead  *read = &batch->values.reads[page->first_read + i];
+		PsError    *err = read->err;
+
+		if (read->deferred)
+			break;
+		read->err = NULL;
+		PS_TRY(err);
+		page->next--;
+		switch ((ValueKind) read->ref.kind)
+		{
+			case VALUE_TOMBSTONE:
+				page->has_base = false;
+				break;
+			case VALUE_IMAGE:
+				page->has_base = true;
+				break;
+			case VALUE_RECORD:
+				if (read->len < SizeOfXLogRecord)
+					return ps_error(PS_SQLSTATE_CORRUPTED, "record at %X/%X has %u bytes", LSN_FORMAT_ARGS(read->record_start),
+									read->len);
+				records[n++] = (WalRecord){.start = read->record_start, .end = read->ref.lsn, .len = read->len, .data = read->data};
+				break;
+		}
 	}
-	if (applied)
-		page_cache_put(tl->tenant->page_cache, tl->cache_id, key, chain.list.refs[0].lsn, page);
-done:
-	chain_free(&chain);
-	if (err != NULL)
+	if (n == 0)
+		return NULL;
+	page->applied = true;
+	if (page->key.kind == PS_KEY_RELBLOCK)
+		return prepare_block(batch, page, records, n);
+	return apply_to_slru(page, records, n);
+}
+
+/* What a round has read that nobody has looked at. */
+static void
+end_round(Batch *batch)
+{
+	for (int i = 0; i < batch->values.n; i++)
+		ps_error_free(batch->values.reads[i].err);
+	value_batch_reset(&batch->values);
+}
+
+/* Makes all pages go on by what has been read for them. */
+static void
+apply_round(Batch *batch)
+{
+	int			nrecords = 0;
+
+	if (batch->records_cap < batch->values.n)
 	{
+		batch->records_cap = batch->values.n;
+		batch->records = pg_realloc(batch->records, batch->records_cap * sizeof(WalRecord));
+	}
+	if (batch->jobs == NULL)
+		batch->jobs = pg_malloc(batch->n * sizeof(RedoJob));
+	batch->njobs = 0;
+	for (int i = 0; i < batch->n; i++)
+	{
+		PageWork   *page = &batch->pages[i];
+
+		if (page->err != NULL)
+			continue;
+		page->err = apply_values(batch, page, batch->records + nrecords);
+		nrecords += page->nreads;
+	}
+	if (batch->njobs > 0)
+		redo_pages(batch->view->tl->tenant->redo, batch->jobs, batch->njobs);
+	end_round(batch);
+}
+
+static bool
+add_round(Batch *batch)
+{
+	bool		any = false;
+
+	for (int i = 0; i < batch->n; i++)
+	{
+		PageWork   *page = &batch->pages[i];
+
+		page->nreads = 0;
+		if (page->err == NULL && page->next >= page->first)
+		{
+			add_values(batch, page);
+			any = true;
+		}
+	}
+	return any;
+}
+
+/* What was made goes into the page cache; what could not be made gets its place told. */
+static void
+finish_pages(Batch *batch)
+{
+	Timeline   *tl = batch->view->tl;
+
+	for (int i = 0; i < batch->n; i++)
+	{
+		PageWork   *page = &batch->pages[i];
 		char		text[PS_KEY_TEXT];
 
-		err = ps_error_context(err, "branch \"%s\", %s at %X/%X", tl->name, ps_key_format(key, text), LSN_FORMAT_ARGS(lsn));
+		if (page->err == NULL && !page->has_base)
+			memset(page->page, 0, BLCKSZ);
+		if (page->err != NULL)
+			page->err = ps_error_context(page->err, "branch \"%s\", %s at %X/%X", tl->name, ps_key_format(&page->key, text),
+										 LSN_FORMAT_ARGS(batch->lsn));
+		else if (page->applied)
+			page_cache_put(tl->tenant->page_cache, tl->cache_id, &page->key, batch->versions.refs[page->first].lsn, page->page);
 	}
+}
+
+/*
+ * The fork's size, as far as it is known without reading a file: *ref is where
+ * it is; else *known.  *exists false: there is no such fork.
+ */
+static PsError *
+plan_size(Batch *batch, const PsKey *key, ValueRef *ref, RelSize *size, bool *exists, bool *known)
+{
+	ValueList  *list = &batch->versions;
+
+	PS_TRY(plan_key(batch->view, key, 0, batch->lsn, list));
+	*exists = list->n > 0 && list->refs[0].kind != VALUE_TOMBSTONE;
+	*known = *exists && list->refs[0].place == VALUE_IN_MEMORY;
+	if (*exists)
+		*ref = list->refs[0];
+	list->n = 0;
+	return *known ? relsize_decode(ref->at.memory, ref->len, size) : NULL;
+}
+
+/* Takes the fork's size from the first value of the round, and the floors from it. */
+static PsError *
+take_size(Batch *batch, RelSize *size)
+{
+	ValueRead  *read = &batch->values.reads[0];
+	PsError    *err = read->err;
+
+	read->err = NULL;
+	PS_TRY(err);
+	PS_TRY(relsize_decode(read->data, read->len, size));
+	for (int i = 0; i < batch->n; i++)
+		apply_floor(batch, &batch->pages[i], relsize_floor(size, batch->pages[i].key.blk));
+	return NULL;
+}
+
+/*
+ * The fork's size says which versions count.  If it is in a file, it is read
+ * together with the pages' values.
+ */
+static PsError *
+make_pages(Batch *batch, const PsKey *size_key, bool *exists)
+{
+	RelSize		size = {0};
+	ValueRef	size_ref;
+	bool		known;
+	PsError    *err;
+	char		text[PS_KEY_TEXT];
+
+	PS_GOTO(plan_size(batch, size_key, &size_ref, &size, exists, &known), size_failed);
+	if (!*exists)
+		return NULL;
+	for (int i = 0; i < batch->n; i++)
+		PS_GOTO(plan_page(batch, &batch->pages[i], relsize_floor(&size, batch->pages[i].key.blk)), done);
+	if (!known)
+		value_batch_add(&batch->values, &size_ref, NULL);
+	while (add_round(batch) || !known)
+	{
+		value_batch_read(&batch->values);
+		if (!known)
+			PS_GOTO(take_size(batch, &size), size_failed);
+		known = true;
+		apply_round(batch);
+	}
+	goto done;
+
+size_failed:
+	err = ps_error_context(err, "branch \"%s\", %s", batch->view->tl->name, ps_key_format(size_key, text));
+done:
+	end_round(batch);
+	relsize_free(&size);
 	return err;
 }
 
 PsError *
-reconstruct_page(const ReadView *view, PsRel rel, ForkNumber fork, BlockNumber blk, XLogRecPtr floor, XLogRecPtr lsn, char *page)
+reconstruct_pages(const ReadView *view, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLogRecPtr lsn,
+				  char *pages, PsError **errors)
 {
-	PsKey		key = ps_key_block(rel, fork, blk);
-	bool		found;
+	PsKey		size_key = ps_key_relsize(rel, fork);
+	PageWork	one;
+	PageWork   *states = n == 1 ? &one : pg_malloc(n * sizeof(PageWork));
+	Batch		batch;
+	bool		exists = false;
+	PsError    *err;
 
-	return reconstruct(view, &key, floor, lsn, page, &found);
+	batch_init(&batch, view, lsn, states, n);
+	for (int i = 0; i < n; i++)
+		states[i] = (PageWork) {.key = ps_key_block(rel, fork, blks[i]), .page = pages + (size_t) i * BLCKSZ, .next = -1};
+	err = make_pages(&batch, &size_key, &exists);
+	if (err == NULL && exists)
+		finish_pages(&batch);
+	else if (err == NULL)
+		memset(pages, 0, (size_t) n * BLCKSZ);
+	for (int i = 0; i < n; i++)
+	{
+		errors[i] = err == NULL ? states[i].err : NULL;
+		if (err != NULL)
+			ps_error_free(states[i].err);
+	}
+	batch_free(&batch);
+	if (states != &one)
+		free(states);
+	return err;
 }
 
 PsError *
 reconstruct_slru(const ReadView *view, const PsKey *key, XLogRecPtr lsn, char *page, bool *found)
 {
-	return reconstruct(view, key, InvalidXLogRecPtr, lsn, page, found);
+	PageWork	state = {.key = *key, .page = page, .next = -1};
+	Batch		batch;
+
+	batch_init(&batch, view, lsn, &state, 1);
+	*found = false;
+	state.err = plan_page(&batch, &state, InvalidXLogRecPtr);
+	if (state.err == NULL)
+		*found = state.has_base || state.next >= 0;
+	while (add_round(&batch))
+	{
+		value_batch_read(&batch.values);
+		apply_round(&batch);
+	}
+	finish_pages(&batch);
+	batch_free(&batch);
+	return state.err;
 }

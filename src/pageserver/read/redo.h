@@ -40,14 +40,29 @@ extern void redo_pool_free(RedoPool *pool); /* no request may be under way */
 extern void redo_pool_stats(RedoPool *pool, RedoStats *stats);
 
 /*
- * Applies records, oldest first, to one block.  base: the page before them, or
- * NULL if the first record makes it (or the block was all zeros).  The result,
- * BLCKSZ bytes in page, has pd_checksum as redo left it.  Any thread; waits
- * for a helper.  A helper that dies or hangs is replaced and the request made
- * once more on a fresh one; so is one that was answered by an error.  base and
- * page may be the same memory; after an error page holds nothing of use.
+ * Records, oldest first, to apply to one block.  page is the block before them,
+ * or, if not has_base, anything: the first record makes it (or the block was
+ * all zeros).  The result, BLCKSZ bytes, replaces it, with pd_checksum as redo
+ * left it; after an error (*err) page holds nothing of use.
  */
-extern PsError *redo_page(RedoPool *pool, PsRel rel, ForkNumber fork, BlockNumber blk, const char *base,
-						  const WalRecord *records, int nrecords, char *page);
+typedef struct RedoJob
+{
+	PsRel		rel;
+	ForkNumber	fork;
+	BlockNumber blk;
+	bool		has_base;
+	char	   *page;
+	const WalRecord *records;
+	int			nrecords;		/* at least 1 */
+	PsError   **err;			/* NULL if it went well */
+} RedoJob;
+
+/*
+ * Does the jobs, one after the other, with one helper, which is sent the next
+ * while it works.  Any thread; waits for a helper.  A helper that dies, hangs
+ * or answers with an error is replaced and its job done once more on a fresh
+ * one.
+ */
+extern void redo_pages(RedoPool *pool, RedoJob *jobs, int n);
 
 #endif							/* PS_REDO_H */

@@ -78,6 +78,16 @@ spawn(RedoHelper *helper, const char *program, char *const argv[], char *const e
 	return ps_error(PS_SQLSTATE_IO, "could not start redo helper \"%s\": %m", program);
 }
 
+/*
+ * Answers that fit into the pipe: each takes 2 or 3 of its slots, which are
+ * pages.  A user with very many pipes gets short ones.
+ */
+static int
+pipe_window(int fd)
+{
+	return Max(1, fcntl(fd, F_GETPIPE_SZ) / (3 * (int) sysconf(_SC_PAGESIZE)));
+}
+
 PsError *
 redo_helper_start(RedoHelper *helper, const RedoOptions *options, const char *dir)
 {
@@ -138,6 +148,7 @@ redo_helper_start(RedoHelper *helper, const RedoOptions *options, const char *di
 		helper->requests = in[1];
 		helper->answers = out[0];
 		helper->log = log[0];
+		helper->window = pipe_window(helper->answers);
 		in[1] = out[0] = log[0] = -1;
 	}
 	for (int i = 0; i < 2; i++)
@@ -219,9 +230,13 @@ redo_helper_hello(RedoHelper *helper)
 	return NULL;
 }
 
-static bool
-send_request(RedoHelper *helper, const RedoRequest *request, const char *base, const WalRecord *records, int nrecords)
+bool
+redo_helper_send(RedoHelper *helper, const RedoPiece *piece)
 {
+	const WalRecord *records = piece->records;
+	int			nrecords = piece->nrecords;
+	RedoRequest request = {.magic = REDO_MAGIC, .rel = piece->rel, .fork = piece->fork, .blk = piece->blk,
+		.has_base = piece->base != NULL, .nrecords = nrecords};
 	/* what stands before a record: zeros that round up the record before it, and its header */
 	struct
 	{
@@ -233,9 +248,12 @@ send_request(RedoHelper *helper, const RedoRequest *request, const char *base, c
 	int			niov = 0;
 	int			padding = 0;
 
-	iov[niov++] = (struct iovec) {unconstify(RedoRequest *, request), sizeof(RedoRequest)};
-	if (base != NULL)
-		iov[niov++] = (struct iovec) {unconstify(char *, base), BLCKSZ};
+	request.length = piece->base != NULL ? BLCKSZ : 0;
+	for (int i = 0; i < nrecords; i++)
+		request.length += sizeof(RedoRecordHeader) + TYPEALIGN(REDO_ALIGN, records[i].len);
+	iov[niov++] = (struct iovec) {&request, sizeof(RedoRequest)};
+	if (piece->base != NULL)
+		iov[niov++] = (struct iovec) {unconstify(char *, piece->base), BLCKSZ};
 	for (int done = 0; done < nrecords;)
 	{
 		int			n = Min(nrecords - done, RECORDS_PER_WRITE);
@@ -261,24 +279,19 @@ send_request(RedoHelper *helper, const RedoRequest *request, const char *base, c
 }
 
 PsError *
-redo_helper_ask(RedoHelper *helper, PsRel rel, ForkNumber fork, BlockNumber blk, const char *base,
-				const WalRecord *records, int nrecords, char *page, bool *broken)
+redo_helper_receive(RedoHelper *helper, const RedoPiece *piece, char *page, bool *broken)
 {
-	RedoRequest request = {.magic = REDO_MAGIC, .rel = rel, .fork = fork, .blk = blk,
-		.has_base = base != NULL, .nrecords = nrecords};
+	const WalRecord *records = piece->records;
+	int			nrecords = piece->nrecords;
 	RedoAnswer	answer;
 	size_t		have;
 	XLogRecPtr	lsn;
-	PsKey		key = ps_key_block(rel, fork, blk);
+	PsKey		key = ps_key_block(piece->rel, piece->fork, piece->blk);
 	char		text[PS_KEY_TEXT];
 
 	*broken = true;
-	request.length = base != NULL ? BLCKSZ : 0;
-	for (int i = 0; i < nrecords; i++)
-		request.length += sizeof(RedoRecordHeader) + TYPEALIGN(REDO_ALIGN, records[i].len);
-
-	if (!send_request(helper, &request, base, records, nrecords) ||
-		(have = read_answer(helper->answers, &answer, sizeof(answer), page, BLCKSZ, sizeof(answer), 0)) == 0)
+	have = read_answer(helper->answers, &answer, sizeof(answer), page, BLCKSZ, sizeof(answer), 0);
+	if (have == 0)
 		goto ended;
 	if (answer.magic != REDO_MAGIC ||
 		(answer.status == REDO_OK ? answer.length != BLCKSZ : answer.length >= REDO_MAX_TEXT))

@@ -19,6 +19,7 @@ typedef struct RedoHelper
 	int			requests;		/* pipe to its standard input, or -1 */
 	int			answers;		/* pipe from its standard output, or -1 */
 	int			log;			/* pipe from its standard error, non-blocking, or -1 (also at its end) */
+	int			window;			/* requests that may wait for an answer */
 	char		line[REDO_LOG_LINE];	/* log line that has not ended yet */
 	int			line_len;
 	char		last_line[REDO_LOG_LINE];	/* last line that was a message, not its detail, hint or context */
@@ -36,14 +37,30 @@ extern PsError *redo_helper_start(RedoHelper *helper, const RedoOptions *options
 /* Reads the hello of a started process; blocks if it has not come. */
 extern PsError *redo_helper_hello(RedoHelper *helper);
 
+/* What a helper is asked: records to apply to one block. */
+typedef struct RedoPiece
+{
+	PsRel		rel;
+	ForkNumber	fork;
+	BlockNumber blk;
+	const char *base;			/* the block before, BLCKSZ bytes; NULL: all zeros */
+	const WalRecord *records;
+	int			nrecords;
+} RedoPiece;
+
 /*
- * One request and its answer; blocks.  *broken: the helper must be ended, for
- * it is dead or what it said made no sense; else it answered with an error and
- * can go on.
+ * Sends a request; blocks.  False: the helper reads no more.  No more than
+ * helper->window requests may be without an answer: these answers fit into the
+ * pipe, so the helper goes on to read, and nobody waits for ever.
  */
-extern PsError *redo_helper_ask(RedoHelper *helper, PsRel rel, ForkNumber fork, BlockNumber blk,
-								const char *base, const WalRecord *records, int nrecords, char *page,
-								bool *broken);
+extern bool redo_helper_send(RedoHelper *helper, const RedoPiece *piece);
+
+/*
+ * Receives the answer to the oldest request that has none; blocks.  *broken:
+ * the helper must be ended, for it is dead or what it said made no sense; else
+ * it answered with an error and can go on, if nothing else was asked.
+ */
+extern PsError *redo_helper_receive(RedoHelper *helper, const RedoPiece *piece, char *page, bool *broken);
 
 /* Logs what the process wrote to its standard error; does not block. */
 extern void redo_helper_log(RedoHelper *helper);

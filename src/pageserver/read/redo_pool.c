@@ -2,8 +2,8 @@
  * redo_pool.c
  *	  The pool of redo helpers: see redo.h.
  *
- * Whoever needs a page takes an idle helper, talks to it himself, blocking,
- * and gives it back or hands it on to the one who has waited longest.  The
+ * Whoever needs pages takes an idle helper, talks to it himself, blocking
+ * (redo_request.c), and gives it back or hands it on to the one who has waited longest.  The
  * pool's own thread, the manager, starts helpers, kills those that take too
  * long (the caller then sees the end of the pipe), logs what they write to
  * standard error and clears away those that die while idle.  It lives as long
@@ -20,69 +20,10 @@
 
 #include "ps_wire.h"
 #include "redo_dir.h"
-#include "redo_helper.h"
-#include "redo_proto.h"
-
-/* A longer chain is sent in pieces of about this many bytes, the page so far being the next one's base. */
-#define PIECE_SIZE (3 * 1024 * 1024)
+#include "redo_pool_impl.h"
 
 /* A helper that is not ready after this is given up, or after a request's timeout if that is longer. */
 #define START_TIMEOUT_MS 10000
-
-typedef enum SlotState
-{
-	SLOT_EMPTY,
-	SLOT_WANTED,				/* the manager is to start a helper */
-	SLOT_STARTING,				/* it has; the helper's hello has not come */
-	SLOT_IDLE,
-	SLOT_BUSY,					/* somebody's */
-	SLOT_ENDING					/* somebody, or the manager, ends the helper */
-} SlotState;
-
-typedef struct Waiter Waiter;
-
-/*
- * A place for one helper.  All but "helper" is under the pool's lock.  helper
- * belongs to the manager while the slot is STARTING, to the one who has taken
- * it while it is BUSY, to the one who ends it while it is ENDING; its log pipe
- * is read under the lock, by the manager, in all states but ENDING.
- */
-typedef struct Slot
-{
-	SlotState	state;
-	Waiter	   *owner;			/* WANTED, STARTING: whose it will be; NULL: the first in the queue's */
-	uint64		generation;		/* counts helpers that this slot has had */
-	int64		deadline;		/* STARTING, BUSY: when the manager kills the helper */
-	bool		timed_out;		/* it has */
-	char		dir[MAXPGPATH];
-	RedoHelper	helper;
-} Slot;
-
-/* One who waits for a helper; on his stack, under the pool's lock. */
-struct Waiter
-{
-	pthread_cond_t cond;
-	Slot	   *slot;			/* what he gets: a slot, or */
-	PsError    *err;			/* an error */
-	Waiter	   *next;
-};
-
-struct RedoPool
-{
-	RedoOptions options;		/* strings are copies; not changed */
-	int64		timeout_usec;
-	int64		start_timeout_usec;
-	int			wakeup;			/* eventfd: the manager is to look at the slots */
-	pthread_t	manager;
-	pthread_mutex_t lock;		/* of everything below */
-	bool		stop;
-	int64		manager_wakes;	/* when the manager looks at deadlines next */
-	Waiter	   *first_waiter;
-	Waiter	  **last_waiter;
-	int			nwaiters;
-	RedoStats	stats;			/* all but helpers */
-	Slot	   *slots;			/* options.max_helpers */
-};
 
 static void
 wake_manager(RedoPool *pool)
@@ -193,9 +134,8 @@ wait_for_slot(RedoPool *pool, Waiter *waiter, Slot **slot)
 	return waiter->err;
 }
 
-/* Takes a helper, in the order of arrival. */
-static PsError *
-take_slot(RedoPool *pool, Slot **slot)
+PsError *
+redo_slot_take(RedoPool *pool, Slot **slot)
 {
 	Waiter		waiter = {.cond = PTHREAD_COND_INITIALIZER};
 	PsError    *err;
@@ -222,9 +162,8 @@ take_slot(RedoPool *pool, Slot **slot)
 	return err;
 }
 
-/* Ends the slot's helper, which is the caller's; how it ended becomes the detail of err, if there is one. */
-static void
-end_helper(RedoPool *pool, Slot *slot, PsError *err)
+void
+redo_slot_end_helper(RedoPool *pool, Slot *slot, PsError *err)
 {
 	char		how[REDO_LOG_LINE + 128];
 
@@ -240,69 +179,32 @@ end_helper(RedoPool *pool, Slot *slot, PsError *err)
 		ps_error_detail(err, "%s", how);
 }
 
-/* Puts a new helper into the slot, which remains the caller's; if that fails, the slot is gone. */
-static PsError *
-replace_helper(RedoPool *pool, Slot **slot)
-{
-	Waiter		waiter = {.cond = PTHREAD_COND_INITIALIZER};
-	PsError    *err;
-
-	pthread_mutex_lock(&pool->lock);
-	(*slot)->state = SLOT_WANTED;
-	(*slot)->owner = &waiter;
-	wake_manager(pool);
-	err = wait_for_slot(pool, &waiter, slot);
-	pthread_mutex_unlock(&pool->lock);
-	return err;
-}
-
-static void
-count_failure(RedoPool *pool)
+void
+redo_pool_count_failure(RedoPool *pool)
 {
 	pthread_mutex_lock(&pool->lock);
 	pool->stats.failed++;
 	pthread_mutex_unlock(&pool->lock);
 }
 
-/*
- * One piece of a chain, tried twice.  On return the slot is still the caller's,
- * or NULL if its helper had to be ended.
- */
-static PsError *
-redo_piece(RedoPool *pool, Slot **slot, PsRel rel, ForkNumber fork, BlockNumber blk, const char *base,
-		   const WalRecord *records, int nrecords, char *page)
+void
+redo_slot_give_up(RedoPool *pool, Slot *slot)
 {
-	PsError    *err;
-	bool		broken;
-
-	err = redo_helper_ask(&(*slot)->helper, rel, fork, blk, base, records, nrecords, page, &broken);
-	if (err == NULL)
-		return NULL;
-
-	/* an error may be the fault of what the helper did before: do not ask the same one again */
-	count_failure(pool);
-	end_helper(pool, *slot, broken ? err : NULL);
-	ps_log_error(PS_WARNING, err, "trying again with a new redo helper");
-	PS_TRY(replace_helper(pool, slot));
-
-	err = redo_helper_ask(&(*slot)->helper, rel, fork, blk, base, records, nrecords, page, &broken);
-	if (err == NULL)
-		return NULL;
-	count_failure(pool);
-	if (broken)
-	{
-		end_helper(pool, *slot, err);
-		pthread_mutex_lock(&pool->lock);
-		slot_is_empty(pool, *slot);
-		pthread_mutex_unlock(&pool->lock);
-		*slot = NULL;
-	}
-	return err;
+	pthread_mutex_lock(&pool->lock);
+	slot_is_empty(pool, slot);
+	pthread_mutex_unlock(&pool->lock);
 }
 
-/* Gives a helper back after a request, if it has not been ended. */
-static void
-release_slot(RedoPool *pool, Slot *slot)
+void
+redo_slot_renew(RedoPool *pool, Slot *slot)
+{
+	pthread_mutex_lock(&pool->lock);
+	set_deadline(pool, slot);
+	pthread_mutex_unlock(&pool->lock);
+}
+
+void
+redo_slot_release(RedoPool *pool, Slot *slot)
 {
 	bool		late;
 
@@ -315,73 +217,21 @@ release_slot(RedoPool *pool, Slot *slot)
 		return;
 
 	/* it answered just when the manager killed it */
-	end_helper(pool, slot, NULL);
-	pthread_mutex_lock(&pool->lock);
-	slot_is_empty(pool, slot);
-	pthread_mutex_unlock(&pool->lock);
-}
-
-/* How many records, one at least, go into the next piece. */
-static int
-piece_length(const WalRecord *records, int nrecords)
-{
-	size_t		size = 0;
-	int			n = 0;
-
-	do
-		size += sizeof(RedoRecordHeader) + TYPEALIGN(REDO_ALIGN, records[n++].len);
-	while (n < nrecords && size + records[n].len < PIECE_SIZE);
-	return n;
+	redo_slot_end_helper(pool, slot, NULL);
+	redo_slot_give_up(pool, slot);
 }
 
 PsError *
-redo_page(RedoPool *pool, PsRel rel, ForkNumber fork, BlockNumber blk, const char *base,
-		  const WalRecord *records, int nrecords, char *page)
+redo_slot_replace(RedoPool *pool, Slot **slot)
 {
-	int64		start = redo_now_usec();
-	char		copy[BLCKSZ];
-	Slot	   *slot;
+	Waiter		waiter = {.cond = PTHREAD_COND_INITIALIZER};
 	PsError    *err;
 
-	/* an answer that breaks off in the middle must not have spoiled the base */
-	if (base == page)
-		base = memcpy(copy, base, BLCKSZ);
-	if (nrecords == 0)
-	{
-		if (base != NULL)
-			memcpy(page, base, BLCKSZ);
-		else
-			memset(page, 0, BLCKSZ);
-		return NULL;
-	}
-	for (int i = 0; i < nrecords; i++)
-	{
-		if (records[i].len > REDO_MAX_RECORD)
-			return ps_error(PS_SQLSTATE_INVALID, "WAL record at %X/%X is too long for redo: %u bytes, at most %u expected",
-							LSN_FORMAT_ARGS(records[i].start), records[i].len, REDO_MAX_RECORD);
-	}
-
-	PS_TRY(take_slot(pool, &slot));
-	for (int done = 0;;)
-	{
-		int			n = piece_length(records + done, nrecords - done);
-
-		err = redo_piece(pool, &slot, rel, fork, blk, base, records + done, n, page);
-		done += n;
-		if (err != NULL || done == nrecords)
-			break;
-		base = memcpy(copy, page, BLCKSZ);
-		pthread_mutex_lock(&pool->lock);
-		set_deadline(pool, slot);
-		pthread_mutex_unlock(&pool->lock);
-	}
-
-	if (slot != NULL)
-		release_slot(pool, slot);
 	pthread_mutex_lock(&pool->lock);
-	pool->stats.requests++;
-	pool->stats.records += nrecords;
-	pool->stats.usec += redo_now_usec() - start;
+	(*slot)->state = SLOT_WANTED;
+	(*slot)->owner = &waiter;
+	wake_manager(pool);
+	err = wait_for_slot(pool, &waiter, slot);
 	pthread_mutex_unlock(&pool->lock);
 	return err;
 }
@@ -433,7 +283,7 @@ helper_started(RedoPool *pool, Slot *slot)
 		return;
 	}
 	pthread_mutex_unlock(&pool->lock);
-	end_helper(pool, slot, err);
+	redo_slot_end_helper(pool, slot, err);
 	pthread_mutex_lock(&pool->lock);
 	if (slot->timed_out)
 		ps_error_detail(err, "It was not ready after %d ms.", (int) (pool->start_timeout_usec / 1000));
@@ -449,7 +299,7 @@ idle_helper_ended(RedoPool *pool, Slot *slot)
 	pool->stats.failed++;
 	slot->state = SLOT_ENDING;
 	pthread_mutex_unlock(&pool->lock);
-	end_helper(pool, slot, err);
+	redo_slot_end_helper(pool, slot, err);
 	ps_log_error(PS_WARNING, err, "while it was idle");
 	pthread_mutex_lock(&pool->lock);
 	slot_is_empty(pool, slot);

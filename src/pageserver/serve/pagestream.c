@@ -167,6 +167,42 @@ pagestream_put_header(char *p, const PsRequest *req, XLogRecPtr lsn)
 }
 
 /*
+ * Answers n requests of which some pages could not be read: an error for each
+ * request that wanted one of them, the others as they should be.
+ */
+static void
+answer_partly(PageStream *ps, const PsRequest *reqs, int n, XLogRecPtr lsn, const char *pages, PsError **errors)
+{
+	StringInfo	out = &ps->conn->out;
+
+	for (int i = 0; i < n; i++)
+	{
+		int			count = reqs[i].count;
+		size_t		size = (size_t) count * BLCKSZ;
+		PsError    *err = NULL;
+
+		for (int k = 0; k < count; k++)
+		{
+			if (err == NULL)
+				err = errors[k];
+			else
+				ps_error_free(errors[k]);
+		}
+		if (err != NULL)
+			answer_error(ps, reqs[i].reqid, err);
+		else
+		{
+			enlargeStringInfo(out, PAGES_HEADER_SIZE + size);
+			pagestream_put_header(out->data + out->len, &reqs[i], lsn);
+			memcpy(out->data + out->len + PAGES_HEADER_SIZE, pages, size);
+			out->len += PAGES_HEADER_SIZE + size;
+		}
+		pages += size;
+		errors += count;
+	}
+}
+
+/*
  * Answers n requests, which count_mergeable() found to go together, with one
  * read.  The pages are read into the output buffer behind where all headers
  * will be, then each answer moves down to its place: the last one, and a lone
@@ -177,8 +213,10 @@ answer_pages(PageStream *ps, const PsRequest *reqs, int n, XLogRecPtr lsn)
 {
 	StringInfo	out = &ps->conn->out;
 	BlockNumber blks[PS_MAX_BATCH];
+	PsError    *errors[PS_MAX_BATCH];
 	int			npages = 0;
 	int			headers = n * PAGES_HEADER_SIZE;
+	bool		all = true;
 	char	   *to;
 	char	   *pages;
 
@@ -190,7 +228,18 @@ answer_pages(PageStream *ps, const PsRequest *reqs, int n, XLogRecPtr lsn)
 	enlargeStringInfo(out, headers + PAGE_ALIGN + npages * BLCKSZ);
 	to = out->data + out->len;
 	pages = (char *) TYPEALIGN(PAGE_ALIGN, to + headers);
-	PS_TRY(timeline_read_pages(ps->tl, reqs[0].rel, reqs[0].fork, blks, npages, lsn, pages));
+	PS_TRY(timeline_read_each_page(ps->tl, reqs[0].rel, reqs[0].fork, blks, npages, lsn, pages, errors));
+	for (int i = 0; i < npages; i++)
+		all = all && errors[i] == NULL;
+	if (!all)
+	{
+		char	   *copy = pg_malloc((size_t) npages * BLCKSZ);
+
+		memcpy(copy, pages, (size_t) npages * BLCKSZ);
+		answer_partly(ps, reqs, n, lsn, copy, errors);
+		free(copy);
+		return NULL;
+	}
 
 	for (int i = 0; i < n; i++)
 	{

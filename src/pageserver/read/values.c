@@ -1,0 +1,441 @@
+/*
+ * values.c
+ *	  Many values read at once: see values.h.
+ *
+ * Places in files become reads, those that lie next to each other one; all are
+ * made together (aio.h).  What a layer file's value is long is not known
+ * before its header has been read: most values are there after the first
+ * round, the others, longer ones, are read in a second.
+ */
+#include "ps_fe.h"
+
+#include "ps_wire.h"
+#include "read/aio.h"
+#include "read/values.h"
+
+/* Places in a file with no more than this between them are read as one, up to that many bytes. */
+#define JOIN_GAP 4096
+#define JOIN_MAX (256 * 1024)
+
+/* So many places need no memory of their own. */
+#define FEW 32
+
+/* Least memory that is taken for values. */
+#define CHUNK_BYTES (16 * 1024)
+
+struct ValueChunk
+{
+	ValueChunk *next;
+	size_t		size;
+	size_t		used;
+	char		data[FLEXIBLE_ARRAY_MEMBER];
+};
+
+/* Where the bytes of a value are in a file, and after reading, in memory. */
+typedef struct Place
+{
+	ValueRead  *read;
+	int			fd;
+	uint64		offset;
+	size_t		len;			/* to read */
+	const char *bytes;
+	size_t		have;			/* that were read */
+	int			error;			/* errno, if that is less than len; 0: the file ends */
+} Place;
+
+void
+value_batch_init(ValueBatch *batch, const ReadView *view)
+{
+	memset(batch, 0, sizeof(*batch));
+	batch->view = view;
+}
+
+static uint32
+expected_length(const ValueRef *ref)
+{
+	if (ref->len > 0)
+		return ref->len;
+	return ref->kind == VALUE_IMAGE ? BLCKSZ : 256;
+}
+
+void
+value_batch_add(ValueBatch *batch, const ValueRef *ref, char *into)
+{
+	if (batch->n == batch->cap)
+	{
+		batch->cap = batch->cap ? batch->cap * 2 : 16;
+		batch->reads = pg_realloc(batch->reads, batch->cap * sizeof(ValueRead));
+	}
+	batch->reads[batch->n++] = (ValueRead) {.ref = *ref, .into = into};
+	batch->expected += expected_length(ref);
+}
+
+void
+value_batch_reset(ValueBatch *batch)
+{
+	while (batch->chunks != NULL && (batch->chunks->next != NULL || batch->chunks->size > CHUNK_BYTES))
+	{
+		ValueChunk *chunk = batch->chunks;
+
+		batch->chunks = chunk->next;
+		free(chunk);
+	}
+	if (batch->chunks != NULL)
+		batch->chunks->used = 0;
+	batch->used = 0;
+	batch->n = 0;
+	batch->expected = 0;
+}
+
+void
+value_batch_free(ValueBatch *batch)
+{
+	value_batch_reset(batch);
+	free(batch->chunks);
+	free(batch->reads);
+	free(batch->holds);
+}
+
+/* Aligned memory that lives until the batch is reset. */
+static char *
+take_memory(ValueBatch *batch, size_t size)
+{
+	ValueChunk *chunk = batch->chunks;
+	char	   *p;
+
+	size = MAXALIGN(size);
+	if (chunk == NULL || chunk->size - chunk->used < size)
+	{
+		size_t		chunk_size = Max(size, chunk == NULL ? CHUNK_BYTES : Min(chunk->size * 2, VALUE_BATCH_BYTES));
+
+		chunk = pg_malloc(offsetof(ValueChunk, data) + chunk_size);
+		chunk->size = chunk_size;
+		chunk->used = 0;
+		chunk->next = batch->chunks;
+		batch->chunks = chunk;
+	}
+	p = chunk->data + chunk->used;
+	chunk->used += size;
+	batch->used += size;
+	return p;
+}
+
+/* Puts a value off if with it there would be "bytes" of them.  Not the first: whoever calls again gets on. */
+static bool
+too_much(ValueBatch *batch, ValueRead *read, size_t bytes)
+{
+	read->deferred = read != batch->reads && bytes > VALUE_BATCH_BYTES;
+	return read->deferred;
+}
+
+/* Where the answer is to be put; NULL: not now, or never. */
+static char *
+take_room(ValueBatch *batch, ValueRead *read, uint32 len)
+{
+	if (read->into != NULL)
+	{
+		if (len == BLCKSZ)
+			return read->into;
+		read->err = ps_error(PS_SQLSTATE_CORRUPTED, "image at %X/%X has %u bytes, expected %d", LSN_FORMAT_ARGS(read->ref.lsn),
+							 len, BLCKSZ);
+		return NULL;
+	}
+	if (too_much(batch, read, batch->used + len))
+		return NULL;
+	return take_memory(batch, len);
+}
+
+static void
+answer(ValueRead *read, const char *data, uint32 len, XLogRecPtr record_start)
+{
+	read->data = data;
+	read->len = len;
+	read->record_start = record_start;
+}
+
+static WalSegments *
+wal_of(const ValueBatch *batch, const ValueRead *read)
+{
+	return batch->view->levels[read->ref.source].tl->wal;
+}
+
+/* The descriptor of the segment with the record; the one asked for last is most often right. */
+static PsError *
+hold_segment(ValueBatch *batch, WalSegments *segs, XLogRecPtr lsn, int *fd)
+{
+	XLogSegNo	segno;
+
+	XLByteToSeg(lsn, segno, wal_segments_segment_size(segs));
+	for (int i = batch->nholds - 1; i >= 0; i--)
+	{
+		if (batch->holds[i].segs == segs && batch->holds[i].segno == segno)
+		{
+			*fd = batch->holds[i].fd;
+			return NULL;
+		}
+	}
+	if (batch->nholds == batch->holds_cap)
+	{
+		batch->holds_cap = batch->holds_cap ? batch->holds_cap * 2 : 4;
+		batch->holds = pg_realloc(batch->holds, batch->holds_cap * sizeof(WalHold));
+	}
+	PS_TRY(wal_segments_hold(segs, lsn, &batch->holds[batch->nholds]));
+	*fd = batch->holds[batch->nholds++].fd;
+	return NULL;
+}
+
+/* A record in the WAL: *place, or, if it is in two segments, the answer itself and *placed false. */
+static PsError *
+place_record(ValueBatch *batch, ValueRead *read, Place *place, bool *placed)
+{
+	WalSegments *segs = wal_of(batch, read);
+	XLogRecPtr	start = read->ref.at.record_start;
+	char	   *room;
+
+	if (read->ref.len < SizeOfXLogRecord)
+		return ps_error(PS_SQLSTATE_CORRUPTED, "record at %X/%X has %u bytes", LSN_FORMAT_ARGS(start), read->ref.len);
+	place->len = wal_segments_record_extent(segs, start, read->ref.len);
+	if (place->len > 0)
+	{
+		place->offset = XLogSegmentOffset(start, wal_segments_segment_size(segs));
+		*placed = true;
+		return hold_segment(batch, segs, start, &place->fd);
+	}
+	room = take_room(batch, read, read->ref.len);
+	if (room == NULL)
+		return NULL;
+	PS_TRY(wal_segments_read_record(segs, start, read->ref.len, room));
+	answer(read, room, read->ref.len, start);
+	return NULL;
+}
+
+/* Either the answer, or a place in a file (true). */
+static bool
+find_place(ValueBatch *batch, ValueRead *read, Place *place)
+{
+	const ValueRef *ref = &read->ref;
+	bool		placed = false;
+
+	place->read = read;
+	switch ((ValuePlace) ref->place)
+	{
+		case VALUE_IN_MEMORY:
+			if (read->into == NULL)
+				answer(read, ref->at.memory, ref->len, InvalidXLogRecPtr);
+			else if (take_room(batch, read, ref->len) != NULL)
+			{
+				memcpy(read->into, ref->at.memory, BLCKSZ);
+				answer(read, read->into, BLCKSZ, InvalidXLogRecPtr);
+			}
+			return false;
+		case VALUE_IN_WAL:
+			read->err = place_record(batch, read, place, &placed);
+			return placed && read->err == NULL;
+		case VALUE_IN_LAYER:
+			place->offset = ref->at.offset;
+			read->err = layer_value_place(ref, &place->fd, &place->len);
+			read->held = read->err == NULL;
+			return read->held;
+	}
+	read->err = ps_error(PS_SQLSTATE_INTERNAL, "unknown place %d of a value", ref->place);
+	return false;
+}
+
+/* Makes the answer of what was read.  Returns true if more must be read: place->len bytes, which are added to *longer. */
+static bool
+take_bytes(ValueBatch *batch, Place *place, size_t *longer)
+{
+	ValueRead  *read = place->read;
+	const ValueRef *ref = &read->ref;
+	StoredValue stored = {0};
+	char	   *room;
+
+	if (ref->place == VALUE_IN_WAL)
+	{
+		WalSegments *segs = wal_of(batch, read);
+
+		if (place->have < place->len)
+			read->err = wal_segments_unread(segs, ref->at.record_start, place->len, place->error);
+		else if ((room = take_room(batch, read, ref->len)) != NULL)
+		{
+			read->err = wal_segments_unpack_record(segs, ref->at.record_start, ref->len, place->bytes, room);
+			answer(read, room, ref->len, ref->at.record_start);
+		}
+		return false;
+	}
+
+	/* a read that came short may still have all of the value */
+	read->err = layer_value_check(ref, place->bytes, place->have, &stored);
+	if (read->err != NULL)
+		return false;
+	if (stored.size > place->have && place->have == place->len)
+	{
+		place->len = stored.size;
+		*longer += stored.size;
+		return !too_much(batch, read, batch->used + *longer);
+	}
+	if (stored.size > place->have)
+		read->err = layer_value_unread(ref, place->have, stored.size, place->error);
+	else if ((room = take_room(batch, read, stored.raw_len)) != NULL)
+	{
+		read->err = layer_value_unpack(ref, place->bytes, &stored, room);
+		answer(read, room, stored.raw_len, stored.record_start);
+	}
+	return false;
+}
+
+static int
+by_place(const void *a, const void *b)
+{
+	const Place *x = *(Place *const *) a;
+	const Place *y = *(Place *const *) b;
+
+	if (x->fd != y->fd)
+		return x->fd < y->fd ? -1 : 1;
+	return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+/*
+ * The reads for n places, which are sorted, and of each its first place.
+ * Returns how many, and the memory that they need.
+ */
+static int
+join_places(Place *const *places, int n, AioRead *reads, int *first_place, size_t *bytes)
+{
+	int			nreads = 0;
+
+	*bytes = 0;
+	for (int i = 0; i < n; i++)
+	{
+		const Place *place = places[i];
+		uint64		end = place->offset + place->len;
+
+		if (nreads > 0)
+		{
+			AioRead    *last = &reads[nreads - 1];
+			uint64		last_end = last->offset + last->len;
+
+			if (last->fd == place->fd && place->offset <= last_end + JOIN_GAP && end <= last->offset + JOIN_MAX)
+			{
+				if (end > last_end)
+				{
+					*bytes += end - last_end;
+					last->len = end - last->offset;
+				}
+				continue;
+			}
+		}
+		first_place[nreads] = i;
+		reads[nreads++] = (AioRead) {.fd = place->fd, .offset = place->offset, .len = place->len};
+		*bytes += place->len;
+	}
+	return nreads;
+}
+
+/* Tells a place what a read gave of it. */
+static void
+share_out(const AioRead *read, Place *place)
+{
+	uint64		skip = place->offset - read->offset;
+
+	place->bytes = read->buf + skip;
+	place->have = read->done > skip ? Min(read->done - skip, place->len) : 0;
+	place->error = read->error;
+}
+
+/* Reads all places; their bytes are in memory that the caller frees. */
+static char *
+read_places(Aio *aio, Place *places, int n)
+{
+	Place	   *few_sorted[FEW];
+	AioRead		few_reads[FEW];
+	int			few_firsts[FEW];
+	Place	  **sorted = few_sorted;
+	AioRead    *reads = few_reads;
+	int		   *first_place = few_firsts;
+	int			nreads;
+	size_t		bytes;
+	char	   *buf;
+	char	   *p;
+
+	if (n > FEW)
+	{
+		sorted = pg_malloc(n * sizeof(Place *));
+		reads = pg_malloc(n * sizeof(AioRead));
+		first_place = pg_malloc(n * sizeof(int));
+	}
+	for (int i = 0; i < n; i++)
+		sorted[i] = &places[i];
+	if (n > 1)
+		qsort(sorted, n, sizeof(Place *), by_place);
+	nreads = join_places(sorted, n, reads, first_place, &bytes);
+	p = buf = pg_malloc(bytes);
+	for (int i = 0; i < nreads; i++)
+	{
+		reads[i].buf = p;
+		p += reads[i].len;
+	}
+	aio_read(aio, reads, nreads);
+	for (int i = 0; i < nreads; i++)
+	{
+		int			end = i + 1 < nreads ? first_place[i + 1] : n;
+
+		for (int k = first_place[i]; k < end; k++)
+		{
+			Place	   *place = sorted[k];
+
+			share_out(&reads[i], place);
+			if (place->have < place->len && end > first_place[i] + 1)
+			{
+				/* a bad sector may be another's */
+				AioRead		alone = {.fd = place->fd, .offset = place->offset, .len = place->len,
+				.buf = unconstify(char *, place->bytes)};
+
+				aio_read(aio, &alone, 1);
+				share_out(&alone, place);
+			}
+		}
+	}
+	if (n > FEW)
+	{
+		free(sorted);
+		free(reads);
+		free(first_place);
+	}
+	return buf;
+}
+
+void
+value_batch_read(ValueBatch *batch)
+{
+	Place		few[FEW];
+	Place	   *places = batch->n <= FEW ? few : pg_malloc(batch->n * sizeof(Place));
+	int			n = 0;
+
+	for (int i = 0; i < batch->n; i++)
+		n += find_place(batch, &batch->reads[i], &places[n]);
+	while (n > 0)
+	{
+		char	   *buf = read_places(batch->view->tl->tenant->store->aio, places, n);
+		size_t		longer = 0;
+		int			nlonger = 0;
+
+		for (int i = 0; i < n; i++)
+		{
+			if (take_bytes(batch, &places[i], &longer))
+				places[nlonger++] = places[i];
+		}
+		free(buf);
+		n = nlonger;
+	}
+	for (int i = 0; i < batch->n; i++)
+	{
+		if (batch->reads[i].held)
+			layer_value_release(&batch->reads[i].ref);
+	}
+	for (int i = 0; i < batch->nholds; i++)
+		wal_segments_release(&batch->holds[i]);
+	batch->nholds = 0;
+	if (places != few)
+		free(places);
+}
