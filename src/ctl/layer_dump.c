@@ -147,9 +147,11 @@ check_file(Dump *dump)
 {
 	LayerFile  *file = &dump->file;
 	const char *slash = strrchr(file->path, '/');
-	char		name[sizeof(((LayerInfo *) 0)->name)];
+	LayerInfo	info;
+	char		name[LAYER_NAME_MAX];
 
-	layer_file_name(&file->summary, name, sizeof(name));
+	layer_summary_info(&file->summary, &info);
+	layer_name_format(&info, name);
 	if (strcmp(slash ? slash + 1 : file->path, name) != 0)
 		pg_log_warning("by its summary the file should be named \"%s\"", name);
 	if (dump->length != file->summary.file_size)

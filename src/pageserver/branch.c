@@ -68,15 +68,14 @@ write_first_segment(Timeline *parent, XLogRecPtr lsn, const char *wal_dir)
 
 /* A layer file with nothing but the state. */
 static PsError *
-write_state_layer(const TimelineSeed *seed, const WalState *state, char *layers_dir, Layer **layer)
+write_state_layer(TimelineSeed *seed, const WalState *state, Layer **layer)
 {
-	LayerSpace	space = {.dir = layers_dir, .tenant = seed->tenant, .timeline = seed->timeline, .next_number = 1};
 	PsKey		key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
 	StringInfoData value;
 	ImageWriter *writer;
 	PsError    *err;
 
-	PS_TRY(image_writer_create(&space, seed->lsn, &writer));
+	PS_TRY(image_writer_create(&seed->space, seed->lsn, &writer));
 	initStringInfo(&value);
 	wal_state_encode(state, &value);
 	err = image_writer_put(writer, &key, value.data, value.len);
@@ -111,7 +110,8 @@ add_branch(Store *store, TimelineSeed *seed, const WalState *state, Timeline **r
 	PS_GOTO(make_dir(wal_dir), done);
 	PS_GOTO(make_dir(layers_dir), done);
 	PS_GOTO(write_first_segment(seed->ancestor, seed->lsn, wal_dir), done);
-	PS_GOTO(write_state_layer(seed, state, layers_dir, &layer), done);
+	seed->space = (LayerSpace) {.dir = layers_dir, .tenant = seed->tenant, .timeline = seed->timeline, .next_number = 1};
+	PS_GOTO(write_state_layer(seed, state, &layer), done);
 	PS_GOTO(sync_path(wal_dir), done);
 	seed->layers = &layer;
 	seed->nlayers = 1;

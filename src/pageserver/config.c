@@ -105,6 +105,10 @@ static const Setting settings[] = {
 		"takes WAL only as fast as it can file it."},
 	{NULL, INT_SETTING(page_cache_size, UNIT_MB, 0, 1024 * 1024, "128MB"), NULL, false,
 		"Memory for pages that were reconstructed, for each tenant."},
+	{NULL, INT_SETTING(max_open_layer_files, UNIT_NONE, 8, 30000, "4000"), NULL, false,
+		"Most layer files that are open at a time; those that have not been read for\n"
+		"the longest time are closed.  Each takes a file descriptor and a memory mapping.\n"
+		"If the system allows fewer descriptors, it is what that leaves."},
 	{NULL, INT_SETTING(min_free_space, UNIT_MB, 0, 1024 * 1024, "512MB"), NULL, false,
 		"Free disk space below which no more WAL is taken: commits wait, reads go on.\n"
 		"It is what writing the layers in memory may need."},

@@ -15,6 +15,7 @@
 #include "port/pg_crc32c.h"
 
 #include "config.h"
+#include "layer/layer.h"
 #include "ps_wire.h"
 #include "serve/serve.h"
 #include "store_dir.h"
@@ -22,6 +23,12 @@
 
 /* More open files than this are not asked for: some programs close them all one by one. */
 #define MAX_OPEN_FILES (1024 * 1024)
+
+/* What is neither a connection nor a layer file: WAL, pipes to redo helpers, files that are written. */
+#define OTHER_FILES 200
+
+/* The store does not start with fewer. */
+#define LAYER_FILES_MIN 8
 
 static void
 usage(void)
@@ -64,20 +71,35 @@ refuse_root(const char *dir)
 						 dir);
 }
 
-static void
-raise_file_limit(void)
+/*
+ * Takes as many descriptors as the system gives, and says how many layer files
+ * may be open: max_open_layer_files, or what connections and the rest leave.
+ */
+static PsError *
+set_file_limits(const Config *config)
 {
 	struct rlimit limit;
-	rlim_t		want;
+	int64		left;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return;
-	want = Min(limit.rlim_max, MAX_OPEN_FILES);
-	if (want > limit.rlim_cur)
+		return ps_error(PS_SQLSTATE_IO, "could not get the limit on open files: %m");
+	if (limit.rlim_cur < Min(limit.rlim_max, MAX_OPEN_FILES))
 	{
-		limit.rlim_cur = want;
-		setrlimit(RLIMIT_NOFILE, &limit);
+		limit.rlim_cur = Min(limit.rlim_max, MAX_OPEN_FILES);
+		if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+			return ps_error(PS_SQLSTATE_IO, "could not raise the limit on open files to %llu: %m", (unsigned long long) limit.rlim_cur);
 	}
+	left = (int64) Min(limit.rlim_cur, MAX_OPEN_FILES) - config->max_connections - OTHER_FILES;
+	if (left < LAYER_FILES_MIN)
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the system allows %llu open files, expected %d at least: %d for connections, %d for layer files, %d others",
+									  (unsigned long long) limit.rlim_cur, config->max_connections + LAYER_FILES_MIN + OTHER_FILES,
+									  config->max_connections, LAYER_FILES_MIN, OTHER_FILES),
+							 "Raise the limit (ulimit -n, LimitNOFILE of systemd), or lower max_connections.");
+	if (left < config->max_open_layer_files)
+		ps_log(PS_WARNING, "the system allows %llu open files: of layer files at most %d are opened at a time, not %d (max_open_layer_files)",
+			   (unsigned long long) limit.rlim_cur, (int) left, config->max_open_layer_files);
+	layer_set_max_open((int) Min(left, config->max_open_layer_files));
+	return NULL;
 }
 
 static void
@@ -165,7 +187,7 @@ run(const char *dir)
 		goto done;
 	}
 	PS_GOTO(setup_signals(&signal_fd), done);
-	raise_file_limit();
+	PS_GOTO(set_file_limits(config), done);
 	warm_up_crc();
 	PS_GOTO(lock_file_take(config->store_dir, config->port, config->unix_socket_directory, &lock), done);
 	ps_log(PS_LOG, "pageserver %s for PostgreSQL %s starts on \"%s\"", PS_VERSION, PG_MAJORVERSION, config->store_dir);

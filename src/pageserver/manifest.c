@@ -4,13 +4,14 @@
  *
  *	  {
  *		"format": "pageserver timeline",
- *		"version": 1,
+ *		"version": 3,
  *		"crc32c": "0123abcd",		of "timeline", dumped compact with sorted keys
  *		"timeline": { … }
  *	  }
  *
  * LSNs are text as PostgreSQL shows them; numbers that may exceed 53 bits are
- * text too.  A new manifest is written beside the old one, synced and renamed.
+ * text too.  Of each layer file there is "NAME level N entries N bytes N", which
+ * with the name is all that must be known of a file before it is opened.  A new manifest is written beside the old one, synced and renamed.
  */
 #include "ps_fe.h"
 
@@ -27,7 +28,7 @@
 #define MANIFEST_NAME "timeline.json"
 #define MANIFEST_TMP MANIFEST_NAME ".tmp"
 #define MANIFEST_FORMAT "pageserver timeline"
-#define MANIFEST_VERSION 2
+#define MANIFEST_VERSION 3
 
 static uint32
 crc_of(json_t *body)
@@ -122,6 +123,40 @@ get_ancestor(json_t *body, Manifest *m)
 	return !m->has_ancestor || ps_id_parse(text, &m->ancestor);
 }
 
+/* Longest text of a layer, with its zero byte. */
+#define LAYER_TEXT_MAX (LAYER_NAME_MAX + 96)
+
+static void
+format_layer(const LayerInfo *info, char text[LAYER_TEXT_MAX])
+{
+	char		name[LAYER_NAME_MAX];
+
+	snprintf(text, LAYER_TEXT_MAX, "%s level %d entries %llu bytes %llu", layer_name_format(info, name), info->level,
+			 (unsigned long long) info->entries, (unsigned long long) info->file_size);
+}
+
+static bool
+parse_layer(const char *text, LayerInfo *info)
+{
+	char		name[LAYER_NAME_MAX];
+	size_t		len = strcspn(text, " ");
+	int			level;
+	unsigned long long entries;
+	unsigned long long bytes;
+	char		again[LAYER_TEXT_MAX];
+
+	if (len >= sizeof(name))
+		return false;
+	strlcpy(name, text, len + 1);
+	if (!layer_name_parse(name, info) || sscanf(text + len, " level %d entries %llu bytes %llu", &level, &entries, &bytes) != 3)
+		return false;
+	info->level = level;
+	info->entries = entries;
+	info->file_size = bytes;
+	format_layer(info, again);
+	return strcmp(again, text) == 0;
+}
+
 static bool
 get_layers(json_t *body, Manifest *m)
 {
@@ -129,15 +164,15 @@ get_layers(json_t *body, Manifest *m)
 
 	if (!json_is_array(layers))
 		return false;
-	m->layers = pg_malloc0(Max(json_array_size(layers), 1) * sizeof(char *));
+	m->layers = pg_malloc0(Max(json_array_size(layers), 1) * sizeof(LayerInfo));
 	for (size_t i = 0; i < json_array_size(layers); i++)
 	{
-		const char *name = json_string_value(json_array_get(layers, i));
+		const char *text = json_string_value(json_array_get(layers, i));
 
-		if (name == NULL || strchr(name, '/') != NULL)
+		if (text == NULL || !parse_layer(text, &m->layers[i]))
 			return false;
-		m->layers[m->nlayers++] = pg_strdup(name);
 	}
+	m->nlayers = (int) json_array_size(layers);
 	return true;
 }
 
@@ -167,8 +202,9 @@ manifest_read(const char *dir, Manifest *m)
 		!get_u32(root, "version", &version))
 		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" is not a manifest of a timeline", path);
 	else if (version != MANIFEST_VERSION)
-		err = ps_error(PS_SQLSTATE_STATE, "manifest \"%s\" has format version %u, this pageserver reads version %d", path,
-					   version, MANIFEST_VERSION);
+		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "manifest \"%s\" has format version %u, this pageserver reads version %d", path,
+									 version, MANIFEST_VERSION),
+							"Use the version of the program that wrote the store, or export its branches with that and import them.");
 	else if (!json_is_object(body) || !get_text(root, "crc32c", crc, sizeof(crc)) || strlen(crc) != 8 ||
 			 strspn(crc, "0123456789abcdef") != 8 || strtoul(crc, NULL, 16) != crc_of(body))
 		err = ps_error(PS_SQLSTATE_CORRUPTED, "manifest \"%s\" has a wrong checksum", path);
@@ -209,7 +245,12 @@ manifest_write(const char *dir, const Manifest *m)
 	PsError    *err = NULL;
 
 	for (int i = 0; i < m->nlayers; i++)
-		rc |= json_array_append_new(layers, json_string(m->layers[i]));
+	{
+		char		layer[LAYER_TEXT_MAX];
+
+		format_layer(&m->layers[i], layer);
+		rc |= json_array_append_new(layers, json_string(layer));
+	}
 	rc |= json_object_set_new(body, "tenant", json_string(ps_id_format(&m->tenant, id)));
 	rc |= json_object_set_new(body, "timeline", json_string(ps_id_format(&m->timeline, id)));
 	rc |= json_object_set_new(body, "name", json_string(m->name));
@@ -273,8 +314,6 @@ manifest_remove_stray(const char *dir)
 void
 manifest_free(Manifest *m)
 {
-	for (int i = 0; i < m->nlayers; i++)
-		free(m->layers[i]);
 	free(m->layers);
 	memset(m, 0, sizeof(*m));
 }
@@ -301,9 +340,9 @@ save(Timeline *tl, const char *name, const LayerMap *map, XLogRecPtr disk_consis
 	strlcpy(m.name, name, sizeof(m.name));
 	strlcpy(m.owner, owner, sizeof(m.owner));
 	m.nlayers = layer_map_count(map);
-	m.layers = pg_malloc(Max(m.nlayers, 1) * sizeof(char *));
+	m.layers = pg_malloc(Max(m.nlayers, 1) * sizeof(LayerInfo));
 	for (int i = 0; i < m.nlayers; i++)
-		m.layers[i] = pg_strdup(layer_info(layer_map_get(map, i))->name);
+		m.layers[i] = *layer_info(layer_map_get(map, i));
 	err = manifest_write(tl->dir, &m);
 	manifest_free(&m);
 	return err;

@@ -142,9 +142,9 @@ store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
 	if (seed->ancestor != NULL)
 		m.ancestor = seed->ancestor->id;
 	strlcpy(m.name, seed->name, sizeof(m.name));
-	m.layers = pg_malloc(Max(seed->nlayers, 1) * sizeof(char *));
+	m.layers = pg_malloc(Max(seed->nlayers, 1) * sizeof(LayerInfo));
 	for (int i = 0; i < seed->nlayers; i++)
-		m.layers[m.nlayers++] = pg_strdup(layer_info(seed->layers[i])->name);
+		m.layers[m.nlayers++] = *layer_info(seed->layers[i]);
 	PS_GOTO(manifest_write(made, &m), done);
 	if (new_tenant)
 	{

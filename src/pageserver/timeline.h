@@ -96,7 +96,8 @@ typedef struct TimelineSeed
 	uint32		data_checksum_version;	/* of pg_control; 0: none */
 	XLogRecPtr	lsn;			/* image layers are at this LSN: the end of the shutdown checkpoint, or where it branches off */
 	Timeline   *ancestor;		/* from which it branches off; NULL: none */
-	Layer	  **layers;			/* what the import wrote in STORE/tmp/<timeline id>/layers; only their names are used */
+	LayerSpace	space;			/* STORE/tmp/<timeline id>/layers, for who writes layers there; lives as long as they */
+	Layer	  **layers;			/* what was written there; their files are not looked at */
 	int			nlayers;
 } TimelineSeed;
 

@@ -260,7 +260,7 @@ typedef struct Manifest
 	XLogRecPtr	gc_cutoff;
 	uint64		generation;
 	char		owner[OWNER_SIZE];
-	char	  **layers;
+	LayerInfo  *layers;
 	int			nlayers;
 } Manifest;
 
@@ -279,6 +279,11 @@ extern PsError *timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consi
 
 /* The same with nothing new but the name.  Caller holds Timeline.manifest_lock. */
 extern PsError *timeline_save_name(Timeline *tl, const char *name);
+
+/* ---- timeline_layers.c ---- */
+
+/* The layers that the manifest names; files in their directory that it does not name are removed. */
+extern PsError *timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map);
 
 /* ---- wal/ingest.c ---- */
 extern PsError *ingest_create(Timeline *tl, const WalState *state);

@@ -11,57 +11,6 @@
 #include "sync.h"
 #include "timeline_impl.h"
 
-/* Removes layer files that no manifest names: what a crash in a flush left behind. */
-static PsError *
-remove_strays(Timeline *tl, const Manifest *m)
-{
-	DIR		   *dir = opendir(tl->space.dir);
-	struct dirent *de;
-	PsError    *err = NULL;
-
-	if (dir == NULL)
-		return ps_error(PS_SQLSTATE_IO, "could not open directory \"%s\": %m", tl->space.dir);
-	while (err == NULL && (errno = 0, de = readdir(dir)) != NULL)
-	{
-		bool		known = de->d_name[0] == '.';
-		char		path[MAXPGPATH];
-
-		for (int i = 0; i < m->nlayers && !known; i++)
-			known = strcmp(m->layers[i], de->d_name) == 0;
-		if (known)
-			continue;
-		snprintf(path, sizeof(path), "%s/%s", tl->space.dir, de->d_name);
-		ps_log(PS_LOG, "removing \"%s\", which no manifest names", path);
-		if (unlink(path) != 0)
-			err = ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", path);
-	}
-	if (err == NULL && errno != 0)
-		err = ps_error(PS_SQLSTATE_IO, "could not read directory \"%s\": %m", tl->space.dir);
-	closedir(dir);
-	return err;
-}
-
-static PsError *
-open_layers(Timeline *tl, const Manifest *m, LayerMap **map)
-{
-	Layer	  **layers = pg_malloc0(Max(m->nlayers, 1) * sizeof(Layer *));
-	int			n = 0;
-	PsError    *err = NULL;
-
-	while (err == NULL && n < m->nlayers)
-	{
-		err = layer_open(&tl->space, m->layers[n], &layers[n]);
-		if (err == NULL)
-			n++;
-	}
-	if (err == NULL)
-		*map = layer_map_create(layers, n);
-	while (n > 0)
-		layer_unref(layers[--n]);
-	free(layers);
-	return err;
-}
-
 /* The state saved in the layers for the LSN up to which they are complete. */
 static PsError *
 load_state(Timeline *tl, LayerMap *map, XLogRecPtr lsn, WalState *state)
@@ -238,8 +187,7 @@ timeline_open(Tenant *tenant, const PsId *id, Timeline *ancestor, Timeline **res
 	strlcpy(tl->owner, m.owner, sizeof(tl->owner));
 
 	PS_GOTO(manifest_remove_stray(tl->dir), fail);
-	PS_GOTO(remove_strays(tl, &m), fail);
-	PS_GOTO(open_layers(tl, &m, &map), fail);
+	PS_GOTO(timeline_open_layers(tl, &m, &map), fail);
 	PS_GOTO(load_state(tl, map, tl->disk_consistent_lsn, &state), fail);
 	tl->state = state;
 	PS_GOTO(sync_wal(wal_dir), fail);

@@ -46,19 +46,19 @@ next_random(void)
 static Layer *
 make_layer(LayerType type, int level, uint32 first_block, uint32 last_block, XLogRecPtr lsn_start, XLogRecPtr lsn_end)
 {
-	static uint64 number;
-	Layer	   *layer = pg_malloc0(sizeof(Layer));
+	static LayerSpace space = {.next_number = 1};
 	PsRel		rel = {1663, 5, 16384};
+	LayerInfo	info = {
+		.type = type,
+		.level = level,
+		.key_min = ps_key_block(rel, MAIN_FORKNUM, first_block),
+		.key_max = ps_key_block(rel, MAIN_FORKNUM, last_block),
+		.lsn_start = lsn_start,
+		.lsn_end = lsn_end,
+		.number = space.next_number
+	};
 
-	atomic_init(&layer->refs, 1);
-	layer->info.type = type;
-	layer->info.level = level;
-	layer->info.key_min = ps_key_block(rel, MAIN_FORKNUM, first_block);
-	layer->info.key_max = ps_key_block(rel, MAIN_FORKNUM, last_block);
-	layer->info.lsn_start = lsn_start;
-	layer->info.lsn_end = lsn_end;
-	layer->info.number = ++number;
-	return layer;
+	return layer_known(&space, &info);
 }
 
 /* Files that follow each other by key, up to "blocks". */

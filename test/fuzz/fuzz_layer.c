@@ -80,16 +80,16 @@ make_file(StringInfo file, FuzzInput *in)
 
 /* The name that the summary asks for: a file of another name is refused. */
 static void
-make_name(const uint8 *block, char *name, size_t size)
+make_name(const uint8 *block, char name[LAYER_NAME_MAX])
 {
-	LayerSummary summary = {.type = memcmp(block, LAYER_IMAGE_MAGIC, LAYER_MAGIC_SIZE) == 0 ? LAYER_IMAGE : LAYER_DELTA};
+	LayerInfo	info = {.type = memcmp(block, LAYER_IMAGE_MAGIC, LAYER_MAGIC_SIZE) == 0 ? LAYER_IMAGE : LAYER_DELTA};
 
-	ps_key_decode(block + SUMMARY_KEY_MIN, &summary.key_min);
-	ps_key_decode(block + SUMMARY_KEY_MAX, &summary.key_max);
-	summary.lsn_start = ps_get64(block + SUMMARY_LSN_START);
-	summary.lsn_end = ps_get64(block + SUMMARY_LSN_END);
-	summary.number = ps_get64(block + SUMMARY_NUMBER);
-	layer_file_name(&summary, name, size);
+	ps_key_decode(block + SUMMARY_KEY_MIN, &info.key_min);
+	ps_key_decode(block + SUMMARY_KEY_MAX, &info.key_max);
+	info.lsn_start = ps_get64(block + SUMMARY_LSN_START);
+	info.lsn_end = ps_get64(block + SUMMARY_LSN_END);
+	info.number = ps_get64(block + SUMMARY_NUMBER);
+	layer_name_format(&info, name);
 }
 
 typedef struct Scan
@@ -166,13 +166,13 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 {
 	FuzzInput	in = {data, size};
 	StringInfoData file;
-	char		name[160];
+	char		name[LAYER_NAME_MAX];
 	char		path[512];
 	Layer	   *layer;
 
 	initStringInfo(&file);
 	make_file(&file, &in);
-	make_name((uint8 *) file.data, name, sizeof(name));
+	make_name((uint8 *) file.data, name);
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
 	fuzz_write_file(path, file.data, file.len);
 	pfree(file.data);

@@ -564,6 +564,7 @@ main(int argc, char **argv)
 	Layer	  **layers;
 	LayerMap   *map;
 	LayerSpace	space;
+	char		name[LAYER_NAME_MAX];
 	PsKey		key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
 	ValueList	list = {0};
 	StringInfoData value;
@@ -580,7 +581,7 @@ main(int argc, char **argv)
 	layers = malloc(m.nlayers * sizeof(Layer *));
 	space = (LayerSpace) {.dir = dir, .tenant = m.tenant, .timeline = m.timeline};
 	for (int i = 0; i < m.nlayers; i++)
-		MUST(layer_open(&space, m.layers[i], &layers[i]));
+		layers[i] = layer_known(&space, &m.layers[i]);
 	map = layer_map_create(layers, m.nlayers);
 
 	/* the oldest state: WAL is read from the branch's beginning on */
@@ -596,7 +597,7 @@ main(int argc, char **argv)
 		if (layer_info(layers[i])->type == LAYER_IMAGE || i % 4 == 1)
 		{
 			pg_comp_crc32c = pg_comp_crc32c_sb8;
-			layer_seeds(dir, m.layers[i], &m, n++);
+			layer_seeds(dir, layer_name(layers[i], name), &m, n++);
 		}
 	deep_layer();
 	conversations();

@@ -84,7 +84,7 @@ read_all(const char *name, const PsId *tenant, const PsId *timeline, Contents *c
 
 /* Values short and long, of all kinds and codecs; an index of two levels. */
 static void
-make_delta(char name[160])
+make_delta(char name[LAYER_NAME_MAX])
 {
 	DeltaWriter *writer;
 	Layer	   *layer;
@@ -107,12 +107,12 @@ make_delta(char name[160])
 								   v == 3, true, offsets[v]));
 	}
 	assert_ok(delta_writer_finish(writer, &layer));
-	strcpy(name, layer_info(layer)->name);
+	layer_name(layer, name);
 	layer_unref(layer);
 }
 
 static void
-make_image(char name[160])
+make_image(char name[LAYER_NAME_MAX])
 {
 	ImageWriter *writer;
 	Layer	   *layer;
@@ -127,7 +127,7 @@ make_image(char name[160])
 		assert_ok(image_writer_put(writer, &key, data, i == 600 ? BLCKSZ : i == 601 ? 0 : i % 20));
 	}
 	assert_ok(image_writer_finish(writer, &layer));
-	strcpy(name, layer_info(layer)->name);
+	layer_name(layer, name);
 	layer_unref(layer);
 }
 
@@ -186,7 +186,7 @@ flip_every_byte(const char *name)
 static void
 test_flipped_bytes_delta(void **state)
 {
-	char		name[160];
+	char		name[LAYER_NAME_MAX];
 
 	make_delta(name);
 	flip_every_byte(name);
@@ -195,7 +195,7 @@ test_flipped_bytes_delta(void **state)
 static void
 test_flipped_bytes_image(void **state)
 {
-	char		name[160];
+	char		name[LAYER_NAME_MAX];
 
 	make_image(name);
 	flip_every_byte(name);
@@ -205,7 +205,7 @@ test_flipped_bytes_image(void **state)
 static void
 test_wrong_length(void **state)
 {
-	char		name[160];
+	char		name[LAYER_NAME_MAX];
 	char		path[1024];
 	struct stat st;
 	Layer	   *layer;
@@ -228,7 +228,7 @@ test_wrong_length(void **state)
 static void
 test_cut_off_while_open(void **state)
 {
-	char		name[160];
+	char		name[LAYER_NAME_MAX];
 	char		path[1024];
 	Layer	   *layer;
 	ValueList	list = {0};
@@ -253,7 +253,7 @@ test_cut_off_while_open(void **state)
 static void
 test_foreign_ids(void **state)
 {
-	char		name[160];
+	char		name[LAYER_NAME_MAX];
 	Layer	   *layer;
 	LayerSpace	other_tenant = {.dir = test_dir, .tenant = {{0xAA}}, .timeline = test_timeline};
 	LayerSpace	other_timeline = {.dir = test_dir, .tenant = test_tenant, .timeline = {{0xAA}}};
@@ -286,7 +286,7 @@ patch_summary(const char *path, int field, uint32 value)
 static void
 test_other_versions(void **state)
 {
-	char		name[160];
+	char		name[LAYER_NAME_MAX];
 	char		path[1024];
 	Layer	   *layer;
 
@@ -324,7 +324,7 @@ static void
 test_nonsense_with_right_checksums(void **state)
 {
 	uint64		random = (uint64) time(NULL);
-	char		name[160];
+	char		name[LAYER_NAME_MAX];
 	char		path[1024];
 	struct stat st;
 	Contents	contents;
@@ -371,7 +371,7 @@ test_nonsense_with_right_checksums(void **state)
 static void
 test_wrong_name(void **state)
 {
-	char		name[160];
+	char		name[LAYER_NAME_MAX];
 	char		path[1024];
 	char		renamed[1024];
 	Layer	   *layer;
@@ -388,7 +388,7 @@ test_wrong_name(void **state)
 static void
 test_names(void **state)
 {
-	char		name[160];
+	char		name[LAYER_NAME_MAX];
 
 	test_space.next_number = 0x1e;
 	make_delta(name);
@@ -572,6 +572,7 @@ test_empty_layers(void **state)
 	LayerMap   *map;
 	bool		done;
 	Contents	contents;
+	char		name[LAYER_NAME_MAX];
 
 	initStringInfo(&contents.text);
 	initStringInfo(&contents.value);
@@ -590,7 +591,7 @@ test_empty_layers(void **state)
 		assert_ok(layer_map_collect(map, &key, 0, PG_UINT64_MAX, &list, &done));
 		assert_false(done);
 		assert_int_equal(list.n, 0);
-		assert_ok(read_all(layer_info(layer[i])->name, &test_tenant, &test_timeline, &contents));
+		assert_ok(read_all(layer_name(layer[i], name), &test_tenant, &test_timeline, &contents));
 		assert_int_equal(contents.text.len, 0);
 		layer_unref(layer[i]);
 	}

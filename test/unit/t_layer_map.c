@@ -22,6 +22,7 @@
 #define LSNS 20000
 #define OLD_MAPS 4
 
+static LayerSpace space = {.next_number = 1};
 static uint64 random_state;
 
 static uint64
@@ -45,26 +46,23 @@ some_key(void)
 static Layer *
 some_layer(uint64 number)
 {
-	Layer	   *layer = pg_malloc0(sizeof(Layer));
-	LayerInfo  *info = &layer->info;
+	LayerInfo	info = {.number = number};
 	XLogRecPtr	lsn = 1 + below(LSNS);
 	uint64		kind = below(20);
 
-	atomic_init(&layer->refs, 1);
-	info->number = number;
-	info->file_size = 8192 * (1 + below(100));
-	info->lsn_start = lsn;
-	info->type = kind < 10 ? LAYER_IMAGE : LAYER_DELTA;
-	info->lsn_end = kind < 10 ? lsn + 1 : lsn + 1 + below(LSNS / 20);
-	info->level = kind < 10 ? 0 : (int) below(3);
+	info.file_size = 8192 * (1 + below(100));
+	info.lsn_start = lsn;
+	info.type = kind < 10 ? LAYER_IMAGE : LAYER_DELTA;
+	info.lsn_end = kind < 10 ? lsn + 1 : lsn + 1 + below(LSNS / 20);
+	info.level = kind < 10 ? 0 : (int) below(3);
 	if (kind == 0)
-		return layer;
-	info->key_min = some_key();
+		return layer_known(&space, &info);
+	info.key_min = some_key();
 	if (kind % 3 == 0)
-		info->key_min.blk = info->key_min.blk / 1000 * 1000;
-	info->key_max = info->key_min;
-	info->key_max.blk += kind < 12 ? below(20) : below(BLOCKS);
-	return layer;
+		info.key_min.blk = info.key_min.blk / 1000 * 1000;
+	info.key_max = info.key_min;
+	info.key_max.blk += kind < 12 ? below(20) : below(BLOCKS);
+	return layer_known(&space, &info);
 }
 
 /* ---- what the map says, and what the list says ---- */

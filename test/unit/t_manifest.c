@@ -21,9 +21,11 @@
 static char dir[] = "/tmp/t_manifest.XXXXXX";
 static char file[64];
 
-static char *layer_names[] = {
-	"010000067f00000005-0d00__0000000001000000",
-	"010000067f00000005-0d00__0000000001000001-0000000002000000",
+static LayerInfo layers[] = {
+	{.type = LAYER_IMAGE, .key_min = {.kind = 1, .spc = 1663, .db = 5}, .key_max = {.kind = 13, .blk = 7}, .lsn_start = 0x1000000, .lsn_end = 0x1000001,
+		.number = 1, .entries = 7, .file_size = 24576},
+	{.type = LAYER_DELTA, .key_min = {.kind = 1, .spc = 1663, .db = 5}, .key_max = {.kind = 255, .fork = 255, .spc = PG_UINT32_MAX, .db = 1, .rel = 2, .blk = 3},
+		.lsn_start = 0x1000001, .lsn_end = PG_UINT64_MAX, .number = PG_UINT64_MAX, .level = 15, .entries = PG_UINT64_MAX, .file_size = 1},
 };
 
 static Manifest
@@ -40,7 +42,7 @@ sample(void)
 		.disk_consistent_lsn = UINT64CONST(0xFFFFFFFF00000001),
 		.generation = PG_UINT64_MAX - 1,
 		.owner = "host \"x\":/dir\\\xc3\xa4",
-		.layers = layer_names,
+		.layers = layers,
 		.nlayers = 2,
 	};
 }
@@ -56,7 +58,14 @@ assert_same(const Manifest *a, const Manifest *b)
 				a->disk_consistent_lsn == b->disk_consistent_lsn && a->generation == b->generation);
 	assert_int_equal(a->nlayers, b->nlayers);
 	for (int i = 0; i < a->nlayers; i++)
-		assert_string_equal(a->layers[i], b->layers[i]);
+	{
+		const LayerInfo *x = &a->layers[i];
+		const LayerInfo *y = &b->layers[i];
+
+		assert_true(x->type == y->type && ps_key_cmp(&x->key_min, &y->key_min) == 0 && ps_key_cmp(&x->key_max, &y->key_max) == 0 &&
+					x->lsn_start == y->lsn_start && x->lsn_end == y->lsn_end && x->file_size == y->file_size &&
+					x->entries == y->entries && x->number == y->number && x->level == y->level);
+	}
 }
 
 static void
@@ -175,12 +184,12 @@ test_foreign(void **state)
 	assert_refused(PS_SQLSTATE_CORRUPTED, "is not a manifest");
 
 	assert_null(manifest_write(dir, &m));
-	replace("\"version\": 2", "\"version\": 3");
-	assert_refused(PS_SQLSTATE_STATE, "format version 3, this pageserver reads version 2");
+	replace("\"version\": 3", "\"version\": 4");
+	assert_refused(PS_SQLSTATE_STATE, "format version 4, this pageserver reads version 3");
 
 	assert_null(manifest_write(dir, &m));
-	replace("\"version\": 2", "\"version\": 1");
-	assert_refused(PS_SQLSTATE_STATE, "format version 1");
+	replace("\"version\": 3", "\"version\": 2");
+	assert_refused(PS_SQLSTATE_STATE, "format version 2");
 
 	assert_null(manifest_write(dir, &m));
 	replace("main-1.x_Y", "main-1.x_Z");

@@ -180,12 +180,14 @@ test_life_flushing(void **state)
 	life(0, 0, false, 0);
 }
 
-/* Merged, with images, and everything readable; then with all that nobody reads removed at once. */
+/* With few files open at a time.  Merged, with images, and everything readable; then with all that nobody reads removed at once. */
 static void
 test_life_compacting(void **state)
 {
+	layer_set_max_open(8);
 	life(0, 0, true, INT_MAX);
 	life(0, 1, true, 0);
+	layer_set_max_open(512);
 }
 
 /* ---- a copied database after a restart ---- */

@@ -116,6 +116,7 @@ import_data_directory(const char *pgdata, const char *dir, const Waiter *waiter,
 	char	   *layers_dir = psprintf("%s/layers", dir);
 	PsError    *err;
 
+	seed->space = (LayerSpace) {.dir = layers_dir, .tenant = seed->tenant, .timeline = seed->timeline, .next_number = 1};
 	seed->layers = NULL;
 	seed->nlayers = 0;
 	PS_GOTO(check_kind(pgdata), done);
@@ -139,7 +140,7 @@ import_data_directory(const char *pgdata, const char *dir, const Waiter *waiter,
 		snprintf(line, sizeof(line), "%zu unlogged relations become empty, as after a crash", datadir.nunlogged);
 		progress->report(progress->arg, line);
 	}
-	PS_GOTO(import_layers(&datadir, contents, &state, layers_dir, waiter, progress, seed), done);
+	PS_GOTO(import_layers(&datadir, contents, &state, waiter, progress, seed), done);
 
 	PS_GOTO(check_kind(pgdata), done);
 	PS_GOTO(read_control(pgdata, contents_after, &control), done);
@@ -152,7 +153,6 @@ import_data_directory(const char *pgdata, const char *dir, const Waiter *waiter,
 done:
 	datadir_free(&datadir);
 	pfree(wal_dir);
-	pfree(layers_dir);
 	return err;
 }
 
@@ -162,6 +162,8 @@ import_free_layers(TimelineSeed *seed)
 	for (int i = 0; i < seed->nlayers; i++)
 		layer_unref(seed->layers[i]);
 	free(seed->layers);
+	pfree(seed->space.dir);
+	seed->space.dir = NULL;
 	seed->layers = NULL;
 	seed->nlayers = 0;
 }

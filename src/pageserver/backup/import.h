@@ -24,10 +24,10 @@ extern void import_free_layers(TimelineSeed *seed);
 extern PsError *import_wal(const char *pgdata, const char *wal_dir, const ControlFileData *control, XLogRecPtr *end);
 
 /*
- * import_layers.c: the contents of dir as image layers at seed->lsn.  control
+ * import_layers.c: the contents of dir as image layers at seed->lsn, in seed->space.  control
  * is the file as it is, PG_CONTROL_FILE_SIZE bytes.
  */
-extern PsError *import_layers(const DataDir *dir, const char *control, const WalState *state, char *layers_dir,
+extern PsError *import_layers(const DataDir *dir, const char *control, const WalState *state,
 							  const Waiter *waiter, const ProgressSink *progress, TimelineSeed *seed);
 
 #endif							/* PS_IMPORT_H */

@@ -27,7 +27,6 @@
 typedef struct LayerImport
 {
 	const DataDir *dir;
-	LayerSpace	space;
 	TimelineSeed *seed;
 	const Waiter *waiter;
 	const ProgressSink *progress;
@@ -57,7 +56,7 @@ static PsError *
 put(LayerImport *imp, const PsKey *key, const char *data, uint32 len)
 {
 	if (imp->writer == NULL)
-		PS_TRY(image_writer_create(&imp->space, imp->seed->lsn, &imp->writer));
+		PS_TRY(image_writer_create(&imp->seed->space, imp->seed->lsn, &imp->writer));
 	PS_TRY(image_writer_put(imp->writer, key, data, len));
 	imp->bytes += len;
 	return imp->bytes >= LAYER_BYTES ? finish_layer(imp) : NULL;
@@ -457,12 +456,11 @@ put_all(LayerImport *imp, const char *control, const WalState *state)
 }
 
 PsError *
-import_layers(const DataDir *dir, const char *control, const WalState *state, char *layers_dir,
+import_layers(const DataDir *dir, const char *control, const WalState *state,
 			  const Waiter *waiter, const ProgressSink *progress, TimelineSeed *seed)
 {
 	LayerImport imp = {
 		.dir = dir,
-		.space = {.dir = layers_dir, .tenant = seed->tenant, .timeline = seed->timeline, .next_number = 1},
 		.seed = seed,
 		.waiter = waiter,
 		.progress = progress,

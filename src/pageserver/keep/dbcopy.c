@@ -273,7 +273,7 @@ db_copy(Timeline *tl, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, Oi
 		err = keep_replace(tl, layers, n, NULL, 0);
 	else
 		for (int i = 0; i < n; i++)
-			layer_unlink(&tl->space, layer_info(layers[i])->name);
+			layer_remove(layers[i]);
 	while (n > 0)
 		layer_unref(layers[--n]);
 	return err;

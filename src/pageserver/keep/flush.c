@@ -60,8 +60,12 @@ flush_oldest(Timeline *tl)
 	if (err == NULL)
 		upkeep_wake(tl->tenant->store->upkeep, tl);
 	if (err == NULL)
-		ps_log(PS_LOG, "branch \"%s\": wrote layer \"%s\" (%llu kB)", tl->name, layer_info(delta)->name,
+	{
+		char		name[LAYER_NAME_MAX];
+
+		ps_log(PS_LOG, "branch \"%s\": wrote layer \"%s\" (%llu kB)", tl->name, layer_name(delta, name),
 			   (unsigned long long) layer_info(delta)->file_size / 1024);
+	}
 
 done:
 	if (delta != NULL)

@@ -222,8 +222,10 @@ write_part(Images *images, const Part *part)
 	err = keep_replace(tl, &layer, 1, NULL, 0);
 	if (err == NULL)
 	{
+		char		name[LAYER_NAME_MAX];
+
 		images->made++;
-		ps_log(PS_DEBUG, "branch \"%s\": wrote image layer \"%s\" (%llu kB)", tl->name, layer_info(layer)->name,
+		ps_log(PS_DEBUG, "branch \"%s\": wrote image layer \"%s\" (%llu kB)", tl->name, layer_name(layer, name),
 			   (unsigned long long) layer_info(layer)->file_size / 1024);
 	}
 	layer_unref(layer);

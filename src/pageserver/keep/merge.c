@@ -311,7 +311,7 @@ done:
 	if (err != NULL)
 	{
 		for (int i = 0; i < result->nlayers; i++)
-			layer_unlink(job->space, layer_info(result->layers[i])->name);
+			layer_remove(result->layers[i]);
 		merge_result_free(result);
 	}
 	shared_destroy(merge.shared);

@@ -33,9 +33,9 @@ keep_replace(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int 
 
 	if (err == NULL)
 		for (int i = 0; i < ndrop; i++)
-			layer_unlink(&tl->space, layer_info(drop[i])->name);
+			layer_remove(drop[i]);
 	else if (ps_error_is(err, PS_SQLSTATE_DISK_FULL))
 		for (int i = 0; i < nadd; i++)
-			layer_unlink(&tl->space, layer_info(add[i])->name);
+			layer_remove(add[i]);
 	return err;
 }

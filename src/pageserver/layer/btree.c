@@ -371,6 +371,16 @@ btree_seek_ge(const Btree *tree, const uint8 *key, BtreePos *pos, bool *found)
 }
 
 PsError *
+btree_return(const Btree *tree, BtreePlace place, BtreePos *pos)
+{
+	PS_TRY(btree_load_page(tree, place.page, 0, pos));
+	pos->entry = place.entry;
+	if (place.entry < pos->count)
+		return NULL;
+	return layer_damaged(tree->file->path, btree_pos_offset(pos), "index page %u has %d entries, and had more before", place.page, pos->count);
+}
+
+PsError *
 btree_prev(BtreePos *pos, bool *found)
 {
 	*found = true;

@@ -59,6 +59,13 @@ typedef struct BtreePos
 	const uint8 *values;
 } BtreePos;
 
+/* The same of a leaf, for who comes back to it when the file may have been closed and opened again. */
+typedef struct BtreePlace
+{
+	uint32		page;
+	int			entry;
+} BtreePlace;
+
 /* file->summary is known and right. */
 extern PsError *btree_open(Btree *tree, const struct LayerFile *file);
 extern void btree_close(Btree *tree);
@@ -75,6 +82,14 @@ extern PsError *btree_seek_ge(const Btree *tree, const uint8 *key, BtreePos *pos
 /* The leaf entry before and after; *found false at the end, pos is then of no use. */
 extern PsError *btree_prev(BtreePos *pos, bool *found);
 extern PsError *btree_next(BtreePos *pos, bool *found);
+
+static inline BtreePlace
+btree_place(const BtreePos *pos)
+{
+	return (BtreePlace) {pos->page, pos->entry};
+}
+
+extern PsError *btree_return(const Btree *tree, BtreePlace place, BtreePos *pos);
 
 /* Copies the entry's key (tree->key_size bytes). */
 static inline void

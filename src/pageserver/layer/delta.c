@@ -54,9 +54,14 @@ delta_writer_value(DeltaWriter *writer, ValueKind kind, XLogRecPtr record_start,
 PsError *
 delta_writer_copy(DeltaWriter *writer, const ValueRef *ref, uint64 *offset)
 {
+	PsError    *err;
+
 	if (writer->values_ended || ref->place != VALUE_IN_LAYER)
 		return ps_error(PS_SQLSTATE_INTERNAL, "a value cannot be copied to layer file \"%s\"", layer_output_path(writer->out));
-	return blob_copy(writer->out, ref->layer->file, ref->at.offset, ref->kind, offset);
+	PS_TRY(layer_acquire(ref->layer));
+	err = blob_copy(writer->out, ref->layer->file, ref->at.offset, ref->kind, offset);
+	layer_release(ref->layer);
+	return err;
 }
 
 PsError *

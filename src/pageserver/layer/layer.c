@@ -19,34 +19,6 @@ value_list_add(ValueList *list, const ValueRef *ref)
 	list->refs[list->n++] = *ref;
 }
 
-PsError *
-layer_open(LayerSpace *space, const char *name, Layer **result)
-{
-	LayerFile  *file;
-	Layer	   *layer;
-	unsigned long long next = atomic_load(&space->next_number);
-
-	PS_TRY(layer_file_open(space, name, &file));
-	while (next <= file->summary.number &&
-		   !atomic_compare_exchange_weak(&space->next_number, &next, file->summary.number + 1))
-		;
-	layer = pg_malloc0(sizeof(Layer));
-	atomic_init(&layer->refs, 1);
-	layer->file = file;
-	layer->info.type = file->summary.type;
-	layer->info.key_min = file->summary.key_min;
-	layer->info.key_max = file->summary.key_max;
-	layer->info.lsn_start = file->summary.lsn_start;
-	layer->info.lsn_end = file->summary.lsn_end;
-	layer->info.file_size = file->summary.file_size;
-	layer->info.number = file->summary.number;
-	layer->info.level = file->summary.level;
-	layer->info.entries = file->summary.entries;
-	strlcpy(layer->info.name, name, sizeof(layer->info.name));
-	*result = layer;
-	return NULL;
-}
-
 const LayerInfo *
 layer_info(const Layer *layer)
 {
@@ -65,28 +37,29 @@ layer_unref(Layer *layer)
 {
 	if (layer == NULL || atomic_fetch_sub_explicit(&layer->refs, 1, memory_order_acq_rel) > 1)
 		return;
-	if (layer->file != NULL)
-		layer_file_close(layer->file);
 	if (layer->open != NULL)
 		open_layer_free(layer->open);
+	else
+		layer_file_free(layer);
 	free(layer);
 }
 
 PsError *
 layer_collect(Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max, ValueList *list, bool *done)
 {
+	PsError    *err;
+
 	*done = false;
 	list->layers++;
-	switch (layer->info.type)
-	{
-		case LAYER_OPEN:
-			return open_layer_collect(layer, key, lsn_min, lsn_max, list, done);
-		case LAYER_DELTA:
-			return delta_collect(layer, key, lsn_min, lsn_max, list, done);
-		case LAYER_IMAGE:
-			return image_collect(layer, key, lsn_min, lsn_max, list, done);
-	}
-	return ps_error(PS_SQLSTATE_INTERNAL, "unknown layer type %d", (int) layer->info.type);
+	if (layer->open != NULL)
+		return open_layer_collect(layer, key, lsn_min, lsn_max, list, done);
+	PS_TRY(layer_acquire(layer));
+	if (layer->info.type == LAYER_DELTA)
+		err = delta_collect(layer, key, lsn_min, lsn_max, list, done);
+	else
+		err = image_collect(layer, key, lsn_min, lsn_max, list, done);
+	layer_release(layer);
+	return err;
 }
 
 PsError *
@@ -114,43 +87,65 @@ PsError *
 layer_read_value(const ValueRef *ref, StringInfo buf, XLogRecPtr *record_start)
 {
 	StoredValue stored;
+	PsError    *err;
 
-	if (ref->place != VALUE_IN_LAYER || ref->layer == NULL || ref->layer->file == NULL)
+	if (ref->place != VALUE_IN_LAYER || ref->layer == NULL || ref->layer->open != NULL)
 		return ps_error(PS_SQLSTATE_INTERNAL, "version at LSN %X/%X is not in a layer file", LSN_FORMAT_ARGS(ref->lsn));
-	PS_TRY(blob_read(ref->layer->file, ref->at.offset, ref->kind, buf, &stored));
-	*record_start = stored.record_start;
-	return NULL;
+	PS_TRY(layer_acquire(ref->layer));
+	err = blob_read(ref->layer->file, ref->at.offset, ref->kind, buf, &stored);
+	layer_release(ref->layer);
+	*record_start = err == NULL ? stored.record_start : InvalidXLogRecPtr;
+	return err;
 }
 
 PsError *
 layer_value_place(const ValueRef *ref, int *fd, size_t *len)
 {
-	const LayerFile *file = ref->layer->file;
+	PsError    *err;
 
-	*fd = file->fd;
-	return blob_first_read(file, ref->at.offset, ref->kind, len);
+	PS_TRY(layer_acquire(ref->layer));
+	*fd = ref->layer->file->fd;
+	err = blob_first_read(ref->layer->file, ref->at.offset, ref->kind, len);
+	if (err != NULL)
+		layer_release(ref->layer);
+	return err;
 }
 
-/* A file's descriptor is open as long as the layer is referenced. */
 void
 layer_value_release(const ValueRef *ref)
 {
+	layer_release(ref->layer);
 }
 
 PsError *
 layer_value_check(const ValueRef *ref, const char *bytes, size_t have, StoredValue *stored)
 {
-	return blob_check(ref->layer->file, ref->at.offset, ref->kind, bytes, have, stored);
+	PsError    *err;
+
+	PS_TRY(layer_acquire(ref->layer));
+	err = blob_check(ref->layer->file, ref->at.offset, ref->kind, bytes, have, stored);
+	layer_release(ref->layer);
+	return err;
 }
 
 PsError *
 layer_value_unpack(const ValueRef *ref, const char *bytes, const StoredValue *stored, char *out)
 {
-	return blob_unpack(ref->layer->file, ref->at.offset, bytes, stored, out);
+	PsError    *err;
+
+	PS_TRY(layer_acquire(ref->layer));
+	err = blob_unpack(ref->layer->file, ref->at.offset, bytes, stored, out);
+	layer_release(ref->layer);
+	return err;
 }
 
 PsError *
 layer_value_unread(const ValueRef *ref, size_t have, size_t wanted, int read_errno)
 {
-	return layer_file_unread(ref->layer->file, ref->at.offset, have, wanted, read_errno);
+	PsError    *err;
+
+	PS_TRY(layer_acquire(ref->layer));
+	err = layer_file_unread(ref->layer->file, ref->at.offset, have, wanted, read_errno);
+	layer_release(ref->layer);
+	return err;
 }

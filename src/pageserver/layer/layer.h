@@ -100,8 +100,10 @@ typedef struct LayerInfo
 	uint64		entries;		/* in the index of a file */
 	uint64		number;			/* of a file: none of the timeline's others has it */
 	int			level;			/* of a delta file: 0 as it was flushed, n merged from level n - 1 */
-	char		name[160];		/* file name in the layers directory, "" in memory */
 } LayerInfo;
+
+/* Longest name of a layer file, with its zero byte. */
+#define LAYER_NAME_MAX 128
 
 extern const LayerInfo *layer_info(const Layer *layer);
 extern Layer *layer_ref(Layer *layer);	/* any thread */
@@ -126,13 +128,33 @@ extern PsError *layer_scan(Layer *layer, const PsKey *lo, const PsKey *hi, XLogR
 /* ---- delta.c, image.c: files ---- */
 
 /*
- * Opens a layer file, checks its summary (magic, format version, ids,
- * checksum, that the file has the length that the summary states).
+ * A layer file as a manifest has it.  The file is opened at its first use,
+ * which checks its summary (magic, format version, ids, checksum, that the file
+ * has the length that the summary states, that all is as info says); an error
+ * is that use's.  Files that are not in use may be closed and opened again at
+ * any time: see layer_set_max_open().
  */
+extern Layer *layer_known(LayerSpace *space, const LayerInfo *info);
+
+/* The same, opened at once, of a file of which nothing but the name is known. */
 extern PsError *layer_open(LayerSpace *space, const char *name, Layer **layer);
 
-/* Removes a file that no manifest names (any more); who has it open can go on.  A failure is logged. */
-extern void layer_unlink(const LayerSpace *space, const char *name);
+/*
+ * No manifest names the file (any more): it is removed with the last reference
+ * to the layer, so who has one can go on.  A failure is logged.
+ */
+extern void layer_remove(Layer *layer);
+
+/* The file's name in the layers directory. */
+extern const char *layer_name(const Layer *layer, char name[LAYER_NAME_MAX]);
+extern const char *layer_name_format(const LayerInfo *info, char name[LAYER_NAME_MAX]);
+
+/* Sets what the name tells: all but size, entries and level.  false: it is no name of a layer file. */
+extern bool layer_name_parse(const char *name, LayerInfo *info);
+
+/* Most layer files of the process that are open at a time, if not more are in use.  Any thread. */
+extern void layer_set_max_open(int max_open);
+extern int	layer_count_open(void);
 
 /*
  * Reads and checks the value at ref->at.offset of a file into buf, which grows.
@@ -144,7 +166,8 @@ extern PsError *layer_read_value(const ValueRef *ref, StringInfo buf, XLogRecPtr
  * The same for who reads many values at once, and reads the bytes himself.
  *
  * layer_value_place() says where: "len" bytes of "fd" from ref->at.offset on are
- * most likely enough.  The descriptor is open until layer_value_release().
+ * most likely enough.  The descriptor is open until layer_value_release(), which
+ * is due after a success.
  * layer_value_check() looks at what was read: if stored->size is more than
  * "have", more must be read from the same offset on; else the value is as it
  * was written, and layer_value_unpack() puts stored->raw_len bytes of it into

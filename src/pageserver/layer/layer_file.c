@@ -26,26 +26,83 @@ layer_damaged(const char *path, uint64 offset, const char *fmt,...)
 						 "Check the disk, and replace the file by a good copy of it.");
 }
 
-/* The file's name, as timeline.json knows it; size: of LayerInfo.name. */
-void
-layer_file_name(const LayerSummary *summary, char *name, size_t size)
+/* ---- names ---- */
+
+static const char hex_digits[] = "0123456789abcdef";
+
+/* Not by snprintf(): a manifest has the names of all files. */
+const char *
+layer_name_format(const LayerInfo *info, char name[LAYER_NAME_MAX])
 {
-	char		key[2][2 * PS_KEY_SIZE + 1];
+	char	   *p = name;
 
 	for (int k = 0; k < 2; k++)
 	{
 		uint8		bytes[PS_KEY_SIZE];
 
-		ps_key_encode(k == 0 ? &summary->key_min : &summary->key_max, bytes);
+		ps_key_encode(k == 0 ? &info->key_min : &info->key_max, bytes);
 		for (int i = 0; i < PS_KEY_SIZE; i++)
-			snprintf(key[k] + 2 * i, 3, "%02x", bytes[i]);
+		{
+			*p++ = hex_digits[bytes[i] >> 4];
+			*p++ = hex_digits[bytes[i] & 15];
+		}
+		*p++ = '-';
 	}
-	if (summary->type == LAYER_IMAGE)
-		snprintf(name, size, "%s-%s__%016llx__%llx", key[0], key[1], (unsigned long long) summary->lsn_start,
-				 (unsigned long long) summary->number);
+	if (info->type == LAYER_IMAGE)
+		snprintf(p - 1, name + LAYER_NAME_MAX - p, "__%016llx__%llx", (unsigned long long) info->lsn_start,
+				 (unsigned long long) info->number);
 	else
-		snprintf(name, size, "%s-%s__%016llx-%016llx__%llx", key[0], key[1], (unsigned long long) summary->lsn_start,
-				 (unsigned long long) summary->lsn_end, (unsigned long long) summary->number);
+		snprintf(p - 1, name + LAYER_NAME_MAX - p, "__%016llx-%016llx__%llx", (unsigned long long) info->lsn_start,
+				 (unsigned long long) info->lsn_end, (unsigned long long) info->number);
+	return name;
+}
+
+/* false: there are not so many hexadecimal digits. */
+static bool
+parse_key(const char *hex, PsKey *key)
+{
+	uint8		bytes[PS_KEY_SIZE];
+
+	for (int i = 0; i < PS_KEY_SIZE; i++)
+	{
+		const char *high = strchr(hex_digits, hex[2 * i]);
+		const char *low = hex[2 * i] != '\0' ? strchr(hex_digits, hex[2 * i + 1]) : NULL;
+
+		if (high == NULL || low == NULL || hex[2 * i + 1] == '\0')
+			return false;
+		bytes[i] = (uint8) ((high - hex_digits) << 4 | (low - hex_digits));
+	}
+	ps_key_decode(bytes, key);
+	return true;
+}
+
+/* What the fields say must make the same name again. */
+bool
+layer_name_parse(const char *name, LayerInfo *info)
+{
+	const char *rest = name;
+	char	   *end;
+	char		again[LAYER_NAME_MAX];
+
+	memset(info, 0, sizeof(*info));
+	if (!parse_key(rest, &info->key_min) || rest[2 * PS_KEY_SIZE] != '-')
+		return false;
+	rest += 2 * PS_KEY_SIZE + 1;
+	if (!parse_key(rest, &info->key_max) || strncmp(rest + 2 * PS_KEY_SIZE, "__", 2) != 0)
+		return false;
+	info->lsn_start = strtoull(rest + 2 * PS_KEY_SIZE + 2, &end, 16);
+	info->type = *end == '-' ? LAYER_DELTA : LAYER_IMAGE;
+	info->lsn_end = *end == '-' ? strtoull(end + 1, &end, 16) : info->lsn_start + 1;
+	if (strncmp(end, "__", 2) != 0)
+		return false;
+	info->number = strtoull(end + 2, &end, 16);
+	return info->lsn_start < info->lsn_end && strcmp(layer_name_format(info, again), name) == 0;
+}
+
+const char *
+layer_name(const Layer *layer, char name[LAYER_NAME_MAX])
+{
+	return layer_name_format(&layer->info, name);
 }
 
 static pg_crc32c
@@ -191,6 +248,22 @@ layer_file_read(const LayerFile *file, uint64 offset, void *buf, size_t len)
 	return NULL;
 }
 
+void
+layer_summary_info(const LayerSummary *summary, LayerInfo *info)
+{
+	*info = (LayerInfo) {
+		.type = summary->type,
+		.key_min = summary->key_min,
+		.key_max = summary->key_max,
+		.lsn_start = summary->lsn_start,
+		.lsn_end = summary->lsn_end,
+		.file_size = summary->file_size,
+		.entries = summary->entries,
+		.number = summary->number,
+		.level = summary->level
+	};
+}
+
 /* Is the file of the tenant and timeline that it was found with? */
 static PsError *
 check_ids(const LayerFile *file, const LayerSpace *space)
@@ -231,7 +304,8 @@ layer_file_open(const LayerSpace *space, const char *name, LayerFile **result)
 	PsError    *err;
 	struct stat st;
 	uint8		block[LAYER_BLOCK_SIZE];
-	char		expected[sizeof(((LayerInfo *) 0)->name)];
+	LayerInfo	info;
+	char		expected[LAYER_NAME_MAX];
 
 	file->path = psprintf("%s/%s", space->dir, name);
 	file->fd = open(file->path, O_RDONLY | O_CLOEXEC);
@@ -254,8 +328,8 @@ layer_file_open(const LayerSpace *space, const char *name, LayerFile **result)
 							(unsigned long long) file->summary.file_size);
 		goto fail;
 	}
-	layer_file_name(&file->summary, expected, sizeof(expected));
-	if (strcmp(expected, name) != 0)
+	layer_summary_info(&file->summary, &info);
+	if (strcmp(layer_name_format(&info, expected), name) != 0)
 	{
 		err = layer_damaged(file->path, 0, "by its summary the file should be named \"%s\"", expected);
 		goto fail;
@@ -268,16 +342,6 @@ layer_file_open(const LayerSpace *space, const char *name, LayerFile **result)
 fail:
 	layer_file_close(file);
 	return err;
-}
-
-void
-layer_unlink(const LayerSpace *space, const char *name)
-{
-	char	   *path = psprintf("%s/%s", space->dir, name);
-
-	if (unlink(path) != 0)
-		ps_log(PS_WARNING, "could not remove layer file \"%s\": %m", path);
-	pfree(path);
 }
 
 void

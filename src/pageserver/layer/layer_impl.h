@@ -57,14 +57,34 @@ struct Layer
 {
 	LayerInfo	info;
 	atomic_int	refs;
-	LayerFile  *file;			/* NULL: in memory */
 	OpenLayer  *open;			/* NULL: a file */
+
+	/* of a file; layer_files.c has the rules */
+	LayerSpace *space;
+	LayerFile  *file;			/* for who has acquired the layer; NULL: closed */
+	atomic_int	users;			/* who have acquired it; -1: file is closed */
+	int			place;			/* among the open files */
+	atomic_bool used;			/* since it was last looked at which to close */
+	atomic_bool removed;		/* the file goes with the last reference */
 };
+
+/* ---- layer_files.c: open files ---- */
+
+/*
+ * Opens the layer's file if it is not open: layer->file is there until
+ * layer_release().  For as short as can be, without a wait for anything but the
+ * file.  Nothing in the mapping of its index may be kept beyond that.
+ */
+extern PsError *layer_acquire(const Layer *layer);
+extern void layer_release(const Layer *layer);
+
+/* The last reference has gone. */
+extern void layer_file_free(Layer *layer);
 
 /* ---- layer_file.c: summary, names, reading ---- */
 extern PsError *layer_file_open(const LayerSpace *space, const char *name, LayerFile **file);
 extern void layer_file_close(LayerFile *file);
-extern void layer_file_name(const LayerSummary *summary, char *name, size_t size);
+extern void layer_summary_info(const LayerSummary *summary, LayerInfo *info);
 extern void layer_summary_encode(const LayerSummary *summary, uint8 *block);
 
 /*
@@ -137,7 +157,7 @@ typedef struct LayerCursor
 	const Layer *layer;
 	PsKey		hi;
 	XLogRecPtr	lsn_max;
-	BtreePos	pos;			/* the next entry to look at */
+	BtreePlace	place;			/* of the next entry to look at */
 	bool		at_end;			/* there is none */
 	bool		valid;
 	PsKey		key;
@@ -180,7 +200,7 @@ extern void layer_search_begin(LayerSearch *search, const LayerMap *map, const P
 extern const LayerEntry *layer_search_next(LayerSearch *search);
 extern void layer_search_end(LayerSearch *search);
 
-/* Fills a reference from an index entry. */
+/* Fills a reference from an index entry.  Caller has acquired the layer. */
 extern PsError *layer_entry_ref(const Layer *layer, const BtreePos *pos, XLogRecPtr lsn, ValueRef *ref);
 
 #endif							/* PS_LAYER_IMPL_H */

@@ -6,23 +6,30 @@
  * Only the index is read, and memory does not grow with the number of entries:
  * each file has a position in its index, and a heap says which comes next.  A
  * file takes part from its first key to its last one: of thousands that follow
- * each other by key, few do at a time.  A version that several files have is told of once: as an image layer's image,
- * which stands for what is at its LSN, else as the one that needs nothing
- * older.
+ * each other by key, few do at a time.  A version that several files have is
+ * told of once: as an image layer's image, which stands for what is at its LSN,
+ * else as the one that needs nothing older.
  */
 #include "ps_fe.h"
 
 #include "layer_impl.h"
 #include "ps_wire.h"
 
+/* An entry, and where it is: the file is not kept open between two. */
+typedef struct MergeEntry
+{
+	uint8		at[DELTA_KEY_SIZE]; /* key and LSN */
+	ValueRef	ref;
+	BtreePlace	place;
+} MergeEntry;
+
 typedef struct MergeSource
 {
 	Layer	   *layer;			/* NULL: left behind */
 	uint8		first_key[PS_KEY_SIZE]; /* of the file */
-	BtreePos	pos;
-	BtreePos	key_pos;		/* where the current key of the merge begins, if it is here */
-	bool		at_end;
-	uint8		at[DELTA_KEY_SIZE]; /* key and LSN of the entry at pos */
+	MergeEntry	now;
+	MergeEntry	key_start;		/* the first of the current key of the merge, if it is here */
+	bool		at_end;			/* there is no entry */
 } MergeSource;
 
 struct LayerMerge
@@ -44,13 +51,13 @@ struct LayerMerge
 static bool
 comes_before(const MergeSource *a, const MergeSource *b)
 {
-	int			cmp = memcmp(a->at, b->at, DELTA_KEY_SIZE);
+	int			cmp = memcmp(a->now.at, b->now.at, DELTA_KEY_SIZE);
 
 	if (cmp != 0)
 		return cmp < 0;
 	if (a->layer->info.type != b->layer->info.type)
 		return a->layer->info.type == LAYER_IMAGE;
-	return (btree_value(&a->pos) & ENTRY_WILL_INIT) > (btree_value(&b->pos) & ENTRY_WILL_INIT);
+	return a->now.ref.will_init > b->now.ref.will_init;
 }
 
 static void
@@ -86,27 +93,42 @@ sift_up(LayerMerge *merge, int i)
 	}
 }
 
-/* Reads the entry at the source's position, or finds that the range has ended. */
-static void
-load(LayerMerge *merge, MergeSource *source)
+/* Reads the entry at a position, or finds that the range has ended.  Caller has acquired the layer. */
+static PsError *
+load(const LayerMerge *merge, MergeSource *source, const BtreePos *pos)
 {
-	btree_key(&source->pos, source->at);
+	MergeEntry *entry = &source->now;
+
+	btree_key(pos, entry->at);
 	if (source->layer->info.type == LAYER_IMAGE)
-		ps_put64(source->at + PS_KEY_SIZE, source->layer->info.lsn_start);
-	source->at_end = memcmp(source->at, merge->hi, PS_KEY_SIZE) > 0;
+		ps_put64(entry->at + PS_KEY_SIZE, source->layer->info.lsn_start);
+	entry->place = btree_place(pos);
+	source->at_end = memcmp(entry->at, merge->hi, PS_KEY_SIZE) > 0;
+	return source->at_end ? NULL : layer_entry_ref(source->layer, pos, ps_get64(entry->at + PS_KEY_SIZE), &entry->ref);
 }
 
+/* Goes to the first entry of the range, or to the next. */
 static PsError *
-advance(LayerMerge *merge, MergeSource *source)
+advance(const LayerMerge *merge, MergeSource *source, bool first)
 {
-	bool		found;
+	BtreePos	pos;
+	bool		found = false;
+	PsError    *err;
 
-	PS_TRY(btree_next(&source->pos, &found));
-	if (found)
-		load(merge, source);
+	PS_TRY(layer_acquire(source->layer));
+	if (first)
+		err = btree_seek_ge(&source->layer->file->index, merge->lo, &pos, &found);
 	else
-		source->at_end = true;
-	return NULL;
+	{
+		err = btree_return(&source->layer->file->index, source->now.place, &pos);
+		if (err == NULL)
+			err = btree_next(&pos, &found);
+	}
+	source->at_end = !found;
+	if (err == NULL && found)
+		err = load(merge, source, &pos);
+	layer_release(source->layer);
+	return err;
 }
 
 static int
@@ -162,15 +184,11 @@ start_sources(LayerMerge *merge)
 	while (merge->nstarted < merge->nsources)
 	{
 		MergeSource *source = &merge->sources[merge->nstarted];
-		bool		found;
 
-		if (merge->n > 0 && memcmp(source->first_key, merge->heap[0]->at, PS_KEY_SIZE) > 0)
+		if (merge->n > 0 && memcmp(source->first_key, merge->heap[0]->now.at, PS_KEY_SIZE) > 0)
 			break;
-		PS_TRY(btree_seek_ge(&source->layer->file->index, merge->lo, &source->pos, &found));
+		PS_TRY(advance(merge, source, true));
 		merge->nstarted++;
-		source->at_end = !found;
-		if (found)
-			load(merge, source);
 		if (source->at_end)
 			continue;
 		merge->heap[merge->n++] = source;
@@ -185,10 +203,10 @@ find_key(LayerMerge *merge, int i)
 {
 	MergeSource *source;
 
-	if (i >= merge->n || memcmp(merge->heap[i]->at, merge->key, PS_KEY_SIZE) != 0)
+	if (i >= merge->n || memcmp(merge->heap[i]->now.at, merge->key, PS_KEY_SIZE) != 0)
 		return;
 	source = merge->heap[i];
-	source->key_pos = source->pos;
+	source->key_start = source->now;
 	merge->of_key[merge->nof_key++] = source;
 	find_key(merge, 2 * i + 1);
 	find_key(merge, 2 * i + 2);
@@ -204,7 +222,7 @@ begin_key(LayerMerge *merge)
 			layer_unref(merge->of_key[i]->layer);
 			merge->of_key[i]->layer = NULL;
 		}
-	memcpy(merge->key, merge->heap[0]->at, PS_KEY_SIZE);
+	memcpy(merge->key, merge->heap[0]->now.at, PS_KEY_SIZE);
 	merge->has_key = true;
 	merge->nof_key = 0;
 	find_key(merge, 0);
@@ -219,14 +237,14 @@ layer_merge_next(LayerMerge *merge, PsKey *key, ValueRef *ref, bool *found)
 	*found = merge->n > 0;
 	if (!*found)
 		return NULL;
-	if (!merge->has_key || memcmp(merge->heap[0]->at, merge->key, PS_KEY_SIZE) != 0)
+	if (!merge->has_key || memcmp(merge->heap[0]->now.at, merge->key, PS_KEY_SIZE) != 0)
 		begin_key(merge);
-	memcpy(at, merge->heap[0]->at, DELTA_KEY_SIZE);
+	memcpy(at, merge->heap[0]->now.at, DELTA_KEY_SIZE);
 	ps_key_decode(at, key);
-	PS_TRY(layer_entry_ref(merge->heap[0]->layer, &merge->heap[0]->pos, ps_get64(at + PS_KEY_SIZE), ref));
-	while (merge->n > 0 && memcmp(merge->heap[0]->at, at, DELTA_KEY_SIZE) == 0)
+	*ref = merge->heap[0]->now.ref;
+	while (merge->n > 0 && memcmp(merge->heap[0]->now.at, at, DELTA_KEY_SIZE) == 0)
 	{
-		PS_TRY(advance(merge, merge->heap[0]));
+		PS_TRY(advance(merge, merge->heap[0], false));
 		if (merge->heap[0]->at_end)
 			merge->heap[0] = merge->heap[--merge->n];
 		sift_down(merge, 0);
@@ -237,7 +255,7 @@ layer_merge_next(LayerMerge *merge, PsKey *key, ValueRef *ref, bool *found)
 bool
 layer_merge_key_ends(const LayerMerge *merge)
 {
-	return merge->n == 0 || memcmp(merge->heap[0]->at, merge->key, PS_KEY_SIZE) != 0;
+	return merge->n == 0 || memcmp(merge->heap[0]->now.at, merge->key, PS_KEY_SIZE) != 0;
 }
 
 void
@@ -249,8 +267,8 @@ layer_merge_rewind_key(LayerMerge *merge)
 
 		if (source->at_end)
 			merge->heap[merge->n++] = source;
-		source->pos = source->key_pos;
-		load(merge, source);
+		source->now = source->key_start;
+		source->at_end = false;
 	}
 	for (int i = merge->n / 2 - 1; i >= 0; i--)
 		sift_down(merge, i);

@@ -171,14 +171,15 @@ PsError *
 layer_output_finish(LayerOutput *out, Layer **layer)
 {
 	uint8		block[LAYER_BLOCK_SIZE];
-	char		name[sizeof(((LayerInfo *) 0)->name)];
+	LayerInfo	info;
+	char		name[LAYER_NAME_MAX];
 	char	   *path;
 	PsError    *err;
 
 	out->summary.file_size = layer_output_position(out);
 	layer_summary_encode(&out->summary, block);
-	layer_file_name(&out->summary, name, sizeof(name));
-	path = psprintf("%s/%s", out->space->dir, name);
+	layer_summary_info(&out->summary, &info);
+	path = psprintf("%s/%s", out->space->dir, layer_name_format(&info, name));
 
 	PS_GOTO(flush(out), fail);
 	PS_GOTO(write_at(out, 0, (char *) block, sizeof(block)), fail);

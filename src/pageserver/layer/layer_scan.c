@@ -29,24 +29,22 @@ layer_entry_ref(const Layer *layer, const BtreePos *pos, XLogRecPtr lsn, ValueRe
 	return NULL;
 }
 
-/* Reads on from cursor->pos to the end of the next key that has versions for us. */
-PsError *
-layer_cursor_next(LayerCursor *cursor)
+/* Reads on from pos to the end of the next key that has versions for us.  Caller has acquired the layer. */
+static PsError *
+read_key(LayerCursor *cursor, BtreePos *pos)
 {
 	const Layer *layer = cursor->layer;
 	bool		is_delta = layer->info.type == LAYER_DELTA;
 	uint8		last[PS_KEY_SIZE];
 	bool		has_last = false;
 
-	cursor->valid = false;
-	cursor->versions.n = 0;
 	while (!cursor->at_end)
 	{
 		uint8		at[DELTA_KEY_SIZE];
 		XLogRecPtr	lsn;
 		bool		found;
 
-		btree_key(&cursor->pos, at);
+		btree_key(pos, at);
 		if (!has_last || memcmp(at, last, PS_KEY_SIZE) != 0)
 		{
 			PsKey		key;
@@ -68,12 +66,13 @@ layer_cursor_next(LayerCursor *cursor)
 		{
 			ValueRef	ref;
 
-			PS_TRY(layer_entry_ref(layer, &cursor->pos, lsn, &ref));
+			PS_TRY(layer_entry_ref(layer, pos, lsn, &ref));
 			value_list_add(&cursor->versions, &ref);
 		}
-		PS_TRY(btree_next(&cursor->pos, &found));
+		PS_TRY(btree_next(pos, &found));
 		cursor->at_end = !found;
 	}
+	cursor->place = btree_place(pos);
 
 	/* they are in the file oldest first */
 	for (int i = 0, j = cursor->versions.n - 1; i < j; i++, j--)
@@ -87,21 +86,45 @@ layer_cursor_next(LayerCursor *cursor)
 	return NULL;
 }
 
+PsError *
+layer_cursor_next(LayerCursor *cursor)
+{
+	BtreePos	pos;
+	PsError    *err;
+
+	cursor->valid = false;
+	cursor->versions.n = 0;
+	if (cursor->at_end)
+		return NULL;
+	PS_TRY(layer_acquire(cursor->layer));
+	err = btree_return(&cursor->layer->file->index, cursor->place, &pos);
+	if (err == NULL)
+		err = read_key(cursor, &pos);
+	layer_release(cursor->layer);
+	return err;
+}
+
 /* After an error the cursor may be closed and no more. */
 PsError *
 layer_cursor_open(LayerCursor *cursor, const Layer *layer, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_max)
 {
 	uint8		target[DELTA_KEY_SIZE] = {0};
+	BtreePos	pos;
 	bool		found;
+	PsError    *err;
 
 	memset(cursor, 0, sizeof(*cursor));
 	cursor->layer = layer;
 	cursor->hi = *hi;
 	cursor->lsn_max = lsn_max;
 	ps_key_encode(lo, target);
-	PS_TRY(btree_seek_ge(&layer->file->index, target, &cursor->pos, &found));
-	cursor->at_end = !found;
-	return layer_cursor_next(cursor);
+	PS_TRY(layer_acquire(layer));
+	err = btree_seek_ge(&layer->file->index, target, &pos, &found);
+	cursor->at_end = err != NULL || !found;
+	if (!cursor->at_end)
+		err = read_key(cursor, &pos);
+	layer_release(layer);
+	return err;
 }
 
 /* Entries before a position, as if all leaf pages but the last were equally full. */
@@ -113,8 +136,9 @@ entries_before(const Layer *layer, const BtreePos *pos)
 	return (double) summary->entries / summary->leaf_pages * (pos->page + (double) pos->entry / pos->count);
 }
 
-PsError *
-layer_range_bytes(const Layer *layer, const PsKey *lo, const PsKey *hi, uint64 *bytes)
+/* Caller has acquired the layer. */
+static PsError *
+range_bytes(const Layer *layer, const PsKey *lo, const PsKey *hi, uint64 *bytes)
 {
 	const LayerSummary *summary = &layer->file->summary;
 	uint8		target[DELTA_KEY_SIZE] = {0};
@@ -123,7 +147,6 @@ layer_range_bytes(const Layer *layer, const PsKey *lo, const PsKey *hi, uint64 *
 	double		to = summary->entries;
 	bool		found;
 
-	*bytes = 0;
 	ps_key_encode(lo, target);
 	PS_TRY(btree_seek_ge(&layer->file->index, target, &pos, &found));
 	if (!found)
@@ -138,6 +161,18 @@ layer_range_bytes(const Layer *layer, const PsKey *lo, const PsKey *hi, uint64 *
 	if (to > from)
 		*bytes = (uint64) ((to - from) / summary->entries * summary->file_size);
 	return NULL;
+}
+
+PsError *
+layer_range_bytes(const Layer *layer, const PsKey *lo, const PsKey *hi, uint64 *bytes)
+{
+	PsError    *err;
+
+	*bytes = 0;
+	PS_TRY(layer_acquire(layer));
+	err = range_bytes(layer, lo, hi, bytes);
+	layer_release(layer);
+	return err;
 }
 
 void
