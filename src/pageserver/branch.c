@@ -180,14 +180,31 @@ timeline_parent(Timeline *tl, Timeline **parent)
 
 /* ---- names ---- */
 
-/* Caller holds Store.lock. */
+/* Writes the manifest of a timeline that is not open. */
+static PsError *
+save_name_of_closed(Timeline *tl, const char *name)
+{
+	Manifest	m;
+	PsError    *err;
+
+	PS_TRY(manifest_read(tl->dir, &m));
+	strlcpy(m.name, name, sizeof(m.name));
+	err = manifest_write(tl->dir, &m);
+	manifest_free(&m);
+	return err;
+}
+
+/* Caller holds Store.lock; nobody opens or closes it. */
 static PsError *
 rename_locked(Timeline *tl, const char *new_name)
 {
 	PsError    *err;
 
 	pthread_mutex_lock(&tl->manifest_lock);
-	err = timeline_save_name(tl, new_name);
+	if (tl->life == TIMELINE_OPEN)
+		err = timeline_save_name(tl, new_name);
+	else
+		err = save_name_of_closed(tl, new_name);
 	if (err == NULL)
 	{
 		tl->old_names = pg_realloc(tl->old_names, (tl->nold_names + 1) * sizeof(char *));
@@ -198,14 +215,12 @@ rename_locked(Timeline *tl, const char *new_name)
 	return err;
 }
 
+/* One that is served.  Caller holds Store.lock, which may be let go. */
 static PsError *
-find_locked(Store *store, const char *name, Timeline **tl)
+find_served(Store *store, const char *name, Timeline **tl)
 {
-	*tl = store_named(store, name);
-	if (*tl == NULL)
-		return ps_error_hint(ps_error(PS_SQLSTATE_NOT_FOUND, "branch \"%s\" does not exist, or is not served", name),
-							 "\"pageserver_ctl branch list\" shows the branches.");
-	return NULL;
+	PS_TRY(store_named_settled(store, name, tl));
+	return (*tl)->life == TIMELINE_BROKEN ? store_broken_error(*tl) : NULL;
 }
 
 PsError *
@@ -215,7 +230,7 @@ store_rename_branch(Store *store, const char *name, const char *new_name)
 	PsError    *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = find_locked(store, name, &tl);
+	err = find_served(store, name, &tl);
 	if (err == NULL)
 		err = store_check_name_is_free(store, new_name);
 	if (err == NULL)
@@ -237,9 +252,6 @@ check_no_children(const Store *store, const Timeline *tl)
 	for (int i = 0; i < store->ntimelines; i++)
 		if (store->timelines[i]->ancestor == tl)
 			appendStringInfo(&names, "%s\"%s\"", names.len > 0 ? ", " : "", store->timelines[i]->name);
-	for (int i = 0; i < store->nbroken; i++)
-		if (store->broken[i].has_ancestor && ps_id_equal(&store->broken[i].ancestor, &tl->id))
-			appendStringInfo(&names, "%s\"%s\"", names.len > 0 ? ", " : "", store->broken[i].name);
 	if (tl->tenant->keep_all)
 		appendStringInfo(&names, "%sperhaps one that cannot be read", names.len > 0 ? ", " : "");
 	if (names.len > 0)
@@ -264,7 +276,7 @@ store_remove_branch(Store *store, const char *name, Timeline **result)
 	PsError    *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = find_locked(store, name, &tl);
+	err = store_named_settled(store, name, &tl);
 	if (err == NULL)
 		err = check_no_children(store, tl);
 	if (err == NULL)
@@ -280,12 +292,11 @@ store_remove_branch(Store *store, const char *name, Timeline **result)
 	if (err == NULL)
 	{
 		store_forget(store, tl);
-		tl->users++;
+		if (tl->life == TIMELINE_OPEN)
+			timeline_stop(tl);
 		*result = tl;
 	}
 	pthread_mutex_unlock(&store->lock);
-	if (err == NULL)
-		timeline_stop(tl);
 	return err;
 }
 
@@ -293,20 +304,21 @@ void
 store_destroy_branch(Timeline *tl)
 {
 	Store	   *store = tl->tenant->store;
+	Timeline   *ancestor = tl->ancestor;
+	XLogRecPtr	start_lsn = tl->start_lsn;
 	char	   *path = path_of_deleted(tl);
-	Timeline   *ancestor;
 
 	pthread_mutex_lock(&store->lock);
-	tl->users--;
-	while (tl->users > 0)
-		pthread_cond_wait(&store->released, &store->lock);
+	if (ancestor != NULL)
+		ancestor->users++;
+	store_destroy_timeline(store, tl);
+	if (ancestor != NULL)
+	{
+		timeline_unpin_branch(ancestor, start_lsn);
+		upkeep_wake(store->upkeep, ancestor);
+		store_unhold(store, ancestor);
+	}
 	pthread_mutex_unlock(&store->lock);
-	ancestor = tl->ancestor;
-	if (ancestor != NULL)
-		timeline_unpin_branch(ancestor, tl->start_lsn);
-	timeline_close(tl);
-	if (ancestor != NULL)
-		store_release(ancestor);
 	(void) rmtree(path, true);	/* says itself what it cannot remove; the next start does */
 	pfree(path);
 }
@@ -323,7 +335,7 @@ name_for_old(Store *store, const char *name, char *old_name)
 
 		snprintf(number, sizeof(number), ".%d", i);
 		snprintf(old_name, TIMELINE_NAME_MAX + 1, "%.*s%s", (int) (TIMELINE_NAME_MAX - strlen(number)), name, number);
-		if (store_named(store, old_name) == NULL && !store_is_broken_name(store, old_name))
+		if (store_named(store, old_name) == NULL)
 			return NULL;
 	}
 	return ps_error(PS_SQLSTATE_INTERNAL, "no name is left for what branch \"%s\" was", name);
@@ -337,7 +349,7 @@ store_replace_branch(Store *store, const char *name, Timeline *parent, XLogRecPt
 	PsError    *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = find_locked(store, name, &old);
+	err = find_served(store, name, &old);
 	if (err == NULL && childless)
 		err = check_no_children(store, old);
 	if (err == NULL)

@@ -114,6 +114,10 @@ static const Setting settings[] = {
 		"It is what writing the layers in memory may need."},
 	{NULL, INT_SETTING(wait_timeout, UNIT_MS, 1, INT_MAX, "60s"), NULL, false,
 		"How long a read waits for WAL that it needs."},
+	{NULL, INT_SETTING(idle_timeline_timeout, UNIT_S, 0, INT_MAX / 1000, "5min"), NULL, false,
+		"A branch is opened when it is first used.  When nobody has used it for this\n"
+		"long, and all of its WAL is in layer files (checkpoint_timeout), it is closed:\n"
+		"it needs no memory, threads and open files then.  0: it stays open."},
 
 	{"Compaction", INT_SETTING(compaction_workers, UNIT_NONE, 0, 64, "1"), NULL, false,
 		"Threads that merge layer files, make image files and remove what nobody can\n"

@@ -36,6 +36,7 @@ typedef struct Config
 	int			max_open_layer_files;
 	int			min_free_space; /* MB of disk below which no WAL is accepted */
 	int			wait_timeout;	/* ms that a read waits for WAL */
+	int			idle_timeline_timeout;	/* s after which a timeline that nobody uses is closed; 0: never */
 	/* compaction */
 	int			compaction_workers; /* threads; 0: no compaction, no images, no garbage collection */
 	int			compaction_threshold;	/* files of level 0 that are merged */

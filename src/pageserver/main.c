@@ -203,6 +203,7 @@ run(const char *dir)
 done:
 	if (server != NULL)
 	{
+		store_stop(store);
 		if (!server_stop(server))
 		{
 			/* they use the store, so it cannot be closed; but all that was acknowledged is on disk */

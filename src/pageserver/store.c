@@ -1,6 +1,7 @@
 /*
  * store.c
- *	  All tenants and timelines of a STORE directory.
+ *	  All tenants and timelines of a STORE directory: reading their manifests
+ *	  at the start, looking them up.
  *
  * STORE/tenants/<tenant>/tenant.json says of which cluster family the tenant
  * is; its timelines are directories with a manifest.  STORE/tmp holds what is
@@ -17,9 +18,6 @@
 #include "read/aio.h"
 #include "timeline_impl.h"
 
-/* Branches of branches of branches ... */
-#define ANCESTORS_MAX 10000
-
 /* Caller holds Store.lock, or the store is being opened. */
 void
 store_put_tenant(Store *store, Tenant *tenant)
@@ -28,7 +26,19 @@ store_put_tenant(Store *store, Tenant *tenant)
 	store->tenants[store->ntenants++] = tenant;
 }
 
-/* The same holds here. */
+/* And what has no timelines goes again.  The same holds here. */
+void
+store_forget_tenant(Store *store, Tenant *tenant)
+{
+	for (int i = 0; i < store->ntenants; i++)
+		if (store->tenants[i] == tenant)
+		{
+			store->tenants[i] = store->tenants[--store->ntenants];
+			break;
+		}
+}
+
+/* And here. */
 void
 store_put_timeline(Store *store, Timeline *tl)
 {
@@ -42,190 +52,97 @@ store_put_timeline(Store *store, Timeline *tl)
 Timeline *
 store_named(Store *store, const char *name)
 {
-	for (int i = 0; i < store->ntimelines; i++)
+	/* that of a branch whose manifest cannot be read is "" */
+	for (int i = 0; i < store->ntimelines && name[0] != '\0'; i++)
 		if (strcmp(store->timelines[i]->name, name) == 0)
 			return store->timelines[i];
 	return NULL;
 }
 
-/* Calls fn for each subdirectory that is named by an id; others are left alone. */
-static PsError *
-for_each_id(const char *path, PsError *(*fn) (void *arg, const PsId *id), void *arg)
+PsError *
+store_list_ids(const char *path, PsId **ids, int *n)
 {
 	DIR		   *dir = opendir(path);
 	struct dirent *de;
 	PsError    *err = NULL;
 
+	*ids = NULL;
+	*n = 0;
 	if (dir == NULL)
 		return ps_error(PS_SQLSTATE_IO, "could not open directory \"%s\": %m", path);
-	while (err == NULL && (errno = 0, de = readdir(dir)) != NULL)
+	while (errno = 0, (de = readdir(dir)) != NULL)
 	{
 		PsId		id;
 
 		if (ps_id_parse(de->d_name, &id))
-			err = fn(arg, &id);
+		{
+			/* doubled when it is full, at powers of two */
+			if ((*n & (*n - 1)) == 0)
+				*ids = pg_realloc(*ids, Max(*n * 2, 1) * sizeof(PsId));
+			(*ids)[(*n)++] = id;
+		}
 		else if (de->d_name[0] != '.')
 			ps_log(PS_WARNING, "\"%s/%s\" does not belong here and is left alone", path, de->d_name);
 	}
-	if (err == NULL && errno != 0)
+	if (errno != 0)
 		err = ps_error(PS_SQLSTATE_IO, "could not read directory \"%s\": %m", path);
 	closedir(dir);
 	return err;
 }
 
-/* Takes the error over. */
+/* ---- opening and closing ---- */
+
+static int
+by_name(const void *a, const void *b)
+{
+	return strcmp((*(Timeline *const *) a)->name, (*(Timeline *const *) b)->name);
+}
+
+/* Of branches of the same name, all but one are broken. */
 static void
-add_broken(Tenant *tenant, const PsId *id, const Manifest *m, PsError *error)
+check_names(Store *store)
 {
-	Store	   *store = tenant->store;
-	BrokenTimeline *broken;
-	char		text[PS_ID_TEXT];
+	int			n;
+	Timeline  **list = store_list(store, &n);
 
-	store->broken = pg_realloc(store->broken, (store->nbroken + 1) * sizeof(BrokenTimeline));
-	broken = &store->broken[store->nbroken++];
-	memset(broken, 0, sizeof(*broken));
-	broken->tenant = tenant->id;
-	broken->timeline = *id;
-	broken->error = error;
-	if (m != NULL)
-	{
-		strlcpy(broken->name, m->name, sizeof(broken->name));
-		broken->has_ancestor = m->has_ancestor;
-		broken->ancestor = m->ancestor;
-	}
-	ps_log(PS_WARNING, "could not open \"%s/timelines/%s\", branch \"%s\", which is not served: %s", tenant->dir,
-		   ps_id_format(id, text), broken->name, error->message);
-}
-
-/* Caller holds Store.lock, or the store is being opened. */
-static Timeline *
-find_timeline(const Tenant *tenant, const PsId *id)
-{
-	const Store *store = tenant->store;
-
-	for (int i = 0; i < store->ntimelines; i++)
-		if (store->timelines[i]->tenant == tenant && ps_id_equal(&store->timelines[i]->id, id))
-			return store->timelines[i];
-	return NULL;
-}
-
-static bool
-is_broken(const Tenant *tenant, const PsId *id)
-{
-	const Store *store = tenant->store;
-
-	for (int i = 0; i < store->nbroken; i++)
-		if (ps_id_equal(&store->broken[i].tenant, &tenant->id) && ps_id_equal(&store->broken[i].timeline, id))
-			return true;
-	return false;
-}
-
-static void open_timeline(Tenant *tenant, const PsId *id, int depth);
-
-/* The ancestor that a manifest names, opened; NULL if it names none. */
-static PsError *
-open_ancestor(Tenant *tenant, const Manifest *m, int depth, Timeline **ancestor)
-{
-	char		text[PS_ID_TEXT];
-
-	*ancestor = NULL;
-	if (!m->has_ancestor)
-		return NULL;
-	if (depth > ANCESTORS_MAX)
-		return ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\" has more than %d ancestors, or is its own", m->name, ANCESTORS_MAX);
-	open_timeline(tenant, &m->ancestor, depth + 1);
-	*ancestor = find_timeline(tenant, &m->ancestor);
-	if (*ancestor != NULL)
-		return NULL;
-	return ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\" begins in timeline %s, which cannot be opened", m->name,
-					ps_id_format(&m->ancestor, text));
-}
-
-static PsError *
-try_open_timeline(Tenant *tenant, const PsId *id, const Manifest *m, int depth)
-{
-	Store	   *store = tenant->store;
-	Timeline   *ancestor;
-	Timeline   *tl;
-
-	PS_TRY(open_ancestor(tenant, m, depth, &ancestor));
-	/* whatever becomes of the branch, what it needs stays */
-	if (ancestor != NULL)
-		timeline_pin_branch(ancestor, m->start_lsn);
-	PS_TRY(timeline_open(tenant, id, ancestor, &tl));
-	if (store_named(store, tl->name) != NULL)
-	{
-		PsError    *err = ps_error(PS_SQLSTATE_CORRUPTED, "two branches have the name \"%s\": \"%s\" and \"%s\"", tl->name,
-								   store_named(store, tl->name)->dir, tl->dir);
-
-		timeline_close(tl);
-		return err;
-	}
-	store_put_timeline(store, tl);
-	return NULL;
-}
-
-/* Opens a timeline, its ancestors first, unless that has been tried. */
-static void
-open_timeline(Tenant *tenant, const PsId *id, int depth)
-{
-	Manifest	m = {0};
-	char		text[PS_ID_TEXT];
-	char	   *dir;
-	PsError    *err;
-
-	if (find_timeline(tenant, id) != NULL || is_broken(tenant, id))
-		return;
-	dir = psprintf("%s/timelines/%s", tenant->dir, ps_id_format(id, text));
-	err = manifest_read(dir, &m);
-	if (err == NULL)
-		err = try_open_timeline(tenant, id, &m, depth);
-	else
-		tenant->keep_all = true;
-	if (err != NULL)
-		add_broken(tenant, id, &m, err);
-	manifest_free(&m);
-	pfree(dir);
-}
-
-/* What open_one_timeline() needs. */
-typedef struct OpenTenant
-{
-	Tenant	   *tenant;
-	PsError    *error;			/* why none of its timelines can be opened, or NULL */
-} OpenTenant;
-
-static PsError *
-open_one_timeline(void *arg, const PsId *id)
-{
-	OpenTenant *open = arg;
-
-	if (open->error == NULL)
-		open_timeline(open->tenant, id, 0);
-	else
-		add_broken(open->tenant, id, NULL, ps_error(open->error->sqlstate, "%s", open->error->message));
-	return NULL;
+	for (int i = 1; i < n; i++)
+		if (list[i]->name[0] != '\0' && strcmp(list[i - 1]->name, list[i]->name) == 0)
+			timeline_set_broken(list[i], ps_error(PS_SQLSTATE_CORRUPTED, "two branches have the name \"%s\": \"%s\" and \"%s\"",
+												  list[i]->name, list[i - 1]->dir, list[i]->dir));
+	store_list_free(list, n);
 }
 
 /* Damage of one tenant or timeline is no reason not to serve the others. */
-static PsError *
-open_one_tenant(void *arg, const PsId *id)
+static void
+open_tenant(Store *store, const PsId *id)
 {
-	Store	   *store = arg;
-	OpenTenant	open = {tenant_alloc(store, id)};
-	char	   *timelines = psprintf("%s/timelines", open.tenant->dir);
-	PsError    *err;
+	Tenant	   *tenant = tenant_alloc(store, id);
+	PsError    *problem = tenant_read(tenant);
+	Timeline  **timelines;
+	int			n;
 
-	store_put_tenant(store, open.tenant);
-	open.error = tenant_read(open.tenant);
-	if (open.error == NULL)
-		open.error = tenant_start(open.tenant);
-	err = for_each_id(timelines, open_one_timeline, &open);
-	if (err != NULL)
-		ps_log_error(PS_WARNING, err, "could not look for the branches of a tenant");
-	ps_error_free(open.error);
-	pfree(timelines);
-	return NULL;
+	store_put_tenant(store, tenant);
+	tenant_load(tenant, problem, &timelines, &n);
+	for (int i = 0; i < n; i++)
+		store_put_timeline(store, timelines[i]);
+	free(timelines);
+	ps_error_free(problem);
+}
+
+static PsError *
+open_tenants(Store *store)
+{
+	char	   *path = psprintf("%s/tenants", store->config->store_dir);
+	PsId	   *ids;
+	int			n;
+	PsError    *err = store_list_ids(path, &ids, &n);
+
+	for (int i = 0; i < n && err == NULL; i++)
+		open_tenant(store, &ids[i]);
+	check_names(store);
+	free(ids);
+	pfree(path);
+	return err;
 }
 
 static PsError *
@@ -243,12 +160,18 @@ PsError *
 store_open(const Config *config, Store **result)
 {
 	Store	   *store = pg_malloc0(sizeof(Store));
+	pthread_condattr_t attr;
 	char	   *path;
 	PsError    *err = NULL;
 
 	store->config = config;
+	atomic_init(&store->stopping, false);
 	pthread_mutex_init(&store->lock, NULL);
-	pthread_cond_init(&store->released, NULL);
+	pthread_cond_init(&store->changed, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&store->idle_wake, &attr);
+	pthread_condattr_destroy(&attr);
 	path = psprintf("%s/tmp", config->store_dir);
 	if (access(path, F_OK) == 0 && !rmtree(path, true))
 		err = ps_error(PS_SQLSTATE_IO, "could not empty directory \"%s\": %m", path);
@@ -258,13 +181,11 @@ store_open(const Config *config, Store **result)
 	if (err == NULL)
 		err = open_aio(store);
 	if (err == NULL)
-	{
-		path = psprintf("%s/tenants", config->store_dir);
-		err = for_each_id(path, open_one_tenant, store);
-		pfree(path);
-	}
+		err = open_tenants(store);
 	if (err == NULL)
 		err = upkeep_start(store, &store->upkeep);
+	if (err == NULL)
+		err = store_start_idle_thread(store);
 	if (err != NULL)
 	{
 		store_close(store);
@@ -275,26 +196,47 @@ store_open(const Config *config, Store **result)
 }
 
 void
+store_stop(Store *store)
+{
+	pthread_mutex_lock(&store->lock);
+	atomic_store(&store->stopping, true);
+	for (int i = 0; i < store->ntimelines; i++)
+		if (store->timelines[i]->life == TIMELINE_OPEN)
+			timeline_stop(store->timelines[i]);
+	pthread_cond_broadcast(&store->changed);
+	pthread_cond_broadcast(&store->idle_wake);
+	pthread_mutex_unlock(&store->lock);
+}
+
+void
 store_close(Store *store)
 {
 	/* all end what they do at the same time */
-	for (int i = 0; i < store->ntimelines; i++)
-		timeline_stop(store->timelines[i]);
+	store_stop(store);
 	upkeep_stop(store->upkeep);
-	/* before the first is freed, for the threads of a branch use those that it begins in */
+	if (store->has_idle_thread)
+		pthread_join(store->idle_thread, NULL);
+	/* before the first is closed, for the threads of a branch use those that it begins in */
 	for (int i = 0; i < store->ntimelines; i++)
-		timeline_join(store->timelines[i]);
+		if (store->timelines[i]->life == TIMELINE_OPEN)
+			timeline_join(store->timelines[i]);
 	for (int i = 0; i < store->ntimelines; i++)
-		timeline_close(store->timelines[i]);
+		if (store->timelines[i]->life == TIMELINE_OPEN)
+		{
+			timeline_close(store->timelines[i]);
+			tenant_end_use(store->timelines[i]->tenant);
+			store->timelines[i]->life = TIMELINE_CLOSED;
+		}
+	upkeep_free(store->upkeep);
+	for (int i = 0; i < store->ntimelines; i++)
+		timeline_free(store->timelines[i]);
 	for (int i = 0; i < store->ntenants; i++)
 		tenant_free(store->tenants[i]);
-	for (int i = 0; i < store->nbroken; i++)
-		ps_error_free(store->broken[i].error);
 	aio_free(store->aio);
-	free(store->broken);
 	free(store->timelines);
 	free(store->tenants);
-	pthread_cond_destroy(&store->released);
+	pthread_cond_destroy(&store->changed);
+	pthread_cond_destroy(&store->idle_wake);
 	pthread_mutex_destroy(&store->lock);
 	free(store);
 }
@@ -307,36 +249,21 @@ store_config(const Store *store)
 
 /* ---- looking up ---- */
 
-const BrokenTimeline *
-store_broken(const Store *store, int *n)
-{
-	*n = store->nbroken;
-	return store->broken;
-}
-
-/* NULL: there is none of that name. */
-static const BrokenTimeline *
-find_broken(const Store *store, const char *name)
-{
-	for (int i = 0; i < store->nbroken; i++)
-		if (strcmp(store->broken[i].name, name) == 0)
-			return &store->broken[i];
-	return NULL;
-}
-
-bool
-store_is_broken_name(const Store *store, const char *name)
-{
-	return find_broken(store, name) != NULL;
-}
-
+/* Holds it, and opens it.  The caller has the lock, which is let go. */
 static PsError *
-broken_error(const BrokenTimeline *broken)
+use_and_unlock(Store *store, Timeline *tl)
 {
-	const char *hint = broken->error->hint;
+	bool		was_open = tl->life == TIMELINE_OPEN;
+	PsError    *err;
 
-	return ps_error_hint(ps_error(broken->error->sqlstate, "branch \"%s\" is not served: %s", broken->name, broken->error->message),
-						 "%s%sRestart the store when it is mended.", hint ? hint : "", hint ? " " : "");
+	tl->users++;
+	err = store_begin_use(store, tl);
+	if (err != NULL)
+		store_unhold(store, tl);
+	else if (!was_open)
+		upkeep_opened(store->upkeep, tl);
+	pthread_mutex_unlock(&store->lock);
+	return err;
 }
 
 PsError *
@@ -351,15 +278,17 @@ store_find(Store *store, const PsId *tenant, const PsId *timeline, Timeline **tl
 		if (ps_id_equal(&store->timelines[i]->id, timeline) && ps_id_equal(&store->timelines[i]->tenant->id, tenant))
 			*tl = store->timelines[i];
 	if (*tl != NULL)
-		(*tl)->users++;
+		return use_and_unlock(store, *tl);
 	pthread_mutex_unlock(&store->lock);
-	for (int i = 0; i < store->nbroken && *tl == NULL; i++)
-		if (ps_id_equal(&store->broken[i].timeline, timeline) && ps_id_equal(&store->broken[i].tenant, tenant))
-			return broken_error(&store->broken[i]);
-	if (*tl == NULL)
-		return ps_error(PS_SQLSTATE_NOT_FOUND, "the store has no timeline %s of tenant %s", ps_id_format(timeline, b),
-						ps_id_format(tenant, a));
-	return NULL;
+	return ps_error(PS_SQLSTATE_NOT_FOUND, "the store has no timeline %s of tenant %s", ps_id_format(timeline, b),
+					ps_id_format(tenant, a));
+}
+
+PsError *
+store_no_such_branch(const char *name)
+{
+	return ps_error_hint(ps_error(PS_SQLSTATE_NOT_FOUND, "branch \"%s\" does not exist", name),
+						 "\"pageserver_ctl branch list\" shows the branches.");
 }
 
 PsError *
@@ -368,20 +297,23 @@ store_find_branch(Store *store, const char *name, Timeline **tl)
 	pthread_mutex_lock(&store->lock);
 	*tl = store_named(store, name);
 	if (*tl != NULL)
-		(*tl)->users++;
+		return use_and_unlock(store, *tl);
 	pthread_mutex_unlock(&store->lock);
-	if (*tl == NULL && find_broken(store, name) != NULL)
-		return broken_error(find_broken(store, name));
-	if (*tl == NULL)
-		return ps_error_hint(ps_error(PS_SQLSTATE_NOT_FOUND, "branch \"%s\" does not exist", name),
-							 "\"pageserver_ctl branch list\" shows the branches.");
-	return NULL;
+	return store_no_such_branch(name);
 }
 
-static int
-by_name(const void *a, const void *b)
+PsError *
+store_named_settled(Store *store, const char *name, Timeline **tl)
 {
-	return strcmp((*(Timeline *const *) a)->name, (*(Timeline *const *) b)->name);
+	while ((*tl = store_named(store, name)) != NULL)
+	{
+		if ((*tl)->life != TIMELINE_OPENING && (*tl)->life != TIMELINE_CLOSING)
+			return NULL;
+		(*tl)->users++;
+		pthread_cond_wait(&store->changed, &store->lock);
+		store_unhold(store, *tl);
+	}
+	return store_no_such_branch(name);
 }
 
 Timeline  **
@@ -405,8 +337,15 @@ store_list(Store *store, int *n)
 void
 store_list_free(Timeline **list, int n)
 {
-	for (int i = 0; i < n; i++)
-		store_release(list[i]);
+	if (n > 0)
+	{
+		Store	   *store = list[0]->tenant->store;
+
+		pthread_mutex_lock(&store->lock);
+		for (int i = 0; i < n; i++)
+			store_unhold(store, list[i]);
+		pthread_mutex_unlock(&store->lock);
+	}
 	free(list);
 }
 
@@ -418,13 +357,32 @@ store_read_stats(Store *store, uint64 *reads, uint64 *layers_searched)
 }
 
 void
+store_unhold(Store *store, Timeline *tl)
+{
+	if (--tl->users == 0)
+		pthread_cond_broadcast(&store->changed);
+}
+
+void
+store_destroy_timeline(Store *store, Timeline *tl)
+{
+	while (tl->users > 0)
+		pthread_cond_wait(&store->changed, &store->lock);
+	if (tl->life == TIMELINE_OPEN)
+		store_close_timeline(store, tl);
+	if (tl->ancestor != NULL)
+		store_unhold(store, tl->ancestor);
+	timeline_free(tl);
+}
+
+void
 store_release(Timeline *tl)
 {
 	Store	   *store = tl->tenant->store;
 
 	pthread_mutex_lock(&store->lock);
-	if (--tl->users == 0)
-		pthread_cond_broadcast(&store->released);
+	store_end_use(store, tl, true);
+	store_unhold(store, tl);
 	pthread_mutex_unlock(&store->lock);
 }
 
@@ -434,6 +392,7 @@ store_forget(Store *store, Timeline *tl)
 	for (int i = 0; i < store->ntimelines; i++)
 		if (store->timelines[i] == tl)
 		{
+			tl->gone = true;
 			store->timelines[i] = store->timelines[--store->ntimelines];
 			break;
 		}

@@ -28,7 +28,7 @@ store_check_name_is_free(Store *store, const char *name)
 		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "\"%s\" cannot be the name of a branch", name),
 							 "A name has 1 to %d letters, digits, \"_\", \"-\" or \".\", and begins with a letter or digit.",
 							 TIMELINE_NAME_MAX);
-	if (store_named(store, name) != NULL || store_is_broken_name(store, name))
+	if (store_named(store, name) != NULL)
 		return ps_error("42710", "branch \"%s\" exists already", name);
 	return NULL;
 }
@@ -102,6 +102,39 @@ find_tenant(Store *store, const PsId *id)
 	return tenant;
 }
 
+/* The timeline of a seed that is in place. */
+static Timeline *
+load(Tenant *tenant, const TimelineSeed *seed)
+{
+	bool		has_ancestor;
+	PsId		ancestor;
+	Timeline   *tl = timeline_load(tenant, &seed->timeline, NULL, &has_ancestor, &ancestor);
+
+	tl->ancestor = seed->ancestor;
+	return tl;
+}
+
+/*
+ * Opens it for the caller; after an error it is taken out of the store and its
+ * directory moved back.  Caller holds Store.lock, which is let go meanwhile.
+ */
+static PsError *
+open_new(Store *store, Timeline *tl, const char *from, const char *to)
+{
+	PsError    *err;
+
+	tl->users++;
+	err = tl->life == TIMELINE_BROKEN ? ps_error_copy(tl->error) : store_open_timeline(store, tl);
+	if (err == NULL)
+		return NULL;
+	store_unhold(store, tl);
+	store_forget(store, tl);
+	if (rename(to, from) != 0)
+		ps_log(PS_WARNING, "could not rename \"%s\" to \"%s\": %m", to, from);
+	store_destroy_timeline(store, tl);
+	return err;
+}
+
 /*
  * The new timeline, and with it a new tenant, is made complete in STORE/tmp,
  * then renamed to its place: after a crash, and after an error, it is there
@@ -124,6 +157,7 @@ store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
 	char	   *made = psprintf("%s/tmp/%s", store->config->store_dir, ps_id_format(&seed->timeline, id));
 	char	   *from;			/* what is renamed, and to where */
 	char	   *to;
+	Timeline   *tl;
 	PsError    *err;
 
 	if (new_tenant)
@@ -147,10 +181,7 @@ store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
 		m.layers[m.nlayers++] = *layer_info(seed->layers[i]);
 	PS_GOTO(manifest_write(made, &m), done);
 	if (new_tenant)
-	{
 		PS_GOTO(build_tenant(tenant, from, made), done);
-		PS_GOTO(tenant_start(tenant), done);
-	}
 
 	/* the lock is held from the last check of the name until all can see the timeline */
 	pthread_mutex_lock(&store->lock);
@@ -160,17 +191,20 @@ store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
 		err = put_in_place(from, to);
 	if (err == NULL)
 	{
-		err = timeline_open(tenant, &seed->timeline, seed->ancestor, result);
-		if (err != NULL && rename(to, from) != 0)
-			ps_log(PS_WARNING, "could not rename \"%s\" to \"%s\": %m", to, from);
-	}
-	if (err == NULL)
-	{
+		tl = load(tenant, seed);
 		if (new_tenant)
 			store_put_tenant(store, tenant);
-		new_tenant = false;
-		store_put_timeline(store, *result);
-		(*result)->users++;
+		store_put_timeline(store, tl);
+		if (result != NULL)
+			err = open_new(store, tl, from, to);
+		if (err == NULL)
+		{
+			if (result != NULL)
+				*result = tl;
+			new_tenant = false;
+		}
+		else if (new_tenant)
+			store_forget_tenant(store, tenant);
 	}
 	pthread_mutex_unlock(&store->lock);
 

@@ -86,9 +86,32 @@ tenant_read(Tenant *tenant)
 	return err;
 }
 
-/* Starts what a tenant needs to serve reads: the redo helpers, the page cache. */
+Tenant *
+tenant_alloc(Store *store, const PsId *id)
+{
+	Tenant	   *tenant = pg_malloc0(sizeof(Tenant));
+	char		text[PS_ID_TEXT];
+
+	tenant->id = *id;
+	tenant->store = store;
+	tenant->dir = psprintf("%s/tenants/%s", store->config->store_dir, ps_id_format(id, text));
+	pthread_mutex_init(&tenant->lock, NULL);
+	return tenant;
+}
+
+void
+tenant_free(Tenant *tenant)
+{
+	Assert(tenant->nopen == 0);
+	pthread_mutex_destroy(&tenant->lock);
+	pfree(tenant->dir);
+	free(tenant);
+}
+
+/* ---- what its reads need ---- */
+
 PsError *
-tenant_start(Tenant *tenant)
+tenant_begin_use(Tenant *tenant)
 {
 	const Config *config = tenant->store->config;
 	char		id[PS_ID_TEXT];
@@ -99,33 +122,128 @@ tenant_start(Tenant *tenant)
 						   .wal_log_hints = true,	/* every compute has it on (src/compute/settings.c) */
 						   .max_helpers = config->redo_helpers > 0 ? config->redo_helpers : (int) sysconf(_SC_NPROCESSORS_ONLN),
 						   .timeout_ms = config->redo_timeout};
-	PsError    *err = redo_pool_create(&options, &tenant->redo);
+	PsError    *err = NULL;
 
-	pfree(workdir);
+	pthread_mutex_lock(&tenant->lock);
+	if (tenant->nopen == 0)
+	{
+		err = redo_pool_create(&options, &tenant->redo);
+		if (err == NULL)
+			tenant->page_cache = page_cache_create((size_t) config->page_cache_size * 1024 * 1024);
+	}
 	if (err == NULL)
-		tenant->page_cache = page_cache_create((size_t) config->page_cache_size * 1024 * 1024);
+		tenant->nopen++;
+	pthread_mutex_unlock(&tenant->lock);
+	pfree(workdir);
 	return err;
 }
 
 void
-tenant_free(Tenant *tenant)
+tenant_end_use(Tenant *tenant)
 {
-	if (tenant->redo != NULL)
+	pthread_mutex_lock(&tenant->lock);
+	if (--tenant->nopen == 0)
+	{
 		redo_pool_free(tenant->redo);
-	if (tenant->page_cache != NULL)
 		page_cache_free(tenant->page_cache);
-	pfree(tenant->dir);
-	free(tenant);
+		tenant->redo = NULL;
+		tenant->page_cache = NULL;
+	}
+	pthread_mutex_unlock(&tenant->lock);
 }
 
-Tenant *
-tenant_alloc(Store *store, const PsId *id)
+/* ---- its timelines ---- */
+
+typedef struct Loaded
 {
-	Tenant	   *tenant = pg_malloc0(sizeof(Tenant));
+	Timeline   *tl;
+	bool		has_ancestor;
+	PsId		ancestor;
+} Loaded;
+
+typedef struct LoadedList
+{
+	Loaded	   *items;
+	int			n;
+} LoadedList;
+
+static int
+by_id(const void *a, const void *b)
+{
+	return memcmp(&((const Loaded *) a)->tl->id, &((const Loaded *) b)->tl->id, sizeof(PsId));
+}
+
+static int
+cmp_id(const void *key, const void *item)
+{
+	return memcmp(key, &((const Loaded *) item)->tl->id, sizeof(PsId));
+}
+
+/* Finds the ancestors of timelines that are sorted by id. */
+static void
+link_ancestors(const LoadedList *list)
+{
 	char		text[PS_ID_TEXT];
 
-	tenant->id = *id;
-	tenant->store = store;
-	tenant->dir = psprintf("%s/tenants/%s", store->config->store_dir, ps_id_format(id, text));
-	return tenant;
+	for (int i = 0; i < list->n; i++)
+	{
+		Loaded	   *loaded = &list->items[i];
+		Loaded	   *ancestor;
+
+		if (!loaded->has_ancestor)
+			continue;
+		ancestor = bsearch(&loaded->ancestor, list->items, list->n, sizeof(Loaded), cmp_id);
+		if (ancestor == NULL)
+			timeline_set_broken(loaded->tl, ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\" begins in timeline %s, which is not there",
+													 loaded->tl->name, ps_id_format(&loaded->ancestor, text)));
+		else
+			loaded->tl->ancestor = ancestor->tl;
+	}
+	for (int i = 0; i < list->n; i++)
+	{
+		Timeline   *tl = list->items[i].tl;
+		int			depth = 0;
+
+		for (Timeline *a = tl->ancestor; a != NULL && depth <= list->n; a = a->ancestor)
+			depth++;
+		if (depth <= list->n)
+			continue;
+		timeline_set_broken(tl, ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\" begins in itself", tl->name));
+		tl->ancestor = NULL;
+	}
+
+	/* whatever becomes of a branch, what it needs stays */
+	for (int i = 0; i < list->n; i++)
+		if (list->items[i].tl->ancestor != NULL)
+			timeline_pin_branch(list->items[i].tl->ancestor, list->items[i].tl->start_lsn);
+}
+
+void
+tenant_load(Tenant *tenant, const PsError *problem, Timeline ***timelines, int *n)
+{
+	char	   *path = psprintf("%s/timelines", tenant->dir);
+	LoadedList	list = {0};
+	PsId	   *ids;
+	PsError    *err = store_list_ids(path, &ids, &list.n);
+
+	if (err != NULL)
+		ps_log_error(PS_WARNING, err, "could not look for the branches of a tenant");
+	list.items = pg_malloc0(Max(list.n, 1) * sizeof(Loaded));
+	tenant->keep_all = false;
+	for (int i = 0; i < list.n; i++)
+	{
+		Loaded	   *loaded = &list.items[i];
+
+		loaded->tl = timeline_load(tenant, &ids[i], problem, &loaded->has_ancestor, &loaded->ancestor);
+		tenant->keep_all |= loaded->tl->life == TIMELINE_BROKEN;
+	}
+	qsort(list.items, list.n, sizeof(Loaded), by_id);
+	link_ancestors(&list);
+	*timelines = pg_malloc(Max(list.n, 1) * sizeof(Timeline *));
+	for (int i = 0; i < list.n; i++)
+		(*timelines)[i] = list.items[i].tl;
+	*n = list.n;
+	free(list.items);
+	free(ids);
+	pfree(path);
 }

@@ -1,8 +1,8 @@
 /*
  * timeline.c
  *	  A timeline in memory: its set of layers, waits, failures, what others may
- *	  know of it.  What all that works on a timeline builds on; opening and
- *	  closing, which know of all of that, are in timeline_open.c.
+ *	  know of it.  What all that works on an open timeline builds on; opening
+ *	  and closing, which know of all of that, are in timeline_open.c.
  */
 #include "ps_fe.h"
 
@@ -343,6 +343,7 @@ timeline_info(Timeline *tl, TimelineInfo *info)
 				newest;
 
 	memset(info, 0, sizeof(*info));
+	info->open = true;
 	info->tenant = tl->tenant->id;
 	info->timeline = tl->id;
 	strlcpy(info->name, tl->name, sizeof(info->name));
@@ -404,6 +405,17 @@ timeline_is_stopping(Timeline *tl)
 	stopping = tl->stopping;
 	pthread_mutex_unlock(&tl->lock);
 	return stopping;
+}
+
+bool
+timeline_is_settled(Timeline *tl)
+{
+	bool		settled;
+
+	pthread_mutex_lock(&tl->lock);
+	settled = tl->failed == NULL && tl->flush_error[0] == '\0' && tl->disk_consistent_lsn == tl->flushed_lsn;
+	pthread_mutex_unlock(&tl->lock);
+	return settled;
 }
 
 static PsError *

@@ -39,11 +39,15 @@ typedef struct Waiter
 /* ---- store.c: all that is under one STORE directory ---- */
 
 /*
- * Opens every tenant and timeline; ingest of what is in the WAL files goes on
- * from there.  One that cannot be opened is logged and listed by
- * store_broken(); the others are served.
+ * Reads the manifests of all tenants and timelines.  A timeline is opened when
+ * somebody uses it, and closed when nobody has for idle_timeline_timeout.  One
+ * that cannot be opened is logged, and stays so until the store is started
+ * again; the others are served.
  */
 extern PsError *store_open(const struct Config *config, Store **store);
+
+/* All that works on timelines ends soon, with an error; nothing is opened any more. */
+extern void store_stop(Store *store);
 
 /* Stops ingest, flushes nothing (the WAL is the copy), frees.  No connection may be left. */
 extern void store_close(Store *store);
@@ -51,35 +55,22 @@ extern void store_close(Store *store);
 extern const struct Config *store_config(const Store *store);
 
 /*
- * Looks a timeline up by tenant and timeline id, or by branch name.  The
- * result lives until it is given back with store_release().  One that could not
- * be opened is an error that says why.
+ * Looks a timeline up by tenant and timeline id, or by branch name, and opens
+ * it unless it is open: reads all WAL that is not in layer files.  It lives,
+ * and is open, until it is given back with store_release().  One that cannot be
+ * opened is an error that says why.
  */
 extern PsError *store_find(Store *store, const PsId *tenant, const PsId *timeline, Timeline **tl);
 extern PsError *store_find_branch(Store *store, const char *name, Timeline **tl);
 
 extern void store_release(Timeline *tl);
 
-/* All timelines, by name; *n of them. */
+/* All timelines, by name; *n of them.  They live until store_list_free(), but need not be open. */
 extern Timeline **store_list(Store *store, int *n);
 extern void store_list_free(Timeline **list, int n);
 
 /* Since the start: keys that were looked for, and the layers that were searched for them, in memory and in files. */
 extern void store_read_stats(Store *store, uint64 *reads, uint64 *layers_searched);
-
-/* A timeline that could not be opened when the store was started. */
-typedef struct BrokenTimeline
-{
-	PsId		tenant;
-	PsId		timeline;
-	char		name[TIMELINE_NAME_MAX + 1];	/* "": not known */
-	bool		has_ancestor;	/* if it is known */
-	PsId		ancestor;
-	PsError    *error;
-} BrokenTimeline;
-
-/* All such, in no order; they change no more once the store is open. */
-extern const BrokenTimeline *store_broken(const Store *store, int *n);
 
 /*
  * Registers what the import made (backup/import.c): the directory
@@ -101,6 +92,7 @@ typedef struct TimelineSeed
 	int			nlayers;
 } TimelineSeed;
 
+/* tl NULL: it is not opened, for its seed cannot but be right. */
 extern PsError *store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **tl);
 
 /* A name that may be a branch: 1 to 63 of letters, digits, _ - and ., beginning with a letter or digit. */
@@ -171,12 +163,18 @@ typedef struct TimelineInfo
 	uint64		open_layer_bytes;	/* memory */
 	uint64		wal_bytes;		/* of files */
 	bool		compute_connected;
-	char		error[256];		/* why ingest stopped, "" if it runs */
+	bool		open;
+	char		error[256];		/* why ingest stopped, or why it cannot be opened; "" if all is well */
 } TimelineInfo;
 
-extern void timeline_info(Timeline *tl, TimelineInfo *info);
+extern void timeline_info(Timeline *tl, TimelineInfo *info);	/* of an open one */
+
+/* store_info.c: of any, without opening it */
+extern void store_timeline_info(Timeline *tl, TimelineInfo *info);
+extern PsError *store_branch_info(Store *store, const char *name, TimelineInfo *info);
 extern Store *timeline_store(Timeline *tl);
 extern WalSegments *timeline_wal(Timeline *tl);
+extern bool timeline_is_stopping(Timeline *tl);	/* it is taken away, or the store stops */
 
 /*
  * Waits until reads see WAL up to lsn; timeout_ms < 0: no limit.  An error if

@@ -38,17 +38,26 @@ typedef struct LayerSet
 	LayerMap   *map;
 } LayerSet;
 
-/* Fixed once the tenant can be found in the store; redo and page_cache have locks of their own. */
 struct Tenant
 {
+	/* fixed once the tenant can be found in the store */
 	PsId		id;
+	Store	   *store;
+	char	   *dir;			/* STORE/tenants/<id> */
+
+	/* fixed while it has timelines in the store */
 	uint64		system_identifier;
 	uint32		segment_size;
-	Store	   *store;
-	RedoPool   *redo;
-	char	   *dir;			/* STORE/tenants/<id> */
-	PageCache  *page_cache;
 	bool		keep_all;		/* a timeline's manifest cannot be read: nobody knows what it needs */
+
+	/*
+	 * What reads need, there while a timeline is open: changed under the lock,
+	 * which is held while they are made or freed; they have locks of their own.
+	 */
+	pthread_mutex_t lock;
+	int			nopen;
+	RedoPool   *redo;
+	PageCache  *page_cache;
 };
 
 /*
@@ -72,23 +81,42 @@ typedef struct Pin
 	bool		imaged;			/* image files for it were thought of (keep/images.c) */
 } Pin;
 
+/* store_use.c */
+typedef enum TimelineState
+{
+	TIMELINE_CLOSED,			/* nothing of it is in memory but what the manifest says */
+	TIMELINE_OPENING,			/* a thread is at it */
+	TIMELINE_OPEN,
+	TIMELINE_CLOSING,			/* as OPENING */
+	TIMELINE_BROKEN				/* cannot be opened */
+} TimelineState;
+
 struct Timeline
 {
-	/* fixed once the timeline is open */
+	/* fixed once the timeline is in the store */
 	Tenant	   *tenant;
 	PsId		id;
 	uint64		cache_id;		/* in the page cache: no timeline ever has that of another */
-	char	   *_Atomic name;		/* changes under Store.lock and manifest_lock; what it was stays in old_names */
-	char	  **old_names;		/* freed when the timeline is closed; under Store.lock, as what follows */
-	int			nold_names;
-	int			users;			/* store_find() and others; it is closed when there are none */
 	char	   *dir;			/* .../timelines/<id> */
 	LayerSpace	space;			/* .../layers */
 	uint64		system_identifier;
 	uint32		segment_size;
 	uint32		data_checksum_version;
 	XLogRecPtr	start_lsn;		/* of its first image layers, or where it branches off */
-	Timeline   *ancestor;		/* whose history up to start_lsn is its own; NULL: none */
+	Timeline   *ancestor;		/* whose history up to start_lsn is its own; NULL: none; open while this one is */
+
+	char	   *_Atomic name;		/* changes under Store.lock and, of an open one, manifest_lock; "": not known */
+	char	  **old_names;		/* what it was; freed with the timeline; under Store.lock, as what follows */
+	int			nold_names;
+	TimelineState life;
+	int			users;			/* who holds it, open or not: timelines that begin in it, lists; and all that follow */
+	int			uses;			/* who needs it open */
+	bool		gone;			/* taken out of the store */
+	int64		last_used;		/* when uses fell to 0, timeline_now_ms() */
+	PsError    *error;			/* BROKEN: why */
+	TimelineInfo known;			/* not OPEN: what it was when it was closed, or as the manifest has it */
+
+	/* fixed while it is open */
 	WalSegments *wal;
 	int			marker_fd;		/* of the file "flushed" (wal/receiver.c), or -1; written under receive_lock */
 
@@ -131,7 +159,7 @@ struct Timeline
 	Pin		   *pins;			/* in no order, some perhaps twice */
 	int			npins;
 
-	/* of the thread that opens and closes the timeline */
+	/* of the thread that opens or closes the timeline */
 	pthread_t	ingest_thread;
 	pthread_t	flush_thread;
 	int			nthreads;		/* of these two that were started */
@@ -140,7 +168,8 @@ struct Timeline
 	pthread_mutex_t upkeep_lock;
 	uint64		gc_number;		/* files from this number on are newer than the last look for garbage */
 	int64		gc_time;		/* of that look, timeline_now_ms() */
-	int64		upkeep_due;		/* when to look at this timeline; under Upkeep.lock */
+	int64		upkeep_due;		/* when to look at this timeline; under Upkeep.lock, as the next */
+	bool		upkeep_quiet;	/* there is nothing to do before a flush adds a file, or a branch goes */
 
 	/* the ingest thread's own (wal/ingest.c) */
 	struct Ingest *ingest;
@@ -149,16 +178,16 @@ struct Timeline
 struct Store
 {
 	const Config *config;		/* never changes */
-	pthread_mutex_t lock;		/* protects the arrays; entries live until store_close() */
-	Tenant	  **tenants;
+	atomic_bool stopping;		/* set once, under lock */
+	pthread_mutex_t lock;		/* protects the arrays, and what the entries say of it */
+	Tenant	  **tenants;		/* they live until store_close() */
 	int			ntenants;
 	Timeline  **timelines;
 	int			ntimelines;
-	pthread_cond_t released;	/* Timeline.users fell to 0 */
+	int			nopen;			/* timelines that are not CLOSED or BROKEN */
+	pthread_cond_t changed;		/* a state, stopping, or users or uses fell to 0 */
 	struct Aio *aio;			/* fixed once the store is open; any thread */
 	struct Upkeep *upkeep;		/* fixed once the store is open */
-	BrokenTimeline *broken;		/* the same */
-	int			nbroken;
 	atomic_uint_fast64_t reads; /* plan_key() */
 	atomic_uint_fast64_t layers_searched;	/* for them */
 
@@ -166,29 +195,83 @@ struct Store
 	atomic_int_fast64_t layer_memory;	/* bytes of all layers in memory, as ingest threads counted them last */
 	atomic_int	nfilled;		/* open layers that are not empty */
 	atomic_int_fast64_t layer_memory_asked; /* when; timeline_now_ms() */
+
+	/* closes what nobody uses (store_use.c) */
+	pthread_t	idle_thread;
+	bool		has_idle_thread;
+	pthread_cond_t idle_wake;	/* nopen is no longer 0, or stopping; CLOCK_MONOTONIC */
 };
 
 /* ---- tenant.c ---- */
 extern Tenant *tenant_alloc(Store *store, const PsId *id);
 extern PsError *tenant_read(Tenant *tenant);	/* tenant.json */
 extern PsError *tenant_write(const Tenant *tenant, const char *dir);
-extern PsError *tenant_start(Tenant *tenant);
 extern void tenant_free(Tenant *tenant);
 
-/* ---- store.c, store_add.c.  The caller holds Store.lock, or opens the store ---- */
+/*
+ * Makes a Timeline of each directory in TENANT/timelines: of what their
+ * manifests say, all CLOSED or BROKEN; ancestors are found, and pinned.
+ * problem: why none of them can be opened, or NULL.
+ */
+extern void tenant_load(Tenant *tenant, const PsError *problem, Timeline ***timelines, int *n);
+
+/* The redo helpers and the page cache; each success of begin is for one end. */
+extern PsError *tenant_begin_use(Tenant *tenant);
+extern void tenant_end_use(Tenant *tenant);
+
+/* ---- store.c, store_add.c ---- */
+extern PsError *store_list_ids(const char *path, PsId **ids, int *n);	/* subdirectories that are named by an id; malloc'd */
+
+/* The caller of what follows holds Store.lock, or opens the store. */
 extern Timeline *store_named(Store *store, const char *name);	/* NULL: there is none */
-extern bool store_is_broken_name(const Store *store, const char *name);
+
+/* The same, when nobody opens or closes it; an error if there is none.  Lets the lock go meanwhile. */
+extern PsError *store_named_settled(Store *store, const char *name, Timeline **tl);
+extern PsError *store_no_such_branch(const char *name);
 extern PsError *store_check_name_is_free(Store *store, const char *name);
+extern void store_unhold(Store *store, Timeline *tl);	/* one of Timeline.users less */
 extern void store_put_tenant(Store *store, Tenant *tenant);
 extern void store_put_timeline(Store *store, Timeline *tl);
+extern void store_forget_tenant(Store *store, Tenant *tenant);
 extern void store_forget(Store *store, Timeline *tl);	/* nobody can find it any more */
 
+/* Waits until nobody holds a timeline that was taken out, then closes and frees it; the lock is let go meanwhile. */
+extern void store_destroy_timeline(Store *store, Timeline *tl);
+
+/* ---- store_use.c: the caller holds Store.lock ---- */
+
+/*
+ * Makes sure that a timeline, which somebody holds, is open; it and its
+ * ancestors stay open until store_end_use().  The lock is let go meanwhile.
+ */
+extern PsError *store_begin_use(Store *store, Timeline *tl);
+extern void store_end_use(Store *store, Timeline *tl, bool counts);	/* counts: the time begins after which it is idle */
+
+/* Opens a CLOSED timeline whose ancestor is open; it is used then.  Its own error, not that it is broken. */
+extern PsError *store_open_timeline(Store *store, Timeline *tl);
+
+/* Closes an OPEN timeline that nobody uses; the lock is let go meanwhile. */
+extern void store_close_timeline(Store *store, Timeline *tl);
+extern PsError *store_broken_error(const Timeline *tl);
+extern PsError *store_start_idle_thread(Store *store);
+
 /* ---- timeline.c, timeline_open.c ---- */
-extern PsError *timeline_open(Tenant *tenant, const PsId *id, Timeline *ancestor, Timeline **tl);
+
+/*
+ * What the manifest says of a timeline, CLOSED; BROKEN if that cannot be read,
+ * or does not fit, or because of the problem (NULL: there is none).  The caller
+ * finds the ancestor, if *has_ancestor.
+ */
+extern Timeline *timeline_load(Tenant *tenant, const PsId *id, const PsError *problem, bool *has_ancestor, PsId *ancestor);
+extern void timeline_set_broken(Timeline *tl, PsError *err);	/* takes the error over; of one that nobody else knows */
+extern void timeline_free(Timeline *tl);	/* it is not open */
+
+/* The ancestor is open.  After an error it is as it was. */
+extern PsError *timeline_open(Timeline *tl);
 extern void timeline_stop(Timeline *tl);	/* tells the threads to end, waits for nothing */
-extern void timeline_join(Timeline *tl);
-extern void timeline_close(Timeline *tl);
-extern bool timeline_is_stopping(Timeline *tl);
+extern void timeline_join(Timeline *tl);	/* the same, and waits for their end; what they use, ancestors too, stays */
+extern void timeline_close(Timeline *tl);	/* joins, and frees all but what CLOSED ones have; nobody may use it any more */
+extern bool timeline_is_settled(Timeline *tl);	/* open, but nothing is in memory alone, and nothing is wrong */
 extern LayerSet *timeline_layers(Timeline *tl); /* a reference */
 
 /* The same for who reads at an LSN: an error if that may be gone.  What the set has is there as long as it is referenced. */
@@ -294,6 +377,7 @@ extern void *ingest_main(void *tl);
 extern PsError *receiver_open_marker(Timeline *tl, XLogRecPtr *lsn);
 extern PsError *receiver_sync_marker(Timeline *tl, XLogRecPtr lsn);
 extern void receiver_close_marker(Timeline *tl);
+extern XLogRecPtr receiver_look_at_marker(const char *dir);
 
 /* WAL is durable up to lsn: says so to all.  Caller holds receive_lock, not Timeline.lock. */
 extern PsError *receiver_set_flushed(Timeline *tl, XLogRecPtr lsn, XLogRecPtr prev);
@@ -304,9 +388,12 @@ extern void *flush_main(void *tl);
 /* ---- keep/upkeep.c ---- */
 typedef struct Upkeep Upkeep;
 
-extern PsError *upkeep_start(Store *store, Upkeep **upkeep);	/* also after an error *upkeep is to be stopped */
+extern PsError *upkeep_start(Store *store, Upkeep **upkeep);	/* also after an error *upkeep is to be stopped and freed */
 extern void upkeep_stop(Upkeep *upkeep);	/* waits for the threads; timelines were told to stop before */
+extern void upkeep_free(Upkeep *upkeep);	/* no flush thread is left, which may wake it */
 extern void upkeep_wake(Upkeep *upkeep, Timeline *tl);	/* there may be something to do */
+extern void upkeep_opened(Upkeep *upkeep, Timeline *tl);	/* somebody uses it: a good moment, if there is */
+extern void upkeep_plan(Timeline *tl, bool quiet);	/* of a new one; quiet: nothing is to be done */
 
 /* ---- keep/dbcopy.c ---- */
 extern bool db_copy_is_done(Timeline *tl, const WalRecord *rec, Oid spc, Oid db);

@@ -1,6 +1,7 @@
 /*
  * timeline_open.c
- *	  Opening a timeline, also after a crash, and closing it.
+ *	  What a manifest says of a timeline; opening it, also after a crash, and
+ *	  closing it.  When that happens is store_use.c's business.
  */
 #include "ps_fe.h"
 
@@ -49,6 +50,7 @@ load_state(Timeline *tl, LayerMap *map, XLogRecPtr lsn, WalState *state)
 static PsError *
 find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker)
 {
+	Store	   *store = tl->tenant->store;
 	XLogRecPtr	end = state->end;
 	XLogRecPtr	prev = state->prev;
 	XLogSegNo	oldest,
@@ -63,12 +65,17 @@ find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker)
 		bool		found;
 
 		XLogSegNoOffsetToRecPtr(newest + 1, 0, tl->segment_size, limit);
-		while ((err = wal_reader_next(reader, limit, &rec, &found)) == NULL && found)
+		while (!atomic_load(&store->stopping) && (err = wal_reader_next(reader, limit, &rec, &found)) == NULL && found)
 		{
 			prev = rec.start;
 			end = rec.end;
 		}
 		wal_reader_free(reader);
+		if (atomic_load(&store->stopping))
+		{
+			ps_error_free(err);
+			return ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
+		}
 	}
 	if (end < marker)
 	{
@@ -92,8 +99,10 @@ find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker)
 	ps_error_free(err);
 	PS_TRY(wal_segments_cut(tl->wal, end));
 	PS_TRY(receiver_sync_marker(tl, end));
+	pthread_mutex_lock(&tl->lock);
 	tl->received_lsn = tl->flushed_lsn = end;
 	tl->flushed_prev = prev;
+	pthread_mutex_unlock(&tl->lock);
 	return NULL;
 }
 
@@ -125,38 +134,25 @@ sync_wal(const char *wal_dir)
 	return err == NULL ? sync_path(wal_dir) : err;
 }
 
-/*
- * Opens the timeline in TENANT/timelines/ID and starts its threads.  ancestor:
- * what its manifest says, NULL if it says none.  On error nothing is left in
- * memory.  Locks: none, or Store.lock; nobody knows the
- * timeline yet.
- */
-PsError *
-timeline_open(Tenant *tenant, const PsId *id, Timeline *ancestor, Timeline **result)
+/* ---- without opening it ---- */
+
+static Timeline *
+timeline_alloc(Tenant *tenant, const PsId *id)
 {
 	static atomic_ullong next_cache_id;
 	Timeline   *tl = pg_malloc0(sizeof(Timeline));
-	Manifest	m = {0};
-	LayerMap   *map = NULL;
-	WalState	state;
-	XLogRecPtr	marker;
 	pthread_condattr_t attr;
 	char		text[PS_ID_TEXT];
-	char	   *wal_dir;
-	int			rc;
-	PsError    *err;
 
 	tl->tenant = tenant;
-	tl->ancestor = ancestor;
+	tl->id = *id;
 	tl->cache_id = atomic_fetch_add(&next_cache_id, 1);
 	tl->marker_fd = -1;
-	tl->id = *id;
 	tl->dir = psprintf("%s/timelines/%s", tenant->dir, ps_id_format(id, text));
 	tl->space.dir = psprintf("%s/layers", tl->dir);
 	tl->space.tenant = tenant->id;
 	tl->space.timeline = *id;
 	atomic_init(&tl->space.next_number, 1);
-	wal_dir = psprintf("%s/wal", tl->dir);
 	pthread_mutex_init(&tl->upkeep_lock, NULL);
 	pthread_mutex_init(&tl->generation_lock, NULL);
 	pthread_mutex_init(&tl->receive_lock, NULL);
@@ -167,85 +163,16 @@ timeline_open(Tenant *tenant, const PsId *id, Timeline *ancestor, Timeline **res
 	pthread_cond_init(&tl->changed, &attr);
 	pthread_cond_init(&tl->layers_changed, &attr);
 	pthread_condattr_destroy(&attr);
-
-	PS_GOTO(manifest_read(tl->dir, &m), fail);
-	if (!ps_id_equal(&m.timeline, id) || !ps_id_equal(&m.tenant, &tenant->id) ||
-		m.system_identifier != tenant->system_identifier || m.segment_size != tenant->segment_size ||
-		m.has_ancestor != (ancestor != NULL) || (ancestor != NULL && !ps_id_equal(&m.ancestor, &ancestor->id)))
-	{
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "manifest in \"%s\" is of another timeline", tl->dir);
-		goto fail;
-	}
-	tl->name = pg_strdup(m.name);
-	tl->system_identifier = m.system_identifier;
-	tl->segment_size = m.segment_size;
-	tl->data_checksum_version = m.data_checksum_version;
-	tl->start_lsn = m.start_lsn;
-	tl->disk_consistent_lsn = tl->ingested_lsn = m.disk_consistent_lsn;
-	tl->gc_cutoff = m.gc_cutoff;
-	tl->generation = m.generation;
-	strlcpy(tl->owner, m.owner, sizeof(tl->owner));
-
-	PS_GOTO(manifest_remove_stray(tl->dir), fail);
-	PS_GOTO(timeline_open_layers(tl, &m, &map), fail);
-	PS_GOTO(load_state(tl, map, tl->disk_consistent_lsn, &state), fail);
-	tl->state = state;
-	PS_GOTO(sync_wal(wal_dir), fail);
-	PS_GOTO(wal_segments_open(wal_dir, tl->segment_size, &tl->wal), fail);
-	PS_GOTO(receiver_open_marker(tl, &marker), fail);
-	PS_GOTO(find_wal_end(tl, &state, marker), fail);
-	tl->level0 = layer_map_level0(map);
-	tl->layers = layer_set_create(open_layer_create(tl->disk_consistent_lsn + 1), NULL, 0, map);
-	map = NULL;
-	PS_GOTO(ingest_create(tl, &state), fail);
-	rc = pthread_create(&tl->ingest_thread, NULL, ingest_main, tl);
-	tl->nthreads += rc == 0;
-	if (rc == 0)
-		rc = pthread_create(&tl->flush_thread, NULL, flush_main, tl);
-	tl->nthreads += rc == 0;
-	if (rc != 0)
-	{
-		errno = rc;
-		err = ps_error(PS_SQLSTATE_OUT_OF_MEMORY, "could not start a thread of branch \"%s\": %m", tl->name);
-		goto fail;
-	}
-	manifest_free(&m);
-	pfree(wal_dir);
-	*result = tl;
-	return NULL;
-
-fail:
-	if (map != NULL)
-		layer_map_unref(map);
-	manifest_free(&m);
-	pfree(wal_dir);
-	timeline_close(tl);
-	return err;
+	tl->known.tenant = tenant->id;
+	tl->known.timeline = *id;
+	return tl;
 }
 
-/* Stops the threads and waits for their end; what they use, ancestors too, stays. */
 void
-timeline_join(Timeline *tl)
+timeline_free(Timeline *tl)
 {
-	timeline_stop(tl);
-	if (tl->nthreads > 0)
-		pthread_join(tl->ingest_thread, NULL);
-	if (tl->nthreads > 1)
-		pthread_join(tl->flush_thread, NULL);
-	tl->nthreads = 0;
-}
-
-/* Frees, after the threads have ended.  No connection may use the timeline any more, nor may a thread of a branch of it run. */
-void
-timeline_close(Timeline *tl)
-{
-	timeline_join(tl);
-	ingest_free(tl);
-	layer_set_unref(tl->layers);
-	if (tl->wal != NULL)
-		wal_segments_close(tl->wal);
-	receiver_close_marker(tl);
-	ps_error_free(tl->failed);
+	Assert(tl->life == TIMELINE_CLOSED || tl->life == TIMELINE_BROKEN);
+	ps_error_free(tl->error);
 	free(tl->pins);
 	free(tl->name);
 	for (int i = 0; i < tl->nold_names; i++)
@@ -261,4 +188,167 @@ timeline_close(Timeline *tl)
 	pfree(tl->dir);
 	pfree(tl->space.dir);
 	free(tl);
+}
+
+void
+timeline_set_broken(Timeline *tl, PsError *err)
+{
+	ps_log(PS_WARNING, "could not open \"%s\", branch \"%s\", which is not served: %s", tl->dir, tl->name, err->message);
+	ps_error_free(tl->error);
+	tl->error = err;
+	tl->life = TIMELINE_BROKEN;
+}
+
+/* Reads the manifest; an error if it is of something else. */
+static PsError *
+read_manifest(Timeline *tl, Manifest *m)
+{
+	PS_TRY(manifest_read(tl->dir, m));
+	if (ps_id_equal(&m->timeline, &tl->id) && ps_id_equal(&m->tenant, &tl->tenant->id) &&
+		m->system_identifier == tl->tenant->system_identifier && m->segment_size == tl->tenant->segment_size)
+		return NULL;
+	manifest_free(m);
+	return ps_error(PS_SQLSTATE_CORRUPTED, "manifest in \"%s\" is of another timeline", tl->dir);
+}
+
+Timeline *
+timeline_load(Tenant *tenant, const PsId *id, const PsError *problem, bool *has_ancestor, PsId *ancestor)
+{
+	Timeline   *tl = timeline_alloc(tenant, id);
+	Manifest	m = {0};
+	PsError    *err = problem != NULL ? ps_error_copy(problem) : read_manifest(tl, &m);
+
+	*has_ancestor = false;
+	tl->name = pg_strdup(m.name);
+	if (err != NULL)
+	{
+		timeline_set_broken(tl, err);
+		return tl;
+	}
+	*has_ancestor = m.has_ancestor;
+	*ancestor = m.ancestor;
+	tl->system_identifier = m.system_identifier;
+	tl->segment_size = m.segment_size;
+	tl->data_checksum_version = m.data_checksum_version;
+	tl->start_lsn = m.start_lsn;
+	tl->disk_consistent_lsn = m.disk_consistent_lsn;
+	tl->gc_cutoff = m.gc_cutoff;
+
+	/* one file: that of its beginning */
+	upkeep_plan(tl, m.nlayers <= 1);
+
+	tl->known.system_identifier = m.system_identifier;
+	tl->known.segment_size = m.segment_size;
+	tl->known.data_checksum_version = m.data_checksum_version;
+	tl->known.start_lsn = m.start_lsn;
+	tl->known.generation = m.generation;
+	strlcpy(tl->known.owner, m.owner, sizeof(tl->known.owner));
+	tl->known.disk_consistent_lsn = tl->known.ingested_lsn = m.disk_consistent_lsn;
+	tl->known.flushed_lsn = tl->known.received_lsn = Max(receiver_look_at_marker(tl->dir), m.disk_consistent_lsn);
+	tl->known.gc_cutoff = Max(m.gc_cutoff, m.start_lsn);
+	manifest_free(&m);
+	return tl;
+}
+
+/* ---- opening and closing ---- */
+
+/* Starts the threads; timeline_close() ends those that have been started, also after an error. */
+static PsError *
+start_threads(Timeline *tl)
+{
+	int			rc = pthread_create(&tl->ingest_thread, NULL, ingest_main, tl);
+
+	tl->nthreads += rc == 0;
+	if (rc == 0)
+		rc = pthread_create(&tl->flush_thread, NULL, flush_main, tl);
+	tl->nthreads += rc == 0;
+	if (rc == 0)
+		return NULL;
+	errno = rc;
+	return ps_error(PS_SQLSTATE_OUT_OF_MEMORY, "could not start a thread of branch \"%s\": %m", tl->name);
+}
+
+/*
+ * Locks: none; nobody uses the timeline yet, but some of what Timeline.lock
+ * protects is looked at all the same.
+ */
+PsError *
+timeline_open(Timeline *tl)
+{
+	Manifest	m = {0};
+	LayerMap   *map = NULL;
+	WalState	state;
+	XLogRecPtr	marker;
+	char	   *wal_dir = psprintf("%s/wal", tl->dir);
+	PsError    *err;
+
+	PS_GOTO(read_manifest(tl, &m), done);
+	if (m.has_ancestor != (tl->ancestor != NULL) || (tl->ancestor != NULL && !ps_id_equal(&m.ancestor, &tl->ancestor->id)))
+	{
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "manifest in \"%s\" is of another timeline", tl->dir);
+		goto done;
+	}
+	pthread_mutex_lock(&tl->lock);
+	tl->disk_consistent_lsn = tl->ingested_lsn = m.disk_consistent_lsn;
+	tl->gc_cutoff = Max(tl->gc_cutoff, m.gc_cutoff);	/* it may be ahead of the manifest (keep/gc.c) */
+	tl->generation = m.generation;
+	strlcpy(tl->owner, m.owner, sizeof(tl->owner));
+	pthread_mutex_unlock(&tl->lock);
+
+	PS_GOTO(manifest_remove_stray(tl->dir), done);
+	PS_GOTO(timeline_open_layers(tl, &m, &map), done);
+	PS_GOTO(load_state(tl, map, m.disk_consistent_lsn, &state), done);
+	PS_GOTO(sync_wal(wal_dir), done);
+	PS_GOTO(wal_segments_open(wal_dir, tl->segment_size, &tl->wal), done);
+	PS_GOTO(receiver_open_marker(tl, &marker), done);
+	PS_GOTO(find_wal_end(tl, &state, marker), done);
+	pthread_mutex_lock(&tl->lock);
+	tl->state = state;
+	tl->level0 = layer_map_level0(map);
+	tl->layers = layer_set_create(open_layer_create(m.disk_consistent_lsn + 1), NULL, 0, map);
+	pthread_mutex_unlock(&tl->lock);
+	map = NULL;
+	PS_GOTO(ingest_create(tl, &state), done);
+	PS_GOTO(start_threads(tl), done);
+
+done:
+	layer_map_unref(map);
+	manifest_free(&m);
+	pfree(wal_dir);
+	if (err != NULL)
+		timeline_close(tl);
+	return err;
+}
+
+void
+timeline_join(Timeline *tl)
+{
+	timeline_stop(tl);
+	if (tl->nthreads > 0)
+		pthread_join(tl->ingest_thread, NULL);
+	if (tl->nthreads > 1)
+		pthread_join(tl->flush_thread, NULL);
+	tl->nthreads = 0;
+}
+
+void
+timeline_close(Timeline *tl)
+{
+	LayerSet   *layers;
+
+	timeline_join(tl);
+	ingest_free(tl);
+	if (tl->wal != NULL)
+		wal_segments_close(tl->wal);
+	tl->wal = NULL;
+	receiver_close_marker(tl);
+	pthread_mutex_lock(&tl->lock);
+	layers = tl->layers;
+	tl->layers = NULL;
+	ps_error_free(tl->failed);
+	tl->failed = NULL;
+	tl->flush_error[0] = '\0';
+	tl->stopping = false;
+	pthread_mutex_unlock(&tl->lock);
+	layer_set_unref(layers);
 }

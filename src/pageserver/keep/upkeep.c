@@ -4,9 +4,11 @@
  *	  for the whole store, so that nothing else waits for them and they do not
  *	  wait for each other.
  *
- * A timeline asks for them when a flush has added a file (upkeep_wake()); each
- * is looked at once in UPKEEP_PERIOD besides, for time alone makes history
- * unreadable.  One thread at a time works on a timeline (Timeline.upkeep_lock);
+ * A timeline asks for them when a flush has added a file, or a branch of it has
+ * gone (upkeep_wake()); each is looked at once in UPKEEP_PERIOD besides, for
+ * time alone makes history unreadable.  One that is not open is opened for that,
+ * by one thread at a time, the timelines of a store spread over the period; but
+ * not if there is nothing to do before it asks (is_quiet()).  One thread at a time works on a timeline (Timeline.upkeep_lock);
  * what it finds to do comes in this order: merges, images, garbage, and images
  * where branches begin, which make garbage.
  */
@@ -29,7 +31,7 @@ struct Upkeep
 	Store	   *store;			/* fixed */
 	int			nthreads;
 	pthread_t  *threads;
-	pthread_mutex_t lock;		/* a leaf; protects what follows, and Timeline.upkeep_due */
+	pthread_mutex_t lock;		/* a leaf; protects what follows, and Timeline.upkeep_due and upkeep_quiet */
 	pthread_cond_t wake;
 	uint64		wakes;			/* calls of upkeep_wake() */
 	bool		stopping;
@@ -96,8 +98,39 @@ upkeep_timeline(Timeline *tl, bool all)
 }
 
 /*
+ * Is there nothing to do until a flush adds a file?  So it is if time alone
+ * will not move the horizon any further (find_horizon() in history.c).
+ */
+static bool
+is_quiet(Timeline *tl)
+{
+	uint64		distance = (uint64) tl->tenant->store->config->gc_horizon * 1024 * 1024;
+	bool		quiet = !tl->tenant->keep_all;
+
+	pthread_mutex_lock(&tl->lock);
+	if (tl->disk_consistent_lsn > tl->start_lsn + distance && tl->gc_cutoff < tl->disk_consistent_lsn - distance)
+		quiet = false;
+	/* what is read at such an LSN becomes garbage without anybody saying so */
+	for (int i = 0; i < tl->npins; i++)
+		quiet = quiet && !tl->pins[i].wal;
+	pthread_mutex_unlock(&tl->lock);
+	return quiet;
+}
+
+void
+upkeep_plan(Timeline *tl, bool quiet)
+{
+	uint32		spread = 0;
+
+	for (int i = 0; i < sizeof(tl->id.b); i++)
+		spread = spread * 31 + tl->id.b[i];
+	tl->upkeep_due = timeline_now_ms() + spread % UPKEEP_PERIOD;
+	tl->upkeep_quiet = quiet;
+}
+
+/*
  * The timeline that has been due for the longest time, which is then the
- * caller's to release; NULL: none is due before *wait_ms.
+ * caller's to give back with give_back(); NULL: none is due before *wait_ms.
  */
 static Timeline *
 take_due(Upkeep *upkeep, int64 *wait_ms)
@@ -110,7 +143,7 @@ take_due(Upkeep *upkeep, int64 *wait_ms)
 	pthread_mutex_lock(&upkeep->lock);
 	*wait_ms = UPKEEP_PERIOD;
 	for (int i = 0; i < n; i++)
-		if (next == NULL || list[i]->upkeep_due < next->upkeep_due)
+		if (!list[i]->upkeep_quiet && (next == NULL || list[i]->upkeep_due < next->upkeep_due))
 			next = list[i];
 	if (next != NULL && next->upkeep_due > now)
 	{
@@ -118,13 +151,62 @@ take_due(Upkeep *upkeep, int64 *wait_ms)
 		next = NULL;
 	}
 	if (next != NULL)
+	{
 		next->upkeep_due = now + UPKEEP_PERIOD;
+		next->upkeep_quiet = true;	/* unless there is more to do, or somebody asks meanwhile */
+	}
 	pthread_mutex_unlock(&upkeep->lock);
-	for (int i = 0; i < n; i++)
-		if (list[i] != next)
-			store_release(list[i]);
-	free(list);
+	for (int i = 0; i < n && next != NULL; i++)
+		if (list[i] == next)
+		{
+			list[i] = list[n - 1];
+			n--;
+		}
+	store_list_free(list, n);
 	return next;
+}
+
+static void
+give_back(Store *store, Timeline *tl)
+{
+	pthread_mutex_lock(&store->lock);
+	store_unhold(store, tl);
+	pthread_mutex_unlock(&store->lock);
+}
+
+/* Opens it, if it is not open, for as long as it takes. */
+static PsError *
+work_on(Store *store, Timeline *tl)
+{
+	PsError    *err;
+
+	pthread_mutex_lock(&store->lock);
+	err = store_begin_use(store, tl);
+	pthread_mutex_unlock(&store->lock);
+	if (err != NULL)
+	{
+		/* who opened it, or tried to, has said why */
+		ps_error_free(err);
+		return NULL;
+	}
+	err = upkeep_timeline(tl, false);
+	pthread_mutex_lock(&store->lock);
+	store_end_use(store, tl, false);
+	pthread_mutex_unlock(&store->lock);
+	return err;
+}
+
+/* When it is looked at again.  err: of what was done. */
+static void
+plan_next(Upkeep *upkeep, Timeline *tl, bool failed)
+{
+	bool		quiet = !failed && is_quiet(tl);
+
+	pthread_mutex_lock(&upkeep->lock);
+	tl->upkeep_quiet = tl->upkeep_quiet && quiet;
+	if (failed)
+		tl->upkeep_due = timeline_now_ms() + RETRY_DELAY;
+	pthread_mutex_unlock(&upkeep->lock);
 }
 
 /* Until it is told to stop, or more than "wakes" calls of upkeep_wake() have come. */
@@ -172,18 +254,13 @@ upkeep_main(void *arg)
 			wait_for_work(upkeep, wakes, wait_ms);
 			continue;
 		}
-		err = upkeep_timeline(tl, false);
-		if (err != NULL)
-		{
-			pthread_mutex_lock(&upkeep->lock);
-			tl->upkeep_due = timeline_now_ms() + RETRY_DELAY;
-			pthread_mutex_unlock(&upkeep->lock);
-			if (timeline_is_stopping(tl))
-				ps_error_free(err);
-			else
-				ps_log_error(PS_WARNING, err, "branch \"%s\": upkeep of layer files failed, will try again", tl->name);
-		}
-		store_release(tl);
+		err = work_on(upkeep->store, tl);
+		plan_next(upkeep, tl, err != NULL);
+		if (err != NULL && timeline_is_stopping(tl))
+			ps_error_free(err);
+		else if (err != NULL)
+			ps_log_error(PS_WARNING, err, "branch \"%s\": upkeep of layer files failed, will try again", tl->name);
+		give_back(upkeep->store, tl);
 	}
 	return NULL;
 }
@@ -221,9 +298,24 @@ upkeep_wake(Upkeep *upkeep, Timeline *tl)
 		return;
 	pthread_mutex_lock(&upkeep->lock);
 	tl->upkeep_due = Min(tl->upkeep_due, timeline_now_ms());
+	tl->upkeep_quiet = false;
 	upkeep->wakes++;
 	pthread_cond_signal(&upkeep->wake);
 	pthread_mutex_unlock(&upkeep->lock);
+}
+
+void
+upkeep_opened(Upkeep *upkeep, Timeline *tl)
+{
+	bool		quiet;
+
+	if (upkeep == NULL)
+		return;
+	pthread_mutex_lock(&upkeep->lock);
+	quiet = tl->upkeep_quiet;
+	pthread_mutex_unlock(&upkeep->lock);
+	if (!quiet)
+		upkeep_wake(upkeep, tl);
 }
 
 void
@@ -237,6 +329,13 @@ upkeep_stop(Upkeep *upkeep)
 	pthread_mutex_unlock(&upkeep->lock);
 	for (int i = 0; i < upkeep->nthreads; i++)
 		pthread_join(upkeep->threads[i], NULL);
+}
+
+void
+upkeep_free(Upkeep *upkeep)
+{
+	if (upkeep == NULL)
+		return;
 	pthread_cond_destroy(&upkeep->wake);
 	pthread_mutex_destroy(&upkeep->lock);
 	free(upkeep->threads);

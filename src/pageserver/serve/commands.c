@@ -142,6 +142,19 @@ command_execute(Session *session, const char *text, uint32 len)
 
 /* ---- arguments ---- */
 
+/*
+ * The command uses it.  Who takes a timeline away stops it first, and then ends
+ * those that hold it: so this notices, or those do.
+ */
+static PsError *
+hold(Session *session, Timeline *tl)
+{
+	session_hold(session, tl);
+	if (!timeline_is_stopping(tl))
+		return NULL;
+	return ps_error(PS_SQLSTATE_TRY_AGAIN, "the branch is being closed");
+}
+
 static PsError *
 find_timeline(Session *session, char **args, Timeline **tl, uint64 *generation)
 {
@@ -158,16 +171,14 @@ find_timeline(Session *session, char **args, Timeline **tl, uint64 *generation)
 	if (!isdigit((unsigned char) args[2][0]) || *end != '\0' || errno != 0)
 		return ps_error(PS_SQLSTATE_SYNTAX, "invalid generation \"%s\": expected a decimal number", args[2]);
 	PS_TRY(store_find(session->server->store, &tenant, &timeline, tl));
-	session_hold(session, *tl);
-	return NULL;
+	return hold(session, *tl);
 }
 
 static PsError *
 find_branch(Session *session, const char *name, Timeline **tl)
 {
 	PS_TRY(store_find_branch(session->server->store, name, tl));
-	session_hold(session, *tl);
-	return NULL;
+	return hold(session, *tl);
 }
 
 static PsError *
@@ -195,10 +206,11 @@ send_row(Conn *conn, char **values, int n)
 		free(values[i]);
 }
 
+/* NULL: it is not known. */
 static char *
 lsn_text(XLogRecPtr lsn)
 {
-	return psprintf("%X/%X", LSN_FORMAT_ARGS(lsn));
+	return lsn == InvalidXLogRecPtr ? NULL : psprintf("%X/%X", LSN_FORMAT_ARGS(lsn));
 }
 
 static char *
@@ -217,13 +229,11 @@ run_branch_list(Session *session, char **args, int nargs)
 		{"generation", INT8OID}, {"owner", TEXTOID}, {"connected", BOOLOID}, {"received_lsn", LSNOID},
 		{"flushed_lsn", LSNOID}, {"ingested_lsn", LSNOID}, {"disk_consistent_lsn", LSNOID}, {"layer_files", INT8OID},
 		{"layer_bytes", INT8OID}, {"open_layer_bytes", INT8OID}, {"wal_bytes", INT8OID}, {"parent", TEXTOID},
-		{"start_lsn", LSNOID}, {"oldest_lsn", LSNOID}, {"error", TEXTOID},
+		{"start_lsn", LSNOID}, {"oldest_lsn", LSNOID}, {"error", TEXTOID}, {"open", BOOLOID},
 	};
 	Conn	   *conn = &session->conn;
 	int			n;
 	Timeline  **list = store_list(session->server->store, &n);
-	const BrokenTimeline *broken;
-	int			nbroken;
 	char		tag[32];
 
 	conn_send_row_description(conn, columns, lengthof(columns));
@@ -233,7 +243,7 @@ run_branch_list(Session *session, char **args, int nargs)
 		char	   *values[lengthof(columns)];
 		int			v = 0;
 
-		timeline_info(list[i], &info);
+		store_timeline_info(list[i], &info);
 		values[v++] = pg_strdup(info.name);
 		values[v++] = id_text(&info.tenant);
 		values[v++] = id_text(&info.timeline);
@@ -253,24 +263,12 @@ run_branch_list(Session *session, char **args, int nargs)
 		values[v++] = lsn_text(info.start_lsn);
 		values[v++] = lsn_text(info.gc_cutoff);
 		values[v++] = pg_strdup(info.error);
+		values[v++] = pg_strdup(info.open ? "t" : "f");
 		Assert(v == lengthof(columns));
 		send_row(conn, values, v);
 	}
 	store_list_free(list, n);
-	broken = store_broken(session->server->store, &nbroken);
-	for (int i = 0; i < nbroken; i++)
-	{
-		const char *values[lengthof(columns)] = {NULL};
-		char		tenant[PS_ID_TEXT];
-		char		timeline[PS_ID_TEXT];
-
-		values[0] = broken[i].name;
-		values[1] = ps_id_format(&broken[i].tenant, tenant);
-		values[2] = ps_id_format(&broken[i].timeline, timeline);
-		values[lengthof(columns) - 1] = broken[i].error->message;
-		conn_send_row(conn, values, lengthof(columns));
-	}
-	snprintf(tag, sizeof(tag), "SELECT %d", n + nbroken);
+	snprintf(tag, sizeof(tag), "SELECT %d", n);
 	conn_send_complete(conn, tag);
 	return NULL;
 }
@@ -334,14 +332,14 @@ report_progress(void *arg, const char *message)
 }
 
 /* Tells of a branch that has come into being. */
-static void
-send_branch(Session *session, Timeline *tl, const char *tag)
+static PsError *
+send_branch(Session *session, const char *name, const char *tag)
 {
 	static const Column columns[] = {{"name", TEXTOID}, {"tenant", TEXTOID}, {"timeline", TEXTOID}, {"lsn", LSNOID}};
 	TimelineInfo info;
 	char	   *values[lengthof(columns)];
 
-	timeline_info(tl, &info);
+	PS_TRY(store_branch_info(session->server->store, name, &info));
 	values[0] = pg_strdup(info.name);
 	values[1] = id_text(&info.tenant);
 	values[2] = id_text(&info.timeline);
@@ -349,14 +347,7 @@ send_branch(Session *session, Timeline *tl, const char *tag)
 	conn_send_row_description(&session->conn, columns, lengthof(columns));
 	send_row(&session->conn, values, lengthof(columns));
 	conn_send_complete(&session->conn, tag);
-}
-
-/* The same; the session holds it from now on. */
-static void
-send_new_branch(Session *session, Timeline *tl, const char *tag)
-{
-	session_hold(session, tl);
-	send_branch(session, tl, tag);
+	return NULL;
 }
 
 /* Microseconds since 1970, UTC, as PostgreSQL has times. */
@@ -395,21 +386,19 @@ create_from(Session *session, char **args, int nargs)
 {
 	XLogRecPtr	lsn = PG_UINT64_MAX;
 	Timeline   *parent;
-	Timeline   *tl;
 
 	if (nargs != 3 && nargs != 5)
 		return ps_error(PS_SQLSTATE_SYNTAX, "expected FROM PARENT, then nothing, LSN lsn or TIME microseconds");
 	PS_TRY(find_branch(session, args[2], &parent));
 	if (nargs == 5)
 		PS_TRY(parse_moment(args[3], args[4], parent, &parent, &lsn));
-	PS_TRY(store_branch(session->server->store, args[0], parent, lsn, &session->waiter, &tl));
-	send_new_branch(session, tl, "CREATE BRANCH");
-	return NULL;
+	PS_TRY(store_branch(session->server->store, args[0], parent, lsn, &session->waiter, NULL));
+	return send_branch(session, args[0], "CREATE BRANCH");
 }
 
 /* A branch that is to go, or to be replaced, should have no compute, unless the last argument is "force". */
 static PsError *
-check_no_compute(Timeline *tl, char **args, int nargs, int least)
+check_no_compute(Session *session, char **args, int nargs, int least)
 {
 	TimelineInfo info;
 
@@ -417,7 +406,7 @@ check_no_compute(Timeline *tl, char **args, int nargs, int least)
 		return NULL;
 	if (nargs > least)
 		return ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected force", args[least]);
-	timeline_info(tl, &info);
+	PS_TRY(store_branch_info(session->server->store, args[0], &info));
 	if (!info.compute_connected)
 		return NULL;
 	return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\" is run by a compute (%s)", info.name, info.owner),
@@ -439,17 +428,10 @@ delete_branch(Session *session, const char *name)
 static PsError *
 run_branch_delete(Session *session, char **args, int nargs)
 {
-	Timeline   *tl;
-	PsError    *err;
-
-	PS_TRY(store_find_branch(session->server->store, args[0], &tl));
-	err = check_no_compute(tl, args, nargs, 1);
-	store_release(tl);
-	if (err == NULL)
-		err = delete_branch(session, args[0]);
-	if (err == NULL)
-		conn_send_complete(&session->conn, "DROP BRANCH");
-	return err;
+	PS_TRY(check_no_compute(session, args, nargs, 1));
+	PS_TRY(delete_branch(session, args[0]));
+	conn_send_complete(&session->conn, "DROP BRANCH");
+	return NULL;
 }
 
 static PsError *
@@ -465,25 +447,20 @@ run_branch_reset(Session *session, char **args, int nargs)
 {
 	char		old_name[TIMELINE_NAME_MAX + 1];
 	Timeline   *parent;
-	Timeline   *fresh;
 	Timeline   *tl;
 	PsError    *err;
 
+	PS_TRY(check_no_compute(session, args, nargs, 1));
 	PS_TRY(store_find_branch(session->server->store, args[0], &tl));
-	err = check_no_compute(tl, args, nargs, 1);
-	if (err == NULL)
-		err = timeline_parent(tl, &parent);
+	err = timeline_parent(tl, &parent);
 	if (err == NULL)
 		err = store_replace_branch(session->server->store, args[0], parent, PG_UINT64_MAX, true, &session->waiter, old_name,
-								   &fresh);
+								   NULL);
 	store_release(tl);
 	if (err != NULL)
 		return err;
-	tl = fresh;
-	session_hold(session, tl);
 	PS_TRY(delete_branch(session, old_name));
-	send_branch(session, tl, "RESET BRANCH");
-	return NULL;
+	return send_branch(session, args[0], "RESET BRANCH");
 }
 
 static PsError *
@@ -496,14 +473,13 @@ run_branch_restore(Session *session, char **args, int nargs)
 	Timeline   *tl;
 
 	PS_TRY(find_branch(session, args[0], &tl));
-	PS_TRY(check_no_compute(tl, args, nargs, 3));
+	PS_TRY(check_no_compute(session, args, nargs, 3));
 	PS_TRY(parse_moment(args[1], args[2], tl, &at, &lsn));
-	PS_TRY(store_replace_branch(session->server->store, args[0], at, lsn, false, &session->waiter, old_name, &tl));
+	PS_TRY(store_replace_branch(session->server->store, args[0], at, lsn, false, &session->waiter, old_name, NULL));
 	message = psprintf("what branch \"%s\" was is branch \"%s\" now", args[0], old_name);
 	conn_send_notice(&session->conn, message);
 	pfree(message);
-	send_new_branch(session, tl, "RESTORE BRANCH");
-	return NULL;
+	return send_branch(session, args[0], "RESTORE BRANCH");
 }
 
 static PsError *
@@ -528,8 +504,8 @@ run_branch_create(Session *session, char **args, int nargs)
 	if (nargs > 2 || (nargs > 1 && strcmp(args[1], "data_checksums") != 0))
 		return ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected data_checksums or FROM", args[1]);
 	PS_TRY(branch_create(session->server->store, args[0], nargs > 1, &session->waiter, &progress, &tl));
-	send_new_branch(session, tl, "CREATE BRANCH");
-	return NULL;
+	session_hold(session, tl);
+	return send_branch(session, args[0], "CREATE BRANCH");
 }
 
 static PsError *
@@ -542,8 +518,8 @@ run_import(Session *session, char **args, int nargs)
 		return ps_error_hint(ps_error(PS_SQLSTATE_SYNTAX, "\"%s\" is not an absolute path", args[1]),
 							 "The directory is read by the store, whose current directory is not yours.");
 	PS_TRY(import_cluster(session->server->store, args[0], args[1], &session->waiter, &progress, &tl));
-	send_new_branch(session, tl, "IMPORT");
-	return NULL;
+	session_hold(session, tl);
+	return send_branch(session, args[0], "IMPORT");
 }
 
 /* ---- backups: a tar as a COPY ---- */

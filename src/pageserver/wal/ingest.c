@@ -477,6 +477,7 @@ ingest_free(Timeline *tl)
 	free(in->sizes);
 	pfree(in->buf.data);
 	free(in);
+	tl->ingest = NULL;
 }
 
 /* Files the state under the LSN that it is of: what timeline_state_at() begins with. */

@@ -57,6 +57,22 @@ receiver_close_marker(Timeline *tl)
 {
 	if (tl->marker_fd >= 0)
 		close(tl->marker_fd);
+	tl->marker_fd = -1;
+}
+
+/* Of a timeline that is not open; 0 also if the file is damaged: who opens it says so. */
+XLogRecPtr
+receiver_look_at_marker(const char *dir)
+{
+	char	   *path = psprintf("%s/flushed", dir);
+	uint64		marker[2];
+	int			fd = open(path, O_RDONLY | O_CLOEXEC);
+	bool		valid = fd >= 0 && read(fd, marker, sizeof(marker)) == sizeof(marker) && marker[0] == ~marker[1];
+
+	if (fd >= 0)
+		close(fd);
+	pfree(path);
+	return valid ? marker[0] : InvalidXLogRecPtr;
 }
 
 /* Caller holds receive_lock, or opens the timeline. */

@@ -1,0 +1,91 @@
+/*
+ * store_info.c
+ *	  What can be told of any timeline without opening it.
+ */
+#include "ps_fe.h"
+
+#include <dirent.h>
+#include <sys/stat.h>
+
+#include "timeline_impl.h"
+
+/* Number and size of a directory's files, as far as it can be read: it may just be deleted. */
+static void
+count_files(const char *path, uint64 *files, uint64 *bytes)
+{
+	DIR		   *dir = opendir(path);
+	struct dirent *de;
+
+	*files = *bytes = 0;
+	while (dir != NULL && (de = readdir(dir)) != NULL)
+	{
+		struct stat st;
+
+		if (de->d_name[0] == '.' || fstatat(dirfd(dir), de->d_name, &st, 0) != 0)
+			continue;
+		(*files)++;
+		*bytes += st.st_size;
+	}
+	if (dir != NULL)
+		closedir(dir);
+}
+
+/* Of one that is not open: what is known of it, and its files. */
+static void
+closed_info(Timeline *tl, TimelineInfo *info)
+{
+	char	   *wal_dir = psprintf("%s/wal", tl->dir);
+	uint64		segments;
+
+	info->compute_connected = info->open = false;
+	info->open_layer_bytes = 0;
+	count_files(tl->space.dir, &info->layer_files, &info->layer_bytes);
+	count_files(wal_dir, &segments, &info->wal_bytes);
+	pfree(wal_dir);
+}
+
+void
+store_timeline_info(Timeline *tl, TimelineInfo *info)
+{
+	Store	   *store = tl->tenant->store;
+
+	pthread_mutex_lock(&store->lock);
+	if (tl->life == TIMELINE_OPEN)
+	{
+		tl->uses++;
+		pthread_mutex_unlock(&store->lock);
+		timeline_info(tl, info);
+		pthread_mutex_lock(&store->lock);
+		store_end_use(store, tl, false);
+		pthread_mutex_unlock(&store->lock);
+		return;
+	}
+	*info = tl->known;
+	strlcpy(info->name, tl->name, sizeof(info->name));
+	if (tl->ancestor != NULL)
+		strlcpy(info->parent, tl->ancestor->name, sizeof(info->parent));
+	info->error[0] = '\0';
+	if (tl->life == TIMELINE_BROKEN)
+		strlcpy(info->error, tl->error->message, sizeof(info->error));
+	pthread_mutex_unlock(&store->lock);
+	closed_info(tl, info);
+}
+
+PsError *
+store_branch_info(Store *store, const char *name, TimelineInfo *info)
+{
+	Timeline   *tl;
+
+	pthread_mutex_lock(&store->lock);
+	tl = store_named(store, name);
+	if (tl != NULL)
+		tl->users++;
+	pthread_mutex_unlock(&store->lock);
+	if (tl == NULL)
+		return store_no_such_branch(name);
+	store_timeline_info(tl, info);
+	pthread_mutex_lock(&store->lock);
+	store_unhold(store, tl);
+	pthread_mutex_unlock(&store->lock);
+	return NULL;
+}

@@ -1,0 +1,443 @@
+/*
+ * t_store_use.c
+ *	  Which timelines are open: opened by who uses them, ancestors first, closed
+ *	  when nobody does; and what can be done with those that are not.
+ *
+ * Rules: a start opens nothing; what a timeline holds does not depend on how
+ * often it was opened and closed; nothing is closed that somebody uses; a
+ * damaged one is noticed when it is used, and keeps those that begin in it, but
+ * no other, from being used.
+ *
+ * TEST_SEED in the environment repeats a run.
+ */
+#include "timeline_util.h"
+
+#include <fcntl.h>
+
+#include "timeline_impl.h"
+
+#define NBRANCHES 16
+#define NTHREADS 4
+#define ROUNDS 40
+
+static uint64 rnd;
+
+typedef struct Branches
+{
+	TestStore	s;
+	History		h;
+	XLogRecPtr	begin[NBRANCHES];	/* of branch "b0", "b1", ... */
+	int			parent[NBRANCHES];	/* -1: main */
+	atomic_bool stop;
+	atomic_int	closed;			/* by the closer */
+} Branches;
+
+static void
+branch_name(int i, char name[64])
+{
+	if (i < 0)
+		strcpy(name, "main");
+	else
+		snprintf(name, 64, "b%d", i);
+}
+
+/* "main" with all of its WAL in layer files, and branches of it and of each other. */
+static void
+make_branches(Branches *b)
+{
+	uint64		generation;
+	XLogRecPtr	start;
+	XLogRecPtr	flushed;
+	WalReceiver *receiver;
+	WalState	state;
+	TimelineInfo info;
+
+	memset(b, 0, sizeof(*b));
+	history_init(&b->h, rnd);
+	b->h.no_copies = true;
+	for (int i = 0; i < 200; i++)
+		add_random_record(&b->h);
+	store_make(&b->s, &b->h);
+	b->s.config.checkpoint_distance = 0;
+	store_release(b->s.tl);
+	store_reopen(&b->s);
+	OK(timeline_new_generation(b->s.tl, "test", NULL, &generation, &state, &start));
+	OK(wal_receiver_open(b->s.tl, generation, &receiver, &start));
+	OK(push(receiver, &b->h, start, b->h.gen.pos, &rnd, &flushed));
+	wal_receiver_close(receiver);
+	do
+	{
+		timeline_info(b->s.tl, &info);
+		pg_usleep(1000);
+	} while (info.disk_consistent_lsn != b->h.gen.pos);
+	store_release(b->s.tl);
+	for (int i = 0; i < NBRANCHES; i++)
+	{
+		int			parent = i < 4 ? -1 : (int) next_random(&rnd, i);
+		XLogRecPtr	end = parent < 0 ? b->h.gen.pos : b->begin[parent];
+		int			most = history_find(&b->h, end);
+		char		name[64];
+		char		of[64];
+		Timeline   *tl;
+
+		b->parent[i] = parent;
+		b->begin[i] = parent < 0 ? b->h.gen.records[b->h.first + most / 2 + next_random(&rnd, most / 2)].end : end;
+		branch_name(i, name);
+		branch_name(parent, of);
+		OK(store_find_branch(b->s.store, of, &tl));
+		OK(store_branch(b->s.store, name, tl, b->begin[i], NULL, NULL));
+		store_release(tl);
+	}
+}
+
+static void
+end_branches(Branches *b)
+{
+	store_close(b->s.store);
+	remove_tree(b->s.dir);
+	history_free(&b->h);
+}
+
+static int
+count_open(Store *store)
+{
+	int			n;
+	int			open = 0;
+	Timeline  **list = store_list(store, &n);
+
+	for (int i = 0; i < n; i++)
+	{
+		TimelineInfo info;
+
+		store_timeline_info(list[i], &info);
+		open += info.open;
+	}
+	store_list_free(list, n);
+	return open;
+}
+
+/* Closes one that is open, not used and settled, as the idle thread does after its time. */
+static bool
+close_one(Store *store, uint64 *random)
+{
+	bool		done = false;
+	int			first;
+
+	pthread_mutex_lock(&store->lock);
+	first = next_random(random, 1000);
+	for (int i = 0; i < store->ntimelines && !done; i++)
+	{
+		Timeline   *tl = store->timelines[(first + i) % store->ntimelines];
+
+		if (tl->life != TIMELINE_OPEN || tl->uses > 0 || !timeline_is_settled(tl))
+			continue;
+		store_close_timeline(store, tl);
+		done = true;
+	}
+	pthread_mutex_unlock(&store->lock);
+	return done;
+}
+
+static void
+check_branch(Branches *b, int i)
+{
+	char		name[64];
+	Timeline   *tl;
+
+	branch_name(i, name);
+	OK(store_find_branch(b->s.store, name, &tl));
+	compare_at(tl, &b->h, i < 0 ? b->h.gen.pos : b->begin[i]);
+	store_release(tl);
+}
+
+static void
+test_nothing_is_opened(void **state)
+{
+	Branches	b;
+	TimelineInfo info;
+	Timeline   *tl;
+	int			depth = 0;
+	int			last = NBRANCHES - 1;
+
+	make_branches(&b);
+	store_close(b.s.store);
+	OK(store_open(&b.s.config, &b.s.store));
+	assert_int_equal(count_open(b.s.store), 0);
+	assert_true(b.s.store->tenants[0]->redo == NULL && b.s.store->tenants[0]->page_cache == NULL);
+
+	/* what the list says of a closed one is what it is when it is open */
+	OK(store_branch_info(b.s.store, "main", &info));
+	assert_true(!info.open && info.flushed_lsn == b.h.gen.pos && info.disk_consistent_lsn == b.h.gen.pos);
+	assert_true(info.layer_files > 0 && info.layer_bytes > 0 && info.wal_bytes > 0 && info.generation == 1);
+	OK(store_branch_info(b.s.store, "b15", &info));
+	assert_true(info.flushed_lsn == b.begin[15] && info.start_lsn == b.begin[15]);
+	assert_int_equal(count_open(b.s.store), 0);
+
+	/* a use opens what it begins in, and nothing else */
+	for (int i = last; i >= 0; i = b.parent[i])
+		depth++;
+	OK(store_find_branch(b.s.store, "b15", &tl));
+	assert_int_equal(count_open(b.s.store), depth + 1);
+	compare_at(tl, &b.h, b.begin[15]);
+
+	/* which stays open as long */
+	while (close_one(b.s.store, &rnd))
+		;
+	assert_int_equal(count_open(b.s.store), depth + 1);
+	store_release(tl);
+	while (close_one(b.s.store, &rnd))
+		;
+	assert_int_equal(count_open(b.s.store), 0);
+	assert_true(b.s.store->tenants[0]->redo == NULL && b.s.store->tenants[0]->page_cache == NULL);
+	OK(store_branch_info(b.s.store, "b15", &info));
+	assert_true(!info.open && info.flushed_lsn == b.begin[15]);
+	for (int i = -1; i < NBRANCHES; i++)
+		check_branch(&b, i);
+	end_branches(&b);
+}
+
+/* Renamed and deleted without being opened; pins of closed branches hold. */
+static void
+test_closed_branches(void **state)
+{
+	Branches	b;
+	TimelineInfo info;
+	Timeline   *tl;
+
+	make_branches(&b);
+	store_close(b.s.store);
+	b.s.config.compaction_threshold = b.s.config.compaction_fanout = 4;
+	b.s.config.target_file_size = b.s.config.compaction_memory = 1;
+	b.s.config.image_delta_percent = 1000;
+	b.s.config.image_delta_layers = 1000;
+	OK(store_open(&b.s.config, &b.s.store));
+	OK(store_rename_branch(b.s.store, "b15", "renamed"));
+	FAILS(store_remove_branch(b.s.store, "main", &tl), PS_SQLSTATE_STATE, "other branches begin in branch \"main\"");
+	OK(store_remove_branch(b.s.store, "renamed", &tl));
+	store_destroy_branch(tl);
+	assert_int_equal(count_open(b.s.store), 0);
+	FAILS(store_find_branch(b.s.store, "renamed", &tl), PS_SQLSTATE_NOT_FOUND, "does not exist");
+	OK(store_rename_branch(b.s.store, "b14", "other"));
+	assert_int_equal(count_open(b.s.store), 0);
+	store_close(b.s.store);
+	OK(store_open(&b.s.config, &b.s.store));
+	OK(store_branch_info(b.s.store, "other", &info));
+	OK(store_rename_branch(b.s.store, "other", "b14"));
+
+	/* all that no branch needs goes; what never-opened ones need stays */
+	OK(store_find_branch(b.s.store, "main", &tl));
+	OK(upkeep_timeline(tl, true));
+	CHECK(timeline_gc_cutoff(tl) == b.h.gen.pos);
+	store_release(tl);
+	for (int i = -1; i < NBRANCHES - 1; i++)
+		check_branch(&b, i);
+	end_branches(&b);
+}
+
+/* Damage is found by who uses the branch, or one that begins in it; the others are served. */
+static void
+test_broken(void **state)
+{
+	Branches	b;
+	char		path[512];
+	TimelineInfo info;
+	Timeline   *tl;
+	char		parent[64];
+	char		id[PS_ID_TEXT];
+	char		layers[600];
+	int			child = NBRANCHES - 1;
+
+	make_branches(&b);
+	while (child >= 0 && b.parent[child] < 0)
+		child--;
+	branch_name(b.parent[child], parent);
+	OK(store_branch_info(b.s.store, parent, &info));
+	store_close(b.s.store);
+	store_path(&b.s, "", path);
+	strcpy(strstr(path, "/timelines/") + strlen("/timelines/"), ps_id_format(&info.timeline, id));
+	snprintf(layers, sizeof(layers), "%s/flushed", path);
+	{
+		int			fd = open(layers, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+		CHECK(write(fd, "nonsense", 8) == 8);
+		close(fd);
+	}
+	OK(store_open(&b.s.config, &b.s.store));
+	OK(store_branch_info(b.s.store, parent, &info));
+	assert_string_equal(info.error, "");
+	branch_name(child, path);
+	FAILS(store_find_branch(b.s.store, path, &tl), PS_SQLSTATE_CORRUPTED, "/flushed\" has 8 bytes");
+	FAILS(store_find_branch(b.s.store, parent, &tl), PS_SQLSTATE_CORRUPTED, "is not served");
+	OK(store_branch_info(b.s.store, parent, &info));
+	assert_true(strstr(info.error, "/flushed\" has 8 bytes") != NULL);
+	check_branch(&b, -1);
+	while (close_one(b.s.store, &rnd))
+		;
+	assert_int_equal(count_open(b.s.store), 0);
+	end_branches(&b);
+}
+
+/* ---- all at once ---- */
+
+static void *
+close_all_the_time(void *arg)
+{
+	Branches   *b = arg;
+	uint64		random = 1;
+
+	while (!atomic_load(&b->stop))
+	{
+		if (close_one(b->s.store, &random))
+			atomic_fetch_add(&b->closed, 1);
+		else
+			sched_yield();
+	}
+	return NULL;
+}
+
+typedef struct User
+{
+	pthread_t	thread;
+	Branches   *b;
+	int			number;
+	uint64		random;
+} User;
+
+/* A branch of one's own: made, read, renamed, deleted. */
+static void
+use_own(User *u, int k)
+{
+	Branches   *b = u->b;
+	Store	   *store = b->s.store;
+	int			of = next_random(&u->random, NBRANCHES);
+	char		parent[64];
+	char		name[64];
+	char		renamed[64];
+	Timeline   *tl;
+
+	branch_name(of, parent);
+	snprintf(name, sizeof(name), "own%d.%d", u->number, k);
+	snprintf(renamed, sizeof(renamed), "%s.renamed", name);
+	OK(store_find_branch(store, parent, &tl));
+	OK(store_branch(store, name, tl, b->begin[of], NULL, NULL));
+	store_release(tl);
+	if (next_random(&u->random, 2) == 0)
+	{
+		OK(store_find_branch(store, name, &tl));
+		compare_at(tl, &b->h, b->begin[of]);
+		store_release(tl);
+	}
+	OK(store_rename_branch(store, name, renamed));
+	if (next_random(&u->random, 2) == 0)
+	{
+		OK(store_find_branch(store, renamed, &tl));
+		compare_at(tl, &b->h, b->begin[of]);
+		store_release(tl);
+	}
+	OK(store_remove_branch(store, renamed, &tl));
+	store_destroy_branch(tl);
+}
+
+static void *
+use_branches(void *arg)
+{
+	User	   *u = arg;
+
+	for (int k = 0; k < ROUNDS; k++)
+	{
+		uint32		what = next_random(&u->random, 10);
+
+		if (what < 7)
+			check_branch(u->b, (int) next_random(&u->random, NBRANCHES + 1) - 1);
+		else if (what < 9)
+			use_own(u, k);
+		else
+			(void) count_open(u->b->s.store);
+	}
+	return NULL;
+}
+
+static void
+test_many_users(void **state)
+{
+	Branches	b;
+	User		users[NTHREADS];
+	pthread_t	closer;
+	int			n;
+	Timeline  **list;
+
+	make_branches(&b);
+	store_close(b.s.store);
+	OK(store_open(&b.s.config, &b.s.store));
+	CHECK(pthread_create(&closer, NULL, close_all_the_time, &b) == 0);
+	for (int i = 0; i < NTHREADS; i++)
+	{
+		users[i] = (User) {.b = &b, .number = i, .random = rnd + i};
+		CHECK(pthread_create(&users[i].thread, NULL, use_branches, &users[i]) == 0);
+	}
+	for (int i = 0; i < NTHREADS; i++)
+		pthread_join(users[i].thread, NULL);
+	atomic_store(&b.stop, true);
+	pthread_join(closer, NULL);
+	print_message("%d times something was closed\n", b.closed);
+	assert_true(b.closed > ROUNDS);
+	list = store_list(b.s.store, &n);
+	assert_int_equal(n, NBRANCHES + 1);
+	for (int i = 0; i < n; i++)
+		assert_int_equal(list[i]->npins, 0 + list[i]->users - 1);	/* each child has a pin, and holds it; so does the list */
+	store_list_free(list, n);
+	while (close_one(b.s.store, &rnd))
+		;
+	assert_int_equal(b.s.store->nopen, 0);
+	end_branches(&b);
+}
+
+/* The store's own thread closes what nobody uses, not what has WAL that is nowhere else. */
+static void
+test_idle_thread(void **state)
+{
+	Branches	b;
+	uint64		generation;
+	WalState	walstate;
+	XLogRecPtr	start;
+	Timeline   *tl;
+
+	make_branches(&b);
+	store_close(b.s.store);
+	b.s.config.idle_timeline_timeout = 1;
+	b.s.config.checkpoint_distance = 256;
+	OK(store_open(&b.s.config, &b.s.store));
+	OK(store_find_branch(b.s.store, "b15", &tl));
+	store_release(tl);
+	/* a checkpoint that stays in memory for an hour */
+	OK(store_find_branch(b.s.store, "b0", &tl));
+	OK(timeline_new_generation(tl, "test", NULL, &generation, &walstate, &start));
+	store_release(tl);
+	for (int i = 0; count_open(b.s.store) > 2; i++)
+	{
+		CHECK(i < 10000);
+		pg_usleep(1000);
+	}
+	pg_usleep(1300 * 1000);
+	assert_int_equal(count_open(b.s.store), 2);	/* b0 and main */
+	end_branches(&b);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_nothing_is_opened),
+		cmocka_unit_test(test_closed_branches),
+		cmocka_unit_test(test_broken),
+		cmocka_unit_test(test_many_users),
+		cmocka_unit_test(test_idle_thread),
+	};
+	const char *seed = getenv("TEST_SEED");
+
+	rnd = seed != NULL ? strtoul(seed, NULL, 10) : (uint64) time(NULL) ^ (uint64) getpid() << 16;
+	print_message("TEST_SEED=%llu\n", (unsigned long long) rnd);
+	ps_log_level = PS_FATAL;
+	signal(SIGXFSZ, SIG_IGN);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
