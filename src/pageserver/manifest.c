@@ -5,13 +5,15 @@
  *	  {
  *		"format": "pageserver timeline",
  *		"version": 3,
- *		"crc32c": "0123abcd",		of "timeline", dumped compact with sorted keys
+ *		"crc32c": "0123abcd",		of "timeline" without "layers", dumped compact with sorted
+ *									keys, then of each layer's text and a newline
  *		"timeline": { … }
  *	  }
  *
  * LSNs are text as PostgreSQL shows them; numbers that may exceed 53 bits are
- * text too.  Of each layer file there is "NAME level N entries N bytes N", which
- * with the name is all that must be known of a file before it is opened.  A new manifest is written beside the old one, synced and renamed.
+ * text too.  Of each layer file there is "NAME level N entries N bytes N": what
+ * must be known of it before it is opened.  A new manifest is written beside the
+ * old one, synced and renamed.
  */
 #include "ps_fe.h"
 
@@ -30,16 +32,32 @@
 #define MANIFEST_FORMAT "pageserver timeline"
 #define MANIFEST_VERSION 3
 
+/*
+ * Takes "layers" out of the body, to be put in again: there may be very many,
+ * and to write them out once more for the sum would double the cost.
+ */
 static uint32
 crc_of(json_t *body)
 {
-	char	   *text = json_dumps(body, JSON_COMPACT | JSON_SORT_KEYS);
+	json_t	   *layers = json_incref(json_object_get(body, "layers"));
+	char	   *text;
 	pg_crc32c	crc;
 
+	json_object_del(body, "layers");
+	text = json_dumps(body, JSON_COMPACT | JSON_SORT_KEYS);
 	INIT_CRC32C(crc);
 	COMP_CRC32C(crc, text, strlen(text));
+	for (size_t i = 0; i < json_array_size(layers); i++)
+	{
+		json_t	   *layer = json_array_get(layers, i);
+
+		COMP_CRC32C(crc, json_string_value(layer), json_string_length(layer));
+		COMP_CRC32C(crc, "\n", 1);
+	}
 	FIN_CRC32C(crc);
 	free(text);
+	if (layers != NULL)
+		json_object_set_new(body, "layers", layers);
 	return crc;
 }
 
