@@ -104,7 +104,7 @@ static const Setting settings[] = {
 		"WAL that may be received and not yet visible to reads; beyond this, the store\n"
 		"takes WAL only as fast as it can file it."},
 	{NULL, INT_SETTING(page_cache_size, UNIT_MB, 0, 1024 * 1024, "128MB"), NULL, false,
-		"Memory for pages that were reconstructed, for each tenant."},
+		"Memory for pages that were reconstructed."},
 	{NULL, INT_SETTING(max_open_layer_files, UNIT_NONE, 8, 30000, "4000"), NULL, false,
 		"Most layer files that are open at a time; those that have not been read for\n"
 		"the longest time are closed.  Each takes a file descriptor and a memory mapping.\n"

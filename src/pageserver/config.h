@@ -32,7 +32,7 @@ typedef struct Config
 	int			open_layer_memory;	/* MB of index in memory before the open layer is frozen */
 	int			layer_memory;	/* MB of all layers in memory together */
 	int			max_ingest_lag; /* MB of WAL received and not ingested before the sender is slowed */
-	int			page_cache_size;	/* MB of pages reconstructed and kept, per tenant */
+	int			page_cache_size;	/* MB of pages reconstructed and kept */
 	int			max_open_layer_files;
 	int			min_free_space; /* MB of disk below which no WAL is accepted */
 	int			wait_timeout;	/* ms that a read waits for WAL */

@@ -166,6 +166,7 @@ store_open(const Config *config, Store **result)
 
 	store->config = config;
 	atomic_init(&store->stopping, false);
+	store->page_cache = page_cache_create((size_t) config->page_cache_size * 1024 * 1024);
 	pthread_mutex_init(&store->lock, NULL);
 	pthread_cond_init(&store->changed, NULL);
 	pthread_condattr_init(&attr);
@@ -232,6 +233,7 @@ store_close(Store *store)
 		timeline_free(store->timelines[i]);
 	for (int i = 0; i < store->ntenants; i++)
 		tenant_free(store->tenants[i]);
+	page_cache_free(store->page_cache);
 	aio_free(store->aio);
 	free(store->timelines);
 	free(store->tenants);

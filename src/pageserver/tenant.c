@@ -126,11 +126,7 @@ tenant_begin_use(Tenant *tenant)
 
 	pthread_mutex_lock(&tenant->lock);
 	if (tenant->nopen == 0)
-	{
 		err = redo_pool_create(&options, &tenant->redo);
-		if (err == NULL)
-			tenant->page_cache = page_cache_create((size_t) config->page_cache_size * 1024 * 1024);
-	}
 	if (err == NULL)
 		tenant->nopen++;
 	pthread_mutex_unlock(&tenant->lock);
@@ -145,9 +141,7 @@ tenant_end_use(Tenant *tenant)
 	if (--tenant->nopen == 0)
 	{
 		redo_pool_free(tenant->redo);
-		page_cache_free(tenant->page_cache);
 		tenant->redo = NULL;
-		tenant->page_cache = NULL;
 	}
 	pthread_mutex_unlock(&tenant->lock);
 }

@@ -52,12 +52,11 @@ struct Tenant
 
 	/*
 	 * What reads need, there while a timeline is open: changed under the lock,
-	 * which is held while they are made or freed; they have locks of their own.
+	 * which is held while it is made or freed; it has locks of its own.
 	 */
 	pthread_mutex_t lock;
 	int			nopen;
 	RedoPool   *redo;
-	PageCache  *page_cache;
 };
 
 /*
@@ -188,6 +187,7 @@ struct Store
 	pthread_cond_t changed;		/* a state, stopping, or users or uses fell to 0 */
 	struct Aio *aio;			/* fixed once the store is open; any thread */
 	struct Upkeep *upkeep;		/* fixed once the store is open */
+	PageCache  *page_cache;		/* fixed; has locks of its own */
 	atomic_uint_fast64_t reads; /* plan_key() */
 	atomic_uint_fast64_t layers_searched;	/* for them */
 

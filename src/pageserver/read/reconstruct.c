@@ -72,7 +72,7 @@ plan_page(Batch *batch, PageWork *page, XLogRecPtr floor)
 {
 	Timeline   *tl = batch->view->tl;
 
-	page->has_base = page_cache_get(tl->tenant->page_cache, tl->cache_id, &page->key, floor + 1, batch->lsn, page->page,
+	page->has_base = page_cache_get(tl->tenant->store->page_cache, tl->cache_id, &page->key, floor + 1, batch->lsn, page->page,
 									&page->base_lsn);
 	page->first = batch->versions.n;
 	PS_TRY(plan_key(batch->view, &page->key, page->has_base ? page->base_lsn + 1 : floor + 1, batch->lsn, &batch->versions));
@@ -288,7 +288,7 @@ finish_pages(Batch *batch)
 			page->err = ps_error_context(page->err, "branch \"%s\", %s at %X/%X", tl->name, ps_key_format(&page->key, text),
 										 LSN_FORMAT_ARGS(batch->lsn));
 		else if (page->applied)
-			page_cache_put(tl->tenant->page_cache, tl->cache_id, &page->key, batch->versions.refs[page->first].lsn, page->page);
+			page_cache_put(tl->tenant->store->page_cache, tl->cache_id, &page->key, batch->versions.refs[page->first].lsn, page->page);
 	}
 }
 
