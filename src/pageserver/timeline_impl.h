@@ -115,6 +115,8 @@ struct Timeline
 	PsError    *error;			/* BROKEN: why */
 	TimelineInfo known;			/* not OPEN: what it was when it was closed, or as the manifest has it */
 
+	atomic_bool ancestor_is_there;	/* the ancestor has been ingested up to start_lsn (read/plan.c); false until it is open */
+
 	/* fixed while it is open */
 	WalSegments *wal;
 	int			marker_fd;		/* of the file "flushed" (wal/receiver.c), or -1; written under receive_lock */

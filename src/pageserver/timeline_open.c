@@ -337,6 +337,7 @@ timeline_close(Timeline *tl)
 	LayerSet   *layers;
 
 	timeline_join(tl);
+	atomic_store(&tl->ancestor_is_there, false);
 	ingest_free(tl);
 	if (tl->wal != NULL)
 		wal_segments_close(tl->wal);

@@ -239,6 +239,8 @@ remove_wal(Timeline *tl, const History *history, GcResult *result)
 	StringInfoData buf;
 	WalState	state;
 	XLogSegNo	segno;
+	XLogSegNo	oldest,
+				newest;
 	bool		found;
 	PsError    *err;
 
@@ -250,6 +252,10 @@ remove_wal(Timeline *tl, const History *history, GcResult *result)
 	if (err != NULL || !found)
 		return err;
 	XLByteToSeg(state.end, segno, tl->segment_size);
+	if (!wal_segments_range(tl->wal, &oldest, &newest) || oldest >= segno)
+		return NULL;
+	/* perhaps no file was removed, and no manifest has the new gc_cutoff */
+	PS_TRY(keep_replace(tl, NULL, 0, NULL, 0));
 	return wal_segments_remove_before(tl->wal, segno, &result->wal_removed);
 }
 

@@ -6,6 +6,20 @@
 
 #include "timeline_impl.h"
 
+/*
+ * After a start of the store, what an ancestor of a branch has only in its WAL
+ * comes back as it is ingested: before it is all there, nobody reads it.
+ */
+static PsError *
+wait_for_ancestor(Timeline *tl, Timeline *t)
+{
+	if (t->ancestor == NULL || atomic_load(&t->ancestor_is_there))
+		return NULL;
+	PS_TRY(timeline_wait_ingested(t->ancestor, t->start_lsn, tl->tenant->store->config->wait_timeout, NULL));
+	atomic_store(&t->ancestor_is_there, true);
+	return NULL;
+}
+
 PsError *
 view_open(ReadView *view, Timeline *tl, XLogRecPtr lsn)
 {
@@ -19,8 +33,10 @@ view_open(ReadView *view, Timeline *tl, XLogRecPtr lsn)
 	for (Timeline *t = tl; t != NULL; t = t->ancestor)
 	{
 		ReadLevel  *level = &view->levels[view->n];
-		PsError    *err = timeline_layers_at(t, lsn, &level->set);
+		PsError    *err = wait_for_ancestor(tl, t);
 
+		if (err == NULL)
+			err = timeline_layers_at(t, lsn, &level->set);
 		if (err != NULL)
 		{
 			view_close(view);

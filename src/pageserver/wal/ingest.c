@@ -589,6 +589,23 @@ publish(Timeline *tl)
 	pthread_mutex_unlock(&tl->lock);
 }
 
+static bool
+is_stopping(void *arg)
+{
+	return timeline_is_stopping(arg);
+}
+
+/* Sizes of relations that begin in an ancestor are not known before it has them (read/plan.c); however long that takes. */
+static PsError *
+wait_for_ancestors(Timeline *tl)
+{
+	Waiter		waiter = {is_stopping, tl};
+
+	for (Timeline *t = tl; t->ancestor != NULL; t = t->ancestor)
+		PS_TRY(timeline_wait_ingested(t->ancestor, t->start_lsn, -1, &waiter));
+	return NULL;
+}
+
 void *
 ingest_main(void *arg)
 {
@@ -599,6 +616,7 @@ ingest_main(void *arg)
 
 	ps_thread_name("ingest %.8s", tl->name);
 	sink.arg = tl;
+	err = wait_for_ancestors(tl);
 	while (err == NULL)
 	{
 		XLogRecPtr	upto;
@@ -640,7 +658,8 @@ ingest_main(void *arg)
 		}
 		layer_memory_wait(tl);
 	}
-	if (err != NULL && timeline_is_stopping(tl))
+	/* an ancestor may be told to stop first */
+	if (err != NULL && (timeline_is_stopping(tl) || ps_error_is(err, PS_SQLSTATE_TRY_AGAIN)))
 		ps_error_free(err);
 	else if (err != NULL)
 		timeline_fail(tl, err);
