@@ -8,7 +8,7 @@
  * - Replication connections: PostgreSQL's own may not take WAL that the store
  *	 has not acknowledged, or a base backup, which would be empty.
  * - Commits that the store has not acknowledged must not look like those that
- *	 it has.
+ *	 it has, to clients and to the publishers of subscriptions.
  */
 #include "postgres.h"
 
@@ -208,13 +208,15 @@ object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId, voi
 
 /* ---- commits that were not acknowledged ---- */
 
-/* In place of walrcv_send, between transactions. */
-static void
-end_instead_of_sending(WalReceiverConn *conn, const char *buffer, int nbytes)
+static bool
+is_acknowledged(XLogRecPtr lsn, int wait_mode)
 {
-	ereport(FATAL,
-			(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
-			 errmsg("terminating logical replication worker because the page store has not acknowledged a commit")));
+	bool		acknowledged;
+
+	LWLockAcquire(SyncRepLock, LW_SHARED);
+	acknowledged = lsn <= WalSndCtl->lsn[wait_mode];
+	LWLockRelease(SyncRepLock);
+	return acknowledged;
 }
 
 /*
@@ -229,30 +231,8 @@ end_instead_of_sending(WalReceiverConn *conn, const char *buffer, int nbytes)
 static void
 check_acknowledged(XLogRecPtr lsn, int wait_mode)
 {
-	static WalReceiverFunctionsType functions;
-
-	bool		acknowledged;
-
-	if (!SyncRepRequested() || SyncRepStandbyNames == NULL || SyncRepStandbyNames[0] == '\0')
-		return;
-	LWLockAcquire(SyncRepLock, LW_SHARED);
-	acknowledged = lsn <= WalSndCtl->lsn[wait_mode];
-	LWLockRelease(SyncRepLock);
-	if (acknowledged)
-		return;
-
-	/*
-	 * A subscription's worker would tell its publisher next, whatever cut the
-	 * wait short (the end of the postmaster does, too), and the publisher would
-	 * forget what the store may not have.
-	 */
-	if (IsLogicalWorker() && WalReceiverFunctions != NULL && WalReceiverFunctions != &functions)
-	{
-		functions = *WalReceiverFunctions;
-		functions.walrcv_send = end_instead_of_sending;
-		WalReceiverFunctions = &functions;
-	}
-	if (ProcDiePending)
+	if (!SyncRepRequested() || SyncRepStandbyNames == NULL || SyncRepStandbyNames[0] == '\0' ||
+		is_acknowledged(lsn, wait_mode) || ProcDiePending)
 		return;
 
 	ereport(WARNING,
@@ -292,6 +272,57 @@ check_last_record_acknowledged(bool commit)
 					   commit ? commit_wait_mode() : Min(commit_wait_mode(), SYNC_REP_WAIT_FLUSH));
 }
 
+/* ---- subscriptions ---- */
+
+static void (*walreceiver_send) (WalReceiverConn *conn, const char *buffer, int nbytes);
+static XLogRecPtr last_prepare_end; /* as XactLastCommitEnd, which PREPARE does not set */
+
+/*
+ * In place of walrcv_send in a subscription's workers, for reports to the
+ * publisher (worker.c, send_feedback()).  It forgets what is reported as
+ * flushed, and to PostgreSQL that means flushed locally.  Each commit has
+ * waited for the store (check_synchronous_commit()), but the wait may have been
+ * cut short, by a cancel, or by the end of the postmaster, which nobody notices
+ * before the next wait.  And a worker that has just started also reports what
+ * the one before it has committed: it goes on from the origin's progress in
+ * shared memory.
+ */
+static void
+send_what_is_acknowledged(WalReceiverConn *conn, const char *buffer, int nbytes)
+{
+	static bool first = true;
+
+	XLogRecPtr	lsn = first ? lsn_cache_insert_position() : Max(XactLastCommitEnd, last_prepare_end);
+
+	XLogFlush(lsn);
+	HOLD_INTERRUPTS();
+	SyncRepWaitForLSN(lsn, false);
+	RESUME_INTERRUPTS();
+	if (!is_acknowledged(lsn, SYNC_REP_WAIT_FLUSH))
+		ereport(FATAL,
+				(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
+				 errmsg("terminating logical replication worker because the wait for the page store to acknowledge its changes was canceled")));
+	first = false;
+	walreceiver_send(conn, buffer, nbytes);
+}
+
+/*
+ * To be called in a transaction.  ApplyWorkerMain() loads libpqwalreceiver, and
+ * has one before it connects.
+ */
+static void
+watch_subscription_worker(void)
+{
+	static WalReceiverFunctionsType functions;
+
+	if (!IsLogicalWorker() || WalReceiverFunctions == NULL || WalReceiverFunctions == &functions)
+		return;
+	functions = *WalReceiverFunctions;
+	walreceiver_send = functions.walrcv_send;
+	functions.walrcv_send = send_what_is_acknowledged;
+	WalReceiverFunctions = &functions;
+}
+
 static void
 xact_callback(XactEvent event, void *arg)
 {
@@ -302,6 +333,7 @@ xact_callback(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 			wrote_wal = XactLastRecEnd != 0;
+			watch_subscription_worker();
 
 			/*
 			 * A process that ends drops its temporary tables in a transaction
@@ -318,6 +350,7 @@ xact_callback(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_PREPARE:
 			check_last_record_acknowledged(false);
+			last_prepare_end = ProcLastRecPtr + 1;
 			break;
 		case XACT_EVENT_ABORT:
 			database_files_restore();

@@ -385,17 +385,30 @@ sub processes
 	return @pids;
 }
 
+# Kills the postmaster alone: its children end when they notice, and kill9() ends
+# those that do not.
+sub kill9_postmaster
+{
+	my ($self) = @_;
+	# stopped first, so that it starts no child any more
+	kill 'STOP', $self->{pid};
+	my @pids = $self->processes;
+	$self->{shared_memory}->note(@pids);
+	kill 'KILL', $self->{pid};
+	$self->{orphans} = [ grep { $_ != $self->{pid} } @pids ];
+}
+
 sub kill9
 {
 	my ($self) = @_;
 	return unless $self->{pid};
-	# the postmaster is stopped first, so that it starts no child while the others are killed
-	kill 'STOP', $self->{pid};
-	my @pids = $self->processes;
-	$self->{shared_memory}->note(@pids);
+	$self->kill9_postmaster unless $self->{orphans};
+	# one that has ended may have left its number to somebody else
+	my $directory = sub { join ' ', (stat $_[0])[ 0, 1 ] };
+	my @pids = grep { $directory->("/proc/$_/cwd") eq $directory->($self->{dir}) } @{ $self->{orphans} };
 	kill 'KILL', @pids;
-	PageserverTest::wait_gone($_) for @pids;
-	delete $self->{pid};
+	PageserverTest::wait_gone($_) for $self->{pid}, @pids;
+	delete $self->{$_} for qw(pid orphans);
 }
 
 sub is_running

@@ -73,12 +73,12 @@ $store->ctl_ok('branch of the subscriber', 'branch', 'create', 'sub');
 
 sub subscriber
 {
-	return $store->start_compute('sub', conf => $TrapTest::conf . $logical . "wal_writer_delay = 10\nwal_receiver_status_interval = 1\n");
+	return $store->start_compute('sub', conf => $TrapTest::conf . $logical . "wal_writer_delay = 10\nwal_receiver_status_interval = 1\nwal_retrieve_retry_interval = 100\n");
 }
 my $s = subscriber();
 $_->sql('CREATE TABLE rep (id int PRIMARY KEY, v int, pad text); CREATE TABLE log (i int)') for $c, $s;
 $c->sql("INSERT INTO rep SELECT i, 0, repeat('r', 300) FROM generate_series(1, 5000) i; CREATE PUBLICATION pub FOR TABLE rep, log");
-$s->sql("CREATE EXTENSION pageserver_smgr; CREATE SUBSCRIPTION subscr CONNECTION '" . $c->connstr . "' PUBLICATION pub");
+$s->sql("CREATE EXTENSION pageserver_smgr; CREATE SUBSCRIPTION subscr CONNECTION '" . $c->connstr . "' PUBLICATION pub WITH (two_phase = true)");
 my $sums = 'SELECT (SELECT count(*) FROM rep), (SELECT sum(v) FROM rep), (SELECT sum(id) FROM rep), (SELECT count(*) FROM log), (SELECT sum(i) FROM log)';
 
 sub same_sums
@@ -93,27 +93,89 @@ same_sums('the subscriber has the initial copy');
 $c->sql('BEGIN; UPDATE rep SET v = v + 1; DELETE FROM rep WHERE id % 10 = 0; INSERT INTO log VALUES (1); COMMIT');
 same_sums('and the changes');
 
-# What the subscriber reports as flushed the publisher forgets: it must not go with the subscriber's compute.
-# The store gets no WAL of it for a while.
-my $worker = $s->sql('SELECT worker_pid FROM pageserver_smgr_store');
-stop_process($worker);
-my $lsn = $c->sql("INSERT INTO log VALUES (2);\nSELECT pg_current_wal_insert_lsn()");
-my $reported = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'subscr' AND confirmed_flush_lsn >= '$lsn'";
-# if it waits for the store it stays active in its commit; else it reports within a second
-wait_for('the change to arrive in the subscriber', sub {
-	return $s->sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'logical replication worker' AND wait_event = 'SyncRep'") eq '1' || $c->sql($reported) eq '1';
+# What the subscriber reports as flushed the publisher forgets: the store must have it before.  PostgreSQL's rule is
+# that it is flushed locally; ours is send_what_is_acknowledged() (src/compute/hooks.c), whatever becomes of the wait
+# for the store that each commit is.
+my ($worker, $applier, $changed);
+my $waits = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'logical replication worker' AND wait_event = 'SyncRep'";
+
+# Whether the publisher has been told that the subscriber has what change_while_store_has_no_wal() changed.
+sub reported
+{
+	return $c->sql("SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'subscr' AND confirmed_flush_lsn > '$changed'") eq '1';
+}
+
+sub not_reported
+{
+	my ($what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	ok(!reported(), $what) or die 'the publisher has forgotten what the rest of the test needs';
+}
+
+# Holds the subscriber's WAL back, and runs SQL in the publisher, which gives the WAL position before the commit record.
+sub change_while_store_has_no_wal
+{
+	my ($sql) = @_;
+	$worker = $s->sql('SELECT worker_pid FROM pageserver_smgr_store');
+	stop_process($worker);
+	$changed = $c->sql($sql);
+	wait_for('the change to arrive in the subscriber', sub { $s->sql($waits) eq '1' || reported() });
+	not_reported('the subscriber does not report what the store has not acknowledged');
+	$applier = $s->sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'logical replication worker'");
+}
+
+sub lose_subscriber
+{
+	my ($what) = @_;
+	$s->kill9;
+	TrapTest::go_on_process($worker);
+	$s = subscriber();
+	same_sums($what);
+}
+
+# the wait goes on
+my $insert = 'BEGIN; INSERT INTO log VALUES (2); SELECT pg_current_wal_insert_lsn(); COMMIT';
+change_while_store_has_no_wal($insert);
+lose_subscriber('a subscriber that is killed gets again what was lost');
+
+# the end of the postmaster ends the wait, of a commit, and of PREPARE TRANSACTION
+for my $sql ($insert, "BEGIN; INSERT INTO log VALUES (3); SELECT pg_current_wal_insert_lsn(); PREPARE TRANSACTION 'gid'")
+{
+	change_while_store_has_no_wal($sql);
+	$s->kill9_postmaster;
+	wait_for('the end of the worker', sub { !kill(0, $applier) && $c->sql("SELECT count(*) FROM pg_stat_replication WHERE application_name = 'subscr'") eq '0' });
+	not_reported('nor when its postmaster is killed');
+	lose_subscriber('and gets that again, too');
+}
+my $prepared = sub { $s->sql('SELECT count(*) FROM pg_prepared_xacts') };
+wait_for('the prepared transaction', sub { $prepared->() eq '1' });
+
+# A worker that is terminated has committed; the one that follows it goes on from there.  One that follows another sets
+# the last hint bits of the catalogs, so that the next has no WAL of its own to wait for.
+sub follow
+{
+	my ($old) = @_;
+	$s->sql("SELECT pg_terminate_backend($old)");
+	my $next = "SELECT pid FROM pg_stat_subscription WHERE subname = 'subscr' AND relid IS NULL AND pid <> $old AND latest_end_lsn IS NOT NULL";
+	wait_for('the next worker', sub { $s->sql($next) || $s->sql("$waits AND pid <> $old") eq '1' || reported() });
+	return $s->sql($next);
+}
+same_sums('the worker runs');
+follow(follow($s->sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'logical replication worker'")));
+change_while_store_has_no_wal($insert);
+follow($applier);
+not_reported('nor by a worker that follows the one that did not wait to the end');
+lose_subscriber('and gets that again, too');
+
+# COMMIT PREPARED, whose wait is canceled
+change_while_store_has_no_wal("SELECT pg_current_wal_insert_lsn(); COMMIT PREPARED 'gid'");
+$s->sql("SELECT pg_cancel_backend($applier)");
+wait_for('the worker', sub {
+	return ($s->log_content =~ /canceling wait for synchronous replication/ && $s->sql($waits) eq '1') || reported();
 });
-$c->sql_is($reported, '0', 'the subscriber does not report what the store has not acknowledged');
-# the end of the postmaster ends the wait for the store, too: the worker must not report its commit then
-my $applier = $s->sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'logical replication worker'");
-my ($postmaster) = split /\n/, PostgreSQL::Test::Utils::slurp_file($s->dir . '/postmaster.pid');
-kill 'KILL', $postmaster;
-wait_for('the end of the worker', sub { !kill(0, $applier) && $c->sql("SELECT count(*) FROM pg_stat_replication WHERE application_name = 'subscr'") eq '0' });
-$c->sql_is($reported, '0', 'nor when its postmaster is killed');
-$s->kill9;
-TrapTest::go_on_process($worker);
-$s = subscriber();
-same_sums('a subscriber that is killed gets again what was lost');
+not_reported('nor after the wait for COMMIT PREPARED was canceled');
+lose_subscriber('and the transaction is committed');
+is($prepared->(), '0', 'and not prepared any more');
 
 # and nothing twice: killed at random while it applies
 for my $round (1 .. 3)
