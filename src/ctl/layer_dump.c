@@ -17,6 +17,7 @@
 
 #include "ctl.h"
 #include "layer/blob.h"
+#include "layer/layer_dict.h"
 #include "layer_dump.h"
 #include "ps_wire.h"
 
@@ -43,7 +44,7 @@ typedef struct EntryTotal
 } EntryTotal;
 
 #define NKINDS (VALUE_RECORD + 1)
-#define NCODECS (LAYER_CODEC_ZSTD + 1)
+#define NCODECS (LAYER_CODEC_DICT + 1)
 
 typedef struct Dump
 {
@@ -72,7 +73,7 @@ typedef struct Dump
 } Dump;
 
 static const char *const kind_names[NKINDS] = {"tombstone", "image", "record"};
-static const char *const codec_names[] = {"none", "lz4", "zstd", "?"};
+static const char *const codec_names[] = {"none", "lz4", "zstd", "dict", "?"};
 
 /* Tells of damage and goes on. */
 static void
@@ -133,7 +134,9 @@ dump_summary(Dump *dump)
 	printf("Entries:              %llu\n", (unsigned long long) s->entries);
 	printf("Codec of images:      %s\n", codec_names[Min(s->image_codec, NCODECS)]);
 	printf("Codec of records:     %s\n", codec_names[Min(s->record_codec, NCODECS)]);
-	printf("Values:               from offset %d to %llu\n", LAYER_BLOCK_SIZE, (unsigned long long) s->values_end);
+	printf("Dictionary:           %u bytes, checksum %08X\n", s->dict_size, s->dict_crc);
+	printf("Values:               from offset %llu to %llu\n", (unsigned long long) layer_values_start(s),
+		   (unsigned long long) s->values_end);
 	printf("Index:                from offset %llu, %u pages, %u of them leaves, %u levels, root is page %u\n",
 		   (unsigned long long) s->index_start, s->index_pages, s->leaf_pages, s->levels, s->root);
 	printf("File length:          %llu\n", (unsigned long long) s->file_size);
@@ -149,6 +152,7 @@ check_file(Dump *dump)
 	const char *slash = strrchr(file->path, '/');
 	LayerInfo	info;
 	char		name[LAYER_NAME_MAX];
+	const LayerDict *dict;
 
 	layer_summary_info(&file->summary, &info);
 	layer_name_format(&info, name);
@@ -159,6 +163,7 @@ check_file(Dump *dump)
 								   (unsigned long long) file->summary.file_size));
 	if (dump->length >= file->summary.index_start)
 		report(dump, layer_file_check_padding(file));
+	report(dump, layer_dict_of_file(file, &dict));
 }
 
 /* ---- first pass: the index ---- */
@@ -317,7 +322,7 @@ static void
 scan_values(Dump *dump)
 {
 	const char *path = dump->file.path;
-	uint64		end = LAYER_BLOCK_SIZE; /* of the value before */
+	uint64		end = layer_values_start(&dump->file.summary);	/* of the value before */
 	bool		damaged = false;	/* that one's end is not known */
 	StringInfoData buf;
 

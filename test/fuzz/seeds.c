@@ -16,7 +16,7 @@
 #include "backup/backup.h"
 #include "config.h"
 #include "fuzz.h"
-#include "layer/layer_impl.h"
+#include "layer/layer_dict.h"
 #include "ps_wire.h"
 #include "redo_proto.h"
 #include "serve/session.h"
@@ -357,7 +357,15 @@ layer_seeds(const char *dir, const char *name, const Manifest *m, int number)
 	{
 		DeltaWriter *writer;
 
+		DictSample	sample = {0};
+
 		MUST(delta_writer_create(&to, 0, lsn_start, lsn_end, &writer));
+		/* so few values alone are not worth a dictionary; the first file is to have none */
+		for (int i = 0; number > 0 && i < 100 * s.n; i++)
+			if (s.kinds[i % s.n] == VALUE_RECORD)
+				dict_sample_add(&sample, s.values[i % s.n].data, s.values[i % s.n].len);
+		MUST(delta_writer_learn_sample(writer, &sample));
+		dict_sample_free(&sample);
 		for (int i = 0; i < s.n; i++)
 			MUST(delta_writer_value(writer, s.kinds[i], s.starts[i], s.values[i].data, s.values[i].len, &offsets[i]));
 		for (int i = 0; i < s.n;)
@@ -570,6 +578,7 @@ main(int argc, char **argv)
 	StringInfoData value;
 	WalState	state;
 	XLogRecPtr	start;
+	int			made[LAYER_IMAGE + 1] = {0};
 	bool		done = false;
 
 	REQUIRE(argc == 3);
@@ -592,13 +601,17 @@ main(int argc, char **argv)
 	MUST(wal_state_decode(value.data, value.len, &state));
 	wal_seeds(timeline_dir, &m, &state);
 	small_files(timeline_dir, map);
-	/* some: they are alike */
-	for (int i = 0, n = 0; i < m.nlayers && n < 5; i++)
-		if (layer_info(layers[i])->type == LAYER_IMAGE || i % 4 == 1)
-		{
-			pg_comp_crc32c = pg_comp_crc32c_sb8;
-			layer_seeds(dir, layer_name(layers[i], name), &m, n++);
-		}
+	/* some of each kind: they are alike */
+	for (int i = 0; i < m.nlayers; i++)
+	{
+		LayerType	type = layer_info(layers[i])->type;
+
+		if (made[type] == 3)
+			continue;
+		pg_comp_crc32c = pg_comp_crc32c_sb8;
+		layer_seeds(dir, layer_name(layers[i], name), &m, made[type]++);
+	}
+	REQUIRE(made[LAYER_DELTA] > 1 && made[LAYER_IMAGE] > 1);
 	deep_layer();
 	conversations();
 	data_directories();

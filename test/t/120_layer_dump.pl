@@ -16,14 +16,17 @@ $c->sql("UPDATE t SET v = 'changed' WHERE i % 7 = 0");
 $c->sql('VACUUM t');
 my $rel = $c->sql("SELECT format('%s/%s/%s', t.oid, d.oid, pg_relation_filenode('t')) FROM pg_tablespace t, pg_database d WHERE spcname = 'pg_default' AND datname = 'postgres'");
 my $blocks = $c->sql("SELECT pg_relation_size('t') / 8192");
-# enough WAL that what was done until here is in files
+my ($timeline) = glob("$store->{dir}/tenants/*/timelines/*");
+sub lsn { my ($hi, $lo) = map { hex } split m{/}, $_[0]; return $hi << 32 | $lo; }
+
+# enough WAL behind it that what was done until here is in files
+my $done = lsn($c->sql('SELECT pg_current_wal_flush_lsn()'));
 $c->sql("CREATE TABLE filler AS SELECT i, repeat('x', 200) FROM generate_series(1, 8000) i");
+PageserverTest::wait_until(sub { grep { /-([0-9a-f]{16})__[0-9a-f]+$/ && hex($1) > $done } glob("$timeline/layers/*") }, 'a delta file');
 $store->ctl_ok('compact', 'branch', 'compact', 'main');
 $c->stop;
 $store->stop;
-
-my ($timeline) = glob("$store->{dir}/tenants/*/timelines/*");
-my @files = glob("$timeline/layers/*");
+my @files = grep { !/\.tmp$/ } glob("$timeline/layers/*");
 
 sub dump_of
 {
@@ -37,7 +40,6 @@ sub dump_of
 
 # ---- all of it, beside what the server and its WAL say ----
 my (%records, %images, $size, $size_lsn, $start, $end);
-sub lsn { my ($hi, $lo) = map { hex } split m{/}, $_[0]; return $hi << 32 | $lo; }
 
 for my $file (@files)
 {
@@ -140,6 +142,8 @@ my ($offset, $stored) = $out =~ /offset: (\d+), stored: (\d+)/;
 damaged('a value', $offset + 17 + $stored - 1, "\xff", "is damaged at offset $offset: checksum of the value", qr/block 3, .*DAMAGED\n(?!.*DAMAGED)/);
 damaged('an index page', $index + 8192 + 4000, "\x5a\xa5", 'is damaged at offset ' . ($index + 8192) . ': checksum of index page 1',
 	qr/\(index page 1 is DAMAGED\)\n.*, lsn: /);
+my ($dictionary) = $out =~ /^Dictionary: +(\d+) bytes/m;
+damaged('the dictionary', 8192 + 1000, "\x5a\xa5", 'is damaged at offset 8192: checksum of the dictionary', qr/, lsn: .*DAMAGED/) if ok($dictionary > 1000, 'there is a dictionary');
 damaged('between values and index', $values_end, 'x', "is damaged at offset $values_end: byte between", qr/, lsn: /) if $values_end < $index;
 damaged('the summary', 152, "\x01", 'is damaged at offset 0: checksum of the summary', qr/^Kind: +delta.*, lsn: /ms);
 damaged('a short file', $index + 8192, undef, 'is damaged at offset ' . ($index + 8192) . ': the file ends here', qr/, lsn: .*\(index page 1 is DAMAGED\)/s);

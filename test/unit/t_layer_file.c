@@ -293,9 +293,9 @@ test_other_versions(void **state)
 	make_image(name);
 	snprintf(path, sizeof(path), "%s/%s", test_dir, name);
 	patch_summary(path, SUMMARY_VERSION, LAYER_FORMAT_VERSION + 1);
-	check_error(layer_open(&test_space, name, &layer), PS_SQLSTATE_CORRUPTED, "format version 3");
+	check_error(layer_open(&test_space, name, &layer), PS_SQLSTATE_CORRUPTED, "format version 4");
 	patch_summary(path, SUMMARY_VERSION, LAYER_FORMAT_VERSION - 1);
-	check_error(layer_open(&test_space, name, &layer), PS_SQLSTATE_CORRUPTED, "format version 1");
+	check_error(layer_open(&test_space, name, &layer), PS_SQLSTATE_CORRUPTED, "format version 2");
 	patch_summary(path, SUMMARY_VERSION, LAYER_FORMAT_VERSION);
 	assert_ok(layer_open(&test_space, name, &layer));
 	layer_unref(layer);

@@ -103,11 +103,15 @@ next_entry(Merge *merge, PsKey *key, ValueRef *ref, bool *found)
 
 /* ---- outputs ---- */
 
+/* The file's first entry will be of the key. */
 static PsError *
-begin_file(Merge *merge)
+begin_file(Merge *merge, const PsKey *key)
 {
+	const MergeJob *job = merge->job;
+
 	shared_reset(merge->shared);
-	return delta_writer_create(merge->job->space, merge->job->level, merge->lsn_start, merge->lsn_end, &merge->writer);
+	PS_TRY(delta_writer_create(job->space, job->level, merge->lsn_start, merge->lsn_end, &merge->writer));
+	return delta_writer_learn(merge->writer, job->inputs, job->ninputs, key, job->target_size);
 }
 
 static PsError *
@@ -164,7 +168,7 @@ copy_entry(Merge *merge, const PsKey *key, const ValueRef *ref)
 	uint64		offset;
 
 	if (merge->writer == NULL)
-		PS_TRY(begin_file(merge));
+		PS_TRY(begin_file(merge, key));
 	PS_TRY(copy_value(merge, ref, &offset));
 	merge->result->kept++;
 	return delta_writer_add(merge->writer, key, ref->lsn, ref->kind, ref->will_init, ref->shared, offset);

@@ -12,6 +12,7 @@
 #include <zstd.h>
 
 #include "blob.h"
+#include "layer_dict.h"
 #include "port/pg_crc32c.h"
 #include "ps_wire.h"
 
@@ -31,8 +32,15 @@ typedef struct BlobThread
 	size_t		size;
 	void	   *lz4;
 	ZSTD_CCtx  *compress;
+	ZSTD_CCtx  *dict_compress;
 	ZSTD_DCtx  *decompress;
 } BlobThread;
+
+/* A zstd frame begins with these, but not where it is stored without them. */
+static const char zstd_magic[4] = {0x28, (char) 0xb5, 0x2f, (char) 0xfd};
+
+/* Room for such a frame that decompresses to at most LAYER_DICT_VALUE_MAX bytes, and became shorter. */
+#define DICT_FRAME_MAX (sizeof(zstd_magic) + LAYER_DICT_VALUE_MAX)
 
 static pthread_once_t thread_key_once = PTHREAD_ONCE_INIT;
 static pthread_key_t thread_key;
@@ -46,6 +54,7 @@ free_thread(void *arg)
 	free(thread->buf);
 	free(thread->lz4);
 	ZSTD_freeCCtx(thread->compress);
+	ZSTD_freeCCtx(thread->dict_compress);
 	ZSTD_freeDCtx(thread->decompress);
 	free(thread);
 	blob_thread = NULL;
@@ -128,6 +137,64 @@ compress(BlobThread *thread, LayerCodec codec, const char *data, uint32 len)
 	}
 }
 
+/* The same with a dictionary. */
+static uint32
+compress_dict(BlobThread *thread, const LayerDict *dict, const char *data, uint32 len)
+{
+	char		frame[DICT_FRAME_MAX];
+	size_t		room = len - len / 8;
+	size_t		n;
+
+	if (dict == NULL || len > LAYER_DICT_VALUE_MAX)
+		return 0;
+	if (thread->dict_compress == NULL)
+	{
+		thread->dict_compress = ZSTD_createCCtx();
+		if (thread->dict_compress == NULL)
+			return 0;
+		ZSTD_CCtx_setParameter(thread->dict_compress, ZSTD_c_dictIDFlag, 0);
+	}
+	if (ZSTD_isError(ZSTD_CCtx_refCDict(thread->dict_compress, dict->compress)))
+		return 0;
+	n = ZSTD_compress2(thread->dict_compress, frame, Min(sizeof(zstd_magic) + room, sizeof(frame)), data, len);
+	/* after an error (no room) it is in the middle of a frame; the file's dictionary may be gone the next time */
+	ZSTD_CCtx_reset(thread->dict_compress, ZSTD_reset_session_only);
+	ZSTD_CCtx_refCDict(thread->dict_compress, NULL);
+	if (ZSTD_isError(n))
+		return 0;
+	n -= sizeof(zstd_magic);
+	memcpy(thread_buffer(thread, n), frame + sizeof(zstd_magic), n);
+	return (uint32) n;
+}
+
+/* What a frame without its magic number decompresses to; false if that cannot be. */
+static bool
+dict_raw_length(const char *data, uint32 len, uint32 *raw_len)
+{
+	char		start[sizeof(zstd_magic) + 14] = {0};	/* the longest header of a frame */
+	unsigned long long size;
+
+	memcpy(start, zstd_magic, sizeof(zstd_magic));
+	memcpy(start + sizeof(zstd_magic), data, Min(len, sizeof(start) - sizeof(zstd_magic)));
+	size = ZSTD_getFrameContentSize(start, Min(sizeof(start), sizeof(zstd_magic) + len));
+	*raw_len = (uint32) size;
+	return size <= LAYER_DICT_VALUE_MAX && len <= LAYER_DICT_VALUE_MAX;
+}
+
+static bool
+decompress_dict(BlobThread *thread, const LayerDict *dict, const char *data, uint32 len, char *raw, uint32 raw_len)
+{
+	char		frame[DICT_FRAME_MAX];
+
+	if (thread->decompress == NULL)
+		thread->decompress = ZSTD_createDCtx();
+	memcpy(frame, zstd_magic, sizeof(zstd_magic));
+	memcpy(frame + sizeof(zstd_magic), data, len);
+	return thread->decompress != NULL && dict != NULL &&
+		ZSTD_decompress_usingDDict(thread->decompress, raw, raw_len, frame, sizeof(zstd_magic) + len,
+								   dict->decompress) == raw_len;
+}
+
 /* Gives exactly raw_len bytes, or false. */
 static bool
 decompress(BlobThread *thread, LayerCodec codec, const char *data, uint32 len, char *raw, uint32 raw_len)
@@ -149,7 +216,7 @@ decompress(BlobThread *thread, LayerCodec codec, const char *data, uint32 len, c
 static int
 header_size(ValueKind kind, LayerCodec codec)
 {
-	return BLOB_HEADER_MIN + (kind == VALUE_RECORD ? 8 : 0) + (codec != LAYER_CODEC_NONE ? 4 : 0);
+	return BLOB_HEADER_MIN + (kind == VALUE_RECORD ? 8 : 0) + (codec == LAYER_CODEC_LZ4 || codec == LAYER_CODEC_ZSTD ? 4 : 0);
 }
 
 static pg_crc32c
@@ -185,7 +252,8 @@ blob_write_codec(LayerOutput *out, ValueKind kind, XLogRecPtr record_start, cons
 						layer_output_path(out), (unsigned long long) LAYER_OFFSET_LIMIT);
 	if (codec != LAYER_CODEC_NONE)
 	{
-		stored = compress(thread, codec, data, len);
+		stored = codec == LAYER_CODEC_DICT ? compress_dict(thread, layer_output_dict(out), data, len) :
+			compress(thread, codec, data, len);
 		if (stored == 0)
 		{
 			codec = LAYER_CODEC_NONE;
@@ -202,9 +270,9 @@ blob_write_codec(LayerOutput *out, ValueKind kind, XLogRecPtr record_start, cons
 		ps_put64(p, record_start);
 		p += 8;
 	}
-	if (codec != LAYER_CODEC_NONE)
-		ps_put32(p, len);
 	hsize = header_size(kind, codec);
+	if (p < header + hsize)
+		ps_put32(p, len);
 	ps_put32(header + BLOB_CRC, blob_crc(header, hsize, data, stored));
 	err = layer_output_append(out, header, hsize);
 	if (err == NULL)
@@ -218,16 +286,25 @@ blob_write(LayerOutput *out, ValueKind kind, XLogRecPtr record_start, const char
 {
 	LayerCodec	codec = kind == VALUE_RECORD ? BLOB_RECORD_CODEC : BLOB_IMAGE_CODEC;
 
-	return blob_write_codec(out, kind, record_start, data, len, len < BLOB_COMPRESS_MIN ? LAYER_CODEC_NONE : codec,
-							offset);
+	if (kind == VALUE_RECORD && len <= LAYER_DICT_VALUE_MAX && layer_output_dict(out) != NULL)
+		codec = LAYER_CODEC_DICT;
+	else if (len < BLOB_COMPRESS_MIN)
+		codec = LAYER_CODEC_NONE;
+	return blob_write_codec(out, kind, record_start, data, len, codec, offset);
 }
 
 PsError *
 blob_first_read(const LayerFile *file, uint64 offset, ValueKind kind, size_t *len)
 {
-	if (offset < LAYER_BLOCK_SIZE || offset + BLOB_HEADER_MIN > file->summary.values_end)
-		return layer_damaged(file->path, offset, "a value is expected here, outside of the values (%d to %llu)",
-							 LAYER_BLOCK_SIZE, (unsigned long long) file->summary.values_end);
+	const LayerDict *dict;
+
+	if (offset < layer_values_start(&file->summary) || offset + BLOB_HEADER_MIN > file->summary.values_end)
+		return layer_damaged(file->path, offset, "a value is expected here, outside of the values (%llu to %llu)",
+							 (unsigned long long) layer_values_start(&file->summary),
+							 (unsigned long long) file->summary.values_end);
+	/* now, while the file is surely open; blob_unpack() may need it */
+	if (kind == VALUE_RECORD)
+		PS_TRY(layer_dict_of_file(file, &dict));
 	*len = Min(file->summary.values_end - offset, kind == VALUE_RECORD ? FIRST_READ_RECORD : FIRST_READ_IMAGE);
 	return NULL;
 }
@@ -245,7 +322,7 @@ blob_check(const LayerFile *file, uint64 offset, ValueKind kind, const char *byt
 	if (have < stored->size)
 		return NULL;
 	codec = ((uint8) bytes[BLOB_FLAGS] >> 2) & 3;
-	if ((bytes[BLOB_FLAGS] & 3) != kind || ((uint8) bytes[BLOB_FLAGS] >> 4) != 0 || codec > LAYER_CODEC_ZSTD)
+	if ((bytes[BLOB_FLAGS] & 3) != kind || ((uint8) bytes[BLOB_FLAGS] >> 4) != 0 || (codec == LAYER_CODEC_DICT && kind != VALUE_RECORD))
 		return layer_damaged(file->path, offset, "value has flags %02X, expected kind %d", (uint8) bytes[BLOB_FLAGS], kind);
 	stored->codec = codec;
 	stored->header_size = header_size(kind, codec);
@@ -267,7 +344,13 @@ blob_check(const LayerFile *file, uint64 offset, ValueKind kind, const char *byt
 		stored->record_start = ps_get64(p);
 		p += 8;
 	}
-	stored->raw_len = codec == LAYER_CODEC_NONE ? stored->stored_len : ps_get32(p);
+	if (codec == LAYER_CODEC_NONE)
+		stored->raw_len = stored->stored_len;
+	else if (codec != LAYER_CODEC_DICT)
+		stored->raw_len = ps_get32(p);
+	else if (file->summary.dict_size == 0 || !dict_raw_length(p, stored->stored_len, &stored->raw_len))
+		return layer_damaged(file->path, offset, "value of %u bytes is no record compressed with the file's dictionary",
+							 stored->stored_len);
 	if (stored->raw_len > LAYER_VALUE_MAX)
 		return layer_damaged(file->path, offset, "value has %u bytes decompressed, the limit is %u", stored->raw_len,
 							 LAYER_VALUE_MAX);
@@ -278,10 +361,23 @@ PsError *
 blob_unpack(const LayerFile *file, uint64 offset, const char *bytes, const StoredValue *stored, char *out)
 {
 	const char *payload = bytes + stored->header_size;
+	const LayerDict *dict;
+	bool		ok;
 
-	if (stored->codec == LAYER_CODEC_NONE)
-		memcpy(out, payload, stored->raw_len);
-	else if (!decompress(get_thread(), (LayerCodec) stored->codec, payload, stored->stored_len, out, stored->raw_len))
+	switch ((LayerCodec) stored->codec)
+	{
+		case LAYER_CODEC_NONE:
+			memcpy(out, payload, stored->raw_len);
+			return NULL;
+		case LAYER_CODEC_DICT:
+			PS_TRY(layer_dict_of_file(file, &dict));
+			ok = decompress_dict(get_thread(), dict, payload, stored->stored_len, out, stored->raw_len);
+			break;
+		default:
+			ok = decompress(get_thread(), (LayerCodec) stored->codec, payload, stored->stored_len, out, stored->raw_len);
+			break;
+	}
+	if (!ok)
 		return layer_damaged(file->path, offset, "value cannot be decompressed to %u bytes", stored->raw_len);
 	return NULL;
 }
@@ -312,11 +408,23 @@ blob_copy(LayerOutput *out, const LayerFile *from, uint64 from_offset, ValueKind
 	PsError    *err = read_stored(thread, from, from_offset, kind, &stored);
 
 	*offset = layer_output_position(out);
-	if (err == NULL && *offset + stored.size > LAYER_OFFSET_LIMIT)
-		err = ps_error(PS_SQLSTATE_INVALID, "layer file \"%s\" would become longer than %llu bytes",
-					   layer_output_path(out), (unsigned long long) LAYER_OFFSET_LIMIT);
-	if (err == NULL)
-		err = layer_output_append(out, thread->buf, stored.size);
+	if (err == NULL && kind == VALUE_RECORD && stored.raw_len <= LAYER_DICT_VALUE_MAX &&
+		(stored.codec == LAYER_CODEC_DICT || layer_output_dict(out) != NULL))
+	{
+		char		raw[LAYER_DICT_VALUE_MAX];
+
+		err = blob_unpack(from, from_offset, thread->buf, &stored, raw);
+		if (err == NULL)
+			err = blob_write(out, kind, stored.record_start, raw, stored.raw_len, offset);
+	}
+	else
+	{
+		if (err == NULL && *offset + stored.size > LAYER_OFFSET_LIMIT)
+			err = ps_error(PS_SQLSTATE_INVALID, "layer file \"%s\" would become longer than %llu bytes",
+						   layer_output_path(out), (unsigned long long) LAYER_OFFSET_LIMIT);
+		if (err == NULL)
+			err = layer_output_append(out, thread->buf, stored.size);
+	}
 	release_buffer(thread);
 	return err;
 }

@@ -11,7 +11,7 @@
 #define BLOB_IMAGE_CODEC LAYER_CODEC_LZ4
 #define BLOB_RECORD_CODEC LAYER_CODEC_LZ4
 
-/* Records and images that are shorter than this are not compressed. */
+/* Records and images that are shorter than this are not compressed, unless with a dictionary. */
 #define BLOB_COMPRESS_MIN 512
 
 /* Appends a value, compressed if it pays; *offset is where it begins. */
@@ -23,8 +23,9 @@ extern PsError *blob_write_codec(LayerOutput *out, ValueKind kind, XLogRecPtr re
 								 uint32 len, LayerCodec codec, uint64 *offset);
 
 /*
- * Copies a value from another file as it is stored there, having checked it;
- * *offset is where it begins.
+ * Copies a value from another file, having checked it: as it is stored there,
+ * but for records that a dictionary, of either file, is for.  *offset is where it
+ * begins.
  */
 extern PsError *blob_copy(LayerOutput *out, const LayerFile *from, uint64 from_offset, ValueKind kind, uint64 *offset);
 

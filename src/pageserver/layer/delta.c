@@ -5,6 +5,7 @@
 #include "ps_fe.h"
 
 #include "blob.h"
+#include "layer_dict.h"
 #include "layer_impl.h"
 #include "ps_wire.h"
 
@@ -39,6 +40,26 @@ delta_writer_create(LayerSpace *space, int level, XLogRecPtr lsn_start, XLogRecP
 	writer->index = btree_builder_create(out, DELTA_KEY_SIZE);
 	*result = writer;
 	return NULL;
+}
+
+PsError *
+delta_writer_learn_sample(DeltaWriter *writer, DictSample *sample)
+{
+	LayerDict  *dict = layer_dict_train(sample);
+
+	return dict != NULL ? layer_output_set_dict(writer->out, dict) : NULL;
+}
+
+PsError *
+delta_writer_learn(DeltaWriter *writer, Layer *const *layers, int n, const PsKey *from, uint64 bytes)
+{
+	DictSample	sample = {0};
+	PsError    *err = dict_sample_layers(&sample, layers, n, from, bytes);
+
+	if (err == NULL)
+		err = delta_writer_learn_sample(writer, &sample);
+	dict_sample_free(&sample);
+	return err;
 }
 
 PsError *

@@ -208,6 +208,13 @@ typedef struct DeltaWriter DeltaWriter;
 
 extern PsError *delta_writer_create(LayerSpace *space, int level, XLogRecPtr lsn_start, XLogRecPtr lsn_end,
 									DeltaWriter **writer);
+
+/*
+ * Before the first value: records will be compressed with a dictionary that is
+ * made of a sample of what these delta files have from the key on, if there is
+ * enough of it.  bytes: about how much of it will be written.
+ */
+extern PsError *delta_writer_learn(DeltaWriter *writer, Layer *const *layers, int n, const PsKey *from, uint64 bytes);
 extern PsError *delta_writer_value(DeltaWriter *writer, ValueKind kind, XLogRecPtr record_start, const char *data,
 								   uint32 len, uint64 *offset);
 extern PsError *delta_writer_copy(DeltaWriter *writer, const ValueRef *ref, uint64 *offset);

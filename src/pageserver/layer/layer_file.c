@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "layer_impl.h"
+#include "layer_dict.h"
 #include "port/pg_crc32c.h"
 #include "ps_wire.h"
 
@@ -142,6 +142,8 @@ layer_summary_encode(const LayerSummary *summary, uint8 *block)
 	ps_put64(block + SUMMARY_ENTRIES, summary->entries);
 	ps_put64(block + SUMMARY_FILE_SIZE, summary->file_size);
 	ps_put64(block + SUMMARY_NUMBER, summary->number);
+	ps_put32(block + SUMMARY_DICT_SIZE, summary->dict_size);
+	ps_put32(block + SUMMARY_DICT_CRC, summary->dict_crc);
 	ps_put32(block + SUMMARY_CRC, summary_crc(block));
 }
 
@@ -152,7 +154,7 @@ layer_summary_encode(const LayerSummary *summary, uint8 *block)
 bool
 layer_summary_is_sane(const LayerSummary *summary)
 {
-	if (summary->values_end < LAYER_BLOCK_SIZE || summary->values_end > LAYER_OFFSET_LIMIT ||
+	if (summary->dict_size > LAYER_DICT_MAX || summary->values_end < layer_values_start(summary) || summary->values_end > LAYER_OFFSET_LIMIT ||
 		summary->index_start != TYPEALIGN64(LAYER_BLOCK_SIZE, summary->values_end) ||
 		summary->file_size != summary->index_start + (uint64) summary->index_pages * LAYER_BLOCK_SIZE)
 		return false;
@@ -210,6 +212,8 @@ layer_summary_decode(const char *path, const uint8 *block, LayerSummary *summary
 	summary->entries = ps_get64(block + SUMMARY_ENTRIES);
 	summary->file_size = ps_get64(block + SUMMARY_FILE_SIZE);
 	summary->number = ps_get64(block + SUMMARY_NUMBER);
+	summary->dict_size = ps_get32(block + SUMMARY_DICT_SIZE);
+	summary->dict_crc = ps_get32(block + SUMMARY_DICT_CRC);
 	if (ps_get32(block + SUMMARY_CRC) != summary_crc(block))
 		return layer_damaged(path, 0, "checksum of the summary is %08X, expected %08X", summary_crc(block),
 							 ps_get32(block + SUMMARY_CRC));
@@ -348,6 +352,7 @@ void
 layer_file_close(LayerFile *file)
 {
 	btree_close(&file->index);
+	layer_dict_free(file->dict);
 	if (file->fd >= 0)
 		close(file->fd);
 	pfree(file->path);

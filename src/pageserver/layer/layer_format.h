@@ -9,6 +9,7 @@
  * A file is
  *
  *		block 0			the summary
+ *		dictionary		if there is one: see below
  *		values			one after the other, not aligned, up to values_end
  *		zeros			up to the next multiple of 8192
  *		index pages		8192 bytes each, up to the end of the file
@@ -39,7 +40,9 @@
  *	     136     8  number of entries
  *	     144     8  file length; index_start + 8192 * index pages
  *	     152     8  number: no two files of a timeline have the same
- *	     160  8028  zeros
+ *	     160     4  length of the dictionary; 0: none, the values begin at 8192
+ *	     164     4  CRC of the dictionary
+ *	     168  8020  zeros
  *	    8188     4  CRC of the bytes before
  *
  *
@@ -50,8 +53,13 @@
  *	     4  stored length: of the payload as it is in the file
  *	     4  CRC of the header without this field, then of the payload
  *	     8  only of records: where the record starts in the WAL
- *	     4  only if the codec is not none: raw length, of the payload decompressed
+ *	     4  only if the codec is lz4 or zstd: raw length, of the payload decompressed
  *	   ...  payload: a record's xl_tot_len bytes, an image's bytes, nothing of a tombstone
+ *
+ * Records up to LAYER_DICT_VALUE_MAX bytes may be compressed by zstd with the
+ * file's dictionary, which was made of such records by zstd's ZDICT.  The
+ * payload is then a zstd frame, without the 4 bytes of its magic number, that
+ * has its content's size in it.
  *
  * A WAL record that changes several pages is there once and has several
  * entries in the index.
@@ -83,7 +91,7 @@
 #ifndef PS_LAYER_FORMAT_H
 #define PS_LAYER_FORMAT_H
 
-#define LAYER_FORMAT_VERSION 2
+#define LAYER_FORMAT_VERSION 3
 
 #define LAYER_BLOCK_SIZE 8192
 #define LAYER_DELTA_MAGIC "PSMDELTA"
@@ -94,7 +102,8 @@ typedef enum LayerCodec
 {
 	LAYER_CODEC_NONE = 0,
 	LAYER_CODEC_LZ4 = 1,
-	LAYER_CODEC_ZSTD = 2
+	LAYER_CODEC_ZSTD = 2,
+	LAYER_CODEC_DICT = 3		/* zstd with the file's dictionary */
 } LayerCodec;
 
 /* The summary's fields. */
@@ -119,7 +128,9 @@ typedef enum LayerCodec
 #define SUMMARY_ENTRIES 136
 #define SUMMARY_FILE_SIZE 144
 #define SUMMARY_NUMBER 152
-#define SUMMARY_USED 160
+#define SUMMARY_DICT_SIZE 160
+#define SUMMARY_DICT_CRC 164
+#define SUMMARY_USED 168
 #define SUMMARY_CRC (LAYER_BLOCK_SIZE - 4)
 
 /* A value's header. */
@@ -131,6 +142,8 @@ typedef enum LayerCodec
 
 /* Longest value, raw or stored: the longest WAL record (WAL_MAX_RECORD of wal/wal.h), which a StringInfo can hold. */
 #define LAYER_VALUE_MAX ((uint32) 0x3fffdfff)
+
+#define LAYER_DICT_MAX (64 * 1024)
 
 /* An index page. */
 #define INDEX_CRC 0

@@ -35,15 +35,25 @@ typedef struct LayerSummary
 	uint64		entries;
 	uint64		file_size;
 	uint64		number;
+	uint32		dict_size;
+	uint32		dict_crc;
 } LayerSummary;
 
-/* A layer file that is open.  Immutable but for the bits in index.checked. */
+/* Where the first value may be. */
+static inline uint64
+layer_values_start(const LayerSummary *summary)
+{
+	return LAYER_BLOCK_SIZE + (uint64) summary->dict_size;
+}
+
+/* A layer file that is open.  Immutable but for the bits in index.checked, and the dictionary (layer_dict.h). */
 typedef struct LayerFile
 {
 	char	   *path;
 	int			fd;
 	LayerSummary summary;
 	Btree		index;
+	struct LayerDict *_Atomic dict; /* NULL: not read yet, or none */
 } LayerFile;
 
 typedef struct OpenLayer OpenLayer;
@@ -120,6 +130,10 @@ extern const char *layer_output_path(const LayerOutput *out);
 /* Where the next byte will be. */
 extern uint64 layer_output_position(const LayerOutput *out);
 extern PsError *layer_output_append(LayerOutput *out, const void *data, size_t len);
+
+/* The dictionary that records are compressed with, before the first value; it is the output's then. */
+extern PsError *layer_output_set_dict(LayerOutput *out, struct LayerDict *dict);
+extern const struct LayerDict *layer_output_dict(const LayerOutput *out);	/* NULL: none */
 
 /* Ends the values: fills up with zeros to a whole block, notes where the index begins. */
 extern PsError *layer_output_begin_index(LayerOutput *out);

@@ -12,7 +12,8 @@
 #include <unistd.h>
 
 #include "blob.h"
-#include "layer_impl.h"
+#include "layer_dict.h"
+#include "port/pg_crc32c.h"
 #include "ps_wire.h"
 #include "sync.h"
 
@@ -26,6 +27,7 @@ struct LayerOutput
 	char	   *buf;
 	size_t		used;			/* bytes in buf */
 	uint64		written;		/* bytes in the file before them */
+	LayerDict  *dict;			/* or NULL */
 	LayerSummary summary;
 };
 
@@ -146,6 +148,31 @@ layer_output_append(LayerOutput *out, const void *data, size_t len)
 }
 
 PsError *
+layer_output_set_dict(LayerOutput *out, LayerDict *dict)
+{
+	pg_crc32c	crc;
+
+	if (out->dict != NULL || layer_output_position(out) != LAYER_BLOCK_SIZE)
+	{
+		layer_dict_free(dict);
+		return ps_error(PS_SQLSTATE_INTERNAL, "a dictionary comes after values in layer file \"%s\"", out->path);
+	}
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, dict->bytes, dict->size);
+	FIN_CRC32C(crc);
+	out->dict = dict;
+	out->summary.dict_size = dict->size;
+	out->summary.dict_crc = crc;
+	return layer_output_append(out, dict->bytes, dict->size);
+}
+
+const LayerDict *
+layer_output_dict(const LayerOutput *out)
+{
+	return out->dict;
+}
+
+PsError *
 layer_output_begin_index(LayerOutput *out)
 {
 	static const char zeros[LAYER_BLOCK_SIZE];
@@ -215,6 +242,7 @@ layer_output_free(LayerOutput *out)
 	if (out == NULL)
 		return;
 	discard(out);
+	layer_dict_free(out->dict);
 	free(out->buf);
 	pfree(out->path);
 	free(out);

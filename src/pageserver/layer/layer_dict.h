@@ -1,0 +1,66 @@
+/*
+ * layer_dict.h
+ *	  Dictionaries: what the short records of a layer file have in common, kept
+ *	  in the file once, so that each becomes shorter (README.md has figures).
+ */
+#ifndef PS_LAYER_DICT_H
+#define PS_LAYER_DICT_H
+
+#include <zstd.h>
+
+#include "layer_impl.h"
+
+/* Longer records are compressed without it. */
+#define LAYER_DICT_VALUE_MAX 1024
+
+/* Immutable once it is made: any thread may use it. */
+typedef struct LayerDict
+{
+	char	   *bytes;			/* of a file that is written */
+	uint32		size;
+	ZSTD_CDict *compress;		/* of a file that is written, else NULL */
+	ZSTD_DDict *decompress;		/* of a file that is read, else NULL */
+} LayerDict;
+
+/* Values to make a dictionary of; start with all zeros. */
+typedef struct DictSample
+{
+	char	   *bytes;
+	size_t		used;
+	size_t	   *lens;
+	int			n;
+	int			cap;
+} DictSample;
+
+/* How many bytes of values make a good sample. */
+#define DICT_SAMPLE_BYTES (400 * 1024)
+
+/* Adds a value, unless it is too long for a dictionary or there are enough. */
+extern void dict_sample_add(DictSample *sample, const char *data, uint32 len);
+extern bool dict_sample_is_full(const DictSample *sample);
+
+/*
+ * Adds a sample of the records that delta files have from the key on; bytes:
+ * about how much of the files is of interest.
+ */
+extern PsError *dict_sample_layers(DictSample *sample, Layer *const *layers, int n, const PsKey *from, uint64 bytes);
+
+extern void dict_sample_free(DictSample *sample);
+
+/* Makes one for writing; NULL if there is too little to learn from. */
+extern LayerDict *layer_dict_train(const DictSample *sample);
+
+/* Of given bytes, for writing; NULL if zstd refuses them. */
+extern LayerDict *layer_dict_create(const char *bytes, uint32 size);
+
+/*
+ * The dictionary of a file, for reading: read and checked at the first call,
+ * then there until the file is closed; NULL: it has none.  Any thread.
+ */
+extern PsError *layer_dict_of_file(const LayerFile *file, const LayerDict **dict);
+extern void layer_dict_free(LayerDict *dict);
+
+/* delta.c: the sample is what the writer's records are like. */
+extern PsError *delta_writer_learn_sample(struct DeltaWriter *writer, DictSample *sample);
+
+#endif							/* PS_LAYER_DICT_H */
