@@ -5,8 +5,10 @@
  *
  * Both ends run on one machine and are built together, so structures travel in
  * memory's own byte order and alignment.  The helper says hello once, when it
- * is ready and locked in; from then on the pool sends a request, the helper
- * answers it, one at a time.
+ * is ready and locked in; from then on the pool sends requests, the helper
+ * answers them in their order.  A request may be sent before the one before it
+ * is answered, as long as all answers that are due fit into the pipe: else both
+ * sides might wait until the other one reads.
  *
  *	  helper -> pool	RedoHello
  *	  pool -> helper	RedoRequest
@@ -25,7 +27,7 @@
 #include "ps_rel.h"
 
 #define REDO_MAGIC 0x50535244	/* begins every message, so that a lost step is noticed */
-#define REDO_PROTO_VERSION 1
+#define REDO_PROTO_VERSION 2
 
 #define REDO_ALIGN 8
 

@@ -25,9 +25,10 @@ extern void _PG_init(void);
 
 #define FIRST_INPUT_SIZE (256 * 1024)
 
-/* What has been read and not been used yet: at most one request. */
+/* What has been read: from input_pos to input_len nothing has been used yet.  A request begins at a multiple of 8. */
 static char *input;
 static size_t input_size;
+static size_t input_pos;
 static size_t input_len;
 
 /*
@@ -41,16 +42,24 @@ die(const char *reason)
 	_exit(1);
 }
 
-/* Reads until "want" bytes are in input; at the end of input the helper ends. */
-static void
+/* Reads until "want" unused bytes are in input; at the end of input the helper ends. */
+static char *
 fill_input(size_t want)
 {
+	if (input_pos == input_len)
+		input_pos = input_len = 0;
+	if (input_pos + want > input_size && input_pos > 0)
+	{
+		input_len -= input_pos;
+		memmove(input, input + input_pos, input_len);
+		input_pos = 0;
+	}
 	if (want > input_size)
 	{
 		input_size = want;
 		input = repalloc_huge(input, input_size);
 	}
-	while (input_len < want)
+	while (input_len - input_pos < want)
 	{
 		ssize_t		n = read(STDIN_FILENO, input + input_len, input_size - input_len);
 
@@ -62,6 +71,7 @@ fill_input(size_t want)
 			_exit(0);
 		input_len += n;
 	}
+	return input + input_pos;
 }
 
 static void
@@ -139,19 +149,16 @@ serve(void)
 		const RedoRequest *request;
 		size_t		len;
 
-		fill_input(sizeof(RedoRequest));
-		request = (const RedoRequest *) input;
+		request = (const RedoRequest *) fill_input(sizeof(RedoRequest));
 		if (request->magic != REDO_MAGIC || request->length > REDO_MAX_REQUEST)
 			die("invalid request from the page server");
 		len = sizeof(RedoRequest) + request->length;
-		fill_input(len);
-		if (input_len > len)
-			die("page server sent a request before it had the last one's answer");
-		request = (const RedoRequest *) input;
-		answer_request(request, input + sizeof(RedoRequest));
-		input_len = 0;
-		if (input_size > REDO_KEEP_REQUEST)
+		request = (const RedoRequest *) fill_input(len);
+		answer_request(request, input + input_pos + sizeof(RedoRequest));
+		input_pos += len;
+		if (input_size > REDO_KEEP_REQUEST && input_pos == input_len)
 		{
+			input_pos = input_len = 0;
 			pfree(input);
 			input_size = FIRST_INPUT_SIZE;
 			input = MemoryContextAlloc(TopMemoryContext, input_size);
