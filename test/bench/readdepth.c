@@ -1,0 +1,180 @@
+/*
+ * readdepth.c
+ *	  What reading pages costs whose versions are in so many layer files, by
+ *	  each method of I/O, values in the kernel's page cache or a delay away.
+ *
+ *	  readdepth STORE BRANCH SPC DB REL NBLOCKS ROUNDS DEPTH LSN [DEPTH LSN ...]
+ *
+ * The store must not be running.  It is opened in this process, as the daemon
+ * would, without its page cache.  Blocks are drawn at random from the first
+ * NBLOCKS of the relation's main fork.  Methods take turns; figures are medians
+ * of the rounds.  A delay is added to each read of a file (aio_bench_delay).
+ */
+#include "ps_fe.h"
+
+#include <time.h>
+
+#include "config.h"
+#include "read/aio.h"
+#include "timeline.h"
+
+#define BATCH 32
+#define MAX_ROUNDS 99
+
+static const char *const methods[] = {"sync", "worker", "io_uring"};
+
+/* What is measured of one method at one depth. */
+typedef struct Figures
+{
+	double		p50[MAX_ROUNDS];
+	double		p99[MAX_ROUNDS];
+	double		single[MAX_ROUNDS]; /* pages per second, one at a time */
+	double		batched[MAX_ROUNDS];	/* the same, BATCH at a time */
+} Figures;
+
+static double
+now_usec(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1e6 + ts.tv_nsec / 1e3;
+}
+
+static int
+by_value(const void *a, const void *b)
+{
+	double		x = *(const double *) a;
+	double		y = *(const double *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+static double
+median(double *values, int n)
+{
+	qsort(values, n, sizeof(double), by_value);
+	return values[n / 2];
+}
+
+static void
+must(PsError *err)
+{
+	if (err == NULL)
+		return;
+	fprintf(stderr, "readdepth: %s\n", err->message);
+	exit(1);
+}
+
+static void
+measure(Timeline *tl, PsRel rel, uint32 nblocks, XLogRecPtr lsn, int count, Figures *f, int round)
+{
+	char	   *pages = pg_malloc(BATCH * BLCKSZ);
+	double	   *usec = pg_malloc(count * sizeof(double));
+	double		sum = 0;
+	int			batches = Max(count / BATCH, 1);
+	double		start;
+
+	for (int i = 0; i < count; i++)
+	{
+		BlockNumber blk = (uint32) random() % nblocks;
+
+		start = now_usec();
+		must(timeline_read_pages(tl, rel, MAIN_FORKNUM, &blk, 1, lsn, pages));
+		usec[i] = now_usec() - start;
+		sum += usec[i];
+	}
+	qsort(usec, count, sizeof(double), by_value);
+	f->p50[round] = usec[count / 2];
+	f->p99[round] = usec[count * 99 / 100];
+	f->single[round] = count / sum * 1e6;
+
+	start = now_usec();
+	for (int i = 0; i < batches; i++)
+	{
+		BlockNumber blks[BATCH];
+
+		for (int k = 0; k < BATCH; k++)
+			blks[k] = (uint32) random() % nblocks;
+		must(timeline_read_pages(tl, rel, MAIN_FORKNUM, blks, BATCH, lsn, pages));
+	}
+	f->batched[round] = batches * BATCH / (now_usec() - start) * 1e6;
+	free(usec);
+	free(pages);
+}
+
+int
+main(int argc, char **argv)
+{
+	static const int delays[] = {0, 1000};
+	PsRel		rel;
+	uint32		nblocks;
+	int			rounds;
+	int			ndepths = (argc - 8) / 2;
+	Config	   *config;
+
+	if (argc < 10 || argc % 2 != 0)
+	{
+		fprintf(stderr, "usage: readdepth STORE BRANCH SPC DB REL NBLOCKS ROUNDS DEPTH LSN [DEPTH LSN ...]\n");
+		exit(1);
+	}
+	ps_log_level = PS_WARNING;
+	rel = (PsRel) {(Oid) atoi(argv[3]), (Oid) atoi(argv[4]), (Oid) atoi(argv[5])};
+	nblocks = (uint32) atoi(argv[6]);
+	rounds = Min(atoi(argv[7]), MAX_ROUNDS);
+	must(config_load(argv[1], &config));
+	config->page_cache_size = 0;
+	config->compaction_workers = 0;
+	srandom(1);
+	for (int d = 0; d < lengthof(delays); d++)
+	{
+		Figures    *figures = pg_malloc(ndepths * lengthof(methods) * sizeof(Figures));
+
+		aio_bench_delay = delays[d];
+		for (int round = -1; round < rounds; round++)
+		{
+			for (int m = 0; m < lengthof(methods); m++)
+			{
+				Store	   *store;
+				Timeline   *tl;
+
+				free(config->io_method);
+				config->io_method = pg_strdup(methods[m]);
+				must(store_open(config, &store));
+				must(store_find_branch(store, argv[2], &tl));
+				for (int i = 0; i < ndepths; i++)
+				{
+					uint32		hi;
+					uint32		lo;
+					Figures    *f = &figures[i * lengthof(methods) + m];
+
+					if (sscanf(argv[9 + 2 * i], "%X/%X", &hi, &lo) != 2)
+						must(ps_error("22023", "\"%s\" is no LSN", argv[9 + 2 * i]));
+
+					/* what the first use of a layer and of a helper costs is not meant */
+					measure(tl, rel, nblocks, (uint64) hi << 32 | lo, delays[d] ? 20 : 500, f, 0);
+					if (round >= 0)
+						measure(tl, rel, nblocks, (uint64) hi << 32 | lo, delays[d] ? 100 : 3000, f, round);
+				}
+				store_release(tl);
+				store_close(store);
+			}
+		}
+		printf("reads of pages, %s (p50, p99, pages/s one at a time, pages/s by %d)\n",
+			   delays[d] ? "each read of a file 1 ms slower" : "values in the kernel's page cache", BATCH);
+		for (int i = 0; i < ndepths; i++)
+		{
+			for (int m = 0; m < lengthof(methods); m++)
+			{
+				Figures    *f = &figures[i * lengthof(methods) + m];
+
+				printf("  depth %2s  %-8s  %7.0f us  %7.0f us  %7.0f  %7.0f\n", argv[8 + 2 * i], methods[m],
+					   median(f->p50, rounds), median(f->p99, rounds), median(f->single, rounds), median(f->batched, rounds));
+			}
+		}
+		fflush(stdout);
+		free(figures);
+	}
+	config_free(config);
+	return 0;
+}
