@@ -333,6 +333,7 @@ test_unreadable(const char *io_method)
 		TestStore	s;
 		History		h;
 		Result		sum = {0};
+		int			replaced = 0;
 
 		make_store(&s, &h, io_method, 3);
 		n = list_files(&s, "layers", names);
@@ -357,13 +358,15 @@ test_unreadable(const char *io_method)
 			CHECK(truncate(copy, (LAYER_BLOCK_SIZE + values_end) / 2) == 0);
 			other = variant == 0 ? open(copy, O_RDONLY) : open(s.dir, O_RDONLY | O_DIRECTORY);
 			CHECK(other >= 0);
-			CHECK(replace_descriptors(path, other) == 1);
+			replaced += replace_descriptors(path, other);
 			close(other);
 			r = read_all(&s, &h, names[i]);
 			sum.good += r.good;
 			sum.bad += r.bad;
 			sum.mixed += r.mixed;
 		}
+		/* a file that no page is in need not be open */
+		CHECK(replaced >= n - 1);
 		CHECK(sum.bad > 0 && sum.mixed > 0 && sum.good > 0);
 		end_store(&s, &h);
 	}
