@@ -34,6 +34,7 @@ static struct
 	int			n;
 	int			cap;
 	int			hand;			/* where the search for one to close goes on */
+	atomic_bool exceeded;		/* more than max_open are; looked at without the lock */
 } files = {.lock = PTHREAD_MUTEX_INITIALIZER, .max_open = DEFAULT_MAX_OPEN};
 
 /* Held while a file is opened, so that it is opened once: by the layer's number. */
@@ -111,14 +112,15 @@ close_one(void)
 
 /* ---- */
 
-/* Makes room for one more open file. */
+/* Closes what must be closed before "more" are opened, which then count as open. */
 static void
-reserve(void)
+make_room(int more)
 {
 	pthread_mutex_lock(&files.lock);
-	while (files.nopen >= files.max_open && close_one())
+	while (files.nopen + more > files.max_open && close_one())
 		files.nopen--;
-	files.nopen++;
+	files.nopen += more;
+	atomic_store_explicit(&files.exceeded, files.nopen > files.max_open, memory_order_relaxed);
 	pthread_mutex_unlock(&files.lock);
 }
 
@@ -165,7 +167,7 @@ open_file(Layer *layer)
 	char		name[LAYER_NAME_MAX];
 	PsError    *err;
 
-	reserve();
+	make_room(1);
 	err = layer_file_open(layer->space, layer_name(layer, name), &file);
 	if (err == NULL)
 	{
@@ -215,6 +217,8 @@ void
 layer_release(const Layer *layer)
 {
 	atomic_fetch_sub_explicit(&((Layer *) layer)->users, 1, memory_order_release);
+	if (atomic_load_explicit(&files.exceeded, memory_order_relaxed))
+		make_room(0);
 }
 
 /* ---- layers of files ---- */
@@ -247,7 +251,7 @@ layer_open(LayerSpace *space, const char *name, Layer **layer)
 	LayerInfo	info;
 	PsError    *err;
 
-	reserve();
+	make_room(1);
 	err = layer_file_open(space, name, &file);
 	if (err != NULL)
 	{
