@@ -83,7 +83,7 @@ check_branch(const Compute *compute, PGconn *conn)
 	if (row < 0)
 	{
 		pg_log_error("branch \"%s\" does not exist", compute->branch);
-		pg_log_error_hint("\"pageserver_ctl branch list\" shows the branches.");
+		pg_log_error_hint("\"pageserver_ctl branch list\" shows the branches, \"pageserver_ctl tenant list\" what is detached.");
 		exit(1);
 	}
 	if (timeline != NULL && strcmp(PQgetvalue(res, row, PQfnumber(res, "timeline")), timeline) != 0)

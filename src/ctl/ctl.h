@@ -82,6 +82,11 @@ extern int	run_branch_compact(const Options *options);
 extern int	run_import(const Options *options);
 extern int	run_export(const Options *options);
 
+/* tenant.c */
+extern int	run_tenant_detach(const Options *options);
+extern int	run_tenant_attach(const Options *options);
+extern int	run_tenant_list(const Options *options);
+
 /* compute.c */
 extern int	run_compute_start(const Options *options);
 extern int	run_compute_stop(const Options *options);

@@ -54,6 +54,21 @@ static const Command commands[] = {
 		"The store does that by itself; this is for tests, and before a backup of a store.\n"},
 	{"branch", "list", "Sj", 0, 0, run_branch_list,
 		"branch list [--json]", "list the branches", ""},
+	{"tenant", "list", "Sj", 0, 0, run_tenant_list,
+		"tenant list [--json]", "show the tenants: clusters and all their branches",
+		"A tenant is a cluster that was created or imported, with all branches that come\n"
+		"from it. Shown by name: the branches that begin in no other.\n"},
+	{"tenant", "detach", "S", 1, 1, run_tenant_detach,
+		"tenant detach TENANT", "take a cluster and all its branches out of service",
+		"TENANT is its id, or the name of one of its branches. Its computes wait until it\n"
+		"is attached again; others notice nothing. It stays detached when the store is\n"
+		"started again. Its directory, STORE/tenants/ID, may be copied or moved meanwhile.\n"},
+	{"tenant", "attach", "S", 1, 1, run_tenant_attach,
+		"tenant attach TENANT", "put a cluster and all its branches into service again",
+		"TENANT is its id, or the name of one of its branches. A tenant of another store,\n"
+		"that was detached there or whose store is stopped, is attached by its id when its\n"
+		"directory has been copied to STORE/tenants/ID, whole and synced. Its branches must\n"
+		"have names that the store does not have yet.\n"},
 	{"compute", "start", "DSUbpot", 1, 1, run_compute_start,
 		"compute start BRANCH -D COMPUTE [-p PORT] [-o OPTIONS] [-t SECS]", "start PostgreSQL on a branch",
 		"COMPUTE must not exist, be empty, or be an earlier compute of the branch. That is\n"
@@ -332,7 +347,7 @@ main(int argc, char **argv)
 		printf("pageserver_ctl (pageserver_smgr) %s for PostgreSQL %s\n", PS_VERSION, PG_MAJORVERSION);
 		return 0;
 	}
-	if (argc == 3 && strcmp(argv[2], "--help") == 0 && (strcmp(argv[1], "branch") == 0 || strcmp(argv[1], "compute") == 0 || strcmp(argv[1], "layer") == 0))
+	if (argc == 3 && strcmp(argv[2], "--help") == 0 && (strcmp(argv[1], "branch") == 0 || strcmp(argv[1], "compute") == 0 || strcmp(argv[1], "tenant") == 0 || strcmp(argv[1], "layer") == 0))
 	{
 		usage();
 		return 0;

@@ -117,11 +117,17 @@ static void
 open_tenant(Store *store, const PsId *id)
 {
 	Tenant	   *tenant = tenant_alloc(store, id);
-	PsError    *problem = tenant_read(tenant);
+	PsError    *problem;
 	Timeline  **timelines;
 	int			n;
 
 	store_put_tenant(store, tenant);
+	if (tenant_is_marked_detached(tenant))
+	{
+		tenant->life = TENANT_DETACHED;
+		return;
+	}
+	problem = tenant_read(tenant);
 	tenant_load(tenant, problem, &timelines, &n);
 	for (int i = 0; i < n; i++)
 		store_put_timeline(store, timelines[i]);
@@ -273,6 +279,7 @@ store_find(Store *store, const PsId *tenant, const PsId *timeline, Timeline **tl
 {
 	char		a[PS_ID_TEXT],
 				b[PS_ID_TEXT];
+	PsError    *err = NULL;
 
 	*tl = NULL;
 	pthread_mutex_lock(&store->lock);
@@ -281,27 +288,40 @@ store_find(Store *store, const PsId *tenant, const PsId *timeline, Timeline **tl
 			*tl = store->timelines[i];
 	if (*tl != NULL)
 		return use_and_unlock(store, *tl);
+	for (int i = 0; i < store->ntenants && err == NULL; i++)
+		if (ps_id_equal(&store->tenants[i]->id, tenant) && store->tenants[i]->life != TENANT_ATTACHED)
+			err = tenant_detached_error(store->tenants[i]);
 	pthread_mutex_unlock(&store->lock);
+	if (err != NULL)
+		return err;
 	return ps_error(PS_SQLSTATE_NOT_FOUND, "the store has no timeline %s of tenant %s", ps_id_format(timeline, b),
 					ps_id_format(tenant, a));
 }
 
 PsError *
-store_no_such_branch(const char *name)
+store_no_such_branch(const Store *store, const char *name)
 {
+	bool		detached = false;
+
+	for (int i = 0; i < store->ntenants; i++)
+		detached |= store->tenants[i]->life != TENANT_ATTACHED;
 	return ps_error_hint(ps_error(PS_SQLSTATE_NOT_FOUND, "branch \"%s\" does not exist", name),
-						 "\"pageserver_ctl branch list\" shows the branches.");
+						 "\"pageserver_ctl branch list\" shows the branches%s.",
+						 detached ? ", \"pageserver_ctl tenant list\" what is detached" : "");
 }
 
 PsError *
 store_find_branch(Store *store, const char *name, Timeline **tl)
 {
+	PsError    *err;
+
 	pthread_mutex_lock(&store->lock);
 	*tl = store_named(store, name);
 	if (*tl != NULL)
 		return use_and_unlock(store, *tl);
+	err = store_no_such_branch(store, name);
 	pthread_mutex_unlock(&store->lock);
-	return store_no_such_branch(name);
+	return err;
 }
 
 PsError *
@@ -315,7 +335,7 @@ store_named_settled(Store *store, const char *name, Timeline **tl)
 		pthread_cond_wait(&store->changed, &store->lock);
 		store_unhold(store, *tl);
 	}
-	return store_no_such_branch(name);
+	return store_no_such_branch(store, name);
 }
 
 Timeline  **

@@ -185,7 +185,9 @@ store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
 
 	/* the lock is held from the last check of the name until all can see the timeline */
 	pthread_mutex_lock(&store->lock);
-	if (store_named(store, seed->name) != NULL)
+	if (tenant->life != TENANT_ATTACHED)
+		err = tenant_detached_error(tenant);
+	else if (store_named(store, seed->name) != NULL)
 		err = ps_error("42710", "branch \"%s\" exists already", seed->name);
 	else
 		err = put_in_place(from, to);

@@ -74,15 +74,18 @@ store_timeline_info(Timeline *tl, TimelineInfo *info)
 PsError *
 store_branch_info(Store *store, const char *name, TimelineInfo *info)
 {
+	PsError    *err = NULL;
 	Timeline   *tl;
 
 	pthread_mutex_lock(&store->lock);
 	tl = store_named(store, name);
 	if (tl != NULL)
 		tl->users++;
+	else
+		err = store_no_such_branch(store, name);
 	pthread_mutex_unlock(&store->lock);
-	if (tl == NULL)
-		return store_no_such_branch(name);
+	if (err != NULL)
+		return err;
 	store_timeline_info(tl, info);
 	pthread_mutex_lock(&store->lock);
 	store_unhold(store, tl);

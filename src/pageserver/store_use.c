@@ -100,8 +100,10 @@ use_one(Store *store, Timeline *tl)
 		pthread_cond_wait(&store->changed, &store->lock);
 	if (atomic_load(&store->stopping))
 		return stopping_error();
+	if (tl->tenant->life != TENANT_ATTACHED)
+		return tenant_detached_error(tl->tenant);
 	if (tl->gone)
-		return store_no_such_branch(tl->name);
+		return store_no_such_branch(store, tl->name);
 	if (tl->life == TIMELINE_OPEN)
 	{
 		tl->uses++;
@@ -124,7 +126,7 @@ store_begin_use(Store *store, Timeline *tl)
 	int			n = 0;
 	PsError    *err = NULL;
 
-	if (tl->life == TIMELINE_OPEN && !tl->gone && !atomic_load(&store->stopping))
+	if (tl->life == TIMELINE_OPEN && !tl->gone && tl->tenant->life == TENANT_ATTACHED && !atomic_load(&store->stopping))
 	{
 		tl->uses++;
 		return NULL;

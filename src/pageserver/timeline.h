@@ -99,6 +99,32 @@ extern PsError *store_add_timeline(Store *store, const TimelineSeed *seed, Timel
 extern bool timeline_name_is_valid(const char *name);
 extern PsError *store_check_new_name(Store *store, const char *name);
 
+/* ---- attach.c: name is a tenant's id, or that of one of its branches ---- */
+
+/*
+ * Detaches a tenant, in three steps: store_begin_detach() marks it durably and
+ * takes its timelines out of the store, so that nobody finds them any more; the
+ * caller ends the connections that use them; store_end_detach() waits until
+ * nobody does, then closes them and frees the list.
+ */
+extern PsError *store_begin_detach(Store *store, const char *name, Tenant **tenant, Timeline ***timelines, int *n);
+extern void store_end_detach(Store *store, Tenant *tenant, Timeline **timelines, int n);
+
+/* Takes a tenant in again, or one whose directory was put into the store; an error if it does not fit. */
+extern PsError *store_attach_tenant(Store *store, const char *name);
+
+typedef struct TenantInfo
+{
+	PsId		id;
+	uint64		system_identifier;
+	bool		attached;
+	int			branches;
+	char	   *names;			/* of those that begin in no other */
+} TenantInfo;
+
+extern TenantInfo *store_list_tenants(Store *store, int *n);
+extern void store_list_tenants_free(TenantInfo *list, int n);
+
 /* ---- branch.c ---- */
 
 /*

@@ -38,12 +38,22 @@ typedef struct LayerSet
 	LayerMap   *map;
 } LayerSet;
 
+/* attach.c */
+typedef enum TenantLife
+{
+	TENANT_ATTACHED,
+	TENANT_CHANGING,			/* a thread detaches or attaches it */
+	TENANT_DETACHED				/* none of its timelines is in the store */
+} TenantLife;
+
 struct Tenant
 {
 	/* fixed once the tenant can be found in the store */
 	PsId		id;
 	Store	   *store;
 	char	   *dir;			/* STORE/tenants/<id> */
+
+	TenantLife	life;			/* under Store.lock; but for ATTACHED ones nobody begins to use a timeline */
 
 	/* fixed while it has timelines in the store */
 	uint64		system_identifier;
@@ -221,6 +231,10 @@ extern void tenant_load(Tenant *tenant, const PsError *problem, Timeline ***time
 extern PsError *tenant_begin_use(Tenant *tenant);
 extern void tenant_end_use(Tenant *tenant);
 
+/* ---- attach.c ---- */
+extern bool tenant_is_marked_detached(const Tenant *tenant);
+extern PsError *tenant_detached_error(const Tenant *tenant);
+
 /* ---- store.c, store_add.c ---- */
 extern PsError *store_list_ids(const char *path, PsId **ids, int *n);	/* subdirectories that are named by an id; malloc'd */
 
@@ -229,7 +243,7 @@ extern Timeline *store_named(Store *store, const char *name);	/* NULL: there is 
 
 /* The same, when nobody opens or closes it; an error if there is none.  Lets the lock go meanwhile. */
 extern PsError *store_named_settled(Store *store, const char *name, Timeline **tl);
-extern PsError *store_no_such_branch(const char *name);
+extern PsError *store_no_such_branch(const Store *store, const char *name);
 extern PsError *store_check_name_is_free(Store *store, const char *name);
 extern void store_unhold(Store *store, Timeline *tl);	/* one of Timeline.users less */
 extern void store_put_tenant(Store *store, Tenant *tenant);

@@ -6,7 +6,8 @@
  * Rules: a start opens nothing; what a timeline holds does not depend on how
  * often it was opened and closed; nothing is closed that somebody uses; a
  * damaged one is noticed when it is used, and keeps those that begin in it, but
- * no other, from being used.
+ * no other, from being used; a tenant that is detached is let go by all, and
+ * comes back as it was.
  *
  * TEST_SEED in the environment repeats a run.
  */
@@ -392,6 +393,83 @@ test_many_users(void **state)
 	end_branches(&b);
 }
 
+/* ---- a tenant comes and goes ---- */
+
+/* Whoever finds the branch reads the right thing; else the error says that the tenant is detached. */
+static void *
+use_what_is_there(void *arg)
+{
+	User	   *u = arg;
+	Branches   *b = u->b;
+	int			reads = 0;
+
+	while (!atomic_load(&b->stop) || reads < 3)
+	{
+		int			i = (int) next_random(&u->random, NBRANCHES + 1) - 1;
+		char		name[64];
+		Timeline   *tl;
+		PsError    *err;
+
+		branch_name(i, name);
+		err = store_find_branch(b->s.store, name, &tl);
+		if (err != NULL)
+		{
+			CHECK(ps_error_is(err, PS_SQLSTATE_TRY_AGAIN) || ps_error_is(err, PS_SQLSTATE_NOT_FOUND));
+			ps_error_free(err);
+			sched_yield();
+			continue;
+		}
+		compare_at(tl, &b->h, i < 0 ? b->h.gen.pos : b->begin[i]);
+		store_release(tl);
+		reads++;
+	}
+	return NULL;
+}
+
+static void
+test_detach(void **state)
+{
+	Branches	b;
+	User		users[NTHREADS];
+	pthread_t	closer;
+	char		id[PS_ID_TEXT];
+	char		path[512];
+	int			n;
+
+	make_branches(&b);
+	ps_id_format(&test_tenant, id);
+	CHECK(pthread_create(&closer, NULL, close_all_the_time, &b) == 0);
+	for (int i = 0; i < NTHREADS; i++)
+	{
+		users[i] = (User) {.b = &b, .number = i, .random = rnd + i};
+		CHECK(pthread_create(&users[i].thread, NULL, use_what_is_there, &users[i]) == 0);
+	}
+	for (int round = 0; round < 20; round++)
+	{
+		Timeline  **timelines;
+		Tenant	   *tenant;
+
+		OK(store_begin_detach(b.s.store, round % 2 == 0 ? "b7" : id, &tenant, &timelines, &n));
+		assert_int_equal(n, NBRANCHES + 1);
+		FAILS(store_attach_tenant(b.s.store, id), PS_SQLSTATE_STATE, "just being detached");
+		store_end_detach(b.s.store, tenant, timelines, n);
+		assert_int_equal(b.s.store->ntimelines, 0);
+		assert_true(tenant->nopen == 0 && tenant->redo == NULL);
+		snprintf(path, sizeof(path), "%s/tenants/%s/detached", b.s.dir, id);
+		assert_true(access(path, F_OK) == 0);
+		OK(store_attach_tenant(b.s.store, round % 3 == 0 ? "b3" : id));
+		assert_true(access(path, F_OK) != 0);
+		pg_usleep(next_random(&rnd, 5000));
+	}
+	atomic_store(&b.stop, true);
+	for (int i = 0; i < NTHREADS; i++)
+		pthread_join(users[i].thread, NULL);
+	pthread_join(closer, NULL);
+	for (int i = -1; i < NBRANCHES; i++)
+		check_branch(&b, i);
+	end_branches(&b);
+}
+
 /* The store's own thread closes what nobody uses, not what has WAL that is nowhere else. */
 static void
 test_idle_thread(void **state)
@@ -431,6 +509,7 @@ main(void)
 		cmocka_unit_test(test_closed_branches),
 		cmocka_unit_test(test_broken),
 		cmocka_unit_test(test_many_users),
+		cmocka_unit_test(test_detach),
 		cmocka_unit_test(test_idle_thread),
 	};
 	const char *seed = getenv("TEST_SEED");

@@ -54,6 +54,9 @@ static const Command commands[] = {
 	{"import", "NAME 'PGDATA'", 2, 2, run_import},
 	{"pagestream", "TENANT TIMELINE GENERATION", 3, 3, run_pagestream},
 	{"status", "", 0, 0, run_status},
+	{"tenant_attach", "TENANT", 1, 1, run_tenant_attach},
+	{"tenant_detach", "TENANT", 1, 1, run_tenant_detach},
+	{"tenant_list", "", 0, 0, run_tenant_list},
 	{"wal_push", "TENANT TIMELINE GENERATION", 3, 3, run_wal_push},
 };
 

@@ -1,0 +1,45 @@
+/*
+ * tenant.c
+ *	  Commands for tenants: detach, attach, list.
+ */
+#include "ps_fe.h"
+
+#include "ctl.h"
+
+static int
+execute(const Options *options, const char *command)
+{
+	PGconn	   *conn = store_connect(options);
+
+	store_execute(conn, psprintf("%s %s", command, store_quote(options->args[0])));
+	PQfinish(conn);
+	return 0;
+}
+
+int
+run_tenant_detach(const Options *options)
+{
+	return execute(options, "tenant_detach");
+}
+
+int
+run_tenant_attach(const Options *options)
+{
+	return execute(options, "tenant_attach");
+}
+
+int
+run_tenant_list(const Options *options)
+{
+	static const char *const columns[] = {"tenant", "state", "branches", "system_identifier", "name"};
+	PGconn	   *conn = store_connect(options);
+	PGresult   *res = store_query(conn, "tenant_list");
+
+	if (options->json)
+		print_json(res);
+	else
+		print_table(res, columns, lengthof(columns), NULL, NULL);
+	PQclear(res);
+	PQfinish(conn);
+	return 0;
+}

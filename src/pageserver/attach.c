@@ -1,0 +1,415 @@
+/*
+ * attach.c
+ *	  Tenants that are taken out of a store, and put in, while it runs.
+ *
+ * A file "detached" in a tenant's directory says that it is not served; it is
+ * durable before anybody is turned away, and goes when the tenant has been found
+ * to fit.  So a crash leaves the tenant as it was, or as it was to be.  What a
+ * detached tenant's directory holds is nobody's business meanwhile: it may be
+ * copied, moved to another store, come back.
+ */
+#include "ps_fe.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/file_utils.h"
+#include "ps_wire.h"
+#include "timeline_impl.h"
+
+/* ---- the mark ---- */
+
+static char *
+mark_path(const Tenant *tenant)
+{
+	return psprintf("%s/detached", tenant->dir);
+}
+
+bool
+tenant_is_marked_detached(const Tenant *tenant)
+{
+	char	   *path = mark_path(tenant);
+	bool		marked = access(path, F_OK) == 0;
+
+	pfree(path);
+	return marked;
+}
+
+/* Makes the mark, or removes it, durably. */
+static PsError *
+set_mark(const Tenant *tenant, bool detached)
+{
+	char	   *path = mark_path(tenant);
+	int			fd = -1;
+	PsError    *err = NULL;
+
+	if (!detached)
+	{
+		if (unlink(path) != 0 && errno != ENOENT)
+			err = ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", path);
+	}
+	else if ((fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600)) < 0)
+		err = ps_error(errno == ENOSPC || errno == EDQUOT ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO, "could not create file \"%s\": %m", path);
+	if (fd >= 0)
+		close(fd);
+	if (err == NULL && fsync_fname(tenant->dir, true) != 0)
+		err = ps_error(PS_SQLSTATE_IO, "could not sync directory \"%s\": %m", tenant->dir);
+	pfree(path);
+	return err;
+}
+
+/* ---- names: a tenant is called by its id, or by any of its branches ---- */
+
+/* Names and number of the branches of a tenant that is not served; *names of those that begin in no other. */
+static void
+read_names(const Tenant *tenant, StringInfo names, int *nbranches, const char *wanted, bool *found)
+{
+	char	   *path = psprintf("%s/timelines", tenant->dir);
+	PsId	   *ids;
+
+	ps_error_free(store_list_ids(path, &ids, nbranches));
+	for (int i = 0; i < *nbranches; i++)
+	{
+		char		id[PS_ID_TEXT];
+		char	   *dir = psprintf("%s/%s", path, ps_id_format(&ids[i], id));
+		Manifest	m;
+		PsError    *err = manifest_read(dir, &m);
+
+		if (err == NULL)
+		{
+			if (names != NULL && !m.has_ancestor)
+				appendStringInfo(names, "%s%s", names->len > 0 ? ", " : "", m.name);
+			if (wanted != NULL && strcmp(m.name, wanted) == 0)
+				*found = true;
+			manifest_free(&m);
+		}
+		ps_error_free(err);
+		pfree(dir);
+	}
+	free(ids);
+	pfree(path);
+}
+
+/* Caller holds Store.lock. */
+static Tenant *
+tenant_by_id(Store *store, const PsId *id)
+{
+	for (int i = 0; i < store->ntenants; i++)
+		if (ps_id_equal(&store->tenants[i]->id, id))
+			return store->tenants[i];
+	return NULL;
+}
+
+static PsError *
+no_such_tenant(const char *name)
+{
+	return ps_error_hint(ps_error(PS_SQLSTATE_NOT_FOUND, "tenant \"%s\" does not exist", name),
+						 "A tenant is named by its id, or by one of its branches; \"pageserver_ctl tenant list\" shows them.");
+}
+
+PsError *
+tenant_detached_error(const Tenant *tenant)
+{
+	char		id[PS_ID_TEXT];
+
+	return ps_error_hint(ps_error(PS_SQLSTATE_TRY_AGAIN, "tenant %s is detached", ps_id_format(&tenant->id, id)),
+						 "\"pageserver_ctl tenant attach %s\" brings it back.", id);
+}
+
+/* ---- detaching ---- */
+
+/* Caller holds Store.lock, which is let go meanwhile: until nobody opens or closes any of its timelines. */
+static void
+wait_settled(Store *store, const Tenant *tenant)
+{
+	for (int i = 0; i < store->ntimelines; i++)
+		if (store->timelines[i]->tenant == tenant &&
+			(store->timelines[i]->life == TIMELINE_OPENING || store->timelines[i]->life == TIMELINE_CLOSING))
+		{
+			pthread_cond_wait(&store->changed, &store->lock);
+			i = -1;
+		}
+}
+
+static int
+depth_of(const Timeline *tl)
+{
+	int			depth = 0;
+
+	for (; tl->ancestor != NULL; tl = tl->ancestor)
+		depth++;
+	return depth;
+}
+
+/* What begins in others first. */
+static int
+by_depth(const void *a, const void *b)
+{
+	return depth_of(*(Timeline *const *) b) - depth_of(*(Timeline *const *) a);
+}
+
+PsError *
+store_begin_detach(Store *store, const char *name, Tenant **result, Timeline ***timelines, int *n)
+{
+	Tenant	   *tenant = NULL;
+	Timeline   *tl;
+	PsId		id;
+	PsError    *err;
+
+	pthread_mutex_lock(&store->lock);
+	if (ps_id_parse(name, &id))
+		tenant = tenant_by_id(store, &id);
+	if (tenant == NULL && (tl = store_named(store, name)) != NULL)
+		tenant = tl->tenant;
+	if (tenant == NULL || tenant->life != TENANT_ATTACHED)
+	{
+		err = tenant == NULL ? no_such_tenant(name) : tenant_detached_error(tenant);
+		pthread_mutex_unlock(&store->lock);
+		return err;
+	}
+
+	/* from here on nobody begins to use it */
+	tenant->life = TENANT_CHANGING;
+	pthread_mutex_unlock(&store->lock);
+	err = set_mark(tenant, true);
+	pthread_mutex_lock(&store->lock);
+	if (err != NULL)
+	{
+		/* it may be there in spite of the error */
+		ps_error_free(set_mark(tenant, false));
+		tenant->life = TENANT_ATTACHED;
+		pthread_mutex_unlock(&store->lock);
+		return err;
+	}
+	wait_settled(store, tenant);
+	*timelines = pg_malloc(Max(store->ntimelines, 1) * sizeof(Timeline *));
+	*n = 0;
+	for (int i = 0; i < store->ntimelines; i++)
+		if (store->timelines[i]->tenant == tenant)
+			(*timelines)[(*n)++] = store->timelines[i];
+	for (int i = 0; i < *n; i++)
+	{
+		store_forget(store, (*timelines)[i]);
+		if ((*timelines)[i]->life == TIMELINE_OPEN)
+			timeline_stop((*timelines)[i]);
+	}
+	pthread_mutex_unlock(&store->lock);
+	qsort(*timelines, *n, sizeof(Timeline *), by_depth);
+	*result = tenant;
+	return NULL;
+}
+
+void
+store_end_detach(Store *store, Tenant *tenant, Timeline **timelines, int n)
+{
+	char		id[PS_ID_TEXT];
+
+	pthread_mutex_lock(&store->lock);
+	for (int i = 0; i < n; i++)
+		store_destroy_timeline(store, timelines[i]);
+	tenant->life = TENANT_DETACHED;
+	pthread_mutex_unlock(&store->lock);
+	free(timelines);
+	ps_log(PS_LOG, "tenant %s is detached", ps_id_format(&tenant->id, id));
+}
+
+/* ---- attaching ---- */
+
+/* The id of a detached tenant one of whose branches has the name. */
+static bool
+find_detached(Store *store, const char *name, PsId *id)
+{
+	PsId	   *ids;
+	int			n = 0;
+	bool		found = false;
+
+	pthread_mutex_lock(&store->lock);
+	ids = pg_malloc(Max(store->ntenants, 1) * sizeof(PsId));
+	for (int i = 0; i < store->ntenants; i++)
+		if (store->tenants[i]->life == TENANT_DETACHED)
+			ids[n++] = store->tenants[i]->id;
+	pthread_mutex_unlock(&store->lock);
+	for (int i = 0; i < n && !found; i++)
+	{
+		Tenant	   *tenant = tenant_alloc(store, &ids[i]);
+		int			nbranches;
+
+		read_names(tenant, NULL, &nbranches, name, &found);
+		*id = ids[i];
+		tenant_free(tenant);
+	}
+	free(ids);
+	return found;
+}
+
+/* A tenant in the store, CHANGING: one that was detached, or a directory that was put there. */
+static PsError *
+begin_attach(Store *store, const PsId *id, Tenant **result)
+{
+	char		text[PS_ID_TEXT];
+	Tenant	   *tenant;
+	PsError    *err = NULL;
+
+	pthread_mutex_lock(&store->lock);
+	tenant = tenant_by_id(store, id);
+	if (tenant == NULL)
+	{
+		tenant = tenant_alloc(store, id);
+		if (access(tenant->dir, F_OK) == 0)
+		{
+			tenant->life = TENANT_DETACHED;
+			store_put_tenant(store, tenant);
+		}
+		else
+		{
+			err = ps_error_hint(ps_error(PS_SQLSTATE_NOT_FOUND, "there is no tenant %s, nor a directory \"%s\": %m", ps_id_format(id, text), tenant->dir),
+								"Copy the tenant's directory there first, under its own name.");
+			tenant_free(tenant);
+		}
+	}
+	else if (tenant->life == TENANT_ATTACHED)
+		err = ps_error("42710", "tenant %s is attached already", ps_id_format(id, text));
+	else if (tenant->life == TENANT_CHANGING)
+		err = ps_error(PS_SQLSTATE_STATE, "tenant %s is just being detached or attached", ps_id_format(id, text));
+	if (err == NULL)
+	{
+		tenant->life = TENANT_CHANGING;
+		*result = tenant;
+	}
+	pthread_mutex_unlock(&store->lock);
+	return err;
+}
+
+/* Names of branches are those of the whole store.  Caller holds Store.lock. */
+static PsError *
+check_names(Store *store, const Tenant *tenant, Timeline *const *timelines, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		const Timeline *other = store_named(store, timelines[i]->name);
+		char		a[PS_ID_TEXT];
+		char		b[PS_ID_TEXT];
+
+		if (other == NULL)
+			continue;
+		return ps_error_hint(ps_error("42710", "tenant %s has a branch \"%s\", as tenant %s has", ps_id_format(&tenant->id, a), other->name,
+									  ps_id_format(&other->tenant->id, b)),
+							 "Rename that one: pageserver_ctl branch rename %s NEW_NAME", other->name);
+	}
+	return NULL;
+}
+
+/* Caller holds Store.lock. */
+static PsError *
+put_in_store(Store *store, Tenant *tenant, Timeline **timelines, int n)
+{
+	if (n == 0)
+		return ps_error(PS_SQLSTATE_INVALID, "there is no branch in \"%s/timelines\"", tenant->dir);
+	if (atomic_load(&store->stopping))
+		return ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
+	PS_TRY(check_names(store, tenant, timelines, n));
+	PS_TRY(set_mark(tenant, false));
+	for (int i = 0; i < n; i++)
+		store_put_timeline(store, timelines[i]);
+	tenant->life = TENANT_ATTACHED;
+	return NULL;
+}
+
+PsError *
+store_attach_tenant(Store *store, const char *name)
+{
+	Timeline  **timelines = NULL;
+	Tenant	   *tenant;
+	PsId		id;
+	int			n = 0;
+	PsError    *err;
+
+	if (!ps_id_parse(name, &id) && !find_detached(store, name, &id))
+		return no_such_tenant(name);
+	PS_TRY(begin_attach(store, &id, &tenant));
+	err = tenant_read(tenant);
+	if (err == NULL)
+		tenant_load(tenant, NULL, &timelines, &n);
+	pthread_mutex_lock(&store->lock);
+	if (err == NULL)
+		err = put_in_store(store, tenant, timelines, n);
+	if (err != NULL)
+		tenant->life = TENANT_DETACHED;
+	pthread_mutex_unlock(&store->lock);
+	if (err == NULL)
+		ps_log(PS_LOG, "tenant %s is attached", name);
+	else
+		for (int i = 0; i < n; i++)
+			timeline_free(timelines[i]);
+	free(timelines);
+	return err;
+}
+
+/* ---- listing ---- */
+
+static int
+by_tenant_id(const void *a, const void *b)
+{
+	return memcmp(&((const TenantInfo *) a)->id, &((const TenantInfo *) b)->id, sizeof(PsId));
+}
+
+TenantInfo *
+store_list_tenants(Store *store, int *n)
+{
+	TenantInfo *list;
+	StringInfoData names;
+
+	initStringInfo(&names);
+	pthread_mutex_lock(&store->lock);
+	*n = store->ntenants;
+	list = pg_malloc0(Max(*n, 1) * sizeof(TenantInfo));
+	for (int i = 0; i < *n; i++)
+	{
+		Tenant	   *tenant = store->tenants[i];
+
+		list[i].id = tenant->id;
+		list[i].attached = tenant->life == TENANT_ATTACHED;
+		if (!list[i].attached)
+			continue;
+		list[i].system_identifier = tenant->system_identifier;
+		resetStringInfo(&names);
+		for (int k = 0; k < store->ntimelines; k++)
+		{
+			const Timeline *tl = store->timelines[k];
+
+			if (tl->tenant != tenant)
+				continue;
+			list[i].branches++;
+			if (tl->ancestor == NULL && tl->name[0] != '\0')
+				appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", tl->name);
+		}
+		list[i].names = pg_strdup(names.data);
+	}
+	pthread_mutex_unlock(&store->lock);
+	for (int i = 0; i < *n; i++)
+	{
+		Tenant	   *tenant;
+
+		if (list[i].attached)
+			continue;
+		tenant = tenant_alloc(store, &list[i].id);
+		ps_error_free(tenant_read(tenant));
+		resetStringInfo(&names);
+		read_names(tenant, &names, &list[i].branches, NULL, NULL);
+		list[i].names = pg_strdup(names.data);
+		list[i].system_identifier = tenant->system_identifier;
+		tenant_free(tenant);
+	}
+	qsort(list, *n, sizeof(TenantInfo), by_tenant_id);
+	pfree(names.data);
+	return list;
+}
+
+void
+store_list_tenants_free(TenantInfo *list, int n)
+{
+	for (int i = 0; i < n; i++)
+		free(list[i].names);
+	free(list);
+}
