@@ -466,7 +466,7 @@ small_files(const char *timeline_dir, LayerMap *map)
 	FILE_SEED(7, "command", "import x '/a b''c';");
 	FILE_SEED(8, "id", "\3\0\0\6\177\0\0\0\5\0\0\100\0\0\0\0\0\7" "000102030405060708090a0b0c0d0e0f");
 	config_seed();
-	FILE_SEED(9, "tenant", "{\"format\": \"pageserver tenant\", \"version\": 1, \"tenant\": \"000102030405060708090a0b0c0d0e0f\","
+	FILE_SEED(9, "tenant", "{\"format\": \"pageserver tenant\", \"version\": 2, \"crc32c\": \"00000000\", \"tenant\": \"000102030405060708090a0b0c0d0e0f\","
 			  " \"system_identifier\": \"7123456789012345678\", \"segment_size\": 16777216}");
 }
 

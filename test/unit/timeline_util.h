@@ -416,16 +416,15 @@ history_find(const History *h, XLogRecPtr lsn)
 
 /* ---- the store ---- */
 
+/* Adds a branch that is nothing but the history's beginning. */
 static inline void
-store_make(TestStore *s, History *h)
+store_add_seed(TestStore *s, const History *h, const PsId *tenant, const PsId *timeline, const char *name, Timeline **tl)
 {
-	static char bindir[] = "/tmp/t_timeline.bin.XXXXXX";
-	static bool have_bindir;
 	ControlFileData control = {0};
 	const WalRecord *checkpoint = &h->gen.records[0];
 	WalState	state;
 	LayerSpace	space;
-	TimelineSeed seed = {.tenant = test_tenant, .timeline = test_timeline, .name = "main",
+	TimelineSeed seed = {.tenant = *tenant, .timeline = *timeline,
 	.system_identifier = GEN_SYSID, .segment_size = SEGMENT_SIZE, .lsn = checkpoint->end};
 	PsKey		key;
 	char		id[PS_ID_TEXT];
@@ -434,28 +433,7 @@ store_make(TestStore *s, History *h)
 	ImageWriter *writer;
 	StringInfoData value;
 
-	strcpy(s->dir, "/tmp/t_timeline.XXXXXX");
-	CHECK(mkdtemp(s->dir) != NULL);
-	s->config = (Config){.store_dir = s->dir, .bindir = bindir, .redo_helpers = 1, .redo_timeout = 10000,
-		.checkpoint_distance = 256, .checkpoint_timeout = 3600, .open_layer_memory = 256, .layer_memory = 1024, .max_ingest_lag = 64,
-		.page_cache_size = 1, .wait_timeout = 30000};
-
-	/* in place of PostgreSQL, which nothing here needs: a program that waits for its end */
-	if (!have_bindir)
-	{
-		int			fd;
-
-		CHECK(mkdtemp(bindir) != NULL);
-		snprintf(path, sizeof(path), "%s/postgres", bindir);
-		fd = open(path, O_WRONLY | O_CREAT, 0700);
-		CHECK(write(fd, "#!/bin/sh\nexec cat\n", 19) == 19);
-		close(fd);
-		have_bindir = true;
-	}
-
-	snprintf(path, sizeof(path), "%s/tenants", s->dir);
-	CHECK(mkdir(path, 0700) == 0);
-	OK(store_open(&s->config, &s->store));
+	strlcpy(seed.name, name, sizeof(seed.name));
 	snprintf(path, sizeof(path), "%s/tmp/%s", s->dir, ps_id_format(&seed.timeline, id));
 	CHECK(mkdir(path, 0700) == 0);
 	snprintf(path, sizeof(path), "%s/tmp/%s/wal", s->dir, id);
@@ -484,9 +462,44 @@ store_make(TestStore *s, History *h)
 	OK(image_writer_finish(writer, &seed.layers[0]));
 	seed.nlayers = 1;
 	pfree(value.data);
-	OK(store_add_timeline(s->store, &seed, &s->tl));
+	OK(store_add_timeline(s->store, &seed, tl));
 	layer_unref(seed.layers[0]);
 	free(seed.layers);
+}
+
+/* Where stores are made. */
+static const char *store_template = "/tmp/t_timeline.XXXXXX";
+
+static inline void
+store_make(TestStore *s, History *h)
+{
+	static char bindir[] = "/tmp/t_timeline.bin.XXXXXX";
+	static bool have_bindir;
+	char		path[512];
+
+	strlcpy(s->dir, store_template, sizeof(s->dir));
+	CHECK(mkdtemp(s->dir) != NULL);
+	s->config = (Config){.store_dir = s->dir, .bindir = bindir, .redo_helpers = 1, .redo_timeout = 10000,
+		.checkpoint_distance = 256, .checkpoint_timeout = 3600, .open_layer_memory = 256, .layer_memory = 1024, .max_ingest_lag = 64,
+		.page_cache_size = 1, .wait_timeout = 30000};
+
+	/* in place of PostgreSQL, which nothing here needs: a program that waits for its end */
+	if (!have_bindir)
+	{
+		int			fd;
+
+		CHECK(mkdtemp(bindir) != NULL);
+		snprintf(path, sizeof(path), "%s/postgres", bindir);
+		fd = open(path, O_WRONLY | O_CREAT, 0700);
+		CHECK(write(fd, "#!/bin/sh\nexec cat\n", 19) == 19);
+		close(fd);
+		have_bindir = true;
+	}
+
+	snprintf(path, sizeof(path), "%s/tenants", s->dir);
+	CHECK(mkdir(path, 0700) == 0);
+	OK(store_open(&s->config, &s->store));
+	store_add_seed(s, h, &test_tenant, &test_timeline, "main", &s->tl);
 }
 
 static inline PsError *

@@ -145,6 +145,12 @@ wal_decoder_record_prev(const WalDecoder *dec)
 }
 
 XLogRecPtr
+wal_decoder_position(const WalDecoder *dec)
+{
+	return dec->pos;
+}
+
+XLogRecPtr
 wal_decoder_feed_position(const WalDecoder *dec)
 {
 	return dec->fed;

@@ -36,6 +36,27 @@ wal_reader_free(WalReader *reader)
 	free(reader);
 }
 
+/* Puts before the decoder's error in which file it is: that of the bad record's beginning, up to where it was read. */
+static PsError *
+name_file(const WalReader *reader, PsError *err)
+{
+	uint32		segment_size = wal_segments_segment_size(reader->segs);
+	char		path[MAXPGPATH];
+	char		last[MAXFNAMELEN];
+	XLogSegNo	from,
+				to;
+
+	if (err == NULL)
+		return NULL;
+	XLByteToSeg(wal_decoder_record_end(reader->decoder), from, segment_size);
+	XLByteToSeg(wal_decoder_position(reader->decoder), to, segment_size);
+	wal_segments_path(reader->segs, from, path);
+	XLogFileName(last, 1, to, segment_size);
+	if (from == to)
+		return ps_error_context(err, "WAL file \"%s\"", path);
+	return ps_error_context(err, "WAL files \"%s\" to \"%s\"", path, last);
+}
+
 PsError *
 wal_reader_next(WalReader *reader, XLogRecPtr upto, WalRecord *rec, bool *found)
 {
@@ -45,7 +66,7 @@ wal_reader_next(WalReader *reader, XLogRecPtr upto, WalRecord *rec, bool *found)
 		XLogRecPtr	pos;
 		size_t		len;
 
-		PS_TRY(wal_decoder_next(reader->decoder, &reader->held, &reader->is_held));
+		PS_TRY(name_file(reader, wal_decoder_next(reader->decoder, &reader->held, &reader->is_held)));
 		if (reader->is_held)
 			break;
 		pos = wal_decoder_feed_position(reader->decoder);

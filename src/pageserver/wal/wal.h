@@ -76,9 +76,10 @@ extern void wal_decoder_fed(WalDecoder *dec, size_t len);
  */
 extern PsError *wal_decoder_next(WalDecoder *dec, WalRecord *rec, bool *found);
 
-/* End of the last whole record, its start, and where the next fed byte belongs. */
+/* End of the last whole record, its start, up to where it has looked, and where the next fed byte belongs. */
 extern XLogRecPtr wal_decoder_record_end(const WalDecoder *dec);
 extern XLogRecPtr wal_decoder_record_prev(const WalDecoder *dec);
+extern XLogRecPtr wal_decoder_position(const WalDecoder *dec);
 extern XLogRecPtr wal_decoder_feed_position(const WalDecoder *dec);
 
 /* Where a record that would follow "end" begins: past the page header if end is at a page boundary. */
