@@ -385,13 +385,10 @@ typedef struct ScanSource
 	LayerCursor cursor;
 } ScanSource;
 
-/* Of the same key those first that are not open: they may have it. */
 static bool
 source_before(const ScanSource *a, const ScanSource *b)
 {
-	int			cmp = ps_key_cmp(&a->at, &b->at);
-
-	return cmp != 0 ? cmp < 0 : a->is_open < b->is_open;
+	return ps_key_cmp(&a->at, &b->at) < 0;
 }
 
 /* Restores the heap order when source i may be greater than what is below it. */
@@ -476,11 +473,7 @@ layer_map_scan(const LayerMap *map, const PsKey *lo, const PsKey *hi, XLogRecPtr
 	{
 		PsKey		key = heap[0]->at;
 
-		if (!heap[0]->is_open)
-		{
-			err = advance_first(heap, &n, lo, hi, lsn_max);
-			continue;
-		}
+		/* one that is not open yet has nothing to tell; opened, it may be at this key again */
 		versions.n = 0;
 		while (n > 0 && err == NULL && ps_key_cmp(&heap[0]->at, &key) == 0)
 		{
@@ -490,7 +483,7 @@ layer_map_scan(const LayerMap *map, const PsKey *lo, const PsKey *hi, XLogRecPtr
 				value_list_add(&versions, &more->refs[i]);
 			err = advance_first(heap, &n, lo, hi, lsn_max);
 		}
-		if (err == NULL)
+		if (err == NULL && versions.n > 0)
 			err = report_key(&key, &versions, cb, arg);
 	}
 
