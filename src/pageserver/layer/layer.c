@@ -120,32 +120,17 @@ layer_value_release(const ValueRef *ref)
 PsError *
 layer_value_check(const ValueRef *ref, const char *bytes, size_t have, StoredValue *stored)
 {
-	PsError    *err;
-
-	PS_TRY(layer_acquire(ref->layer));
-	err = blob_check(ref->layer->file, ref->at.offset, ref->kind, bytes, have, stored);
-	layer_release(ref->layer);
-	return err;
+	return blob_check(ref->layer->file, ref->at.offset, ref->kind, bytes, have, stored);
 }
 
 PsError *
 layer_value_unpack(const ValueRef *ref, const char *bytes, const StoredValue *stored, char *out)
 {
-	PsError    *err;
-
-	PS_TRY(layer_acquire(ref->layer));
-	err = blob_unpack(ref->layer->file, ref->at.offset, bytes, stored, out);
-	layer_release(ref->layer);
-	return err;
+	return blob_unpack(ref->layer->file, ref->at.offset, bytes, stored, out);
 }
 
 PsError *
 layer_value_unread(const ValueRef *ref, size_t have, size_t wanted, int read_errno)
 {
-	PsError    *err;
-
-	PS_TRY(layer_acquire(ref->layer));
-	err = layer_file_unread(ref->layer->file, ref->at.offset, have, wanted, read_errno);
-	layer_release(ref->layer);
-	return err;
+	return layer_file_unread(ref->layer->file, ref->at.offset, have, wanted, read_errno);
 }

@@ -167,7 +167,7 @@ extern PsError *layer_read_value(const ValueRef *ref, StringInfo buf, XLogRecPtr
  *
  * layer_value_place() says where: "len" bytes of "fd" from ref->at.offset on are
  * most likely enough.  The descriptor is open until layer_value_release(), which
- * is due after a success.
+ * is due after a success; what follows is for the time before that.
  * layer_value_check() looks at what was read: if stored->size is more than
  * "have", more must be read from the same offset on; else the value is as it
  * was written, and layer_value_unpack() puts stored->raw_len bytes of it into
