@@ -193,7 +193,8 @@ sub command
 	return ($rc, $out, $err);
 }
 
-# start_compute(BRANCH, name => directory, conf => settings, ok => 0 if failing is expected)
+# start_compute(BRANCH, name => directory, conf => settings, ok => 0 if failing is expected,
+#	may_fail => 1 to get (undef, standard error) if it does)
 sub start_compute
 {
 	my ($self, $branch, %opt) = @_;
@@ -215,6 +216,7 @@ sub start_compute
 	{
 		return ($rc, $out, $err);
 	}
+	return (undef, $err) if $opt{may_fail} && $rc != 0;
 	ok($rc == 0, "compute on branch $branch: start") or diag("exit code $rc\n$out$err" . $compute->log_tail . $self->log_tail);
 	BAIL_OUT("no compute") if $rc != 0;
 	$compute->{pid} = (split /\n/, PostgreSQL::Test::Utils::slurp_file("$dir/postmaster.pid"))[0];
