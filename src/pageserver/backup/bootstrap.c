@@ -5,6 +5,7 @@
 #include "ps_fe.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -19,29 +20,46 @@ extern char **environ;
 /* What initdb says is kept up to this many bytes, the last ones. */
 #define OUTPUT_KEPT 2000
 
-/* Reads all that the child says; keeps the end. */
-static void
+/* Takes what the child has said; keeps the end.  False: there is no more to come. */
+static bool
 read_output(int fd, StringInfo output)
 {
 	char		buf[1024];
-	ssize_t		n;
+	ssize_t		n = read(fd, buf, sizeof(buf));
 
-	while ((n = read(fd, buf, sizeof(buf))) > 0 || (n < 0 && errno == EINTR))
+	if (n <= 0)
+		return n < 0 && errno == EINTR;
+	appendBinaryStringInfo(output, buf, n);
+	if (output->len > 2 * OUTPUT_KEPT)
 	{
-		if (n < 0)
-			continue;
-		appendBinaryStringInfo(output, buf, n);
-		if (output->len > 2 * OUTPUT_KEPT)
-		{
-			memmove(output->data, output->data + output->len - OUTPUT_KEPT, OUTPUT_KEPT + 1);
-			output->len = OUTPUT_KEPT;
-		}
+		memmove(output->data, output->data + output->len - OUTPUT_KEPT, OUTPUT_KEPT + 1);
+		output->len = OUTPUT_KEPT;
+	}
+	return true;
+}
+
+/* Reads all that the child says.  True: the wait was canceled before its end. */
+static bool
+wait_for_output(int fd, StringInfo output, const Waiter *waiter)
+{
+	for (;;)
+	{
+		struct pollfd pfd = {fd, POLLIN, 0};
+
+		if (poll(&pfd, 1, 100) > 0 && !read_output(fd, output))
+			return false;
+		if (waiter != NULL && waiter->is_canceled(waiter->arg))
+			return true;
 	}
 }
 
-/* Runs a program to its end, without a shell; what it says on both outputs is the detail of an error. */
+/*
+ * Runs a program to its end, without a shell; what it says on both outputs is
+ * the detail of an error.  If the wait is canceled it is killed, with all that
+ * it has started.
+ */
 static PsError *
-run_program(char *const argv[], const char *hint)
+run_program(char *const argv[], const char *hint, const Waiter *waiter)
 {
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
@@ -51,6 +69,7 @@ run_program(char *const argv[], const char *hint)
 	pid_t		pid;
 	int			status;
 	int			rc;
+	bool		canceled;
 	StringInfoData output;
 	PsError    *err = NULL;
 
@@ -68,7 +87,8 @@ run_program(char *const argv[], const char *hint)
 	posix_spawnattr_init(&attr);
 	posix_spawnattr_setsigmask(&attr, &none);
 	posix_spawnattr_setsigdefault(&attr, &ignored);
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	posix_spawnattr_setpgroup(&attr, 0);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
 	rc = posix_spawn(&pid, argv[0], &actions, &attr, argv, environ);
 	posix_spawnattr_destroy(&attr);
 	posix_spawn_file_actions_destroy(&actions);
@@ -81,11 +101,15 @@ run_program(char *const argv[], const char *hint)
 	}
 
 	initStringInfo(&output);
-	read_output(fds[0], &output);
+	canceled = wait_for_output(fds[0], &output, waiter);
 	close(fds[0]);
+	if (canceled)
+		kill(-pid, SIGKILL);
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	if (status != 0)
+	if (canceled)
+		err = ps_error(PS_SQLSTATE_CANCELED, "\"%s\" was canceled", argv[0]);
+	else if (status != 0)
 	{
 		char	   *reason = wait_result_to_str(status);
 
@@ -102,7 +126,7 @@ run_program(char *const argv[], const char *hint)
  * connections by TCP need a password.
  */
 static PsError *
-run_initdb(const Config *config, const char *dir, bool data_checksums)
+run_initdb(const Config *config, const char *dir, bool data_checksums, const Waiter *waiter)
 {
 	char	   *initdb = psprintf("%s/initdb", config->bindir);
 	char	   *argv[] = {
@@ -111,7 +135,7 @@ run_initdb(const Config *config, const char *dir, bool data_checksums)
 		"--no-sync",			/* the import reads it back, and makes that durable */
 		"--no-instructions", data_checksums ? "--data-checksums" : NULL, NULL
 	};
-	PsError    *err = run_program(argv, "The setting \"bindir\" in pageserver.conf must name the directory of PostgreSQL's programs.");
+	PsError    *err = run_program(argv, "The setting \"bindir\" in pageserver.conf must name the directory of PostgreSQL's programs.", waiter);
 
 	pfree(initdb);
 	return err;
@@ -129,7 +153,7 @@ branch_create(Store *store, const char *name, bool data_checksums, const Waiter 
 
 	PS_TRY(store_check_new_name(store, name));	/* before the second that initdb takes */
 	dir = psprintf("%s/tmp/initdb-%s", config->store_dir, ps_id_format(&unique, id));
-	err = run_initdb(config, dir, data_checksums);
+	err = run_initdb(config, dir, data_checksums, waiter);
 	if (err == NULL)
 		err = import_cluster(store, name, dir, waiter, progress, tl);
 	if (access(dir, F_OK) == 0)

@@ -237,6 +237,8 @@ do_part(Images *images, const Part *part)
 {
 	bool		due;
 
+	if (timeline_is_stopping(images->tl))
+		return ps_error(PS_SQLSTATE_CANCELED, "the store is stopping");
 	PS_TRY(image_is_due(images, part, &due));
 	return due ? write_part(images, part) : NULL;
 }

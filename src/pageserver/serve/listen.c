@@ -27,7 +27,7 @@
 #define SESSION_STACK_SIZE (2 * 1024 * 1024)
 
 /* How long a stop waits before it cuts clients off that do not read, and before it gives up. */
-#define STOP_PATIENCE_MS 5000
+#define STOP_PATIENCE_MS 2000
 #define STOP_LIMIT_MS 60000
 
 #define KEEPALIVE_IDLE_S 60
