@@ -31,6 +31,12 @@ struct LayerOutput
 	LayerSummary summary;
 };
 
+static const char *
+errno_state(void)
+{
+	return errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO;
+}
+
 PsError *
 layer_output_create(LayerSpace *space, LayerType type, int level, XLogRecPtr lsn_start, XLogRecPtr lsn_end,
 					LayerOutput **result)
@@ -54,7 +60,7 @@ layer_output_create(LayerSpace *space, LayerType type, int level, XLogRecPtr lsn
 	out->fd = open(out->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (out->fd < 0)
 	{
-		err = ps_error(PS_SQLSTATE_IO, "could not create file \"%s\": %m", out->path);
+		err = ps_error(errno_state(), "could not create file \"%s\": %m", out->path);
 		layer_output_free(out);
 		return err;
 	}
@@ -99,8 +105,7 @@ write_at(LayerOutput *out, uint64 offset, const char *data, size_t len)
 			/* as PostgreSQL does: nothing written and no reason given means no space */
 			if (errno == 0)
 				errno = ENOSPC;
-			return ps_error(errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO,
-							"could not write %zu bytes at offset %llu of file \"%s\": %m", len,
+			return ps_error(errno_state(), "could not write %zu bytes at offset %llu of file \"%s\": %m", len,
 							(unsigned long long) offset, out->path);
 		}
 		data += n;
