@@ -10,6 +10,7 @@
 
 #include "access/xlogdefs.h"
 #include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
 #include "storage/relfilenode.h"
 #include "storage/smgr.h"
 
@@ -283,7 +284,11 @@ extern void database_files_before_copy(Oid db, Oid only_spc);
 extern void database_files_forget(void);
 extern void database_files_restore(void);
 extern void database_files_before_drop(Oid db);
+extern void database_files_remove_left(Oid spc, Oid db);
 extern void database_files_log_drop(Oid db, Oid spc);
+
+/* OIDs; global is none of them. */
+extern List *all_tablespaces(void);
 
 /* Does the store have a relation, if only an empty one, of the database (InvalidOid: of any) in the tablespace? */
 extern bool store_has_relations(Oid spc, Oid db);
@@ -297,6 +302,9 @@ extern void smgr_hook_install(void);	/* from _PG_init; FATAL unless the table is
 
 /* ---- sizes.c ---- */
 extern void sizes_install(void);	/* from _PG_init: replaces the size functions in fmgr_builtins */
+
+/* ---- stats.c ---- */
+extern void check_active(void); /* an error unless this server is a compute */
 
 /* ---- hooks.c: ProcessUtility, ClientAuthentication, ... */
 extern void hooks_install(void);

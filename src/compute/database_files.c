@@ -41,9 +41,9 @@
 static Oid	aside_database;
 static List *aside_tablespaces; /* in TopMemoryContext */
 
-/* All that a database can have a directory in. */
-static List *
-tablespaces(void)
+/* All that a database can have relations in. */
+List *
+all_tablespaces(void)
 {
 	List	   *list = list_make1_oid(DEFAULTTABLESPACE_OID);
 	DIR		   *dir = AllocateDir("pg_tblspc");
@@ -163,7 +163,7 @@ database_files_before_copy(Oid db, Oid only_spc)
 {
 	ListCell   *lc;
 
-	foreach(lc, OidIsValid(only_spc) ? list_make1_oid(only_spc) : tablespaces())
+	foreach(lc, OidIsValid(only_spc) ? list_make1_oid(only_spc) : all_tablespaces())
 	{
 		Oid			spc = lfirst_oid(lc);
 
@@ -229,7 +229,7 @@ database_files_before_drop(Oid db)
 {
 	ListCell   *lc;
 
-	foreach(lc, tablespaces())
+	foreach(lc, all_tablespaces())
 	{
 		Oid			spc = lfirst_oid(lc);
 
@@ -239,8 +239,41 @@ database_files_before_drop(Oid db)
 }
 
 /*
- * After ALTER DATABASE SET TABLESPACE has failed: if the copy was already
- * logged, the store has it.  PostgreSQL itself removes the files only.
+ * What a base backup puts into a directory that a move has made before it was
+ * killed, besides relations, of which the store must have none: commands that
+ * want it to be empty would mind.  db InvalidOid: of all databases.
+ */
+void
+database_files_remove_left(Oid spc, Oid db)
+{
+	static const char *const names[] = {"PG_VERSION", "pg_filenode.map"};
+	char	   *path = spc == DEFAULTTABLESPACE_OID ? "base" : psprintf("pg_tblspc/%u/%s", spc, TABLESPACE_VERSION_DIRECTORY);
+	DIR		   *dir = AllocateDir(path);
+	struct dirent *entry;
+
+	while (dir != NULL && (entry = ReadDir(dir, path)) != NULL)
+	{
+		Oid			of = (Oid) strtoul(entry->d_name, NULL, 10);
+
+		for (int i = 0; i < lengthof(names) && OidIsValid(of) && (of == db || !OidIsValid(db)); i++)
+		{
+			char	   *file = psprintf("%s/%s/%s", path, entry->d_name, names[i]);
+
+			if (unlink(file) != 0 && errno != ENOENT)
+				ereport(ERROR,
+						(errcode_for_file_access(),
+						 errmsg("could not remove file \"%s\": %m", file)));
+		}
+	}
+	if (dir != NULL)
+		FreeDir(dir);
+}
+
+/*
+ * After ALTER DATABASE SET TABLESPACE has failed, when the copy was already
+ * logged: the store has it.  PostgreSQL itself removes the files only.  Not
+ * before: a stock server that recovers from this WAL forgets with this record
+ * what it has not written of the database, and writes it when it copies.
  */
 void
 database_files_log_drop(Oid db, Oid spc)

@@ -49,6 +49,7 @@ static ClientAuthentication_hook_type prev_ClientAuthentication;
  */
 static Oid	moving_database;	/* ALTER DATABASE SET TABLESPACE: database, */
 static Oid	moving_to;			/* tablespace, */
+static XLogRecPtr before_copy;	/* the last record before the copy is logged, */
 static bool moved;				/* and whether the copy is made */
 static CreatedbStmt *creating_database; /* CREATE DATABASE, and what it has created so far */
 static Oid	created_database;
@@ -127,7 +128,9 @@ prepare_move(AlterDatabaseStmt *stmt, const char *tablespace, bool is_top_level)
 	log_before_copy(db);
 	moving_database = db;
 	moving_to = spc;
+	database_files_remove_left(spc, db);
 	database_files_before_copy(db, from);
+	before_copy = ProcLastRecPtr;
 }
 
 static DefElem *
@@ -173,6 +176,7 @@ check_tablespace_is_empty(Oid spc)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("tablespace \"%s\" is not empty", get_tablespace_name(spc))));
+	database_files_remove_left(spc, InvalidOid);
 }
 
 static void
@@ -356,7 +360,7 @@ xact_callback(XactEvent event, void *arg)
 			database_files_restore();
 			if (OidIsValid(created_database))
 				forget_database(created_database);
-			if (OidIsValid(moving_database))
+			if (OidIsValid(moving_database) && ProcLastRecPtr != before_copy)
 				database_files_log_drop(moving_database, moving_to);
 			break;
 		default:

@@ -55,6 +55,19 @@ RETURNS void
 AS 'MODULE_PATHNAME'
 LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
 
+-- Relations in the store, of this database and of such as do not exist, that no
+-- catalog names: a server that was killed while it created or moved them left
+-- them behind.  With remove they are dropped when the transaction commits.
+CREATE FUNCTION pageserver_smgr_orphans(
+	remove boolean DEFAULT false,
+	OUT tablespace oid,
+	OUT database oid,
+	OUT filenode oid,
+	OUT size bigint)			-- bytes
+RETURNS SETOF record
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
 CREATE VIEW pageserver_smgr_cache AS
 	SELECT * FROM pageserver_smgr_get_cache();
 
@@ -64,6 +77,7 @@ CREATE VIEW pageserver_smgr_store AS
 REVOKE ALL ON FUNCTION pageserver_smgr_get_cache() FROM PUBLIC;
 REVOKE ALL ON FUNCTION pageserver_smgr_get_store() FROM PUBLIC;
 REVOKE ALL ON FUNCTION pageserver_smgr_clear_cache() FROM PUBLIC;
+REVOKE ALL ON FUNCTION pageserver_smgr_orphans(boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION pageserver_smgr_get_cache() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION pageserver_smgr_get_store() TO pg_monitor;
 GRANT SELECT ON pageserver_smgr_cache TO pg_monitor;

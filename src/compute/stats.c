@@ -25,7 +25,7 @@ PG_FUNCTION_INFO_V1(pageserver_smgr_clear_cache);
 #define STORE_COLUMNS 21
 
 /* Without shared_preload_libraries, or with no store given, there is nothing to show. */
-static void
+void
 check_active(void)
 {
 	if (ps_store == NULL || ps_store[0] == '\0')

@@ -245,6 +245,67 @@ for my $command ('CREATE DATABASE half TEMPLATE whole STRATEGY FILE_COPY', 'CREA
 	$c->sql_is("SELECT count(*) FROM pg_database WHERE datname = 'half'", '0', 'and no half one');
 	$c->sql('CREATE TABLE again (id int); INSERT INTO again SELECT generate_series(1, 1000); DROP TABLE again', db => 'whole');
 }
+# ---- what a kill in the middle leaves behind keeps its tablespace, as on a stock server, until somebody removes it ----
+both("CREATE TABLESPACE ts5 LOCATION ''");
+both("CREATE TABLESPACE ts6 LOCATION ''");
+both("CREATE DATABASE moving");
+both("CREATE TABLE m AS SELECT generate_series(1, 1000) id", db => 'moving', what => 'a database to move');
+my %orphans;    # their files on the stock server
+my @sessions;
+for my $server ($c, $stock)
+{
+	my @held = map { session($server) } 1 .. 3;
+	push @sessions, @held;    # open until the kill
+	$held[0]->ask("BEGIN; CREATE TABLE orphan (id int PRIMARY KEY USING INDEX TABLESPACE ts5, pad text) TABLESPACE ts5; INSERT INTO orphan SELECT i, repeat('o', 500) FROM generate_series(1, 1000) i");
+	$orphans{$server} = [ split /\n/, $held[0]->ask("SELECT pg_relation_filepath(c.oid) FROM pg_class c JOIN pg_tablespace t ON t.oid = reltablespace WHERE spcname = 'ts5'") ];
+	$held[1]->ask("BEGIN; CREATE TABLE prepared (id int) TABLESPACE ts5; PREPARE TRANSACTION 'prepared'; BEGIN; ALTER DATABASE moving CONNECTION LIMIT 40");
+	$held[2]->send('ALTER DATABASE moving SET TABLESPACE ts6');
+	wait_for('the move', sub { $server->sql("SELECT count(*) FROM pg_stat_activity WHERE pid = $held[2]{pid} AND wait_event_type = 'Lock'") eq '1' });
+	# all of it is durable, but for the commits
+	$server->sql("SELECT pg_logical_emit_message(true, 'orphans', 'x')");
+}
+next_compute();
+$_->{h}->kill_kill for @sessions;
+both("SELECT count(*) FROM pg_class WHERE relname = 'orphan'", what => 'no catalog names it');
+both("COMMIT PREPARED 'prepared'; ALTER TABLE prepared SET TABLESPACE pg_default; BEGIN; CREATE TABLE prepared2 (id int) TABLESPACE ts5; PREPARE TRANSACTION 'prepared2'", what => 'what was prepared is there');
+next_compute();
+both("ALTER DATABASE moving SET TABLESPACE ts6", what => 'a database is not moved over what is left of a move');
+my $list = "SELECT spcname, database = (SELECT oid FROM pg_database WHERE datname = current_database()), count(*), sum(size) > 100000";
+my $group = 'JOIN pg_tablespace t ON t.oid = tablespace GROUP BY 1, 2 ORDER BY 1, 2';
+my $creating = session($c);
+$creating->ask('BEGIN; CREATE TABLE just_now (id int PRIMARY KEY); CREATE TABLE just_now2 (id int) TABLESPACE ts5; INSERT INTO just_now SELECT generate_series(1, 1000)');
+# neither what is in use, nor what is prepared
+my $found = qr/^ts5\|t\|4\|t$/;
+like($c->sql("$list FROM pageserver_smgr_orphans() $group"), $found, 'what was left behind is found');
+like($c->sql("BEGIN; $list FROM pageserver_smgr_orphans(true) $group; ROLLBACK"), $found, 'it is removed by a commit only');
+my ($rc, $out, $err) = $c->psql('BEGIN READ ONLY; SELECT * FROM pageserver_smgr_orphans(true)');
+like($err, qr/cannot execute pageserver_smgr_orphans\(true\) in a read-only transaction/, 'and not by one that only reads');
+like($c->sql("$list FROM pageserver_smgr_orphans(true) $group"), $found, 'it is removed');
+$c->sql_is('SELECT count(*) FROM pageserver_smgr_orphans()', '0', 'nothing is left of it');
+$creating->ask('COMMIT');
+$creating->close;
+$c->sql_is('DELETE FROM just_now WHERE id > 500; SELECT count(*) FROM just_now; DROP TABLE just_now, just_now2', '500', 'what was in use is as it was');
+$c->sql('CREATE EXTENSION pageserver_smgr', db => 'moving');
+like($c->sql("$list FROM pageserver_smgr_orphans(true) $group", db => 'moving'), qr/^ts6\|t\|\d\d\d\|t$/, 'in the database that was to be moved it is that of the move');
+unlink map { glob "$stock->{dir}/$_*" } @{ $orphans{$stock} };
+unlink glob "$stock->{dir}/pg_tblspc/" . $stock->sql("SELECT oid FROM pg_tablespace WHERE spcname = 'ts6'") . '/PG_*/*/*';
+both("DROP TABLESPACE ts5", what => 'not while a prepared transaction has something there');
+both("COMMIT PREPARED 'prepared2'; DROP TABLE prepared, prepared2; ");
+both("DROP TABLESPACE ts5", what => 'and then the tablespace can be dropped');
+both("ALTER DATABASE moving SET TABLESPACE ts6", what => 'and the database moved');
+both("SELECT count(*), sum(id) FROM m", db => 'moving', what => 'with all it has');
+both("CREATE ROLE mover CREATEDB; ALTER DATABASE moving OWNER TO mover", what => 'an owner who may not create in other tablespaces');
+both("INSERT INTO m VALUES (1001)", db => 'moving', what => 'a change that a stock server that recovers has not written yet');
+both("SET ROLE mover; ALTER DATABASE moving SET TABLESPACE pg_default; ALTER DATABASE moving SET TABLESPACE ts4", what => 'a move that fails before anything is copied');
+both("INSERT INTO m VALUES (1002)", db => 'moving', what => 'and does not matter to it');
+next_compute();
+both("SELECT count(*), sum(id) FROM m", db => 'moving', what => 'also in the next compute');
+$c->sql_is('SELECT count(*) FROM pageserver_smgr_orphans()', '0', 'which has no orphans either');
+# a compute's directory is also made of what is no relation
+$c->sql('CREATE EXTENSION pageserver_smgr; SELECT count(*) FROM pageserver_smgr_orphans(true)', db => 'whole');
+next_compute();
+$c->sql_is("DROP TABLESPACE ts4; SELECT count(*) FROM pg_tablespace WHERE spcname = 'ts4'", '0', 'a tablespace into which a move was killed');
+
 $c->program_ok('pg_amcheck', 'pg_amcheck', '--all', '--install-missing', '--heapallindexed');
 $c->stop;
 oracle_ok($store, 'main', lsns => [$lsn_before_moves], count => 2);
