@@ -137,11 +137,13 @@ fuzz_helper(FuzzInput *in)
 	if (fuzz_result(redo_helper_hello(&helper)))
 		for (int i = 0; i < 5; i++)
 		{
+			RedoPiece	piece = {.rel = {1663, 5, 16384}, .fork = MAIN_FORKNUM, .blk = 7, .base = i % 2 == 0 ? NULL : page,
+				.records = &rec, .nrecords = 1};
 			bool		broken;
 
 			memset(page, 0, BLCKSZ);
-			fuzz_result(redo_helper_ask(&helper, (PsRel) {1663, 5, 16384}, MAIN_FORKNUM, 7, i % 2 == 0 ? NULL : page, &rec, 1, page,
-										&broken));
+			REQUIRE(redo_helper_send(&helper, &piece));
+			fuzz_result(redo_helper_receive(&helper, &piece, page, &broken));
 			if (broken)
 				break;
 		}
