@@ -372,10 +372,17 @@ store_list_free(Timeline **list, int n)
 }
 
 void
-store_read_stats(Store *store, uint64 *reads, uint64 *layers_searched)
+store_read_stats(Store *store, StoreReadStats *stats)
 {
-	*reads = atomic_load_explicit(&store->reads, memory_order_relaxed);
-	*layers_searched = atomic_load_explicit(&store->layers_searched, memory_order_relaxed);
+	PageCacheStats cache;
+
+	page_cache_stats(store->page_cache, &cache);
+	*stats = (StoreReadStats) {
+		.reads = atomic_load_explicit(&store->reads, memory_order_relaxed),
+		.layers_searched = atomic_load_explicit(&store->layers_searched, memory_order_relaxed),
+		.page_cache_hits = cache.hits,
+		.page_cache_misses = cache.misses
+	};
 }
 
 void

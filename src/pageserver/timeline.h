@@ -69,8 +69,16 @@ extern void store_release(Timeline *tl);
 extern Timeline **store_list(Store *store, int *n);
 extern void store_list_free(Timeline **list, int n);
 
-/* Since the start: keys that were looked for, and the layers that were searched for them, in memory and in files. */
-extern void store_read_stats(Store *store, uint64 *reads, uint64 *layers_searched);
+/* Since the start. */
+typedef struct StoreReadStats
+{
+	uint64		reads;			/* keys that were looked for */
+	uint64		layers_searched;	/* for them, in memory and in files */
+	uint64		page_cache_hits;	/* pages that began with one from the page cache */
+	uint64		page_cache_misses;	/* those that did not */
+} StoreReadStats;
+
+extern void store_read_stats(Store *store, StoreReadStats *stats);
 
 /*
  * Registers what the import made (backup/import.c): the directory

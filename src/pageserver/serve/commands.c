@@ -285,8 +285,7 @@ run_status(Session *session, char **args, int nargs)
 	Conn	   *conn = &session->conn;
 	Timeline  **list;
 	int			nbranches;
-	uint64		reads;
-	uint64		layers_searched;
+	StoreReadStats reads;
 	struct tm	tm;
 	char		started[64];
 	char		tag[32];
@@ -294,7 +293,7 @@ run_status(Session *session, char **args, int nargs)
 
 	list = store_list(server->store, &nbranches);
 	store_list_free(list, nbranches);
-	store_read_stats(server->store, &reads, &layers_searched);
+	store_read_stats(server->store, &reads);
 	gmtime_r(&server->started, &tm);
 	strftime(started, sizeof(started), "%Y-%m-%d %H:%M:%S+00", &tm);
 	{
@@ -310,8 +309,10 @@ run_status(Session *session, char **args, int nargs)
 			{pg_strdup("connections"), psprintf("%d", server_session_count(server))},
 			{pg_strdup("max_connections"), psprintf("%d", config->max_connections)},
 			{pg_strdup("branches"), psprintf("%d", nbranches)},
-			{pg_strdup("reads"), psprintf(UINT64_FORMAT, reads)},
-			{pg_strdup("layers_searched"), psprintf(UINT64_FORMAT, layers_searched)},
+			{pg_strdup("reads"), psprintf(UINT64_FORMAT, reads.reads)},
+			{pg_strdup("layers_searched"), psprintf(UINT64_FORMAT, reads.layers_searched)},
+			{pg_strdup("page_cache_hits"), psprintf(UINT64_FORMAT, reads.page_cache_hits)},
+			{pg_strdup("page_cache_misses"), psprintf(UINT64_FORMAT, reads.page_cache_misses)},
 		};
 
 		conn_send_row_description(conn, columns, lengthof(columns));
