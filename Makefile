@@ -74,6 +74,7 @@ demo: deps
 
 bench: install
 	@test/bench/run
+	@test/bench/reads
 
 leaks: install
 	@test/bench/leaks

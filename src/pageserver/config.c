@@ -79,7 +79,7 @@ static const Setting settings[] = {
 		"How values that are not in the kernel's page cache are read, all that a request\n"
 		"needs at once: io_uring; worker, by threads, also if the kernel refuses io_uring;\n"
 		"or sync, one after the other."},
-	{NULL, INT_SETTING(io_workers, UNIT_NONE, 1, 1024, "16"), NULL, false,
+	{NULL, INT_SETTING(io_workers, UNIT_NONE, 1, 1024, "32"), NULL, false,
 		"Threads that read if that is done by threads."},
 
 	{"Redo", STRING_SETTING(bindir, PS_BINDIR), check_directory, false,

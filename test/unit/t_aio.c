@@ -111,7 +111,7 @@ check_reads(Aio *aio, int n, bool bad, uint64 *random)
 static void
 test_contents(void **state)
 {
-	static const int counts[] = {1, 2, 3, 63, 64, 65, 200, 256, 257, 600};
+	static const int counts[] = {1, 2, 3, 100, 127, 128, 129, 255, 256, 257, 1023, 1024, 1025, 1500};
 
 	for (int m = 0; m < lengthof(methods); m++)
 	{

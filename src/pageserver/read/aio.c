@@ -11,7 +11,7 @@
 #include "read/aio_impl.h"
 
 /* Reads that are waited for at the same time by one caller; what is more follows. */
-#define MAX_PENDING 256
+#define MAX_PENDING 1024
 
 struct Aio
 {

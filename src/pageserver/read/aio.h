@@ -40,7 +40,7 @@ extern bool aio_method_by_name(const char *name, AioMethod *method);
 
 /*
  * method: if it is io_uring and the kernel refuses that, worker takes its
- * place, which is logged.  workers: threads of the method "worker", 0: 16.
+ * place, which is logged.  workers: threads of the method "worker", 0: 32.
  */
 extern PsError *aio_create(AioMethod method, int workers, Aio **aio);
 extern void aio_free(Aio *aio); /* nobody may be reading */

@@ -6,7 +6,7 @@
  * has reads to make and gives it back when they are answered.  Rings are made
  * when they are wanted, MAX_RINGS at most, so that any number of sessions costs
  * a bounded number of descriptors and a bounded amount of memory of the kernel
- * (some 10 kB for each ring); who finds none waits until one is given back.
+ * (some 30 kB for each ring); who finds none waits until one is given back.
  * MAX_RINGS * RING_ENTRIES reads at a time are more than any disk takes.
  */
 #include "ps_fe.h"
@@ -18,7 +18,7 @@
 #include "read/aio_impl.h"
 
 #define MAX_RINGS 32
-#define RING_ENTRIES 64
+#define RING_ENTRIES 256
 
 /* A benchmark's read has a timeout before it. */
 #define ENTRIES_PER_READ 2

@@ -12,7 +12,7 @@
 #include "ps_wire.h"
 #include "read/aio_impl.h"
 
-#define DEFAULT_WORKERS 16
+#define DEFAULT_WORKERS 32
 
 /* The reads of one caller, on his stack; all under the pool's lock. */
 typedef struct Batch
