@@ -50,12 +50,13 @@ value_batch_init(ValueBatch *batch, const ReadView *view)
 	batch->view = view;
 }
 
-static uint32
-expected_length(const ValueRef *ref)
+/* What reading a value takes, about: of one in a layer file, what is read first. */
+static size_t
+expected_memory(const ValueRef *ref)
 {
-	if (ref->len > 0)
-		return ref->len;
-	return ref->kind == VALUE_IMAGE ? BLCKSZ : 256;
+	size_t		len = ref->len > 0 ? ref->len : ref->kind == VALUE_RECORD ? 2048 : BLCKSZ;
+
+	return len + sizeof(ValueRead) + sizeof(Place) + sizeof(AioRead);
 }
 
 void
@@ -67,7 +68,7 @@ value_batch_add(ValueBatch *batch, const ValueRef *ref, char *into)
 		batch->reads = pg_realloc(batch->reads, batch->cap * sizeof(ValueRead));
 	}
 	batch->reads[batch->n++] = (ValueRead) {.ref = *ref, .into = into};
-	batch->expected += expected_length(ref);
+	batch->expected += expected_memory(ref);
 }
 
 void
