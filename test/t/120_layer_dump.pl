@@ -7,7 +7,7 @@ use File::Copy qw(copy);
 use PageserverTest;
 use Test::More;
 
-my $store = PageserverTest->new_store('main', conf => "checkpoint_distance = 1MB\nimage_delta_percent = 1\nimage_delta_layers = 1\n");
+my $store = PageserverTest->new_store('main', conf => "checkpoint_distance = 1MB\nimage_delta_percent = 1\nimage_delta_layers = 1\ncompaction_threshold = 2\n");
 $store->ctl_ok('branch create', 'branch', 'create', 'main');
 my $c = $store->start_compute('main');
 $c->sql('CREATE TABLE t (i int PRIMARY KEY, v text)');
@@ -21,9 +21,13 @@ sub lsn { my ($hi, $lo) = map { hex } split m{/}, $_[0]; return $hi << 32 | $lo;
 
 # enough WAL behind it that what was done until here is in files
 my $done = lsn($c->sql('SELECT pg_current_wal_flush_lsn()'));
-$c->sql("CREATE TABLE filler AS SELECT i, repeat('x', 200) FROM generate_series(1, 8000) i");
+$c->sql("CREATE TABLE filler AS SELECT i, repeat('x', 200) FROM generate_series(1, 20000) i");
 PageserverTest::wait_until(sub { grep { /-([0-9a-f]{16})__[0-9a-f]+$/ && hex($1) > $done } glob("$timeline/layers/*") }, 'a delta file');
-$store->ctl_ok('compact', 'branch', 'compact', 'main');
+# and merged: then short records are compressed with a dictionary
+PageserverTest::wait_until(sub {
+	$store->ctl('branch', 'compact', 'main');
+	return PostgreSQL::Test::Utils::slurp_file("$timeline/timeline.json") =~ /-([0-9a-f]{16})__[0-9a-f]+ level [1-9]/ && hex($1) > $done;
+}, 'a merged file');
 $c->stop;
 $store->stop;
 my @files = grep { !/\.tmp$/ } glob("$timeline/layers/*");
@@ -101,7 +105,7 @@ for my $block (keys %images)
 is($bad, 0, 'each image has the LSN of the last record before it');
 
 # ---- filters ----
-my ($delta) = grep { dump_of($_, '-n', '0') =~ /^Kind: +delta/m } @files;
+my ($delta) = grep { dump_of($_, '-R', $rel, '-F', 'main', '-B', '3') =~ /^Level: +[1-9].*block 3,/ms } @files;
 my $out = dump_of($delta, '-R', $rel, '-F', 'main', '-B', '3');
 ok($out =~ /block 3,/ && $out !~ /block (?!3,)\d/, 'one block');
 is(() = dump_of($delta, '--limit=5') =~ /, lsn: /g, 5, 'so many entries');

@@ -208,6 +208,7 @@ test_no_dictionary(void **state)
 {
 	DictSample	sample = {0};
 	char		data[2 * LAYER_DICT_VALUE_MAX] = {0};
+	uint64		random = 1;
 
 	assert_null(layer_dict_train(&sample));
 	for (int i = 0; i < 100; i++)
@@ -220,9 +221,16 @@ test_no_dictionary(void **state)
 	for (int i = 0; i < 1000; i++)
 		dict_sample_add(&sample, data, LAYER_DICT_VALUE_MAX + 1);
 	assert_null(layer_dict_train(&sample));
+	dict_sample_free(&sample);
+	memset(&sample, 0, sizeof(sample));
 	for (int i = 0; i < 100000; i++)
+	{
+		for (int at = 0; at < 100; at++)
+			data[at] = (char) next_random(&random);
 		dict_sample_add(&sample, data, 100);
-	assert_true(sample.used <= DICT_SAMPLE_BYTES);
+	}
+	assert_true(sample.used > DICT_SAMPLE_BYTES / 2 && sample.used <= DICT_SAMPLE_BYTES);
+	assert_null(layer_dict_train(&sample));
 	dict_sample_free(&sample);
 }
 

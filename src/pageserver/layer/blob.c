@@ -32,7 +32,6 @@ typedef struct BlobThread
 	size_t		size;
 	void	   *lz4;
 	ZSTD_CCtx  *compress;
-	ZSTD_CCtx  *dict_compress;
 	ZSTD_DCtx  *decompress;
 } BlobThread;
 
@@ -54,7 +53,6 @@ free_thread(void *arg)
 	free(thread->buf);
 	free(thread->lz4);
 	ZSTD_freeCCtx(thread->compress);
-	ZSTD_freeCCtx(thread->dict_compress);
 	ZSTD_freeDCtx(thread->decompress);
 	free(thread);
 	blob_thread = NULL;
@@ -142,25 +140,10 @@ static uint32
 compress_dict(BlobThread *thread, const LayerDict *dict, const char *data, uint32 len)
 {
 	char		frame[DICT_FRAME_MAX];
-	size_t		room = len - len / 8;
-	size_t		n;
+	size_t		room = sizeof(zstd_magic) + len - len / 8;
+	size_t		n = dict != NULL ? layer_dict_compress(dict, frame, Min(room, sizeof(frame)), data, len) : 0;
 
-	if (dict == NULL || len > LAYER_DICT_VALUE_MAX)
-		return 0;
-	if (thread->dict_compress == NULL)
-	{
-		thread->dict_compress = ZSTD_createCCtx();
-		if (thread->dict_compress == NULL)
-			return 0;
-		ZSTD_CCtx_setParameter(thread->dict_compress, ZSTD_c_dictIDFlag, 0);
-	}
-	if (ZSTD_isError(ZSTD_CCtx_refCDict(thread->dict_compress, dict->compress)))
-		return 0;
-	n = ZSTD_compress2(thread->dict_compress, frame, Min(sizeof(zstd_magic) + room, sizeof(frame)), data, len);
-	/* after an error (no room) it is in the middle of a frame; the file's dictionary may be gone the next time */
-	ZSTD_CCtx_reset(thread->dict_compress, ZSTD_reset_session_only);
-	ZSTD_CCtx_refCDict(thread->dict_compress, NULL);
-	if (ZSTD_isError(n))
+	if (n == 0)
 		return 0;
 	n -= sizeof(zstd_magic);
 	memcpy(thread_buffer(thread, n), frame + sizeof(zstd_magic), n);

@@ -13,13 +13,17 @@
 /* Longer records are compressed without it. */
 #define LAYER_DICT_VALUE_MAX 1024
 
-/* Immutable once it is made: any thread may use it. */
+/*
+ * Of a file that is read: immutable, any thread may use it.  Of one that is
+ * written: the writer's.
+ */
 typedef struct LayerDict
 {
 	char	   *bytes;			/* of a file that is written */
 	uint32		size;
-	ZSTD_CDict *compress;		/* of a file that is written, else NULL */
-	ZSTD_DDict *decompress;		/* of a file that is read, else NULL */
+	ZSTD_DDict *decompress;		/* of a file that is read */
+	ZSTD_CDict *compress;		/* of a file that is written; */
+	ZSTD_CCtx  *context;		/* and what compresses with it */
 } LayerDict;
 
 /* Values to make a dictionary of; start with all zeros. */
@@ -47,11 +51,11 @@ extern PsError *dict_sample_layers(DictSample *sample, Layer *const *layers, int
 
 extern void dict_sample_free(DictSample *sample);
 
-/* Makes one for writing; NULL if there is too little to learn from. */
+/* Makes one for writing; NULL if there is too little to learn from, or it would save too little. */
 extern LayerDict *layer_dict_train(const DictSample *sample);
 
-/* Of given bytes, for writing; NULL if zstd refuses them. */
-extern LayerDict *layer_dict_create(const char *bytes, uint32 size);
+/* Compresses a value into room; 0: it does not fit, or is too long for a dictionary. */
+extern size_t layer_dict_compress(const LayerDict *dict, char *out, size_t room, const char *data, uint32 len);
 
 /*
  * The dictionary of a file, for reading: read and checked at the first call,

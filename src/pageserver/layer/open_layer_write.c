@@ -6,10 +6,12 @@
  * the values that are in memory; then the index, sorted by key.  In the layer
  * nothing changes meanwhile, as readers use it: where a value went to is kept
  * beside it, in arrays of 24 bytes per record and 8 per value.
+ *
+ * Short records are not compressed: that is left to the merges that will follow
+ * soon (README.md), so that taking WAL in does not wait for it.
  */
 #include "ps_fe.h"
 
-#include "layer_dict.h"
 #include "open_layer.h"
 #include "ps_wire.h"
 
@@ -100,38 +102,6 @@ collect(const OpenLayer *open, Flush *flush)
 	}
 	flush->nrecords = distinct;
 	return NULL;
-}
-
-/* Makes a dictionary of some of the records that are short enough for one, spread over the layer. */
-static PsError *
-learn(Flush *flush, ReadRecord read_record, void *arg)
-{
-	DictSample	sample = {0};
-	char		buf[LAYER_DICT_VALUE_MAX];
-	uint64		total = 0;
-	uint64		passed = 0;
-	PsError    *err = NULL;
-
-	for (size_t i = 0; i < flush->nrecords; i++)
-		if (flush->records[i].len <= LAYER_DICT_VALUE_MAX)
-			total += flush->records[i].len;
-	for (size_t i = 0; i < flush->nrecords && !dict_sample_is_full(&sample); i++)
-	{
-		const Record *record = &flush->records[i];
-
-		if (record->len > LAYER_DICT_VALUE_MAX)
-			continue;
-		passed += record->len;
-		if (sample.used > (double) passed / total * DICT_SAMPLE_BYTES)
-			continue;
-		PS_GOTO(read_record(arg, record->start, record->len, buf), done);
-		dict_sample_add(&sample, buf, record->len);
-	}
-	err = delta_writer_learn_sample(flush->writer, &sample);
-
-done:
-	dict_sample_free(&sample);
-	return err;
 }
 
 static PsError *
@@ -243,7 +213,6 @@ open_layer_write(Layer *frozen, LayerSpace *space, ReadRecord read_record, void 
 						LSN_FORMAT_ARGS(frozen->info.lsn_start));
 	PS_GOTO(collect(frozen->open, &flush), done);
 	PS_GOTO(delta_writer_create(space, 0, frozen->info.lsn_start, frozen->info.lsn_end, &flush.writer), done);
-	PS_GOTO(learn(&flush, read_record, arg), done);
 	PS_GOTO(write_records(&flush, read_record, arg), done);
 	PS_GOTO(write_values(&flush), done);
 	PS_GOTO(delta_writer_end_values(flush.writer), done);
