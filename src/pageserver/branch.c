@@ -126,15 +126,14 @@ done:
 	return err;
 }
 
-PsError *
-store_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, const Waiter *waiter, Timeline **result)
+/* seed: has an id, the name, and what is replaced. */
+static PsError *
+branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn, const Waiter *waiter, Timeline **result)
 {
-	TimelineSeed seed = {.timeline = ps_id_random()};
 	TimelineInfo info;
 	WalState	state;
 	PsError    *err;
 
-	PS_TRY(store_check_new_name(store, name));
 	while (parent->ancestor != NULL && lsn < parent->start_lsn)
 		parent = parent->ancestor;
 	timeline_info(parent, &info);
@@ -153,20 +152,29 @@ store_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, c
 	}
 	if (err == NULL)
 	{
-		seed.tenant = parent->tenant->id;
-		strlcpy(seed.name, name, sizeof(seed.name));
-		seed.system_identifier = parent->system_identifier;
-		seed.segment_size = parent->segment_size;
-		seed.data_checksum_version = parent->data_checksum_version;
-		seed.lsn = lsn;
-		seed.ancestor = parent;
+		seed->tenant = parent->tenant->id;
+		seed->system_identifier = parent->system_identifier;
+		seed->segment_size = parent->segment_size;
+		seed->data_checksum_version = parent->data_checksum_version;
+		seed->lsn = lsn;
+		seed->ancestor = parent;
 		timeline_pin_branch(parent, lsn);
-		err = add_branch(store, &seed, &state, result);
+		err = add_branch(store, seed, &state, result);
 		if (err != NULL)
 			timeline_unpin_branch(parent, lsn);
 	}
 	timeline_unpin(parent, lsn);
 	return err;
+}
+
+PsError *
+store_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, const Waiter *waiter, Timeline **result)
+{
+	TimelineSeed seed = {.timeline = ps_id_random()};
+
+	PS_TRY(store_check_new_name(store, name));
+	strlcpy(seed.name, name, sizeof(seed.name));
+	return branch(store, &seed, parent, lsn, waiter, result);
 }
 
 PsError *
@@ -194,9 +202,18 @@ save_name_of_closed(Timeline *tl, const char *name)
 	return err;
 }
 
-/* Caller holds Store.lock; nobody opens or closes it. */
-static PsError *
-rename_locked(Timeline *tl, const char *new_name)
+/* Caller holds Store.lock and Timeline.manifest_lock. */
+static void
+set_name_in_memory(Timeline *tl, const char *new_name)
+{
+	tl->old_names = pg_realloc(tl->old_names, (tl->nold_names + 1) * sizeof(char *));
+	tl->old_names[tl->nold_names++] = tl->name;
+	tl->name = pg_strdup(new_name);
+	tl->name_unsaved = false;
+}
+
+PsError *
+store_set_name(Timeline *tl, const char *new_name)
 {
 	PsError    *err;
 
@@ -206,13 +223,39 @@ rename_locked(Timeline *tl, const char *new_name)
 	else
 		err = save_name_of_closed(tl, new_name);
 	if (err == NULL)
-	{
-		tl->old_names = pg_realloc(tl->old_names, (tl->nold_names + 1) * sizeof(char *));
-		tl->old_names[tl->nold_names++] = tl->name;
-		tl->name = pg_strdup(new_name);
-	}
+		set_name_in_memory(tl, new_name);
 	pthread_mutex_unlock(&tl->manifest_lock);
 	return err;
+}
+
+void
+store_set_aside(Timeline *tl, const char *new_name)
+{
+	PsError    *err = store_set_name(tl, new_name);
+
+	if (err == NULL)
+		return;
+	ps_log_error(PS_WARNING, err, "the new name of branch \"%s\" is not in its manifest yet", new_name);
+	pthread_mutex_lock(&tl->manifest_lock);
+	set_name_in_memory(tl, new_name);
+	tl->name_unsaved = true;
+	pthread_mutex_unlock(&tl->manifest_lock);
+}
+
+PsError *
+store_save_names(Store *store)
+{
+	for (int i = 0; i < store->ntimelines; i++)
+		if (store->timelines[i]->name_unsaved)
+		{
+			Timeline   *tl;
+
+			/* lets the lock go if it is being opened or closed */
+			PS_TRY(store_named_settled(store, store->timelines[i]->name, &tl));
+			PS_TRY(store_set_name(tl, tl->name));
+			i = -1;
+		}
+	return NULL;
 }
 
 /* One that is served.  Caller holds Store.lock, which may be let go. */
@@ -230,11 +273,13 @@ store_rename_branch(Store *store, const char *name, const char *new_name)
 	PsError    *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = find_served(store, name, &tl);
+	err = store_save_names(store);
+	if (err == NULL)
+		err = find_served(store, name, &tl);
 	if (err == NULL)
 		err = store_check_name_is_free(store, new_name);
 	if (err == NULL)
-		err = rename_locked(tl, new_name);
+		err = store_set_name(tl, new_name);
 	pthread_mutex_unlock(&store->lock);
 	return err;
 }
@@ -276,7 +321,9 @@ store_remove_branch(Store *store, const char *name, Timeline **result)
 	PsError    *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = store_named_settled(store, name, &tl);
+	err = store_save_names(store);
+	if (err == NULL)
+		err = store_named_settled(store, name, &tl);
 	if (err == NULL)
 		err = check_no_children(store, tl);
 	if (err == NULL)
@@ -341,31 +388,44 @@ name_for_old(Store *store, const char *name, char *old_name)
 	return ps_error(PS_SQLSTATE_INTERNAL, "no name is left for what branch \"%s\" was", name);
 }
 
+/*
+ * The new branch comes into its place under the name that the other has still,
+ * and its manifest says which that is: if the store ends before the other has
+ * its new name, the next start gives it that (store_finish_replacement()).
+ */
 PsError *
 store_replace_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, bool childless, const Waiter *waiter,
-					 char *old_name, Timeline **result)
+					 char *old_name)
 {
-	Timeline   *old;
+	TimelineSeed seed = {.timeline = ps_id_random()};
 	PsError    *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = find_served(store, name, &old);
+	err = find_served(store, name, &seed.replaced);
 	if (err == NULL && childless)
-		err = check_no_children(store, old);
+		err = check_no_children(store, seed.replaced);
 	if (err == NULL)
 		err = name_for_old(store, name, old_name);
 	if (err == NULL)
-		err = rename_locked(old, old_name);
+		seed.replaced->users++;
 	pthread_mutex_unlock(&store->lock);
 	if (err != NULL)
 		return err;
-	err = store_branch(store, name, parent, lsn, waiter, result);
-	if (err != NULL)
-	{
-		PsError    *back = store_rename_branch(store, old_name, name);
-
-		if (back != NULL)
-			ps_log_error(PS_WARNING, back, "branch \"%s\" is named \"%s\" now, and cannot be renamed back", name, old_name);
-	}
+	strlcpy(seed.name, name, sizeof(seed.name));
+	strlcpy(seed.replaced_name, old_name, sizeof(seed.replaced_name));
+	err = branch(store, &seed, parent, lsn, waiter, NULL);
+	pthread_mutex_lock(&store->lock);
+	store_unhold(store, seed.replaced);
+	pthread_mutex_unlock(&store->lock);
 	return err;
+}
+
+PsError *
+store_finish_replacement(Store *store, Timeline *old)
+{
+	char		name[TIMELINE_NAME_MAX + 1];
+
+	PS_TRY(name_for_old(store, old->name, name));
+	store_set_aside(old, name);
+	return NULL;
 }

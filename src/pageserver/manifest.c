@@ -175,6 +175,14 @@ parse_layer(const char *text, LayerInfo *info)
 	return strcmp(again, text) == 0;
 }
 
+/* Most have none. */
+static bool
+get_replaced(json_t *body, Manifest *m)
+{
+	m->has_replaced = json_object_get(body, "replaced") != NULL;
+	return !m->has_replaced || get_id(body, "replaced", &m->replaced);
+}
+
 static bool
 get_layers(json_t *body, Manifest *m)
 {
@@ -231,7 +239,7 @@ manifest_read(const char *dir, Manifest *m)
 			 !get_u64(body, "system_identifier", &m->system_identifier) ||
 			 !get_u32(body, "segment_size", &m->segment_size) || !IsValidWalSegSize(m->segment_size) ||
 			 !get_u32(body, "data_checksum_version", &m->data_checksum_version) ||
-			 !get_ancestor(body, m) || !get_lsn(body, "start_lsn", &m->start_lsn) || !get_lsn(body, "disk_consistent_lsn", &m->disk_consistent_lsn) ||
+			 !get_ancestor(body, m) || !get_replaced(body, m) || !get_lsn(body, "start_lsn", &m->start_lsn) || !get_lsn(body, "disk_consistent_lsn", &m->disk_consistent_lsn) ||
 			 !get_lsn(body, "gc_cutoff", &m->gc_cutoff) ||
 			 !get_u64(body, "generation", &m->generation) || !get_text(body, "owner", m->owner, sizeof(m->owner)) ||
 			 !get_layers(body, m))
@@ -276,6 +284,8 @@ manifest_write(const char *dir, const Manifest *m)
 	rc |= json_object_set_new(body, "segment_size", json_integer(m->segment_size));
 	rc |= json_object_set_new(body, "data_checksum_version", json_integer(m->data_checksum_version));
 	rc |= json_object_set_new(body, "ancestor", json_string(m->has_ancestor ? ps_id_format(&m->ancestor, id) : ""));
+	if (m->has_replaced)
+		rc |= json_object_set_new(body, "replaced", json_string(ps_id_format(&m->replaced, id)));
 	rc |= json_object_set_new(body, "start_lsn", json_lsn(m->start_lsn));
 	rc |= json_object_set_new(body, "disk_consistent_lsn", json_lsn(m->disk_consistent_lsn));
 	rc |= json_object_set_new(body, "gc_cutoff", json_lsn(m->gc_cutoff));
@@ -350,6 +360,8 @@ save(Timeline *tl, const char *name, const LayerMap *map, XLogRecPtr disk_consis
 					 .generation = generation};
 	PsError    *err;
 
+	m.has_replaced = tl->has_replaced;
+	m.replaced = tl->replaced;
 	if (tl->ancestor != NULL)
 	{
 		m.has_ancestor = true;

@@ -98,7 +98,18 @@ by_name(const void *a, const void *b)
 	return strcmp((*(Timeline *const *) a)->name, (*(Timeline *const *) b)->name);
 }
 
-/* Of branches of the same name, all but one are broken. */
+/* Was a replaced by b, or b by a?  Then that one; else NULL. */
+static Timeline *
+replaced_one(Timeline *a, Timeline *b)
+{
+	if (a->tenant != b->tenant)
+		return NULL;
+	if (b->has_replaced && ps_id_equal(&b->replaced, &a->id))
+		return a;
+	return a->has_replaced && ps_id_equal(&a->replaced, &b->id) ? b : NULL;
+}
+
+/* Of branches of the same name one may have been replaced by the other; else all but one are broken. */
 static void
 check_names(Store *store)
 {
@@ -106,9 +117,23 @@ check_names(Store *store)
 	Timeline  **list = store_list(store, &n);
 
 	for (int i = 1; i < n; i++)
-		if (list[i]->name[0] != '\0' && strcmp(list[i - 1]->name, list[i]->name) == 0)
-			timeline_set_broken(list[i], ps_error(PS_SQLSTATE_CORRUPTED, "two branches have the name \"%s\": \"%s\" and \"%s\"",
-												  list[i]->name, list[i - 1]->dir, list[i]->dir));
+	{
+		Timeline   *replaced = replaced_one(list[i - 1], list[i]);
+		PsError    *err = NULL;
+
+		if (list[i]->name[0] == '\0' || strcmp(list[i - 1]->name, list[i]->name) != 0)
+			continue;
+		if (replaced == NULL)
+		{
+			replaced = list[i];
+			err = ps_error(PS_SQLSTATE_CORRUPTED, "two branches have the name \"%s\": \"%s\" and \"%s\"", list[i]->name,
+						   list[i - 1]->dir, list[i]->dir);
+		}
+		else if (replaced->life != TIMELINE_BROKEN)
+			err = store_finish_replacement(store, replaced);
+		if (err != NULL)
+			timeline_set_broken(replaced, err);
+	}
 	store_list_free(list, n);
 }
 

@@ -135,6 +135,23 @@ open_new(Store *store, Timeline *tl, const char *from, const char *to)
 	return err;
 }
 
+/* May the timeline have its name, and what it replaces the other?  Caller holds Store.lock, which may be let go. */
+static PsError *
+check_place(Store *store, const TimelineSeed *seed)
+{
+	Timeline   *named;
+	PsError    *err;
+
+	PS_TRY(store_save_names(store));
+	if (seed->replaced == NULL)
+		return store_named(store, seed->name) == NULL ? NULL : ps_error("42710", "branch \"%s\" exists already", seed->name);
+	PS_TRY(store_named_settled(store, seed->name, &named));
+	err = named == seed->replaced ? NULL : ps_error(PS_SQLSTATE_STATE, "branch \"%s\" was replaced meanwhile", seed->name);
+	if (err == NULL && store_named(store, seed->replaced_name) != NULL)
+		err = ps_error("42710", "branch \"%s\" exists already", seed->replaced_name);
+	return err;
+}
+
 /*
  * The new timeline, and with it a new tenant, is made complete in STORE/tmp,
  * then renamed to its place: after a crash, and after an error, it is there
@@ -175,6 +192,9 @@ store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
 	}
 	if (seed->ancestor != NULL)
 		m.ancestor = seed->ancestor->id;
+	m.has_replaced = seed->replaced != NULL;
+	if (m.has_replaced)
+		m.replaced = seed->replaced->id;
 	strlcpy(m.name, seed->name, sizeof(m.name));
 	m.layers = pg_malloc(Max(seed->nlayers, 1) * sizeof(LayerInfo));
 	for (int i = 0; i < seed->nlayers; i++)
@@ -185,11 +205,8 @@ store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
 
 	/* the lock is held from the last check of the name until all can see the timeline */
 	pthread_mutex_lock(&store->lock);
-	if (tenant->life != TENANT_ATTACHED)
-		err = tenant_detached_error(tenant);
-	else if (store_named(store, seed->name) != NULL)
-		err = ps_error("42710", "branch \"%s\" exists already", seed->name);
-	else
+	err = tenant->life == TENANT_ATTACHED ? check_place(store, seed) : tenant_detached_error(tenant);
+	if (err == NULL)
 		err = put_in_place(from, to);
 	if (err == NULL)
 	{
@@ -197,6 +214,8 @@ store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
 		if (new_tenant)
 			store_put_tenant(store, tenant);
 		store_put_timeline(store, tl);
+		if (seed->replaced != NULL)
+			store_set_aside(seed->replaced, seed->replaced_name);
 		if (result != NULL)
 			err = open_new(store, tl, from, to);
 		if (err == NULL)

@@ -95,6 +95,8 @@ typedef struct TimelineSeed
 	uint32		data_checksum_version;	/* of pg_control; 0: none */
 	XLogRecPtr	lsn;			/* image layers are at this LSN: the end of the shutdown checkpoint, or where it branches off */
 	Timeline   *ancestor;		/* from which it branches off; NULL: none */
+	Timeline   *replaced;		/* which has the name until then, and gets another; NULL: none.  Then it is not opened */
+	char		replaced_name[TIMELINE_NAME_MAX + 1];	/* that */
 	LayerSpace	space;			/* STORE/tmp/<timeline id>/layers, for who writes layers there; lives as long as they */
 	Layer	  **layers;			/* what was written there; their files are not looked at */
 	int			nlayers;
@@ -160,12 +162,12 @@ extern PsError *store_remove_branch(Store *store, const char *name, Timeline **t
 extern void store_destroy_branch(Timeline *tl);
 
 /*
- * A new branch in the place of another, as store_branch() makes it; the other
- * stays, as *old_name (TIMELINE_NAME_MAX + 1 bytes).  childless: refused if
+ * A new branch in the place of another, as store_branch() makes it, not opened;
+ * the other stays, as *old_name (TIMELINE_NAME_MAX + 1 bytes).  childless: refused if
  * branches begin in it.
  */
 extern PsError *store_replace_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, bool childless,
-									 const Waiter *waiter, char *old_name, Timeline **result);
+									 const Waiter *waiter, char *old_name);
 
 /*
  * Where a branch stood at a moment: just before the first commit or abort with

@@ -112,11 +112,14 @@ struct Timeline
 	uint32		segment_size;
 	uint32		data_checksum_version;
 	XLogRecPtr	start_lsn;		/* of its first image layers, or where it branches off */
+	bool		has_replaced;	/* as Manifest has it */
+	PsId		replaced;
 	Timeline   *ancestor;		/* whose history up to start_lsn is its own; NULL: none; open while this one is */
 
 	char	   *_Atomic name;		/* changes under Store.lock and, of an open one, manifest_lock; "": not known */
 	char	  **old_names;		/* what it was; freed with the timeline; under Store.lock, as what follows */
 	int			nold_names;
+	bool		name_unsaved;	/* its manifest has another (store_set_aside()) */
 	TimelineState life;
 	int			users;			/* who holds it, open or not: timelines that begin in it, lists; and all that follow */
 	int			uses;			/* who needs it open */
@@ -244,6 +247,23 @@ extern Timeline *store_named(Store *store, const char *name);	/* NULL: there is 
 /* The same, when nobody opens or closes it; an error if there is none.  Lets the lock go meanwhile. */
 extern PsError *store_named_settled(Store *store, const char *name, Timeline **tl);
 extern PsError *store_no_such_branch(const Store *store, const char *name);
+
+/*
+ * branch.c: another name, durably.  Caller holds Store.lock, or the store is
+ * being opened; nobody opens or closes the timeline.
+ */
+extern PsError *store_set_name(Timeline *tl, const char *new_name);
+
+/*
+ * The same for one that has been replaced.  It gets the name in any case: if
+ * that cannot be written, the next manifest has it, or else the next start
+ * finds two of one name, and does this with a name that it finds itself.
+ */
+extern void store_set_aside(Timeline *tl, const char *new_name);
+
+/* Before names or branches change again, those are written that could not be. */
+extern PsError *store_save_names(Store *store);
+extern PsError *store_finish_replacement(Store *store, Timeline *old);
 extern PsError *store_check_name_is_free(Store *store, const char *name);
 extern void store_unhold(Store *store, Timeline *tl);	/* one of Timeline.users less */
 extern void store_put_tenant(Store *store, Tenant *tenant);
@@ -354,6 +374,8 @@ typedef struct Manifest
 	uint32		data_checksum_version;
 	bool		has_ancestor;
 	PsId		ancestor;
+	bool		has_replaced;	/* it was made in the place of a branch whose name it had or has */
+	PsId		replaced;
 	XLogRecPtr	start_lsn;
 	XLogRecPtr	disk_consistent_lsn;
 	XLogRecPtr	gc_cutoff;

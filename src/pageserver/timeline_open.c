@@ -225,6 +225,8 @@ timeline_load(Tenant *tenant, const PsId *id, const PsError *problem, bool *has_
 		timeline_set_broken(tl, err);
 		return tl;
 	}
+	tl->has_replaced = m.has_replaced;
+	tl->replaced = m.replaced;
 	*has_ancestor = m.has_ancestor;
 	*ancestor = m.ancestor;
 	tl->system_identifier = m.system_identifier;

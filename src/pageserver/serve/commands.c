@@ -458,8 +458,7 @@ run_branch_reset(Session *session, char **args, int nargs)
 	PS_TRY(store_find_branch(session->server->store, args[0], &tl));
 	err = timeline_parent(tl, &parent);
 	if (err == NULL)
-		err = store_replace_branch(session->server->store, args[0], parent, PG_UINT64_MAX, true, &session->waiter, old_name,
-								   NULL);
+		err = store_replace_branch(session->server->store, args[0], parent, PG_UINT64_MAX, true, &session->waiter, old_name);
 	store_release(tl);
 	if (err != NULL)
 		return err;
@@ -479,7 +478,7 @@ run_branch_restore(Session *session, char **args, int nargs)
 	PS_TRY(find_branch(session, args[0], &tl));
 	PS_TRY(check_no_compute(session, args, nargs, 3));
 	PS_TRY(parse_moment(args[1], args[2], tl, &at, &lsn));
-	PS_TRY(store_replace_branch(session->server->store, args[0], at, lsn, false, &session->waiter, old_name, NULL));
+	PS_TRY(store_replace_branch(session->server->store, args[0], at, lsn, false, &session->waiter, old_name));
 	message = psprintf("what branch \"%s\" was is branch \"%s\" now", args[0], old_name);
 	conn_send_notice(&session->conn, message);
 	pfree(message);
