@@ -9,7 +9,7 @@
 #				files changed one by one (t_flips)
 #	make check-torture ROUNDS=500 SEED=n	what 050_torture does, for longer (test/torture/README.md)
 #	make check-postgres	PostgreSQL's own suites, on a compute as on a stock server (test/postgres/README.md)
-#	make bench      figures
+#	make bench      figures, in two hours (each program of test/bench says what can be made shorter)
 #	make leaks      an hour of load on a store built with AddressSanitizer (MINUTES=60)
 #	make clean
 #
@@ -74,6 +74,9 @@ demo: deps
 
 bench: install
 	@test/bench/run
+	@test/bench/ingest
+	@test/bench/branches
+	@test/bench/tpcb
 	@test/bench/reads
 
 leaks: install
