@@ -12,6 +12,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <cmocka.h>
 
@@ -274,6 +275,46 @@ test_all_in_use(void **state)
 	count_files(test_dir, true);
 }
 
+/* When the process has no descriptors left, those of files that are not in use are taken. */
+static void
+test_no_descriptors_left(void **state)
+{
+	Layer	   *layers[3 * BOUND];
+	LayerMap   *map;
+	struct rlimit was;
+	struct rlimit limit;
+	int			other;
+
+	layer_set_max_open(1000);
+	for (int i = 0; i < lengthof(layers); i++)
+		layers[i] = write_delta(i, 0);
+	map = layer_map_create(layers, lengthof(layers));
+	for (int i = 0; i < lengthof(layers); i++)
+		layer_unref(layers[i]);
+	assert_int_equal(layer_count_open(), lengthof(layers));
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+	limit = was;
+	other = open("/dev/null", O_RDONLY);
+	limit.rlim_cur = other;
+	close(other);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+
+	/* one is closed, and its descriptor goes to somebody else */
+	assert_true(layer_close_unused());
+	other = open("/dev/null", O_RDONLY);
+	assert_true(other >= 0);
+	assert_int_equal(open("/dev/null", O_RDONLY), -1);
+	for (int round = 0; round < 2; round++)
+		for (int i = 0; i < lengthof(layers); i++)
+			check_block(map, i * KEYS_PER_PART + round, 1);
+	assert_int_equal(layer_count_open(), lengthof(layers) - 1);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+	close(other);
+	layer_map_unref(map);
+	assert_int_equal(layer_count_open(), 0);
+	count_files(test_dir, true);
+}
+
 /* ---- hundreds of files, readers, and merges that replace them ---- */
 #define PARTS 60
 #define GENERATIONS 6
@@ -523,6 +564,7 @@ main(void)
 		cmocka_unit_test(test_damaged_at_first_use),
 		cmocka_unit_test(test_removed_files_are_readable),
 		cmocka_unit_test(test_all_in_use),
+		cmocka_unit_test(test_no_descriptors_left),
 		cmocka_unit_test(test_bound_under_load),
 	};
 

@@ -312,7 +312,10 @@ layer_file_open(const LayerSpace *space, const char *name, LayerFile **result)
 	char		expected[LAYER_NAME_MAX];
 
 	file->path = psprintf("%s/%s", space->dir, name);
-	file->fd = open(file->path, O_RDONLY | O_CLOEXEC);
+	/* when others have taken the descriptors that we counted on, files that nobody uses give theirs up */
+	do
+		file->fd = open(file->path, O_RDONLY | O_CLOEXEC);
+	while (file->fd < 0 && (errno == EMFILE || errno == ENFILE) && layer_close_unused());
 	if (file->fd < 0)
 	{
 		err = ps_error(PS_SQLSTATE_IO, "could not open layer file \"%s\": %m", file->path);

@@ -124,6 +124,21 @@ make_room(int more)
 	pthread_mutex_unlock(&files.lock);
 }
 
+bool
+layer_close_unused(void)
+{
+	int			save_errno = errno;
+	bool		closed;
+
+	pthread_mutex_lock(&files.lock);
+	closed = close_one();
+	if (closed)
+		files.nopen--;
+	pthread_mutex_unlock(&files.lock);
+	errno = save_errno;
+	return closed;
+}
+
 static void
 unreserve(void)
 {

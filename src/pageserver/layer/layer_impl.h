@@ -88,6 +88,9 @@ struct Layer
 extern PsError *layer_acquire(const Layer *layer);
 extern void layer_release(const Layer *layer);
 
+/* Closes a file that nobody uses; false: there is none.  errno stays. */
+extern bool layer_close_unused(void);
+
 /* The last reference has gone. */
 extern void layer_file_free(Layer *layer);
 
