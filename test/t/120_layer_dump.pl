@@ -154,4 +154,27 @@ damaged('a short file', $index + 8192, undef, 'is damaged at offset ' . ($index 
 damaged('a shorter one', 4000, undef, 'is damaged at offset 4000: the file ends here', qr/^$/);
 damaged('another version', 8, pack('N', 99), 'has format version 99', qr/^$/);
 damaged('no layer file', 0, 'ELF', 'is damaged at offset 0: it does not begin with', qr/^$/);
+
+# any byte
+my $seed = $ENV{TEST_SEED} // time;
+srand($seed);
+note("TEST_SEED=$seed");
+for my $file ($delta, (sort { -s $a <=> -s $b } grep { !/-[0-9a-f]{16}__[0-9a-f]+$/ } @files)[0])
+{
+	my @unnoticed;
+	for (1 .. 25)
+	{
+		my $at = int(rand(-s $file));
+		copy($file, $copy) or die;
+		open my $f, '+<', $copy or die;
+		seek $f, $at, 0;
+		read $f, my $byte, 1;
+		seek $f, $at, 0;
+		print $f $byte ^ chr(1 + int(rand(255)));
+		close $f;
+		my ($rc, undef, $err) = $store->ctl('layer', 'dump', $copy, '--values');
+		push @unnoticed, "$at: exit code $rc" if $rc != 1 || $err !~ /\Q$copy\E" (is damaged at offset|has format version)/;
+	}
+	is("@unnoticed", '', 'whatever byte is changed, it is told of');
+}
 done_testing();
