@@ -156,7 +156,9 @@ set_aside(Oid spc, Oid db, bool with_files)
  * Before a database's directories are copied, all of them, or that in one
  * tablespace (only_spc).  Nobody but this session may be connected to it, nor
  * come in.  If this session is, its own stubs stay where they are and become
- * zeros.
+ * zeros: it may open one meanwhile (the relation cache may have to look into
+ * catalogs at any time), which would be made anew, and lose its name to the one
+ * that is put back while this session goes on to make it longer.
  */
 void
 database_files_before_copy(Oid db, Oid only_spc)

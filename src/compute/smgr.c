@@ -147,10 +147,6 @@ ps_create(SMgrRelation reln, ForkNumber fork, bool isRedo)
 	if (fork == MAIN_FORKNUM && !isRedo)
 		check_number_is_free(reln);
 	stub_create(reln, fork, isRedo);
-
-	/* A map that is new says nothing of the blocks of the others. */
-	if (fork == MAIN_FORKNUM)
-		lsn_cache_set_relation(ps_rel_from_node(reln->smgr_rnode.node), lsn_cache_insert_position());
 }
 
 bool

@@ -181,6 +181,15 @@ both("SELECT datname FROM pg_database ORDER BY 1", what => 'no other database');
 my $kept = 'SELECT kept FROM pageserver_smgr_cache';
 $c->sql('CREATE EXTENSION pageserver_smgr');
 my $kept_before;
+# pages of a copy that failed in its middle would be found in the next database of that OID
+my $used = 'SELECT used FROM pageserver_smgr_cache';
+my $used_before = $c->sql("CHECKPOINT; $used");
+my $init = "$c->{dir}/" . $c->sql("SELECT pg_relation_filepath('u')", db => 'src') . '_init';
+chmod 0000, $init;
+my (undef, undef, $error) = $c->psql('CREATE DATABASE broken TEMPLATE src STRATEGY WAL_LOG');
+like($error, qr/could not open file ".*_init"/, 'a copy page by page fails in its middle');
+chmod 0600, $init;
+cmp_ok($c->sql("CHECKPOINT; $used"), '<', $used_before + 200 * 8192, 'the page cache has forgotten it');
 for my $strategy ('file_copy', 'wal_log')
 {
 	both("CREATE DATABASE again OID 900000 STRATEGY $strategy");
