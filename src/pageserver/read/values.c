@@ -13,8 +13,12 @@
 #include "read/aio.h"
 #include "read/values.h"
 
-/* Places in a file with no more than this between them are read as one, up to that many bytes. */
-#define JOIN_GAP 4096
+/*
+ * Places in a file with no more than this between them are read as one, up to
+ * that many bytes.  Copying the gap costs less than another call of the kernel;
+ * a wider one might cost more memory than the values do.
+ */
+#define JOIN_GAP 512
 #define JOIN_MAX (256 * 1024)
 
 /* So many places need no memory of their own. */
