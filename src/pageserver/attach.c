@@ -158,6 +158,13 @@ store_begin_detach(Store *store, const char *name, Tenant **result, Timeline ***
 	PsError    *err;
 
 	pthread_mutex_lock(&store->lock);
+	/* what is in memory alone would be lost */
+	err = store_save_names(store);
+	if (err != NULL)
+	{
+		pthread_mutex_unlock(&store->lock);
+		return err;
+	}
 	if (ps_id_parse(name, &id))
 		tenant = tenant_by_id(store, &id);
 	if (tenant == NULL && (tl = store_named(store, name)) != NULL)
@@ -281,10 +288,22 @@ begin_attach(Store *store, const PsId *id, Tenant **result)
 	return err;
 }
 
-/* Names of branches are those of the whole store.  Caller holds Store.lock. */
-static PsError *
-check_names(Store *store, const Tenant *tenant, Timeline *const *timelines, int n)
+static int
+by_name(const void *a, const void *b)
 {
+	return strcmp((*(Timeline *const *) a)->name, (*(Timeline *const *) b)->name);
+}
+
+/* Names of branches are those of the whole store.  Sorts the timelines by them.  Caller holds Store.lock. */
+static PsError *
+check_names(Store *store, const Tenant *tenant, Timeline **timelines, int n)
+{
+	qsort(timelines, n, sizeof(Timeline *), by_name);
+	for (int i = 1; i < n; i++)
+		if (timelines[i]->name[0] != '\0' && strcmp(timelines[i - 1]->name, timelines[i]->name) == 0)
+			return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED, "two branches have the name \"%s\": \"%s\" and \"%s\"", timelines[i]->name,
+										  timelines[i - 1]->dir, timelines[i]->dir),
+								 "The store that it comes from was killed while it replaced one by the other: start that, stop it, and copy the directory again.");
 	for (int i = 0; i < n; i++)
 	{
 		const Timeline *other = store_named(store, timelines[i]->name);
