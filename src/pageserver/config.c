@@ -107,7 +107,8 @@ static const Setting settings[] = {
 		"Memory for pages that were reconstructed."},
 	{NULL, INT_SETTING(max_open_layer_files, UNIT_NONE, 8, 30000, "4000"), NULL, false,
 		"Most layer files that are open at a time; those that have not been read for\n"
-		"the longest time are closed.  Each takes a file descriptor and a memory mapping.\n"
+		"the longest time are closed.  Each takes a file descriptor and a memory mapping,\n"
+		"and up to 32 kB of memory for its dictionary.\n"
 		"If the system allows fewer descriptors, it is what that leaves."},
 	{NULL, INT_SETTING(min_free_space, UNIT_MB, 0, 1024 * 1024, "512MB"), NULL, false,
 		"Free disk space below which no more WAL is taken: commits wait, reads go on.\n"
