@@ -6,7 +6,8 @@
 #	make demo       the whole in one go: store, compute, pgbench, loss, recovery
 #	make check      unit tests, fuzzers for some seconds, pg_regress, TAP
 #	make check-long	relations of more than 4 GB (041_large_relations, some minutes, 3 GB of disk); bytes of a store's
-#				files changed one by one (t_flips)
+#				files changed one by one (t_flips); a million random operations against a model (t_model,
+#				SEED=n repeats them), a fault at every file operation (t_faults)
 #	make check-torture ROUNDS=500 SEED=n	what 050_torture does, for longer (test/torture/README.md)
 #	make check-postgres	PostgreSQL's own suites, on a compute as on a stock server (test/postgres/README.md)
 #	make bench      figures, in two hours (each program of test/bench says what can be made shorter)
@@ -58,7 +59,7 @@ check-tap: install
 	@test/run-tap $(PROVE_TESTS)
 
 check-long: install
-	@PAGESERVER_LONG=1 $(MAKE) --no-print-directory -C test/unit check TESTS=t_flips
+	@PAGESERVER_LONG=1 $(if $(SEED),TEST_SEED=$(SEED)) $(MAKE) --no-print-directory -C test/unit check TESTS="t_flips t_model t_faults"
 	@PAGESERVER_LONG=1 test/run-tap 041_large_relations
 
 check-torture: install

@@ -67,10 +67,12 @@
 
 #define SEGMENT_SIZE (1024 * 1024)
 #define NDB 3
-#define NREL 4
 #define NFORK 2
+#ifndef NREL
+#define NREL 4
 #define NBLOCK 16
 #define IMAGE_SIZE 128			/* of a page; the rest is a hole */
+#endif
 #define SPC 1663
 #define FIRST_DB 5
 #define FIRST_REL 1000
@@ -182,25 +184,24 @@ history_next(History *h)
 	return &h->states[n];
 }
 
+/* The records themselves. */
+
 static inline void
-add_main_data(History *h, RmgrId rmid, uint8 info, TransactionId xid, const void *data, uint32 len)
+gen_main_record(Gen *gen, RmgrId rmid, uint8 info, TransactionId xid, const void *data, uint32 len)
 {
 	uint32		body_len;
 	char	   *body = gen_main_data(data, len, &body_len);
 
-	gen_record(&h->gen, rmid, info, xid, body, body_len);
+	gen_record(gen, rmid, info, xid, body, body_len);
 	free(body);
 }
 
-/* XLOG_FPI of some blocks of one fork. */
+/* XLOG_FPI of some blocks of one fork; the pages are of first_seed and those that follow. */
 static inline void
-add_images(History *h, int db, int rel, int fork, const uint32 *blks, int n)
+gen_images(Gen *gen, int db, int rel, int fork, const uint32 *blks, int n, uint32 first_seed)
 {
-	Model	   *m = history_next(h);
-	ModelFork  *f = &m->forks[db][rel][fork];
 	StringInfoData body;
 	char		page[BLCKSZ];
-	uint32		first_seed = h->next_seed;
 
 	initStringInfo(&body);
 	for (int i = 0; i < n; i++)
@@ -218,57 +219,39 @@ add_images(History *h, int db, int rel, int fork, const uint32 *blks, int n)
 	}
 	for (int i = 0; i < n; i++)
 	{
-		make_page(h->next_seed++, 0, page);
+		make_page(first_seed + i, 0, page);
 		appendBinaryStringInfo(&body, page, IMAGE_SIZE);
 	}
-	gen_record(&h->gen, RM_XLOG_ID, XLOG_FPI, 0, body.data, body.len);
+	gen_record(gen, RM_XLOG_ID, XLOG_FPI, 0, body.data, body.len);
 	pfree(body.data);
-
-	f->exists = true;
-	for (int i = 0; i < n; i++)
-	{
-		f->pages[blks[i]].seed = first_seed + i;
-		f->pages[blks[i]].lsn = h->gen.pos;
-		f->nblocks = Max(f->nblocks, blks[i] + 1);
-	}
 }
 
 static inline void
-add_create(History *h, int db, int rel)
+gen_create(Gen *gen, int db, int rel)
 {
-	Model	   *m = history_next(h);
 	xl_smgr_create create = {{SPC, FIRST_DB + db, FIRST_REL + rel}, MAIN_FORKNUM};
 
-	add_main_data(h, RM_SMGR_ID, XLOG_SMGR_CREATE, 0, &create, sizeof(create));
-	m->forks[db][rel][0].exists = true;
+	gen_main_record(gen, RM_SMGR_ID, XLOG_SMGR_CREATE, 0, &create, sizeof(create));
 }
 
 static inline void
-add_truncate(History *h, int db, int rel, uint32 nblocks)
+gen_truncate(Gen *gen, int db, int rel, uint32 nblocks)
 {
-	Model	   *m = history_next(h);
-	ModelFork  *f = &m->forks[db][rel][0];
 	xl_smgr_truncate trunc = {nblocks, {SPC, FIRST_DB + db, FIRST_REL + rel}, SMGR_TRUNCATE_HEAP};
 
-	add_main_data(h, RM_SMGR_ID, XLOG_SMGR_TRUNCATE, 0, &trunc, sizeof(trunc));
-	if (!f->exists || nblocks >= f->nblocks)
-		return;
-	memset(&f->pages[nblocks], 0, (NBLOCK - nblocks) * sizeof(f->pages[0]));
-	f->nblocks = nblocks;
+	gen_main_record(gen, RM_SMGR_ID, XLOG_SMGR_TRUNCATE, 0, &trunc, sizeof(trunc));
 }
 
-/* A commit, which drops a relation if rel >= 0. */
+/* A commit, which drops a relation if rel >= 0; or an abort. */
 static inline void
-add_commit(History *h, int db, int rel)
+gen_commit(Gen *gen, TransactionId xid, TimestampTz when, bool abort, int db, int rel)
 {
-	Model	   *m = history_next(h);
 	char		data[128];
-	xl_xact_commit commit = {.xact_time = 1000};
+	xl_xact_commit commit = {.xact_time = when};
 	xl_xact_xinfo xinfo = {.xinfo = XACT_XINFO_HAS_RELFILENODES};
 	int			nrels = 1;
 	RelFileNode node = {SPC, FIRST_DB + db, FIRST_REL + rel};
 	char	   *p = data;
-	TransactionId xid = (TransactionId) m->next_xid++;
 
 	memcpy(p, &commit, sizeof(commit));
 	p += sizeof(commit);
@@ -280,31 +263,105 @@ add_commit(History *h, int db, int rel)
 		p += sizeof(nrels);
 		memcpy(p, &node, sizeof(node));
 		p += sizeof(node);
-		memset(m->forks[db][rel], 0, sizeof(m->forks[db][rel]));
 	}
-	add_main_data(h, RM_XACT_ID, XLOG_XACT_COMMIT | (rel >= 0 ? XLOG_XACT_HAS_INFO : 0), xid, data, p - data);
+	gen_main_record(gen, RM_XACT_ID, (abort ? XLOG_XACT_ABORT : XLOG_XACT_COMMIT) | (rel >= 0 ? XLOG_XACT_HAS_INFO : 0), xid,
+					data, p - data);
+}
+
+static inline void
+gen_relmap(Gen *gen, int db, uint32 seed)
+{
+	char		data[MinSizeOfRelmapUpdate + 512];
+	xl_relmap_update update = {FIRST_DB + db, SPC, 512};
+
+	memcpy(data, &update, MinSizeOfRelmapUpdate);
+	make_relmap(seed, data + MinSizeOfRelmapUpdate);
+	gen_main_record(gen, RM_RELMAP_ID, XLOG_RELMAP_UPDATE, 0, data, sizeof(data));
+}
+
+static inline void
+gen_db_copy(Gen *gen, int from, int to)
+{
+	xl_dbase_create_file_copy_rec copy = {FIRST_DB + to, SPC, FIRST_DB + from, SPC};
+
+	gen_main_record(gen, RM_DBASE_ID, XLOG_DBASE_CREATE_FILE_COPY, 0, &copy, sizeof(copy));
+}
+
+static inline void
+gen_db_drop(Gen *gen, int db)
+{
+	Oid			data[3] = {FIRST_DB + db, 1, SPC};
+
+	gen_main_record(gen, RM_DBASE_ID, XLOG_DBASE_DROP, 0, data, sizeof(data));
+}
+
+/* The same, and what becomes of the model. */
+
+static inline void
+add_main_data(History *h, RmgrId rmid, uint8 info, TransactionId xid, const void *data, uint32 len)
+{
+	gen_main_record(&h->gen, rmid, info, xid, data, len);
+}
+
+static inline void
+add_images(History *h, int db, int rel, int fork, const uint32 *blks, int n)
+{
+	Model	   *m = history_next(h);
+	ModelFork  *f = &m->forks[db][rel][fork];
+
+	gen_images(&h->gen, db, rel, fork, blks, n, h->next_seed);
+	f->exists = true;
+	for (int i = 0; i < n; i++)
+	{
+		f->pages[blks[i]].seed = h->next_seed++;
+		f->pages[blks[i]].lsn = h->gen.pos;
+		f->nblocks = Max(f->nblocks, blks[i] + 1);
+	}
+}
+
+static inline void
+add_create(History *h, int db, int rel)
+{
+	history_next(h)->forks[db][rel][0].exists = true;
+	gen_create(&h->gen, db, rel);
+}
+
+static inline void
+add_truncate(History *h, int db, int rel, uint32 nblocks)
+{
+	ModelFork  *f = &history_next(h)->forks[db][rel][0];
+
+	gen_truncate(&h->gen, db, rel, nblocks);
+	if (!f->exists || nblocks >= f->nblocks)
+		return;
+	memset(&f->pages[nblocks], 0, (NBLOCK - nblocks) * sizeof(f->pages[0]));
+	f->nblocks = nblocks;
+}
+
+/* A commit, which drops a relation if rel >= 0. */
+static inline void
+add_commit(History *h, int db, int rel)
+{
+	Model	   *m = history_next(h);
+
+	gen_commit(&h->gen, (TransactionId) m->next_xid++, 1000, false, db, rel);
+	if (rel >= 0)
+		memset(m->forks[db][rel], 0, sizeof(m->forks[db][rel]));
 }
 
 static inline void
 add_relmap(History *h, int db)
 {
-	Model	   *m = history_next(h);
-	char		data[MinSizeOfRelmapUpdate + 512];
-	xl_relmap_update update = {FIRST_DB + db, SPC, 512};
-
-	memcpy(data, &update, MinSizeOfRelmapUpdate);
-	make_relmap(h->next_seed, data + MinSizeOfRelmapUpdate);
-	m->relmap[db] = h->next_seed++;
-	add_main_data(h, RM_RELMAP_ID, XLOG_RELMAP_UPDATE, 0, data, sizeof(data));
+	history_next(h)->relmap[db] = h->next_seed;
+	gen_relmap(&h->gen, db, h->next_seed++);
 }
 
 static inline void
 add_db_copy(History *h, int from, int to)
 {
 	Model	   *m = history_next(h);
-	xl_dbase_create_file_copy_rec copy = {FIRST_DB + to, SPC, FIRST_DB + from, SPC};
 
-	add_main_data(h, RM_DBASE_ID, XLOG_DBASE_CREATE_FILE_COPY, 0, &copy, sizeof(copy));
+	gen_db_copy(&h->gen, from, to);
 	memcpy(m->forks[to], m->forks[from], sizeof(m->forks[to]));
 	m->db[to] = m->db[from];
 	m->relmap[to] = m->relmap[from];
@@ -314,9 +371,8 @@ static inline void
 add_db_drop(History *h, int db)
 {
 	Model	   *m = history_next(h);
-	Oid			data[3] = {FIRST_DB + db, 1, SPC};
 
-	add_main_data(h, RM_DBASE_ID, XLOG_DBASE_DROP, 0, data, sizeof(data));
+	gen_db_drop(&h->gen, db);
 	memset(m->forks[db], 0, sizeof(m->forks[db]));
 	m->db[db] = false;
 	m->relmap[db] = 0;

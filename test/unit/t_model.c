@@ -1,0 +1,189 @@
+/*
+ * t_model.c
+ *	  Random operations on a store with branches and on a naive model of it
+ *	  (model.h): records of all kinds, flushes, merges, images, garbage
+ *	  collection, branches at any LSN, their deletion, renaming, resetting and
+ *	  restoring, new generations, restarts, crashes at any file operation with
+ *	  what was not synced lost.  What can be read is read as in the model; what
+ *	  is older than the window is refused, and never read wrongly.
+ *
+ * TEST_SEED repeats a run; TEST_OPERATIONS says how many operations there are,
+ * of which most are records (a million with PAGESERVER_LONG); TEST_VERBOSE tells of each.
+ */
+#include "model.h"
+
+#include "common/logging.h"
+
+static uint64 seed;
+static long noperations = 50000;
+static bool verbose;			/* says what it does */
+
+/* An operation failed, or went well; if the store crashed meanwhile it starts again. */
+static void
+after(World *w, PsError *err, const char *what)
+{
+	FaultLoss	loss = (FaultLoss) rnd32(w, 3);
+
+	if (verbose)
+		print_message("%s%s%s\n", what, err != NULL ? ": " : "", err != NULL ? err->message : "");
+	if (!fault_has_crashed())
+	{
+		if (err != NULL)
+		{
+			fprintf(stderr, "%s: %s\n", what, err->message);
+			abort();
+		}
+		return;
+	}
+	ps_error_free(err);
+	w->crashes++;
+	if (verbose)
+		print_message("crash during %s, at %s, loss %d\n", what, fault.what, loss);
+	world_restart(w, loss, 20, rnd32(w, 2) == 0 ? set_small_sizes : NULL);
+	if (rnd32(w, 2) == 0)
+		forget_unsent(w);
+	for (int i = 0; i < w->n; i++)
+		OK(check_branch(w, w->branches[i], 1, false));
+}
+
+/* Where somebody might want a branch to begin: anywhere in the branch's history, or before it. */
+static XLogRecPtr
+wanted_lsn(World *w, const Branch *b)
+{
+	const Branch *at = b;
+	XLogRecPtr	lsn;
+
+	if (rnd32(w, 3) == 0)
+		return PG_UINT64_MAX;
+	while (at->parent != NULL && rnd32(w, 3) == 0)
+		at = at->parent;
+	lsn = random_lsn(w, at, rnd32(w, 2) == 0 ? at->start : timeline_gc_cutoff(at->tl));
+	return Min(lsn, b->acked);
+}
+
+/* A refusal because of the window is as good as success, if it is right. */
+static PsError *
+allow_refusal(World *w, PsError *err)
+{
+	Pending    *p = &w->pending;
+
+	if (err == NULL || strstr(err->message, "can be read from") == NULL || fault_has_crashed())
+		return err;
+	model_move_window(w, p->parent);
+	if (p->lsn >= p->parent->may_be_gone)
+		wrong(p->parent, p->lsn, "no branch can begin here: %s", err->message);
+	check_refused(p->parent, p->lsn, err);
+	p->kind = PENDING_NOTHING;
+	w->refused++;
+	return NULL;
+}
+
+static void
+change_branches(World *w)
+{
+	Branch	   *b = random_branch(w);
+	uint32		what = rnd32(w, 100);
+
+	if (what < 40)
+	{
+		if (w->n < MAX_BRANCHES - 2)
+			after(w, allow_refusal(w, create_branch(w, b, wanted_lsn(w, b))), "branch");
+	}
+	else if (what < 70)
+	{
+		if (w->n > 1)
+			after(w, delete_branch(w, b), "deletion");
+	}
+	else if (what < 80)
+		after(w, rename_branch(w, b), "renaming");
+	else if (w->n < MAX_BRANCHES - 2 && what < 90 && b->parent != NULL)
+		after(w, replace_branch(w, b, b->parent, PG_UINT64_MAX, true), "reset");
+	else if (w->n < MAX_BRANCHES - 2)
+		after(w, allow_refusal(w, replace_branch(w, b, b, wanted_lsn(w, b), false)), "restoring");
+}
+
+static void
+operate(World *w)
+{
+	Branch	   *b = random_branch(w);
+	uint32		what = rnd32(w, 1000);
+
+	if (what < 550)
+		after(w, write_records(w, b, 1 + rnd32(w, rnd32(w, 4) == 0 ? 300 : 30), false), "writing");
+	else if (what < 560)
+		after(w, write_records(w, b, 1, true), "writing");
+	else if (what < 700)
+		after(w, check_branch(w, b, 3, false), "reading");
+	else if (what < 750)
+		after(w, check_moment(w, b), "looking for a moment");
+	else if (what < 800)
+		after(w, upkeep_timeline(b->tl, rnd32(w, 4) > 0), "upkeep");
+	else if (what < 870)
+		change_branches(w);
+	else if (what < 890)
+		after(w, new_generation(w, b), "a new generation");
+	else if (what < 910)
+	{
+		world_restart(w, (FaultLoss) rnd32(w, 3), 20, set_small_sizes);
+		if (w->s.config.compaction_workers == 0 && w->s.config.checkpoint_distance == 1000)
+			check_no_strays(w);
+	}
+	else if (what < 990)
+		fault_arm_crash(1 + rnd32(w, rnd32(w, 2) == 0 ? 40 : 400));
+	else
+		fault_disarm();
+	note_files(w);
+}
+
+static void
+test_model(void **state)
+{
+	World		w;
+	long		next_report = noperations / 20;
+
+	world_begin(&w, seed);
+	world_restart(&w, LOSE_NOTHING, 0, set_small_sizes);
+	for (long n = 0; n + w.records < noperations; n++)
+	{
+		operate(&w);
+		if (noperations > 100000 && n + w.records > next_report)
+		{
+			print_message("%ld records, %ld other operations, %ld crashes\n", w.records, n, w.crashes);
+			next_report += noperations / 20;
+		}
+	}
+	fault_disarm();
+	after(&w, NULL, "the end");
+	for (int i = 0; i < w.n; i++)
+		OK(check_branch(&w, w.branches[i], 10, true));
+	world_restart(&w, LOSE_ALL, 0, NULL);
+	for (int i = 0; i < w.n; i++)
+	{
+		OK(check_branch(&w, w.branches[i], 10, true));
+		OK(upkeep_timeline(w.branches[i]->tl, true));
+		OK(check_branch(&w, w.branches[i], 10, true));
+	}
+	print_message("%ld records, %ld crashes, %ld LSNs compared, %ld refused, up to %ld files in %d levels\n", w.records, w.crashes,
+				  w.checks, w.refused, w.files, w.level);
+	CHECK(w.refused > 0 && w.crashes > 0 && w.level > 1);
+	world_end(&w);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_model),
+	};
+
+	seed = getenv("TEST_SEED") != NULL ? strtoul(getenv("TEST_SEED"), NULL, 10) : (uint64) time(NULL) ^ (uint64) getpid() << 16;
+	print_message("TEST_SEED=%llu\n", (unsigned long long) seed);
+	if (getenv("PAGESERVER_LONG") != NULL)
+		noperations = 1000000;
+	if (getenv("TEST_OPERATIONS") != NULL)
+		noperations = atol(getenv("TEST_OPERATIONS"));
+	verbose = getenv("TEST_VERBOSE") != NULL;
+	ps_log_level = verbose ? PS_LOG : PS_FATAL;
+	pg_logging_set_level(PG_LOG_OFF);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
