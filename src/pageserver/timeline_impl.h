@@ -230,7 +230,7 @@ extern void tenant_free(Tenant *tenant);
  */
 extern void tenant_load(Tenant *tenant, const PsError *problem, Timeline ***timelines, int *n);
 
-/* The redo helpers and the page cache; each success of begin is for one end. */
+/* The redo helpers; each success of begin is for one end. */
 extern PsError *tenant_begin_use(Tenant *tenant);
 extern void tenant_end_use(Tenant *tenant);
 
