@@ -42,13 +42,21 @@ check_message(PsError *err, const char *file)
 
 /* Everything that the store has can be read. */
 static void
-reopen(TestStore *s)
+reopen_with(TestStore *s, int checkpoint_timeout)
 {
 	TimelineInfo info;
 
-	store_reopen(s);
+	store_close(s->store);
+	s->config.checkpoint_timeout = checkpoint_timeout;
+	OK(store_try_open(s));
 	timeline_info(s->tl, &info);
 	OK(timeline_wait_ingested(s->tl, info.flushed_lsn, 60000, NULL));
+}
+
+static void
+reopen(TestStore *s)
+{
+	reopen_with(s, s->config.checkpoint_timeout);
 }
 
 /* Reads every page; what is wrong must be in the file. */
@@ -155,15 +163,13 @@ make_store(TestStore *s, History *h, const char *io_method, int quarters)
 	{
 		flushed = h->gen.records[h->first + part * (h->gen.n - 1 - h->first) / 4].end;
 		push_to(s, h, flushed);
-		s->config.checkpoint_timeout = 0;
-		reopen(s);
+		reopen_with(s, 0);
 		do
 		{
 			pg_usleep(1000);
 			timeline_info(s->tl, &info);
 		} while (info.disk_consistent_lsn < flushed);
-		s->config.checkpoint_timeout = 3600;
-		reopen(s);
+		reopen_with(s, 3600);
 	}
 	push_to(s, h, h->gen.pos);
 	check_all_good(s, h);
