@@ -240,9 +240,11 @@ extern void page_client_startup_shmem(void);
 extern void page_client_stats(PageClientStats *stats);
 
 /* ---- wal_worker.c ---- */
+extern void wal_worker_register(void);	/* from _PG_init */
+
+/* ---- wal_progress.c ---- */
 extern void wal_worker_request_shmem(void);
 extern void wal_worker_startup_shmem(void);
-extern void wal_worker_register(void);	/* from _PG_init */
 
 typedef struct WalWorkerState
 {

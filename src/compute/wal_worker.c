@@ -1,7 +1,6 @@
 /*
  * wal_worker.c
- *	  The background worker that streams WAL to the store, and what others need
- *	  to know of its progress.
+ *	  The background worker that streams WAL to the store.
  *
  * To the rest of the server the worker is a walsender with a synchronous
  * standby behind it: it has a WalSnd slot, through whose latch XLogFlush()
@@ -26,7 +25,6 @@
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "port/atomics.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/bgworker_internals.h"
 #include "postmaster/interrupt.h"
@@ -34,19 +32,17 @@
 #include "replication/syncrep.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
-#include "storage/condition_variable.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/procsignal.h"
-#include "storage/shmem.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/ps_status.h"
 #include "utils/timestamp.h"
 
-#include "compute.h"
+#include "ps_wal_progress.h"
 
 #define WORKER_NAME "pageserver WAL worker"
 #define STANDBY_NAME "pageserver"	/* application_name, and name of the slot */
@@ -58,28 +54,6 @@
 #define CONNECT_TIMEOUT_MS 5000
 #define FIRST_RETRY_MS 10
 #define STOP_POLL_MS 10			/* while other backends end; nothing tells when they have */
-#define HELD_SLEEP_MS 100		/* longest sleep of a writer that holds locks */
-
-typedef struct WalWorkerShared
-{
-	slock_t		mutex;			/* protects what follows, up to last_error */
-	int			pid;
-	bool		connected;
-	TimestampTz connected_since;
-	char		last_error[256];
-
-	/* Written by the worker only.  flushed and ingested never fall. */
-	pg_atomic_uint64 sent;
-	pg_atomic_uint64 flushed;
-	pg_atomic_uint64 ingested;
-
-	ConditionVariable progress; /* flushed has risen */
-
-	/* When the worker was told to end, which is when the server shuts down; 0: it was not.  Written by it only. */
-	pg_atomic_uint64 stopping_since;
-} WalWorkerShared;
-
-static WalWorkerShared *shared;
 
 /* State of the worker process. */
 static StoreConn *conn;
@@ -100,30 +74,6 @@ static TimestampTz stop_deadline;
 PGDLLEXPORT void wal_worker_main(Datum arg);
 
 /* ---- start of the server ---- */
-
-void
-wal_worker_request_shmem(void)
-{
-	RequestAddinShmemSpace(MAXALIGN(sizeof(WalWorkerShared)));
-}
-
-/* From shmem_startup_hook, under AddinShmemInitLock. */
-void
-wal_worker_startup_shmem(void)
-{
-	bool		found;
-
-	shared = ShmemInitStruct("pageserver_smgr WAL worker", sizeof(WalWorkerShared), &found);
-	if (found)
-		return;
-	memset(shared, 0, sizeof(*shared));
-	SpinLockInit(&shared->mutex);
-	pg_atomic_init_u64(&shared->sent, 0);
-	pg_atomic_init_u64(&shared->flushed, 0);
-	pg_atomic_init_u64(&shared->ingested, 0);
-	ConditionVariableInit(&shared->progress);
-	pg_atomic_init_u64(&shared->stopping_since, 0);
-}
 
 void
 wal_worker_register(void)
@@ -153,117 +103,6 @@ wal_worker_register(void)
 	RegisterBackgroundWorker(&worker);
 }
 
-/* ---- what other processes call ---- */
-
-void
-wal_worker_state(WalWorkerState *state)
-{
-	SpinLockAcquire(&shared->mutex);
-	state->pid = shared->pid;
-	state->connected = shared->connected;
-	state->connected_since = shared->connected_since;
-	memcpy(state->last_error, shared->last_error, sizeof(state->last_error));
-	SpinLockRelease(&shared->mutex);
-	state->sent = pg_atomic_read_u64(&shared->sent);
-	state->flushed = pg_atomic_read_u64(&shared->flushed);
-	state->ingested = pg_atomic_read_u64(&shared->ingested);
-}
-
-XLogRecPtr
-wal_worker_ingested(void)
-{
-	/* the store began with what the base backup was made from */
-	return Max(pg_atomic_read_u64(&shared->ingested), ps_checkpoint_lsn);
-}
-
-bool
-wal_worker_shutdown_is_overdue(void)
-{
-	TimestampTz since = pg_atomic_read_u64(&shared->stopping_since);
-
-	return since != 0 && TimestampDifferenceExceeds(since, GetCurrentTimestamp(), ps_shutdown_timeout);
-}
-
-/*
- * GetXLogInsertRecPtr() at the start of a page gives the place after the page
- * header, where WAL cannot end: takes such an LSN back to the page's start.
- */
-static XLogRecPtr
-end_of_wal(XLogRecPtr lsn)
-{
-	if (XLogSegmentOffset(lsn, wal_segment_size) == SizeOfXLogLongPHD)
-		return lsn - SizeOfXLogLongPHD;
-	if (lsn % XLOG_BLCKSZ == SizeOfXLogShortPHD)
-		return lsn - SizeOfXLogShortPHD;
-	return lsn;
-}
-
-XLogRecPtr
-wal_worker_flush_for_read(XLogRecPtr lsn)
-{
-	lsn = end_of_wal(lsn);
-	if (!RecoveryInProgress())
-	{
-		XLogFlush(lsn);
-
-		/*
-		 * WAL that went to disk because its segment or the WAL buffers were
-		 * full (XLogWrite() in AdvanceXLInsertBuffer()) wakes nobody up until
-		 * the process that wrote it flushes some more.
-		 */
-		if (pg_atomic_read_u64(&shared->sent) < lsn)
-			WalSndWakeup();
-	}
-	return lsn;
-}
-
-/* More WAL than max_wal_lag has been written and not been acknowledged. */
-static bool
-lag_is_too_large(void)
-{
-	XLogRecPtr	flushed = pg_atomic_read_u64(&shared->flushed);
-	XLogRecPtr	inserted = GetInsertRecPtr();
-
-	if (flushed == InvalidXLogRecPtr)
-		flushed = ps_checkpoint_lsn;
-	return flushed != InvalidXLogRecPtr && inserted > flushed &&
-		inserted - flushed > (uint64) ps_max_wal_lag * 1024 * 1024;
-}
-
-/*
- * Where the caller can be interrupted, sleeps until the lag is small enough;
- * under locks, which others may wait for without being interruptible, only
- * slows down.
- */
-void
-wal_worker_backpressure(void)
-{
-	TimestampTz until = 0;
-	bool		interruptible = InterruptHoldoffCount == 0;
-
-	if (ps_max_wal_lag == 0 || CritSectionCount > 0 || !IsTransactionState() || proc_exit_inprogress)
-		return;
-	if (!lag_is_too_large() || wal_worker_shutdown_is_overdue())
-		return;
-	if (!interruptible)
-		until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HELD_SLEEP_MS);
-
-	ConditionVariablePrepareToSleep(&shared->progress);
-	while (lag_is_too_large())
-	{
-		long		left = interruptible ? 1000 :
-		TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
-
-		if (left <= 0 || wal_worker_shutdown_is_overdue())
-			break;
-		/* only what is flushed is sent, and nobody else may come to flush it soon */
-		XLogFlush(GetInsertRecPtr());
-		ConditionVariableTimedSleep(&shared->progress, left, WAIT_EVENT_DATA_FILE_EXTEND);
-		store_conn_interrupts();
-	}
-	ConditionVariableCancelSleep();
-}
-
 /* ---- the worker ---- */
 
 /*
@@ -279,7 +118,7 @@ handle_sigterm(int signo, siginfo_t *info, void *context)
 		terminated = true;
 	else if (!got_sigterm)
 	{
-		pg_atomic_write_u64(&shared->stopping_since, GetCurrentTimestamp());
+		pg_atomic_write_u64(&wal_progress->stopping_since, GetCurrentTimestamp());
 		got_sigterm = true;
 	}
 	SetLatch(MyLatch);
@@ -289,21 +128,21 @@ handle_sigterm(int signo, siginfo_t *info, void *context)
 static void
 at_exit(int code, Datum arg)
 {
-	SpinLockAcquire(&shared->mutex);
-	shared->pid = 0;
-	shared->connected = false;
-	SpinLockRelease(&shared->mutex);
+	SpinLockAcquire(&wal_progress->mutex);
+	wal_progress->pid = 0;
+	wal_progress->connected = false;
+	SpinLockRelease(&wal_progress->mutex);
 }
 
 static void
 set_connected(bool connected, const char *error)
 {
-	SpinLockAcquire(&shared->mutex);
-	shared->connected = connected;
-	shared->connected_since = connected ? GetCurrentTimestamp() : 0;
+	SpinLockAcquire(&wal_progress->mutex);
+	wal_progress->connected = connected;
+	wal_progress->connected_since = connected ? GetCurrentTimestamp() : 0;
 	if (error != NULL)
-		strlcpy(shared->last_error, error, sizeof(shared->last_error));
-	SpinLockRelease(&shared->mutex);
+		strlcpy(wal_progress->last_error, error, sizeof(wal_progress->last_error));
+	SpinLockRelease(&wal_progress->mutex);
 }
 
 /* As WalSndSetState(), for MyWalSnd. */
@@ -434,11 +273,11 @@ exit_if_stopping(void)
 		if (other_backends_exist())
 			return;
 		log_before_shutdown();
-		stop_lsn = end_of_wal(GetXLogInsertRecPtr());
+		stop_lsn = lsn_cache_insert_position();
 		XLogFlush(stop_lsn);
 		stop_deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ps_shutdown_timeout);
 	}
-	flushed = pg_atomic_read_u64(&shared->flushed);
+	flushed = pg_atomic_read_u64(&wal_progress->flushed);
 	if (flushed < stop_lsn && GetCurrentTimestamp() < stop_deadline)
 		return;
 	if (flushed < stop_lsn)
@@ -524,7 +363,7 @@ send_wal(bool *more)
 	if (PQputCopyData(conn->pg, wal_message, WAL_HEADER_SIZE + (int) (end - sent)) <= 0)
 		return false;
 	sent = end;
-	pg_atomic_write_u64(&shared->sent, sent);
+	pg_atomic_write_u64(&wal_progress->sent, sent);
 	SpinLockAcquire(&MyWalSnd->mutex);
 	MyWalSnd->sentPtr = sent;
 	SpinLockRelease(&MyWalSnd->mutex);
@@ -549,7 +388,7 @@ static void
 begin_at(XLogRecPtr lsn)
 {
 	XLogRecPtr	end = GetFlushRecPtr(NULL);
-	XLogRecPtr	acknowledged = pg_atomic_read_u64(&shared->flushed);
+	XLogRecPtr	acknowledged = pg_atomic_read_u64(&wal_progress->flushed);
 	XLogSegNo	segno;
 
 	if (lsn > end && !may_be_padding(end, lsn))
@@ -581,7 +420,7 @@ begin_at(XLogRecPtr lsn)
 	outage_since = 0;
 	streaming_since = GetCurrentTimestamp();
 	set_connected(true, NULL);
-	pg_atomic_write_u64(&shared->sent, sent);
+	pg_atomic_write_u64(&wal_progress->sent, sent);
 
 	/*
 	 * Not CATCHUP first: while that lasts, SyncRepReleaseWaiters() would
@@ -641,12 +480,12 @@ process_reply(const char *message, int len)
 	SyncRepReleaseWaiters();
 	advance_slot(flushed);
 
-	if (applied > pg_atomic_read_u64(&shared->ingested))
-		pg_atomic_write_u64(&shared->ingested, applied);
-	if (flushed > pg_atomic_read_u64(&shared->flushed))
+	if (applied > pg_atomic_read_u64(&wal_progress->ingested))
+		pg_atomic_write_u64(&wal_progress->ingested, applied);
+	if (flushed > pg_atomic_read_u64(&wal_progress->flushed))
 	{
-		pg_atomic_write_u64(&shared->flushed, flushed);
-		ConditionVariableBroadcast(&shared->progress);
+		pg_atomic_write_u64(&wal_progress->flushed, flushed);
+		ConditionVariableBroadcast(&wal_progress->acknowledged);
 	}
 	return NULL;
 }
@@ -742,7 +581,7 @@ wal_worker_main(Datum arg)
 	MemoryContext context;
 	struct sigaction on_sigterm = {.sa_sigaction = handle_sigterm, .sa_flags = SA_SIGINFO | SA_RESTART};
 
-	pg_atomic_write_u64(&shared->stopping_since, 0);
+	pg_atomic_write_u64(&wal_progress->stopping_since, 0);
 	sigemptyset(&on_sigterm.sa_mask);
 	sigaction(SIGTERM, &on_sigterm, NULL);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
@@ -768,9 +607,9 @@ wal_worker_main(Datum arg)
 	SpinLockRelease(&MyWalSnd->mutex);
 
 	on_shmem_exit(at_exit, 0);
-	SpinLockAcquire(&shared->mutex);
-	shared->pid = MyProcPid;
-	SpinLockRelease(&shared->mutex);
+	SpinLockAcquire(&wal_progress->mutex);
+	wal_progress->pid = MyProcPid;
+	SpinLockRelease(&wal_progress->mutex);
 
 	acquire_slot();
 	MemoryContextSwitchTo(TopMemoryContext);

@@ -1,0 +1,36 @@
+/*
+ * ps_wal_progress.h
+ *	  How far the WAL worker is: wal_worker.c writes it, wal_progress.c tells
+ *	  others.
+ */
+#ifndef PS_WAL_PROGRESS_H
+#define PS_WAL_PROGRESS_H
+
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
+#include "storage/spin.h"
+
+#include "compute.h"
+
+typedef struct WalProgress
+{
+	slock_t		mutex;			/* protects what follows, up to last_error */
+	int			pid;
+	bool		connected;
+	TimestampTz connected_since;
+	char		last_error[256];
+
+	/* Written by the worker only.  flushed and ingested never fall. */
+	pg_atomic_uint64 sent;
+	pg_atomic_uint64 flushed;
+	pg_atomic_uint64 ingested;
+
+	ConditionVariable acknowledged; /* flushed has risen */
+
+	/* When the worker was told to end, which is when the server shuts down; 0: it was not.  Written by it only. */
+	pg_atomic_uint64 stopping_since;
+} WalProgress;
+
+extern WalProgress *wal_progress;
+
+#endif							/* PS_WAL_PROGRESS_H */

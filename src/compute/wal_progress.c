@@ -1,0 +1,155 @@
+/*
+ * wal_progress.c
+ *	  What others need to know of the WAL worker, and wait for: how far the
+ *	  store is, and whether writers are too far ahead of it.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "replication/walsender.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+#include "utils/timestamp.h"
+
+#include "ps_wal_progress.h"
+
+#define HELD_SLEEP_MS 100		/* longest sleep of a writer that holds locks */
+
+WalProgress *wal_progress;
+
+void
+wal_worker_request_shmem(void)
+{
+	RequestAddinShmemSpace(MAXALIGN(sizeof(WalProgress)));
+}
+
+/* From shmem_startup_hook, under AddinShmemInitLock. */
+void
+wal_worker_startup_shmem(void)
+{
+	bool		found;
+
+	wal_progress = ShmemInitStruct("pageserver_smgr WAL worker", sizeof(WalProgress), &found);
+	if (found)
+		return;
+	memset(wal_progress, 0, sizeof(*wal_progress));
+	SpinLockInit(&wal_progress->mutex);
+	pg_atomic_init_u64(&wal_progress->sent, 0);
+	pg_atomic_init_u64(&wal_progress->flushed, 0);
+	pg_atomic_init_u64(&wal_progress->ingested, 0);
+	ConditionVariableInit(&wal_progress->acknowledged);
+	pg_atomic_init_u64(&wal_progress->stopping_since, 0);
+}
+
+void
+wal_worker_state(WalWorkerState *state)
+{
+	SpinLockAcquire(&wal_progress->mutex);
+	state->pid = wal_progress->pid;
+	state->connected = wal_progress->connected;
+	state->connected_since = wal_progress->connected_since;
+	memcpy(state->last_error, wal_progress->last_error, sizeof(state->last_error));
+	SpinLockRelease(&wal_progress->mutex);
+	state->sent = pg_atomic_read_u64(&wal_progress->sent);
+	state->flushed = pg_atomic_read_u64(&wal_progress->flushed);
+	state->ingested = pg_atomic_read_u64(&wal_progress->ingested);
+}
+
+XLogRecPtr
+wal_worker_ingested(void)
+{
+	/* the store began with what the base backup was made from */
+	return Max(pg_atomic_read_u64(&wal_progress->ingested), ps_checkpoint_lsn);
+}
+
+bool
+wal_worker_shutdown_is_overdue(void)
+{
+	TimestampTz since = pg_atomic_read_u64(&wal_progress->stopping_since);
+
+	return since != 0 && TimestampDifferenceExceeds(since, GetCurrentTimestamp(), ps_shutdown_timeout);
+}
+
+/*
+ * GetXLogInsertRecPtr() at the start of a page gives the place after the page
+ * header, where WAL cannot end: takes such an LSN back to the page's start.
+ */
+static XLogRecPtr
+end_of_wal(XLogRecPtr lsn)
+{
+	if (XLogSegmentOffset(lsn, wal_segment_size) == SizeOfXLogLongPHD)
+		return lsn - SizeOfXLogLongPHD;
+	if (lsn % XLOG_BLCKSZ == SizeOfXLogShortPHD)
+		return lsn - SizeOfXLogShortPHD;
+	return lsn;
+}
+
+XLogRecPtr
+wal_worker_flush_for_read(XLogRecPtr lsn)
+{
+	lsn = end_of_wal(lsn);
+	if (!RecoveryInProgress())
+	{
+		XLogFlush(lsn);
+
+		/*
+		 * WAL that went to disk because its segment or the WAL buffers were
+		 * full (XLogWrite() in AdvanceXLInsertBuffer()) wakes nobody up until
+		 * the process that wrote it flushes some more.
+		 */
+		if (pg_atomic_read_u64(&wal_progress->sent) < lsn)
+			WalSndWakeup();
+	}
+	return lsn;
+}
+
+/* More WAL than max_wal_lag has been written and not been acknowledged. */
+static bool
+lag_is_too_large(void)
+{
+	XLogRecPtr	flushed = pg_atomic_read_u64(&wal_progress->flushed);
+	XLogRecPtr	inserted = GetInsertRecPtr();
+
+	if (flushed == InvalidXLogRecPtr)
+		flushed = ps_checkpoint_lsn;
+	return flushed != InvalidXLogRecPtr && inserted > flushed &&
+		inserted - flushed > (uint64) ps_max_wal_lag * 1024 * 1024;
+}
+
+/*
+ * Where the caller can be interrupted, sleeps until the lag is small enough;
+ * under locks, which others may wait for without being interruptible, only
+ * slows down.
+ */
+void
+wal_worker_backpressure(void)
+{
+	TimestampTz until = 0;
+	bool		interruptible = InterruptHoldoffCount == 0;
+
+	if (ps_max_wal_lag == 0 || CritSectionCount > 0 || !IsTransactionState() || proc_exit_inprogress)
+		return;
+	if (!lag_is_too_large() || wal_worker_shutdown_is_overdue())
+		return;
+	if (!interruptible)
+		until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HELD_SLEEP_MS);
+
+	ConditionVariablePrepareToSleep(&wal_progress->acknowledged);
+	while (lag_is_too_large())
+	{
+		long		left = interruptible ? 1000 :
+		TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+
+		if (left <= 0 || wal_worker_shutdown_is_overdue())
+			break;
+		/* only what is flushed is sent, and nobody else may come to flush it soon */
+		XLogFlush(GetInsertRecPtr());
+		ConditionVariableTimedSleep(&wal_progress->acknowledged, left, WAIT_EVENT_DATA_FILE_EXTEND);
+		store_conn_interrupts();
+	}
+	ConditionVariableCancelSleep();
+}
