@@ -950,7 +950,7 @@ settle_wal(World *w, Branch *b)
 		WalState	state;
 
 		/* only a generation's checkpoint can be there that we have not sent; what was not acknowledged it cut off */
-		OK(wait_ingested(b));
+		OK(timeline_wait_ingested(b->tl, info.flushed_lsn, 60000, NULL));
 		OK(timeline_state_at(b->tl, info.flushed_lsn, &state));
 		if (w->pending.kind != PENDING_GENERATION || w->pending.branch != b || !state.shutdown || state.end != info.flushed_lsn)
 			wrong(b, info.flushed_lsn, "WAL ends here, where no record ends that was sent; the one before ends at %X/%X, all at %X/%X",
