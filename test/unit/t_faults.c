@@ -33,11 +33,14 @@ named(World *w, const char *name)
 	return b != NULL ? b : w->branches[0];
 }
 
-/* Until all is in files that was acknowledged; an error if a flush fails. */
+/*
+ * Until all is in files that was acknowledged; an error if a flush fails.  Not
+ * for ever: a copied database that is the last record is written with the next.
+ */
 static PsError *
 wait_flushed(World *w, Branch *b)
 {
-	for (;;)
+	for (int i = 0; i < 20000; i++)
 	{
 		TimelineInfo info;
 
@@ -51,6 +54,7 @@ wait_flushed(World *w, Branch *b)
 			return NULL;
 		pg_usleep(200);
 	}
+	return NULL;
 }
 
 /* Over the end of a segment. */
