@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -226,6 +227,20 @@ done:
 	return err;
 }
 
+/*
+ * What is freed goes back to the system: pieces from 1 MB on, as layers in
+ * memory have them, are mapped each for itself.  By default glibc raises that
+ * bound to 32 MB once such a piece has been freed, and after some layers its
+ * heaps, one for each thread, hold twice the memory that is in use.
+ */
+static void
+set_allocator(void)
+{
+	mallopt(M_MMAP_THRESHOLD, 1024 * 1024);
+	mallopt(M_TRIM_THRESHOLD, 16 * 1024 * 1024);
+	mallopt(M_MMAP_MAX, 1024 * 1024);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -245,6 +260,8 @@ main(int argc, char **argv)
 	Config	   *config;
 	PsError    *err = NULL;
 	int			c;
+
+	set_allocator();
 
 	/* getopt returns '?' for mistakes, too */
 	if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0))

@@ -639,13 +639,14 @@ ingest_main(void *arg)
 			err = wal_reader_next(in->reader, upto, &rec, &found);
 			if (err != NULL || !found)
 				break;
+			err = ingest_record(tl, &sink, &rec);
+			n++;
+			/* after the record: a copy of a database freezes what was before it */
 			if (in->open_since == 0)
 			{
 				in->open_since = timeline_now_ms();
 				layer_memory_open(tl, 1);
 			}
-			err = ingest_record(tl, &sink, &rec);
-			n++;
 		}
 		/* what came before a record that failed is seen; of that one nothing, its LSN is beyond */
 		if (n > 0)
