@@ -15,7 +15,6 @@
 #include "layer_dict.h"
 #include "port/pg_crc32c.h"
 #include "ps_wire.h"
-#include "sync.h"
 
 #define OUTPUT_BUFFER_SIZE (1024 * 1024)
 
@@ -199,6 +198,20 @@ discard(LayerOutput *out)
 		ps_log(PS_WARNING, "could not remove file \"%s\": %m", out->path);
 }
 
+/* As sync_path(), but a full disk is told of as such: the file can be written once more. */
+static PsError *
+sync_dir(const char *dir)
+{
+	int			fd = open(dir, O_RDONLY | O_CLOEXEC);
+	PsError    *err = NULL;
+
+	if (fd < 0 || fsync(fd) != 0)
+		err = ps_error(errno_state(), "could not sync \"%s\": %m", dir);
+	if (fd >= 0)
+		close(fd);
+	return err;
+}
+
 PsError *
 layer_output_finish(LayerOutput *out, Layer **layer)
 {
@@ -217,17 +230,17 @@ layer_output_finish(LayerOutput *out, Layer **layer)
 	PS_GOTO(write_at(out, 0, (char *) block, sizeof(block)), fail);
 	if (fsync(out->fd) != 0)
 	{
-		err = ps_error(PS_SQLSTATE_IO, "could not sync file \"%s\": %m", out->path);
+		err = ps_error(errno_state(), "could not sync file \"%s\": %m", out->path);
 		goto fail;
 	}
 	if (rename(out->path, path) != 0)
 	{
-		err = ps_error(PS_SQLSTATE_IO, "could not rename file \"%s\" to \"%s\": %m", out->path, path);
+		err = ps_error(errno_state(), "could not rename file \"%s\" to \"%s\": %m", out->path, path);
 		goto fail;
 	}
 	close(out->fd);
 	out->fd = -1;
-	err = sync_path(out->space->dir);
+	err = sync_dir(out->space->dir);
 	if (err == NULL)
 		err = layer_open(out->space, name, layer);
 	if (err != NULL && unlink(path) != 0)
