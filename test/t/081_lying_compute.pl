@@ -301,6 +301,7 @@ $honest->sql_is('SELECT count(*) FROM t', '20000', 'the honest compute is as it 
 # ---- the same after a restart ----
 $store->kill9;
 $store->start;
+$store->ctl('branch', 'compact', 'liar');	# a branch is opened when it is used
 PageserverTest::wait_until(sub { ($store->command('branch_list'))[1] =~ /^liar\|.*\Q$bad\E/m }, 'the bad record to be met again');
 $honest->sql_is('UPDATE t SET a = i::text WHERE i = 7 RETURNING a', '7', 'and so is the other');
 my $next = $store->start_compute('honest', name => 'next');
