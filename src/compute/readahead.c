@@ -6,7 +6,7 @@
  * several streams of one process at a time (a nested loop, a merge join, an
  * append); and smgrprefetch(), by which PostgreSQL announces blocks one at a
  * time (bitmap scans, VACUUM, ANALYZE) and which is collected into batches.
- * The answers wait in page_client.c until the block is read.
+ * The answers wait in page_client_ring.c until the block is read.
  *
  * All of it is best effort, and belongs to one process: no locks.
  */

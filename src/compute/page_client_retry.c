@@ -1,0 +1,102 @@
+/*
+ * page_client_retry.c
+ *	  Waiting for a store that cannot be reached, or does not answer: when to
+ *	  try again, what ends the wait, which errors are final.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "utils/timestamp.h"
+
+#include "ps_page_client.h"
+
+#define FIRST_RETRY_MS 10
+
+void
+page_client_interrupts(void)
+{
+	store_conn_interrupts();
+	if (CritSectionCount == 0 && !proc_exit_inprogress && IsTransactionState() && wal_worker_shutdown_is_overdue())
+		ereport(ERROR,
+				(errcode(ERRCODE_ADMIN_SHUTDOWN),
+				 errmsg("canceling a wait for the page store because of the shutdown of the server"),
+				 errdetail("The shutdown has waited for %d ms (pageserver_smgr.shutdown_timeout).", ps_shutdown_timeout)));
+}
+
+/*
+ * The store answered the command that opens the conversation with this
+ * SQLSTATE, or ended it with it: true if it makes sense to try again.
+ */
+static bool
+sqlstate_is_temporary(const char *sqlstate)
+{
+	return strcmp(sqlstate, PS_SQLSTATE_TRY_AGAIN) == 0 ||
+		strncmp(sqlstate, "08", 2) == 0 ||	/* connection */
+		strncmp(sqlstate, "53", 2) == 0 ||	/* insufficient resources */
+		strncmp(sqlstate, "57", 2) == 0 ||	/* operator intervention */
+		strncmp(sqlstate, "58", 2) == 0;	/* system error */
+}
+
+void
+outage_wait(Outage *outage, const char *error, const char *sqlstate)
+{
+	TimestampTz until;
+	bool		latch_was_set = false;
+
+	if (strcmp(sqlstate, PS_SQLSTATE_SUPERSEDED) == 0)
+		store_conn_superseded(error);
+	if (!sqlstate_is_temporary(sqlstate))
+		ereport(ERROR,
+				(errcode(MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2], sqlstate[3], sqlstate[4])),
+				 errmsg("the page store refused the connection: %s", error),
+				 errdetail("Asked for timeline %s of tenant %s, generation %llu.",
+						   ps_timeline, ps_tenant, (unsigned long long) ps_generation)));
+
+	if (outage->since == 0)
+	{
+		outage->since = GetCurrentTimestamp();
+		outage->delay_ms = FIRST_RETRY_MS;
+		ereport(LOG,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("no connection to the page store, trying again: %s", error)));
+	}
+
+	/* Clean-up at exit, such as of temporary tables, cannot be interrupted and must not hang a shutdown. */
+	if (proc_exit_inprogress &&
+		TimestampDifferenceExceeds(outage->since, GetCurrentTimestamp(), ps_shutdown_timeout))
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("no connection to the page store while the process exits: %s", error)));
+
+	until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), outage->delay_ms);
+	for (;;)
+	{
+		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+
+		if (left <= 0)
+			break;
+		if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(left, POLL_MS),
+					  WAIT_EVENT_DATA_FILE_READ) & WL_LATCH_SET)
+		{
+			ResetLatch(MyLatch);
+			latch_was_set = true;
+		}
+		page_client_interrupts();
+	}
+	if (latch_was_set)
+		SetLatch(MyLatch);
+	outage->delay_ms = Min(outage->delay_ms * 2, ps_connect_retry);
+}
+
+void
+outage_over(const Outage *outage)
+{
+	if (outage->since != 0)
+		ereport(LOG,
+				(errmsg("the page store answers again after %ld ms",
+						TimestampDifferenceMilliseconds(outage->since, GetCurrentTimestamp()))));
+}
