@@ -54,8 +54,9 @@ my @clusters = (
 	{ name => 'checksums_pglz_1MB', initdb => [ '-k', '--wal-segsize=1' ], conf => "wal_compression = pglz\n" },
 	{ name => 'lz4_64MB', initdb => ['--wal-segsize=64'], conf => "wal_compression = lz4\nwal_level = logical\n" },
 	{ name => 'checksums_zstd', create => ['--data-checksums'], conf => "wal_compression = zstd\ntrack_commit_timestamp = on\n", checksums => 1 },
-	# what the library does not allow is not taken
-	{ name => 'full_page_writes', create => [], conf => "full_page_writes = on\nwal_log_hints = off\nfsync = on\nshared_buffers = 128\n" },
+	# what the library does not allow is not taken; and it is not mistaken for another that has functions of the same names
+	{ name => 'full_page_writes', create => [], conf => "full_page_writes = on\nwal_log_hints = off\nfsync = on\nshared_buffers = 128\n"
+		  . "shared_preload_libraries = '$ENV{PAGESERVER_TOP}/test/modules/same_names,pageserver_smgr'\n" },
 );
 
 for my $cluster (@clusters)
