@@ -1,8 +1,10 @@
 /*
  * ps_page_cache.h
- *	  What the parts of the page cache know of each other: page_cache.c (slots),
+ *	  What the parts of the page cache know of each other: page_cache_slots.c
+ *	  (the table of slots, in a header of its own: ps_page_cache_slots.h),
  *	  page_cache_spill.c (kept pages for which there is no slot),
- *	  page_cache_file.c (the file that both have their pages in).
+ *	  page_cache_file.c (the file that both have their pages in); page_cache.c
+ *	  and page_cache_many.c, which look in both (one page, many at once).
  */
 #ifndef PS_PAGE_CACHE_H
 #define PS_PAGE_CACHE_H
@@ -34,7 +36,7 @@ typedef struct RelList
 	int			allocated;
 } RelList;
 
-/* ---- page_cache.c ---- */
+/* ---- page_cache_many.c ---- */
 extern void rel_list_add(RelList *list, PsRel rel);
 
 /* ---- page_cache_file.c ---- */

@@ -1,0 +1,214 @@
+/*
+ * page_cache_many.c
+ *	  The page cache, many pages at once: those of forks and databases that are
+ *	  truncated or dropped, those that need not be kept any more, and counts.
+ */
+#include "postgres.h"
+
+#include "ps_page_cache_slots.h"
+
+void
+rel_list_add(RelList *list, PsRel rel)
+{
+	if (list->n == list->allocated)
+	{
+		list->allocated = Max(64, list->allocated * 2);
+		list->rels = list->rels == NULL ? palloc(list->allocated * sizeof(PsRel)) :
+			repalloc_huge(list->rels, list->allocated * sizeof(PsRel));
+	}
+	list->rels[list->n++] = rel;
+}
+
+/* What visit_pages() does with the slots that it finds. */
+typedef struct Visit
+{
+	PsRel		rel;			/* rel.rel InvalidOid: all of a database, and rel.spc InvalidOid: in all tablespaces */
+	ForkNumber	fork;
+	BlockNumber first_block;
+	bool		unkept;			/* all that need not be kept; nothing of the above counts */
+	bool		release;		/* do not forget them, but let go those kept for KEEP_NO_LSN */
+	XLogRecPtr	release_lsn;
+} Visit;
+
+static void
+visit_slot(CachePartition *part, uint32 slot, const Visit *visit)
+{
+	CacheTag   *tag = &cache_slots[slot].tag;
+
+	if (!visit->release)
+		forget_slot(part, slot);
+	else if (cache_slots[slot].keep.reasons & KEEP_NO_LSN)
+	{
+		lsn_cache_set_block(tag->rel, tag->fork, tag->blk, visit->release_lsn);
+		cache_slots[slot].keep.reasons &= ~KEEP_NO_LSN;
+		part->skip_sweeps = 0;
+	}
+}
+
+static bool
+visit_wants(const Visit *visit, const CacheSlot *slot)
+{
+	const CacheTag *tag = &slot->tag;
+
+	if (visit->unkept)
+		return !page_keep_holds(&slot->keep);
+	if (OidIsValid(visit->rel.rel))
+		return ps_rel_equal(tag->rel, visit->rel) && tag->fork == visit->fork && tag->blk >= visit->first_block;
+	return tag->rel.db == visit->rel.db && (!OidIsValid(visit->rel.spc) || tag->rel.spc == visit->rel.spc);
+}
+
+/* Looks at all slots of a partition. */
+static void
+visit_partition(uint32 p, const Visit *visit)
+{
+	CachePartition *part = &cache_partitions[p];
+
+	LWLockAcquire(&cache_locks[p].lock, LW_EXCLUSIVE);
+	for (uint32 b = 0; part->used > 0 && b < cache_table->nbuckets; b++)
+	{
+		uint32		slot = cache_buckets[(Size) p * cache_table->nbuckets + b];
+
+		while (slot != NO_SLOT)
+		{
+			uint32		next = cache_slots[slot].next;
+
+			if (visit_wants(visit, &cache_slots[slot]))
+				visit_slot(part, slot, visit);
+			slot = next;
+		}
+	}
+	LWLockRelease(&cache_locks[p].lock);
+}
+
+/*
+ * Visits the cached pages of a fork: looks up block by block if the fork is
+ * short, else looks at all slots.  end_block: how long the fork is, or was.
+ */
+static void
+visit_fork(const Visit *visit, BlockNumber end_block)
+{
+	pg_atomic_uint32 *counter = fork_counter(visit->rel, visit->fork);
+
+	if (pg_atomic_read_u32(counter) == 0)
+		return;
+	if (end_block == InvalidBlockNumber ||
+		(end_block > visit->first_block &&
+		 end_block - visit->first_block > cache_table->npartitions * cache_table->own_slots / 4))
+	{
+		for (uint32 p = 0; p < cache_table->npartitions; p++)
+			visit_partition(p, visit);
+		return;
+	}
+	for (BlockNumber blk = visit->first_block; blk < end_block; blk++)
+	{
+		CacheTag	tag = make_tag(visit->rel, visit->fork, blk);
+		uint32		hash = hash_tag(&tag);
+		LWLock	   *lock = &cache_locks[partition_of(hash)].lock;
+		uint32		slot;
+
+		LWLockAcquire(lock, LW_EXCLUSIVE);
+		slot = find_slot(&tag, hash);
+		if (slot != NO_SLOT)
+			visit_slot(&cache_partitions[partition_of(hash)], slot, visit);
+		LWLockRelease(lock);
+		if (slot != NO_SLOT && !visit->release && pg_atomic_read_u32(counter) == 0)
+			break;
+	}
+}
+
+void
+page_cache_truncate(PsRel rel, ForkNumber fork, BlockNumber old_blocks, BlockNumber nblocks)
+{
+	Visit		visit = {.rel = rel, .fork = fork, .first_block = nblocks};
+
+	visit_fork(&visit, old_blocks);
+	page_cache_spill_truncate(rel, fork, old_blocks, nblocks);
+}
+
+void
+page_cache_drop_fork(PsRel rel, ForkNumber fork, BlockNumber old_blocks)
+{
+	page_cache_truncate(rel, fork, old_blocks, 0);
+}
+
+void
+page_cache_release_no_lsn(PsRel rel, ForkNumber fork, BlockNumber nblocks, XLogRecPtr lsn)
+{
+	Visit		visit = {.rel = rel, .fork = fork, .release = true, .release_lsn = lsn};
+
+	visit_fork(&visit, nblocks);
+	page_cache_spill_release_no_lsn(rel, fork, nblocks, lsn);
+}
+
+void
+page_cache_drop_database(Oid spc, Oid db)
+{
+	Visit		visit = {.rel = {spc, db, InvalidOid}};
+
+	for (uint32 p = 0; p < cache_table->npartitions; p++)
+		visit_partition(p, &visit);
+	page_cache_spill_drop_database(spc, db);
+}
+
+void
+page_cache_clear(void)
+{
+	Visit		visit = {.unkept = true};
+
+	page_keep_look_again();
+	for (uint32 p = 0; p < cache_table->npartitions; p++)
+		visit_partition(p, &visit);
+	page_cache_spill_clear();
+}
+
+PsRel *
+page_cache_held_relations(int *nrels)
+{
+	RelList		list = {0};
+
+	for (uint32 p = 0; p < cache_table->npartitions; p++)
+	{
+		CachePartition *part = &cache_partitions[p];
+
+		LWLockAcquire(&cache_locks[p].lock, LW_SHARED);
+		for (uint32 b = 0; part->used > 0 && b < cache_table->nbuckets; b++)
+			for (uint32 slot = cache_buckets[(Size) p * cache_table->nbuckets + b]; slot != NO_SLOT;
+				 slot = cache_slots[slot].next)
+				if (cache_slots[slot].tag.blk == 0 && cache_slots[slot].tag.fork == MAIN_FORKNUM &&
+					(cache_slots[slot].keep.reasons & KEEP_UNTIL_WRITTEN))
+					rel_list_add(&list, cache_slots[slot].tag.rel);
+		LWLockRelease(&cache_locks[p].lock);
+	}
+	page_cache_spill_held_relations(&list);
+	*nrels = list.n;
+	return list.rels;
+}
+
+void
+page_cache_stats(PageCacheStats *stats)
+{
+	memset(stats, 0, sizeof(*stats));
+	stats->size_pages = (uint64) cache_table->npartitions * cache_table->own_slots;
+	stats->limit_pages = ps_cache_limit == -1 ? PG_UINT64_MAX : ps_pages_of_mb(ps_cache_limit);
+	page_cache_spill_stats(stats);
+	stats->used_pages = stats->spilled_pages;
+	for (uint32 p = 0; p < cache_table->npartitions; p++)
+	{
+		CachePartition *part = &cache_partitions[p];
+
+		LWLockAcquire(&cache_locks[p].lock, LW_SHARED);
+		stats->used_pages += part->used;
+		stats->hits += pg_atomic_read_u64(&part->hits);
+		stats->misses += pg_atomic_read_u64(&part->misses);
+		stats->writes += part->writes;
+		stats->fills += part->fills;
+		stats->evictions += part->evictions;
+		stats->io_errors += pg_atomic_read_u64(&part->io_errors);
+		for (uint32 b = 0; part->used > 0 && b < cache_table->nbuckets; b++)
+			for (uint32 slot = cache_buckets[(Size) p * cache_table->nbuckets + b]; slot != NO_SLOT;
+				 slot = cache_slots[slot].next)
+				if (page_keep_holds(&cache_slots[slot].keep))
+					stats->kept_pages++;
+		LWLockRelease(&cache_locks[p].lock);
+	}
+}

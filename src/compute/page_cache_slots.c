@@ -1,0 +1,254 @@
+/*
+ * page_cache_slots.c
+ *	  The slots of the page cache (ps_page_cache_slots.h): their table, made at
+ *	  the start of the server, and which of them a page gets.
+ */
+#include "postgres.h"
+
+#include "port/pg_bitutils.h"
+#include "storage/shmem.h"
+
+#include "ps_page_cache_slots.h"
+
+#define LOCK_TRANCHE "pageserver_smgr_cache"
+
+PageCache  *cache_table;
+CachePartition *cache_partitions;
+uint32	   *cache_buckets;
+CacheSlot  *cache_slots;
+LWLockPadded *cache_locks;
+
+/* ---- size and start ---- */
+
+/* Enough partitions that their locks are seldom waited for, but not too small ones. */
+static uint32
+count_partitions(void)
+{
+	uint32		n = 1;
+
+	while (n < MAX_PARTITIONS && ps_pages_of_mb(ps_cache_size) / (n * 2) >= (n < 128 ? 16 : 1024))
+		n *= 2;
+	return n;
+}
+
+static uint32
+count_buckets(void)
+{
+	return pg_nextpower2_32(ps_pages_of_mb(ps_cache_size) / count_partitions());
+}
+
+static Size
+cache_bytes(void)
+{
+	Size		size = MAXALIGN(sizeof(PageCache));
+
+	size = add_size(size, mul_size(count_partitions(), sizeof(CachePartition)));
+	size = add_size(size, mul_size((Size) count_partitions() * count_buckets(), sizeof(uint32)));
+	size = add_size(size, mul_size(ps_pages_of_mb(ps_cache_size), sizeof(CacheSlot)));
+	return add_size(size, PG_CACHE_LINE_SIZE);
+}
+
+void
+page_cache_request_shmem(void)
+{
+	RequestAddinShmemSpace(cache_bytes());
+	RequestNamedLWLockTranche(LOCK_TRANCHE, count_partitions());
+	RequestAddinShmemSpace(page_cache_spill_shmem_size());
+	page_cache_spill_request_locks();
+}
+
+void
+page_cache_startup_shmem(void)
+{
+	bool		found;
+	char	   *at;
+
+	page_cache_spill_startup_shmem(ps_pages_of_mb(ps_cache_size), ps_pages_of_mb(ps_cache_size));
+	cache_table = ShmemInitStruct("pageserver_smgr page cache", cache_bytes(), &found);
+	at = (char *) cache_table + MAXALIGN(sizeof(PageCache));
+	cache_partitions = (CachePartition *) CACHELINEALIGN(at);
+	cache_buckets = (uint32 *) &cache_partitions[count_partitions()];
+	cache_slots = (CacheSlot *) &cache_buckets[(Size) count_partitions() * count_buckets()];
+	cache_locks = GetNamedLWLockTranche(LOCK_TRANCHE);
+	if (found)
+		return;
+
+	cache_table->npartitions = count_partitions();
+	cache_table->nbuckets = count_buckets();
+	cache_table->own_slots = ps_pages_of_mb(ps_cache_size) / cache_table->npartitions;
+	for (int i = 0; i < FORK_COUNTERS; i++)
+		pg_atomic_init_u32(&cache_table->fork_pages[i], 0);
+
+	memset(cache_slots, 0, sizeof(CacheSlot) * cache_table->npartitions * cache_table->own_slots);
+	memset(cache_buckets, 0xFF, sizeof(uint32) * (Size) cache_table->npartitions * cache_table->nbuckets);
+	for (uint32 i = 0; i < cache_table->npartitions; i++)
+	{
+		CachePartition *part = &cache_partitions[i];
+
+		memset(part, 0, sizeof(*part));
+		part->first_slot = i * cache_table->own_slots;
+		part->free = part->first_slot;
+		for (uint32 s = 0; s < cache_table->own_slots; s++)
+			cache_slots[part->first_slot + s].next = s + 1 < cache_table->own_slots ? part->first_slot + s + 1 : NO_SLOT;
+		pg_atomic_init_u64(&part->hits, 0);
+		pg_atomic_init_u64(&part->misses, 0);
+		pg_atomic_init_u64(&part->io_errors, 0);
+	}
+	page_cache_file_open();
+}
+
+/* ---- slots of a partition ---- */
+
+pg_atomic_uint32 *
+fork_counter(PsRel rel, ForkNumber fork)
+{
+	uint32		key[] = {rel.spc, rel.db, rel.rel, (uint32) fork};
+
+	return &cache_table->fork_pages[hash_bytes((const unsigned char *) key, sizeof(key)) & (FORK_COUNTERS - 1)];
+}
+
+static void
+set_keep(CachePartition *part, CacheSlot *slot, const PageKeep *keep)
+{
+	slot->keep = *keep;
+	if (keep->reasons == 0)
+		part->skip_sweeps = 0;
+}
+
+/* Gives an empty slot, which is in no list, a page. */
+static void
+link_slot(CachePartition *part, uint32 slot, const CacheTag *tag, uint32 hash, const PageKeep *keep, int usage)
+{
+	uint32	   *bucket = bucket_of(hash);
+
+	cache_slots[slot].tag = *tag;
+	cache_slots[slot].usage = usage;
+	set_keep(part, &cache_slots[slot], keep);
+	cache_slots[slot].next = *bucket;
+	*bucket = slot;
+	part->used++;
+	pg_atomic_fetch_add_u32(fork_counter(tag->rel, tag->fork), 1);
+}
+
+/* Takes the page from a slot, which then is in no list. */
+static void
+unlink_slot(CachePartition *part, uint32 slot)
+{
+	CacheTag   *tag = &cache_slots[slot].tag;
+	uint32	   *link = bucket_of(hash_tag(tag));
+
+	while (*link != slot)
+		link = &cache_slots[*link].next;
+	*link = cache_slots[slot].next;
+	part->used--;
+	pg_atomic_fetch_sub_u32(fork_counter(tag->rel, tag->fork), 1);
+	tag->rel.rel = InvalidOid;
+	cache_slots[slot].keep.reasons = 0;
+}
+
+static void
+free_slot(CachePartition *part, uint32 slot)
+{
+	cache_slots[slot].next = part->free;
+	part->free = slot;
+}
+
+void
+forget_slot(CachePartition *part, uint32 slot)
+{
+	unlink_slot(part, slot);
+	free_slot(part, slot);
+}
+
+/* Has the store not ingested the last change of the block?  Then to give it back it would have to wait. */
+static bool
+is_ahead_of_store(const CacheTag *tag)
+{
+	XLogRecPtr	ingested = wal_worker_ingested();
+
+	return lsn_cache_get_max() > ingested && lsn_cache_get(tag->rel, tag->fork, tag->blk) > ingested;
+}
+
+/*
+ * The clock: empties one of the partition's slots; NO_SLOT if none can be
+ * given up.  last_resort: also pages that the store has to be waited for.
+ */
+static uint32
+sweep(CachePartition *part, bool last_resort)
+{
+	uint32		in_a_row = 0;	/* that cannot be given up */
+
+	while (in_a_row < cache_table->own_slots)
+	{
+		uint32		slot = part->first_slot + part->hand;
+
+		part->hand = (part->hand + 1) % cache_table->own_slots;
+		if (page_keep_holds(&cache_slots[slot].keep))
+			in_a_row++;
+		else if (cache_slots[slot].usage > 0)
+		{
+			in_a_row = 0;
+			cache_slots[slot].usage--;
+		}
+		else if (!last_resort && is_ahead_of_store(&cache_slots[slot].tag))
+			in_a_row++;
+		else
+		{
+			part->evictions++;
+			unlink_slot(part, slot);
+			return slot;
+		}
+	}
+	return NO_SLOT;
+}
+
+/* An empty slot for a page, or NO_SLOT. */
+static uint32
+allocate_slot(CachePartition *part, bool last_resort)
+{
+	uint32		slot = part->free;
+
+	if (slot != NO_SLOT)
+	{
+		part->free = cache_slots[slot].next;
+		return slot;
+	}
+	if (part->skip_sweeps > 0 && !last_resort)
+	{
+		part->skip_sweeps--;
+		return NO_SLOT;
+	}
+	slot = sweep(part, last_resort);
+	if (slot == NO_SLOT)
+		part->skip_sweeps = cache_table->own_slots / 16;
+	return slot;
+}
+
+int
+store_page(CachePartition *part, const CacheTag *tag, uint32 hash, const char *page, const PageKeep *keep,
+		   int usage, bool last_resort, bool *stored)
+{
+	uint32		slot = find_slot(tag, hash);
+	bool		is_new = slot == NO_SLOT;
+
+	*stored = false;
+	if (is_new)
+		slot = allocate_slot(part, last_resort);
+	if (slot == NO_SLOT)
+		return 0;
+	if (!page_cache_file_write(slot, page))
+	{
+		int			save_errno = errno;
+
+		if (!is_new)
+			unlink_slot(part, slot);
+		free_slot(part, slot);
+		return save_errno;
+	}
+	if (is_new)
+		link_slot(part, slot, tag, hash, keep, usage);
+	else
+		set_keep(part, &cache_slots[slot], keep);
+	*stored = true;
+	return 0;
+}
