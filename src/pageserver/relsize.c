@@ -26,6 +26,22 @@ relsize_add_floor(RelSize *size, BlockNumber blk, XLogRecPtr lsn)
 	size->floors[size->nfloors++] = (RelSizeFloor){blk, lsn};
 }
 
+void
+relsize_extend(RelSize *size, BlockNumber nblocks, bool is_made, BlockNumber *ended, BlockNumber *ended_end)
+{
+	RelSizeFloor *last = size->nfloors > 0 ? &size->floors[size->nfloors - 1] : NULL;
+	BlockNumber first = size->nblocks;
+	BlockNumber end = is_made ? nblocks - 1 : nblocks;
+
+	Assert(nblocks > first);
+	*ended = *ended_end = first;
+	size->nblocks = nblocks;
+	if (last == NULL || last->blk == 0 || last->blk != first || end - first > RELSIZE_MAX_ENDED)
+		return;
+	*ended_end = end;
+	last->blk = nblocks;
+}
+
 XLogRecPtr
 relsize_floor(const RelSize *size, BlockNumber blk)
 {

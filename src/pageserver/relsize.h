@@ -12,6 +12,17 @@
  * block, for its LSN is the greatest.  The floor of a block is the last one
  * with floor.blk <= block.
  *
+ * A fork that is cut again and again, each time at a greater length, would have
+ * a floor of each time.  But of a block that has come back since, the first new
+ * version mostly needs nothing older; one that has no version of its own then,
+ * or one that needs the page before it, gets a tombstone (relsize_extend()).
+ * With that no floor is needed for it: the floor that a truncation left at the
+ * fork's end moves along with the end.  It stays where it is only if very many
+ * blocks come back at once.  A floor at block 0 stays, too: it costs nothing.
+ * So a fork has two floors at most, and one more for each time that it was cut
+ * before it grew by more than RELSIZE_MAX_ENDED blocks at once, which no
+ * PostgreSQL does (hio.c, RelationAddExtraBlocks(): 512).
+ *
  * On disk, big-endian:
  *	  u32 number of blocks, u32 number of floors, then for each floor u32 blk, u64 lsn
  */
@@ -23,6 +34,9 @@
 
 #include "error.h"
 #include "ps_key.h"
+
+/* At most so many tombstones are written for one record. */
+#define RELSIZE_MAX_ENDED 1024
 
 typedef struct RelSizeFloor
 {
@@ -41,6 +55,14 @@ extern void relsize_free(RelSize *size);
 
 /* The fork from block blk on is new as of lsn. */
 extern void relsize_add_floor(RelSize *size, BlockNumber blk, XLogRecPtr lsn);
+
+/*
+ * The fork grows to nblocks; is_made: the version that its last block is about
+ * to get needs nothing older.  The caller must put a tombstone, of an LSN
+ * before the record's end and after all older versions, for each block from
+ * *ended up to (not including) *ended_end.
+ */
+extern void relsize_extend(RelSize *size, BlockNumber nblocks, bool is_made, BlockNumber *ended, BlockNumber *ended_end);
 
 /* Only versions with an LSN greater than this count; 0: all. */
 extern XLogRecPtr relsize_floor(const RelSize *size, BlockNumber blk);

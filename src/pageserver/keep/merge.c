@@ -209,7 +209,7 @@ go_over_key(Merge *merge, const KeyRetention *kr, KeyVersions *versions, bool co
 		if (!is_input(merge, ref.layer))
 			continue;
 		if (!key_retention_needs(kr, ref.lsn) ||
-			(merge->job->forget_ends && versions->oldest_is_end && ref.lsn == versions->oldest &&
+			(merge->job->forget_ends && versions->oldest_is_end && key.kind != PS_KEY_RELBLOCK && ref.lsn == versions->oldest &&
 			 ref.lsn <= merge->job->retention->horizon))
 		{
 			merge->result->dropped += copy;

@@ -17,7 +17,8 @@ typedef struct MergeJob
 	int			level;			/* of the outputs */
 	const Retention *retention;
 	bool		forget_ends;	/* inputs and context are all that there is of these keys, so that a tombstone with
-								 * nothing before it can go */
+								 * nothing before it can go; not of a page, whose older version may be in the page
+								 * cache (read/page_cache.h) */
 	uint64		target_size;	/* bytes of an output file, about */
 	size_t		memory;			/* bytes that a merge may use, about */
 	bool		(*is_canceled) (void *arg);

@@ -161,6 +161,26 @@ begin_fork(CachedSize *entry, const WalRecord *rec)
 	relsize_add_floor(&entry->size, 0, rec->start);
 }
 
+/*
+ * Of blocks that come back after a truncation, older versions do not count.
+ * The tombstones are a byte before the record's end, an LSN that nobody reads
+ * at: the record itself may make some of these blocks.
+ */
+static void
+extend_fork(Timeline *tl, const WalRecord *rec, CachedSize *entry, BlockNumber nblocks, bool is_made)
+{
+	BlockNumber blk;
+	BlockNumber end;
+
+	relsize_extend(&entry->size, nblocks, is_made, &blk, &end);
+	for (; blk < end; blk++)
+	{
+		PsKey		key = ps_key_block(entry->rel, (ForkNumber) entry->fork, blk);
+
+		open_layer_put_value(tl->ingest->open, &key, rec->end - 1, VALUE_TOMBSTONE, NULL, 0);
+	}
+}
+
 /* ---- the sink ---- */
 
 static PsError *
@@ -179,7 +199,7 @@ sink_block(void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork, BlockNum
 		/* as XLogReadBufferExtended does, a fork is made when it is first touched */
 		if (!entry->exists)
 			begin_fork(entry, rec);
-		entry->size.nblocks = blk + 1;
+		extend_fork(tl, rec, entry, blk + 1, will_init);
 		put_size(tl, rec, entry);
 	}
 	open_layer_put_record(tl->ingest->open, &key, rec->end, rec->start, rec->len, will_init);
