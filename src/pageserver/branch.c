@@ -126,6 +126,20 @@ done:
 	return err;
 }
 
+/* Up to where whole records have come; the last of them may not be durable yet, but will be in a moment. */
+static XLogRecPtr
+end_of_records(Timeline *tl)
+{
+	XLogRecPtr	end;
+
+	pthread_mutex_lock(&tl->receive_lock);
+	end = tl->flushed_lsn;
+	if (tl->receiver != NULL)
+		end = Max(end, wal_decoder_record_end(tl->receiver->decoder));
+	pthread_mutex_unlock(&tl->receive_lock);
+	return end;
+}
+
 /* seed: has an id, the name, and what is replaced. */
 static PsError *
 branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn, const Waiter *waiter, Timeline **result)
@@ -140,7 +154,7 @@ branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn, const
 	if (lsn != PG_UINT64_MAX && lsn > info.received_lsn)
 		return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" ends at %X/%X, there is no %X/%X yet", info.name,
 						LSN_FORMAT_ARGS(info.flushed_lsn), LSN_FORMAT_ARGS(lsn));
-	lsn = Min(lsn, info.flushed_lsn);
+	lsn = lsn == PG_UINT64_MAX ? info.flushed_lsn : Min(lsn, end_of_records(parent));
 	PS_TRY(timeline_wait_ingested(parent, lsn, store->config->wait_timeout, waiter));
 	PS_TRY(timeline_pin(parent, lsn));
 	err = timeline_state_at(parent, lsn, &state);

@@ -171,10 +171,10 @@ extern PsError *store_replace_branch(Store *store, const char *name, Timeline *p
 
 /*
  * Where a branch stood at a moment: just before the first commit or abort with
- * a later time; of what is ingested.  *at: the branch, or an ancestor of it if
- * that is before its beginning.
+ * a later time; of all that was acknowledged, which is waited for as reads do.
+ * *at: the branch, or an ancestor of it if that is before its beginning.
  */
-extern PsError *timeline_lsn_at_time(Timeline *tl, TimestampTz when, Timeline **at, XLogRecPtr *lsn);
+extern PsError *timeline_lsn_at_time(Timeline *tl, TimestampTz when, const Waiter *waiter, Timeline **at, XLogRecPtr *lsn);
 
 /* ---- timeline.c ---- */
 typedef struct TimelineInfo

@@ -1311,7 +1311,7 @@ check_moment(World *w, Branch *b)
 		return NULL;
 	when = at->xacts[rnd32(w, at->nxacts)].time - rnd32(w, 2);
 	PS_TRY(wait_ingested(b));
-	err = timeline_lsn_at_time(b->tl, when, &tl, &lsn);
+	err = timeline_lsn_at_time(b->tl, when, NULL, &tl, &lsn);
 
 	/* the first later commit that the branch has, of its ancestors up to where the next begins */
 	at = b;

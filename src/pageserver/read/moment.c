@@ -114,7 +114,7 @@ too_early(Timeline *tl, TimestampTz when)
 }
 
 PsError *
-timeline_lsn_at_time(Timeline *tl, TimestampTz when, Timeline **at, XLogRecPtr *lsn)
+timeline_lsn_at_time(Timeline *tl, TimestampTz when, const Waiter *waiter, Timeline **at, XLogRecPtr *lsn)
 {
 	Timeline   *child = NULL;	/* of tl, if all that can be read of it is later */
 	XLogRecPtr	newest;
@@ -123,7 +123,11 @@ timeline_lsn_at_time(Timeline *tl, TimestampTz when, Timeline **at, XLogRecPtr *
 
 	pthread_mutex_lock(&tl->lock);
 	newest = tl->ingested_lsn;
+	/* a later commit than the moment has been seen, or may be in what is acknowledged and not ingested yet */
+	if (tl->state.last_commit <= when)
+		newest = tl->flushed_lsn;
 	pthread_mutex_unlock(&tl->lock);
+	PS_TRY(timeline_wait_ingested(tl, newest, tl->tenant->store->config->wait_timeout, waiter));
 	for (;;)
 	{
 		PS_TRY(timeline_saved_state_before(tl, when, timeline_gc_cutoff(tl), newest, &state, &found));

@@ -371,7 +371,7 @@ parse_time(const char *text, TimestampTz *when)
 
 /* "LSN lsn" or "TIME microseconds" of a branch: *at and *lsn are where a branch can begin. */
 static PsError *
-parse_moment(const char *what, const char *value, Timeline *tl, Timeline **at, XLogRecPtr *lsn)
+parse_moment(Session *session, const char *what, const char *value, Timeline *tl, Timeline **at, XLogRecPtr *lsn)
 {
 	TimestampTz when = 0;
 
@@ -381,7 +381,7 @@ parse_moment(const char *what, const char *value, Timeline *tl, Timeline **at, X
 	if (pg_strcasecmp(what, "time") != 0)
 		return ps_error(PS_SQLSTATE_SYNTAX, "expected LSN or TIME, not \"%s\"", what);
 	PS_TRY(parse_time(value, &when));
-	return timeline_lsn_at_time(tl, when, at, lsn);
+	return timeline_lsn_at_time(tl, when, &session->waiter, at, lsn);
 }
 
 /* NAME FROM PARENT [LSN lsn | TIME microseconds] */
@@ -395,7 +395,7 @@ create_from(Session *session, char **args, int nargs)
 		return ps_error(PS_SQLSTATE_SYNTAX, "expected FROM PARENT, then nothing, LSN lsn or TIME microseconds");
 	PS_TRY(find_branch(session, args[2], &parent));
 	if (nargs == 5)
-		PS_TRY(parse_moment(args[3], args[4], parent, &parent, &lsn));
+		PS_TRY(parse_moment(session, args[3], args[4], parent, &parent, &lsn));
 	PS_TRY(store_branch(session->server->store, args[0], parent, lsn, &session->waiter, NULL));
 	return send_branch(session, args[0], "CREATE BRANCH");
 }
@@ -477,7 +477,7 @@ run_branch_restore(Session *session, char **args, int nargs)
 
 	PS_TRY(find_branch(session, args[0], &tl));
 	PS_TRY(check_no_compute(session, args, nargs, 3));
-	PS_TRY(parse_moment(args[1], args[2], tl, &at, &lsn));
+	PS_TRY(parse_moment(session, args[1], args[2], tl, &at, &lsn));
 	PS_TRY(store_replace_branch(session->server->store, args[0], at, lsn, false, &session->waiter, old_name));
 	message = psprintf("what branch \"%s\" was is branch \"%s\" now", args[0], old_name);
 	conn_send_notice(&session->conn, message);
@@ -615,7 +615,7 @@ run_fullbackup(Session *session, char **args, int nargs)
 	if (nargs == 2)
 		return ps_error(PS_SQLSTATE_SYNTAX, "expected LSN lsn or TIME microseconds behind the branch");
 	if (nargs > 1)
-		PS_TRY(parse_moment(args[1], args[2], tl, &tl, &lsn));
+		PS_TRY(parse_moment(session, args[1], args[2], tl, &tl, &lsn));
 	copy_sink_begin(&sink, session);
 	return copy_sink_finish(&sink, fullbackup(tl, lsn, &session->waiter, (ByteSink) {copy_sink_write, &sink}),
 							"FULLBACKUP");

@@ -1,0 +1,163 @@
+/*
+ * t_branch.c
+ *	  Where branches begin, at the edges.
+ *
+ * Rules: a moment counts whatever was acknowledged before the question, though
+ * it is not ingested yet; an LSN that has come is not rounded down to what was
+ * durable a moment ago; nobody begins in a branch that is being deleted; a
+ * compute starts on a branch wherever that begins, also if the checkpoint
+ * before it is in the parent's WAL only.
+ *
+ * TEST_SEED in the environment repeats a run.
+ */
+#include "timeline_util.h"
+
+#include "timeline_impl.h"
+
+static uint64 rnd;
+
+static WalReceiver *
+new_receiver(TestStore *s, Timeline *tl, XLogRecPtr *start)
+{
+	uint64		generation;
+	WalState	state;
+	XLogRecPtr	checkpoint;
+	WalReceiver *receiver;
+
+	OK(timeline_new_generation(tl, "test", NULL, &generation, &state, &checkpoint));
+	OK(wal_receiver_open(tl, generation, &receiver, start));
+	return receiver;
+}
+
+static void
+send_bytes(WalReceiver *receiver, const History *h, XLogRecPtr from, XLogRecPtr to)
+{
+	OK(wal_receiver_write(receiver, from, h->gen.bytes.data + (from - h->gen.start), to - from, NULL));
+}
+
+static void
+end_test(TestStore *s, History *h)
+{
+	store_close(s->store);
+	remove_tree(s->dir);
+	history_free(h);
+}
+
+/* ---- what is not ingested yet ---- */
+
+/* Ingest waits after a batch (layer_memory_wait()) as long as another branch takes too much memory. */
+static void
+hold_ingest(TestStore *s, int64 by)
+{
+	atomic_fetch_add(&s->store->layer_memory, by);
+}
+
+static void *
+let_ingest_go_on(void *arg)
+{
+	pg_usleep(200 * 1000);
+	hold_ingest(arg, -((int64) 1 << 40));
+	return NULL;
+}
+
+static void
+test_moment_not_ingested(void **state)
+{
+	History		h;
+	TestStore	s;
+	XLogRecPtr	start;
+	XLogRecPtr	flushed;
+	XLogRecPtr	lsn;
+	XLogRecPtr	expected;
+	WalReceiver *receiver;
+	Timeline   *at;
+	pthread_t	thread;
+
+	history_init(&h, rnd);
+	for (int i = 0; i < 2000; i++)
+	{
+		history_next(&h)->next_xid++;
+		gen_commit(&h.gen, 1000 + i, 1000 + i * 10, false, 0, -1);
+	}
+	store_make(&s, &h);
+	receiver = new_receiver(&s, s.tl, &start);
+	hold_ingest(&s, (int64) 1 << 40);
+	send_bytes(receiver, &h, start, h.gen.pos);
+	OK(wal_receiver_sync(receiver, &flushed));
+	CHECK(flushed == h.gen.pos);
+	CHECK(pthread_create(&thread, NULL, let_ingest_go_on, &s) == 0);
+
+	/* all of these are acknowledged; that of time 1000 + 1500 * 10 and those before it belong to the moment */
+	expected = h.gen.records[h.first + 1501].end;
+	OK(timeline_lsn_at_time(s.tl, 1000 + 1500 * 10, NULL, &at, &lsn));
+	CHECK(at == s.tl);
+	CHECK(lsn == expected);
+	/* the time of a commit itself, just before it, and later than all */
+	OK(timeline_lsn_at_time(s.tl, 1000 + 1500 * 10 - 1, NULL, &at, &lsn));
+	CHECK(lsn == h.gen.records[h.first + 1500].end);
+	OK(timeline_lsn_at_time(s.tl, PG_INT64_MAX, NULL, &at, &lsn));
+	CHECK(lsn == h.gen.pos);
+	pthread_join(thread, NULL);
+	wal_receiver_close(receiver);
+	end_test(&s, &h);
+}
+
+static void *
+sync_later(void *arg)
+{
+	XLogRecPtr	flushed;
+
+	pg_usleep(200 * 1000);
+	OK(wal_receiver_sync(arg, &flushed));
+	return NULL;
+}
+
+static void
+test_lsn_not_flushed(void **state)
+{
+	History		h;
+	TestStore	s;
+	XLogRecPtr	start;
+	XLogRecPtr	asked;
+	WalReceiver *receiver;
+	Timeline   *tl;
+	TimelineInfo info;
+	pthread_t	thread;
+
+	history_init(&h, rnd);
+	for (int i = 0; i < 20; i++)
+		add_commit(&h, 0, -1);
+	store_make(&s, &h);
+	receiver = new_receiver(&s, s.tl, &start);
+	send_bytes(receiver, &h, start, h.gen.pos - 8);
+	CHECK(pthread_create(&thread, NULL, sync_later, receiver) == 0);
+	asked = h.gen.records[h.gen.n - 2].end;
+	OK(store_branch(s.store, "exact", s.tl, asked, NULL, &tl));
+	timeline_info(tl, &info);
+	CHECK(info.start_lsn == asked);
+	store_release(tl);
+	pthread_join(thread, NULL);
+
+	/* within a record that has come in part: rounded down at once */
+	OK(store_branch(s.store, "within", s.tl, h.gen.pos - 8, NULL, &tl));
+	timeline_info(tl, &info);
+	CHECK(info.start_lsn == asked);
+	store_release(tl);
+	wal_receiver_close(receiver);
+	end_test(&s, &h);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_moment_not_ingested),
+		cmocka_unit_test(test_lsn_not_flushed),
+	};
+	const char *seed = getenv("TEST_SEED");
+
+	rnd = seed != NULL ? strtoul(seed, NULL, 10) : (uint64) time(NULL) ^ (uint64) getpid() << 16;
+	print_message("TEST_SEED=%llu\n", (unsigned long long) rnd);
+	ps_log_level = PS_FATAL;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
