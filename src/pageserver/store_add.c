@@ -135,9 +135,9 @@ open_new(Store *store, Timeline *tl, const char *from, const char *to)
 	return err;
 }
 
-/* May the timeline have its name, and what it replaces the other?  Caller holds Store.lock, which may be let go. */
+/* Caller holds Store.lock, which may be let go. */
 static PsError *
-check_place(Store *store, const TimelineSeed *seed)
+check_names(Store *store, const TimelineSeed *seed)
 {
 	Timeline   *named;
 	PsError    *err;
@@ -150,6 +150,21 @@ check_place(Store *store, const TimelineSeed *seed)
 	if (err == NULL && store_named(store, seed->replaced_name) != NULL)
 		err = ps_error("42710", "branch \"%s\" exists already", seed->replaced_name);
 	return err;
+}
+
+/*
+ * May the timeline have its name, and what it replaces the other, and is what
+ * it begins in still there?  Caller holds Store.lock, which may be let go, but
+ * not after the last look at what begins and ends without the caller.
+ */
+static PsError *
+check_place(Store *store, const Tenant *tenant, const TimelineSeed *seed)
+{
+	PS_TRY(check_names(store, seed));
+	if (tenant->life != TENANT_ATTACHED)
+		return tenant_detached_error(tenant);
+	/* who deletes a branch sees that nothing begins in it, and takes it out of the store, under this lock */
+	return seed->ancestor != NULL && seed->ancestor->gone ? store_no_such_branch(store, seed->ancestor->name) : NULL;
 }
 
 /*
@@ -205,7 +220,7 @@ store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
 
 	/* the lock is held from the last check of the name until all can see the timeline */
 	pthread_mutex_lock(&store->lock);
-	err = tenant->life == TENANT_ATTACHED ? check_place(store, seed) : tenant_detached_error(tenant);
+	err = check_place(store, tenant, seed);
 	if (err == NULL)
 		err = put_in_place(from, to);
 	if (err == NULL)

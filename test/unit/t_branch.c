@@ -147,12 +147,41 @@ test_lsn_not_flushed(void **state)
 	end_test(&s, &h);
 }
 
+/* ---- a branch that goes meanwhile ---- */
+
+static void
+test_parent_is_deleted(void **state)
+{
+	History		h;
+	TestStore	s;
+	Timeline   *parent;
+	Timeline   *gone;
+	Timeline   *child;
+	int			n;
+
+	history_init(&h, rnd);
+	store_make(&s, &h);
+	OK(store_branch(s.store, "parent", s.tl, PG_UINT64_MAX, NULL, NULL));
+	/* who makes a branch of it has found it, then it is deleted */
+	OK(store_find_branch(s.store, "parent", &parent));
+	OK(store_remove_branch(s.store, "parent", &gone));
+	CHECK(gone == parent);
+	FAILS(store_branch(s.store, "child", parent, PG_UINT64_MAX, NULL, &child), PS_SQLSTATE_NOT_FOUND, "\"parent\" does not exist");
+	store_release(parent);
+	store_destroy_branch(gone);
+	store_reopen(&s);
+	free(store_list(s.store, &n));
+	CHECK(n == 1);
+	end_test(&s, &h);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_moment_not_ingested),
 		cmocka_unit_test(test_lsn_not_flushed),
+		cmocka_unit_test(test_parent_is_deleted),
 	};
 	const char *seed = getenv("TEST_SEED");
 
