@@ -71,6 +71,15 @@ raise_generation(Timeline *tl, const char *owner, uint64 *generation)
 	return err;
 }
 
+bool
+timeline_has_checkpoint(const Timeline *tl, const WalState *state)
+{
+	if (!state->shutdown)
+		return false;
+	/* a branch has of its parent's WAL the page in which it begins, no more (branch.c) */
+	return tl->ancestor == NULL || state->prev >= tl->start_lsn - tl->start_lsn % XLOG_BLCKSZ;
+}
+
 /*
  * Takes the place of the writer, cuts what is no whole record, and appends the
  * checkpoint.  Caller holds generation_lock.
@@ -111,7 +120,7 @@ append_checkpoint(Timeline *tl, const Waiter *waiter)
 	pthread_mutex_lock(&tl->lock);
 	state = tl->state;
 	pthread_mutex_unlock(&tl->lock);
-	if (state.shutdown)
+	if (timeline_has_checkpoint(tl, &state))
 		return NULL;
 
 	initStringInfo(&bytes);

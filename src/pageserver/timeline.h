@@ -231,12 +231,18 @@ extern PsError *upkeep_timeline(Timeline *tl, bool all);
 /*
  * A new compute: raises the generation (durable on return), ends the
  * connections of older ones, cuts what they left behind the last whole record,
- * appends a shutdown checkpoint unless the WAL ends with one, makes it
+ * appends a shutdown checkpoint unless its WAL ends with one, makes it
  * durable, waits until it is ingested.  *state is that of its end;
  * *checkpoint_lsn where the record starts.
  */
 extern PsError *timeline_new_generation(Timeline *tl, const char *owner, const Waiter *waiter, uint64 *generation,
 										WalState *state, XLogRecPtr *checkpoint_lsn);
+
+/*
+ * Does the WAL up to the state end with a shutdown checkpoint that the
+ * timeline's own files have, for a compute to start at?  Any thread.
+ */
+extern bool timeline_has_checkpoint(const Timeline *tl, const WalState *state);
 
 /* Error PS_SQLSTATE_SUPERSEDED, naming the newer owner, unless generation is 0 or the newest. */
 extern PsError *timeline_check_generation(Timeline *tl, uint64 generation);

@@ -175,6 +175,87 @@ test_parent_is_deleted(void **state)
 	end_test(&s, &h);
 }
 
+/* ---- the first start of a compute ---- */
+
+/* Fills up so that a shutdown checkpoint begins "before" bytes ahead of the next border of "size". */
+static void
+fill_up_to(History *h, uint32 size, uint32 before)
+{
+	for (;;)
+	{
+		XLogRecPtr	border = h->gen.pos - h->gen.pos % size + size;
+		XLogRecPtr	start = border - before;
+		uint32		left;
+
+		if (h->gen.pos == start)
+			return;
+		/* whole pages first; a record of main data takes SizeOfXLogRecord + 5 bytes more than its data, 2 if it is short */
+		left = h->gen.pos < start ? start - h->gen.pos : start + size - h->gen.pos;
+		history_next(h);
+		if (left > XLOG_BLCKSZ + 1000)
+			gen_random_record(&h->gen, Min(left - XLOG_BLCKSZ - 1000, 4000));
+		else if (left > 1000)
+			gen_random_record(&h->gen, 400);
+		else if (left >= SizeOfXLogRecord + 8)
+		{
+			char		data[1000] = {0};
+			uint32		len = left - SizeOfXLogRecord;
+
+			len -= len <= 257 ? 2 : 5;
+			/* a logical message, which does nothing */
+			add_main_data(h, RM_LOGICALMSG_ID, 0, 0, data, len);
+		}
+		else
+			gen_random_record(&h->gen, 100);
+	}
+}
+
+static void
+start_at_border(uint32 size, uint32 before)
+{
+	History		h;
+	TestStore	s;
+	XLogRecPtr	start;
+	XLogRecPtr	flushed;
+	XLogRecPtr	checkpoint;
+	XLogRecPtr	of_branch;
+	WalReceiver *receiver;
+	WalState	walstate;
+	uint64		generation;
+	Timeline   *tl;
+	char		rec[SizeOfXLogRecord + SizeOfXLogRecordDataHeaderShort + sizeof(CheckPoint)];
+
+	history_init(&h, rnd);
+	fill_up_to(&h, size, before);
+	store_make(&s, &h);
+	receiver = new_receiver(&s, s.tl, &start);
+	OK(push(receiver, &h, start, h.gen.pos, &rnd, &flushed));
+	wal_receiver_close(receiver);
+
+	/* "main" is stopped: a shutdown checkpoint ends its WAL, over the border or up to it */
+	OK(timeline_new_generation(s.tl, "test", NULL, &generation, &walstate, &checkpoint));
+	CHECK(walstate.shutdown && checkpoint / size < walstate.end / size);
+	OK(store_branch(s.store, "branch", s.tl, PG_UINT64_MAX, NULL, &tl));
+	OK(timeline_new_generation(tl, "test", NULL, &generation, &walstate, &of_branch));
+	/* what a base backup sends, from the checkpoint on */
+	OK(wal_segments_read_record(timeline_wal(tl), of_branch, sizeof(rec), rec));
+	CHECK(((XLogRecord *) rec)->xl_info == XLOG_CHECKPOINT_SHUTDOWN && walstate.prev == of_branch);
+	store_release(tl);
+	end_test(&s, &h);
+}
+
+static void
+test_start_at_border(void **state)
+{
+	/* a checkpoint takes 120 bytes: a part of it behind the border, all before it */
+	uint32		len = MAXALIGN(SizeOfXLogRecord + SizeOfXLogRecordDataHeaderShort + sizeof(CheckPoint));
+
+	start_at_border(XLOG_BLCKSZ, 64);
+	start_at_border(XLOG_BLCKSZ, len);
+	start_at_border(SEGMENT_SIZE, 64);
+	start_at_border(SEGMENT_SIZE, len);
+}
+
 int
 main(void)
 {
@@ -182,6 +263,7 @@ main(void)
 		cmocka_unit_test(test_moment_not_ingested),
 		cmocka_unit_test(test_lsn_not_flushed),
 		cmocka_unit_test(test_parent_is_deleted),
+		cmocka_unit_test(test_start_at_border),
 	};
 	const char *seed = getenv("TEST_SEED");
 

@@ -97,7 +97,7 @@ fullbackup(Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, ByteSink sink)
 		return err;
 	}
 	err = backup_begin(&backup, tl, &state, waiter, sink);
-	if (err == NULL && !state.shutdown)
+	if (err == NULL && !timeline_has_checkpoint(tl, &state))
 	{
 		XLogRecPtr	end;
 
