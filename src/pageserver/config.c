@@ -134,11 +134,13 @@ static const Setting settings[] = {
 		"Size of a merged file or an image file, about."},
 	{NULL, INT_SETTING(compaction_memory, UNIT_MB, 1, 65536, "64MB"), NULL, false,
 		"Memory that a merge may use, about, for each thread."},
-	{NULL, INT_SETTING(image_delta_percent, UNIT_NONE, 1, 10000, "30"), NULL, false,
-		"An image file of a range of pages is made when what has changed since the last\n"
-		"takes this many percent of its size ..."},
+	{NULL, INT_SETTING(image_delta_records, UNIT_NONE, 1, 1000000, "16"), NULL, false,
+		"An image file of a range of pages is made when so many records for each page have\n"
+		"come since the last one, on an average, ..."},
+	{NULL, INT_SETTING(image_delta_percent, UNIT_NONE, 1, 10000, "300"), NULL, false,
+		"... or records that take this many percent of its size ..."},
 	{NULL, INT_SETTING(image_delta_layers, UNIT_NONE, 1, 1000, "8"), NULL, false,
-		"... or is in so many files above each other."},
+		"... or a tenth of either, in so many files above each other."},
 
 	{"History", INT_SETTING(gc_horizon, UNIT_MB, 0, INT_MAX, "64MB"), NULL, false,
 		"WAL, counted back from the newest, at every moment of which a branch can begin ..."},

@@ -44,8 +44,9 @@ typedef struct Config
 	int			compaction_backlog; /* files of level 0 at which WAL is taken only as fast as they are merged */
 	int			target_file_size;	/* MB of a merged or image file, about */
 	int			compaction_memory;	/* MB that a merge may use, about */
+	int			image_delta_records;	/* records for each page above which an image is made */
 	int			image_delta_percent;	/* deltas beside the size of an image, percent, above which an image is made */
-	int			image_delta_layers; /* deltas above each other above which an image is made */
+	int			image_delta_layers; /* deltas above each other above which an image is made for a tenth of that */
 	/* history */
 	int			gc_horizon;		/* MB of WAL back from the newest that stay readable */
 	int			pitr_interval;	/* s back from now that stay readable */

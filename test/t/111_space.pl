@@ -80,4 +80,48 @@ $c = $store->start_compute('main');
 $c->sql_is('SELECT count(*), min(n), max(n) FROM t', "30000|$updates|$updates", 'the state is right');
 $c->stop;
 $store->stop;
+
+# With all history retained every delta is needed.  Images make reads short; what
+# they take besides is bounded, also for a table that is loaded and never changed.
+$store = PageserverTest->new_store('history', conf => "checkpoint_distance = 4MB\ntarget_file_size = 4MB\n");
+sub deltas_and_images
+{
+	my ($what, $work) = @_;
+	$store->ctl_ok("branch $what", 'branch', 'create', $what);
+	my %bytes = (delta => 0, image => -bytes($store, $what, 'layers'));
+	my $compute = $store->start_compute($what, conf => "autovacuum = off\nmax_wal_size = 128MB\n");
+	$work->($compute);
+	$compute->stop;
+	$store->ctl_ok("restart after $what", 'restart');
+	my ($manifest) = grep { /"name": *"$what"/ } map { PostgreSQL::Test::Utils::slurp_file($_) } glob "$store->{dir}/tenants/*/timelines/*/timeline.json";
+	while ($manifest =~ /__(\w+|\w+-\w+)__\w+ level \d+ entries \d+ bytes (\d+)"/g)
+	{
+		my ($lsns, $size) = ($1, $2);
+		$bytes{ $lsns =~ /-/ ? 'delta' : 'image' } += $size;
+	}
+	diag(sprintf '%s, all history: %.1f MB of deltas, %.1f MB of images', $what, $bytes{delta} / MB, $bytes{image} / MB);
+	return ($bytes{delta}, $bytes{image});
+}
+
+my ($deltas, $images) = deltas_and_images('loaded', sub {
+	my $rows = PageserverTest::test_dir() . '/rows';
+	$_[0]->sql("CREATE TABLE t (id int, n int, v text)");
+	$_[0]->sql("COPY (SELECT i, i % 1000, md5(i::text) FROM generate_series(1, 200000) i) TO '$rows'");
+	$_[0]->sql("COPY t FROM '$rows'") for 1 .. 3;
+	$_[0]->sql('VACUUM t');
+});
+cmp_ok($images, '<', 0.5 * $deltas, 'a table that is loaded is within 1.5 times of what all history needs');
+
+($deltas, $images) = deltas_and_images('updated', sub {
+	$_[0]->sql("CREATE TABLE t (id int PRIMARY KEY, n int, v text) WITH (fillfactor = 50)");
+	$_[0]->sql("INSERT INTO t SELECT i, 0, md5(i::text) || repeat(md5((i * 7)::text), 3) FROM generate_series(1, 15000) i");
+	for my $i (1 .. $updates)
+	{
+		$_[0]->sql("UPDATE t SET n = $i");
+		$_[0]->sql('VACUUM t');
+	}
+});
+cmp_ok($images, '>', 0, 'a table that is updated has images');
+cmp_ok($images, '<', 0.5 * $deltas, 'and is within 1.5 times of what all history needs');
+$store->stop;
 done_testing();

@@ -1367,6 +1367,7 @@ set_small_sizes(World *w)
 	config->compaction_fanout = 2 + rnd32(w, 2);
 	config->target_file_size = 1;
 	config->compaction_memory = 1;
+	config->image_delta_records = 1 + rnd32(w, 20);
 	config->image_delta_percent = 10 + rnd32(w, 100);
 	config->image_delta_layers = 2 + rnd32(w, 4);
 	config->page_cache_size = rnd32(w, 2);

@@ -209,6 +209,7 @@ test_closed_branches(void **state)
 	store_close(b.s.store);
 	b.s.config.compaction_threshold = b.s.config.compaction_fanout = 4;
 	b.s.config.target_file_size = b.s.config.compaction_memory = 1;
+	b.s.config.image_delta_records = 1000;
 	b.s.config.image_delta_percent = 1000;
 	b.s.config.image_delta_layers = 1000;
 	OK(store_open(&b.s.config, &b.s.store));

@@ -109,6 +109,7 @@ set_upkeep(Config *config, int gc_horizon, int pitr_interval)
 	config->compaction_backlog = 1000;
 	config->target_file_size = 1;
 	config->compaction_memory = 1;
+	config->image_delta_records = 16;
 	config->image_delta_percent = 30;
 	config->image_delta_layers = 3;
 	config->gc_horizon = gc_horizon;

@@ -5,9 +5,12 @@
  *
  * The keys are cut into parts of about a file's size, relation by relation,
  * large ones at multiples of a fixed number of blocks.  A part gets an image
- * file when the deltas above its newest one are many (image_delta_layers), or
- * large beside what an image takes (image_delta_percent): so what is written is
- * a bounded multiple of the WAL, and what a read looks at is bounded.
+ * file when a read of one of its pages has become long: many records to apply
+ * (image_delta_records), many bytes beside those of an image
+ * (image_delta_percent), or many files to look at (image_delta_layers) that have
+ * at least a tenth of these records or bytes.  So what a read looks at is
+ * bounded, and so is what images take beside the deltas, all of which have to be
+ * kept as long as somebody may read the past: a third of them, or about.
  *
  * Where a branch begins, before the horizon of its parent, a part gets one if
  * the deltas that are kept for that branch alone take more than an image.
@@ -41,7 +44,7 @@ typedef struct Part
 {
 	PsKey		lo;
 	PsKey		hi;
-	uint64		bytes;			/* of an image file, about */
+	uint64		nkeys;
 	bool		is_blocks;
 	int			first;
 	int			last;
@@ -89,60 +92,93 @@ by_key(const void *a, const void *b)
 
 /* ---- is an image due ---- */
 
-/* Bytes of a delta file that are for the part, about; for a branch only versions after the LSN, up to its beginning. */
+/* What a delta file has for the part, about; for a branch only versions after the LSN, up to its beginning. */
 static PsError *
-delta_bytes(const Images *images, const Part *part, Layer *layer, XLogRecPtr after, uint64 *bytes)
+find_deltas(const Images *images, const Part *part, Layer *layer, XLogRecPtr after, LayerRange *range)
 {
 	const LayerInfo *info = layer_info(layer);
 	LayerMerge *entries;
-	uint64		n = 0;
 	PsKey		key;
 	ValueRef	ref;
 	bool		found;
 	PsError    *err;
 
 	if (!images->for_branch)
-		return layer_range_bytes(layer, &part->lo, &part->hi, bytes);
+		return layer_range(layer, &part->lo, &part->hi, range);
+	*range = (LayerRange) {0};
 	PS_TRY(layer_merge_open(&layer, 1, &part->lo, &part->hi, &entries));
 	while ((err = layer_merge_next(entries, &key, &ref, &found)) == NULL && found)
-		n += ref.lsn > after && ref.lsn <= images->lsn;
+		range->entries += ref.lsn > after && ref.lsn <= images->lsn;
 	layer_merge_close(entries);
-	*bytes = info->entries > 0 ? info->file_size / info->entries * n : 0;
+	range->bytes = info->entries > 0 ? info->file_size / info->entries * range->entries : 0;
 	return err;
+}
+
+/* Of all layers that have something for the part: up to where it has images, and what a key takes in the newest of them. */
+static PsError *
+find_newest_image(const Part *part, Layer *const *layers, int nlayers, XLogRecPtr *lsn, uint64 *key_bytes)
+{
+	LayerRange	newest = {0};
+
+	*lsn = InvalidXLogRecPtr;
+	for (int i = 0; i < nlayers; i++)
+	{
+		if (layer_info(layers[i])->type != LAYER_IMAGE || layer_info(layers[i])->lsn_start <= *lsn)
+			continue;
+		*lsn = layer_info(layers[i])->lsn_start;
+		PS_TRY(layer_range(layers[i], &part->lo, &part->hi, &newest));
+	}
+	if (newest.entries > 0)
+		*key_bytes = Max(newest.bytes / newest.entries, 1);
+	else
+		*key_bytes = part->is_blocks ? IMAGE_PAGE_BYTES : IMAGE_VALUE_BYTES;
+	return NULL;
+}
+
+/* Are n deltas that take so much worth an image of nkeys keys? */
+static bool
+is_long(const Images *images, int n, const LayerRange *deltas, uint64 nkeys, uint64 image_bytes)
+{
+	const Config *config = images->tl->tenant->store->config;
+	uint64		records = nkeys * config->image_delta_records;
+	uint64		bytes = image_bytes * config->image_delta_percent / 100;
+
+	if (n == 0)
+		return false;
+	if (images->for_branch)
+		return deltas->bytes >= image_bytes;
+	return images->all || deltas->entries >= records || deltas->bytes >= bytes ||
+		(n >= config->image_delta_layers && (deltas->entries >= records / 10 || deltas->bytes >= bytes / 10));
 }
 
 static PsError *
 image_is_due(const Images *images, const Part *part, bool *due)
 {
-	const Config *config = images->tl->tenant->store->config;
-	const LayerMap *map = images->set->map;
-	int			percent = images->for_branch ? 100 : config->image_delta_percent;
-	XLogRecPtr	newest_image = InvalidXLogRecPtr;
-	uint64		bytes = 0;
+	LayerRange	deltas = {0};
+	XLogRecPtr	newest_image;
+	uint64		key_bytes;
 	int			n = 0;
 	Layer	  **layers;
-	int			nlayers = layer_map_find(map, &part->lo, &part->hi, 0, images->lsn, &layers);
-	PsError    *err = NULL;
+	int			nlayers = layer_map_find(images->set->map, &part->lo, &part->hi, 0, images->lsn, &layers);
+	PsError    *err = find_newest_image(part, layers, nlayers, &newest_image, &key_bytes);
 
-	for (int i = 0; i < nlayers; i++)
-		if (layer_info(layers[i])->type == LAYER_IMAGE)
-			newest_image = Max(newest_image, layer_info(layers[i])->lsn_start);
 	for (int i = 0; i < nlayers && err == NULL; i++)
 	{
 		const LayerInfo *info = layer_info(layers[i]);
-		uint64		inside;
+		LayerRange	range;
 
 		if (info->type != LAYER_DELTA || info->lsn_end <= newest_image + 1)
 			continue;
-		err = delta_bytes(images, part, layers[i], newest_image, &inside);
-		if (err == NULL && inside > 0)
+		err = find_deltas(images, part, layers[i], newest_image, &range);
+		if (err == NULL && range.entries > 0)
 		{
-			bytes += inside;
+			deltas.entries += range.entries;
+			deltas.bytes += range.bytes;
 			n++;
 		}
 	}
 	free(layers);
-	*due = n > 0 && (images->all || n >= config->image_delta_layers || bytes * 100 >= part->bytes * percent);
+	*due = is_long(images, n, &deltas, part->nkeys, part->nkeys * key_bytes);
 	return err;
 }
 
@@ -248,7 +284,7 @@ do_part(Images *images, const Part *part)
 static PsError *
 do_values(Images *images, PsKeyKind from, PsKeyKind to, uint64 nvalues)
 {
-	Part		part = {.bytes = nvalues * IMAGE_VALUE_BYTES};
+	Part		part = {.nkeys = nvalues};
 
 	part.lo = (PsKey) {.kind = from};
 	part.hi = (PsKey) {.kind = to, .fork = UINT8_MAX, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX, .blk = PG_UINT32_MAX};
@@ -277,14 +313,13 @@ do_blocks(Images *images)
 		const Fork *forks = images->forks.forks;
 		Part		part = {.is_blocks = true, .first = f, .first_block = blk};
 		BlockNumber left = most - blk % most;
-		uint64		nblocks = 0;
 
 		while (f < images->forks.n && left > 0)
 		{
 			BlockNumber take = Min(left, forks[f].nblocks - blk);
 
 			left -= take;
-			nblocks += take;
+			part.nkeys += take;
 			part.last = f;
 			part.end_block = blk + take;
 			blk += take;
@@ -293,11 +328,10 @@ do_blocks(Images *images)
 			f++;
 			blk = 0;
 		}
-		if (nblocks == 0)
+		if (part.nkeys == 0)
 			continue;
 		part.lo = block_key(&forks[part.first], part.first_block);
 		part.hi = block_key(&forks[part.last], part.end_block - 1);
-		part.bytes = nblocks * IMAGE_PAGE_BYTES;
 		PS_TRY(do_part(images, &part));
 	}
 	return NULL;

@@ -117,8 +117,14 @@ extern void layer_unref(Layer *layer);	/* any thread; the last one closes the fi
 extern PsError *layer_collect(Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max,
 							  ValueList *list, bool *done);
 
-/* Bytes that the versions of keys from lo to hi take in a file, about. */
-extern PsError *layer_range_bytes(const Layer *layer, const PsKey *lo, const PsKey *hi, uint64 *bytes);
+/* What the versions of keys from lo to hi are in a file, about: entries in its index, and bytes. */
+typedef struct LayerRange
+{
+	uint64		entries;
+	uint64		bytes;
+} LayerRange;
+
+extern PsError *layer_range(const Layer *layer, const PsKey *lo, const PsKey *hi, LayerRange *range);
 
 /* Every version with lo <= key <= hi and LSN <= lsn_max; keys ascending, of each key newest first.
  * In an open layer the order of keys is not defined. */

@@ -138,7 +138,7 @@ entries_before(const Layer *layer, const BtreePos *pos)
 
 /* Caller has acquired the layer. */
 static PsError *
-range_bytes(const Layer *layer, const PsKey *lo, const PsKey *hi, uint64 *bytes)
+find_range(const Layer *layer, const PsKey *lo, const PsKey *hi, LayerRange *range)
 {
 	const LayerSummary *summary = &layer->file->summary;
 	uint8		target[DELTA_KEY_SIZE] = {0};
@@ -159,18 +159,21 @@ range_bytes(const Layer *layer, const PsKey *lo, const PsKey *hi, uint64 *bytes)
 		return NULL;
 	to = entries_before(layer, &pos) + (double) summary->entries / summary->leaf_pages / pos.count;
 	if (to > from)
-		*bytes = (uint64) ((to - from) / summary->entries * summary->file_size);
+	{
+		range->entries = (uint64) (to - from);
+		range->bytes = (uint64) ((to - from) / summary->entries * summary->file_size);
+	}
 	return NULL;
 }
 
 PsError *
-layer_range_bytes(const Layer *layer, const PsKey *lo, const PsKey *hi, uint64 *bytes)
+layer_range(const Layer *layer, const PsKey *lo, const PsKey *hi, LayerRange *range)
 {
 	PsError    *err;
 
-	*bytes = 0;
+	*range = (LayerRange) {0};
 	PS_TRY(layer_acquire(layer));
-	err = range_bytes(layer, lo, hi, bytes);
+	err = find_range(layer, lo, hi, range);
 	layer_release(layer);
 	return err;
 }
