@@ -1,6 +1,6 @@
 /*
  * ps_wal_progress.h
- *	  How far the WAL worker is: wal_worker.c writes it, wal_progress.c tells
+ *	  How far the WAL worker is: wal_worker*.c write it, wal_progress.c tells
  *	  others.
  */
 #ifndef PS_WAL_PROGRESS_H
@@ -32,5 +32,8 @@ typedef struct WalProgress
 } WalProgress;
 
 extern WalProgress *wal_progress;
+
+/* Is there a stream, and if not, why not; error NULL: the last one stays. */
+extern void wal_progress_set_connected(bool connected, const char *error);
 
 #endif							/* PS_WAL_PROGRESS_H */

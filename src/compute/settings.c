@@ -45,7 +45,7 @@ static bool settings_done;
  * The only member of synchronous_standby_names.  No walsender can have this
  * application_name, for those are cut off at NAMEDATALEN - 1 bytes, so that no
  * standby or subscriber can acknowledge a commit in place of the store.  The
- * WAL worker gives itself the priority (wal_worker.c).
+ * WAL worker gives itself the priority (wal_worker_standby.c).
  */
 #define SYNC_STANDBY_NAME "pageserver_smgr: commits are acknowledged by the store alone, through the WAL worker"
 

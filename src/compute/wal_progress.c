@@ -46,6 +46,17 @@ wal_worker_startup_shmem(void)
 }
 
 void
+wal_progress_set_connected(bool connected, const char *error)
+{
+	SpinLockAcquire(&wal_progress->mutex);
+	wal_progress->connected = connected;
+	wal_progress->connected_since = connected ? GetCurrentTimestamp() : 0;
+	if (error != NULL)
+		strlcpy(wal_progress->last_error, error, sizeof(wal_progress->last_error));
+	SpinLockRelease(&wal_progress->mutex);
+}
+
+void
 wal_worker_state(WalWorkerState *state)
 {
 	SpinLockAcquire(&wal_progress->mutex);

@@ -1,0 +1,278 @@
+/*
+ * wal_worker_stream.c
+ *	  WAL goes to the store, and its replies come: what is sent from where on,
+ *	  and what an acknowledgement means.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "access/xlogreader.h"
+#include "access/xlogutils.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "replication/walsender.h"
+#include "storage/fd.h"
+#include "utils/ps_status.h"
+#include "utils/timestamp.h"
+
+#include "ps_wal_worker.h"
+
+#define MAX_CHUNK (1024 * 1024) /* of WAL in one message */
+#define WAL_HEADER_SIZE 25		/* 'w', start, end of WAL, time */
+#define KEEPALIVE_SIZE 18		/* 'k', end of WAL, time, reply requested */
+#define KEEPALIVE_MS 5000		/* of silence, until the store is asked for a reply */
+
+TimestampTz outage_since;
+TimestampTz streaming_since;
+
+static StoreConn *conn;			/* that of stream_wal() */
+static XLogReaderState *reader; /* for WALRead(), which keeps the segment open */
+static char *wal_message;		/* WAL_HEADER_SIZE + MAX_CHUNK bytes */
+static XLogRecPtr sent;			/* invalid: the store has not said yet from where on to send */
+static XLogRecPtr confirmed;	/* flushed, as the store said on this connection */
+static TimestampTz last_reply;
+static TimestampTz last_keepalive;
+
+/* XLogReaderRoutine->segment_open: as wal_segment_open(), but a missing segment is the end. */
+static void
+open_segment(XLogReaderState *state, XLogSegNo segno, TimeLineID *tli)
+{
+	char		path[MAXPGPATH];
+
+	XLogFilePath(path, *tli, segno, state->segcxt.ws_segsize);
+	state->seg.ws_file = BasicOpenFile(path, O_RDONLY | PG_BINARY);
+	if (state->seg.ws_file >= 0)
+		return;
+	if (errno == ENOENT)
+		give_up(psprintf("The store needs WAL from %X/%X on, but file \"%s\" does not exist.",
+						 LSN_FORMAT_ARGS(sent), path));
+	ereport(ERROR,
+			(errcode_for_file_access(),
+			 errmsg("could not open file \"%s\": %m", path)));
+}
+
+void
+stream_init(void)
+{
+	reader = XLogReaderAllocate(wal_segment_size, NULL,
+								XL_ROUTINE(.segment_open = open_segment, .segment_close = wal_segment_close), NULL);
+	wal_message = palloc(WAL_HEADER_SIZE + MAX_CHUNK);
+}
+
+static bool
+send_keepalive(bool request_reply)
+{
+	char		message[KEEPALIVE_SIZE];
+
+	message[0] = 'k';
+	ps_put64(message + 1, sent);
+	ps_put64(message + 9, GetCurrentTimestamp());
+	message[17] = request_reply;
+	last_keepalive = GetCurrentTimestamp();
+	return PQputCopyData(conn->pg, message, sizeof(message)) > 0;
+}
+
+/*
+ * Sends one chunk of the WAL that is flushed and was not sent.  False if the
+ * connection is lost; *more: there is still WAL to send.
+ */
+static bool
+send_wal(bool *more)
+{
+	TimeLineID	tli;
+	XLogRecPtr	flushed = GetFlushRecPtr(&tli);
+	XLogRecPtr	end = flushed;
+	XLogSegNo	segno;
+	WALReadError error;
+
+	*more = false;
+	if (flushed <= sent)
+		return true;
+	if (end - sent > MAX_CHUNK)
+	{
+		end = sent + MAX_CHUNK;
+		end -= end % XLOG_BLCKSZ;
+		*more = true;
+	}
+	if (!WALRead(reader, wal_message + WAL_HEADER_SIZE, sent, end - sent, tli, &error))
+		WALReadRaiseError(&error);
+	XLByteToSeg(sent, segno, wal_segment_size);
+	if (segno <= XLogGetLastRemovedSegno())
+		give_up(psprintf("The store needs WAL from %X/%X on, which has been removed.", LSN_FORMAT_ARGS(sent)));
+
+	wal_message[0] = 'w';
+	ps_put64(wal_message + 1, sent);
+	ps_put64(wal_message + 9, flushed);
+	ps_put64(wal_message + 17, GetCurrentTimestamp());
+	if (PQputCopyData(conn->pg, wal_message, WAL_HEADER_SIZE + (int) (end - sent)) <= 0)
+		return false;
+	sent = end;
+	pg_atomic_write_u64(&wal_progress->sent, sent);
+	standby_sent(sent);
+	return true;
+}
+
+/*
+ * With the record of a switch the store has the rest of its segment, which is
+ * padding, before we have sent it, or even flushed it.  to is beyond from.
+ */
+static bool
+may_be_padding(XLogRecPtr from, XLogRecPtr to)
+{
+	return XLogSegmentOffset(to, wal_segment_size) == 0 && to - from < wal_segment_size;
+}
+
+/*
+ * The store's first reply says how far it has WAL: there the stream begins, if
+ * that WAL is there.
+ */
+static void
+begin_at(XLogRecPtr lsn)
+{
+	XLogRecPtr	end = GetFlushRecPtr(NULL);
+	XLogRecPtr	acknowledged = pg_atomic_read_u64(&wal_progress->flushed);
+	XLogSegNo	segno;
+
+	if (lsn > end && !may_be_padding(end, lsn))
+		give_up(psprintf("The store has WAL of timeline %s up to %X/%X, but this compute ends at %X/%X.",
+						 ps_timeline, LSN_FORMAT_ARGS(lsn), LSN_FORMAT_ARGS(end)));
+	if (lsn <= ps_checkpoint_lsn)
+		give_up(psprintf("The store has WAL of timeline %s up to %X/%X only, but this compute was started from the checkpoint at %X/%X.",
+						 ps_timeline, LSN_FORMAT_ARGS(lsn), LSN_FORMAT_ARGS(ps_checkpoint_lsn)));
+	sent = lsn;
+	standby_advance_slot(lsn, true);
+	XLByteToSeg(lsn, segno, wal_segment_size);
+	if (segno <= XLogGetLastRemovedSegno())
+		give_up(psprintf("The store needs WAL from %X/%X on, which has been removed.", LSN_FORMAT_ARGS(lsn)));
+	if (lsn < acknowledged)
+		ereport(LOG,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the page store has lost WAL that it had acknowledged, sending it again"),
+				 errdetail("It acknowledged WAL up to %X/%X, and now has it up to %X/%X.",
+						   LSN_FORMAT_ARGS(acknowledged), LSN_FORMAT_ARGS(lsn))));
+
+	if (outage_since != 0)
+		ereport(LOG,
+				(errmsg("streaming WAL to the page store again, from %X/%X, after %ld ms", LSN_FORMAT_ARGS(lsn),
+						TimestampDifferenceMilliseconds(outage_since, GetCurrentTimestamp()))));
+	else
+		ereport(LOG,
+				(errmsg("streaming WAL to the page store from %X/%X", LSN_FORMAT_ARGS(lsn))));
+	outage_since = 0;
+	streaming_since = GetCurrentTimestamp();
+	wal_progress_set_connected(true, NULL);
+	pg_atomic_write_u64(&wal_progress->sent, sent);
+	standby_streaming(sent);
+	set_ps_display("streaming");
+}
+
+/*
+ * A reply of the store.
+ * Returns what is wrong with it, or NULL.
+ */
+static const char *
+process_reply(const char *message, int len)
+{
+	PsWalStatus status;
+	XLogRecPtr	flushed;
+	XLogRecPtr	applied;
+	const char *problem = ps_wire_get_status(message, len, &status);
+
+	if (problem != NULL)
+		return problem;
+	flushed = status.flushed;
+	applied = status.applied;
+	last_reply = GetCurrentTimestamp();
+
+	if (sent == InvalidXLogRecPtr)
+	{
+		if (flushed == InvalidXLogRecPtr)
+			return "the store did not say from where on it needs WAL";
+		begin_at(flushed);
+		confirmed = flushed;
+	}
+	if (flushed > sent && may_be_padding(sent, flushed))
+	{
+		flushed = sent;
+		applied = Min(applied, sent);
+	}
+	if (status.written > sent || flushed > sent || applied > sent)
+		return "the store acknowledged WAL that was not sent to it";
+	if (flushed < confirmed)
+		return "the store took back an acknowledgement";
+	if (status.reply_wanted && !send_keepalive(false))
+		return "could not send";
+
+	confirmed = flushed;
+	standby_acknowledged(status.written, flushed, applied, (TimestampTz) status.time);
+	if (applied > pg_atomic_read_u64(&wal_progress->ingested))
+		pg_atomic_write_u64(&wal_progress->ingested, applied);
+	if (flushed > pg_atomic_read_u64(&wal_progress->flushed))
+	{
+		pg_atomic_write_u64(&wal_progress->flushed, flushed);
+		ConditionVariableBroadcast(&wal_progress->acknowledged);
+	}
+	return NULL;
+}
+
+char *
+stream_wal(StoreConn *stream_conn, char sqlstate[6])
+{
+	conn = stream_conn;
+	sent = InvalidXLogRecPtr;
+	streaming_since = 0;
+	last_reply = last_keepalive = GetCurrentTimestamp();
+	strlcpy(sqlstate, PS_SQLSTATE_PROTOCOL, 6);
+
+	for (;;)
+	{
+		const char *wrong = NULL;
+		char	   *message;
+		int			len = 0;
+		int			unsent;
+		bool		more = false;
+		long		silence;
+
+		housekeeping(conn);
+
+		if (!PQconsumeInput(conn->pg))
+			return store_conn_error(conn, sqlstate);
+		while (wrong == NULL && (len = PQgetCopyData(conn->pg, &message, 1)) > 0)
+		{
+			wrong = process_reply(message, len);
+			PQfreemem(message);
+		}
+		if (wrong != NULL)
+			return pstrdup(wrong);
+		if (len < 0)
+			return store_conn_error(conn, sqlstate);
+		exit_if_stopping(conn);		/* the reply may be the one waited for */
+
+		/* The next chunk only when the last one is with the kernel: that bounds memory. */
+		unsent = PQflush(conn->pg);
+		if (unsent == 0 && sent != InvalidXLogRecPtr)
+		{
+			if (!send_wal(&more))
+				return store_conn_error(conn, sqlstate);
+			unsent = PQflush(conn->pg);
+		}
+		if (unsent < 0)
+			return store_conn_error(conn, sqlstate);
+
+		silence = TimestampDifferenceMilliseconds(last_reply, GetCurrentTimestamp());
+		if (wal_sender_timeout > 0 && silence >= wal_sender_timeout)
+			return psprintf("no message from the store for %ld ms", silence);
+		if (silence >= KEEPALIVE_MS && sent != InvalidXLogRecPtr &&
+			TimestampDifferenceExceeds(last_keepalive, GetCurrentTimestamp(), KEEPALIVE_MS))
+		{
+			if (!send_keepalive(true) || (unsent = PQflush(conn->pg)) < 0)
+				return store_conn_error(conn, sqlstate);
+		}
+		if (more && unsent == 0)
+			continue;
+		store_conn_wait(conn, unsent > 0,
+						limit_wait(wal_sender_timeout > 0 ? Min(KEEPALIVE_MS, wal_sender_timeout) : KEEPALIVE_MS),
+						WAIT_EVENT_WAL_SENDER_MAIN);
+	}
+}
