@@ -10,28 +10,9 @@
  */
 #include "ps_fe.h"
 
-#include <time.h>
-
+#include "figures.h"
 #include "libpq-fe.h"
 #include "ps_wire.h"
-
-static double
-now_usec(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1e6 + ts.tv_nsec / 1e3;
-}
-
-static int
-by_value(const void *a, const void *b)
-{
-	double		x = *(const double *) a;
-	double		y = *(const double *) b;
-
-	return x < y ? -1 : x > y;
-}
 
 static void
 die(const char *what, PGconn *conn)
@@ -98,8 +79,9 @@ main(int argc, char **argv)
 		sum += usec[i];
 		PQfreemem(answer);
 	}
-	qsort(usec, count, sizeof(double), by_value);
-	printf("p50 %.0f us, p99 %.0f us, mean %.0f us\n", usec[count / 2], usec[count * 99 / 100], sum / count);
+	sort_figures(usec, count);
+	printf("p50 %.0f us, p99 %.0f us, mean %.0f us\n", percentile(usec, count, 50),
+		   percentile(usec, count, 99), sum / count);
 	PQfinish(conn);
 	return 0;
 }

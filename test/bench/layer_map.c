@@ -12,8 +12,7 @@
  */
 #include "ps_fe.h"
 
-#include <time.h>
-
+#include "figures.h"
 #include "layer/layer_impl.h"
 #include "ps_wire.h"
 
@@ -22,15 +21,6 @@
 #define BLOCKS_PER_PART 1000
 #define LOOKUPS 1000000
 #define CHANGES 1000
-
-static double
-seconds(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec + ts.tv_nsec / 1e9;
-}
 
 static uint64
 next_random(void)
@@ -96,11 +86,11 @@ bench(int n)
 	for (int i = 0; i < LEVEL0; i++)
 		layers[count++] = make_layer(LAYER_DELTA, 0, 0, blocks, 10000 + 100 * i, 10100 + 100 * i);
 
-	start = seconds();
+	start = now_usec();
 	map = layer_map_create(layers, count);
-	create = seconds() - start;
+	create = now_usec() - start;
 
-	start = seconds();
+	start = now_usec();
 	for (int i = 0; i < LOOKUPS; i++)
 	{
 		PsRel		rel = {1663, 5, 16384};
@@ -116,9 +106,9 @@ bench(int n)
 		} while (layer_info(entry->at.layer)->type != LAYER_IMAGE);
 		layer_search_end(&search);
 	}
-	lookups = seconds() - start;
+	lookups = now_usec() - start;
 
-	start = seconds();
+	start = now_usec();
 	for (int i = 0; i < CHANGES; i++)
 	{
 		Layer	  **old = &layers[count - 1 - i % LEVEL0];
@@ -130,15 +120,15 @@ bench(int n)
 		layer_unref(*old);
 		*old = new;
 	}
-	changes = seconds() - start;
+	changes = now_usec() - start;
 
 	make_run(run, each, LAYER_DELTA, 1, blocks, 10000, 20000);
-	start = seconds();
+	start = now_usec();
 	layer_map_unref(layer_map_change(map, run, each, layers + count - LEVEL0, LEVEL0));
-	merge = seconds() - start;
+	merge = now_usec() - start;
 
-	printf("  %9d  %12.0f  %13.1f  %12.1f us  %12.2f ms  %9.1f ms\n", count, LOOKUPS / lookups, (double) given / LOOKUPS,
-		   changes / CHANGES * 1e6, merge * 1e3, create * 1e3);
+	printf("  %9d  %12.0f  %13.1f  %12.1f us  %12.2f ms  %9.1f ms\n", count, LOOKUPS / lookups * 1e6, (double) given / LOOKUPS,
+		   changes / CHANGES, merge / 1e3, create / 1e3);
 	layer_map_unref(map);
 	for (int i = 0; i < each; i++)
 		layer_unref(run[i]);

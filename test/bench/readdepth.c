@@ -12,9 +12,8 @@
  */
 #include "ps_fe.h"
 
-#include <time.h>
-
 #include "config.h"
+#include "figures.h"
 #include "read/aio.h"
 #include "timeline.h"
 
@@ -33,28 +32,10 @@ typedef struct Figures
 } Figures;
 
 static double
-now_usec(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1e6 + ts.tv_nsec / 1e3;
-}
-
-static int
-by_value(const void *a, const void *b)
-{
-	double		x = *(const double *) a;
-	double		y = *(const double *) b;
-
-	return x < y ? -1 : x > y;
-}
-
-static double
 median(double *values, int n)
 {
-	qsort(values, n, sizeof(double), by_value);
-	return values[n / 2];
+	sort_figures(values, n);
+	return percentile(values, n, 50);
 }
 
 static void
@@ -84,9 +65,9 @@ measure(Timeline *tl, PsRel rel, uint32 nblocks, XLogRecPtr lsn, int count, Figu
 		usec[i] = now_usec() - start;
 		sum += usec[i];
 	}
-	qsort(usec, count, sizeof(double), by_value);
-	f->p50[round] = usec[count / 2];
-	f->p99[round] = usec[count * 99 / 100];
+	sort_figures(usec, count);
+	f->p50[round] = percentile(usec, count, 50);
+	f->p99[round] = percentile(usec, count, 99);
 	f->single[round] = count / sum * 1e6;
 
 	start = now_usec();

@@ -11,10 +11,10 @@
 #include "ps_fe.h"
 
 #include <fcntl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "access/xlog_internal.h"
+#include "figures.h"
 #include "libpq-fe.h"
 #include "ps_wire.h"
 
@@ -26,15 +26,6 @@ die(const char *what, const char *why)
 {
 	fprintf(stderr, "walpush: %s: %s\n", what, why);
 	exit(1);
-}
-
-static double
-now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1e3 + ts.tv_nsec / 1e6;
 }
 
 /* Takes what statuses there are; waits for one if "wait". */
@@ -116,7 +107,7 @@ main(int argc, char **argv)
 	PQclear(res);
 	take_status(conn, true, &status);
 
-	start = now_ms();
+	start = now_usec();
 	for (at = status.flushed; at < end;)
 	{
 		size_t		len = Min(CHUNK - at % CHUNK, end - at);
@@ -135,10 +126,10 @@ main(int argc, char **argv)
 		die("send", PQerrorMessage(conn));
 	while (status.flushed < end)
 		take_status(conn, true, &status);
-	durable = now_ms();
+	durable = now_usec();
 	while (status.applied < end)
 		take_status(conn, true, &status);
-	printf("%.0f %.0f\n", durable - start, now_ms() - start);
+	printf("%.0f %.0f\n", (durable - start) / 1e3, (now_usec() - start) / 1e3);
 	PQfinish(conn);
 	return 0;
 }
