@@ -252,7 +252,8 @@ manifest_read(const char *dir, Manifest *m)
 
 /*
  * Writes DIR/timeline.json durably.  On failure the old one stands, but if only
- * the sync of the directory failed: then either may be there after a crash.
+ * the sync of the directory failed (PS_SQLSTATE_UNKNOWN): then either may be
+ * there after a crash.
  */
 PsError *
 manifest_write(const char *dir, const Manifest *m)
@@ -322,7 +323,11 @@ manifest_write(const char *dir, const Manifest *m)
 	if (err != NULL)
 		unlink(tmp);
 	else
+	{
 		err = sync_path(dir);
+		if (err != NULL)
+			strlcpy(err->sqlstate, PS_SQLSTATE_UNKNOWN, sizeof(err->sqlstate));
+	}
 	free(text);
 	return err;
 }

@@ -57,6 +57,9 @@ flush_oldest(Timeline *tl)
 	else
 		layer_map_unref(map);
 	pthread_mutex_unlock(&tl->manifest_lock);
+	/* it is written anew by the next attempt */
+	if (err != NULL && !ps_error_is(err, PS_SQLSTATE_UNKNOWN))
+		layer_remove(delta);
 	if (err == NULL)
 		upkeep_wake(tl->tenant->store->upkeep, tl);
 	if (err == NULL)

@@ -34,7 +34,7 @@ keep_replace(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int 
 	if (err == NULL)
 		for (int i = 0; i < ndrop; i++)
 			layer_remove(drop[i]);
-	else if (ps_error_is(err, PS_SQLSTATE_DISK_FULL))
+	else if (!ps_error_is(err, PS_SQLSTATE_UNKNOWN))
 		for (int i = 0; i < nadd; i++)
 			layer_remove(add[i]);
 	return err;

@@ -1,0 +1,184 @@
+/*
+ * t_keep.c
+ *	  Flush and upkeep when something is in their way: a manifest that cannot
+ *	  be written, a disk without room, other timelines.
+ *
+ * Rules: what fails leaves no file behind, however often it is tried again.
+ *
+ * TEST_SEED in the environment repeats a run.
+ */
+#include "timeline_util.h"
+
+#include <dirent.h>
+
+#include "timeline_impl.h"
+
+static uint64 rnd;
+
+/* Settings with which nothing happens by itself. */
+static void
+set_upkeep(Config *config)
+{
+	config->checkpoint_distance = 0;	/* each batch of 256 records is frozen */
+	config->compaction_threshold = 2;
+	config->compaction_fanout = 2;
+	config->compaction_backlog = 1000;
+	config->target_file_size = 1;
+	config->compaction_memory = 1;
+	config->image_delta_percent = 30;
+	config->image_delta_layers = 3;
+}
+
+/* Until no layer waits to be written. */
+static void
+wait_until_written(Timeline *tl)
+{
+	for (int i = 0;; i++)
+	{
+		LayerSet   *set = timeline_layers(tl);
+		bool		written = set->nfrozen == 0;
+
+		layer_set_unref(set);
+		if (written)
+			return;
+		CHECK(i < 30000);
+		pg_usleep(1000);
+	}
+}
+
+/* A store of which "main" has so many files of level 0, or a few more. */
+static void
+make_store(TestStore *s, History *h, int nfiles)
+{
+	uint64		generation;
+	WalState	state;
+	XLogRecPtr	start;
+	XLogRecPtr	flushed;
+	WalReceiver *receiver;
+
+	history_init(h, rnd);
+	h->no_copies = true;
+	for (int i = 0; i < nfiles * 300; i++)
+		add_random_record(h);
+	store_make(s, h);
+	store_close(s->store);
+	set_upkeep(&s->config);
+	OK(store_try_open(s));
+	OK(timeline_new_generation(s->tl, "test", NULL, &generation, &state, &start));
+	OK(wal_receiver_open(s->tl, generation, &receiver, &start));
+	OK(push(receiver, h, start, h->gen.pos, &rnd, &flushed));
+	wal_receiver_close(receiver);
+	OK(timeline_wait_ingested(s->tl, flushed, 60000, NULL));
+	wait_until_written(s->tl);
+}
+
+static void
+end_test(TestStore *s, History *h)
+{
+	store_close(s->store);
+	remove_tree(s->dir);
+	history_free(h);
+}
+
+/* ---- no manifest can be written ---- */
+
+/* Files in the directory of layers that have their name. */
+static int
+count_files(const TestStore *s)
+{
+	char		path[512];
+	DIR		   *dir = opendir(store_path(s, "layers", path));
+	struct dirent *de;
+	int			n = 0;
+
+	CHECK(dir != NULL);
+	while ((de = readdir(dir)) != NULL)
+		n += de->d_name[0] != '.' && strstr(de->d_name, ".tmp") == NULL;
+	closedir(dir);
+	return n;
+}
+
+static void
+block_manifest(const TestStore *s, bool block)
+{
+	char		path[512];
+
+	/* a directory where the new manifest is to be written */
+	store_path(s, "timeline.json.tmp", path);
+	CHECK(block ? mkdir(path, 0700) == 0 : rmdir(path) == 0);
+}
+
+static void
+test_manifest_fails(void **state)
+{
+	History		h;
+	TestStore	s;
+	LayerSet   *set;
+	int			nfiles;
+	unsigned long long number;
+
+	/* merges, images */
+	make_store(&s, &h, 4);
+	nfiles = count_files(&s);
+	block_manifest(&s, true);
+	for (int i = 0; i < 3; i++)
+	{
+		FAILS(upkeep_timeline(s.tl, true), PS_SQLSTATE_IO, "manifest");
+		CHECK(count_files(&s) == nfiles);
+	}
+	s.config.compaction_threshold = 1000;
+	for (int i = 0; i < 3; i++)
+	{
+		FAILS(upkeep_timeline(s.tl, true), PS_SQLSTATE_IO, "manifest");
+		CHECK(count_files(&s) == nfiles);
+	}
+	block_manifest(&s, false);
+	compare(s.tl, &h, h.gen.pos, 5, &rnd);
+	end_test(&s, &h);
+
+	/* flushes, which are tried again each second */
+	make_store(&s, &h, 0);
+	block_manifest(&s, true);
+	number = atomic_load(&s.tl->space.next_number);
+	nfiles = count_files(&s);
+	{
+		uint64		generation = s.tl->generation;
+		WalReceiver *receiver;
+		XLogRecPtr	start;
+		XLogRecPtr	flushed;
+
+		for (int i = 0; i < 3000; i++)
+			add_random_record(&h);
+		OK(wal_receiver_open(s.tl, generation, &receiver, &start));
+		OK(push(receiver, &h, start, h.gen.pos, &rnd, &flushed));
+		wal_receiver_close(receiver);
+	}
+	for (int i = 0; atomic_load(&s.tl->space.next_number) < number + 3; i++)
+	{
+		CHECK(i < 30000);
+		pg_usleep(1000);
+	}
+	/* perhaps one is being written at the moment */
+	CHECK(count_files(&s) <= nfiles + 1);
+	block_manifest(&s, false);
+	wait_until_written(s.tl);
+	set = timeline_layers(s.tl);
+	CHECK(count_files(&s) == layer_map_count(set->map));
+	layer_set_unref(set);
+	compare(s.tl, &h, h.gen.pos, 5, &rnd);
+	end_test(&s, &h);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_manifest_fails),
+	};
+	const char *seed = getenv("TEST_SEED");
+
+	rnd = seed != NULL ? strtoul(seed, NULL, 10) : (uint64) time(NULL) ^ (uint64) getpid() << 16;
+	print_message("TEST_SEED=%llu\n", (unsigned long long) rnd);
+	ps_log_level = PS_FATAL;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
