@@ -1,9 +1,10 @@
 /*
  * t_keep.c
  *	  Flush and upkeep when something is in their way: a manifest that cannot
- *	  be written, a disk without room, other timelines.
+ *	  be written or read.
  *
- * Rules: what fails leaves no file behind, however often it is tried again.
+ * Rules: what fails leaves no file behind, however often it is tried again;
+ * while it is not known where a branch begins nothing that it may need goes.
  *
  * TEST_SEED in the environment repeats a run.
  */
@@ -169,11 +170,51 @@ test_manifest_fails(void **state)
 	end_test(&s, &h);
 }
 
+/* ---- a branch of which nobody knows where it begins ---- */
+
+static void
+test_unreadable_manifest(void **state)
+{
+	History		h;
+	TestStore	s;
+	XLogRecPtr	begin;
+	Timeline   *branch;
+	char		manifest[600];
+	char		away[640];
+
+	make_store(&s, &h, 6);
+	begin = h.gen.records[h.gen.n / 4].end;
+	OK(store_branch(s.store, "branch", s.tl, begin, NULL, &branch));
+	snprintf(manifest, sizeof(manifest), "%s/timeline.json", branch->dir);
+	snprintf(away, sizeof(away), "%s.away", manifest);
+	store_release(branch);
+	store_close(s.store);
+
+	/* its manifest is lost: whatever is done to the branch in which it begins, it needs what it needs */
+	CHECK(rename(manifest, away) == 0);
+	OK(store_try_open(&s));
+	OK(upkeep_timeline(s.tl, true));
+	compare(s.tl, &h, h.gen.pos, 5, &rnd);
+	store_close(s.store);
+
+	/* and found again */
+	CHECK(rename(away, manifest) == 0);
+	OK(store_try_open(&s));
+	OK(store_find_branch(s.store, "branch", &branch));
+	compare_at(branch, &h, begin);
+	OK(upkeep_timeline(s.tl, true));
+	CHECK(timeline_gc_cutoff(s.tl) > begin);
+	compare_at(branch, &h, begin);
+	store_release(branch);
+	end_test(&s, &h);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_manifest_fails),
+		cmocka_unit_test(test_unreadable_manifest),
 	};
 	const char *seed = getenv("TEST_SEED");
 

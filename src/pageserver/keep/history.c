@@ -96,6 +96,9 @@ history_init(History *history, Timeline *tl)
 {
 	memset(history, 0, sizeof(*history));
 	history->tl = tl;
+	/* a branch may begin anywhere: the horizon is before all, so that every version is needed */
+	if (tl->tenant->keep_all)
+		return NULL;
 	PS_TRY(find_horizon(tl, &history->retention.horizon));
 	timeline_begin_gc(tl, history->retention.horizon, &history->points, &history->retention.npoints,
 					  &history->wal_from);

@@ -23,7 +23,10 @@ extern PsError *keep_replace(Timeline *tl, Layer *const *add, int nadd, Layer *c
 
 /* ---- history.c: what can still be read ---- */
 
-/* A Retention of the timeline as it is now, and what it needs; end with history_free(). */
+/*
+ * A Retention of the timeline as it is now, and what it needs; end with
+ * history_free().  If nobody knows what is needed (Tenant.keep_all), all is.
+ */
 typedef struct History
 {
 	Retention	retention;
