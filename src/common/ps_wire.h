@@ -73,6 +73,7 @@
 #define PS_SQLSTATE_TRY_AGAIN "PS003"  /* the store is stopping or starting: reconnect */
 #define PS_SQLSTATE_PROTOCOL "08P01"
 #define PS_SQLSTATE_CORRUPTED "XX001"
+#define PS_SQLSTATE_NO_RESOURCES "53000" /* file descriptors */
 #define PS_SQLSTATE_DISK_FULL "53100"
 #define PS_SQLSTATE_OUT_OF_MEMORY "53200"
 #define PS_SQLSTATE_IO "58030"

@@ -14,8 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/file_utils.h"
 #include "ps_wire.h"
+#include "sync.h"
 #include "timeline_impl.h"
 
 /* ---- the mark ---- */
@@ -50,11 +50,11 @@ set_mark(const Tenant *tenant, bool detached)
 			err = ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", path);
 	}
 	else if ((fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600)) < 0)
-		err = ps_error(errno == ENOSPC || errno == EDQUOT ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO, "could not create file \"%s\": %m", path);
+		err = ps_error(ps_errno_state(), "could not create file \"%s\": %m", path);
 	if (fd >= 0)
 		close(fd);
-	if (err == NULL && fsync_fname(tenant->dir, true) != 0)
-		err = ps_error(PS_SQLSTATE_IO, "could not sync directory \"%s\": %m", tenant->dir);
+	if (err == NULL)
+		err = sync_path(tenant->dir);
 	pfree(path);
 	return err;
 }
@@ -349,7 +349,7 @@ store_attach_tenant(Store *store, const char *name)
 	PS_TRY(begin_attach(store, &id, &tenant));
 	err = tenant_read(tenant);
 	if (err == NULL)
-		tenant_load(tenant, NULL, &timelines, &n);
+		err = tenant_load(tenant, NULL, &timelines, &n);
 	pthread_mutex_lock(&store->lock);
 	if (err == NULL)
 		err = put_in_store(store, tenant, timelines, n);

@@ -10,7 +10,6 @@
 
 #include <fcntl.h>
 #include <limits.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "ps_wire.h"
@@ -41,7 +40,7 @@ write_first_segment(Timeline *parent, XLogRecPtr lsn, const char *wal_dir)
 	path = psprintf("%s/%s", wal_dir, name);
 	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0 || ftruncate(fd, size) != 0)
-		err = ps_error(errno == ENOSPC ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO, "could not create file \"%s\": %m", path);
+		err = ps_error(ps_errno_state(), "could not create file \"%s\": %m", path);
 
 	/* the first page's header, which says whose file it is, then the page that is written on */
 	for (int i = 0; i < 2 && err == NULL; i++)
@@ -55,7 +54,7 @@ write_first_segment(Timeline *parent, XLogRecPtr lsn, const char *wal_dir)
 		{
 			if (errno == 0)
 				errno = ENOSPC;
-			err = ps_error(errno == ENOSPC ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO, "could not write file \"%s\": %m", path);
+			err = ps_error(ps_errno_state(), "could not write file \"%s\": %m", path);
 		}
 	}
 	if (err == NULL && fsync(fd) != 0)
@@ -85,14 +84,6 @@ write_state_layer(TimelineSeed *seed, const WalState *state, Layer **layer)
 		image_writer_abort(writer);
 	pfree(value.data);
 	return err;
-}
-
-static PsError *
-make_dir(const char *path)
-{
-	if (mkdir(path, 0700) != 0)
-		return ps_error(errno == ENOSPC ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO, "could not create directory \"%s\": %m", path);
-	return NULL;
 }
 
 /* Makes what store_add_timeline() puts in place, and has it do that. */
@@ -345,7 +336,7 @@ store_remove_branch(Store *store, const char *name, Timeline **result)
 		char	   *path = path_of_deleted(tl);
 
 		if (rename(tl->dir, path) != 0)
-			err = ps_error(PS_SQLSTATE_IO, "could not rename \"%s\" to \"%s\": %m", tl->dir, path);
+			err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", tl->dir, path);
 		else if ((err = sync_parent(tl->dir)) != NULL)
 			(void) rename(path, tl->dir);
 		pfree(path);

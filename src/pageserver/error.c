@@ -5,6 +5,7 @@
 #include "ps_fe.h"
 
 #include "error.h"
+#include "ps_wire.h"
 
 static char *vformat(const char *fmt, va_list args) pg_attribute_printf(1, 0);
 
@@ -92,6 +93,33 @@ bool
 ps_error_is(const PsError *err, const char *sqlstate)
 {
 	return strcmp(err->sqlstate, sqlstate) == 0;
+}
+
+const char *
+ps_errno_state(void)
+{
+	switch (errno)
+	{
+		case ENOSPC:
+		case EDQUOT:
+		case EFBIG:
+			return PS_SQLSTATE_DISK_FULL;
+		case ENOMEM:
+			return PS_SQLSTATE_OUT_OF_MEMORY;
+		case EMFILE:
+		case ENFILE:
+			return PS_SQLSTATE_NO_RESOURCES;
+		default:
+			return PS_SQLSTATE_IO;
+	}
+}
+
+bool
+ps_error_is_transient(const PsError *err)
+{
+	return ps_error_is(err, PS_SQLSTATE_DISK_FULL) || ps_error_is(err, PS_SQLSTATE_OUT_OF_MEMORY) ||
+		ps_error_is(err, PS_SQLSTATE_NO_RESOURCES) || ps_error_is(err, PS_SQLSTATE_TRY_AGAIN) ||
+		ps_error_is(err, PS_SQLSTATE_CANCELED);
 }
 
 PsError *

@@ -28,6 +28,12 @@ extern PsError *ps_error_hint(PsError *err, const char *fmt, ...) pg_attribute_p
 extern PsError *ps_error_context(PsError *err, const char *fmt, ...) pg_attribute_printf(2, 3);
 extern PsError *ps_error_copy(const PsError *err);
 extern bool ps_error_is(const PsError *err, const char *sqlstate);
+
+/* Of an operation on files that failed, by errno; as errcode_for_file_access() in PostgreSQL (elog.c) for what may pass. */
+extern const char *ps_errno_state(void);
+
+/* May the same succeed if it is tried again, with nothing mended?  For want of something, or the caller had to stop. */
+extern bool ps_error_is_transient(const PsError *err);
 extern void ps_error_free(PsError *err);
 
 /* Leave the function with the error if there is one. */

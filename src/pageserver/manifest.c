@@ -18,10 +18,10 @@
 #include "ps_fe.h"
 
 #include <fcntl.h>
-#include <jansson.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "json_file.h"
 #include "port/pg_crc32c.h"
 #include "ps_wire.h"
 #include "sync.h"
@@ -210,7 +210,6 @@ PsError *
 manifest_read(const char *dir, Manifest *m)
 {
 	char		path[MAXPGPATH];
-	json_error_t jerr;
 	json_t	   *root;
 	json_t	   *body;
 	char		format[64];
@@ -220,9 +219,7 @@ manifest_read(const char *dir, Manifest *m)
 
 	memset(m, 0, sizeof(*m));
 	snprintf(path, sizeof(path), "%s/" MANIFEST_NAME, dir);
-	root = json_load_file(path, JSON_REJECT_DUPLICATES, &jerr);
-	if (root == NULL)
-		return ps_error(PS_SQLSTATE_CORRUPTED, "could not read manifest \"%s\": line %d: %s", path, jerr.line, jerr.text);
+	PS_TRY(json_file_read("manifest", path, &root));
 	body = json_object_get(root, "timeline");
 	if (!get_text(root, "format", format, sizeof(format)) || strcmp(format, MANIFEST_FORMAT) != 0 ||
 		!get_u32(root, "version", &version))
@@ -313,13 +310,13 @@ manifest_write(const char *dir, const Manifest *m)
 	{
 		if (errno == 0)
 			errno = ENOSPC;
-		err = ps_error(errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO,
+		err = ps_error(ps_errno_state(),
 					   "could not write manifest \"%s\": %m", tmp);
 	}
 	if (fd >= 0)
 		close(fd);
 	if (err == NULL && rename(tmp, path) != 0)
-		err = ps_error(PS_SQLSTATE_IO, "could not rename \"%s\" to \"%s\": %m", tmp, path);
+		err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", tmp, path);
 	if (err != NULL)
 		unlink(tmp);
 	else

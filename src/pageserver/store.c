@@ -16,6 +16,7 @@
 #include "common/file_utils.h"
 #include "ps_wire.h"
 #include "read/aio.h"
+#include "sync.h"
 #include "timeline_impl.h"
 
 /* Caller holds Store.lock, or the store is being opened. */
@@ -69,7 +70,7 @@ store_list_ids(const char *path, PsId **ids, int *n)
 	*ids = NULL;
 	*n = 0;
 	if (dir == NULL)
-		return ps_error(PS_SQLSTATE_IO, "could not open directory \"%s\": %m", path);
+		return ps_error(ps_errno_state(), "could not open directory \"%s\": %m", path);
 	while (errno = 0, (de = readdir(dir)) != NULL)
 	{
 		PsId		id;
@@ -85,7 +86,7 @@ store_list_ids(const char *path, PsId **ids, int *n)
 			ps_log(PS_WARNING, "\"%s/%s\" does not belong here and is left alone", path, de->d_name);
 	}
 	if (errno != 0)
-		err = ps_error(PS_SQLSTATE_IO, "could not read directory \"%s\": %m", path);
+		err = ps_error(ps_errno_state(), "could not read directory \"%s\": %m", path);
 	closedir(dir);
 	return err;
 }
@@ -138,26 +139,30 @@ check_names(Store *store)
 }
 
 /* Damage of one tenant or timeline is no reason not to serve the others. */
-static void
+static PsError *
 open_tenant(Store *store, const PsId *id)
 {
 	Tenant	   *tenant = tenant_alloc(store, id);
 	PsError    *problem;
 	Timeline  **timelines;
 	int			n;
+	PsError    *err;
 
 	store_put_tenant(store, tenant);
 	if (tenant_is_marked_detached(tenant))
 	{
 		tenant->life = TENANT_DETACHED;
-		return;
+		return NULL;
 	}
 	problem = tenant_read(tenant);
-	tenant_load(tenant, problem, &timelines, &n);
+	if (problem != NULL && ps_error_is_transient(problem))
+		return problem;
+	err = tenant_load(tenant, problem, &timelines, &n);
 	for (int i = 0; i < n; i++)
 		store_put_timeline(store, timelines[i]);
 	free(timelines);
 	ps_error_free(problem);
+	return err;
 }
 
 static PsError *
@@ -169,7 +174,7 @@ open_tenants(Store *store)
 	PsError    *err = store_list_ids(path, &ids, &n);
 
 	for (int i = 0; i < n && err == NULL; i++)
-		open_tenant(store, &ids[i]);
+		err = open_tenant(store, &ids[i]);
 	check_names(store);
 	free(ids);
 	pfree(path);
@@ -207,8 +212,8 @@ store_open(const Config *config, Store **result)
 	path = psprintf("%s/tmp", config->store_dir);
 	if (access(path, F_OK) == 0 && !rmtree(path, true))
 		err = ps_error(PS_SQLSTATE_IO, "could not empty directory \"%s\": %m", path);
-	else if (mkdir(path, 0700) != 0)
-		err = ps_error(PS_SQLSTATE_IO, "could not create directory \"%s\": %m", path);
+	else
+		err = make_dir(path);
 	pfree(path);
 	if (err == NULL)
 		err = open_aio(store);

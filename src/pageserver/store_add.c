@@ -5,7 +5,6 @@
  */
 #include "ps_fe.h"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "ps_wire.h"
@@ -44,14 +43,6 @@ store_check_new_name(Store *store, const char *name)
 	return err;
 }
 
-static PsError *
-make_dir(const char *path)
-{
-	if (mkdir(path, 0700) != 0)
-		return ps_error(errno == ENOSPC ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO, "could not create directory \"%s\": %m", path);
-	return NULL;
-}
-
 /* Moves a directory to where it counts, durably; after an error it is where it was. */
 static PsError *
 put_in_place(const char *from, const char *to)
@@ -59,7 +50,7 @@ put_in_place(const char *from, const char *to)
 	PsError    *err;
 
 	if (rename(from, to) != 0)
-		return ps_error(PS_SQLSTATE_IO, "could not rename \"%s\" to \"%s\": %m", from, to);
+		return ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", from, to);
 	err = sync_parent(to);
 	if (err != NULL)
 		(void) rename(to, from);
@@ -102,16 +93,25 @@ find_tenant(Store *store, const PsId *id)
 	return tenant;
 }
 
+/* What was put in place goes back to where it was made. */
+static void
+take_back(const char *from, const char *to)
+{
+	if (rename(to, from) != 0)
+		ps_log(PS_WARNING, "could not rename \"%s\" to \"%s\": %m", to, from);
+}
+
 /* The timeline of a seed that is in place. */
-static Timeline *
-load(Tenant *tenant, const TimelineSeed *seed)
+static PsError *
+load(Tenant *tenant, const TimelineSeed *seed, Timeline **tl)
 {
 	bool		has_ancestor;
 	PsId		ancestor;
-	Timeline   *tl = timeline_load(tenant, &seed->timeline, NULL, &has_ancestor, &ancestor);
+	PsError    *err = timeline_load(tenant, &seed->timeline, NULL, tl, &has_ancestor, &ancestor);
 
-	tl->ancestor = seed->ancestor;
-	return tl;
+	if (err == NULL)
+		(*tl)->ancestor = seed->ancestor;
+	return err;
 }
 
 /*
@@ -129,8 +129,7 @@ open_new(Store *store, Timeline *tl, const char *from, const char *to)
 		return NULL;
 	store_unhold(store, tl);
 	store_forget(store, tl);
-	if (rename(to, from) != 0)
-		ps_log(PS_WARNING, "could not rename \"%s\" to \"%s\": %m", to, from);
+	take_back(from, to);
 	store_destroy_timeline(store, tl);
 	return err;
 }
@@ -223,15 +222,16 @@ store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
 	err = check_place(store, tenant, seed);
 	if (err == NULL)
 		err = put_in_place(from, to);
+	if (err == NULL && (err = load(tenant, seed, &tl)) != NULL)
+		take_back(from, to);
 	if (err == NULL)
 	{
-		tl = load(tenant, seed);
 		if (new_tenant)
 			store_put_tenant(store, tenant);
 		store_put_timeline(store, tl);
 		if (seed->replaced != NULL)
 			store_set_aside(seed->replaced, seed->replaced_name);
-		if (result != NULL)
+		if (result != NULL || tl->life == TIMELINE_BROKEN)
 			err = open_new(store, tl, from, to);
 		if (err == NULL)
 		{

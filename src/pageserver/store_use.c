@@ -36,14 +36,6 @@ stopping_error(void)
 	return ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
 }
 
-/* May opening it succeed if it is tried again, with nothing mended?  Not after a failed sync: the next one might succeed. */
-static bool
-is_transient(const PsError *err)
-{
-	return ps_error_is(err, PS_SQLSTATE_DISK_FULL) || ps_error_is(err, PS_SQLSTATE_OUT_OF_MEMORY) ||
-		ps_error_is(err, PS_SQLSTATE_TRY_AGAIN) || ps_error_is(err, PS_SQLSTATE_CANCELED);
-}
-
 /* Tells everybody that the timeline is no longer being opened or closed, and is not open. */
 static void
 is_closed(Store *store, Timeline *tl)
@@ -84,7 +76,7 @@ store_open_timeline(Store *store, Timeline *tl)
 		return NULL;
 	}
 	tl->life = TIMELINE_CLOSED;
-	if (!is_transient(err))
+	if (!ps_error_is_transient(err))
 		timeline_set_broken(tl, ps_error_copy(err));
 	is_closed(store, tl);
 	return err;

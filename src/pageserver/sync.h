@@ -1,8 +1,8 @@
 /*
  * sync.h
- *	  Making files and the names in directories durable.
+ *	  Making directories, and files and the names in directories durable.
  *
- * In the place of fsync_fname() and fsync_parent_path() of libpgcommon, which
+ * The last in the place of fsync_fname() and fsync_parent_path() of libpgcommon, which
  * end the whole program when a sync fails.
  */
 #ifndef PS_SYNC_H
@@ -10,10 +10,19 @@
 
 #include "error.h"
 
-/* What a file holds, or which names a directory has; PS_SQLSTATE_IO. */
+/*
+ * What a file holds, or which names a directory has.  PS_SQLSTATE_IO: nobody
+ * knows what of it is durable, and what a later sync says of it means nothing.
+ */
 extern PsError *sync_path(const char *path);
+
+/* The same for who makes it all anew after an error: a full disk is PS_SQLSTATE_DISK_FULL. */
+extern PsError *sync_new_path(const char *path);
 
 /* The name of a file or directory in the one that it is in. */
 extern PsError *sync_parent(const char *path);
+
+/* A directory for its owner alone, which is not there yet. */
+extern PsError *make_dir(const char *path);
 
 #endif							/* PS_SYNC_H */

@@ -8,9 +8,9 @@
 #include "ps_fe.h"
 
 #include <fcntl.h>
-#include <jansson.h>
 #include <unistd.h>
 
+#include "json_file.h"
 #include "port/pg_crc32c.h"
 #include "ps_wire.h"
 #include "timeline_impl.h"
@@ -65,7 +65,7 @@ tenant_write(const Tenant *tenant, const char *dir)
 	{
 		if (errno == 0)
 			errno = ENOSPC;
-		err = ps_error(errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO,
+		err = ps_error(ps_errno_state(),
 					   "could not write file \"%s\": %m", path);
 	}
 	if (fd >= 0)
@@ -78,7 +78,6 @@ PsError *
 tenant_read(Tenant *tenant)
 {
 	char		path[MAXPGPATH];
-	json_error_t jerr;
 	json_t	   *root;
 	const char *format = NULL;
 	const char *id = NULL;
@@ -92,9 +91,7 @@ tenant_read(Tenant *tenant)
 	PsError    *err = NULL;
 
 	snprintf(path, sizeof(path), "%s/tenant.json", tenant->dir);
-	root = json_load_file(path, JSON_REJECT_DUPLICATES, &jerr);
-	if (root == NULL)
-		return ps_error(PS_SQLSTATE_CORRUPTED, "could not read \"%s\": line %d: %s", path, jerr.line, jerr.text);
+	PS_TRY(json_file_read("file", path, &root));
 	if (json_unpack(root, "{s:s, s:i, s:s, s:s, s:i}", "format", &format, "version", &version, "tenant", &id,
 					"system_identifier", &sysid, "segment_size", &segment_size) != 0 ||
 		strcmp(format, TENANT_FORMAT) != 0)
@@ -243,24 +240,42 @@ link_ancestors(const LoadedList *list)
 			timeline_pin_branch(list->items[i].tl->ancestor, list->items[i].tl->start_lsn);
 }
 
-void
+PsError *
 tenant_load(Tenant *tenant, const PsError *problem, Timeline ***timelines, int *n)
 {
 	char	   *path = psprintf("%s/timelines", tenant->dir);
 	LoadedList	list = {0};
 	PsId	   *ids;
-	PsError    *err = store_list_ids(path, &ids, &list.n);
+	int			nids;
+	PsError    *err = store_list_ids(path, &ids, &nids);
 
-	if (err != NULL)
-		ps_log_error(PS_WARNING, err, "could not look for the branches of a tenant");
-	list.items = pg_malloc0(Max(list.n, 1) * sizeof(Loaded));
-	tenant->keep_all = false;
-	for (int i = 0; i < list.n; i++)
+	*timelines = NULL;
+	*n = 0;
+	pfree(path);
+	if (err != NULL && !ps_error_is_transient(err))
 	{
-		Loaded	   *loaded = &list.items[i];
+		ps_log_error(PS_WARNING, err, "could not look for the branches of a tenant");
+		err = NULL;
+	}
+	list.items = pg_malloc0(Max(nids, 1) * sizeof(Loaded));
+	tenant->keep_all = false;
+	while (err == NULL && list.n < nids)
+	{
+		Loaded	   *loaded = &list.items[list.n];
 
-		loaded->tl = timeline_load(tenant, &ids[i], problem, &loaded->has_ancestor, &loaded->ancestor);
+		err = timeline_load(tenant, &ids[list.n], problem, &loaded->tl, &loaded->has_ancestor, &loaded->ancestor);
+		if (err != NULL)
+			break;
 		tenant->keep_all |= loaded->tl->life == TIMELINE_BROKEN;
+		list.n++;
+	}
+	free(ids);
+	if (err != NULL)
+	{
+		for (int i = 0; i < list.n; i++)
+			timeline_free(list.items[i].tl);
+		free(list.items);
+		return err;
 	}
 	qsort(list.items, list.n, sizeof(Loaded), by_id);
 	link_ancestors(&list);
@@ -269,6 +284,5 @@ tenant_load(Tenant *tenant, const PsError *problem, Timeline ***timelines, int *
 		(*timelines)[i] = list.items[i].tl;
 	*n = list.n;
 	free(list.items);
-	free(ids);
-	pfree(path);
+	return NULL;
 }

@@ -226,9 +226,10 @@ extern void tenant_free(Tenant *tenant);
 /*
  * Makes a Timeline of each directory in TENANT/timelines: of what their
  * manifests say, all CLOSED or BROKEN; ancestors are found, and pinned.
- * problem: why none of them can be opened, or NULL.
+ * problem: why none of them can be opened, or NULL.  An error that is transient
+ * (ps_error_is_transient()): there is none of them then.
  */
-extern void tenant_load(Tenant *tenant, const PsError *problem, Timeline ***timelines, int *n);
+extern PsError *tenant_load(Tenant *tenant, const PsError *problem, Timeline ***timelines, int *n);
 
 /* The redo helpers; each success of begin is for one end. */
 extern PsError *tenant_begin_use(Tenant *tenant);
@@ -296,9 +297,11 @@ extern PsError *store_start_idle_thread(Store *store);
 /*
  * What the manifest says of a timeline, CLOSED; BROKEN if that cannot be read,
  * or does not fit, or because of the problem (NULL: there is none).  The caller
- * finds the ancestor, if *has_ancestor.
+ * finds the ancestor, if *has_ancestor.  An error, and no timeline, if that is
+ * transient.
  */
-extern Timeline *timeline_load(Tenant *tenant, const PsId *id, const PsError *problem, bool *has_ancestor, PsId *ancestor);
+extern PsError *timeline_load(Tenant *tenant, const PsId *id, const PsError *problem, Timeline **tl, bool *has_ancestor,
+							  PsId *ancestor);
 extern void timeline_set_broken(Timeline *tl, PsError *err);	/* takes the error over; of one that nobody else knows */
 extern void timeline_free(Timeline *tl);	/* it is not open */
 

@@ -54,7 +54,7 @@ go_through_directory(const char *path, Expected *expected, int n)
 	PsError    *err = NULL;
 
 	if (dir == NULL)
-		return ps_error(PS_SQLSTATE_IO, "could not open directory \"%s\": %m", path);
+		return ps_error(ps_errno_state(), "could not open directory \"%s\": %m", path);
 	while (err == NULL && (errno = 0, de = readdir(dir)) != NULL)
 	{
 		Expected   *known = find_expected(expected, n, de->d_name);
@@ -70,7 +70,7 @@ go_through_directory(const char *path, Expected *expected, int n)
 			err = ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", stray);
 	}
 	if (err == NULL && errno != 0)
-		err = ps_error(PS_SQLSTATE_IO, "could not read directory \"%s\": %m", path);
+		err = ps_error(ps_errno_state(), "could not read directory \"%s\": %m", path);
 	closedir(dir);
 	return err;
 }

@@ -118,7 +118,7 @@ sync_wal(const char *wal_dir)
 	PsError    *err = NULL;
 
 	if (dir == NULL)
-		return ps_error(PS_SQLSTATE_IO, "could not open directory \"%s\": %m", wal_dir);
+		return ps_error(ps_errno_state(), "could not open directory \"%s\": %m", wal_dir);
 	while (err == NULL && (errno = 0, de = readdir(dir)) != NULL)
 	{
 		char		path[MAXPGPATH];
@@ -129,7 +129,7 @@ sync_wal(const char *wal_dir)
 		err = sync_path(path);
 	}
 	if (err == NULL && errno != 0)
-		err = ps_error(PS_SQLSTATE_IO, "could not read directory \"%s\": %m", wal_dir);
+		err = ps_error(ps_errno_state(), "could not read directory \"%s\": %m", wal_dir);
 	closedir(dir);
 	return err == NULL ? sync_path(wal_dir) : err;
 }
@@ -211,8 +211,8 @@ read_manifest(Timeline *tl, Manifest *m)
 	return ps_error(PS_SQLSTATE_CORRUPTED, "manifest in \"%s\" is of another timeline", tl->dir);
 }
 
-Timeline *
-timeline_load(Tenant *tenant, const PsId *id, const PsError *problem, bool *has_ancestor, PsId *ancestor)
+PsError *
+timeline_load(Tenant *tenant, const PsId *id, const PsError *problem, Timeline **result, bool *has_ancestor, PsId *ancestor)
 {
 	Timeline   *tl = timeline_alloc(tenant, id);
 	Manifest	m = {0};
@@ -220,10 +220,16 @@ timeline_load(Tenant *tenant, const PsId *id, const PsError *problem, bool *has_
 
 	*has_ancestor = false;
 	tl->name = pg_strdup(m.name);
+	if (err != NULL && ps_error_is_transient(err))
+	{
+		timeline_free(tl);
+		return err;
+	}
+	*result = tl;
 	if (err != NULL)
 	{
 		timeline_set_broken(tl, err);
-		return tl;
+		return NULL;
 	}
 	tl->has_replaced = m.has_replaced;
 	tl->replaced = m.replaced;
@@ -249,7 +255,7 @@ timeline_load(Tenant *tenant, const PsId *id, const PsError *problem, bool *has_
 	tl->known.flushed_lsn = tl->known.received_lsn = Max(receiver_look_at_marker(tl->dir), m.disk_consistent_lsn);
 	tl->known.gc_cutoff = Max(m.gc_cutoff, m.start_lsn);
 	manifest_free(&m);
-	return tl;
+	return NULL;
 }
 
 /* ---- opening and closing ---- */

@@ -14,6 +14,7 @@
 #include "timeline_util.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 
 #include "timeline_impl.h"
 
@@ -279,6 +280,105 @@ test_broken(void **state)
 	end_branches(&b);
 }
 
+/* ---- no descriptors are left ---- */
+
+/* From now on "left" can be opened; -1: as many as ever. */
+static void
+limit_descriptors(int left)
+{
+	struct rlimit limit;
+	int			free_fd = open("/dev/null", O_RDONLY);
+
+	if (left >= 0)
+		CHECK(free_fd >= 0);
+	if (free_fd >= 0)
+		close(free_fd);
+	CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+	limit.rlim_cur = left >= 0 ? free_fd + left : limit.rlim_max;
+	CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+}
+
+/* Was it done?  If not, then for want of descriptors. */
+static bool
+done_with_few(PsError *err, bool *failed)
+{
+	if (err == NULL)
+		return true;
+	if (!ps_error_is(err, PS_SQLSTATE_NO_RESOURCES) && !ps_error_is(err, PS_SQLSTATE_OUT_OF_MEMORY))
+		fail_msg("%s %s", err->sqlstate, err->message);
+	ps_error_free(err);
+	*failed = true;
+	return false;
+}
+
+/*
+ * Whichever file is the one that cannot be opened, the next use of the branch,
+ * or the next attach of the tenant, tries again.
+ */
+static void
+test_no_descriptors(void **state)
+{
+	Branches	b;
+	TimelineInfo info;
+	Timeline   *tl;
+	Timeline  **timelines;
+	Tenant	   *tenant;
+	char		id[PS_ID_TEXT];
+	bool		failed = false;
+	int			n;
+
+	make_branches(&b);
+	store_close(b.s.store);
+	OK(store_open(&b.s.config, &b.s.store));
+	for (int left = 0;; left++)
+	{
+		bool		done;
+
+		CHECK(left < 100);
+		limit_descriptors(left);
+		done = done_with_few(store_find_branch(b.s.store, "b15", &tl), &failed);
+		limit_descriptors(-1);
+		for (int i = -1; i < NBRANCHES; i++)
+		{
+			char		name[64];
+
+			branch_name(i, name);
+			OK(store_branch_info(b.s.store, name, &info));
+			assert_string_equal(info.error, "");
+		}
+		if (done)
+			store_release(tl);
+		while (close_one(b.s.store, &rnd))
+			;
+		assert_int_equal(count_open(b.s.store), 0);
+		if (done)
+			break;
+	}
+	assert_true(failed);
+	for (int i = -1; i < NBRANCHES; i++)
+		check_branch(&b, i);
+
+	failed = false;
+	OK(store_begin_detach(b.s.store, "main", &tenant, &timelines, &n));
+	store_end_detach(b.s.store, tenant, timelines, n);
+	ps_id_format(&test_tenant, id);
+	for (int left = 0;; left++)
+	{
+		bool		done;
+
+		CHECK(left < 100);
+		limit_descriptors(left);
+		done = done_with_few(store_attach_tenant(b.s.store, id), &failed);
+		limit_descriptors(-1);
+		if (done)
+			break;
+	}
+	assert_true(failed);
+	for (int i = -1; i < NBRANCHES; i++)
+		check_branch(&b, i);
+	end_branches(&b);
+}
+
 /* ---- all at once ---- */
 
 static void *
@@ -509,6 +609,7 @@ main(void)
 		cmocka_unit_test(test_nothing_is_opened),
 		cmocka_unit_test(test_closed_branches),
 		cmocka_unit_test(test_broken),
+		cmocka_unit_test(test_no_descriptors),
 		cmocka_unit_test(test_many_users),
 		cmocka_unit_test(test_detach),
 		cmocka_unit_test(test_idle_thread),

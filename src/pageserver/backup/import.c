@@ -81,14 +81,6 @@ read_control(const char *pgdata, char contents[PG_CONTROL_FILE_SIZE], ControlFil
 	return err;
 }
 
-static PsError *
-make_directory(const char *path)
-{
-	if (mkdir(path, S_IRWXU) != 0)
-		return ps_error(PS_SQLSTATE_IO, "could not create directory \"%s\": %m", path);
-	return NULL;
-}
-
 /*
  * The checkpoint record names the timeline that the cluster was on.  One that
  * was not the first must not be started from here, where all is timeline 1:
@@ -126,8 +118,8 @@ import_data_directory(const char *pgdata, const char *dir, const Waiter *waiter,
 	seed->segment_size = control.xlog_seg_size;
 	seed->data_checksum_version = control.data_checksum_version;
 
-	PS_GOTO(make_directory(wal_dir), done);
-	PS_GOTO(make_directory(layers_dir), done);
+	PS_GOTO(make_dir(wal_dir), done);
+	PS_GOTO(make_dir(layers_dir), done);
 	PS_GOTO(import_wal(pgdata, wal_dir, &control, &seed->lsn), done);
 	wal_state_from_control(&state, &control, seed->lsn);
 	adopt_state(&state);
@@ -183,7 +175,7 @@ import_cluster(Store *store, const char *name, const char *pgdata, const Waiter 
 	seed.tenant = ps_id_random();
 	seed.timeline = ps_id_random();
 	tmp = psprintf("%s/tmp/%s", store_config(store)->store_dir, ps_id_format(&seed.timeline, id));
-	err = make_directory(tmp);
+	err = make_dir(tmp);
 	if (err == NULL)
 	{
 		err = import_data_directory(pgdata, tmp, waiter, progress, &seed);

@@ -82,13 +82,13 @@ copy_segment(const char *pgdata, const char *wal_dir, const ControlFileData *con
 	out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR);
 	if (in < 0)
 	{
-		err = ps_error_hint(ps_error(PS_SQLSTATE_IO, "could not open WAL file \"%s\": %m", from),
+		err = ps_error_hint(ps_error(ps_errno_state(), "could not open WAL file \"%s\": %m", from),
 							"It holds the cluster's last checkpoint and must be there.");
 		goto done;
 	}
 	if (out < 0 || (errno = posix_fallocate(out, 0, segment_size)) != 0)
 	{
-		err = ps_error(errno == ENOSPC ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO, "could not create file \"%s\": %m", to);
+		err = ps_error(ps_errno_state(), "could not create file \"%s\": %m", to);
 		goto done;
 	}
 	for (XLogRecPtr at = start; at < end && at < start + segment_size; at += XLOG_BLCKSZ)
@@ -110,7 +110,7 @@ copy_segment(const char *pgdata, const char *wal_dir, const ControlFileData *con
 		errno = ENOSPC;
 		if (pg_pwrite(out, page.data, XLOG_BLCKSZ, at - start) != XLOG_BLCKSZ)
 		{
-			err = ps_error(errno == ENOSPC ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO, "could not write file \"%s\": %m", to);
+			err = ps_error(ps_errno_state(), "could not write file \"%s\": %m", to);
 			goto done;
 		}
 	}

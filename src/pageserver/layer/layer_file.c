@@ -318,12 +318,12 @@ layer_file_open(const LayerSpace *space, const char *name, LayerFile **result)
 	while (file->fd < 0 && (errno == EMFILE || errno == ENFILE) && layer_close_unused());
 	if (file->fd < 0)
 	{
-		err = ps_error(PS_SQLSTATE_IO, "could not open layer file \"%s\": %m", file->path);
+		err = ps_error(ps_errno_state(), "could not open layer file \"%s\": %m", file->path);
 		goto fail;
 	}
 	if (fstat(file->fd, &st) != 0)
 	{
-		err = ps_error(PS_SQLSTATE_IO, "could not get the size of layer file \"%s\": %m", file->path);
+		err = ps_error(ps_errno_state(), "could not get the size of layer file \"%s\": %m", file->path);
 		goto fail;
 	}
 	PS_GOTO(layer_file_read(file, 0, block, LAYER_BLOCK_SIZE), fail);

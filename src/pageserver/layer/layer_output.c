@@ -15,6 +15,7 @@
 #include "layer_dict.h"
 #include "port/pg_crc32c.h"
 #include "ps_wire.h"
+#include "sync.h"
 
 #define OUTPUT_BUFFER_SIZE (1024 * 1024)
 
@@ -29,12 +30,6 @@ struct LayerOutput
 	LayerDict  *dict;			/* or NULL */
 	LayerSummary summary;
 };
-
-static const char *
-errno_state(void)
-{
-	return errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO;
-}
 
 PsError *
 layer_output_create(LayerSpace *space, LayerType type, int level, XLogRecPtr lsn_start, XLogRecPtr lsn_end,
@@ -59,7 +54,7 @@ layer_output_create(LayerSpace *space, LayerType type, int level, XLogRecPtr lsn
 	out->fd = open(out->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (out->fd < 0)
 	{
-		err = ps_error(errno_state(), "could not create file \"%s\": %m", out->path);
+		err = ps_error(ps_errno_state(), "could not create file \"%s\": %m", out->path);
 		layer_output_free(out);
 		return err;
 	}
@@ -104,7 +99,7 @@ write_at(LayerOutput *out, uint64 offset, const char *data, size_t len)
 			/* as PostgreSQL does: nothing written and no reason given means no space */
 			if (errno == 0)
 				errno = ENOSPC;
-			return ps_error(errno_state(), "could not write %zu bytes at offset %llu of file \"%s\": %m", len,
+			return ps_error(ps_errno_state(), "could not write %zu bytes at offset %llu of file \"%s\": %m", len,
 							(unsigned long long) offset, out->path);
 		}
 		data += n;
@@ -198,20 +193,6 @@ discard(LayerOutput *out)
 		ps_log(PS_WARNING, "could not remove file \"%s\": %m", out->path);
 }
 
-/* As sync_path(), but a full disk is told of as such: the file can be written once more. */
-static PsError *
-sync_dir(const char *dir)
-{
-	int			fd = open(dir, O_RDONLY | O_CLOEXEC);
-	PsError    *err = NULL;
-
-	if (fd < 0 || fsync(fd) != 0)
-		err = ps_error(errno_state(), "could not sync \"%s\": %m", dir);
-	if (fd >= 0)
-		close(fd);
-	return err;
-}
-
 PsError *
 layer_output_finish(LayerOutput *out, Layer **layer)
 {
@@ -230,17 +211,17 @@ layer_output_finish(LayerOutput *out, Layer **layer)
 	PS_GOTO(write_at(out, 0, (char *) block, sizeof(block)), fail);
 	if (fsync(out->fd) != 0)
 	{
-		err = ps_error(errno_state(), "could not sync file \"%s\": %m", out->path);
+		err = ps_error(ps_errno_state(), "could not sync file \"%s\": %m", out->path);
 		goto fail;
 	}
 	if (rename(out->path, path) != 0)
 	{
-		err = ps_error(errno_state(), "could not rename file \"%s\" to \"%s\": %m", out->path, path);
+		err = ps_error(ps_errno_state(), "could not rename file \"%s\" to \"%s\": %m", out->path, path);
 		goto fail;
 	}
 	close(out->fd);
 	out->fd = -1;
-	err = sync_dir(out->space->dir);
+	err = sync_new_path(out->space->dir);
 	if (err == NULL)
 		err = layer_open(out->space, name, layer);
 	if (err != NULL && unlink(path) != 0)

@@ -30,7 +30,7 @@ write_file(const char *dir, const char *name, const void *data, size_t len)
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
 	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0)
-		return ps_error(PS_SQLSTATE_IO, "could not create file \"%s\": %m", path);
+		return ps_error(ps_errno_state(), "could not create file \"%s\": %m", path);
 	n = write(fd, data, len);
 	if (n != (ssize_t) len)
 	{
@@ -50,7 +50,7 @@ static PsError *
 make_dir(const char *path)
 {
 	if (mkdir(path, 0700) != 0 && errno != EEXIST)
-		return ps_error(PS_SQLSTATE_IO, "could not create directory \"%s\": %m", path);
+		return ps_error(ps_errno_state(), "could not create directory \"%s\": %m", path);
 	return NULL;
 }
 
@@ -119,7 +119,7 @@ redo_dir_clean(const char *workdir)
 	PS_TRY(make_dir(workdir));
 	dir = opendir(workdir);
 	if (dir == NULL)
-		return ps_error(PS_SQLSTATE_IO, "could not open directory \"%s\": %m", workdir);
+		return ps_error(ps_errno_state(), "could not open directory \"%s\": %m", workdir);
 	err = NULL;
 	while (err == NULL && (errno = 0, entry = readdir(dir)) != NULL)
 	{
@@ -132,7 +132,7 @@ redo_dir_clean(const char *workdir)
 			err = ps_error(PS_SQLSTATE_IO, "could not remove directory \"%s\": %m", path);
 	}
 	if (err == NULL && errno != 0)
-		err = ps_error(PS_SQLSTATE_IO, "could not read directory \"%s\": %m", workdir);
+		err = ps_error(ps_errno_state(), "could not read directory \"%s\": %m", workdir);
 	closedir(dir);
 	return err;
 }

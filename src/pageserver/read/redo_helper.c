@@ -140,7 +140,7 @@ redo_helper_start(RedoHelper *helper, const RedoOptions *options, const char *di
 	PS_TRY(redo_dir_make(dir, options->segment_size));
 	if (pipe2(in, O_CLOEXEC) != 0 || pipe2(out, O_CLOEXEC) != 0 || pipe2(log, O_CLOEXEC) != 0 ||
 		fcntl(log[0], F_SETFL, O_NONBLOCK) != 0)
-		err = ps_error(PS_SQLSTATE_IO, "could not make pipes for a redo helper: %m");
+		err = ps_error(ps_errno_state(), "could not make pipes for a redo helper: %m");
 	else
 		err = spawn(helper, program, argv, envp, in[0], out[1], log[1]);
 	if (err == NULL)

@@ -37,7 +37,7 @@ receiver_open_marker(Timeline *tl, XLogRecPtr *lsn)
 	*lsn = InvalidXLogRecPtr;
 	tl->marker_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (tl->marker_fd < 0 || fstat(tl->marker_fd, &st) != 0)
-		err = ps_error(PS_SQLSTATE_IO, "could not open file \"%s\": %m", path);
+		err = ps_error(ps_errno_state(), "could not open file \"%s\": %m", path);
 	else if (st.st_size != 0 && (st.st_size != sizeof(marker) || pread(tl->marker_fd, marker, sizeof(marker), 0) != sizeof(marker)))
 		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" has %lld bytes, expected %zu", path, (long long) st.st_size,
 					   sizeof(marker));
@@ -83,7 +83,7 @@ write_marker(Timeline *tl, XLogRecPtr lsn)
 
 	errno = ENOSPC;
 	if (pwrite(tl->marker_fd, marker, sizeof(marker), 0) != sizeof(marker))
-		return ps_error(errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO,
+		return ps_error(ps_errno_state(),
 						"could not write file \"%s/flushed\": %m", tl->dir);
 	return NULL;
 }

@@ -79,12 +79,6 @@ wal_segments_path(const WalSegments *segs, XLogSegNo segno, char path[MAXPGPATH]
 	snprintf(path, MAXPGPATH, "%s/%s", segs->dir, name);
 }
 
-static const char *
-errno_state(void)
-{
-	return errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? PS_SQLSTATE_DISK_FULL : PS_SQLSTATE_IO;
-}
-
 /* Looks at one directory entry while the directory is opened. */
 static PsError *
 check_entry(WalSegments *segs, const char *name)
@@ -111,7 +105,7 @@ check_entry(WalSegments *segs, const char *name)
 									  path, segs->segment_size),
 							 "Segments of other timelines do not belong here; move the file away.");
 	if (stat(path, &st) < 0)
-		return ps_error(PS_SQLSTATE_IO, "could not stat file \"%s\": %m", path);
+		return ps_error(ps_errno_state(), "could not stat file \"%s\": %m", path);
 	if (st.st_size != segs->segment_size)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "WAL file \"%s\" has %lld bytes, expected %u", path, (long long) st.st_size,
 						segs->segment_size);
@@ -135,7 +129,7 @@ wal_segments_open(const char *dir, uint32 segment_size, WalSegments **result)
 		return ps_error(PS_SQLSTATE_INVALID, "invalid WAL segment size %u of \"%s\"", segment_size, dir);
 	d = opendir(dir);
 	if (d == NULL)
-		return ps_error(PS_SQLSTATE_IO, "could not open directory \"%s\": %m", dir);
+		return ps_error(ps_errno_state(), "could not open directory \"%s\": %m", dir);
 
 	segs = pg_malloc0(sizeof(WalSegments));
 	segs->dir = pg_strdup(dir);
@@ -146,7 +140,7 @@ wal_segments_open(const char *dir, uint32 segment_size, WalSegments **result)
 	while (err == NULL && (errno = 0, de = readdir(d)) != NULL)
 		err = check_entry(segs, de->d_name);
 	if (err == NULL && errno != 0)
-		err = ps_error(PS_SQLSTATE_IO, "could not read directory \"%s\": %m", dir);
+		err = ps_error(ps_errno_state(), "could not read directory \"%s\": %m", dir);
 	closedir(d);
 	if (err != NULL)
 	{
@@ -225,19 +219,19 @@ create_segment(const WalSegments *segs, XLogSegNo segno, int *fd)
 	snprintf(temp, sizeof(temp), "%s/" TEMP_PREFIX "%s", segs->dir, name);
 	*fd = open(temp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, pg_file_create_mode);
 	if (*fd < 0)
-		return ps_error(errno_state(), "could not create file \"%s\": %m", temp);
+		return ps_error(ps_errno_state(), "could not create file \"%s\": %m", temp);
 
 	/* Room is taken now: a full disk is met here, not in the middle of a segment. */
 	rc = posix_fallocate(*fd, 0, segs->segment_size);
 	if (rc != 0)
 	{
 		errno = rc;
-		err = ps_error(errno_state(), "could not allocate %u bytes for file \"%s\": %m", segs->segment_size, temp);
+		err = ps_error(ps_errno_state(), "could not allocate %u bytes for file \"%s\": %m", segs->segment_size, temp);
 	}
 	else if (fsync(*fd) < 0)
-		err = ps_error(errno_state(), "could not fsync file \"%s\": %m", temp);
+		err = ps_error(ps_errno_state(), "could not fsync file \"%s\": %m", temp);
 	else if (rename(temp, path) < 0)
-		err = ps_error(errno_state(), "could not rename file \"%s\" to \"%s\": %m", temp, path);
+		err = ps_error(ps_errno_state(), "could not rename file \"%s\" to \"%s\": %m", temp, path);
 	else
 		return NULL;
 	close(*fd);
@@ -279,7 +273,7 @@ open_file(WalSegments *segs, XLogSegNo segno, bool create, SegmentFile **result)
 		created = true;
 	}
 	else if (fd < 0)
-		err = ps_error(PS_SQLSTATE_IO, "could not open WAL file \"%s\": %m", path);
+		err = ps_error(ps_errno_state(), "could not open WAL file \"%s\": %m", path);
 	pthread_mutex_lock(&segs->lock);
 	if (err != NULL)
 		return err;
@@ -360,7 +354,7 @@ write_in_segment(WalSegments *segs, const SegmentFile *file, uint32 offset, cons
 			if (n == 0)
 				errno = ENOSPC;
 			wal_segments_path(segs, file->segno, path);
-			return ps_error(errno_state(), "could not write %zu bytes at offset %u of WAL file \"%s\": %m", len, offset, path);
+			return ps_error(ps_errno_state(), "could not write %zu bytes at offset %u of WAL file \"%s\": %m", len, offset, path);
 		}
 		data += n;
 		len -= n;
