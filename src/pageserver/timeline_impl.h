@@ -180,6 +180,7 @@ struct Timeline
 
 	/* held while layer files are merged, made or removed (keep/upkeep.c): outside of all other locks of a timeline */
 	pthread_mutex_t upkeep_lock;
+	uint64		images_number;	/* delta files from this number on are newer than the last look where images are due */
 	uint64		gc_number;		/* files from this number on are newer than the last look for garbage */
 	int64		gc_time;		/* of that look, timeline_now_ms() */
 	int64		upkeep_due;		/* when to look at this timeline; under Upkeep.lock, as the next */

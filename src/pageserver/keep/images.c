@@ -58,6 +58,7 @@ typedef struct Images
 	XLogRecPtr	lsn;			/* of the images */
 	LayerSet   *set;
 	bool		all;			/* wherever there are deltas */
+	uint64		first_number;	/* parts for which no delta file from this number on has anything are as they were */
 	bool		for_branch;		/* the LSN is where a branch begins: nothing around it can be read */
 	ForkList	forks;
 	char	   *pages;
@@ -151,6 +152,19 @@ is_long(const Images *images, int n, const LayerRange *deltas, uint64 nkeys, uin
 		(n >= config->image_delta_layers && (deltas->entries >= records / 10 || deltas->bytes >= bytes / 10));
 }
 
+/* Has a file that was not there when all parts were looked at last anything for this one? */
+static PsError *
+has_changed(const Images *images, const Part *part, Layer *const *layers, int nlayers, bool *changed)
+{
+	LayerRange	range = {0};
+
+	for (int i = 0; i < nlayers && range.entries == 0; i++)
+		if (layer_info(layers[i])->type == LAYER_DELTA && layer_info(layers[i])->number >= images->first_number)
+			PS_TRY(layer_range(layers[i], &part->lo, &part->hi, &range));
+	*changed = range.entries > 0;
+	return NULL;
+}
+
 static PsError *
 image_is_due(const Images *images, const Part *part, bool *due)
 {
@@ -160,25 +174,30 @@ image_is_due(const Images *images, const Part *part, bool *due)
 	int			n = 0;
 	Layer	  **layers;
 	int			nlayers = layer_map_find(images->set->map, &part->lo, &part->hi, 0, images->lsn, &layers);
-	PsError    *err = find_newest_image(part, layers, nlayers, &newest_image, &key_bytes);
+	PsError    *err;
 
-	for (int i = 0; i < nlayers && err == NULL; i++)
+	PS_GOTO(has_changed(images, part, layers, nlayers, due), done);
+	if (!*due)
+		goto done;
+	PS_GOTO(find_newest_image(part, layers, nlayers, &newest_image, &key_bytes), done);
+	for (int i = 0; i < nlayers; i++)
 	{
 		const LayerInfo *info = layer_info(layers[i]);
 		LayerRange	range;
 
 		if (info->type != LAYER_DELTA || info->lsn_end <= newest_image + 1)
 			continue;
-		err = find_deltas(images, part, layers[i], newest_image, &range);
-		if (err == NULL && range.entries > 0)
+		PS_GOTO(find_deltas(images, part, layers[i], newest_image, &range), done);
+		if (range.entries > 0)
 		{
 			deltas.entries += range.entries;
 			deltas.bytes += range.bytes;
 			n++;
 		}
 	}
-	free(layers);
 	*due = is_long(images, n, &deltas, part->nkeys, part->nkeys * key_bytes);
+done:
+	free(layers);
 	return err;
 }
 
@@ -363,7 +382,8 @@ done:
 PsError *
 make_images(Timeline *tl, bool all, int *made)
 {
-	Images		images = {.tl = tl, .all = all};
+	Images		images = {.tl = tl, .all = all, .first_number = all ? 0 : tl->images_number};
+	uint64		next_number = atomic_load(&tl->space.next_number);
 	PsError    *err;
 
 	pthread_mutex_lock(&tl->lock);
@@ -371,6 +391,8 @@ make_images(Timeline *tl, bool all, int *made)
 	pthread_mutex_unlock(&tl->lock);
 	err = make_all(&images);
 	*made = images.made;
+	if (err == NULL)
+		tl->images_number = next_number;
 	return err;
 }
 

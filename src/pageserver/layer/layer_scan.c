@@ -160,7 +160,7 @@ find_range(const Layer *layer, const PsKey *lo, const PsKey *hi, LayerRange *ran
 	to = entries_before(layer, &pos) + (double) summary->entries / summary->leaf_pages / pos.count;
 	if (to > from)
 	{
-		range->entries = (uint64) (to - from);
+		range->entries = Max((uint64) (to - from), 1);
 		range->bytes = (uint64) ((to - from) / summary->entries * summary->file_size);
 	}
 	return NULL;
