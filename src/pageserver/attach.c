@@ -120,16 +120,17 @@ tenant_detached_error(const Tenant *tenant)
 /* ---- detaching ---- */
 
 /* Caller holds Store.lock, which is let go meanwhile: until nobody opens or closes any of its timelines. */
-static void
-wait_settled(Store *store, const Tenant *tenant)
+static PsError *
+wait_settled(Store *store, const Tenant *tenant, const Waiter *waiter)
 {
 	for (int i = 0; i < store->ntimelines; i++)
 		if (store->timelines[i]->tenant == tenant &&
 			(store->timelines[i]->life == TIMELINE_OPENING || store->timelines[i]->life == TIMELINE_CLOSING))
 		{
-			pthread_cond_wait(&store->changed, &store->lock);
+			PS_TRY(store_wait(store, waiter));
 			i = -1;
 		}
+	return NULL;
 }
 
 static int
@@ -150,7 +151,7 @@ by_depth(const void *a, const void *b)
 }
 
 PsError *
-store_begin_detach(Store *store, const char *name, Tenant **result, Timeline ***timelines, int *n)
+store_begin_detach(Store *store, const char *name, const Waiter *waiter, Tenant **result, Timeline ***timelines, int *n)
 {
 	Tenant	   *tenant = NULL;
 	Timeline   *tl;
@@ -159,7 +160,7 @@ store_begin_detach(Store *store, const char *name, Tenant **result, Timeline ***
 
 	pthread_mutex_lock(&store->lock);
 	/* what is in memory alone would be lost */
-	err = store_save_names(store);
+	err = store_save_names(store, waiter);
 	if (err != NULL)
 	{
 		pthread_mutex_unlock(&store->lock);
@@ -181,6 +182,8 @@ store_begin_detach(Store *store, const char *name, Tenant **result, Timeline ***
 	pthread_mutex_unlock(&store->lock);
 	err = set_mark(tenant, true);
 	pthread_mutex_lock(&store->lock);
+	if (err == NULL)
+		err = wait_settled(store, tenant, waiter);
 	if (err != NULL)
 	{
 		/* it may be there in spite of the error */
@@ -189,7 +192,6 @@ store_begin_detach(Store *store, const char *name, Tenant **result, Timeline ***
 		pthread_mutex_unlock(&store->lock);
 		return err;
 	}
-	wait_settled(store, tenant);
 	*timelines = pg_malloc(Max(store->ntimelines, 1) * sizeof(Timeline *));
 	*n = 0;
 	for (int i = 0; i < store->ntimelines; i++)

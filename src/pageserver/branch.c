@@ -163,6 +163,7 @@ branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn, const
 		seed->data_checksum_version = parent->data_checksum_version;
 		seed->lsn = lsn;
 		seed->ancestor = parent;
+		seed->waiter = waiter;
 		timeline_pin_branch(parent, lsn);
 		err = add_branch(store, seed, &state, result);
 		if (err != NULL)
@@ -248,7 +249,7 @@ store_set_aside(Timeline *tl, const char *new_name)
 }
 
 PsError *
-store_save_names(Store *store)
+store_save_names(Store *store, const Waiter *waiter)
 {
 	for (int i = 0; i < store->ntimelines; i++)
 		if (store->timelines[i]->name_unsaved)
@@ -256,7 +257,7 @@ store_save_names(Store *store)
 			Timeline   *tl;
 
 			/* lets the lock go if it is being opened or closed */
-			PS_TRY(store_named_settled(store, store->timelines[i]->name, &tl));
+			PS_TRY(store_named_settled(store, store->timelines[i]->name, waiter, &tl));
 			PS_TRY(store_set_name(tl, tl->name));
 			i = -1;
 		}
@@ -265,22 +266,22 @@ store_save_names(Store *store)
 
 /* One that is served.  Caller holds Store.lock, which may be let go. */
 static PsError *
-find_served(Store *store, const char *name, Timeline **tl)
+find_served(Store *store, const char *name, const Waiter *waiter, Timeline **tl)
 {
-	PS_TRY(store_named_settled(store, name, tl));
+	PS_TRY(store_named_settled(store, name, waiter, tl));
 	return (*tl)->life == TIMELINE_BROKEN ? store_broken_error(*tl) : NULL;
 }
 
 PsError *
-store_rename_branch(Store *store, const char *name, const char *new_name)
+store_rename_branch(Store *store, const char *name, const char *new_name, const Waiter *waiter)
 {
 	Timeline   *tl;
 	PsError    *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = store_save_names(store);
+	err = store_save_names(store, waiter);
 	if (err == NULL)
-		err = find_served(store, name, &tl);
+		err = find_served(store, name, waiter, &tl);
 	if (err == NULL)
 		err = store_check_name_is_free(store, new_name);
 	if (err == NULL)
@@ -320,15 +321,15 @@ path_of_deleted(const Timeline *tl)
 }
 
 PsError *
-store_remove_branch(Store *store, const char *name, Timeline **result)
+store_remove_branch(Store *store, const char *name, const Waiter *waiter, Timeline **result)
 {
 	Timeline   *tl;
 	PsError    *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = store_save_names(store);
+	err = store_save_names(store, waiter);
 	if (err == NULL)
-		err = store_named_settled(store, name, &tl);
+		err = store_named_settled(store, name, waiter, &tl);
 	if (err == NULL)
 		err = check_no_children(store, tl);
 	if (err == NULL)
@@ -406,7 +407,7 @@ store_replace_branch(Store *store, const char *name, Timeline *parent, XLogRecPt
 	PsError    *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = find_served(store, name, &seed.replaced);
+	err = find_served(store, name, waiter, &seed.replaced);
 	if (err == NULL && childless)
 		err = check_no_children(store, seed.replaced);
 	if (err == NULL)

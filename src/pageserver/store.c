@@ -204,9 +204,9 @@ store_open(const Config *config, Store **result)
 	atomic_init(&store->stopping, false);
 	store->page_cache = page_cache_create((size_t) config->page_cache_size * 1024 * 1024);
 	pthread_mutex_init(&store->lock, NULL);
-	pthread_cond_init(&store->changed, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&store->changed, &attr);
 	pthread_cond_init(&store->idle_wake, &attr);
 	pthread_condattr_destroy(&attr);
 	path = psprintf("%s/tmp", config->store_dir);
@@ -289,13 +289,13 @@ store_config(const Store *store)
 
 /* Holds it, and opens it.  The caller has the lock, which is let go. */
 static PsError *
-use_and_unlock(Store *store, Timeline *tl)
+use_and_unlock(Store *store, Timeline *tl, const Waiter *waiter)
 {
 	bool		was_open = tl->life == TIMELINE_OPEN;
 	PsError    *err;
 
 	tl->users++;
-	err = store_begin_use(store, tl);
+	err = store_begin_use(store, tl, waiter);
 	if (err != NULL)
 		store_unhold(store, tl);
 	else if (!was_open)
@@ -305,7 +305,7 @@ use_and_unlock(Store *store, Timeline *tl)
 }
 
 PsError *
-store_find(Store *store, const PsId *tenant, const PsId *timeline, Timeline **tl)
+store_use(Store *store, const PsId *tenant, const PsId *timeline, const Waiter *waiter, Timeline **tl)
 {
 	char		a[PS_ID_TEXT],
 				b[PS_ID_TEXT];
@@ -317,7 +317,7 @@ store_find(Store *store, const PsId *tenant, const PsId *timeline, Timeline **tl
 		if (ps_id_equal(&store->timelines[i]->id, timeline) && ps_id_equal(&store->timelines[i]->tenant->id, tenant))
 			*tl = store->timelines[i];
 	if (*tl != NULL)
-		return use_and_unlock(store, *tl);
+		return use_and_unlock(store, *tl, waiter);
 	for (int i = 0; i < store->ntenants && err == NULL; i++)
 		if (ps_id_equal(&store->tenants[i]->id, tenant) && store->tenants[i]->life != TENANT_ATTACHED)
 			err = tenant_detached_error(store->tenants[i]);
@@ -341,29 +341,33 @@ store_no_such_branch(const Store *store, const char *name)
 }
 
 PsError *
-store_find_branch(Store *store, const char *name, Timeline **tl)
+store_use_branch(Store *store, const char *name, const Waiter *waiter, Timeline **tl)
 {
 	PsError    *err;
 
 	pthread_mutex_lock(&store->lock);
 	*tl = store_named(store, name);
 	if (*tl != NULL)
-		return use_and_unlock(store, *tl);
+		return use_and_unlock(store, *tl, waiter);
 	err = store_no_such_branch(store, name);
 	pthread_mutex_unlock(&store->lock);
 	return err;
 }
 
 PsError *
-store_named_settled(Store *store, const char *name, Timeline **tl)
+store_named_settled(Store *store, const char *name, const Waiter *waiter, Timeline **tl)
 {
+	PsError    *err;
+
 	while ((*tl = store_named(store, name)) != NULL)
 	{
 		if ((*tl)->life != TIMELINE_OPENING && (*tl)->life != TIMELINE_CLOSING)
 			return NULL;
 		(*tl)->users++;
-		pthread_cond_wait(&store->changed, &store->lock);
+		err = store_wait(store, waiter);
 		store_unhold(store, *tl);
+		if (err != NULL)
+			return err;
 	}
 	return store_no_such_branch(store, name);
 }

@@ -119,12 +119,12 @@ load(Tenant *tenant, const TimelineSeed *seed, Timeline **tl)
  * directory moved back.  Caller holds Store.lock, which is let go meanwhile.
  */
 static PsError *
-open_new(Store *store, Timeline *tl, const char *from, const char *to)
+open_new(Store *store, Timeline *tl, const Waiter *waiter, const char *from, const char *to)
 {
 	PsError    *err;
 
 	tl->users++;
-	err = tl->life == TIMELINE_BROKEN ? ps_error_copy(tl->error) : store_open_timeline(store, tl);
+	err = tl->life == TIMELINE_BROKEN ? ps_error_copy(tl->error) : store_open_timeline(store, tl, waiter);
 	if (err == NULL)
 		return NULL;
 	store_unhold(store, tl);
@@ -141,10 +141,10 @@ check_names(Store *store, const TimelineSeed *seed)
 	Timeline   *named;
 	PsError    *err;
 
-	PS_TRY(store_save_names(store));
+	PS_TRY(store_save_names(store, seed->waiter));
 	if (seed->replaced == NULL)
 		return store_named(store, seed->name) == NULL ? NULL : ps_error("42710", "branch \"%s\" exists already", seed->name);
-	PS_TRY(store_named_settled(store, seed->name, &named));
+	PS_TRY(store_named_settled(store, seed->name, seed->waiter, &named));
 	err = named == seed->replaced ? NULL : ps_error(PS_SQLSTATE_STATE, "branch \"%s\" was replaced meanwhile", seed->name);
 	if (err == NULL && store_named(store, seed->replaced_name) != NULL)
 		err = ps_error("42710", "branch \"%s\" exists already", seed->replaced_name);
@@ -232,7 +232,7 @@ store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
 		if (seed->replaced != NULL)
 			store_set_aside(seed->replaced, seed->replaced_name);
 		if (result != NULL || tl->life == TIMELINE_BROKEN)
-			err = open_new(store, tl, from, to);
+			err = open_new(store, tl, seed->waiter, from, to);
 		if (err == NULL)
 		{
 			if (result != NULL)

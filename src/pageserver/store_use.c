@@ -12,10 +12,11 @@
  */
 #include "ps_fe.h"
 
-#include <time.h>
-
 #include "ps_wire.h"
 #include "timeline_impl.h"
+
+/* So often a wait asks its Waiter, ms. */
+#define WAITER_PAUSE 100
 
 /* At most so often the idle thread looks at what is open, ms. */
 #define IDLE_LOOK_MIN 100
@@ -36,6 +37,25 @@ stopping_error(void)
 	return ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
 }
 
+PsError *
+store_wait(Store *store, const Waiter *waiter)
+{
+	bool		canceled;
+
+	if (atomic_load(&store->stopping))
+		return stopping_error();
+	if (waiter == NULL)
+	{
+		pthread_cond_wait(&store->changed, &store->lock);
+		return NULL;
+	}
+	wait_monotonic(&store->changed, &store->lock, WAITER_PAUSE);
+	pthread_mutex_unlock(&store->lock);
+	canceled = waiter->is_canceled(waiter->arg);
+	pthread_mutex_lock(&store->lock);
+	return canceled ? ps_error(PS_SQLSTATE_CANCELED, "the wait for a branch that is being opened or closed was canceled") : NULL;
+}
+
 /* Tells everybody that the timeline is no longer being opened or closed, and is not open. */
 static void
 is_closed(Store *store, Timeline *tl)
@@ -47,7 +67,7 @@ is_closed(Store *store, Timeline *tl)
 }
 
 PsError *
-store_open_timeline(Store *store, Timeline *tl)
+store_open_timeline(Store *store, Timeline *tl, const Waiter *waiter)
 {
 	PsError    *err;
 
@@ -61,7 +81,7 @@ store_open_timeline(Store *store, Timeline *tl)
 	err = tenant_begin_use(tl->tenant);
 	if (err == NULL)
 	{
-		err = timeline_open(tl);
+		err = timeline_open(tl, waiter);
 		if (err != NULL)
 			tenant_end_use(tl->tenant);
 	}
@@ -84,12 +104,12 @@ store_open_timeline(Store *store, Timeline *tl)
 
 /* The same for whatever state it is in.  The caller uses its ancestor. */
 static PsError *
-use_one(Store *store, Timeline *tl)
+use_one(Store *store, Timeline *tl, const Waiter *waiter)
 {
 	PsError    *err;
 
-	while (!atomic_load(&store->stopping) && (tl->life == TIMELINE_OPENING || tl->life == TIMELINE_CLOSING))
-		pthread_cond_wait(&store->changed, &store->lock);
+	while (tl->life == TIMELINE_OPENING || tl->life == TIMELINE_CLOSING)
+		PS_TRY(store_wait(store, waiter));
 	if (atomic_load(&store->stopping))
 		return stopping_error();
 	if (tl->tenant->life != TENANT_ATTACHED)
@@ -103,7 +123,7 @@ use_one(Store *store, Timeline *tl)
 	}
 	if (tl->life == TIMELINE_BROKEN)
 		return store_broken_error(tl);
-	err = store_open_timeline(store, tl);
+	err = store_open_timeline(store, tl, waiter);
 	if (err == NULL || tl->life != TIMELINE_BROKEN)
 		return err;
 	ps_error_free(err);
@@ -111,7 +131,7 @@ use_one(Store *store, Timeline *tl)
 }
 
 PsError *
-store_begin_use(Store *store, Timeline *tl)
+store_begin_use(Store *store, Timeline *tl, const Waiter *waiter)
 {
 	Timeline  **chain;
 	Timeline   *t;
@@ -133,7 +153,7 @@ store_begin_use(Store *store, Timeline *tl)
 		chain[i] = t;
 	for (int i = 0; i <= n && err == NULL; i++)
 	{
-		err = use_one(store, chain[i]);
+		err = use_one(store, chain[i], waiter);
 		if (i > 0)
 			store_end_use(store, chain[i - 1], true);
 	}
@@ -196,7 +216,6 @@ idle_main(void *arg)
 	while (!atomic_load(&store->stopping))
 	{
 		Timeline   *tl = find_idle(store);
-		struct timespec ts;
 
 		if (tl != NULL)
 		{
@@ -209,16 +228,7 @@ idle_main(void *arg)
 			pthread_cond_wait(&store->idle_wake, &store->lock);
 			continue;
 		}
-		clock_gettime(CLOCK_MONOTONIC, &ts);
-		ts.tv_sec += pause / 1000;
-		ts.tv_nsec += (long) (pause % 1000) * 1000000;
-		if (ts.tv_nsec >= 1000000000)
-		{
-			ts.tv_sec++;
-			ts.tv_nsec -= 1000000000;
-		}
-		while (!atomic_load(&store->stopping) && pthread_cond_timedwait(&store->idle_wake, &store->lock, &ts) != ETIMEDOUT)
-			;
+		wait_monotonic(&store->idle_wake, &store->lock, pause);
 	}
 	pthread_mutex_unlock(&store->lock);
 	return NULL;

@@ -239,7 +239,7 @@ timeline_begin_gc(Timeline *tl, XLogRecPtr horizon, XLogRecPtr **points, int *np
 /* ---- waits and failures ---- */
 
 void
-timeline_wait(Timeline *tl, pthread_cond_t *cond, int64 ms)
+wait_monotonic(pthread_cond_t *cond, pthread_mutex_t *lock, int64 ms)
 {
 	struct timespec ts;
 
@@ -251,7 +251,13 @@ timeline_wait(Timeline *tl, pthread_cond_t *cond, int64 ms)
 		ts.tv_sec++;
 		ts.tv_nsec -= 1000000000;
 	}
-	pthread_cond_timedwait(cond, &tl->lock, &ts);
+	pthread_cond_timedwait(cond, lock, &ts);
+}
+
+void
+timeline_wait(Timeline *tl, pthread_cond_t *cond, int64 ms)
+{
+	wait_monotonic(cond, &tl->lock, ms);
 }
 
 int64

@@ -56,12 +56,26 @@ extern const struct Config *store_config(const Store *store);
 
 /*
  * Looks a timeline up by tenant and timeline id, or by branch name, and opens
- * it unless it is open: reads all WAL that is not in layer files.  It lives,
- * and is open, until it is given back with store_release().  One that cannot be
- * opened is an error that says why.
+ * it unless it is open: reads all WAL that is not in layer files.  If another
+ * thread is just opening or closing it, waits for that.  It lives, and is open,
+ * until it is given back with store_release().  One that cannot be opened is an
+ * error that says why.
  */
-extern PsError *store_find(Store *store, const PsId *tenant, const PsId *timeline, Timeline **tl);
-extern PsError *store_find_branch(Store *store, const char *name, Timeline **tl);
+extern PsError *store_use(Store *store, const PsId *tenant, const PsId *timeline, const Waiter *waiter, Timeline **tl);
+extern PsError *store_use_branch(Store *store, const char *name, const Waiter *waiter, Timeline **tl);
+
+/* The same, however long it takes. */
+static inline PsError *
+store_find(Store *store, const PsId *tenant, const PsId *timeline, Timeline **tl)
+{
+	return store_use(store, tenant, timeline, NULL, tl);
+}
+
+static inline PsError *
+store_find_branch(Store *store, const char *name, Timeline **tl)
+{
+	return store_use_branch(store, name, NULL, tl);
+}
 
 extern void store_release(Timeline *tl);
 
@@ -100,6 +114,7 @@ typedef struct TimelineSeed
 	LayerSpace	space;			/* STORE/tmp/<timeline id>/layers, for who writes layers there; lives as long as they */
 	Layer	  **layers;			/* what was written there; their files are not looked at */
 	int			nlayers;
+	const Waiter *waiter;		/* for what others are at, or NULL */
 } TimelineSeed;
 
 /* tl NULL: it is not opened, for its seed cannot but be right. */
@@ -117,7 +132,7 @@ extern PsError *store_check_new_name(Store *store, const char *name);
  * caller ends the connections that use them; store_end_detach() waits until
  * nobody does, then closes them and frees the list.
  */
-extern PsError *store_begin_detach(Store *store, const char *name, Tenant **tenant, Timeline ***timelines, int *n);
+extern PsError *store_begin_detach(Store *store, const char *name, const Waiter *waiter, Tenant **tenant, Timeline ***timelines, int *n);
 extern void store_end_detach(Store *store, Tenant *tenant, Timeline **timelines, int n);
 
 /* Takes a tenant in again, or one whose directory was put into the store; an error if it does not fit. */
@@ -149,7 +164,8 @@ extern PsError *store_branch(Store *store, const char *name, Timeline *parent, X
 /* The branch that it begins in, which lives as long as it does; an error if there is none. */
 extern PsError *timeline_parent(Timeline *tl, Timeline **parent);
 
-extern PsError *store_rename_branch(Store *store, const char *name, const char *new_name);
+/* Waits for who is just opening or closing it. */
+extern PsError *store_rename_branch(Store *store, const char *name, const char *new_name, const Waiter *waiter);
 
 /*
  * Deletes a branch, in three steps: store_remove_branch() takes it out of the
@@ -158,7 +174,7 @@ extern PsError *store_rename_branch(Store *store, const char *name, const char *
  * nobody does, then frees it and its files.  Refused while other branches begin
  * in it.  *tl is the caller's in between.
  */
-extern PsError *store_remove_branch(Store *store, const char *name, Timeline **tl);
+extern PsError *store_remove_branch(Store *store, const char *name, const Waiter *waiter, Timeline **tl);
 extern void store_destroy_branch(Timeline *tl);
 
 /*

@@ -200,7 +200,7 @@ struct Store
 	Timeline  **timelines;
 	int			ntimelines;
 	int			nopen;			/* timelines that are not CLOSED or BROKEN */
-	pthread_cond_t changed;		/* a state, stopping, or users or uses fell to 0 */
+	pthread_cond_t changed;		/* a state, stopping, or users or uses fell to 0; CLOCK_MONOTONIC */
 	struct Aio *aio;			/* fixed once the store is open; any thread */
 	struct Upkeep *upkeep;		/* fixed once the store is open */
 	PageCache  *page_cache;		/* fixed; has locks of its own */
@@ -247,7 +247,7 @@ extern PsError *store_list_ids(const char *path, PsId **ids, int *n);	/* subdire
 extern Timeline *store_named(Store *store, const char *name);	/* NULL: there is none */
 
 /* The same, when nobody opens or closes it; an error if there is none.  Lets the lock go meanwhile. */
-extern PsError *store_named_settled(Store *store, const char *name, Timeline **tl);
+extern PsError *store_named_settled(Store *store, const char *name, const Waiter *waiter, Timeline **tl);
 extern PsError *store_no_such_branch(const Store *store, const char *name);
 
 /*
@@ -264,7 +264,7 @@ extern PsError *store_set_name(Timeline *tl, const char *new_name);
 extern void store_set_aside(Timeline *tl, const char *new_name);
 
 /* Before names or branches change again, those are written that could not be. */
-extern PsError *store_save_names(Store *store);
+extern PsError *store_save_names(Store *store, const Waiter *waiter);
 extern PsError *store_finish_replacement(Store *store, Timeline *old);
 extern PsError *store_check_name_is_free(Store *store, const char *name);
 extern void store_unhold(Store *store, Timeline *tl);	/* one of Timeline.users less */
@@ -279,14 +279,21 @@ extern void store_destroy_timeline(Store *store, Timeline *tl);
 /* ---- store_use.c: the caller holds Store.lock ---- */
 
 /*
+ * Waits until something of the store has changed (Store.changed), the lock let
+ * go; an error if the store is stopping, or the waiter (or NULL) ends the wait.
+ */
+extern PsError *store_wait(Store *store, const Waiter *waiter);
+
+/*
  * Makes sure that a timeline, which somebody holds, is open; it and its
  * ancestors stay open until store_end_use().  The lock is let go meanwhile.
+ * waiter (or NULL): ends the wait for who opens or closes it, or the opening.
  */
-extern PsError *store_begin_use(Store *store, Timeline *tl);
+extern PsError *store_begin_use(Store *store, Timeline *tl, const Waiter *waiter);
 extern void store_end_use(Store *store, Timeline *tl, bool counts);	/* counts: the time begins after which it is idle */
 
 /* Opens a CLOSED timeline whose ancestor is open; it is used then.  Its own error, not that it is broken. */
-extern PsError *store_open_timeline(Store *store, Timeline *tl);
+extern PsError *store_open_timeline(Store *store, Timeline *tl, const Waiter *waiter);
 
 /* Closes an OPEN timeline that nobody uses; the lock is let go meanwhile. */
 extern void store_close_timeline(Store *store, Timeline *tl);
@@ -306,8 +313,8 @@ extern PsError *timeline_load(Tenant *tenant, const PsId *id, const PsError *pro
 extern void timeline_set_broken(Timeline *tl, PsError *err);	/* takes the error over; of one that nobody else knows */
 extern void timeline_free(Timeline *tl);	/* it is not open */
 
-/* The ancestor is open.  After an error it is as it was. */
-extern PsError *timeline_open(Timeline *tl);
+/* The ancestor is open.  After an error it is as it was.  waiter: as for store_begin_use(). */
+extern PsError *timeline_open(Timeline *tl, const Waiter *waiter);
 extern void timeline_stop(Timeline *tl);	/* tells the threads to end, waits for nothing */
 extern void timeline_join(Timeline *tl);	/* the same, and waits for their end; what they use, ancestors too, stays */
 extern void timeline_close(Timeline *tl);	/* joins, and frees all but what CLOSED ones have; nobody may use it any more */
@@ -327,6 +334,9 @@ extern LayerSet *layer_set_create(Layer *open, Layer *const *frozen, int nfrozen
  */
 extern LayerSet *timeline_set_layers(Timeline *tl, LayerSet *set);
 extern LayerSet *timeline_set_map(Timeline *tl, LayerMap *map, int written);
+
+/* Waits for a condition that uses CLOCK_MONOTONIC; up to ms. */
+extern void wait_monotonic(pthread_cond_t *cond, pthread_mutex_t *lock, int64 ms);
 
 /* Waits for a condition of the timeline; up to ms.  Caller holds Timeline.lock. */
 extern void timeline_wait(Timeline *tl, pthread_cond_t *cond, int64 ms);

@@ -12,6 +12,9 @@
 #include "sync.h"
 #include "timeline_impl.h"
 
+/* Records between two looks whether it is wanted still: that asks the kernel about a socket. */
+#define RECORDS_PER_LOOK 10000
+
 /* The state saved in the layers for the LSN up to which they are complete. */
 static PsError *
 load_state(Timeline *tl, LayerMap *map, XLogRecPtr lsn, WalState *state)
@@ -39,6 +42,24 @@ load_state(Timeline *tl, LayerMap *map, XLogRecPtr lsn, WalState *state)
 	return err;
 }
 
+/* An error if it is no use to go on with opening the timeline. */
+static PsError *
+check_wanted(Timeline *tl, const Waiter *waiter)
+{
+	Store	   *store = tl->tenant->store;
+	PsError    *err = NULL;
+
+	pthread_mutex_lock(&store->lock);
+	if (atomic_load(&store->stopping))
+		err = ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
+	else if (tl->tenant->life != TENANT_ATTACHED)
+		err = tenant_detached_error(tl->tenant);
+	pthread_mutex_unlock(&store->lock);
+	if (err == NULL && waiter != NULL && waiter->is_canceled(waiter->arg))
+		err = ps_error(PS_SQLSTATE_CANCELED, "opening branch \"%s\" was canceled", tl->name);
+	return err;
+}
+
 /*
  * Finds the end of the whole records in the WAL files, from where the layers
  * end.  Everything up to the marker was acknowledged: damage before it is an
@@ -48,9 +69,8 @@ load_state(Timeline *tl, LayerMap *map, XLogRecPtr lsn, WalState *state)
  * from now on, and the marker says so.
  */
 static PsError *
-find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker)
+find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker, const Waiter *waiter)
 {
-	Store	   *store = tl->tenant->store;
 	XLogRecPtr	end = state->end;
 	XLogRecPtr	prev = state->prev;
 	XLogSegNo	oldest,
@@ -63,19 +83,19 @@ find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker)
 		WalReader  *reader = wal_reader_create(tl->wal, end, prev, tl->system_identifier);
 		WalRecord	rec;
 		bool		found;
+		PsError    *unwanted = NULL;
 
 		XLogSegNoOffsetToRecPtr(newest + 1, 0, tl->segment_size, limit);
-		while (!atomic_load(&store->stopping) && (err = wal_reader_next(reader, limit, &rec, &found)) == NULL && found)
+		for (int n = 1; (err = wal_reader_next(reader, limit, &rec, &found)) == NULL && found; n++)
 		{
 			prev = rec.start;
 			end = rec.end;
+			if (n % RECORDS_PER_LOOK == 0 && (unwanted = check_wanted(tl, waiter)) != NULL)
+				break;
 		}
 		wal_reader_free(reader);
-		if (atomic_load(&store->stopping))
-		{
-			ps_error_free(err);
-			return ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
-		}
+		if (unwanted != NULL)
+			return unwanted;
 	}
 	if (end < marker)
 	{
@@ -281,7 +301,7 @@ start_threads(Timeline *tl)
  * protects is looked at all the same.
  */
 PsError *
-timeline_open(Timeline *tl)
+timeline_open(Timeline *tl, const Waiter *waiter)
 {
 	Manifest	m = {0};
 	LayerMap   *map = NULL;
@@ -309,7 +329,7 @@ timeline_open(Timeline *tl)
 	PS_GOTO(sync_wal(wal_dir), done);
 	PS_GOTO(wal_segments_open(wal_dir, tl->segment_size, &tl->wal), done);
 	PS_GOTO(receiver_open_marker(tl, &marker), done);
-	PS_GOTO(find_wal_end(tl, &state, marker), done);
+	PS_GOTO(find_wal_end(tl, &state, marker, waiter), done);
 	pthread_mutex_lock(&tl->lock);
 	tl->state = state;
 	tl->level0 = layer_map_level0(map);

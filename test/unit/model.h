@@ -1239,11 +1239,11 @@ delete_branch(World *w, Branch *b)
 	w->pending = (Pending){.kind = PENDING_DELETE, .branch = b};
 	if (has_children(w, b))
 	{
-		FAILS(store_remove_branch(w->s.store, b->name, &tl), PS_SQLSTATE_STATE, "other branches begin in");
+		FAILS(store_remove_branch(w->s.store, b->name, NULL, &tl), PS_SQLSTATE_STATE, "other branches begin in");
 		return NULL;
 	}
 	let_go(b);
-	PS_TRY(store_remove_branch(w->s.store, b->name, &tl));
+	PS_TRY(store_remove_branch(w->s.store, b->name, NULL, &tl));
 	store_destroy_branch(tl);
 	model_remove(w, b);
 	w->pending.kind = PENDING_NOTHING;
@@ -1257,7 +1257,7 @@ rename_branch(World *w, Branch *b)
 
 	*p = (Pending){.kind = PENDING_RENAME, .branch = b};
 	snprintf(p->name, sizeof(p->name), "r%llu", (unsigned long long) ++w->next_name);
-	PS_TRY(store_rename_branch(w->s.store, b->name, p->name));
+	PS_TRY(store_rename_branch(w->s.store, b->name, p->name, NULL));
 	strcpy(b->name, p->name);
 	p->kind = PENDING_NOTHING;
 	return NULL;

@@ -164,7 +164,7 @@ test_parent_is_deleted(void **state)
 	OK(store_branch(s.store, "parent", s.tl, PG_UINT64_MAX, NULL, NULL));
 	/* who makes a branch of it has found it, then it is deleted */
 	OK(store_find_branch(s.store, "parent", &parent));
-	OK(store_remove_branch(s.store, "parent", &gone));
+	OK(store_remove_branch(s.store, "parent", NULL, &gone));
 	CHECK(gone == parent);
 	FAILS(store_branch(s.store, "child", parent, PG_UINT64_MAX, NULL, &child), PS_SQLSTATE_NOT_FOUND, "\"parent\" does not exist");
 	store_release(parent);

@@ -179,7 +179,7 @@ static const Scenario scenarios[] = {
 static void
 set_name(World *w, Branch *b, const char *name)
 {
-	OK(store_rename_branch(w->s.store, b->name, name));
+	OK(store_rename_branch(w->s.store, b->name, name, NULL));
 	strcpy(b->name, name);
 }
 

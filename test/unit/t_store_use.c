@@ -214,18 +214,18 @@ test_closed_branches(void **state)
 	b.s.config.image_delta_percent = 1000;
 	b.s.config.image_delta_layers = 1000;
 	OK(store_open(&b.s.config, &b.s.store));
-	OK(store_rename_branch(b.s.store, "b15", "renamed"));
-	FAILS(store_remove_branch(b.s.store, "main", &tl), PS_SQLSTATE_STATE, "other branches begin in branch \"main\"");
-	OK(store_remove_branch(b.s.store, "renamed", &tl));
+	OK(store_rename_branch(b.s.store, "b15", "renamed", NULL));
+	FAILS(store_remove_branch(b.s.store, "main", NULL, &tl), PS_SQLSTATE_STATE, "other branches begin in branch \"main\"");
+	OK(store_remove_branch(b.s.store, "renamed", NULL, &tl));
 	store_destroy_branch(tl);
 	assert_int_equal(count_open(b.s.store), 0);
 	FAILS(store_find_branch(b.s.store, "renamed", &tl), PS_SQLSTATE_NOT_FOUND, "does not exist");
-	OK(store_rename_branch(b.s.store, "b14", "other"));
+	OK(store_rename_branch(b.s.store, "b14", "other", NULL));
 	assert_int_equal(count_open(b.s.store), 0);
 	store_close(b.s.store);
 	OK(store_open(&b.s.config, &b.s.store));
 	OK(store_branch_info(b.s.store, "other", &info));
-	OK(store_rename_branch(b.s.store, "other", "b14"));
+	OK(store_rename_branch(b.s.store, "other", "b14", NULL));
 
 	/* all that no branch needs goes; what never-opened ones need stays */
 	OK(store_find_branch(b.s.store, "main", &tl));
@@ -359,7 +359,7 @@ test_no_descriptors(void **state)
 		check_branch(&b, i);
 
 	failed = false;
-	OK(store_begin_detach(b.s.store, "main", &tenant, &timelines, &n));
+	OK(store_begin_detach(b.s.store, "main", NULL, &tenant, &timelines, &n));
 	store_end_detach(b.s.store, tenant, timelines, n);
 	ps_id_format(&test_tenant, id);
 	for (int left = 0;; left++)
@@ -377,6 +377,191 @@ test_no_descriptors(void **state)
 	for (int i = -1; i < NBRANCHES; i++)
 		check_branch(&b, i);
 	end_branches(&b);
+}
+
+/* ---- waits for others ---- */
+
+/* What somebody does who waits for another to open the branch. */
+typedef enum WaitingCall
+{
+	CALL_USE,
+	CALL_USE_CHILD,
+	CALL_RENAME,
+	CALL_REMOVE,
+	CALL_REPLACE,
+	CALL_DETACH,				/* the last: nobody begins to use a branch then */
+	NCALLS
+} WaitingCall;
+
+typedef struct Waiting
+{
+	pthread_t	thread;
+	Branches   *b;
+	WaitingCall call;
+	Timeline   *parent;			/* CALL_REPLACE: main, which is open */
+	atomic_int	asked;
+	atomic_bool canceled;
+	atomic_bool done;
+	PsError    *err;
+} Waiting;
+
+static bool
+ask_waiting(void *arg)
+{
+	Waiting    *w = arg;
+
+	atomic_fetch_add(&w->asked, 1);
+	return atomic_load(&w->canceled);
+}
+
+static void *
+call_and_wait(void *arg)
+{
+	Waiting    *w = arg;
+	Store	   *store = w->b->s.store;
+	Waiter		waiter = {ask_waiting, w};
+	char		old_name[TIMELINE_NAME_MAX + 1];
+	Timeline  **timelines;
+	Timeline   *tl;
+	Tenant	   *tenant;
+	int			n;
+
+	switch (w->call)
+	{
+		case CALL_USE:
+			w->err = store_use_branch(store, "b0", &waiter, &tl);
+			break;
+		case CALL_USE_CHILD:
+			w->err = store_use_branch(store, "child", &waiter, &tl);
+			break;
+		case CALL_RENAME:
+			w->err = store_rename_branch(store, "b0", "renamed", &waiter);
+			break;
+		case CALL_REMOVE:
+			w->err = store_remove_branch(store, "b0", &waiter, &tl);
+			break;
+		case CALL_DETACH:
+			w->err = store_begin_detach(store, "main", &waiter, &tenant, &timelines, &n);
+			break;
+		case CALL_REPLACE:
+			w->err = store_replace_branch(store, "b0", w->parent, PG_UINT64_MAX, false, &waiter, old_name);
+			break;
+		case NCALLS:
+			abort();
+	}
+	atomic_store(&w->done, true);
+	return NULL;
+}
+
+/* It has asked its waiter, so it waits. */
+static void
+wait_until_it_waits(Waiting *w)
+{
+	for (int i = 0; atomic_load(&w->asked) == 0; i++)
+	{
+		CHECK(i < 30000 && !atomic_load(&w->done));
+		pg_usleep(1000);
+	}
+}
+
+/* Whoever waits for another's opening of a branch answers to a cancel, and to a stop of the store, and changes nothing. */
+static void
+test_waits_end(void **state)
+{
+	Branches	b;
+	Waiting		waiting[NCALLS];
+	Timeline   *main_tl;
+	Timeline   *tl;
+	int			users;
+
+	make_branches(&b);
+	OK(store_find_branch(b.s.store, "b0", &tl));
+	OK(store_branch(b.s.store, "child", tl, b.begin[0], NULL, NULL));
+	store_release(tl);
+	for (int round = 0; round < 2; round++)
+	{
+		store_close(b.s.store);
+		OK(store_open(&b.s.config, &b.s.store));
+		OK(store_find_branch(b.s.store, "main", &main_tl));
+
+		/* somebody opens it, and takes long */
+		pthread_mutex_lock(&b.s.store->lock);
+		tl = store_named(b.s.store, "b0");
+		CHECK(tl->life == TIMELINE_CLOSED);
+		tl->life = TIMELINE_OPENING;
+		pthread_mutex_unlock(&b.s.store->lock);
+		for (int call = 0; call < NCALLS; call++)
+		{
+			waiting[call] = (Waiting) {.b = &b, .call = call, .parent = main_tl};
+			CHECK(pthread_create(&waiting[call].thread, NULL, call_and_wait, &waiting[call]) == 0);
+			wait_until_it_waits(&waiting[call]);
+			if (round == 1)
+				continue;
+			atomic_store(&waiting[call].canceled, true);
+			pthread_join(waiting[call].thread, NULL);
+			FAILS(waiting[call].err, PS_SQLSTATE_CANCELED, "canceled");
+		}
+		if (round == 1)
+		{
+			store_stop(b.s.store);
+			for (int call = 0; call < NCALLS; call++)
+			{
+				pthread_join(waiting[call].thread, NULL);
+				FAILS(waiting[call].err, PS_SQLSTATE_TRY_AGAIN, "stopping");
+			}
+		}
+		pthread_mutex_lock(&b.s.store->lock);
+		tl->life = TIMELINE_CLOSED;
+		users = tl->users;
+		for (int i = 0; i < b.s.store->ntimelines; i++)
+			users -= b.s.store->timelines[i]->ancestor == tl;
+		pthread_mutex_unlock(&b.s.store->lock);
+		assert_int_equal(users, 0);
+		store_release(main_tl);
+		for (int i = -1; i < NBRANCHES && round == 0; i++)
+			check_branch(&b, i);
+	}
+	end_branches(&b);
+}
+
+static bool
+ask_never_again(void *arg)
+{
+	return true;
+}
+
+/* Who opens a branch answers, too; the next one opens it. */
+static void
+test_opening_ends(void **state)
+{
+	History		h;
+	TestStore	s;
+	Waiter		waiter = {ask_never_again, NULL};
+	uint64		generation;
+	WalState	walstate;
+	XLogRecPtr	start;
+	XLogRecPtr	flushed;
+	WalReceiver *receiver;
+
+	history_init(&h, rnd);
+	h.no_copies = true;
+	for (int i = 0; i < 12000; i++)
+		add_commit(&h, 0, -1);
+	store_make(&s, &h);
+	OK(timeline_new_generation(s.tl, "test", NULL, &generation, &walstate, &start));
+	OK(wal_receiver_open(s.tl, generation, &receiver, &start));
+	OK(push(receiver, &h, start, h.gen.pos, &rnd, &flushed));
+	wal_receiver_close(receiver);
+	store_close(s.store);
+	OK(store_open(&s.config, &s.store));
+	FAILS(store_use_branch(s.store, "main", &waiter, &s.tl), PS_SQLSTATE_CANCELED, "opening branch \"main\" was canceled");
+	assert_int_equal(count_open(s.store), 0);
+	OK(store_find_branch(s.store, "main", &s.tl));
+	OK(timeline_wait_ingested(s.tl, h.gen.pos, 60000, NULL));
+	compare_at(s.tl, &h, h.gen.pos);
+	store_close(s.store);
+	remove_tree(s.dir);
+	history_free(&h);
 }
 
 /* ---- all at once ---- */
@@ -429,14 +614,14 @@ use_own(User *u, int k)
 		compare_at(tl, &b->h, b->begin[of]);
 		store_release(tl);
 	}
-	OK(store_rename_branch(store, name, renamed));
+	OK(store_rename_branch(store, name, renamed, NULL));
 	if (next_random(&u->random, 2) == 0)
 	{
 		OK(store_find_branch(store, renamed, &tl));
 		compare_at(tl, &b->h, b->begin[of]);
 		store_release(tl);
 	}
-	OK(store_remove_branch(store, renamed, &tl));
+	OK(store_remove_branch(store, renamed, NULL, &tl));
 	store_destroy_branch(tl);
 }
 
@@ -550,7 +735,7 @@ test_detach(void **state)
 		Timeline  **timelines;
 		Tenant	   *tenant;
 
-		OK(store_begin_detach(b.s.store, round % 2 == 0 ? "b7" : id, &tenant, &timelines, &n));
+		OK(store_begin_detach(b.s.store, round % 2 == 0 ? "b7" : id, NULL, &tenant, &timelines, &n));
 		assert_int_equal(n, NBRANCHES + 1);
 		FAILS(store_attach_tenant(b.s.store, id), PS_SQLSTATE_STATE, "just being detached");
 		store_end_detach(b.s.store, tenant, timelines, n);
@@ -610,6 +795,8 @@ main(void)
 		cmocka_unit_test(test_closed_branches),
 		cmocka_unit_test(test_broken),
 		cmocka_unit_test(test_no_descriptors),
+		cmocka_unit_test(test_waits_end),
+		cmocka_unit_test(test_opening_ends),
 		cmocka_unit_test(test_many_users),
 		cmocka_unit_test(test_detach),
 		cmocka_unit_test(test_idle_thread),

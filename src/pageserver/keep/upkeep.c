@@ -181,7 +181,7 @@ work_on(Store *store, Timeline *tl)
 	PsError    *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = store_begin_use(store, tl);
+	err = store_begin_use(store, tl, NULL);
 	pthread_mutex_unlock(&store->lock);
 	if (err != NULL)
 	{

@@ -173,14 +173,14 @@ find_timeline(Session *session, char **args, Timeline **tl, uint64 *generation)
 	*generation = strtoull(args[2], &end, 10);
 	if (!isdigit((unsigned char) args[2][0]) || *end != '\0' || errno != 0)
 		return ps_error(PS_SQLSTATE_SYNTAX, "invalid generation \"%s\": expected a decimal number", args[2]);
-	PS_TRY(store_find(session->server->store, &tenant, &timeline, tl));
+	PS_TRY(store_use(session->server->store, &tenant, &timeline, &session->waiter, tl));
 	return hold(session, *tl);
 }
 
 static PsError *
 find_branch(Session *session, const char *name, Timeline **tl)
 {
-	PS_TRY(store_find_branch(session->server->store, name, tl));
+	PS_TRY(store_use_branch(session->server->store, name, &session->waiter, tl));
 	return hold(session, *tl);
 }
 
@@ -423,7 +423,7 @@ delete_branch(Session *session, const char *name)
 {
 	Timeline   *tl;
 
-	PS_TRY(store_remove_branch(session->server->store, name, &tl));
+	PS_TRY(store_remove_branch(session->server->store, name, &session->waiter, &tl));
 	server_end_users(session->server, tl, session);
 	store_destroy_branch(tl);
 	return NULL;
@@ -441,7 +441,7 @@ run_branch_delete(Session *session, char **args, int nargs)
 static PsError *
 run_branch_rename(Session *session, char **args, int nargs)
 {
-	PS_TRY(store_rename_branch(session->server->store, args[0], args[1]));
+	PS_TRY(store_rename_branch(session->server->store, args[0], args[1], &session->waiter));
 	conn_send_complete(&session->conn, "RENAME BRANCH");
 	return NULL;
 }
@@ -455,7 +455,7 @@ run_branch_reset(Session *session, char **args, int nargs)
 	PsError    *err;
 
 	PS_TRY(check_no_compute(session, args, nargs, 1));
-	PS_TRY(store_find_branch(session->server->store, args[0], &tl));
+	PS_TRY(store_use_branch(session->server->store, args[0], &session->waiter, &tl));
 	err = timeline_parent(tl, &parent);
 	if (err == NULL)
 		err = store_replace_branch(session->server->store, args[0], parent, PG_UINT64_MAX, true, &session->waiter, old_name);

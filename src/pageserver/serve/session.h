@@ -88,7 +88,7 @@ extern void server_end_users(Server *server, Timeline *tl, const Session *but);
 
 /* ---- session.c ---- */
 
-/* The command uses the timeline, which store_find() or another has given: released when the command ends. */
+/* The command uses the timeline, which store_use() or another has given: released when the command ends. */
 extern void session_hold(Session *session, Timeline *tl);
 extern void session_release_all(Session *session);
 

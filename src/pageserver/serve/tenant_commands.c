@@ -16,7 +16,7 @@ run_tenant_detach(Session *session, char **args, int nargs)
 	Tenant	   *tenant;
 	int			n;
 
-	PS_TRY(store_begin_detach(store, args[0], &tenant, &timelines, &n));
+	PS_TRY(store_begin_detach(store, args[0], &session->waiter, &tenant, &timelines, &n));
 	for (int i = 0; i < n; i++)
 		server_end_users(session->server, timelines[i], session);
 	store_end_detach(store, tenant, timelines, n);
