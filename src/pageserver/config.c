@@ -122,7 +122,8 @@ static const Setting settings[] = {
 
 	{"Compaction", INT_SETTING(compaction_workers, UNIT_NONE, 0, 64, "1"), NULL, false,
 		"Threads that merge layer files, make image files and remove what nobody can\n"
-		"read any more.  0: nothing of that is done, and files pile up."},
+		"read any more; and as many that merge files as they were flushed, and do\n"
+		"nothing else.  0: nothing of that is done, and files pile up."},
 	{NULL, INT_SETTING(compaction_threshold, UNIT_NONE, 2, 1000, "4"), NULL, false,
 		"Files as they were flushed that are merged into files ordered by key."},
 	{NULL, INT_SETTING(compaction_fanout, UNIT_NONE, 2, 1000, "4"), NULL, false,

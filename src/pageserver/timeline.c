@@ -213,16 +213,23 @@ by_value(const void *a, const void *b)
 }
 
 void
-timeline_begin_gc(Timeline *tl, XLogRecPtr horizon, XLogRecPtr **points, int *npoints, XLogRecPtr *wal_from)
+timeline_begin_gc(Timeline *tl, XLogRecPtr horizon)
+{
+	pthread_mutex_lock(&tl->lock);
+	tl->gc_cutoff = Max(tl->gc_cutoff, horizon);
+	pthread_mutex_unlock(&tl->lock);
+}
+
+void
+timeline_readable(Timeline *tl, XLogRecPtr *horizon, XLogRecPtr **points, int *npoints, XLogRecPtr *wal_from)
 {
 	int			n = 0;
 
 	pthread_mutex_lock(&tl->lock);
-	tl->gc_cutoff = Max(tl->gc_cutoff, horizon);
-	*wal_from = tl->gc_cutoff;
+	*horizon = *wal_from = Max(tl->gc_cutoff, tl->start_lsn);
 	*points = pg_malloc(Max(tl->npins, 1) * sizeof(XLogRecPtr));
 	for (int i = 0; i < tl->npins; i++)
-		if (tl->pins[i].lsn < tl->gc_cutoff)
+		if (tl->pins[i].lsn < *horizon)
 		{
 			(*points)[n++] = tl->pins[i].lsn;
 			if (tl->pins[i].wal)

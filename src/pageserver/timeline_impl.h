@@ -100,6 +100,21 @@ typedef enum TimelineState
 	TIMELINE_BROKEN				/* cannot be opened */
 } TimelineState;
 
+/* What the threads of keep/upkeep.c do: some the one, some the other. */
+typedef enum UpkeepKind
+{
+	UPKEEP_LEVEL0,				/* merges of what was flushed, which writers wait for */
+	UPKEEP_ALL,
+	UPKEEP_KINDS
+} UpkeepKind;
+
+typedef struct UpkeepTurn
+{
+	int64		due;			/* when to look at the timeline, timeline_now_ms() */
+	bool		quiet;			/* there is nothing to do before a flush adds a file, or a branch goes */
+	bool		busy;			/* a thread is at it */
+} UpkeepTurn;
+
 struct Timeline
 {
 	/* fixed once the timeline is in the store */
@@ -180,11 +195,11 @@ struct Timeline
 
 	/* held while layer files are merged, made or removed (keep/upkeep.c): outside of all other locks of a timeline */
 	pthread_mutex_t upkeep_lock;
+	pthread_mutex_t level0_lock;	/* while files of level 0 are taken away; that alone suffices to merge them */
 	uint64		images_number;	/* delta files from this number on are newer than the last look where images are due */
 	uint64		gc_number;		/* files from this number on are newer than the last look for garbage */
 	int64		gc_time;		/* of that look, timeline_now_ms() */
-	int64		upkeep_due;		/* when to look at this timeline; under Upkeep.lock, as the next */
-	bool		upkeep_quiet;	/* there is nothing to do before a flush adds a file, or a branch goes */
+	UpkeepTurn	upkeep[UPKEEP_KINDS];	/* under Upkeep.lock */
 
 	/* the ingest thread's own (wal/ingest.c) */
 	struct Ingest *ingest;
@@ -348,12 +363,17 @@ extern PsError *timeline_failure(Timeline *tl); /* a copy of it as an error to r
 
 /*
  * Whatever is before the horizon and is not pinned may be removed from now on:
- * it is refused to readers and to new pins.  *points: the pins before the
- * horizon, ascending, each once; free() them.  *wal_from: where the WAL that
- * stays begins.  Nothing is removed before a manifest that has the new
- * gc_cutoff.
+ * it is refused to readers and to new pins.  Nothing is removed before a
+ * manifest that has the new gc_cutoff.
  */
-extern void timeline_begin_gc(Timeline *tl, XLogRecPtr horizon, XLogRecPtr **points, int *npoints, XLogRecPtr *wal_from);
+extern void timeline_begin_gc(Timeline *tl, XLogRecPtr horizon);
+
+/*
+ * What may be read, all of one moment: from *horizon on everything, and before
+ * it *points, the pins, ascending, each once; free() them.  *wal_from: where
+ * the WAL that stays begins.
+ */
+extern void timeline_readable(Timeline *tl, XLogRecPtr *horizon, XLogRecPtr **points, int *npoints, XLogRecPtr *wal_from);
 
 /* Where a branch begins, or began before the store was started: stays readable.  Of an LSN that is. */
 extern void timeline_pin_branch(Timeline *tl, XLogRecPtr lsn);

@@ -174,6 +174,7 @@ timeline_alloc(Tenant *tenant, const PsId *id)
 	tl->space.timeline = *id;
 	atomic_init(&tl->space.next_number, 1);
 	pthread_mutex_init(&tl->upkeep_lock, NULL);
+	pthread_mutex_init(&tl->level0_lock, NULL);
 	pthread_mutex_init(&tl->generation_lock, NULL);
 	pthread_mutex_init(&tl->receive_lock, NULL);
 	pthread_mutex_init(&tl->manifest_lock, NULL);
@@ -204,6 +205,7 @@ timeline_free(Timeline *tl)
 	pthread_mutex_destroy(&tl->manifest_lock);
 	pthread_mutex_destroy(&tl->receive_lock);
 	pthread_mutex_destroy(&tl->generation_lock);
+	pthread_mutex_destroy(&tl->level0_lock);
 	pthread_mutex_destroy(&tl->upkeep_lock);
 	pfree(tl->dir);
 	pfree(tl->space.dir);

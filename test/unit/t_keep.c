@@ -1,10 +1,12 @@
 /*
  * t_keep.c
  *	  Flush and upkeep when something is in their way: a manifest that cannot
- *	  be written or read.
+ *	  be written or read, work that takes long.
  *
  * Rules: what fails leaves no file behind, however often it is tried again;
- * while it is not known where a branch begins nothing that it may need goes.
+ * while it is not known where a branch begins nothing that it may need goes;
+ * what is flushed is merged, whatever else the threads are at, and they do not
+ * all wait for the same timeline.
  *
  * TEST_SEED in the environment repeats a run.
  */
@@ -209,12 +211,104 @@ test_unreadable_manifest(void **state)
 	end_test(&s, &h);
 }
 
+/* ---- who waits for whom ---- */
+
+static void
+push_more(Timeline *tl, History *h, uint64 *generation)
+{
+	WalReceiver *receiver;
+	XLogRecPtr	start;
+	XLogRecPtr	flushed;
+	XLogRecPtr	checkpoint;
+	WalState	state;
+
+	if (*generation == 0)
+		OK(timeline_new_generation(tl, "test", NULL, generation, &state, &checkpoint));
+	OK(wal_receiver_open(tl, *generation, &receiver, &start));
+	OK(push(receiver, h, start, h->gen.pos, &rnd, &flushed));
+	wal_receiver_close(receiver);
+	OK(timeline_wait_ingested(tl, flushed, 60000, NULL));
+	wait_until_written(tl);
+}
+
+static void
+wait_until_merged(Timeline *tl)
+{
+	for (int i = 0;; i++)
+	{
+		int			n;
+
+		pthread_mutex_lock(&tl->lock);
+		n = tl->level0;
+		pthread_mutex_unlock(&tl->lock);
+		if (n < tl->tenant->store->config->compaction_threshold)
+			return;
+		CHECK(i < 30000);
+		pg_usleep(1000);
+	}
+}
+
+/* A long merge, images, the look for garbage: all with upkeep_lock held, and as long as the test wants. */
+static void
+test_long_upkeep(void **state)
+{
+	static const PsId other_tenant = {{0xcc, 1}};
+	static const PsId other_timeline = {{0xdd, 2}};
+	History		h;
+	History		of_other;
+	TestStore	s;
+	Timeline   *other;
+	uint64		generation = 0;
+	uint64		generation_of_other = 0;
+	int			looks = 0;
+
+	history_init(&h, rnd);
+	history_init(&of_other, rnd + 1);
+	h.no_copies = of_other.no_copies = true;
+	store_make(&s, &h);
+	store_add_seed(&s, &of_other, &other_tenant, &other_timeline, "other", &other);
+	store_close(s.store);
+	set_upkeep(&s.config);
+	s.config.compaction_workers = 2;
+	OK(store_try_open(&s));
+	OK(store_find_branch(s.store, "other", &other));
+
+	pthread_mutex_lock(&s.tl->upkeep_lock);
+	for (int i = 0; i < 3; i++)
+	{
+		/* files of level 0 are merged, those of this branch */
+		for (int k = 0; k < 1000; k++)
+			add_random_record(&h);
+		push_more(s.tl, &h, &generation);
+		wait_until_merged(s.tl);
+		/* and those of others, which have their turn with the rest, too */
+		for (int k = 0; k < 1000; k++)
+			add_random_record(&of_other);
+		push_more(other, &of_other, &generation_of_other);
+		wait_until_merged(other);
+		for (bool done = false; !done;)
+		{
+			CHECK(looks++ < 30000);
+			pg_usleep(1000);
+			pthread_mutex_lock(&other->upkeep_lock);
+			done = other->gc_time > 0;
+			pthread_mutex_unlock(&other->upkeep_lock);
+		}
+	}
+	pthread_mutex_unlock(&s.tl->upkeep_lock);
+	compare(s.tl, &h, h.gen.pos, 10, &rnd);
+	compare(other, &of_other, of_other.gen.pos, 10, &rnd);
+	history_free(&of_other);
+	end_test(&s, &h);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_manifest_fails),
 		cmocka_unit_test(test_unreadable_manifest),
+		cmocka_unit_test(test_long_upkeep),
 	};
 	const char *seed = getenv("TEST_SEED");
 

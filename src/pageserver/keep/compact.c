@@ -108,26 +108,43 @@ done:
 	return err;
 }
 
-PsError *
-compact_step(Timeline *tl, bool *done)
+static PsError *
+compact_level(Timeline *tl, int number, int least, bool *done)
 {
-	const Config *config = tl->tenant->store->config;
 	LayerSet   *set = timeline_layers(tl);
+	Level		level;
+	PsError    *err = NULL;
+
+	find_level(set->map, number, &level);
+	if (level.runs >= least)
+	{
+		err = merge_level(tl, set->map, &level, number);
+		*done = err == NULL;
+	}
+	free(level.layers);
+	layer_set_unref(set);
+	return err;
+}
+
+PsError *
+compact_level0(Timeline *tl, bool *done)
+{
+	PsError    *err;
+
+	*done = false;
+	pthread_mutex_lock(&tl->level0_lock);
+	err = compact_level(tl, 0, tl->tenant->store->config->compaction_threshold, done);
+	pthread_mutex_unlock(&tl->level0_lock);
+	return err;
+}
+
+PsError *
+compact_levels(Timeline *tl, bool *done)
+{
 	PsError    *err = NULL;
 
 	*done = false;
-	for (int number = 0; number <= LAYER_LEVEL_MAX && !*done && err == NULL; number++)
-	{
-		Level		level;
-
-		find_level(set->map, number, &level);
-		if (level.runs >= (number == 0 ? config->compaction_threshold : config->compaction_fanout))
-		{
-			err = merge_level(tl, set->map, &level, number);
-			*done = err == NULL;
-		}
-		free(level.layers);
-	}
-	layer_set_unref(set);
+	for (int number = 1; number <= LAYER_LEVEL_MAX && !*done && err == NULL; number++)
+		err = compact_level(tl, number, tl->tenant->store->config->compaction_fanout, done);
 	return err;
 }

@@ -39,6 +39,12 @@ is_canceled(void *arg)
 	return timeline_is_stopping(arg);
 }
 
+static bool
+is_level0(const Layer *layer)
+{
+	return layer_info(layer)->type == LAYER_DELTA && layer_info(layer)->level == 0;
+}
+
 static int
 by_address(const void *a, const void *b)
 {
@@ -259,6 +265,71 @@ remove_wal(Timeline *tl, const History *history, GcResult *result)
 	return wal_segments_remove_before(tl->wal, segno, &result->wal_removed);
 }
 
+static bool
+has_layer(const LayerSet *set, const Layer *layer)
+{
+	for (int i = 0; i < layer_map_count(set->map); i++)
+		if (layer_map_get(set->map, i) == layer)
+			return true;
+	return false;
+}
+
+/* Those of which nothing is needed; a file of level 0 may have been merged meanwhile. */
+static PsError *
+remove_files(Timeline *tl, const Count *counts, int n, GcResult *result)
+{
+	Layer	  **drop = pg_malloc(Max(n, 1) * sizeof(Layer *));
+	int			ndrop = 0;
+	uint64		bytes = 0;
+	LayerSet   *now;
+	PsError    *err = NULL;
+
+	pthread_mutex_lock(&tl->level0_lock);
+	now = timeline_layers(tl);
+	for (int i = 0; i < n; i++)
+		if (counts[i].needed == 0 && (!is_level0(counts[i].layer) || has_layer(now, counts[i].layer)))
+		{
+			drop[ndrop++] = counts[i].layer;
+			bytes += layer_info(counts[i].layer)->file_size;
+		}
+	if (ndrop > 0)
+		err = keep_replace(tl, NULL, 0, drop, ndrop);
+	pthread_mutex_unlock(&tl->level0_lock);
+	if (err == NULL)
+	{
+		result->removed = ndrop;
+		result->bytes_after -= bytes;
+	}
+	layer_set_unref(now);
+	free(drop);
+	return err;
+}
+
+/* Writes a file anew with what is needed, looking at the files as they are now; if it is still one of them. */
+static PsError *
+rewrite_file(Timeline *tl, const History *history, Layer *layer, GcResult *result)
+{
+	LayerSet   *now;
+	int			n;
+	Layer	  **layers;
+	PsError    *err = NULL;
+
+	if (is_level0(layer))
+		pthread_mutex_lock(&tl->level0_lock);
+	now = timeline_layers(tl);
+	n = layer_map_count(now->map);
+	layers = pg_malloc(Max(n, 1) * sizeof(Layer *));
+	for (int i = 0; i < n; i++)
+		layers[i] = layer_map_get(now->map, i);
+	if (!is_level0(layer) || has_layer(now, layer))
+		err = rewrite(tl, history, layer, layers, n, result);
+	if (is_level0(layer))
+		pthread_mutex_unlock(&tl->level0_lock);
+	free(layers);
+	layer_set_unref(now);
+	return err;
+}
+
 /*
  * Removes files first, all at once, then rewrites one after the other.  Each
  * looks at the files as they are then: what is unnecessary because of a version
@@ -270,9 +341,7 @@ gc_run(Timeline *tl, GcResult *result)
 	LayerSet   *set = timeline_layers(tl);
 	int			n = layer_map_count(set->map);
 	Layer	  **layers = pg_malloc(Max(n, 1) * sizeof(Layer *));
-	Layer	  **drop = pg_malloc(Max(n, 1) * sizeof(Layer *));
 	Count	   *counts = pg_malloc0(Max(n, 1) * sizeof(Count));
-	int			ndrop = 0;
 	History		history;
 	PsError    *err = NULL;
 
@@ -292,39 +361,16 @@ gc_run(Timeline *tl, GcResult *result)
 	qsort(counts, n, sizeof(Count), by_address);
 	PS_GOTO(history_init(&history, tl), done);
 	PS_GOTO(count_needed(tl, &history, layers, counts, n), done);
+	PS_GOTO(remove_files(tl, counts, n, result), done);
 	for (int i = 0; i < n; i++)
-		if (counts[i].needed == 0)
-		{
-			drop[ndrop++] = counts[i].layer;
-			result->bytes_after -= layer_info(counts[i].layer)->file_size;
-		}
-	if (ndrop > 0)
-		PS_GOTO(keep_replace(tl, NULL, 0, drop, ndrop), done);
-	result->removed = ndrop;
-	for (int i = 0; i < n && err == NULL; i++)
-	{
-		const LayerInfo *info = layer_info(counts[i].layer);
-		LayerSet   *now;
-		int			nnow;
-
-		if (counts[i].needed == 0 || counts[i].needed * 100 >= info->entries * REWRITE_BELOW)
-			continue;
-		now = timeline_layers(tl);
-		nnow = layer_map_count(now->map);
-		layers = pg_realloc(layers, Max(nnow, 1) * sizeof(Layer *));
-		for (int k = 0; k < nnow; k++)
-			layers[k] = layer_map_get(now->map, k);
-		err = rewrite(tl, &history, counts[i].layer, layers, nnow, result);
-		layer_set_unref(now);
-	}
-	if (err == NULL)
-		err = remove_wal(tl, &history, result);
+		if (counts[i].needed > 0 && counts[i].needed * 100 < layer_info(counts[i].layer)->entries * REWRITE_BELOW)
+			PS_GOTO(rewrite_file(tl, &history, counts[i].layer, result), done);
+	err = remove_wal(tl, &history, result);
 
 done:
 	history_free(&history);
 	layer_set_unref(set);
 	free(layers);
-	free(drop);
 	free(counts);
 	return err;
 }

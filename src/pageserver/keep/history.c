@@ -92,6 +92,18 @@ floor_of(void *arg, const PsKey *key, int i, XLogRecPtr *floor)
 }
 
 PsError *
+history_advance(Timeline *tl)
+{
+	XLogRecPtr	horizon;
+
+	if (tl->tenant->keep_all)
+		return NULL;
+	PS_TRY(find_horizon(tl, &horizon));
+	timeline_begin_gc(tl, horizon);
+	return NULL;
+}
+
+PsError *
 history_init(History *history, Timeline *tl)
 {
 	memset(history, 0, sizeof(*history));
@@ -99,16 +111,15 @@ history_init(History *history, Timeline *tl)
 	/* a branch may begin anywhere: the horizon is before all, so that every version is needed */
 	if (tl->tenant->keep_all)
 		return NULL;
-	PS_TRY(find_horizon(tl, &history->retention.horizon));
-	timeline_begin_gc(tl, history->retention.horizon, &history->points, &history->retention.npoints,
-					  &history->wal_from);
-	history->retention.horizon = timeline_gc_cutoff(tl);
+	/* in this order: what can be read then, all that is in the view still has */
+	PS_TRY(view_open(&history->view, tl, PG_UINT64_MAX));
+	timeline_readable(tl, &history->retention.horizon, &history->points, &history->retention.npoints, &history->wal_from);
 	history->retention.points = history->points;
 	history->retention.floor = floor_of;
 	history->retention.arg = history;
 	history->exists = pg_malloc0((history->retention.npoints + 1) * sizeof(bool));
 	history->sizes = pg_malloc0((history->retention.npoints + 1) * sizeof(RelSize));
-	return view_open(&history->view, tl, PG_UINT64_MAX);
+	return NULL;
 }
 
 void

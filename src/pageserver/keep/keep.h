@@ -5,7 +5,8 @@
  *
  * All of it works on files that are in the manifest, beside ingest and flush,
  * which only add files.  Nobody else takes files away: so for one timeline it
- * runs in one thread at a time (Timeline.upkeep_lock).
+ * runs in one thread at a time (Timeline.upkeep_lock), but for merges of level
+ * 0, which may run beside the rest (Timeline.level0_lock).
  */
 #ifndef PS_KEEP_H
 #define PS_KEEP_H
@@ -41,12 +42,21 @@ typedef struct History
 } History;
 
 extern PsError *history_init(History *history, Timeline *tl);
+
+/* Raises gc_cutoff to where the settings have the horizon now.  Caller holds upkeep_lock. */
+extern PsError *history_advance(Timeline *tl);
 extern void history_free(History *history);
 
 /* ---- compact.c ---- */
 
-/* Merges files of the lowest level that has enough; *done false: there was nothing to do. */
-extern PsError *compact_step(Timeline *tl, bool *done);
+/*
+ * Merges the files of level 0, if there are enough; *done false: there was
+ * nothing to do.  Takes level0_lock; upkeep_lock is not needed.
+ */
+extern PsError *compact_level0(Timeline *tl, bool *done);
+
+/* The same of the lowest other level that has enough.  Caller holds upkeep_lock, as of all that follows. */
+extern PsError *compact_levels(Timeline *tl, bool *done);
 
 /* ---- images.c ---- */
 

@@ -1,16 +1,21 @@
 /*
  * upkeep.c
- *	  The threads that keep layer files in order: compaction_workers of them
- *	  for the whole store, so that nothing else waits for them and they do not
- *	  wait for each other.
+ *	  The threads that keep layer files in order: for the whole store
+ *	  compaction_workers that merge files of level 0, and as many that do all,
+ *	  so that nothing else waits for them and they do not wait for each other.
+ *
+ * Writers wait for merges of level 0 (merge_delay() in wal/receiver.c).  Such a
+ * merge takes seconds; of a large timeline the others, images and garbage may
+ * take hours.  So these never keep a thread from those.
  *
  * A timeline asks for them when a flush has added a file, or a branch of it has
  * gone (upkeep_wake()); each is looked at once in UPKEEP_PERIOD besides, for
  * time alone makes history unreadable.  One that is not open is opened for that,
  * by one thread at a time, the timelines of a store spread over the period; but
- * not if there is nothing to do before it asks (is_quiet()).  One thread at a time works on a timeline (Timeline.upkeep_lock);
- * what it finds to do comes in this order: merges, images, garbage, and images
- * where branches begin, which make garbage.
+ * not if there is nothing to do before it asks (is_quiet()).  Of either kind one
+ * thread at a time works on a timeline; what one that does all finds to do comes
+ * in this order: merges, images, garbage, and images where branches begin, which
+ * make garbage.
  */
 #include "ps_fe.h"
 
@@ -26,14 +31,21 @@
 /* Garbage is looked for when so much of all layer files, percent, is new since the last time. */
 #define GC_CHANGED_PERCENT 10
 
+typedef struct UpkeepThread
+{
+	Upkeep	   *upkeep;
+	UpkeepKind	kind;
+	pthread_t	thread;
+} UpkeepThread;
+
 struct Upkeep
 {
 	Store	   *store;			/* fixed */
 	int			nthreads;
-	pthread_t  *threads;
-	pthread_mutex_t lock;		/* a leaf; protects what follows, and Timeline.upkeep_due and upkeep_quiet */
+	UpkeepThread *threads;
+	pthread_mutex_t lock;		/* a leaf; protects what follows, and Timeline.upkeep */
 	pthread_cond_t wake;
-	uint64		wakes;			/* calls of upkeep_wake() */
+	uint64		wakes;			/* how often there may have been more to do than before */
 	bool		stopping;
 };
 
@@ -83,8 +95,13 @@ upkeep_timeline(Timeline *tl, bool all)
 	PsError    *err = NULL;
 
 	pthread_mutex_lock(&tl->upkeep_lock);
+	err = history_advance(tl);
 	while (err == NULL && done)
-		err = compact_step(tl, &done);
+	{
+		err = compact_level0(tl, &done);
+		if (err == NULL && !done)
+			err = compact_levels(tl, &done);
+	}
 	if (err == NULL)
 		err = make_images(tl, all, &made);
 	if (err == NULL)
@@ -124,8 +141,8 @@ upkeep_plan(Timeline *tl, bool quiet)
 
 	for (int i = 0; i < sizeof(tl->id.b); i++)
 		spread = spread * 31 + tl->id.b[i];
-	tl->upkeep_due = timeline_now_ms() + spread % UPKEEP_PERIOD;
-	tl->upkeep_quiet = quiet;
+	tl->upkeep[UPKEEP_LEVEL0] = (UpkeepTurn) {.due = PG_INT64_MAX, .quiet = true};
+	tl->upkeep[UPKEEP_ALL] = (UpkeepTurn) {.due = timeline_now_ms() + spread % UPKEEP_PERIOD, .quiet = quiet};
 }
 
 /*
@@ -133,7 +150,7 @@ upkeep_plan(Timeline *tl, bool quiet)
  * caller's to give back with give_back(); NULL: none is due before *wait_ms.
  */
 static Timeline *
-take_due(Upkeep *upkeep, int64 *wait_ms)
+take_due(Upkeep *upkeep, UpkeepKind kind, int64 *wait_ms)
 {
 	int			n;
 	Timeline  **list = store_list(upkeep->store, &n);
@@ -143,18 +160,20 @@ take_due(Upkeep *upkeep, int64 *wait_ms)
 	pthread_mutex_lock(&upkeep->lock);
 	*wait_ms = UPKEEP_PERIOD;
 	for (int i = 0; i < n; i++)
-		if (!list[i]->upkeep_quiet && (next == NULL || list[i]->upkeep_due < next->upkeep_due))
-			next = list[i];
-	if (next != NULL && next->upkeep_due > now)
 	{
-		*wait_ms = next->upkeep_due - now;
+		const UpkeepTurn *turn = &list[i]->upkeep[kind];
+
+		if (!turn->quiet && !turn->busy && (next == NULL || turn->due < next->upkeep[kind].due))
+			next = list[i];
+	}
+	if (next != NULL && next->upkeep[kind].due > now)
+	{
+		*wait_ms = next->upkeep[kind].due - now;
 		next = NULL;
 	}
+	/* quiet, unless there is more to do, or somebody asks meanwhile */
 	if (next != NULL)
-	{
-		next->upkeep_due = now + UPKEEP_PERIOD;
-		next->upkeep_quiet = true;	/* unless there is more to do, or somebody asks meanwhile */
-	}
+		next->upkeep[kind] = (UpkeepTurn) {.due = now + UPKEEP_PERIOD, .quiet = true, .busy = true};
 	pthread_mutex_unlock(&upkeep->lock);
 	for (int i = 0; i < n && next != NULL; i++)
 		if (list[i] == next)
@@ -166,20 +185,66 @@ take_due(Upkeep *upkeep, int64 *wait_ms)
 	return next;
 }
 
+/* failed, quiet: of what was done, and found. */
 static void
-give_back(Store *store, Timeline *tl)
+give_back(Upkeep *upkeep, UpkeepKind kind, Timeline *tl, bool failed, bool quiet)
 {
-	pthread_mutex_lock(&store->lock);
-	store_unhold(store, tl);
-	pthread_mutex_unlock(&store->lock);
+	UpkeepTurn *turn = &tl->upkeep[kind];
+
+	pthread_mutex_lock(&upkeep->lock);
+	turn->busy = false;
+	turn->quiet = turn->quiet && quiet && !failed;
+	if (failed)
+		turn->due = timeline_now_ms() + RETRY_DELAY;
+	/* others may have passed it over while it was busy */
+	if (!turn->quiet)
+	{
+		upkeep->wakes++;
+		pthread_cond_broadcast(&upkeep->wake);
+	}
+	pthread_mutex_unlock(&upkeep->lock);
+	pthread_mutex_lock(&upkeep->store->lock);
+	store_unhold(upkeep->store, tl);
+	pthread_mutex_unlock(&upkeep->store->lock);
+}
+
+/* Are there enough files of level 0 to be merged? */
+static bool
+has_level0(Timeline *tl)
+{
+	int			n;
+
+	pthread_mutex_lock(&tl->lock);
+	n = tl->layers != NULL ? tl->level0 : 0;
+	pthread_mutex_unlock(&tl->lock);
+	return n >= tl->tenant->store->config->compaction_threshold;
+}
+
+/* *more: there may be something to do for who does all. */
+static PsError *
+merge_level0(Timeline *tl, bool *more)
+{
+	bool		done = true;
+	PsError    *err = NULL;
+
+	while (err == NULL && done)
+	{
+		err = compact_level0(tl, &done);
+		*more |= done;
+	}
+	return err;
 }
 
 /* Opens it, if it is not open, for as long as it takes. */
 static PsError *
-work_on(Store *store, Timeline *tl)
+work_on(Upkeep *upkeep, UpkeepKind kind, Timeline *tl)
 {
+	Store	   *store = upkeep->store;
+	bool		more = false;
 	PsError    *err;
 
+	if (kind == UPKEEP_LEVEL0 && !has_level0(tl))
+		return NULL;
 	pthread_mutex_lock(&store->lock);
 	err = store_begin_use(store, tl, NULL);
 	pthread_mutex_unlock(&store->lock);
@@ -189,27 +254,16 @@ work_on(Store *store, Timeline *tl)
 		ps_error_free(err);
 		return NULL;
 	}
-	err = upkeep_timeline(tl, false);
+	err = kind == UPKEEP_LEVEL0 ? merge_level0(tl, &more) : upkeep_timeline(tl, false);
+	if (more)
+		upkeep_wake(upkeep, tl);
 	pthread_mutex_lock(&store->lock);
 	store_end_use(store, tl, false);
 	pthread_mutex_unlock(&store->lock);
 	return err;
 }
 
-/* When it is looked at again.  err: of what was done. */
-static void
-plan_next(Upkeep *upkeep, Timeline *tl, bool failed)
-{
-	bool		quiet = !failed && is_quiet(tl);
-
-	pthread_mutex_lock(&upkeep->lock);
-	tl->upkeep_quiet = tl->upkeep_quiet && quiet;
-	if (failed)
-		tl->upkeep_due = timeline_now_ms() + RETRY_DELAY;
-	pthread_mutex_unlock(&upkeep->lock);
-}
-
-/* Until it is told to stop, or more than "wakes" calls of upkeep_wake() have come. */
+/* Until it is told to stop, or there may be more to do than there was at the number of wakes. */
 static void
 wait_for_work(Upkeep *upkeep, uint64 wakes, int64 ms)
 {
@@ -239,14 +293,16 @@ look(Upkeep *upkeep, uint64 *wakes)
 static void *
 upkeep_main(void *arg)
 {
-	Upkeep	   *upkeep = arg;
+	UpkeepKind	kind = ((UpkeepThread *) arg)->kind;
+	Upkeep	   *upkeep = ((UpkeepThread *) arg)->upkeep;
 	uint64		wakes;
 
-	ps_thread_name("upkeep");
+	ps_thread_name(kind == UPKEEP_LEVEL0 ? "merge" : "upkeep");
 	while (look(upkeep, &wakes))
 	{
 		int64		wait_ms;
-		Timeline   *tl = take_due(upkeep, &wait_ms);
+		Timeline   *tl = take_due(upkeep, kind, &wait_ms);
+		bool		failed;
 		PsError    *err;
 
 		if (tl == NULL)
@@ -254,13 +310,13 @@ upkeep_main(void *arg)
 			wait_for_work(upkeep, wakes, wait_ms);
 			continue;
 		}
-		err = work_on(upkeep->store, tl);
-		plan_next(upkeep, tl, err != NULL);
+		err = work_on(upkeep, kind, tl);
+		failed = err != NULL;
 		if (err != NULL && timeline_is_stopping(tl))
 			ps_error_free(err);
 		else if (err != NULL)
 			ps_log_error(PS_WARNING, err, "branch \"%s\": upkeep of layer files failed, will try again", tl->name);
-		give_back(upkeep->store, tl);
+		give_back(upkeep, kind, tl, failed, kind == UPKEEP_LEVEL0 || is_quiet(tl));
 	}
 	return NULL;
 }
@@ -273,15 +329,18 @@ upkeep_start(Store *store, Upkeep **result)
 	int			rc = 0;
 
 	upkeep->store = store;
-	upkeep->threads = pg_malloc0(Max(store->config->compaction_workers, 1) * sizeof(pthread_t));
+	upkeep->threads = pg_malloc0(Max(store->config->compaction_workers, 1) * UPKEEP_KINDS * sizeof(UpkeepThread));
 	pthread_mutex_init(&upkeep->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&upkeep->wake, &attr);
 	pthread_condattr_destroy(&attr);
-	while (rc == 0 && upkeep->nthreads < store->config->compaction_workers)
+	while (rc == 0 && upkeep->nthreads < store->config->compaction_workers * UPKEEP_KINDS)
 	{
-		rc = pthread_create(&upkeep->threads[upkeep->nthreads], NULL, upkeep_main, upkeep);
+		UpkeepThread *thread = &upkeep->threads[upkeep->nthreads];
+
+		*thread = (UpkeepThread) {.upkeep = upkeep, .kind = upkeep->nthreads % UPKEEP_KINDS};
+		rc = pthread_create(&thread->thread, NULL, upkeep_main, thread);
 		upkeep->nthreads += rc == 0;
 	}
 	*result = upkeep;
@@ -297,10 +356,13 @@ upkeep_wake(Upkeep *upkeep, Timeline *tl)
 	if (upkeep == NULL)
 		return;
 	pthread_mutex_lock(&upkeep->lock);
-	tl->upkeep_due = Min(tl->upkeep_due, timeline_now_ms());
-	tl->upkeep_quiet = false;
+	for (int kind = 0; kind < UPKEEP_KINDS; kind++)
+	{
+		tl->upkeep[kind].due = Min(tl->upkeep[kind].due, timeline_now_ms());
+		tl->upkeep[kind].quiet = false;
+	}
 	upkeep->wakes++;
-	pthread_cond_signal(&upkeep->wake);
+	pthread_cond_broadcast(&upkeep->wake);
 	pthread_mutex_unlock(&upkeep->lock);
 }
 
@@ -312,7 +374,7 @@ upkeep_opened(Upkeep *upkeep, Timeline *tl)
 	if (upkeep == NULL)
 		return;
 	pthread_mutex_lock(&upkeep->lock);
-	quiet = tl->upkeep_quiet;
+	quiet = tl->upkeep[UPKEEP_ALL].quiet;
 	pthread_mutex_unlock(&upkeep->lock);
 	if (!quiet)
 		upkeep_wake(upkeep, tl);
@@ -328,7 +390,7 @@ upkeep_stop(Upkeep *upkeep)
 	pthread_cond_broadcast(&upkeep->wake);
 	pthread_mutex_unlock(&upkeep->lock);
 	for (int i = 0; i < upkeep->nthreads; i++)
-		pthread_join(upkeep->threads[i], NULL);
+		pthread_join(upkeep->threads[i].thread, NULL);
 }
 
 void
