@@ -35,6 +35,8 @@ int			ps_response_timeout;
 int			ps_shutdown_timeout;
 int			ps_max_wal_lag;
 
+static char *store_setting;		/* ps_store is a copy: see assign_store() */
+
 /*
  * Set once the settings are in force: from then on .store may move to another
  * address, but not appear or go away.
@@ -165,15 +167,35 @@ check_store(char **newval, void **extra, GucSource source)
 	return true;
 }
 
+/*
+ * ps_store is a copy, for a parallel worker resets all settings before it takes
+ * over its leader's one by one (RestoreGUCState()), and reads catalogs to check
+ * some of them: until .store is among those taken over, it has the address
+ * that it was forked with.  Short of memory, the process stays with what it has.
+ */
+static void
+assign_store(const char *newval, void *extra)
+{
+	char	   *copy;
+
+	if (settings_done && InitializingParallelWorker && newval[0] == '\0')
+		return;
+	copy = strdup(newval);
+	if (copy == NULL)
+		return;
+	free(ps_store);
+	ps_store = copy;
+}
+
 static void
 define_settings(void)
 {
 	DefineCustomStringVariable("pageserver_smgr.store",
 							   "Connection string of the page store that holds this compute's relations.",
 							   "Without it the library does nothing.",
-							   &ps_store, "",
+							   &store_setting, "",
 							   PGC_SIGHUP, GUC_SUPERUSER_ONLY,
-							   check_store, NULL, NULL);
+							   check_store, assign_store, NULL);
 	DefineCustomStringVariable("pageserver_smgr.tenant",
 							   "Tenant of the store that this compute belongs to, as 32 hexadecimal digits.",
 							   NULL,
@@ -310,6 +332,10 @@ settings_init(void)
 {
 	define_settings();
 	settings_done = true;
+	if (ps_store == NULL || strcmp(ps_store, store_setting) != 0)
+		ereport(FATAL,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory")));
 	if (ps_store[0] == '\0')
 		return;
 

@@ -165,12 +165,31 @@ $c->kill9;
 $c = start($branch, "track_commit_timestamp = on\nmax_prepared_transactions = 30\n");
 $c->sql_is($now, $times_now, 'which the next compute knows');
 
+# ---- a parallel worker that reads its first page from the store while it takes over its leader's settings ----
+# .store is reset then, as all settings are, and default_tablespace is checked: nobody has read pg_tablespace before
+$c->stop;
+$c = $store->start_compute($branch, conf => "max_prepared_transactions = 30\nautovacuum = off\n");
+my $parallel = "SET statement_timeout = '20s'; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;\n"
+  . 'EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT count(pad) FROM big';
+$c->sql($parallel) for 1, 2;
+PostgreSQL::Test::Utils::append_to_file("$c->{dir}/postgresql.conf", "default_tablespace = 'pg_default'\n");
+$c->sql('SELECT pg_reload_conf()');
+wait_for('the new setting', sub { $c->sql('SHOW default_tablespace') eq 'pg_default' });
+($rc, $out, $err) = $c->psql($parallel);
+is($err, '', 'a parallel query whose workers begin with a request to the store');
+like($out, qr/Workers Launched: [1-9]/, 'it had workers');
+$c->stop;
+$c = start($branch, "track_commit_timestamp = on\nmax_prepared_transactions = 30\n");
+
 # ---- temporary files ----
 $c->sql('SET work_mem = 64; SELECT count(*) FROM (SELECT a.id FROM w a JOIN w b ON a.t = b.t ORDER BY a.t) x');
 my $s = session($c);
+my $sorting = $s->ask('SELECT pg_backend_pid()');
 $s->send('SET work_mem = 64; SELECT a.pad FROM big a, big b ORDER BY 1');
 my $temp = sub { my @files = glob "$c->{dir}/base/pgsql_tmp/*"; return scalar @files };
 wait_for('temporary files', sub { $temp->() > 0 });
+# or it may see the end of the postmaster before it is killed itself, and remove them
+stop_process($sorting);
 my $killed = $c->{dir};
 my $port = PageserverTest::free_port();
 $c->kill9;
