@@ -58,7 +58,7 @@ raise_generation(Timeline *tl, const char *owner, uint64 *generation)
 	pthread_mutex_lock(&tl->manifest_lock);
 	*generation = tl->generation + 1;
 	set = timeline_layers(tl);
-	err = timeline_save(tl, set->map, tl->disk_consistent_lsn, *generation, new_owner);
+	err = timeline_save(tl, set->map, tl->disk_consistent_lsn, *generation, new_owner, NULL, 0);
 	layer_set_unref(set);
 	if (err == NULL)
 	{

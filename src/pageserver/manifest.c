@@ -348,8 +348,32 @@ manifest_free(Manifest *m)
 	memset(m, 0, sizeof(*m));
 }
 
+/* Either manifest may be there after a crash: what the new one names stays. */
+static void
+begin_doubt(Timeline *tl, Layer *const *add, int nadd)
+{
+	if (nadd == 0)
+		return;
+	tl->in_doubt = pg_realloc(tl->in_doubt, (tl->nin_doubt + nadd) * sizeof(Layer *));
+	for (int i = 0; i < nadd; i++)
+		tl->in_doubt[tl->nin_doubt++] = layer_ref(add[i]);
+}
+
+/* The manifest is durable, and names none of these. */
+static void
+end_doubt(Timeline *tl)
+{
+	for (int i = 0; i < tl->nin_doubt; i++)
+	{
+		layer_remove(tl->in_doubt[i]);
+		layer_unref(tl->in_doubt[i]);
+	}
+	tl->nin_doubt = 0;
+}
+
 static PsError *
-save(Timeline *tl, const char *name, const LayerMap *map, XLogRecPtr disk_consistent_lsn, uint64 generation, const char *owner)
+save(Timeline *tl, const char *name, const LayerMap *map, XLogRecPtr disk_consistent_lsn, uint64 generation, const char *owner,
+	 Layer *const *add, int nadd)
 {
 	Manifest	m = {.tenant = tl->tenant->id,
 					 .timeline = tl->id,
@@ -377,20 +401,28 @@ save(Timeline *tl, const char *name, const LayerMap *map, XLogRecPtr disk_consis
 		m.layers[i] = *layer_info(layer_map_get(map, i));
 	err = manifest_write(tl->dir, &m);
 	manifest_free(&m);
+	if (err == NULL)
+		end_doubt(tl);
+	else if (ps_error_is(err, PS_SQLSTATE_UNKNOWN))
+		begin_doubt(tl, add, nadd);
+	else
+		for (int i = 0; i < nadd; i++)
+			layer_remove(add[i]);
 	return err;
 }
 
 PsError *
-timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn, uint64 generation, const char *owner)
+timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn, uint64 generation, const char *owner,
+			  Layer *const *add, int nadd)
 {
-	return save(tl, tl->name, map, disk_consistent_lsn, generation, owner);
+	return save(tl, tl->name, map, disk_consistent_lsn, generation, owner, add, nadd);
 }
 
 PsError *
 timeline_save_name(Timeline *tl, const char *name)
 {
 	LayerSet   *set = timeline_layers(tl);
-	PsError    *err = save(tl, name, set->map, tl->disk_consistent_lsn, tl->generation, tl->owner);
+	PsError    *err = save(tl, name, set->map, tl->disk_consistent_lsn, tl->generation, tl->owner, NULL, 0);
 
 	layer_set_unref(set);
 	return err;

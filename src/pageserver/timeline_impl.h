@@ -158,6 +158,8 @@ struct Timeline
 
 	/* held while the manifest is written and what it says changes */
 	pthread_mutex_t manifest_lock;
+	Layer	  **in_doubt;		/* files that the manifest on disk may name, and the map does not (timeline_save()) */
+	int			nin_doubt;
 
 	/*
 	 * Short, never held during I/O: protects all that follows.  The fields of
@@ -183,7 +185,7 @@ struct Timeline
 	bool		stopping;
 	PsError    *failed;			/* why ingest stopped; set once */
 	int			level0;			/* files of level 0 in layers->map */
-	char		flush_error[256];	/* why the last flush failed; "" if it did not */
+	char		flush_error[256];	/* why the last flush, or copy of a database, failed; "" if it did not */
 	atomic_int_fast64_t layer_memory;	/* its part of Store.layer_memory */
 	Pin		   *pins;			/* in no order, some perhaps twice */
 	int			npins;
@@ -427,10 +429,13 @@ extern void manifest_free(Manifest *m);
 /*
  * Writes the manifest of an open timeline with what is given.  Caller holds
  * Timeline.manifest_lock, so that manifests follow each other as what they say
- * does, and changes the fields after a success.
+ * does, and changes the fields after a success.  add: files of the map that no
+ * manifest has named yet.  After an error they are removed, with the last
+ * reference; but if the manifest may be on disk in spite of the error, when the
+ * next one is durable, or when the timeline is opened the next time.
  */
 extern PsError *timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn, uint64 generation,
-							  const char *owner);
+							  const char *owner, Layer *const *add, int nadd);
 
 /* The same with nothing new but the name.  Caller holds Timeline.manifest_lock. */
 extern PsError *timeline_save_name(Timeline *tl, const char *name);

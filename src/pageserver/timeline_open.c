@@ -382,4 +382,9 @@ timeline_close(Timeline *tl)
 	tl->stopping = false;
 	pthread_mutex_unlock(&tl->lock);
 	layer_set_unref(layers);
+	/* the next time it is known which manifest there is */
+	while (tl->nin_doubt > 0)
+		layer_unref(tl->in_doubt[--tl->nin_doubt]);
+	free(tl->in_doubt);
+	tl->in_doubt = NULL;
 }

@@ -44,7 +44,7 @@ flush_oldest(Timeline *tl)
 	now = timeline_layers(tl);
 	map = layer_map_change(now->map, &delta, 1, NULL, 0);
 	layer_set_unref(now);
-	err = timeline_save(tl, map, lsn, tl->generation, tl->owner);
+	err = timeline_save(tl, map, lsn, tl->generation, tl->owner, &delta, 1);
 	if (err == NULL)
 	{
 		pthread_mutex_lock(&tl->lock);
@@ -57,9 +57,6 @@ flush_oldest(Timeline *tl)
 	else
 		layer_map_unref(map);
 	pthread_mutex_unlock(&tl->manifest_lock);
-	/* it is written anew by the next attempt */
-	if (err != NULL && !ps_error_is(err, PS_SQLSTATE_UNKNOWN))
-		layer_remove(delta);
 	if (err == NULL)
 		upkeep_wake(tl->tenant->store->upkeep, tl);
 	if (err == NULL)

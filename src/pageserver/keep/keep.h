@@ -17,8 +17,7 @@
 /*
  * Puts files in the place of others: manifest first, then the map, then what is
  * replaced is removed.  After an error the set of layers is as it was, and the
- * files that were to be added are gone; but if the manifest may be on disk in
- * spite of the error, they stay, for the next start to remove.
+ * files that were to be added go (timeline_save()).
  */
 extern PsError *keep_replace(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int ndrop);
 

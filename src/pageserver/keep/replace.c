@@ -19,7 +19,7 @@ keep_replace(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int 
 	set = timeline_layers(tl);
 	map = layer_map_change(set->map, add, nadd, drop, ndrop);
 	layer_set_unref(set);
-	err = timeline_save(tl, map, tl->disk_consistent_lsn, tl->generation, tl->owner);
+	err = timeline_save(tl, map, tl->disk_consistent_lsn, tl->generation, tl->owner, add, nadd);
 	if (err == NULL)
 	{
 		pthread_mutex_lock(&tl->lock);
@@ -34,8 +34,5 @@ keep_replace(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int 
 	if (err == NULL)
 		for (int i = 0; i < ndrop; i++)
 			layer_remove(drop[i]);
-	else if (!ps_error_is(err, PS_SQLSTATE_UNKNOWN))
-		for (int i = 0; i < nadd; i++)
-			layer_remove(add[i]);
 	return err;
 }
