@@ -339,7 +339,7 @@ store_remove_branch(Store *store, const char *name, const Waiter *waiter, Timeli
 		if (rename(tl->dir, path) != 0)
 			err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", tl->dir, path);
 		else if ((err = sync_parent(tl->dir)) != NULL)
-			(void) rename(path, tl->dir);
+			rename_back(path, tl->dir);
 		pfree(path);
 	}
 	if (err == NULL)

@@ -192,6 +192,23 @@ open_aio(Store *store)
 	return aio_create(method, config->io_workers, &store->aio);
 }
 
+/*
+ * STORE/tmp, empty.  What a killed store has moved there, to be deleted, may be
+ * in its place again after a power failure, unless that is durable before what
+ * it holds goes.
+ */
+static PsError *
+make_tmp(const char *path)
+{
+	if (access(path, F_OK) == 0)
+	{
+		PS_TRY(sync_path(path));
+		if (!rmtree(path, true))
+			return ps_error(PS_SQLSTATE_IO, "could not empty directory \"%s\": %m", path);
+	}
+	return make_dir(path);
+}
+
 PsError *
 store_open(const Config *config, Store **result)
 {
@@ -210,10 +227,7 @@ store_open(const Config *config, Store **result)
 	pthread_cond_init(&store->idle_wake, &attr);
 	pthread_condattr_destroy(&attr);
 	path = psprintf("%s/tmp", config->store_dir);
-	if (access(path, F_OK) == 0 && !rmtree(path, true))
-		err = ps_error(PS_SQLSTATE_IO, "could not empty directory \"%s\": %m", path);
-	else
-		err = make_dir(path);
+	err = make_tmp(path);
 	pfree(path);
 	if (err == NULL)
 		err = open_aio(store);

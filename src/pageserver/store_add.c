@@ -53,7 +53,7 @@ put_in_place(const char *from, const char *to)
 		return ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", from, to);
 	err = sync_parent(to);
 	if (err != NULL)
-		(void) rename(to, from);
+		rename_back(to, from);
 	return err;
 }
 
@@ -93,14 +93,6 @@ find_tenant(Store *store, const PsId *id)
 	return tenant;
 }
 
-/* What was put in place goes back to where it was made. */
-static void
-take_back(const char *from, const char *to)
-{
-	if (rename(to, from) != 0)
-		ps_log(PS_WARNING, "could not rename \"%s\" to \"%s\": %m", to, from);
-}
-
 /* The timeline of a seed that is in place. */
 static PsError *
 load(Tenant *tenant, const TimelineSeed *seed, Timeline **tl)
@@ -129,7 +121,7 @@ open_new(Store *store, Timeline *tl, const Waiter *waiter, const char *from, con
 		return NULL;
 	store_unhold(store, tl);
 	store_forget(store, tl);
-	take_back(from, to);
+	rename_back(to, from);
 	store_destroy_timeline(store, tl);
 	return err;
 }
@@ -223,7 +215,7 @@ store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
 	if (err == NULL)
 		err = put_in_place(from, to);
 	if (err == NULL && (err = load(tenant, seed, &tl)) != NULL)
-		take_back(from, to);
+		rename_back(to, from);
 	if (err == NULL)
 	{
 		if (new_tenant)

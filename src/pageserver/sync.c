@@ -54,3 +54,14 @@ make_dir(const char *path)
 		return ps_error(ps_errno_state(), "could not create directory \"%s\": %m", path);
 	return NULL;
 }
+
+void
+rename_back(const char *from, const char *to)
+{
+	PsError    *err = NULL;
+
+	if (rename(from, to) != 0)
+		ps_log(PS_WARNING, "could not rename \"%s\" to \"%s\": %m", from, to);
+	else if ((err = sync_parent(to)) != NULL)
+		ps_log_error(PS_WARNING, err, "\"%s\" may be called \"%s\" again after a power failure", to, from);
+}

@@ -25,4 +25,7 @@ extern PsError *sync_parent(const char *path);
 /* A directory for its owner alone, which is not there yet. */
 extern PsError *make_dir(const char *path);
 
+/* Takes back a rename that could not be made durable.  If this fails, too, that is logged. */
+extern void rename_back(const char *from, const char *to);
+
 #endif							/* PS_SYNC_H */

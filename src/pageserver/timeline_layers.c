@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "ps_wire.h"
+#include "sync.h"
 #include "timeline_impl.h"
 
 /* A layer of the manifest, and whether its file is in the directory. */
@@ -45,12 +46,18 @@ find_expected(Expected *expected, int n, const char *name)
 	return found != NULL && strcmp(layer_name_format(found->info, is), name) == 0 ? found : NULL;
 }
 
-/* Removes what a crash in a flush or in upkeep has left behind. */
+/*
+ * Removes what a crash in a flush or in upkeep has left behind.  The crash may
+ * have come between the rename of the manifest and its sync: then the one before
+ * names what this one does not, and would be there after a power failure.
+ */
 static PsError *
-go_through_directory(const char *path, Expected *expected, int n)
+go_through_directory(const Timeline *tl, Expected *expected, int n)
 {
+	const char *path = tl->space.dir;
 	DIR		   *dir = opendir(path);
 	struct dirent *de;
+	bool		synced = false;
 	PsError    *err = NULL;
 
 	if (dir == NULL)
@@ -64,8 +71,13 @@ go_through_directory(const char *path, Expected *expected, int n)
 			known->seen = true;
 		if (known != NULL || de->d_name[0] == '.')
 			continue;
+		if (!synced)
+			err = sync_path(tl->dir);
+		if (err != NULL)
+			break;
+		synced = true;
 		snprintf(stray, sizeof(stray), "%s/%s", path, de->d_name);
-		ps_log(PS_LOG, "removing \"%s\", which no manifest names", stray);
+		ps_log(PS_LOG, "removing \"%s\", which the manifest does not name", stray);
 		if (unlink(stray) != 0)
 			err = ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", stray);
 	}
@@ -100,7 +112,7 @@ timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map)
 	for (int i = 0; i < m->nlayers; i++)
 		expected[i] = (Expected) {.info = &m->layers[i]};
 	qsort(expected, m->nlayers, sizeof(Expected), by_number);
-	err = go_through_directory(tl->space.dir, expected, m->nlayers);
+	err = go_through_directory(tl, expected, m->nlayers);
 	if (err == NULL)
 	{
 		warn_of_missing(tl, expected, m->nlayers);

@@ -13,7 +13,8 @@
  * calls fault_restart().  The disk is then as a kill at this operation leaves
  * it; if that was a write, perhaps with its first sectors written.  What remains is
  * up to FaultLoss:
- *	  LOSE_NOTHING	the process was killed
+ *	  LOSE_NOTHING	the process was killed; what was not synced may be lost later,
+ *					when the power fails after the next start
  *	  LOSE_ALL		the power failed, and nothing had been written out before its sync
  *	  LOSE_SOME		the same, some had: of each file any of the pages, of each
  *					directory the first of its changes
@@ -542,8 +543,11 @@ static inline void
 fault_restart(FaultLoss loss)
 {
 	pthread_mutex_lock(&fault.lock);
-	fault_lose_data(loss);
-	fault_lose_names(loss);
+	if (loss != LOSE_NOTHING)
+	{
+		fault_lose_data(loss);
+		fault_lose_names(loss);
+	}
 	fault.at = 0;
 	atomic_store(&fault.crashed, false);
 	pthread_mutex_unlock(&fault.lock);
@@ -552,7 +556,8 @@ fault_restart(FaultLoss loss)
 static inline void
 fault_end(void)
 {
-	fault_restart(LOSE_NOTHING);
+	fault_lose_data(LOSE_NOTHING);
+	fault_lose_names(LOSE_NOTHING);
 	fault_remove_tree(fault.graveyard);
 	free(fault.dir);
 	free(fault.graveyard);
