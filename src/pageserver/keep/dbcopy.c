@@ -251,7 +251,7 @@ db_copy_is_done(Timeline *tl, const WalRecord *rec, Oid spc, Oid db)
 	return found;
 }
 
-/* PS_SQLSTATE_DISK_FULL: nothing has changed, the caller may try the same again. */
+/* After an error nothing has changed; unless something is damaged, the caller may try the same again. */
 PsError *
 db_copy(Timeline *tl, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, Oid db)
 {

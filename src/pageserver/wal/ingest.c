@@ -24,8 +24,9 @@
 /* Relation sizes that are remembered; when there are more the cache starts anew. */
 #define MAX_CACHED_SIZES 100000
 
-/* Pause after a copy of a database met a full disk, ms. */
-#define DISK_FULL_DELAY 1000
+/* Pause after a copy of a database failed, and between two messages about that; ms (as keep/flush.c). */
+#define COPY_RETRY_DELAY 1000
+#define COPY_WARNING_INTERVAL 60000
 
 typedef struct CachedSize
 {
@@ -410,13 +411,30 @@ pause_ingest(Timeline *tl, int64 ms)
 	return stopping ? stopping_error() : NULL;
 }
 
+/* For who asks how the branch is; no flush goes on, so its own is not lost. */
+static void
+set_flush_error(Timeline *tl, const char *message)
+{
+	pthread_mutex_lock(&tl->lock);
+	strlcpy(tl->flush_error, message, sizeof(tl->flush_error));
+	pthread_mutex_unlock(&tl->lock);
+}
+
 static void save_state(Timeline *tl);
 static PsError *freeze(Timeline *tl);
+
+/* Not what is damaged, or what must not be. */
+static bool
+is_tried_again(const PsError *err)
+{
+	return ps_error_is_transient(err) || ps_error_is(err, PS_SQLSTATE_IO) || ps_error_is(err, PS_SQLSTATE_UNKNOWN);
+}
 
 /*
  * CREATE DATABASE with STRATEGY FILE_COPY, ALTER DATABASE SET TABLESPACE: the
  * copies become a layer file at the record's LSN.  Memory is searched before
- * files, so all that is in memory is written out before.
+ * files, so all that is in memory is written out before.  What a try that failed
+ * has written is gone: another is as good as the first, with the disk well again.
  */
 static PsError *
 sink_db_copy(void *arg, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, Oid db)
@@ -424,6 +442,7 @@ sink_db_copy(void *arg, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, 
 	Timeline   *tl = arg;
 	Ingest	   *in = tl->ingest;
 	XLogRecPtr	before = in->state.end;
+	int64		next_warning = 0;
 	PsError    *err;
 
 	/* after a crash the record may come again, with the copy in place */
@@ -442,11 +461,18 @@ sink_db_copy(void *arg, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, 
 	if (err != NULL)
 		return err;
 	forget_sizes(in);
-	while ((err = db_copy(tl, rec, src_spc, src_db, spc, db)) != NULL && ps_error_is(err, PS_SQLSTATE_DISK_FULL))
+	while ((err = db_copy(tl, rec, src_spc, src_db, spc, db)) != NULL && is_tried_again(err))
 	{
-		ps_log_error(PS_WARNING, err, "branch \"%s\": could not copy database %u, will try again", tl->name, src_db);
-		PS_TRY(pause_ingest(tl, DISK_FULL_DELAY));
+		set_flush_error(tl, err->message);
+		if (timeline_now_ms() >= next_warning)
+		{
+			ps_log(PS_WARNING, "branch \"%s\": could not copy database %u, will try again: %s", tl->name, src_db, err->message);
+			next_warning = timeline_now_ms() + COPY_WARNING_INTERVAL;
+		}
+		ps_error_free(err);
+		PS_TRY(pause_ingest(tl, COPY_RETRY_DELAY));
 	}
+	set_flush_error(tl, "");
 	return err;
 }
 
