@@ -325,12 +325,20 @@ check_names(Store *store, const Tenant *tenant, Timeline **timelines, int n)
 static PsError *
 put_in_store(Store *store, Tenant *tenant, Timeline **timelines, int n)
 {
+	PsError    *err;
+
 	if (n == 0)
 		return ps_error(PS_SQLSTATE_INVALID, "there is no branch in \"%s/timelines\"", tenant->dir);
 	if (atomic_load(&store->stopping))
 		return ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
 	PS_TRY(check_names(store, tenant, timelines, n));
-	PS_TRY(set_mark(tenant, false));
+	err = set_mark(tenant, false);
+	if (err != NULL)
+	{
+		/* it may be gone in spite of the error, and the next start would serve the tenant */
+		ps_error_free(set_mark(tenant, true));
+		return err;
+	}
 	for (int i = 0; i < n; i++)
 		store_put_timeline(store, timelines[i]);
 	tenant->life = TENANT_ATTACHED;

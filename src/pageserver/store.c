@@ -149,12 +149,16 @@ open_tenant(Store *store, const PsId *id)
 	PsError    *err;
 
 	store_put_tenant(store, tenant);
+	/* after a kill, that it is marked, or no longer is, may not be durable yet */
+	problem = sync_path(tenant->dir);
 	if (tenant_is_marked_detached(tenant))
 	{
+		ps_error_free(problem);
 		tenant->life = TENANT_DETACHED;
 		return NULL;
 	}
-	problem = tenant_read(tenant);
+	if (problem == NULL)
+		problem = tenant_read(tenant);
 	if (problem != NULL && ps_error_is_transient(problem))
 		return problem;
 	err = tenant_load(tenant, problem, &timelines, &n);
