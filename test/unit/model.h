@@ -31,6 +31,7 @@
 #define NXID 100000				/* of which clog has the states: four pages */
 #define XIDS_PER_PAGE (BLCKSZ * 4)
 #define MAX_BRANCHES 16
+#define IMPORTED "imported"
 
 /* ---- the model ---- */
 
@@ -90,8 +91,9 @@ typedef struct Branch
 	TimestampTz now;
 	XLogRecPtr	may_be_gone;	/* before this LSN the store may have forgotten */
 
-	Timeline   *tl;
+	Timeline   *tl;				/* NULL: not in use, and perhaps closed: take() */
 	WalReceiver *receiver;
+	bool		unsettled;		/* it may have been opened since its WAL was compared with this */
 	bool		seen;
 } Branch;
 
@@ -102,7 +104,9 @@ typedef enum PendingKind
 	PENDING_DELETE,
 	PENDING_RENAME,
 	PENDING_REPLACE,
-	PENDING_GENERATION
+	PENDING_GENERATION,
+	PENDING_DETACH,				/* of the tenant, or attaching it */
+	PENDING_IMPORT				/* of another tenant, of one branch */
 } PendingKind;
 
 /* What was being done when the store crashed, or an operation failed. */
@@ -121,15 +125,20 @@ typedef struct World
 	TestStore	s;
 	Branch	   *branches[MAX_BRANCHES];
 	int			n;
+	bool		has_imported;	/* a branch IMPORTED of another tenant */
+	Timeline   *imported;		/* that, in use; NULL: there is none, or the store is closed */
 	Pending		pending;
 	uint64		random;
 	uint32		next_seed;
 	uint64		next_name;
+	uint32		lazy_percent;	/* of the branches stay closed after a start, until somebody uses them */
 	/* statistics */
 	long		records;
 	long		checks;
 	long		refused;
 	long		crashes;
+	long		closed;			/* branches that nobody used */
+	long		detached;
 	long		files;			/* most layer files of a branch */
 	int			level;			/* highest level */
 } World;
@@ -555,6 +564,8 @@ is_branch_point(const World *w, const Branch *b, XLogRecPtr lsn)
 
 /* ---- comparing ---- */
 
+static inline PsError *take(World *w, Branch *b);
+
 static inline void
 wrong(const Branch *b, XLogRecPtr lsn, const char *fmt,...) pg_attribute_printf(3, 4);
 
@@ -828,6 +839,7 @@ wait_ingested(const Branch *b)
 static inline PsError *
 check_branch(World *w, Branch *b, int n, bool all)
 {
+	PS_TRY(take(w, b));
 	PS_TRY(wait_ingested(b));
 	PS_TRY(check_at(w, b, b->acked, all));
 	PS_TRY(check_at(w, b, b->start, all));
@@ -873,51 +885,88 @@ check_names(const char *dir, const char *const *names, int n)
 	}
 }
 
+/* All of a timeline's files are in its manifest. */
+static inline void
+check_no_strays_in(Timeline *tl)
+{
+	static const char *const in_timeline[] = {"timeline.json", "flushed", "wal", "layers"};
+	LayerSet   *set;
+	int			n;
+	const char **files;
+	char		name[LAYER_NAME_MAX];
+
+	while (set = timeline_layers(tl), set->nfrozen > 0)
+	{
+		layer_set_unref(set);
+		pg_usleep(1000);
+	}
+	n = layer_map_count(set->map);
+	files = pg_malloc(Max(n, 1) * sizeof(char *));
+	check_names(tl->dir, in_timeline, lengthof(in_timeline));
+	for (int k = 0; k < n; k++)
+		files[k] = pg_strdup(layer_name(layer_map_get(set->map, k), name));
+	check_names(tl->space.dir, files, n);
+	for (int k = 0; k < n; k++)
+		free((char *) files[k]);
+	free(files);
+	layer_set_unref(set);
+}
+
+static inline void
+check_no_strays_of(const World *w, const PsId *tenant, const char *const *timelines, int n)
+{
+	static const char *const in_tenant[] = {"tenant.json", "timelines"};
+	char		id[PS_ID_TEXT];
+	char		path[MAXPGPATH];
+
+	snprintf(path, sizeof(path), "%s/tenants/%s", w->s.dir, ps_id_format(tenant, id));
+	check_names(path, in_tenant, lengthof(in_tenant));
+	snprintf(path, sizeof(path), "%s/tenants/%s/timelines", w->s.dir, id);
+	check_names(path, timelines, n);
+}
+
 /* No file that does not belong there.  Nothing may be going on: no flush is due, nobody merges. */
 static inline void
 check_no_strays(World *w)
 {
-	static const char *const in_timeline[] = {"timeline.json", "flushed", "wal", "layers"};
 	char		id[PS_ID_TEXT];
-	char		tenant[PS_ID_TEXT];
-	char		redo[64];
+	char		redo[2][64];
 	char		path[MAXPGPATH];
-	const char *names[MAX_BRANCHES] = {redo};
-	char	   *ids[MAX_BRANCHES];
+	const char *tenants[2];
+	const char *redos[2] = {redo[0], redo[1]};
+	const char *names[MAX_BRANCHES];
+	int			ntenants = 0;
 
-	snprintf(redo, sizeof(redo), "redo-%s", ps_id_format(&test_tenant, tenant));
-	snprintf(path, sizeof(path), "%s/tmp", w->s.dir);
-	check_names(path, names, 1);
-	for (int i = 0; i < w->n; i++)
-		names[i] = ids[i] = pg_strdup(ps_id_format(&w->branches[i]->id, id));
-	snprintf(path, sizeof(path), "%s/tenants/%s/timelines", w->s.dir, tenant);
-	check_names(path, names, w->n);
+	/* which opens each, and removes what it finds */
 	for (int i = 0; i < w->n; i++)
 	{
-		Timeline   *tl = w->branches[i]->tl;
-		LayerSet   *set;
-		int			n;
-		const char **files;
-		char		name[LAYER_NAME_MAX];
-
+		OK(take(w, w->branches[i]));
+		names[i] = pg_strdup(ps_id_format(&w->branches[i]->id, id));
+	}
+	check_no_strays_of(w, &test_tenant, names, w->n);
+	for (int i = 0; i < w->n; i++)
+		free((char *) names[i]);
+	tenants[ntenants++] = pg_strdup(ps_id_format(&test_tenant, id));
+	if (w->imported != NULL)
+	{
+		tenants[ntenants++] = pg_strdup(ps_id_format(&w->imported->tenant->id, id));
+		names[0] = ps_id_format(&w->imported->id, id);
+		check_no_strays_of(w, &w->imported->tenant->id, names, 1);
+		check_no_strays_in(w->imported);
+	}
+	snprintf(path, sizeof(path), "%s/tenants", w->s.dir);
+	check_names(path, tenants, ntenants);
+	for (int i = 0; i < ntenants; i++)
+		snprintf(redo[i], sizeof(redo[i]), "redo-%s", tenants[i]);
+	snprintf(path, sizeof(path), "%s/tmp", w->s.dir);
+	check_names(path, redos, ntenants);
+	for (int i = 0; i < ntenants; i++)
+		free((char *) tenants[i]);
+	for (int i = 0; i < w->n; i++)
+	{
 		/* a copied database makes a flush of its own */
 		OK(wait_ingested(w->branches[i]));
-		while (set = timeline_layers(tl), set->nfrozen > 0)
-		{
-			layer_set_unref(set);
-			pg_usleep(1000);
-		}
-		n = layer_map_count(set->map);
-		files = pg_malloc(Max(n, 1) * sizeof(char *));
-		check_names(tl->dir, in_timeline, lengthof(in_timeline));
-		for (int k = 0; k < n; k++)
-			files[k] = pg_strdup(layer_name(layer_map_get(set->map, k), name));
-		check_names(tl->space.dir, files, n);
-		for (int k = 0; k < n; k++)
-			free((char *) files[k]);
-		free(files);
-		layer_set_unref(set);
-		free(ids[i]);
+		check_no_strays_in(w->branches[i]->tl);
 	}
 }
 
@@ -945,7 +994,8 @@ settle_wal(World *w, Branch *b)
 		  (info.generation == b->generation + 1 && w->pending.kind == PENDING_GENERATION && w->pending.branch == b));
 	b->generation = info.generation;
 	at = model_find_record(b, info.flushed_lsn);
-	if (b->records[at].end != info.flushed_lsn)
+	/* a checkpoint may end where one of our records would */
+	if (b->records[at].end != info.flushed_lsn || b->records[at].start != b->tl->flushed_prev)
 	{
 		WalState	state;
 
@@ -965,6 +1015,53 @@ settle_wal(World *w, Branch *b)
 		b->gen.prev = state.prev;
 	}
 	b->acked = info.flushed_lsn;
+	b->unsettled = false;
+}
+
+/* The branch is in use, and open, until let_go(). */
+static inline PsError *
+take(World *w, Branch *b)
+{
+	if (b->tl == NULL)
+		PS_TRY(store_find(w->s.store, &test_tenant, &b->id, &b->tl));
+	if (b->unsettled)
+		settle_wal(w, b);
+	return NULL;
+}
+
+/* The tenant is detached only if that was being done; then it is attached, as it could be all the time. */
+static inline void
+settle_tenant(World *w)
+{
+	int			n;
+	TenantInfo *list = store_list_tenants(w->s.store, &n);
+	char		id[PS_ID_TEXT];
+
+	for (int i = 0; i < n; i++)
+		if (ps_id_equal(&list[i].id, &test_tenant) && !list[i].attached)
+		{
+			CHECK(w->pending.kind == PENDING_DETACH && list[i].branches == w->n);
+			OK(store_attach_tenant(w->s.store, ps_id_format(&test_tenant, id)));
+		}
+	store_list_tenants_free(list, n);
+}
+
+/* There whole, or not at all. */
+static inline void
+settle_imported(World *w)
+{
+	Timeline   *tl = NULL;
+	PsError    *err = store_find_branch(w->s.store, IMPORTED, &tl);
+
+	if (err != NULL && !ps_error_is(err, PS_SQLSTATE_NOT_FOUND))
+		OK(err);
+	if (w->pending.kind != PENDING_IMPORT)
+		CHECK((err == NULL) == w->has_imported);
+	if (w->imported != NULL)
+		store_release(w->imported);
+	w->has_imported = err == NULL;
+	w->imported = err == NULL ? tl : NULL;
+	ps_error_free(err);
 }
 
 /* A look at what the store has: branches, names, the end of WAL; all as the model has it, but for what was being done. */
@@ -975,6 +1072,8 @@ settle(World *w)
 	Timeline  **list;
 	int			n;
 
+	settle_tenant(w);
+	settle_imported(w);
 	list = store_list(w->s.store, &n);
 	for (int i = 0; i < w->n; i++)
 		w->branches[i]->seen = false;
@@ -989,6 +1088,8 @@ settle(World *w)
 			fprintf(stderr, "branch \"%s\" cannot be opened: %s\n", info.name, info.error);
 			abort();
 		}
+		if (list[i] == w->imported)
+			continue;
 		for (int k = 0; k < w->n && b == NULL; k++)
 			if (ps_id_equal(&w->branches[k]->id, &info.timeline))
 				b = w->branches[k];
@@ -1005,13 +1106,15 @@ settle(World *w)
 			strcpy(b->name, p->name);
 		b->seen = true;
 		CHECK(b->tl == NULL || b->tl == list[i]);
-		if (b->tl == NULL)
-			OK(store_find(w->s.store, &test_tenant, &b->id, &b->tl));
+		if (strcmp(info.name, b->name) != 0)
+			wrong(b, b->acked, "the branch is named \"%s\"", info.name);
+		b->unsettled = true;
+		if (p->branch == b || rnd32(w, 100) >= w->lazy_percent)
+			OK(take(w, b));
 	}
 	for (int i = 0; i < w->n; i++)
 	{
 		Branch	   *b = w->branches[i];
-		TimelineInfo info;
 
 		if (!b->seen)
 		{
@@ -1019,14 +1122,18 @@ settle(World *w)
 				wrong(b, b->acked, "the branch is lost");
 			model_remove(w, b);
 			i--;
-			continue;
 		}
-		timeline_info(b->tl, &info);
-		if (strcmp(info.name, b->name) != 0)
-			wrong(b, b->acked, "the branch is named \"%s\"", info.name);
-		CHECK(info.start_lsn == b->start && strcmp(info.parent, b->parent ? b->parent->name : "") == 0);
-		settle_wal(w, b);
 	}
+	for (int i = 0; i < n; i++)
+		for (int k = 0; k < w->n; k++)
+		{
+			Branch	   *b = w->branches[k];
+			TimelineInfo info;
+
+			store_timeline_info(list[i], &info);
+			if (ps_id_equal(&b->id, &info.timeline))
+				CHECK(info.start_lsn == b->start && strcmp(info.parent, b->parent ? b->parent->name : "") == 0);
+		}
 	p->kind = PENDING_NOTHING;
 	store_list_free(list, n);
 }
@@ -1040,6 +1147,7 @@ let_go(Branch *b)
 	if (b->tl != NULL)
 		store_release(b->tl);
 	b->tl = NULL;
+	b->unsettled = true;
 }
 
 static inline void
@@ -1047,6 +1155,9 @@ world_close(World *w)
 {
 	for (int i = 0; i < w->n; i++)
 		let_go(w->branches[i]);
+	if (w->imported != NULL)
+		store_release(w->imported);
+	w->imported = NULL;
 	store_close(w->s.store);
 	w->s.store = NULL;
 }
@@ -1092,7 +1203,8 @@ static inline void
 forget_unsent(World *w)
 {
 	for (int i = 0; i < w->n; i++)
-		model_cut(w->branches[i], w->branches[i]->acked);
+		if (!w->branches[i]->unsettled)
+			model_cut(w->branches[i], w->branches[i]->acked);
 }
 
 /* ---- operations ---- */
@@ -1111,6 +1223,7 @@ new_generation(World *w, Branch *b)
 	XLogRecPtr	checkpoint;
 	PsError    *err;
 
+	PS_TRY(take(w, b));
 	w->pending = (Pending){.kind = PENDING_GENERATION, .branch = b};
 	if (b->receiver != NULL)
 		wal_receiver_close(b->receiver);
@@ -1134,6 +1247,7 @@ connect_receiver(World *w, Branch *b)
 
 	if (b->receiver != NULL)
 		return NULL;
+	PS_TRY(take(w, b));
 	if (b->generation == 0)
 		PS_TRY(new_generation(w, b));
 	PS_TRY(wal_receiver_open(b->tl, b->generation, &b->receiver, &start));
@@ -1223,6 +1337,7 @@ create_branch(World *w, Branch *parent, XLogRecPtr lsn)
 	Pending    *p = &w->pending;
 	Timeline   *tl;
 
+	PS_TRY(take(w, parent));
 	*p = (Pending){.kind = PENDING_CREATE, .parent = parent, .lsn = lsn};
 	snprintf(p->name, sizeof(p->name), "b%llu", (unsigned long long) ++w->next_name);
 	find_origin(&p->parent, &p->lsn);
@@ -1272,6 +1387,7 @@ replace_branch(World *w, Branch *b, Branch *parent, XLogRecPtr lsn, bool childle
 	TimelineInfo info;
 	Branch	   *new;
 
+	PS_TRY(take(w, parent));
 	*p = (Pending){.kind = PENDING_REPLACE, .branch = b, .parent = parent, .lsn = lsn};
 	find_origin(&p->parent, &p->lsn);
 	strcpy(p->name, b->name);
@@ -1294,6 +1410,64 @@ replace_branch(World *w, Branch *b, Branch *parent, XLogRecPtr lsn, bool childle
 	return fault_is_armed() && fault.error != 0 ? NULL : store_find(w->s.store, &test_tenant, &new->id, &new->tl);
 }
 
+static inline PsError *
+keep_branch(World *w, Branch *b, bool all)
+{
+	PS_TRY(take(w, b));
+	return upkeep_timeline(b->tl, all);
+}
+
+/* Nobody uses the branch any more; it is closed, now or when the idle thread finds it, if all of it is in files. */
+static inline void
+leave_branch(World *w, Branch *b)
+{
+	Timeline   *tl = b->tl;
+	Store	   *store = w->s.store;
+
+	if (tl == NULL)
+		return;
+	let_go(b);
+	pthread_mutex_lock(&store->lock);
+	tl->last_used = 0;
+	if (tl->life == TIMELINE_OPEN && tl->uses == 0 && timeline_is_settled(tl) && (!store->has_idle_thread || rnd32(w, 2) == 0))
+	{
+		store_close_timeline(store, tl);
+		w->closed++;
+	}
+	pthread_mutex_unlock(&store->lock);
+}
+
+static inline PsError *
+detach_tenant(World *w)
+{
+	Branch	   *b = random_branch(w);
+	char		id[PS_ID_TEXT];
+	const char *name = rnd32(w, 2) == 0 ? b->name : ps_id_format(&test_tenant, id);
+	Tenant	   *tenant;
+	Timeline  **timelines;
+	int			n;
+
+	w->pending = (Pending){.kind = PENDING_DETACH};
+	for (int i = 0; i < w->n; i++)
+		let_go(w->branches[i]);
+	PS_TRY(store_begin_detach(w->s.store, name, &model_waiter, &tenant, &timelines, &n));
+	CHECK(n == w->n);
+	store_end_detach(w->s.store, tenant, timelines, n);
+	FAILS(store_find(w->s.store, &test_tenant, &b->id, &b->tl), PS_SQLSTATE_TRY_AGAIN, "is detached");
+	w->detached++;
+	return NULL;
+}
+
+static inline PsError *
+attach_tenant(World *w)
+{
+	char		id[PS_ID_TEXT];
+
+	PS_TRY(store_attach_tenant(w->s.store, rnd32(w, 2) == 0 ? random_branch(w)->name : ps_id_format(&test_tenant, id)));
+	w->pending.kind = PENDING_NOTHING;
+	return NULL;
+}
+
 /* The moment of some commit, or just before it: the LSN is that of the model, or it may be gone. */
 static inline PsError *
 check_moment(World *w, Branch *b)
@@ -1310,6 +1484,7 @@ check_moment(World *w, Branch *b)
 	if (at->nxacts == 0)
 		return NULL;
 	when = at->xacts[rnd32(w, at->nxacts)].time - rnd32(w, 2);
+	PS_TRY(take(w, b));
 	PS_TRY(wait_ingested(b));
 	err = timeline_lsn_at_time(b->tl, when, NULL, &tl, &lsn);
 
@@ -1345,8 +1520,13 @@ note_files(World *w)
 {
 	for (int i = 0; i < w->n; i++)
 	{
-		LayerSet   *set = timeline_layers(w->branches[i]->tl);
-		int			n = layer_map_count(set->map);
+		LayerSet   *set;
+		int			n;
+
+		if (w->branches[i]->tl == NULL)
+			continue;
+		set = timeline_layers(w->branches[i]->tl);
+		n = layer_map_count(set->map);
 
 		w->files = Max(w->files, n);
 		for (int k = 0; k < n; k++)
@@ -1375,6 +1555,7 @@ set_small_sizes(World *w)
 	config->compaction_workers = rnd32(w, 3) == 0 ? 0 : 1;
 	config->gc_horizon = rnd32(w, 3) == 0 ? rnd32(w, 8) : rnd32(w, 2);
 	config->pitr_interval = rnd32(w, 3) == 0 ? (int) rnd32(w, 30) * 86400 : 0;
+	config->idle_timeline_timeout = (int) rnd32(w, 2);
 }
 
 static inline void

@@ -15,18 +15,7 @@
 
 #include <cmocka.h>
 
-#include "access/transam.h"
-#include "catalog/catversion.h"
-#include "storage/bufpage.h"
-
-#include "backup/backup.h"
-#include "backup/import.h"
-#include "ps_wire.h"
-#include "relsize.h"
-
-#define SEGMENT_SIZE (1024 * 1024)
-#define SYSTEM_IDENTIFIER UINT64CONST(7123456789012345678)
-#define VERSION_DIR "PG_" PG_MAJORVERSION "_" CppAsString2(CATALOG_VERSION_NO)
+#include "cluster_util.h"
 
 #define ASSERT_OK(expr) \
 	do { \
@@ -34,228 +23,6 @@
 		if (assert_err_ != NULL) \
 			fail_msg("%s", assert_err_->message); \
 	} while (0)
-
-/* ---- a data directory and what must come of it ---- */
-
-typedef struct Expected
-{
-	PsKey		key;
-	char	   *value;
-	uint32		len;
-	bool		found;
-} Expected;
-
-typedef struct Cluster
-{
-	char		top[32];		/* "pgdata" and "out" are below */
-	char	   *pgdata;
-	char	   *out;
-	Expected   *expected;
-	size_t		nexpected;
-	ControlFileData control;
-	WalState	state;
-	XLogRecPtr	checkpoint_end;
-	TimelineSeed seed;
-} Cluster;
-
-static void
-make_dir(const Cluster *c, const char *name)
-{
-	char	   *path = psprintf("%s/%s", c->pgdata, name);
-
-	assert_int_equal(mkdir(path, 0700), 0);
-	pfree(path);
-}
-
-static void
-write_at(const Cluster *c, const char *name, const char *data, size_t len, off_t offset)
-{
-	char	   *path = psprintf("%s/%s", c->pgdata, name);
-	int			fd = open(path, O_WRONLY | O_CREAT, 0600);
-
-	assert_true(fd >= 0);
-	assert_int_equal(pwrite(fd, data, len, offset), len);
-	close(fd);
-	pfree(path);
-}
-
-static void
-write_file(const Cluster *c, const char *name, const char *data, size_t len)
-{
-	write_at(c, name, data, len, 0);
-}
-
-static void
-expect(Cluster *c, PsKey key, const char *value, size_t len)
-{
-	c->expected = pg_realloc(c->expected, (c->nexpected + 1) * sizeof(Expected));
-	c->expected[c->nexpected++] = (Expected) {key, memcpy(pg_malloc(len + 1), value, len), len, false};
-}
-
-static void
-expect_size(Cluster *c, PsRel rel, ForkNumber fork, BlockNumber nblocks)
-{
-	RelSize		size = {.nblocks = nblocks};
-	StringInfoData value;
-
-	initStringInfo(&value);
-	relsize_encode(&size, &value);
-	expect(c, ps_key_relsize(rel, fork), value.data, value.len);
-	pfree(value.data);
-}
-
-/* A page that differs from all others; with a right checksum. */
-static void
-make_page(char *page, int seed, BlockNumber blk)
-{
-	for (int i = 0; i < BLCKSZ; i++)
-		page[i] = (char) (i * 13 + seed * 7 + blk);
-	((PageHeader) page)->pd_upper = 4096;
-	page_set_checksum(page, blk);
-}
-
-/* One page of a relation, which the import must find. */
-static void
-put_page(Cluster *c, PsRel rel, ForkNumber fork, const char *file, BlockNumber blk, int seed)
-{
-	PGAlignedBlock page;
-
-	make_page(page.data, seed, blk);
-	write_at(c, file, page.data, BLCKSZ, (off_t) (blk % RELSEG_SIZE) * BLCKSZ);
-	expect(c, ps_key_block(rel, fork, blk), page.data, BLCKSZ);
-}
-
-/* ---- WAL ---- */
-
-static void
-wal_write(const Cluster *c, XLogRecPtr at, const char *data, size_t len)
-{
-	char		name[MAXPGPATH] = "pg_wal/";
-
-	while (len > 0)
-	{
-		size_t		n = Min(len, SEGMENT_SIZE - at % SEGMENT_SIZE);
-
-		XLogFileName(name + strlen("pg_wal/"), c->control.checkPointCopy.ThisTimeLineID, at / SEGMENT_SIZE, SEGMENT_SIZE);
-		write_at(c, name, data, n, at % SEGMENT_SIZE);
-		data += n;
-		len -= n;
-		at += n;
-	}
-}
-
-/*
- * Segments full of old bytes; page headers up to the end of WAL X; there the
- * shutdown checkpoint.
- */
-static void
-make_wal(Cluster *c, XLogRecPtr x, TimeLineID tli)
-{
-	XLogRecPtr	start = x - x % SEGMENT_SIZE;
-	char	   *garbage = pg_malloc(2 * SEGMENT_SIZE);
-	StringInfoData bytes;
-	CheckPoint	checkpoint;
-
-	memset(&c->state, 0, sizeof(c->state));
-	c->state.prev = x - 64;
-	c->state.end = x;
-	c->state.checkpoint.ThisTimeLineID = c->state.checkpoint.PrevTimeLineID = 1;
-	c->state.checkpoint.nextXid = FullTransactionIdFromEpochAndXid(0, 1000);
-	c->state.checkpoint.nextOid = 20000;
-	initStringInfo(&bytes);
-	wal_make_shutdown_checkpoint(&c->state, SYSTEM_IDENTIFIER, SEGMENT_SIZE, 1700000000, &bytes, &checkpoint,
-								 &c->control.checkPoint, &c->checkpoint_end);
-	c->control.checkPointCopy = checkpoint;
-	c->control.checkPointCopy.ThisTimeLineID = c->control.checkPointCopy.PrevTimeLineID = tli;
-
-	memset(garbage, 0x5A, 2 * SEGMENT_SIZE);
-	wal_write(c, start, garbage, 2 * SEGMENT_SIZE);
-	for (XLogRecPtr at = start; at < x; at += XLOG_BLCKSZ)
-	{
-		XLogLongPageHeaderData header = {
-			.std.xlp_magic = XLOG_PAGE_MAGIC, .std.xlp_tli = tli, .std.xlp_pageaddr = at,
-			.xlp_sysid = SYSTEM_IDENTIFIER, .xlp_seg_size = SEGMENT_SIZE, .xlp_xlog_blcksz = XLOG_BLCKSZ
-		};
-
-		header.std.xlp_info = at == start ? XLP_LONG_HEADER : 0;
-		wal_write(c, at, (char *) &header, at == start ? SizeOfXLogLongPHD : SizeOfXLogShortPHD);
-	}
-	wal_write(c, x, bytes.data, bytes.len);
-	pfree(bytes.data);
-	free(garbage);
-}
-
-static void
-make_control(Cluster *c)
-{
-	ControlFileData *control = &c->control;
-	char		file[PG_CONTROL_FILE_SIZE] = {0};
-
-	control->system_identifier = SYSTEM_IDENTIFIER;
-	control->pg_control_version = PG_CONTROL_VERSION;
-	control->catalog_version_no = CATALOG_VERSION_NO;
-	control->maxAlign = MAXIMUM_ALIGNOF;
-	control->floatFormat = FLOATFORMAT_VALUE;
-	control->blcksz = BLCKSZ;
-	control->relseg_size = RELSEG_SIZE;
-	control->xlog_blcksz = XLOG_BLCKSZ;
-	control->xlog_seg_size = SEGMENT_SIZE;
-	control->nameDataLen = NAMEDATALEN;
-	control->indexMaxKeys = INDEX_MAX_KEYS;
-	control->data_checksum_version = 1;
-	INIT_CRC32C(control->crc);
-	COMP_CRC32C(control->crc, control, offsetof(ControlFileData, crc));
-	FIN_CRC32C(control->crc);
-	memcpy(file, control, sizeof(*control));
-	write_file(c, "global/pg_control", file, sizeof(file));
-}
-
-/* A small cluster that can be imported, its WAL ending at x. */
-static Cluster *
-make_cluster(XLogRecPtr x, TimeLineID tli)
-{
-	static const char *const dirs[] = {"base", "base/5", "global", "pg_xact", "pg_multixact", "pg_multixact/offsets",
-		"pg_multixact/members", "pg_commit_ts", "pg_twophase", "pg_wal", "pg_tblspc", "pg_logical"};
-	Cluster    *c = pg_malloc0(sizeof(Cluster));
-	PsRel		rel = {1663, 5, 1259};
-
-	strcpy(c->top, "/tmp/t_import.XXXXXX");
-	assert_non_null(mkdtemp(c->top));
-	c->pgdata = psprintf("%s/pgdata", c->top);
-	c->out = psprintf("%s/out", c->top);
-	assert_int_equal(mkdir(c->pgdata, 0700), 0);
-	assert_int_equal(mkdir(c->out, 0700), 0);
-	for (int i = 0; i < lengthof(dirs); i++)
-		make_dir(c, dirs[i]);
-	write_file(c, "PG_VERSION", PG_MAJORVERSION "\n", 3);
-	write_file(c, "base/5/PG_VERSION", "15\n", 3);
-	expect(c, ps_key_simple(PS_KEY_DATABASE, 1663, 5, 0), "15\n", 3);
-	write_file(c, "base/5/pg_filenode.map", "map of 5", 8);
-	expect(c, ps_key_simple(PS_KEY_RELMAP, 1663, 5, 0), "map of 5", 8);
-	write_file(c, "global/pg_filenode.map", "shared map", 10);
-	expect(c, ps_key_simple(PS_KEY_RELMAP, 1664, 0, 0), "shared map", 10);
-	put_page(c, rel, MAIN_FORKNUM, "base/5/1259", 0, 1);
-	expect_size(c, rel, MAIN_FORKNUM, 1);
-	c->control.state = DB_SHUTDOWNED;
-	make_wal(c, x, tli);
-	make_control(c);
-	c->seed.tenant = ps_id_random();
-	c->seed.timeline = ps_id_random();
-	return c;
-}
-
-static void
-free_cluster(Cluster *c)
-{
-	import_free_layers(&c->seed);
-	for (size_t i = 0; i < c->nexpected; i++)
-		free(c->expected[i].value);
-	free(c->expected);
-	assert_true(rmtree(c->top, true));
-	pfree(c->pgdata);
-	pfree(c->out);
-	free(c);
-}
 
 static PsError *
 import(Cluster *c)
@@ -386,32 +153,32 @@ test_everything(void **state)
 	char	   *path;
 
 	/* forks; a page of zeros in the middle and at the end; a page that was not written whole */
-	put_page(c, rel, MAIN_FORKNUM, "base/5/16400", 0, 2);
-	put_page(c, rel, MAIN_FORKNUM, "base/5/16400", 3, 2);
+	cluster_put_page(c, rel, MAIN_FORKNUM, "base/5/16400", 0, 2);
+	cluster_put_page(c, rel, MAIN_FORKNUM, "base/5/16400", 3, 2);
 	memset(slru, 0, sizeof(slru));
-	write_at(c, "base/5/16400", slru[0].data, BLCKSZ, 4 * BLCKSZ);
-	write_at(c, "base/5/16400", "torn", 4, 5 * BLCKSZ);
-	expect_size(c, rel, MAIN_FORKNUM, 5);
-	put_page(c, rel, FSM_FORKNUM, "base/5/16400_fsm", 2, 3);
-	expect_size(c, rel, FSM_FORKNUM, 3);
-	put_page(c, rel, VISIBILITYMAP_FORKNUM, "base/5/16400_vm", 0, 4);
-	expect_size(c, rel, VISIBILITYMAP_FORKNUM, 1);
+	cluster_write_at(c, "base/5/16400", slru[0].data, BLCKSZ, 4 * BLCKSZ);
+	cluster_write_at(c, "base/5/16400", "torn", 4, 5 * BLCKSZ);
+	cluster_expect_size(c, rel, MAIN_FORKNUM, 5);
+	cluster_put_page(c, rel, FSM_FORKNUM, "base/5/16400_fsm", 2, 3);
+	cluster_expect_size(c, rel, FSM_FORKNUM, 3);
+	cluster_put_page(c, rel, VISIBILITYMAP_FORKNUM, "base/5/16400_vm", 0, 4);
+	cluster_expect_size(c, rel, VISIBILITYMAP_FORKNUM, 1);
 
 	/* an unlogged relation: its init fork, empty here */
-	write_file(c, "base/5/16401", slru[0].data, BLCKSZ);
-	write_file(c, "base/5/16401_fsm", slru[0].data, BLCKSZ);
-	write_file(c, "base/5/16401_init", "", 0);
-	expect_size(c, unlogged, INIT_FORKNUM, 0);
+	cluster_write(c, "base/5/16401", slru[0].data, BLCKSZ);
+	cluster_write(c, "base/5/16401_fsm", slru[0].data, BLCKSZ);
+	cluster_write(c, "base/5/16401_init", "", 0);
+	cluster_expect_size(c, unlogged, INIT_FORKNUM, 0);
 
-	put_page(c, shared, MAIN_FORKNUM, "global/1262", 0, 5);
-	expect_size(c, shared, MAIN_FORKNUM, 1);
+	cluster_put_page(c, shared, MAIN_FORKNUM, "global/1262", 0, 5);
+	cluster_expect_size(c, shared, MAIN_FORKNUM, 1);
 
 	/* what is none of a relation's permanent files */
-	write_file(c, "base/5/t3_16405", slru[0].data, BLCKSZ);
-	write_file(c, "base/5/pg_internal.init", "x", 1);
-	write_file(c, "base/5/016400", "x", 1);
-	write_file(c, "base/5/16400_xyz", "x", 1);
-	make_dir(c, "base/pgsql_tmp");
+	cluster_write(c, "base/5/t3_16405", slru[0].data, BLCKSZ);
+	cluster_write(c, "base/5/pg_internal.init", "x", 1);
+	cluster_write(c, "base/5/016400", "x", 1);
+	cluster_write(c, "base/5/16400_xyz", "x", 1);
+	cluster_dir(c, "base/pgsql_tmp");
 
 	/* a tablespace */
 	path = psprintf("%s/space", c->top);
@@ -422,33 +189,33 @@ test_everything(void **state)
 		assert_int_equal(symlink(path, link), 0);
 		pfree(link);
 	}
-	expect(c, ps_key_simple(PS_KEY_TABLESPACE, 16384, 0, 0), path, strlen(path));
+	cluster_expect(c, ps_key_simple(PS_KEY_TABLESPACE, 16384, 0, 0), path, strlen(path));
 	pfree(path);
-	make_dir(c, "pg_tblspc/16384/" VERSION_DIR);
-	make_dir(c, "pg_tblspc/16384/" VERSION_DIR "/5");
-	put_page(c, in_space, MAIN_FORKNUM, "pg_tblspc/16384/" VERSION_DIR "/5/16402", 0, 6);
-	expect_size(c, in_space, MAIN_FORKNUM, 1);
+	cluster_dir(c, "pg_tblspc/16384/" VERSION_DIR);
+	cluster_dir(c, "pg_tblspc/16384/" VERSION_DIR "/5");
+	cluster_put_page(c, in_space, MAIN_FORKNUM, "pg_tblspc/16384/" VERSION_DIR "/5/16402", 0, 6);
+	cluster_expect_size(c, in_space, MAIN_FORKNUM, 1);
 
 	/* SLRUs, with a page of zeros, which counts here */
 	for (int i = 0; i < 2; i++)
 	{
 		memset(slru[i].data, i + 1, BLCKSZ);
-		expect(c, ps_key_slru_block(PS_SLRU_CLOG, 2 * 32 + i), slru[i].data, BLCKSZ);
+		cluster_expect(c, ps_key_slru_block(PS_SLRU_CLOG, 2 * 32 + i), slru[i].data, BLCKSZ);
 	}
-	expect(c, ps_key_slru_block(PS_SLRU_CLOG, 2 * 32 + 2), slru[2].data, BLCKSZ);
-	write_file(c, "pg_xact/0002", slru[0].data, 3 * BLCKSZ);
+	cluster_expect(c, ps_key_slru_block(PS_SLRU_CLOG, 2 * 32 + 2), slru[2].data, BLCKSZ);
+	cluster_write(c, "pg_xact/0002", slru[0].data, 3 * BLCKSZ);
 	ps_put32(pages, 3);
-	expect(c, ps_key_slru_segment(PS_SLRU_CLOG, 2), pages, 4);
-	write_file(c, "pg_multixact/members/14078", slru[1].data, BLCKSZ);
+	cluster_expect(c, ps_key_slru_segment(PS_SLRU_CLOG, 2), pages, 4);
+	cluster_write(c, "pg_multixact/members/14078", slru[1].data, BLCKSZ);
 	ps_put32(pages, 1);
-	expect(c, ps_key_slru_segment(PS_SLRU_MULTIXACT_MEMBERS, 0x14078), pages, 4);
-	expect(c, ps_key_slru_block(PS_SLRU_MULTIXACT_MEMBERS, 0x14078 * 32), slru[1].data, BLCKSZ);
-	write_file(c, "pg_commit_ts/0000", slru[0].data, BLCKSZ);
-	expect(c, ps_key_slru_segment(PS_SLRU_COMMIT_TS, 0), pages, 4);
-	expect(c, ps_key_slru_block(PS_SLRU_COMMIT_TS, 0), slru[0].data, BLCKSZ);
+	cluster_expect(c, ps_key_slru_segment(PS_SLRU_MULTIXACT_MEMBERS, 0x14078), pages, 4);
+	cluster_expect(c, ps_key_slru_block(PS_SLRU_MULTIXACT_MEMBERS, 0x14078 * 32), slru[1].data, BLCKSZ);
+	cluster_write(c, "pg_commit_ts/0000", slru[0].data, BLCKSZ);
+	cluster_expect(c, ps_key_slru_segment(PS_SLRU_COMMIT_TS, 0), pages, 4);
+	cluster_expect(c, ps_key_slru_block(PS_SLRU_COMMIT_TS, 0), slru[0].data, BLCKSZ);
 
-	write_file(c, "pg_twophase/000002AB", "prepared", 8);
-	expect(c, ps_key_simple(PS_KEY_TWOPHASE, 0, 0, 0x2AB), "prepared", 8);
+	cluster_write(c, "pg_twophase/000002AB", "prepared", 8);
+	cluster_expect(c, ps_key_simple(PS_KEY_TWOPHASE, 0, 0, 0x2AB), "prepared", 8);
 
 	/* origins, not in order */
 	memset(origins, 0, sizeof(origins));
@@ -463,21 +230,21 @@ test_everything(void **state)
 	COMP_CRC32C(crc, data.data, data.len);
 	FIN_CRC32C(crc);
 	appendBinaryStringInfo(&data, (char *) &crc, 4);
-	write_file(c, "pg_logical/replorigin_checkpoint", data.data, data.len);
+	cluster_write(c, "pg_logical/replorigin_checkpoint", data.data, data.len);
 	for (int i = 0; i < 2; i++)
 	{
 		ps_put64(lsn, origins[i].remote_lsn);
-		expect(c, ps_key_simple(PS_KEY_ORIGIN, 0, 0, origins[i].roident), lsn, 8);
+		cluster_expect(c, ps_key_simple(PS_KEY_ORIGIN, 0, 0, origins[i].roident), lsn, 8);
 	}
 
 	/* settings */
-	write_file(c, "pg_hba.conf", "local all all peer\n", 19);
-	expect(c, datadir_aux_key("pg_hba.conf"), "pg_hba.conf\0local all all peer\n", 12 + 19);
+	cluster_write(c, "pg_hba.conf", "local all all peer\n", 19);
+	cluster_expect(c, datadir_aux_key("pg_hba.conf"), "pg_hba.conf\0local all all peer\n", 12 + 19);
 #define CONF "port = 1\ninclude 'a'\nshared_preload_libraries = 'x, pageserver_smgr'\n"
-	write_file(c, "postgresql.conf", CONF, strlen(CONF));
+	cluster_write(c, "postgresql.conf", CONF, strlen(CONF));
 #define CONF_AFTER "postgresql.conf\0port = 1\n#include 'a'	# left out by the import into the page server\n" \
 	"shared_preload_libraries = 'x, pageserver_smgr'\n\n# the page server adds its own library\nshared_preload_libraries = 'x'\n"
-	expect(c, datadir_aux_key("postgresql.conf"), CONF_AFTER, sizeof(CONF_AFTER) - 1);
+	cluster_expect(c, datadir_aux_key("postgresql.conf"), CONF_AFTER, sizeof(CONF_AFTER) - 1);
 
 	ASSERT_OK(import(c));
 	check_layers(c);
@@ -518,11 +285,11 @@ test_segments(void **state)
 	PsRel		rel = {1663, 5, 16400};
 	char	   *path = psprintf("%s/base/5/16400", c->pgdata);
 
-	put_page(c, rel, MAIN_FORKNUM, "base/5/16400", 9, 2);
+	cluster_put_page(c, rel, MAIN_FORKNUM, "base/5/16400", 9, 2);
 	assert_int_equal(truncate(path, (off_t) RELSEG_SIZE * BLCKSZ), 0);
-	put_page(c, rel, MAIN_FORKNUM, "base/5/16400.1", RELSEG_SIZE + 2, 2);
-	expect_size(c, rel, MAIN_FORKNUM, RELSEG_SIZE + 3);
-	write_file(c, "base/5/16400.2", "", 0);	/* left by a truncation */
+	cluster_put_page(c, rel, MAIN_FORKNUM, "base/5/16400.1", RELSEG_SIZE + 2, 2);
+	cluster_expect_size(c, rel, MAIN_FORKNUM, RELSEG_SIZE + 3);
+	cluster_write(c, "base/5/16400.2", "", 0);	/* left by a truncation */
 	ASSERT_OK(import(c));
 	check_layers(c);
 	pfree(path);
@@ -594,42 +361,42 @@ test_refused(void **state)
 
 	c = make_cluster(x, 1);
 	c->control.state = DB_IN_PRODUCTION;
-	make_control(c);
+	cluster_control(c);
 	assert_refused(c, PS_SQLSTATE_STATE, "not shut down cleanly");
 
 	c = make_cluster(x, 1);
 	c->control.state = DB_SHUTDOWNED_IN_RECOVERY;
-	make_control(c);
+	cluster_control(c);
 	assert_refused(c, PS_SQLSTATE_STATE, "standby");
 
 	c = make_cluster(x, 1);
-	write_file(c, "postmaster.pid", "1\n", 2);
+	cluster_write(c, "postmaster.pid", "1\n", 2);
 	assert_refused(c, PS_SQLSTATE_STATE, "postmaster.pid");
 
 	c = make_cluster(x, 1);
-	write_file(c, "pageserver_smgr.conf", "", 0);
+	cluster_write(c, "pageserver_smgr.conf", "", 0);
 	assert_refused(c, PS_SQLSTATE_STATE, "belongs to a compute");
 
 	c = make_cluster(x, 1);
-	write_file(c, "backup_label", "", 0);
+	cluster_write(c, "backup_label", "", 0);
 	assert_refused(c, PS_SQLSTATE_STATE, "base backup");
 
 	/* a bad page */
 	c = make_cluster(x, 1);
-	put_page(c, rel, MAIN_FORKNUM, "base/5/16400", 1, 1);
-	write_at(c, "base/5/16400", "bad", 3, BLCKSZ + 5000);
+	cluster_put_page(c, rel, MAIN_FORKNUM, "base/5/16400", 1, 1);
+	cluster_write_at(c, "base/5/16400", "bad", 3, BLCKSZ + 5000);
 	assert_refused(c, PS_SQLSTATE_CORRUPTED, "block 1 of the relation in file");
 
 	/* a page in the wrong place */
 	c = make_cluster(x, 1);
-	make_page(page.data, 1, 5);
-	write_file(c, "base/5/16400", page.data, BLCKSZ);
+	cluster_page(page.data, 1, 5);
+	cluster_write(c, "base/5/16400", page.data, BLCKSZ);
 	assert_refused(c, PS_SQLSTATE_CORRUPTED, "block 0 of the relation in file");
 
 	/* a segment after one that is not full */
 	c = make_cluster(x, 1);
-	put_page(c, rel, MAIN_FORKNUM, "base/5/16400", 1, 1);
-	write_file(c, "base/5/16400.1", page.data, BLCKSZ);
+	cluster_put_page(c, rel, MAIN_FORKNUM, "base/5/16400", 1, 1);
+	cluster_write(c, "base/5/16400.1", page.data, BLCKSZ);
 	assert_refused(c, PS_SQLSTATE_CORRUPTED, "segment 1 of relation 1663/5/16400");
 
 	/* no WAL, WAL of another cluster, another record there, a damaged record */
@@ -649,26 +416,26 @@ test_refused(void **state)
 		COMP_CRC32C(other.crc, &other, offsetof(ControlFileData, crc));
 		FIN_CRC32C(other.crc);
 		memcpy(file, &other, sizeof(other));
-		write_file(c, "global/pg_control", file, sizeof(file));
+		cluster_write(c, "global/pg_control", file, sizeof(file));
 	}
 	assert_refused(c, PS_SQLSTATE_CORRUPTED, "system identifier");
 
 	c = make_cluster(x, 1);
 	FullTransactionIdAdvance(&c->control.checkPointCopy.nextXid);
-	make_control(c);
+	cluster_control(c);
 	assert_refused(c, PS_SQLSTATE_CORRUPTED, "not the shutdown checkpoint");
 
 	c = make_cluster(x, 1);
-	wal_write(c, c->control.checkPoint + 60, "\377\377", 2);
+	cluster_wal_write(c, c->control.checkPoint + 60, "\377\377", 2);
 	assert_refused(c, PS_SQLSTATE_CORRUPTED, "shutdown checkpoint of the cluster");
 
 	/* SLRU file that is no whole number of pages, damaged origins */
 	c = make_cluster(x, 1);
-	write_file(c, "pg_xact/0000", "short", 5);
+	cluster_write(c, "pg_xact/0000", "short", 5);
 	assert_refused(c, PS_SQLSTATE_CORRUPTED, "pg_xact/0000");
 
 	c = make_cluster(x, 1);
-	write_file(c, "pg_logical/replorigin_checkpoint", "garbage!garbage!garbage!", 24);
+	cluster_write(c, "pg_logical/replorigin_checkpoint", "garbage!garbage!garbage!", 24);
 	assert_refused(c, PS_SQLSTATE_CORRUPTED, "replorigin_checkpoint");
 
 	/* what would never end, or not fit into memory */

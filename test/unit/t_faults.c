@@ -8,19 +8,29 @@
  * starts; all that was acknowledged is read as before, each branch is there
  * whole or not at all, and there is no file that does not belong there.  After
  * an error nothing has changed and nothing is read wrongly; once the disk is
- * well again what failed goes well.
+ * well again what failed goes well, without a restart, and leaves no file
+ * behind.
  *
- * Of the operations of each scenario some are tried; all with PAGESERVER_LONG in
- * the environment.  TEST_SEED repeats a run, TEST_SCENARIO chooses one.
+ * Each try is a process of its own, some at the same time.  Of the operations of
+ * each scenario some are tried; every one with PAGESERVER_LONG in the
+ * environment.  TEST_SEED repeats a run, TEST_SCENARIO chooses one,
+ * TEST_VERBOSE tells of each try.
  */
 #include "model.h"
 
+#include <sys/wait.h>
+
 #include "common/logging.h"
+
+#include "cluster_util.h"
+
+#define JOBS 3
 
 static uint64 seed;
 static bool all;				/* all operations */
 static bool verbose;
 static int	tries = 2;			/* of each scenario, else, for each kind of fault */
+static Cluster *cluster;		/* to be imported */
 
 /* ---- scenarios: each works on a store that build() made ---- */
 
@@ -84,8 +94,8 @@ do_flush(World *w)
 static PsError *
 do_upkeep(World *w)
 {
-	PS_TRY(upkeep_timeline(named(w, "main")->tl, true));
-	return upkeep_timeline(named(w, "child")->tl, true);
+	PS_TRY(keep_branch(w, named(w, "main"), true));
+	return keep_branch(w, named(w, "child"), true);
 }
 
 static PsError *
@@ -123,6 +133,34 @@ do_restore(World *w)
 	Branch	   *child = named(w, "child");
 
 	return replace_branch(w, child, child, child->records[child->nrecords / 2].end, false);
+}
+
+/* The name of what was replaced may not be in its manifest yet: it must not be lost. */
+static PsError *
+do_detach(World *w)
+{
+	PS_TRY(detach_tenant(w));
+	return attach_tenant(w);
+}
+
+static PsError *
+do_reset_and_detach(World *w)
+{
+	PS_TRY(do_reset(w));
+	return do_detach(w);
+}
+
+/* The first timeline of a tenant. */
+static PsError *
+do_import(World *w)
+{
+	if (w->has_imported)
+		return NULL;
+	w->pending = (Pending){.kind = PENDING_IMPORT};
+	PS_TRY(import_cluster(w->s.store, IMPORTED, cluster->pgdata, &model_waiter, NULL, &w->imported));
+	w->has_imported = true;
+	w->pending.kind = PENDING_NOTHING;
+	return NULL;
 }
 
 static PsError *
@@ -169,6 +207,9 @@ static const Scenario scenarios[] = {
 	{"rename", do_rename, 1000},
 	{"reset", do_reset, 1000},
 	{"restore", do_restore, 1000},
+	{"detach", do_detach, 1000},
+	{"reset and detach", do_reset_and_detach, 1000},
+	{"import", do_import, 1000},
 	{"generation", do_generation, 1000},
 	{"database copy", do_db_copy, 1000},
 	{"restart", do_restart, 1000},
@@ -208,6 +249,7 @@ build(World *w, const Scenario *scenario, uint64 random)
 	w->s.config.compaction_threshold = 2;
 	w->s.config.page_cache_size = 1;
 	w->s.config.pitr_interval = 0;
+	w->s.config.idle_timeline_timeout = 0;
 	distance = 0;
 	horizon = 1;
 	world_restart(w, LOSE_NOTHING, 0, set_config);
@@ -236,10 +278,32 @@ build(World *w, const Scenario *scenario, uint64 random)
 }
 
 static void
+check_imported(World *w)
+{
+	PsRel		rel = {1663, 5, 1259};
+	BlockNumber blk = 0;
+	BlockNumber nblocks;
+	bool		found;
+	XLogRecPtr	lsn;
+	char		page[BLCKSZ];
+	char		expected[BLCKSZ];
+
+	OK(timeline_read_lsn(w->imported, PS_LSN_LATEST, InvalidXLogRecPtr, NULL, &lsn));
+	CHECK(lsn == cluster->checkpoint_end);
+	OK(timeline_read_relsize(w->imported, rel, MAIN_FORKNUM, lsn, &found, &nblocks));
+	CHECK(found && nblocks == 1);
+	OK(timeline_read_pages(w->imported, rel, MAIN_FORKNUM, &blk, 1, lsn, page));
+	cluster_page(expected, 1, 0);
+	CHECK(memcmp(page, expected, BLCKSZ) == 0);
+}
+
+static void
 check_all(World *w)
 {
 	for (int i = 0; i < w->n; i++)
 		OK(check_branch(w, w->branches[i], 1, true));
+	if (w->imported != NULL)
+		check_imported(w);
 }
 
 /* The store is closed after a crash, or comes up for other reasons. */
@@ -248,6 +312,9 @@ restart(World *w, FaultLoss loss)
 {
 	distance = 1000;
 	world_restart(w, loss, 0, set_config);
+	/* killed, and then the power fails: what it removed at its start must not be needed then */
+	if (loss == LOSE_NOTHING)
+		world_restart(w, rnd32(w, 2) == 0 ? LOSE_ALL : LOSE_SOME, 0, set_config);
 	if (rnd32(w, 2) == 0)
 		forget_unsent(w);
 	check_no_strays(w);
@@ -265,55 +332,94 @@ go_on(World *w, const Scenario *scenario)
 	{
 		OK(write_records(w, w->branches[i], 5, false));
 		OK(wait_ingested(w->branches[i]));
-		OK(upkeep_timeline(w->branches[i]->tl, true));
+		OK(keep_branch(w, w->branches[i], true));
 	}
 	check_all(w);
 	restart(w, LOSE_ALL);
 }
 
+/* ---- tries ---- */
+
+typedef struct FaultKind
+{
+	const char *name;
+	FaultLoss	loss;			/* of a crash */
+	int			error;			/* 0: crash */
+	long		times;			/* so many operations fail */
+} FaultKind;
+
+static const FaultKind crashes[] = {
+	{"crash, nothing lost before the next", .loss = LOSE_NOTHING},
+	{"crash, all lost that was not synced", .loss = LOSE_ALL},
+	{"crash, some of that lost", .loss = LOSE_SOME},
+};
+
+static const FaultKind errors[] = {
+	{"one I/O error", .error = EIO, .times = 1},
+	{"one full disk", .error = ENOSPC, .times = 1},
+	{"a disk that stays full", .error = ENOSPC, .times = LONG_MAX / 2},
+};
+
 /* Crashes at the n-th operation; false: there are not so many. */
 static bool
-crash_at(const Scenario *scenario, long n, FaultLoss loss)
+crash_at(const Scenario *scenario, const FaultKind *kind, long n)
 {
 	World		w;
 	bool		happened;
 	PsError    *err;
 
-	build(&w, scenario, seed + n);
+	build(&w, scenario, seed);
+	fault.random += n;
 	fault_arm_crash(n);
 	err = scenario->run(&w);
+	w.random += n;
 	happened = fault_has_happened();
 	if (verbose)
-		print_message("%s: crash %ld, loss %d, at %s: %s\n", scenario->name, n, loss, happened ? fault.what : "nothing",
+		print_message("%s: %ld, %s, at %s: %s\n", scenario->name, n, kind->name, happened ? fault.what : "nothing",
 					  err ? err->message : "no error");
 	if (!happened)
 		OK(err);
 	ps_error_free(err);
-	restart(&w, loss);
+	restart(&w, kind->loss);
 	go_on(&w, scenario);
 	world_end(&w);
 	return happened;
 }
 
+/* Files that may have been in a manifest go with the next that is durable. */
+static void
+write_manifests(World *w)
+{
+	for (int i = 0; i < w->n; i++)
+	{
+		char		name[TIMELINE_NAME_MAX + 1];
+
+		strcpy(name, w->branches[i]->name);
+		set_name(w, w->branches[i], "another");
+		set_name(w, w->branches[i], name);
+	}
+	w->pending.kind = PENDING_NOTHING;
+}
+
 /* The n-th operation, or all from there on, fail until the scenario has ended. */
 static bool
-fail_at(const Scenario *scenario, long n, long times, int error)
+fail_at(const Scenario *scenario, const FaultKind *kind, long n)
 {
 	World		w;
 	bool		happened;
-	bool		ended;
 	int			nbranches;
 	Pending		pending;
 	PsError    *err;
 
-	build(&w, scenario, seed + n);
+	build(&w, scenario, seed);
 	nbranches = w.n;
-	fault_arm_error(n, times, error);
+	fault_arm_error(n, kind->times, kind->error);
 	err = scenario->run(&w);
+	w.random += n;
 	fault_disarm();
 	happened = fault_has_happened();
 	if (verbose)
-		print_message("%s: error %ld, %s, at %s: %s\n", scenario->name, n, strerror(error), happened ? fault.what : "nothing",
+		print_message("%s: %ld, %s, at %s: %s\n", scenario->name, n, kind->name, happened ? fault.what : "nothing",
 					  err ? err->message : "no error");
 	if (!happened)
 		OK(err);
@@ -324,19 +430,18 @@ fail_at(const Scenario *scenario, long n, long times, int error)
 			world_close(&w);
 		OK(store_open(&w.s.config, &w.s.store));
 	}
-	else if (err != NULL && scenario->run != do_create)
+	else if (err != NULL && scenario->run != do_create && scenario->run != do_reset_and_detach)
 		CHECK(w.n == nbranches);
 
 	/* here it has not been done; after a restart it may have been, if the error was that of the last sync */
 	pending = w.pending;
 	settle(&w);
-	/* a copy of a database waits for room, but an I/O error ends ingest until the next start */
-	ended = error == EIO && w.branches[0]->tl->failed != NULL;
-	if (!ended)
-		check_all(&w);
+	for (int i = 0; i < w.n; i++)
+		CHECK(w.branches[i]->tl->failed == NULL);
+	check_all(&w);
 	w.pending = pending;
 	ps_error_free(err);
-	if (!ended && rnd32(&w, 2) == 0)
+	if (rnd32(&w, 2) == 0)
 	{
 		err = scenario->run(&w);
 		if (verbose && err != NULL)
@@ -345,22 +450,20 @@ fail_at(const Scenario *scenario, long n, long times, int error)
 		if (err != NULL && (err->hint == NULL || strstr(err->hint, "start the server again") == NULL))
 			OK(err);
 		if (err == NULL)
+		{
 			settle(&w);
+			write_manifests(&w);
+			/* a file that could not be removed stays until the next start */
+			if (strncmp(fault.what, "unlink", 6) != 0 && strncmp(fault.what, "rmdir", 5) != 0)
+				check_no_strays(&w);
+		}
 		ps_error_free(err);
 	}
-	restart(&w, LOSE_ALL);
+	restart(&w, rnd32(&w, 2) == 0 ? LOSE_ALL : LOSE_SOME);
 	go_on(&w, scenario);
 	world_end(&w);
 	return happened;
 }
-
-/* Calls "at" for each operation of the scenario, or for some. */
-#define FOR_OPERATIONS(at) \
-	do { \
-		long		step_ = all ? 1 : 1 + count / tries; \
-		for (long n = all ? 1 : 1 + next_random(&random, (uint32) step_); at; n += all ? 1 : 1 + next_random(&random, 2 * step_ - 1)) \
-			ntried++; \
-	} while (0)
 
 static long
 count_operations(const Scenario *scenario)
@@ -376,11 +479,94 @@ count_operations(const Scenario *scenario)
 	return count;
 }
 
+/* ---- processes ---- */
+
+/* How one ends. */
+enum
+{
+	HAPPENED = 0,
+	DID_NOT_HAPPEN = 100		/* there are not so many operations */
+};
+
+typedef struct Job
+{
+	pid_t		pid;			/* 0: none */
+	long		n;
+} Job;
+
+static Job	jobs[JOBS];
+static long nfailed;
+
+/* Waits for one of them; what became of it is counted. */
 static void
-run_scenarios(bool errors)
+end_job(const Scenario *scenario, const FaultKind *kind, long *happened, int *beyond)
+{
+	int			status;
+	pid_t		pid = wait(&status);
+
+	for (int i = 0; i < JOBS; i++)
+	{
+		if (pid <= 0 || jobs[i].pid != pid)
+			continue;
+		jobs[i].pid = 0;
+		if (WIFEXITED(status) && WEXITSTATUS(status) == HAPPENED)
+			(*happened)++;
+		else if (WIFEXITED(status) && WEXITSTATUS(status) == DID_NOT_HAPPEN)
+			(*beyond)++;
+		else
+		{
+			print_message("%s: failed with %s at operation %ld\n", scenario->name, kind->name, jobs[i].n);
+			nfailed++;
+		}
+		return;
+	}
+	CHECK(pid > 0);
+}
+
+static Job *
+free_job(const Scenario *scenario, const FaultKind *kind, long *happened, int *beyond)
+{
+	for (;;)
+	{
+		for (int i = 0; i < JOBS; i++)
+			if (jobs[i].pid == 0)
+				return &jobs[i];
+		end_job(scenario, kind, happened, beyond);
+	}
+}
+
+/* Tries each operation of the scenario, or some of about "count"; how many. */
+static long
+try_operations(const Scenario *scenario, const FaultKind *kind, long count, uint64 *random)
+{
+	long		step = all ? 1 : 1 + count / tries;
+	long		n = all ? 1 : 1 + next_random(random, (uint32) step);
+	long		happened = 0;
+	int			beyond = 0;
+
+	/* threads do not always share their work in the same way, so a few more or less may be there */
+	for (; beyond < JOBS && (all || n <= count); n += all ? 1 : 1 + next_random(random, 2 * step - 1))
+	{
+		Job		   *job = free_job(scenario, kind, &happened, &beyond);
+
+		fflush(NULL);
+		job->n = n;
+		job->pid = fork();
+		CHECK(job->pid >= 0);
+		if (job->pid == 0)
+			exit((kind->error == 0 ? crash_at : fail_at) (scenario, kind, n) ? HAPPENED : DID_NOT_HAPPEN);
+	}
+	for (int i = 0; i < JOBS; i++)
+		while (jobs[i].pid != 0)
+			end_job(scenario, kind, &happened, &beyond);
+	return happened;
+}
+
+static void
+run_scenarios(const FaultKind *kinds, int nkinds)
 {
 	uint64		random = seed;
-	long		ntried = 0;
+	long		total = 0;
 
 	for (int i = 0; i < lengthof(scenarios); i++)
 	{
@@ -390,35 +576,30 @@ run_scenarios(bool errors)
 		if (getenv("TEST_SCENARIO") != NULL && strcmp(getenv("TEST_SCENARIO"), scenario->name) != 0)
 			continue;
 		count = count_operations(scenario);
-		if (verbose)
-			print_message("%s: %ld operations\n", scenario->name, count);
 		CHECK(count > 0);
-		if (!errors)
+		print_message("%s: about %ld operations\n", scenario->name, count);
+		for (int k = 0; k < nkinds; k++)
 		{
-			FOR_OPERATIONS(crash_at(scenario, n, LOSE_NOTHING));
-			FOR_OPERATIONS(crash_at(scenario, n, LOSE_ALL));
-			FOR_OPERATIONS(crash_at(scenario, n, LOSE_SOME));
-		}
-		else
-		{
-			FOR_OPERATIONS(fail_at(scenario, n, 1, EIO));
-			FOR_OPERATIONS(fail_at(scenario, n, 1, ENOSPC));
-			FOR_OPERATIONS(fail_at(scenario, n, LONG_MAX / 2, ENOSPC));
+			long		n = try_operations(scenario, &kinds[k], count, &random);
+
+			print_message("    %s: tried at %ld\n", kinds[k].name, n);
+			total += n;
 		}
 	}
-	print_message("%ld operations tried\n", ntried);
+	print_message("%ld operations tried, %ld failed\n", total, nfailed);
+	assert_int_equal(nfailed, 0);
 }
 
 static void
 test_crashes(void **state)
 {
-	run_scenarios(false);
+	run_scenarios(crashes, lengthof(crashes));
 }
 
 static void
 test_errors(void **state)
 {
-	run_scenarios(true);
+	run_scenarios(errors, lengthof(errors));
 }
 
 int
@@ -428,6 +609,7 @@ main(void)
 		cmocka_unit_test(test_crashes),
 		cmocka_unit_test(test_errors),
 	};
+	int			failed;
 
 	seed = getenv("TEST_SEED") != NULL ? strtoul(getenv("TEST_SEED"), NULL, 10) : (uint64) time(NULL) ^ (uint64) getpid() << 16;
 	print_message("TEST_SEED=%llu\n", (unsigned long long) seed);
@@ -435,5 +617,8 @@ main(void)
 	verbose = getenv("TEST_VERBOSE") != NULL;
 	ps_log_level = PS_FATAL;
 	pg_logging_set_level(PG_LOG_OFF);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	cluster = make_cluster(3 * SEGMENT_SIZE + 70000, 1);
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	free_cluster(cluster);
+	return failed;
 }

@@ -3,8 +3,9 @@
  *	  Random operations on a store with branches and on a naive model of it
  *	  (model.h): records of all kinds, flushes, merges, images, garbage
  *	  collection, branches at any LSN, their deletion, renaming, resetting and
- *	  restoring, new generations, restarts, crashes at any file operation with
- *	  what was not synced lost.  What can be read is read as in the model; what
+ *	  restoring, new generations, branches that are closed because nobody uses
+ *	  them and opened again, the tenant detached and attached, restarts, crashes
+ *	  at any file operation with what was not synced lost.  What can be read is read as in the model; what
  *	  is older than the window is refused, and never read wrongly.
  *
  * TEST_SEED repeats a run; TEST_OPERATIONS says how many operations there are,
@@ -15,7 +16,7 @@
 #include "common/logging.h"
 
 static uint64 seed;
-static long noperations = 50000;
+static long noperations = 20000;
 static bool verbose;			/* says what it does */
 
 /* An operation failed, or went well; if the store crashed meanwhile it starts again. */
@@ -57,7 +58,7 @@ wanted_lsn(World *w, const Branch *b)
 		return PG_UINT64_MAX;
 	while (at->parent != NULL && rnd32(w, 3) == 0)
 		at = at->parent;
-	lsn = random_lsn(w, at, rnd32(w, 2) == 0 ? at->start : timeline_gc_cutoff(at->tl));
+	lsn = random_lsn(w, at, rnd32(w, 2) == 0 || at->tl == NULL ? at->start : timeline_gc_cutoff(at->tl));
 	return Min(lsn, b->acked);
 }
 
@@ -102,22 +103,37 @@ change_branches(World *w)
 		after(w, allow_refusal(w, replace_branch(w, b, b, wanted_lsn(w, b), false)), "restoring");
 }
 
+/* Detached, the store perhaps restarted, and attached. */
+static PsError *
+detach_and_attach(World *w)
+{
+	PS_TRY(detach_tenant(w));
+	if (rnd32(w, 3) > 0)
+		return attach_tenant(w);
+	world_restart(w, (FaultLoss) rnd32(w, 3), 20, rnd32(w, 2) == 0 ? set_small_sizes : NULL);
+	return NULL;
+}
+
 static void
 operate(World *w)
 {
 	Branch	   *b = random_branch(w);
 	uint32		what = rnd32(w, 1000);
 
-	if (what < 550)
-		after(w, write_records(w, b, 1 + rnd32(w, rnd32(w, 4) == 0 ? 300 : 30), false), "writing");
-	else if (what < 560)
+	if (what < 440)
+		after(w, write_records(w, b, 1 + rnd32(w, rnd32(w, 8) == 0 ? 150 : 15), false), "writing");
+	else if (what < 450)
 		after(w, write_records(w, b, 1, true), "writing");
+	else if (what < 650)
+		after(w, check_branch(w, b, 2, false), "reading");
 	else if (what < 700)
-		after(w, check_branch(w, b, 3, false), "reading");
-	else if (what < 750)
 		after(w, check_moment(w, b), "looking for a moment");
-	else if (what < 800)
-		after(w, upkeep_timeline(b->tl, rnd32(w, 4) > 0), "upkeep");
+	else if (what < 750)
+		after(w, keep_branch(w, b, rnd32(w, 4) > 0), "upkeep");
+	else if (what < 790)
+		leave_branch(w, b);
+	else if (what < 793)
+		after(w, detach_and_attach(w), "detaching and attaching");
 	else if (what < 870)
 		change_branches(w);
 	else if (what < 890)
@@ -142,6 +158,7 @@ test_model(void **state)
 	long		next_report = noperations / 20;
 
 	world_begin(&w, seed);
+	w.lazy_percent = 30;
 	world_restart(&w, LOSE_NOTHING, 0, set_small_sizes);
 	for (long n = 0; n + w.records < noperations; n++)
 	{
@@ -160,12 +177,12 @@ test_model(void **state)
 	for (int i = 0; i < w.n; i++)
 	{
 		OK(check_branch(&w, w.branches[i], 10, true));
-		OK(upkeep_timeline(w.branches[i]->tl, true));
+		OK(keep_branch(&w, w.branches[i], true));
 		OK(check_branch(&w, w.branches[i], 10, true));
 	}
-	print_message("%ld records, %ld crashes, %ld LSNs compared, %ld refused, up to %ld files in %d levels\n", w.records, w.crashes,
-				  w.checks, w.refused, w.files, w.level);
-	CHECK(w.refused > 0 && w.crashes > 0 && w.level > 1);
+	print_message("%ld records, %ld crashes, %ld LSNs compared, %ld refused, %ld branches closed, %ld times detached, "
+				  "up to %ld files in %d levels\n", w.records, w.crashes, w.checks, w.refused, w.closed, w.detached, w.files, w.level);
+	CHECK(w.refused > 0 && w.crashes > 0 && w.level > 1 && w.closed > 0 && w.detached > 0);
 	world_end(&w);
 }
 
