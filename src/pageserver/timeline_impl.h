@@ -198,7 +198,7 @@ struct Timeline
 	/* held while layer files are merged, made or removed (keep/upkeep.c): outside of all other locks of a timeline */
 	pthread_mutex_t upkeep_lock;
 	pthread_mutex_t level0_lock;	/* while files of level 0 are taken away; that alone suffices to merge them */
-	uint64		images_number;	/* delta files from this number on are newer than the last look where images are due */
+	XLogRecPtr	images_lsn;		/* all parts were looked at, for images that are due, at this LSN */
 	uint64		gc_number;		/* files from this number on are newer than the last look for garbage */
 	int64		gc_time;		/* of that look, timeline_now_ms() */
 	UpkeepTurn	upkeep[UPKEEP_KINDS];	/* under Upkeep.lock */

@@ -2,8 +2,10 @@
  * gc.c
  *	  Removes versions that nobody can read any more, wherever they are.
  *
- * One pass over the index of all files counts what is needed of each
- * (retention.h).  A file of which nothing is needed goes.  One of which much is
+ * One pass over the index of all files that reach back to the horizon counts
+ * what is needed of each (retention.h): what is newer is needed, and makes
+ * nothing before the horizon unnecessary.  A file of which nothing is needed
+ * goes.  One of which much is
  * not needed is written anew with the rest.  The order of levels and LSN ranges
  * stays as it was, so readers see no difference.
  */
@@ -305,24 +307,32 @@ remove_files(Timeline *tl, const Count *counts, int n, GcResult *result)
 	return err;
 }
 
+/* The files that reach back to the horizon; returns how many. */
+static int
+find_old(const LayerMap *map, XLogRecPtr horizon, Layer **layers)
+{
+	int			n = 0;
+
+	for (int i = 0; i < layer_map_count(map); i++)
+		if (layer_info(layer_map_get(map, i))->lsn_start <= horizon)
+			layers[n++] = layer_map_get(map, i);
+	return n;
+}
+
 /* Writes a file anew with what is needed, looking at the files as they are now; if it is still one of them. */
 static PsError *
 rewrite_file(Timeline *tl, const History *history, Layer *layer, GcResult *result)
 {
 	LayerSet   *now;
-	int			n;
 	Layer	  **layers;
 	PsError    *err = NULL;
 
 	if (is_level0(layer))
 		pthread_mutex_lock(&tl->level0_lock);
 	now = timeline_layers(tl);
-	n = layer_map_count(now->map);
-	layers = pg_malloc(Max(n, 1) * sizeof(Layer *));
-	for (int i = 0; i < n; i++)
-		layers[i] = layer_map_get(now->map, i);
+	layers = pg_malloc(Max(layer_map_count(now->map), 1) * sizeof(Layer *));
 	if (!is_level0(layer) || has_layer(now, layer))
-		err = rewrite(tl, history, layer, layers, n, result);
+		err = rewrite(tl, history, layer, layers, find_old(now->map, history->retention.horizon, layers), result);
 	if (is_level0(layer))
 		pthread_mutex_unlock(&tl->level0_lock);
 	free(layers);
@@ -339,27 +349,25 @@ PsError *
 gc_run(Timeline *tl, GcResult *result)
 {
 	LayerSet   *set = timeline_layers(tl);
-	int			n = layer_map_count(set->map);
-	Layer	  **layers = pg_malloc(Max(n, 1) * sizeof(Layer *));
-	Count	   *counts = pg_malloc0(Max(n, 1) * sizeof(Count));
+	int			nlayers = layer_map_count(set->map);
+	Layer	  **layers = pg_malloc(Max(nlayers, 1) * sizeof(Layer *));
+	Count	   *counts = pg_malloc0(Max(nlayers, 1) * sizeof(Count));
+	int			n;
 	History		history;
 	PsError    *err = NULL;
 
 	memset(result, 0, sizeof(*result));
 	memset(&history, 0, sizeof(history));
-	if (tl->tenant->keep_all)
-		n = 0;
-	for (int i = 0; i < n; i++)
-	{
-		layers[i] = layer_map_get(set->map, i);
-		counts[i].layer = layers[i];
-		result->bytes_before += layer_info(layers[i])->file_size;
-	}
+	for (int i = 0; i < nlayers; i++)
+		result->bytes_before += layer_info(layer_map_get(set->map, i))->file_size;
 	result->bytes_after = result->bytes_before;
-	if (n == 0)
+	if (nlayers == 0 || tl->tenant->keep_all)
 		goto done;
-	qsort(counts, n, sizeof(Count), by_address);
 	PS_GOTO(history_init(&history, tl), done);
+	n = find_old(set->map, history.retention.horizon, layers);
+	for (int i = 0; i < n; i++)
+		counts[i].layer = layers[i];
+	qsort(counts, n, sizeof(Count), by_address);
 	PS_GOTO(count_needed(tl, &history, layers, counts, n), done);
 	PS_GOTO(remove_files(tl, counts, n, result), done);
 	for (int i = 0; i < n; i++)

@@ -58,7 +58,7 @@ typedef struct Images
 	XLogRecPtr	lsn;			/* of the images */
 	LayerSet   *set;
 	bool		all;			/* wherever there are deltas */
-	uint64		first_number;	/* parts for which no delta file from this number on has anything are as they were */
+	XLogRecPtr	looked_at;		/* parts for which nothing has come since are as they were */
 	bool		for_branch;		/* the LSN is where a branch begins: nothing around it can be read */
 	ForkList	forks;
 	char	   *pages;
@@ -152,14 +152,14 @@ is_long(const Images *images, int n, const LayerRange *deltas, uint64 nkeys, uin
 		(n >= config->image_delta_layers && (deltas->entries >= records / 10 || deltas->bytes >= bytes / 10));
 }
 
-/* Has a file that was not there when all parts were looked at last anything for this one? */
+/* Has a file with versions that were not there when all parts were looked at last anything for this one? */
 static PsError *
 has_changed(const Images *images, const Part *part, Layer *const *layers, int nlayers, bool *changed)
 {
 	LayerRange	range = {0};
 
 	for (int i = 0; i < nlayers && range.entries == 0; i++)
-		if (layer_info(layers[i])->type == LAYER_DELTA && layer_info(layers[i])->number >= images->first_number)
+		if (layer_info(layers[i])->type == LAYER_DELTA && layer_info(layers[i])->lsn_end > images->looked_at + 1)
 			PS_TRY(layer_range(layers[i], &part->lo, &part->hi, &range));
 	*changed = range.entries > 0;
 	return NULL;
@@ -382,8 +382,7 @@ done:
 PsError *
 make_images(Timeline *tl, bool all, int *made)
 {
-	Images		images = {.tl = tl, .all = all, .first_number = all ? 0 : tl->images_number};
-	uint64		next_number = atomic_load(&tl->space.next_number);
+	Images		images = {.tl = tl, .all = all, .looked_at = all ? 0 : tl->images_lsn};
 	PsError    *err;
 
 	pthread_mutex_lock(&tl->lock);
@@ -392,7 +391,7 @@ make_images(Timeline *tl, bool all, int *made)
 	err = make_all(&images);
 	*made = images.made;
 	if (err == NULL)
-		tl->images_number = next_number;
+		tl->images_lsn = images.lsn;
 	return err;
 }
 
