@@ -57,8 +57,6 @@ write_first_segment(Timeline *parent, XLogRecPtr lsn, const char *wal_dir)
 			err = ps_error(ps_errno_state(), "could not write file \"%s\": %m", path);
 		}
 	}
-	if (err == NULL && fsync(fd) != 0)
-		err = ps_error(PS_SQLSTATE_IO, "could not sync file \"%s\": %m", path);
 	if (fd >= 0)
 		close(fd);
 	pfree(path);
@@ -86,7 +84,7 @@ write_state_layer(TimelineSeed *seed, const WalState *state, Layer **layer)
 	return err;
 }
 
-/* Makes what store_add_timeline() puts in place, and has it do that. */
+/* Makes what store_add_timeline() syncs and puts in place, and has it do that. */
 static PsError *
 add_branch(Store *store, TimelineSeed *seed, const WalState *state, Timeline **result)
 {
@@ -101,11 +99,11 @@ add_branch(Store *store, TimelineSeed *seed, const WalState *state, Timeline **r
 	PS_GOTO(make_dir(wal_dir), done);
 	PS_GOTO(make_dir(layers_dir), done);
 	PS_GOTO(write_first_segment(seed->ancestor, seed->lsn, wal_dir), done);
-	seed->space = (LayerSpace) {.dir = layers_dir, .tenant = seed->tenant, .timeline = seed->timeline, .next_number = 1};
+	seed->space = (LayerSpace) {.dir = layers_dir, .tenant = seed->tenant, .timeline = seed->timeline, .next_number = 1, .synced_later = true};
 	PS_GOTO(write_state_layer(seed, state, &layer), done);
-	PS_GOTO(sync_path(wal_dir), done);
 	seed->layers = &layer;
 	seed->nlayers = 1;
+	seed->synced_later = true;
 	err = store_add_timeline(store, seed, result);
 done:
 	layer_unref(layer);

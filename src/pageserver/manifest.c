@@ -247,26 +247,16 @@ manifest_read(const char *dir, Manifest *m)
 	return err;
 }
 
-/*
- * Writes DIR/timeline.json durably.  On failure the old one stands, but if only
- * the sync of the directory failed (PS_SQLSTATE_UNKNOWN): then either may be
- * there after a crash.
- */
-PsError *
-manifest_write(const char *dir, const Manifest *m)
+/* The whole file; free() it. */
+static PsError *
+manifest_text(const Manifest *m, const char *path, char **text)
 {
-	char		path[MAXPGPATH];
-	char		tmp[MAXPGPATH];
 	char		id[PS_ID_TEXT];
 	char		crc[16];
 	json_t	   *layers = json_array();
 	json_t	   *body = json_object();
 	json_t	   *root = json_object();
-	char	   *text = NULL;
-	size_t		len;
 	int			rc = 0;
-	int			fd = -1;
-	PsError    *err = NULL;
 
 	for (int i = 0; i < m->nlayers; i++)
 	{
@@ -295,36 +285,71 @@ manifest_write(const char *dir, const Manifest *m)
 	rc |= json_object_set_new(root, "version", json_integer(MANIFEST_VERSION));
 	rc |= json_object_set_new(root, "crc32c", json_string(crc));
 	rc |= json_object_set_new(root, "timeline", body);
+	*text = NULL;
 	if (rc == 0)
-		text = json_dumps(root, JSON_INDENT(1));
+		*text = json_dumps(root, JSON_INDENT(1));
 	json_decref(root);
-	snprintf(path, sizeof(path), "%s/" MANIFEST_NAME, dir);
-	if (text == NULL)
+	if (*text == NULL)
 		return ps_error(PS_SQLSTATE_INTERNAL, "could not make manifest \"%s\": a text in it is not UTF-8", path);
+	return NULL;
+}
 
-	snprintf(tmp, sizeof(tmp), "%s/" MANIFEST_TMP, dir);
-	len = strlen(text);
+static PsError *
+write_text(const char *path, const char *text, bool sync)
+{
+	size_t		len = strlen(text);
+	int			fd;
+	PsError    *err = NULL;
+
 	errno = 0;
-	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0 || write(fd, text, len) != (ssize_t) len || fsync(fd) != 0)
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0 || write(fd, text, len) != (ssize_t) len || (sync && fsync(fd) != 0))
 	{
 		if (errno == 0)
 			errno = ENOSPC;
-		err = ps_error(ps_errno_state(),
-					   "could not write manifest \"%s\": %m", tmp);
+		err = ps_error(ps_errno_state(), "could not write manifest \"%s\": %m", path);
 	}
 	if (fd >= 0)
 		close(fd);
+	return err;
+}
+
+/*
+ * Writes DIR/timeline.json durably.  On failure the old one stands, but if only
+ * the sync of the directory failed: then either may be there after a crash.
+ */
+PsError *
+manifest_write(const char *dir, const Manifest *m)
+{
+	char		path[MAXPGPATH];
+	char		tmp[MAXPGPATH];
+	char	   *text;
+	PsError    *err;
+
+	snprintf(path, sizeof(path), "%s/" MANIFEST_NAME, dir);
+	snprintf(tmp, sizeof(tmp), "%s/" MANIFEST_TMP, dir);
+	PS_TRY(manifest_text(m, path, &text));
+	err = write_text(tmp, text, true);
+	free(text);
 	if (err == NULL && rename(tmp, path) != 0)
 		err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", tmp, path);
-	if (err != NULL)
-		unlink(tmp);
-	else
-	{
-		err = sync_path(dir);
-		if (err != NULL)
-			strlcpy(err->sqlstate, PS_SQLSTATE_UNKNOWN, sizeof(err->sqlstate));
-	}
+	if (err == NULL)
+		return sync_path(dir);
+	unlink(tmp);
+	return err;
+}
+
+/* The first one, in a directory that is synced with all that is in it before anybody looks at it. */
+PsError *
+manifest_write_new(const char *dir, const Manifest *m)
+{
+	char		path[MAXPGPATH];
+	char	   *text;
+	PsError    *err;
+
+	snprintf(path, sizeof(path), "%s/" MANIFEST_NAME, dir);
+	PS_TRY(manifest_text(m, path, &text));
+	err = write_text(path, text, false);
 	free(text);
 	return err;
 }

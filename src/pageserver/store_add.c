@@ -205,7 +205,13 @@ store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
 	m.layers = pg_malloc(Max(seed->nlayers, 1) * sizeof(LayerInfo));
 	for (int i = 0; i < seed->nlayers; i++)
 		m.layers[m.nlayers++] = *layer_info(seed->layers[i]);
-	PS_GOTO(manifest_write(made, &m), done);
+	if (seed->synced_later)
+	{
+		PS_GOTO(manifest_write_new(made, &m), done);
+		PS_GOTO(sync_new_tree(made), done);
+	}
+	else
+		PS_GOTO(manifest_write(made, &m), done);
 	if (new_tenant)
 		PS_GOTO(build_tenant(tenant, from, made), done);
 

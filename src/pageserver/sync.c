@@ -4,7 +4,10 @@
  */
 #include "ps_fe.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -35,6 +38,88 @@ PsError *
 sync_new_path(const char *path)
 {
 	return sync_and_say(path, true);
+}
+
+/* ---- many at once ---- */
+
+/* At most so many threads, the caller's with them. */
+#define SYNC_THREADS 8
+
+typedef struct SyncList
+{
+	char	  **paths;
+	PsError   **errors;			/* one for each path, or NULL */
+	int			n;
+	atomic_int	next;			/* the first that no thread has taken */
+} SyncList;
+
+static void *
+sync_some(void *arg)
+{
+	SyncList   *list = arg;
+	int			i;
+
+	while ((i = atomic_fetch_add(&list->next, 1)) < list->n)
+		list->errors[i] = sync_new_path(list->paths[i]);
+	return NULL;
+}
+
+/* A file, or a directory and all below. */
+static PsError *
+add_tree(SyncList *list, char *path)
+{
+	struct stat st;
+	DIR		   *dir;
+	struct dirent *de;
+	PsError    *err = NULL;
+
+	list->paths = pg_realloc(list->paths, (list->n + 1) * sizeof(char *));
+	list->paths[list->n++] = path;
+	if (stat(path, &st) != 0)
+		return ps_error(ps_errno_state(), "could not stat \"%s\": %m", path);
+	if (!S_ISDIR(st.st_mode))
+		return NULL;
+	dir = opendir(path);
+	if (dir == NULL)
+		return ps_error(ps_errno_state(), "could not open directory \"%s\": %m", path);
+	while (err == NULL && (errno = 0, de = readdir(dir)) != NULL)
+		if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0)
+			err = add_tree(list, psprintf("%s/%s", path, de->d_name));
+	if (err == NULL && errno != 0)
+		err = ps_error(ps_errno_state(), "could not read directory \"%s\": %m", path);
+	closedir(dir);
+	return err;
+}
+
+PsError *
+sync_new_tree(const char *dir)
+{
+	SyncList	list = {0};
+	pthread_t	threads[SYNC_THREADS - 1];
+	int			nthreads = 0;
+	PsError    *err = add_tree(&list, pg_strdup(dir));
+
+	list.errors = pg_malloc0(list.n * sizeof(PsError *));
+	if (err == NULL)
+	{
+		/* if there is no thread to be had, it takes longer */
+		while (nthreads < Min(SYNC_THREADS, list.n) - 1 && pthread_create(&threads[nthreads], NULL, sync_some, &list) == 0)
+			nthreads++;
+		sync_some(&list);
+		while (nthreads > 0)
+			pthread_join(threads[--nthreads], NULL);
+	}
+	for (int i = 0; i < list.n; i++)
+	{
+		if (err == NULL)
+			err = list.errors[i];
+		else
+			ps_error_free(list.errors[i]);
+		free(list.paths[i]);
+	}
+	free(list.paths);
+	free(list.errors);
+	return err;
 }
 
 PsError *

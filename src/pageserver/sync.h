@@ -22,6 +22,12 @@ extern PsError *sync_new_path(const char *path);
 /* The name of a file or directory in the one that it is in. */
 extern PsError *sync_parent(const char *path);
 
+/*
+ * A directory that was just made, with all in it and below; as sync_new_path().
+ * All at the same time: that takes about as long as one of them.  For a few.
+ */
+extern PsError *sync_new_tree(const char *dir);
+
 /* A directory for its owner alone, which is not there yet. */
 extern PsError *make_dir(const char *path);
 

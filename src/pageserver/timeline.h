@@ -114,6 +114,7 @@ typedef struct TimelineSeed
 	LayerSpace	space;			/* STORE/tmp/<timeline id>/layers, for who writes layers there; lives as long as they */
 	Layer	  **layers;			/* what was written there; their files are not looked at */
 	int			nlayers;
+	bool		synced_later;	/* what is in STORE/tmp/<timeline id> is not durable yet: a few files */
 	const Waiter *waiter;		/* for what others are at, or NULL */
 } TimelineSeed;
 

@@ -423,6 +423,7 @@ typedef struct Manifest
 
 extern PsError *manifest_read(const char *dir, Manifest *m);
 extern PsError *manifest_write(const char *dir, const Manifest *m);
+extern PsError *manifest_write_new(const char *dir, const Manifest *m);
 extern PsError *manifest_remove_stray(const char *dir);
 extern void manifest_free(Manifest *m);
 

@@ -81,6 +81,7 @@ typedef struct LayerSpace
 	PsId		tenant;
 	PsId		timeline;
 	atomic_ullong next_number;	/* of the next file that is written */
+	bool		synced_later;	/* the directory is new: who makes it syncs it, with all that is in it */
 } LayerSpace;
 
 /* ---- layer.c: layers of every kind, counted references ---- */

@@ -209,7 +209,7 @@ layer_output_finish(LayerOutput *out, Layer **layer)
 
 	PS_GOTO(flush(out), fail);
 	PS_GOTO(write_at(out, 0, (char *) block, sizeof(block)), fail);
-	if (fsync(out->fd) != 0)
+	if (!out->space->synced_later && fsync(out->fd) != 0)
 	{
 		err = ps_error(ps_errno_state(), "could not sync file \"%s\": %m", out->path);
 		goto fail;
@@ -221,7 +221,7 @@ layer_output_finish(LayerOutput *out, Layer **layer)
 	}
 	close(out->fd);
 	out->fd = -1;
-	err = sync_new_path(out->space->dir);
+	err = out->space->synced_later ? NULL : sync_new_path(out->space->dir);
 	if (err == NULL)
 		err = layer_open(out->space, name, layer);
 	if (err != NULL && unlink(path) != 0)
