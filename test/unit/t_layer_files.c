@@ -353,7 +353,7 @@ count_version(void *arg, const PsKey *key, const ValueRef *ref)
 	return NULL;
 }
 
-/* Whatever is merged meanwhile, each block has all its versions: looked up one by one, and in a scan. */
+/* Whatever is merged meanwhile, each block has all its versions, looked up one by one, and is there in a scan. */
 static void *
 read_blocks(void *arg)
 {
@@ -386,7 +386,7 @@ read_blocks(void *arg)
 		if (result->err == NULL)
 			result->err = layer_map_scan(map, &lo, &hi, PG_UINT64_MAX, count_version, &scanned);
 		if (result->err == NULL)
-			result->wrong += scanned != Min(31, PARTS * KEYS_PER_PART - (int) blk) * GENERATIONS;
+			result->wrong += scanned != Min(31, PARTS * KEYS_PER_PART - (int) blk);
 		layer_map_unref(map);
 	}
 	return result;

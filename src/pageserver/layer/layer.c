@@ -71,7 +71,7 @@ layer_scan(Layer *layer, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_max, S
 	if (layer->open != NULL)
 		return open_layer_scan(layer, lo, hi, lsn_max, cb, arg);
 
-	err = layer_cursor_open(&cursor, layer, lo, hi, lsn_max);
+	err = layer_cursor_open(&cursor, layer, lo, hi, lsn_max, false);
 	while (err == NULL && cursor.valid)
 	{
 		for (int i = 0; i < cursor.versions.n && err == NULL; i++)

@@ -324,6 +324,11 @@ extern LayerMap *layer_map_change(const LayerMap *map, Layer *const *add, int na
 /* As layer_collect(), over all layers of the map, newest first. */
 extern PsError *layer_map_collect(const LayerMap *map, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max,
 								  ValueList *list, bool *done);
+
+/*
+ * The newest version of each key with lo <= key <= hi, of those with LSN <=
+ * lsn_max; keys ascending.  Memory depends on the number of layers only.
+ */
 extern PsError *layer_map_scan(const LayerMap *map, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_max,
 							   ScanCallback cb, void *arg);
 

@@ -167,13 +167,15 @@ extern void open_layer_free(OpenLayer *open);
 
 /*
  * Goes over the keys from lo to hi of one file.  While valid, versions are
- * those of the key with LSN <= lsn_max, newest first, at least one.
+ * those of the key with LSN <= lsn_max, newest first, at least one; or the
+ * newest of these alone, for a key may have very many.
  */
 typedef struct LayerCursor
 {
 	const Layer *layer;
 	PsKey		hi;
 	XLogRecPtr	lsn_max;
+	bool		newest;
 	BtreePlace	place;			/* of the next entry to look at */
 	bool		at_end;			/* there is none */
 	bool		valid;
@@ -182,7 +184,7 @@ typedef struct LayerCursor
 } LayerCursor;
 
 extern PsError *layer_cursor_open(LayerCursor *cursor, const Layer *layer, const PsKey *lo, const PsKey *hi,
-								  XLogRecPtr lsn_max);
+								  XLogRecPtr lsn_max, bool newest);
 extern PsError *layer_cursor_next(LayerCursor *cursor);
 extern void layer_cursor_close(LayerCursor *cursor);
 

@@ -412,18 +412,12 @@ sift_down(ScanSource **heap, int n, int i)
 	}
 }
 
-/* Tells of the versions of one key, from all layers. */
+/* Tells of the newest version of one key, of those that the layers have. */
 static PsError *
 report_key(const PsKey *key, ValueList *versions, ScanCallback cb, void *arg)
 {
 	qsort(versions->refs, versions->n, sizeof(ValueRef), cmp_refs);
-	for (int i = 0; i < versions->n; i++)
-	{
-		if (i > 0 && versions->refs[i - 1].lsn == versions->refs[i].lsn)
-			continue;
-		PS_TRY(cb(arg, key, &versions->refs[i]));
-	}
-	return NULL;
+	return cb(arg, key, &versions->refs[0]);
 }
 
 /* Opens the cursor of the source that is first in the heap, or goes to its next key; a source without more leaves the heap. */
@@ -437,7 +431,7 @@ advance_first(ScanSource **heap, int *n, const PsKey *lo, const PsKey *hi, XLogR
 		err = layer_cursor_next(&source->cursor);
 	else
 	{
-		err = layer_cursor_open(&source->cursor, source->layer, lo, hi, lsn_max);
+		err = layer_cursor_open(&source->cursor, source->layer, lo, hi, lsn_max, true);
 		source->is_open = true;
 	}
 	if (err == NULL && source->cursor.valid)

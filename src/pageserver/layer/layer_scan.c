@@ -29,6 +29,49 @@ layer_entry_ref(const Layer *layer, const BtreePos *pos, XLogRecPtr lsn, ValueRe
 	return NULL;
 }
 
+/* Versions of one key that are gone over one by one to find the newest; then the index is asked. */
+#define STEPS_TO_NEWEST 32
+
+static PsError *
+out_of_order(const LayerCursor *cursor, const BtreePos *pos)
+{
+	return layer_damaged(cursor->layer->file->path, btree_pos_offset(pos), "the keys of index page %u are not in order", pos->page);
+}
+
+/*
+ * From an entry of a key in a delta file, which is not after lsn_max, to the
+ * last such entry of the key; "at" is the one, then the other.
+ */
+static PsError *
+seek_newest(const LayerCursor *cursor, uint8 *at, BtreePos *pos)
+{
+	uint8		target[DELTA_KEY_SIZE];
+	bool		found;
+
+	memcpy(target, at, PS_KEY_SIZE);
+	ps_put64(target + PS_KEY_SIZE, cursor->lsn_max);
+	PS_TRY(btree_seek_le(&cursor->layer->file->index, target, pos, &found));
+	if (found)
+		btree_key(pos, at);
+	return found && memcmp(at, target, PS_KEY_SIZE) == 0 ? NULL : out_of_order(cursor, pos);
+}
+
+/* To the first entry behind the key of an entry; *found false: there is none. */
+static PsError *
+seek_next_key(const LayerCursor *cursor, const uint8 *at, BtreePos *pos, bool *found)
+{
+	uint8		target[DELTA_KEY_SIZE];
+	uint8		next[DELTA_KEY_SIZE];
+
+	memcpy(target, at, PS_KEY_SIZE);
+	ps_put64(target + PS_KEY_SIZE, PG_UINT64_MAX);
+	PS_TRY(btree_seek_ge(&cursor->layer->file->index, target, pos, found));
+	if (!*found)
+		return NULL;
+	btree_key(pos, next);
+	return memcmp(next, at, PS_KEY_SIZE) > 0 ? NULL : out_of_order(cursor, pos);
+}
+
 /* Reads on from pos to the end of the next key that has versions for us.  Caller has acquired the layer. */
 static PsError *
 read_key(LayerCursor *cursor, BtreePos *pos)
@@ -37,12 +80,14 @@ read_key(LayerCursor *cursor, BtreePos *pos)
 	bool		is_delta = layer->info.type == LAYER_DELTA;
 	uint8		last[PS_KEY_SIZE];
 	bool		has_last = false;
+	int			steps = 0;
 
 	while (!cursor->at_end)
 	{
 		uint8		at[DELTA_KEY_SIZE];
 		XLogRecPtr	lsn;
 		bool		found;
+		bool		skip;
 
 		btree_key(pos, at);
 		if (!has_last || memcmp(at, last, PS_KEY_SIZE) != 0)
@@ -60,16 +105,28 @@ read_key(LayerCursor *cursor, BtreePos *pos)
 			cursor->key = key;
 			memcpy(last, at, PS_KEY_SIZE);
 			has_last = true;
+			steps = 0;
 		}
+		skip = cursor->newest && is_delta && ++steps > STEPS_TO_NEWEST;
 		lsn = is_delta ? ps_get64(at + PS_KEY_SIZE) : layer->info.lsn_start;
 		if (lsn <= cursor->lsn_max)
 		{
 			ValueRef	ref;
 
+			if (skip)
+			{
+				PS_TRY(seek_newest(cursor, at, pos));
+				lsn = ps_get64(at + PS_KEY_SIZE);
+			}
+			if (cursor->newest)
+				cursor->versions.n = 0;
 			PS_TRY(layer_entry_ref(layer, pos, lsn, &ref));
 			value_list_add(&cursor->versions, &ref);
 		}
-		PS_TRY(btree_next(pos, &found));
+		if (skip)
+			PS_TRY(seek_next_key(cursor, at, pos, &found));
+		else
+			PS_TRY(btree_next(pos, &found));
 		cursor->at_end = !found;
 	}
 	cursor->place = btree_place(pos);
@@ -106,7 +163,7 @@ layer_cursor_next(LayerCursor *cursor)
 
 /* After an error the cursor may be closed and no more. */
 PsError *
-layer_cursor_open(LayerCursor *cursor, const Layer *layer, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_max)
+layer_cursor_open(LayerCursor *cursor, const Layer *layer, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_max, bool newest)
 {
 	uint8		target[DELTA_KEY_SIZE] = {0};
 	BtreePos	pos;
@@ -117,6 +174,7 @@ layer_cursor_open(LayerCursor *cursor, const Layer *layer, const PsKey *lo, cons
 	cursor->layer = layer;
 	cursor->hi = *hi;
 	cursor->lsn_max = lsn_max;
+	cursor->newest = newest;
 	ps_key_encode(lo, target);
 	PS_TRY(layer_acquire(layer));
 	err = btree_seek_ge(&layer->file->index, target, &pos, &found);
