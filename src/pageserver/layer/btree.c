@@ -4,7 +4,7 @@
  *
  * Reading trusts nothing that a page says: a position is made only of a page
  * whose numbers keep every access within it.  The CRC of a page is computed at
- * its first use, over a copy that is read with pread(): a disk that cannot
+ * its first use, over a copy that is read from the file: a disk that cannot
  * give the page makes an error then, where touching the mapping would end the
  * process with SIGBUS.
  */
@@ -225,6 +225,7 @@ btree_open(Btree *tree, const LayerFile *file)
 
 	tree->file = file;
 	tree->key_size = summary->type == LAYER_IMAGE ? IMAGE_KEY_SIZE : DELTA_KEY_SIZE;
+	tree->checked = pg_malloc0((summary->index_pages / 64 + 1) * sizeof(*tree->checked));
 	if (summary->index_pages == 0)
 		return NULL;
 	map = mmap(NULL, summary->file_size - start, PROT_READ, MAP_SHARED, file->fd, (off_t) start);
@@ -234,7 +235,6 @@ btree_open(Btree *tree, const LayerFile *file)
 	tree->map = map;
 	tree->map_size = summary->file_size - start;
 	tree->pages = (uint8 *) map + (summary->index_start - start);
-	tree->checked = pg_malloc0((summary->index_pages / 64 + 1) * sizeof(*tree->checked));
 	return NULL;
 }
 
@@ -252,28 +252,83 @@ btree_pos_offset(const BtreePos *pos)
 	return pos->tree->file->summary.index_start + (uint64) pos->page * LAYER_BLOCK_SIZE;
 }
 
-/* Checks the CRC of a page that is used for the first time. */
+void
+btree_part_place(const Btree *tree, uint32 part, uint64 *offset, size_t *len)
+{
+	const LayerSummary *summary = &tree->file->summary;
+
+	if (part == BTREE_PADDING(tree))
+	{
+		*offset = summary->values_end;
+		*len = summary->index_start - summary->values_end;
+	}
+	else
+	{
+		*offset = summary->index_start + (uint64) part * LAYER_BLOCK_SIZE;
+		*len = LAYER_BLOCK_SIZE;
+	}
+}
+
+bool
+btree_part_is_checked(const Btree *tree, uint32 part)
+{
+	return (atomic_load_explicit(&tree->checked[part / 64], memory_order_relaxed) >> (part % 64) & 1) != 0;
+}
+
 static PsError *
-check_page(const Btree *tree, uint32 number)
+check_page(const Btree *tree, uint32 number, const uint8 *page)
 {
 	uint64		offset = tree->file->summary.index_start + (uint64) number * LAYER_BLOCK_SIZE;
-	uint8		page[LAYER_BLOCK_SIZE];
-	pg_crc32c	crc;
+	pg_crc32c	crc = page_crc(page);
 
-	PS_TRY(layer_file_read(tree->file, offset, page, LAYER_BLOCK_SIZE));
-	crc = page_crc(page);
 	if (crc != ps_get32(page + INDEX_CRC))
 		return layer_damaged(tree->file->path, offset, "checksum of index page %u is %08X, expected %08X", number, crc,
 							 ps_get32(page + INDEX_CRC));
 	if (number != ps_get32(page + INDEX_PAGE_NUMBER))
 		return layer_damaged(tree->file->path, offset, "index page %u is here, expected page %u",
 							 ps_get32(page + INDEX_PAGE_NUMBER), number);
-	atomic_fetch_or_explicit(&tree->checked[number / 64], UINT64CONST(1) << (number % 64), memory_order_relaxed);
 	return NULL;
 }
 
 PsError *
-btree_load_page(const Btree *tree, uint32 number, int level, BtreePos *pos)
+btree_part_check(const Btree *tree, uint32 part, const uint8 *bytes)
+{
+	if (part == BTREE_PADDING(tree))
+		PS_TRY(layer_padding_check(tree->file, bytes));
+	else
+		PS_TRY(check_page(tree, part, bytes));
+	atomic_fetch_or_explicit(&tree->checked[part / 64], UINT64CONST(1) << (part % 64), memory_order_relaxed);
+	return NULL;
+}
+
+static bool
+is_missing(const uint32 *missing)
+{
+	return missing != NULL && *missing != BTREE_NO_PART;
+}
+
+/* Reads and checks a part that was not used before; missing: see btree_seek_le(). */
+static PsError *
+use_first(const Btree *tree, uint32 part, uint32 *missing)
+{
+	uint8		bytes[LAYER_BLOCK_SIZE];
+	uint64		offset;
+	size_t		len;
+
+	btree_part_place(tree, part, &offset, &len);
+	if (missing == NULL)
+		PS_TRY(layer_file_read(tree->file, offset, bytes, len));
+	else if (!layer_file_read_cached(tree->file, offset, bytes, len))
+	{
+		*missing = part;
+		return NULL;
+	}
+	return btree_part_check(tree, part, bytes);
+}
+
+/* As btree_load_page(); if *missing is set, pos is of no use. */
+static PsError *
+load_page(const Btree *tree, uint32 number, int level, BtreePos *pos, uint32 *missing)
 {
 	const LayerFile *file = tree->file;
 	const uint8 *page;
@@ -282,8 +337,12 @@ btree_load_page(const Btree *tree, uint32 number, int level, BtreePos *pos)
 		return layer_damaged(file->path, file->summary.index_start,
 							 "index page %u is wanted, expected less than the %u that there are", number,
 							 file->summary.index_pages);
-	if ((atomic_load_explicit(&tree->checked[number / 64], memory_order_relaxed) >> (number % 64) & 1) == 0)
-		PS_TRY(check_page(tree, number));
+	if (!btree_part_is_checked(tree, number))
+	{
+		PS_TRY(use_first(tree, number, missing));
+		if (is_missing(missing))
+			return NULL;
+	}
 
 	page = tree->pages + (size_t) number * LAYER_BLOCK_SIZE;
 	pos->tree = tree;
@@ -304,6 +363,12 @@ btree_load_page(const Btree *tree, uint32 number, int level, BtreePos *pos)
 	pos->suffixes = pos->prefix + pos->prefix_size;
 	pos->values = pos->suffixes + pos->count * (tree->key_size - pos->prefix_size);
 	return NULL;
+}
+
+PsError *
+btree_load_page(const Btree *tree, uint32 number, int level, BtreePos *pos)
+{
+	return load_page(tree, number, level, pos, NULL);
 }
 
 /* Number of entries of the page that are <= key. */
@@ -331,16 +396,24 @@ count_le(const BtreePos *pos, const uint8 *key)
 }
 
 PsError *
-btree_seek_le(const Btree *tree, const uint8 *key, BtreePos *pos, bool *found)
+btree_seek_le(const Btree *tree, const uint8 *key, BtreePos *pos, bool *found, uint32 *missing)
 {
 	uint64		number = tree->file->summary.root;
 
 	*found = false;
+	if (!btree_part_is_checked(tree, BTREE_PADDING(tree)))
+	{
+		PS_TRY(use_first(tree, BTREE_PADDING(tree), missing));
+		if (is_missing(missing))
+			return NULL;
+	}
 	for (int level = (int) tree->file->summary.levels - 1; level >= 0; level--)
 	{
 		int			n;
 
-		PS_TRY(btree_load_page(tree, (uint32) Min(number, PG_UINT32_MAX), level, pos));
+		PS_TRY(load_page(tree, (uint32) Min(number, PG_UINT32_MAX), level, pos, missing));
+		if (is_missing(missing))
+			return NULL;
 		n = count_le(pos, key);
 		if (n == 0)
 			return NULL;
@@ -356,7 +429,7 @@ btree_seek_ge(const Btree *tree, const uint8 *key, BtreePos *pos, bool *found)
 {
 	uint8		at[DELTA_KEY_SIZE];
 
-	PS_TRY(btree_seek_le(tree, key, pos, found));
+	PS_TRY(btree_seek_le(tree, key, pos, found, NULL));
 	if (!*found)
 	{
 		if (tree->file->summary.levels == 0)
@@ -381,14 +454,15 @@ btree_return(const Btree *tree, BtreePlace place, BtreePos *pos)
 }
 
 PsError *
-btree_prev(BtreePos *pos, bool *found)
+btree_prev(BtreePos *pos, bool *found, uint32 *missing)
 {
 	*found = true;
 	if (pos->entry > 0)
 		pos->entry--;
 	else if (pos->page > 0)
 	{
-		PS_TRY(btree_load_page(pos->tree, pos->page - 1, 0, pos));
+		PS_TRY(load_page(pos->tree, pos->page - 1, 0, pos, missing));
+		*found = !is_missing(missing);
 		pos->entry = pos->count - 1;
 	}
 	else

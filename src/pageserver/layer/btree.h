@@ -41,9 +41,17 @@ typedef struct Btree
 	const uint8 *pages;			/* index page 0, in the mapping */
 	void	   *map;
 	size_t		map_size;
-	_Atomic uint64 *checked;	/* a bit for each page whose CRC was found right; set and read relaxed, for
-								 * pages never change */
+	_Atomic uint64 *checked;	/* a bit for each part that was found right; set and read relaxed, for
+								 * files never change */
 } Btree;
+
+/*
+ * Parts of the file that are checked at their first use: index pages, by their
+ * numbers, and what is between the values and the index, which belongs to none
+ * of them and is checked before the first search.
+ */
+#define BTREE_PADDING(tree) ((tree)->file->summary.index_pages)
+#define BTREE_NO_PART PG_UINT32_MAX
 
 /* A place in the index: entry "entry" of a page that was checked. */
 typedef struct BtreePos
@@ -73,14 +81,28 @@ extern void btree_close(Btree *tree);
 /* Sets pos to the first entry of a page, which is expected to be of that level. */
 extern PsError *btree_load_page(const Btree *tree, uint32 number, int level, BtreePos *pos);
 
-/* The last entry that is <= key; *found false if there is none. */
-extern PsError *btree_seek_le(const Btree *tree, const uint8 *key, BtreePos *pos, bool *found);
+/*
+ * For who reads parts himself: where one is, at most LAYER_BLOCK_SIZE bytes;
+ * whether it was found right; and the check of what was read of it.
+ */
+extern void btree_part_place(const Btree *tree, uint32 part, uint64 *offset, size_t *len);
+extern bool btree_part_is_checked(const Btree *tree, uint32 part);
+extern PsError *btree_part_check(const Btree *tree, uint32 part, const uint8 *bytes);
+
+/*
+ * The last entry that is <= key; *found false if there is none.
+ *
+ * Who does not want to wait for the disk gives "missing", which is
+ * BTREE_NO_PART: if a part that was not used before is not in the kernel's page
+ * cache, it becomes that part, and *found false.  NULL: it is waited for.
+ */
+extern PsError *btree_seek_le(const Btree *tree, const uint8 *key, BtreePos *pos, bool *found, uint32 *missing);
 
 /* The first entry that is >= key. */
 extern PsError *btree_seek_ge(const Btree *tree, const uint8 *key, BtreePos *pos, bool *found);
 
-/* The leaf entry before and after; *found false at the end, pos is then of no use. */
-extern PsError *btree_prev(BtreePos *pos, bool *found);
+/* The leaf entry before and after; *found false at the end, pos is then of no use.  missing: as above. */
+extern PsError *btree_prev(BtreePos *pos, bool *found, uint32 *missing);
 extern PsError *btree_next(BtreePos *pos, bool *found);
 
 static inline BtreePlace

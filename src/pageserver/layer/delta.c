@@ -158,11 +158,16 @@ PsError *
 delta_collect(const Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max, ValueList *list, bool *done)
 {
 	uint8		target[DELTA_KEY_SIZE];
+	uint32		part = BTREE_NO_PART;
+	uint32	   *missing = list->missing != NULL ? &part : NULL;
+	uint32		first_page;
+	int			first = list->n;
 	BtreePos	pos;
 	bool		found;
 
 	delta_key(key, lsn_max, target);
-	PS_TRY(btree_seek_le(&layer->file->index, target, &pos, &found));
+	PS_TRY(btree_seek_le(&layer->file->index, target, &pos, &found, missing));
+	first_page = found ? pos.page : 0;
 	while (found)
 	{
 		uint8		at[DELTA_KEY_SIZE];
@@ -180,7 +185,15 @@ delta_collect(const Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLogRecP
 			*done = true;
 			break;
 		}
-		PS_TRY(btree_prev(&pos, &found));
+		PS_TRY(btree_prev(&pos, &found, missing));
 	}
+	if (missing == NULL)
+		return NULL;
+	if (list->n > first && layer_dict_is_missing(layer->file))
+		layer_missing_dict(list->missing, layer);
+	if (part == BTREE_NO_PART)
+		return NULL;
+	/* a chain that goes over several pages may go on over as many again */
+	*done = layer_missing_part(list->missing, layer, part, list->n > first ? Min(first_page - part - 1, part) : 0);
 	return NULL;
 }

@@ -103,6 +103,7 @@ image_collect(const Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLogRecP
 	uint8		target[IMAGE_KEY_SIZE];
 	uint8		at[IMAGE_KEY_SIZE];
 	XLogRecPtr	lsn = layer->info.lsn_start;
+	uint32		missing = BTREE_NO_PART;
 	BtreePos	pos;
 	ValueRef	ref;
 	bool		found;
@@ -110,7 +111,9 @@ image_collect(const Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLogRecP
 	if (lsn < lsn_min || lsn > lsn_max)
 		return NULL;
 	ps_key_encode(key, target);
-	PS_TRY(btree_seek_le(&layer->file->index, target, &pos, &found));
+	PS_TRY(btree_seek_le(&layer->file->index, target, &pos, &found, list->missing != NULL ? &missing : NULL));
+	if (missing != BTREE_NO_PART)
+		*done = layer_missing_part(list->missing, layer, missing, 0);
 	if (!found)
 		return NULL;
 	btree_key(&pos, at);

@@ -53,7 +53,13 @@ layer_collect(Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn
 	list->layers++;
 	if (layer->open != NULL)
 		return open_layer_collect(layer, key, lsn_min, lsn_max, list, done);
-	PS_TRY(layer_acquire(layer));
+	if (list->missing == NULL)
+		PS_TRY(layer_acquire(layer));
+	else if (!layer_acquire_if_open(layer))
+	{
+		*done = layer_missing_file(list->missing, layer);
+		return NULL;
+	}
 	if (layer->info.type == LAYER_DELTA)
 		err = delta_collect(layer, key, lsn_min, lsn_max, list, done);
 	else

@@ -60,6 +60,20 @@ typedef struct ValueRef
 	const Layer *layer;			/* VALUE_IN_LAYER */
 } ValueRef;
 
+/*
+ * What searches would have to wait for (layer_missing.c): parts of layer files
+ * that were not used since the file was opened and are not in the kernel's page
+ * cache, and files that are not open.  Start with all zeros.
+ */
+typedef struct LayerPart LayerPart;
+
+typedef struct LayerMissing
+{
+	int			n;
+	LayerPart  *parts;			/* in the order in which they were met, each once */
+	uint16	   *slots;			/* a hash table of them */
+} LayerMissing;
+
 /* A growing list of references; start with all zeros, end with free(refs). */
 typedef struct ValueList
 {
@@ -67,12 +81,38 @@ typedef struct ValueList
 	int			n;
 	int			cap;
 	int			layers;			/* in which was searched */
+	LayerMissing *missing;		/* NULL: searches wait for the disk where they have to */
 } ValueList;
 
 extern void value_list_add(ValueList *list, const ValueRef *ref);
 
 /* What a scan is told of one version; a returned error ends the scan. */
 typedef PsError *(*ScanCallback) (void *arg, const PsKey *key, const ValueRef *ref);
+
+/*
+ * A search with ValueList.missing waits for nothing: what it does not have it
+ * adds there, and goes on in older layers, since those are most likely needed
+ * too.  While missing->n is not 0, what the search gave means nothing, be it
+ * versions or an error; it is to be made again when the parts have been read:
+ *
+ *	  layer_missing_place() for each i < n: where the part is; false: it cannot
+ *	  be had, at the moment or at all
+ *	  read them
+ *	  layer_missing_take() of each that had a place, in the same order, before
+ *	  the layer's reference goes; complete: all bytes were read; true: it is
+ *	  missing no more
+ *	  layer_missing_reset(), to search again, or layer_missing_free()
+ *
+ * What stays missing is an error of the reads that need it alone.  They search
+ * without ValueList.missing, and wait.
+ */
+extern bool layer_missing_place(LayerMissing *missing, int i, int *fd, uint64 *offset, size_t *len);
+extern bool layer_missing_take(LayerMissing *missing, int i, const char *bytes, bool complete);
+extern void layer_missing_reset(LayerMissing *missing);
+extern void layer_missing_free(LayerMissing *missing);
+
+/* For benchmarks: reads of the above that are waited for take so many microseconds longer (as aio_bench_delay). */
+extern int	layer_bench_delay;
 
 /* Where the layer files of a timeline are, and whose they are.  Lives longer than its layers and writers. */
 typedef struct LayerSpace

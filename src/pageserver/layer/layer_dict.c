@@ -209,55 +209,54 @@ layer_dict_train(const DictSample *sample)
 	return NULL;
 }
 
-static PsError *
-load(const LayerFile *file, LayerDict *dict)
+/* The one part of a file that is filled in later. */
+static _Atomic(LayerDict *) *
+place_of(const LayerFile *file)
 {
+	return &((LayerFile *) file)->dict;
+}
+
+PsError *
+layer_dict_set(const LayerFile *file, const char *bytes)
+{
+	uint32		size = file->summary.dict_size;
+	LayerDict  *dict;
+	LayerDict  *others = NULL;
 	pg_crc32c	crc;
 
-	dict->size = file->summary.dict_size;
-	dict->bytes = pg_malloc(dict->size);
-	PS_TRY(layer_file_read(file, LAYER_BLOCK_SIZE, dict->bytes, dict->size));
 	INIT_CRC32C(crc);
-	COMP_CRC32C(crc, dict->bytes, dict->size);
+	COMP_CRC32C(crc, bytes, size);
 	FIN_CRC32C(crc);
 	if (crc != file->summary.dict_crc)
 		return layer_damaged(file->path, LAYER_BLOCK_SIZE, "checksum of the dictionary is %08X, expected %08X", crc,
 							 file->summary.dict_crc);
-	dict->decompress = ZSTD_createDDict(dict->bytes, dict->size);
+	dict = pg_malloc0(sizeof(LayerDict));
+	dict->size = size;
+	dict->decompress = ZSTD_createDDict(bytes, size);
 	if (dict->decompress == NULL)
-		return layer_damaged(file->path, LAYER_BLOCK_SIZE, "these %u bytes are no dictionary", dict->size);
-	/* it has a copy */
-	free(dict->bytes);
-	dict->bytes = NULL;
+	{
+		layer_dict_free(dict);
+		return layer_damaged(file->path, LAYER_BLOCK_SIZE, "these %u bytes are no dictionary", size);
+	}
+	if (!atomic_compare_exchange_strong(place_of(file), &others, dict))
+		layer_dict_free(dict);	/* another thread was faster */
 	return NULL;
 }
 
 PsError *
 layer_dict_of_file(const LayerFile *file, const LayerDict **result)
 {
-	/* the one part of a file that is filled in later */
-	_Atomic(LayerDict *) *place = &((LayerFile *) file)->dict;
-	LayerDict  *dict = atomic_load_explicit(place, memory_order_acquire);
-	LayerDict  *others = NULL;
-	PsError    *err;
+	if (layer_dict_is_missing(file))
+	{
+		char	   *bytes = pg_malloc(file->summary.dict_size);
+		PsError    *err = layer_file_read(file, LAYER_BLOCK_SIZE, bytes, file->summary.dict_size);
 
-	*result = dict;
-	if (dict != NULL || file->summary.dict_size == 0)
-		return NULL;
-	dict = pg_malloc0(sizeof(LayerDict));
-	err = load(file, dict);
-	if (err != NULL)
-	{
-		layer_dict_free(dict);
-		return err;
+		if (err == NULL)
+			err = layer_dict_set(file, bytes);
+		free(bytes);
+		PS_TRY(err);
 	}
-	if (!atomic_compare_exchange_strong(place, &others, dict))
-	{
-		/* another thread was faster */
-		layer_dict_free(dict);
-		dict = others;
-	}
-	*result = dict;
+	*result = atomic_load_explicit(place_of(file), memory_order_acquire);
 	return NULL;
 }
 

@@ -62,6 +62,15 @@ extern size_t layer_dict_compress(const LayerDict *dict, char *out, size_t room,
  * then there until the file is closed; NULL: it has none.  Any thread.
  */
 extern PsError *layer_dict_of_file(const LayerFile *file, const LayerDict **dict);
+
+/* For who reads it himself: has it to be read?  summary.dict_size bytes after the first block, which set() takes. */
+static inline bool
+layer_dict_is_missing(const LayerFile *file)
+{
+	return file->summary.dict_size > 0 && atomic_load_explicit(&((LayerFile *) file)->dict, memory_order_relaxed) == NULL;
+}
+
+extern PsError *layer_dict_set(const LayerFile *file, const char *bytes);
 extern void layer_dict_free(LayerDict *dict);
 
 /* delta.c: the sample is what the writer's records are like. */

@@ -6,11 +6,14 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "layer_dict.h"
 #include "port/pg_crc32c.h"
 #include "ps_wire.h"
+
+int			layer_bench_delay = 0;
 
 PsError *
 layer_damaged(const char *path, uint64 offset, const char *fmt,...)
@@ -241,7 +244,11 @@ layer_file_read(const LayerFile *file, uint64 offset, void *buf, size_t len)
 
 	while (done < len)
 	{
-		ssize_t		n = pread(file->fd, (char *) buf + done, len - done, (off_t) (offset + done));
+		ssize_t		n;
+
+		if (unlikely(layer_bench_delay > 0))
+			usleep(layer_bench_delay);
+		n = pread(file->fd, (char *) buf + done, len - done, (off_t) (offset + done));
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -250,6 +257,14 @@ layer_file_read(const LayerFile *file, uint64 offset, void *buf, size_t len)
 		done += n;
 	}
 	return NULL;
+}
+
+bool
+layer_file_read_cached(const LayerFile *file, uint64 offset, void *buf, size_t len)
+{
+	struct iovec iov = {.iov_base = buf, .iov_len = len};
+
+	return layer_bench_delay == 0 && preadv2(file->fd, &iov, 1, (off_t) offset, RWF_NOWAIT) == (ssize_t) len;
 }
 
 void
@@ -285,15 +300,12 @@ check_ids(const LayerFile *file, const LayerSpace *space)
 					SUMMARY_TENANT, ps_id_format(&space->tenant, t2), ps_id_format(&space->timeline, l2));
 }
 
-/* Nothing else would notice a bad byte there. */
 PsError *
-layer_file_check_padding(const LayerFile *file)
+layer_padding_check(const LayerFile *file, const uint8 *bytes)
 {
-	uint8		bytes[LAYER_BLOCK_SIZE];
 	uint64		offset = file->summary.values_end;
 	size_t		len = file->summary.index_start - offset;
 
-	PS_TRY(layer_file_read(file, offset, bytes, len));
 	for (size_t i = 0; i < len; i++)
 		if (bytes[i] != 0)
 			return layer_damaged(file->path, offset + i, "byte between values and index is %02X, expected 0",
@@ -302,14 +314,18 @@ layer_file_check_padding(const LayerFile *file)
 }
 
 PsError *
+layer_file_check_padding(const LayerFile *file)
+{
+	uint8		bytes[LAYER_BLOCK_SIZE];
+
+	PS_TRY(layer_file_read(file, file->summary.values_end, bytes, file->summary.index_start - file->summary.values_end));
+	return layer_padding_check(file, bytes);
+}
+
+PsError *
 layer_file_open(const LayerSpace *space, const char *name, LayerFile **result)
 {
 	LayerFile  *file = pg_malloc0(sizeof(LayerFile));
-	PsError    *err;
-	struct stat st;
-	uint8		block[LAYER_BLOCK_SIZE];
-	LayerInfo	info;
-	char		expected[LAYER_NAME_MAX];
 
 	file->path = psprintf("%s/%s", space->dir, name);
 	/* when others have taken the descriptors that we counted on, files that nobody uses give theirs up */
@@ -318,37 +334,33 @@ layer_file_open(const LayerSpace *space, const char *name, LayerFile **result)
 	while (file->fd < 0 && (errno == EMFILE || errno == ENFILE) && layer_close_unused());
 	if (file->fd < 0)
 	{
-		err = ps_error(ps_errno_state(), "could not open layer file \"%s\": %m", file->path);
-		goto fail;
+		PsError    *err = ps_error(ps_errno_state(), "could not open layer file \"%s\": %m", file->path);
+
+		layer_file_close(file);
+		return err;
 	}
-	if (fstat(file->fd, &st) != 0)
-	{
-		err = ps_error(ps_errno_state(), "could not get the size of layer file \"%s\": %m", file->path);
-		goto fail;
-	}
-	PS_GOTO(layer_file_read(file, 0, block, LAYER_BLOCK_SIZE), fail);
-	PS_GOTO(layer_summary_decode(file->path, block, &file->summary), fail);
-	PS_GOTO(check_ids(file, space), fail);
-	if ((uint64) st.st_size != file->summary.file_size)
-	{
-		err = layer_damaged(file->path, (uint64) st.st_size, "the file ends here, expected it to have %llu bytes",
-							(unsigned long long) file->summary.file_size);
-		goto fail;
-	}
-	layer_summary_info(&file->summary, &info);
-	if (strcmp(layer_name_format(&info, expected), name) != 0)
-	{
-		err = layer_damaged(file->path, 0, "by its summary the file should be named \"%s\"", expected);
-		goto fail;
-	}
-	PS_GOTO(layer_file_check_padding(file), fail);
-	PS_GOTO(btree_open(&file->index, file), fail);
 	*result = file;
 	return NULL;
+}
 
-fail:
-	layer_file_close(file);
-	return err;
+PsError *
+layer_file_begin(LayerFile *file, const LayerSpace *space, const char *name, const uint8 *block)
+{
+	struct stat st;
+	LayerInfo	info;
+	char		expected[LAYER_NAME_MAX];
+
+	if (fstat(file->fd, &st) != 0)
+		return ps_error(ps_errno_state(), "could not get the size of layer file \"%s\": %m", file->path);
+	PS_TRY(layer_summary_decode(file->path, block, &file->summary));
+	PS_TRY(check_ids(file, space));
+	if ((uint64) st.st_size != file->summary.file_size)
+		return layer_damaged(file->path, (uint64) st.st_size, "the file ends here, expected it to have %llu bytes",
+							 (unsigned long long) file->summary.file_size);
+	layer_summary_info(&file->summary, &info);
+	if (strcmp(layer_name_format(&info, expected), name) != 0)
+		return layer_damaged(file->path, 0, "by its summary the file should be named \"%s\"", expected);
+	return btree_open(&file->index, file);
 }
 
 void

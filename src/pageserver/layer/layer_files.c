@@ -45,6 +45,12 @@ static pthread_mutex_t open_locks[16] = {
 	PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER
 };
 
+static pthread_mutex_t *
+open_lock_of(const Layer *layer)
+{
+	return &open_locks[layer->info.number % lengthof(open_locks)];
+}
+
 void
 layer_set_max_open(int max_open)
 {
@@ -139,6 +145,21 @@ layer_close_unused(void)
 	return closed;
 }
 
+/* The same of one for who can do without: false if so many are in use that there is no room. */
+static bool
+reserve_if_room(void)
+{
+	bool		room;
+
+	pthread_mutex_lock(&files.lock);
+	while (files.nopen >= files.max_open && close_one())
+		files.nopen--;
+	room = files.nopen < files.max_open;
+	files.nopen += room;
+	pthread_mutex_unlock(&files.lock);
+	return room;
+}
+
 static void
 unreserve(void)
 {
@@ -174,32 +195,67 @@ check_info(const Layer *layer, const LayerFile *file)
 						 (unsigned long long) info->entries, (unsigned long long) info->file_size);
 }
 
+static void
+discard(LayerFile *file)
+{
+	layer_file_close(file);
+	unreserve();
+}
+
+/*
+ * A file whose first block was read becomes the layer's, or after an error is
+ * closed.  Caller holds the layer's open lock.
+ */
+static PsError *
+begin_use(Layer *layer, LayerFile *file, const uint8 *block)
+{
+	char		name[LAYER_NAME_MAX];
+	PsError    *err = layer_file_begin(file, layer->space, layer_name(layer, name), block);
+
+	if (err == NULL)
+		err = check_info(layer, file);
+	if (err != NULL)
+		discard(file);
+	else
+		set_file(layer, file);
+	return err;
+}
+
+/* Opens a file, whatever their number, and reads its first block. */
+static PsError *
+open_and_read(const LayerSpace *space, const char *name, LayerFile **file, uint8 *block)
+{
+	PsError    *err;
+
+	make_room(1);
+	err = layer_file_open(space, name, file);
+	if (err != NULL)
+	{
+		unreserve();
+		return err;
+	}
+	err = layer_file_read(*file, 0, block, LAYER_BLOCK_SIZE);
+	if (err != NULL)
+		discard(*file);
+	return err;
+}
+
 /* Caller holds the layer's open lock. */
 static PsError *
 open_file(Layer *layer)
 {
 	LayerFile  *file;
 	char		name[LAYER_NAME_MAX];
-	PsError    *err;
+	uint8		block[LAYER_BLOCK_SIZE];
 
-	make_room(1);
-	err = layer_file_open(layer->space, layer_name(layer, name), &file);
-	if (err == NULL)
-	{
-		err = check_info(layer, file);
-		if (err != NULL)
-			layer_file_close(file);
-	}
-	if (err != NULL)
-		unreserve();
-	else
-		set_file(layer, file);
-	return err;
+	PS_TRY(open_and_read(layer->space, layer_name(layer, name), &file, block));
+	return begin_use(layer, file, block);
 }
 
-static bool
-use_if_open(Layer *layer)
+bool
+layer_acquire_if_open(const Layer *shared)
 {
+	Layer	   *layer = (Layer *) shared;
 	int			users = atomic_load_explicit(&layer->users, memory_order_relaxed);
 
 	while (users >= 0)
@@ -216,16 +272,56 @@ PsError *
 layer_acquire(const Layer *shared)
 {
 	Layer	   *layer = (Layer *) shared;
-	pthread_mutex_t *lock = &open_locks[layer->info.number % lengthof(open_locks)];
+	pthread_mutex_t *lock = open_lock_of(layer);
 	PsError    *err = NULL;
 
-	if (use_if_open(layer))
+	if (layer_acquire_if_open(layer))
 		return NULL;
 	pthread_mutex_lock(lock);
-	if (!use_if_open(layer))
+	if (!layer_acquire_if_open(layer))
 		err = open_file(layer);
 	pthread_mutex_unlock(lock);
 	return err;
+}
+
+bool
+layer_open_ahead(const Layer *layer, LayerFile **file)
+{
+	char		name[LAYER_NAME_MAX];
+	PsError    *err;
+
+	if (!reserve_if_room())
+		return false;
+	err = layer_file_open(layer->space, layer_name(layer, name), file);
+	if (err == NULL)
+		return true;
+	unreserve();
+	ps_error_free(err);
+	return false;
+}
+
+bool
+layer_opened_ahead(const Layer *shared, LayerFile *file, const uint8 *block)
+{
+	Layer	   *layer = (Layer *) shared;
+	pthread_mutex_t *lock = open_lock_of(layer);
+	PsError    *err = NULL;
+
+	if (block == NULL)
+	{
+		discard(file);
+		return false;
+	}
+	pthread_mutex_lock(lock);
+	if (layer_acquire_if_open(layer))
+		discard(file);			/* another thread was faster */
+	else
+		err = begin_use(layer, file, block);
+	pthread_mutex_unlock(lock);
+	if (err == NULL)
+		layer_release(layer);
+	ps_error_free(err);
+	return err == NULL;
 }
 
 void
@@ -264,13 +360,14 @@ layer_open(LayerSpace *space, const char *name, Layer **layer)
 {
 	LayerFile  *file;
 	LayerInfo	info;
+	uint8		block[LAYER_BLOCK_SIZE];
 	PsError    *err;
 
-	make_room(1);
-	err = layer_file_open(space, name, &file);
+	PS_TRY(open_and_read(space, name, &file, block));
+	err = layer_file_begin(file, space, name, block);
 	if (err != NULL)
 	{
-		unreserve();
+		discard(file);
 		return err;
 	}
 	layer_summary_info(&file->summary, &info);

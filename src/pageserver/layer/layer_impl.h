@@ -86,7 +86,18 @@ struct Layer
  * file.  Nothing in the mapping of its index may be kept beyond that.
  */
 extern PsError *layer_acquire(const Layer *layer);
+extern bool layer_acquire_if_open(const Layer *layer);
 extern void layer_release(const Layer *layer);
+
+/*
+ * The same in two steps, for who reads the first block himself, of a file that
+ * may never be needed: not if it would be one too many, and an error is only
+ * that it is not open.  Each true of layer_open_ahead() is for one
+ * layer_opened_ahead(), after which the file is open, but not acquired; block
+ * NULL: it could not be read.
+ */
+extern bool layer_open_ahead(const Layer *layer, LayerFile **file);
+extern bool layer_opened_ahead(const Layer *layer, LayerFile *file, const uint8 *block);
 
 /* Closes a file that nobody uses; false: there is none.  errno stays. */
 extern bool layer_close_unused(void);
@@ -95,7 +106,14 @@ extern bool layer_close_unused(void);
 extern void layer_file_free(Layer *layer);
 
 /* ---- layer_file.c: summary, names, reading ---- */
+
+/*
+ * layer_file_open() opens the file and no more; layer_file_begin() looks at its
+ * first block, and prepares the rest.  After an error of that, it is to be
+ * closed.
+ */
 extern PsError *layer_file_open(const LayerSpace *space, const char *name, LayerFile **file);
+extern PsError *layer_file_begin(LayerFile *file, const LayerSpace *space, const char *name, const uint8 *block);
 extern void layer_file_close(LayerFile *file);
 extern void layer_summary_info(const LayerSummary *summary, LayerInfo *info);
 extern void layer_summary_encode(const LayerSummary *summary, uint8 *block);
@@ -109,11 +127,15 @@ extern PsError *layer_summary_decode(const char *path, const uint8 *block, Layer
 /* May memory be addressed by these numbers? */
 extern bool layer_summary_is_sane(const LayerSummary *summary);
 
-/* Looks at the zeros between the values and the index. */
+/* Looks at the zeros between the values and the index: reads them, or is given them. */
 extern PsError *layer_file_check_padding(const LayerFile *file);
+extern PsError *layer_padding_check(const LayerFile *file, const uint8 *bytes);
 
 /* Reads exactly len bytes; a file that ends before that is an error. */
 extern PsError *layer_file_read(const LayerFile *file, uint64 offset, void *buf, size_t len);
+
+/* The same if it takes no wait, for the kernel has it in its page cache. */
+extern bool layer_file_read_cached(const LayerFile *file, uint64 offset, void *buf, size_t len);
 
 /* The error of a read that gave "have" bytes of "wanted"; read_errno 0: the file ends there. */
 extern PsError *layer_file_unread(const LayerFile *file, uint64 offset, size_t have, size_t wanted, int read_errno);
@@ -155,6 +177,18 @@ extern PsError *delta_collect(const Layer *layer, const PsKey *key, XLogRecPtr l
 							  ValueList *list, bool *done);
 extern PsError *image_collect(const Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max,
 							  ValueList *list, bool *done);
+
+/* ---- layer_missing.c ---- */
+
+/*
+ * A search has come to a layer whose file is not open; to a part of an index
+ * (btree.h) of a layer that it has acquired, and most likely to so many before
+ * it; to records that need the file's dictionary.  The first two return whether
+ * the search ends here.
+ */
+extern bool layer_missing_file(LayerMissing *missing, const Layer *layer);
+extern bool layer_missing_part(LayerMissing *missing, const Layer *layer, uint32 part, uint32 before);
+extern void layer_missing_dict(LayerMissing *missing, const Layer *layer);
 
 /* ---- open_layer.c ---- */
 extern PsError *open_layer_collect(const Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max,

@@ -212,7 +212,7 @@ find_range(const Layer *layer, const PsKey *lo, const PsKey *hi, LayerRange *ran
 	from = entries_before(layer, &pos);
 	ps_key_encode(hi, target);
 	memset(target + PS_KEY_SIZE, 0xFF, DELTA_KEY_SIZE - PS_KEY_SIZE);
-	PS_TRY(btree_seek_le(&layer->file->index, target, &pos, &found));
+	PS_TRY(btree_seek_le(&layer->file->index, target, &pos, &found, NULL));
 	if (!found)
 		return NULL;
 	to = entries_before(layer, &pos) + (double) summary->entries / summary->leaf_pages / pos.count;

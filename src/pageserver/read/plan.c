@@ -74,15 +74,15 @@ plan_level(const LayerSet *set, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr
 }
 
 PsError *
-plan_key(const ReadView *view, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn, ValueList *list)
+plan_key(Plan *plan, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn)
 {
-	Store	   *store = view->tl->tenant->store;
-	int			layers_before = list->layers;
+	ValueList  *list = &plan->versions;
 	bool		done = false;
 
-	for (int i = 0; i < view->n && !done; i++)
+	plan->keys++;
+	for (int i = 0; i < plan->view->n && !done; i++)
 	{
-		const ReadLevel *level = &view->levels[i];
+		const ReadLevel *level = &plan->view->levels[i];
 		XLogRecPtr	upto = Min(lsn, level->lsn);
 		int			first = list->n;
 
@@ -92,7 +92,17 @@ plan_key(const ReadView *view, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr 
 		for (int k = first; k < list->n; k++)
 			list->refs[k].source = (uint16) i;
 	}
-	atomic_fetch_add_explicit(&store->reads, 1, memory_order_relaxed);
-	atomic_fetch_add_explicit(&store->layers_searched, list->layers - layers_before, memory_order_relaxed);
 	return NULL;
+}
+
+PsError *
+plan_one_key(Plan *plan, const ReadView *view, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn)
+{
+	PsError    *err;
+
+	plan_init(plan, view);
+	do
+		err = plan_key(plan, key, lsn_min, lsn);
+	while (plan_again(plan, &err));
+	return err;
 }

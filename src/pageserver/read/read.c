@@ -47,22 +47,22 @@ PsError *
 read_relsize(const ReadView *view, PsRel rel, ForkNumber fork, XLogRecPtr lsn, bool *exists, RelSize *size)
 {
 	PsKey		key = ps_key_relsize(rel, fork);
-	ValueList	list = {0};
+	Plan		plan;
 	StringInfoData buf;
 	PsError    *err;
 
 	*exists = false;
 	initStringInfo(&buf);
-	err = plan_key(view, &key, 0, lsn, &list);
-	if (err == NULL && list.n > 0 && list.refs[0].kind != VALUE_TOMBSTONE)
+	err = plan_one_key(&plan, view, &key, 0, lsn);
+	if (err == NULL && plan.versions.n > 0 && plan.versions.refs[0].kind != VALUE_TOMBSTONE)
 	{
-		err = read_ref(view, &list.refs[0], &buf, NULL);
+		err = read_ref(view, &plan.versions.refs[0], &buf, NULL);
 		if (err == NULL)
 			err = relsize_decode(buf.data, buf.len, size);
 		if (err == NULL)
 			*exists = true;
 	}
-	free(list.refs);
+	plan_free(&plan);
 	pfree(buf.data);
 	if (err != NULL)
 	{
@@ -121,7 +121,6 @@ PsError *
 timeline_read_value(Timeline *tl, const PsKey *key, XLogRecPtr lsn, StringInfo value, bool *found)
 {
 	ReadView	view;
-	ValueList	list = {0};
 	PsError    *err;
 
 	PS_TRY(view_open(&view, tl, lsn));
@@ -134,11 +133,13 @@ timeline_read_value(Timeline *tl, const PsKey *key, XLogRecPtr lsn, StringInfo v
 	}
 	else
 	{
-		err = plan_key(&view, key, 0, lsn, &list);
-		*found = err == NULL && list.n > 0 && list.refs[0].kind != VALUE_TOMBSTONE;
+		Plan		plan;
+
+		err = plan_one_key(&plan, &view, key, 0, lsn);
+		*found = err == NULL && plan.versions.n > 0 && plan.versions.refs[0].kind != VALUE_TOMBSTONE;
 		if (*found)
-			err = read_ref(&view, &list.refs[0], value, NULL);
-		free(list.refs);
+			err = read_ref(&view, &plan.versions.refs[0], value, NULL);
+		plan_free(&plan);
 	}
 	view_close(&view);
 	return err;

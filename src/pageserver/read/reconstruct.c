@@ -22,10 +22,11 @@ typedef struct PageWork
 {
 	PsKey		key;
 	char	   *page;
+	bool		looked_up;		/* in the page cache */
 	bool		has_base;		/* page holds what has been applied so far; else that is all zeros, and page anything */
 	bool		applied;		/* something has been, so that the page is worth keeping */
 	XLogRecPtr	base_lsn;		/* of a base from the page cache */
-	int			first;			/* its versions in Batch.versions, newest first */
+	int			first;			/* its versions in the plan, newest first */
 	int			next;			/* the oldest that is not applied yet; first - 1: all are */
 	int			first_read;		/* in this round: its values in Batch.values, oldest first */
 	int			nreads;
@@ -38,7 +39,7 @@ typedef struct Batch
 	XLogRecPtr	lsn;
 	PageWork   *pages;
 	int			n;
-	ValueList	versions;		/* of all pages */
+	Plan		plan;			/* of all pages */
 	ValueBatch	values;			/* of this round */
 	WalRecord  *records;		/* of this round: what is left for redo helpers */
 	int			records_cap;
@@ -54,6 +55,7 @@ batch_init(Batch *batch, const ReadView *view, XLogRecPtr lsn, PageWork *pages, 
 	batch->lsn = lsn;
 	batch->pages = pages;
 	batch->n = n;
+	plan_init(&batch->plan, view);
 	value_batch_init(&batch->values, view);
 }
 
@@ -61,7 +63,7 @@ static void
 batch_free(Batch *batch)
 {
 	value_batch_free(&batch->values);
-	free(batch->versions.refs);
+	plan_free(&batch->plan);
 	free(batch->records);
 	free(batch->jobs);
 }
@@ -72,11 +74,13 @@ plan_page(Batch *batch, PageWork *page, XLogRecPtr floor)
 {
 	Timeline   *tl = batch->view->tl;
 
-	page->has_base = page_cache_get(tl->tenant->store->page_cache, tl->cache_id, &page->key, floor + 1, batch->lsn, page->page,
-									&page->base_lsn);
-	page->first = batch->versions.n;
-	PS_TRY(plan_key(batch->view, &page->key, page->has_base ? page->base_lsn + 1 : floor + 1, batch->lsn, &batch->versions));
-	page->next = batch->versions.n - 1;
+	if (!page->looked_up)
+		page->has_base = page_cache_get(tl->tenant->store->page_cache, tl->cache_id, &page->key, floor + 1, batch->lsn, page->page,
+										&page->base_lsn);
+	page->looked_up = true;
+	page->first = batch->plan.versions.n;
+	PS_TRY(plan_key(&batch->plan, &page->key, page->has_base ? page->base_lsn + 1 : floor + 1, batch->lsn));
+	page->next = batch->plan.versions.n - 1;
 	return NULL;
 }
 
@@ -86,7 +90,7 @@ apply_floor(Batch *batch, PageWork *page, XLogRecPtr floor)
 {
 	if (page->has_base && page->base_lsn <= floor)
 		page->has_base = false;
-	while (page->next >= page->first && batch->versions.refs[page->next].lsn <= floor)
+	while (page->next >= page->first && batch->plan.versions.refs[page->next].lsn <= floor)
 	{
 		page->next--;
 		if (page->nreads > 0)
@@ -107,7 +111,7 @@ add_values(Batch *batch, PageWork *page)
 	page->first_read = values->n;
 	for (int i = page->next; i >= page->first && (values->n == 0 || values->expected < VALUE_BATCH_BYTES); i--)
 	{
-		const ValueRef *ref = &batch->versions.refs[i];
+		const ValueRef *ref = &batch->plan.versions.refs[i];
 
 		value_batch_add(values, ref, ref->kind == VALUE_IMAGE ? page->page : NULL);
 	}
@@ -288,7 +292,7 @@ finish_pages(Batch *batch)
 			page->err = ps_error_context(page->err, "branch \"%s\", %s at %X/%X", tl->name, ps_key_format(&page->key, text),
 										 LSN_FORMAT_ARGS(batch->lsn));
 		else if (page->applied)
-			page_cache_put(tl->tenant->store->page_cache, tl->cache_id, &page->key, batch->versions.refs[page->first].lsn, page->page);
+			page_cache_put(tl->tenant->store->page_cache, tl->cache_id, &page->key, batch->plan.versions.refs[page->first].lsn, page->page);
 	}
 }
 
@@ -299,15 +303,38 @@ finish_pages(Batch *batch)
 static PsError *
 plan_size(Batch *batch, const PsKey *key, ValueRef *ref, RelSize *size, bool *exists, bool *known)
 {
-	ValueList  *list = &batch->versions;
+	ValueList  *list = &batch->plan.versions;
 
-	PS_TRY(plan_key(batch->view, key, 0, batch->lsn, list));
+	PS_TRY(plan_key(&batch->plan, key, 0, batch->lsn));
 	*exists = list->n > 0 && list->refs[0].kind != VALUE_TOMBSTONE;
 	*known = *exists && list->refs[0].place == VALUE_IN_MEMORY;
 	if (*exists)
 		*ref = list->refs[0];
 	list->n = 0;
 	return *known ? relsize_decode(ref->at.memory, ref->len, size) : NULL;
+}
+
+static PsError *
+size_error(const Batch *batch, const PsKey *key, PsError *err)
+{
+	char		text[PS_KEY_TEXT];
+
+	if (err == NULL)
+		return NULL;
+	return ps_error_context(err, "branch \"%s\", %s", batch->view->tl->name, ps_key_format(key, text));
+}
+
+/* Plans the size and all pages.  That there is no such fork is not known before nothing is missing. */
+static PsError *
+plan_batch(Batch *batch, const PsKey *size_key, ValueRef *size_ref, RelSize *size, bool *exists, bool *known)
+{
+	relsize_free(size);
+	PS_TRY(size_error(batch, size_key, plan_size(batch, size_key, size_ref, size, exists, known)));
+	if (!*exists && batch->plan.missing.n == 0)
+		return NULL;
+	for (int i = 0; i < batch->n; i++)
+		PS_TRY(plan_page(batch, &batch->pages[i], relsize_floor(size, batch->pages[i].key.blk)));
+	return NULL;
 }
 
 /* Takes the fork's size from the first value of the round, and the floors from it. */
@@ -334,29 +361,24 @@ make_pages(Batch *batch, const PsKey *size_key, bool *exists)
 {
 	RelSize		size = {0};
 	ValueRef	size_ref;
-	bool		known;
+	bool		known = false;
 	PsError    *err;
-	char		text[PS_KEY_TEXT];
 
-	PS_GOTO(plan_size(batch, size_key, &size_ref, &size, exists, &known), size_failed);
-	if (!*exists)
-		return NULL;
-	for (int i = 0; i < batch->n; i++)
-		PS_GOTO(plan_page(batch, &batch->pages[i], relsize_floor(&size, batch->pages[i].key.blk)), done);
+	do
+		err = plan_batch(batch, size_key, &size_ref, &size, exists, &known);
+	while (plan_again(&batch->plan, &err));
+	if (err != NULL || !*exists)
+		goto done;
 	if (!known)
 		value_batch_add(&batch->values, &size_ref, NULL);
 	while (add_round(batch) || !known)
 	{
 		value_batch_read(&batch->values);
 		if (!known)
-			PS_GOTO(take_size(batch, &size), size_failed);
+			PS_GOTO(size_error(batch, size_key, take_size(batch, &size)), done);
 		known = true;
 		apply_round(batch);
 	}
-	goto done;
-
-size_failed:
-	err = ps_error_context(err, "branch \"%s\", %s", batch->view->tl->name, ps_key_format(size_key, text));
 done:
 	end_round(batch);
 	relsize_free(&size);
@@ -402,7 +424,9 @@ reconstruct_slru(const ReadView *view, const PsKey *key, XLogRecPtr lsn, char *p
 
 	batch_init(&batch, view, lsn, &state, 1);
 	*found = false;
-	state.err = plan_page(&batch, &state, InvalidXLogRecPtr);
+	do
+		state.err = plan_page(&batch, &state, InvalidXLogRecPtr);
+	while (plan_again(&batch.plan, &state.err));
 	if (state.err == NULL)
 		*found = state.has_base || state.next >= 0;
 	while (add_round(&batch))

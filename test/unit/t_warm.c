@@ -1,0 +1,585 @@
+/*
+ * t_warm.c
+ *	  Reads of what was not used since the store was started: files that are
+ *	  not open, index pages that were not checked.  They wait once for each
+ *	  level of the indexes, whatever the number of layers and pages, and what
+ *	  is wrong with a file is an error of those alone that need it.
+ *
+ * What is waited for is counted: each call of aio_read(), and each read outside
+ * of it.  Unless a test says otherwise, the kernel has nothing in its page cache.
+ *
+ * TEST_SEED repeats a run.
+ */
+#include "timeline_util.h"
+
+#include <pthread.h>
+#include <sys/uio.h>
+
+#include "layer/layer_impl.h"
+#include "read/aio.h"
+#include "read/values.h"
+#include "timeline_impl.h"
+
+#define NLAYERS 20
+#define NBLOCKS 500				/* of the relation; each layer has images of some */
+#define FILLERS 70000			/* other keys of a layer, so that its index has three levels */
+#define LEVELS 3
+#define FIRST_LSN 1000
+#define IMAGE_LAYER 12			/* images of one relation are as new as this layer */
+#define HOT_VERSIONS 60000		/* of one block in one layer: some 60 leaf pages */
+
+static const PsRel rel = {SPC, FIRST_DB, FIRST_REL};
+static const PsRel record_rel = {SPC, FIRST_DB, FIRST_REL + 1};
+static const PsRel hot_rel = {SPC, FIRST_DB, FIRST_REL + 2};
+static const PsRel image_rel = {SPC, FIRST_DB, FIRST_REL + 3};
+
+static const char *const io_methods[] = {"sync", "worker", "io_uring"};
+
+/* ---- counting ---- */
+
+static pthread_t counted_thread;
+static bool in_aio;				/* of that thread, as the next two */
+static int	rounds;				/* calls of aio_read() */
+static int	single_waits;		/* reads outside of it */
+static int	cached;				/* so many of a hundred reads find what they want in the kernel's page cache */
+static uint64 rnd;				/* of that thread */
+
+extern ssize_t __real_pread(int fd, void *buf, size_t len, off_t offset);
+extern ssize_t __wrap_pread(int fd, void *buf, size_t len, off_t offset);
+extern ssize_t __real_preadv2(int fd, const struct iovec *iov, int n, off_t offset, int flags);
+extern ssize_t __wrap_preadv2(int fd, const struct iovec *iov, int n, off_t offset, int flags);
+extern void __real_aio_read(Aio *aio, AioRead *reads, int n);
+extern void __wrap_aio_read(Aio *aio, AioRead *reads, int n);
+
+static bool
+is_counted(void)
+{
+	return pthread_equal(pthread_self(), counted_thread) != 0;
+}
+
+ssize_t
+__wrap_pread(int fd, void *buf, size_t len, off_t offset)
+{
+	if (is_counted() && !in_aio)
+		single_waits++;
+	return __real_pread(fd, buf, len, offset);
+}
+
+/* Everywhere it is called with RWF_NOWAIT. */
+ssize_t
+__wrap_preadv2(int fd, const struct iovec *iov, int n, off_t offset, int flags)
+{
+	CHECK(flags == RWF_NOWAIT);
+	if (is_counted() && next_random(&rnd, 100) < cached)
+		return __real_preadv2(fd, iov, n, offset, flags);
+	errno = EAGAIN;
+	return -1;
+}
+
+void
+__wrap_aio_read(Aio *aio, AioRead *reads, int n)
+{
+	if (!is_counted())
+	{
+		__real_aio_read(aio, reads, n);
+		return;
+	}
+	rounds++;
+	in_aio = true;
+	__real_aio_read(aio, reads, n);
+	in_aio = false;
+}
+
+/* ---- the store ---- */
+
+typedef struct Made
+{
+	TestStore	s;
+	History		h;
+	char		files[NLAYERS][512];	/* paths of the layers */
+	char		hot_file[512];
+} Made;
+
+/* The newest image of a block is in this layer; -1: in the oldest file. */
+static int
+layer_of(BlockNumber blk)
+{
+	return blk % (NLAYERS + 1) - 1;
+}
+
+static void
+expected_page(BlockNumber blk, char *page)
+{
+	make_page(blk + 1, FIRST_LSN, page);
+}
+
+static void
+take(Manifest *m, Layer *layer, const LayerSpace *space, char *path)
+{
+	char		name[LAYER_NAME_MAX];
+
+	m->layers = pg_realloc(m->layers, (m->nlayers + 1) * sizeof(LayerInfo));
+	m->layers[m->nlayers++] = *layer_info(layer);
+	if (path != NULL)
+		snprintf(path, 512, "%s/%s", space->dir, layer_name(layer, name));
+	layer_unref(layer);
+}
+
+/*
+ * Images of a relation.  Of "rel" these are the oldest of all, and layers above
+ * have newer ones of most blocks; in the same file are the sizes.
+ */
+static void
+write_images(Manifest *m, LayerSpace *space, PsRel of, XLogRecPtr lsn, bool is_oldest)
+{
+	ImageWriter *writer;
+	Layer	   *layer;
+	RelSize		size = {.nblocks = NBLOCKS};
+	StringInfoData value;
+	PsKey		key;
+	char		page[BLCKSZ];
+
+	OK(image_writer_create(space, lsn, &writer));
+	initStringInfo(&value);
+	relsize_encode(&size, &value);
+	for (int i = 0; i < 2 && is_oldest; i++)
+	{
+		key = ps_key_relsize(i == 0 ? rel : image_rel, MAIN_FORKNUM);
+		OK(image_writer_put(writer, &key, value.data, value.len));
+	}
+	for (BlockNumber blk = 0; blk < NBLOCKS; blk++)
+	{
+		key = ps_key_block(of, MAIN_FORKNUM, blk);
+		if (!is_oldest || layer_of(blk) < 0)
+			expected_page(blk, page);
+		else
+			make_page(999, 1, page);
+		OK(image_writer_put(writer, &key, page, BLCKSZ));
+	}
+	OK(image_writer_finish(writer, &layer));
+	take(m, layer, space, NULL);
+	pfree(value.data);
+}
+
+/*
+ * Images of blocks, a record of block 0 of another relation, and keys that only
+ * make the index greater.
+ */
+static void
+write_layer(Manifest *m, LayerSpace *space, int number, char *path)
+{
+	DeltaWriter *writer;
+	Layer	   *layer;
+	XLogRecPtr	lsn = FIRST_LSN + number;
+	uint64		offsets[NBLOCKS];
+	uint64		record;
+	char		page[BLCKSZ];
+	PsKey		key = ps_key_block(record_rel, MAIN_FORKNUM, 0);
+
+	OK(delta_writer_create(space, 1, lsn, lsn + 1, &writer));
+	OK(delta_writer_value(writer, VALUE_RECORD, lsn - 1, "some record", 11, &record));
+	for (BlockNumber blk = 0; blk < NBLOCKS; blk++)
+	{
+		if (layer_of(blk) != number)
+			continue;
+		expected_page(blk, page);
+		OK(delta_writer_value(writer, VALUE_IMAGE, InvalidXLogRecPtr, page, BLCKSZ, &offsets[blk]));
+	}
+	for (BlockNumber blk = 0; blk < NBLOCKS; blk++)
+	{
+		PsKey		of_block = ps_key_block(rel, MAIN_FORKNUM, blk);
+
+		if (layer_of(blk) == number)
+			OK(delta_writer_add(writer, &of_block, lsn, VALUE_IMAGE, true, false, offsets[blk]));
+	}
+	OK(delta_writer_add(writer, &key, lsn, VALUE_RECORD, false, true, record));
+	for (uint32 i = 0; i < FILLERS; i++)
+	{
+		/* keys that have no long prefix in common */
+		key = (PsKey) {.kind = PS_KEY_RELBLOCK, .spc = SPC + 1 + i * 50000, .db = i, .rel = i, .blk = i};
+		OK(delta_writer_add(writer, &key, lsn, VALUE_RECORD, false, true, record));
+	}
+	OK(delta_writer_finish(writer, &layer));
+	OK(layer_acquire(layer));
+	CHECK(layer->file->summary.levels == LEVELS);
+	layer_release(layer);
+	take(m, layer, space, path);
+}
+
+/* Many versions of one block, with a dictionary. */
+static void
+write_hot(Manifest *m, LayerSpace *space, char *path)
+{
+	PsKey		key = ps_key_block(hot_rel, MAIN_FORKNUM, 0);
+	Layer	   *plain;
+	Layer	   *layer;
+
+	for (int round = 0; round < 2; round++)
+	{
+		DeltaWriter *writer;
+		uint64		offset;
+
+		OK(delta_writer_create(space, 1, FIRST_LSN, FIRST_LSN + HOT_VERSIONS, &writer));
+		if (round == 1)
+			OK(delta_writer_learn(writer, &plain, 1, &key, 1024 * 1024));
+		for (int i = 0; i < HOT_VERSIONS; i++)
+		{
+			char		value[100];
+
+			snprintf(value, sizeof(value), "a record of some bytes, with the number %d in it, and more text", i);
+			OK(delta_writer_value(writer, VALUE_RECORD, FIRST_LSN + i, value, (uint32) strlen(value), &offset));
+			OK(delta_writer_add(writer, &key, FIRST_LSN + i, VALUE_RECORD, i == 0, false, offset));
+		}
+		OK(delta_writer_finish(writer, round == 0 ? &plain : &layer));
+	}
+	OK(layer_acquire(layer));
+	CHECK(layer->file->summary.dict_size > 0);
+	CHECK(layer->file->summary.leaf_pages > 50);
+	layer_release(layer);
+	layer_remove(plain);
+	layer_unref(plain);
+	take(m, layer, space, path);
+}
+
+static void
+make_store(Made *made, const char *io_method)
+{
+	char		path[512];
+	Manifest	m;
+	LayerSpace	space;
+
+	history_init(&made->h, 1);
+	store_make(&made->s, &made->h);
+	made->s.config.io_method = unconstify(char *, io_method);
+	made->s.config.io_workers = 4;
+	made->s.config.page_cache_size = 0;
+	store_close(made->s.store);
+
+	OK(manifest_read(store_path(&made->s, "", path), &m));
+	space = (LayerSpace) {.dir = psprintf("%slayers", path), .tenant = test_tenant, .timeline = test_timeline};
+	atomic_init(&space.next_number, 100);
+	write_images(&m, &space, rel, FIRST_LSN - 1, true);
+	write_images(&m, &space, image_rel, FIRST_LSN + IMAGE_LAYER, false);
+	for (int i = 0; i < NLAYERS; i++)
+		write_layer(&m, &space, i, made->files[i]);
+	write_hot(&m, &space, made->hot_file);
+	OK(manifest_write(path, &m));
+	manifest_free(&m);
+	pfree(space.dir);
+	OK(store_try_open(&made->s));
+}
+
+static void
+end_store(Made *made)
+{
+	store_close(made->s.store);
+	remove_tree(made->s.dir);
+	history_free(&made->h);
+}
+
+/* The store as it is after a start, and nothing counted. */
+static void
+start_again(Made *made)
+{
+	store_reopen(&made->s);
+	rounds = 0;
+	single_waits = 0;
+}
+
+static void
+count_waits(int most)
+{
+	if (rounds > most || single_waits > 0)
+	{
+		fprintf(stderr, "%d rounds and %d single waits, expected %d rounds at most\n", rounds, single_waits, most);
+		abort();
+	}
+	rounds = 0;
+}
+
+static PsError *
+read_blocks_of(Made *made, PsRel of, const BlockNumber *blks, int n)
+{
+	static char pages[NBLOCKS * BLCKSZ];
+	XLogRecPtr	lsn = made->h.gen.pos;
+	PsError    *err = timeline_read_pages(made->s.tl, of, MAIN_FORKNUM, blks, n, lsn, pages);
+
+	for (int i = 0; i < n && err == NULL; i++)
+	{
+		char		expected[BLCKSZ];
+
+		expected_page(blks[i], expected);
+		CHECK(memcmp(pages + i * BLCKSZ, expected, BLCKSZ) == 0);
+	}
+	return err;
+}
+
+static PsError *
+read_blocks(Made *made, const BlockNumber *blks, int n)
+{
+	return read_blocks_of(made, rel, blks, n);
+}
+
+/* ---- tests ---- */
+
+/* One for the first blocks of files, one for each level, one for the values: of one page or many, in one layer or all. */
+static void
+test_rounds(Made *made)
+{
+	BlockNumber blks[NBLOCKS];
+
+	for (int i = 0; i < NBLOCKS; i++)
+		blks[i] = i;
+	for (int n = 1; n <= 64; n *= 8)
+	{
+		start_again(made);
+		OK(read_blocks(made, blks, n));
+		count_waits(1 + LEVELS + 1);
+		/* all of it is there now */
+		OK(read_blocks(made, blks, n));
+		count_waits(1);
+	}
+}
+
+/* What is older than an image file that has the key is not looked at. */
+static void
+test_image_ends(Made *made)
+{
+	BlockNumber blk = 7;
+	int			before;
+
+	start_again(made);
+	before = layer_count_open();
+	OK(read_blocks_of(made, image_rel, &blk, 1));
+	count_waits(1 + LEVELS + 1);
+	/* besides, the file with its size */
+	CHECK(layer_count_open() == before + NLAYERS - 1 - IMAGE_LAYER + 1 + 1);
+}
+
+/* The versions of a block that is in all layers; their values. */
+static void
+read_chain(Made *made, PsRel of, int versions)
+{
+	PsKey		key = ps_key_block(of, MAIN_FORKNUM, 0);
+	ReadView	view;
+	Plan		plan;
+	ValueBatch	batch;
+
+	OK(view_open(&view, made->s.tl, made->h.gen.pos));
+	OK(plan_one_key(&plan, &view, &key, 0, made->h.gen.pos));
+	CHECK(plan.versions.n == versions);
+	value_batch_init(&batch, &view);
+	for (int i = 0; i < versions; i++)
+	{
+		CHECK(i == 0 || plan.versions.refs[i].lsn < plan.versions.refs[i - 1].lsn);
+		if (i < 1000)
+			value_batch_add(&batch, &plan.versions.refs[i], NULL);
+	}
+	value_batch_read(&batch);
+	for (int i = 0; i < batch.n; i++)
+		OK(batch.reads[i].err);
+	value_batch_free(&batch);
+	plan_free(&plan);
+	view_close(&view);
+}
+
+/* Twenty layers, a version in each; one layer, thousands of versions there, with the dictionary that these need. */
+static void
+test_chains(Made *made)
+{
+	start_again(made);
+	read_chain(made, record_rel, NLAYERS);
+	count_waits(1 + LEVELS + 1);
+	read_chain(made, record_rel, NLAYERS);
+	count_waits(1);
+
+	start_again(made);
+	read_chain(made, hot_rel, HOT_VERSIONS);
+	count_waits(1 + LEVELS + 8 + 1);
+
+	/* nothing but the dictionary is missing when the file is open */
+	cached = 100;
+	start_again(made);
+	read_chain(made, hot_rel, HOT_VERSIONS);
+	count_waits(3);
+	cached = 0;
+}
+
+static void
+damage(const char *path, off_t offset)
+{
+	int			fd = open(path, O_RDWR);
+	uint8		byte;
+
+	CHECK(fd >= 0 && __real_pread(fd, &byte, 1, offset) == 1);
+	byte ^= 0x40;
+	CHECK(pwrite(fd, &byte, 1, offset) == 1);
+	close(fd);
+}
+
+/* Of the blocks, those that need the layer fail, or if it is one request, all; others are read, whatever else is in the layer. */
+static void
+check_damaged(Made *made, int number, const char *what)
+{
+	BlockNumber above = number + 2; /* its image is in the next newer layer */
+	BlockNumber of_it = number + 1;
+	BlockNumber both[] = {above, of_it};
+	PsError    *err;
+
+	CHECK(layer_of(above) == number + 1 && layer_of(of_it) == number);
+	for (int i = 0; i < 6; i++)
+	{
+		cached = i < 2 ? 0 : 50;
+		start_again(made);
+		OK(read_blocks(made, &above, 1));
+		for (int k = 0; k < 2; k++)
+		{
+			rounds = 0;
+			err = read_blocks(made, i % 2 == 0 ? &of_it : both, i % 2 + 1);
+			CHECK(err != NULL);
+			if (strstr(err->message, made->files[number]) == NULL || strstr(err->message, what) == NULL)
+			{
+				fprintf(stderr, "message: %s, expected \"%s\" of %s\n", err->message, what, made->files[number]);
+				abort();
+			}
+			ps_error_free(err);
+			/* what cannot be had is not asked for again and again */
+			CHECK(rounds <= 1 + LEVELS + 2);
+			OK(read_blocks(made, &above, 1));
+		}
+	}
+	cached = 0;
+}
+
+/*
+ * Damage in a layer that is read ahead but not needed is no error; where it is
+ * needed, it is one, each time, until it is mended.
+ */
+static void
+test_damaged(Made *made)
+{
+	int			number = NLAYERS / 2;
+	const char *path = made->files[number];
+	BlockNumber blk = number + 1;
+	char		moved[600];
+	uint8		block[LAYER_BLOCK_SIZE];
+	LayerSummary summary;
+	int			fd = open(path, O_RDONLY);
+
+	CHECK(fd >= 0 && __real_pread(fd, block, sizeof(block), 0) == sizeof(block));
+	close(fd);
+	OK(layer_summary_decode(path, block, &summary));
+	CHECK(summary.index_start > summary.values_end);
+	for (int i = 0; i < 4; i++)
+	{
+		off_t		offsets[] = {100, summary.index_start - 1, summary.index_start + 100,
+		summary.index_start + (uint64) summary.root * LAYER_BLOCK_SIZE + 100};
+		static const char *const what[] = {"checksum of the summary", "byte between values and index", "checksum of index page 0", "checksum of index page"};
+
+		damage(path, offsets[i]);
+		check_damaged(made, number, what[i]);
+		damage(path, offsets[i]);
+		OK(read_blocks(made, &blk, 1));
+	}
+	/* to where the store does not look for files that are in its way */
+	snprintf(moved, sizeof(moved), "%s/moved", made->s.dir);
+	CHECK(rename(path, moved) == 0);
+	check_damaged(made, number, "could not open");
+	CHECK(rename(moved, path) == 0);
+	OK(read_blocks(made, &blk, 1));
+}
+
+/* Fewer files may be open than a read looks at: it is as it should be, and so is their number. */
+static void
+test_few_files(Made *made)
+{
+	BlockNumber blks[NBLOCKS];
+
+	for (int i = 0; i < NBLOCKS; i++)
+		blks[i] = i;
+	layer_set_max_open(8);
+	start_again(made);
+	for (int n = 1; n <= 64; n *= 8)
+	{
+		OK(read_blocks(made, blks, n));
+		CHECK(layer_count_open() <= 8);
+	}
+	layer_set_max_open(512);
+}
+
+typedef struct Reader
+{
+	Made	   *made;
+	uint64		random;
+} Reader;
+
+static void *
+read_at_random(void *arg)
+{
+	Reader	   *r = arg;
+
+	for (int i = 0; i < 20; i++)
+	{
+		char		page[BLCKSZ];
+		char		expected[BLCKSZ];
+		BlockNumber blk = next_random(&r->random, NBLOCKS);
+
+		OK(timeline_read_pages(r->made->s.tl, rel, MAIN_FORKNUM, &blk, 1, r->made->h.gen.pos, page));
+		expected_page(blk, expected);
+		CHECK(memcmp(page, expected, BLCKSZ) == 0);
+	}
+	return NULL;
+}
+
+/* The same files are opened, and the same pages checked, by several at a time; with enough room, and with too little. */
+static void
+test_threads(Made *made)
+{
+	Reader		readers[8];
+	pthread_t	threads[lengthof(readers)];
+
+	for (int round = 0; round < 8; round++)
+	{
+		int			max_open = round % 2 == 0 ? 512 : 8;
+
+		layer_set_max_open(max_open);
+		start_again(made);
+		for (int i = 0; i < lengthof(readers); i++)
+		{
+			readers[i] = (Reader) {made, i};
+			CHECK(pthread_create(&threads[i], NULL, read_at_random, &readers[i]) == 0);
+		}
+		for (int i = 0; i < lengthof(readers); i++)
+			pthread_join(threads[i], NULL);
+		CHECK(layer_count_open() <= max_open);
+	}
+	layer_set_max_open(512);
+}
+
+int
+main(void)
+{
+	const char *seed = getenv("TEST_SEED");
+
+	rnd = seed != NULL ? strtoull(seed, NULL, 10) : (uint64) time(NULL);
+	printf("TEST_SEED=%llu\n", (unsigned long long) rnd);
+	ps_log_level = PS_FATAL;
+	counted_thread = pthread_self();
+	for (int i = 0; i < lengthof(io_methods); i++)
+	{
+		Made		made;
+
+		printf("%s\n", io_methods[i]);
+		fflush(stdout);
+		make_store(&made, io_methods[i]);
+		test_rounds(&made);
+		test_image_ends(&made);
+		test_chains(&made);
+		test_damaged(&made);
+		test_few_files(&made);
+		test_threads(&made);
+		end_store(&made);
+	}
+	printf("ok\n");
+	return 0;
+}
