@@ -8,12 +8,22 @@
  * The store must not be running.  It is opened in this process, as the daemon
  * would, without its page cache.  Blocks are drawn at random from the first
  * NBLOCKS of the relation's main fork.  Methods take turns; figures are medians
- * of the rounds.  A delay is added to each read of a file (aio_bench_delay).
+ * of the rounds.  A delay is added to each read of a file (aio_bench_delay,
+ * layer_bench_delay).
+ *
+ * A first read is one as after a start of the store: no file is open, and the
+ * kernel has none of them in its page cache.  The redo helper is there.
  */
 #include "ps_fe.h"
 
+#include <fcntl.h>
+#include <glob.h>
+#include <unistd.h>
+
 #include "config.h"
 #include "figures.h"
+#include "layer/layer_impl.h"
+#include "ps_wire.h"
 #include "read/aio.h"
 #include "timeline.h"
 
@@ -29,6 +39,8 @@ typedef struct Figures
 	double		p99[MAX_ROUNDS];
 	double		single[MAX_ROUNDS]; /* pages per second, one at a time */
 	double		batched[MAX_ROUNDS];	/* the same, BATCH at a time */
+	double		first[MAX_ROUNDS];	/* p50 of first reads of one page */
+	double		first_batch[MAX_ROUNDS];	/* and of BATCH pages */
 } Figures;
 
 static double
@@ -84,6 +96,52 @@ measure(Timeline *tl, PsRel rel, uint32 nblocks, XLogRecPtr lsn, int count, Figu
 	free(pages);
 }
 
+/* Nothing of a layer file is in memory, ours or the kernel's. */
+static void
+forget_files(const char *store)
+{
+	char	   *pattern = psprintf("%s/tenants/*/timelines/*/layers/*", store);
+	glob_t		files;
+
+	while (layer_close_unused())
+		;
+	if (glob(pattern, GLOB_NOSORT, NULL, &files) != 0)
+		must(ps_error(PS_SQLSTATE_IO, "there is no file %s", pattern));
+	for (size_t i = 0; i < files.gl_pathc; i++)
+	{
+		int			fd = open(files.gl_pathv[i], O_RDONLY);
+
+		if (fd < 0 || posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) != 0)
+			must(ps_error(PS_SQLSTATE_IO, "could not drop %s from the page cache", files.gl_pathv[i]));
+		close(fd);
+	}
+	globfree(&files);
+	pfree(pattern);
+}
+
+/* p50 of first reads of n pages together. */
+static double
+first_read(const char *store, Timeline *tl, PsRel rel, uint32 nblocks, XLogRecPtr lsn, int n, int count)
+{
+	char	   *pages = pg_malloc(BATCH * BLCKSZ);
+	double		usec[MAX_ROUNDS];
+
+	for (int i = 0; i < count; i++)
+	{
+		BlockNumber blks[BATCH];
+		double		start;
+
+		for (int k = 0; k < n; k++)
+			blks[k] = (uint32) random() % nblocks;
+		forget_files(store);
+		start = now_usec();
+		must(timeline_read_pages(tl, rel, MAIN_FORKNUM, blks, n, lsn, pages));
+		usec[i] = now_usec() - start;
+	}
+	free(pages);
+	return median(usec, count);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -111,7 +169,7 @@ main(int argc, char **argv)
 	{
 		Figures    *figures = pg_malloc(ndepths * lengthof(methods) * sizeof(Figures));
 
-		aio_bench_delay = delays[d];
+		aio_bench_delay = layer_bench_delay = delays[d];
 		for (int round = -1; round < rounds; round++)
 		{
 			for (int m = 0; m < lengthof(methods); m++)
@@ -134,23 +192,27 @@ main(int argc, char **argv)
 
 					/* what the first use of a layer and of a helper costs is not meant */
 					measure(tl, rel, nblocks, (uint64) hi << 32 | lo, delays[d] ? 20 : 500, f, 0);
-					if (round >= 0)
-						measure(tl, rel, nblocks, (uint64) hi << 32 | lo, delays[d] ? 100 : 3000, f, round);
+					if (round < 0)
+						continue;
+					measure(tl, rel, nblocks, (uint64) hi << 32 | lo, delays[d] ? 100 : 3000, f, round);
+					f->first[round] = first_read(argv[1], tl, rel, nblocks, (uint64) hi << 32 | lo, 1, 9);
+					f->first_batch[round] = first_read(argv[1], tl, rel, nblocks, (uint64) hi << 32 | lo, BATCH, 5);
 				}
 				store_release(tl);
 				store_close(store);
 			}
 		}
-		printf("reads of pages, %s (p50, p99, pages/s one at a time, pages/s by %d)\n",
-			   delays[d] ? "each read of a file 1 ms slower" : "values in the kernel's page cache", BATCH);
+		printf("reads of pages, %s (p50, p99, pages/s one at a time, pages/s by %d), first reads (p50 of one page, of %d)\n",
+			   delays[d] ? "each read of a file 1 ms slower" : "values in the kernel's page cache", BATCH, BATCH);
 		for (int i = 0; i < ndepths; i++)
 		{
 			for (int m = 0; m < lengthof(methods); m++)
 			{
 				Figures    *f = &figures[i * lengthof(methods) + m];
 
-				printf("  depth %2s  %-8s  %7.0f us  %7.0f us  %7.0f  %7.0f\n", argv[8 + 2 * i], methods[m],
-					   median(f->p50, rounds), median(f->p99, rounds), median(f->single, rounds), median(f->batched, rounds));
+				printf("  depth %2s  %-8s  %7.0f us  %7.0f us  %7.0f  %7.0f  %7.0f us  %7.0f us\n", argv[8 + 2 * i], methods[m],
+					   median(f->p50, rounds), median(f->p99, rounds), median(f->single, rounds), median(f->batched, rounds),
+					   median(f->first, rounds), median(f->first_batch, rounds));
 			}
 		}
 		fflush(stdout);
