@@ -50,7 +50,7 @@ seek_newest(const LayerCursor *cursor, uint8 *at, BtreePos *pos)
 
 	memcpy(target, at, PS_KEY_SIZE);
 	ps_put64(target + PS_KEY_SIZE, cursor->lsn_max);
-	PS_TRY(btree_seek_le(&cursor->layer->file->index, target, pos, &found));
+	PS_TRY(btree_seek_le(&cursor->layer->file->index, target, pos, &found, NULL));
 	if (found)
 		btree_key(pos, at);
 	return found && memcmp(at, target, PS_KEY_SIZE) == 0 ? NULL : out_of_order(cursor, pos);
