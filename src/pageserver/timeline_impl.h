@@ -201,6 +201,7 @@ struct Timeline
 	XLogRecPtr	images_lsn;		/* all parts were looked at, for images that are due, at this LSN */
 	uint64		gc_number;		/* files from this number on are newer than the last look for garbage */
 	int64		gc_time;		/* of that look, timeline_now_ms() */
+	int64		room_warned;	/* when it was said that there is no room for a merge, timeline_now_ms(); 0: never */
 	UpkeepTurn	upkeep[UPKEEP_KINDS];	/* under Upkeep.lock */
 
 	/* the ingest thread's own (wal/ingest.c) */

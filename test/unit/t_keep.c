@@ -6,7 +6,8 @@
  * Rules: what fails leaves no file behind, however often it is tried again;
  * while it is not known where a branch begins nothing that it may need goes;
  * what is flushed is merged, whatever else the threads are at, and they do not
- * all wait for the same timeline.
+ * all wait for the same timeline; a merge does not take the room that flushes
+ * need.
  *
  * TEST_SEED in the environment repeats a run.
  */
@@ -211,6 +212,55 @@ test_unreadable_manifest(void **state)
 	end_test(&s, &h);
 }
 
+/* ---- no room for a merge ---- */
+
+static int
+count_level(Timeline *tl, int level)
+{
+	LayerSet   *set = timeline_layers(tl);
+	int			n = 0;
+
+	for (int i = 0; i < layer_map_count(set->map); i++)
+		n += layer_info(layer_map_get(set->map, i))->type == LAYER_DELTA && layer_info(layer_map_get(set->map, i))->level == level;
+	layer_set_unref(set);
+	return n;
+}
+
+static void
+test_no_room(void **state)
+{
+	History		h;
+	TestStore	s;
+	XLogRecPtr	start;
+	XLogRecPtr	flushed;
+	WalReceiver *receiver;
+
+	make_store(&s, &h, 4);
+	s.config.gc_horizon = 1000; /* nothing is garbage */
+	OK(upkeep_timeline(s.tl, false));
+	CHECK(count_level(s.tl, 0) == 0 && count_level(s.tl, 1) > 0);
+	for (int i = 0; i < 1200; i++)
+		add_random_record(&h);
+	OK(wal_receiver_open(s.tl, s.tl->generation, &receiver, &start));
+	OK(push(receiver, &h, start, h.gen.pos, &rnd, &flushed));
+	wal_receiver_close(receiver);
+	OK(timeline_wait_ingested(s.tl, flushed, 60000, NULL));
+	wait_until_written(s.tl);
+
+	/* a second run of level 1 is made, and both wait: for more than any disk has */
+	s.config.min_free_space = INT_MAX;
+	for (int i = 0; i < 2; i++)
+	{
+		OK(upkeep_timeline(s.tl, true));
+		CHECK(count_level(s.tl, 0) == 0 && count_level(s.tl, 1) > 0 && count_level(s.tl, 2) == 0);
+	}
+	s.config.min_free_space = 0;
+	OK(upkeep_timeline(s.tl, false));
+	CHECK(count_level(s.tl, 1) == 0 && count_level(s.tl, 2) > 0);
+	compare(s.tl, &h, h.gen.pos, 10, &rnd);
+	end_test(&s, &h);
+}
+
 /* ---- who waits for whom ---- */
 
 static void
@@ -308,6 +358,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_manifest_fails),
 		cmocka_unit_test(test_unreadable_manifest),
+		cmocka_unit_test(test_no_room),
 		cmocka_unit_test(test_long_upkeep),
 	};
 	const char *seed = getenv("TEST_SEED");

@@ -10,10 +10,15 @@
  */
 #include "ps_fe.h"
 
+#include <sys/statvfs.h>
+
 #include "keep/keep.h"
 #include "keep/merge.h"
 #include "layer/layer_format.h"
 #include "ps_wire.h"
+
+/* Between two messages that there is no room for a merge, ms. */
+#define WARNING_INTERVAL (3600 * 1000)
 
 /* Delta files of one level, oldest first. */
 typedef struct Level
@@ -108,6 +113,32 @@ done:
 	return err;
 }
 
+/*
+ * The outputs of a merge may take what its inputs do, which stay until it ends.
+ * If min_free_space would be touched, which is there for flushes, the merge
+ * waits: begun, it would fill the disk, stop all writers, give up, and begin
+ * again.  Level 0 is merged all the same: writers wait for that, too.
+ */
+static bool
+has_room(Timeline *tl, const Level *level, int number)
+{
+	uint64		need = (uint64) tl->tenant->store->config->min_free_space * 1024 * 1024;
+	int64		now = timeline_now_ms();
+	struct statvfs vfs;
+
+	for (int i = 0; i < level->n; i++)
+		need += layer_info(level->layers[i])->file_size;
+	if (number == 0 || statvfs(tl->dir, &vfs) != 0 || (uint64) vfs.f_bavail * vfs.f_frsize >= need)
+		return true;
+	if (tl->room_warned == 0 || now - tl->room_warned >= WARNING_INTERVAL)
+	{
+		tl->room_warned = now;
+		ps_log(PS_WARNING, "branch \"%s\": %d files of level %d wait to be merged until %llu MB are free in \"%s\"", tl->name, level->n,
+			   number, (unsigned long long) (need / (1024 * 1024)), tl->dir);
+	}
+	return false;
+}
+
 static PsError *
 compact_level(Timeline *tl, int number, int least, bool *done)
 {
@@ -116,7 +147,7 @@ compact_level(Timeline *tl, int number, int least, bool *done)
 	PsError    *err = NULL;
 
 	find_level(set->map, number, &level);
-	if (level.runs >= least)
+	if (level.runs >= least && has_room(tl, &level, number))
 	{
 		err = merge_level(tl, set->map, &level, number);
 		*done = err == NULL;
