@@ -204,7 +204,7 @@ struct Timeline
 	int64		room_warned;	/* when it was said that there is no room for a merge, timeline_now_ms(); 0: never */
 	UpkeepTurn	upkeep[UPKEEP_KINDS];	/* under Upkeep.lock */
 
-	/* the ingest thread's own (wal/ingest.c) */
+	/* the ingest thread's own (wal/ingest.h) */
 	struct Ingest *ingest;
 };
 
