@@ -1,6 +1,7 @@
 /*
  * commands.c
- *	  The commands of a connection, as psql would type them.
+ *	  The commands of a connection, as psql would type them: splitting them,
+ *	  their arguments, which there are.
  */
 #include "ps_fe.h"
 
@@ -9,14 +10,10 @@
 
 #include "catalog/pg_type_d.h"
 
-#include "backup/backup.h"
-#include "serve/session.h"
+#include "serve/commands.h"
 #include "version.h"
 
 #define MAX_WORDS 8
-
-/* Portion of a base backup in one CopyData message. */
-#define COPY_CHUNK (64 * 1024)
 
 typedef struct Command
 {
@@ -27,16 +24,6 @@ typedef struct Command
 	PsError    *(*run) (Session *session, char **args, int nargs);
 } Command;
 
-static PsError *run_branch_list(Session *session, char **args, int nargs);
-static PsError *run_branch_create(Session *session, char **args, int nargs);
-static PsError *run_branch_compact(Session *session, char **args, int nargs);
-static PsError *run_branch_delete(Session *session, char **args, int nargs);
-static PsError *run_branch_rename(Session *session, char **args, int nargs);
-static PsError *run_branch_reset(Session *session, char **args, int nargs);
-static PsError *run_branch_restore(Session *session, char **args, int nargs);
-static PsError *run_import(Session *session, char **args, int nargs);
-static PsError *run_basebackup(Session *session, char **args, int nargs);
-static PsError *run_fullbackup(Session *session, char **args, int nargs);
 static PsError *run_pagestream(Session *session, char **args, int nargs);
 static PsError *run_wal_push(Session *session, char **args, int nargs);
 static PsError *run_status(Session *session, char **args, int nargs);
@@ -177,8 +164,8 @@ find_timeline(Session *session, char **args, Timeline **tl, uint64 *generation)
 	return hold(session, *tl);
 }
 
-static PsError *
-find_branch(Session *session, const char *name, Timeline **tl)
+PsError *
+command_find_branch(Session *session, const char *name, Timeline **tl)
 {
 	PS_TRY(store_use_branch(session->server->store, name, &session->waiter, tl));
 	return hold(session, *tl);
@@ -198,11 +185,41 @@ parse_lsn(const char *text, XLogRecPtr *lsn)
 	return NULL;
 }
 
+/* Microseconds since 1970, UTC, as PostgreSQL has times. */
+static PsError *
+parse_time(const char *text, TimestampTz *when)
+{
+	char	   *end;
+	int64		us;
+
+	errno = 0;
+	us = strtoll(text, &end, 10);
+	if (end == text || *end != '\0' || errno != 0)
+		return ps_error(PS_SQLSTATE_SYNTAX, "invalid time \"%s\": expected microseconds since 1970", text);
+	*when = us - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+	return NULL;
+}
+
+/* "LSN lsn" or "TIME microseconds" of a branch: *at and *lsn are where a branch can begin. */
+PsError *
+command_parse_moment(Session *session, const char *what, const char *value, Timeline *tl, Timeline **at, XLogRecPtr *lsn)
+{
+	TimestampTz when = 0;
+
+	*at = tl;
+	if (pg_strcasecmp(what, "lsn") == 0)
+		return parse_lsn(value, lsn);
+	if (pg_strcasecmp(what, "time") != 0)
+		return ps_error(PS_SQLSTATE_SYNTAX, "expected LSN or TIME, not \"%s\"", what);
+	PS_TRY(parse_time(value, &when));
+	return timeline_lsn_at_time(tl, when, &session->waiter, at, lsn);
+}
+
 /* ---- tables ---- */
 
 /* Sends a row of n psprintf'd texts, which it frees. */
-static void
-send_row(Conn *conn, char **values, int n)
+void
+command_send_row(Conn *conn, char **values, int n)
 {
 	conn_send_row(conn, (const char *const *) values, n);
 	for (int i = 0; i < n; i++)
@@ -210,70 +227,18 @@ send_row(Conn *conn, char **values, int n)
 }
 
 /* NULL: it is not known. */
-static char *
-lsn_text(XLogRecPtr lsn)
+char *
+command_lsn_text(XLogRecPtr lsn)
 {
 	return lsn == InvalidXLogRecPtr ? NULL : psprintf("%X/%X", LSN_FORMAT_ARGS(lsn));
 }
 
-static char *
-id_text(const PsId *id)
+char *
+command_id_text(const PsId *id)
 {
 	char		text[PS_ID_TEXT];
 
 	return pg_strdup(ps_id_format(id, text));
-}
-
-static PsError *
-run_branch_list(Session *session, char **args, int nargs)
-{
-	static const Column columns[] = {
-		{"name", TEXTOID}, {"tenant", TEXTOID}, {"timeline", TEXTOID}, {"system_identifier", INT8OID},
-		{"generation", INT8OID}, {"owner", TEXTOID}, {"connected", BOOLOID}, {"received_lsn", LSNOID},
-		{"flushed_lsn", LSNOID}, {"ingested_lsn", LSNOID}, {"disk_consistent_lsn", LSNOID}, {"layer_files", INT8OID},
-		{"layer_bytes", INT8OID}, {"open_layer_bytes", INT8OID}, {"wal_bytes", INT8OID}, {"parent", TEXTOID},
-		{"start_lsn", LSNOID}, {"oldest_lsn", LSNOID}, {"error", TEXTOID}, {"open", BOOLOID},
-	};
-	Conn	   *conn = &session->conn;
-	int			n;
-	Timeline  **list = store_list(session->server->store, &n);
-	char		tag[32];
-
-	conn_send_row_description(conn, columns, lengthof(columns));
-	for (int i = 0; i < n; i++)
-	{
-		TimelineInfo info;
-		char	   *values[lengthof(columns)];
-		int			v = 0;
-
-		store_timeline_info(list[i], &info);
-		values[v++] = pg_strdup(info.name);
-		values[v++] = id_text(&info.tenant);
-		values[v++] = id_text(&info.timeline);
-		values[v++] = psprintf(UINT64_FORMAT, info.system_identifier);
-		values[v++] = psprintf(UINT64_FORMAT, info.generation);
-		values[v++] = pg_strdup(info.owner);
-		values[v++] = pg_strdup(info.compute_connected ? "t" : "f");
-		values[v++] = lsn_text(info.received_lsn);
-		values[v++] = lsn_text(info.flushed_lsn);
-		values[v++] = lsn_text(info.ingested_lsn);
-		values[v++] = lsn_text(info.disk_consistent_lsn);
-		values[v++] = psprintf(UINT64_FORMAT, info.layer_files);
-		values[v++] = psprintf(UINT64_FORMAT, info.layer_bytes);
-		values[v++] = psprintf(UINT64_FORMAT, info.open_layer_bytes);
-		values[v++] = psprintf(UINT64_FORMAT, info.wal_bytes);
-		values[v++] = pg_strdup(info.parent);
-		values[v++] = lsn_text(info.start_lsn);
-		values[v++] = lsn_text(info.gc_cutoff);
-		values[v++] = pg_strdup(info.error);
-		values[v++] = pg_strdup(info.open ? "t" : "f");
-		Assert(v == lengthof(columns));
-		send_row(conn, values, v);
-	}
-	store_list_free(list, n);
-	snprintf(tag, sizeof(tag), "SELECT %d", n);
-	conn_send_complete(conn, tag);
-	return NULL;
 }
 
 static PsError *
@@ -317,308 +282,11 @@ run_status(Session *session, char **args, int nargs)
 
 		conn_send_row_description(conn, columns, lengthof(columns));
 		for (; n < lengthof(rows); n++)
-			send_row(conn, rows[n], 2);
+			command_send_row(conn, rows[n], 2);
 	}
 	snprintf(tag, sizeof(tag), "SELECT %d", n);
 	conn_send_complete(conn, tag);
 	return NULL;
-}
-
-/* ---- branches ---- */
-
-static void
-report_progress(void *arg, const char *message)
-{
-	Session    *session = arg;
-
-	conn_send_notice(&session->conn, message);
-	ps_error_free(conn_flush(&session->conn));	/* the Waiter notices that the client has gone */
-}
-
-/* Tells of a branch that has come into being. */
-static PsError *
-send_branch(Session *session, const char *name, const char *tag)
-{
-	static const Column columns[] = {{"name", TEXTOID}, {"tenant", TEXTOID}, {"timeline", TEXTOID}, {"lsn", LSNOID}};
-	TimelineInfo info;
-	char	   *values[lengthof(columns)];
-
-	PS_TRY(store_branch_info(session->server->store, name, &info));
-	values[0] = pg_strdup(info.name);
-	values[1] = id_text(&info.tenant);
-	values[2] = id_text(&info.timeline);
-	values[3] = lsn_text(info.flushed_lsn);
-	conn_send_row_description(&session->conn, columns, lengthof(columns));
-	send_row(&session->conn, values, lengthof(columns));
-	conn_send_complete(&session->conn, tag);
-	return NULL;
-}
-
-/* Microseconds since 1970, UTC, as PostgreSQL has times. */
-static PsError *
-parse_time(const char *text, TimestampTz *when)
-{
-	char	   *end;
-	int64		us;
-
-	errno = 0;
-	us = strtoll(text, &end, 10);
-	if (end == text || *end != '\0' || errno != 0)
-		return ps_error(PS_SQLSTATE_SYNTAX, "invalid time \"%s\": expected microseconds since 1970", text);
-	*when = us - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
-	return NULL;
-}
-
-/* "LSN lsn" or "TIME microseconds" of a branch: *at and *lsn are where a branch can begin. */
-static PsError *
-parse_moment(Session *session, const char *what, const char *value, Timeline *tl, Timeline **at, XLogRecPtr *lsn)
-{
-	TimestampTz when = 0;
-
-	*at = tl;
-	if (pg_strcasecmp(what, "lsn") == 0)
-		return parse_lsn(value, lsn);
-	if (pg_strcasecmp(what, "time") != 0)
-		return ps_error(PS_SQLSTATE_SYNTAX, "expected LSN or TIME, not \"%s\"", what);
-	PS_TRY(parse_time(value, &when));
-	return timeline_lsn_at_time(tl, when, &session->waiter, at, lsn);
-}
-
-/* NAME FROM PARENT [LSN lsn | TIME microseconds] */
-static PsError *
-create_from(Session *session, char **args, int nargs)
-{
-	XLogRecPtr	lsn = PG_UINT64_MAX;
-	Timeline   *parent;
-
-	if (nargs != 3 && nargs != 5)
-		return ps_error(PS_SQLSTATE_SYNTAX, "expected FROM PARENT, then nothing, LSN lsn or TIME microseconds");
-	PS_TRY(find_branch(session, args[2], &parent));
-	if (nargs == 5)
-		PS_TRY(parse_moment(session, args[3], args[4], parent, &parent, &lsn));
-	PS_TRY(store_branch(session->server->store, args[0], parent, lsn, &session->waiter, NULL));
-	return send_branch(session, args[0], "CREATE BRANCH");
-}
-
-/* A branch that is to go, or to be replaced, should have no compute, unless the last argument is "force". */
-static PsError *
-check_no_compute(Session *session, char **args, int nargs, int least)
-{
-	TimelineInfo info;
-
-	if (nargs > least && pg_strcasecmp(args[least], "force") == 0)
-		return NULL;
-	if (nargs > least)
-		return ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected force", args[least]);
-	PS_TRY(store_branch_info(session->server->store, args[0], &info));
-	if (!info.compute_connected)
-		return NULL;
-	return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\" is run by a compute (%s)", info.name, info.owner),
-						 "Stop the compute first.");
-}
-
-/* Deletes a branch that this session does not hold. */
-static PsError *
-delete_branch(Session *session, const char *name)
-{
-	Timeline   *tl;
-
-	PS_TRY(store_remove_branch(session->server->store, name, &session->waiter, &tl));
-	server_end_users(session->server, tl, session);
-	store_destroy_branch(tl);
-	return NULL;
-}
-
-static PsError *
-run_branch_delete(Session *session, char **args, int nargs)
-{
-	PS_TRY(check_no_compute(session, args, nargs, 1));
-	PS_TRY(delete_branch(session, args[0]));
-	conn_send_complete(&session->conn, "DROP BRANCH");
-	return NULL;
-}
-
-static PsError *
-run_branch_rename(Session *session, char **args, int nargs)
-{
-	PS_TRY(store_rename_branch(session->server->store, args[0], args[1], &session->waiter));
-	conn_send_complete(&session->conn, "RENAME BRANCH");
-	return NULL;
-}
-
-static PsError *
-run_branch_reset(Session *session, char **args, int nargs)
-{
-	char		old_name[TIMELINE_NAME_MAX + 1];
-	Timeline   *parent;
-	Timeline   *tl;
-	PsError    *err;
-
-	PS_TRY(check_no_compute(session, args, nargs, 1));
-	PS_TRY(store_use_branch(session->server->store, args[0], &session->waiter, &tl));
-	err = timeline_parent(tl, &parent);
-	if (err == NULL)
-		err = store_replace_branch(session->server->store, args[0], parent, PG_UINT64_MAX, true, &session->waiter, old_name);
-	store_release(tl);
-	if (err != NULL)
-		return err;
-	PS_TRY(delete_branch(session, old_name));
-	return send_branch(session, args[0], "RESET BRANCH");
-}
-
-static PsError *
-run_branch_restore(Session *session, char **args, int nargs)
-{
-	char		old_name[TIMELINE_NAME_MAX + 1];
-	char	   *message;
-	XLogRecPtr	lsn;
-	Timeline   *at;
-	Timeline   *tl;
-
-	PS_TRY(find_branch(session, args[0], &tl));
-	PS_TRY(check_no_compute(session, args, nargs, 3));
-	PS_TRY(parse_moment(session, args[1], args[2], tl, &at, &lsn));
-	PS_TRY(store_replace_branch(session->server->store, args[0], at, lsn, false, &session->waiter, old_name));
-	message = psprintf("what branch \"%s\" was is branch \"%s\" now", args[0], old_name);
-	conn_send_notice(&session->conn, message);
-	pfree(message);
-	return send_branch(session, args[0], "RESTORE BRANCH");
-}
-
-static PsError *
-run_branch_compact(Session *session, char **args, int nargs)
-{
-	Timeline   *tl;
-
-	PS_TRY(find_branch(session, args[0], &tl));
-	PS_TRY(upkeep_timeline(tl, true));
-	conn_send_complete(&session->conn, "COMPACT");
-	return NULL;
-}
-
-static PsError *
-run_branch_create(Session *session, char **args, int nargs)
-{
-	ProgressSink progress = {report_progress, session};
-	Timeline   *tl;
-
-	if (nargs > 1 && pg_strcasecmp(args[1], "from") == 0)
-		return create_from(session, args, nargs);
-	if (nargs > 2 || (nargs > 1 && strcmp(args[1], "data_checksums") != 0))
-		return ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected data_checksums or FROM", args[1]);
-	PS_TRY(branch_create(session->server->store, args[0], nargs > 1, &session->waiter, &progress, &tl));
-	session_hold(session, tl);
-	return send_branch(session, args[0], "CREATE BRANCH");
-}
-
-static PsError *
-run_import(Session *session, char **args, int nargs)
-{
-	ProgressSink progress = {report_progress, session};
-	Timeline   *tl;
-
-	if (args[1][0] != '/')
-		return ps_error_hint(ps_error(PS_SQLSTATE_SYNTAX, "\"%s\" is not an absolute path", args[1]),
-							 "The directory is read by the store, whose current directory is not yours.");
-	PS_TRY(import_cluster(session->server->store, args[0], args[1], &session->waiter, &progress, &tl));
-	session_hold(session, tl);
-	return send_branch(session, args[0], "IMPORT");
-}
-
-/* ---- backups: a tar as a COPY ---- */
-
-/* Collects what the producer writes into CopyData messages of a fair size. */
-typedef struct CopySink
-{
-	Session    *session;
-	bool		in_message;
-} CopySink;
-
-static void
-copy_sink_end_message(CopySink *sink)
-{
-	if (sink->in_message)
-		conn_end(&sink->session->conn);
-	sink->in_message = false;
-}
-
-static PsError *
-copy_sink_write(void *arg, const char *data, size_t len)
-{
-	CopySink   *sink = arg;
-	Conn	   *conn = &sink->session->conn;
-
-	while (len > 0)
-	{
-		size_t		n = Min(len, COPY_CHUNK);
-
-		if (!sink->in_message)
-			conn_begin(conn, 'd');
-		sink->in_message = true;
-		conn_put_bytes(conn, data, n);
-		data += n;
-		len -= n;
-		if (conn_pending(conn) >= COPY_CHUNK)
-		{
-			copy_sink_end_message(sink);
-			PS_TRY(conn_flush(conn));
-			PS_TRY(session_check_stop(sink->session));
-		}
-	}
-	return NULL;
-}
-
-static void
-copy_sink_begin(CopySink *sink, Session *session)
-{
-	sink->session = session;
-	sink->in_message = false;
-	conn_send_copy_response(&session->conn, 'H');
-}
-
-/* After an error the client gets the error instead of the end of the copy. */
-static PsError *
-copy_sink_finish(CopySink *sink, PsError *err, const char *tag)
-{
-	Conn	   *conn = &sink->session->conn;
-
-	copy_sink_end_message(sink);
-	if (err != NULL)
-		return err;
-	conn_begin(conn, 'c');
-	conn_end(conn);
-	conn_send_complete(conn, tag);
-	return NULL;
-}
-
-static PsError *
-run_basebackup(Session *session, char **args, int nargs)
-{
-	BaseBackupOptions options = {.owner = args[1]};
-	CopySink	sink;
-	Timeline   *tl;
-
-	PS_TRY(find_branch(session, args[0], &tl));
-	copy_sink_begin(&sink, session);
-	return copy_sink_finish(&sink, basebackup(tl, &options, &session->waiter, (ByteSink) {copy_sink_write, &sink}),
-							"BASEBACKUP");
-}
-
-static PsError *
-run_fullbackup(Session *session, char **args, int nargs)
-{
-	XLogRecPtr	lsn = InvalidXLogRecPtr;
-	CopySink	sink;
-	Timeline   *tl;
-
-	PS_TRY(find_branch(session, args[0], &tl));
-	if (nargs == 2)
-		return ps_error(PS_SQLSTATE_SYNTAX, "expected LSN lsn or TIME microseconds behind the branch");
-	if (nargs > 1)
-		PS_TRY(parse_moment(session, args[1], args[2], tl, &tl, &lsn));
-	copy_sink_begin(&sink, session);
-	return copy_sink_finish(&sink, fullbackup(tl, lsn, &session->waiter, (ByteSink) {copy_sink_write, &sink}),
-							"FULLBACKUP");
 }
 
 /* ---- streams ---- */

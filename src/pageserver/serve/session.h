@@ -128,11 +128,6 @@ extern int	command_split(char *text, char **words, int max);
 /* Runs one command and sends its results, but for the error that it returns. */
 extern PsError *command_execute(Session *session, const char *text, uint32 len);
 
-/* ---- tenant_commands.c: as the table in commands.c has them ---- */
-extern PsError *run_tenant_detach(Session *session, char **args, int nargs);
-extern PsError *run_tenant_attach(Session *session, char **args, int nargs);
-extern PsError *run_tenant_list(Session *session, char **args, int nargs);
-
 /* ---- pagestream.c, wal_push.c: conversations that last ---- */
 extern PsError *pagestream_run(Session *session, Timeline *tl, uint64 generation);
 extern PsError *wal_push_run(Session *session, Timeline *tl, uint64 generation);

@@ -6,7 +6,7 @@
 
 #include "catalog/pg_type_d.h"
 
-#include "serve/session.h"
+#include "serve/commands.h"
 
 PsError *
 run_tenant_detach(Session *session, char **args, int nargs)

@@ -1,0 +1,105 @@
+/*
+ * backup_commands.c
+ *	  The commands for backups: a tar as a COPY.
+ */
+#include "ps_fe.h"
+
+#include "backup/backup.h"
+#include "serve/commands.h"
+
+/* Portion of a base backup in one CopyData message. */
+#define COPY_CHUNK (64 * 1024)
+
+/* Collects what the producer writes into CopyData messages of a fair size. */
+typedef struct CopySink
+{
+	Session    *session;
+	bool		in_message;
+} CopySink;
+
+static void
+copy_sink_end_message(CopySink *sink)
+{
+	if (sink->in_message)
+		conn_end(&sink->session->conn);
+	sink->in_message = false;
+}
+
+static PsError *
+copy_sink_write(void *arg, const char *data, size_t len)
+{
+	CopySink   *sink = arg;
+	Conn	   *conn = &sink->session->conn;
+
+	while (len > 0)
+	{
+		size_t		n = Min(len, COPY_CHUNK);
+
+		if (!sink->in_message)
+			conn_begin(conn, 'd');
+		sink->in_message = true;
+		conn_put_bytes(conn, data, n);
+		data += n;
+		len -= n;
+		if (conn_pending(conn) >= COPY_CHUNK)
+		{
+			copy_sink_end_message(sink);
+			PS_TRY(conn_flush(conn));
+			PS_TRY(session_check_stop(sink->session));
+		}
+	}
+	return NULL;
+}
+
+static void
+copy_sink_begin(CopySink *sink, Session *session)
+{
+	sink->session = session;
+	sink->in_message = false;
+	conn_send_copy_response(&session->conn, 'H');
+}
+
+/* After an error the client gets the error instead of the end of the copy. */
+static PsError *
+copy_sink_finish(CopySink *sink, PsError *err, const char *tag)
+{
+	Conn	   *conn = &sink->session->conn;
+
+	copy_sink_end_message(sink);
+	if (err != NULL)
+		return err;
+	conn_begin(conn, 'c');
+	conn_end(conn);
+	conn_send_complete(conn, tag);
+	return NULL;
+}
+
+PsError *
+run_basebackup(Session *session, char **args, int nargs)
+{
+	BaseBackupOptions options = {.owner = args[1]};
+	CopySink	sink;
+	Timeline   *tl;
+
+	PS_TRY(command_find_branch(session, args[0], &tl));
+	copy_sink_begin(&sink, session);
+	return copy_sink_finish(&sink, basebackup(tl, &options, &session->waiter, (ByteSink) {copy_sink_write, &sink}),
+							"BASEBACKUP");
+}
+
+PsError *
+run_fullbackup(Session *session, char **args, int nargs)
+{
+	XLogRecPtr	lsn = InvalidXLogRecPtr;
+	CopySink	sink;
+	Timeline   *tl;
+
+	PS_TRY(command_find_branch(session, args[0], &tl));
+	if (nargs == 2)
+		return ps_error(PS_SQLSTATE_SYNTAX, "expected LSN lsn or TIME microseconds behind the branch");
+	if (nargs > 1)
+		PS_TRY(command_parse_moment(session, args[1], args[2], tl, &tl, &lsn));
+	copy_sink_begin(&sink, session);
+	return copy_sink_finish(&sink, fullbackup(tl, lsn, &session->waiter, (ByteSink) {copy_sink_write, &sink}),
+							"FULLBACKUP");
+}

@@ -1,0 +1,231 @@
+/*
+ * branch_commands.c
+ *	  The commands for branches.
+ */
+#include "ps_fe.h"
+
+#include "catalog/pg_type_d.h"
+
+#include "backup/backup.h"
+#include "serve/commands.h"
+
+PsError *
+run_branch_list(Session *session, char **args, int nargs)
+{
+	static const Column columns[] = {
+		{"name", TEXTOID}, {"tenant", TEXTOID}, {"timeline", TEXTOID}, {"system_identifier", INT8OID},
+		{"generation", INT8OID}, {"owner", TEXTOID}, {"connected", BOOLOID}, {"received_lsn", LSNOID},
+		{"flushed_lsn", LSNOID}, {"ingested_lsn", LSNOID}, {"disk_consistent_lsn", LSNOID}, {"layer_files", INT8OID},
+		{"layer_bytes", INT8OID}, {"open_layer_bytes", INT8OID}, {"wal_bytes", INT8OID}, {"parent", TEXTOID},
+		{"start_lsn", LSNOID}, {"oldest_lsn", LSNOID}, {"error", TEXTOID}, {"open", BOOLOID},
+	};
+	Conn	   *conn = &session->conn;
+	int			n;
+	Timeline  **list = store_list(session->server->store, &n);
+	char		tag[32];
+
+	conn_send_row_description(conn, columns, lengthof(columns));
+	for (int i = 0; i < n; i++)
+	{
+		TimelineInfo info;
+		char	   *values[lengthof(columns)];
+		int			v = 0;
+
+		store_timeline_info(list[i], &info);
+		values[v++] = pg_strdup(info.name);
+		values[v++] = command_id_text(&info.tenant);
+		values[v++] = command_id_text(&info.timeline);
+		values[v++] = psprintf(UINT64_FORMAT, info.system_identifier);
+		values[v++] = psprintf(UINT64_FORMAT, info.generation);
+		values[v++] = pg_strdup(info.owner);
+		values[v++] = pg_strdup(info.compute_connected ? "t" : "f");
+		values[v++] = command_lsn_text(info.received_lsn);
+		values[v++] = command_lsn_text(info.flushed_lsn);
+		values[v++] = command_lsn_text(info.ingested_lsn);
+		values[v++] = command_lsn_text(info.disk_consistent_lsn);
+		values[v++] = psprintf(UINT64_FORMAT, info.layer_files);
+		values[v++] = psprintf(UINT64_FORMAT, info.layer_bytes);
+		values[v++] = psprintf(UINT64_FORMAT, info.open_layer_bytes);
+		values[v++] = psprintf(UINT64_FORMAT, info.wal_bytes);
+		values[v++] = pg_strdup(info.parent);
+		values[v++] = command_lsn_text(info.start_lsn);
+		values[v++] = command_lsn_text(info.gc_cutoff);
+		values[v++] = pg_strdup(info.error);
+		values[v++] = pg_strdup(info.open ? "t" : "f");
+		Assert(v == lengthof(columns));
+		command_send_row(conn, values, v);
+	}
+	store_list_free(list, n);
+	snprintf(tag, sizeof(tag), "SELECT %d", n);
+	conn_send_complete(conn, tag);
+	return NULL;
+}
+
+static void
+report_progress(void *arg, const char *message)
+{
+	Session    *session = arg;
+
+	conn_send_notice(&session->conn, message);
+	ps_error_free(conn_flush(&session->conn));	/* the Waiter notices that the client has gone */
+}
+
+/* Tells of a branch that has come into being. */
+static PsError *
+send_branch(Session *session, const char *name, const char *tag)
+{
+	static const Column columns[] = {{"name", TEXTOID}, {"tenant", TEXTOID}, {"timeline", TEXTOID}, {"lsn", LSNOID}};
+	TimelineInfo info;
+	char	   *values[lengthof(columns)];
+
+	PS_TRY(store_branch_info(session->server->store, name, &info));
+	values[0] = pg_strdup(info.name);
+	values[1] = command_id_text(&info.tenant);
+	values[2] = command_id_text(&info.timeline);
+	values[3] = command_lsn_text(info.flushed_lsn);
+	conn_send_row_description(&session->conn, columns, lengthof(columns));
+	command_send_row(&session->conn, values, lengthof(columns));
+	conn_send_complete(&session->conn, tag);
+	return NULL;
+}
+
+/* NAME FROM PARENT [LSN lsn | TIME microseconds] */
+static PsError *
+create_from(Session *session, char **args, int nargs)
+{
+	XLogRecPtr	lsn = PG_UINT64_MAX;
+	Timeline   *parent;
+
+	if (nargs != 3 && nargs != 5)
+		return ps_error(PS_SQLSTATE_SYNTAX, "expected FROM PARENT, then nothing, LSN lsn or TIME microseconds");
+	PS_TRY(command_find_branch(session, args[2], &parent));
+	if (nargs == 5)
+		PS_TRY(command_parse_moment(session, args[3], args[4], parent, &parent, &lsn));
+	PS_TRY(store_branch(session->server->store, args[0], parent, lsn, &session->waiter, NULL));
+	return send_branch(session, args[0], "CREATE BRANCH");
+}
+
+/* A branch that is to go, or to be replaced, should have no compute, unless the last argument is "force". */
+static PsError *
+check_no_compute(Session *session, char **args, int nargs, int least)
+{
+	TimelineInfo info;
+
+	if (nargs > least && pg_strcasecmp(args[least], "force") == 0)
+		return NULL;
+	if (nargs > least)
+		return ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected force", args[least]);
+	PS_TRY(store_branch_info(session->server->store, args[0], &info));
+	if (!info.compute_connected)
+		return NULL;
+	return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\" is run by a compute (%s)", info.name, info.owner),
+						 "Stop the compute first.");
+}
+
+/* Deletes a branch that this session does not hold. */
+static PsError *
+delete_branch(Session *session, const char *name)
+{
+	Timeline   *tl;
+
+	PS_TRY(store_remove_branch(session->server->store, name, &session->waiter, &tl));
+	server_end_users(session->server, tl, session);
+	store_destroy_branch(tl);
+	return NULL;
+}
+
+PsError *
+run_branch_delete(Session *session, char **args, int nargs)
+{
+	PS_TRY(check_no_compute(session, args, nargs, 1));
+	PS_TRY(delete_branch(session, args[0]));
+	conn_send_complete(&session->conn, "DROP BRANCH");
+	return NULL;
+}
+
+PsError *
+run_branch_rename(Session *session, char **args, int nargs)
+{
+	PS_TRY(store_rename_branch(session->server->store, args[0], args[1], &session->waiter));
+	conn_send_complete(&session->conn, "RENAME BRANCH");
+	return NULL;
+}
+
+PsError *
+run_branch_reset(Session *session, char **args, int nargs)
+{
+	char		old_name[TIMELINE_NAME_MAX + 1];
+	Timeline   *parent;
+	Timeline   *tl;
+	PsError    *err;
+
+	PS_TRY(check_no_compute(session, args, nargs, 1));
+	PS_TRY(store_use_branch(session->server->store, args[0], &session->waiter, &tl));
+	err = timeline_parent(tl, &parent);
+	if (err == NULL)
+		err = store_replace_branch(session->server->store, args[0], parent, PG_UINT64_MAX, true, &session->waiter, old_name);
+	store_release(tl);
+	if (err != NULL)
+		return err;
+	PS_TRY(delete_branch(session, old_name));
+	return send_branch(session, args[0], "RESET BRANCH");
+}
+
+PsError *
+run_branch_restore(Session *session, char **args, int nargs)
+{
+	char		old_name[TIMELINE_NAME_MAX + 1];
+	char	   *message;
+	XLogRecPtr	lsn;
+	Timeline   *at;
+	Timeline   *tl;
+
+	PS_TRY(command_find_branch(session, args[0], &tl));
+	PS_TRY(check_no_compute(session, args, nargs, 3));
+	PS_TRY(command_parse_moment(session, args[1], args[2], tl, &at, &lsn));
+	PS_TRY(store_replace_branch(session->server->store, args[0], at, lsn, false, &session->waiter, old_name));
+	message = psprintf("what branch \"%s\" was is branch \"%s\" now", args[0], old_name);
+	conn_send_notice(&session->conn, message);
+	pfree(message);
+	return send_branch(session, args[0], "RESTORE BRANCH");
+}
+
+PsError *
+run_branch_compact(Session *session, char **args, int nargs)
+{
+	Timeline   *tl;
+
+	PS_TRY(command_find_branch(session, args[0], &tl));
+	PS_TRY(upkeep_timeline(tl, true));
+	conn_send_complete(&session->conn, "COMPACT");
+	return NULL;
+}
+
+PsError *
+run_branch_create(Session *session, char **args, int nargs)
+{
+	ProgressSink progress = {report_progress, session};
+	Timeline   *tl;
+
+	if (nargs > 1 && pg_strcasecmp(args[1], "from") == 0)
+		return create_from(session, args, nargs);
+	if (nargs > 2 || (nargs > 1 && strcmp(args[1], "data_checksums") != 0))
+		return ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected data_checksums or FROM", args[1]);
+	PS_TRY(branch_create(session->server->store, args[0], nargs > 1, &session->waiter, &progress, &tl));
+	session_hold(session, tl);
+	return send_branch(session, args[0], "CREATE BRANCH");
+}
+
+PsError *
+run_import(Session *session, char **args, int nargs)
+{
+	ProgressSink progress = {report_progress, session};
+	Timeline   *tl;
+
+	if (args[1][0] != '/')
+		return ps_error_hint(ps_error(PS_SQLSTATE_SYNTAX, "\"%s\" is not an absolute path", args[1]),
+							 "The directory is read by the store, whose current directory is not yours.");
+	PS_TRY(import_cluster(session->server->store, args[0], args[1], &session->waiter, &progress, &tl));
+	session_hold(session, tl);
+	return send_branch(session, args[0], "IMPORT");
+}
