@@ -10,6 +10,9 @@
  * once; then it is made again.  That is a round for the first blocks of files
  * and one for each level of the indexes.
  *
+ * (With "io_method" sync, reads are made one after the other in any case: then
+ * there is one round, which waits for what it needs and no more.)
+ *
  * Nothing that fails here is an error.  What could not be had is left to the
  * last round, which waits for what it needs, and tells of that alone.
  */
@@ -62,7 +65,9 @@ plan_init(Plan *plan, const ReadView *view)
 {
 	memset(plan, 0, sizeof(*plan));
 	plan->view = view;
-	plan->versions.missing = &plan->missing;
+	/* one after the other, reading what may not be needed only takes longer */
+	if (aio_method(view->tl->tenant->store->aio) != AIO_SYNC)
+		plan->versions.missing = &plan->missing;
 }
 
 bool
