@@ -79,6 +79,7 @@ struct WalReceiver
 	uint64		generation;
 	WalDecoder *decoder;		/* under receive_lock, as failed */
 	PsError    *failed;			/* after a bad record nothing is taken any more */
+	int64		owed_us;		/* for what was taken and not waited for; of the connection's thread */
 	atomic_bool superseded;		/* set under receive_lock, read by any thread */
 };
 

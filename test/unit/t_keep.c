@@ -7,7 +7,8 @@
  * while it is not known where a branch begins nothing that it may need goes;
  * what is flushed is merged, whatever else the threads are at, and they do not
  * all wait for the same timeline; a merge does not take the room that flushes
- * need.
+ * need; who writes faster than files are merged is slowed, not stopped and let
+ * go.
  *
  * TEST_SEED in the environment repeats a run.
  */
@@ -352,6 +353,49 @@ test_long_upkeep(void **state)
 	end_test(&s, &h);
 }
 
+/* ---- back-pressure ---- */
+
+/* However little comes at a time. */
+static void
+test_slow_writer(void **state)
+{
+	static const size_t sizes[] = {300, 8192, 131072};
+	History		h;
+	TestStore	s;
+	XLogRecPtr	start;
+	WalReceiver *receiver;
+
+	make_store(&s, &h, 0);
+	store_close(s.store);
+	s.config.checkpoint_distance = 256; /* no flush, which would count the files anew */
+	s.config.compaction_workers = 1;
+	s.config.compaction_backlog = 40;
+	OK(store_try_open(&s));
+	while (h.gen.pos - h.gen.start < 2 * SEGMENT_SIZE)
+		add_random_record(&h);
+	OK(wal_receiver_open(s.tl, s.tl->generation, &receiver, &start));
+	for (int i = 0; i < lengthof(sizes); i++)
+	{
+		XLogRecPtr	end = start + SEGMENT_SIZE / 4;
+		int64		begin = timeline_now_ms();
+		int64		took;
+
+		/* half of what there may be beyond the first half: half a second for a megabyte */
+		pthread_mutex_lock(&s.tl->lock);
+		s.tl->level0 = 30;
+		pthread_mutex_unlock(&s.tl->lock);
+		for (size_t n; start < end; start += n)
+		{
+			n = Min(sizes[i], end - start);
+			OK(wal_receiver_write(receiver, start, h.gen.bytes.data + (start - h.gen.start), n, NULL));
+		}
+		took = timeline_now_ms() - begin;
+		CHECK(took >= 120 && took < 5000);
+	}
+	wal_receiver_close(receiver);
+	end_test(&s, &h);
+}
+
 int
 main(void)
 {
@@ -360,6 +404,7 @@ main(void)
 		cmocka_unit_test(test_unreadable_manifest),
 		cmocka_unit_test(test_no_room),
 		cmocka_unit_test(test_long_upkeep),
+		cmocka_unit_test(test_slow_writer),
 	};
 	const char *seed = getenv("TEST_SEED");
 

@@ -170,7 +170,7 @@ check_place(WalReceiver *receiver)
 }
 
 /*
- * How long to wait before len bytes more are taken, ms, because of files that
+ * How long to wait before len bytes more are taken, us, because of files that
  * wait to be merged: nothing up to half of compaction_backlog, then more and
  * more, to a second for a megabyte; -1: until there are fewer.  Caller holds
  * Timeline.lock.
@@ -185,7 +185,7 @@ merge_delay(const Timeline *tl, size_t len)
 		return 0;
 	if (tl->level0 >= most)
 		return -1;
-	return (int64) (tl->level0 - most / 2) * 1000 / (most - most / 2) * (int64) len / (1024 * 1024);
+	return (int64) (tl->level0 - most / 2) * 1000000 / (most - most / 2) * (int64) len / (1024 * 1024);
 }
 
 /* Waits while the store is further behind than the settings allow, so that the sender is slowed. */
@@ -195,15 +195,17 @@ wait_for_store(WalReceiver *receiver, size_t len, const Waiter *waiter)
 	Timeline   *tl = receiver->tl;
 	uint64		max_lag = (uint64) tl->tenant->store->config->max_ingest_lag * 1024 * 1024;
 	int64		begin = timeline_now_ms();
+	int64		delay = 0;
 	PsError    *err = NULL;
 
 	pthread_mutex_lock(&tl->lock);
 	while (err == NULL && !atomic_load(&receiver->superseded))
 	{
-		int64		delay = merge_delay(tl, len);
-		int64		left = delay < 0 ? 100 : begin + delay - timeline_now_ms();
+		int64		left;
 		bool		canceled;
 
+		delay = merge_delay(tl, len);
+		left = delay < 0 ? 100 : begin + (receiver->owed_us + delay) / 1000 - timeline_now_ms();
 		if (tl->flushed_lsn - tl->ingested_lsn > max_lag)
 			left = 100;
 		if (left <= 0)
@@ -223,6 +225,8 @@ wait_for_store(WalReceiver *receiver, size_t len, const Waiter *waiter)
 		}
 	}
 	pthread_mutex_unlock(&tl->lock);
+	/* what few bytes owe is less than can be waited for: it adds up */
+	receiver->owed_us = Max(receiver->owed_us + delay - (timeline_now_ms() - begin) * 1000, 0);
 	return err;
 }
 
