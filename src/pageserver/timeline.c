@@ -393,7 +393,7 @@ timeline_info(Timeline *tl, TimelineInfo *info)
 	if (tl->failed != NULL)
 		strlcpy(info->error, tl->failed->message, sizeof(info->error));
 	else
-		strlcpy(info->error, tl->flush_error, sizeof(info->error));
+		strlcpy(info->error, tl->flush_error[0] != '\0' ? tl->flush_error : tl->upkeep_error, sizeof(info->error));
 	pthread_mutex_unlock(&tl->lock);
 }
 

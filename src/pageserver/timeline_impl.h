@@ -187,6 +187,7 @@ struct Timeline
 	PsError    *failed;			/* why ingest stopped; set once */
 	int			level0;			/* files of level 0 in layers->map */
 	char		flush_error[256];	/* why the last flush, or copy of a database, failed; "" if it did not */
+	char		upkeep_error[256];	/* the same of merges of level 0 */
 	atomic_int_fast64_t layer_memory;	/* its part of Store.layer_memory */
 	Pin		   *pins;			/* in no order, some perhaps twice */
 	int			npins;

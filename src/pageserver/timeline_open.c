@@ -378,7 +378,7 @@ timeline_close(Timeline *tl)
 	tl->layers = NULL;
 	ps_error_free(tl->failed);
 	tl->failed = NULL;
-	tl->flush_error[0] = '\0';
+	tl->flush_error[0] = tl->upkeep_error[0] = '\0';
 	tl->stopping = false;
 	pthread_mutex_unlock(&tl->lock);
 	layer_set_unref(layers);

@@ -8,13 +8,14 @@
  * what is flushed is merged, whatever else the threads are at, and they do not
  * all wait for the same timeline; a merge does not take the room that flushes
  * need; who writes faster than files are merged is slowed, not stopped and let
- * go.
+ * go, and never stopped for good.
  *
  * TEST_SEED in the environment repeats a run.
  */
 #include "timeline_util.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 
 #include "timeline_impl.h"
 
@@ -34,17 +35,16 @@ set_upkeep(Config *config)
 	config->image_delta_layers = 3;
 }
 
-/* Until no layer waits to be written. */
+/* Until all is in files. */
 static void
 wait_until_written(Timeline *tl)
 {
 	for (int i = 0;; i++)
 	{
-		LayerSet   *set = timeline_layers(tl);
-		bool		written = set->nfrozen == 0;
+		TimelineInfo info;
 
-		layer_set_unref(set);
-		if (written)
+		timeline_info(tl, &info);
+		if (info.disk_consistent_lsn == info.flushed_lsn)
 			return;
 		CHECK(i < 30000);
 		pg_usleep(1000);
@@ -396,6 +396,86 @@ test_slow_writer(void **state)
 	end_test(&s, &h);
 }
 
+static bool
+is_late(void *arg)
+{
+	return timeline_now_ms() > *(int64 *) arg;
+}
+
+static PsError *
+note_record(void *arg, const PsKey *key, const ValueRef *ref)
+{
+	if (ref->kind == VALUE_RECORD)
+		*(uint64 *) arg = ref->at.offset;
+	return NULL;
+}
+
+/* One file is damaged: the others cannot be merged with it, ever. */
+static void
+test_damaged_file(void **state)
+{
+	History		h;
+	TestStore	s;
+	XLogRecPtr	start;
+	XLogRecPtr	flushed;
+	WalReceiver *receiver;
+	TimelineInfo info;
+	LayerSet   *set;
+	char		path[512];
+	char		name[LAYER_NAME_MAX];
+	int64		deadline;
+	Waiter		waiter = {is_late, &deadline};
+	int			fd;
+	char		bytes[16] = {0};
+	uint64		offset = 0;
+	PsKey		lo = {.kind = PS_KEY_RELBLOCK};
+	PsKey		hi = {.kind = PS_KEY_RELBLOCK, .spc = PG_UINT32_MAX};
+
+	make_store(&s, &h, 4);
+	set = timeline_layers(s.tl);
+	for (int i = 0; i < layer_map_count(set->map); i++)
+	{
+		Layer	   *layer = layer_map_get(set->map, i);
+
+		/* a record, which ingest does not look at again */
+		OK(layer_scan(layer, &lo, &hi, PG_UINT64_MAX, note_record, &offset));
+		if (layer_info(layer)->type == LAYER_DELTA)
+			snprintf(path, sizeof(path), "%s/%s", s.tl->space.dir, layer_name(layer, name));
+		if (offset != 0)
+			break;
+	}
+	layer_set_unref(set);
+	store_close(s.store);
+	fd = open(path, O_RDWR);
+	CHECK(fd >= 0 && offset != 0 && pwrite(fd, bytes, sizeof(bytes), offset + 4) == sizeof(bytes));
+	close(fd);
+
+	/* it is said, and writers go on beyond what may wait to be merged */
+	s.config.compaction_workers = 1;
+	s.config.compaction_backlog = 4;
+	s.config.gc_horizon = 1000; /* all that is in the file is needed */
+	OK(store_try_open(&s));
+	for (int i = 0; i < 1500; i++)
+		add_random_record(&h);
+	OK(wal_receiver_open(s.tl, s.tl->generation, &receiver, &start));
+	deadline = timeline_now_ms() + 20000;
+	for (size_t n; start < h.gen.pos; start += n)
+	{
+		n = Min(8192, h.gen.pos - start);
+		OK(wal_receiver_write(receiver, start, h.gen.bytes.data + (start - h.gen.start), n, &waiter));
+		OK(wal_receiver_sync(receiver, &flushed));
+	}
+	wal_receiver_close(receiver);
+	OK(timeline_wait_ingested(s.tl, flushed, 60000, NULL));
+	do
+	{
+		CHECK(!is_late(&deadline));
+		pg_usleep(1000);
+		timeline_info(s.tl, &info);
+	} while (strstr(info.error, strrchr(path, '/') + 1) == NULL);
+	end_test(&s, &h);
+}
+
 int
 main(void)
 {
@@ -405,6 +485,7 @@ main(void)
 		cmocka_unit_test(test_no_room),
 		cmocka_unit_test(test_long_upkeep),
 		cmocka_unit_test(test_slow_writer),
+		cmocka_unit_test(test_damaged_file),
 	};
 	const char *seed = getenv("TEST_SEED");
 

@@ -232,6 +232,12 @@ merge_level0(Timeline *tl, bool *more)
 		err = compact_level0(tl, &done);
 		*more |= done;
 	}
+	if (err == NULL || !timeline_is_stopping(tl))
+	{
+		pthread_mutex_lock(&tl->lock);
+		strlcpy(tl->upkeep_error, err != NULL ? err->message : "", sizeof(tl->upkeep_error));
+		pthread_mutex_unlock(&tl->lock);
+	}
 	return err;
 }
 

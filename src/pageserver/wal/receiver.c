@@ -172,8 +172,9 @@ check_place(WalReceiver *receiver)
 /*
  * How long to wait before len bytes more are taken, us, because of files that
  * wait to be merged: nothing up to half of compaction_backlog, then more and
- * more, to a second for a megabyte; -1: until there are fewer.  Caller holds
- * Timeline.lock.
+ * more, to a second for a megabyte; -1: until there are fewer.  If they cannot
+ * be merged, because one is damaged, there never will be: then it stays at that
+ * second.  Caller holds Timeline.lock.
  */
 static int64
 merge_delay(const Timeline *tl, size_t len)
@@ -183,9 +184,9 @@ merge_delay(const Timeline *tl, size_t len)
 
 	if (config->compaction_workers == 0 || tl->level0 <= most / 2)
 		return 0;
-	if (tl->level0 >= most)
+	if (tl->level0 >= most && tl->upkeep_error[0] == '\0')
 		return -1;
-	return (int64) (tl->level0 - most / 2) * 1000000 / (most - most / 2) * (int64) len / (1024 * 1024);
+	return (int64) (Min(tl->level0, most) - most / 2) * 1000000 / (most - most / 2) * (int64) len / (1024 * 1024);
 }
 
 /* Waits while the store is further behind than the settings allow, so that the sender is slowed. */
