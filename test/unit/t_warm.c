@@ -345,6 +345,34 @@ test_rounds(Made *made)
 	}
 }
 
+/* So it is with the layers of the timeline that a branch begins in. */
+static void
+test_branch(Made *made)
+{
+	Timeline   *branch;
+	char	   *pages = pg_malloc(8 * BLCKSZ);
+	BlockNumber blks[8];
+
+	OK(store_branch(made->s.store, "branch", made->s.tl, made->h.gen.pos, NULL, &branch));
+	store_release(branch);
+	start_again(made);
+	OK(store_find_branch(made->s.store, "branch", &branch));
+	single_waits = 0;
+	for (int i = 0; i < lengthof(blks); i++)
+		blks[i] = i * 3;
+	OK(timeline_read_pages(branch, rel, MAIN_FORKNUM, blks, lengthof(blks), made->h.gen.pos, pages));
+	count_waits(1 + LEVELS + 1);
+	for (int i = 0; i < lengthof(blks); i++)
+	{
+		char		expected[BLCKSZ];
+
+		expected_page(blks[i], expected);
+		CHECK(memcmp(pages + i * BLCKSZ, expected, BLCKSZ) == 0);
+	}
+	free(pages);
+	store_release(branch);
+}
+
 /* What is older than an image file that has the key is not looked at. */
 static void
 test_image_ends(Made *made)
@@ -577,6 +605,7 @@ main(void)
 		fflush(stdout);
 		make_store(&made, io_methods[i]);
 		test_rounds(&made);
+		test_branch(&made);
 		test_image_ends(&made);
 		test_chains(&made);
 		test_damaged(&made);
