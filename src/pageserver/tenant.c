@@ -138,12 +138,20 @@ tenant_free(Tenant *tenant)
 
 /* ---- what its reads need ---- */
 
+/* Where its redo helpers work; nothing of it stays when there are none. */
+static char *
+redo_workdir(const Tenant *tenant)
+{
+	char		id[PS_ID_TEXT];
+
+	return psprintf("%s/tmp/redo-%s", tenant->store->config->store_dir, ps_id_format(&tenant->id, id));
+}
+
 PsError *
 tenant_begin_use(Tenant *tenant)
 {
 	const Config *config = tenant->store->config;
-	char		id[PS_ID_TEXT];
-	char	   *workdir = psprintf("%s/tmp/redo-%s", config->store_dir, ps_id_format(&tenant->id, id));
+	char	   *workdir = redo_workdir(tenant);
 	RedoOptions options = {.bindir = config->bindir,
 						   .workdir = workdir,
 						   .segment_size = tenant->segment_size,
@@ -157,6 +165,8 @@ tenant_begin_use(Tenant *tenant)
 		err = redo_pool_create(&options, &tenant->redo);
 	if (err == NULL)
 		tenant->nopen++;
+	else
+		(void) remove(workdir);
 	pthread_mutex_unlock(&tenant->lock);
 	pfree(workdir);
 	return err;
@@ -168,8 +178,12 @@ tenant_end_use(Tenant *tenant)
 	pthread_mutex_lock(&tenant->lock);
 	if (--tenant->nopen == 0)
 	{
+		char	   *workdir = redo_workdir(tenant);
+
 		redo_pool_free(tenant->redo);
 		tenant->redo = NULL;
+		(void) remove(workdir);
+		pfree(workdir);
 	}
 	pthread_mutex_unlock(&tenant->lock);
 }
