@@ -116,8 +116,9 @@ redo_dir_clean(const char *workdir)
 	DIR		   *dir;
 	struct dirent *entry;
 
-	PS_TRY(make_dir(workdir));
 	dir = opendir(workdir);
+	if (dir == NULL && errno == ENOENT)
+		return make_dir(workdir);
 	if (dir == NULL)
 		return ps_error(ps_errno_state(), "could not open directory \"%s\": %m", workdir);
 	err = NULL;
