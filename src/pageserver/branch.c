@@ -145,13 +145,13 @@ branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn, const
 						LSN_FORMAT_ARGS(info.flushed_lsn), LSN_FORMAT_ARGS(lsn));
 	lsn = lsn == PG_UINT64_MAX ? info.flushed_lsn : Min(lsn, end_of_records(parent));
 	PS_TRY(timeline_wait_ingested(parent, lsn, store->config->wait_timeout, waiter));
-	PS_TRY(timeline_pin(parent, lsn));
+	PS_TRY(timeline_pin_wal(parent, lsn));
 	err = timeline_state_at(parent, lsn, &state);
 	if (err == NULL && state.end != lsn)
 	{
 		timeline_unpin(parent, lsn);
 		lsn = state.end;
-		PS_TRY(timeline_pin(parent, lsn));
+		PS_TRY(timeline_pin_wal(parent, lsn));
 	}
 	if (err == NULL)
 	{

@@ -90,21 +90,21 @@ timeline_gc_cutoff(Timeline *tl)
 }
 
 static bool
-is_pinned(const Timeline *tl, XLogRecPtr lsn)
+is_pinned(const Timeline *tl, XLogRecPtr lsn, bool wal)
 {
 	for (int i = 0; i < tl->npins; i++)
-		if (tl->pins[i].lsn == lsn)
+		if (tl->pins[i].lsn == lsn && (tl->pins[i].wal || !wal))
 			return true;
 	return false;
 }
 
-/* Caller holds Timeline.lock. */
+/* wal: and the WAL from the state that was saved before it on?  Caller holds Timeline.lock. */
 static PsError *
-check_kept(const Timeline *tl, XLogRecPtr lsn)
+check_kept(const Timeline *tl, XLogRecPtr lsn, bool wal)
 {
 	XLogRecPtr	oldest = Max(tl->gc_cutoff, tl->start_lsn);
 
-	if (lsn >= oldest || is_pinned(tl, lsn))
+	if (lsn >= oldest || is_pinned(tl, lsn, wal))
 		return NULL;
 	return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" can be read from %X/%X on, %X/%X is before that", tl->name,
 					LSN_FORMAT_ARGS(oldest), LSN_FORMAT_ARGS(lsn));
@@ -116,7 +116,7 @@ timeline_layers_at(Timeline *tl, XLogRecPtr lsn, LayerSet **set)
 	PsError    *err;
 
 	pthread_mutex_lock(&tl->lock);
-	err = check_kept(tl, lsn);
+	err = check_kept(tl, lsn, false);
 	if (err == NULL)
 	{
 		*set = tl->layers;
@@ -134,17 +134,29 @@ add_pin(Timeline *tl, XLogRecPtr lsn, bool wal)
 	tl->pins[tl->npins++] = (Pin) {.lsn = lsn, .wal = wal};
 }
 
-PsError *
-timeline_pin(Timeline *tl, XLogRecPtr lsn)
+static PsError *
+pin(Timeline *tl, XLogRecPtr lsn, bool wal)
 {
 	PsError    *err;
 
 	pthread_mutex_lock(&tl->lock);
-	err = check_kept(tl, lsn);
+	err = check_kept(tl, lsn, wal);
 	if (err == NULL)
 		add_pin(tl, lsn, true);
 	pthread_mutex_unlock(&tl->lock);
 	return err;
+}
+
+PsError *
+timeline_pin(Timeline *tl, XLogRecPtr lsn)
+{
+	return pin(tl, lsn, false);
+}
+
+PsError *
+timeline_pin_wal(Timeline *tl, XLogRecPtr lsn)
+{
+	return pin(tl, lsn, true);
 }
 
 void

@@ -294,6 +294,12 @@ extern PsError *timeline_read_lsn(Timeline *tl, XLogRecPtr request_lsn, XLogRecP
  * gone already.
  */
 extern PsError *timeline_pin(Timeline *tl, XLogRecPtr lsn);
+
+/*
+ * The same for who needs the WAL before it, too: timeline_state_at().  Where a
+ * branch begins only pages and values are kept, once that is before gc_cutoff.
+ */
+extern PsError *timeline_pin_wal(Timeline *tl, XLogRecPtr lsn);
 extern void timeline_unpin(Timeline *tl, XLogRecPtr lsn);
 extern XLogRecPtr timeline_gc_cutoff(Timeline *tl);	/* the oldest LSN that can be read */
 

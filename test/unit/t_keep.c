@@ -209,6 +209,8 @@ test_unreadable_manifest(void **state)
 	OK(upkeep_timeline(s.tl, true));
 	CHECK(timeline_gc_cutoff(s.tl) > begin);
 	compare_at(branch, &h, begin);
+	/* another cannot begin there: what it takes besides pages has gone */
+	FAILS(store_branch(s.store, "again", s.tl, begin, NULL, NULL), PS_SQLSTATE_INVALID, "can be read from");
 	store_release(branch);
 	end_test(&s, &h);
 }

@@ -89,7 +89,7 @@ fullbackup(Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, ByteSink sink)
 	if (XLogRecPtrIsInvalid(lsn))
 		lsn = info.flushed_lsn; /* every commit that was acknowledged */
 	PS_TRY(timeline_read_lsn(tl, lsn, lsn, waiter, &lsn));
-	PS_TRY(timeline_pin(tl, lsn));
+	PS_TRY(timeline_pin_wal(tl, lsn));
 	err = timeline_state_at(tl, lsn, &state);
 	if (err != NULL)
 	{
