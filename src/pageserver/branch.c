@@ -143,29 +143,28 @@ branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn, const
 	if (lsn != PG_UINT64_MAX && lsn > info.received_lsn)
 		return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" ends at %X/%X, there is no %X/%X yet", info.name,
 						LSN_FORMAT_ARGS(info.flushed_lsn), LSN_FORMAT_ARGS(lsn));
-	lsn = lsn == PG_UINT64_MAX ? info.flushed_lsn : Min(lsn, end_of_records(parent));
+	/* records end at such LSNs only; at others dbcopy.c has versions that nobody is to see */
+	lsn = lsn == PG_UINT64_MAX ? info.flushed_lsn : TYPEALIGN_DOWN(MAXIMUM_ALIGNOF, Min(lsn, end_of_records(parent)));
 	PS_TRY(timeline_wait_ingested(parent, lsn, store->config->wait_timeout, waiter));
 	PS_TRY(timeline_pin_wal(parent, lsn));
 	err = timeline_state_at(parent, lsn, &state);
-	if (err == NULL && state.end != lsn)
-	{
-		timeline_unpin(parent, lsn);
-		lsn = state.end;
-		PS_TRY(timeline_pin_wal(parent, lsn));
-	}
 	if (err == NULL)
 	{
+		/*
+		 * It begins where the record ends that is the last one before: perhaps
+		 * before gc_cutoff, but what is kept for the one LSN is for the other.
+		 */
 		seed->tenant = parent->tenant->id;
 		seed->system_identifier = parent->system_identifier;
 		seed->segment_size = parent->segment_size;
 		seed->data_checksum_version = parent->data_checksum_version;
-		seed->lsn = lsn;
+		seed->lsn = state.end;
 		seed->ancestor = parent;
 		seed->waiter = waiter;
-		timeline_pin_branch(parent, lsn);
+		timeline_pin_branch(parent, state.end);
 		err = add_branch(store, seed, &state, result);
 		if (err != NULL)
-			timeline_unpin_branch(parent, lsn);
+			timeline_unpin_branch(parent, state.end);
 	}
 	timeline_unpin(parent, lsn);
 	return err;

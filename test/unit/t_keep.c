@@ -215,6 +215,51 @@ test_unreadable_manifest(void **state)
 	end_test(&s, &h);
 }
 
+/* ---- the oldest LSN that there is ---- */
+
+static void
+test_branch_at_cutoff(void **state)
+{
+	History		h;
+	TestStore	s;
+	XLogRecPtr	cutoff;
+	Timeline   *branch;
+	TimelineInfo info;
+
+	make_store(&s, &h, 1);
+	/* a distance from the newest record, which mostly is within another */
+	s.config.gc_horizon = 1;
+	for (uint64 generation = s.tl->generation; h.gen.pos - h.gen.start < 3 * SEGMENT_SIZE;)
+	{
+		XLogRecPtr	start;
+		XLogRecPtr	flushed;
+		WalReceiver *receiver;
+
+		for (int i = 0; i < 300; i++)
+			add_random_record(&h);
+		OK(wal_receiver_open(s.tl, generation, &receiver, &start));
+		OK(push(receiver, &h, start, h.gen.pos, &rnd, &flushed));
+		wal_receiver_close(receiver);
+		wait_until_written(s.tl);
+		OK(upkeep_timeline(s.tl, true));
+		cutoff = timeline_gc_cutoff(s.tl);
+		if (cutoff < h.gen.records[h.first + 1].end)
+			continue;
+		OK(store_branch(s.store, "branch", s.tl, cutoff, NULL, &branch));
+		timeline_info(branch, &info);
+		CHECK(info.start_lsn == h.gen.records[h.first + history_find(&h, cutoff)].end);
+		compare_at(branch, &h, info.start_lsn);
+		FAILS(store_branch(s.store, "other", s.tl, info.start_lsn - 8, NULL, NULL), PS_SQLSTATE_INVALID, "can be read from");
+		/* garbage goes, but not what the branch needs */
+		OK(upkeep_timeline(s.tl, true));
+		compare_at(branch, &h, info.start_lsn);
+		store_release(branch);
+		OK(store_remove_branch(s.store, "branch", NULL, &branch));
+		store_destroy_branch(branch);
+	}
+	end_test(&s, &h);
+}
+
 /* ---- no room for a merge ---- */
 
 static int
@@ -484,6 +529,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_manifest_fails),
 		cmocka_unit_test(test_unreadable_manifest),
+		cmocka_unit_test(test_branch_at_cutoff),
 		cmocka_unit_test(test_no_room),
 		cmocka_unit_test(test_long_upkeep),
 		cmocka_unit_test(test_slow_writer),
