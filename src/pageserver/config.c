@@ -55,6 +55,7 @@ static const char *check_addresses(const char *value, const char **hint);
 static const char *check_directory(const char *value, const char **hint);
 static const char *check_io_method(const char *value, const char **hint);
 static const char *check_log_level(const char *value, const char **hint);
+static const char *check_wal_compression(const char *value, const char **hint);
 
 #define INT_SETTING(field, unit, min, max, value) #field, SETTING_INT, unit, min, max, value, offsetof(Config, field)
 #define STRING_SETTING(field, value) #field, SETTING_STRING, UNIT_NONE, 0, 0, value, offsetof(Config, field)
@@ -113,6 +114,9 @@ static const Setting settings[] = {
 	{NULL, INT_SETTING(min_free_space, UNIT_MB, 0, 1024 * 1024, "512MB"), NULL, false,
 		"Free disk space below which no more WAL is taken: commits wait, reads go on.\n"
 		"It is what writing the layers in memory may need."},
+	{NULL, STRING_SETTING(wal_compression, "zstd"), check_wal_compression, false,
+		"How WAL files are kept of which all is in layer files: zstd or none.  \"zstd -d\"\n"
+		"makes of a compressed one what pg_waldump reads."},
 	{NULL, INT_SETTING(wait_timeout, UNIT_MS, 1, INT_MAX, "60s"), NULL, false,
 		"How long a read waits for WAL that it needs."},
 	{NULL, INT_SETTING(idle_timeline_timeout, UNIT_S, 0, INT_MAX / 1000, "5min"), NULL, false,
@@ -233,6 +237,12 @@ static const char *
 check_directory(const char *value, const char **hint)
 {
 	return value[0] == '\0' || value[0] == '/' ? NULL : "it must be an absolute path";
+}
+
+static const char *
+check_wal_compression(const char *value, const char **hint)
+{
+	return strcmp(value, "zstd") == 0 || strcmp(value, "none") == 0 ? NULL : "there are zstd and none";
 }
 
 static const char *

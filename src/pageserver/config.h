@@ -34,6 +34,7 @@ typedef struct Config
 	int			max_ingest_lag; /* MB of WAL received and not ingested before the sender is slowed */
 	int			page_cache_size;	/* MB of pages reconstructed and kept */
 	int			max_open_layer_files;
+	char	   *wal_compression;	/* "zstd" or "none": WAL that is in layer files; NULL: the default */
 	int			min_free_space; /* MB of disk below which no WAL is accepted */
 	int			wait_timeout;	/* ms that a read waits for WAL */
 	int			idle_timeline_timeout;	/* s after which a timeline that nobody uses is closed; 0: never */

@@ -30,45 +30,46 @@ count_files(const char *path, uint64 *files, uint64 *bytes)
 		closedir(dir);
 }
 
-/* Of one that is not open: what is known of it, and its files. */
+/* Of one that is not open, what is known of it; the caller holds Store.lock. */
 static void
 closed_info(Timeline *tl, TimelineInfo *info)
 {
-	char	   *wal_dir = psprintf("%s/wal", tl->dir);
-	uint64		segments;
-
+	*info = tl->known;
 	info->compute_connected = info->open = false;
 	info->open_layer_bytes = 0;
-	count_files(tl->space.dir, &info->layer_files, &info->layer_bytes);
-	count_files(wal_dir, &segments, &info->wal_bytes);
-	pfree(wal_dir);
-}
-
-void
-store_timeline_info(Timeline *tl, TimelineInfo *info)
-{
-	Store	   *store = tl->tenant->store;
-
-	pthread_mutex_lock(&store->lock);
-	if (tl->life == TIMELINE_OPEN)
-	{
-		tl->uses++;
-		pthread_mutex_unlock(&store->lock);
-		timeline_info(tl, info);
-		pthread_mutex_lock(&store->lock);
-		store_end_use(store, tl, false);
-		pthread_mutex_unlock(&store->lock);
-		return;
-	}
-	*info = tl->known;
 	strlcpy(info->name, tl->name, sizeof(info->name));
 	if (tl->ancestor != NULL)
 		strlcpy(info->parent, tl->ancestor->name, sizeof(info->parent));
 	info->error[0] = '\0';
 	if (tl->life == TIMELINE_BROKEN)
 		strlcpy(info->error, tl->error->message, sizeof(info->error));
+}
+
+void
+store_timeline_info(Timeline *tl, TimelineInfo *info)
+{
+	Store	   *store = tl->tenant->store;
+	char	   *wal_dir = psprintf("%s/wal", tl->dir);
+	uint64		segments;
+	bool		open;
+
+	pthread_mutex_lock(&store->lock);
+	open = tl->life == TIMELINE_OPEN;
+	if (open)
+	{
+		tl->uses++;
+		pthread_mutex_unlock(&store->lock);
+		timeline_info(tl, info);
+		pthread_mutex_lock(&store->lock);
+		store_end_use(store, tl, false);
+	}
+	else
+		closed_info(tl, info);
 	pthread_mutex_unlock(&store->lock);
-	closed_info(tl, info);
+	if (!open)
+		count_files(tl->space.dir, &info->layer_files, &info->layer_bytes);
+	count_files(wal_dir, &segments, &info->wal_bytes);
+	pfree(wal_dir);
 }
 
 PsError *

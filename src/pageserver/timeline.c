@@ -364,8 +364,6 @@ void
 timeline_info(Timeline *tl, TimelineInfo *info)
 {
 	LayerSet   *set = timeline_layers(tl);
-	XLogSegNo	oldest,
-				newest;
 
 	memset(info, 0, sizeof(*info));
 	info->open = true;
@@ -381,8 +379,6 @@ timeline_info(Timeline *tl, TimelineInfo *info)
 	info->open_layer_bytes = open_layer_memory(set->open);
 	for (int i = 0; i < set->nfrozen; i++)
 		info->open_layer_bytes += open_layer_memory(set->frozen[i]);
-	if (wal_segments_range(tl->wal, &oldest, &newest))
-		info->wal_bytes = (newest - oldest + 1) * tl->segment_size;
 	layer_set_unref(set);
 	if (tl->ancestor != NULL)
 	{

@@ -127,23 +127,27 @@ find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker, const Waite
 }
 
 /*
- * The files, and the directory, may hold what a killed store had written and
- * not yet synced: make it durable before anything builds on it.
+ * The files from an LSN on, and the directory, may hold what a killed store had
+ * written and not yet synced: make it durable before anything builds on it.
  */
 static PsError *
-sync_wal(const char *wal_dir)
+sync_wal(const Timeline *tl, const char *wal_dir, XLogRecPtr lsn)
 {
 	DIR		   *dir = opendir(wal_dir);
+	char		first[MAXFNAMELEN];
+	XLogSegNo	segno;
 	struct dirent *de;
 	PsError    *err = NULL;
 
+	XLByteToSeg(lsn, segno, tl->segment_size);
+	XLogFileName(first, 1, segno, tl->segment_size);
 	if (dir == NULL)
 		return ps_error(ps_errno_state(), "could not open directory \"%s\": %m", wal_dir);
 	while (err == NULL && (errno = 0, de = readdir(dir)) != NULL)
 	{
 		char		path[MAXPGPATH];
 
-		if (de->d_name[0] == '.')
+		if (de->d_name[0] == '.' || strcmp(de->d_name, first) < 0)
 			continue;
 		snprintf(path, sizeof(path), "%s/%s", wal_dir, de->d_name);
 		err = sync_path(path);
@@ -328,7 +332,7 @@ timeline_open(Timeline *tl, const Waiter *waiter)
 	PS_GOTO(manifest_remove_stray(tl->dir), done);
 	PS_GOTO(timeline_open_layers(tl, &m, &map), done);
 	PS_GOTO(load_state(tl, map, m.disk_consistent_lsn, &state), done);
-	PS_GOTO(sync_wal(wal_dir), done);
+	PS_GOTO(sync_wal(tl, wal_dir, state.end), done);
 	PS_GOTO(wal_segments_open(wal_dir, tl->segment_size, &tl->wal), done);
 	PS_GOTO(receiver_open_marker(tl, &marker), done);
 	PS_GOTO(find_wal_end(tl, &state, marker, waiter), done);

@@ -79,14 +79,14 @@ sub format_lsn
 	return sprintf '%X/%X', $lsn >> 32, $lsn & 0xFFFFFFFF;
 }
 
-# The manifest of a branch, and the directory of its WAL.
+# The manifest of a branch, and a directory with its WAL.
 sub find_branch
 {
 	my ($store, $branch) = @_;
 	for my $file (glob "$store->{dir}/tenants/*/timelines/*/timeline.json")
 	{
 		my $manifest = decode_json(PostgreSQL::Test::Utils::slurp_file($file))->{timeline};
-		return ($manifest, $file =~ s/timeline\.json$/wal/r) if $manifest->{name} eq $branch;
+		return ($manifest, PageserverTest::plain_wal($file =~ s/timeline\.json$/wal/r)) if $manifest->{name} eq $branch;
 	}
 	croak "the store has no branch $branch";
 }
@@ -234,7 +234,7 @@ sub oracle_ok
 		}
 		my ($rc, $out, $err) = $store->ctl('export', $target->{inclusive} ? $branch : "$branch\@$at", '--no-sync', '-D', $export);
 		croak "export at $at: $out$err" if $rc != 0;
-		croak "branch $branch grows while it is compared" if $target->{inclusive} && last_record($wal, $manifest->{segment_size}) != $last;
+		croak "branch $branch grows while it is compared" if $target->{inclusive} && last_record((find_branch($store, $branch))[1], $manifest->{segment_size}) != $last;
 		my ($pages, @bad) = compare_clusters($stock, $export, $target->{settings});
 		if (@bad)
 		{

@@ -53,6 +53,32 @@ sub free_port
 	croak "no free port";
 }
 
+# A directory with a timeline's WAL as pg_waldump and recovery read it, made of its directory WAL.  Asked again it
+# has what has come, and been cut, since.
+my %plain_made_of;
+sub plain_wal
+{
+	my ($wal) = @_;
+	my $plain = test_dir() . '/plain' . ($wal =~ s/\W+/_/gr);
+
+	make_path($plain);
+	opendir my $d, $wal or croak "$wal: $!";
+	my %segments = map { substr($_, 0, 24) => 1 } grep { /^[0-9A-F]{24}(\.zst)?$/ } readdir $d;
+	for my $segment (sort keys %segments)
+	{
+		# looked at in this order: the plain file goes when the other one is there
+		my ($file) = grep { -e $_ } "$wal/$segment", "$wal/$segment.zst" or next;
+		my $inode = join ' ', (stat $file)[ 0, 1 ];
+		next if -e "$plain/$segment" && $plain_made_of{"$plain/$segment"} eq $inode;
+		unlink "$plain/$segment";
+		$plain_made_of{"$plain/$segment"} = $inode;
+		next if $file !~ /zst$/ && link($file, "$plain/$segment");
+		system('zstd', '-dqf', "$wal/$segment.zst", '-o', "$plain/$segment") == 0 or croak "zstd $wal/$segment.zst: $?";
+	}
+	unlink grep { !$segments{ basename($_) } } glob "$plain/*";
+	return $plain;
+}
+
 # Directory of this test's files.
 sub test_dir
 {

@@ -84,9 +84,10 @@ is($size, $blocks, 'the size of the table');
 is(scalar keys %records, $blocks, 'records of each of its blocks');
 is(scalar keys %images, $blocks, 'an image of each of its blocks');
 
+my $wal = PageserverTest::plain_wal("$timeline/wal");
 for my $block (0, int($blocks / 2), $blocks - 1)
 {
-	my $waldump = `pg_waldump --relation=$rel --fork=main --block=$block -p '$timeline/wal' -s $start 2>/dev/null`;
+	my $waldump = `pg_waldump --relation=$rel --fork=main --block=$block -p '$wal' -s $start 2>/dev/null`;
 	my @expected = grep { $_ < $end } map { lsn($_) } $waldump =~ m{lsn: (\S+),}g;
 	ok(@expected > 10, "pg_waldump knows records of block $block");
 	is_deeply([ sort { $a <=> $b } keys %{ $records{$block} } ], \@expected, 'and so does layer dump');

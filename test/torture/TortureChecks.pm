@@ -35,7 +35,7 @@ sub check_database
 sub waldump
 {
 	my ($t, @options) = @_;
-	my ($dir) = glob "$t->{store}{dir}/tenants/*/timelines/*/wal";
+	my $dir = PageserverTest::plain_wal(glob "$t->{store}{dir}/tenants/*/timelines/*/wal");
 	my @segments = map { substr $_, length($dir) + 1 } sort glob "$dir/0*";
 	open my $f, '-|', 'sh', '-c', 'exec "$0" "$@" 2>/dev/null', PageserverTest::bindir() . '/pg_waldump', '-p', $dir, @options, $segments[0], $segments[-1] or die $!;
 	my @lines = <$f>;

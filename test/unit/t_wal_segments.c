@@ -9,6 +9,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
+#include <zstd.h>
+
+#include "wal/packed.h"
 
 #define SEG (1024 * 1024)
 
@@ -46,6 +49,21 @@ static bool
 file_exists(XLogSegNo segno)
 {
 	return access(path_of(segno), F_OK) == 0;
+}
+
+static const char *
+packed_path_of(XLogSegNo segno)
+{
+	static char path[MAXPGPATH + MAXFNAMELEN + 8];
+
+	snprintf(path, sizeof(path), "%s" PACKED_SUFFIX, path_of(segno));
+	return path;
+}
+
+static bool
+never(void *arg)
+{
+	return false;
 }
 
 /* A stream of several segments with long records in it. */
@@ -282,7 +300,179 @@ reader(void **state)
 	gen_free(&gen);
 }
 
-/* Readers and syncs from other threads while one writes. */
+/* The contents of a file; valid until the next call. */
+static const char *
+slurp(const char *path, size_t *len)
+{
+	static char buf[2 * SEG];
+	FILE	   *f = fopen(path, "r");
+
+	assert_non_null(f);
+	*len = fread(buf, 1, sizeof(buf), f);
+	fclose(f);
+	return buf;
+}
+
+static void
+spew(const char *path, const char *data, size_t len)
+{
+	FILE	   *f = fopen(path, "w");
+
+	assert_non_null(f);
+	assert_int_equal(fwrite(data, 1, len, f), len);
+	fclose(f);
+}
+
+/* What is compressed reads as before, with other segments or alone, through zstd's own functions, after a start. */
+static void
+packed(void **state)
+{
+	Gen			gen;
+	WalSegments *segs;
+	XLogSegNo	last;
+	char	   *buf;
+	int			removed;
+
+	gen_seed();
+	make_stream(&gen, 3 * SEG, 6 * SEG);
+	last = (gen.pos - 1) / SEG;
+	assert_ok(wal_segments_open(dir, SEG, &segs));
+	write_in_pieces(segs, &gen, 200000);
+	buf = pg_malloc(gen.bytes.len);
+	for (int pass = 0; pass < 4; pass++)
+	{
+		if (pass == 1)
+			assert_ok(wal_segments_pack(segs, 5, never, NULL));
+		if (pass == 2)
+			assert_ok(wal_segments_pack(segs, last + 10, never, NULL));
+		for (XLogSegNo s = 3; s <= last; s++)
+		{
+			bool		is_packed = s < (pass == 0 ? 3 : pass == 1 ? 5 : last);
+
+			assert_true(file_exists(s) == !is_packed);
+			assert_true((access(packed_path_of(s), F_OK) == 0) == is_packed);
+		}
+		assert_ok(wal_segments_read(segs, gen.start, buf, gen.bytes.len));
+		assert_memory_equal(buf, gen.bytes.data, gen.bytes.len);
+		for (int i = 0; i < gen.n; i += 7)
+		{
+			assert_ok(wal_segments_read_record(segs, gen.records[i].start, gen.records[i].len, buf));
+			assert_memory_equal(buf, gen.records[i].data, gen.records[i].len);
+		}
+		if (pass == 2)
+		{
+			wal_segments_close(segs);
+			assert_ok(wal_segments_open(dir, SEG, &segs));
+		}
+	}
+	for (XLogSegNo s = 4; s < last; s++)
+	{
+		size_t		len;
+		const char *file = slurp(packed_path_of(s), &len);
+
+		assert_int_equal(ZSTD_decompress(buf, SEG, file, len), SEG);
+		assert_memory_equal(buf, gen.bytes.data + (s * SEG - gen.start), SEG);
+	}
+	/* nobody may write it: not when it is open, nor after a start */
+	assert_error(wal_segments_write(segs, 4 * SEG, "?", 1), "compressed already");
+	wal_segments_close(segs);
+	assert_ok(wal_segments_open(dir, SEG, &segs));
+	assert_error(wal_segments_write(segs, 4 * SEG, "?", 1), "compressed already");
+	assert_error(wal_segments_cut(segs, 4 * SEG + 100), "compressed already");
+	assert_ok(wal_segments_remove_before(segs, 4, &removed));
+	assert_int_equal(removed, 1);
+	assert_int_not_equal(access(packed_path_of(3), F_OK), 0);
+	assert_error(wal_segments_read(segs, 3 * SEG, buf, 1), "000000010000000000000003");
+	wal_segments_close(segs);
+	free(buf);
+	gen_free(&gen);
+}
+
+/* A crash leaves a temporary file, or both files: the plain one counts. */
+static void
+packed_crash(void **state)
+{
+	Gen			gen;
+	WalSegments *segs;
+	char	   *buf = pg_malloc(SEG);
+	char		temp[MAXPGPATH + 64];
+
+	gen_seed();
+	make_stream(&gen, 3 * SEG, 3 * SEG);
+	assert_ok(wal_segments_open(dir, SEG, &segs));
+	write_in_pieces(segs, &gen, 200000);
+	wal_segments_close(segs);
+	spew(packed_path_of(3), "half a file", 11);
+	snprintf(temp, sizeof(temp), "%s/xlogtemp.000000010000000000000004" PACKED_SUFFIX, dir);
+	spew(temp, "less", 4);
+	assert_ok(wal_segments_open(dir, SEG, &segs));
+	assert_int_not_equal(access(temp, F_OK), 0);
+	assert_ok(wal_segments_read(segs, gen.start, buf, SEG));
+	assert_memory_equal(buf, gen.bytes.data, SEG);
+	assert_ok(wal_segments_pack(segs, 5, never, NULL));
+	assert_false(file_exists(3) || file_exists(4));
+	assert_ok(wal_segments_read(segs, gen.start, buf, SEG));
+	assert_memory_equal(buf, gen.bytes.data, SEG);
+	wal_segments_close(segs);
+	free(buf);
+	gen_free(&gen);
+}
+
+/* Each byte changed, and each length: an error that names the file, or no difference. */
+static void
+packed_damage(void **state)
+{
+	WalSegments *segs;
+	char	   *segment = pg_malloc(SEG);
+	char	   *buf = pg_malloc(SEG);
+	char	   *good;
+	size_t		len;
+	const char *file;
+	int			errors = 0;
+
+	/* much of it compresses well, so that the file is small */
+	gen_seed();
+	for (int i = 0; i < SEG; i++)
+		segment[i] = i % 4096 < 2 ? random() : i / 4096;
+	assert_ok(wal_segments_open(dir, SEG, &segs));
+	assert_ok(wal_segments_write(segs, 3 * SEG, segment, SEG));
+	assert_ok(wal_segments_write(segs, 4 * SEG, segment, SEG));
+	assert_ok(wal_segments_sync(segs));
+	assert_ok(wal_segments_pack(segs, 4, never, NULL));
+	wal_segments_close(segs);
+	file = slurp(packed_path_of(3), &len);
+	good = pg_malloc(len);
+	memcpy(good, file, len);
+	for (size_t at = 0; at < 2 * len; at++)
+	{
+		PsError    *err;
+
+		if (at < len)
+		{
+			good[at] ^= 1 << random() % 8;
+			spew(packed_path_of(3), good, len);
+			memcpy(good, file, len);
+		}
+		else
+			spew(packed_path_of(3), good, at - len);
+		assert_ok(wal_segments_open(dir, SEG, &segs));
+		err = wal_segments_read(segs, 3 * SEG, buf, SEG);
+		if (err == NULL)
+			assert_memory_equal(buf, segment, SEG);
+		else if (strstr(err->message, "000000010000000000000003" PACKED_SUFFIX) == NULL)
+			fail_msg("byte %zu: \"%s\" does not name the file", at, err->message);
+		errors += err != NULL;
+		ps_error_free(err);
+		wal_segments_close(segs);
+	}
+	printf("%zu bytes, %d of %zu changes found\n", len, errors, 2 * len);
+	assert_true(errors > 2 * len - 20);
+	free(good);
+	free(segment);
+	free(buf);
+}
+
+/* Readers and syncs from other threads while one writes, and compresses what is behind. */
 static Gen	shared_gen;
 static WalSegments *shared_segs;
 static atomic_int written;		/* records that are whole in the files */
@@ -336,6 +526,7 @@ threads(void **state)
 		while (whole < shared_gen.n && shared_gen.records[whole].end <= shared_gen.start + at)
 			whole++;
 		written = whole;
+		assert_ok(wal_segments_pack(shared_segs, (shared_gen.start + at) / SEG - 2, never, NULL));
 	}
 	done = true;
 	for (int i = 0; i < lengthof(thread); i++)
@@ -359,6 +550,9 @@ main(void)
 		cmocka_unit_test_setup_teardown(cut, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(foreign_files, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(reader, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(packed, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(packed_crash, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(packed_damage, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(threads, make_dir, remove_dir),
 	};
 

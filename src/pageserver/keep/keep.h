@@ -78,4 +78,9 @@ typedef struct GcResult
 /* Removes what nobody can read any more. */
 extern PsError *gc_run(Timeline *tl, GcResult *result);
 
+/* ---- pack.c ---- */
+
+/* Compresses the WAL files of which all is in layer files.  */
+extern PsError *pack_wal(Timeline *tl);
+
 #endif							/* PS_KEEP_H */

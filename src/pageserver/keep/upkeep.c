@@ -110,6 +110,8 @@ upkeep_timeline(Timeline *tl, bool all)
 		err = make_branch_images(tl, &made);
 	if (err == NULL && done && made > 0)
 		err = collect_garbage(tl, true, &result, &done);
+	if (err == NULL)
+		err = pack_wal(tl);
 	pthread_mutex_unlock(&tl->upkeep_lock);
 	return err;
 }

@@ -164,10 +164,15 @@ wal_of(const ValueBatch *batch, const ValueRead *read)
 	return batch->view->levels[read->ref.source].tl->wal;
 }
 
-/* The descriptor of the segment with the record; the one asked for last is most often right. */
+/*
+ * The descriptor of the segment with the record, -1 if it is kept compressed;
+ * the one asked for last is most often right.
+ */
 static PsError *
 hold_segment(ValueBatch *batch, WalSegments *segs, XLogRecPtr lsn, int *fd)
 {
+	const WalHold *hold;
+
 	XLogSegNo	segno;
 
 	XLByteToSeg(lsn, segno, wal_segments_segment_size(segs));
@@ -175,7 +180,7 @@ hold_segment(ValueBatch *batch, WalSegments *segs, XLogRecPtr lsn, int *fd)
 	{
 		if (batch->holds[i].segs == segs && batch->holds[i].segno == segno)
 		{
-			*fd = batch->holds[i].fd;
+			*fd = batch->holds[i].packed != NULL ? -1 : batch->holds[i].fd;
 			return NULL;
 		}
 	}
@@ -185,11 +190,12 @@ hold_segment(ValueBatch *batch, WalSegments *segs, XLogRecPtr lsn, int *fd)
 		batch->holds = pg_realloc(batch->holds, batch->holds_cap * sizeof(WalHold));
 	}
 	PS_TRY(wal_segments_hold(segs, lsn, &batch->holds[batch->nholds]));
-	*fd = batch->holds[batch->nholds++].fd;
+	hold = &batch->holds[batch->nholds++];
+	*fd = hold->packed != NULL ? -1 : hold->fd;
 	return NULL;
 }
 
-/* A record in the WAL: *place, or, if it is in two segments, the answer itself and *placed false. */
+/* A record in the WAL: *place, or, if it is in two segments or a compressed one, the answer itself and *placed false. */
 static PsError *
 place_record(ValueBatch *batch, ValueRead *read, Place *place, bool *placed)
 {
@@ -203,9 +209,11 @@ place_record(ValueBatch *batch, ValueRead *read, Place *place, bool *placed)
 	if (place->len > 0)
 	{
 		place->offset = XLogSegmentOffset(start, wal_segments_segment_size(segs));
-		*placed = true;
-		return hold_segment(batch, segs, start, &place->fd);
+		PS_TRY(hold_segment(batch, segs, start, &place->fd));
+		*placed = place->fd >= 0;
 	}
+	if (*placed)
+		return NULL;
 	room = take_room(batch, read, read->ref.len);
 	if (room == NULL)
 		return NULL;

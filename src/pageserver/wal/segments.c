@@ -5,7 +5,8 @@
  *
  * A segment has its full size from the start and reads as zeros where nothing
  * was written.  It is made under a temporary name, made durable, and renamed:
- * a file with a segment's name is never short.
+ * a file with a segment's name is never short.  Old ones are kept compressed
+ * (packed.h): the segments before first_plain.
  *
  * Descriptors are kept open in a small cache.  An entry is in use while its
  * "users" is not zero; the writer's changes keep it (dirty) until they are
@@ -25,6 +26,7 @@
 
 #include "ps_wire.h"
 #include "sync.h"
+#include "wal/packed.h"
 #include "wal/wal.h"
 
 /* Descriptors that are kept open when nobody uses them. */
@@ -39,6 +41,7 @@ typedef struct SegmentFile
 {
 	XLogSegNo	segno;
 	int			fd;
+	PackedSegment *packed;		/* NULL: as it was written; else there is no fd */
 	int			users;
 	bool		dirty;
 	bool		gone;			/* unlinked: close when the last user is done */
@@ -58,6 +61,7 @@ struct WalSegments
 	bool		any;			/* is there a segment? */
 	XLogSegNo	oldest;
 	XLogSegNo	newest;
+	XLogSegNo	first_plain;	/* those before are packed */
 	bool		dir_dirty;		/* a segment was made or removed */
 	PsError    *sync_error;		/* a sync failed: what was written since the last one may be lost */
 
@@ -79,16 +83,37 @@ wal_segments_path(const WalSegments *segs, XLogSegNo segno, char path[MAXPGPATH]
 	snprintf(path, MAXPGPATH, "%s/%s", segs->dir, name);
 }
 
+static void
+packed_path(const WalSegments *segs, XLogSegNo segno, char path[MAXPGPATH])
+{
+	char		name[MAXFNAMELEN];
+
+	segment_name(segs, segno, name);
+	snprintf(path, MAXPGPATH, "%s/%s" PACKED_SUFFIX, segs->dir, name);
+}
+
+/* A segment that exists; under the lock, or while the directory is opened. */
+static void
+add_segment(WalSegments *segs, XLogSegNo segno)
+{
+	segs->oldest = segs->any ? Min(segs->oldest, segno) : segno;
+	segs->newest = segs->any ? Max(segs->newest, segno) : segno;
+	segs->any = true;
+}
+
 /* Looks at one directory entry while the directory is opened. */
 static PsError *
 check_entry(WalSegments *segs, const char *name)
 {
 	char		path[MAXPGPATH];
+	char		plain[MAXFNAMELEN];
 	char		expected[MAXFNAMELEN];
 	struct stat st;
 	TimeLineID	tli;
 	XLogSegNo	segno;
+	bool		packed = strlen(name) == XLOG_FNAME_LEN + strlen(PACKED_SUFFIX) && strcmp(name + XLOG_FNAME_LEN, PACKED_SUFFIX) == 0;
 
+	strlcpy(plain, name, packed ? XLOG_FNAME_LEN + 1 : sizeof(plain));
 	snprintf(path, sizeof(path), "%s/%s", segs->dir, name);
 	if (strncmp(name, TEMP_PREFIX, strlen(TEMP_PREFIX)) == 0)
 	{
@@ -96,25 +121,34 @@ check_entry(WalSegments *segs, const char *name)
 			return ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", path);
 		return NULL;
 	}
-	if (!IsXLogFileName(name))
+	if (!IsXLogFileName(plain))
 		return NULL;
-	XLogFromFileName(name, &tli, &segno, segs->segment_size);
+	XLogFromFileName(plain, &tli, &segno, segs->segment_size);
 	segment_name(segs, segno, expected);
-	if (strcmp(name, expected) != 0)
+	if (strcmp(plain, expected) != 0)
 		return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED, "WAL file \"%s\" is not of timeline 1 with segments of %u bytes",
 									  path, segs->segment_size),
 							 "Segments of other timelines do not belong here; move the file away.");
-	if (stat(path, &st) < 0)
+	if (!packed && stat(path, &st) < 0)
 		return ps_error(ps_errno_state(), "could not stat file \"%s\": %m", path);
-	if (st.st_size != segs->segment_size)
+	if (!packed && st.st_size != segs->segment_size)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "WAL file \"%s\" has %lld bytes, expected %u", path, (long long) st.st_size,
 						segs->segment_size);
-	if (!segs->any)
-		segs->oldest = segs->newest = segno;
-	segs->any = true;
-	segs->oldest = Min(segs->oldest, segno);
-	segs->newest = Max(segs->newest, segno);
+	add_segment(segs, segno);
+	/* if there are both, it was to go next (pack_segment()) */
+	if (!packed)
+		segs->first_plain = Min(segs->first_plain, segno);
 	return NULL;
+}
+
+static void
+free_file(SegmentFile *file)
+{
+	if (file->packed != NULL)
+		packed_segment_close(file->packed);
+	else
+		close(file->fd);
+	free(file);
 }
 
 PsError *
@@ -134,6 +168,7 @@ wal_segments_open(const char *dir, uint32 segment_size, WalSegments **result)
 	segs = pg_malloc0(sizeof(WalSegments));
 	segs->dir = pg_strdup(dir);
 	segs->segment_size = segment_size;
+	segs->first_plain = PG_UINT64_MAX;
 	pthread_mutex_init(&segs->lock, NULL);
 	pthread_mutex_init(&segs->sync_lock, NULL);
 
@@ -161,8 +196,7 @@ wal_segments_close(WalSegments *segs)
 		SegmentFile *file = segs->files;
 
 		segs->files = file->next;
-		close(file->fd);
-		free(file);
+		free_file(file);
 	}
 	ps_error_free(segs->sync_error);
 	pthread_mutex_destroy(&segs->lock);
@@ -181,8 +215,7 @@ close_file(WalSegments *segs, SegmentFile *file)
 		p = &(*p)->next;
 	*p = file->next;
 	segs->nfiles--;
-	close(file->fd);
-	free(file);
+	free_file(file);
 }
 
 /* Closes what was not used for longest until the cache has its size; under the lock. */
@@ -259,21 +292,29 @@ find_file(const WalSegments *segs, XLogSegNo segno)
 static PsError *
 open_file(WalSegments *segs, XLogSegNo segno, bool create, SegmentFile **result)
 {
+	SegmentFile opened = {.segno = segno};
+	SegmentFile *existing;
 	char		path[MAXPGPATH];
-	int			fd;
+	char		packed[MAXPGPATH];
 	bool		created = false;
 	PsError    *err = NULL;
 
 	pthread_mutex_unlock(&segs->lock);
 	wal_segments_path(segs, segno, path);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd < 0 && errno == ENOENT && create)
+	packed_path(segs, segno, packed);
+	opened.fd = open(path, O_RDWR | O_CLOEXEC);
+	if (opened.fd < 0 && errno != ENOENT)
+		err = ps_error(ps_errno_state(), "could not open WAL file \"%s\": %m", path);
+	/* the plain file goes only when the packed one has its name */
+	else if (opened.fd < 0 && access(packed, F_OK) == 0)
+		err = packed_segment_open(packed, segs->segment_size, &opened.packed);
+	else if (opened.fd < 0 && create)
 	{
-		err = create_segment(segs, segno, &fd);
+		err = create_segment(segs, segno, &opened.fd);
 		created = true;
 	}
-	else if (fd < 0)
-		err = ps_error(ps_errno_state(), "could not open WAL file \"%s\": %m", path);
+	else if (opened.fd < 0)
+		err = ps_error(ps_errno_state(), "could not open WAL file \"%s\", nor \"%s\": %m", path, packed);
 	pthread_mutex_lock(&segs->lock);
 	if (err != NULL)
 		return err;
@@ -281,21 +322,18 @@ open_file(WalSegments *segs, XLogSegNo segno, bool create, SegmentFile **result)
 	if (created)
 	{
 		segs->dir_dirty = true;
-		if (!segs->any)
-			segs->oldest = segs->newest = segno;
-		segs->any = true;
-		segs->oldest = Min(segs->oldest, segno);
-		segs->newest = Max(segs->newest, segno);
+		add_segment(segs, segno);
+		segs->first_plain = Min(segs->first_plain, segno);
 	}
-	*result = find_file(segs, segno);
-	if (*result != NULL)
+	existing = find_file(segs, segno);
+	*result = pg_malloc(sizeof(SegmentFile));
+	**result = opened;
+	if (existing != NULL)
 	{
-		close(fd);
+		free_file(*result);
+		*result = existing;
 		return NULL;
 	}
-	*result = pg_malloc0(sizeof(SegmentFile));
-	(*result)->segno = segno;
-	(*result)->fd = fd;
 	(*result)->next = segs->files;
 	segs->files = *result;
 	segs->nfiles++;
@@ -312,6 +350,13 @@ acquire_file(WalSegments *segs, XLogSegNo segno, bool create, SegmentFile **resu
 	*result = find_file(segs, segno);
 	if (*result == NULL)
 		err = open_file(segs, segno, create, result);
+	if (err == NULL && create && (*result)->packed != NULL)
+	{
+		char		path[MAXPGPATH];
+
+		packed_path(segs, segno, path);
+		err = ps_error(PS_SQLSTATE_INTERNAL, "WAL file \"%s\" cannot be written: it is compressed already", path);
+	}
 	if (err == NULL)
 	{
 		(*result)->users++;
@@ -501,23 +546,33 @@ zero_tail(WalSegments *segs, XLogSegNo segno, uint32 offset)
 	return err;
 }
 
+/* The file has been unlinked: who has it open goes on with it, nobody else gets it.  Caller holds "lock". */
+static void
+forget_file(WalSegments *segs, XLogSegNo segno)
+{
+	SegmentFile *file = find_file(segs, segno);
+
+	if (file == NULL)
+		return;
+	file->gone = true;
+	file->dirty = false;
+	if (file->users == 0)
+		close_file(segs, file);
+}
+
 /* Caller holds "lock".  Readers that have the file open go on. */
 static PsError *
 remove_file(WalSegments *segs, XLogSegNo segno)
 {
-	SegmentFile *file = find_file(segs, segno);
 	char		path[MAXPGPATH];
 
 	wal_segments_path(segs, segno, path);
 	if (unlink(path) < 0 && errno != ENOENT)
 		return ps_error(PS_SQLSTATE_IO, "could not remove WAL file \"%s\": %m", path);
-	if (file != NULL)
-	{
-		file->gone = true;
-		file->dirty = false;
-		if (file->users == 0)
-			close_file(segs, file);
-	}
+	packed_path(segs, segno, path);
+	if (unlink(path) < 0 && errno != ENOENT)
+		return ps_error(PS_SQLSTATE_IO, "could not remove WAL file \"%s\": %m", path);
+	forget_file(segs, segno);
 	segs->dir_dirty = true;
 	return NULL;
 }
@@ -539,6 +594,68 @@ wal_segments_remove_before(WalSegments *segs, XLogSegNo first_kept, int *removed
 	}
 	pthread_mutex_unlock(&segs->lock);
 	return err;
+}
+
+/*
+ * The packed file gets its name when it is durable; only then the plain one
+ * goes.  If the store ends in between there are both, and the plain one counts.
+ */
+static PsError *
+pack_segment(WalSegments *segs, XLogSegNo segno)
+{
+	char		plain[MAXPGPATH];
+	char		path[MAXPGPATH];
+	char		temp[MAXPGPATH];
+	char		name[MAXFNAMELEN];
+	SegmentFile *file;
+	PsError    *err;
+
+	wal_segments_path(segs, segno, plain);
+	packed_path(segs, segno, path);
+	segment_name(segs, segno, name);
+	snprintf(temp, sizeof(temp), "%s/" TEMP_PREFIX "%s" PACKED_SUFFIX, segs->dir, name);
+	PS_TRY(acquire_file(segs, segno, false, &file));
+	err = packed_segment_write(file->fd, plain, segs->segment_size, temp);
+	release_file(segs, file, false);
+	if (err != NULL)
+		return err;
+	if (rename(temp, path) < 0)
+	{
+		err = ps_error(ps_errno_state(), "could not rename file \"%s\" to \"%s\": %m", temp, path);
+		unlink(temp);
+		return err;
+	}
+	PS_TRY(sync_path(segs->dir));
+	pthread_mutex_lock(&segs->lock);
+	if (unlink(plain) < 0)
+		err = ps_error(PS_SQLSTATE_IO, "could not remove WAL file \"%s\": %m", plain);
+	else
+	{
+		forget_file(segs, segno);
+		segs->first_plain = segno + 1;
+	}
+	pthread_mutex_unlock(&segs->lock);
+	return err;
+}
+
+PsError *
+wal_segments_pack(WalSegments *segs, XLogSegNo before, bool (*is_canceled) (void *arg), void *arg)
+{
+	for (;;)
+	{
+		XLogSegNo	segno;
+		bool		any;
+
+		pthread_mutex_lock(&segs->lock);
+		segno = Max(segs->first_plain, segs->oldest);
+		any = segs->any && segno < before && segno < segs->newest;
+		pthread_mutex_unlock(&segs->lock);
+		if (!any)
+			return NULL;
+		if (is_canceled(arg))
+			return ps_error(PS_SQLSTATE_CANCELED, "the store is stopping");
+		PS_TRY(pack_segment(segs, segno));
+	}
 }
 
 PsError *
@@ -585,6 +702,7 @@ wal_segments_hold(WalSegments *segs, XLogRecPtr lsn, WalHold *hold)
 	hold->segs = segs;
 	hold->file = file;
 	hold->fd = file->fd;
+	hold->packed = file->packed;
 	return NULL;
 }
 

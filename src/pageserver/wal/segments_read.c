@@ -10,6 +10,7 @@
 #include "port/pg_crc32c.h"
 
 #include "ps_wire.h"
+#include "wal/packed.h"
 #include "wal/wal.h"
 
 /* Fragments of a record that one preadv() reads, page headers included. */
@@ -19,6 +20,8 @@
 static PsError *
 read_fragments(const WalHold *hold, uint32 offset, struct iovec *iov, int n, size_t len)
 {
+	if (hold->packed != NULL)
+		return packed_segment_read(hold->packed, offset, iov, len);
 	while (len > 0)
 	{
 		ssize_t		got = preadv(hold->fd, iov, n, offset);

@@ -271,6 +271,14 @@ extern PsError *wal_segments_cut(WalSegments *segs, XLogRecPtr lsn);
 /* Removes the oldest segments, up to this one, but never the newest. */
 extern PsError *wal_segments_remove_before(WalSegments *segs, XLogSegNo first_kept, int *removed);
 
+/*
+ * Compresses the segments before this one (packed.h), but never the newest.
+ * None of them may be written any more; readers see no difference.  One caller
+ * at a time, and not beside wal_segments_remove_before().  May be called again
+ * after an error.
+ */
+extern PsError *wal_segments_pack(WalSegments *segs, XLogSegNo before, bool (*is_canceled) (void *arg), void *arg);
+
 /* Reads raw bytes, page headers and all; the range must have been written. */
 extern PsError *wal_segments_read(WalSegments *segs, XLogRecPtr lsn, char *buf, size_t len);
 
@@ -293,6 +301,7 @@ typedef struct WalHold
 	WalSegments *segs;
 	XLogSegNo	segno;
 	int			fd;
+	const struct PackedSegment *packed; /* not NULL: there is no fd, only the functions here can read it */
 	struct SegmentFile *file;
 } WalHold;
 
