@@ -410,6 +410,20 @@ fault_remove_tree(const char *path)
 	}
 }
 
+/* A directory that was removed is there again. */
+static inline void
+fault_is_now(ino_t old, ino_t new)
+{
+	for (int i = 0; i < fault.nchanges; i++)
+	{
+		FaultChange *change = &fault.changes[i];
+
+		change->ino = change->ino == old ? new : change->ino;
+		change->dir = change->dir == old ? new : change->dir;
+		change->from_dir = change->from_dir == old ? new : change->from_dir;
+	}
+}
+
 /* Takes a change back, unless what it made is not there any more. */
 static inline void
 fault_undo(FaultChange *change)
@@ -433,7 +447,8 @@ fault_undo(FaultChange *change)
 				(void) __real_rename(change->kept, change->path);	/* its directory may not be there */
 			break;
 		case CHANGE_RMDIR:
-			(void) __real_mkdir(change->path, 0700);
+			if (__real_mkdir(change->path, 0700) == 0)
+				fault_is_now(change->ino, fault_ino(change->path));
 			break;
 	}
 }
@@ -843,6 +858,7 @@ __wrap_rmdir(const char *path)
 	pthread_mutex_lock(&fault.lock);
 	if (!fault_strikes("rmdir", path, &torn))
 	{
+		change.ino = fault_ino(path);
 		rc = __real_rmdir(path);
 		if (rc == 0)
 			fault_add_change(change, path, NULL, NULL);

@@ -1564,6 +1564,8 @@ world_begin(World *w, uint64 random)
 	History		h;
 	Branch	   *b;
 
+	/* in memory: files come and go all the time, and a disk may take long over each */
+	store_template = "/dev/shm/t_model.XXXXXX";
 	memset(w, 0, sizeof(*w));
 	w->random = random;
 	w->next_seed = 1;

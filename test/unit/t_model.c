@@ -16,7 +16,11 @@
 #include "common/logging.h"
 
 static uint64 seed;
+#ifdef __SANITIZE_THREAD__
+static long noperations = 3000;
+#else
 static long noperations = 20000;
+#endif
 static bool verbose;			/* says what it does */
 
 /* An operation failed, or went well; if the store crashed meanwhile it starts again. */
@@ -121,7 +125,7 @@ operate(World *w)
 	uint32		what = rnd32(w, 1000);
 
 	if (what < 440)
-		after(w, write_records(w, b, 1 + rnd32(w, rnd32(w, 8) == 0 ? 150 : 15), false), "writing");
+		after(w, write_records(w, b, 1 + rnd32(w, rnd32(w, 8) == 0 ? 300 : 20), false), "writing");
 	else if (what < 450)
 		after(w, write_records(w, b, 1, true), "writing");
 	else if (what < 650)
