@@ -136,7 +136,7 @@ operate(World *w)
 		after(w, keep_branch(w, b, rnd32(w, 4) > 0), "upkeep");
 	else if (what < 790)
 		leave_branch(w, b);
-	else if (what < 793)
+	else if (what < 797)
 		after(w, detach_and_attach(w), "detaching and attaching");
 	else if (what < 870)
 		change_branches(w);
@@ -186,7 +186,8 @@ test_model(void **state)
 	}
 	print_message("%ld records, %ld crashes, %ld LSNs compared, %ld refused, %ld branches closed, %ld times detached, "
 				  "up to %ld files in %d levels\n", w.records, w.crashes, w.checks, w.refused, w.closed, w.detached, w.files, w.level);
-	CHECK(w.refused > 0 && w.crashes > 0 && w.level > 1 && w.closed > 0 && w.detached > 0);
+	CHECK(w.refused > 0 && w.crashes > 0 && w.level > 1);
+	CHECK(noperations < 20000 || (w.closed > 0 && w.detached > 0));
 	world_end(&w);
 }
 
