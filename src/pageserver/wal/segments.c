@@ -7,99 +7,19 @@
  * was written.  It is made under a temporary name, made durable, and renamed:
  * a file with a segment's name is never short.  Old ones are kept compressed
  * (packed.h): the segments before first_plain.
- *
- * Descriptors are kept open in a small cache.  An entry is in use while its
- * "users" is not zero; the writer's changes keep it (dirty) until they are
- * synced.
  */
 #include "ps_fe.h"
 
 #include <dirent.h>
-#include <fcntl.h>
-#include <pthread.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
-
-#include "common/file_perm.h"
-#include "port/pg_crc32c.h"
 
 #include "ps_wire.h"
 #include "sync.h"
-#include "wal/packed.h"
-#include "wal/wal.h"
-
-/* Descriptors that are kept open when nobody uses them. */
-#define CACHED_FILES 8
+#include "wal/segments_impl.h"
 
 /* Segments that may wait for a sync before the writer does it itself. */
 #define MAX_DIRTY_FILES 6
-
-#define TEMP_PREFIX "xlogtemp."
-
-typedef struct SegmentFile
-{
-	XLogSegNo	segno;
-	int			fd;
-	PackedSegment *packed;		/* NULL: as it was written; else there is no fd */
-	int			users;
-	bool		dirty;
-	bool		gone;			/* unlinked: close when the last user is done */
-	uint64		last_use;
-	struct SegmentFile *next;
-} SegmentFile;
-
-struct WalSegments
-{
-	char	   *dir;
-	uint32		segment_size;
-
-	pthread_mutex_t lock;		/* for what follows; not held during I/O, but for unlink() */
-	SegmentFile *files;
-	int			nfiles;
-	uint64		clock;
-	bool		any;			/* is there a segment? */
-	XLogSegNo	oldest;
-	XLogSegNo	newest;
-	XLogSegNo	first_plain;	/* those before are packed */
-	bool		dir_dirty;		/* a segment was made or removed */
-	PsError    *sync_error;		/* a sync failed: what was written since the last one may be lost */
-
-	pthread_mutex_t sync_lock;	/* one sync at a time; taken before "lock" */
-};
-
-static void
-segment_name(const WalSegments *segs, XLogSegNo segno, char name[MAXFNAMELEN])
-{
-	XLogFileName(name, 1, segno, segs->segment_size);
-}
-
-void
-wal_segments_path(const WalSegments *segs, XLogSegNo segno, char path[MAXPGPATH])
-{
-	char		name[MAXFNAMELEN];
-
-	segment_name(segs, segno, name);
-	snprintf(path, MAXPGPATH, "%s/%s", segs->dir, name);
-}
-
-static void
-packed_path(const WalSegments *segs, XLogSegNo segno, char path[MAXPGPATH])
-{
-	char		name[MAXFNAMELEN];
-
-	segment_name(segs, segno, name);
-	snprintf(path, MAXPGPATH, "%s/%s" PACKED_SUFFIX, segs->dir, name);
-}
-
-/* A segment that exists; under the lock, or while the directory is opened. */
-static void
-add_segment(WalSegments *segs, XLogSegNo segno)
-{
-	segs->oldest = segs->any ? Min(segs->oldest, segno) : segno;
-	segs->newest = segs->any ? Max(segs->newest, segno) : segno;
-	segs->any = true;
-}
 
 /* Looks at one directory entry while the directory is opened. */
 static PsError *
@@ -115,7 +35,7 @@ check_entry(WalSegments *segs, const char *name)
 
 	strlcpy(plain, name, packed ? XLOG_FNAME_LEN + 1 : sizeof(plain));
 	snprintf(path, sizeof(path), "%s/%s", segs->dir, name);
-	if (strncmp(name, TEMP_PREFIX, strlen(TEMP_PREFIX)) == 0)
+	if (strncmp(name, SEGMENT_TEMP_PREFIX, strlen(SEGMENT_TEMP_PREFIX)) == 0)
 	{
 		if (unlink(path) < 0)
 			return ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", path);
@@ -134,21 +54,11 @@ check_entry(WalSegments *segs, const char *name)
 	if (!packed && st.st_size != segs->segment_size)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "WAL file \"%s\" has %lld bytes, expected %u", path, (long long) st.st_size,
 						segs->segment_size);
-	add_segment(segs, segno);
+	segment_added(segs, segno);
 	/* if there are both, it was to go next (pack_segment()) */
 	if (!packed)
 		segs->first_plain = Min(segs->first_plain, segno);
 	return NULL;
-}
-
-static void
-free_file(SegmentFile *file)
-{
-	if (file->packed != NULL)
-		packed_segment_close(file->packed);
-	else
-		close(file->fd);
-	free(file);
 }
 
 PsError *
@@ -196,190 +106,13 @@ wal_segments_close(WalSegments *segs)
 		SegmentFile *file = segs->files;
 
 		segs->files = file->next;
-		free_file(file);
+		segment_file_free(file);
 	}
 	ps_error_free(segs->sync_error);
 	pthread_mutex_destroy(&segs->lock);
 	pthread_mutex_destroy(&segs->sync_lock);
 	free(segs->dir);
 	free(segs);
-}
-
-/* Closes an entry of the list; under the lock. */
-static void
-close_file(WalSegments *segs, SegmentFile *file)
-{
-	SegmentFile **p = &segs->files;
-
-	while (*p != file)
-		p = &(*p)->next;
-	*p = file->next;
-	segs->nfiles--;
-	free_file(file);
-}
-
-/* Closes what was not used for longest until the cache has its size; under the lock. */
-static void
-shrink_cache(WalSegments *segs)
-{
-	while (segs->nfiles > CACHED_FILES)
-	{
-		SegmentFile *victim = NULL;
-
-		for (SegmentFile *f = segs->files; f != NULL; f = f->next)
-		{
-			if (f->users == 0 && !f->dirty && (victim == NULL || f->last_use < victim->last_use))
-				victim = f;
-		}
-		if (victim == NULL)
-			return;
-		close_file(segs, victim);
-	}
-}
-
-/* Makes the file of a segment, all zeros. */
-static PsError *
-create_segment(const WalSegments *segs, XLogSegNo segno, int *fd)
-{
-	char		path[MAXPGPATH];
-	char		name[MAXFNAMELEN];
-	char		temp[MAXPGPATH];
-	int			rc;
-	PsError    *err;
-
-	wal_segments_path(segs, segno, path);
-	segment_name(segs, segno, name);
-	snprintf(temp, sizeof(temp), "%s/" TEMP_PREFIX "%s", segs->dir, name);
-	*fd = open(temp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, pg_file_create_mode);
-	if (*fd < 0)
-		return ps_error(ps_errno_state(), "could not create file \"%s\": %m", temp);
-
-	/* Room is taken now: a full disk is met here, not in the middle of a segment. */
-	rc = posix_fallocate(*fd, 0, segs->segment_size);
-	if (rc != 0)
-	{
-		errno = rc;
-		err = ps_error(ps_errno_state(), "could not allocate %u bytes for file \"%s\": %m", segs->segment_size, temp);
-	}
-	else if (fsync(*fd) < 0)
-		err = ps_error(ps_errno_state(), "could not fsync file \"%s\": %m", temp);
-	else if (rename(temp, path) < 0)
-		err = ps_error(ps_errno_state(), "could not rename file \"%s\" to \"%s\": %m", temp, path);
-	else
-		return NULL;
-	close(*fd);
-	unlink(temp);
-	return err;
-}
-
-/* The open file of a segment, or NULL; under the lock. */
-static SegmentFile *
-find_file(const WalSegments *segs, XLogSegNo segno)
-{
-	for (SegmentFile *file = segs->files; file != NULL; file = file->next)
-	{
-		if (file->segno == segno && !file->gone)
-			return file;
-	}
-	return NULL;
-}
-
-/*
- * Opens the file of a segment that is not in the list, or makes it; then adds
- * it, unless another thread was faster.  The lock is held at entry and exit,
- * but not during I/O.
- */
-static PsError *
-open_file(WalSegments *segs, XLogSegNo segno, bool create, SegmentFile **result)
-{
-	SegmentFile opened = {.segno = segno};
-	SegmentFile *existing;
-	char		path[MAXPGPATH];
-	char		packed[MAXPGPATH];
-	bool		created = false;
-	PsError    *err = NULL;
-
-	pthread_mutex_unlock(&segs->lock);
-	wal_segments_path(segs, segno, path);
-	packed_path(segs, segno, packed);
-	opened.fd = open(path, O_RDWR | O_CLOEXEC);
-	if (opened.fd < 0 && errno != ENOENT)
-		err = ps_error(ps_errno_state(), "could not open WAL file \"%s\": %m", path);
-	/* the plain file goes only when the packed one has its name */
-	else if (opened.fd < 0 && access(packed, F_OK) == 0)
-		err = packed_segment_open(packed, segs->segment_size, &opened.packed);
-	else if (opened.fd < 0 && create)
-	{
-		err = create_segment(segs, segno, &opened.fd);
-		created = true;
-	}
-	else if (opened.fd < 0)
-		err = ps_error(ps_errno_state(), "could not open WAL file \"%s\", nor \"%s\": %m", path, packed);
-	pthread_mutex_lock(&segs->lock);
-	if (err != NULL)
-		return err;
-
-	if (created)
-	{
-		segs->dir_dirty = true;
-		add_segment(segs, segno);
-		segs->first_plain = Min(segs->first_plain, segno);
-	}
-	existing = find_file(segs, segno);
-	*result = pg_malloc(sizeof(SegmentFile));
-	**result = opened;
-	if (existing != NULL)
-	{
-		free_file(*result);
-		*result = existing;
-		return NULL;
-	}
-	(*result)->next = segs->files;
-	segs->files = *result;
-	segs->nfiles++;
-	return NULL;
-}
-
-/* The file of a segment, to be given back with release_file(). */
-static PsError *
-acquire_file(WalSegments *segs, XLogSegNo segno, bool create, SegmentFile **result)
-{
-	PsError    *err = NULL;
-
-	pthread_mutex_lock(&segs->lock);
-	*result = find_file(segs, segno);
-	if (*result == NULL)
-		err = open_file(segs, segno, create, result);
-	if (err == NULL && create && (*result)->packed != NULL)
-	{
-		char		path[MAXPGPATH];
-
-		packed_path(segs, segno, path);
-		err = ps_error(PS_SQLSTATE_INTERNAL, "WAL file \"%s\" cannot be written: it is compressed already", path);
-	}
-	if (err == NULL)
-	{
-		(*result)->users++;
-		(*result)->last_use = ++segs->clock;
-		shrink_cache(segs);
-	}
-	pthread_mutex_unlock(&segs->lock);
-	return err;
-}
-
-/* written: the file was changed, and is to be kept for the next sync. */
-static void
-release_file(WalSegments *segs, SegmentFile *file, bool written)
-{
-	pthread_mutex_lock(&segs->lock);
-	file->users--;
-	if (written && !file->gone)
-		file->dirty = true;
-	if (file->gone && file->users == 0)
-		close_file(segs, file);
-	else
-		shrink_cache(segs);
-	pthread_mutex_unlock(&segs->lock);
 }
 
 /* Writes within one segment. */
@@ -421,9 +154,9 @@ wal_segments_write(WalSegments *segs, XLogRecPtr lsn, const char *data, size_t l
 		int			ndirty = 0;
 
 		XLByteToSeg(lsn, segno, segs->segment_size);
-		PS_TRY(acquire_file(segs, segno, true, &file));
+		PS_TRY(segment_file_acquire(segs, segno, true, &file));
 		err = write_in_segment(segs, file, offset, data, n);
-		release_file(segs, file, true);
+		segment_file_release(segs, file, true);
 		if (err != NULL)
 			return err;
 		lsn += n;
@@ -459,7 +192,7 @@ sync_failed(WalSegments *segs, PsError *err)
 PsError *
 wal_segments_sync(WalSegments *segs)
 {
-	SegmentFile *batch[CACHED_FILES * 2];
+	SegmentFile *batch[CACHED_SEGMENT_FILES * 2];
 	int			n;
 	bool		sync_directory;
 	PsError    *err = NULL;
@@ -505,7 +238,7 @@ wal_segments_sync(WalSegments *segs)
 			pthread_mutex_unlock(&segs->lock);
 		}
 		for (int i = 0; i < n; i++)
-			release_file(segs, batch[i], false);
+			segment_file_release(segs, batch[i], false);
 	} while (n == lengthof(batch) && err == NULL);
 	pthread_mutex_unlock(&segs->sync_lock);
 	return err;
@@ -522,7 +255,7 @@ zero_tail(WalSegments *segs, XLogSegNo segno, uint32 offset)
 	SegmentFile *file;
 	PsError    *err = NULL;
 
-	PS_TRY(acquire_file(segs, segno, true, &file));
+	PS_TRY(segment_file_acquire(segs, segno, true, &file));
 	while (offset < segs->segment_size && err == NULL)
 	{
 		PGAlignedXLogBlock page;
@@ -542,22 +275,8 @@ zero_tail(WalSegments *segs, XLogSegNo segno, uint32 offset)
 			err = write_in_segment(segs, file, offset, zeros.data, n);
 		offset += n;
 	}
-	release_file(segs, file, true);
+	segment_file_release(segs, file, true);
 	return err;
-}
-
-/* The file has been unlinked: who has it open goes on with it, nobody else gets it.  Caller holds "lock". */
-static void
-forget_file(WalSegments *segs, XLogSegNo segno)
-{
-	SegmentFile *file = find_file(segs, segno);
-
-	if (file == NULL)
-		return;
-	file->gone = true;
-	file->dirty = false;
-	if (file->users == 0)
-		close_file(segs, file);
 }
 
 /* Caller holds "lock".  Readers that have the file open go on. */
@@ -569,10 +288,10 @@ remove_file(WalSegments *segs, XLogSegNo segno)
 	wal_segments_path(segs, segno, path);
 	if (unlink(path) < 0 && errno != ENOENT)
 		return ps_error(PS_SQLSTATE_IO, "could not remove WAL file \"%s\": %m", path);
-	packed_path(segs, segno, path);
+	segment_packed_path(segs, segno, path);
 	if (unlink(path) < 0 && errno != ENOENT)
 		return ps_error(PS_SQLSTATE_IO, "could not remove WAL file \"%s\": %m", path);
-	forget_file(segs, segno);
+	segment_file_forget(segs, segno);
 	segs->dir_dirty = true;
 	return NULL;
 }
@@ -611,12 +330,12 @@ pack_segment(WalSegments *segs, XLogSegNo segno)
 	PsError    *err;
 
 	wal_segments_path(segs, segno, plain);
-	packed_path(segs, segno, path);
+	segment_packed_path(segs, segno, path);
 	segment_name(segs, segno, name);
-	snprintf(temp, sizeof(temp), "%s/" TEMP_PREFIX "%s" PACKED_SUFFIX, segs->dir, name);
-	PS_TRY(acquire_file(segs, segno, false, &file));
+	snprintf(temp, sizeof(temp), "%s/" SEGMENT_TEMP_PREFIX "%s" PACKED_SUFFIX, segs->dir, name);
+	PS_TRY(segment_file_acquire(segs, segno, false, &file));
 	err = packed_segment_write(file->fd, plain, segs->segment_size, temp);
-	release_file(segs, file, false);
+	segment_file_release(segs, file, false);
 	if (err != NULL)
 		return err;
 	if (rename(temp, path) < 0)
@@ -631,7 +350,7 @@ pack_segment(WalSegments *segs, XLogSegNo segno)
 		err = ps_error(PS_SQLSTATE_IO, "could not remove WAL file \"%s\": %m", plain);
 	else
 	{
-		forget_file(segs, segno);
+		segment_file_forget(segs, segno);
 		segs->first_plain = segno + 1;
 	}
 	pthread_mutex_unlock(&segs->lock);
@@ -690,26 +409,6 @@ wal_segments_cut(WalSegments *segs, XLogRecPtr lsn)
 	if (err == NULL)
 		err = wal_segments_sync(segs);
 	return err;
-}
-
-PsError *
-wal_segments_hold(WalSegments *segs, XLogRecPtr lsn, WalHold *hold)
-{
-	SegmentFile *file;
-
-	XLByteToSeg(lsn, hold->segno, segs->segment_size);
-	PS_TRY(acquire_file(segs, hold->segno, false, &file));
-	hold->segs = segs;
-	hold->file = file;
-	hold->fd = file->fd;
-	hold->packed = file->packed;
-	return NULL;
-}
-
-void
-wal_segments_release(WalHold *hold)
-{
-	release_file(hold->segs, hold->file, false);
 }
 
 bool
