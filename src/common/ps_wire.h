@@ -7,10 +7,11 @@
  *
  * The stream is opened by the simple query
  *
- *		pagestream TENANT TIMELINE GENERATION
+ *		pagestream TENANT TIMELINE GENERATION [LSN]
  *
  * (ids as 32 hex digits, generation decimal; 0 for a reader that is no
- * compute), answered by CopyBothResponse.  Requests may be pipelined; answers
+ * compute), answered by CopyBothResponse.  An LSN is a lease: it can be read as
+ * long as the stream goes on, though the window of history moves past it.  Requests may be pipelined; answers
  * come in the order of the requests.
  *
  * Every request begins with PsRequestHeader:

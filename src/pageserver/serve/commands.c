@@ -39,7 +39,7 @@ static const Command commands[] = {
 	{"branch_restore", "NAME LSN lsn | TIME microseconds [force]", 3, 4, run_branch_restore},
 	{"fullbackup", "BRANCH [LSN lsn | TIME microseconds]", 1, 3, run_fullbackup},
 	{"import", "NAME 'PGDATA'", 2, 2, run_import},
-	{"pagestream", "TENANT TIMELINE GENERATION", 3, 3, run_pagestream},
+	{"pagestream", "TENANT TIMELINE GENERATION [LSN]", 3, 4, run_pagestream},
 	{"status", "", 0, 0, run_status},
 	{"tenant_attach", "TENANT", 1, 1, run_tenant_attach},
 	{"tenant_detach", "TENANT", 1, 1, run_tenant_detach},
@@ -296,9 +296,16 @@ run_pagestream(Session *session, char **args, int nargs)
 {
 	Timeline   *tl;
 	uint64		generation;
+	XLogRecPtr	lease = InvalidXLogRecPtr;
 
 	PS_TRY(find_timeline(session, args, &tl, &generation));
-	return pagestream_run(session, tl, generation);
+	if (nargs > 3)
+	{
+		PS_TRY(parse_lsn(args[3], &lease));
+		if (lease == InvalidXLogRecPtr)
+			return ps_error(PS_SQLSTATE_INVALID, "nothing can be read at LSN %s", args[3]);
+	}
+	return pagestream_run(session, tl, generation, lease);
 }
 
 static PsError *

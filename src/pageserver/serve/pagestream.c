@@ -379,13 +379,25 @@ stream(PageStream *ps)
 	}
 }
 
+/* Waits until the LSN can be read, and keeps it so. */
+static PsError *
+take_lease(Session *session, Timeline *tl, XLogRecPtr lsn)
+{
+	XLogRecPtr	seen;
+
+	PS_TRY(timeline_read_lsn(tl, lsn, lsn, &session->waiter, &seen));
+	return timeline_pin(tl, lsn);
+}
+
 PsError *
-pagestream_run(Session *session, Timeline *tl, uint64 generation)
+pagestream_run(Session *session, Timeline *tl, uint64 generation, XLogRecPtr lease)
 {
 	PageStream *ps;
 	PsError    *err;
 
 	PS_TRY(timeline_check_generation(tl, generation));
+	if (lease != InvalidXLogRecPtr)
+		PS_TRY(take_lease(session, tl, lease));
 	ps_thread_name("page %d", session->id);
 	ps = pg_malloc0(sizeof(PageStream));
 	ps->session = session;
@@ -394,6 +406,8 @@ pagestream_run(Session *session, Timeline *tl, uint64 generation)
 	ps->generation = generation;
 	conn_send_copy_response(ps->conn, 'W');
 	err = stream(ps);
+	if (lease != InvalidXLogRecPtr)
+		timeline_unpin(tl, lease);
 	free(ps);
 	ps_thread_name("session %d", session->id);
 	return err;

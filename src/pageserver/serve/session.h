@@ -129,7 +129,8 @@ extern int	command_split(char *text, char **words, int max);
 extern PsError *command_execute(Session *session, const char *text, uint32 len);
 
 /* ---- pagestream.c, wal_push.c: conversations that last ---- */
-extern PsError *pagestream_run(Session *session, Timeline *tl, uint64 generation);
+/* lease: an LSN that can be read as long as the stream goes on, or InvalidXLogRecPtr. */
+extern PsError *pagestream_run(Session *session, Timeline *tl, uint64 generation, XLogRecPtr lease);
 extern PsError *wal_push_run(Session *session, Timeline *tl, uint64 generation);
 
 /* Bytes of a PAGES answer before the pages: CopyData's type and length, header, count. */
