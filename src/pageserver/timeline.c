@@ -53,6 +53,28 @@ timeline_layers(Timeline *tl)
 }
 
 LayerSet *
+timeline_files(Timeline *tl)
+{
+	LayerSet   *set = timeline_layers(tl);
+	LayerSet   *files = layer_set_files(set);
+
+	layer_set_unref(set);
+	return files;
+}
+
+XLogRecPtr
+layer_set_memory_start(const LayerSet *set)
+{
+	return layer_info(set->nfrozen > 0 ? set->frozen[set->nfrozen - 1] : set->open)->lsn_start;
+}
+
+LayerSet *
+layer_set_files(const LayerSet *set)
+{
+	return layer_set_create(open_layer_create(layer_set_memory_start(set)), NULL, 0, layer_map_ref(set->map));
+}
+
+LayerSet *
 timeline_set_layers(Timeline *tl, LayerSet *set)
 {
 	LayerSet   *old = tl->layers;
@@ -233,12 +255,12 @@ timeline_begin_gc(Timeline *tl, XLogRecPtr horizon)
 }
 
 void
-timeline_readable(Timeline *tl, XLogRecPtr *horizon, XLogRecPtr **points, int *npoints, XLogRecPtr *wal_from)
+timeline_readable(Timeline *tl, XLogRecPtr latest, XLogRecPtr *horizon, XLogRecPtr **points, int *npoints, XLogRecPtr *wal_from)
 {
 	int			n = 0;
 
 	pthread_mutex_lock(&tl->lock);
-	*horizon = *wal_from = Max(tl->gc_cutoff, tl->start_lsn);
+	*horizon = *wal_from = Min(Max(tl->gc_cutoff, tl->start_lsn), latest);
 	*points = pg_malloc(Max(tl->npins, 1) * sizeof(XLogRecPtr));
 	for (int i = 0; i < tl->npins; i++)
 		if (tl->pins[i].lsn < *horizon)

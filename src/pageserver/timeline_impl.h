@@ -341,6 +341,16 @@ extern void timeline_close(Timeline *tl);	/* joins, and frees all but what CLOSE
 extern bool timeline_is_settled(Timeline *tl);	/* open, but nothing is in memory alone, and nothing is wrong */
 extern LayerSet *timeline_layers(Timeline *tl); /* a reference */
 
+/*
+ * The same without what is in memory, for who works on files: a layer in memory
+ * takes it until its last reference goes, and that work may take hours.
+ */
+extern LayerSet *timeline_files(Timeline *tl);
+extern LayerSet *layer_set_files(const LayerSet *set);
+
+/* What is older is in its files. */
+extern XLogRecPtr layer_set_memory_start(const LayerSet *set);
+
 /* The same for who reads at an LSN: an error if that may be gone.  What the set has is there as long as it is referenced. */
 extern PsError *timeline_layers_at(Timeline *tl, XLogRecPtr lsn, LayerSet **set);
 extern void layer_set_unref(LayerSet *set);
@@ -374,11 +384,12 @@ extern PsError *timeline_failure(Timeline *tl); /* a copy of it as an error to r
 extern void timeline_begin_gc(Timeline *tl, XLogRecPtr horizon);
 
 /*
- * What may be read, all of one moment: from *horizon on everything, and before
- * it *points, the pins, ascending, each once; free() them.  *wal_from: where
+ * What may be read, all of one moment: from *horizon on, which is not after
+ * "latest", everything, and before it *points, the pins, ascending, each once; free() them.  *wal_from: where
  * the WAL that stays begins.
  */
-extern void timeline_readable(Timeline *tl, XLogRecPtr *horizon, XLogRecPtr **points, int *npoints, XLogRecPtr *wal_from);
+extern void timeline_readable(Timeline *tl, XLogRecPtr latest, XLogRecPtr *horizon, XLogRecPtr **points, int *npoints,
+							  XLogRecPtr *wal_from);
 
 /* Where a branch begins, or began before the store was started: stays readable.  Of an LSN that is. */
 extern void timeline_pin_branch(Timeline *tl, XLogRecPtr lsn);
@@ -505,6 +516,12 @@ typedef struct ReadView
 /* Everything up to lsn; an error if that may be gone.  After an error there is nothing to close. */
 extern PsError *view_open(ReadView *view, Timeline *tl, XLogRecPtr lsn);
 extern void view_close(ReadView *view);
+
+/*
+ * For who keeps it open for hours: lets go of the layers in memory that are not
+ * needed up to *latest, the last LSN at which all of the timeline is in files.
+ */
+extern void view_keep_files(ReadView *view, XLogRecPtr *latest);
 
 /*
  * The versions that keys are made of.  It does not wait for the disk key by key

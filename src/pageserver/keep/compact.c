@@ -142,7 +142,7 @@ has_room(Timeline *tl, const Level *level, int number)
 static PsError *
 compact_level(Timeline *tl, int number, int least, bool *done)
 {
-	LayerSet   *set = timeline_layers(tl);
+	LayerSet   *set = timeline_files(tl);
 	Level		level;
 	PsError    *err = NULL;
 

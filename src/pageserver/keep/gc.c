@@ -287,7 +287,7 @@ remove_files(Timeline *tl, const Count *counts, int n, GcResult *result)
 	PsError    *err = NULL;
 
 	pthread_mutex_lock(&tl->level0_lock);
-	now = timeline_layers(tl);
+	now = timeline_files(tl);
 	for (int i = 0; i < n; i++)
 		if (counts[i].needed == 0 && (!is_level0(counts[i].layer) || has_layer(now, counts[i].layer)))
 		{
@@ -329,7 +329,7 @@ rewrite_file(Timeline *tl, const History *history, Layer *layer, GcResult *resul
 
 	if (is_level0(layer))
 		pthread_mutex_lock(&tl->level0_lock);
-	now = timeline_layers(tl);
+	now = timeline_files(tl);
 	layers = pg_malloc(Max(layer_map_count(now->map), 1) * sizeof(Layer *));
 	if (!is_level0(layer) || has_layer(now, layer))
 		err = rewrite(tl, history, layer, layers, find_old(now->map, history->retention.horizon, layers), result);
@@ -348,7 +348,7 @@ rewrite_file(Timeline *tl, const History *history, Layer *layer, GcResult *resul
 PsError *
 gc_run(Timeline *tl, GcResult *result)
 {
-	LayerSet   *set = timeline_layers(tl);
+	LayerSet   *set = timeline_files(tl);
 	int			nlayers = layer_map_count(set->map);
 	Layer	  **layers = pg_malloc(Max(nlayers, 1) * sizeof(Layer *));
 	Count	   *counts = pg_malloc0(Max(nlayers, 1) * sizeof(Count));

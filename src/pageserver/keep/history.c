@@ -106,6 +106,8 @@ history_advance(Timeline *tl)
 PsError *
 history_init(History *history, Timeline *tl)
 {
+	XLogRecPtr	latest;
+
 	memset(history, 0, sizeof(*history));
 	history->tl = tl;
 	/* a branch may begin anywhere: the horizon is before all, so that every version is needed */
@@ -113,7 +115,8 @@ history_init(History *history, Timeline *tl)
 		return NULL;
 	/* in this order: what can be read then, all that is in the view still has */
 	PS_TRY(view_open(&history->view, tl, PG_UINT64_MAX));
-	timeline_readable(tl, &history->retention.horizon, &history->points, &history->retention.npoints, &history->wal_from);
+	view_keep_files(&history->view, &latest);
+	timeline_readable(tl, latest, &history->retention.horizon, &history->points, &history->retention.npoints, &history->wal_from);
 	history->retention.points = history->points;
 	history->retention.floor = floor_of;
 	history->retention.arg = history;

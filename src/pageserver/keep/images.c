@@ -364,7 +364,7 @@ make_all(Images *images)
 	PsError    *err;
 
 	hi.fork = UINT8_MAX;
-	images->set = timeline_layers(images->tl);
+	images->set = timeline_files(images->tl);
 	images->pages = pg_malloc((size_t) PS_MAX_BATCH * BLCKSZ);
 	PS_GOTO(timeline_scan(images->tl, &lo, &hi, images->lsn, note_fork, &images->forks), done);
 	if (images->forks.n > 0)

@@ -51,6 +51,23 @@ view_open(ReadView *view, Timeline *tl, XLogRecPtr lsn)
 }
 
 void
+view_keep_files(ReadView *view, XLogRecPtr *latest)
+{
+	*latest = layer_set_memory_start(view->levels[0].set) - 1;
+	for (int i = 0; i < view->n; i++)
+	{
+		ReadLevel  *level = &view->levels[i];
+		LayerSet   *files;
+
+		if (Min(level->lsn, *latest) >= layer_set_memory_start(level->set))
+			continue;
+		files = layer_set_files(level->set);
+		layer_set_unref(level->set);
+		level->set = files;
+	}
+}
+
+void
 view_close(ReadView *view)
 {
 	for (int i = 0; i < view->n; i++)
