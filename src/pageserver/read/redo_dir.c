@@ -130,7 +130,7 @@ redo_dir_clean(const char *workdir)
 			continue;
 		snprintf(path, sizeof(path), "%s/%s", workdir, entry->d_name);
 		if (nftw(path, remove_entry, 8, FTW_DEPTH | FTW_PHYS) != 0)
-			err = ps_error(PS_SQLSTATE_IO, "could not remove directory \"%s\": %m", path);
+			err = ps_error(ps_errno_state(), "could not remove directory \"%s\": %m", path);
 	}
 	if (err == NULL && errno != 0)
 		err = ps_error(ps_errno_state(), "could not read directory \"%s\": %m", workdir);
