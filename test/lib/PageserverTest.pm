@@ -67,13 +67,17 @@ sub plain_wal
 	for my $segment (sort keys %segments)
 	{
 		# looked at in this order: the plain file goes when the other one is there
-		my ($file) = grep { -e $_ } "$wal/$segment", "$wal/$segment.zst" or next;
+		my ($file) = grep { -e $_ } "$wal/$segment", "$wal/$segment.zst";
+		delete $segments{$segment}, next unless defined $file;
 		my $inode = join ' ', (stat $file)[ 0, 1 ];
 		next if -e "$plain/$segment" && $plain_made_of{"$plain/$segment"} eq $inode;
 		unlink "$plain/$segment";
 		$plain_made_of{"$plain/$segment"} = $inode;
 		next if $file !~ /zst$/ && link($file, "$plain/$segment");
-		system('zstd', '-dqf', "$wal/$segment.zst", '-o', "$plain/$segment") == 0 or croak "zstd $wal/$segment.zst: $?";
+		next if system('zstd', '-dqf', "$wal/$segment.zst", '-o', "$plain/$segment") == 0;
+		# a store that runs removes what is out of its window
+		croak "zstd $wal/$segment.zst: $?" if -e "$wal/$segment.zst";
+		delete $segments{$segment};
 	}
 	unlink grep { !$segments{ basename($_) } } glob "$plain/*";
 	return $plain;
