@@ -74,9 +74,12 @@ sub plain_wal
 		unlink "$plain/$segment";
 		$plain_made_of{"$plain/$segment"} = $inode;
 		next if $file !~ /zst$/ && link($file, "$plain/$segment");
-		next if system('zstd', '-dqf', "$wal/$segment.zst", '-o', "$plain/$segment") == 0;
+		my $copy = $file =~ /zst$/ ? system('zstd', '-dqf', $file, '-o', "$plain/$segment") : system('cp', $file, "$plain/$segment");
+		# on another file system, the next time may find more in it
+		$plain_made_of{"$plain/$segment"} = '' if $file !~ /zst$/;
+		next if $copy == 0;
 		# a store that runs removes what is out of its window
-		croak "zstd $wal/$segment.zst: $?" if -e "$wal/$segment.zst";
+		croak "could not copy or unpack $file: $copy" if -e $file;
 		delete $segments{$segment};
 	}
 	unlink grep { !$segments{ basename($_) } } glob "$plain/*";
