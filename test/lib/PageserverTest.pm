@@ -80,6 +80,7 @@ sub plain_wal
 		next if $copy == 0;
 		# a store that runs removes what is out of its window
 		croak "could not copy or unpack $file: $copy" if -e $file;
+		redo if -e "$wal/$segment.zst";
 		delete $segments{$segment};
 	}
 	unlink grep { !$segments{ basename($_) } } glob "$plain/*";
