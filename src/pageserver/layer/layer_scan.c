@@ -124,7 +124,15 @@ read_key(LayerCursor *cursor, BtreePos *pos)
 			value_list_add(&cursor->versions, &ref);
 		}
 		if (skip)
+		{
+			/* the inner pages lead there: what they say need not be what the leaves are */
+			uint32		page = pos->page;
+			int			entry = pos->entry;
+
 			PS_TRY(seek_next_key(cursor, at, pos, &found));
+			if (found && (pos->page < page || (pos->page == page && pos->entry <= entry)))
+				return layer_damaged(layer->file->path, layer->file->summary.index_start, "keys of the index are not in order");
+		}
 		else
 			PS_TRY(btree_next(pos, &found));
 		cursor->at_end = !found;
