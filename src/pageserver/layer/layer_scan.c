@@ -88,6 +88,7 @@ read_key(LayerCursor *cursor, BtreePos *pos)
 		XLogRecPtr	lsn;
 		bool		found;
 		bool		skip;
+		BtreePlace	before = btree_place(pos);
 
 		btree_key(pos, at);
 		if (!has_last || memcmp(at, last, PS_KEY_SIZE) != 0)
@@ -125,13 +126,10 @@ read_key(LayerCursor *cursor, BtreePos *pos)
 		}
 		if (skip)
 		{
-			/* the inner pages lead there: what they say need not be what the leaves are */
-			uint32		page = pos->page;
-			int			entry = pos->entry;
-
 			PS_TRY(seek_next_key(cursor, at, pos, &found));
-			if (found && (pos->page < page || (pos->page == page && pos->entry <= entry)))
-				return layer_damaged(layer->file->path, layer->file->summary.index_start, "keys of the index are not in order");
+			/* the inner pages led there: what they say need not be what the leaves are */
+			if (found && (pos->page < before.page || (pos->page == before.page && pos->entry <= before.entry)))
+				return out_of_order(cursor, pos);
 		}
 		else
 			PS_TRY(btree_next(pos, &found));
