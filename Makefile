@@ -1,7 +1,7 @@
 # Makefile of pageserver_smgr
 #
 #	make            builds the four programs
-#	make install    puts them where PG_CONFIG says (root or sudo)
+#	make install    puts them where PG_CONFIG says, below DESTDIR if that is set (as root, or: sudo make install)
 #	make deps       installs the Debian packages that are missing (root or sudo)
 #	make demo       the whole in one go: store, compute, pgbench, loss, recovery
 #	make check      unit tests, fuzzers for some seconds, pg_regress, TAP
@@ -28,7 +28,7 @@ endif
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 PARTS = src/pageserver src/walredo src/compute src/ctl
 
-.PHONY: all install deps demo check check-unit check-fuzz check-tap check-long check-torture check-postgres bench leaks clean $(PARTS)
+.PHONY: all install install-here deps demo check check-unit check-fuzz check-tap check-long check-torture check-postgres bench leaks clean $(PARTS)
 
 all: $(PARTS)
 
@@ -36,7 +36,11 @@ $(PARTS):
 	@$(MAKE) --no-print-directory -C $@ all
 
 install: all
-	@for part in $(PARTS); do $(SUDO) env PG_CONFIG=$(PG_CONFIG) SANITIZE_FLAGS='$(SANITIZE_FLAGS)' $(MAKE) --no-print-directory -s -C $$part install >/dev/null || exit 1; done
+	@for part in $(PARTS); do $(MAKE) --no-print-directory -s -C $$part install || exit 1; done
+
+# For tests, which run what is installed.
+install-here: all
+	@$(SUDO) env PG_CONFIG='$(PG_CONFIG)' SANITIZE_FLAGS='$(SANITIZE_FLAGS)' $(MAKE) --no-print-directory -s install >/dev/null
 
 deps:
 	@test/install-deps
@@ -55,32 +59,32 @@ check-fuzz:
 	@$(MAKE) --no-print-directory -s -j2 -C test/fuzz SANITIZE_FLAGS= all
 	@$(MAKE) --no-print-directory -s -C test/fuzz SANITIZE_FLAGS= check
 
-check-tap: install
+check-tap: install-here
 	@test/run-tap $(PROVE_TESTS)
 
-check-long: install
+check-long: install-here
 	@PAGESERVER_LONG=1 $(if $(SEED),TEST_SEED=$(SEED)) $(MAKE) --no-print-directory -C test/unit check TESTS="t_flips t_model t_faults"
 	@PAGESERVER_LONG=1 test/run-tap 041_large_relations
 
-check-torture: install
+check-torture: install-here
 	@PROVE_FLAGS=-v TORTURE_ROUNDS=$(ROUNDS) TORTURE_SEED=$(SEED) TORTURE_ACTIONS='$(ACTIONS)' test/run-tap 050_torture
 
 check-postgres: deps
-	@$(MAKE) --no-print-directory install
+	@$(MAKE) --no-print-directory install-here
 	@test/postgres/run
 
 demo: deps
-	@$(MAKE) --no-print-directory -s install
+	@$(MAKE) --no-print-directory -s install-here
 	@test/demo
 
-bench: install
+bench: install-here
 	@test/bench/run
 	@test/bench/ingest
 	@test/bench/branches
 	@test/bench/tpcb
 	@test/bench/reads
 
-leaks: install
+leaks: install-here
 	@test/bench/leaks
 
 clean:

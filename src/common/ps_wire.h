@@ -80,6 +80,7 @@
 #define PS_SQLSTATE_IO "58030"
 #define PS_SQLSTATE_INVALID "22023"
 #define PS_SQLSTATE_STATE "55000"
+#define PS_SQLSTATE_EXISTS "42710" /* a branch or tenant of that name, or with that id */
 #define PS_SQLSTATE_UNKNOWN "40003" /* done or not: only the next start of the store will tell */
 #define PS_SQLSTATE_CANCELED "57014"
 #define PS_SQLSTATE_INTERNAL "XX000"

@@ -40,11 +40,11 @@ make_branch(const Options *options, const char *command)
 	if (line_open)
 		fputc('\n', stderr);
 	if (PQresultStatus(res) != PGRES_TUPLES_OK)
-	{
-		store_report_error(conn, res);
-		return 1;
-	}
-	printf("Branch \"%s\" begins at %s.\n", PQgetvalue(res, 0, PQfnumber(res, "name")), PQgetvalue(res, 0, PQfnumber(res, "lsn")));
+		return store_report_error(conn, res);
+	if (options->json)
+		print_json(res);
+	else if (!options->quiet)
+		printf("Branch \"%s\" begins at %s.\n", PQgetvalue(res, 0, PQfnumber(res, "name")), PQgetvalue(res, 0, PQfnumber(res, "lsn")));
 	PQclear(res);
 	PQfinish(conn);
 	return 0;
@@ -88,32 +88,44 @@ run_branch_restore(const Options *options)
 										 options->force ? "force" : ""));
 }
 
-static int
+static void
 execute(const Options *options, const char *command)
 {
 	PGconn	   *conn = store_connect(options);
 
 	store_execute(conn, command);
 	PQfinish(conn);
-	return 0;
 }
 
 int
 run_branch_delete(const Options *options)
 {
-	return execute(options, psprintf("branch_delete %s %s", store_quote(options->args[0]), options->force ? "force" : ""));
+	const char *name = options->args[0];
+
+	execute(options, psprintf("branch_delete %s %s", store_quote(name), options->force ? "force" : ""));
+	print_done(options, psprintf("Branch \"%s\" is deleted.", name), "deleted", name, NULL);
+	return 0;
 }
 
 int
 run_branch_rename(const Options *options)
 {
-	return execute(options, psprintf("branch_rename %s %s", store_quote(options->args[0]), store_quote(options->args[1])));
+	const char *name = options->args[0];
+	const char *new_name = options->args[1];
+
+	execute(options, psprintf("branch_rename %s %s", store_quote(name), store_quote(new_name)));
+	print_done(options, psprintf("Branch \"%s\" is \"%s\" now.", name, new_name), "renamed", name, "name", new_name, NULL);
+	return 0;
 }
 
 int
 run_branch_compact(const Options *options)
 {
-	return execute(options, psprintf("branch_compact %s", store_quote(options->args[0])));
+	const char *name = options->args[0];
+
+	execute(options, psprintf("branch_compact %s", store_quote(name)));
+	print_done(options, psprintf("Branch \"%s\" is compacted.", name), "compacted", name, NULL);
+	return 0;
 }
 
 /*
@@ -207,12 +219,13 @@ run_export(const Options *options)
 	if (!unpack(conn, command, dir, NULL, "exported"))
 	{
 		empty_directory(dir, NULL, made);
-		return 1;
+		return store_error_exit_code();
 	}
 	PQfinish(conn);
 	if (!options->no_sync)
 		fsync_pgdata(dir, PG_VERSION_NUM);
-	printf("Branch \"%s\" is in \"%s\". Stock PostgreSQL starts on it: %s -D %s start\n", branch, dir,
-		   postgres_program(options, "pg_ctl"), dir);
+	print_done(options, psprintf("Branch \"%s\" is in \"%s\". Stock PostgreSQL starts on it: %s -D %s start", branch, dir,
+								 postgres_program(options, "pg_ctl"), dir),
+			   "exported", branch, "directory", dir, NULL);
 	return 0;
 }

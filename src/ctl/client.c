@@ -10,6 +10,7 @@
 #include "catalog/pg_type_d.h"
 
 #include "ctl.h"
+#include "ps_wire.h"
 
 const char *
 store_name(const Options *options)
@@ -19,6 +20,19 @@ store_name(const Options *options)
 	if (options->store != NULL)
 		return options->store;
 	return env != NULL && *env != '\0' ? env : DEFAULT_STORE;
+}
+
+/*
+ * A path that begins with "/" or ".", or that exists, is a directory, whatever
+ * characters it has.
+ */
+bool
+store_is_conninfo(const char *name)
+{
+	if (name[0] == '/' || name[0] == '.' || access(name, F_OK) == 0)
+		return false;
+	return strchr(name, '=') != NULL || strncmp(name, "postgresql://", strlen("postgresql://")) == 0 ||
+		strncmp(name, "postgres://", strlen("postgres://")) == 0;
 }
 
 /* A value of a connection string. */
@@ -43,7 +57,7 @@ store_conninfo(const Options *options)
 	PidFile		file;
 	StringInfoData conninfo;
 
-	if (strchr(name, '=') != NULL)
+	if (store_is_conninfo(name))
 		return pg_strdup(name);
 	dir = absolute_path(name);
 	if (access(dir, X_OK) != 0)
@@ -51,14 +65,14 @@ store_conninfo(const Options *options)
 		pg_log_error("could not find the store \"%s\": %m", dir);
 		pg_log_error_hint("Name it with --store or the environment variable PAGESERVER_STORE; \"pageserver_ctl init -D %s\" makes a new one.",
 						  dir);
-		exit(1);
+		exit(EXIT_NOT_FOUND);
 	}
 	read_store_pidfile(dir, &file);
 	if (!file.alive)
 	{
 		pg_log_error("the store \"%s\" does not run", dir);
 		pg_log_error_hint("\"pageserver_ctl start -D %s\" starts it.", dir);
-		exit(1);
+		exit(EXIT_UNREACHABLE);
 	}
 	initStringInfo(&conninfo);
 	appendStringInfoString(&conninfo, "host=");
@@ -68,27 +82,76 @@ store_conninfo(const Options *options)
 	return conninfo.data;
 }
 
+/* What a connection string of the store need not say. */
+static const char *const connection_defaults[][2] = {
+	{"dbname", "store"}, {"user", "pageserver"}, {"port", "5480"}, {"fallback_application_name", "pageserver_ctl"}
+};
+
+#define MAX_CONNECTION_OPTIONS 100
+
 PGconn *
 store_connect(const Options *options)
 {
 	char	   *conninfo = store_conninfo(options);
-	/* of a keyword that comes twice the last one counts */
-	char	   *full = psprintf("dbname=store user=pageserver fallback_application_name=pageserver_ctl %s", conninfo);
-	PGconn	   *conn = PQconnectdb(full);
+	char	   *problem = NULL;
+	PQconninfoOption *given = PQconninfoParse(conninfo, &problem);
+	const char *keywords[MAX_CONNECTION_OPTIONS + lengthof(connection_defaults) + 1];
+	const char *values[MAX_CONNECTION_OPTIONS + lengthof(connection_defaults) + 1];
+	int			n = 0;
+	PGconn	   *conn;
 
+	if (given == NULL)
+	{
+		pg_log_error("invalid connection string of the store \"%s\": %s", conninfo, problem ? problem : "out of memory");
+		exit(EXIT_USAGE);
+	}
+	/* of a keyword that comes twice the last one counts */
+	for (int i = 0; i < lengthof(connection_defaults); i++)
+	{
+		keywords[n] = connection_defaults[i][0];
+		values[n++] = connection_defaults[i][1];
+	}
+	for (PQconninfoOption *option = given; option->keyword != NULL && n < lengthof(keywords) - 1; option++)
+	{
+		if (option->val == NULL)
+			continue;
+		keywords[n] = option->keyword;
+		values[n++] = option->val;
+	}
+	keywords[n] = values[n] = NULL;
+	conn = PQconnectdbParams(keywords, values, 0);
 	if (PQstatus(conn) != CONNECTION_OK)
 	{
 		pg_log_error("%s", PQerrorMessage(conn));
-		exit(1);
+		exit(EXIT_UNREACHABLE);
 	}
-	pfree(full);
+	PQconninfoFree(given);
 	pfree(conninfo);
 	return conn;
 }
 
-void
+/* ---- errors ---- */
+
+static int	error_exit_code = 1;
+
+static const struct
+{
+	const char *sqlstate;		/* or its first two characters, a class */
+	int			exit_code;
+}			exit_codes[] = {
+	{PS_SQLSTATE_NOT_FOUND, EXIT_NOT_FOUND},
+	{PS_SQLSTATE_EXISTS, EXIT_EXISTS},
+	{PS_SQLSTATE_STATE, EXIT_REFUSED},
+	{PS_SQLSTATE_TRY_AGAIN, EXIT_UNREACHABLE},
+	{"53300", EXIT_UNREACHABLE},	/* too_many_connections */
+	{"08", EXIT_UNREACHABLE},
+	{PS_SQLSTATE_CORRUPTED, EXIT_DAMAGED},
+};
+
+int
 store_report_error(PGconn *conn, PGresult *res)
 {
+	const char *sqlstate = res ? PQresultErrorField(res, PG_DIAG_SQLSTATE) : NULL;
 	const char *message = res ? PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY) : NULL;
 	const char *detail = res ? PQresultErrorField(res, PG_DIAG_MESSAGE_DETAIL) : NULL;
 	const char *hint = res ? PQresultErrorField(res, PG_DIAG_MESSAGE_HINT) : NULL;
@@ -101,6 +164,20 @@ store_report_error(PGconn *conn, PGresult *res)
 		pg_log_error_detail("%s", detail);
 	if (hint != NULL)
 		pg_log_error_hint("%s", hint);
+
+	error_exit_code = 1;
+	if (sqlstate == NULL && PQstatus(conn) != CONNECTION_OK)
+		error_exit_code = EXIT_UNREACHABLE;
+	for (int i = 0; sqlstate != NULL && i < lengthof(exit_codes); i++)
+		if (strncmp(sqlstate, exit_codes[i].sqlstate, strlen(exit_codes[i].sqlstate)) == 0)
+			error_exit_code = exit_codes[i].exit_code;
+	return error_exit_code;
+}
+
+int
+store_error_exit_code(void)
+{
+	return error_exit_code;
 }
 
 PGresult *
@@ -109,24 +186,14 @@ store_query(PGconn *conn, const char *command)
 	PGresult   *res = PQexec(conn, command);
 
 	if (PQresultStatus(res) != PGRES_TUPLES_OK && PQresultStatus(res) != PGRES_COMMAND_OK)
-	{
-		store_report_error(conn, res);
-		exit(1);
-	}
+		exit(store_report_error(conn, res));
 	return res;
 }
 
 void
 store_execute(PGconn *conn, const char *command)
 {
-	PGresult   *res = PQexec(conn, command);
-
-	if (PQresultStatus(res) != PGRES_COMMAND_OK && PQresultStatus(res) != PGRES_TUPLES_OK)
-	{
-		store_report_error(conn, res);
-		exit(1);
-	}
-	PQclear(res);
+	PQclear(store_query(conn, command));
 }
 
 char *
@@ -217,4 +284,34 @@ print_json(PGresult *res)
 	json_dumpf(rows, stdout, JSON_INDENT(2));
 	printf("\n");
 	json_decref(rows);
+}
+
+void
+print_done(const Options *options, const char *line,...)
+{
+	va_list		members;
+	const char *name;
+	json_t	   *object;
+
+	if (options->quiet)
+		return;
+	if (!options->json)
+	{
+		printf("%s\n", line);
+		return;
+	}
+	object = json_object();
+	va_start(members, line);
+	while ((name = va_arg(members, const char *)) != NULL)
+	{
+		const char *value = va_arg(members, const char *);
+		json_t	   *text = value ? json_string(value) : NULL;
+
+		/* a path need not be UTF-8 */
+		json_object_set_new(object, name, text ? text : json_null());
+	}
+	va_end(members);
+	json_dumpf(object, stdout, JSON_INDENT(2));
+	printf("\n");
+	json_decref(object);
 }

@@ -271,7 +271,7 @@ start_postgres(const Compute *compute)
 
 	if (mkdir(log_dir, S_IRWXU) != 0 && errno != EEXIST)
 		pg_fatal("could not create directory \"%s\": %m", log_dir);
-	fd = open_log(log, &log_end);
+	fd = open_log(options, log, &log_end);
 	pid = start_program(argv, -1, fd, true);
 	close(fd);
 	if (wait_until_ready(read_postmaster_pidfile, compute->dir, pid, options->timeout, &file, &child_ended))
@@ -364,7 +364,7 @@ run_compute_status(const Options *options)
 	if (conf == NULL)
 	{
 		pg_log_error("directory \"%s\" is no compute", dir);
-		return EXIT_NO_DIRECTORY;
+		return EXIT_NOT_FOUND;
 	}
 	read_postmaster_pidfile(dir, &file);
 	if (options->json)

@@ -14,9 +14,18 @@
 #include "libpq-fe.h"
 #include "lib/stringinfo.h"
 
-/* Exit codes, as pg_ctl has them. */
-#define EXIT_NOT_RUNNING 3
-#define EXIT_NO_DIRECTORY 4
+/*
+ * Exit codes: 0 done, 1 failed, and those below, so that a script can tell what
+ * it may do next.  3 and 4 are what "pg_ctl status" has them for.
+ */
+#define EXIT_USAGE 2			/* the command line is wrong */
+#define EXIT_NOT_RUNNING 3		/* the server that the command is for does not run */
+#define EXIT_NOT_FOUND 4		/* no such directory, store, branch or tenant */
+#define EXIT_EXISTS 5			/* there is one already */
+#define EXIT_REFUSED 6			/* its state does not allow it, or only with --force or the like */
+#define EXIT_UNREACHABLE 7		/* the store does not run, or does not take the connection */
+#define EXIT_TIMEOUT 8			/* not done in the time given; it may still be done */
+#define EXIT_DAMAGED 9			/* a file of the store is damaged */
 
 #define DEFAULT_STORE "/var/lib/pageserver"
 #define DEFAULT_USER "postgres"
@@ -38,6 +47,7 @@ typedef struct Options
 	int			timeout;		/* -t, seconds */
 	bool		no_wait;
 	bool		json;
+	bool		quiet;			/* -q: success is not told */
 	bool		data_checksums;
 	bool		no_sync;
 	bool		force;			/* -f */
@@ -97,8 +107,11 @@ extern int	run_layer_dump(const Options *options);
 
 /* ---- client.c: the store as its clients see it ---- */
 
-/* The store that the command is for: option, environment, default.  A directory, or a connection string if it has a "=". */
+/* The store that the command is for, as it was named: option, environment, default. */
 extern const char *store_name(const Options *options);
+
+/* Is what names a store a connection string of libpq?  Else it is a directory. */
+extern bool store_is_conninfo(const char *name);
 
 /* Connection string of the store; psprintf'd.  Ends the program if it does not run. */
 extern char *store_conninfo(const Options *options);
@@ -107,8 +120,13 @@ extern PGconn *store_connect(const Options *options);
 /* Runs a command that gives rows; ends the program if it fails. */
 extern PGresult *store_query(PGconn *conn, const char *command);
 
-/* The error of a result or connection in pageserver_ctl's form; the program goes on. */
-extern void store_report_error(PGconn *conn, PGresult *res);
+/*
+ * Reports the error of a result or connection; the program goes on.  Returns the
+ * exit code that fits its SQLSTATE, which store_error_exit_code() gives later,
+ * too, for callers that only learn that something failed.
+ */
+extern int	store_report_error(PGconn *conn, PGresult *res);
+extern int	store_error_exit_code(void);
 
 /* The text as a word of a command, in quotes; psprintf'd. */
 extern char *store_quote(const char *text);
@@ -119,6 +137,13 @@ extern void store_execute(PGconn *conn, const char *command);
 /* order: of the rows, and how far the first column is indented in each; NULL: as they come. */
 extern void print_table(PGresult *res, const char *const *columns, int ncolumns, const int *order, const int *indent);
 extern void print_json(PGresult *res);
+
+/*
+ * Tells that a command is done: the line, or, with --json, the object whose
+ * members follow as pairs of strings, name and value, up to a NULL.  A value
+ * NULL is JSON's null.  Nothing with --quiet.
+ */
+extern void print_done(const Options *options, const char *line,...);
 
 /* ---- moment.c ---- */
 
@@ -185,8 +210,11 @@ extern pid_t start_program(char *const argv[], int in, int out, bool detach);
 /* Waits for its end; true if it succeeded, else says how it ended. */
 extern bool wait_program(pid_t pid, const char *name);
 
-/* A log file to append to, opened; *end is its length now. */
-extern int	open_log(const char *path, off_t *end);
+/*
+ * A log file to append to, opened; *end is its length now.  As root, before
+ * become_user(), it is opened as that user, or made for it.
+ */
+extern int	open_log(const Options *options, const char *path, off_t *end);
 
 /* The last lines of a log from an offset on, to standard error. */
 extern void show_log(const char *path, off_t from);

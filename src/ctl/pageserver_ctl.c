@@ -11,24 +11,24 @@
 #include "version.h"
 
 static const Command commands[] = {
-	{"init", NULL, "DSUbp", 0, 0, run_init,
+	{"init", NULL, "DSUbpqj", 0, 0, run_init,
 		"init [-D STORE] [--bindir DIR] [-p PORT]", "make a new, empty store",
 		"STORE must not exist, or be empty. Its settings are in STORE/pageserver.conf.\n"
 		"With --bindir or -p these settings are written there.\n"},
-	{"start", NULL, "DSUltwW", 0, 0, run_start,
+	{"start", NULL, "DSUltwWqj", 0, 0, run_start,
 		"start [-D STORE] [-l LOG] [-t SECS] [-W]", "start a store in the background",
 		"Waits until the store takes connections. Without -l the log is STORE/pageserver.log.\n"},
-	{"stop", NULL, "DSmtwW", 0, 0, run_stop,
+	{"stop", NULL, "DSmtwWqj", 0, 0, run_stop,
 		"stop [-D STORE] [-m smart|fast|immediate] [-t SECS] [-W]", "stop a store",
 		"Smart and fast are the same for a store: computes wait for it to come back.\n"
 		"Immediate ends it on the spot; nothing that was acknowledged is lost.\n"},
-	{"restart", NULL, "DSUlmtwW", 0, 0, run_restart,
+	{"restart", NULL, "DSUlmtwWqj", 0, 0, run_restart,
 		"restart [-D STORE] [-l LOG] [-m smart|fast|immediate] [-t SECS]", "stop a store and start it again",
 		"A store that does not run is started.\n"},
-	{"status", NULL, "DSj", 0, 0, run_status,
+	{"status", NULL, "DSjq", 0, 0, run_status,
 		"status [-D STORE] [--json]", "show whether a store runs",
 		"Exit code 0: it runs; 3: it does not; 4: there is no store in the directory.\n"},
-	{"branch", "create", "Skr", 1, 1, run_branch_create,
+	{"branch", "create", "Skrqj", 1, 1, run_branch_create,
 		"branch create NAME [--from PARENT[@LSN|@TIME] | --data-checksums]", "make a branch",
 		"With --from, the branch begins as PARENT is now, or was at an LSN such as\n"
 		"0/16B3748, or at a time such as \"10 minutes ago\" or \"2026-11-20 12:00+00\": just\n"
@@ -36,40 +36,40 @@ static const Command commands[] = {
 		"Without --from it is a fresh cluster, made by initdb: encoding UTF8, locale\n"
 		"C.UTF-8, superuser postgres, trust on the unix socket, passwords (scram-sha-256)\n"
 		"for TCP connections.\n"},
-	{"branch", "delete", "Sf", 1, 1, run_branch_delete,
+	{"branch", "delete", "Sfqj", 1, 1, run_branch_delete,
 		"branch delete NAME [--force]", "delete a branch",
 		"Not while other branches begin in it; with a compute on it only with --force.\n"},
-	{"branch", "rename", "S", 2, 2, run_branch_rename,
+	{"branch", "rename", "Sqj", 2, 2, run_branch_rename,
 		"branch rename NAME NEW_NAME", "rename a branch", ""},
-	{"branch", "reset", "Sf", 1, 1, run_branch_reset,
+	{"branch", "reset", "Sfqj", 1, 1, run_branch_reset,
 		"branch reset NAME [--force]", "make a branch what its parent is now",
 		"What it was is lost. Not while other branches begin in it; with a compute on it\n"
 		"only with --force.\n"},
-	{"branch", "restore", "Sf", 1, 1, run_branch_restore,
+	{"branch", "restore", "Sfqj", 1, 1, run_branch_restore,
 		"branch restore NAME@LSN|TIME [--force]", "make a branch what it was at an earlier moment",
 		"What it is now stays, as a branch of another name. With a compute on it only with\n"
 		"--force; that compute goes on with what the branch was.\n"},
-	{"branch", "compact", "S", 1, 1, run_branch_compact,
+	{"branch", "compact", "Sqj", 1, 1, run_branch_compact,
 		"branch compact NAME", "merge a branch's layer files and remove what cannot be read any more, now",
 		"The store does that by itself; this is for tests, and before a backup of a store.\n"},
-	{"branch", "list", "Sj", 0, 0, run_branch_list,
+	{"branch", "list", "Sjq", 0, 0, run_branch_list,
 		"branch list [--json]", "list the branches", ""},
-	{"tenant", "list", "Sj", 0, 0, run_tenant_list,
+	{"tenant", "list", "Sjq", 0, 0, run_tenant_list,
 		"tenant list [--json]", "show the tenants: clusters and all their branches",
 		"A tenant is a cluster that was created or imported, with all branches that come\n"
 		"from it. Shown by name: the branches that begin in no other.\n"},
-	{"tenant", "detach", "S", 1, 1, run_tenant_detach,
+	{"tenant", "detach", "Sqj", 1, 1, run_tenant_detach,
 		"tenant detach TENANT", "take a cluster and all its branches out of service",
 		"TENANT is its id, or the name of one of its branches. Its computes wait until it\n"
 		"is attached again; others notice nothing. It stays detached when the store is\n"
 		"started again. Its directory, STORE/tenants/ID, may be copied or moved meanwhile.\n"},
-	{"tenant", "attach", "S", 1, 1, run_tenant_attach,
+	{"tenant", "attach", "Sqj", 1, 1, run_tenant_attach,
 		"tenant attach TENANT", "put a cluster and all its branches into service again",
 		"TENANT is its id, or the name of one of its branches. A tenant of another store,\n"
 		"that was detached there or whose store is stopped, is attached by its id when its\n"
 		"directory has been copied to STORE/tenants/ID, whole and synced. Its branches must\n"
 		"have names that the store does not have yet.\n"},
-	{"compute", "start", "DSUbpot", 1, 1, run_compute_start,
+	{"compute", "start", "DSUbpotqj", 1, 1, run_compute_start,
 		"compute start BRANCH -D COMPUTE [-p PORT] [-o OPTIONS] [-t SECS]", "start PostgreSQL on a branch",
 		"COMPUTE must not exist, be empty, or be an earlier compute of the branch. That is\n"
 		"stopped if it runs, and replaced; it keeps postgresql.conf, postgresql.auto.conf,\n"
@@ -77,24 +77,24 @@ static const Command commands[] = {
 		"A compute of the branch elsewhere is superseded and stops.\n"
 		"OPTIONS are passed on to postgres. The server's log is COMPUTE/log/postgres.log.\n"
 		"A compute cannot be started with pg_ctl: each start takes a new base backup.\n"},
-	{"compute", "stop", "Dmt", 0, 0, run_compute_stop,
+	{"compute", "stop", "Dmtqj", 0, 0, run_compute_stop,
 		"compute stop -D COMPUTE [-m smart|fast|immediate] [-t SECS]", "stop a compute",
 		"The modes are those of pg_ctl; fast is the default.\n"},
-	{"compute", "status", "Dj", 0, 0, run_compute_status,
+	{"compute", "status", "Djq", 0, 0, run_compute_status,
 		"compute status -D COMPUTE [--json]", "show whether a compute runs",
 		"Exit code 0: it runs; 3: it does not; 4: the directory is no compute.\n"},
-	{"export", NULL, "DSUN", 1, 1, run_export,
+	{"export", NULL, "DSUNqj", 1, 1, run_export,
 		"export BRANCH[@LSN|@TIME] -D DIR [--no-sync]", "write a branch as a plain data directory",
 		"DIR must not exist, or be empty. Stock PostgreSQL starts on it, without this\n"
 		"library. LSN is a WAL position such as 0/16B3748, TIME such as \"10 minutes ago\";\n"
 		"without them the newest state is written. Tablespaces become directories in\n"
 		"DIR/pg_tblspc.\n"},
-	{"import", NULL, "Sg", 1, 1, run_import,
+	{"import", NULL, "Sgqj", 1, 1, run_import,
 		"import --pgdata DIR NAME", "make a branch out of an existing cluster",
 		"DIR is the data directory of a cluster that was shut down cleanly, on the store's\n"
 		"machine and readable by its user. It is only read. Unlogged tables become empty;\n"
 		"replication slots and statistics stay behind.\n"},
-	{"layer", "dump", "VxRFBn", 1, 1, run_layer_dump,
+	{"layer", "dump", "VxRFBnq", 1, 1, run_layer_dump,
 		"layer dump FILE [--values] [--hexdump] [-R T/D/R [-F FORK] [-B BLOCK]] [-n N]", "show what is in a layer file",
 		"FILE is one of STORE/tenants/*/timelines/*/layers, or a copy of it; the store need not run.\n"
 		"Its summary is shown, what takes how much room, and its entries by key and LSN.\n"
@@ -116,6 +116,7 @@ static const struct option long_options[] = {
 	{"wait", no_argument, NULL, 'w'},
 	{"no-wait", no_argument, NULL, 'W'},
 	{"json", no_argument, NULL, 'j'},
+	{"quiet", no_argument, NULL, 'q'},
 	{"data-checksums", no_argument, NULL, 'k'},
 	{"no-sync", no_argument, NULL, 'N'},
 	{"from", required_argument, NULL, 'r'},
@@ -127,6 +128,7 @@ static const struct option long_options[] = {
 	{"block", required_argument, NULL, 'B'},
 	{"limit", required_argument, NULL, 'n'},
 	{"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, 'v'},
 	{NULL, 0, NULL, 0}
 };
 
@@ -137,8 +139,9 @@ static const struct
 	const char *text;
 }			option_help[] = {
 	{'D', "  -D, --directory=DIR    the directory (see above)\n"},
-	{'S', "  -S, --store=STORE      directory of the store (default: environment variable\n"
-	"                         PAGESERVER_STORE, else " DEFAULT_STORE ")\n"},
+	{'S', "  -S, --store=STORE      the store: its directory, or a connection string of libpq\n"
+	"                         (default: environment variable PAGESERVER_STORE,\n"
+	"                         else " DEFAULT_STORE ")\n"},
 	{'B', "  -B, --block=N          only this block of the relation\n"},
 	{'b', "      --bindir=DIR       PostgreSQL's programs (default: " PS_BINDIR ")\n"},
 	{'F', "  -F, --fork=FORK        only this fork of the relation: main, fsm, vm or init\n"},
@@ -152,6 +155,7 @@ static const struct
 	{'N', "  -N, --no-sync          do not wait until all is safely on disk\n"},
 	{'o', "  -o, --options=OPTIONS  options for postgres, such as \"-c work_mem=64MB\"\n"},
 	{'p', "  -p, --port=PORT        port to listen on\n"},
+	{'q', "  -q, --quiet            do not tell of success\n"},
 	{'R', "  -R, --relation=T/D/R   only what is of the relation: tablespace, database, relfilenode\n"},
 	{'r', "      --from=PARENT      the branch in which it begins, @ a moment\n"},
 	{'t', "  -t, --timeout=SECS     seconds to wait (default: 60)\n"},
@@ -169,11 +173,15 @@ usage(void)
 	for (int i = 0; i < lengthof(commands); i++)
 		printf("  pageserver_ctl %s\n      %s\n", commands[i].usage, commands[i].summary);
 	printf("\nGeneral options:\n"
-		   "  -S, --store=STORE      the store; default: environment variable PAGESERVER_STORE,\n"
+		   "  -S, --store=STORE      the store: its directory, or a connection string of libpq;\n"
+		   "                         default: environment variable PAGESERVER_STORE,\n"
 		   "                         else " DEFAULT_STORE "\n"
 		   "      --help             help for the program or, after a command, for that\n"
 		   "      --version          show the version\n\n"
-		   "Exit codes are those of pg_ctl.\n");
+		   "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 does not run, 4 does not exist,\n"
+		   "5 exists already, 6 refused (its state does not allow it, or only with --force),\n"
+		   "7 the store cannot be reached, 8 not done in time, 9 damaged.\n"
+		   "Variables of libpq (PGHOST, PGOPTIONS, ...) are not looked at.\n");
 }
 
 static void
@@ -194,7 +202,7 @@ bad_usage(const Command *command)
 	else
 		pg_log_error_hint("Try \"pageserver_ctl %s%s%s --help\" for more information.", command->name,
 						  command->sub ? " " : "", command->sub ? command->sub : "");
-	exit(1);
+	exit(EXIT_USAGE);
 }
 
 /* The command that the first one or two words name. */
@@ -230,6 +238,13 @@ option_name(int letter)
 	return "";
 }
 
+static void
+bad_value(const char *what, const char *value, const char *expected)
+{
+	pg_log_error("invalid %s \"%s\": %s is expected", what, value, expected);
+	exit(EXIT_USAGE);
+}
+
 static int
 parse_timeout(const char *text)
 {
@@ -237,12 +252,12 @@ parse_timeout(const char *text)
 	long		value = strtol(text, &end, 10);
 
 	if (*text == '\0' || *end != '\0' || value < 1 || value > INT_MAX / 1000)
-		pg_fatal("invalid timeout \"%s\": a number of seconds is expected", text);
+		bad_value("timeout", text, "a number of seconds");
 	return value;
 }
 
 static void
-parse_option(Options *options, const Command *command, int c)
+parse_option(Options *options, int c)
 {
 	switch (c)
 	{
@@ -264,12 +279,12 @@ parse_option(Options *options, const Command *command, int c)
 		case 'm':
 			options->mode = optarg;
 			if (strcmp(optarg, "smart") != 0 && strcmp(optarg, "fast") != 0 && strcmp(optarg, "immediate") != 0)
-				pg_fatal("invalid mode \"%s\": smart, fast or immediate is expected", optarg);
+				bad_value("mode", optarg, "smart, fast or immediate");
 			break;
 		case 'p':
 			options->port = optarg;
 			if (strspn(optarg, "0123456789") != strlen(optarg) || atoi(optarg) < 1 || atoi(optarg) > 65535)
-				pg_fatal("invalid port \"%s\": a number from 1 to 65535 is expected", optarg);
+				bad_value("port", optarg, "a number from 1 to 65535");
 			break;
 		case 'o':
 			options->server_options = optarg;
@@ -288,6 +303,9 @@ parse_option(Options *options, const Command *command, int c)
 			break;
 		case 'j':
 			options->json = true;
+			break;
+		case 'q':
+			options->quiet = true;
 			break;
 		case 'k':
 			options->data_checksums = true;
@@ -322,6 +340,34 @@ parse_option(Options *options, const Command *command, int c)
 	}
 }
 
+/* Has the command a second word, as "branch list"? */
+static bool
+has_second_word(const char *name)
+{
+	for (int i = 0; i < lengthof(commands); i++)
+		if (strcmp(commands[i].name, name) == 0)
+			return commands[i].sub != NULL;
+	return false;
+}
+
+/*
+ * What the caller has set for psql and others is not meant for the store, nor
+ * for the servers that are started here, which are clients of the store.
+ * PGPORT stays: it is the default of a server's port, too.
+ */
+static void
+forget_libpq_variables(void)
+{
+	PQconninfoOption *known = PQconndefaults();
+
+	for (PQconninfoOption *option = known; option != NULL && option->keyword != NULL; option++)
+		if (option->envvar != NULL && strcmp(option->envvar, "PGPORT") != 0)
+			unsetenv(option->envvar);
+	PQconninfoFree(known);
+	unsetenv("PGSERVICEFILE");
+	unsetenv("PGSYSCONFDIR");
+}
+
 int
 main(int argc, char **argv)
 {
@@ -332,22 +378,38 @@ main(int argc, char **argv)
 
 	pg_logging_init(argv[0]);
 	signal(SIGPIPE, SIG_IGN);
+	forget_libpq_variables();
+
+	/* what stands before the command */
+	while ((c = getopt_long(argc, argv, "+S:qh?V", long_options, NULL)) != -1)
+	{
+		if (c == 'h' || (c == '?' && optopt == '?'))
+		{
+			usage();
+			return 0;
+		}
+		if (c == 'v' || (c == 'V' && argv[optind - 1][1] == 'V'))
+		{
+			printf("pageserver_ctl (pageserver_smgr) %s for PostgreSQL %s\n", PS_VERSION, PG_MAJORVERSION);
+			return 0;
+		}
+		if (c != 'S' && c != 'q')
+		{
+			if (c != '?')
+				pg_log_error("the option \"%s\" belongs after the command", option_name(c));
+			bad_usage(NULL);
+		}
+		parse_option(&options, c);
+	}
+	argv[optind - 1] = argv[0];
+	argc -= optind - 1;
+	argv += optind - 1;
 	if (argc < 2)
 	{
 		pg_log_error("no command was given");
 		bad_usage(NULL);
 	}
-	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0 || strcmp(argv[1], "help") == 0)
-	{
-		usage();
-		return 0;
-	}
-	if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)
-	{
-		printf("pageserver_ctl (pageserver_smgr) %s for PostgreSQL %s\n", PS_VERSION, PG_MAJORVERSION);
-		return 0;
-	}
-	if (argc == 3 && strcmp(argv[2], "--help") == 0 && (strcmp(argv[1], "branch") == 0 || strcmp(argv[1], "compute") == 0 || strcmp(argv[1], "tenant") == 0 || strcmp(argv[1], "layer") == 0))
+	if (strcmp(argv[1], "help") == 0 || (argc == 3 && strcmp(argv[2], "--help") == 0 && has_second_word(argv[1])))
 	{
 		usage();
 		return 0;
@@ -357,7 +419,8 @@ main(int argc, char **argv)
 	argv[skip] = argv[0];
 	argc -= skip;
 	argv += skip;
-	while ((c = getopt_long(argc, argv, "D:S:l:m:p:o:t:wWkNfR:F:B:n:h?", long_options, NULL)) != -1)
+	optind = 0;					/* glibc: begin anew */
+	while ((c = getopt_long(argc, argv, "D:S:l:m:p:o:t:wWkNfqR:F:B:n:h?", long_options, NULL)) != -1)
 	{
 		if (c == 'h' || (c == '?' && optopt == '?'))
 		{
@@ -371,7 +434,7 @@ main(int argc, char **argv)
 			pg_log_error("this command does not take the option \"%s\"", option_name(c));
 			bad_usage(command);
 		}
-		parse_option(&options, command, c);
+		parse_option(&options, c);
 	}
 	options.args = argv + optind;
 	options.nargs = argc - optind;

@@ -19,6 +19,8 @@
 #define LOG_LINES_SHOWN 20
 #define LOG_BYTES_READ 16384
 
+#define LOG_FLAGS (O_WRONLY | O_APPEND | O_CLOEXEC)
+
 char *
 absolute_path(const char *path)
 {
@@ -219,11 +221,61 @@ wait_program(pid_t pid, const char *name)
 
 /* ---- small files ---- */
 
-int
-open_log(const char *path, off_t *end)
+/* As the user whose server writes it; errno is set if that may not. */
+static int
+open_log_as_user(const Options *options, const char *path)
 {
-	int			fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, S_IRUSR | S_IWUSR);
+	uid_t		uid = geteuid();
+	int			fd;
 
+	if (uid == 0 && seteuid(target_user(options)->pw_uid) != 0)
+		pg_fatal("could not become user \"%s\": %m", options->user);
+	fd = open(path, LOG_FLAGS | O_CREAT, S_IRUSR | S_IWUSR);
+	if (uid == 0)
+	{
+		int			save_errno = errno;
+
+		if (seteuid(uid) != 0)
+			pg_fatal("could not become root again: %m");
+		errno = save_errno;
+	}
+	return fd;
+}
+
+/*
+ * A directory in which only root may write, as its home: the file is made for
+ * the user.  One that exists is taken if it is a plain file; no link is
+ * followed, since root would write wherever it points to.
+ */
+static int
+open_log_as_root(const Options *options, const char *path)
+{
+	int			fd = open(path, LOG_FLAGS | O_CREAT | O_EXCL | O_NOFOLLOW, S_IRUSR | S_IWUSR);
+	struct stat st;
+
+	if (fd >= 0)
+	{
+		const struct passwd *pw = target_user(options);
+
+		if (fchown(fd, pw->pw_uid, pw->pw_gid) != 0)
+			pg_fatal("could not give log file \"%s\" to user \"%s\": %m", path, pw->pw_name);
+		return fd;
+	}
+	if (errno != EEXIST)
+		return -1;
+	fd = open(path, LOG_FLAGS | O_NOFOLLOW);
+	if (fd >= 0 && (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)))
+		pg_fatal("log file \"%s\" is not a regular file", path);
+	return fd;
+}
+
+int
+open_log(const Options *options, const char *path, off_t *end)
+{
+	int			fd = open_log_as_user(options, path);
+
+	if (fd < 0 && errno == EACCES && geteuid() == 0)
+		fd = open_log_as_root(options, path);
 	if (fd < 0)
 		pg_fatal("could not open log file \"%s\": %m", path);
 	*end = lseek(fd, 0, SEEK_END);

@@ -15,7 +15,7 @@ store_directory(const Options *options)
 {
 	const char *name = options->directory != NULL ? options->directory : store_name(options);
 
-	if (options->directory == NULL && strchr(name, '=') != NULL)
+	if (options->directory == NULL && store_is_conninfo(name))
 		pg_fatal("this command needs the directory of a store, not a connection string");
 	return absolute_path(name);
 }
@@ -40,7 +40,7 @@ check_store(const char *dir)
 		return;
 	pg_log_error("there is no store in directory \"%s\"", dir);
 	pg_log_error_hint("\"pageserver_ctl init -D %s\" makes one.", dir);
-	exit(1);
+	exit(EXIT_NOT_FOUND);
 }
 
 int
@@ -49,7 +49,8 @@ run_init(const Options *options)
 	char	   *dir = store_directory(options);
 	char	   *conf = psprintf("%s/pageserver.conf", dir);
 	StringInfoData settings;
-	char	   *argv[] = {own_program("pageserver"), "--init", "-D", dir, NULL};
+	char	   *argv[] = {own_program("pageserver"), "--init", "--quiet", "-D", dir, NULL};
+	char	   *check_argv[] = {own_program("pageserver"), "--check-config", "--quiet", "-D", dir, NULL};
 	bool		made = make_directory(options, dir);
 
 	become_user(options, made ? dir : NULL);
@@ -70,7 +71,12 @@ run_init(const Options *options)
 		appendStringInfo(&settings, "\nport = %s\n", options->port);
 	if (settings.len > 0)
 		write_text_file(conf, settings.data, true);
-	printf("\"pageserver_ctl start -D %s\" starts it.\n", dir);
+	if (!wait_program(start_program(check_argv, -1, -1, false), "pageserver --check-config"))
+	{
+		empty_directory(dir, NULL, made);
+		return 1;
+	}
+	print_done(options, psprintf("A new store is in \"%s\". \"pageserver_ctl start -D %s\" starts it.", dir, dir), "store", dir, NULL);
 	return 0;
 }
 
@@ -91,17 +97,18 @@ run_start(const Options *options)
 	if (file.alive)
 	{
 		pg_log_error("the store \"%s\" runs already (PID %d)", dir, (int) file.pid);
-		return 1;
+		return EXIT_EXISTS;
 	}
+	fd = open_log(options, log, &log_end);
 	become_user(options, NULL);
-	fd = open_log(log, &log_end);
 	pid = start_program(argv, -1, fd, true);
 	close(fd);
 	if (options->no_wait)
 		return 0;
 	if (wait_until_ready(read_store_pidfile, dir, pid, options->timeout, &file, &child_ended))
 	{
-		printf("The store \"%s\" runs (PID %d, port %d).\n", dir, (int) pid, file.port);
+		print_done(options, psprintf("The store \"%s\" runs (PID %d, port %d).", dir, (int) pid, file.port),
+				   "store", dir, "pid", psprintf("%d", (int) pid), "port", psprintf("%d", file.port), NULL);
 		return 0;
 	}
 	show_log(log, log_end);
@@ -110,7 +117,7 @@ run_start(const Options *options)
 	else
 		pg_log_error("the store \"%s\" was not ready in %d seconds; it goes on starting", dir, options->timeout);
 	pg_log_error_hint("Its log \"%s\" says why.", log);
-	return 1;
+	return child_ended ? 1 : EXIT_TIMEOUT;
 }
 
 int
@@ -124,9 +131,11 @@ run_stop(const Options *options)
 	if (!file.alive)
 	{
 		pg_log_error("the store \"%s\" does not run", dir);
-		return 1;
+		return EXIT_NOT_RUNNING;
 	}
 	stop_server(read_store_pidfile, dir, &file, options->mode, options->timeout, options->no_wait, "the store");
+	print_done(options, psprintf("The store \"%s\" %s.", dir, options->no_wait ? "is told to stop" : "is stopped"),
+			   options->no_wait ? "stopping" : "stopped", dir, NULL);
 	return 0;
 }
 
@@ -174,5 +183,5 @@ run_status(const Options *options)
 	else
 		printf("The store \"%s\" runs (PID %d, port %d, socket directory \"%s\", %s).\n", dir, (int) file.pid, file.port,
 			   file.socket_dir, file.state);
-	return !exists ? EXIT_NO_DIRECTORY : !file.alive ? EXIT_NOT_RUNNING : 0;
+	return !exists ? EXIT_NOT_FOUND : !file.alive ? EXIT_NOT_RUNNING : 0;
 }

@@ -7,25 +7,27 @@
 #include "ctl.h"
 
 static int
-execute(const Options *options, const char *command)
+execute(const Options *options, const char *command, const char *done)
 {
+	const char *tenant = options->args[0];
 	PGconn	   *conn = store_connect(options);
 
-	store_execute(conn, psprintf("%s %s", command, store_quote(options->args[0])));
+	store_execute(conn, psprintf("%s %s", command, store_quote(tenant)));
 	PQfinish(conn);
+	print_done(options, psprintf("Tenant \"%s\" is %s.", tenant, done), done, tenant, NULL);
 	return 0;
 }
 
 int
 run_tenant_detach(const Options *options)
 {
-	return execute(options, "tenant_detach");
+	return execute(options, "tenant_detach", "detached");
 }
 
 int
 run_tenant_attach(const Options *options)
 {
-	return execute(options, "tenant_attach");
+	return execute(options, "tenant_attach", "attached");
 }
 
 int

@@ -60,6 +60,7 @@ start_tar(const char *dir, const char *const *exclude, int *pipe_end)
 	argv[n++] = find_tar();
 	argv[n++] = "-x";
 	argv[n++] = "-p";
+	argv[n++] = "--warning=no-timestamp";	/* the store's clock may be ahead of ours */
 	argv[n++] = "--anchored";
 	for (; exclude != NULL && *exclude != NULL && n < lengthof(argv) - 6; exclude++)
 		argv[n++] = psprintf("--exclude=%s", *exclude);

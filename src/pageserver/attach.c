@@ -278,7 +278,7 @@ begin_attach(Store *store, const PsId *id, Tenant **result)
 		}
 	}
 	else if (tenant->life == TENANT_ATTACHED)
-		err = ps_error("42710", "tenant %s is attached already", ps_id_format(id, text));
+		err = ps_error(PS_SQLSTATE_EXISTS, "tenant %s is attached already", ps_id_format(id, text));
 	else if (tenant->life == TENANT_CHANGING)
 		err = ps_error(PS_SQLSTATE_STATE, "tenant %s is just being detached or attached", ps_id_format(id, text));
 	if (err == NULL)
@@ -314,7 +314,7 @@ check_names(Store *store, const Tenant *tenant, Timeline **timelines, int n)
 
 		if (other == NULL)
 			continue;
-		return ps_error_hint(ps_error("42710", "tenant %s has a branch \"%s\", as tenant %s has", ps_id_format(&tenant->id, a), other->name,
+		return ps_error_hint(ps_error(PS_SQLSTATE_EXISTS, "tenant %s has a branch \"%s\", as tenant %s has", ps_id_format(&tenant->id, a), other->name,
 									  ps_id_format(&other->tenant->id, b)),
 							 "Rename that one: pageserver_ctl branch rename %s NEW_NAME", other->name);
 	}

@@ -14,6 +14,10 @@
 #include <limits.h>
 #include <netinet/in.h>
 #include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "common/hashfn.h"
 
 #include "config.h"
 #include "ps_wire.h"
@@ -71,7 +75,8 @@ static const Setting settings[] = {
 		"TCP port, and the number in the name of the Unix socket (.s.PGSQL.5480)."},
 	{NULL, STRING_SETTING(unix_socket_directory, ""), check_directory, false,
 		"Absolute path of the directory of the Unix socket.  Empty: the store's own\n"
-		"directory."},
+		"directory; or, if that has a comma in its path or a path that is too long for\n"
+		"a socket, one that is made below the directory of PostgreSQL's sockets."},
 	{NULL, INT_SETTING(max_connections, UNIT_NONE, 1, 100000, "500"), NULL, false,
 		"Connections at a time.  Every backend of a compute that reads pages has one,\n"
 		"and the compute one more for its WAL."},
@@ -469,6 +474,34 @@ parse_line(Config *config, char *text, const char *path, int line)
 	return err;
 }
 
+/* Longest name of a socket in its directory. */
+#define SOCKET_NAME_LONGEST "/.s.PGSQL.65535"
+
+/*
+ * The directory of the Unix socket without a setting: the store's own, unless
+ * clients could not name it.  libpq takes a comma in "host" for the end of a
+ * host, whatever quotes are around it, and the path of a socket is short.
+ */
+static void
+set_socket_directory(Config *config)
+{
+	const char *dir = config->store_dir;
+	const char *parent = DEFAULT_PGSOCKET_DIR;
+
+	free(config->unix_socket_directory);
+	config->own_socket_directory = strchr(dir, ',') != NULL ||
+		strlen(dir) + sizeof(SOCKET_NAME_LONGEST) > sizeof(((struct sockaddr_un *) NULL)->sun_path);
+	if (!config->own_socket_directory)
+	{
+		config->unix_socket_directory = pg_strdup(dir);
+		return;
+	}
+	if (parent[0] == '\0' || access(parent, W_OK | X_OK) != 0)
+		parent = "/tmp";
+	config->unix_socket_directory = psprintf("%s/pageserver.%016llx", parent,
+											 (unsigned long long) hash_bytes_extended((const unsigned char *) dir, strlen(dir), 0));
+}
+
 PsError *
 config_load(const char *store_dir, Config **result)
 {
@@ -517,10 +550,7 @@ config_load(const char *store_dir, Config **result)
 		goto done;
 	}
 	if (config->unix_socket_directory[0] == '\0')
-	{
-		free(config->unix_socket_directory);
-		config->unix_socket_directory = pg_strdup(config->store_dir);
-	}
+		set_socket_directory(config);
 	*result = config;
 
 done:

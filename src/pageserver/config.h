@@ -19,6 +19,7 @@ typedef struct Config
 	char	   *listen_addresses;	/* comma-separated, loopback only for now; "": Unix socket only */
 	int			port;
 	char	   *unix_socket_directory;	/* default: STORE itself */
+	bool		own_socket_directory;	/* it is no setting and not STORE: made at the start, removed at the stop */
 	int			max_connections;
 	/* reading layer files */
 	char	   *io_method;		/* as aio_method_by_name() knows it; NULL: the default */

@@ -15,6 +15,7 @@
 
 #include "port/pg_crc32c.h"
 
+#include "bindir.h"
 #include "config.h"
 #include "layer/layer.h"
 #include "ps_wire.h"
@@ -38,9 +39,10 @@ usage(void)
 		   "Usage:\n"
 		   "  pageserver -D STORE                 runs the store in the foreground\n"
 		   "  pageserver --init -D STORE          makes a new, empty store\n"
-		   "  pageserver --check-config -D STORE  looks whether its settings are right\n\n"
+		   "  pageserver --check-config -D STORE  checks its settings\n\n"
 		   "Options:\n"
 		   "  -D, --store=STORE    directory of the store\n"
+		   "  -q, --quiet          does not tell of success\n"
 		   "  -V, --version        shows the version, then exits\n"
 		   "  -?, --help           shows this help, then exits\n\n"
 		   "Signals: SIGTERM or SIGINT stops it, SIGQUIT ends it at once (nothing that was\n"
@@ -181,6 +183,7 @@ run(const char *dir)
 
 	PS_GOTO(store_dir_check(dir), done);
 	PS_GOTO(config_load(dir, &config), done);
+	PS_GOTO(bindir_check(config->bindir), done);
 	ps_log_level = config_log_level(config);
 	if (chdir(config->store_dir) < 0)
 	{
@@ -248,6 +251,7 @@ main(int argc, char **argv)
 		{"store", required_argument, NULL, 'D'},
 		{"init", no_argument, NULL, 'i'},
 		{"check-config", no_argument, NULL, 'c'},
+		{"quiet", no_argument, NULL, 'q'},
 		{"version", no_argument, NULL, 'V'},
 		{"help", no_argument, NULL, '?'},
 		{NULL, 0, NULL, 0}
@@ -257,6 +261,7 @@ main(int argc, char **argv)
 		RUN, INIT, CHECK_CONFIG
 	}			action = RUN;
 	const char *dir = NULL;
+	bool		quiet = false;
 	Config	   *config;
 	PsError    *err = NULL;
 	int			c;
@@ -269,7 +274,7 @@ main(int argc, char **argv)
 		usage();
 		return 0;
 	}
-	while ((c = getopt_long(argc, argv, "D:V", options, NULL)) != -1)
+	while ((c = getopt_long(argc, argv, "D:qV", options, NULL)) != -1)
 	{
 		switch (c)
 		{
@@ -281,6 +286,9 @@ main(int argc, char **argv)
 				break;
 			case 'c':
 				action = CHECK_CONFIG;
+				break;
+			case 'q':
+				quiet = true;
 				break;
 			case 'V':
 				printf("pageserver (pageserver_smgr) %s for PostgreSQL %s\n", PS_VERSION, PG_MAJORVERSION);
@@ -306,16 +314,18 @@ main(int argc, char **argv)
 			err = refuse_root(dir);
 			if (err == NULL)
 				err = store_dir_init(dir);
-			if (err == NULL)
+			if (err == NULL && !quiet)
 				printf("A new store is in \"%s\".  Its settings are in \"%s/%s\".\n", dir, dir, CONFIG_FILE_NAME);
 			break;
 		case CHECK_CONFIG:
 			err = config_load(dir, &config);
 			if (err == NULL)
 			{
+				err = bindir_check(config->bindir);
 				config_free(config);
-				printf("The settings in \"%s/%s\" are right.\n", dir, CONFIG_FILE_NAME);
 			}
+			if (err == NULL && !quiet)
+				printf("The settings in \"%s/%s\" are valid.\n", dir, CONFIG_FILE_NAME);
 			break;
 		case RUN:
 			err = refuse_root(dir);

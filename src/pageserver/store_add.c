@@ -11,13 +11,24 @@
 #include "sync.h"
 #include "timeline_impl.h"
 
+/* As git has it for branches, "/" stands between parts that are names of their own: "feature/x". */
 bool
 timeline_name_is_valid(const char *name)
 {
 	size_t		len = strlen(name);
+	bool		begins = true;
 
-	return len >= 1 && len <= TIMELINE_NAME_MAX && name[0] != '_' && name[0] != '-' && name[0] != '.' &&
-		strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") == len;
+	if (len > TIMELINE_NAME_MAX)
+		return false;
+	for (const char *p = name; *p != '\0'; p++)
+	{
+		bool		alphanumeric = strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", *p) != NULL;
+
+		if (!alphanumeric && (begins || strchr("_-./", *p) == NULL))
+			return false;
+		begins = *p == '/';
+	}
+	return !begins;
 }
 
 PsError *
@@ -25,10 +36,10 @@ store_check_name_is_free(Store *store, const char *name)
 {
 	if (!timeline_name_is_valid(name))
 		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "\"%s\" cannot be the name of a branch", name),
-							 "A name has 1 to %d letters, digits, \"_\", \"-\" or \".\", and begins with a letter or digit.",
+							 "A name has 1 to %d letters, digits, \"_\", \"-\", \".\" or \"/\", and begins with a letter or digit, also behind a \"/\".",
 							 TIMELINE_NAME_MAX);
 	if (store_named(store, name) != NULL)
-		return ps_error("42710", "branch \"%s\" exists already", name);
+		return ps_error(PS_SQLSTATE_EXISTS, "branch \"%s\" exists already", name);
 	return NULL;
 }
 
@@ -135,11 +146,11 @@ check_names(Store *store, const TimelineSeed *seed)
 
 	PS_TRY(store_save_names(store, seed->waiter));
 	if (seed->replaced == NULL)
-		return store_named(store, seed->name) == NULL ? NULL : ps_error("42710", "branch \"%s\" exists already", seed->name);
+		return store_named(store, seed->name) == NULL ? NULL : ps_error(PS_SQLSTATE_EXISTS, "branch \"%s\" exists already", seed->name);
 	PS_TRY(store_named_settled(store, seed->name, seed->waiter, &named));
 	err = named == seed->replaced ? NULL : ps_error(PS_SQLSTATE_STATE, "branch \"%s\" was replaced meanwhile", seed->name);
 	if (err == NULL && store_named(store, seed->replaced_name) != NULL)
-		err = ps_error("42710", "branch \"%s\" exists already", seed->replaced_name);
+		err = ps_error(PS_SQLSTATE_EXISTS, "branch \"%s\" exists already", seed->replaced_name);
 	return err;
 }
 

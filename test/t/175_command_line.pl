@@ -1,0 +1,133 @@
+# pageserver_ctl as its users type it: where options may stand, what names a
+# store, exit codes that tell what happened, one line of success or JSON, and
+# surroundings that are not clean (libpq's variables, odd paths, other clocks).
+use strict;
+use warnings;
+use PageserverTest;
+use IPC::Run ();
+use JSON::PP;
+use Test::More;
+
+my $store = PageserverTest->new_store('main');
+my $dir = $store->dir;
+my $scratch = PageserverTest::test_dir();
+my $ctl = PageserverTest::bindir() . '/pageserver_ctl';
+
+# (exit code, standard output, standard error) of pageserver_ctl, no store in the environment
+sub ctl
+{
+	my (@args) = @_;
+	my ($out, $err) = ('', '');
+
+	delete local $ENV{PAGESERVER_STORE};
+	my $h = IPC::Run::start([ $ctl, @args ], '<', \undef, '>', \$out, '2>', \$err);
+	$h->finish;
+	return ($h->result(0), $out, $err);
+}
+
+sub exits
+{
+	my ($code, $what, @args) = @_;
+	my ($rc, $out, $err) = ctl(@args);
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is($rc, $code, $what) or diag("$out$err");
+	return $out . $err;
+}
+
+# ---- what names a store, and where ----
+is(exits(0, 'a branch is made', '-S', $dir, 'branch', 'create', 'main') =~ tr/\n//, 1, 'and told in one line');
+exits(0, '--store before the command', "--store=$dir", 'branch', 'list');
+exits(0, '-S behind it', 'branch', 'list', '-S', $dir);
+exits(0, 'a connection string', '-S', "host=$dir port=" . $store->port, 'branch', 'list');
+exits(0, 'one as an URI', '-S', 'postgresql:///?host=' . ($dir =~ s!/!%2F!gr) . '&port=' . $store->port, 'branch', 'list');
+like(exits(2, 'one that is none', '-S', 'hoost=x', 'branch', 'list'), qr/invalid connection option "hoost"/, 'says what is wrong');
+{
+	local %ENV = (%ENV, PGHOSTADDR => '127.0.0.9', PGOPTIONS => '-c nonsense=1', PGSERVICE => 'nowhere', PGSSLMODE => 'require',
+		PGTARGETSESSIONATTRS => 'read-only', PGDATABASE => 'x', PGUSER => 'y', PGPORT => 1);
+	exits(0, "libpq's variables are not the store's", '-S', $dir, 'branch', 'list');
+}
+
+# ---- exit codes ----
+exits(2, 'no command');
+exits(2, 'an unknown command', 'brunch', 'list');
+exits(2, 'half a command', 'branch');
+exits(2, 'an unknown option', 'branch', 'list', '--colour');
+exits(2, 'an option of another command', 'branch', 'list', '-m', 'fast');
+exits(2, 'a mode that is none', 'stop', '-D', $dir, '-m', 'slow');
+exits(2, 'too many arguments', 'branch', 'list', 'x');
+exits(4, 'no store there', '-S', "$scratch/none", 'branch', 'list');
+exits(4, 'no such branch', '-S', $dir, 'branch', 'rename', 'nobody', 'x');
+exits(4, 'no such tenant', '-S', $dir, 'tenant', 'detach', 'nobody');
+exits(5, 'a branch that exists', '-S', $dir, 'branch', 'create', 'main');
+exits(5, 'a store that runs', 'start', '-D', $dir);
+exits(6, 'a parent', '-S', $dir, 'branch', 'reset', 'main');
+exits(0, 'help of a command', 'branch', 'list', '--help');
+exits(0, 'version', '--version');
+
+# ---- names of branches ----
+exits(0, "a name with \"/\" ($_)", '-S', $dir, 'branch', 'create', $_, '--from', 'main') for 'feature/x', 'a.b/c-d/e_f';
+like(exits(1, "no name: \"$_\"", '-S', $dir, 'branch', 'create', '--from', 'main', '--', $_), qr/cannot be the name of a branch/, 'says so')
+  for '/x', 'x/', 'x//y', 'x/.y', 'x/../y', '-x', 'x y', "x\xff", 'x@y';
+my $compute = $store->start_compute('feature/x');
+$compute->sql_is('SELECT 1', '1', 'a compute on such a branch');
+$compute->stop;
+
+# ---- success: one line, nothing, or JSON ----
+is(exits(0, 'rename, quietly', '-q', '-S', $dir, 'branch', 'rename', 'feature/x', 'feature/y'), '', 'says nothing');
+sub json { my ($rc, $out) = ctl('-S', $dir, @_, '--json'); return eval { decode_json($out) } // "exit code $rc: $out"; }
+is_deeply(json('branch', 'rename', 'feature/y', 'z'), { renamed => 'feature/y', name => 'z' }, 'rename as JSON');
+is(json('branch', 'create', 'new', '--from', 'main')->[0]{name}, 'new', 'create');
+is(json('branch', 'reset', 'new')->[0]{name}, 'new', 'reset');
+is_deeply(json('branch', 'compact', 'new'), { compacted => 'new' }, 'compact');
+is_deeply(json('branch', 'delete', 'new'), { deleted => 'new' }, 'delete');
+is_deeply(json('tenant', 'detach', 'main'), { detached => 'main' }, 'detach');
+is_deeply(json('tenant', 'attach', 'main'), { attached => 'main' }, 'attach');
+is_deeply(json('export', 'main', '-D', "$scratch/plain"), { exported => 'main', directory => "$scratch/plain" }, 'export');
+
+# ---- the settings of a store ----
+for my $case ([ '/nowhere', qr/could not find the program "\/nowhere\/postgres"/ ], [ $scratch, qr/could not find the program/ ])
+{
+	my ($bindir, $message) = @$case;
+	like(exits(1, "init with programs in $bindir", 'init', '-D', "$scratch/bad", '--bindir', $bindir), $message, 'says what is missing');
+	ok(!-e "$scratch/bad", 'and leaves nothing');
+}
+mkdir "$scratch/old";
+for my $program (qw(postgres initdb))
+{
+	PostgreSQL::Test::Utils::append_to_file("$scratch/old/$program", "#!/bin/sh\necho 'postgres (PostgreSQL) 9.6.24'\n");
+	chmod 0755, "$scratch/old/$program";
+}
+like(exits(1, 'init with programs of another version', 'init', '-D', "$scratch/bad", '--bindir', "$scratch/old"),
+	qr/is "postgres \(PostgreSQL\) 9.6.24", expected PostgreSQL 15/, 'says which');
+
+# ---- paths that libpq and sockets do not like ----
+for my $name ('a,b', 'a=b', q(it's "x" \\ $y), 'long' x 25)
+{
+	my $odd = "$scratch/$name";
+	my $port = PageserverTest::free_port();
+	my $log = "$scratch/odd.log";
+
+	mkdir $odd or die "$odd: $!";
+	exits(0, "store below \"$name\"", 'init', '-D', "$odd/store", '-p', $port);
+	exits(0, 'started', 'start', '-D', "$odd/store", '-l', $log);
+	is(exits(5, 'a second one', 'start', '-D', "$odd/store", '-l', $log) =~ /runs already/, 1, 'is refused');
+	exits(0, 'a branch', 'branch', 'create', 'main', '-S', "$odd/store");
+	my ($rc, $out) = ctl('status', '--json', '-D', "$odd/store");
+	my $socket_dir = decode_json($out)->{unix_socket_directory};
+	is((stat $socket_dir)[2] & 077, 0, "its socket is in a directory of the user's own");
+	exits(0, 'stopped', 'stop', '-D', "$odd/store");
+	ok(-d "$odd/store" && ($socket_dir =~ /^\Q$odd\E/ || !-e $socket_dir), 'a directory made for the socket goes with it');
+	exits(3, 'stopped again', 'stop', '-D', "$odd/store");
+	exits(7, 'not reached', 'branch', 'list', '-S', "$odd/store");
+}
+
+# ---- a store whose clock is ahead of the compute's: tar says nothing of it ----
+{
+	my ($lib) = glob '/usr/lib/*/faketime/libfaketime.so.1' or die 'no libfaketime';
+
+	local %ENV = (%ENV, LD_PRELOAD => $lib, FAKETIME => '-90s', FAKETIME_DONT_FAKE_MONOTONIC => 1);
+	unlike(exits(0, 'an export under a clock that is behind', 'export', 'main', '-D', "$scratch/behind", '-S', $dir), qr/in the future/,
+		'without a warning for each file');
+}
+done_testing();
