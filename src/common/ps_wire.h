@@ -72,6 +72,7 @@
 #define PS_SQLSTATE_SUPERSEDED "PS001" /* a newer compute runs this timeline: stop */
 #define PS_SQLSTATE_NOT_FOUND "PS002"  /* no such tenant or timeline */
 #define PS_SQLSTATE_TRY_AGAIN "PS003"  /* the store is stopping or starting: reconnect */
+#define PS_SQLSTATE_ELSEWHERE "PS004"  /* a path that the client named means something else to the store */
 #define PS_SQLSTATE_PROTOCOL "08P01"
 #define PS_SQLSTATE_CORRUPTED "XX001"
 #define PS_SQLSTATE_NO_RESOURCES "53000" /* file descriptors */

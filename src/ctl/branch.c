@@ -1,6 +1,6 @@
 /*
  * branch.c
- *	  Commands for branches: create, list, import, export.
+ *	  Commands for branches: create, list, rename, delete, reset, restore, compact, export.
  */
 #include "ps_fe.h"
 
@@ -11,7 +11,7 @@
 
 #include "ctl.h"
 
-/* Notices of a long command; lines of progress replace one another on a terminal. */
+/* Lines of progress replace one another on a terminal. */
 static void
 show_notice(void *arg, const PGresult *res)
 {
@@ -27,27 +27,42 @@ show_notice(void *arg, const PGresult *res)
 	*(bool *) arg = progress && isatty(STDERR_FILENO);
 }
 
-/* Runs a command that makes a branch, and tells of it. */
-static int
-make_branch(const Options *options, const char *command)
-{
-	PGconn	   *conn = store_connect(options);
-	bool		line_open = false;
-	PGresult   *res;
+static bool notice_line_open;
 
-	PQsetNoticeReceiver(conn, show_notice, &line_open);
-	res = PQexec(conn, command);
-	if (line_open)
+void
+branch_show_notices(PGconn *conn)
+{
+	PQsetNoticeReceiver(conn, show_notice, &notice_line_open);
+}
+
+int
+branch_tell_made(const Options *options, PGconn *conn, PGresult *res)
+{
+	if (notice_line_open)
 		fputc('\n', stderr);
+	notice_line_open = false;
 	if (PQresultStatus(res) != PGRES_TUPLES_OK)
 		return store_report_error(conn, res);
 	if (options->json)
 		print_json(res);
 	else if (!options->quiet)
 		printf("Branch \"%s\" begins at %s.\n", PQgetvalue(res, 0, PQfnumber(res, "name")), PQgetvalue(res, 0, PQfnumber(res, "lsn")));
+	return 0;
+}
+
+static int
+make_branch(const Options *options, const char *command)
+{
+	PGconn	   *conn = store_connect(options);
+	PGresult   *res;
+	int			rc;
+
+	branch_show_notices(conn);
+	res = PQexec(conn, command);
+	rc = branch_tell_made(options, conn, res);
 	PQclear(res);
 	PQfinish(conn);
-	return 0;
+	return rc;
 }
 
 int
@@ -175,24 +190,6 @@ run_branch_list(const Options *options)
 	PQclear(res);
 	PQfinish(conn);
 	return 0;
-}
-
-int
-run_import(const Options *options)
-{
-	char	   *pgdata;
-
-	if (options->pgdata == NULL)
-	{
-		pg_log_error("no data directory was given");
-		pg_log_error_hint("Name it with --pgdata.");
-		return 1;
-	}
-	/* links are followed here: the store may have another idea of them */
-	pgdata = realpath(options->pgdata, NULL);
-	if (pgdata == NULL)
-		pg_fatal("could not find directory \"%s\": %m", options->pgdata);
-	return make_branch(options, psprintf("import %s %s", store_quote(options->args[0]), store_quote(pgdata)));
 }
 
 int

@@ -89,8 +89,16 @@ extern int	run_branch_rename(const Options *options);
 extern int	run_branch_reset(const Options *options);
 extern int	run_branch_restore(const Options *options);
 extern int	run_branch_compact(const Options *options);
-extern int	run_import(const Options *options);
 extern int	run_export(const Options *options);
+
+/* For commands that make a branch: notices of the store are shown from now on. */
+extern void branch_show_notices(PGconn *conn);
+
+/* Tells of the branch that the result is of, or of the error; returns the exit code. */
+extern int	branch_tell_made(const Options *options, PGconn *conn, PGresult *res);
+
+/* import.c */
+extern int	run_import(const Options *options);
 
 /* tenant.c */
 extern int	run_tenant_detach(const Options *options);
@@ -227,6 +235,9 @@ extern void write_text_file(const char *path, const char *text, bool append);
 extern bool empty_directory(const char *path, const char *const *keep, bool itself);
 
 /* ---- unpack.c ---- */
+
+/* "tar", looked up in the usual places: root's PATH may be anybody's. */
+extern char *find_tar(void);
 
 /*
  * Runs a command of the store that answers with a tar (COPY OUT) and unpacks

@@ -91,9 +91,9 @@ static const Command commands[] = {
 		"DIR/pg_tblspc.\n"},
 	{"import", NULL, "Sgqj", 1, 1, run_import,
 		"import --pgdata DIR NAME", "make a branch out of an existing cluster",
-		"DIR is the data directory of a cluster that was shut down cleanly, on the store's\n"
-		"machine and readable by its user. It is only read. Unlogged tables become empty;\n"
-		"replication slots and statistics stay behind.\n"},
+		"DIR is the data directory of a cluster that was shut down cleanly. It is only\n"
+		"read: by the store, if that finds the same cluster there, else it is sent to the\n"
+		"store. Unlogged tables become empty; replication slots and statistics stay behind.\n"},
 	{"layer", "dump", "VxRFBnq", 1, 1, run_layer_dump,
 		"layer dump FILE [--values] [--hexdump] [-R T/D/R [-F FORK] [-B BLOCK]] [-n N]", "show what is in a layer file",
 		"FILE is one of STORE/tenants/*/timelines/*/layers, or a copy of it; the store need not run.\n"

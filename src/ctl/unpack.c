@@ -36,8 +36,7 @@ catch_interrupts(void)
 	sigaction(SIGHUP, &action, NULL);
 }
 
-/* "tar" is looked up in the usual places, not in a PATH that root may have got from anywhere. */
-static char *
+char *
 find_tar(void)
 {
 	static const char *const places[] = {"/usr/bin/tar", "/bin/tar", "/usr/local/bin/tar"};

@@ -1,8 +1,9 @@
 /*
  * bytesink.h
  *	  Where a producer of bytes (a base backup's tar) or of progress messages
- *	  (an import) puts them, without knowing of connections: serve/ makes
- *	  CopyData and NoticeResponse messages of them, a test a file.
+ *	  (an import) puts them, and where a consumer has them from, without knowing
+ *	  of connections: serve/ makes CopyData and NoticeResponse messages of them,
+ *	  a test a file.
  */
 #ifndef PS_BYTESINK_H
 #define PS_BYTESINK_H
@@ -19,6 +20,16 @@ typedef struct ByteSink
 	PsError    *(*write) (void *arg, const char *data, size_t len);
 	void	   *arg;
 } ByteSink;
+
+/*
+ * read: gives the next bytes, which stay valid until the next call; *len 0:
+ * there are no more.  Called from one thread at a time.
+ */
+typedef struct ByteSource
+{
+	PsError    *(*read) (void *arg, const char **data, size_t *len);
+	void	   *arg;
+} ByteSource;
 
 /*
  * report: shows a line of text (no newline at its end) to whoever waits for a

@@ -7,6 +7,7 @@
  * import.c      a data directory to a timeline, with
  *               import_wal.c (its last WAL) and import_layers.c (all else)
  * datadir.c     what is in a data directory: its relation files and the rest
+ * import_stream.c  the same of what a client sends
  * bootstrap.c   initdb, then import
  * basebackup.c  what a compute needs to start, as a tar stream
  * fullbackup.c  a complete data directory at an LSN, as a tar stream
@@ -42,6 +43,20 @@ typedef struct ForkSize
  */
 extern PsError *import_cluster(Store *store, const char *name, const char *pgdata, const Waiter *waiter,
 							   const ProgressSink *progress, Timeline **tl);
+
+/*
+ * Is the directory the one that a client means, which may be on another machine
+ * or have another idea of the path?  identity: what it sees there
+ * (control_identity.h).  PS_SQLSTATE_ELSEWHERE: it is not, or is none, or
+ * cannot be read here.
+ */
+extern PsError *import_check_identity(const char *pgdata, const char *identity);
+
+/* ---- import_stream.c ---- */
+
+/* As import_cluster(), of a tar of the data directory that the client sends; see there. */
+extern PsError *import_stream(Store *store, const char *name, ByteSource source, const Waiter *waiter,
+							  const ProgressSink *progress, Timeline **tl);
 
 /* ---- datadir.c ---- */
 typedef struct DataDirDatabase

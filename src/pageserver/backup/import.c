@@ -15,6 +15,7 @@
 #include "backup.h"
 #include "conf.h"
 #include "config.h"
+#include "control_identity.h"
 #include "import.h"
 #include "ps_wire.h"
 #include "sync.h"
@@ -158,6 +159,29 @@ import_free_layers(TimelineSeed *seed)
 	seed->space.dir = NULL;
 	seed->layers = NULL;
 	seed->nlayers = 0;
+}
+
+PsError *
+import_check_identity(const char *pgdata, const char *identity)
+{
+	char		contents[PG_CONTROL_FILE_SIZE];
+	char		found[CONTROL_IDENTITY_SIZE];
+	ControlFileData control;
+	PsError    *err = read_control(pgdata, contents, &control);
+
+	if (err != NULL)
+	{
+		PsError    *elsewhere = ps_error_detail(ps_error(PS_SQLSTATE_ELSEWHERE, "could not read the cluster in \"%s\" on the store's machine", pgdata),
+												"%s", err->message);
+
+		ps_error_free(err);
+		return elsewhere;
+	}
+	control_identity(&control, found);
+	if (strcmp(found, identity) != 0)
+		return ps_error(PS_SQLSTATE_ELSEWHERE, "the store's machine has another cluster in \"%s\" (system identifier " UINT64_FORMAT ")",
+						pgdata, control.system_identifier);
+	return NULL;
 }
 
 PsError *

@@ -31,6 +31,7 @@ extern PsError *run_branch_rename(Session *session, char **args, int nargs);
 extern PsError *run_branch_reset(Session *session, char **args, int nargs);
 extern PsError *run_branch_restore(Session *session, char **args, int nargs);
 extern PsError *run_import(Session *session, char **args, int nargs);
+extern PsError *run_import_stream(Session *session, char **args, int nargs);
 
 /* ---- backup_commands.c ---- */
 extern PsError *run_basebackup(Session *session, char **args, int nargs);

@@ -112,7 +112,7 @@ extern void conn_send_notice(Conn *conn, const char *message);
 extern void conn_send_parameter(Conn *conn, const char *name, const char *value);
 extern void conn_send_ready(Conn *conn);
 extern void conn_send_complete(Conn *conn, const char *tag);
-extern void conn_send_copy_response(Conn *conn, char type); /* 'H' CopyOut, 'W' CopyBoth; binary, no columns */
+extern void conn_send_copy_response(Conn *conn, char type); /* 'G' CopyIn, 'H' CopyOut, 'W' CopyBoth; binary, no columns */
 
 /* Results of commands: all values are sent as text. */
 typedef struct Column
