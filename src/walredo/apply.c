@@ -154,6 +154,51 @@ made_other_page(const DecodedXLogRecord *record)
 	return false;
 }
 
+/*
+ * Is the block's data of a generic record a delta to a page of zeros?
+ * computeDelta() (generic_xlog.c) then writes all of the page up to pd_lower as
+ * the first fragment, and of what is behind pd_upper whatever is not zero.  A
+ * delta to any other page begins behind pd_lsn, which only redo changes.
+ */
+static bool
+is_delta_to_zeros(const DecodedBkpBlock *block)
+{
+	OffsetNumber fragment[2];	/* offset and length */
+	PageHeaderData header;
+
+	if (block->data_len < sizeof(fragment) + SizeOfPageHeaderData)
+		return false;
+	memcpy(fragment, block->data, sizeof(fragment));
+	memcpy(&header, block->data + sizeof(fragment), SizeOfPageHeaderData);
+	return fragment[0] == 0 && fragment[1] >= SizeOfPageHeaderData && fragment[1] == header.pd_lower;
+}
+
+/*
+ * An extension may register a page that was only extended without asking for a
+ * full image.  The record of a compute then holds a delta to zeros, because
+ * full_page_writes is off there, and generic_redo() does not touch a page that
+ * is new.  So it gets an empty one, of which the delta leaves nothing.
+ */
+static void
+prepare_generic(const DecodedXLogRecord *record)
+{
+	for (int i = 0; i <= record->max_block_id; i++)
+	{
+		Buffer		buffer;
+
+		if (!block_is_target(&record->blocks[i]) || record->blocks[i].apply_image || !is_delta_to_zeros(&record->blocks[i]))
+			continue;
+		buffer = pin_target();
+		LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+		if (PageIsNew(BufferGetPage(buffer)))
+		{
+			PageInit(BufferGetPage(buffer), BLCKSZ, 0);
+			MarkBufferDirty(buffer);
+		}
+		UnlockReleaseBuffer(buffer);
+	}
+}
+
 static void
 apply_record(XLogRecord *record, const RedoRecordHeader *header, bool last)
 {
@@ -179,6 +224,8 @@ apply_record(XLogRecord *record, const RedoRecordHeader *header, bool last)
 	reader->record = decoded;
 
 	check_record(decoded);
+	if (record->xl_rmid == RM_GENERIC_ID)
+		prepare_generic(decoded);
 	GetRmgr(record->xl_rmid).rm_redo(reader);
 
 	/* xlogutils.c notes a page that a record needs and that is all zeros, and goes on */
@@ -186,6 +233,8 @@ apply_record(XLogRecord *record, const RedoRecordHeader *header, bool last)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("record changes a page that is all zeros"),
+				 record->xl_rmid == RM_GENERIC_ID ?
+				 errdetail("The record is a delta to a page that an extension initialized without logging it.") :
 				 errdetail("A page before the record was expected.")));
 
 	/* smgrtruncate() remembers a size that is not memory_nblocks()'s */

@@ -242,6 +242,70 @@ test_bad_input(void **state)
 	free_records(&unknown, 1);
 }
 
+/* A generic record whose delta has n fragments of a page. */
+static WalRecord
+make_generic(XLogRecPtr lsn, const char *page, int n, const uint16 (*fragments)[2])
+{
+	char		delta[2 * BLCKSZ];
+	uint16		len = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		memcpy(delta + len, fragments[i], sizeof(fragments[i]));
+		memcpy(delta + len + sizeof(fragments[i]), page + fragments[i][0], fragments[i][1]);
+		len += sizeof(fragments[i]) + fragments[i][1];
+	}
+	return make_record(lsn, RM_GENERIC_ID, 0, rel, 7, 0, delta, len, "", 0);
+}
+
+/* A generic record may be a delta to a page that was only extended; then all of the lower part is in it. */
+static void
+test_generic(void **state)
+{
+	char		first[BLCKSZ] = {0};
+	char		second[BLCKSZ];
+	char		zeros[BLCKSZ] = {0};
+	char		page[BLCKSZ];
+	PageHeader	header = (PageHeader) first;
+	WalRecord	recs[2];
+	WalRecord	bad;
+
+	header->pd_lower = SizeOfPageHeaderData + 8;
+	header->pd_special = BLCKSZ - 16;
+	header->pd_upper = header->pd_special - 40;
+	header->pd_pagesize_version = BLCKSZ | PG_PAGE_LAYOUT_VERSION;
+	memset(first + SizeOfPageHeaderData, 0x11, 8);
+	memset(first + header->pd_upper + 4, 0x22, 20);
+	memset(first + header->pd_special, 0x33, 8);
+	recs[0] = make_generic(0x1000000, first, 3,
+						   (const uint16[][2]) {{0, header->pd_lower}, {header->pd_upper + 4, 20}, {header->pd_special, 8}});
+	PageXLogRecPtrSet(header->pd_lsn, recs[0].end);
+	memcpy(second, first, BLCKSZ);
+	second[SizeOfPageHeaderData] = 0x44;
+	recs[1] = make_generic(0x1001000, second, 1, (const uint16[][2]) {{SizeOfPageHeaderData, 1}});
+	PageXLogRecPtrSet(((PageHeader) second)->pd_lsn, recs[1].end);
+
+	assert_ok(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, recs, 1, page));
+	assert_memory_equal(page, first, BLCKSZ);
+	assert_ok(redo_page(pool, rel, MAIN_FORKNUM, 7, zeros, recs, 1, page));
+	assert_memory_equal(page, first, BLCKSZ);
+	assert_ok(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, recs, 2, page));
+	assert_memory_equal(page, second, BLCKSZ);
+	assert_ok(redo_page(pool, rel, MAIN_FORKNUM, 7, page, recs, 2, page));
+	assert_memory_equal(page, second, BLCKSZ);
+
+	/* a delta to a page that nobody logged: it begins behind the LSN, or has not all of the lower part */
+	assert_fails(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, &recs[1], 1, page), "all zeros");
+	assert_fails(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, &recs[1], 1, page), "initialized without logging it");
+	bad = make_generic(0x1002000, first, 2, (const uint16[][2]) {{12, 20}, {header->pd_special, 8}});
+	assert_fails(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, &bad, 1, page), "all zeros");
+	free_records(&bad, 1);
+	bad = make_generic(0x1002000, first, 1, (const uint16[][2]) {{0, SizeOfPageHeaderData}});
+	assert_fails(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, &bad, 1, page), "all zeros");
+	free_records(&bad, 1);
+	free_records(recs, 2);
+}
+
 /* A page of a visibility map, all bits set. */
 static void
 make_full_map(char *page)
@@ -783,6 +847,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_insert, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_long_chain, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_input, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_generic, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_truncate_map, setup, teardown),
 		cmocka_unit_test_teardown(test_confined, teardown),
 		cmocka_unit_test_teardown(test_hung_helper, teardown),
