@@ -170,7 +170,7 @@ int
 run_branch_list(const Options *options)
 {
 	static const char *const columns[] = {"name", "connected", "start_lsn", "oldest_lsn", "flushed_lsn", "layer_bytes",
-	"wal_bytes", "owner", "error"};
+	"wal_bytes", "owner", "error", "waits_for"};
 	PGconn	   *conn = store_connect(options);
 	PGresult   *res = store_query(conn, "branch_list");
 	int			n = PQntuples(res);

@@ -104,8 +104,9 @@ static const Setting settings[] = {
 		"Memory for the index of the layer in memory before it is written."},
 	{NULL, INT_SETTING(layer_memory, UNIT_MB, 2, 1024 * 1024, "1GB"), NULL, false,
 		"Memory for the layers in memory of all branches together: beyond half of it\n"
-		"the larger ones are written early, and at the limit the store takes WAL only\n"
-		"as fast as it can write them."},
+		"the larger ones are written early, and one branch may have no more than that\n"
+		"half.  At the limit WAL of branches that have more than their share is taken\n"
+		"only as fast as their layers are written."},
 	{NULL, INT_SETTING(max_ingest_lag, UNIT_MB, 1, 65536, "64MB"), NULL, false,
 		"WAL that may be received and not yet visible to reads; beyond this, the store\n"
 		"takes WAL only as fast as it can file it."},

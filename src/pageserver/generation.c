@@ -119,9 +119,10 @@ append_checkpoint(Timeline *tl, const Waiter *waiter)
 	PS_TRY(timeline_wait_ingested(tl, end, tl->tenant->store->config->wait_timeout, waiter));
 	pthread_mutex_lock(&tl->lock);
 	state = tl->state;
+	err = tl->failed != NULL ? timeline_failure(tl) : NULL;
 	pthread_mutex_unlock(&tl->lock);
-	if (timeline_has_checkpoint(tl, &state))
-		return NULL;
+	if (err != NULL || timeline_has_checkpoint(tl, &state))
+		return err;
 
 	initStringInfo(&bytes);
 	wal_make_shutdown_checkpoint(&state, tl->system_identifier, tl->segment_size, (pg_time_t) time(NULL), &bytes, &checkpoint,

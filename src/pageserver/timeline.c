@@ -6,6 +6,7 @@
  */
 #include "ps_fe.h"
 
+#include <stdarg.h>
 #include <time.h>
 
 #include "ps_wire.h"
@@ -139,6 +140,8 @@ timeline_layers_at(Timeline *tl, XLogRecPtr lsn, LayerSet **set)
 
 	pthread_mutex_lock(&tl->lock);
 	err = check_kept(tl, lsn, false);
+	if (err == NULL && tl->forgotten && lsn > tl->ingested_lsn)
+		err = timeline_failure(tl);
 	if (err == NULL)
 	{
 		*set = tl->layers;
@@ -310,6 +313,40 @@ timeline_now_ms(void)
 	return (int64) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
+/* A wait that is not over after so long is told to those who ask, and after so long to the log, ms. */
+#define REPORT_WAIT_AFTER 1000
+#define LOG_WAIT_AFTER 10000
+
+void
+timeline_report_wait(Timeline *tl, WaitKind kind, const char *fmt, ...)
+{
+	Wait	   *wait = &tl->waits[kind];
+	int64		now = timeline_now_ms();
+	va_list		args;
+
+	if (wait->since == 0)
+		wait->since = now;
+	if (now - wait->since < REPORT_WAIT_AFTER)
+		return;
+	va_start(args, fmt);
+	vsnprintf(wait->text, sizeof(wait->text), fmt, args);
+	va_end(args);
+	if (now - wait->since < LOG_WAIT_AFTER || wait->is_logged || kind == WAIT_FOR_ROOM)
+		return;
+	ps_log(PS_WARNING, "branch \"%s\": WAL waits for %s", tl->name, wait->text);
+	wait->is_logged = true;
+}
+
+void
+timeline_end_wait(Timeline *tl, WaitKind kind)
+{
+	Wait	   *wait = &tl->waits[kind];
+
+	if (wait->is_logged)
+		ps_log(PS_LOG, "branch \"%s\": WAL goes on after %lld ms", tl->name, (long long) (timeline_now_ms() - wait->since));
+	memset(wait, 0, sizeof(*wait));
+}
+
 void
 timeline_fail(Timeline *tl, PsError *err)
 {
@@ -320,6 +357,7 @@ timeline_fail(Timeline *tl, PsError *err)
 	else
 		ps_error_free(err);
 	pthread_cond_broadcast(&tl->changed);
+	pthread_cond_broadcast(&tl->layers_changed);
 	pthread_mutex_unlock(&tl->lock);
 }
 
@@ -424,6 +462,8 @@ timeline_info(Timeline *tl, TimelineInfo *info)
 		strlcpy(info->error, tl->failed->message, sizeof(info->error));
 	else
 		strlcpy(info->error, tl->flush_error[0] != '\0' ? tl->flush_error : tl->upkeep_error, sizeof(info->error));
+	for (int i = 0; i < WAIT_KINDS && info->waits_for[0] == '\0'; i++)
+		strlcpy(info->waits_for, tl->waits[i].text, sizeof(info->waits_for));
 	pthread_mutex_unlock(&tl->lock);
 }
 

@@ -218,6 +218,7 @@ typedef struct TimelineInfo
 	bool		compute_connected;
 	bool		open;
 	char		error[256];		/* why ingest stopped, or why it cannot be opened; "" if all is well */
+	char		waits_for[160];	/* what its WAL has been waiting for, for more than a moment; "": nothing */
 } TimelineInfo;
 
 extern void timeline_info(Timeline *tl, TimelineInfo *info);	/* of an open one */

@@ -109,6 +109,22 @@ typedef enum UpkeepKind
 	UPKEEP_KINDS
 } UpkeepKind;
 
+/* For what the WAL of a timeline may wait. */
+typedef enum WaitKind
+{
+	WAIT_FOR_MEMORY,			/* ingest, until layers in memory are written (layer_memory.c) */
+	WAIT_FOR_STORE,				/* the receiver, until merges or ingest have gone on (wal/receiver.c) */
+	WAIT_FOR_ROOM,				/* the receiver, until there is room on the disk; serve/wal_push.c logs that */
+	WAIT_KINDS
+} WaitKind;
+
+typedef struct Wait
+{
+	int64		since;			/* timeline_now_ms(); 0: it does not wait */
+	bool		is_logged;
+	char		text[160];		/* "" until it has lasted for a while */
+} Wait;
+
 typedef struct UpkeepTurn
 {
 	int64		due;			/* when to look at the timeline, timeline_now_ms() */
@@ -185,6 +201,10 @@ struct Timeline
 	LayerSet   *layers;
 	bool		stopping;
 	PsError    *failed;			/* why ingest stopped; set once */
+	bool		unwritable;		/* its layers in memory can never be written, so failed is set, too (keep/flush.c) */
+	bool		ingest_ended;	/* the ingest thread touches nothing any more */
+	bool		forgotten;		/* unwritable layers were given back: what is after ingested_lsn, which fell, cannot be read */
+	Wait		waits[WAIT_KINDS];
 	int			level0;			/* files of level 0 in layers->map */
 	char		flush_error[256];	/* why the last flush, or copy of a database, failed; "" if it did not */
 	char		upkeep_error[256];	/* the same of merges of level 0 */
@@ -372,6 +392,14 @@ extern void wait_monotonic(pthread_cond_t *cond, pthread_mutex_t *lock, int64 ms
 extern void timeline_wait(Timeline *tl, pthread_cond_t *cond, int64 ms);
 extern int64 timeline_now_ms(void); /* of the clock that these waits use */
 
+/*
+ * The caller waits for what the text tells ("… to be …"), and calls this again
+ * and again.  When the wait has lasted for a second timeline_info() tells of it until
+ * timeline_end_wait(); after ten seconds it is logged, once.  Caller holds Timeline.lock.
+ */
+extern void timeline_report_wait(Timeline *tl, WaitKind kind, const char *fmt, ...) pg_attribute_printf(3, 4);
+extern void timeline_end_wait(Timeline *tl, WaitKind kind);
+
 /* Ingest or flush cannot go on: remembers why (takes err), wakes everybody. */
 extern void timeline_fail(Timeline *tl, PsError *err);
 extern PsError *timeline_failure(Timeline *tl); /* a copy of it as an error to return; caller holds Timeline.lock */
@@ -410,7 +438,13 @@ extern void layer_memory_open(Timeline *tl, int delta);
 /* Should an open layer of this size be frozen? */
 extern bool layer_memory_is_over(const Timeline *tl, uint64 size);
 
-/* Waits while the layers of all timelines take too much.  Of the ingest thread, which holds no lock; ends when it is to stop. */
+/* Is so much in use that what is of no more use should go? */
+extern bool layer_memory_is_wanted(const Store *store);
+
+/*
+ * Waits while the timeline's layers take too much.  Called by the ingest thread,
+ * which holds no lock; ends when it is to stop, or the layers are unwritable.
+ */
 extern void layer_memory_wait(Timeline *tl);
 
 /* ---- manifest.c ---- */
@@ -463,6 +497,9 @@ extern PsError *timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap *
 /* ---- wal/ingest.c ---- */
 extern PsError *ingest_create(Timeline *tl, const WalState *state);
 extern void ingest_free(Timeline *tl);
+
+/* The layers in memory are gone.  Caller holds Timeline.lock; Timeline.ingest_ended is set. */
+extern void ingest_forget(Timeline *tl);
 extern void *ingest_main(void *tl);
 
 /* ---- wal/receiver.c ---- */

@@ -382,6 +382,8 @@ timeline_close(Timeline *tl)
 	tl->layers = NULL;
 	ps_error_free(tl->failed);
 	tl->failed = NULL;
+	tl->unwritable = tl->ingest_ended = tl->forgotten = false;
+	memset(tl->waits, 0, sizeof(tl->waits));
 	tl->flush_error[0] = tl->upkeep_error[0] = '\0';
 	tl->stopping = false;
 	pthread_mutex_unlock(&tl->lock);

@@ -45,11 +45,11 @@ end_test(TestStore *s, History *h)
 
 /* ---- what is not ingested yet ---- */
 
-/* Ingest waits after a batch (layer_memory_wait()) as long as another branch takes too much memory. */
+/* Ingest waits after a batch (layer_memory_wait()) as long as the branch takes too much memory. */
 static void
 hold_ingest(TestStore *s, int64 by)
 {
-	atomic_fetch_add(&s->store->layer_memory, by);
+	layer_memory_add(s->tl, by);
 }
 
 static void *

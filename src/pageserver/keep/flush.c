@@ -6,6 +6,11 @@
  * names its file is durable; disk_consistent_lsn moves with it.  A flush that
  * fails (a full disk) is tried again; meanwhile reads go on from memory, and
  * ingest waits when too many layers are to be written.
+ *
+ * If WAL that is to be read for it is damaged, it will not help to take in more:
+ * what comes after that record is lost at the next start.  So the branch fails,
+ * and with it its commits.  Its layers stay in memory for reads until others
+ * want that memory (layer_memory.c).
  */
 #include "ps_fe.h"
 
@@ -74,6 +79,55 @@ done:
 	return err;
 }
 
+/* Is it no use to try again, unless somebody puts an undamaged file in place? */
+static bool
+is_final(const PsError *err)
+{
+	return ps_error_is(err, PS_SQLSTATE_CORRUPTED) || ps_error_is(err, PS_SQLSTATE_INTERNAL);
+}
+
+/* The layers in memory cannot be written: so that ingest ends.  Takes a copy of err. */
+static void
+set_unwritable(Timeline *tl, const PsError *err)
+{
+	bool		known;
+
+	pthread_mutex_lock(&tl->lock);
+	known = tl->unwritable;
+	tl->unwritable = true;
+	pthread_mutex_unlock(&tl->lock);
+	if (!known)
+		timeline_fail(tl, ps_error_hint(ps_error_context(ps_error_copy(err), "could not write a layer"),
+										"Restore the file from a copy, then restart the store."));
+}
+
+/*
+ * Drops the layers in memory, which cannot be written, if the memory is wanted.
+ * What is in them cannot be read any more.  Caller holds Timeline.lock, which is
+ * let go meanwhile.
+ */
+static void
+give_memory_back(Timeline *tl)
+{
+	uint64		bytes = atomic_load(&tl->layer_memory);
+	XLogRecPtr	ingested = tl->ingested_lsn;
+	LayerSet   *old;
+
+	if (!tl->unwritable || !tl->ingest_ended || tl->forgotten || !layer_memory_is_wanted(tl->tenant->store))
+		return;
+	tl->forgotten = true;
+	tl->ingested_lsn = tl->disk_consistent_lsn;
+	old = timeline_set_layers(tl, layer_set_create(open_layer_create(tl->disk_consistent_lsn + 1), NULL, 0,
+												   layer_map_ref(tl->layers->map)));
+	ingest_forget(tl);
+	pthread_mutex_unlock(&tl->lock);
+	layer_set_unref(old);
+	ps_log(PS_WARNING, "branch \"%s\": gave back %llu MB of layers in memory, which cannot be written; it can be read up to %X/%X, not %X/%X any more",
+		   tl->name, (unsigned long long) bytes / (1024 * 1024), LSN_FORMAT_ARGS(tl->disk_consistent_lsn),
+		   LSN_FORMAT_ARGS(ingested));
+	pthread_mutex_lock(&tl->lock);
+}
+
 /* Notes and frees the error, and waits before the next attempt.  Caller holds Timeline.lock. */
 static void
 pause_after_failure(Timeline *tl, PsError *err, int64 *next_warning)
@@ -89,7 +143,10 @@ pause_after_failure(Timeline *tl, PsError *err, int64 *next_warning)
 	}
 	ps_error_free(err);
 	for (; !tl->stopping && now < until; now = timeline_now_ms())
+	{
 		timeline_wait(tl, &tl->layers_changed, until - now);
+		give_memory_back(tl);
+	}
 }
 
 void *
@@ -111,6 +168,8 @@ flush_main(void *arg)
 		}
 		pthread_mutex_unlock(&tl->lock);
 		err = flush_oldest(tl);
+		if (err != NULL && is_final(err))
+			set_unwritable(tl, err);
 		pthread_mutex_lock(&tl->lock);
 		if (err != NULL)
 			pause_after_failure(tl, err, &next_warning);

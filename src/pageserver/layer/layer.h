@@ -296,6 +296,9 @@ extern void open_layer_put_record(Layer *layer, const PsKey *key, XLogRecPtr lsn
 extern void open_layer_put_value(Layer *layer, const PsKey *key, XLogRecPtr lsn, ValueKind kind, const char *data,
 								 uint32 len);	/* image or tombstone; data is copied */
 
+/* Takes away the versions that are newer than the LSN.  Of the writer, as what follows. */
+extern void open_layer_cut(Layer *layer, XLogRecPtr lsn);
+
 /*
  * Ends writing: lsn_end (exclusive) and the key range become known.  lsn_end
  * is raised if need be to be above every version inside.  Before, only type and

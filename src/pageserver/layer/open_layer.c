@@ -342,6 +342,41 @@ open_layer_put_value(Layer *layer, const PsKey *key, XLogRecPtr lsn, ValueKind k
 }
 
 void
+open_layer_cut(Layer *layer, XLogRecPtr lsn)
+{
+	OpenLayer  *open = layer->open;
+	uint64		gone = 0;
+
+	for (int i = 0; i < NSHARDS; i++)
+	{
+		Shard	   *shard = &open->shards[i];
+
+		pthread_rwlock_wrlock(&shard->lock);
+		for (uint32 k = 0; k < shard->nslots; k++)
+		{
+			Entry	   *entry = shard->slots[k].entry;
+			const Version *versions = entry != NULL ? entry_versions(entry) : NULL;
+			Version		first;
+			uint32		n = entry != NULL ? entry->count : 0;
+
+			while (n > 0 && versions[n - 1].lsn > lsn)
+				n--;
+			if (entry == NULL || n == entry->count)
+				continue;
+			gone += entry->count - n;
+			first = versions[0];
+			/* a chain stays as it is, but that of a single version is inside */
+			if (entry->count > 1 && n <= 1)
+				entry->u.one = first;
+			entry->count = n;
+		}
+		pthread_rwlock_unlock(&shard->lock);
+	}
+	atomic_fetch_sub_explicit(&open->count, gone, memory_order_relaxed);
+	open->lsn_max = Min(open->lsn_max, lsn);
+}
+
+void
 open_layer_freeze(Layer *layer, XLogRecPtr lsn_end)
 {
 	OpenLayer  *open = layer->open;
@@ -394,8 +429,8 @@ count_versions(const Entry *entry, XLogRecPtr lsn_max)
 	uint32		lo = 0;
 	uint32		hi = entry->count;
 
-	/* most want the newest */
-	if (versions[hi - 1].lsn <= lsn_max)
+	/* most want the newest; none: see open_layer_cut() */
+	if (hi == 0 || versions[hi - 1].lsn <= lsn_max)
 		return hi;
 	while (lo < hi)
 	{

@@ -32,7 +32,7 @@ typedef struct Version
 typedef struct Entry
 {
 	PsKey		key;
-	uint32		count;
+	uint32		count;			/* 0: all were cut off */
 	union
 	{
 		Version		one;		/* count <= 1 */

@@ -18,6 +18,7 @@ run_branch_list(Session *session, char **args, int nargs)
 		{"flushed_lsn", LSNOID}, {"ingested_lsn", LSNOID}, {"disk_consistent_lsn", LSNOID}, {"layer_files", INT8OID},
 		{"layer_bytes", INT8OID}, {"open_layer_bytes", INT8OID}, {"wal_bytes", INT8OID}, {"parent", TEXTOID},
 		{"start_lsn", LSNOID}, {"oldest_lsn", LSNOID}, {"error", TEXTOID}, {"open", BOOLOID},
+		{"waits_for", TEXTOID},
 	};
 	Conn	   *conn = &session->conn;
 	int			n;
@@ -52,6 +53,7 @@ run_branch_list(Session *session, char **args, int nargs)
 		values[v++] = command_lsn_text(info.gc_cutoff);
 		values[v++] = pg_strdup(info.error);
 		values[v++] = pg_strdup(info.open ? "t" : "f");
+		values[v++] = pg_strdup(info.waits_for);
 		Assert(v == lengthof(columns));
 		command_send_row(conn, values, v);
 	}

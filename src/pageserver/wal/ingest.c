@@ -50,7 +50,7 @@ ingest_free(Timeline *tl)
 	wal_reader_free(in->reader);
 	layer_memory_open(tl, in->open_since != 0 ? -1 : 0);
 	layer_memory_add(tl, -atomic_load(&tl->layer_memory));
-	layer_unref(in->open);
+	layer_unref(in->open);		/* NULL if ingest has failed */
 	sizes_free(&in->sizes);
 	pfree(in->buf.data);
 	free(in);
@@ -87,9 +87,13 @@ ingest_freeze(Timeline *tl)
 	Layer	   *frozen[MAX_FROZEN];
 
 	pthread_mutex_lock(&tl->lock);
-	while (tl->layers->nfrozen == MAX_FROZEN && !tl->stopping)
-		timeline_wait(tl, &tl->layers_changed, 60 * 1000);
-	if (tl->stopping)
+	while (tl->layers->nfrozen == MAX_FROZEN && !tl->stopping && !tl->unwritable)
+	{
+		timeline_report_wait(tl, WAIT_FOR_MEMORY, "%d layers in memory to be written", MAX_FROZEN);
+		timeline_wait(tl, &tl->layers_changed, 1000);
+	}
+	timeline_end_wait(tl, WAIT_FOR_MEMORY);
+	if (tl->stopping || tl->unwritable)
 	{
 		pthread_mutex_unlock(&tl->lock);
 		return ingest_stopping_error();
@@ -167,6 +171,58 @@ is_stopping(void *arg)
 	return timeline_is_stopping(arg);
 }
 
+static bool
+is_unwritable(Timeline *tl)
+{
+	bool		unwritable;
+
+	pthread_mutex_lock(&tl->lock);
+	unwritable = tl->unwritable;
+	pthread_mutex_unlock(&tl->lock);
+	return unwritable;
+}
+
+/*
+ * Ingest ends for good, because of err unless flush.c has said why.  What it has
+ * filed is made a layer that is written, as it would be sooner or later, so that
+ * it does not stay in memory as long as the store runs; of the record that failed
+ * nothing is in it.
+ */
+static void
+end_ingest(Timeline *tl, PsError *err)
+{
+	Ingest	   *in = tl->ingest;
+	PsError    *unwritten = NULL;
+
+	if (err != NULL)
+		timeline_fail(tl, err);
+	open_layer_cut(in->open, in->state.end);
+	if (in->open_start <= in->state.end)
+	{
+		ingest_save_state(tl);
+		unwritten = ingest_freeze(tl);
+	}
+	/* the store stops, or it cannot be written: then it stays until that memory is wanted */
+	ps_error_free(unwritten);
+	pthread_mutex_lock(&tl->lock);
+	layer_unref(in->open);
+	in->open = NULL;
+	tl->ingest_ended = true;
+	pthread_cond_broadcast(&tl->layers_changed);
+	pthread_mutex_unlock(&tl->lock);
+}
+
+void
+ingest_forget(Timeline *tl)
+{
+	Ingest	   *in = tl->ingest;
+
+	Assert(tl->ingest_ended);
+	layer_memory_open(tl, in->open_since != 0 ? -1 : 0);
+	in->open_since = 0;
+	layer_memory_add(tl, -atomic_load(&tl->layer_memory));
+}
+
 /* Sizes of relations that begin in an ancestor are not known before it has them (read/plan.c); however long that takes. */
 static PsError *
 wait_for_ancestors(Timeline *tl)
@@ -193,16 +249,20 @@ ingest_main(void *arg)
 	{
 		XLogRecPtr	upto;
 		bool		stopping;
+		bool		unwritable;
 		bool		found = true;
 		int			n = 0;
 
 		pthread_mutex_lock(&tl->lock);
-		while (tl->flushed_lsn <= in->state.end && !tl->stopping && !time_to_freeze(tl))
+		while (tl->flushed_lsn <= in->state.end && !tl->stopping && !tl->unwritable && !time_to_freeze(tl))
 			timeline_wait(tl, &tl->changed, in->open_since != 0 ? time_left(tl) : 60 * 1000);
 		upto = tl->flushed_lsn;
 		stopping = tl->stopping;
+		unwritable = tl->unwritable;
 		pthread_mutex_unlock(&tl->lock);
 		if (stopping)
+			return NULL;
+		if (unwritable)
 			break;
 		while (n < BATCH && err == NULL)
 		{
@@ -233,8 +293,12 @@ ingest_main(void *arg)
 	}
 	/* an ancestor may be told to stop first */
 	if (err != NULL && (timeline_is_stopping(tl) || ps_error_is(err, PS_SQLSTATE_TRY_AGAIN)))
+	{
 		ps_error_free(err);
-	else if (err != NULL)
-		timeline_fail(tl, err);
+		err = NULL;
+		if (!is_unwritable(tl))
+			return NULL;
+	}
+	end_ingest(tl, err);
 	return NULL;
 }

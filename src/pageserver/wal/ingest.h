@@ -33,7 +33,8 @@ extern void ingest_save_state(Timeline *tl);
 
 /*
  * The open layer ends at the last record; a new one begins.  Waits while too
- * many layers wait to be written.
+ * many layers wait to be written; an error, as ingest_stopping_error(), if the
+ * store stops, or they cannot be written ever.
  */
 extern PsError *ingest_freeze(Timeline *tl);
 

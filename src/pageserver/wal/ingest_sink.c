@@ -325,9 +325,9 @@ sink_db_copy(void *arg, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, 
 		PS_TRY(ingest_freeze(tl));
 	}
 	pthread_mutex_lock(&tl->lock);
-	while (tl->layers->nfrozen > 0 && !tl->stopping)
+	while (tl->layers->nfrozen > 0 && !tl->stopping && !tl->unwritable)
 		timeline_wait(tl, &tl->layers_changed, 60 * 1000);
-	err = tl->stopping ? ingest_stopping_error() : NULL;
+	err = tl->stopping || tl->unwritable ? ingest_stopping_error() : NULL;
 	pthread_mutex_unlock(&tl->lock);
 	if (err != NULL)
 		return err;

@@ -205,15 +205,25 @@ wait_for_store(WalReceiver *receiver, size_t len, const Waiter *waiter)
 		int64		left;
 		bool		canceled;
 
+		if (tl->failed != NULL)
+		{
+			err = timeline_failure(tl);
+			break;
+		}
 		delay = merge_delay(tl, len);
 		left = delay < 0 ? 100 : begin + (receiver->owed_us + delay) / 1000 - timeline_now_ms();
 		if (tl->flushed_lsn - tl->ingested_lsn > max_lag)
 			left = 100;
 		if (left <= 0)
 			break;
-		if (tl->failed != NULL)
-			err = timeline_failure(tl);
-		else if (tl->stopping)
+		if (delay < 0)
+			timeline_report_wait(tl, WAIT_FOR_STORE, "%d files of level 0 to be merged (compaction_backlog is %d)", tl->level0,
+								 tl->tenant->store->config->compaction_backlog);
+		else if (tl->flushed_lsn - tl->ingested_lsn > max_lag)
+			timeline_report_wait(tl, WAIT_FOR_STORE, "%llu MB of WAL to be ingested (max_ingest_lag is %d MB)",
+								 (unsigned long long) (tl->flushed_lsn - tl->ingested_lsn) / (1024 * 1024),
+								 tl->tenant->store->config->max_ingest_lag);
+		if (tl->stopping)
 			err = ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
 		else
 		{
@@ -225,6 +235,7 @@ wait_for_store(WalReceiver *receiver, size_t len, const Waiter *waiter)
 				err = ps_error(PS_SQLSTATE_CANCELED, "the connection has ended");
 		}
 	}
+	timeline_end_wait(tl, WAIT_FOR_STORE);
 	pthread_mutex_unlock(&tl->lock);
 	/* what few bytes owe is less than can be waited for: it adds up */
 	receiver->owed_us = Max(receiver->owed_us + delay - (timeline_now_ms() - begin) * 1000, 0);
@@ -237,8 +248,15 @@ check_space(Timeline *tl)
 {
 	uint64		need = (uint64) tl->tenant->store->config->min_free_space * 1024 * 1024;
 	struct statvfs vfs;
+	bool		full = statvfs(tl->dir, &vfs) == 0 && (uint64) vfs.f_bavail * vfs.f_frsize < need;
 
-	if (statvfs(tl->dir, &vfs) == 0 && (uint64) vfs.f_bavail * vfs.f_frsize < need)
+	pthread_mutex_lock(&tl->lock);
+	if (full)
+		timeline_report_wait(tl, WAIT_FOR_ROOM, "%d MB to be free on the disk (min_free_space)", tl->tenant->store->config->min_free_space);
+	else
+		timeline_end_wait(tl, WAIT_FOR_ROOM);
+	pthread_mutex_unlock(&tl->lock);
+	if (full)
 		return ps_error_hint(ps_error(PS_SQLSTATE_DISK_FULL, "branch \"%s\": less than %d MB are free in \"%s\": no WAL is accepted",
 									  tl->name, tl->tenant->store->config->min_free_space, tl->dir),
 							 "Make room on the disk of the store; writers go on by themselves then.");
