@@ -49,13 +49,8 @@ write_first_segment(Timeline *parent, XLogRecPtr lsn, const char *wal_dir)
 		size_t		len = i == 0 ? SizeOfXLogLongPHD : lsn - page;
 
 		err = wal_segments_read(parent->wal, from, buf, len);
-		errno = 0;
-		if (err == NULL && pwrite(fd, buf, len, XLogSegmentOffset(from, size)) != (ssize_t) len)
-		{
-			if (errno == 0)
-				errno = ENOSPC;
-			err = ps_error(ps_errno_state(), "could not write file \"%s\": %m", path);
-		}
+		if (err == NULL)
+			err = write_all(fd, path, buf, len, XLogSegmentOffset(from, size));
 	}
 	if (fd >= 0)
 		close(fd);
@@ -193,14 +188,15 @@ timeline_parent(Timeline *tl, Timeline **parent)
 
 /* Writes the manifest of a timeline that is not open. */
 static PsError *
-save_name_of_closed(Timeline *tl, const char *name)
+save_name_of_closed(Timeline *tl, const char *name, Outcome *outcome)
 {
 	Manifest	m;
 	PsError    *err;
 
+	*outcome = OUTCOME_NOT_DONE;
 	PS_TRY(manifest_read(tl->dir, &m));
 	strlcpy(m.name, name, sizeof(m.name));
-	err = manifest_write(tl->dir, &m);
+	err = manifest_write(tl->dir, &m, outcome);
 	manifest_free(&m);
 	return err;
 }
@@ -218,15 +214,18 @@ set_name_in_memory(Timeline *tl, const char *new_name)
 PsError *
 store_set_name(Timeline *tl, const char *new_name)
 {
+	Outcome		outcome;
 	PsError    *err;
 
 	pthread_mutex_lock(&tl->manifest_lock);
 	if (tl->life == TIMELINE_OPEN)
-		err = timeline_save_name(tl, new_name);
+		err = timeline_save_name(tl, new_name, &outcome);
 	else
-		err = save_name_of_closed(tl, new_name);
+		err = save_name_of_closed(tl, new_name, &outcome);
 	if (err == NULL)
 		set_name_in_memory(tl, new_name);
+	else if (outcome == OUTCOME_UNKNOWN)
+		tl->name_unsaved = true;
 	pthread_mutex_unlock(&tl->manifest_lock);
 	return err;
 }

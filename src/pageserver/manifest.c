@@ -13,12 +13,10 @@
  * LSNs are text as PostgreSQL shows them; numbers that may exceed 53 bits are
  * text too.  Of each layer file there is "NAME level N entries N bytes N": what
  * must be known of it before it is opened.  A new manifest is written beside the
- * old one, synced and renamed.
+ * old one, synced and renamed; the one before stays as timeline.json.old.
  */
 #include "ps_fe.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "json_file.h"
@@ -294,54 +292,28 @@ manifest_text(const Manifest *m, const char *path, char **text)
 	return NULL;
 }
 
-static PsError *
-write_text(const char *path, const char *text, bool sync)
+/* Writes DIR/timeline.json durably. */
+PsError *
+manifest_write(const char *dir, const Manifest *m, Outcome *outcome)
 {
-	size_t		len = strlen(text);
-	int			fd;
-	PsError    *err = NULL;
+	char		path[MAXPGPATH];
+	char	   *text;
+	PsError    *err;
 
-	errno = 0;
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0 || write(fd, text, len) != (ssize_t) len || (sync && fsync(fd) != 0))
-	{
-		if (errno == 0)
-			errno = ENOSPC;
-		err = ps_error(ps_errno_state(), "could not write manifest \"%s\": %m", path);
-	}
-	if (fd >= 0)
-		close(fd);
-	return err;
+	*outcome = OUTCOME_NOT_DONE;
+	snprintf(path, sizeof(path), "%s/" MANIFEST_NAME, dir);
+	PS_TRY(manifest_text(m, path, &text));
+	err = replace_file(path, text, strlen(text), outcome);
+	free(text);
+	return err == NULL ? NULL : ps_error_context(err, "could not write manifest \"%s\"", path);
 }
 
 /*
- * Writes DIR/timeline.json durably.  On failure the old one stands, but if only
- * the sync of the directory failed: then either may be there after a crash.
+ * The first one, in a new directory, which the caller syncs before anybody looks
+ * at it; without "sync", it syncs the file, too.
  */
 PsError *
-manifest_write(const char *dir, const Manifest *m)
-{
-	char		path[MAXPGPATH];
-	char		tmp[MAXPGPATH];
-	char	   *text;
-	PsError    *err;
-
-	snprintf(path, sizeof(path), "%s/" MANIFEST_NAME, dir);
-	snprintf(tmp, sizeof(tmp), "%s/" MANIFEST_TMP, dir);
-	PS_TRY(manifest_text(m, path, &text));
-	err = write_text(tmp, text, true);
-	free(text);
-	if (err == NULL && rename(tmp, path) != 0)
-		err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", tmp, path);
-	if (err == NULL)
-		return sync_path(dir);
-	unlink(tmp);
-	return err;
-}
-
-/* The first one, in a directory that is synced with all that is in it before anybody looks at it. */
-PsError *
-manifest_write_new(const char *dir, const Manifest *m)
+manifest_write_new(const char *dir, const Manifest *m, bool sync)
 {
 	char		path[MAXPGPATH];
 	char	   *text;
@@ -349,7 +321,7 @@ manifest_write_new(const char *dir, const Manifest *m)
 
 	snprintf(path, sizeof(path), "%s/" MANIFEST_NAME, dir);
 	PS_TRY(manifest_text(m, path, &text));
-	err = write_text(path, text, false);
+	err = write_new_file(path, text, strlen(text), sync);
 	free(text);
 	return err;
 }
@@ -398,7 +370,7 @@ end_doubt(Timeline *tl)
 
 static PsError *
 save(Timeline *tl, const char *name, const LayerMap *map, XLogRecPtr disk_consistent_lsn, uint64 generation, const char *owner,
-	 Layer *const *add, int nadd)
+	 Layer *const *add, int nadd, Outcome *outcome)
 {
 	Manifest	m = {.tenant = tl->tenant->id,
 					 .timeline = tl->id,
@@ -424,15 +396,21 @@ save(Timeline *tl, const char *name, const LayerMap *map, XLogRecPtr disk_consis
 	m.layers = pg_malloc(Max(m.nlayers, 1) * sizeof(LayerInfo));
 	for (int i = 0; i < m.nlayers; i++)
 		m.layers[i] = *layer_info(layer_map_get(map, i));
-	err = manifest_write(tl->dir, &m);
+	err = manifest_write(tl->dir, &m, outcome);
 	manifest_free(&m);
-	if (err == NULL)
-		end_doubt(tl);
-	else if (ps_error_is(err, PS_SQLSTATE_UNKNOWN))
-		begin_doubt(tl, add, nadd);
-	else
-		for (int i = 0; i < nadd; i++)
-			layer_remove(add[i]);
+	switch (*outcome)
+	{
+		case OUTCOME_DONE:
+			end_doubt(tl);
+			break;
+		case OUTCOME_UNKNOWN:
+			begin_doubt(tl, add, nadd);
+			break;
+		case OUTCOME_NOT_DONE:
+			for (int i = 0; i < nadd; i++)
+				layer_remove(add[i]);
+			break;
+	}
 	return err;
 }
 
@@ -440,14 +418,16 @@ PsError *
 timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn, uint64 generation, const char *owner,
 			  Layer *const *add, int nadd)
 {
-	return save(tl, tl->name, map, disk_consistent_lsn, generation, owner, add, nadd);
+	Outcome		outcome;
+
+	return save(tl, tl->name, map, disk_consistent_lsn, generation, owner, add, nadd, &outcome);
 }
 
 PsError *
-timeline_save_name(Timeline *tl, const char *name)
+timeline_save_name(Timeline *tl, const char *name, Outcome *outcome)
 {
 	LayerSet   *set = timeline_layers(tl);
-	PsError    *err = save(tl, name, set->map, tl->disk_consistent_lsn, tl->generation, tl->owner, NULL, 0);
+	PsError    *err = save(tl, name, set->map, tl->disk_consistent_lsn, tl->generation, tl->owner, NULL, 0, outcome);
 
 	layer_set_unref(set);
 	return err;

@@ -216,13 +216,8 @@ store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
 	m.layers = pg_malloc(Max(seed->nlayers, 1) * sizeof(LayerInfo));
 	for (int i = 0; i < seed->nlayers; i++)
 		m.layers[m.nlayers++] = *layer_info(seed->layers[i]);
-	if (seed->synced_later)
-	{
-		PS_GOTO(manifest_write_new(made, &m), done);
-		PS_GOTO(sync_new_tree(made), done);
-	}
-	else
-		PS_GOTO(manifest_write(made, &m), done);
+	PS_GOTO(manifest_write_new(made, &m, !seed->synced_later), done);
+	PS_GOTO(seed->synced_later ? sync_new_tree(made) : sync_new_path(made), done);
 	if (new_tenant)
 		PS_GOTO(build_tenant(tenant, from, made), done);
 

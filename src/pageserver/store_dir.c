@@ -26,22 +26,6 @@ struct LockFile
 
 /* ---- init ---- */
 
-/* A new file, durable but for its directory entry. */
-static PsError *
-write_file(const char *path, const char *data, size_t len)
-{
-	int			fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	PsError    *err = NULL;
-
-	if (fd < 0)
-		return ps_error(PS_SQLSTATE_IO, "could not create \"%s\": %m", path);
-	errno = ENOSPC;				/* what a short write means */
-	if (write(fd, data, len) != len || fsync(fd) < 0)
-		err = ps_error(PS_SQLSTATE_IO, "could not write \"%s\": %m", path);
-	close(fd);
-	return err;
-}
-
 PsError *
 store_dir_init(const char *dir)
 {
@@ -79,12 +63,12 @@ store_dir_init(const char *dir)
 		goto done;
 	}
 	config_write_default(&text);
-	PS_GOTO(write_file(conf, text.data, text.len), done);
+	PS_GOTO(write_new_file(conf, text.data, text.len, true), done);
 	PS_GOTO(sync_path(dir), done);
 
 	/* this file makes a store of it: last */
 	snprintf(number, sizeof(number), "%d\n", STORE_FORMAT);
-	PS_GOTO(write_file(version, number, strlen(number)), done);
+	PS_GOTO(write_new_file(version, number, strlen(number), true), done);
 	PS_GOTO(sync_path(dir), done);
 	PS_GOTO(sync_path(parent), done);
 

@@ -40,6 +40,88 @@ sync_new_path(const char *path)
 	return sync_and_say(path, true);
 }
 
+/* ---- small files ---- */
+
+PsError *
+write_all(int fd, const char *path, const void *data, size_t len, off_t offset)
+{
+	while (len > 0)
+	{
+		ssize_t		n = pwrite(fd, data, len, offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+		{
+			if (n == 0)
+				errno = ENOSPC;
+			return ps_error(ps_errno_state(), "could not write %zu bytes at offset %lld of file \"%s\": %m", len, (long long) offset,
+							path);
+		}
+		data = (const char *) data + n;
+		len -= n;
+		offset += n;
+	}
+	return NULL;
+}
+
+PsError *
+write_new_file(const char *path, const void *data, size_t len, bool sync)
+{
+	int			fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	PsError    *err;
+
+	if (fd < 0)
+		return ps_error(ps_errno_state(), "could not create file \"%s\": %m", path);
+	err = write_all(fd, path, data, len, 0);
+	if (err == NULL && sync && fsync(fd) != 0)
+		err = ps_error(ps_errno_state(), "could not sync file \"%s\": %m", path);
+	close(fd);
+	return err;
+}
+
+/* Gives a file, if there is one, the second name PATH.old, which is taken from the one that has it. */
+static PsError *
+keep_as_old(const char *path)
+{
+	char		old[MAXPGPATH];
+
+	snprintf(old, sizeof(old), "%s.old", path);
+	if (unlink(old) != 0 && errno != ENOENT)
+		return ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", old);
+
+	/* EPERM: the file system has no hard links; then there is one copy only */
+	if (link(path, old) != 0 && errno != ENOENT && errno != EPERM)
+		return ps_error(ps_errno_state(), "could not link file \"%s\" to \"%s\": %m", path, old);
+	return NULL;
+}
+
+PsError *
+replace_file(const char *path, const void *data, size_t len, Outcome *outcome)
+{
+	char		tmp[MAXPGPATH];
+	PsError    *err;
+
+	*outcome = OUTCOME_NOT_DONE;
+	snprintf(tmp, sizeof(tmp), "%s.tmp", path);
+	err = write_new_file(tmp, data, len, true);
+	if (err == NULL)
+		err = keep_as_old(path);
+	if (err == NULL && rename(tmp, path) != 0)
+		err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", tmp, path);
+	if (err != NULL)
+	{
+		unlink(tmp);
+		return err;
+	}
+	err = sync_parent(path);
+	*outcome = err == NULL ? OUTCOME_DONE : OUTCOME_UNKNOWN;
+	if (err == NULL)
+		return NULL;
+	strlcpy(err->sqlstate, PS_SQLSTATE_UNKNOWN, sizeof(err->sqlstate));
+	return ps_error_detail(err, "The change of \"%s\" is there now, and may be gone after a power failure.", path);
+}
+
 /* ---- many at once ---- */
 
 /* At most so many threads, the caller's with them. */

@@ -1,14 +1,46 @@
 /*
  * sync.h
- *	  Making directories, and files and the names in directories durable.
+ *	  Making directories, small files, and names in directories durable.
  *
- * The last in the place of fsync_fname() and fsync_parent_path() of libpgcommon, which
+ * In the place of fsync_fname() and fsync_parent_path() of libpgcommon, which
  * end the whole program when a sync fails.
+ *
+ * A failed sync is not repeated: Linux marks the pages clean that it could not
+ * write, so the next sync of the same file succeeds and has written nothing.
+ * What could not be synced is written anew, or given up.
  */
 #ifndef PS_SYNC_H
 #define PS_SYNC_H
 
 #include "error.h"
+
+/*
+ * What became of a change that several steps make durable.  Callers that keep
+ * or remove files because of it must look at this, not at the error alone.
+ */
+typedef enum Outcome
+{
+	OUTCOME_NOT_DONE,			/* an error: all is as it was, also after a power failure */
+	OUTCOME_UNKNOWN,			/* an error: the change can be seen now, but a power failure may take it back */
+	OUTCOME_DONE				/* no error; durable */
+} Outcome;
+
+/* Writes all of data at an offset of an open file.  path: for the message. */
+extern PsError *write_all(int fd, const char *path, const void *data, size_t len, off_t offset);
+
+/*
+ * Writes a whole file that nobody looks at yet; an old one is overwritten.  Its
+ * name is not synced; without "sync", nor are its contents.
+ */
+extern PsError *write_new_file(const char *path, const void *data, size_t len, bool sync);
+
+/*
+ * Replaces a file, or makes it, durably: at no time is there none, or a part of
+ * one.  The file as it was before stays as PATH.old until it is replaced again.
+ * What a crash may leave behind is called PATH.tmp.  With OUTCOME_UNKNOWN the
+ * error is PS_SQLSTATE_UNKNOWN.
+ */
+extern PsError *replace_file(const char *path, const void *data, size_t len, Outcome *outcome);
 
 /*
  * What a file holds, or which names a directory has.  PS_SQLSTATE_IO: nobody

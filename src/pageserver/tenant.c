@@ -7,12 +7,12 @@
  */
 #include "ps_fe.h"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include "json_file.h"
 #include "port/pg_crc32c.h"
 #include "ps_wire.h"
+#include "sync.h"
 #include "timeline_impl.h"
 
 #define TENANT_FORMAT "pageserver tenant"
@@ -47,8 +47,7 @@ tenant_write(const Tenant *tenant, const char *dir)
 	char		crc[9];
 	json_t	   *root;
 	char	   *dump = NULL;
-	int			fd;
-	PsError    *err = NULL;
+	PsError    *err;
 
 	snprintf(sysid, sizeof(sysid), UINT64_FORMAT, tenant->system_identifier);
 	root = json_pack("{s:s, s:i, s:s, s:s, s:i}", "format", TENANT_FORMAT, "version", TENANT_VERSION, "tenant",
@@ -59,17 +58,7 @@ tenant_write(const Tenant *tenant, const char *dir)
 	snprintf(path, sizeof(path), "%s/tenant.json", dir);
 	if (dump == NULL)
 		return ps_error(PS_SQLSTATE_INTERNAL, "could not make file \"%s\"", path);
-	errno = 0;
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0 || write(fd, dump, strlen(dump)) != (ssize_t) strlen(dump) || fsync(fd) != 0)
-	{
-		if (errno == 0)
-			errno = ENOSPC;
-		err = ps_error(ps_errno_state(),
-					   "could not write file \"%s\": %m", path);
-	}
-	if (fd >= 0)
-		close(fd);
+	err = write_new_file(path, dump, strlen(dump), true);
 	free(dump);
 	return err;
 }

@@ -408,12 +408,6 @@ timeline_wait_ingested(Timeline *tl, XLogRecPtr lsn, int timeout_ms, const Waite
 
 /* ---- what others may know ---- */
 
-Store *
-timeline_store(Timeline *tl)
-{
-	return tl->tenant->store;
-}
-
 WalSegments *
 timeline_wal(Timeline *tl)
 {
@@ -460,8 +454,10 @@ timeline_info(Timeline *tl, TimelineInfo *info)
 	info->gc_cutoff = Max(tl->gc_cutoff, tl->start_lsn);
 	if (tl->failed != NULL)
 		strlcpy(info->error, tl->failed->message, sizeof(info->error));
+	else if (tl->flush_error[0] != '\0')
+		strlcpy(info->error, tl->flush_error, sizeof(info->error));
 	else
-		strlcpy(info->error, tl->flush_error[0] != '\0' ? tl->flush_error : tl->upkeep_error, sizeof(info->error));
+		strlcpy(info->error, tl->upkeep_error[0] != '\0' ? tl->upkeep_error : tl->files_missing, sizeof(info->error));
 	for (int i = 0; i < WAIT_KINDS && info->waits_for[0] == '\0'; i++)
 		strlcpy(info->waits_for, tl->waits[i].text, sizeof(info->waits_for));
 	pthread_mutex_unlock(&tl->lock);
@@ -496,7 +492,8 @@ timeline_is_settled(Timeline *tl)
 	bool		settled;
 
 	pthread_mutex_lock(&tl->lock);
-	settled = tl->failed == NULL && tl->flush_error[0] == '\0' && tl->disk_consistent_lsn == tl->flushed_lsn;
+	settled = tl->failed == NULL && tl->flush_error[0] == '\0' && tl->files_missing[0] == '\0' &&
+		tl->disk_consistent_lsn == tl->flushed_lsn;
 	pthread_mutex_unlock(&tl->lock);
 	return settled;
 }

@@ -226,7 +226,6 @@ extern void timeline_info(Timeline *tl, TimelineInfo *info);	/* of an open one *
 /* store_info.c: of any, without opening it */
 extern void store_timeline_info(Timeline *tl, TimelineInfo *info);
 extern PsError *store_branch_info(Store *store, const char *name, TimelineInfo *info);
-extern Store *timeline_store(Timeline *tl);
 extern WalSegments *timeline_wal(Timeline *tl);
 extern bool timeline_is_stopping(Timeline *tl);	/* it is taken away, or the store stops */
 

@@ -17,6 +17,7 @@
 #include "config.h"
 #include "read/page_cache.h"
 #include "relsize.h"
+#include "sync.h"
 #include "timeline.h"
 
 /* Most layers in memory that wait to be written; then ingest waits. */
@@ -151,7 +152,7 @@ struct Timeline
 	char	   *_Atomic name;		/* changes under Store.lock and, of an open one, manifest_lock; "": not known */
 	char	  **old_names;		/* what it was; freed with the timeline; under Store.lock, as what follows */
 	int			nold_names;
-	bool		name_unsaved;	/* its manifest has another (store_set_aside()) */
+	bool		name_unsaved;	/* its manifest has another, or may have after a crash */
 	TimelineState life;
 	int			users;			/* who holds it, open or not: timelines that begin in it, lists; and all that follow */
 	int			uses;			/* who needs it open */
@@ -208,6 +209,7 @@ struct Timeline
 	int			level0;			/* files of level 0 in layers->map */
 	char		flush_error[256];	/* why the last flush, or copy of a database, failed; "" if it did not */
 	char		upkeep_error[256];	/* the same of merges of level 0 */
+	char		files_missing[256]; /* layer files that were not there when it was opened; "" if all were */
 	atomic_int_fast64_t layer_memory;	/* its part of Store.layer_memory */
 	Pin		   *pins;			/* in no order, some perhaps twice */
 	int			npins;
@@ -470,8 +472,8 @@ typedef struct Manifest
 } Manifest;
 
 extern PsError *manifest_read(const char *dir, Manifest *m);
-extern PsError *manifest_write(const char *dir, const Manifest *m);
-extern PsError *manifest_write_new(const char *dir, const Manifest *m);
+extern PsError *manifest_write(const char *dir, const Manifest *m, Outcome *outcome);
+extern PsError *manifest_write_new(const char *dir, const Manifest *m, bool sync);
 extern PsError *manifest_remove_stray(const char *dir);
 extern void manifest_free(Manifest *m);
 
@@ -480,18 +482,21 @@ extern void manifest_free(Manifest *m);
  * Timeline.manifest_lock, so that manifests follow each other as what they say
  * does, and changes the fields after a success.  add: files of the map that no
  * manifest has named yet.  After an error they are removed, with the last
- * reference; but if the manifest may be on disk in spite of the error, when the
- * next one is durable, or when the timeline is opened the next time.
+ * reference; but with OUTCOME_UNKNOWN only when the next manifest is durable, or
+ * when the timeline is opened the next time and its manifest does not name them.
  */
 extern PsError *timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn, uint64 generation,
 							  const char *owner, Layer *const *add, int nadd);
 
 /* The same with nothing new but the name.  Caller holds Timeline.manifest_lock. */
-extern PsError *timeline_save_name(Timeline *tl, const char *name);
+extern PsError *timeline_save_name(Timeline *tl, const char *name, Outcome *outcome);
 
 /* ---- timeline_layers.c ---- */
 
-/* The layers that the manifest names; files in their directory that it does not name are removed. */
+/*
+ * The layers that the manifest names; files in their directory that it does not
+ * name are removed, but if one is missing (Timeline.files_missing).
+ */
 extern PsError *timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map);
 
 /* ---- wal/ingest.c ---- */

@@ -46,60 +46,91 @@ find_expected(Expected *expected, int n, const char *name)
 	return found != NULL && strcmp(layer_name_format(found->info, is), name) == 0 ? found : NULL;
 }
 
+/* Names in the directory that the manifest does not have. */
+typedef struct Strays
+{
+	char	  **names;
+	int			n;
+} Strays;
+
+static PsError *
+go_through_directory(const Timeline *tl, Expected *expected, int n, Strays *strays)
+{
+	const char *path = tl->space.dir;
+	DIR		   *dir = opendir(path);
+	struct dirent *de;
+	PsError    *err = NULL;
+
+	if (dir == NULL)
+		return ps_error(ps_errno_state(), "could not open directory \"%s\": %m", path);
+	while (errno = 0, (de = readdir(dir)) != NULL)
+	{
+		Expected   *known = find_expected(expected, n, de->d_name);
+
+		if (known != NULL)
+			known->seen = true;
+		if (known != NULL || de->d_name[0] == '.')
+			continue;
+		strays->names = pg_realloc(strays->names, (strays->n + 1) * sizeof(char *));
+		strays->names[strays->n++] = pg_strdup(de->d_name);
+	}
+	if (errno != 0)
+		err = ps_error(ps_errno_state(), "could not read directory \"%s\": %m", path);
+	closedir(dir);
+	return err;
+}
+
 /*
  * Removes what a crash in a flush or in upkeep has left behind.  The crash may
  * have come between the rename of the manifest and its sync: then the one before
  * names what this one does not, and would be there after a power failure.
  */
 static PsError *
-go_through_directory(const Timeline *tl, Expected *expected, int n)
+remove_strays(const Timeline *tl, const Strays *strays)
 {
-	const char *path = tl->space.dir;
-	DIR		   *dir = opendir(path);
-	struct dirent *de;
-	bool		synced = false;
-	PsError    *err = NULL;
-
-	if (dir == NULL)
-		return ps_error(ps_errno_state(), "could not open directory \"%s\": %m", path);
-	while (err == NULL && (errno = 0, de = readdir(dir)) != NULL)
+	if (strays->n == 0)
+		return NULL;
+	PS_TRY(sync_path(tl->dir));
+	for (int i = 0; i < strays->n; i++)
 	{
-		Expected   *known = find_expected(expected, n, de->d_name);
-		char		stray[MAXPGPATH];
+		char		path[MAXPGPATH];
 
-		if (known != NULL)
-			known->seen = true;
-		if (known != NULL || de->d_name[0] == '.')
-			continue;
-		if (!synced)
-			err = sync_path(tl->dir);
-		if (err != NULL)
-			break;
-		synced = true;
-		snprintf(stray, sizeof(stray), "%s/%s", path, de->d_name);
-		ps_log(PS_LOG, "removing \"%s\", which the manifest does not name", stray);
-		if (unlink(stray) != 0)
-			err = ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", stray);
+		snprintf(path, sizeof(path), "%s/%s", tl->space.dir, strays->names[i]);
+		ps_log(PS_LOG, "removing \"%s\", which the manifest does not name", path);
+		if (unlink(path) != 0)
+			return ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", path);
 	}
-	if (err == NULL && errno != 0)
-		err = ps_error(ps_errno_state(), "could not read directory \"%s\": %m", path);
-	closedir(dir);
-	return err;
+	return NULL;
 }
 
-/* A file that is missing is an error of those reads that need it. */
+/*
+ * A file that is missing is an error of those reads that need it.  The manifest
+ * may not be the newest, or not the one that belongs to these files, so those
+ * that it does not name stay, and no new file gets the name of one.
+ */
 static void
-warn_of_missing(const Timeline *tl, const Expected *expected, int n)
+keep_strays(Timeline *tl, const Expected *expected, int n, int missing, const Strays *strays)
 {
 	char		name[LAYER_NAME_MAX];
-	int			missing = 0;
+	int			first = 0;
 
-	for (int i = 0; i < n; i++)
-		if (!expected[i].seen && missing++ == 0)
-			layer_name_format(expected[i].info, name);
-	if (missing > 0)
-		ps_log(PS_WARNING, "branch \"%s\": %d layer files are missing, the first is \"%s/%s\"; what is in them cannot be read", tl->name, missing,
-			   tl->space.dir, name);
+	while (expected[first].seen)
+		first++;
+	layer_name_format(expected[first].info, name);
+	pthread_mutex_lock(&tl->lock);
+	snprintf(tl->files_missing, sizeof(tl->files_missing), "%d layer files were missing when it was opened, the first is \"%s\"",
+			 missing, name);
+	pthread_mutex_unlock(&tl->lock);
+	ps_log(PS_WARNING, "branch \"%s\": %d layer files are missing, the first is \"%s/%s\"; what is in them cannot be read", tl->name, missing,
+		   tl->space.dir, name);
+	for (int i = 0; i < strays->n; i++)
+	{
+		LayerInfo	info;
+
+		ps_log(PS_WARNING, "keeping \"%s/%s\", which the manifest does not name, because of that", tl->space.dir, strays->names[i]);
+		if (layer_name_parse(strays->names[i], &info))
+			layer_space_skip(&tl->space, info.number);
+	}
 }
 
 PsError *
@@ -107,21 +138,31 @@ timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map)
 {
 	Expected   *expected = pg_malloc(Max(m->nlayers, 1) * sizeof(Expected));
 	Layer	  **layers = pg_malloc(Max(m->nlayers, 1) * sizeof(Layer *));
+	Strays		strays = {0};
+	int			missing = 0;
 	PsError    *err;
 
 	for (int i = 0; i < m->nlayers; i++)
 		expected[i] = (Expected) {.info = &m->layers[i]};
 	qsort(expected, m->nlayers, sizeof(Expected), by_number);
-	err = go_through_directory(tl, expected, m->nlayers);
+	err = go_through_directory(tl, expected, m->nlayers, &strays);
+	for (int i = 0; i < m->nlayers; i++)
+		missing += !expected[i].seen;
+	if (err == NULL && missing > 0)
+		keep_strays(tl, expected, m->nlayers, missing, &strays);
+	else if (err == NULL)
+		err = remove_strays(tl, &strays);
 	if (err == NULL)
 	{
-		warn_of_missing(tl, expected, m->nlayers);
 		for (int i = 0; i < m->nlayers; i++)
 			layers[i] = layer_known(&tl->space, &m->layers[i]);
 		*map = layer_map_create(layers, m->nlayers);
 		for (int i = 0; i < m->nlayers; i++)
 			layer_unref(layers[i]);
 	}
+	for (int i = 0; i < strays.n; i++)
+		free(strays.names[i]);
+	free(strays.names);
 	free(layers);
 	free(expected);
 	return err;

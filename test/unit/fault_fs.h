@@ -99,6 +99,8 @@ static struct
 	long		at;				/* the operation to fail or crash at, from 1 on; 0: none */
 	long		upto;			/* the last one to fail */
 	int			error;			/* 0: crash */
+	bool		(*only) (const char *name, const char *path);	/* which operations are counted; NULL: all */
+	long		kills;			/* operations, counted or not, from the first that failed on, until a crash; 0: none */
 	bool		happened;
 	atomic_bool crashed;
 	char		what[1200];		/* the operation at which it happened */
@@ -118,6 +120,7 @@ extern int	__real_fdatasync(int fd);
 extern int	__real_ftruncate(int fd, off_t size);
 extern int	__real_posix_fallocate(int fd, off_t offset, off_t len);
 extern int	__real_rename(const char *from, const char *to);
+extern int	__real_link(const char *path, const char *name);
 extern int	__real_unlink(const char *path);
 extern int	__real_mkdir(const char *path, mode_t mode);
 extern int	__real_rmdir(const char *path);
@@ -190,10 +193,15 @@ static inline bool
 fault_strikes(const char *name, const char *path, bool *torn)
 {
 	bool		strikes = false;
+	bool		counts = fault.only == NULL || fault.only(name, path);
 
-	fault.count++;
+	fault.count += counts;
+	if (fault.happened && fault.error != 0 && fault.kills > 0 && --fault.kills == 0)
+		atomic_store(&fault.crashed, *torn = true);
 	if (atomic_load(&fault.crashed))
 		strikes = true;
+	else if (!counts)
+		;
 	else if (fault.at != 0 && fault.count >= fault.at && fault.count <= fault.upto && !fault_is_beyond(name))
 	{
 		strikes = true;
@@ -294,8 +302,11 @@ fault_drop_change(int i)
 
 	if (change->kept != NULL)
 	{
+		struct stat st;
+
 		/* the last name of a file: it is gone for good */
-		fault_forget_file(fault_ino(change->kept));
+		if (lstat(change->kept, &st) == 0 && st.st_nlink == 1)
+			fault_forget_file(st.st_ino);
 		(void) __real_unlink(change->kept);
 	}
 	free(change->path);
@@ -322,7 +333,7 @@ fault_keep(const char *path)
 {
 	char	   *kept = psprintf("%s/%llu", fault.graveyard, (unsigned long long) ++fault.nkept);
 
-	FAULT_CHECK(link(path, kept) == 0);
+	FAULT_CHECK(__real_link(path, kept) == 0);
 	return kept;
 }
 
@@ -495,6 +506,7 @@ fault_arm_crash(long n)
 	fault.at = n;
 	fault.upto = LONG_MAX;
 	fault.error = 0;
+	fault.only = NULL;
 	fault.happened = false;
 	pthread_mutex_unlock(&fault.lock);
 }
@@ -508,7 +520,33 @@ fault_arm_error(long n, long times, int error)
 	fault.at = n;
 	fault.upto = n + times - 1;
 	fault.error = error;
+	fault.only = NULL;
+	fault.kills = 0;
 	fault.happened = false;
+	pthread_mutex_unlock(&fault.lock);
+}
+
+/* After fault_arm...(), before anything is done: only these operations are counted. */
+static inline void
+fault_count_only(bool (*only) (const char *name, const char *path))
+{
+	fault.only = only;
+}
+
+/* After fault_arm_error(): a crash so many operations after the first that failed. */
+static inline void
+fault_then_crash(long n)
+{
+	fault.kills = n;
+}
+
+/* From now on nothing is done any more, as if a crash had been armed for the next operation. */
+static inline void
+fault_crash_now(void)
+{
+	pthread_mutex_lock(&fault.lock);
+	fault.at = 0;
+	atomic_store(&fault.crashed, true);
 	pthread_mutex_unlock(&fault.lock);
 }
 
@@ -521,6 +559,7 @@ fault_disarm(void)
 	pthread_mutex_lock(&fault.lock);
 	count = fault.count;
 	fault.at = 0;
+	fault.kills = 0;
 	pthread_mutex_unlock(&fault.lock);
 	return count;
 }
@@ -564,6 +603,7 @@ fault_restart(FaultLoss loss)
 		fault_lose_names(loss);
 	}
 	fault.at = 0;
+	fault.kills = 0;
 	atomic_store(&fault.crashed, false);
 	pthread_mutex_unlock(&fault.lock);
 }
@@ -591,6 +631,7 @@ extern int	__wrap_fdatasync(int fd);
 extern int	__wrap_ftruncate(int fd, off_t size);
 extern int	__wrap_posix_fallocate(int fd, off_t offset, off_t len);
 extern int	__wrap_rename(const char *from, const char *to);
+extern int	__wrap_link(const char *path, const char *name);
 extern int	__wrap_unlink(const char *path);
 extern int	__wrap_mkdir(const char *path, mode_t mode);
 extern int	__wrap_rmdir(const char *path);
@@ -795,6 +836,29 @@ __wrap_rename(const char *from, const char *to)
 		}
 		else if (kept != NULL)
 			FAULT_CHECK(false);
+	}
+	pthread_mutex_unlock(&fault.lock);
+	return rc;
+}
+
+int
+__wrap_link(const char *path, const char *name)
+{
+	FaultChange change = {.kind = CHANGE_CREATE};
+	bool		torn;
+	int			rc = -1;
+
+	if (!fault_is_watched(name))
+		return __real_link(path, name);
+	pthread_mutex_lock(&fault.lock);
+	if (!fault_strikes("link", name, &torn))
+	{
+		rc = __real_link(path, name);
+		if (rc == 0)
+		{
+			change.ino = fault_ino(name);
+			fault_add_change(change, name, NULL, NULL);
+		}
 	}
 	pthread_mutex_unlock(&fault.lock);
 	return rc;

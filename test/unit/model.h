@@ -853,9 +853,9 @@ check_branch(World *w, Branch *b, int n, bool all)
 
 /* ---- files ---- */
 
-/* Fails on an entry of a directory that is not one of the names. */
+/* Fails on an entry of a directory that is not one of the names; optional: or this one, or NULL. */
 static inline void
-check_names(const char *dir, const char *const *names, int n)
+check_names(const char *dir, const char *const *names, int n, const char *optional)
 {
 	DIR		   *d = opendir(dir);
 	struct dirent *de;
@@ -866,7 +866,7 @@ check_names(const char *dir, const char *const *names, int n)
 	{
 		bool		known = false;
 
-		if (de->d_name[0] == '.')
+		if (de->d_name[0] == '.' || (optional != NULL && strcmp(de->d_name, optional) == 0))
 			continue;
 		for (int i = 0; i < n && !known; i++)
 			known = strcmp(names[i], de->d_name) == 0;
@@ -902,10 +902,10 @@ check_no_strays_in(Timeline *tl)
 	}
 	n = layer_map_count(set->map);
 	files = pg_malloc(Max(n, 1) * sizeof(char *));
-	check_names(tl->dir, in_timeline, lengthof(in_timeline));
+	check_names(tl->dir, in_timeline, lengthof(in_timeline), "timeline.json.old");
 	for (int k = 0; k < n; k++)
 		files[k] = pg_strdup(layer_name(layer_map_get(set->map, k), name));
-	check_names(tl->space.dir, files, n);
+	check_names(tl->space.dir, files, n, NULL);
 	for (int k = 0; k < n; k++)
 		free((char *) files[k]);
 	free(files);
@@ -920,9 +920,9 @@ check_no_strays_of(const World *w, const PsId *tenant, const char *const *timeli
 	char		path[MAXPGPATH];
 
 	snprintf(path, sizeof(path), "%s/tenants/%s", w->s.dir, ps_id_format(tenant, id));
-	check_names(path, in_tenant, lengthof(in_tenant));
+	check_names(path, in_tenant, lengthof(in_tenant), NULL);
 	snprintf(path, sizeof(path), "%s/tenants/%s/timelines", w->s.dir, id);
-	check_names(path, timelines, n);
+	check_names(path, timelines, n, NULL);
 }
 
 /* No file that does not belong there.  Nothing may be going on: no flush is due, nobody merges. */
@@ -955,11 +955,11 @@ check_no_strays(World *w)
 		check_no_strays_in(w->imported);
 	}
 	snprintf(path, sizeof(path), "%s/tenants", w->s.dir);
-	check_names(path, tenants, ntenants);
+	check_names(path, tenants, ntenants, NULL);
 	for (int i = 0; i < ntenants; i++)
 		snprintf(redo[i], sizeof(redo[i]), "redo-%s", tenants[i]);
 	snprintf(path, sizeof(path), "%s/tmp", w->s.dir);
-	check_names(path, redos, ntenants);
+	check_names(path, redos, ntenants, NULL);
 	for (int i = 0; i < ntenants; i++)
 		free((char *) tenants[i]);
 	for (int i = 0; i < w->n; i++)

@@ -9,7 +9,7 @@
  * whole or not at all, and there is no file that does not belong there.  After
  * an error nothing has changed and nothing is read wrongly; once the disk is
  * well again what failed goes well, without a restart, and leaves no file
- * behind.
+ * behind.  After an error and a kill it is as after a crash.
  *
  * Each try is a process of its own, some at the same time.  Of the operations of
  * each scenario some are tried; every one with PAGESERVER_LONG in the
@@ -386,6 +386,8 @@ typedef struct FaultKind
 	bool		at_start;		/* nothing is lost at the crash, but while the store starts the next time */
 	int			error;			/* 0: crash */
 	long		times;			/* so many operations fail */
+	bool		kill;			/* then the store is killed, at once or a bit later */
+	bool		(*only) (const char *name, const char *path);	/* which operations; NULL: all */
 } FaultKind;
 
 static const FaultKind crashes[] = {
@@ -399,6 +401,20 @@ static const FaultKind errors[] = {
 	{"one I/O error", .error = EIO, .times = 1},
 	{"one full disk", .error = ENOSPC, .times = 1},
 	{"a disk that stays full", .error = ENOSPC, .times = LONG_MAX / 2},
+};
+
+/* The directory in which a manifest was renamed. */
+static bool
+is_sync_of_branch(const char *name, const char *path)
+{
+	const char *p = strstr(path, "/timelines/");
+
+	return strcmp(name, "fsync") == 0 && p != NULL && strchr(p + strlen("/timelines/"), '/') == NULL;
+}
+
+static const FaultKind errors_and_kills[] = {
+	{"one I/O error, then a kill", .error = EIO, .times = 1, .kill = true},
+	{"a branch's directory not synced, then a kill", .error = EIO, .times = 1, .kill = true, .only = is_sync_of_branch},
 };
 
 /* Crashes at the n-th operation; false: there are not so many. */
@@ -425,6 +441,39 @@ crash_at(const Scenario *scenario, const FaultKind *kind, long n)
 		lose_power_at_start(&w);
 	else
 		restart(&w, kind->loss);
+	go_on(&w, scenario);
+	world_end(&w);
+	return happened;
+}
+
+/* The n-th operation fails; a kill follows. */
+static bool
+fail_and_kill_at(const Scenario *scenario, const FaultKind *kind, long n)
+{
+	World		w;
+	bool		happened;
+	PsError    *err;
+
+	build(&w, scenario, seed);
+	fault.random += n;
+	w.random += n;
+	fault_arm_error(n, kind->times, kind->error);
+	fault_count_only(kind->only);
+	if (rnd32(&w, 2) == 0)
+		fault_then_crash(1 + rnd32(&w, 20));
+	err = scenario->run(&w);
+	happened = fault_has_happened();
+	if (verbose)
+		print_message("%s: %ld, %s, at %s: %s\n", scenario->name, n, kind->name, happened ? fault.what : "nothing",
+					  err ? err->message : "no error");
+	if (!happened)
+		OK(err);
+	ps_error_free(err);
+	fault_crash_now();
+	if (rnd32(&w, 2) == 0)
+		lose_power_at_start(&w);
+	else
+		restart(&w, LOSE_NOTHING);
 	go_on(&w, scenario);
 	world_end(&w);
 	return happened;
@@ -510,13 +559,14 @@ fail_at(const Scenario *scenario, const FaultKind *kind, long n)
 }
 
 static long
-count_operations(const Scenario *scenario)
+count_operations(const Scenario *scenario, const FaultKind *kind)
 {
 	World		w;
 	long		count;
 
 	build(&w, scenario, seed);
 	fault_arm_crash(LONG_MAX);
+	fault_count_only(kind->only);
 	OK(scenario->run(&w));
 	count = fault_disarm();
 	world_end(&w);
@@ -598,7 +648,7 @@ try_operations(const Scenario *scenario, const FaultKind *kind, long count, uint
 		job->pid = fork();
 		CHECK(job->pid >= 0);
 		if (job->pid == 0)
-			exit((kind->error == 0 ? crash_at : fail_at) (scenario, kind, n) ? HAPPENED : DID_NOT_HAPPEN);
+			exit((kind->kill ? fail_and_kill_at : kind->error == 0 ? crash_at : fail_at) (scenario, kind, n) ? HAPPENED : DID_NOT_HAPPEN);
 	}
 	for (int i = 0; i < JOBS; i++)
 		while (jobs[i].pid != 0)
@@ -615,18 +665,17 @@ run_scenarios(const FaultKind *kinds, int nkinds)
 	for (int i = 0; i < lengthof(scenarios); i++)
 	{
 		const Scenario *scenario = &scenarios[i];
-		long		count;
 
 		if (getenv("TEST_SCENARIO") != NULL && strcmp(getenv("TEST_SCENARIO"), scenario->name) != 0)
 			continue;
-		count = count_operations(scenario);
-		CHECK(count > 0);
-		print_message("%s: about %ld operations\n", scenario->name, count);
+		print_message("%s\n", scenario->name);
 		for (int k = 0; k < nkinds; k++)
 		{
-			long		n = try_operations(scenario, &kinds[k], count, &random);
+			long		count = count_operations(scenario, &kinds[k]);
+			long		n = count > 0 ? try_operations(scenario, &kinds[k], count, &random) : 0;
 
-			print_message("    %s: tried at %ld\n", kinds[k].name, n);
+			CHECK(count > 0 || kinds[k].only != NULL);
+			print_message("    %s: tried at %ld of about %ld operations\n", kinds[k].name, n, count);
 			total += n;
 		}
 	}
@@ -646,12 +695,19 @@ test_errors(void **state)
 	run_scenarios(errors, lengthof(errors));
 }
 
+static void
+test_errors_and_kills(void **state)
+{
+	run_scenarios(errors_and_kills, lengthof(errors_and_kills));
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_crashes),
 		cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_errors_and_kills),
 	};
 	int			failed;
 

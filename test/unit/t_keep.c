@@ -3,7 +3,8 @@
  *	  Flush and upkeep when something is in their way: a manifest that cannot
  *	  be written or read, work that takes long.
  *
- * Rules: what fails leaves no file behind, however often it is tried again;
+ * Rules: what fails leaves no file behind, however often it is tried again; if
+ * a file is missing none is removed that may be wanted instead;
  * while it is not known where a branch begins nothing that it may need goes;
  * what is flushed is merged, whatever else the threads are at, and they do not
  * all wait for the same timeline; a merge does not take the room that flushes
@@ -170,6 +171,62 @@ test_manifest_fails(void **state)
 	set = timeline_layers(s.tl);
 	CHECK(count_files(&s) == layer_map_count(set->map));
 	layer_set_unref(set);
+	compare(s.tl, &h, h.gen.pos, 5, &rnd);
+	end_test(&s, &h);
+}
+
+/* ---- a manifest that does not fit the files ---- */
+
+static void
+test_missing_file(void **state)
+{
+	History		h;
+	TestStore	s;
+	LayerSet   *set;
+	LayerInfo	info;
+	TimelineInfo tlinfo;
+	char		name[LAYER_NAME_MAX];
+	char		of_info[LAYER_NAME_MAX];
+	char		path[512];
+	char		away[512];
+	char		stray[512];
+	char		command[1200];
+	int			nfiles;
+
+	make_store(&s, &h, 4);
+	set = timeline_layers(s.tl);
+	info = *layer_info(layer_map_get(set->map, 0));
+	layer_set_unref(set);
+	store_close(s.store);
+	nfiles = count_files(&s);
+
+	/* there is one with the highest number that the manifest does not name, and one that it names is not there */
+	snprintf(name, sizeof(name), "layers/%s", layer_name_format(&info, of_info));
+	store_path(&s, name, path);
+	store_path(&s, "away", away);
+	info.number = 1000;
+	snprintf(name, sizeof(name), "layers/%s", layer_name_format(&info, of_info));
+	store_path(&s, name, stray);
+	snprintf(command, sizeof(command), "cp %s %s", path, stray);
+	CHECK(system(command) == 0);
+	CHECK(rename(path, away) == 0);
+	OK(store_try_open(&s));
+	CHECK(count_files(&s) == nfiles);
+	CHECK(access(stray, F_OK) == 0);
+	CHECK(atomic_load(&s.tl->space.next_number) == 1001);
+	timeline_info(s.tl, &tlinfo);
+	CHECK(strstr(tlinfo.error, "1 layer files were missing") != NULL);
+	/* so it stays open, for all to see */
+	CHECK(!timeline_is_settled(s.tl));
+	store_close(s.store);
+
+	/* it is back: nothing else can be wanted */
+	CHECK(rename(away, path) == 0);
+	OK(store_try_open(&s));
+	CHECK(count_files(&s) == nfiles);
+	CHECK(access(stray, F_OK) != 0);
+	timeline_info(s.tl, &tlinfo);
+	CHECK(tlinfo.error[0] == '\0');
 	compare(s.tl, &h, h.gen.pos, 5, &rnd);
 	end_test(&s, &h);
 }
@@ -528,6 +585,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_manifest_fails),
+		cmocka_unit_test(test_missing_file),
 		cmocka_unit_test(test_unreadable_manifest),
 		cmocka_unit_test(test_branch_at_cutoff),
 		cmocka_unit_test(test_no_room),

@@ -1,7 +1,8 @@
 /*
  * t_manifest.c
  *	  The manifest of a timeline: round trip, every bit flipped, foreign and
- *	  newer files, a full disk, texts that JSON cannot hold.
+ *	  newer files, a full disk, a failed sync, the one before, texts that JSON
+ *	  cannot hold.
  */
 #include "ps_fe.h"
 
@@ -82,6 +83,15 @@ assert_refused(const char *sqlstate, const char *text)
 }
 
 static void
+write_manifest(const Manifest *m)
+{
+	Outcome		outcome;
+
+	assert_null(manifest_write(dir, m, &outcome));
+	assert_int_equal(outcome, OUTCOME_DONE);
+}
+
+static void
 write_file(const char *data, size_t len)
 {
 	int			fd = open(file, O_WRONLY | O_CREAT | O_TRUNC, 0600);
@@ -108,7 +118,7 @@ test_round_trip(void **state)
 	Manifest	m = sample();
 	Manifest	back;
 
-	assert_null(manifest_write(dir, &m));
+	write_manifest(&m);
 	assert_null(manifest_read(dir, &back));
 	assert_same(&m, &back);
 	manifest_free(&back);
@@ -117,7 +127,7 @@ test_round_trip(void **state)
 	m.nlayers = 0;
 	m.owner[0] = '\0';
 	m.generation = 0;
-	assert_null(manifest_write(dir, &m));
+	write_manifest(&m);
 	assert_null(manifest_read(dir, &back));
 	assert_same(&m, &back);
 	manifest_free(&back);
@@ -131,7 +141,7 @@ test_every_bit(void **state)
 	char		wrong[8192];
 	size_t		len;
 
-	assert_null(manifest_write(dir, &m));
+	write_manifest(&m);
 	len = read_file(right, sizeof(right));
 	for (size_t i = 0; i < len; i++)
 		for (int bit = 0; bit < 8; bit++)
@@ -179,19 +189,19 @@ test_foreign(void **state)
 {
 	Manifest	m = sample();
 
-	assert_null(manifest_write(dir, &m));
+	write_manifest(&m);
 	replace("pageserver timeline", "pageserver tenant");
 	assert_refused(PS_SQLSTATE_CORRUPTED, "is not a manifest");
 
-	assert_null(manifest_write(dir, &m));
+	write_manifest(&m);
 	replace("\"version\": 3", "\"version\": 4");
 	assert_refused(PS_SQLSTATE_STATE, "format version 4, this pageserver reads version 3");
 
-	assert_null(manifest_write(dir, &m));
+	write_manifest(&m);
 	replace("\"version\": 3", "\"version\": 2");
 	assert_refused(PS_SQLSTATE_STATE, "format version 2");
 
-	assert_null(manifest_write(dir, &m));
+	write_manifest(&m);
 	replace("main-1.x_Y", "main-1.x_Z");
 	assert_refused(PS_SQLSTATE_CORRUPTED, "wrong checksum");
 
@@ -211,10 +221,11 @@ test_full_disk(void **state)
 	Manifest	back;
 	struct rlimit limit;
 	struct rlimit unlimited;
+	Outcome		outcome;
 	char		tmp[80];
 	PsError    *err;
 
-	assert_null(manifest_write(dir, &m));
+	write_manifest(&m);
 	signal(SIGXFSZ, SIG_IGN);
 	assert_int_equal(getrlimit(RLIMIT_FSIZE, &unlimited), 0);
 	limit = unlimited;
@@ -224,10 +235,11 @@ test_full_disk(void **state)
 
 		other.generation = 5;
 		assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
-		err = manifest_write(dir, &other);
+		err = manifest_write(dir, &other, &outcome);
 		assert_int_equal(setrlimit(RLIMIT_FSIZE, &unlimited), 0);
 		assert_non_null(err);
 		assert_true(ps_error_is(err, PS_SQLSTATE_DISK_FULL));
+		assert_int_equal(outcome, OUTCOME_NOT_DONE);
 		ps_error_free(err);
 		snprintf(tmp, sizeof(tmp), "%s.tmp", file);
 		assert_int_equal(access(tmp, F_OK), -1);
@@ -237,10 +249,83 @@ test_full_disk(void **state)
 	}
 
 	/* no directory: an error, and the reason is the right one */
-	err = manifest_write("/tmp/t_manifest.none", &m);
+	err = manifest_write("/tmp/t_manifest.none", &m, &outcome);
 	assert_non_null(err);
 	assert_non_null(strstr(err->message, "No such file"));
 	ps_error_free(err);
+}
+
+extern int	__real_fsync(int fd);
+extern int	__wrap_fsync(int fd);
+
+static int	sync_to_fail;		/* the n-th from now on; 0: none */
+
+int
+__wrap_fsync(int fd)
+{
+	if (sync_to_fail > 0 && --sync_to_fail == 0)
+	{
+		errno = EIO;
+		return -1;
+	}
+	return __real_fsync(fd);
+}
+
+static void
+assert_generation(const char *name, uint64 generation)
+{
+	char		copy[] = "/tmp/t_manifest.copy.XXXXXX";
+	char		command[256];
+	Manifest	m;
+
+	assert_non_null(mkdtemp(copy));
+	snprintf(command, sizeof(command), "cp %s/%s %s/timeline.json", dir, name, copy);
+	assert_int_equal(system(command), 0);
+	assert_null(manifest_read(copy, &m));
+	assert_true(m.generation == generation);
+	manifest_free(&m);
+	snprintf(command, sizeof(command), "rm -r %s", copy);
+	assert_int_equal(system(command), 0);
+}
+
+/*
+ * If the file cannot be synced nothing has changed.  If its name cannot be, the
+ * new one is there, and the outcome says that it may not stay.  The one before
+ * is there in any case.
+ */
+static void
+test_failed_sync(void **state)
+{
+	Manifest	m = sample();
+	Outcome		outcome;
+	PsError    *err;
+
+	m.generation = 1;
+	write_manifest(&m);
+	m.generation = 2;
+	write_manifest(&m);
+	assert_generation("timeline.json", 2);
+	assert_generation("timeline.json.old", 1);
+
+	m.generation = 3;
+	sync_to_fail = 1;
+	err = manifest_write(dir, &m, &outcome);
+	assert_non_null(err);
+	assert_int_equal(outcome, OUTCOME_NOT_DONE);
+	assert_false(ps_error_is(err, PS_SQLSTATE_UNKNOWN));
+	ps_error_free(err);
+	assert_generation("timeline.json", 2);
+	assert_generation("timeline.json.old", 1);
+
+	sync_to_fail = 2;
+	err = manifest_write(dir, &m, &outcome);
+	assert_non_null(err);
+	assert_int_equal(outcome, OUTCOME_UNKNOWN);
+	assert_true(ps_error_is(err, PS_SQLSTATE_UNKNOWN));
+	ps_error_free(err);
+	assert_int_equal(sync_to_fail, 0);
+	assert_generation("timeline.json", 3);
+	assert_generation("timeline.json.old", 2);
 }
 
 /* A text that is no UTF-8 would make a manifest that cannot be read. */
@@ -250,11 +335,12 @@ test_not_utf8(void **state)
 	Manifest	m = sample();
 	Manifest	bad = sample();
 	Manifest	back;
+	Outcome		outcome;
 	PsError    *err;
 
-	assert_null(manifest_write(dir, &m));
+	write_manifest(&m);
 	strcpy(bad.owner, "host:/\xc3");
-	err = manifest_write(dir, &bad);
+	err = manifest_write(dir, &bad, &outcome);
 	assert_non_null(err);
 	assert_non_null(strstr(err->message, "UTF-8"));
 	ps_error_free(err);
@@ -264,7 +350,7 @@ test_not_utf8(void **state)
 }
 
 static int
-make_dir(void **state)
+begin(void **state)
 {
 	if (mkdtemp(dir) == NULL)
 		return -1;
@@ -275,6 +361,10 @@ make_dir(void **state)
 static int
 remove_dir(void **state)
 {
+	char		old[80];
+
+	snprintf(old, sizeof(old), "%s.old", file);
+	unlink(old);
 	unlink(file);
 	return rmdir(dir);
 }
@@ -287,8 +377,9 @@ main(void)
 		cmocka_unit_test(test_every_bit),
 		cmocka_unit_test(test_foreign),
 		cmocka_unit_test(test_full_disk),
+		cmocka_unit_test(test_failed_sync),
 		cmocka_unit_test(test_not_utf8),
 	};
 
-	return cmocka_run_group_tests(tests, make_dir, remove_dir);
+	return cmocka_run_group_tests(tests, begin, remove_dir);
 }

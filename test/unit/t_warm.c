@@ -247,6 +247,7 @@ make_store(Made *made, const char *io_method)
 {
 	char		path[512];
 	Manifest	m;
+	Outcome		outcome;
 	LayerSpace	space;
 
 	history_init(&made->h, 1);
@@ -264,7 +265,7 @@ make_store(Made *made, const char *io_method)
 	for (int i = 0; i < NLAYERS; i++)
 		write_layer(&m, &space, i, made->files[i]);
 	write_hot(&m, &space, made->hot_file);
-	OK(manifest_write(path, &m));
+	OK(manifest_write(path, &m, &outcome));
 	manifest_free(&m);
 	pfree(space.dir);
 	OK(store_try_open(&made->s));

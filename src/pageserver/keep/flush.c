@@ -14,8 +14,8 @@
  */
 #include "ps_fe.h"
 
+#include "keep/keep.h"
 #include "ps_wire.h"
-#include "timeline_impl.h"
 
 /* Pause after a failed flush, and between two messages about that; ms. */
 #define RETRY_DELAY 1000
@@ -38,30 +38,10 @@ flush_oldest(Timeline *tl)
 	LayerSet   *set = timeline_layers(tl);
 	Layer	   *layer = set->frozen[set->nfrozen - 1];
 	Layer	   *delta = NULL;
-	XLogRecPtr	lsn = layer_info(layer)->lsn_end - 1;
-	LayerSet   *now;
-	LayerSet   *old;
-	LayerMap   *map;
 	PsError    *err;
 
 	PS_GOTO(open_layer_write(layer, &tl->space, read_record, tl, &delta), done);
-	pthread_mutex_lock(&tl->manifest_lock);
-	now = timeline_layers(tl);
-	map = layer_map_change(now->map, &delta, 1, NULL, 0);
-	layer_set_unref(now);
-	err = timeline_save(tl, map, lsn, tl->generation, tl->owner, &delta, 1);
-	if (err == NULL)
-	{
-		pthread_mutex_lock(&tl->lock);
-		tl->disk_consistent_lsn = lsn;
-		old = timeline_set_map(tl, map, 1);
-		layer_memory_add(tl, -(int64) open_layer_memory(layer));
-		pthread_mutex_unlock(&tl->lock);
-		layer_set_unref(old);
-	}
-	else
-		layer_map_unref(map);
-	pthread_mutex_unlock(&tl->manifest_lock);
+	err = keep_flushed(tl, delta, layer);
 	if (err == NULL)
 		upkeep_wake(tl->tenant->store->upkeep, tl);
 	if (err == NULL)

@@ -21,6 +21,12 @@
  */
 extern PsError *keep_replace(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int ndrop);
 
+/*
+ * Puts the file of the oldest frozen layer in its place, and raises
+ * disk_consistent_lsn; for the flush thread.  Errors as above.
+ */
+extern PsError *keep_flushed(Timeline *tl, Layer *delta, const Layer *written);
+
 /* ---- history.c: what can still be read ---- */
 
 /*

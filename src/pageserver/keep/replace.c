@@ -1,38 +1,58 @@
 /*
  * replace.c
- *	  Putting layer files in the place of others.
+ *	  Other layer files: in the manifest, then in the map.
  */
 #include "ps_fe.h"
 
 #include "keep/keep.h"
 #include "ps_wire.h"
 
-PsError *
-keep_replace(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int ndrop)
+/*
+ * written: the oldest layer in memory, which is in files now and leaves memory;
+ * NULL: none.
+ */
+static PsError *
+change_files(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int ndrop, const Layer *written)
 {
 	LayerSet   *set;
 	LayerSet   *old;
 	LayerMap   *map;
+	XLogRecPtr	lsn;
 	PsError    *err;
 
 	pthread_mutex_lock(&tl->manifest_lock);
 	set = timeline_layers(tl);
 	map = layer_map_change(set->map, add, nadd, drop, ndrop);
 	layer_set_unref(set);
-	err = timeline_save(tl, map, tl->disk_consistent_lsn, tl->generation, tl->owner, add, nadd);
+	lsn = written != NULL ? layer_info(written)->lsn_end - 1 : tl->disk_consistent_lsn;
+	err = timeline_save(tl, map, lsn, tl->generation, tl->owner, add, nadd);
 	if (err == NULL)
 	{
 		pthread_mutex_lock(&tl->lock);
-		old = timeline_set_map(tl, map, 0);
+		tl->disk_consistent_lsn = lsn;
+		old = timeline_set_map(tl, map, written != NULL);
+		if (written != NULL)
+			layer_memory_add(tl, -(int64) open_layer_memory(written));
 		pthread_mutex_unlock(&tl->lock);
 		layer_set_unref(old);
 	}
 	else
 		layer_map_unref(map);
 	pthread_mutex_unlock(&tl->manifest_lock);
-
-	if (err == NULL)
-		for (int i = 0; i < ndrop; i++)
-			layer_remove(drop[i]);
 	return err;
+}
+
+PsError *
+keep_replace(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int ndrop)
+{
+	PS_TRY(change_files(tl, add, nadd, drop, ndrop, NULL));
+	for (int i = 0; i < ndrop; i++)
+		layer_remove(drop[i]);
+	return NULL;
+}
+
+PsError *
+keep_flushed(Timeline *tl, Layer *delta, const Layer *written)
+{
+	return change_files(tl, &delta, 1, NULL, 0, written);
 }

@@ -124,6 +124,9 @@ typedef struct LayerSpace
 	bool		synced_later;	/* the directory is new: who makes it syncs it, with all that is in it */
 } LayerSpace;
 
+/* No file that is written from now on gets this number, or a lower one.  Any thread. */
+extern void layer_space_skip(LayerSpace *space, uint64 number);
+
 /* ---- layer.c: layers of every kind, counted references ---- */
 typedef enum LayerType
 {

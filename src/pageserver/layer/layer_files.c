@@ -334,14 +334,21 @@ layer_release(const Layer *layer)
 
 /* ---- layers of files ---- */
 
+void
+layer_space_skip(LayerSpace *space, uint64 number)
+{
+	unsigned long long next = atomic_load(&space->next_number);
+
+	while (next <= number && !atomic_compare_exchange_weak(&space->next_number, &next, number + 1))
+		;
+}
+
 static Layer *
 make_layer(LayerSpace *space, const LayerInfo *info)
 {
 	Layer	   *layer = pg_malloc0(sizeof(Layer));
-	unsigned long long next = atomic_load(&space->next_number);
 
-	while (next <= info->number && !atomic_compare_exchange_weak(&space->next_number, &next, info->number + 1))
-		;
+	layer_space_skip(space, info->number);
 	layer->info = *info;
 	layer->space = space;
 	atomic_init(&layer->refs, 1);

@@ -6,7 +6,6 @@
 #include "ps_fe.h"
 
 #include <dirent.h>
-#include <fcntl.h>
 #include <ftw.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -19,35 +18,20 @@
 
 #include "ps_wire.h"
 #include "redo_dir.h"
+#include "sync.h"
 
 static PsError *
 write_file(const char *dir, const char *name, const void *data, size_t len)
 {
 	char		path[MAXPGPATH];
-	int			fd;
-	ssize_t		n;
 
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return ps_error(ps_errno_state(), "could not create file \"%s\": %m", path);
-	n = write(fd, data, len);
-	if (n != (ssize_t) len)
-	{
-		PsError    *err;
-
-		if (n >= 0)
-			errno = ENOSPC;
-		err = ps_error(PS_SQLSTATE_IO, "could not write file \"%s\": %m", path);
-		close(fd);
-		return err;
-	}
-	close(fd);
-	return NULL;
+	return write_new_file(path, data, len, false);
 }
 
+/* It may be there already. */
 static PsError *
-make_dir(const char *path)
+have_dir(const char *path)
 {
 	if (mkdir(path, 0700) != 0 && errno != EEXIST)
 		return ps_error(ps_errno_state(), "could not create directory \"%s\": %m", path);
@@ -89,9 +73,9 @@ redo_dir_make(const char *dir, uint32 segment_size)
 	}			control;
 	char		path[MAXPGPATH];
 
-	PS_TRY(make_dir(dir));
+	PS_TRY(have_dir(dir));
 	snprintf(path, sizeof(path), "%s/global", dir);
-	PS_TRY(make_dir(path));
+	PS_TRY(have_dir(path));
 	snprintf(path, sizeof(path), "%s/postmaster.pid", dir);
 	if (unlink(path) != 0 && errno != ENOENT)
 		return ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", path);
@@ -118,7 +102,7 @@ redo_dir_clean(const char *workdir)
 
 	dir = opendir(workdir);
 	if (dir == NULL && errno == ENOENT)
-		return make_dir(workdir);
+		return have_dir(workdir);
 	if (dir == NULL)
 		return ps_error(ps_errno_state(), "could not open directory \"%s\": %m", workdir);
 	err = NULL;

@@ -80,12 +80,10 @@ static PsError *
 write_marker(Timeline *tl, XLogRecPtr lsn)
 {
 	uint64		marker[2] = {lsn, ~lsn};
+	char		path[MAXPGPATH];
 
-	errno = ENOSPC;
-	if (pwrite(tl->marker_fd, marker, sizeof(marker), 0) != sizeof(marker))
-		return ps_error(ps_errno_state(),
-						"could not write file \"%s/flushed\": %m", tl->dir);
-	return NULL;
+	snprintf(path, sizeof(path), "%s/flushed", tl->dir);
+	return write_all(tl->marker_fd, path, marker, sizeof(marker), 0);
 }
 
 /* Durably; while the timeline is opened. */
