@@ -224,3 +224,53 @@ conf_put(StringInfo out, const char *name, const char *value)
 	}
 	appendStringInfoString(out, "'\n");
 }
+
+void
+conf_remove(StringInfo out, const char *text, const char *name)
+{
+	ConfLine	line;
+
+	for (const char *p = text; *p; p = *line.end ? line.end + 1 : line.end)
+	{
+		split_line(p, &line);
+		if (!line_sets(&line, name))
+			appendBinaryStringInfo(out, p, line.end - p + (*line.end ? 1 : 0));
+	}
+	if (out->len > 0 && out->data[out->len - 1] != '\n')
+		appendStringInfoChar(out, '\n');
+}
+
+void
+conf_each(const char *text, void (*callback) (void *arg, const char *name, const char *value), void *arg)
+{
+	ConfLine	line;
+
+	for (const char *p = text; *p; p = *line.end ? line.end + 1 : line.end)
+	{
+		char	   *name;
+		char	   *value;
+
+		split_line(p, &line);
+		if (line.name_len == 0)
+			continue;
+		name = pnstrdup(line.name, line.name_len);
+		value = unquote(line.value, line.value_end);
+		callback(arg, name, value);
+		free(name);
+		free(value);
+	}
+}
+
+bool
+conf_is_of_compute(const char *name)
+{
+	static const char *const names[] = {
+		PS_LIBRARY ".store", PS_LIBRARY ".tenant", PS_LIBRARY ".timeline", PS_LIBRARY ".generation",
+		PS_LIBRARY ".checkpoint_lsn"
+	};
+
+	for (int i = 0; i < lengthof(names); i++)
+		if (pg_strcasecmp(name, names[i]) == 0)
+			return true;
+	return false;
+}

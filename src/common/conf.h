@@ -14,6 +14,9 @@
 #define PS_CONF_FILE "pageserver_smgr.conf"
 #define PS_LIBRARY "pageserver_smgr"
 
+/* Does the setting say which compute this is, of which store?  The start of a compute sets these, nobody else may. */
+extern bool conf_is_of_compute(const char *name);
+
 /* The value that counts (the last), without quotes, malloc'd; NULL if the name is not set. */
 extern char *conf_value(const char *text, const char *name);
 
@@ -32,6 +35,12 @@ extern char *conf_list_remove(const char *list, const char *library);
  * postgresql.auto.conf, which wins.
  */
 extern char *conf_preload_libraries(const char *conf, const char *auto_conf);
+
+/* Copies text without the lines that set the name; a last line without a newline gets one. */
+extern void conf_remove(StringInfo out, const char *text, const char *name);
+
+/* Calls back for each line that sets something, in their order. */
+extern void conf_each(const char *text, void (*callback) (void *arg, const char *name, const char *value), void *arg);
 
 /* name = 'value', quoted, and a newline */
 extern void conf_put(StringInfo out, const char *name, const char *value);

@@ -97,6 +97,14 @@ extern void branch_show_notices(PGconn *conn);
 /* Tells of the branch that the result is of, or of the error; returns the exit code. */
 extern int	branch_tell_made(const Options *options, PGconn *conn, PGresult *res);
 
+/* settings.c */
+extern int	run_settings_list(const Options *options);
+extern int	run_settings_get(const Options *options);
+extern int	run_settings_set(const Options *options);
+extern int	run_settings_reset(const Options *options);
+extern int	run_settings_edit(const Options *options);
+extern int	run_settings_revert(const Options *options);
+
 /* import.c */
 extern int	run_import(const Options *options);
 

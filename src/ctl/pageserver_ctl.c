@@ -83,6 +83,27 @@ static const Command commands[] = {
 	{"compute", "status", "Djq", 0, 0, run_compute_status,
 		"compute status -D COMPUTE [--json]", "show whether a compute runs",
 		"Exit code 0: it runs; 3: it does not; 4: the directory is no compute.\n"},
+	{"settings", "list", "Sjq", 1, 1, run_settings_list,
+		"settings list BRANCH [--json]", "list the versions of a branch's settings",
+		"The settings of a branch's computes are kept with it: postgresql.conf,\n"
+		"postgresql.auto.conf, pg_hba.conf, pg_ident.conf and options of the command line.\n"
+		"The last 20 versions stay.\n"},
+	{"settings", "get", "Sjq", 1, 2, run_settings_get,
+		"settings get BRANCH [NAME | FILE] [--json]", "show settings of a branch",
+		"NAME is a setting; FILE one of the files, or \"options\". Without either, all that\n"
+		"is set is listed.\n"},
+	{"settings", "set", "Soqj", 1, 100, run_settings_set,
+		"settings set BRANCH [NAME=VALUE ...] [-o OPTIONS]", "change settings of a branch",
+		"They are for the next start of a compute, as if it had been ALTER SYSTEM. OPTIONS\n"
+		"are passed on to postgres at each start that gives no others.\n"},
+	{"settings", "reset", "Sqj", 2, 100, run_settings_reset,
+		"settings reset BRANCH NAME ...", "take settings of a branch back",
+		"What \"settings set\" or ALTER SYSTEM has set; what is in postgresql.conf stays.\n"},
+	{"settings", "edit", "Sqj", 1, 2, run_settings_edit,
+		"settings edit BRANCH [FILE]", "edit a settings file of a branch",
+		"FILE is postgresql.conf unless another is given. VISUAL or EDITOR name the editor.\n"},
+	{"settings", "revert", "Sqj", 2, 2, run_settings_revert,
+		"settings revert BRANCH VERSION", "make an earlier version of the settings the newest", ""},
 	{"export", NULL, "DSUNqj", 1, 1, run_export,
 		"export BRANCH[@LSN|@TIME] -D DIR [--no-sync]", "write a branch as a plain data directory",
 		"DIR must not exist, or be empty. Stock PostgreSQL starts on it, without this\n"

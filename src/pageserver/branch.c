@@ -79,6 +79,17 @@ write_state_layer(TimelineSeed *seed, const WalState *state, Layer **layer)
 	return err;
 }
 
+static PsError *
+copy_settings(Timeline *from, const char *dir)
+{
+	PsError    *err;
+
+	pthread_mutex_lock(&from->settings_lock);
+	err = branch_settings_copy(from->dir, dir);
+	pthread_mutex_unlock(&from->settings_lock);
+	return err;
+}
+
 /* Makes what store_add_timeline() syncs and puts in place, and has it do that. */
 static PsError *
 add_branch(Store *store, TimelineSeed *seed, const WalState *state, Timeline **result)
@@ -96,6 +107,7 @@ add_branch(Store *store, TimelineSeed *seed, const WalState *state, Timeline **r
 	PS_GOTO(write_first_segment(seed->ancestor, seed->lsn, wal_dir), done);
 	seed->space = (LayerSpace) {.dir = layers_dir, .tenant = seed->tenant, .timeline = seed->timeline, .next_number = 1, .synced_later = true};
 	PS_GOTO(write_state_layer(seed, state, &layer), done);
+	PS_GOTO(copy_settings(seed->replaced != NULL ? seed->replaced : seed->ancestor, dir), done);
 	seed->layers = &layer;
 	seed->nlayers = 1;
 	seed->synced_later = true;

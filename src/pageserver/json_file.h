@@ -15,4 +15,12 @@
  */
 extern PsError *json_file_read(const char *what, const char *path, json_t **root);
 
+/*
+ * The member "crc32c": of all other members, dumped compact with sorted keys,
+ * so that it does not depend on blanks.  Sets it; false: what is in the object
+ * cannot be dumped.  Checks it; false: it is missing or another.
+ */
+extern bool json_file_set_crc(json_t *root);
+extern bool json_file_check_crc(json_t *root);
+
 #endif							/* PS_JSON_FILE_H */

@@ -10,32 +10,12 @@
 #include <unistd.h>
 
 #include "json_file.h"
-#include "port/pg_crc32c.h"
 #include "ps_wire.h"
 #include "sync.h"
 #include "timeline_impl.h"
 
 #define TENANT_FORMAT "pageserver tenant"
 #define TENANT_VERSION 2
-
-/* Of all members but "crc32c", which is taken out: dumped compact, keys sorted. */
-static bool
-crc_of(json_t *root, char crc[9])
-{
-	char	   *text;
-	pg_crc32c	sum;
-
-	json_object_del(root, "crc32c");
-	text = json_dumps(root, JSON_COMPACT | JSON_SORT_KEYS);
-	if (text == NULL)
-		return false;
-	INIT_CRC32C(sum);
-	COMP_CRC32C(sum, text, strlen(text));
-	FIN_CRC32C(sum);
-	snprintf(crc, 9, "%08x", sum);
-	free(text);
-	return true;
-}
 
 /* Writes DIR/tenant.json, which nobody looks at yet. */
 PsError *
@@ -44,7 +24,6 @@ tenant_write(const Tenant *tenant, const char *dir)
 	char		path[MAXPGPATH];
 	char		text[PS_ID_TEXT];
 	char		sysid[32];
-	char		crc[9];
 	json_t	   *root;
 	char	   *dump = NULL;
 	PsError    *err;
@@ -52,7 +31,7 @@ tenant_write(const Tenant *tenant, const char *dir)
 	snprintf(sysid, sizeof(sysid), UINT64_FORMAT, tenant->system_identifier);
 	root = json_pack("{s:s, s:i, s:s, s:s, s:i}", "format", TENANT_FORMAT, "version", TENANT_VERSION, "tenant",
 					 ps_id_format(&tenant->id, text), "system_identifier", sysid, "segment_size", (int) tenant->segment_size);
-	if (crc_of(root, crc) && json_object_set_new(root, "crc32c", json_string(crc)) == 0)
+	if (json_file_set_crc(root))
 		dump = json_dumps(root, JSON_INDENT(1));
 	json_decref(root);
 	snprintf(path, sizeof(path), "%s/tenant.json", dir);
@@ -71,9 +50,6 @@ tenant_read(Tenant *tenant)
 	const char *format = NULL;
 	const char *id = NULL;
 	const char *sysid = NULL;
-	const char *crc = NULL;
-	char		stated[9];
-	char		found[9];
 	char		text[PS_ID_TEXT];
 	int			version;
 	int			segment_size;
@@ -89,8 +65,7 @@ tenant_read(Tenant *tenant)
 		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "file \"%s\" has format version %d, this pageserver reads version %d",
 									 path, version, TENANT_VERSION),
 							"Use the version of the program that wrote the store, or export its branches with that and import them.");
-	else if (json_unpack(root, "{s:s}", "crc32c", &crc) != 0 || strlcpy(stated, crc, sizeof(stated)) >= sizeof(stated) ||
-			 !crc_of(root, found) || strcmp(stated, found) != 0)
+	else if (!json_file_check_crc(root))
 		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" has a wrong checksum", path);
 	else if (strcmp(id, ps_id_format(&tenant->id, text)) != 0 || !IsValidWalSegSize(segment_size))
 		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" is of another tenant, or its WAL segment size is none", path);

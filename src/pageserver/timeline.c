@@ -463,6 +463,41 @@ timeline_info(Timeline *tl, TimelineInfo *info)
 	pthread_mutex_unlock(&tl->lock);
 }
 
+/* ---- settings ---- */
+
+PsError *
+timeline_read_settings(Timeline *tl, uint64 version, BranchSettings *settings)
+{
+	PsError    *err;
+
+	pthread_mutex_lock(&tl->settings_lock);
+	err = branch_settings_read(tl->dir, version, settings);
+	pthread_mutex_unlock(&tl->settings_lock);
+	return err;
+}
+
+PsError *
+timeline_write_settings(Timeline *tl, BranchSettings *settings, uint64 expected)
+{
+	PsError    *err;
+
+	pthread_mutex_lock(&tl->settings_lock);
+	err = branch_settings_write(tl->dir, settings, expected);
+	pthread_mutex_unlock(&tl->settings_lock);
+	return err;
+}
+
+PsError *
+timeline_settings_versions(Timeline *tl, uint64 **versions, int *n)
+{
+	PsError    *err;
+
+	pthread_mutex_lock(&tl->settings_lock);
+	err = branch_settings_versions(tl->dir, versions, n);
+	pthread_mutex_unlock(&tl->settings_lock);
+	return err;
+}
+
 /* ---- stopping, generations ---- */
 
 void

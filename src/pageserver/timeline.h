@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "branch_settings.h"
 #include "layer/layer.h"
 #include "read/redo.h"
 #include "wal/wal.h"
@@ -124,6 +125,11 @@ extern PsError *store_add_timeline(Store *store, const TimelineSeed *seed, Timel
 /* A name that may be a branch: 1 to 63 of letters, digits, _ - and ., beginning with a letter or digit. */
 extern bool timeline_name_is_valid(const char *name);
 extern PsError *store_check_new_name(Store *store, const char *name);
+
+/* ---- settings of a branch's computes: branch_settings.h; any thread that uses the timeline ---- */
+extern PsError *timeline_read_settings(Timeline *tl, uint64 version, BranchSettings *settings);
+extern PsError *timeline_write_settings(Timeline *tl, BranchSettings *settings, uint64 expected);
+extern PsError *timeline_settings_versions(Timeline *tl, uint64 **versions, int *n);
 
 /* ---- attach.c: name is a tenant's id, or that of one of its branches ---- */
 

@@ -169,6 +169,7 @@ struct Timeline
 
 	/* held while a generation is made: one at a time */
 	pthread_mutex_t generation_lock;
+	pthread_mutex_t settings_lock;	/* the files of branch_settings.h; a leaf */
 
 	/* held while WAL is written or the receiver changes */
 	pthread_mutex_t receive_lock;

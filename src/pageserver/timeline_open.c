@@ -180,6 +180,7 @@ timeline_alloc(Tenant *tenant, const PsId *id)
 	pthread_mutex_init(&tl->upkeep_lock, NULL);
 	pthread_mutex_init(&tl->level0_lock, NULL);
 	pthread_mutex_init(&tl->generation_lock, NULL);
+	pthread_mutex_init(&tl->settings_lock, NULL);
 	pthread_mutex_init(&tl->receive_lock, NULL);
 	pthread_mutex_init(&tl->manifest_lock, NULL);
 	pthread_mutex_init(&tl->lock, NULL);
@@ -209,6 +210,7 @@ timeline_free(Timeline *tl)
 	pthread_mutex_destroy(&tl->manifest_lock);
 	pthread_mutex_destroy(&tl->receive_lock);
 	pthread_mutex_destroy(&tl->generation_lock);
+	pthread_mutex_destroy(&tl->settings_lock);
 	pthread_mutex_destroy(&tl->level0_lock);
 	pthread_mutex_destroy(&tl->upkeep_lock);
 	pfree(tl->dir);

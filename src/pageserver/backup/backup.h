@@ -58,6 +58,15 @@ extern PsError *import_check_identity(const char *pgdata, const char *identity);
 extern PsError *import_stream(Store *store, const char *name, ByteSource source, const Waiter *waiter,
 							  const ProgressSink *progress, Timeline **tl);
 
+/* ---- settings.c ---- */
+
+/*
+ * The settings files that a base backup of the branch has: the newest version
+ * kept with it, or, with version 0, what its import brought, as of an LSN.
+ * branch_settings_free() must follow a success.
+ */
+extern PsError *backup_read_settings(Timeline *tl, XLogRecPtr lsn, BranchSettings *settings);
+
 /* ---- datadir.c ---- */
 typedef struct DataDirDatabase
 {
@@ -219,8 +228,9 @@ typedef struct Backup
 	XLogRecPtr	checkpoint_lsn;
 	StringInfoData wal_tail;	/* WAL that follows state.end in the backup but not in the timeline */
 	ControlFileData control;	/* as it was imported */
-	char	   *conf;			/* postgresql.conf as stored, "" if there is none */
-	char	   *auto_conf;		/* postgresql.auto.conf, likewise */
+	BranchSettings settings;
+	const char *conf;			/* postgresql.conf of these, "" if there is none */
+	const char *auto_conf;		/* postgresql.auto.conf, likewise */
 	bool		has_tablespaces;
 	DataDirDatabase *dirs;		/* of databases, that the tar has */
 	size_t		ndirs;

@@ -137,28 +137,6 @@ read_control(Backup *backup)
 	return err;
 }
 
-/* A settings file; "" if there is none. */
-static PsError *
-read_settings(Backup *backup, const char *name, char **text)
-{
-	PsKey		key = datadir_aux_key(name);
-	StringInfoData value;
-	bool		found;
-	PsError    *err;
-
-	initStringInfo(&value);
-	err = timeline_read_value(backup->tl, &key, backup->state.end, &value, &found);
-	if (err == NULL)
-	{
-		size_t		skip = strlen(name) + 1;
-
-		found = found && value.len >= skip && memcmp(value.data, name, skip) == 0;
-		*text = found ? pnstrdup(value.data + skip, value.len - skip) : pg_strdup("");
-	}
-	pfree(value.data);
-	return err;
-}
-
 PsError *
 backup_begin(Backup *backup, Timeline *tl, const WalState *state, const Waiter *waiter, ByteSink sink)
 {
@@ -172,8 +150,10 @@ backup_begin(Backup *backup, Timeline *tl, const WalState *state, const Waiter *
 	initStringInfo(&backup->wal_tail);
 	timeline_info(tl, &backup->info);
 	PS_TRY(read_control(backup));
-	PS_TRY(read_settings(backup, "postgresql.conf", &backup->conf));
-	return read_settings(backup, "postgresql.auto.conf", &backup->auto_conf);
+	PS_TRY(backup_read_settings(tl, state->end, &backup->settings));
+	backup->conf = backup->settings.files[SETTINGS_CONF] ? backup->settings.files[SETTINGS_CONF] : "";
+	backup->auto_conf = backup->settings.files[SETTINGS_AUTO_CONF] ? backup->settings.files[SETTINGS_AUTO_CONF] : "";
+	return NULL;
 }
 
 void
@@ -181,8 +161,7 @@ backup_end(Backup *backup)
 {
 	tar_free(backup->tar);
 	pfree(backup->wal_tail.data);
-	free(backup->conf);
-	free(backup->auto_conf);
+	branch_settings_free(&backup->settings);
 	free(backup->dirs);
 }
 
@@ -250,18 +229,13 @@ send_relmap(Backup *backup, const Entry *entry)
 }
 
 static PsError *
-send_settings(Backup *backup, const char *name, const char *otherwise)
+send_settings(Backup *backup, int file, const char *otherwise)
 {
-	char	   *text;
-	PsError    *err;
+	const char *text = backup->settings.files[file];
 
-	PS_TRY(read_settings(backup, name, &text));
-	if (*text == '\0')
-		err = tar_file(backup->tar, name, otherwise, strlen(otherwise));
-	else
-		err = tar_file(backup->tar, name, text, strlen(text));
-	free(text);
-	return err;
+	if (text == NULL || *text == '\0')
+		text = otherwise;
+	return tar_file(backup->tar, settings_file_names[file], text, strlen(text));
 }
 
 /*
@@ -295,8 +269,8 @@ backup_send_skeleton(Backup *backup)
 	PS_TRY(for_each(backup, PS_KEY_DATABASE, send_database));
 	PS_TRY(for_each(backup, PS_KEY_RELMAP, send_relmap));
 	PS_TRY(tar_file(backup->tar, "postgresql.auto.conf", backup->auto_conf, strlen(backup->auto_conf)));
-	PS_TRY(send_settings(backup, "pg_hba.conf", default_hba));
-	return send_settings(backup, "pg_ident.conf", default_ident);
+	PS_TRY(send_settings(backup, SETTINGS_HBA, default_hba));
+	return send_settings(backup, SETTINGS_IDENT, default_ident);
 }
 
 /* ---- relations ---- */

@@ -234,41 +234,6 @@ run_import(Session *session, char **args, int nargs)
 	return send_branch(session, args[0], "IMPORT");
 }
 
-/* The next CopyData of the client; its last message is CopyDone. */
-static PsError *
-read_copy(void *arg, const char **data, size_t *len)
-{
-	Session    *session = arg;
-	Message		msg;
-
-	for (;;)
-	{
-		PS_TRY(session_check_stop(session));
-		PS_TRY(conn_read_message(&session->conn, &msg));
-		switch (msg.type)
-		{
-			case 'd':
-				if (msg.len == 0)
-					break;
-				*data = msg.body;
-				*len = msg.len;
-				return NULL;
-			case 'c':
-				*len = 0;
-				return NULL;
-			case 'f':
-				return ps_error(PS_SQLSTATE_CANCELED, "the client ended the import: %.*s", (int) strnlen(msg.body, msg.len), msg.body);
-			case 'H':
-			case 'S':
-				break;
-			case 'X':
-				return ps_error(PS_SQLSTATE_CONNECTION, "the client closed the connection");
-			default:
-				return ps_error(PS_SQLSTATE_PROTOCOL, "unexpected message of type \"%c\" in an import", msg.type);
-		}
-	}
-}
-
 /* The client sends a tar of the data directory. */
 PsError *
 run_import_stream(Session *session, char **args, int nargs)
@@ -278,7 +243,7 @@ run_import_stream(Session *session, char **args, int nargs)
 
 	session->conn.max_message = CONN_MAX_COPY;
 	conn_send_copy_response(&session->conn, 'G');
-	PS_TRY(import_stream(session->server->store, args[0], (ByteSource) {read_copy, session}, &session->waiter, &progress, &tl));
+	PS_TRY(import_stream(session->server->store, args[0], command_copy_source(session), &session->waiter, &progress, &tl));
 	session_hold(session, tl);
 	return send_branch(session, args[0], "IMPORT");
 }

@@ -41,6 +41,9 @@ static const Command commands[] = {
 	{"import", "NAME 'PGDATA' [IDENTITY]", 2, 3, run_import},
 	{"import_stream", "NAME", 1, 1, run_import_stream},
 	{"pagestream", "TENANT TIMELINE GENERATION [LSN]", 3, 4, run_pagestream},
+	{"settings_list", "BRANCH", 1, 1, run_settings_list},
+	{"settings_read", "BRANCH [VERSION]", 1, 2, run_settings_read},
+	{"settings_write", "BRANCH EXPECTED_VERSION", 2, 2, run_settings_write},
 	{"status", "", 0, 0, run_status},
 	{"tenant_attach", "TENANT", 1, 1, run_tenant_attach},
 	{"tenant_detach", "TENANT", 1, 1, run_tenant_detach},
@@ -163,6 +166,47 @@ find_timeline(Session *session, char **args, Timeline **tl, uint64 *generation)
 		return ps_error(PS_SQLSTATE_SYNTAX, "invalid generation \"%s\": expected a decimal number", args[2]);
 	PS_TRY(store_use(session->server->store, &tenant, &timeline, &session->waiter, tl));
 	return hold(session, *tl);
+}
+
+/* The next CopyData of the client; its last message is CopyDone. */
+static PsError *
+read_copy(void *arg, const char **data, size_t *len)
+{
+	Session    *session = arg;
+	Message		msg;
+
+	for (;;)
+	{
+		PS_TRY(session_check_stop(session));
+		PS_TRY(conn_read_message(&session->conn, &msg));
+		switch (msg.type)
+		{
+			case 'd':
+				if (msg.len == 0)
+					break;
+				*data = msg.body;
+				*len = msg.len;
+				return NULL;
+			case 'c':
+				*len = 0;
+				return NULL;
+			case 'f':
+				return ps_error(PS_SQLSTATE_CANCELED, "the client ended the copy: %.*s", (int) strnlen(msg.body, msg.len), msg.body);
+			case 'H':
+			case 'S':
+				break;
+			case 'X':
+				return ps_error(PS_SQLSTATE_CONNECTION, "the client closed the connection");
+			default:
+				return ps_error(PS_SQLSTATE_PROTOCOL, "unexpected message of type \"%c\" in a copy", msg.type);
+		}
+	}
+}
+
+ByteSource
+command_copy_source(Session *session)
+{
+	return (ByteSource) {read_copy, session};
 }
 
 PsError *

@@ -6,6 +6,7 @@
 #ifndef PS_COMMANDS_H
 #define PS_COMMANDS_H
 
+#include "bytesink.h"
 #include "serve/session.h"
 
 /* ---- commands.c ---- */
@@ -21,6 +22,14 @@ extern PsError *command_parse_moment(Session *session, const char *what, const c
 extern void command_send_row(Conn *conn, char **values, int n);
 extern char *command_lsn_text(XLogRecPtr lsn);	/* NULL: it is not known */
 extern char *command_id_text(const PsId *id);
+
+/* What the client sends in a copy, after conn_send_copy_response(). */
+extern ByteSource command_copy_source(Session *session);
+
+/* ---- settings_commands.c ---- */
+extern PsError *run_settings_list(Session *session, char **args, int nargs);
+extern PsError *run_settings_read(Session *session, char **args, int nargs);
+extern PsError *run_settings_write(Session *session, char **args, int nargs);
 
 /* ---- branch_commands.c ---- */
 extern PsError *run_branch_list(Session *session, char **args, int nargs);

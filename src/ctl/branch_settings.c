@@ -1,0 +1,108 @@
+/*
+ * branch_settings.c
+ *	  The settings of a branch's computes, from and to the store: see
+ *	  branch_settings.h.
+ */
+#include "ps_fe.h"
+
+#include <jansson.h>
+
+#include "common/base64.h"
+
+#include "branch_settings.h"
+
+const char *const branch_settings_names[SETTINGS_TEXTS] = {
+	"postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf", "options"
+};
+
+void
+branch_settings_free(BranchSettings *settings)
+{
+	for (int i = 0; i < SETTINGS_TEXTS; i++)
+		free(settings->texts[i]);
+	memset(settings, 0, sizeof(*settings));
+}
+
+void
+branch_settings_read(PGconn *conn, const char *branch, uint64 version, BranchSettings *settings)
+{
+	char	   *command = psprintf("settings_read %s", store_quote(branch));
+	PGresult   *res;
+
+	if (version > 0)
+		command = psprintf("%s " UINT64_FORMAT, command, version);
+	res = store_query(conn, command);
+	memset(settings, 0, sizeof(*settings));
+	for (int r = 0; r < PQntuples(res); r++)
+	{
+		settings->version = strtoull(PQgetvalue(res, r, 0), NULL, 10);
+		for (int i = 0; i < SETTINGS_TEXTS; i++)
+			if (strcmp(PQgetvalue(res, r, 1), branch_settings_names[i]) == 0 && !PQgetisnull(res, r, 2))
+				settings->texts[i] = pg_strdup(PQgetvalue(res, r, 2));
+	}
+	PQclear(res);
+	pfree(command);
+}
+
+uint64
+branch_settings_newest(PGconn *conn, const char *branch)
+{
+	PGresult   *res = store_query(conn, psprintf("settings_list %s", store_quote(branch)));
+	int			n = PQntuples(res);
+	uint64		newest = n > 0 ? strtoull(PQgetvalue(res, n - 1, 0), NULL, 10) : 0;
+
+	PQclear(res);
+	return newest;
+}
+
+/* A text that is no UTF-8 goes as base64. */
+static json_t *
+encode_text(const char *text)
+{
+	json_t	   *value = json_string(text);
+	int			len = strlen(text);
+	char	   *base64;
+	int			n;
+
+	if (value != NULL)
+		return value;
+	base64 = pg_malloc(pg_b64_enc_len(len) + 1);
+	n = pg_b64_encode(text, len, base64, pg_b64_enc_len(len));
+	value = json_pack("{s:s#}", "base64", base64, n);
+	free(base64);
+	return value;
+}
+
+int
+branch_settings_write(PGconn *conn, const char *branch, BranchSettings *settings)
+{
+	json_t	   *root = json_object();
+	char	   *text;
+	PGresult   *res;
+	int			rc = 0;
+
+	for (int i = 0; i < SETTINGS_TEXTS; i++)
+		if (settings->texts[i] != NULL)
+			json_object_set_new(root, branch_settings_names[i], encode_text(settings->texts[i]));
+	text = json_dumps(root, JSON_COMPACT);
+	json_decref(root);
+	if (text == NULL)
+		pg_fatal("could not make JSON of the settings");
+	res = PQexec(conn, psprintf("settings_write %s " UINT64_FORMAT, store_quote(branch), settings->version));
+	if (PQresultStatus(res) == PGRES_COPY_IN)
+	{
+		PQclear(res);
+		(void) PQputCopyData(conn, text, strlen(text));
+		(void) PQputCopyEnd(conn, NULL);
+		res = PQgetResult(conn);
+	}
+	free(text);
+	if (PQresultStatus(res) != PGRES_TUPLES_OK)
+		rc = store_report_error(conn, res);
+	else
+		settings->version = strtoull(PQgetvalue(res, 0, 0), NULL, 10);
+	PQclear(res);
+	while ((res = PQgetResult(conn)) != NULL)
+		PQclear(res);
+	return rc;
+}

@@ -1,0 +1,339 @@
+/*
+ * settings.c
+ *	  Commands for the settings of a branch's computes: list, get, set, reset,
+ *	  edit, revert.
+ *
+ * "set" and "reset" do to a branch what ALTER SYSTEM does to a server: they
+ * change its postgresql.auto.conf, which wins over postgresql.conf.
+ */
+#include "ps_fe.h"
+
+#include <jansson.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "branch_settings.h"
+#include "conf.h"
+
+/* ---- looking ---- */
+
+static char *
+format_time(const char *seconds)
+{
+	time_t		when = strtoll(seconds, NULL, 10);
+	char		text[64];
+	struct tm	tm;
+
+	strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S %Z", localtime_r(&when, &tm));
+	return pg_strdup(text);
+}
+
+int
+run_settings_list(const Options *options)
+{
+	PGconn	   *conn = store_connect(options);
+	PGresult   *res = store_query(conn, psprintf("settings_list %s", store_quote(options->args[0])));
+
+	if (options->json)
+		print_json(res);
+	else
+	{
+		printf("version  time                     by\n");
+		for (int r = 0; r < PQntuples(res); r++)
+		{
+			bool		damaged = PQgetvalue(res, r, 3)[0] != '\0';
+
+			printf("%7s  %s  %s\n", PQgetvalue(res, r, 0), damaged ? "-" : format_time(PQgetvalue(res, r, 1)),
+				   damaged ? PQgetvalue(res, r, 3) : PQgetvalue(res, r, 2));
+		}
+	}
+	PQclear(res);
+	PQfinish(conn);
+	return 0;
+}
+
+/* Which of the texts is it?  -1: none. */
+static int
+find_text(const char *name)
+{
+	for (int i = 0; i < SETTINGS_TEXTS; i++)
+		if (strcmp(branch_settings_names[i], name) == 0)
+			return i;
+	return -1;
+}
+
+typedef struct Listing
+{
+	const char *only;			/* a setting, or NULL for all */
+	const char *file;
+	json_t	   *rows;			/* NULL: they are printed */
+	bool		found;
+} Listing;
+
+static void
+list_setting(void *arg, const char *name, const char *value)
+{
+	Listing    *listing = arg;
+
+	if (listing->only != NULL && pg_strcasecmp(name, listing->only) != 0)
+		return;
+	listing->found = true;
+	if (listing->rows != NULL)
+		json_array_append_new(listing->rows, json_pack("{s:s, s:o, s:s}", "name", name, "value",
+													   json_string(value) ? json_string(value) : json_null(), "file", listing->file));
+	else if (listing->only == NULL)
+		printf("%s = '%s'	# %s\n", name, value, listing->file);
+}
+
+/* Of a setting in two files the one that counts is printed: postgresql.auto.conf's. */
+static int
+get_setting(const Options *options, const BranchSettings *settings, const char *name)
+{
+	char	   *value = NULL;
+
+	if (settings->texts[SETTINGS_AUTO_CONF] != NULL)
+		value = conf_value(settings->texts[SETTINGS_AUTO_CONF], name);
+	if (value == NULL && settings->texts[SETTINGS_CONF] != NULL)
+		value = conf_value(settings->texts[SETTINGS_CONF], name);
+	if (value == NULL)
+	{
+		pg_log_error("branch \"%s\" does not set \"%s\"", options->args[0], name);
+		return EXIT_NOT_FOUND;
+	}
+	if (options->json)
+		print_done(options, "", "name", name, "value", value, NULL);
+	else
+		printf("%s\n", value);
+	free(value);
+	return 0;
+}
+
+static int
+list_settings(const Options *options, const BranchSettings *settings)
+{
+	Listing		listing = {.rows = options->json ? json_array() : NULL};
+
+	for (int i = SETTINGS_CONF; i <= SETTINGS_AUTO_CONF; i++)
+	{
+		listing.file = branch_settings_names[i];
+		if (settings->texts[i] != NULL)
+			conf_each(settings->texts[i], list_setting, &listing);
+	}
+	if (settings->texts[SETTINGS_OPTIONS] != NULL && !options->json)
+		printf("# options: %s\n", settings->texts[SETTINGS_OPTIONS]);
+	if (!options->json)
+		return 0;
+	json_dumpf(listing.rows, stdout, JSON_INDENT(2));
+	printf("\n");
+	json_decref(listing.rows);
+	return 0;
+}
+
+int
+run_settings_get(const Options *options)
+{
+	const char *name = options->nargs > 1 ? options->args[1] : NULL;
+	PGconn	   *conn = store_connect(options);
+	BranchSettings settings;
+	int			text = name ? find_text(name) : -1;
+	int			rc = 0;
+
+	branch_settings_read(conn, options->args[0], 0, &settings);
+	if (name == NULL)
+		rc = list_settings(options, &settings);
+	else if (text < 0)
+		rc = get_setting(options, &settings, name);
+	else if (options->json)
+		print_done(options, "", "name", name, "text", settings.texts[text], NULL);
+	else
+		printf("%s%s", settings.texts[text] ? settings.texts[text] : "",
+			   text == SETTINGS_OPTIONS && settings.texts[text] ? "\n" : "");
+	branch_settings_free(&settings);
+	PQfinish(conn);
+	return rc;
+}
+
+/* ---- changing ---- */
+
+static int
+write_and_tell(const Options *options, PGconn *conn, BranchSettings *settings)
+{
+	int			rc = branch_settings_write(conn, options->args[0], settings);
+	char	   *version = psprintf(UINT64_FORMAT, settings->version);
+
+	if (rc == 0)
+		print_done(options, psprintf("Version %s of the settings of branch \"%s\" counts from the next start of a compute on.",
+									 version, options->args[0]),
+				   "branch", options->args[0], "version", version, NULL);
+	pfree(version);
+	branch_settings_free(settings);
+	PQfinish(conn);
+	return rc;
+}
+
+static void
+replace_text(BranchSettings *settings, int i, char *text)
+{
+	free(settings->texts[i]);
+	settings->texts[i] = text;
+}
+
+/* Takes a setting out of postgresql.auto.conf; value NULL: and that is it. */
+static void
+change_setting(BranchSettings *settings, const char *name, const char *value)
+{
+	const char *old = settings->texts[SETTINGS_AUTO_CONF];
+	StringInfoData text;
+
+	initStringInfo(&text);
+	conf_remove(&text, old ? old : "# Do not edit this file manually!\n# It will be overwritten by the ALTER SYSTEM command.\n", name);
+	if (value != NULL)
+		conf_put(&text, name, value);
+	replace_text(settings, SETTINGS_AUTO_CONF, text.data);
+}
+
+static void
+check_name(const char *name)
+{
+	if (name[0] == '\0' || strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.") != strlen(name))
+	{
+		pg_log_error("\"%s\" is not the name of a setting", name);
+		pg_log_error_hint("Settings are given as NAME=VALUE.");
+		exit(EXIT_USAGE);
+	}
+	if (conf_is_of_compute(name))
+	{
+		pg_log_error("setting \"%s\" cannot be set: it says which compute this is", name);
+		exit(EXIT_REFUSED);
+	}
+}
+
+int
+run_settings_set(const Options *options)
+{
+	PGconn	   *conn;
+	BranchSettings settings;
+
+	if (options->nargs < 2 && options->server_options == NULL)
+	{
+		pg_log_error("no setting was given");
+		pg_log_error_hint("Settings are given as NAME=VALUE, options of the command line of postgres with -o.");
+		return EXIT_USAGE;
+	}
+	for (int i = 1; i < options->nargs; i++)
+	{
+		const char *equals = strchr(options->args[i], '=');
+
+		check_name(equals ? pnstrdup(options->args[i], equals - options->args[i]) : "");
+	}
+	conn = store_connect(options);
+	branch_settings_read(conn, options->args[0], 0, &settings);
+	for (int i = 1; i < options->nargs; i++)
+	{
+		const char *equals = strchr(options->args[i], '=');
+
+		change_setting(&settings, pnstrdup(options->args[i], equals - options->args[i]), equals + 1);
+	}
+	if (options->server_options != NULL)
+		replace_text(&settings, SETTINGS_OPTIONS, options->server_options[0] ? pg_strdup(options->server_options) : NULL);
+	return write_and_tell(options, conn, &settings);
+}
+
+int
+run_settings_reset(const Options *options)
+{
+	PGconn	   *conn = store_connect(options);
+	BranchSettings settings;
+
+	branch_settings_read(conn, options->args[0], 0, &settings);
+	for (int i = 1; i < options->nargs; i++)
+	{
+		check_name(options->args[i]);
+		change_setting(&settings, options->args[i], NULL);
+		if (settings.texts[SETTINGS_CONF] != NULL && conf_value(settings.texts[SETTINGS_CONF], options->args[i]) != NULL)
+			pg_log_warning("\"%s\" is also set in postgresql.conf, which counts now", options->args[i]);
+	}
+	return write_and_tell(options, conn, &settings);
+}
+
+int
+run_settings_revert(const Options *options)
+{
+	PGconn	   *conn;
+	BranchSettings settings;
+	char	   *end;
+	uint64		version = strtoull(options->args[1], &end, 10);
+
+	if (version == 0 || *end != '\0' || options->args[1][0] == '-')
+	{
+		pg_log_error("\"%s\" is not the number of a version", options->args[1]);
+		pg_log_error_hint("\"pageserver_ctl settings list %s\" shows them.", options->args[0]);
+		return EXIT_USAGE;
+	}
+	conn = store_connect(options);
+	branch_settings_read(conn, options->args[0], version, &settings);
+	/* a damaged newest version is what one goes back from */
+	settings.version = branch_settings_newest(conn, options->args[0]);
+	return write_and_tell(options, conn, &settings);
+}
+
+/* Runs the user's editor on a text; NULL: it was left as it was. */
+static char *
+edit_text(const char *name, const char *text)
+{
+	const char *editor = getenv("VISUAL");
+	char		dir[] = "/tmp/pageserver_ctl.XXXXXX";
+	char	   *path;
+	char	   *edited;
+	int			rc;
+
+	if (editor == NULL || *editor == '\0')
+		editor = getenv("EDITOR");
+	if (editor == NULL || *editor == '\0')
+		editor = "vi";
+	if (mkdtemp(dir) == NULL)
+		pg_fatal("could not create a directory in /tmp: %m");
+	path = psprintf("%s/%s", dir, name);
+	write_text_file(path, text, false);
+	fflush(NULL);
+	rc = system(psprintf("%s '%s'", editor, path));
+	if (rc != 0)
+		pg_fatal("editor \"%s\" failed: %s; \"%s\" stays", editor, wait_result_to_str(rc), path);
+	edited = read_text_file(path);
+	if (edited == NULL)
+		pg_fatal("\"%s\" is gone", path);
+	unlink(path);
+	rmdir(dir);
+	return strcmp(edited, text) == 0 ? NULL : edited;
+}
+
+int
+run_settings_edit(const Options *options)
+{
+	const char *name = options->nargs > 1 ? options->args[1] : "postgresql.conf";
+	int			text = find_text(name);
+	PGconn	   *conn;
+	BranchSettings settings;
+	char	   *edited;
+
+	if (text < 0)
+	{
+		pg_log_error("\"%s\" is not a file of settings", name);
+		pg_log_error_hint("There are postgresql.conf, postgresql.auto.conf, pg_hba.conf, pg_ident.conf and options.");
+		return EXIT_USAGE;
+	}
+	conn = store_connect(options);
+	branch_settings_read(conn, options->args[0], 0, &settings);
+	edited = edit_text(name, settings.texts[text] ? settings.texts[text] : "");
+	if (edited == NULL)
+	{
+		print_done(options, "Nothing was changed.", "branch", options->args[0], NULL);
+		return 0;
+	}
+	if (text == SETTINGS_OPTIONS)
+		edited[strcspn(edited, "\n")] = '\0';
+	replace_text(&settings, text, edited);
+	return write_and_tell(options, conn, &settings);
+}
