@@ -3,7 +3,8 @@
  *	  What the parts of pageserver_smgr.so know of each other.
  *
  * Arrows: smgr -> page_cache, lsn_cache, page_client; page_cache -> keep, lsn_cache; sizes, stats -> all of
- * them; wal_worker -> store_conn, shutdown; page_client -> store_conn; shutdown -> page_cache, keep.
+ * them; wal_worker -> store_conn, shutdown; page_client -> store_conn; shutdown -> page_cache, keep;
+ * hooks -> commits, database_files.
  */
 #ifndef PS_COMPUTE_H
 #define PS_COMPUTE_H
@@ -35,6 +36,7 @@ extern int	ps_connect_retry;	/* .connect_retry_max_delay, ms, longest pause betw
 extern int	ps_response_timeout;	/* .response_timeout, ms without an answer after which a request goes over another connection (default 120000, 0: off) */
 extern int	ps_shutdown_timeout;	/* .shutdown_timeout, ms: how long a shutdown waits for the store to have all WAL (default 10000) */
 extern int	ps_max_wal_lag;		/* .max_wal_lag, MB not yet acknowledged before smgr calls sleep (default 512, 0: off) */
+extern bool ps_wait_for_commits_in_doubt;	/* .wait_for_commits_in_doubt (default on) */
 
 extern void settings_init(void);	/* from _PG_init: defines them, and sets with PGC_S_OVERRIDE what the rules need (FACTS) */
 
@@ -274,6 +276,28 @@ extern void wal_worker_backpressure(void);
  * LSN to ask with.
  */
 extern XLogRecPtr wal_worker_flush_for_read(XLogRecPtr lsn);
+
+/* A commit has not waited for the store to acknowledge WAL up to lsn, as it should have. */
+extern void wal_worker_note_in_doubt(XLogRecPtr lsn);
+
+/* Waits until the store has acknowledged all of these.  Answers to interrupts. */
+extern void wal_worker_wait_for_commits_in_doubt(void);
+
+/* ---- commits.c: commits that the store has not acknowledged ---- */
+extern void commits_install(void);	/* from _PG_init */
+
+/*
+ * After a command whose last record, and the last of this backend, was waited
+ * for: COMMIT PREPARED (commit), ROLLBACK PREPARED.  ProcLastRecPtr is its
+ * start; the store acknowledges only whole records.
+ */
+extern void commits_check_last_record(bool commit);
+
+/* Another client has this session now. */
+extern void commits_new_session(void);
+
+/* A function is about to be called, maybe without a statement (fastpath.c). */
+extern void commits_function_call(void);
 
 /* ---- shutdown.c ---- */
 extern void log_before_shutdown(void);

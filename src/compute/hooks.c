@@ -7,8 +7,7 @@
  *	 directories is in the store.
  * - Replication connections: PostgreSQL's own may not take WAL that the store
  *	 has not acknowledged, or a base backup, which would be empty.
- * - Commits that the store has not acknowledged must not look like those that
- *	 it has, to clients and to the publishers of subscriptions.
+ * - Commands and calls that commits.c must know of.
  */
 #include "postgres.h"
 
@@ -22,17 +21,11 @@
 #include "commands/tablespace.h"
 #include "libpq/auth.h"
 #include "miscadmin.h"
-#include "replication/logicalworker.h"
-#include "replication/syncrep.h"
-#include "replication/walreceiver.h"
 #include "replication/walsender.h"
-#include "replication/walsender_private.h"
-#include "storage/ipc.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
-#include "tcop/dest.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/syscache.h"
@@ -185,7 +178,9 @@ object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId, voi
 	if (prev_object_access)
 		prev_object_access(access, classId, objectId, subId, arg);
 
-	if (classId == TableSpaceRelationId && access == OAT_DROP)
+	if (access == OAT_FUNCTION_EXECUTE)
+		commits_function_call();
+	else if (classId == TableSpaceRelationId && access == OAT_DROP)
 		check_tablespace_is_empty(objectId);
 	else if (classId == DatabaseRelationId && access == OAT_POST_CREATE && creating_database != NULL)
 	{
@@ -210,151 +205,15 @@ object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId, voi
 	}
 }
 
-/* ---- commits that were not acknowledged ---- */
-
-static bool
-is_acknowledged(XLogRecPtr lsn, int wait_mode)
-{
-	bool		acknowledged;
-
-	LWLockAcquire(SyncRepLock, LW_SHARED);
-	acknowledged = lsn <= WalSndCtl->lsn[wait_mode];
-	LWLockRelease(SyncRepLock);
-	return acknowledged;
-}
-
-/*
- * Ends the connection, without an answer to the command, unless the store has
- * acknowledged WAL up to lsn, for which the command should have waited.  The
- * wait in SyncRepWaitForLSN() can be cut short by a cancel or a timeout, and
- * the client would get an ordinary answer and a warning.  This way it knows
- * that it does not know.  Nothing may be thrown here, the transaction is over;
- * so it is done as SyncRepWaitForLSN() itself does it when the backend is to
- * terminate.
- */
-static void
-check_acknowledged(XLogRecPtr lsn, int wait_mode)
-{
-	if (!SyncRepRequested() || SyncRepStandbyNames == NULL || SyncRepStandbyNames[0] == '\0' ||
-		is_acknowledged(lsn, wait_mode) || ProcDiePending)
-		return;
-
-	ereport(WARNING,
-			(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
-			 errmsg("terminating connection because the wait for the page store to acknowledge a commit was canceled"),
-			 errdetail("The transaction has committed in this server, but it is not known whether it is durable."),
-			 errhint("Connect again and look whether the changes are there.")));
-	whereToSendOutput = DestNone;
-	ProcDiePending = true;
-	InterruptPending = true;
-}
-
-/* SyncRepWaitMode of syncrep.c, which is not visible. */
-static int
-commit_wait_mode(void)
-{
-	switch (synchronous_commit)
-	{
-		case SYNCHRONOUS_COMMIT_REMOTE_WRITE:
-			return SYNC_REP_WAIT_WRITE;
-		case SYNCHRONOUS_COMMIT_REMOTE_APPLY:
-			return SYNC_REP_WAIT_APPLY;
-		default:
-			return SYNC_REP_WAIT_FLUSH;
-	}
-}
-
-/*
- * For commands whose last record, and the last of this backend, was waited for:
- * PREPARE TRANSACTION, COMMIT PREPARED, ROLLBACK PREPARED.  ProcLastRecPtr is
- * its start; the store acknowledges only whole records.
- */
-static void
-check_last_record_acknowledged(bool commit)
-{
-	check_acknowledged(ProcLastRecPtr + 1,
-					   commit ? commit_wait_mode() : Min(commit_wait_mode(), SYNC_REP_WAIT_FLUSH));
-}
-
-/* ---- subscriptions ---- */
-
-static void (*walreceiver_send) (WalReceiverConn *conn, const char *buffer, int nbytes);
-static XLogRecPtr last_prepare_end; /* as XactLastCommitEnd, which PREPARE does not set */
-
-/*
- * In place of walrcv_send in a subscription's workers, for reports to the
- * publisher (worker.c, send_feedback()).  It forgets what is reported as
- * flushed, and to PostgreSQL that means flushed locally.  Each commit has
- * waited for the store (check_synchronous_commit()), but the wait may have been
- * cut short, by a cancel, or by the end of the postmaster, which nobody notices
- * before the next wait.  And a worker that has just started also reports what
- * the one before it has committed: it goes on from the origin's progress in
- * shared memory.
- */
-static void
-send_what_is_acknowledged(WalReceiverConn *conn, const char *buffer, int nbytes)
-{
-	static bool first = true;
-
-	XLogRecPtr	lsn = first ? lsn_cache_insert_position() : Max(XactLastCommitEnd, last_prepare_end);
-
-	XLogFlush(lsn);
-	HOLD_INTERRUPTS();
-	SyncRepWaitForLSN(lsn, false);
-	RESUME_INTERRUPTS();
-	if (!is_acknowledged(lsn, SYNC_REP_WAIT_FLUSH))
-		ereport(FATAL,
-				(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
-				 errmsg("terminating logical replication worker because the wait for the page store to acknowledge its changes was canceled")));
-	first = false;
-	walreceiver_send(conn, buffer, nbytes);
-}
-
-/*
- * To be called in a transaction.  ApplyWorkerMain() loads libpqwalreceiver, and
- * has one before it connects.
- */
-static void
-watch_subscription_worker(void)
-{
-	static WalReceiverFunctionsType functions;
-
-	if (!IsLogicalWorker() || WalReceiverFunctions == NULL || WalReceiverFunctions == &functions)
-		return;
-	functions = *WalReceiverFunctions;
-	walreceiver_send = functions.walrcv_send;
-	functions.walrcv_send = send_what_is_acknowledged;
-	WalReceiverFunctions = &functions;
-}
+/* ---- ends of transactions ---- */
 
 static void
 xact_callback(XactEvent event, void *arg)
 {
-	/* RecordTransactionCommit() waits only if WAL was written before the commit record itself */
-	static bool wrote_wal = false;
-
 	switch (event)
 	{
-		case XACT_EVENT_PRE_COMMIT:
-			wrote_wal = XactLastRecEnd != 0;
-			watch_subscription_worker();
-
-			/*
-			 * A process that ends drops its temporary tables in a transaction
-			 * of its own (RemoveTempRelationsCallback()).  Nobody hears of its
-			 * commit, and nothing could interrupt the wait for the store.
-			 */
-			if (proc_exit_inprogress)
-				synchronous_commit = Min(synchronous_commit, SYNCHRONOUS_COMMIT_LOCAL_FLUSH);
-			return;
 		case XACT_EVENT_COMMIT:
-			/* nor does a transaction without an ID wait */
-			if (wrote_wal && TransactionIdIsValid(GetTopTransactionIdIfAny()))
-				check_acknowledged(XactLastCommitEnd, commit_wait_mode());
-			break;
 		case XACT_EVENT_PREPARE:
-			check_last_record_acknowledged(false);
-			last_prepare_end = ProcLastRecPtr + 1;
 			break;
 		case XACT_EVENT_ABORT:
 			database_files_restore();
@@ -429,9 +288,15 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, 
 
 				run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 				if (kind == TRANS_STMT_COMMIT_PREPARED || kind == TRANS_STMT_ROLLBACK_PREPARED)
-					check_last_record_acknowledged(kind == TRANS_STMT_COMMIT_PREPARED);
+					commits_check_last_record(kind == TRANS_STMT_COMMIT_PREPARED);
 				return;
 			}
+
+		case T_DiscardStmt:
+			run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+			if (((DiscardStmt *) stmt)->target == DISCARD_ALL)
+				commits_new_session();
+			return;
 
 		default:
 			break;

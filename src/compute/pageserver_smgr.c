@@ -154,6 +154,7 @@ _PG_init(void)
 	page_cache_xact_init();
 	sizes_install();
 	hooks_install();
+	commits_install();
 	wal_worker_register();
 
 	prev_shmem_request_hook = shmem_request_hook;

@@ -27,6 +27,9 @@ typedef struct WalProgress
 
 	ConditionVariable acknowledged; /* flushed has risen */
 
+	/* End of the newest commit record that was not waited for.  Raised by compare-and-swap. */
+	pg_atomic_uint64 in_doubt;
+
 	/* When the worker was told to end, which is when the server shuts down; 0: it was not.  Written by it only. */
 	pg_atomic_uint64 stopping_since;
 } WalProgress;

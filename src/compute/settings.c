@@ -34,6 +34,7 @@ int			ps_connect_retry;
 int			ps_response_timeout;
 int			ps_shutdown_timeout;
 int			ps_max_wal_lag;
+bool		ps_wait_for_commits_in_doubt;
 
 static char *store_setting;		/* ps_store is a copy: see assign_store() */
 
@@ -274,6 +275,12 @@ define_settings(void)
 							&ps_max_wal_lag, 512, 0, MAX_KILOBYTES,
 							PGC_SIGHUP, GUC_UNIT_MB,
 							NULL, NULL, NULL);
+	DefineCustomBoolVariable("pageserver_smgr.wait_for_commits_in_doubt",
+							 "A session waits until the store has acknowledged commits whose own wait was canceled.",
+							 "Its first statement does. Otherwise it may see changes that the next compute does not have.",
+							 &ps_wait_for_commits_in_doubt, true,
+							 PGC_USERSET, 0,
+							 NULL, NULL, NULL);
 	MarkGUCPrefixReserved("pageserver_smgr");
 }
 

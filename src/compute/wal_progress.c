@@ -18,6 +18,7 @@
 #include "ps_wal_progress.h"
 
 #define HELD_SLEEP_MS 100		/* longest sleep of a writer that holds locks */
+#define IN_DOUBT_WARNING_MS 1000	/* a wait after which the client is told why */
 
 WalProgress *wal_progress;
 
@@ -42,6 +43,7 @@ wal_worker_startup_shmem(void)
 	pg_atomic_init_u64(&wal_progress->flushed, 0);
 	pg_atomic_init_u64(&wal_progress->ingested, 0);
 	ConditionVariableInit(&wal_progress->acknowledged);
+	pg_atomic_init_u64(&wal_progress->in_doubt, 0);
 	pg_atomic_init_u64(&wal_progress->stopping_since, 0);
 }
 
@@ -161,6 +163,39 @@ wal_worker_backpressure(void)
 		XLogFlush(GetInsertRecPtr());
 		ConditionVariableTimedSleep(&wal_progress->acknowledged, left, WAIT_EVENT_DATA_FILE_EXTEND);
 		store_conn_interrupts();
+	}
+	ConditionVariableCancelSleep();
+}
+
+void
+wal_worker_note_in_doubt(XLogRecPtr lsn)
+{
+	uint64		old = pg_atomic_read_u64(&wal_progress->in_doubt);
+
+	while (old < lsn && !pg_atomic_compare_exchange_u64(&wal_progress->in_doubt, &old, lsn))
+		;
+}
+
+void
+wal_worker_wait_for_commits_in_doubt(void)
+{
+	XLogRecPtr	lsn = pg_atomic_read_u64(&wal_progress->in_doubt);
+	bool		warned = false;
+
+	if (lsn <= pg_atomic_read_u64(&wal_progress->flushed))
+		return;
+	(void) wal_worker_flush_for_read(lsn);
+	ConditionVariablePrepareToSleep(&wal_progress->acknowledged);
+	while (pg_atomic_read_u64(&wal_progress->flushed) < lsn)
+	{
+		if (ConditionVariableTimedSleep(&wal_progress->acknowledged, IN_DOUBT_WARNING_MS, WAIT_EVENT_SYNC_REP) && !warned)
+		{
+			warned = true;
+			ereport(WARNING,
+					(errmsg("waiting for the page store to acknowledge commits whose sessions were ended before it did"),
+					 errhint("To see data that may not be durable, SET pageserver_smgr.wait_for_commits_in_doubt = off.")));
+		}
+		CHECK_FOR_INTERRUPTS();
 	}
 	ConditionVariableCancelSleep();
 }

@@ -73,7 +73,8 @@ $store->ctl_ok('branch of the subscriber', 'branch', 'create', 'sub');
 
 sub subscriber
 {
-	return $store->start_compute('sub', conf => $TrapTest::conf . $logical . "wal_writer_delay = 10\nwal_receiver_status_interval = 1\nwal_retrieve_retry_interval = 100\n");
+	return $store->start_compute('sub', conf => $TrapTest::conf . $logical . "wal_writer_delay = 10\nwal_receiver_status_interval = 1\nwal_retrieve_retry_interval = 100\n"
+	  . "pageserver_smgr.wait_for_commits_in_doubt = off\n");
 }
 my $s = subscriber();
 $_->sql('CREATE TABLE rep (id int PRIMARY KEY, v int, pad text); CREATE TABLE log (i int)') for $c, $s;
@@ -94,7 +95,7 @@ $c->sql('BEGIN; UPDATE rep SET v = v + 1; DELETE FROM rep WHERE id % 10 = 0; INS
 same_sums('and the changes');
 
 # What the subscriber reports as flushed the publisher forgets: the store must have it before.  PostgreSQL's rule is
-# that it is flushed locally; ours is send_what_is_acknowledged() (src/compute/hooks.c), whatever becomes of the wait
+# that it is flushed locally; ours is send_what_is_acknowledged() (src/compute/commits.c), whatever becomes of the wait
 # for the store that each commit is.
 my ($worker, $applier, $changed);
 my $waits = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'logical replication worker' AND wait_event = 'SyncRep'";
