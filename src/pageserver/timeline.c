@@ -418,6 +418,8 @@ void
 timeline_info(Timeline *tl, TimelineInfo *info)
 {
 	LayerSet   *set = timeline_layers(tl);
+	char		wal_error[sizeof(info->error)];
+	bool		wal_failed;
 
 	memset(info, 0, sizeof(*info));
 	info->open = true;
@@ -444,6 +446,7 @@ timeline_info(Timeline *tl, TimelineInfo *info)
 	pthread_mutex_lock(&tl->receive_lock);
 	info->compute_connected = tl->receiver != NULL;
 	pthread_mutex_unlock(&tl->receive_lock);
+	wal_failed = wal_segments_sync_failed(tl->wal, wal_error, sizeof(wal_error));
 	pthread_mutex_lock(&tl->lock);
 	info->generation = tl->generation;
 	strlcpy(info->owner, tl->owner, sizeof(info->owner));
@@ -454,6 +457,8 @@ timeline_info(Timeline *tl, TimelineInfo *info)
 	info->gc_cutoff = Max(tl->gc_cutoff, tl->start_lsn);
 	if (tl->failed != NULL)
 		strlcpy(info->error, tl->failed->message, sizeof(info->error));
+	else if (wal_failed)
+		strlcpy(info->error, wal_error, sizeof(info->error));
 	else if (tl->flush_error[0] != '\0')
 		strlcpy(info->error, tl->flush_error, sizeof(info->error));
 	else
@@ -524,8 +529,12 @@ timeline_is_stopping(Timeline *tl)
 bool
 timeline_is_settled(Timeline *tl)
 {
+	char		why[64];
 	bool		settled;
 
+	/* opened again, it would forget that */
+	if (wal_segments_sync_failed(tl->wal, why, sizeof(why)))
+		return false;
 	pthread_mutex_lock(&tl->lock);
 	settled = tl->failed == NULL && tl->flush_error[0] == '\0' && tl->files_missing[0] == '\0' &&
 		tl->disk_consistent_lsn == tl->flushed_lsn;

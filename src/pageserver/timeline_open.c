@@ -5,9 +5,6 @@
  */
 #include "ps_fe.h"
 
-#include <dirent.h>
-#include <unistd.h>
-
 #include "ps_wire.h"
 #include "sync.h"
 #include "timeline_impl.h"
@@ -67,6 +64,11 @@ check_wanted(Timeline *tl, const Waiter *waiter)
  * behind the last whole record was never acknowledged; it is cut off, so that
  * the next record is written over it.  What is left counts as acknowledged
  * from now on, and the marker says so.
+ *
+ * So it must be durable first.  Up to the marker it was synced before it was
+ * acknowledged.  What is after it a killed store may have written and not synced
+ * yet; or the sync failed, and then the kernel takes these pages for clean, and
+ * another sync would write nothing: they are written again.
  */
 static PsError *
 find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker, const Waiter *waiter)
@@ -117,6 +119,7 @@ find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker, const Waite
 	if (err != NULL)
 		ps_log(PS_DEBUG, "branch \"%s\": WAL ends at %X/%X, the rest is cut off: %s", tl->name, LSN_FORMAT_ARGS(end), err->message);
 	ps_error_free(err);
+	PS_TRY(wal_segments_rewrite(tl->wal, Max(marker, state->end), end));
 	PS_TRY(wal_segments_cut(tl->wal, end));
 	PS_TRY(receiver_sync_marker(tl, end));
 	pthread_mutex_lock(&tl->lock);
@@ -124,38 +127,6 @@ find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker, const Waite
 	tl->flushed_prev = prev;
 	pthread_mutex_unlock(&tl->lock);
 	return NULL;
-}
-
-/*
- * The files from an LSN on, and the directory, may hold what a killed store had
- * written and not yet synced: make it durable before anything builds on it.
- */
-static PsError *
-sync_wal(const Timeline *tl, const char *wal_dir, XLogRecPtr lsn)
-{
-	DIR		   *dir = opendir(wal_dir);
-	char		first[MAXFNAMELEN];
-	XLogSegNo	segno;
-	struct dirent *de;
-	PsError    *err = NULL;
-
-	XLByteToSeg(lsn, segno, tl->segment_size);
-	XLogFileName(first, 1, segno, tl->segment_size);
-	if (dir == NULL)
-		return ps_error(ps_errno_state(), "could not open directory \"%s\": %m", wal_dir);
-	while (err == NULL && (errno = 0, de = readdir(dir)) != NULL)
-	{
-		char		path[MAXPGPATH];
-
-		if (de->d_name[0] == '.' || strcmp(de->d_name, first) < 0)
-			continue;
-		snprintf(path, sizeof(path), "%s/%s", wal_dir, de->d_name);
-		err = sync_path(path);
-	}
-	if (err == NULL && errno != 0)
-		err = ps_error(ps_errno_state(), "could not read directory \"%s\": %m", wal_dir);
-	closedir(dir);
-	return err == NULL ? sync_path(wal_dir) : err;
 }
 
 /* ---- without opening it ---- */
@@ -334,7 +305,8 @@ timeline_open(Timeline *tl, const Waiter *waiter)
 	PS_GOTO(manifest_remove_stray(tl->dir), done);
 	PS_GOTO(timeline_open_layers(tl, &m, &map), done);
 	PS_GOTO(load_state(tl, map, m.disk_consistent_lsn, &state), done);
-	PS_GOTO(sync_wal(tl, wal_dir, state.end), done);
+	/* names that a killed store may not have synced */
+	PS_GOTO(sync_path(wal_dir), done);
 	PS_GOTO(wal_segments_open(wal_dir, tl->segment_size, &tl->wal), done);
 	PS_GOTO(receiver_open_marker(tl, &marker), done);
 	PS_GOTO(find_wal_end(tl, &state, marker, waiter), done);

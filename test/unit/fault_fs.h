@@ -21,8 +21,12 @@
  *
  * What is durable when: data of a file with the fsync or fdatasync of the file;
  * names with the fsync of their directory; a rename between two directories is
- * one change, and durable with the fsync of either.  Real syncs are left out:
- * nothing here outlives the machine.
+ * one change, and durable with the fsync of either.  After a failed sync of a
+ * file its pages count as clean, as in Linux: they can be read, but no later
+ * sync makes them durable, through whatever descriptor, until they are written
+ * again.  (Names are in a file system's journal: if that cannot be written,
+ * no sync succeeds any more.)  Real syncs are left out: nothing here outlives
+ * the machine.
  */
 #ifndef FAULT_FS_H
 #define FAULT_FS_H
@@ -54,6 +58,7 @@ typedef enum FaultLoss
 typedef struct FaultPage
 {
 	off_t		number;
+	bool		clean;			/* its sync failed, and it was not written since */
 	char		was[FAULT_PAGE];	/* zeros beyond the file's end */
 } FaultPage;
 
@@ -65,6 +70,7 @@ typedef struct FaultFile
 	off_t		size;			/* at the last sync */
 	FaultPage  *pages;
 	int			npages;
+	int			cap;
 	struct FaultFile *next;
 } FaultFile;
 
@@ -282,13 +288,21 @@ fault_save(int fd, off_t offset, off_t len)
 		bool		known = false;
 
 		for (int i = file->npages - 1; i >= 0 && !known; i--)
+		{
 			known = file->pages[i].number == number;
+			if (known)
+				file->pages[i].clean = false;
+		}
 		if (known)
 			continue;
-		if ((file->npages & (file->npages - 1)) == 0)
-			file->pages = pg_realloc(file->pages, Max(1, file->npages * 2) * sizeof(FaultPage));
+		if (file->npages == file->cap)
+		{
+			file->cap = Max(1, file->cap * 2);
+			file->pages = pg_realloc(file->pages, file->cap * sizeof(FaultPage));
+		}
 		page = &file->pages[file->npages++];
 		page->number = number;
+		page->clean = false;
 		memset(page->was, 0, FAULT_PAGE);
 		if (number * FAULT_PAGE < file->size)
 			FAULT_CHECK(pread(file->fd, page->was, FAULT_PAGE, number * FAULT_PAGE) >= 0);
@@ -358,6 +372,38 @@ fault_moved(const char *from, const char *to)
 		}
 }
 
+/* All pages are durable that were not counted as clean. */
+static inline void
+fault_synced_file(const struct stat *st)
+{
+	int			n = 0;
+
+	for (FaultFile *file = fault.files; file != NULL; file = file->next)
+	{
+		if (file->ino != st->st_ino)
+			continue;
+		for (int i = 0; i < file->npages; i++)
+			if (file->pages[i].clean)
+				file->pages[n++] = file->pages[i];
+		file->npages = n;
+		file->size = st->st_size;
+		if (n == 0)
+			fault_forget_file(st->st_ino);
+		return;
+	}
+}
+
+static inline void
+fault_sync_failed(int fd)
+{
+	struct stat st;
+
+	FAULT_CHECK(fstat(fd, &st) == 0);
+	for (FaultFile *file = fault.files; file != NULL; file = file->next)
+		for (int i = 0; i < file->npages && file->ino == st.st_ino; i++)
+			file->pages[i].clean = true;
+}
+
 static inline void
 fault_synced(int fd)
 {
@@ -366,7 +412,7 @@ fault_synced(int fd)
 	FAULT_CHECK(fstat(fd, &st) == 0);
 	if (!S_ISDIR(st.st_mode))
 	{
-		fault_forget_file(st.st_ino);
+		fault_synced_file(&st);
 		return;
 	}
 	for (int i = 0; i < fault.nchanges;)
@@ -759,6 +805,8 @@ fault_sync(int fd, const char *name)
 		fault_synced(fd);
 		rc = 0;
 	}
+	else if (!atomic_load(&fault.crashed))
+		fault_sync_failed(fd);
 	pthread_mutex_unlock(&fault.lock);
 	return rc;
 }

@@ -21,6 +21,9 @@
 /* Segments that may wait for a sync before the writer does it itself. */
 #define MAX_DIRTY_FILES 6
 
+/* Bytes that wal_segments_rewrite() reads and writes at once. */
+#define REWRITE_CHUNK (256 * 1024)
+
 /* Looks at one directory entry while the directory is opened. */
 static PsError *
 check_entry(WalSegments *segs, const char *name)
@@ -186,7 +189,7 @@ sync_failed(WalSegments *segs, PsError *err)
 	else if (segs->sync_error != err)
 		ps_error_free(err);
 	return ps_error_hint(ps_error(segs->sync_error->sqlstate, "%s", segs->sync_error->message),
-						 "What was written before may be lost. Look after the disk, then start the server again.");
+						 "What was written before may be lost. Check the disk, then start the server again.");
 }
 
 PsError *
@@ -241,6 +244,42 @@ wal_segments_sync(WalSegments *segs)
 			segment_file_release(segs, batch[i], false);
 	} while (n == lengthof(batch) && err == NULL);
 	pthread_mutex_unlock(&segs->sync_lock);
+	return err;
+}
+
+bool
+wal_segments_sync_failed(WalSegments *segs, char *why, size_t size)
+{
+	bool		failed;
+
+	pthread_mutex_lock(&segs->lock);
+	failed = segs->sync_error != NULL;
+	if (failed)
+		strlcpy(why, segs->sync_error->message, size);
+	pthread_mutex_unlock(&segs->lock);
+	return failed;
+}
+
+PsError *
+wal_segments_rewrite(WalSegments *segs, XLogRecPtr from, XLogRecPtr to)
+{
+	XLogRecPtr	lsn = from - from % XLOG_BLCKSZ;
+	char	   *buf;
+	PsError    *err = NULL;
+
+	if (from >= to)
+		return NULL;
+	buf = pg_malloc(REWRITE_CHUNK);
+	while (lsn < to && err == NULL)
+	{
+		size_t		len = Min(REWRITE_CHUNK, to - lsn);
+
+		err = wal_segments_read(segs, lsn, buf, len);
+		if (err == NULL)
+			err = wal_segments_write(segs, lsn, buf, len);
+		lsn += len;
+	}
+	free(buf);
 	return err;
 }
 

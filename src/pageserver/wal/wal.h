@@ -265,6 +265,15 @@ extern PsError *wal_segments_write(WalSegments *segs, XLogRecPtr lsn, const char
 /* Makes all that was written durable (fdatasync of the segments touched, fsync of the directory for new ones). */
 extern PsError *wal_segments_sync(WalSegments *segs);
 
+/*
+ * Writes what is there from the page of "from" up to "to" again, as it is, so
+ * that the next sync makes it durable whatever became of syncs before.
+ */
+extern PsError *wal_segments_rewrite(WalSegments *segs, XLogRecPtr from, XLogRecPtr to);
+
+/* Why a sync failed, which is final while the files are open; false: none has. */
+extern bool wal_segments_sync_failed(WalSegments *segs, char *why, size_t size);
+
 /* Everything from the LSN on becomes zeros, later segments go; durable on return. */
 extern PsError *wal_segments_cut(WalSegments *segs, XLogRecPtr lsn);
 
