@@ -597,7 +597,8 @@ test_failed_sync_is_final(void **state)
 	XLogRecPtr	received;
 
 	build(&w, &scenarios[1], seed);
-	b = named(&w, "main");
+	/* nothing begins in it, so that it could be closed */
+	b = named(&w, "leaf");
 	OK(wait_flushed(&w, b));
 	fault_arm_error(1, 1, EIO);
 	fault_count_only(is_sync_of_wal);
@@ -613,9 +614,9 @@ test_failed_sync_is_final(void **state)
 		CHECK(strstr(info.error, "could not fdatasync WAL file") != NULL);
 		CHECK(info.disk_consistent_lsn == info.flushed_lsn && info.flushed_lsn == b->acked);
 		leave_branch(&w, b);
-		OK(take(&w, b));
-		OK(store_branch_info(w.s.store, "main", &info));
+		OK(store_branch_info(w.s.store, "leaf", &info));
 		CHECK(info.open);
+		OK(take(&w, b));
 	}
 
 	fault_crash_now();
