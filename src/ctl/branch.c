@@ -192,9 +192,18 @@ run_branch_list(const Options *options)
 	return 0;
 }
 
+/* A page that could not be read. */
+static void
+show_damaged(void *arg, const PGresult *res)
+{
+	++*(int *) arg;
+	pg_log_warning("%s", PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY));
+}
+
 int
 run_export(const Options *options)
 {
+	int			damaged = 0;
 	char	   *moment;
 	char	   *branch = split_moment(options->args[0], &moment);
 	char	   *dir;
@@ -212,7 +221,9 @@ run_export(const Options *options)
 	conn = store_connect(options);	/* before the directory is made */
 	made = make_directory(options, dir);
 	become_user(options, made ? dir : NULL);
-	command = psprintf("fullbackup %s %s", store_quote(branch), moment ? moment_words(moment) : "");
+	command = psprintf("fullbackup %s %s%s", store_quote(branch), moment ? moment_words(moment) : "",
+					   options->zero_damaged_pages ? " zero_damaged_pages" : "");
+	PQsetNoticeReceiver(conn, show_damaged, &damaged);
 	if (!unpack(conn, command, dir, NULL, "exported"))
 	{
 		empty_directory(dir, NULL, made);
@@ -221,6 +232,8 @@ run_export(const Options *options)
 	PQfinish(conn);
 	if (!options->no_sync)
 		fsync_pgdata(dir, PG_VERSION_NUM);
+	if (damaged > 0)
+		pg_log_warning("%d damaged pages, named above, are zeros in the copy", damaged);
 	print_done(options, psprintf("Branch \"%s\" is in \"%s\". Stock PostgreSQL starts on it: %s -D %s start", branch, dir,
 								 postgres_program(options, "pg_ctl"), dir),
 			   "exported", branch, "directory", dir, NULL);

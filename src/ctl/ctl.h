@@ -50,6 +50,7 @@ typedef struct Options
 	bool		quiet;			/* -q: success is not told */
 	bool		data_checksums;
 	bool		no_sync;
+	bool		zero_damaged_pages;
 	bool		force;			/* -f */
 	bool		values;			/* --values */
 	bool		hexdump;

@@ -104,12 +104,13 @@ static const Command commands[] = {
 		"FILE is postgresql.conf unless another is given. VISUAL or EDITOR name the editor.\n"},
 	{"settings", "revert", "Sqj", 2, 2, run_settings_revert,
 		"settings revert BRANCH VERSION", "make an earlier version of the settings the newest", ""},
-	{"export", NULL, "DSUNqj", 1, 1, run_export,
-		"export BRANCH[@LSN|@TIME] -D DIR [--no-sync]", "write a branch as a plain data directory",
+	{"export", NULL, "DSUNZqj", 1, 1, run_export,
+		"export BRANCH[@LSN|@TIME] -D DIR [--no-sync] [--zero-damaged-pages]", "write a branch as a plain data directory",
 		"DIR must not exist, or be empty. Stock PostgreSQL starts on it, without this\n"
 		"library. LSN is a WAL position such as 0/16B3748, TIME such as \"10 minutes ago\";\n"
 		"without them the newest state is written. Tablespaces become directories in\n"
-		"DIR/pg_tblspc.\n"},
+		"DIR/pg_tblspc. A page that cannot be read ends it with an error that names the\n"
+		"page; with --zero-damaged-pages it is listed, and the rest is written.\n"},
 	{"import", NULL, "Sgqj", 1, 1, run_import,
 		"import --pgdata DIR NAME", "make a branch out of an existing cluster",
 		"DIR is the data directory of a cluster that was shut down cleanly. It is only\n"
@@ -140,6 +141,7 @@ static const struct option long_options[] = {
 	{"quiet", no_argument, NULL, 'q'},
 	{"data-checksums", no_argument, NULL, 'k'},
 	{"no-sync", no_argument, NULL, 'N'},
+	{"zero-damaged-pages", no_argument, NULL, 'Z'},
 	{"from", required_argument, NULL, 'r'},
 	{"force", no_argument, NULL, 'f'},
 	{"values", no_argument, NULL, 'V'},
@@ -185,6 +187,8 @@ static const struct
 	{'w', "  -w, --wait             wait until it is done (the default)\n"},
 	{'W', "  -W, --no-wait          do not wait until it is done\n"},
 	{'x', "      --hexdump          also each value's bytes\n"},
+	{'Z', "      --zero-damaged-pages\n"
+	"                         zeros in the place of pages that cannot be read\n"},
 };
 
 static void
@@ -339,6 +343,9 @@ parse_option(Options *options, int c)
 			break;
 		case 'N':
 			options->no_sync = true;
+			break;
+		case 'Z':
+			options->zero_damaged_pages = true;
 			break;
 		case 'V':
 			options->values = true;

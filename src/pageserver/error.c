@@ -89,6 +89,15 @@ ps_error_context(PsError *err, const char *fmt, ...)
 	return err;
 }
 
+PsError *
+ps_error_first(PsError *first, PsError *second)
+{
+	if (first == NULL)
+		return second;
+	ps_error_free(second);
+	return first;
+}
+
 bool
 ps_error_is(const PsError *err, const char *sqlstate)
 {
@@ -120,6 +129,12 @@ ps_error_is_transient(const PsError *err)
 	return ps_error_is(err, PS_SQLSTATE_DISK_FULL) || ps_error_is(err, PS_SQLSTATE_OUT_OF_MEMORY) ||
 		ps_error_is(err, PS_SQLSTATE_NO_RESOURCES) || ps_error_is(err, PS_SQLSTATE_TRY_AGAIN) ||
 		ps_error_is(err, PS_SQLSTATE_CANCELED);
+}
+
+bool
+ps_error_is_damage(const PsError *err)
+{
+	return ps_error_is(err, PS_SQLSTATE_CORRUPTED) || ps_error_is(err, PS_SQLSTATE_IO);
 }
 
 PsError *

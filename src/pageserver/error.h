@@ -26,6 +26,9 @@ extern PsError *ps_error(const char *sqlstate, const char *fmt, ...) pg_attribut
 extern PsError *ps_error_detail(PsError *err, const char *fmt, ...) pg_attribute_printf(2, 3);
 extern PsError *ps_error_hint(PsError *err, const char *fmt, ...) pg_attribute_printf(2, 3);
 extern PsError *ps_error_context(PsError *err, const char *fmt, ...) pg_attribute_printf(2, 3);
+
+/* The first of two, each perhaps NULL, for who goes on after an error; frees the other. */
+extern PsError *ps_error_first(PsError *first, PsError *second);
 extern PsError *ps_error_copy(const PsError *err);
 extern bool ps_error_is(const PsError *err, const char *sqlstate);
 
@@ -34,6 +37,9 @@ extern const char *ps_errno_state(void);
 
 /* May the same succeed if it is tried again, with nothing mended?  For want of something, or the caller had to stop. */
 extern bool ps_error_is_transient(const PsError *err);
+
+/* Is it about what is read, which is damaged or cannot be read, and not about the reader? */
+extern bool ps_error_is_damage(const PsError *err);
 extern void ps_error_free(PsError *err);
 
 /* Leave the function with the error if there is one. */

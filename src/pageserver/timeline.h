@@ -223,7 +223,7 @@ typedef struct TimelineInfo
 	uint64		wal_bytes;		/* of files */
 	bool		compute_connected;
 	bool		open;
-	char		error[256];		/* why ingest stopped, or why it cannot be opened; "" if all is well */
+	char		error[256];		/* what is wrong with it: why ingest stopped, why it cannot be opened, …; "" if all is well */
 	char		waits_for[160];	/* what its WAL has been waiting for, for more than a moment; "": nothing */
 } TimelineInfo;
 

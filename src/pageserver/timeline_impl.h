@@ -209,8 +209,9 @@ struct Timeline
 	Wait		waits[WAIT_KINDS];
 	int			level0;			/* files of level 0 in layers->map */
 	char		flush_error[256];	/* why the last flush, or copy of a database, failed; "" if it did not */
-	char		upkeep_error[256];	/* the same of merges of level 0 */
+	char		upkeep_error[UPKEEP_KINDS][256];	/* the same of each kind of upkeep */
 	char		files_missing[256]; /* layer files that were not there when it was opened; "" if all were */
+	struct Damage *damage;		/* pages that could not be made (read/damage.c); NULL: none */
 	atomic_int_fast64_t layer_memory;	/* its part of Store.layer_memory */
 	Pin		   *pins;			/* in no order, some perhaps twice */
 	int			npins;
@@ -598,6 +599,18 @@ extern PsError *plan_one_key(Plan *plan, const ReadView *view, const PsKey *key,
 extern void plan_init(Plan *plan, const ReadView *view);
 extern bool plan_again(Plan *plan, PsError **err);	/* true: err is NULL, there are no versions */
 extern void plan_free(Plan *plan);
+
+/* ---- read/damage.c ---- */
+
+/* A page that could not be made; of an error that is no damage (ps_error_is_damage()) nothing is noted. */
+extern void damage_note(Timeline *tl, const PsKey *key, const PsError *err);
+
+/* Forgets those that can be read now; reads them. */
+extern void damage_look_again(Timeline *tl);
+
+/* Which there are, "" if there are none.  Caller holds Timeline.lock. */
+extern void damage_text(const Timeline *tl, char *out, size_t size);
+extern void damage_free(Timeline *tl);
 
 /* ---- read/moment.c ---- */
 

@@ -358,7 +358,9 @@ timeline_close(Timeline *tl)
 	tl->failed = NULL;
 	tl->unwritable = tl->ingest_ended = tl->forgotten = false;
 	memset(tl->waits, 0, sizeof(tl->waits));
-	tl->flush_error[0] = tl->upkeep_error[0] = tl->files_missing[0] = '\0';
+	tl->flush_error[0] = tl->files_missing[0] = '\0';
+	memset(tl->upkeep_error, 0, sizeof(tl->upkeep_error));
+	damage_free(tl);
 	tl->stopping = false;
 	pthread_mutex_unlock(&tl->lock);
 	layer_set_unref(layers);

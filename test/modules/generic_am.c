@@ -23,6 +23,7 @@
 #include "nodes/tidbitmap.h"
 #include "storage/bufmgr.h"
 #include "utils/rel.h"
+#include "utils/selfuncs.h"
 
 PG_MODULE_MAGIC;
 
@@ -272,7 +273,14 @@ static void
 generic_am_costestimate(struct PlannerInfo *root, struct IndexPath *path, double loop_count, Cost *startup, Cost *total,
 						Selectivity *selectivity, double *correlation, double *pages)
 {
-	*startup = *total = *selectivity = *correlation = *pages = 0;
+	GenericCosts costs = {0};
+
+	genericcostestimate(root, path, loop_count, &costs);
+	*startup = costs.indexStartupCost;
+	*total = costs.indexTotalCost;
+	*selectivity = costs.indexSelectivity;
+	*correlation = costs.indexCorrelation;
+	*pages = costs.numIndexPages;
 }
 
 static bytea *

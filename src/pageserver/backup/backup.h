@@ -148,9 +148,11 @@ extern PsError *basebackup(Timeline *tl, const BaseBackupOptions *options, const
 /*
  * Sends a data directory as it was at the LSN (rounded down to the end of a
  * record; InvalidXLogRecPtr: all that is ingested), which stock PostgreSQL
- * starts on by itself.  Changes nothing in the timeline.
+ * starts on by itself.  Changes nothing in the timeline.  A page of a relation
+ * that is damaged is an error if "damaged" is NULL; else zeros are sent in its
+ * place, and it is told there.
  */
-extern PsError *fullbackup(Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, ByteSink sink);
+extern PsError *fullbackup(Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, const ProgressSink *damaged, ByteSink sink);
 
 /* ---- tarsink.c ---- */
 typedef struct TarSink TarSink;
@@ -232,6 +234,7 @@ typedef struct Backup
 	const char *conf;			/* postgresql.conf of these, "" if there is none */
 	const char *auto_conf;		/* postgresql.auto.conf, likewise */
 	bool		has_tablespaces;
+	const ProgressSink *damaged;	/* as fullbackup() has it */
 	DataDirDatabase *dirs;		/* of databases, that the tar has */
 	size_t		ndirs;
 } Backup;

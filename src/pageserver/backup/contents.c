@@ -307,6 +307,39 @@ backup_list_forks(Backup *backup, bool init, ForkSize **forks, size_t *n)
 	return err;
 }
 
+/* A page that cannot be read: zeros, if they are wanted and it is damaged; frees err. */
+static PsError *
+replace_damaged(Backup *backup, const ForkSize *fork, BlockNumber blk, char *page, PsError *err)
+{
+	char	   *path;
+	char	   *message;
+
+	if (!ps_error_is_damage(err) || backup->damaged == NULL)
+		return err;
+	path = datadir_fork_path(fork->rel, fork->fork, 0);
+	message = psprintf("block %u of relation %s is zeros in the copy: %s", blk, path, err->message);
+	backup->damaged->report(backup->damaged->arg, message);
+	memset(page, 0, BLCKSZ);
+	pfree(message);
+	pfree(path);
+	ps_error_free(err);
+	return NULL;
+}
+
+/* Reads n blocks into pages. */
+static PsError *
+read_blocks(Backup *backup, const ForkSize *fork, const BlockNumber *blks, int n, char *pages)
+{
+	PsError    *errors[BATCH_BLOCKS];
+	PsError    *err = NULL;
+
+	PS_TRY(timeline_read_each_page(backup->tl, fork->rel, fork->fork, blks, n, backup->state.end, pages, errors));
+	for (int i = 0; i < n; i++)
+		if (errors[i] != NULL)
+			err = ps_error_first(err, replace_damaged(backup, fork, blks[i], pages + (size_t) i * BLCKSZ, errors[i]));
+	return err;
+}
+
 static PsError *
 send_segment(Backup *backup, const ForkSize *fork, BlockNumber first, BlockNumber nblocks, char *pages)
 {
@@ -318,7 +351,7 @@ send_segment(Backup *backup, const ForkSize *fork, BlockNumber first, BlockNumbe
 		for (BlockNumber i = 0; i < n; i++)
 			blks[i] = first + at + i;
 		PS_TRY(check_canceled(backup));
-		PS_TRY(timeline_read_pages(backup->tl, fork->rel, fork->fork, blks, n, backup->state.end, pages));
+		PS_TRY(read_blocks(backup, fork, blks, n, pages));
 		if (backup->info.data_checksum_version != 0)
 			for (BlockNumber i = 0; i < n; i++)
 				page_set_checksum(pages + (size_t) i * BLCKSZ, blks[i]);

@@ -74,7 +74,7 @@ send_all(Backup *backup)
 }
 
 PsError *
-fullbackup(Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, ByteSink sink)
+fullbackup(Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, const ProgressSink *damaged, ByteSink sink)
 {
 	Backup		backup;
 	TimelineInfo info;
@@ -104,6 +104,7 @@ fullbackup(Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, ByteSink sink)
 		wal_make_shutdown_checkpoint(&state, backup.info.system_identifier, backup.info.segment_size, time(NULL),
 									 &backup.wal_tail, &backup.checkpoint, &backup.checkpoint_lsn, &end);
 	}
+	backup.damaged = damaged;
 	if (err == NULL)
 		err = send_all(&backup);
 	backup_end(&backup);

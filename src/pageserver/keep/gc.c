@@ -372,8 +372,15 @@ gc_run(Timeline *tl, GcResult *result)
 	PS_GOTO(remove_files(tl, counts, n, result), done);
 	for (int i = 0; i < n; i++)
 		if (counts[i].needed > 0 && counts[i].needed * 100 < layer_info(counts[i].layer)->entries * REWRITE_BELOW)
-			PS_GOTO(rewrite_file(tl, &history, counts[i].layer, result), done);
-	err = remove_wal(tl, &history, result);
+		{
+			PsError    *rewrite_err = rewrite_file(tl, &history, counts[i].layer, result);
+
+			/* one that is damaged stays as it is, which is no reason to keep anything else */
+			err = ps_error_first(err, rewrite_err);
+			if (rewrite_err != NULL && !ps_error_is_damage(err))
+				goto done;
+		}
+	err = ps_error_first(err, remove_wal(tl, &history, result));
 
 done:
 	history_free(&history);

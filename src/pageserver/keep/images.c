@@ -63,6 +63,7 @@ typedef struct Images
 	ForkList	forks;
 	char	   *pages;
 	int			made;
+	PsError    *err;			/* of the first part that could not be done */
 } Images;
 
 static PsError *
@@ -209,12 +210,48 @@ put_value(void *arg, const PsKey *key, const char *value, uint32 len)
 	return image_writer_put(arg, key, value, len);
 }
 
+/*
+ * Puts count blocks from blk on, which are in images->pages unless they could
+ * not be made.  A page that is damaged is left out: a read of it goes on to what
+ * is older, as without the image, and that stays.
+ */
 static PsError *
-put_fork(Images *images, ImageWriter *writer, const Fork *fork, BlockNumber from, BlockNumber to, uint64 *n)
+put_pages(Images *images, ImageWriter *writer, const Fork *fork, BlockNumber blk, int count, PsError **errors, uint64 *n)
 {
 	static const char zeros[BLCKSZ];
 	PsRel		rel = {fork->key.spc, fork->key.db, fork->key.rel};
+	PsError    *err = NULL;
+
+	for (int i = 0; i < count; i++)
+	{
+		PsKey		key = ps_key_block(rel, (ForkNumber) fork->key.fork, blk + i);
+		const char *page = images->pages + (size_t) i * BLCKSZ;
+
+		if (err != NULL)
+			ps_error_free(errors[i]);
+		else if (errors[i] != NULL)
+		{
+			if (ps_error_is_damage(errors[i]))
+				ps_error_free(errors[i]);
+			else
+				err = errors[i];
+		}
+		/* zeros are what a key without a version reads as */
+		else if (memcmp(page, zeros, BLCKSZ) != 0)
+		{
+			err = image_writer_put(writer, &key, page, BLCKSZ);
+			(*n)++;
+		}
+	}
+	return err;
+}
+
+static PsError *
+put_fork(Images *images, ImageWriter *writer, const Fork *fork, BlockNumber from, BlockNumber to, uint64 *n)
+{
+	PsRel		rel = {fork->key.spc, fork->key.db, fork->key.rel};
 	BlockNumber blks[PS_MAX_BATCH];
+	PsError    *errors[PS_MAX_BATCH];
 
 	for (BlockNumber blk = from; blk < to; blk += PS_MAX_BATCH)
 	{
@@ -224,18 +261,9 @@ put_fork(Images *images, ImageWriter *writer, const Fork *fork, BlockNumber from
 			return ps_error(PS_SQLSTATE_CANCELED, "the store is stopping");
 		for (int i = 0; i < count; i++)
 			blks[i] = blk + i;
-		PS_TRY(timeline_read_pages(images->tl, rel, (ForkNumber) fork->key.fork, blks, count, images->lsn, images->pages));
-		for (int i = 0; i < count; i++)
-		{
-			PsKey		key = ps_key_block(rel, (ForkNumber) fork->key.fork, blk + i);
-			const char *page = images->pages + (size_t) i * BLCKSZ;
-
-			/* zeros are what a key without a version reads as */
-			if (memcmp(page, zeros, BLCKSZ) == 0)
-				continue;
-			PS_TRY(image_writer_put(writer, &key, page, BLCKSZ));
-			(*n)++;
-		}
+		PS_TRY(timeline_read_each_page(images->tl, rel, (ForkNumber) fork->key.fork, blks, count, images->lsn, images->pages,
+									   errors));
+		PS_TRY(put_pages(images, writer, fork, blk, count, errors, n));
 	}
 	return NULL;
 }
@@ -287,15 +315,22 @@ write_part(Images *images, const Part *part)
 	return err;
 }
 
+/* Damage ends this part, but not the others: what is damaged is told in the end. */
 static PsError *
 do_part(Images *images, const Part *part)
 {
 	bool		due;
+	PsError    *err;
 
 	if (timeline_is_stopping(images->tl))
 		return ps_error(PS_SQLSTATE_CANCELED, "the store is stopping");
-	PS_TRY(image_is_due(images, part, &due));
-	return due ? write_part(images, part) : NULL;
+	err = image_is_due(images, part, &due);
+	if (err == NULL && due)
+		err = write_part(images, part);
+	if (err == NULL || !ps_error_is(err, PS_SQLSTATE_CORRUPTED))
+		return err;
+	images->err = ps_error_first(images->err, err);
+	return NULL;
 }
 
 /* ---- all parts ---- */
@@ -373,6 +408,7 @@ make_all(Images *images)
 	PS_GOTO(do_blocks(images), done);
 	err = do_values(images, PS_KEY_DATABASE, PS_KEY_AUX, images->forks.n);
 done:
+	err = ps_error_first(err, images->err);
 	layer_set_unref(images->set);
 	free(images->forks.forks);
 	free(images->pages);

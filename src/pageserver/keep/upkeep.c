@@ -86,13 +86,30 @@ collect_garbage(Timeline *tl, bool now, GcResult *result, bool *done)
 	return err;
 }
 
+/* Images, and what has become garbage; what cannot be made does not keep garbage from going. */
+static PsError *
+make_images_and_clean(Timeline *tl, bool all)
+{
+	bool		done = false;
+	int			made = 0;
+	GcResult	result;
+	PsError    *err;
+
+	damage_look_again(tl);
+	err = make_images(tl, all, &made);
+	err = ps_error_first(err, collect_garbage(tl, all, &result, &done));
+	if (done)
+		err = ps_error_first(err, make_branch_images(tl, &made));
+	if (done && made > 0)
+		err = ps_error_first(err, collect_garbage(tl, true, &result, &done));
+	return err;
+}
+
 PsError *
 upkeep_timeline(Timeline *tl, bool all)
 {
 	bool		done = true;
-	int			made = 0;
-	GcResult	result;
-	PsError    *err = NULL;
+	PsError    *err;
 
 	pthread_mutex_lock(&tl->upkeep_lock);
 	err = history_advance(tl);
@@ -102,16 +119,10 @@ upkeep_timeline(Timeline *tl, bool all)
 		if (err == NULL && !done)
 			err = compact_levels(tl, &done);
 	}
-	if (err == NULL)
-		err = make_images(tl, all, &made);
-	if (err == NULL)
-		err = collect_garbage(tl, all, &result, &done);
-	if (err == NULL && done)
-		err = make_branch_images(tl, &made);
-	if (err == NULL && done && made > 0)
-		err = collect_garbage(tl, true, &result, &done);
-	if (err == NULL)
-		err = pack_wal(tl);
+	if (err == NULL || ps_error_is_damage(err))
+		err = ps_error_first(err, make_images_and_clean(tl, all));
+	if (err == NULL || ps_error_is_damage(err))
+		err = ps_error_first(err, pack_wal(tl));
 	pthread_mutex_unlock(&tl->upkeep_lock);
 	return err;
 }
@@ -234,25 +245,36 @@ merge_level0(Timeline *tl, bool *more)
 		err = compact_level0(tl, &done);
 		*more |= done;
 	}
-	if (err == NULL || !timeline_is_stopping(tl))
-	{
-		pthread_mutex_lock(&tl->lock);
-		strlcpy(tl->upkeep_error, err != NULL ? err->message : "", sizeof(tl->upkeep_error));
-		pthread_mutex_unlock(&tl->lock);
-	}
 	return err;
 }
 
-/* Opens it, if it is not open, for as long as it takes. */
-static PsError *
+/* For who asks how the branch is; frees err.  What goes wrong again and again is logged once. */
+static void
+note_result(Timeline *tl, UpkeepKind kind, PsError *err)
+{
+	char		message[sizeof(tl->upkeep_error[0])];
+	bool		is_new;
+
+	strlcpy(message, err != NULL ? err->message : "", sizeof(message));
+	pthread_mutex_lock(&tl->lock);
+	is_new = strcmp(tl->upkeep_error[kind], message) != 0;
+	strlcpy(tl->upkeep_error[kind], message, sizeof(message));
+	pthread_mutex_unlock(&tl->lock);
+	if (err != NULL)
+		ps_log_error(is_new ? PS_WARNING : PS_DEBUG, err, "branch \"%s\": upkeep of layer files failed, will try again", tl->name);
+}
+
+/* Opens it, if it is not open, for as long as it takes.  False: something is left to do. */
+static bool
 work_on(Upkeep *upkeep, UpkeepKind kind, Timeline *tl)
 {
 	Store	   *store = upkeep->store;
 	bool		more = false;
+	bool		ok;
 	PsError    *err;
 
 	if (kind == UPKEEP_LEVEL0 && !has_level0(tl))
-		return NULL;
+		return true;
 	pthread_mutex_lock(&store->lock);
 	err = store_begin_use(store, tl, NULL);
 	pthread_mutex_unlock(&store->lock);
@@ -260,15 +282,20 @@ work_on(Upkeep *upkeep, UpkeepKind kind, Timeline *tl)
 	{
 		/* who opened it, or tried to, has said why */
 		ps_error_free(err);
-		return NULL;
+		return true;
 	}
 	err = kind == UPKEEP_LEVEL0 ? merge_level0(tl, &more) : upkeep_timeline(tl, false);
+	ok = err == NULL;
+	if (err == NULL || !timeline_is_stopping(tl))
+		note_result(tl, kind, err);
+	else
+		ps_error_free(err);
 	if (more)
 		upkeep_wake(upkeep, tl);
 	pthread_mutex_lock(&store->lock);
 	store_end_use(store, tl, false);
 	pthread_mutex_unlock(&store->lock);
-	return err;
+	return ok;
 }
 
 /* Until it is told to stop, or there may be more to do than there was at the number of wakes. */
@@ -310,21 +337,15 @@ upkeep_main(void *arg)
 	{
 		int64		wait_ms;
 		Timeline   *tl = take_due(upkeep, kind, &wait_ms);
-		bool		failed;
-		PsError    *err;
+		bool		ok;
 
 		if (tl == NULL)
 		{
 			wait_for_work(upkeep, wakes, wait_ms);
 			continue;
 		}
-		err = work_on(upkeep, kind, tl);
-		failed = err != NULL;
-		if (err != NULL && timeline_is_stopping(tl))
-			ps_error_free(err);
-		else if (err != NULL)
-			ps_log_error(PS_WARNING, err, "branch \"%s\": upkeep of layer files failed, will try again", tl->name);
-		give_back(upkeep, kind, tl, failed, kind == UPKEEP_LEVEL0 || is_quiet(tl));
+		ok = work_on(upkeep, kind, tl);
+		give_back(upkeep, kind, tl, !ok, kind == UPKEEP_LEVEL0 || is_quiet(tl));
 	}
 	return NULL;
 }

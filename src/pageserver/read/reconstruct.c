@@ -289,8 +289,11 @@ finish_pages(Batch *batch)
 		if (page->err == NULL && !page->has_base)
 			memset(page->page, 0, BLCKSZ);
 		if (page->err != NULL)
+		{
 			page->err = ps_error_context(page->err, "branch \"%s\", %s at %X/%X", tl->name, ps_key_format(&page->key, text),
 										 LSN_FORMAT_ARGS(batch->lsn));
+			damage_note(tl, &page->key, page->err);
+		}
 		else if (page->applied)
 			page_cache_put(tl->tenant->store->page_cache, tl->cache_id, &page->key, batch->plan.versions.refs[page->first].lsn, page->page);
 	}

@@ -242,6 +242,9 @@ start_failed(RedoPool *pool, Slot *slot, PsError *err)
 {
 	Waiter	   *waiter = slot->owner != NULL ? slot->owner : pop_waiter(pool);
 
+	/* no file of data is damaged by that (ps_error_is_damage()) */
+	if (ps_error_is(err, PS_SQLSTATE_IO))
+		strlcpy(err->sqlstate, PS_SQLSTATE_INTERNAL, sizeof(err->sqlstate));
 	pool->stats.failed++;
 	if (waiter != NULL)
 	{

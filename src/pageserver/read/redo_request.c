@@ -142,22 +142,23 @@ fail_rest(Conversation *c, int first, PsError *err)
 }
 
 /*
- * The oldest request has failed with err.  That may be the fault of what the
+ * The oldest request has failed with "first".  That may be the fault of what the
  * helper did before: it is made once more, on a new helper, and the rest goes
  * on there.
  */
 static void
-try_again(Conversation *c, PsError *err, bool broken)
+try_again(Conversation *c, PsError *first, bool broken)
 {
 	Position	failed = c->sent[0];
 	RedoPiece	piece = piece_at(c, failed);
+	PsError    *err;
 
 	redo_pool_count_failure(c->pool);
-	redo_slot_end_helper(c->pool, c->slot, broken ? err : NULL);
-	ps_log_error(PS_WARNING, err, "trying again with a new redo helper");
+	redo_slot_end_helper(c->pool, c->slot, broken ? first : NULL);
 	err = redo_slot_replace(c->pool, &c->slot);
 	if (err != NULL)
 	{
+		ps_log_error(PS_WARNING, first, "could not try again with a new redo helper");
 		fail_rest(c, failed.job, err);
 		return;
 	}
@@ -167,11 +168,18 @@ try_again(Conversation *c, PsError *err, bool broken)
 	redo_helper_send(&c->slot->helper, &piece);
 	err = receive_one(c, &broken);
 	if (err == NULL)
+	{
+		ps_log_error(PS_WARNING, first, "a new redo helper did what failed");
 		return;
+	}
+	ps_error_free(first);
 	redo_pool_count_failure(c->pool);
 	if (broken)
 	{
 		redo_slot_end_helper(c->pool, c->slot, err);
+		/* that helpers end at it says more of what they are sent than of them */
+		if (!c->slot->timed_out)
+			strlcpy(err->sqlstate, PS_SQLSTATE_CORRUPTED, sizeof(err->sqlstate));
 		redo_slot_give_up(c->pool, c->slot);
 		c->slot = NULL;
 	}

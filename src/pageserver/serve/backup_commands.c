@@ -87,19 +87,34 @@ run_basebackup(Session *session, char **args, int nargs)
 							"BASEBACKUP");
 }
 
+/* Tells of something in the middle of the copy. */
+static void
+copy_sink_report(void *arg, const char *message)
+{
+	CopySink   *sink = arg;
+
+	copy_sink_end_message(sink);
+	conn_send_notice(&sink->session->conn, message);
+}
+
 PsError *
 run_fullbackup(Session *session, char **args, int nargs)
 {
 	XLogRecPtr	lsn = InvalidXLogRecPtr;
 	CopySink	sink;
+	ProgressSink damaged = {copy_sink_report, &sink};
+	bool		zero = nargs % 2 == 0;
 	Timeline   *tl;
+	PsError    *err;
 
+	if (zero && pg_strcasecmp(args[nargs - 1], "zero_damaged_pages") != 0)
+		return ps_error(PS_SQLSTATE_SYNTAX, "expected LSN lsn or TIME microseconds, then zero_damaged_pages, behind the branch");
 	PS_TRY(command_find_branch(session, args[0], &tl));
-	if (nargs == 2)
-		return ps_error(PS_SQLSTATE_SYNTAX, "expected LSN lsn or TIME microseconds behind the branch");
-	if (nargs > 1)
+	if (nargs > 2)
 		PS_TRY(command_parse_moment(session, args[1], args[2], tl, &tl, &lsn));
 	copy_sink_begin(&sink, session);
-	return copy_sink_finish(&sink, fullbackup(tl, lsn, &session->waiter, (ByteSink) {copy_sink_write, &sink}),
-							"FULLBACKUP");
+	err = fullbackup(tl, lsn, &session->waiter, zero ? &damaged : NULL, (ByteSink) {copy_sink_write, &sink});
+	if (err != NULL && !zero && err->hint == NULL && ps_error_is(err, PS_SQLSTATE_CORRUPTED))
+		ps_error_hint(err, "If it is a page of a relation, --zero-damaged-pages exports all the others, with zeros in its place, and names it.");
+	return copy_sink_finish(&sink, err, "FULLBACKUP");
 }

@@ -196,9 +196,13 @@ PsError *
 run_branch_compact(Session *session, char **args, int nargs)
 {
 	Timeline   *tl;
+	TimelineInfo info;
 
 	PS_TRY(command_find_branch(session, args[0], &tl));
 	PS_TRY(upkeep_timeline(tl, true));
+	timeline_info(tl, &info);
+	if (info.error[0] != '\0')
+		conn_send_notice(&session->conn, info.error);
 	conn_send_complete(&session->conn, "COMPACT");
 	return NULL;
 }

@@ -37,7 +37,7 @@ static const Command commands[] = {
 	{"branch_rename", "NAME NEW_NAME", 2, 2, run_branch_rename},
 	{"branch_reset", "NAME [force]", 1, 2, run_branch_reset},
 	{"branch_restore", "NAME LSN lsn | TIME microseconds [force]", 3, 4, run_branch_restore},
-	{"fullbackup", "BRANCH [LSN lsn | TIME microseconds]", 1, 3, run_fullbackup},
+	{"fullbackup", "BRANCH [LSN lsn | TIME microseconds] [zero_damaged_pages]", 1, 4, run_fullbackup},
 	{"import", "NAME 'PGDATA' [IDENTITY]", 2, 3, run_import},
 	{"import_stream", "NAME", 1, 1, run_import_stream},
 	{"pagestream", "TENANT TIMELINE GENERATION [LSN]", 3, 4, run_pagestream},

@@ -182,7 +182,7 @@ merge_delay(const Timeline *tl, size_t len)
 
 	if (config->compaction_workers == 0 || tl->level0 <= most / 2)
 		return 0;
-	if (tl->level0 >= most && tl->upkeep_error[0] == '\0')
+	if (tl->level0 >= most && tl->upkeep_error[UPKEEP_LEVEL0][0] == '\0')
 		return -1;
 	return (int64) (Min(tl->level0, most) - most / 2) * 1000000 / (most - most / 2) * (int64) len / (1024 * 1024);
 }

@@ -1,0 +1,148 @@
+/*
+ * damage.c
+ *	  Pages that could not be made: logged once, and remembered for whoever asks
+ *	  how the branch is.
+ *
+ * A page is forgotten when it can be read again in the newest state: because it
+ * was written anew, its relation has gone, or what was wrong has been mended.
+ */
+#include "ps_fe.h"
+
+#include "timeline_impl.h"
+
+/* So many pages are remembered; of more it is only known that there are some. */
+#define DAMAGE_MAX 64
+
+/* All of it is under Timeline.lock, as is the pointer to it. */
+struct Damage
+{
+	int			n;
+	struct
+	{
+		PsKey		key;
+		char	   *message;
+	}			pages[DAMAGE_MAX];
+	bool		more;
+};
+
+/* Remembers a page; false: it is known, or there are too many.  Caller holds Timeline.lock. */
+static bool
+remember(Timeline *tl, const PsKey *key, const PsError *err)
+{
+	struct Damage *damage = tl->damage;
+
+	if (damage == NULL)
+		tl->damage = damage = pg_malloc0(sizeof(struct Damage));
+	for (int i = 0; i < damage->n; i++)
+		if (ps_key_cmp(&damage->pages[i].key, key) == 0)
+			return false;
+	if (damage->n == DAMAGE_MAX)
+	{
+		damage->more = true;
+		return false;
+	}
+	damage->pages[damage->n].key = *key;
+	damage->pages[damage->n++].message = pg_strdup(err->message);
+	return true;
+}
+
+void
+damage_note(Timeline *tl, const PsKey *key, const PsError *err)
+{
+	bool		is_new;
+
+	if (!ps_error_is_damage(err))
+		return;
+	pthread_mutex_lock(&tl->lock);
+	is_new = remember(tl, key, err);
+	pthread_mutex_unlock(&tl->lock);
+	if (is_new)
+		ps_log_error(PS_WARNING, ps_error_copy(err), "a page cannot be read");
+}
+
+/* Caller holds Timeline.lock. */
+static void
+forget(struct Damage *damage, const PsKey *key)
+{
+	for (int i = 0; i < damage->n; i++)
+	{
+		if (ps_key_cmp(&damage->pages[i].key, key) != 0)
+			continue;
+		free(damage->pages[i].message);
+		damage->n--;
+		memmove(&damage->pages[i], &damage->pages[i + 1], (damage->n - i) * sizeof(damage->pages[0]));
+		damage->more = false;	/* what else there is will be met again */
+	}
+}
+
+/* Can the page be read in the newest state?  One whose relation has gone can: as zeros. */
+static bool
+can_be_read(Timeline *tl, const PsKey *key)
+{
+	StringInfoData page;
+	PsError    *err;
+	PsError    *page_err = NULL;
+	XLogRecPtr	lsn;
+	bool		found;
+	bool		result;
+
+	pthread_mutex_lock(&tl->lock);
+	lsn = tl->ingested_lsn;
+	pthread_mutex_unlock(&tl->lock);
+	initStringInfo(&page);
+	enlargeStringInfo(&page, BLCKSZ);
+	if (key->kind == PS_KEY_RELBLOCK)
+		err = timeline_read_each_page(tl, (PsRel) {key->spc, key->db, key->rel}, (ForkNumber) key->fork, &key->blk, 1, lsn,
+									  page.data, &page_err);
+	else
+		err = timeline_read_value(tl, key, lsn, &page, &found);
+	result = err == NULL && page_err == NULL;
+	ps_error_free(err);
+	ps_error_free(page_err);
+	pfree(page.data);
+	return result;
+}
+
+void
+damage_look_again(Timeline *tl)
+{
+	PsKey		keys[DAMAGE_MAX];
+	int			n = 0;
+
+	pthread_mutex_lock(&tl->lock);
+	for (; tl->damage != NULL && n < tl->damage->n; n++)
+		keys[n] = tl->damage->pages[n].key;
+	pthread_mutex_unlock(&tl->lock);
+	for (int i = 0; i < n && !timeline_is_stopping(tl); i++)
+	{
+		if (!can_be_read(tl, &keys[i]))
+			continue;
+		pthread_mutex_lock(&tl->lock);
+		forget(tl->damage, &keys[i]);
+		pthread_mutex_unlock(&tl->lock);
+	}
+}
+
+void
+damage_text(const Timeline *tl, char *out, size_t size)
+{
+	const struct Damage *damage = tl->damage;
+
+	out[0] = '\0';
+	if (damage == NULL || damage->n == 0)
+		return;
+	if (damage->n == 1)
+		strlcpy(out, damage->pages[0].message, size);
+	else
+		snprintf(out, size, "%d pages%s cannot be read, one of them: %s", damage->n, damage->more ? " or more" : "",
+				 damage->pages[0].message);
+}
+
+void
+damage_free(Timeline *tl)
+{
+	for (int i = 0; tl->damage != NULL && i < tl->damage->n; i++)
+		free(tl->damage->pages[i].message);
+	free(tl->damage);
+	tl->damage = NULL;
+}
