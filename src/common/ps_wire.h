@@ -73,6 +73,8 @@
 #define PS_SQLSTATE_NOT_FOUND "PS002"  /* no such tenant or timeline */
 #define PS_SQLSTATE_TRY_AGAIN "PS003"  /* the store is stopping or starting: reconnect */
 #define PS_SQLSTATE_ELSEWHERE "PS004"  /* a path that the client named means something else to the store */
+#define PS_SQLSTATE_RECALLED "57P05"	/* an idle page stream whose place is needed: reconnect when there is something to ask */
+#define PS_SQLSTATE_TOO_MANY_CONNECTIONS "53300"	/* no page stream for this backend */
 #define PS_SQLSTATE_PROTOCOL "08P01"
 #define PS_SQLSTATE_CORRUPTED "XX001"
 #define PS_SQLSTATE_NO_RESOURCES "53000" /* file descriptors */

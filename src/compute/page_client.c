@@ -112,7 +112,15 @@ ask(PsRequestType type, PsRel rel, ForkNumber fork, const BlockNumber *blks, int
 			lost = !ring_send(req) || !ring_wait(req->pos, req);
 		}
 		if (lost)
+		{
 			error = ring_connection_lost(sqlstate);
+			if (strcmp(sqlstate, PS_SQLSTATE_RECALLED) == 0)
+			{
+				/* it was idle, and another backend has the store's connection now */
+				pfree(error);
+				continue;
+			}
+		}
 		else if (req->answer.type != PS_RESP_ERROR)
 		{
 			outage_over(&outage);
@@ -162,9 +170,10 @@ log_lost_connection(const char *protocol_error)
 	char		sqlstate[6];
 	char	   *error = ring_connection_lost(sqlstate);
 
-	ereport(LOG,
-			(errcode(ERRCODE_CONNECTION_FAILURE),
-			 errmsg("lost the connection to the page store: %s", protocol_error != NULL ? protocol_error : error)));
+	if (strcmp(sqlstate, PS_SQLSTATE_RECALLED) != 0)
+		ereport(LOG,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("lost the connection to the page store: %s", protocol_error != NULL ? protocol_error : error)));
 	pfree(error);
 }
 

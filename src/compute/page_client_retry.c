@@ -56,6 +56,17 @@ outage_wait(Outage *outage, const char *error, const char *sqlstate)
 				 errdetail("Asked for timeline %s of tenant %s, generation %llu.",
 						   ps_timeline, ps_tenant, (unsigned long long) ps_generation)));
 
+	/*
+	 * The store has waited in vain for a place for us.  Others may wait for the
+	 * buffer that we have begun to read, and have that place.
+	 */
+	if (strcmp(sqlstate, PS_SQLSTATE_TOO_MANY_CONNECTIONS) == 0 && CritSectionCount == 0 && !proc_exit_inprogress &&
+		IsTransactionState())
+		ereport(ERROR,
+				(errcode(ERRCODE_TOO_MANY_CONNECTIONS),
+				 errmsg("the page store has no connection for this backend: %s", error),
+				 errhint("Raise \"max_connections\" in the store's pageserver.conf, or lower it in the computes.")));
+
 	if (outage->since == 0)
 	{
 		outage->since = GetCurrentTimestamp();

@@ -78,8 +78,11 @@ static const Setting settings[] = {
 		"directory; or, if that has a comma in its path or a path that is too long for\n"
 		"a socket, one that is made below the directory of PostgreSQL's sockets."},
 	{NULL, INT_SETTING(max_connections, UNIT_NONE, 1, 100000, "500"), NULL, false,
-		"Connections at a time.  Every backend of a compute that reads pages has one,\n"
-		"and the compute one more for its WAL."},
+		"Page streams at a time: a backend of a compute has one from the first page on\n"
+		"that it reads.  If there are more backends, those that need one at the moment\n"
+		"get those of others, shared out evenly among the branches.  WAL has streams of\n"
+		"its own, one for each branch; other connections, as those of pageserver_ctl,\n"
+		"have as many again, or 100 if that is more."},
 
 	{"Reading files", STRING_SETTING(io_method, "io_uring"), check_io_method, false,
 		"How values that are not in the kernel's page cache are read, all that a request\n"

@@ -26,8 +26,8 @@
 /* More open files than this are not asked for: some programs close them all one by one. */
 #define MAX_OPEN_FILES (1024 * 1024)
 
-/* What is neither a connection nor a layer file: WAL, pipes to redo helpers, files that are written. */
-#define OTHER_FILES 200
+/* What is neither a page stream nor a layer file: other connections, WAL, pipes to redo helpers, files that are written. */
+#define OTHER_FILES 300
 
 /* The store does not start with fewer. */
 #define LAYER_FILES_MIN 8

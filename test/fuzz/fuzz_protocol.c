@@ -6,7 +6,7 @@
  * An input is a conversation, of which the client's messages are made:
  *
  *	  u8	bit 0: the startup packet is the next u8 bytes, else a right one;
- *			bit 1: there are too many connections
+ *			bit 1: there is no room for a page stream
  *	  then for each step u8 kind, and by kind (STEP_* below) what it needs
  *
  * What changes the branch is undone before the next input.  All that the store
@@ -542,13 +542,16 @@ converse(FuzzInput *in)
 	conn_init(&session->conn, fds[1]);
 	dlist_push_tail(&server.sessions, &session->link);
 	server.nsessions++;
+	server.count[session->kind]++;
 	server.store = store.store;
 	/* as in the store, a thread of its own: that of libFuzzer is not looked at for leaks */
 	REQUIRE(pthread_create(&thread, NULL, session_main, session) == 0);
 	client_main(&client);
 	pthread_join(thread, NULL);
 	close(fds[0]);
-	REQUIRE(server.nsessions == 0 && server.nadmitted == 0);
+	REQUIRE(server.nsessions == 0);
+	for (int kind = 0; kind < SESSION_KINDS; kind++)
+		REQUIRE(server.count[kind] == 0);
 	check_answers(&client);
 	pfree(client.out.data);
 	pfree(client.in.data);
@@ -640,6 +643,8 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 	pthread_mutex_init(&server.lock, NULL);
 	pthread_cond_init(&server.session_ended, NULL);
 	dlist_init(&server.sessions);
+	server_init_counts(&server);
+	server.stream_wait_ms = 0;
 	server.config = &store.config;
 	store.config.unix_socket_directory = store.dir;
 	store.config.listen_addresses = (char *) "";

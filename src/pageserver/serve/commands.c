@@ -296,6 +296,7 @@ run_status(Session *session, char **args, int nargs)
 	Timeline  **list;
 	int			nbranches;
 	StoreReadStats reads;
+	ServerCounts counts;
 	struct tm	tm;
 	char		started[64];
 	char		tag[32];
@@ -304,6 +305,7 @@ run_status(Session *session, char **args, int nargs)
 	list = store_list(server->store, &nbranches);
 	store_list_free(list, nbranches);
 	store_read_stats(server->store, &reads);
+	server_counts(server, &counts);
 	gmtime_r(&server->started, &tm);
 	strftime(started, sizeof(started), "%Y-%m-%d %H:%M:%S+00", &tm);
 	{
@@ -316,7 +318,11 @@ run_status(Session *session, char **args, int nargs)
 			{pg_strdup("port"), psprintf("%d", config->port)},
 			{pg_strdup("unix_socket_directory"), pg_strdup(config->unix_socket_directory)},
 			{pg_strdup("listen_addresses"), pg_strdup(config->listen_addresses)},
-			{pg_strdup("connections"), psprintf("%d", server_session_count(server))},
+			{pg_strdup("connections"), psprintf("%d", counts.pages + counts.wal + counts.others + counts.waiting)},
+			{pg_strdup("page_streams"), psprintf("%d", counts.pages)},
+			{pg_strdup("page_streams_awaited"), psprintf("%d", counts.waiting)},
+			{pg_strdup("page_streams_recalled"), psprintf(UINT64_FORMAT, counts.recalls)},
+			{pg_strdup("wal_streams"), psprintf("%d", counts.wal)},
 			{pg_strdup("max_connections"), psprintf("%d", config->max_connections)},
 			{pg_strdup("branches"), psprintf("%d", nbranches)},
 			{pg_strdup("reads"), psprintf(UINT64_FORMAT, reads.reads)},

@@ -17,7 +17,7 @@
 
 /*
  * Connections that have not finished their startup, which takes a client no
- * time as a rule: they do not count against max_connections, so that nobody is
+ * time as a rule: they do not count against any limit, so that nobody is
  * kept out by clients that connect and say nothing.  When there are more than
  * this, the oldest is cut off; until that has ended there may be twice as many.
  */
@@ -252,6 +252,7 @@ server_create(const Config *config, Store *store, Server **result)
 	server->store = store;
 	server->started = time(NULL);
 	dlist_init(&server->sessions);
+	server_init_counts(server);
 	pthread_mutex_init(&server->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -308,7 +309,7 @@ cut_oldest(Server *server)
 	{
 		Session    *session = dlist_container(Session, link, iter.cur);
 
-		if (session->admitted || session->cut)
+		if (session->kind != SESSION_STARTING || session->cut)
 			continue;
 		session->cut = true;
 		shutdown(session->conn.fd, SHUT_RDWR);
@@ -324,7 +325,7 @@ session_create(Server *server, int fd, bool is_unix)
 	int			starting;
 
 	pthread_mutex_lock(&server->lock);
-	starting = server->nsessions - server->nadmitted;
+	starting = server->count[SESSION_STARTING];
 	if (starting >= MAX_STARTING)
 		cut_oldest(server);
 	pthread_mutex_unlock(&server->lock);
@@ -345,6 +346,7 @@ session_create(Server *server, int fd, bool is_unix)
 	pthread_mutex_lock(&server->lock);
 	dlist_push_tail(&server->sessions, &session->link);
 	server->nsessions++;
+	server->count[session->kind]++;
 	pthread_mutex_unlock(&server->lock);
 	return session;
 }
@@ -416,33 +418,6 @@ server_run(Server *server, int wake_fd)
 		if (!room)
 			poll(pfds, 1, 500);
 	}
-}
-
-int
-server_session_count(Server *server)
-{
-	int			n;
-
-	pthread_mutex_lock(&server->lock);
-	n = server->nadmitted;
-	pthread_mutex_unlock(&server->lock);
-	return n;
-}
-
-PsError *
-server_admit(Session *session)
-{
-	Server	   *server = session->server;
-	int			max = server->config->max_connections;
-
-	pthread_mutex_lock(&server->lock);
-	session->admitted = server->nadmitted < max;
-	server->nadmitted += session->admitted;
-	pthread_mutex_unlock(&server->lock);
-	if (session->admitted)
-		return NULL;
-	return ps_error_hint(ps_error(PS_SQLSTATE_TOO_MANY_CONNECTIONS, "too many connections: max_connections is %d", max),
-						 "Raise max_connections in %s, or lower it in the computes.", CONFIG_FILE_NAME);
 }
 
 void

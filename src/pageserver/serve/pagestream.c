@@ -309,7 +309,11 @@ answer_all(PageStream *ps)
 		if (err != NULL)
 			answer_error(ps, reqid, err);
 		if (conn_pending(ps->conn) >= CONN_FLUSH_SIZE)
+		{
+			server_stream_idle(ps->session);	/* the client may take its time */
 			PS_TRY(conn_flush(ps->conn));
+			server_stream_works(ps->session);
+		}
 		PS_TRY(session_check_stop(ps->session));
 	}
 	ps->nrequests = 0;
@@ -339,12 +343,16 @@ stream(PageStream *ps)
 	for (;;)
 	{
 		Message		msg;
-		PsError    *err = conn_read_message(ps->conn, &msg);
+		PsError    *err;
 
+		server_stream_idle(ps->session);
+		err = conn_read_message(ps->conn, &msg);
 		if (err != NULL)
 		{
 			PsError    *stop = session_check_stop(ps->session);
 
+			if (stop == NULL)
+				stop = server_stream_recalled(ps->session);
 			if (stop == NULL)
 				return err;
 			ps_error_free(err);
@@ -353,6 +361,7 @@ stream(PageStream *ps)
 		switch (msg.type)
 		{
 			case 'd':
+				server_stream_works(ps->session);
 				PS_TRY(take_request(ps, &msg));
 				while (ps->nrequests < MAX_AHEAD && conn_peek_message(ps->conn, &msg) && msg.type == 'd')
 				{
@@ -396,8 +405,16 @@ pagestream_run(Session *session, Timeline *tl, uint64 generation, XLogRecPtr lea
 	PsError    *err;
 
 	PS_TRY(timeline_check_generation(tl, generation));
+	PS_TRY(server_take_stream(session, tl, lease != InvalidXLogRecPtr));
 	if (lease != InvalidXLogRecPtr)
-		PS_TRY(take_lease(session, tl, lease));
+	{
+		err = take_lease(session, tl, lease);
+		if (err != NULL)
+		{
+			server_give_stream(session);
+			return err;
+		}
+	}
 	ps_thread_name("page %d", session->id);
 	ps = pg_malloc0(sizeof(PageStream));
 	ps->session = session;
@@ -409,6 +426,7 @@ pagestream_run(Session *session, Timeline *tl, uint64 generation, XLogRecPtr lea
 	if (lease != InvalidXLogRecPtr)
 		timeline_unpin(tl, lease);
 	free(ps);
+	server_give_stream(session);
 	ps_thread_name("session %d", session->id);
 	return err;
 }

@@ -17,11 +17,11 @@ void
 session_free(Session *session)
 {
 	Server	   *server = session->server;
-	bool		admitted;
+	SessionKind kind;
 
 	pthread_mutex_lock(&server->lock);
 	dlist_delete(&session->link);
-	admitted = session->admitted;
+	kind = session->kind;
 	pthread_mutex_unlock(&server->lock);
 	close(session->conn.fd);
 	conn_free(&session->conn);
@@ -30,7 +30,7 @@ session_free(Session *session)
 	/* counted until everything is given back: who waits for zero may then free the server */
 	pthread_mutex_lock(&server->lock);
 	server->nsessions--;
-	server->nadmitted -= admitted;
+	server->count[kind]--;
 	pthread_cond_signal(&server->session_ended);
 	pthread_mutex_unlock(&server->lock);
 }
@@ -95,7 +95,7 @@ bool
 error_ends_session(const PsError *err)
 {
 	return ps_error_is(err, PS_SQLSTATE_CONNECTION) || ps_error_is(err, PS_SQLSTATE_PROTOCOL) ||
-		ps_error_is(err, PS_SQLSTATE_TRY_AGAIN);
+		ps_error_is(err, PS_SQLSTATE_TRY_AGAIN) || ps_error_is(err, PS_SQLSTATE_RECALLED);
 }
 
 /* Tells the client that a session has begun, with what libpq and psql want to know of a server. */
@@ -295,7 +295,8 @@ session_main(void *arg)
 			conn_send_error(&session->conn, "FATAL", err);
 			ps_error_free(conn_flush(&session->conn));
 		}
-		if (ps_error_is(err, PS_SQLSTATE_CONNECTION) || ps_error_is(err, PS_SQLSTATE_TRY_AGAIN))
+		if (ps_error_is(err, PS_SQLSTATE_CONNECTION) || ps_error_is(err, PS_SQLSTATE_TRY_AGAIN) ||
+			ps_error_is(err, PS_SQLSTATE_RECALLED))
 			ps_log_error(PS_DEBUG, err, "session ended");
 		else
 			ps_log_error(PS_LOG, err, "connection ended");

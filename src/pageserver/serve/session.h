@@ -22,6 +22,21 @@ typedef struct Listener
 	bool		is_unix;
 } Listener;
 
+/* What a connection counts as: see streams.c. */
+typedef enum SessionKind
+{
+	SESSION_STARTING,			/* its startup is not over */
+	SESSION_OTHER,
+	SESSION_WAITING,			/* for a page stream */
+	SESSION_PAGES,
+	SESSION_WAL
+} SessionKind;
+
+#define SESSION_KINDS (SESSION_WAL + 1)
+
+typedef struct BranchStreams BranchStreams;
+typedef struct StreamWait StreamWait;
+
 struct Server
 {
 	/* fixed once created */
@@ -48,7 +63,17 @@ struct Server
 	pthread_cond_t session_ended;	/* CLOCK_MONOTONIC */
 	dlist_head	sessions;		/* oldest first */
 	int			nsessions;
-	int			nadmitted;		/* of them, those whose startup is over */
+	int			count[SESSION_KINDS];	/* of them */
+
+	/* page streams and who waits for one (streams.c); under lock, but for nwaiting */
+	dlist_head	branches;		/* BranchStreams */
+	dlist_head	waits;			/* StreamWait, oldest first */
+	atomic_int	nwaiting;		/* changes under lock, is looked at without */
+	int			nrecalled;		/* streams that were recalled and have not ended yet */
+	uint64		recalls;		/* since the start */
+	int64		short_since;	/* monotonic_ms() since when the log says that readers wait; 0: it does not */
+	int64		last_shortage;	/* monotonic_ms() when last all places were found taken; 0: never */
+	int64		stream_wait_ms; /* fixed: STREAM_WAIT_MS */
 };
 
 /* Most timelines that one command uses. */
@@ -61,13 +86,20 @@ typedef struct Session
 	int			id;				/* "process id" in BackendKeyData */
 	uint32		secret;
 	bool		is_unix;
-	bool		admitted;		/* Server.lock; counts against max_connections */
+	SessionKind kind;			/* Server.lock */
 	bool		cut;			/* Server.lock; ended because of too many that do not finish their startup */
 	atomic_bool canceled;		/* set by a cancel request, cleared when a command begins */
 
 	/* timelines that the command uses; changed by the session's thread under Server.lock */
 	Timeline   *held[SESSION_TIMELINES];
 	int			nheld;
+
+	/* of a page stream (streams.c) */
+	BranchStreams *branch;		/* Server.lock */
+	bool		leased;			/* Server.lock; it may not be recalled */
+	int64		recalled_at;	/* Server.lock; monotonic_ms(); 0: it was not */
+	_Atomic int64 idle_since;	/* monotonic_ms() since when it waits for its client; 0: it does not.  Written by the session's thread */
+	atomic_bool has_answered;	/* written by the session's thread */
 
 	/* the session thread's own */
 	Conn		conn;
@@ -78,13 +110,49 @@ typedef struct Session
 
 /* A cancel request: the command of the session, if both numbers are right, ends soon. */
 extern void server_cancel(Server *server, int id, uint32 secret);
-extern int	server_session_count(Server *server);	/* those whose startup is over */
-
-/* The startup is over: an error if there are max_connections sessions already. */
-extern PsError *server_admit(Session *session);
 
 /* Ends the connections of sessions that use the timeline, but for this one. */
 extern void server_end_users(Server *server, Timeline *tl, const Session *but);
+
+/* ---- streams.c ---- */
+
+/* A reader waits so long for a page stream.  Less than computes wait for the answer to a command. */
+#define STREAM_WAIT_MS 5000
+
+/* For server_create(). */
+extern void server_init_counts(Server *server);
+
+/* The startup is over: an error if there are too many connections already. */
+extern PsError *server_admit(Session *session);
+
+/* The connection becomes a stream of WAL, for which there is always room, or is one no longer. */
+extern void server_count_wal(Session *session, bool begins);
+
+/*
+ * The connection becomes a page stream of the timeline, which it holds.  Waits
+ * for a place if there is none; PS_SQLSTATE_TOO_MANY_CONNECTIONS after
+ * STREAM_WAIT_MS.  leased: it is not to be recalled.  To be given back.
+ */
+extern PsError *server_take_stream(Session *session, const Timeline *tl, bool leased);
+extern void server_give_stream(Session *session);
+
+/* The stream waits for its client, and may be recalled; it has got something to do. */
+extern void server_stream_idle(Session *session);
+extern void server_stream_works(Session *session);
+
+/* PS_SQLSTATE_RECALLED if it was recalled: the stream is to end. */
+extern PsError *server_stream_recalled(Session *session);
+
+typedef struct ServerCounts
+{
+	int			pages;			/* page streams */
+	int			wal;
+	int			others;
+	int			waiting;		/* for a page stream */
+	uint64		recalls;
+} ServerCounts;
+
+extern void server_counts(Server *server, ServerCounts *counts);
 
 /* ---- session.c ---- */
 

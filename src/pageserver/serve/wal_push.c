@@ -317,6 +317,7 @@ wal_push_run(Session *session, Timeline *tl, uint64 generation)
 
 	timeline_info(tl, &info);
 	PS_TRY(wal_receiver_open(tl, generation, &wp.receiver, &wp.written));
+	server_count_wal(session, true);
 	wp.waiter = (Waiter) {is_canceled, &wp};
 	wp.flushed = wp.written;
 	ps_thread_name("wal %s", info.name);
@@ -332,6 +333,7 @@ wal_push_run(Session *session, Timeline *tl, uint64 generation)
 	if (wp.unsynced > 0)
 		ps_error_free(wal_receiver_sync(wp.receiver, &wp.flushed));
 	wal_receiver_close(wp.receiver);
+	server_count_wal(session, false);
 	err = session_interruption(session, err);
 	ps_log(PS_LOG, "branch \"%s\": WAL stream ended at %X/%X: %s", info.name, LSN_FORMAT_ARGS(wp.flushed),
 		   err != NULL ? err->message : "the client is done");
