@@ -159,12 +159,15 @@ next_item(const char **p, const char **item)
 	return len;
 }
 
-/* A path's last part counts, as in $libdir/pageserver_smgr. */
+/* A path's last part counts, without the suffix, as in $libdir/pageserver_smgr or pageserver_smgr.so. */
 static bool
 item_is(const char *item, size_t len, const char *library)
 {
 	size_t		n = strlen(library);
+	size_t		suffix = strlen(DLSUFFIX);
 
+	if (len > suffix && strncmp(item + len - suffix, DLSUFFIX, suffix) == 0)
+		len -= suffix;
 	return len >= n && strncmp(item + len - n, library, n) == 0 && (len == n || item[len - n - 1] == '/');
 }
 
@@ -195,6 +198,16 @@ conf_list_remove(const char *list, const char *library)
 }
 
 char *
+conf_preload_with_ours(const char *list)
+{
+	if (list[strspn(list, " \t,")] == '\0')
+		return pg_strdup(PS_LIBRARY);
+	if (conf_list_has(list, PS_LIBRARY))
+		return pg_strdup(list);
+	return psprintf("%s, %s", list, PS_LIBRARY);
+}
+
+char *
 conf_preload_libraries(const char *conf, const char *auto_conf)
 {
 	char	   *list = conf_value(auto_conf, "shared_preload_libraries");
@@ -202,12 +215,7 @@ conf_preload_libraries(const char *conf, const char *auto_conf)
 
 	if (list == NULL)
 		list = conf_value(conf, "shared_preload_libraries");
-	if (list == NULL || list[strspn(list, " \t,")] == '\0')
-		result = pg_strdup(PS_LIBRARY);
-	else if (conf_list_has(list, PS_LIBRARY))
-		return list;
-	else
-		result = psprintf("%s, %s", list, PS_LIBRARY);
+	result = conf_preload_with_ours(list != NULL ? list : "");
 	free(list);
 	return result;
 }

@@ -17,6 +17,15 @@
 /* Does the setting say which compute this is, of which store?  The start of a compute sets these, nobody else may. */
 extern bool conf_is_of_compute(const char *name);
 
+/*
+ * PG_VERSION of a compute's directory, except while pageserver_ctl starts it: a
+ * server that is started by other means shows the first word, at most 63
+ * bytes, and ends (ValidatePgVersion()).
+ */
+#define PS_NO_VERSION \
+	"0-of-a-compute;start-it-with:pageserver_ctl-compute-start\n" \
+	"This is the directory of a compute. It can be started by \"pageserver_ctl compute start\" only.\n"
+
 /* The value that counts (the last), without quotes, malloc'd; NULL if the name is not set. */
 extern char *conf_value(const char *text, const char *name);
 
@@ -28,6 +37,9 @@ extern bool conf_list_has(const char *list, const char *library);
 
 /* The list without the library; malloc'd. */
 extern char *conf_list_remove(const char *list, const char *library);
+
+/* The list of shared_preload_libraries with pageserver_smgr in it, last if it was not there; malloc'd. */
+extern char *conf_preload_with_ours(const char *list);
 
 /*
  * The value of shared_preload_libraries that loads what the cluster's files

@@ -35,10 +35,14 @@ extern int	ps_readahead;		/* .readahead: blocks asked for ahead of a sequential 
 extern int	ps_connect_retry;	/* .connect_retry_max_delay, ms, longest pause between attempts (default 1000) */
 extern int	ps_response_timeout;	/* .response_timeout, ms without an answer after which a request goes over another connection (default 120000, 0: off) */
 extern int	ps_shutdown_timeout;	/* .shutdown_timeout, ms: how long a shutdown waits for the store to have all WAL (default 10000) */
+extern bool ps_rehearsal;		/* .rehearsal: see rehearsal.c (default off, on the command line only) */
 extern int	ps_max_wal_lag;		/* .max_wal_lag, MB not yet acknowledged before smgr calls sleep (default 512, 0: off) */
 extern bool ps_wait_for_commits_in_doubt;	/* .wait_for_commits_in_doubt (default on) */
 
 extern void settings_init(void);	/* from _PG_init: defines them, and sets with PGC_S_OVERRIDE what the rules need (FACTS) */
+
+/* ---- rehearsal.c ---- */
+extern void rehearsal_end(void) pg_attribute_noreturn();	/* the last of shmem_startup_hook */
 
 /* ---- keep.c: which written pages the store could not give back ---- */
 

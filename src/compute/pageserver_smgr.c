@@ -5,7 +5,9 @@
  */
 #include "postgres.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "access/rmgr.h"
 #include "access/xlog.h"
@@ -14,10 +16,12 @@
 #include "common/controldata_utils.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 
 #include "compute.h"
+#include "conf.h"
 
 PG_MODULE_MAGIC;
 
@@ -60,6 +64,42 @@ check_control_file(void)
 						   control->blcksz, control->relseg_size, control->xlog_blcksz,
 						   BLCKSZ, RELSEG_SIZE, XLOG_BLCKSZ)));
 	pfree(control);
+}
+
+/*
+ * From now on no server starts on the directory, with the library or without
+ * it.  Durable before the server writes anything: after a crash of the machine
+ * pg_control may be what it was in the base backup, for fsync is off.
+ */
+static void
+forbid_next_start(void)
+{
+	static const char text[] = PS_NO_VERSION;
+	int			fd = OpenTransientFile("PG_VERSION", O_WRONLY | O_CREAT | O_TRUNC | PG_BINARY);
+	int			dir = OpenTransientFile(".", O_RDONLY);
+
+	errno = ENOSPC;				/* what a short write means */
+	if (fd < 0 || dir < 0 || write(fd, text, strlen(text)) != (ssize_t) strlen(text) || fsync(fd) != 0 || fsync(dir) != 0)
+		ereport(FATAL,
+				(errcode_for_file_access(),
+				 errmsg("could not write file \"%s\": %m", "PG_VERSION"),
+				 errdetail("It must say that this directory of a compute cannot be started again.")));
+	CloseTransientFile(fd);
+	CloseTransientFile(dir);
+}
+
+/* A directory of a compute has no relations: without the store it would seem to be empty, and take writes. */
+static void
+check_no_compute(void)
+{
+	struct stat st;
+
+	if (stat(PS_CONF_FILE, &st) == 0)
+		ereport(FATAL,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"pageserver_smgr.store\" is not set, but this is the directory of a compute"),
+				 errdetail("There is a file \"%s\". Its setting is overridden, or the file is not included.", PS_CONF_FILE),
+				 errhint("Remove the setting from \"postgresql.conf\" and \"postgresql.auto.conf\", and start the compute again.")));
 }
 
 /* A compute starts without recovery. */
@@ -119,6 +159,9 @@ startup_shmem(void)
 	page_client_startup_shmem();
 	wal_worker_startup_shmem();
 	LWLockRelease(AddinShmemInitLock);
+
+	if (ps_rehearsal)
+		rehearsal_end();
 }
 
 void
@@ -130,6 +173,7 @@ _PG_init(void)
 	settings_init();
 	if (ps_store[0] == '\0')
 	{
+		check_no_compute();
 		ereport(LOG,
 				(errmsg("pageserver_smgr does nothing, because \"pageserver_smgr.store\" is not set")));
 		return;
@@ -148,6 +192,7 @@ _PG_init(void)
 				 errhint(START_AGAIN_HINT)));
 	check_control_file();
 	check_no_recovery();
+	forbid_next_start();
 
 	smgr_hook_install();
 	smgr_xact_init();

@@ -35,6 +35,7 @@ int			ps_response_timeout;
 int			ps_shutdown_timeout;
 int			ps_max_wal_lag;
 bool		ps_wait_for_commits_in_doubt;
+bool		ps_rehearsal;
 
 static char *store_setting;		/* ps_store is a copy: see assign_store() */
 
@@ -280,6 +281,12 @@ define_settings(void)
 							 "Its first statement does. Otherwise it may see changes that the next compute does not have.",
 							 &ps_wait_for_commits_in_doubt, true,
 							 PGC_USERSET, 0,
+							 NULL, NULL, NULL);
+	DefineCustomBoolVariable("pageserver_smgr.rehearsal",
+							 "Ends the start of the server when it is clear that it would succeed.",
+							 NULL,
+							 &ps_rehearsal, false,
+							 PGC_POSTMASTER, GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE,
 							 NULL, NULL, NULL);
 	MarkGUCPrefixReserved("pageserver_smgr");
 }

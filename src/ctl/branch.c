@@ -224,9 +224,9 @@ run_export(const Options *options)
 	command = psprintf("fullbackup %s %s%s", store_quote(branch), moment ? moment_words(moment) : "",
 					   options->zero_damaged_pages ? " zero_damaged_pages" : "");
 	PQsetNoticeReceiver(conn, show_damaged, &damaged);
-	if (!unpack(conn, command, dir, NULL, "exported"))
+	if (!unpack(conn, command, dir, NULL, "exported", NULL))
 	{
-		empty_directory(dir, NULL, made);
+		empty_directory(dir, made);
 		return store_error_exit_code();
 	}
 	PQfinish(conn);

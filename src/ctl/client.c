@@ -67,7 +67,7 @@ store_conninfo(const Options *options)
 						  dir);
 		exit(EXIT_NOT_FOUND);
 	}
-	read_store_pidfile(dir, &file);
+	store_kind.find(dir, &file);
 	if (!file.alive)
 	{
 		pg_log_error("the store \"%s\" does not run", dir);
@@ -142,6 +142,7 @@ static const struct
 	{PS_SQLSTATE_NOT_FOUND, EXIT_NOT_FOUND},
 	{PS_SQLSTATE_EXISTS, EXIT_EXISTS},
 	{PS_SQLSTATE_STATE, EXIT_REFUSED},
+	{PS_SQLSTATE_SUPERSEDED, EXIT_REFUSED},
 	{PS_SQLSTATE_TRY_AGAIN, EXIT_UNREACHABLE},
 	{PS_SQLSTATE_TOO_MANY_CONNECTIONS, EXIT_UNREACHABLE},
 	{"08", EXIT_UNREACHABLE},

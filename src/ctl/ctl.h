@@ -52,6 +52,7 @@ typedef struct Options
 	bool		no_sync;
 	bool		zero_damaged_pages;
 	bool		force;			/* -f */
+	bool		takeover;
 	bool		values;			/* --values */
 	bool		hexdump;
 	const char *relation;		/* -R */
@@ -177,24 +178,38 @@ extern bool looks_like_lsn(const char *text);
 typedef struct PidFile
 {
 	bool		found;
-	pid_t		pid;
-	bool		alive;			/* that process exists */
+	pid_t		pid;			/* 0 although alive: the process cannot be seen from here */
+	bool		alive;			/* the server of this directory runs; only find() tells */
+	uid_t		owner;			/* of the file; only find() tells */
 	int			port;
 	char		socket_dir[MAXPGPATH];
 	char		state[16];		/* "ready", "starting", "stopping", "standby" */
+	unsigned long shm_key;		/* of postmaster.pid: its shared memory; 0: not known */
+	int			shm_id;
 } PidFile;
 
-extern void read_store_pidfile(const char *store, PidFile *file);
-extern void read_postmaster_pidfile(const char *pgdata, PidFile *file);
-extern bool process_is_alive(pid_t pid);
+typedef struct ServerKind
+{
+	void		(*read) (const char *dir, PidFile *file);	/* what the file says */
+	void		(*find) (const char *dir, PidFile *file);	/* and whether that is still true */
+} ServerKind;
+
+extern const ServerKind store_kind;
+extern const ServerKind postmaster_kind;
+
+/* Of a compute that does not run, as found: are there processes left over, whose postmaster was killed? */
+extern bool postmaster_left_processes(const PidFile *file);
 
 /* Reads a pid file again and again until its server is ready, or the child process has ended; false: neither in time. */
-extern bool wait_until_ready(void (*read_file) (const char *dir, PidFile *file), const char *dir, pid_t child,
-							 int timeout, PidFile *file, bool *child_ended);
+extern bool wait_until_ready(const ServerKind *kind, const char *dir, pid_t child, int timeout, PidFile *file,
+							 bool *child_ended);
 
-/* Signals a server by its mode (smart, fast, immediate) and waits; ends the program if it does not stop in time. */
-extern void stop_server(void (*read_file) (const char *dir, PidFile *file), const char *dir, const PidFile *file,
-						const char *mode, int timeout, bool no_wait, const char *what);
+/*
+ * Signals a server that was found alive, by its mode (smart, fast, immediate),
+ * and waits; ends the program if it does not stop in time.
+ */
+extern void stop_server(const ServerKind *kind, const char *dir, const PidFile *file, const char *mode, int timeout,
+						bool no_wait, const char *what);
 
 /* ---- process.c ---- */
 
@@ -224,6 +239,9 @@ extern char *own_program(const char *name);
  */
 extern pid_t start_program(char *const argv[], int in, int out, bool detach);
 
+/* Runs a program and returns what it writes to standard output, without the newline at its end; NULL: it failed, and said so. */
+extern char *read_program(char *const argv[], const char *name);
+
 /* Waits for its end; true if it succeeded, else says how it ended. */
 extern bool wait_program(pid_t pid, const char *name);
 
@@ -240,8 +258,11 @@ extern void show_log(const char *path, off_t from);
 extern char *read_text_file(const char *path);
 extern void write_text_file(const char *path, const char *text, bool append);
 
-/* Removes all in a directory but the names in keep (NULL ends the list); the directory too if itself. */
-extern bool empty_directory(const char *path, const char *const *keep, bool itself);
+/* Removes what has the name in a directory, if there is any; false: it could not be removed, and a message said so. */
+extern bool remove_path(const char *dir, const char *name);
+
+/* Removes all in a directory; the directory too if itself. */
+extern bool empty_directory(const char *path, bool itself);
 
 /* ---- unpack.c ---- */
 
@@ -251,9 +272,11 @@ extern char *find_tar(void);
 /*
  * Runs a command of the store that answers with a tar (COPY OUT) and unpacks
  * it into dir.  exclude: names at its top that stay as they are (NULL ends the
- * list).  progress: what to call it in a progress line, NULL for none.  False:
- * it failed, and said so.
+ * list).  progress: what to call it in a progress line, NULL for none.  *begun
+ * (or NULL): the store did not refuse the command.  False: it failed, and said
+ * so.
  */
-extern bool unpack(PGconn *conn, const char *command, const char *dir, const char *const *exclude, const char *progress);
+extern bool unpack(PGconn *conn, const char *command, const char *dir, const char *const *exclude, const char *progress,
+				   bool *begun);
 
 #endif							/* PS_CTL_H */

@@ -69,12 +69,13 @@ static const Command commands[] = {
 		"that was detached there or whose store is stopped, is attached by its id when its\n"
 		"directory has been copied to STORE/tenants/ID, whole and synced. Its branches must\n"
 		"have names that the store does not have yet.\n"},
-	{"compute", "start", "DSUbpotqj", 1, 1, run_compute_start,
-		"compute start BRANCH -D COMPUTE [-p PORT] [-o OPTIONS] [-t SECS]", "start PostgreSQL on a branch",
+	{"compute", "start", "DSUbpotTqj", 1, 1, run_compute_start,
+		"compute start BRANCH -D COMPUTE [-p PORT] [-o OPTIONS] [-t SECS] [--takeover]", "start PostgreSQL on a branch",
 		"COMPUTE must not exist, be empty, or be an earlier compute of the branch. That is\n"
-		"stopped if it runs, and replaced; it keeps postgresql.conf, postgresql.auto.conf,\n"
-		"pg_hba.conf and pg_ident.conf, its log, and its port unless -p gives another.\n"
-		"A compute of the branch elsewhere is superseded and stops.\n"
+		"stopped if it runs, and replaced; its settings, its log and all files of yours\n"
+		"stay, and its port unless -p gives another.\n"
+		"Refused if a compute of the branch is connected from elsewhere. With --takeover\n"
+		"that is superseded and stops, once it is clear that this one can start.\n"
 		"OPTIONS are passed on to postgres. The server's log is COMPUTE/log/postgres.log.\n"
 		"A compute cannot be started with pg_ctl: each start takes a new base backup.\n"},
 	{"compute", "stop", "Dmtqj", 0, 0, run_compute_stop,
@@ -144,6 +145,7 @@ static const struct option long_options[] = {
 	{"zero-damaged-pages", no_argument, NULL, 'Z'},
 	{"from", required_argument, NULL, 'r'},
 	{"force", no_argument, NULL, 'f'},
+	{"takeover", no_argument, NULL, 'T'},
 	{"values", no_argument, NULL, 'V'},
 	{"hexdump", no_argument, NULL, 'x'},
 	{"relation", required_argument, NULL, 'R'},
@@ -181,6 +183,7 @@ static const struct
 	{'q', "  -q, --quiet            do not tell of success\n"},
 	{'R', "  -R, --relation=T/D/R   only what is of the relation: tablespace, database, relfilenode\n"},
 	{'r', "      --from=PARENT      the branch in which it begins, @ a moment\n"},
+	{'T', "      --takeover         also if another compute runs the branch; that stops\n"},
 	{'t', "  -t, --timeout=SECS     seconds to wait (default: 60)\n"},
 	{'U', "      --user=NAME        as root: the user to run as (default: " DEFAULT_USER ")\n"},
 	{'V', "      --values           also what is in each value\n"},
@@ -340,6 +343,9 @@ parse_option(Options *options, int c)
 			break;
 		case 'f':
 			options->force = true;
+			break;
+		case 'T':
+			options->takeover = true;
 			break;
 		case 'N':
 			options->no_sync = true;

@@ -5,9 +5,23 @@
  * Both kinds of files have the process id in line 1, the port in line 4, the
  * socket directory in line 5; the state is in line 6 of a store's file and in
  * line 8 of postmaster.pid (utils/pidfile.h).
+ *
+ * A number in a file proves nothing: its process may have ended without a
+ * word, and the number be that of any other by now.  A store holds a lock on
+ * its file (flock) as long as it lives.  PostgreSQL does not; but both work in
+ * their directory, so that the process's working directory tells.  Signals are
+ * sent to the process that was looked at and no other (pidfd), and with the
+ * rights of the file's owner, who might have written into it what he likes.
  */
 #include "ps_fe.h"
 
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <sys/file.h>
+#include <sys/pidfd.h>
+#include <sys/shm.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,8 +32,19 @@
 #define STORE_LINE_STATE 6
 #define POLL_INTERVAL_USEC 2000
 
+/* How long a store that has just taken its lock may take to write its number. */
+#define STORE_NUMBER_USEC 1000000
+
+/* Is a process the server of a directory? */
+typedef enum Identity
+{
+	IS_ANOTHER,					/* or there is none */
+	IS_SERVER,
+	IS_UNKNOWN					/* we must not look */
+} Identity;
+
 /* A zombie that nobody reaps, as in a container without an init, is gone. */
-bool
+static bool
 process_is_alive(pid_t pid)
 {
 	char		path[64];
@@ -41,19 +66,43 @@ process_is_alive(pid_t pid)
 	return paren == NULL || (paren[1] == ' ' && paren[2] != 'Z' && paren[2] != 'X');
 }
 
-static void
-read_pidfile(const char *path, int state_line, PidFile *result)
+/* Does the process work in the directory, and has it the name (NULL: any)? */
+static Identity
+identify(pid_t pid, const char *dir, const char *name)
 {
-	FILE	   *file = fopen(path, "re");
+	char		path[64];
+	char		comm[64] = "";
+	struct stat cwd;
+	struct stat st;
+	FILE	   *file;
+
+	if (pid <= 0 || !process_is_alive(pid))
+		return IS_ANOTHER;
+	snprintf(path, sizeof(path), "/proc/%d/cwd", (int) pid);
+	if (stat(path, &cwd) != 0)
+		return errno == EACCES || errno == EPERM ? IS_UNKNOWN : IS_ANOTHER;
+	if (stat(dir, &st) != 0)
+		pg_fatal("could not stat directory \"%s\": %m", dir);
+	if (cwd.st_dev != st.st_dev || cwd.st_ino != st.st_ino)
+		return IS_ANOTHER;
+	snprintf(path, sizeof(path), "/proc/%d/comm", (int) pid);
+	file = name != NULL ? fopen(path, "re") : NULL;
+	if (file == NULL)
+		return IS_SERVER;
+	if (fgets(comm, sizeof(comm), file) != NULL)
+		comm[strcspn(comm, "\n")] = '\0';
+	fclose(file);
+	return strcmp(comm, name) == 0 ? IS_SERVER : IS_ANOTHER;
+}
+
+/* What is written in a lock file. */
+static void
+parse_pidfile(FILE *file, int state_line, PidFile *result)
+{
 	char		line[MAXPGPATH];
 
+	rewind(file);
 	memset(result, 0, sizeof(*result));
-	if (file == NULL)
-	{
-		if (errno != ENOENT)
-			pg_fatal("could not open file \"%s\": %m", path);
-		return;
-	}
 	for (int n = 1; fgets(line, sizeof(line), file) != NULL; n++)
 	{
 		line[strcspn(line, "\n")] = '\0';
@@ -68,34 +117,120 @@ read_pidfile(const char *path, int state_line, PidFile *result)
 			line[strcspn(line, " ")] = '\0';
 			strlcpy(result->state, line, sizeof(result->state));
 		}
+		else if (n == LOCK_FILE_LINE_SHMEM_KEY && sscanf(line, "%lu %d", &result->shm_key, &result->shm_id) != 2)
+			result->shm_key = 0;
 	}
-	fclose(file);
 	result->found = result->pid > 0;
-	result->alive = result->found && process_is_alive(result->pid);
 }
 
-void
-read_store_pidfile(const char *store, PidFile *file)
+/* Opens a lock file; NULL: there is none. */
+static FILE *
+open_pidfile(const char *dir, const char *name)
 {
-	char	   *path = psprintf("%s/pageserver.pid", store);
+	char	   *path = psprintf("%s/%s", dir, name);
+	FILE	   *file = fopen(path, "re");
 
-	read_pidfile(path, STORE_LINE_STATE, file);
+	if (file == NULL && errno != ENOENT)
+		pg_fatal("could not open file \"%s\": %m", path);
 	pfree(path);
+	return file;
 }
 
-void
-read_postmaster_pidfile(const char *pgdata, PidFile *file)
+static void
+read_pidfile(const char *dir, const char *name, int state_line, PidFile *result)
 {
-	char	   *path = psprintf("%s/postmaster.pid", pgdata);
+	FILE	   *file = open_pidfile(dir, name);
 
-	read_pidfile(path, LOCK_FILE_LINE_PM_STATUS, file);
-	pfree(path);
+	memset(result, 0, sizeof(*result));
+	if (file == NULL)
+		return;
+	parse_pidfile(file, state_line, result);
+	fclose(file);
+}
+
+static void
+read_store_pidfile(const char *store, PidFile *result)
+{
+	read_pidfile(store, "pageserver.pid", STORE_LINE_STATE, result);
+}
+
+static void
+read_postmaster_pidfile(const char *pgdata, PidFile *result)
+{
+	read_pidfile(pgdata, "postmaster.pid", LOCK_FILE_LINE_PM_STATUS, result);
+}
+
+/*
+ * The lock tells whether it runs.  A store locks the file before it writes its
+ * number into it, so the number is looked at until it is right.
+ */
+static void
+find_store(const char *store, PidFile *result)
+{
+	FILE	   *file = open_pidfile(store, "pageserver.pid");
+	bool		locked;
+	struct stat st;
+
+	memset(result, 0, sizeof(*result));
+	if (file == NULL)
+		return;
+	locked = flock(fileno(file), LOCK_SH | LOCK_NB) != 0;
+	if (locked && errno != EWOULDBLOCK)
+		pg_fatal("could not test the lock on \"%s/pageserver.pid\": %m", store);
+	(void) flock(fileno(file), LOCK_UN);
+	for (int64 waited = 0;; waited += POLL_INTERVAL_USEC)
+	{
+		parse_pidfile(file, STORE_LINE_STATE, result);
+		if (!locked || identify(result->pid, store, NULL) != IS_ANOTHER)
+			break;
+		if (waited >= STORE_NUMBER_USEC)
+		{
+			result->pid = 0;
+			break;
+		}
+		pg_usleep(POLL_INTERVAL_USEC);
+	}
+	result->alive = locked;
+	if (fstat(fileno(file), &st) == 0)
+		result->owner = st.st_uid;
+	fclose(file);
+}
+
+static void
+find_postmaster(const char *pgdata, PidFile *result)
+{
+	FILE	   *file = open_pidfile(pgdata, "postmaster.pid");
+	struct stat st;
+
+	memset(result, 0, sizeof(*result));
+	if (file == NULL)
+		return;
+	parse_pidfile(file, LOCK_FILE_LINE_PM_STATUS, result);
+	result->alive = result->found && identify(result->pid, pgdata, "postgres") != IS_ANOTHER;
+	if (fstat(fileno(file), &st) == 0)
+		result->owner = st.st_uid;
+	fclose(file);
+}
+
+const ServerKind store_kind = {read_store_pidfile, find_store};
+const ServerKind postmaster_kind = {read_postmaster_pidfile, find_postmaster};
+
+/*
+ * As PostgreSQL itself looks for them: its shared memory is of this directory
+ * (the key is made of its inode), and somebody is attached to it.
+ */
+bool
+postmaster_left_processes(const PidFile *file)
+{
+	struct shmid_ds shm;
+
+	return file->found && !file->alive && file->shm_key != 0 && shmctl(file->shm_id, IPC_STAT, &shm) == 0 &&
+		(unsigned long) shm.shm_perm.__key == file->shm_key && shm.shm_nattch > 0;
 }
 
 /* Neither server tells us when it is ready, so we look: often, for a compute is ready in some tens of milliseconds. */
 bool
-wait_until_ready(void (*read_file) (const char *dir, PidFile *file), const char *dir, pid_t child, int timeout,
-				 PidFile *file, bool *child_ended)
+wait_until_ready(const ServerKind *kind, const char *dir, pid_t child, int timeout, PidFile *file, bool *child_ended)
 {
 	for (int64 waited = 0; waited < (int64) timeout * 1000000; waited += POLL_INTERVAL_USEC)
 	{
@@ -104,7 +239,7 @@ wait_until_ready(void (*read_file) (const char *dir, PidFile *file), const char 
 		*child_ended = waitpid(child, &status, WNOHANG) == child;
 		if (*child_ended)
 			return false;
-		read_file(dir, file);
+		kind->read(dir, file);
 		if (file->pid == child && (strcmp(file->state, "ready") == 0 || strcmp(file->state, "standby") == 0))
 			return true;
 		pg_usleep(POLL_INTERVAL_USEC);
@@ -112,28 +247,70 @@ wait_until_ready(void (*read_file) (const char *dir, PidFile *file), const char 
 	return false;
 }
 
+/* Sends a signal; 0 or an errno.  Root does it with the rights of the owner of the lock file. */
+static int
+send_signal(int pidfd, uid_t owner, int signo)
+{
+	pid_t		child;
+	int			status;
+
+	if (geteuid() != 0 || owner == 0)
+		return pidfd_send_signal(pidfd, signo, NULL, 0) == 0 ? 0 : errno;
+	fflush(NULL);
+	child = fork();
+	if (child < 0)
+		return errno;
+	if (child == 0)
+	{
+		if (setgroups(0, NULL) != 0 || setuid(owner) != 0 || pidfd_send_signal(pidfd, signo, NULL, 0) != 0)
+			_exit(errno);
+		_exit(0);
+	}
+	while (waitpid(child, &status, 0) < 0)
+		if (errno != EINTR)
+			return errno;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : EIO;
+}
+
 void
-stop_server(void (*read_file) (const char *dir, PidFile *file), const char *dir, const PidFile *file, const char *mode,
-			int timeout, bool no_wait, const char *what)
+stop_server(const ServerKind *kind, const char *dir, const PidFile *file, const char *mode, int timeout, bool no_wait,
+			const char *what)
 {
 	int			signo = strcmp(mode, "smart") == 0 ? SIGTERM : strcmp(mode, "fast") == 0 ? SIGINT : SIGQUIT;
+	struct pollfd pfd = {.events = POLLIN};
+	PidFile		now;
+	int			error;
 
-	if (kill(file->pid, signo) != 0 && errno != ESRCH)
+	if (file->pid == 0)
+	{
+		pg_log_error("%s holds its lock file in \"%s\", but is no process that can be seen from here", what, dir);
+		pg_log_error_hint("Stop it where it was started, for example in its container.");
+		exit(1);
+	}
+	pfd.fd = pidfd_open(file->pid, 0);
+	if (pfd.fd < 0 && errno != ESRCH)
+		pg_fatal("could not open process %d: %m", (int) file->pid);
+	/* only now is it certain that the number stays what it is */
+	kind->find(dir, &now);
+	if (pfd.fd < 0 || !now.alive || now.pid != file->pid)
+		return;					/* it has ended by itself */
+	error = send_signal(pfd.fd, file->owner, signo);
+	if (error != 0 && error != ESRCH)
+	{
+		errno = error;
 		pg_fatal("could not send a signal to %s (PID %d): %m", what, (int) file->pid);
+	}
+	for (int64 waited = 0; !no_wait && waited < (int64) timeout * 1000000; waited += POLL_INTERVAL_USEC)
+	{
+		/* an orderly stop removes the file as the last thing */
+		kind->read(dir, &now);
+		if ((signo != SIGQUIT && (!now.found || now.pid != file->pid)) ||
+			poll(&pfd, 1, POLL_INTERVAL_USEC / 1000) > 0)
+			no_wait = true;
+	}
+	close(pfd.fd);
 	if (no_wait)
 		return;
-	for (int64 waited = 0; waited < (int64) timeout * 1000000; waited += POLL_INTERVAL_USEC)
-	{
-		PidFile		now;
-
-		if (!process_is_alive(file->pid))
-			return;
-		/* an orderly stop removes the file as the last thing */
-		read_file(dir, &now);
-		if (signo != SIGQUIT && (!now.found || now.pid != file->pid))
-			return;
-		pg_usleep(POLL_INTERVAL_USEC);
-	}
 	pg_log_error("%s (PID %d) did not stop in %d seconds", what, (int) file->pid, timeout);
 	pg_log_error_hint("It may still be stopping. Look into its log; \"-m immediate\" does not wait for anything.");
 	exit(1);

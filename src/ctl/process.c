@@ -168,7 +168,7 @@ own_program(const char *name)
 
 /* Runs in the child between fork and exec. */
 static void
-exec_program(char *const argv[], int in, int out, bool detach)
+exec_program(char *const argv[], int in, int out, int error, bool detach)
 {
 	int			null = open("/dev/null", O_RDWR);
 
@@ -176,10 +176,9 @@ exec_program(char *const argv[], int in, int out, bool detach)
 		setsid();
 	dup2(in >= 0 ? in : null, STDIN_FILENO);
 	if (out >= 0)
-	{
 		dup2(out, STDOUT_FILENO);
-		dup2(out, STDERR_FILENO);
-	}
+	if (error >= 0)
+		dup2(error, STDERR_FILENO);
 	signal(SIGPIPE, SIG_DFL);
 	signal(SIGINT, SIG_DFL);
 	signal(SIGTERM, SIG_DFL);
@@ -191,8 +190,8 @@ exec_program(char *const argv[], int in, int out, bool detach)
 	_exit(127);
 }
 
-pid_t
-start_program(char *const argv[], int in, int out, bool detach)
+static pid_t
+fork_program(char *const argv[], int in, int out, int error, bool detach)
 {
 	pid_t		pid;
 
@@ -201,8 +200,42 @@ start_program(char *const argv[], int in, int out, bool detach)
 	if (pid < 0)
 		pg_fatal("could not start a process: %m");
 	if (pid == 0)
-		exec_program(argv, in, out, detach);
+		exec_program(argv, in, out, error, detach);
 	return pid;
+}
+
+pid_t
+start_program(char *const argv[], int in, int out, bool detach)
+{
+	return fork_program(argv, in, out, out, detach);
+}
+
+char *
+read_program(char *const argv[], const char *name)
+{
+	StringInfoData text;
+	int			fds[2];
+	pid_t		pid;
+	char		buf[4096];
+	ssize_t		n;
+
+	if (pipe2(fds, O_CLOEXEC) != 0)
+		pg_fatal("could not create a pipe: %m");
+	pid = fork_program(argv, -1, fds[1], -1, false);
+	close(fds[1]);
+	initStringInfo(&text);
+	while ((n = read(fds[0], buf, sizeof(buf))) > 0 || (n < 0 && errno == EINTR))
+		if (n > 0)
+			appendBinaryStringInfo(&text, buf, n);
+	close(fds[0]);
+	if (!wait_program(pid, name))
+	{
+		pfree(text.data);
+		return NULL;
+	}
+	if (text.len > 0 && text.data[text.len - 1] == '\n')
+		text.data[text.len - 1] = '\0';
+	return text.data;
 }
 
 bool
@@ -341,7 +374,24 @@ write_text_file(const char *path, const char *text, bool append)
 }
 
 bool
-empty_directory(const char *path, const char *const *keep, bool itself)
+remove_path(const char *dir, const char *name)
+{
+	char	   *path = psprintf("%s/%s", dir, name);
+	struct stat st;
+	bool		ok = true;
+
+	if (lstat(path, &st) != 0)
+		ok = errno == ENOENT;
+	else
+		ok = S_ISDIR(st.st_mode) ? rmtree(path, true) : unlink(path) == 0;
+	if (!ok)
+		pg_log_error("could not remove \"%s\": %m", path);
+	pfree(path);
+	return ok;
+}
+
+bool
+empty_directory(const char *path, bool itself)
 {
 	DIR		   *dir = opendir(path);
 	struct dirent *de;
@@ -354,21 +404,8 @@ empty_directory(const char *path, const char *const *keep, bool itself)
 	}
 	while ((de = readdir(dir)) != NULL)
 	{
-		bool		kept = strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0;
-		char	   *entry;
-		struct stat st;
-
-		for (const char *const *name = keep; !kept && name != NULL && *name != NULL; name++)
-			kept = strcmp(de->d_name, *name) == 0;
-		if (kept)
-			continue;
-		entry = psprintf("%s/%s", path, de->d_name);
-		if (lstat(entry, &st) != 0 || (S_ISDIR(st.st_mode) ? !rmtree(entry, true) : unlink(entry) != 0))
-		{
-			pg_log_error("could not remove \"%s\": %m", entry);
-			ok = false;
-		}
-		pfree(entry);
+		if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0)
+			ok &= remove_path(path, de->d_name);
 	}
 	closedir(dir);
 	/* as root the one who waits for us removes it (become_user()) */

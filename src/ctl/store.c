@@ -56,7 +56,7 @@ run_init(const Options *options)
 	become_user(options, made ? dir : NULL);
 	if (!wait_program(start_program(argv, -1, -1, false), "pageserver --init"))
 	{
-		empty_directory(dir, NULL, made);
+		empty_directory(dir, made);
 		return 1;
 	}
 	initStringInfo(&settings);
@@ -73,7 +73,7 @@ run_init(const Options *options)
 		write_text_file(conf, settings.data, true);
 	if (!wait_program(start_program(check_argv, -1, -1, false), "pageserver --check-config"))
 	{
-		empty_directory(dir, NULL, made);
+		empty_directory(dir, made);
 		return 1;
 	}
 	print_done(options, psprintf("A new store is in \"%s\". \"pageserver_ctl start -D %s\" starts it.", dir, dir), "store", dir, NULL);
@@ -93,7 +93,7 @@ run_start(const Options *options)
 	bool		child_ended;
 
 	check_store(dir);
-	read_store_pidfile(dir, &file);
+	store_kind.find(dir, &file);
 	if (file.alive)
 	{
 		pg_log_error("the store \"%s\" runs already (PID %d)", dir, (int) file.pid);
@@ -105,7 +105,7 @@ run_start(const Options *options)
 	close(fd);
 	if (options->no_wait)
 		return 0;
-	if (wait_until_ready(read_store_pidfile, dir, pid, options->timeout, &file, &child_ended))
+	if (wait_until_ready(&store_kind, dir, pid, options->timeout, &file, &child_ended))
 	{
 		print_done(options, psprintf("The store \"%s\" runs (PID %d, port %d).", dir, (int) pid, file.port),
 				   "store", dir, "pid", psprintf("%d", (int) pid), "port", psprintf("%d", file.port), NULL);
@@ -127,13 +127,13 @@ run_stop(const Options *options)
 	PidFile		file;
 
 	check_store(dir);
-	read_store_pidfile(dir, &file);
+	store_kind.find(dir, &file);
 	if (!file.alive)
 	{
 		pg_log_error("the store \"%s\" does not run", dir);
 		return EXIT_NOT_RUNNING;
 	}
-	stop_server(read_store_pidfile, dir, &file, options->mode, options->timeout, options->no_wait, "the store");
+	stop_server(&store_kind, dir, &file, options->mode, options->timeout, options->no_wait, "the store");
 	print_done(options, psprintf("The store \"%s\" %s.", dir, options->no_wait ? "is told to stop" : "is stopped"),
 			   options->no_wait ? "stopping" : "stopped", dir, NULL);
 	return 0;
@@ -146,9 +146,9 @@ run_restart(const Options *options)
 	PidFile		file;
 
 	check_store(dir);
-	read_store_pidfile(dir, &file);
+	store_kind.find(dir, &file);
 	if (file.alive)
-		stop_server(read_store_pidfile, dir, &file, options->mode, options->timeout, false, "the store");
+		stop_server(&store_kind, dir, &file, options->mode, options->timeout, false, "the store");
 	return run_start(options);
 }
 
@@ -160,7 +160,7 @@ run_status(const Options *options)
 	bool		exists = is_store(dir);
 
 	if (exists)
-		read_store_pidfile(dir, &file);
+		store_kind.find(dir, &file);
 	if (options->json)
 	{
 		json_t	   *status = json_pack("{s:s, s:b, s:b}", "store", dir, "exists", exists, "running", file.alive);

@@ -171,13 +171,15 @@ copy_succeeded(PGconn *conn)
 }
 
 bool
-unpack(PGconn *conn, const char *command, const char *dir, const char *const *exclude, const char *progress)
+unpack(PGconn *conn, const char *command, const char *dir, const char *const *exclude, const char *progress, bool *begun)
 {
 	PGresult   *res = PQexec(conn, command);
 	pid_t		tar;
 	int			fd;
 	bool		ok;
 
+	if (begun != NULL)
+		*begun = PQresultStatus(res) == PGRES_COPY_OUT;
 	if (PQresultStatus(res) != PGRES_COPY_OUT)
 	{
 		store_report_error(conn, res);

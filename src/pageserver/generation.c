@@ -146,14 +146,42 @@ append_checkpoint(Timeline *tl, const Waiter *waiter)
 	return err;
 }
 
-PsError *
-timeline_new_generation(Timeline *tl, const char *owner, const Waiter *waiter, uint64 *generation, WalState *state,
-						XLogRecPtr *checkpoint_lsn)
+const char *
+timeline_time_text(time_t when, char text[TIME_TEXT_SIZE])
 {
-	PsError    *err;
+	struct tm	tm;
 
-	pthread_mutex_lock(&tl->generation_lock);
-	err = raise_generation(tl, owner, generation);
+	gmtime_r(&when, &tm);
+	strftime(text, TIME_TEXT_SIZE, "%Y-%m-%d %H:%M:%S+00", &tm);
+	return text;
+}
+
+/* May a compute that knows of generation "after" (0: of none) take the branch over?  See timeline_take_over(). */
+static PsError *
+check_may_take_over(Timeline *tl, uint64 after)
+{
+	TimelineInfo info;
+	char		since[TIME_TEXT_SIZE];
+
+	timeline_info(tl, &info);
+	if (after == 0 && info.compute_connected)
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\" is run by a compute: %s, connected since %s",
+									  info.name, info.owner, timeline_time_text(info.connected_since, since)),
+							 "Stop that compute, or take the branch over from it with \"pageserver_ctl compute start --takeover\".");
+	if (after != 0 && after != info.generation)
+		return ps_error(PS_SQLSTATE_SUPERSEDED,
+						"branch \"%s\" was taken over: a compute of generation " UINT64_FORMAT " (%s) was started, the last one known here is of generation " UINT64_FORMAT,
+						info.name, info.generation, info.owner, after);
+	return NULL;
+}
+
+/* Caller holds generation_lock. */
+static PsError *
+new_generation(Timeline *tl, const char *owner, const Waiter *waiter, uint64 *generation, WalState *state,
+			   XLogRecPtr *checkpoint_lsn)
+{
+	PsError    *err = raise_generation(tl, owner, generation);
+
 	if (err == NULL)
 		err = append_checkpoint(tl, waiter);
 	if (err == NULL)
@@ -165,6 +193,36 @@ timeline_new_generation(Timeline *tl, const char *owner, const Waiter *waiter, u
 		ps_log(PS_LOG, "branch \"%s\": generation " UINT64_FORMAT " (%s) begins at %X/%X", tl->name, *generation, owner,
 			   LSN_FORMAT_ARGS(state->end));
 	}
+	return err;
+}
+
+PsError *
+timeline_new_generation(Timeline *tl, const char *owner, const Waiter *waiter, uint64 *generation, WalState *state,
+						XLogRecPtr *checkpoint_lsn)
+{
+	PsError    *err;
+
+	pthread_mutex_lock(&tl->generation_lock);
+	err = new_generation(tl, owner, waiter, generation, state, checkpoint_lsn);
+	pthread_mutex_unlock(&tl->generation_lock);
+	return err;
+}
+
+PsError *
+timeline_take_over(Timeline *tl, const char *owner, uint64 after, const Waiter *waiter, uint64 *generation, WalState *state,
+				   XLogRecPtr *checkpoint_lsn)
+{
+	TimelineInfo info;
+	PsError    *err;
+
+	pthread_mutex_lock(&tl->generation_lock);
+	PS_GOTO(check_may_take_over(tl, after), done);
+	timeline_info(tl, &info);
+	PS_GOTO(timeline_wait_ingested(tl, info.flushed_lsn, tl->tenant->store->config->wait_timeout, waiter), done);
+	/* the wait may have been long */
+	PS_GOTO(check_may_take_over(tl, after), done);
+	err = new_generation(tl, owner, waiter, generation, state, checkpoint_lsn);
+done:
 	pthread_mutex_unlock(&tl->generation_lock);
 	return err;
 }

@@ -17,6 +17,9 @@
 
 #define TENANTS_DIR "tenants"
 
+#define LOCK_TRIES 50
+#define LOCK_PAUSE_USEC 2000
+
 struct LockFile
 {
 	int			fd;
@@ -164,6 +167,19 @@ read_pid(int fd)
 	return pread(fd, text, sizeof(text) - 1, 0) > 0 ? atoi(text) : 0;
 }
 
+/* Locks the file.  pageserver_ctl tests the lock by taking it for a moment: that must not look like another store. */
+static bool
+lock_file_lock(int fd)
+{
+	for (int tries = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; tries++)
+	{
+		if (errno != EWOULDBLOCK || tries == LOCK_TRIES)
+			return false;
+		pg_usleep(LOCK_PAUSE_USEC);
+	}
+	return true;
+}
+
 /*
  * Opens and locks the file.  Whoever held it may have removed it between our
  * open and our lock: then it is no longer what the name stands for, and the
@@ -181,7 +197,7 @@ open_and_lock(const char *dir, const char *path, int *result)
 
 		if (fd < 0)
 			return ps_error(PS_SQLSTATE_IO, "could not open the lock file \"%s\": %m", path);
-		if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		if (!lock_file_lock(fd))
 		{
 			if (errno == EWOULDBLOCK)
 				err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the store \"%s\" is in use: another pageserver runs on it (PID %d)", dir, read_pid(fd)),

@@ -444,7 +444,8 @@ timeline_info(Timeline *tl, TimelineInfo *info)
 	}
 
 	pthread_mutex_lock(&tl->receive_lock);
-	info->compute_connected = tl->receiver != NULL;
+	info->compute_connected = receiver_is_connected(tl);
+	info->connected_since = tl->receiver != NULL ? tl->receiver->since : 0;
 	pthread_mutex_unlock(&tl->receive_lock);
 	wal_failed = wal_segments_sync_failed(tl->wal, wal_error, sizeof(wal_error));
 	pthread_mutex_lock(&tl->lock);

@@ -222,6 +222,7 @@ typedef struct TimelineInfo
 	uint64		open_layer_bytes;	/* memory */
 	uint64		wal_bytes;		/* of files */
 	bool		compute_connected;
+	time_t		connected_since;	/* if so */
 	bool		open;
 	char		error[256];		/* what is wrong with it: why ingest stopped, why it cannot be opened, …; "" if all is well */
 	char		waits_for[160];	/* what its WAL has been waiting for, for more than a moment; "": nothing */
@@ -262,6 +263,21 @@ extern PsError *timeline_new_generation(Timeline *tl, const char *owner, const W
 										WalState *state, XLogRecPtr *checkpoint_lsn);
 
 /*
+ * timeline_new_generation() for a caller that must not end another compute by
+ * mistake.  after 0: refused while a compute is connected.  Else: the
+ * generation that the caller knows of; refused with PS_SQLSTATE_SUPERSEDED if
+ * there is a newer one, and its compute is superseded, connected or not.
+ * Ingest is waited for before the generation is raised, so that a compute is
+ * not ended because the store is behind or cannot go on.
+ */
+extern PsError *timeline_take_over(Timeline *tl, const char *owner, uint64 after, const Waiter *waiter, uint64 *generation,
+								   WalState *state, XLogRecPtr *checkpoint_lsn);
+
+/* A time as messages and rows have it: UTC. */
+#define TIME_TEXT_SIZE 32
+extern const char *timeline_time_text(time_t when, char text[TIME_TEXT_SIZE]);
+
+/*
  * Does the WAL up to the state end with a shutdown checkpoint that the
  * timeline's own files have, for a compute to start at?  Any thread.
  */
@@ -283,6 +299,9 @@ extern PsError *wal_receiver_write(WalReceiver *receiver, XLogRecPtr lsn, const 
 /* Makes all of it durable and hands it to ingest; *flushed is the end of the last whole record. */
 extern PsError *wal_receiver_sync(WalReceiver *receiver, XLogRecPtr *flushed);
 extern bool wal_receiver_is_superseded(WalReceiver *receiver);
+
+/* Whose is_canceled() tells, to any thread, that the client has gone; it must live until wal_receiver_close(). */
+extern void wal_receiver_set_client(WalReceiver *receiver, const Waiter *client);
 extern void wal_receiver_close(WalReceiver *receiver);
 
 /* ---- reads: read/read.c.  lsn: as resolved by timeline_read_lsn() ---- */

@@ -82,6 +82,8 @@ struct WalReceiver
 	PsError    *failed;			/* after a bad record nothing is taken any more */
 	int64		owed_us;		/* for what was taken and not waited for; of the connection's thread */
 	atomic_bool superseded;		/* set under receive_lock, read by any thread */
+	time_t		since;			/* when it was opened; fixed */
+	const Waiter *client;		/* under receive_lock: whose is_canceled() tells, to any thread, that the client is gone; NULL: not known */
 };
 
 /* An LSN that stays readable. */
@@ -514,6 +516,9 @@ extern PsError *receiver_open_marker(Timeline *tl, XLogRecPtr *lsn);
 extern PsError *receiver_sync_marker(Timeline *tl, XLogRecPtr lsn);
 extern void receiver_close_marker(Timeline *tl);
 extern XLogRecPtr receiver_look_at_marker(const char *dir);
+
+/* Does a compute stream?  One whose connection has ended does not, although its thread may still be at it.  Caller holds receive_lock. */
+extern bool receiver_is_connected(const Timeline *tl);
 
 /* WAL is durable up to lsn: says so to all.  Caller holds receive_lock, not Timeline.lock. */
 extern PsError *receiver_set_flushed(Timeline *tl, XLogRecPtr lsn, XLogRecPtr prev);

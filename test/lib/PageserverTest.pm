@@ -228,7 +228,7 @@ sub command
 }
 
 # start_compute(BRANCH, name => directory, conf => settings, ok => 0 if failing is expected,
-#	may_fail => 1 to get (undef, standard error) if it does)
+#	may_fail => 1 to get (undef, standard error) if it does, args => more of pageserver_ctl)
 sub start_compute
 {
 	my ($self, $branch, %opt) = @_;
@@ -244,7 +244,7 @@ sub start_compute
 		$options .= " -c $1=$2" if $line =~ /^\s*([\w.]+)\s*=\s*(\S+)\s*$/;
 	}
 	my $started = time;
-	my ($rc, $out, $err) = $self->ctl('compute', 'start', $branch, '-D', $dir, '-p', $compute->{port}, '-o', $options);
+	my ($rc, $out, $err) = $self->ctl('compute', 'start', $branch, '-D', $dir, '-p', $compute->{port}, '-o', $options, @{ $opt{args} // [] });
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	if (defined $opt{ok} && !$opt{ok})
 	{

@@ -301,7 +301,7 @@ for my $victim (@victims)
 	my $again = PostgreSQL::Test::Utils::slurp_file("$c->{dir}.again.log");
 	unlink "$c->{dir}.again.log";
 	isnt($rc, 0, "$what: the directory does not boot again");
-	like($again, qr/has been started before.*HINT:.*pageserver_ctl compute start/s, "$what: and it is said how to start the compute");
+	like($again, qr/start-it-with:pageserver_ctl-compute-start/, "$what: and it is said how to start the compute");
 	unlike($again, qr/redo starts|recovery/, "$what: still no recovery");
 	unlink "$c->{dir}/log/postgres.log";
 	$c = $store->start_compute('main', name => $crash_dir, port => $c->{port}, conf => "autovacuum = on\n");

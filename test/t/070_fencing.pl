@@ -15,7 +15,7 @@ my $file = PageserverTest::test_dir() . '/told';
 my $writer = IPC::Run::start([ 'sh', '-c', "i=0; while [ \$i -lt 2000 ]; do i=\$((i+1)); " . PageserverTest::bindir()
 	  . "/psql -X -q -d '" . $old->connstr . "' -c \"INSERT INTO t VALUES ('old \$i')\" >/dev/null 2>&1 && echo \$i >> $file || exit 0; done" ]);
 PageserverTest::wait_until(sub { -s $file }, 'the first insert');
-my $new = $store->start_compute('main', name => 'new');
+my $new = $store->start_compute('main', name => 'new', args => ['--takeover']);
 my $seen = $new->sql("SELECT count(*) FROM t WHERE who LIKE 'old%'");
 $writer->finish;
 my @told = split /\n/, PostgreSQL::Test::Utils::slurp_file($file);

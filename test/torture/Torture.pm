@@ -123,7 +123,8 @@ sub start_compute
 	my $c = bless { store => $t->{store}, started => time, branch => 'main', host => $t->{dir}, port => PageserverTest::free_port(),
 		dir => $earlier ? $earlier->{dir} : "$t->{compute_fs}/compute_$n" }, 'PageserverTest::Compute';
 	$c->{proxy} = $t->start_proxy;
-	my @args = ('compute', 'start', 'main', '-D', $c->{dir}, '-p', $c->{port}, '-S', "host=127.0.0.1 port=$c->{proxy}{port}",
+	# the proxy of an earlier compute may keep its connection, and some actions take over
+	my @args = ('compute', 'start', 'main', '--takeover', '-D', $c->{dir}, '-p', $c->{port}, '-S', "host=127.0.0.1 port=$c->{proxy}{port}",
 		'-o', join(' ', map { "-c $_" } split(' ', $compute_conf), "unix_socket_directories=$t->{dir}"));
 	my ($rc, $out, $err) = $t->{store}->ctl(@args);
 	if ($rc != 0)

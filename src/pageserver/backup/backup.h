@@ -131,17 +131,28 @@ extern PsError *branch_create(Store *store, const char *name, bool data_checksum
 							  const ProgressSink *progress, Timeline **tl);
 
 /* ---- basebackup.c ---- */
-typedef struct BaseBackupOptions
+
+/* What timeline_take_over() gave. */
+typedef struct BaseBackup
 {
-	const char *owner;			/* who starts the compute: host and directory, for messages */
-} BaseBackupOptions;
+	uint64		generation;
+	WalState	state;
+	XLogRecPtr	checkpoint_lsn;
+} BaseBackup;
 
 /*
- * Starts a new generation and sends the data directory that a compute starts
- * with (FACTS 2).  Its pageserver_smgr.conf names tenant, timeline, generation
- * and checkpoint; where the store is must be added by the receiver.
+ * Sends the data directory that the compute of a new generation starts with:
+ * everything but relation files.  Its pageserver_smgr.conf names tenant,
+ * timeline, generation and checkpoint; where the store is must be added by the
+ * receiver.
  */
-extern PsError *basebackup(Timeline *tl, const BaseBackupOptions *options, const Waiter *waiter, ByteSink sink);
+extern PsError *basebackup(Timeline *tl, const BaseBackup *base, const Waiter *waiter, ByteSink sink);
+
+/*
+ * Sends what basebackup() would send now, with generation 0, while a compute
+ * may go on: to find out whether a start would succeed.  Changes nothing.
+ */
+extern PsError *basebackup_rehearsal(Timeline *tl, const Waiter *waiter, ByteSink sink);
 
 /* ---- fullbackup.c ---- */
 
@@ -235,6 +246,7 @@ typedef struct Backup
 	const char *auto_conf;		/* postgresql.auto.conf, likewise */
 	bool		has_tablespaces;
 	const ProgressSink *damaged;	/* as fullbackup() has it */
+	XLogRecPtr	pinned;			/* until backup_end(); InvalidXLogRecPtr: none */
 	DataDirDatabase *dirs;		/* of databases, that the tar has */
 	size_t		ndirs;
 } Backup;
@@ -245,6 +257,13 @@ typedef struct Backup
  * before anything that sends.  backup_end() must follow, after an error, too.
  */
 extern PsError *backup_begin(Backup *backup, Timeline *tl, const WalState *state, const Waiter *waiter, ByteSink sink);
+
+/*
+ * Begins a backup as of an LSN (rounded down to the end of a record;
+ * InvalidXLogRecPtr: all that is acknowledged) while WAL may go on coming.  The
+ * shutdown checkpoint is made for it, and is in wal_tail only.
+ */
+extern PsError *backup_begin_at(Backup *backup, Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, ByteSink sink);
 extern void backup_end(Backup *backup);
 
 /*

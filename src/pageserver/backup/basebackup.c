@@ -68,19 +68,26 @@ send_all(Backup *backup, uint64 generation)
 }
 
 PsError *
-basebackup(Timeline *tl, const BaseBackupOptions *options, const Waiter *waiter, ByteSink sink)
+basebackup(Timeline *tl, const BaseBackup *base, const Waiter *waiter, ByteSink sink)
 {
 	Backup		backup;
-	WalState	state;
-	uint64		generation;
-	XLogRecPtr	checkpoint_lsn;
-	PsError    *err;
+	PsError    *err = backup_begin(&backup, tl, &base->state, waiter, sink);
 
-	PS_TRY(timeline_new_generation(tl, options->owner, waiter, &generation, &state, &checkpoint_lsn));
-	err = backup_begin(&backup, tl, &state, waiter, sink);
-	backup.checkpoint_lsn = checkpoint_lsn;
+	backup.checkpoint_lsn = base->checkpoint_lsn;
 	if (err == NULL)
-		err = send_all(&backup, generation);
+		err = send_all(&backup, base->generation);
+	backup_end(&backup);
+	return err;
+}
+
+PsError *
+basebackup_rehearsal(Timeline *tl, const Waiter *waiter, ByteSink sink)
+{
+	Backup		backup;
+	PsError    *err = backup_begin_at(&backup, tl, InvalidXLogRecPtr, waiter, sink);
+
+	if (err == NULL)
+		err = send_all(&backup, 0);
 	backup_end(&backup);
 	return err;
 }

@@ -156,9 +156,49 @@ backup_begin(Backup *backup, Timeline *tl, const WalState *state, const Waiter *
 	return NULL;
 }
 
+PsError *
+backup_begin_at(Backup *backup, Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, ByteSink sink)
+{
+	TimelineInfo info;
+	WalState	state;
+	PsError    *err;
+
+	memset(backup, 0, sizeof(*backup));
+	timeline_info(tl, &info);
+	if (lsn > info.flushed_lsn)
+		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" ends at %X/%X, there is no %X/%X yet", info.name,
+									  LSN_FORMAT_ARGS(info.flushed_lsn), LSN_FORMAT_ARGS(lsn)),
+							 "Without an LSN the newest state is taken.");
+	if (XLogRecPtrIsInvalid(lsn))
+		lsn = info.flushed_lsn; /* every commit that was acknowledged */
+	PS_TRY(timeline_read_lsn(tl, lsn, lsn, waiter, &lsn));
+	PS_TRY(timeline_pin_wal(tl, lsn));
+	err = timeline_state_at(tl, lsn, &state);
+	if (err != NULL)
+	{
+		timeline_unpin(tl, lsn);
+		return err;
+	}
+	err = backup_begin(backup, tl, &state, waiter, sink);
+	backup->pinned = lsn;
+	if (err == NULL && !timeline_has_checkpoint(tl, &state))
+	{
+		XLogRecPtr	end;
+
+		wal_make_shutdown_checkpoint(&state, backup->info.system_identifier, backup->info.segment_size, time(NULL),
+									 &backup->wal_tail, &backup->checkpoint, &backup->checkpoint_lsn, &end);
+	}
+	return err;
+}
+
+/* Also of a backup that could not be begun: of that nothing may be set. */
 void
 backup_end(Backup *backup)
 {
+	if (backup->pinned != InvalidXLogRecPtr)
+		timeline_unpin(backup->tl, backup->pinned);
+	if (backup->tar == NULL)
+		return;
 	tar_free(backup->tar);
 	pfree(backup->wal_tail.data);
 	branch_settings_free(&backup->settings);

@@ -77,37 +77,11 @@ PsError *
 fullbackup(Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, const ProgressSink *damaged, ByteSink sink)
 {
 	Backup		backup;
-	TimelineInfo info;
-	WalState	state;
-	PsError    *err;
+	PsError    *err = backup_begin_at(&backup, tl, lsn, waiter, sink);
 
-	timeline_info(tl, &info);
-	if (lsn > info.flushed_lsn)
-		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" ends at %X/%X, there is no %X/%X yet", info.name,
-									  LSN_FORMAT_ARGS(info.flushed_lsn), LSN_FORMAT_ARGS(lsn)),
-							 "Without an LSN the newest state is taken.");
-	if (XLogRecPtrIsInvalid(lsn))
-		lsn = info.flushed_lsn; /* every commit that was acknowledged */
-	PS_TRY(timeline_read_lsn(tl, lsn, lsn, waiter, &lsn));
-	PS_TRY(timeline_pin_wal(tl, lsn));
-	err = timeline_state_at(tl, lsn, &state);
-	if (err != NULL)
-	{
-		timeline_unpin(tl, lsn);
-		return err;
-	}
-	err = backup_begin(&backup, tl, &state, waiter, sink);
-	if (err == NULL && !timeline_has_checkpoint(tl, &state))
-	{
-		XLogRecPtr	end;
-
-		wal_make_shutdown_checkpoint(&state, backup.info.system_identifier, backup.info.segment_size, time(NULL),
-									 &backup.wal_tail, &backup.checkpoint, &backup.checkpoint_lsn, &end);
-	}
 	backup.damaged = damaged;
 	if (err == NULL)
 		err = send_all(&backup);
 	backup_end(&backup);
-	timeline_unpin(tl, lsn);
 	return err;
 }

@@ -74,17 +74,34 @@ copy_sink_finish(CopySink *sink, PsError *err, const char *tag)
 	return NULL;
 }
 
+/* Once the copy has begun, the generation is raised: before that, an error changes nothing. */
 PsError *
 run_basebackup(Session *session, char **args, int nargs)
 {
-	BaseBackupOptions options = {.owner = args[1]};
+	uint64		after = 0;
+	BaseBackup	base;
+	CopySink	sink;
+	Timeline   *tl;
+
+	if (nargs > 2)
+		PS_TRY(command_parse_generation(args[2], &after));
+	PS_TRY(command_find_branch(session, args[0], &tl));
+	PS_TRY(timeline_take_over(tl, args[1], after, &session->waiter, &base.generation, &base.state, &base.checkpoint_lsn));
+	copy_sink_begin(&sink, session);
+	return copy_sink_finish(&sink, basebackup(tl, &base, &session->waiter, (ByteSink) {copy_sink_write, &sink}),
+							"BASEBACKUP");
+}
+
+PsError *
+run_basebackup_rehearsal(Session *session, char **args, int nargs)
+{
 	CopySink	sink;
 	Timeline   *tl;
 
 	PS_TRY(command_find_branch(session, args[0], &tl));
 	copy_sink_begin(&sink, session);
-	return copy_sink_finish(&sink, basebackup(tl, &options, &session->waiter, (ByteSink) {copy_sink_write, &sink}),
-							"BASEBACKUP");
+	return copy_sink_finish(&sink, basebackup_rehearsal(tl, &session->waiter, (ByteSink) {copy_sink_write, &sink}),
+							"BASEBACKUP_REHEARSAL");
 }
 
 /* Tells of something in the middle of the copy. */

@@ -19,6 +19,7 @@ run_branch_list(Session *session, char **args, int nargs)
 		{"layer_bytes", INT8OID}, {"open_layer_bytes", INT8OID}, {"wal_bytes", INT8OID}, {"parent", TEXTOID},
 		{"start_lsn", LSNOID}, {"oldest_lsn", LSNOID}, {"error", TEXTOID}, {"open", BOOLOID},
 		{"waits_for", TEXTOID},
+		{"connected_since", TEXTOID},
 	};
 	Conn	   *conn = &session->conn;
 	int			n;
@@ -30,6 +31,7 @@ run_branch_list(Session *session, char **args, int nargs)
 	{
 		TimelineInfo info;
 		char	   *values[lengthof(columns)];
+		char		since[TIME_TEXT_SIZE];
 		int			v = 0;
 
 		store_timeline_info(list[i], &info);
@@ -54,6 +56,7 @@ run_branch_list(Session *session, char **args, int nargs)
 		values[v++] = pg_strdup(info.error);
 		values[v++] = pg_strdup(info.open ? "t" : "f");
 		values[v++] = pg_strdup(info.waits_for);
+		values[v++] = info.compute_connected ? pg_strdup(timeline_time_text(info.connected_since, since)) : NULL;
 		Assert(v == lengthof(columns));
 		command_send_row(conn, values, v);
 	}

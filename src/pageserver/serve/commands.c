@@ -29,7 +29,8 @@ static PsError *run_wal_push(Session *session, char **args, int nargs);
 static PsError *run_status(Session *session, char **args, int nargs);
 
 static const Command commands[] = {
-	{"basebackup", "BRANCH OWNER", 2, 2, run_basebackup},
+	{"basebackup", "BRANCH OWNER [GENERATION]", 2, 3, run_basebackup},
+	{"basebackup_rehearsal", "BRANCH", 1, 1, run_basebackup_rehearsal},
 	{"branch_create", "NAME [data_checksums | FROM PARENT [LSN lsn | TIME microseconds]]", 1, 5, run_branch_create},
 	{"branch_compact", "NAME", 1, 1, run_branch_compact},
 	{"branch_delete", "NAME [force]", 1, 2, run_branch_delete},
@@ -149,21 +150,29 @@ hold(Session *session, Timeline *tl)
 	return ps_error(PS_SQLSTATE_TRY_AGAIN, "the branch is being closed");
 }
 
+PsError *
+command_parse_generation(const char *text, uint64 *generation)
+{
+	char	   *end;
+
+	errno = 0;
+	*generation = strtoull(text, &end, 10);
+	if (!isdigit((unsigned char) text[0]) || *end != '\0' || errno != 0)
+		return ps_error(PS_SQLSTATE_SYNTAX, "invalid generation \"%s\": expected a decimal number", text);
+	return NULL;
+}
+
 static PsError *
 find_timeline(Session *session, char **args, Timeline **tl, uint64 *generation)
 {
 	PsId		tenant;
 	PsId		timeline;
-	char	   *end;
 
 	if (!ps_id_parse(args[0], &tenant))
 		return ps_error(PS_SQLSTATE_SYNTAX, "invalid tenant id \"%s\": expected 32 hex digits", args[0]);
 	if (!ps_id_parse(args[1], &timeline))
 		return ps_error(PS_SQLSTATE_SYNTAX, "invalid timeline id \"%s\": expected 32 hex digits", args[1]);
-	errno = 0;
-	*generation = strtoull(args[2], &end, 10);
-	if (!isdigit((unsigned char) args[2][0]) || *end != '\0' || errno != 0)
-		return ps_error(PS_SQLSTATE_SYNTAX, "invalid generation \"%s\": expected a decimal number", args[2]);
+	PS_TRY(command_parse_generation(args[2], generation));
 	PS_TRY(store_use(session->server->store, &tenant, &timeline, &session->waiter, tl));
 	return hold(session, *tl);
 }
@@ -297,8 +306,7 @@ run_status(Session *session, char **args, int nargs)
 	int			nbranches;
 	StoreReadStats reads;
 	ServerCounts counts;
-	struct tm	tm;
-	char		started[64];
+	char		started[TIME_TEXT_SIZE];
 	char		tag[32];
 	int			n = 0;
 
@@ -306,8 +314,7 @@ run_status(Session *session, char **args, int nargs)
 	store_list_free(list, nbranches);
 	store_read_stats(server->store, &reads);
 	server_counts(server, &counts);
-	gmtime_r(&server->started, &tm);
-	strftime(started, sizeof(started), "%Y-%m-%d %H:%M:%S+00", &tm);
+	timeline_time_text(server->started, started);
 	{
 		char	   *rows[][2] = {
 			{pg_strdup("version"), pg_strdup(PS_VERSION)},

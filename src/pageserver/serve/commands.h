@@ -18,6 +18,8 @@ extern PsError *command_find_branch(Session *session, const char *name, Timeline
 extern PsError *command_parse_moment(Session *session, const char *what, const char *value, Timeline *tl, Timeline **at,
 									 XLogRecPtr *lsn);
 
+extern PsError *command_parse_generation(const char *text, uint64 *generation);
+
 /* Sends a row of n psprintf'd texts, which it frees. */
 extern void command_send_row(Conn *conn, char **values, int n);
 extern char *command_lsn_text(XLogRecPtr lsn);	/* NULL: it is not known */
@@ -44,6 +46,7 @@ extern PsError *run_import_stream(Session *session, char **args, int nargs);
 
 /* ---- backup_commands.c ---- */
 extern PsError *run_basebackup(Session *session, char **args, int nargs);
+extern PsError *run_basebackup_rehearsal(Session *session, char **args, int nargs);
 extern PsError *run_fullbackup(Session *session, char **args, int nargs);
 
 /* ---- tenant_commands.c ---- */

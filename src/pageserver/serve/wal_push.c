@@ -318,6 +318,7 @@ wal_push_run(Session *session, Timeline *tl, uint64 generation)
 	timeline_info(tl, &info);
 	PS_TRY(wal_receiver_open(tl, generation, &wp.receiver, &wp.written));
 	server_count_wal(session, true);
+	wal_receiver_set_client(wp.receiver, &session->waiter);
 	wp.waiter = (Waiter) {is_canceled, &wp};
 	wp.flushed = wp.written;
 	ps_thread_name("wal %s", info.name);

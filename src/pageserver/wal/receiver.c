@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "ps_wire.h"
@@ -139,6 +140,7 @@ wal_receiver_open(Timeline *tl, uint64 generation, WalReceiver **result, XLogRec
 	receiver = pg_malloc0(sizeof(WalReceiver));
 	receiver->tl = tl;
 	receiver->generation = generation;
+	receiver->since = time(NULL);
 	atomic_init(&receiver->superseded, false);
 	receiver->decoder = wal_decoder_create(*start, tl->flushed_prev, tl->system_identifier, tl->segment_size, false);
 	if (tl->receiver != NULL)
@@ -150,6 +152,22 @@ wal_receiver_open(Timeline *tl, uint64 generation, WalReceiver **result, XLogRec
 	pthread_mutex_unlock(&tl->receive_lock);
 	*result = receiver;
 	return NULL;
+}
+
+void
+wal_receiver_set_client(WalReceiver *receiver, const Waiter *client)
+{
+	pthread_mutex_lock(&receiver->tl->receive_lock);
+	receiver->client = client;
+	pthread_mutex_unlock(&receiver->tl->receive_lock);
+}
+
+bool
+receiver_is_connected(const Timeline *tl)
+{
+	const Waiter *client = tl->receiver != NULL ? tl->receiver->client : NULL;
+
+	return tl->receiver != NULL && (client == NULL || !client->is_canceled(client->arg));
 }
 
 /* Caller holds receive_lock. */

@@ -1,0 +1,75 @@
+/*
+ * rehearsal.c
+ *	  A start that ends before it has begun: pageserver_smgr.rehearsal.
+ *
+ * Before a branch is taken over from a compute that works, its successor shows
+ * that it could start: the server reads its settings, loads its libraries,
+ * makes its shared memory, then does here what the postmaster would do next
+ * that can fail, and ends.  It connects to nothing and replays nothing.
+ */
+#include "postgres.h"
+
+#include "libpq/hba.h"
+#include "libpq/libpq.h"
+#include "miscadmin.h"
+#include "postmaster/postmaster.h"
+#include "storage/ipc.h"
+#include "utils/builtins.h"
+#include "utils/varlena.h"
+
+#include "compute.h"
+
+/* MAXLISTEN of postmaster.c */
+#define MAX_SOCKETS 64
+
+static pgsocket sockets[MAX_SOCKETS];
+
+/*
+ * Listens on all addresses of a list, as PostmasterMain() does: it is enough if
+ * one of them works.  StreamServerPort() logs what is wrong with another.
+ */
+static void
+listen_on(const char *setting, const char *value, bool directories)
+{
+	char	   *list = pstrdup(value);
+	List	   *names;
+	ListCell   *lc;
+	bool		ok = false;
+
+	if (directories ? !SplitDirectoriesString(list, ',', &names) : !SplitGUCList(list, ',', &names))
+		ereport(FATAL,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid list syntax in parameter \"%s\"", setting)));
+	foreach(lc, names)
+	{
+		char	   *name = lfirst(lc);
+		const char *host = directories || strcmp(name, "*") == 0 ? NULL : name;
+
+		if (StreamServerPort(directories ? AF_UNIX : AF_UNSPEC, host, (unsigned short) PostPortNumber,
+							 directories ? name : NULL, sockets, MAX_SOCKETS) == STATUS_OK)
+			ok = true;
+	}
+	if (!ok && names != NIL)
+		ereport(FATAL,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("could not listen on port %d at any of \"%s\" (\"%s\")", PostPortNumber, value, setting)));
+}
+
+void
+rehearsal_end(void)
+{
+	for (int i = 0; i < MAX_SOCKETS; i++)
+		sockets[i] = PGINVALID_SOCKET;
+	if (ListenAddresses != NULL)
+		listen_on("listen_addresses", ListenAddresses, false);
+	if (Unix_socket_directories != NULL)
+		listen_on("unix_socket_directories", Unix_socket_directories, true);
+	if (!load_hba())
+		ereport(FATAL,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("could not load pg_hba.conf")));
+	ereport(LOG,
+			(errmsg("this was a rehearsal: the server could start")));
+	RemoveSocketFiles();
+	proc_exit(0);
+}

@@ -1,0 +1,65 @@
+/*
+ * compute.h
+ *	  What the files about computes know of each other: compute.c (the
+ *	  commands), compute_dir.c (a compute's directory), compute_start.c.
+ */
+#ifndef PS_CTL_COMPUTE_H
+#define PS_CTL_COMPUTE_H
+
+#include "conf.h"
+#include "ctl.h"
+
+/* ---- compute_dir.c: COMPUTE, its files, and who may change them ---- */
+
+typedef struct ComputeDir
+{
+	char	   *path;			/* absolute; malloc'd */
+	bool		made;			/* by this program */
+	bool		earlier;		/* a compute was started here before: the owner's settings are there */
+	char	   *old_conf;		/* pageserver_smgr.conf of that compute; malloc'd */
+} ComputeDir;
+
+/* The directory that -D names, absolute; malloc'd.  Ends the program if it was not given. */
+extern char *compute_dir_path(const Options *options);
+
+/* pageserver_smgr.conf, which marks the directory as a compute's; malloc'd, NULL: it is none. */
+extern char *compute_dir_conf(const char *path);
+
+/*
+ * Makes the directory if it is missing, becomes the user that the compute is
+ * to run as, locks the directory until this process ends, and looks at what it
+ * is.  Ends the program if somebody else is at work there, or if it holds
+ * anything but a compute.
+ */
+extern void compute_dir_open(ComputeDir *dir, const Options *options);
+
+/*
+ * Removes what a base backup brings and what PostgreSQL makes; all else is the
+ * owner's.  all: the settings as well, of a directory that had none before.
+ * False: something could not be removed, and a message said so.
+ */
+extern bool compute_dir_clear(const ComputeDir *dir, bool all);
+
+/* Unpacks what a command of the store sends; *begun as unpack() has it.  False: it failed, and said so. */
+extern bool compute_dir_unpack(const ComputeDir *dir, PGconn *conn, const char *command, bool *begun);
+
+/* Adds to pageserver_smgr.conf what the store cannot know, and makes sure that postgresql.conf includes it.  port may be NULL. */
+extern void compute_dir_complete(const ComputeDir *dir, const char *conninfo, const char *port);
+
+/*
+ * May PostgreSQL be started on the directory?  A start by anything but this
+ * program would run without the library, or a second time; so PG_VERSION has
+ * what no server takes, except while this program starts one.
+ */
+extern void compute_dir_allow_start(const ComputeDir *dir, bool allow);
+
+/* ---- compute_start.c ---- */
+
+/*
+ * Starts a compute of the branch in options->args[0]; returns the exit code.
+ * after: the generation that it follows, if that is still the newest one, or 0.
+ * Messages say why it failed; the program may end here, too.
+ */
+extern int	compute_start(const Options *options, uint64 after);
+
+#endif							/* PS_CTL_COMPUTE_H */

@@ -1,0 +1,190 @@
+/*
+ * compute_dir.c
+ *	  The directory of a compute.
+ *
+ * It boots once: PostgreSQL would replay the WAL that is in it over pages of
+ * another time.  So each start empties it and fills it with a fresh base
+ * backup; the owner's files stay.  The file pageserver_smgr.conf marks it as a
+ * compute's; it stays until the backup replaces it, so that a start that
+ * failed can be made again.
+ */
+#include "ps_fe.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "compute.h"
+
+/* The owner's, if they are there; else the base backup's. */
+static const char *const settings_files[] = {
+	"postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf"
+};
+
+/* What a base backup, PostgreSQL and the library put into the directory. */
+static const char *const server_files[] = {
+	"PG_VERSION", "backup_label", "backup_label.old", "backup_manifest", "base", "current_logfiles",
+	"current_logfiles.tmp", "global", "pageserver_smgr.cache", "pg_commit_ts", "pg_dynshmem", "pg_logical",
+	"pg_multixact", "pg_notify", "pg_replslot", "pg_serial", "pg_snapshots", "pg_stat", "pg_stat_tmp",
+	"pg_subtrans", "pg_tblspc", "pg_twophase", "pg_wal", "pg_xact", "postgresql.auto.conf.tmp",
+	"postmaster.opts", "postmaster.pid", "promote", "tablespace_map", "tablespace_map.old"
+};
+
+char *
+compute_dir_path(const Options *options)
+{
+	if (options->directory == NULL)
+	{
+		pg_log_error("no directory of a compute was given");
+		pg_log_error_hint("Name it with -D.");
+		exit(1);
+	}
+	return absolute_path(options->directory);
+}
+
+static char *
+read_file(const char *dir, const char *name)
+{
+	char	   *path = psprintf("%s/%s", dir, name);
+	char	   *text = read_text_file(path);
+
+	pfree(path);
+	return text;
+}
+
+static void
+write_file(const char *dir, const char *name, const char *text, bool append)
+{
+	char	   *path = psprintf("%s/%s", dir, name);
+
+	write_text_file(path, text, append);
+	pfree(path);
+}
+
+char *
+compute_dir_conf(const char *path)
+{
+	return read_file(path, PS_CONF_FILE);
+}
+
+/* ---- opening ---- */
+
+/* The lock is the directory's own, and ends with this process; programs that it starts do not inherit it. */
+static void
+lock_directory(const char *path)
+{
+	int			fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct stat by_fd;
+	struct stat by_name;
+
+	if (fd < 0)
+		pg_fatal("could not open directory \"%s\": %m", path);
+	if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+	{
+		if (errno != EWOULDBLOCK)
+			pg_fatal("could not lock directory \"%s\": %m", path);
+		pg_log_error("another pageserver_ctl is starting a compute in directory \"%s\"", path);
+		exit(1);
+	}
+	/* the other one may have failed, and removed what it had made */
+	if (fstat(fd, &by_fd) != 0 || stat(path, &by_name) != 0 || by_fd.st_ino != by_name.st_ino || by_fd.st_dev != by_name.st_dev)
+		pg_fatal("directory \"%s\" was removed by another pageserver_ctl", path);
+}
+
+void
+compute_dir_open(ComputeDir *dir, const Options *options)
+{
+	int			kind = pg_check_dir(dir->path);
+
+	if (kind < 0)
+		pg_fatal("could not read directory \"%s\": %m", dir->path);
+	dir->made = kind <= 1 && make_directory(options, dir->path);
+	become_user(options, dir->made ? dir->path : NULL);
+	lock_directory(dir->path);
+	dir->old_conf = compute_dir_conf(dir->path);
+	dir->earlier = dir->old_conf != NULL;
+	if (!dir->earlier && pg_check_dir(dir->path) > 1)
+	{
+		pg_log_error("directory \"%s\" is not empty, and is no compute", dir->path);
+		pg_log_error_hint("Give a directory that does not exist, is empty, or is an earlier compute of the branch.");
+		exit(1);
+	}
+}
+
+/* ---- contents ---- */
+
+static bool
+has_file(const ComputeDir *dir, const char *name)
+{
+	char	   *path = psprintf("%s/%s", dir->path, name);
+	bool		result = access(path, F_OK) == 0;
+
+	pfree(path);
+	return result;
+}
+
+bool
+compute_dir_clear(const ComputeDir *dir, bool all)
+{
+	bool		ok = true;
+
+	for (int i = 0; i < lengthof(server_files); i++)
+		ok &= remove_path(dir->path, server_files[i]);
+	if (all)
+	{
+		for (int i = 0; i < lengthof(settings_files); i++)
+			ok &= remove_path(dir->path, settings_files[i]);
+		ok &= remove_path(dir->path, PS_CONF_FILE);
+		/* as root the one who waits for us removes it (become_user()) */
+		if (dir->made)
+			(void) rmdir(dir->path);
+	}
+	return ok;
+}
+
+bool
+compute_dir_unpack(const ComputeDir *dir, PGconn *conn, const char *command, bool *begun)
+{
+	const char *exclude[lengthof(settings_files) + 2];
+	int			n = 0;
+
+	exclude[n++] = "PG_VERSION";	/* see compute_dir_allow_start() */
+	for (int i = 0; i < lengthof(settings_files); i++)
+		if (dir->earlier && has_file(dir, settings_files[i]))
+			exclude[n++] = settings_files[i];
+	exclude[n] = NULL;
+	return unpack(conn, command, dir->path, exclude, NULL, begun);
+}
+
+void
+compute_dir_complete(const ComputeDir *dir, const char *conninfo, const char *port)
+{
+	static const char *const on_command_line[] = {"shared_preload_libraries", NULL};
+	char	   *text = compute_dir_conf(dir->path);
+	char	   *conf = read_file(dir->path, "postgresql.conf");
+	char	   *include = conf != NULL ? conf_value(conf, "include") : NULL;
+	char	   *old_port = port == NULL && dir->earlier ? conf_value(dir->old_conf, "port") : NULL;
+	StringInfoData settings;
+
+	initStringInfo(&settings);
+	conf_disable(&settings, text != NULL ? text : "", on_command_line, "pageserver_ctl gives it on the command line");
+	conf_put(&settings, "pageserver_smgr.store", conninfo);
+	if (port != NULL || old_port != NULL)
+		conf_put(&settings, "port", port != NULL ? port : old_port);
+	write_file(dir->path, PS_CONF_FILE, settings.data, false);
+	if (include == NULL || strcmp(include, PS_CONF_FILE) != 0)
+		write_file(dir->path, "postgresql.conf",
+				   "\n# Settings of the compute, made by the page server. Must stay the last line.\ninclude '" PS_CONF_FILE "'\n", true);
+	free(text);
+	free(conf);
+	free(include);
+	free(old_port);
+	pfree(settings.data);
+}
+
+void
+compute_dir_allow_start(const ComputeDir *dir, bool allow)
+{
+	write_file(dir->path, "PG_VERSION", allow ? PG_MAJORVERSION "\n" : PS_NO_VERSION, false);
+}

@@ -1,0 +1,440 @@
+/*
+ * compute_start.c
+ *	  Starts a compute.
+ *
+ * Whatever can be found out without changing anything is found out first: the
+ * branch, who runs it, the settings.  A compute that is to take the branch over
+ * from one that works shows that it could start before the other is ended.
+ * Only then the store is asked for a base backup, with which a new generation
+ * begins: a compute of an older one is superseded and stops.
+ */
+#include "ps_fe.h"
+
+#include <ctype.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "compute.h"
+#include "ps_wire.h"
+
+#define MAX_OPTION_WORDS 200
+#define POLL_INTERVAL_USEC 2000
+
+/* How long the store may take to notice that a connection has ended: through a network, or a proxy. */
+#define DISCONNECT_USEC 1000000
+#define DISCONNECT_POLL_USEC 20000
+
+typedef struct Start
+{
+	const Options *options;
+	const char *branch;
+	ComputeDir	dir;
+	char	   *conninfo;		/* of the store */
+	char	   *owner;			/* what others are told of us */
+	char	   *postgres;		/* the program */
+	char	   *libraries;		/* shared_preload_libraries, as the owner has it and with ours */
+
+	/* as the store had it when it was looked at */
+	char	   *timeline;
+	char	   *generation;		/* "0": no compute was started yet */
+	char	   *current;		/* owner of the compute that is connected, NULL: none is */
+	char	   *current_since;
+} Start;
+
+/* ---- the branch ---- */
+
+/* What others are told of who runs the branch. */
+static char *
+make_owner(const char *dir)
+{
+	char		host[256];
+
+	if (gethostname(host, sizeof(host)) != 0)
+		strlcpy(host, "unknown host", sizeof(host));
+	host[sizeof(host) - 1] = '\0';
+	return psprintf("%s:%s", host, dir);
+}
+
+static char *
+field(PGresult *res, int row, const char *column)
+{
+	int			number = PQfnumber(res, column);
+
+	return number < 0 || PQgetisnull(res, row, number) ? NULL : pg_strdup(PQgetvalue(res, row, number));
+}
+
+/* Looks the branch up; may be called again. */
+static void
+look_at_branch(Start *start, PGconn *conn)
+{
+	PGresult   *res = store_query(conn, "branch_list");
+	int			row;
+
+	for (row = 0; row < PQntuples(res); row++)
+		if (strcmp(PQgetvalue(res, row, PQfnumber(res, "name")), start->branch) == 0)
+			break;
+	if (row == PQntuples(res))
+	{
+		pg_log_error("branch \"%s\" does not exist", start->branch);
+		pg_log_error_hint("\"pageserver_ctl branch list\" shows the branches, \"pageserver_ctl tenant list\" what is detached.");
+		exit(EXIT_NOT_FOUND);
+	}
+	start->current = start->current_since = NULL;
+	start->timeline = field(res, row, "timeline");
+	start->generation = field(res, row, "generation");
+	if (PQgetvalue(res, row, PQfnumber(res, "connected"))[0] == 't')
+	{
+		start->current = field(res, row, "owner");
+		start->current_since = field(res, row, "connected_since");
+	}
+	PQclear(res);
+}
+
+/* An earlier compute's directory must be of this branch. */
+static void
+check_timeline(const Start *start, PGconn *conn)
+{
+	char	   *timeline = start->dir.earlier ? conf_value(start->dir.old_conf, "pageserver_smgr.timeline") : NULL;
+	PGresult   *res;
+	const char *other = NULL;
+
+	if (timeline == NULL || strcmp(timeline, start->timeline) == 0)
+	{
+		free(timeline);
+		return;
+	}
+	res = store_query(conn, "branch_list");
+	for (int i = 0; i < PQntuples(res); i++)
+		if (strcmp(PQgetvalue(res, i, PQfnumber(res, "timeline")), timeline) == 0)
+			other = PQgetvalue(res, i, PQfnumber(res, "name"));
+	pg_log_error("directory \"%s\" belongs to a compute of another branch%s%s%s", start->dir.path,
+				 other ? " (\"" : "", other ? other : "", other ? "\")" : "");
+	pg_log_error_hint("Use another directory, or remove it first if its settings are not needed.");
+	exit(EXIT_NOT_FOUND);
+}
+
+/* Is the compute that is connected the one of this directory, or what is left of it? */
+static bool
+current_is_ours(const Start *start)
+{
+	char	   *generation = start->dir.earlier ? conf_value(start->dir.old_conf, "pageserver_smgr.generation") : NULL;
+	bool		ours = generation != NULL && strcmp(generation, start->generation) == 0 &&
+		strcmp(start->current, start->owner) == 0;
+
+	free(generation);
+	return ours;
+}
+
+/*
+ * Is the branch run by a compute elsewhere?  One that was stopped or killed
+ * just now may seem to be connected for a moment.
+ */
+static bool
+is_taken(Start *start, PGconn *conn)
+{
+	for (int64 waited = 0;; waited += DISCONNECT_POLL_USEC)
+	{
+		if (start->current == NULL || current_is_ours(start))
+			return false;
+		if (start->options->takeover || waited >= DISCONNECT_USEC)
+			return true;
+		pg_usleep(DISCONNECT_POLL_USEC);
+		look_at_branch(start, conn);
+	}
+}
+
+/* ---- settings and PostgreSQL ---- */
+
+/* Splits the options for postgres at blanks; quotes and backslashes as in a shell.  argv has room for max. */
+static int
+split_options(const char *text, char **argv, int max)
+{
+	int			n = 0;
+
+	for (const char *p = text;;)
+	{
+		StringInfoData word;
+		char		quote = '\0';
+
+		while (isspace((unsigned char) *p))
+			p++;
+		if (*p == '\0')
+			return n;
+		if (n == max)
+			pg_fatal("too many options for postgres: at most %d words", max);
+		initStringInfo(&word);
+		for (; *p && (quote || !isspace((unsigned char) *p)); p++)
+		{
+			if (*p == '\\' && quote != '\'' && p[1])
+				appendStringInfoChar(&word, *++p);
+			else if (quote ? *p == quote : (*p == '\'' || *p == '"'))
+				quote = quote ? '\0' : *p;
+			else
+				appendStringInfoChar(&word, *p);
+		}
+		if (quote)
+			pg_fatal("a quote is not closed in the options for postgres: %s", text);
+		argv[n++] = word.data;
+	}
+}
+
+/* The command line: the owner's options, then a setting (NULL: none) that wins over all others.  argv has room. */
+static void
+make_command(const Start *start, char **argv, const char *first, const char *second, const char *setting, const char *other)
+{
+	int			n = 0;
+
+	argv[n++] = start->postgres;
+	argv[n++] = "-D";
+	argv[n++] = start->dir.path;
+	if (first != NULL)
+	{
+		argv[n++] = (char *) first;
+		argv[n++] = (char *) second;
+	}
+	if (start->options->server_options != NULL)
+		n += split_options(start->options->server_options, argv + n, MAX_OPTION_WORDS);
+	if (setting != NULL)
+	{
+		argv[n++] = "-c";
+		argv[n++] = (char *) setting;
+	}
+	if (other != NULL)
+	{
+		argv[n++] = "-c";
+		argv[n++] = (char *) other;
+	}
+	argv[n] = NULL;
+}
+
+#define ARGV_SIZE (MAX_OPTION_WORDS + 10)
+
+/*
+ * PostgreSQL reads the settings as it would at a start, wherever they are, and
+ * tells which libraries are wanted.  False: it refuses them, and said why.
+ */
+static bool
+read_settings(Start *start)
+{
+	char	   *argv[ARGV_SIZE];
+	char	   *list;
+
+	make_command(start, argv, "-C", "shared_preload_libraries", NULL, NULL);
+	list = read_program(argv, "postgres -C");
+	if (list == NULL)
+	{
+		pg_log_error("PostgreSQL does not take the settings of the compute in \"%s\"", start->dir.path);
+		pg_log_error_hint("Settings are in \"%s/postgresql.conf\" and in what is given with -o; start the compute again when they are right.",
+						  start->dir.path);
+		return false;
+	}
+	free(start->libraries);
+	start->libraries = conf_preload_with_ours(list);
+	free(list);
+	return true;
+}
+
+/* Runs PostgreSQL with its log in COMPUTE/log; *log_end is how long that was before. */
+static pid_t
+run_postgres(const Start *start, const char *setting, char **log, off_t *log_end)
+{
+	char	   *log_dir = psprintf("%s/log", start->dir.path);
+	char	   *argv[ARGV_SIZE];
+	pid_t		pid;
+	int			fd;
+
+	*log = psprintf("%s/postgres.log", log_dir);
+	make_command(start, argv, NULL, NULL, psprintf("shared_preload_libraries=%s", start->libraries), setting);
+	if (mkdir(log_dir, S_IRWXU) != 0 && errno != EEXIST)
+		pg_fatal("could not create directory \"%s\": %m", log_dir);
+	fd = open_log(start->options, *log, log_end);
+	compute_dir_allow_start(&start->dir, true);
+	pid = start_program(argv, -1, fd, true);
+	close(fd);
+	return pid;
+}
+
+/* ---- steps of a start ---- */
+
+/*
+ * The compute that was started here before must have ended before anything is
+ * removed, also its processes whose postmaster was killed: those still write.
+ */
+static void
+stop_earlier(const Start *start)
+{
+	int			timeout = start->options->timeout;
+	PidFile		file;
+
+	postmaster_kind.find(start->dir.path, &file);
+	if (file.alive)
+		stop_server(&postmaster_kind, start->dir.path, &file, "fast", timeout, false, "the earlier compute");
+	for (int64 waited = 0; postmaster_left_processes(&file); waited += POLL_INTERVAL_USEC)
+	{
+		if (waited >= (int64) timeout * 1000000)
+		{
+			pg_log_error("processes of the earlier compute in \"%s\" still run, although its postmaster (PID %d) has ended",
+						 start->dir.path, (int) file.pid);
+			pg_log_error_hint("End them (those that work in this directory), and start the compute again.");
+			exit(1);
+		}
+		pg_usleep(POLL_INTERVAL_USEC);
+	}
+}
+
+/* Fills the directory.  False: it failed, and said so; what was not there before is gone then. */
+static bool
+fill_directory(Start *start, PGconn *conn, const char *command, bool *begun)
+{
+	if (!compute_dir_unpack(&start->dir, conn, command, begun))
+	{
+		compute_dir_clear(&start->dir, !start->dir.earlier);
+		return false;
+	}
+	compute_dir_complete(&start->dir, start->conninfo, start->options->port);
+	compute_dir_allow_start(&start->dir, false);
+	return true;
+}
+
+/*
+ * Before another compute is superseded: a directory as it would be now, and
+ * PostgreSQL in it as far as it comes without having begun.
+ */
+static bool
+rehearse(Start *start, PGconn *conn)
+{
+	char	   *log;
+	off_t		log_end;
+	bool		begun;
+
+	if (!fill_directory(start, conn, psprintf("basebackup_rehearsal %s", store_quote(start->branch)), &begun))
+		return false;
+	if (!read_settings(start))
+	{
+		compute_dir_clear(&start->dir, false);
+		return false;
+	}
+	if (wait_program(run_postgres(start, "pageserver_smgr.rehearsal=on", &log, &log_end), "postgres"))
+		return true;
+	show_log(log, log_end);
+	compute_dir_clear(&start->dir, false);
+	pg_log_error_hint("Its log \"%s\" says why. Settings are in \"%s/postgresql.conf\"; start the compute again when they are right.",
+					  log, start->dir.path);
+	return false;
+}
+
+/*
+ * All that comes before something is changed for others.  The directory is
+ * empty of what is not the owner's then.
+ */
+static bool
+prove(Start *start, PGconn *conn, bool takes_over)
+{
+	if (start->dir.earlier && !read_settings(start))
+		return false;
+	stop_earlier(start);
+	compute_dir_allow_start(&start->dir, false);
+	if (!compute_dir_clear(&start->dir, false))
+		return false;
+	if (takes_over)
+		return rehearse(start, conn) && compute_dir_clear(&start->dir, false);
+	return true;
+}
+
+static int
+start_postgres(const Start *start)
+{
+	char	   *log;
+	off_t		log_end;
+	pid_t		pid = run_postgres(start, NULL, &log, &log_end);
+	PidFile		file;
+	bool		child_ended;
+
+	if (wait_until_ready(&postmaster_kind, start->dir.path, pid, start->options->timeout, &file, &child_ended))
+	{
+		print_done(start->options, psprintf("A compute of branch \"%s\" runs in \"%s\" (PID %d, port %d%s%s).", start->branch,
+											start->dir.path, (int) pid, file.port,
+											file.socket_dir[0] ? ", socket directory " : "", file.socket_dir),
+				   "branch", start->branch, "directory", start->dir.path, "pid", psprintf("%d", (int) pid),
+				   "port", psprintf("%d", file.port), "unix_socket_directory", file.socket_dir, NULL);
+		return 0;
+	}
+	show_log(log, log_end);
+	if (child_ended)
+	{
+		compute_dir_allow_start(&start->dir, false);
+		pg_log_error("PostgreSQL did not start in \"%s\"", start->dir.path);
+	}
+	else
+		pg_log_error("PostgreSQL was not ready in %d seconds; it goes on starting", start->options->timeout);
+	pg_log_error_hint("Its log \"%s\" says why. Settings are in \"%s/postgresql.conf\"; start the compute again when they are right.",
+					  log, start->dir.path);
+	return child_ended ? 1 : EXIT_TIMEOUT;
+}
+
+/* The exit code for a base backup that failed. */
+static int
+basebackup_failed(bool begun)
+{
+	return begun ? 1 : store_error_exit_code();
+}
+
+int
+compute_start(const Options *options, uint64 after)
+{
+	Start		start = {.options = options, .branch = options->args[0]};
+	bool		takes_over;		/* from a compute elsewhere that works */
+	bool		begun;
+	PGconn	   *conn;
+	StringInfoData command;
+	int			rc;
+
+	start.dir.path = compute_dir_path(options);
+	start.conninfo = store_conninfo(options);
+	start.owner = make_owner(start.dir.path);
+	start.postgres = postgres_program(options, "postgres");
+	conn = store_connect(options);
+	look_at_branch(&start, conn);
+	compute_dir_open(&start.dir, options);
+	check_timeline(&start, conn);
+
+	takes_over = after == 0 && is_taken(&start, conn);
+	if (takes_over && !options->takeover)
+	{
+		pg_log_error("branch \"%s\" is run by a compute: %s, connected since %s", start.branch, start.current,
+					 start.current_since ? start.current_since : "an unknown time");
+		pg_log_error_hint("Stop that compute, or take the branch over from it with --takeover.");
+		if (start.dir.made)
+			(void) rmdir(start.dir.path);
+		return EXIT_REFUSED;
+	}
+	if (!prove(&start, conn, takes_over))
+	{
+		if (takes_over)
+			pg_log_error_detail("The compute at %s goes on.", start.current);
+		return 1;
+	}
+
+	initStringInfo(&command);
+	appendStringInfo(&command, "basebackup %s %s", store_quote(start.branch), store_quote(start.owner));
+	if (after != 0)
+		appendStringInfo(&command, " " UINT64_FORMAT, after);
+	else if (start.current != NULL)
+		appendStringInfo(&command, " %s", start.generation);
+	if (!fill_directory(&start, conn, command.data, &begun))
+		rc = basebackup_failed(begun);
+	else if (start.libraries == NULL && !read_settings(&start))
+		rc = 1;
+	else
+		rc = start_postgres(&start);
+	PQfinish(conn);
+	if (takes_over && rc == 0)
+	{
+		if (!options->quiet && !options->json)
+			printf("It has superseded the compute at %s.\n", start.current);
+	}
+	else if (takes_over && begun)
+		pg_log_error_detail("The compute at %s was superseded: nobody runs branch \"%s\" now.", start.current, start.branch);
+	return rc;
+}
