@@ -270,6 +270,26 @@ conf_each(const char *text, void (*callback) (void *arg, const char *name, const
 }
 
 bool
+conf_includes(const char *text, const char *file)
+{
+	ConfLine	line;
+	bool		found = false;
+
+	for (const char *p = text; *p && !found; p = *line.end ? line.end + 1 : line.end)
+	{
+		split_line(p, &line);
+		if (line_sets(&line, "include"))
+		{
+			char	   *value = unquote(line.value, line.value_end);
+
+			found = strcmp(value, file) == 0;
+			free(value);
+		}
+	}
+	return found;
+}
+
+bool
 conf_is_of_compute(const char *name)
 {
 	static const char *const names[] = {

@@ -14,6 +14,9 @@
 #define PS_CONF_FILE "pageserver_smgr.conf"
 #define PS_LIBRARY "pageserver_smgr"
 
+/* One that the start of a compute makes, and that postgresql.conf includes at its beginning: what the owner sets wins. */
+#define PS_DEFAULTS_FILE "pageserver_smgr.defaults.conf"
+
 /* Does the setting say which compute this is, of which store?  The start of a compute sets these, nobody else may. */
 extern bool conf_is_of_compute(const char *name);
 
@@ -53,6 +56,9 @@ extern void conf_remove(StringInfo out, const char *text, const char *name);
 
 /* Calls back for each line that sets something, in their order. */
 extern void conf_each(const char *text, void (*callback) (void *arg, const char *name, const char *value), void *arg);
+
+/* Does the text include the file, by a line of its own? */
+extern bool conf_includes(const char *text, const char *file);
 
 /* name = 'value', quoted, and a newline */
 extern void conf_put(StringInfo out, const char *name, const char *value);

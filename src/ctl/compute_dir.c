@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "compute.h"
+#include "socket_dir.h"
 
 /* The owner's, if they are there; else the base backup's. */
 static const char *const settings_files[] = {
@@ -136,6 +137,7 @@ compute_dir_clear(const ComputeDir *dir, bool all)
 		for (int i = 0; i < lengthof(settings_files); i++)
 			ok &= remove_path(dir->path, settings_files[i]);
 		ok &= remove_path(dir->path, PS_CONF_FILE);
+		ok &= remove_path(dir->path, PS_DEFAULTS_FILE);
 		/* as root the one who waits for us removes it (become_user()) */
 		if (dir->made)
 			(void) rmdir(dir->path);
@@ -157,13 +159,62 @@ compute_dir_unpack(const ComputeDir *dir, PGconn *conn, const char *command, boo
 	return unpack(conn, command, dir->path, exclude, NULL, begun);
 }
 
+/*
+ * The socket of a compute is in a directory of its user's own: a fresh cluster
+ * trusts whoever may use it.
+ */
+static void
+write_defaults(const ComputeDir *dir)
+{
+	StringInfoData text;
+	bool		other;
+	char	   *socket_dir = socket_dir_for(dir->path, &other);
+	char	   *quoted;
+
+	if (other && !socket_dir_make(socket_dir))
+	{
+		pg_log_error("could not make directory \"%s\" for the socket: %s", socket_dir,
+					 errno != 0 ? strerror(errno) : "it is not this user's alone");
+		exit(1);
+	}
+	/* a list of paths, each of which may be in double quotes */
+	quoted = psprintf("\"%s\"", socket_dir);
+	initStringInfo(&text);
+	appendStringInfoString(&text, "# Defaults of a compute, made by pageserver_ctl. What postgresql.conf says wins.\n");
+	conf_put(&text, "unix_socket_directories", quoted);
+	write_file(dir->path, PS_DEFAULTS_FILE, text.data, false);
+	pfree(text.data);
+	pfree(quoted);
+	free(socket_dir);
+}
+
+/* postgresql.conf includes the defaults first and the compute's own settings last. */
+static void
+include_files(const ComputeDir *dir)
+{
+	char	   *conf = read_file(dir->path, "postgresql.conf");
+	char	   *last = conf != NULL ? conf_value(conf, "include") : NULL;
+	StringInfoData text;
+
+	initStringInfo(&text);
+	if (conf == NULL || !conf_includes(conf, PS_DEFAULTS_FILE))
+		appendStringInfoString(&text, "# Defaults of a compute. Must stay the first line.\ninclude '" PS_DEFAULTS_FILE "'\n\n");
+	appendStringInfoString(&text, conf != NULL ? conf : "");
+	if (last == NULL || strcmp(last, PS_CONF_FILE) != 0)
+		appendStringInfoString(&text, "\n# Settings of the compute, made by the page server. Must stay the last line.\n"
+							   "include '" PS_CONF_FILE "'\n");
+	if (conf == NULL || strcmp(text.data, conf) != 0)
+		write_file(dir->path, "postgresql.conf", text.data, false);
+	pfree(text.data);
+	free(conf);
+	free(last);
+}
+
 void
 compute_dir_complete(const ComputeDir *dir, const char *conninfo, const char *port)
 {
 	static const char *const on_command_line[] = {"shared_preload_libraries", NULL};
 	char	   *text = compute_dir_conf(dir->path);
-	char	   *conf = read_file(dir->path, "postgresql.conf");
-	char	   *include = conf != NULL ? conf_value(conf, "include") : NULL;
 	char	   *old_port = port == NULL && dir->earlier ? conf_value(dir->old_conf, "port") : NULL;
 	StringInfoData settings;
 
@@ -173,12 +224,9 @@ compute_dir_complete(const ComputeDir *dir, const char *conninfo, const char *po
 	if (port != NULL || old_port != NULL)
 		conf_put(&settings, "port", port != NULL ? port : old_port);
 	write_file(dir->path, PS_CONF_FILE, settings.data, false);
-	if (include == NULL || strcmp(include, PS_CONF_FILE) != 0)
-		write_file(dir->path, "postgresql.conf",
-				   "\n# Settings of the compute, made by the page server. Must stay the last line.\ninclude '" PS_CONF_FILE "'\n", true);
+	write_defaults(dir);
+	include_files(dir);
 	free(text);
-	free(conf);
-	free(include);
 	free(old_port);
 	pfree(settings.data);
 }

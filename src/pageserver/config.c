@@ -14,14 +14,11 @@
 #include <limits.h>
 #include <netinet/in.h>
 #include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
-
-#include "common/hashfn.h"
 
 #include "config.h"
 #include "ps_wire.h"
 #include "read/aio.h"
+#include "socket_dir.h"
 
 #ifndef PS_BINDIR
 #define PS_BINDIR "/usr/lib/postgresql/15/bin"
@@ -478,34 +475,6 @@ parse_line(Config *config, char *text, const char *path, int line)
 	return err;
 }
 
-/* Longest name of a socket in its directory. */
-#define SOCKET_NAME_LONGEST "/.s.PGSQL.65535"
-
-/*
- * The directory of the Unix socket without a setting: the store's own, unless
- * clients could not name it.  libpq takes a comma in "host" for the end of a
- * host, whatever quotes are around it, and the path of a socket is short.
- */
-static void
-set_socket_directory(Config *config)
-{
-	const char *dir = config->store_dir;
-	const char *parent = DEFAULT_PGSOCKET_DIR;
-
-	free(config->unix_socket_directory);
-	config->own_socket_directory = strchr(dir, ',') != NULL ||
-		strlen(dir) + sizeof(SOCKET_NAME_LONGEST) > sizeof(((struct sockaddr_un *) NULL)->sun_path);
-	if (!config->own_socket_directory)
-	{
-		config->unix_socket_directory = pg_strdup(dir);
-		return;
-	}
-	if (parent[0] == '\0' || access(parent, W_OK | X_OK) != 0)
-		parent = "/tmp";
-	config->unix_socket_directory = psprintf("%s/pageserver.%016llx", parent,
-											 (unsigned long long) hash_bytes_extended((const unsigned char *) dir, strlen(dir), 0));
-}
-
 PsError *
 config_load(const char *store_dir, Config **result)
 {
@@ -554,7 +523,10 @@ config_load(const char *store_dir, Config **result)
 		goto done;
 	}
 	if (config->unix_socket_directory[0] == '\0')
-		set_socket_directory(config);
+	{
+		free(config->unix_socket_directory);
+		config->unix_socket_directory = socket_dir_for(config->store_dir, &config->own_socket_directory);
+	}
 	*result = config;
 
 done:

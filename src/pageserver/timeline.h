@@ -23,6 +23,9 @@ typedef struct Timeline Timeline;
 
 #define TIMELINE_NAME_MAX 63
 
+/* Who runs a branch, as the start of a compute tells: a host, a colon, the path of a directory. */
+#define OWNER_SIZE (256 + 1 + MAXPGPATH)
+
 /* What the settings file says; see config.h for names, units and defaults. */
 struct Config;
 
@@ -211,7 +214,7 @@ typedef struct TimelineInfo
 	char		parent[TIMELINE_NAME_MAX + 1];	/* "": none */
 	XLogRecPtr	start_lsn;		/* where it begins */
 	uint64		generation;		/* of the newest compute, 0: there was none */
-	char		owner[128];		/* who raised it: host and directory as the compute start told */
+	char		owner[OWNER_SIZE];		/* who raised it: host and directory as the compute start told */
 	XLogRecPtr	received_lsn;	/* WAL written, not necessarily durable nor whole records */
 	XLogRecPtr	flushed_lsn;	/* durable, end of a whole record: acknowledged up to here */
 	XLogRecPtr	ingested_lsn;	/* reads see WAL up to here */

@@ -23,9 +23,6 @@
 /* Most layers in memory that wait to be written; then ingest waits. */
 #define MAX_FROZEN 3
 
-/* Longest text of who raised a generation, with its zero byte. */
-#define OWNER_SIZE 128
-
 /*
  * What a reader looks at: an immutable set with a count of references, swapped
  * by pointer under Timeline.lock.  Newest first: open, frozen[0], frozen[1], …, map.

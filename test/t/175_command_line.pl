@@ -122,6 +122,24 @@ for my $name ('a,b', 'a=b', q(it's "x" \\ $y), 'long' x 25)
 	exits(7, 'not reached', 'branch', 'list', '-S', "$odd/store");
 }
 
+# ---- the socket of a compute: nobody else's, unless its owner says so ----
+for my $case ([ 'plain', sub { $_[0] } ], [ 'a b', sub { $_[0] } ], [ 'long' x 25, sub { qr/pageserver\.[0-9a-f]{16}$/ } ], [ 'c,d', sub { qr/pageserver\.[0-9a-f]{16}$/ } ])
+{
+	my ($name, $expected) = @$case;
+	my $compute_dir = "$scratch/compute_$name";
+	my $port = PageserverTest::free_port();
+	my ($rc, $out) = ctl('compute', 'start', 'main', '-S', $dir, '-D', $compute_dir, '-p', $port, '-o', '-c listen_addresses=', '--json');
+	is($rc, 0, "a compute in \"$name\"");
+	my $socket_dir = decode_json($out)->{unix_socket_directory};
+	like($socket_dir, $expected->($compute_dir) =~ /^\(/ ? $expected->() : qr/^\Q$compute_dir\E$/, 'where its socket is');
+	is((stat $socket_dir)[2] & 077, 0, "that is a directory of the user's own");
+	is(`psql -XAt -h '$socket_dir' -p $port -U postgres -d postgres -c 'SHOW unix_socket_directories'`, qq("$socket_dir"\n), 'it can be connected to');
+	PostgreSQL::Test::Utils::append_to_file("$compute_dir/postgresql.auto.conf", "unix_socket_directories = '$scratch'\n");
+	exits(0, 'started again', 'compute', 'start', 'main', '-S', $dir, '-D', $compute_dir);
+	is(`psql -XAt -h '$scratch' -p $port -U postgres -d postgres -c 'SELECT 1'`, "1\n", 'the owner has it elsewhere');
+	exits(0, 'stopped', 'compute', 'stop', '-D', $compute_dir);
+}
+
 # ---- a store whose clock is ahead of the compute's: tar says nothing of it ----
 {
 	my ($lib) = glob '/usr/lib/*/faketime/libfaketime.so.1' or die 'no libfaketime';

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "serve/session.h"
+#include "socket_dir.h"
 
 /*
  * Connections that have not finished their startup, which takes a client no
@@ -111,27 +112,6 @@ remove_stale_socket(const struct sockaddr_un *addr)
 	return NULL;
 }
 
-/*
- * Makes the directory for the socket alone, which is in one that others may
- * write to: one that is there must be ours, and nobody else's to write.
- */
-static PsError *
-make_socket_directory(const char *dir)
-{
-	struct stat st;
-
-	if (mkdir(dir, 0700) == 0)
-		return NULL;
-	if (errno != EEXIST)
-		return ps_error(PS_SQLSTATE_IO, "could not create directory \"%s\": %m", dir);
-	if (lstat(dir, &st) < 0)
-		return ps_error(PS_SQLSTATE_IO, "could not stat \"%s\": %m", dir);
-	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0)
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "\"%s\" is not a directory of this user with permissions 0700", dir),
-							 "Remove it, or set \"unix_socket_directory\" in %s.", CONFIG_FILE_NAME);
-	return NULL;
-}
-
 static PsError *
 listen_unix(Server *server)
 {
@@ -146,8 +126,14 @@ listen_unix(Server *server)
 		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "the path of the Unix socket \"%s/.s.PGSQL.%d\" is longer than %d bytes",
 									  config->unix_socket_directory, config->port, (int) sizeof(addr.sun_path) - 1),
 							 "Set \"unix_socket_directory\" in %s to a directory with a shorter path.", CONFIG_FILE_NAME);
-	if (config->own_socket_directory)
-		PS_TRY(make_socket_directory(config->unix_socket_directory));
+	if (config->own_socket_directory && !socket_dir_make(config->unix_socket_directory))
+	{
+		if (errno != 0)
+			return ps_error(PS_SQLSTATE_IO, "could not create directory \"%s\": %m", config->unix_socket_directory);
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "\"%s\" is not a directory of this user with permissions 0700",
+									  config->unix_socket_directory),
+							 "Remove it, or set \"unix_socket_directory\" in %s.", CONFIG_FILE_NAME);
+	}
 	PS_TRY(remove_stale_socket(&addr));
 	name = psprintf("Unix socket \"%s\"", addr.sun_path);
 	err = add_listener(server, AF_UNIX, (struct sockaddr *) &addr, sizeof(addr), name, &missing);
