@@ -13,7 +13,8 @@
  * PostgreSQL does not copy.  The copy gets its own when they are asked for.
  *
  * What is set aside is known to the backend that runs the command only, which
- * holds a lock on the database that keeps others out of it.
+ * holds locks on the database that keep others out of it: sessions, and other
+ * copies of it (hooks.c).
  */
 #include "postgres.h"
 

@@ -32,6 +32,9 @@
 
 #include "compute.h"
 
+/* Sub-object of a database that stands for its stubs in locks.  PostgreSQL locks databases as a whole. */
+#define STUBS_SUBID 1
+
 static ProcessUtility_hook_type prev_ProcessUtility;
 static object_access_hook_type prev_object_access;
 static ClientAuthentication_hook_type prev_ClientAuthentication;
@@ -142,16 +145,26 @@ find_option(List *options, const char *name)
 	return NULL;
 }
 
-/* CREATE DATABASE has locked its template and is about to copy it. */
+/*
+ * CREATE DATABASE has locked its template and is about to copy it.  Its lock
+ * lets others copy the template at the same time.  They must not while its
+ * stubs are set aside: a copy of its pages would ask the store how long its
+ * relations are, which may have been longer here for a while, and another copy
+ * of its files would set aside what is left.  So it takes a lock of ours as
+ * well, until the transaction ends.  Whoever waits for it has already passed
+ * all that createdb() waits for.
+ */
 static void
 prepare_create(CreatedbStmt *stmt)
 {
 	DefElem    *template = find_option(stmt->options, "template");
 	DefElem    *strategy = find_option(stmt->options, "strategy");
 	Oid			db = get_database_oid(template != NULL ? defGetString(template) : "template1", false);
+	bool		copies_files = strategy != NULL && pg_strcasecmp(defGetString(strategy), "file_copy") == 0;
 
+	LockSharedObject(DatabaseRelationId, db, STUBS_SUBID, copies_files ? AccessExclusiveLock : AccessShareLock);
 	log_before_copy(db);
-	if (strategy == NULL || pg_strcasecmp(defGetString(strategy), "file_copy") != 0)
+	if (!copies_files)
 		return;
 	files_copied = true;
 	database_files_before_copy(db, InvalidOid);

@@ -1,0 +1,139 @@
+# Several CREATE DATABASE copy one template at the same time, in both ways: as on
+# a stock server each succeeds, and each copy has all rows.  A copy of files
+# sets the template's stubs aside, so it waits for the others, and they for it.
+use strict;
+use warnings;
+use PageserverTest;
+use TrapTest;
+use Test::More;
+
+my $store = PageserverTest->new_store('main');
+$store->ctl_ok('branch create', 'branch', 'create', 'main');
+my $c = $store->start_compute('main', conf => "autovacuum = off\ncheckpoint_timeout = 3600\nwal_writer_delay = 10000\n");
+$c->sql('CREATE EXTENSION pageserver_smgr; CREATE EXTENSION pg_prewarm; CREATE TABLE big (i int)');
+$c->sql('CREATE DATABASE t');
+$c->sql("CREATE TABLE a AS SELECT i, repeat('a', 500) pad FROM generate_series(1, 1000) i; CREATE SEQUENCE s; SELECT nextval('s')", db => 't');
+
+my $observer = session($c);
+my @copies;
+
+# A session that creates a copy of the template.
+sub copy
+{
+	my ($name, $strategy) = @_;
+	my $s = session($c);
+	push @copies, $name;
+	$s->{name} = $name;
+	$s->{create} = "CREATE DATABASE $name TEMPLATE t STRATEGY $strategy";
+	# what it needs of the catalogs
+	$s->ask("SELECT count(*) FROM pg_database, pg_tablespace, pg_shdepend");
+	return $s;
+}
+
+sub waits_for
+{
+	my ($s, $what) = @_;
+	wait_for("$s->{name} to wait for $what", sub { $observer->ask("SELECT wait_event FROM pg_stat_get_activity($s->{pid})") eq $what });
+}
+
+# Is it kept from copying by another copy?  It would otherwise end, or wait for its commit.
+sub is_kept_out
+{
+	my ($s, $what) = @_;
+	my $kept;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	eval { wait_for("$s->{name}: the lock", sub {
+		$kept = $observer->ask("SELECT count(*) FROM pg_locks WHERE pid = $s->{pid} AND objsubid = 1 AND NOT granted");
+		return $kept || $s->done || $observer->ask("SELECT wait_event FROM pg_stat_get_activity($s->{pid})") eq 'SyncRep';
+	}) };
+	is($kept, '1', $what);
+}
+
+sub made
+{
+	for my $s (@_)
+	{
+		$s->result;
+		is($s->errors, '', "$s->{create}: no error");
+		$s->close;
+	}
+}
+
+sub has_all
+{
+	for my $db (@copies)
+	{
+		$c->sql_is('SELECT count(*), sum(i), max(ctid) FROM a', $c->sql('SELECT count(*), sum(i), max(ctid) FROM a', db => 't'), "$db has all rows", db => $db);
+		$c->sql_is("SELECT nextval('s') > 1", 't', "$db: its sequence goes on", db => $db);
+	}
+}
+
+# ---- a copy of files has set stubs aside ----
+
+# The store does not have the newest rows, and so does not know how long the table is.
+my @sessions = map { copy(@$_) } [ 'f1', 'file_copy' ], [ 'w1', 'wal_log' ], [ 'f2', 'file_copy' ], [ 'w2', 'wal_log' ];
+my ($f1, $w1, $f2, $w2) = @sessions;
+$c->sql('SELECT count(*) FROM a', db => 't');
+$observer->ask("SELECT wait_event FROM pg_stat_get_activity(1); SELECT count(*) FROM pg_locks");
+stop_wal($observer);
+$c->sql("SET synchronous_commit = local; INSERT INTO a SELECT i, repeat('b', 500) FROM generate_series(1001, 3000) i", db => 't');
+# it begins with a checkpoint, when stubs are set aside
+my $checkpointer = $observer->ask("SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'");
+stop_process($checkpointer);
+$f1->send($f1->{create});
+waits_for($f1, 'CheckpointStart');
+isnt(join('', glob "$c->{dir}/base/*/pageserver_smgr.stubs/*"), '', 'stubs are set aside');
+$_->send($_->{create}) for $w1, $f2, $w2;
+is_kept_out($w1, 'a copy of pages waits for a copy of files');
+is_kept_out($f2, 'another copy of files waits');
+is_kept_out($w2, 'another copy of pages waits');
+go_on_process($checkpointer);
+go_on_wal();
+made(@sessions);
+has_all();
+is(join('', glob "$c->{dir}/base/*/pageserver_smgr.stubs"), '', 'nothing is left aside');
+
+# ---- copies of pages go on beside one another ----
+@sessions = map { copy(@$_) } [ 'w3', 'wal_log' ], [ 'w4', 'wal_log' ], [ 'f3', 'file_copy' ], [ 'w5', 'wal_log' ];
+my ($w3, $w4, $f3, $w5) = @sessions;
+stop_wal($observer);
+$_->send($_->{create}) for $w3, $w4;
+# they have copied, and hold their locks until they have committed
+waits_for($_, 'SyncRep') for $w3, $w4;
+pass('two copies of pages do not wait for one another');
+$f3->send($f3->{create});
+is_kept_out($f3, 'a copy of files waits for copies of pages');
+# one that is given up leaves the others in peace
+my $f4 = copy('f4', 'file_copy');
+pop @copies;
+$f4->send($f4->{create});
+is_kept_out($f4, 'another one');
+$observer->ask("SELECT pg_cancel_backend($f4->{pid})");
+$f4->result;
+like($f4->errors, qr/canceling statement due to user request/, 'the wait can be canceled');
+$f4->close;
+go_on_wal();
+$w5->send($w5->{create});
+made(@sessions);
+has_all();
+
+# ---- all at once ----
+$c->sql("INSERT INTO a SELECT i, repeat('c', 500) FROM generate_series(3001, 9000) i", db => 't');
+my @more = map { copy("x$_", $_ % 2 ? 'wal_log' : 'file_copy') } 1 .. 6;
+$_->send($_->{create}) for @more;
+made(@more);
+@copies = grep { /^x/ } @copies;
+has_all();
+
+# the next compute has no stub of the template
+$observer->close;
+$c->kill9;
+$c = $store->start_compute('main', conf => "autovacuum = off\n");
+@more = map { copy("y$_", $_ % 2 ? 'wal_log' : 'file_copy') } 1 .. 4;
+$_->send($_->{create}) for @more;
+made(@more);
+@copies = grep { /^[xy]/ } @copies;
+has_all();
+$c->stop;
+$store->stop;
+done_testing();
