@@ -76,6 +76,11 @@ read_names(const Tenant *tenant, StringInfo names, int *nbranches, const char *w
 		Manifest	m;
 		PsError    *err = manifest_read(dir, &m);
 
+		if (err != NULL)
+		{
+			ps_error_free(err);
+			err = manifest_read_old(dir, &m);
+		}
 		if (err == NULL)
 		{
 			if (names != NULL && !m.has_ancestor)
@@ -300,6 +305,7 @@ by_name(const void *a, const void *b)
 static PsError *
 check_names(Store *store, const Tenant *tenant, Timeline **timelines, int n)
 {
+	store_drop_old_names(timelines, n);
 	qsort(timelines, n, sizeof(Timeline *), by_name);
 	for (int i = 1; i < n; i++)
 		if (timelines[i]->name[0] != '\0' && strcmp(timelines[i - 1]->name, timelines[i]->name) == 0)
@@ -312,6 +318,11 @@ check_names(Store *store, const Tenant *tenant, Timeline **timelines, int n)
 		char		a[PS_ID_TEXT];
 		char		b[PS_ID_TEXT];
 
+		if (other != NULL && timelines[i]->life == TIMELINE_BROKEN)
+		{
+			store_drop_name(timelines[i]);
+			continue;
+		}
 		if (other == NULL)
 			continue;
 		return ps_error_hint(ps_error(PS_SQLSTATE_EXISTS, "tenant %s has a branch \"%s\", as tenant %s has", ps_id_format(&tenant->id, a), other->name,

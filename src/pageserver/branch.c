@@ -311,8 +311,15 @@ check_no_children(const Store *store, const Timeline *tl)
 	for (int i = 0; i < store->ntimelines; i++)
 		if (store->timelines[i]->ancestor == tl)
 			appendStringInfo(&names, "%s\"%s\"", names.len > 0 ? ", " : "", store->timelines[i]->name);
-	if (tl->tenant->keep_all)
-		appendStringInfo(&names, "%sperhaps one that cannot be read", names.len > 0 ? ", " : "");
+	/* what cannot be read anyway cannot be read without this one */
+	for (int i = 0; i < store->ntimelines && !tl->origin_unknown; i++)
+	{
+		char		id[PS_ID_TEXT];
+
+		if (store->timelines[i]->tenant == tl->tenant && store->timelines[i]->origin_unknown)
+			appendStringInfo(&names, "%sperhaps %s, which cannot be read", names.len > 0 ? ", " : "",
+							 ps_id_format(&store->timelines[i]->id, id));
+	}
 	if (names.len > 0)
 		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "other branches begin in branch \"%s\": %s", tl->name, names.data),
 							"Delete these first.");
@@ -368,11 +375,17 @@ store_destroy_branch(Timeline *tl)
 	Timeline   *ancestor = tl->ancestor;
 	XLogRecPtr	start_lsn = tl->start_lsn;
 	char	   *path = path_of_deleted(tl);
+	Tenant	   *tenant = tl->tenant;
+	bool		origin_unknown = tl->origin_unknown;
 
 	pthread_mutex_lock(&store->lock);
 	if (ancestor != NULL)
 		ancestor->users++;
 	store_destroy_timeline(store, tl);
+	if (origin_unknown && atomic_fetch_sub(&tenant->nunknown, 1) == 1)
+		for (int i = 0; i < store->ntimelines; i++)
+			if (store->timelines[i]->tenant == tenant)
+				upkeep_wake(store->upkeep, store->timelines[i]);
 	if (ancestor != NULL)
 	{
 		timeline_unpin_branch(ancestor, start_lsn);

@@ -26,7 +26,8 @@
 #include "timeline_impl.h"
 
 #define MANIFEST_NAME "timeline.json"
-#define MANIFEST_TMP MANIFEST_NAME ".tmp"
+#define MANIFEST_TMP MANIFEST_NAME ".tmp"	/* as replace_file() has them */
+#define MANIFEST_OLD MANIFEST_NAME ".old"
 #define MANIFEST_FORMAT "pageserver timeline"
 #define MANIFEST_VERSION 3
 
@@ -201,11 +202,11 @@ get_layers(json_t *body, Manifest *m)
 }
 
 /*
- * Reads DIR/timeline.json.  A missing, damaged or foreign file is an error that
- * names it.  The caller frees with manifest_free(), on success.
+ * A missing, damaged or foreign file is an error that names it.  The caller
+ * frees with manifest_free(), on success.
  */
-PsError *
-manifest_read(const char *dir, Manifest *m)
+static PsError *
+read_file(const char *dir, const char *name, Manifest *m)
 {
 	char		path[MAXPGPATH];
 	json_t	   *root;
@@ -216,7 +217,7 @@ manifest_read(const char *dir, Manifest *m)
 	PsError    *err = NULL;
 
 	memset(m, 0, sizeof(*m));
-	snprintf(path, sizeof(path), "%s/" MANIFEST_NAME, dir);
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
 	PS_TRY(json_file_read("manifest", path, &root));
 	body = json_object_get(root, "timeline");
 	if (!get_text(root, "format", format, sizeof(format)) || strcmp(format, MANIFEST_FORMAT) != 0 ||
@@ -243,6 +244,18 @@ manifest_read(const char *dir, Manifest *m)
 	if (err != NULL)
 		manifest_free(m);
 	return err;
+}
+
+PsError *
+manifest_read(const char *dir, Manifest *m)
+{
+	return read_file(dir, MANIFEST_NAME, m);
+}
+
+PsError *
+manifest_read_old(const char *dir, Manifest *m)
+{
+	return read_file(dir, MANIFEST_OLD, m);
 }
 
 /* The whole file; free() it. */
@@ -310,18 +323,23 @@ manifest_write(const char *dir, const Manifest *m, Outcome *outcome)
 
 /*
  * The first one, in a new directory, which the caller syncs before anybody looks
- * at it; without "sync", it syncs the file, too.
+ * at it; without "sync", it syncs the files, too.  It takes the place of the one
+ * before as well.
  */
 PsError *
 manifest_write_new(const char *dir, const Manifest *m, bool sync)
 {
 	char		path[MAXPGPATH];
+	char		old[MAXPGPATH];
 	char	   *text;
 	PsError    *err;
 
 	snprintf(path, sizeof(path), "%s/" MANIFEST_NAME, dir);
+	snprintf(old, sizeof(old), "%s/" MANIFEST_OLD, dir);
 	PS_TRY(manifest_text(m, path, &text));
 	err = write_new_file(path, text, strlen(text), sync);
+	if (err == NULL)
+		err = write_new_file(old, text, strlen(text), sync);
 	free(text);
 	return err;
 }

@@ -53,9 +53,14 @@ store_put_timeline(Store *store, Timeline *tl)
 Timeline *
 store_named(Store *store, const char *name)
 {
-	/* that of a branch whose manifest cannot be read is "" */
+	PsId		id;
+
+	/* that of a branch whose manifest cannot be read may be "" */
 	for (int i = 0; i < store->ntimelines && name[0] != '\0'; i++)
 		if (strcmp(store->timelines[i]->name, name) == 0)
+			return store->timelines[i];
+	for (int i = 0; i < store->ntimelines && ps_id_parse(name, &id); i++)
+		if (ps_id_equal(&store->timelines[i]->id, &id))
 			return store->timelines[i];
 	return NULL;
 }
@@ -110,6 +115,23 @@ replaced_one(Timeline *a, Timeline *b)
 	return a->has_replaced && ps_id_equal(&a->replaced, &b->id) ? b : NULL;
 }
 
+void
+store_drop_name(Timeline *tl)
+{
+	ps_log(PS_WARNING, "the branch in \"%s\", which is not served, has no name: the last that is known of it, \"%s\", is that of another",
+		   tl->dir, tl->name);
+	tl->name[0] = '\0';
+}
+
+void
+store_drop_old_names(Timeline **list, int n)
+{
+	for (int i = 0; i < n; i++)
+		for (int k = 0; k < n && list[i]->life == TIMELINE_BROKEN && list[i]->name[0] != '\0'; k++)
+			if (k != i && strcmp(list[k]->name, list[i]->name) == 0)
+				store_drop_name(list[i]);
+}
+
 /* Of branches of the same name one may have been replaced by the other; else all but one are broken. */
 static void
 check_names(Store *store)
@@ -117,6 +139,8 @@ check_names(Store *store)
 	int			n;
 	Timeline  **list = store_list(store, &n);
 
+	store_drop_old_names(list, n);
+	qsort(list, n, sizeof(Timeline *), by_name);
 	for (int i = 1; i < n; i++)
 	{
 		Timeline   *replaced = replaced_one(list[i - 1], list[i]);
@@ -130,7 +154,7 @@ check_names(Store *store)
 			err = ps_error(PS_SQLSTATE_CORRUPTED, "two branches have the name \"%s\": \"%s\" and \"%s\"", list[i]->name,
 						   list[i - 1]->dir, list[i]->dir);
 		}
-		else if (replaced->life != TIMELINE_BROKEN)
+		else
 			err = store_finish_replacement(store, replaced);
 		if (err != NULL)
 			timeline_set_broken(replaced, err);
@@ -435,6 +459,19 @@ store_read_stats(Store *store, StoreReadStats *stats)
 		.page_cache_hits = cache.hits,
 		.page_cache_misses = cache.misses
 	};
+}
+
+void
+store_count_broken(Store *store, int *broken, int *unknown)
+{
+	*broken = *unknown = 0;
+	pthread_mutex_lock(&store->lock);
+	for (int i = 0; i < store->ntimelines; i++)
+	{
+		*broken += store->timelines[i]->life == TIMELINE_BROKEN;
+		*unknown += store->timelines[i]->origin_unknown;
+	}
+	pthread_mutex_unlock(&store->lock);
 }
 
 void

@@ -42,7 +42,13 @@ closed_info(Timeline *tl, TimelineInfo *info)
 		strlcpy(info->parent, tl->ancestor->name, sizeof(info->parent));
 	info->error[0] = info->waits_for[0] = '\0';
 	if (tl->life == TIMELINE_BROKEN)
-		strlcpy(info->error, tl->error->message, sizeof(info->error));
+	{
+		char		id[PS_ID_TEXT];
+
+		snprintf(info->error, sizeof(info->error), "%s%s%s%s", tl->error->message,
+				 tl->origin_unknown ? "; until it can be read or is deleted, garbage of the other branches of its tenant is kept" : "",
+				 tl->name[0] == '\0' ? "; it can be deleted by its id, " : "", tl->name[0] == '\0' ? ps_id_format(&tl->id, id) : "");
+	}
 }
 
 void

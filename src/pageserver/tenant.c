@@ -236,7 +236,7 @@ tenant_load(Tenant *tenant, const PsError *problem, Timeline ***timelines, int *
 		err = NULL;
 	}
 	list.items = pg_malloc0(Max(nids, 1) * sizeof(Loaded));
-	tenant->keep_all = false;
+	atomic_store(&tenant->nunknown, 0);
 	while (err == NULL && list.n < nids)
 	{
 		Loaded	   *loaded = &list.items[list.n];
@@ -244,7 +244,8 @@ tenant_load(Tenant *tenant, const PsError *problem, Timeline ***timelines, int *
 		err = timeline_load(tenant, &ids[list.n], problem, &loaded->tl, &loaded->has_ancestor, &loaded->ancestor);
 		if (err != NULL)
 			break;
-		tenant->keep_all |= loaded->tl->life == TIMELINE_BROKEN;
+		if (loaded->tl->origin_unknown)
+			atomic_fetch_add(&tenant->nunknown, 1);
 		list.n++;
 	}
 	free(ids);
@@ -255,6 +256,9 @@ tenant_load(Tenant *tenant, const PsError *problem, Timeline ***timelines, int *
 		free(list.items);
 		return err;
 	}
+	if (problem == NULL && atomic_load(&tenant->nunknown) > 0)
+		ps_log(PS_WARNING, "nobody knows where %d branches in \"%s/timelines\" begin, so nothing of the others there is removed until these can be read, or are deleted",
+			   atomic_load(&tenant->nunknown), tenant->dir);
 	qsort(list.items, list.n, sizeof(Loaded), by_id);
 	link_ancestors(&list);
 	*timelines = pg_malloc(Max(list.n, 1) * sizeof(Timeline *));

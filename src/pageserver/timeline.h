@@ -98,6 +98,9 @@ typedef struct StoreReadStats
 
 extern void store_read_stats(Store *store, StoreReadStats *stats);
 
+/* Branches that are not served because of damage, and those of them that keep the garbage of others. */
+extern void store_count_broken(Store *store, int *broken, int *unknown);
+
 /*
  * Registers what the import made (backup/import.c): the directory
  * STORE/tmp/<timeline id> holds wal/ and layers/ already; moves it to its
@@ -227,7 +230,7 @@ typedef struct TimelineInfo
 	bool		compute_connected;
 	time_t		connected_since;	/* if so */
 	bool		open;
-	char		error[256];		/* what is wrong with it: why ingest stopped, why it cannot be opened, …; "" if all is well */
+	char		error[512];		/* what is wrong with it: why ingest stopped, why it cannot be opened, …; "" if all is well */
 	char		waits_for[160];	/* what its WAL has been waiting for, for more than a moment; "": nothing */
 } TimelineInfo;
 

@@ -56,7 +56,13 @@ struct Tenant
 	/* fixed while it has timelines in the store */
 	uint64		system_identifier;
 	uint32		segment_size;
-	bool		keep_all;		/* a timeline's manifest cannot be read: nobody knows what it needs */
+
+	/*
+	 * Timelines in the store of which nobody knows where they begin: as long as
+	 * there are any, nothing of the others is garbage.  Raised before others can
+	 * find them, lowered when they are deleted.
+	 */
+	atomic_int	nunknown;
 
 	/*
 	 * What reads need, there while a timeline is open: changed under the lock,
@@ -144,6 +150,7 @@ struct Timeline
 	uint32		segment_size;
 	uint32		data_checksum_version;
 	XLogRecPtr	start_lsn;		/* of its first image layers, or where it branches off */
+	bool		origin_unknown; /* neither manifest can be read: it has no name, start_lsn and ancestor mean nothing */
 	bool		has_replaced;	/* as Manifest has it */
 	PsId		replaced;
 	Timeline   *ancestor;		/* whose history up to start_lsn is its own; NULL: none; open while this one is */
@@ -287,9 +294,17 @@ extern PsError *tenant_detached_error(const Tenant *tenant);
 extern PsError *store_list_ids(const char *path, PsId **ids, int *n);	/* subdirectories that are named by an id; malloc'd */
 
 /* The caller of what follows holds Store.lock, or opens the store. */
-extern Timeline *store_named(Store *store, const char *name);	/* NULL: there is none */
+extern Timeline *store_named(Store *store, const char *name);	/* or with the id; NULL: there is none */
 
-/* The same, when nobody opens or closes it; an error if there is none.  Lets the lock go meanwhile. */
+/*
+ * The name of a BROKEN timeline may be an old one, from the manifest before: if
+ * another of these has it, it is that one's.  Of timelines that nobody can find
+ * yet; the list need not be sorted, and may not be afterwards.
+ */
+extern void store_drop_old_names(Timeline **list, int n);
+extern void store_drop_name(Timeline *tl);
+
+/* store_named(), when nobody opens or closes it; an error if there is none.  Lets the lock go meanwhile. */
 extern PsError *store_named_settled(Store *store, const char *name, const Waiter *waiter, Timeline **tl);
 extern PsError *store_no_such_branch(const Store *store, const char *name);
 
@@ -347,9 +362,10 @@ extern PsError *store_start_idle_thread(Store *store);
 
 /*
  * What the manifest says of a timeline, CLOSED; BROKEN if that cannot be read,
- * or does not fit, or because of the problem (NULL: there is none).  The caller
- * finds the ancestor, if *has_ancestor.  An error, and no timeline, if that is
- * transient.
+ * or does not fit, or because of the problem (NULL: there is none).  Of a BROKEN
+ * one the manifest before may say where it begins, and what it was called.  The
+ * caller finds the ancestor, if *has_ancestor.  An error, and no timeline, if
+ * that is transient.
  */
 extern PsError *timeline_load(Tenant *tenant, const PsId *id, const PsError *problem, Timeline **tl, bool *has_ancestor,
 							  PsId *ancestor);
@@ -473,6 +489,9 @@ typedef struct Manifest
 } Manifest;
 
 extern PsError *manifest_read(const char *dir, Manifest *m);
+
+/* The one before: what never changes is as in the newest, the name and all else may be older. */
+extern PsError *manifest_read_old(const char *dir, Manifest *m);
 extern PsError *manifest_write(const char *dir, const Manifest *m, Outcome *outcome);
 extern PsError *manifest_write_new(const char *dir, const Manifest *m, bool sync);
 extern PsError *manifest_remove_stray(const char *dir);

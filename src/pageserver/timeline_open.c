@@ -198,11 +198,11 @@ timeline_set_broken(Timeline *tl, PsError *err)
 	tl->life = TIMELINE_BROKEN;
 }
 
-/* Reads the manifest; an error if it is of something else. */
+/* Reads the manifest, or the one before; an error if it is of something else. */
 static PsError *
-read_manifest(Timeline *tl, Manifest *m)
+read_manifest(Timeline *tl, bool old, Manifest *m)
 {
-	PS_TRY(manifest_read(tl->dir, m));
+	PS_TRY(old ? manifest_read_old(tl->dir, m) : manifest_read(tl->dir, m));
 	if (ps_id_equal(&m->timeline, &tl->id) && ps_id_equal(&m->tenant, &tl->tenant->id) &&
 		m->system_identifier == tl->tenant->system_identifier && m->segment_size == tl->tenant->segment_size)
 		return NULL;
@@ -215,21 +215,26 @@ timeline_load(Tenant *tenant, const PsId *id, const PsError *problem, Timeline *
 {
 	Timeline   *tl = timeline_alloc(tenant, id);
 	Manifest	m = {0};
-	PsError    *err = problem != NULL ? ps_error_copy(problem) : read_manifest(tl, &m);
+	PsError    *err = problem != NULL ? ps_error_copy(problem) : read_manifest(tl, false, &m);
+	PsError    *old_err = NULL;
 
 	*has_ancestor = false;
-	tl->name = pg_strdup(m.name);
-	if (err != NULL && ps_error_is_transient(err))
+	if (err != NULL && !ps_error_is_transient(err) && problem == NULL)
+		old_err = read_manifest(tl, true, &m);
+	if ((err != NULL && ps_error_is_transient(err)) || (old_err != NULL && ps_error_is_transient(old_err)))
 	{
 		timeline_free(tl);
-		return err;
+		ps_error_free(err != NULL && old_err != NULL ? err : NULL);
+		return old_err != NULL ? old_err : err;
 	}
 	*result = tl;
+	tl->name = pg_strdup(m.name);
+	tl->origin_unknown = problem != NULL || old_err != NULL;
+	ps_error_free(old_err);
 	if (err != NULL)
-	{
 		timeline_set_broken(tl, err);
+	if (tl->origin_unknown)
 		return NULL;
-	}
 	tl->has_replaced = m.has_replaced;
 	tl->replaced = m.replaced;
 	*has_ancestor = m.has_ancestor;
@@ -289,7 +294,7 @@ timeline_open(Timeline *tl, const Waiter *waiter)
 	char	   *wal_dir = psprintf("%s/wal", tl->dir);
 	PsError    *err;
 
-	PS_GOTO(read_manifest(tl, &m), done);
+	PS_GOTO(read_manifest(tl, false, &m), done);
 	if (m.has_ancestor != (tl->ancestor != NULL) || (tl->ancestor != NULL && !ps_id_equal(&m.ancestor, &tl->ancestor->id)))
 	{
 		err = ps_error(PS_SQLSTATE_CORRUPTED, "manifest in \"%s\" is of another timeline", tl->dir);

@@ -4,8 +4,10 @@
  *	  be written or read, work that takes long.
  *
  * Rules: what fails leaves no file behind, however often it is tried again; if
- * a file is missing none is removed that may be wanted instead;
- * while it is not known where a branch begins nothing that it may need goes;
+ * a file is missing none is removed that may be wanted instead; if a branch's
+ * manifest is damaged nothing that it needs goes, but garbage does, and it can be
+ * deleted; while it is not known where a branch begins nothing that it may need
+ * goes;
  * what is flushed is merged, whatever else the threads are at, and they do not
  * all wait for the same timeline; a merge does not take the room that flushes
  * need; who writes faster than files are merged is slowed, not stopped and let
@@ -231,8 +233,113 @@ test_missing_file(void **state)
 	end_test(&s, &h);
 }
 
-/* ---- a branch of which nobody knows where it begins ---- */
+/* ---- a branch whose manifest cannot be read ---- */
 
+static void
+flip_byte(const char *path)
+{
+	int			fd = open(path, O_RDWR);
+	char		byte;
+
+	CHECK(fd >= 0 && pread(fd, &byte, 1, 200) == 1);
+	byte ^= 1;
+	CHECK(pwrite(fd, &byte, 1, 200) == 1);
+	close(fd);
+}
+
+static void
+delete_named(TestStore *s, const char *name)
+{
+	Timeline   *gone;
+
+	OK(store_remove_branch(s->store, name, NULL, &gone));
+	store_destroy_branch(gone);
+}
+
+/* Of the one timeline in the store that is not served. */
+static void
+find_broken(TestStore *s, TimelineInfo *info)
+{
+	int			n;
+	int			broken;
+	int			unknown;
+	Timeline  **list = store_list(s->store, &n);
+
+	store_count_broken(s->store, &broken, &unknown);
+	CHECK(broken == 1 && unknown <= 1);
+	for (int i = 0; i < n; i++)
+		if (list[i]->life == TIMELINE_BROKEN)
+			store_timeline_info(list[i], info);
+	CHECK((unknown == 1) == (strstr(info->error, "is kept") != NULL));
+	store_list_free(list, n);
+}
+
+/* The one before says where it begins, so that garbage goes, and what it was called, so that it can be deleted. */
+static void
+test_damaged_manifest(void **state)
+{
+	History		h;
+	TestStore	s;
+	XLogRecPtr	begin;
+	Timeline   *branch;
+	TimelineInfo info;
+	char		manifest[600];
+	char		id[PS_ID_TEXT];
+
+	make_store(&s, &h, 6);
+	begin = h.gen.records[h.gen.n / 4].end;
+	OK(store_branch(s.store, "branch", s.tl, begin, NULL, &branch));
+	snprintf(manifest, sizeof(manifest), "%s/timeline.json", branch->dir);
+	store_release(branch);
+	store_close(s.store);
+	flip_byte(manifest);
+	OK(store_try_open(&s));
+	OK(upkeep_timeline(s.tl, true));
+	CHECK(timeline_gc_cutoff(s.tl) > begin);
+	find_broken(&s, &info);
+	CHECK(strcmp(info.name, "branch") == 0 && strcmp(info.parent, "main") == 0 && info.start_lsn == begin);
+	FAILS(store_find_branch(s.store, "branch", &branch), PS_SQLSTATE_CORRUPTED, manifest);
+	FAILS(store_remove_branch(s.store, "main", NULL, &branch), PS_SQLSTATE_STATE, "\"branch\"");
+	store_close(s.store);
+
+	/* what it needs is still there */
+	flip_byte(manifest);
+	OK(store_try_open(&s));
+	OK(store_find_branch(s.store, "branch", &branch));
+	compare_at(branch, &h, begin);
+	store_release(branch);
+
+	/* its name was another, which has been given away */
+	OK(store_rename_branch(s.store, "branch", "renamed", NULL));
+	OK(store_branch(s.store, "branch", s.tl, h.gen.pos, NULL, NULL));
+	store_close(s.store);
+	flip_byte(manifest);
+	OK(store_try_open(&s));
+	OK(store_find_branch(s.store, "branch", &branch));
+	CHECK(branch->start_lsn == h.gen.pos);
+	store_release(branch);
+	find_broken(&s, &info);
+	CHECK(info.name[0] == '\0' && strstr(info.error, ps_id_format(&info.timeline, id)) != NULL);
+	FAILS(store_remove_branch(s.store, "", NULL, &branch), PS_SQLSTATE_NOT_FOUND, "does not exist");
+	delete_named(&s, id);
+	delete_named(&s, "branch");
+	store_close(s.store);
+
+	/* if nobody else has it, it is its own */
+	OK(store_try_open(&s));
+	OK(store_branch(s.store, "first", s.tl, h.gen.pos, NULL, &branch));
+	snprintf(manifest, sizeof(manifest), "%s/timeline.json", branch->dir);
+	store_release(branch);
+	OK(store_rename_branch(s.store, "first", "second", NULL));
+	store_close(s.store);
+	flip_byte(manifest);
+	OK(store_try_open(&s));
+	delete_named(&s, "first");
+	CHECK(access(manifest, F_OK) != 0);
+	end_test(&s, &h);
+}
+
+/* Nor the one before. */
 static void
 test_unreadable_manifest(void **state)
 {
@@ -240,22 +347,31 @@ test_unreadable_manifest(void **state)
 	TestStore	s;
 	XLogRecPtr	begin;
 	Timeline   *branch;
+	TimelineInfo info;
 	char		manifest[600];
 	char		away[640];
+	char		command[1400];
+	char		id[PS_ID_TEXT];
 
 	make_store(&s, &h, 6);
 	begin = h.gen.records[h.gen.n / 4].end;
 	OK(store_branch(s.store, "branch", s.tl, begin, NULL, &branch));
+	OK(store_branch(s.store, "leaf", s.tl, h.gen.pos, NULL, NULL));
 	snprintf(manifest, sizeof(manifest), "%s/timeline.json", branch->dir);
 	snprintf(away, sizeof(away), "%s.away", manifest);
 	store_release(branch);
 	store_close(s.store);
 
-	/* its manifest is lost: whatever is done to the branch in which it begins, it needs what it needs */
+	/* it is lost: whatever is done to the branch in which it begins, it needs what it needs */
 	CHECK(rename(manifest, away) == 0);
+	snprintf(command, sizeof(command), "mv %s.old %s.old.away", manifest, manifest);
+	CHECK(system(command) == 0);
 	OK(store_try_open(&s));
 	OK(upkeep_timeline(s.tl, true));
 	compare(s.tl, &h, h.gen.pos, 5, &rnd);
+	find_broken(&s, &info);
+	CHECK(info.name[0] == '\0');
+	FAILS(store_remove_branch(s.store, "leaf", NULL, &branch), PS_SQLSTATE_STATE, ps_id_format(&info.timeline, id));
 	store_close(s.store);
 
 	/* and found again */
@@ -269,6 +385,15 @@ test_unreadable_manifest(void **state)
 	/* another cannot begin there: what it takes besides pages has gone */
 	FAILS(store_branch(s.store, "again", s.tl, begin, NULL, NULL), PS_SQLSTATE_INVALID, "can be read from");
 	store_release(branch);
+	store_close(s.store);
+
+	/* or it is deleted: then nothing is kept for it */
+	unlink(manifest);
+	OK(store_try_open(&s));
+	CHECK(atomic_load(&s.tl->tenant->nunknown) == 1);
+	delete_named(&s, id);
+	CHECK(atomic_load(&s.tl->tenant->nunknown) == 0);
+	delete_named(&s, "leaf");
 	end_test(&s, &h);
 }
 
@@ -586,6 +711,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_manifest_fails),
 		cmocka_unit_test(test_missing_file),
+		cmocka_unit_test(test_damaged_manifest),
 		cmocka_unit_test(test_unreadable_manifest),
 		cmocka_unit_test(test_branch_at_cutoff),
 		cmocka_unit_test(test_no_room),

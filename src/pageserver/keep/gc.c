@@ -361,7 +361,7 @@ gc_run(Timeline *tl, GcResult *result)
 	for (int i = 0; i < nlayers; i++)
 		result->bytes_before += layer_info(layer_map_get(set->map, i))->file_size;
 	result->bytes_after = result->bytes_before;
-	if (nlayers == 0 || tl->tenant->keep_all)
+	if (nlayers == 0 || atomic_load(&tl->tenant->nunknown) > 0)
 		goto done;
 	PS_GOTO(history_init(&history, tl), done);
 	n = find_old(set->map, history.retention.horizon, layers);

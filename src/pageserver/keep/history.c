@@ -96,7 +96,7 @@ history_advance(Timeline *tl)
 {
 	XLogRecPtr	horizon;
 
-	if (tl->tenant->keep_all)
+	if (atomic_load(&tl->tenant->nunknown) > 0)
 		return NULL;
 	PS_TRY(find_horizon(tl, &horizon));
 	timeline_begin_gc(tl, horizon);
@@ -111,7 +111,7 @@ history_init(History *history, Timeline *tl)
 	memset(history, 0, sizeof(*history));
 	history->tl = tl;
 	/* a branch may begin anywhere: the horizon is before all, so that every version is needed */
-	if (tl->tenant->keep_all)
+	if (atomic_load(&tl->tenant->nunknown) > 0)
 		return NULL;
 	/* in this order: what can be read then, all that is in the view still has */
 	PS_TRY(view_open(&history->view, tl, PG_UINT64_MAX));

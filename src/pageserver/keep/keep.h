@@ -31,7 +31,7 @@ extern PsError *keep_flushed(Timeline *tl, Layer *delta, const Layer *written);
 
 /*
  * A Retention of the timeline as it is now, and what it needs; end with
- * history_free().  If nobody knows what is needed (Tenant.keep_all), all is.
+ * history_free().  If nobody knows what is needed (Tenant.nunknown), all is.
  */
 typedef struct History
 {

@@ -135,7 +135,7 @@ static bool
 is_quiet(Timeline *tl)
 {
 	uint64		distance = (uint64) tl->tenant->store->config->gc_horizon * 1024 * 1024;
-	bool		quiet = !tl->tenant->keep_all;
+	bool		quiet = atomic_load(&tl->tenant->nunknown) == 0;
 
 	pthread_mutex_lock(&tl->lock);
 	if (tl->disk_consistent_lsn > tl->start_lsn + distance && tl->gc_cutoff < tl->disk_consistent_lsn - distance)

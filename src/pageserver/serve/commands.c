@@ -304,6 +304,8 @@ run_status(Session *session, char **args, int nargs)
 	Conn	   *conn = &session->conn;
 	Timeline  **list;
 	int			nbranches;
+	int			broken;
+	int			unknown;
 	StoreReadStats reads;
 	ServerCounts counts;
 	char		started[TIME_TEXT_SIZE];
@@ -315,6 +317,7 @@ run_status(Session *session, char **args, int nargs)
 	store_read_stats(server->store, &reads);
 	server_counts(server, &counts);
 	timeline_time_text(server->started, started);
+	store_count_broken(server->store, &broken, &unknown);
 	{
 		char	   *rows[][2] = {
 			{pg_strdup("version"), pg_strdup(PS_VERSION)},
@@ -332,6 +335,8 @@ run_status(Session *session, char **args, int nargs)
 			{pg_strdup("wal_streams"), psprintf("%d", counts.wal)},
 			{pg_strdup("max_connections"), psprintf("%d", config->max_connections)},
 			{pg_strdup("branches"), psprintf("%d", nbranches)},
+			{pg_strdup("branches_not_served"), psprintf("%d", broken)},
+			{pg_strdup("branches_keeping_garbage"), psprintf("%d", unknown)},
 			{pg_strdup("reads"), psprintf(UINT64_FORMAT, reads.reads)},
 			{pg_strdup("layers_searched"), psprintf(UINT64_FORMAT, reads.layers_searched)},
 			{pg_strdup("page_cache_hits"), psprintf(UINT64_FORMAT, reads.page_cache_hits)},
