@@ -27,6 +27,23 @@ show_notice(void *arg, const PGresult *res)
 	*(bool *) arg = progress && isatty(STDERR_FILENO);
 }
 
+/* Between which commits of the parent a branch begins, if that is known. */
+static void
+show_commits(const PGresult *res)
+{
+	int			last = PQfnumber(res, "last_commit");
+	int			next = PQfnumber(res, "next_commit");
+
+	if (last < 0 || next < 0 || (PQgetisnull(res, 0, last) && PQgetisnull(res, 0, next)))
+		return;
+	if (!PQgetisnull(res, 0, last))
+		printf("The last commit in it is of %s.\n", PQgetvalue(res, 0, last));
+	if (strcmp(PQgetvalue(res, 0, next), "none") == 0)
+		printf("There is no later commit.\n");
+	else if (!PQgetisnull(res, 0, next))
+		printf("The next commit, which is not in it, is of %s.\n", PQgetvalue(res, 0, next));
+}
+
 static bool notice_line_open;
 
 void
@@ -46,7 +63,10 @@ branch_tell_made(const Options *options, PGconn *conn, PGresult *res)
 	if (options->json)
 		print_json(res);
 	else if (!options->quiet)
+	{
 		printf("Branch \"%s\" begins at %s.\n", PQgetvalue(res, 0, PQfnumber(res, "name")), PQgetvalue(res, 0, PQfnumber(res, "lsn")));
+		show_commits(res);
+	}
 	return 0;
 }
 
@@ -192,12 +212,20 @@ run_branch_list(const Options *options)
 	return 0;
 }
 
-/* A page that could not be read. */
+/* Which moment it is of, then each page that could not be read. */
 static void
-show_damaged(void *arg, const PGresult *res)
+show_export_notice(void *arg, const PGresult *res)
 {
+	const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
+	const char *message = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
+
+	if (severity == NULL || strcmp(severity, "WARNING") != 0)
+	{
+		pg_log_info("%s", message);
+		return;
+	}
 	++*(int *) arg;
-	pg_log_warning("%s", PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY));
+	pg_log_warning("%s", message);
 }
 
 int
@@ -223,7 +251,7 @@ run_export(const Options *options)
 	become_user(options, made ? dir : NULL);
 	command = psprintf("fullbackup %s %s%s", store_quote(branch), moment ? moment_words(moment) : "",
 					   options->zero_damaged_pages ? " zero_damaged_pages" : "");
-	PQsetNoticeReceiver(conn, show_damaged, &damaged);
+	PQsetNoticeReceiver(conn, show_export_notice, &damaged);
 	if (!unpack(conn, command, dir, NULL, "exported", NULL))
 	{
 		empty_directory(dir, made);

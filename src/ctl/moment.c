@@ -4,10 +4,14 @@
  *	  write it.
  *
  * Times are read by date(1), which every Debian has: it knows "10 minutes ago",
- * "yesterday 14:00" and ISO 8601 with time zones.
+ * "yesterday 14:00" and ISO 8601 with time zones.  It knows much more, and makes
+ * a time of nearly everything: of "10 minutes" one that is to come, of "12" noon,
+ * of "a" midnight in a time zone.  So only what looks like a time of the past is
+ * given to it.
  */
 #include "ps_fe.h"
 
+#include <ctype.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -60,6 +64,28 @@ ask_date(const char *text, char *out, size_t size)
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0 && len > 0;
 }
 
+/* Does the text begin with this pattern, where 0 stands for a digit? */
+static bool
+begins_like(const char *text, const char *pattern)
+{
+	for (; *pattern != '\0'; text++, pattern++)
+		if (*pattern == '0' ? !isdigit((unsigned char) *text) : *pattern != *text)
+			return false;
+	return true;
+}
+
+static bool
+looks_like_time(const char *text)
+{
+	size_t		len = strlen(text);
+
+	if (begins_like(text, "0000-00-00") || begins_like(text, "00:00") || begins_like(text, "0:00"))
+		return true;
+	if (pg_strncasecmp(text, "yesterday", 9) == 0 || pg_strncasecmp(text, "today", 5) == 0)
+		return strchr(text, ':') != NULL;
+	return isdigit((unsigned char) text[0]) && len > 4 && pg_strcasecmp(text + len - 4, " ago") == 0;
+}
+
 char *
 moment_words(const char *text)
 {
@@ -67,10 +93,10 @@ moment_words(const char *text)
 
 	if (looks_like_lsn(text))
 		return psprintf("lsn %s", store_quote(text));
-	if (!ask_date(text, microseconds, sizeof(microseconds)))
+	if (!looks_like_time(text) || !ask_date(text, microseconds, sizeof(microseconds)))
 	{
 		pg_log_error("\"%s\" is neither an LSN nor a time", text);
-		pg_log_error_hint("Examples: 0/16B3748, \"10 minutes ago\", \"2026-11-20 12:00+00\".");
+		pg_log_error_hint("Examples: 0/16B3748, \"10 minutes ago\", \"yesterday 14:00\", \"2026-11-20 12:00+00\". For what the branch is now, give no moment.");
 		exit(1);
 	}
 	return psprintf("time %s", microseconds);

@@ -61,6 +61,8 @@ start_tar(const char *dir, const char *const *exclude, int *pipe_end)
 	argv[n++] = "-p";
 	argv[n++] = "--warning=no-timestamp";	/* the store's clock may be ahead of ours */
 	argv[n++] = "--anchored";
+	/* the clock of this machine may be behind the store's, which means nothing for the files */
+	argv[n++] = "--warning=no-timestamp";
 	for (; exclude != NULL && *exclude != NULL && n < lengthof(argv) - 6; exclude++)
 		argv[n++] = psprintf("--exclude=%s", *exclude);
 	argv[n++] = "-f";

@@ -157,7 +157,8 @@ static const Setting settings[] = {
 		"WAL, counted back from the newest, at every moment of which a branch can begin ..."},
 	{NULL, INT_SETTING(pitr_interval, UNIT_S, 0, INT_MAX, "7d"), NULL, false,
 		"... and time, counted back from now.  What is older than both is removed, but for\n"
-		"the moments at which branches begin."},
+		"the moments at which branches begin.  Counted is the time that the store has run\n"
+		"since it took the WAL: no clock that is set can make it older."},
 
 	{"Log", STRING_SETTING(log_level, "log"), check_log_level, true,
 		"Least level that is logged: debug, log or warning.  May be changed by SIGHUP."},

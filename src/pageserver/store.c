@@ -258,6 +258,8 @@ store_open(const Config *config, Store **result)
 	err = make_tmp(path);
 	pfree(path);
 	if (err == NULL)
+		err = store_clock_open(config->store_dir, &store->clock);
+	if (err == NULL)
 		err = open_aio(store);
 	if (err == NULL)
 		err = open_tenants(store);
@@ -313,6 +315,7 @@ store_close(Store *store)
 		tenant_free(store->tenants[i]);
 	page_cache_free(store->page_cache);
 	aio_free(store->aio);
+	store_clock_close(store->clock);
 	free(store->timelines);
 	free(store->tenants);
 	pthread_cond_destroy(&store->changed);

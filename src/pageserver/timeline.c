@@ -192,12 +192,25 @@ timeline_pin_branch(Timeline *tl, XLogRecPtr lsn)
 	pthread_mutex_unlock(&tl->lock);
 }
 
+XLogRecPtr
+timeline_hold_history(Timeline *tl)
+{
+	XLogRecPtr	from;
+
+	pthread_mutex_lock(&tl->lock);
+	from = Max(tl->gc_cutoff, tl->start_lsn);
+	add_pin(tl, from, true);
+	tl->pins[tl->npins - 1].history = true;
+	pthread_mutex_unlock(&tl->lock);
+	return from;
+}
+
 static void
-remove_pin(Timeline *tl, XLogRecPtr lsn, bool wal)
+remove_pin(Timeline *tl, XLogRecPtr lsn, bool wal, bool history)
 {
 	pthread_mutex_lock(&tl->lock);
 	for (int i = 0; i < tl->npins; i++)
-		if (tl->pins[i].lsn == lsn && tl->pins[i].wal == wal)
+		if (tl->pins[i].lsn == lsn && tl->pins[i].wal == wal && tl->pins[i].history == history)
 		{
 			tl->pins[i] = tl->pins[--tl->npins];
 			break;
@@ -208,13 +221,19 @@ remove_pin(Timeline *tl, XLogRecPtr lsn, bool wal)
 void
 timeline_unpin_branch(Timeline *tl, XLogRecPtr lsn)
 {
-	remove_pin(tl, lsn, false);
+	remove_pin(tl, lsn, false, false);
 }
 
 void
 timeline_unpin(Timeline *tl, XLogRecPtr lsn)
 {
-	remove_pin(tl, lsn, true);
+	remove_pin(tl, lsn, true, false);
+}
+
+void
+timeline_unhold_history(Timeline *tl, XLogRecPtr from)
+{
+	remove_pin(tl, from, true, true);
 }
 
 XLogRecPtr
@@ -253,6 +272,9 @@ void
 timeline_begin_gc(Timeline *tl, XLogRecPtr horizon)
 {
 	pthread_mutex_lock(&tl->lock);
+	for (int i = 0; i < tl->npins; i++)
+		if (tl->pins[i].history)
+			horizon = Min(horizon, tl->pins[i].lsn);
 	tl->gc_cutoff = Max(tl->gc_cutoff, horizon);
 	pthread_mutex_unlock(&tl->lock);
 }

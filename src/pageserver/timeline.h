@@ -202,8 +202,23 @@ extern PsError *store_replace_branch(Store *store, const char *name, Timeline *p
  * Where a branch stood at a moment: just before the first commit or abort with
  * a later time; of all that was acknowledged, which is waited for as reads do.
  * *at: the branch, or an ancestor of it if that is before its beginning.
+ * moment.c says what it means when the times of commits do not rise.
  */
 extern PsError *timeline_lsn_at_time(Timeline *tl, TimestampTz when, const Waiter *waiter, Timeline **at, XLogRecPtr *lsn);
+
+/* The commits, or aborts, between which an LSN of a branch is. */
+typedef struct CommitsAround
+{
+	bool		has_last;		/* false: there was none, or it is not known */
+	TimestampTz last;
+	XLogRecPtr	last_end;
+	bool		next_known;		/* false: there may be one, far away */
+	bool		has_next;
+	TimestampTz next;
+} CommitsAround;
+
+/* Of an LSN before the branch's beginning it is found in its ancestors.  Waits as timeline_lsn_at_time() does. */
+extern PsError *timeline_commits_around(Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, CommitsAround *around);
 
 /* ---- timeline.c ---- */
 typedef struct TimelineInfo

@@ -14,6 +14,7 @@
 #ifndef PS_TIMELINE_IMPL_H
 #define PS_TIMELINE_IMPL_H
 
+#include "arrivals.h"
 #include "config.h"
 #include "read/page_cache.h"
 #include "relsize.h"
@@ -94,6 +95,7 @@ typedef struct Pin
 {
 	XLogRecPtr	lsn;
 	bool		wal;			/* and so does WAL from there on */
+	bool		history;		/* and all that is later; gc_cutoff does not pass it */
 	bool		imaged;			/* image files for it were thought of (keep/images.c) */
 } Pin;
 
@@ -172,6 +174,7 @@ struct Timeline
 	/* fixed while it is open */
 	WalSegments *wal;
 	int			marker_fd;		/* of the file "flushed" (wal/receiver.c), or -1; written under receive_lock */
+	Arrivals   *arrivals;		/* noted by the ingest thread; has a lock of its own */
 
 	/* held while a generation is made: one at a time */
 	pthread_mutex_t generation_lock;
@@ -243,6 +246,7 @@ struct Timeline
 struct Store
 {
 	const Config *config;		/* never changes */
+	StoreClock *clock;			/* fixed; any thread */
 	atomic_bool stopping;		/* set once, under lock */
 	pthread_mutex_t lock;		/* protects the arrays, and what the entries say of it */
 	Tenant	  **tenants;		/* they live until store_close() */
@@ -429,6 +433,13 @@ extern PsError *timeline_failure(Timeline *tl); /* a copy of it as an error to r
  * manifest that has the new gc_cutoff.
  */
 extern void timeline_begin_gc(Timeline *tl, XLogRecPtr horizon);
+
+/*
+ * Until timeline_unhold_history() all that can be read now stays readable, from
+ * the LSN on that is returned: for who looks for an LSN in all of it.
+ */
+extern XLogRecPtr timeline_hold_history(Timeline *tl);
+extern void timeline_unhold_history(Timeline *tl, XLogRecPtr from);
 
 /*
  * What may be read, all of one moment: from *horizon on, which is not after

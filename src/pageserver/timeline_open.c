@@ -315,6 +315,7 @@ timeline_open(Timeline *tl, const Waiter *waiter)
 	PS_GOTO(wal_segments_open(wal_dir, tl->segment_size, &tl->wal), done);
 	PS_GOTO(receiver_open_marker(tl, &marker), done);
 	PS_GOTO(find_wal_end(tl, &state, marker, waiter), done);
+	tl->arrivals = arrivals_open(tl->dir, tl->tenant->store->clock, tl->flushed_lsn);
 	pthread_mutex_lock(&tl->lock);
 	tl->state = state;
 	tl->level0 = layer_map_level0(map);
@@ -356,6 +357,8 @@ timeline_close(Timeline *tl)
 		wal_segments_close(tl->wal);
 	tl->wal = NULL;
 	receiver_close_marker(tl);
+	arrivals_close(tl->arrivals);
+	tl->arrivals = NULL;
 	pthread_mutex_lock(&tl->lock);
 	layers = tl->layers;
 	tl->layers = NULL;

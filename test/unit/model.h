@@ -543,13 +543,11 @@ static inline void
 model_move_window(World *w, Branch *b)
 {
 	uint64		distance = (uint64) w->s.config.gc_horizon * 1024 * 1024;
-	TimestampTz since = now_timestamp() - (TimestampTz) w->s.config.pitr_interval * USECS_PER_SEC;
-	XLogRecPtr	by_time = model_moment(b, since, b->gen.pos);
 	XLogRecPtr	by_distance = b->gen.pos > b->start + distance ? b->gen.pos - distance : b->start;
 
-	if (by_time == InvalidXLogRecPtr)
-		by_time = b->gen.pos;
-	b->may_be_gone = Max(b->may_be_gone, Min(by_time, by_distance));
+	/* nothing came a day ago, whatever the commits say of their time */
+	if (w->s.config.pitr_interval == 0)
+		b->may_be_gone = Max(b->may_be_gone, by_distance);
 }
 
 /* Does a branch begin there, so that it can be read at this LSN whatever the window? */
@@ -853,9 +851,9 @@ check_branch(World *w, Branch *b, int n, bool all)
 
 /* ---- files ---- */
 
-/* Fails on an entry of a directory that is not one of the names; optional: or this one, or NULL. */
+/* Fails on an entry of a directory that is not one of the names, all of which must be there, nor of the optional ones (a list that NULL ends). */
 static inline void
-check_names(const char *dir, const char *const *names, int n, const char *optional)
+check_names(const char *dir, const char *const *names, int n, const char *const *optional)
 {
 	DIR		   *d = opendir(dir);
 	struct dirent *de;
@@ -866,7 +864,11 @@ check_names(const char *dir, const char *const *names, int n, const char *option
 	{
 		bool		known = false;
 
-		if (de->d_name[0] == '.' || (optional != NULL && strcmp(de->d_name, optional) == 0))
+		if (de->d_name[0] == '.')
+			continue;
+		for (const char *const *name = optional; name != NULL && *name != NULL && !known; name++)
+			known = strcmp(*name, de->d_name) == 0;
+		if (known)
 			continue;
 		for (int i = 0; i < n && !known; i++)
 			known = strcmp(names[i], de->d_name) == 0;
@@ -889,6 +891,7 @@ check_names(const char *dir, const char *const *names, int n, const char *option
 static inline void
 check_no_strays_in(Timeline *tl)
 {
+	static const char *const optional[] = {"timeline.json.old", ARRIVALS_FILE, NULL};
 	static const char *const in_timeline[] = {"timeline.json", "flushed", "wal", "layers"};
 	LayerSet   *set;
 	int			n;
@@ -902,7 +905,8 @@ check_no_strays_in(Timeline *tl)
 	}
 	n = layer_map_count(set->map);
 	files = pg_malloc(Max(n, 1) * sizeof(char *));
-	check_names(tl->dir, in_timeline, lengthof(in_timeline), "timeline.json.old");
+	/* if it cannot be written, it is with the next arrival */
+	check_names(tl->dir, in_timeline, lengthof(in_timeline), optional);
 	for (int k = 0; k < n; k++)
 		files[k] = pg_strdup(layer_name(layer_map_get(set->map, k), name));
 	check_names(tl->space.dir, files, n, NULL);

@@ -21,11 +21,13 @@
 #include "commands/dbcommands_xlog.h"
 #include "commands/tablespace.h"
 #include "common/pg_lzcompress.h"
+#include "port/pg_crc32c.h"
 #include "storage/bufpage.h"
 #include "storage/fsm_internals.h"
 #include "storage/standbydefs.h"
 #include "utils/relmapper.h"
 
+#include "ps_wire.h"
 #include "wal/xact.h"
 
 #define LSN UINT64CONST(0x1000028)
@@ -982,6 +984,9 @@ counters(void **state)
 	apply(&st, make_commit(XLOG_XACT_ABORT, 5, 2, (TransactionId[]) {30, 40}, 77, 0));
 	assert_int_equal(cp->nextXid.value, UINT64CONST(0x100000029));
 	assert_int_equal(st.last_commit, 77);
+	assert_int_equal(st.commit_time, 77);
+	assert_int_equal(st.commit_end, st.end);
+	/* the cluster was shut down later than that */
 	apply(&st, make_multixact(9, 100, 5));	/* members 1000 to 1004 */
 	assert_int_equal(cp->nextXid.value, UINT64CONST(0x1000003ed));
 	assert_int_equal(cp->nextMulti, 10);
@@ -1055,6 +1060,28 @@ fill_random(void *p, size_t len)
 		((char *) p)[i] = random();
 }
 
+/* A state as stores have it that were written before version 2: without its last three fields. */
+static void
+version_1(const WalState *st, StringInfo encoded)
+{
+	int			len = encoded->len - 3 * 8;
+	pg_crc32c	crc;
+	WalState	back;
+
+	ps_put32(encoded->data + 4, 1);
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, encoded->data, len - 4);
+	FIN_CRC32C(crc);
+	ps_put32(encoded->data + len - 4, crc);
+	assert_ok(wal_state_decode(encoded->data, len, &back));
+	assert_int_equal(st->end, back.end);
+	assert_int_equal(st->last_commit, back.last_commit);
+	assert_int_equal(back.commit_end, InvalidXLogRecPtr);
+	assert_int_equal(back.step_back, InvalidXLogRecPtr);
+	assert_error(wal_state_decode(encoded->data, encoded->len, &back), "bytes, expected");
+}
+
+
 static void
 encoding(void **state)
 {
@@ -1087,6 +1114,9 @@ encoding(void **state)
 	assert_int_equal(st.wal_log_hints, back.wal_log_hints);
 	assert_int_equal(st.track_commit_timestamp, back.track_commit_timestamp);
 	assert_int_equal(st.last_commit, back.last_commit);
+	assert_int_equal(st.commit_end, back.commit_end);
+	assert_int_equal(st.commit_time, back.commit_time);
+	assert_int_equal(st.step_back, back.step_back);
 	initStringInfo(&again);
 	wal_state_encode(&back, &again);
 	assert_int_equal(out.len, again.len);
@@ -1110,7 +1140,8 @@ encoding(void **state)
 		ps_error_free(err);
 	}
 	out.data[7]++;
-	assert_error(wal_state_decode(out.data, out.len, &back), "format version 2, expected 1");
+	assert_error(wal_state_decode(out.data, out.len, &back), "format version 3, expected 2 or 1");
+	version_1(&st, &out);
 	pfree(out.data);
 	pfree(again.data);
 }

@@ -4,48 +4,32 @@
  *	  single LSNs before that; and which blocks were there at them.
  *
  * The horizon is as far back as both settings want it: gc_horizon in WAL,
- * pitr_interval in time.  Times are those that saved states have
- * (PS_KEY_STATE), one for each WAL segment: the horizon is rounded down to one
- * of them.
+ * pitr_interval in time.  How old WAL is, is told by the store's own time of
+ * its arrival (arrivals.h), not by the time that commits have from the clock of
+ * a compute, nor by this machine's clock as it is now: one that is wrong for a
+ * moment must not remove anything.
  */
 #include "ps_fe.h"
-
-#include <time.h>
-
-#include "datatype/timestamp.h"
 
 #include "keep/keep.h"
 #include "ps_wire.h"
 
-static TimestampTz
-now_timestamp(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return ((TimestampTz) ts.tv_sec - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY) * USECS_PER_SEC +
-		ts.tv_nsec / 1000;
-}
-
-static PsError *
-find_horizon(Timeline *tl, XLogRecPtr *horizon)
+static XLogRecPtr
+find_horizon(Timeline *tl)
 {
 	const Config *config = tl->tenant->store->config;
 	uint64		distance = (uint64) config->gc_horizon * 1024 * 1024;
 	XLogRecPtr	newest;
 	XLogRecPtr	by_time;
-	WalState	state;
-	bool		found;
 
 	/* what is not in files yet is no business of anybody here */
 	pthread_mutex_lock(&tl->lock);
 	newest = tl->disk_consistent_lsn;
 	pthread_mutex_unlock(&tl->lock);
-	PS_TRY(timeline_saved_state_before(tl, now_timestamp() - (TimestampTz) config->pitr_interval * USECS_PER_SEC,
-									   timeline_gc_cutoff(tl), newest, &state, &found));
-	by_time = !found ? tl->start_lsn : state.end;
-	*horizon = Min(by_time, newest > tl->start_lsn + distance ? newest - distance : tl->start_lsn);
-	return NULL;
+	by_time = newest;
+	if (config->pitr_interval > 0)
+		by_time = Min(newest, arrivals_older_than(tl->arrivals, (int64) config->pitr_interval * USECS_PER_SEC));
+	return Min(by_time, newest > tl->start_lsn + distance ? newest - distance : tl->start_lsn);
 }
 
 static XLogRecPtr
@@ -91,16 +75,11 @@ floor_of(void *arg, const PsKey *key, int i, XLogRecPtr *floor)
 	return NULL;
 }
 
-PsError *
+void
 history_advance(Timeline *tl)
 {
-	XLogRecPtr	horizon;
-
-	if (atomic_load(&tl->tenant->nunknown) > 0)
-		return NULL;
-	PS_TRY(find_horizon(tl, &horizon));
-	timeline_begin_gc(tl, horizon);
-	return NULL;
+	if (atomic_load(&tl->tenant->nunknown) == 0)
+		timeline_begin_gc(tl, find_horizon(tl));
 }
 
 PsError *

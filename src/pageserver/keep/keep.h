@@ -49,7 +49,7 @@ typedef struct History
 extern PsError *history_init(History *history, Timeline *tl);
 
 /* Raises gc_cutoff to where the settings have the horizon now.  Caller holds upkeep_lock. */
-extern PsError *history_advance(Timeline *tl);
+extern void history_advance(Timeline *tl);
 extern void history_free(History *history);
 
 /* ---- compact.c ---- */

@@ -25,6 +25,9 @@
 /* How often a timeline is looked at that has not asked, ms. */
 #define UPKEEP_PERIOD (3600 * 1000)
 
+/* So often a thread that has nothing to do looks at the time, ms (store_clock_tick()). */
+#define TICK 60000
+
 /* Pause after a failure, ms. */
 #define RETRY_DELAY 10000
 
@@ -109,10 +112,10 @@ PsError *
 upkeep_timeline(Timeline *tl, bool all)
 {
 	bool		done = true;
-	PsError    *err;
+	PsError    *err = NULL;
 
 	pthread_mutex_lock(&tl->upkeep_lock);
-	err = history_advance(tl);
+	history_advance(tl);
 	while (err == NULL && done)
 	{
 		err = compact_level0(tl, &done);
@@ -171,7 +174,7 @@ take_due(Upkeep *upkeep, UpkeepKind kind, int64 *wait_ms)
 	Timeline   *next = NULL;
 
 	pthread_mutex_lock(&upkeep->lock);
-	*wait_ms = UPKEEP_PERIOD;
+	*wait_ms = TICK;
 	for (int i = 0; i < n; i++)
 	{
 		const UpkeepTurn *turn = &list[i]->upkeep[kind];
@@ -181,7 +184,7 @@ take_due(Upkeep *upkeep, UpkeepKind kind, int64 *wait_ms)
 	}
 	if (next != NULL && next->upkeep[kind].due > now)
 	{
-		*wait_ms = next->upkeep[kind].due - now;
+		*wait_ms = Min(next->upkeep[kind].due - now, TICK);
 		next = NULL;
 	}
 	/* quiet, unless there is more to do, or somebody asks meanwhile */
@@ -339,6 +342,7 @@ upkeep_main(void *arg)
 		Timeline   *tl = take_due(upkeep, kind, &wait_ms);
 		bool		ok;
 
+		store_clock_tick(upkeep->store->clock);
 		if (tl == NULL)
 		{
 			wait_for_work(upkeep, wakes, wait_ms);

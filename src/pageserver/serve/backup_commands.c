@@ -111,13 +111,29 @@ copy_sink_report(void *arg, const char *message)
 	CopySink   *sink = arg;
 
 	copy_sink_end_message(sink);
-	conn_send_notice(&sink->session->conn, message);
+	conn_send_warning(&sink->session->conn, message);
+}
+
+/* Tells which moment it is that a backup is of, before it begins. */
+static void
+send_moment(Session *session, const char *name, XLogRecPtr lsn, const CommitsAround *around)
+{
+	char	   *last = timestamp_text(around->last);
+	char	   *next = timestamp_text(around->next);
+	char	   *message = psprintf("branch \"%s\" at %X/%X, after the commit of %s; the next commit is of %s", name, LSN_FORMAT_ARGS(lsn),
+								   around->has_last ? last : "an unknown time", around->has_next ? next : "an unknown time");
+
+	conn_send_notice(&session->conn, message);
+	free(last);
+	free(next);
+	free(message);
 }
 
 PsError *
 run_fullbackup(Session *session, char **args, int nargs)
 {
 	XLogRecPtr	lsn = InvalidXLogRecPtr;
+	CommitsAround around;
 	CopySink	sink;
 	ProgressSink damaged = {copy_sink_report, &sink};
 	bool		zero = nargs % 2 == 0;
@@ -128,7 +144,10 @@ run_fullbackup(Session *session, char **args, int nargs)
 		return ps_error(PS_SQLSTATE_SYNTAX, "expected LSN lsn or TIME microseconds, then zero_damaged_pages, behind the branch");
 	PS_TRY(command_find_branch(session, args[0], &tl));
 	if (nargs > 2)
-		PS_TRY(command_parse_moment(session, args[1], args[2], tl, &tl, &lsn));
+	{
+		PS_TRY(command_parse_moment(session, args[1], args[2], tl, &tl, &lsn, &around));
+		send_moment(session, args[0], lsn, &around);
+	}
 	copy_sink_begin(&sink, session);
 	err = fullbackup(tl, lsn, &session->waiter, zero ? &damaged : NULL, (ByteSink) {copy_sink_write, &sink});
 	if (err != NULL && !zero && err->hint == NULL && ps_error_is(err, PS_SQLSTATE_CORRUPTED))

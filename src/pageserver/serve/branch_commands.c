@@ -75,11 +75,12 @@ report_progress(void *arg, const char *message)
 	ps_error_free(conn_flush(&session->conn));	/* the Waiter notices that the client has gone */
 }
 
-/* Tells of a branch that has come into being. */
+/* Tells of a branch that has come into being; around: of one that begins at a moment of another, else NULL. */
 static PsError *
-send_branch(Session *session, const char *name, const char *tag)
+send_branch(Session *session, const char *name, const CommitsAround *around, const char *tag)
 {
-	static const Column columns[] = {{"name", TEXTOID}, {"tenant", TEXTOID}, {"timeline", TEXTOID}, {"lsn", LSNOID}};
+	static const Column columns[] = {{"name", TEXTOID}, {"tenant", TEXTOID}, {"timeline", TEXTOID}, {"lsn", LSNOID},
+	{"last_commit", TEXTOID}, {"next_commit", TEXTOID}};
 	TimelineInfo info;
 	char	   *values[lengthof(columns)];
 
@@ -88,6 +89,11 @@ send_branch(Session *session, const char *name, const char *tag)
 	values[1] = command_id_text(&info.tenant);
 	values[2] = command_id_text(&info.timeline);
 	values[3] = command_lsn_text(info.flushed_lsn);
+	values[4] = command_time_text(around != NULL && around->has_last, around ? around->last : 0);
+	values[5] = command_time_text(around != NULL && around->has_next, around ? around->next : 0);
+	/* that there is none says something, too */
+	if (around != NULL && around->next_known && !around->has_next)
+		values[5] = pg_strdup("none");
 	conn_send_row_description(&session->conn, columns, lengthof(columns));
 	command_send_row(&session->conn, values, lengthof(columns));
 	conn_send_complete(&session->conn, tag);
@@ -99,15 +105,16 @@ static PsError *
 create_from(Session *session, char **args, int nargs)
 {
 	XLogRecPtr	lsn = PG_UINT64_MAX;
+	CommitsAround around;
 	Timeline   *parent;
 
 	if (nargs != 3 && nargs != 5)
 		return ps_error(PS_SQLSTATE_SYNTAX, "expected FROM PARENT, then nothing, LSN lsn or TIME microseconds");
 	PS_TRY(command_find_branch(session, args[2], &parent));
 	if (nargs == 5)
-		PS_TRY(command_parse_moment(session, args[3], args[4], parent, &parent, &lsn));
+		PS_TRY(command_parse_moment(session, args[3], args[4], parent, &parent, &lsn, &around));
 	PS_TRY(store_branch(session->server->store, args[0], parent, lsn, &session->waiter, NULL));
-	return send_branch(session, args[0], "CREATE BRANCH");
+	return send_branch(session, args[0], nargs == 5 ? &around : NULL, "CREATE BRANCH");
 }
 
 /* A branch that is to go, or to be replaced, should have no compute, unless the last argument is "force". */
@@ -173,7 +180,7 @@ run_branch_reset(Session *session, char **args, int nargs)
 	if (err != NULL)
 		return err;
 	PS_TRY(delete_branch(session, old_name));
-	return send_branch(session, args[0], "RESET BRANCH");
+	return send_branch(session, args[0], NULL, "RESET BRANCH");
 }
 
 PsError *
@@ -181,18 +188,19 @@ run_branch_restore(Session *session, char **args, int nargs)
 {
 	char		old_name[TIMELINE_NAME_MAX + 1];
 	char	   *message;
+	CommitsAround around;
 	XLogRecPtr	lsn;
 	Timeline   *at;
 	Timeline   *tl;
 
 	PS_TRY(command_find_branch(session, args[0], &tl));
 	PS_TRY(check_no_compute(session, args, nargs, 3));
-	PS_TRY(command_parse_moment(session, args[1], args[2], tl, &at, &lsn));
+	PS_TRY(command_parse_moment(session, args[1], args[2], tl, &at, &lsn, &around));
 	PS_TRY(store_replace_branch(session->server->store, args[0], at, lsn, false, &session->waiter, old_name));
 	message = psprintf("what branch \"%s\" was is branch \"%s\" now", args[0], old_name);
 	conn_send_notice(&session->conn, message);
 	pfree(message);
-	return send_branch(session, args[0], "RESTORE BRANCH");
+	return send_branch(session, args[0], &around, "RESTORE BRANCH");
 }
 
 PsError *
@@ -222,7 +230,7 @@ run_branch_create(Session *session, char **args, int nargs)
 		return ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected data_checksums or FROM", args[1]);
 	PS_TRY(branch_create(session->server->store, args[0], nargs > 1, &session->waiter, &progress, &tl));
 	session_hold(session, tl);
-	return send_branch(session, args[0], "CREATE BRANCH");
+	return send_branch(session, args[0], NULL, "CREATE BRANCH");
 }
 
 PsError *
@@ -238,7 +246,7 @@ run_import(Session *session, char **args, int nargs)
 		PS_TRY(import_check_identity(args[1], args[2]));
 	PS_TRY(import_cluster(session->server->store, args[0], args[1], &session->waiter, &progress, &tl));
 	session_hold(session, tl);
-	return send_branch(session, args[0], "IMPORT");
+	return send_branch(session, args[0], NULL, "IMPORT");
 }
 
 /* The client sends a tar of the data directory. */
@@ -252,5 +260,5 @@ run_import_stream(Session *session, char **args, int nargs)
 	conn_send_copy_response(&session->conn, 'G');
 	PS_TRY(import_stream(session->server->store, args[0], command_copy_source(session), &session->waiter, &progress, &tl));
 	session_hold(session, tl);
-	return send_branch(session, args[0], "IMPORT");
+	return send_branch(session, args[0], NULL, "IMPORT");
 }

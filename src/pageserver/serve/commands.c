@@ -236,13 +236,33 @@ parse_lsn(const char *text, XLogRecPtr *lsn)
 		sscanf(text, "%8X/%8X%n", &hi, &lo, &used) != 2 || text[used] != '\0')
 		return ps_error(PS_SQLSTATE_SYNTAX, "invalid LSN \"%s\": expected two hex numbers as in 0/16B3748", text);
 	*lsn = ((uint64) hi << 32) | lo;
+	/* the greatest number stands for "the newest" inside of the store */
+	if (*lsn == PG_UINT64_MAX)
+		return ps_error(PS_SQLSTATE_INVALID, "LSN %s is in the future: no WAL comes so far", text);
 	return NULL;
+}
+
+/* A time that is ahead of the store's clock by no more than this is now by a clock that is not quite the same, us. */
+#define CLOCKS_DIFFER (10 * USECS_PER_SEC)
+
+static PsError *
+in_the_future(TimestampTz when, TimestampTz now)
+{
+	char	   *wanted = timestamp_text(when);
+	char	   *is = timestamp_text(now);
+	PsError    *err = ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "the moment %s is in the future: the store's clock says %s", wanted, is),
+									"For what the branch is now, give no moment.");
+
+	free(wanted);
+	free(is);
+	return err;
 }
 
 /* Microseconds since 1970, UTC, as PostgreSQL has times. */
 static PsError *
 parse_time(const char *text, TimestampTz *when)
 {
+	TimestampTz now = machine_clock_now();
 	char	   *end;
 	int64		us;
 
@@ -250,23 +270,32 @@ parse_time(const char *text, TimestampTz *when)
 	us = strtoll(text, &end, 10);
 	if (end == text || *end != '\0' || errno != 0)
 		return ps_error(PS_SQLSTATE_SYNTAX, "invalid time \"%s\": expected microseconds since 1970", text);
-	*when = us - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
-	return NULL;
+	/* no time before PostgreSQL's first fits, and the subtraction must not overflow */
+	*when = Max(us, 0) - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+	return *when > now + CLOCKS_DIFFER ? in_the_future(*when, now) : NULL;
 }
 
-/* "LSN lsn" or "TIME microseconds" of a branch: *at and *lsn are where a branch can begin. */
+/*
+ * "LSN lsn" or "TIME microseconds" of a branch: *at and *lsn are where a branch
+ * can begin, *around what that is between.
+ */
 PsError *
-command_parse_moment(Session *session, const char *what, const char *value, Timeline *tl, Timeline **at, XLogRecPtr *lsn)
+command_parse_moment(Session *session, const char *what, const char *value, Timeline *tl, Timeline **at, XLogRecPtr *lsn,
+					 CommitsAround *around)
 {
 	TimestampTz when = 0;
 
 	*at = tl;
 	if (pg_strcasecmp(what, "lsn") == 0)
-		return parse_lsn(value, lsn);
-	if (pg_strcasecmp(what, "time") != 0)
+		PS_TRY(parse_lsn(value, lsn));
+	else if (pg_strcasecmp(what, "time") == 0)
+	{
+		PS_TRY(parse_time(value, &when));
+		PS_TRY(timeline_lsn_at_time(tl, when, &session->waiter, at, lsn));
+	}
+	else
 		return ps_error(PS_SQLSTATE_SYNTAX, "expected LSN or TIME, not \"%s\"", what);
-	PS_TRY(parse_time(value, &when));
-	return timeline_lsn_at_time(tl, when, &session->waiter, at, lsn);
+	return timeline_commits_around(tl, *lsn, &session->waiter, around);
 }
 
 /* ---- tables ---- */
@@ -278,6 +307,13 @@ command_send_row(Conn *conn, char **values, int n)
 	conn_send_row(conn, (const char *const *) values, n);
 	for (int i = 0; i < n; i++)
 		free(values[i]);
+}
+
+/* NULL: it is not known. */
+char *
+command_time_text(bool known, TimestampTz when)
+{
+	return known ? timestamp_text(when) : NULL;
 }
 
 /* NULL: it is not known. */

@@ -8,21 +8,26 @@
 
 #include "bytesink.h"
 #include "serve/session.h"
+#include "store_clock.h"
 
 /* ---- commands.c ---- */
 
 /* The branch, held by the session, and used until the command ends. */
 extern PsError *command_find_branch(Session *session, const char *name, Timeline **tl);
 
-/* "LSN lsn" or "TIME microseconds" of a branch: *at and *lsn are where a branch can begin. */
+/*
+ * "LSN lsn" or "TIME microseconds" of a branch: *at and *lsn are where a branch
+ * can begin, *around what that is between.
+ */
 extern PsError *command_parse_moment(Session *session, const char *what, const char *value, Timeline *tl, Timeline **at,
-									 XLogRecPtr *lsn);
+									 XLogRecPtr *lsn, CommitsAround *around);
 
 extern PsError *command_parse_generation(const char *text, uint64 *generation);
 
 /* Sends a row of n psprintf'd texts, which it frees. */
 extern void command_send_row(Conn *conn, char **values, int n);
 extern char *command_lsn_text(XLogRecPtr lsn);	/* NULL: it is not known */
+extern char *command_time_text(bool known, TimestampTz when);	/* the same */
 extern char *command_id_text(const PsId *id);
 
 /* What the client sends in a copy, after conn_send_copy_response(). */

@@ -384,16 +384,28 @@ conn_send_error(Conn *conn, const char *severity, const PsError *err)
 	conn_end(conn);
 }
 
-void
-conn_send_notice(Conn *conn, const char *message)
+static void
+send_notice(Conn *conn, const char *severity, const char *sqlstate, const char *message)
 {
 	conn_begin(conn, 'N');
-	put_field(conn, 'S', "NOTICE");
-	put_field(conn, 'V', "NOTICE");
-	put_field(conn, 'C', "00000");
+	put_field(conn, 'S', severity);
+	put_field(conn, 'V', severity);
+	put_field(conn, 'C', sqlstate);
 	put_field(conn, 'M', message);
 	conn_put8(conn, 0);
 	conn_end(conn);
+}
+
+void
+conn_send_notice(Conn *conn, const char *message)
+{
+	send_notice(conn, "NOTICE", "00000", message);
+}
+
+void
+conn_send_warning(Conn *conn, const char *message)
+{
+	send_notice(conn, "WARNING", "01000", message);
 }
 
 void

@@ -108,6 +108,7 @@ extern PsError *conn_flush(Conn *conn);
 /* Whole messages. */
 extern void conn_send_error(Conn *conn, const char *severity, const PsError *err);	/* ERROR or FATAL */
 extern void conn_send_notice(Conn *conn, const char *message);
+extern void conn_send_warning(Conn *conn, const char *message);
 extern void conn_send_parameter(Conn *conn, const char *name, const char *value);
 extern void conn_send_ready(Conn *conn);
 extern void conn_send_complete(Conn *conn, const char *tag);

@@ -240,6 +240,7 @@ ingest_main(void *arg)
 	Timeline   *tl = arg;
 	Ingest	   *in = tl->ingest;
 	WalSink		sink = ingest_sink;
+	int64		note_in = 0;	/* ms after which to note what has arrived, if nothing comes before; 0: that is done */
 	PsError    *err = NULL;
 
 	ps_thread_name("ingest %.8s", tl->name);
@@ -255,7 +256,15 @@ ingest_main(void *arg)
 
 		pthread_mutex_lock(&tl->lock);
 		while (tl->flushed_lsn <= in->state.end && !tl->stopping && !tl->unwritable && !time_to_freeze(tl))
-			timeline_wait(tl, &tl->changed, in->open_since != 0 ? time_left(tl) : 60 * 1000);
+		{
+			int64		ms = in->open_since != 0 ? time_left(tl) : 60 * 1000;
+
+			if (note_in != 0)
+				ms = Min(ms, note_in);
+			timeline_wait(tl, &tl->changed, ms);
+			if (note_in != 0)
+				break;
+		}
 		upto = tl->flushed_lsn;
 		stopping = tl->stopping;
 		unwritable = tl->unwritable;
@@ -283,6 +292,7 @@ ingest_main(void *arg)
 		/* what came before a record that failed is seen; of that one nothing, its LSN is beyond */
 		if (n > 0)
 			publish(tl);
+		note_in = arrivals_note(tl->arrivals, in->state.end);
 		count_memory(tl);
 		if (err == NULL && time_to_freeze(tl))
 		{

@@ -226,13 +226,26 @@ typedef struct WalState
 	bool		wal_log_hints;
 	bool		track_commit_timestamp;
 	TimestampTz last_commit;	/* newest commit or abort time seen; until there is one, when the cluster was shut down */
+
+	/*
+	 * Of the last commit or abort record: its end and the time that it says; and
+	 * the end of the last one that says a time well before last_commit, after
+	 * which it is known that a clock was wrong.  0: there was none, or it was
+	 * before a state of version 1, which does not know.
+	 */
+	XLogRecPtr	commit_end;
+	TimestampTz commit_time;
+	XLogRecPtr	step_back;
 } WalState;
+
+/* Commits may be so much out of order, us, and it means nothing. */
+#define WAL_STATE_STEP_BACK (10 * USECS_PER_SEC)
 
 /* From a cluster that was shut down: state at the end of its checkpoint record. */
 extern void wal_state_from_control(WalState *state, const ControlFileData *control, XLogRecPtr checkpoint_end);
 extern PsError *wal_state_apply(WalState *state, const WalRecord *rec, const WalParsed *parsed);
 
-/* As bytes, with a version; decode refuses other versions. */
+/* As bytes, with a version; decode knows the older one, too, and refuses others. */
 extern void wal_state_encode(const WalState *state, StringInfo out);
 extern PsError *wal_state_decode(const char *data, size_t len, WalState *state);
 

@@ -21,11 +21,11 @@
 
 /*
  * Format, big-endian: magic, version, prev, end, shutdown, the fields of
- * CheckPoint in their order, last_checkpoint, settings, last_commit, CRC32C of
- * all before.
+ * CheckPoint in their order, last_checkpoint, settings, last_commit, from
+ * version 2 on commit_end, commit_time and step_back, CRC32C of all before.
  */
 #define STATE_MAGIC 0x50535753	/* "PSWS" */
-#define STATE_VERSION 1
+#define STATE_VERSION 2
 
 /* transam.c, TransactionIdPrecedes(): special transactions precede all others. */
 static bool
@@ -219,7 +219,11 @@ apply_xact(WalState *state, const WalRecord *rec, const WalParsed *parsed)
 		case XLOG_XACT_ABORT_PREPARED:
 			PS_TRY(xact_parse(rec, parsed, &xact));
 			advance_past_xact(cp, &xact);
+			if (xact.time < state->last_commit - WAL_STATE_STEP_BACK)
+				state->step_back = rec->end;
 			state->last_commit = Max(state->last_commit, xact.time);
+			state->commit_end = rec->end;
+			state->commit_time = xact.time;
 			/* commit_ts.c, TransactionTreeSetCommitTsData() */
 			if (xact.commit && state->track_commit_timestamp)
 			{
@@ -440,11 +444,15 @@ wal_state_encode(const WalState *state, StringInfo out)
 	put8(out, state->wal_log_hints);
 	put8(out, state->track_commit_timestamp);
 	put64(out, state->last_commit);
+	put64(out, state->commit_end);
+	put64(out, state->commit_time);
+	put64(out, state->step_back);
 	put32(out, crc_of(out->data + start, out->len - start));
 }
 
-/* Length of what wal_state_encode() makes. */
-#define STATE_SIZE (4 + 4 + 8 + 8 + 1 + (8 + 4 + 4 + 1 + 8 + 7 * 4 + 8 + 3 * 4) + 8 + 6 * 4 + 1 + 1 + 8 + 4)
+/* Length of what wal_state_encode() makes, and made in version 1. */
+#define STATE_SIZE_1 (4 + 4 + 8 + 8 + 1 + (8 + 4 + 4 + 1 + 8 + 7 * 4 + 8 + 3 * 4) + 8 + 6 * 4 + 1 + 1 + 8 + 4)
+#define STATE_SIZE (STATE_SIZE_1 + 3 * 8)
 
 PsError *
 wal_state_decode(const char *data, size_t len, WalState *state)
@@ -452,15 +460,18 @@ wal_state_decode(const char *data, size_t len, WalState *state)
 	const char *p = data;
 	WalState	new = {0};
 	CheckPoint *cp = &new.checkpoint;
+	uint32		version;
+	int			size;
 
 	if (len < 8 || get32(&p) != STATE_MAGIC)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "saved WAL state of %zu bytes has no magic number", len);
-	if (get32(&p) != STATE_VERSION)
-		return ps_error(PS_SQLSTATE_CORRUPTED, "saved WAL state has format version %u, expected %u", ps_get32(data + 4),
-						STATE_VERSION);
-	if (len != STATE_SIZE)
-		return ps_error(PS_SQLSTATE_CORRUPTED, "saved WAL state has %zu bytes, expected %d", len, STATE_SIZE);
-	if (ps_get32(data + STATE_SIZE - 4) != crc_of(data, STATE_SIZE - 4))
+	version = get32(&p);
+	if (version != 1 && version != STATE_VERSION)
+		return ps_error(PS_SQLSTATE_CORRUPTED, "saved WAL state has format version %u, expected %u or 1", version, STATE_VERSION);
+	size = version == 1 ? STATE_SIZE_1 : STATE_SIZE;
+	if (len != size)
+		return ps_error(PS_SQLSTATE_CORRUPTED, "saved WAL state has %zu bytes, expected %d", len, size);
+	if (ps_get32(data + size - 4) != crc_of(data, size - 4))
 		return ps_error(PS_SQLSTATE_CORRUPTED, "saved WAL state has a wrong checksum");
 
 	new.prev = get64(&p);
@@ -492,6 +503,12 @@ wal_state_decode(const char *data, size_t len, WalState *state)
 	new.wal_log_hints = get8(&p) != 0;
 	new.track_commit_timestamp = get8(&p) != 0;
 	new.last_commit = get64(&p);
+	if (version > 1)
+	{
+		new.commit_end = get64(&p);
+		new.commit_time = get64(&p);
+		new.step_back = get64(&p);
+	}
 	*state = new;
 	return NULL;
 }

@@ -1,0 +1,114 @@
+# Clocks that are wrong: a compute's that is ahead, the store's that jumps while
+# it is down and while it runs; moments that are to come.
+use strict;
+use warnings;
+use PageserverTest;
+use Test::More;
+use Time::HiRes;
+
+my ($faketime) = glob '/usr/lib/*/faketime/libfaketime.so.1';
+BAIL_OUT('package faketime is missing') unless $faketime;
+
+# Environment in which a program and what it starts have another clock; only times of day, no waits, are others.
+sub clock
+{
+	my ($offset) = @_;
+	return (LD_PRELOAD => $faketime, FAKETIME => $offset, FAKETIME_DONT_FAKE_MONOTONIC => 1, FAKETIME_NO_CACHE => 1);
+}
+
+my $store = PageserverTest->new_store('main', conf => "checkpoint_distance = 1MB\ngc_horizon = 0\npitr_interval = 7d\n");
+$store->ctl_ok('branch create', 'branch', 'create', 'main');
+
+# a compute for one row; returns a moment of this machine's clock after it, and the time that the row's commit says
+sub write_row
+{
+	my ($row, %env) = @_;
+	my ($c, $commit);
+	{
+		local %ENV = (%ENV, %env);
+		$c = $store->start_compute('main', name => 'writer');
+	}
+	$c->sql('CREATE TABLE IF NOT EXISTS t (row text)');
+	$c->sql("INSERT INTO t VALUES ('$row')");
+	$commit = $c->sql("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')");
+	$c->stop;
+	my $after = moment();
+	# arrivals are noted a few times a second, and the next is to be later than this
+	PageserverTest::wait_until(sub { moment() - $after > 0.5 }, 'the clock');
+	return ($after, $commit);
+}
+sub moment { return Time::HiRes::time(); }
+sub text { my ($moment) = @_; my @t = gmtime $moment; return sprintf '%04d-%02d-%02d %02d:%02d:%09.6f+00', $t[5] + 1900, $t[4] + 1, @t[ 3, 2, 1 ], $t[0] + $moment - int $moment; }
+
+my $n = 0;
+sub rows_at
+{
+	my ($moment, $expected, $what) = @_;
+	my $name = 'b' . ++$n;
+	my $out = $store->ctl_ok("$what: branch", 'branch', 'create', $name, '--from', 'main@' . text($moment));
+	my $c = $store->start_compute($name, name => "reader$n");
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	$c->sql_is('SELECT string_agg(row, \' \' ORDER BY row) FROM t', $expected, $what);
+	$c->stop;
+	return $out;
+}
+
+# ---- a compute's clock is ahead by a day, once
+my ($first, $commit1) = write_row('1');
+my $second = (write_row('2 ahead', clock('+1d')))[0];
+my ($third, $commit3) = write_row('3');
+my $out = rows_at($first, '1', 'before the commit of the clock that was ahead');
+like($out, qr/^The last commit in it is of \Q$commit1\E:\d\d\.\d+ UTC\.$/m, 'the last commit of the branch is named');
+like($out, qr/^The next commit, which is not in it, is of \d{4}-\d\d-\d\d /m, 'and the next one');
+rows_at($second, '1 2 ahead', 'after it');
+$out = rows_at($third, '1 2 ahead 3', 'after the next, of a clock that is right');
+like($out, qr/^The last commit in it is of \Q$commit3\E/m, 'its time is told');
+$store->stop;
+$store->start;
+rows_at($third, '1 2 ahead 3', 'the same when the store was restarted');
+
+# ---- moments that are to come, or are none
+for my $word ('10 minutes', 'tomorrow', 'monday', '12', 'a', 'now', 'tomorrow 12:00', 'next year', '20300101')
+{
+	$store->ctl_fails_like(qr/"\Q$word\E" is neither an LSN nor a time/, "\"$word\"", 'branch', 'create', 'no', '--from', "main\@$word");
+}
+$store->ctl_fails_like(qr/the moment 2999-01-01 12:00:00\.000000 UTC is in the future: the store's clock says 2/, 'a time that is to come',
+	'branch', 'create', 'no', '--from', 'main@2999-01-01 12:00+00');
+$store->ctl_fails_like(qr/is in the future/, 'an hour from now', 'branch', 'create', 'no', '--from', 'main@' . text(moment() + 3600));
+$store->ctl_fails_like(qr/is in the future/, 'restore', 'branch', 'restore', 'main@2999-01-01', '--force');
+$store->ctl_fails_like(qr/is in the future/, 'export', 'export', 'main@2999-01-01', '-D', PageserverTest::test_dir() . '/no');
+$store->ctl_fails_like(qr/LSN FFFFFFFF\/FFFFFFFF is in the future/, 'the greatest LSN', $_->@*)
+  for ([ 'branch', 'create', 'no', '--from', 'main@FFFFFFFF/FFFFFFFF' ], [ 'branch', 'restore', 'main@FFFFFFFF/FFFFFFFF', '--force' ]);
+is(($store->command('branch_list'))[1] =~ /^no\|/m ? 1 : 0, 0, 'nothing was made');
+
+# an export says which moment it is of
+my (undef, undef, $err) = $store->ctl('export', 'main@' . text($first), '-D', PageserverTest::test_dir() . '/export', '--no-sync');
+like($err, qr/branch "main" at [0-9A-F\/]+, after the commit of \Q$commit1\E.*the next commit is of \d/, 'an export tells it, too');
+
+# ---- nothing goes because the store's clock is wrong
+sub oldest { return (split /\|/, (grep { /^main\|/ } split /\n/, ($store->command('branch_list'))[1])[0])[17]; }
+my $oldest = oldest();
+$store->stop;
+{
+	local %ENV = (%ENV, clock('+30d'));
+	$store->start;
+	$store->ctl_ok('upkeep while the clock is a month ahead', 'branch', 'compact', 'main');
+	is(oldest(), $oldest, 'it removes no history');
+	$store->stop;
+}
+$store->start;
+like($store->log_content, qr/by the clock of this machine the store did not run since .*does not count for pitr_interval/, 'the time that it was down is logged');
+like($store->log_content, qr/WARNING:  the clock of this machine is \d+ s behind .*, when the store last ran/, 'and that the clock went back');
+$store->ctl_ok('upkeep', 'branch', 'compact', 'main');
+is(oldest(), $oldest, 'nor does it then');
+rows_at($first, '1', 'all moments are there');
+
+# ---- tar does not mind that the compute's clock is behind
+{
+	local %ENV = (%ENV, clock('-1h'));
+	my ($rc, $stdout, $stderr) = $store->ctl('export', 'main', '-D', PageserverTest::test_dir() . '/export2', '--no-sync');
+	is($rc, 0, 'export with a clock that is behind');
+	unlike($stderr, qr/in the future/, 'without warnings');
+}
+$store->stop;
+done_testing();
