@@ -217,15 +217,12 @@ store_begin_detach(Store *store, const char *name, const Waiter *waiter, Tenant 
 void
 store_end_detach(Store *store, Tenant *tenant, Timeline **timelines, int n)
 {
-	char		id[PS_ID_TEXT];
-
 	pthread_mutex_lock(&store->lock);
 	for (int i = 0; i < n; i++)
 		store_destroy_timeline(store, timelines[i]);
 	tenant->life = TENANT_DETACHED;
 	pthread_mutex_unlock(&store->lock);
 	free(timelines);
-	ps_log(PS_LOG, "tenant %s is detached", ps_id_format(&tenant->id, id));
 }
 
 /* ---- attaching ---- */
@@ -377,11 +374,8 @@ store_attach_tenant(Store *store, const char *name)
 	if (err != NULL)
 		tenant->life = TENANT_DETACHED;
 	pthread_mutex_unlock(&store->lock);
-	if (err == NULL)
-		ps_log(PS_LOG, "tenant %s is attached", name);
-	else
-		for (int i = 0; i < n; i++)
-			timeline_free(timelines[i]);
+	for (int i = 0; i < n && err != NULL; i++)
+		timeline_free(timelines[i]);
 	free(timelines);
 	return err;
 }

@@ -576,6 +576,8 @@ config_reload(const Config *running)
 		if (!settings[i].reloads && setting_differs(&settings[i], running, fresh))
 			ps_log(PS_WARNING, "setting \"%s\" cannot be changed without a restart of the store", settings[i].name);
 	}
+	if (config_log_level(fresh) != __atomic_load_n(&ps_log_level, __ATOMIC_RELAXED))
+		ps_log(PS_WARNING, "setting \"log_level\" is \"%s\" now", fresh->log_level);
 	__atomic_store_n(&ps_log_level, config_log_level(fresh), __ATOMIC_RELAXED);
 	config_free(fresh);
 	return NULL;

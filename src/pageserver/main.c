@@ -19,6 +19,7 @@
 #include "config.h"
 #include "layer/layer.h"
 #include "ps_wire.h"
+#include "serve/audit.h"
 #include "serve/serve.h"
 #include "store_dir.h"
 #include "version.h"
@@ -154,17 +155,20 @@ serve_until_stopped(Server *server, const Config *config, int signal_fd)
 	for (;;)
 	{
 		struct signalfd_siginfo info;
+		char	   *who;
 		PsError    *err;
 
 		server_run(server, signal_fd);
 		if (read(signal_fd, &info, sizeof(info)) != sizeof(info))
 			continue;
+		who = audit_sender(info.ssi_pid, info.ssi_uid);
 		if (info.ssi_signo != SIGHUP)
-		{
-			ps_log(PS_LOG, "received signal %s: stopping", info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
+			audit_log(who, "received signal %s: stopping", info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
+		else
+			audit_log(who, "received signal SIGHUP: reading the settings again");
+		free(who);
+		if (info.ssi_signo != SIGHUP)
 			return;
-		}
-		ps_log(PS_LOG, "received signal SIGHUP: reading the settings again");
 		err = config_reload(config);
 		if (err != NULL)
 			ps_log_error(PS_WARNING, err, "settings stay as they were");

@@ -82,11 +82,16 @@ run_basebackup(Session *session, char **args, int nargs)
 	BaseBackup	base;
 	CopySink	sink;
 	Timeline   *tl;
+	TimelineInfo before;
 
 	if (nargs > 2)
 		PS_TRY(command_parse_generation(args[2], &after));
 	PS_TRY(command_find_branch(session, args[0], &tl));
+	timeline_info(tl, &before);
 	PS_TRY(timeline_take_over(tl, args[1], after, &session->waiter, &base.generation, &base.state, &base.checkpoint_lsn));
+	audit_log(session->who, "branch \"%s\" taken over by a compute: generation " UINT64_FORMAT " (%s), before it " UINT64_FORMAT " (%s)%s",
+			  before.name, base.generation, args[1], before.generation, before.generation > 0 ? before.owner : "none",
+			  before.compute_connected ? ", which was connected" : "");
 	copy_sink_begin(&sink, session);
 	return copy_sink_finish(&sink, basebackup(tl, &base, &session->waiter, (ByteSink) {copy_sink_write, &sink}),
 							"BASEBACKUP");
@@ -148,6 +153,8 @@ run_fullbackup(Session *session, char **args, int nargs)
 		PS_TRY(command_parse_moment(session, args[1], args[2], tl, &tl, &lsn, &around));
 		send_moment(session, args[0], lsn, &around);
 	}
+	audit_log(session->who, "export of branch \"%s\" begins%s%s%s%s", args[0], nargs > 2 ? ", at " : "", nargs > 2 ? args[1] : "",
+			  nargs > 2 ? " " : "", nargs > 2 ? args[2] : "");
 	copy_sink_begin(&sink, session);
 	err = fullbackup(tl, lsn, &session->waiter, zero ? &damaged : NULL, (ByteSink) {copy_sink_write, &sink});
 	if (err != NULL && !zero && err->hint == NULL && ps_error_is(err, PS_SQLSTATE_CORRUPTED))

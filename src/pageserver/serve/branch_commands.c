@@ -114,6 +114,11 @@ create_from(Session *session, char **args, int nargs)
 	if (nargs == 5)
 		PS_TRY(command_parse_moment(session, args[3], args[4], parent, &parent, &lsn, &around));
 	PS_TRY(store_branch(session->server->store, args[0], parent, lsn, &session->waiter, NULL));
+	if (nargs == 5)
+		audit_log(session->who, "branch \"%s\" created from branch \"%s\" at %s %s, LSN %X/%X", args[0], args[2], args[3], args[4],
+				  LSN_FORMAT_ARGS(lsn));
+	else
+		audit_log(session->who, "branch \"%s\" created from branch \"%s\"", args[0], args[2]);
 	return send_branch(session, args[0], nargs == 5 ? &around : NULL, "CREATE BRANCH");
 }
 
@@ -151,6 +156,7 @@ run_branch_delete(Session *session, char **args, int nargs)
 {
 	PS_TRY(check_no_compute(session, args, nargs, 1));
 	PS_TRY(delete_branch(session, args[0]));
+	audit_log(session->who, "branch \"%s\" deleted", args[0]);
 	conn_send_complete(&session->conn, "DROP BRANCH");
 	return NULL;
 }
@@ -159,6 +165,7 @@ PsError *
 run_branch_rename(Session *session, char **args, int nargs)
 {
 	PS_TRY(store_rename_branch(session->server->store, args[0], args[1], &session->waiter));
+	audit_log(session->who, "branch \"%s\" renamed to \"%s\"", args[0], args[1]);
 	conn_send_complete(&session->conn, "RENAME BRANCH");
 	return NULL;
 }
@@ -179,7 +186,9 @@ run_branch_reset(Session *session, char **args, int nargs)
 	store_release(tl);
 	if (err != NULL)
 		return err;
+	audit_log(session->who, "branch \"%s\" reset to what its parent is; what it was is branch \"%s\", to be deleted", args[0], old_name);
 	PS_TRY(delete_branch(session, old_name));
+	audit_log(session->who, "branch \"%s\" deleted", old_name);
 	return send_branch(session, args[0], NULL, "RESET BRANCH");
 }
 
@@ -197,6 +206,8 @@ run_branch_restore(Session *session, char **args, int nargs)
 	PS_TRY(check_no_compute(session, args, nargs, 3));
 	PS_TRY(command_parse_moment(session, args[1], args[2], tl, &at, &lsn, &around));
 	PS_TRY(store_replace_branch(session->server->store, args[0], at, lsn, false, &session->waiter, old_name));
+	audit_log(session->who, "branch \"%s\" restored to what it was at %s %s, LSN %X/%X; what it was until now is branch \"%s\"", args[0],
+			  args[1], args[2], LSN_FORMAT_ARGS(lsn), old_name);
 	message = psprintf("what branch \"%s\" was is branch \"%s\" now", args[0], old_name);
 	conn_send_notice(&session->conn, message);
 	pfree(message);
@@ -214,6 +225,7 @@ run_branch_compact(Session *session, char **args, int nargs)
 	timeline_info(tl, &info);
 	if (info.error[0] != '\0')
 		conn_send_notice(&session->conn, info.error);
+	audit_log(session->who, "branch \"%s\" compacted", args[0]);
 	conn_send_complete(&session->conn, "COMPACT");
 	return NULL;
 }
@@ -230,6 +242,7 @@ run_branch_create(Session *session, char **args, int nargs)
 		return ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected data_checksums or FROM", args[1]);
 	PS_TRY(branch_create(session->server->store, args[0], nargs > 1, &session->waiter, &progress, &tl));
 	session_hold(session, tl);
+	audit_log(session->who, "branch \"%s\" created as a fresh cluster", args[0]);
 	return send_branch(session, args[0], NULL, "CREATE BRANCH");
 }
 
@@ -246,6 +259,7 @@ run_import(Session *session, char **args, int nargs)
 		PS_TRY(import_check_identity(args[1], args[2]));
 	PS_TRY(import_cluster(session->server->store, args[0], args[1], &session->waiter, &progress, &tl));
 	session_hold(session, tl);
+	audit_log(session->who, "branch \"%s\" imported from \"%s\"", args[0], args[1]);
 	return send_branch(session, args[0], NULL, "IMPORT");
 }
 
@@ -260,5 +274,6 @@ run_import_stream(Session *session, char **args, int nargs)
 	conn_send_copy_response(&session->conn, 'G');
 	PS_TRY(import_stream(session->server->store, args[0], command_copy_source(session), &session->waiter, &progress, &tl));
 	session_hold(session, tl);
+	audit_log(session->who, "branch \"%s\" imported from what the client sent", args[0]);
 	return send_branch(session, args[0], NULL, "IMPORT");
 }

@@ -25,6 +25,7 @@ session_free(Session *session)
 	pthread_mutex_unlock(&server->lock);
 	close(session->conn.fd);
 	conn_free(&session->conn);
+	free(session->who);
 	free(session);
 
 	/* counted until everything is given back: who waits for zero may then free the server */
@@ -166,6 +167,7 @@ session_startup(Session *session, bool *go_on)
 			case STARTUP_SESSION:
 				PS_TRY(session_check_stop(session));
 				PS_TRY(server_admit(session));
+				session->who = audit_peer(conn->fd, &startup);
 				send_welcome(session, &startup);
 				conn->deadline = 0;
 				*go_on = true;
@@ -182,7 +184,7 @@ report_command_error(Session *session, PsError *err, const char *command)
 	if (ps_error_is(err, PS_SQLSTATE_CANCELED) || ps_error_is(err, PS_SQLSTATE_SYNTAX))
 		ps_error_free(err);
 	else
-		ps_log_error(PS_LOG, err, "command \"%s\" failed", command);
+		ps_log_error(PS_LOG, err, "command \"%.200s\" failed, by %s", command, session->who);
 }
 
 /*

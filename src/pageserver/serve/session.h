@@ -11,6 +11,7 @@
 
 #include "lib/ilist.h"
 
+#include "serve/audit.h"
 #include "serve/protocol.h"
 #include "serve/serve.h"
 
@@ -103,6 +104,7 @@ typedef struct Session
 
 	/* the session thread's own */
 	Conn		conn;
+	char	   *who;			/* is at the other end, for the log (audit.h); NULL until the startup is over */
 	Waiter		waiter;			/* for waits in the store: see session_is_canceled() */
 } Session;
 

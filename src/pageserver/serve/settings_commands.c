@@ -10,6 +10,7 @@
 
 #include "backup/backup.h"
 #include "ps_wire.h"
+#include "serve/audit.h"
 #include "serve/commands.h"
 
 static PsError *
@@ -169,11 +170,12 @@ run_settings_write(Session *session, char **args, int nargs)
 	}
 	if (err == NULL)
 		err = take_settings(&body, &settings);
-	settings.by = pg_strdup("");
+	settings.by = pg_strdup(session->who);
 	if (err == NULL)
 		err = timeline_write_settings(tl, &settings, expected);
 	if (err == NULL)
 	{
+		audit_log(session->who, "settings of branch \"%s\" changed: version " UINT64_FORMAT, args[0], settings.version);
 		value = psprintf(UINT64_FORMAT, settings.version);
 		conn_send_row_description(&session->conn, columns, lengthof(columns));
 		command_send_row(&session->conn, &value, 1);

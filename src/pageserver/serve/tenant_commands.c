@@ -20,6 +20,7 @@ run_tenant_detach(Session *session, char **args, int nargs)
 	for (int i = 0; i < n; i++)
 		server_end_users(session->server, timelines[i], session);
 	store_end_detach(store, tenant, timelines, n);
+	audit_log(session->who, "tenant \"%s\" detached", args[0]);
 	conn_send_complete(&session->conn, "DETACH TENANT");
 	return NULL;
 }
@@ -28,6 +29,7 @@ PsError *
 run_tenant_attach(Session *session, char **args, int nargs)
 {
 	PS_TRY(store_attach_tenant(session->server->store, args[0]));
+	audit_log(session->who, "tenant \"%s\" attached", args[0]);
 	conn_send_complete(&session->conn, "ATTACH TENANT");
 	return NULL;
 }

@@ -1,0 +1,70 @@
+# Every change of a store is a line in its log, with who asked for it.
+use strict;
+use warnings;
+use PageserverTest;
+use Test::More;
+
+delete $ENV{PGAPPNAME};
+my $store = PageserverTest->new_store('main', conf => "listen_addresses = '127.0.0.1'\n");
+my $seen = length $store->log_content;
+my $uid = $<;
+my $name = getpwuid($uid);
+
+# What the log has since the last look; the line is there before the command ends.
+sub is_logged
+{
+	my ($pattern, $what, $who) = @_;
+	my $log = $store->log_content;
+	my $new = substr $log, $seen;
+	$seen = length $log;
+	$who //= qr/uid $uid \(\Q$name\E\), PID \d+, Unix socket, program "pageserver_ctl", user "pageserver"/;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	like($new, qr/ LOG:  $pattern, by $who$/m, $what);
+}
+sub ctl_is_logged
+{
+	my ($pattern, @command) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	$store->ctl_ok("@command", @command);
+	is_logged($pattern, "\"@command\" is in the log");
+}
+
+ctl_is_logged(qr/branch "main" created as a fresh cluster/, 'branch', 'create', 'main');
+ctl_is_logged(qr/branch "dev" created from branch "main"/, 'branch', 'create', 'dev', '--from', 'main');
+my $c = $store->start_compute('main', name => 'first');
+is_logged(qr/branch "main" taken over by a compute: generation 1 \(\S+main_first\), before it 0 \(none\)/, 'a compute that starts');
+$c->sql('CREATE TABLE t (i int)');
+my $lsn = $c->sql('SELECT pg_current_wal_flush_lsn()');
+my $second = $store->start_compute('main', name => 'second');
+is_logged(qr/branch "main" taken over by a compute: generation 2 \(\S+main_second\), before it 1 \(\S+main_first\), which was connected/, 'and one that takes over');
+delete $c->{pid};
+$second->stop;
+ctl_is_logged(qr/branch "at" created from branch "main" at lsn \Q$lsn\E, LSN \Q$lsn\E/, 'branch', 'create', 'at', '--from', "main\@$lsn");
+ctl_is_logged(qr/branch "dev" renamed to "dev2"/, 'branch', 'rename', 'dev', 'dev2');
+ctl_is_logged(qr/branch "dev2" reset to what its parent is; .*/, 'branch', 'reset', 'dev2');
+ctl_is_logged(qr/branch "dev2" compacted/, 'branch', 'compact', 'dev2');
+ctl_is_logged(qr/branch "main" restored to what it was at lsn \Q$lsn\E, LSN \Q$lsn\E; what it was until now is branch "main.1"/, 'branch', 'restore', "main\@$lsn");
+ctl_is_logged(qr/branch "dev2" deleted/, 'branch', 'delete', 'dev2');
+ctl_is_logged(qr/export of branch "main" begins/, 'export', 'main', '-D', PageserverTest::test_dir() . '/plain', '--no-sync');
+ctl_is_logged(qr/branch "imported" imported from ".*\/plain"/, 'import', 'imported', '--pgdata', PageserverTest::test_dir() . '/plain');
+ctl_is_logged(qr/tenant "imported" detached/, 'tenant', 'detach', 'imported');
+ctl_is_logged(qr/tenant "imported" attached/, 'tenant', 'attach', 'imported');
+
+# what was refused, and over TCP, where nobody vouches for the user
+$store->ctl_fails_like(qr/exists already/, 'a branch that exists', 'branch', 'create', 'main');
+like(substr($store->log_content, $seen), qr/command "branch_create 'main'" failed, by uid $uid .*: branch "main" exists already/, 'a refusal is in the log, too');
+is_logged(qr/.*/, 'read up to there', qr/.*/);
+IPC::Run::run([ PageserverTest::bindir() . '/psql', '-X', '-h', '127.0.0.1', '-p', $store->port, '-U', 'someone', '-d', 'store', '-c', 'branch_rename at there' ]);
+is_logged(qr/branch "at" renamed to "there"/, 'a change over TCP', qr/127\.0\.0\.1, port \d+, program "psql", user "someone"/);
+# nobody makes a line of his own
+IPC::Run::run([ PageserverTest::bindir() . '/psql', '-X', '-d', "host=127.0.0.1 port=" . $store->port . " dbname=store user=x application_name='a\nb'", '-c', 'branch_rename there at' ]);
+is_logged(qr/branch "there" renamed to "at"/, 'a name with a line feed', qr/127\.0\.0\.1, port \d+, program "a\?b", user "x"/);
+
+# settings: asked for by a signal
+$store->append_conf("log_level = debug\n");
+kill 'HUP', $store->{pid};
+PageserverTest::wait_until(sub { $store->log_content =~ /setting "log_level" is "debug" now/ }, 'the settings');
+is_logged(qr/received signal SIGHUP: reading the settings again/, 'a change of settings', qr/uid $uid \(\Q$name\E\), PID $$/);
+$store->stop;
+is_logged(qr/received signal SIGINT: stopping/, 'the end', qr/uid $uid \(\Q$name\E\), PID \d+/);
+done_testing();
