@@ -27,7 +27,7 @@
 #include "ps_rel.h"
 
 #define REDO_MAGIC 0x50535244	/* begins every message, so that a lost step is noticed */
-#define REDO_PROTO_VERSION 2
+#define REDO_PROTO_VERSION 3
 
 #define REDO_ALIGN 8
 
@@ -65,7 +65,7 @@ typedef struct RedoRequest
 	BlockNumber blk;
 	uint32		has_base;		/* 0: the block was all zeros */
 	uint32		nrecords;
-	uint32		pad;
+	uint32		number;			/* of the request: the helper's first is 0, the next 1, … */
 } RedoRequest;
 
 typedef struct RedoRecordHeader
@@ -88,6 +88,7 @@ typedef struct RedoAnswer
 	uint32		status;			/* RedoStatus */
 	uint32		length;			/* bytes that follow this header */
 	uint32		failed_record;	/* REDO_FAILED: which of the request's records, or nrecords: none of them */
+	uint32		number;			/* the request's */
 } RedoAnswer;
 
 #endif							/* PS_REDO_PROTO_H */

@@ -380,6 +380,7 @@ walredo_recover(const RedoRequest *request, RedoAnswer *answer)
 	answer->status = REDO_FAILED;
 	answer->length = strlen(error_text);
 	answer->failed_record = current_record;
+	answer->number = request->number;
 
 	/* before memory is reset: an smgr entry may be owned by a fake relcache entry in it */
 	smgrcloseall();

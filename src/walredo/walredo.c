@@ -115,7 +115,7 @@ answer_request(const RedoRequest *request, char *payload)
 	PG_TRY();
 	{
 		Buffer		buffer = walredo_apply(request, payload);
-		RedoAnswer	answer = {.magic = REDO_MAGIC, .status = REDO_OK, .length = BLCKSZ};
+		RedoAnswer	answer = {.magic = REDO_MAGIC, .status = REDO_OK, .length = BLCKSZ, .number = request->number};
 
 		answered = true;
 		send_output(&answer, sizeof(answer), BufferGetPage(buffer), BLCKSZ);

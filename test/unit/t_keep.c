@@ -705,6 +705,48 @@ test_damaged_file(void **state)
 	end_test(&s, &h);
 }
 
+/* An image of the last block that a relation may have: the loop over its part ends there. */
+static void
+test_last_block(void **state)
+{
+	static const BlockNumber last = MaxBlockNumber;
+	History		h;
+	TestStore	s;
+	XLogRecPtr	start;
+	XLogRecPtr	flushed;
+	WalReceiver *receiver;
+	LayerSet   *set;
+	int			images = 0;
+	char		page[BLCKSZ];
+	char		expected[BLCKSZ];
+
+	make_store(&s, &h, 1);
+	s.config.target_file_size = 256;	/* parts of 89,000 blocks */
+	OK(wal_receiver_open(s.tl, s.tl->generation, &receiver, &start));
+	gen_images(&h.gen, 0, 50, MAIN_FORKNUM, &last, 1, 77);
+	OK(push(receiver, &h, start, h.gen.pos, &rnd, &flushed));
+	wal_receiver_close(receiver);
+	OK(timeline_wait_ingested(s.tl, flushed, 60000, NULL));
+	wait_until_written(s.tl);
+
+	alarm(120);
+	OK(upkeep_timeline(s.tl, true));
+	alarm(0);
+	set = timeline_layers(s.tl);
+	for (int i = 0; i < layer_map_count(set->map); i++)
+	{
+		const LayerInfo *info = layer_info(layer_map_get(set->map, i));
+
+		images += info->type == LAYER_IMAGE && info->key_min.kind == PS_KEY_RELBLOCK && info->key_min.blk == last;
+	}
+	layer_set_unref(set);
+	assert_int_equal(images, 1);
+	OK(timeline_read_pages(s.tl, model_rel(0, 50), MAIN_FORKNUM, &last, 1, flushed, page));
+	make_page(77, flushed, expected);
+	assert_memory_equal(page, expected, BLCKSZ);
+	end_test(&s, &h);
+}
+
 int
 main(void)
 {
@@ -718,6 +760,7 @@ main(void)
 		cmocka_unit_test(test_long_upkeep),
 		cmocka_unit_test(test_slow_writer),
 		cmocka_unit_test(test_damaged_file),
+		cmocka_unit_test(test_last_block),
 	};
 	const char *seed = getenv("TEST_SEED");
 

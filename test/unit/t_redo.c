@@ -21,6 +21,7 @@
 #include <pwd.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,6 +33,7 @@
 #include "storage/bufpage.h"
 
 #include "ps_wire.h"
+#include "redo_proto.h"
 #include "redo_util.h"
 
 #define BINDIR "/usr/lib/postgresql/15/bin"
@@ -317,6 +319,104 @@ make_full_map(char *page)
 	header->pd_lower = MAXALIGN(SizeOfPageHeaderData);
 	header->pd_upper = header->pd_special = BLCKSZ;
 	header->pd_pagesize_version = BLCKSZ | PG_PAGE_LAYOUT_VERSION;
+}
+
+/*
+ * A program in the place of PostgreSQL that answers with pages of nothing but an
+ * LSN, the end of the record that it was sent, each with an error of "off".
+ */
+static void
+make_liar(const char *dir, int number_off, int lsn_off)
+{
+	char		path[MAXPGPATH];
+	FILE	   *f;
+
+	snprintf(path, sizeof(path), "%s/postgres", dir);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	fprintf(f, "#!/usr/bin/perl\n"
+			"sub get { my $d = ''; while (length($d) < $_[0]) { sysread(STDIN, $d, $_[0] - length($d), length($d)) || exit; } return $d; }\n"
+			"syswrite(STDOUT, pack('L4', %u, %d, %d, %d));\n"
+			"while (1) {\n"
+			"	my @request = unpack('L%zu', get(%zu));\n"
+			"	my (undef, $end) = unpack('Q2', get($request[1]));\n"
+			"	$end += %d;\n"
+			"	syswrite(STDOUT, pack('L5 L2', %u, 0, %d, 0, $request[9] + %d, $end >> 32, $end & 0xffffffff) . (\"\\1\" x (%d - 8)));\n"
+			"}\n",
+			REDO_MAGIC, REDO_PROTO_VERSION, PG_VERSION_NUM, BLCKSZ, sizeof(RedoRequest) / 4, sizeof(RedoRequest), lsn_off, REDO_MAGIC, BLCKSZ,
+			number_off, BLCKSZ);
+	fclose(f);
+	assert_int_equal(chmod(path, 0700), 0);
+}
+
+/* An answer to another request is noticed, and a page to which not all records were applied. */
+static void
+test_wrong_answers(void **state)
+{
+	static const struct
+	{
+		int			number;
+		int			lsn;
+		const char *error;
+	}			lies[] = {{0, 0, NULL}, {1, 0, "gave an invalid answer"}, {-1, 0, "gave an invalid answer"},
+	{0, -8, "gave a page with LSN 0/1000068"}, {0, 8, "gave a page with LSN 0/1000078"}};
+	WalRecord	rec = make_insert(0x1000000, rel, 7, 1, true, 40, 1);
+	char		dir[] = "/tmp/t_redo_liar.XXXXXX";
+	char		path[MAXPGPATH];
+	char		page[BLCKSZ];
+
+	assert_non_null(mkdtemp(dir));
+	rec.end = 0x1000070;
+	for (int i = 0; i < lengthof(lies); i++)
+	{
+		RedoOptions options = default_options();
+		RedoStats	stats;
+
+		make_liar(dir, lies[i].number, lies[i].lsn);
+		options.bindir = dir;
+		assert_ok(redo_pool_create(&options, &pool));
+		for (int k = 0; k < 2; k++)
+		{
+			if (lies[i].error == NULL)
+				assert_ok(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, &rec, 1, page));
+			else
+				assert_fails(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, &rec, 1, page), lies[i].error);
+		}
+		redo_pool_stats(pool, &stats);
+		assert_int_equal(stats.failed, lies[i].error == NULL ? 0 : 4);
+		redo_pool_free(pool);
+		pool = NULL;
+	}
+	snprintf(path, sizeof(path), "%s/postgres", dir);
+	unlink(path);
+	rmdir(dir);
+	free_records(&rec, 1);
+}
+
+/* Where redo leaves a page's LSN alone, it need not be the last record's. */
+static void
+test_left_lsn(void **state)
+{
+	char		page[BLCKSZ];
+	char		base[BLCKSZ];
+	WalRecord	recs[3];
+
+	/* a page that is ahead of its records: nothing is done */
+	for (int i = 0; i < 3; i++)
+		recs[i] = make_insert(0x1000000 + 1000 * i, rel, 7, i + 1, i == 0, 40, i + 1);
+	assert_ok(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, recs, 3, base));
+	PageXLogRecPtrSet(((PageHeader) base)->pd_lsn, UINT64CONST(0x2000000));
+	assert_ok(redo_page(pool, rel, MAIN_FORKNUM, 7, base, recs + 1, 2, page));
+	assert_memory_equal(page, base, BLCKSZ);
+
+	/* a visibility map page whose bits are cleared: no LSN at all */
+	make_full_map(base);
+	PageXLogRecPtrSet(((PageHeader) base)->pd_lsn, UINT64CONST(0xff0000));
+	((xl_heap_insert *) (recs[2].data + recs[2].len - SizeOfHeapInsert))->flags = XLH_INSERT_ALL_VISIBLE_CLEARED;
+	assert_ok(redo_page(pool, rel, VISIBILITYMAP_FORKNUM, 0, base, &recs[2], 1, page));
+	assert_int_equal(PageXLogRecPtrGet(((PageHeader) page)->pd_lsn), 0xff0000);
+	assert_int_not_equal(memcmp(page, base, BLCKSZ), 0);
+	free_records(recs, 3);
 }
 
 /* Truncates all forks of a relation. */
@@ -848,6 +948,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_long_chain, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_input, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_generic, setup, teardown),
+		cmocka_unit_test_teardown(test_wrong_answers, teardown),
+		cmocka_unit_test_setup_teardown(test_left_lsn, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_truncate_map, setup, teardown),
 		cmocka_unit_test_teardown(test_confined, teardown),
 		cmocka_unit_test_teardown(test_hung_helper, teardown),

@@ -125,10 +125,10 @@ copy_blocks(Copy *copy, const struct Fork *fork, char *pages)
 	PsRel		rel = {fork->key.spc, fork->key.db, fork->key.rel};
 	BlockNumber blks[PS_MAX_BATCH];
 
-	for (BlockNumber blk = 0; blk < fork->nblocks; blk += PS_MAX_BATCH)
+	/* no further than nblocks, which may be the greatest number there is */
+	for (BlockNumber blk = 0, n; blk < fork->nblocks; blk += n)
 	{
-		int			n = Min(PS_MAX_BATCH, fork->nblocks - blk);
-
+		n = Min(PS_MAX_BATCH, fork->nblocks - blk);
 		if (timeline_is_stopping(copy->tl))
 			return ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
 

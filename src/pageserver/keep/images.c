@@ -253,10 +253,10 @@ put_fork(Images *images, ImageWriter *writer, const Fork *fork, BlockNumber from
 	BlockNumber blks[PS_MAX_BATCH];
 	PsError    *errors[PS_MAX_BATCH];
 
-	for (BlockNumber blk = from; blk < to; blk += PS_MAX_BATCH)
+	/* no further than "to", which may be the greatest number there is */
+	for (BlockNumber blk = from, count; blk < to; blk += count)
 	{
-		int			count = Min(PS_MAX_BATCH, to - blk);
-
+		count = Min(PS_MAX_BATCH, to - blk);
 		if (timeline_is_stopping(images->tl))
 			return ps_error(PS_SQLSTATE_CANCELED, "the store is stopping");
 		for (int i = 0; i < count; i++)

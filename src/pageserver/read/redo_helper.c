@@ -12,6 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "storage/bufpage.h"
+
 #include "ps_wire.h"
 #include "redo_dir.h"
 #include "redo_helper.h"
@@ -236,7 +238,7 @@ redo_helper_send(RedoHelper *helper, const RedoPiece *piece)
 	const WalRecord *records = piece->records;
 	int			nrecords = piece->nrecords;
 	RedoRequest request = {.magic = REDO_MAGIC, .rel = piece->rel, .fork = piece->fork, .blk = piece->blk,
-		.has_base = piece->base != NULL, .nrecords = nrecords};
+		.has_base = piece->base != NULL, .nrecords = nrecords, .number = helper->sent++};
 	/* what stands before a record: zeros that round up the record before it, and its header */
 	struct
 	{
@@ -278,6 +280,30 @@ redo_helper_send(RedoHelper *helper, const RedoPiece *piece)
 	return true;
 }
 
+/*
+ * Has the page the LSN that redo of the piece gives it?  Where redo does not
+ * always set it, that of the base or of any of the records.
+ */
+static bool
+lsn_is_right(const RedoPiece *piece, const char *page)
+{
+	const WalRecord *last = &piece->records[piece->nrecords - 1];
+	XLogRecPtr	base_lsn = piece->base != NULL ? PageXLogRecPtrGet(((const PageHeaderData *) piece->base)->pd_lsn) : 0;
+	XLogRecPtr	lsn = PageXLogRecPtrGet(((const PageHeaderData *) page)->pd_lsn);
+
+	if (lsn == last->end)
+		return true;
+	/* a page that is restored and is all zeros has none */
+	if (((const PageHeaderData *) page)->pd_upper == 0)
+		return lsn == 0 && ((const XLogRecord *) last->data)->xl_rmid == RM_XLOG_ID;
+	if (lsn == base_lsn)
+		return base_lsn > last->end || !wal_redo_sets_lsn(last, piece->fork);
+	for (int i = 0; i < piece->nrecords - 1; i++)
+		if (lsn == piece->records[i].end)
+			return !wal_redo_sets_lsn(last, piece->fork);
+	return false;
+}
+
 PsError *
 redo_helper_receive(RedoHelper *helper, const RedoPiece *piece, char *page, bool *broken)
 {
@@ -293,13 +319,19 @@ redo_helper_receive(RedoHelper *helper, const RedoPiece *piece, char *page, bool
 	have = read_answer(helper->answers, &answer, sizeof(answer), page, BLCKSZ, sizeof(answer), 0);
 	if (have == 0)
 		goto ended;
-	if (answer.magic != REDO_MAGIC ||
+	if (answer.magic != REDO_MAGIC || answer.number != helper->received ||
 		(answer.status == REDO_OK ? answer.length != BLCKSZ : answer.length >= REDO_MAX_TEXT))
 		return ps_error(PS_SQLSTATE_INTERNAL, "redo helper (PID %d) gave an invalid answer for %s",
 						(int) helper->pid, ps_key_format(&key, text));
 	have = read_answer(helper->answers, &answer, sizeof(answer), page, BLCKSZ, sizeof(answer) + answer.length, have);
 	if (have == 0)
 		goto ended;
+	helper->received++;
+	if (answer.status == REDO_OK && !lsn_is_right(piece, page))
+		return ps_error(PS_SQLSTATE_INTERNAL, "redo helper (PID %d) gave a page with LSN %X/%X for %s after %d WAL records from %X/%X to %X/%X",
+						(int) helper->pid, LSN_FORMAT_ARGS(PageXLogRecPtrGet(((PageHeaderData *) page)->pd_lsn)),
+						ps_key_format(&key, text), nrecords, LSN_FORMAT_ARGS(records[0].start),
+						LSN_FORMAT_ARGS(records[nrecords - 1].end));
 	*broken = false;
 	if (answer.status == REDO_OK)
 		return NULL;

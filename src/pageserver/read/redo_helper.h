@@ -20,6 +20,8 @@ typedef struct RedoHelper
 	int			answers;		/* pipe from its standard output, or -1 */
 	int			log;			/* pipe from its standard error, non-blocking, or -1 (also at its end) */
 	int			window;			/* requests that may wait for an answer */
+	uint32		sent;			/* number of the next request */
+	uint32		received;		/* number of the request whose answer comes next */
 	char		line[REDO_LOG_LINE];	/* log line that has not ended yet */
 	int			line_len;
 	char		last_line[REDO_LOG_LINE];	/* last line that was a message, not its detail, hint or context */

@@ -12,6 +12,7 @@
 
 #include "access/gistxlog.h"
 #include "access/hash_xlog.h"
+#include "access/heapam_xlog.h"
 #include "access/rmgr.h"
 #include "common/pg_lzcompress.h"
 
@@ -279,5 +280,37 @@ wal_image_is_final(const WalParsed *parsed, int block_id)
 		default:
 			/* an extension's rmgr could do anything */
 			return RmgrIdIsBuiltin(parsed->header->xl_rmid);
+	}
+}
+
+/*
+ * What the redo functions were read for: heap_xlog_visible() sets the heap
+ * page's LSN only with wal_log_hints or checksums; visibility map pages keep
+ * theirs when bits are cleared, or were set already.  Records of hash indexes
+ * name the bucket's first page for its lock alone, those of SP-GiST a root that
+ * is split as the page that it was.
+ */
+bool
+wal_redo_sets_lsn(const WalRecord *rec, ForkNumber fork)
+{
+	const XLogRecord *header = (const XLogRecord *) rec->data;
+
+	if (fork == VISIBILITYMAP_FORKNUM || fork == FSM_FORKNUM)
+		return false;
+	switch (header->xl_rmid)
+	{
+		case RM_HEAP2_ID:
+			return (header->xl_info & XLOG_HEAP_OPMASK) != XLOG_HEAP2_VISIBLE;
+		case RM_XLOG_ID:
+		case RM_HEAP_ID:
+		case RM_BTREE_ID:
+		case RM_GIN_ID:
+		case RM_GIST_ID:
+		case RM_SEQ_ID:
+		case RM_BRIN_ID:
+		case RM_GENERIC_ID:
+			return true;
+		default:
+			return false;
 	}
 }

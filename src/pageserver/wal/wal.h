@@ -128,6 +128,12 @@ extern PsError *wal_restore_image(const WalRecord *rec, const WalParsed *parsed,
  */
 extern bool wal_image_is_final(const WalParsed *parsed, int block_id);
 
+/*
+ * Does redo of the record give each block that it changes, of this fork, the
+ * record's end as its LSN, unless the page has a later one?
+ */
+extern bool wal_redo_sets_lsn(const WalRecord *rec, ForkNumber fork);
+
 /* ---- interpret.c ---- */
 
 /*
