@@ -119,7 +119,8 @@ static const Setting settings[] = {
 		"If the system allows fewer descriptors, it is what that leaves."},
 	{NULL, INT_SETTING(min_free_space, UNIT_MB, 0, 1024 * 1024, "512MB"), NULL, false,
 		"Free disk space below which no more WAL is taken: commits wait, reads go on.\n"
-		"It is what writing the layers in memory may need."},
+		"It is what writing the layers in memory may need: at least checkpoint_distance.\n"
+		"Merges and image files leave it alone, too."},
 	{NULL, STRING_SETTING(wal_compression, "zstd"), check_wal_compression, false,
 		"How WAL files are kept of which all is in layer files: zstd or none.  \"zstd -d\"\n"
 		"makes of a compressed one what pg_waldump reads."},
@@ -140,7 +141,9 @@ static const Setting settings[] = {
 		"Such merged sets of one level that are merged into one of the next."},
 	{NULL, INT_SETTING(compaction_backlog, UNIT_NONE, 2, 100000, "40"), NULL, false,
 		"Files as they were flushed that wait to be merged, at which the store takes WAL\n"
-		"only as fast as it merges.  From half as many on it becomes slower and slower."},
+		"only as fast as it merges.  From half as many on it becomes slower and slower.\n"
+		"At least compaction_threshold.  If files cannot be merged, for want of disk space\n"
+		"or because one is damaged, WAL is taken at a megabyte a second."},
 	{NULL, INT_SETTING(target_file_size, UNIT_MB, 1, 65536, "128MB"), NULL, false,
 		"Size of a merged file or an image file, about."},
 	{NULL, INT_SETTING(compaction_memory, UNIT_MB, 1, 65536, "64MB"), NULL, false,
@@ -476,6 +479,21 @@ parse_line(Config *config, char *text, const char *path, int line)
 	return err;
 }
 
+/* Settings that do not fit each other, though each is within its limits. */
+static PsError *
+check_together(const Config *config, const char *path)
+{
+	if (config->compaction_threshold > config->compaction_backlog)
+		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID,
+									  "%s: \"compaction_threshold\" is %d, more than \"compaction_backlog\", which is %d: the store would take no more WAL before anything is merged",
+									  path, config->compaction_threshold, config->compaction_backlog),
+							 "Set \"compaction_backlog\" to twice \"compaction_threshold\" at least.");
+	if (config->min_free_space > 0 && config->min_free_space < config->checkpoint_distance)
+		ps_log(PS_WARNING, "%s: \"min_free_space\" is %d MB, less than \"checkpoint_distance\", which is %d MB: a full disk may have no room to write a layer",
+			   path, config->min_free_space, config->checkpoint_distance);
+	return NULL;
+}
+
 PsError *
 config_load(const char *store_dir, Config **result)
 {
@@ -523,6 +541,7 @@ config_load(const char *store_dir, Config **result)
 		err = ps_error(PS_SQLSTATE_IO, "could not read \"%s\": %m", path);
 		goto done;
 	}
+	PS_GOTO(check_together(config, path), done);
 	if (config->unix_socket_directory[0] == '\0')
 	{
 		free(config->unix_socket_directory);

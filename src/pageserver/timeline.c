@@ -484,12 +484,12 @@ timeline_info(Timeline *tl, TimelineInfo *info)
 		strlcpy(info->error, wal_error, sizeof(info->error));
 	else if (tl->flush_error[0] != '\0')
 		strlcpy(info->error, tl->flush_error, sizeof(info->error));
-	else if (tl->upkeep_error[UPKEEP_LEVEL0][0] != '\0')
-		strlcpy(info->error, tl->upkeep_error[UPKEEP_LEVEL0], sizeof(info->error));
+	else if (tl->upkeep_errors[UPKEEP_LEVEL0][0] != '\0')
+		strlcpy(info->error, tl->upkeep_errors[UPKEEP_LEVEL0], sizeof(info->error));
 	else
 		damage_text(tl, info->error, sizeof(info->error));
 	if (info->error[0] == '\0')
-		strlcpy(info->error, tl->files_missing[0] != '\0' ? tl->files_missing : tl->upkeep_error[UPKEEP_ALL], sizeof(info->error));
+		strlcpy(info->error, tl->files_missing[0] != '\0' ? tl->files_missing : tl->upkeep_errors[UPKEEP_ALL], sizeof(info->error));
 	for (int i = 0; i < WAIT_KINDS && info->waits_for[0] == '\0'; i++)
 		strlcpy(info->waits_for, tl->waits[i].text, sizeof(info->waits_for));
 	pthread_mutex_unlock(&tl->lock);

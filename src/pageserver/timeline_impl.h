@@ -121,7 +121,8 @@ typedef enum UpkeepKind
 typedef enum WaitKind
 {
 	WAIT_FOR_MEMORY,			/* ingest, until layers in memory are written (layer_memory.c) */
-	WAIT_FOR_STORE,				/* the receiver, until merges or ingest have gone on (wal/receiver.c) */
+	WAIT_FOR_INGEST,			/* the receiver, until ingest has gone on (wal/receiver.c) */
+	WAIT_FOR_MERGES,			/* the receiver, which may only be slowed */
 	WAIT_FOR_ROOM,				/* the receiver, until there is room on the disk; serve/wal_push.c logs that */
 	WAIT_KINDS
 } WaitKind;
@@ -138,6 +139,8 @@ typedef struct UpkeepTurn
 	int64		due;			/* when to look at the timeline, timeline_now_ms() */
 	bool		quiet;			/* there is nothing to do before a flush adds a file, or a branch goes */
 	bool		busy;			/* a thread is at it */
+	int			failures;		/* how often it has failed in a row */
+	int64		not_before;		/* after a failure nobody can make it due earlier */
 } UpkeepTurn;
 
 struct Timeline
@@ -218,7 +221,7 @@ struct Timeline
 	Wait		waits[WAIT_KINDS];
 	int			level0;			/* files of level 0 in layers->map */
 	char		flush_error[256];	/* why the last flush, or copy of a database, failed; "" if it did not */
-	char		upkeep_error[UPKEEP_KINDS][256];	/* the same of each kind of upkeep */
+	char		upkeep_errors[UPKEEP_KINDS][256];	/* the same of each kind of upkeep */
 	char		files_missing[256]; /* layer files that were not there when it was opened; "" if all were */
 	struct Damage *damage;		/* pages that could not be made (read/damage.c); NULL: none */
 	atomic_int_fast64_t layer_memory;	/* its part of Store.layer_memory */
@@ -265,6 +268,8 @@ struct Store
 	atomic_int_fast64_t layer_memory;	/* bytes of all layers in memory, as ingest threads counted them last */
 	atomic_int	nfilled;		/* open layers that are not empty */
 	atomic_int_fast64_t layer_memory_asked; /* when; timeline_now_ms() */
+
+	atomic_int_fast64_t room_reserved;	/* bytes that upkeep is about to write (keep/room.c) */
 
 	/* closes what nobody uses (store_use.c) */
 	pthread_t	idle_thread;

@@ -367,7 +367,7 @@ timeline_close(Timeline *tl)
 	tl->unwritable = tl->ingest_ended = tl->forgotten = false;
 	memset(tl->waits, 0, sizeof(tl->waits));
 	tl->flush_error[0] = tl->files_missing[0] = '\0';
-	memset(tl->upkeep_error, 0, sizeof(tl->upkeep_error));
+	memset(tl->upkeep_errors, 0, sizeof(tl->upkeep_errors));
 	damage_free(tl);
 	tl->stopping = false;
 	pthread_mutex_unlock(&tl->lock);

@@ -182,6 +182,16 @@ bad_lines(void **state)
 }
 
 /* Whatever is not surely loopback is refused, for there is no authentication. */
+/* Each within its limits, but not together. */
+static void
+together(void **state)
+{
+	refused("compaction_threshold = 50\n", "\"compaction_backlog\", which is 40");
+	refused("compaction_backlog = 3\n", "\"compaction_threshold\" is 4");
+	config_free(load("compaction_backlog = 4\ncompaction_threshold = 4\n"));
+	config_free(load("compaction_threshold = 50\ncompaction_backlog = 50\n"));
+}
+
 static void
 only_loopback(void **state)
 {
@@ -396,6 +406,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(defaults, setup, teardown),
 		cmocka_unit_test_setup_teardown(values_and_units, setup, teardown),
 		cmocka_unit_test_setup_teardown(bad_lines, setup, teardown),
+cmocka_unit_test_setup_teardown(together, setup, teardown),
 		cmocka_unit_test_setup_teardown(only_loopback, setup, teardown),
 		cmocka_unit_test_setup_teardown(unreadable, setup, teardown),
 		cmocka_unit_test_setup_teardown(generated_file, setup, teardown),

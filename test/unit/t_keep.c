@@ -478,16 +478,98 @@ test_no_room(void **state)
 	wait_until_written(s.tl);
 
 	/* a second run of level 1 is made, and both wait: for more than any disk has */
+	s.config.compaction_fanout = 1000;
+	s.config.image_delta_percent = s.config.image_delta_records = s.config.image_delta_layers = 10000;
+	OK(upkeep_timeline(s.tl, false));
+	set_upkeep(&s.config);
 	s.config.min_free_space = INT_MAX;
 	for (int i = 0; i < 2; i++)
 	{
-		OK(upkeep_timeline(s.tl, true));
-		CHECK(count_level(s.tl, 0) == 0 && count_level(s.tl, 1) > 0 && count_level(s.tl, 2) == 0);
+		int			runs = count_level(s.tl, 1);
+
+		/* image files need room, too */
+		FAILS(upkeep_timeline(s.tl, true), PS_SQLSTATE_DISK_FULL, "image files are not made until");
+		CHECK(count_level(s.tl, 0) == 0 && count_level(s.tl, 1) == runs && count_level(s.tl, 2) == 0);
 	}
 	s.config.min_free_space = 0;
 	OK(upkeep_timeline(s.tl, false));
 	CHECK(count_level(s.tl, 1) == 0 && count_level(s.tl, 2) > 0);
 	compare(s.tl, &h, h.gen.pos, 10, &rnd);
+	end_test(&s, &h);
+}
+
+static bool
+is_late(void *arg)
+{
+	return timeline_now_ms() > *(int64 *) arg;
+}
+
+/* There is room for what flushes write, and not for a merge of the files of level 0. */
+static void
+test_no_room_level0(void **state)
+{
+	History		h;
+	TestStore	s;
+	XLogRecPtr	start;
+	XLogRecPtr	flushed;
+	WalReceiver *receiver;
+	TimelineInfo info;
+	int			nfiles;
+	int64		begin;
+	int64		deadline;
+	Waiter		waiter = {is_late, &deadline};
+	UpkeepTurn	turn;
+
+	make_store(&s, &h, 6);
+	s.config.gc_horizon = 1000; /* nothing is garbage */
+	nfiles = count_level(s.tl, 0);
+	atomic_store(&s.store->room_reserved, (int64) 1 << 60);
+	FAILS(upkeep_timeline(s.tl, false), PS_SQLSTATE_DISK_FULL, "files of level 0 wait to be merged until");
+	CHECK(count_level(s.tl, 0) == nfiles);
+	/* what gives room goes on */
+	CHECK(s.tl->gc_time > 0);
+	store_close(s.store);
+
+	/* it is said, writers are slowed, and stopped neither by that nor by a try for each flush */
+	s.config.compaction_workers = 1;
+	s.config.compaction_backlog = 4;
+	OK(store_open(&s.config, &s.store));
+	atomic_store(&s.store->room_reserved, (int64) 1 << 60);
+	OK(store_find_branch(s.store, "main", &s.tl));
+	begin = timeline_now_ms();
+	deadline = begin + 30000;
+	do
+	{
+		CHECK(!is_late(&deadline));
+		pg_usleep(1000);
+		timeline_info(s.tl, &info);
+	} while (strstr(info.error, "files of level 0 wait to be merged until") == NULL);
+	for (int i = 0; i < 5000; i++)
+		add_random_record(&h);
+	OK(wal_receiver_open(s.tl, s.tl->generation, &receiver, &start));
+	for (size_t n; start < h.gen.pos; start += n)
+	{
+		n = Min(65536, h.gen.pos - start);
+		OK(wal_receiver_write(receiver, start, h.gen.bytes.data + (start - h.gen.start), n, &waiter));
+		OK(wal_receiver_sync(receiver, &flushed));
+		timeline_info(s.tl, &info);
+		if (timeline_now_ms() - begin > 1500)
+			break;
+	}
+	CHECK(strstr(info.waits_for, "files of level 0 to be merged, and is slowed") != NULL || start >= h.gen.pos);
+	wal_receiver_close(receiver);
+	OK(timeline_wait_ingested(s.tl, flushed, 60000, NULL));
+	wait_until_written(s.tl);
+	CHECK(count_level(s.tl, 0) > nfiles);
+	turn = s.tl->upkeep[UPKEEP_LEVEL0];
+	CHECK(turn.failures >= 1 && turn.failures <= 1 + (timeline_now_ms() - begin) / 10000);
+
+	/* with room for it they are merged */
+	atomic_store(&s.store->room_reserved, 0);
+	OK(upkeep_timeline(s.tl, false));
+	CHECK(count_level(s.tl, 0) < 2);
+	CHECK(atomic_load(&s.store->room_reserved) == 0);
+	compare(s.tl, &h, flushed, 10, &rnd);
 	end_test(&s, &h);
 }
 
@@ -625,12 +707,6 @@ test_slow_writer(void **state)
 	end_test(&s, &h);
 }
 
-static bool
-is_late(void *arg)
-{
-	return timeline_now_ms() > *(int64 *) arg;
-}
-
 static PsError *
 note_record(void *arg, const PsKey *key, const ValueRef *ref)
 {
@@ -757,6 +833,7 @@ main(void)
 		cmocka_unit_test(test_unreadable_manifest),
 		cmocka_unit_test(test_branch_at_cutoff),
 		cmocka_unit_test(test_no_room),
+		cmocka_unit_test(test_no_room_level0),
 		cmocka_unit_test(test_long_upkeep),
 		cmocka_unit_test(test_slow_writer),
 		cmocka_unit_test(test_damaged_file),

@@ -656,7 +656,7 @@ test_generations(void **state)
 	wal_receiver_close(new);
 	FAILS(wal_receiver_open(s.tl, 1, &new, &start), PS_SQLSTATE_SUPERSEDED, "newer compute");
 	timeline_info(s.tl, &info);
-	CHECK(strncmp(info.owner, "host:?" "?/?\xc3\xa4", 11) == 0 && strlen(info.owner) < 128);
+	CHECK(strncmp(info.owner, "host:?" "?/?\xc3\xa4", 11) == 0 && strlen(info.owner) < OWNER_SIZE);
 
 	adopt_checkpoint(&s, &h, &walstate);
 	for (int i = 0; i < 100; i++)

@@ -10,8 +10,6 @@
  */
 #include "ps_fe.h"
 
-#include <sys/statvfs.h>
-
 #include "keep/keep.h"
 #include "keep/merge.h"
 #include "layer/layer_format.h"
@@ -26,12 +24,13 @@ typedef struct Level
 	Layer	  **layers;
 	int			n;
 	int			runs;
+	uint64		bytes;
 } Level;
 
 static bool
-upkeep_is_canceled(void *arg)
+merge_is_canceled(void *arg)
 {
-	return timeline_is_stopping(arg);
+	return timeline_is_stopping(arg) || room_is_over(arg);
 }
 
 static int
@@ -83,7 +82,7 @@ merge_level(Timeline *tl, const LayerMap *map, const Level *level, int number)
 					   .level = Min(number + 1, LAYER_LEVEL_MAX),
 					   .target_size = (uint64) config->target_file_size * 1024 * 1024,
 					   .memory = (size_t) config->compaction_memory * 1024 * 1024,
-					   .is_canceled = upkeep_is_canceled,
+					   .is_canceled = merge_is_canceled,
 					   .cancel_arg = tl};
 	MergeResult result = {0};
 	Layer	  **images = pg_malloc(Max(layer_map_count(map), 1) * sizeof(Layer *));
@@ -101,7 +100,14 @@ merge_level(Timeline *tl, const LayerMap *map, const Level *level, int number)
 			images[job.ncontext++] = layer;
 	}
 	job.context = images;
-	PS_GOTO(merge_layers(&job, &result), done);
+	err = merge_layers(&job, &result);
+	if (err != NULL && ps_error_is(err, PS_SQLSTATE_CANCELED) && !timeline_is_stopping(tl))
+	{
+		ps_error_free(err);
+		err = room_error(tl, level->bytes, "a merge of layer files was given up");
+	}
+	if (err != NULL)
+		goto done;
 	PS_GOTO(keep_replace(tl, result.layers, result.nlayers, level->layers, level->n), done);
 	ps_log(PS_LOG, "branch \"%s\": merged %d files of level %d into %d, %llu versions of %llu kept", tl->name, level->n, number,
 		   result.nlayers, (unsigned long long) result.kept, (unsigned long long) (result.kept + result.dropped));
@@ -114,29 +120,64 @@ done:
 }
 
 /*
- * The outputs of a merge may take what its inputs do, which stay until it ends.
- * If min_free_space would be touched, which is there for flushes, the merge
- * waits: begun, it would fill the disk, stop all writers, give up, and begin
- * again.  Level 0 is merged all the same: writers wait for that, too.
+ * Leaves only the oldest runs, two at least, for whose merge there is room,
+ * which is reserved; else *needed is what that of two would take.
  */
 static bool
-has_room(Timeline *tl, const Level *level, int number)
+reserve_room(Timeline *tl, Level *level, uint64 *needed)
 {
-	uint64		need = (uint64) tl->tenant->store->config->min_free_space * 1024 * 1024;
-	int64		now = timeline_now_ms();
-	struct statvfs vfs;
+	uint64		left = room_left(tl);
+	XLogRecPtr	end = InvalidXLogRecPtr;
+	Level		fits = {.layers = level->layers};
+	uint64		bytes = 0;
+	int			runs = 0;
 
-	for (int i = 0; i < level->n; i++)
-		need += layer_info(level->layers[i])->file_size;
-	if (number == 0 || statvfs(tl->dir, &vfs) != 0 || (uint64) vfs.f_bavail * vfs.f_frsize >= need)
-		return true;
-	if (tl->room_warned == 0 || now - tl->room_warned >= WARNING_INTERVAL)
+	*needed = 0;
+	for (int i = 0; i <= level->n; i++)
 	{
-		tl->room_warned = now;
-		ps_log(PS_WARNING, "branch \"%s\": %d files of level %d wait to be merged until %llu MB are free in \"%s\"", tl->name, level->n,
-			   number, (unsigned long long) (need / (1024 * 1024)), tl->dir);
+		const LayerInfo *info = i < level->n ? layer_info(level->layers[i]) : NULL;
+		bool		begins = info == NULL || info->level == 0 || info->lsn_start >= end;
+
+		if (begins && runs == 2)
+			*needed = bytes;
+		if (begins && runs >= 2 && bytes <= left)
+		{
+			fits.n = i;
+			fits.runs = runs;
+			fits.bytes = bytes;
+		}
+		if (info == NULL)
+			break;
+		runs += begins;
+		bytes += info->file_size;
+		end = Max(end, info->lsn_end);
 	}
-	return false;
+	if (fits.n == 0 || !room_reserve(tl, fits.bytes))
+		return false;
+	*level = fits;
+	return true;
+}
+
+/* Writers wait for level 0, so that is an error; of others it is said now and then. */
+static PsError *
+no_room(Timeline *tl, const Level *level, int number, uint64 needed)
+{
+	char	   *what = psprintf("%d files of level %d wait to be merged", level->n, number);
+	PsError    *err = room_error(tl, needed, what);
+	int64		now = timeline_now_ms();
+
+	pfree(what);
+	if (number == 0)
+		return err;
+	if (tl->room_warned == 0 || now - tl->room_warned >= WARNING_INTERVAL)
+		ps_log_error(PS_WARNING, err, "branch \"%s\"", tl->name);
+	else
+	{
+		ps_error_free(err);
+		return NULL;
+	}
+	tl->room_warned = now;
+	return NULL;
 }
 
 static PsError *
@@ -144,13 +185,20 @@ compact_level(Timeline *tl, int number, int least, bool *done)
 {
 	LayerSet   *set = timeline_files(tl);
 	Level		level;
+	uint64		needed;
 	PsError    *err = NULL;
 
 	find_level(set->map, number, &level);
-	if (level.runs >= least && has_room(tl, &level, number))
+	if (level.runs >= least)
 	{
-		err = merge_level(tl, set->map, &level, number);
-		*done = err == NULL;
+		if (reserve_room(tl, &level, &needed))
+		{
+			err = merge_level(tl, set->map, &level, number);
+			room_release(tl, level.bytes);
+			*done = err == NULL;
+		}
+		else
+			err = no_room(tl, &level, number, needed);
 	}
 	free(level.layers);
 	layer_set_unref(set);

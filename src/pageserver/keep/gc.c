@@ -371,15 +371,23 @@ gc_run(Timeline *tl, GcResult *result)
 	PS_GOTO(count_needed(tl, &history, layers, counts, n), done);
 	PS_GOTO(remove_files(tl, counts, n, result), done);
 	for (int i = 0; i < n; i++)
-		if (counts[i].needed > 0 && counts[i].needed * 100 < layer_info(counts[i].layer)->entries * REWRITE_BELOW)
-		{
-			PsError    *rewrite_err = rewrite_file(tl, &history, counts[i].layer, result);
+	{
+		uint64		bytes = layer_info(counts[i].layer)->file_size;
+		PsError    *rewrite_err;
 
-			/* one that is damaged stays as it is, which is no reason to keep anything else */
+		if (counts[i].needed == 0 || counts[i].needed * 100 >= layer_info(counts[i].layer)->entries * REWRITE_BELOW ||
+			!room_reserve(tl, bytes))
+			continue;
+		rewrite_err = rewrite_file(tl, &history, counts[i].layer, result);
+		room_release(tl, bytes);
+		/* one that is damaged stays as it is, which is no reason to keep anything else */
+		if (rewrite_err != NULL && !ps_error_is_damage(rewrite_err))
+		{
 			err = ps_error_first(err, rewrite_err);
-			if (rewrite_err != NULL && !ps_error_is_damage(err))
-				goto done;
+			goto done;
 		}
+		err = ps_error_first(err, rewrite_err);
+	}
 	err = ps_error_first(err, remove_wal(tl, &history, result));
 
 done:

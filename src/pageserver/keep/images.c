@@ -319,6 +319,7 @@ write_part(Images *images, const Part *part)
 static PsError *
 do_part(Images *images, const Part *part)
 {
+	uint64		bytes = part->nkeys * (part->is_blocks ? IMAGE_PAGE_BYTES : IMAGE_VALUE_BYTES);
 	bool		due;
 	PsError    *err;
 
@@ -326,7 +327,12 @@ do_part(Images *images, const Part *part)
 		return ps_error(PS_SQLSTATE_CANCELED, "the store is stopping");
 	err = image_is_due(images, part, &due);
 	if (err == NULL && due)
+	{
+		if (!room_reserve(images->tl, bytes))
+			return room_error(images->tl, bytes, "image files are not made");
 		err = write_part(images, part);
+		room_release(images->tl, bytes);
+	}
 	if (err == NULL || !ps_error_is(err, PS_SQLSTATE_CORRUPTED))
 		return err;
 	images->err = ps_error_first(images->err, err);

@@ -27,6 +27,19 @@ extern PsError *keep_replace(Timeline *tl, Layer *const *add, int nadd, Layer *c
  */
 extern PsError *keep_flushed(Timeline *tl, Layer *delta, const Layer *written);
 
+/* ---- room.c: room on the disk beside min_free_space and what others write ---- */
+extern uint64 room_left(const Timeline *tl);
+
+/* false: there is not so much.  After a success room_release() is due when the files are there, or will not be. */
+extern bool room_reserve(Timeline *tl, uint64 bytes);
+extern void room_release(Timeline *tl, uint64 bytes);
+
+/* Others have taken so much of the disk meanwhile that min_free_space is touched. */
+extern bool room_is_over(const Timeline *tl);
+
+/* "WHAT until N MB are free": for what needs so many bytes. */
+extern PsError *room_error(const Timeline *tl, uint64 bytes, const char *what);
+
 /* ---- history.c: what can still be read ---- */
 
 /*
@@ -56,11 +69,13 @@ extern void history_free(History *history);
 
 /*
  * Merges the files of level 0, if there are enough; *done false: there was
- * nothing to do.  Takes level0_lock; upkeep_lock is not needed.
+ * nothing to do.  If there is no room for all, the oldest are merged; if there
+ * is not even for two, that is an error, for writers are slowed.  Takes
+ * level0_lock; upkeep_lock is not needed.
  */
 extern PsError *compact_level0(Timeline *tl, bool *done);
 
-/* The same of the lowest other level that has enough.  Caller holds upkeep_lock, as of all that follows. */
+/* The same of the lowest other level that has enough; without room that waits, with a word in the log.  Caller holds upkeep_lock, as of all that follows. */
 extern PsError *compact_levels(Timeline *tl, bool *done);
 
 /* ---- images.c ---- */

@@ -28,8 +28,12 @@
 /* So often a thread that has nothing to do looks at the time, ms (store_clock_tick()). */
 #define TICK 60000
 
-/* Pause after a failure, ms. */
+/* Pause after a failure, ms; after each further one twice as long, up to the longest. */
 #define RETRY_DELAY 10000
+#define LONGEST_RETRY_DELAY (640 * 1000)
+
+/* The longest if there was no room on the disk, which can change at any time, ms. */
+#define LONGEST_ROOM_DELAY (60 * 1000)
 
 /* Garbage is looked for when so much of all layer files, percent, is new since the last time. */
 #define GC_CHANGED_PERCENT 10
@@ -89,23 +93,47 @@ collect_garbage(Timeline *tl, bool now, GcResult *result, bool *done)
 	return err;
 }
 
-/* Images, and what has become garbage; what cannot be made does not keep garbage from going. */
+/*
+ * All but merges of level 0, of which a failure need not keep images from being
+ * made; and neither of these keeps garbage from being collected.  Caller holds
+ * upkeep_lock.
+ */
 static PsError *
-make_images_and_clean(Timeline *tl, bool all)
+upkeep_files(Timeline *tl, bool all)
 {
-	bool		done = false;
+	bool		done = true;
 	int			made = 0;
 	GcResult	result;
-	PsError    *err;
+	PsError    *err = NULL;
 
 	damage_look_again(tl);
-	err = make_images(tl, all, &made);
+	while (err == NULL && done)
+		err = compact_levels(tl, &done);
+	if (!timeline_is_stopping(tl))
+		err = ps_error_first(err, make_images(tl, all, &made));
+	if (timeline_is_stopping(tl))
+		return err;
+	done = false;
 	err = ps_error_first(err, collect_garbage(tl, all, &result, &done));
 	if (done)
 		err = ps_error_first(err, make_branch_images(tl, &made));
 	if (done && made > 0)
 		err = ps_error_first(err, collect_garbage(tl, true, &result, &done));
-	return err;
+	return ps_error_first(err, pack_wal(tl));
+}
+
+/* What upkeep of the kind came to, for those who ask how the branch is; true if it is another error than the last time. */
+static bool
+set_error(Timeline *tl, UpkeepKind kind, const PsError *err)
+{
+	char	   *known = tl->upkeep_errors[kind];
+	bool		is_news;
+
+	pthread_mutex_lock(&tl->lock);
+	is_news = err != NULL && strncmp(known, err->message, sizeof(tl->upkeep_errors[kind]) - 1) != 0;
+	strlcpy(known, err != NULL ? err->message : "", sizeof(tl->upkeep_errors[kind]));
+	pthread_mutex_unlock(&tl->lock);
+	return is_news;
 }
 
 PsError *
@@ -117,15 +145,10 @@ upkeep_timeline(Timeline *tl, bool all)
 	pthread_mutex_lock(&tl->upkeep_lock);
 	history_advance(tl);
 	while (err == NULL && done)
-	{
 		err = compact_level0(tl, &done);
-		if (err == NULL && !done)
-			err = compact_levels(tl, &done);
-	}
-	if (err == NULL || ps_error_is_damage(err))
-		err = ps_error_first(err, make_images_and_clean(tl, all));
-	if (err == NULL || ps_error_is_damage(err))
-		err = ps_error_first(err, pack_wal(tl));
+	set_error(tl, UPKEEP_LEVEL0, err);
+	if (!timeline_is_stopping(tl))
+		err = ps_error_first(err, upkeep_files(tl, all));
 	pthread_mutex_unlock(&tl->upkeep_lock);
 	return err;
 }
@@ -189,7 +212,8 @@ take_due(Upkeep *upkeep, UpkeepKind kind, int64 *wait_ms)
 	}
 	/* quiet, unless there is more to do, or somebody asks meanwhile */
 	if (next != NULL)
-		next->upkeep[kind] = (UpkeepTurn) {.due = now + UPKEEP_PERIOD, .quiet = true, .busy = true};
+		next->upkeep[kind] = (UpkeepTurn) {.due = now + UPKEEP_PERIOD, .quiet = true, .busy = true,
+		.failures = next->upkeep[kind].failures};
 	pthread_mutex_unlock(&upkeep->lock);
 	for (int i = 0; i < n && next != NULL; i++)
 		if (list[i] == next)
@@ -201,17 +225,30 @@ take_due(Upkeep *upkeep, UpkeepKind kind, int64 *wait_ms)
 	return next;
 }
 
-/* failed, quiet: of what was done, and found. */
+/* How long to wait after so many failures in a row, the last of which was err. */
+static int64
+retry_delay(int failures, const PsError *err)
+{
+	int64		longest = ps_error_is(err, PS_SQLSTATE_DISK_FULL) ? LONGEST_ROOM_DELAY : LONGEST_RETRY_DELAY;
+	int64		delay = RETRY_DELAY;
+
+	for (int i = 1; i < failures && delay < longest; i++)
+		delay *= 2;
+	return Min(delay, longest);
+}
+
+/* err, quiet: of what was done, and found. */
 static void
-give_back(Upkeep *upkeep, UpkeepKind kind, Timeline *tl, bool failed, bool quiet)
+give_back(Upkeep *upkeep, UpkeepKind kind, Timeline *tl, const PsError *err, bool quiet)
 {
 	UpkeepTurn *turn = &tl->upkeep[kind];
 
 	pthread_mutex_lock(&upkeep->lock);
 	turn->busy = false;
-	turn->quiet = turn->quiet && quiet && !failed;
-	if (failed)
-		turn->due = timeline_now_ms() + RETRY_DELAY;
+	turn->quiet = turn->quiet && quiet && err == NULL;
+	turn->failures = err != NULL ? turn->failures + 1 : 0;
+	if (err != NULL)
+		turn->due = turn->not_before = timeline_now_ms() + retry_delay(turn->failures, err);
 	/* others may have passed it over while it was busy */
 	if (!turn->quiet)
 	{
@@ -251,33 +288,34 @@ merge_level0(Timeline *tl, bool *more)
 	return err;
 }
 
-/* For who asks how the branch is; frees err.  What goes wrong again and again is logged once. */
-static void
-note_result(Timeline *tl, UpkeepKind kind, PsError *err)
+/* All else. */
+static PsError *
+do_all(Timeline *tl)
 {
-	char		message[sizeof(tl->upkeep_error[0])];
-	bool		is_new;
+	PsError    *err = NULL;
 
-	strlcpy(message, err != NULL ? err->message : "", sizeof(message));
-	pthread_mutex_lock(&tl->lock);
-	is_new = strcmp(tl->upkeep_error[kind], message) != 0;
-	strlcpy(tl->upkeep_error[kind], message, sizeof(message));
-	pthread_mutex_unlock(&tl->lock);
-	if (err != NULL)
-		ps_log_error(is_new ? PS_WARNING : PS_DEBUG, err, "branch \"%s\": upkeep of layer files failed, will try again", tl->name);
+	pthread_mutex_lock(&tl->upkeep_lock);
+	history_advance(tl);
+	if (!timeline_is_stopping(tl))
+		err = upkeep_files(tl, false);
+	pthread_mutex_unlock(&tl->upkeep_lock);
+	return err;
 }
 
-/* Opens it, if it is not open, for as long as it takes.  False: something is left to do. */
-static bool
-work_on(Upkeep *upkeep, UpkeepKind kind, Timeline *tl)
+/* Opens it, if it is not open, for as long as it takes.  *is_news: the error is not that of the last time. */
+static PsError *
+work_on(Upkeep *upkeep, UpkeepKind kind, Timeline *tl, bool *is_news)
 {
 	Store	   *store = upkeep->store;
 	bool		more = false;
-	bool		ok;
 	PsError    *err;
 
+	*is_news = false;
 	if (kind == UPKEEP_LEVEL0 && !has_level0(tl))
-		return true;
+	{
+		set_error(tl, kind, NULL);
+		return NULL;
+	}
 	pthread_mutex_lock(&store->lock);
 	err = store_begin_use(store, tl, NULL);
 	pthread_mutex_unlock(&store->lock);
@@ -285,20 +323,17 @@ work_on(Upkeep *upkeep, UpkeepKind kind, Timeline *tl)
 	{
 		/* who opened it, or tried to, has said why */
 		ps_error_free(err);
-		return true;
+		return NULL;
 	}
-	err = kind == UPKEEP_LEVEL0 ? merge_level0(tl, &more) : upkeep_timeline(tl, false);
-	ok = err == NULL;
+	err = kind == UPKEEP_LEVEL0 ? merge_level0(tl, &more) : do_all(tl);
 	if (err == NULL || !timeline_is_stopping(tl))
-		note_result(tl, kind, err);
-	else
-		ps_error_free(err);
+		*is_news = set_error(tl, kind, err);
 	if (more)
 		upkeep_wake(upkeep, tl);
 	pthread_mutex_lock(&store->lock);
 	store_end_use(store, tl, false);
 	pthread_mutex_unlock(&store->lock);
-	return ok;
+	return err;
 }
 
 /* Until it is told to stop, or there may be more to do than there was at the number of wakes. */
@@ -340,7 +375,8 @@ upkeep_main(void *arg)
 	{
 		int64		wait_ms;
 		Timeline   *tl = take_due(upkeep, kind, &wait_ms);
-		bool		ok;
+		bool		is_news;
+		PsError    *err;
 
 		store_clock_tick(upkeep->store->clock);
 		if (tl == NULL)
@@ -348,8 +384,11 @@ upkeep_main(void *arg)
 			wait_for_work(upkeep, wakes, wait_ms);
 			continue;
 		}
-		ok = work_on(upkeep, kind, tl);
-		give_back(upkeep, kind, tl, !ok, kind == UPKEEP_LEVEL0 || is_quiet(tl));
+		err = work_on(upkeep, kind, tl, &is_news);
+		if (err != NULL && is_news)
+			ps_log_error(PS_WARNING, ps_error_copy(err), "branch \"%s\": upkeep of layer files failed, will try again", tl->name);
+		give_back(upkeep, kind, tl, err, kind == UPKEEP_LEVEL0 || is_quiet(tl));
+		ps_error_free(err);
 	}
 	return NULL;
 }
@@ -391,8 +430,10 @@ upkeep_wake(Upkeep *upkeep, Timeline *tl)
 	pthread_mutex_lock(&upkeep->lock);
 	for (int kind = 0; kind < UPKEEP_KINDS; kind++)
 	{
-		tl->upkeep[kind].due = Min(tl->upkeep[kind].due, timeline_now_ms());
-		tl->upkeep[kind].quiet = false;
+		UpkeepTurn *turn = &tl->upkeep[kind];
+
+		turn->due = Min(turn->due, Max(timeline_now_ms(), turn->not_before));
+		turn->quiet = false;
 	}
 	upkeep->wakes++;
 	pthread_cond_broadcast(&upkeep->wake);

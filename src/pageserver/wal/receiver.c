@@ -189,8 +189,10 @@ check_place(WalReceiver *receiver)
  * How long to wait before len bytes more are taken, us, because of files that
  * wait to be merged: nothing up to half of compaction_backlog, then more and
  * more, to a second for a megabyte; -1: until there are fewer.  If they cannot
- * be merged, because one is damaged, there never will be: then it stays at that
- * second.  Caller holds Timeline.lock.
+ * be merged, because one is damaged or the disk has no room for that, this may
+ * take for ever: then it stays at that second.  Without room for a merge of two
+ * of them little more can come before min_free_space stops writers.  Caller
+ * holds Timeline.lock.
  */
 static int64
 merge_delay(const Timeline *tl, size_t len)
@@ -198,9 +200,10 @@ merge_delay(const Timeline *tl, size_t len)
 	const Config *config = tl->tenant->store->config;
 	int			most = config->compaction_backlog;
 
-	if (config->compaction_workers == 0 || tl->level0 <= most / 2)
+	/* below compaction_threshold nothing is merged */
+	if (config->compaction_workers == 0 || tl->level0 <= most / 2 || tl->level0 < config->compaction_threshold)
 		return 0;
-	if (tl->level0 >= most && tl->upkeep_error[UPKEEP_LEVEL0][0] == '\0')
+	if (tl->level0 >= most && tl->upkeep_errors[UPKEEP_LEVEL0][0] == '\0')
 		return -1;
 	return (int64) (Min(tl->level0, most) - most / 2) * 1000000 / (most - most / 2) * (int64) len / (1024 * 1024);
 }
@@ -230,13 +233,15 @@ wait_for_store(WalReceiver *receiver, size_t len, const Waiter *waiter)
 		left = delay < 0 ? 100 : begin + (receiver->owed_us + delay) / 1000 - timeline_now_ms();
 		if (tl->flushed_lsn - tl->ingested_lsn > max_lag)
 			left = 100;
+		if (delay != 0)
+			timeline_report_wait(tl, WAIT_FOR_MERGES, "%d files of level 0 to be merged, and is %s (compaction_backlog is %d)",
+								 tl->level0, delay < 0 ? "stopped" : "slowed", tl->tenant->store->config->compaction_backlog);
+		else
+			timeline_end_wait(tl, WAIT_FOR_MERGES);
 		if (left <= 0)
 			break;
-		if (delay < 0)
-			timeline_report_wait(tl, WAIT_FOR_STORE, "%d files of level 0 to be merged (compaction_backlog is %d)", tl->level0,
-								 tl->tenant->store->config->compaction_backlog);
-		else if (tl->flushed_lsn - tl->ingested_lsn > max_lag)
-			timeline_report_wait(tl, WAIT_FOR_STORE, "%llu MB of WAL to be ingested (max_ingest_lag is %d MB)",
+		if (tl->flushed_lsn - tl->ingested_lsn > max_lag)
+			timeline_report_wait(tl, WAIT_FOR_INGEST, "%llu MB of WAL to be ingested (max_ingest_lag is %d MB)",
 								 (unsigned long long) (tl->flushed_lsn - tl->ingested_lsn) / (1024 * 1024),
 								 tl->tenant->store->config->max_ingest_lag);
 		if (tl->stopping)
@@ -251,7 +256,7 @@ wait_for_store(WalReceiver *receiver, size_t len, const Waiter *waiter)
 				err = ps_error(PS_SQLSTATE_CANCELED, "the connection has ended");
 		}
 	}
-	timeline_end_wait(tl, WAIT_FOR_STORE);
+	timeline_end_wait(tl, WAIT_FOR_INGEST);
 	pthread_mutex_unlock(&tl->lock);
 	/* what few bytes owe is less than can be waited for: it adds up */
 	receiver->owed_us = Max(receiver->owed_us + delay - (timeline_now_ms() - begin) * 1000, 0);
