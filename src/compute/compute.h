@@ -206,6 +206,9 @@ extern void store_conn_interrupts(void);
 /* A newer compute runs the timeline: LOG/FATAL says who, the postmaster is told to stop at once.  Does not return. */
 extern void store_conn_superseded(const char *message) pg_attribute_noreturn();
 
+/* The store does not know the timeline: the same.  For the WAL worker, which all others leave that to. */
+extern void store_conn_gone(const char *message) pg_attribute_noreturn();
+
 /* ---- page_client.c: requests of this process ---- */
 
 /* n pages of one fork, into pages[i] each; returns when all are there.  Retries for ever over lost connections. */

@@ -35,6 +35,7 @@ static bool
 sqlstate_is_temporary(const char *sqlstate)
 {
 	return strcmp(sqlstate, PS_SQLSTATE_TRY_AGAIN) == 0 ||
+		strcmp(sqlstate, PS_SQLSTATE_NOT_FOUND) == 0 || /* the WAL worker ends the server */
 		strncmp(sqlstate, "08", 2) == 0 ||	/* connection */
 		strncmp(sqlstate, "53", 2) == 0 ||	/* insufficient resources */
 		strncmp(sqlstate, "57", 2) == 0 ||	/* operator intervention */

@@ -65,22 +65,41 @@ store_conn_interrupts(void)
 		ProcessProcSignalBarrier();
 }
 
-void
-store_conn_superseded(const char *message)
+/* The postmaster is to stop at once.  It passes its SIGQUIT on: not before our message is out. */
+static void
+quit_postmaster(void)
 {
 	sigset_t	quit;
 
-	/* the postmaster passes its SIGQUIT on: not before the message is out */
 	sigemptyset(&quit);
 	sigaddset(&quit, SIGQUIT);
 	sigprocmask(SIG_BLOCK, &quit, NULL);
 	kill(PostmasterPid, SIGQUIT);
+}
+
+void
+store_conn_superseded(const char *message)
+{
+	quit_postmaster();
 	ereport(CritSectionCount > 0 ? LOG : FATAL,
 			(errcode(ERRCODE_ADMIN_SHUTDOWN),
 			 errmsg("shutting down at once: a newer compute runs timeline %s", ps_timeline),
 			 errdetail("This compute has generation %llu. The store said: %s",
 					   (unsigned long long) ps_generation, message),
 			 errhint("Its data directory is of no more use; changes that were not acknowledged are not in the store.")));
+	_exit(2);
+}
+
+void
+store_conn_gone(const char *message)
+{
+	quit_postmaster();
+	ereport(FATAL,
+			(errcode(ERRCODE_ADMIN_SHUTDOWN),
+			 errmsg("shutting down at once: the page store does not have timeline %s any more", ps_timeline),
+			 errdetail("The store said: %s", message),
+			 errhint("The branch was deleted or reset, or its tenant was removed from the store. "
+					 "This data directory is of no more use; changes that were not acknowledged are lost.")));
 	_exit(2);
 }
 

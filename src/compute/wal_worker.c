@@ -151,6 +151,8 @@ wal_worker_main(Datum arg)
 		set_ps_display("waiting for the store");
 		if (strcmp(sqlstate, PS_SQLSTATE_SUPERSEDED) == 0)
 			store_conn_superseded(error);
+		if (strcmp(sqlstate, PS_SQLSTATE_NOT_FOUND) == 0)
+			store_conn_gone(error);
 
 		/* Once for an outage, and when the reason changes. */
 		if (outage_since == 0 || strcmp(logged_error, error) != 0)

@@ -30,6 +30,9 @@
 /* What is neither a page stream nor a layer file: other connections, WAL, pipes to redo helpers, files that are written. */
 #define OTHER_FILES 300
 
+/* So often the store looks whether its directory is still its own, as PostgreSQL does (ServerLoop() of postmaster.c). */
+#define LOCK_CHECK_MS 60000
+
 /* The store does not start with fewer. */
 #define LAYER_FILES_MIN 8
 
@@ -131,7 +134,7 @@ setup_signals(int *fd)
 	sigaction(SIGPIPE, &ignore, NULL);
 	sigaction(SIGXFSZ, &ignore, NULL);	/* a limit on file sizes is a full disk */
 	pthread_sigmask(SIG_BLOCK, &mask, NULL);
-	*fd = signalfd(-1, &mask, SFD_CLOEXEC);
+	*fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (*fd < 0)
 		return ps_error(PS_SQLSTATE_IO, "could not create a signalfd: %m");
 	return NULL;
@@ -148,9 +151,25 @@ warm_up_crc(void)
 	FIN_CRC32C(crc);
 }
 
+/*
+ * Ends the process if the store's directory was removed or replaced: what it
+ * acknowledged from now on nobody would find.  What has the lock file's name
+ * now, and the socket's, is another's.
+ */
+static void
+check_place(const LockFile *lock)
+{
+	PsError    *err = lock_file_check(lock);
+
+	if (err == NULL)
+		return;
+	ps_log_error(PS_FATAL, err, "the store ends at once");
+	_exit(2);
+}
+
 /* Serves connections until a signal says to stop. */
 static void
-serve_until_stopped(Server *server, const Config *config, int signal_fd)
+serve_until_stopped(Server *server, const Config *config, const LockFile *lock, int signal_fd)
 {
 	for (;;)
 	{
@@ -158,7 +177,8 @@ serve_until_stopped(Server *server, const Config *config, int signal_fd)
 		char	   *who;
 		PsError    *err;
 
-		server_run(server, signal_fd);
+		server_run(server, signal_fd, LOCK_CHECK_MS);
+		check_place(lock);
 		if (read(signal_fd, &info, sizeof(info)) != sizeof(info))
 			continue;
 		who = audit_sender(info.ssi_pid, info.ssi_uid);
@@ -205,7 +225,7 @@ run(const char *dir)
 	PS_GOTO(lock_file_set_state(lock, "ready"), done);
 	ps_log(PS_LOG, "the store is ready");
 
-	serve_until_stopped(server, config, signal_fd);
+	serve_until_stopped(server, config, lock, signal_fd);
 	ps_error_free(lock_file_set_state(lock, "stopping"));
 
 done:

@@ -24,6 +24,8 @@ struct LockFile
 {
 	int			fd;
 	char	   *path;
+	char	   *dir;
+	struct stat dir_was;		/* when the file was taken */
 	char	   *head;			/* all lines but the state */
 };
 
@@ -237,14 +239,50 @@ lock_file_take(const char *dir, int port, const char *socket_dir, LockFile **res
 	lock = pg_malloc0(sizeof(LockFile));
 	lock->fd = fd;
 	lock->path = path;
+	lock->dir = pg_strdup(dir);
 	lock->head = psprintf("%d\n%s\n%ld\n%d\n%s\n", (int) getpid(), dir, (long) time(NULL), port, socket_dir);
-	err = lock_file_set_state(lock, "starting");
+	err = stat(dir, &lock->dir_was) < 0 ? ps_error(PS_SQLSTATE_IO, "could not stat \"%s\": %m", dir) :
+		lock_file_set_state(lock, "starting");
 	if (err != NULL)
 	{
 		lock_file_release(lock);
 		return err;
 	}
 	*result = lock;
+	return NULL;
+}
+
+/* Is it the file that it was?  If that cannot be told, it is.  *gone: there is none of that name. */
+static bool
+is_same_file(const char *path, const struct stat *was, bool *gone)
+{
+	struct stat now;
+
+	*gone = false;
+	if (stat(path, &now) == 0)
+		return now.st_ino == was->st_ino && now.st_dev == was->st_dev;
+	*gone = errno == ENOENT || errno == ENOTDIR;
+	if (!*gone)
+		ps_log(PS_WARNING, "could not look whether the store is still in its place: could not stat \"%s\": %m", path);
+	return !*gone;
+}
+
+PsError *
+lock_file_check(const LockFile *lock)
+{
+	struct stat was;
+	bool		gone;
+	int			pid;
+
+	if (!is_same_file(lock->dir, &lock->dir_was, &gone))
+		return ps_error(PS_SQLSTATE_STATE, gone ? "the directory \"%s\" of the store is gone" :
+						"the directory \"%s\" is another one than the store was started in", lock->dir);
+	if (fstat(lock->fd, &was) == 0 && !is_same_file(lock->path, &was, &gone))
+		return ps_error(PS_SQLSTATE_STATE, gone ? "the lock file \"%s\" is gone" : "the lock file \"%s\" was replaced by another one",
+						lock->path);
+	pid = read_pid(lock->fd);
+	if (pid != (int) getpid())
+		return ps_error(PS_SQLSTATE_STATE, "the lock file \"%s\" contains PID %d, expected %d", lock->path, pid, (int) getpid());
 	return NULL;
 }
 
@@ -269,6 +307,7 @@ lock_file_release(LockFile *lock)
 	unlink(lock->path);
 	close(lock->fd);
 	free(lock->path);
+	free(lock->dir);
 	free(lock->head);
 	free(lock);
 }

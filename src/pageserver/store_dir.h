@@ -39,6 +39,14 @@ extern PsError *store_dir_check(const char *dir);
 typedef struct LockFile LockFile;
 
 extern PsError *lock_file_take(const char *dir, int port, const char *socket_dir, LockFile **lock);
+/*
+ * Is the store still where it was?  An error if the lock file was removed or is
+ * another's, or the directory is no longer the one that the store began in:
+ * then nothing may be acknowledged any more, for nobody would find it.  What
+ * cannot be told (the file cannot be read) is no error, but logged.
+ */
+extern PsError *lock_file_check(const LockFile *lock);
+
 extern PsError *lock_file_set_state(LockFile *lock, const char *state);
 
 /* Removes the file and the lock. */

@@ -123,6 +123,9 @@ $computes{'head.1'}->sql_is('SELECT v FROM t', 'wrong', 'what it was before is t
 my $victim = $computes{again};
 $store->ctl_ok('delete', 'branch', 'delete', '--force', 'again');
 isnt(($victim->psql('SELECT pageserver_smgr_clear_cache(); INSERT INTO t SELECT generate_series(-100, -50)'))[0], 0, 'its compute can do nothing any more');
+PageserverTest::wait_gone($victim->{pid});
+delete $victim->{pid};
+delete $computes{again};
 unlike(($store->ctl('branch', 'list'))[1], qr/\bagain\b/, 'it is not listed');
 $store->stop;
 $store->start;

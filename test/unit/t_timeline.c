@@ -623,7 +623,7 @@ test_generations(void **state)
 	XLogRecPtr	middle;
 	WalState	walstate;
 	TimelineInfo info;
-	char		owner[400];
+	char		owner[2 * OWNER_SIZE];
 
 	make_history(&h, 200);
 	store_make(&s, &h);
@@ -646,7 +646,7 @@ test_generations(void **state)
 	/* half a record is there when a new compute comes; its name is no UTF-8, and is cut within a character */
 	OK(wal_receiver_write(new, middle, h.gen.bytes.data + (middle - h.gen.start), 20, NULL));
 	strcpy(owner, "host:\xff\xfe/\n");
-	for (int i = 0; i < 100; i++)
+	for (int i = 0; i < OWNER_SIZE / 2; i++)
 		strcat(owner, "\xc3\xa4");
 	OK(timeline_new_generation(s.tl, owner, NULL, &newer, &walstate, &checkpoint));
 	CHECK(newer == 2 && walstate.prev == checkpoint && walstate.shutdown && checkpoint >= middle);

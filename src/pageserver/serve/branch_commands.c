@@ -154,7 +154,11 @@ delete_branch(Session *session, const char *name)
 PsError *
 run_branch_delete(Session *session, char **args, int nargs)
 {
+	TimelineInfo info;
+
 	PS_TRY(check_no_compute(session, args, nargs, 1));
+	PS_TRY(store_branch_info(session->server->store, args[0], &info));
+	server_note_removed(session->server, &info.timeline, "Branch \"%s\" was deleted", info.name);
 	PS_TRY(delete_branch(session, args[0]));
 	audit_log(session->who, "branch \"%s\" deleted", args[0]);
 	conn_send_complete(&session->conn, "DROP BRANCH");
@@ -174,11 +178,13 @@ PsError *
 run_branch_reset(Session *session, char **args, int nargs)
 {
 	char		old_name[TIMELINE_NAME_MAX + 1];
+	TimelineInfo info;
 	Timeline   *parent;
 	Timeline   *tl;
 	PsError    *err;
 
 	PS_TRY(check_no_compute(session, args, nargs, 1));
+	PS_TRY(store_branch_info(session->server->store, args[0], &info));
 	PS_TRY(store_use_branch(session->server->store, args[0], &session->waiter, &tl));
 	err = timeline_parent(tl, &parent);
 	if (err == NULL)
@@ -187,6 +193,7 @@ run_branch_reset(Session *session, char **args, int nargs)
 	if (err != NULL)
 		return err;
 	audit_log(session->who, "branch \"%s\" reset to what its parent is; what it was is branch \"%s\", to be deleted", args[0], old_name);
+	server_note_removed(session->server, &info.timeline, "Branch \"%s\" was reset to what its parent was", info.name);
 	PS_TRY(delete_branch(session, old_name));
 	audit_log(session->who, "branch \"%s\" deleted", old_name);
 	return send_branch(session, args[0], NULL, "RESET BRANCH");

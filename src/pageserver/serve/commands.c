@@ -173,7 +173,8 @@ find_timeline(Session *session, char **args, Timeline **tl, uint64 *generation)
 	if (!ps_id_parse(args[1], &timeline))
 		return ps_error(PS_SQLSTATE_SYNTAX, "invalid timeline id \"%s\": expected 32 hex digits", args[1]);
 	PS_TRY(command_parse_generation(args[2], generation));
-	PS_TRY(store_use(session->server->store, &tenant, &timeline, &session->waiter, tl));
+	PS_TRY(server_explain_removed(session->server, &timeline,
+								  store_use(session->server->store, &tenant, &timeline, &session->waiter, tl)));
 	return hold(session, *tl);
 }
 

@@ -379,18 +379,22 @@ accept_connection(Server *server, const Listener *listener)
 }
 
 void
-server_run(Server *server, int wake_fd)
+server_run(Server *server, int wake_fd, int timeout_ms)
 {
 	struct pollfd pfds[MAX_LISTENERS + 1];
+	int64		until = monotonic_ms() + timeout_ms;
 
 	pfds[0] = (struct pollfd) {wake_fd, POLLIN, 0};
 	for (int i = 0; i < server->nlisteners; i++)
 		pfds[i + 1] = (struct pollfd) {server->listeners[i].fd, POLLIN, 0};
 	for (;;)
 	{
+		int64		left = until - monotonic_ms();
 		bool		room = true;
 
-		if (poll(pfds, server->nlisteners + 1, -1) < 0)
+		if (left <= 0)
+			return;
+		if (poll(pfds, server->nlisteners + 1, (int) left) < 0)
 			continue;			/* EINTR: nothing else can happen here */
 		if (pfds[0].revents != 0)
 			return;

@@ -15,9 +15,9 @@ extern PsError *server_create(const Config *config, Store *store, Server **serve
 
 /*
  * Accepts connections, a thread for each, until wake_fd is readable (which the
- * caller then reads).  May be called again.
+ * caller then reads), or timeout_ms have passed.  May be called again.
  */
-extern void server_run(Server *server, int wake_fd);
+extern void server_run(Server *server, int wake_fd, int timeout_ms);
 
 /*
  * Stops listening, tells every session that the store is stopping, and waits

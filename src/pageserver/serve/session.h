@@ -35,6 +35,15 @@ typedef enum SessionKind
 
 #define SESSION_KINDS (SESSION_WAL + 1)
 
+/* So many removed timelines are remembered, and how it came about (removed.c). */
+#define REMOVED_NOTES 256
+
+typedef struct RemovedTimeline
+{
+	PsId		id;
+	char		how[320];		/* a sentence */
+} RemovedTimeline;
+
 typedef struct BranchStreams BranchStreams;
 typedef struct StreamWait StreamWait;
 
@@ -65,6 +74,10 @@ struct Server
 	dlist_head	sessions;		/* oldest first */
 	int			nsessions;
 	int			count[SESSION_KINDS];	/* of them */
+
+	/* under lock: a ring */
+	RemovedTimeline removed[REMOVED_NOTES];
+	uint64		nremoved;
 
 	/* page streams and who waits for one (streams.c); under lock, but for nwaiting */
 	dlist_head	branches;		/* BranchStreams */
@@ -155,6 +168,14 @@ typedef struct ServerCounts
 } ServerCounts;
 
 extern void server_counts(Server *server, ServerCounts *counts);
+
+/* ---- removed.c ---- */
+
+/* The timeline is about to be removed; fmt says how, and goes before "at TIME". */
+extern void server_note_removed(Server *server, const PsId *timeline, const char *fmt, ...) pg_attribute_printf(3, 4);
+
+/* Returns err; says how that came about if the timeline does not exist any more. */
+extern PsError *server_explain_removed(Server *server, const PsId *timeline, PsError *err);
 
 /* ---- session.c ---- */
 

@@ -1,0 +1,52 @@
+/*
+ * removed.c
+ *	  What became of timelines that were removed since the store was started,
+ *	  for the computes that come to ask for them.
+ */
+#include "ps_fe.h"
+
+#include <time.h>
+
+#include "serve/session.h"
+
+void
+server_note_removed(Server *server, const PsId *timeline, const char *fmt, ...)
+{
+	RemovedTimeline *note;
+	time_t		now = time(NULL);
+	struct tm	tm;
+	char		when[64];
+	char		how[sizeof(note->how)];
+	va_list		args;
+
+	va_start(args, fmt);
+	vsnprintf(how, sizeof(how), fmt, args);
+	va_end(args);
+	gmtime_r(&now, &tm);
+	strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S UTC", &tm);
+	pthread_mutex_lock(&server->lock);
+	note = &server->removed[server->nremoved++ % REMOVED_NOTES];
+	note->id = *timeline;
+	snprintf(note->how, sizeof(note->how), "%.*s at %s.", (int) (sizeof(how) - sizeof(when)), how, when);
+	pthread_mutex_unlock(&server->lock);
+}
+
+PsError *
+server_explain_removed(Server *server, const PsId *timeline, PsError *err)
+{
+	uint64		n;
+
+	if (err == NULL || !ps_error_is(err, PS_SQLSTATE_NOT_FOUND))
+		return err;
+	pthread_mutex_lock(&server->lock);
+	n = Min(server->nremoved, REMOVED_NOTES);
+	for (uint64 i = 0; i < n; i++)
+	{
+		if (!ps_id_equal(&server->removed[i].id, timeline))
+			continue;
+		ps_error_detail(err, "%s", server->removed[i].how);
+		break;
+	}
+	pthread_mutex_unlock(&server->lock);
+	return err;
+}

@@ -1,0 +1,120 @@
+# What has lost its place stops: a compute whose branch was deleted or reset, or
+# whose tenant is gone; a store whose directory was removed or replaced.
+use strict;
+use warnings;
+use File::Path qw(remove_tree);
+use PageserverTest;
+use TrapTest;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+my $dir = PageserverTest::test_dir();
+my $long = $ENV{PAGESERVER_LONG};
+
+# ---- the store's directory ----
+# The store is told to look at once, as it does each minute.  With a compute: it
+# is acknowledged nothing any more.
+sub lose_place
+{
+	my ($name, $lose, $message, $with_compute) = @_;
+	my $store = PageserverTest->new_store($name);
+	my ($c, $writer);
+	if ($with_compute)
+	{
+		$store->ctl_ok("$name: a branch", 'branch', 'create', 'main');
+		$c = $store->start_compute('main', conf => "autovacuum = off\n");
+		$writer = session($c);
+		$writer->ask('CREATE TABLE t (i int)');
+	}
+	kill 'HUP', $store->{pid};
+	PageserverTest::wait_until(sub { $store->log_content =~ /SIGHUP/ }, 'a look at a store that is in its place');
+	is(($store->command('status'))[0], 0, "$name: the store runs while it is there");
+	$writer->ask('INSERT INTO t VALUES (1)') if $with_compute;
+	$lose->($store);
+	kill 'HUP', $store->{pid} unless $long;
+	my $gone;
+	for (1 .. ($long ? 3 : 1)) { $gone ||= eval { PageserverTest::wait_gone($store->{pid}) }; }
+	ok($gone, "$name: the store ends") or return;
+	like($store->log_content, qr/FATAL:  the store ends at once: $message/, "$name: it says why");
+	if ($with_compute)
+	{
+		$writer->send('INSERT INTO t VALUES (2) RETURNING 2');
+		usleep(100_000);
+		ok(!$writer->done, "$name: nothing is acknowledged any more");
+		$c->kill9;
+	}
+	delete $store->{pid};
+}
+
+lose_place('removed', sub { remove_tree($_[0]->dir) }, 'the directory ".*" of the store is gone', 1);
+lose_place('moved', sub { rename $_[0]->dir, $_[0]->dir . '.old' or die "rename: $!" }, 'the directory ".*" of the store is gone');
+my $moved;
+lose_place('replaced', sub {
+	rename $_[0]->dir, $_[0]->dir . '.old' or die "rename: $!";
+	$moved = PageserverTest->new_store('second', dir => $_[0]->dir);
+}, 'the directory ".*" is another one than the store was started in');
+is(($moved->command('status'))[0], 0, 'the other store goes on');
+like(PostgreSQL::Test::Utils::slurp_file($moved->dir . '/pageserver.pid'), qr/^$moved->{pid}\n/, 'with its lock file');
+$moved->stop;
+lose_place('no_lock', sub { unlink $_[0]->dir . '/pageserver.pid' or die "unlink: $!" }, 'the lock file ".*" is gone');
+lose_place('not_its_lock', sub {
+	my $file = $_[0]->dir . '/pageserver.pid';
+	PostgreSQL::Test::Utils::append_to_file("$file.new", PostgreSQL::Test::Utils::slurp_file($file));
+	rename "$file.new", $file or die "rename: $!";
+}, 'the lock file ".*" was replaced');
+
+# ---- a compute's branch ----
+my $store = PageserverTest->new_store('main');
+$store->ctl_ok('a branch', 'branch', 'create', 'main');
+
+# A compute of a branch stops when this is done to it; the message.
+sub stops
+{
+	my ($what, $branch, @ctl) = @_;
+	my $c = $store->start_compute($branch, name => "$branch\_compute");
+	$c->sql('CREATE TABLE IF NOT EXISTS t (i int)');
+	my $writer = session($c);
+	$store->ctl_ok($what, @ctl, '--force') if ref $ctl[0] ne 'CODE';
+	$ctl[0]->($c) if ref $ctl[0] eq 'CODE';
+	PageserverTest::wait_gone($c->{pid});
+	pass("$what: its compute stops");
+	my ($message) = $c->log_content =~ /(FATAL:  shutting down at once:.*)/s;
+	like($message // $c->log_tail, qr/the page store does not have timeline [0-9a-f]{32} any more/, "$what: it says why");
+	delete $c->{pid};
+	return $message // '';
+}
+
+$store->ctl_ok("branch $_", 'branch', 'create', $_, '--from', 'main') for qw(a b c);
+like(stops('delete', 'a', 'branch', 'delete', 'a'), qr/Branch "a" was deleted at \d+-/, 'and that it was deleted');
+like(stops('reset', 'b', 'branch', 'reset', 'b'), qr/Branch "b" was reset .* at \d+-/, 'and that it was reset');
+my $again = $store->start_compute('b');
+$again->sql_is("SELECT count(*) FROM pg_class WHERE relname = 't'", '0', 'a compute of what it is now runs');
+$again->stop;
+
+# removed while the store was down
+like(stops('a branch that is missing when the store comes back', 'c', sub {
+	my ($c) = @_;
+	my ($row) = grep { /^c\|/ } split /\n/, ($store->command('branch_list'))[1];
+	my (undef, $tenant, $timeline) = split /\|/, $row;
+	$store->stop;
+	remove_tree("$store->{dir}/tenants/$tenant/timelines/$timeline");
+	$store->start;
+}), qr/has no timeline/, 'and that it is not there');
+
+# ---- a tenant that is detached is waited for, one that is gone is not ----
+my ($tenant) = ($store->command('tenant_list'))[1] =~ /([0-9a-f]{32})/;
+like(stops('a tenant that is gone', 'main', sub {
+	my ($c) = @_;
+	$store->ctl_ok('detach', 'tenant', 'detach', 'main');
+	PageserverTest::wait_until(sub { $c->log_content =~ /cannot stream WAL to the page store, trying again: tenant [0-9a-f]+ is detached/ }, 'the compute to notice');
+	ok(kill(0, $c->{pid}), 'the compute of a detached tenant waits');
+	$store->ctl_ok('attach', 'tenant', 'attach', $tenant);
+	$c->sql('INSERT INTO t VALUES (1)');
+	$c->sql_is('SELECT count(*) FROM t', '1', 'and goes on when it is attached');
+	$store->ctl_ok('detach again', 'tenant', 'detach', 'main');
+	$store->stop;
+	remove_tree("$store->{dir}/tenants/$tenant");
+	$store->start;
+}), qr/has no timeline/, 'and that it is not there');
+$store->stop;
+done_testing();
