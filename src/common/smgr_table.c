@@ -68,7 +68,7 @@ search_main_program(struct dl_phdr_info *info, size_t size, void *arg)
 }
 
 void
-relro_poke(void *dst, const void *src, size_t len)
+program_poke(void *dst, const void *src, size_t len, int protection)
 {
 	uintptr_t	page = sysconf(_SC_PAGESIZE);
 	uintptr_t	start = (uintptr_t) dst & ~(page - 1);
@@ -79,9 +79,10 @@ relro_poke(void *dst, const void *src, size_t len)
 				(errmsg("could not make memory of the main program writable: %m"),
 				 errhint("A security policy may forbid it (SELinux: execmod, seccomp: mprotect).")));
 	memcpy(dst, src, len);
-	if (mprotect((void *) start, end - start, PROT_READ) != 0)
+	if (mprotect((void *) start, end - start, protection) != 0)
 		ereport(FATAL,
-				(errmsg("could not make memory of the main program read-only: %m")));
+				(errmsg("could not protect memory of the main program again: %m"),
+				 errhint("A security policy may forbid it (SELinux: execmod, seccomp: mprotect).")));
 }
 
 void
@@ -98,5 +99,5 @@ smgr_table_replace(const SmgrTable *table, const char *library)
 						   search.found),
 				 errhint("Only builds for Linux with RELRO, as distributions ship them, are supported; \"%s\" must also be the only library that replaces the storage manager.",
 						 library)));
-	relro_poke(search.table, table, sizeof(SmgrTable));
+	program_poke(search.table, table, sizeof(SmgrTable), PROT_READ);
 }

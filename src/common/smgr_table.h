@@ -45,7 +45,7 @@ typedef struct SmgrTable
  */
 extern void smgr_table_replace(const SmgrTable *table, const char *library);
 
-/* Overwrites memory in the main program's RELRO segment; FATAL on failure. */
-extern void relro_poke(void *dst, const void *src, size_t len);
+/* Overwrites memory of the main program that is not writable, and has this protection (PROT_*); FATAL on failure. */
+extern void program_poke(void *dst, const void *src, size_t len, int protection);
 
 #endif							/* PS_SMGR_TABLE_H */

@@ -333,13 +333,24 @@ extern void stub_forget_database(Oid db);	/* what is known not to exist */
 extern void smgr_xact_init(void);	/* from _PG_init */
 extern void smgr_hook_install(void);	/* from _PG_init; FATAL unless the table is found exactly once */
 
+/* ---- functions.c ---- */
+
+/*
+ * From _PG_init: every call of a function of the main program, whose name is
+ * for a message, goes to the replacement.  FATAL if that cannot be done.
+ */
+extern void function_replace(const char *name, void *function, void *replacement);
+
 /* ---- sizes.c ---- */
-extern void sizes_install(void);	/* from _PG_init: replaces the size functions in fmgr_builtins */
+extern void sizes_install(void);	/* from _PG_init: replaces the size functions */
+
+/* ---- replication.c: base backups, connections of walsenders ---- */
+extern void replication_install(void);	/* from _PG_init */
 
 /* ---- stats.c ---- */
 extern void check_active(void); /* an error unless this server is a compute */
 
-/* ---- hooks.c: ProcessUtility, ClientAuthentication, ... */
+/* ---- hooks.c: ProcessUtility, object access */
 extern void hooks_install(void);
 
 #endif							/* PS_COMPUTE_H */

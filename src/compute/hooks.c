@@ -5,8 +5,6 @@
  * - Commands that copy, move or remove directories of relations: the caches
  *	 must forget what they know of them, and what they look for in local
  *	 directories is in the store.
- * - Replication connections: PostgreSQL's own may not take WAL that the store
- *	 has not acknowledged, or a base backup, which would be empty.
  * - Commands and calls that commits.c must know of.
  */
 #include "postgres.h"
@@ -19,12 +17,9 @@
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/tablespace.h"
-#include "libpq/auth.h"
 #include "miscadmin.h"
-#include "replication/walsender.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
-#include "storage/proc.h"
 #include "storage/procarray.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
@@ -37,7 +32,6 @@
 
 static ProcessUtility_hook_type prev_ProcessUtility;
 static object_access_hook_type prev_object_access;
-static ClientAuthentication_hook_type prev_ClientAuthentication;
 
 /*
  * Set while the transaction runs these commands, of which none may run in a
@@ -317,35 +311,6 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, 
 	run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 }
 
-/* The server has a free walsender for this connection, but the WAL worker sits in one of the slots. */
-static void
-client_authentication(Port *port, int status)
-{
-	if (prev_ClientAuthentication)
-		prev_ClientAuthentication(port, status);
-	if (!am_walsender || status != STATUS_OK)
-		return;
-
-	if (!am_db_walsender)
-		ereport(FATAL,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("a compute does not accept physical replication connections"),
-				 errdetail("Its relations are in the page store, and its WAL may not go anywhere before the store has it."),
-				 errhint("Take backups from the store, and let standbys stream from it.")));
-
-	/*
-	 * InitProcess() has given this connection one of max_wal_senders PGPROCs.
-	 * If it was the last, there is no WalSnd left (InitWalSenderSlot() would
-	 * run into a null pointer).
-	 */
-	if (ProcGlobal->walsenderFreeProcs == NULL)
-		ereport(FATAL,
-				(errcode(ERRCODE_TOO_MANY_CONNECTIONS),
-				 errmsg("number of requested standby connections exceeds max_wal_senders (currently %d)",
-						max_wal_senders),
-				 errdetail("One of them is used by the WAL worker of pageserver_smgr.")));
-}
-
 void
 hooks_install(void)
 {
@@ -353,7 +318,5 @@ hooks_install(void)
 	ProcessUtility_hook = process_utility;
 	prev_object_access = object_access_hook;
 	object_access_hook = object_access;
-	prev_ClientAuthentication = ClientAuthentication_hook;
-	ClientAuthentication_hook = client_authentication;
 	RegisterXactCallback(xact_callback, NULL);
 }

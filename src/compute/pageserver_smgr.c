@@ -199,6 +199,7 @@ _PG_init(void)
 	page_cache_xact_init();
 	sizes_install();
 	hooks_install();
+	replication_install();
 	commits_install();
 	wal_worker_register();
 

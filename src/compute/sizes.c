@@ -1,9 +1,9 @@
 /*
  * sizes.c
- *	  pg_relation_size() and its kin.  PostgreSQL's own look at the files of the
- *	  data directory (dbsize.c), which are not where relations are; these take
- *	  their place in fmgr_builtins, with the same permissions, results for what
- *	  does not exist, and errors.
+ *	  pg_relation_size() and its kin, and pg_tablespace_databases().  PostgreSQL's
+ *	  own look at the files of the data directory (dbsize.c, misc.c), which are
+ *	  not where relations are; these take their place, with the same permissions,
+ *	  results for what does not exist, and errors.
  *
  * A relation's size is what its storage manager says.  The size of a database
  * or tablespace is that of its local files, which is the truth for all that has
@@ -22,19 +22,18 @@
 #include "commands/dbcommands.h"
 #include "commands/tablespace.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
 #include "storage/reinit.h"
 #include "storage/smgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/fmgrtab.h"
 #include "utils/hsearch.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
 
 #include "compute.h"
-#include "smgr_table.h"
 
 /* ---- relations ---- */
 
@@ -284,6 +283,17 @@ database_size(Oid db)
 	return size;
 }
 
+/* The directory of a tablespace; palloc'd. */
+static char *
+tablespace_path(Oid spc)
+{
+	if (spc == DEFAULTTABLESPACE_OID)
+		return pstrdup("base");
+	if (spc == GLOBALTABLESPACE_OID)
+		return pstrdup("global");
+	return psprintf("pg_tblspc/%u/%s", spc, TABLESPACE_VERSION_DIRECTORY);
+}
+
 /*
  * Of all databases in a tablespace; -1 if there is no such tablespace.
  * Permissions as dbsize.c, calculate_tablespace_size().
@@ -294,7 +304,7 @@ tablespace_size(Oid spc)
 	HTAB	   *local = create_local_forks();
 	DIR		   *dir;
 	struct dirent *entry;
-	char		path[MAXPGPATH];
+	const char *path;
 	int64		size;
 
 	if (spc != MyDatabaseTableSpace && !has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
@@ -305,13 +315,7 @@ tablespace_size(Oid spc)
 			aclcheck_error(aclresult, OBJECT_TABLESPACE, get_tablespace_name(spc));
 	}
 
-	if (spc == DEFAULTTABLESPACE_OID)
-		strlcpy(path, "base", sizeof(path));
-	else if (spc == GLOBALTABLESPACE_OID)
-		strlcpy(path, "global", sizeof(path));
-	else
-		snprintf(path, sizeof(path), "pg_tblspc/%u/%s", spc, TABLESPACE_VERSION_DIRECTORY);
-
+	path = tablespace_path(spc);
 	dir = AllocateDir(path);
 	if (dir == NULL)
 		return -1;
@@ -382,42 +386,82 @@ ps_tablespace_size_name(PG_FUNCTION_ARGS)
 	return tablespace_size_or_null(fcinfo, get_tablespace_oid(NameStr(*PG_GETARG_NAME(0)), false));
 }
 
+/*
+ * Which databases have relations in a tablespace: those that have local files
+ * there, as misc.c, pg_tablespace_databases(), and those of which the store has
+ * some.
+ */
+static Datum
+ps_tablespace_databases(PG_FUNCTION_ARGS)
+{
+	Oid			spc = PG_GETARG_OID(0);
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	List	   *databases = NIL;
+	PsForkSize *forks;
+	int			nforks;
+	const char *path;
+	DIR		   *dir;
+	struct dirent *entry;
+	ListCell   *lc;
+
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	if (spc == GLOBALTABLESPACE_OID)
+	{
+		ereport(WARNING,
+				(errmsg("global tablespace never has databases")));
+		return (Datum) 0;
+	}
+
+	path = tablespace_path(spc);
+	dir = AllocateDir(path);
+	if (dir == NULL)
+	{
+		if (errno != ENOENT)
+			ereport(ERROR,
+					(errcode_for_file_access(),
+					 errmsg("could not open directory \"%s\": %m", path)));
+		ereport(WARNING,
+				(errmsg("%u is not a tablespace OID", spc)));
+		return (Datum) 0;
+	}
+	while ((entry = ReadDir(dir, path)) != NULL)
+	{
+		Oid			db = atooid(entry->d_name);
+
+		if (OidIsValid(db) && !directory_is_empty(psprintf("%s/%s", path, entry->d_name)))
+			databases = lappend_oid(databases, db);
+	}
+	FreeDir(dir);
+
+	/* all of a database's forks come one after the other */
+	forks = page_client_forks(spc, InvalidOid, &nforks);
+	for (int i = 0; i < nforks; i++)
+		if (i == 0 || forks[i].rel.db != forks[i - 1].rel.db)
+			databases = list_append_unique_oid(databases, forks[i].rel.db);
+	pfree(forks);
+
+	foreach(lc, databases)
+	{
+		Datum		value = ObjectIdGetDatum(lfirst_oid(lc));
+		bool		null = false;
+
+		tuplestore_putvalues(result->setResult, result->setDesc, &value, &null);
+	}
+	return (Datum) 0;
+}
+
 /* ---- taking their place ---- */
 
-static const struct
-{
-	Oid			oid;			/* in pg_proc */
-	const char *name;			/* of the C function that is replaced */
-	PGFunction	func;
-}			replacements[] =
-{
-	{2332, "pg_relation_size", ps_relation_size},
-	{2997, "pg_table_size", ps_table_size},
-	{2998, "pg_indexes_size", ps_indexes_size},
-	{2286, "pg_total_relation_size", ps_total_relation_size},
-	{2324, "pg_database_size_oid", ps_database_size_oid},
-	{2168, "pg_database_size_name", ps_database_size_name},
-	{2322, "pg_tablespace_size_oid", ps_tablespace_size_oid},
-	{2323, "pg_tablespace_size_name", ps_tablespace_size_name},
-};
-
-/*
- * fmgr_builtins[] is read-only after relocation; changed in the postmaster, so
- * that all processes inherit it.
- */
 void
 sizes_install(void)
 {
-	for (int i = 0; i < lengthof(replacements); i++)
-	{
-		Oid			oid = replacements[i].oid;
-		uint16		index = oid <= fmgr_last_builtin_oid ? fmgr_builtin_oid_index[oid] : InvalidOidBuiltinMapping;
-
-		if (index >= fmgr_nbuiltins || strcmp(fmgr_builtins[index].funcName, replacements[i].name) != 0)
-			ereport(FATAL,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("pageserver_smgr does not fit this server: function \"%s\" is not what OID %u calls",
-							replacements[i].name, oid)));
-		relro_poke(unconstify(PGFunction *, &fmgr_builtins[index].func), &replacements[i].func, sizeof(PGFunction));
-	}
+	function_replace("pg_relation_size", pg_relation_size, ps_relation_size);
+	function_replace("pg_table_size", pg_table_size, ps_table_size);
+	function_replace("pg_indexes_size", pg_indexes_size, ps_indexes_size);
+	function_replace("pg_total_relation_size", pg_total_relation_size, ps_total_relation_size);
+	function_replace("pg_database_size_oid", pg_database_size_oid, ps_database_size_oid);
+	function_replace("pg_database_size_name", pg_database_size_name, ps_database_size_name);
+	function_replace("pg_tablespace_size_oid", pg_tablespace_size_oid, ps_tablespace_size_oid);
+	function_replace("pg_tablespace_size_name", pg_tablespace_size_name, ps_tablespace_size_name);
+	function_replace("pg_tablespace_databases", pg_tablespace_databases, ps_tablespace_databases);
 }

@@ -39,7 +39,7 @@ void
 standby_init(void)
 {
 	/*
-	 * Takes one of max_wal_senders WalSnd slots.  One is free: hooks.c refuses
+	 * Takes one of max_wal_senders WalSnd slots.  One is free: replication.c refuses
 	 * the walsender that would leave none.
 	 */
 	am_walsender = true;
