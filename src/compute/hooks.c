@@ -139,6 +139,54 @@ find_option(List *options, const char *name)
 	return NULL;
 }
 
+static Oid
+template_of(CreatedbStmt *stmt, bool missing_ok)
+{
+	DefElem    *template = find_option(stmt->options, "template");
+
+	return get_database_oid(template != NULL ? defGetString(template) : "template1", missing_ok);
+}
+
+/*
+ * CREATE DATABASE with a tablespace: removes what createdb() would take for
+ * relations of the template there.  The lock is the one that createdb() takes.
+ */
+static void
+prepare_new_tablespace(CreatedbStmt *stmt)
+{
+	DefElem    *tablespace = find_option(stmt->options, "tablespace");
+	Oid			db = template_of(stmt, true);
+	Oid			spc = tablespace != NULL ? get_tablespace_oid(defGetString(tablespace), true) : InvalidOid;
+
+	if (!OidIsValid(db) || !OidIsValid(spc) || spc == GLOBALTABLESPACE_OID ||
+		pg_tablespace_aclcheck(spc, GetUserId(), ACL_CREATE) != ACLCHECK_OK)
+		return;
+	LockSharedObject(DatabaseRelationId, db, 0, ShareLock);
+	if (template_of(stmt, true) == db && tablespace_of_database(db) != spc)
+		database_files_remove_left(spc, db);
+}
+
+/*
+ * createdb() refuses a default tablespace in which the template has relations
+ * that are not in its own, for which it looks in the local directory.
+ */
+static void
+check_new_tablespace(CreatedbStmt *stmt, Oid db)
+{
+	DefElem    *tablespace = find_option(stmt->options, "tablespace");
+	Oid			spc;
+
+	if (tablespace == NULL)
+		return;
+	spc = get_tablespace_oid(defGetString(tablespace), false);
+	if (spc != tablespace_of_database(db) && store_has_relations(spc, db))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot assign new default tablespace \"%s\"", defGetString(tablespace)),
+				 errdetail("There is a conflict because database \"%s\" already has some tables in this tablespace.",
+						   get_database_name(db))));
+}
+
 /*
  * CREATE DATABASE has locked its template and is about to copy it.  Its lock
  * lets others copy the template at the same time.  They must not while its
@@ -151,11 +199,11 @@ find_option(List *options, const char *name)
 static void
 prepare_create(CreatedbStmt *stmt)
 {
-	DefElem    *template = find_option(stmt->options, "template");
 	DefElem    *strategy = find_option(stmt->options, "strategy");
-	Oid			db = get_database_oid(template != NULL ? defGetString(template) : "template1", false);
+	Oid			db = template_of(stmt, false);
 	bool		copies_files = strategy != NULL && pg_strcasecmp(defGetString(strategy), "file_copy") == 0;
 
+	check_new_tablespace(stmt, db);
 	LockSharedObject(DatabaseRelationId, db, STUBS_SUBID, copies_files ? AccessExclusiveLock : AccessShareLock);
 	log_before_copy(db);
 	if (!copies_files)
@@ -263,6 +311,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, 
 	switch (nodeTag(stmt))
 	{
 		case T_CreatedbStmt:
+			prepare_new_tablespace((CreatedbStmt *) stmt);
 			creating_database = (CreatedbStmt *) stmt;
 			run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 

@@ -47,12 +47,17 @@ create_set(const char *name, Size key_size)
 /*
  * Calls a function for each row of a catalog, also for those that a transaction
  * in progress, or a prepared one, has made or removed.
+ *
+ * Whoever will remove what has no row keeps the catalog as it is until the
+ * transaction ends (keep).  A row that is updated during the scan might not be
+ * seen, neither the old nor the new one, and a database might be created after
+ * it.  CREATE DATABASE and its kin lock the catalog until they commit.
  */
 static void
-each_row(Oid catalog, void (*call) (HeapTuple tuple, HTAB *set), HTAB *set)
+each_row(Oid catalog, bool keep, void (*call) (HeapTuple tuple, HTAB *set), HTAB *set)
 {
 	SnapshotData snapshot;
-	Relation	rel = table_open(catalog, AccessShareLock);
+	Relation	rel = table_open(catalog, keep ? ShareLock : AccessShareLock);
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
@@ -61,7 +66,7 @@ each_row(Oid catalog, void (*call) (HeapTuple tuple, HTAB *set), HTAB *set)
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 		call(tuple, set);
 	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
+	table_close(rel, keep ? NoLock : AccessShareLock);
 }
 
 static void
@@ -120,7 +125,10 @@ drop_at_commit(PsRel rel)
  * pageserver_smgr_orphans(remove boolean) returns setof (tablespace oid,
  * database oid, filenode oid, size bigint)
  *
- * What there is of this database, and of such as do not exist (any more).
+ * What there is of this database, and of such as do not exist (any more).  With
+ * "remove" databases and relations of this database can be neither created nor
+ * changed until the transaction ends.  Without, what others create meanwhile may
+ * be among what is found.
  */
 Datum
 pageserver_smgr_orphans(PG_FUNCTION_ARGS)
@@ -135,8 +143,8 @@ pageserver_smgr_orphans(PG_FUNCTION_ARGS)
 	if (remove)
 		PreventCommandIfReadOnly("pageserver_smgr_orphans(true)");
 	InitMaterializedSRF(fcinfo, 0);
-	each_row(DatabaseRelationId, add_database, databases);
-	each_row(RelationRelationId, add_relation, relations);
+	each_row(DatabaseRelationId, remove, add_database, databases);
+	each_row(RelationRelationId, remove, add_relation, relations);
 	foreach(lc, all_tablespaces())
 	{
 		int			n;

@@ -1,0 +1,136 @@
+# Where PostgreSQL, or an extension by PostgreSQL's C functions, looks into local
+# directories, a compute that has touched nothing says what the one that made it
+# all says.
+use strict;
+use warnings;
+use PageserverTest;
+use TrapTest;
+use Test::More;
+
+my $conf = "autovacuum = off\ncheckpoint_timeout = 3600\nallow_in_place_tablespaces = on\n";
+my $store = PageserverTest->new_store('main');
+$store->ctl_ok('branch create', 'branch', 'create', 'main');
+my $c = $store->start_compute('main', conf => $conf);
+
+sub next_compute
+{
+	$c->kill9;
+	$c = $store->start_compute('main', conf => $conf);
+}
+
+$c->sql("CREATE EXTENSION pageserver_smgr");
+$c->sql("CREATE TABLESPACE $_ LOCATION ''") for 'ts', 'other', 'free';
+$c->sql("CREATE DATABASE t");
+$c->sql("CREATE TABLE a (id int PRIMARY KEY, pad text) TABLESPACE ts; INSERT INTO a SELECT i, repeat('a', 100) FROM generate_series(1, 3000) i; CREATE TABLE b AS SELECT 1 x", db => 't');
+
+# ---- sizes, asked for in C ----
+my $probe = "$ENV{PAGESERVER_TOP}/test/modules/direct_calls.so";
+$c->sql("CREATE FUNCTION $_ RETURNS bigint AS '$probe' LANGUAGE C STRICT")
+  for map { "$_->[0]_in_c($_->[1])" } [ relation_size => 'regclass, text' ], [ table_size => 'regclass' ], [ indexes_size => 'regclass' ], [ total_relation_size => 'regclass' ],
+  [ database_size => 'oid' ], [ database_size_name => 'name' ], [ tablespace_size => 'oid' ], [ tablespace_size_name => 'name' ];
+$c->sql("CREATE TABLE sized (id int PRIMARY KEY, body text) TABLESPACE ts; ALTER TABLE sized ALTER body SET STORAGE EXTERNAL;"
+	  . " INSERT INTO sized SELECT i, repeat(md5(i::text), 200) FROM generate_series(1, 200) i; CREATE INDEX ON sized USING hash (body); VACUUM sized");
+my @sizes = map { [ "$_->[0]_in_c($_->[2])", "pg_$_->[1]($_->[2])" ] }
+  [ 'relation_size', 'relation_size', "'sized', 'main'" ], [ 'relation_size', 'relation_size', "'sized', 'fsm'" ], [ 'table_size', 'table_size', "'sized'" ],
+  [ 'indexes_size', 'indexes_size', "'sized'" ], [ 'total_relation_size', 'total_relation_size', "'sized'" ];
+my $databases = "SELECT database_size_in_c(oid), database_size_name_in_c(datname), pg_database_size(oid), pg_database_size(datname) FROM pg_database WHERE datname = 't'";
+my $tablespaces = "SELECT tablespace_size_in_c(oid), tablespace_size_name_in_c(spcname), pg_tablespace_size(oid), pg_tablespace_size(spcname) FROM pg_tablespace WHERE spcname = 'ts'";
+my @before = map { $c->sql("SELECT $_->[1]") } @sizes;
+
+# In a compute that has not touched what is asked for: in C first, for SQL makes local files.
+for my $order (0, 1)
+{
+	next_compute();
+	for my $sql ($databases, $tablespaces)
+	{
+		my ($in_c, $by_name, @in_sql) = split /\|/, $c->sql($sql);
+		cmp_ok($in_c, '>', 1_000_000, "$sql: much");
+		is_deeply([ $in_c, $by_name ], \@in_sql, "$sql: in C as in SQL");
+	}
+	for my $i ($order ? (reverse 0 .. $#sizes) : (0 .. $#sizes))
+	{
+		cmp_ok($before[$i], '>', 0, "$sizes[$i][1]: something");
+		is($c->sql("SELECT $sizes[$i][0]"), $before[$i], "$sizes[$i][0], in C, in a new compute");
+		is($c->sql("SELECT $sizes[$i][1]"), $before[$i], "$sizes[$i][1], in SQL");
+	}
+}
+
+# ---- which databases use a tablespace ----
+sub uses
+{
+	my ($spc) = @_;
+	return $c->sql("SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_tablespace s, pg_tablespace_databases(s.oid) d JOIN pg_database b ON b.oid = d WHERE spcname = '$spc'");
+}
+next_compute();
+is(uses('ts'), 'postgres t', 'databases with relations in a tablespace');
+is(uses('free'), '', 'none in an empty one');
+is(uses('pg_default'), 'postgres t template0 template1', 'all in the default one');
+$c->sql('SELECT count(*) FROM a', db => 't');
+is(uses('ts'), 'postgres t', 'each once');
+like(($c->psql('SELECT pg_tablespace_databases(1664)'))[2], qr/WARNING: +global tablespace never has databases/, 'pg_global');
+like(($c->psql('SELECT pg_tablespace_databases(99)'))[2], qr/WARNING: +99 is not a tablespace OID/, 'no tablespace');
+
+# ---- CREATE DATABASE ... TABLESPACE: one of the template's own is refused ----
+for my $strategy ('wal_log', 'file_copy')
+{
+	next_compute();
+	my (undef, undef, $err) = $c->psql("CREATE DATABASE x TEMPLATE t TABLESPACE ts STRATEGY $strategy");
+	like($err, qr/cannot assign new default tablespace "ts"\n.*already has some tables in this tablespace/, "$strategy: a tablespace that the template uses");
+	$c->sql("CREATE DATABASE x_$strategy TEMPLATE t TABLESPACE other STRATEGY $strategy");
+	$c->sql("CREATE DATABASE y_$strategy TEMPLATE x_$strategy TABLESPACE pg_default STRATEGY $strategy");
+	$c->sql_is('SELECT count(*), max(x) FROM a, b', '3000|1', "$strategy: the copy of a copy has it all", db => "y_$strategy");
+	$c->sql_is("SELECT reltablespace <> 0 FROM pg_class WHERE relname = 'a'", 't', "$strategy: where it was", db => "y_$strategy");
+	(undef, undef, $err) = $c->psql("CREATE DATABASE z TEMPLATE x_$strategy TABLESPACE ts STRATEGY $strategy");
+	like($err, qr/cannot assign new default tablespace "ts"/, "$strategy: also for the copy");
+}
+
+# a move that was killed leaves a directory behind; what is in it are no relations, when those are removed
+my ($other, $mover) = (session($c), session($c));
+$other->ask('BEGIN; ALTER DATABASE t CONNECTION LIMIT 40');
+$mover->send('ALTER DATABASE t SET TABLESPACE free');
+wait_for('the move', sub { $c->sql("SELECT count(*) FROM pg_stat_activity WHERE pid = $mover->{pid} AND wait_event_type = 'Lock'") eq '1' });
+$c->sql("SELECT pg_logical_emit_message(true, 'moving', 'x')");
+next_compute();
+$_->{h}->kill_kill for $other, $mover;
+like(($c->psql('CREATE DATABASE x TEMPLATE t TABLESPACE free'))[2], qr/cannot assign new default tablespace "free"/, 'what is left of a move is in the way');
+$c->sql('CREATE EXTENSION pageserver_smgr', db => 't');
+$c->sql('SELECT count(*) FROM pageserver_smgr_orphans(true)', db => 't');
+next_compute();
+$c->sql('CREATE DATABASE x TEMPLATE t TABLESPACE free');
+$c->sql_is('SELECT count(*), max(x) FROM a, b', '3000|1', 'until it is removed', db => 'x');
+
+# ---- a database that is being created has no orphans, nor is it created while they are looked for ----
+my ($creator, $remover, $observer) = map { session($c) } 1 .. 3;
+$observer->ask("SELECT wait_event, wait_event_type FROM pg_stat_get_activity(1)");
+$remover->ask('SELECT count(*) FROM pageserver_smgr_orphans(true)');
+my $checkpointer = $observer->ask("SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'");
+sub waits_for
+{
+	my ($s, $what) = @_;
+	wait_for("a session to wait for $what", sub { $s->done || $observer->ask("SELECT wait_event FROM pg_stat_get_activity($s->{pid})") eq $what });
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	ok(!$s->done, "waits for $what");
+}
+# it begins with a checkpoint
+stop_process($checkpointer);
+$creator->send('CREATE DATABASE young TEMPLATE t STRATEGY file_copy');
+waits_for($creator, 'CheckpointStart');
+$remover->send('SELECT count(*) FROM pageserver_smgr_orphans(true)');
+waits_for($remover, 'relation');
+go_on_process($checkpointer);
+$creator->result;
+is($creator->errors, '', 'the database is created');
+is($remover->result, '0', 'and has no orphans');
+is($remover->errors, '', 'no error');
+$remover->ask('BEGIN; SELECT count(*) FROM pageserver_smgr_orphans(true)');
+$creator->send('CREATE DATABASE younger TEMPLATE t STRATEGY file_copy');
+waits_for($creator, 'relation');
+$remover->ask('COMMIT');
+$creator->result;
+is($creator->errors, '', 'another one is created when no one looks any more');
+$_->close for $creator, $remover, $observer;
+next_compute();
+$c->sql_is('SELECT count(*), max(x) FROM a, b', '3000|1', "$_ is whole", db => $_) for 'young', 'younger';
+$c->stop;
+$store->stop;
+done_testing();
