@@ -59,6 +59,16 @@ set_mark(const Tenant *tenant, bool detached)
 	return err;
 }
 
+/* After an error: the mark is as it was before, or the next start will not do as this one. */
+static void
+undo_mark(const Tenant *tenant, bool detached)
+{
+	PsError    *err = set_mark(tenant, detached);
+
+	if (err != NULL)
+		ps_log_error(PS_WARNING, err, "\"%s\" may count as %s after a restart", tenant->dir, detached ? "attached" : "detached");
+}
+
 /* ---- names: a tenant is called by its id, or by any of its branches ---- */
 
 /* Names and number of the branches of a tenant that is not served; *names of those that begin in no other. */
@@ -124,17 +134,31 @@ tenant_detached_error(const Tenant *tenant)
 
 /* ---- detaching ---- */
 
-/* Caller holds Store.lock, which is let go meanwhile: until nobody opens or closes any of its timelines. */
+static bool
+is_settled(const Store *store, const Tenant *tenant)
+{
+	for (int i = 0; i < store->ntimelines; i++)
+	{
+		const Timeline *tl = store->timelines[i];
+
+		if (tl->tenant == tenant && (tl->life == TIMELINE_OPENING || tl->life == TIMELINE_CLOSING || tl->changing))
+			return false;
+	}
+	for (const Reservation *r = store->reservations; r != NULL; r = r->next)
+		if (r->tenant == tenant)
+			return false;
+	return true;
+}
+
+/*
+ * Until nobody opens, closes or changes any of its timelines, or makes another.
+ * Caller holds Store.lock, which is let go meanwhile.
+ */
 static PsError *
 wait_settled(Store *store, const Tenant *tenant, const Waiter *waiter)
 {
-	for (int i = 0; i < store->ntimelines; i++)
-		if (store->timelines[i]->tenant == tenant &&
-			(store->timelines[i]->life == TIMELINE_OPENING || store->timelines[i]->life == TIMELINE_CLOSING))
-		{
-			PS_TRY(store_wait(store, waiter));
-			i = -1;
-		}
+	while (!is_settled(store, tenant))
+		PS_TRY(store_wait(store, waiter));
 	return NULL;
 }
 
@@ -191,8 +215,10 @@ store_begin_detach(Store *store, const char *name, const Waiter *waiter, Tenant 
 		err = wait_settled(store, tenant, waiter);
 	if (err != NULL)
 	{
+		pthread_mutex_unlock(&store->lock);
 		/* it may be there in spite of the error */
-		ps_error_free(set_mark(tenant, false));
+		undo_mark(tenant, false);
+		pthread_mutex_lock(&store->lock);
 		tenant->life = TENANT_ATTACHED;
 		pthread_mutex_unlock(&store->lock);
 		return err;
@@ -320,6 +346,9 @@ check_names(Store *store, const Tenant *tenant, Timeline **timelines, int n)
 			store_drop_name(timelines[i]);
 			continue;
 		}
+		if (other == NULL && store_is_reserved(store, timelines[i]->name))
+			return ps_error("42710", "tenant %s has a branch \"%s\", and another is just being made", ps_id_format(&tenant->id, a),
+							timelines[i]->name);
 		if (other == NULL)
 			continue;
 		return ps_error_hint(ps_error(PS_SQLSTATE_EXISTS, "tenant %s has a branch \"%s\", as tenant %s has", ps_id_format(&tenant->id, a), other->name,
@@ -329,10 +358,11 @@ check_names(Store *store, const Tenant *tenant, Timeline **timelines, int n)
 	return NULL;
 }
 
-/* Caller holds Store.lock. */
+/* Caller holds Store.lock, which is let go meanwhile; the names are reserved then. */
 static PsError *
 put_in_store(Store *store, Tenant *tenant, Timeline **timelines, int n)
 {
+	Reservation *names;
 	PsError    *err;
 
 	if (n == 0)
@@ -340,13 +370,23 @@ put_in_store(Store *store, Tenant *tenant, Timeline **timelines, int n)
 	if (atomic_load(&store->stopping))
 		return ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
 	PS_TRY(check_names(store, tenant, timelines, n));
-	err = set_mark(tenant, false);
-	if (err != NULL)
+	names = pg_malloc0(n * sizeof(Reservation));
+	for (int i = 0; i < n; i++)
 	{
-		/* it may be gone in spite of the error, and the next start would serve the tenant */
-		ps_error_free(set_mark(tenant, true));
-		return err;
+		names[i].name = timelines[i]->name;
+		store_reserve(store, &names[i]);
 	}
+	pthread_mutex_unlock(&store->lock);
+	err = set_mark(tenant, false);
+	/* it may be gone in spite of the error, and the next start would serve the tenant */
+	if (err != NULL)
+		undo_mark(tenant, true);
+	pthread_mutex_lock(&store->lock);
+	for (int i = 0; i < n; i++)
+		store_unreserve(store, &names[i]);
+	free(names);
+	if (err != NULL)
+		return err;
 	for (int i = 0; i < n; i++)
 		store_put_timeline(store, timelines[i]);
 	tenant->life = TENANT_ATTACHED;

@@ -213,47 +213,71 @@ save_name_of_closed(Timeline *tl, const char *name, Outcome *outcome)
 	return err;
 }
 
-/* Caller holds Store.lock and Timeline.manifest_lock. */
+/* Caller holds Store.lock. */
 static void
 set_name_in_memory(Timeline *tl, const char *new_name)
 {
 	tl->old_names = pg_realloc(tl->old_names, (tl->nold_names + 1) * sizeof(char *));
 	tl->old_names[tl->nold_names++] = tl->name;
 	tl->name = pg_strdup(new_name);
-	tl->name_unsaved = false;
 }
 
-PsError *
-store_set_name(Timeline *tl, const char *new_name)
+/* Writes the manifest with the name.  Caller has begun a change, and holds no lock. */
+static PsError *
+write_name(Timeline *tl, const char *name, Outcome *outcome)
 {
-	Outcome		outcome;
 	PsError    *err;
 
 	pthread_mutex_lock(&tl->manifest_lock);
 	if (tl->life == TIMELINE_OPEN)
-		err = timeline_save_name(tl, new_name, &outcome);
+		err = timeline_save_name(tl, name, outcome);
 	else
-		err = save_name_of_closed(tl, new_name, &outcome);
+		err = save_name_of_closed(tl, name, outcome);
 	if (err == NULL)
-		set_name_in_memory(tl, new_name);
-	else if (outcome == OUTCOME_UNKNOWN)
-		tl->name_unsaved = true;
+		strlcpy(tl->saved_name, name, sizeof(tl->saved_name));
 	pthread_mutex_unlock(&tl->manifest_lock);
 	return err;
 }
 
-void
-store_set_aside(Timeline *tl, const char *new_name)
+PsError *
+store_set_name(Store *store, Timeline *tl, const char *new_name)
 {
-	PsError    *err = store_set_name(tl, new_name);
+	Outcome		outcome;
+	PsError    *err;
 
+	pthread_mutex_unlock(&store->lock);
+	err = write_name(tl, new_name, &outcome);
+	pthread_mutex_lock(&store->lock);
 	if (err == NULL)
-		return;
-	ps_log_error(PS_WARNING, err, "the new name of branch \"%s\" is not in its manifest yet", new_name);
-	pthread_mutex_lock(&tl->manifest_lock);
+	{
+		if (strcmp(tl->name, new_name) != 0)
+			set_name_in_memory(tl, new_name);
+		tl->name_unsaved = false;
+	}
+	else if (outcome == OUTCOME_UNKNOWN)
+		tl->name_unsaved = true;
+	return err;
+}
+
+void
+store_set_aside(Store *store, Timeline *tl, const char *new_name)
+{
+	Outcome		outcome;
+	PsError    *err;
+
 	set_name_in_memory(tl, new_name);
 	tl->name_unsaved = true;
-	pthread_mutex_unlock(&tl->manifest_lock);
+	pthread_mutex_unlock(&store->lock);
+	err = write_name(tl, new_name, &outcome);
+	if (err != NULL)
+	{
+		ps_log_error(PS_WARNING, err, "the new name of branch \"%s\" is not in its manifest yet", new_name);
+		pthread_mutex_lock(&tl->manifest_lock);
+		strlcpy(tl->saved_name, new_name, sizeof(tl->saved_name));
+		pthread_mutex_unlock(&tl->manifest_lock);
+	}
+	pthread_mutex_lock(&store->lock);
+	tl->name_unsaved = err != NULL;
 }
 
 PsError *
@@ -263,10 +287,18 @@ store_save_names(Store *store, const Waiter *waiter)
 		if (store->timelines[i]->name_unsaved)
 		{
 			Timeline   *tl;
+			PsError    *err = NULL;
 
-			/* lets the lock go if it is being opened or closed */
+			/* lets the lock go if others are at it, and one of them may save the name */
 			PS_TRY(store_named_settled(store, store->timelines[i]->name, waiter, &tl));
-			PS_TRY(store_set_name(tl, tl->name));
+			if (tl->name_unsaved)
+			{
+				store_begin_change(store, tl);
+				err = store_set_name(store, tl, tl->name);
+				store_end_change(store, tl);
+			}
+			if (err != NULL)
+				return err;
 			i = -1;
 		}
 	return NULL;
@@ -283,6 +315,7 @@ find_served(Store *store, const char *name, const Waiter *waiter, Timeline **tl)
 PsError *
 store_rename_branch(Store *store, const char *name, const char *new_name, const Waiter *waiter)
 {
+	Reservation reservation = {.name = new_name};
 	Timeline   *tl;
 	PsError    *err;
 
@@ -293,7 +326,13 @@ store_rename_branch(Store *store, const char *name, const char *new_name, const 
 	if (err == NULL)
 		err = store_check_name_is_free(store, new_name);
 	if (err == NULL)
-		err = store_set_name(tl, new_name);
+	{
+		store_reserve(store, &reservation);
+		store_begin_change(store, tl);
+		err = store_set_name(store, tl, new_name);
+		store_end_change(store, tl);
+		store_unreserve(store, &reservation);
+	}
 	pthread_mutex_unlock(&store->lock);
 	return err;
 }
@@ -311,6 +350,10 @@ check_no_children(const Store *store, const Timeline *tl)
 	for (int i = 0; i < store->ntimelines; i++)
 		if (store->timelines[i]->ancestor == tl)
 			appendStringInfo(&names, "%s\"%s\"", names.len > 0 ? ", " : "", store->timelines[i]->name);
+	for (const Reservation *r = store->reservations; r != NULL; r = r->next)
+		if (r->ancestor == tl)
+			appendStringInfo(&names, "%s\"%s\", which is just being made", names.len > 0 ? ", " : "", r->name);
+
 	/* what cannot be read anyway cannot be read without this one */
 	for (int i = 0; i < store->ntimelines && !tl->origin_unknown; i++)
 	{
@@ -335,6 +378,21 @@ path_of_deleted(const Timeline *tl)
 	return psprintf("%s/tmp/deleted-%s", tl->tenant->store->config->store_dir, ps_id_format(&tl->id, id));
 }
 
+/* Moves the directory away, durably; after an error it is where it was.  Caller has begun a change, and holds no lock. */
+static PsError *
+move_away(Timeline *tl)
+{
+	char	   *path = path_of_deleted(tl);
+	PsError    *err = NULL;
+
+	if (rename(tl->dir, path) != 0)
+		err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", tl->dir, path);
+	else if ((err = sync_parent(tl->dir)) != NULL)
+		rename_back(path, tl->dir);
+	pfree(path);
+	return err;
+}
+
 PsError *
 store_remove_branch(Store *store, const char *name, const Waiter *waiter, Timeline **result)
 {
@@ -349,20 +407,19 @@ store_remove_branch(Store *store, const char *name, const Waiter *waiter, Timeli
 		err = check_no_children(store, tl);
 	if (err == NULL)
 	{
-		char	   *path = path_of_deleted(tl);
-
-		if (rename(tl->dir, path) != 0)
-			err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", tl->dir, path);
-		else if ((err = sync_parent(tl->dir)) != NULL)
-			rename_back(path, tl->dir);
-		pfree(path);
-	}
-	if (err == NULL)
-	{
-		store_forget(store, tl);
-		if (tl->life == TIMELINE_OPEN)
-			timeline_stop(tl);
-		*result = tl;
+		/* nothing begins in it meanwhile (check_place() in store_add.c) */
+		store_begin_change(store, tl);
+		pthread_mutex_unlock(&store->lock);
+		err = move_away(tl);
+		pthread_mutex_lock(&store->lock);
+		if (err == NULL)
+		{
+			store_forget(store, tl);
+			if (tl->life == TIMELINE_OPEN)
+				timeline_stop(tl);
+			*result = tl;
+		}
+		store_end_change(store, tl);
 	}
 	pthread_mutex_unlock(&store->lock);
 	return err;
@@ -409,7 +466,7 @@ name_for_old(Store *store, const char *name, char *old_name)
 
 		snprintf(number, sizeof(number), ".%d", i);
 		snprintf(old_name, TIMELINE_NAME_MAX + 1, "%.*s%s", (int) (TIMELINE_NAME_MAX - strlen(number)), name, number);
-		if (store_named(store, old_name) == NULL)
+		if (store_named(store, old_name) == NULL && !store_is_reserved(store, old_name))
 			return NULL;
 	}
 	return ps_error(PS_SQLSTATE_INTERNAL, "no name is left for what branch \"%s\" was", name);
@@ -451,8 +508,16 @@ PsError *
 store_finish_replacement(Store *store, Timeline *old)
 {
 	char		name[TIMELINE_NAME_MAX + 1];
+	PsError    *err;
 
-	PS_TRY(name_for_old(store, old->name, name));
-	store_set_aside(old, name);
-	return NULL;
+	pthread_mutex_lock(&store->lock);
+	err = name_for_old(store, old->name, name);
+	if (err == NULL)
+	{
+		store_begin_change(store, old);
+		store_set_aside(store, old, name);
+		store_end_change(store, old);
+	}
+	pthread_mutex_unlock(&store->lock);
+	return err;
 }

@@ -438,7 +438,7 @@ timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn, uint6
 {
 	Outcome		outcome;
 
-	return save(tl, tl->name, map, disk_consistent_lsn, generation, owner, add, nadd, &outcome);
+	return save(tl, tl->saved_name, map, disk_consistent_lsn, generation, owner, add, nadd, &outcome);
 }
 
 PsError *

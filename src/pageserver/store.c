@@ -406,7 +406,7 @@ store_named_settled(Store *store, const char *name, const Waiter *waiter, Timeli
 
 	while ((*tl = store_named(store, name)) != NULL)
 	{
-		if ((*tl)->life != TIMELINE_OPENING && (*tl)->life != TIMELINE_CLOSING)
+		if ((*tl)->life != TIMELINE_OPENING && (*tl)->life != TIMELINE_CLOSING && !(*tl)->changing)
 			return NULL;
 		(*tl)->users++;
 		err = store_wait(store, waiter);

@@ -40,7 +40,36 @@ store_check_name_is_free(Store *store, const char *name)
 							 TIMELINE_NAME_MAX);
 	if (store_named(store, name) != NULL)
 		return ps_error(PS_SQLSTATE_EXISTS, "branch \"%s\" exists already", name);
+	if (store_is_reserved(store, name))
+		return ps_error(PS_SQLSTATE_EXISTS, "branch \"%s\" is just being made", name);
 	return NULL;
+}
+
+void
+store_reserve(Store *store, Reservation *reservation)
+{
+	reservation->next = store->reservations;
+	store->reservations = reservation;
+}
+
+void
+store_unreserve(Store *store, Reservation *reservation)
+{
+	Reservation **p = &store->reservations;
+
+	while (*p != reservation)
+		p = &(*p)->next;
+	*p = reservation->next;
+	pthread_cond_broadcast(&store->changed);
+}
+
+bool
+store_is_reserved(const Store *store, const char *name)
+{
+	for (const Reservation *r = store->reservations; r != NULL; r = r->next)
+		if (strcmp(r->name, name) == 0)
+			return true;
+	return false;
 }
 
 PsError *
@@ -119,7 +148,8 @@ load(Tenant *tenant, const TimelineSeed *seed, Timeline **tl)
 
 /*
  * Opens it for the caller; after an error it is taken out of the store and its
- * directory moved back.  Caller holds Store.lock, which is let go meanwhile.
+ * directory moved back.  Caller holds Store.lock, which is let go meanwhile, and
+ * keeps the name reserved.
  */
 static PsError *
 open_new(Store *store, Timeline *tl, const Waiter *waiter, const char *from, const char *to)
@@ -132,8 +162,10 @@ open_new(Store *store, Timeline *tl, const Waiter *waiter, const char *from, con
 		return NULL;
 	store_unhold(store, tl);
 	store_forget(store, tl);
-	rename_back(to, from);
 	store_destroy_timeline(store, tl);
+	pthread_mutex_unlock(&store->lock);
+	rename_back(to, from);
+	pthread_mutex_lock(&store->lock);
 	return err;
 }
 
@@ -142,16 +174,14 @@ static PsError *
 check_names(Store *store, const TimelineSeed *seed)
 {
 	Timeline   *named;
-	PsError    *err;
 
 	PS_TRY(store_save_names(store, seed->waiter));
 	if (seed->replaced == NULL)
-		return store_named(store, seed->name) == NULL ? NULL : ps_error(PS_SQLSTATE_EXISTS, "branch \"%s\" exists already", seed->name);
+		return store_check_name_is_free(store, seed->name);
 	PS_TRY(store_named_settled(store, seed->name, seed->waiter, &named));
-	err = named == seed->replaced ? NULL : ps_error(PS_SQLSTATE_STATE, "branch \"%s\" was replaced meanwhile", seed->name);
-	if (err == NULL && store_named(store, seed->replaced_name) != NULL)
-		err = ps_error(PS_SQLSTATE_EXISTS, "branch \"%s\" exists already", seed->replaced_name);
-	return err;
+	if (named != seed->replaced)
+		return ps_error(PS_SQLSTATE_STATE, "branch \"%s\" was replaced meanwhile", seed->name);
+	return store_check_name_is_free(store, seed->replaced_name);
 }
 
 /*
@@ -162,11 +192,33 @@ check_names(Store *store, const TimelineSeed *seed)
 static PsError *
 check_place(Store *store, const Tenant *tenant, const TimelineSeed *seed)
 {
-	PS_TRY(check_names(store, seed));
-	if (tenant->life != TENANT_ATTACHED)
-		return tenant_detached_error(tenant);
-	/* who deletes a branch sees that nothing begins in it, and takes it out of the store, under this lock */
+	for (;;)
+	{
+		PS_TRY(check_names(store, seed));
+		if (tenant->life != TENANT_ATTACHED)
+			return tenant_detached_error(tenant);
+		/* who deletes a branch sees that nothing begins in it, and begins the change, under this lock */
+		if (seed->ancestor == NULL || !seed->ancestor->changing)
+			break;
+		PS_TRY(store_wait(store, seed->waiter));
+	}
 	return seed->ancestor != NULL && seed->ancestor->gone ? store_no_such_branch(store, seed->ancestor->name) : NULL;
+}
+
+/*
+ * Moves what was made to its place, and reads it from there.  The caller has
+ * made sure that it has that place to itself, and holds no lock.
+ */
+static PsError *
+place_and_load(Tenant *tenant, const TimelineSeed *seed, const char *from, const char *to, Timeline **tl)
+{
+	PsError    *err;
+
+	PS_TRY(put_in_place(from, to));
+	err = load(tenant, seed, tl);
+	if (err != NULL)
+		rename_back(to, from);
+	return err;
 }
 
 /*
@@ -191,6 +243,8 @@ store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
 	char	   *made = psprintf("%s/tmp/%s", store->config->store_dir, ps_id_format(&seed->timeline, id));
 	char	   *from;			/* what is renamed, and to where */
 	char	   *to;
+	Reservation reservation = {.name = seed->replaced != NULL ? seed->replaced_name : seed->name,
+							   .ancestor = seed->ancestor};
 	Timeline   *tl;
 	PsError    *err;
 
@@ -221,20 +275,32 @@ store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
 	if (new_tenant)
 		PS_GOTO(build_tenant(tenant, from, made), done);
 
-	/* the lock is held from the last check of the name until all can see the timeline */
+	reservation.tenant = new_tenant ? NULL : tenant;
 	pthread_mutex_lock(&store->lock);
 	err = check_place(store, tenant, seed);
-	if (err == NULL)
-		err = put_in_place(from, to);
-	if (err == NULL && (err = load(tenant, seed, &tl)) != NULL)
-		rename_back(to, from);
+	if (err != NULL)
+	{
+		pthread_mutex_unlock(&store->lock);
+		goto done;
+	}
+	store_reserve(store, &reservation);
+	if (seed->replaced != NULL)
+		store_begin_change(store, seed->replaced);
+	pthread_mutex_unlock(&store->lock);
+	err = place_and_load(tenant, seed, from, to, &tl);
+	pthread_mutex_lock(&store->lock);
 	if (err == NULL)
 	{
 		if (new_tenant)
 			store_put_tenant(store, tenant);
 		store_put_timeline(store, tl);
 		if (seed->replaced != NULL)
-			store_set_aside(seed->replaced, seed->replaced_name);
+			store_set_aside(store, seed->replaced, seed->replaced_name);
+	}
+	if (seed->replaced != NULL)
+		store_end_change(store, seed->replaced);
+	if (err == NULL)
+	{
 		if (result != NULL || tl->life == TIMELINE_BROKEN)
 			err = open_new(store, tl, seed->waiter, from, to);
 		if (err == NULL)
@@ -246,6 +312,7 @@ store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
 		else if (new_tenant)
 			store_forget_tenant(store, tenant);
 	}
+	store_unreserve(store, &reservation);
 	pthread_mutex_unlock(&store->lock);
 
 done:

@@ -53,7 +53,7 @@ store_wait(Store *store, const Waiter *waiter)
 	pthread_mutex_unlock(&store->lock);
 	canceled = waiter->is_canceled(waiter->arg);
 	pthread_mutex_lock(&store->lock);
-	return canceled ? ps_error(PS_SQLSTATE_CANCELED, "the wait for a branch that is being opened or closed was canceled") : NULL;
+	return canceled ? ps_error(PS_SQLSTATE_CANCELED, "the wait for a branch that is being opened, closed or changed was canceled") : NULL;
 }
 
 /* Tells everybody that the timeline is no longer being opened or closed, and is not open. */
@@ -102,13 +102,32 @@ store_open_timeline(Store *store, Timeline *tl, const Waiter *waiter)
 	return err;
 }
 
-/* The same for whatever state it is in.  The caller uses its ancestor. */
+void
+store_begin_change(Store *store, Timeline *tl)
+{
+	Assert(!tl->changing && tl->life != TIMELINE_OPENING && tl->life != TIMELINE_CLOSING);
+	tl->changing = true;
+	tl->users++;
+	tl->uses += tl->life == TIMELINE_OPEN;
+}
+
+void
+store_end_change(Store *store, Timeline *tl)
+{
+	tl->changing = false;
+	if (tl->life == TIMELINE_OPEN)
+		store_end_use(store, tl, false);
+	store_unhold(store, tl);
+	pthread_cond_broadcast(&store->changed);
+}
+
+/* Makes sure that a timeline is open, whatever state it is in, and uses it.  The caller uses its ancestor. */
 static PsError *
 use_one(Store *store, Timeline *tl, const Waiter *waiter)
 {
 	PsError    *err;
 
-	while (tl->life == TIMELINE_OPENING || tl->life == TIMELINE_CLOSING)
+	while (tl->life == TIMELINE_OPENING || tl->life == TIMELINE_CLOSING || (tl->changing && tl->life != TIMELINE_OPEN))
 		PS_TRY(store_wait(store, waiter));
 	if (atomic_load(&store->stopping))
 		return stopping_error();

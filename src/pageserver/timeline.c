@@ -556,11 +556,10 @@ timeline_is_stopping(Timeline *tl)
 bool
 timeline_is_settled(Timeline *tl)
 {
-	char		why[64];
 	bool		settled;
 
 	/* opened again, it would forget that */
-	if (wal_segments_sync_failed(tl->wal, why, sizeof(why)))
+	if (wal_segments_sync_failed(tl->wal, NULL, 0))
 		return false;
 	pthread_mutex_lock(&tl->lock);
 	settled = tl->failed == NULL && tl->flush_error[0] == '\0' && tl->files_missing[0] == '\0' &&

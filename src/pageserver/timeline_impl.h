@@ -160,10 +160,11 @@ struct Timeline
 	PsId		replaced;
 	Timeline   *ancestor;		/* whose history up to start_lsn is its own; NULL: none; open while this one is */
 
-	char	   *_Atomic name;		/* changes under Store.lock and, of an open one, manifest_lock; "": not known */
+	char	   *_Atomic name;		/* changes under Store.lock; "": not known */
 	char	  **old_names;		/* what it was; freed with the timeline; under Store.lock, as what follows */
 	int			nold_names;
 	bool		name_unsaved;	/* its manifest has another, or may have after a crash */
+	bool		changing;		/* store_begin_change() */
 	TimelineState life;
 	int			users;			/* who holds it, open or not: timelines that begin in it, lists; and all that follow */
 	int			uses;			/* who needs it open */
@@ -189,6 +190,7 @@ struct Timeline
 
 	/* held while the manifest is written and what it says changes */
 	pthread_mutex_t manifest_lock;
+	char		saved_name[TIMELINE_NAME_MAX + 1];	/* what manifests have: for a moment not "name" */
 	Layer	  **in_doubt;		/* files that the manifest on disk may name, and the map does not (timeline_save()) */
 	int			nin_doubt;
 
@@ -246,6 +248,19 @@ struct Timeline
 	struct Ingest *ingest;
 };
 
+/*
+ * What a thread is about to put into the store, while it does the I/O for that
+ * without Store.lock: nobody else gets the name, deletes the ancestor or
+ * detaches the tenant meanwhile.  The thread's own; fixed while it is in the list.
+ */
+typedef struct Reservation
+{
+	const char *name;
+	const Tenant *tenant;		/* NULL: a new one, or it is no timeline */
+	const Timeline *ancestor;	/* or NULL */
+	struct Reservation *next;
+} Reservation;
+
 struct Store
 {
 	const Config *config;		/* never changes */
@@ -256,6 +271,7 @@ struct Store
 	int			ntenants;
 	Timeline  **timelines;
 	int			ntimelines;
+	Reservation *reservations;
 	int			nopen;			/* timelines that are not CLOSED or BROKEN */
 	pthread_cond_t changed;		/* a state, stopping, or users or uses fell to 0; CLOCK_MONOTONIC */
 	struct Aio *aio;			/* fixed once the store is open; any thread */
@@ -313,27 +329,34 @@ extern Timeline *store_named(Store *store, const char *name);	/* or with the id;
 extern void store_drop_old_names(Timeline **list, int n);
 extern void store_drop_name(Timeline *tl);
 
-/* store_named(), when nobody opens or closes it; an error if there is none.  Lets the lock go meanwhile. */
+/* store_named(), when nobody opens, closes or changes it; an error if there is none.  Lets the lock go meanwhile. */
 extern PsError *store_named_settled(Store *store, const char *name, const Waiter *waiter, Timeline **tl);
 extern PsError *store_no_such_branch(const Store *store, const char *name);
 
-/*
- * branch.c: another name, durably.  Caller holds Store.lock, or the store is
- * being opened; nobody opens or closes the timeline.
- */
-extern PsError *store_set_name(Timeline *tl, const char *new_name);
-
-/*
- * The same for one that has been replaced.  It gets the name in any case: if
- * that cannot be written, the next manifest has it, or else the next start
- * finds two of one name, and does this with a name that it finds itself.
- */
-extern void store_set_aside(Timeline *tl, const char *new_name);
-
-/* Before names or branches change again, those are written that could not be. */
-extern PsError *store_save_names(Store *store, const Waiter *waiter);
+/* Of two with the same name, at the start: the one that was replaced gets another.  Caller does not hold the lock. */
 extern PsError *store_finish_replacement(Store *store, Timeline *old);
+
+/*
+ * branch.c: another name, durably.  The caller has begun a change of the
+ * timeline; the lock is let go meanwhile.
+ */
+extern PsError *store_set_name(Store *store, Timeline *tl, const char *new_name);
+
+/*
+ * For one that has been replaced.  It has the new name on return in any case: if
+ * that cannot be written, the next manifest has it, or else the next start finds
+ * two of one name, and does this with a name that it finds itself.
+ */
+extern void store_set_aside(Store *store, Timeline *tl, const char *new_name);
+
+/* Before names or branches change again, those are written that could not be.  Lets the lock go meanwhile. */
+extern PsError *store_save_names(Store *store, const Waiter *waiter);
+
+/* An error if the name is none, or a branch has it, or will have it in a moment. */
 extern PsError *store_check_name_is_free(Store *store, const char *name);
+extern void store_reserve(Store *store, Reservation *reservation);
+extern void store_unreserve(Store *store, Reservation *reservation);
+extern bool store_is_reserved(const Store *store, const char *name);
 extern void store_unhold(Store *store, Timeline *tl);	/* one of Timeline.users less */
 extern void store_put_tenant(Store *store, Tenant *tenant);
 extern void store_put_timeline(Store *store, Timeline *tl);
@@ -350,6 +373,15 @@ extern void store_destroy_timeline(Store *store, Timeline *tl);
  * go; an error if the store is stopping, or the waiter (or NULL) ends the wait.
  */
 extern PsError *store_wait(Store *store, const Waiter *waiter);
+
+/*
+ * A thread moves the directory of a timeline, or writes what only it may write,
+ * without the lock: until it ends that, the timeline stays OPEN, CLOSED or
+ * BROKEN as it is, and nobody else begins such a change.  Others may use it if
+ * it is OPEN, else they wait.  Begun when nobody is at it (store_named_settled()).
+ */
+extern void store_begin_change(Store *store, Timeline *tl);
+extern void store_end_change(Store *store, Timeline *tl);
 
 /*
  * Makes sure that a timeline, which somebody holds, is open; it and its

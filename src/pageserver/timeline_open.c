@@ -229,6 +229,7 @@ timeline_load(Tenant *tenant, const PsId *id, const PsError *problem, Timeline *
 	}
 	*result = tl;
 	tl->name = pg_strdup(m.name);
+	strlcpy(tl->saved_name, m.name, sizeof(tl->saved_name));
 	tl->origin_unknown = problem != NULL || old_err != NULL;
 	ps_error_free(old_err);
 	if (err != NULL)

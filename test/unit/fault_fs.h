@@ -110,11 +110,14 @@ static struct
 	bool		happened;
 	atomic_bool crashed;
 	char		what[1200];		/* the operation at which it happened */
+	const char *hold_path;		/* a sync of a path that ends so waits; NULL: none does */
+	bool		holds;			/* one waits */
+	pthread_cond_t held;		/* either changed */
 	FaultFile  *files;
 	FaultChange *changes;
 	int			nchanges;
 	atomic_bool is_open[FAULT_MAX_FD];	/* a file or directory below dir */
-} fault = {.lock = PTHREAD_MUTEX_INITIALIZER};
+} fault = {.lock = PTHREAD_MUTEX_INITIALIZER, .held = PTHREAD_COND_INITIALIZER};
 
 extern int	__real_open(const char *path, int flags,...);
 extern int	__real_close(int fd);
@@ -596,6 +599,35 @@ fault_crash_now(void)
 	pthread_mutex_unlock(&fault.lock);
 }
 
+/* A disk that is slow: syncs of paths that end so wait, until fault_go_on(). */
+static inline void
+fault_hold(const char *path)
+{
+	pthread_mutex_lock(&fault.lock);
+	fault.hold_path = path;
+	fault.holds = false;
+	pthread_mutex_unlock(&fault.lock);
+}
+
+/* Until one does. */
+static inline void
+fault_wait_held(void)
+{
+	pthread_mutex_lock(&fault.lock);
+	while (!fault.holds)
+		pthread_cond_wait(&fault.held, &fault.lock);
+	pthread_mutex_unlock(&fault.lock);
+}
+
+static inline void
+fault_go_on(void)
+{
+	pthread_mutex_lock(&fault.lock);
+	fault.hold_path = NULL;
+	pthread_cond_broadcast(&fault.held);
+	pthread_mutex_unlock(&fault.lock);
+}
+
 /* Nothing fails any more; how many operations there were since it was armed. */
 static inline long
 fault_disarm(void)
@@ -800,6 +832,13 @@ fault_sync(int fd, const char *name)
 
 	pthread_mutex_lock(&fault.lock);
 	fault_fd_path(fd, path, sizeof(path));
+	while (fault.hold_path != NULL && strlen(path) >= strlen(fault.hold_path) &&
+		   strcmp(path + strlen(path) - strlen(fault.hold_path), fault.hold_path) == 0)
+	{
+		fault.holds = true;
+		pthread_cond_broadcast(&fault.held);
+		pthread_cond_wait(&fault.held, &fault.lock);
+	}
 	if (!fault_strikes(name, path, &torn))
 	{
 		fault_synced(fd);

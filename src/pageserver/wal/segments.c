@@ -185,7 +185,10 @@ static PsError *
 sync_failed(WalSegments *segs, PsError *err)
 {
 	if (segs->sync_error == NULL)
+	{
 		segs->sync_error = err;
+		atomic_store(&segs->sync_failed, true);
+	}
 	else if (segs->sync_error != err)
 		ps_error_free(err);
 	return ps_error_hint(ps_error(segs->sync_error->sqlstate, "%s", segs->sync_error->message),
@@ -250,14 +253,15 @@ wal_segments_sync(WalSegments *segs)
 bool
 wal_segments_sync_failed(WalSegments *segs, char *why, size_t size)
 {
-	bool		failed;
-
-	pthread_mutex_lock(&segs->lock);
-	failed = segs->sync_error != NULL;
-	if (failed)
+	if (!atomic_load(&segs->sync_failed))
+		return false;
+	if (why != NULL)
+	{
+		pthread_mutex_lock(&segs->lock);
 		strlcpy(why, segs->sync_error->message, size);
-	pthread_mutex_unlock(&segs->lock);
-	return failed;
+		pthread_mutex_unlock(&segs->lock);
+	}
+	return true;
 }
 
 PsError *

@@ -8,6 +8,7 @@
 #define PS_WAL_SEGMENTS_IMPL_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "wal/packed.h"
 #include "wal/wal.h"
@@ -44,7 +45,8 @@ struct WalSegments
 	XLogSegNo	newest;
 	XLogSegNo	first_plain;	/* those before are packed */
 	bool		dir_dirty;		/* a segment was made or removed */
-	PsError    *sync_error;		/* a sync failed: what was written since the last one may be lost */
+	PsError    *sync_error;		/* a sync failed: what was written since the last one may be lost; set once */
+	atomic_bool sync_failed;	/* the same without the lock */
 
 	pthread_mutex_t sync_lock;	/* one sync at a time; taken before "lock" */
 };

@@ -290,7 +290,7 @@ extern PsError *wal_segments_sync(WalSegments *segs);
  */
 extern PsError *wal_segments_rewrite(WalSegments *segs, XLogRecPtr from, XLogRecPtr to);
 
-/* Why a sync failed, which is final while the files are open; false: none has. */
+/* Why (or NULL) a sync failed, which is final while the files are open; false: none has.  Waits for no I/O if why is NULL. */
 extern bool wal_segments_sync_failed(WalSegments *segs, char *why, size_t size);
 
 /* Everything from the LSN on becomes zeros, later segments go; durable on return. */
