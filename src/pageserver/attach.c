@@ -393,6 +393,20 @@ put_in_store(Store *store, Tenant *tenant, Timeline **timelines, int n)
 	return NULL;
 }
 
+/*
+ * What was copied there may be in memory alone, and the copy that it was made
+ * of may go as soon as this one is served.
+ */
+static PsError *
+sync_tenant(const Tenant *tenant)
+{
+	PsError    *err = sync_new_tree(tenant->dir);
+
+	if (err == NULL)
+		err = sync_parent(tenant->dir);
+	return err == NULL ? NULL : ps_error_hint(err, "Check the disk, then copy the tenant's directory again, if it was copied: what could not be written may read well, and be gone after a power failure.");
+}
+
 PsError *
 store_attach_tenant(Store *store, const char *name)
 {
@@ -406,6 +420,8 @@ store_attach_tenant(Store *store, const char *name)
 		return no_such_tenant(name);
 	PS_TRY(begin_attach(store, &id, &tenant));
 	err = tenant_read(tenant);
+	if (err == NULL)
+		err = sync_tenant(tenant);
 	if (err == NULL)
 		err = tenant_load(tenant, NULL, &timelines, &n);
 	pthread_mutex_lock(&store->lock);

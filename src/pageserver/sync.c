@@ -155,7 +155,9 @@ add_tree(SyncList *list, char *path)
 	struct dirent *de;
 	PsError    *err = NULL;
 
-	list->paths = pg_realloc(list->paths, (list->n + 1) * sizeof(char *));
+	/* doubled when it is full, at powers of two */
+	if ((list->n & (list->n - 1)) == 0)
+		list->paths = pg_realloc(list->paths, Max(list->n * 2, 1) * sizeof(char *));
 	list->paths[list->n++] = path;
 	if (stat(path, &st) != 0)
 		return ps_error(ps_errno_state(), "could not stat \"%s\": %m", path);

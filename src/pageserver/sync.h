@@ -55,8 +55,9 @@ extern PsError *sync_new_path(const char *path);
 extern PsError *sync_parent(const char *path);
 
 /*
- * A directory that was just made, with all in it and below; as sync_new_path().
- * All at the same time: that takes about as long as one of them.  For a few.
+ * A directory that was just made, or copied from elsewhere, with all in it and
+ * below; as sync_new_path().  Some at the same time: a few take about as long as
+ * one.
  */
 extern PsError *sync_new_tree(const char *dir);
 
