@@ -38,7 +38,9 @@ static const Command commands[] = {
 		"for TCP connections.\n"},
 	{"branch", "delete", "Sfqj", 1, 1, run_branch_delete,
 		"branch delete NAME [--force]", "delete a branch",
-		"Not while other branches begin in it; with a compute on it only with --force.\n"},
+		"Not while other branches begin in it; with a compute on it only with --force.\n"
+		"A branch that cannot be read may have no name: its timeline id, which the list\n"
+		"shows then, does as well.\n"},
 	{"branch", "rename", "Sqj", 2, 2, run_branch_rename,
 		"branch rename NAME NEW_NAME", "rename a branch", ""},
 	{"branch", "reset", "Sfqj", 1, 1, run_branch_reset,

@@ -347,7 +347,7 @@ check_names(Store *store, const Tenant *tenant, Timeline **timelines, int n)
 			continue;
 		}
 		if (other == NULL && store_is_reserved(store, timelines[i]->name))
-			return ps_error("42710", "tenant %s has a branch \"%s\", and another is just being made", ps_id_format(&tenant->id, a),
+			return ps_error(PS_SQLSTATE_EXISTS, "tenant %s has a branch \"%s\", and another is just being made", ps_id_format(&tenant->id, a),
 							timelines[i]->name);
 		if (other == NULL)
 			continue;

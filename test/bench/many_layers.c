@@ -52,6 +52,7 @@ main(int argc, char **argv)
 	RelSize		size = {.nblocks = count};
 	StringInfoData size_value;
 	Manifest	m;
+	Outcome		outcome;
 	LayerSpace	space;
 
 	if (count <= 0)
@@ -75,6 +76,6 @@ main(int argc, char **argv)
 		snprintf(page + 100, BLCKSZ - 100, "block %d", i);
 		write_image(&m, &space, &key, page, BLCKSZ);
 	}
-	must(manifest_write(dir, &m));
+	must(manifest_write(dir, &m, &outcome));
 	return 0;
 }

@@ -80,12 +80,13 @@ fuzz_manifest(FuzzInput *in)
 {
 	Manifest	m;
 	Manifest	again;
+	Outcome		outcome;
 
 	write_rest("timeline.json", in);
 	if (!fuzz_result(manifest_read(dir, &m)))
 		return;
 	REQUIRE(IsValidWalSegSize(m.segment_size) && strlen(m.name) <= TIMELINE_NAME_MAX && strlen(m.owner) < OWNER_SIZE);
-	MUST(manifest_write(dir, &m));
+	MUST(manifest_write(dir, &m, &outcome));
 	MUST(manifest_read(dir, &again));
 	REQUIRE(again.generation == m.generation && again.start_lsn == m.start_lsn && again.nlayers == m.nlayers &&
 			again.disk_consistent_lsn == m.disk_consistent_lsn && again.system_identifier == m.system_identifier &&
