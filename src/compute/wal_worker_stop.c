@@ -54,8 +54,8 @@ give_up(const char *detail)
 			 errmsg("shutting down at once: WAL of this compute cannot be streamed to the page store"),
 			 errdetail_internal("%s", detail),
 			 errhint("Start the compute again, from a new base backup of the store.")));
-	kill(PostmasterPid, SIGQUIT);
-	proc_exit(1);
+	/* to the postmaster it is a crash: an immediate shutdown would seem to be wanted, and the supervisor would not start the compute anew */
+	proc_exit(2);
 }
 
 /*

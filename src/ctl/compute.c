@@ -1,18 +1,12 @@
 /*
  * compute.c
- *	  Commands for computes: start, stop, status.
+ *	  Commands for computes that run: stop, status.
  */
 #include "ps_fe.h"
 
 #include <jansson.h>
 
 #include "compute.h"
-
-int
-run_compute_start(const Options *options)
-{
-	return compute_start(options, 0);
-}
 
 int
 run_compute_stop(const Options *options)
@@ -24,6 +18,13 @@ run_compute_stop(const Options *options)
 	{
 		pg_log_error("directory \"%s\" is no compute", dir);
 		return EXIT_NOT_FOUND;
+	}
+	/* the supervisor passes it on, and starts nothing any more */
+	supervisor_kind.find(dir, &file);
+	if (file.alive)
+	{
+		stop_server(&supervisor_kind, dir, &file, options->mode, options->timeout, false, "the compute");
+		return 0;
 	}
 	postmaster_kind.find(dir, &file);
 	if (!file.alive)
@@ -43,16 +44,19 @@ run_compute_status(const Options *options)
 	char	   *dir = compute_dir_path(options);
 	char	   *conf = compute_dir_conf(dir);
 	PidFile		file;
+	PidFile		supervisor;
 
 	if (conf == NULL)
 	{
 		pg_log_error("directory \"%s\" is no compute", dir);
 		return EXIT_NOT_FOUND;
 	}
+	supervisor_kind.find(dir, &supervisor);
 	postmaster_kind.find(dir, &file);
 	if (options->json)
 	{
-		json_t	   *status = json_pack("{s:s, s:b}", "directory", dir, "running", file.alive);
+		json_t	   *status = json_pack("{s:s, s:b, s:b}", "directory", dir, "running", file.alive,
+									   "supervised", supervisor.alive);
 
 		if (file.alive)
 		{
@@ -77,6 +81,6 @@ run_compute_status(const Options *options)
 	else if (file.alive)
 		printf("The compute in \"%s\" runs (PID %d, port %d, %s).\n", dir, (int) file.pid, file.port, file.state);
 	else
-		printf("The compute in \"%s\" does not run.\n", dir);
+		printf("The compute in \"%s\" does not run%s.\n", dir, supervisor.alive ? ", and is being started again" : "");
 	return file.alive ? 0 : EXIT_NOT_RUNNING;
 }

@@ -1,7 +1,8 @@
 /*
  * compute.h
  *	  What the files about computes know of each other: compute.c (the
- *	  commands), compute_dir.c (a compute's directory), compute_start.c.
+ *	  commands), compute_dir.c (a compute's directory), compute_start.c,
+ *	  compute_run.c (the supervisor).
  */
 #ifndef PS_CTL_COMPUTE_H
 #define PS_CTL_COMPUTE_H
@@ -61,5 +62,8 @@ extern void compute_dir_allow_start(const ComputeDir *dir, bool allow);
  * Messages say why it failed; the program may end here, too.
  */
 extern int	compute_start(const Options *options, uint64 after);
+
+/* A setting as PostgreSQL reads it for a start in the directory; malloc'd.  NULL: it refuses the settings, and said why. */
+extern char *compute_setting(const Options *options, const char *dir, const char *name);
 
 #endif							/* PS_CTL_COMPUTE_H */

@@ -210,6 +210,16 @@ make_command(const Start *start, char **argv, const char *first, const char *sec
 
 #define ARGV_SIZE (MAX_OPTION_WORDS + 10)
 
+char *
+compute_setting(const Options *options, const char *dir, const char *name)
+{
+	Start		start = {.options = options, .dir.path = (char *) dir, .postgres = postgres_program(options, "postgres")};
+	char	   *argv[ARGV_SIZE];
+
+	make_command(&start, argv, "-C", name, NULL, NULL);
+	return read_program(argv, "postgres -C");
+}
+
 /*
  * PostgreSQL reads the settings as it would at a start, wherever they are, and
  * tells which libraries are wanted.  False: it refuses them, and said why.
@@ -217,11 +227,8 @@ make_command(const Start *start, char **argv, const char *first, const char *sec
 static bool
 read_settings(Start *start)
 {
-	char	   *argv[ARGV_SIZE];
-	char	   *list;
+	char	   *list = compute_setting(start->options, start->dir.path, "shared_preload_libraries");
 
-	make_command(start, argv, "-C", "shared_preload_libraries", NULL, NULL);
-	list = read_program(argv, "postgres -C");
 	if (list == NULL)
 	{
 		pg_log_error("PostgreSQL does not take the settings of the compute in \"%s\"", start->dir.path);
@@ -267,6 +274,9 @@ stop_earlier(const Start *start)
 	int			timeout = start->options->timeout;
 	PidFile		file;
 
+	supervisor_kind.find(start->dir.path, &file);
+	if (file.alive && file.pid != getppid())
+		stop_server(&supervisor_kind, start->dir.path, &file, "fast", timeout, false, "the earlier compute");
 	postmaster_kind.find(start->dir.path, &file);
 	if (file.alive)
 		stop_server(&postmaster_kind, start->dir.path, &file, "fast", timeout, false, "the earlier compute");

@@ -115,8 +115,11 @@ extern int	run_tenant_detach(const Options *options);
 extern int	run_tenant_attach(const Options *options);
 extern int	run_tenant_list(const Options *options);
 
-/* compute.c */
+/* compute_run.c */
 extern int	run_compute_start(const Options *options);
+extern int	run_compute_run(const Options *options);
+
+/* compute.c */
 extern int	run_compute_stop(const Options *options);
 extern int	run_compute_status(const Options *options);
 
@@ -196,6 +199,11 @@ typedef struct ServerKind
 
 extern const ServerKind store_kind;
 extern const ServerKind postmaster_kind;
+extern const ServerKind supervisor_kind;	/* COMPUTE/pageserver_ctl.pid */
+
+/* This process is the supervisor of the compute: takes the lock file.  Without it others would only see PostgreSQL. */
+extern void supervisor_lock(const char *dir);
+extern void supervisor_unlock(void);	/* does nothing if it was not taken */
 
 /* Of a compute that does not run, as found: are there processes left over, whose postmaster was killed? */
 extern bool postmaster_left_processes(const PidFile *file);
@@ -222,6 +230,9 @@ extern char *absolute_path(const char *path);
  * empty.  Others stay who they are.
  */
 extern void become_user(const Options *options, const char *made);
+
+/* As root: this process becomes the user of --user. */
+extern void become_user_for_good(const Options *options);
 
 /*
  * The directory, empty and ours: makes it if it is missing.  As root, before

@@ -79,7 +79,15 @@ static const Command commands[] = {
 		"Refused if a compute of the branch is connected from elsewhere. With --takeover\n"
 		"that is superseded and stops, once it is clear that this one can start.\n"
 		"OPTIONS are passed on to postgres. The server's log is COMPUTE/log/postgres.log.\n"
+		"After a crash the compute is started anew, unless restart_after_crash is off.\n"
 		"A compute cannot be started with pg_ctl: each start takes a new base backup.\n"},
+	{"compute", "run", "DSUbpotTqj", 1, 1, run_compute_run,
+		"compute run BRANCH -D COMPUTE [-p PORT] [-o OPTIONS] [-t SECS] [--takeover]", "run PostgreSQL on a branch in the foreground",
+		"As compute start, but this program stays: for a service manager (Type=notify), a\n"
+		"container, or a terminal. SIGTERM, SIGINT, SIGQUIT and SIGHUP are passed on to\n"
+		"PostgreSQL: smart, fast and immediate stop, reload. After a crash the compute is\n"
+		"started anew, unless restart_after_crash is off. Exit code 0: it was stopped, or\n"
+		"another compute has taken the branch over.\n"},
 	{"compute", "stop", "Dmtqj", 0, 0, run_compute_stop,
 		"compute stop -D COMPUTE [-m smart|fast|immediate] [-t SECS]", "stop a compute",
 		"The modes are those of pg_ctl; fast is the default.\n"},

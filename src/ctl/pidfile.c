@@ -2,14 +2,15 @@
  * pidfile.c
  *	  Servers by their lock files: do they run, are they ready, stop them.
  *
- * Both kinds of files have the process id in line 1, the port in line 4, the
- * socket directory in line 5; the state is in line 6 of a store's file and in
- * line 8 of postmaster.pid (utils/pidfile.h).
+ * All kinds of files have the process id in line 1, the port in line 4, the
+ * socket directory in line 5; the state is in line 6 of a store's file and of a
+ * supervisor's, and in line 8 of postmaster.pid (utils/pidfile.h).
  *
  * A number in a file proves nothing: its process may have ended without a
- * word, and the number be that of any other by now.  A store holds a lock on
- * its file (flock) as long as it lives.  PostgreSQL does not; but both work in
- * their directory, so that the process's working directory tells.  Signals are
+ * word, and the number be that of any other by now.  A store and the supervisor
+ * of a compute hold a lock on their file (flock) as long as they live.
+ * PostgreSQL does not; but it works in its directory, as a store does, so that
+ * the process's working directory tells.  Signals are
  * sent to the process that was looked at and no other (pidfd), and with the
  * rights of the file's owner, who might have written into it what he likes.
  */
@@ -23,17 +24,23 @@
 #include <sys/shm.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "utils/pidfile.h"
 
 #include "ctl.h"
 
-#define STORE_LINE_STATE 6
+#define STORE_PIDFILE "pageserver.pid"
+#define SUPERVISOR_PIDFILE "pageserver_ctl.pid"
+#define LOCKED_LINE_STATE 6
 #define POLL_INTERVAL_USEC 2000
 
-/* How long a store that has just taken its lock may take to write its number. */
-#define STORE_NUMBER_USEC 1000000
+/* How long a server that has just taken its lock may take to write its number. */
+#define NUMBER_USEC 1000000
+
+/* How often a lock is tried: others test it by taking it for a moment. */
+#define LOCK_TRIES 50
 
 /* Is a process the server of a directory? */
 typedef enum Identity
@@ -151,7 +158,7 @@ read_pidfile(const char *dir, const char *name, int state_line, PidFile *result)
 static void
 read_store_pidfile(const char *store, PidFile *result)
 {
-	read_pidfile(store, "pageserver.pid", STORE_LINE_STATE, result);
+	read_pidfile(store, STORE_PIDFILE, LOCKED_LINE_STATE, result);
 }
 
 static void
@@ -161,13 +168,14 @@ read_postmaster_pidfile(const char *pgdata, PidFile *result)
 }
 
 /*
- * The lock tells whether it runs.  A store locks the file before it writes its
- * number into it, so the number is looked at until it is right.
+ * Of a server that locks its file (flock), the lock tells whether it runs.  It
+ * locks the file before it writes its number into it, so the number is looked
+ * at until it is right.
  */
 static void
-find_store(const char *store, PidFile *result)
+find_by_lock(const char *dir, const char *name, const char *works_in, PidFile *result)
 {
-	FILE	   *file = open_pidfile(store, "pageserver.pid");
+	FILE	   *file = open_pidfile(dir, name);
 	bool		locked;
 	struct stat st;
 
@@ -176,14 +184,14 @@ find_store(const char *store, PidFile *result)
 		return;
 	locked = flock(fileno(file), LOCK_SH | LOCK_NB) != 0;
 	if (locked && errno != EWOULDBLOCK)
-		pg_fatal("could not test the lock on \"%s/pageserver.pid\": %m", store);
+		pg_fatal("could not test the lock on \"%s/%s\": %m", dir, name);
 	(void) flock(fileno(file), LOCK_UN);
 	for (int64 waited = 0;; waited += POLL_INTERVAL_USEC)
 	{
-		parse_pidfile(file, STORE_LINE_STATE, result);
-		if (!locked || identify(result->pid, store, NULL) != IS_ANOTHER)
+		parse_pidfile(file, LOCKED_LINE_STATE, result);
+		if (!locked || identify(result->pid, works_in, NULL) != IS_ANOTHER)
 			break;
-		if (waited >= STORE_NUMBER_USEC)
+		if (waited >= NUMBER_USEC)
 		{
 			result->pid = 0;
 			break;
@@ -194,6 +202,24 @@ find_store(const char *store, PidFile *result)
 	if (fstat(fileno(file), &st) == 0)
 		result->owner = st.st_uid;
 	fclose(file);
+}
+
+static void
+find_store(const char *store, PidFile *result)
+{
+	find_by_lock(store, STORE_PIDFILE, store, result);
+}
+
+static void
+read_supervisor_pidfile(const char *dir, PidFile *result)
+{
+	read_pidfile(dir, SUPERVISOR_PIDFILE, LOCKED_LINE_STATE, result);
+}
+
+static void
+find_supervisor(const char *dir, PidFile *result)
+{
+	find_by_lock(dir, SUPERVISOR_PIDFILE, "/", result);
 }
 
 static void
@@ -214,6 +240,41 @@ find_postmaster(const char *pgdata, PidFile *result)
 
 const ServerKind store_kind = {read_store_pidfile, find_store};
 const ServerKind postmaster_kind = {read_postmaster_pidfile, find_postmaster};
+const ServerKind supervisor_kind = {read_supervisor_pidfile, find_supervisor};
+
+/* ---- the supervisor's own ---- */
+
+static char *supervisor_file;
+
+void
+supervisor_lock(const char *dir)
+{
+	char	   *path = psprintf("%s/%s", dir, SUPERVISOR_PIDFILE);
+	int			fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, S_IRUSR | S_IWUSR);
+	char	   *text = psprintf("%d\n%s\n%ld\n\n\nready\n", (int) getpid(), dir, (long) time(NULL));
+	int			tries = 0;
+
+	if (fd < 0)
+		pg_fatal("could not open file \"%s\": %m", path);
+	while (flock(fd, LOCK_EX | LOCK_NB) != 0)
+	{
+		if (errno != EWOULDBLOCK || ++tries == LOCK_TRIES)
+			pg_fatal("could not lock the file \"%s\": %m", path);
+		pg_usleep(POLL_INTERVAL_USEC);
+	}
+	errno = ENOSPC;				/* what a short write means */
+	if (ftruncate(fd, 0) != 0 || write(fd, text, strlen(text)) != (ssize_t) strlen(text) || chdir("/") != 0)
+		pg_fatal("could not write file \"%s\": %m", path);
+	pfree(text);
+	supervisor_file = path;
+}
+
+void
+supervisor_unlock(void)
+{
+	if (supervisor_file != NULL)
+		(void) unlink(supervisor_file);
+}
 
 /*
  * As PostgreSQL itself looks for them: its shared memory is of this directory

@@ -63,6 +63,16 @@ wait_as_root(pid_t child, const char *made)
 	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
 }
 
+static void
+change_user(const struct passwd *pw)
+{
+	if (initgroups(pw->pw_name, pw->pw_gid) != 0 || setgid(pw->pw_gid) != 0 || setuid(pw->pw_uid) != 0)
+		pg_fatal("could not become user \"%s\": %m", pw->pw_name);
+	setenv("HOME", pw->pw_dir, 1);
+	setenv("USER", pw->pw_name, 1);
+	setenv("LOGNAME", pw->pw_name, 1);
+}
+
 void
 become_user(const Options *options, const char *made)
 {
@@ -83,12 +93,15 @@ become_user(const Options *options, const char *made)
 		signal(SIGHUP, SIG_IGN);
 		wait_as_root(child, made);
 	}
-	if (initgroups(pw->pw_name, pw->pw_gid) != 0 || setgid(pw->pw_gid) != 0 || setuid(pw->pw_uid) != 0)
-		pg_fatal("could not become user \"%s\": %m", pw->pw_name);
+	change_user(pw);
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	setenv("HOME", pw->pw_dir, 1);
-	setenv("USER", pw->pw_name, 1);
-	setenv("LOGNAME", pw->pw_name, 1);
+}
+
+void
+become_user_for_good(const Options *options)
+{
+	if (geteuid() == 0)
+		change_user(target_user(options));
 }
 
 bool

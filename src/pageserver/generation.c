@@ -156,14 +156,22 @@ timeline_time_text(time_t when, char text[TIME_TEXT_SIZE])
 	return text;
 }
 
-/* May a compute that knows of generation "after" (0: of none) take the branch over?  See timeline_take_over(). */
+/*
+ * May a compute that knows of generation "after" (0: of none) take the branch
+ * over?  See timeline_take_over().  One whose last start failed need not know
+ * which generation that got.
+ */
 static PsError *
-check_may_take_over(Timeline *tl, uint64 after)
+check_may_take_over(Timeline *tl, const char *owner, uint64 after)
 {
 	TimelineInfo info;
+	char		new_owner[OWNER_SIZE];
 	char		since[TIME_TEXT_SIZE];
 
+	copy_owner(new_owner, owner);
 	timeline_info(tl, &info);
+	if (strcmp(info.owner, new_owner) == 0 && !info.compute_connected)
+		return NULL;
 	if (after == 0 && info.compute_connected)
 		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\" is run by a compute: %s, connected since %s",
 									  info.name, info.owner, timeline_time_text(info.connected_since, since)),
@@ -216,11 +224,11 @@ timeline_take_over(Timeline *tl, const char *owner, uint64 after, const Waiter *
 	PsError    *err;
 
 	pthread_mutex_lock(&tl->generation_lock);
-	PS_GOTO(check_may_take_over(tl, after), done);
+	PS_GOTO(check_may_take_over(tl, owner, after), done);
 	timeline_info(tl, &info);
 	PS_GOTO(timeline_wait_ingested(tl, info.flushed_lsn, tl->tenant->store->config->wait_timeout, waiter), done);
 	/* the wait may have been long */
-	PS_GOTO(check_may_take_over(tl, after), done);
+	PS_GOTO(check_may_take_over(tl, owner, after), done);
 	err = new_generation(tl, owner, waiter, generation, state, checkpoint_lsn);
 done:
 	pthread_mutex_unlock(&tl->generation_lock);

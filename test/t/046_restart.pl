@@ -273,7 +273,9 @@ my @victims = (
 	[ 'autovacuum launcher', 'KILL' ], [ 'logical replication launcher', 'KILL' ]
 );
 my $crash_dir = 'crash';
-$c = $store->start_compute('main', name => $crash_dir, conf => "autovacuum = on\n");
+# or it would be started again at once (170_supervisor)
+my $crash_conf = "autovacuum = on\nrestart_after_crash = off\n";
+$c = $store->start_compute('main', name => $crash_dir, conf => $crash_conf);
 $c->sql("ALTER SYSTEM SET work_mem = '7MB'; ALTER SYSTEM SET restart_after_crash = on");
 PostgreSQL::Test::Utils::append_to_file("$c->{dir}/pg_hba.conf", "# ours\n");
 $c->sql_is('SELECT pg_reload_conf()', 't', 'reload');
@@ -304,7 +306,7 @@ for my $victim (@victims)
 	like($again, qr/start-it-with:pageserver_ctl-compute-start/, "$what: and it is said how to start the compute");
 	unlike($again, qr/redo starts|recovery/, "$what: still no recovery");
 	unlink "$c->{dir}/log/postgres.log";
-	$c = $store->start_compute('main', name => $crash_dir, port => $c->{port}, conf => "autovacuum = on\n");
+	$c = $store->start_compute('main', name => $crash_dir, port => $c->{port}, conf => $crash_conf);
 	$c->sql_is("SELECT count(*), sum(i), current_setting('work_mem') FROM crashes", join('|', $n, $n * ($n + 1) / 2, '7MB'),
 		"$what: the next start has what was committed, and the settings");
 }

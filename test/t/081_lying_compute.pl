@@ -296,6 +296,7 @@ my $bad = lsn_text($after % 8192 == 0 ? $after + 24 : $after);
 like(converse($stream, pages('latest', $after + length $commit, $filenode, 0, 4)), qr/invalid WAL record at \Q$bad\E.*too short/s, 'a commit record of nonsense is named');
 like(($store->command('branch_list'))[1], qr/^liar\|.*\Q$bad\E/m, 'also in the list of branches');
 $store->ctl_fails_like(qr/\Q$bad\E/, 'a compute of that branch does not start', 'compute', 'start', 'liar', '-D', "$dir/no", '-p', PageserverTest::free_port());
+like(($store->command('branch_list'))[1], qr/^liar\|(?:[^|]*\|){3}2\|/m, 'and has not raised the generation');
 $honest->sql_is('SELECT count(*) FROM t', '20000', 'the honest compute is as it was');
 
 # ---- the same after a restart ----
@@ -304,7 +305,7 @@ $store->start;
 $store->ctl('branch', 'compact', 'liar');	# a branch is opened when it is used
 PageserverTest::wait_until(sub { ($store->command('branch_list'))[1] =~ /^liar\|.*\Q$bad\E/m }, 'the bad record to be met again');
 $honest->sql_is('UPDATE t SET a = i::text WHERE i = 7 RETURNING a', '7', 'and so is the other');
-my $next = $store->start_compute('honest', name => 'next');
+my $next = $store->start_compute('honest', name => 'next', args => ['--takeover']);
 $next->sql_is("SELECT count(*), max(a) FILTER (WHERE i = 7) FROM t", '20000|7', 'all of it is in the store');
 $next->stop;
 done_testing();

@@ -18,7 +18,7 @@ use TortureChecks;
 our (%actions, %explained_errors);	# TortureActions.pm
 
 our $store_conf = "checkpoint_distance = 8MB\nmin_free_space = 24MB\npage_cache_size = 4MB\nredo_helpers = 2\n";
-our $compute_conf = "shared_buffers=1MB pageserver_smgr.cache_size=1MB max_prepared_transactions=20 max_connections=40 "
+our $compute_conf = "shared_buffers=1MB pageserver_smgr.cache_size=1MB max_prepared_transactions=20 max_connections=40 restart_after_crash=off "
   . "autovacuum_naptime=1 min_wal_size=32MB max_wal_size=64MB wal_recycle=off checkpoint_timeout=30 jit=off listen_addresses=";
 # lock_timeout: clients are in one another's way, and a transaction that stays prepared may be in everybody's
 our $client_options = "connect_timeout=5 options='-c statement_timeout=30s -c lock_timeout=700ms'";
