@@ -18,7 +18,16 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "utils/guc.h"
+
 #include "smgr_table.h"
+
+/*
+ * It came with 15.11, which gave smgr_truncate another argument: an older
+ * server would call the table's function without it, and nothing else notices,
+ * for libraries are checked for the major version only.
+ */
+#pragma weak smgrtruncate2
 
 static const SmgrTable md_table = {
 	.smgr_init = mdinit,
@@ -90,6 +99,12 @@ smgr_table_replace(const SmgrTable *table, const char *library)
 {
 	Search		search = {0};
 
+	if (smgrtruncate2 == NULL)
+		ereport(FATAL,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("%s needs PostgreSQL 15.11 or a newer minor release", library),
+				 errdetail("This server is version %s.", GetConfigOption("server_version", false, false)),
+				 errhint("Install the current minor release.")));
 	dl_iterate_phdr(search_main_program, &search);
 	if (search.found != 1)
 		ereport(FATAL,

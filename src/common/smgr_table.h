@@ -15,6 +15,9 @@
 #if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 160000
 #error "smgr_table.h knows the storage manager table of PostgreSQL 15 only"
 #endif
+#if PG_VERSION_NUM < 150011
+#error "smgr_truncate has another argument since PostgreSQL 15.11: install the headers of a newer minor release"
+#endif
 
 /* f_smgr of smgr.c, which no header declares */
 typedef struct SmgrTable
@@ -41,7 +44,7 @@ typedef struct SmgrTable
 /*
  * Replaces md.c's entry by "table", for this process and the children that it
  * will have; called in _PG_init by the library named (in messages).  FATAL
- * unless the table is found exactly once.
+ * unless the table is found exactly once, and in a server of 15.11 or newer.
  */
 extern void smgr_table_replace(const SmgrTable *table, const char *library);
 

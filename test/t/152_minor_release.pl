@@ -1,0 +1,26 @@
+# A PostgreSQL of the same major version that calls storage managers in an
+# older way: 15.10 and before.  Here it is this one, without the function by
+# which such are told apart.
+use strict;
+use warnings;
+use PageserverTest;
+use Test::More;
+
+my $store = PageserverTest->new_store('main');
+$store->ctl_ok('branch create', 'branch', 'create', 'main');
+my $dir = PageserverTest::test_dir();
+my $binary = PostgreSQL::Test::Utils::slurp_file(PageserverTest::bindir() . '/postgres');
+cmp_ok($binary =~ s/\0smgrtruncate2\0/\0smgrtruncateX\0/, '>', 0, 'the function has a name in the binary');
+mkdir "$dir/bin";
+open my $f, '>', "$dir/bin/postgres" or die "$dir/bin/postgres: $!";
+binmode $f;
+print $f $binary;
+close $f;
+chmod 0755, "$dir/bin", "$dir/bin/postgres";
+$store->ctl_fails_like(qr/FATAL:  pageserver_smgr needs PostgreSQL 15\.11 or a newer minor release/, 'a compute on an older minor release', 'compute', 'start', 'main',
+	'-D', "$dir/c", '-p', PageserverTest::free_port(), '--bindir', "$dir/bin", '-o', "-c unix_socket_directories=$dir");
+my $c = $store->start_compute('main');
+$c->sql_is('SELECT 1', 1, 'and one on this release');
+$c->stop;
+$store->stop;
+done_testing();
