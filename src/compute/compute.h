@@ -48,10 +48,11 @@ extern void rehearsal_end(void) pg_attribute_noreturn();	/* the last of shmem_st
 
 /* Why a page must not leave the local cache (README.md).  Bits. */
 #define KEEP_NO_LSN 0x01		/* built without WAL: until written with a real LSN or dropped */
-#define KEEP_OPEN_XACT 0x02		/* holds tuples of transactions that may be open: until newest_xid, newest_multi are old */
+#define KEEP_OPEN_XACT 0x02		/* holds tuples of open transactions: until none of oldest_xid to newest_xid runs */
 #define KEEP_BTREE_CYCLE 0x04	/* btpo_cycleid set: until no VACUUM of an index has that cycle ID */
 #define KEEP_COMPUTE_LIFE 0x08	/* visibility map, sequence: as long as the compute lives */
 #define KEEP_UNKNOWN_PERSISTENCE 0x10	/* nobody could tell: as KEEP_NO_LSN */
+#define KEEP_MULTI 0x20			/* with KEEP_OPEN_XACT, for a multixact: the range is of all that ran */
 
 /* Those that do not end by themselves. */
 #define KEEP_UNTIL_WRITTEN (KEEP_NO_LSN | KEEP_COMPUTE_LIFE | KEEP_UNKNOWN_PERSISTENCE)
@@ -60,8 +61,8 @@ extern void rehearsal_end(void) pg_attribute_noreturn();	/* the last of shmem_st
 
 typedef struct PageKeep
 {
-	TransactionId newest_xid;	/* with KEEP_OPEN_XACT; InvalidTransactionId: none */
-	MultiXactId newest_multi;
+	TransactionId oldest_xid;	/* with KEEP_OPEN_XACT: top-level transactions that ran when the page was written */
+	TransactionId newest_xid;
 	uint16		btree_cycleid;	/* with KEEP_BTREE_CYCLE */
 	uint16		reasons;
 } PageKeep;
@@ -69,12 +70,20 @@ typedef struct PageKeep
 extern void page_keep_startup_shmem(void);
 
 /*
- * Must the page be kept, as things are now?  Takes XidGenLock, ProcArrayLock,
- * MultiXactGenLock, BtreeVacuumLock.  May say yes for some milliseconds too
- * long, unless page_keep_look_again() was called.
+ * Must the page be kept, as things are now?  Takes what ps_running.h says, and
+ * BtreeVacuumLock.  May say yes for some milliseconds too long, unless
+ * running_look_again() was called.
  */
 extern bool page_keep_holds(const PageKeep *keep);
-extern void page_keep_look_again(void);
+
+/*
+ * Of a page that is kept for KEEP_MULTI, as it was written: finds out for which
+ * transactions it must be kept, if page_keep_can_resolve() says that this
+ * process may, in the state that it is in.  Takes the locks under which
+ * PostgreSQL reads and writes pg_multixact.
+ */
+extern bool page_keep_can_resolve(void);
+extern void page_keep_resolve(PageKeep *keep, const char *page);
 
 /* Makes sum hold as long as keep does. */
 extern void page_keep_merge(PageKeep *sum, const PageKeep *keep);
@@ -139,6 +148,7 @@ typedef struct PageCacheStats
 extern void page_cache_stats(PageCacheStats *stats);
 extern void page_cache_clear(void); /* forgets what need not be kept, also if the store must be waited for to get it back */
 extern void page_cache_xact_init(void);	/* from _PG_init: gives spilled pages back when transactions end */
+extern void page_cache_room_init(void);	/* from _PG_init: says why a transaction was ended */
 
 /* ---- lsn_cache.c: last-written LSNs; only ever rise ---- */
 extern void lsn_cache_request_shmem(void);

@@ -7,11 +7,15 @@
  * why it is, or is not, looked at here.
  *
  * This runs in whatever process writes a buffer, the checkpointer and the
- * background writer included, with a share lock on the buffer at most.  So
- * only the page itself is looked at: TransactionIdIsInProgress() and
- * GetMultiXactIdMembers() do not work in processes that are not in the
- * procarray.  Which transactions are still open is found out when a page's
- * place is wanted (page_keep_holds()).
+ * background writer included, with a share lock on the buffer at most.  When a
+ * page is written, the transactions on it that run then are noted (running.c);
+ * when its place is wanted, it is found out whether one of them still does
+ * (page_keep_holds()).
+ *
+ * GetMultiXactIdMembers() works in ordinary backends only: others would write
+ * OldestVisibleMXactId[-1].  So a multixact may stand for all that ran when the
+ * page was written (KEEP_MULTI), until a backend that wants the place looks at
+ * the page again.
  */
 #include "postgres.h"
 
@@ -20,27 +24,16 @@
 #include "access/multixact.h"
 #include "access/nbtree.h"
 #include "access/transam.h"
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "storage/lwlock.h"
-#include "storage/procarray.h"
 #include "storage/shmem.h"
-#include "utils/timestamp.h"
 
+#include "ps_running.h"
 #include "ps_smgr.h"
 
 /* SEQ_MAGIC of commands/sequence.c: the first word of a sequence page's special space. */
 #define SEQUENCE_MAGIC 0x1717
-
-/* How old, in microseconds, a process's idea of the oldest running transaction may get. */
-#define HORIZON_AGE 10000
-
-/* This process's idea of what is still running; what it says only gets too old, never wrong. */
-static struct
-{
-	TimestampTz computed_at;
-	TransactionId oldest_xid;
-	MultiXactId oldest_multi;
-}			horizon;
 
 /* BTVacInfo of access/nbtree/nbtutils.c: the VACUUMs that scan a btree now; BtreeVacuumLock protects it. */
 typedef struct BtreeVacuums
@@ -69,20 +62,64 @@ page_keep_startup_shmem(void)
 
 /* ---- what a page says ---- */
 
+/* Adds transactions that run to those that the page is kept for. */
 static void
-note_xid(PageKeep *keep, TransactionId xid)
+note_range(PageKeep *keep, TransactionId oldest, TransactionId newest)
 {
+	if (!(keep->reasons & KEEP_OPEN_XACT) || TransactionIdPrecedes(oldest, keep->oldest_xid))
+		keep->oldest_xid = oldest;
+	if (!(keep->reasons & KEEP_OPEN_XACT) || TransactionIdFollows(newest, keep->newest_xid))
+		keep->newest_xid = newest;
 	keep->reasons |= KEEP_OPEN_XACT;
-	if (!TransactionIdIsValid(keep->newest_xid) || TransactionIdFollows(xid, keep->newest_xid))
-		keep->newest_xid = xid;
 }
 
 static void
+note_xid(PageKeep *keep, TransactionId xid)
+{
+	TransactionId top = running_top(xid);
+
+	if (TransactionIdIsValid(top))
+		note_range(keep, top, top);
+}
+
+bool
+page_keep_can_resolve(void)
+{
+	return MyBackendId != InvalidBackendId && IsTransactionState() && CritSectionCount == 0;
+}
+
+/* A multixact that has an updater; its members that only lock do not matter. */
+static void
 note_multi(PageKeep *keep, MultiXactId multi)
 {
-	keep->reasons |= KEEP_OPEN_XACT;
-	if (!MultiXactIdIsValid(keep->newest_multi) || MultiXactIdPrecedes(keep->newest_multi, multi))
-		keep->newest_multi = multi;
+	MultiXactMember *members;
+	MultiXactId oldest;
+	MultiXactId next;
+	int			n;
+
+	if (!page_keep_can_resolve())
+	{
+		TransactionId oldest_xid;
+		TransactionId newest_xid;
+
+		if (!(keep->reasons & KEEP_MULTI) && running_all(&oldest_xid, &newest_xid))
+		{
+			note_range(keep, oldest_xid, newest_xid);
+			keep->reasons |= KEEP_MULTI;
+		}
+		return;
+	}
+
+	/* what is not of this range is damage, of which whoever reads the row will be told */
+	ReadMultiXactIdRange(&oldest, &next);
+	if (MultiXactIdPrecedes(multi, oldest) || !MultiXactIdPrecedes(multi, next))
+		return;
+	n = GetMultiXactIdMembers(multi, &members, false, false);
+	for (int i = 0; i < n; i++)
+		if (ISUPDATE_from_mxstatus(members[i].status))
+			note_xid(keep, members[i].xid);
+	if (n > 0)
+		pfree(members);
 }
 
 /*
@@ -202,24 +239,6 @@ btree_cycle_is_active(uint16 cycleid)
 	return active;
 }
 
-static bool
-transactions_may_be_open(const PageKeep *keep)
-{
-	TimestampTz now = GetCurrentTimestamp();
-
-	if (now - horizon.computed_at > HORIZON_AGE || now < horizon.computed_at)
-	{
-		/* both only read shared memory, and are fit for auxiliary processes */
-		horizon.oldest_xid = GetOldestActiveTransactionId();
-		horizon.oldest_multi = GetOldestMultiXactId();
-		horizon.computed_at = now;
-	}
-	return (TransactionIdIsValid(keep->newest_xid) &&
-			!TransactionIdPrecedes(keep->newest_xid, horizon.oldest_xid)) ||
-		(MultiXactIdIsValid(keep->newest_multi) &&
-		 !MultiXactIdPrecedes(keep->newest_multi, horizon.oldest_multi));
-}
-
 bool
 page_keep_holds(const PageKeep *keep)
 {
@@ -227,14 +246,16 @@ page_keep_holds(const PageKeep *keep)
 		return false;
 	if (keep->reasons & KEEP_UNTIL_WRITTEN)
 		return true;
-	return ((keep->reasons & KEEP_OPEN_XACT) && transactions_may_be_open(keep)) ||
+	return ((keep->reasons & KEEP_OPEN_XACT) && running_in_range(keep->oldest_xid, keep->newest_xid)) ||
 		((keep->reasons & KEEP_BTREE_CYCLE) && btree_cycle_is_active(keep->btree_cycleid));
 }
 
 void
-page_keep_look_again(void)
+page_keep_resolve(PageKeep *keep, const char *page)
 {
-	horizon.computed_at = 0;
+	keep->reasons &= ~(KEEP_OPEN_XACT | KEEP_MULTI);
+	if (BLCKSZ == ((PageHeader) page)->pd_special)
+		heap_page_reasons(page, keep);
 }
 
 void
@@ -247,9 +268,12 @@ page_keep_merge(PageKeep *sum, const PageKeep *keep)
 		else
 			sum->btree_cycleid = keep->btree_cycleid;
 	}
-	if (TransactionIdIsValid(keep->newest_xid))
-		note_xid(sum, keep->newest_xid);
-	if (MultiXactIdIsValid(keep->newest_multi))
-		note_multi(sum, keep->newest_multi);
+	if (keep->reasons & KEEP_OPEN_XACT)
+	{
+		/* a range of transactions that are over must not meet one that began in between */
+		if ((sum->reasons & KEEP_OPEN_XACT) && !running_in_range(sum->oldest_xid, sum->newest_xid))
+			sum->reasons &= ~(KEEP_OPEN_XACT | KEEP_MULTI);
+		note_range(sum, keep->oldest_xid, keep->newest_xid);
+	}
 	sum->reasons |= keep->reasons;
 }

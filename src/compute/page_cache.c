@@ -9,8 +9,13 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "utils/timestamp.h"
 
 #include "ps_page_cache_slots.h"
+
+/* How long a writer waits for another transaction to end that has used up the room, and how often it looks. */
+#define MAX_ROOM_WAIT_MS 5000
+#define ROOM_POLL_MS 5
 
 /*
  * Reports that a page could not be read or written, io_errno saying why: as an
@@ -117,44 +122,101 @@ page_cache_read(PsRel rel, ForkNumber fork, BlockNumber blk, char *page)
 	return false;
 }
 
+/* What became of a page that was written. */
+typedef struct Written
+{
+	bool		stored;			/* it is in a slot, */
+	SpillResult spilled;		/* or SPILL_DONE: in a chunk */
+	int			io_errno;		/* or this is why not, if not 0 */
+} Written;
+
+static inline bool
+lacks_room(const Written *w)
+{
+	return !w->stored && w->spilled != SPILL_DONE && w->io_errno == 0;
+}
+
+/* Puts a page where there is room for it. */
+static Written
+write_page(const CacheTag *tag, uint32 hash, const char *page, const PageKeep *keep, XLogRecPtr lsn, RoomClaim claim)
+{
+	CachePartition *part = &cache_partitions[partition_of(hash)];
+	LWLock	   *lock = &cache_locks[partition_of(hash)].lock;
+	bool		must_keep = keep->reasons != 0;
+	Written		w = {.spilled = SPILL_ABSENT};
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	if (find_slot(tag, hash) == NO_SLOT)
+		w.spilled = page_cache_spill_update(tag, page, keep, lsn);
+	if (w.spilled == SPILL_ABSENT)
+	{
+		w.io_errno = store_page(part, tag, hash, page, keep, 1, false, &w.stored);
+		if (!w.stored && w.io_errno == 0 && (must_keep || lsn > wal_worker_ingested()))
+			w.spilled = page_cache_spill_write(tag, page, keep, lsn, claim);
+	}
+	if (w.spilled == SPILL_IO_ERROR)
+		w.io_errno = errno;
+	if (must_keep && !w.stored && w.spilled != SPILL_DONE)
+	{
+		int			last_errno = store_page(part, tag, hash, page, keep, 1, true, &w.stored);
+
+		if (w.stored || last_errno != 0)
+			w.io_errno = last_errno;
+	}
+	part->writes += w.stored || w.spilled == SPILL_DONE;
+	LWLockRelease(lock);
+	return w;
+}
+
+/*
+ * There is no room for a page that must be kept: gives up what can be given up,
+ * else sees to it that a transaction which keeps more is ended, goes on in what
+ * is left, and if that is used up waits.  Not for long: the other may need a
+ * lock that is held here.
+ */
+static Written
+make_room_and_write_page(const CacheTag *tag, uint32 hash, const char *page, const PageKeep *keep, XLogRecPtr lsn)
+{
+	Written		w;
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), MAX_ROOM_WAIT_MS);
+
+	for (;;)
+	{
+		RoomClaim	claim;
+
+		page_cache_spill_reclaim();
+		w = write_page(tag, hash, page, keep, lsn, ROOM_ORDINARY);
+		if (!lacks_room(&w) || GetCurrentTimestamp() >= until)
+			return w;
+		claim = page_cache_room_claim();
+		if (claim == ROOM_ORDINARY)
+			return w;
+		w = write_page(tag, hash, page, keep, lsn, claim);
+		if (!lacks_room(&w))
+			return w;
+		pg_usleep(ROOM_POLL_MS * 1000L);
+	}
+}
+
 void
 page_cache_write(PsRel rel, ForkNumber fork, BlockNumber blk, const char *page, const PageKeep *keep)
 {
 	CacheTag	tag = make_tag(rel, fork, blk);
 	uint32		hash = hash_tag(&tag);
-	CachePartition *part = &cache_partitions[partition_of(hash)];
-	LWLock	   *lock = &cache_locks[partition_of(hash)].lock;
 	XLogRecPtr	lsn = lsn_cache_get(rel, fork, blk);
 	bool		must_keep = keep->reasons != 0;
-	SpillResult spilled = SPILL_ABSENT;
-	bool		stored = false;
-	int			io_errno = 0;
+	Written		w = write_page(&tag, hash, page, keep, lsn, ROOM_ORDINARY);
 
-	LWLockAcquire(lock, LW_EXCLUSIVE);
-	if (find_slot(&tag, hash) == NO_SLOT)
-		spilled = page_cache_spill_write(&tag, page, keep, lsn, false);
-	if (spilled == SPILL_ABSENT)
-	{
-		io_errno = store_page(part, &tag, hash, page, keep, 1, false, &stored);
-		if (!stored && io_errno == 0 && (must_keep || lsn > wal_worker_ingested()))
-			spilled = page_cache_spill_write(&tag, page, keep, lsn, true);
-	}
-	if (spilled == SPILL_IO_ERROR)
-		io_errno = errno;
-	if (must_keep && !stored && spilled != SPILL_DONE)
-	{
-		int			last_errno = store_page(part, &tag, hash, page, keep, 1, true, &stored);
+	/* nobody can have read the block meanwhile: its buffer is being written */
+	if (must_keep && lacks_room(&w))
+		w = make_room_and_write_page(&tag, hash, page, keep, lsn);
+	if (w.spilled == SPILL_DONE)
+		page_cache_spill_tidy();
 
-		if (stored || last_errno != 0)
-			io_errno = last_errno;
-	}
-	part->writes += stored || spilled == SPILL_DONE;
-	LWLockRelease(lock);
-
-	if (io_errno != 0)
-		report_io_error(part, io_errno, must_keep, "write", &tag);
-	else if (must_keep && !stored && spilled != SPILL_DONE)
-		report_no_room(spilled);
+	if (w.io_errno != 0)
+		report_io_error(&cache_partitions[partition_of(hash)], w.io_errno, must_keep, "write", &tag);
+	else if (must_keep && lacks_room(&w))
+		report_no_room(w.spilled);
 }
 
 void

@@ -98,7 +98,7 @@ page_cache_file_punch(uint64 first, uint64 npages)
  * the same file system, and finding no room for it is a PANIC.
  */
 bool
-page_cache_file_has_room(void)
+page_cache_file_has_room(RoomClaim claim)
 {
 	struct statvfs fs;
 	uint64		reserve = (uint64) (ps_max_wal_lag > 0 ? ps_max_wal_lag : DEFAULT_RESERVE) * 1024 * 1024;
@@ -106,5 +106,11 @@ page_cache_file_has_room(void)
 	if (fstatvfs(cache_fd, &fs) != 0)
 		return true;
 	reserve = Min(reserve, (uint64) fs.f_blocks * fs.f_frsize / MAX_RESERVE_SHARE);
+	if (claim == ROOM_CACHED)
+		reserve *= 2;
+	else if (claim == ROOM_ANOTHER_PAYS)
+		reserve /= 2;
+	else if (claim == ROOM_ADMINISTRATOR)
+		reserve /= 4;
 	return (uint64) fs.f_bavail * fs.f_frsize >= reserve;
 }

@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "ps_page_cache_slots.h"
+#include "ps_running.h"
 
 void
 rel_list_add(RelList *list, PsRel rel)
@@ -155,7 +156,7 @@ page_cache_clear(void)
 {
 	Visit		visit = {.unkept = true};
 
-	page_keep_look_again();
+	running_look_again();
 	for (uint32 p = 0; p < cache_table->npartitions; p++)
 		visit_partition(p, &visit);
 	page_cache_spill_clear();
@@ -209,6 +210,29 @@ page_cache_stats(PageCacheStats *stats)
 				 slot = cache_slots[slot].next)
 				if (page_keep_holds(&cache_slots[slot].keep))
 					stats->kept_pages++;
+		LWLockRelease(&cache_locks[p].lock);
+	}
+}
+
+void
+page_cache_count_kept(void)
+{
+	for (uint32 p = 0; p < cache_table->npartitions; p++)
+	{
+		CachePartition *part = &cache_partitions[p];
+
+		LWLockAcquire(&cache_locks[p].lock, LW_SHARED);
+		for (uint32 i = 0; part->used > 0 && i < cache_table->own_slots; i++)
+		{
+			CacheSlot  *slot = &cache_slots[part->first_slot + i];
+
+			if (!OidIsValid(slot->tag.rel.rel))
+				continue;
+			if (slot->keep.reasons & KEEP_UNTIL_WRITTEN)
+				page_cache_room_count_other(1);
+			else
+				page_cache_room_count(&slot->keep, 1, false);
+		}
 		LWLockRelease(&cache_locks[p].lock);
 	}
 }

@@ -55,6 +55,7 @@ page_cache_request_shmem(void)
 	RequestNamedLWLockTranche(LOCK_TRANCHE, count_partitions());
 	RequestAddinShmemSpace(page_cache_spill_shmem_size());
 	page_cache_spill_request_locks();
+	page_cache_room_request_shmem();
 }
 
 void
@@ -64,6 +65,7 @@ page_cache_startup_shmem(void)
 	char	   *at;
 
 	page_cache_spill_startup_shmem(ps_pages_of_mb(ps_cache_size), ps_pages_of_mb(ps_cache_size));
+	page_cache_room_startup_shmem();
 	cache_table = ShmemInitStruct("pageserver_smgr page cache", cache_bytes(), &found);
 	at = (char *) cache_table + MAXALIGN(sizeof(PageCache));
 	cache_partitions = (CachePartition *) CACHELINEALIGN(at);
@@ -170,6 +172,24 @@ is_ahead_of_store(const CacheTag *tag)
 }
 
 /*
+ * Must the page of a slot be kept?  If that is not known for certain, this
+ * process may be able to find out.
+ */
+static bool
+slot_is_kept(uint32 slot)
+{
+	PageKeep   *keep = &cache_slots[slot].keep;
+	PGAlignedBlock page;
+
+	if (!page_keep_holds(keep))
+		return false;
+	if (!(keep->reasons & KEEP_MULTI) || !page_keep_can_resolve() || !page_cache_file_read(slot, page.data))
+		return true;
+	page_keep_resolve(keep, page.data);
+	return page_keep_holds(keep);
+}
+
+/*
  * The clock: empties one of the partition's slots; NO_SLOT if none can be
  * given up.  last_resort: also pages that the store has to be waited for.
  */
@@ -183,7 +203,7 @@ sweep(CachePartition *part, bool last_resort)
 		uint32		slot = part->first_slot + part->hand;
 
 		part->hand = (part->hand + 1) % cache_table->own_slots;
-		if (page_keep_holds(&cache_slots[slot].keep))
+		if (slot_is_kept(slot))
 			in_a_row++;
 		else if (cache_slots[slot].usage > 0)
 		{

@@ -22,6 +22,7 @@
 
 #include "compute.h"
 #include "conf.h"
+#include "ps_running.h"
 
 PG_MODULE_MAGIC;
 
@@ -155,6 +156,7 @@ startup_shmem(void)
 	stub_startup_shmem();
 	lsn_cache_startup_shmem();
 	page_keep_startup_shmem();
+	running_startup();
 	page_cache_startup_shmem();
 	page_client_startup_shmem();
 	wal_worker_startup_shmem();
@@ -197,6 +199,7 @@ _PG_init(void)
 	smgr_hook_install();
 	smgr_xact_init();
 	page_cache_xact_init();
+	page_cache_room_init();
 	sizes_install();
 	hooks_install();
 	replication_install();

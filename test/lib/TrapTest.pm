@@ -70,9 +70,10 @@ sub wait_for
 
 sub session
 {
-	my ($c) = @_;
+	my ($c, $user) = @_;
+	my $connstr = $c->connstr . ($user ? " user=$user" : '');
 	my $s = bless { in => '', out => '', err => '', n => 0 }, 'TrapTest::Session';
-	$s->{h} = IPC::Run::start([ PageserverTest::bindir() . '/psql', '-X', '-A', '-t', '-q', '-d', $c->connstr, '-f', '-' ],
+	$s->{h} = IPC::Run::start([ PageserverTest::bindir() . '/psql', '-X', '-A', '-t', '-q', '-d', $connstr, '-f', '-' ],
 		'<', \$s->{in}, '>', \$s->{out}, '2>', \$s->{err});
 	$s->{pid} = $s->ask('SELECT pg_backend_pid()');
 	return $s;
