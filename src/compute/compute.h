@@ -19,6 +19,9 @@
 #include "ps_rel.h"
 #include "ps_wire.h"
 
+/* Longest connection string of the store, its zero byte included. */
+#define STORE_ADDRESS_MAX 1024
+
 /* ---- settings.c: pageserver_smgr.* ---- */
 extern char *ps_store;			/* .store: libpq connection string of the store; empty: the library does nothing */
 extern char *ps_tenant;			/* .tenant, .timeline: 32 hex digits */
@@ -176,6 +179,7 @@ typedef struct StoreConn
 	struct WaitEventSet *wait_set;	/* its socket, the process latch, death of the postmaster */
 	int			socket_pos;		/* where the socket is in wait_set */
 	uint32		socket_events;	/* what wait_set waits for on the socket */
+	uint32		store_version;	/* of the address: see wal_progress_store() */
 	bool		latch_was_set;	/* a wait has reset the process latch since the caller cleared this */
 } StoreConn;
 
@@ -277,6 +281,16 @@ typedef struct WalWorkerState
 } WalWorkerState;
 
 extern void wal_worker_state(WalWorkerState *state);
+
+/*
+ * Where the store is, into address, of STORE_ADDRESS_MAX bytes; returns the
+ * version of that.  The last tells whether it has changed since: then a
+ * connection to it is of no use any more.  Processes that wait for the store
+ * take changes of the setting from here.
+ */
+extern uint32 wal_progress_store(char *address);
+extern uint32 wal_progress_store_version(void);
+extern bool wal_progress_store_changed(uint32 version);
 
 /* ingested alone, without a lock: reads up to here do not wait in the store.  Never falls. */
 extern XLogRecPtr wal_worker_ingested(void);

@@ -46,6 +46,7 @@ void
 outage_wait(Outage *outage, const char *error, const char *sqlstate)
 {
 	TimestampTz until;
+	uint32		store_version;
 	bool		latch_was_set = false;
 
 	if (strcmp(sqlstate, PS_SQLSTATE_SUPERSEDED) == 0)
@@ -85,7 +86,8 @@ outage_wait(Outage *outage, const char *error, const char *sqlstate)
 				 errmsg("no connection to the page store while the process exits: %s", error)));
 
 	until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), outage->delay_ms);
-	for (;;)
+	store_version = wal_progress_store_version();
+	while (!wal_progress_store_changed(store_version))
 	{
 		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 

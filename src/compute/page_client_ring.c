@@ -48,6 +48,7 @@ static StoreConn *conn;
 static int	conn_pid;			/* the process that the above belongs to */
 static bool connected_before;
 static bool answer_overdue;		/* why the connection is given up */
+static bool store_moved;
 static uint64 last_reqid;
 static StringInfoData out_message;
 
@@ -133,7 +134,7 @@ ring_disconnect(void)
 	if (conn != NULL)
 		store_conn_close(conn);
 	conn = NULL;
-	answer_overdue = false;
+	answer_overdue = store_moved = false;
 }
 
 static void
@@ -190,6 +191,8 @@ ring_connect(Outage *outage)
 	char		command[128];
 
 	init_process();
+	if (conn != NULL && wal_progress_store_changed(conn->store_version))
+		ring_disconnect();
 	if (conn != NULL)
 		return;
 	snprintf(command, sizeof(command), "pagestream %s %s %llu",
@@ -222,6 +225,11 @@ ring_connection_lost(char sqlstate[6])
 	{
 		pfree(error);
 		error = psprintf("no answer for %d ms (pageserver_smgr.response_timeout)", ps_response_timeout);
+	}
+	if (store_moved)
+	{
+		pfree(error);
+		error = pstrdup("it has another address now (pageserver_smgr.store)");
 	}
 	ring_disconnect();
 	return error;
@@ -380,6 +388,8 @@ ring_wait(uint64 pos, Request *wanted)
 		else if (!lost && ps_response_timeout > 0 &&
 				 TimestampDifferenceExceeds(last_answer, GetCurrentTimestamp(), ps_response_timeout))
 			lost = answer_overdue = true;
+		if (!lost && pos >= ring_unanswered && wal_progress_store_changed(conn->store_version))
+			lost = store_moved = true;
 
 		/* as in outage_wait() */
 		INSTR_TIME_SET_CURRENT(now);

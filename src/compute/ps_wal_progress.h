@@ -14,11 +14,20 @@
 
 typedef struct WalProgress
 {
-	slock_t		mutex;			/* protects what follows, up to last_error */
+	slock_t		mutex;			/* protects what follows, up to store_served */
 	int			pid;
 	bool		connected;
 	TimestampTz connected_since;
 	char		last_error[256];
+
+	/*
+	 * pageserver_smgr.store as the worker has it, for all processes: a backend
+	 * that waits for the store does not take over changed settings meanwhile.
+	 */
+	char		store[STORE_ADDRESS_MAX];
+	uint32		store_served;	/* the version (see below) at which the store was that of our timeline; 0: none yet */
+
+	pg_atomic_uint32 store_version; /* from 1 on; raised, under the mutex, when the address changes */
 
 	/* Written by the worker only.  flushed and ingested never fall. */
 	pg_atomic_uint64 sent;
@@ -38,5 +47,12 @@ extern WalProgress *wal_progress;
 
 /* Is there a stream, and if not, why not; error NULL: the last one stays. */
 extern void wal_progress_set_connected(bool connected, const char *error);
+
+/* The address is the worker's own setting from now on.  The WAL worker. */
+extern void wal_progress_publish_store(void);
+
+/* The store at this version of the address has our timeline; has it, or may the address be a wrong one? */
+extern void wal_progress_set_served(uint32 version);
+extern bool wal_progress_is_served(uint32 version);
 
 #endif							/* PS_WAL_PROGRESS_H */

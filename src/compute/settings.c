@@ -157,6 +157,11 @@ check_store(char **newval, void **extra, GucSource source)
 		GUC_check_errdetail("The store can be given, or taken away, only when the server starts.");
 		return false;
 	}
+	if (strlen(*newval) >= STORE_ADDRESS_MAX)
+	{
+		GUC_check_errdetail("The value must be shorter than %d bytes.", STORE_ADDRESS_MAX);
+		return false;
+	}
 	options = PQconninfoParse(*newval, &error);
 	if (options == NULL)
 	{

@@ -85,9 +85,12 @@ static char *
 store_address(void)
 {
 	static const char *const shown[] = {"host", "hostaddr", "port", "dbname", "user"};
-	PQconninfoOption *options = PQconninfoParse(ps_store, NULL);
+	char		address[STORE_ADDRESS_MAX];
+	PQconninfoOption *options;
 	StringInfoData buf;
 
+	wal_progress_store(address);
+	options = PQconninfoParse(address, NULL);
 	initStringInfo(&buf);
 	for (PQconninfoOption *option = options; option != NULL && option->keyword != NULL; option++)
 		for (int i = 0; i < lengthof(shown); i++)

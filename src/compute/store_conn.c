@@ -198,13 +198,15 @@ connect_and_send(StoreConn *conn, const char *command, const char *application_n
 	 */
 	const char *keys[] = {"keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
 	"dbname", "fallback_application_name", NULL};
+	char		address[STORE_ADDRESS_MAX];
 	const char *values[] = {"10", "5", "3", "30000",
-	ps_store, application_name, NULL};
+	address, application_name, NULL};
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
 	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
 	PGresult   *res;
 	ExecStatusType result;
 
+	conn->store_version = wal_progress_store(address);
 	conn->pg = PQconnectStartParams(keys, values, true);
 	if (conn->pg == NULL)
 	{

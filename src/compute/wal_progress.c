@@ -39,6 +39,8 @@ wal_worker_startup_shmem(void)
 		return;
 	memset(wal_progress, 0, sizeof(*wal_progress));
 	SpinLockInit(&wal_progress->mutex);
+	strlcpy(wal_progress->store, ps_store, sizeof(wal_progress->store));
+	pg_atomic_init_u32(&wal_progress->store_version, 1);
 	pg_atomic_init_u64(&wal_progress->sent, 0);
 	pg_atomic_init_u64(&wal_progress->flushed, 0);
 	pg_atomic_init_u64(&wal_progress->ingested, 0);
@@ -56,6 +58,61 @@ wal_progress_set_connected(bool connected, const char *error)
 	if (error != NULL)
 		strlcpy(wal_progress->last_error, error, sizeof(wal_progress->last_error));
 	SpinLockRelease(&wal_progress->mutex);
+}
+
+void
+wal_progress_publish_store(void)
+{
+	SpinLockAcquire(&wal_progress->mutex);
+	if (strcmp(wal_progress->store, ps_store) != 0)
+	{
+		strlcpy(wal_progress->store, ps_store, sizeof(wal_progress->store));
+		pg_atomic_fetch_add_u32(&wal_progress->store_version, 1);
+	}
+	SpinLockRelease(&wal_progress->mutex);
+}
+
+uint32
+wal_progress_store(char *address)
+{
+	uint32		version;
+
+	SpinLockAcquire(&wal_progress->mutex);
+	memcpy(address, wal_progress->store, STORE_ADDRESS_MAX);
+	version = pg_atomic_read_u32(&wal_progress->store_version);
+	SpinLockRelease(&wal_progress->mutex);
+	return version;
+}
+
+uint32
+wal_progress_store_version(void)
+{
+	return pg_atomic_read_u32(&wal_progress->store_version);
+}
+
+bool
+wal_progress_store_changed(uint32 version)
+{
+	return pg_atomic_read_u32(&wal_progress->store_version) != version;
+}
+
+void
+wal_progress_set_served(uint32 version)
+{
+	SpinLockAcquire(&wal_progress->mutex);
+	wal_progress->store_served = version;
+	SpinLockRelease(&wal_progress->mutex);
+}
+
+bool
+wal_progress_is_served(uint32 version)
+{
+	bool		result;
+
+	SpinLockAcquire(&wal_progress->mutex);
+	result = wal_progress->store_served == 0 || wal_progress->store_served == version;
+	SpinLockRelease(&wal_progress->mutex);
+	return result;
 }
 
 void

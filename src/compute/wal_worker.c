@@ -80,13 +80,14 @@ static void
 wait_for_retry(int delay_ms)
 {
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay_ms);
+	uint32		store_version = wal_progress_store_version();
 
 	for (;;)
 	{
 		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 
 		housekeeping(NULL);
-		if (left <= 0)
+		if (left <= 0 || wal_progress_store_changed(store_version))
 			break;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, limit_wait(left),
 						 WAIT_EVENT_WAL_SENDER_MAIN);
@@ -118,6 +119,7 @@ wal_worker_main(Datum arg)
 	SpinLockAcquire(&wal_progress->mutex);
 	wal_progress->pid = MyProcPid;
 	SpinLockRelease(&wal_progress->mutex);
+	wal_progress_publish_store();
 
 	MemoryContextSwitchTo(TopMemoryContext);
 	stream_init();
@@ -130,11 +132,13 @@ wal_worker_main(Datum arg)
 		StoreConn  *conn;
 		char	   *error;
 		char		sqlstate[6];
+		uint32		store_version;
 
 		MemoryContextSwitchTo(context);
 		MemoryContextReset(context);
 		housekeeping(NULL);
 		set_ps_display("connecting");
+		store_version = wal_progress_store_version();
 		conn = store_conn_open(command, STANDBY_NAME, limit_connect(CONNECT_TIMEOUT_MS), WAIT_EVENT_WAL_SENDER_MAIN,
 							   &error, sqlstate);
 		if (conn != NULL)
@@ -151,7 +155,8 @@ wal_worker_main(Datum arg)
 		set_ps_display("waiting for the store");
 		if (strcmp(sqlstate, PS_SQLSTATE_SUPERSEDED) == 0)
 			store_conn_superseded(error);
-		if (strcmp(sqlstate, PS_SQLSTATE_NOT_FOUND) == 0)
+		/* at a new address it may be that the address is wrong */
+		if (strcmp(sqlstate, PS_SQLSTATE_NOT_FOUND) == 0 && wal_progress_is_served(store_version))
 			store_conn_gone(error);
 
 		/* Once for an outage, and when the reason changes. */

@@ -130,6 +130,7 @@ housekeeping(StoreConn *conn)
 	{
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
+		wal_progress_publish_store();
 	}
 	CHECK_FOR_INTERRUPTS();
 	exit_if_stopping(conn);

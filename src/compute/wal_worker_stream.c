@@ -162,6 +162,7 @@ begin_at(XLogRecPtr lsn)
 	outage_since = 0;
 	streaming_since = GetCurrentTimestamp();
 	wal_progress_set_connected(true, NULL);
+	wal_progress_set_served(conn->store_version);
 	pg_atomic_write_u64(&wal_progress->sent, sent);
 	standby_streaming(sent);
 	set_ps_display("streaming");
@@ -235,6 +236,8 @@ stream_wal(StoreConn *stream_conn, char sqlstate[6])
 		long		silence;
 
 		housekeeping(conn);
+		if (wal_progress_store_changed(conn->store_version))
+			return pstrdup("it has another address now (pageserver_smgr.store)");
 
 		if (!PQconsumeInput(conn->pg))
 			return store_conn_error(conn, sqlstate);

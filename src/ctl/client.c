@@ -5,12 +5,23 @@
 #include "ps_fe.h"
 
 #include <jansson.h>
+#include <poll.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "catalog/pg_type_d.h"
 
 #include "ctl.h"
 #include "ps_wire.h"
+
+static int64
+now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
 
 const char *
 store_name(const Options *options)
@@ -128,6 +139,55 @@ store_connect(const Options *options)
 	PQconninfoFree(given);
 	pfree(conninfo);
 	return conn;
+}
+
+/* Waits for the socket; false: the time is over. */
+static bool
+wait_for_socket(PGconn *conn, bool to_write, int64 until)
+{
+	struct pollfd pfd = {PQsocket(conn), to_write ? POLLOUT : POLLIN, 0};
+	int64		left;
+
+	do
+	{
+		left = until - now_ms();
+		if (left <= 0)
+			return false;
+	} while (poll(&pfd, 1, (int) left) < 0 && errno == EINTR);
+	return now_ms() < until;
+}
+
+PGresult *
+store_ask(const PidFile *file, const char *command, int timeout_ms)
+{
+	char		port[16];
+	const char *keys[] = {"host", "port", "dbname", "user", "fallback_application_name", NULL};
+	const char *values[] = {file->socket_dir, port, "store", "pageserver", "pageserver_ctl", NULL};
+	int64		until = now_ms() + timeout_ms;
+	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+	PGresult   *res = NULL;
+	PGconn	   *conn;
+
+	snprintf(port, sizeof(port), "%d", file->port);
+	conn = PQconnectStartParams(keys, values, false);
+	while (PQstatus(conn) != CONNECTION_BAD && status != PGRES_POLLING_OK && status != PGRES_POLLING_FAILED)
+	{
+		if (!wait_for_socket(conn, status == PGRES_POLLING_WRITING, until))
+			break;
+		status = PQconnectPoll(conn);
+	}
+	if (status == PGRES_POLLING_OK && PQsendQuery(conn, command))
+	{
+		while (PQisBusy(conn) && wait_for_socket(conn, false, until) && PQconsumeInput(conn))
+			;
+		if (!PQisBusy(conn))
+			res = PQgetResult(conn);
+	}
+	PQfinish(conn);
+	if (res == NULL || PQresultStatus(res) == PGRES_TUPLES_OK)
+		return res;
+	PQclear(res);
+	return NULL;
 }
 
 /* ---- errors ---- */

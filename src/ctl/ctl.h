@@ -81,6 +81,7 @@ extern int	run_init(const Options *options);
 extern int	run_start(const Options *options);
 extern int	run_stop(const Options *options);
 extern int	run_restart(const Options *options);
+extern int	run_reload(const Options *options);
 extern int	run_status(const Options *options);
 
 /* branch.c */
@@ -218,6 +219,15 @@ extern bool wait_until_ready(const ServerKind *kind, const char *dir, pid_t chil
  */
 extern void stop_server(const ServerKind *kind, const char *dir, const PidFile *file, const char *mode, int timeout,
 						bool no_wait, const char *what);
+
+/* Sends a signal to a server that was found alive, and to no other process; false: it has ended. */
+extern bool signal_server(const ServerKind *kind, const char *dir, const PidFile *file, int signo, const char *what);
+
+/*
+ * client.c again: rows of a command of the store that the lock file names; NULL
+ * if it does not answer in time, or with an error.
+ */
+extern PGresult *store_ask(const PidFile *file, const char *command, int timeout_ms);
 
 /* ---- process.c ---- */
 

@@ -24,10 +24,16 @@ static const Command commands[] = {
 		"Immediate ends it on the spot; nothing that was acknowledged is lost.\n"},
 	{"restart", NULL, "DSUlmtwWqj", 0, 0, run_restart,
 		"restart [-D STORE] [-l LOG] [-m smart|fast|immediate] [-t SECS]", "stop a store and start it again",
-		"A store that does not run is started.\n"},
+		"A store that does not run is started. The settings are checked before the store\n"
+		"is stopped.\n"},
+	{"reload", NULL, "DSqj", 0, 0, run_reload,
+		"reload [-D STORE]", "have a store read its settings again",
+		"The settings are checked first. The store's log says what has changed, and opens\n"
+		"its file anew if that was moved away; \"status\" names what needs a restart.\n"},
 	{"status", NULL, "DSjq", 0, 0, run_status,
 		"status [-D STORE] [--json]", "show whether a store runs",
-		"Exit code 0: it runs; 3: it does not; 4: there is no store in the directory.\n"},
+		"Exit code 0: it runs; 3: it does not; 4: there is no store in the directory.\n"
+		"If it runs it is asked whether settings were changed that need a restart.\n"},
 	{"branch", "create", "Skrqj", 1, 1, run_branch_create,
 		"branch create NAME [--from PARENT[@LSN|@TIME] | --data-checksums]", "make a branch",
 		"With --from, the branch begins as PARENT is now, or was at an LSN such as\n"

@@ -333,6 +333,46 @@ send_signal(int pidfd, uid_t owner, int signo)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : EIO;
 }
 
+/* Returns a pidfd of the server, -1 if it has ended by itself. */
+static int
+signal_by_pidfd(const ServerKind *kind, const char *dir, const PidFile *file, int signo, const char *what)
+{
+	PidFile		now;
+	int			pidfd;
+	int			error;
+
+	if (file->pid == 0)
+	{
+		pg_log_error("%s holds its lock file in \"%s\", but is no process that can be seen from here", what, dir);
+		pg_log_error_hint("Signal it where it was started, for example in its container.");
+		exit(1);
+	}
+	pidfd = pidfd_open(file->pid, 0);
+	if (pidfd < 0 && errno != ESRCH)
+		pg_fatal("could not open process %d: %m", (int) file->pid);
+	/* only now is it certain that the number stays what it is */
+	kind->find(dir, &now);
+	if (pidfd < 0 || !now.alive || now.pid != file->pid)
+		return -1;
+	error = send_signal(pidfd, file->owner, signo);
+	if (error != 0 && error != ESRCH)
+	{
+		errno = error;
+		pg_fatal("could not send a signal to %s (PID %d): %m", what, (int) file->pid);
+	}
+	return pidfd;
+}
+
+bool
+signal_server(const ServerKind *kind, const char *dir, const PidFile *file, int signo, const char *what)
+{
+	int			pidfd = signal_by_pidfd(kind, dir, file, signo, what);
+
+	if (pidfd >= 0)
+		close(pidfd);
+	return pidfd >= 0;
+}
+
 void
 stop_server(const ServerKind *kind, const char *dir, const PidFile *file, const char *mode, int timeout, bool no_wait,
 			const char *what)
@@ -340,27 +380,10 @@ stop_server(const ServerKind *kind, const char *dir, const PidFile *file, const 
 	int			signo = strcmp(mode, "smart") == 0 ? SIGTERM : strcmp(mode, "fast") == 0 ? SIGINT : SIGQUIT;
 	struct pollfd pfd = {.events = POLLIN};
 	PidFile		now;
-	int			error;
 
-	if (file->pid == 0)
-	{
-		pg_log_error("%s holds its lock file in \"%s\", but is no process that can be seen from here", what, dir);
-		pg_log_error_hint("Stop it where it was started, for example in its container.");
-		exit(1);
-	}
-	pfd.fd = pidfd_open(file->pid, 0);
-	if (pfd.fd < 0 && errno != ESRCH)
-		pg_fatal("could not open process %d: %m", (int) file->pid);
-	/* only now is it certain that the number stays what it is */
-	kind->find(dir, &now);
-	if (pfd.fd < 0 || !now.alive || now.pid != file->pid)
-		return;					/* it has ended by itself */
-	error = send_signal(pfd.fd, file->owner, signo);
-	if (error != 0 && error != ESRCH)
-	{
-		errno = error;
-		pg_fatal("could not send a signal to %s (PID %d): %m", what, (int) file->pid);
-	}
+	pfd.fd = signal_by_pidfd(kind, dir, file, signo, what);
+	if (pfd.fd < 0)
+		return;
 	for (int64 waited = 0; !no_wait && waited < (int64) timeout * 1000000; waited += POLL_INTERVAL_USEC)
 	{
 		/* an orderly stop removes the file as the last thing */
@@ -374,5 +397,5 @@ stop_server(const ServerKind *kind, const char *dir, const PidFile *file, const 
 		return;
 	pg_log_error("%s (PID %d) did not stop in %d seconds", what, (int) file->pid, timeout);
 	pg_log_error_hint("It may still be stopping. Look into its log; \"-m immediate\" does not wait for anything.");
-	exit(1);
+	exit(EXIT_TIMEOUT);
 }

@@ -1,13 +1,17 @@
 /*
  * store.c
- *	  Commands for a store: init, start, stop, restart, status.
+ *	  Commands for a store: init, start, stop, restart, reload, status.
  */
 #include "ps_fe.h"
 
+#include <fcntl.h>
 #include <jansson.h>
 #include <unistd.h>
 
 #include "ctl.h"
+
+/* "status" waits so long for an answer of the store. */
+#define STATUS_TIMEOUT_MS 5000
 
 /* The store's directory: -D, or what the other commands would take. */
 static char *
@@ -139,6 +143,18 @@ run_stop(const Options *options)
 	return 0;
 }
 
+/* Would the store start with these settings?  Else the program ends, with what the store says. */
+static void
+check_settings(const char *dir)
+{
+	char	   *argv[] = {own_program("pageserver"), "--check-config", "--quiet", "-D", unconstify(char *, dir), NULL};
+
+	if (wait_program(start_program(argv, -1, -1, false), "pageserver --check-config"))
+		return;
+	pg_log_error_hint("Nothing was changed. Correct \"%s/pageserver.conf\" first.", dir);
+	exit(1);
+}
+
 int
 run_restart(const Options *options)
 {
@@ -146,6 +162,7 @@ run_restart(const Options *options)
 	PidFile		file;
 
 	check_store(dir);
+	check_settings(dir);
 	store_kind.find(dir, &file);
 	if (file.alive)
 		stop_server(&store_kind, dir, &file, options->mode, options->timeout, false, "the store");
@@ -153,14 +170,53 @@ run_restart(const Options *options)
 }
 
 int
+run_reload(const Options *options)
+{
+	char	   *dir = store_directory(options);
+	PidFile		file;
+
+	check_store(dir);
+	store_kind.find(dir, &file);
+	if (file.alive)
+		check_settings(dir);
+	if (!file.alive || !signal_server(&store_kind, dir, &file, SIGHUP, "the store"))
+	{
+		pg_log_error("the store \"%s\" does not run", dir);
+		return EXIT_NOT_RUNNING;
+	}
+	print_done(options, psprintf("The store \"%s\" reads its settings again (PID %d).", dir, (int) file.pid), "reloaded", dir, NULL);
+	return 0;
+}
+
+/* What a store says of itself that its lock file does not; NULL: it does not answer. */
+static PGresult *
+ask_status(const PidFile *file)
+{
+	return strcmp(file->state, "ready") == 0 ? store_ask(file, "status", STATUS_TIMEOUT_MS) : NULL;
+}
+
+/* A value of that; "" if it is not there. */
+static const char *
+status_value(const PGresult *res, const char *name)
+{
+	for (int i = 0; i < (res != NULL ? PQntuples(res) : 0); i++)
+		if (strcmp(PQgetvalue(res, i, 0), name) == 0)
+			return PQgetvalue(res, i, 1);
+	return "";
+}
+
+int
 run_status(const Options *options)
 {
 	char	   *dir = store_directory(options);
 	PidFile		file = {0};
+	PGresult   *res = NULL;
 	bool		exists = is_store(dir);
 
 	if (exists)
 		store_kind.find(dir, &file);
+	if (file.alive)
+		res = ask_status(&file);
 	if (options->json)
 	{
 		json_t	   *status = json_pack("{s:s, s:b, s:b}", "store", dir, "exists", exists, "running", file.alive);
@@ -171,6 +227,9 @@ run_status(const Options *options)
 			json_object_set_new(status, "port", json_integer(file.port));
 			json_object_set_new(status, "unix_socket_directory", json_string(file.socket_dir));
 			json_object_set_new(status, "state", json_string(file.state));
+			json_object_set_new(status, "answers", json_boolean(res != NULL));
+			if (res != NULL)
+				json_object_set_new(status, "restart_needed", json_string(status_value(res, "restart_needed")));
 		}
 		json_dumpf(status, stdout, JSON_INDENT(2));
 		printf("\n");
@@ -181,7 +240,14 @@ run_status(const Options *options)
 	else if (!file.alive)
 		printf("The store \"%s\" does not run.\n", dir);
 	else
+	{
 		printf("The store \"%s\" runs (PID %d, port %d, socket directory \"%s\", %s).\n", dir, (int) file.pid, file.port,
 			   file.socket_dir, file.state);
+		if (res == NULL && strcmp(file.state, "ready") == 0)
+			printf("It does not answer.\n");
+		if (*status_value(res, "restart_needed") != '\0')
+			printf("A restart is needed for changed settings: %s.\n", status_value(res, "restart_needed"));
+	}
+	PQclear(res);
 	return !exists ? EXIT_NOT_FOUND : !file.alive ? EXIT_NOT_RUNNING : 0;
 }

@@ -48,7 +48,7 @@ typedef struct Setting
 	const char *default_value;	/* as the file would have it */
 	size_t		offset;			/* in Config */
 	CheckString check;
-	bool		reloads;		/* SIGHUP changes it */
+	bool		reloads;		/* SIGHUP changes it; else a restart does */
 	const char *text;			/* for the generated file; "\n" begins a new line */
 } Setting;
 
@@ -74,7 +74,7 @@ static const Setting settings[] = {
 		"Absolute path of the directory of the Unix socket.  Empty: the store's own\n"
 		"directory; or, if that has a comma in its path or a path that is too long for\n"
 		"a socket, one that is made below the directory of PostgreSQL's sockets."},
-	{NULL, INT_SETTING(max_connections, UNIT_NONE, 1, 100000, "500"), NULL, false,
+	{NULL, INT_SETTING(max_connections, UNIT_NONE, 1, 100000, "500"), NULL, true,
 		"Page streams at a time: a backend of a compute has one from the first page on\n"
 		"that it reads.  If there are more backends, those that need one at the moment\n"
 		"get those of others, shared out evenly among the branches.  WAL has streams of\n"
@@ -93,40 +93,40 @@ static const Setting settings[] = {
 	{NULL, INT_SETTING(redo_helpers, UNIT_NONE, 0, 256, "0"), NULL, false,
 		"Most redo helpers (processes of stock PostgreSQL that apply WAL records to\n"
 		"pages) of one tenant.  0: one for each processor."},
-	{NULL, INT_SETTING(redo_timeout, UNIT_MS, 100, INT_MAX, "60s"), NULL, false,
+	{NULL, INT_SETTING(redo_timeout, UNIT_MS, 100, INT_MAX, "60s"), NULL, true,
 		"A redo helper that takes longer than this for one request is replaced."},
 
-	{"Ingest and flush", INT_SETTING(checkpoint_distance, UNIT_MB, 1, 65536, "256MB"), NULL, false,
+	{"Ingest and flush", INT_SETTING(checkpoint_distance, UNIT_MB, 1, 65536, "256MB"), NULL, true,
 		"WAL that the layer in memory covers before it is written as a file."},
-	{NULL, INT_SETTING(checkpoint_timeout, UNIT_S, 1, 7 * 86400, "10min"), NULL, false,
+	{NULL, INT_SETTING(checkpoint_timeout, UNIT_S, 1, 7 * 86400, "10min"), NULL, true,
 		"Age at which the layer in memory is written although it is small."},
-	{NULL, INT_SETTING(open_layer_memory, UNIT_MB, 1, 65536, "256MB"), NULL, false,
+	{NULL, INT_SETTING(open_layer_memory, UNIT_MB, 1, 65536, "256MB"), NULL, true,
 		"Memory for the index of the layer in memory before it is written."},
-	{NULL, INT_SETTING(layer_memory, UNIT_MB, 2, 1024 * 1024, "1GB"), NULL, false,
+	{NULL, INT_SETTING(layer_memory, UNIT_MB, 2, 1024 * 1024, "1GB"), NULL, true,
 		"Memory for the layers in memory of all branches together: beyond half of it\n"
 		"the larger ones are written early, and one branch may have no more than that\n"
 		"half.  At the limit WAL of branches that have more than their share is taken\n"
 		"only as fast as their layers are written."},
-	{NULL, INT_SETTING(max_ingest_lag, UNIT_MB, 1, 65536, "64MB"), NULL, false,
+	{NULL, INT_SETTING(max_ingest_lag, UNIT_MB, 1, 65536, "64MB"), NULL, true,
 		"WAL that may be received and not yet visible to reads; beyond this, the store\n"
 		"takes WAL only as fast as it can file it."},
 	{NULL, INT_SETTING(page_cache_size, UNIT_MB, 0, 1024 * 1024, "128MB"), NULL, false,
 		"Memory for pages that were reconstructed."},
-	{NULL, INT_SETTING(max_open_layer_files, UNIT_NONE, 8, 30000, "4000"), NULL, false,
+	{NULL, INT_SETTING(max_open_layer_files, UNIT_NONE, 8, 30000, "4000"), NULL, true,
 		"Most layer files that are open at a time; those that have not been read for\n"
 		"the longest time are closed.  Each takes a file descriptor and a memory mapping,\n"
 		"and up to 32 kB of memory for its dictionary.\n"
 		"If the system allows fewer descriptors, it is what that leaves."},
-	{NULL, INT_SETTING(min_free_space, UNIT_MB, 0, 1024 * 1024, "512MB"), NULL, false,
+	{NULL, INT_SETTING(min_free_space, UNIT_MB, 0, 1024 * 1024, "512MB"), NULL, true,
 		"Free disk space below which no more WAL is taken: commits wait, reads go on.\n"
 		"It is what writing the layers in memory may need: at least checkpoint_distance.\n"
 		"Merges and image files leave it alone, too."},
-	{NULL, STRING_SETTING(wal_compression, "zstd"), check_wal_compression, false,
+	{NULL, STRING_SETTING(wal_compression, "zstd"), check_wal_compression, true,
 		"How WAL files are kept of which all is in layer files: zstd or none.  \"zstd -d\"\n"
 		"makes of a compressed one what pg_waldump reads."},
-	{NULL, INT_SETTING(wait_timeout, UNIT_MS, 1, INT_MAX, "60s"), NULL, false,
+	{NULL, INT_SETTING(wait_timeout, UNIT_MS, 1, INT_MAX, "60s"), NULL, true,
 		"How long a read waits for WAL that it needs."},
-	{NULL, INT_SETTING(idle_timeline_timeout, UNIT_S, 0, INT_MAX / 1000, "5min"), NULL, false,
+	{NULL, INT_SETTING(idle_timeline_timeout, UNIT_S, 0, INT_MAX / 1000, "5min"), NULL, true,
 		"A branch is opened when it is first used.  When nobody has used it for this\n"
 		"long, and all of its WAL is in layer files (checkpoint_timeout), it is closed:\n"
 		"it needs no memory, threads and open files then.  0: it stays open."},
@@ -135,36 +135,36 @@ static const Setting settings[] = {
 		"Threads that merge layer files, make image files and remove what nobody can\n"
 		"read any more; and as many that merge files as they were flushed, and do\n"
 		"nothing else.  0: nothing of that is done, and files pile up."},
-	{NULL, INT_SETTING(compaction_threshold, UNIT_NONE, 2, 1000, "4"), NULL, false,
+	{NULL, INT_SETTING(compaction_threshold, UNIT_NONE, 2, 1000, "4"), NULL, true,
 		"Files as they were flushed that are merged into files ordered by key."},
-	{NULL, INT_SETTING(compaction_fanout, UNIT_NONE, 2, 1000, "4"), NULL, false,
+	{NULL, INT_SETTING(compaction_fanout, UNIT_NONE, 2, 1000, "4"), NULL, true,
 		"Such merged sets of one level that are merged into one of the next."},
-	{NULL, INT_SETTING(compaction_backlog, UNIT_NONE, 2, 100000, "40"), NULL, false,
+	{NULL, INT_SETTING(compaction_backlog, UNIT_NONE, 2, 100000, "40"), NULL, true,
 		"Files as they were flushed that wait to be merged, at which the store takes WAL\n"
 		"only as fast as it merges.  From half as many on it becomes slower and slower.\n"
 		"At least compaction_threshold.  If files cannot be merged, for want of disk space\n"
 		"or because one is damaged, WAL is taken at a megabyte a second."},
-	{NULL, INT_SETTING(target_file_size, UNIT_MB, 1, 65536, "128MB"), NULL, false,
+	{NULL, INT_SETTING(target_file_size, UNIT_MB, 1, 65536, "128MB"), NULL, true,
 		"Size of a merged file or an image file, about."},
-	{NULL, INT_SETTING(compaction_memory, UNIT_MB, 1, 65536, "64MB"), NULL, false,
+	{NULL, INT_SETTING(compaction_memory, UNIT_MB, 1, 65536, "64MB"), NULL, true,
 		"Memory that a merge may use, about, for each thread."},
-	{NULL, INT_SETTING(image_delta_records, UNIT_NONE, 1, 1000000, "16"), NULL, false,
+	{NULL, INT_SETTING(image_delta_records, UNIT_NONE, 1, 1000000, "16"), NULL, true,
 		"An image file of a range of pages is made when so many records for each page have\n"
 		"come since the last one, on an average, ..."},
-	{NULL, INT_SETTING(image_delta_percent, UNIT_NONE, 1, 10000, "300"), NULL, false,
+	{NULL, INT_SETTING(image_delta_percent, UNIT_NONE, 1, 10000, "300"), NULL, true,
 		"... or records that take this many percent of its size ..."},
-	{NULL, INT_SETTING(image_delta_layers, UNIT_NONE, 1, 1000, "8"), NULL, false,
+	{NULL, INT_SETTING(image_delta_layers, UNIT_NONE, 1, 1000, "8"), NULL, true,
 		"... or a tenth of either, in so many files above each other."},
 
-	{"History", INT_SETTING(gc_horizon, UNIT_MB, 0, INT_MAX, "64MB"), NULL, false,
+	{"History", INT_SETTING(gc_horizon, UNIT_MB, 0, INT_MAX, "64MB"), NULL, true,
 		"WAL, counted back from the newest, at every moment of which a branch can begin ..."},
-	{NULL, INT_SETTING(pitr_interval, UNIT_S, 0, INT_MAX, "7d"), NULL, false,
+	{NULL, INT_SETTING(pitr_interval, UNIT_S, 0, INT_MAX, "7d"), NULL, true,
 		"... and time, counted back from now.  What is older than both is removed, but for\n"
 		"the moments at which branches begin.  Counted is the time that the store has run\n"
 		"since it took the WAL: no clock that is set can make it older."},
 
 	{"Log", STRING_SETTING(log_level, "log"), check_log_level, true,
-		"Least level that is logged: debug, log or warning.  May be changed by SIGHUP."},
+		"Least level that is logged: debug, log or warning."},
 };
 
 static PsError *
@@ -512,6 +512,7 @@ config_load(const char *store_dir, Config **result)
 		err = ps_error(PS_SQLSTATE_IO, "could not find the directory \"%s\": %m", store_dir);
 		goto done;
 	}
+	config->restart_needed = pg_strdup("");
 	for (int i = 0; i < lengthof(settings); i++)
 		PS_GOTO(set_value(config, &settings[i], settings[i].default_value, "default", i), done);
 
@@ -570,6 +571,8 @@ config_free(Config *config)
 			free(*(char **) ((char *) config + settings[i].offset));
 	}
 	free(config->store_dir);
+	free(config->restart_needed);
+	config_free(config->older);
 	free(config);
 }
 
@@ -584,21 +587,64 @@ setting_differs(const Setting *s, const Config *a, const Config *b)
 	return strcmp(*(char *const *) x, *(char *const *) y) != 0;
 }
 
+/* The value as the file would have it; static memory. */
+static const char *
+show_value(const Setting *s, const Config *config)
+{
+	static const char *const units[] = {"", "MB", "ms", "s"};
+	static char text[32];
+	const char *field = (const char *) config + s->offset;
+
+	if (s->type == SETTING_STRING)
+		return *(char *const *) field;
+	snprintf(text, sizeof(text), "%d%s", *(const int *) field, units[s->unit]);
+	return text;
+}
+
+/* config gets the value that the other one has. */
+static void
+copy_value(const Setting *s, Config *config, const Config *other)
+{
+	char	   *to = (char *) config + s->offset;
+	const char *from = (const char *) other + s->offset;
+
+	if (s->type == SETTING_INT)
+		*(int *) to = *(const int *) from;
+	else
+	{
+		free(*(char **) to);
+		*(char **) to = pg_strdup(*(char *const *) from);
+	}
+}
+
 PsError *
-config_reload(const Config *running)
+config_reload(Config *running, Config **result)
 {
 	Config	   *fresh;
+	StringInfoData names;
 
 	PS_TRY(config_load(running->store_dir, &fresh));
+	initStringInfo(&names);
 	for (int i = 0; i < lengthof(settings); i++)
 	{
-		if (!settings[i].reloads && setting_differs(&settings[i], running, fresh))
-			ps_log(PS_WARNING, "setting \"%s\" cannot be changed without a restart of the store", settings[i].name);
+		const Setting *s = &settings[i];
+
+		if (!setting_differs(s, running, fresh))
+			continue;
+		if (s->reloads)
+			ps_log(PS_LOG, "setting \"%s\" changed to \"%s\"", s->name, show_value(s, fresh));
+		else
+		{
+			ps_log(PS_WARNING, "setting \"%s\" cannot be changed to \"%s\" without a restart of the store", s->name, show_value(s, fresh));
+			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", s->name);
+			copy_value(s, fresh, running);
+		}
 	}
-	if (config_log_level(fresh) != __atomic_load_n(&ps_log_level, __ATOMIC_RELAXED))
-		ps_log(PS_WARNING, "setting \"log_level\" is \"%s\" now", fresh->log_level);
-	__atomic_store_n(&ps_log_level, config_log_level(fresh), __ATOMIC_RELAXED);
-	config_free(fresh);
+	free(fresh->restart_needed);
+	fresh->restart_needed = pg_strdup(names.data);
+	pfree(names.data);
+	fresh->older = running;
+	*result = fresh;
 	return NULL;
 }
 
@@ -614,8 +660,10 @@ config_write_default(StringInfo out)
 						   "#\n"
 						   "# Lines that begin with \"#\" are comments.  Every setting is shown here with its\n"
 						   "# default.  Values with blanks or other special signs are put in single quotes.\n"
-						   "# Memory units: kB, MB, GB, TB; time units: ms, s, min, h, d.  Unless it says\n"
-						   "# otherwise, a change takes effect when the store is started again.\n");
+						   "# Memory units: kB, MB, GB, TB; time units: ms, s, min, h, d.\n"
+						   "#\n"
+						   "# A change takes effect when the store reads this file again (\"pageserver_ctl\n"
+						   "# reload\", or SIGHUP), but for settings that are marked below: they need a restart.\n");
 	for (int i = 0; i < lengthof(settings); i++)
 	{
 		const Setting *s = &settings[i];
@@ -629,6 +677,8 @@ config_write_default(StringInfo out)
 			if (*p == '\n')
 				appendStringInfoString(out, "# ");
 		}
+		if (!s->reloads)
+			appendStringInfoString(out, "\n# (change requires restart)");
 		if (s->type == SETTING_STRING)
 			appendStringInfo(out, "\n#%s = '%s'\n", s->name, s->default_value);
 		else

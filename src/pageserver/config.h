@@ -54,24 +54,34 @@ typedef struct Config
 	int			pitr_interval;	/* s back from now that stay readable */
 	/* log */
 	char	   *log_level;		/* debug, log, warning: see config_log_level() */
+	/* of a reloaded one */
+	char	   *restart_needed; /* settings that the file has changed and only a restart does, "a, b"; "": none */
+	struct Config *older;		/* what was in force before it, or NULL */
 } Config;
 
 #define CONFIG_FILE_NAME "pageserver.conf"
 
 /*
  * Reads STORE/pageserver.conf.  An unknown name, a value out of range or not
- * of its type is an error with file and line.  The result is not changed any
- * more: any thread may read it.
+ * of its type is an error with file and line.
+ *
+ * A Config does not change any more once it is published, and lives as long as
+ * the daemon does: any thread may read it, and keep the pointer.  When settings
+ * are reloaded the main thread publishes another one, by swapping the atomic
+ * pointers to it (Store.config, Server.config).  So whoever wants to know a
+ * setting gets the pointer anew, and whoever needs several that agree gets it
+ * once.
  */
 extern PsError *config_load(const char *store_dir, Config **config);
 extern void config_free(Config *config);
 
 /*
- * SIGHUP: reads the file again.  What may change while the daemon runs (the
- * log level) is put into effect; a change of anything else is logged as one
- * that needs a restart.  After an error nothing has changed.  Main thread.
+ * SIGHUP: reads the file again.  *fresh has the new values, but for settings
+ * that only a restart changes: these stay as they are, and are named in the log
+ * and in restart_needed.  Takes running, which goes on being valid and is freed
+ * with *fresh.  After an error nothing has changed.  Main thread.
  */
-extern PsError *config_reload(const Config *running);
+extern PsError *config_reload(Config *running, Config **fresh);
 
 /* The log level as error.h has it. */
 extern PsLogLevel config_log_level(const Config *config);

@@ -70,6 +70,15 @@ typedef enum PsLogLevel
 extern PsLogLevel ps_log_level; /* least level that is written; __atomic, for SIGHUP changes it */
 extern void ps_log(PsLogLevel level, const char *fmt, ...) pg_attribute_printf(2, 3);
 
+/*
+ * The log's file is the regular file that standard error is, if it is one.
+ * ps_log_begin() notes its name when the daemon starts; ps_log_reopen() opens the
+ * file of that name anew if there is another one now, or none, as after
+ * logrotate.  Main thread; other threads may log meanwhile.
+ */
+extern void ps_log_begin(void);
+extern PsError *ps_log_reopen(void);
+
 /* Writes the error at the level, with "what" before it, and frees it. */
 extern void ps_log_error(PsLogLevel level, PsError *err, const char *what, ...) pg_attribute_printf(3, 4);
 

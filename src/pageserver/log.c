@@ -4,15 +4,19 @@
  */
 #include "ps_fe.h"
 
+#include <fcntl.h>
 #include <pthread.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "error.h"
+#include "ps_wire.h"
 
 PsLogLevel	ps_log_level = PS_LOG;
 
+static char log_path[MAXPGPATH];	/* set once, by ps_log_begin(); "": standard error is no file */
 static __thread char thread_name[16] = "main";
 
 void
@@ -71,4 +75,49 @@ ps_log_error(PsLogLevel level, PsError *err, const char *what, ...)
 	ps_log(level, "%s: %s%s%s%s%s", prefix, err->message, err->detail ? " DETAIL:  " : "", err->detail ? err->detail : "",
 		   err->hint ? " HINT:  " : "", err->hint ? err->hint : "");
 	ps_error_free(err);
+}
+
+/* Are both descriptors, or the name and the descriptor, the same regular file? */
+static bool
+same_file(const struct stat *a, const struct stat *b)
+{
+	return S_ISREG(a->st_mode) && a->st_ino == b->st_ino && a->st_dev == b->st_dev;
+}
+
+void
+ps_log_begin(void)
+{
+	struct stat by_fd;
+	struct stat by_name;
+	ssize_t		len = readlink("/proc/self/fd/2", log_path, sizeof(log_path) - 1);
+
+	log_path[Max(len, 0)] = '\0';
+	if (len <= 0 || fstat(STDERR_FILENO, &by_fd) < 0 || stat(log_path, &by_name) < 0 || !same_file(&by_fd, &by_name))
+		log_path[0] = '\0';
+}
+
+PsError *
+ps_log_reopen(void)
+{
+	struct stat before;
+	struct stat out;
+	struct stat now;
+	PsError    *err = NULL;
+	int			fd;
+
+	if (log_path[0] == '\0' || fstat(STDERR_FILENO, &before) < 0)
+		return NULL;
+	fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	if (fd < 0 || fstat(fd, &now) < 0)
+		err = ps_error(PS_SQLSTATE_IO, "could not open log file \"%s\": %m", log_path);
+	else if (!same_file(&before, &now))
+	{
+		bool		both = fstat(STDOUT_FILENO, &out) == 0 && same_file(&before, &out);
+
+		if (dup2(fd, STDERR_FILENO) < 0 || (both && dup2(fd, STDOUT_FILENO) < 0))
+			err = ps_error(PS_SQLSTATE_IO, "could not write to log file \"%s\": %m", log_path);
+	}
+	if (fd >= 0)
+		close(fd);
+	return err;
 }

@@ -50,7 +50,7 @@ usage(void)
 		   "  -V, --version        shows the version, then exits\n"
 		   "  -?, --help           shows this help, then exits\n\n"
 		   "Signals: SIGTERM or SIGINT stops it, SIGQUIT ends it at once (nothing that was\n"
-		   "acknowledged is lost), SIGHUP reads the settings again.\n\n"
+		   "acknowledged is lost), SIGHUP reads the settings again and opens the log anew.\n\n"
 		   "\"pageserver_ctl\" starts and stops it in the background.\n");
 }
 
@@ -167,15 +167,40 @@ check_place(const LockFile *lock)
 	_exit(2);
 }
 
+/* SIGHUP: a new log file if the old one was moved away, new settings.  *config is what is in force. */
+static void
+reload(Server *server, Store *store, Config **config)
+{
+	Config	   *fresh;
+	PsError    *err;
+
+	err = ps_log_reopen();
+	ps_log(PS_LOG, "received signal SIGHUP: reading the settings again");
+	if (err != NULL)
+		ps_log_error(PS_WARNING, err, "the log stays where it was");
+	err = config_reload(*config, &fresh);
+	if (err != NULL)
+	{
+		ps_log_error(PS_WARNING, err, "settings stay as they were");
+		return;
+	}
+	*config = fresh;
+	err = set_file_limits(fresh);
+	if (err != NULL)
+		ps_log_error(PS_WARNING, err, "limits on open files stay as they were");
+	__atomic_store_n(&ps_log_level, config_log_level(fresh), __ATOMIC_RELAXED);
+	store_reload(store, fresh);
+	server_reload(server, fresh);
+}
+
 /* Serves connections until a signal says to stop. */
 static void
-serve_until_stopped(Server *server, const Config *config, const LockFile *lock, int signal_fd)
+serve_until_stopped(Server *server, Store *store, Config **config, const LockFile *lock, int signal_fd)
 {
 	for (;;)
 	{
 		struct signalfd_siginfo info;
 		char	   *who;
-		PsError    *err;
 
 		server_run(server, signal_fd, LOCK_CHECK_MS);
 		check_place(lock);
@@ -189,9 +214,7 @@ serve_until_stopped(Server *server, const Config *config, const LockFile *lock, 
 		free(who);
 		if (info.ssi_signo != SIGHUP)
 			return;
-		err = config_reload(config);
-		if (err != NULL)
-			ps_log_error(PS_WARNING, err, "settings stay as they were");
+		reload(server, store, config);
 	}
 }
 
@@ -205,6 +228,7 @@ run(const char *dir)
 	int			signal_fd = -1;
 	PsError    *err;
 
+	ps_log_begin();
 	PS_GOTO(store_dir_check(dir), done);
 	PS_GOTO(config_load(dir, &config), done);
 	PS_GOTO(bindir_check(config->bindir), done);
@@ -225,7 +249,7 @@ run(const char *dir)
 	PS_GOTO(lock_file_set_state(lock, "ready"), done);
 	ps_log(PS_LOG, "the store is ready");
 
-	serve_until_stopped(server, config, lock, signal_fd);
+	serve_until_stopped(server, store, &config, lock, signal_fd);
 	ps_error_free(lock_file_set_state(lock, "stopping"));
 
 done:

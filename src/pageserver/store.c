@@ -324,6 +324,31 @@ store_close(Store *store)
 	free(store);
 }
 
+void
+store_reload(Store *store, const Config *config)
+{
+	Tenant	  **tenants;
+	int			n;
+
+	atomic_store(&store->config, config);
+
+	/* they live until store_close(), but their locks are taken with no other held */
+	pthread_mutex_lock(&store->lock);
+	n = store->ntenants;
+	tenants = pg_malloc((n + 1) * sizeof(Tenant *));
+	memcpy(tenants, store->tenants, n * sizeof(Tenant *));
+	pthread_cond_broadcast(&store->idle_wake);
+	pthread_mutex_unlock(&store->lock);
+	for (int i = 0; i < n; i++)
+	{
+		pthread_mutex_lock(&tenants[i]->lock);
+		if (tenants[i]->redo != NULL)
+			redo_pool_set_timeout(tenants[i]->redo, config->redo_timeout);
+		pthread_mutex_unlock(&tenants[i]->lock);
+	}
+	free(tenants);
+}
+
 const Config *
 store_config(const Store *store)
 {

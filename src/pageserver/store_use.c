@@ -211,8 +211,11 @@ store_close_timeline(Store *store, Timeline *tl)
 static Timeline *
 find_idle(Store *store)
 {
-	int64		before = timeline_now_ms() - (int64) store->config->idle_timeline_timeout * 1000;
+	int			timeout = store->config->idle_timeline_timeout;
+	int64		before = timeline_now_ms() - (int64) timeout * 1000;
 
+	if (timeout == 0)
+		return NULL;
 	for (int i = 0; i < store->ntimelines; i++)
 	{
 		Timeline   *tl = store->timelines[i];
@@ -227,14 +230,13 @@ static void *
 idle_main(void *arg)
 {
 	Store	   *store = arg;
-	int64		pause = (int64) store->config->idle_timeline_timeout * 1000 / 4;
 
 	ps_thread_name("idle");
-	pause = Min(Max(pause, IDLE_LOOK_MIN), IDLE_LOOK_MAX);
 	pthread_mutex_lock(&store->lock);
 	while (!atomic_load(&store->stopping))
 	{
 		Timeline   *tl = find_idle(store);
+		int64		pause = (int64) store->config->idle_timeline_timeout * 1000 / 4;
 
 		if (tl != NULL)
 		{
@@ -247,7 +249,8 @@ idle_main(void *arg)
 			pthread_cond_wait(&store->idle_wake, &store->lock);
 			continue;
 		}
-		wait_monotonic(&store->idle_wake, &store->lock, pause);
+		wait_monotonic(&store->idle_wake, &store->lock,
+					   pause == 0 ? IDLE_LOOK_MAX : Min(Max(pause, IDLE_LOOK_MIN), IDLE_LOOK_MAX));
 	}
 	pthread_mutex_unlock(&store->lock);
 	return NULL;
@@ -258,8 +261,6 @@ store_start_idle_thread(Store *store)
 {
 	int			rc;
 
-	if (store->config->idle_timeline_timeout == 0)
-		return NULL;
 	rc = pthread_create(&store->idle_thread, NULL, idle_main, store);
 	store->has_idle_thread = rc == 0;
 	if (rc == 0)

@@ -58,6 +58,9 @@ extern void store_close(Store *store);
 
 extern const struct Config *store_config(const Store *store);
 
+/* Settings were reloaded: these are in force from now on.  Main thread. */
+extern void store_reload(Store *store, const struct Config *config);
+
 /*
  * Looks a timeline up by tenant and timeline id, or by branch name, and opens
  * it unless it is open: reads all WAL that is not in layer files.  If another

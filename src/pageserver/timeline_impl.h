@@ -263,7 +263,7 @@ typedef struct Reservation
 
 struct Store
 {
-	const Config *config;		/* never changes */
+	const Config *_Atomic config;	/* swapped when settings are reloaded: see config.h */
 	StoreClock *clock;			/* fixed; any thread */
 	atomic_bool stopping;		/* set once, under lock */
 	pthread_mutex_t lock;		/* protects the arrays, and what the entries say of it */

@@ -269,22 +269,39 @@ generated_file(void **state)
 static void
 reload(void **state)
 {
-	Config	   *config = load("port = 1000\n");
+	Config	   *first = load("port = 1000\nio_method = sync\npitr_interval = 2d\n");
+	Config	   *second;
+	Config	   *third;
 	PsLogLevel	before = ps_log_level;
 	PsError    *err;
 
 	ps_log_level = PS_FATAL;	/* no noise from this test */
 	write_text(CONFIG_FILE_NAME, "log_level = nonsense\n");
-	err = config_reload(config);
+	second = first;
+	err = config_reload(first, &second);
 	assert_non_null(err);
 	ps_error_free(err);
-	assert_int_equal(ps_log_level, PS_FATAL);
-	write_text(CONFIG_FILE_NAME, "log_level = warning\nport = 1000\n");
-	assert_null(config_reload(config));
-	assert_int_equal(ps_log_level, PS_WARNING);
-	assert_int_equal(config->port, 1000);
+	assert_ptr_equal(second, first);
+	assert_string_equal(first->restart_needed, "");
+
+	write_text(CONFIG_FILE_NAME, "log_level = warning\nport = 1001\nio_method = worker\ngc_horizon = 1GB\n");
+	assert_null(config_reload(first, &second));
+	assert_int_equal(config_log_level(second), PS_WARNING);
+	assert_int_equal(second->gc_horizon, 1024);
+	assert_int_equal(second->pitr_interval, 7 * 86400);
+	/* what needs a restart stays, and is named */
+	assert_int_equal(second->port, 1000);
+	assert_string_equal(second->io_method, "sync");
+	assert_string_equal(second->restart_needed, "port, io_method");
+	/* who has the first one may go on with it */
+	assert_int_equal(first->pitr_interval, 2 * 86400);
+
+	write_text(CONFIG_FILE_NAME, "port = 1000\nio_method = sync\n");
+	assert_null(config_reload(second, &third));
+	assert_string_equal(third->restart_needed, "");
+	assert_int_equal(third->gc_horizon, 64);
 	ps_log_level = before;
-	config_free(config);
+	config_free(third);
 }
 
 /* ---- store_dir.c ---- */

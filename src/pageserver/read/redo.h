@@ -36,6 +36,7 @@ typedef struct RedoStats
  * are wanted.  SIGPIPE is ignored in the whole process from now on.
  */
 extern PsError *redo_pool_create(const RedoOptions *options, RedoPool **pool);
+extern void redo_pool_set_timeout(RedoPool *pool, int timeout_ms);	/* of requests that begin from now on */
 extern void redo_pool_free(RedoPool *pool); /* no request may be under way */
 extern void redo_pool_stats(RedoPool *pool, RedoStats *stats);
 

@@ -34,11 +34,23 @@ wake_manager(RedoPool *pool)
 		;
 }
 
+static int
+start_timeout_ms(RedoPool *pool)
+{
+	return Max(atomic_load(&pool->timeout_ms), START_TIMEOUT_MS);
+}
+
+void
+redo_pool_set_timeout(RedoPool *pool, int timeout_ms)
+{
+	atomic_store(&pool->timeout_ms, timeout_ms);
+}
+
 /* Caller holds the lock. */
 static void
 set_deadline(RedoPool *pool, Slot *slot)
 {
-	slot->deadline = redo_now_usec() + pool->timeout_usec;
+	slot->deadline = redo_now_usec() + atomic_load(&pool->timeout_ms) * INT64CONST(1000);
 	if (slot->deadline < pool->manager_wakes)
 	{
 		pool->manager_wakes = slot->deadline;
@@ -174,7 +186,7 @@ redo_slot_end_helper(RedoPool *pool, Slot *slot, PsError *err)
 	if (err == NULL)
 		return;
 	if (slot->timed_out)
-		ps_error_detail(err, "It took longer than %d ms.", pool->options.timeout_ms);
+		ps_error_detail(err, "It took longer than %d ms.", atomic_load(&pool->timeout_ms));
 	else if (how[0] != '\0')
 		ps_error_detail(err, "%s", how);
 }
@@ -265,7 +277,7 @@ start_helper(RedoPool *pool, Slot *slot)
 	slot->state = SLOT_STARTING;
 	slot->generation++;
 	slot->timed_out = false;
-	slot->deadline = redo_now_usec() + pool->start_timeout_usec;
+	slot->deadline = redo_now_usec() + start_timeout_ms(pool) * INT64CONST(1000);
 	pool->stats.started++;
 	pthread_mutex_unlock(&pool->lock);
 	err = redo_helper_start(&slot->helper, &pool->options, slot->dir);
@@ -289,7 +301,7 @@ helper_started(RedoPool *pool, Slot *slot)
 	redo_slot_end_helper(pool, slot, err);
 	pthread_mutex_lock(&pool->lock);
 	if (slot->timed_out)
-		ps_error_detail(err, "It was not ready after %d ms.", (int) (pool->start_timeout_usec / 1000));
+		ps_error_detail(err, "It was not ready after %d ms.", start_timeout_ms(pool));
 	start_failed(pool, slot, err);
 }
 
@@ -473,8 +485,7 @@ redo_pool_create(const RedoOptions *options, RedoPool **result)
 	pool->options.bindir = pg_strdup(options->bindir);
 	pool->options.workdir = pg_strdup(options->workdir);
 	pool->options.library = options->library != NULL ? pg_strdup(options->library) : NULL;
-	pool->timeout_usec = options->timeout_ms * INT64CONST(1000);
-	pool->start_timeout_usec = Max(options->timeout_ms, START_TIMEOUT_MS) * INT64CONST(1000);
+	atomic_init(&pool->timeout_ms, options->timeout_ms);
 	pool->manager_wakes = PG_INT64_MAX;
 	pool->last_waiter = &pool->first_waiter;
 	pool->slots = pg_malloc0(options->max_helpers * sizeof(Slot));

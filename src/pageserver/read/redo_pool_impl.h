@@ -6,6 +6,7 @@
 #define PS_REDO_POOL_IMPL_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "redo_helper.h"
 
@@ -49,9 +50,8 @@ struct Waiter
 
 struct RedoPool
 {
-	RedoOptions options;		/* strings are copies; not changed */
-	int64		timeout_usec;
-	int64		start_timeout_usec;
+	RedoOptions options;		/* strings are copies; not changed, but for the timeout, which is not looked at here */
+	atomic_int	timeout_ms;
 	int			wakeup;			/* eventfd: the manager is to look at the slots */
 	pthread_t	manager;
 	pthread_mutex_t lock;		/* of everything below */

@@ -371,6 +371,7 @@ run_status(Session *session, char **args, int nargs)
 			{pg_strdup("page_streams_recalled"), psprintf(UINT64_FORMAT, counts.recalls)},
 			{pg_strdup("wal_streams"), psprintf("%d", counts.wal)},
 			{pg_strdup("max_connections"), psprintf("%d", config->max_connections)},
+			{pg_strdup("restart_needed"), pg_strdup(config->restart_needed)},
 			{pg_strdup("branches"), psprintf("%d", nbranches)},
 			{pg_strdup("branches_not_served"), psprintf("%d", broken)},
 			{pg_strdup("branches_keeping_garbage"), psprintf("%d", unknown)},

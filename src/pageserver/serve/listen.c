@@ -261,6 +261,12 @@ server_create(const Config *config, Store *store, Server **result)
 }
 
 void
+server_reload(Server *server, const Config *config)
+{
+	atomic_store(&server->config, config);
+}
+
+void
 server_free(Server *server)
 {
 	pthread_cond_destroy(&server->session_ended);

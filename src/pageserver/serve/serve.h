@@ -19,6 +19,9 @@ extern PsError *server_create(const Config *config, Store *store, Server **serve
  */
 extern void server_run(Server *server, int wake_fd, int timeout_ms);
 
+/* Settings were reloaded: these are in force from now on.  Main thread. */
+extern void server_reload(Server *server, const Config *config);
+
 /*
  * Stops listening, tells every session that the store is stopping, and waits
  * until they are gone; a client that does not take its answers is cut off

@@ -49,8 +49,9 @@ typedef struct StreamWait StreamWait;
 
 struct Server
 {
+	const Config *_Atomic config;	/* swapped when settings are reloaded: see config.h */
+
 	/* fixed once created */
-	const Config *config;
 	Store	   *store;
 	time_t		started;
 	char	   *socket_path;

@@ -1,0 +1,133 @@
+# Changes without a restart: the store's log is opened anew and its settings are
+# read again at SIGHUP; a restart or reload with bad settings is refused; a store
+# that moves is found again by backends that wait for it.
+use strict;
+use warnings;
+use JSON::PP;
+use PageserverTest;
+use TrapTest;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+my $dir = PageserverTest::test_dir();
+my $store = PageserverTest->new_store('main');
+$store->ctl_ok('a branch', 'branch', 'create', 'main');
+my $c = $store->start_compute('main', conf => "autovacuum = off\nshared_buffers = 1MB\npageserver_smgr.cache_size = 1MB\nmax_parallel_workers_per_gather = 0\n");
+$c->sql("CREATE TABLE t AS SELECT i, repeat('x', 500) pad FROM generate_series(1, 5000) i; VACUUM (FREEZE) t");
+
+sub status
+{
+	my ($name) = @_;
+	my ($row) = grep { /^\Q$name\E\|/ } split /\n/, ($store->command('status'))[1];
+	return (split /\|/, $row, -1)[1];
+}
+
+# Writes the settings; the port is that of new_store().
+my $conf = "$store->{dir}/pageserver.conf";
+my $basic = PostgreSQL::Test::Utils::slurp_file($conf);
+sub write_conf
+{
+	my ($text) = @_;
+	open my $f, '>', $conf or die "$conf: $!";
+	print $f $basic . $text;
+	close $f;
+}
+sub reload
+{
+	my ($what) = @_;
+	my $said = () = $store->log_content =~ /SIGHUP/g;
+	$store->ctl_ok("$what: reload", 'reload', '-D', $store->dir);
+	PageserverTest::wait_until(sub { (() = $store->log_content =~ /SIGHUP/g) > $said }, 'the signal');
+}
+
+# ---- the log ----
+my $old = $store->log_content;
+rename $store->{log}, "$store->{log}.1" or die "rename: $!";
+reload('log moved away');
+like(PostgreSQL::Test::Utils::slurp_file("$store->{log}.1"), qr/\Q$old\E/, 'the old log is as it was');
+$store->ctl_ok('something to log', 'branch', 'create', 'b', '--from', 'main');
+my $c2 = $store->start_compute('b');
+like($store->log_content, qr/branch "b": WAL comes/, 'the log goes on under its name');
+unlike(PostgreSQL::Test::Utils::slurp_file("$store->{log}.1"), qr/branch "b"/, 'and no longer in the old one');
+is((stat $store->{log})[2] & 0777, 0600, 'permissions of the new log');
+# helpers hold no file that logrotate would want to compress
+$c2->sql('SELECT count(*) FROM t');
+my @holders = grep { (readlink $_ // '') eq "$store->{log}.1" } glob "/proc/[0-9]*/fd/*";
+is("@holders", '', 'no process has the old log open');
+$c2->stop;
+
+# ---- settings ----
+write_conf("min_free_space = 1TB\n");
+reload('min_free_space');
+my $writer = session($c);
+$writer->send('CREATE TABLE w (i int); INSERT INTO w VALUES (1) RETURNING i');
+PageserverTest::wait_until(sub { $store->log_content =~ /WARNING:  WAL waits for room on the disk/ }, 'a commit to wait');
+write_conf("gc_horizon = 1GB\nlog_level = warning\nport = 1\npage_cache_size = 1MB\n");
+reload('what needs a restart');
+is($writer->result, '1', 'a commit that waited for a setting goes on when it is back');
+is(status('restart_needed'), 'port, page_cache_size', 'what needs a restart is named in the status');
+like($store->log_content, qr/LOG:  setting "min_free_space" changed to "512MB"/, 'the log names what has changed');
+like($store->log_content, qr/WARNING:  setting "port" cannot be changed to "1" without a restart/, 'and what needs a restart');
+like($store->ctl_ok('status', 'status', '-D', $store->dir), qr/restart is needed for changed settings: port, page_cache_size\./, 'so does pageserver_ctl status');
+is(decode_json($store->ctl_ok('status', 'status', '-D', $store->dir, '--json'))->{restart_needed}, 'port, page_cache_size', 'also as JSON');
+
+# ---- bad settings ----
+write_conf("checkpoint_distance = nonsense\n");
+my $pid = $store->{pid};
+for my $command ('reload', 'restart')
+{
+	$store->ctl_fails_like(qr/checkpoint_distance.*Nothing was changed/s, "$command with bad settings", $command, '-D', $store->dir);
+	ok(kill(0, $pid), "$command with bad settings: the store runs on");
+}
+$c->sql_is('INSERT INTO w VALUES (2) RETURNING i', '2', 'and takes WAL');
+# a signal alone, as others may send it
+kill 'HUP', $pid;
+PageserverTest::wait_until(sub { $store->log_content =~ /WARNING:  settings stay as they were: .*checkpoint_distance/ }, 'bad settings to be refused');
+write_conf('');
+$store->ctl_ok('restart with good settings', 'restart', '-D', $store->dir, '-l', $store->{log});
+($store->{pid}) = split /\n/, PostgreSQL::Test::Utils::slurp_file("$store->{dir}/pageserver.pid");
+isnt($store->{pid}, $pid, 'it is another process');
+is(status('restart_needed'), '', 'nothing is pending then');
+$c->sql_is('SELECT count(*) FROM w', '2', 'and the compute goes on');
+
+# ---- a store that moves ----
+my $expected = $c->sql('SELECT count(*), sum(i) FROM t');
+my @readers = map { session($c) } 1 .. 2;
+$store->stop;
+$_->send('SELECT count(*), sum(i) FROM t') for @readers;
+PageserverTest::wait_until(sub { $c->log_content =~ /cannot stream WAL to the page store/ }, 'the compute to notice');
+rename $store->dir, "$dir/moved" or die "rename: $!";
+$store->{dir} = "$dir/moved";
+$store->start;
+my $smgr_conf = "$c->{dir}/pageserver_smgr.conf";
+my $text = PostgreSQL::Test::Utils::slurp_file($smgr_conf);
+$text =~ s{store_main}{moved}g or die $text;
+open my $f, '>', $smgr_conf or die;
+print $f $text;
+close $f;
+kill 'HUP', $c->{pid};
+is($_->result, $expected, 'a statement that waits at the old place goes on at the new one') for @readers;
+is($_->errors, '', 'without an error') for @readers;
+$c->sql_is('INSERT INTO w VALUES (3) RETURNING i', '3', 'so does a commit, over a new connection');
+
+# a wrong address is no reason to give up: that of a store which has other branches
+my $other = PageserverTest->new_store('other');
+(my $wrong = $text) =~ s/moved/store_other/;
+$wrong =~ s/port=$store->{port}/port=$other->{port}/;
+sub set_store
+{
+	my ($new) = @_;
+	open my $f, '>', $smgr_conf or die;
+	print $f $new;
+	close $f;
+	kill 'HUP', $c->{pid};
+}
+set_store($wrong);
+PageserverTest::wait_until(sub { $c->log_content =~ /cannot stream WAL to the page store, trying again: the store has no timeline/ }, 'the compute to come to the other store')
+  or diag($c->log_tail . $wrong);
+ok($c->is_running, 'the compute waits');
+set_store($text);
+$c->sql_is('INSERT INTO w VALUES (4) RETURNING i', '4', 'and goes on when the address is right');
+$c->stop;
+$_->stop for $store, $other;
+done_testing();
