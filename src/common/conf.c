@@ -121,6 +121,20 @@ conf_value(const char *text, const char *name)
 	return value;
 }
 
+int
+conf_count(const char *text, const char *name)
+{
+	int			n = 0;
+	ConfLine	line;
+
+	for (const char *p = text; *p; p = *line.end ? line.end + 1 : line.end)
+	{
+		split_line(p, &line);
+		n += line_sets(&line, name);
+	}
+	return n;
+}
+
 void
 conf_disable(StringInfo out, const char *text, const char *const *names, const char *why)
 {

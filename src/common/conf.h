@@ -32,6 +32,9 @@ extern bool conf_is_of_compute(const char *name);
 /* The value that counts (the last), without quotes, malloc'd; NULL if the name is not set. */
 extern char *conf_value(const char *text, const char *name);
 
+/* How many lines set the name. */
+extern int	conf_count(const char *text, const char *name);
+
 /* Copies text; lines that set one of the names (NULL ends the list) become comments that say why. */
 extern void conf_disable(StringInfo out, const char *text, const char *const *names, const char *why);
 

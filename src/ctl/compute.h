@@ -47,6 +47,9 @@ extern bool compute_dir_unpack(const ComputeDir *dir, PGconn *conn, const char *
 /* Adds to pageserver_smgr.conf what the store cannot know, and makes sure that postgresql.conf includes it.  port may be NULL. */
 extern void compute_dir_complete(const ComputeDir *dir, const char *conninfo, const char *port);
 
+/* shared_preload_libraries with ours, if the two files say all there is; malloc'd.  NULL: others are included. */
+extern char *compute_dir_libraries(const ComputeDir *dir);
+
 /*
  * May PostgreSQL be started on the directory?  A start by anything but this
  * program would run without the library, or a second time; so PG_VERSION has

@@ -231,6 +231,22 @@ compute_dir_complete(const ComputeDir *dir, const char *conninfo, const char *po
 	pfree(settings.data);
 }
 
+char *
+compute_dir_libraries(const ComputeDir *dir)
+{
+	char	   *conf = read_file(dir->path, "postgresql.conf");
+	char	   *auto_conf = read_file(dir->path, "postgresql.auto.conf");
+	char	   *libraries = NULL;
+
+	/* one include is ours */
+	if (conf != NULL && conf_count(conf, "include") == 1 && conf_count(conf, "include_dir") == 0 &&
+		conf_count(conf, "include_if_exists") == 0)
+		libraries = conf_preload_libraries(conf, auto_conf != NULL ? auto_conf : "");
+	free(conf);
+	free(auto_conf);
+	return libraries;
+}
+
 void
 compute_dir_allow_start(const ComputeDir *dir, bool allow)
 {

@@ -242,6 +242,20 @@ read_settings(Start *start)
 	return true;
 }
 
+/*
+ * Of a directory that was empty the base backup's files say which libraries are
+ * wanted, unless an option does: that saves a tenth of a cold start.
+ */
+static bool
+read_fresh_settings(Start *start)
+{
+	const char *options = start->options->server_options;
+
+	if (options == NULL || (strcasestr(options, "preload") == NULL && strcasestr(options, "config") == NULL))
+		start->libraries = compute_dir_libraries(&start->dir);
+	return start->libraries != NULL || read_settings(start);
+}
+
 /* Runs PostgreSQL with its log in COMPUTE/log; *log_end is how long that was before. */
 static pid_t
 run_postgres(const Start *start, const char *setting, char **log, off_t *log_end)
@@ -434,7 +448,7 @@ compute_start(const Options *options, uint64 after)
 		appendStringInfo(&command, " %s", start.generation);
 	if (!fill_directory(&start, conn, command.data, &begun))
 		rc = basebackup_failed(begun);
-	else if (start.libraries == NULL && !read_settings(&start))
+	else if (start.libraries == NULL && !read_fresh_settings(&start))
 		rc = 1;
 	else
 		rc = start_postgres(&start);

@@ -35,7 +35,7 @@ my $c = $store->start_compute('main', name => 'first');
 is_logged(qr/branch "main" taken over by a compute: generation 1 \(\S+main_first\), before it 0 \(none\)/, 'a compute that starts');
 $c->sql('CREATE TABLE t (i int)');
 my $lsn = $c->sql('SELECT pg_current_wal_flush_lsn()');
-my $second = $store->start_compute('main', name => 'second');
+my $second = $store->start_compute('main', name => 'second', args => ['--takeover']);
 is_logged(qr/branch "main" taken over by a compute: generation 2 \(\S+main_second\), before it 1 \(\S+main_first\), which was connected/, 'and one that takes over');
 delete $c->{pid};
 $second->stop;
@@ -63,7 +63,7 @@ is_logged(qr/branch "there" renamed to "at"/, 'a name with a line feed', qr/127\
 # settings: asked for by a signal
 $store->append_conf("log_level = debug\n");
 kill 'HUP', $store->{pid};
-PageserverTest::wait_until(sub { $store->log_content =~ /setting "log_level" is "debug" now/ }, 'the settings');
+PageserverTest::wait_until(sub { $store->log_content =~ /setting "log_level" changed to "debug"/ }, 'the settings');
 is_logged(qr/received signal SIGHUP: reading the settings again/, 'a change of settings', qr/uid $uid \(\Q$name\E\), PID $$/);
 $store->stop;
 is_logged(qr/received signal SIGINT: stopping/, 'the end', qr/uid $uid \(\Q$name\E\), PID \d+/);

@@ -12,6 +12,9 @@ my $dir = PageserverTest::test_dir();
 my $binary = PostgreSQL::Test::Utils::slurp_file(PageserverTest::bindir() . '/postgres');
 cmp_ok($binary =~ s/\0smgrtruncate2\0/\0smgrtruncateX\0/, '>', 0, 'the function has a name in the binary');
 mkdir "$dir/bin";
+# it looks for the libraries beside itself
+chomp(my $libdir = `$ENV{PG_CONFIG} --pkglibdir`);
+symlink $libdir, "$dir/lib";
 open my $f, '>', "$dir/bin/postgres" or die "$dir/bin/postgres: $!";
 binmode $f;
 print $f $binary;

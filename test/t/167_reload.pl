@@ -47,7 +47,7 @@ reload('log moved away');
 like(PostgreSQL::Test::Utils::slurp_file("$store->{log}.1"), qr/\Q$old\E/, 'the old log is as it was');
 $store->ctl_ok('something to log', 'branch', 'create', 'b', '--from', 'main');
 my $c2 = $store->start_compute('b');
-like($store->log_content, qr/branch "b": WAL comes/, 'the log goes on under its name');
+PageserverTest::wait_until(sub { $store->log_content =~ /branch "b": WAL comes/ }, 'the log to go on under its name');
 unlike(PostgreSQL::Test::Utils::slurp_file("$store->{log}.1"), qr/branch "b"/, 'and no longer in the old one');
 is((stat $store->{log})[2] & 0777, 0600, 'permissions of the new log');
 # helpers hold no file that logrotate would want to compress
