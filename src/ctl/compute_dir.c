@@ -23,9 +23,9 @@ static const char *const settings_files[] = {
 	"postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf"
 };
 
-/* What a base backup, PostgreSQL and the library put into the directory. */
+/* What a base backup, PostgreSQL and the library put into the directory; PG_VERSION stays, to keep servers off. */
 static const char *const server_files[] = {
-	"PG_VERSION", "backup_label", "backup_label.old", "backup_manifest", "base", "current_logfiles",
+	"backup_label", "backup_label.old", "backup_manifest", "base", "current_logfiles",
 	"current_logfiles.tmp", "global", "pageserver_smgr.cache", "pg_commit_ts", "pg_dynshmem", "pg_logical",
 	"pg_multixact", "pg_notify", "pg_replslot", "pg_serial", "pg_snapshots", "pg_stat", "pg_stat_tmp",
 	"pg_subtrans", "pg_tblspc", "pg_twophase", "pg_wal", "pg_xact", "postgresql.auto.conf.tmp",
@@ -138,6 +138,7 @@ compute_dir_clear(const ComputeDir *dir, bool all)
 			ok &= remove_path(dir->path, settings_files[i]);
 		ok &= remove_path(dir->path, PS_CONF_FILE);
 		ok &= remove_path(dir->path, PS_DEFAULTS_FILE);
+		ok &= remove_path(dir->path, "PG_VERSION");
 		/* as root the one who waits for us removes it (become_user()) */
 		if (dir->made)
 			(void) rmdir(dir->path);

@@ -51,6 +51,7 @@ enum
 
 static const char *const commands[] = {
 	"pagestream \1 0", "pagestream \1 \2", "wal_push \1 \2", "basebackup main fuzzer", "fullbackup main",
+	"basebackup main fuzzer 0", "basebackup main fuzzer 99999999999999999999", "basebackup_rehearsal main", "basebackup_rehearsal nosuch",
 	"fullbackup main 0/702000", "branch_list", "status", "branch_create main", "import again /nowhere",
 	"wal_push \1 0", "pagestream \1 99", "fullbackup main FFFFFFFF/FFFFFFF8", "basebackup nosuch x", "import x relative",
 	"fullbackup main 0/1", ";", "branch_create other data_checksums"
