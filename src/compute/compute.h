@@ -150,6 +150,12 @@ typedef struct PageCacheStats
 
 extern void page_cache_stats(PageCacheStats *stats);
 extern void page_cache_clear(void); /* forgets what need not be kept, also if the store must be waited for to get it back */
+
+/*
+ * If WAL may soon find no room in the file system: gives up pages that need not
+ * be kept, and the disk space that they take.  To be called now and then.
+ */
+extern void page_cache_leave_room(void);
 extern void page_cache_xact_init(void);	/* from _PG_init: gives spilled pages back when transactions end */
 extern void page_cache_room_init(void);	/* from _PG_init: says why a transaction was ended */
 

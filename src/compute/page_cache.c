@@ -17,6 +17,9 @@
 #define MAX_ROOM_WAIT_MS 5000
 #define ROOM_POLL_MS 5
 
+/* After so many pages a process sees to it that there is room for WAL. */
+#define LEAVE_ROOM_PAGES 32
+
 /*
  * Reports that a page could not be read or written, io_errno saying why: as an
  * error only if the page must be kept.  To be called without locks, for what
@@ -27,6 +30,9 @@ report_io_error(CachePartition *part, int io_errno, bool kept, const char *opera
 {
 	static bool logged = false;
 
+	/* for what is only cached, no room is no error */
+	if (!kept && io_errno == ENOSPC)
+		return;
 	pg_atomic_fetch_add_u64(&part->io_errors, 1);
 	errno = io_errno;
 	if (kept || !logged)
@@ -122,6 +128,16 @@ page_cache_read(PsRel rel, ForkNumber fork, BlockNumber blk, char *page)
 	return false;
 }
 
+/* Others than this process may have used the room up. */
+static void
+leave_room(void)
+{
+	static uint32 npages = 0;
+
+	if (++npages % LEAVE_ROOM_PAGES == 0)
+		page_cache_leave_room();
+}
+
 /* What became of a page that was written. */
 typedef struct Written
 {
@@ -212,6 +228,7 @@ page_cache_write(PsRel rel, ForkNumber fork, BlockNumber blk, const char *page, 
 		w = make_room_and_write_page(&tag, hash, page, keep, lsn);
 	if (w.spilled == SPILL_DONE)
 		page_cache_spill_tidy();
+	leave_room();
 
 	if (w.io_errno != 0)
 		report_io_error(&cache_partitions[partition_of(hash)], w.io_errno, must_keep, "write", &tag);
@@ -236,6 +253,7 @@ page_cache_fill(PsRel rel, ForkNumber fork, BlockNumber blk, const char *page, X
 		io_errno = store_page(part, &tag, hash, page, &not_kept, 0, false, &stored);
 	part->fills += stored;
 	LWLockRelease(lock);
+	leave_room();
 
 	if (io_errno != 0)
 		report_io_error(part, io_errno, false, "write", &tag);

@@ -20,6 +20,26 @@ rel_list_add(RelList *list, PsRel rel)
 	list->rels[list->n++] = rel;
 }
 
+/* How many pages of a partition to give back at a time. */
+#define GIVE_BACK_PAGES 64
+
+void
+page_cache_leave_room(void)
+{
+	static uint32 p = 0;
+	uint32		fruitless = 0;
+
+	while (!page_cache_file_has_room(ROOM_CACHED) && fruitless < cache_table->npartitions)
+	{
+		bool		last_resort = !page_cache_file_has_room(ROOM_ORDINARY);
+
+		p = (p + 1) % cache_table->npartitions;
+		LWLockAcquire(&cache_locks[p].lock, LW_EXCLUSIVE);
+		fruitless = give_back_slots(&cache_partitions[p], GIVE_BACK_PAGES, last_resort) > 0 ? 0 : fruitless + 1;
+		LWLockRelease(&cache_locks[p].lock);
+	}
+}
+
 /* What visit_pages() does with the slots that it finds. */
 typedef struct Visit
 {

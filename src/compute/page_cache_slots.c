@@ -203,7 +203,7 @@ sweep(CachePartition *part, bool last_resort)
 		uint32		slot = part->first_slot + part->hand;
 
 		part->hand = (part->hand + 1) % cache_table->own_slots;
-		if (slot_is_kept(slot))
+		if (!OidIsValid(cache_slots[slot].tag.rel.rel) || slot_is_kept(slot))
 			in_a_row++;
 		else if (cache_slots[slot].usage > 0)
 		{
@@ -222,13 +222,16 @@ sweep(CachePartition *part, bool last_resort)
 	return NO_SLOT;
 }
 
-/* An empty slot for a page, or NO_SLOT. */
+/*
+ * An empty slot for a page, or NO_SLOT.  claim: what disk space the page may
+ * take if it needs more than the file has.
+ */
 static uint32
-allocate_slot(CachePartition *part, bool last_resort)
+allocate_slot(CachePartition *part, RoomClaim claim, bool last_resort)
 {
 	uint32		slot = part->free;
 
-	if (slot != NO_SLOT)
+	if (slot != NO_SLOT && (last_resort || cache_slots[slot].has_space || page_cache_file_has_room(claim)))
 	{
 		part->free = cache_slots[slot].next;
 		return slot;
@@ -244,6 +247,32 @@ allocate_slot(CachePartition *part, bool last_resort)
 	return slot;
 }
 
+uint32
+give_back_slots(CachePartition *part, uint32 max, bool last_resort)
+{
+	uint32		n = 0;
+
+	for (uint32 slot = part->free; slot != NO_SLOT && n < max; slot = cache_slots[slot].next)
+		if (cache_slots[slot].has_space)
+		{
+			page_cache_file_punch(slot, 1);
+			cache_slots[slot].has_space = false;
+			n++;
+		}
+	while (n < max && part->used > 0)
+	{
+		uint32		slot = sweep(part, last_resort);
+
+		if (slot == NO_SLOT)
+			break;
+		page_cache_file_punch(slot, 1);
+		cache_slots[slot].has_space = false;
+		free_slot(part, slot);
+		n++;
+	}
+	return n;
+}
+
 int
 store_page(CachePartition *part, const CacheTag *tag, uint32 hash, const char *page, const PageKeep *keep,
 		   int usage, bool last_resort, bool *stored)
@@ -253,7 +282,7 @@ store_page(CachePartition *part, const CacheTag *tag, uint32 hash, const char *p
 
 	*stored = false;
 	if (is_new)
-		slot = allocate_slot(part, last_resort);
+		slot = allocate_slot(part, keep->reasons != 0 ? ROOM_ORDINARY : ROOM_CACHED, last_resort);
 	if (slot == NO_SLOT)
 		return 0;
 	if (!page_cache_file_write(slot, page))
@@ -265,6 +294,7 @@ store_page(CachePartition *part, const CacheTag *tag, uint32 hash, const char *p
 		free_slot(part, slot);
 		return save_errno;
 	}
+	cache_slots[slot].has_space = true;
 	if (is_new)
 		link_slot(part, slot, tag, hash, keep, usage);
 	else

@@ -50,6 +50,7 @@ typedef struct CacheSlot
 	uint32		next;			/* of the hash chain, or of the list of free slots */
 	PageKeep	keep;
 	uint8		usage;
+	bool		has_space;		/* the file has disk space for its page, of which a free slot makes no use */
 } CacheSlot;
 
 typedef struct CachePartition
@@ -136,6 +137,12 @@ find_slot(const CacheTag *tag, uint32 hash)
 
 /* Counts the pages of a fork, and of others that share its counter. */
 extern pg_atomic_uint32 *fork_counter(PsRel rel, ForkNumber fork);
+
+/*
+ * Gives the disk space of up to max pages back that need not be kept, and
+ * returns of how many.  last_resort: as below.
+ */
+extern uint32 give_back_slots(CachePartition *part, uint32 max, bool last_resort);
 
 /* The page is not cached any more. */
 extern void forget_slot(CachePartition *part, uint32 slot);

@@ -35,15 +35,25 @@
 
 #define CONNECT_TIMEOUT_MS 5000
 #define FIRST_RETRY_MS 10
+#define MAX_REGISTER_ATTEMPTS 16
 
 PGDLLEXPORT void wal_worker_main(Datum arg);
+
+static bool
+is_registered(void)
+{
+	slist_iter	iter;
+
+	slist_foreach(iter, &BackgroundWorkerList)
+		if (strcmp(slist_container(RegisteredBgWorker, rw_lnode, iter.cur)->rw_worker.bgw_name, WORKER_NAME) == 0)
+			return true;
+	return false;
+}
 
 void
 wal_worker_register(void)
 {
 	BackgroundWorker worker = {0};
-	slist_iter	iter;
-	int			registered = 0;
 
 	strlcpy(worker.bgw_name, WORKER_NAME, BGW_MAXLEN);
 	strlcpy(worker.bgw_type, WORKER_NAME, BGW_MAXLEN);
@@ -52,18 +62,26 @@ wal_worker_register(void)
 	worker.bgw_restart_time = 1;
 	strlcpy(worker.bgw_library_name, "pageserver_smgr", BGW_MAXLEN);
 	strlcpy(worker.bgw_function_name, "wal_worker_main", BGW_MAXLEN);
+	RegisterBackgroundWorker(&worker);
 
-	/* Too many would get no more than a message; but without this worker no commit would end. */
-	slist_foreach(iter, &BackgroundWorkerList)
-		registered++;
-	if (max_worker_processes <= registered)
+	/*
+	 * If there are too many it only logs that, but without this one no commit
+	 * would end.  Each attempt counts, failed ones and others' included.
+	 */
+	for (int i = 0; !is_registered() && i < MAX_REGISTER_ATTEMPTS; i++)
 	{
 		char		value[16];
 
-		snprintf(value, sizeof(value), "%d", registered + 1);
+		snprintf(value, sizeof(value), "%d", max_worker_processes + 2);
 		SetConfigOption("max_worker_processes", value, PGC_POSTMASTER, PGC_S_OVERRIDE);
+		RegisterBackgroundWorker(&worker);
 	}
-	RegisterBackgroundWorker(&worker);
+	if (!is_registered())
+		ereport(FATAL,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("could not register the background worker that streams WAL to the page store"),
+				 errdetail("\"max_worker_processes\" is %d, and the workers of other libraries take as many.", max_worker_processes),
+				 errhint("Raise \"max_worker_processes\", or put \"pageserver_smgr\" before those libraries in \"shared_preload_libraries\".")));
 }
 
 static void

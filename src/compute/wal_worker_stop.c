@@ -133,6 +133,7 @@ housekeeping(StoreConn *conn)
 		wal_progress_publish_store();
 	}
 	CHECK_FOR_INTERRUPTS();
+	page_cache_leave_room();
 	exit_if_stopping(conn);
 }
 

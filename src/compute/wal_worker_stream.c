@@ -21,7 +21,7 @@
 #define MAX_CHUNK (1024 * 1024) /* of WAL in one message */
 #define WAL_HEADER_SIZE 25		/* 'w', start, end of WAL, time */
 #define KEEPALIVE_SIZE 18		/* 'k', end of WAL, time, reply requested */
-#define KEEPALIVE_MS 5000		/* of silence, until the store is asked for a reply */
+#define KEEPALIVE_MS 5000		/* of silence, until the store is asked for a reply, at most */
 
 TimestampTz outage_since;
 TimestampTz streaming_since;
@@ -33,6 +33,13 @@ static XLogRecPtr sent;			/* invalid: the store has not said yet from where on t
 static XLogRecPtr confirmed;	/* flushed, as the store said on this connection */
 static TimestampTz last_reply;
 static TimestampTz last_keepalive;
+
+/* After so much silence, in ms, the store is asked for a reply: early enough for one within wal_sender_timeout. */
+static int
+keepalive_ms(void)
+{
+	return wal_sender_timeout > 0 ? Min(KEEPALIVE_MS, Max(wal_sender_timeout / 2, 1)) : KEEPALIVE_MS;
+}
 
 /* XLogReaderRoutine->segment_open: as wal_segment_open(), but a missing segment is the end. */
 static void
@@ -266,16 +273,14 @@ stream_wal(StoreConn *stream_conn, char sqlstate[6])
 		silence = TimestampDifferenceMilliseconds(last_reply, GetCurrentTimestamp());
 		if (wal_sender_timeout > 0 && silence >= wal_sender_timeout)
 			return psprintf("no message from the store for %ld ms", silence);
-		if (silence >= KEEPALIVE_MS && sent != InvalidXLogRecPtr &&
-			TimestampDifferenceExceeds(last_keepalive, GetCurrentTimestamp(), KEEPALIVE_MS))
+		if (silence >= keepalive_ms() && sent != InvalidXLogRecPtr &&
+			TimestampDifferenceExceeds(last_keepalive, GetCurrentTimestamp(), keepalive_ms()))
 		{
 			if (!send_keepalive(true) || (unsent = PQflush(conn->pg)) < 0)
 				return store_conn_error(conn, sqlstate);
 		}
 		if (more && unsent == 0)
 			continue;
-		store_conn_wait(conn, unsent > 0,
-						limit_wait(wal_sender_timeout > 0 ? Min(KEEPALIVE_MS, wal_sender_timeout) : KEEPALIVE_MS),
-						WAIT_EVENT_WAL_SENDER_MAIN);
+		store_conn_wait(conn, unsent > 0, limit_wait(keepalive_ms()), WAIT_EVENT_WAL_SENDER_MAIN);
 	}
 }
