@@ -14,6 +14,11 @@
 #define PS_CONF_FILE "pageserver_smgr.conf"
 #define PS_LIBRARY "pageserver_smgr"
 
+/* What postgresql.conf ends with in a base backup. */
+#define PS_CONF_LAST_LINES \
+	"\n# Settings of the compute, made by the page server. Must stay the last line.\n" \
+	"include '" PS_CONF_FILE "'\n"
+
 /* One that the start of a compute makes, and that postgresql.conf includes at its beginning: what the owner sets wins. */
 #define PS_DEFAULTS_FILE "pageserver_smgr.defaults.conf"
 

@@ -23,15 +23,9 @@ branch_settings_free(BranchSettings *settings)
 	memset(settings, 0, sizeof(*settings));
 }
 
-void
-branch_settings_read(PGconn *conn, const char *branch, uint64 version, BranchSettings *settings)
+static void
+take_rows(PGresult *res, BranchSettings *settings)
 {
-	char	   *command = psprintf("settings_read %s", store_quote(branch));
-	PGresult   *res;
-
-	if (version > 0)
-		command = psprintf("%s " UINT64_FORMAT, command, version);
-	res = store_query(conn, command);
 	memset(settings, 0, sizeof(*settings));
 	for (int r = 0; r < PQntuples(res); r++)
 	{
@@ -40,8 +34,34 @@ branch_settings_read(PGconn *conn, const char *branch, uint64 version, BranchSet
 			if (strcmp(PQgetvalue(res, r, 1), branch_settings_names[i]) == 0 && !PQgetisnull(res, r, 2))
 				settings->texts[i] = pg_strdup(PQgetvalue(res, r, 2));
 	}
+}
+
+static char *
+read_command(const char *branch, uint64 version)
+{
+	return version == 0 ? psprintf("settings_read %s", store_quote(branch)) :
+		psprintf("settings_read %s " UINT64_FORMAT, store_quote(branch), version);
+}
+
+void
+branch_settings_read(PGconn *conn, const char *branch, uint64 version, BranchSettings *settings)
+{
+	PGresult   *res = store_query(conn, read_command(branch, version));
+
+	take_rows(res, settings);
 	PQclear(res);
-	pfree(command);
+}
+
+bool
+branch_settings_try_read(PGconn *conn, const char *branch, uint64 version, BranchSettings *settings)
+{
+	PGresult   *res = PQexec(conn, read_command(branch, version));
+	bool		ok = PQresultStatus(res) == PGRES_TUPLES_OK;
+
+	if (ok)
+		take_rows(res, settings);
+	PQclear(res);
+	return ok;
 }
 
 uint64

@@ -25,6 +25,9 @@ typedef struct BranchSettings
 /* The newest settings (version 0), or an earlier version.  Ends the program on error. */
 extern void branch_settings_read(PGconn *conn, const char *branch, uint64 version, BranchSettings *settings);
 
+/* Likewise, without a word; false: there is no such version, or it cannot be read. */
+extern bool branch_settings_try_read(PGconn *conn, const char *branch, uint64 version, BranchSettings *settings);
+
 /* Number of the newest version, which need not be readable; 0: there is none. */
 extern uint64 branch_settings_newest(PGconn *conn, const char *branch);
 

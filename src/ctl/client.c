@@ -190,6 +190,28 @@ store_ask(const PidFile *file, const char *command, int timeout_ms)
 	return NULL;
 }
 
+bool
+store_answers(const char *conninfo)
+{
+	const char *keywords[] = {"dbname", "connect_timeout", NULL};
+	const char *values[] = {conninfo, "2", NULL};
+
+	return PQpingParams(keywords, values, 1) == PQPING_OK;
+}
+
+char *
+branch_of_timeline(PGconn *conn, const char *timeline)
+{
+	PGresult   *res = store_query(conn, "branch_list");
+	char	   *name = NULL;
+
+	for (int r = 0; r < PQntuples(res) && name == NULL; r++)
+		if (strcmp(PQgetvalue(res, r, PQfnumber(res, "timeline")), timeline) == 0)
+			name = pg_strdup(PQgetvalue(res, r, PQfnumber(res, "name")));
+	PQclear(res);
+	return name;
+}
+
 /* ---- errors ---- */
 
 static int	error_exit_code = 1;

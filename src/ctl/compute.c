@@ -11,6 +11,7 @@
 int
 run_compute_stop(const Options *options)
 {
+	const ServerKind *kind = &supervisor_kind;
 	char	   *dir = compute_dir_path(options);
 	PidFile		file;
 
@@ -21,18 +22,18 @@ run_compute_stop(const Options *options)
 	}
 	/* the supervisor passes it on, and starts nothing any more */
 	supervisor_kind.find(dir, &file);
-	if (file.alive)
+	if (!file.alive)
 	{
-		stop_server(&supervisor_kind, dir, &file, options->mode, options->timeout, false, "the compute");
-		return 0;
+		kind = &postmaster_kind;
+		kind->find(dir, &file);
 	}
-	postmaster_kind.find(dir, &file);
 	if (!file.alive)
 	{
 		pg_log_error("the compute in \"%s\" does not run", dir);
 		return EXIT_NOT_RUNNING;
 	}
-	stop_server(&postmaster_kind, dir, &file, options->mode, options->timeout, false, "the compute");
+	stop_server(kind, dir, &file, options->mode, options->timeout, false, "the compute");
+	compute_settings_stopped(dir);
 	print_done(options, psprintf("The compute in \"%s\" is stopped.", dir), "stopped", dir, NULL);
 	return 0;
 }

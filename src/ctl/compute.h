@@ -7,6 +7,7 @@
 #ifndef PS_CTL_COMPUTE_H
 #define PS_CTL_COMPUTE_H
 
+#include "branch_settings.h"
 #include "conf.h"
 #include "ctl.h"
 
@@ -56,6 +57,35 @@ extern char *compute_dir_libraries(const ComputeDir *dir);
  * what no server takes, except while this program starts one.
  */
 extern void compute_dir_allow_start(const ComputeDir *dir, bool allow);
+
+/* What postgresql.conf begins with in a compute's directory; see PS_DEFAULTS_FILE. */
+#define COMPUTE_DIR_FIRST_LINES \
+	"# Defaults of a compute. Must stay the first line.\n" \
+	"include '" PS_DEFAULTS_FILE "'\n\n"
+
+/* ---- compute_settings.c: settings in the directory, and those kept with the branch ---- */
+
+typedef struct ComputeSettings
+{
+	const char *branch;
+	BranchSettings newest;		/* as the branch has them */
+	bool		upload;			/* those in the directory are to become the branch's */
+	const char *options;		/* that postgres is started with, NULL: none */
+} ComputeSettings;
+
+/*
+ * Before a start, with the directory locked: finds out which settings count,
+ * and puts the branch's into an earlier compute's directory if these do.
+ * options: those of the command line, or NULL; then the branch's count.
+ */
+extern void compute_settings_begin(ComputeSettings *settings, const ComputeDir *dir, PGconn *conn, const char *branch,
+								   const char *options);
+
+/* When it is clear that PostgreSQL takes them: the directory's become the branch's, if they count. */
+extern void compute_settings_end(ComputeSettings *settings, const ComputeDir *dir, PGconn *conn);
+
+/* After a stop: what was changed in the directory since the start (ALTER SYSTEM) becomes the branch's.  If the store is there. */
+extern void compute_settings_stopped(const char *dir);
 
 /* ---- compute_start.c ---- */
 

@@ -138,6 +138,7 @@ compute_dir_clear(const ComputeDir *dir, bool all)
 			ok &= remove_path(dir->path, settings_files[i]);
 		ok &= remove_path(dir->path, PS_CONF_FILE);
 		ok &= remove_path(dir->path, PS_DEFAULTS_FILE);
+		ok &= remove_path(dir->path, "pageserver_smgr.settings");
 		ok &= remove_path(dir->path, "PG_VERSION");
 		/* as root the one who waits for us removes it (become_user()) */
 		if (dir->made)
@@ -189,6 +190,38 @@ write_defaults(const ComputeDir *dir)
 	free(socket_dir);
 }
 
+static void
+note_identity(void *arg, const char *name, const char *value)
+{
+	if (conf_is_of_compute(name))
+		*(char **) arg = pg_strdup(name);
+}
+
+/* ALTER SYSTEM does not take what says which compute this is, but it did once, and people edit that file. */
+static void
+forget_identity(const ComputeDir *dir)
+{
+	char	   *text = read_file(dir->path, "postgresql.auto.conf");
+	char	   *name;
+
+	for (; text != NULL; free(name))
+	{
+		StringInfoData without;
+
+		name = NULL;
+		conf_each(text, note_identity, &name);
+		if (name == NULL)
+			break;
+		initStringInfo(&without);
+		conf_remove(&without, text, name);
+		pg_log_warning("setting \"%s\" is removed from \"%s/postgresql.auto.conf\": it says which compute this is", name, dir->path);
+		write_file(dir->path, "postgresql.auto.conf", without.data, false);
+		free(text);
+		text = without.data;
+	}
+	free(text);
+}
+
 /* postgresql.conf includes the defaults first and the compute's own settings last. */
 static void
 include_files(const ComputeDir *dir)
@@ -199,11 +232,10 @@ include_files(const ComputeDir *dir)
 
 	initStringInfo(&text);
 	if (conf == NULL || !conf_includes(conf, PS_DEFAULTS_FILE))
-		appendStringInfoString(&text, "# Defaults of a compute. Must stay the first line.\ninclude '" PS_DEFAULTS_FILE "'\n\n");
+		appendStringInfoString(&text, COMPUTE_DIR_FIRST_LINES);
 	appendStringInfoString(&text, conf != NULL ? conf : "");
 	if (last == NULL || strcmp(last, PS_CONF_FILE) != 0)
-		appendStringInfoString(&text, "\n# Settings of the compute, made by the page server. Must stay the last line.\n"
-							   "include '" PS_CONF_FILE "'\n");
+		appendStringInfoString(&text, PS_CONF_LAST_LINES);
 	if (conf == NULL || strcmp(text.data, conf) != 0)
 		write_file(dir->path, "postgresql.conf", text.data, false);
 	pfree(text.data);
@@ -226,6 +258,7 @@ compute_dir_complete(const ComputeDir *dir, const char *conninfo, const char *po
 		conf_put(&settings, "port", port != NULL ? port : old_port);
 	write_file(dir->path, PS_CONF_FILE, settings.data, false);
 	write_defaults(dir);
+	forget_identity(dir);
 	include_files(dir);
 	free(text);
 	free(old_port);

@@ -407,7 +407,9 @@ basebackup_failed(bool begun)
 int
 compute_start(const Options *options, uint64 after)
 {
-	Start		start = {.options = options, .branch = options->args[0]};
+	Options		with_settings = *options;
+	Start		start = {.options = &with_settings, .branch = options->args[0]};
+	ComputeSettings settings;
 	bool		takes_over;		/* from a compute elsewhere that works */
 	bool		begun;
 	PGconn	   *conn;
@@ -433,6 +435,8 @@ compute_start(const Options *options, uint64 after)
 			(void) rmdir(start.dir.path);
 		return EXIT_REFUSED;
 	}
+	compute_settings_begin(&settings, &start.dir, conn, start.branch, options->server_options);
+	with_settings.server_options = settings.options;
 	if (!prove(&start, conn, takes_over))
 	{
 		if (takes_over)
@@ -451,7 +455,10 @@ compute_start(const Options *options, uint64 after)
 	else if (start.libraries == NULL && !read_fresh_settings(&start))
 		rc = 1;
 	else
+	{
+		compute_settings_end(&settings, &start.dir, conn);
 		rc = start_postgres(&start);
+	}
 	PQfinish(conn);
 	if (takes_over && rc == 0)
 	{

@@ -139,6 +139,12 @@ extern bool store_is_conninfo(const char *name);
 extern char *store_conninfo(const Options *options);
 extern PGconn *store_connect(const Options *options);
 
+/* Does a store take connections now?  For what can do without it. */
+extern bool store_answers(const char *conninfo);
+
+/* Name of the branch with the id, malloc'd; NULL: there is none. */
+extern char *branch_of_timeline(PGconn *conn, const char *timeline);
+
 /* Runs a command that gives rows; ends the program if it fails. */
 extern PGresult *store_query(PGconn *conn, const char *command);
 

@@ -79,13 +79,15 @@ write_state_layer(TimelineSeed *seed, const WalState *state, Layer **layer)
 	return err;
 }
 
+/* What takes another's place keeps its settings; a new branch has its parent's, except for the command line of its compute. */
 static PsError *
-copy_settings(Timeline *from, const char *dir)
+copy_settings(const TimelineSeed *seed, const char *dir)
 {
+	Timeline   *from = seed->replaced != NULL ? seed->replaced : seed->ancestor;
 	PsError    *err;
 
 	pthread_mutex_lock(&from->settings_lock);
-	err = branch_settings_copy(from->dir, dir);
+	err = branch_settings_copy(from->dir, dir, seed->replaced != NULL);
 	pthread_mutex_unlock(&from->settings_lock);
 	return err;
 }
@@ -107,7 +109,7 @@ add_branch(Store *store, TimelineSeed *seed, const WalState *state, Timeline **r
 	PS_GOTO(write_first_segment(seed->ancestor, seed->lsn, wal_dir), done);
 	seed->space = (LayerSpace) {.dir = layers_dir, .tenant = seed->tenant, .timeline = seed->timeline, .next_number = 1, .synced_later = true};
 	PS_GOTO(write_state_layer(seed, state, &layer), done);
-	PS_GOTO(copy_settings(seed->replaced != NULL ? seed->replaced : seed->ancestor, dir), done);
+	PS_GOTO(copy_settings(seed, dir), done);
 	seed->layers = &layer;
 	seed->nlayers = 1;
 	seed->synced_later = true;

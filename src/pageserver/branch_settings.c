@@ -268,7 +268,7 @@ branch_settings_write(const char *dir, BranchSettings *settings, uint64 expected
 }
 
 PsError *
-branch_settings_copy(const char *from_dir, const char *dir)
+branch_settings_copy(const char *from_dir, const char *dir, bool with_options)
 {
 	BranchSettings settings;
 	char	   *path;
@@ -283,6 +283,11 @@ branch_settings_copy(const char *from_dir, const char *dir)
 	}
 	if (settings.version == 0)
 		return NULL;
+	if (!with_options)
+	{
+		free(settings.options);
+		settings.options = NULL;
+	}
 	settings.version = 1;
 	settings.time = time(NULL);
 	path = settings_path(dir, settings.version);

@@ -22,8 +22,8 @@
  *
  * A branch without such a file has the settings files that came with its
  * import, which are part of its history (backup/import_layers.c).  A new branch
- * begins with a copy of its parent's; one that takes another's place (reset,
- * restore) with that one's.
+ * begins with a copy of its parent's, except for the options; one that takes
+ * another's place (reset, restore) with that one's.
  */
 #ifndef PS_BRANCH_SETTINGS_H
 #define PS_BRANCH_SETTINGS_H
@@ -80,6 +80,6 @@ extern PsError *branch_settings_write(const char *dir, BranchSettings *settings,
  * A new timeline's first version: a copy of the newest of another, if that has
  * any.  Not synced: the caller syncs the new directory.
  */
-extern PsError *branch_settings_copy(const char *from_dir, const char *dir);
+extern PsError *branch_settings_copy(const char *from_dir, const char *dir, bool with_options);
 
 #endif							/* PS_BRANCH_SETTINGS_H */

@@ -64,21 +64,85 @@ is(settings('get', 'main', 'options'), '', 'all of it');
 $store->ctl_ok('reset of a setting', 'settings', 'reset', 'main', 'work_mem', 'search_path');
 like(settings('get', 'main', 'work_mem'), qr/^exit code 4/, 'it is not set any more');
 
+# what is changed in a compute, by a stop, a start and a lost directory
+my $dir = "$scratch/dir";
+my $port = PageserverTest::free_port();
+sub start { my ($what, $d, @args) = @_; return $store->ctl_ok($what, 'compute', 'start', 'main', '-D', $d, '-p', $port, @args); }
+sub q { my ($sql, $d) = @_; return `psql -XAtq -h '@{[ $d // $dir ]}' -p $port -U postgres -d postgres -c "$sql"`; }
+start('a compute', $dir, '-o', '-c maintenance_work_mem=44MB');
+main::q('ALTER SYSTEM SET max_connections = 150');
+PostgreSQL::Test::Utils::append_to_file("$dir/pg_hba.conf", "host all all 10.1.0.0/16 reject\n");
+$store->ctl_ok('stop', 'compute', 'stop', '-D', $dir);
+is(settings('get', 'main', 'max_connections'), "150\n", 'a stop keeps what ALTER SYSTEM has set');
+is(settings('get', 'main', 'options'), "-c maintenance_work_mem=44MB\n", 'and the options of the start');
+PageserverTest::remove_tree($dir);
+start('in a directory of its own', $dir);
+is(main::q('SHOW max_connections') . main::q('SHOW maintenance_work_mem'), "150\n44MB\n", 'it has them');
+like(PostgreSQL::Test::Utils::slurp_file("$dir/pg_hba.conf"), qr/10.1.0.0/, 'and pg_hba.conf');
+my $newest = versions('main')->[-1];
+start('in the same directory', $dir);
+is(versions('main')->[-1], $newest, 'nothing was changed: no new version');
+# changed in the directory of a compute that runs, which is then killed
+main::q('ALTER SYSTEM SET max_connections = 160');
+start('started again', $dir, '-o', '');
+is(settings('get', 'main', 'max_connections') . settings('get', 'main', 'options'), "160\n", 'a start keeps it; no options any more');
+# changed with the branch
+$store->ctl_ok('set', 'settings', 'set', 'main', 'max_connections=170');
+start('started again', $dir);
+is(main::q('SHOW max_connections'), "170\n", 'what was set with the branch counts where nothing else was changed');
+# both
+$store->ctl_ok('set', 'settings', 'set', 'main', 'max_connections=180');
+main::q('ALTER SYSTEM SET work_mem = \'9MB\'');
+my ($rc, $out, $err) = $store->ctl('compute', 'start', 'main', '-D', $dir, '-p', $port);
+like($err, qr/settings were changed both in .* and with branch "main" \(version \d+\)/, 'changed in both places: a warning');
+is(main::q('SHOW max_connections') . main::q('SHOW work_mem'), "170\n9MB\n", 'the directory wins');
+# settings that PostgreSQL does not take are not kept
+PostgreSQL::Test::Utils::append_to_file("$dir/postgresql.conf", "nonsense = 'x\n");
+$newest = versions('main')->[-1];
+$store->ctl_fails_like(qr/PostgreSQL does not take the settings/, 'settings that are wrong', 'compute', 'start', 'main', '-D', $dir);
+is(versions('main')->[-1], $newest, 'do not become the branch\'s');
+my $conf = PostgreSQL::Test::Utils::slurp_file("$dir/postgresql.conf");
+open my $f, '>', "$dir/postgresql.conf" or die;
+print $f $conf =~ s/^nonsense.*\n//mr;
+close $f;
+start('after they are mended', $dir);
+# which compute it is, is nobody's to set
+like(main::q("ALTER SYSTEM SET $_ = '1'") . `psql -XAtq -h '$dir' -p $port -U postgres -d postgres -c "ALTER SYSTEM SET $_ = '1'" 2>&1`, qr/cannot be changed/, "ALTER SYSTEM SET $_")
+  for map { "pageserver_smgr.$_" } qw(store tenant timeline generation checkpoint_lsn);
+PostgreSQL::Test::Utils::append_to_file("$dir/postgresql.auto.conf", "pageserver_smgr.generation = '1'\n");
+($rc, $out, $err) = $store->ctl('compute', 'start', 'main', '-D', $dir, '-p', $port);
+is($rc, 0, 'such a line in postgresql.auto.conf') or diag($err);
+like($err, qr/setting "pageserver_smgr.generation" is removed/, 'is removed, and that is told');
+# the branch of a branch, and a reset, have no command line of another's compute
+$store->ctl_ok('options', 'settings', 'set', 'main', '-o', '-c work_mem=10MB');
+$store->ctl_ok('branch', 'branch', 'create', 'child', '--from', 'main');
+is(settings('get', 'child', 'options') . settings('get', 'child', 'max_connections'), "170\n", 'a branch has the files, not the options');
+# a store that is down keeps nobody from stopping
+main::q('ALTER SYSTEM SET max_connections = 190');
+$store->stop;
+is(($store->ctl('compute', 'stop', '-D', $dir, '-m', 'immediate'))[0], 0, 'stopped without the store');
+$store->start;
+start('the next start', $dir);
+is(settings('get', 'main', 'max_connections'), "190\n", 'keeps what it had');
+$store->ctl_ok('stop', 'compute', 'stop', '-D', $dir);
+$store->ctl_ok('set', 'settings', 'set', 'main', 'work_mem=1MB', '-o', '', '-q');
+
 # many versions: the last 20 stay; over a restart
 $store->ctl_ok("version $_", 'settings', 'set', 'main', "work_mem=${_}MB", '-q') for 10 .. 30;
 $store->stop;
 $store->start;
-is_deeply(versions('main'), [ 7 .. 26 ], 'the last 20 are kept');
+my $last = versions('main')->[-1];
+is_deeply(versions('main'), [ $last - 19 .. $last ], 'the last 20 are kept');
 is(settings('get', 'main', 'work_mem'), "30MB\n", 'the newest counts');
 
 # a damaged newest version is told, and can be gone back from
-my ($file) = glob $store->dir . '/tenants/*/timelines/*/settings-00000026.json';
+my ($file) = glob $store->dir . '/tenants/*/timelines/*/settings-*' . $last . '.json';
 my $text = PostgreSQL::Test::Utils::slurp_file($file);
 open my $out, '>', $file or die;
 print $out $text =~ s/30MB/31MB/r;
 close $out;
-like(settings('get', 'main', 'work_mem'), qr/^exit code 9: .*settings-00000026.json" has a wrong checksum/s, 'damage is told');
-$store->ctl_fails_like(qr/settings-00000026.json/, 'no compute starts on guesses', 'compute', 'start', 'main', '-D', "$scratch/c");
-$store->ctl_ok('back to the one before', 'settings', 'revert', 'main', '25');
+like(settings('get', 'main', 'work_mem'), qr/^exit code 9: .*settings-0+$last.json" has a wrong checksum/s, 'damage is told');
+$store->ctl_fails_like(qr/settings-0+$last.json/, 'no compute starts on guesses', 'compute', 'start', 'main', '-D', "$scratch/c");
+$store->ctl_ok('back to the one before', 'settings', 'revert', 'main', $last - 1);
 is(settings('get', 'main', 'work_mem'), "29MB\n", 'which counts');
 done_testing();

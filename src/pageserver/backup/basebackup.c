@@ -16,8 +16,7 @@ send_conf(Backup *backup)
 
 	initStringInfo(&conf);
 	backup_put_conf(backup, &conf);
-	appendStringInfo(&conf, "\n# Settings of the compute, made by the page server. Must stay the last line.\ninclude '%s'\n",
-					 PS_CONF_FILE);
+	appendStringInfoString(&conf, PS_CONF_LAST_LINES);
 	err = tar_file(backup->tar, "postgresql.conf", conf.data, conf.len);
 	pfree(conf.data);
 	return err;
