@@ -316,3 +316,49 @@ conf_is_of_compute(const char *name)
 			return true;
 	return false;
 }
+
+void
+conf_adopt(StringInfo out, const char *text)
+{
+	static const char *const elsewhere[] = {"data_directory", "config_file", "hba_file", "ident_file", "external_pid_file",
+		"include", "include_dir", "include_if_exists", NULL};
+	char	   *libraries = conf_value(text, "shared_preload_libraries");
+
+	conf_disable(out, text, elsewhere, "left out by the import into the page server");
+	if (libraries != NULL && conf_list_has(libraries, PS_LIBRARY))
+	{
+		char	   *others = conf_list_remove(libraries, PS_LIBRARY);
+
+		appendStringInfoString(out, "\n# the page server adds its own library\n");
+		conf_put(out, "shared_preload_libraries", others);
+		pfree(others);
+	}
+	free(libraries);
+}
+
+void
+conf_resolve(StringInfo out, const char *text,
+			 void (*callback) (void *arg, StringInfo out, const char *directive, const char *value), void *arg)
+{
+	static const char *const directives[] = {"include", "include_dir", "include_if_exists"};
+	ConfLine	line;
+
+	for (const char *p = text; *p; p = *line.end ? line.end + 1 : line.end)
+	{
+		const char *directive = NULL;
+
+		split_line(p, &line);
+		for (int i = 0; i < lengthof(directives); i++)
+			if (line_sets(&line, directives[i]))
+				directive = directives[i];
+		if (directive != NULL)
+		{
+			char	   *value = unquote(line.value, line.value_end);
+
+			callback(arg, out, directive, value);
+			free(value);
+		}
+		else
+			appendStringInfo(out, "%.*s\n", (int) (line.end - p), p);
+	}
+}

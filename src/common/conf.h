@@ -43,6 +43,21 @@ extern int	conf_count(const char *text, const char *name);
 /* Copies text; lines that set one of the names (NULL ends the list) become comments that say why. */
 extern void conf_disable(StringInfo out, const char *text, const char *const *names, const char *why);
 
+/*
+ * Copies the text of an imported cluster's postgresql.conf.  What names other
+ * files of its machine would make a compute read them, or fail: such lines
+ * become comments.  pageserver_smgr goes from the libraries: a base backup adds
+ * it, and an export must start without it.
+ */
+extern void conf_adopt(StringInfo out, const char *text);
+
+/*
+ * Copies text; in the place of each line with include, include_dir or
+ * include_if_exists stands what the callback appends for it.
+ */
+extern void conf_resolve(StringInfo out, const char *text,
+						 void (*callback) (void *arg, StringInfo out, const char *directive, const char *value), void *arg);
+
 /* Is the library in the list, as shared_preload_libraries has it? */
 extern bool conf_list_has(const char *list, const char *library);
 

@@ -43,6 +43,8 @@ typedef struct Options
 	const char *port;			/* -p */
 	const char *server_options; /* -o */
 	const char *pgdata;
+	const char *settings_from;
+	const char *debian;
 	const char *from;			/* --from */
 	int			timeout;		/* -t, seconds */
 	bool		no_wait;

@@ -16,6 +16,7 @@
 #include "access/xlog_internal.h"
 #include "common/controldata_utils.h"
 
+#include "cluster_settings.h"
 #include "control_identity.h"
 #include "ctl.h"
 #include "ps_wire.h"
@@ -203,9 +204,58 @@ read_control(const char *pgdata, ControlFileData *control)
 	pfree(path);
 }
 
-int
-run_import(const Options *options)
+/* ---- settings that are not in the data directory ---- */
+
+/*
+ * Reads them, if there are any: all with --settings-from, else what decides
+ * what queries answer.  False: there are none, or nothing is known of them.
+ */
+static bool
+read_settings(const Options *options, const char *pgdata, BranchSettings *settings)
 {
+	char	   *path;
+	char	   *lost;
+
+	memset(settings, 0, sizeof(*settings));
+	if (options->settings_from != NULL)
+	{
+		cluster_settings_read(options->settings_from, settings);
+		return true;
+	}
+	if (cluster_settings_inside(pgdata))
+		return false;
+	path = cluster_settings_find(pgdata);
+	if (path == NULL || access(path, R_OK) != 0)
+	{
+		pg_log_warning("the cluster's settings are not in its data directory%s%s%s: computes of the branch will have defaults",
+					   path ? ", and \"" : "", path ? path : "", path ? "\" cannot be read" : "");
+		pg_log_warning_hint("Name the directory of its postgresql.conf with --settings-from.");
+		return false;
+	}
+	cluster_settings_read(path, settings);
+	cluster_settings_reduce(settings, &lost);
+	pg_log_warning("the cluster's settings are in \"%s\"; not taken over: %s", path, lost[0] ? lost : "none");
+	pg_log_warning_hint("With --settings-from all are taken; \"pageserver_ctl settings edit %s\" changes them later.", options->args[0]);
+	free(lost);
+	return true;
+}
+
+/* The cluster of Debian's postgresql-common: VERSION/NAME. */
+static void
+find_debian(Options *options)
+{
+	options->settings_from = psprintf("/etc/postgresql/%s", options->debian);
+	options->pgdata = cluster_settings_value(options->settings_from, "data_directory");
+	if (options->pgdata == NULL)
+		options->pgdata = psprintf("/var/lib/postgresql/%s", options->debian);
+}
+
+int
+run_import(const Options *given)
+{
+	Options		options = *given;
+	BranchSettings settings;
+	bool		has_settings;
 	char	   *pgdata;
 	char		identity[CONTROL_IDENTITY_SIZE];
 	ControlFileData control;
@@ -214,29 +264,45 @@ run_import(const Options *options)
 	PGresult   *res;
 	int			rc;
 
-	if (options->pgdata == NULL)
+	if ((options.pgdata == NULL) == (options.debian == NULL))
 	{
-		pg_log_error("no data directory was given");
-		pg_log_error_hint("Name it with --pgdata.");
+		pg_log_error(options.pgdata == NULL ? "no data directory was given" : "--pgdata and --debian name different clusters");
+		pg_log_error_hint("Name it with --pgdata, or a cluster of Debian's postgresql-common with --debian.");
 		return EXIT_USAGE;
 	}
-	pgdata = absolute_path(options->pgdata);
+	if (options.debian != NULL)
+		find_debian(&options);
+	pgdata = absolute_path(options.pgdata);
 	read_control(pgdata, &control);
+	has_settings = read_settings(&options, pgdata, &settings);
 	control_identity(&control, identity);
-	conn = store_connect(options);
+	conn = store_connect(&options);
 	branch_show_notices(conn);
-	res = PQexec(conn, psprintf("import %s %s %s", store_quote(options->args[0]), store_quote(pgdata), identity));
+	res = PQexec(conn, psprintf("import %s %s %s", store_quote(options.args[0]), store_quote(pgdata), identity));
 	sqlstate = PQresultErrorField(res, PG_DIAG_SQLSTATE);
 	if (sqlstate != NULL && strcmp(sqlstate, PS_SQLSTATE_ELSEWHERE) == 0)
 	{
 		fprintf(stderr, "%s: it is sent to the store\n", PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY));
 		PQclear(res);
-		rc = import_by_sending(options, conn, pgdata, &control);
+		rc = import_by_sending(&options, conn, pgdata, &control);
 	}
 	else
 	{
-		rc = branch_tell_made(options, conn, res);
+		rc = branch_tell_made(&options, conn, res);
 		PQclear(res);
+	}
+	if (rc == 0 && has_settings)
+	{
+		/* ALTER SYSTEM's are in the data directory, and so in the branch */
+		BranchSettings imported;
+
+		branch_settings_read(conn, options.args[0], 0, &imported);
+		settings.texts[SETTINGS_AUTO_CONF] = imported.texts[SETTINGS_AUTO_CONF];
+		imported.texts[SETTINGS_AUTO_CONF] = NULL;
+		branch_settings_free(&imported);
+		rc = branch_settings_write(conn, options.args[0], &settings);
+		if (rc != 0)
+			pg_log_error_detail("The cluster is imported, its settings are not.");
 	}
 	PQfinish(conn);
 	free(pgdata);

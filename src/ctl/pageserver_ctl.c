@@ -128,11 +128,14 @@ static const Command commands[] = {
 		"without them the newest state is written. Tablespaces become directories in\n"
 		"DIR/pg_tblspc. A page that cannot be read ends it with an error that names the\n"
 		"page; with --zero-damaged-pages it is listed, and the rest is written.\n"},
-	{"import", NULL, "Sgqj", 1, 1, run_import,
-		"import --pgdata DIR NAME", "make a branch out of an existing cluster",
+	{"import", NULL, "SgcGqj", 1, 1, run_import,
+		"import --pgdata DIR | --debian VERSION/CLUSTER [--settings-from DIR] NAME", "make a branch out of an existing cluster",
 		"DIR is the data directory of a cluster that was shut down cleanly. It is only\n"
 		"read: by the store, if that finds the same cluster there, else it is sent to the\n"
-		"store. Unlogged tables become empty; replication slots and statistics stay behind.\n"},
+		"store. Unlogged tables become empty; replication slots and statistics stay behind.\n"
+		"Settings are taken from DIR. Where they are elsewhere, as Debian has them, they\n"
+		"are taken with --settings-from, the directory of postgresql.conf, or --debian,\n"
+		"such as 15/main; else only what decides what queries answer, such as timezone.\n"},
 	{"layer", "dump", "VxRFBnq", 1, 1, run_layer_dump,
 		"layer dump FILE [--values] [--hexdump] [-R T/D/R [-F FORK] [-B BLOCK]] [-n N]", "show what is in a layer file",
 		"FILE is one of STORE/tenants/*/timelines/*/layers, or a copy of it; the store need not run.\n"
@@ -152,6 +155,8 @@ static const struct option long_options[] = {
 	{"options", required_argument, NULL, 'o'},
 	{"timeout", required_argument, NULL, 't'},
 	{"pgdata", required_argument, NULL, 'g'},
+	{"settings-from", required_argument, NULL, 'c'},
+	{"debian", required_argument, NULL, 'G'},
 	{"wait", no_argument, NULL, 'w'},
 	{"no-wait", no_argument, NULL, 'W'},
 	{"json", no_argument, NULL, 'j'},
@@ -187,6 +192,8 @@ static const struct
 	{'b', "      --bindir=DIR       PostgreSQL's programs (default: " PS_BINDIR ")\n"},
 	{'F', "  -F, --fork=FORK        only this fork of the relation: main, fsm, vm or init\n"},
 	{'g', "      --pgdata=DIR       data directory to import\n"},
+	{'G', "      --debian=V/NAME    cluster of Debian's postgresql-common to import, such as 15/main\n"},
+	{'c', "      --settings-from=DIR  directory of the cluster's postgresql.conf\n"},
 	{'f', "  -f, --force            also if a compute runs on it\n"},
 	{'j', "      --json             output as JSON\n"},
 	{'k', "  -k, --data-checksums   the cluster has checksums on data pages\n"},
@@ -338,6 +345,12 @@ parse_option(Options *options, int c)
 			break;
 		case 'g':
 			options->pgdata = optarg;
+			break;
+		case 'c':
+			options->settings_from = optarg;
+			break;
+		case 'G':
+			options->debian = optarg;
 			break;
 		case 'w':
 			options->no_wait = false;

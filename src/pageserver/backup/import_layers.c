@@ -365,30 +365,6 @@ compare_aux(const void *a, const void *b)
 	return ps_key_cmp(&x, &y);
 }
 
-/*
- * What names other files of the old machine would make a compute read them, or
- * fail: such lines become comments.  pageserver_smgr itself goes from the
- * libraries: a base backup adds it, and an export must start without it.
- */
-static void
-adopt_settings(StringInfo out, const char *text)
-{
-	static const char *const elsewhere[] = {"data_directory", "hba_file", "ident_file", "external_pid_file",
-		"include", "include_dir", "include_if_exists", NULL};
-	char	   *libraries = conf_value(text, "shared_preload_libraries");
-
-	conf_disable(out, text, elsewhere, "left out by the import into the page server");
-	if (libraries != NULL && conf_list_has(libraries, PS_LIBRARY))
-	{
-		char	   *others = conf_list_remove(libraries, PS_LIBRARY);
-
-		appendStringInfoString(out, "\n# the page server adds its own library\n");
-		conf_put(out, "shared_preload_libraries", others);
-		pfree(others);
-	}
-	free(libraries);
-}
-
 /* Settings files. */
 static PsError *
 put_settings(LayerImport *imp)
@@ -413,7 +389,7 @@ put_settings(LayerImport *imp)
 			continue;
 		appendBinaryStringInfo(&value, names[i], strlen(names[i]) + 1);
 		if (strncmp(names[i], "postgresql", strlen("postgresql")) == 0)
-			adopt_settings(&value, text.data);
+			conf_adopt(&value, text.data);
 		else
 			appendBinaryStringInfo(&value, text.data, text.len);
 		err = put(imp, &key, value.data, value.len);

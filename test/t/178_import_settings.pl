@@ -1,0 +1,71 @@
+# Import of a cluster whose settings are not in its data directory, as Debian
+# has it: what decides what queries answer is taken, the rest is named; all with
+# --settings-from.
+use strict;
+use warnings;
+use File::Path qw(make_path);
+use PageserverTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $store = PageserverTest->new_store('main');
+my $scratch = PageserverTest::test_dir();
+my $etc = "$scratch/etc";
+my $node = PostgreSQL::Test::Cluster->new('cluster');
+$node->init(allows_streaming => 1, extra => [ '-T', 'english' ]);
+$node->start;
+$node->safe_psql('postgres', "ALTER SYSTEM SET work_mem = '7MB'");
+$node->stop;
+my $data = $node->data_dir;
+
+# its files are moved to where Debian has them, with some of the settings in other files
+make_path("$etc/conf.d/more");
+rename "$data/$_", "$etc/$_" or die for qw(postgresql.conf pg_hba.conf pg_ident.conf);
+append_to_file("$etc/postgresql.conf", "data_directory = '$data'\nhba_file = '$etc/pg_hba.conf'\nident_file = '$etc/pg_ident.conf'\n"
+	  . "include_dir 'conf.d'\ninclude_if_exists = 'nowhere.conf'\nmax_connections = 77\n");
+append_to_file("$etc/conf.d/10.conf", "timezone = 'Europe/Berlin'\nshared_buffers = 33MB\ninclude 'more/x.conf'\n");
+append_to_file("$etc/conf.d/20.conf", "maintenance_work_mem = 55MB\n");
+append_to_file("$etc/conf.d/not", "nonsense\n");
+append_to_file("$etc/conf.d/more/x.conf", "lc_monetary = 'C'\n");
+append_to_file("$etc/pg_hba.conf", "host all all 10.2.0.0/16 reject\n");
+my $bindir = PageserverTest::bindir();
+system_or_bail("$bindir/pg_ctl", '-s', '-w', '-D', $etc, '-l', "$scratch/log", 'start');
+system_or_bail("$bindir/pg_ctl", '-s', '-w', '-D', $etc, '-m', 'fast', 'stop');
+
+sub import_as { my ($name, @args) = @_; return $store->ctl('import', @args, $name); }
+sub setting { my ($name, $what) = @_; my ($rc, $out) = $store->ctl('settings', 'get', $name, $what); return $rc == 0 ? $out =~ s/\n$//r : "exit code $rc"; }
+
+my ($rc, $out, $err) = import_as('some', '--pgdata', $data);
+is($rc, 0, 'import without its settings') or diag($err);
+like($err, qr/settings are in "\Q$etc\E\/postgresql.conf"; not taken over: (?=.*max_connections)(?=.*shared_buffers)(?=.*pg_hba.conf)/, 'what is lost is named');
+unlike($err, qr/(?<!log_)timezone,|lc_monetary|default_text_search_config/, 'what decides answers is not lost');
+like($err, qr/--settings-from/, 'nor is there no way to have the rest');
+my $compute = $store->start_compute('some');
+$compute->sql_is("SELECT to_tsvector('the running dogs'), current_setting('timezone'), current_setting('lc_monetary'), current_setting('work_mem'), current_setting('max_connections')",
+	"'dog':3 'run':2|Europe/Berlin|C|7MB|100", 'queries answer as they did');
+$compute->stop;
+
+($rc, $out, $err) = import_as('all', '--pgdata', $data, '--settings-from', $etc);
+is($rc, 0, 'import with its settings') or diag($err);
+unlike($err, qr/not taken over/, 'nothing is lost');
+is(setting('all', $_->[0]), $_->[1], "$_->[0]") for [ max_connections => 77 ], [ shared_buffers => '33MB' ], [ maintenance_work_mem => '55MB' ], [ timezone => 'Europe/Berlin' ], [ work_mem => '7MB' ],
+  [ data_directory => 'exit code 4' ], [ include_dir => 'exit code 4' ];
+like(setting('all', 'pg_hba.conf'), qr/^host all all 10.2.0.0\/16 reject$/m, 'pg_hba.conf');
+$compute = $store->start_compute('all');
+$compute->sql_is("SELECT current_setting('max_connections'), current_setting('shared_buffers')", '77|33MB', 'a compute has them');
+$compute->stop;
+
+# nobody knows where they are
+unlink "$data/postmaster.opts";
+($rc, $out, $err) = import_as('none', '--pgdata', $data);
+is($rc, 0, 'settings that cannot be found') or diag($err);
+like($err, qr/settings are not in its data directory: computes of the branch will have defaults/, 'are said to be lost');
+is((import_as('x', '--pgdata', $data, '--settings-from', $scratch))[0], 4, 'a directory without a postgresql.conf');
+is((import_as('x', '--pgdata', $data, '--debian', '15/main'))[0], 2, 'two clusters named');
+is((import_as('x'))[0], 2, 'none named');
+like((import_as('x', '--debian', '15/nowhere'))[2], qr/could not find postgresql.conf as or in "\/etc\/postgresql\/15\/nowhere"/, 'a cluster that Debian does not have');
+append_to_file("$etc/conf.d/20.conf", "include '20.conf'\n");
+like((import_as('x', '--pgdata', $data, '--settings-from', $etc))[2], qr/include one another more than 10 levels deep/, 'files that include one another');
+unlike(($store->command('branch_list'))[1], qr/^x\|/m, 'nothing was imported then');
+done_testing();
