@@ -371,6 +371,11 @@ extern void smgr_hook_install(void);	/* from _PG_init; FATAL unless the table is
  */
 extern void function_replace(const char *name, void *function, void *replacement);
 
+/* ---- numbers.c ---- */
+
+/* Before a utility command, in a transaction: the next file numbers that are taken can be seen to be. */
+extern void numbers_before_command(NodeTag tag);
+
 /* ---- sizes.c ---- */
 extern void sizes_install(void);	/* from _PG_init: replaces the size functions */
 

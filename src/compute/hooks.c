@@ -308,6 +308,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, 
 {
 	Node	   *stmt = pstmt->utilityStmt;
 
+	numbers_before_command(nodeTag(stmt));
 	switch (nodeTag(stmt))
 	{
 		case T_CreatedbStmt:

@@ -117,8 +117,9 @@ smgr_xact_init(void)
 
 /*
  * A relation that the compute has never touched has no local file by which
- * GetNewRelFileNode() could see that its number is taken.  That happens only
- * after OIDs have wrapped around, but would destroy a relation.
+ * GetNewRelFileNode() could see that its number is taken; numbers.c mostly has
+ * seen to it that it has one.  That happens only after OIDs have wrapped around,
+ * but would destroy a relation.
  */
 static void
 check_number_is_free(SMgrRelation reln)
@@ -129,11 +130,15 @@ check_number_is_free(SMgrRelation reln)
 	/* what the store does not know yet is a relation that this compute has made, and that has a file, or dropped */
 	if (page_client_relsize(rel, MAIN_FORKNUM, wal_worker_flush_for_read(lsn_cache_get_floor()), &nblocks) &&
 		page_client_relsize(rel, MAIN_FORKNUM, wal_worker_flush_for_read(lsn_cache_get_relation(rel)), &nblocks))
+	{
+		/* the next command finds a file, and chooses another number */
+		(void) stub_exists(reln, MAIN_FORKNUM);
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_FILE),
 				 errmsg("could not create file \"%s\": the page store has such a relation",
 						relpath(reln->smgr_rnode, MAIN_FORKNUM)),
 				 errhint("Try again: another file number will be chosen.")));
+	}
 }
 
 void

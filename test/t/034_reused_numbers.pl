@@ -31,7 +31,9 @@ my $single = "CREATE TABLE a (id int, pad text);\n"
   . "CREATE TABLE b (id int);\n"
   . "SELECT lo_create(0) FROM generate_series(1, 10);\n"
   . "TRUNCATE b;\n"
-  . "INSERT INTO b SELECT generate_series(1, 500);\n";
+  . "INSERT INTO b SELECT generate_series(1, 500);\n"
+  . "CREATE TABLE d (id int);\nSELECT lo_create(0) FROM generate_series(1, 10);\nTRUNCATE d;\nINSERT INTO d VALUES (1);\n"
+  . join('', map { "CREATE TABLE t$_ (i int PRIMARY KEY, x text);\n" } 1 .. 20);
 my $out = '';
 ok(IPC::Run::run([ "$bindir/postgres", '--single', '-D', "$dir/source", 'postgres' ], '<', \$single, '>&', \$out), 'tables of the cluster');
 run_ok("$bindir/pg_resetwal", '-o', '4294960000', '-D', "$dir/source");
@@ -40,6 +42,11 @@ my $store = PageserverTest->new_store('main');
 $store->ctl_ok('import', 'import', '--pgdata', "$dir/source", 'main');
 my $c = trap_compute($store, 1, "pageserver_smgr.cache_size = 64MB\npageserver_smgr.max_wal_lag = 1\n");
 my $observer = session($c);
+
+# as if a kill had left its file behind
+my $unknown = $c->sql("SELECT relfilenode FROM pg_class WHERE relname = 'd'");
+$c->sql("SET allow_system_table_mods = on; DELETE FROM pg_attribute WHERE attrelid = 'd'::regclass;"
+	  . " DELETE FROM pg_type WHERE typname IN ('d', '_d'); DELETE FROM pg_class WHERE relname = 'd'");
 
 # consumes OIDs up to this one
 sub next_oid
@@ -64,11 +71,23 @@ for my $push (evict(), churn())
 # a relation that this compute has not touched has no local file that says that its number is taken
 my $taken = $c->sql("SELECT relfilenode FROM pg_class WHERE relname = 'b'");
 next_oid($taken - 1);
-my ($rc, $stdout, $err) = $c->psql('CREATE TABLE c (id int)');
-like($err, qr/the page store has such a relation/, 'a number that is taken is not given out');
 $c->sql('CREATE TABLE c (id int)');
+cmp_ok($c->sql("SELECT oid FROM pg_class WHERE relname = 'c'"), '>', $taken, 'a number that is taken is passed over');
 $c->sql_is('SELECT count(*), sum(id) FROM b', '500|125250', 'the relation that has it is as it was');
-$c->sql_is('SELECT count(*) FROM c', '0', 'the next number is free');
+$c->sql_is('SELECT count(*) FROM c', '0', 'the other is empty');
+# a relation that pg_class does not know either
+next_oid($unknown - 1);
+my ($rc, $stdout, $err) = $c->psql('CREATE TABLE e (id int)');
+like($err, qr/the page store has such a relation/, 'a number of a relation that nobody knows is not given out');
+$c->sql('CREATE TABLE e (id int)');
+cmp_ok($c->sql("SELECT oid FROM pg_class WHERE relname = 'e'"), '>', $unknown, 'and is passed over from then on');
+next_oid($c->sql("SELECT min(oid) FROM pg_class WHERE relname LIKE 't%' AND relkind = 'r' AND oid > $unknown + 2") - 1);
+for my $i (1 .. 30)
+{
+	($rc, $stdout, $err) = $c->psql($i % 3 == 0 ? "REINDEX TABLE t20" : $i % 3 == 1 ? 'TRUNCATE c' : 'VACUUM FULL c');
+	is($err, '', "numbers of relations that nobody has touched are passed over ($i)");
+}
+$c->sql_is('SELECT ' . join(' + ', map { "(SELECT count(*) FROM t$_)" } 1 .. 20), '0', 'which are as they were');
 $observer->close;
 $c->stop;
 $store->stop;

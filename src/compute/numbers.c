@@ -1,0 +1,116 @@
+/*
+ * numbers.c
+ *	  File numbers that are taken, made known to GetNewRelFileNode().
+ *
+ * It takes a number from the OID counter that no local file has.  But a relation
+ * that this compute has not touched has no local file (stub.c), so when the
+ * counter has wrapped around and comes along a relation's number, the number
+ * looks free; smgr.c then refuses to make another relation of it, and the
+ * command fails.  So before a command that may make relations, those of the
+ * next numbers that pg_class says are taken get their stubs, and are passed
+ * over as in any server.
+ *
+ * What is not in pg_class is left: mapped relations, and what a kill has left
+ * behind.  It gets its stub when it is met, so that the command fails once.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_tablespace.h"
+#include "miscadmin.h"
+#include "storage/smgr.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
+
+#include "compute.h"
+
+/* How many numbers from the counter on are looked at, and how many of them at least must be left for a command. */
+#define LOOK_AHEAD 16384
+#define LEAST_AHEAD 8192
+
+/* Numbers that this process has looked at, of its database; from the first on, up to but without the last. */
+static Oid	looked_from;
+static uint64 looked_to;
+
+static bool
+may_make_relations(NodeTag tag)
+{
+	switch (tag)
+	{
+		case T_CreateStmt:
+		case T_CreateTableAsStmt:
+		case T_TruncateStmt:
+		case T_IndexStmt:
+		case T_ReindexStmt:
+		case T_AlterTableStmt:
+		case T_AlterTableMoveAllStmt:
+		case T_ClusterStmt:
+		case T_VacuumStmt:
+		case T_RefreshMatViewStmt:
+		case T_CreateSeqStmt:
+		case T_AlterSeqStmt:
+		case T_CreateSchemaStmt:
+		case T_CreateExtensionStmt:
+		case T_ExplainStmt:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* Makes stubs for the permanent relations of a tablespace (InvalidOid: the database's) with a number of the range. */
+static void
+make_stubs(Relation pg_class, Oid spc, Oid first, Oid last)
+{
+	ScanKeyData keys[3];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&keys[0], Anum_pg_class_reltablespace, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(spc));
+	ScanKeyInit(&keys[1], Anum_pg_class_relfilenode, BTGreaterEqualStrategyNumber, F_OIDGE, ObjectIdGetDatum(first));
+	ScanKeyInit(&keys[2], Anum_pg_class_relfilenode, BTLessEqualStrategyNumber, F_OIDLE, ObjectIdGetDatum(last));
+	scan = systable_beginscan(pg_class, ClassTblspcRelfilenodeIndexId, true, NULL, 3, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
+		RelFileNode node = {OidIsValid(spc) ? spc : MyDatabaseTableSpace, MyDatabaseId, form->relfilenode};
+
+		CHECK_FOR_INTERRUPTS();
+		if (form->relpersistence == RELPERSISTENCE_PERMANENT)
+			(void) smgrexists(smgropen(node, InvalidBackendId), MAIN_FORKNUM);
+	}
+	systable_endscan(scan);
+}
+
+void
+numbers_before_command(NodeTag tag)
+{
+	Oid			next = ShmemVariableCache->nextOid;
+	Relation	pg_class;
+	Oid			last;
+	ListCell   *lc;
+
+	if (!may_make_relations(tag) || !IsTransactionState() || !OidIsValid(MyDatabaseId))
+		return;
+	if (next < FirstNormalObjectId)
+		next = FirstNormalObjectId;
+	if (next >= looked_from && (looked_to > PG_UINT32_MAX || (uint64) next + LEAST_AHEAD <= looked_to))
+		return;
+
+	last = (Oid) Min((uint64) next + LOOK_AHEAD - 1, PG_UINT32_MAX);
+	pg_class = table_open(RelationRelationId, AccessShareLock);
+	make_stubs(pg_class, InvalidOid, next, last);
+	foreach(lc, all_tablespaces())
+		if (lfirst_oid(lc) != MyDatabaseTableSpace)
+			make_stubs(pg_class, lfirst_oid(lc), next, last);
+	table_close(pg_class, AccessShareLock);
+	looked_from = next;
+	looked_to = (uint64) last + 1;
+}
