@@ -65,20 +65,23 @@ static const struct
 	const char *name;
 	const char *value;
 	GucContext	context;
+	const char *why;			/* for whoever has set something else */
 }			forced_settings[] =
 {
-	/* commits are durable in the store; the directory is disposable */
-	{"fsync", "off", PGC_SIGHUP},
-	{"full_page_writes", "off", PGC_SIGHUP},
-	{"synchronous_standby_names", "\"" SYNC_STANDBY_NAME "\"", PGC_SIGHUP},
-	/* a directory boots once */
-	{"restart_after_crash", "off", PGC_SIGHUP},
-	/* setting all-visible must move the heap page's LSN */
-	{"wal_log_hints", "on", PGC_POSTMASTER},
-	/* WAL that the store does not have yet must stay */
-	{"max_slot_wal_keep_size", "-1", PGC_SIGHUP},
-	/* an archive would get WAL that the store never acknowledged, and later other WAL of the same name */
-	{"archive_mode", "off", PGC_POSTMASTER},
+	{"fsync", "off", PGC_SIGHUP,
+	"Commits are durable in the page store, and the data directory is disposable."},
+	{"full_page_writes", "off", PGC_SIGHUP,
+	"Commits are durable in the page store, and the data directory is disposable."},
+	{"synchronous_standby_names", "\"" SYNC_STANDBY_NAME "\"", PGC_SIGHUP,
+	"Commits wait for the page store, and for nothing else."},
+	{"restart_after_crash", "off", PGC_SIGHUP,
+	"The data directory of a compute can be started once."},
+	{"wal_log_hints", "on", PGC_POSTMASTER,
+	"Setting all-visible must move the heap page's LSN, by which the page store finds the page."},
+	{"max_slot_wal_keep_size", "-1", PGC_SIGHUP,
+	"WAL that the page store does not have yet must stay."},
+	{"archive_mode", "off", PGC_POSTMASTER,
+	"An archive would get WAL that the page store never acknowledged, and later other WAL of the same name."},
 };
 
 static bool
@@ -308,6 +311,50 @@ find_setting(const char *name)
 	pg_unreachable();
 }
 
+/* The value that a setting has if nobody sets it, as text. */
+static const char *
+default_value(struct config_generic *setting)
+{
+	switch (setting->vartype)
+	{
+		case PGC_BOOL:
+			return ((struct config_bool *) setting)->boot_val ? "on" : "off";
+		case PGC_INT:
+			return psprintf("%d", ((struct config_int *) setting)->boot_val);
+		case PGC_STRING:
+			return ((struct config_string *) setting)->boot_val;
+		case PGC_ENUM:
+			return config_enum_lookup_by_value((struct config_enum *) setting, ((struct config_enum *) setting)->boot_val);
+		default:
+			return NULL;
+	}
+}
+
+/*
+ * Sets a setting, and says so in the log if that undoes something that the
+ * owner of the server has decided: not if it was what it is by default.
+ */
+static void
+force_setting(const char *name, const char *value, GucContext context, const char *why)
+{
+	struct config_generic *setting = find_setting(name);
+	char	   *before = GetConfigOptionByName(name, NULL, false);
+	const char *by_default = default_value(setting);
+	bool		by_owner = setting->source > PGC_S_DYNAMIC_DEFAULT &&
+		(by_default == NULL || strcmp(GetConfigOption(name, false, false), by_default) != 0);
+	char	   *file = setting->sourcefile != NULL ? pstrdup(setting->sourcefile) : NULL;
+	int			line = setting->sourceline;
+
+	SetConfigOption(name, value, context, PGC_S_OVERRIDE);
+	if (!by_owner || strcmp(before, GetConfigOptionByName(name, NULL, false)) == 0)
+		return;
+	ereport(LOG,
+			(errmsg("\"%s\" is set to \"%s\", not to \"%s\"", name, strcmp(name, "synchronous_standby_names") == 0 ?
+					"pageserver_smgr" : value, before),
+			 file != NULL ? errdetail("%s It was set in file \"%s\" line %d.", why, file, line) :
+			 errdetail("%s It was set on the command line.", why)));
+}
+
 /*
  * The WAL worker takes one of what the setting counts.  Users get as many as
  * PostgreSQL's default gives them; a value of their own stays what it is, or
@@ -322,7 +369,7 @@ make_room_for_worker(const char *name, int current)
 	if (current > 0 && find_setting(name)->source != PGC_S_DEFAULT)
 		return;
 	snprintf(value, sizeof(value), "%d", current + 1);
-	SetConfigOption(name, value, PGC_POSTMASTER, PGC_S_OVERRIDE);
+	force_setting(name, value, PGC_POSTMASTER, "The WAL worker takes one.");
 }
 
 /*
@@ -376,7 +423,7 @@ settings_init(void)
 						ps_cache_limit, ps_cache_size)));
 
 	for (int i = 0; i < lengthof(forced_settings); i++)
-		SetConfigOption(forced_settings[i].name, forced_settings[i].value, forced_settings[i].context, PGC_S_OVERRIDE);
+		force_setting(forced_settings[i].name, forced_settings[i].value, forced_settings[i].context, forced_settings[i].why);
 	((struct config_enum *) find_setting("synchronous_commit"))->check_hook = check_synchronous_commit;
 	make_room_for_worker("max_wal_senders", max_wal_senders);
 	make_room_for_worker("max_replication_slots", max_replication_slots);

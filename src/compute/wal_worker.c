@@ -54,6 +54,7 @@ void
 wal_worker_register(void)
 {
 	BackgroundWorker worker = {0};
+	int			configured = max_worker_processes;
 
 	strlcpy(worker.bgw_name, WORKER_NAME, BGW_MAXLEN);
 	strlcpy(worker.bgw_type, WORKER_NAME, BGW_MAXLEN);
@@ -76,6 +77,10 @@ wal_worker_register(void)
 		SetConfigOption("max_worker_processes", value, PGC_POSTMASTER, PGC_S_OVERRIDE);
 		RegisterBackgroundWorker(&worker);
 	}
+	if (max_worker_processes != configured)
+		ereport(LOG,
+				(errmsg("\"max_worker_processes\" is set to %d, not to %d", max_worker_processes, configured),
+				 errdetail("The WAL worker, without which no commit would end, needs one besides those of other libraries.")));
 	if (!is_registered())
 		ereport(FATAL,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
