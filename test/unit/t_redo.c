@@ -811,6 +811,7 @@ test_long_record(void **state)
 	WalRecord	recs[3];
 	XLogRecord *hdr;
 	char		page[BLCKSZ];
+	char		cut_page[BLCKSZ];
 	char	   *data;
 	uint32		main_len = SizeOfHeapDelete + row;
 	xl_heap_delete del = {.xmax = 1001, .offnum = 1, .flags = XLH_DELETE_CONTAINS_OLD_TUPLE};
@@ -839,6 +840,12 @@ test_long_record(void **state)
 		assert_int_equal(((HeapTupleHeader) PageGetItem(page, PageGetItemId(page, 1)))->t_choice.t_heap.t_xmax, 1001);
 	}
 	assert_true(helper_rss_kb() < 100 * 1024);
+
+	/* the same without the end of the old row */
+	assert_ok(wal_record_cut(recs[1].start, data));
+	recs[1].len = WAL_CUT_LEN;
+	assert_ok(redo_page(pool, rel, MAIN_FORKNUM, 3, NULL, recs, 3, cut_page));
+	assert_memory_equal(cut_page, page, BLCKSZ);
 	free_records(recs, 3);
 }
 

@@ -5,7 +5,11 @@
  */
 #include "wal_gen.h"
 
+#include <malloc.h>
+
 #define SEG (1024 * 1024)
+
+static uint32 last_cut;			/* of the last record that decode_and_compare() had */
 
 /*
  * Feeds [from, to) of the stream in pieces of random size and compares the
@@ -35,7 +39,8 @@ decode_and_compare(const Gen *gen, WalDecoder *dec, int first, uint32 max_piece,
 			assert_int_equal(rec.end, gen->records[n].end);
 			assert_int_equal(rec.len, gen->records[n].len);
 			assert_int_equal((uintptr_t) rec.data % MAXIMUM_ALIGNOF, 0);
-			assert_memory_equal(rec.data, gen->records[n].data, rec.len);
+			assert_memory_equal(rec.data, gen->records[n].data, rec.len - rec.cut);
+			last_cut = rec.cut;
 			assert_int_equal(wal_decoder_record_end(dec), rec.end);
 			assert_int_equal(wal_decoder_record_prev(dec), rec.start);
 			n++;
@@ -174,6 +179,100 @@ incomplete(void **state)
 	assert_int_equal(wal_decoder_record_end(dec), gen.pos);
 	wal_decoder_free(dec);
 	gen_free(&gen);
+}
+
+/* Memory that is in use, as malloc() knows it. */
+static size_t
+memory(void)
+{
+	struct mallinfo2 info = mallinfo2();
+
+	return info.uordblks + info.hblkhd;
+}
+
+/*
+ * Long records whose end nobody needs: they are checked to the last byte, and
+ * not kept.  Of those that are needed whole, nothing is kept either once they
+ * have been looked at.
+ */
+static void
+long_records(void **state)
+{
+	const uint32 len = 20 * 1024 * 1024;
+	static const struct
+	{
+		RmgrId		rmid;
+		WalContents contents;
+		size_t		kept;		/* 0: all */
+		size_t		memory;
+	}			cases[] = {
+		{RM_LOGICALMSG_ID, WAL_WHOLE, 0, 70000000}, {RM_LOGICALMSG_ID, WAL_NEEDED, WAL_CUT_LEN, 6000000},
+		{RM_LOGICALMSG_ID, WAL_HEADERS, 65536, 1500000}, {RM_HEAP_ID, WAL_NEEDED, WAL_CUT_LEN, 6000000},
+		{RM_HEAP2_ID, WAL_NEEDED, WAL_CUT_LEN, 6000000}, {RM_XACT_ID, WAL_NEEDED, 0, 70000000},
+		{RM_XACT_ID, WAL_HEADERS, 65536, 1500000}};
+	char	   *body = pg_malloc(len);
+	uint32		main_len = len - 5;
+
+	gen_seed();
+	for (uint32 i = 0; i < len; i++)
+		body[i] = random();
+	body[0] = (char) XLR_BLOCK_ID_DATA_LONG;
+	memcpy(body + 1, &main_len, 4);
+	for (int i = 0; i < lengthof(cases); i++)
+	{
+		Gen			gen;
+		WalDecoder *dec;
+		WalRecord	rec;
+		bool		found;
+		size_t		before;
+		PsError    *err;
+
+		gen_init(&gen, 3 * SEG, SEG);
+		gen_random_record(&gen, 100);
+		gen_record(&gen, cases[i].rmid, 0, 0, body, len);
+		for (int damaged = 0; damaged < 2; damaged++)
+		{
+			before = memory();
+			if (damaged)
+				gen.bytes.data[gen.bytes.len - 100] ^= 1;
+			dec = wal_decoder_create(gen.start, InvalidXLogRecPtr, GEN_SYSID, SEG, false);
+			wal_decoder_set_contents(dec, cases[i].contents);
+			last_cut = 0;
+			assert_int_equal(decode_and_compare(&gen, dec, 0, 200000, &err), damaged ? 1 : 2);
+			if (damaged)
+			{
+				assert_non_null(err);
+				assert_non_null(strstr(err->message, "record has checksum"));
+				ps_error_free(err);
+			}
+			else
+			{
+				assert_null(err);
+				assert_int_equal(last_cut, cases[i].kept == 0 ? 0 : SizeOfXLogRecord + len - cases[i].kept);
+				assert_ok(wal_decoder_next(dec, &rec, &found));
+				assert_true(memory() - before < 6000000);
+			}
+			wal_decoder_free(dec);
+		}
+
+		/* while it is put together */
+		gen.bytes.data[gen.bytes.len - 100] ^= 1;
+		before = memory();
+		dec = wal_decoder_create(gen.start, InvalidXLogRecPtr, GEN_SYSID, SEG, false);
+		wal_decoder_set_contents(dec, cases[i].contents);
+		for (size_t at = 0; at < gen.bytes.len; at += 100000)
+		{
+			wal_decoder_feed(dec, gen.bytes.data + at, Min(100000, gen.bytes.len - at));
+			do
+				assert_ok(wal_decoder_next(dec, &rec, &found));
+			while (found && at + 100000 < gen.bytes.len);
+			assert_true(memory() - before < cases[i].memory);
+		}
+		assert_true(found);
+		wal_decoder_free(dec);
+		gen_free(&gen);
+	}
+	free(body);
 }
 
 /* Zeros after the last record are an error, and stay one. */
@@ -399,6 +498,7 @@ main(void)
 		cmocka_unit_test(long_streams),
 		cmocka_unit_test(segment_switch),
 		cmocka_unit_test(incomplete),
+		cmocka_unit_test(long_records),
 		cmocka_unit_test(zeros_at_the_end),
 		cmocka_unit_test(skip_contrecord),
 		cmocka_unit_test(overwritten_contrecord),

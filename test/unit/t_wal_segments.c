@@ -300,6 +300,92 @@ reader(void **state)
 	gen_free(&gen);
 }
 
+/* A record that is longer than what is kept of it: its beginning, as a record; checked to its end. */
+static void
+cut_record(void **state)
+{
+	const uint32 len = 9 * 1024 * 1024;
+	const uint16 block_len = 5000;
+	const RelFileNode node = {1663, 5, 16384};
+	const BlockNumber blk = 7;
+	XLogRecordBlockHeader header = {.id = 0, .fork_flags = BKPBLOCK_HAS_DATA, .data_length = block_len};
+	uint32		main_len = len - SizeOfXLogRecordBlockHeader - sizeof(node) - sizeof(blk) - 5 - block_len;
+	Gen			gen;
+	WalSegments *segs;
+	WalReader  *r;
+	WalRecord	rec;
+	WalRecord	cut;
+	WalParsed	whole;
+	WalParsed	parsed;
+	bool		found;
+	char	   *body = pg_malloc(len);
+	char	   *buf = pg_malloc(WAL_CUT_LEN);
+	char	   *p = body;
+
+	gen_seed();
+	for (uint32 i = 0; i < len; i++)
+		body[i] = random();
+	memcpy(p, &header, SizeOfXLogRecordBlockHeader);
+	p += SizeOfXLogRecordBlockHeader;
+	memcpy(p, &node, sizeof(node));
+	memcpy(p + sizeof(node), &blk, sizeof(blk));
+	p += sizeof(node) + sizeof(blk);
+	*p++ = (char) XLR_BLOCK_ID_DATA_LONG;
+	memcpy(p, &main_len, sizeof(main_len));
+	gen_init(&gen, 20 * SEG, SEG);
+	gen_random_record(&gen, 100);
+	gen_record(&gen, RM_HEAP_ID, 0x10, 0, body, len);
+	gen_random_record(&gen, 100);
+	assert_ok(wal_segments_open(dir, SEG, &segs));
+	write_in_pieces(segs, &gen, SEG);
+
+	/* the reader has it cut, and all blocks are there */
+	r = wal_reader_create(segs, gen.start, InvalidXLogRecPtr, GEN_SYSID);
+	for (int i = 0; i < gen.n; i++)
+	{
+		assert_ok(wal_reader_next(r, gen.pos, &rec, &found));
+		assert_true(found);
+		assert_int_equal(rec.start, gen.records[i].start);
+		assert_int_equal(rec.len, gen.records[i].len);
+		assert_int_equal(rec.len - rec.cut, i == 1 ? WAL_CUT_LEN : rec.len);
+		assert_ok(wal_parse(&rec, &parsed));
+		if (i == 1)
+			assert_memory_equal(parsed.blocks[0].data, p + sizeof(main_len), block_len);
+	}
+	wal_reader_free(r);
+
+	/* as redo gets it */
+	rec = gen.records[1];
+	assert_ok(wal_parse(&rec, &whole));
+	for (int packed = 0; packed < 2; packed++)
+	{
+		assert_ok(wal_segments_read_record(segs, rec.start, WAL_CUT_LEN, buf));
+		cut = (WalRecord) {.start = rec.start, .end = rec.end, .len = ((XLogRecord *) buf)->xl_tot_len, .data = buf};
+		assert_int_equal(cut.len, WAL_CUT_LEN);
+		assert_ok(wal_parse(&cut, &parsed));
+		assert_int_equal(parsed.max_block_id, 0);
+		assert_int_equal(parsed.blocks[0].blk, blk);
+		assert_memory_equal(parsed.blocks[0].data, whole.blocks[0].data, block_len);
+		assert_int_equal(parsed.main_data_len, whole.main_data_len - (rec.len - WAL_CUT_LEN));
+		assert_memory_equal(parsed.main_data, whole.main_data, parsed.main_data_len);
+		assert_error(wal_segments_read_record(segs, rec.start, WAL_CUT_LEN - 8, buf), "expected");
+		assert_ok(wal_segments_pack(segs, 1000, never, NULL));
+	}
+	wal_segments_close(segs);
+
+	/* what is not kept is checked all the same */
+	remove_dir(NULL);
+	make_dir(NULL);
+	gen.bytes.data[rec.start - gen.start + 8 * 1024 * 1024] ^= 1;
+	assert_ok(wal_segments_open(dir, SEG, &segs));
+	write_in_pieces(segs, &gen, SEG);
+	assert_error(wal_segments_read_record(segs, rec.start, WAL_CUT_LEN, buf), "checksum");
+	wal_segments_close(segs);
+	gen_free(&gen);
+	free(body);
+	free(buf);
+}
+
 /* The contents of a file; valid until the next call. */
 static const char *
 slurp(const char *path, size_t *len)
@@ -550,6 +636,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(cut, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(foreign_files, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(reader, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(cut_record, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(packed, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(packed_crash, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(packed_damage, make_dir, remove_dir),

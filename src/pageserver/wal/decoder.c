@@ -11,7 +11,9 @@
  * A record that lies within one page is checked and returned in place.  One
  * that crosses pages is assembled in "rec", fragment by fragment, as they
  * arrive; so buf never holds more than what was fed since the last call of
- * wal_decoder_next() plus less than a page.
+ * wal_decoder_next() plus less than a page.  Its checksum is computed on the
+ * way, so that what nobody will look at need not be kept: a record may have a
+ * gigabyte.
  */
 #include "ps_fe.h"
 
@@ -20,9 +22,9 @@
 #include "ps_wire.h"
 #include "wal/wal.h"
 
-/* First size of the buffer in which records are assembled, and what is kept of it for the next one. */
+/* First size of the buffer in which records are assembled, and what is kept of it from one to the next. */
 #define MIN_ASSEMBLY_SIZE ((uint32) (64 * 1024))
-#define KEEP_ASSEMBLY_SIZE ((uint32) (4 * 1024 * 1024))
+#define KEEP_ASSEMBLY_SIZE WAL_CUT_LEN
 
 struct WalDecoder
 {
@@ -41,7 +43,10 @@ struct WalDecoder
 	uint32		rec_size;		/* allocated */
 	uint32		rec_len;		/* xl_tot_len, 0: none */
 	uint32		rec_got;
+	uint32		rec_keep;		/* so many bytes of it go into rec */
+	pg_crc32c	rec_crc;		/* of what has come behind its header */
 	XLogRecPtr	rec_start;
+	WalContents contents;
 
 	bool		skip_contrecord;	/* the first page may begin with the rest of a record to skip */
 	uint32		skip_len;		/* bytes of it that are left on later pages */
@@ -75,6 +80,12 @@ wal_decoder_free(WalDecoder *dec)
 	free(dec->buf);
 	free(dec->rec);
 	free(dec);
+}
+
+void
+wal_decoder_set_contents(WalDecoder *dec, WalContents contents)
+{
+	dec->contents = contents;
 }
 
 char *
@@ -289,18 +300,16 @@ check_record_len(XLogRecPtr start, uint32 len)
 }
 
 /*
- * A whole record: header and CRC.  The record after an overwritten one must
- * name it (xlogrecovery.c, VerifyOverwriteContrecord()).
+ * A whole record: header and CRC; crc is that of what is behind its header.  The
+ * record after an overwritten one must name it (xlogrecovery.c,
+ * VerifyOverwriteContrecord()).
  */
 static PsError *
-check_record(WalDecoder *dec, WalRecord *rec)
+check_record(WalDecoder *dec, WalRecord *rec, pg_crc32c crc)
 {
 	const XLogRecord *hdr = (const XLogRecord *) rec->data;
-	pg_crc32c	crc;
 
 	PS_TRY(check_record_header(dec, rec->start, hdr));
-	INIT_CRC32C(crc);
-	COMP_CRC32C(crc, rec->data + SizeOfXLogRecord, rec->len - SizeOfXLogRecord);
 	COMP_CRC32C(crc, rec->data, offsetof(XLogRecord, xl_crc));
 	FIN_CRC32C(crc);
 	if (!EQ_CRC32C(crc, hdr->xl_crc))
@@ -351,6 +360,43 @@ grow_assembly(WalDecoder *dec, uint32 need)
 	dec->rec = pg_realloc(dec->rec, dec->rec_size);
 }
 
+/* A record begins that crosses pages. */
+static void
+begin_assembly(WalDecoder *dec, XLogRecPtr start, uint32 len)
+{
+	dec->rec_start = start;
+	dec->rec_len = len;
+	dec->rec_got = 0;
+	dec->rec_keep = dec->contents == WAL_HEADERS ? Min(len, MIN_ASSEMBLY_SIZE) : len;
+	INIT_CRC32C(dec->rec_crc);
+}
+
+/* The next n bytes of it. */
+static PsError *
+assemble(WalDecoder *dec, const char *data, uint32 n)
+{
+	uint32		header_left = dec->rec_got < SizeOfXLogRecord ? Min(n, SizeOfXLogRecord - dec->rec_got) : 0;
+
+	if (dec->rec_got < dec->rec_keep)
+	{
+		uint32		kept = Min(n, dec->rec_keep - dec->rec_got);
+
+		grow_assembly(dec, dec->rec_got + kept);
+		memcpy(dec->rec + dec->rec_got, data, kept);
+	}
+	COMP_CRC32C(dec->rec_crc, data + header_left, n - header_left);
+	dec->rec_got += n;
+	if (header_left > 0 && dec->rec_got >= SizeOfXLogRecord)
+	{
+		const XLogRecord *header = (const XLogRecord *) dec->rec;
+
+		PS_TRY(check_record_header(dec, dec->rec_start, header));
+		if (dec->contents == WAL_NEEDED && wal_record_can_be_cut(header))
+			dec->rec_keep = Min(dec->rec_len, WAL_CUT_LEN);
+	}
+	return NULL;
+}
+
 static PsError *
 decode(WalDecoder *dec, WalRecord *rec, bool *found)
 {
@@ -398,19 +444,16 @@ decode(WalDecoder *dec, WalRecord *rec, bool *found)
 			/* the next fragment, as much of it as is there */
 			uint32		n = Min(dec->rec_len - dec->rec_got, avail);
 
-			grow_assembly(dec, dec->rec_got + n);
-			memcpy(dec->rec + dec->rec_got, data, n);
-			if (dec->rec_got < SizeOfXLogRecord && dec->rec_got + n >= SizeOfXLogRecord)
-				PS_TRY(check_record_header(dec, dec->rec_start, (const XLogRecord *) dec->rec));
-			dec->rec_got += n;
+			PS_TRY(assemble(dec, data, n));
 			dec->pos += n;
 			if (dec->rec_got < dec->rec_len)
 				continue;
 			rec->start = dec->rec_start;
 			rec->len = dec->rec_len;
+			rec->cut = dec->rec_len - dec->rec_keep;
 			rec->data = dec->rec;
 			dec->rec_len = 0;
-			PS_TRY(check_record(dec, rec));
+			PS_TRY(check_record(dec, rec, dec->rec_crc));
 			finish_record(dec, rec, dec->pos);
 			*found = true;
 			return NULL;
@@ -418,6 +461,7 @@ decode(WalDecoder *dec, WalRecord *rec, bool *found)
 		else
 		{
 			uint32		len;
+			pg_crc32c	crc;
 
 			if (avail < sizeof(uint32))
 				return NULL;
@@ -425,23 +469,18 @@ decode(WalDecoder *dec, WalRecord *rec, bool *found)
 			PS_TRY(check_record_len(pos, len));
 			if (len > page_left)
 			{
-				dec->rec_start = pos;
-				dec->rec_len = len;
-				dec->rec_got = 0;
-				if (dec->rec_size > KEEP_ASSEMBLY_SIZE)
-				{
-					free(dec->rec);
-					dec->rec = NULL;
-					dec->rec_size = 0;
-				}
+				begin_assembly(dec, pos, len);
 				continue;
 			}
 			if (avail < len)
 				return NULL;
 			rec->start = pos;
 			rec->len = len;
+			rec->cut = 0;
 			rec->data = data;
-			PS_TRY(check_record(dec, rec));
+			INIT_CRC32C(crc);
+			COMP_CRC32C(crc, data + SizeOfXLogRecord, len - SizeOfXLogRecord);
+			PS_TRY(check_record(dec, rec, crc));
 			finish_record(dec, rec, pos + len);
 			*found = true;
 			return NULL;
@@ -453,6 +492,13 @@ PsError *
 wal_decoder_next(WalDecoder *dec, WalRecord *rec, bool *found)
 {
 	*found = false;
+	/* nobody looks at the last record any more */
+	if (dec->rec_len == 0 && dec->rec_size > KEEP_ASSEMBLY_SIZE)
+	{
+		free(dec->rec);
+		dec->rec = NULL;
+		dec->rec_size = 0;
+	}
 	if (dec->error == NULL)
 	{
 		dec->error = decode(dec, rec, found);

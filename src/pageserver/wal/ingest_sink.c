@@ -77,7 +77,7 @@ sink_block(void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork, BlockNum
 		extend_fork(tl, rec, entry, blk + 1, will_init);
 		put_size(tl, rec, entry);
 	}
-	open_layer_put_record(tl->ingest->open, &key, rec->end, rec->start, rec->len, will_init);
+	open_layer_put_record(tl->ingest->open, &key, rec->end, rec->start, rec->len - rec->cut, will_init);
 	return NULL;
 }
 

@@ -19,6 +19,9 @@
 #include "ps_wire.h"
 #include "wal/wal.h"
 
+/* Of a record that is cut, more of the main data than anybody looks at. */
+#define MIN_CUT_MAIN_DATA 1024
+
 static PsError *bad_record(const WalRecord *rec, const char *fmt, ...) pg_attribute_printf(2, 3);
 
 static PsError *
@@ -61,6 +64,7 @@ PsError *
 wal_parse(const WalRecord *rec, WalParsed *parsed)
 {
 	const char *ptr = rec->data + SizeOfXLogRecord;
+	const char *end = rec->data + rec->len - rec->cut;
 	uint32		remaining = rec->len - SizeOfXLogRecord;
 	uint32		datatotal = 0;
 	bool		have_rel = false;
@@ -68,7 +72,7 @@ wal_parse(const WalRecord *rec, WalParsed *parsed)
 
 #define GET_FIELD(dst, size) \
 	do { \
-		if (remaining < (size)) \
+		if (remaining < (size) || end - ptr < (size)) \
 			return bad_record(rec, "it ends within its headers"); \
 		memcpy(dst, ptr, size); \
 		ptr += (size); \
@@ -193,8 +197,38 @@ wal_parse(const WalRecord *rec, WalParsed *parsed)
 			ptr += blk->data_len;
 		}
 	}
+	/* what is cut off is the end of main data, and not all of that */
+	if (rec->cut > 0 && end - ptr < MIN_CUT_MAIN_DATA)
+		return bad_record(rec, "%u bytes of its end are not there", rec->cut);
 	if (parsed->main_data_len > 0)
 		parsed->main_data = ptr;
+	return NULL;
+}
+
+bool
+wal_record_can_be_cut(const XLogRecord *header)
+{
+	return header->xl_rmid == RM_LOGICALMSG_ID || header->xl_rmid == RM_HEAP_ID || header->xl_rmid == RM_HEAP2_ID;
+}
+
+PsError *
+wal_record_cut(XLogRecPtr start, char *data)
+{
+	XLogRecord *header = (XLogRecord *) data;
+	WalRecord	rec = {.start = start, .len = header->xl_tot_len, .cut = header->xl_tot_len - WAL_CUT_LEN, .data = data};
+	uint32		left;
+	WalParsed	parsed;
+	char	   *length;
+
+	PS_TRY(wal_parse(&rec, &parsed));
+	/* the length of the main data is the last of the headers: the data of the blocks lies between it and the main data */
+	length = unconstify(char *, parsed.main_data);
+	for (int i = 0; i <= parsed.max_block_id; i++)
+		if (parsed.blocks[i].in_use)
+			length -= parsed.blocks[i].data_len + (parsed.blocks[i].has_image ? parsed.blocks[i].bimg_len : 0);
+	left = parsed.main_data_len - rec.cut;
+	memcpy(length - sizeof(uint32), &left, sizeof(uint32));
+	header->xl_tot_len = WAL_CUT_LEN;
 	return NULL;
 }
 

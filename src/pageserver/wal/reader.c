@@ -24,6 +24,7 @@ wal_reader_create(WalSegments *segs, XLogRecPtr start, XLogRecPtr prev, uint64 s
 
 	reader->segs = segs;
 	reader->decoder = wal_decoder_create(start, prev, system_identifier, wal_segments_segment_size(segs), false);
+	wal_decoder_set_contents(reader->decoder, WAL_NEEDED);
 	return reader;
 }
 

@@ -143,6 +143,7 @@ wal_receiver_open(Timeline *tl, uint64 generation, WalReceiver **result, XLogRec
 	receiver->since = time(NULL);
 	atomic_init(&receiver->superseded, false);
 	receiver->decoder = wal_decoder_create(*start, tl->flushed_prev, tl->system_identifier, tl->segment_size, false);
+	wal_decoder_set_contents(receiver->decoder, WAL_HEADERS);
 	if (tl->receiver != NULL)
 		atomic_store(&tl->receiver->superseded, true);
 	tl->receiver = receiver;

@@ -16,6 +16,9 @@
 /* Fragments of a record that one preadv() reads, page headers included. */
 #define MAX_FRAGMENTS 512
 
+/* So much is read at once of what only the checksum is wanted of. */
+#define REST_SIZE ((uint32) (256 * 1024))
+
 /* Reads n fragments that lie one after the other in one segment. */
 static PsError *
 read_fragments(const WalHold *hold, uint32 offset, struct iovec *iov, int n, size_t len)
@@ -79,22 +82,112 @@ wal_segments_read(WalSegments *segs, XLogRecPtr lsn, char *buf, size_t len)
 	return NULL;
 }
 
-/* Are these the bytes of a record of that length? */
+/*
+ * Reads the next len bytes of a record, of which something at *pos comes next;
+ * *pos becomes where the rest goes on.
+ */
 static PsError *
-check_record(const WalSegments *segs, XLogRecPtr start, uint32 len, const char *buf)
+read_record_bytes(WalSegments *segs, XLogRecPtr *pos, uint32 len, char *buf)
+{
+	uint32		segment_size = wal_segments_segment_size(segs);
+	uint32		done = 0;
+
+	/* Fragments go to their place, page headers to where nobody looks. */
+	while (done < len)
+	{
+		struct iovec iov[MAX_FRAGMENTS];
+		XLogLongPageHeaderData header;
+		uint32		offset = XLogSegmentOffset(*pos, segment_size);
+		size_t		total = 0;
+		int			n = 0;
+		WalHold		hold;
+		PsError    *err;
+
+		PS_TRY(wal_segments_hold(segs, *pos, &hold));
+		do
+		{
+			XLogRecPtr	data = wal_record_start_after(*pos, segment_size);
+			uint32		in_page = Min(len - done, XLOG_BLCKSZ - data % XLOG_BLCKSZ);
+
+			if (data > *pos)
+			{
+				iov[n++] = (struct iovec) {.iov_base = &header, .iov_len = data - *pos};
+				total += data - *pos;
+			}
+			iov[n++] = (struct iovec) {.iov_base = buf + done, .iov_len = in_page};
+			total += in_page;
+			done += in_page;
+			*pos = data + in_page;
+		} while (done < len && n + 2 <= MAX_FRAGMENTS && XLogSegmentOffset(*pos, segment_size) != 0);
+
+		err = read_fragments(&hold, offset, iov, n, total);
+		wal_segments_release(&hold);
+		if (err != NULL)
+			return err;
+	}
+	return NULL;
+}
+
+/* Adds what follows, len bytes of a record, to its checksum; they are not kept. */
+static PsError *
+add_to_checksum(WalSegments *segs, XLogRecPtr pos, uint32 len, pg_crc32c *crc)
+{
+	char	   *buf = pg_malloc(REST_SIZE);
+	PsError    *err = NULL;
+
+	while (len > 0 && err == NULL)
+	{
+		uint32		n = Min(len, REST_SIZE);
+
+		err = read_record_bytes(segs, &pos, n, buf);
+		COMP_CRC32C(*crc, buf, n);
+		len -= n;
+	}
+	free(buf);
+	return err;
+}
+
+/* Where the byte of a record is that has "done" before it, or the header of its page. */
+static XLogRecPtr
+record_position(const WalSegments *segs, XLogRecPtr start, uint32 done)
+{
+	uint32		segment_size = wal_segments_segment_size(segs);
+	XLogRecPtr	pos = start;
+
+	while (done > 0)
+	{
+		XLogRecPtr	data = wal_record_start_after(pos, segment_size);
+		uint32		in_page = Min(done, XLOG_BLCKSZ - data % XLOG_BLCKSZ);
+
+		pos = data + in_page;
+		done -= in_page;
+	}
+	return pos;
+}
+
+/*
+ * Are these the bytes of a record of that length?  Of a longer one that can be
+ * cut, its beginning: then the rest is read, too.
+ */
+static PsError *
+check_record(WalSegments *segs, XLogRecPtr start, uint32 len, char *buf)
 {
 	const XLogRecord *hdr = (const XLogRecord *) buf;
 	pg_crc32c	crc;
 	uint32		tot_len;
 	pg_crc32c	expected;
+	bool		is_cut;
 
 	memcpy(&tot_len, &hdr->xl_tot_len, sizeof(tot_len));
 	memcpy(&expected, &hdr->xl_crc, sizeof(expected));
+	is_cut = len == WAL_CUT_LEN && tot_len > len && tot_len <= WAL_MAX_RECORD && wal_record_can_be_cut(hdr);
 	INIT_CRC32C(crc);
 	COMP_CRC32C(crc, buf + SizeOfXLogRecord, len - SizeOfXLogRecord);
+	if (is_cut)
+		PS_TRY(add_to_checksum(segs, record_position(segs, start, len), tot_len - len, &crc));
 	COMP_CRC32C(crc, buf, offsetof(XLogRecord, xl_crc));
 	FIN_CRC32C(crc);
-	if (tot_len != len || !EQ_CRC32C(crc, expected))
+	if ((tot_len != len && !is_cut) || !EQ_CRC32C(crc, expected))
 	{
 		char		path[MAXPGPATH];
 		XLogSegNo	segno;
@@ -105,53 +198,17 @@ check_record(const WalSegments *segs, XLogRecPtr start, uint32 len, const char *
 						"WAL record at %X/%X in file \"%s\" has %u bytes and checksum %08X, expected %u and %08X",
 						LSN_FORMAT_ARGS(start), path, tot_len, expected, len, crc);
 	}
-	return NULL;
+	return is_cut ? wal_record_cut(start, buf) : NULL;
 }
 
 PsError *
 wal_segments_read_record(WalSegments *segs, XLogRecPtr start, uint32 len, char *buf)
 {
-	uint32		segment_size = wal_segments_segment_size(segs);
 	XLogRecPtr	pos = start;
-	uint32		done = 0;
 
 	if (len < SizeOfXLogRecord)
 		return ps_error(PS_SQLSTATE_INVALID, "WAL record at %X/%X cannot have %u bytes", LSN_FORMAT_ARGS(start), len);
-
-	/* Fragments go to their place, page headers to where nobody looks. */
-	while (done < len)
-	{
-		struct iovec iov[MAX_FRAGMENTS];
-		XLogLongPageHeaderData header;
-		uint32		offset = XLogSegmentOffset(pos, segment_size);
-		size_t		total = 0;
-		int			n = 0;
-		WalHold		hold;
-		PsError    *err;
-
-		PS_TRY(wal_segments_hold(segs, pos, &hold));
-		do
-		{
-			XLogRecPtr	data = wal_record_start_after(pos, segment_size);
-			uint32		in_page = Min(len - done, XLOG_BLCKSZ - data % XLOG_BLCKSZ);
-
-			if (data > pos)
-			{
-				iov[n++] = (struct iovec) {.iov_base = &header, .iov_len = data - pos};
-				total += data - pos;
-			}
-			iov[n++] = (struct iovec) {.iov_base = buf + done, .iov_len = in_page};
-			total += in_page;
-			done += in_page;
-			pos = data + in_page;
-		} while (done < len && n + 2 <= MAX_FRAGMENTS && XLogSegmentOffset(pos, segment_size) != 0);
-
-		err = read_fragments(&hold, offset, iov, n, total);
-		wal_segments_release(&hold);
-		if (err != NULL)
-			return err;
-	}
-
+	PS_TRY(read_record_bytes(segs, &pos, len, buf));
 	return check_record(segs, start, len, buf);
 }
 
@@ -175,7 +232,7 @@ wal_segments_record_extent(const WalSegments *segs, XLogRecPtr start, uint32 len
 }
 
 PsError *
-wal_segments_unpack_record(const WalSegments *segs, XLogRecPtr start, uint32 len, const char *bytes, char *out)
+wal_segments_unpack_record(WalSegments *segs, XLogRecPtr start, uint32 len, const char *bytes, char *out)
 {
 	uint32		segment_size = wal_segments_segment_size(segs);
 	XLogRecPtr	pos = start;

@@ -31,6 +31,7 @@ typedef struct WalRecord
 	XLogRecPtr	end;			/* where the next record may begin (EndRecPtr): MAXALIGNed; after
 								 * XLOG_SWITCH the next segment's start.  Pages get this LSN */
 	uint32		len;			/* xl_tot_len */
+	uint32		cut;			/* bytes of its end that are not at data (WalContents) */
 	const char *data;			/* from the XLogRecord header on, contiguous, MAXALIGNed; belongs to
 								 * whoever made the record and lives until its next call */
 } WalRecord;
@@ -43,8 +44,26 @@ typedef struct WalRecord
  */
 #define WAL_MAX_RECORD ((uint32) (0x3fffffff - 0x3fffffff % XLOG_BLCKSZ - 1))
 
+/*
+ * So much is kept of a record that is longer, if its end concerns nobody here:
+ * a logical message, and of a DELETE or UPDATE the old row, which is there for
+ * logical decoding.  All block references with their images and data, and the
+ * beginning of the main data, are in it, however many there are.
+ */
+#define WAL_CUT_LEN ((uint32) (4 * 1024 * 1024))
+
+StaticAssertDecl(WAL_CUT_LEN > (XLR_MAX_BLOCK_ID + 1) * (BLCKSZ + 64 * 1024 + 64) + 1024 * 1024, "WAL_CUT_LEN is too small");
+
 /* ---- decoder.c ---- */
 typedef struct WalDecoder WalDecoder;
+
+/* What a decoder gives of records.  All of each is checked in any case. */
+typedef enum WalContents
+{
+	WAL_WHOLE,
+	WAL_NEEDED,					/* what wal_interpret() and wal_state_apply() look at: WAL_CUT_LEN at least */
+	WAL_HEADERS					/* the header at least */
+} WalContents;
 
 /*
  * A decoder whose next byte is the one at "start", which is the end of a
@@ -57,6 +76,9 @@ typedef struct WalDecoder WalDecoder;
 extern WalDecoder *wal_decoder_create(XLogRecPtr start, XLogRecPtr prev, uint64 system_identifier, uint32 segment_size,
 									  bool skip_contrecord);
 extern void wal_decoder_free(WalDecoder *dec);
+
+/* Before the first record; without it, WAL_WHOLE. */
+extern void wal_decoder_set_contents(WalDecoder *dec, WalContents contents);
 
 /* Takes in the next bytes of the stream; copies them. */
 extern void wal_decoder_feed(WalDecoder *dec, const char *data, size_t len);
@@ -115,8 +137,20 @@ typedef struct WalParsed
 	uint32		main_data_len;
 } WalParsed;
 
-/* Mirrors DecodeXLogRecord() of xlogreader.c, with the same checks.  Points into rec->data. */
+/*
+ * Mirrors DecodeXLogRecord() of xlogreader.c, with the same checks.  Points into
+ * rec->data.  Of a record that is cut, main_data has not all of main_data_len.
+ */
 extern PsError *wal_parse(const WalRecord *rec, WalParsed *parsed);
+
+/* Does the end of such a record concern nobody, beyond WAL_CUT_LEN? */
+extern bool wal_record_can_be_cut(const XLogRecord *header);
+
+/*
+ * Makes of the first WAL_CUT_LEN bytes of a longer record one of that length,
+ * for redo, with main data that ends there.  Its xl_crc is that of the whole.
+ */
+extern PsError *wal_record_cut(XLogRecPtr start, char *data);
 
 /* Mirrors RestoreBlockImage(): raw, pglz, lz4 or zstd, with or without hole.  Does not set the page's LSN. */
 extern PsError *wal_restore_image(const WalRecord *rec, const WalParsed *parsed, int block_id, char *page);
@@ -310,7 +344,11 @@ extern PsError *wal_segments_pack(WalSegments *segs, XLogSegNo before, bool (*is
 /* Reads raw bytes, page headers and all; the range must have been written. */
 extern PsError *wal_segments_read(WalSegments *segs, XLogRecPtr lsn, char *buf, size_t len);
 
-/* Reads one record (start, xl_tot_len) without its page headers into buf (len bytes); checks its CRC. */
+/*
+ * Reads one record (start, xl_tot_len) without its page headers into buf (len
+ * bytes); checks its CRC.  len WAL_CUT_LEN of a longer record: what
+ * wal_record_cut() makes of it.
+ */
 extern PsError *wal_segments_read_record(WalSegments *segs, XLogRecPtr start, uint32 len, char *buf);
 
 /*
@@ -336,7 +374,7 @@ typedef struct WalHold
 extern PsError *wal_segments_hold(WalSegments *segs, XLogRecPtr lsn, WalHold *hold);
 extern void wal_segments_release(WalHold *hold);
 extern size_t wal_segments_record_extent(const WalSegments *segs, XLogRecPtr start, uint32 len);
-extern PsError *wal_segments_unpack_record(const WalSegments *segs, XLogRecPtr start, uint32 len, const char *bytes, char *out);
+extern PsError *wal_segments_unpack_record(WalSegments *segs, XLogRecPtr start, uint32 len, const char *bytes, char *out);
 extern PsError *wal_segments_unread(const WalSegments *segs, XLogRecPtr start, size_t wanted, int read_errno);
 
 /* The numbers of the oldest and the newest segment that exist (false: none). */
@@ -351,7 +389,10 @@ typedef struct WalReader WalReader;
 extern WalReader *wal_reader_create(WalSegments *segs, XLogRecPtr start, XLogRecPtr prev, uint64 system_identifier);
 extern void wal_reader_free(WalReader *reader);
 
-/* The next record that ends at or before "upto"; *found false if there is none yet (call again with a later upto). */
+/*
+ * The next record that ends at or before "upto", cut if that can be
+ * (WAL_NEEDED); *found false if there is none yet (call again with a later upto).
+ */
 extern PsError *wal_reader_next(WalReader *reader, XLogRecPtr upto, WalRecord *rec, bool *found);
 
 #endif							/* PS_WAL_H */
