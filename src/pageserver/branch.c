@@ -380,7 +380,12 @@ path_of_deleted(const Timeline *tl)
 	return psprintf("%s/tmp/deleted-%s", tl->tenant->store->config->store_dir, ps_id_format(&tl->id, id));
 }
 
-/* Moves the directory away, durably; after an error it is where it was.  Caller has begun a change, and holds no lock. */
+/*
+ * Moves the directory away, durably; after an error it is where it was.  If it
+ * could not be moved back, nobody knows where it is after a power failure: then
+ * the branch must not go on, and is deleted, but its files stay until the next
+ * start.  Caller has begun a change, and holds no lock.
+ */
 static PsError *
 move_away(Timeline *tl)
 {
@@ -389,8 +394,12 @@ move_away(Timeline *tl)
 
 	if (rename(tl->dir, path) != 0)
 		err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", tl->dir, path);
-	else if ((err = sync_parent(tl->dir)) != NULL)
-		rename_back(path, tl->dir);
+	else if ((err = sync_parent(tl->dir)) != NULL && !rename_back(path, tl->dir))
+	{
+		ps_log_error(PS_WARNING, err, "branch \"%s\" is deleted, but may be there again after a restart", tl->name);
+		tl->files_stay = true;
+		err = NULL;
+	}
 	pfree(path);
 	return err;
 }
@@ -436,6 +445,7 @@ store_destroy_branch(Timeline *tl)
 	char	   *path = path_of_deleted(tl);
 	Tenant	   *tenant = tl->tenant;
 	bool		origin_unknown = tl->origin_unknown;
+	bool		files_stay = tl->files_stay;
 
 	pthread_mutex_lock(&store->lock);
 	if (ancestor != NULL)
@@ -452,7 +462,8 @@ store_destroy_branch(Timeline *tl)
 		store_unhold(store, ancestor);
 	}
 	pthread_mutex_unlock(&store->lock);
-	(void) rmtree(path, true);	/* says itself what it cannot remove; the next start does */
+	if (!files_stay)
+		(void) rmtree(path, true);	/* says itself what it cannot remove; the next start does */
 	pfree(path);
 }
 

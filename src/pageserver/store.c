@@ -132,7 +132,10 @@ store_drop_old_names(Timeline **list, int n)
 				store_drop_name(list[i]);
 }
 
-/* Of branches of the same name one may have been replaced by the other; else all but one are broken. */
+/*
+ * Of branches of the same name one may have been replaced by the other, or one
+ * was made in spite of an error; then all but one are broken.
+ */
 static void
 check_names(Store *store)
 {
@@ -150,7 +153,8 @@ check_names(Store *store)
 			continue;
 		if (replaced == NULL)
 		{
-			replaced = list[i];
+			/* rather the one that no compute has used */
+			replaced = list[i - 1]->known.generation < list[i]->known.generation ? list[i - 1] : list[i];
 			err = ps_error(PS_SQLSTATE_CORRUPTED, "two branches have the name \"%s\": \"%s\" and \"%s\"", list[i]->name,
 						   list[i - 1]->dir, list[i]->dir);
 		}

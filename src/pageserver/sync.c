@@ -224,13 +224,19 @@ make_dir(const char *path)
 	return NULL;
 }
 
-void
+bool
 rename_back(const char *from, const char *to)
 {
-	PsError    *err = NULL;
+	PsError    *err;
 
 	if (rename(from, to) != 0)
+	{
 		ps_log(PS_WARNING, "could not rename \"%s\" to \"%s\": %m", from, to);
-	else if ((err = sync_parent(to)) != NULL)
-		ps_log_error(PS_WARNING, err, "\"%s\" may be called \"%s\" again after a power failure", to, from);
+		return false;
+	}
+	err = sync_parent(to);
+	if (err == NULL)
+		return true;
+	ps_log_error(PS_WARNING, err, "\"%s\" may be called \"%s\" again after a power failure", to, from);
+	return false;
 }

@@ -64,7 +64,10 @@ extern PsError *sync_new_tree(const char *dir);
 /* A directory for its owner alone, which is not there yet. */
 extern PsError *make_dir(const char *path);
 
-/* Takes back a rename that could not be made durable.  If this fails, too, that is logged. */
-extern void rename_back(const char *from, const char *to);
+/*
+ * Takes back a rename that could not be made durable.  False: this failed, too,
+ * and was logged; only a power failure will tell where it is then.
+ */
+extern bool rename_back(const char *from, const char *to);
 
 #endif							/* PS_SYNC_H */

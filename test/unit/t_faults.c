@@ -628,6 +628,71 @@ test_failed_sync_is_final(void **state)
 	world_end(&w);
 }
 
+/* ---- a deletion that can neither be made durable nor be taken back ---- */
+
+static bool
+is_sync_of_timelines(const char *name, const char *path)
+{
+	const char *p = strstr(path, "/timelines");
+
+	return strcmp(name, "fsync") == 0 && p != NULL && p[strlen("/timelines")] == '\0';
+}
+
+static bool
+is_sync_or_rename_of_timelines(const char *name, const char *path)
+{
+	return is_sync_of_timelines(name, path) || (strcmp(name, "rename") == 0 && strstr(path, "/timelines/") != NULL);
+}
+
+/*
+ * The directory may be in its place or not after a power failure: nobody can go
+ * on with the branch, and if it is there again it is whole.
+ */
+static void
+test_delete_in_doubt(void **state)
+{
+	static const struct
+	{
+		bool		(*only) (const char *name, const char *path);
+		long		times;
+		bool		deleted;
+	}			tries[] = {
+		{is_sync_of_timelines, 1, false},
+		{is_sync_of_timelines, 2, true},	/* moved back, but that is not durable either */
+		{is_sync_or_rename_of_timelines, 2, true},	/* not moved back */
+	};
+
+	for (int i = 0; i < lengthof(tries); i++)
+	{
+		World		w;
+		Timeline   *gone;
+		Timeline   *tl;
+		PsError    *err;
+
+		build(&w, &scenarios[0], seed);
+		let_go(named(&w, "leaf"));
+		fault_arm_error(1, tries[i].times, EIO);
+		fault_count_only(tries[i].only);
+		err = store_remove_branch(w.s.store, "leaf", NULL, &gone);
+		fault_disarm();
+		if (tries[i].deleted)
+		{
+			OK(err);
+			store_destroy_branch(gone);
+			FAILS(store_find_branch(w.s.store, "leaf", &tl), PS_SQLSTATE_NOT_FOUND, "does not exist");
+		}
+		else
+		{
+			FAILS(err, PS_SQLSTATE_IO, "could not sync");
+			OK(store_find_branch(w.s.store, "leaf", &tl));
+			store_release(tl);
+		}
+		restart(&w, LOSE_ALL);
+		CHECK(model_named(&w, "leaf") != NULL);
+		world_end(&w);
+	}
+}
+
 /* ---- a tenant that was copied ---- */
 
 /* With the operations that are watched. */
@@ -836,6 +901,7 @@ main(void)
 		cmocka_unit_test(test_errors_and_kills),
 		cmocka_unit_test(test_failed_sync_is_final),
 		cmocka_unit_test(test_copied_tenant),
+		cmocka_unit_test(test_delete_in_doubt),
 	};
 	int			failed;
 
