@@ -83,7 +83,20 @@ store_check_new_name(Store *store, const char *name)
 	return err;
 }
 
-/* Moves a directory to where it counts, durably; after an error it is where it was. */
+/*
+ * Moves a directory back from where it counts.  If that fails it is removed
+ * there: what is not in the store, or may be in its place again after a power
+ * failure, must not be found by the next start as if it had been made, for what
+ * it needs of others is not kept.
+ */
+static void
+take_back(const char *from, const char *to)
+{
+	if (!rename_back(from, to))
+		(void) rmtree(access(from, F_OK) == 0 ? from : to, true);
+}
+
+/* Moves a directory to where it counts, durably; after an error it is where it was, or nowhere. */
 static PsError *
 put_in_place(const char *from, const char *to)
 {
@@ -93,7 +106,7 @@ put_in_place(const char *from, const char *to)
 		return ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", from, to);
 	err = sync_parent(to);
 	if (err != NULL)
-		rename_back(to, from);
+		take_back(to, from);
 	return err;
 }
 
@@ -164,7 +177,7 @@ open_new(Store *store, Timeline *tl, const Waiter *waiter, const char *from, con
 	store_forget(store, tl);
 	store_destroy_timeline(store, tl);
 	pthread_mutex_unlock(&store->lock);
-	rename_back(to, from);
+	take_back(to, from);
 	pthread_mutex_lock(&store->lock);
 	return err;
 }
@@ -217,7 +230,7 @@ place_and_load(Tenant *tenant, const TimelineSeed *seed, const char *from, const
 	PS_TRY(put_in_place(from, to));
 	err = load(tenant, seed, tl);
 	if (err != NULL)
-		rename_back(to, from);
+		take_back(to, from);
 	return err;
 }
 

@@ -628,7 +628,7 @@ test_failed_sync_is_final(void **state)
 	world_end(&w);
 }
 
-/* ---- a deletion that can neither be made durable nor be taken back ---- */
+/* ---- what can neither be made durable nor be taken back ---- */
 
 static bool
 is_sync_of_timelines(const char *name, const char *path)
@@ -689,6 +689,27 @@ test_delete_in_doubt(void **state)
 		}
 		restart(&w, LOSE_ALL);
 		CHECK(model_named(&w, "leaf") != NULL);
+		world_end(&w);
+	}
+}
+
+/* A branch that could not be made is not there after the next start either, whatever was lost. */
+static void
+test_create_in_doubt(void **state)
+{
+	for (int i = 0; i < 4; i++)
+	{
+		World		w;
+
+		build(&w, &scenarios[0], seed);
+		/* moved back, but that is not durable either; or not moved back: the sync and the second rename fail */
+		fault_arm_error(i % 2 == 0 ? 1 : 2, 2, EIO);
+		fault_count_only(i % 2 == 0 ? is_sync_of_timelines : is_sync_or_rename_of_timelines);
+		FAILS(create_branch(&w, named(&w, "main"), PG_UINT64_MAX), PS_SQLSTATE_IO, "could not sync");
+		fault_disarm();
+		w.pending.kind = PENDING_NOTHING;
+		restart(&w, i < 2 ? LOSE_NOTHING : LOSE_ALL);
+		go_on(&w, &scenarios[0]);
 		world_end(&w);
 	}
 }
@@ -902,6 +923,7 @@ main(void)
 		cmocka_unit_test(test_failed_sync_is_final),
 		cmocka_unit_test(test_copied_tenant),
 		cmocka_unit_test(test_delete_in_doubt),
+		cmocka_unit_test(test_create_in_doubt),
 	};
 	int			failed;
 
