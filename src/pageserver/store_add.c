@@ -92,8 +92,14 @@ store_check_new_name(Store *store, const char *name)
 static void
 take_back(const char *from, const char *to)
 {
-	if (!rename_back(from, to))
-		(void) rmtree(access(from, F_OK) == 0 ? from : to, true);
+	PsError    *err;
+
+	if (rename_back(from, to))
+		return;
+	(void) rmtree(access(from, F_OK) == 0 ? from : to, true);
+	err = sync_parent(from);
+	if (err != NULL)
+		ps_log_error(PS_WARNING, err, "\"%s\", which was to be removed, may be there after a power failure", from);
 }
 
 /* Moves a directory to where it counts, durably; after an error it is where it was, or nowhere. */

@@ -630,18 +630,23 @@ test_failed_sync_is_final(void **state)
 
 /* ---- what can neither be made durable nor be taken back ---- */
 
+/* Where branches are, and where they are made and deleted. */
 static bool
-is_sync_of_timelines(const char *name, const char *path)
+is_sync_of_place(const char *name, const char *path)
 {
-	const char *p = strstr(path, "/timelines");
+	const char *last = strrchr(path, '/');
 
-	return strcmp(name, "fsync") == 0 && p != NULL && p[strlen("/timelines")] == '\0';
+	return strcmp(name, "fsync") == 0 && (strcmp(last, "/timelines") == 0 || strcmp(last, "/tmp") == 0);
 }
 
 static bool
-is_sync_or_rename_of_timelines(const char *name, const char *path)
+is_sync_or_rename_of_place(const char *name, const char *path)
 {
-	return is_sync_of_timelines(name, path) || (strcmp(name, "rename") == 0 && strstr(path, "/timelines/") != NULL);
+	char		parent[MAXPGPATH];
+
+	strlcpy(parent, path, sizeof(parent));
+	*strrchr(parent, '/') = '\0';
+	return is_sync_of_place(name, path) || (strcmp(name, "rename") == 0 && is_sync_of_place("fsync", parent));
 }
 
 /*
@@ -654,12 +659,13 @@ test_delete_in_doubt(void **state)
 	static const struct
 	{
 		bool		(*only) (const char *name, const char *path);
+		long		first;
 		long		times;
 		bool		deleted;
 	}			tries[] = {
-		{is_sync_of_timelines, 1, false},
-		{is_sync_of_timelines, 2, true},	/* moved back, but that is not durable either */
-		{is_sync_or_rename_of_timelines, 2, true},	/* not moved back */
+		{is_sync_of_place, 1, 1, false},
+		{is_sync_of_place, 1, 2, true}, /* moved back, but that is not durable either */
+		{is_sync_or_rename_of_place, 2, 2, true},	/* not moved back */
 	};
 
 	for (int i = 0; i < lengthof(tries); i++)
@@ -671,7 +677,7 @@ test_delete_in_doubt(void **state)
 
 		build(&w, &scenarios[0], seed);
 		let_go(named(&w, "leaf"));
-		fault_arm_error(1, tries[i].times, EIO);
+		fault_arm_error(tries[i].first, tries[i].times, EIO);
 		fault_count_only(tries[i].only);
 		err = store_remove_branch(w.s.store, "leaf", NULL, &gone);
 		fault_disarm();
@@ -704,7 +710,7 @@ test_create_in_doubt(void **state)
 		build(&w, &scenarios[0], seed);
 		/* moved back, but that is not durable either; or not moved back: the sync and the second rename fail */
 		fault_arm_error(i % 2 == 0 ? 1 : 2, 2, EIO);
-		fault_count_only(i % 2 == 0 ? is_sync_of_timelines : is_sync_or_rename_of_timelines);
+		fault_count_only(i % 2 == 0 ? is_sync_of_place : is_sync_or_rename_of_place);
 		FAILS(create_branch(&w, named(&w, "main"), PG_UINT64_MAX), PS_SQLSTATE_IO, "could not sync");
 		fault_disarm();
 		w.pending.kind = PENDING_NOTHING;
