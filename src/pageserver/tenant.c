@@ -256,7 +256,7 @@ tenant_load(Tenant *tenant, const PsError *problem, Timeline ***timelines, int *
 		free(list.items);
 		return err;
 	}
-	if (problem == NULL && atomic_load(&tenant->nunknown) > 0)
+	if (atomic_load(&tenant->nunknown) > 0)
 		ps_log(PS_WARNING, "nobody knows where %d branches in \"%s/timelines\" begin, so nothing of the others there is removed until these can be read, or are deleted",
 			   atomic_load(&tenant->nunknown), tenant->dir);
 	qsort(list.items, list.n, sizeof(Loaded), by_id);

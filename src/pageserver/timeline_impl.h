@@ -56,7 +56,7 @@ struct Tenant
 
 	/* fixed while it has timelines in the store */
 	uint64		system_identifier;
-	uint32		segment_size;
+	uint32		segment_size;	/* 0: tenant.json cannot be read */
 
 	/*
 	 * Timelines in the store of which nobody knows where they begin: as long as

@@ -198,13 +198,16 @@ timeline_set_broken(Timeline *tl, PsError *err)
 	tl->life = TIMELINE_BROKEN;
 }
 
-/* Reads the manifest, or the one before; an error if it is of something else. */
+/* Reads the manifest, or the one before; an error if it is of something else, as far as it is known what the tenant is. */
 static PsError *
 read_manifest(Timeline *tl, bool old, Manifest *m)
 {
+	const Tenant *tenant = tl->tenant;
+
 	PS_TRY(old ? manifest_read_old(tl->dir, m) : manifest_read(tl->dir, m));
-	if (ps_id_equal(&m->timeline, &tl->id) && ps_id_equal(&m->tenant, &tl->tenant->id) &&
-		m->system_identifier == tl->tenant->system_identifier && m->segment_size == tl->tenant->segment_size)
+	if (ps_id_equal(&m->timeline, &tl->id) && ps_id_equal(&m->tenant, &tenant->id) &&
+		(tenant->segment_size == 0 ||
+		 (m->system_identifier == tenant->system_identifier && m->segment_size == tenant->segment_size)))
 		return NULL;
 	manifest_free(m);
 	return ps_error(PS_SQLSTATE_CORRUPTED, "manifest in \"%s\" is of another timeline", tl->dir);
@@ -215,11 +218,11 @@ timeline_load(Tenant *tenant, const PsId *id, const PsError *problem, Timeline *
 {
 	Timeline   *tl = timeline_alloc(tenant, id);
 	Manifest	m = {0};
-	PsError    *err = problem != NULL ? ps_error_copy(problem) : read_manifest(tl, false, &m);
+	PsError    *err = read_manifest(tl, false, &m);
 	PsError    *old_err = NULL;
 
 	*has_ancestor = false;
-	if (err != NULL && !ps_error_is_transient(err) && problem == NULL)
+	if (err != NULL && !ps_error_is_transient(err))
 		old_err = read_manifest(tl, true, &m);
 	if ((err != NULL && ps_error_is_transient(err)) || (old_err != NULL && ps_error_is_transient(old_err)))
 	{
@@ -230,8 +233,13 @@ timeline_load(Tenant *tenant, const PsId *id, const PsError *problem, Timeline *
 	*result = tl;
 	tl->name = pg_strdup(m.name);
 	strlcpy(tl->saved_name, m.name, sizeof(tl->saved_name));
-	tl->origin_unknown = problem != NULL || old_err != NULL;
+	tl->origin_unknown = old_err != NULL;
 	ps_error_free(old_err);
+	if (problem != NULL)
+	{
+		ps_error_free(err);
+		err = ps_error_copy(problem);
+	}
 	if (err != NULL)
 		timeline_set_broken(tl, err);
 	if (tl->origin_unknown)

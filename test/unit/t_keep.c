@@ -339,6 +339,37 @@ test_damaged_manifest(void **state)
 	end_test(&s, &h);
 }
 
+/* The branches are those that their manifests tell of, though none is served. */
+static void
+test_damaged_tenant(void **state)
+{
+	History		h;
+	TestStore	s;
+	TimelineInfo info;
+	Timeline   *gone;
+	char		path[600];
+	char		id[PS_ID_TEXT];
+	int			fd;
+
+	make_store(&s, &h, 2);
+	OK(store_branch(s.store, "branch", s.tl, h.gen.pos, NULL, NULL));
+	store_close(s.store);
+	snprintf(path, sizeof(path), "%s/tenants/%s/tenant.json", s.dir, ps_id_format(&test_tenant, id));
+	fd = open(path, O_WRONLY);
+	CHECK(fd >= 0 && pwrite(fd, "X", 1, 0) == 1);
+	OK(store_open(&s.config, &s.store));
+	OK(store_branch_info(s.store, "branch", &info));
+	CHECK(strcmp(info.parent, "main") == 0 && strstr(info.error, "tenant.json") != NULL);
+	FAILS(store_check_new_name(s.store, "main"), "42710", "exists already");
+	FAILS(store_remove_branch(s.store, "main", NULL, &gone), PS_SQLSTATE_STATE, "\"branch\"");
+	store_close(s.store);
+	CHECK(pwrite(fd, "{", 1, 0) == 1);
+	close(fd);
+	OK(store_try_open(&s));
+	compare(s.tl, &h, h.gen.pos, 5, &rnd);
+	end_test(&s, &h);
+}
+
 /* Nor the one before. */
 static void
 test_unreadable_manifest(void **state)
@@ -830,6 +861,7 @@ main(void)
 		cmocka_unit_test(test_manifest_fails),
 		cmocka_unit_test(test_missing_file),
 		cmocka_unit_test(test_damaged_manifest),
+		cmocka_unit_test(test_damaged_tenant),
 		cmocka_unit_test(test_unreadable_manifest),
 		cmocka_unit_test(test_branch_at_cutoff),
 		cmocka_unit_test(test_no_room),
