@@ -153,6 +153,12 @@ typedef struct PsWalStatus
 } PsWalStatus;
 
 /*
+ * Name of the ParameterStatus by which the store tells, in a stream of WAL, what
+ * keeps it from taking more: a text; empty when it goes on.
+ */
+#define PS_WAIT_PARAMETER "pageserver_wait"
+
+/*
  * wire.c.  The encoders append one whole message to buf.  The decoders return
  * NULL, or a constant text that says what is wrong with the message; nothing
  * of the result may then be used.  A decoder accepts exactly the bytes that

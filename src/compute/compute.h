@@ -275,6 +275,9 @@ extern void wal_worker_register(void);	/* from _PG_init */
 extern void wal_worker_request_shmem(void);
 extern void wal_worker_startup_shmem(void);
 
+/* Longest text of an error, or of what is waited for, its zero byte included. */
+#define WAIT_TEXT 256
+
 typedef struct WalWorkerState
 {
 	int			pid;			/* 0: not running */
@@ -283,10 +286,15 @@ typedef struct WalWorkerState
 	XLogRecPtr	flushed;		/* acknowledged: durable in the store */
 	XLogRecPtr	ingested;		/* reads in the store see it */
 	TimestampTz connected_since;
-	char		last_error[256];
+	char		last_error[WAIT_TEXT];
+	char		waits_for[WAIT_TEXT];	/* what WAL, or readers, wait for; "": nothing */
+	TimestampTz waits_since;
 } WalWorkerState;
 
 extern void wal_worker_state(WalWorkerState *state);
+
+/* A reader could not get a connection, for this reason. */
+extern void wal_progress_reader_waits(const char *error);
 
 /*
  * Where the store is, into address, of STORE_ADDRESS_MAX bytes; returns the
@@ -384,6 +392,9 @@ extern void replication_install(void);	/* from _PG_init */
 
 /* ---- stats.c ---- */
 extern void check_active(void); /* an error unless this server is a compute */
+
+/* Where the store is, out of the connection string: no passwords, and only what was given; palloc'd. */
+extern char *store_address(void);
 
 /* ---- hooks.c: ProcessUtility, object access */
 extern void hooks_install(void);

@@ -58,6 +58,8 @@ outage_wait(Outage *outage, const char *error, const char *sqlstate)
 				 errdetail("Asked for timeline %s of tenant %s, generation %llu.",
 						   ps_timeline, ps_tenant, (unsigned long long) ps_generation)));
 
+	wal_progress_reader_waits(error);
+
 	/*
 	 * The store has waited in vain for a place for us.  Others may wait for the
 	 * buffer that we have begun to read, and have that place.

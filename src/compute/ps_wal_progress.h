@@ -18,7 +18,18 @@ typedef struct WalProgress
 	int			pid;
 	bool		connected;
 	TimestampTz connected_since;
-	char		last_error[256];
+	char		last_error[WAIT_TEXT];
+
+	/*
+	 * What this compute waits for, and since when: WAL, as the worker knows it
+	 * ("": nothing), and readers, as the last of them knew it that failed to get
+	 * a connection though the worker has one.
+	 */
+	char		waits_for[WAIT_TEXT];
+	TimestampTz waits_since;
+	char		readers_wait_for[WAIT_TEXT];
+	TimestampTz readers_since;
+	TimestampTz readers_seen;	/* when the last one told */
 
 	/*
 	 * pageserver_smgr.store as the worker has it, for all processes: a backend
@@ -47,6 +58,9 @@ extern WalProgress *wal_progress;
 
 /* Is there a stream, and if not, why not; error NULL: the last one stays. */
 extern void wal_progress_set_connected(bool connected, const char *error);
+
+/* WAL waits for this; "": for nothing.  since 0: from now on.  Returns since when it had waited for something; 0: it had not. */
+extern TimestampTz wal_progress_set_waits(const char *waits_for, TimestampTz since);
 
 /* The address is the worker's own setting from now on.  The WAL worker. */
 extern void wal_progress_publish_store(void);

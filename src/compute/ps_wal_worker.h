@@ -2,7 +2,7 @@
  * ps_wal_worker.h
  *	  What the parts of the WAL worker know of each other: wal_worker.c (the
  *	  process, and its connections), wal_worker_stream.c (WAL goes, replies
- *	  come), wal_worker_standby.c (what the rest of the server takes it for),
+ *	  come), wal_worker_status.c (what it tells in a file), wal_worker_standby.c (what the rest of the server takes it for),
  *	  wal_worker_stop.c (how it ends).
  */
 #ifndef PS_WAL_WORKER_H
@@ -44,6 +44,16 @@ extern void standby_sent(XLogRecPtr sent);
 extern void standby_acknowledged(XLogRecPtr written, XLogRecPtr flushed, XLogRecPtr applied, TimestampTz time);
 
 extern void standby_disconnected(void);
+
+/* ---- wal_worker_status.c: the file pageserver_smgr.status ---- */
+
+/* To be called often: writes the file if it is time.  status_file_due(): ms until then. */
+extern void status_file_update(void);
+extern long status_file_due(void);
+
+/* There is something that people wait to hear: the next status_file_update() writes it. */
+extern void status_file_changed(void);
+extern void status_file_remove(void);
 
 /* ---- wal_worker_stop.c ---- */
 

@@ -22,7 +22,8 @@ PG_FUNCTION_INFO_V1(pageserver_smgr_get_store);
 PG_FUNCTION_INFO_V1(pageserver_smgr_clear_cache);
 
 #define CACHE_COLUMNS 11
-#define STORE_COLUMNS 21
+#define STORE_COLUMNS 23
+#define STORE_COLUMNS_1_0 21
 
 /* Without shared_preload_libraries, or with no store given, there is nothing to show. */
 void
@@ -35,12 +36,14 @@ check_active(void)
 				 errhint("Add \"pageserver_smgr\" to \"shared_preload_libraries\" and set \"pageserver_smgr.store\".")));
 }
 
+/* The row; of a function as an older version of the extension has made it, without the columns that came since. */
 static Datum
-make_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls, int columns)
+make_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls, int columns, int old_columns)
 {
 	TupleDesc	desc;
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE || desc->natts != columns)
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE ||
+		(desc->natts != columns && desc->natts != old_columns))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
 				 errmsg("the function's result is not what the library expects"),
@@ -77,11 +80,10 @@ pageserver_smgr_get_cache(PG_FUNCTION_ARGS)
 	values[i++] = Int64GetDatum((int64) stats.evictions);
 	values[i++] = Int64GetDatum((int64) stats.io_errors);
 	Assert(i == CACHE_COLUMNS);
-	return make_row(fcinfo, values, nulls, CACHE_COLUMNS);
+	return make_row(fcinfo, values, nulls, CACHE_COLUMNS, CACHE_COLUMNS);
 }
 
-/* Where the store is, out of the connection string: no passwords, and only what was given. */
-static char *
+char *
 store_address(void)
 {
 	static const char *const shown[] = {"host", "hostaddr", "port", "dbname", "user"};
@@ -153,8 +155,12 @@ pageserver_smgr_get_store(PG_FUNCTION_ARGS)
 	values[i++] = Int64GetDatum((int64) client.reconnects);
 	values[i++] = Float8GetDatum(client.wait_usec / 1000.0);
 	values[i++] = Int64GetDatum((int64) ps_max_wal_lag * 1024 * 1024);
+	nulls[i] = worker.waits_for[0] == '\0';
+	values[i++] = CStringGetTextDatum(worker.waits_for);
+	nulls[i] = worker.waits_for[0] == '\0';
+	values[i++] = TimestampTzGetDatum(worker.waits_since);
 	Assert(i == STORE_COLUMNS);
-	return make_row(fcinfo, values, nulls, STORE_COLUMNS);
+	return make_row(fcinfo, values, nulls, STORE_COLUMNS, STORE_COLUMNS_1_0);
 }
 
 /* For tests and measurements: the next reads go to the store. */

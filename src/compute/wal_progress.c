@@ -20,6 +20,9 @@
 #define HELD_SLEEP_MS 100		/* longest sleep of a writer that holds locks */
 #define IN_DOUBT_WARNING_MS 1000	/* a wait after which the client is told why */
 
+/* What a reader has told counts for so long. */
+#define READERS_TELL_MS 10000
+
 WalProgress *wal_progress;
 
 void
@@ -57,6 +60,37 @@ wal_progress_set_connected(bool connected, const char *error)
 	wal_progress->connected_since = connected ? GetCurrentTimestamp() : 0;
 	if (error != NULL)
 		strlcpy(wal_progress->last_error, error, sizeof(wal_progress->last_error));
+	SpinLockRelease(&wal_progress->mutex);
+}
+
+TimestampTz
+wal_progress_set_waits(const char *waits_for, TimestampTz since)
+{
+	TimestampTz before;
+	TimestampTz now = GetCurrentTimestamp();
+
+	SpinLockAcquire(&wal_progress->mutex);
+	before = wal_progress->waits_for[0] != '\0' ? wal_progress->waits_since : 0;
+	strlcpy(wal_progress->waits_for, waits_for, sizeof(wal_progress->waits_for));
+	if (before == 0)
+		wal_progress->waits_since = since != 0 ? since : now;
+	SpinLockRelease(&wal_progress->mutex);
+	return before;
+}
+
+void
+wal_progress_reader_waits(const char *error)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	SpinLockAcquire(&wal_progress->mutex);
+	if (wal_progress->connected)
+	{
+		if (TimestampDifferenceExceeds(wal_progress->readers_seen, now, READERS_TELL_MS))
+			wal_progress->readers_since = now;
+		wal_progress->readers_seen = now;
+		strlcpy(wal_progress->readers_wait_for, error, sizeof(wal_progress->readers_wait_for));
+	}
 	SpinLockRelease(&wal_progress->mutex);
 }
 
@@ -118,11 +152,21 @@ wal_progress_is_served(uint32 version)
 void
 wal_worker_state(WalWorkerState *state)
 {
+	TimestampTz now = GetCurrentTimestamp();
+
 	SpinLockAcquire(&wal_progress->mutex);
 	state->pid = wal_progress->pid;
 	state->connected = wal_progress->connected;
 	state->connected_since = wal_progress->connected_since;
 	memcpy(state->last_error, wal_progress->last_error, sizeof(state->last_error));
+	memcpy(state->waits_for, wal_progress->waits_for, sizeof(state->waits_for));
+	state->waits_since = wal_progress->waits_since;
+	if (state->waits_for[0] == '\0' && wal_progress->readers_seen != 0 &&
+		!TimestampDifferenceExceeds(wal_progress->readers_seen, now, READERS_TELL_MS))
+	{
+		memcpy(state->waits_for, wal_progress->readers_wait_for, sizeof(state->waits_for));
+		state->waits_since = wal_progress->readers_since;
+	}
 	SpinLockRelease(&wal_progress->mutex);
 	state->sent = pg_atomic_read_u64(&wal_progress->sent);
 	state->flushed = pg_atomic_read_u64(&wal_progress->flushed);

@@ -175,7 +175,9 @@ wal_worker_main(Datum arg)
 				delay_ms = FIRST_RETRY_MS;
 		}
 		wal_progress_set_connected(false, error);
+		wal_progress_set_waits(psprintf("no connection to the page store: %.*s", (int) strcspn(error, "\n"), error), outage_since);
 		set_ps_display("waiting for the store");
+		status_file_changed();
 		if (strcmp(sqlstate, PS_SQLSTATE_SUPERSEDED) == 0)
 			store_conn_superseded(error);
 		/* at a new address it may be that the address is wrong */

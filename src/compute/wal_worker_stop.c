@@ -120,6 +120,7 @@ exit_if_stopping(StoreConn *conn)
 						   ps_shutdown_timeout)));
 	if (conn != NULL)
 		store_conn_close(conn);
+	status_file_remove();
 	proc_exit(1);
 }
 
@@ -134,6 +135,7 @@ housekeeping(StoreConn *conn)
 	}
 	CHECK_FOR_INTERRUPTS();
 	page_cache_leave_room();
+	status_file_update();
 	exit_if_stopping(conn);
 }
 
@@ -150,5 +152,5 @@ limit_wait(long timeout_ms)
 {
 	if (got_sigterm && stop_lsn == InvalidXLogRecPtr)
 		return Min(timeout_ms, STOP_POLL_MS);
-	return limit_connect(timeout_ms);
+	return limit_connect(Min(timeout_ms, status_file_due()));
 }

@@ -31,6 +31,7 @@ static XLogReaderState *reader; /* for WALRead(), which keeps the segment open *
 static char *wal_message;		/* WAL_HEADER_SIZE + MAX_CHUNK bytes */
 static XLogRecPtr sent;			/* invalid: the store has not said yet from where on to send */
 static XLogRecPtr confirmed;	/* flushed, as the store said on this connection */
+static char store_waits_for[WAIT_TEXT];	/* what it has said of that on this connection */
 static TimestampTz last_reply;
 static TimestampTz last_keepalive;
 
@@ -170,6 +171,8 @@ begin_at(XLogRecPtr lsn)
 	streaming_since = GetCurrentTimestamp();
 	wal_progress_set_connected(true, NULL);
 	wal_progress_set_served(conn->store_version);
+	wal_progress_set_waits("", 0);
+	status_file_changed();
 	pg_atomic_write_u64(&wal_progress->sent, sent);
 	standby_streaming(sent);
 	set_ps_display("streaming");
@@ -224,12 +227,38 @@ process_reply(const char *message, int len)
 	return NULL;
 }
 
+/* Does the store say that it takes no WAL now?  The log hears of it once, and of its end. */
+static void
+look_at_wait(void)
+{
+	const char *told = PQparameterStatus(conn->pg, PS_WAIT_PARAMETER);
+	char		waits_for[WAIT_TEXT];
+	TimestampTz since;
+
+	snprintf(waits_for, sizeof(waits_for), "%s%s", told != NULL && *told != '\0' ? "the page store takes no WAL: " : "",
+			 told != NULL ? told : "");
+	if (strcmp(waits_for, store_waits_for) == 0)
+		return;
+	strlcpy(store_waits_for, waits_for, sizeof(store_waits_for));
+	since = wal_progress_set_waits(waits_for, 0);
+	status_file_changed();
+	if (since == 0)
+		ereport(LOG,
+				(errmsg("%s", waits_for),
+				 errdetail("Until it does commits wait.")));
+	else if (waits_for[0] == '\0')
+		ereport(LOG,
+				(errmsg("the page store takes WAL again, after %ld ms",
+						TimestampDifferenceMilliseconds(since, GetCurrentTimestamp()))));
+}
+
 char *
 stream_wal(StoreConn *stream_conn, char sqlstate[6])
 {
 	conn = stream_conn;
 	sent = InvalidXLogRecPtr;
 	streaming_since = 0;
+	store_waits_for[0] = '\0';
 	last_reply = last_keepalive = GetCurrentTimestamp();
 	strlcpy(sqlstate, PS_SQLSTATE_PROTOCOL, 6);
 
@@ -257,6 +286,7 @@ stream_wal(StoreConn *stream_conn, char sqlstate[6])
 			return pstrdup(wrong);
 		if (len < 0)
 			return store_conn_error(conn, sqlstate);
+		look_at_wait();
 		exit_if_stopping(conn);		/* the reply may be the one waited for */
 
 		/* The next chunk only when the last one is with the kernel: that bounds memory. */

@@ -5,8 +5,14 @@
 #include "ps_fe.h"
 
 #include <jansson.h>
+#include <sys/stat.h>
+#include <time.h>
 
 #include "compute.h"
+
+/* Written by the compute's WAL worker, every ten seconds at least; of one that is older nobody knows. */
+#define STATUS_FILE "pageserver_smgr.status"
+#define STATUS_STALE 60
 
 int
 run_compute_stop(const Options *options)
@@ -38,12 +44,49 @@ run_compute_stop(const Options *options)
 	return 0;
 }
 
+/* What the compute's WAL worker writes (src/compute/wal_worker_status.c); NULL: nothing, or nothing that can be read. */
+static json_t *
+read_status_file(const char *dir, pid_t postmaster)
+{
+	char	   *path = psprintf("%s/" STATUS_FILE, dir);
+	json_t	   *status = json_load_file(path, 0, NULL);
+
+	/* left behind by a compute that was killed? */
+	if (status != NULL && json_integer_value(json_object_get(status, "pid")) != postmaster)
+	{
+		json_decref(status);
+		status = NULL;
+	}
+	pfree(path);
+	return status;
+}
+
+/* Why the compute waits, with since when; NULL: it does not.  malloc'd. */
+static char *
+compute_wait(const char *dir, const json_t *status)
+{
+	const char *waits_for = json_string_value(json_object_get(status, "waits_for"));
+	const char *since = json_string_value(json_object_get(status, "waits_since"));
+	char	   *path = psprintf("%s/" STATUS_FILE, dir);
+	char	   *result = NULL;
+	struct stat st;
+
+	if (status != NULL && stat(path, &st) == 0 && time(NULL) - st.st_mtime > STATUS_STALE)
+		result = psprintf("its WAL worker has told nothing for %ld s (\"%s\")", (long) (time(NULL) - st.st_mtime), path);
+	else if (waits_for != NULL)
+		result = psprintf("%s, since %s", waits_for, since != NULL ? since : "?");
+	pfree(path);
+	return result;
+}
+
 int
 run_compute_status(const Options *options)
 {
 	static const char *const settings[] = {"tenant", "timeline", "generation", "checkpoint_lsn", "store"};
 	char	   *dir = compute_dir_path(options);
 	char	   *conf = compute_dir_conf(dir);
+	json_t	   *told = NULL;
+	char	   *wait = NULL;
 	PidFile		file;
 	PidFile		supervisor;
 
@@ -54,6 +97,10 @@ run_compute_status(const Options *options)
 	}
 	supervisor_kind.find(dir, &supervisor);
 	postmaster_kind.find(dir, &file);
+	if (file.alive)
+		told = read_status_file(dir, file.pid);
+	if (strcmp(file.state, "ready") == 0)
+		wait = compute_wait(dir, told);
 	if (options->json)
 	{
 		json_t	   *status = json_pack("{s:s, s:b, s:b}", "directory", dir, "running", file.alive,
@@ -64,7 +111,9 @@ run_compute_status(const Options *options)
 			json_object_set_new(status, "pid", json_integer(file.pid));
 			json_object_set_new(status, "port", json_integer(file.port));
 			json_object_set_new(status, "unix_socket_directory", json_string(file.socket_dir));
-			json_object_set_new(status, "state", json_string(file.state));
+			json_object_set_new(status, "state", json_string(wait != NULL ? "waiting" : file.state));
+			json_object_set_new(status, "waits_for", wait != NULL ? json_string(wait) : json_null());
+			json_object_set_new(status, "worker", told != NULL ? json_incref(told) : json_null());
 		}
 		for (int i = 0; i < lengthof(settings); i++)
 		{
@@ -79,9 +128,11 @@ run_compute_status(const Options *options)
 		printf("\n");
 		json_decref(status);
 	}
+	else if (wait != NULL)
+		printf("The compute in \"%s\" runs (PID %d, port %d), but waits: %s.\n", dir, (int) file.pid, file.port, wait);
 	else if (file.alive)
 		printf("The compute in \"%s\" runs (PID %d, port %d, %s).\n", dir, (int) file.pid, file.port, file.state);
 	else
 		printf("The compute in \"%s\" does not run%s.\n", dir, supervisor.alive ? ", and is being started again" : "");
-	return file.alive ? 0 : EXIT_NOT_RUNNING;
+	return !file.alive ? EXIT_NOT_RUNNING : wait != NULL ? EXIT_WAITS : 0;
 }

@@ -27,6 +27,9 @@
 #define EXIT_TIMEOUT 8			/* not done in the time given; it may still be done */
 #define EXIT_DAMAGED 9			/* a file of the store is damaged */
 
+/* A compute runs, but waits for the store. */
+#define EXIT_WAITS 5
+
 #define DEFAULT_STORE "/var/lib/pageserver"
 #define DEFAULT_USER "postgres"
 #define DEFAULT_TIMEOUT 60

@@ -99,7 +99,9 @@ static const Command commands[] = {
 		"The modes are those of pg_ctl; fast is the default.\n"},
 	{"compute", "status", "Djq", 0, 0, run_compute_status,
 		"compute status -D COMPUTE [--json]", "show whether a compute runs",
-		"Exit code 0: it runs; 3: it does not; 4: the directory is no compute.\n"},
+		"Exit code 0: it runs; 3: it does not; 4: the directory is no compute; 5: it runs,\n"
+		"but its commits or reads wait, for the reason that is shown. That is known from\n"
+		"DIR/pageserver_smgr.status, also while the store is down.\n"},
 	{"settings", "list", "Sjq", 1, 1, run_settings_list,
 		"settings list BRANCH [--json]", "list the versions of a branch's settings",
 		"The settings of a branch's computes are kept with it: postgresql.conf,\n"

@@ -229,7 +229,15 @@ run_status(const Options *options)
 			json_object_set_new(status, "state", json_string(file.state));
 			json_object_set_new(status, "answers", json_boolean(res != NULL));
 			if (res != NULL)
+			{
+				json_t	   *waits = json_array();
+
+				for (int i = 0; i < PQntuples(res); i++)
+					if (strcmp(PQgetvalue(res, i, 0), "waits") == 0)
+						json_array_append_new(waits, json_string(PQgetvalue(res, i, 1)));
+				json_object_set_new(status, "waits", waits);
 				json_object_set_new(status, "restart_needed", json_string(status_value(res, "restart_needed")));
+			}
 		}
 		json_dumpf(status, stdout, JSON_INDENT(2));
 		printf("\n");
@@ -245,6 +253,9 @@ run_status(const Options *options)
 			   file.socket_dir, file.state);
 		if (res == NULL && strcmp(file.state, "ready") == 0)
 			printf("It does not answer.\n");
+		for (int i = 0; i < (res != NULL ? PQntuples(res) : 0); i++)
+			if (strcmp(PQgetvalue(res, i, 0), "waits") == 0)
+				printf("WAL of a compute waits: %s.\n", PQgetvalue(res, i, 1));
 		if (*status_value(res, "restart_needed") != '\0')
 			printf("A restart is needed for changed settings: %s.\n", status_value(res, "restart_needed"));
 	}

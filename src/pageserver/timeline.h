@@ -326,6 +326,9 @@ extern bool wal_receiver_is_superseded(WalReceiver *receiver);
 
 /* Whose is_canceled() tells, to any thread, that the client has gone; it must live until wal_receiver_close(). */
 extern void wal_receiver_set_client(WalReceiver *receiver, const Waiter *client);
+
+/* What wal_receiver_write() waits for, if it does not return; false: for nothing that is known. */
+extern bool wal_receiver_waits_for(WalReceiver *receiver, char *text, size_t size);
 extern void wal_receiver_close(WalReceiver *receiver);
 
 /* ---- reads: read/read.c.  lsn: as resolved by timeline_read_lsn() ---- */

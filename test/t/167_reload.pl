@@ -61,7 +61,7 @@ write_conf("min_free_space = 1TB\n");
 reload('min_free_space');
 my $writer = session($c);
 $writer->send('CREATE TABLE w (i int); INSERT INTO w VALUES (1) RETURNING i');
-PageserverTest::wait_until(sub { $store->log_content =~ /WARNING:  WAL waits for room on the disk/ }, 'a commit to wait');
+PageserverTest::wait_until(sub { $store->log_content =~ /WARNING:  branch "main": WAL of its compute waits: less than 1048576 MB are free/ }, 'a commit to wait');
 write_conf("gc_horizon = 1GB\nlog_level = warning\nport = 1\npage_cache_size = 1MB\n");
 reload('what needs a restart');
 is($writer->result, '1', 'a commit that waited for a setting goes on when it is back');

@@ -721,6 +721,7 @@ test_slow_writer(void **state)
 		XLogRecPtr	end = start + SEGMENT_SIZE / 4;
 		int64		begin = timeline_now_ms();
 		int64		took;
+		char		why[256];
 
 		/* half of what there may be beyond the first half: half a second for a megabyte */
 		pthread_mutex_lock(&s.tl->lock);
@@ -733,6 +734,13 @@ test_slow_writer(void **state)
 		}
 		took = timeline_now_ms() - begin;
 		CHECK(took >= 120 && took < 5000);
+		/* and why that is can be told */
+		CHECK(wal_receiver_waits_for(receiver, why, sizeof(why)));
+		assert_string_equal(why, "30 layer files wait to be merged (compaction_backlog is 40)");
+		pthread_mutex_lock(&s.tl->lock);
+		s.tl->level0 = 20;
+		pthread_mutex_unlock(&s.tl->lock);
+		CHECK(!wal_receiver_waits_for(receiver, why, sizeof(why)));
 	}
 	wal_receiver_close(receiver);
 	end_test(&s, &h);

@@ -9,6 +9,13 @@
 #include "backup/backup.h"
 #include "serve/commands.h"
 
+/* What WAL waits for before it is taken (wal, NULL: nothing), else what ingest waits for. malloc'd. */
+static char *
+wait_text(char *wal, const char *ingest)
+{
+	return wal != NULL ? wal : pg_strdup(ingest);
+}
+
 PsError *
 run_branch_list(Session *session, char **args, int nargs)
 {
@@ -55,7 +62,7 @@ run_branch_list(Session *session, char **args, int nargs)
 		values[v++] = command_lsn_text(info.gc_cutoff);
 		values[v++] = pg_strdup(info.error);
 		values[v++] = pg_strdup(info.open ? "t" : "f");
-		values[v++] = pg_strdup(info.waits_for);
+		values[v++] = wait_text(server_wal_wait(session->server, list[i]), info.waits_for);
 		values[v++] = info.compute_connected ? pg_strdup(timeline_time_text(info.connected_since, since)) : NULL;
 		Assert(v == lengthof(columns));
 		command_send_row(conn, values, v);

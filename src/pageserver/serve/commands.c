@@ -332,6 +332,31 @@ command_id_text(const PsId *id)
 	return pg_strdup(ps_id_format(id, text));
 }
 
+/* A row for each branch whose WAL waits; returns how many.  Takes the list. */
+static int
+send_waits(Session *session, Timeline **list, int nlist)
+{
+	int			n = 0;
+
+	for (int i = 0; i < nlist; i++)
+	{
+		char	   *wait = server_wal_wait(session->server, list[i]);
+		TimelineInfo info;
+		char	   *row[2];
+
+		if (wait == NULL)
+			continue;
+		store_timeline_info(list[i], &info);
+		row[0] = pg_strdup("waits");
+		row[1] = psprintf("branch \"%s\": %s", info.name, wait);
+		command_send_row(&session->conn, row, 2);
+		free(wait);
+		n++;
+	}
+	store_list_free(list, nlist);
+	return n;
+}
+
 static PsError *
 run_status(Session *session, char **args, int nargs)
 {
@@ -350,7 +375,6 @@ run_status(Session *session, char **args, int nargs)
 	int			n = 0;
 
 	list = store_list(server->store, &nbranches);
-	store_list_free(list, nbranches);
 	store_read_stats(server->store, &reads);
 	server_counts(server, &counts);
 	timeline_time_text(server->started, started);
@@ -385,6 +409,7 @@ run_status(Session *session, char **args, int nargs)
 		for (; n < lengthof(rows); n++)
 			command_send_row(conn, rows[n], 2);
 	}
+	n += send_waits(session, list, nbranches);
 	snprintf(tag, sizeof(tag), "SELECT %d", n);
 	conn_send_complete(conn, tag);
 	return NULL;

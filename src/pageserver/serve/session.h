@@ -91,6 +91,9 @@ struct Server
 	int64		stream_wait_ms; /* fixed: STREAM_WAIT_MS */
 };
 
+/* Longest text that says what WAL waits for, its zero byte included. */
+#define WAIT_TEXT 256
+
 /* Most timelines that one command uses. */
 #define SESSION_TIMELINES 4
 
@@ -108,6 +111,10 @@ typedef struct Session
 	/* timelines that the command uses; changed by the session's thread under Server.lock */
 	Timeline   *held[SESSION_TIMELINES];
 	int			nheld;
+
+	/* of a WAL stream: what it waits for, "" if for nothing, and since when; Server.lock */
+	char		waits_for[WAIT_TEXT];
+	time_t		waits_since;
 
 	/* of a page stream (streams.c) */
 	BranchStreams *branch;		/* Server.lock */
@@ -158,6 +165,15 @@ extern void server_stream_works(Session *session);
 
 /* PS_SQLSTATE_RECALLED if it was recalled: the stream is to end. */
 extern PsError *server_stream_recalled(Session *session);
+
+/* The WAL stream waits for this now; "": for nothing.  Tells the log when a wait begins, and when it ends. */
+extern void server_set_wait(Session *session, const char *branch, const char *waits_for);
+
+/*
+ * What WAL of the timeline waits for, as "TEXT, since TIME"; malloc'd.  NULL:
+ * for nothing.
+ */
+extern char *server_wal_wait(Server *server, const Timeline *tl);
 
 typedef struct ServerCounts
 {

@@ -19,6 +19,7 @@
 #include "ps_fe.h"
 
 #include <sys/socket.h>
+#include <time.h>
 
 #include "serve/session.h"
 
@@ -387,6 +388,51 @@ server_stream_recalled(Session *session)
 	if (!recalled)
 		return NULL;
 	return ps_error(PS_SQLSTATE_RECALLED, "the page stream was idle, and its place is needed by another reader");
+}
+
+/* ---- WAL streams ---- */
+
+void
+server_set_wait(Session *session, const char *branch, const char *waits_for)
+{
+	char		before[WAIT_TEXT];
+	time_t		since;
+
+	pthread_mutex_lock(&session->server->lock);
+	strlcpy(before, session->waits_for, sizeof(before));
+	since = session->waits_since;
+	strlcpy(session->waits_for, waits_for, sizeof(session->waits_for));
+	if (before[0] == '\0')
+		session->waits_since = time(NULL);
+	pthread_mutex_unlock(&session->server->lock);
+	if (before[0] == '\0' && waits_for[0] != '\0')
+		ps_log(PS_WARNING, "branch \"%s\": WAL of its compute waits: %s", branch, waits_for);
+	else if (before[0] != '\0' && waits_for[0] == '\0')
+		ps_log(PS_LOG, "branch \"%s\": WAL of its compute waits no longer, after %ld s", branch, (long) (time(NULL) - since));
+}
+
+char *
+server_wal_wait(Server *server, const Timeline *tl)
+{
+	char	   *text = NULL;
+	dlist_iter	iter;
+
+	pthread_mutex_lock(&server->lock);
+	dlist_foreach(iter, &server->sessions)
+	{
+		Session    *session = dlist_container(Session, link, iter.cur);
+		struct tm	tm;
+		char		when[64];
+
+		if (session->kind != SESSION_WAL || session->waits_for[0] == '\0' || session->nheld == 0 || session->held[0] != tl)
+			continue;
+		gmtime_r(&session->waits_since, &tm);
+		strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S+00", &tm);
+		free(text);
+		text = psprintf("%s, since %s", session->waits_for, when);
+	}
+	pthread_mutex_unlock(&server->lock);
+	return text;
 }
 
 void

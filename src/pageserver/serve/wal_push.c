@@ -17,6 +17,10 @@
  * what releases commits; applied: visible to reads.  Statuses are not answers
  * to single messages: all WAL that has arrived is written, made durable by one
  * sync, and acknowledged by one status.
+ *
+ * When WAL is not taken for a while, for want of room or because the store is
+ * behind, the client is told why, and when that is over, by ParameterStatus
+ * messages (PS_WAIT_PARAMETER): clients that do not know them are not disturbed.
  */
 #include "ps_fe.h"
 
@@ -42,6 +46,10 @@
 /* While the receiver makes us wait (ingest lags): how often to tell the client that the store is alive. */
 #define ALIVE_MS 5000
 
+/* From such a wait on everybody is told of it; it is over when a message has been taken without one of so long. */
+#define WAIT_TOLD_MS 1000
+#define WAIT_OVER_MS 100
+
 #define WAL_HEADER_SIZE (1 + 8 + 8 + 8)
 #define KEEPALIVE_SIZE (1 + 8 + 8 + 1)
 
@@ -59,7 +67,9 @@ typedef struct WalPush
 	XLogRecPtr	applied;
 	uint64		unsynced;		/* bytes written and not yet synced */
 	bool		status_wanted;
-	bool		disk_full;		/* and the log knows */
+	int64		write_began;	/* monotonic_ms() of the call that may wait */
+	const char *branch;			/* its name, for the log */
+	char		waits_for[WAIT_TEXT];	/* what the client and others have been told; "": nothing */
 } WalPush;
 
 /* Microseconds since 2000, as PostgreSQL's messages have it. */
@@ -107,6 +117,18 @@ send_status(WalPush *wp)
 	return conn_flush(wp->conn);
 }
 
+/* WAL waits for this; "": for nothing.  Tells all who want to know, the client with the next status. */
+static void
+set_wait(WalPush *wp, const char *waits_for)
+{
+	if (strcmp(wp->waits_for, waits_for) == 0)
+		return;
+	strlcpy(wp->waits_for, waits_for, sizeof(wp->waits_for));
+	server_set_wait(wp->session, wp->branch, wp->waits_for);
+	conn_send_parameter(wp->conn, PS_WAIT_PARAMETER, wp->waits_for);
+	wp->status_wanted = true;
+}
+
 /*
  * An IsCanceled, called in waits of the receiver.  Those can be long, and a
  * compute that hears nothing for wal_sender_timeout takes the store for dead.
@@ -117,9 +139,16 @@ is_canceled(void *arg)
 	WalPush    *wp = arg;
 	PsError    *err;
 
+	char		waits_for[WAIT_TEXT];
+	int64		now = monotonic_ms();
+
 	if (session_is_canceled(wp->session))
 		return true;
-	if (monotonic_ms() - wp->last_status < ALIVE_MS)
+	/* what is told stays as it is: numbers in it change all the time */
+	if (wp->waits_for[0] == '\0' && now - wp->write_began >= WAIT_TOLD_MS &&
+		wal_receiver_waits_for(wp->receiver, waits_for, sizeof(waits_for)))
+		set_wait(wp, waits_for);
+	else if (now - wp->last_status < ALIVE_MS)
 		return false;
 	err = send_status(wp);
 	ps_error_free(err);
@@ -136,6 +165,19 @@ check_superseded(WalPush *wp)
 	return ps_error(PS_SQLSTATE_TRY_AGAIN, "a newer connection of the same compute sends WAL now");
 }
 
+/* The message without the branch's name at its beginning. */
+static const char *
+skip_branch(const WalPush *wp, const char *message)
+{
+	char	   *prefix = psprintf("branch \"%s\": ", wp->branch);
+	size_t		len = strlen(prefix);
+
+	if (strncmp(message, prefix, len) == 0)
+		message += len;
+	pfree(prefix);
+	return message;
+}
+
 /*
  * The disk is full (err, which is freed): waits a while.  Commits of the
  * compute wait meanwhile; reads go on.
@@ -146,11 +188,8 @@ wait_for_room(WalPush *wp, PsError *err)
 	int64		until = monotonic_ms() + DISK_FULL_RETRY_MS;
 	int64		left;
 
-	if (!wp->disk_full)
-		ps_log_error(PS_WARNING, err, "WAL waits for room on the disk");
-	else
-		ps_error_free(err);
-	wp->disk_full = true;
+	set_wait(wp, skip_branch(wp, err->message));
+	ps_error_free(err);
 	PS_TRY(send_status(wp));
 
 	/* no event tells of room on a disk, and input must stay where it is: look at the rest now and then */
@@ -165,28 +204,23 @@ wait_for_room(WalPush *wp, PsError *err)
 	return NULL;
 }
 
-static void
-note_room(WalPush *wp)
-{
-	if (wp->disk_full)
-		ps_log(PS_LOG, "there is room on the disk again: WAL goes on");
-	wp->disk_full = false;
-}
-
 static PsError *
 take_wal(WalPush *wp, XLogRecPtr start, const char *data, size_t len)
 {
 	for (;;)
 	{
-		PsError    *err = wal_receiver_write(wp->receiver, start, data, len, &wp->waiter);
+		PsError    *err;
 
+		wp->write_began = monotonic_ms();
+		err = wal_receiver_write(wp->receiver, start, data, len, &wp->waiter);
 		if (err == NULL)
 			break;
 		if (!ps_error_is(err, PS_SQLSTATE_DISK_FULL))
 			return err;
 		PS_TRY(wait_for_room(wp, err));
 	}
-	note_room(wp);
+	if (wp->waits_for[0] != '\0' && monotonic_ms() - wp->write_began < WAIT_OVER_MS)
+		set_wait(wp, "");
 	wp->written = start + len;
 	wp->unsynced += len;
 	return NULL;
@@ -195,6 +229,8 @@ take_wal(WalPush *wp, XLogRecPtr start, const char *data, size_t len)
 static PsError *
 sync_wal(WalPush *wp)
 {
+	bool		waited = false;
+
 	for (;;)
 	{
 		PsError    *err = wal_receiver_sync(wp->receiver, &wp->flushed);
@@ -204,8 +240,10 @@ sync_wal(WalPush *wp)
 		if (!ps_error_is(err, PS_SQLSTATE_DISK_FULL))
 			return err;
 		PS_TRY(wait_for_room(wp, err));
+		waited = true;
 	}
-	note_room(wp);
+	if (waited)
+		set_wait(wp, "");
 	wp->unsynced = 0;
 	return NULL;
 }
@@ -235,6 +273,7 @@ take_copy_data(WalPush *wp, const char *body, uint32 len)
 static PsError *
 wait_for_input(WalPush *wp)
 {
+	int64		begin = monotonic_ms();
 	int			progress_ms = PROGRESS_MS;
 
 	for (;;)
@@ -245,7 +284,10 @@ wait_for_input(WalPush *wp)
 			return NULL;
 		PS_TRY(check_superseded(wp));
 		PS_TRY(session_check_stop(wp->session));
-		if (behind && update_applied(wp))
+		/* what the last message had to wait for */
+		if (wp->waits_for[0] != '\0' && monotonic_ms() - begin >= IDLE_MS)
+			set_wait(wp, "");
+		if ((behind && update_applied(wp)) || wp->status_wanted)
 			PS_TRY(send_status(wp));
 		progress_ms = Min(progress_ms * 2, IDLE_MS);
 	}
@@ -320,6 +362,7 @@ wal_push_run(Session *session, Timeline *tl, uint64 generation)
 	server_count_wal(session, true);
 	wal_receiver_set_client(wp.receiver, &session->waiter);
 	wp.waiter = (Waiter) {is_canceled, &wp};
+	wp.branch = info.name;
 	wp.flushed = wp.written;
 	ps_thread_name("wal %s", info.name);
 	ps_log(PS_LOG, "branch \"%s\": WAL comes from %X/%X on (generation " UINT64_FORMAT ", %s)", info.name,
@@ -334,6 +377,8 @@ wal_push_run(Session *session, Timeline *tl, uint64 generation)
 	if (wp.unsynced > 0)
 		ps_error_free(wal_receiver_sync(wp.receiver, &wp.flushed));
 	wal_receiver_close(wp.receiver);
+	if (wp.waits_for[0] != '\0')
+		server_set_wait(session, info.name, "");
 	server_count_wal(session, false);
 	err = session_interruption(session, err);
 	ps_log(PS_LOG, "branch \"%s\": WAL stream ended at %X/%X: %s", info.name, LSN_FORMAT_ARGS(wp.flushed),

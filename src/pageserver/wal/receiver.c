@@ -209,6 +209,33 @@ merge_delay(const Timeline *tl, size_t len)
 	return (int64) (Min(tl->level0, most) - most / 2) * 1000000 / (most - most / 2) * (int64) len / (1024 * 1024);
 }
 
+bool
+wal_receiver_waits_for(WalReceiver *receiver, char *text, size_t size)
+{
+	Timeline   *tl = receiver->tl;
+	const Config *config = tl->tenant->store->config;
+	XLogRecPtr	lag;
+	int			level0;
+	bool		merges;
+	char		problem[sizeof(tl->upkeep_error)];
+
+	pthread_mutex_lock(&tl->lock);
+	merges = merge_delay(tl, 1024 * 1024) != 0;
+	level0 = tl->level0;
+	lag = tl->flushed_lsn > tl->ingested_lsn ? tl->flushed_lsn - tl->ingested_lsn : 0;
+	strlcpy(problem, tl->upkeep_error, sizeof(problem));
+	pthread_mutex_unlock(&tl->lock);
+	if (lag > (uint64) config->max_ingest_lag * 1024 * 1024)
+		snprintf(text, size, "ingest is " UINT64_FORMAT " MB of WAL behind (max_ingest_lag is %d MB)", lag / (1024 * 1024),
+				 config->max_ingest_lag);
+	else if (merges)
+		snprintf(text, size, "%d layer files wait to be merged (compaction_backlog is %d)%s%s", level0, config->compaction_backlog,
+				 problem[0] != '\0' ? ": " : "", problem);
+	else
+		return false;
+	return true;
+}
+
 /* Waits while the store is further behind than the settings allow, so that the sender is slowed. */
 static PsError *
 wait_for_store(WalReceiver *receiver, size_t len, const Waiter *waiter)
