@@ -59,6 +59,9 @@ extern WalProgress *wal_progress;
 /* Is there a stream, and if not, why not; error NULL: the last one stays. */
 extern void wal_progress_set_connected(bool connected, const char *error);
 
+/* The last error, of a stream that goes on. */
+extern void wal_progress_set_error(const char *error);
+
 /* WAL waits for this; "": for nothing.  since 0: from now on.  Returns since when it had waited for something; 0: it had not. */
 extern TimestampTz wal_progress_set_waits(const char *waits_for, TimestampTz since);
 

@@ -63,6 +63,14 @@ wal_progress_set_connected(bool connected, const char *error)
 	SpinLockRelease(&wal_progress->mutex);
 }
 
+void
+wal_progress_set_error(const char *error)
+{
+	SpinLockAcquire(&wal_progress->mutex);
+	strlcpy(wal_progress->last_error, error, sizeof(wal_progress->last_error));
+	SpinLockRelease(&wal_progress->mutex);
+}
+
 TimestampTz
 wal_progress_set_waits(const char *waits_for, TimestampTz since)
 {

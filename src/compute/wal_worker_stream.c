@@ -241,6 +241,8 @@ look_at_wait(void)
 		return;
 	strlcpy(store_waits_for, waits_for, sizeof(store_waits_for));
 	since = wal_progress_set_waits(waits_for, 0);
+	if (waits_for[0] != '\0')
+		wal_progress_set_error(waits_for);
 	status_file_changed();
 	if (since == 0)
 		ereport(LOG,

@@ -46,6 +46,22 @@ $c->sql("SELECT pg_terminate_backend($worker)");
 PageserverTest::wait_until(sub { $c->sql("SELECT count(*) FROM pg_stat_replication WHERE pid <> $worker") eq '1' }, 'the next WAL worker');
 is($sessions[0]->ask('CREATE TABLE after_it (i int); INSERT INTO after_it VALUES (1) RETURNING i'), '1', 'a commit over a new WAL stream');
 
+# nor do connections that say nothing keep it out, or an administrator
+my @silent = map {
+	my $s = IO::Socket::UNIX->new(Peer => $store->dir . '/.s.PGSQL.' . $store->port) || die "connect: $!";
+	my $params = "user\0postgres\0database\0store\0\0";
+	syswrite $s, pack('NN', 8 + length($params), 196608) . $params;
+	sysread $s, my $answer, 4096;
+	$s;
+} 1 .. 110;
+usleep(1_100_000);
+$worker = $c->sql("SELECT pid FROM pg_stat_replication WHERE application_name = 'pageserver'");
+$c->sql("SELECT pg_terminate_backend($worker)");
+PageserverTest::wait_until(sub { $c->sql("SELECT count(*) FROM pg_stat_replication WHERE pid <> $worker") eq '1' }, 'the next WAL worker');
+is($sessions[0]->ask('INSERT INTO after_it VALUES (2) RETURNING i'), '2', 'a commit over a new WAL stream while others fill the store');
+is(($store->ctl('branch', 'list'))[0], 0, 'an administrator gets in');
+close $_ for @silent;
+
 # a backend that is idle within a transaction, with a cursor, goes on where it was
 my $cursor = $sessions[0];
 $cursor->ask('SET synchronize_seqscans = off; BEGIN; DECLARE c CURSOR FOR SELECT i FROM t; MOVE 1000 IN c');

@@ -310,9 +310,9 @@ answer_all(PageStream *ps)
 			answer_error(ps, reqid, err);
 		if (conn_pending(ps->conn) >= CONN_FLUSH_SIZE)
 		{
-			server_stream_idle(ps->session);	/* the client may take its time */
+			server_session_idle(ps->session);	/* the client may take its time */
 			PS_TRY(conn_flush(ps->conn));
-			server_stream_works(ps->session);
+			server_session_works(ps->session);
 		}
 		PS_TRY(session_check_stop(ps->session));
 	}
@@ -345,14 +345,14 @@ stream(PageStream *ps)
 		Message		msg;
 		PsError    *err;
 
-		server_stream_idle(ps->session);
+		server_session_idle(ps->session);
 		err = conn_read_message(ps->conn, &msg);
 		if (err != NULL)
 		{
 			PsError    *stop = session_check_stop(ps->session);
 
 			if (stop == NULL)
-				stop = server_stream_recalled(ps->session);
+				stop = server_recalled(ps->session);
 			if (stop == NULL)
 				return err;
 			ps_error_free(err);
@@ -361,7 +361,7 @@ stream(PageStream *ps)
 		switch (msg.type)
 		{
 			case 'd':
-				server_stream_works(ps->session);
+				server_session_works(ps->session);
 				PS_TRY(take_request(ps, &msg));
 				while (ps->nrequests < MAX_AHEAD && conn_peek_message(ps->conn, &msg) && msg.type == 'd')
 				{

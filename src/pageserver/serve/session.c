@@ -223,11 +223,15 @@ session_loop(Session *session)
 		PsError    *err;
 
 		conn->max_message = CONN_MAX_COMMAND;
+		server_session_idle(session);
 		err = conn_read_message(conn, &msg);
+		server_session_works(session);
 		if (err == NULL || ps_error_is(err, PS_SQLSTATE_CONNECTION))
 		{
 			PsError    *stop = session_check_stop(session);
 
+			if (stop == NULL && err != NULL)
+				stop = server_recalled(session);
 			if (stop != NULL)
 			{
 				ps_error_free(err);

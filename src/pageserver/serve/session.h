@@ -119,6 +119,8 @@ typedef struct Session
 	/* of a page stream (streams.c) */
 	BranchStreams *branch;		/* Server.lock */
 	bool		leased;			/* Server.lock; it may not be recalled */
+
+	/* of that, or of a connection that is no stream */
 	int64		recalled_at;	/* Server.lock; monotonic_ms(); 0: it was not */
 	_Atomic int64 idle_since;	/* monotonic_ms() since when it waits for its client; 0: it does not.  Written by the session's thread */
 	atomic_bool has_answered;	/* written by the session's thread */
@@ -159,12 +161,12 @@ extern void server_count_wal(Session *session, bool begins);
 extern PsError *server_take_stream(Session *session, const Timeline *tl, bool leased);
 extern void server_give_stream(Session *session);
 
-/* The stream waits for its client, and may be recalled; it has got something to do. */
-extern void server_stream_idle(Session *session);
-extern void server_stream_works(Session *session);
+/* The session waits for its client, and may be recalled; it has got something to do. */
+extern void server_session_idle(Session *session);
+extern void server_session_works(Session *session);
 
-/* PS_SQLSTATE_RECALLED if it was recalled: the stream is to end. */
-extern PsError *server_stream_recalled(Session *session);
+/* PS_SQLSTATE_RECALLED if it was recalled: the connection is to end. */
+extern PsError *server_recalled(Session *session);
 
 /* The WAL stream waits for this now; "": for nothing.  Tells the log when a wait begins, and when it ends. */
 extern void server_set_wait(Session *session, const char *branch, const char *waits_for);

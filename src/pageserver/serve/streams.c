@@ -5,7 +5,9 @@
  *
  * Each kind of connection has places of its own, so that no kind keeps another
  * out: page streams (max_connections), WAL streams (one for each branch, for a
- * newer one supersedes it) and all others.
+ * newer one supersedes it) and all others.  Which it will be shows with the
+ * first command; so if there are too many of the others, the one that has been
+ * idle for the longest time makes room for a new connection.
  *
  * A backend keeps its page stream for life, though it needs one only while it
  * reads what its compute does not have.  So when a backend finds all places
@@ -75,6 +77,35 @@ set_kind(Session *session, SessionKind kind)
 	session->kind = kind;
 }
 
+/* Ends the connection, no stream, that has been idle for the longest time; false if all are at work.  Caller holds the lock. */
+static bool
+recall_other(Server *server)
+{
+	Session    *best = NULL;
+	int64		best_since = 0;
+	int64		now = monotonic_ms();
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &server->sessions)
+	{
+		Session    *session = dlist_container(Session, link, iter.cur);
+		int64		since = atomic_load(&session->idle_since);
+
+		if (session->kind != SESSION_OTHER || session->recalled_at != 0 || since == 0 || now - since < FRESH_MS)
+			continue;
+		if (best == NULL || since < best_since)
+		{
+			best = session;
+			best_since = since;
+		}
+	}
+	if (best == NULL)
+		return false;
+	best->recalled_at = now;
+	shutdown(best->conn.fd, SHUT_RD);
+	return true;
+}
+
 PsError *
 server_admit(Session *session)
 {
@@ -83,7 +114,7 @@ server_admit(Session *session)
 	bool		room;
 
 	pthread_mutex_lock(&server->lock);
-	room = server->count[SESSION_OTHER] < max;
+	room = server->count[SESSION_OTHER] < max || recall_other(server);
 	if (room)
 		set_kind(session, SESSION_OTHER);
 	pthread_mutex_unlock(&server->lock);
@@ -235,19 +266,18 @@ no_place_error(const Server *server)
 						 "Raise max_connections in %s, or lower it in the computes.", CONFIG_FILE_NAME);
 }
 
-/* Tells the log when readers have begun to wait, and when none does any more. */
-static void
-log_shortage(Server *server, bool begins)
+/*
+ * Readers wait, or do not any more: returns whether the log is to be told, and
+ * since when they did (monotonic_ms()).
+ */
+static bool
+note_shortage(Server *server, bool begins, int64 *since)
 {
-	int64		since = server->short_since;
-
-	if (begins == (since != 0))
-		return;
+	*since = server->short_since;
+	if (begins == (*since != 0))
+		return false;
 	server->short_since = begins ? monotonic_ms() : 0;
-	if (begins)
-		ps_log(PS_WARNING, "readers wait for a page stream: all %d (max_connections) are at work", server->config->max_connections);
-	else
-		ps_log(PS_LOG, "no reader waits for a page stream any more, after " INT64_FORMAT " s", (monotonic_ms() - since + 500) / 1000);
+	return true;
 }
 
 /* Waits in line.  Takes the lock. */
@@ -258,7 +288,9 @@ wait_for_place(Session *session)
 	StreamWait	wait = {.session = session};
 	int64		begin = monotonic_ms();
 	int64		now = begin;
+	int64		since;
 	bool		canceled = false;
+	bool		tell = false;
 	pthread_condattr_t attr;
 
 	pthread_condattr_init(&attr);
@@ -282,8 +314,11 @@ wait_for_place(Session *session)
 		if (wait.granted)
 			break;
 		if (now - begin >= SHORTAGE_MS)
-			log_shortage(server, true);
+			tell = note_shortage(server, true, &since);
 		pthread_mutex_unlock(&server->lock);
+		if (tell)
+			ps_log(PS_WARNING, "readers wait for a page stream: all %d (max_connections) are at work", server->config->max_connections);
+		tell = false;
 		canceled = session_is_canceled(session);
 		pthread_mutex_lock(&server->lock);
 		if (!wait.granted)
@@ -297,8 +332,10 @@ wait_for_place(Session *session)
 		set_kind(session, SESSION_OTHER);
 	}
 	if (atomic_fetch_sub(&server->nwaiting, 1) == 1)
-		log_shortage(server, false);
+		tell = note_shortage(server, false, &since);
 	pthread_mutex_unlock(&server->lock);
+	if (tell)
+		ps_log(PS_LOG, "no reader waits for a page stream any more, after " INT64_FORMAT " s", (monotonic_ms() - since + 500) / 1000);
 	pthread_cond_destroy(&wait.changed);
 	if (wait.granted)
 		return NULL;
@@ -356,7 +393,7 @@ server_give_stream(Session *session)
 }
 
 void
-server_stream_idle(Session *session)
+server_session_idle(Session *session)
 {
 	Server	   *server = session->server;
 
@@ -370,7 +407,7 @@ server_stream_idle(Session *session)
 }
 
 void
-server_stream_works(Session *session)
+server_session_works(Session *session)
 {
 	atomic_store(&session->idle_since, 0);
 	if (!atomic_load_explicit(&session->has_answered, memory_order_relaxed))
@@ -378,7 +415,7 @@ server_stream_works(Session *session)
 }
 
 PsError *
-server_stream_recalled(Session *session)
+server_recalled(Session *session)
 {
 	bool		recalled;
 
@@ -387,7 +424,7 @@ server_stream_recalled(Session *session)
 	pthread_mutex_unlock(&session->server->lock);
 	if (!recalled)
 		return NULL;
-	return ps_error(PS_SQLSTATE_RECALLED, "the page stream was idle, and its place is needed by another reader");
+	return ps_error(PS_SQLSTATE_RECALLED, "the connection was idle, and its place is needed by another one");
 }
 
 /* ---- WAL streams ---- */
