@@ -79,6 +79,9 @@ describe_relsize(const char *data, uint32 len)
 	printf("    blocks: %u", size.nblocks);
 	for (uint32 i = 0; i < size.nfloors; i++)
 		printf(", from block %u new since %X/%08X", size.floors[i].blk, LSN_FORMAT_ARGS(size.floors[i].lsn));
+	if (size.origin.nblocks > 0)
+		printf(", %u blocks begin as in %u/%u at %X/%08X", size.origin.nblocks, size.origin.spc, size.origin.db,
+			   LSN_FORMAT_ARGS(size.origin.lsn));
 	printf("\n");
 	relsize_free(&size);
 	return NULL;

@@ -152,7 +152,7 @@ branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn, const
 	if (lsn != PG_UINT64_MAX && lsn > info.received_lsn)
 		return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" ends at %X/%X, there is no %X/%X yet", info.name,
 						LSN_FORMAT_ARGS(info.flushed_lsn), LSN_FORMAT_ARGS(lsn));
-	/* records end at such LSNs only; at others dbcopy.c has versions that nobody is to see */
+	/* records end at such LSNs only; at others there are tombstones that nobody is to see (extend_fork()) */
 	lsn = lsn == PG_UINT64_MAX ? info.flushed_lsn : TYPEALIGN_DOWN(MAXIMUM_ALIGNOF, Min(lsn, end_of_records(parent)));
 	PS_TRY(timeline_wait_ingested(parent, lsn, store->config->wait_timeout, waiter));
 	PS_TRY(timeline_pin_wal(parent, lsn));

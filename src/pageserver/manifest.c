@@ -12,7 +12,9 @@
  *
  * LSNs are text as PostgreSQL shows them; numbers that may exceed 53 bits are
  * text too.  Of each layer file there is "NAME level N entries N bytes N": what
- * must be known of it before it is opened.  A new manifest is written beside the
+ * must be known of it before it is opened.  If there are databases whose copies
+ * are not in files of their own yet, "copies" has "TABLESPACE/DATABASE LSN LSN" of
+ * each (DbCopy), and the version is 4.  A new manifest is written beside the
  * old one, synced and renamed; the one before stays as timeline.json.old.
  */
 #include "ps_fe.h"
@@ -30,6 +32,7 @@
 #define MANIFEST_OLD MANIFEST_NAME ".old"
 #define MANIFEST_FORMAT "pageserver timeline"
 #define MANIFEST_VERSION 3
+#define MANIFEST_VERSION_COPIES 4
 
 /*
  * Takes "layers" out of the body, to be put in again: there may be very many,
@@ -182,6 +185,29 @@ get_replaced(json_t *body, Manifest *m)
 	return !m->has_replaced || get_id(body, "replaced", &m->replaced);
 }
 
+/* Most have none. */
+static bool
+get_copies(json_t *body, Manifest *m)
+{
+	json_t	   *copies = json_object_get(body, "copies");
+
+	if (copies == NULL)
+		return true;
+	m->copies = pg_malloc0(Max(json_array_size(copies), 1) * sizeof(DbCopy));
+	for (size_t i = 0; i < json_array_size(copies); i++)
+	{
+		const char *text = json_string_value(json_array_get(copies, i));
+		uint32		n[6];
+		char		after;
+
+		if (text == NULL || sscanf(text, "%u/%u %X/%X %X/%X%c", &n[0], &n[1], &n[2], &n[3], &n[4], &n[5], &after) != 6)
+			return false;
+		m->copies[i] = (DbCopy) {.spc = n[0], .db = n[1], .start = (uint64) n[2] << 32 | n[3], .end = (uint64) n[4] << 32 | n[5]};
+	}
+	m->ncopies = (int) json_array_size(copies);
+	return json_is_array(copies);
+}
+
 static bool
 get_layers(json_t *body, Manifest *m)
 {
@@ -223,9 +249,9 @@ read_file(const char *dir, const char *name, Manifest *m)
 	if (!get_text(root, "format", format, sizeof(format)) || strcmp(format, MANIFEST_FORMAT) != 0 ||
 		!get_u32(root, "version", &version))
 		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" is not a manifest of a timeline", path);
-	else if (version != MANIFEST_VERSION)
-		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "manifest \"%s\" has format version %u, this pageserver reads version %d", path,
-									 version, MANIFEST_VERSION),
+	else if (version != MANIFEST_VERSION && version != MANIFEST_VERSION_COPIES)
+		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "manifest \"%s\" has format version %u, this pageserver reads versions %d and %d", path,
+									 version, MANIFEST_VERSION, MANIFEST_VERSION_COPIES),
 							"Use the version of the program that wrote the store, or export its branches with that and import them.");
 	else if (!json_is_object(body) || !get_text(root, "crc32c", crc, sizeof(crc)) || strlen(crc) != 8 ||
 			 strspn(crc, "0123456789abcdef") != 8 || strtoul(crc, NULL, 16) != crc_of(body))
@@ -238,7 +264,7 @@ read_file(const char *dir, const char *name, Manifest *m)
 			 !get_ancestor(body, m) || !get_replaced(body, m) || !get_lsn(body, "start_lsn", &m->start_lsn) || !get_lsn(body, "disk_consistent_lsn", &m->disk_consistent_lsn) ||
 			 !get_lsn(body, "gc_cutoff", &m->gc_cutoff) ||
 			 !get_u64(body, "generation", &m->generation) || !get_text(body, "owner", m->owner, sizeof(m->owner)) ||
-			 !get_layers(body, m))
+			 !get_copies(body, m) || !get_layers(body, m))
 		err = ps_error(PS_SQLSTATE_CORRUPTED, "manifest \"%s\" lacks a member, or one is not what it should be", path);
 	json_decref(root);
 	if (err != NULL)
@@ -290,10 +316,19 @@ manifest_text(const Manifest *m, const char *path, char **text)
 	rc |= json_object_set_new(body, "gc_cutoff", json_lsn(m->gc_cutoff));
 	rc |= json_object_set_new(body, "generation", json_u64(m->generation));
 	rc |= json_object_set_new(body, "owner", json_string(m->owner));
+	if (m->ncopies > 0)
+	{
+		json_t	   *copies = json_array();
+
+		for (int i = 0; i < m->ncopies; i++)
+			rc |= json_array_append_new(copies, json_sprintf("%u/%u %X/%X %X/%X", m->copies[i].spc, m->copies[i].db,
+															 LSN_FORMAT_ARGS(m->copies[i].start), LSN_FORMAT_ARGS(m->copies[i].end)));
+		rc |= json_object_set_new(body, "copies", copies);
+	}
 	rc |= json_object_set_new(body, "layers", layers);
 	snprintf(crc, sizeof(crc), "%08x", crc_of(body));
 	rc |= json_object_set_new(root, "format", json_string(MANIFEST_FORMAT));
-	rc |= json_object_set_new(root, "version", json_integer(MANIFEST_VERSION));
+	rc |= json_object_set_new(root, "version", json_integer(m->ncopies > 0 ? MANIFEST_VERSION_COPIES : MANIFEST_VERSION));
 	rc |= json_object_set_new(root, "crc32c", json_string(crc));
 	rc |= json_object_set_new(root, "timeline", body);
 	*text = NULL;
@@ -360,6 +395,7 @@ void
 manifest_free(Manifest *m)
 {
 	free(m->layers);
+	free(m->copies);
 	memset(m, 0, sizeof(*m));
 }
 
@@ -414,6 +450,12 @@ save(Timeline *tl, const char *name, const LayerMap *map, XLogRecPtr disk_consis
 	m.layers = pg_malloc(Max(m.nlayers, 1) * sizeof(LayerInfo));
 	for (int i = 0; i < m.nlayers; i++)
 		m.layers[i] = *layer_info(layer_map_get(map, i));
+	pthread_mutex_lock(&tl->lock);
+	m.copies = pg_malloc(Max(tl->ncopies, 1) * sizeof(DbCopy));
+	for (int i = 0; i < tl->ncopies; i++)
+		if (tl->copies[i].end <= disk_consistent_lsn && !tl->copies[i].done)
+			m.copies[m.ncopies++] = tl->copies[i];
+	pthread_mutex_unlock(&tl->lock);
 	err = manifest_write(tl->dir, &m, outcome);
 	manifest_free(&m);
 	switch (*outcome)

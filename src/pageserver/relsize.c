@@ -9,6 +9,7 @@
 #include "timeline.h"
 
 #define FLOOR_SIZE 12
+#define ORIGIN_SIZE 20
 
 void
 relsize_free(RelSize *size)
@@ -20,6 +21,7 @@ relsize_free(RelSize *size)
 void
 relsize_add_floor(RelSize *size, BlockNumber blk, XLogRecPtr lsn)
 {
+	size->origin.nblocks = Min(size->origin.nblocks, blk);
 	while (size->nfloors > 0 && size->floors[size->nfloors - 1].blk >= blk)
 		size->nfloors--;
 	size->floors = pg_realloc(size->floors, (size->nfloors + 1) * sizeof(RelSizeFloor));
@@ -54,7 +56,7 @@ relsize_floor(const RelSize *size, BlockNumber blk)
 void
 relsize_encode(const RelSize *size, StringInfo out)
 {
-	char		buf[FLOOR_SIZE];
+	char		buf[ORIGIN_SIZE];
 
 	ps_put32(buf, size->nblocks);
 	ps_put32(buf + 4, size->nfloors);
@@ -65,13 +67,24 @@ relsize_encode(const RelSize *size, StringInfo out)
 		ps_put64(buf + 4, size->floors[i].lsn);
 		appendBinaryStringInfo(out, buf, FLOOR_SIZE);
 	}
+	if (size->origin.nblocks > 0)
+	{
+		ps_put32(buf, size->origin.spc);
+		ps_put32(buf + 4, size->origin.db);
+		ps_put64(buf + 8, size->origin.lsn);
+		ps_put32(buf + 16, size->origin.nblocks);
+		appendBinaryStringInfo(out, buf, ORIGIN_SIZE);
+	}
 }
 
 PsError *
 relsize_decode(const char *value, uint32 len, RelSize *size)
 {
+	uint64		floors_end = len >= 8 ? 8 + (uint64) ps_get32(value + 4) * FLOOR_SIZE : PG_UINT64_MAX;
+	const char *origin;
+
 	memset(size, 0, sizeof(*size));
-	if (len < 8 || (len - 8) / FLOOR_SIZE != ps_get32(value + 4) || (len - 8) % FLOOR_SIZE != 0)
+	if (len != floors_end && len != floors_end + ORIGIN_SIZE)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "size of a relation has %u bytes, which do not fit its number of floors", len);
 	size->nblocks = ps_get32(value);
 	size->nfloors = ps_get32(value + 4);
@@ -82,6 +95,9 @@ relsize_decode(const char *value, uint32 len, RelSize *size)
 		size->floors[i].blk = ps_get32(value + 8 + i * FLOOR_SIZE);
 		size->floors[i].lsn = ps_get64(value + 8 + i * FLOOR_SIZE + 4);
 	}
+	origin = value + floors_end;
+	if (len > floors_end)
+		size->origin = (RelSizeOrigin) {ps_get32(origin), ps_get32(origin + 4), ps_get64(origin + 8), ps_get32(origin + 16)};
 	return NULL;
 }
 

@@ -23,8 +23,17 @@
  * before it grew by more than RELSIZE_MAX_ENDED blocks at once, which no
  * PostgreSQL does (hio.c, RelationAddExtraBlocks(): 512).
  *
+ * A fork that was copied with its database (CREATE DATABASE with STRATEGY
+ * FILE_COPY, ALTER DATABASE SET TABLESPACE) has an origin: its first blocks are
+ * those of the relation of the same number in another database, or tablespace, at
+ * an LSN.  A block of which no version counts that needs nothing older begins
+ * with what it was there (read/reconstruct.c).  Once the pages are in image files
+ * of this database's own (keep/dbcopy.c) there always is one, and the origin does
+ * not matter any more.  A floor ends it for the blocks that it is of.
+ *
  * On disk, big-endian:
  *	  u32 number of blocks, u32 number of floors, then for each floor u32 blk, u64 lsn
+ *	  if there is an origin: u32 tablespace, u32 database, u64 LSN, u32 number of blocks
  */
 #ifndef PS_RELSIZE_H
 #define PS_RELSIZE_H
@@ -44,11 +53,20 @@ typedef struct RelSizeFloor
 	XLogRecPtr	lsn;
 } RelSizeFloor;
 
+typedef struct RelSizeOrigin
+{
+	Oid			spc;
+	Oid			db;
+	XLogRecPtr	lsn;
+	BlockNumber nblocks;		/* that begin there; 0: none */
+} RelSizeOrigin;
+
 typedef struct RelSize
 {
 	BlockNumber nblocks;
 	uint32		nfloors;
 	RelSizeFloor *floors;		/* malloc'd; NULL if there are none */
+	RelSizeOrigin origin;
 } RelSize;
 
 extern void relsize_free(RelSize *size);

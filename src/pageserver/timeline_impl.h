@@ -99,6 +99,20 @@ typedef struct Pin
 	bool		imaged;			/* image files for it were thought of (keep/images.c) */
 } Pin;
 
+/*
+ * A database that was copied as a whole, by the record from start to end.  Until
+ * keep/dbcopy.c has written its pages, what they were at start is kept for its
+ * reads, and what it was itself at end for that work.
+ */
+typedef struct DbCopy
+{
+	XLogRecPtr	start;
+	XLogRecPtr	end;
+	Oid			spc;
+	Oid			db;
+	bool		done;			/* the next manifest does not have it */
+} DbCopy;
+
 /* store_use.c */
 typedef enum TimelineState
 {
@@ -230,6 +244,8 @@ struct Timeline
 	atomic_int_fast64_t layer_memory;	/* its part of Store.layer_memory */
 	Pin		   *pins;			/* in no order, some perhaps twice */
 	int			npins;
+	DbCopy	   *copies;			/* each with its pins; those whose record is in layer files are in the manifest */
+	int			ncopies;
 
 	/* of the thread that opens or closes the timeline */
 	pthread_t	ingest_thread;
@@ -491,6 +507,21 @@ extern void timeline_readable(Timeline *tl, XLogRecPtr latest, XLogRecPtr *horiz
 extern void timeline_pin_branch(Timeline *tl, XLogRecPtr lsn);
 extern void timeline_unpin_branch(Timeline *tl, XLogRecPtr lsn);
 
+/* A database was copied: what that needs is kept from now on. */
+extern void timeline_add_copy(Timeline *tl, const DbCopy *copy);
+
+/* Those of the manifest, and no others: the timeline is being loaded, or opened. */
+extern void timeline_set_copies(Timeline *tl, const DbCopy *copies, int n);
+
+/* One whose pages are to be written, and can: its record is in layer files; false: there is none. */
+extern bool timeline_next_copy(Timeline *tl, DbCopy *copy);
+
+/* The next manifest does not have it, or does after all.  Caller holds Timeline.manifest_lock. */
+extern void timeline_mark_copy(Timeline *tl, const DbCopy *copy, bool done);
+
+/* What it needed need not be kept any more. */
+extern void timeline_remove_copy(Timeline *tl, const DbCopy *copy);
+
 /* A branch's beginning before the cutoff that nobody has thought of images for; InvalidXLogRecPtr: there is none. */
 extern XLogRecPtr timeline_pin_without_images(Timeline *tl);
 extern void timeline_pin_has_images(Timeline *tl, XLogRecPtr lsn);
@@ -533,6 +564,8 @@ typedef struct Manifest
 	XLogRecPtr	gc_cutoff;
 	uint64		generation;
 	char		owner[OWNER_SIZE];
+	DbCopy	   *copies;
+	int			ncopies;
 	LayerInfo  *layers;
 	int			nlayers;
 } Manifest;
@@ -602,8 +635,9 @@ extern void upkeep_opened(Upkeep *upkeep, Timeline *tl);	/* somebody uses it: a 
 extern void upkeep_plan(Timeline *tl, bool quiet);	/* of a new one; quiet: nothing is to be done */
 
 /* ---- keep/dbcopy.c ---- */
+
+/* Is there an image of the copy, as versions of this program made it before they knew origins (relsize.h)? */
 extern bool db_copy_is_done(Timeline *tl, const WalRecord *rec, Oid spc, Oid db);
-extern PsError *db_copy(Timeline *tl, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, Oid db);
 
 /* ---- read/plan.c ---- */
 

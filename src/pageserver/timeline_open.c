@@ -171,6 +171,7 @@ timeline_free(Timeline *tl)
 	Assert(tl->life == TIMELINE_CLOSED || tl->life == TIMELINE_BROKEN);
 	ps_error_free(tl->error);
 	free(tl->pins);
+	free(tl->copies);
 	free(tl->name);
 	for (int i = 0; i < tl->nold_names; i++)
 		free(tl->old_names[i]);
@@ -255,8 +256,10 @@ timeline_load(Tenant *tenant, const PsId *id, const PsError *problem, Timeline *
 	tl->disk_consistent_lsn = m.disk_consistent_lsn;
 	tl->gc_cutoff = m.gc_cutoff;
 
+	timeline_set_copies(tl, m.copies, m.ncopies);
+
 	/* one file: that of its beginning */
-	upkeep_plan(tl, m.nlayers <= 1);
+	upkeep_plan(tl, m.nlayers <= 1 && m.ncopies == 0);
 
 	tl->known.system_identifier = m.system_identifier;
 	tl->known.segment_size = m.segment_size;
@@ -316,6 +319,7 @@ timeline_open(Timeline *tl, const Waiter *waiter)
 	strlcpy(tl->owner, m.owner, sizeof(tl->owner));
 	pthread_mutex_unlock(&tl->lock);
 
+	timeline_set_copies(tl, m.copies, m.ncopies);
 	PS_GOTO(manifest_remove_stray(tl->dir), done);
 	PS_GOTO(timeline_open_layers(tl, &m, &map), done);
 	PS_GOTO(load_state(tl, map, m.disk_consistent_lsn, &state), done);

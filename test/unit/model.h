@@ -416,7 +416,7 @@ put_random_record(World *w, Branch *b)
 		put_truncate(w, b);
 	else if (what < 9750)
 		put_origin(w, b);
-	else if (what < 9970)
+	else if (what < 9920)
 	{
 		gen_relmap(&b->gen, db, w->next_seed);
 		model_put(b, KEY_RELMAP + db, b->gen.pos, w->next_seed++, 0);

@@ -175,6 +175,19 @@ do_db_copy(World *w)
 	return wait_ingested(b);
 }
 
+/* Its record is flushed, and its pages written. */
+static PsError *
+do_db_copy_upkeep(World *w)
+{
+	Branch	   *b = named(w, "main");
+
+	PS_TRY(connect_receiver(w, b));
+	put_db_copy(w, b, 0, 1);
+	PS_TRY(write_records(w, b, 3, false));
+	PS_TRY(wait_flushed(w, b));
+	return keep_branch(w, b, true);
+}
+
 /* A start, after which there is something to remove, to cut, to take in. */
 static inline PsError *
 do_restart(World *w)
@@ -207,6 +220,7 @@ static const Scenario scenarios[] = {
 	{"import", do_import, 1000},
 	{"generation", do_generation, 1000},
 	{"database copy", do_db_copy, 1000},
+	{"database copy and upkeep", do_db_copy_upkeep, 0},
 	{"restart", do_restart, 1000},
 };
 

@@ -57,6 +57,10 @@ assert_same(const Manifest *a, const Manifest *b)
 	assert_true(a->system_identifier == b->system_identifier && a->segment_size == b->segment_size &&
 				a->data_checksum_version == b->data_checksum_version && a->start_lsn == b->start_lsn &&
 				a->disk_consistent_lsn == b->disk_consistent_lsn && a->generation == b->generation);
+	assert_int_equal(a->ncopies, b->ncopies);
+	for (int i = 0; i < a->ncopies; i++)
+		assert_true(a->copies[i].start == b->copies[i].start && a->copies[i].end == b->copies[i].end &&
+					a->copies[i].spc == b->copies[i].spc && a->copies[i].db == b->copies[i].db);
 	assert_int_equal(a->nlayers, b->nlayers);
 	for (int i = 0; i < a->nlayers; i++)
 	{
@@ -122,6 +126,16 @@ test_round_trip(void **state)
 	assert_null(manifest_read(dir, &back));
 	assert_same(&m, &back);
 	manifest_free(&back);
+
+	/* databases that were copied */
+	m.copies = (DbCopy[]) {{.start = UINT64CONST(0x1FFFFFFF0), .end = UINT64CONST(0x200000058), .spc = 1663, .db = PG_UINT32_MAX},
+	{.start = 16, .end = PG_UINT64_MAX, .spc = PG_UINT32_MAX, .db = 5}};
+	m.ncopies = 2;
+	write_manifest(&m);
+	assert_null(manifest_read(dir, &back));
+	assert_same(&m, &back);
+	manifest_free(&back);
+	m.ncopies = 0;
 
 	/* over the old one; no layers, nobody */
 	m.nlayers = 0;
@@ -194,8 +208,8 @@ test_foreign(void **state)
 	assert_refused(PS_SQLSTATE_CORRUPTED, "is not a manifest");
 
 	write_manifest(&m);
-	replace("\"version\": 3", "\"version\": 4");
-	assert_refused(PS_SQLSTATE_STATE, "format version 4, this pageserver reads version 3");
+	replace("\"version\": 3", "\"version\": 5");
+	assert_refused(PS_SQLSTATE_STATE, "format version 5, this pageserver reads versions 3 and 4");
 
 	write_manifest(&m);
 	replace("\"version\": 3", "\"version\": 2");

@@ -91,6 +91,40 @@ test_bytes(void **state)
 	pfree(value.data);
 }
 
+/* An origin is of the blocks before all floors that came later. */
+static void
+test_origin(void **state)
+{
+	static const uint8 expected[] = {0, 0, 0, 9, 0, 0, 0, 1,
+		0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0x10,
+	0, 0, 6, 0x7f, 0, 0, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0x10, 0, 0, 0, 9};
+	RelSize		size = {.nblocks = 9};
+	RelSize		back;
+	StringInfoData value;
+
+	relsize_add_floor(&size, 0, UINT64CONST(0x100000010));
+	size.origin = (RelSizeOrigin) {1663, 5, UINT64CONST(0x100000010), 9};
+	initStringInfo(&value);
+	relsize_encode(&size, &value);
+	assert_int_equal(value.len, sizeof(expected));
+	assert_memory_equal(value.data, expected, sizeof(expected));
+	assert_null(relsize_decode(value.data, value.len, &back));
+	assert_true(back.nfloors == 1 && back.origin.spc == 1663 && back.origin.db == 5 && back.origin.nblocks == 9 &&
+				back.origin.lsn == UINT64CONST(0x100000010));
+	relsize_free(&back);
+
+	relsize_add_floor(&size, 12, UINT64CONST(0x100000020));
+	assert_int_equal(size.origin.nblocks, 9);
+	relsize_add_floor(&size, 4, UINT64CONST(0x100000030));
+	assert_int_equal(size.origin.nblocks, 4);
+	relsize_add_floor(&size, 0, UINT64CONST(0x100000040));
+	resetStringInfo(&value);
+	relsize_encode(&size, &value);
+	assert_int_equal(value.len, 8 + 12);
+	relsize_free(&size);
+	pfree(value.data);
+}
+
 static void
 test_damaged(void **state)
 {
@@ -518,6 +552,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_floors),
 		cmocka_unit_test(test_bytes),
+		cmocka_unit_test(test_origin),
 		cmocka_unit_test(test_damaged),
 		cmocka_unit_test(test_few_floors),
 		cmocka_unit_test(test_cached_page_is_gone),

@@ -724,7 +724,7 @@ compare(Timeline *tl, const History *h, XLogRecPtr end, int n, uint64 *random)
 	{
 		uint64		offset = ((uint64) next_random(random, UINT32_MAX) << 32 | next_random(random, UINT32_MAX)) % (end - first + 1);
 
-		/* records end at MAXALIGNed LSNs; one less than an end is no LSN that anybody reads at (dbcopy.c uses it) */
+		/* records end at MAXALIGNed LSNs; one less than an end is no LSN that anybody reads at (extend_fork() uses it) */
 		compare_if_kept(tl, h, first + MAXALIGN_DOWN(offset));
 	}
 }

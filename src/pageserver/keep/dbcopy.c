@@ -1,234 +1,43 @@
 /*
  * dbcopy.c
- *	  A database's files copied as a whole (CREATE DATABASE with STRATEGY
- *	  FILE_COPY, ALTER DATABASE SET TABLESPACE), as WAL tells of it: one record
- *	  and nothing more.
+ *	  The pages of a database that was copied as a whole (CREATE DATABASE with
+ *	  STRATEGY FILE_COPY, ALTER DATABASE SET TABLESPACE).
  *
- * Every key of the source at the record's start is written under the new
- * database's keys to an image layer at the record's end.  What the destination
- * held before (dbase_redo() removes it) ends by tombstones one byte before that
- * LSN, in a small delta layer.  Both come into the manifest at once.  Called by
- * the ingest thread, when nothing is in memory that is older.
+ * Ingest files sizes with an origin (relsize.h): reads find the pages at the
+ * source, which is kept as it was then (DbCopy).  Here, in upkeep, the pages are
+ * written under the destination's keys to image files at the record's end, which
+ * all come into one manifest, and the source need not be kept any more.  Pages of
+ * zeros are written, too: a block without a version would be looked for at the
+ * source.
  */
 #include "ps_fe.h"
 
 #include "keep/keep.h"
 #include "ps_wire.h"
 
+/* What a page takes in an image file, about; as images.c. */
+#define IMAGE_PAGE_BYTES 3000
+
+typedef struct Fork
+{
+	PsKey		key;			/* of its size */
+	BlockNumber nblocks;
+} Fork;
+
 typedef struct Copy
 {
 	Timeline   *tl;
-	const WalRecord *rec;
-	Oid			src_spc;
-	Oid			src_db;
-	Oid			spc;
-	Oid			db;
-	ImageWriter *writer;
-	uint64		nkeys;			/* written */
-	struct Fork
-	{
-		PsKey		key;		/* of the source's size */
-		BlockNumber nblocks;
-	}		   *forks;
+	const DbCopy *of;
+	Fork	   *forks;
 	int			nforks;
 	int			cap;
-} Copy;
-
-/* What the destination held. */
-typedef struct OldKeys
-{
-	PsKey	   *keys;
-	int			n;
-	int			cap;
-} OldKeys;
-
-/* The kinds of keys that a database has in one tablespace, without blocks, in their order. */
-static const PsKeyKind db_kinds[] = {PS_KEY_RELSIZE, PS_KEY_INITSIZE, PS_KEY_DATABASE, PS_KEY_RELMAP};
-
-static PsError *
-scan_kind(Timeline *tl, PsKeyKind kind, Oid spc, Oid db, XLogRecPtr lsn, KeyCallback cb, void *arg)
-{
-	PsKey		lo = ps_key_simple(kind, spc, db, 0);
-	PsKey		hi = ps_key_simple(kind, spc, db, PG_UINT32_MAX);
-
-	hi.fork = MAX_FORKNUM;
-	return timeline_scan(tl, &lo, &hi, lsn, cb, arg);
-}
-
-/* ---- the copy ---- */
-
-static PsError *
-put(Copy *copy, const PsKey *key, const char *data, uint32 len)
-{
-	copy->nkeys++;
-	return image_writer_put(copy->writer, key, data, len);
-}
-
-/* The source's key in the new database. */
-static PsKey
-translate(const Copy *copy, PsKey key)
-{
-	key.spc = copy->spc;
-	key.db = copy->db;
-	return key;
-}
-
-static PsError *
-copy_size(void *arg, const PsKey *key, const char *value, uint32 len)
-{
-	Copy	   *copy = arg;
-	PsKey		to = translate(copy, *key);
-	RelSize		size = {.nblocks = relsize_value_nblocks(value, len)};
-	StringInfoData buf;
-	PsError    *err;
-
-	if (copy->nforks == copy->cap)
-	{
-		copy->cap = copy->cap ? copy->cap * 2 : 512;
-		copy->forks = pg_realloc(copy->forks, copy->cap * sizeof(*copy->forks));
-	}
-	copy->forks[copy->nforks++] = (struct Fork){*key, size.nblocks};
-	relsize_add_floor(&size, 0, copy->rec->start);
-	initStringInfo(&buf);
-	relsize_encode(&size, &buf);
-	err = put(copy, &to, buf.data, buf.len);
-	pfree(buf.data);
-	relsize_free(&size);
-	return err;
-}
-
-static PsError *
-copy_value(void *arg, const PsKey *key, const char *value, uint32 len)
-{
-	Copy	   *copy = arg;
-	PsKey		to = translate(copy, *key);
-
-	return put(copy, &to, value, len);
-}
-
-/* Ascending, as keys of blocks are: by relation, then fork. */
-static int
-by_relation(const void *a, const void *b)
-{
-	const struct Fork *x = a;
-	const struct Fork *y = b;
-
-	if (x->key.rel != y->key.rel)
-		return x->key.rel < y->key.rel ? -1 : 1;
-	return (int) x->key.fork - (int) y->key.fork;
-}
-
-static PsError *
-copy_blocks(Copy *copy, const struct Fork *fork, char *pages)
-{
-	static const char zeros[BLCKSZ];
-	PsRel		rel = {fork->key.spc, fork->key.db, fork->key.rel};
-	BlockNumber blks[PS_MAX_BATCH];
-
-	/* no further than nblocks, which may be the greatest number there is */
-	for (BlockNumber blk = 0, n; blk < fork->nblocks; blk += n)
-	{
-		n = Min(PS_MAX_BATCH, fork->nblocks - blk);
-		if (timeline_is_stopping(copy->tl))
-			return ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
-
-		for (int i = 0; i < n; i++)
-			blks[i] = blk + i;
-		PS_TRY(timeline_read_pages(copy->tl, rel, (ForkNumber) fork->key.fork, blks, n, copy->rec->start, pages));
-		for (int i = 0; i < n; i++)
-		{
-			PsKey		to = translate(copy, ps_key_block(rel, (ForkNumber) fork->key.fork, blk + i));
-
-			if (memcmp(pages + (size_t) i * BLCKSZ, zeros, BLCKSZ) != 0)
-				PS_TRY(put(copy, &to, pages + (size_t) i * BLCKSZ, BLCKSZ));
-		}
-	}
-	return NULL;
-}
-
-static PsError *
-copy_kind(Copy *copy, PsKeyKind kind, KeyCallback cb)
-{
-	return scan_kind(copy->tl, kind, copy->src_spc, copy->src_db, copy->rec->start, cb, copy);
-}
-
-/* Keys in the order of their kinds (ps_key.h): sizes, blocks, then the rest. */
-static PsError *
-copy_all(Copy *copy, char *pages)
-{
-	PS_TRY(copy_kind(copy, PS_KEY_RELSIZE, copy_size));
-	PS_TRY(copy_kind(copy, PS_KEY_INITSIZE, copy_size));
-	if (copy->nforks > 0)
-		qsort(copy->forks, copy->nforks, sizeof(*copy->forks), by_relation);
-	for (int i = 0; i < copy->nforks; i++)
-		PS_TRY(copy_blocks(copy, &copy->forks[i], pages));
-	PS_TRY(copy_kind(copy, PS_KEY_DATABASE, copy_value));
-	return copy_kind(copy, PS_KEY_RELMAP, copy_value);
-}
-
-/* Writes the image layer; *layer stays NULL if the source has nothing. */
-static PsError *
-write_copy(Copy *copy, Layer **layer)
-{
-	Timeline   *tl = copy->tl;
+	uint64		npages;			/* of all forks */
 	char	   *pages;
-	PsError    *err;
-
-	PS_TRY(image_writer_create(&tl->space, copy->rec->end, &copy->writer));
-	pages = pg_malloc((size_t) PS_MAX_BATCH * BLCKSZ);
-	err = copy_all(copy, pages);
-	if (err == NULL && copy->nkeys > 0)
-		err = image_writer_finish(copy->writer, layer);
-	if (*layer == NULL)
-		image_writer_abort(copy->writer);
-	free(pages);
-	free(copy->forks);
-	return err;
-}
-
-/* ---- the end of what was there ---- */
-
-static PsError *
-note_key(void *arg, const PsKey *key, const char *value, uint32 len)
-{
-	OldKeys    *old = arg;
-
-	if (old->n == old->cap)
-	{
-		old->cap = old->cap ? old->cap * 2 : 512;
-		old->keys = pg_realloc(old->keys, old->cap * sizeof(PsKey));
-	}
-	old->keys[old->n++] = *key;
-	return NULL;
-}
-
-/* Writes the delta layer; *layer stays NULL if the destination held nothing. */
-static PsError *
-write_tombstones(const Copy *copy, Layer **layer)
-{
-	Timeline   *tl = copy->tl;
-	XLogRecPtr	lsn = copy->rec->end - 1;
-	OldKeys		old = {0};
-	DeltaWriter *writer = NULL;
-	uint64		offset;
-	PsError    *err = NULL;
-
-	for (int i = 0; i < lengthof(db_kinds); i++)
-		PS_GOTO(scan_kind(tl, db_kinds[i], copy->spc, copy->db, copy->rec->start, note_key, &old), done);
-	if (old.n == 0)
-		goto done;
-	PS_GOTO(delta_writer_create(&tl->space, 0, lsn, lsn + 1, &writer), done);
-	PS_GOTO(delta_writer_value(writer, VALUE_TOMBSTONE, InvalidXLogRecPtr, "", 0, &offset), done);
-	for (int i = 0; i < old.n; i++)
-		PS_GOTO(delta_writer_add(writer, &old.keys[i], lsn, VALUE_TOMBSTONE, true, old.n > 1, offset), done);
-	PS_GOTO(delta_writer_finish(writer, layer), done);
-	writer = NULL;
-
-done:
-	delta_writer_abort(writer);
-	free(old.keys);
-	return err;
-}
+	ImageWriter *writer;		/* NULL: no file is being written */
+	uint64		nwritten;		/* pages, to it */
+	Layer	  **layers;			/* that are written */
+	int			nlayers;
+} Copy;
 
 /*
  * Was the copy made before a crash, and is it in the manifest?  A source that
@@ -251,30 +60,156 @@ db_copy_is_done(Timeline *tl, const WalRecord *rec, Oid spc, Oid db)
 	return found;
 }
 
-/* After an error nothing has changed; unless something is damaged, the caller may try the same again. */
-PsError *
-db_copy(Timeline *tl, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, Oid db)
+static PsError *
+note_fork(void *arg, const PsKey *key, const char *value, uint32 len)
 {
-	Copy		copy = {.tl = tl, .rec = rec, .src_spc = src_spc, .src_db = src_db, .spc = spc, .db = db};
-	Layer	   *image = NULL;
-	Layer	   *delta = NULL;
-	Layer	   *layers[2];
-	int			n = 0;
+	Copy	   *copy = arg;
+
+	if (copy->nforks == copy->cap)
+	{
+		copy->cap = copy->cap ? copy->cap * 2 : 512;
+		copy->forks = pg_realloc(copy->forks, copy->cap * sizeof(Fork));
+	}
+	copy->forks[copy->nforks++] = (Fork) {*key, relsize_value_nblocks(value, len)};
+	copy->npages += relsize_value_nblocks(value, len);
+	return NULL;
+}
+
+static PsError *
+find_forks(Copy *copy, PsKeyKind kind)
+{
+	PsKey		lo = ps_key_simple(kind, copy->of->spc, copy->of->db, 0);
+	PsKey		hi = ps_key_simple(kind, copy->of->spc, copy->of->db, PG_UINT32_MAX);
+
+	hi.fork = MAX_FORKNUM;
+	return timeline_scan(copy->tl, &lo, &hi, copy->of->end, note_fork, copy);
+}
+
+/* Ascending, as keys of blocks are: by relation, then fork. */
+static int
+by_relation(const void *a, const void *b)
+{
+	const Fork *x = a;
+	const Fork *y = b;
+
+	if (x->key.rel != y->key.rel)
+		return x->key.rel < y->key.rel ? -1 : 1;
+	return (int) x->key.fork - (int) y->key.fork;
+}
+
+static PsError *
+end_file(Copy *copy)
+{
+	Layer	   *layer;
+
+	if (copy->writer == NULL)
+		return NULL;
+	PS_TRY(image_writer_finish(copy->writer, &layer));
+	copy->writer = NULL;
+	copy->nwritten = 0;
+	copy->layers = pg_realloc(copy->layers, (copy->nlayers + 1) * sizeof(Layer *));
+	copy->layers[copy->nlayers++] = layer;
+	return NULL;
+}
+
+static PsError *
+put_page(Copy *copy, const PsKey *key, const char *page)
+{
+	uint64		most = Max((uint64) copy->tl->tenant->store->config->target_file_size * 1024 * 1024 / IMAGE_PAGE_BYTES, 1);
+
+	if (copy->nwritten >= most)
+		PS_TRY(end_file(copy));
+	if (copy->writer == NULL)
+		PS_TRY(image_writer_create(&copy->tl->space, copy->of->end, &copy->writer));
+	copy->nwritten++;
+	return image_writer_put(copy->writer, key, page, BLCKSZ);
+}
+
+static PsError *
+copy_fork(Copy *copy, const Fork *fork)
+{
+	PsRel		rel = {fork->key.spc, fork->key.db, fork->key.rel};
+	BlockNumber blks[PS_MAX_BATCH];
+
+	/* no further than nblocks, which may be the greatest number there is */
+	for (BlockNumber blk = 0, n; blk < fork->nblocks; blk += n)
+	{
+		n = Min(PS_MAX_BATCH, fork->nblocks - blk);
+		if (timeline_is_stopping(copy->tl))
+			return ps_error(PS_SQLSTATE_CANCELED, "the store is stopping");
+		for (int i = 0; i < n; i++)
+			blks[i] = blk + i;
+		PS_TRY(timeline_read_pages(copy->tl, rel, (ForkNumber) fork->key.fork, blks, n, copy->of->end, copy->pages));
+		for (int i = 0; i < n; i++)
+		{
+			PsKey		key = ps_key_block(rel, (ForkNumber) fork->key.fork, blk + i);
+
+			PS_TRY(put_page(copy, &key, copy->pages + (size_t) i * BLCKSZ));
+		}
+	}
+	return NULL;
+}
+
+/* Puts the files in place, and forgets the copy, in one manifest. */
+static PsError *
+finish(Copy *copy)
+{
 	PsError    *err;
 
-	err = write_copy(&copy, &image);
+	err = keep_finish_copy(copy->tl, copy->layers, copy->nlayers, copy->of);
 	if (err == NULL)
-		err = write_tombstones(&copy, &delta);
-	if (image != NULL)
-		layers[n++] = image;
-	if (delta != NULL)
-		layers[n++] = delta;
-	if (err == NULL && n > 0)
-		err = keep_replace(tl, layers, n, NULL, 0);
-	else
-		for (int i = 0; i < n; i++)
-			layer_remove(layers[i]);
-	while (n > 0)
-		layer_unref(layers[--n]);
+		ps_log(PS_LOG, "branch \"%s\": wrote the %llu pages of the copied database %u in tablespace %u to %d files", copy->tl->name,
+			   (unsigned long long) copy->npages, copy->of->db, copy->of->spc, copy->nlayers);
 	return err;
+}
+
+static PsError *
+write_copy(Timeline *tl, const DbCopy *of)
+{
+	Copy		copy = {.tl = tl, .of = of};
+	uint64		bytes = 0;
+	PsError    *err;
+
+	PS_GOTO(find_forks(&copy, PS_KEY_RELSIZE), done);
+	PS_GOTO(find_forks(&copy, PS_KEY_INITSIZE), done);
+	if (!room_reserve(tl, copy.npages * IMAGE_PAGE_BYTES))
+	{
+		err = room_error(tl, copy.npages * IMAGE_PAGE_BYTES, "the pages of a copied database are not written");
+		goto done;
+	}
+	bytes = copy.npages * IMAGE_PAGE_BYTES;
+	copy.pages = pg_malloc((size_t) PS_MAX_BATCH * BLCKSZ);
+	if (copy.nforks > 0)
+		qsort(copy.forks, copy.nforks, sizeof(Fork), by_relation);
+	for (int i = 0; i < copy.nforks; i++)
+		PS_GOTO(copy_fork(&copy, &copy.forks[i]), done);
+	PS_GOTO(end_file(&copy), done);
+	err = finish(&copy);
+	/* the manifest has them, or timeline_save() has seen to it that they go */
+	for (int i = 0; i < copy.nlayers; i++)
+		layer_unref(copy.layers[i]);
+	copy.nlayers = 0;
+
+done:
+	image_writer_abort(copy.writer);
+	for (int i = 0; i < copy.nlayers; i++)
+	{
+		layer_remove(copy.layers[i]);
+		layer_unref(copy.layers[i]);
+	}
+	room_release(tl, bytes);
+	free(copy.layers);
+	free(copy.pages);
+	free(copy.forks);
+	return err;
+}
+
+PsError *
+copy_databases(Timeline *tl)
+{
+	DbCopy		copy;
+
+	while (timeline_next_copy(tl, &copy))
+		PS_TRY(write_copy(tl, &copy));
+	return NULL;
 }

@@ -27,6 +27,9 @@ extern PsError *keep_replace(Timeline *tl, Layer *const *add, int nadd, Layer *c
  */
 extern PsError *keep_flushed(Timeline *tl, Layer *delta, const Layer *written);
 
+/* Adds the files of a copied database; the manifest that names them, and no other, forgets the copy. */
+extern PsError *keep_finish_copy(Timeline *tl, Layer *const *add, int nadd, const DbCopy *copy);
+
 /* ---- room.c: room on the disk beside min_free_space and what others write ---- */
 extern uint64 room_left(const Timeline *tl);
 
@@ -77,6 +80,11 @@ extern PsError *compact_level0(Timeline *tl, bool *done);
 
 /* The same of the lowest other level that has enough; without room that waits, with a word in the log.  Caller holds upkeep_lock, as of all that follows. */
 extern PsError *compact_levels(Timeline *tl, bool *done);
+
+/* ---- dbcopy.c ---- */
+
+/* Writes the pages of databases that were copied, of those whose record is in layer files. */
+extern PsError *copy_databases(Timeline *tl);
 
 /* ---- images.c ---- */
 

@@ -9,10 +9,10 @@
 
 /*
  * written: the oldest layer in memory, which is in files now and leaves memory;
- * NULL: none.
+ * copy: one that the manifest forgets with that.  NULL: none.
  */
 static PsError *
-change_files(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int ndrop, const Layer *written)
+change_files(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int ndrop, const Layer *written, const DbCopy *copy)
 {
 	LayerSet   *set;
 	LayerSet   *old;
@@ -21,6 +21,8 @@ change_files(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int 
 	PsError    *err;
 
 	pthread_mutex_lock(&tl->manifest_lock);
+	if (copy != NULL)
+		timeline_mark_copy(tl, copy, true);
 	set = timeline_layers(tl);
 	map = layer_map_change(set->map, add, nadd, drop, ndrop);
 	layer_set_unref(set);
@@ -38,6 +40,10 @@ change_files(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int 
 	}
 	else
 		layer_map_unref(map);
+	if (copy != NULL && err == NULL)
+		timeline_remove_copy(tl, copy);
+	else if (copy != NULL)
+		timeline_mark_copy(tl, copy, false);
 	pthread_mutex_unlock(&tl->manifest_lock);
 	return err;
 }
@@ -45,7 +51,7 @@ change_files(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int 
 PsError *
 keep_replace(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int ndrop)
 {
-	PS_TRY(change_files(tl, add, nadd, drop, ndrop, NULL));
+	PS_TRY(change_files(tl, add, nadd, drop, ndrop, NULL, NULL));
 	for (int i = 0; i < ndrop; i++)
 		layer_remove(drop[i]);
 	return NULL;
@@ -54,5 +60,11 @@ keep_replace(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int 
 PsError *
 keep_flushed(Timeline *tl, Layer *delta, const Layer *written)
 {
-	return change_files(tl, &delta, 1, NULL, 0, written);
+	return change_files(tl, &delta, 1, NULL, 0, written, NULL);
+}
+
+PsError *
+keep_finish_copy(Timeline *tl, Layer *const *add, int nadd, const DbCopy *copy)
+{
+	return change_files(tl, add, nadd, NULL, 0, NULL, copy);
 }

@@ -104,11 +104,14 @@ upkeep_files(Timeline *tl, bool all)
 	bool		done = true;
 	int			made = 0;
 	GcResult	result;
+	PsError    *copy_err;
 	PsError    *err = NULL;
 
 	damage_look_again(tl);
-	while (err == NULL && done)
+	copy_err = copy_databases(tl);
+	while (err == NULL && done && !timeline_is_stopping(tl))
 		err = compact_levels(tl, &done);
+	err = ps_error_first(copy_err, err);
 	if (!timeline_is_stopping(tl))
 		err = ps_error_first(err, make_images(tl, all, &made));
 	if (timeline_is_stopping(tl))
@@ -164,6 +167,7 @@ is_quiet(Timeline *tl)
 	bool		quiet = atomic_load(&tl->tenant->nunknown) == 0;
 
 	pthread_mutex_lock(&tl->lock);
+	quiet = quiet && tl->ncopies == 0;
 	if (tl->disk_consistent_lsn > tl->start_lsn + distance && tl->gc_cutoff < tl->disk_consistent_lsn - distance)
 		quiet = false;
 	/* what is read at such an LSN becomes garbage without anybody saying so */

@@ -4,7 +4,8 @@
  *
  * All pages of a batch are planned, then their values are read together, then
  * they are made.  The page cache gives a base if it has one that is new enough;
- * else a page begins with an image, a record that makes it, or nothing (zeros).
+ * else a page begins with an image, a record that makes it, with the page that it
+ * is a copy of (relsize.h), or nothing (zeros).
  * A record's own image is restored here where redo would do nothing more with
  * it; what remains goes to a redo helper.  What takes much memory is done in
  * several rounds.
@@ -100,6 +101,57 @@ apply_floor(Batch *batch, PageWork *page, XLogRecPtr floor)
 			page->nreads--;
 		}
 	}
+}
+
+/* Does anything older than its versions, or the base, belong to the page? */
+static bool
+is_open_ended(const Batch *batch, const PageWork *page)
+{
+	return !page->has_base && (page->next < page->first || !batch->plan.versions.refs[page->next].will_init);
+}
+
+/* Pages that nothing else begins with begin with what they were at the origin of their fork (relsize.h). */
+static PsError *
+add_origins(Batch *batch, const RelSize *size)
+{
+	const RelSizeOrigin *origin = &size->origin;
+	PageWork  **pages;
+	BlockNumber *blks;
+	PsError   **errors;
+	char	   *bytes;
+	int			n = 0;
+	PsError    *err = NULL;
+
+	if (origin->nblocks == 0)
+		return NULL;
+	pages = pg_malloc(batch->n * sizeof(PageWork *));
+	blks = pg_malloc(batch->n * sizeof(BlockNumber));
+	for (int i = 0; i < batch->n; i++)
+		if (batch->pages[i].key.blk < origin->nblocks && is_open_ended(batch, &batch->pages[i]))
+		{
+			blks[n] = batch->pages[i].key.blk;
+			pages[n++] = &batch->pages[i];
+		}
+	if (n > 0)
+	{
+		PsRel		rel = {origin->spc, origin->db, pages[0]->key.rel};
+
+		bytes = pg_malloc((size_t) n * BLCKSZ);
+		errors = pg_malloc(n * sizeof(PsError *));
+		err = reconstruct_pages(batch->view, rel, (ForkNumber) pages[0]->key.fork, blks, n, Min(origin->lsn, batch->lsn), bytes,
+								errors);
+		for (int i = 0; err == NULL && i < n; i++)
+		{
+			memcpy(pages[i]->page, bytes + (size_t) i * BLCKSZ, BLCKSZ);
+			pages[i]->has_base = true;
+			pages[i]->err = errors[i];
+		}
+		free(errors);
+		free(bytes);
+	}
+	free(blks);
+	free(pages);
+	return err;
 }
 
 /* Adds the page's next values to this round, as far as there is room. */
@@ -374,11 +426,16 @@ make_pages(Batch *batch, const PsKey *size_key, bool *exists)
 		goto done;
 	if (!known)
 		value_batch_add(&batch->values, &size_ref, NULL);
+	else
+		PS_GOTO(add_origins(batch, &size), done);
 	while (add_round(batch) || !known)
 	{
 		value_batch_read(&batch->values);
 		if (!known)
+		{
 			PS_GOTO(size_error(batch, size_key, take_size(batch, &size)), done);
+			PS_GOTO(add_origins(batch, &size), done);
+		}
 		known = true;
 		apply_round(batch);
 	}

@@ -9,10 +9,6 @@
 #include "ps_wire.h"
 #include "wal/ingest.h"
 
-/* Pause after a copy of a database failed, and between two messages about that; ms (as keep/flush.c). */
-#define COPY_RETRY_DELAY 1000
-#define COPY_WARNING_INTERVAL 60000
-
 /* ---- sizes ---- */
 
 static void
@@ -270,81 +266,81 @@ sink_db_drop(void *arg, const WalRecord *rec, Oid spc, Oid db)
 	return sink_del(arg, rec, &key);
 }
 
-/* Waits ms; an error if the store is stopping. */
+/* A database's copy: what the destination held ends, then what the source has begins. */
+typedef struct DbCopying
+{
+	Timeline   *tl;
+	const WalRecord *rec;
+	Oid			src_spc;
+	Oid			src_db;
+	Oid			spc;
+	Oid			db;
+} DbCopying;
+
 static PsError *
-pause_ingest(Timeline *tl, int64 ms)
+end_key(void *arg, const PsKey *key, const char *value, uint32 len)
 {
-	int64		until = timeline_now_ms() + ms;
-	bool		stopping;
+	DbCopying  *copy = arg;
 
-	pthread_mutex_lock(&tl->lock);
-	for (int64 now = timeline_now_ms(); now < until && !tl->stopping; now = timeline_now_ms())
-		timeline_wait(tl, &tl->layers_changed, until - now);
-	stopping = tl->stopping;
-	pthread_mutex_unlock(&tl->lock);
-	return stopping ? ingest_stopping_error() : NULL;
+	return sink_del(copy->tl, copy->rec, key);
 }
 
-/* For who asks how the branch is; no flush goes on, so its own is not lost. */
-static void
-set_flush_error(Timeline *tl, const char *message)
+static PsError *
+copy_key(void *arg, const PsKey *key, const char *value, uint32 len)
 {
-	pthread_mutex_lock(&tl->lock);
-	strlcpy(tl->flush_error, message, sizeof(tl->flush_error));
-	pthread_mutex_unlock(&tl->lock);
+	DbCopying  *copy = arg;
+	StringInfo	buf = &copy->tl->ingest->buf;
+	PsKey		to = *key;
+	RelSize		size = {0};
+
+	to.spc = copy->spc;
+	to.db = copy->db;
+	if (key->kind != PS_KEY_RELSIZE && key->kind != PS_KEY_INITSIZE)
+		return sink_put(copy->tl, copy->rec, &to, value, len);
+	size.nblocks = relsize_value_nblocks(value, len);
+	relsize_add_floor(&size, 0, copy->rec->start);
+	size.origin = (RelSizeOrigin) {copy->src_spc, copy->src_db, copy->rec->start, size.nblocks};
+	resetStringInfo(buf);
+	relsize_encode(&size, buf);
+	relsize_free(&size);
+	return sink_put(copy->tl, copy->rec, &to, buf->data, buf->len);
 }
 
-/* Not what is damaged, or what must not be. */
-static bool
-is_tried_again(const PsError *err)
+static PsError *
+for_each_key(DbCopying *copy, Oid spc, Oid db, KeyCallback cb)
 {
-	return ps_error_is_transient(err) || ps_error_is(err, PS_SQLSTATE_IO) || ps_error_is(err, PS_SQLSTATE_UNKNOWN);
+	static const PsKeyKind kinds[] = {PS_KEY_RELSIZE, PS_KEY_INITSIZE, PS_KEY_DATABASE, PS_KEY_RELMAP};
+
+	for (int i = 0; i < lengthof(kinds); i++)
+	{
+		PsKey		lo = ps_key_simple(kinds[i], spc, db, 0);
+		PsKey		hi = ps_key_simple(kinds[i], spc, db, PG_UINT32_MAX);
+
+		hi.fork = MAX_FORKNUM;
+		PS_TRY(timeline_scan(copy->tl, &lo, &hi, UINT64_MAX - 1, cb, copy));
+	}
+	return NULL;
 }
 
 /*
- * CREATE DATABASE with STRATEGY FILE_COPY, ALTER DATABASE SET TABLESPACE: the
- * copies become a layer file at the record's LSN.  Memory is searched before
- * files, so all that is in memory is written out before.  What a try that failed
- * has written is gone: another is as good as the first, with the disk well again.
+ * CREATE DATABASE with STRATEGY FILE_COPY, ALTER DATABASE SET TABLESPACE: one
+ * record for all that is copied.  Sizes and other small values are filed at once,
+ * so that the cost is that of the number of relations; pages are found by the
+ * origin of their fork (relsize.h) until upkeep has written them (keep/dbcopy.c).
  */
 static PsError *
 sink_db_copy(void *arg, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, Oid db)
 {
-	Timeline   *tl = arg;
-	Ingest	   *in = tl->ingest;
-	XLogRecPtr	before = in->state.end;
-	int64		next_warning = 0;
-	PsError    *err;
+	DbCopying	copy = {arg, rec, src_spc, src_db, spc, db};
+	DbCopy		pending = {.start = rec->start, .end = rec->end, .spc = spc, .db = db};
 
-	/* after a crash the record may come again, with the copy in place */
-	if (db_copy_is_done(tl, rec, spc, db))
+	if (db_copy_is_done(arg, rec, spc, db))
 		return NULL;
-	if (in->open_start <= before)
-	{
-		ingest_save_state(tl);
-		PS_TRY(ingest_freeze(tl));
-	}
-	pthread_mutex_lock(&tl->lock);
-	while (tl->layers->nfrozen > 0 && !tl->stopping && !tl->unwritable)
-		timeline_wait(tl, &tl->layers_changed, 60 * 1000);
-	err = tl->stopping || tl->unwritable ? ingest_stopping_error() : NULL;
-	pthread_mutex_unlock(&tl->lock);
-	if (err != NULL)
-		return err;
-	sizes_forget(&in->sizes);
-	while ((err = db_copy(tl, rec, src_spc, src_db, spc, db)) != NULL && is_tried_again(err))
-	{
-		set_flush_error(tl, err->message);
-		if (timeline_now_ms() >= next_warning)
-		{
-			ps_log(PS_WARNING, "branch \"%s\": could not copy database %u, will try again: %s", tl->name, src_db, err->message);
-			next_warning = timeline_now_ms() + COPY_WARNING_INTERVAL;
-		}
-		ps_error_free(err);
-		PS_TRY(pause_ingest(tl, COPY_RETRY_DELAY));
-	}
-	set_flush_error(tl, "");
-	return err;
+	timeline_add_copy(arg, &pending);
+	sizes_forget(&copy.tl->ingest->sizes);
+	/* a second version of a key at the same LSN replaces the first */
+	PS_TRY(for_each_key(&copy, spc, db, end_key));
+	return for_each_key(&copy, src_spc, src_db, copy_key);
 }
 
 const WalSink ingest_sink = {

@@ -217,13 +217,13 @@ wal_receiver_waits_for(WalReceiver *receiver, char *text, size_t size)
 	XLogRecPtr	lag;
 	int			level0;
 	bool		merges;
-	char		problem[sizeof(tl->upkeep_errors)];
+	char		problem[sizeof(tl->upkeep_errors[0])];
 
 	pthread_mutex_lock(&tl->lock);
 	merges = merge_delay(tl, 1024 * 1024) != 0;
 	level0 = tl->level0;
 	lag = tl->flushed_lsn > tl->ingested_lsn ? tl->flushed_lsn - tl->ingested_lsn : 0;
-	strlcpy(problem, tl->upkeep_errors, sizeof(problem));
+	strlcpy(problem, tl->upkeep_errors[UPKEEP_LEVEL0], sizeof(problem));
 	pthread_mutex_unlock(&tl->lock);
 	if (lag > (uint64) config->max_ingest_lag * 1024 * 1024)
 		snprintf(text, size, "ingest is " UINT64_FORMAT " MB of WAL behind (max_ingest_lag is %d MB)", lag / (1024 * 1024),
