@@ -232,9 +232,21 @@ static const struct
 };
 
 int
-store_report_error(PGconn *conn, PGresult *res)
+store_exit_code(PGconn *conn, PGresult *res)
 {
 	const char *sqlstate = res ? PQresultErrorField(res, PG_DIAG_SQLSTATE) : NULL;
+
+	if (sqlstate == NULL)
+		return PQstatus(conn) != CONNECTION_OK ? EXIT_UNREACHABLE : 1;
+	for (int i = 0; i < lengthof(exit_codes); i++)
+		if (strncmp(sqlstate, exit_codes[i].sqlstate, strlen(exit_codes[i].sqlstate)) == 0)
+			return exit_codes[i].exit_code;
+	return 1;
+}
+
+int
+store_report_error(PGconn *conn, PGresult *res)
+{
 	const char *message = res ? PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY) : NULL;
 	const char *detail = res ? PQresultErrorField(res, PG_DIAG_MESSAGE_DETAIL) : NULL;
 	const char *hint = res ? PQresultErrorField(res, PG_DIAG_MESSAGE_HINT) : NULL;
@@ -248,12 +260,7 @@ store_report_error(PGconn *conn, PGresult *res)
 	if (hint != NULL)
 		pg_log_error_hint("%s", hint);
 
-	error_exit_code = 1;
-	if (sqlstate == NULL && PQstatus(conn) != CONNECTION_OK)
-		error_exit_code = EXIT_UNREACHABLE;
-	for (int i = 0; sqlstate != NULL && i < lengthof(exit_codes); i++)
-		if (strncmp(sqlstate, exit_codes[i].sqlstate, strlen(exit_codes[i].sqlstate)) == 0)
-			error_exit_code = exit_codes[i].exit_code;
+	error_exit_code = store_exit_code(conn, res);
 	return error_exit_code;
 }
 

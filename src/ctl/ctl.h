@@ -64,6 +64,8 @@ typedef struct Options
 	const char *fork;			/* -F */
 	const char *block;			/* -B */
 	const char *limit;			/* -n */
+	bool		all;			/* --all */
+	int			rate;			/* --rate, megabytes a second; 0: the store's default */
 	char	  **args;			/* what is no option */
 	int			nargs;
 } Options;
@@ -116,6 +118,9 @@ extern int	run_settings_revert(const Options *options);
 /* import.c */
 extern int	run_import(const Options *options);
 
+/* verify.c */
+extern int	run_verify(const Options *options);
+
 /* tenant.c */
 extern int	run_tenant_detach(const Options *options);
 extern int	run_tenant_attach(const Options *options);
@@ -159,6 +164,11 @@ extern PGresult *store_query(PGconn *conn, const char *command);
  * too, for callers that only learn that something failed.
  */
 extern int	store_report_error(PGconn *conn, PGresult *res);
+
+/* The exit code for the error of a result or connection. */
+extern int	store_exit_code(PGconn *conn, PGresult *res);
+
+/* That of the error that was reported last; 1 if none was. */
 extern int	store_error_exit_code(void);
 
 /* The text as a word of a command, in quotes; psprintf'd. */

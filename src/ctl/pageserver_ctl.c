@@ -138,6 +138,12 @@ static const Command commands[] = {
 		"Settings are taken from DIR. Where they are elsewhere, as Debian has them, they\n"
 		"are taken with --settings-from, the directory of postgresql.conf, or --debian,\n"
 		"such as 15/main; else only what decides what queries answer, such as timezone.\n"},
+	{"verify", NULL, "SAMqj", 0, 1, run_verify,
+		"verify BRANCH | --all [--rate=MB] [--json]", "read and check all files of a branch",
+		"Its manifest, the layer files that it names and its WAL are read and checked\n"
+		"against their checksums and each other, while the store runs. What is damaged is\n"
+		"named, and shows in \"branch list\" until it is checked again and found well.\n"
+		"Exit code 0: all is well; 9: something is damaged; 1: not all could be checked.\n"},
 	{"layer", "dump", "VxRFBnq", 1, 1, run_layer_dump,
 		"layer dump FILE [--values] [--hexdump] [-R T/D/R [-F FORK] [-B BLOCK]] [-n N]", "show what is in a layer file",
 		"FILE is one of STORE/tenants/*/timelines/*/layers, or a copy of it; the store need not run.\n"
@@ -175,6 +181,8 @@ static const struct option long_options[] = {
 	{"fork", required_argument, NULL, 'F'},
 	{"block", required_argument, NULL, 'B'},
 	{"limit", required_argument, NULL, 'n'},
+	{"all", no_argument, NULL, 'A'},
+	{"rate", required_argument, NULL, 'M'},
 	{"help", no_argument, NULL, 'h'},
 	{"version", no_argument, NULL, 'v'},
 	{NULL, 0, NULL, 0}
@@ -190,6 +198,8 @@ static const struct
 	{'S', "  -S, --store=STORE      the store: its directory, or a connection string of libpq\n"
 	"                         (default: environment variable PAGESERVER_STORE,\n"
 	"                         else " DEFAULT_STORE ")\n"},
+	{'A', "      --all              all branches of the store\n"},
+	{'M', "      --rate=MB          megabytes read in a second, at most (default: 100)\n"},
 	{'B', "  -B, --block=N          only this block of the relation\n"},
 	{'b', "      --bindir=DIR       PostgreSQL's programs (default: " PS_BINDIR ")\n"},
 	{'F', "  -F, --fork=FORK        only this fork of the relation: main, fsm, vm or init\n"},
@@ -309,6 +319,17 @@ parse_timeout(const char *text)
 	return value;
 }
 
+static int
+parse_rate(const char *text)
+{
+	char	   *end;
+	long		value = strtol(text, &end, 10);
+
+	if (*text == '\0' || *end != '\0' || value < 1 || value > 1000000)
+		bad_value("rate", text, "a number of megabytes");
+	return value;
+}
+
 static void
 parse_option(Options *options, int c)
 {
@@ -401,6 +422,12 @@ parse_option(Options *options, int c)
 			break;
 		case 'n':
 			options->limit = optarg;
+			break;
+		case 'A':
+			options->all = true;
+			break;
+		case 'M':
+			options->rate = parse_rate(optarg);
 			break;
 	}
 }

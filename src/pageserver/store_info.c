@@ -40,7 +40,7 @@ closed_info(Timeline *tl, TimelineInfo *info)
 	strlcpy(info->name, tl->name, sizeof(info->name));
 	if (tl->ancestor != NULL)
 		strlcpy(info->parent, tl->ancestor->name, sizeof(info->parent));
-	info->error[0] = info->waits_for[0] = '\0';
+	info->waits_for[0] = '\0';
 	if (tl->life == TIMELINE_BROKEN)
 	{
 		char		id[PS_ID_TEXT];

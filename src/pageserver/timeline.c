@@ -529,6 +529,8 @@ timeline_info(Timeline *tl, TimelineInfo *info)
 	LayerSet   *set = timeline_layers(tl);
 	char		wal_error[sizeof(info->error)];
 	bool		wal_failed;
+	char		damaged_name[LAYER_NAME_MAX];
+	int			damaged = layers_damaged(set->map, damaged_name);
 
 	memset(info, 0, sizeof(*info));
 	info->open = true;
@@ -577,6 +579,11 @@ timeline_info(Timeline *tl, TimelineInfo *info)
 		damage_text(tl, info->error, sizeof(info->error));
 	if (info->error[0] == '\0')
 		strlcpy(info->error, tl->files_missing[0] != '\0' ? tl->files_missing : tl->upkeep_errors[UPKEEP_ALL], sizeof(info->error));
+	if (info->error[0] == '\0')
+		strlcpy(info->error, tl->wal_error, sizeof(info->error));
+	if (info->error[0] == '\0' && damaged > 0)
+		snprintf(info->error, sizeof(info->error), "layer file \"%s\"%s damaged or cannot be read", damaged_name,
+				 damaged > 1 ? " and others are" : " is");
 	for (int i = 0; i < WAIT_KINDS && info->waits_for[0] == '\0'; i++)
 		strlcpy(info->waits_for, tl->waits[i].text, sizeof(info->waits_for));
 	pthread_mutex_unlock(&tl->lock);

@@ -274,6 +274,15 @@ extern PsError *timeline_wait_ingested(Timeline *tl, XLogRecPtr lsn, int timeout
  */
 extern PsError *upkeep_timeline(Timeline *tl, bool all);
 
+/*
+ * keep/verify.c: reads and checks all files of the timeline, at most so many
+ * megabytes a second.  report is told of each: its path in the timeline's
+ * directory, its size, and what is wrong with it, or NULL.  Files of WAL are told
+ * of as one.  What is damaged shows in TimelineInfo.error until it is found well.
+ */
+typedef void (*VerifyReport) (void *arg, const char *file, uint64 bytes, const char *damage);
+extern PsError *verify_timeline(Timeline *tl, int megabytes_per_second, const Waiter *waiter, VerifyReport report, void *arg);
+
 /* ---- generations: one writer (FACTS 2) ---- */
 
 /*

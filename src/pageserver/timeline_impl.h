@@ -187,6 +187,8 @@ struct Timeline
 	int64		last_used;		/* when uses fell to 0, timeline_now_ms() */
 	PsError    *error;			/* BROKEN: why */
 	TimelineInfo known;			/* not OPEN: what it was when it was closed, or as the manifest has it */
+	uint64	   *damaged;		/* numbers of files that were damaged when it was closed; of the thread that opens or closes it */
+	int			ndamaged;
 
 	atomic_bool ancestor_is_there;	/* the ancestor has been ingested up to start_lsn (read/plan.c); false until it is open */
 
@@ -241,6 +243,7 @@ struct Timeline
 	char		upkeep_errors[UPKEEP_KINDS][256];	/* the same of each kind of upkeep */
 	char		files_missing[256]; /* layer files that were not there when it was opened; "" if all were */
 	struct Damage *damage;		/* pages that could not be made (read/damage.c); NULL: none */
+	char		wal_error[256];	/* what was wrong with WAL when it was verified last */
 	atomic_int_fast64_t layer_memory;	/* its part of Store.layer_memory */
 	Pin		   *pins;			/* in no order, some perhaps twice */
 	int			npins;
@@ -545,6 +548,14 @@ extern bool layer_memory_is_wanted(const Store *store);
  * which holds no lock; ends when it is to stop, or the layers are unwritable.
  */
 extern void layer_memory_wait(Timeline *tl);
+
+/* ---- timeline_layers.c ---- */
+
+/* Remembers which files are damaged, for the time when the timeline is opened again. */
+extern void timeline_keep_damaged(Timeline *tl, const LayerMap *map);
+
+/* How many files of the map are known to be damaged, and the name of the first. */
+extern int	layers_damaged(const LayerMap *map, char name[LAYER_NAME_MAX]);
 
 /* ---- manifest.c ---- */
 typedef struct Manifest

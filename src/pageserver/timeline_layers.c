@@ -155,7 +155,12 @@ timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map)
 	if (err == NULL)
 	{
 		for (int i = 0; i < m->nlayers; i++)
+		{
 			layers[i] = layer_known(&tl->space, &m->layers[i]);
+			for (int k = 0; k < tl->ndamaged; k++)
+				if (tl->damaged[k] == m->layers[i].number)
+					layer_set_damaged(layers[i], true);
+		}
 		*map = layer_map_create(layers, m->nlayers);
 		for (int i = 0; i < m->nlayers; i++)
 			layer_unref(layers[i]);
@@ -166,4 +171,30 @@ timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map)
 	free(layers);
 	free(expected);
 	return err;
+}
+
+int
+layers_damaged(const LayerMap *map, char name[LAYER_NAME_MAX])
+{
+	int			n = 0;
+
+	for (int i = 0; i < layer_map_count(map); i++)
+		if (layer_is_damaged(layer_map_get(map, i)) && n++ == 0)
+			layer_name(layer_map_get(map, i), name);
+	return n;
+}
+
+void
+timeline_keep_damaged(Timeline *tl, const LayerMap *map)
+{
+	free(tl->damaged);
+	tl->damaged = NULL;
+	tl->ndamaged = 0;
+	for (int i = 0; i < layer_map_count(map); i++)
+	{
+		if (!layer_is_damaged(layer_map_get(map, i)))
+			continue;
+		tl->damaged = pg_realloc(tl->damaged, (tl->ndamaged + 1) * sizeof(uint64));
+		tl->damaged[tl->ndamaged++] = layer_info(layer_map_get(map, i))->number;
+	}
 }

@@ -171,6 +171,7 @@ timeline_free(Timeline *tl)
 	Assert(tl->life == TIMELINE_CLOSED || tl->life == TIMELINE_BROKEN);
 	ps_error_free(tl->error);
 	free(tl->pins);
+	free(tl->damaged);
 	free(tl->copies);
 	free(tl->name);
 	for (int i = 0; i < tl->nold_names; i++)
@@ -375,6 +376,8 @@ timeline_close(Timeline *tl)
 	pthread_mutex_lock(&tl->lock);
 	layers = tl->layers;
 	tl->layers = NULL;
+	if (layers != NULL)
+		timeline_keep_damaged(tl, layers->map);
 	ps_error_free(tl->failed);
 	tl->failed = NULL;
 	tl->unwritable = tl->ingest_ended = tl->forgotten = false;

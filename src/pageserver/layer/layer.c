@@ -44,6 +44,27 @@ layer_unref(Layer *layer)
 	free(layer);
 }
 
+bool
+layer_is_damaged(const Layer *layer)
+{
+	return atomic_load_explicit(&layer->damaged, memory_order_relaxed);
+}
+
+void
+layer_set_damaged(const Layer *layer, bool damaged)
+{
+	atomic_store_explicit(&((Layer *) layer)->damaged, damaged, memory_order_relaxed);
+}
+
+/* The error as it is, after a look whether it tells of damage. */
+static PsError *
+note_damage(const Layer *layer, PsError *err)
+{
+	if (err != NULL && (ps_error_is(err, PS_SQLSTATE_CORRUPTED) || ps_error_is(err, PS_SQLSTATE_IO)))
+		layer_set_damaged(layer, true);
+	return err;
+}
+
 PsError *
 layer_collect(Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max, ValueList *list, bool *done)
 {
@@ -54,7 +75,7 @@ layer_collect(Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn
 	if (layer->open != NULL)
 		return open_layer_collect(layer, key, lsn_min, lsn_max, list, done);
 	if (list->missing == NULL)
-		PS_TRY(layer_acquire(layer));
+		PS_TRY(note_damage(layer, layer_acquire(layer)));
 	else if (!layer_acquire_if_open(layer))
 	{
 		*done = layer_missing_file(list->missing, layer);
@@ -65,7 +86,7 @@ layer_collect(Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn
 	else
 		err = image_collect(layer, key, lsn_min, lsn_max, list, done);
 	layer_release(layer);
-	return err;
+	return note_damage(layer, err);
 }
 
 PsError *
@@ -77,13 +98,13 @@ layer_scan(Layer *layer, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_max, S
 	if (layer->open != NULL)
 		return open_layer_scan(layer, lo, hi, lsn_max, cb, arg);
 
-	err = layer_cursor_open(&cursor, layer, lo, hi, lsn_max, false);
+	err = note_damage(layer, layer_cursor_open(&cursor, layer, lo, hi, lsn_max, false));
 	while (err == NULL && cursor.valid)
 	{
 		for (int i = 0; i < cursor.versions.n && err == NULL; i++)
 			err = cb(arg, &cursor.key, &cursor.versions.refs[i]);
 		if (err == NULL)
-			err = layer_cursor_next(&cursor);
+			err = note_damage(layer, layer_cursor_next(&cursor));
 	}
 	layer_cursor_close(&cursor);
 	return err;
@@ -97,8 +118,8 @@ layer_read_value(const ValueRef *ref, StringInfo buf, XLogRecPtr *record_start)
 
 	if (ref->place != VALUE_IN_LAYER || ref->layer == NULL || ref->layer->open != NULL)
 		return ps_error(PS_SQLSTATE_INTERNAL, "version at LSN %X/%X is not in a layer file", LSN_FORMAT_ARGS(ref->lsn));
-	PS_TRY(layer_acquire(ref->layer));
-	err = blob_read(ref->layer->file, ref->at.offset, ref->kind, buf, &stored);
+	PS_TRY(note_damage(ref->layer, layer_acquire(ref->layer)));
+	err = note_damage(ref->layer, blob_read(ref->layer->file, ref->at.offset, ref->kind, buf, &stored));
 	layer_release(ref->layer);
 	*record_start = err == NULL ? stored.record_start : InvalidXLogRecPtr;
 	return err;
@@ -109,9 +130,9 @@ layer_value_place(const ValueRef *ref, int *fd, size_t *len)
 {
 	PsError    *err;
 
-	PS_TRY(layer_acquire(ref->layer));
+	PS_TRY(note_damage(ref->layer, layer_acquire(ref->layer)));
 	*fd = ref->layer->file->fd;
-	err = blob_first_read(ref->layer->file, ref->at.offset, ref->kind, len);
+	err = note_damage(ref->layer, blob_first_read(ref->layer->file, ref->at.offset, ref->kind, len));
 	if (err != NULL)
 		layer_release(ref->layer);
 	return err;
@@ -126,17 +147,17 @@ layer_value_release(const ValueRef *ref)
 PsError *
 layer_value_check(const ValueRef *ref, const char *bytes, size_t have, StoredValue *stored)
 {
-	return blob_check(ref->layer->file, ref->at.offset, ref->kind, bytes, have, stored);
+	return note_damage(ref->layer, blob_check(ref->layer->file, ref->at.offset, ref->kind, bytes, have, stored));
 }
 
 PsError *
 layer_value_unpack(const ValueRef *ref, const char *bytes, const StoredValue *stored, char *out)
 {
-	return blob_unpack(ref->layer->file, ref->at.offset, bytes, stored, out);
+	return note_damage(ref->layer, blob_unpack(ref->layer->file, ref->at.offset, bytes, stored, out));
 }
 
 PsError *
 layer_value_unread(const ValueRef *ref, size_t have, size_t wanted, int read_errno)
 {
-	return layer_file_unread(ref->layer->file, ref->at.offset, have, wanted, read_errno);
+	return note_damage(ref->layer, layer_file_unread(ref->layer->file, ref->at.offset, have, wanted, read_errno));
 }

@@ -195,6 +195,21 @@ extern PsError *layer_open(LayerSpace *space, const char *name, Layer **layer);
  */
 extern void layer_remove(Layer *layer);
 
+/*
+ * Was something of the file damaged, or could it not be read, when it was used?
+ * Until layer_verify() finds it well.  Any thread.
+ */
+extern bool layer_is_damaged(const Layer *layer);
+extern void layer_set_damaged(const Layer *layer, bool damaged);
+
+/*
+ * Reads and checks all of the file, whatever was read of it before; an error
+ * says what is wrong.  pace is told of the bytes that were read, and may wait; an
+ * error of it ends this.
+ */
+typedef PsError *(*LayerPace) (void *arg, size_t bytes);
+extern PsError *layer_verify(Layer *layer, LayerPace pace, void *arg);
+
 /* The file's name in the layers directory. */
 extern const char *layer_name(const Layer *layer, char name[LAYER_NAME_MAX]);
 extern const char *layer_name_format(const LayerInfo *info, char name[LAYER_NAME_MAX]);

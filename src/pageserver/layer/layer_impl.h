@@ -76,6 +76,7 @@ struct Layer
 	int			place;			/* among the open files */
 	atomic_bool used;			/* since it was last looked at which to close */
 	atomic_bool removed;		/* the file goes with the last reference */
+	atomic_bool damaged;		/* see layer_is_damaged() */
 };
 
 /* ---- layer_files.c: open files ---- */

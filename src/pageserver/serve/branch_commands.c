@@ -244,6 +244,37 @@ run_branch_compact(Session *session, char **args, int nargs)
 	return NULL;
 }
 
+/* ---- verify ---- */
+
+/* Unless it is told. */
+#define VERIFY_RATE 100
+
+static void
+send_file(void *arg, const char *file, uint64 bytes, const char *damage)
+{
+	Session    *session = arg;
+	char	   *values[] = {pg_strdup(file), psprintf(UINT64_FORMAT, bytes), pg_strdup(damage != NULL ? damage : "")};
+
+	command_send_row(&session->conn, values, lengthof(values));
+	ps_error_free(conn_flush(&session->conn));	/* the Waiter notices that the client has gone */
+}
+
+PsError *
+run_verify(Session *session, char **args, int nargs)
+{
+	static const Column columns[] = {{"file", TEXTOID}, {"bytes", INT8OID}, {"error", TEXTOID}};
+	int			rate = nargs > 1 ? atoi(args[1]) : VERIFY_RATE;
+	Timeline   *tl;
+
+	if (rate < 1 || rate > 1000000)
+		return ps_error(PS_SQLSTATE_SYNTAX, "invalid rate \"%s\": a number of megabytes for each second is expected", args[1]);
+	PS_TRY(command_find_branch(session, args[0], &tl));
+	conn_send_row_description(&session->conn, columns, lengthof(columns));
+	PS_TRY(verify_timeline(tl, rate, &session->waiter, send_file, session));
+	conn_send_complete(&session->conn, "VERIFY");
+	return NULL;
+}
+
 PsError *
 run_branch_create(Session *session, char **args, int nargs)
 {

@@ -49,6 +49,7 @@ static const Command commands[] = {
 	{"tenant_attach", "TENANT", 1, 1, run_tenant_attach},
 	{"tenant_detach", "TENANT", 1, 1, run_tenant_detach},
 	{"tenant_list", "", 0, 0, run_tenant_list},
+	{"verify", "BRANCH [MEGABYTES_PER_SECOND]", 1, 2, run_verify},
 	{"wal_push", "TENANT TIMELINE GENERATION", 3, 3, run_wal_push},
 };
 

@@ -42,6 +42,7 @@ extern PsError *run_settings_write(Session *session, char **args, int nargs);
 extern PsError *run_branch_list(Session *session, char **args, int nargs);
 extern PsError *run_branch_create(Session *session, char **args, int nargs);
 extern PsError *run_branch_compact(Session *session, char **args, int nargs);
+extern PsError *run_verify(Session *session, char **args, int nargs);
 extern PsError *run_branch_delete(Session *session, char **args, int nargs);
 extern PsError *run_branch_rename(Session *session, char **args, int nargs);
 extern PsError *run_branch_reset(Session *session, char **args, int nargs);

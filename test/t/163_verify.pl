@@ -1,0 +1,98 @@
+# pageserver_ctl verify: all files of a store that runs are read and checked; damage
+# that it or a reader has met shows in the list of branches until it is mended.
+use strict;
+use warnings;
+use PageserverTest;
+use Test::More;
+
+my $settings = "checkpoint_distance = 1MB\ncompaction_threshold = 2\ntarget_file_size = 1MB\npage_cache_size = 0\nidle_timeline_timeout = 1s\ncheckpoint_timeout = 1s\n";
+my $store = PageserverTest->new_store('main', conf => $settings);
+$store->ctl_ok('branch create', 'branch', 'create', 'main');
+my $c = $store->start_compute('main', conf => "shared_buffers = 512kB\npageserver_smgr.cache_size = 1MB\nautovacuum = off\n");
+$c->sql("CREATE TABLE t AS SELECT i, md5(i::text) v FROM generate_series(1, 60000) i");
+$store->ctl_ok('a branch', 'branch', 'create', 'child', '--from', 'main');
+$c->stop;
+$store->ctl_ok('compact', 'branch', 'compact', 'main');
+
+sub error_of
+{
+	my ($branch) = @_;
+	return (map { (split /\|/, $_, -1)[18] } grep { /^$branch\|/ } split /\n/, ($store->command('branch_list'))[1])[0];
+}
+
+my $out = $store->ctl_ok('verify', 'verify', 'main');
+like($out, qr/^Branch "main": \d+ files with \d+ MB are well\.$/, 'all is well');
+$out = $store->ctl_ok('verify --all', 'verify', '--all', '--json', '--rate=1000');
+like($out, qr/"branch": "$_",\s+"file": "timeline.json"/, "the manifest of $_") for qw(main child);
+like($out, qr{"file": "layers/\w+-\w+__\w+},  'the layer files');
+like($out, qr{"branch": "child",\s+"file": "wal",\s+"bytes": \d+,\s+"error": ""}, 'the WAL');
+$store->ctl_fails_like(qr/no branch was named/, 'without a branch', 'verify');
+$store->ctl_fails_like(qr/there is no branch "nobody"|branch "nobody"/, 'an unknown branch', 'verify', 'nobody');
+
+# bytes of values in the largest file, behind the store's back
+my ($id) = map { (split /\|/)[2] } grep { /^main\|/ } split /\n/, ($store->command('branch_list'))[1];
+my ($dir) = glob "$store->{dir}/tenants/*/timelines/$id";
+my ($file) = sort { -s $b <=> -s $a } glob "$dir/layers/*";
+
+sub flip
+{
+	my ($name, @offsets) = @_;
+	open my $f, '+<', $name or die "$name: $!";
+	for my $offset (@offsets)
+	{
+		seek $f, $offset, 0;
+		read $f, my $byte, 1;
+		seek $f, $offset, 0;
+		print $f chr(ord($byte) ^ 0xff);
+	}
+	close $f or die "$name: $!";
+}
+my @places = map { int((-s $file) / 4) + $_ * 4096 } 0 .. 20;
+my ($name) = $file =~ m{([^/]+)$};
+flip($file, @places);
+is(error_of('main'), '', 'nobody has met it yet');
+$store->ctl_fails_like(qr/branch "main": layer file "[^"]*\Q$name\E" is damaged at offset \d+/, 'verify names the file and the place', 'verify', 'main');
+like(error_of('main'), qr/layer file "\Q$name\E" is damaged or cannot be read/, 'the list of branches says so');
+PageserverTest::wait_until(sub { (grep { /^main\|/ } split /\n/, ($store->command('branch_list'))[1])[0] =~ /\|f\|[^|]*$/ }, 'the branch to be closed');
+like(error_of('main'), qr/layer file "\Q$name\E" is damaged/, 'also when it is closed');
+my (undef, $json) = $store->ctl('verify', 'main', '--json');
+is(() = $json =~ /"error": "[^"]/g, 1, 'one file is damaged');
+flip($file, @places);
+$store->ctl_ok('verify of the mended file', 'verify', 'main');
+is(error_of('main'), '', 'it is well again');
+
+# met by a reader
+flip($file, @places);
+$store->kill9;
+$store->start;
+my ($rc, undef, $err) = $store->ctl('export', 'main', '-D', PageserverTest::test_dir() . '/exported');
+isnt($rc, 0, 'a reader meets it');
+like(error_of('main'), qr/layer file "\Q$name\E" is damaged/, 'the list of branches says so');
+flip($file, @places);
+$store->ctl_ok('verify', 'verify', 'main');
+is(error_of('main'), '', 'it is well again');
+
+# one that is not there
+rename $file, "$file.away" or die;
+$store->ctl_fails_like(qr/could not open .*\Q$name\E/, 'a file is missing', 'verify', 'main');
+like(error_of('main'), qr/\Q$name\E" is damaged or cannot be read/, 'the list of branches says so');
+rename "$file.away", $file or die;
+$store->ctl_ok('verify', 'verify', 'main');
+
+# WAL, of which all is in layer files; it may be compressed
+my ($wal) = sort glob "$dir/wal/0*";
+my @in_wal = $wal =~ /zst$/ ? (int((-s $wal) / 2)) : map { 0x520000 + $_ * 8192 } 0 .. 10;
+flip($wal, @in_wal);
+$store->ctl_fails_like(qr/branch "main": /, 'WAL that is damaged', 'verify', 'main');
+isnt(error_of('main'), '', 'the list of branches says so');
+flip($wal, @in_wal);
+$store->ctl_ok('verify', 'verify', 'main');
+is(error_of('main'), '', 'it is well again');
+
+# a manifest
+flip("$dir/timeline.json", 300);
+$store->ctl_fails_like(qr/branch "main": .*timeline.json/, 'a manifest that is damaged', 'verify', 'main');
+flip("$dir/timeline.json", 300);
+$store->ctl_ok('verify', 'verify', '--all');
+$store->stop;
+done_testing();
