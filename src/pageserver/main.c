@@ -22,6 +22,7 @@
 #include "serve/audit.h"
 #include "serve/serve.h"
 #include "store_dir.h"
+#include "store_running.h"
 #include "version.h"
 
 /* More open files than this are not asked for: some programs close them all one by one. */
@@ -244,6 +245,7 @@ run(const char *dir)
 	PS_GOTO(lock_file_take(config->store_dir, config->port, config->unix_socket_directory, &lock), done);
 	ps_log(PS_LOG, "pageserver %s for PostgreSQL %s starts on \"%s\"", PS_VERSION, PG_MAJORVERSION, config->store_dir);
 
+	PS_GOTO(store_running_begin(config->store_dir), done);
 	PS_GOTO(store_open(config, &store), done);
 	PS_GOTO(server_create(config, store, &server), done);
 	PS_GOTO(lock_file_set_state(lock, "ready"), done);
@@ -265,7 +267,10 @@ done:
 		server_free(server);
 	}
 	if (store != NULL)
+	{
 		store_close(store);
+		store_running_end(config->store_dir);
+	}
 	if (lock != NULL)
 	{
 		lock_file_release(lock);
