@@ -355,6 +355,7 @@ extern void database_files_before_copy(Oid db, Oid only_spc);
 extern void database_files_forget(void);
 extern void database_files_restore(void);
 extern void database_files_before_drop(Oid db);
+extern bool database_files_exist(const char *path);
 extern void database_files_remove_left(Oid spc, Oid db);
 extern void database_files_log_drop(Oid db, Oid spc);
 

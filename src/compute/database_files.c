@@ -38,6 +38,12 @@
 
 #define ASIDE "pageserver_smgr.stubs"
 
+/*
+ * What a base backup puts into a directory that a move has made before it was
+ * killed, besides relations, of which the store must have none.
+ */
+static const char *const left_names[] = {"PG_VERSION", "pg_filenode.map"};
+
 /* Directories that have files set aside: of this database, in these tablespaces. */
 static Oid	aside_database;
 static List *aside_tablespaces; /* in TopMemoryContext */
@@ -241,15 +247,32 @@ database_files_before_drop(Oid db)
 	}
 }
 
+/* Does a database's directory have more than what may be left of a move? */
+bool
+database_files_exist(const char *path)
+{
+	DIR		   *dir = AllocateDir(path);
+	struct dirent *entry;
+	bool		exist = false;
+
+	while (!exist && (entry = ReadDir(dir, path)) != NULL)
+	{
+		exist = strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+		for (int i = 0; i < lengthof(left_names); i++)
+			if (strcmp(entry->d_name, left_names[i]) == 0)
+				exist = false;
+	}
+	FreeDir(dir);
+	return exist;
+}
+
 /*
- * What a base backup puts into a directory that a move has made before it was
- * killed, besides relations, of which the store must have none: commands that
- * want it to be empty would mind.  db InvalidOid: of all databases.
+ * Removes what is left of a move: commands that want the directory to be empty
+ * would mind.  db InvalidOid: of all databases.
  */
 void
 database_files_remove_left(Oid spc, Oid db)
 {
-	static const char *const names[] = {"PG_VERSION", "pg_filenode.map"};
 	char	   *path = spc == DEFAULTTABLESPACE_OID ? "base" : psprintf("pg_tblspc/%u/%s", spc, TABLESPACE_VERSION_DIRECTORY);
 	DIR		   *dir = AllocateDir(path);
 	struct dirent *entry;
@@ -258,9 +281,9 @@ database_files_remove_left(Oid spc, Oid db)
 	{
 		Oid			of = (Oid) strtoul(entry->d_name, NULL, 10);
 
-		for (int i = 0; i < lengthof(names) && OidIsValid(of) && (of == db || !OidIsValid(db)); i++)
+		for (int i = 0; i < lengthof(left_names) && OidIsValid(of) && (of == db || !OidIsValid(db)); i++)
 		{
-			char	   *file = psprintf("%s/%s/%s", path, entry->d_name, names[i]);
+			char	   *file = psprintf("%s/%s/%s", path, entry->d_name, left_names[i]);
 
 			if (unlink(file) != 0 && errno != ENOENT)
 				ereport(ERROR,

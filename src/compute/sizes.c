@@ -428,7 +428,7 @@ ps_tablespace_databases(PG_FUNCTION_ARGS)
 	{
 		Oid			db = atooid(entry->d_name);
 
-		if (OidIsValid(db) && !directory_is_empty(psprintf("%s/%s", path, entry->d_name)))
+		if (OidIsValid(db) && database_files_exist(psprintf("%s/%s", path, entry->d_name)))
 			databases = lappend_oid(databases, db);
 	}
 	FreeDir(dir);

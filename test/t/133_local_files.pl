@@ -92,10 +92,12 @@ wait_for('the move', sub { $c->sql("SELECT count(*) FROM pg_stat_activity WHERE 
 $c->sql("SELECT pg_logical_emit_message(true, 'moving', 'x')");
 next_compute();
 $_->{h}->kill_kill for $other, $mover;
+is(uses('free'), 't', 'what is left of a move uses its tablespace');
 like(($c->psql('CREATE DATABASE x TEMPLATE t TABLESPACE free'))[2], qr/cannot assign new default tablespace "free"/, 'what is left of a move is in the way');
 $c->sql('CREATE EXTENSION pageserver_smgr', db => 't');
 $c->sql('SELECT count(*) FROM pageserver_smgr_orphans(true)', db => 't');
 next_compute();
+is(uses('free'), '', 'nor does a directory alone make a tablespace used');
 $c->sql('CREATE DATABASE x TEMPLATE t TABLESPACE free');
 $c->sql_is('SELECT count(*), max(x) FROM a, b', '3000|1', 'until it is removed', db => 'x');
 
