@@ -116,7 +116,7 @@ add_branch(Store *store, TimelineSeed *seed, const WalState *state, Timeline **r
 	err = store_add_timeline(store, seed, result);
 done:
 	layer_unref(layer);
-	if (access(dir, F_OK) == 0)
+	if (!seed->in_doubt && access(dir, F_OK) == 0)
 		(void) rmtree(dir, true);
 	pfree(dir);
 	pfree(wal_dir);
@@ -172,7 +172,7 @@ branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn, const
 		seed->waiter = waiter;
 		timeline_pin_branch(parent, state.end);
 		err = add_branch(store, seed, &state, result);
-		if (err != NULL)
+		if (err != NULL && !seed->in_doubt)
 			timeline_unpin_branch(parent, state.end);
 	}
 	timeline_unpin(parent, lsn);

@@ -84,27 +84,11 @@ store_check_new_name(Store *store, const char *name)
 }
 
 /*
- * Moves a directory back from where it counts.  If that fails it is removed
- * there: what is not in the store, or may be in its place again after a power
- * failure, must not be found by the next start as if it had been made, for what
- * it needs of others is not kept.
+ * Moves a directory to where it counts, durably; after an error it is where it
+ * was, unless *in_doubt is set: then the next start may find it in its place.
  */
-static void
-take_back(const char *from, const char *to)
-{
-	PsError    *err;
-
-	if (rename_back(from, to))
-		return;
-	(void) rmtree(access(from, F_OK) == 0 ? from : to, true);
-	err = sync_parent(from);
-	if (err != NULL)
-		ps_log_error(PS_WARNING, err, "\"%s\", which was to be removed, may be there after a power failure", from);
-}
-
-/* Moves a directory to where it counts, durably; after an error it is where it was, or nowhere. */
 static PsError *
-put_in_place(const char *from, const char *to)
+put_in_place(const char *from, const char *to, bool *in_doubt)
 {
 	PsError    *err;
 
@@ -112,7 +96,7 @@ put_in_place(const char *from, const char *to)
 		return ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", from, to);
 	err = sync_parent(to);
 	if (err != NULL)
-		take_back(to, from);
+		*in_doubt = !rename_back(to, from);
 	return err;
 }
 
@@ -125,12 +109,13 @@ build_tenant(const Tenant *tenant, const char *dir, const char *timeline_from)
 {
 	char	   *timelines = psprintf("%s/timelines", dir);
 	char	   *to = psprintf("%s/%s", timelines, strrchr(timeline_from, '/') + 1);
+	bool		in_doubt;		/* of no interest: the tenant's directory does not count yet */
 	PsError    *err;
 
 	PS_GOTO(make_dir(dir), done);
 	PS_GOTO(make_dir(timelines), done);
 	PS_GOTO(tenant_write(tenant, dir), done);
-	PS_GOTO(put_in_place(timeline_from, to), done);
+	PS_GOTO(put_in_place(timeline_from, to, &in_doubt), done);
 	err = sync_path(dir);
 
 done:
@@ -171,19 +156,19 @@ load(Tenant *tenant, const TimelineSeed *seed, Timeline **tl)
  * keeps the name reserved.
  */
 static PsError *
-open_new(Store *store, Timeline *tl, const Waiter *waiter, const char *from, const char *to)
+open_new(Store *store, Timeline *tl, TimelineSeed *seed, const char *from, const char *to)
 {
 	PsError    *err;
 
 	tl->users++;
-	err = tl->life == TIMELINE_BROKEN ? ps_error_copy(tl->error) : store_open_timeline(store, tl, waiter);
+	err = tl->life == TIMELINE_BROKEN ? ps_error_copy(tl->error) : store_open_timeline(store, tl, seed->waiter);
 	if (err == NULL)
 		return NULL;
 	store_unhold(store, tl);
 	store_forget(store, tl);
 	store_destroy_timeline(store, tl);
 	pthread_mutex_unlock(&store->lock);
-	take_back(to, from);
+	seed->in_doubt = !rename_back(to, from);
 	pthread_mutex_lock(&store->lock);
 	return err;
 }
@@ -229,14 +214,14 @@ check_place(Store *store, const Tenant *tenant, const TimelineSeed *seed)
  * made sure that it has that place to itself, and holds no lock.
  */
 static PsError *
-place_and_load(Tenant *tenant, const TimelineSeed *seed, const char *from, const char *to, Timeline **tl)
+place_and_load(Tenant *tenant, TimelineSeed *seed, const char *from, const char *to, Timeline **tl)
 {
 	PsError    *err;
 
-	PS_TRY(put_in_place(from, to));
+	PS_TRY(put_in_place(from, to, &seed->in_doubt));
 	err = load(tenant, seed, tl);
 	if (err != NULL)
-		take_back(to, from);
+		seed->in_doubt = !rename_back(to, from);
 	return err;
 }
 
@@ -246,7 +231,7 @@ place_and_load(Tenant *tenant, const TimelineSeed *seed, const char *from, const
  * whole or not at all.  Two callers must not add the same tenant.
  */
 PsError *
-store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
+store_add_timeline(Store *store, TimelineSeed *seed, Timeline **result)
 {
 	char		id[PS_ID_TEXT];
 	Manifest	m = {.tenant = seed->tenant,
@@ -321,7 +306,7 @@ store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **result)
 	if (err == NULL)
 	{
 		if (result != NULL || tl->life == TIMELINE_BROKEN)
-			err = open_new(store, tl, seed->waiter, from, to);
+			err = open_new(store, tl, seed, from, to);
 		if (err == NULL)
 		{
 			if (result != NULL)
@@ -338,7 +323,7 @@ done:
 	if (new_tenant)
 	{
 		/* the timeline's own directory is the caller's to remove, if it has not gone into this one */
-		if (access(from, F_OK) == 0)
+		if (!seed->in_doubt && access(from, F_OK) == 0)
 			(void) rmtree(from, true);
 		tenant_free(tenant);
 	}

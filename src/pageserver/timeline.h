@@ -126,10 +126,17 @@ typedef struct TimelineSeed
 	int			nlayers;
 	bool		synced_later;	/* what is in STORE/tmp/<timeline id> is not durable yet: a few files */
 	const Waiter *waiter;		/* for what others are at, or NULL */
+
+	/*
+	 * Set by store_add_timeline() after an error, if what was done could not be
+	 * undone: the next start may find the timeline in its place.  So nothing in
+	 * STORE/tmp may be removed, and what it needs of its ancestor stays.
+	 */
+	bool		in_doubt;
 } TimelineSeed;
 
 /* tl NULL: it is not opened, for its seed cannot but be right. */
-extern PsError *store_add_timeline(Store *store, const TimelineSeed *seed, Timeline **tl);
+extern PsError *store_add_timeline(Store *store, TimelineSeed *seed, Timeline **tl);
 
 /* A name that may be a branch: 1 to 63 of letters, digits, _ - and ., beginning with a letter or digit. */
 extern bool timeline_name_is_valid(const char *name);

@@ -4,8 +4,8 @@
  *
  * Rules: WAL that could not be synced is acknowledged only after it was written
  * again; nobody goes on with a branch whose directory may not be there after a
- * power failure; what could not be made is not there after the next start; a
- * tenant that was copied is durable before it is served.
+ * power failure; what could not be made is there after the next start whole, or
+ * not at all; a tenant that was copied is durable before it is served.
  *
  * TEST_SEED in the environment repeats a run.
  */
@@ -132,22 +132,37 @@ test_delete_in_doubt(void **state)
 	}
 }
 
-/* A branch that could not be made is not there after the next start either, whatever was lost. */
+/* A branch that could neither be made nor removed is there after the next start or not; if it is, it is whole. */
 static void
 test_create_in_doubt(void **state)
 {
 	for (int i = 0; i < 4; i++)
 	{
 		World		w;
+		Branch	   *main_branch;
+		Pending		pending;
+		int			n;
 
 		build(&w, &scenarios[0], seed);
 		/* moved back, but that is not durable either; or not moved back: the sync and the second rename fail */
 		fault_arm_error(i % 2 == 0 ? 1 : 2, 2, EIO);
 		fault_count_only(i % 2 == 0 ? is_sync_of_place : is_sync_or_rename_of_place);
-		FAILS(create_branch(&w, named(&w, "main"), PG_UINT64_MAX), PS_SQLSTATE_IO, "could not sync");
+		main_branch = named(&w, "main");
+		n = w.n;
+		FAILS(create_branch(&w, main_branch, main_branch->records[main_branch->nrecords / 2].end), PS_SQLSTATE_IO, "could not sync");
 		fault_disarm();
-		w.pending.kind = PENDING_NOTHING;
+		pending = w.pending;
+		/* what it needs stays */
+		for (int k = 0; k < 3; k++)
+		{
+			OK(write_records(&w, main_branch, 20, false));
+			OK(wait_ingested(main_branch));
+			OK(keep_branch(&w, main_branch, true));
+		}
+		w.pending = pending;
 		restart(&w, i < 2 ? LOSE_NOTHING : LOSE_ALL);
+		/* when it could not be moved back, it must be */
+		CHECK(i != 1 || w.n == n + 1);
 		go_on(&w, &scenarios[0]);
 		world_end(&w);
 	}

@@ -67,6 +67,7 @@ is_sync_of_branch(const char *name, const char *path)
 
 static const FaultKind errors_and_kills[] = {
 	{"one I/O error, then a kill", .error = EIO, .times = 1, .kill = true},
+	{"two I/O errors, then a kill", .error = EIO, .times = 2, .kill = true},
 	{"a branch's directory not synced, then a kill", .error = EIO, .times = 1, .kill = true, .only = is_sync_of_branch},
 	{"WAL not synced, then a kill", .error = EIO, .times = 1, .kill = true, .only = is_sync_of_wal},
 };

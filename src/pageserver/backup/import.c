@@ -206,7 +206,7 @@ import_cluster(Store *store, const char *name, const char *pgdata, const Waiter 
 		if (err == NULL)
 			err = store_add_timeline(store, &seed, tl);
 		import_free_layers(&seed);
-		if (err != NULL && access(tmp, F_OK) == 0)
+		if (err != NULL && !seed.in_doubt && access(tmp, F_OK) == 0)
 			(void) rmtree(tmp, true);	/* says itself what it cannot remove; the next start does */
 	}
 	pfree(tmp);
