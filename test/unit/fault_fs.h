@@ -111,6 +111,7 @@ static struct
 	atomic_bool crashed;
 	char		what[1200];		/* the operation at which it happened */
 	const char *hold_path;		/* a sync of a path that ends so waits; NULL: none does */
+	int			hold_skip;		/* but not the first so many */
 	bool		holds;			/* one waits */
 	pthread_cond_t held;		/* either changed */
 	FaultFile  *files;
@@ -599,12 +600,13 @@ fault_crash_now(void)
 	pthread_mutex_unlock(&fault.lock);
 }
 
-/* A disk that is slow: syncs of paths that end so wait, until fault_go_on(). */
+/* A disk that is slow: syncs of paths that end so wait, but the first "skip", until fault_go_on(). */
 static inline void
-fault_hold(const char *path)
+fault_hold(const char *path, int skip)
 {
 	pthread_mutex_lock(&fault.lock);
 	fault.hold_path = path;
+	fault.hold_skip = skip;
 	fault.holds = false;
 	pthread_mutex_unlock(&fault.lock);
 }
@@ -835,6 +837,8 @@ fault_sync(int fd, const char *name)
 	while (fault.hold_path != NULL && strlen(path) >= strlen(fault.hold_path) &&
 		   strcmp(path + strlen(path) - strlen(fault.hold_path), fault.hold_path) == 0)
 	{
+		if (fault.hold_skip-- > 0)
+			break;
 		fault.holds = true;
 		pthread_cond_broadcast(&fault.held);
 		pthread_cond_wait(&fault.held, &fault.lock);
