@@ -2,7 +2,7 @@
 # that the owner's files in it stay.
 use strict;
 use warnings;
-use File::Copy qw(copy);
+use Fcntl qw(O_RDONLY LOCK_EX);
 use File::Path qw(make_path);
 use PageserverTest;
 use Test::More;
@@ -28,12 +28,14 @@ sub put
 	chmod 0600, $file;
 }
 
+# (exit code, output of both kinds); into a file, for a server that stays behind would hold a pipe open
 sub run_quietly
 {
 	my (@command) = @_;
-	my $out = '';
-	IPC::Run::run [ ($> == 0 ? ('setpriv', '--reuid', 'postgres', '--regid', 'postgres', '--init-groups') : ()), @command ], '<', \undef, '>&', \$out;
-	return ($? >> 8, $out);
+	my $file = "$dir/run_quietly.out";
+	unlink $file;
+	IPC::Run::run [ ($> == 0 ? ('setpriv', '--reuid', 'postgres', '--regid', 'postgres', '--init-groups') : ()), @command ], '<', \undef, '>', $file, '2>&1';
+	return ($? >> 8, PostgreSQL::Test::Utils::slurp_file($file));
 }
 
 sub restart
@@ -102,6 +104,12 @@ my @codes = map { $_->result } @starts;
 is(($store->ctl('compute', 'status', '-D', "$dir/at_once"))[0], 0, "four starts at once in one directory: a compute runs (exit codes @codes)");
 like(PostgreSQL::Test::Utils::slurp_file("$dir/start_$_.err"), qr/^$|is starting a compute in directory|is not empty|was removed/, "start $_ says who else is at work") for 1 .. 4;
 $store->ctl_ok('it is stopped', 'compute', 'stop', '-D', "$dir/at_once");
+my $lock;
+sysopen($lock, "$dir/at_once", O_RDONLY) && flock($lock, LOCK_EX) or die "$dir/at_once: $!";
+my $all_files = join ' ', sort glob "$dir/at_once/*";
+$store->ctl_fails_like(qr/another pageserver_ctl is starting a compute in directory/, 'a start while another one is at work', 'compute', 'start', 'other', '-D', "$dir/at_once");
+is(join(' ', sort glob "$dir/at_once/*"), $all_files, 'changes nothing');
+close $lock;
 
 # ---- the owner's files ----
 my %files = ('server.key' => "key\n", 'server.crt' => "certificate\n", 'conf.d/10.conf' => "work_mem = 33MB\n", 'mine.conf' => "log_min_duration_statement = 12345\n",
@@ -166,7 +174,8 @@ sub does_not_boot
 		[ "$bin/postgres", '--single', '-D', $c->{dir} ], [ "$bin/postgres", '-D', $c->{dir}, '-c', 'shared_preload_libraries=pageserver_smgr' ],
 		[ "$bin/postgres", '-D', "$dir", '-c', "config_file=$dir/elsewhere.conf" ])
 	{
-		my ($rc, $out) = run_quietly(@$command);
+		# one that boots in spite of all does not end by itself
+		my ($rc, $out) = run_quietly('timeout', 20, @$command);
 		isnt($rc, 0, "$what: @$command[0 .. 1] fails");
 		like($out, qr/start-it-with:pageserver_ctl-compute-start/, "$what: and says how to start it");
 	}
