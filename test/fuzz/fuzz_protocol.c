@@ -649,6 +649,7 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 	server.config = &store.config;
 	store.config.unix_socket_directory = store.dir;
 	store.config.listen_addresses = (char *) "";
+	store.config.restart_needed = (char *) "";
 	return 0;
 }
 

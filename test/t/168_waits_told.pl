@@ -132,6 +132,15 @@ $_->ask("SELECT count(*) FROM far WHERE false; $view") for $reader, $observer;
 }
 is($reader->ask('SELECT count(*) FROM far'), '5000', 'the reader goes on');
 
+# ---- the WAL worker says nothing any more ----
+PageserverTest::wait_until(sub { told()->{state} eq 'streaming' }, 'the file to tell no more of the reader');
+status_is(0, qr/, ready\)\.$/m, 'a connection again');
+my $worker = $c->sql('SELECT worker_pid FROM pageserver_smgr_store');
+stop_process($worker);
+utime time - 120, time - 120, $file or die "utime: $!";
+status_is(5, qr/but waits: its WAL worker has told nothing for 1\d\d s/, 'WAL worker stopped');
+go_on_process($worker);
+
 # ---- an extension of the version before ----
 $c->sql('CREATE DATABASE old');
 $c->sql("CREATE EXTENSION pageserver_smgr VERSION '1.0'", db => 'old');
