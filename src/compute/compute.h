@@ -350,6 +350,9 @@ extern void log_before_shutdown(void);
 /* Sequences of a database (InvalidOid: of all) whose WAL is ahead of their pages: logged as they are. */
 extern void log_sequences(Oid db);
 
+/* ---- stop_files.c ---- */
+extern void stop_files_init(void);
+
 /* ---- database_files.c ---- */
 extern void database_files_before_copy(Oid db, Oid only_spc);
 extern void database_files_forget(void);

@@ -161,6 +161,7 @@ startup_shmem(void)
 	page_client_startup_shmem();
 	wal_worker_startup_shmem();
 	LWLockRelease(AddinShmemInitLock);
+	stop_files_init();
 
 	if (ps_rehearsal)
 		rehearsal_end();

@@ -52,6 +52,9 @@ typedef struct WalProgress
 
 	/* When the worker was told to end, which is when the server shuts down; 0: it was not.  Written by it only. */
 	pg_atomic_uint64 stopping_since;
+
+	/* Where WAL ended when the worker did, if the store had acknowledged all of it; else 0.  Written by it only. */
+	pg_atomic_uint64 stopped_at;
 } WalProgress;
 
 extern WalProgress *wal_progress;

@@ -50,6 +50,7 @@ wal_worker_startup_shmem(void)
 	ConditionVariableInit(&wal_progress->acknowledged);
 	pg_atomic_init_u64(&wal_progress->in_doubt, 0);
 	pg_atomic_init_u64(&wal_progress->stopping_since, 0);
+	pg_atomic_init_u64(&wal_progress->stopped_at, 0);
 }
 
 void

@@ -118,6 +118,8 @@ exit_if_stopping(StoreConn *conn)
 						LSN_FORMAT_ARGS(flushed), LSN_FORMAT_ARGS(stop_lsn)),
 				 errdetail("Waited %d ms (pageserver_smgr.shutdown_timeout). The changes in it are lost unless the store has received it.",
 						   ps_shutdown_timeout)));
+	else
+		pg_atomic_write_u64(&wal_progress->stopped_at, flushed);
 	if (conn != NULL)
 		store_conn_close(conn);
 	status_file_remove();

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "ps_wire.h"
+#include "stop_files.h"
 #include "sync.h"
 #include "timeline_impl.h"
 
@@ -110,6 +111,7 @@ add_branch(Store *store, TimelineSeed *seed, const WalState *state, Timeline **r
 	seed->space = (LayerSpace) {.dir = layers_dir, .tenant = seed->tenant, .timeline = seed->timeline, .next_number = 1, .synced_later = true};
 	PS_GOTO(write_state_layer(seed, state, &layer), done);
 	PS_GOTO(copy_settings(seed, dir), done);
+	stop_files_branch(seed->ancestor, seed->lsn, dir);
 	seed->layers = &layer;
 	seed->nlayers = 1;
 	seed->synced_later = true;

@@ -6,6 +6,7 @@
 
 #include "backup.h"
 #include "conf.h"
+#include "stop_files.h"
 
 /* postgresql.conf as stored; the settings of this compute are included at its end, where they win. */
 static PsError *
@@ -47,6 +48,14 @@ send_smgr_conf(Backup *backup, uint64 generation)
 }
 
 static PsError *
+send_stop_file(void *arg, const char *name, const char *data, size_t len)
+{
+	Backup	   *backup = arg;
+
+	return tar_file(backup->tar, name, data, len);
+}
+
+static PsError *
 send_all(Backup *backup, uint64 generation)
 {
 	ForkSize   *init_forks;
@@ -56,6 +65,7 @@ send_all(Backup *backup, uint64 generation)
 	PS_TRY(backup_send_skeleton(backup));
 	PS_TRY(send_conf(backup));
 	PS_TRY(send_smgr_conf(backup, generation));
+	PS_TRY(stop_files_visit(backup->tl, generation, backup->checkpoint_lsn, send_stop_file, backup));
 	err = backup_list_forks(backup, true, &init_forks, &n);
 	if (err == NULL)
 		err = backup_send_unlogged(backup, init_forks, n);

@@ -6,6 +6,7 @@
 
 #include "backup/backup.h"
 #include "serve/commands.h"
+#include "stop_files.h"
 
 /* Portion of a base backup in one CopyData message. */
 #define COPY_CHUNK (64 * 1024)
@@ -160,4 +161,57 @@ run_fullbackup(Session *session, char **args, int nargs)
 	if (err != NULL && !zero && err->hint == NULL && ps_error_is(err, PS_SQLSTATE_CORRUPTED))
 		ps_error_hint(err, "If it is a page of a relation, --zero-damaged-pages exports all the others, with zeros in its place, and names it.");
 	return copy_sink_finish(&sink, err, "FULLBACKUP");
+}
+
+/* Takes the files of a COPY, each a message: its name, a zero byte, its contents. */
+static PsError *
+read_stop_files(Conn *conn, StopFiles *files)
+{
+	for (;;)
+	{
+		Message		msg;
+		size_t		name_len;
+
+		PS_TRY(conn_read_message(conn, &msg));
+		switch (msg.type)
+		{
+			case 'd':
+				name_len = strnlen(msg.body, msg.len);
+				if (name_len == msg.len)
+					return ps_error(PS_SQLSTATE_PROTOCOL, "name of a file does not end");
+				PS_TRY(stop_files_add(files, msg.body, msg.body + name_len + 1, msg.len - name_len - 1));
+				break;
+			case 'c':
+				return NULL;
+			case 'f':
+				return ps_error(PS_SQLSTATE_CANCELED, "the client gave up");
+			case 'H':
+			case 'S':
+				break;
+			default:
+				return ps_error(PS_SQLSTATE_PROTOCOL, "unexpected message of type \"%c\" in a copy", msg.type);
+		}
+	}
+}
+
+PsError *
+stop_files_run(Session *session, Timeline *tl, uint64 generation, XLogRecPtr lsn)
+{
+	Conn	   *conn = &session->conn;
+	uint32		max_message = conn->max_message;
+	StopFiles	files;
+	PsError    *err;
+
+	PS_TRY(timeline_check_generation(tl, generation));
+	stop_files_init(&files);
+	conn->max_message = CONN_MAX_COPY;
+	conn_send_copy_response(conn, 'G');
+	err = read_stop_files(conn, &files);
+	if (err == NULL)
+		err = stop_files_save(tl, &files, generation, lsn);
+	conn->max_message = max_message;
+	stop_files_free(&files);
+	if (err == NULL)
+		conn_send_complete(conn, "SAVE_FILES");
+	return err;
 }

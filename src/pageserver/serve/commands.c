@@ -26,6 +26,7 @@ typedef struct Command
 
 static PsError *run_pagestream(Session *session, char **args, int nargs);
 static PsError *run_wal_push(Session *session, char **args, int nargs);
+static PsError *run_save_files(Session *session, char **args, int nargs);
 static PsError *run_status(Session *session, char **args, int nargs);
 
 static const Command commands[] = {
@@ -42,6 +43,7 @@ static const Command commands[] = {
 	{"import", "NAME 'PGDATA' [IDENTITY]", 2, 3, run_import},
 	{"import_stream", "NAME", 1, 1, run_import_stream},
 	{"pagestream", "TENANT TIMELINE GENERATION [LSN]", 3, 4, run_pagestream},
+	{"save_files", "TENANT TIMELINE GENERATION LSN", 4, 4, run_save_files},
 	{"settings_list", "BRANCH", 1, 1, run_settings_list},
 	{"settings_read", "BRANCH [VERSION]", 1, 2, run_settings_read},
 	{"settings_write", "BRANCH EXPECTED_VERSION", 2, 2, run_settings_write},
@@ -433,6 +435,18 @@ run_pagestream(Session *session, char **args, int nargs)
 			return ps_error(PS_SQLSTATE_INVALID, "nothing can be read at LSN %s", args[3]);
 	}
 	return pagestream_run(session, tl, generation, lease);
+}
+
+static PsError *
+run_save_files(Session *session, char **args, int nargs)
+{
+	Timeline   *tl;
+	uint64		generation;
+	XLogRecPtr	lsn;
+
+	PS_TRY(find_timeline(session, args, &tl, &generation));
+	PS_TRY(parse_lsn(args[3], &lsn));
+	return stop_files_run(session, tl, generation, lsn);
 }
 
 static PsError *

@@ -55,6 +55,9 @@ extern PsError *run_basebackup(Session *session, char **args, int nargs);
 extern PsError *run_basebackup_rehearsal(Session *session, char **args, int nargs);
 extern PsError *run_fullbackup(Session *session, char **args, int nargs);
 
+/* "save_files": what a stopped compute leaves to the next (stop_files.h). */
+extern PsError *stop_files_run(Session *session, Timeline *tl, uint64 generation, XLogRecPtr lsn);
+
 /* ---- tenant_commands.c ---- */
 extern PsError *run_tenant_detach(Session *session, char **args, int nargs);
 extern PsError *run_tenant_attach(Session *session, char **args, int nargs);

@@ -1,0 +1,80 @@
+# What a stock server keeps over a planned restart is there in the next compute,
+# too: cumulative statistics, pg_stat_statements, autoprewarm's list.  A branch
+# that begins where a compute was stopped has them; after a kill there are none.
+use strict;
+use warnings;
+use PageserverTest;
+use Test::More;
+
+my $store = PageserverTest->new_store('main');
+$store->ctl_ok('branch', 'branch', 'create', 'main');
+my $conf = "autovacuum = off\nshared_preload_libraries = pg_stat_statements,pg_prewarm,pageserver_smgr\npg_prewarm.autoprewarm_interval = 0\n";
+my $n = 0;
+
+sub start
+{
+	my ($branch) = @_;
+	return $store->start_compute($branch, name => 'c' . ++$n, conf => $conf);
+}
+
+sub statements
+{
+	my ($c) = @_;
+	return $c->sql("SELECT sum(calls) FROM pg_stat_statements WHERE query LIKE '%FROM t /* counted */%' AND query NOT LIKE '%pg_stat%'");
+}
+
+sub tuples
+{
+	my ($c) = @_;
+	return $c->sql("SELECT n_live_tup, n_dead_tup, last_analyze IS NOT NULL FROM pg_stat_user_tables WHERE relname = 't'");
+}
+
+my $c = start('main');
+$c->sql($_) for 'CREATE EXTENSION pg_stat_statements', 'CREATE TABLE t AS SELECT i FROM generate_series(1, 20000) i', 'ANALYZE t', 'UPDATE t SET i = i WHERE i <= 3000';
+$c->sql('SELECT count(*) FROM t /* counted */') for 1 .. 3;
+PageserverTest::wait_until(sub { tuples($c) =~ /\|3000\|t$/ }, 'the statistics');
+my $tuples = tuples($c);
+$c->stop;
+$store->ctl_ok('a branch from where it was stopped', 'branch', 'create', 'side', '--from', 'main');
+
+# ---- the next compute, in another directory ----
+$c = start('main');
+is(tuples($c), $tuples, 'they are there after a planned stop');
+is(statements($c), '3', 'so are those of pg_stat_statements');
+ok(-s $c->dir . '/autoprewarm.blocks', 'and the blocks that autoprewarm loads');
+PageserverTest::wait_until(sub { $c->log_content =~ /autoprewarm successfully prewarmed [1-9]/ }, 'autoprewarm');
+$c->sql('SELECT count(*) FROM t /* counted */');
+# a store that is started in between has them, too
+$c->stop;
+$store->stop;
+$store->start;
+$c = start('main');
+is(statements($c), '4', 'they go on over several stops');
+
+# ---- a kill ----
+$c->kill9;
+$c = start('main');
+is(tuples($c), '0|0|f', 'after a kill there are none');
+is(statements($c), '', 'of pg_stat_statements neither');
+$c->stop('immediate');
+$c = start('main');
+is(tuples($c), '0|0|f', 'nor after an immediate stop');
+$c->stop;
+
+# ---- the branch ----
+$c = start('side');
+is(tuples($c), $tuples, 'the branch has what was when it began') or diag($c->log_tail . $store->log_tail);
+is(statements($c), '3', 'pg_stat_statements, too');
+$c->kill9;
+$c = start('side');
+is(tuples($c), '0|0|f', 'but not after a kill');
+
+# ---- a store that is down does not keep a compute from being stopped ----
+$store->stop;
+$c->stop;
+$store->start;
+$c = start('side');
+is(tuples($c), '0|0|f', 'what the store could not be given is lost');
+$c->stop;
+$store->stop;
+done_testing();
