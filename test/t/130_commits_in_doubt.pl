@@ -98,9 +98,29 @@ for my $how ('cancel', 'cancel and terminate', 'terminate')
 		go_on_process($worker);
 	}
 }
+
+# by the extended protocol, which commits only after it has sent the command's tag: no program takes that for the end
+PostgreSQL::Test::Utils::append_to_file(PageserverTest::test_dir() . '/insert.sql', 'INSERT INTO committed VALUES (7);');
+for my $mode ('extended', 'prepared')
+{
+	my $said = '';
+	my $pid;
+	$c->sql('SELECT 1');    # so nothing is in doubt
+	stop_process($worker);
+	my $bench = IPC::Run::start([ PageserverTest::bindir() . '/pgbench', '-h', $c->{host}, '-p', $c->{port}, '-U', 'postgres', '-n', '-t', '1', '-M', $mode,
+			'-f', PageserverTest::test_dir() . '/insert.sql', 'postgres' ], '<', \undef, '>&', \$said);
+	wait_for('pgbench', sub { $pid = $observer->ask("SELECT pid FROM pg_stat_activity WHERE query LIKE 'INSERT INTO committed VALUES (7)%' AND wait_event = 'SyncRep'") });
+	$observer->ask("SELECT pg_cancel_backend($pid)");
+	ended($pid);
+	$bench->finish;
+	isnt($bench->result(0), 0, "$mode protocol: the client has an error");
+	like($said, qr/number of transactions actually processed: 0\/1/, "$mode protocol: and has not committed") or diag($said);
+	go_on_process($worker);
+}
+
 # the rows are there in the end, each as often as it was committed
 my $all = $c->sql('SELECT i, count(*) FROM committed GROUP BY i ORDER BY i');
-is($all, "1|3\n2|3\n3|3\n5|3", 'all have committed');
+is($all, "1|3\n2|3\n3|3\n5|3\n7|2", 'all have committed');
 
 # a background worker ends, too
 stop_process($worker);
