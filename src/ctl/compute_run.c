@@ -247,15 +247,13 @@ settle(Supervisor *s, int code)
 	close(s->report_fd);
 }
 
-/* Is the compute to be started again?  Says what has happened. */
+/* After a failure: is the compute to be started again?  Says what has happened. */
 static bool
 is_to_be_started(const Supervisor *s, int status)
 {
 	char	   *value;
 	bool		wanted;
 
-	if (s->asked || (WIFEXITED(status) && WEXITSTATUS(status) == 0))
-		return false;
 	open_output(s);
 	pg_log_error("the compute in \"%s\" has ended: %s", s->dir, wait_result_to_str(status));
 	/* as of a stock server: who kills the postmaster wants it to end */
@@ -286,10 +284,9 @@ last_generation(const char *dir)
 static int
 start_again(Supervisor *s, int *pause_ms)
 {
-	uint64		generation = last_generation(s->dir);
-
 	for (;;)
 	{
+		uint64		generation;
 		int			code;
 
 		pause_for(s, *pause_ms);
@@ -298,11 +295,15 @@ start_again(Supervisor *s, int *pause_ms)
 			return 0;
 		notify("STATUS=starting again after a crash");
 		open_output(s);
+		generation = last_generation(s->dir);
+		if (generation == 0)
+		{
+			pg_log_error("directory \"%s\" is no compute any more", s->dir);
+			return 1;
+		}
 		code = attempt(s, generation);
 		if (s->postmaster != 0)
 			return 0;
-		/* a base backup that came, and did not start, is the one to follow */
-		generation = Max(generation, last_generation(s->dir));
 		if (code == EXIT_REFUSED || code == EXIT_NOT_FOUND)
 			return code;
 	}
@@ -317,8 +318,11 @@ supervise(Supervisor *s)
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)
 		pg_fatal("could not become the parent of orphans: %m");
 	sigemptyset(&s->signals);
-	for (int i = 0; i < 5; i++)
-		sigaddset(&s->signals, ((const int[]) {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGCHLD})[i]);
+	sigaddset(&s->signals, SIGTERM);
+	sigaddset(&s->signals, SIGINT);
+	sigaddset(&s->signals, SIGQUIT);
+	sigaddset(&s->signals, SIGHUP);
+	sigaddset(&s->signals, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &s->signals, &s->old_mask);
 
 	code = attempt(s, 0);

@@ -467,5 +467,7 @@ compute_start(const Options *options, uint64 after)
 	}
 	else if (takes_over && begun)
 		pg_log_error_detail("The compute at %s was superseded: nobody runs branch \"%s\" now.", start.current, start.branch);
+	else if (takes_over)
+		pg_log_error_detail("The compute at %s goes on.", start.current);
 	return rc;
 }
