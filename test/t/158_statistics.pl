@@ -75,6 +75,34 @@ $c->stop;
 $store->start;
 $c = start('side');
 is(tuples($c), '0|0|f', 'what the store could not be given is lost');
+
+# ---- a damaged file is no obstacle, and nothing of it is taken ----
+for my $damage ('cut off', 'changed')
+{
+	$c->sql('ANALYZE t');
+	PageserverTest::wait_until(sub { tuples($c) =~ /\|t$/ }, 'the statistics');
+	$c->stop;
+	my ($file) = sort { -M $a <=> -M $b } glob($store->dir . '/tenants/*/timelines/*/stopped');
+	if ($damage eq 'changed')
+	{
+		open my $f, '+<', $file or die "$file: $!";
+		seek $f, 200, 0;
+		print $f 'damage';
+		close $f;
+	}
+	else
+	{
+		truncate($file, 100) or die $!;
+	}
+	$c = start('side');
+	like(tuples($c), qr/\|f$/, "a file that is $damage");
+	like($store->log_content, qr/WARNING:  file "\Q$file\E" is damaged/, 'of which the log tells');
+}
+$c->sql('ANALYZE t');
+PageserverTest::wait_until(sub { tuples($c) =~ /\|t$/ }, 'the statistics');
+$c->stop;
+$c = start('side');
+like(tuples($c), qr/\|t$/, 'the next one is whole');
 $c->stop;
 $store->stop;
 done_testing();
