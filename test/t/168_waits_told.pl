@@ -102,6 +102,14 @@ status_is(0, qr/, ready\)\.$/m, 'store back');
 # again if the reason is another one: it closes the connection, it is not there
 cmp_ok(count_in($c->log_content, qr/cannot stream WAL to the page store/), '<=', $outages + 2, "store down: once for each reason in the compute's log");
 
+# ---- the WAL worker says nothing any more ----
+my $worker = $c->sql('SELECT worker_pid FROM pageserver_smgr_store');
+stop_process($worker);
+utime time - 120, time - 120, $file or die "utime: $!";
+status_is(5, qr/but waits: its WAL worker has told nothing for 1\d\d s/, 'WAL worker stopped');
+go_on_process($worker);
+PageserverTest::wait_until(sub { (compute_status())[0] == 0 }, 'the WAL worker to tell something');
+
 # ---- no connection is left ----
 my ($row) = grep { /^main\|/ } split /\n/, ($store->command('branch_list'))[1];
 my @id = (split /\|/, $row)[ 1, 2 ];
@@ -131,15 +139,6 @@ $_->ask("SELECT count(*) FROM far WHERE false; $view") for $reader, $observer;
 	close $s;
 }
 is($reader->ask('SELECT count(*) FROM far'), '5000', 'the reader goes on');
-
-# ---- the WAL worker says nothing any more ----
-PageserverTest::wait_until(sub { told()->{state} eq 'streaming' }, 'the file to tell no more of the reader');
-status_is(0, qr/, ready\)\.$/m, 'a connection again');
-my $worker = $c->sql('SELECT worker_pid FROM pageserver_smgr_store');
-stop_process($worker);
-utime time - 120, time - 120, $file or die "utime: $!";
-status_is(5, qr/but waits: its WAL worker has told nothing for 1\d\d s/, 'WAL worker stopped');
-go_on_process($worker);
 
 # ---- an extension of the version before ----
 $c->sql('CREATE DATABASE old');
