@@ -39,7 +39,7 @@ run_compute_stop(const Options *options)
 		return EXIT_NOT_RUNNING;
 	}
 	stop_server(kind, dir, &file, options->mode, options->timeout, false, "the compute");
-	compute_settings_stopped(dir);
+	(void) compute_settings_keep(dir);
 	print_done(options, psprintf("The compute in \"%s\" is stopped.", dir), "stopped", dir, NULL);
 	return 0;
 }

@@ -84,8 +84,15 @@ extern void compute_settings_begin(ComputeSettings *settings, const ComputeDir *
 /* When it is clear that PostgreSQL takes them: the directory's become the branch's, if they count. */
 extern void compute_settings_end(ComputeSettings *settings, const ComputeDir *dir, PGconn *conn);
 
-/* After a stop: what was changed in the directory since the start (ALTER SYSTEM) becomes the branch's.  If the store is there. */
-extern void compute_settings_stopped(const char *dir);
+/*
+ * While it runs, and after a stop: what was changed in the directory since the
+ * start (ALTER SYSTEM) becomes the branch's.  False: the store is not there, or
+ * does not take it; the next start in the directory does it.
+ */
+extern bool compute_settings_keep(const char *dir);
+
+/* Changes when one of the settings files does; malloc'd. */
+extern char *compute_settings_stamp(const char *dir);
 
 /* ---- compute_start.c ---- */
 

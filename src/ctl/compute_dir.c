@@ -26,7 +26,8 @@ static const char *const settings_files[] = {
 /* What a base backup, PostgreSQL and the library put into the directory; PG_VERSION stays, to keep servers off. */
 static const char *const server_files[] = {
 	"backup_label", "backup_label.old", "backup_manifest", "base", "current_logfiles",
-	"current_logfiles.tmp", "global", "pageserver_smgr.cache", "pg_commit_ts", "pg_dynshmem", "pg_logical",
+	"current_logfiles.tmp", "global", "pageserver_smgr.cache", "pageserver_smgr.status",
+	"pageserver_smgr.status.tmp", "pg_commit_ts", "pg_dynshmem", "pg_logical",
 	"pg_multixact", "pg_notify", "pg_replslot", "pg_serial", "pg_snapshots", "pg_stat", "pg_stat_tmp",
 	"pg_subtrans", "pg_tblspc", "pg_twophase", "pg_wal", "pg_xact", "postgresql.auto.conf.tmp",
 	"postmaster.opts", "postmaster.pid", "promote", "tablespace_map", "tablespace_map.old"

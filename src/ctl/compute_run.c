@@ -14,6 +14,9 @@
  * supervisor.  PostgreSQL, whose parent has ended then, becomes the
  * supervisor's child (PR_SET_CHILD_SUBREAPER).
  *
+ * It also looks now and then whether settings in the directory have changed,
+ * and has them kept with the branch.
+ *
  * It follows the generation that it started: if any other compute of the branch
  * was started meanwhile, the store refuses, and the supervisor ends.
  */
@@ -36,6 +39,9 @@
 #define LONGEST_PAUSE_MS 30000
 #define STEADY_SECONDS 60
 
+/* How often it is looked whether settings in the directory have changed. */
+#define SETTINGS_CHECK_MS 5000
+
 typedef struct Supervisor
 {
 	Options		options;		/* with absolute paths: the supervisor leaves the directory that it was started in */
@@ -46,6 +52,9 @@ typedef struct Supervisor
 	sigset_t	old_mask;
 	pid_t		postmaster;		/* 0: none */
 	int			asked;			/* the signal that has asked us to stop, or 0 */
+	char	   *settings;		/* stamp of the settings that the branch has; NULL: not known */
+	char	   *settings_now;	/* of those that settings_child looks after */
+	pid_t		settings_child; /* 0: none */
 } Supervisor;
 
 /* ---- the service manager ---- */
@@ -110,9 +119,54 @@ wait_signal(Supervisor *s, int ms)
 	return Max(signo, 0);
 }
 
+/* The child that looked after the settings has ended. */
+static void
+settings_kept(Supervisor *s, bool kept)
+{
+	s->settings_child = 0;
+	if (kept)
+	{
+		free(s->settings);
+		s->settings = s->settings_now;
+	}
+	else
+		free(s->settings_now);
+	s->settings_now = NULL;
+}
+
+/*
+ * Settings that ALTER SYSTEM, or the owner, has changed become the branch's, by
+ * a child, for that may take long.  If it fails it is tried again.
+ */
+static void
+keep_settings(Supervisor *s)
+{
+	char	   *now;
+
+	if (s->settings_child != 0)
+		return;
+	now = compute_settings_stamp(s->dir);
+	if (s->settings != NULL && strcmp(s->settings, now) == 0)
+	{
+		free(now);
+		return;
+	}
+	fflush(NULL);
+	s->settings_now = now;
+	s->settings_child = fork();
+	if (s->settings_child == 0)
+	{
+		prctl(PR_SET_PDEATHSIG, SIGTERM);
+		sigprocmask(SIG_SETMASK, &s->old_mask, NULL);
+		exit(compute_settings_keep(s->dir) ? 0 : 1);
+	}
+	if (s->settings_child < 0)
+		settings_kept(s, false);
+}
+
 /* Reaps all children that have ended; true, and its status, if this one is among them. */
 static bool
-reap(pid_t wanted, int *status)
+reap(Supervisor *s, pid_t wanted, int *status)
 {
 	bool		found = false;
 	pid_t		pid;
@@ -120,6 +174,8 @@ reap(pid_t wanted, int *status)
 
 	while ((pid = waitpid(-1, &code, WNOHANG)) > 0)
 	{
+		if (pid == s->settings_child)
+			settings_kept(s, code == 0);
 		if (pid != wanted)
 			continue;
 		found = true;
@@ -160,7 +216,7 @@ attempt(Supervisor *s, uint64 after)
 		sigprocmask(SIG_SETMASK, &s->old_mask, NULL);
 		exit(compute_start(&s->options, after));
 	}
-	while (!reap(child, &status))
+	while (!reap(s, child, &status))
 		if (wait_signal(s, -1) != SIGCHLD && s->asked)
 			kill(child, SIGTERM);
 	adopt(s);
@@ -176,8 +232,9 @@ watch(Supervisor *s)
 {
 	int			status;
 
-	while (!reap(s->postmaster, &status))
-		(void) wait_signal(s, -1);
+	while (!reap(s, s->postmaster, &status))
+		if (wait_signal(s, SETTINGS_CHECK_MS) == 0)
+			keep_settings(s);
 	s->postmaster = 0;
 	return status;
 }
@@ -197,7 +254,7 @@ pause_for(Supervisor *s, int ms)
 		int			status;
 
 		(void) wait_signal(s, (int) left);
-		(void) reap(0, &status);
+		(void) reap(s, 0, &status);
 		clock_gettime(CLOCK_MONOTONIC, &now);
 		left = end - (now.tv_sec * INT64CONST(1000) + now.tv_nsec / 1000000);
 	}
@@ -358,7 +415,7 @@ init_supervisor(Supervisor *s, const Options *options)
 	memset(s, 0, sizeof(*s));
 	s->options = *options;
 	s->options.directory = s->dir = compute_dir_path(options);
-	s->options.store = strchr(store, '=') != NULL ? store : absolute_path(store);
+	s->options.store = store_is_conninfo(store) ? store : absolute_path(store);
 	if (options->bindir != NULL)
 		s->options.bindir = absolute_path(options->bindir);
 	s->report_fd = -1;

@@ -12,6 +12,7 @@
  */
 #include "ps_fe.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "compute.h"
@@ -159,31 +160,34 @@ compute_settings_begin(ComputeSettings *settings, const ComputeDir *dir, PGconn 
 }
 
 /* Makes what is in the directory the newest version, if the branch still has the one that was looked at. */
-static void
+static bool
 upload(ComputeSettings *settings, const char *dir, PGconn *conn)
 {
 	BranchSettings changed = {.version = settings->newest.version};
+	bool		done;
 
 	read_directory(dir, changed.texts);
 	changed.texts[SETTINGS_OPTIONS] = settings->options != NULL ? pg_strdup(settings->options) : NULL;
-	if (branch_settings_write(conn, settings->branch, &changed) == 0)
+	done = branch_settings_write(conn, settings->branch, &changed) == 0;
+	if (done)
 		write_version(dir, changed.version);
 	else
 		pg_log_warning("the settings in \"%s\" are not kept with branch \"%s\"", dir, settings->branch);
 	branch_settings_free(&changed);
+	return done;
 }
 
 void
 compute_settings_end(ComputeSettings *settings, const ComputeDir *dir, PGconn *conn)
 {
 	if (settings->upload)
-		upload(settings, dir->path, conn);
+		(void) upload(settings, dir->path, conn);
 	else
 		write_version(dir->path, settings->newest.version);
 }
 
-void
-compute_settings_stopped(const char *dir)
+bool
+compute_settings_keep(const char *dir)
 {
 	char	   *conf = compute_dir_conf(dir);
 	char	   *conninfo = conf != NULL ? conf_value(conf, "pageserver_smgr.store") : NULL;
@@ -191,10 +195,11 @@ compute_settings_stopped(const char *dir)
 	Options		options = {.store = conninfo};
 	char	   *texts[SETTINGS_TEXTS] = {NULL};
 	ComputeSettings settings = {.upload = true};
+	bool		kept = false;
 	PGconn	   *conn;
 
 	if (conninfo == NULL || timeline == NULL || !store_answers(conninfo))
-		goto done;				/* the next start in this directory does it */
+		goto done;
 	conn = store_connect(&options);
 	settings.branch = branch_of_timeline(conn, timeline);
 	if (settings.branch != NULL)
@@ -202,8 +207,9 @@ compute_settings_stopped(const char *dir)
 		branch_settings_read(conn, settings.branch, 0, &settings.newest);
 		read_directory(dir, texts);
 		settings.options = settings.newest.texts[SETTINGS_OPTIONS];
-		if (read_version(dir) == settings.newest.version && !same_files(texts, settings.newest.texts))
-			upload(&settings, dir, conn);
+		kept = same_files(texts, settings.newest.texts);
+		if (!kept && read_version(dir) == settings.newest.version)
+			kept = upload(&settings, dir, conn);
 		branch_settings_free(&settings.newest);
 	}
 	PQfinish(conn);
@@ -214,4 +220,26 @@ done:
 	free(conf);
 	free(conninfo);
 	free(timeline);
+	return kept;
+}
+
+char *
+compute_settings_stamp(const char *dir)
+{
+	StringInfoData stamp;
+
+	initStringInfo(&stamp);
+	for (int i = 0; i < SETTINGS_OPTIONS; i++)
+	{
+		char	   *path = psprintf("%s/%s", dir, branch_settings_names[i]);
+		struct stat st;
+
+		if (stat(path, &st) == 0)
+			appendStringInfo(&stamp, "%lld %lld %lld.%09ld ", (long long) st.st_ino, (long long) st.st_size,
+							 (long long) st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+		else
+			appendStringInfoString(&stamp, "none ");
+		pfree(path);
+	}
+	return stamp.data;
 }

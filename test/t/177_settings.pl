@@ -86,6 +86,9 @@ is(versions('main')->[-1], $newest, 'nothing was changed: no new version');
 main::q('ALTER SYSTEM SET max_connections = 160');
 start('started again', $dir, '-o', '');
 is(settings('get', 'main', 'max_connections') . settings('get', 'main', 'options'), "160\n", 'a start keeps it; no options any more');
+# changed while it runs, whose machine may be lost any time
+main::q('ALTER SYSTEM SET max_connections = 165');
+PageserverTest::wait_until(sub { settings('get', 'main', 'max_connections') eq "165\n" }, 'the supervisor to keep it');
 # changed with the branch
 $store->ctl_ok('set', 'settings', 'set', 'main', 'max_connections=170');
 start('started again', $dir);
