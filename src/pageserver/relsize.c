@@ -84,7 +84,7 @@ relsize_decode(const char *value, uint32 len, RelSize *size)
 	const char *origin;
 
 	memset(size, 0, sizeof(*size));
-	if (len != floors_end && len != floors_end + ORIGIN_SIZE)
+	if (len != floors_end && (len != floors_end + ORIGIN_SIZE || ps_get32(value + floors_end + 16) == 0))
 		return ps_error(PS_SQLSTATE_CORRUPTED, "size of a relation has %u bytes, which do not fit its number of floors", len);
 	size->nblocks = ps_get32(value);
 	size->nfloors = ps_get32(value + 4);

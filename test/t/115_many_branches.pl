@@ -21,7 +21,7 @@ for my $i (1 .. $n)
 is($rc, 0, "$n branches are made");
 
 sub threads { return scalar(my @tasks = glob "/proc/$store->{pid}/task/*"); }
-sub open_branches { return join(' ', sort map { (split /\|/)[0] } grep { (split /\|/, $_, -1)[19] eq 't' } split /\n/, ($store->command('branch_list'))[1]); }
+sub open_branches { return join(' ', sort map { $_->[0] } grep { $_->[19] eq 't' } map { [ split /\|/, $_, -1 ] } split /\n/, ($store->command('branch_list'))[1]); }
 
 PageserverTest::wait_until(sub { open_branches() eq 'main' }, 'branches that others begin in to be closed');
 my $before = threads();

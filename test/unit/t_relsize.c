@@ -91,6 +91,17 @@ test_bytes(void **state)
 	pfree(value.data);
 }
 
+static void
+expect_damaged(const char *value, uint32 len)
+{
+	RelSize		size;
+	PsError    *err = relsize_decode(value, len, &size);
+
+	assert_non_null(err);
+	assert_true(ps_error_is(err, PS_SQLSTATE_CORRUPTED));
+	ps_error_free(err);
+}
+
 /* An origin is of the blocks before all floors that came later. */
 static void
 test_origin(void **state)
@@ -112,6 +123,9 @@ test_origin(void **state)
 	assert_true(back.nfloors == 1 && back.origin.spc == 1663 && back.origin.db == 5 && back.origin.nblocks == 9 &&
 				back.origin.lsn == UINT64CONST(0x100000010));
 	relsize_free(&back);
+	/* of no blocks: there is none then */
+	value.data[value.len - 1] = 0;
+	expect_damaged(value.data, value.len);
 
 	relsize_add_floor(&size, 12, UINT64CONST(0x100000020));
 	assert_int_equal(size.origin.nblocks, 9);
