@@ -602,10 +602,48 @@ test_empty_layers(void **state)
 	free(contents.value.data);
 }
 
+/* A range of keys between two that a file has is empty; one with a key is not. */
+static void
+test_ranges(void **state)
+{
+	for (int n = 100; n < 8000; n += 397)
+	{
+		ImageWriter *writer;
+		Layer	   *layer;
+		LayerRange	range;
+
+		assert_ok(image_writer_create(&test_space, 3000, &writer));
+		for (int i = 0; i < n; i++)
+		{
+			PsKey		key = {.kind = PS_KEY_RELBLOCK, .spc = 1663, .db = 5, .rel = i / 7, .blk = 10 * i};
+
+			assert_ok(image_writer_put(writer, &key, "x", 1));
+		}
+		assert_ok(image_writer_finish(writer, &layer));
+		for (int i = 0; i < n; i++)
+		{
+			PsKey		at = {.kind = PS_KEY_RELBLOCK, .spc = 1663, .db = 5, .rel = i / 7, .blk = 10 * i};
+			PsKey		lo = at;
+			PsKey		hi = at;
+
+			lo.blk++;
+			hi.blk += 9;
+			assert_ok(layer_range(layer, &lo, &hi, &range));
+			assert_int_equal(range.entries, 0);
+			assert_int_equal(range.bytes, 0);
+			assert_ok(layer_range(layer, &at, &hi, &range));
+			assert_true(range.entries >= 1);
+		}
+		layer_remove(layer);
+		layer_unref(layer);
+	}
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_ranges),
 		cmocka_unit_test(test_flipped_bytes_delta),
 		cmocka_unit_test(test_flipped_bytes_image),
 		cmocka_unit_test(test_wrong_length),

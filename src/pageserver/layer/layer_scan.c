@@ -206,6 +206,7 @@ find_range(const Layer *layer, const PsKey *lo, const PsKey *hi, LayerRange *ran
 {
 	const LayerSummary *summary = &layer->file->summary;
 	uint8		target[DELTA_KEY_SIZE] = {0};
+	uint8		first[DELTA_KEY_SIZE];
 	BtreePos	pos;
 	double		from;
 	double		to = summary->entries;
@@ -217,6 +218,10 @@ find_range(const Layer *layer, const PsKey *lo, const PsKey *hi, LayerRange *ran
 		return NULL;
 	from = entries_before(layer, &pos);
 	ps_key_encode(hi, target);
+	btree_key(&pos, first);
+	/* nothing is nothing, however the fractions are rounded */
+	if (memcmp(first, target, PS_KEY_SIZE) > 0)
+		return NULL;
 	memset(target + PS_KEY_SIZE, 0xFF, DELTA_KEY_SIZE - PS_KEY_SIZE);
 	PS_TRY(btree_seek_le(&layer->file->index, target, &pos, &found, NULL));
 	if (!found)
