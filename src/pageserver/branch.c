@@ -383,24 +383,26 @@ path_of_deleted(const Timeline *tl)
 }
 
 /*
- * Moves the directory away, durably; after an error it is where it was.  If it
- * could not be moved back, nobody knows where it is after a power failure: then
- * the branch must not go on, and is deleted, but its files stay until the next
- * start.  Caller has begun a change, and holds no lock.
+ * Moves the directory away, durably.  OUTCOME_UNKNOWN: nobody knows where it is
+ * after a power failure, so the branch must not go on.  Caller has begun a
+ * change, and holds no lock.
  */
 static PsError *
-move_away(Timeline *tl)
+move_away(Timeline *tl, Outcome *outcome)
 {
 	char	   *path = path_of_deleted(tl);
 	PsError    *err = NULL;
 
+	*outcome = OUTCOME_NOT_DONE;
 	if (rename(tl->dir, path) != 0)
 		err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", tl->dir, path);
-	else if ((err = sync_parent(tl->dir)) != NULL && !rename_back(path, tl->dir))
+	else if ((err = sync_parent(tl->dir)) == NULL)
+		*outcome = OUTCOME_DONE;
+	else if (!rename_back(path, tl->dir))
 	{
-		ps_log_error(PS_WARNING, err, "branch \"%s\" is deleted, but may be there again after a restart", tl->name);
-		tl->files_stay = true;
-		err = NULL;
+		*outcome = OUTCOME_UNKNOWN;
+		strlcpy(err->sqlstate, PS_SQLSTATE_UNKNOWN, sizeof(err->sqlstate));
+		err = ps_error_detail(err, "Branch \"%s\" is deleted now, but may be there again after a restart.", tl->name);
 	}
 	pfree(path);
 	return err;
@@ -410,8 +412,10 @@ PsError *
 store_remove_branch(Store *store, const char *name, const Waiter *waiter, Timeline **result)
 {
 	Timeline   *tl;
+	Outcome		outcome;
 	PsError    *err;
 
+	*result = NULL;
 	pthread_mutex_lock(&store->lock);
 	err = store_save_names(store, waiter);
 	if (err == NULL)
@@ -423,10 +427,11 @@ store_remove_branch(Store *store, const char *name, const Waiter *waiter, Timeli
 		/* nothing begins in it meanwhile (check_place() in store_add.c) */
 		store_begin_change(store, tl);
 		pthread_mutex_unlock(&store->lock);
-		err = move_away(tl);
+		err = move_away(tl, &outcome);
 		pthread_mutex_lock(&store->lock);
-		if (err == NULL)
+		if (outcome != OUTCOME_NOT_DONE)
 		{
+			tl->files_stay = outcome == OUTCOME_UNKNOWN;
 			store_forget(store, tl);
 			if (tl->life == TIMELINE_OPEN)
 				timeline_stop(tl);

@@ -195,7 +195,9 @@ extern PsError *store_rename_branch(Store *store, const char *name, const char *
  * store, durably, so that nobody finds it any more, and stops its threads; the
  * caller ends the connections that use it; store_destroy_branch() waits until
  * nobody does, then frees it and its files.  Refused while other branches begin
- * in it.  *tl is the caller's in between.
+ * in it.  *tl is the caller's in between.  After an error *tl is NULL, and the
+ * branch is as it was; or it is the caller's all the same, and the branch may be
+ * there again after the next start, with its files: PS_SQLSTATE_UNKNOWN.
  */
 extern PsError *store_remove_branch(Store *store, const char *name, const Waiter *waiter, Timeline **tl);
 extern void store_destroy_branch(Timeline *tl);

@@ -179,7 +179,7 @@ struct Timeline
 	int			nold_names;
 	bool		name_unsaved;	/* its manifest has another, or may have after a crash */
 	bool		changing;		/* store_begin_change() */
-	bool		files_stay;		/* when it is deleted; of the thread that deletes it */
+	bool		files_stay;		/* when it is deleted: that may not last; of the thread that deletes it */
 	TimelineState life;
 	int			users;			/* who holds it, open or not: timelines that begin in it, lists; and all that follow */
 	int			uses;			/* who needs it open */

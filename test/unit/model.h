@@ -1354,6 +1354,7 @@ static inline PsError *
 delete_branch(World *w, Branch *b)
 {
 	Timeline   *tl;
+	PsError    *err;
 
 	w->pending = (Pending){.kind = PENDING_DELETE, .branch = b};
 	if (has_children(w, b))
@@ -1362,8 +1363,11 @@ delete_branch(World *w, Branch *b)
 		return NULL;
 	}
 	let_go(b);
-	PS_TRY(store_remove_branch(w->s.store, b->name, NULL, &tl));
-	store_destroy_branch(tl);
+	err = store_remove_branch(w->s.store, b->name, NULL, &tl);
+	if (tl != NULL)
+		store_destroy_branch(tl);
+	if (err != NULL)
+		return err;
 	model_remove(w, b);
 	w->pending.kind = PENDING_NOTHING;
 	return NULL;

@@ -116,13 +116,15 @@ test_delete_in_doubt(void **state)
 		fault_disarm();
 		if (tries[i].deleted)
 		{
-			OK(err);
+			FAILS(err, PS_SQLSTATE_UNKNOWN, "could not sync");
+			CHECK(gone != NULL);
 			store_destroy_branch(gone);
 			FAILS(store_find_branch(w.s.store, "leaf", &tl), PS_SQLSTATE_NOT_FOUND, "does not exist");
 		}
 		else
 		{
 			FAILS(err, PS_SQLSTATE_IO, "could not sync");
+			CHECK(gone == NULL);
 			OK(store_find_branch(w.s.store, "leaf", &tl));
 			store_release(tl);
 		}

@@ -151,11 +151,14 @@ static PsError *
 delete_branch(Session *session, const char *name)
 {
 	Timeline   *tl;
+	PsError    *err = store_remove_branch(session->server->store, name, &session->waiter, &tl);
 
-	PS_TRY(store_remove_branch(session->server->store, name, &session->waiter, &tl));
-	server_end_users(session->server, tl, session);
-	store_destroy_branch(tl);
-	return NULL;
+	if (tl != NULL)
+	{
+		server_end_users(session->server, tl, session);
+		store_destroy_branch(tl);
+	}
+	return err;
 }
 
 PsError *
