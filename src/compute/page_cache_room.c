@@ -5,8 +5,8 @@
  * Not whoever happens to evict a page, which may be anybody's: the transaction
  * for which most pages are kept is ended.  Until it is, the others go on in
  * what is left of the room for that (RoomClaim).  Whoever starts a session, and
- * superusers, may go on beyond that, so that an administrator can get in and
- * look.
+ * superusers, may go on a little beyond that, so that an administrator can get
+ * in and look.
  */
 #include "postgres.h"
 
@@ -28,6 +28,9 @@
 /* A transaction that does not end is told again after so many microseconds, and in the end its session is ended. */
 #define TELL_INTERVAL 1000000
 #define MAX_CANCELS 3
+
+/* Most pages that an administrator's transaction may have kept beyond the room, 512 kB. */
+#define ADMINISTRATOR_PAGES 64
 
 /* That a backend's transaction shall end.  Written under ProcArrayLock, shared, while the transaction runs. */
 typedef struct Told
@@ -215,11 +218,25 @@ tell(TransactionId xid)
 						xid, pid)));
 }
 
-/* Not known yet, who starts a session: it may be a superuser. */
+/*
+ * May this page go beyond the room?  It is not known yet who starts a session:
+ * it may be a superuser.  So many in a transaction are enough to get in and
+ * look; more are those of work that needs the room itself, an index build say.
+ */
 static bool
 may_be_administrator(void)
 {
+	static LocalTransactionId lxid;
+	static int	nbeyond;
+
 	if (MyBackendType != B_BACKEND || MyProc == NULL)
+		return false;
+	if (lxid != MyProc->lxid)
+	{
+		lxid = MyProc->lxid;
+		nbeyond = 0;
+	}
+	if (nbeyond++ >= ADMINISTRATOR_PAGES)
 		return false;
 	return !OidIsValid(MyProc->roleId) || strcmp(GetConfigOption("is_superuser", false, false), "on") == 0;
 }
