@@ -23,8 +23,9 @@
  * between.  It also protects that a block of the partition is not in a chunk
  * of page_cache_spill.c, whose own lock is taken after it.  usage may be
  * raised under the shared lock, for losing an increment is harmless.  Besides,
- * under a partition's lock only XidGenLock, ProcArrayLock, MultiXactGenLock
- * and BtreeVacuumLock are taken; no holder of those does I/O on relations.
+ * under a partition's lock only XidGenLock, ProcArrayLock, MultiXactGenLock,
+ * BtreeVacuumLock and the locks of pg_subtrans and pg_multixact are taken; no
+ * holder of those does I/O on relations.
  *
  * Of the functions here the caller holds the partition's lock, exclusively if
  * anything is changed.
