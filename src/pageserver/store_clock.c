@@ -259,6 +259,8 @@ store_clock_open(const char *store_dir, StoreClock **result)
 	clock->tmp = psprintf("%s/%s.tmp", store_dir, STORE_CLOCK_FILE);
 	memcpy(&clock->run, run.b, sizeof(clock->run));
 	clock->boot_begin = boottime_us();
+	/* what a kill has left */
+	(void) unlink(clock->tmp);
 	err = read_file(clock, &found);
 	if (err != NULL)
 	{
