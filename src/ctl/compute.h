@@ -91,6 +91,9 @@ extern void compute_settings_end(ComputeSettings *settings, const ComputeDir *di
  */
 extern bool compute_settings_keep(const char *dir);
 
+/* Name of the branch whose settings are in the directory, malloc'd; NULL: not known. */
+extern char *compute_settings_branch(const char *dir);
+
 /* Changes when one of the settings files does; malloc'd. */
 extern char *compute_settings_stamp(const char *dir);
 

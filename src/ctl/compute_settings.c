@@ -4,11 +4,11 @@
  *	  brought together at each start and stop.
  *
  * The file pageserver_smgr.settings says from which version of the branch's the
- * directory's settings come.  What the owner has changed in the directory since
- * then becomes the branch's newest version; what was changed with the branch
- * meanwhile comes into a directory whose settings were left as they were.  If
- * both were changed the directory's count, and a warning names the version that
- * they replace.
+ * directory's settings come, and in its second line of which branch.  What the
+ * owner has changed in the directory since then becomes the branch's newest
+ * version; what was changed with the branch meanwhile comes into a directory
+ * whose settings were left as they were.  If both were changed the directory's
+ * count, and a warning names the version that they replace.
  */
 #include "ps_fe.h"
 
@@ -98,11 +98,24 @@ read_version(const char *dir)
 	return version;
 }
 
-static void
-write_version(const char *dir, uint64 version)
+char *
+compute_settings_branch(const char *dir)
 {
 	char	   *path = psprintf("%s/%s", dir, VERSION_FILE);
-	char	   *text = psprintf(UINT64_FORMAT "\n", version);
+	char	   *text = read_text_file(path);
+	char	   *line = text != NULL ? strchr(text, '\n') : NULL;
+	char	   *branch = line != NULL ? pnstrdup(line + 1, strcspn(line + 1, "\n")) : NULL;
+
+	free(text);
+	pfree(path);
+	return branch;
+}
+
+static void
+write_version(const char *dir, const char *branch, uint64 version)
+{
+	char	   *path = psprintf("%s/%s", dir, VERSION_FILE);
+	char	   *text = psprintf(UINT64_FORMAT "\n%s\n", version, branch);
 
 	write_text_file(path, text, false);
 	pfree(path);
@@ -170,7 +183,7 @@ upload(ComputeSettings *settings, const char *dir, PGconn *conn)
 	changed.texts[SETTINGS_OPTIONS] = settings->options != NULL ? pg_strdup(settings->options) : NULL;
 	done = branch_settings_write(conn, settings->branch, &changed) == 0;
 	if (done)
-		write_version(dir, changed.version);
+		write_version(dir, settings->branch, changed.version);
 	else
 		pg_log_warning("the settings in \"%s\" are not kept with branch \"%s\"", dir, settings->branch);
 	branch_settings_free(&changed);
@@ -183,7 +196,7 @@ compute_settings_end(ComputeSettings *settings, const ComputeDir *dir, PGconn *c
 	if (settings->upload)
 		(void) upload(settings, dir->path, conn);
 	else
-		write_version(dir->path, settings->newest.version);
+		write_version(dir->path, settings->branch, settings->newest.version);
 }
 
 bool

@@ -91,17 +91,22 @@ look_at_branch(Start *start, PGconn *conn)
 	PQclear(res);
 }
 
-/* An earlier compute's directory must be of this branch. */
+/*
+ * An earlier compute's directory must be of this branch: of its timeline, or of
+ * one that had the branch's name until it was restored or reset.
+ */
 static void
 check_timeline(const Start *start, PGconn *conn)
 {
 	char	   *timeline = start->dir.earlier ? conf_value(start->dir.old_conf, "pageserver_smgr.timeline") : NULL;
+	char	   *branch = start->dir.earlier ? compute_settings_branch(start->dir.path) : NULL;
 	PGresult   *res;
 	const char *other = NULL;
 
-	if (timeline == NULL || strcmp(timeline, start->timeline) == 0)
+	if (timeline == NULL || strcmp(timeline, start->timeline) == 0 || (branch != NULL && strcmp(branch, start->branch) == 0))
 	{
 		free(timeline);
+		free(branch);
 		return;
 	}
 	res = store_query(conn, "branch_list");

@@ -127,7 +127,16 @@ is(($store->ctl('compute', 'stop', '-D', $dir, '-m', 'immediate'))[0], 0, 'stopp
 $store->start;
 start('the next start', $dir);
 is(settings('get', 'main', 'max_connections'), "190\n", 'keeps what it had');
+# a directory stays its branch's when that is restored; it is not another branch's
+my $before = main::q('SELECT pg_current_wal_flush_lsn()');
+chomp $before;
+main::q('CREATE TABLE later()');
 $store->ctl_ok('stop', 'compute', 'stop', '-D', $dir);
+$store->ctl_ok('restore', 'branch', 'restore', "main\@$before");
+start('after a restore', $dir);
+is(main::q("SELECT to_regclass('later') IS NULL, current_setting('max_connections')"), "t|190\n", 'it is the restored branch, with its settings');
+$store->ctl_ok('stop', 'compute', 'stop', '-D', $dir);
+$store->ctl_fails_like(qr/belongs to a compute of another branch \("main"\)/, 'another branch', 'compute', 'start', 'child', '-D', $dir, '-p', $port);
 $store->ctl_ok('set', 'settings', 'set', 'main', 'work_mem=1MB', '-o', '', '-q');
 
 # many versions: the last 20 stay; over a restart
