@@ -112,6 +112,26 @@ start('after they are mended', $dir);
 # which compute it is, is nobody's to set
 like(main::q("ALTER SYSTEM SET $_ = '1'") . `psql -XAtq -h '$dir' -p $port -U postgres -d postgres -c "ALTER SYSTEM SET $_ = '1'" 2>&1`, qr/cannot be changed/, "ALTER SYSTEM SET $_")
   for map { "pageserver_smgr.$_" } qw(store tenant timeline generation checkpoint_lsn);
+my $identity = PostgreSQL::Test::Utils::slurp_file("$dir/pageserver_smgr.conf");
+for ([ store => '', 'The store can be given, or taken away, only when the server starts' ],
+	[ store => 'host=a nonsense=b', 'not a connection string of libpq: invalid connection option "nonsense"' ],
+	[ tenant => 'abc', 'must be 32 hexadecimal digits' ],
+	[ timeline => '0123456789abcdef0123456789abcdeg', 'must be 32 hexadecimal digits' ],
+	[ generation => '-1', 'must be a decimal number of at most 64 bits' ],
+	[ generation => '99999999999999999999999', 'must be a decimal number of at most 64 bits' ],
+	[ checkpoint_lsn => '0x15', 'must be a WAL location, such as "0/1500028"' ])
+{
+	my ($name, $value, $detail) = @$_;
+	my $before = -s "$dir/log/postgres.log";
+	PostgreSQL::Test::Utils::append_to_file("$dir/pageserver_smgr.conf", "pageserver_smgr.$name = '$value'\n");
+	main::q('SELECT pg_reload_conf()');
+	PageserverTest::wait_until(
+		sub { PostgreSQL::Test::Utils::slurp_file("$dir/log/postgres.log", $before) =~ /invalid value for parameter "pageserver_smgr.$name": "\Q$value\E"\n.*\Q$detail\E/ },
+		"a complaint of $name = '$value'");
+	open $f, '>', "$dir/pageserver_smgr.conf" or die;
+	print $f $identity;
+	close $f;
+}
 PostgreSQL::Test::Utils::append_to_file("$dir/postgresql.auto.conf", "pageserver_smgr.generation = '1'\n");
 ($rc, $out, $err) = $store->ctl('compute', 'start', 'main', '-D', $dir, '-p', $port);
 is($rc, 0, 'such a line in postgresql.auto.conf') or diag($err);
