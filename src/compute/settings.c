@@ -17,6 +17,7 @@
 #include "utils/pg_lsn.h"
 
 #include "compute.h"
+#include "ps_overrides.h"
 
 char	   *ps_store;
 char	   *ps_tenant;
@@ -45,44 +46,7 @@ static char *store_setting;		/* ps_store is a copy: see assign_store() */
  */
 static bool settings_done;
 
-/*
- * The only member of synchronous_standby_names.  No walsender can have this
- * application_name, for those are cut off at NAMEDATALEN - 1 bytes, so that no
- * standby or subscriber can acknowledge a commit in place of the store.  The
- * WAL worker gives itself the priority (wal_worker_standby.c).
- */
-#define SYNC_STANDBY_NAME "pageserver_smgr: commits are acknowledged by the store alone, through the WAL worker"
-
-StaticAssertDecl(sizeof(SYNC_STANDBY_NAME) > NAMEDATALEN, "name must be too long for an application_name");
-
-/*
- * What the rules of a compute need, and why.  Set with PGC_S_OVERRIDE, which
- * neither configuration files nor ALTER SYSTEM, also on reload, nor the
- * command line can undo.
- */
-static const struct
-{
-	const char *name;
-	const char *value;
-	GucContext	context;
-	const char *why;			/* for whoever has set something else */
-}			forced_settings[] =
-{
-	{"fsync", "off", PGC_SIGHUP,
-	"Commits are durable in the page store, and the data directory is disposable."},
-	{"full_page_writes", "off", PGC_SIGHUP,
-	"Commits are durable in the page store, and the data directory is disposable."},
-	{"synchronous_standby_names", "\"" SYNC_STANDBY_NAME "\"", PGC_SIGHUP,
-	"Commits wait for the page store, and for nothing else."},
-	{"restart_after_crash", "off", PGC_SIGHUP,
-	"The data directory of a compute can be started once."},
-	{"wal_log_hints", "on", PGC_POSTMASTER,
-	"Setting all-visible must move the heap page's LSN, by which the page store finds the page."},
-	{"max_slot_wal_keep_size", "-1", PGC_SIGHUP,
-	"WAL that the page store does not have yet must stay."},
-	{"archive_mode", "off", PGC_POSTMASTER,
-	"An archive would get WAL that the page store never acknowledged, and later other WAL of the same name."},
-};
+StaticAssertDecl(sizeof(PS_SYNC_STANDBY_NAME) > NAMEDATALEN, "name must be too long for an application_name");
 
 static bool
 check_id(char **newval, void **extra, GucSource source)
@@ -331,8 +295,10 @@ default_value(struct config_generic *setting)
 }
 
 /*
- * Sets a setting, and says so in the log if that undoes something that the
- * owner of the server has decided: not if it was what it is by default.
+ * Sets a setting with PGC_S_OVERRIDE, which neither configuration files nor
+ * ALTER SYSTEM, also on reload, nor the command line can undo, and says so in
+ * the log if that undoes something that the owner of the server has decided:
+ * not if it was what it is by default.
  */
 static void
 force_setting(const char *name, const char *value, GucContext context, const char *why)
@@ -422,8 +388,9 @@ settings_init(void)
 				 errmsg("\"pageserver_smgr.cache_limit\" (%d MB) must not be less than \"pageserver_smgr.cache_size\" (%d MB)",
 						ps_cache_limit, ps_cache_size)));
 
-	for (int i = 0; i < lengthof(forced_settings); i++)
-		force_setting(forced_settings[i].name, forced_settings[i].value, forced_settings[i].context, forced_settings[i].why);
+	for (int i = 0; i < lengthof(ps_overrides); i++)
+		force_setting(ps_overrides[i].name, ps_overrides[i].value, ps_overrides[i].at_start ? PGC_POSTMASTER : PGC_SIGHUP,
+					  ps_overrides[i].why);
 	((struct config_enum *) find_setting("synchronous_commit"))->check_hook = check_synchronous_commit;
 	make_room_for_worker("max_wal_senders", max_wal_senders);
 	make_room_for_worker("max_replication_slots", max_replication_slots);

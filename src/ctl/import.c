@@ -17,8 +17,10 @@
 #include "common/controldata_utils.h"
 
 #include "cluster_settings.h"
+#include "conf.h"
 #include "control_identity.h"
 #include "ctl.h"
+#include "ps_overrides.h"
 #include "ps_wire.h"
 
 /* What is read from tar at a time. */
@@ -250,6 +252,72 @@ find_debian(Options *options)
 		options->pgdata = psprintf("/var/lib/postgresql/%s", options->debian);
 }
 
+/* Two values of a setting, one of them as PostgreSQL shows it. */
+static bool
+means(const char *value, const char *shown)
+{
+	static const char *const on[] = {"true", "yes", "1", "t", "y"};
+	static const char *const off[] = {"false", "no", "0", "f", "n"};
+	bool		is_on = strcmp(shown, "on") == 0;
+
+	if (pg_strcasecmp(value, shown) == 0)
+		return true;
+	for (int i = 0; i < lengthof(on) && (is_on || strcmp(shown, "off") == 0); i++)
+		if (pg_strcasecmp(value, is_on ? on[i] : off[i]) == 0)
+			return true;
+	return false;
+}
+
+/* Names what the owner has decided and computes will undo, as their logs will (force_setting() of the library). */
+static void
+warn_of_overrides(const BranchSettings *settings)
+{
+	for (int i = 0; i < lengthof(ps_overrides); i++)
+	{
+		const PsOverride *override = &ps_overrides[i];
+		char	   *value = NULL;
+
+		if (settings->texts[SETTINGS_AUTO_CONF] != NULL)
+			value = conf_value(settings->texts[SETTINGS_AUTO_CONF], override->name);
+		if (value == NULL && settings->texts[SETTINGS_CONF] != NULL)
+			value = conf_value(settings->texts[SETTINGS_CONF], override->name);
+		if (value != NULL && !means(value, override->value) && !means(value, override->by_default))
+		{
+			pg_log_warning("\"%s\" is \"%s\" in the cluster's settings, and is not in computes", override->name, value);
+			pg_log_warning_detail("%s", override->why);
+		}
+		free(value);
+	}
+}
+
+/*
+ * Keeps the settings with the branch, if they were not in the data directory
+ * (else NULL), and says which will not count.  Returns the exit code.
+ */
+static int
+keep_settings(PGconn *conn, const char *branch, BranchSettings *settings)
+{
+	BranchSettings imported;
+	int			rc = 0;
+
+	branch_settings_read(conn, branch, 0, &imported);
+	if (settings == NULL)
+		warn_of_overrides(&imported);
+	else
+	{
+		/* ALTER SYSTEM's are in the data directory, and so in the branch */
+		settings->texts[SETTINGS_AUTO_CONF] = imported.texts[SETTINGS_AUTO_CONF];
+		imported.texts[SETTINGS_AUTO_CONF] = NULL;
+		rc = branch_settings_write(conn, branch, settings);
+		if (rc != 0)
+			pg_log_error_detail("The cluster is imported, its settings are not.");
+		else
+			warn_of_overrides(settings);
+	}
+	branch_settings_free(&imported);
+	return rc;
+}
+
 int
 run_import(const Options *given)
 {
@@ -291,19 +359,8 @@ run_import(const Options *given)
 		rc = branch_tell_made(&options, conn, res);
 		PQclear(res);
 	}
-	if (rc == 0 && has_settings)
-	{
-		/* ALTER SYSTEM's are in the data directory, and so in the branch */
-		BranchSettings imported;
-
-		branch_settings_read(conn, options.args[0], 0, &imported);
-		settings.texts[SETTINGS_AUTO_CONF] = imported.texts[SETTINGS_AUTO_CONF];
-		imported.texts[SETTINGS_AUTO_CONF] = NULL;
-		branch_settings_free(&imported);
-		rc = branch_settings_write(conn, options.args[0], &settings);
-		if (rc != 0)
-			pg_log_error_detail("The cluster is imported, its settings are not.");
-	}
+	if (rc == 0)
+		rc = keep_settings(conn, options.args[0], has_settings ? &settings : NULL);
 	PQfinish(conn);
 	free(pgdata);
 	return rc;

@@ -16,6 +16,7 @@ my $node = PostgreSQL::Test::Cluster->new('cluster');
 $node->init(allows_streaming => 1, extra => [ '-T', 'english' ]);
 $node->start;
 $node->safe_psql('postgres', "ALTER SYSTEM SET work_mem = '7MB'");
+$node->safe_psql('postgres', "ALTER SYSTEM SET max_slot_wal_keep_size = '2GB'");
 $node->stop;
 my $data = $node->data_dir;
 
@@ -41,14 +42,18 @@ is($rc, 0, 'import without its settings') or diag($err);
 like($err, qr/settings are in "\Q$etc\E\/postgresql.conf"; not taken over: (?=.*max_connections)(?=.*shared_buffers)(?=.*pg_hba.conf)/, 'what is lost is named');
 unlike($err, qr/(?<!log_)timezone,|lc_monetary|default_text_search_config/, 'what decides answers is not lost');
 like($err, qr/--settings-from/, 'nor is there no way to have the rest');
+like($err, qr/warning: "max_slot_wal_keep_size" is "2GB" in the cluster's settings, and is not in computes\n.*detail: WAL /, 'what computes undo is named');
 my $compute = $store->start_compute('some');
 $compute->sql_is("SELECT to_tsvector('the running dogs'), current_setting('timezone'), current_setting('lc_monetary'), current_setting('work_mem'), current_setting('max_connections')",
 	"'dog':3 'run':2|Europe/Berlin|C|7MB|100", 'queries answer as they did');
 $compute->stop;
 
+append_to_file("$etc/conf.d/20.conf", "archive_mode = on\nfsync = True\nfull_page_writes = 0\nwal_log_hints = no\nsynchronous_standby_names = ''\n");
 ($rc, $out, $err) = import_as('all', '--pgdata', $data, '--settings-from', $etc);
 is($rc, 0, 'import with its settings') or diag($err);
 unlike($err, qr/not taken over/, 'nothing is lost');
+is_deeply([ sort $err =~ /^.*warning: "(\w+)" is ".*" in the cluster's settings/mg ], [qw(archive_mode max_slot_wal_keep_size)],
+	'what computes undo is named, and not what is so by default, or as they have it');
 is(setting('all', $_->[0]), $_->[1], "$_->[0]") for [ max_connections => 77 ], [ shared_buffers => '33MB' ], [ maintenance_work_mem => '55MB' ], [ timezone => 'Europe/Berlin' ], [ work_mem => '7MB' ],
   [ data_directory => 'exit code 4' ], [ include_dir => 'exit code 4' ];
 like(setting('all', 'pg_hba.conf'), qr/^host all all 10.2.0.0\/16 reject$/m, 'pg_hba.conf');
