@@ -52,9 +52,9 @@ my ($name) = $file =~ m{([^/]+)$};
 flip($file, @places);
 is(error_of('main'), '', 'nobody has met it yet');
 $store->ctl_fails_like(qr/branch "main": layer file "[^"]*\Q$name\E" is damaged at offset \d+/, 'verify names the file and the place', 'verify', 'main');
-like(error_of('main'), qr/layer file "\Q$name\E" is damaged or cannot be read/, 'the list of branches says so');
+like(error_of('main'), qr/layer file "[^"]*\Q$name\E" is damaged/, 'the list of branches says so');
 PageserverTest::wait_until(sub { (map { (split /\|/, $_, -1)[19] } grep { /^main\|/ } split /\n/, ($store->command('branch_list'))[1])[0] eq 'f' }, 'the branch to be closed');
-like(error_of('main'), qr/layer file "\Q$name\E" is damaged/, 'also when it is closed');
+like(error_of('main'), qr/layer file "[^"]*\Q$name\E" is damaged/, 'also when it is closed');
 my (undef, $json) = $store->ctl('verify', 'main', '--json');
 is(() = $json =~ /"error": "[^"]/g, 1, 'one file is damaged');
 flip($file, @places);
@@ -82,7 +82,7 @@ is(error_of('main'), '', 'it is well again');
 # one that is not there
 rename $file, "$file.away" or die;
 $store->ctl_fails_like(qr/could not open .*\Q$name\E/, 'a file is missing', 'verify', 'main');
-like(error_of('main'), qr/\Q$name\E" is damaged or cannot be read/, 'the list of branches says so');
+like(error_of('main'), qr/\Q$name\E" (is damaged|.*No such file)/, 'the list of branches says so');
 rename "$file.away", $file or die;
 $store->ctl_ok('verify', 'verify', 'main');
 

@@ -136,5 +136,8 @@ verify_timeline(Timeline *tl, int megabytes_per_second, const Waiter *waiter, Ve
 
 	PS_TRY(verify_manifest(tl, report, arg));
 	PS_TRY(verify_layers(tl, &p, report, arg));
-	return verify_wal(tl, &p, report, arg);
+	PS_TRY(verify_wal(tl, &p, report, arg));
+	/* pages that were met before the file was mended */
+	damage_look_again(tl);
+	return NULL;
 }
