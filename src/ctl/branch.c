@@ -137,8 +137,35 @@ run_branch_delete(const Options *options)
 {
 	const char *name = options->args[0];
 
-	execute(options, psprintf("branch_delete %s %s", store_quote(name), options->force ? "force" : ""));
-	print_done(options, psprintf("Branch \"%s\" is deleted.", name), "deleted", name, NULL);
+	execute(options, psprintf("branch_delete %s %s %s", store_quote(name), options->force ? "force" : "", options->purge ? "purge" : ""));
+	print_done(options, psprintf(options->purge ? "Branch \"%s\" is gone." : "Branch \"%s\" is deleted.", name), "deleted", name, NULL);
+	return 0;
+}
+
+int
+run_branch_undelete(const Options *options)
+{
+	return make_branch(options, psprintf("branch_undelete %s %s", store_quote(options->args[0]),
+										 options->nargs > 1 ? store_quote(options->args[1]) : ""));
+}
+
+int
+run_branch_protect(const Options *options)
+{
+	const char *name = options->args[0];
+
+	execute(options, psprintf("branch_protect %s", store_quote(name)));
+	print_done(options, psprintf("Branch \"%s\" is protected.", name), "protected", name, NULL);
+	return 0;
+}
+
+int
+run_branch_unprotect(const Options *options)
+{
+	const char *name = options->args[0];
+
+	execute(options, psprintf("branch_unprotect %s", store_quote(name)));
+	print_done(options, psprintf("Branch \"%s\" is no longer protected.", name), "unprotected", name, NULL);
 	return 0;
 }
 
@@ -189,16 +216,20 @@ order_tree(PGresult *res, const char *parent, int depth, int n, int *order, int 
 int
 run_branch_list(const Options *options)
 {
-	static const char *const columns[] = {"name", "connected", "start_lsn", "oldest_lsn", "flushed_lsn", "layer_bytes",
+	static const char *const columns[] = {"name", "connected", "protected", "start_lsn", "oldest_lsn", "flushed_lsn", "layer_bytes",
 	"wal_bytes", "owner", "error", "waits_for"};
+	static const char *const deleted_columns[] = {"name", "timeline", "deleted", "seconds_left", "layer_bytes", "wal_bytes", "parent",
+	"by"};
 	PGconn	   *conn = store_connect(options);
-	PGresult   *res = store_query(conn, "branch_list");
+	PGresult   *res = store_query(conn, options->deleted ? "branch_list deleted" : "branch_list");
 	int			n = PQntuples(res);
 	int		   *order = pg_malloc((n + 1) * sizeof(int));
 	int		   *indent = pg_malloc0((n + 1) * sizeof(int));
 
 	if (options->json)
 		print_json(res);
+	else if (options->deleted)
+		print_table(res, deleted_columns, lengthof(deleted_columns), NULL, NULL);
 	else
 	{
 		bool		is_tree = order_tree(res, "", 0, 0, order, indent) == n;

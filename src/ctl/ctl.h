@@ -58,6 +58,8 @@ typedef struct Options
 	bool		zero_damaged_pages;
 	bool		force;			/* -f */
 	bool		takeover;
+	bool		purge;			/* --purge */
+	bool		deleted;		/* --deleted */
 	bool		values;			/* --values */
 	bool		hexdump;
 	const char *relation;		/* -R */
@@ -95,6 +97,9 @@ extern int	run_status(const Options *options);
 extern int	run_branch_create(const Options *options);
 extern int	run_branch_list(const Options *options);
 extern int	run_branch_delete(const Options *options);
+extern int	run_branch_undelete(const Options *options);
+extern int	run_branch_protect(const Options *options);
+extern int	run_branch_unprotect(const Options *options);
 extern int	run_branch_rename(const Options *options);
 extern int	run_branch_reset(const Options *options);
 extern int	run_branch_restore(const Options *options);
@@ -124,6 +129,8 @@ extern int	run_verify(const Options *options);
 /* tenant.c */
 extern int	run_tenant_detach(const Options *options);
 extern int	run_tenant_attach(const Options *options);
+extern int	run_tenant_delete(const Options *options);
+extern int	run_tenant_undelete(const Options *options);
 extern int	run_tenant_list(const Options *options);
 
 /* compute_run.c */

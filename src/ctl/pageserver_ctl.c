@@ -42,28 +42,40 @@ static const Command commands[] = {
 		"Without --from it is a fresh cluster, made by initdb: encoding UTF8, locale\n"
 		"C.UTF-8, superuser postgres, trust on the unix socket, passwords (scram-sha-256)\n"
 		"for TCP connections.\n"},
-	{"branch", "delete", "Sfqj", 1, 1, run_branch_delete,
-		"branch delete NAME [--force]", "delete a branch",
-		"Not while other branches begin in it; with a compute on it only with --force.\n"
+	{"branch", "delete", "SfPqj", 1, 1, run_branch_delete,
+		"branch delete NAME [--force] [--purge]", "delete a branch",
+		"It is in the trash then, for trash_interval (7 days), and can be had back with\n"
+		"\"branch undelete\"; \"branch list --deleted\" shows what is there. With --purge it\n"
+		"is gone at once; also one that is in the trash already, by its name or id.\n"
+		"Not while other branches begin in it. A branch that begins in no other, one that\n"
+		"is protected, and one with a compute on it are deleted with --force only.\n"
 		"A branch that cannot be read may have no name: its timeline id, which the list\n"
 		"shows then, does as well.\n"},
+	{"branch", "undelete", "Sqj", 1, 2, run_branch_undelete,
+		"branch undelete NAME|ID [NEW_NAME]", "bring a branch back that was deleted",
+		"Of several of the same name it is the one that was deleted last, unless it is\n"
+		"named by its id. NEW_NAME if its name has been taken by another one.\n"},
+	{"branch", "protect", "Sqj", 1, 1, run_branch_protect,
+		"branch protect NAME", "have a branch deleted, reset or restored with --force only", ""},
+	{"branch", "unprotect", "Sqj", 1, 1, run_branch_unprotect,
+		"branch unprotect NAME", "end the protection of a branch", ""},
 	{"branch", "rename", "Sqj", 2, 2, run_branch_rename,
 		"branch rename NAME NEW_NAME", "rename a branch", ""},
 	{"branch", "reset", "Sfqj", 1, 1, run_branch_reset,
 		"branch reset NAME [--force]", "make a branch what its parent is now",
-		"What it was is lost. Not while other branches begin in it; with a compute on it\n"
-		"only with --force.\n"},
+		"What it was is in the trash, as a branch of another name. Not while other branches\n"
+		"begin in it; with a compute on it, or if it is protected, only with --force.\n"},
 	{"branch", "restore", "Sfqj", 1, 1, run_branch_restore,
 		"branch restore NAME@LSN|TIME [--force]", "make a branch what it was at an earlier moment",
-		"What it is now stays, as a branch of another name. With a compute on it only with\n"
-		"--force; that compute goes on with what the branch was.\n"},
+		"What it is now stays, as a branch of another name. With a compute on it, or if it\n"
+		"is protected, only with --force; that compute goes on with what the branch was.\n"},
 	{"branch", "compact", "Sqj", 1, 1, run_branch_compact,
 		"branch compact NAME", "merge a branch's layer files and remove what cannot be read any more, now",
 		"The store does that by itself; this is for tests, and before a backup of a store.\n"},
-	{"branch", "list", "Sjq", 0, 0, run_branch_list,
-		"branch list [--json]", "list the branches", ""},
-	{"tenant", "list", "Sjq", 0, 0, run_tenant_list,
-		"tenant list [--json]", "show the tenants: clusters and all their branches",
+	{"branch", "list", "Sjqd", 0, 0, run_branch_list,
+		"branch list [--deleted] [--json]", "list the branches, or what is in the trash", ""},
+	{"tenant", "list", "Sjqd", 0, 0, run_tenant_list,
+		"tenant list [--deleted] [--json]", "show the tenants: clusters and all their branches",
 		"A tenant is a cluster that was created or imported, with all branches that come\n"
 		"from it. Shown by name: the branches that begin in no other.\n"},
 	{"tenant", "detach", "Sqj", 1, 1, run_tenant_detach,
@@ -71,12 +83,22 @@ static const Command commands[] = {
 		"TENANT is its id, or the name of one of its branches. Its computes wait until it\n"
 		"is attached again; others notice nothing. It stays detached when the store is\n"
 		"started again. Its directory, STORE/tenants/ID, may be copied or moved meanwhile.\n"},
-	{"tenant", "attach", "Sqj", 1, 1, run_tenant_attach,
-		"tenant attach TENANT", "put a cluster and all its branches into service again",
+	{"tenant", "attach", "Sfqj", 1, 1, run_tenant_attach,
+		"tenant attach TENANT [--force]", "put a cluster and all its branches into service again",
 		"TENANT is its id, or the name of one of its branches. A tenant of another store,\n"
-		"that was detached there or whose store is stopped, is attached by its id when its\n"
-		"directory has been copied to STORE/tenants/ID, whole and synced. Its branches must\n"
-		"have names that the store does not have yet.\n"},
+		"that was detached there, is attached by its id when its directory has been copied\n"
+		"to STORE/tenants/ID, whole and synced. Its branches must have names that the store\n"
+		"does not have yet. A copy of one that was not detached (its store was stopped, say),\n"
+		"and a tenant that another store of this machine has in service, are attached with\n"
+		"--force only: two would go on with the same cluster.\n"},
+	{"tenant", "delete", "SfPqj", 1, 1, run_tenant_delete,
+		"tenant delete TENANT [--force] [--purge]", "delete a cluster and all its branches",
+		"It is in the trash then, for trash_interval (7 days), and can be had back with\n"
+		"\"tenant undelete\". One that is not detached is deleted with --force only. With\n"
+		"--purge it is gone at once; also if it is in the trash already.\n"},
+	{"tenant", "undelete", "Sqj", 1, 1, run_tenant_undelete,
+		"tenant undelete TENANT", "bring a cluster back that was deleted",
+		"It is detached then: \"tenant attach\" puts it into service.\n"},
 	{"compute", "start", "DSUbpotTqj", 1, 1, run_compute_start,
 		"compute start BRANCH -D COMPUTE [-p PORT] [-o OPTIONS] [-t SECS] [--takeover]", "start PostgreSQL on a branch",
 		"COMPUTE must not exist, be empty, or be an earlier compute of the branch. That is\n"
@@ -175,6 +197,8 @@ static const struct option long_options[] = {
 	{"from", required_argument, NULL, 'r'},
 	{"force", no_argument, NULL, 'f'},
 	{"takeover", no_argument, NULL, 'T'},
+	{"purge", no_argument, NULL, 'P'},
+	{"deleted", no_argument, NULL, 'd'},
 	{"values", no_argument, NULL, 'V'},
 	{"hexdump", no_argument, NULL, 'x'},
 	{"relation", required_argument, NULL, 'R'},
@@ -206,7 +230,9 @@ static const struct
 	{'g', "      --pgdata=DIR       data directory to import\n"},
 	{'G', "      --debian=V/NAME    cluster of Debian's postgresql-common to import, such as 15/main\n"},
 	{'c', "      --settings-from=DIR  directory of the cluster's postgresql.conf\n"},
-	{'f', "  -f, --force            also if a compute runs on it\n"},
+	{'f', "  -f, --force            do it in spite of what speaks against it\n"},
+	{'P', "      --purge            for good, not into the trash\n"},
+	{'d', "      --deleted          what is in the trash\n"},
 	{'j', "      --json             output as JSON\n"},
 	{'k', "  -k, --data-checksums   the cluster has checksums on data pages\n"},
 	{'l', "  -l, --log=FILE         append the log to this file\n"},
@@ -398,6 +424,12 @@ parse_option(Options *options, int c)
 			break;
 		case 'T':
 			options->takeover = true;
+			break;
+		case 'P':
+			options->purge = true;
+			break;
+		case 'd':
+			options->deleted = true;
 			break;
 		case 'N':
 			options->no_sync = true;

@@ -1,6 +1,6 @@
 /*
  * tenant.c
- *	  Commands for tenants: detach, attach, list.
+ *	  Commands for tenants: detach, attach, delete, undelete, list.
  */
 #include "ps_fe.h"
 
@@ -12,7 +12,8 @@ execute(const Options *options, const char *command, const char *done)
 	const char *tenant = options->args[0];
 	PGconn	   *conn = store_connect(options);
 
-	store_execute(conn, psprintf("%s %s", command, store_quote(tenant)));
+	store_execute(conn, psprintf("%s %s%s%s", command, store_quote(tenant), options->force ? " force" : "",
+								 options->purge ? " purge" : ""));
 	PQfinish(conn);
 	print_done(options, psprintf("Tenant \"%s\" is %s.", tenant, done), done, tenant, NULL);
 	return 0;
@@ -31,14 +32,29 @@ run_tenant_attach(const Options *options)
 }
 
 int
+run_tenant_delete(const Options *options)
+{
+	return execute(options, "tenant_delete", "deleted");
+}
+
+int
+run_tenant_undelete(const Options *options)
+{
+	return execute(options, "tenant_undelete", "undeleted");
+}
+
+int
 run_tenant_list(const Options *options)
 {
 	static const char *const columns[] = {"tenant", "state", "branches", "system_identifier", "name"};
+	static const char *const deleted_columns[] = {"tenant", "deleted", "seconds_left", "branches", "system_identifier", "name", "by"};
 	PGconn	   *conn = store_connect(options);
-	PGresult   *res = store_query(conn, "tenant_list");
+	PGresult   *res = store_query(conn, options->deleted ? "tenant_list deleted" : "tenant_list");
 
 	if (options->json)
 		print_json(res);
+	else if (options->deleted)
+		print_table(res, deleted_columns, lengthof(deleted_columns), NULL, NULL);
 	else
 		print_table(res, columns, lengthof(columns), NULL, NULL);
 	PQclear(res);

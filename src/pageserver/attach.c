@@ -69,29 +69,42 @@ undo_mark(const Tenant *tenant, bool detached)
 		ps_log_error(PS_WARNING, err, "\"%s\" may count as %s after a restart", tenant->dir, detached ? "attached" : "detached");
 }
 
+PsError *
+tenant_mark_detached(const Tenant *tenant)
+{
+	return set_mark(tenant, true);
+}
+
 /* ---- names: a tenant is called by its id, or by any of its branches ---- */
 
-/* Names and number of the branches of a tenant that is not served; *names of those that begin in no other. */
+/* Names and number of the branches of a tenant that is not served, without those in the trash; *names of those that begin in no other. */
 static void
 read_names(const Tenant *tenant, StringInfo names, int *nbranches, const char *wanted, bool *found)
 {
 	char	   *path = psprintf("%s/timelines", tenant->dir);
 	PsId	   *ids;
+	int			n;
 
-	ps_error_free(store_list_ids(path, &ids, nbranches));
-	for (int i = 0; i < *nbranches; i++)
+	ps_error_free(store_list_ids(path, &ids, &n));
+	*nbranches = 0;
+	for (int i = 0; i < n; i++)
 	{
 		char		id[PS_ID_TEXT];
 		char	   *dir = psprintf("%s/%s", path, ps_id_format(&ids[i], id));
+		char	   *mark = psprintf("%s/%s", dir, TRASH_MARK_FILE);
+		bool		deleted = access(mark, F_OK) == 0;
 		Manifest	m;
 		PsError    *err = manifest_read(dir, &m);
 
-		if (err != NULL)
+		(*nbranches) += !deleted;
+		if (err != NULL && !deleted)
 		{
 			ps_error_free(err);
 			err = manifest_read_old(dir, &m);
 		}
-		if (err == NULL)
+		if (err == NULL && deleted)
+			manifest_free(&m);
+		else if (err == NULL)
 		{
 			if (names != NULL && !m.has_ancestor)
 				appendStringInfo(names, "%s%s", names->len > 0 ? ", " : "", m.name);
@@ -100,6 +113,7 @@ read_names(const Tenant *tenant, StringInfo names, int *nbranches, const char *w
 			manifest_free(&m);
 		}
 		ps_error_free(err);
+		pfree(mark);
 		pfree(dir);
 	}
 	free(ids);
@@ -128,8 +142,19 @@ tenant_detached_error(const Tenant *tenant)
 {
 	char		id[PS_ID_TEXT];
 
+	if (tenant->deleted)
+		return ps_error_hint(ps_error(PS_SQLSTATE_NOT_FOUND, "tenant %s is deleted", ps_id_format(&tenant->id, id)),
+							 "\"pageserver_ctl tenant undelete %s\" brings it back.", id);
 	return ps_error_hint(ps_error(PS_SQLSTATE_TRY_AGAIN, "tenant %s is detached", ps_id_format(&tenant->id, id)),
 						 "\"pageserver_ctl tenant attach %s\" brings it back.", id);
+}
+
+static PsError *
+being_changed(const Tenant *tenant)
+{
+	char		id[PS_ID_TEXT];
+
+	return ps_error(PS_SQLSTATE_STATE, "tenant %s is just being detached or attached", ps_id_format(&tenant->id, id));
 }
 
 /* ---- detaching ---- */
@@ -246,6 +271,7 @@ store_end_detach(Store *store, Tenant *tenant, Timeline **timelines, int n)
 	pthread_mutex_lock(&store->lock);
 	for (int i = 0; i < n; i++)
 		store_destroy_timeline(store, timelines[i]);
+	tenant_unclaim(tenant);
 	tenant->life = TENANT_DETACHED;
 	pthread_mutex_unlock(&store->lock);
 	free(timelines);
@@ -253,9 +279,9 @@ store_end_detach(Store *store, Tenant *tenant, Timeline **timelines, int n)
 
 /* ---- attaching ---- */
 
-/* The id of a detached tenant one of whose branches has the name. */
+/* The id of a detached tenant, in the trash or not, one of whose branches has the name. */
 static bool
-find_detached(Store *store, const char *name, PsId *id)
+find_detached(Store *store, const char *name, bool deleted, PsId *id)
 {
 	PsId	   *ids;
 	int			n = 0;
@@ -264,7 +290,7 @@ find_detached(Store *store, const char *name, PsId *id)
 	pthread_mutex_lock(&store->lock);
 	ids = pg_malloc(Max(store->ntenants, 1) * sizeof(PsId));
 	for (int i = 0; i < store->ntenants; i++)
-		if (store->tenants[i]->life == TENANT_DETACHED)
+		if (store->tenants[i]->life == TENANT_DETACHED && store->tenants[i]->deleted == deleted)
 			ids[n++] = store->tenants[i]->id;
 	pthread_mutex_unlock(&store->lock);
 	for (int i = 0; i < n && !found; i++)
@@ -280,35 +306,101 @@ find_detached(Store *store, const char *name, PsId *id)
 	return found;
 }
 
+PsError *
+tenant_begin_change(Store *store, const char *name, bool deleted, Tenant **result)
+{
+	char		text[PS_ID_TEXT];
+	Tenant	   *tenant;
+	PsId		id;
+	PsError    *err = NULL;
+
+	if (!ps_id_parse(name, &id) && !find_detached(store, name, deleted, &id))
+		return no_such_tenant(name);
+	pthread_mutex_lock(&store->lock);
+	tenant = tenant_by_id(store, &id);
+	if (tenant == NULL || (tenant->life == TENANT_DETACHED && deleted && !tenant->deleted))
+		err = no_such_tenant(name);
+	else if (tenant->life == TENANT_CHANGING)
+		err = being_changed(tenant);
+	else if (tenant->life == TENANT_ATTACHED)
+		err = ps_error(PS_SQLSTATE_STATE, "tenant %s is attached", ps_id_format(&id, text));
+	else if (tenant->deleted != deleted)
+		err = tenant_detached_error(tenant);
+	if (err == NULL)
+	{
+		tenant->life = TENANT_CHANGING;
+		*result = tenant;
+	}
+	pthread_mutex_unlock(&store->lock);
+	return err;
+}
+
+/*
+ * A tenant of which the store does not know yet: is there a directory, and may
+ * it be attached?  Holds no lock.
+ */
+static PsError *
+look_at_directory(Tenant *tenant, bool force)
+{
+	char		id[PS_ID_TEXT];
+
+	if (access(tenant->dir, F_OK) != 0)
+		return ps_error_hint(ps_error(PS_SQLSTATE_NOT_FOUND, "there is no tenant %s, nor a directory \"%s\": %m", ps_id_format(&tenant->id, id), tenant->dir),
+							 "Copy the tenant's directory there first, under its own name.");
+	PS_TRY(trash_mark_read(tenant->dir, tenant->store->clock, &tenant->trash_mark, &tenant->deleted));
+	if (force || tenant->deleted || tenant_is_marked_detached(tenant))
+		return NULL;
+	return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "\"%s\" is a copy of a tenant that was in service when it was made", tenant->dir),
+						 "Both would go on with the same WAL. Detach it where it comes from and copy it again; or, if that is gone for good: pageserver_ctl tenant attach --force %s",
+						 ps_id_format(&tenant->id, id));
+}
+
+/* Puts a tenant into the store, DETACHED, if it does not know it: one whose directory was put there. */
+static PsError *
+take_in(Store *store, const PsId *id, bool force)
+{
+	Tenant	   *tenant;
+	bool		known;
+	PsError    *err;
+
+	pthread_mutex_lock(&store->lock);
+	known = tenant_by_id(store, id) != NULL;
+	pthread_mutex_unlock(&store->lock);
+	if (known)
+		return NULL;
+	tenant = tenant_alloc(store, id);
+	tenant->life = TENANT_DETACHED;
+	err = look_at_directory(tenant, force);
+	pthread_mutex_lock(&store->lock);
+	/* others may do the same */
+	known = tenant_by_id(store, id) != NULL;
+	if (err == NULL && !known)
+		store_put_tenant(store, tenant);
+	pthread_mutex_unlock(&store->lock);
+	if (err != NULL || known)
+		tenant_free(tenant);
+	return err;
+}
+
 /* A tenant in the store, CHANGING: one that was detached, or a directory that was put there. */
 static PsError *
-begin_attach(Store *store, const PsId *id, Tenant **result)
+begin_attach(Store *store, const PsId *id, bool force, Tenant **result)
 {
 	char		text[PS_ID_TEXT];
 	Tenant	   *tenant;
 	PsError    *err = NULL;
 
+	PS_TRY(take_in(store, id, force));
 	pthread_mutex_lock(&store->lock);
 	tenant = tenant_by_id(store, id);
 	if (tenant == NULL)
-	{
-		tenant = tenant_alloc(store, id);
-		if (access(tenant->dir, F_OK) == 0)
-		{
-			tenant->life = TENANT_DETACHED;
-			store_put_tenant(store, tenant);
-		}
-		else
-		{
-			err = ps_error_hint(ps_error(PS_SQLSTATE_NOT_FOUND, "there is no tenant %s, nor a directory \"%s\": %m", ps_id_format(id, text), tenant->dir),
-								"Copy the tenant's directory there first, under its own name.");
-			tenant_free(tenant);
-		}
-	}
+		err = no_such_tenant(ps_id_format(id, text));	/* purged meanwhile */
 	else if (tenant->life == TENANT_ATTACHED)
 		err = ps_error(PS_SQLSTATE_EXISTS, "tenant %s is attached already", ps_id_format(id, text));
 	else if (tenant->life == TENANT_CHANGING)
-		err = ps_error(PS_SQLSTATE_STATE, "tenant %s is just being detached or attached", ps_id_format(id, text));
+		err = being_changed(tenant);
+	else if (tenant->deleted)
+		err = tenant_detached_error(tenant);
 	if (err == NULL)
 	{
 		tenant->life = TENANT_CHANGING;
@@ -321,7 +413,13 @@ begin_attach(Store *store, const PsId *id, Tenant **result)
 static int
 by_name(const void *a, const void *b)
 {
-	return strcmp((*(Timeline *const *) a)->name, (*(Timeline *const *) b)->name);
+	const Timeline *x = *(Timeline *const *) a;
+	const Timeline *y = *(Timeline *const *) b;
+
+	/* those in the trash last, whatever names they have */
+	if (x->in_trash != y->in_trash)
+		return x->in_trash - y->in_trash;
+	return strcmp(x->name, y->name);
 }
 
 /* Names of branches are those of the whole store.  Sorts the timelines by them.  Caller holds Store.lock. */
@@ -331,7 +429,8 @@ check_names(Store *store, const Tenant *tenant, Timeline **timelines, int n)
 	store_drop_old_names(timelines, n);
 	qsort(timelines, n, sizeof(Timeline *), by_name);
 	for (int i = 1; i < n; i++)
-		if (timelines[i]->name[0] != '\0' && strcmp(timelines[i - 1]->name, timelines[i]->name) == 0)
+		if (!timelines[i]->in_trash && !timelines[i - 1]->in_trash &&
+			timelines[i]->name[0] != '\0' && strcmp(timelines[i - 1]->name, timelines[i]->name) == 0)
 			return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED, "two branches have the name \"%s\": \"%s\" and \"%s\"", timelines[i]->name,
 										  timelines[i - 1]->dir, timelines[i]->dir),
 								 "The store that it comes from was killed while it replaced one by the other: start that, stop it, and copy the directory again.");
@@ -341,6 +440,8 @@ check_names(Store *store, const Tenant *tenant, Timeline **timelines, int n)
 		char		a[PS_ID_TEXT];
 		char		b[PS_ID_TEXT];
 
+		if (timelines[i]->in_trash)
+			continue;
 		if (other != NULL && timelines[i]->life == TIMELINE_BROKEN)
 		{
 			store_drop_name(timelines[i]);
@@ -373,7 +474,7 @@ put_in_store(Store *store, Tenant *tenant, Timeline **timelines, int n)
 	names = pg_malloc0(n * sizeof(Reservation));
 	for (int i = 0; i < n; i++)
 	{
-		names[i].name = timelines[i]->name;
+		names[i].name = timelines[i]->in_trash ? "" : timelines[i]->name;
 		store_reserve(store, &names[i]);
 	}
 	pthread_mutex_unlock(&store->lock);
@@ -407,8 +508,21 @@ sync_tenant(const Tenant *tenant)
 	return err == NULL ? NULL : ps_error_hint(err, "Check the disk, then copy the tenant's directory again, if it was copied: what could not be written may read well, and be gone after a power failure.");
 }
 
+/* Whoever insists has it, whoever else has it. */
+static PsError *
+claim(Tenant *tenant, bool force)
+{
+	PsError    *err = tenant_claim(tenant);
+
+	if (err == NULL || !force)
+		return err;
+	tenant->claim_fd = TENANT_CLAIM_FAILED;
+	ps_log_error(PS_WARNING, err, "a tenant is attached all the same");
+	return NULL;
+}
+
 PsError *
-store_attach_tenant(Store *store, const char *name)
+store_attach_tenant(Store *store, const char *name, bool force)
 {
 	Timeline  **timelines = NULL;
 	Tenant	   *tenant;
@@ -416,10 +530,12 @@ store_attach_tenant(Store *store, const char *name)
 	int			n = 0;
 	PsError    *err;
 
-	if (!ps_id_parse(name, &id) && !find_detached(store, name, &id))
+	if (!ps_id_parse(name, &id) && !find_detached(store, name, false, &id))
 		return no_such_tenant(name);
-	PS_TRY(begin_attach(store, &id, &tenant));
+	PS_TRY(begin_attach(store, &id, force, &tenant));
 	err = tenant_read(tenant);
+	if (err == NULL)
+		err = claim(tenant, force);
 	if (err == NULL)
 		err = sync_tenant(tenant);
 	if (err == NULL)
@@ -428,7 +544,10 @@ store_attach_tenant(Store *store, const char *name)
 	if (err == NULL)
 		err = put_in_store(store, tenant, timelines, n);
 	if (err != NULL)
+	{
+		tenant_unclaim(tenant);
 		tenant->life = TENANT_DETACHED;
+	}
 	pthread_mutex_unlock(&store->lock);
 	for (int i = 0; i < n && err != NULL; i++)
 		timeline_free(timelines[i]);
@@ -460,6 +579,13 @@ store_list_tenants(Store *store, int *n)
 
 		list[i].id = tenant->id;
 		list[i].attached = tenant->life == TENANT_ATTACHED;
+		list[i].deleted = tenant->deleted;
+		if (tenant->deleted)
+		{
+			list[i].when = tenant->trash_mark.when;
+			list[i].by = pg_strdup(tenant->trash_mark.by);
+			list[i].time_left = Max(trash_mark_time_left(&tenant->trash_mark, store->clock, store->config->trash_interval), 0);
+		}
 		if (!list[i].attached)
 			continue;
 		list[i].system_identifier = tenant->system_identifier;
@@ -468,7 +594,7 @@ store_list_tenants(Store *store, int *n)
 		{
 			const Timeline *tl = store->timelines[k];
 
-			if (tl->tenant != tenant)
+			if (tl->tenant != tenant || tl->in_trash)
 				continue;
 			list[i].branches++;
 			if (tl->ancestor == NULL && tl->name[0] != '\0')
@@ -500,6 +626,9 @@ void
 store_list_tenants_free(TenantInfo *list, int n)
 {
 	for (int i = 0; i < n; i++)
+	{
 		free(list[i].names);
+		free(list[i].by);
+	}
 	free(list);
 }

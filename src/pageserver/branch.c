@@ -108,6 +108,9 @@ add_branch(Store *store, TimelineSeed *seed, const WalState *state, Timeline **r
 	PS_GOTO(make_dir(wal_dir), done);
 	PS_GOTO(make_dir(layers_dir), done);
 	PS_GOTO(write_first_segment(seed->ancestor, seed->lsn, wal_dir), done);
+	/* what takes the place of a protected branch is protected, too */
+	if (seed->replaced != NULL && trash_is_protected(seed->replaced->dir))
+		PS_GOTO(trash_set_protected(dir, true), done);
 	seed->space = (LayerSpace) {.dir = layers_dir, .tenant = seed->tenant, .timeline = seed->timeline, .next_number = 1, .synced_later = true};
 	PS_GOTO(write_state_layer(seed, state, &layer), done);
 	PS_GOTO(copy_settings(seed, dir), done);
@@ -288,7 +291,7 @@ PsError *
 store_save_names(Store *store, const Waiter *waiter)
 {
 	for (int i = 0; i < store->ntimelines; i++)
-		if (store->timelines[i]->name_unsaved)
+		if (store->timelines[i]->name_unsaved && !store->timelines[i]->in_trash)
 		{
 			Timeline   *tl;
 			PsError    *err = NULL;
@@ -343,17 +346,17 @@ store_rename_branch(Store *store, const char *name, const char *new_name, const 
 
 /* ---- deletion ---- */
 
-/* An error that names them, if branches begin in this one.  Caller holds Store.lock. */
-static PsError *
-check_no_children(const Store *store, const Timeline *tl)
+PsError *
+store_check_no_children(const Store *store, const Timeline *tl, bool for_good)
 {
 	StringInfoData names;
 	PsError    *err = NULL;
 
 	initStringInfo(&names);
 	for (int i = 0; i < store->ntimelines; i++)
-		if (store->timelines[i]->ancestor == tl)
-			appendStringInfo(&names, "%s\"%s\"", names.len > 0 ? ", " : "", store->timelines[i]->name);
+		if (store->timelines[i]->ancestor == tl && (for_good || !store->timelines[i]->in_trash))
+			appendStringInfo(&names, "%s\"%s\"%s", names.len > 0 ? ", " : "", store->timelines[i]->name,
+							 store->timelines[i]->in_trash ? " (deleted)" : "");
 	for (const Reservation *r = store->reservations; r != NULL; r = r->next)
 		if (r->ancestor == tl)
 			appendStringInfo(&names, "%s\"%s\", which is just being made", names.len > 0 ? ", " : "", r->name);
@@ -363,13 +366,14 @@ check_no_children(const Store *store, const Timeline *tl)
 	{
 		char		id[PS_ID_TEXT];
 
-		if (store->timelines[i]->tenant == tl->tenant && store->timelines[i]->origin_unknown)
+		if (store->timelines[i]->tenant == tl->tenant && store->timelines[i]->origin_unknown &&
+			(for_good || !store->timelines[i]->in_trash))
 			appendStringInfo(&names, "%sperhaps %s, which cannot be read", names.len > 0 ? ", " : "",
 							 ps_id_format(&store->timelines[i]->id, id));
 	}
 	if (names.len > 0)
 		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "other branches begin in branch \"%s\": %s", tl->name, names.data),
-							"Delete these first.");
+							for_good ? "Purge these first, with \"branch delete --purge\"." : "Delete these first.");
 	pfree(names.data);
 	return err;
 }
@@ -387,8 +391,8 @@ path_of_deleted(const Timeline *tl)
  * after a power failure, so the branch must not go on.  Caller has begun a
  * change, and holds no lock.
  */
-static PsError *
-move_away(Timeline *tl, Outcome *outcome)
+PsError *
+store_move_away(Timeline *tl, Outcome *outcome)
 {
 	char	   *path = path_of_deleted(tl);
 	PsError    *err = NULL;
@@ -421,13 +425,13 @@ store_remove_branch(Store *store, const char *name, const Waiter *waiter, Timeli
 	if (err == NULL)
 		err = store_named_settled(store, name, waiter, &tl);
 	if (err == NULL)
-		err = check_no_children(store, tl);
+		err = store_check_no_children(store, tl, true);
 	if (err == NULL)
 	{
 		/* nothing begins in it meanwhile (check_place() in store_add.c) */
 		store_begin_change(store, tl);
 		pthread_mutex_unlock(&store->lock);
-		err = move_away(tl, &outcome);
+		err = store_move_away(tl, &outcome);
 		pthread_mutex_lock(&store->lock);
 		if (outcome != OUTCOME_NOT_DONE)
 		{
@@ -507,7 +511,7 @@ store_replace_branch(Store *store, const char *name, Timeline *parent, XLogRecPt
 	pthread_mutex_lock(&store->lock);
 	err = find_served(store, name, waiter, &seed.replaced);
 	if (err == NULL && childless)
-		err = check_no_children(store, seed.replaced);
+		err = store_check_no_children(store, seed.replaced, false);
 	if (err == NULL)
 		err = name_for_old(store, name, old_name);
 	if (err == NULL)

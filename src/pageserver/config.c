@@ -163,6 +163,11 @@ static const Setting settings[] = {
 		"the moments at which branches begin.  Counted is the time that the store has run\n"
 		"since it took the WAL: no clock that is set can make it older."},
 
+	{"Trash", INT_SETTING(trash_interval, UNIT_S, 0, INT_MAX, "7d"), NULL, false,
+		"How long a branch or tenant that was deleted can be had back (\"branch undelete\").\n"
+		"It takes its space until then (\"branch list --deleted\").  Counted is the time that\n"
+		"the store runs.  0: what is deleted is gone at once."},
+
 	{"Log", STRING_SETTING(log_level, "log"), check_log_level, true,
 		"Least level that is logged: debug, log or warning."},
 };

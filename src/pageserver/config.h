@@ -52,6 +52,7 @@ typedef struct Config
 	/* history */
 	int			gc_horizon;		/* MB of WAL back from the newest that stay readable */
 	int			pitr_interval;	/* s back from now that stay readable */
+	int			trash_interval; /* s that what was deleted stays in the trash */
 	/* log */
 	char	   *log_level;		/* debug, log, warning: see config_log_level() */
 	/* of a reloaded one */

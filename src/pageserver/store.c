@@ -39,10 +39,26 @@ store_forget_tenant(Store *store, Tenant *tenant)
 		}
 }
 
+void
+store_forget_purged_tenant(Store *store, Tenant *tenant)
+{
+	store_forget_tenant(store, tenant);
+	store->gone_tenants = pg_realloc(store->gone_tenants, (store->ngone_tenants + 1) * sizeof(Tenant *));
+	store->gone_tenants[store->ngone_tenants++] = tenant;
+}
+
 /* And here. */
 void
 store_put_timeline(Store *store, Timeline *tl)
 {
+	PsError    *err = tl->tenant->claim_fd == TENANT_NOT_CLAIMED ? tenant_claim(tl->tenant) : NULL;
+
+	/* who attaches a tenant has looked for that; here it is too late for more than a word */
+	if (err != NULL)
+	{
+		tl->tenant->claim_fd = TENANT_CLAIM_FAILED;
+		ps_log_error(PS_WARNING, err, "a tenant is served all the same");
+	}
 	store->timelines = pg_realloc(store->timelines, (store->ntimelines + 1) * sizeof(Timeline *));
 	store->timelines[store->ntimelines++] = tl;
 	if (tl->ancestor != NULL)
@@ -57,10 +73,10 @@ store_named(Store *store, const char *name)
 
 	/* that of a branch whose manifest cannot be read may be "" */
 	for (int i = 0; i < store->ntimelines && name[0] != '\0'; i++)
-		if (strcmp(store->timelines[i]->name, name) == 0)
+		if (!store->timelines[i]->in_trash && strcmp(store->timelines[i]->name, name) == 0)
 			return store->timelines[i];
 	for (int i = 0; i < store->ntimelines && ps_id_parse(name, &id); i++)
-		if (ps_id_equal(&store->timelines[i]->id, &id))
+		if (!store->timelines[i]->in_trash && ps_id_equal(&store->timelines[i]->id, &id))
 			return store->timelines[i];
 	return NULL;
 }
@@ -127,8 +143,8 @@ void
 store_drop_old_names(Timeline **list, int n)
 {
 	for (int i = 0; i < n; i++)
-		for (int k = 0; k < n && list[i]->life == TIMELINE_BROKEN && list[i]->name[0] != '\0'; k++)
-			if (k != i && strcmp(list[k]->name, list[i]->name) == 0)
+		for (int k = 0; k < n && list[i]->life == TIMELINE_BROKEN && list[i]->name[0] != '\0' && !list[i]->in_trash; k++)
+			if (k != i && !list[k]->in_trash && strcmp(list[k]->name, list[i]->name) == 0)
 				store_drop_name(list[i]);
 }
 
@@ -139,9 +155,15 @@ store_drop_old_names(Timeline **list, int n)
 static void
 check_names(Store *store)
 {
-	int			n;
-	Timeline  **list = store_list(store, &n);
+	int			nall;
+	int			n = 0;
+	Timeline  **all = store_list(store, &nall);
+	Timeline  **list = pg_malloc(Max(nall, 1) * sizeof(Timeline *));
 
+	/* what is in the trash has no name that others could not have */
+	for (int i = 0; i < nall; i++)
+		if (!all[i]->in_trash)
+			list[n++] = all[i];
 	store_drop_old_names(list, n);
 	qsort(list, n, sizeof(Timeline *), by_name);
 	for (int i = 1; i < n; i++)
@@ -163,7 +185,8 @@ check_names(Store *store)
 		if (err != NULL)
 			timeline_set_broken(replaced, err);
 	}
-	store_list_free(list, n);
+	free(list);
+	store_list_free(all, nall);
 }
 
 /* Damage of one tenant or timeline is no reason not to serve the others. */
@@ -179,7 +202,8 @@ open_tenant(Store *store, const PsId *id)
 	store_put_tenant(store, tenant);
 	/* after a kill, that it is marked, or no longer is, may not be durable yet */
 	problem = sync_path(tenant->dir);
-	if (tenant_is_marked_detached(tenant))
+	problem = ps_error_first(problem, trash_mark_read(tenant->dir, store->clock, &tenant->trash_mark, &tenant->deleted));
+	if (tenant->deleted || tenant_is_marked_detached(tenant))
 	{
 		ps_error_free(problem);
 		tenant->life = TENANT_DETACHED;
@@ -317,6 +341,9 @@ store_close(Store *store)
 		timeline_free(store->timelines[i]);
 	for (int i = 0; i < store->ntenants; i++)
 		tenant_free(store->tenants[i]);
+	for (int i = 0; i < store->ngone_tenants; i++)
+		tenant_free(store->gone_tenants[i]);
+	free(store->gone_tenants);
 	page_cache_free(store->page_cache);
 	aio_free(store->aio);
 	store_clock_close(store->clock);
@@ -406,7 +433,10 @@ PsError *
 store_no_such_branch(const Store *store, const char *name)
 {
 	bool		detached = false;
+	const Timeline *deleted = trash_named(store, name);
 
+	if (deleted != NULL)
+		return trash_error(deleted);
 	for (int i = 0; i < store->ntenants; i++)
 		detached |= store->tenants[i]->life != TENANT_ATTACHED;
 	return ps_error_hint(ps_error(PS_SQLSTATE_NOT_FOUND, "branch \"%s\" does not exist", name),
@@ -500,7 +530,7 @@ store_count_broken(Store *store, int *broken, int *unknown)
 	pthread_mutex_lock(&store->lock);
 	for (int i = 0; i < store->ntimelines; i++)
 	{
-		*broken += store->timelines[i]->life == TIMELINE_BROKEN;
+		*broken += store->timelines[i]->life == TIMELINE_BROKEN && !store->timelines[i]->in_trash;
 		*unknown += store->timelines[i]->origin_unknown;
 	}
 	pthread_mutex_unlock(&store->lock);

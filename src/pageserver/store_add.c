@@ -66,7 +66,8 @@ store_unreserve(Store *store, Reservation *reservation)
 bool
 store_is_reserved(const Store *store, const char *name)
 {
-	for (const Reservation *r = store->reservations; r != NULL; r = r->next)
+	/* that of a branch which cannot be read may be "" */
+	for (const Reservation *r = store->reservations; r != NULL && name[0] != '\0'; r = r->next)
 		if (strcmp(r->name, name) == 0)
 			return true;
 	return false;
@@ -206,6 +207,8 @@ check_place(Store *store, const Tenant *tenant, const TimelineSeed *seed)
 			break;
 		PS_TRY(store_wait(store, seed->waiter));
 	}
+	if (seed->ancestor != NULL && seed->ancestor->in_trash)
+		return trash_error(seed->ancestor);
 	return seed->ancestor != NULL && seed->ancestor->gone ? store_no_such_branch(store, seed->ancestor->name) : NULL;
 }
 

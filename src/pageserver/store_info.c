@@ -46,8 +46,8 @@ closed_info(Timeline *tl, TimelineInfo *info)
 		char		id[PS_ID_TEXT];
 
 		snprintf(info->error, sizeof(info->error), "%s%s%s%s", tl->error->message,
-				 tl->origin_unknown ? "; until it can be read or is deleted, garbage of the other branches of its tenant is kept" : "",
-				 tl->name[0] == '\0' ? "; it can be deleted by its id, " : "", tl->name[0] == '\0' ? ps_id_format(&tl->id, id) : "");
+				 tl->origin_unknown ? "; until it can be read or is deleted for good, garbage of the other branches of its tenant is kept" : "",
+				 tl->name[0] == '\0' ? "; it can be deleted for good by its id (--purge), " : "", tl->name[0] == '\0' ? ps_id_format(&tl->id, id) : "");
 	}
 }
 
@@ -71,6 +71,8 @@ store_timeline_info(Timeline *tl, TimelineInfo *info)
 	}
 	else
 		closed_info(tl, info);
+	info->is_protected = tl->is_protected;
+	info->deleted = tl->in_trash;
 	pthread_mutex_unlock(&store->lock);
 	if (!open)
 		count_files(tl->space.dir, &info->layer_files, &info->layer_bytes);

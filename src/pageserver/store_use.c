@@ -135,6 +135,8 @@ use_one(Store *store, Timeline *tl, const Waiter *waiter)
 		return tenant_detached_error(tl->tenant);
 	if (tl->gone)
 		return store_no_such_branch(store, tl->name);
+	if (tl->in_trash)
+		return trash_error(tl);
 	if (tl->life == TIMELINE_OPEN)
 	{
 		tl->uses++;
@@ -157,6 +159,8 @@ store_begin_use(Store *store, Timeline *tl, const Waiter *waiter)
 	int			n = 0;
 	PsError    *err = NULL;
 
+	if (tl->in_trash)
+		return trash_error(tl);
 	if (tl->life == TIMELINE_OPEN && !tl->gone && tl->tenant->life == TENANT_ATTACHED && !atomic_load(&store->stopping))
 	{
 		tl->uses++;
@@ -183,7 +187,9 @@ store_begin_use(Store *store, Timeline *tl, const Waiter *waiter)
 void
 store_end_use(Store *store, Timeline *tl, bool counts)
 {
-	tl->uses--;
+	/* store_finish_trash() waits for that */
+	if (--tl->uses == 0 && tl->in_trash)
+		pthread_cond_broadcast(&store->changed);
 	if (counts)
 		tl->last_used = timeline_now_ms();
 }

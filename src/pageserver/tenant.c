@@ -86,6 +86,7 @@ tenant_alloc(Store *store, const PsId *id)
 
 	tenant->id = *id;
 	tenant->store = store;
+	tenant->claim_fd = TENANT_NOT_CLAIMED;
 	tenant->dir = psprintf("%s/tenants/%s", store->config->store_dir, ps_id_format(id, text));
 	pthread_mutex_init(&tenant->lock, NULL);
 	return tenant;
@@ -95,6 +96,7 @@ void
 tenant_free(Tenant *tenant)
 {
 	Assert(tenant->nopen == 0);
+	tenant_unclaim(tenant);
 	pthread_mutex_destroy(&tenant->lock);
 	pfree(tenant->dir);
 	free(tenant);
@@ -257,7 +259,7 @@ tenant_load(Tenant *tenant, const PsError *problem, Timeline ***timelines, int *
 		return err;
 	}
 	if (atomic_load(&tenant->nunknown) > 0)
-		ps_log(PS_WARNING, "nobody knows where %d branches in \"%s/timelines\" begin, so nothing of the others there is removed until these can be read, or are deleted",
+		ps_log(PS_WARNING, "nobody knows where %d branches in \"%s/timelines\" begin, so nothing of the others there is removed until these can be read, or are deleted with --purge",
 			   atomic_load(&tenant->nunknown), tenant->dir);
 	qsort(list.items, list.n, sizeof(Loaded), by_id);
 	link_ancestors(&list);

@@ -158,14 +158,31 @@ extern PsError *timeline_settings_versions(Timeline *tl, uint64 **versions, int 
 extern PsError *store_begin_detach(Store *store, const char *name, const Waiter *waiter, Tenant **tenant, Timeline ***timelines, int *n);
 extern void store_end_detach(Store *store, Tenant *tenant, Timeline **timelines, int n);
 
-/* Takes a tenant in again, or one whose directory was put into the store; an error if it does not fit. */
-extern PsError *store_attach_tenant(Store *store, const char *name);
+/*
+ * Takes a tenant in again, or one whose directory was put into the store; an
+ * error if it does not fit.  Unless "force", also if it is a copy of one that
+ * was not detached when it was taken, or that another store of this machine has
+ * in service.
+ */
+extern PsError *store_attach_tenant(Store *store, const char *name, bool force);
+
+/*
+ * trash_tenant.c: puts a detached tenant in the trash, where it is until it is
+ * undeleted, and detached again, or purged, or has been there for trash_interval.
+ */
+extern PsError *store_trash_tenant(Store *store, const char *name, const char *by);
+extern PsError *store_undelete_tenant(Store *store, const char *name);
+extern PsError *store_purge_tenant(Store *store, const char *name);
 
 typedef struct TenantInfo
 {
 	PsId		id;
 	uint64		system_identifier;
 	bool		attached;
+	bool		deleted;		/* in the trash: the next three are of that */
+	TimestampTz when;
+	char	   *by;
+	int64		time_left;		/* s until it is removed */
 	int			branches;
 	char	   *names;			/* of those that begin in no other */
 } TenantInfo;
@@ -257,6 +274,8 @@ typedef struct TimelineInfo
 	bool		compute_connected;
 	time_t		connected_since;	/* if so */
 	bool		open;
+	bool		is_protected;
+	bool		deleted;		/* it is in the trash */
 	char		error[512];		/* what is wrong with it: why ingest stopped, why it cannot be opened, …; "" if all is well */
 	char		waits_for[160];	/* what its WAL has been waiting for, for more than a moment; "": nothing */
 } TimelineInfo;
@@ -266,6 +285,44 @@ extern void timeline_info(Timeline *tl, TimelineInfo *info);	/* of an open one *
 /* store_info.c: of any, without opening it */
 extern void store_timeline_info(Timeline *tl, TimelineInfo *info);
 extern PsError *store_branch_info(Store *store, const char *name, TimelineInfo *info);
+
+/* ---- trash.c: what was deleted, for trash_interval ---- */
+
+/*
+ * Puts a branch in the trash, in two steps: after store_trash_branch(), which
+ * makes that durable, nobody finds it any more and its threads stop; the caller
+ * ends the connections that use it; store_finish_trash() waits until nobody
+ * does, and closes it.  What it needs of its ancestor stays.  Refused while
+ * other branches begin in it that are not in the trash.
+ */
+extern PsError *store_trash_branch(Store *store, const char *name, const char *by, const Waiter *waiter, Timeline **tl);
+extern void store_finish_trash(Timeline *tl);
+
+/*
+ * Takes out of the trash the branch with the id, or that of this name which was
+ * deleted last.  new_name: or NULL, it has the name that it had.
+ */
+extern PsError *store_undelete_branch(Store *store, const char *name, const char *new_name, const Waiter *waiter,
+									  char result[TIMELINE_NAME_MAX + 1]);
+
+/* As store_remove_branch(), of one that is in the trash: by id, or by its name if there is one only. */
+extern PsError *store_purge_branch(Store *store, const char *name, const Waiter *waiter, Timeline **tl);
+
+typedef struct DeletedInfo
+{
+	TimelineInfo info;
+	TimestampTz when;
+	char	   *by;
+	int64		time_left;		/* s until it is removed */
+} DeletedInfo;
+
+extern DeletedInfo *store_list_deleted(Store *store, int *n);
+extern void store_list_deleted_free(DeletedInfo *list, int n);
+
+/* A branch that is protected is deleted, reset or restored only by who says that he knows. */
+extern PsError *store_protect_branch(Store *store, const char *name, bool is_protected, const Waiter *waiter);
+
+/* ---- timeline.c ---- */
 extern WalSegments *timeline_wal(Timeline *tl);
 extern bool timeline_is_stopping(Timeline *tl);	/* it is taken away, or the store stops */
 

@@ -20,6 +20,7 @@
 #include "relsize.h"
 #include "sync.h"
 #include "timeline.h"
+#include "trash_mark.h"
 
 /* Most layers in memory that wait to be written; then ingest waits. */
 #define MAX_FROZEN 3
@@ -52,7 +53,13 @@ struct Tenant
 	Store	   *store;
 	char	   *dir;			/* STORE/tenants/<id> */
 
+	bool		deleted;		/* DETACHED, and in the trash; under Store.lock, as the next two */
+	TrashMark	trash_mark;
 	TenantLife	life;			/* under Store.lock; but for ATTACHED ones nobody begins to use a timeline */
+
+	int			claim_fd;		/* tenant_claim.c: there while it has timelines in the store; or one of the next two */
+#define TENANT_NOT_CLAIMED (-1)
+#define TENANT_CLAIM_FAILED (-2)	/* which has been logged */
 
 	/* fixed while it has timelines in the store */
 	uint64		system_identifier;
@@ -61,7 +68,7 @@ struct Tenant
 	/*
 	 * Timelines in the store of which nobody knows where they begin: as long as
 	 * there are any, nothing of the others is garbage.  Raised before others can
-	 * find them, lowered when they are deleted.
+	 * find them, lowered when they are deleted for good.
 	 */
 	atomic_int	nunknown;
 
@@ -184,6 +191,9 @@ struct Timeline
 	int			users;			/* who holds it, open or not: timelines that begin in it, lists; and all that follow */
 	int			uses;			/* who needs it open */
 	bool		gone;			/* taken out of the store */
+	bool		in_trash;		/* its name is free, nobody begins to use it; what it needs of its ancestor stays */
+	TrashMark	trash_mark;		/* if so */
+	bool		is_protected;	/* TIMELINE/protected is there */
 	int64		last_used;		/* when uses fell to 0, timeline_now_ms() */
 	PsError    *error;			/* BROKEN: why */
 	TimelineInfo known;			/* not OPEN: what it was when it was closed, or as the manifest has it */
@@ -289,6 +299,8 @@ struct Store
 	pthread_mutex_t lock;		/* protects the arrays, and what the entries say of it */
 	Tenant	  **tenants;		/* they live until store_close() */
 	int			ntenants;
+	Tenant	  **gone_tenants;	/* that were purged: others may look at them still */
+	int			ngone_tenants;
 	Timeline  **timelines;
 	int			ntimelines;
 	Reservation *reservations;
@@ -334,6 +346,33 @@ extern void tenant_end_use(Tenant *tenant);
 /* ---- attach.c ---- */
 extern bool tenant_is_marked_detached(const Tenant *tenant);
 extern PsError *tenant_detached_error(const Tenant *tenant);
+extern PsError *tenant_mark_detached(const Tenant *tenant);
+
+/*
+ * A detached tenant, that is in the trash or is not, by its id or the name of a
+ * branch: CHANGING on return.  Caller holds no lock.
+ */
+extern PsError *tenant_begin_change(Store *store, const char *name, bool deleted, Tenant **tenant);
+
+/* ---- tenant_claim.c: an error if another store of this machine has the tenant in service ---- */
+extern PsError *tenant_claim(Tenant *tenant);
+extern void tenant_unclaim(Tenant *tenant);
+
+/* ---- trash.c ---- */
+
+/* The caller of these two holds Store.lock. */
+extern PsError *trash_error(const Timeline *tl);	/* that it is deleted, and how to have it back */
+extern Timeline *trash_named(const Store *store, const char *name);	/* the last that was deleted, or that with the id; NULL: there is none */
+
+/* TIMELINE/protected; setting it is durable.  No lock is needed. */
+extern bool trash_is_protected(const char *timeline_dir);
+extern PsError *trash_set_protected(const char *timeline_dir, bool is_protected);
+
+/* Removes what has been in the trash for long enough; called now and then, with no lock held. */
+extern void trash_empty(Store *store);
+
+/* ---- trash_tenant.c ---- */
+extern void trash_empty_tenants(Store *store);
 
 /* ---- store.c, store_add.c ---- */
 extern PsError *store_list_ids(const char *path, PsId **ids, int *n);	/* subdirectories that are named by an id; malloc'd */
@@ -369,6 +408,19 @@ extern PsError *store_set_name(Store *store, Timeline *tl, const char *new_name)
  */
 extern void store_set_aside(Store *store, Timeline *tl, const char *new_name);
 
+/*
+ * branch.c: an error that names them, if branches begin in this one, or perhaps
+ * do.  for_good: those in the trash count, too.  Caller holds Store.lock.
+ */
+extern PsError *store_check_no_children(const Store *store, const Timeline *tl, bool for_good);
+
+/*
+ * branch.c: moves the directory of a timeline to STORE/tmp, to be removed by
+ * store_destroy_branch(), durably.  OUTCOME_UNKNOWN: the branch must not go on,
+ * but its files stay.  The caller has begun a change, and holds no lock.
+ */
+extern PsError *store_move_away(Timeline *tl, Outcome *outcome);
+
 /* Before names or branches change again, those are written that could not be.  Lets the lock go meanwhile. */
 extern PsError *store_save_names(Store *store, const Waiter *waiter);
 
@@ -380,7 +432,8 @@ extern bool store_is_reserved(const Store *store, const char *name);
 extern void store_unhold(Store *store, Timeline *tl);	/* one of Timeline.users less */
 extern void store_put_tenant(Store *store, Tenant *tenant);
 extern void store_put_timeline(Store *store, Timeline *tl);
-extern void store_forget_tenant(Store *store, Tenant *tenant);
+extern void store_forget_tenant(Store *store, Tenant *tenant);	/* of which nobody knows */
+extern void store_forget_purged_tenant(Store *store, Tenant *tenant);	/* frees it when the store is closed */
 extern void store_forget(Store *store, Timeline *tl);	/* nobody can find it any more */
 
 /* Waits until nobody holds a timeline that was taken out, then closes and frees it; the lock is let go meanwhile. */

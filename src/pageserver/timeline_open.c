@@ -121,6 +121,7 @@ find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker, const Waite
 	ps_error_free(err);
 	PS_TRY(wal_segments_rewrite(tl->wal, Max(marker, state->end), end));
 	PS_TRY(wal_segments_cut(tl->wal, end));
+	/* and with its directory that the timeline is in the trash no more, which a killed store may not have synced */
 	PS_TRY(receiver_sync_marker(tl, end));
 	pthread_mutex_lock(&tl->lock);
 	tl->received_lsn = tl->flushed_lsn = end;
@@ -222,6 +223,7 @@ timeline_load(Tenant *tenant, const PsId *id, const PsError *problem, Timeline *
 	Manifest	m = {0};
 	PsError    *err = read_manifest(tl, false, &m);
 	PsError    *old_err = NULL;
+	PsError    *mark_err;
 
 	*has_ancestor = false;
 	if (err != NULL && !ps_error_is_transient(err))
@@ -232,11 +234,22 @@ timeline_load(Tenant *tenant, const PsId *id, const PsError *problem, Timeline *
 		ps_error_free(err != NULL && old_err != NULL ? err : NULL);
 		return old_err != NULL ? old_err : err;
 	}
+	mark_err = trash_mark_read(tl->dir, tenant->store->clock, &tl->trash_mark, &tl->in_trash);
+	if (mark_err != NULL && ps_error_is_transient(mark_err))
+	{
+		manifest_free(&m);
+		timeline_free(tl);
+		ps_error_free(err);
+		ps_error_free(old_err);
+		return mark_err;
+	}
 	*result = tl;
 	tl->name = pg_strdup(m.name);
 	strlcpy(tl->saved_name, m.name, sizeof(tl->saved_name));
 	tl->origin_unknown = old_err != NULL;
 	ps_error_free(old_err);
+	tl->is_protected = trash_is_protected(tl->dir);
+	err = ps_error_first(err, mark_err);
 	if (problem != NULL)
 	{
 		ps_error_free(err);

@@ -71,7 +71,7 @@ $half->sql_is('SELECT count(*), min(n), max(n) FROM t', "30000|@{[ $updates / 2 
 $half->stop;
 
 # without the branch its state goes, too
-$store->ctl_ok('the branch goes', 'branch', 'delete', 'half');
+$store->ctl_ok('the branch goes', 'branch', 'delete', '--purge', 'half');
 $has = compact();
 $needs = needed('main');
 diag(sprintf 'without the branch: %.1f MB, needed %.1f MB: %.2f times', $has / MB, $needs / MB, $has / $needs);

@@ -44,7 +44,7 @@ ctl_is_logged(qr/branch "dev" renamed to "dev2"/, 'branch', 'rename', 'dev', 'de
 ctl_is_logged(qr/branch "dev2" reset to what its parent is; .*/, 'branch', 'reset', 'dev2');
 ctl_is_logged(qr/branch "dev2" compacted/, 'branch', 'compact', 'dev2');
 ctl_is_logged(qr/branch "main" restored to what it was at lsn \Q$lsn\E, LSN \Q$lsn\E; what it was until now is branch "main.1"/, 'branch', 'restore', "main\@$lsn");
-ctl_is_logged(qr/branch "dev2" deleted/, 'branch', 'delete', 'dev2');
+ctl_is_logged(qr/branch "dev2" deleted, it is in the trash/, 'branch', 'delete', 'dev2');
 ctl_is_logged(qr/export of branch "main" begins/, 'export', 'main', '-D', PageserverTest::test_dir() . '/plain', '--no-sync');
 ctl_is_logged(qr/branch "imported" imported from ".*\/plain"/, 'import', 'imported', '--pgdata', PageserverTest::test_dir() . '/plain');
 ctl_is_logged(qr/tenant "imported" detached/, 'tenant', 'detach', 'imported');

@@ -106,6 +106,7 @@ typedef enum PendingKind
 	PENDING_REPLACE,
 	PENDING_GENERATION,
 	PENDING_DETACH,				/* of the tenant, or attaching it */
+	PENDING_TRASH,				/* of the branch, or taking it out */
 	PENDING_IMPORT				/* of another tenant, of one branch */
 } PendingKind;
 
@@ -1045,9 +1046,28 @@ settle_tenant(World *w)
 		if (ps_id_equal(&list[i].id, &test_tenant) && !list[i].attached)
 		{
 			CHECK(w->pending.kind == PENDING_DETACH && list[i].branches == w->n);
-			OK(store_attach_tenant(w->s.store, ps_id_format(&test_tenant, id)));
+			OK(store_attach_tenant(w->s.store, ps_id_format(&test_tenant, id), true));
 		}
 	store_list_tenants_free(list, n);
+}
+
+/* A branch is in the trash only if it was being put there, or taken out; then it is taken out. */
+static inline void
+settle_trash(World *w)
+{
+	int			n;
+	DeletedInfo *list = store_list_deleted(w->s.store, &n);
+
+	for (int i = 0; i < n; i++)
+	{
+		char		id[PS_ID_TEXT];
+		char		name[TIMELINE_NAME_MAX + 1];
+
+		CHECK(w->pending.kind == PENDING_TRASH && ps_id_equal(&list[i].info.timeline, &w->pending.branch->id));
+		OK(store_undelete_branch(w->s.store, ps_id_format(&list[i].info.timeline, id), NULL, NULL, name));
+		CHECK(strcmp(name, w->pending.branch->name) == 0);
+	}
+	store_list_deleted_free(list, n);
 }
 
 /* There whole, or not at all. */
@@ -1077,6 +1097,7 @@ settle(World *w)
 	int			n;
 
 	settle_tenant(w);
+	settle_trash(w);
 	settle_imported(w);
 	list = store_list(w->s.store, &n);
 	for (int i = 0; i < w->n; i++)
@@ -1373,6 +1394,35 @@ delete_branch(World *w, Branch *b)
 	return NULL;
 }
 
+/* Into the trash and out again; upkeep: that in which it begins is looked after meanwhile, and nothing is lost for it. */
+static inline PsError *
+trash_branch(World *w, Branch *b, bool upkeep)
+{
+	char		name[TIMELINE_NAME_MAX + 1];
+	Timeline   *tl;
+
+	w->pending = (Pending){.kind = PENDING_TRASH, .branch = b};
+	if (has_children(w, b))
+	{
+		FAILS(store_trash_branch(w->s.store, b->name, "test", NULL, &tl), PS_SQLSTATE_STATE, "other branches begin in");
+		return NULL;
+	}
+	let_go(b);
+	PS_TRY(store_trash_branch(w->s.store, b->name, "test", NULL, &tl));
+	store_finish_trash(tl);
+	FAILS(store_find_branch(w->s.store, b->name, &tl), PS_SQLSTATE_NOT_FOUND, "it was deleted");
+	FAILS(store_find(w->s.store, &test_tenant, &b->id, &tl), PS_SQLSTATE_NOT_FOUND, "it was deleted");
+	if (upkeep && b->parent != NULL)
+	{
+		PS_TRY(take(w, b->parent));
+		model_move_window(w, b->parent);
+		PS_TRY(upkeep_timeline(b->parent->tl, true));
+	}
+	PS_TRY(store_undelete_branch(w->s.store, b->name, NULL, NULL, name));
+	w->pending.kind = PENDING_NOTHING;
+	return NULL;
+}
+
 static inline PsError *
 rename_branch(World *w, Branch *b)
 {
@@ -1471,7 +1521,7 @@ attach_tenant(World *w)
 {
 	char		id[PS_ID_TEXT];
 
-	PS_TRY(store_attach_tenant(w->s.store, rnd32(w, 2) == 0 ? random_branch(w)->name : ps_id_format(&test_tenant, id)));
+	PS_TRY(store_attach_tenant(w->s.store, rnd32(w, 2) == 0 ? random_branch(w)->name : ps_id_format(&test_tenant, id), true));
 	w->pending.kind = PENDING_NOTHING;
 	return NULL;
 }

@@ -109,6 +109,12 @@ do_delete(World *w)
 }
 
 static inline PsError *
+do_trash(World *w)
+{
+	return trash_branch(w, named(w, "leaf"), false);
+}
+
+static inline PsError *
 do_rename(World *w)
 {
 	return rename_branch(w, named(w, "child"));
@@ -212,6 +218,7 @@ static const Scenario scenarios[] = {
 	{"upkeep", do_upkeep, 1000},
 	{"create", do_create, 1000},
 	{"delete", do_delete, 1000},
+	{"trash", do_trash, 1000},
 	{"rename", do_rename, 1000},
 	{"reset", do_reset, 1000},
 	{"restore", do_restore, 1000},

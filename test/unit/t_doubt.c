@@ -5,7 +5,8 @@
  * Rules: WAL that could not be synced is acknowledged only after it was written
  * again; nobody goes on with a branch whose directory may not be there after a
  * power failure; what could not be made is there after the next start whole, or
- * not at all; a tenant that was copied is durable before it is served.
+ * not at all; a branch that was deleted, or undeleted, loses nothing, wherever it
+ * is found then; a tenant that was copied is durable before it is served.
  *
  * TEST_SEED in the environment repeats a run.
  */
@@ -170,6 +171,113 @@ test_create_in_doubt(void **state)
 	}
 }
 
+/* ---- the mark of the trash ---- */
+
+/* Of the directory that has it, and the rename that puts it there. */
+static bool
+is_sync_of_mark(const char *name, const char *path)
+{
+	const char *p = strstr(path, "/timelines/");
+
+	return strcmp(name, "fsync") == 0 && p != NULL && strchr(p + strlen("/timelines/"), '/') == NULL;
+}
+
+static bool
+is_sync_or_rename_of_mark(const char *name, const char *path)
+{
+	return is_sync_of_mark(name, path) || (strcmp(name, "rename") == 0 && strstr(path, "/deleted") != NULL);
+}
+
+static bool
+is_in_trash(World *w, const char *name)
+{
+	bool		there;
+
+	pthread_mutex_lock(&w->s.store->lock);
+	there = trash_named(w->s.store, name) != NULL;
+	pthread_mutex_unlock(&w->s.store->lock);
+	return there;
+}
+
+/* A deletion whose mark may be there or not counts; whatever is on disk then, nothing of the branch is lost. */
+static void
+test_trash_in_doubt(void **state)
+{
+	for (int times = 1; times <= 2; times++)
+	{
+		World		w;
+		Timeline   *tl;
+		PsError    *err;
+
+		build(&w, &scenarios[0], seed);
+		let_go(named(&w, "leaf"));
+		fault_arm_error(1, times, EIO);
+		fault_count_only(is_sync_of_mark);
+		w.pending = (Pending){.kind = PENDING_TRASH, .branch = named(&w, "leaf")};
+		err = store_trash_branch(w.s.store, "leaf", "test", NULL, &tl);
+		fault_disarm();
+		if (times == 2)
+		{
+			OK(err);
+			store_finish_trash(tl);
+		}
+		else
+			FAILS(err, PS_SQLSTATE_IO, "could not sync");
+		CHECK(is_in_trash(&w, "leaf") == (times == 2));
+		restart(&w, rnd32(&w, 2) == 0 ? LOSE_ALL : LOSE_SOME);
+		CHECK(model_named(&w, "leaf") != NULL);
+		go_on(&w, &scenarios[0]);
+		world_end(&w);
+	}
+}
+
+/*
+ * A branch that could not be taken out of the trash durably stays there.  If it
+ * is out after a kill, it is so for good: what is acknowledged then outlives a
+ * power failure, and is not in the trash.
+ */
+static void
+test_undelete_in_doubt(void **state)
+{
+	char		name[TIMELINE_NAME_MAX + 1];
+
+	for (int i = 0; i < 3; i++)
+	{
+		World		w;
+		Branch	   *b;
+		Timeline   *tl;
+
+		build(&w, &scenarios[0], seed);
+		b = named(&w, "leaf");
+		/* of a generation, so that there is no other */
+		OK(write_records(&w, b, 1, false));
+		let_go(b);
+		w.pending = (Pending){.kind = PENDING_TRASH, .branch = b};
+		OK(store_trash_branch(w.s.store, "leaf", "test", NULL, &tl));
+		store_finish_trash(tl);
+		/* put back; that is not durable either; not put back */
+		fault_arm_error(1, i == 0 ? 1 : 2, EIO);
+		fault_count_only(i < 2 ? is_sync_of_mark : is_sync_or_rename_of_mark);
+		FAILS(store_undelete_branch(w.s.store, "leaf", NULL, NULL, name), PS_SQLSTATE_IO, "could not sync");
+		fault_disarm();
+		CHECK(is_in_trash(&w, "leaf"));
+		FAILS(store_find_branch(w.s.store, "leaf", &tl), PS_SQLSTATE_NOT_FOUND, "it was deleted");
+		if (i == 2)
+		{
+			fault_crash_now();
+			/* it is out, now and later */
+			w.pending.kind = PENDING_NOTHING;
+			restart(&w, LOSE_NOTHING);
+			/* no manifest is written for that */
+			OK(write_records(&w, b, 1, false));
+		}
+		restart(&w, LOSE_ALL);
+		CHECK(model_named(&w, "leaf") != NULL);
+		go_on(&w, &scenarios[0]);
+		world_end(&w);
+	}
+}
+
 /* ---- a tenant that was copied ---- */
 
 /* With the operations that are watched. */
@@ -248,6 +356,8 @@ main(void)
 		cmocka_unit_test(test_failed_sync_is_final),
 		cmocka_unit_test(test_delete_in_doubt),
 		cmocka_unit_test(test_create_in_doubt),
+		cmocka_unit_test(test_trash_in_doubt),
+		cmocka_unit_test(test_undelete_in_doubt),
 		cmocka_unit_test(test_copied_tenant),
 	};
 

@@ -99,8 +99,10 @@ change_branches(World *w)
 		if (w->n > 1)
 			after(w, delete_branch(w, b), "deletion");
 	}
-	else if (what < 80)
+	else if (what < 77)
 		after(w, rename_branch(w, b), "renaming");
+	else if (what < 80)
+		after(w, trash_branch(w, b, true), "trash");
 	else if (w->n < MAX_BRANCHES - 2 && what < 90 && b->parent != NULL)
 		after(w, replace_branch(w, b, b->parent, PG_UINT64_MAX, true), "reset");
 	else if (w->n < MAX_BRANCHES - 2)

@@ -79,6 +79,34 @@ delete_it(const Work *work)
 }
 
 static PsError *
+trash_it(const Work *work)
+{
+	Timeline   *tl;
+
+	PS_TRY(store_trash_branch(w.s.store, work->name, "test", NULL, &tl));
+	store_finish_trash(tl);
+	return NULL;
+}
+
+static PsError *
+undelete_it(const Work *work)
+{
+	char		name[TIMELINE_NAME_MAX + 1];
+
+	return store_undelete_branch(w.s.store, work->name, work->new_name, NULL, name);
+}
+
+static PsError *
+purge_it(const Work *work)
+{
+	Timeline   *tl;
+
+	PS_TRY(store_purge_branch(w.s.store, work->name, NULL, &tl));
+	store_destroy_branch(tl);
+	return NULL;
+}
+
+static PsError *
 replace_it(const Work *work)
 {
 	char		old_name[TIMELINE_NAME_MAX + 1];
@@ -89,7 +117,7 @@ replace_it(const Work *work)
 static PsError *
 attach_it(const Work *work)
 {
-	return store_attach_tenant(w.s.store, work->name);
+	return store_attach_tenant(w.s.store, work->name, false);
 }
 
 /* ---- what others do ---- */
@@ -277,6 +305,65 @@ test_delete(void **state)
 	delete_child(true);
 }
 
+/* Into the trash, out of it under another name, in again and away for good. */
+static void
+trash_child(bool open)
+{
+	static const char *const names[] = {"main", "other"};
+	Timeline   *main_tl = make_store();
+	Work		trash = {trash_it, .name = "child"};
+	Work		undelete = {undelete_it, .name = "child", .new_name = "back"};
+	Work		purge = {purge_it, .name = "back"};
+	char		name[TIMELINE_NAME_MAX + 1];
+	char		id[PS_ID_TEXT];
+	TimelineInfo info;
+	Timeline   *tl = NULL;
+	Timeline   *gone;
+
+	OK(store_branch_info(w.s.store, "child", &info));
+	ps_id_format(&info.timeline, id);
+	if (open)
+		OK(store_find_branch(w.s.store, "child", &tl));
+	begin_work(&trash, "deleted.tmp", 0);
+	check_others_go_on("main");
+	CHECK(exists("child"));
+	FAILS(store_rename_branch(w.s.store, "child", "third", &canceled), PS_SQLSTATE_CANCELED, "canceled");
+	FAILS(store_remove_branch(w.s.store, "child", &canceled, &gone), PS_SQLSTATE_CANCELED, "canceled");
+	FAILS(store_undelete_branch(w.s.store, "child", NULL, &canceled, name), PS_SQLSTATE_NOT_FOUND, "in the trash");
+	if (open)
+	{
+		FAILS(store_branch(w.s.store, "grandchild", tl, PG_UINT64_MAX, &canceled, NULL), PS_SQLSTATE_CANCELED, "canceled");
+		store_release(tl);
+	}
+	end_work(&trash);
+	CHECK(!exists("child"));
+
+	begin_work(&undelete, id, 0);
+	check_others_go_on("main");
+	check_name_is_taken("back", main_tl);
+	CHECK(!exists("child") && !exists("back"));
+	FAILS(store_trash_branch(w.s.store, "main", "test", &canceled, &gone), PS_SQLSTATE_STATE, "\"back\", which is just being made");
+	FAILS(store_purge_branch(w.s.store, id, &canceled, &gone), PS_SQLSTATE_CANCELED, "canceled");
+	end_work(&undelete);
+	check_others_go_on("back");
+
+	OK(trash_it(&(Work) {.name = "back"}));
+	begin_work(&purge, "/timelines", 0);
+	check_others_go_on("main");
+	FAILS(store_undelete_branch(w.s.store, "back", NULL, &canceled, name), PS_SQLSTATE_CANCELED, "canceled");
+	trash_empty(w.s.store);
+	end_work(&purge);
+	CHECK(!exists("back"));
+	end_store(names, lengthof(names));
+}
+
+static void
+test_trash(void **state)
+{
+	trash_child(false);
+	trash_child(true);
+}
+
 /* First it is put in place, then what it replaces gets another name. */
 static void
 test_replace(void **state)
@@ -338,6 +425,7 @@ main(void)
 		cmocka_unit_test(test_create),
 		cmocka_unit_test(test_rename),
 		cmocka_unit_test(test_delete),
+		cmocka_unit_test(test_trash),
 		cmocka_unit_test(test_replace),
 		cmocka_unit_test(test_attach),
 	};

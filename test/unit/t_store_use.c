@@ -368,7 +368,7 @@ test_no_descriptors(void **state)
 
 		CHECK(left < 100);
 		limit_descriptors(left);
-		done = done_with_few(store_attach_tenant(b.s.store, id), &failed);
+		done = done_with_few(store_attach_tenant(b.s.store, id, true), &failed);
 		limit_descriptors(-1);
 		if (done)
 			break;
@@ -737,13 +737,13 @@ test_detach(void **state)
 
 		OK(store_begin_detach(b.s.store, round % 2 == 0 ? "b7" : id, NULL, &tenant, &timelines, &n));
 		assert_int_equal(n, NBRANCHES + 1);
-		FAILS(store_attach_tenant(b.s.store, id), PS_SQLSTATE_STATE, "just being detached");
+		FAILS(store_attach_tenant(b.s.store, id, true), PS_SQLSTATE_STATE, "just being detached");
 		store_end_detach(b.s.store, tenant, timelines, n);
 		assert_int_equal(b.s.store->ntimelines, 0);
 		assert_true(tenant->nopen == 0 && tenant->redo == NULL);
 		snprintf(path, sizeof(path), "%s/tenants/%s/detached", b.s.dir, id);
 		assert_true(access(path, F_OK) == 0);
-		OK(store_attach_tenant(b.s.store, round % 3 == 0 ? "b3" : id));
+		OK(store_attach_tenant(b.s.store, round % 3 == 0 ? "b3" : id, true));
 		assert_true(access(path, F_OK) != 0);
 		pg_usleep(next_random(&rnd, 5000));
 	}

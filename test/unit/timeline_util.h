@@ -535,7 +535,7 @@ store_make(TestStore *s, History *h)
 
 	strlcpy(s->dir, store_template, sizeof(s->dir));
 	CHECK(mkdtemp(s->dir) != NULL);
-	s->config = (Config){.store_dir = s->dir, .bindir = bindir, .redo_helpers = 1, .redo_timeout = 10000,
+	s->config = (Config){.store_dir = s->dir, .bindir = bindir, .redo_helpers = 1, .redo_timeout = 10000, .trash_interval = 86400,
 		.checkpoint_distance = 256, .checkpoint_timeout = 3600, .open_layer_memory = 256, .layer_memory = 1024, .max_ingest_lag = 64,
 		.page_cache_size = 1, .wait_timeout = 30000};
 

@@ -378,11 +378,18 @@ upkeep_main(void *arg)
 	while (look(upkeep, &wakes))
 	{
 		int64		wait_ms;
-		Timeline   *tl = take_due(upkeep, kind, &wait_ms);
+		Timeline   *tl;
 		bool		is_news;
 		PsError    *err;
 
 		store_clock_tick(upkeep->store->clock);
+		/* which waits until nobody holds what it removes */
+		if (kind == UPKEEP_ALL)
+		{
+			trash_empty(upkeep->store);
+			trash_empty_tenants(upkeep->store);
+		}
+		tl = take_due(upkeep, kind, &wait_ms);
 		if (tl == NULL)
 		{
 			wait_for_work(upkeep, wakes, wait_ms);

@@ -16,6 +16,45 @@ wait_text(char *wal, const char *ingest)
 	return wal != NULL ? wal : pg_strdup(ingest);
 }
 
+/* What is in the trash; what goes first comes first. */
+static PsError *
+list_deleted(Session *session)
+{
+	static const Column columns[] = {
+		{"name", TEXTOID}, {"timeline", TEXTOID}, {"tenant", TEXTOID}, {"parent", TEXTOID}, {"deleted", TEXTOID},
+		{"seconds_left", INT8OID}, {"layer_bytes", INT8OID}, {"wal_bytes", INT8OID}, {"by", TEXTOID}, {"error", TEXTOID},
+	};
+	Conn	   *conn = &session->conn;
+	int			n;
+	DeletedInfo *list = store_list_deleted(session->server->store, &n);
+	char		tag[32];
+
+	conn_send_row_description(conn, columns, lengthof(columns));
+	for (int i = 0; i < n; i++)
+	{
+		const TimelineInfo *info = &list[i].info;
+		char	   *values[lengthof(columns)];
+		int			v = 0;
+
+		values[v++] = pg_strdup(info->name);
+		values[v++] = command_id_text(&info->timeline);
+		values[v++] = command_id_text(&info->tenant);
+		values[v++] = pg_strdup(info->parent);
+		values[v++] = command_time_text(true, list[i].when);
+		values[v++] = psprintf(INT64_FORMAT, list[i].time_left);
+		values[v++] = psprintf(UINT64_FORMAT, info->layer_bytes);
+		values[v++] = psprintf(UINT64_FORMAT, info->wal_bytes);
+		values[v++] = pg_strdup(list[i].by);
+		values[v++] = pg_strdup(info->error);
+		Assert(v == lengthof(columns));
+		command_send_row(conn, values, v);
+	}
+	store_list_deleted_free(list, n);
+	snprintf(tag, sizeof(tag), "SELECT %d", n);
+	conn_send_complete(conn, tag);
+	return NULL;
+}
+
 PsError *
 run_branch_list(Session *session, char **args, int nargs)
 {
@@ -27,12 +66,18 @@ run_branch_list(Session *session, char **args, int nargs)
 		{"start_lsn", LSNOID}, {"oldest_lsn", LSNOID}, {"error", TEXTOID}, {"open", BOOLOID},
 		{"waits_for", TEXTOID},
 		{"connected_since", TEXTOID},
+		{"protected", BOOLOID},
 	};
 	Conn	   *conn = &session->conn;
+	int			rows = 0;
 	int			n;
-	Timeline  **list = store_list(session->server->store, &n);
+	Timeline  **list;
 	char		tag[32];
 
+	if (nargs > 0)
+		return pg_strcasecmp(args[0], "deleted") == 0 ? list_deleted(session) :
+			ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected deleted", args[0]);
+	list = store_list(session->server->store, &n);
 	conn_send_row_description(conn, columns, lengthof(columns));
 	for (int i = 0; i < n; i++)
 	{
@@ -42,6 +87,9 @@ run_branch_list(Session *session, char **args, int nargs)
 		int			v = 0;
 
 		store_timeline_info(list[i], &info);
+		if (info.deleted)
+			continue;
+		rows++;
 		values[v++] = pg_strdup(info.name);
 		values[v++] = command_id_text(&info.tenant);
 		values[v++] = command_id_text(&info.timeline);
@@ -64,11 +112,12 @@ run_branch_list(Session *session, char **args, int nargs)
 		values[v++] = pg_strdup(info.open ? "t" : "f");
 		values[v++] = wait_text(server_wal_wait(session->server, list[i]), info.waits_for);
 		values[v++] = info.compute_connected ? pg_strdup(timeline_time_text(info.connected_since, since)) : NULL;
+		values[v++] = pg_strdup(info.is_protected ? "t" : "f");
 		Assert(v == lengthof(columns));
 		command_send_row(conn, values, v);
 	}
 	store_list_free(list, n);
-	snprintf(tag, sizeof(tag), "SELECT %d", n);
+	snprintf(tag, sizeof(tag), "SELECT %d", rows);
 	conn_send_complete(conn, tag);
 	return NULL;
 }
@@ -129,26 +178,48 @@ create_from(Session *session, char **args, int nargs)
 	return send_branch(session, args[0], nargs == 5 ? &around : NULL, "CREATE BRANCH");
 }
 
-/* A branch that is to go, or to be replaced, should have no compute, unless the last argument is "force". */
+/* A branch that is to go, or to be replaced, has no compute and is not protected, nor, if it is to go, one that begins in no other. */
 static PsError *
-check_no_compute(Session *session, char **args, int nargs, int least)
+check_may_go(Session *session, const char *name, bool deleted)
 {
 	TimelineInfo info;
 
-	if (nargs > least && pg_strcasecmp(args[least], "force") == 0)
-		return NULL;
-	if (nargs > least)
-		return ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected force", args[least]);
-	PS_TRY(store_branch_info(session->server->store, args[0], &info));
-	if (!info.compute_connected)
-		return NULL;
-	return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\" is run by a compute (%s)", info.name, info.owner),
-						 "Stop the compute first.");
+	PS_TRY(store_branch_info(session->server->store, name, &info));
+	if (info.compute_connected)
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\" is run by a compute (%s)", info.name, info.owner),
+							 "Stop the compute first, or use --force.");
+	if (info.is_protected)
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\" is protected", info.name),
+							 "\"pageserver_ctl branch unprotect %s\" ends that; or use --force.", info.name);
+	/* of one whose manifest cannot be read nobody knows */
+	if (deleted && info.parent[0] == '\0' && info.system_identifier != 0)
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\" begins in no other: it is all that there is of its cluster", info.name),
+							 "If it is to be deleted, use --force.");
+	return NULL;
 }
 
-/* Deletes a branch that this session does not hold. */
+/* The options behind the arguments of a command, each once, in any order; purge NULL: there is no such. */
 static PsError *
-delete_branch(Session *session, const char *name)
+parse_options(char **args, int nargs, int first, bool *force, bool *purge)
+{
+	*force = false;
+	if (purge != NULL)
+		*purge = false;
+	for (int i = first; i < nargs; i++)
+	{
+		if (pg_strcasecmp(args[i], "force") == 0)
+			*force = true;
+		else if (purge != NULL && pg_strcasecmp(args[i], "purge") == 0)
+			*purge = true;
+		else
+			return ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected force%s", args[i], purge != NULL ? " or purge" : "");
+	}
+	return NULL;
+}
+
+/* Deletes for good a branch that this session does not hold. */
+static PsError *
+remove_branch(Session *session, const char *name)
 {
 	Timeline   *tl;
 	PsError    *err = store_remove_branch(session->server->store, name, &session->waiter, &tl);
@@ -157,22 +228,106 @@ delete_branch(Session *session, const char *name)
 	{
 		server_end_users(session->server, tl, session);
 		store_destroy_branch(tl);
+		audit_log(session->who, "branch \"%s\" deleted for good", name);
 	}
 	return err;
 }
 
+/* Puts a branch that this session does not hold in the trash, unless the settings have none. */
+static PsError *
+delete_branch(Session *session, const char *name)
+{
+	Timeline   *tl;
+
+	if (session->server->config->trash_interval == 0)
+		return remove_branch(session, name);
+	PS_TRY(store_trash_branch(session->server->store, name, session->who, &session->waiter, &tl));
+	server_end_users(session->server, tl, session);
+	store_finish_trash(tl);
+	audit_log(session->who, "branch \"%s\" deleted, it is in the trash", name);
+	return NULL;
+}
+
+/* One that is in the trash; *found false: no such branch is. */
+static PsError *
+purge_branch(Session *session, const char *name, bool *found)
+{
+	Timeline   *tl;
+	PsError    *err = store_purge_branch(session->server->store, name, &session->waiter, &tl);
+
+	*found = err == NULL || !ps_error_is(err, PS_SQLSTATE_NOT_FOUND);
+	if (tl != NULL)
+	{
+		store_destroy_branch(tl);
+		audit_log(session->who, "branch \"%s\" removed from the trash", name);
+	}
+	return err;
+}
+
+/* purge: a branch that is there goes for good; if there is none of the name, one that is in the trash. */
 PsError *
 run_branch_delete(Session *session, char **args, int nargs)
 {
 	TimelineInfo info;
+	bool		force;
+	bool		purge;
+	PsError    *err;
 
-	PS_TRY(check_no_compute(session, args, nargs, 1));
-	PS_TRY(store_branch_info(session->server->store, args[0], &info));
+	PS_TRY(parse_options(args, nargs, 1, &force, &purge));
+	err = store_branch_info(session->server->store, args[0], &info);
+	if (err != NULL && purge)
+	{
+		bool		found;
+		PsError    *purge_err = purge_branch(session, args[0], &found);
+
+		if (purge_err != NULL && !found)
+		{
+			ps_error_free(purge_err);
+			return err;
+		}
+		ps_error_free(err);
+		PS_TRY(purge_err);
+		conn_send_complete(&session->conn, "PURGE BRANCH");
+		return NULL;
+	}
+	PS_TRY(err);
+	if (!force)
+		PS_TRY(check_may_go(session, args[0], true));
 	server_note_removed(session->server, &info.timeline, "Branch \"%s\" was deleted", info.name);
-	PS_TRY(delete_branch(session, args[0]));
-	audit_log(session->who, "branch \"%s\" deleted", args[0]);
+	PS_TRY((purge ? remove_branch : delete_branch) (session, args[0]));
 	conn_send_complete(&session->conn, "DROP BRANCH");
 	return NULL;
+}
+
+PsError *
+run_branch_undelete(Session *session, char **args, int nargs)
+{
+	char		name[TIMELINE_NAME_MAX + 1];
+
+	PS_TRY(store_undelete_branch(session->server->store, args[0], nargs > 1 ? args[1] : NULL, &session->waiter, name));
+	audit_log(session->who, "branch \"%s\" taken out of the trash, as \"%s\"", args[0], name);
+	return send_branch(session, name, NULL, "UNDELETE BRANCH");
+}
+
+static PsError *
+set_protection(Session *session, const char *name, bool is_protected, const char *tag)
+{
+	PS_TRY(store_protect_branch(session->server->store, name, is_protected, &session->waiter));
+	audit_log(session->who, "branch \"%s\" %s", name, is_protected ? "protected" : "no longer protected");
+	conn_send_complete(&session->conn, tag);
+	return NULL;
+}
+
+PsError *
+run_branch_protect(Session *session, char **args, int nargs)
+{
+	return set_protection(session, args[0], true, "PROTECT BRANCH");
+}
+
+PsError *
+run_branch_unprotect(Session *session, char **args, int nargs)
+{
+	return set_protection(session, args[0], false, "UNPROTECT BRANCH");
 }
 
 PsError *
@@ -189,11 +344,14 @@ run_branch_reset(Session *session, char **args, int nargs)
 {
 	char		old_name[TIMELINE_NAME_MAX + 1];
 	TimelineInfo info;
+	bool		force;
 	Timeline   *parent;
 	Timeline   *tl;
 	PsError    *err;
 
-	PS_TRY(check_no_compute(session, args, nargs, 1));
+	PS_TRY(parse_options(args, nargs, 1, &force, NULL));
+	if (!force)
+		PS_TRY(check_may_go(session, args[0], false));
 	PS_TRY(store_branch_info(session->server->store, args[0], &info));
 	PS_TRY(store_use_branch(session->server->store, args[0], &session->waiter, &tl));
 	err = timeline_parent(tl, &parent);
@@ -205,7 +363,6 @@ run_branch_reset(Session *session, char **args, int nargs)
 	audit_log(session->who, "branch \"%s\" reset to what its parent is; what it was is branch \"%s\", to be deleted", args[0], old_name);
 	server_note_removed(session->server, &info.timeline, "Branch \"%s\" was reset to what its parent was", info.name);
 	PS_TRY(delete_branch(session, old_name));
-	audit_log(session->who, "branch \"%s\" deleted", old_name);
 	return send_branch(session, args[0], NULL, "RESET BRANCH");
 }
 
@@ -216,11 +373,14 @@ run_branch_restore(Session *session, char **args, int nargs)
 	char	   *message;
 	CommitsAround around;
 	XLogRecPtr	lsn;
+	bool		force;
 	Timeline   *at;
 	Timeline   *tl;
 
+	PS_TRY(parse_options(args, nargs, 3, &force, NULL));
 	PS_TRY(command_find_branch(session, args[0], &tl));
-	PS_TRY(check_no_compute(session, args, nargs, 3));
+	if (!force)
+		PS_TRY(check_may_go(session, args[0], false));
 	PS_TRY(command_parse_moment(session, args[1], args[2], tl, &at, &lsn, &around));
 	PS_TRY(store_replace_branch(session->server->store, args[0], at, lsn, false, &session->waiter, old_name));
 	audit_log(session->who, "branch \"%s\" restored to what it was at %s %s, LSN %X/%X; what it was until now is branch \"%s\"", args[0],

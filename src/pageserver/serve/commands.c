@@ -34,11 +34,14 @@ static const Command commands[] = {
 	{"basebackup_rehearsal", "BRANCH", 1, 1, run_basebackup_rehearsal},
 	{"branch_create", "NAME [data_checksums | FROM PARENT [LSN lsn | TIME microseconds]]", 1, 5, run_branch_create},
 	{"branch_compact", "NAME", 1, 1, run_branch_compact},
-	{"branch_delete", "NAME [force]", 1, 2, run_branch_delete},
-	{"branch_list", "", 0, 0, run_branch_list},
+	{"branch_delete", "NAME [force] [purge]", 1, 3, run_branch_delete},
+	{"branch_list", "[deleted]", 0, 1, run_branch_list},
+	{"branch_protect", "NAME", 1, 1, run_branch_protect},
 	{"branch_rename", "NAME NEW_NAME", 2, 2, run_branch_rename},
 	{"branch_reset", "NAME [force]", 1, 2, run_branch_reset},
 	{"branch_restore", "NAME LSN lsn | TIME microseconds [force]", 3, 4, run_branch_restore},
+	{"branch_undelete", "NAME [NEW_NAME]", 1, 2, run_branch_undelete},
+	{"branch_unprotect", "NAME", 1, 1, run_branch_unprotect},
 	{"fullbackup", "BRANCH [LSN lsn | TIME microseconds] [zero_damaged_pages]", 1, 4, run_fullbackup},
 	{"import", "NAME 'PGDATA' [IDENTITY]", 2, 3, run_import},
 	{"import_stream", "NAME", 1, 1, run_import_stream},
@@ -48,9 +51,11 @@ static const Command commands[] = {
 	{"settings_read", "BRANCH [VERSION]", 1, 2, run_settings_read},
 	{"settings_write", "BRANCH EXPECTED_VERSION", 2, 2, run_settings_write},
 	{"status", "", 0, 0, run_status},
-	{"tenant_attach", "TENANT", 1, 1, run_tenant_attach},
+	{"tenant_attach", "TENANT [force]", 1, 2, run_tenant_attach},
+	{"tenant_delete", "TENANT [force] [purge]", 1, 3, run_tenant_delete},
 	{"tenant_detach", "TENANT", 1, 1, run_tenant_detach},
-	{"tenant_list", "", 0, 0, run_tenant_list},
+	{"tenant_list", "[deleted]", 0, 1, run_tenant_list},
+	{"tenant_undelete", "TENANT", 1, 1, run_tenant_undelete},
 	{"verify", "BRANCH [MEGABYTES_PER_SECOND]", 1, 2, run_verify},
 	{"wal_push", "TENANT TIMELINE GENERATION", 3, 3, run_wal_push},
 };
@@ -371,6 +376,9 @@ run_status(Session *session, char **args, int nargs)
 	int			nbranches;
 	int			broken;
 	int			unknown;
+	DeletedInfo *deleted;
+	int			ndeleted;
+	uint64		deleted_bytes = 0;
 	StoreReadStats reads;
 	ServerCounts counts;
 	char		started[TIME_TEXT_SIZE];
@@ -378,6 +386,10 @@ run_status(Session *session, char **args, int nargs)
 	int			n = 0;
 
 	list = store_list(server->store, &nbranches);
+	deleted = store_list_deleted(server->store, &ndeleted);
+	for (int i = 0; i < ndeleted; i++)
+		deleted_bytes += deleted[i].info.layer_bytes + deleted[i].info.wal_bytes;
+	store_list_deleted_free(deleted, ndeleted);
 	store_read_stats(server->store, &reads);
 	server_counts(server, &counts);
 	timeline_time_text(server->started, started);
@@ -399,9 +411,11 @@ run_status(Session *session, char **args, int nargs)
 			{pg_strdup("wal_streams"), psprintf("%d", counts.wal)},
 			{pg_strdup("max_connections"), psprintf("%d", config->max_connections)},
 			{pg_strdup("restart_needed"), pg_strdup(config->restart_needed)},
-			{pg_strdup("branches"), psprintf("%d", nbranches)},
+			{pg_strdup("branches"), psprintf("%d", nbranches - ndeleted)},
 			{pg_strdup("branches_not_served"), psprintf("%d", broken)},
 			{pg_strdup("branches_keeping_garbage"), psprintf("%d", unknown)},
+			{pg_strdup("deleted_branches"), psprintf("%d", ndeleted)},
+			{pg_strdup("deleted_bytes"), psprintf(UINT64_FORMAT, deleted_bytes)},
 			{pg_strdup("reads"), psprintf(UINT64_FORMAT, reads.reads)},
 			{pg_strdup("layers_searched"), psprintf(UINT64_FORMAT, reads.layers_searched)},
 			{pg_strdup("page_cache_hits"), psprintf(UINT64_FORMAT, reads.page_cache_hits)},

@@ -44,6 +44,9 @@ extern PsError *run_branch_create(Session *session, char **args, int nargs);
 extern PsError *run_branch_compact(Session *session, char **args, int nargs);
 extern PsError *run_verify(Session *session, char **args, int nargs);
 extern PsError *run_branch_delete(Session *session, char **args, int nargs);
+extern PsError *run_branch_undelete(Session *session, char **args, int nargs);
+extern PsError *run_branch_protect(Session *session, char **args, int nargs);
+extern PsError *run_branch_unprotect(Session *session, char **args, int nargs);
 extern PsError *run_branch_rename(Session *session, char **args, int nargs);
 extern PsError *run_branch_reset(Session *session, char **args, int nargs);
 extern PsError *run_branch_restore(Session *session, char **args, int nargs);
@@ -61,6 +64,8 @@ extern PsError *stop_files_run(Session *session, Timeline *tl, uint64 generation
 /* ---- tenant_commands.c ---- */
 extern PsError *run_tenant_detach(Session *session, char **args, int nargs);
 extern PsError *run_tenant_attach(Session *session, char **args, int nargs);
+extern PsError *run_tenant_delete(Session *session, char **args, int nargs);
+extern PsError *run_tenant_undelete(Session *session, char **args, int nargs);
 extern PsError *run_tenant_list(Session *session, char **args, int nargs);
 
 #endif							/* PS_COMMANDS_H */

@@ -40,11 +40,14 @@ server_explain_removed(Server *server, const PsId *timeline, PsError *err)
 		return err;
 	pthread_mutex_lock(&server->lock);
 	n = Min(server->nremoved, REMOVED_NOTES);
-	for (uint64 i = 0; i < n; i++)
+	/* the newest: it may have come back meanwhile */
+	for (uint64 i = 1; i <= n; i++)
 	{
-		if (!ps_id_equal(&server->removed[i].id, timeline))
+		const RemovedTimeline *note = &server->removed[(server->nremoved - i) % REMOVED_NOTES];
+
+		if (!ps_id_equal(&note->id, timeline))
 			continue;
-		ps_error_detail(err, "%s", server->removed[i].how);
+		ps_error_detail(err, "%s", note->how);
 		break;
 	}
 	pthread_mutex_unlock(&server->lock);

@@ -1,6 +1,6 @@
 /*
  * tenant_commands.c
- *	  The commands for tenants: detach, attach, list.
+ *	  The commands for tenants: detach, attach, delete, undelete, list.
  */
 #include "ps_fe.h"
 
@@ -8,27 +8,128 @@
 
 #include "serve/commands.h"
 
-PsError *
-run_tenant_detach(Session *session, char **args, int nargs)
+static PsError *
+detach(Session *session, const char *name)
 {
 	Store	   *store = session->server->store;
 	Timeline  **timelines;
 	Tenant	   *tenant;
 	int			n;
 
-	PS_TRY(store_begin_detach(store, args[0], &session->waiter, &tenant, &timelines, &n));
+	PS_TRY(store_begin_detach(store, name, &session->waiter, &tenant, &timelines, &n));
 	for (int i = 0; i < n; i++)
 		server_end_users(session->server, timelines[i], session);
 	store_end_detach(store, tenant, timelines, n);
-	audit_log(session->who, "tenant \"%s\" detached", args[0]);
+	audit_log(session->who, "tenant \"%s\" detached", name);
+	return NULL;
+}
+
+PsError *
+run_tenant_detach(Session *session, char **args, int nargs)
+{
+	PS_TRY(detach(session, args[0]));
 	conn_send_complete(&session->conn, "DETACH TENANT");
+	return NULL;
+}
+
+/* The tenant of that id, or with such a branch that begins in no other; which is enough to say what is in service. */
+static bool
+find_tenant(Session *session, const char *name, TenantInfo *found)
+{
+	int			n;
+	TenantInfo *list = store_list_tenants(session->server->store, &n);
+	PsId		id;
+	TimelineInfo info;
+	PsError    *err = NULL;
+	bool		by_id = ps_id_parse(name, &id);
+
+	if (!by_id && (err = store_branch_info(session->server->store, name, &info)) == NULL)
+	{
+		id = info.tenant;
+		by_id = true;
+	}
+	ps_error_free(err);
+	memset(found, 0, sizeof(*found));
+	for (int i = 0; i < n && by_id; i++)
+		if (ps_id_equal(&list[i].id, &id))
+		{
+			*found = list[i];
+			found->names = found->by = NULL;
+		}
+	store_list_tenants_free(list, n);
+	return by_id;
+}
+
+/* One that is attached only with force; what is in the trash already goes for good with purge. */
+PsError *
+run_tenant_delete(Session *session, char **args, int nargs)
+{
+	Store	   *store = session->server->store;
+	char		id[PS_ID_TEXT];
+	const char *name = args[0];
+	TenantInfo	info;
+	bool		force = false;
+	bool		purge = session->server->config->trash_interval == 0;
+
+	for (int i = 1; i < nargs; i++)
+		if (pg_strcasecmp(args[i], "force") == 0)
+			force = true;
+		else if (pg_strcasecmp(args[i], "purge") == 0)
+			purge = true;
+		else
+			return ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected force or purge", args[i]);
+	if (find_tenant(session, name, &info) && info.attached)
+	{
+		if (!force)
+			return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "tenant \"%s\" is in service, with %d branches", name, info.branches),
+								 "Detach it first, or use --force.");
+		PS_TRY(detach(session, name));
+		/* the names of its branches are no longer known */
+		name = ps_id_format(&info.id, id);
+	}
+	if (!info.deleted)
+	{
+		PsError    *err = store_trash_tenant(store, name, session->who);
+
+		/* a branch's name finds what is in the trash only there */
+		if (err != NULL && purge && ps_error_is(err, PS_SQLSTATE_NOT_FOUND))
+		{
+			ps_error_free(err);
+			info.deleted = true;
+		}
+		else
+			PS_TRY(err);
+	}
+	if (!info.deleted)
+	{
+		audit_log(session->who, "tenant \"%s\" deleted%s", name, purge ? "" : ", it is in the trash");
+	}
+	else if (!purge)
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "tenant \"%s\" is deleted already", name), "With --purge it goes for good.");
+	if (purge)
+	{
+		PS_TRY(store_purge_tenant(store, name));
+		audit_log(session->who, "tenant \"%s\" removed from the trash", name);
+	}
+	conn_send_complete(&session->conn, purge ? "PURGE TENANT" : "DROP TENANT");
+	return NULL;
+}
+
+PsError *
+run_tenant_undelete(Session *session, char **args, int nargs)
+{
+	PS_TRY(store_undelete_tenant(session->server->store, args[0]));
+	audit_log(session->who, "tenant \"%s\" taken out of the trash, it is detached", args[0]);
+	conn_send_complete(&session->conn, "UNDELETE TENANT");
 	return NULL;
 }
 
 PsError *
 run_tenant_attach(Session *session, char **args, int nargs)
 {
-	PS_TRY(store_attach_tenant(session->server->store, args[0]));
+	if (nargs > 1 && pg_strcasecmp(args[1], "force") != 0)
+		return ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected force", args[1]);
+	PS_TRY(store_attach_tenant(session->server->store, args[0], nargs > 1));
 	audit_log(session->who, "tenant \"%s\" attached", args[0]);
 	conn_send_complete(&session->conn, "ATTACH TENANT");
 	return NULL;
@@ -39,31 +140,49 @@ run_tenant_list(Session *session, char **args, int nargs)
 {
 	static const Column columns[] = {
 		{"tenant", TEXTOID}, {"system_identifier", INT8OID}, {"state", TEXTOID}, {"branches", INT8OID}, {"name", TEXTOID},
+		{"deleted", TEXTOID}, {"seconds_left", INT8OID}, {"by", TEXTOID},
 	};
 	Conn	   *conn = &session->conn;
+	bool		deleted = nargs > 0;
+	int			rows = 0;
 	int			n;
-	TenantInfo *list = store_list_tenants(session->server->store, &n);
+	TenantInfo *list;
 	char		tag[32];
 
+	if (deleted && pg_strcasecmp(args[0], "deleted") != 0)
+		return ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected deleted", args[0]);
+	list = store_list_tenants(session->server->store, &n);
 	conn_send_row_description(conn, columns, lengthof(columns));
 	for (int i = 0; i < n; i++)
 	{
 		char		id[PS_ID_TEXT];
 		char		sysid[32];
 		char		branches[32];
+		char		left[32];
+		char	   *when;
 		const char *values[lengthof(columns)];
+
+		if (list[i].deleted != deleted)
+			continue;
+		rows++;
+		when = command_time_text(deleted, list[i].when);
+		snprintf(left, sizeof(left), INT64_FORMAT, list[i].time_left);
 
 		snprintf(sysid, sizeof(sysid), UINT64_FORMAT, list[i].system_identifier);
 		snprintf(branches, sizeof(branches), "%d", list[i].branches);
 		values[0] = ps_id_format(&list[i].id, id);
 		values[1] = sysid;
-		values[2] = list[i].attached ? "attached" : "detached";
+		values[2] = list[i].attached ? "attached" : deleted ? "deleted" : "detached";
 		values[3] = branches;
 		values[4] = list[i].names;
+		values[5] = when;
+		values[6] = deleted ? left : NULL;
+		values[7] = list[i].by;
 		conn_send_row(conn, values, lengthof(columns));
+		free(when);
 	}
 	store_list_tenants_free(list, n);
-	snprintf(tag, sizeof(tag), "SELECT %d", n);
+	snprintf(tag, sizeof(tag), "SELECT %d", rows);
 	conn_send_complete(conn, tag);
 	return NULL;
 }
