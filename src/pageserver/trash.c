@@ -360,13 +360,16 @@ store_list_deleted(Store *store, int *n)
 	{
 		DeletedInfo *deleted = &list[*n];
 		TrashMark	mark;
+		bool		is_deleted;
 
-		store_timeline_info(all[i], &deleted->info);
-		if (!deleted->info.deleted)
-			continue;
 		pthread_mutex_lock(&store->lock);
+		is_deleted = all[i]->in_trash;
 		mark = all[i]->trash_mark;
 		pthread_mutex_unlock(&store->lock);
+		if (!is_deleted)
+			continue;
+		/* which looks into its directories */
+		store_timeline_info(all[i], &deleted->info);
 		deleted->when = mark.when;
 		deleted->by = pg_strdup(mark.by);
 		deleted->time_left = Max(trash_mark_time_left(&mark, store->clock, store->config->trash_interval), 0);

@@ -87,21 +87,25 @@ like($err, qr/branch "main" at [0-9A-F\/]+, after the commit of \Q$commit1\E.*th
 
 # ---- nothing goes because the store's clock is wrong
 sub oldest { return (split /\|/, (grep { /^main\|/ } split /\n/, ($store->command('branch_list'))[1])[0])[17]; }
-my $oldest = oldest();
-$store->stop;
+SKIP:
 {
-	local %ENV = (%ENV, clock('+30d'));
-	$store->start;
-	$store->ctl_ok('upkeep while the clock is a month ahead', 'branch', 'compact', 'main');
-	is(oldest(), $oldest, 'it removes no history');
+	skip 'a sanitizer does not see the waits of a program with such a clock', 1 if $ENV{SANITIZE_LOGS};
+	my $oldest = oldest();
 	$store->stop;
+	{
+		local %ENV = (%ENV, clock('+30d'));
+		$store->start;
+		$store->ctl_ok('upkeep while the clock is a month ahead', 'branch', 'compact', 'main');
+		is(oldest(), $oldest, 'it removes no history');
+		$store->stop;
+	}
+	$store->start;
+	like($store->log_content, qr/by the clock of this machine the store did not run since .*does not count for pitr_interval/, 'the time that it was down is logged');
+	like($store->log_content, qr/WARNING:  the clock of this machine is \d+ s behind .*, when the store last ran/, 'and that the clock went back');
+	$store->ctl_ok('upkeep', 'branch', 'compact', 'main');
+	is(oldest(), $oldest, 'nor does it then');
+	rows_at($first, '1', 'all moments are there');
 }
-$store->start;
-like($store->log_content, qr/by the clock of this machine the store did not run since .*does not count for pitr_interval/, 'the time that it was down is logged');
-like($store->log_content, qr/WARNING:  the clock of this machine is \d+ s behind .*, when the store last ran/, 'and that the clock went back');
-$store->ctl_ok('upkeep', 'branch', 'compact', 'main');
-is(oldest(), $oldest, 'nor does it then');
-rows_at($first, '1', 'all moments are there');
 
 # ---- tar does not mind that the compute's clock is behind
 {

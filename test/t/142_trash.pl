@@ -140,7 +140,7 @@ $store->stop;
 $store->start;
 PageserverTest::wait_until(sub { !defined deleted('other') }, 'the trash to be emptied');
 PageserverTest::wait_until(sub { !-e $other_dir }, 'its files to go');
-like($store->log_content, qr/branch "other" \([0-9a-f]+\) removed from the trash, trash_interval is over/, 'and the log says so');
+PageserverTest::wait_until(sub { $store->log_content =~ /branch "other" \([0-9a-f]+\) removed from the trash, trash_interval is over/ }, 'the log to say so');
 $store->append_conf("trash_interval = 7d\n");
 $store->stop;
 $store->start;
