@@ -170,6 +170,7 @@ write_all(Arrivals *arrivals)
 	{
 		close(arrivals->fd);
 		arrivals->fd = -1;
+		(void) unlink(arrivals->tmp);
 	}
 	return err;
 }

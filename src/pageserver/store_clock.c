@@ -172,6 +172,8 @@ write_file(const StoreClock *clock, int64 now)
 		close(fd);
 	if (err == NULL && rename(clock->tmp, clock->path) != 0)
 		err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", clock->tmp, clock->path);
+	if (err != NULL)
+		(void) unlink(clock->tmp);
 	return err;
 }
 

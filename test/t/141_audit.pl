@@ -39,11 +39,11 @@ my $second = $store->start_compute('main', name => 'second', args => ['--takeove
 is_logged(qr/branch "main" taken over by a compute: generation 2 \(\S+main_second\), before it 1 \(\S+main_first\), which was connected/, 'and one that takes over');
 delete $c->{pid};
 $second->stop;
-ctl_is_logged(qr/branch "at" created from branch "main" at lsn \Q$lsn\E, LSN \Q$lsn\E/, 'branch', 'create', 'at', '--from', "main\@$lsn");
+ctl_is_logged(qr/branch "at" created from branch "main" at LSN \Q$lsn\E \(\Q$lsn\E\)/, 'branch', 'create', 'at', '--from', "main\@$lsn");
 ctl_is_logged(qr/branch "dev" renamed to "dev2"/, 'branch', 'rename', 'dev', 'dev2');
 ctl_is_logged(qr/branch "dev2" reset to what its parent is; .*/, 'branch', 'reset', 'dev2');
 ctl_is_logged(qr/branch "dev2" compacted/, 'branch', 'compact', 'dev2');
-ctl_is_logged(qr/branch "main" restored to what it was at lsn \Q$lsn\E, LSN \Q$lsn\E; what it was until now is branch "main.1"/, 'branch', 'restore', "main\@$lsn");
+ctl_is_logged(qr/branch "main" restored to what it was at LSN \Q$lsn\E \(\Q$lsn\E\); what it was until now is branch "main.1"/, 'branch', 'restore', "main\@$lsn");
 ctl_is_logged(qr/branch "dev2" deleted, it is in the trash/, 'branch', 'delete', 'dev2');
 ctl_is_logged(qr/export of branch "main" begins/, 'export', 'main', '-D', PageserverTest::test_dir() . '/plain', '--no-sync');
 ctl_is_logged(qr/branch "imported" imported from ".*\/plain"/, 'import', 'imported', '--pgdata', PageserverTest::test_dir() . '/plain');

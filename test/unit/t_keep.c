@@ -256,6 +256,17 @@ delete_named(TestStore *s, const char *name)
 	store_destroy_branch(gone);
 }
 
+static bool
+is_in_trash(TestStore *s, const char *name)
+{
+	bool		there;
+
+	pthread_mutex_lock(&s->store->lock);
+	there = trash_named(s->store, name) != NULL;
+	pthread_mutex_unlock(&s->store->lock);
+	return there;
+}
+
 /* Of the one timeline in the store that is not served. */
 static void
 find_broken(TestStore *s, TimelineInfo *info)
@@ -418,13 +429,28 @@ test_unreadable_manifest(void **state)
 	store_release(branch);
 	store_close(s.store);
 
-	/* or it is deleted: then nothing is kept for it */
+	/* while it is not there, nothing in which it may begin goes from the trash, however old it is */
+	s.config.trash_interval = 86400;
+	OK(store_try_open(&s));
+	OK(store_trash_branch(s.store, "leaf", "test", NULL, &branch));
+	store_finish_trash(branch);
+	store_close(s.store);
 	unlink(manifest);
+	s.config.trash_interval = 0;
 	OK(store_try_open(&s));
 	CHECK(atomic_load(&s.tl->tenant->nunknown) == 1);
+	trash_empty(s.store);
+	CHECK(is_in_trash(&s, "leaf"));
+	FAILS(store_purge_branch(s.store, "leaf", NULL, &branch), PS_SQLSTATE_STATE, id);
+	CHECK(is_in_trash(&s, "leaf"));
+
+	/* or it is deleted: then nothing is kept for it */
 	delete_named(&s, id);
 	CHECK(atomic_load(&s.tl->tenant->nunknown) == 0);
-	delete_named(&s, "leaf");
+	trash_empty(s.store);
+	/* another thread may be at it */
+	while (is_in_trash(&s, "leaf"))
+		pg_usleep(1000);
 	end_test(&s, &h);
 }
 

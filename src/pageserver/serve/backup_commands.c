@@ -154,8 +154,10 @@ run_fullbackup(Session *session, char **args, int nargs)
 		PS_TRY(command_parse_moment(session, args[1], args[2], tl, &tl, &lsn, &around));
 		send_moment(session, args[0], lsn, &around);
 	}
-	audit_log(session->who, "export of branch \"%s\" begins%s%s%s%s", args[0], nargs > 2 ? ", at " : "", nargs > 2 ? args[1] : "",
-			  nargs > 2 ? " " : "", nargs > 2 ? args[2] : "");
+	if (nargs > 2)
+		audit_log(session->who, "export of branch \"%s\" at %X/%X begins", args[0], LSN_FORMAT_ARGS(lsn));
+	else
+		audit_log(session->who, "export of branch \"%s\" begins", args[0]);
 	copy_sink_begin(&sink, session);
 	err = fullbackup(tl, lsn, &session->waiter, zero ? &damaged : NULL, (ByteSink) {copy_sink_write, &sink});
 	if (err != NULL && !zero && err->hint == NULL && ps_error_is(err, PS_SQLSTATE_CORRUPTED))

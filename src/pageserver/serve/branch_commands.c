@@ -156,6 +156,15 @@ send_branch(Session *session, const char *name, const CommitsAround *around, con
 	return NULL;
 }
 
+/* A moment as the log has it, of the two words of a command that are one; malloc'd. */
+static char *
+moment_text(const char *what, const char *value)
+{
+	TimestampTz when = strtoll(value, NULL, 10) - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+
+	return pg_strcasecmp(what, "time") == 0 ? timestamp_text(when) : psprintf("LSN %s", value);
+}
+
 /* NAME FROM PARENT [LSN lsn | TIME microseconds] */
 static PsError *
 create_from(Session *session, char **args, int nargs)
@@ -171,8 +180,12 @@ create_from(Session *session, char **args, int nargs)
 		PS_TRY(command_parse_moment(session, args[3], args[4], parent, &parent, &lsn, &around));
 	PS_TRY(store_branch(session->server->store, args[0], parent, lsn, &session->waiter, NULL));
 	if (nargs == 5)
-		audit_log(session->who, "branch \"%s\" created from branch \"%s\" at %s %s, LSN %X/%X", args[0], args[2], args[3], args[4],
-				  LSN_FORMAT_ARGS(lsn));
+	{
+		char	   *moment = moment_text(args[3], args[4]);
+
+		audit_log(session->who, "branch \"%s\" created from branch \"%s\" at %s (%X/%X)", args[0], args[2], moment, LSN_FORMAT_ARGS(lsn));
+		free(moment);
+	}
 	else
 		audit_log(session->who, "branch \"%s\" created from branch \"%s\"", args[0], args[2]);
 	return send_branch(session, args[0], nargs == 5 ? &around : NULL, "CREATE BRANCH");
@@ -371,6 +384,7 @@ run_branch_restore(Session *session, char **args, int nargs)
 {
 	char		old_name[TIMELINE_NAME_MAX + 1];
 	char	   *message;
+	char	   *moment;
 	CommitsAround around;
 	XLogRecPtr	lsn;
 	bool		force;
@@ -383,8 +397,10 @@ run_branch_restore(Session *session, char **args, int nargs)
 		PS_TRY(check_may_go(session, args[0], false));
 	PS_TRY(command_parse_moment(session, args[1], args[2], tl, &at, &lsn, &around));
 	PS_TRY(store_replace_branch(session->server->store, args[0], at, lsn, false, &session->waiter, old_name));
-	audit_log(session->who, "branch \"%s\" restored to what it was at %s %s, LSN %X/%X; what it was until now is branch \"%s\"", args[0],
-			  args[1], args[2], LSN_FORMAT_ARGS(lsn), old_name);
+	moment = moment_text(args[1], args[2]);
+	audit_log(session->who, "branch \"%s\" restored to what it was at %s (%X/%X); what it was until now is branch \"%s\"", args[0], moment,
+			  LSN_FORMAT_ARGS(lsn), old_name);
+	free(moment);
 	message = psprintf("what branch \"%s\" was is branch \"%s\" now", args[0], old_name);
 	conn_send_notice(&session->conn, message);
 	pfree(message);
