@@ -354,6 +354,13 @@ extern PsError *tenant_mark_detached(const Tenant *tenant);
  */
 extern PsError *tenant_begin_change(Store *store, const char *name, bool deleted, Tenant **tenant);
 
+/*
+ * tenant_list.c: names, or NULL, and number of the branches of a tenant that is
+ * not served, without those in the trash; *names of those that begin in no
+ * other.  *found is set if one is called "wanted", unless that is NULL.
+ */
+extern void tenant_read_names(const Tenant *tenant, StringInfo names, int *nbranches, const char *wanted, bool *found);
+
 /* ---- tenant_claim.c: an error if another store of this machine has the tenant in service ---- */
 extern PsError *tenant_claim(Tenant *tenant);
 extern void tenant_unclaim(Tenant *tenant);
