@@ -299,13 +299,16 @@ edit_text(const char *name, const char *text)
 	write_text_file(path, text, false);
 	fflush(NULL);
 	rc = system(psprintf("%s '%s'", editor, path));
-	if (rc != 0)
-		pg_fatal("editor \"%s\" failed: %s; \"%s\" stays", editor, wait_result_to_str(rc), path);
 	edited = read_text_file(path);
+	/* what was written in vain is kept */
+	if (rc != 0 && edited != NULL && strcmp(edited, text) != 0)
+		pg_fatal("editor \"%s\" failed: %s; \"%s\" stays", editor, wait_result_to_str(rc), path);
+	(void) unlink(path);
+	(void) rmdir(dir);
+	if (rc != 0)
+		pg_fatal("editor \"%s\" failed: %s", editor, wait_result_to_str(rc));
 	if (edited == NULL)
 		pg_fatal("\"%s\" is gone", path);
-	unlink(path);
-	rmdir(dir);
 	return strcmp(edited, text) == 0 ? NULL : edited;
 }
 

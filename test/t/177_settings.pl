@@ -31,7 +31,13 @@ is(settings('get', 'main', 'options'), "-c maintenance_work_mem=33MB\n", 'option
 	local $ENV{EDITOR} = 'true';
 	like(settings('edit', 'main'), qr/Nothing was changed/, 'an edit that changes nothing');
 	local $ENV{EDITOR} = 'false';
-	like(settings('edit', 'main'), qr/editor "false" failed/, 'an editor that fails');
+	my $kept = qr/"(\/tmp\/pageserver_ctl.[^"]*)" stays/;
+	unlike(settings('edit', 'main'), $kept, 'an editor that fails leaves nothing behind');
+	like(settings('edit', 'main'), qr/editor "false" failed/, 'and is named');
+	local $ENV{EDITOR} = q(sh -c 'echo more >>"$0"; exit 1');
+	my ($path) = settings('edit', 'main') =~ $kept;
+	like(PostgreSQL::Test::Utils::slurp_file($path), qr/^more$/m, 'but what was written is there');
+	PageserverTest::remove_tree($path =~ s/\/[^\/]+$//r);
 }
 is_deeply(versions('main'), [ 1, 2, 3 ], 'three versions');
 
