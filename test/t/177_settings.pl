@@ -176,9 +176,9 @@ is(settings('get', 'main', 'work_mem'), "30MB\n", 'the newest counts');
 # a damaged newest version is told, and can be gone back from
 my ($file) = glob $store->dir . '/tenants/*/timelines/*/settings-*' . $last . '.json';
 my $text = PostgreSQL::Test::Utils::slurp_file($file);
-open my $out, '>', $file or die;
-print $out $text =~ s/30MB/31MB/r;
-close $out;
+open my $new, '>', $file or die;
+print $new $text =~ s/30MB/31MB/r;
+close $new;
 like(settings('get', 'main', 'work_mem'), qr/^exit code 9: .*settings-0+$last.json" has a wrong checksum/s, 'damage is told');
 $store->ctl_fails_like(qr/settings-0+$last.json/, 'no compute starts on guesses', 'compute', 'start', 'main', '-D', "$scratch/c");
 $store->ctl_ok('back to the one before', 'settings', 'revert', 'main', $last - 1);
