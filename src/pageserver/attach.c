@@ -10,7 +10,6 @@
  */
 #include "ps_fe.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -41,20 +40,8 @@ static PsError *
 set_mark(const Tenant *tenant, bool detached)
 {
 	char	   *path = mark_path(tenant);
-	int			fd = -1;
-	PsError    *err = NULL;
+	PsError    *err = set_mark_file(path, detached);
 
-	if (!detached)
-	{
-		if (unlink(path) != 0 && errno != ENOENT)
-			err = ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", path);
-	}
-	else if ((fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600)) < 0)
-		err = ps_error(ps_errno_state(), "could not create file \"%s\": %m", path);
-	if (fd >= 0)
-		close(fd);
-	if (err == NULL)
-		err = sync_path(tenant->dir);
 	pfree(path);
 	return err;
 }

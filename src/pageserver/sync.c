@@ -217,6 +217,24 @@ sync_parent(const char *path)
 }
 
 PsError *
+set_mark_file(const char *path, bool there)
+{
+	int			fd;
+
+	if (!there)
+	{
+		if (unlink(path) != 0 && errno != ENOENT)
+			return ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", path);
+		return sync_parent(path);
+	}
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return ps_error(ps_errno_state(), "could not create file \"%s\": %m", path);
+	close(fd);
+	return sync_parent(path);
+}
+
+PsError *
 make_dir(const char *path)
 {
 	if (mkdir(path, 0700) != 0)

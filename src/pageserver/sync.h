@@ -55,6 +55,12 @@ extern PsError *sync_new_path(const char *path);
 extern PsError *sync_parent(const char *path);
 
 /*
+ * An empty file whose being there says something: made or removed, durably.
+ * After an error it may be there or not; the caller sets what was there before.
+ */
+extern PsError *set_mark_file(const char *path, bool there);
+
+/*
  * A directory that was just made, or copied from elsewhere, with all in it and
  * below; as sync_new_path().  Some at the same time: a few take about as long as
  * one.

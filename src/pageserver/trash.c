@@ -17,7 +17,6 @@
  */
 #include "ps_fe.h"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include "ps_wire.h"
@@ -404,20 +403,8 @@ PsError *
 trash_set_protected(const char *timeline_dir, bool is_protected)
 {
 	char	   *path = psprintf("%s/protected", timeline_dir);
-	int			fd = -1;
-	PsError    *err = NULL;
+	PsError    *err = set_mark_file(path, is_protected);
 
-	if (!is_protected)
-	{
-		if (unlink(path) != 0 && errno != ENOENT)
-			err = ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", path);
-	}
-	else if ((fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600)) < 0)
-		err = ps_error(ps_errno_state(), "could not create file \"%s\": %m", path);
-	if (fd >= 0)
-		close(fd);
-	if (err == NULL)
-		err = sync_path(timeline_dir);
 	pfree(path);
 	return err;
 }
