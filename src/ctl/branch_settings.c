@@ -7,9 +7,8 @@
 
 #include <jansson.h>
 
-#include "common/base64.h"
-
 #include "branch_settings.h"
+#include "json_text.h"
 
 const char *const branch_settings_names[SETTINGS_TEXTS] = {
 	"postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf", "options"
@@ -75,24 +74,6 @@ branch_settings_newest(PGconn *conn, const char *branch)
 	return newest;
 }
 
-/* A text that is no UTF-8 goes as base64. */
-static json_t *
-encode_text(const char *text)
-{
-	json_t	   *value = json_string(text);
-	int			len = strlen(text);
-	char	   *base64;
-	int			n;
-
-	if (value != NULL)
-		return value;
-	base64 = pg_malloc(pg_b64_enc_len(len) + 1);
-	n = pg_b64_encode(text, len, base64, pg_b64_enc_len(len));
-	value = json_pack("{s:s#}", "base64", base64, n);
-	free(base64);
-	return value;
-}
-
 int
 branch_settings_write(PGconn *conn, const char *branch, BranchSettings *settings)
 {
@@ -103,7 +84,7 @@ branch_settings_write(PGconn *conn, const char *branch, BranchSettings *settings
 
 	for (int i = 0; i < SETTINGS_TEXTS; i++)
 		if (settings->texts[i] != NULL)
-			json_object_set_new(root, branch_settings_names[i], encode_text(settings->texts[i]));
+			json_object_set_new(root, branch_settings_names[i], json_text_encode(settings->texts[i]));
 	text = json_dumps(root, JSON_COMPACT);
 	json_decref(root);
 	if (text == NULL)

@@ -8,10 +8,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "common/base64.h"
-
 #include "branch_settings.h"
 #include "json_file.h"
+#include "json_text.h"
 #include "ps_wire.h"
 #include "sync.h"
 
@@ -36,46 +35,6 @@ branch_settings_free(BranchSettings *settings)
 	for (int i = 0; i < SETTINGS_FILES; i++)
 		free(settings->files[i]);
 	memset(settings, 0, sizeof(*settings));
-}
-
-/* ---- a file's text in JSON ---- */
-
-static json_t *
-encode_text(const char *text)
-{
-	json_t	   *value = json_string(text);
-	size_t		len = strlen(text);
-	char	   *base64;
-	int			n;
-
-	if (value != NULL)
-		return value;
-	/* no UTF-8: postgresql.conf may have comments in any encoding */
-	base64 = pg_malloc(pg_b64_enc_len(len) + 1);
-	n = pg_b64_encode(text, len, base64, pg_b64_enc_len(len));
-	value = json_pack("{s:s#}", "base64", base64, n);
-	free(base64);
-	return value;
-}
-
-char *
-branch_settings_decode_text(json_t *value)
-{
-	const char *base64 = json_string_value(json_object_get(value, "base64"));
-	char	   *text;
-	int			n;
-
-	if (json_is_string(value))
-		return pg_strdup(json_string_value(value));
-	if (base64 == NULL)
-		return NULL;
-	text = pg_malloc(pg_b64_dec_len(strlen(base64)) + 1);
-	n = pg_b64_decode(base64, strlen(base64), text, pg_b64_dec_len(strlen(base64)));
-	text[Max(n, 0)] = '\0';
-	if (n >= 0 && strlen(text) == n)
-		return text;
-	free(text);
-	return NULL;
 }
 
 /* ---- versions ---- */
@@ -155,7 +114,7 @@ parse(json_t *root, const char *path, BranchSettings *settings)
 	settings->by = pg_strdup(by);
 	settings->options = json_is_string(options) ? pg_strdup(json_string_value(options)) : NULL;
 	for (int i = 0; i < SETTINGS_FILES; i++)
-		settings->files[i] = branch_settings_decode_text(json_object_get(files, settings_file_names[i]));
+		settings->files[i] = json_text_decode(json_object_get(files, settings_file_names[i]));
 	return NULL;
 }
 
@@ -206,11 +165,11 @@ format_settings(const BranchSettings *settings, const char *path, char **text)
 		if (settings->files[i] == NULL)
 			continue;
 		size += strlen(settings->files[i]);
-		json_object_set_new(files, settings_file_names[i], encode_text(settings->files[i]));
+		json_object_set_new(files, settings_file_names[i], json_text_encode(settings->files[i]));
 	}
 	root = json_pack("{s:s, s:i, s:I, s:I, s:s, s:o, s:o}", "format", SETTINGS_FORMAT, "format_version", SETTINGS_FORMAT_VERSION,
 					 "version", (json_int_t) settings->version, "time", (json_int_t) settings->time, "by", settings->by,
-					 "files", files, "options", settings->options ? encode_text(settings->options) : json_null());
+					 "files", files, "options", settings->options ? json_text_encode(settings->options) : json_null());
 	*text = NULL;
 	if (root != NULL && json_file_set_crc(root))
 		*text = json_dumps(root, JSON_INDENT(1));

@@ -28,8 +28,6 @@
 #ifndef PS_BRANCH_SETTINGS_H
 #define PS_BRANCH_SETTINGS_H
 
-#include <jansson.h>
-
 #include "error.h"
 
 #define SETTINGS_VERSIONS_KEPT 20
@@ -61,9 +59,6 @@ typedef struct BranchSettings
  */
 extern PsError *branch_settings_read(const char *dir, uint64 version, BranchSettings *settings);
 extern void branch_settings_free(BranchSettings *settings);
-
-/* A text as the format above has it, malloc'd; NULL: it is none. */
-extern char *branch_settings_decode_text(json_t *value);
 
 /* The versions that there are, ascending; free() the array. */
 extern PsError *branch_settings_versions(const char *dir, uint64 **versions, int *n);

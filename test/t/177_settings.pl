@@ -40,6 +40,12 @@ is(settings('get', 'main', 'options'), "-c maintenance_work_mem=33MB\n", 'option
 	PageserverTest::remove_tree($path =~ s/\/[^\/]+$//r);
 }
 is_deeply(versions('main'), [ 1, 2, 3 ], 'three versions');
+{
+	local $ENV{EDITOR} = q(sh -c 'printf "# gr\\374n\\n" >>"$0"');
+	delete local $ENV{VISUAL};
+	$store->ctl_ok('edit', 'settings', 'edit', 'main', 'pg_hba.conf');
+	like(settings('get', 'main', 'pg_hba.conf'), qr/^# gr\xfcn$/m, 'a comment that is no UTF-8');
+}
 
 # what is no setting, or nobody's to set
 like(settings('set', 'main', 'work_mem'), qr/^exit code 2/, 'no value');

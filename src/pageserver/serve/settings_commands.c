@@ -9,6 +9,7 @@
 #include "catalog/pg_type_d.h"
 
 #include "backup/backup.h"
+#include "json_text.h"
 #include "ps_wire.h"
 #include "serve/audit.h"
 #include "serve/commands.h"
@@ -111,7 +112,7 @@ take_text(json_t *object, const char *name, char **text)
 
 	if (value == NULL || json_is_null(value))
 		return NULL;
-	*text = branch_settings_decode_text(value);
+	*text = json_text_decode(value);
 	return *text != NULL ? NULL : ps_error(PS_SQLSTATE_PROTOCOL, "\"%s\" of the settings is not a text", name);
 }
 
