@@ -444,6 +444,10 @@ sub kill9
 	my @pids = grep { $directory->("/proc/$_/cwd") eq $directory->($self->{dir}) } @{ $self->{orphans} };
 	kill 'KILL', @pids;
 	PageserverTest::wait_gone($_) for $self->{pid}, @pids;
+	# The lock file of a socket counts as in use while its process exists, even as
+	# a zombie, and the init process may be slow to reap an orphan.
+	my $pid = $self->{pid};
+	PageserverTest::wait_until(sub { !kill 0, $pid }, "the parent of process $pid to reap it");
 	delete $self->{$_} for qw(pid orphans);
 }
 
