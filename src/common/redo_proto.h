@@ -1,6 +1,6 @@
 /*
  * redo_proto.h
- *	  What a redo pool (src/pageserver/read/redo_pool.c) and its helpers
+ *	  What a redo pool (src/pageserver/redo/redo_pool.c) and its helpers
  *	  (src/walredo) say to each other over two pipes.
  *
  * Both ends run on one machine and are built together, so structures travel in

@@ -1,7 +1,7 @@
 /*
  * branch_settings.h
  *	  The settings of a branch's computes, as the store keeps them
- *	  (src/pageserver/branch_settings.h).
+ *	  (src/pageserver/store/branch_settings.h).
  */
 #ifndef PS_CTL_BRANCH_SETTINGS_H
 #define PS_CTL_BRANCH_SETTINGS_H

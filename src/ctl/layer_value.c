@@ -11,7 +11,7 @@
 
 #include "layer_dump.h"
 #include "ps_wire.h"
-#include "relsize.h"
+#include "pg/relsize.h"
 #include "wal/wal.h"
 
 #define PG_RMGR(symname, name, ...) name,

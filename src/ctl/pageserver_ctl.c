@@ -8,7 +8,7 @@
 #include <limits.h>
 
 #include "ctl.h"
-#include "version.h"
+#include "base/version.h"
 
 static const Command commands[] = {
 	{"init", NULL, "DSUbpqj", 0, 0, run_init,

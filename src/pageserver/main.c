@@ -15,15 +15,15 @@
 
 #include "port/pg_crc32c.h"
 
-#include "bindir.h"
-#include "config.h"
+#include "base/bindir.h"
+#include "base/config.h"
 #include "layer/layer.h"
 #include "ps_wire.h"
 #include "serve/audit.h"
 #include "serve/serve.h"
-#include "store_dir.h"
-#include "store_running.h"
-#include "version.h"
+#include "store/store_dir.h"
+#include "store/store_running.h"
+#include "base/version.h"
 
 /* More open files than this are not asked for: some programs close them all one by one. */
 #define MAX_OPEN_FILES (1024 * 1024)

@@ -24,7 +24,7 @@
 #include "figures.h"
 #include "layer/layer_impl.h"
 #include "ps_wire.h"
-#include "read/aio.h"
+#include "io/aio.h"
 #include "timeline.h"
 
 #define BATCH 32

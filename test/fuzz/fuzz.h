@@ -10,7 +10,7 @@
 #ifndef PS_FUZZ_H
 #define PS_FUZZ_H
 
-#include "error.h"
+#include "base/error.h"
 
 extern int	LLVMFuzzerTestOneInput(const uint8 *data, size_t size);
 extern int	LLVMFuzzerInitialize(int *argc, char ***argv);

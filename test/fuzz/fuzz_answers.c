@@ -18,7 +18,7 @@
 #include "fuzz.h"
 #include "ps_key.h"
 #include "ps_wire.h"
-#include "read/redo_helper.h"
+#include "redo/redo_helper.h"
 #include "redo_proto.h"
 
 /* An answer that is accepted is what the encoder would make, byte for byte, and an answer to the request. */

@@ -23,8 +23,8 @@
 #include "conf.h"
 #include "fuzz.h"
 #include "serve/session.h"
-#include "store_dir.h"
-#include "timeline_impl.h"
+#include "store/store_dir.h"
+#include "timeline/timeline_impl.h"
 
 /* The tenant of the store that is opened. */
 #define TENANT "000102030405060708090a0b0c0d0e0f"

@@ -142,7 +142,7 @@ read_layer(Layer *layer, FuzzInput *rest)
 	fuzz_result(layer_collect(layer, &hi, 0, PG_UINT64_MAX, &list, &done));
 	fuzz_result(layer_collect(layer, &lo, 0, PG_UINT64_MAX, &list, &done));
 
-	/* as timeline_open.c uses it */
+	/* as store/open.c uses it */
 	map = layer_map_create(&layer, 1);
 	list.n = 0;
 	done = false;

@@ -22,7 +22,7 @@
 #include <sys/socket.h>
 
 #include "fuzz.h"
-#include "read/redo.h"
+#include "redo/redo.h"
 #include "serve/session.h"
 
 /* Records of the branch, and those that a conversation can send. */

@@ -14,13 +14,13 @@
 #include <sys/stat.h>
 
 #include "backup/backup.h"
-#include "config.h"
+#include "base/config.h"
 #include "fuzz.h"
 #include "layer/layer_dict.h"
 #include "ps_wire.h"
 #include "redo_proto.h"
 #include "serve/session.h"
-#include "timeline_impl.h"
+#include "timeline/timeline_impl.h"
 
 /* A record larger than this is no seed. */
 #define MAX_RECORD 700

@@ -2,7 +2,7 @@
 # compute is killed or the map's page is pushed out, has done so in the next
 # compute too, and index-only scans see it.  Redo clears the bits by flags of
 # heap records that do not name the map's page (interpret_heap() of
-# src/pageserver/wal/interpret_storage.c); a compute keeps the map's pages
+# src/pageserver/pg/interpret_storage.c); a compute keeps the map's pages
 # (KEEP_COMPUTE_LIFE of src/compute/keep.c).
 #
 # Tables have rows on two pages of 255 MB of heap's map only in 030 and 060;

@@ -19,7 +19,7 @@
 #include "backup/backup.h"
 #include "backup/import.h"
 #include "ps_wire.h"
-#include "relsize.h"
+#include "pg/relsize.h"
 
 #ifndef SEGMENT_SIZE
 #define SEGMENT_SIZE (1024 * 1024)

@@ -25,7 +25,7 @@
 #include "replication/origin.h"
 
 #include "fault_fs.h"
-#include "timeline_impl.h"
+#include "timeline/timeline_impl.h"
 
 #define NORIGIN 4
 #define NXID 100000				/* of which clog has the states: four pages */

@@ -5,7 +5,7 @@
 #ifndef REDO_UTIL_H
 #define REDO_UTIL_H
 
-#include "read/redo.h"
+#include "redo/redo.h"
 
 /* base: the page before, or NULL: zeros.  It and page may be the same memory. */
 static inline PsError *

@@ -21,7 +21,7 @@
 
 #include <cmocka.h>
 
-#include "read/aio.h"
+#include "io/aio.h"
 
 #define FILE_SIZE (4 * 1024 * 1024 + 123)
 #define MAX_LEN 20000

@@ -12,7 +12,7 @@
  */
 #include "timeline_util.h"
 
-#include "timeline_impl.h"
+#include "timeline/timeline_impl.h"
 
 static uint64 rnd;
 

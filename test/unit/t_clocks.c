@@ -13,8 +13,8 @@
  */
 #include "timeline_util.h"
 
-#include "arrivals.h"
-#include "timeline_impl.h"
+#include "timeline/arrivals.h"
+#include "timeline/timeline_impl.h"
 
 #define DAY USECS_PER_DAY
 #define MINUTE (60 * USECS_PER_SEC)

@@ -13,9 +13,9 @@
 
 #include <cmocka.h>
 
-#include "config.h"
+#include "base/config.h"
 #include "ps_wire.h"
-#include "store_dir.h"
+#include "store/store_dir.h"
 
 static char dir[64];
 

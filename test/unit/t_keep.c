@@ -20,7 +20,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 
-#include "timeline_impl.h"
+#include "timeline/timeline_impl.h"
 
 static uint64 rnd;
 

@@ -14,7 +14,7 @@
 
 #include <fcntl.h>
 
-#include "timeline_impl.h"
+#include "timeline/timeline_impl.h"
 
 static uint64 rnd;
 

@@ -17,7 +17,7 @@
 #include <cmocka.h>
 
 #include "ps_wire.h"
-#include "timeline_impl.h"
+#include "timeline/timeline_impl.h"
 
 static char dir[] = "/tmp/t_manifest.XXXXXX";
 static char file[64];

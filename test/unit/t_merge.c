@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "keep/merge.h"
+#include "maintain/merge.h"
 #include "layer_util.h"
 
 #define NKEYS 120

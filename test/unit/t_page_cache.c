@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "read/page_cache.h"
+#include "io/page_cache.h"
 
 #define NKEY 500
 #define NTIMELINE 2

@@ -13,7 +13,7 @@
 #include <fcntl.h>
 
 #include "layer/layer_format.h"
-#include "read/aio.h"
+#include "io/aio.h"
 
 static uint64 rnd;
 

@@ -16,7 +16,7 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 
-#include "timeline_impl.h"
+#include "timeline/timeline_impl.h"
 
 #define NBRANCHES 16
 #define NTHREADS 4

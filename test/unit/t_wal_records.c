@@ -28,7 +28,7 @@
 #include "utils/relmapper.h"
 
 #include "ps_wire.h"
-#include "wal/xact.h"
+#include "pg/xact.h"
 
 #define LSN UINT64CONST(0x1000028)
 

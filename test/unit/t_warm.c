@@ -16,9 +16,9 @@
 #include <sys/uio.h>
 
 #include "layer/layer_impl.h"
-#include "read/aio.h"
+#include "io/aio.h"
 #include "read/values.h"
-#include "timeline_impl.h"
+#include "timeline/timeline_impl.h"
 
 #define NLAYERS 20
 #define NBLOCKS 500				/* of the relation; each layer has images of some */

@@ -26,10 +26,10 @@
 #include "storage/bufpage.h"
 #include "utils/relmapper.h"
 
-#include "config.h"
+#include "base/config.h"
 #include "ps_wire.h"
-#include "relsize.h"
-#include "timeline.h"
+#include "pg/relsize.h"
+#include "timeline/timeline.h"
 
 /* Stops the whole program, also in a thread or a child process, where cmocka's do not work. */
 #define CHECK(cond) \

@@ -23,8 +23,8 @@
 
 #include "replication/origin.h"
 
-#include "bytesink.h"
-#include "timeline.h"
+#include "base/bytesink.h"
+#include "timeline/timeline.h"
 
 /* One fork of a relation and its length. */
 typedef struct ForkSize

@@ -4,9 +4,9 @@
  */
 #include "ps_fe.h"
 
-#include "backup.h"
+#include "backup/backup.h"
 #include "conf.h"
-#include "stop_files.h"
+#include "store/stop_files.h"
 
 /* postgresql.conf as stored; the settings of this compute are included at its end, where they win. */
 static PsError *

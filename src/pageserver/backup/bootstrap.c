@@ -6,9 +6,9 @@
 
 #include <unistd.h>
 
-#include "backup.h"
-#include "config.h"
-#include "program.h"
+#include "backup/backup.h"
+#include "base/config.h"
+#include "backup/program.h"
 
 /*
  * Settings that do not depend on the environment that the daemon was started

@@ -12,7 +12,7 @@
 #include "storage/checksum.h"
 #include "storage/checksum_impl.h"
 
-#include "backup.h"
+#include "backup/backup.h"
 
 void
 page_set_checksum(char *page, BlockNumber blk)

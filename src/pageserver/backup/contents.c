@@ -11,10 +11,10 @@
 #include "catalog/catversion.h"
 #include "catalog/pg_tablespace_d.h"
 
-#include "backup.h"
+#include "backup/backup.h"
 #include "conf.h"
 #include "ps_wire.h"
-#include "relsize.h"
+#include "pg/relsize.h"
 
 #define BATCH_BLOCKS 128
 

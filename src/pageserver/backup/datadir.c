@@ -20,7 +20,7 @@
 #include "catalog/pg_tablespace_d.h"
 #include "common/relpath.h"
 
-#include "backup.h"
+#include "backup/backup.h"
 #include "ps_wire.h"
 
 /* SLRU_PAGES_PER_SEGMENT of access/slru.h, which is not for frontends. */

@@ -7,7 +7,7 @@
  */
 #include "ps_fe.h"
 
-#include "backup.h"
+#include "backup/backup.h"
 #include "conf.h"
 #include "ps_wire.h"
 

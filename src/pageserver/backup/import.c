@@ -12,13 +12,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "backup.h"
+#include "backup/backup.h"
 #include "conf.h"
-#include "config.h"
+#include "base/config.h"
 #include "control_identity.h"
-#include "import.h"
+#include "backup/import.h"
 #include "ps_wire.h"
-#include "sync.h"
+#include "base/sync.h"
 
 /* Files that say what a data directory is. */
 static PsError *

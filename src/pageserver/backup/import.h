@@ -5,7 +5,7 @@
 #ifndef PS_IMPORT_H
 #define PS_IMPORT_H
 
-#include "backup.h"
+#include "backup/backup.h"
 
 /*
  * import.c: makes dir (which must exist and be empty) what

@@ -14,11 +14,11 @@
 #include "catalog/pg_tablespace_d.h"
 #include "storage/bufpage.h"
 
-#include "backup.h"
+#include "backup/backup.h"
 #include "conf.h"
-#include "import.h"
+#include "backup/import.h"
 #include "ps_wire.h"
-#include "relsize.h"
+#include "pg/relsize.h"
 
 #define LAYER_BYTES (UINT64CONST(256) * 1024 * 1024)
 #define CHUNK_BLOCKS 128

@@ -14,11 +14,11 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "backup.h"
-#include "config.h"
-#include "program.h"
+#include "backup/backup.h"
+#include "base/config.h"
+#include "backup/program.h"
 #include "ps_wire.h"
-#include "sync.h"
+#include "base/sync.h"
 
 /* So much is taken between two looks at the room that is left. */
 #define CHECK_ROOM_BYTES (64 * 1024 * 1024)

@@ -15,10 +15,10 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "backup.h"
-#include "import.h"
+#include "backup/backup.h"
+#include "backup/import.h"
 #include "ps_wire.h"
-#include "sync.h"
+#include "base/sync.h"
 
 /* CreateCheckPoint(): one piece of main data, the CheckPoint, in a short header. */
 #define CHECKPOINT_RECORD_LEN (SizeOfXLogRecord + SizeOfXLogRecordDataHeaderShort + sizeof(CheckPoint))

@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "program.h"
+#include "backup/program.h"
 #include "ps_wire.h"
 
 extern char **environ;

@@ -5,7 +5,7 @@
  */
 #include "ps_fe.h"
 
-#include "backup.h"
+#include "backup/backup.h"
 
 /* "" for what is no settings file of the import. */
 static PsError *

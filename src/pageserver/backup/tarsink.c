@@ -12,7 +12,7 @@
 
 #include "pgtar.h"
 
-#include "backup.h"
+#include "backup/backup.h"
 #include "ps_wire.h"
 
 #define TAR_BUFFER_SIZE (128 * 1024)

@@ -11,8 +11,8 @@
 #include <pthread.h>
 #include <zstd.h>
 
-#include "blob.h"
-#include "layer_dict.h"
+#include "layer/blob.h"
+#include "layer/layer_dict.h"
 #include "port/pg_crc32c.h"
 #include "ps_wire.h"
 

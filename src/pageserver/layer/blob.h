@@ -5,7 +5,7 @@
 #ifndef PS_LAYER_BLOB_H
 #define PS_LAYER_BLOB_H
 
-#include "layer_impl.h"
+#include "layer/layer_impl.h"
 
 /* What values are compressed with where it pays; measured, see README.md. */
 #define BLOB_IMAGE_CODEC LAYER_CODEC_LZ4

@@ -13,7 +13,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "layer_impl.h"
+#include "layer/layer_impl.h"
 #include "port/pg_crc32c.h"
 #include "ps_wire.h"
 

@@ -8,8 +8,8 @@
 
 #include <stdatomic.h>
 
-#include "error.h"
-#include "layer_format.h"
+#include "base/error.h"
+#include "layer/layer_format.h"
 
 struct LayerFile;
 struct LayerOutput;

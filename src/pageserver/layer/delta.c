@@ -4,9 +4,9 @@
  */
 #include "ps_fe.h"
 
-#include "blob.h"
-#include "layer_dict.h"
-#include "layer_impl.h"
+#include "layer/blob.h"
+#include "layer/layer_dict.h"
+#include "layer/layer_impl.h"
 #include "ps_wire.h"
 
 struct DeltaWriter

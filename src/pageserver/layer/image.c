@@ -7,8 +7,8 @@
  */
 #include "ps_fe.h"
 
-#include "blob.h"
-#include "layer_impl.h"
+#include "layer/blob.h"
+#include "layer/layer_impl.h"
 #include "ps_wire.h"
 
 typedef struct ImageEntry

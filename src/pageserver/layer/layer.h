@@ -18,8 +18,8 @@
 #include "access/xlogdefs.h"
 #include "lib/stringinfo.h"
 
-#include "error.h"
-#include "ps_id.h"
+#include "base/error.h"
+#include "base/ps_id.h"
 #include "ps_key.h"
 
 typedef enum ValueKind

@@ -6,8 +6,8 @@
 
 #include <zdict.h>
 
-#include "blob.h"
-#include "layer_dict.h"
+#include "layer/blob.h"
+#include "layer/layer_dict.h"
 #include "port/pg_crc32c.h"
 
 /* A larger one saves no more, see README.md. */

@@ -8,7 +8,7 @@
 
 #include <zstd.h>
 
-#include "layer_impl.h"
+#include "layer/layer_impl.h"
 
 /* Longer records are compressed without it. */
 #define LAYER_DICT_VALUE_MAX 1024

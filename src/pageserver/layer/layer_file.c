@@ -9,7 +9,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "layer_dict.h"
+#include "layer/layer_dict.h"
 #include "port/pg_crc32c.h"
 #include "ps_wire.h"
 

@@ -18,7 +18,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
-#include "layer_impl.h"
+#include "layer/layer_impl.h"
 #include "ps_wire.h"
 
 /* Until layer_set_max_open() is called, as in tests and tools. */

@@ -8,10 +8,10 @@
 
 #include <stdatomic.h>
 
-#include "btree.h"
-#include "layer.h"
-#include "layer_format.h"
-#include "layer_tree.h"
+#include "layer/btree.h"
+#include "layer/layer.h"
+#include "layer/layer_format.h"
+#include "layer/layer_tree.h"
 
 /* The summary block, decoded; its fields are described in layer_format.h. */
 typedef struct LayerSummary

@@ -17,7 +17,7 @@
  */
 #include "ps_fe.h"
 
-#include "layer_impl.h"
+#include "layer/layer_impl.h"
 #include "ps_wire.h"
 
 /* Immutable but for refs. */

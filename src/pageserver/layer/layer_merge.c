@@ -12,7 +12,7 @@
  */
 #include "ps_fe.h"
 
-#include "layer_impl.h"
+#include "layer/layer_impl.h"
 #include "ps_wire.h"
 
 /* An entry, and where it is: the file is not kept open between two. */

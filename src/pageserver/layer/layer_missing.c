@@ -12,7 +12,7 @@
 #include "ps_fe.h"
 
 #include "common/hashfn.h"
-#include "layer_dict.h"
+#include "layer/layer_dict.h"
 
 /* Index pages of 8 kB: no more than 4 MB of memory to read them all. */
 #define MAX_PARTS 512

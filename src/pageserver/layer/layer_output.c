@@ -11,11 +11,11 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "blob.h"
-#include "layer_dict.h"
+#include "layer/blob.h"
+#include "layer/layer_dict.h"
 #include "port/pg_crc32c.h"
 #include "ps_wire.h"
-#include "sync.h"
+#include "base/sync.h"
 
 #define OUTPUT_BUFFER_SIZE (1024 * 1024)
 

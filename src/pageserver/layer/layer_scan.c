@@ -4,7 +4,7 @@
  */
 #include "ps_fe.h"
 
-#include "layer_impl.h"
+#include "layer/layer_impl.h"
 #include "ps_wire.h"
 
 PsError *

@@ -8,7 +8,7 @@
  */
 #include "ps_fe.h"
 
-#include "layer_tree.h"
+#include "layer/layer_tree.h"
 #include "ps_wire.h"
 
 #define MERGED_MAX (LAYER_TREE_FANOUT * 3 / 4)

@@ -15,7 +15,7 @@
 
 #include <stdatomic.h>
 
-#include "layer.h"
+#include "layer/layer.h"
 
 #define LAYER_TREE_FANOUT 32
 

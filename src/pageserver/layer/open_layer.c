@@ -14,7 +14,7 @@
  */
 #include "ps_fe.h"
 
-#include "open_layer.h"
+#include "layer/open_layer.h"
 
 #define FIRST_CHUNK ((size_t) 64 * 1024)
 #define LAST_CHUNK ((size_t) 1024 * 1024)

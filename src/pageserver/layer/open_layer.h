@@ -8,7 +8,7 @@
 
 #include <pthread.h>
 
-#include "layer_impl.h"
+#include "layer/layer_impl.h"
 
 /* One version: 24 bytes. */
 typedef struct Version

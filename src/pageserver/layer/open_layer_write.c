@@ -12,7 +12,7 @@
  */
 #include "ps_fe.h"
 
-#include "open_layer.h"
+#include "layer/open_layer.h"
 #include "ps_wire.h"
 
 /* A WAL record of the layer, and where it is in the file. */

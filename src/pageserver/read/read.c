@@ -9,7 +9,7 @@
 
 #include "ps_wire.h"
 #include "read/reconstruct.h"
-#include "timeline_impl.h"
+#include "timeline/timeline_impl.h"
 
 PsError *
 timeline_read_lsn(Timeline *tl, XLogRecPtr request_lsn, XLogRecPtr not_modified_since, const Waiter *waiter, XLogRecPtr *lsn)

@@ -10,7 +10,7 @@
 #include "ps_fe.h"
 
 #include "ps_wire.h"
-#include "read/aio.h"
+#include "io/aio.h"
 #include "read/values.h"
 
 /*

@@ -6,7 +6,7 @@
 
 #include "backup/backup.h"
 #include "serve/commands.h"
-#include "stop_files.h"
+#include "store/stop_files.h"
 
 /* Portion of a base backup in one CopyData message. */
 #define COPY_CHUNK (64 * 1024)

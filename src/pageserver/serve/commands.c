@@ -11,7 +11,7 @@
 #include "catalog/pg_type_d.h"
 
 #include "serve/commands.h"
-#include "version.h"
+#include "base/version.h"
 
 #define MAX_WORDS 8
 

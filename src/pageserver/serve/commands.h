@@ -6,9 +6,9 @@
 #ifndef PS_COMMANDS_H
 #define PS_COMMANDS_H
 
-#include "bytesink.h"
+#include "base/bytesink.h"
 #include "serve/session.h"
-#include "store_clock.h"
+#include "base/store_clock.h"
 
 /* ---- commands.c ---- */
 

@@ -17,7 +17,7 @@
 
 #include "lib/stringinfo.h"
 
-#include "error.h"
+#include "base/error.h"
 #include "ps_wire.h"
 
 #define PS_SQLSTATE_CONNECTION "08006"

@@ -5,8 +5,8 @@
 #ifndef PS_SERVE_H
 #define PS_SERVE_H
 
-#include "config.h"
-#include "timeline.h"
+#include "base/config.h"
+#include "timeline/timeline.h"
 
 typedef struct Server Server;
 

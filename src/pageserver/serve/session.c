@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "serve/session.h"
-#include "version.h"
+#include "base/version.h"
 
 /* A client has this long for its startup packets. */
 #define STARTUP_TIMEOUT_MS 30000

@@ -24,7 +24,7 @@
 
 #include <sys/uio.h>
 
-#include "error.h"
+#include "base/error.h"
 
 #define PACKED_SUFFIX ".zst"
 

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "ps_wire.h"
-#include "sync.h"
+#include "base/sync.h"
 #include "wal/segments_impl.h"
 
 /* Segments that may wait for a sync before the writer does it itself. */

@@ -21,7 +21,7 @@
 #include "catalog/pg_control.h"
 #include "lib/stringinfo.h"
 
-#include "error.h"
+#include "base/error.h"
 #include "ps_key.h"
 
 /* One whole record. */

@@ -1,0 +1,215 @@
+/*
+ * db_copy.c
+ *	  The pages of a database that was copied as a whole (CREATE DATABASE with
+ *	  STRATEGY FILE_COPY, ALTER DATABASE SET TABLESPACE).
+ *
+ * Ingest files sizes with an origin (relsize.h): reads find the pages at the
+ * source, which is kept as it was then (DbCopy).  Here, in upkeep, the pages are
+ * written under the destination's keys to image files at the record's end, which
+ * all come into one manifest, and the source need not be kept any more.  Pages of
+ * zeros are written, too: a block without a version would be looked for at the
+ * source.
+ */
+#include "ps_fe.h"
+
+#include "maintain/maintain.h"
+#include "ps_wire.h"
+
+/* What a page takes in an image file, about; as images.c. */
+#define IMAGE_PAGE_BYTES 3000
+
+typedef struct Fork
+{
+	PsKey		key;			/* of its size */
+	BlockNumber nblocks;
+} Fork;
+
+typedef struct Copy
+{
+	Timeline   *tl;
+	const DbCopy *of;
+	Fork	   *forks;
+	int			nforks;
+	int			cap;
+	uint64		npages;			/* of all forks */
+	char	   *pages;
+	ImageWriter *writer;		/* NULL: no file is being written */
+	uint64		nwritten;		/* pages, to it */
+	Layer	  **layers;			/* that are written */
+	int			nlayers;
+} Copy;
+
+/*
+ * Was the copy made before a crash, and is it in the manifest?  A source that
+ * has nothing leaves nothing to see: then the copy is made again, which changes
+ * nothing.
+ */
+bool
+db_copy_is_done(Timeline *tl, const WalRecord *rec, Oid spc, Oid db)
+{
+	LayerSet   *set = timeline_layers(tl);
+	bool		found = false;
+
+	for (int i = 0; i < layer_map_count(set->map) && !found; i++)
+	{
+		const LayerInfo *info = layer_info(layer_map_get(set->map, i));
+
+		found = info->type == LAYER_IMAGE && info->lsn_start == rec->end && info->key_min.spc == spc && info->key_min.db == db;
+	}
+	layer_set_unref(set);
+	return found;
+}
+
+static PsError *
+note_fork(void *arg, const PsKey *key, const char *value, uint32 len)
+{
+	Copy	   *copy = arg;
+
+	if (copy->nforks == copy->cap)
+	{
+		copy->cap = copy->cap ? copy->cap * 2 : 512;
+		copy->forks = pg_realloc(copy->forks, copy->cap * sizeof(Fork));
+	}
+	copy->forks[copy->nforks++] = (Fork) {*key, relsize_value_nblocks(value, len)};
+	copy->npages += relsize_value_nblocks(value, len);
+	return NULL;
+}
+
+static PsError *
+find_forks(Copy *copy, PsKeyKind kind)
+{
+	PsKey		lo = ps_key_simple(kind, copy->of->spc, copy->of->db, 0);
+	PsKey		hi = ps_key_simple(kind, copy->of->spc, copy->of->db, PG_UINT32_MAX);
+
+	hi.fork = MAX_FORKNUM;
+	return timeline_scan(copy->tl, &lo, &hi, copy->of->end, note_fork, copy);
+}
+
+/* Ascending, as keys of blocks are: by relation, then fork. */
+static int
+by_relation(const void *a, const void *b)
+{
+	const Fork *x = a;
+	const Fork *y = b;
+
+	if (x->key.rel != y->key.rel)
+		return x->key.rel < y->key.rel ? -1 : 1;
+	return (int) x->key.fork - (int) y->key.fork;
+}
+
+static PsError *
+end_file(Copy *copy)
+{
+	Layer	   *layer;
+
+	if (copy->writer == NULL)
+		return NULL;
+	PS_TRY(image_writer_finish(copy->writer, &layer));
+	copy->writer = NULL;
+	copy->nwritten = 0;
+	copy->layers = pg_realloc(copy->layers, (copy->nlayers + 1) * sizeof(Layer *));
+	copy->layers[copy->nlayers++] = layer;
+	return NULL;
+}
+
+static PsError *
+put_page(Copy *copy, const PsKey *key, const char *page)
+{
+	uint64		most = Max((uint64) copy->tl->tenant->store->config->target_file_size * 1024 * 1024 / IMAGE_PAGE_BYTES, 1);
+
+	if (copy->nwritten >= most)
+		PS_TRY(end_file(copy));
+	if (copy->writer == NULL)
+		PS_TRY(image_writer_create(&copy->tl->space, copy->of->end, &copy->writer));
+	copy->nwritten++;
+	return image_writer_put(copy->writer, key, page, BLCKSZ);
+}
+
+static PsError *
+copy_fork(Copy *copy, const Fork *fork)
+{
+	PsRel		rel = {fork->key.spc, fork->key.db, fork->key.rel};
+	BlockNumber blks[PS_MAX_BATCH];
+
+	/* no further than nblocks, which may be the greatest number there is */
+	for (BlockNumber blk = 0, n; blk < fork->nblocks; blk += n)
+	{
+		n = Min(PS_MAX_BATCH, fork->nblocks - blk);
+		if (timeline_is_stopping(copy->tl))
+			return ps_error(PS_SQLSTATE_CANCELED, "the store is stopping");
+		for (int i = 0; i < n; i++)
+			blks[i] = blk + i;
+		PS_TRY(timeline_read_pages(copy->tl, rel, (ForkNumber) fork->key.fork, blks, n, copy->of->end, copy->pages));
+		for (int i = 0; i < n; i++)
+		{
+			PsKey		key = ps_key_block(rel, (ForkNumber) fork->key.fork, blk + i);
+
+			PS_TRY(put_page(copy, &key, copy->pages + (size_t) i * BLCKSZ));
+		}
+	}
+	return NULL;
+}
+
+/* Puts the files in place, and forgets the copy, in one manifest. */
+static PsError *
+finish(Copy *copy)
+{
+	PsError    *err;
+
+	err = keep_finish_copy(copy->tl, copy->layers, copy->nlayers, copy->of);
+	if (err == NULL)
+		ps_log(PS_LOG, "branch \"%s\": wrote the %llu pages of the copied database %u in tablespace %u to %d files", copy->tl->name,
+			   (unsigned long long) copy->npages, copy->of->db, copy->of->spc, copy->nlayers);
+	return err;
+}
+
+static PsError *
+write_copy(Timeline *tl, const DbCopy *of)
+{
+	Copy		copy = {.tl = tl, .of = of};
+	uint64		bytes = 0;
+	PsError    *err;
+
+	PS_GOTO(find_forks(&copy, PS_KEY_RELSIZE), done);
+	PS_GOTO(find_forks(&copy, PS_KEY_INITSIZE), done);
+	if (!room_reserve(tl, copy.npages * IMAGE_PAGE_BYTES))
+	{
+		err = room_error(tl, copy.npages * IMAGE_PAGE_BYTES, "the pages of a copied database are not written");
+		goto done;
+	}
+	bytes = copy.npages * IMAGE_PAGE_BYTES;
+	copy.pages = pg_malloc((size_t) PS_MAX_BATCH * BLCKSZ);
+	if (copy.nforks > 0)
+		qsort(copy.forks, copy.nforks, sizeof(Fork), by_relation);
+	for (int i = 0; i < copy.nforks; i++)
+		PS_GOTO(copy_fork(&copy, &copy.forks[i]), done);
+	PS_GOTO(end_file(&copy), done);
+	err = finish(&copy);
+	/* the manifest has them, or timeline_save() has seen to it that they go */
+	for (int i = 0; i < copy.nlayers; i++)
+		layer_unref(copy.layers[i]);
+	copy.nlayers = 0;
+
+done:
+	image_writer_abort(copy.writer);
+	for (int i = 0; i < copy.nlayers; i++)
+	{
+		layer_remove(copy.layers[i]);
+		layer_unref(copy.layers[i]);
+	}
+	room_release(tl, bytes);
+	free(copy.layers);
+	free(copy.pages);
+	free(copy.forks);
+	return err;
+}
+
+PsError *
+copy_databases(Timeline *tl)
+{
+	DbCopy		copy;
+
+	while (timeline_next_copy(tl, &copy))
+		PS_TRY(write_copy(tl, &copy));
+	return NULL;
+}

@@ -1,0 +1,164 @@
+/*
+ * flush.c
+ *	  The timeline's flush thread: frozen layers become delta files.
+ *
+ * Oldest first.  A layer is dropped from memory only when the manifest that
+ * names its file is durable; disk_consistent_lsn moves with it.  A flush that
+ * fails (a full disk) is tried again; meanwhile reads go on from memory, and
+ * ingest waits when too many layers are to be written.
+ *
+ * If WAL that is to be read for it is damaged, it will not help to take in more:
+ * what comes after that record is lost at the next start.  So the branch fails,
+ * and with it its commits.  Its layers stay in memory for reads until others
+ * want that memory (layer_memory.c).
+ */
+#include "ps_fe.h"
+
+#include "maintain/maintain.h"
+#include "ps_wire.h"
+
+/* Pause after a failed flush, and between two messages about that; ms. */
+#define RETRY_DELAY 1000
+#define WARNING_INTERVAL 60000
+
+static PsError *
+read_record(void *arg, XLogRecPtr start, uint32 len, char *buf)
+{
+	Timeline   *tl = arg;
+
+	if (timeline_is_stopping(tl))
+		return ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
+	return wal_segments_read_record(tl->wal, start, len, buf);
+}
+
+/* Writes the oldest frozen layer; caller made sure that there is one. */
+static PsError *
+flush_oldest(Timeline *tl)
+{
+	LayerSet   *set = timeline_layers(tl);
+	Layer	   *layer = set->frozen[set->nfrozen - 1];
+	Layer	   *delta = NULL;
+	PsError    *err;
+
+	PS_GOTO(open_layer_write(layer, &tl->space, read_record, tl, &delta), done);
+	err = keep_flushed(tl, delta, layer);
+	if (err == NULL)
+		upkeep_wake(tl->tenant->store->upkeep, tl);
+	if (err == NULL)
+	{
+		char		name[LAYER_NAME_MAX];
+
+		ps_log(PS_LOG, "branch \"%s\": wrote layer \"%s\" (%llu kB)", tl->name, layer_name(delta, name),
+			   (unsigned long long) layer_info(delta)->file_size / 1024);
+	}
+
+done:
+	if (delta != NULL)
+		layer_unref(delta);
+	layer_set_unref(set);
+	return err;
+}
+
+/* Is it no use to try again, unless somebody puts an undamaged file in place? */
+static bool
+is_final(const PsError *err)
+{
+	return ps_error_is(err, PS_SQLSTATE_CORRUPTED) || ps_error_is(err, PS_SQLSTATE_INTERNAL);
+}
+
+/* The layers in memory cannot be written: so that ingest ends.  Takes a copy of err. */
+static void
+set_unwritable(Timeline *tl, const PsError *err)
+{
+	bool		known;
+
+	pthread_mutex_lock(&tl->lock);
+	known = tl->unwritable;
+	tl->unwritable = true;
+	pthread_mutex_unlock(&tl->lock);
+	if (!known)
+		timeline_fail(tl, ps_error_hint(ps_error_context(ps_error_copy(err), "could not write a layer"),
+										"Restore the file from a copy, then restart the store."));
+}
+
+/*
+ * Drops the layers in memory, which cannot be written, if the memory is wanted.
+ * What is in them cannot be read any more.  Caller holds Timeline.lock, which is
+ * let go meanwhile.
+ */
+static void
+give_memory_back(Timeline *tl)
+{
+	uint64		bytes = atomic_load(&tl->layer_memory);
+	XLogRecPtr	ingested = tl->ingested_lsn;
+	LayerSet   *old;
+
+	if (!tl->unwritable || !tl->ingest_ended || tl->forgotten || !layer_memory_is_wanted(tl->tenant->store))
+		return;
+	tl->forgotten = true;
+	tl->ingested_lsn = tl->disk_consistent_lsn;
+	old = timeline_set_layers(tl, layer_set_create(open_layer_create(tl->disk_consistent_lsn + 1), NULL, 0,
+												   layer_map_ref(tl->layers->map)));
+	ingest_forget(tl);
+	pthread_mutex_unlock(&tl->lock);
+	layer_set_unref(old);
+	ps_log(PS_WARNING, "branch \"%s\": gave back %llu MB of layers in memory, which cannot be written; it can be read up to %X/%X, not %X/%X any more",
+		   tl->name, (unsigned long long) bytes / (1024 * 1024), LSN_FORMAT_ARGS(tl->disk_consistent_lsn),
+		   LSN_FORMAT_ARGS(ingested));
+	pthread_mutex_lock(&tl->lock);
+}
+
+/* Notes and frees the error, and waits before the next attempt.  Caller holds Timeline.lock. */
+static void
+pause_after_failure(Timeline *tl, PsError *err, int64 *next_warning)
+{
+	int64		now = timeline_now_ms();
+	int64		until = now + RETRY_DELAY;
+
+	strlcpy(tl->flush_error, err->message, sizeof(tl->flush_error));
+	if (now >= *next_warning && !tl->stopping)
+	{
+		ps_log(PS_WARNING, "branch \"%s\": could not write a layer, will try again: %s", tl->name, err->message);
+		*next_warning = now + WARNING_INTERVAL;
+	}
+	ps_error_free(err);
+	for (; !tl->stopping && now < until; now = timeline_now_ms())
+	{
+		timeline_wait(tl, &tl->layers_changed, until - now);
+		give_memory_back(tl);
+	}
+}
+
+void *
+flush_main(void *arg)
+{
+	Timeline   *tl = arg;
+	int64		next_warning = 0;
+
+	ps_thread_name("flush %.9s", tl->name);
+	pthread_mutex_lock(&tl->lock);
+	while (!tl->stopping)
+	{
+		PsError    *err;
+
+		if (tl->layers->nfrozen == 0)
+		{
+			timeline_wait(tl, &tl->layers_changed, 60 * 1000);
+			continue;
+		}
+		pthread_mutex_unlock(&tl->lock);
+		err = flush_oldest(tl);
+		if (err != NULL && is_final(err))
+			set_unwritable(tl, err);
+		pthread_mutex_lock(&tl->lock);
+		if (err != NULL)
+			pause_after_failure(tl, err, &next_warning);
+		else
+		{
+			tl->flush_error[0] = '\0';
+			next_warning = 0;
+		}
+	}
+	pthread_mutex_unlock(&tl->lock);
+	return NULL;
+}

@@ -1,0 +1,236 @@
+/*
+ * generation.c
+ *	  One writer: each start of a compute raises the timeline's generation.
+ *
+ * The manifest with the new number is durable before anything else happens.
+ * What an older compute had acknowledged until it was turned away stays, the
+ * checkpoint comes after it; from then on it can never write again, whatever
+ * is killed.
+ */
+#include "ps_fe.h"
+
+#include <time.h>
+
+#include "mb/pg_wchar.h"
+
+#include "ps_wire.h"
+#include "timeline/timeline_impl.h"
+
+/*
+ * Copies the name of an owner as far as it fits.  It comes from elsewhere, may
+ * be cut within a character, and goes into a manifest, which must be UTF-8.
+ */
+static void
+copy_owner(char out[OWNER_SIZE], const char *owner)
+{
+	const unsigned char *p = (const unsigned char *) owner;
+	size_t		left = strlen(owner);
+	size_t		n = 0;
+
+	while (left > 0)
+	{
+		size_t		len = pg_utf_mblen(p);
+		bool		legal = len <= left && pg_utf8_islegal(p, len) && *p >= ' ' && *p != 0x7f;
+
+		len = legal ? len : 1;
+		if (n + len >= OWNER_SIZE)
+			break;
+		if (legal)
+			memcpy(out + n, p, len);
+		else
+			out[n] = '?';
+		n += len;
+		p += len;
+		left -= len;
+	}
+	out[n] = '\0';
+}
+
+/* Makes the number durable, then known: until then the old one counts.  Caller holds generation_lock. */
+static PsError *
+raise_generation(Timeline *tl, const char *owner, uint64 *generation)
+{
+	LayerSet   *set;
+	char		new_owner[OWNER_SIZE];
+	PsError    *err;
+
+	copy_owner(new_owner, owner);
+	pthread_mutex_lock(&tl->manifest_lock);
+	*generation = tl->generation + 1;
+	set = timeline_layers(tl);
+	err = timeline_save(tl, set->map, tl->disk_consistent_lsn, *generation, new_owner, NULL, 0);
+	layer_set_unref(set);
+	if (err == NULL)
+	{
+		pthread_mutex_lock(&tl->lock);
+		tl->generation = *generation;
+		strlcpy(tl->owner, new_owner, sizeof(tl->owner));
+		pthread_mutex_unlock(&tl->lock);
+	}
+	pthread_mutex_unlock(&tl->manifest_lock);
+	return err;
+}
+
+bool
+timeline_has_checkpoint(const Timeline *tl, const WalState *state)
+{
+	if (!state->shutdown)
+		return false;
+	/* a branch has of its parent's WAL the page in which it begins, no more (branch.c) */
+	return tl->ancestor == NULL || state->prev >= tl->start_lsn - tl->start_lsn % XLOG_BLCKSZ;
+}
+
+/*
+ * Takes the place of the writer, cuts what is no whole record, and appends the
+ * checkpoint.  Caller holds generation_lock.
+ */
+static PsError *
+append_checkpoint(Timeline *tl, const Waiter *waiter)
+{
+	XLogRecPtr	end;
+	WalState	state;
+	StringInfoData bytes;
+	CheckPoint	checkpoint;
+	XLogRecPtr	start,
+				after;
+	PsError    *err;
+
+	pthread_mutex_lock(&tl->receive_lock);
+	if (tl->receiver != NULL)
+	{
+		atomic_store(&tl->receiver->superseded, true);
+		tl->receiver = NULL;
+	}
+	pthread_mutex_lock(&tl->lock);
+	end = tl->flushed_lsn;
+	pthread_mutex_unlock(&tl->lock);
+	err = wal_segments_cut(tl->wal, end);
+	if (err == NULL)
+	{
+		pthread_mutex_lock(&tl->lock);
+		tl->received_lsn = end;
+		pthread_mutex_unlock(&tl->lock);
+	}
+	pthread_mutex_unlock(&tl->receive_lock);
+	if (err != NULL)
+		return err;
+
+	/* nobody should write now: no compute has been told of this generation yet */
+	PS_TRY(timeline_wait_ingested(tl, end, tl->tenant->store->config->wait_timeout, waiter));
+	pthread_mutex_lock(&tl->lock);
+	state = tl->state;
+	err = tl->failed != NULL ? timeline_failure(tl) : NULL;
+	pthread_mutex_unlock(&tl->lock);
+	if (err != NULL || timeline_has_checkpoint(tl, &state))
+		return err;
+
+	initStringInfo(&bytes);
+	wal_make_shutdown_checkpoint(&state, tl->system_identifier, tl->segment_size, (pg_time_t) time(NULL), &bytes, &checkpoint,
+								 &start, &after);
+	pthread_mutex_lock(&tl->receive_lock);
+	err = NULL;
+	if (tl->receiver != NULL || tl->flushed_lsn != end)
+		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\": WAL after %X/%X came from elsewhere while a compute was started",
+									 tl->name, LSN_FORMAT_ARGS(end)),
+							"Start the compute again.");
+	if (err == NULL)
+		err = wal_segments_write(tl->wal, end, bytes.data, bytes.len);
+	if (err == NULL)
+		err = wal_segments_sync(tl->wal);
+	if (err == NULL)
+		err = receiver_set_flushed(tl, after, start);
+	pthread_mutex_unlock(&tl->receive_lock);
+	pfree(bytes.data);
+	if (err == NULL)
+		err = timeline_wait_ingested(tl, after, tl->tenant->store->config->wait_timeout, waiter);
+	return err;
+}
+
+const char *
+timeline_time_text(time_t when, char text[TIME_TEXT_SIZE])
+{
+	struct tm	tm;
+
+	gmtime_r(&when, &tm);
+	strftime(text, TIME_TEXT_SIZE, "%Y-%m-%d %H:%M:%S+00", &tm);
+	return text;
+}
+
+/*
+ * May a compute that knows of generation "after" (0: of none) take the branch
+ * over?  See timeline_take_over().  One whose last start failed need not know
+ * which generation that got.
+ */
+static PsError *
+check_may_take_over(Timeline *tl, const char *owner, uint64 after)
+{
+	TimelineInfo info;
+	char		new_owner[OWNER_SIZE];
+	char		since[TIME_TEXT_SIZE];
+
+	copy_owner(new_owner, owner);
+	timeline_info(tl, &info);
+	if (strcmp(info.owner, new_owner) == 0 && !info.compute_connected)
+		return NULL;
+	if (after == 0 && info.compute_connected)
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\" is run by a compute: %s, connected since %s",
+									  info.name, info.owner, timeline_time_text(info.connected_since, since)),
+							 "Stop that compute, or take the branch over from it with \"pageserver_ctl compute start --takeover\".");
+	if (after != 0 && after != info.generation)
+		return ps_error(PS_SQLSTATE_SUPERSEDED,
+						"branch \"%s\" was taken over: a compute of generation " UINT64_FORMAT " (%s) was started, the last one known here is of generation " UINT64_FORMAT,
+						info.name, info.generation, info.owner, after);
+	return NULL;
+}
+
+/* Caller holds generation_lock. */
+static PsError *
+new_generation(Timeline *tl, const char *owner, const Waiter *waiter, uint64 *generation, WalState *state,
+			   XLogRecPtr *checkpoint_lsn)
+{
+	PsError    *err = raise_generation(tl, owner, generation);
+
+	if (err == NULL)
+		err = append_checkpoint(tl, waiter);
+	if (err == NULL)
+	{
+		pthread_mutex_lock(&tl->lock);
+		*state = tl->state;
+		pthread_mutex_unlock(&tl->lock);
+		*checkpoint_lsn = state->prev;
+		ps_log(PS_LOG, "branch \"%s\": generation " UINT64_FORMAT " (%s) begins at %X/%X", tl->name, *generation, owner,
+			   LSN_FORMAT_ARGS(state->end));
+	}
+	return err;
+}
+
+PsError *
+timeline_new_generation(Timeline *tl, const char *owner, const Waiter *waiter, uint64 *generation, WalState *state,
+						XLogRecPtr *checkpoint_lsn)
+{
+	PsError    *err;
+
+	pthread_mutex_lock(&tl->generation_lock);
+	err = new_generation(tl, owner, waiter, generation, state, checkpoint_lsn);
+	pthread_mutex_unlock(&tl->generation_lock);
+	return err;
+}
+
+PsError *
+timeline_take_over(Timeline *tl, const char *owner, uint64 after, const Waiter *waiter, uint64 *generation, WalState *state,
+				   XLogRecPtr *checkpoint_lsn)
+{
+	TimelineInfo info;
+	PsError    *err;
+
+	pthread_mutex_lock(&tl->generation_lock);
+	PS_GOTO(check_may_take_over(tl, owner, after), done);
+	timeline_info(tl, &info);
+	PS_GOTO(timeline_wait_ingested(tl, info.flushed_lsn, tl->tenant->store->config->wait_timeout, waiter), done);
+	/* the wait may have been long */
+	PS_GOTO(check_may_take_over(tl, owner, after), done);
+	err = new_generation(tl, owner, waiter, generation, state, checkpoint_lsn);
+done:
+	pthread_mutex_unlock(&tl->generation_lock);
+	return err;
+}

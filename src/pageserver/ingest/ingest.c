@@ -1,0 +1,314 @@
+/*
+ * ingest.c
+ *	  The timeline's ingest thread: durable WAL to versions in the open layer.
+ *
+ * Records are read back from the timeline's files up to flushed_lsn, told to
+ * the sink (ingest_sink.c) by wal_interpret(), and filed.  ingested_lsn is
+ * published after each batch; readers look at nothing beyond it, so that a
+ * record is seen whole or not at all.
+ *
+ * The open layer is frozen when it covers enough WAL, holds much memory or is
+ * old; ingest/flush.c writes it.
+ */
+#include "ps_fe.h"
+
+#include "ps_wire.h"
+#include "ingest/ingest.h"
+
+/* Records between two looks at locks. */
+#define BATCH 256
+
+PsError *
+ingest_stopping_error(void)
+{
+	return ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
+}
+
+PsError *
+ingest_create(Timeline *tl, const WalState *state)
+{
+	Ingest	   *in = pg_malloc0(sizeof(Ingest));
+
+	tl->ingest = in;
+	in->state = *state;
+	in->open = layer_ref(tl->layers->open);
+	in->open_start = state->end + 1;
+	XLByteToSeg(state->end, in->state_segment, tl->segment_size);
+	in->reader = wal_reader_create(tl->wal, state->end, state->prev, tl->system_identifier);
+	sizes_forget(&in->sizes);
+	initStringInfo(&in->buf);
+	return NULL;
+}
+
+void
+ingest_free(Timeline *tl)
+{
+	Ingest	   *in = tl->ingest;
+
+	if (in == NULL)
+		return;
+	wal_reader_free(in->reader);
+	layer_memory_open(tl, in->open_since != 0 ? -1 : 0);
+	layer_memory_add(tl, -atomic_load(&tl->layer_memory));
+	layer_unref(in->open);		/* NULL if ingest has failed */
+	sizes_free(&in->sizes);
+	pfree(in->buf.data);
+	free(in);
+	tl->ingest = NULL;
+}
+
+void
+ingest_save_state(Timeline *tl)
+{
+	Ingest	   *in = tl->ingest;
+	PsKey		key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
+
+	resetStringInfo(&in->buf);
+	wal_state_encode(&in->state, &in->buf);
+	open_layer_put_value(in->open, &key, in->state.end, VALUE_IMAGE, in->buf.data, in->buf.len);
+	XLByteToSeg(in->state.end, in->state_segment, tl->segment_size);
+}
+
+static void
+count_memory(Timeline *tl)
+{
+	Ingest	   *in = tl->ingest;
+	size_t		memory = open_layer_memory(in->open);
+
+	layer_memory_add(tl, memory - in->open_counted);
+	in->open_counted = memory;
+}
+
+PsError *
+ingest_freeze(Timeline *tl)
+{
+	Ingest	   *in = tl->ingest;
+	LayerSet   *old;
+	Layer	   *frozen[MAX_FROZEN];
+
+	pthread_mutex_lock(&tl->lock);
+	while (tl->layers->nfrozen == MAX_FROZEN && !tl->stopping && !tl->unwritable)
+	{
+		timeline_report_wait(tl, WAIT_FOR_MEMORY, "%d layers in memory to be written", MAX_FROZEN);
+		timeline_wait(tl, &tl->layers_changed, 1000);
+	}
+	timeline_end_wait(tl, WAIT_FOR_MEMORY);
+	if (tl->stopping || tl->unwritable)
+	{
+		pthread_mutex_unlock(&tl->lock);
+		return ingest_stopping_error();
+	}
+	open_layer_freeze(in->open, in->state.end + 1);
+	count_memory(tl);
+	layer_memory_open(tl, in->open_since != 0 ? -1 : 0);
+	old = tl->layers;
+	frozen[0] = layer_ref(old->open);
+	for (int i = 0; i < old->nfrozen; i++)
+		frozen[i + 1] = layer_ref(old->frozen[i]);
+	layer_unref(in->open);
+	in->open = open_layer_create(in->state.end + 1);
+	in->open_start = in->state.end + 1;
+	in->open_since = 0;
+	in->open_counted = 0;
+	old = timeline_set_layers(tl, layer_set_create(layer_ref(in->open), frozen, old->nfrozen + 1, layer_map_ref(old->map)));
+	pthread_mutex_unlock(&tl->lock);
+	layer_set_unref(old);
+	return NULL;
+}
+
+static PsError *
+ingest_record(Timeline *tl, const WalSink *sink, const WalRecord *rec)
+{
+	Ingest	   *in = tl->ingest;
+	WalParsed	parsed;
+	XLogSegNo	segment;
+
+	PS_TRY(wal_parse(rec, &parsed));
+	PS_TRY(wal_interpret(rec, &parsed, in->state.track_commit_timestamp, sink));
+	PS_TRY(wal_state_apply(&in->state, rec, &parsed));
+	XLByteToSeg(rec->end, segment, tl->segment_size);
+	if (segment != in->state_segment)
+		ingest_save_state(tl);
+	return NULL;
+}
+
+/* ms until the open layer is old enough to be written. */
+static int64
+time_left(const Timeline *tl)
+{
+	return tl->ingest->open_since + (int64) tl->tenant->store->config->checkpoint_timeout * 1000 - timeline_now_ms();
+}
+
+static bool
+time_to_freeze(const Timeline *tl)
+{
+	const Ingest *in = tl->ingest;
+	const Config *config = tl->tenant->store->config;
+
+	if (in->open_since == 0)
+		return false;
+	return in->state.end - in->open_start >= (uint64) config->checkpoint_distance * 1024 * 1024 ||
+		open_layer_memory(in->open) >= (size_t) config->open_layer_memory * 1024 * 1024 ||
+		layer_memory_is_over(tl, open_layer_memory(in->open)) ||
+		time_left(tl) <= 0;
+}
+
+static void
+publish(Timeline *tl)
+{
+	Ingest	   *in = tl->ingest;
+
+	pthread_mutex_lock(&tl->lock);
+	tl->ingested_lsn = in->state.end;
+	tl->state = in->state;
+	pthread_cond_broadcast(&tl->changed);
+	pthread_mutex_unlock(&tl->lock);
+}
+
+static bool
+is_stopping(void *arg)
+{
+	return timeline_is_stopping(arg);
+}
+
+static bool
+is_unwritable(Timeline *tl)
+{
+	bool		unwritable;
+
+	pthread_mutex_lock(&tl->lock);
+	unwritable = tl->unwritable;
+	pthread_mutex_unlock(&tl->lock);
+	return unwritable;
+}
+
+/*
+ * Ingest ends for good, because of err unless flush.c has said why.  What it has
+ * filed is made a layer that is written, as it would be sooner or later, so that
+ * it does not stay in memory as long as the store runs; of the record that failed
+ * nothing is in it.
+ */
+static void
+end_ingest(Timeline *tl, PsError *err)
+{
+	Ingest	   *in = tl->ingest;
+	PsError    *unwritten = NULL;
+
+	if (err != NULL)
+		timeline_fail(tl, err);
+	open_layer_cut(in->open, in->state.end);
+	if (in->open_start <= in->state.end)
+	{
+		ingest_save_state(tl);
+		unwritten = ingest_freeze(tl);
+	}
+	/* the store stops, or it cannot be written: then it stays until that memory is wanted */
+	ps_error_free(unwritten);
+	pthread_mutex_lock(&tl->lock);
+	layer_unref(in->open);
+	in->open = NULL;
+	tl->ingest_ended = true;
+	pthread_cond_broadcast(&tl->layers_changed);
+	pthread_mutex_unlock(&tl->lock);
+}
+
+void
+ingest_forget(Timeline *tl)
+{
+	Ingest	   *in = tl->ingest;
+
+	Assert(tl->ingest_ended);
+	layer_memory_open(tl, in->open_since != 0 ? -1 : 0);
+	in->open_since = 0;
+	layer_memory_add(tl, -atomic_load(&tl->layer_memory));
+}
+
+/* Sizes of relations that begin in an ancestor are not known before it has them (read/plan.c); however long that takes. */
+static PsError *
+wait_for_ancestors(Timeline *tl)
+{
+	Waiter		waiter = {is_stopping, tl};
+
+	for (Timeline *t = tl; t->ancestor != NULL; t = t->ancestor)
+		PS_TRY(timeline_wait_ingested(t->ancestor, t->start_lsn, -1, &waiter));
+	return NULL;
+}
+
+void *
+ingest_main(void *arg)
+{
+	Timeline   *tl = arg;
+	Ingest	   *in = tl->ingest;
+	WalSink		sink = ingest_sink;
+	int64		note_in = 0;	/* ms after which to note what has arrived, if nothing comes before; 0: that is done */
+	PsError    *err = NULL;
+
+	ps_thread_name("ingest %.8s", tl->name);
+	sink.arg = tl;
+	err = wait_for_ancestors(tl);
+	while (err == NULL)
+	{
+		XLogRecPtr	upto;
+		bool		stopping;
+		bool		unwritable;
+		bool		found = true;
+		int			n = 0;
+
+		pthread_mutex_lock(&tl->lock);
+		while (tl->flushed_lsn <= in->state.end && !tl->stopping && !tl->unwritable && !time_to_freeze(tl))
+		{
+			int64		ms = in->open_since != 0 ? time_left(tl) : 60 * 1000;
+
+			if (note_in != 0)
+				ms = Min(ms, note_in);
+			timeline_wait(tl, &tl->changed, ms);
+			if (note_in != 0)
+				break;
+		}
+		upto = tl->flushed_lsn;
+		stopping = tl->stopping;
+		unwritable = tl->unwritable;
+		pthread_mutex_unlock(&tl->lock);
+		if (stopping)
+			return NULL;
+		if (unwritable)
+			break;
+		while (n < BATCH && err == NULL)
+		{
+			WalRecord	rec;
+
+			err = wal_reader_next(in->reader, upto, &rec, &found);
+			if (err != NULL || !found)
+				break;
+			err = ingest_record(tl, &sink, &rec);
+			n++;
+			/* after the record: a copy of a database freezes what was before it */
+			if (in->open_since == 0)
+			{
+				in->open_since = timeline_now_ms();
+				layer_memory_open(tl, 1);
+			}
+		}
+		/* what came before a record that failed is seen; of that one nothing, its LSN is beyond */
+		if (n > 0)
+			publish(tl);
+		note_in = arrivals_note(tl->arrivals, in->state.end);
+		count_memory(tl);
+		if (err == NULL && time_to_freeze(tl))
+		{
+			ingest_save_state(tl);
+			err = ingest_freeze(tl);
+		}
+		layer_memory_wait(tl);
+	}
+	/* an ancestor may be told to stop first */
+	if (err != NULL && (timeline_is_stopping(tl) || ps_error_is(err, PS_SQLSTATE_TRY_AGAIN)))
+	{
+		ps_error_free(err);
+		err = NULL;
+		if (!is_unwritable(tl))
+			return NULL;
+	}
+	end_ingest(tl, err);
+	return NULL;
+}

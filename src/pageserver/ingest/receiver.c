@@ -1,0 +1,413 @@
+/*
+ * receiver.c
+ *	  WAL coming in: written to the timeline's files, checked, made durable.
+ *
+ * The connection's thread calls wal_receiver_write() for what has arrived and
+ * then wal_receiver_sync() once: one fdatasync for all of it.  Only the end of
+ * the last whole and checked record is ever acknowledged.
+ *
+ * The file "flushed" of a timeline is a marker: the LSN up to which WAL was
+ * acknowledged, and its complement, in the machine's byte order.  It is written
+ * before each acknowledgement, without a sync of its own: so it outlives a kill
+ * of the store, and is a lower bound after a power failure.  A start that finds
+ * the WAL damaged before the marker knows that something acknowledged is lost,
+ * and says so (timeline.c).  A missing or empty file, as a new timeline has it,
+ * says nothing.
+ */
+#include "ps_fe.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ps_wire.h"
+#include "base/sync.h"
+#include "timeline/timeline_impl.h"
+
+/* *lsn: as the file has it, or 0 if it says nothing.  While the timeline is opened. */
+PsError *
+receiver_open_marker(Timeline *tl, XLogRecPtr *lsn)
+{
+	char	   *path = psprintf("%s/flushed", tl->dir);
+	uint64		marker[2] = {0, 0};
+	struct stat st;
+	PsError    *err = NULL;
+
+	*lsn = InvalidXLogRecPtr;
+	tl->marker_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (tl->marker_fd < 0 || fstat(tl->marker_fd, &st) != 0)
+		err = ps_error(ps_errno_state(), "could not open file \"%s\": %m", path);
+	else if (st.st_size != 0 && (st.st_size != sizeof(marker) || pread(tl->marker_fd, marker, sizeof(marker), 0) != sizeof(marker)))
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" has %lld bytes, expected %zu", path, (long long) st.st_size,
+					   sizeof(marker));
+	else if (marker[0] != ~marker[1] && (marker[0] != 0 || marker[1] != 0))
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" is damaged: it holds %016llX and %016llX, expected a number and its complement",
+					   path, (unsigned long long) marker[0], (unsigned long long) marker[1]);
+	else
+		*lsn = marker[0];
+	if (err != NULL && ps_error_is(err, PS_SQLSTATE_CORRUPTED))
+		err = ps_error_hint(err, "It says up to where WAL was acknowledged. Restore it from a copy; without it, the end of WAL is taken from the WAL files alone.");
+	pfree(path);
+	return err;
+}
+
+void
+receiver_close_marker(Timeline *tl)
+{
+	if (tl->marker_fd >= 0)
+		close(tl->marker_fd);
+	tl->marker_fd = -1;
+}
+
+/* Of a timeline that is not open; 0 also if the file is damaged: who opens it says so. */
+XLogRecPtr
+receiver_look_at_marker(const char *dir)
+{
+	char	   *path = psprintf("%s/flushed", dir);
+	uint64		marker[2];
+	int			fd = open(path, O_RDONLY | O_CLOEXEC);
+	bool		valid = fd >= 0 && read(fd, marker, sizeof(marker)) == sizeof(marker) && marker[0] == ~marker[1];
+
+	if (fd >= 0)
+		close(fd);
+	pfree(path);
+	return valid ? marker[0] : InvalidXLogRecPtr;
+}
+
+/* Caller holds receive_lock, or opens the timeline. */
+static PsError *
+write_marker(Timeline *tl, XLogRecPtr lsn)
+{
+	uint64		marker[2] = {lsn, ~lsn};
+	char		path[MAXPGPATH];
+
+	snprintf(path, sizeof(path), "%s/flushed", tl->dir);
+	return write_all(tl->marker_fd, path, marker, sizeof(marker), 0);
+}
+
+/* Durably; while the timeline is opened. */
+PsError *
+receiver_sync_marker(Timeline *tl, XLogRecPtr lsn)
+{
+	PS_TRY(write_marker(tl, lsn));
+	if (fsync(tl->marker_fd) != 0)
+		return ps_error(PS_SQLSTATE_IO, "could not sync file \"%s/flushed\": %m", tl->dir);
+	return sync_path(tl->dir);
+}
+
+PsError *
+receiver_set_flushed(Timeline *tl, XLogRecPtr lsn, XLogRecPtr prev)
+{
+	PS_TRY(write_marker(tl, lsn));
+	pthread_mutex_lock(&tl->lock);
+	tl->flushed_lsn = lsn;
+	tl->flushed_prev = prev;
+	tl->received_lsn = Max(tl->received_lsn, lsn);
+	pthread_cond_broadcast(&tl->changed);
+	pthread_mutex_unlock(&tl->lock);
+	return NULL;
+}
+
+/*
+ * Takes the writer's place.  receive_lock is held from the look at the
+ * generation on: one that is raised meanwhile finds this receiver and turns it
+ * away (generation.c).
+ */
+PsError *
+wal_receiver_open(Timeline *tl, uint64 generation, WalReceiver **result, XLogRecPtr *start)
+{
+	WalReceiver *receiver;
+	PsError    *err;
+
+	pthread_mutex_lock(&tl->receive_lock);
+	err = generation == 0 ? ps_error(PS_SQLSTATE_INVALID, "WAL can be sent by a compute only, which has a generation")
+		: timeline_check_generation(tl, generation);
+	pthread_mutex_lock(&tl->lock);
+	if (err == NULL && tl->failed != NULL)
+		err = timeline_failure(tl);
+	*start = tl->flushed_lsn;
+	pthread_mutex_unlock(&tl->lock);
+	/* bytes of an unfinished record that an earlier connection left are sent again */
+	if (err == NULL)
+		err = wal_segments_cut(tl->wal, *start);
+	if (err != NULL)
+	{
+		pthread_mutex_unlock(&tl->receive_lock);
+		return err;
+	}
+	receiver = pg_malloc0(sizeof(WalReceiver));
+	receiver->tl = tl;
+	receiver->generation = generation;
+	receiver->since = time(NULL);
+	atomic_init(&receiver->superseded, false);
+	receiver->decoder = wal_decoder_create(*start, tl->flushed_prev, tl->system_identifier, tl->segment_size, false);
+	wal_decoder_set_contents(receiver->decoder, WAL_HEADERS);
+	if (tl->receiver != NULL)
+		atomic_store(&tl->receiver->superseded, true);
+	tl->receiver = receiver;
+	pthread_mutex_lock(&tl->lock);
+	tl->received_lsn = *start;
+	pthread_mutex_unlock(&tl->lock);
+	pthread_mutex_unlock(&tl->receive_lock);
+	*result = receiver;
+	return NULL;
+}
+
+void
+wal_receiver_set_client(WalReceiver *receiver, const Waiter *client)
+{
+	pthread_mutex_lock(&receiver->tl->receive_lock);
+	receiver->client = client;
+	pthread_mutex_unlock(&receiver->tl->receive_lock);
+}
+
+bool
+receiver_is_connected(const Timeline *tl)
+{
+	const Waiter *client = tl->receiver != NULL ? tl->receiver->client : NULL;
+
+	return tl->receiver != NULL && (client == NULL || !client->is_canceled(client->arg));
+}
+
+/* Caller holds receive_lock. */
+static PsError *
+check_place(WalReceiver *receiver)
+{
+	Timeline   *tl = receiver->tl;
+	PsError    *err;
+
+	if (tl->receiver == receiver)
+		return NULL;
+	err = timeline_check_generation(tl, receiver->generation);
+	if (err == NULL)
+		err = ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\": a newer connection of the same compute sends WAL now", tl->name);
+	return err;
+}
+
+/*
+ * How long to wait before len bytes more are taken, us, because of files that
+ * wait to be merged: nothing up to half of compaction_backlog, then more and
+ * more, to a second for a megabyte; -1: until there are fewer.  If they cannot
+ * be merged, because one is damaged or the disk has no room for that, this may
+ * take for ever: then it stays at that second.  Without room for a merge of two
+ * of them little more can come before min_free_space stops writers.  Caller
+ * holds Timeline.lock.
+ */
+static int64
+merge_delay(const Timeline *tl, size_t len)
+{
+	const Config *config = tl->tenant->store->config;
+	int			most = config->compaction_backlog;
+
+	/* below compaction_threshold nothing is merged */
+	if (config->compaction_workers == 0 || tl->level0 <= most / 2 || tl->level0 < config->compaction_threshold)
+		return 0;
+	if (tl->level0 >= most && tl->upkeep_errors[UPKEEP_LEVEL0][0] == '\0')
+		return -1;
+	return (int64) (Min(tl->level0, most) - most / 2) * 1000000 / (most - most / 2) * (int64) len / (1024 * 1024);
+}
+
+bool
+wal_receiver_waits_for(WalReceiver *receiver, char *text, size_t size)
+{
+	Timeline   *tl = receiver->tl;
+	const Config *config = tl->tenant->store->config;
+	XLogRecPtr	lag;
+	int			level0;
+	bool		merges;
+	char		problem[sizeof(tl->upkeep_errors[0])];
+
+	pthread_mutex_lock(&tl->lock);
+	merges = merge_delay(tl, 1024 * 1024) != 0;
+	level0 = tl->level0;
+	lag = tl->flushed_lsn > tl->ingested_lsn ? tl->flushed_lsn - tl->ingested_lsn : 0;
+	strlcpy(problem, tl->upkeep_errors[UPKEEP_LEVEL0], sizeof(problem));
+	pthread_mutex_unlock(&tl->lock);
+	if (lag > (uint64) config->max_ingest_lag * 1024 * 1024)
+		snprintf(text, size, "ingest is " UINT64_FORMAT " MB of WAL behind (max_ingest_lag is %d MB)", lag / (1024 * 1024),
+				 config->max_ingest_lag);
+	else if (merges)
+		snprintf(text, size, "%d layer files wait to be merged (compaction_backlog is %d)%s%s", level0, config->compaction_backlog,
+				 problem[0] != '\0' ? ": " : "", problem);
+	else
+		return false;
+	return true;
+}
+
+/* Waits while the store is further behind than the settings allow, so that the sender is slowed. */
+static PsError *
+wait_for_store(WalReceiver *receiver, size_t len, const Waiter *waiter)
+{
+	Timeline   *tl = receiver->tl;
+	uint64		max_lag = (uint64) tl->tenant->store->config->max_ingest_lag * 1024 * 1024;
+	int64		begin = timeline_now_ms();
+	int64		delay = 0;
+	PsError    *err = NULL;
+
+	pthread_mutex_lock(&tl->lock);
+	while (err == NULL && !atomic_load(&receiver->superseded))
+	{
+		int64		left;
+		bool		canceled;
+
+		if (tl->failed != NULL)
+		{
+			err = timeline_failure(tl);
+			break;
+		}
+		delay = merge_delay(tl, len);
+		left = delay < 0 ? 100 : begin + (receiver->owed_us + delay) / 1000 - timeline_now_ms();
+		if (tl->flushed_lsn - tl->ingested_lsn > max_lag)
+			left = 100;
+		if (delay != 0)
+			timeline_report_wait(tl, WAIT_FOR_MERGES, "%d files of level 0 to be merged, and is %s (compaction_backlog is %d)",
+								 tl->level0, delay < 0 ? "stopped" : "slowed", tl->tenant->store->config->compaction_backlog);
+		else
+			timeline_end_wait(tl, WAIT_FOR_MERGES);
+		if (left <= 0)
+			break;
+		if (tl->flushed_lsn - tl->ingested_lsn > max_lag)
+			timeline_report_wait(tl, WAIT_FOR_INGEST, "%llu MB of WAL to be ingested (max_ingest_lag is %d MB)",
+								 (unsigned long long) (tl->flushed_lsn - tl->ingested_lsn) / (1024 * 1024),
+								 tl->tenant->store->config->max_ingest_lag);
+		if (tl->stopping)
+			err = ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
+		else
+		{
+			timeline_wait(tl, &tl->changed, Min(left, 100));
+			pthread_mutex_unlock(&tl->lock);
+			canceled = waiter != NULL && waiter->is_canceled(waiter->arg);
+			pthread_mutex_lock(&tl->lock);
+			if (canceled)
+				err = ps_error(PS_SQLSTATE_CANCELED, "the connection has ended");
+		}
+	}
+	timeline_end_wait(tl, WAIT_FOR_INGEST);
+	pthread_mutex_unlock(&tl->lock);
+	/* what few bytes owe is less than can be waited for: it adds up */
+	receiver->owed_us = Max(receiver->owed_us + delay - (timeline_now_ms() - begin) * 1000, 0);
+	return err;
+}
+
+/* Room for one flush is kept free, so that a full disk stops writes but never the way out of it. */
+static PsError *
+check_space(Timeline *tl)
+{
+	uint64		need = (uint64) tl->tenant->store->config->min_free_space * 1024 * 1024;
+	struct statvfs vfs;
+	bool		full = statvfs(tl->dir, &vfs) == 0 && (uint64) vfs.f_bavail * vfs.f_frsize < need;
+
+	pthread_mutex_lock(&tl->lock);
+	if (full)
+		timeline_report_wait(tl, WAIT_FOR_ROOM, "%d MB to be free on the disk (min_free_space)", tl->tenant->store->config->min_free_space);
+	else
+		timeline_end_wait(tl, WAIT_FOR_ROOM);
+	pthread_mutex_unlock(&tl->lock);
+	if (full)
+		return ps_error_hint(ps_error(PS_SQLSTATE_DISK_FULL, "branch \"%s\": less than %d MB are free in \"%s\": no WAL is accepted",
+									  tl->name, tl->tenant->store->config->min_free_space, tl->dir),
+							 "Make room on the disk of the store; writers go on by themselves then.");
+	return NULL;
+}
+
+/*
+ * PS_SQLSTATE_DISK_FULL: nothing of data was taken; the caller may try the same
+ * again.  Any other error ends the connection.
+ */
+PsError *
+wal_receiver_write(WalReceiver *receiver, XLogRecPtr lsn, const char *data, size_t len, const Waiter *waiter)
+{
+	Timeline   *tl = receiver->tl;
+	XLogRecPtr	expected;
+	WalRecord	rec;
+	bool		found;
+	PsError    *err;
+
+	PS_TRY(wait_for_store(receiver, len, waiter));
+	PS_TRY(check_space(tl));
+	pthread_mutex_lock(&tl->receive_lock);
+	PS_GOTO(check_place(receiver), done);
+	if (receiver->failed != NULL)
+	{
+		err = ps_error(receiver->failed->sqlstate, "%s", receiver->failed->message);
+		goto done;
+	}
+	expected = wal_decoder_feed_position(receiver->decoder);
+	if (lsn != expected)
+	{
+		err = ps_error_hint(ps_error(PS_SQLSTATE_PROTOCOL, "branch \"%s\": WAL from %X/%X was sent, expected %X/%X", tl->name,
+									 LSN_FORMAT_ARGS(lsn), LSN_FORMAT_ARGS(expected)),
+							"The sender must go on where the store told it to.");
+		goto done;
+	}
+	PS_GOTO(wal_segments_write(tl->wal, lsn, data, len), done);
+	wal_decoder_feed(receiver->decoder, data, len);
+	do
+	{
+		err = wal_decoder_next(receiver->decoder, &rec, &found);
+	} while (err == NULL && found);
+	if (err != NULL)
+	{
+		err = ps_error_context(err, "branch \"%s\": bad WAL from the compute", tl->name);
+		receiver->failed = ps_error(err->sqlstate, "%s", err->message);
+	}
+	pthread_mutex_lock(&tl->lock);
+	/* the rest of a segment after a switch was acknowledged with the switch */
+	tl->received_lsn = Max(tl->flushed_lsn, lsn + len);
+	pthread_mutex_unlock(&tl->lock);
+done:
+	pthread_mutex_unlock(&tl->receive_lock);
+	return err;
+}
+
+/*
+ * One sync for all that was written.  PS_SQLSTATE_DISK_FULL: may be tried again;
+ * any other error ends the connection.  After an error *flushed is as it was.
+ */
+PsError *
+wal_receiver_sync(WalReceiver *receiver, XLogRecPtr *flushed)
+{
+	Timeline   *tl = receiver->tl;
+	XLogRecPtr	end;
+	PsError    *err;
+
+	pthread_mutex_lock(&tl->receive_lock);
+	err = check_place(receiver);
+	if (err == NULL)
+	{
+		end = wal_decoder_record_end(receiver->decoder);
+		if (end > tl->flushed_lsn)
+		{
+			err = wal_segments_sync(tl->wal);
+			if (err == NULL)
+				err = receiver_set_flushed(tl, end, wal_decoder_record_prev(receiver->decoder));
+		}
+		/* the caller acknowledges what is there */
+		if (err == NULL)
+			*flushed = end;
+	}
+	pthread_mutex_unlock(&tl->receive_lock);
+	return err;
+}
+
+bool
+wal_receiver_is_superseded(WalReceiver *receiver)
+{
+	return atomic_load(&receiver->superseded);
+}
+
+void
+wal_receiver_close(WalReceiver *receiver)
+{
+	Timeline   *tl = receiver->tl;
+
+	pthread_mutex_lock(&tl->receive_lock);
+	if (tl->receiver == receiver)
+		tl->receiver = NULL;
+	pthread_mutex_unlock(&tl->receive_lock);
+	wal_decoder_free(receiver->decoder);
+	ps_error_free(receiver->failed);
+	free(receiver);
+}

@@ -1,0 +1,155 @@
+/*
+ * aio.c
+ *	  Many reads of files at once: see aio.h.
+ */
+#include "ps_fe.h"
+
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "ps_wire.h"
+#include "io/aio_impl.h"
+
+/* Reads that are waited for at the same time by one caller; what is more follows. */
+#define MAX_PENDING 1024
+
+struct Aio
+{
+	AioMethod	method;
+	UringPool  *uring;			/* of this method alone, as the next */
+	WorkerPool *workers;
+};
+
+int			aio_bench_delay = 0;
+
+static const char *const method_names[] = {"sync", "worker", "io_uring"};
+
+bool
+aio_method_by_name(const char *name, AioMethod *method)
+{
+	for (int i = 0; i < lengthof(method_names); i++)
+	{
+		if (strcmp(name, method_names[i]) == 0)
+		{
+			*method = (AioMethod) i;
+			return true;
+		}
+	}
+	return false;
+}
+
+PsError *
+aio_create(AioMethod method, int workers, Aio **result)
+{
+	Aio		   *aio = pg_malloc0(sizeof(Aio));
+	PsError    *err = NULL;
+
+	if (method == AIO_URING)
+	{
+		err = uring_pool_create(&aio->uring);
+		if (err != NULL)
+		{
+			ps_log_error(PS_LOG, err, "layer files are read by threads, \"io_method\" is \"worker\"");
+			method = AIO_WORKER;
+			err = NULL;
+		}
+	}
+	if (method == AIO_WORKER)
+		err = worker_pool_create(workers, &aio->workers);
+	aio->method = method;
+	if (err != NULL)
+	{
+		free(aio);
+		return err;
+	}
+	*result = aio;
+	return NULL;
+}
+
+void
+aio_free(Aio *aio)
+{
+	if (aio == NULL)
+		return;
+	uring_pool_free(aio->uring);
+	worker_pool_free(aio->workers);
+	free(aio);
+}
+
+AioMethod
+aio_method(const Aio *aio)
+{
+	return aio->method;
+}
+
+void
+aio_read_blocking(AioRead *read)
+{
+	if (unlikely(aio_bench_delay > 0))
+		usleep(aio_bench_delay);
+	read->error = 0;
+	while (read->done < read->len)
+	{
+		ssize_t		n = pread(read->fd, read->buf + read->done, read->len - read->done, (off_t) (read->offset + read->done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			read->error = errno;
+		if (n <= 0)
+			return;
+		read->done += n;
+	}
+}
+
+/*
+ * Copies what is in the page cache.  The kernel begins to read what is not.
+ * Whatever goes wrong here shows again when the read is made in earnest.
+ */
+static bool
+read_cached(AioRead *read)
+{
+	struct iovec iov = {.iov_base = read->buf, .iov_len = read->len};
+	ssize_t		n;
+
+	read->done = 0;
+	read->error = 0;
+	if (unlikely(aio_bench_delay > 0))
+		return false;
+	n = preadv2(read->fd, &iov, 1, (off_t) read->offset, RWF_NOWAIT);
+	if (n > 0)
+		read->done = n;
+	return read->done == read->len;
+}
+
+static void
+read_pending(Aio *aio, AioRead *const *pending, int n)
+{
+	if (n > 1 && aio->method == AIO_URING)
+		uring_read(aio->uring, pending, n);
+	else if (n > 1 && aio->method == AIO_WORKER)
+		worker_read(aio->workers, pending, n);
+	else
+		for (int i = 0; i < n; i++)
+			aio_read_blocking(pending[i]);
+}
+
+void
+aio_read(Aio *aio, AioRead *reads, int n)
+{
+	AioRead    *pending[MAX_PENDING];
+	int			npending = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (read_cached(&reads[i]))
+			continue;
+		if (npending == MAX_PENDING)
+		{
+			read_pending(aio, pending, npending);
+			npending = 0;
+		}
+		pending[npending++] = &reads[i];
+	}
+	read_pending(aio, pending, npending);
+}

@@ -1,0 +1,28 @@
+/*
+ * aio_impl.h
+ *	  What the methods of aio.h and their dispatcher share.
+ */
+#ifndef PS_AIO_IMPL_H
+#define PS_AIO_IMPL_H
+
+#include "io/aio.h"
+
+/* Reads what is not done yet, blocking; sets done and error. */
+extern void aio_read_blocking(AioRead *read);
+
+/* ---- aio_uring.c ---- */
+typedef struct UringPool UringPool;
+
+/* An error: the kernel does not allow it, or lacks what is needed. */
+extern PsError *uring_pool_create(UringPool **pool);
+extern void uring_pool_free(UringPool *pool);
+extern void uring_read(UringPool *pool, AioRead *const *reads, int n);
+
+/* ---- aio_workers.c ---- */
+typedef struct WorkerPool WorkerPool;
+
+extern PsError *worker_pool_create(int nthreads, WorkerPool **pool);
+extern void worker_pool_free(WorkerPool *pool);
+extern void worker_read(WorkerPool *pool, AioRead *const *reads, int n);
+
+#endif							/* PS_AIO_IMPL_H */

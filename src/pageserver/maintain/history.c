@@ -1,0 +1,119 @@
+/*
+ * history.c
+ *	  What of a timeline can still be read: from when on every LSN, and which
+ *	  single LSNs before that; and which blocks were there at them.
+ *
+ * The horizon is as far back as both settings want it: gc_horizon in WAL,
+ * pitr_interval in time.  How old WAL is, is told by the store's own time of
+ * its arrival (arrivals.h), not by the time that commits have from the clock of
+ * a compute, nor by this machine's clock as it is now: one that is wrong for a
+ * moment must not remove anything.
+ */
+#include "ps_fe.h"
+
+#include "maintain/maintain.h"
+#include "ps_wire.h"
+
+static XLogRecPtr
+find_horizon(Timeline *tl)
+{
+	const Config *config = tl->tenant->store->config;
+	uint64		distance = (uint64) config->gc_horizon * 1024 * 1024;
+	XLogRecPtr	newest;
+	XLogRecPtr	by_time;
+
+	/* what is not in files yet is no business of anybody here */
+	pthread_mutex_lock(&tl->lock);
+	newest = tl->disk_consistent_lsn;
+	pthread_mutex_unlock(&tl->lock);
+	by_time = newest;
+	if (config->pitr_interval > 0)
+		by_time = Min(newest, arrivals_older_than(tl->arrivals, (int64) config->pitr_interval * USECS_PER_SEC));
+	return Min(by_time, newest > tl->start_lsn + distance ? newest - distance : tl->start_lsn);
+}
+
+static XLogRecPtr
+point(const History *history, int i)
+{
+	return i < history->retention.npoints ? history->points[i] : history->retention.horizon;
+}
+
+static void
+forget_sizes(History *history)
+{
+	for (int i = 0; i <= history->retention.npoints; i++)
+		relsize_free(&history->sizes[i]);
+}
+
+/*
+ * A block that is beyond the fork's end, or of a fork that does not exist, or
+ * has been cut off since, is zeros: no version of it counts.
+ */
+static PsError *
+floor_of(void *arg, const PsKey *key, int i, XLogRecPtr *floor)
+{
+	History    *history = arg;
+	PsRel		rel = {key->spc, key->db, key->rel};
+	PsKey		fork = ps_key_relsize(rel, (ForkNumber) key->fork);
+
+	*floor = 0;
+	if (key->kind != PS_KEY_RELBLOCK)
+		return NULL;
+	if (ps_key_cmp(&fork, &history->fork) != 0)
+	{
+		forget_sizes(history);
+		history->fork.kind = 0;
+		for (int p = 0; p <= history->retention.npoints; p++)
+			PS_TRY(read_relsize(&history->view, rel, (ForkNumber) key->fork, point(history, p), &history->exists[p],
+								&history->sizes[p]));
+		history->fork = fork;
+	}
+	if (!history->exists[i] || key->blk >= history->sizes[i].nblocks)
+		*floor = PG_UINT64_MAX;
+	else
+		*floor = relsize_floor(&history->sizes[i], key->blk);
+	return NULL;
+}
+
+void
+history_advance(Timeline *tl)
+{
+	if (atomic_load(&tl->tenant->nunknown) == 0)
+		timeline_begin_gc(tl, find_horizon(tl));
+}
+
+PsError *
+history_init(History *history, Timeline *tl)
+{
+	XLogRecPtr	latest;
+
+	memset(history, 0, sizeof(*history));
+	history->tl = tl;
+	/* a branch may begin anywhere: the horizon is before all, so that every version is needed */
+	if (atomic_load(&tl->tenant->nunknown) > 0)
+		return NULL;
+	/* in this order: what can be read then, all that is in the view still has */
+	PS_TRY(view_open(&history->view, tl, PG_UINT64_MAX));
+	view_keep_files(&history->view, &latest);
+	timeline_readable(tl, latest, &history->retention.horizon, &history->points, &history->retention.npoints, &history->wal_from);
+	history->retention.points = history->points;
+	history->retention.floor = floor_of;
+	history->retention.arg = history;
+	history->exists = pg_malloc0((history->retention.npoints + 1) * sizeof(bool));
+	history->sizes = pg_malloc0((history->retention.npoints + 1) * sizeof(RelSize));
+	return NULL;
+}
+
+void
+history_free(History *history)
+{
+	if (history->tl == NULL)
+		return;
+	if (history->sizes != NULL)
+		forget_sizes(history);
+	if (history->view.tl != NULL)
+		view_close(&history->view);
+	free(history->points);
+	free(history->exists);
+	free(history->sizes);
+}

@@ -1,0 +1,29 @@
+/*
+ * pack.c
+ *	  WAL that is kept for history alone is kept compressed (wal/packed.h): all
+ *	  of it is in layer files, so it is read only where a branch begins, or for
+ *	  an export.
+ */
+#include "ps_fe.h"
+
+#include "maintain/maintain.h"
+
+static bool
+is_canceled(void *arg)
+{
+	return timeline_is_stopping(arg);
+}
+
+PsError *
+pack_wal(Timeline *tl)
+{
+	const char *method = tl->tenant->store->config->wal_compression;
+	XLogSegNo	first_needed;
+
+	if (method != NULL && strcmp(method, "none") == 0)
+		return NULL;
+	pthread_mutex_lock(&tl->lock);
+	XLByteToSeg(tl->disk_consistent_lsn, first_needed, tl->segment_size);
+	pthread_mutex_unlock(&tl->lock);
+	return wal_segments_pack(tl->wal, first_needed, is_canceled, tl);
+}

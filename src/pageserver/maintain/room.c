@@ -1,0 +1,72 @@
+/*
+ * room.c
+ *	  Room on the disk for files that upkeep writes.
+ *
+ * What a merge writes is there beside its inputs until it ends.  Begun without
+ * room for that it would fill the disk, stop all writers at min_free_space,
+ * give up and begin again.  So each reserves what it may take, beside
+ * min_free_space, which is for flushes, and what others have reserved.  What
+ * they have written already counts twice meanwhile.
+ */
+#include "ps_fe.h"
+
+#include <sys/statvfs.h>
+
+#include "maintain/maintain.h"
+#include "ps_wire.h"
+
+/* Bytes that are free beside min_free_space; PG_INT64_MAX if nobody can tell. */
+static int64
+free_bytes(const Timeline *tl)
+{
+	int64		reserve = (int64) tl->tenant->store->config->min_free_space * 1024 * 1024;
+	struct statvfs vfs;
+
+	if (statvfs(tl->dir, &vfs) != 0)
+		return PG_INT64_MAX;
+	return (int64) ((uint64) vfs.f_bavail * vfs.f_frsize) - reserve;
+}
+
+uint64
+room_left(const Timeline *tl)
+{
+	int64		left = free_bytes(tl);
+
+	if (left != PG_INT64_MAX)
+		left -= atomic_load(&tl->tenant->store->room_reserved);
+	return Max(left, 0);
+}
+
+bool
+room_reserve(Timeline *tl, uint64 bytes)
+{
+	atomic_int_fast64_t *reserved = &tl->tenant->store->room_reserved;
+	int64		left = free_bytes(tl);
+
+	if (atomic_fetch_add(reserved, bytes) + (int64) bytes <= left)
+		return true;
+	atomic_fetch_sub(reserved, bytes);
+	return false;
+}
+
+void
+room_release(Timeline *tl, uint64 bytes)
+{
+	atomic_fetch_sub(&tl->tenant->store->room_reserved, bytes);
+}
+
+bool
+room_is_over(const Timeline *tl)
+{
+	return free_bytes(tl) < 0;
+}
+
+PsError *
+room_error(const Timeline *tl, uint64 bytes, const char *what)
+{
+	uint64		need = bytes + (uint64) tl->tenant->store->config->min_free_space * 1024 * 1024;
+
+	return ps_error_hint(ps_error(PS_SQLSTATE_DISK_FULL, "%s until %llu MB are free in \"%s\"", what,
+								  (unsigned long long) (need / (1024 * 1024) + 1), tl->space.dir),
+						 "Make room on the disk of the store.");
+}

@@ -1,0 +1,547 @@
+/*
+ * branch.c
+ *	  Branches of branches: new timelines that share another one's history.
+ *
+ * A branch has no data of its own when it is made: a layer file with the state
+ * of WAL where it begins, and the page of WAL that it begins in.  It pins that
+ * LSN in its parent, so that nothing it needs is removed there.
+ */
+#include "ps_fe.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <unistd.h>
+
+#include "ps_wire.h"
+#include "store/stop_files.h"
+#include "base/sync.h"
+#include "timeline/timeline_impl.h"
+
+/*
+ * The segment in which the branch begins, as far as the page that it begins
+ * in; what is before that is in the parent's.  Nothing at a segment's start.
+ */
+static PsError *
+write_first_segment(Timeline *parent, XLogRecPtr lsn, const char *wal_dir)
+{
+	uint32		size = parent->segment_size;
+	XLogRecPtr	page = lsn - lsn % XLOG_BLCKSZ;
+	XLogRecPtr	start = lsn - XLogSegmentOffset(lsn, size);
+	char		name[MAXFNAMELEN];
+	char		buf[XLOG_BLCKSZ];
+	XLogSegNo	segno;
+	char	   *path;
+	int			fd;
+	PsError    *err = NULL;
+
+	if (lsn == start)
+		return NULL;
+	XLByteToSeg(lsn, segno, size);
+	XLogFileName(name, 1, segno, size);
+	path = psprintf("%s/%s", wal_dir, name);
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0 || ftruncate(fd, size) != 0)
+		err = ps_error(ps_errno_state(), "could not create file \"%s\": %m", path);
+
+	/* the first page's header, which says whose file it is, then the page that is written on */
+	for (int i = 0; i < 2 && err == NULL; i++)
+	{
+		XLogRecPtr	from = i == 0 ? start : page;
+		size_t		len = i == 0 ? SizeOfXLogLongPHD : lsn - page;
+
+		err = wal_segments_read(parent->wal, from, buf, len);
+		if (err == NULL)
+			err = write_all(fd, path, buf, len, XLogSegmentOffset(from, size));
+	}
+	if (fd >= 0)
+		close(fd);
+	pfree(path);
+	return err;
+}
+
+/* A layer file with nothing but the state. */
+static PsError *
+write_state_layer(TimelineSeed *seed, const WalState *state, Layer **layer)
+{
+	PsKey		key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
+	StringInfoData value;
+	ImageWriter *writer;
+	PsError    *err;
+
+	PS_TRY(image_writer_create(&seed->space, seed->lsn, &writer));
+	initStringInfo(&value);
+	wal_state_encode(state, &value);
+	err = image_writer_put(writer, &key, value.data, value.len);
+	if (err == NULL)
+		err = image_writer_finish(writer, layer);
+	if (err != NULL)
+		image_writer_abort(writer);
+	pfree(value.data);
+	return err;
+}
+
+/* What takes another's place keeps its settings; a new branch has its parent's, except for the command line of its compute. */
+static PsError *
+copy_settings(const TimelineSeed *seed, const char *dir)
+{
+	Timeline   *from = seed->replaced != NULL ? seed->replaced : seed->ancestor;
+	PsError    *err;
+
+	pthread_mutex_lock(&from->settings_lock);
+	err = branch_settings_copy(from->dir, dir, seed->replaced != NULL);
+	pthread_mutex_unlock(&from->settings_lock);
+	return err;
+}
+
+/* Makes what store_add_timeline() syncs and puts in place, and has it do that. */
+static PsError *
+add_branch(Store *store, TimelineSeed *seed, const WalState *state, Timeline **result)
+{
+	char		id[PS_ID_TEXT];
+	char	   *dir = psprintf("%s/tmp/%s", store->config->store_dir, ps_id_format(&seed->timeline, id));
+	char	   *wal_dir = psprintf("%s/wal", dir);
+	char	   *layers_dir = psprintf("%s/layers", dir);
+	Layer	   *layer = NULL;
+	PsError    *err;
+
+	PS_GOTO(make_dir(dir), done);
+	PS_GOTO(make_dir(wal_dir), done);
+	PS_GOTO(make_dir(layers_dir), done);
+	PS_GOTO(write_first_segment(seed->ancestor, seed->lsn, wal_dir), done);
+	/* what takes the place of a protected branch is protected, too */
+	if (seed->replaced != NULL && trash_is_protected(seed->replaced->dir))
+		PS_GOTO(trash_set_protected(dir, true), done);
+	seed->space = (LayerSpace) {.dir = layers_dir, .tenant = seed->tenant, .timeline = seed->timeline, .next_number = 1, .synced_later = true};
+	PS_GOTO(write_state_layer(seed, state, &layer), done);
+	PS_GOTO(copy_settings(seed, dir), done);
+	stop_files_branch(seed->ancestor, seed->lsn, dir);
+	seed->layers = &layer;
+	seed->nlayers = 1;
+	seed->synced_later = true;
+	err = store_add_timeline(store, seed, result);
+done:
+	layer_unref(layer);
+	if (!seed->in_doubt && access(dir, F_OK) == 0)
+		(void) rmtree(dir, true);
+	pfree(dir);
+	pfree(wal_dir);
+	pfree(layers_dir);
+	return err;
+}
+
+/* Up to where whole records have come; the last of them may not be durable yet, but will be in a moment. */
+static XLogRecPtr
+end_of_records(Timeline *tl)
+{
+	XLogRecPtr	end;
+
+	pthread_mutex_lock(&tl->receive_lock);
+	end = tl->flushed_lsn;
+	if (tl->receiver != NULL)
+		end = Max(end, wal_decoder_record_end(tl->receiver->decoder));
+	pthread_mutex_unlock(&tl->receive_lock);
+	return end;
+}
+
+/* seed: has an id, the name, and what is replaced. */
+static PsError *
+branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn, const Waiter *waiter, Timeline **result)
+{
+	TimelineInfo info;
+	WalState	state;
+	PsError    *err;
+
+	while (parent->ancestor != NULL && lsn < parent->start_lsn)
+		parent = parent->ancestor;
+	timeline_info(parent, &info);
+	if (lsn != PG_UINT64_MAX && lsn > info.received_lsn)
+		return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" ends at %X/%X, there is no %X/%X yet", info.name,
+						LSN_FORMAT_ARGS(info.flushed_lsn), LSN_FORMAT_ARGS(lsn));
+	/* records end at such LSNs only; at others there are tombstones that nobody is to see (extend_fork()) */
+	lsn = lsn == PG_UINT64_MAX ? info.flushed_lsn : TYPEALIGN_DOWN(MAXIMUM_ALIGNOF, Min(lsn, end_of_records(parent)));
+	PS_TRY(timeline_wait_ingested(parent, lsn, store->config->wait_timeout, waiter));
+	PS_TRY(timeline_pin_wal(parent, lsn));
+	err = timeline_state_at(parent, lsn, &state);
+	if (err == NULL)
+	{
+		/*
+		 * It begins where the record ends that is the last one before: perhaps
+		 * before gc_cutoff, but what is kept for the one LSN is for the other.
+		 */
+		seed->tenant = parent->tenant->id;
+		seed->system_identifier = parent->system_identifier;
+		seed->segment_size = parent->segment_size;
+		seed->data_checksum_version = parent->data_checksum_version;
+		seed->lsn = state.end;
+		seed->ancestor = parent;
+		seed->waiter = waiter;
+		timeline_pin_branch(parent, state.end);
+		err = add_branch(store, seed, &state, result);
+		if (err != NULL && !seed->in_doubt)
+			timeline_unpin_branch(parent, state.end);
+	}
+	timeline_unpin(parent, lsn);
+	return err;
+}
+
+PsError *
+store_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, const Waiter *waiter, Timeline **result)
+{
+	TimelineSeed seed = {.timeline = ps_id_random()};
+
+	PS_TRY(store_check_new_name(store, name));
+	strlcpy(seed.name, name, sizeof(seed.name));
+	return branch(store, &seed, parent, lsn, waiter, result);
+}
+
+PsError *
+timeline_parent(Timeline *tl, Timeline **parent)
+{
+	*parent = tl->ancestor;
+	if (tl->ancestor == NULL)
+		return ps_error(PS_SQLSTATE_STATE, "branch \"%s\" has no parent", tl->name);
+	return NULL;
+}
+
+/* ---- names ---- */
+
+/* Writes the manifest of a timeline that is not open. */
+static PsError *
+save_name_of_closed(Timeline *tl, const char *name, Outcome *outcome)
+{
+	Manifest	m;
+	PsError    *err;
+
+	*outcome = OUTCOME_NOT_DONE;
+	PS_TRY(manifest_read(tl->dir, &m));
+	strlcpy(m.name, name, sizeof(m.name));
+	err = manifest_write(tl->dir, &m, outcome);
+	manifest_free(&m);
+	return err;
+}
+
+/* Caller holds Store.lock. */
+static void
+set_name_in_memory(Timeline *tl, const char *new_name)
+{
+	tl->old_names = pg_realloc(tl->old_names, (tl->nold_names + 1) * sizeof(char *));
+	tl->old_names[tl->nold_names++] = tl->name;
+	tl->name = pg_strdup(new_name);
+}
+
+/* Writes the manifest with the name.  Caller has begun a change, and holds no lock. */
+static PsError *
+write_name(Timeline *tl, const char *name, Outcome *outcome)
+{
+	PsError    *err;
+
+	pthread_mutex_lock(&tl->manifest_lock);
+	if (tl->life == TIMELINE_OPEN)
+		err = timeline_save_name(tl, name, outcome);
+	else
+		err = save_name_of_closed(tl, name, outcome);
+	if (err == NULL)
+		strlcpy(tl->saved_name, name, sizeof(tl->saved_name));
+	pthread_mutex_unlock(&tl->manifest_lock);
+	return err;
+}
+
+PsError *
+store_set_name(Store *store, Timeline *tl, const char *new_name)
+{
+	Outcome		outcome;
+	PsError    *err;
+
+	pthread_mutex_unlock(&store->lock);
+	err = write_name(tl, new_name, &outcome);
+	pthread_mutex_lock(&store->lock);
+	if (err == NULL)
+	{
+		if (strcmp(tl->name, new_name) != 0)
+			set_name_in_memory(tl, new_name);
+		tl->name_unsaved = false;
+	}
+	else if (outcome == OUTCOME_UNKNOWN)
+		tl->name_unsaved = true;
+	return err;
+}
+
+void
+store_set_aside(Store *store, Timeline *tl, const char *new_name)
+{
+	Outcome		outcome;
+	PsError    *err;
+
+	set_name_in_memory(tl, new_name);
+	tl->name_unsaved = true;
+	pthread_mutex_unlock(&store->lock);
+	err = write_name(tl, new_name, &outcome);
+	if (err != NULL)
+	{
+		ps_log_error(PS_WARNING, err, "the new name of branch \"%s\" is not in its manifest yet", new_name);
+		pthread_mutex_lock(&tl->manifest_lock);
+		strlcpy(tl->saved_name, new_name, sizeof(tl->saved_name));
+		pthread_mutex_unlock(&tl->manifest_lock);
+	}
+	pthread_mutex_lock(&store->lock);
+	tl->name_unsaved = err != NULL;
+}
+
+PsError *
+store_save_names(Store *store, const Waiter *waiter)
+{
+	for (int i = 0; i < store->ntimelines; i++)
+		if (store->timelines[i]->name_unsaved && !store->timelines[i]->in_trash)
+		{
+			Timeline   *tl;
+			PsError    *err = NULL;
+
+			/* lets the lock go if others are at it, and one of them may save the name */
+			PS_TRY(store_named_settled(store, store->timelines[i]->name, waiter, &tl));
+			if (tl->name_unsaved)
+			{
+				store_begin_change(store, tl);
+				err = store_set_name(store, tl, tl->name);
+				store_end_change(store, tl);
+			}
+			if (err != NULL)
+				return err;
+			i = -1;
+		}
+	return NULL;
+}
+
+/* One that is served.  Caller holds Store.lock, which may be let go. */
+static PsError *
+find_served(Store *store, const char *name, const Waiter *waiter, Timeline **tl)
+{
+	PS_TRY(store_named_settled(store, name, waiter, tl));
+	return (*tl)->life == TIMELINE_BROKEN ? store_broken_error(*tl) : NULL;
+}
+
+PsError *
+store_rename_branch(Store *store, const char *name, const char *new_name, const Waiter *waiter)
+{
+	Reservation reservation = {.name = new_name};
+	Timeline   *tl;
+	PsError    *err;
+
+	pthread_mutex_lock(&store->lock);
+	err = store_save_names(store, waiter);
+	if (err == NULL)
+		err = find_served(store, name, waiter, &tl);
+	if (err == NULL)
+		err = store_check_name_is_free(store, new_name);
+	if (err == NULL)
+	{
+		store_reserve(store, &reservation);
+		store_begin_change(store, tl);
+		err = store_set_name(store, tl, new_name);
+		store_end_change(store, tl);
+		store_unreserve(store, &reservation);
+	}
+	pthread_mutex_unlock(&store->lock);
+	return err;
+}
+
+/* ---- deletion ---- */
+
+PsError *
+store_check_no_children(const Store *store, const Timeline *tl, bool for_good)
+{
+	StringInfoData names;
+	PsError    *err = NULL;
+
+	initStringInfo(&names);
+	for (int i = 0; i < store->ntimelines; i++)
+		if (store->timelines[i]->ancestor == tl && (for_good || !store->timelines[i]->in_trash))
+			appendStringInfo(&names, "%s\"%s\"%s", names.len > 0 ? ", " : "", store->timelines[i]->name,
+							 store->timelines[i]->in_trash ? " (deleted)" : "");
+	for (const Reservation *r = store->reservations; r != NULL; r = r->next)
+		if (r->ancestor == tl)
+			appendStringInfo(&names, "%s\"%s\", which is just being made", names.len > 0 ? ", " : "", r->name);
+
+	/* what cannot be read anyway cannot be read without this one */
+	for (int i = 0; i < store->ntimelines && !tl->origin_unknown; i++)
+	{
+		char		id[PS_ID_TEXT];
+
+		if (store->timelines[i]->tenant == tl->tenant && store->timelines[i]->origin_unknown &&
+			(for_good || !store->timelines[i]->in_trash))
+			appendStringInfo(&names, "%sperhaps %s, which cannot be read", names.len > 0 ? ", " : "",
+							 ps_id_format(&store->timelines[i]->id, id));
+	}
+	if (names.len > 0)
+		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "other branches begin in branch \"%s\": %s", tl->name, names.data),
+							for_good ? "Purge these first, with \"branch delete --purge\"." : "Delete these first.");
+	pfree(names.data);
+	return err;
+}
+
+static char *
+path_of_deleted(const Timeline *tl)
+{
+	char		id[PS_ID_TEXT];
+
+	return psprintf("%s/tmp/deleted-%s", tl->tenant->store->config->store_dir, ps_id_format(&tl->id, id));
+}
+
+/*
+ * Moves the directory away, durably.  OUTCOME_UNKNOWN: nobody knows where it is
+ * after a power failure, so the branch must not go on.  Caller has begun a
+ * change, and holds no lock.
+ */
+PsError *
+store_move_away(Timeline *tl, Outcome *outcome)
+{
+	char	   *path = path_of_deleted(tl);
+	PsError    *err = NULL;
+
+	*outcome = OUTCOME_NOT_DONE;
+	if (rename(tl->dir, path) != 0)
+		err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", tl->dir, path);
+	else if ((err = sync_parent(tl->dir)) == NULL)
+		*outcome = OUTCOME_DONE;
+	else if (!rename_back(path, tl->dir))
+	{
+		*outcome = OUTCOME_UNKNOWN;
+		strlcpy(err->sqlstate, PS_SQLSTATE_UNKNOWN, sizeof(err->sqlstate));
+		err = ps_error_detail(err, "Branch \"%s\" is deleted now, but may be there again after a restart.", tl->name);
+	}
+	pfree(path);
+	return err;
+}
+
+PsError *
+store_remove_branch(Store *store, const char *name, const Waiter *waiter, Timeline **result)
+{
+	Timeline   *tl;
+	Outcome		outcome;
+	PsError    *err;
+
+	*result = NULL;
+	pthread_mutex_lock(&store->lock);
+	err = store_save_names(store, waiter);
+	if (err == NULL)
+		err = store_named_settled(store, name, waiter, &tl);
+	if (err == NULL)
+		err = store_check_no_children(store, tl, true);
+	if (err == NULL)
+	{
+		/* nothing begins in it meanwhile (check_place() in store/add.c) */
+		store_begin_change(store, tl);
+		pthread_mutex_unlock(&store->lock);
+		err = store_move_away(tl, &outcome);
+		pthread_mutex_lock(&store->lock);
+		if (outcome != OUTCOME_NOT_DONE)
+		{
+			tl->files_stay = outcome == OUTCOME_UNKNOWN;
+			store_forget(store, tl);
+			if (tl->life == TIMELINE_OPEN)
+				timeline_stop(tl);
+			*result = tl;
+		}
+		store_end_change(store, tl);
+	}
+	pthread_mutex_unlock(&store->lock);
+	return err;
+}
+
+void
+store_destroy_branch(Timeline *tl)
+{
+	Store	   *store = tl->tenant->store;
+	Timeline   *ancestor = tl->ancestor;
+	XLogRecPtr	start_lsn = tl->start_lsn;
+	char	   *path = path_of_deleted(tl);
+	Tenant	   *tenant = tl->tenant;
+	bool		origin_unknown = tl->origin_unknown;
+	bool		files_stay = tl->files_stay;
+
+	pthread_mutex_lock(&store->lock);
+	if (ancestor != NULL)
+		ancestor->users++;
+	store_destroy_timeline(store, tl);
+	if (origin_unknown && atomic_fetch_sub(&tenant->nunknown, 1) == 1)
+		for (int i = 0; i < store->ntimelines; i++)
+			if (store->timelines[i]->tenant == tenant)
+				upkeep_wake(store->upkeep, store->timelines[i]);
+	if (ancestor != NULL)
+	{
+		timeline_unpin_branch(ancestor, start_lsn);
+		upkeep_wake(store->upkeep, ancestor);
+		store_unhold(store, ancestor);
+	}
+	pthread_mutex_unlock(&store->lock);
+	if (!files_stay)
+		(void) rmtree(path, true);	/* says itself what it cannot remove; the next start does */
+	pfree(path);
+}
+
+/* ---- a branch in the place of another ---- */
+
+/* NAME.1, NAME.2, ...: the first that is free.  Caller holds Store.lock. */
+static PsError *
+name_for_old(Store *store, const char *name, char *old_name)
+{
+	for (int i = 1; i < INT_MAX; i++)
+	{
+		char		number[16];
+
+		snprintf(number, sizeof(number), ".%d", i);
+		snprintf(old_name, TIMELINE_NAME_MAX + 1, "%.*s%s", (int) (TIMELINE_NAME_MAX - strlen(number)), name, number);
+		if (store_named(store, old_name) == NULL && !store_is_reserved(store, old_name))
+			return NULL;
+	}
+	return ps_error(PS_SQLSTATE_INTERNAL, "no name is left for what branch \"%s\" was", name);
+}
+
+/*
+ * The new branch comes into its place under the name that the other has still,
+ * and its manifest says which that is: if the store ends before the other has
+ * its new name, the next start gives it that (store_finish_replacement()).
+ */
+PsError *
+store_replace_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, bool childless, const Waiter *waiter,
+					 char *old_name)
+{
+	TimelineSeed seed = {.timeline = ps_id_random()};
+	PsError    *err;
+
+	pthread_mutex_lock(&store->lock);
+	err = find_served(store, name, waiter, &seed.replaced);
+	if (err == NULL && childless)
+		err = store_check_no_children(store, seed.replaced, false);
+	if (err == NULL)
+		err = name_for_old(store, name, old_name);
+	if (err == NULL)
+		seed.replaced->users++;
+	pthread_mutex_unlock(&store->lock);
+	if (err != NULL)
+		return err;
+	strlcpy(seed.name, name, sizeof(seed.name));
+	strlcpy(seed.replaced_name, old_name, sizeof(seed.replaced_name));
+	err = branch(store, &seed, parent, lsn, waiter, NULL);
+	pthread_mutex_lock(&store->lock);
+	store_unhold(store, seed.replaced);
+	pthread_mutex_unlock(&store->lock);
+	return err;
+}
+
+PsError *
+store_finish_replacement(Store *store, Timeline *old)
+{
+	char		name[TIMELINE_NAME_MAX + 1];
+	PsError    *err;
+
+	pthread_mutex_lock(&store->lock);
+	err = name_for_old(store, old->name, name);
+	if (err == NULL)
+	{
+		store_begin_change(store, old);
+		store_set_aside(store, old, name);
+		store_end_change(store, old);
+	}
+	pthread_mutex_unlock(&store->lock);
+	return err;
+}

@@ -1,0 +1,200 @@
+/*
+ * open_layers.c
+ *	  The layer files of a timeline that is being opened.
+ *
+ * All that the map needs to know is in the manifest, so no file is looked at:
+ * each is opened when a read needs it.  The directory is gone through once, for
+ * what does not belong there.
+ */
+#include "ps_fe.h"
+
+#include <dirent.h>
+#include <unistd.h>
+
+#include "ps_wire.h"
+#include "base/sync.h"
+#include "timeline/timeline_impl.h"
+
+/* A layer of the manifest, and whether its file is in the directory. */
+typedef struct Expected
+{
+	const LayerInfo *info;
+	bool		seen;
+} Expected;
+
+static int
+by_number(const void *a, const void *b)
+{
+	uint64		x = ((const Expected *) a)->info->number;
+	uint64		y = ((const Expected *) b)->info->number;
+
+	return x < y ? -1 : x > y;
+}
+
+/* The layer whose file has this name, or NULL. */
+static Expected *
+find_expected(Expected *expected, int n, const char *name)
+{
+	LayerInfo	info;
+	Expected	key = {.info = &info};
+	Expected   *found;
+	char		is[LAYER_NAME_MAX];
+
+	if (!layer_name_parse(name, &info))
+		return NULL;
+	found = bsearch(&key, expected, n, sizeof(Expected), by_number);
+	return found != NULL && strcmp(layer_name_format(found->info, is), name) == 0 ? found : NULL;
+}
+
+/* Names in the directory that the manifest does not have. */
+typedef struct Strays
+{
+	char	  **names;
+	int			n;
+} Strays;
+
+static PsError *
+go_through_directory(const Timeline *tl, Expected *expected, int n, Strays *strays)
+{
+	const char *path = tl->space.dir;
+	DIR		   *dir = opendir(path);
+	struct dirent *de;
+	PsError    *err = NULL;
+
+	if (dir == NULL)
+		return ps_error(ps_errno_state(), "could not open directory \"%s\": %m", path);
+	while (errno = 0, (de = readdir(dir)) != NULL)
+	{
+		Expected   *known = find_expected(expected, n, de->d_name);
+
+		if (known != NULL)
+			known->seen = true;
+		if (known != NULL || de->d_name[0] == '.')
+			continue;
+		strays->names = pg_realloc(strays->names, (strays->n + 1) * sizeof(char *));
+		strays->names[strays->n++] = pg_strdup(de->d_name);
+	}
+	if (errno != 0)
+		err = ps_error(ps_errno_state(), "could not read directory \"%s\": %m", path);
+	closedir(dir);
+	return err;
+}
+
+/*
+ * Removes what a crash in a flush or in upkeep has left behind.  The crash may
+ * have come between the rename of the manifest and its sync: then the one before
+ * names what this one does not, and would be there after a power failure.
+ */
+static PsError *
+remove_strays(const Timeline *tl, const Strays *strays)
+{
+	if (strays->n == 0)
+		return NULL;
+	PS_TRY(sync_path(tl->dir));
+	for (int i = 0; i < strays->n; i++)
+	{
+		char		path[MAXPGPATH];
+
+		snprintf(path, sizeof(path), "%s/%s", tl->space.dir, strays->names[i]);
+		ps_log(PS_LOG, "removing \"%s\", which the manifest does not name", path);
+		if (unlink(path) != 0)
+			return ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", path);
+	}
+	return NULL;
+}
+
+/*
+ * A file that is missing is an error of those reads that need it.  The manifest
+ * may not be the newest, or not the one that belongs to these files, so those
+ * that it does not name stay, and no new file gets the name of one.
+ */
+static void
+keep_strays(Timeline *tl, const Expected *expected, int n, int missing, const Strays *strays)
+{
+	char		name[LAYER_NAME_MAX];
+	int			first = 0;
+
+	while (expected[first].seen)
+		first++;
+	layer_name_format(expected[first].info, name);
+	pthread_mutex_lock(&tl->lock);
+	snprintf(tl->files_missing, sizeof(tl->files_missing), "%d layer files were missing when it was opened, the first is \"%s\"",
+			 missing, name);
+	pthread_mutex_unlock(&tl->lock);
+	ps_log(PS_WARNING, "branch \"%s\": %d layer files are missing, the first is \"%s/%s\"; what is in them cannot be read", tl->name, missing,
+		   tl->space.dir, name);
+	for (int i = 0; i < strays->n; i++)
+	{
+		LayerInfo	info;
+
+		ps_log(PS_WARNING, "keeping \"%s/%s\", which the manifest does not name, because of that", tl->space.dir, strays->names[i]);
+		if (layer_name_parse(strays->names[i], &info))
+			layer_space_skip(&tl->space, info.number);
+	}
+}
+
+PsError *
+timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map)
+{
+	Expected   *expected = pg_malloc(Max(m->nlayers, 1) * sizeof(Expected));
+	Layer	  **layers = pg_malloc(Max(m->nlayers, 1) * sizeof(Layer *));
+	Strays		strays = {0};
+	int			missing = 0;
+	PsError    *err;
+
+	for (int i = 0; i < m->nlayers; i++)
+		expected[i] = (Expected) {.info = &m->layers[i]};
+	qsort(expected, m->nlayers, sizeof(Expected), by_number);
+	err = go_through_directory(tl, expected, m->nlayers, &strays);
+	for (int i = 0; i < m->nlayers; i++)
+		missing += !expected[i].seen;
+	if (err == NULL && missing > 0)
+		keep_strays(tl, expected, m->nlayers, missing, &strays);
+	else if (err == NULL)
+		err = remove_strays(tl, &strays);
+	if (err == NULL)
+	{
+		for (int i = 0; i < m->nlayers; i++)
+		{
+			layers[i] = layer_known(&tl->space, &m->layers[i]);
+			for (int k = 0; k < tl->ndamaged; k++)
+				if (tl->damaged[k] == m->layers[i].number)
+					layer_set_damaged(layers[i], true);
+		}
+		*map = layer_map_create(layers, m->nlayers);
+		for (int i = 0; i < m->nlayers; i++)
+			layer_unref(layers[i]);
+	}
+	for (int i = 0; i < strays.n; i++)
+		free(strays.names[i]);
+	free(strays.names);
+	free(layers);
+	free(expected);
+	return err;
+}
+
+int
+layers_damaged(const LayerMap *map, char name[LAYER_NAME_MAX])
+{
+	int			n = 0;
+
+	for (int i = 0; i < layer_map_count(map); i++)
+		if (layer_is_damaged(layer_map_get(map, i)) && n++ == 0)
+			layer_name(layer_map_get(map, i), name);
+	return n;
+}
+
+void
+timeline_keep_damaged(Timeline *tl, const LayerMap *map)
+{
+	free(tl->damaged);
+	tl->damaged = NULL;
+	tl->ndamaged = 0;
+	for (int i = 0; i < layer_map_count(map); i++)
+	{
+		if (!layer_is_damaged(layer_map_get(map, i)))
+			continue;
+		tl->damaged = pg_realloc(tl->damaged, (tl->ndamaged + 1) * sizeof(uint64));
+		tl->damaged[tl->ndamaged++] = layer_info(layer_map_get(map, i))->number;
+	}
+}

@@ -1,0 +1,230 @@
+/*
+ * stop_files.c
+ *	  What a stopped compute leaves to the next one: see stop_files.h.
+ */
+#include "ps_fe.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "access/xlog_internal.h"
+
+#include "ps_wire.h"
+#include "store/stop_files.h"
+#include "base/sync.h"
+#include "timeline/timeline_impl.h"
+
+#define STOP_FILES_NAME "stopped"
+#define STOP_FILES_TMP STOP_FILES_NAME ".tmp"
+
+#define MAGIC 0x50535346
+#define VERSION 1
+#define HEADER_SIZE 28
+#define ENTRY_SIZE 8			/* of a file, before its name */
+#define CRC_SIZE 4
+
+void
+stop_files_init(StopFiles *files)
+{
+	static const char header[HEADER_SIZE] = {0};
+
+	files->nfiles = 0;
+	initStringInfo(&files->bytes);
+	appendBinaryStringInfo(&files->bytes, header, HEADER_SIZE);
+}
+
+void
+stop_files_free(StopFiles *files)
+{
+	pfree(files->bytes.data);
+}
+
+/* A file of pg_stat, or that of autoprewarm: nothing else goes into a data directory from here. */
+static bool
+is_stop_file(const char *name)
+{
+	const char *file = name + strlen("pg_stat/");
+
+	if (strcmp(name, "autoprewarm.blocks") == 0)
+		return true;
+	return strncmp(name, "pg_stat/", strlen("pg_stat/")) == 0 && file[0] != '\0' && file[0] != '.' &&
+		strlen(file) < NAMEDATALEN && strspn(file, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == strlen(file);
+}
+
+PsError *
+stop_files_add(StopFiles *files, const char *name, const char *data, size_t len)
+{
+	char		entry[ENTRY_SIZE];
+
+	if (!is_stop_file(name))
+		return ps_error(PS_SQLSTATE_INVALID, "file \"%s\" is not kept for the next compute", name);
+	if (files->bytes.len + ENTRY_SIZE + strlen(name) + len > STOP_FILES_MAX_SIZE)
+		return ps_error(PS_SQLSTATE_INVALID, "files for the next compute have more than %d bytes", STOP_FILES_MAX_SIZE);
+	ps_put32(entry, strlen(name));
+	ps_put32(entry + 4, len);
+	appendBinaryStringInfo(&files->bytes, entry, ENTRY_SIZE);
+	appendBinaryStringInfo(&files->bytes, name, strlen(name));
+	appendBinaryStringInfo(&files->bytes, data, len);
+	files->nfiles++;
+	return NULL;
+}
+
+static uint32
+crc_of(const char *data, size_t len)
+{
+	pg_crc32c	crc;
+
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, data, len);
+	FIN_CRC32C(crc);
+	return crc;
+}
+
+static PsError *
+write_durably(const char *dir, const char *data, size_t len)
+{
+	char		path[MAXPGPATH];
+	char		tmp[MAXPGPATH];
+	PsError    *err;
+
+	snprintf(path, sizeof(path), "%s/" STOP_FILES_NAME, dir);
+	snprintf(tmp, sizeof(tmp), "%s/" STOP_FILES_TMP, dir);
+	err = write_new_file(tmp, data, len, true);
+	if (err == NULL && rename(tmp, path) != 0)
+		err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", tmp, path);
+	if (err == NULL)
+		return sync_path(dir);
+	unlink(tmp);
+	return err;
+}
+
+/* Fills in the header of a file and adds its CRC. */
+static void
+finish(StringInfo bytes, uint64 generation, XLogRecPtr lsn, uint32 nfiles)
+{
+	char		crc[CRC_SIZE];
+
+	ps_put32(bytes->data, MAGIC);
+	ps_put32(bytes->data + 4, VERSION);
+	ps_put64(bytes->data + 8, generation);
+	ps_put64(bytes->data + 16, lsn);
+	ps_put32(bytes->data + 24, nfiles);
+	ps_put32(crc, crc_of(bytes->data, bytes->len));
+	appendBinaryStringInfo(bytes, crc, CRC_SIZE);
+}
+
+PsError *
+stop_files_save(Timeline *tl, StopFiles *files, uint64 generation, XLogRecPtr lsn)
+{
+	XLogRecPtr	end;
+	PsError    *err;
+
+	finish(&files->bytes, generation, lsn, files->nfiles);
+	pthread_mutex_lock(&tl->generation_lock);
+	err = timeline_check_generation(tl, generation);
+	pthread_mutex_lock(&tl->lock);
+	end = tl->flushed_lsn;
+	pthread_mutex_unlock(&tl->lock);
+	if (err == NULL && end != lsn)
+		err = ps_error(PS_SQLSTATE_STATE, "branch \"%s\" has WAL up to %X/%X, but the compute was stopped at %X/%X",
+					   tl->name, LSN_FORMAT_ARGS(end), LSN_FORMAT_ARGS(lsn));
+	if (err == NULL)
+		err = write_durably(tl->dir, files->bytes.data, files->bytes.len);
+	pthread_mutex_unlock(&tl->generation_lock);
+	return err;
+}
+
+/* The file of a timeline, checked; bytes.len 0: there is none.  A damaged one is in the log. */
+static void
+read_file(Timeline *tl, StringInfo bytes)
+{
+	char		path[MAXPGPATH];
+	struct stat st;
+	int			fd;
+
+	snprintf(path, sizeof(path), "%s/" STOP_FILES_NAME, tl->dir);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+	{
+		if (errno != ENOENT)
+			ps_log(PS_WARNING, "could not open file \"%s\", statistics of the branch are lost: %m", path);
+		return;
+	}
+	if (fstat(fd, &st) == 0 && st.st_size <= STOP_FILES_MAX_SIZE + CRC_SIZE)
+	{
+		enlargeStringInfo(bytes, st.st_size);
+		bytes->len = (int) Max(pg_pread(fd, bytes->data, st.st_size, 0), 0);
+	}
+	close(fd);
+	if (bytes->len >= HEADER_SIZE + CRC_SIZE && bytes->len == st.st_size && ps_get32(bytes->data) == MAGIC &&
+		ps_get32(bytes->data + 4) == VERSION &&
+		ps_get32(bytes->data + bytes->len - CRC_SIZE) == crc_of(bytes->data, bytes->len - CRC_SIZE))
+		return;
+	ps_log(PS_WARNING, "file \"%s\" is damaged, or of another version: statistics of the branch are lost", path);
+	bytes->len = 0;
+}
+
+static PsError *
+visit_all(const char *data, size_t len, StopFileVisitor visit, void *arg)
+{
+	size_t		pos = HEADER_SIZE;
+
+	for (uint32 left = ps_get32(data + 24); left > 0; left--)
+	{
+		char		name[MAXPGPATH];
+		size_t		name_len = ps_get32(data + pos);
+		size_t		size = ps_get32(data + pos + 4);
+
+		if (name_len >= sizeof(name) || pos + ENTRY_SIZE + name_len + size > len)
+			return ps_error(PS_SQLSTATE_CORRUPTED, "file \"" STOP_FILES_NAME "\" is not what its checksum says");
+		memcpy(name, data + pos + ENTRY_SIZE, name_len);
+		name[name_len] = '\0';
+		PS_TRY(visit(arg, name, data + pos + ENTRY_SIZE + name_len, size));
+		pos += ENTRY_SIZE + name_len + size;
+	}
+	return NULL;
+}
+
+PsError *
+stop_files_visit(Timeline *tl, uint64 generation, XLogRecPtr checkpoint_lsn, StopFileVisitor visit, void *arg)
+{
+	StringInfoData bytes;
+	PsError    *err = NULL;
+
+	initStringInfo(&bytes);
+	read_file(tl, &bytes);
+	if (bytes.len > 0)
+	{
+		XLogRecPtr	lsn = ps_get64(bytes.data + 16);
+
+		/* the checkpoint comes right after, but for the header of a page */
+		if (ps_get64(bytes.data + 8) + 1 == generation &&
+			checkpoint_lsn >= lsn && checkpoint_lsn - lsn <= SizeOfXLogLongPHD)
+			err = visit_all(bytes.data, bytes.len - CRC_SIZE, visit, arg);
+	}
+	pfree(bytes.data);
+	return err;
+}
+
+void
+stop_files_branch(Timeline *parent, XLogRecPtr lsn, const char *dir)
+{
+	StringInfoData bytes;
+
+	initStringInfo(&bytes);
+	read_file(parent, &bytes);
+	if (bytes.len > 0 && ps_get64(bytes.data + 16) == lsn)
+	{
+		char	   *path = psprintf("%s/" STOP_FILES_NAME, dir);
+		PsError    *err;
+
+		bytes.len -= CRC_SIZE;
+		finish(&bytes, 0, lsn, ps_get32(bytes.data + 24));
+		err = write_new_file(path, bytes.data, bytes.len, false);
+		if (err != NULL)
+			ps_log_error(PS_WARNING, err, "statistics are not in the new branch");
+		pfree(path);
+	}
+	pfree(bytes.data);
+}

@@ -1,0 +1,313 @@
+/*
+ * store_dir.c
+ *	  A STORE directory as such: see store_dir.h.
+ */
+#include "ps_fe.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/config.h"
+#include "ps_wire.h"
+#include "store/store_dir.h"
+#include "base/sync.h"
+
+#define TENANTS_DIR "tenants"
+
+#define LOCK_TRIES 50
+#define LOCK_PAUSE_USEC 2000
+
+struct LockFile
+{
+	int			fd;
+	char	   *path;
+	char	   *dir;
+	struct stat dir_was;		/* when the file was taken */
+	char	   *head;			/* all lines but the state */
+};
+
+/* ---- init ---- */
+
+PsError *
+store_dir_init(const char *dir)
+{
+	char	   *path = pg_strdup(dir);
+	char	   *tenants = psprintf("%s/%s", dir, TENANTS_DIR);
+	char	   *conf = psprintf("%s/%s", dir, CONFIG_FILE_NAME);
+	char	   *version = psprintf("%s/%s", dir, STORE_VERSION_FILE);
+	char	   *parent = psprintf("%s/..", dir);
+	char		number[16];
+	StringInfoData text;
+	int			kind = pg_check_dir(dir);
+	bool		begun = false;
+	PsError    *err = NULL;
+
+	initStringInfo(&text);
+	if (kind < 0)
+		err = ps_error(PS_SQLSTATE_IO, "could not read the directory \"%s\": %m", dir);
+	else if (kind > 1)
+		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the directory \"%s\" is not empty", dir),
+							"Give a directory that does not exist or is empty%s.",
+							kind == 3 ? ": a directory below the mount point" : "");
+	else if (kind == 0 && pg_mkdir_p(path, 0700) != 0)
+		err = ps_error(PS_SQLSTATE_IO, "could not create the directory \"%s\": %m", dir);
+	if (err != NULL)
+		goto done;
+	begun = true;
+	if (chmod(dir, 0700) < 0)
+	{
+		err = ps_error(PS_SQLSTATE_IO, "could not set permissions of \"%s\": %m", dir);
+		goto done;
+	}
+	if (mkdir(tenants, 0700) < 0)
+	{
+		err = ps_error(PS_SQLSTATE_IO, "could not create the directory \"%s\": %m", tenants);
+		goto done;
+	}
+	config_write_default(&text);
+	PS_GOTO(write_new_file(conf, text.data, text.len, true), done);
+	PS_GOTO(sync_path(dir), done);
+
+	/* this file makes a store of it: last */
+	snprintf(number, sizeof(number), "%d\n", STORE_FORMAT);
+	PS_GOTO(write_new_file(version, number, strlen(number), true), done);
+	PS_GOTO(sync_path(dir), done);
+	PS_GOTO(sync_path(parent), done);
+
+done:
+	if (err != NULL && begun)
+	{
+		unlink(version);
+		unlink(conf);
+		rmdir(tenants);
+		if (kind == 0)
+			rmdir(dir);
+	}
+	pfree(text.data);
+	free(path);
+	free(tenants);
+	free(conf);
+	free(version);
+	free(parent);
+	return err;
+}
+
+/* ---- check ---- */
+
+static PsError *
+check_version(const char *dir)
+{
+	char	   *path = psprintf("%s/%s", dir, STORE_VERSION_FILE);
+	FILE	   *file = fopen(path, "re");
+	char		text[32] = "";
+	char	   *end;
+	long		format;
+	PsError    *err = NULL;
+
+	if (file == NULL && errno == ENOENT)
+		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "\"%s\" is not a store: it has no file %s", dir, STORE_VERSION_FILE),
+							"\"pageserver_ctl init -D %s\" makes one.", dir);
+	else if (file == NULL)
+		err = ps_error(PS_SQLSTATE_IO, "could not open \"%s\": %m", path);
+	else
+	{
+		errno = 0;
+		if (fgets(text, sizeof(text), file) == NULL && ferror(file))
+			err = ps_error(PS_SQLSTATE_IO, "could not read \"%s\": %m", path);
+		fclose(file);
+	}
+	if (err == NULL)
+	{
+		errno = 0;
+		format = strtol(text, &end, 10);
+		if (end == text || *end != '\n' || errno != 0 || format <= 0)
+			err = ps_error(PS_SQLSTATE_CORRUPTED, "\"%s\" does not hold the number of a format", path);
+		else if (format != STORE_FORMAT)
+			err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the store \"%s\" has format %ld, and this pageserver reads format %d",
+										 dir, format, STORE_FORMAT),
+								format > STORE_FORMAT ? "It was made by a newer version: use that one."
+								: "It was made by an older version: export its branches with that one and import them.");
+	}
+	free(path);
+	return err;
+}
+
+PsError *
+store_dir_check(const char *dir)
+{
+	struct stat st;
+
+	if (stat(dir, &st) < 0)
+		return ps_error_hint(ps_error(PS_SQLSTATE_IO, "could not find the store \"%s\": %m", dir),
+							 "\"pageserver_ctl init -D %s\" makes one.", dir);
+	if (!S_ISDIR(st.st_mode))
+		return ps_error(PS_SQLSTATE_STATE, "\"%s\" is not a directory", dir);
+
+	/* ownership and permissions as checkDataDir() of miscinit.c demands them */
+	if (st.st_uid != geteuid())
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the directory \"%s\" belongs to another user (uid %d)", dir, (int) st.st_uid),
+							 "A store must be started by the user who owns it.");
+	PS_TRY(check_version(dir));
+	if (st.st_mode & (S_IWGRP | S_IRWXO))
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the store \"%s\" can be accessed by others: permissions are %03o", dir,
+									  (unsigned int) st.st_mode & 0777),
+							 "They must be 0700 or 0750.");
+	return NULL;
+}
+
+/* ---- lock file ---- */
+
+/* The process id in the file, 0 if there is none. */
+static int
+read_pid(int fd)
+{
+	char		text[32] = "";
+
+	return pread(fd, text, sizeof(text) - 1, 0) > 0 ? atoi(text) : 0;
+}
+
+/* Locks the file.  pageserver_ctl tests the lock by taking it for a moment: that must not look like another store. */
+static bool
+lock_file_lock(int fd)
+{
+	for (int tries = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; tries++)
+	{
+		if (errno != EWOULDBLOCK || tries == LOCK_TRIES)
+			return false;
+		pg_usleep(LOCK_PAUSE_USEC);
+	}
+	return true;
+}
+
+/*
+ * Opens and locks the file.  Whoever held it may have removed it between our
+ * open and our lock: then it is no longer what the name stands for, and the
+ * next try makes a new one.
+ */
+static PsError *
+open_and_lock(const char *dir, const char *path, int *result)
+{
+	for (;;)
+	{
+		struct stat by_fd;
+		struct stat by_name;
+		int			fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		PsError    *err;
+
+		if (fd < 0)
+			return ps_error(PS_SQLSTATE_IO, "could not open the lock file \"%s\": %m", path);
+		if (!lock_file_lock(fd))
+		{
+			if (errno == EWOULDBLOCK)
+				err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the store \"%s\" is in use: another pageserver runs on it (PID %d)", dir, read_pid(fd)),
+									"\"pageserver_ctl stop -D %s\" stops it.", dir);
+			else
+				err = ps_error(PS_SQLSTATE_IO, "could not lock the file \"%s\": %m", path);
+			close(fd);
+			return err;
+		}
+		if (fstat(fd, &by_fd) == 0 && stat(path, &by_name) == 0 && by_fd.st_ino == by_name.st_ino &&
+			by_fd.st_dev == by_name.st_dev)
+		{
+			*result = fd;
+			return NULL;
+		}
+		close(fd);
+	}
+}
+
+PsError *
+lock_file_take(const char *dir, int port, const char *socket_dir, LockFile **result)
+{
+	LockFile   *lock;
+	char	   *path = psprintf("%s/%s", dir, STORE_LOCK_FILE);
+	int			fd;
+	int			old_pid;
+	PsError    *err = open_and_lock(dir, path, &fd);
+
+	if (err != NULL)
+	{
+		free(path);
+		return err;
+	}
+	old_pid = read_pid(fd);
+	if (old_pid != 0)
+		ps_log(PS_LOG, "the store was not shut down: the lock file names PID %d, which no longer holds it", old_pid);
+	lock = pg_malloc0(sizeof(LockFile));
+	lock->fd = fd;
+	lock->path = path;
+	lock->dir = pg_strdup(dir);
+	lock->head = psprintf("%d\n%s\n%ld\n%d\n%s\n", (int) getpid(), dir, (long) time(NULL), port, socket_dir);
+	err = stat(dir, &lock->dir_was) < 0 ? ps_error(PS_SQLSTATE_IO, "could not stat \"%s\": %m", dir) :
+		lock_file_set_state(lock, "starting");
+	if (err != NULL)
+	{
+		lock_file_release(lock);
+		return err;
+	}
+	*result = lock;
+	return NULL;
+}
+
+/* Is it the file that it was?  If that cannot be told, it is.  *gone: there is none of that name. */
+static bool
+is_same_file(const char *path, const struct stat *was, bool *gone)
+{
+	struct stat now;
+
+	*gone = false;
+	if (stat(path, &now) == 0)
+		return now.st_ino == was->st_ino && now.st_dev == was->st_dev;
+	*gone = errno == ENOENT || errno == ENOTDIR;
+	if (!*gone)
+		ps_log(PS_WARNING, "could not look whether the store is still in its place: could not stat \"%s\": %m", path);
+	return !*gone;
+}
+
+PsError *
+lock_file_check(const LockFile *lock)
+{
+	struct stat was;
+	bool		gone;
+	int			pid;
+
+	if (!is_same_file(lock->dir, &lock->dir_was, &gone))
+		return ps_error(PS_SQLSTATE_STATE, gone ? "the directory \"%s\" of the store is gone" :
+						"the directory \"%s\" is another one than the store was started in", lock->dir);
+	if (fstat(lock->fd, &was) == 0 && !is_same_file(lock->path, &was, &gone))
+		return ps_error(PS_SQLSTATE_STATE, gone ? "the lock file \"%s\" is gone" : "the lock file \"%s\" was replaced by another one",
+						lock->path);
+	pid = read_pid(lock->fd);
+	if (pid != (int) getpid())
+		return ps_error(PS_SQLSTATE_STATE, "the lock file \"%s\" contains PID %d, expected %d", lock->path, pid, (int) getpid());
+	return NULL;
+}
+
+PsError *
+lock_file_set_state(LockFile *lock, const char *state)
+{
+	char	   *text = psprintf("%s%-8s\n", lock->head, state);
+	size_t		len = strlen(text);
+	PsError    *err = NULL;
+
+	/* one write, of a length that does not change from state to state: a reader never sees half of it */
+	errno = ENOSPC;
+	if (pwrite(lock->fd, text, len, 0) != len || ftruncate(lock->fd, len) < 0)
+		err = ps_error(PS_SQLSTATE_IO, "could not write the lock file \"%s\": %m", lock->path);
+	free(text);
+	return err;
+}
+
+void
+lock_file_release(LockFile *lock)
+{
+	unlink(lock->path);
+	close(lock->fd);
+	free(lock->path);
+	free(lock->dir);
+	free(lock->head);
+	free(lock);
+}

@@ -1,0 +1,272 @@
+/*
+ * tenant.c
+ *	  A tenant: a cluster family, with a directory of its own.
+ *
+ * TENANT/tenant.json says of which family it is, with a checksum.  It is
+ * written once, when the tenant is made.
+ */
+#include "ps_fe.h"
+
+#include <unistd.h>
+
+#include "base/json_file.h"
+#include "ps_wire.h"
+#include "base/sync.h"
+#include "timeline/timeline_impl.h"
+
+#define TENANT_FORMAT "pageserver tenant"
+#define TENANT_VERSION 2
+
+/* Writes DIR/tenant.json, which nobody looks at yet. */
+PsError *
+tenant_write(const Tenant *tenant, const char *dir)
+{
+	char		path[MAXPGPATH];
+	char		text[PS_ID_TEXT];
+	char		sysid[32];
+	json_t	   *root;
+	char	   *dump = NULL;
+	PsError    *err;
+
+	snprintf(sysid, sizeof(sysid), UINT64_FORMAT, tenant->system_identifier);
+	root = json_pack("{s:s, s:i, s:s, s:s, s:i}", "format", TENANT_FORMAT, "version", TENANT_VERSION, "tenant",
+					 ps_id_format(&tenant->id, text), "system_identifier", sysid, "segment_size", (int) tenant->segment_size);
+	if (json_file_set_crc(root))
+		dump = json_dumps(root, JSON_INDENT(1));
+	json_decref(root);
+	snprintf(path, sizeof(path), "%s/tenant.json", dir);
+	if (dump == NULL)
+		return ps_error(PS_SQLSTATE_INTERNAL, "could not make file \"%s\"", path);
+	err = write_new_file(path, dump, strlen(dump), true);
+	free(dump);
+	return err;
+}
+
+PsError *
+tenant_read(Tenant *tenant)
+{
+	char		path[MAXPGPATH];
+	json_t	   *root;
+	const char *format = NULL;
+	const char *id = NULL;
+	const char *sysid = NULL;
+	char		text[PS_ID_TEXT];
+	int			version;
+	int			segment_size;
+	PsError    *err = NULL;
+
+	snprintf(path, sizeof(path), "%s/tenant.json", tenant->dir);
+	PS_TRY(json_file_read("file", path, &root));
+	if (json_unpack(root, "{s:s, s:i, s:s, s:s, s:i}", "format", &format, "version", &version, "tenant", &id,
+					"system_identifier", &sysid, "segment_size", &segment_size) != 0 ||
+		strcmp(format, TENANT_FORMAT) != 0)
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" does not describe a tenant", path);
+	else if (version != TENANT_VERSION)
+		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "file \"%s\" has format version %d, this pageserver reads version %d",
+									 path, version, TENANT_VERSION),
+							"Use the version of the program that wrote the store, or export its branches with that and import them.");
+	else if (!json_file_check_crc(root))
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" has a wrong checksum", path);
+	else if (strcmp(id, ps_id_format(&tenant->id, text)) != 0 || !IsValidWalSegSize(segment_size))
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" is of another tenant, or its WAL segment size is none", path);
+	else
+	{
+		tenant->system_identifier = strtoull(sysid, NULL, 10);
+		tenant->segment_size = segment_size;
+	}
+	json_decref(root);
+	return err;
+}
+
+Tenant *
+tenant_alloc(Store *store, const PsId *id)
+{
+	Tenant	   *tenant = pg_malloc0(sizeof(Tenant));
+	char		text[PS_ID_TEXT];
+
+	tenant->id = *id;
+	tenant->store = store;
+	tenant->claim_fd = TENANT_NOT_CLAIMED;
+	tenant->dir = psprintf("%s/tenants/%s", store->config->store_dir, ps_id_format(id, text));
+	pthread_mutex_init(&tenant->lock, NULL);
+	return tenant;
+}
+
+void
+tenant_free(Tenant *tenant)
+{
+	Assert(tenant->nopen == 0);
+	tenant_unclaim(tenant);
+	pthread_mutex_destroy(&tenant->lock);
+	pfree(tenant->dir);
+	free(tenant);
+}
+
+/* ---- what its reads need ---- */
+
+/* Where its redo helpers work; nothing of it stays when there are none. */
+static char *
+redo_workdir(const Tenant *tenant)
+{
+	char		id[PS_ID_TEXT];
+
+	return psprintf("%s/tmp/redo-%s", tenant->store->config->store_dir, ps_id_format(&tenant->id, id));
+}
+
+PsError *
+tenant_begin_use(Tenant *tenant)
+{
+	const Config *config = tenant->store->config;
+	char	   *workdir = redo_workdir(tenant);
+	RedoOptions options = {.bindir = config->bindir,
+						   .workdir = workdir,
+						   .segment_size = tenant->segment_size,
+						   .wal_log_hints = true,	/* every compute has it on (src/compute/settings.c) */
+						   .max_helpers = config->redo_helpers > 0 ? config->redo_helpers : (int) sysconf(_SC_NPROCESSORS_ONLN),
+						   .timeout_ms = config->redo_timeout};
+	PsError    *err = NULL;
+
+	pthread_mutex_lock(&tenant->lock);
+	if (tenant->nopen == 0)
+		err = redo_pool_create(&options, &tenant->redo);
+	if (err == NULL)
+		tenant->nopen++;
+	else
+		(void) remove(workdir);
+	pthread_mutex_unlock(&tenant->lock);
+	pfree(workdir);
+	return err;
+}
+
+void
+tenant_end_use(Tenant *tenant)
+{
+	pthread_mutex_lock(&tenant->lock);
+	if (--tenant->nopen == 0)
+	{
+		char	   *workdir = redo_workdir(tenant);
+
+		redo_pool_free(tenant->redo);
+		tenant->redo = NULL;
+		(void) remove(workdir);
+		pfree(workdir);
+	}
+	pthread_mutex_unlock(&tenant->lock);
+}
+
+/* ---- its timelines ---- */
+
+typedef struct Loaded
+{
+	Timeline   *tl;
+	bool		has_ancestor;
+	PsId		ancestor;
+} Loaded;
+
+typedef struct LoadedList
+{
+	Loaded	   *items;
+	int			n;
+} LoadedList;
+
+static int
+by_id(const void *a, const void *b)
+{
+	return memcmp(&((const Loaded *) a)->tl->id, &((const Loaded *) b)->tl->id, sizeof(PsId));
+}
+
+static int
+cmp_id(const void *key, const void *item)
+{
+	return memcmp(key, &((const Loaded *) item)->tl->id, sizeof(PsId));
+}
+
+/* Finds the ancestors of timelines that are sorted by id. */
+static void
+link_ancestors(const LoadedList *list)
+{
+	char		text[PS_ID_TEXT];
+
+	for (int i = 0; i < list->n; i++)
+	{
+		Loaded	   *loaded = &list->items[i];
+		Loaded	   *ancestor;
+
+		if (!loaded->has_ancestor)
+			continue;
+		ancestor = bsearch(&loaded->ancestor, list->items, list->n, sizeof(Loaded), cmp_id);
+		if (ancestor == NULL)
+			timeline_set_broken(loaded->tl, ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\" begins in timeline %s, which is not there",
+													 loaded->tl->name, ps_id_format(&loaded->ancestor, text)));
+		else
+			loaded->tl->ancestor = ancestor->tl;
+	}
+	for (int i = 0; i < list->n; i++)
+	{
+		Timeline   *tl = list->items[i].tl;
+		int			depth = 0;
+
+		for (Timeline *a = tl->ancestor; a != NULL && depth <= list->n; a = a->ancestor)
+			depth++;
+		if (depth <= list->n)
+			continue;
+		timeline_set_broken(tl, ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\" begins in itself", tl->name));
+		tl->ancestor = NULL;
+	}
+
+	/* whatever becomes of a branch, what it needs stays */
+	for (int i = 0; i < list->n; i++)
+		if (list->items[i].tl->ancestor != NULL)
+			timeline_pin_branch(list->items[i].tl->ancestor, list->items[i].tl->start_lsn);
+}
+
+PsError *
+tenant_load(Tenant *tenant, const PsError *problem, Timeline ***timelines, int *n)
+{
+	char	   *path = psprintf("%s/timelines", tenant->dir);
+	LoadedList	list = {0};
+	PsId	   *ids;
+	int			nids;
+	PsError    *err = store_list_ids(path, &ids, &nids);
+
+	*timelines = NULL;
+	*n = 0;
+	pfree(path);
+	if (err != NULL && !ps_error_is_transient(err))
+	{
+		ps_log_error(PS_WARNING, err, "could not look for the branches of a tenant");
+		err = NULL;
+	}
+	list.items = pg_malloc0(Max(nids, 1) * sizeof(Loaded));
+	atomic_store(&tenant->nunknown, 0);
+	while (err == NULL && list.n < nids)
+	{
+		Loaded	   *loaded = &list.items[list.n];
+
+		err = timeline_load(tenant, &ids[list.n], problem, &loaded->tl, &loaded->has_ancestor, &loaded->ancestor);
+		if (err != NULL)
+			break;
+		if (loaded->tl->origin_unknown)
+			atomic_fetch_add(&tenant->nunknown, 1);
+		list.n++;
+	}
+	free(ids);
+	if (err != NULL)
+	{
+		for (int i = 0; i < list.n; i++)
+			timeline_free(list.items[i].tl);
+		free(list.items);
+		return err;
+	}
+	if (atomic_load(&tenant->nunknown) > 0)
+		ps_log(PS_WARNING, "nobody knows where %d branches in \"%s/timelines\" begin, so nothing of the others there is removed until these can be read, or are deleted with --purge",
+			   atomic_load(&tenant->nunknown), tenant->dir);
+	qsort(list.items, list.n, sizeof(Loaded), by_id);
+	link_ancestors(&list);
+	*timelines = pg_malloc(Max(list.n, 1) * sizeof(Timeline *));
+	for (int i = 0; i < list.n; i++)
+		(*timelines)[i] = list.items[i].tl;
+	*n = list.n;
+	free(list.items);
+	return NULL;
+}

@@ -1,0 +1,129 @@
+/*
+ * tenant_list.c
+ *	  Which tenants a store has, and what is known of those that it does not
+ *	  serve: their directories are looked at for that.
+ */
+#include "ps_fe.h"
+
+#include <unistd.h>
+
+#include "ps_wire.h"
+#include "timeline/timeline_impl.h"
+
+void
+tenant_read_names(const Tenant *tenant, StringInfo names, int *nbranches, const char *wanted, bool *found)
+{
+	char	   *path = psprintf("%s/timelines", tenant->dir);
+	PsId	   *ids;
+	int			n;
+
+	ps_error_free(store_list_ids(path, &ids, &n));
+	*nbranches = 0;
+	for (int i = 0; i < n; i++)
+	{
+		char		id[PS_ID_TEXT];
+		char	   *dir = psprintf("%s/%s", path, ps_id_format(&ids[i], id));
+		char	   *mark = psprintf("%s/%s", dir, TRASH_MARK_FILE);
+		bool		deleted = access(mark, F_OK) == 0;
+		Manifest	m;
+		PsError    *err = manifest_read(dir, &m);
+
+		(*nbranches) += !deleted;
+		if (err != NULL && !deleted)
+		{
+			ps_error_free(err);
+			err = manifest_read_old(dir, &m);
+		}
+		if (err == NULL && deleted)
+			manifest_free(&m);
+		else if (err == NULL)
+		{
+			if (names != NULL && !m.has_ancestor)
+				appendStringInfo(names, "%s%s", names->len > 0 ? ", " : "", m.name);
+			if (wanted != NULL && strcmp(m.name, wanted) == 0)
+				*found = true;
+			manifest_free(&m);
+		}
+		ps_error_free(err);
+		pfree(mark);
+		pfree(dir);
+	}
+	free(ids);
+	pfree(path);
+}
+
+static int
+by_tenant_id(const void *a, const void *b)
+{
+	return memcmp(&((const TenantInfo *) a)->id, &((const TenantInfo *) b)->id, sizeof(PsId));
+}
+
+TenantInfo *
+store_list_tenants(Store *store, int *n)
+{
+	TenantInfo *list;
+	StringInfoData names;
+
+	initStringInfo(&names);
+	pthread_mutex_lock(&store->lock);
+	*n = store->ntenants;
+	list = pg_malloc0(Max(*n, 1) * sizeof(TenantInfo));
+	for (int i = 0; i < *n; i++)
+	{
+		Tenant	   *tenant = store->tenants[i];
+
+		list[i].id = tenant->id;
+		list[i].attached = tenant->life == TENANT_ATTACHED;
+		list[i].deleted = tenant->deleted;
+		if (tenant->deleted)
+		{
+			list[i].when = tenant->trash_mark.when;
+			list[i].by = pg_strdup(tenant->trash_mark.by);
+			list[i].time_left = Max(trash_mark_time_left(&tenant->trash_mark, store->clock, store->config->trash_interval), 0);
+		}
+		if (!list[i].attached)
+			continue;
+		list[i].system_identifier = tenant->system_identifier;
+		resetStringInfo(&names);
+		for (int k = 0; k < store->ntimelines; k++)
+		{
+			const Timeline *tl = store->timelines[k];
+
+			if (tl->tenant != tenant || tl->in_trash)
+				continue;
+			list[i].branches++;
+			if (tl->ancestor == NULL && tl->name[0] != '\0')
+				appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", tl->name);
+		}
+		list[i].names = pg_strdup(names.data);
+	}
+	pthread_mutex_unlock(&store->lock);
+	for (int i = 0; i < *n; i++)
+	{
+		Tenant	   *tenant;
+
+		if (list[i].attached)
+			continue;
+		tenant = tenant_alloc(store, &list[i].id);
+		ps_error_free(tenant_read(tenant));
+		resetStringInfo(&names);
+		tenant_read_names(tenant, &names, &list[i].branches, NULL, NULL);
+		list[i].names = pg_strdup(names.data);
+		list[i].system_identifier = tenant->system_identifier;
+		tenant_free(tenant);
+	}
+	qsort(list, *n, sizeof(TenantInfo), by_tenant_id);
+	pfree(names.data);
+	return list;
+}
+
+void
+store_list_tenants_free(TenantInfo *list, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		free(list[i].names);
+		free(list[i].by);
+	}
+	free(list);
+}

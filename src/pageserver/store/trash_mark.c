@@ -1,0 +1,176 @@
+/*
+ * trash_mark.c
+ *	  The mark of what is in the trash: see trash_mark.h.
+ */
+#include "ps_fe.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "port/pg_crc32c.h"
+
+#include "ps_wire.h"
+#include "store/trash_mark.h"
+
+#define HEAD_SIZE (4 + 4 + 16 + 8 + 8 + 4)
+#define MAX_SIZE (HEAD_SIZE + TRASH_MARK_BY_MAX + 4)
+
+static pg_crc32c
+crc_of(const char *data, size_t len)
+{
+	pg_crc32c	crc;
+
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, data, len);
+	FIN_CRC32C(crc);
+	return crc;
+}
+
+void
+trash_mark_make(TrashMark *mark, StoreClock *clock, const char *by)
+{
+	mark->at = store_clock_now(clock);
+	mark->when = machine_clock_now();
+	strlcpy(mark->by, by, sizeof(mark->by));
+}
+
+/* With an error: OUTCOME_NOT_DONE, or OUTCOME_UNKNOWN. */
+static PsError *
+put_in_place(const char *path, StoreClock *clock, const TrashMark *mark, Outcome *outcome)
+{
+	char	   *tmp = psprintf("%s.tmp", path);
+	char		buf[MAX_SIZE];
+	size_t		len = strlen(mark->by);
+	PsError    *err;
+
+	ps_put32(buf, TRASH_MARK_MAGIC);
+	ps_put32(buf + 4, TRASH_MARK_VERSION);
+	memcpy(buf + 8, store_clock_id(clock)->b, 16);
+	ps_put64(buf + 24, (uint64) mark->at);
+	ps_put64(buf + 32, (uint64) mark->when);
+	ps_put32(buf + 40, (uint32) len);
+	memcpy(buf + HEAD_SIZE, mark->by, len);
+	ps_put32(buf + HEAD_SIZE + len, crc_of(buf, HEAD_SIZE + len));
+	*outcome = OUTCOME_NOT_DONE;
+	err = write_new_file(tmp, buf, HEAD_SIZE + len + 4, true);
+	if (err == NULL && rename(tmp, path) != 0)
+		err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", tmp, path);
+	if (err == NULL)
+	{
+		err = sync_parent(path);
+		*outcome = err == NULL ? OUTCOME_DONE : OUTCOME_UNKNOWN;
+	}
+	else
+		(void) unlink(tmp);
+	pfree(tmp);
+	return err;
+}
+
+static PsError *
+take_away(const char *path)
+{
+	if (unlink(path) != 0 && errno != ENOENT)
+		return ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", path);
+	return sync_parent(path);
+}
+
+PsError *
+trash_mark_write(const char *dir, StoreClock *clock, const TrashMark *mark, Outcome *outcome)
+{
+	char	   *path = psprintf("%s/%s", dir, TRASH_MARK_FILE);
+	PsError    *err = put_in_place(path, clock, mark, outcome);
+	PsError    *undo;
+
+	if (*outcome == OUTCOME_UNKNOWN)
+	{
+		undo = take_away(path);
+		if (undo == NULL)
+			*outcome = OUTCOME_NOT_DONE;
+		ps_error_free(undo);
+	}
+	pfree(path);
+	return err;
+}
+
+PsError *
+trash_mark_remove(const char *dir, StoreClock *clock, const TrashMark *mark)
+{
+	char	   *path = psprintf("%s/%s", dir, TRASH_MARK_FILE);
+	PsError    *err = take_away(path);
+	Outcome		outcome;
+	PsError    *undo;
+
+	if (err != NULL && (undo = put_in_place(path, clock, mark, &outcome)) != NULL)
+		ps_log_error(PS_WARNING, undo, "\"%s\" may be out of the trash after a restart", dir);
+	pfree(path);
+	return err;
+}
+
+/* *len 0, *found false: there is none. */
+static PsError *
+read_file(const char *path, char *buf, size_t size, ssize_t *len, bool *found)
+{
+	int			fd = open(path, O_RDONLY | O_CLOEXEC);
+	PsError    *err = NULL;
+
+	*found = fd >= 0;
+	*len = 0;
+	if (fd < 0)
+		return errno == ENOENT ? NULL : ps_error(ps_errno_state(), "could not open file \"%s\": %m", path);
+	*len = read(fd, buf, size);
+	if (*len < 0)
+		err = ps_error(ps_errno_state(), "could not read file \"%s\": %m", path);
+	close(fd);
+	return err;
+}
+
+PsError *
+trash_mark_read(const char *dir, StoreClock *clock, TrashMark *mark, bool *found)
+{
+	char	   *path = psprintf("%s/%s", dir, TRASH_MARK_FILE);
+	char	   *tmp = psprintf("%s.tmp", path);
+	char		buf[MAX_SIZE + 1];
+	ssize_t		len;
+	bool		valid;
+	Outcome		outcome;
+	PsError    *err = read_file(path, buf, sizeof(buf), &len, found);
+
+	/* what a crash has left */
+	(void) unlink(tmp);
+	pfree(tmp);
+	if (err != NULL || !*found)
+	{
+		pfree(path);
+		return err;
+	}
+	valid = len > HEAD_SIZE && ps_get32(buf) == TRASH_MARK_MAGIC && ps_get32(buf + 4) == TRASH_MARK_VERSION &&
+		ps_get32(buf + 40) <= TRASH_MARK_BY_MAX && len == HEAD_SIZE + (ssize_t) ps_get32(buf + 40) + 4 &&
+		ps_get32(buf + len - 4) == crc_of(buf, len - 4);
+	if (valid)
+	{
+		mark->at = (int64) ps_get64(buf + 24);
+		mark->when = (TimestampTz) ps_get64(buf + 32);
+		memcpy(mark->by, buf + HEAD_SIZE, len - HEAD_SIZE - 4);
+		mark->by[len - HEAD_SIZE - 4] = '\0';
+	}
+	else
+	{
+		ps_log(PS_WARNING, "file \"%s\" is damaged: what it marks stays in the trash, and its time there begins now", path);
+		trash_mark_make(mark, clock, "nobody knows");
+	}
+	if (valid && memcmp(buf + 8, store_clock_id(clock)->b, 16) != 0)
+	{
+		mark->at = store_clock_now(clock);
+		valid = false;
+	}
+	if (!valid && (err = put_in_place(path, clock, mark, &outcome)) != NULL)
+		ps_log_error(PS_WARNING, err, "the time that it was deleted is not in the file yet");
+	pfree(path);
+	return NULL;
+}
+
+int64
+trash_mark_time_left(const TrashMark *mark, StoreClock *clock, int interval)
+{
+	return interval - (store_clock_now(clock) - mark->at) / USECS_PER_SEC;
+}

@@ -1,0 +1,46 @@
+/*
+ * trash_mark.h
+ *	  The file that says of a timeline's or a tenant's directory that it is in
+ *	  the trash: since when, and who has put it there.
+ */
+#ifndef PS_TRASH_MARK_H
+#define PS_TRASH_MARK_H
+
+#include "base/store_clock.h"
+#include "base/sync.h"
+
+/*
+ * DIR/deleted, big-endian: magic, version, id of the store's clock (16 bytes),
+ * store_clock_now(), the machine's clock, length of the text that follows, who
+ * did it, CRC32C of all before.
+ */
+#define TRASH_MARK_FILE "deleted"
+#define TRASH_MARK_MAGIC 0x50535452 /* "PSTR" */
+#define TRASH_MARK_VERSION 1
+#define TRASH_MARK_BY_MAX 255
+
+typedef struct TrashMark
+{
+	int64		at;				/* store_clock_now() */
+	TimestampTz when;			/* by the machine's clock, for people */
+	char		by[TRASH_MARK_BY_MAX + 1];
+} TrashMark;
+
+extern void trash_mark_make(TrashMark *mark, StoreClock *clock, const char *by);
+
+/* Durably.  OUTCOME_NOT_DONE: it is not there.  OUTCOME_UNKNOWN: it may be there, also after a restart. */
+extern PsError *trash_mark_write(const char *dir, StoreClock *clock, const TrashMark *mark, Outcome *outcome);
+
+/* Durably; after an error it is there still, or that is logged. */
+extern PsError *trash_mark_remove(const char *dir, StoreClock *clock, const TrashMark *mark);
+
+/*
+ * *found: is there one?  An error: nobody knows that.  Of one that is damaged, or was written by the clock of another
+ * store, nobody knows the age: then it is written anew as of now.
+ */
+extern PsError *trash_mark_read(const char *dir, StoreClock *clock, TrashMark *mark, bool *found);
+
+/* s until it is older than the interval. */
+extern int64 trash_mark_time_left(const TrashMark *mark, StoreClock *clock, int interval);
+
+#endif							/* PS_TRASH_MARK_H */

@@ -1,0 +1,490 @@
+/*
+ * upkeep.c
+ *	  The threads that keep layer files in order: for the whole store
+ *	  compaction_workers that merge files of level 0, and as many that do all,
+ *	  so that nothing else waits for them and they do not wait for each other.
+ *
+ * Writers wait for merges of level 0 (merge_delay() in ingest/receiver.c).  Such a
+ * merge takes seconds; of a large timeline the others, images and garbage may
+ * take hours.  So these never keep a thread from those.
+ *
+ * A timeline asks for them when a flush has added a file, or a branch of it has
+ * gone (upkeep_wake()); each is looked at once in UPKEEP_PERIOD besides, for
+ * time alone makes history unreadable.  One that is not open is opened for that,
+ * by one thread at a time, the timelines of a store spread over the period; but
+ * not if there is nothing to do before it asks (is_quiet()).  Of either kind one
+ * thread at a time works on a timeline; what one that does all finds to do comes
+ * in this order: merges, images, garbage, and images where branches begin, which
+ * make garbage.
+ */
+#include "ps_fe.h"
+
+#include "maintain/maintain.h"
+#include "ps_wire.h"
+
+/* How often a timeline is looked at that has not asked, ms. */
+#define UPKEEP_PERIOD (3600 * 1000)
+
+/* So often a thread that has nothing to do looks at the time, ms (store_clock_tick()). */
+#define TICK 60000
+
+/* Pause after a failure, ms; after each further one twice as long, up to the longest. */
+#define RETRY_DELAY 10000
+#define LONGEST_RETRY_DELAY (640 * 1000)
+
+/* The longest if there was no room on the disk, which can change at any time, ms. */
+#define LONGEST_ROOM_DELAY (60 * 1000)
+
+/* Garbage is looked for when so much of all layer files, percent, is new since the last time. */
+#define GC_CHANGED_PERCENT 10
+
+typedef struct UpkeepThread
+{
+	Upkeep	   *upkeep;
+	UpkeepKind	kind;
+	pthread_t	thread;
+} UpkeepThread;
+
+struct Upkeep
+{
+	Store	   *store;			/* fixed */
+	int			nthreads;
+	UpkeepThread *threads;
+	pthread_mutex_t lock;		/* a leaf; protects what follows, and Timeline.upkeep */
+	pthread_cond_t wake;
+	uint64		wakes;			/* how often there may have been more to do than before */
+	bool		stopping;
+};
+
+/* Takes garbage away if enough has changed since the last time (*done), or if it is wanted now. */
+static PsError *
+collect_garbage(Timeline *tl, bool now, GcResult *result, bool *done)
+{
+	LayerSet   *set = timeline_layers(tl);
+	uint64		total = 0;
+	uint64		fresh = 0;
+	int64		ms = timeline_now_ms();
+	PsError    *err = NULL;
+
+	memset(result, 0, sizeof(*result));
+	for (int i = 0; i < layer_map_count(set->map); i++)
+	{
+		const LayerInfo *info = layer_info(layer_map_get(set->map, i));
+
+		total += info->file_size;
+		if (info->number >= tl->gc_number)
+			fresh += info->file_size;
+	}
+	layer_set_unref(set);
+	*done = false;
+	if (!now && fresh * 100 <= total * GC_CHANGED_PERCENT && ms - tl->gc_time < UPKEEP_PERIOD)
+		return NULL;
+	err = gc_run(tl, result);
+	if (err == NULL)
+	{
+		*done = true;
+		tl->gc_number = atomic_load(&tl->space.next_number);
+		tl->gc_time = ms;
+		if (result->removed + result->rewritten > 0)
+			ps_log(PS_LOG, "branch \"%s\": removed %d files and rewrote %d, layers take %llu MB, %llu MB less", tl->name,
+				   result->removed, result->rewritten, (unsigned long long) result->bytes_after / (1024 * 1024),
+				   (unsigned long long) (result->bytes_before - result->bytes_after) / (1024 * 1024));
+	}
+	return err;
+}
+
+/*
+ * All but merges of level 0, of which a failure need not keep images from being
+ * made; and neither of these keeps garbage from being collected.  Caller holds
+ * upkeep_lock.
+ */
+static PsError *
+upkeep_files(Timeline *tl, bool all)
+{
+	bool		done = true;
+	int			made = 0;
+	GcResult	result;
+	PsError    *copy_err;
+	PsError    *err = NULL;
+
+	damage_look_again(tl);
+	copy_err = copy_databases(tl);
+	while (err == NULL && done && !timeline_is_stopping(tl))
+		err = compact_levels(tl, &done);
+	err = ps_error_first(copy_err, err);
+	if (!timeline_is_stopping(tl))
+		err = ps_error_first(err, make_images(tl, all, &made));
+	if (timeline_is_stopping(tl))
+		return err;
+	done = false;
+	err = ps_error_first(err, collect_garbage(tl, all, &result, &done));
+	if (done)
+		err = ps_error_first(err, make_branch_images(tl, &made));
+	if (done && made > 0)
+		err = ps_error_first(err, collect_garbage(tl, true, &result, &done));
+	return ps_error_first(err, pack_wal(tl));
+}
+
+/* What upkeep of the kind came to, for those who ask how the branch is; true if it is another error than the last time. */
+static bool
+set_error(Timeline *tl, UpkeepKind kind, const PsError *err)
+{
+	char	   *known = tl->upkeep_errors[kind];
+	bool		is_news;
+
+	pthread_mutex_lock(&tl->lock);
+	is_news = err != NULL && strncmp(known, err->message, sizeof(tl->upkeep_errors[kind]) - 1) != 0;
+	strlcpy(known, err != NULL ? err->message : "", sizeof(tl->upkeep_errors[kind]));
+	pthread_mutex_unlock(&tl->lock);
+	return is_news;
+}
+
+PsError *
+upkeep_timeline(Timeline *tl, bool all)
+{
+	bool		done = true;
+	PsError    *err = NULL;
+
+	pthread_mutex_lock(&tl->upkeep_lock);
+	history_advance(tl);
+	while (err == NULL && done)
+		err = compact_level0(tl, &done);
+	set_error(tl, UPKEEP_LEVEL0, err);
+	if (!timeline_is_stopping(tl))
+		err = ps_error_first(err, upkeep_files(tl, all));
+	pthread_mutex_unlock(&tl->upkeep_lock);
+	return err;
+}
+
+/*
+ * Is there nothing to do until a flush adds a file?  So it is if time alone
+ * will not move the horizon any further (find_horizon() in history.c).
+ */
+static bool
+is_quiet(Timeline *tl)
+{
+	uint64		distance = (uint64) tl->tenant->store->config->gc_horizon * 1024 * 1024;
+	bool		quiet = atomic_load(&tl->tenant->nunknown) == 0;
+
+	pthread_mutex_lock(&tl->lock);
+	quiet = quiet && tl->ncopies == 0;
+	if (tl->disk_consistent_lsn > tl->start_lsn + distance && tl->gc_cutoff < tl->disk_consistent_lsn - distance)
+		quiet = false;
+	/* what is read at such an LSN becomes garbage without anybody saying so */
+	for (int i = 0; i < tl->npins; i++)
+		quiet = quiet && !tl->pins[i].wal;
+	pthread_mutex_unlock(&tl->lock);
+	return quiet;
+}
+
+void
+upkeep_plan(Timeline *tl, bool quiet)
+{
+	uint32		spread = 0;
+
+	for (int i = 0; i < sizeof(tl->id.b); i++)
+		spread = spread * 31 + tl->id.b[i];
+	tl->upkeep[UPKEEP_LEVEL0] = (UpkeepTurn) {.due = PG_INT64_MAX, .quiet = true};
+	tl->upkeep[UPKEEP_ALL] = (UpkeepTurn) {.due = timeline_now_ms() + spread % UPKEEP_PERIOD, .quiet = quiet};
+}
+
+/*
+ * The timeline that has been due for the longest time, which is then the
+ * caller's to give back with give_back(); NULL: none is due before *wait_ms.
+ */
+static Timeline *
+take_due(Upkeep *upkeep, UpkeepKind kind, int64 *wait_ms)
+{
+	int			n;
+	Timeline  **list = store_list(upkeep->store, &n);
+	int64		now = timeline_now_ms();
+	Timeline   *next = NULL;
+
+	pthread_mutex_lock(&upkeep->lock);
+	*wait_ms = TICK;
+	for (int i = 0; i < n; i++)
+	{
+		const UpkeepTurn *turn = &list[i]->upkeep[kind];
+
+		if (!turn->quiet && !turn->busy && (next == NULL || turn->due < next->upkeep[kind].due))
+			next = list[i];
+	}
+	if (next != NULL && next->upkeep[kind].due > now)
+	{
+		*wait_ms = Min(next->upkeep[kind].due - now, TICK);
+		next = NULL;
+	}
+	/* quiet, unless there is more to do, or somebody asks meanwhile */
+	if (next != NULL)
+		next->upkeep[kind] = (UpkeepTurn) {.due = now + UPKEEP_PERIOD, .quiet = true, .busy = true,
+		.failures = next->upkeep[kind].failures};
+	pthread_mutex_unlock(&upkeep->lock);
+	for (int i = 0; i < n && next != NULL; i++)
+		if (list[i] == next)
+		{
+			list[i] = list[n - 1];
+			n--;
+		}
+	store_list_free(list, n);
+	return next;
+}
+
+/* How long to wait after so many failures in a row, the last of which was err. */
+static int64
+retry_delay(int failures, const PsError *err)
+{
+	int64		longest = ps_error_is(err, PS_SQLSTATE_DISK_FULL) ? LONGEST_ROOM_DELAY : LONGEST_RETRY_DELAY;
+	int64		delay = RETRY_DELAY;
+
+	for (int i = 1; i < failures && delay < longest; i++)
+		delay *= 2;
+	return Min(delay, longest);
+}
+
+/* err, quiet: of what was done, and found. */
+static void
+give_back(Upkeep *upkeep, UpkeepKind kind, Timeline *tl, const PsError *err, bool quiet)
+{
+	UpkeepTurn *turn = &tl->upkeep[kind];
+
+	pthread_mutex_lock(&upkeep->lock);
+	turn->busy = false;
+	turn->quiet = turn->quiet && quiet && err == NULL;
+	turn->failures = err != NULL ? turn->failures + 1 : 0;
+	if (err != NULL)
+		turn->due = turn->not_before = timeline_now_ms() + retry_delay(turn->failures, err);
+	/* others may have passed it over while it was busy */
+	if (!turn->quiet)
+	{
+		upkeep->wakes++;
+		pthread_cond_broadcast(&upkeep->wake);
+	}
+	pthread_mutex_unlock(&upkeep->lock);
+	pthread_mutex_lock(&upkeep->store->lock);
+	store_unhold(upkeep->store, tl);
+	pthread_mutex_unlock(&upkeep->store->lock);
+}
+
+/* Are there enough files of level 0 to be merged? */
+static bool
+has_level0(Timeline *tl)
+{
+	int			n;
+
+	pthread_mutex_lock(&tl->lock);
+	n = tl->layers != NULL ? tl->level0 : 0;
+	pthread_mutex_unlock(&tl->lock);
+	return n >= tl->tenant->store->config->compaction_threshold;
+}
+
+/* *more: there may be something to do for who does all. */
+static PsError *
+merge_level0(Timeline *tl, bool *more)
+{
+	bool		done = true;
+	PsError    *err = NULL;
+
+	while (err == NULL && done)
+	{
+		err = compact_level0(tl, &done);
+		*more |= done;
+	}
+	return err;
+}
+
+/* All else. */
+static PsError *
+do_all(Timeline *tl)
+{
+	PsError    *err = NULL;
+
+	pthread_mutex_lock(&tl->upkeep_lock);
+	history_advance(tl);
+	if (!timeline_is_stopping(tl))
+		err = upkeep_files(tl, false);
+	pthread_mutex_unlock(&tl->upkeep_lock);
+	return err;
+}
+
+/* Opens it, if it is not open, for as long as it takes.  *is_news: the error is not that of the last time. */
+static PsError *
+work_on(Upkeep *upkeep, UpkeepKind kind, Timeline *tl, bool *is_news)
+{
+	Store	   *store = upkeep->store;
+	bool		more = false;
+	PsError    *err;
+
+	*is_news = false;
+	if (kind == UPKEEP_LEVEL0 && !has_level0(tl))
+	{
+		set_error(tl, kind, NULL);
+		return NULL;
+	}
+	pthread_mutex_lock(&store->lock);
+	err = store_begin_use(store, tl, NULL);
+	pthread_mutex_unlock(&store->lock);
+	if (err != NULL)
+	{
+		/* who opened it, or tried to, has said why */
+		ps_error_free(err);
+		return NULL;
+	}
+	err = kind == UPKEEP_LEVEL0 ? merge_level0(tl, &more) : do_all(tl);
+	if (err == NULL || !timeline_is_stopping(tl))
+		*is_news = set_error(tl, kind, err);
+	if (more)
+		upkeep_wake(upkeep, tl);
+	pthread_mutex_lock(&store->lock);
+	store_end_use(store, tl, false);
+	pthread_mutex_unlock(&store->lock);
+	return err;
+}
+
+/* Until it is told to stop, or there may be more to do than there was at the number of wakes. */
+static void
+wait_for_work(Upkeep *upkeep, uint64 wakes, int64 ms)
+{
+	struct timespec ts;
+	int			rc = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	ts.tv_sec += ms / 1000 + 1;
+	pthread_mutex_lock(&upkeep->lock);
+	while (!upkeep->stopping && upkeep->wakes == wakes && rc == 0)
+		rc = pthread_cond_timedwait(&upkeep->wake, &upkeep->lock, &ts);
+	pthread_mutex_unlock(&upkeep->lock);
+}
+
+static bool
+look(Upkeep *upkeep, uint64 *wakes)
+{
+	bool		stopping;
+
+	pthread_mutex_lock(&upkeep->lock);
+	*wakes = upkeep->wakes;
+	stopping = upkeep->stopping;
+	pthread_mutex_unlock(&upkeep->lock);
+	return !stopping;
+}
+
+static void *
+upkeep_main(void *arg)
+{
+	UpkeepKind	kind = ((UpkeepThread *) arg)->kind;
+	Upkeep	   *upkeep = ((UpkeepThread *) arg)->upkeep;
+	uint64		wakes;
+
+	ps_thread_name(kind == UPKEEP_LEVEL0 ? "merge" : "upkeep");
+	while (look(upkeep, &wakes))
+	{
+		int64		wait_ms;
+		Timeline   *tl;
+		bool		is_news;
+		PsError    *err;
+
+		store_clock_tick(upkeep->store->clock);
+		/* which waits until nobody holds what it removes */
+		if (kind == UPKEEP_ALL)
+		{
+			trash_empty(upkeep->store);
+			trash_empty_tenants(upkeep->store);
+		}
+		tl = take_due(upkeep, kind, &wait_ms);
+		if (tl == NULL)
+		{
+			wait_for_work(upkeep, wakes, wait_ms);
+			continue;
+		}
+		err = work_on(upkeep, kind, tl, &is_news);
+		if (err != NULL && is_news)
+			ps_log_error(PS_WARNING, ps_error_copy(err), "branch \"%s\": upkeep of layer files failed, will try again", tl->name);
+		give_back(upkeep, kind, tl, err, kind == UPKEEP_LEVEL0 || is_quiet(tl));
+		ps_error_free(err);
+	}
+	return NULL;
+}
+
+PsError *
+upkeep_start(Store *store, Upkeep **result)
+{
+	Upkeep	   *upkeep = pg_malloc0(sizeof(Upkeep));
+	pthread_condattr_t attr;
+	int			rc = 0;
+
+	upkeep->store = store;
+	upkeep->threads = pg_malloc0(Max(store->config->compaction_workers, 1) * UPKEEP_KINDS * sizeof(UpkeepThread));
+	pthread_mutex_init(&upkeep->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&upkeep->wake, &attr);
+	pthread_condattr_destroy(&attr);
+	while (rc == 0 && upkeep->nthreads < store->config->compaction_workers * UPKEEP_KINDS)
+	{
+		UpkeepThread *thread = &upkeep->threads[upkeep->nthreads];
+
+		*thread = (UpkeepThread) {.upkeep = upkeep, .kind = upkeep->nthreads % UPKEEP_KINDS};
+		rc = pthread_create(&thread->thread, NULL, upkeep_main, thread);
+		upkeep->nthreads += rc == 0;
+	}
+	*result = upkeep;
+	if (rc == 0)
+		return NULL;
+	errno = rc;
+	return ps_error(PS_SQLSTATE_OUT_OF_MEMORY, "could not start a thread for the upkeep of layer files: %m");
+}
+
+void
+upkeep_wake(Upkeep *upkeep, Timeline *tl)
+{
+	if (upkeep == NULL)
+		return;
+	pthread_mutex_lock(&upkeep->lock);
+	for (int kind = 0; kind < UPKEEP_KINDS; kind++)
+	{
+		UpkeepTurn *turn = &tl->upkeep[kind];
+
+		turn->due = Min(turn->due, Max(timeline_now_ms(), turn->not_before));
+		turn->quiet = false;
+	}
+	upkeep->wakes++;
+	pthread_cond_broadcast(&upkeep->wake);
+	pthread_mutex_unlock(&upkeep->lock);
+}
+
+void
+upkeep_opened(Upkeep *upkeep, Timeline *tl)
+{
+	bool		quiet;
+
+	if (upkeep == NULL)
+		return;
+	pthread_mutex_lock(&upkeep->lock);
+	quiet = tl->upkeep[UPKEEP_ALL].quiet;
+	pthread_mutex_unlock(&upkeep->lock);
+	if (!quiet)
+		upkeep_wake(upkeep, tl);
+}
+
+void
+upkeep_stop(Upkeep *upkeep)
+{
+	if (upkeep == NULL)
+		return;
+	pthread_mutex_lock(&upkeep->lock);
+	upkeep->stopping = true;
+	pthread_cond_broadcast(&upkeep->wake);
+	pthread_mutex_unlock(&upkeep->lock);
+	for (int i = 0; i < upkeep->nthreads; i++)
+		pthread_join(upkeep->threads[i].thread, NULL);
+}
+
+void
+upkeep_free(Upkeep *upkeep)
+{
+	if (upkeep == NULL)
+		return;
+	pthread_cond_destroy(&upkeep->wake);
+	pthread_mutex_destroy(&upkeep->lock);
+	free(upkeep->threads);
+	free(upkeep);
+}

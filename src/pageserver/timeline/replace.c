@@ -1,0 +1,70 @@
+/*
+ * replace.c
+ *	  Other layer files: in the manifest, then in the map.
+ */
+#include "ps_fe.h"
+
+#include "maintain/maintain.h"
+#include "ps_wire.h"
+
+/*
+ * written: the oldest layer in memory, which is in files now and leaves memory;
+ * copy: one that the manifest forgets with that.  NULL: none.
+ */
+static PsError *
+change_files(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int ndrop, const Layer *written, const DbCopy *copy)
+{
+	LayerSet   *set;
+	LayerSet   *old;
+	LayerMap   *map;
+	XLogRecPtr	lsn;
+	PsError    *err;
+
+	pthread_mutex_lock(&tl->manifest_lock);
+	if (copy != NULL)
+		timeline_mark_copy(tl, copy, true);
+	set = timeline_layers(tl);
+	map = layer_map_change(set->map, add, nadd, drop, ndrop);
+	layer_set_unref(set);
+	lsn = written != NULL ? layer_info(written)->lsn_end - 1 : tl->disk_consistent_lsn;
+	err = timeline_save(tl, map, lsn, tl->generation, tl->owner, add, nadd);
+	if (err == NULL)
+	{
+		pthread_mutex_lock(&tl->lock);
+		tl->disk_consistent_lsn = lsn;
+		old = timeline_set_map(tl, map, written != NULL);
+		if (written != NULL)
+			layer_memory_add(tl, -(int64) open_layer_memory(written));
+		pthread_mutex_unlock(&tl->lock);
+		layer_set_unref(old);
+	}
+	else
+		layer_map_unref(map);
+	if (copy != NULL && err == NULL)
+		timeline_remove_copy(tl, copy);
+	else if (copy != NULL)
+		timeline_mark_copy(tl, copy, false);
+	pthread_mutex_unlock(&tl->manifest_lock);
+	return err;
+}
+
+PsError *
+keep_replace(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int ndrop)
+{
+	PS_TRY(change_files(tl, add, nadd, drop, ndrop, NULL, NULL));
+	for (int i = 0; i < ndrop; i++)
+		layer_remove(drop[i]);
+	return NULL;
+}
+
+PsError *
+keep_flushed(Timeline *tl, Layer *delta, const Layer *written)
+{
+	return change_files(tl, &delta, 1, NULL, 0, written, NULL);
+}
+
+PsError *
+keep_finish_copy(Timeline *tl, Layer *const *add, int nadd, const DbCopy *copy)
+{
+	return change_files(tl, add, nadd, NULL, 0, NULL, copy);
+}

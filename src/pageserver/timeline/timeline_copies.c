@@ -1,0 +1,92 @@
+/*
+ * timeline_copies.c
+ *	  The databases of a timeline that were copied as a whole and whose pages are
+ *	  not written yet: DbCopy in timeline_impl.h.
+ */
+#include "ps_fe.h"
+
+#include "timeline/timeline_impl.h"
+
+/* Where no branch begins, no images are made for it. */
+static void
+pin_copy(Timeline *tl, XLogRecPtr lsn)
+{
+	timeline_pin_branch(tl, lsn);
+	timeline_pin_has_images(tl, lsn);
+}
+
+void
+timeline_add_copy(Timeline *tl, const DbCopy *copy)
+{
+	pin_copy(tl, copy->start);
+	pin_copy(tl, copy->end);
+	pthread_mutex_lock(&tl->lock);
+	tl->copies = pg_realloc(tl->copies, (tl->ncopies + 1) * sizeof(DbCopy));
+	tl->copies[tl->ncopies++] = *copy;
+	pthread_mutex_unlock(&tl->lock);
+}
+
+/* The copy among those of the timeline; NULL: it has gone.  Caller holds Timeline.lock. */
+static DbCopy *
+find_copy(Timeline *tl, const DbCopy *copy)
+{
+	for (int i = 0; i < tl->ncopies; i++)
+		if (tl->copies[i].end == copy->end)
+			return &tl->copies[i];
+	return NULL;
+}
+
+void
+timeline_remove_copy(Timeline *tl, const DbCopy *copy)
+{
+	DbCopy		gone = *copy;
+	DbCopy	   *found;
+
+	pthread_mutex_lock(&tl->lock);
+	found = find_copy(tl, &gone);
+	if (found != NULL)
+		*found = tl->copies[--tl->ncopies];
+	pthread_mutex_unlock(&tl->lock);
+	if (found == NULL)
+		return;
+	timeline_unpin_branch(tl, gone.start);
+	timeline_unpin_branch(tl, gone.end);
+}
+
+void
+timeline_set_copies(Timeline *tl, const DbCopy *copies, int n)
+{
+	while (tl->ncopies > 0)
+		timeline_remove_copy(tl, &tl->copies[0]);
+	for (int i = 0; i < n; i++)
+		timeline_add_copy(tl, &copies[i]);
+}
+
+bool
+timeline_next_copy(Timeline *tl, DbCopy *copy)
+{
+	bool		found = false;
+
+	pthread_mutex_lock(&tl->lock);
+	for (int i = 0; i < tl->ncopies; i++)
+	{
+		if (tl->copies[i].end > tl->disk_consistent_lsn || (found && tl->copies[i].end > copy->end))
+			continue;
+		*copy = tl->copies[i];
+		found = true;
+	}
+	pthread_mutex_unlock(&tl->lock);
+	return found;
+}
+
+void
+timeline_mark_copy(Timeline *tl, const DbCopy *copy, bool done)
+{
+	DbCopy	   *found;
+
+	pthread_mutex_lock(&tl->lock);
+	found = find_copy(tl, copy);
+	if (found != NULL)
+		found->done = done;
+	pthread_mutex_unlock(&tl->lock);
+}
