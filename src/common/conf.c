@@ -12,10 +12,10 @@
 typedef struct ConfLine
 {
 	const char *name;
-	size_t		name_len;
+	size_t name_len;
 	const char *value;
 	const char *value_end;
-	const char *end;			/* of the line: its newline or the zero byte */
+	const char *end; /* of the line: its newline or the zero byte */
 } ConfLine;
 
 static bool
@@ -78,8 +78,8 @@ line_sets(const ConfLine *line, const char *name)
 static char *
 unquote(const char *p, const char *end)
 {
-	char	   *result = pg_malloc(end - p + 1);
-	char	   *out = result;
+	char *result = pg_malloc(end - p + 1);
+	char *out = result;
 
 	if (p < end && *p == '\'')
 	{
@@ -106,8 +106,8 @@ unquote(const char *p, const char *end)
 char *
 conf_value(const char *text, const char *name)
 {
-	char	   *value = NULL;
-	ConfLine	line;
+	char *value = NULL;
+	ConfLine line;
 
 	for (const char *p = text; *p; p = *line.end ? line.end + 1 : line.end)
 	{
@@ -124,8 +124,8 @@ conf_value(const char *text, const char *name)
 int
 conf_count(const char *text, const char *name)
 {
-	int			n = 0;
-	ConfLine	line;
+	int n = 0;
+	ConfLine line;
 
 	for (const char *p = text; *p; p = *line.end ? line.end + 1 : line.end)
 	{
@@ -138,11 +138,11 @@ conf_count(const char *text, const char *name)
 void
 conf_disable(StringInfo out, const char *text, const char *const *names, const char *why)
 {
-	ConfLine	line;
+	ConfLine line;
 
 	for (const char *p = text; *p; p = *line.end ? line.end + 1 : line.end)
 	{
-		bool		disable = false;
+		bool disable = false;
 
 		split_line(p, &line);
 		for (const char *const *name = names; *name != NULL; name++)
@@ -161,7 +161,7 @@ conf_disable(StringInfo out, const char *text, const char *const *names, const c
 static size_t
 next_item(const char **p, const char **item)
 {
-	size_t		len;
+	size_t len;
 
 	/* isspace() and this must mean the same: an item of blanks only would be taken for the end */
 	*p += strspn(*p, " \t\r\n\v\f,\"");
@@ -177,8 +177,8 @@ next_item(const char **p, const char **item)
 static bool
 item_is(const char *item, size_t len, const char *library)
 {
-	size_t		n = strlen(library);
-	size_t		suffix = strlen(DLSUFFIX);
+	size_t n = strlen(library);
+	size_t suffix = strlen(DLSUFFIX);
 
 	if (len > suffix && strncmp(item + len - suffix, DLSUFFIX, suffix) == 0)
 		len -= suffix;
@@ -189,7 +189,7 @@ bool
 conf_list_has(const char *list, const char *library)
 {
 	const char *item;
-	size_t		len;
+	size_t len;
 
 	while ((len = next_item(&list, &item)) > 0)
 		if (item_is(item, len, library))
@@ -202,7 +202,7 @@ conf_list_remove(const char *list, const char *library)
 {
 	StringInfoData out;
 	const char *item;
-	size_t		len;
+	size_t len;
 
 	initStringInfo(&out);
 	while ((len = next_item(&list, &item)) > 0)
@@ -224,8 +224,8 @@ conf_preload_with_ours(const char *list)
 char *
 conf_preload_libraries(const char *conf, const char *auto_conf)
 {
-	char	   *list = conf_value(auto_conf, "shared_preload_libraries");
-	char	   *result;
+	char *list = conf_value(auto_conf, "shared_preload_libraries");
+	char *result;
 
 	if (list == NULL)
 		list = conf_value(conf, "shared_preload_libraries");
@@ -250,7 +250,7 @@ conf_put(StringInfo out, const char *name, const char *value)
 void
 conf_remove(StringInfo out, const char *text, const char *name)
 {
-	ConfLine	line;
+	ConfLine line;
 
 	for (const char *p = text; *p; p = *line.end ? line.end + 1 : line.end)
 	{
@@ -263,14 +263,14 @@ conf_remove(StringInfo out, const char *text, const char *name)
 }
 
 void
-conf_each(const char *text, void (*callback) (void *arg, const char *name, const char *value), void *arg)
+conf_each(const char *text, void (*callback)(void *arg, const char *name, const char *value), void *arg)
 {
-	ConfLine	line;
+	ConfLine line;
 
 	for (const char *p = text; *p; p = *line.end ? line.end + 1 : line.end)
 	{
-		char	   *name;
-		char	   *value;
+		char *name;
+		char *value;
 
 		split_line(p, &line);
 		if (line.name_len == 0)
@@ -286,15 +286,15 @@ conf_each(const char *text, void (*callback) (void *arg, const char *name, const
 bool
 conf_includes(const char *text, const char *file)
 {
-	ConfLine	line;
-	bool		found = false;
+	ConfLine line;
+	bool found = false;
 
 	for (const char *p = text; *p && !found; p = *line.end ? line.end + 1 : line.end)
 	{
 		split_line(p, &line);
 		if (line_sets(&line, "include"))
 		{
-			char	   *value = unquote(line.value, line.value_end);
+			char *value = unquote(line.value, line.value_end);
 
 			found = strcmp(value, file) == 0;
 			free(value);
@@ -308,8 +308,7 @@ conf_is_of_compute(const char *name)
 {
 	static const char *const names[] = {
 		PS_LIBRARY ".store", PS_LIBRARY ".tenant", PS_LIBRARY ".timeline", PS_LIBRARY ".generation",
-		PS_LIBRARY ".checkpoint_lsn"
-	};
+		PS_LIBRARY ".checkpoint_lsn"};
 
 	for (int i = 0; i < lengthof(names); i++)
 		if (pg_strcasecmp(name, names[i]) == 0)
@@ -321,13 +320,13 @@ void
 conf_adopt(StringInfo out, const char *text)
 {
 	static const char *const elsewhere[] = {"data_directory", "config_file", "hba_file", "ident_file", "external_pid_file",
-		"include", "include_dir", "include_if_exists", NULL};
-	char	   *libraries = conf_value(text, "shared_preload_libraries");
+											"include", "include_dir", "include_if_exists", NULL};
+	char *libraries = conf_value(text, "shared_preload_libraries");
 
 	conf_disable(out, text, elsewhere, "left out by the import into the page server");
 	if (libraries != NULL && conf_list_has(libraries, PS_LIBRARY))
 	{
-		char	   *others = conf_list_remove(libraries, PS_LIBRARY);
+		char *others = conf_list_remove(libraries, PS_LIBRARY);
 
 		appendStringInfoString(out, "\n# the page server adds its own library\n");
 		conf_put(out, "shared_preload_libraries", others);
@@ -338,10 +337,10 @@ conf_adopt(StringInfo out, const char *text)
 
 void
 conf_resolve(StringInfo out, const char *text,
-			 void (*callback) (void *arg, StringInfo out, const char *directive, const char *value), void *arg)
+			 void (*callback)(void *arg, StringInfo out, const char *directive, const char *value), void *arg)
 {
 	static const char *const directives[] = {"include", "include_dir", "include_if_exists"};
-	ConfLine	line;
+	ConfLine line;
 
 	for (const char *p = text; *p; p = *line.end ? line.end + 1 : line.end)
 	{
@@ -353,7 +352,7 @@ conf_resolve(StringInfo out, const char *text,
 				directive = directives[i];
 		if (directive != NULL)
 		{
-			char	   *value = unquote(line.value, line.value_end);
+			char *value = unquote(line.value, line.value_end);
 
 			callback(arg, out, directive, value);
 			free(value);

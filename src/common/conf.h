@@ -12,10 +12,10 @@
 
 /* File that a base backup makes and that postgresql.conf includes at its end. */
 #define PS_CONF_FILE "pageserver_smgr.conf"
-#define PS_LIBRARY "pageserver_smgr"
+#define PS_LIBRARY   "pageserver_smgr"
 
 /* What postgresql.conf ends with in a base backup. */
-#define PS_CONF_LAST_LINES \
+#define PS_CONF_LAST_LINES                                                             \
 	"\n# Settings of the compute, made by the page server. Must stay the last line.\n" \
 	"include '" PS_CONF_FILE "'\n"
 
@@ -30,7 +30,7 @@ extern bool conf_is_of_compute(const char *name);
  * server that is started by other means shows the first word, at most 63
  * bytes, and ends (ValidatePgVersion()).
  */
-#define PS_NO_VERSION \
+#define PS_NO_VERSION                                             \
 	"0-of-a-compute;start-it-with:pageserver_ctl-compute-start\n" \
 	"This is the directory of a compute. It can be started by \"pageserver_ctl compute start\" only.\n"
 
@@ -38,7 +38,7 @@ extern bool conf_is_of_compute(const char *name);
 extern char *conf_value(const char *text, const char *name);
 
 /* How many lines set the name. */
-extern int	conf_count(const char *text, const char *name);
+extern int conf_count(const char *text, const char *name);
 
 /* Copies text; lines that set one of the names (NULL ends the list) become comments that say why. */
 extern void conf_disable(StringInfo out, const char *text, const char *const *names, const char *why);
@@ -56,7 +56,7 @@ extern void conf_adopt(StringInfo out, const char *text);
  * include_if_exists stands what the callback appends for it.
  */
 extern void conf_resolve(StringInfo out, const char *text,
-						 void (*callback) (void *arg, StringInfo out, const char *directive, const char *value), void *arg);
+						 void (*callback)(void *arg, StringInfo out, const char *directive, const char *value), void *arg);
 
 /* Is the library in the list, as shared_preload_libraries has it? */
 extern bool conf_list_has(const char *list, const char *library);
@@ -78,7 +78,7 @@ extern char *conf_preload_libraries(const char *conf, const char *auto_conf);
 extern void conf_remove(StringInfo out, const char *text, const char *name);
 
 /* Calls back for each line that sets something, in their order. */
-extern void conf_each(const char *text, void (*callback) (void *arg, const char *name, const char *value), void *arg);
+extern void conf_each(const char *text, void (*callback)(void *arg, const char *name, const char *value), void *arg);
 
 /* Does the text include the file, by a line of its own? */
 extern bool conf_includes(const char *text, const char *file);
@@ -86,4 +86,4 @@ extern bool conf_includes(const char *text, const char *file);
 /* name = 'value', quoted, and a newline */
 extern void conf_put(StringInfo out, const char *name, const char *value);
 
-#endif							/* PS_CONF_H */
+#endif /* PS_CONF_H */

@@ -18,4 +18,4 @@ control_identity(const ControlFileData *control, char identity[CONTROL_IDENTITY_
 			 (unsigned long long) control->checkPoint, control->crc);
 }
 
-#endif							/* PS_CONTROL_IDENTITY_H */
+#endif /* PS_CONTROL_IDENTITY_H */

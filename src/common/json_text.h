@@ -13,10 +13,10 @@
 static inline json_t *
 json_text_encode(const char *text)
 {
-	json_t	   *value = json_string(text);
-	int			len = strlen(text);
-	char	   *base64;
-	int			n;
+	json_t *value = json_string(text);
+	int len = strlen(text);
+	char *base64;
+	int n;
 
 	if (value != NULL)
 		return value;
@@ -32,8 +32,8 @@ static inline char *
 json_text_decode(const json_t *value)
 {
 	const char *base64 = json_string_value(json_object_get(value, "base64"));
-	char	   *text;
-	int			n;
+	char *text;
+	int n;
 
 	if (json_is_string(value))
 		return pg_strdup(json_string_value(value));
@@ -48,4 +48,4 @@ json_text_decode(const json_t *value)
 	return NULL;
 }
 
-#endif							/* PS_JSON_TEXT_H */
+#endif /* PS_JSON_TEXT_H */

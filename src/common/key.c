@@ -7,8 +7,7 @@
 #include "ps_wire.h"
 
 const char *const ps_slru_dir[PS_NSLRU] = {
-	"pg_xact", "pg_multixact/offsets", "pg_multixact/members", "pg_commit_ts"
-};
+	"pg_xact", "pg_multixact/offsets", "pg_multixact/members", "pg_commit_ts"};
 
 void
 ps_key_encode(const PsKey *key, uint8 out[PS_KEY_SIZE])
@@ -37,7 +36,7 @@ const char *
 ps_key_format(const PsKey *key, char out[PS_KEY_TEXT])
 {
 	static const char *const name[] = {"?", "size of relation", "size of relation", "relation", "database", "relation map of",
-		"SLRU segment", "SLRU page", "two-phase state", "replication origin", "tablespace", "control file", "state", "file"};
+									   "SLRU segment", "SLRU page", "two-phase state", "replication origin", "tablespace", "control file", "state", "file"};
 
 	switch (key->kind)
 	{

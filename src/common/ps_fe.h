@@ -17,4 +17,4 @@
 #include "postgres.h"
 #include "common/fe_memutils.h"
 
-#endif							/* PS_FE_H */
+#endif /* PS_FE_H */

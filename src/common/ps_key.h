@@ -70,20 +70,20 @@ typedef enum PsSlru
 
 typedef struct PsKey
 {
-	uint8		kind;
-	uint8		fork;
-	Oid			spc;
-	Oid			db;
-	uint32		rel;
-	uint32		blk;
+	uint8 kind;
+	uint8 fork;
+	Oid spc;
+	Oid db;
+	uint32 rel;
+	uint32 blk;
 } PsKey;
 
 static inline int
 ps_key_cmp(const PsKey *a, const PsKey *b)
 {
 #define PS_KEY_CMP_FIELD(f) \
-	if (a->f != b->f) \
-		return a->f < b->f ? -1 : 1
+	if (a->f != b->f)       \
+	return a->f < b->f ? -1 : 1
 	PS_KEY_CMP_FIELD(kind);
 	PS_KEY_CMP_FIELD(spc);
 	PS_KEY_CMP_FIELD(db);
@@ -106,33 +106,36 @@ extern const char *ps_key_format(const PsKey *key, char out[PS_KEY_TEXT]);
 static inline PsKey
 ps_key_block(PsRel rel, ForkNumber fork, BlockNumber blk)
 {
-	return (PsKey){.kind = PS_KEY_RELBLOCK, .fork = (uint8) fork, .spc = rel.spc, .db = rel.db, .rel = rel.rel, .blk = blk};
+	return (PsKey) {.kind = PS_KEY_RELBLOCK, .fork = (uint8) fork, .spc = rel.spc, .db = rel.db, .rel = rel.rel, .blk = blk};
 }
 
 static inline PsKey
 ps_key_relsize(PsRel rel, ForkNumber fork)
 {
-	return (PsKey){.kind = fork == INIT_FORKNUM ? PS_KEY_INITSIZE : PS_KEY_RELSIZE,
-		.fork = (uint8) fork, .spc = rel.spc, .db = rel.db, .rel = rel.rel};
+	return (PsKey) {.kind = fork == INIT_FORKNUM ? PS_KEY_INITSIZE : PS_KEY_RELSIZE,
+					.fork = (uint8) fork,
+					.spc = rel.spc,
+					.db = rel.db,
+					.rel = rel.rel};
 }
 
 static inline PsKey
 ps_key_slru_segment(PsSlru slru, uint32 segno)
 {
-	return (PsKey){.kind = PS_KEY_SLRU_SEGMENT, .spc = slru, .rel = segno};
+	return (PsKey) {.kind = PS_KEY_SLRU_SEGMENT, .spc = slru, .rel = segno};
 }
 
 /* pageno counts from the SLRU's beginning, as PostgreSQL's slru.c does. */
 static inline PsKey
 ps_key_slru_block(PsSlru slru, uint32 pageno)
 {
-	return (PsKey){.kind = PS_KEY_SLRU_BLOCK, .spc = slru, .rel = pageno / 32, .blk = pageno % 32};
+	return (PsKey) {.kind = PS_KEY_SLRU_BLOCK, .spc = slru, .rel = pageno / 32, .blk = pageno % 32};
 }
 
 static inline PsKey
 ps_key_simple(PsKeyKind kind, Oid spc, Oid db, uint32 rel)
 {
-	return (PsKey){.kind = (uint8) kind, .spc = spc, .db = db, .rel = rel};
+	return (PsKey) {.kind = (uint8) kind, .spc = spc, .db = db, .rel = rel};
 }
 
-#endif							/* PS_KEY_H */
+#endif /* PS_KEY_H */

@@ -19,26 +19,26 @@ typedef struct PsOverride
 {
 	const char *name;
 	const char *value;
-	const char *by_default;		/* PostgreSQL's own: it is nobody's decision */
-	bool		at_start;		/* PGC_POSTMASTER, else PGC_SIGHUP */
-	const char *why;			/* for whoever has set something else */
+	const char *by_default; /* PostgreSQL's own: it is nobody's decision */
+	bool at_start;          /* PGC_POSTMASTER, else PGC_SIGHUP */
+	const char *why;        /* for whoever has set something else */
 } PsOverride;
 
 static const PsOverride ps_overrides[] = {
 	{"fsync", "off", "on", false,
-	"Commits are durable in the page store, and the data directory is disposable."},
+	 "Commits are durable in the page store, and the data directory is disposable."},
 	{"full_page_writes", "off", "on", false,
-	"Commits are durable in the page store, and the data directory is disposable."},
+	 "Commits are durable in the page store, and the data directory is disposable."},
 	{"synchronous_standby_names", "\"" PS_SYNC_STANDBY_NAME "\"", "", false,
-	"Commits wait for the page store, and for nothing else."},
+	 "Commits wait for the page store, and for nothing else."},
 	{"restart_after_crash", "off", "on", false,
-	"The data directory of a compute can be started once."},
+	 "The data directory of a compute can be started once."},
 	{"wal_log_hints", "on", "off", true,
-	"Setting all-visible must move the heap page's LSN, by which the page store finds the page."},
+	 "Setting all-visible must move the heap page's LSN, by which the page store finds the page."},
 	{"max_slot_wal_keep_size", "-1", "-1", false,
-	"WAL that the page store does not have yet must stay."},
+	 "WAL that the page store does not have yet must stay."},
 	{"archive_mode", "off", "off", true,
-	"An archive would get WAL that the page store never acknowledged, and later other WAL of the same name."},
+	 "An archive would get WAL that the page store never acknowledged, and later other WAL of the same name."},
 };
 
-#endif							/* PS_OVERRIDES_H */
+#endif /* PS_OVERRIDES_H */

@@ -14,9 +14,9 @@
 /* Tablespace, database (0 for shared relations) and file number. */
 typedef struct PsRel
 {
-	Oid			spc;
-	Oid			db;
-	Oid			rel;
+	Oid spc;
+	Oid db;
+	Oid rel;
 } PsRel;
 
 static inline bool
@@ -25,4 +25,4 @@ ps_rel_equal(PsRel a, PsRel b)
 	return a.rel == b.rel && a.db == b.db && a.spc == b.spc;
 }
 
-#endif							/* PS_REL_H */
+#endif /* PS_REL_H */

@@ -69,24 +69,24 @@
 #define PS_FORK_SIZE 17
 
 /* The store's SQLSTATEs that a client acts upon. */
-#define PS_SQLSTATE_SUPERSEDED "PS001" /* a newer compute runs this timeline: stop */
-#define PS_SQLSTATE_NOT_FOUND "PS002"  /* no such tenant or timeline */
-#define PS_SQLSTATE_TRY_AGAIN "PS003"  /* the store is stopping or starting: reconnect */
-#define PS_SQLSTATE_ELSEWHERE "PS004"  /* a path that the client named means something else to the store */
-#define PS_SQLSTATE_RECALLED "57P05"	/* an idle page stream whose place is needed: reconnect when there is something to ask */
-#define PS_SQLSTATE_TOO_MANY_CONNECTIONS "53300"	/* no page stream for this backend */
-#define PS_SQLSTATE_PROTOCOL "08P01"
-#define PS_SQLSTATE_CORRUPTED "XX001"
-#define PS_SQLSTATE_NO_RESOURCES "53000" /* file descriptors */
-#define PS_SQLSTATE_DISK_FULL "53100"
-#define PS_SQLSTATE_OUT_OF_MEMORY "53200"
-#define PS_SQLSTATE_IO "58030"
-#define PS_SQLSTATE_INVALID "22023"
-#define PS_SQLSTATE_STATE "55000"
-#define PS_SQLSTATE_EXISTS "42710" /* a branch or tenant of that name, or with that id */
-#define PS_SQLSTATE_UNKNOWN "40003" /* done or not: only the next start of the store will tell */
-#define PS_SQLSTATE_CANCELED "57014"
-#define PS_SQLSTATE_INTERNAL "XX000"
+#define PS_SQLSTATE_SUPERSEDED           "PS001" /* a newer compute runs this timeline: stop */
+#define PS_SQLSTATE_NOT_FOUND            "PS002" /* no such tenant or timeline */
+#define PS_SQLSTATE_TRY_AGAIN            "PS003" /* the store is stopping or starting: reconnect */
+#define PS_SQLSTATE_ELSEWHERE            "PS004" /* a path that the client named means something else to the store */
+#define PS_SQLSTATE_RECALLED             "57P05" /* an idle page stream whose place is needed: reconnect when there is something to ask */
+#define PS_SQLSTATE_TOO_MANY_CONNECTIONS "53300" /* no page stream for this backend */
+#define PS_SQLSTATE_PROTOCOL             "08P01"
+#define PS_SQLSTATE_CORRUPTED            "XX001"
+#define PS_SQLSTATE_NO_RESOURCES         "53000" /* file descriptors */
+#define PS_SQLSTATE_DISK_FULL            "53100"
+#define PS_SQLSTATE_OUT_OF_MEMORY        "53200"
+#define PS_SQLSTATE_IO                   "58030"
+#define PS_SQLSTATE_INVALID              "22023"
+#define PS_SQLSTATE_STATE                "55000"
+#define PS_SQLSTATE_EXISTS               "42710" /* a branch or tenant of that name, or with that id */
+#define PS_SQLSTATE_UNKNOWN              "40003" /* done or not: only the next start of the store will tell */
+#define PS_SQLSTATE_CANCELED             "57014"
+#define PS_SQLSTATE_INTERNAL             "XX000"
 
 typedef enum PsRequestType
 {
@@ -105,36 +105,36 @@ typedef enum PsResponseType
 
 typedef struct PsForkSize
 {
-	PsRel		rel;
-	ForkNumber	fork;
+	PsRel rel;
+	ForkNumber fork;
 	BlockNumber nblocks;
 } PsForkSize;
 
 typedef struct PsRequest
 {
 	PsRequestType type;
-	uint64		reqid;
-	XLogRecPtr	request_lsn;
-	XLogRecPtr	not_modified_since;
-	PsRel		rel;			/* FORKS: spc and db only */
-	ForkNumber	fork;
-	uint16		count;			/* PAGES */
+	uint64 reqid;
+	XLogRecPtr request_lsn;
+	XLogRecPtr not_modified_since;
+	PsRel rel; /* FORKS: spc and db only */
+	ForkNumber fork;
+	uint16 count; /* PAGES */
 	BlockNumber blocks[PS_MAX_BATCH];
 } PsRequest;
 
 typedef struct PsResponse
 {
 	PsResponseType type;
-	uint64		reqid;
-	XLogRecPtr	lsn;
-	bool		exists;			/* RELSIZE */
+	uint64 reqid;
+	XLogRecPtr lsn;
+	bool exists; /* RELSIZE */
 	BlockNumber nblocks;
-	uint32		nforks;			/* FORKS */
-	const char *forks;			/* FORKS: points into the message; ps_wire_get_fork() */
-	uint16		count;			/* PAGES */
-	const char *pages;			/* PAGES: points into the message */
-	char		sqlstate[6];	/* ERROR */
-	const char *message;		/* ERROR: these point into the message */
+	uint32 nforks;       /* FORKS */
+	const char *forks;   /* FORKS: points into the message; ps_wire_get_fork() */
+	uint16 count;        /* PAGES */
+	const char *pages;   /* PAGES: points into the message */
+	char sqlstate[6];    /* ERROR */
+	const char *message; /* ERROR: these point into the message */
 	const char *detail;
 	const char *hint;
 } PsResponse;
@@ -145,11 +145,11 @@ typedef struct PsResponse
  */
 typedef struct PsWalStatus
 {
-	XLogRecPtr	written;		/* received */
-	XLogRecPtr	flushed;		/* durable, the end of a whole and checked record */
-	XLogRecPtr	applied;		/* visible to reads */
-	uint64		time;			/* microseconds since 2000 */
-	bool		reply_wanted;
+	XLogRecPtr written; /* received */
+	XLogRecPtr flushed; /* durable, the end of a whole and checked record */
+	XLogRecPtr applied; /* visible to reads */
+	uint64 time;        /* microseconds since 2000 */
+	bool reply_wanted;
 } PsWalStatus;
 
 /*
@@ -204,7 +204,7 @@ ps_put64(void *p, uint64 v)
 static inline uint16
 ps_get16(const void *p)
 {
-	uint16		v;
+	uint16 v;
 
 	memcpy(&v, p, 2);
 	return pg_ntoh16(v);
@@ -213,7 +213,7 @@ ps_get16(const void *p)
 static inline uint32
 ps_get32(const void *p)
 {
-	uint32		v;
+	uint32 v;
 
 	memcpy(&v, p, 4);
 	return pg_ntoh32(v);
@@ -222,10 +222,10 @@ ps_get32(const void *p)
 static inline uint64
 ps_get64(const void *p)
 {
-	uint64		v;
+	uint64 v;
 
 	memcpy(&v, p, 8);
 	return pg_ntoh64(v);
 }
 
-#endif							/* PS_WIRE_H */
+#endif /* PS_WIRE_H */

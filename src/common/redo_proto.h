@@ -26,7 +26,7 @@
 
 #include "ps_rel.h"
 
-#define REDO_MAGIC 0x50535244	/* begins every message, so that a lost step is noticed */
+#define REDO_MAGIC         0x50535244 /* begins every message, so that a lost step is noticed */
 #define REDO_PROTO_VERSION 3
 
 #define REDO_ALIGN 8
@@ -36,7 +36,7 @@
  * with REPLICA IDENTITY FULL has the whole old row in it, toasted values too.
  * A request is one record, or some of a few MB together, and a base page.
  */
-#define REDO_MAX_RECORD ((uint32) 0x3fffffff)
+#define REDO_MAX_RECORD  ((uint32) 0x3fffffff)
 #define REDO_MAX_REQUEST (REDO_MAX_RECORD + 4 * 1024 * 1024)
 
 /* Buffers of a helper are given back after a request that is longer. */
@@ -50,30 +50,30 @@
 
 typedef struct RedoHello
 {
-	uint32		magic;
-	uint32		version;		/* REDO_PROTO_VERSION */
-	uint32		pg_version_num;
-	uint32		block_size;
+	uint32 magic;
+	uint32 version; /* REDO_PROTO_VERSION */
+	uint32 pg_version_num;
+	uint32 block_size;
 } RedoHello;
 
 typedef struct RedoRequest
 {
-	uint32		magic;
-	uint32		length;			/* bytes that follow this header */
-	PsRel		rel;
-	uint32		fork;
+	uint32 magic;
+	uint32 length; /* bytes that follow this header */
+	PsRel rel;
+	uint32 fork;
 	BlockNumber blk;
-	uint32		has_base;		/* 0: the block was all zeros */
-	uint32		nrecords;
-	uint32		number;			/* of the request: the helper's first is 0, the next 1, … */
+	uint32 has_base; /* 0: the block was all zeros */
+	uint32 nrecords;
+	uint32 number; /* of the request: the helper's first is 0, the next 1, … */
 } RedoRequest;
 
 typedef struct RedoRecordHeader
 {
-	uint64		start;			/* as WalRecord's */
-	uint64		end;
-	uint32		len;			/* bytes of the record, without the zeros after it */
-	uint32		pad;
+	uint64 start; /* as WalRecord's */
+	uint64 end;
+	uint32 len; /* bytes of the record, without the zeros after it */
+	uint32 pad;
 } RedoRecordHeader;
 
 typedef enum RedoStatus
@@ -84,11 +84,11 @@ typedef enum RedoStatus
 
 typedef struct RedoAnswer
 {
-	uint32		magic;
-	uint32		status;			/* RedoStatus */
-	uint32		length;			/* bytes that follow this header */
-	uint32		failed_record;	/* REDO_FAILED: which of the request's records, or nrecords: none of them */
-	uint32		number;			/* the request's */
+	uint32 magic;
+	uint32 status;        /* RedoStatus */
+	uint32 length;        /* bytes that follow this header */
+	uint32 failed_record; /* REDO_FAILED: which of the request's records, or nrecords: none of them */
+	uint32 number;        /* the request's */
 } RedoAnswer;
 
-#endif							/* PS_REDO_PROTO_H */
+#endif /* PS_REDO_PROTO_H */

@@ -49,20 +49,20 @@ static const SmgrTable md_table = {
 
 typedef struct Search
 {
-	void	   *table;
-	int			found;
+	void *table;
+	int found;
 } Search;
 
 /* dl_iterate_phdr callback: looks through the RELRO segments of the main program, which comes first. */
 static int
 search_main_program(struct dl_phdr_info *info, size_t size, void *arg)
 {
-	Search	   *search = arg;
+	Search *search = arg;
 
 	for (int i = 0; i < info->dlpi_phnum; i++)
 	{
 		const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
-		char	   *start = (char *) info->dlpi_addr + segment->p_vaddr;
+		char *start = (char *) info->dlpi_addr + segment->p_vaddr;
 
 		if (segment->p_type != PT_GNU_RELRO)
 			continue;
@@ -79,9 +79,9 @@ search_main_program(struct dl_phdr_info *info, size_t size, void *arg)
 void
 program_poke(void *dst, const void *src, size_t len, int protection)
 {
-	uintptr_t	page = sysconf(_SC_PAGESIZE);
-	uintptr_t	start = (uintptr_t) dst & ~(page - 1);
-	uintptr_t	end = TYPEALIGN(page, (uintptr_t) dst + len);
+	uintptr_t page = sysconf(_SC_PAGESIZE);
+	uintptr_t start = (uintptr_t) dst & ~(page - 1);
+	uintptr_t end = TYPEALIGN(page, (uintptr_t) dst + len);
 
 	if (mprotect((void *) start, end - start, PROT_READ | PROT_WRITE) != 0)
 		ereport(FATAL,
@@ -97,7 +97,7 @@ program_poke(void *dst, const void *src, size_t len, int protection)
 void
 smgr_table_replace(const SmgrTable *table, const char *library)
 {
-	Search		search = {0};
+	Search search = {0};
 
 	if (smgrtruncate2 == NULL)
 		ereport(FATAL,

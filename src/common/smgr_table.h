@@ -22,23 +22,23 @@
 /* f_smgr of smgr.c, which no header declares */
 typedef struct SmgrTable
 {
-	void		(*smgr_init) (void);
-	void		(*smgr_shutdown) (void);
-	void		(*smgr_open) (SMgrRelation reln);
-	void		(*smgr_close) (SMgrRelation reln, ForkNumber forknum);
-	void		(*smgr_create) (SMgrRelation reln, ForkNumber forknum, bool isRedo);
-	bool		(*smgr_exists) (SMgrRelation reln, ForkNumber forknum);
-	void		(*smgr_unlink) (RelFileNodeBackend rnode, ForkNumber forknum, bool isRedo);
-	void		(*smgr_extend) (SMgrRelation reln, ForkNumber forknum, BlockNumber blocknum, char *buffer,
-								bool skipFsync);
-	bool		(*smgr_prefetch) (SMgrRelation reln, ForkNumber forknum, BlockNumber blocknum);
-	void		(*smgr_read) (SMgrRelation reln, ForkNumber forknum, BlockNumber blocknum, char *buffer);
-	void		(*smgr_write) (SMgrRelation reln, ForkNumber forknum, BlockNumber blocknum, char *buffer,
-							   bool skipFsync);
-	void		(*smgr_writeback) (SMgrRelation reln, ForkNumber forknum, BlockNumber blocknum, BlockNumber nblocks);
-	BlockNumber (*smgr_nblocks) (SMgrRelation reln, ForkNumber forknum);
-	void		(*smgr_truncate) (SMgrRelation reln, ForkNumber forknum, BlockNumber old_blocks, BlockNumber nblocks);
-	void		(*smgr_immedsync) (SMgrRelation reln, ForkNumber forknum);
+	void (*smgr_init)(void);
+	void (*smgr_shutdown)(void);
+	void (*smgr_open)(SMgrRelation reln);
+	void (*smgr_close)(SMgrRelation reln, ForkNumber forknum);
+	void (*smgr_create)(SMgrRelation reln, ForkNumber forknum, bool isRedo);
+	bool (*smgr_exists)(SMgrRelation reln, ForkNumber forknum);
+	void (*smgr_unlink)(RelFileNodeBackend rnode, ForkNumber forknum, bool isRedo);
+	void (*smgr_extend)(SMgrRelation reln, ForkNumber forknum, BlockNumber blocknum, char *buffer,
+						bool skipFsync);
+	bool (*smgr_prefetch)(SMgrRelation reln, ForkNumber forknum, BlockNumber blocknum);
+	void (*smgr_read)(SMgrRelation reln, ForkNumber forknum, BlockNumber blocknum, char *buffer);
+	void (*smgr_write)(SMgrRelation reln, ForkNumber forknum, BlockNumber blocknum, char *buffer,
+					   bool skipFsync);
+	void (*smgr_writeback)(SMgrRelation reln, ForkNumber forknum, BlockNumber blocknum, BlockNumber nblocks);
+	BlockNumber (*smgr_nblocks)(SMgrRelation reln, ForkNumber forknum);
+	void (*smgr_truncate)(SMgrRelation reln, ForkNumber forknum, BlockNumber old_blocks, BlockNumber nblocks);
+	void (*smgr_immedsync)(SMgrRelation reln, ForkNumber forknum);
 } SmgrTable;
 
 /*
@@ -51,4 +51,4 @@ extern void smgr_table_replace(const SmgrTable *table, const char *library);
 /* Overwrites memory of the main program that is not writable, and has this protection (PROT_*); FATAL on failure. */
 extern void program_poke(void *dst, const void *src, size_t len, int protection);
 
-#endif							/* PS_SMGR_TABLE_H */
+#endif /* PS_SMGR_TABLE_H */

@@ -19,10 +19,10 @@ char *
 socket_dir_for(const char *server_dir, bool *other)
 {
 	const char *parent = DEFAULT_PGSOCKET_DIR;
-	uint64		hash = hash_bytes_extended((const unsigned char *) server_dir, strlen(server_dir), 0);
+	uint64 hash = hash_bytes_extended((const unsigned char *) server_dir, strlen(server_dir), 0);
 
 	*other = strpbrk(server_dir, ",\"") != NULL ||
-		strlen(server_dir) + sizeof(SOCKET_NAME_LONGEST) > sizeof(((struct sockaddr_un *) NULL)->sun_path);
+			 strlen(server_dir) + sizeof(SOCKET_NAME_LONGEST) > sizeof(((struct sockaddr_un *) NULL)->sun_path);
 	if (!*other)
 		return pg_strdup(server_dir);
 	if (parent[0] == '\0' || access(parent, W_OK | X_OK) != 0)

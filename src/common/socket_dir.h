@@ -21,4 +21,4 @@ extern char *socket_dir_for(const char *server_dir, bool *other);
  */
 extern bool socket_dir_make(const char *dir);
 
-#endif							/* PS_SOCKET_DIR_H */
+#endif /* PS_SOCKET_DIR_H */

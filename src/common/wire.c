@@ -15,7 +15,7 @@ typedef struct Cursor
 {
 	const char *p;
 	const char *end;
-	bool		bad;
+	bool bad;
 } Cursor;
 
 static const char *
@@ -33,7 +33,7 @@ take(Cursor *c, size_t n)
 	return p;
 }
 
-#define TAKE8(c) (*(const uint8 *) take(c, 1))
+#define TAKE8(c)  (*(const uint8 *) take(c, 1))
 #define TAKE16(c) ps_get16(take(c, 2))
 #define TAKE32(c) ps_get32(take(c, 4))
 #define TAKE64(c) ps_get64(take(c, 8))
@@ -92,7 +92,7 @@ put_rel(StringInfo buf, const PsRequest *req)
 static void
 take_rel(Cursor *c, PsRequest *req)
 {
-	uint8		fork;
+	uint8 fork;
 
 	req->rel.spc = TAKE32(c);
 	req->rel.db = TAKE32(c);
@@ -130,8 +130,8 @@ ps_wire_put_request(StringInfo buf, const PsRequest *req)
 const char *
 ps_wire_get_request(const char *data, size_t len, PsRequest *req)
 {
-	Cursor		c = {data, data + len, false};
-	uint8		version;
+	Cursor c = {data, data + len, false};
+	uint8 version;
 
 	memset(req, 0, offsetof(PsRequest, blocks));
 	req->type = TAKE8(&c);
@@ -185,7 +185,7 @@ ps_wire_put_fork(char *to, const PsForkSize *fork)
 PsForkSize
 ps_wire_get_fork(const char *from)
 {
-	PsForkSize	fork = {{ps_get32(from), ps_get32(from + 4), ps_get32(from + 8)}};
+	PsForkSize fork = {{ps_get32(from), ps_get32(from + 4), ps_get32(from + 8)}};
 
 	fork.fork = (ForkNumber) (uint8) from[12];
 	fork.nblocks = ps_get32(from + 13);
@@ -225,8 +225,8 @@ ps_wire_put_response(StringInfo buf, const PsResponse *resp)
 const char *
 ps_wire_get_response(const char *data, size_t len, PsResponse *resp)
 {
-	Cursor		c = {data, data + len, false};
-	uint8		version;
+	Cursor c = {data, data + len, false};
+	uint8 version;
 
 	memset(resp, 0, sizeof(*resp));
 	resp->type = TAKE8(&c);
@@ -260,18 +260,18 @@ ps_wire_get_response(const char *data, size_t len, PsResponse *resp)
 			c.p = c.end;
 			break;
 		case PS_RESP_ERROR:
-			{
-				const char *state;
+		{
+			const char *state;
 
-				if (c.end - c.p < 5)
-					return "message is too short";
-				state = take(&c, 5);
-				memcpy(resp->sqlstate, state, 5);
-				resp->message = take_string(&c);
-				resp->detail = take_string(&c);
-				resp->hint = take_string(&c);
-				break;
-			}
+			if (c.end - c.p < 5)
+				return "message is too short";
+			state = take(&c, 5);
+			memcpy(resp->sqlstate, state, 5);
+			resp->message = take_string(&c);
+			resp->detail = take_string(&c);
+			resp->hint = take_string(&c);
+			break;
+		}
 		default:
 			return "unknown answer type";
 	}
@@ -312,7 +312,7 @@ ps_wire_check_response(const PsResponse *resp, PsRequestType type, uint64 reqid,
 				return "number of forks is out of range";
 			for (uint32 i = 0; i < resp->nforks; i++)
 			{
-				PsForkSize	fork = ps_wire_get_fork(resp->forks + (size_t) i * PS_FORK_SIZE);
+				PsForkSize fork = ps_wire_get_fork(resp->forks + (size_t) i * PS_FORK_SIZE);
 
 				if (fork.fork < MAIN_FORKNUM || fork.fork > INIT_FORKNUM || fork.nblocks == InvalidBlockNumber)
 					return "a fork is out of range";
@@ -336,7 +336,7 @@ ps_wire_put_status(StringInfo buf, const PsWalStatus *status)
 const char *
 ps_wire_get_status(const char *data, size_t len, PsWalStatus *status)
 {
-	Cursor		c = {data, data + len, false};
+	Cursor c = {data, data + len, false};
 
 	if (TAKE8(&c) != 'r')
 		return "unexpected type of message";

@@ -38,7 +38,7 @@ static post_parse_analyze_hook_type prev_post_parse_analyze;
 static bool
 is_acknowledged(XLogRecPtr lsn, int wait_mode)
 {
-	bool		acknowledged;
+	bool acknowledged;
 
 	LWLockAcquire(SyncRepLock, LW_SHARED);
 	acknowledged = lsn <= WalSndCtl->lsn[wait_mode];
@@ -102,7 +102,7 @@ commits_check_last_record(bool commit)
 
 /* ---- who looks ---- */
 
-static bool waits_for_commits_in_doubt = true;	/* not yet done in this session */
+static bool waits_for_commits_in_doubt = true; /* not yet done in this session */
 
 /*
  * Before the first statement of a client's session that may show data.  What
@@ -153,7 +153,7 @@ post_parse_analyze(ParseState *pstate, Query *query, JumbleState *jstate)
 
 /* ---- subscriptions ---- */
 
-static void (*walreceiver_send) (WalReceiverConn *conn, const char *buffer, int nbytes);
+static void (*walreceiver_send)(WalReceiverConn *conn, const char *buffer, int nbytes);
 static XLogRecPtr last_prepare_end; /* as XactLastCommitEnd, which PREPARE does not set */
 
 /*
@@ -171,7 +171,7 @@ send_what_is_acknowledged(WalReceiverConn *conn, const char *buffer, int nbytes)
 {
 	static bool first = true;
 
-	XLogRecPtr	lsn = first ? lsn_cache_insert_position() : Max(XactLastCommitEnd, last_prepare_end);
+	XLogRecPtr lsn = first ? lsn_cache_insert_position() : Max(XactLastCommitEnd, last_prepare_end);
 
 	XLogFlush(lsn);
 	HOLD_INTERRUPTS();

@@ -23,51 +23,51 @@
 #define STORE_ADDRESS_MAX 1024
 
 /* ---- settings.c: pageserver_smgr.* ---- */
-extern char *ps_store;			/* .store: libpq connection string of the store; empty: the library does nothing */
-extern char *ps_tenant;			/* .tenant, .timeline: 32 hex digits */
+extern char *ps_store;  /* .store: libpq connection string of the store; empty: the library does nothing */
+extern char *ps_tenant; /* .tenant, .timeline: 32 hex digits */
 extern char *ps_timeline;
-extern char *ps_generation_text;	/* .generation: decimal */
+extern char *ps_generation_text; /* .generation: decimal */
 extern uint64 ps_generation;
-extern char *ps_checkpoint_lsn_text;	/* .checkpoint_lsn: the shutdown checkpoint that the base backup was made with */
+extern char *ps_checkpoint_lsn_text; /* .checkpoint_lsn: the shutdown checkpoint that the base backup was made with */
 extern XLogRecPtr ps_checkpoint_lsn;
-extern int	ps_cache_size;		/* .cache_size, MB: size of the local page cache (default 1GB) */
-extern int	ps_cache_limit;		/* .cache_limit, MB: most that pages which must be kept may push it to; -1 (default): what the disk has */
-extern char *ps_cache_path;		/* .cache_path: file, relative to the data directory (default "pageserver_smgr.cache") */
-extern int	ps_lsn_cache_entries;	/* .lsn_cache_entries (default 131072) */
-extern int	ps_readahead;		/* .readahead: blocks asked for ahead of a sequential read (default 32, 0: off, max 128) */
-extern int	ps_connect_retry;	/* .connect_retry_max_delay, ms, longest pause between attempts (default 1000) */
-extern int	ps_response_timeout;	/* .response_timeout, ms without an answer after which a request goes over another connection (default 120000, 0: off) */
-extern int	ps_shutdown_timeout;	/* .shutdown_timeout, ms: how long a shutdown waits for the store to have all WAL (default 10000) */
-extern bool ps_rehearsal;		/* .rehearsal: see rehearsal.c (default off, on the command line only) */
-extern int	ps_max_wal_lag;		/* .max_wal_lag, MB not yet acknowledged before smgr calls sleep (default 512, 0: off) */
-extern bool ps_wait_for_commits_in_doubt;	/* .wait_for_commits_in_doubt (default on) */
+extern int ps_cache_size;                 /* .cache_size, MB: size of the local page cache (default 1GB) */
+extern int ps_cache_limit;                /* .cache_limit, MB: most that pages which must be kept may push it to; -1 (default): what the disk has */
+extern char *ps_cache_path;               /* .cache_path: file, relative to the data directory (default "pageserver_smgr.cache") */
+extern int ps_lsn_cache_entries;          /* .lsn_cache_entries (default 131072) */
+extern int ps_readahead;                  /* .readahead: blocks asked for ahead of a sequential read (default 32, 0: off, max 128) */
+extern int ps_connect_retry;              /* .connect_retry_max_delay, ms, longest pause between attempts (default 1000) */
+extern int ps_response_timeout;           /* .response_timeout, ms without an answer after which a request goes over another connection (default 120000, 0: off) */
+extern int ps_shutdown_timeout;           /* .shutdown_timeout, ms: how long a shutdown waits for the store to have all WAL (default 10000) */
+extern bool ps_rehearsal;                 /* .rehearsal: see rehearsal.c (default off, on the command line only) */
+extern int ps_max_wal_lag;                /* .max_wal_lag, MB not yet acknowledged before smgr calls sleep (default 512, 0: off) */
+extern bool ps_wait_for_commits_in_doubt; /* .wait_for_commits_in_doubt (default on) */
 
-extern void settings_init(void);	/* from _PG_init: defines them, and sets with PGC_S_OVERRIDE what the rules need (FACTS) */
+extern void settings_init(void); /* from _PG_init: defines them, and sets with PGC_S_OVERRIDE what the rules need (FACTS) */
 
 /* ---- rehearsal.c ---- */
-extern void rehearsal_end(void) pg_attribute_noreturn();	/* the last of shmem_startup_hook */
+extern void rehearsal_end(void) pg_attribute_noreturn(); /* the last of shmem_startup_hook */
 
 /* ---- keep.c: which written pages the store could not give back ---- */
 
 /* Why a page must not leave the local cache (README.md).  Bits. */
-#define KEEP_NO_LSN 0x01		/* built without WAL: until written with a real LSN or dropped */
-#define KEEP_OPEN_XACT 0x02		/* holds tuples of open transactions: until none of oldest_xid to newest_xid runs */
-#define KEEP_BTREE_CYCLE 0x04	/* btpo_cycleid set: until no VACUUM of an index has that cycle ID */
-#define KEEP_COMPUTE_LIFE 0x08	/* visibility map, sequence: as long as the compute lives */
-#define KEEP_UNKNOWN_PERSISTENCE 0x10	/* nobody could tell: as KEEP_NO_LSN */
-#define KEEP_MULTI 0x20			/* with KEEP_OPEN_XACT, for a multixact: the range is of all that ran */
+#define KEEP_NO_LSN              0x01 /* built without WAL: until written with a real LSN or dropped */
+#define KEEP_OPEN_XACT           0x02 /* holds tuples of open transactions: until none of oldest_xid to newest_xid runs */
+#define KEEP_BTREE_CYCLE         0x04 /* btpo_cycleid set: until no VACUUM of an index has that cycle ID */
+#define KEEP_COMPUTE_LIFE        0x08 /* visibility map, sequence: as long as the compute lives */
+#define KEEP_UNKNOWN_PERSISTENCE 0x10 /* nobody could tell: as KEEP_NO_LSN */
+#define KEEP_MULTI               0x20 /* with KEEP_OPEN_XACT, for a multixact: the range is of all that ran */
 
 /* Those that do not end by themselves. */
 #define KEEP_UNTIL_WRITTEN (KEEP_NO_LSN | KEEP_COMPUTE_LIFE | KEEP_UNKNOWN_PERSISTENCE)
 
-#define KEEP_ANY_CYCLE 0		/* as btree_cycleid: no VACUUM has it, stands for any */
+#define KEEP_ANY_CYCLE 0 /* as btree_cycleid: no VACUUM has it, stands for any */
 
 typedef struct PageKeep
 {
-	TransactionId oldest_xid;	/* with KEEP_OPEN_XACT: top-level transactions that ran when the page was written */
+	TransactionId oldest_xid; /* with KEEP_OPEN_XACT: top-level transactions that ran when the page was written */
 	TransactionId newest_xid;
-	uint16		btree_cycleid;	/* with KEEP_BTREE_CYCLE */
-	uint16		reasons;
+	uint16 btree_cycleid; /* with KEEP_BTREE_CYCLE */
+	uint16 reasons;
 } PageKeep;
 
 extern void page_keep_startup_shmem(void);
@@ -93,8 +93,8 @@ extern void page_keep_merge(PageKeep *sum, const PageKeep *keep);
 
 /* ---- page_cache*.c: pages in a local file, shared by all processes; more in ps_page_cache.h ---- */
 
-extern void page_cache_request_shmem(void);	/* shmem_request_hook */
-extern void page_cache_startup_shmem(void);	/* shmem_startup_hook */
+extern void page_cache_request_shmem(void); /* shmem_request_hook */
+extern void page_cache_startup_shmem(void); /* shmem_startup_hook */
 
 /* True and the page, if the cache has it.  ERROR only if a kept page cannot be read. */
 extern bool page_cache_read(PsRel rel, ForkNumber fork, BlockNumber blk, char *page);
@@ -135,17 +135,17 @@ extern PsRel *page_cache_held_relations(int *nrels);
 
 typedef struct PageCacheStats
 {
-	uint64		size_pages;		/* of cache_size */
-	uint64		limit_pages;	/* of cache_limit; PG_UINT64_MAX: none */
-	uint64		used_pages;		/* spilled pages included */
-	uint64		spilled_pages;	/* beyond cache_size */
-	uint64		kept_pages;		/* counted when asked: pages with a reason that holds now */
-	uint64		hits;
-	uint64		misses;
-	uint64		writes;
-	uint64		fills;
-	uint64		evictions;
-	uint64		io_errors;
+	uint64 size_pages;    /* of cache_size */
+	uint64 limit_pages;   /* of cache_limit; PG_UINT64_MAX: none */
+	uint64 used_pages;    /* spilled pages included */
+	uint64 spilled_pages; /* beyond cache_size */
+	uint64 kept_pages;    /* counted when asked: pages with a reason that holds now */
+	uint64 hits;
+	uint64 misses;
+	uint64 writes;
+	uint64 fills;
+	uint64 evictions;
+	uint64 io_errors;
 } PageCacheStats;
 
 extern void page_cache_stats(PageCacheStats *stats);
@@ -156,19 +156,19 @@ extern void page_cache_clear(void); /* forgets what need not be kept, also if th
  * be kept, and the disk space that they take.  To be called now and then.
  */
 extern void page_cache_leave_room(void);
-extern void page_cache_xact_init(void);	/* from _PG_init: gives spilled pages back when transactions end */
-extern void page_cache_room_init(void);	/* from _PG_init: says why a transaction was ended */
+extern void page_cache_xact_init(void); /* from _PG_init: gives spilled pages back when transactions end */
+extern void page_cache_room_init(void); /* from _PG_init: says why a transaction was ended */
 
 /* ---- lsn_cache.c: last-written LSNs; only ever rise ---- */
 extern void lsn_cache_request_shmem(void);
 extern void lsn_cache_startup_shmem(void);
 extern XLogRecPtr lsn_cache_get(PsRel rel, ForkNumber fork, BlockNumber blk);
 extern void lsn_cache_set_block(PsRel rel, ForkNumber fork, BlockNumber blk, XLogRecPtr lsn);
-extern void lsn_cache_set_relation(PsRel rel, XLogRecPtr lsn);	/* truncate, create, drop: all its blocks */
+extern void lsn_cache_set_relation(PsRel rel, XLogRecPtr lsn); /* truncate, create, drop: all its blocks */
 extern void lsn_cache_set_all(XLogRecPtr lsn);
-extern XLogRecPtr lsn_cache_get_relation(PsRel rel);	/* for sizes */
-extern XLogRecPtr lsn_cache_get_floor(void);	/* what lsn_cache_set_all() was last told */
-extern XLogRecPtr lsn_cache_get_max(void);	/* for database sizes */
+extern XLogRecPtr lsn_cache_get_relation(PsRel rel); /* for sizes */
+extern XLogRecPtr lsn_cache_get_floor(void);         /* what lsn_cache_set_all() was last told */
+extern XLogRecPtr lsn_cache_get_max(void);           /* for database sizes */
 
 /*
  * The end of the last WAL record inserted by anybody, for the functions above:
@@ -181,12 +181,12 @@ extern XLogRecPtr lsn_cache_insert_position(void);
 
 typedef struct StoreConn
 {
-	PGconn	   *pg;				/* non-blocking, in the COPY BOTH state */
-	struct WaitEventSet *wait_set;	/* its socket, the process latch, death of the postmaster */
-	int			socket_pos;		/* where the socket is in wait_set */
-	uint32		socket_events;	/* what wait_set waits for on the socket */
-	uint32		store_version;	/* of the address: see wal_progress_store() */
-	bool		latch_was_set;	/* a wait has reset the process latch since the caller cleared this */
+	PGconn *pg;                    /* non-blocking, in the COPY BOTH state */
+	struct WaitEventSet *wait_set; /* its socket, the process latch, death of the postmaster */
+	int socket_pos;                /* where the socket is in wait_set */
+	uint32 socket_events;          /* what wait_set waits for on the socket */
+	uint32 store_version;          /* of the address: see wal_progress_store() */
+	bool latch_was_set;            /* a wait has reset the process latch since the caller cleared this */
 } StoreConn;
 
 /*
@@ -255,13 +255,13 @@ extern PsForkSize *page_client_forks(Oid spc, Oid db, int *n);
 /* Shared counters over all backends (requests, pages, prefetch hits, wait time, reconnects). */
 typedef struct PageClientStats
 {
-	uint64		requests;
-	uint64		pages;
-	uint64		prefetched;
-	uint64		prefetch_hits;
-	uint64		prefetch_dropped;
-	uint64		reconnects;
-	uint64		wait_usec;
+	uint64 requests;
+	uint64 pages;
+	uint64 prefetched;
+	uint64 prefetch_hits;
+	uint64 prefetch_dropped;
+	uint64 reconnects;
+	uint64 wait_usec;
 } PageClientStats;
 
 extern void page_client_request_shmem(void);
@@ -269,7 +269,7 @@ extern void page_client_startup_shmem(void);
 extern void page_client_stats(PageClientStats *stats);
 
 /* ---- wal_worker.c ---- */
-extern void wal_worker_register(void);	/* from _PG_init */
+extern void wal_worker_register(void); /* from _PG_init */
 
 /* ---- wal_progress.c ---- */
 extern void wal_worker_request_shmem(void);
@@ -280,14 +280,14 @@ extern void wal_worker_startup_shmem(void);
 
 typedef struct WalWorkerState
 {
-	int			pid;			/* 0: not running */
-	bool		connected;
-	XLogRecPtr	sent;
-	XLogRecPtr	flushed;		/* acknowledged: durable in the store */
-	XLogRecPtr	ingested;		/* reads in the store see it */
+	int pid; /* 0: not running */
+	bool connected;
+	XLogRecPtr sent;
+	XLogRecPtr flushed;  /* acknowledged: durable in the store */
+	XLogRecPtr ingested; /* reads in the store see it */
 	TimestampTz connected_since;
-	char		last_error[WAIT_TEXT];
-	char		waits_for[WAIT_TEXT];	/* what WAL, or readers, wait for; "": nothing */
+	char last_error[WAIT_TEXT];
+	char waits_for[WAIT_TEXT]; /* what WAL, or readers, wait for; "": nothing */
 	TimestampTz waits_since;
 } WalWorkerState;
 
@@ -329,7 +329,7 @@ extern void wal_worker_note_in_doubt(XLogRecPtr lsn);
 extern void wal_worker_wait_for_commits_in_doubt(void);
 
 /* ---- commits.c: commits that the store has not acknowledged ---- */
-extern void commits_install(void);	/* from _PG_init */
+extern void commits_install(void); /* from _PG_init */
 
 /*
  * After a command whose last record, and the last of this backend, was waited
@@ -371,9 +371,9 @@ extern bool store_has_relations(Oid spc, Oid db);
 /* ---- smgr_hook.c, smgr.c, persistence.c, keep.c, stub.c, readahead.c: more in ps_smgr.h ---- */
 extern void stub_request_shmem(void);
 extern void stub_startup_shmem(void);
-extern void stub_forget_database(Oid db);	/* what is known not to exist */
-extern void smgr_xact_init(void);	/* from _PG_init */
-extern void smgr_hook_install(void);	/* from _PG_init; FATAL unless the table is found exactly once */
+extern void stub_forget_database(Oid db); /* what is known not to exist */
+extern void smgr_xact_init(void);         /* from _PG_init */
+extern void smgr_hook_install(void);      /* from _PG_init; FATAL unless the table is found exactly once */
 
 /* ---- functions.c ---- */
 
@@ -389,10 +389,10 @@ extern void function_replace(const char *name, void *function, void *replacement
 extern void numbers_before_command(NodeTag tag);
 
 /* ---- sizes.c ---- */
-extern void sizes_install(void);	/* from _PG_init: replaces the size functions */
+extern void sizes_install(void); /* from _PG_init: replaces the size functions */
 
 /* ---- replication.c: base backups, connections of walsenders ---- */
-extern void replication_install(void);	/* from _PG_init */
+extern void replication_install(void); /* from _PG_init */
 
 /* ---- stats.c ---- */
 extern void check_active(void); /* an error unless this server is a compute */
@@ -403,4 +403,4 @@ extern char *store_address(void);
 /* ---- hooks.c: ProcessUtility, object access */
 extern void hooks_install(void);
 
-#endif							/* PS_COMPUTE_H */
+#endif /* PS_COMPUTE_H */

@@ -45,20 +45,20 @@
 static const char *const left_names[] = {"PG_VERSION", "pg_filenode.map"};
 
 /* Directories that have files set aside: of this database, in these tablespaces. */
-static Oid	aside_database;
+static Oid aside_database;
 static List *aside_tablespaces; /* in TopMemoryContext */
 
 /* All that a database can have relations in. */
 List *
 all_tablespaces(void)
 {
-	List	   *list = list_make1_oid(DEFAULTTABLESPACE_OID);
-	DIR		   *dir = AllocateDir("pg_tblspc");
+	List *list = list_make1_oid(DEFAULTTABLESPACE_OID);
+	DIR *dir = AllocateDir("pg_tblspc");
 	struct dirent *entry;
 
 	while ((entry = ReadDir(dir, "pg_tblspc")) != NULL)
 	{
-		Oid			spc = (Oid) strtoul(entry->d_name, NULL, 10);
+		Oid spc = (Oid) strtoul(entry->d_name, NULL, 10);
 
 		if (OidIsValid(spc))
 			list = lappend_oid(list, spc);
@@ -78,7 +78,7 @@ directory_exists(const char *path)
 bool
 store_has_relations(Oid spc, Oid db)
 {
-	int			n;
+	int n;
 
 	pfree(page_client_forks(spc, db, &n));
 	return n > 0;
@@ -93,14 +93,14 @@ store_has_relations(Oid spc, Oid db)
 static List *
 list_stubs(const char *path)
 {
-	DIR		   *dir = AllocateDir(path);
+	DIR *dir = AllocateDir(path);
 	struct dirent *entry;
-	List	   *unlogged = NIL;
-	List	   *names = NIL;
-	List	   *stubs = NIL;
-	ListCell   *lc;
-	ForkNumber	fork;
-	int			digits;
+	List *unlogged = NIL;
+	List *names = NIL;
+	List *stubs = NIL;
+	ListCell *lc;
+	ForkNumber fork;
+	int digits;
 
 	while ((entry = ReadDir(dir, path)) != NULL)
 	{
@@ -113,10 +113,10 @@ list_stubs(const char *path)
 	}
 	FreeDir(dir);
 	list_sort(unlogged, list_oid_cmp);
-	foreach(lc, names)
+	foreach (lc, names)
 	{
-		char	   *name = lfirst(lc);
-		char	   *file = psprintf("%s/%s", path, name);
+		char *name = lfirst(lc);
+		char *file = psprintf("%s/%s", path, name);
 		struct stat st;
 
 		if (stat(file, &st) == 0 && st.st_size > 0 &&
@@ -130,10 +130,10 @@ list_stubs(const char *path)
 static void
 set_aside(Oid spc, Oid db, bool with_files)
 {
-	char	   *path = GetDatabasePath(db, spc);
-	char	   *aside = psprintf("%s/" ASIDE, path);
+	char *path = GetDatabasePath(db, spc);
+	char *aside = psprintf("%s/" ASIDE, path);
 	MemoryContext old;
-	ListCell   *lc;
+	ListCell *lc;
 
 	TablespaceCreateDbspace(spc, db, false);
 	if (MakePGDirectory(aside) < 0)
@@ -147,10 +147,10 @@ set_aside(Oid spc, Oid db, bool with_files)
 
 	if (!with_files)
 		return;
-	foreach(lc, list_stubs(path))
+	foreach (lc, list_stubs(path))
 	{
-		char	   *from = psprintf("%s/%s", path, (char *) lfirst(lc));
-		char	   *to = psprintf("%s/%s", aside, (char *) lfirst(lc));
+		char *from = psprintf("%s/%s", path, (char *) lfirst(lc));
+		char *to = psprintf("%s/%s", aside, (char *) lfirst(lc));
 
 		if (rename(from, to) != 0)
 			ereport(ERROR,
@@ -170,11 +170,11 @@ set_aside(Oid spc, Oid db, bool with_files)
 void
 database_files_before_copy(Oid db, Oid only_spc)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, OidIsValid(only_spc) ? list_make1_oid(only_spc) : all_tablespaces())
+	foreach (lc, OidIsValid(only_spc) ? list_make1_oid(only_spc) : all_tablespaces())
 	{
-		Oid			spc = lfirst_oid(lc);
+		Oid spc = lfirst_oid(lc);
 
 		if (directory_exists(GetDatabasePath(db, spc)) || store_has_relations(spc, db))
 			set_aside(spc, db, db != MyDatabaseId);
@@ -197,16 +197,16 @@ database_files_forget(void)
 void
 database_files_restore(void)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, aside_tablespaces)
+	foreach (lc, aside_tablespaces)
 	{
-		char		path[MAXPGPATH];
-		char		aside[MAXPGPATH];
-		char		from[MAXPGPATH * 2];
-		char		to[MAXPGPATH * 2];
-		char	   *dbpath = GetDatabasePath(aside_database, lfirst_oid(lc));
-		DIR		   *dir;
+		char path[MAXPGPATH];
+		char aside[MAXPGPATH];
+		char from[MAXPGPATH * 2];
+		char to[MAXPGPATH * 2];
+		char *dbpath = GetDatabasePath(aside_database, lfirst_oid(lc));
+		DIR *dir;
 		struct dirent *entry;
 
 		strlcpy(path, dbpath, sizeof(path));
@@ -236,11 +236,11 @@ database_files_restore(void)
 void
 database_files_before_drop(Oid db)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, all_tablespaces())
+	foreach (lc, all_tablespaces())
 	{
-		Oid			spc = lfirst_oid(lc);
+		Oid spc = lfirst_oid(lc);
 
 		if (!directory_exists(GetDatabasePath(db, spc)) && store_has_relations(spc, db))
 			TablespaceCreateDbspace(spc, db, false);
@@ -251,9 +251,9 @@ database_files_before_drop(Oid db)
 bool
 database_files_exist(const char *path)
 {
-	DIR		   *dir = AllocateDir(path);
+	DIR *dir = AllocateDir(path);
 	struct dirent *entry;
-	bool		exist = false;
+	bool exist = false;
 
 	while (!exist && (entry = ReadDir(dir, path)) != NULL)
 	{
@@ -273,17 +273,17 @@ database_files_exist(const char *path)
 void
 database_files_remove_left(Oid spc, Oid db)
 {
-	char	   *path = spc == DEFAULTTABLESPACE_OID ? "base" : psprintf("pg_tblspc/%u/%s", spc, TABLESPACE_VERSION_DIRECTORY);
-	DIR		   *dir = AllocateDir(path);
+	char *path = spc == DEFAULTTABLESPACE_OID ? "base" : psprintf("pg_tblspc/%u/%s", spc, TABLESPACE_VERSION_DIRECTORY);
+	DIR *dir = AllocateDir(path);
 	struct dirent *entry;
 
 	while (dir != NULL && (entry = ReadDir(dir, path)) != NULL)
 	{
-		Oid			of = (Oid) strtoul(entry->d_name, NULL, 10);
+		Oid of = (Oid) strtoul(entry->d_name, NULL, 10);
 
 		for (int i = 0; i < lengthof(left_names) && OidIsValid(of) && (of == db || !OidIsValid(db)); i++)
 		{
-			char	   *file = psprintf("%s/%s/%s", path, entry->d_name, left_names[i]);
+			char *file = psprintf("%s/%s/%s", path, entry->d_name, left_names[i]);
 
 			if (unlink(file) != 0 && errno != ENOENT)
 				ereport(ERROR,

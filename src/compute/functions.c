@@ -27,14 +27,15 @@
 typedef struct pg_attribute_packed() Jump
 {
 	unsigned char code[6];
-	uint64		target;
-} Jump;
+	uint64 target;
+}
+Jump;
 
 void
 function_replace(const char *name, void *function, void *replacement)
 {
-	Jump		jump = {.code = {0xff, 0x25}, .target = (uint64) (uintptr_t) replacement};
-	Dl_info		info;
+	Jump jump = {.code = {0xff, 0x25}, .target = (uint64) (uintptr_t) replacement};
+	Dl_info info;
 	const ElfW(Sym) *symbol = NULL;
 
 	if (dladdr1(function, &info, (void **) &symbol, RTLD_DL_SYMENT) == 0 || symbol == NULL ||

@@ -37,14 +37,14 @@ static object_access_hook_type prev_object_access;
  * Set while the transaction runs these commands, of which none may run in a
  * transaction block or function.
  */
-static Oid	moving_database;	/* ALTER DATABASE SET TABLESPACE: database, */
-static Oid	moving_to;			/* tablespace, */
-static XLogRecPtr before_copy;	/* the last record before the copy is logged, */
-static bool moved;				/* and whether the copy is made */
+static Oid moving_database;             /* ALTER DATABASE SET TABLESPACE: database, */
+static Oid moving_to;                   /* tablespace, */
+static XLogRecPtr before_copy;          /* the last record before the copy is logged, */
+static bool moved;                      /* and whether the copy is made */
 static CreatedbStmt *creating_database; /* CREATE DATABASE, and what it has created so far */
-static Oid	created_database;
+static Oid created_database;
 static bool files_copied;
-static Oid	dropped_database;	/* DROP DATABASE */
+static Oid dropped_database; /* DROP DATABASE */
 
 /* ---- databases and tablespaces ---- */
 
@@ -64,8 +64,8 @@ forget_database(Oid db)
 static Oid
 tablespace_of_database(Oid db)
 {
-	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(db));
-	Oid			spc = InvalidOid;
+	HeapTuple tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(db));
+	Oid spc = InvalidOid;
 
 	if (HeapTupleIsValid(tuple))
 	{
@@ -95,11 +95,11 @@ log_before_copy(Oid db)
 static void
 prepare_move(AlterDatabaseStmt *stmt, const char *tablespace, bool is_top_level)
 {
-	Oid			db = get_database_oid(stmt->dbname, true);
-	Oid			spc = get_tablespace_oid(tablespace, true);
-	int			backends;
-	int			prepared;
-	Oid			from;
+	Oid db = get_database_oid(stmt->dbname, true);
+	Oid spc = get_tablespace_oid(tablespace, true);
+	int backends;
+	int prepared;
+	Oid from;
 
 	PreventInTransactionBlock(is_top_level, "ALTER DATABASE SET TABLESPACE");
 	if (!OidIsValid(db) || !OidIsValid(spc) || spc == GLOBALTABLESPACE_OID || db == MyDatabaseId ||
@@ -126,11 +126,11 @@ prepare_move(AlterDatabaseStmt *stmt, const char *tablespace, bool is_top_level)
 static DefElem *
 find_option(List *options, const char *name)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, options)
+	foreach (lc, options)
 	{
-		DefElem    *option = lfirst_node(DefElem, lc);
+		DefElem *option = lfirst_node(DefElem, lc);
 
 		/* an option may be given as DEFAULT */
 		if (strcmp(option->defname, name) == 0 && option->arg != NULL)
@@ -142,7 +142,7 @@ find_option(List *options, const char *name)
 static Oid
 template_of(CreatedbStmt *stmt, bool missing_ok)
 {
-	DefElem    *template = find_option(stmt->options, "template");
+	DefElem *template = find_option(stmt->options, "template");
 
 	return get_database_oid(template != NULL ? defGetString(template) : "template1", missing_ok);
 }
@@ -154,9 +154,9 @@ template_of(CreatedbStmt *stmt, bool missing_ok)
 static void
 prepare_new_tablespace(CreatedbStmt *stmt)
 {
-	DefElem    *tablespace = find_option(stmt->options, "tablespace");
-	Oid			db = template_of(stmt, true);
-	Oid			spc = tablespace != NULL ? get_tablespace_oid(defGetString(tablespace), true) : InvalidOid;
+	DefElem *tablespace = find_option(stmt->options, "tablespace");
+	Oid db = template_of(stmt, true);
+	Oid spc = tablespace != NULL ? get_tablespace_oid(defGetString(tablespace), true) : InvalidOid;
 
 	if (!OidIsValid(db) || !OidIsValid(spc) || spc == GLOBALTABLESPACE_OID ||
 		pg_tablespace_aclcheck(spc, GetUserId(), ACL_CREATE) != ACLCHECK_OK)
@@ -173,8 +173,8 @@ prepare_new_tablespace(CreatedbStmt *stmt)
 static void
 check_new_tablespace(CreatedbStmt *stmt, Oid db)
 {
-	DefElem    *tablespace = find_option(stmt->options, "tablespace");
-	Oid			spc;
+	DefElem *tablespace = find_option(stmt->options, "tablespace");
+	Oid spc;
 
 	if (tablespace == NULL)
 		return;
@@ -199,9 +199,9 @@ check_new_tablespace(CreatedbStmt *stmt, Oid db)
 static void
 prepare_create(CreatedbStmt *stmt)
 {
-	DefElem    *strategy = find_option(stmt->options, "strategy");
-	Oid			db = template_of(stmt, false);
-	bool		copies_files = strategy != NULL && pg_strcasecmp(defGetString(strategy), "file_copy") == 0;
+	DefElem *strategy = find_option(stmt->options, "strategy");
+	Oid db = template_of(stmt, false);
+	bool copies_files = strategy != NULL && pg_strcasecmp(defGetString(strategy), "file_copy") == 0;
 
 	check_new_tablespace(stmt, db);
 	LockSharedObject(DatabaseRelationId, db, STUBS_SUBID, copies_files ? AccessExclusiveLock : AccessShareLock);
@@ -306,7 +306,7 @@ static void
 process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, ProcessUtilityContext context,
 				ParamListInfo params, QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
 {
-	Node	   *stmt = pstmt->utilityStmt;
+	Node *stmt = pstmt->utilityStmt;
 
 	numbers_before_command(nodeTag(stmt));
 	switch (nodeTag(stmt))
@@ -331,23 +331,23 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, 
 			return;
 
 		case T_AlterDatabaseStmt:
-			{
-				DefElem    *tablespace = find_option(((AlterDatabaseStmt *) stmt)->options, "tablespace");
+		{
+			DefElem *tablespace = find_option(((AlterDatabaseStmt *) stmt)->options, "tablespace");
 
-				if (tablespace != NULL)
-					prepare_move((AlterDatabaseStmt *) stmt, defGetString(tablespace), context == PROCESS_UTILITY_TOPLEVEL);
-				break;
-			}
+			if (tablespace != NULL)
+				prepare_move((AlterDatabaseStmt *) stmt, defGetString(tablespace), context == PROCESS_UTILITY_TOPLEVEL);
+			break;
+		}
 
 		case T_TransactionStmt:
-			{
-				TransactionStmtKind kind = ((TransactionStmt *) stmt)->kind;
+		{
+			TransactionStmtKind kind = ((TransactionStmt *) stmt)->kind;
 
-				run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-				if (kind == TRANS_STMT_COMMIT_PREPARED || kind == TRANS_STMT_ROLLBACK_PREPARED)
-					commits_check_last_record(kind == TRANS_STMT_COMMIT_PREPARED);
-				return;
-			}
+			run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+			if (kind == TRANS_STMT_COMMIT_PREPARED || kind == TRANS_STMT_ROLLBACK_PREPARED)
+				commits_check_last_record(kind == TRANS_STMT_COMMIT_PREPARED);
+			return;
+		}
 
 		case T_DiscardStmt:
 			run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);

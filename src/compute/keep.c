@@ -38,14 +38,14 @@
 /* BTVacInfo of access/nbtree/nbtutils.c: the VACUUMs that scan a btree now; BtreeVacuumLock protects it. */
 typedef struct BtreeVacuums
 {
-	BTCycleId	cycle_ctr;
-	int			num_vacuums;
-	int			max_vacuums;
+	BTCycleId cycle_ctr;
+	int num_vacuums;
+	int max_vacuums;
 	struct
 	{
-		LockRelId	relid;
-		BTCycleId	cycleid;
-	}			vacuums[FLEXIBLE_ARRAY_MEMBER];
+		LockRelId relid;
+		BTCycleId cycleid;
+	} vacuums[FLEXIBLE_ARRAY_MEMBER];
 } BtreeVacuums;
 
 static BtreeVacuums *btree_vacuums;
@@ -53,7 +53,7 @@ static BtreeVacuums *btree_vacuums;
 void
 page_keep_startup_shmem(void)
 {
-	bool		found;
+	bool found;
 
 	btree_vacuums = ShmemInitStruct("BTree Vacuum State", BTreeShmemSize(), &found);
 	if (!found)
@@ -95,7 +95,7 @@ note_multi(PageKeep *keep, MultiXactId multi)
 	MultiXactMember *members;
 	MultiXactId oldest;
 	MultiXactId next;
-	int			n;
+	int n;
 
 	if (!page_keep_can_resolve())
 	{
@@ -134,7 +134,7 @@ heap_tuple_reasons(HeapTupleHeader tup, PageKeep *keep)
 	TransactionId xid = HeapTupleHeaderGetRawXmin(tup);
 
 	if (tup->t_infomask & HEAP_MOVED)
-		return;					/* the field holds t_xvac */
+		return; /* the field holds t_xvac */
 
 	if (!HeapTupleHeaderIsSpeculative(tup) && !(tup->t_infomask & HEAP_COMBOCID) &&
 		HeapTupleHeaderGetRawCommandId(tup) == FirstCommandId)
@@ -161,7 +161,7 @@ heap_page_reasons(const char *page, PageKeep *keep)
 
 	for (OffsetNumber off = FirstOffsetNumber; off <= max; off++)
 	{
-		ItemId		id = PageGetItemId((Page) page, off);
+		ItemId id = PageGetItemId((Page) page, off);
 
 		if (ItemIdIsNormal(id) && ItemIdGetLength(id) >= SizeofHeapTupleHeader &&
 			ItemIdGetOffset(id) + ItemIdGetLength(id) <= BLCKSZ)
@@ -172,19 +172,19 @@ heap_page_reasons(const char *page, PageKeep *keep)
 bool
 is_sequence_page(const char *page)
 {
-	PageHeader	header = (PageHeader) page;
+	PageHeader header = (PageHeader) page;
 
 	return BLCKSZ - header->pd_special == MAXALIGN(sizeof(uint32)) &&
-		*(const uint32 *) (page + header->pd_special) == SEQUENCE_MAGIC;
+		   *(const uint32 *) (page + header->pd_special) == SEQUENCE_MAGIC;
 }
 
 void
 page_keep_reasons(ForkNumber fork, BlockNumber blk, const char *page, PageKeep *keep)
 {
-	PageHeader	header = (PageHeader) page;
-	XLogRecPtr	lsn = PageGetLSN((Page) page);
+	PageHeader header = (PageHeader) page;
+	XLogRecPtr lsn = PageGetLSN((Page) page);
 	const char *special;
-	int			special_size;
+	int special_size;
 
 	memset(keep, 0, sizeof(*keep));
 	if (PageIsNew((Page) page) || header->pd_special > BLCKSZ)
@@ -210,7 +210,7 @@ page_keep_reasons(ForkNumber fork, BlockNumber blk, const char *page, PageKeep *
 	else if (special_size == MAXALIGN(sizeof(BTPageOpaqueData)))
 	{
 		/* greater values are page IDs of other access methods */
-		uint16		cycleid = ((BTPageOpaque) special)->btpo_cycleid;
+		uint16 cycleid = ((BTPageOpaque) special)->btpo_cycleid;
 
 		if (cycleid != 0 && cycleid <= MAX_BT_CYCLE_ID)
 		{
@@ -228,7 +228,7 @@ page_keep_reasons(ForkNumber fork, BlockNumber blk, const char *page, PageKeep *
 static bool
 btree_cycle_is_active(uint16 cycleid)
 {
-	bool		active = false;
+	bool active = false;
 
 	LWLockAcquire(BtreeVacuumLock, LW_SHARED);
 	if (cycleid == KEEP_ANY_CYCLE)
@@ -247,7 +247,7 @@ page_keep_holds(const PageKeep *keep)
 	if (keep->reasons & KEEP_UNTIL_WRITTEN)
 		return true;
 	return ((keep->reasons & KEEP_OPEN_XACT) && running_in_range(keep->oldest_xid, keep->newest_xid)) ||
-		((keep->reasons & KEEP_BTREE_CYCLE) && btree_cycle_is_active(keep->btree_cycleid));
+		   ((keep->reasons & KEEP_BTREE_CYCLE) && btree_cycle_is_active(keep->btree_cycleid));
 }
 
 void

@@ -34,9 +34,9 @@
 typedef struct LsnCache
 {
 	pg_atomic_uint64 floor;
-	pg_atomic_uint64 max;		/* of all that was ever set */
-	uint32		nblocks;		/* entries for blocks, a power of 2; constant */
-	uint32		nrelations;		/* entries for relations, which follow; constant */
+	pg_atomic_uint64 max; /* of all that was ever set */
+	uint32 nblocks;       /* entries for blocks, a power of 2; constant */
+	uint32 nrelations;    /* entries for relations, which follow; constant */
 	pg_atomic_uint64 entries[FLEXIBLE_ARRAY_MEMBER];
 } LsnCache;
 
@@ -51,7 +51,7 @@ block_entries(void)
 static Size
 cache_bytes(void)
 {
-	Size		entries = (Size) block_entries() + block_entries() / BLOCKS_PER_RELATION;
+	Size entries = (Size) block_entries() + block_entries() / BLOCKS_PER_RELATION;
 
 	return add_size(offsetof(LsnCache, entries), mul_size(entries, sizeof(pg_atomic_uint64)));
 }
@@ -66,7 +66,7 @@ lsn_cache_request_shmem(void)
 void
 lsn_cache_startup_shmem(void)
 {
-	bool		found;
+	bool found;
 
 	cache = ShmemInitStruct("pageserver_smgr last-written LSNs", cache_bytes(), &found);
 	if (found)
@@ -82,7 +82,7 @@ lsn_cache_startup_shmem(void)
 static void
 raise_to(pg_atomic_uint64 *entry, XLogRecPtr lsn)
 {
-	uint64		old = pg_atomic_read_u64(entry);
+	uint64 old = pg_atomic_read_u64(entry);
 
 	while (old < lsn && !pg_atomic_compare_exchange_u64(entry, &old, lsn))
 		;
@@ -91,7 +91,7 @@ raise_to(pg_atomic_uint64 *entry, XLogRecPtr lsn)
 static pg_atomic_uint64 *
 relation_entry(PsRel rel)
 {
-	uint32		hash = hash_bytes((const unsigned char *) &rel, sizeof(rel));
+	uint32 hash = hash_bytes((const unsigned char *) &rel, sizeof(rel));
 
 	return &cache->entries[cache->nblocks + (hash & (cache->nrelations - 1))];
 }
@@ -99,8 +99,8 @@ relation_entry(PsRel rel)
 static pg_atomic_uint64 *
 block_entry(PsRel rel, ForkNumber fork, BlockNumber blk)
 {
-	uint32		key[] = {rel.spc, rel.db, rel.rel, (uint32) fork, blk};
-	uint32		hash = hash_bytes((const unsigned char *) key, sizeof(key));
+	uint32 key[] = {rel.spc, rel.db, rel.rel, (uint32) fork, blk};
+	uint32 hash = hash_bytes((const unsigned char *) key, sizeof(key));
 
 	return &cache->entries[hash & (cache->nblocks - 1)];
 }
@@ -153,7 +153,7 @@ lsn_cache_set_all(XLogRecPtr lsn)
 XLogRecPtr
 lsn_cache_insert_position(void)
 {
-	XLogRecPtr	lsn = GetXLogInsertRecPtr();
+	XLogRecPtr lsn = GetXLogInsertRecPtr();
 
 	if (XLogSegmentOffset(lsn, wal_segment_size) == SizeOfXLogLongPHD)
 		lsn -= SizeOfXLogLongPHD;

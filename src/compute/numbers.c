@@ -32,11 +32,11 @@
 #include "compute.h"
 
 /* How many numbers from the counter on are looked at, and how many of them at least must be left for a command. */
-#define LOOK_AHEAD 16384
+#define LOOK_AHEAD  16384
 #define LEAST_AHEAD 8192
 
 /* Numbers that this process has looked at, of its database; from the first on, up to but without the last. */
-static Oid	looked_from;
+static Oid looked_from;
 static uint64 looked_to;
 
 static bool
@@ -71,7 +71,7 @@ make_stubs(Relation pg_class, Oid spc, Oid first, Oid last)
 {
 	ScanKeyData keys[3];
 	SysScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple tuple;
 
 	ScanKeyInit(&keys[0], Anum_pg_class_reltablespace, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(spc));
 	ScanKeyInit(&keys[1], Anum_pg_class_relfilenode, BTGreaterEqualStrategyNumber, F_OIDGE, ObjectIdGetDatum(first));
@@ -92,10 +92,10 @@ make_stubs(Relation pg_class, Oid spc, Oid first, Oid last)
 void
 numbers_before_command(NodeTag tag)
 {
-	Oid			next = ShmemVariableCache->nextOid;
-	Relation	pg_class;
-	Oid			last;
-	ListCell   *lc;
+	Oid next = ShmemVariableCache->nextOid;
+	Relation pg_class;
+	Oid last;
+	ListCell *lc;
 
 	if (!may_make_relations(tag) || !IsTransactionState() || !OidIsValid(MyDatabaseId))
 		return;
@@ -107,7 +107,7 @@ numbers_before_command(NodeTag tag)
 	last = (Oid) Min((uint64) next + LOOK_AHEAD - 1, PG_UINT32_MAX);
 	pg_class = table_open(RelationRelationId, AccessShareLock);
 	make_stubs(pg_class, InvalidOid, next, last);
-	foreach(lc, all_tablespaces())
+	foreach (lc, all_tablespaces())
 		if (lfirst_oid(lc) != MyDatabaseTableSpace)
 			make_stubs(pg_class, lfirst_oid(lc), next, last);
 	table_close(pg_class, AccessShareLock);

@@ -39,7 +39,7 @@ PG_FUNCTION_INFO_V1(pageserver_smgr_orphans);
 static HTAB *
 create_set(const char *name, Size key_size)
 {
-	HASHCTL		ctl = {.keysize = key_size, .entrysize = key_size, .hcxt = CurrentMemoryContext};
+	HASHCTL ctl = {.keysize = key_size, .entrysize = key_size, .hcxt = CurrentMemoryContext};
 
 	return hash_create(name, 1024, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
@@ -54,12 +54,12 @@ create_set(const char *name, Size key_size)
  * it.  CREATE DATABASE and its kin lock the catalog until they commit.
  */
 static void
-each_row(Oid catalog, bool keep, void (*call) (HeapTuple tuple, HTAB *set), HTAB *set)
+each_row(Oid catalog, bool keep, void (*call)(HeapTuple tuple, HTAB *set), HTAB *set)
 {
 	SnapshotData snapshot;
-	Relation	rel = table_open(catalog, keep ? ShareLock : AccessShareLock);
+	Relation rel = table_open(catalog, keep ? ShareLock : AccessShareLock);
 	SysScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple tuple;
 
 	InitDirtySnapshot(snapshot);
 	scan = systable_beginscan(rel, InvalidOid, false, &snapshot, 0, NULL);
@@ -79,10 +79,10 @@ static void
 add_relation(HeapTuple tuple, HTAB *set)
 {
 	Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
-	PsRel		rel = {
-			  .spc = OidIsValid(form->reltablespace) ? form->reltablespace : MyDatabaseTableSpace,
-			  .db = MyDatabaseId,
-			  .rel = form->relfilenode};
+	PsRel rel = {
+		.spc = OidIsValid(form->reltablespace) ? form->reltablespace : MyDatabaseTableSpace,
+		.db = MyDatabaseId,
+		.rel = form->relfilenode};
 
 	if (form->relisshared || !RELKIND_HAS_STORAGE(form->relkind))
 		return;
@@ -99,10 +99,9 @@ add_relation(HeapTuple tuple, HTAB *set)
 static bool
 is_orphan(PsRel rel, HTAB *databases, HTAB *relations)
 {
-	char	   *path = GetRelationPath(rel.db, rel.spc, rel.rel, InvalidBackendId, MAIN_FORKNUM);
-	bool		is_known = rel.db == MyDatabaseId ? hash_search(relations, &rel, HASH_FIND, NULL) != NULL :
-		hash_search(databases, &rel.db, HASH_FIND, NULL) != NULL;
-	bool		is_used = access(path, F_OK) == 0 || errno != ENOENT;
+	char *path = GetRelationPath(rel.db, rel.spc, rel.rel, InvalidBackendId, MAIN_FORKNUM);
+	bool is_known = rel.db == MyDatabaseId ? hash_search(relations, &rel, HASH_FIND, NULL) != NULL : hash_search(databases, &rel.db, HASH_FIND, NULL) != NULL;
+	bool is_used = access(path, F_OK) == 0 || errno != ENOENT;
 
 	pfree(path);
 	return !is_known && !is_used;
@@ -113,7 +112,7 @@ static void
 drop_at_commit(PsRel rel)
 {
 	RelFileNode node = {.spcNode = rel.spc, .dbNode = rel.db, .relNode = rel.rel};
-	Relation	fake = CreateFakeRelcacheEntry(node);
+	Relation fake = CreateFakeRelcacheEntry(node);
 
 	RelationDropStorage(fake);
 	FreeFakeRelcacheEntry(fake);
@@ -133,11 +132,11 @@ drop_at_commit(PsRel rel)
 Datum
 pageserver_smgr_orphans(PG_FUNCTION_ARGS)
 {
-	bool		remove = PG_GETARG_BOOL(0);
+	bool remove = PG_GETARG_BOOL(0);
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	HTAB	   *databases = create_set("databases", sizeof(Oid));
-	HTAB	   *relations = create_set("relations", sizeof(PsRel));
-	ListCell   *lc;
+	HTAB *databases = create_set("databases", sizeof(Oid));
+	HTAB *relations = create_set("relations", sizeof(PsRel));
+	ListCell *lc;
 
 	check_active();
 	if (remove)
@@ -145,26 +144,26 @@ pageserver_smgr_orphans(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	each_row(DatabaseRelationId, remove, add_database, databases);
 	each_row(RelationRelationId, remove, add_relation, relations);
-	foreach(lc, all_tablespaces())
+	foreach (lc, all_tablespaces())
 	{
-		int			n;
+		int n;
 		PsForkSize *forks = page_client_forks(lfirst_oid(lc), InvalidOid, &n);
-		int			next;
+		int next;
 
 		/* the forks of a relation come one after the other */
 		for (int i = 0; i < n; i = next)
 		{
-			PsRel		rel = forks[i].rel;
-			int64		size = 0;
+			PsRel rel = forks[i].rel;
+			int64 size = 0;
 
 			CHECK_FOR_INTERRUPTS();
 			for (next = i; next < n && ps_rel_equal(forks[next].rel, rel); next++)
 				size += (int64) forks[next].nblocks * BLCKSZ;
 			if (is_orphan(rel, databases, relations))
 			{
-				Datum		values[COLUMNS] = {ObjectIdGetDatum(rel.spc), ObjectIdGetDatum(rel.db),
-				ObjectIdGetDatum(rel.rel), Int64GetDatum(size)};
-				bool		nulls[COLUMNS] = {false};
+				Datum values[COLUMNS] = {ObjectIdGetDatum(rel.spc), ObjectIdGetDatum(rel.db),
+										 ObjectIdGetDatum(rel.rel), Int64GetDatum(size)};
+				bool nulls[COLUMNS] = {false};
 
 				tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 				if (remove)

@@ -15,7 +15,7 @@
 
 /* How long a writer waits for another transaction to end that has used up the room, and how often it looks. */
 #define MAX_ROOM_WAIT_MS 5000
-#define ROOM_POLL_MS 5
+#define ROOM_POLL_MS     5
 
 /* After so many pages a process sees to it that there is room for WAL. */
 #define LEAVE_ROOM_PAGES 32
@@ -73,10 +73,10 @@ report_no_room(SpillResult why)
 bool
 page_cache_has(PsRel rel, ForkNumber fork, BlockNumber blk)
 {
-	CacheTag	tag = make_tag(rel, fork, blk);
-	uint32		hash = hash_tag(&tag);
-	LWLock	   *lock = &cache_locks[partition_of(hash)].lock;
-	bool		has;
+	CacheTag tag = make_tag(rel, fork, blk);
+	uint32 hash = hash_tag(&tag);
+	LWLock *lock = &cache_locks[partition_of(hash)].lock;
+	bool has;
 
 	LWLockAcquire(lock, LW_SHARED);
 	has = find_slot(&tag, hash) != NO_SLOT || page_cache_spill_has(&tag);
@@ -87,13 +87,13 @@ page_cache_has(PsRel rel, ForkNumber fork, BlockNumber blk)
 bool
 page_cache_read(PsRel rel, ForkNumber fork, BlockNumber blk, char *page)
 {
-	CacheTag	tag = make_tag(rel, fork, blk);
-	uint32		hash = hash_tag(&tag);
+	CacheTag tag = make_tag(rel, fork, blk);
+	uint32 hash = hash_tag(&tag);
 	CachePartition *part = &cache_partitions[partition_of(hash)];
-	LWLock	   *lock = &cache_locks[partition_of(hash)].lock;
+	LWLock *lock = &cache_locks[partition_of(hash)].lock;
 	SpillResult result;
-	uint32		slot;
-	int			io_errno;
+	uint32 slot;
+	int io_errno;
 
 	LWLockAcquire(lock, LW_SHARED);
 	slot = find_slot(&tag, hash);
@@ -141,9 +141,9 @@ leave_room(void)
 /* What became of a page that was written. */
 typedef struct Written
 {
-	bool		stored;			/* it is in a slot, */
-	SpillResult spilled;		/* or SPILL_DONE: in a chunk */
-	int			io_errno;		/* or this is why not, if not 0 */
+	bool stored;         /* it is in a slot, */
+	SpillResult spilled; /* or SPILL_DONE: in a chunk */
+	int io_errno;        /* or this is why not, if not 0 */
 } Written;
 
 static inline bool
@@ -157,9 +157,9 @@ static Written
 write_page(const CacheTag *tag, uint32 hash, const char *page, const PageKeep *keep, XLogRecPtr lsn, RoomClaim claim)
 {
 	CachePartition *part = &cache_partitions[partition_of(hash)];
-	LWLock	   *lock = &cache_locks[partition_of(hash)].lock;
-	bool		must_keep = keep->reasons != 0;
-	Written		w = {.spilled = SPILL_ABSENT};
+	LWLock *lock = &cache_locks[partition_of(hash)].lock;
+	bool must_keep = keep->reasons != 0;
+	Written w = {.spilled = SPILL_ABSENT};
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	if (find_slot(tag, hash) == NO_SLOT)
@@ -174,7 +174,7 @@ write_page(const CacheTag *tag, uint32 hash, const char *page, const PageKeep *k
 		w.io_errno = errno;
 	if (must_keep && !w.stored && w.spilled != SPILL_DONE)
 	{
-		int			last_errno = store_page(part, tag, hash, page, keep, 1, true, &w.stored);
+		int last_errno = store_page(part, tag, hash, page, keep, 1, true, &w.stored);
 
 		if (w.stored || last_errno != 0)
 			w.io_errno = last_errno;
@@ -193,12 +193,12 @@ write_page(const CacheTag *tag, uint32 hash, const char *page, const PageKeep *k
 static Written
 make_room_and_write_page(const CacheTag *tag, uint32 hash, const char *page, const PageKeep *keep, XLogRecPtr lsn)
 {
-	Written		w;
+	Written w;
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), MAX_ROOM_WAIT_MS);
 
 	for (;;)
 	{
-		RoomClaim	claim;
+		RoomClaim claim;
 
 		page_cache_spill_reclaim();
 		w = write_page(tag, hash, page, keep, lsn, ROOM_ORDINARY);
@@ -217,11 +217,11 @@ make_room_and_write_page(const CacheTag *tag, uint32 hash, const char *page, con
 void
 page_cache_write(PsRel rel, ForkNumber fork, BlockNumber blk, const char *page, const PageKeep *keep)
 {
-	CacheTag	tag = make_tag(rel, fork, blk);
-	uint32		hash = hash_tag(&tag);
-	XLogRecPtr	lsn = lsn_cache_get(rel, fork, blk);
-	bool		must_keep = keep->reasons != 0;
-	Written		w = write_page(&tag, hash, page, keep, lsn, ROOM_ORDINARY);
+	CacheTag tag = make_tag(rel, fork, blk);
+	uint32 hash = hash_tag(&tag);
+	XLogRecPtr lsn = lsn_cache_get(rel, fork, blk);
+	bool must_keep = keep->reasons != 0;
+	Written w = write_page(&tag, hash, page, keep, lsn, ROOM_ORDINARY);
 
 	/* nobody can have read the block meanwhile: its buffer is being written */
 	if (must_keep && lacks_room(&w))
@@ -239,13 +239,13 @@ page_cache_write(PsRel rel, ForkNumber fork, BlockNumber blk, const char *page, 
 void
 page_cache_fill(PsRel rel, ForkNumber fork, BlockNumber blk, const char *page, XLogRecPtr store_lsn)
 {
-	CacheTag	tag = make_tag(rel, fork, blk);
-	uint32		hash = hash_tag(&tag);
+	CacheTag tag = make_tag(rel, fork, blk);
+	uint32 hash = hash_tag(&tag);
 	CachePartition *part = &cache_partitions[partition_of(hash)];
-	LWLock	   *lock = &cache_locks[partition_of(hash)].lock;
-	PageKeep	not_kept = {0};
-	bool		stored = false;
-	int			io_errno = 0;
+	LWLock *lock = &cache_locks[partition_of(hash)].lock;
+	PageKeep not_kept = {0};
+	bool stored = false;
+	int io_errno = 0;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	if (find_slot(&tag, hash) == NO_SLOT && !page_cache_spill_has(&tag) &&

@@ -22,11 +22,11 @@
 #include "ps_page_cache.h"
 
 /* MB of the file system that are left free for WAL if max_wal_lag does not say how much may pile up. */
-#define DEFAULT_RESERVE 512
-#define MAX_RESERVE_SHARE 16	/* but never more than this part of the file system */
+#define DEFAULT_RESERVE   512
+#define MAX_RESERVE_SHARE 16 /* but never more than this part of the file system */
 
 /* The lock on it says that the file is in use. */
-static int	cache_fd = -1;
+static int cache_fd = -1;
 
 static void
 remove_file(int code, Datum arg)
@@ -59,7 +59,7 @@ page_cache_file_open(void)
 bool
 page_cache_file_read(uint64 pageno, char *page)
 {
-	ssize_t		n;
+	ssize_t n;
 
 	pgstat_report_wait_start(WAIT_EVENT_DATA_FILE_READ);
 	n = pread(cache_fd, page, BLCKSZ, (off_t) pageno * BLCKSZ);
@@ -72,7 +72,7 @@ page_cache_file_read(uint64 pageno, char *page)
 bool
 page_cache_file_write(uint64 pageno, const char *page)
 {
-	ssize_t		n;
+	ssize_t n;
 
 	pgstat_report_wait_start(WAIT_EVENT_DATA_FILE_WRITE);
 	n = pwrite(cache_fd, page, BLCKSZ, (off_t) pageno * BLCKSZ);
@@ -85,7 +85,7 @@ page_cache_file_write(uint64 pageno, const char *page)
 void
 page_cache_file_punch(uint64 first, uint64 npages)
 {
-	int			save_errno = errno;
+	int save_errno = errno;
 
 	/* where it is not supported, the space is at least used again */
 	(void) fallocate(cache_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
@@ -101,7 +101,7 @@ bool
 page_cache_file_has_room(RoomClaim claim)
 {
 	struct statvfs fs;
-	uint64		reserve = (uint64) (ps_max_wal_lag > 0 ? ps_max_wal_lag : DEFAULT_RESERVE) * 1024 * 1024;
+	uint64 reserve = (uint64) (ps_max_wal_lag > 0 ? ps_max_wal_lag : DEFAULT_RESERVE) * 1024 * 1024;
 
 	if (fstatvfs(cache_fd, &fs) != 0)
 		return true;

@@ -14,8 +14,7 @@ rel_list_add(RelList *list, PsRel rel)
 	if (list->n == list->allocated)
 	{
 		list->allocated = Max(64, list->allocated * 2);
-		list->rels = list->rels == NULL ? palloc(list->allocated * sizeof(PsRel)) :
-			repalloc_huge(list->rels, list->allocated * sizeof(PsRel));
+		list->rels = list->rels == NULL ? palloc(list->allocated * sizeof(PsRel)) : repalloc_huge(list->rels, list->allocated * sizeof(PsRel));
 	}
 	list->rels[list->n++] = rel;
 }
@@ -27,11 +26,11 @@ void
 page_cache_leave_room(void)
 {
 	static uint32 p = 0;
-	uint32		fruitless = 0;
+	uint32 fruitless = 0;
 
 	while (!page_cache_file_has_room(ROOM_CACHED) && fruitless < cache_table->npartitions)
 	{
-		bool		last_resort = !page_cache_file_has_room(ROOM_ORDINARY);
+		bool last_resort = !page_cache_file_has_room(ROOM_ORDINARY);
 
 		p = (p + 1) % cache_table->npartitions;
 		LWLockAcquire(&cache_locks[p].lock, LW_EXCLUSIVE);
@@ -43,18 +42,18 @@ page_cache_leave_room(void)
 /* What visit_pages() does with the slots that it finds. */
 typedef struct Visit
 {
-	PsRel		rel;			/* rel.rel InvalidOid: all of a database, and rel.spc InvalidOid: in all tablespaces */
-	ForkNumber	fork;
+	PsRel rel; /* rel.rel InvalidOid: all of a database, and rel.spc InvalidOid: in all tablespaces */
+	ForkNumber fork;
 	BlockNumber first_block;
-	bool		unkept;			/* all that need not be kept; nothing of the above counts */
-	bool		release;		/* do not forget them, but let go those kept for KEEP_NO_LSN */
-	XLogRecPtr	release_lsn;
+	bool unkept;  /* all that need not be kept; nothing of the above counts */
+	bool release; /* do not forget them, but let go those kept for KEEP_NO_LSN */
+	XLogRecPtr release_lsn;
 } Visit;
 
 static void
 visit_slot(CachePartition *part, uint32 slot, const Visit *visit)
 {
-	CacheTag   *tag = &cache_slots[slot].tag;
+	CacheTag *tag = &cache_slots[slot].tag;
 
 	if (!visit->release)
 		forget_slot(part, slot);
@@ -87,11 +86,11 @@ visit_partition(uint32 p, const Visit *visit)
 	LWLockAcquire(&cache_locks[p].lock, LW_EXCLUSIVE);
 	for (uint32 b = 0; part->used > 0 && b < cache_table->nbuckets; b++)
 	{
-		uint32		slot = cache_buckets[(Size) p * cache_table->nbuckets + b];
+		uint32 slot = cache_buckets[(Size) p * cache_table->nbuckets + b];
 
 		while (slot != NO_SLOT)
 		{
-			uint32		next = cache_slots[slot].next;
+			uint32 next = cache_slots[slot].next;
 
 			if (visit_wants(visit, &cache_slots[slot]))
 				visit_slot(part, slot, visit);
@@ -122,10 +121,10 @@ visit_fork(const Visit *visit, BlockNumber end_block)
 	}
 	for (BlockNumber blk = visit->first_block; blk < end_block; blk++)
 	{
-		CacheTag	tag = make_tag(visit->rel, visit->fork, blk);
-		uint32		hash = hash_tag(&tag);
-		LWLock	   *lock = &cache_locks[partition_of(hash)].lock;
-		uint32		slot;
+		CacheTag tag = make_tag(visit->rel, visit->fork, blk);
+		uint32 hash = hash_tag(&tag);
+		LWLock *lock = &cache_locks[partition_of(hash)].lock;
+		uint32 slot;
 
 		LWLockAcquire(lock, LW_EXCLUSIVE);
 		slot = find_slot(&tag, hash);
@@ -140,7 +139,7 @@ visit_fork(const Visit *visit, BlockNumber end_block)
 void
 page_cache_truncate(PsRel rel, ForkNumber fork, BlockNumber old_blocks, BlockNumber nblocks)
 {
-	Visit		visit = {.rel = rel, .fork = fork, .first_block = nblocks};
+	Visit visit = {.rel = rel, .fork = fork, .first_block = nblocks};
 
 	visit_fork(&visit, old_blocks);
 	page_cache_spill_truncate(rel, fork, old_blocks, nblocks);
@@ -155,7 +154,7 @@ page_cache_drop_fork(PsRel rel, ForkNumber fork, BlockNumber old_blocks)
 void
 page_cache_release_no_lsn(PsRel rel, ForkNumber fork, BlockNumber nblocks, XLogRecPtr lsn)
 {
-	Visit		visit = {.rel = rel, .fork = fork, .release = true, .release_lsn = lsn};
+	Visit visit = {.rel = rel, .fork = fork, .release = true, .release_lsn = lsn};
 
 	visit_fork(&visit, nblocks);
 	page_cache_spill_release_no_lsn(rel, fork, nblocks, lsn);
@@ -164,7 +163,7 @@ page_cache_release_no_lsn(PsRel rel, ForkNumber fork, BlockNumber nblocks, XLogR
 void
 page_cache_drop_database(Oid spc, Oid db)
 {
-	Visit		visit = {.rel = {spc, db, InvalidOid}};
+	Visit visit = {.rel = {spc, db, InvalidOid}};
 
 	for (uint32 p = 0; p < cache_table->npartitions; p++)
 		visit_partition(p, &visit);
@@ -174,7 +173,7 @@ page_cache_drop_database(Oid spc, Oid db)
 void
 page_cache_clear(void)
 {
-	Visit		visit = {.unkept = true};
+	Visit visit = {.unkept = true};
 
 	running_look_again();
 	for (uint32 p = 0; p < cache_table->npartitions; p++)
@@ -185,7 +184,7 @@ page_cache_clear(void)
 PsRel *
 page_cache_held_relations(int *nrels)
 {
-	RelList		list = {0};
+	RelList list = {0};
 
 	for (uint32 p = 0; p < cache_table->npartitions; p++)
 	{
@@ -244,7 +243,7 @@ page_cache_count_kept(void)
 		LWLockAcquire(&cache_locks[p].lock, LW_SHARED);
 		for (uint32 i = 0; part->used > 0 && i < cache_table->own_slots; i++)
 		{
-			CacheSlot  *slot = &cache_slots[part->first_slot + i];
+			CacheSlot *slot = &cache_slots[part->first_slot + i];
 
 			if (!OidIsValid(slot->tag.rel.rel))
 				continue;

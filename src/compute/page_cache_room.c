@@ -27,7 +27,7 @@
 
 /* A transaction that does not end is told again after so many microseconds, and in the end its session is ended. */
 #define TELL_INTERVAL 1000000
-#define MAX_CANCELS 3
+#define MAX_CANCELS   3
 
 /* Most pages that an administrator's transaction may have kept beyond the room, 512 kB. */
 #define ADMINISTRATOR_PAGES 64
@@ -36,21 +36,21 @@
 typedef struct Told
 {
 	TransactionId xid;
-	int			times;
+	int times;
 	TimestampTz last;
 } Told;
 
 typedef struct Room
 {
-	pg_atomic_uint32 payer;		/* the transaction that pays, a top-level one; it may be over */
-	Told		told[FLEXIBLE_ARRAY_MEMBER];	/* by pgprocno */
+	pg_atomic_uint32 payer;           /* the transaction that pays, a top-level one; it may be over */
+	Told told[FLEXIBLE_ARRAY_MEMBER]; /* by pgprocno */
 } Room;
 
 /* Pages kept for a transaction. */
 typedef struct Payer
 {
 	TransactionId xid;
-	uint64		npages;
+	uint64 npages;
 } Payer;
 
 static Room *room;
@@ -58,7 +58,7 @@ static emit_log_hook_type prev_emit_log;
 
 /* What page_cache_room_count() counts, in this process. */
 static Payer *payers;
-static int	npayers;
+static int npayers;
 static uint64 pages_of_nobody;
 static uint64 pages_unresolved;
 
@@ -77,7 +77,7 @@ page_cache_room_request_shmem(void)
 void
 page_cache_room_startup_shmem(void)
 {
-	bool		found;
+	bool found;
 
 	room = ShmemInitStruct("pageserver_smgr room for kept pages", room_bytes(), &found);
 	payers = MemoryContextAlloc(TopMemoryContext, mul_size(MaxBackends, sizeof(Payer)));
@@ -100,9 +100,7 @@ say_why(ErrorData *edata)
 		room->told[MyProc->pgprocno].xid == GetTopTransactionIdIfAny())
 	{
 		edata->sqlerrcode = ERRCODE_DISK_FULL;
-		edata->message = pstrdup(edata->elevel >= FATAL ?
-								 "terminating connection because its transaction has changed too many pages" :
-								 "canceling statement because its transaction has changed too many pages");
+		edata->message = pstrdup(edata->elevel >= FATAL ? "terminating connection because its transaction has changed too many pages" : "canceling statement because its transaction has changed too many pages");
 		edata->detail = pstrdup("Pages that an open transaction has changed must be kept in the local page cache, and there is no room for more.");
 		edata->hint = pstrdup("Change less in one transaction, raise \"pageserver_smgr.cache_limit\", or free disk space.");
 	}
@@ -123,7 +121,7 @@ void
 page_cache_room_count(const PageKeep *keep, uint64 npages, bool is_mixed)
 {
 	TransactionId xid;
-	int			i = 0;
+	int i = 0;
 
 	if (!(keep->reasons & KEEP_OPEN_XACT))
 		return;
@@ -161,11 +159,11 @@ page_cache_room_count_other(uint64 npages)
 static TransactionId
 find_payer(void)
 {
-	int			most = -1;
+	int most = -1;
 
 	npayers = 0;
 	pages_of_nobody = pages_unresolved = 0;
-	running_hold(true);			/* or what one has left might be put down to another */
+	running_hold(true); /* or what one has left might be put down to another */
 	page_cache_count_kept();
 	page_cache_spill_count_kept();
 	running_hold(false);
@@ -189,14 +187,14 @@ static void
 tell(TransactionId xid)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	int			pid = 0;
+	int pid = 0;
 
 	/* whoever holds this lock keeps the transaction from ending */
 	LWLockAcquire(ProcArrayLock, LW_SHARED);
 	for (int i = 0; i < MaxBackends; i++)
 	{
-		PGPROC	   *proc = &ProcGlobal->allProcs[i];
-		Told	   *told = &room->told[proc->pgprocno];
+		PGPROC *proc = &ProcGlobal->allProcs[i];
+		Told *told = &room->told[proc->pgprocno];
 
 		if (proc->xid != xid || proc->pid == 0 || proc->wait_event_info == WAIT_EVENT_SYNC_REP)
 			continue;
@@ -227,7 +225,7 @@ static bool
 may_be_administrator(void)
 {
 	static LocalTransactionId lxid;
-	static int	nbeyond;
+	static int nbeyond;
 
 	if (MyBackendType != B_BACKEND || MyProc == NULL)
 		return false;

@@ -12,10 +12,10 @@
 
 #define LOCK_TRANCHE "pageserver_smgr_cache"
 
-PageCache  *cache_table;
+PageCache *cache_table;
 CachePartition *cache_partitions;
-uint32	   *cache_buckets;
-CacheSlot  *cache_slots;
+uint32 *cache_buckets;
+CacheSlot *cache_slots;
 LWLockPadded *cache_locks;
 
 /* ---- size and start ---- */
@@ -24,7 +24,7 @@ LWLockPadded *cache_locks;
 static uint32
 count_partitions(void)
 {
-	uint32		n = 1;
+	uint32 n = 1;
 
 	while (n < MAX_PARTITIONS && ps_pages_of_mb(ps_cache_size) / (n * 2) >= (n < 128 ? 16 : 1024))
 		n *= 2;
@@ -40,7 +40,7 @@ count_buckets(void)
 static Size
 cache_bytes(void)
 {
-	Size		size = MAXALIGN(sizeof(PageCache));
+	Size size = MAXALIGN(sizeof(PageCache));
 
 	size = add_size(size, mul_size(count_partitions(), sizeof(CachePartition)));
 	size = add_size(size, mul_size((Size) count_partitions() * count_buckets(), sizeof(uint32)));
@@ -61,8 +61,8 @@ page_cache_request_shmem(void)
 void
 page_cache_startup_shmem(void)
 {
-	bool		found;
-	char	   *at;
+	bool found;
+	char *at;
 
 	page_cache_spill_startup_shmem(ps_pages_of_mb(ps_cache_size), ps_pages_of_mb(ps_cache_size));
 	page_cache_room_startup_shmem();
@@ -104,7 +104,7 @@ page_cache_startup_shmem(void)
 pg_atomic_uint32 *
 fork_counter(PsRel rel, ForkNumber fork)
 {
-	uint32		key[] = {rel.spc, rel.db, rel.rel, (uint32) fork};
+	uint32 key[] = {rel.spc, rel.db, rel.rel, (uint32) fork};
 
 	return &cache_table->fork_pages[hash_bytes((const unsigned char *) key, sizeof(key)) & (FORK_COUNTERS - 1)];
 }
@@ -121,7 +121,7 @@ set_keep(CachePartition *part, CacheSlot *slot, const PageKeep *keep)
 static void
 link_slot(CachePartition *part, uint32 slot, const CacheTag *tag, uint32 hash, const PageKeep *keep, int usage)
 {
-	uint32	   *bucket = bucket_of(hash);
+	uint32 *bucket = bucket_of(hash);
 
 	cache_slots[slot].tag = *tag;
 	cache_slots[slot].usage = usage;
@@ -136,8 +136,8 @@ link_slot(CachePartition *part, uint32 slot, const CacheTag *tag, uint32 hash, c
 static void
 unlink_slot(CachePartition *part, uint32 slot)
 {
-	CacheTag   *tag = &cache_slots[slot].tag;
-	uint32	   *link = bucket_of(hash_tag(tag));
+	CacheTag *tag = &cache_slots[slot].tag;
+	uint32 *link = bucket_of(hash_tag(tag));
 
 	while (*link != slot)
 		link = &cache_slots[*link].next;
@@ -166,7 +166,7 @@ forget_slot(CachePartition *part, uint32 slot)
 static bool
 is_ahead_of_store(const CacheTag *tag)
 {
-	XLogRecPtr	ingested = wal_worker_ingested();
+	XLogRecPtr ingested = wal_worker_ingested();
 
 	return lsn_cache_get_max() > ingested && lsn_cache_get(tag->rel, tag->fork, tag->blk) > ingested;
 }
@@ -178,7 +178,7 @@ is_ahead_of_store(const CacheTag *tag)
 static bool
 slot_is_kept(uint32 slot)
 {
-	PageKeep   *keep = &cache_slots[slot].keep;
+	PageKeep *keep = &cache_slots[slot].keep;
 	PGAlignedBlock page;
 
 	if (!page_keep_holds(keep))
@@ -196,11 +196,11 @@ slot_is_kept(uint32 slot)
 static uint32
 sweep(CachePartition *part, bool last_resort)
 {
-	uint32		in_a_row = 0;	/* that cannot be given up */
+	uint32 in_a_row = 0; /* that cannot be given up */
 
 	while (in_a_row < cache_table->own_slots)
 	{
-		uint32		slot = part->first_slot + part->hand;
+		uint32 slot = part->first_slot + part->hand;
 
 		part->hand = (part->hand + 1) % cache_table->own_slots;
 		if (!OidIsValid(cache_slots[slot].tag.rel.rel) || slot_is_kept(slot))
@@ -229,7 +229,7 @@ sweep(CachePartition *part, bool last_resort)
 static uint32
 allocate_slot(CachePartition *part, RoomClaim claim, bool last_resort)
 {
-	uint32		slot = part->free;
+	uint32 slot = part->free;
 
 	if (slot != NO_SLOT && (last_resort || cache_slots[slot].has_space || page_cache_file_has_room(claim)))
 	{
@@ -250,7 +250,7 @@ allocate_slot(CachePartition *part, RoomClaim claim, bool last_resort)
 uint32
 give_back_slots(CachePartition *part, uint32 max, bool last_resort)
 {
-	uint32		n = 0;
+	uint32 n = 0;
 
 	for (uint32 slot = part->free; slot != NO_SLOT && n < max; slot = cache_slots[slot].next)
 		if (cache_slots[slot].has_space)
@@ -261,7 +261,7 @@ give_back_slots(CachePartition *part, uint32 max, bool last_resort)
 		}
 	while (n < max && part->used > 0)
 	{
-		uint32		slot = sweep(part, last_resort);
+		uint32 slot = sweep(part, last_resort);
 
 		if (slot == NO_SLOT)
 			break;
@@ -277,8 +277,8 @@ int
 store_page(CachePartition *part, const CacheTag *tag, uint32 hash, const char *page, const PageKeep *keep,
 		   int usage, bool last_resort, bool *stored)
 {
-	uint32		slot = find_slot(tag, hash);
-	bool		is_new = slot == NO_SLOT;
+	uint32 slot = find_slot(tag, hash);
+	bool is_new = slot == NO_SLOT;
 
 	*stored = false;
 	if (is_new)
@@ -287,7 +287,7 @@ store_page(CachePartition *part, const CacheTag *tag, uint32 hash, const char *p
 		return 0;
 	if (!page_cache_file_write(slot, page))
 	{
-		int			save_errno = errno;
+		int save_errno = errno;
 
 		if (!is_new)
 			unlink_slot(part, slot);

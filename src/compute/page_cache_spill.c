@@ -19,9 +19,9 @@
 /* What part of the room for spilled pages, and of the chunks, is left for those who wait for another to pay. */
 #define LEFT_SHARE 16
 
-Spill	   *spill;
+Spill *spill;
 LWLockPadded *spill_locks;
-bool		spill_in_transaction;
+bool spill_in_transaction;
 
 Size
 page_cache_spill_shmem_size(void)
@@ -38,7 +38,7 @@ page_cache_spill_request_locks(void)
 void
 page_cache_spill_startup_shmem(uint64 first_page, uint64 own_pages)
 {
-	bool		found;
+	bool found;
 
 	spill = ShmemInitStruct("pageserver_smgr spilled pages", page_cache_spill_shmem_size(), &found);
 	spill_locks = GetNamedLWLockTranche(LOCK_TRANCHE);
@@ -63,7 +63,7 @@ find_chunk(const ChunkKey *key, uint32 bucket)
 {
 	for (uint32 i = spill->buckets[bucket]; i != NO_CHUNK; i = spill->chunks[i].next)
 	{
-		Chunk	   *chunk = &spill->chunks[i];
+		Chunk *chunk = &spill->chunks[i];
 
 		if (ps_rel_equal(chunk->key.rel, key->rel) && chunk->key.fork == key->fork && chunk->key.chunk == key->chunk)
 			return chunk;
@@ -81,7 +81,7 @@ has_block(const Chunk *chunk, BlockNumber blk)
 static Chunk *
 add_chunk(const ChunkKey *key, uint32 bucket)
 {
-	uint32		i;
+	uint32 i;
 
 	SpinLockAcquire(&spill->free_mutex);
 	i = spill->free;
@@ -104,8 +104,8 @@ add_chunk(const ChunkKey *key, uint32 bucket)
 void
 remove_chunk(Chunk *chunk, uint32 bucket)
 {
-	uint32		i = chunk - spill->chunks;
-	uint32	   *link = &spill->buckets[bucket];
+	uint32 i = chunk - spill->chunks;
+	uint32 *link = &spill->buckets[bucket];
 
 	while (*link != i)
 		link = &spill->chunks[*link].next;
@@ -139,9 +139,9 @@ clear_block(Chunk *chunk, uint32 i)
 bool
 page_cache_spill_has(const CacheTag *tag)
 {
-	ChunkKey	key = make_key(tag->rel, tag->fork, tag->blk / CHUNK_BLOCKS);
-	uint32		bucket;
-	bool		has;
+	ChunkKey key = make_key(tag->rel, tag->fork, tag->blk / CHUNK_BLOCKS);
+	uint32 bucket;
+	bool has;
 
 	/* what the caller's lock protects cannot be missed */
 	if (pg_atomic_read_u32(&spill->nchunks) == 0)
@@ -156,9 +156,9 @@ page_cache_spill_has(const CacheTag *tag)
 SpillResult
 page_cache_spill_read(const CacheTag *tag, char *page)
 {
-	ChunkKey	key = make_key(tag->rel, tag->fork, tag->blk / CHUNK_BLOCKS);
-	uint32		bucket;
-	Chunk	   *chunk;
+	ChunkKey key = make_key(tag->rel, tag->fork, tag->blk / CHUNK_BLOCKS);
+	uint32 bucket;
+	Chunk *chunk;
 	SpillResult result = SPILL_ABSENT;
 
 	if (pg_atomic_read_u32(&spill->nchunks) == 0)
@@ -178,7 +178,7 @@ check_room(uint32 npages, RoomClaim claim)
 {
 	if (ps_cache_limit != -1 && claim != ROOM_ADMINISTRATOR)
 	{
-		uint64		limit = ps_pages_of_mb(ps_cache_limit) - spill->own_pages;
+		uint64 limit = ps_pages_of_mb(ps_cache_limit) - spill->own_pages;
 
 		if (claim != ROOM_ANOTHER_PAYS)
 			limit -= limit / LEFT_SHARE;
@@ -211,11 +211,11 @@ merge_keep(Chunk *chunk, const PageKeep *keep)
 static SpillResult
 write_block(const CacheTag *tag, const char *page, const PageKeep *keep, XLogRecPtr lsn, bool may_add, RoomClaim claim)
 {
-	ChunkKey	key = make_key(tag->rel, tag->fork, tag->blk / CHUNK_BLOCKS);
-	uint32		bucket = chunk_bucket(&key);
-	uint32		i = tag->blk % CHUNK_BLOCKS;
+	ChunkKey key = make_key(tag->rel, tag->fork, tag->blk / CHUNK_BLOCKS);
+	uint32 bucket = chunk_bucket(&key);
+	uint32 i = tag->blk % CHUNK_BLOCKS;
 	SpillResult result = SPILL_DONE;
-	Chunk	   *chunk;
+	Chunk *chunk;
 
 	LWLockAcquire(spill_lock(bucket), LW_EXCLUSIVE);
 	chunk = find_chunk(&key, bucket);
@@ -267,9 +267,9 @@ page_cache_spill_update(const CacheTag *tag, const char *page, const PageKeep *k
 void
 page_cache_spill_forget(const CacheTag *tag)
 {
-	ChunkKey	key = make_key(tag->rel, tag->fork, tag->blk / CHUNK_BLOCKS);
-	uint32		bucket = chunk_bucket(&key);
-	Chunk	   *chunk;
+	ChunkKey key = make_key(tag->rel, tag->fork, tag->blk / CHUNK_BLOCKS);
+	uint32 bucket = chunk_bucket(&key);
+	Chunk *chunk;
 
 	LWLockAcquire(spill_lock(bucket), LW_EXCLUSIVE);
 	chunk = find_chunk(&key, bucket);

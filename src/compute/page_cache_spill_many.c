@@ -15,10 +15,10 @@
 
 /* When transactions end: how often, in microseconds, to look for chunks to give up, and how many at a time. */
 #define RECLAIM_INTERVAL 1000000
-#define RECLAIM_CHUNKS 128
+#define RECLAIM_CHUNKS   128
 
 /* How many chunks, at a time, to look at page by page, and how many pages are enough if there is no room. */
-#define THIN_CHUNKS 4
+#define THIN_CHUNKS  4
 #define ENOUGH_PAGES 1024
 
 /* ---- giving chunks up ---- */
@@ -26,11 +26,11 @@
 /* What drop_chunks() looks for. */
 typedef struct ChunkFilter
 {
-	bool		unkept;			/* chunks of which nothing must be kept; else those of a fork or database */
-	XLogRecPtr	max_lsn;		/* with unkept: and with no newer change */
-	PsRel		rel;			/* rel.rel InvalidOid: all of a database, and rel.spc InvalidOid: in all tablespaces */
-	ForkNumber	fork;
-	uint32		first_chunk;
+	bool unkept;        /* chunks of which nothing must be kept; else those of a fork or database */
+	XLogRecPtr max_lsn; /* with unkept: and with no newer change */
+	PsRel rel;          /* rel.rel InvalidOid: all of a database, and rel.spc InvalidOid: in all tablespaces */
+	ForkNumber fork;
+	uint32 first_chunk;
 } ChunkFilter;
 
 static bool
@@ -52,11 +52,11 @@ filter_matches(const ChunkFilter *filter, const Chunk *chunk)
 static uint32
 drop_chunks(const ChunkFilter *filter, bool only_free, uint32 max)
 {
-	uint32		dropped = 0;
+	uint32 dropped = 0;
 
 	for (uint32 l = 0; l < SPILL_LOCKS && dropped < max && pg_atomic_read_u32(&spill->nchunks) > 0; l++)
 	{
-		uint32		removed = NO_CHUNK;
+		uint32 removed = NO_CHUNK;
 
 		if (!only_free)
 			LWLockAcquire(&spill_locks[l].lock, LW_EXCLUSIVE);
@@ -76,7 +76,7 @@ drop_chunks(const ChunkFilter *filter, bool only_free, uint32 max)
 		LWLockRelease(&spill_locks[l].lock);
 		while (removed != NO_CHUNK)
 		{
-			Chunk	   *chunk = &spill->chunks[removed];
+			Chunk *chunk = &spill->chunks[removed];
 
 			removed = chunk->next;
 			free_chunk(chunk);
@@ -94,10 +94,10 @@ static uint32
 thin_chunk(Chunk *chunk, XLogRecPtr max_lsn)
 {
 	const ChunkKey *key = &chunk->key;
-	PageKeep	sum = {0};
-	XLogRecPtr	newest_lsn = InvalidXLogRecPtr;
-	uint32		given_up = 0;
-	bool		look_again = false;
+	PageKeep sum = {0};
+	XLogRecPtr newest_lsn = InvalidXLogRecPtr;
+	uint32 given_up = 0;
+	bool look_again = false;
 	PGAlignedBlock page;
 
 	/* those that are counted in the end must be those that pages were kept for */
@@ -105,8 +105,8 @@ thin_chunk(Chunk *chunk, XLogRecPtr max_lsn)
 	for (uint32 i = 0; i < CHUNK_BLOCKS; i++)
 	{
 		BlockNumber blk = key->chunk * CHUNK_BLOCKS + i;
-		XLogRecPtr	lsn;
-		PageKeep	keep;
+		XLogRecPtr lsn;
+		PageKeep keep;
 
 		if (!bit_is_set(chunk->present, i))
 			continue;
@@ -148,8 +148,8 @@ static bool
 is_mixed(const Chunk *chunk)
 {
 	return chunk->nrunning == LOOK_AGAIN ||
-		(chunk->nrunning != ALL_RUN &&
-		 running_count_in_range(chunk->keep.oldest_xid, chunk->keep.newest_xid) < chunk->nrunning);
+		   (chunk->nrunning != ALL_RUN &&
+			running_count_in_range(chunk->keep.oldest_xid, chunk->keep.newest_xid) < chunk->nrunning);
 }
 
 /* Does so with max chunks, not always the same, until enough pages are given up. */
@@ -157,12 +157,12 @@ static uint32
 thin_chunks(bool only_free, uint32 max, uint32 enough, XLogRecPtr max_lsn)
 {
 	static uint32 first = 0;
-	uint32		given_up = 0;
+	uint32 given_up = 0;
 
 	first++;
 	for (uint32 n = 0; n < SPILL_LOCKS && max > 0 && given_up < enough; n++)
 	{
-		uint32		l = (first + n) % SPILL_LOCKS;
+		uint32 l = (first + n) % SPILL_LOCKS;
 
 		if (!only_free)
 			LWLockAcquire(&spill_locks[l].lock, LW_EXCLUSIVE);
@@ -207,7 +207,7 @@ reclaim_some(TimestampTz now)
 void
 page_cache_spill_reclaim(void)
 {
-	XLogRecPtr	ingested = wal_worker_ingested();
+	XLogRecPtr ingested = wal_worker_ingested();
 
 	/* rather than fail, also what the store can give back only when it has ingested more */
 	if (reclaim(false, MAX_CHUNKS, ingested) == 0 &&
@@ -273,9 +273,9 @@ page_cache_spill_truncate(PsRel rel, ForkNumber fork, BlockNumber old_blocks, Bl
 		return;
 	if (nblocks % CHUNK_BLOCKS != 0)
 	{
-		ChunkKey	key = make_key(rel, fork, nblocks / CHUNK_BLOCKS);
-		uint32		bucket = chunk_bucket(&key);
-		Chunk	   *chunk;
+		ChunkKey key = make_key(rel, fork, nblocks / CHUNK_BLOCKS);
+		uint32 bucket = chunk_bucket(&key);
+		Chunk *chunk;
 
 		LWLockAcquire(spill_lock(bucket), LW_EXCLUSIVE);
 		chunk = find_chunk(&key, bucket);
@@ -315,9 +315,9 @@ page_cache_spill_release_no_lsn(PsRel rel, ForkNumber fork, BlockNumber nblocks,
 		return;
 	for (uint32 c = 0; c * CHUNK_BLOCKS < nblocks; c++)
 	{
-		ChunkKey	key = make_key(rel, fork, c);
-		uint32		bucket = chunk_bucket(&key);
-		Chunk	   *chunk;
+		ChunkKey key = make_key(rel, fork, c);
+		uint32 bucket = chunk_bucket(&key);
+		Chunk *chunk;
 
 		LWLockAcquire(spill_lock(bucket), LW_EXCLUSIVE);
 		chunk = find_chunk(&key, bucket);
@@ -341,7 +341,7 @@ page_cache_spill_held_relations(RelList *list)
 		for (uint32 b = l; b < NBUCKETS; b += SPILL_LOCKS)
 			for (uint32 i = spill->buckets[b]; i != NO_CHUNK; i = spill->chunks[i].next)
 			{
-				Chunk	   *chunk = &spill->chunks[i];
+				Chunk *chunk = &spill->chunks[i];
 
 				if (chunk->key.fork == MAIN_FORKNUM && chunk->key.chunk == 0 && bit_is_set(chunk->held, 0))
 					rel_list_add(list, chunk->key.rel);
@@ -359,7 +359,7 @@ page_cache_spill_count_kept(void)
 		for (uint32 b = l; b < NBUCKETS; b += SPILL_LOCKS)
 			for (uint32 i = spill->buckets[b]; i != NO_CHUNK; i = spill->chunks[i].next)
 			{
-				Chunk	   *chunk = &spill->chunks[i];
+				Chunk *chunk = &spill->chunks[i];
 
 				page_cache_room_count_other(chunk->nheld);
 				page_cache_room_count(&chunk->keep, chunk->npages - chunk->nheld, is_mixed(chunk));
@@ -377,7 +377,7 @@ page_cache_spill_stats(PageCacheStats *stats)
 		for (uint32 b = l; b < NBUCKETS; b += SPILL_LOCKS)
 			for (uint32 i = spill->buckets[b]; i != NO_CHUNK; i = spill->chunks[i].next)
 			{
-				Chunk	   *chunk = &spill->chunks[i];
+				Chunk *chunk = &spill->chunks[i];
 
 				stats->spilled_pages += chunk->npages;
 				stats->kept_pages += page_keep_holds(&chunk->keep) ? chunk->npages : chunk->nheld;

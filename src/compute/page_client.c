@@ -21,7 +21,7 @@ page_client_request_shmem(void)
 void
 page_client_startup_shmem(void)
 {
-	bool		found;
+	bool found;
 
 	page_client_counters = ShmemInitStruct("pageserver_smgr page client", sizeof(PageClientShared), &found);
 	if (found)
@@ -70,11 +70,11 @@ static void
 raise_store_error(Request *req)
 {
 	PsResponse *answer = &req->answer;
-	char	   *what = describe_request(req);
-	char	   *message = pstrdup(answer->message);
-	char	   *detail = pstrdup(answer->detail);
-	char	   *hint = pstrdup(answer->hint);
-	int			code = ERRCODE_INTERNAL_ERROR;
+	char *what = describe_request(req);
+	char *message = pstrdup(answer->message);
+	char *detail = pstrdup(answer->detail);
+	char *hint = pstrdup(answer->hint);
+	int code = ERRCODE_INTERNAL_ERROR;
 
 	if (strspn(answer->sqlstate, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5 && strncmp(answer->sqlstate, "00", 2) != 0)
 		code = MAKE_SQLSTATE(answer->sqlstate[0], answer->sqlstate[1], answer->sqlstate[2],
@@ -95,14 +95,14 @@ raise_store_error(Request *req)
 static Request *
 ask(PsRequestType type, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLogRecPtr not_modified_since)
 {
-	Outage		outage = {0};
+	Outage outage = {0};
 
 	for (;;)
 	{
-		Request    *req = NULL;
-		bool		lost;
-		char	   *error;
-		char		sqlstate[6];
+		Request *req = NULL;
+		bool lost;
+		char *error;
+		char sqlstate[6];
 
 		ring_connect(&outage);
 		lost = !ring_wait_for_room();
@@ -147,12 +147,12 @@ XLogRecPtr
 page_client_read(PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLogRecPtr not_modified_since,
 				 char *const *pages)
 {
-	XLogRecPtr	lsn = PG_UINT64_MAX;
+	XLogRecPtr lsn = PG_UINT64_MAX;
 
 	for (int done = 0; done < n;)
 	{
-		int			batch = Min(n - done, PS_MAX_BATCH);
-		Request    *req = ask(PS_REQ_PAGES, rel, fork, blks + done, batch, not_modified_since);
+		int batch = Min(n - done, PS_MAX_BATCH);
+		Request *req = ask(PS_REQ_PAGES, rel, fork, blks + done, batch, not_modified_since);
 
 		for (int i = 0; i < batch; i++)
 			memcpy(pages[done + i], req->answer.pages + (size_t) i * BLCKSZ, BLCKSZ);
@@ -167,8 +167,8 @@ page_client_read(PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLo
 static void
 log_lost_connection(const char *protocol_error)
 {
-	char		sqlstate[6];
-	char	   *error = ring_connection_lost(sqlstate);
+	char sqlstate[6];
+	char *error = ring_connection_lost(sqlstate);
 
 	if (strcmp(sqlstate, PS_SQLSTATE_RECALLED) != 0)
 		ereport(LOG,
@@ -184,9 +184,9 @@ page_client_prefetch(PsRel rel, ForkNumber fork, const BlockNumber *blks, int n,
 		return;
 	for (int done = 0; done < n;)
 	{
-		int			batch = Min(n - done, PS_MAX_BATCH);
+		int batch = Min(n - done, PS_MAX_BATCH);
 		const char *protocol_error = NULL;
-		Request    *req;
+		Request *req;
 
 		if (!ring_make_room(true, batch))
 		{
@@ -216,10 +216,10 @@ bool
 page_client_take_prefetched(PsRel rel, ForkNumber fork, BlockNumber blk, XLogRecPtr min_lsn, char *page,
 							XLogRecPtr *store_lsn)
 {
-	Request    *req;
-	int			i;
-	int64		pos = ring_find_prefetch(rel, fork, blk, &i);
-	bool		good;
+	Request *req;
+	int i;
+	int64 pos = ring_find_prefetch(rel, fork, blk, &i);
+	bool good;
 
 	if (pos < 0)
 		return false;
@@ -230,7 +230,7 @@ page_client_take_prefetched(PsRel rel, ForkNumber fork, BlockNumber blk, XLogRec
 	}
 	req = ring_request(pos);
 	if (req == NULL)
-		return false;			/* the answer was an error */
+		return false; /* the answer was an error */
 
 	good = req->answer.lsn >= min_lsn;
 	if (good)
@@ -248,7 +248,7 @@ page_client_take_prefetched(PsRel rel, ForkNumber fork, BlockNumber blk, XLogRec
 bool
 page_client_is_prefetched(PsRel rel, ForkNumber fork, BlockNumber blk)
 {
-	int			i;
+	int i;
 
 	return ring_find_prefetch(rel, fork, blk, &i) >= 0;
 }
@@ -256,8 +256,8 @@ page_client_is_prefetched(PsRel rel, ForkNumber fork, BlockNumber blk)
 bool
 page_client_relsize(PsRel rel, ForkNumber fork, XLogRecPtr not_modified_since, BlockNumber *nblocks)
 {
-	Request    *req = ask(PS_REQ_RELSIZE, rel, fork, NULL, 0, not_modified_since);
-	bool		exists = req->answer.exists;
+	Request *req = ask(PS_REQ_RELSIZE, rel, fork, NULL, 0, not_modified_since);
+	bool exists = req->answer.exists;
 
 	*nblocks = exists ? req->answer.nblocks : 0;
 	ring_free(req);
@@ -267,9 +267,9 @@ page_client_relsize(PsRel rel, ForkNumber fork, XLogRecPtr not_modified_since, B
 PsForkSize *
 page_client_forks(Oid spc, Oid db, int *n)
 {
-	PsRel		rel = {.spc = spc, .db = db};
-	Request    *req = ask(PS_REQ_FORKS, rel, MAIN_FORKNUM, NULL, 0,
-						  wal_worker_flush_for_read(lsn_cache_insert_position()));
+	PsRel rel = {.spc = spc, .db = db};
+	Request *req = ask(PS_REQ_FORKS, rel, MAIN_FORKNUM, NULL, 0,
+					   wal_worker_flush_for_read(lsn_cache_insert_position()));
 	PsResponse *answer = &req->answer;
 	PsForkSize *forks = palloc_extended(Max(answer->nforks, 1) * sizeof(PsForkSize), MCXT_ALLOC_HUGE);
 

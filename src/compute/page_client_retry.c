@@ -35,19 +35,19 @@ static bool
 sqlstate_is_temporary(const char *sqlstate)
 {
 	return strcmp(sqlstate, PS_SQLSTATE_TRY_AGAIN) == 0 ||
-		strcmp(sqlstate, PS_SQLSTATE_NOT_FOUND) == 0 || /* the WAL worker ends the server */
-		strncmp(sqlstate, "08", 2) == 0 ||	/* connection */
-		strncmp(sqlstate, "53", 2) == 0 ||	/* insufficient resources */
-		strncmp(sqlstate, "57", 2) == 0 ||	/* operator intervention */
-		strncmp(sqlstate, "58", 2) == 0;	/* system error */
+		   strcmp(sqlstate, PS_SQLSTATE_NOT_FOUND) == 0 || /* the WAL worker ends the server */
+		   strncmp(sqlstate, "08", 2) == 0 ||              /* connection */
+		   strncmp(sqlstate, "53", 2) == 0 ||              /* insufficient resources */
+		   strncmp(sqlstate, "57", 2) == 0 ||              /* operator intervention */
+		   strncmp(sqlstate, "58", 2) == 0;                /* system error */
 }
 
 void
 outage_wait(Outage *outage, const char *error, const char *sqlstate)
 {
 	TimestampTz until;
-	uint32		store_version;
-	bool		latch_was_set = false;
+	uint32 store_version;
+	bool latch_was_set = false;
 
 	if (strcmp(sqlstate, PS_SQLSTATE_SUPERSEDED) == 0)
 		store_conn_superseded(error);
@@ -91,12 +91,13 @@ outage_wait(Outage *outage, const char *error, const char *sqlstate)
 	store_version = wal_progress_store_version();
 	while (!wal_progress_store_changed(store_version))
 	{
-		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 
 		if (left <= 0)
 			break;
 		if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(left, POLL_MS),
-					  WAIT_EVENT_DATA_FILE_READ) & WL_LATCH_SET)
+					  WAIT_EVENT_DATA_FILE_READ) &
+			WL_LATCH_SET)
 		{
 			ResetLatch(MyLatch);
 			latch_was_set = true;

@@ -29,9 +29,9 @@
 
 #include "ps_page_client.h"
 
-#define RING_SIZE 1024			/* requests; a power of 2 */
+#define RING_SIZE           1024 /* requests; a power of 2 */
 #define MAX_PREFETCH_BLOCKS (4 * PS_MAX_BATCH)
-#define CONNECT_TIMEOUT_MS 10000
+#define CONNECT_TIMEOUT_MS  10000
 
 /*
  * Ring positions only grow; a position's place is its remainder by RING_SIZE.
@@ -42,12 +42,12 @@ static Request *ring[RING_SIZE];
 static uint64 ring_oldest;
 static uint64 ring_unanswered;
 static uint64 ring_next;
-static int	prefetch_blocks;	/* of all prefetch requests in the ring */
+static int prefetch_blocks; /* of all prefetch requests in the ring */
 
 static StoreConn *conn;
-static int	conn_pid;			/* the process that the above belongs to */
+static int conn_pid; /* the process that the above belongs to */
 static bool connected_before;
-static bool answer_overdue;		/* why the connection is given up */
+static bool answer_overdue; /* why the connection is given up */
 static bool store_moved;
 static uint64 last_reqid;
 static StringInfoData out_message;
@@ -92,7 +92,7 @@ ring_find_prefetch(PsRel rel, ForkNumber fork, BlockNumber blk, int *index)
 {
 	for (uint64 pos = ring_oldest; pos < ring_next; pos++)
 	{
-		Request    *req = RING(pos);
+		Request *req = RING(pos);
 
 		if (req == NULL || !req->prefetch || req->unwanted || req->fork != fork || !ps_rel_equal(req->rel, rel))
 			continue;
@@ -125,7 +125,7 @@ ring_make_room(bool prefetch, int n)
 void
 ring_disconnect(void)
 {
-	uint64		first = ring_oldest;
+	uint64 first = ring_oldest;
 
 	ring_unanswered = ring_next;
 	for (uint64 pos = first; pos < ring_next; pos++)
@@ -188,7 +188,7 @@ ring_is_connected(void)
 void
 ring_connect(Outage *outage)
 {
-	char		command[128];
+	char command[128];
 
 	init_process();
 	if (conn != NULL && wal_progress_store_changed(conn->store_version))
@@ -199,8 +199,8 @@ ring_connect(Outage *outage)
 			 ps_tenant, ps_timeline, (unsigned long long) ps_generation);
 	while (conn == NULL)
 	{
-		char	   *error;
-		char		sqlstate[6];
+		char *error;
+		char sqlstate[6];
 
 		conn = store_conn_open(command, "pageserver_smgr",
 							   proc_exit_inprogress ? Min(CONNECT_TIMEOUT_MS, Max(ps_shutdown_timeout, 1)) : CONNECT_TIMEOUT_MS,
@@ -219,7 +219,7 @@ ring_connect(Outage *outage)
 char *
 ring_connection_lost(char sqlstate[6])
 {
-	char	   *error = store_conn_error(conn, sqlstate);
+	char *error = store_conn_error(conn, sqlstate);
 
 	if (answer_overdue)
 	{
@@ -241,7 +241,7 @@ Request *
 ring_make_request(PsRequestType type, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n,
 				  XLogRecPtr not_modified_since, bool prefetch)
 {
-	Request    *req;
+	Request *req;
 
 	req = MemoryContextAllocExtended(TopMemoryContext, offsetof(Request, blocks) + n * sizeof(req->blocks[0]),
 									 MCXT_ALLOC_ZERO | (prefetch ? MCXT_ALLOC_NO_OOM : 0));
@@ -266,7 +266,7 @@ ring_make_request(PsRequestType type, PsRel rel, ForkNumber fork, const BlockNum
 bool
 ring_send(Request *req)
 {
-	PsRequest	wire;
+	PsRequest wire;
 
 	wire.type = req->type;
 	wire.reqid = req->reqid;
@@ -298,9 +298,9 @@ ring_receive(const char **protocol_error)
 		return false;
 	for (;;)
 	{
-		Request    *req;
-		char	   *message;
-		int			len = PQgetCopyData(conn->pg, &message, 1);
+		Request *req;
+		char *message;
+		int len = PQgetCopyData(conn->pg, &message, 1);
 
 		if (len == 0)
 			return true;
@@ -355,11 +355,11 @@ bool
 ring_wait(uint64 pos, Request *wanted)
 {
 	const char *protocol_error = NULL;
-	uint64		answered = ring_unanswered;
+	uint64 answered = ring_unanswered;
 	TimestampTz last_answer = GetCurrentTimestamp();
-	bool		lost = false;
-	instr_time	start;
-	instr_time	now;
+	bool lost = false;
+	instr_time start;
+	instr_time now;
 
 	if (pos < ring_unanswered)
 		return true;
@@ -367,7 +367,7 @@ ring_wait(uint64 pos, Request *wanted)
 	conn->latch_was_set = false;
 	while (pos >= ring_unanswered && !lost)
 	{
-		int			unsent = PQflush(conn->pg);
+		int unsent = PQflush(conn->pg);
 
 		if (unsent < 0)
 			break;

@@ -26,7 +26,7 @@
 
 PG_MODULE_MAGIC;
 
-void		_PG_init(void);
+void _PG_init(void);
 
 static shmem_request_hook_type prev_shmem_request_hook;
 static shmem_startup_hook_type prev_shmem_startup_hook;
@@ -41,7 +41,7 @@ static shmem_startup_hook_type prev_shmem_startup_hook;
 static void
 check_control_file(void)
 {
-	bool		crc_ok;
+	bool crc_ok;
 	ControlFileData *control = get_controlfile(DataDir, &crc_ok);
 
 	if (!crc_ok)
@@ -76,10 +76,10 @@ static void
 forbid_next_start(void)
 {
 	static const char text[] = PS_NO_VERSION;
-	int			fd = OpenTransientFile("PG_VERSION", O_WRONLY | O_CREAT | O_TRUNC | PG_BINARY);
-	int			dir = OpenTransientFile(".", O_RDONLY);
+	int fd = OpenTransientFile("PG_VERSION", O_WRONLY | O_CREAT | O_TRUNC | PG_BINARY);
+	int dir = OpenTransientFile(".", O_RDONLY);
 
-	errno = ENOSPC;				/* what a short write means */
+	errno = ENOSPC; /* what a short write means */
 	if (fd < 0 || dir < 0 || write(fd, text, strlen(text)) != (ssize_t) strlen(text) || fsync(fd) != 0 || fsync(dir) != 0)
 		ereport(FATAL,
 				(errcode_for_file_access(),
@@ -108,8 +108,7 @@ static void
 check_no_recovery(void)
 {
 	static const char *const files[] = {
-		STANDBY_SIGNAL_FILE, RECOVERY_SIGNAL_FILE, BACKUP_LABEL_FILE
-	};
+		STANDBY_SIGNAL_FILE, RECOVERY_SIGNAL_FILE, BACKUP_LABEL_FILE};
 	struct stat st;
 
 	for (int i = 0; i < lengthof(files); i++)
@@ -150,7 +149,7 @@ startup_shmem(void)
 {
 	if (prev_shmem_startup_hook)
 		prev_shmem_startup_hook();
-	check_no_custom_rmgr();		/* all libraries have been loaded now */
+	check_no_custom_rmgr(); /* all libraries have been loaded now */
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	stub_startup_shmem();
@@ -171,7 +170,7 @@ void
 _PG_init(void)
 {
 	if (!process_shared_preload_libraries_in_progress)
-		return;					/* CREATE EXTENSION in a server that does not use the store */
+		return; /* CREATE EXTENSION in a server that does not use the store */
 
 	settings_init();
 	if (ps_store[0] == '\0')

@@ -50,10 +50,10 @@ home_of_buffer(BufferDesc *buf)
 static BufferDesc *
 find_buffer(RelFileNode node, ForkNumber fork, BlockNumber blk)
 {
-	BufferTag	tag;
-	uint32		hash;
-	LWLock	   *lock;
-	int			id;
+	BufferTag tag;
+	uint32 hash;
+	LWLock *lock;
+	int id;
 
 	INIT_BUFFERTAG(tag, node, fork, blk);
 	hash = BufTableHashCode(&tag);
@@ -75,13 +75,13 @@ bool
 is_private_page(SMgrRelation reln, ForkNumber fork, BlockNumber blk, const char *page)
 {
 	return !is_shared_buffer(page) &&
-		!(DataChecksumsEnabled() && is_in_shared_buffers(reln->smgr_rnode.node, fork, blk));
+		   !(DataChecksumsEnabled() && is_in_shared_buffers(reln->smgr_rnode.node, fork, blk));
 }
 
 static PsHome
 home_by_relcache(SMgrRelation reln)
 {
-	Relation	rel;
+	Relation rel;
 
 	if (reln->smgr_owner == NULL)
 		return PS_HOME_UNKNOWN;
@@ -94,7 +94,7 @@ home_by_relcache(SMgrRelation reln)
 PsHome
 persistence_of_page(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer)
 {
-	PsHome		home = PS_HOME_UNKNOWN;
+	PsHome home = PS_HOME_UNKNOWN;
 
 	if (SmgrIsTemp(reln) || fork == INIT_FORKNUM)
 		return PS_HOME_LOCAL;
@@ -119,7 +119,7 @@ persistence_of_page(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *b
 PsHome
 persistence_of_fork(SMgrRelation reln, ForkNumber fork)
 {
-	PsHome		home;
+	PsHome home;
 
 	if (SmgrIsTemp(reln) || fork == INIT_FORKNUM)
 		return PS_HOME_LOCAL;

@@ -16,9 +16,9 @@
 
 typedef struct CacheTag
 {
-	PsRel		rel;
+	PsRel rel;
 	BlockNumber blk;
-	ForkNumber	fork;
+	ForkNumber fork;
 } CacheTag;
 
 StaticAssertDecl(sizeof(CacheTag) == 20, "CacheTag is hashed and must not have padding");
@@ -32,9 +32,9 @@ ps_pages_of_mb(int mb)
 /* Relations, collected; all zeros: none yet. */
 typedef struct RelList
 {
-	PsRel	   *rels;
-	int			n;
-	int			allocated;
+	PsRel *rels;
+	int n;
+	int allocated;
 } RelList;
 
 /* ---- page_cache_many.c ---- */
@@ -60,8 +60,8 @@ typedef enum RoomClaim
 {
 	ROOM_CACHED,
 	ROOM_ORDINARY,
-	ROOM_ANOTHER_PAYS,			/* room is being made: also most of what was left */
-	ROOM_ADMINISTRATOR			/* cache_limit does not count */
+	ROOM_ANOTHER_PAYS, /* room is being made: also most of what was left */
+	ROOM_ADMINISTRATOR /* cache_limit does not count */
 } RoomClaim;
 
 /* False if so little of the file system is free that WAL may soon find no room. */
@@ -72,11 +72,11 @@ extern bool page_cache_file_has_room(RoomClaim claim);
 typedef enum SpillResult
 {
 	SPILL_DONE,
-	SPILL_ABSENT,				/* the block is not there */
-	SPILL_IO_ERROR,				/* errno says why; the block is not there any more if it was to be written */
-	SPILL_LIMIT,				/* cache_limit is reached, or nearly so */
-	SPILL_DISK_FULL,			/* page_cache_file_has_room() says no */
-	SPILL_TABLE_FULL			/* too many chunks */
+	SPILL_ABSENT,    /* the block is not there */
+	SPILL_IO_ERROR,  /* errno says why; the block is not there any more if it was to be written */
+	SPILL_LIMIT,     /* cache_limit is reached, or nearly so */
+	SPILL_DISK_FULL, /* page_cache_file_has_room() says no */
+	SPILL_TABLE_FULL /* too many chunks */
 } SpillResult;
 
 extern Size page_cache_spill_shmem_size(void);
@@ -106,7 +106,7 @@ extern void page_cache_spill_forget(const CacheTag *tag);
  */
 extern void page_cache_spill_reclaim(void);
 extern void page_cache_spill_tidy(void);
-extern void page_cache_spill_want_tidy(void);	/* the next transaction that ends shall */
+extern void page_cache_spill_want_tidy(void); /* the next transaction that ends shall */
 
 /* As the functions of compute.h without "spill".  The caller holds no lock. */
 extern void page_cache_spill_truncate(PsRel rel, ForkNumber fork, BlockNumber old_blocks, BlockNumber nblocks);
@@ -137,4 +137,4 @@ extern void page_cache_spill_count_kept(void);
 extern void page_cache_room_count(const PageKeep *keep, uint64 npages, bool is_mixed);
 extern void page_cache_room_count_other(uint64 npages);
 
-#endif							/* PS_PAGE_CACHE_H */
+#endif /* PS_PAGE_CACHE_H */

@@ -37,32 +37,32 @@
 
 #include "ps_page_cache.h"
 
-#define SPILL_LOCKS 64
+#define SPILL_LOCKS  64
 #define CHUNK_BLOCKS 4096
-#define MAX_CHUNKS 16384		/* 512 GB, if the blocks are next to each other */
-#define NBUCKETS MAX_CHUNKS		/* a multiple of SPILL_LOCKS: a lock covers whole chains */
-#define NO_CHUNK UINT32_MAX
+#define MAX_CHUNKS   16384      /* 512 GB, if the blocks are next to each other */
+#define NBUCKETS     MAX_CHUNKS /* a multiple of SPILL_LOCKS: a lock covers whole chains */
+#define NO_CHUNK     UINT32_MAX
 
 /* Chunk.nrunning */
-#define ALL_RUN 0
+#define ALL_RUN    0
 #define LOOK_AGAIN UINT32_MAX
 
 typedef struct ChunkKey
 {
-	PsRel		rel;
-	ForkNumber	fork;
-	uint32		chunk;			/* block / CHUNK_BLOCKS */
+	PsRel rel;
+	ForkNumber fork;
+	uint32 chunk; /* block / CHUNK_BLOCKS */
 } ChunkKey;
 
 StaticAssertDecl(sizeof(ChunkKey) == 20, "ChunkKey is hashed and must not have padding");
 
 typedef struct Chunk
 {
-	ChunkKey	key;
-	uint32		next;			/* of the hash chain, or of the list of free chunks */
-	uint32		npages;			/* bits set in present */
-	uint32		nheld;			/* bits set in held */
-	PageKeep	keep;			/* of all pages put into it */
+	ChunkKey key;
+	uint32 next;   /* of the hash chain, or of the list of free chunks */
+	uint32 npages; /* bits set in present */
+	uint32 nheld;  /* bits set in held */
+	PageKeep keep; /* of all pages put into it */
 
 	/*
 	 * Of the transactions that keep is for, this many ran when the pages were
@@ -70,27 +70,27 @@ typedef struct Chunk
 	 * others.  ALL_RUN: all of keep was for the same transactions.
 	 * LOOK_AGAIN: some may go already.
 	 */
-	uint32		nrunning;
-	XLogRecPtr	newest_lsn;		/* of their last-written LSNs */
-	uint64		present[CHUNK_BLOCKS / 64];
-	uint64		held[CHUNK_BLOCKS / 64];	/* of them, those with a reason of KEEP_UNTIL_WRITTEN */
+	uint32 nrunning;
+	XLogRecPtr newest_lsn; /* of their last-written LSNs */
+	uint64 present[CHUNK_BLOCKS / 64];
+	uint64 held[CHUNK_BLOCKS / 64]; /* of them, those with a reason of KEEP_UNTIL_WRITTEN */
 } Chunk;
 
 typedef struct Spill
 {
-	uint64		first_page;		/* of the file; these are constant */
-	uint64		own_pages;
+	uint64 first_page; /* of the file; these are constant */
+	uint64 own_pages;
 
-	slock_t		free_mutex;		/* protects free, never_used */
-	uint32		free;
-	uint32		never_used;		/* chunks from here on were never used */
+	slock_t free_mutex; /* protects free, never_used */
+	uint32 free;
+	uint32 never_used; /* chunks from here on were never used */
 
-	pg_atomic_uint32 nchunks;	/* in hash chains */
-	pg_atomic_uint64 npages;	/* in them */
-	pg_atomic_uint64 next_reclaim;	/* TimestampTz */
+	pg_atomic_uint32 nchunks;      /* in hash chains */
+	pg_atomic_uint64 npages;       /* in them */
+	pg_atomic_uint64 next_reclaim; /* TimestampTz */
 
-	uint32		buckets[NBUCKETS];	/* protected by spill_lock() */
-	Chunk		chunks[FLEXIBLE_ARRAY_MEMBER];
+	uint32 buckets[NBUCKETS]; /* protected by spill_lock() */
+	Chunk chunks[FLEXIBLE_ARRAY_MEMBER];
 } Spill;
 
 /* Set at the start of the server, the same in all processes. */
@@ -103,7 +103,7 @@ extern bool spill_in_transaction;
 static inline ChunkKey
 make_key(PsRel rel, ForkNumber fork, uint32 chunk)
 {
-	ChunkKey	key = {rel, fork, chunk};
+	ChunkKey key = {rel, fork, chunk};
 
 	return key;
 }
@@ -152,4 +152,4 @@ extern void free_chunk(Chunk *chunk);
 /* Takes a block out of its chunk, which stays.  Caller holds spill_lock() exclusively. */
 extern void clear_block(Chunk *chunk, uint32 i);
 
-#endif							/* PS_PAGE_CACHE_CHUNKS_H */
+#endif /* PS_PAGE_CACHE_CHUNKS_H */

@@ -40,43 +40,43 @@
 #include "ps_page_cache.h"
 
 #define MAX_PARTITIONS 1024
-#define MAX_USAGE 3
-#define FORK_COUNTERS 8192		/* a power of 2 */
+#define MAX_USAGE      3
+#define FORK_COUNTERS  8192 /* a power of 2 */
 
 #define NO_SLOT UINT32_MAX
 
 typedef struct CacheSlot
 {
-	CacheTag	tag;			/* rel.rel is InvalidOid: the slot is free */
-	uint32		next;			/* of the hash chain, or of the list of free slots */
-	PageKeep	keep;
-	uint8		usage;
-	bool		has_space;		/* the file has disk space for its page, of which a free slot makes no use */
+	CacheTag tag; /* rel.rel is InvalidOid: the slot is free */
+	uint32 next;  /* of the hash chain, or of the list of free slots */
+	PageKeep keep;
+	uint8 usage;
+	bool has_space; /* the file has disk space for its page, of which a free slot makes no use */
 } CacheSlot;
 
 typedef struct CachePartition
 {
-	uint32		first_slot;		/* constant */
-	uint32		hand;			/* of the clock: 0 .. own_slots - 1 */
-	uint32		free;			/* list of slots never used, or forgotten */
-	uint32		used;			/* slots that hold a page */
-	uint32		skip_sweeps;	/* the last sweep found nothing to give up: do not try again so often */
-	pg_atomic_uint64 hits;		/* counted under the shared lock */
+	uint32 first_slot;     /* constant */
+	uint32 hand;           /* of the clock: 0 .. own_slots - 1 */
+	uint32 free;           /* list of slots never used, or forgotten */
+	uint32 used;           /* slots that hold a page */
+	uint32 skip_sweeps;    /* the last sweep found nothing to give up: do not try again so often */
+	pg_atomic_uint64 hits; /* counted under the shared lock */
 	pg_atomic_uint64 misses;
-	uint64		writes;
-	uint64		fills;
-	uint64		evictions;
+	uint64 writes;
+	uint64 fills;
+	uint64 evictions;
 	pg_atomic_uint64 io_errors;
-	char		pad[PG_CACHE_LINE_SIZE - 6 * sizeof(uint32) - 6 * sizeof(uint64)];
+	char pad[PG_CACHE_LINE_SIZE - 6 * sizeof(uint32) - 6 * sizeof(uint64)];
 } CachePartition;
 
 StaticAssertDecl(sizeof(CachePartition) == PG_CACHE_LINE_SIZE, "partitions must not share cache lines");
 
 typedef struct PageCache
 {
-	uint32		npartitions;	/* a power of 2; these are constant */
-	uint32		own_slots;		/* of each partition */
-	uint32		nbuckets;		/* of each partition, a power of 2 */
+	uint32 npartitions; /* a power of 2; these are constant */
+	uint32 own_slots;   /* of each partition */
+	uint32 nbuckets;    /* of each partition, a power of 2 */
 
 	/*
 	 * Pages cached of the forks that share a counter: a fork whose counter is
@@ -88,14 +88,14 @@ typedef struct PageCache
 /* Set at the start of the server, the same in all processes. */
 extern PageCache *cache_table;
 extern CachePartition *cache_partitions;
-extern uint32 *cache_buckets;	/* first slots of hash chains, partition by partition */
+extern uint32 *cache_buckets; /* first slots of hash chains, partition by partition */
 extern CacheSlot *cache_slots;
 extern LWLockPadded *cache_locks;
 
 static inline CacheTag
 make_tag(PsRel rel, ForkNumber fork, BlockNumber blk)
 {
-	CacheTag	tag = {rel, blk, fork};
+	CacheTag tag = {rel, blk, fork};
 
 	return tag;
 }
@@ -129,7 +129,7 @@ bucket_of(uint32 hash)
 static inline uint32
 find_slot(const CacheTag *tag, uint32 hash)
 {
-	uint32		slot = *bucket_of(hash);
+	uint32 slot = *bucket_of(hash);
 
 	while (slot != NO_SLOT && !tag_equal(&cache_slots[slot].tag, tag))
 		slot = cache_slots[slot].next;
@@ -154,7 +154,7 @@ extern void forget_slot(CachePartition *part, uint32 slot);
  * be had and *stored is false; or the errno of a failed write, and then the
  * cache has nothing of the block.
  */
-extern int	store_page(CachePartition *part, const CacheTag *tag, uint32 hash, const char *page, const PageKeep *keep,
-					   int usage, bool last_resort, bool *stored);
+extern int store_page(CachePartition *part, const CacheTag *tag, uint32 hash, const char *page, const PageKeep *keep,
+					  int usage, bool last_resort, bool *stored);
 
-#endif							/* PS_PAGE_CACHE_SLOTS_H */
+#endif /* PS_PAGE_CACHE_SLOTS_H */

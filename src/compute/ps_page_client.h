@@ -11,7 +11,7 @@
 
 #include "compute.h"
 
-#define POLL_MS 1000			/* how often a wait looks at what does not set the latch */
+#define POLL_MS 1000 /* how often a wait looks at what does not set the latch */
 
 /* Counters of all processes; each is exact, together they are no snapshot. */
 typedef struct PageClientShared
@@ -32,8 +32,8 @@ extern PageClientShared *page_client_counters;
 /* An outage of the store, as one waiting call sees it. */
 typedef struct Outage
 {
-	TimestampTz since;			/* 0: none */
-	int			delay_ms;		/* before the next attempt */
+	TimestampTz since; /* 0: none */
+	int delay_ms;      /* before the next attempt */
 } Outage;
 
 /*
@@ -57,22 +57,22 @@ extern void page_client_interrupts(void);
 typedef struct Request
 {
 	PsRequestType type;
-	uint64		reqid;
-	XLogRecPtr	not_modified_since;
-	PsRel		rel;
-	ForkNumber	fork;
-	bool		prefetch;
-	bool		unwanted;		/* to be dropped when the answer comes */
-	uint64		pos;			/* in the ring */
-	char	   *message;		/* the answer, of libpq; NULL: not answered */
-	PsResponse	answer;			/* points into message */
-	int			count;			/* PAGES: blocks */
-	int			nwanted;		/* of them not yet taken */
+	uint64 reqid;
+	XLogRecPtr not_modified_since;
+	PsRel rel;
+	ForkNumber fork;
+	bool prefetch;
+	bool unwanted;     /* to be dropped when the answer comes */
+	uint64 pos;        /* in the ring */
+	char *message;     /* the answer, of libpq; NULL: not answered */
+	PsResponse answer; /* points into message */
+	int count;         /* PAGES: blocks */
+	int nwanted;       /* of them not yet taken */
 	struct
 	{
 		BlockNumber blk;
-		bool		wanted;
-	}			blocks[FLEXIBLE_ARRAY_MEMBER];
+		bool wanted;
+	} blocks[FLEXIBLE_ARRAY_MEMBER];
 } Request;
 
 /* Connects, if there is no connection; waits for as long as the store cannot be reached. */
@@ -124,4 +124,4 @@ extern int64 ring_find_prefetch(PsRel rel, ForkNumber fork, BlockNumber blk, int
 /* Gives up a request whose answer has come. */
 extern void ring_free(Request *req);
 
-#endif							/* PS_PAGE_CLIENT_H */
+#endif /* PS_PAGE_CLIENT_H */

@@ -27,7 +27,7 @@ extern TransactionId running_top(TransactionId xid);
  */
 extern bool running_in_range(TransactionId oldest, TransactionId newest);
 extern TransactionId running_oldest_in_range(TransactionId oldest, TransactionId newest);
-extern int	running_count_in_range(TransactionId oldest, TransactionId newest);
+extern int running_count_in_range(TransactionId oldest, TransactionId newest);
 extern void running_look_again(void);
 
 /*
@@ -40,4 +40,4 @@ extern void running_hold(bool hold);
 /* All that run now; false if none does. */
 extern bool running_all(TransactionId *oldest, TransactionId *newest);
 
-#endif							/* PS_RUNNING_H */
+#endif /* PS_RUNNING_H */

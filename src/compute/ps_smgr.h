@@ -14,7 +14,7 @@
 static inline PsRel
 ps_rel_from_node(RelFileNode node)
 {
-	PsRel		rel = {node.spcNode, node.dbNode, node.relNode};
+	PsRel rel = {node.spcNode, node.dbNode, node.relNode};
 
 	return rel;
 }
@@ -33,9 +33,9 @@ extern void ps_truncate(SMgrRelation reln, ForkNumber fork, BlockNumber old_bloc
 /* ---- persistence.c: where a page belongs ---- */
 typedef enum PsHome
 {
-	PS_HOME_LOCAL,				/* temporary, unlogged, init fork: md.c alone */
-	PS_HOME_STORE,				/* permanent */
-	PS_HOME_UNKNOWN				/* nobody can tell: treated as both */
+	PS_HOME_LOCAL,  /* temporary, unlogged, init fork: md.c alone */
+	PS_HOME_STORE,  /* permanent */
+	PS_HOME_UNKNOWN /* nobody can tell: treated as both */
 } PsHome;
 
 /* Of a page that is read, extended or written; buffer is where it is or goes. */
@@ -80,4 +80,4 @@ extern void readahead_collect(SMgrRelation reln, ForkNumber fork, BlockNumber bl
 /* Sends what readahead_collect() has collected. */
 extern void readahead_send_collected(void);
 
-#endif							/* PS_SMGR_H */
+#endif /* PS_SMGR_H */

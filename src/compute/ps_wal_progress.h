@@ -14,29 +14,29 @@
 
 typedef struct WalProgress
 {
-	slock_t		mutex;			/* protects what follows, up to store_served */
-	int			pid;
-	bool		connected;
+	slock_t mutex; /* protects what follows, up to store_served */
+	int pid;
+	bool connected;
 	TimestampTz connected_since;
-	char		last_error[WAIT_TEXT];
+	char last_error[WAIT_TEXT];
 
 	/*
 	 * What this compute waits for, and since when: WAL, as the worker knows it
 	 * ("": nothing), and readers, as the last of them knew it that failed to get
 	 * a connection though the worker has one.
 	 */
-	char		waits_for[WAIT_TEXT];
+	char waits_for[WAIT_TEXT];
 	TimestampTz waits_since;
-	char		readers_wait_for[WAIT_TEXT];
+	char readers_wait_for[WAIT_TEXT];
 	TimestampTz readers_since;
-	TimestampTz readers_seen;	/* when the last one told */
+	TimestampTz readers_seen; /* when the last one told */
 
 	/*
 	 * pageserver_smgr.store as the worker has it, for all processes: a backend
 	 * that waits for the store does not take over changed settings meanwhile.
 	 */
-	char		store[STORE_ADDRESS_MAX];
-	uint32		store_served;	/* the version (see below) at which the store was that of our timeline; 0: none yet */
+	char store[STORE_ADDRESS_MAX];
+	uint32 store_served; /* the version (see below) at which the store was that of our timeline; 0: none yet */
 
 	pg_atomic_uint32 store_version; /* from 1 on; raised, under the mutex, when the address changes */
 
@@ -75,4 +75,4 @@ extern void wal_progress_publish_store(void);
 extern void wal_progress_set_served(uint32 version);
 extern bool wal_progress_is_served(uint32 version);
 
-#endif							/* PS_WAL_PROGRESS_H */
+#endif /* PS_WAL_PROGRESS_H */

@@ -12,7 +12,7 @@
 
 #include "ps_wal_progress.h"
 
-#define STANDBY_NAME "pageserver"	/* application_name, and name of the slot */
+#define STANDBY_NAME "pageserver" /* application_name, and name of the slot */
 
 /* ---- wal_worker_stream.c ---- */
 
@@ -25,7 +25,7 @@ extern void stream_init(void);
  */
 extern char *stream_wal(StoreConn *stream_conn, char sqlstate[6]);
 
-extern TimestampTz outage_since;	/* set by who finds that there is no connection; 0: none, or WAL goes again */
+extern TimestampTz outage_since;    /* set by who finds that there is no connection; 0: none, or WAL goes again */
 extern TimestampTz streaming_since; /* 0: the store has not said yet from where on to send */
 
 /* ---- wal_worker_standby.c ---- */
@@ -81,4 +81,4 @@ extern long limit_connect(long timeout_ms);
  */
 extern void give_up(const char *detail) pg_attribute_noreturn();
 
-#endif							/* PS_WAL_WORKER_H */
+#endif /* PS_WAL_WORKER_H */

@@ -15,7 +15,7 @@
 #include "access/xlog.h"
 #include "ps_smgr.h"
 
-#define STREAMS 8
+#define STREAMS      8
 #define FIRST_WINDOW 4
 
 /* Blocks that are in shared buffers are not read here: a stream may have gaps. */
@@ -23,12 +23,12 @@
 
 typedef struct Stream
 {
-	PsRel		rel;
-	ForkNumber	fork;
-	BlockNumber next;			/* expected to be read next */
-	BlockNumber asked;			/* blocks before this one have been asked for */
-	int			window;			/* how far to ask ahead; 0: not yet known to be sequential */
-	uint64		last_used;
+	PsRel rel;
+	ForkNumber fork;
+	BlockNumber next;  /* expected to be read next */
+	BlockNumber asked; /* blocks before this one have been asked for */
+	int window;        /* how far to ask ahead; 0: not yet known to be sequential */
+	uint64 last_used;
 } Stream;
 
 static Stream streams[STREAMS];
@@ -38,9 +38,9 @@ static uint64 use_counter;
 typedef struct Batch
 {
 	RelFileNode node;
-	ForkNumber	fork;
-	XLogRecPtr	not_modified_since;
-	int			n;
+	ForkNumber fork;
+	XLogRecPtr not_modified_since;
+	int n;
 	BlockNumber blks[PS_MAX_BATCH];
 } Batch;
 
@@ -53,8 +53,8 @@ static Batch collected;
 static void
 batch_add(Batch *batch, BlockNumber blk, XLogRecPtr flushed)
 {
-	PsRel		rel = ps_rel_from_node(batch->node);
-	XLogRecPtr	lsn = lsn_cache_get(rel, batch->fork, blk);
+	PsRel rel = ps_rel_from_node(batch->node);
+	XLogRecPtr lsn = lsn_cache_get(rel, batch->fork, blk);
 
 	if (lsn > flushed || page_client_is_prefetched(rel, batch->fork, blk) ||
 		page_cache_has(rel, batch->fork, blk))
@@ -77,12 +77,12 @@ batch_send(Batch *batch)
 static Stream *
 find_stream(PsRel rel, ForkNumber fork, BlockNumber blk, bool *is_new)
 {
-	Stream	   *oldest = &streams[0];
+	Stream *oldest = &streams[0];
 
 	*is_new = false;
 	for (int i = 0; i < STREAMS; i++)
 	{
-		Stream	   *s = &streams[i];
+		Stream *s = &streams[i];
 
 		if (ps_rel_equal(s->rel, rel) && s->fork == fork && blk >= s->next && blk - s->next <= MAX_GAP)
 			return s;
@@ -100,13 +100,13 @@ find_stream(PsRel rel, ForkNumber fork, BlockNumber blk, bool *is_new)
 void
 readahead_advance(SMgrRelation reln, ForkNumber fork, BlockNumber blk, bool missing)
 {
-	PsRel		rel = ps_rel_from_node(reln->smgr_rnode.node);
-	bool		is_new;
-	Stream	   *s;
+	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
+	bool is_new;
+	Stream *s;
 	BlockNumber nblocks;
 	BlockNumber end;
-	XLogRecPtr	flushed;
-	Batch		batch;
+	XLogRecPtr flushed;
+	Batch batch;
 
 	if (ps_readahead == 0)
 		return;

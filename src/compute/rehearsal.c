@@ -31,18 +31,18 @@ static pgsocket sockets[MAX_SOCKETS];
 static void
 listen_on(const char *setting, const char *value, bool directories)
 {
-	char	   *list = pstrdup(value);
-	List	   *names;
-	ListCell   *lc;
-	bool		ok = false;
+	char *list = pstrdup(value);
+	List *names;
+	ListCell *lc;
+	bool ok = false;
 
 	if (directories ? !SplitDirectoriesString(list, ',', &names) : !SplitGUCList(list, ',', &names))
 		ereport(FATAL,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid list syntax in parameter \"%s\"", setting)));
-	foreach(lc, names)
+	foreach (lc, names)
 	{
-		char	   *name = lfirst(lc);
+		char *name = lfirst(lc);
 		const char *host = directories || strcmp(name, "*") == 0 ? NULL : name;
 
 		if (StreamServerPort(directories ? AF_UNIX : AF_UNSPEC, host, (unsigned short) PostPortNumber,

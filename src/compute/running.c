@@ -27,28 +27,28 @@
 #include "ps_running.h"
 
 /* How old, in microseconds, a process's idea of what runs may get. */
-#define MAX_AGE 10000
+#define MAX_AGE      10000
 #define MAX_HELD_AGE 1000000
 
 typedef struct RunningXid
 {
-	TransactionId xid;			/* of a transaction or subtransaction */
-	TransactionId top;			/* of the transaction that it is part of */
+	TransactionId xid; /* of a transaction or subtransaction */
+	TransactionId top; /* of the transaction that it is part of */
 } RunningXid;
 
 static struct
 {
 	TimestampTz taken_at;
-	int64		max_age;
-	TransactionId next_xid;		/* what runs and came before is here */
+	int64 max_age;
+	TransactionId next_xid; /* what runs and came before is here */
 	TransactionId *tops;
-	int			ntops;
-	RunningXid *xids;			/* top-level ones included, sorted by xid as a number */
-	int			nxids;
+	int ntops;
+	RunningXid *xids; /* top-level ones included, sorted by xid as a number */
+	int nxids;
 
 	/* The oldest transaction with subtransactions that do not fit into its PGPROC, and so are not here; or invalid. */
 	TransactionId overflowed;
-}			seen;
+} seen;
 
 /*
  * From shmem_startup_hook: room for all that can run, so that none has to be
@@ -94,9 +94,9 @@ look(void)
 	LWLockAcquire(ProcArrayLock, LW_SHARED);
 	for (int i = 0; i < MaxBackends; i++)
 	{
-		PGPROC	   *proc = &ProcGlobal->allProcs[i];
+		PGPROC *proc = &ProcGlobal->allProcs[i];
 		TransactionId top = *(volatile TransactionId *) &proc->xid;
-		int			nsubxids;
+		int nsubxids;
 
 		if (!TransactionIdIsValid(top))
 			continue;
@@ -148,7 +148,7 @@ running_hold(bool hold)
 static RunningXid *
 find_xid(TransactionId xid)
 {
-	RunningXid	key = {.xid = xid};
+	RunningXid key = {.xid = xid};
 
 	return bsearch(&key, seen.xids, seen.nxids, sizeof(RunningXid), compare_xids);
 }
@@ -156,7 +156,7 @@ find_xid(TransactionId xid)
 TransactionId
 running_top(TransactionId xid)
 {
-	static TransactionId last_xid;	/* all tuples of a page often have the same */
+	static TransactionId last_xid; /* all tuples of a page often have the same */
 	static TransactionId last_top;
 	static TimestampTz last_seen;
 	RunningXid *found;
@@ -208,7 +208,7 @@ running_oldest_in_range(TransactionId oldest, TransactionId newest)
 int
 running_count_in_range(TransactionId oldest, TransactionId newest)
 {
-	int			n = 0;
+	int n = 0;
 
 	look_if_needed(newest);
 	for (int i = 0; i < seen.ntops; i++)

@@ -19,26 +19,26 @@
 #include "compute.h"
 #include "ps_overrides.h"
 
-char	   *ps_store;
-char	   *ps_tenant;
-char	   *ps_timeline;
-char	   *ps_generation_text;
-uint64		ps_generation;
-char	   *ps_checkpoint_lsn_text;
-XLogRecPtr	ps_checkpoint_lsn;
-int			ps_cache_size;
-int			ps_cache_limit;
-char	   *ps_cache_path;
-int			ps_lsn_cache_entries;
-int			ps_readahead;
-int			ps_connect_retry;
-int			ps_response_timeout;
-int			ps_shutdown_timeout;
-int			ps_max_wal_lag;
-bool		ps_wait_for_commits_in_doubt;
-bool		ps_rehearsal;
+char *ps_store;
+char *ps_tenant;
+char *ps_timeline;
+char *ps_generation_text;
+uint64 ps_generation;
+char *ps_checkpoint_lsn_text;
+XLogRecPtr ps_checkpoint_lsn;
+int ps_cache_size;
+int ps_cache_limit;
+char *ps_cache_path;
+int ps_lsn_cache_entries;
+int ps_readahead;
+int ps_connect_retry;
+int ps_response_timeout;
+int ps_shutdown_timeout;
+int ps_max_wal_lag;
+bool ps_wait_for_commits_in_doubt;
+bool ps_rehearsal;
 
-static char *store_setting;		/* ps_store is a copy: see assign_store() */
+static char *store_setting; /* ps_store is a copy: see assign_store() */
 
 /*
  * Set once the settings are in force: from then on .store may move to another
@@ -64,8 +64,8 @@ check_id(char **newval, void **extra, GucSource source)
 static bool
 check_generation(char **newval, void **extra, GucSource source)
 {
-	uint64	   *value = malloc(sizeof(uint64));
-	char	   *end;
+	uint64 *value = malloc(sizeof(uint64));
+	char *end;
 
 	if (value == NULL)
 		return false;
@@ -91,7 +91,7 @@ static bool
 check_lsn(char **newval, void **extra, GucSource source)
 {
 	XLogRecPtr *value = malloc(sizeof(XLogRecPtr));
-	bool		have_error = false;
+	bool have_error = false;
 
 	if (value == NULL)
 		return false;
@@ -116,7 +116,7 @@ static bool
 check_store(char **newval, void **extra, GucSource source)
 {
 	PQconninfoOption *options;
-	char	   *error = NULL;
+	char *error = NULL;
 
 	/* a parallel worker resets all settings before it takes over its leader's */
 	if (settings_done && !InitializingParallelWorker && ((*newval)[0] == '\0') != (ps_store[0] == '\0'))
@@ -150,7 +150,7 @@ check_store(char **newval, void **extra, GucSource source)
 static void
 assign_store(const char *newval, void *extra)
 {
-	char	   *copy;
+	char *copy;
 
 	if (settings_done && InitializingParallelWorker && newval[0] == '\0')
 		return;
@@ -304,21 +304,19 @@ static void
 force_setting(const char *name, const char *value, GucContext context, const char *why)
 {
 	struct config_generic *setting = find_setting(name);
-	char	   *before = GetConfigOptionByName(name, NULL, false);
+	char *before = GetConfigOptionByName(name, NULL, false);
 	const char *by_default = default_value(setting);
-	bool		by_owner = setting->source > PGC_S_DYNAMIC_DEFAULT &&
-		(by_default == NULL || strcmp(GetConfigOption(name, false, false), by_default) != 0);
-	char	   *file = setting->sourcefile != NULL ? pstrdup(setting->sourcefile) : NULL;
-	int			line = setting->sourceline;
+	bool by_owner = setting->source > PGC_S_DYNAMIC_DEFAULT &&
+					(by_default == NULL || strcmp(GetConfigOption(name, false, false), by_default) != 0);
+	char *file = setting->sourcefile != NULL ? pstrdup(setting->sourcefile) : NULL;
+	int line = setting->sourceline;
 
 	SetConfigOption(name, value, context, PGC_S_OVERRIDE);
 	if (!by_owner || strcmp(before, GetConfigOptionByName(name, NULL, false)) == 0)
 		return;
 	ereport(LOG,
-			(errmsg("\"%s\" is set to \"%s\", not to \"%s\"", name, strcmp(name, "synchronous_standby_names") == 0 ?
-					"pageserver_smgr" : value, before),
-			 file != NULL ? errdetail("%s It was set in file \"%s\" line %d.", why, file, line) :
-			 errdetail("%s It was set on the command line.", why)));
+			(errmsg("\"%s\" is set to \"%s\", not to \"%s\"", name, strcmp(name, "synchronous_standby_names") == 0 ? "pageserver_smgr" : value, before),
+			 file != NULL ? errdetail("%s It was set in file \"%s\" line %d.", why, file, line) : errdetail("%s It was set on the command line.", why)));
 }
 
 /*
@@ -330,7 +328,7 @@ force_setting(const char *name, const char *value, GucContext context, const cha
 static void
 make_room_for_worker(const char *name, int current)
 {
-	char		value[16];
+	char value[16];
 
 	if (current > 0 && find_setting(name)->source != PGC_S_DEFAULT)
 		return;

@@ -41,8 +41,8 @@ static void
 log_sequence(PsRel rel)
 {
 	RelFileNode node = {rel.spc, rel.db, rel.rel};
-	Buffer		buffer;
-	Page		page;
+	Buffer buffer;
+	Page page;
 
 	/* kept, so this does not ask the store */
 	if (!page_cache_has(rel, MAIN_FORKNUM, 0))
@@ -65,8 +65,8 @@ log_sequence(PsRel rel)
 void
 log_sequences(Oid db)
 {
-	int			nrels;
-	PsRel	   *rels = page_cache_held_relations(&nrels);
+	int nrels;
+	PsRel *rels = page_cache_held_relations(&nrels);
 
 	for (int i = 0; i < nrels; i++)
 		if (!OidIsValid(db) || rels[i].db == db)

@@ -58,7 +58,7 @@ fork_size(Relation rel, ForkNumber fork)
 static int64
 all_forks_size(Relation rel)
 {
-	int64		size = 0;
+	int64 size = 0;
 
 	for (ForkNumber fork = 0; fork <= MAX_FORKNUM; fork++)
 		size += fork_size(rel, fork);
@@ -69,16 +69,16 @@ all_forks_size(Relation rel)
 static int64
 indexes_size(Relation rel)
 {
-	int64		size = 0;
-	List	   *indexes;
-	ListCell   *cell;
+	int64 size = 0;
+	List *indexes;
+	ListCell *cell;
 
 	if (!rel->rd_rel->relhasindex)
 		return 0;
 	indexes = RelationGetIndexList(rel);
-	foreach(cell, indexes)
+	foreach (cell, indexes)
 	{
-		Relation	index = relation_open(lfirst_oid(cell), AccessShareLock);
+		Relation index = relation_open(lfirst_oid(cell), AccessShareLock);
 
 		size += all_forks_size(index);
 		relation_close(index, AccessShareLock);
@@ -91,11 +91,11 @@ indexes_size(Relation rel)
 static int64
 table_size(Relation rel)
 {
-	int64		size = all_forks_size(rel);
+	int64 size = all_forks_size(rel);
 
 	if (OidIsValid(rel->rd_rel->reltoastrelid))
 	{
-		Relation	toast = relation_open(rel->rd_rel->reltoastrelid, AccessShareLock);
+		Relation toast = relation_open(rel->rd_rel->reltoastrelid, AccessShareLock);
 
 		size += all_forks_size(toast) + indexes_size(toast);
 		relation_close(toast, AccessShareLock);
@@ -105,10 +105,10 @@ table_size(Relation rel)
 
 /* NULL for a relation that does not exist, as it may have been dropped since the caller's snapshot. */
 static Datum
-size_or_null(FunctionCallInfo fcinfo, int64 (*size_of) (Relation))
+size_or_null(FunctionCallInfo fcinfo, int64 (*size_of)(Relation))
 {
-	Relation	rel = try_relation_open(PG_GETARG_OID(0), AccessShareLock);
-	int64		size;
+	Relation rel = try_relation_open(PG_GETARG_OID(0), AccessShareLock);
+	int64 size;
 
 	if (rel == NULL)
 		PG_RETURN_NULL();
@@ -126,8 +126,8 @@ total_size(Relation rel)
 static Datum
 ps_relation_size(PG_FUNCTION_ARGS)
 {
-	Relation	rel = try_relation_open(PG_GETARG_OID(0), AccessShareLock);
-	int64		size;
+	Relation rel = try_relation_open(PG_GETARG_OID(0), AccessShareLock);
+	int64 size;
 
 	if (rel == NULL)
 		PG_RETURN_NULL();
@@ -163,15 +163,15 @@ ps_total_relation_size(PG_FUNCTION_ARGS)
  */
 typedef struct LocalFork
 {
-	Oid			db;
-	Oid			rel;
-	ForkNumber	fork;
+	Oid db;
+	Oid rel;
+	ForkNumber fork;
 } LocalFork;
 
 static HTAB *
 create_local_forks(void)
 {
-	HASHCTL		ctl = {.keysize = sizeof(LocalFork), .entrysize = sizeof(LocalFork), .hcxt = CurrentMemoryContext};
+	HASHCTL ctl = {.keysize = sizeof(LocalFork), .entrysize = sizeof(LocalFork), .hcxt = CurrentMemoryContext};
 
 	return hash_create("local forks", 1024, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
@@ -184,16 +184,16 @@ create_local_forks(void)
 static int64
 directory_size(const char *path, Oid db, HTAB *local)
 {
-	DIR		   *dir = AllocateDir(path);
+	DIR *dir = AllocateDir(path);
 	struct dirent *entry;
-	int64		size = 0;
+	int64 size = 0;
 
 	while (dir != NULL && (entry = ReadDir(dir, path)) != NULL)
 	{
-		char		file[MAXPGPATH * 2];
-		LocalFork	fork = {.db = db};
+		char file[MAXPGPATH * 2];
+		LocalFork fork = {.db = db};
 		struct stat st;
-		int			digits;
+		int digits;
 
 		CHECK_FOR_INTERRUPTS();
 		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
@@ -223,13 +223,13 @@ directory_size(const char *path, Oid db, HTAB *local)
 static int64
 remote_size(Oid spc, Oid db, HTAB *local)
 {
-	int			n;
+	int n;
 	PsForkSize *forks = page_client_forks(spc, db, &n);
-	int64		size = 0;
+	int64 size = 0;
 
 	for (int i = 0; i < n; i++)
 	{
-		LocalFork	fork = {forks[i].rel.db, forks[i].rel.rel, forks[i].fork};
+		LocalFork fork = {forks[i].rel.db, forks[i].rel.rel, forks[i].fork};
 
 		if (hash_search(local, &fork, HASH_FIND, NULL) == NULL)
 			size += (int64) forks[i].nblocks * BLCKSZ;
@@ -242,8 +242,8 @@ remote_size(Oid spc, Oid db, HTAB *local)
 static int64
 database_size_in(Oid spc, Oid db, const char *path)
 {
-	HTAB	   *local = create_local_forks();
-	int64		size = directory_size(path, db, local);
+	HTAB *local = create_local_forks();
+	int64 size = directory_size(path, db, local);
 
 	size += remote_size(spc, db, local);
 	hash_destroy(local);
@@ -254,11 +254,11 @@ database_size_in(Oid spc, Oid db, const char *path)
 static int64
 database_size(Oid db)
 {
-	AclResult	aclresult = pg_database_aclcheck(db, GetUserId(), ACL_CONNECT);
-	DIR		   *dir;
+	AclResult aclresult = pg_database_aclcheck(db, GetUserId(), ACL_CONNECT);
+	DIR *dir;
 	struct dirent *entry;
-	char		path[MAXPGPATH * 2];
-	int64		size;
+	char path[MAXPGPATH * 2];
+	int64 size;
 
 	if (aclresult != ACLCHECK_OK && !has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
 		aclcheck_error(aclresult, OBJECT_DATABASE, get_database_name(db));
@@ -271,7 +271,7 @@ database_size(Oid db)
 	dir = AllocateDir("pg_tblspc");
 	while ((entry = ReadDir(dir, "pg_tblspc")) != NULL)
 	{
-		Oid			spc = (Oid) strtoul(entry->d_name, NULL, 10);
+		Oid spc = (Oid) strtoul(entry->d_name, NULL, 10);
 
 		CHECK_FOR_INTERRUPTS();
 		if (!OidIsValid(spc))
@@ -301,15 +301,15 @@ tablespace_path(Oid spc)
 static int64
 tablespace_size(Oid spc)
 {
-	HTAB	   *local = create_local_forks();
-	DIR		   *dir;
+	HTAB *local = create_local_forks();
+	DIR *dir;
 	struct dirent *entry;
 	const char *path;
-	int64		size;
+	int64 size;
 
 	if (spc != MyDatabaseTableSpace && !has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
 	{
-		AclResult	aclresult = pg_tablespace_aclcheck(spc, GetUserId(), ACL_CREATE);
+		AclResult aclresult = pg_tablespace_aclcheck(spc, GetUserId(), ACL_CREATE);
 
 		if (aclresult != ACLCHECK_OK)
 			aclcheck_error(aclresult, OBJECT_TABLESPACE, get_tablespace_name(spc));
@@ -326,7 +326,7 @@ tablespace_size(Oid spc)
 	dir = AllocateDir(path);
 	while (spc != GLOBALTABLESPACE_OID && (entry = ReadDir(dir, path)) != NULL)
 	{
-		char		database[MAXPGPATH * 2];
+		char database[MAXPGPATH * 2];
 		struct stat st;
 
 		CHECK_FOR_INTERRUPTS();
@@ -345,7 +345,7 @@ tablespace_size(Oid spc)
 static Datum
 database_size_or_null(FunctionCallInfo fcinfo, Oid db)
 {
-	int64		size = database_size(db);
+	int64 size = database_size(db);
 
 	if (size == 0)
 		PG_RETURN_NULL();
@@ -367,7 +367,7 @@ ps_database_size_name(PG_FUNCTION_ARGS)
 static Datum
 tablespace_size_or_null(FunctionCallInfo fcinfo, Oid spc)
 {
-	int64		size = tablespace_size(spc);
+	int64 size = tablespace_size(spc);
 
 	if (size < 0)
 		PG_RETURN_NULL();
@@ -394,15 +394,15 @@ ps_tablespace_size_name(PG_FUNCTION_ARGS)
 static Datum
 ps_tablespace_databases(PG_FUNCTION_ARGS)
 {
-	Oid			spc = PG_GETARG_OID(0);
+	Oid spc = PG_GETARG_OID(0);
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	List	   *databases = NIL;
+	List *databases = NIL;
 	PsForkSize *forks;
-	int			nforks;
+	int nforks;
 	const char *path;
-	DIR		   *dir;
+	DIR *dir;
 	struct dirent *entry;
-	ListCell   *lc;
+	ListCell *lc;
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	if (spc == GLOBALTABLESPACE_OID)
@@ -426,7 +426,7 @@ ps_tablespace_databases(PG_FUNCTION_ARGS)
 	}
 	while ((entry = ReadDir(dir, path)) != NULL)
 	{
-		Oid			db = atooid(entry->d_name);
+		Oid db = atooid(entry->d_name);
 
 		if (OidIsValid(db) && database_files_exist(psprintf("%s/%s", path, entry->d_name)))
 			databases = lappend_oid(databases, db);
@@ -440,10 +440,10 @@ ps_tablespace_databases(PG_FUNCTION_ARGS)
 			databases = list_append_unique_oid(databases, forks[i].rel.db);
 	pfree(forks);
 
-	foreach(lc, databases)
+	foreach (lc, databases)
 	{
-		Datum		value = ObjectIdGetDatum(lfirst_oid(lc));
-		bool		null = false;
+		Datum value = ObjectIdGetDatum(lfirst_oid(lc));
+		bool null = false;
 
 		tuplestore_putvalues(result->setResult, result->setDesc, &value, &null);
 	}

@@ -38,14 +38,14 @@
  */
 typedef struct SortedGist
 {
-	PsRel		rel;
-	ForkNumber	fork;
-	BlockNumber nblocks;		/* beyond the last such page */
+	PsRel rel;
+	ForkNumber fork;
+	BlockNumber nblocks; /* beyond the last such page */
 } SortedGist;
 
 static SortedGist *sorted_gists;
-static int	sorted_gists_used;
-static int	sorted_gists_allocated;
+static int sorted_gists_used;
+static int sorted_gists_allocated;
 
 static bool
 is_all_zeros(const char *data, size_t len)
@@ -78,11 +78,9 @@ note_sorted_gist(PsRel rel, ForkNumber fork, BlockNumber blk)
 	{
 		if (sorted_gists_used == sorted_gists_allocated)
 		{
-			int			n = Max(8, sorted_gists_allocated * 2);
+			int n = Max(8, sorted_gists_allocated * 2);
 
-			sorted_gists = sorted_gists == NULL ?
-				MemoryContextAlloc(TopMemoryContext, n * sizeof(SortedGist)) :
-				repalloc(sorted_gists, n * sizeof(SortedGist));
+			sorted_gists = sorted_gists == NULL ? MemoryContextAlloc(TopMemoryContext, n * sizeof(SortedGist)) : repalloc(sorted_gists, n * sizeof(SortedGist));
 			sorted_gists_allocated = n;
 		}
 		last = &sorted_gists[sorted_gists_used++];
@@ -124,7 +122,7 @@ smgr_xact_init(void)
 static void
 check_number_is_free(SMgrRelation reln)
 {
-	PsRel		rel = ps_rel_from_node(reln->smgr_rnode.node);
+	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
 	BlockNumber nblocks;
 
 	/* what the store does not know yet is a relation that this compute has made, and that has a file, or dropped */
@@ -175,7 +173,7 @@ ps_nblocks(SMgrRelation reln, ForkNumber fork)
 void
 ps_unlink(RelFileNodeBackend rnode, ForkNumber fork, bool isRedo)
 {
-	PsRel		rel = ps_rel_from_node(rnode.node);
+	PsRel rel = ps_rel_from_node(rnode.node);
 	BlockNumber nblocks;
 
 	if (RelFileNodeBackendIsTemp(rnode))
@@ -198,7 +196,7 @@ ps_unlink(RelFileNodeBackend rnode, ForkNumber fork, bool isRedo)
 void
 ps_truncate(SMgrRelation reln, ForkNumber fork, BlockNumber old_blocks, BlockNumber nblocks)
 {
-	PsRel		rel = ps_rel_from_node(reln->smgr_rnode.node);
+	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
 
 	if (SmgrIsTemp(reln))
 	{
@@ -225,11 +223,11 @@ check_block_exists(SMgrRelation reln, ForkNumber fork, BlockNumber blk)
 void
 ps_read(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer)
 {
-	PsHome		home = persistence_of_page(reln, fork, blk, buffer);
-	PsRel		rel = ps_rel_from_node(reln->smgr_rnode.node);
-	XLogRecPtr	last_written;
-	XLogRecPtr	store_lsn;
-	bool		cached;
+	PsHome home = persistence_of_page(reln, fork, blk, buffer);
+	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
+	XLogRecPtr last_written;
+	XLogRecPtr store_lsn;
+	bool cached;
 
 	persistence_note_read(buffer, home);
 	if (home == PS_HOME_LOCAL)
@@ -281,7 +279,7 @@ static bool
 may_log(void)
 {
 	return CritSectionCount == 0 && XLogInsertAllowed() &&
-		!(AmCheckpointerProcess() && ShutdownRequestPending);
+		   !(AmCheckpointerProcess() && ShutdownRequestPending);
 }
 
 /*
@@ -294,7 +292,7 @@ static void
 add_map_page(PsRel rel, ForkNumber fork, BlockNumber blk, const char *buffer, PsHome home)
 {
 	RelFileNode node = {rel.spc, rel.db, rel.rel};
-	PageKeep	keep = {0};
+	PageKeep keep = {0};
 	PGAlignedBlock page;
 
 	memcpy(page.data, buffer, BLCKSZ);
@@ -309,10 +307,10 @@ add_map_page(PsRel rel, ForkNumber fork, BlockNumber blk, const char *buffer, Ps
 void
 ps_extend(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer, bool skipFsync)
 {
-	PsHome		home = persistence_of_page(reln, fork, blk, buffer);
-	PsRel		rel = ps_rel_from_node(reln->smgr_rnode.node);
-	PageKeep	keep = {0};
-	XLogRecPtr	lsn;
+	PsHome home = persistence_of_page(reln, fork, blk, buffer);
+	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
+	PageKeep keep = {0};
+	XLogRecPtr lsn;
 
 	if (home == PS_HOME_LOCAL)
 	{
@@ -363,9 +361,9 @@ ps_extend(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer, boo
 static void
 write_fsm_page(SMgrRelation reln, BlockNumber blk, const char *buffer)
 {
-	const size_t contents = offsetof(PageHeaderData, pd_flags);	/* behind LSN and checksum */
-	PsRel		rel = ps_rel_from_node(reln->smgr_rnode.node);
-	PageKeep	keep = {0};
+	const size_t contents = offsetof(PageHeaderData, pd_flags); /* behind LSN and checksum */
+	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
+	PageKeep keep = {0};
 	PGAlignedBlock page;
 	PGAlignedBlock cached;
 
@@ -376,7 +374,7 @@ write_fsm_page(SMgrRelation reln, BlockNumber blk, const char *buffer)
 		return;
 	if (!PageIsNew(page.data) && may_log())
 	{
-		XLogRecPtr	lsn = log_newpage(&reln->smgr_rnode.node, FSM_FORKNUM, blk, page.data, false);
+		XLogRecPtr lsn = log_newpage(&reln->smgr_rnode.node, FSM_FORKNUM, blk, page.data, false);
 
 		PageSetChecksumInplace(page.data, blk);
 		lsn_cache_set_block(rel, FSM_FORKNUM, blk, lsn);
@@ -387,10 +385,10 @@ write_fsm_page(SMgrRelation reln, BlockNumber blk, const char *buffer)
 void
 ps_write(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer, bool skipFsync)
 {
-	PsHome		home = persistence_of_page(reln, fork, blk, buffer);
-	PsRel		rel = ps_rel_from_node(reln->smgr_rnode.node);
-	XLogRecPtr	lsn = PageGetLSN((Page) buffer);
-	PageKeep	keep;
+	PsHome home = persistence_of_page(reln, fork, blk, buffer);
+	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
+	XLogRecPtr lsn = PageGetLSN((Page) buffer);
+	PageKeep keep;
 
 	if (home == PS_HOME_LOCAL)
 	{

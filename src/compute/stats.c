@@ -21,8 +21,8 @@ PG_FUNCTION_INFO_V1(pageserver_smgr_get_cache);
 PG_FUNCTION_INFO_V1(pageserver_smgr_get_store);
 PG_FUNCTION_INFO_V1(pageserver_smgr_clear_cache);
 
-#define CACHE_COLUMNS 11
-#define STORE_COLUMNS 23
+#define CACHE_COLUMNS     11
+#define STORE_COLUMNS     23
 #define STORE_COLUMNS_1_0 21
 
 /* Without shared_preload_libraries, or with no store given, there is nothing to show. */
@@ -40,7 +40,7 @@ check_active(void)
 static Datum
 make_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls, int columns, int old_columns)
 {
-	TupleDesc	desc;
+	TupleDesc desc;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE ||
 		(desc->natts != columns && desc->natts != old_columns))
@@ -61,9 +61,9 @@ Datum
 pageserver_smgr_get_cache(PG_FUNCTION_ARGS)
 {
 	PageCacheStats stats;
-	Datum		values[CACHE_COLUMNS];
-	bool		nulls[CACHE_COLUMNS] = {0};
-	int			i = 0;
+	Datum values[CACHE_COLUMNS];
+	bool nulls[CACHE_COLUMNS] = {0};
+	int i = 0;
 
 	check_active();
 	page_cache_stats(&stats);
@@ -87,7 +87,7 @@ char *
 store_address(void)
 {
 	static const char *const shown[] = {"host", "hostaddr", "port", "dbname", "user"};
-	char		address[STORE_ADDRESS_MAX];
+	char address[STORE_ADDRESS_MAX];
 	PQconninfoOption *options;
 	StringInfoData buf;
 
@@ -114,10 +114,10 @@ pageserver_smgr_get_store(PG_FUNCTION_ARGS)
 {
 	WalWorkerState worker;
 	PageClientStats client;
-	XLogRecPtr	end;
-	Datum		values[STORE_COLUMNS];
-	bool		nulls[STORE_COLUMNS] = {0};
-	int			i = 0;
+	XLogRecPtr end;
+	Datum values[STORE_COLUMNS];
+	bool nulls[STORE_COLUMNS] = {0};
+	int i = 0;
 
 	check_active();
 	wal_worker_state(&worker);

@@ -30,14 +30,14 @@
 
 #include "ps_wal_progress.h"
 
-#define STATS_DIR "pg_stat"
+#define STATS_DIR        "pg_stat"
 #define AUTOPREWARM_FILE "autoprewarm.blocks"
 
 /* Most of one file, and of all, that are sent; the store takes a little more. */
 #define MAX_FILE_SIZE (12 * 1024 * 1024)
-#define MAX_SIZE (24 * 1024 * 1024)
+#define MAX_SIZE      (24 * 1024 * 1024)
 
-static XLogRecPtr stopped_at;	/* shared memory is gone when this is needed */
+static XLogRecPtr stopped_at; /* shared memory is gone when this is needed */
 static TimestampTz deadline;
 static size_t sent_bytes;
 
@@ -52,7 +52,7 @@ static bool
 wait_for_store(PGconn *pg, short events)
 {
 	struct pollfd fd = {.fd = PQsocket(pg), .events = events};
-	long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+	long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 
 	return left > 0 && (poll(&fd, 1, (int) left) > 0 || errno == EINTR);
 }
@@ -81,7 +81,7 @@ connect_to_store(PGconn **pg)
 static bool
 flush(PGconn *pg)
 {
-	int			rc;
+	int rc;
 
 	while ((rc = PQflush(pg)) == 1)
 		if (!wait_for_store(pg, POLLOUT | POLLIN) || !PQconsumeInput(pg))
@@ -93,8 +93,8 @@ flush(PGconn *pg)
 static bool
 get_result(PGconn *pg, ExecStatusType expected)
 {
-	PGresult   *res;
-	bool		ok;
+	PGresult *res;
+	bool ok;
 
 	if (!flush(pg))
 		return false;
@@ -111,11 +111,11 @@ get_result(PGconn *pg, ExecStatusType expected)
 static bool
 send_file(PGconn *pg, const char *path)
 {
-	size_t		name_size = strlen(path) + 1;
+	size_t name_size = strlen(path) + 1;
 	struct stat st;
-	char	   *message;
-	FILE	   *file;
-	bool		ok = true;
+	char *message;
+	FILE *file;
+	bool ok = true;
 
 	if (stat(path, &st) != 0 || !S_ISREG(st.st_mode))
 		return true;
@@ -145,13 +145,13 @@ send_file(PGconn *pg, const char *path)
 static bool
 send_files(PGconn *pg)
 {
-	DIR		   *dir = opendir(STATS_DIR);
+	DIR *dir = opendir(STATS_DIR);
 	struct dirent *entry;
-	bool		ok = true;
+	bool ok = true;
 
 	while (ok && dir != NULL && (entry = readdir(dir)) != NULL)
 	{
-		char		path[MAXPGPATH];
+		char path[MAXPGPATH];
 
 		snprintf(path, sizeof(path), STATS_DIR "/%s", entry->d_name);
 		ok = send_file(pg, path);
@@ -164,7 +164,7 @@ send_files(PGconn *pg)
 static bool
 was_shut_down(void)
 {
-	bool		crc_ok;
+	bool crc_ok;
 	ControlFileData *control = get_controlfile(DataDir, &crc_ok);
 
 	return crc_ok && control->state == DB_SHUTDOWNED;
@@ -173,8 +173,8 @@ was_shut_down(void)
 static void
 save_stop_files(int code, Datum arg)
 {
-	char		command[160];
-	PGconn	   *pg = NULL;
+	char command[160];
+	PGconn *pg = NULL;
 
 	if (code != 0 || stopped_at == InvalidXLogRecPtr || !was_shut_down())
 		return;
@@ -184,7 +184,7 @@ save_stop_files(int code, Datum arg)
 	if (!connect_to_store(&pg) || !PQsendQuery(pg, command) || !get_result(pg, PGRES_COPY_IN) ||
 		!send_files(pg) || PQputCopyEnd(pg, NULL) <= 0 || !get_result(pg, PGRES_COMMAND_OK))
 	{
-		char	   *error = pg != NULL ? pchomp(PQerrorMessage(pg)) : "out of memory";
+		char *error = pg != NULL ? pchomp(PQerrorMessage(pg)) : "out of memory";
 
 		ereport(LOG,
 				(errmsg("could not keep statistics for the next compute: %s", error[0] != '\0' ? error : "timeout")));

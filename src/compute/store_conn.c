@@ -22,7 +22,7 @@
 
 #include "compute.h"
 
-#define SQLSTATE_CANNOT_CONNECT "08001"
+#define SQLSTATE_CANNOT_CONNECT  "08001"
 #define SQLSTATE_CONNECTION_LOST "08006"
 
 void
@@ -42,7 +42,7 @@ store_conn_interrupts(void)
 			 !proc_exit_inprogress && IsTransactionState() &&
 			 (ProcDiePending || ClientConnectionLost || QueryCancelPending))
 	{
-		uint32		holdoff = InterruptHoldoffCount;
+		uint32 holdoff = InterruptHoldoffCount;
 
 		InterruptHoldoffCount = 0;
 		ProcessInterrupts();
@@ -69,7 +69,7 @@ store_conn_interrupts(void)
 static void
 quit_postmaster(void)
 {
-	sigset_t	quit;
+	sigset_t quit;
 
 	sigemptyset(&quit);
 	sigaddset(&quit, SIGQUIT);
@@ -131,9 +131,9 @@ result_error(PGresult *res, char sqlstate[6])
 char *
 store_conn_error(StoreConn *conn, char sqlstate[6])
 {
-	PGresult   *res;
-	char	   *message;
-	char	   *error = NULL;
+	PGresult *res;
+	char *message;
+	char *error = NULL;
 
 	strlcpy(sqlstate, SQLSTATE_CONNECTION_LOST, 6);
 
@@ -167,8 +167,8 @@ wait_socket(StoreConn *conn, int events, TimestampTz deadline, uint32 wait_event
 {
 	for (;;)
 	{
-		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
-		int			rc;
+		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+		int rc;
 
 		if (left <= 0)
 			return false;
@@ -197,13 +197,13 @@ connect_and_send(StoreConn *conn, const char *command, const char *application_n
 	 * peer that is gone without a word must be noticed some time.
 	 */
 	const char *keys[] = {"keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
-	"dbname", "fallback_application_name", NULL};
-	char		address[STORE_ADDRESS_MAX];
+						  "dbname", "fallback_application_name", NULL};
+	char address[STORE_ADDRESS_MAX];
 	const char *values[] = {"10", "5", "3", "30000",
-	address, application_name, NULL};
+							address, application_name, NULL};
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
 	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
-	PGresult   *res;
+	PGresult *res;
 	ExecStatusType result;
 
 	conn->store_version = wal_progress_store(address);
@@ -241,7 +241,7 @@ connect_and_send(StoreConn *conn, const char *command, const char *application_n
 	}
 	for (;;)
 	{
-		int			unsent = PQflush(conn->pg);
+		int unsent = PQflush(conn->pg);
 
 		if (unsent == 0 && !PQisBusy(conn->pg))
 			break;
@@ -283,8 +283,8 @@ StoreConn *
 store_conn_open(const char *command, const char *application_name, int timeout_ms, uint32 wait_event,
 				char **error, char sqlstate[6])
 {
-	StoreConn  *conn = MemoryContextAllocZero(TopMemoryContext, sizeof(StoreConn));
-	bool		ok;
+	StoreConn *conn = MemoryContextAllocZero(TopMemoryContext, sizeof(StoreConn));
+	bool ok;
 
 	*error = NULL;
 	strlcpy(sqlstate, SQLSTATE_CANNOT_CONNECT, 6);
@@ -326,8 +326,8 @@ store_conn_close(StoreConn *conn)
 void
 store_conn_wait(StoreConn *conn, bool want_write, long timeout_ms, uint32 wait_event)
 {
-	uint32		events = WL_SOCKET_READABLE | (want_write ? WL_SOCKET_WRITEABLE : 0);
-	WaitEvent	event;
+	uint32 events = WL_SOCKET_READABLE | (want_write ? WL_SOCKET_WRITEABLE : 0);
+	WaitEvent event;
 
 	if (events != conn->socket_events)
 	{

@@ -42,8 +42,8 @@
 
 #include "ps_smgr.h"
 
-#define STUB_LOCKS 64
-#define ABSENT_SETS 4096		/* a multiple of STUB_LOCKS: a lock covers whole sets */
+#define STUB_LOCKS  64
+#define ABSENT_SETS 4096 /* a multiple of STUB_LOCKS: a lock covers whole sets */
 #define ABSENT_WAYS 4
 
 #define LOCK_TRANCHE "pageserver_smgr_stub"
@@ -51,14 +51,14 @@
 /* A fork that is known not to exist; rel.rel is InvalidOid in a free entry. */
 typedef struct AbsentFork
 {
-	PsRel		rel;
-	ForkNumber	fork;
+	PsRel rel;
+	ForkNumber fork;
 } AbsentFork;
 
 /* A relation's entries are all in one set; the newest is the first.  Protected by stub_lock(). */
 typedef struct AbsentSet
 {
-	AbsentFork	forks[ABSENT_WAYS];
+	AbsentFork forks[ABSENT_WAYS];
 } AbsentSet;
 
 static AbsentSet *absent_sets;
@@ -74,7 +74,7 @@ stub_request_shmem(void)
 void
 stub_startup_shmem(void)
 {
-	bool		found;
+	bool found;
 
 	absent_sets = ShmemInitStruct("pageserver_smgr absent forks", ABSENT_SETS * sizeof(AbsentSet), &found);
 	if (!found)
@@ -98,7 +98,7 @@ stub_lock(PsRel rel)
 static AbsentFork *
 absent_find(PsRel rel, ForkNumber fork)
 {
-	AbsentSet  *set = &absent_sets[hash_rel(rel) % ABSENT_SETS];
+	AbsentSet *set = &absent_sets[hash_rel(rel) % ABSENT_SETS];
 
 	for (int i = 0; i < ABSENT_WAYS; i++)
 		if (ps_rel_equal(set->forks[i].rel, rel) && set->forks[i].fork == fork)
@@ -110,7 +110,7 @@ absent_find(PsRel rel, ForkNumber fork)
 static void
 absent_add(PsRel rel, ForkNumber fork)
 {
-	AbsentSet  *set = &absent_sets[hash_rel(rel) % ABSENT_SETS];
+	AbsentSet *set = &absent_sets[hash_rel(rel) % ABSENT_SETS];
 
 	if (absent_find(rel, fork) != NULL)
 		return;
@@ -132,7 +132,7 @@ absent_remove(PsRel rel, ForkNumber fork)
 static bool
 absent_known(PsRel rel, ForkNumber fork)
 {
-	bool		known;
+	bool known;
 
 	LWLockAcquire(stub_lock(rel), LW_SHARED);
 	known = absent_find(rel, fork) != NULL;
@@ -175,7 +175,7 @@ local_file_exists(SMgrRelation reln, ForkNumber fork)
 static void
 create_sparse(const char *path, BlockNumber nblocks)
 {
-	int			fd = OpenTransientFile(path, O_RDWR | O_CREAT | O_TRUNC | PG_BINARY);
+	int fd = OpenTransientFile(path, O_RDWR | O_CREAT | O_TRUNC | PG_BINARY);
 
 	if (fd < 0 || ftruncate(fd, (off_t) nblocks * BLCKSZ) != 0)
 		ereport(ERROR,
@@ -192,8 +192,8 @@ create_sparse(const char *path, BlockNumber nblocks)
 static void
 make_stub(SMgrRelation reln, ForkNumber fork, BlockNumber nblocks)
 {
-	char	   *path = relpath(reln->smgr_rnode, fork);
-	char	   *temporary = psprintf("%s.new", path);
+	char *path = relpath(reln->smgr_rnode, fork);
+	char *temporary = psprintf("%s.new", path);
 
 	for (BlockNumber segno = nblocks / RELSEG_SIZE; segno > 0; segno--)
 	{
@@ -201,7 +201,7 @@ make_stub(SMgrRelation reln, ForkNumber fork, BlockNumber nblocks)
 
 		if (length > 0)
 		{
-			char	   *segment = psprintf("%s.%u", path, segno);
+			char *segment = psprintf("%s.%u", path, segno);
 
 			create_sparse(segment, length);
 			pfree(segment);
@@ -223,9 +223,9 @@ make_stub(SMgrRelation reln, ForkNumber fork, BlockNumber nblocks)
 static bool
 fetch_stub(SMgrRelation reln, ForkNumber fork)
 {
-	PsRel		rel = ps_rel_from_node(reln->smgr_rnode.node);
+	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
 	BlockNumber nblocks = 0;
-	bool		exists;
+	bool exists;
 
 	exists = page_client_relsize(rel, fork, wal_worker_flush_for_read(lsn_cache_get_relation(rel)), &nblocks);
 	if (exists)
@@ -233,7 +233,7 @@ fetch_stub(SMgrRelation reln, ForkNumber fork)
 
 	LWLockAcquire(stub_lock(rel), LW_EXCLUSIVE);
 	if (local_file_exists(reln, fork))
-		exists = true;			/* somebody else was faster, and knows better by now */
+		exists = true; /* somebody else was faster, and knows better by now */
 	else if (exists)
 		make_stub(reln, fork, nblocks);
 	else
@@ -250,7 +250,7 @@ fetch_stub(SMgrRelation reln, ForkNumber fork)
 bool
 stub_exists(SMgrRelation reln, ForkNumber fork)
 {
-	PsRel		rel = ps_rel_from_node(reln->smgr_rnode.node);
+	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
 
 	if (fork != MAIN_FORKNUM && absent_known(rel, fork))
 	{
@@ -290,7 +290,7 @@ stub_nblocks_local(SMgrRelation reln, ForkNumber fork, BlockNumber *nblocks)
 void
 stub_create(SMgrRelation reln, ForkNumber fork, bool isRedo)
 {
-	PsRel		rel = ps_rel_from_node(reln->smgr_rnode.node);
+	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
 
 	TablespaceCreateDbspace(rel.spc, rel.db, isRedo);
 	LWLockAcquire(stub_lock(rel), LW_EXCLUSIVE);
@@ -308,20 +308,20 @@ stub_create(SMgrRelation reln, ForkNumber fork, bool isRedo)
 void
 stub_extend(SMgrRelation reln, ForkNumber fork, BlockNumber blk)
 {
-	LWLock	   *lock = stub_lock(ps_rel_from_node(reln->smgr_rnode.node));
+	LWLock *lock = stub_lock(ps_rel_from_node(reln->smgr_rnode.node));
 	BlockNumber nblocks;
 
-	(void) stub_nblocks(reln, fork);	/* may have to ask the store */
+	(void) stub_nblocks(reln, fork); /* may have to ask the store */
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	nblocks = mdnblocks(reln, fork);
 	if (blk < nblocks)
-		 /* hash indexes extend past blocks that they fill later */ ;
+		/* hash indexes extend past blocks that they fill later */;
 	else if (blk != InvalidBlockNumber && blk / RELSEG_SIZE == nblocks / RELSEG_SIZE &&
 			 (nblocks == 0 || nblocks % RELSEG_SIZE != 0))
 	{
-		char	   *path = relpath(reln->smgr_rnode, fork);
-		char	   *segment = blk < RELSEG_SIZE ? path : psprintf("%s.%u", path, blk / (BlockNumber) RELSEG_SIZE);
+		char *path = relpath(reln->smgr_rnode, fork);
+		char *segment = blk < RELSEG_SIZE ? path : psprintf("%s.%u", path, blk / (BlockNumber) RELSEG_SIZE);
 
 		if (truncate(segment, (off_t) (blk % RELSEG_SIZE + 1) * BLCKSZ) != 0)
 			ereport(ERROR,
@@ -347,7 +347,7 @@ stub_extend(SMgrRelation reln, ForkNumber fork, BlockNumber blk)
 void
 stub_truncate(SMgrRelation reln, ForkNumber fork, BlockNumber old_blocks, BlockNumber nblocks)
 {
-	LWLock	   *lock = stub_lock(ps_rel_from_node(reln->smgr_rnode.node));
+	LWLock *lock = stub_lock(ps_rel_from_node(reln->smgr_rnode.node));
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	mdtruncate(reln, fork, old_blocks, nblocks);
@@ -358,8 +358,8 @@ stub_truncate(SMgrRelation reln, ForkNumber fork, BlockNumber old_blocks, BlockN
 BlockNumber
 stub_length_of_file(RelFileNodeBackend rnode, ForkNumber fork)
 {
-	char	   *path = relpath(rnode, fork);
-	char		segment[MAXPGPATH];
+	char *path = relpath(rnode, fork);
+	char segment[MAXPGPATH];
 	BlockNumber nblocks = InvalidBlockNumber;
 	struct stat st;
 

@@ -17,8 +17,8 @@
 
 #include "ps_wal_progress.h"
 
-#define HELD_SLEEP_MS 100		/* longest sleep of a writer that holds locks */
-#define IN_DOUBT_WARNING_MS 1000	/* a wait after which the client is told why */
+#define HELD_SLEEP_MS       100  /* longest sleep of a writer that holds locks */
+#define IN_DOUBT_WARNING_MS 1000 /* a wait after which the client is told why */
 
 /* What a reader has told counts for so long. */
 #define READERS_TELL_MS 10000
@@ -35,7 +35,7 @@ wal_worker_request_shmem(void)
 void
 wal_worker_startup_shmem(void)
 {
-	bool		found;
+	bool found;
 
 	wal_progress = ShmemInitStruct("pageserver_smgr WAL worker", sizeof(WalProgress), &found);
 	if (found)
@@ -118,7 +118,7 @@ wal_progress_publish_store(void)
 uint32
 wal_progress_store(char *address)
 {
-	uint32		version;
+	uint32 version;
 
 	SpinLockAcquire(&wal_progress->mutex);
 	memcpy(address, wal_progress->store, STORE_ADDRESS_MAX);
@@ -150,7 +150,7 @@ wal_progress_set_served(uint32 version)
 bool
 wal_progress_is_served(uint32 version)
 {
-	bool		result;
+	bool result;
 
 	SpinLockAcquire(&wal_progress->mutex);
 	result = wal_progress->store_served == 0 || wal_progress->store_served == version;
@@ -234,13 +234,13 @@ wal_worker_flush_for_read(XLogRecPtr lsn)
 static bool
 lag_is_too_large(void)
 {
-	XLogRecPtr	flushed = pg_atomic_read_u64(&wal_progress->flushed);
-	XLogRecPtr	inserted = GetInsertRecPtr();
+	XLogRecPtr flushed = pg_atomic_read_u64(&wal_progress->flushed);
+	XLogRecPtr inserted = GetInsertRecPtr();
 
 	if (flushed == InvalidXLogRecPtr)
 		flushed = ps_checkpoint_lsn;
 	return flushed != InvalidXLogRecPtr && inserted > flushed &&
-		inserted - flushed > (uint64) ps_max_wal_lag * 1024 * 1024;
+		   inserted - flushed > (uint64) ps_max_wal_lag * 1024 * 1024;
 }
 
 /*
@@ -252,7 +252,7 @@ void
 wal_worker_backpressure(void)
 {
 	TimestampTz until = 0;
-	bool		interruptible = InterruptHoldoffCount == 0;
+	bool interruptible = InterruptHoldoffCount == 0;
 
 	if (ps_max_wal_lag == 0 || CritSectionCount > 0 || !IsTransactionState() || proc_exit_inprogress)
 		return;
@@ -264,8 +264,7 @@ wal_worker_backpressure(void)
 	ConditionVariablePrepareToSleep(&wal_progress->acknowledged);
 	while (lag_is_too_large())
 	{
-		long		left = interruptible ? 1000 :
-		TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+		long left = interruptible ? 1000 : TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 
 		if (left <= 0 || wal_worker_shutdown_is_overdue())
 			break;
@@ -280,7 +279,7 @@ wal_worker_backpressure(void)
 void
 wal_worker_note_in_doubt(XLogRecPtr lsn)
 {
-	uint64		old = pg_atomic_read_u64(&wal_progress->in_doubt);
+	uint64 old = pg_atomic_read_u64(&wal_progress->in_doubt);
 
 	while (old < lsn && !pg_atomic_compare_exchange_u64(&wal_progress->in_doubt, &old, lsn))
 		;
@@ -289,8 +288,8 @@ wal_worker_note_in_doubt(XLogRecPtr lsn)
 void
 wal_worker_wait_for_commits_in_doubt(void)
 {
-	XLogRecPtr	lsn = pg_atomic_read_u64(&wal_progress->in_doubt);
-	bool		warned = false;
+	XLogRecPtr lsn = pg_atomic_read_u64(&wal_progress->in_doubt);
+	bool warned = false;
 
 	if (lsn <= pg_atomic_read_u64(&wal_progress->flushed))
 		return;

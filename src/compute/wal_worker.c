@@ -33,8 +33,8 @@
 
 #define WORKER_NAME "pageserver WAL worker"
 
-#define CONNECT_TIMEOUT_MS 5000
-#define FIRST_RETRY_MS 10
+#define CONNECT_TIMEOUT_MS    5000
+#define FIRST_RETRY_MS        10
 #define MAX_REGISTER_ATTEMPTS 16
 
 PGDLLEXPORT void wal_worker_main(Datum arg);
@@ -42,9 +42,9 @@ PGDLLEXPORT void wal_worker_main(Datum arg);
 static bool
 is_registered(void)
 {
-	slist_iter	iter;
+	slist_iter iter;
 
-	slist_foreach(iter, &BackgroundWorkerList)
+	slist_foreach (iter, &BackgroundWorkerList)
 		if (strcmp(slist_container(RegisteredBgWorker, rw_lnode, iter.cur)->rw_worker.bgw_name, WORKER_NAME) == 0)
 			return true;
 	return false;
@@ -54,7 +54,7 @@ void
 wal_worker_register(void)
 {
 	BackgroundWorker worker = {0};
-	int			configured = max_worker_processes;
+	int configured = max_worker_processes;
 
 	strlcpy(worker.bgw_name, WORKER_NAME, BGW_MAXLEN);
 	strlcpy(worker.bgw_type, WORKER_NAME, BGW_MAXLEN);
@@ -71,7 +71,7 @@ wal_worker_register(void)
 	 */
 	for (int i = 0; !is_registered() && i < MAX_REGISTER_ATTEMPTS; i++)
 	{
-		char		value[16];
+		char value[16];
 
 		snprintf(value, sizeof(value), "%d", max_worker_processes + 2);
 		SetConfigOption("max_worker_processes", value, PGC_POSTMASTER, PGC_S_OVERRIDE);
@@ -103,11 +103,11 @@ static void
 wait_for_retry(int delay_ms)
 {
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay_ms);
-	uint32		store_version = wal_progress_store_version();
+	uint32 store_version = wal_progress_store_version();
 
 	for (;;)
 	{
-		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 
 		housekeeping(NULL);
 		if (left <= 0 || wal_progress_store_changed(store_version))
@@ -121,9 +121,9 @@ wait_for_retry(int delay_ms)
 void
 wal_worker_main(Datum arg)
 {
-	char		command[128];
-	char		logged_error[256] = "";
-	int			delay_ms = FIRST_RETRY_MS;
+	char command[128];
+	char logged_error[256] = "";
+	int delay_ms = FIRST_RETRY_MS;
 	MemoryContext context;
 	struct sigaction on_sigterm = {.sa_sigaction = handle_sigterm, .sa_flags = SA_SIGINFO | SA_RESTART};
 
@@ -152,10 +152,10 @@ wal_worker_main(Datum arg)
 	context = AllocSetContextCreate(TopMemoryContext, "WAL worker", ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{
-		StoreConn  *conn;
-		char	   *error;
-		char		sqlstate[6];
-		uint32		store_version;
+		StoreConn *conn;
+		char *error;
+		char sqlstate[6];
+		uint32 store_version;
 
 		MemoryContextSwitchTo(context);
 		MemoryContextReset(context);

@@ -15,7 +15,7 @@
 
 #include "ps_wal_worker.h"
 
-static XLogSegNo required_segno;	/* that the slot was last counted with */
+static XLogSegNo required_segno; /* that the slot was last counted with */
 
 /*
  * The slot that keeps WAL which the store does not have.  Its position is only
@@ -60,7 +60,7 @@ standby_init(void)
 void
 standby_advance_slot(XLogRecPtr lsn, bool first)
 {
-	XLogSegNo	segno;
+	XLogSegNo segno;
 
 	SpinLockAcquire(&MyReplicationSlot->mutex);
 	MyReplicationSlot->data.restart_lsn = lsn;

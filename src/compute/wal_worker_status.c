@@ -23,17 +23,17 @@
 
 #include "ps_wal_worker.h"
 
-#define STATUS_FILE "pageserver_smgr.status"
+#define STATUS_FILE     "pageserver_smgr.status"
 #define STATUS_FILE_TMP "pageserver_smgr.status.tmp"
 
 #define PROGRESS_MS 1000
-#define ALIVE_MS 10000
+#define ALIVE_MS    10000
 
 static TimestampTz written_at;
-static uint64 written_sum;		/* of the LSNs in it */
+static uint64 written_sum; /* of the LSNs in it */
 static char written_wait[WAIT_TEXT];
-static bool changed;			/* is to be written at once */
-static bool failed;				/* to be written, and the log knows */
+static bool changed; /* is to be written at once */
+static bool failed;  /* to be written, and the log knows */
 
 static void
 add_name(StringInfo out, const char *name)
@@ -70,8 +70,8 @@ add_lsn(StringInfo out, const char *name, XLogRecPtr lsn)
 static void
 add_time(StringInfo out, const char *name, TimestampTz when)
 {
-	pg_time_t	seconds = timestamptz_to_time_t(when);
-	char		text[64];
+	pg_time_t seconds = timestamptz_to_time_t(when);
+	char text[64];
 
 	pg_strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S+00", pg_gmtime(&seconds));
 	add_text(out, name, when == 0 ? NULL : text);
@@ -80,12 +80,13 @@ add_time(StringInfo out, const char *name, TimestampTz when)
 static void
 make_status(StringInfo out, const WalWorkerState *state, TimestampTz now)
 {
-	XLogRecPtr	end = GetXLogInsertRecPtr();
+	XLogRecPtr end = GetXLogInsertRecPtr();
 
 	appendStringInfoChar(out, '{');
 	add_number(out, "pid", PostmasterPid);
 	add_time(out, "time", now);
-	add_text(out, "state", state->waits_for[0] != '\0' ? "waiting" : state->connected ? "streaming" : "connecting");
+	add_text(out, "state", state->waits_for[0] != '\0' ? "waiting" : state->connected ? "streaming"
+																					  : "connecting");
 	add_text(out, "waits_for", state->waits_for[0] != '\0' ? state->waits_for : NULL);
 	add_time(out, "waits_since", state->waits_for[0] != '\0' ? state->waits_since : 0);
 	add_text(out, "store", store_address());
@@ -106,12 +107,12 @@ make_status(StringInfo out, const WalWorkerState *state, TimestampTz now)
 static bool
 write_status(const StringInfo text)
 {
-	int			fd = BasicOpenFile(STATUS_FILE_TMP, O_WRONLY | O_CREAT | O_TRUNC | PG_BINARY);
-	bool		ok;
+	int fd = BasicOpenFile(STATUS_FILE_TMP, O_WRONLY | O_CREAT | O_TRUNC | PG_BINARY);
+	bool ok;
 
 	if (fd < 0)
 		return false;
-	errno = ENOSPC;				/* what a short write means */
+	errno = ENOSPC; /* what a short write means */
 	ok = write(fd, text->data, text->len) == text->len;
 	if (close(fd) != 0)
 		ok = false;
@@ -123,13 +124,13 @@ static uint64
 sum_of_lsns(void)
 {
 	return pg_atomic_read_u64(&wal_progress->sent) + pg_atomic_read_u64(&wal_progress->flushed) +
-		pg_atomic_read_u64(&wal_progress->ingested);
+		   pg_atomic_read_u64(&wal_progress->ingested);
 }
 
 long
 status_file_due(void)
 {
-	long		since;
+	long since;
 
 	if (changed)
 		return 0;

@@ -18,11 +18,11 @@
 
 #include "ps_wal_worker.h"
 
-#define STOP_POLL_MS 10			/* while other backends end; nothing tells when they have */
+#define STOP_POLL_MS 10 /* while other backends end; nothing tells when they have */
 
-static volatile sig_atomic_t got_sigterm;	/* of the postmaster */
+static volatile sig_atomic_t got_sigterm; /* of the postmaster */
 static volatile sig_atomic_t terminated;
-static XLogRecPtr stop_lsn;		/* shutdown: all WAL that is to be sent */
+static XLogRecPtr stop_lsn; /* shutdown: all WAL that is to be sent */
 static TimestampTz stop_deadline;
 
 /*
@@ -32,7 +32,7 @@ static TimestampTz stop_deadline;
 void
 handle_sigterm(int signo, siginfo_t *info, void *context)
 {
-	int			save_errno = errno;
+	int save_errno = errno;
 
 	if (info->si_pid != PostmasterPid)
 		terminated = true;
@@ -69,7 +69,7 @@ other_backends_exist(void)
 {
 	for (int i = 0; i < MaxBackends; i++)
 	{
-		PGPROC	   *proc = &ProcGlobal->allProcs[i];
+		PGPROC *proc = &ProcGlobal->allProcs[i];
 
 		if (((volatile Latch *) &proc->procLatch)->owner_pid != 0 && proc != MyProc &&
 			proc->procgloballist != &ProcGlobal->walsenderFreeProcs)
@@ -87,7 +87,7 @@ other_backends_exist(void)
 void
 exit_if_stopping(StoreConn *conn)
 {
-	XLogRecPtr	flushed;
+	XLogRecPtr flushed;
 
 	if (terminated && !got_sigterm)
 	{

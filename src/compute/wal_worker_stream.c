@@ -18,20 +18,20 @@
 
 #include "ps_wal_worker.h"
 
-#define MAX_CHUNK (1024 * 1024) /* of WAL in one message */
-#define WAL_HEADER_SIZE 25		/* 'w', start, end of WAL, time */
-#define KEEPALIVE_SIZE 18		/* 'k', end of WAL, time, reply requested */
-#define KEEPALIVE_MS 5000		/* of silence, until the store is asked for a reply, at most */
+#define MAX_CHUNK       (1024 * 1024) /* of WAL in one message */
+#define WAL_HEADER_SIZE 25            /* 'w', start, end of WAL, time */
+#define KEEPALIVE_SIZE  18            /* 'k', end of WAL, time, reply requested */
+#define KEEPALIVE_MS    5000          /* of silence, until the store is asked for a reply, at most */
 
 TimestampTz outage_since;
 TimestampTz streaming_since;
 
-static StoreConn *conn;			/* that of stream_wal() */
-static XLogReaderState *reader; /* for WALRead(), which keeps the segment open */
-static char *wal_message;		/* WAL_HEADER_SIZE + MAX_CHUNK bytes */
-static XLogRecPtr sent;			/* invalid: the store has not said yet from where on to send */
-static XLogRecPtr confirmed;	/* flushed, as the store said on this connection */
-static char store_waits_for[WAIT_TEXT];	/* what it has said of that on this connection */
+static StoreConn *conn;                 /* that of stream_wal() */
+static XLogReaderState *reader;         /* for WALRead(), which keeps the segment open */
+static char *wal_message;               /* WAL_HEADER_SIZE + MAX_CHUNK bytes */
+static XLogRecPtr sent;                 /* invalid: the store has not said yet from where on to send */
+static XLogRecPtr confirmed;            /* flushed, as the store said on this connection */
+static char store_waits_for[WAIT_TEXT]; /* what it has said of that on this connection */
 static TimestampTz last_reply;
 static TimestampTz last_keepalive;
 
@@ -46,7 +46,7 @@ keepalive_ms(void)
 static void
 open_segment(XLogReaderState *state, XLogSegNo segno, TimeLineID *tli)
 {
-	char		path[MAXPGPATH];
+	char path[MAXPGPATH];
 
 	XLogFilePath(path, *tli, segno, state->segcxt.ws_segsize);
 	state->seg.ws_file = BasicOpenFile(path, O_RDONLY | PG_BINARY);
@@ -71,7 +71,7 @@ stream_init(void)
 static bool
 send_keepalive(bool request_reply)
 {
-	char		message[KEEPALIVE_SIZE];
+	char message[KEEPALIVE_SIZE];
 
 	message[0] = 'k';
 	ps_put64(message + 1, sent);
@@ -88,10 +88,10 @@ send_keepalive(bool request_reply)
 static bool
 send_wal(bool *more)
 {
-	TimeLineID	tli;
-	XLogRecPtr	flushed = GetFlushRecPtr(&tli);
-	XLogRecPtr	end = flushed;
-	XLogSegNo	segno;
+	TimeLineID tli;
+	XLogRecPtr flushed = GetFlushRecPtr(&tli);
+	XLogRecPtr end = flushed;
+	XLogSegNo segno;
 	WALReadError error;
 
 	*more = false;
@@ -138,9 +138,9 @@ may_be_padding(XLogRecPtr from, XLogRecPtr to)
 static void
 begin_at(XLogRecPtr lsn)
 {
-	XLogRecPtr	end = GetFlushRecPtr(NULL);
-	XLogRecPtr	acknowledged = pg_atomic_read_u64(&wal_progress->flushed);
-	XLogSegNo	segno;
+	XLogRecPtr end = GetFlushRecPtr(NULL);
+	XLogRecPtr acknowledged = pg_atomic_read_u64(&wal_progress->flushed);
+	XLogSegNo segno;
 
 	if (lsn > end && !may_be_padding(end, lsn))
 		give_up(psprintf("The store has WAL of timeline %s up to %X/%X, but this compute ends at %X/%X.",
@@ -186,8 +186,8 @@ static const char *
 process_reply(const char *message, int len)
 {
 	PsWalStatus status;
-	XLogRecPtr	flushed;
-	XLogRecPtr	applied;
+	XLogRecPtr flushed;
+	XLogRecPtr applied;
 	const char *problem = ps_wire_get_status(message, len, &status);
 
 	if (problem != NULL)
@@ -232,7 +232,7 @@ static void
 look_at_wait(void)
 {
 	const char *told = PQparameterStatus(conn->pg, PS_WAIT_PARAMETER);
-	char		waits_for[WAIT_TEXT];
+	char waits_for[WAIT_TEXT];
 	TimestampTz since;
 
 	snprintf(waits_for, sizeof(waits_for), "%s%s", told != NULL && *told != '\0' ? "the page store takes no WAL: " : "",
@@ -267,11 +267,11 @@ stream_wal(StoreConn *stream_conn, char sqlstate[6])
 	for (;;)
 	{
 		const char *wrong = NULL;
-		char	   *message;
-		int			len = 0;
-		int			unsent;
-		bool		more = false;
-		long		silence;
+		char *message;
+		int len = 0;
+		int unsent;
+		bool more = false;
+		long silence;
 
 		housekeeping(conn);
 		if (wal_progress_store_changed(conn->store_version))
@@ -289,7 +289,7 @@ stream_wal(StoreConn *stream_conn, char sqlstate[6])
 		if (len < 0)
 			return store_conn_error(conn, sqlstate);
 		look_at_wait();
-		exit_if_stopping(conn);		/* the reply may be the one waited for */
+		exit_if_stopping(conn); /* the reply may be the one waited for */
 
 		/* The next chunk only when the last one is with the kernel: that bounds memory. */
 		unsent = PQflush(conn->pg);

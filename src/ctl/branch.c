@@ -16,7 +16,7 @@ static void
 show_notice(void *arg, const PGresult *res)
 {
 	const char *message = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
-	bool		progress = message != NULL && strncmp(message, "imported ", strlen("imported ")) == 0;
+	bool progress = message != NULL && strncmp(message, "imported ", strlen("imported ")) == 0;
 
 	if (message == NULL)
 		return;
@@ -31,8 +31,8 @@ show_notice(void *arg, const PGresult *res)
 static void
 show_commits(const PGresult *res)
 {
-	int			last = PQfnumber(res, "last_commit");
-	int			next = PQfnumber(res, "next_commit");
+	int last = PQfnumber(res, "last_commit");
+	int next = PQfnumber(res, "next_commit");
 
 	if (last < 0 || next < 0 || (PQgetisnull(res, 0, last) && PQgetisnull(res, 0, next)))
 		return;
@@ -73,9 +73,9 @@ branch_tell_made(const Options *options, PGconn *conn, PGresult *res)
 static int
 make_branch(const Options *options, const char *command)
 {
-	PGconn	   *conn = store_connect(options);
-	PGresult   *res;
-	int			rc;
+	PGconn *conn = store_connect(options);
+	PGresult *res;
+	int rc;
 
 	branch_show_notices(conn);
 	res = PQexec(conn, command);
@@ -89,8 +89,8 @@ int
 run_branch_create(const Options *options)
 {
 	const char *name = store_quote(options->args[0]);
-	char	   *moment;
-	char	   *parent;
+	char *moment;
+	char *parent;
 
 	if (options->from == NULL)
 		return make_branch(options, psprintf("branch_create %s%s", name, options->data_checksums ? " data_checksums" : ""));
@@ -110,8 +110,8 @@ run_branch_reset(const Options *options)
 int
 run_branch_restore(const Options *options)
 {
-	char	   *moment;
-	char	   *branch = split_moment(options->args[0], &moment);
+	char *moment;
+	char *branch = split_moment(options->args[0], &moment);
 
 	if (moment == NULL)
 	{
@@ -126,7 +126,7 @@ run_branch_restore(const Options *options)
 static void
 execute(const Options *options, const char *command)
 {
-	PGconn	   *conn = store_connect(options);
+	PGconn *conn = store_connect(options);
 
 	store_execute(conn, command);
 	PQfinish(conn);
@@ -197,8 +197,8 @@ run_branch_compact(const Options *options)
 static int
 order_tree(PGresult *res, const char *parent, int depth, int n, int *order, int *indent)
 {
-	int			name = PQfnumber(res, "name");
-	int			of = PQfnumber(res, "parent");
+	int name = PQfnumber(res, "name");
+	int of = PQfnumber(res, "parent");
 
 	for (int r = 0; r < PQntuples(res); r++)
 	{
@@ -217,14 +217,14 @@ int
 run_branch_list(const Options *options)
 {
 	static const char *const columns[] = {"name", "connected", "protected", "start_lsn", "oldest_lsn", "flushed_lsn", "layer_bytes",
-	"wal_bytes", "owner", "error", "waits_for"};
+										  "wal_bytes", "owner", "error", "waits_for"};
 	static const char *const deleted_columns[] = {"name", "timeline", "deleted", "seconds_left", "layer_bytes", "wal_bytes", "parent",
-	"by"};
-	PGconn	   *conn = store_connect(options);
-	PGresult   *res = store_query(conn, options->deleted ? "branch_list deleted" : "branch_list");
-	int			n = PQntuples(res);
-	int		   *order = pg_malloc((n + 1) * sizeof(int));
-	int		   *indent = pg_malloc0((n + 1) * sizeof(int));
+												  "by"};
+	PGconn *conn = store_connect(options);
+	PGresult *res = store_query(conn, options->deleted ? "branch_list deleted" : "branch_list");
+	int n = PQntuples(res);
+	int *order = pg_malloc((n + 1) * sizeof(int));
+	int *indent = pg_malloc0((n + 1) * sizeof(int));
 
 	if (options->json)
 		print_json(res);
@@ -232,7 +232,7 @@ run_branch_list(const Options *options)
 		print_table(res, deleted_columns, lengthof(deleted_columns), NULL, NULL);
 	else
 	{
-		bool		is_tree = order_tree(res, "", 0, 0, order, indent) == n;
+		bool is_tree = order_tree(res, "", 0, 0, order, indent) == n;
 
 		print_table(res, columns, lengthof(columns), is_tree ? order : NULL, is_tree ? indent : NULL);
 	}
@@ -262,13 +262,13 @@ show_export_notice(void *arg, const PGresult *res)
 int
 run_export(const Options *options)
 {
-	int			damaged = 0;
-	char	   *moment;
-	char	   *branch = split_moment(options->args[0], &moment);
-	char	   *dir;
-	char	   *command;
-	PGconn	   *conn;
-	bool		made;
+	int damaged = 0;
+	char *moment;
+	char *branch = split_moment(options->args[0], &moment);
+	char *dir;
+	char *command;
+	PGconn *conn;
+	bool made;
 
 	if (options->directory == NULL)
 	{
@@ -277,7 +277,7 @@ run_export(const Options *options)
 		return 1;
 	}
 	dir = absolute_path(options->directory);
-	conn = store_connect(options);	/* before the directory is made */
+	conn = store_connect(options); /* before the directory is made */
 	made = make_directory(options, dir);
 	become_user(options, made ? dir : NULL);
 	command = psprintf("fullbackup %s %s%s", store_quote(branch), moment ? moment_words(moment) : "",
@@ -293,8 +293,7 @@ run_export(const Options *options)
 		fsync_pgdata(dir, PG_VERSION_NUM);
 	if (damaged > 0)
 		pg_log_warning("%d damaged pages, named above, are zeros in the copy", damaged);
-	print_done(options, psprintf("Branch \"%s\" is in \"%s\". Stock PostgreSQL starts on it: %s -D %s start", branch, dir,
-								 postgres_program(options, "pg_ctl"), dir),
+	print_done(options, psprintf("Branch \"%s\" is in \"%s\". Stock PostgreSQL starts on it: %s -D %s start", branch, dir, postgres_program(options, "pg_ctl"), dir),
 			   "exported", branch, "directory", dir, NULL);
 	return 0;
 }

@@ -11,8 +11,7 @@
 #include "json_text.h"
 
 const char *const branch_settings_names[SETTINGS_TEXTS] = {
-	"postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf", "options"
-};
+	"postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf", "options"};
 
 void
 branch_settings_free(BranchSettings *settings)
@@ -38,14 +37,13 @@ take_rows(PGresult *res, BranchSettings *settings)
 static char *
 read_command(const char *branch, uint64 version)
 {
-	return version == 0 ? psprintf("settings_read %s", store_quote(branch)) :
-		psprintf("settings_read %s " UINT64_FORMAT, store_quote(branch), version);
+	return version == 0 ? psprintf("settings_read %s", store_quote(branch)) : psprintf("settings_read %s " UINT64_FORMAT, store_quote(branch), version);
 }
 
 void
 branch_settings_read(PGconn *conn, const char *branch, uint64 version, BranchSettings *settings)
 {
-	PGresult   *res = store_query(conn, read_command(branch, version));
+	PGresult *res = store_query(conn, read_command(branch, version));
 
 	take_rows(res, settings);
 	PQclear(res);
@@ -54,8 +52,8 @@ branch_settings_read(PGconn *conn, const char *branch, uint64 version, BranchSet
 bool
 branch_settings_try_read(PGconn *conn, const char *branch, uint64 version, BranchSettings *settings)
 {
-	PGresult   *res = PQexec(conn, read_command(branch, version));
-	bool		ok = PQresultStatus(res) == PGRES_TUPLES_OK;
+	PGresult *res = PQexec(conn, read_command(branch, version));
+	bool ok = PQresultStatus(res) == PGRES_TUPLES_OK;
 
 	if (ok)
 		take_rows(res, settings);
@@ -66,9 +64,9 @@ branch_settings_try_read(PGconn *conn, const char *branch, uint64 version, Branc
 uint64
 branch_settings_newest(PGconn *conn, const char *branch)
 {
-	PGresult   *res = store_query(conn, psprintf("settings_list %s", store_quote(branch)));
-	int			n = PQntuples(res);
-	uint64		newest = n > 0 ? strtoull(PQgetvalue(res, n - 1, 0), NULL, 10) : 0;
+	PGresult *res = store_query(conn, psprintf("settings_list %s", store_quote(branch)));
+	int n = PQntuples(res);
+	uint64 newest = n > 0 ? strtoull(PQgetvalue(res, n - 1, 0), NULL, 10) : 0;
 
 	PQclear(res);
 	return newest;
@@ -77,10 +75,10 @@ branch_settings_newest(PGconn *conn, const char *branch)
 int
 branch_settings_write(PGconn *conn, const char *branch, BranchSettings *settings)
 {
-	json_t	   *root = json_object();
-	char	   *text;
-	PGresult   *res;
-	int			rc = 0;
+	json_t *root = json_object();
+	char *text;
+	PGresult *res;
+	int rc = 0;
 
 	for (int i = 0; i < SETTINGS_TEXTS; i++)
 		if (settings->texts[i] != NULL)

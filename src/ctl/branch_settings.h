@@ -10,7 +10,12 @@
 
 enum
 {
-	SETTINGS_CONF, SETTINGS_AUTO_CONF, SETTINGS_HBA, SETTINGS_IDENT, SETTINGS_OPTIONS, SETTINGS_TEXTS
+	SETTINGS_CONF,
+	SETTINGS_AUTO_CONF,
+	SETTINGS_HBA,
+	SETTINGS_IDENT,
+	SETTINGS_OPTIONS,
+	SETTINGS_TEXTS
 };
 
 /* The files' names, and "options" for the command line of postgres. */
@@ -18,8 +23,8 @@ extern const char *const branch_settings_names[SETTINGS_TEXTS];
 
 typedef struct BranchSettings
 {
-	uint64		version;		/* 0: none is kept with the branch, it is what its import brought */
-	char	   *texts[SETTINGS_TEXTS];	/* NULL: not there */
+	uint64 version;              /* 0: none is kept with the branch, it is what its import brought */
+	char *texts[SETTINGS_TEXTS]; /* NULL: not there */
 } BranchSettings;
 
 /* The newest settings (version 0), or an earlier version.  Ends the program on error. */
@@ -35,8 +40,8 @@ extern uint64 branch_settings_newest(PGconn *conn, const char *branch);
  * Makes them the newest version, if that is still settings->version, and sets
  * this.  Returns 0, or the exit code of the error, which is reported.
  */
-extern int	branch_settings_write(PGconn *conn, const char *branch, BranchSettings *settings);
+extern int branch_settings_write(PGconn *conn, const char *branch, BranchSettings *settings);
 
 extern void branch_settings_free(BranchSettings *settings);
 
-#endif							/* PS_CTL_BRANCH_SETTINGS_H */
+#endif /* PS_CTL_BRANCH_SETTINGS_H */

@@ -43,7 +43,7 @@ store_is_conninfo(const char *name)
 	if (name[0] == '/' || name[0] == '.' || access(name, F_OK) == 0)
 		return false;
 	return strchr(name, '=') != NULL || strncmp(name, "postgresql://", strlen("postgresql://")) == 0 ||
-		strncmp(name, "postgres://", strlen("postgres://")) == 0;
+		   strncmp(name, "postgres://", strlen("postgres://")) == 0;
 }
 
 /* A value of a connection string. */
@@ -64,8 +64,8 @@ char *
 store_conninfo(const Options *options)
 {
 	const char *name = store_name(options);
-	char	   *dir;
-	PidFile		file;
+	char *dir;
+	PidFile file;
 	StringInfoData conninfo;
 
 	if (store_is_conninfo(name))
@@ -95,21 +95,20 @@ store_conninfo(const Options *options)
 
 /* What a connection string of the store need not say. */
 static const char *const connection_defaults[][2] = {
-	{"dbname", "store"}, {"user", "pageserver"}, {"port", "5480"}, {"fallback_application_name", "pageserver_ctl"}
-};
+	{"dbname", "store"}, {"user", "pageserver"}, {"port", "5480"}, {"fallback_application_name", "pageserver_ctl"}};
 
 #define MAX_CONNECTION_OPTIONS 100
 
 PGconn *
 store_connect(const Options *options)
 {
-	char	   *conninfo = store_conninfo(options);
-	char	   *problem = NULL;
+	char *conninfo = store_conninfo(options);
+	char *problem = NULL;
 	PQconninfoOption *given = PQconninfoParse(conninfo, &problem);
 	const char *keywords[MAX_CONNECTION_OPTIONS + lengthof(connection_defaults) + 1];
 	const char *values[MAX_CONNECTION_OPTIONS + lengthof(connection_defaults) + 1];
-	int			n = 0;
-	PGconn	   *conn;
+	int n = 0;
+	PGconn *conn;
 
 	if (given == NULL)
 	{
@@ -146,7 +145,7 @@ static bool
 wait_for_socket(PGconn *conn, bool to_write, int64 until)
 {
 	struct pollfd pfd = {PQsocket(conn), to_write ? POLLOUT : POLLIN, 0};
-	int64		left;
+	int64 left;
 
 	do
 	{
@@ -160,13 +159,13 @@ wait_for_socket(PGconn *conn, bool to_write, int64 until)
 PGresult *
 store_ask(const PidFile *file, const char *command, int timeout_ms)
 {
-	char		port[16];
+	char port[16];
 	const char *keys[] = {"host", "port", "dbname", "user", "fallback_application_name", NULL};
 	const char *values[] = {file->socket_dir, port, "store", "pageserver", "pageserver_ctl", NULL};
-	int64		until = now_ms() + timeout_ms;
+	int64 until = now_ms() + timeout_ms;
 	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
-	PGresult   *res = NULL;
-	PGconn	   *conn;
+	PGresult *res = NULL;
+	PGconn *conn;
 
 	snprintf(port, sizeof(port), "%d", file->port);
 	conn = PQconnectStartParams(keys, values, false);
@@ -202,8 +201,8 @@ store_answers(const char *conninfo)
 char *
 branch_of_timeline(PGconn *conn, const char *timeline)
 {
-	PGresult   *res = store_query(conn, "branch_list");
-	char	   *name = NULL;
+	PGresult *res = store_query(conn, "branch_list");
+	char *name = NULL;
 
 	for (int r = 0; r < PQntuples(res) && name == NULL; r++)
 		if (strcmp(PQgetvalue(res, r, PQfnumber(res, "timeline")), timeline) == 0)
@@ -214,13 +213,13 @@ branch_of_timeline(PGconn *conn, const char *timeline)
 
 /* ---- errors ---- */
 
-static int	error_exit_code = 1;
+static int error_exit_code = 1;
 
 static const struct
 {
-	const char *sqlstate;		/* or its first two characters, a class */
-	int			exit_code;
-}			exit_codes[] = {
+	const char *sqlstate; /* or its first two characters, a class */
+	int exit_code;
+} exit_codes[] = {
 	{PS_SQLSTATE_NOT_FOUND, EXIT_NOT_FOUND},
 	{PS_SQLSTATE_EXISTS, EXIT_EXISTS},
 	{PS_SQLSTATE_STATE, EXIT_REFUSED},
@@ -273,7 +272,7 @@ store_error_exit_code(void)
 PGresult *
 store_query(PGconn *conn, const char *command)
 {
-	PGresult   *res = PQexec(conn, command);
+	PGresult *res = PQexec(conn, command);
 
 	if (PQresultStatus(res) != PGRES_TUPLES_OK && PQresultStatus(res) != PGRES_COMMAND_OK)
 		exit(store_report_error(conn, res));
@@ -308,18 +307,18 @@ store_quote(const char *text)
 static int
 display_width(const char *text)
 {
-	int			width = 0;
+	int width = 0;
 
 	for (; *text; text++)
-		width += ((unsigned char) *text & 0xC0) != 0x80;	/* characters of UTF-8 */
+		width += ((unsigned char) *text & 0xC0) != 0x80; /* characters of UTF-8 */
 	return width;
 }
 
 void
 print_table(PGresult *res, const char *const *columns, int ncolumns, const int *order, const int *indent)
 {
-	int		   *width = pg_malloc0(ncolumns * sizeof(int));
-	int		   *field = pg_malloc0(ncolumns * sizeof(int));
+	int *width = pg_malloc0(ncolumns * sizeof(int));
+	int *field = pg_malloc0(ncolumns * sizeof(int));
 
 	for (int c = 0; c < ncolumns; c++)
 	{
@@ -332,10 +331,11 @@ print_table(PGresult *res, const char *const *columns, int ncolumns, const int *
 	{
 		for (int c = 0; c < ncolumns; c++)
 		{
-			int			row = r >= 0 && order != NULL ? order[r] : r;
-			int			before = r >= 0 && c == 0 && indent != NULL ? indent[row] : 0;
-			const char *text = r < 0 ? columns[c] : field[c] < 0 ? "" : PQgetvalue(res, row, field[c]);
-			int			pad = c == ncolumns - 1 ? 0 : width[c] - before - display_width(text) + 2;
+			int row = r >= 0 && order != NULL ? order[r] : r;
+			int before = r >= 0 && c == 0 && indent != NULL ? indent[row] : 0;
+			const char *text = r < 0 ? columns[c] : field[c] < 0 ? ""
+																 : PQgetvalue(res, row, field[c]);
+			int pad = c == ncolumns - 1 ? 0 : width[c] - before - display_width(text) + 2;
 
 			printf("%*s%s%*s", before, "", text, pad, "");
 		}
@@ -348,16 +348,16 @@ print_table(PGresult *res, const char *const *columns, int ncolumns, const int *
 void
 print_json(PGresult *res)
 {
-	json_t	   *rows = json_array();
+	json_t *rows = json_array();
 
 	for (int r = 0; r < PQntuples(res); r++)
 	{
-		json_t	   *row = json_object();
+		json_t *row = json_object();
 
 		for (int c = 0; c < PQnfields(res); c++)
 		{
 			const char *text = PQgetvalue(res, r, c);
-			json_t	   *value;
+			json_t *value;
 
 			if (PQgetisnull(res, r, c))
 				value = json_null();
@@ -366,7 +366,7 @@ print_json(PGresult *res)
 			else if (PQftype(res, c) == INT8OID && strcmp(PQfname(res, c), "system_identifier") != 0)
 				value = json_integer(strtoll(text, NULL, 10));
 			else
-				value = json_string(text);	/* an identifier of 64 bits is no number that every reader can hold */
+				value = json_string(text); /* an identifier of 64 bits is no number that every reader can hold */
 			json_object_set_new(row, PQfname(res, c), value ? value : json_null());
 		}
 		json_array_append_new(rows, row);
@@ -377,11 +377,11 @@ print_json(PGresult *res)
 }
 
 void
-print_done(const Options *options, const char *line,...)
+print_done(const Options *options, const char *line, ...)
 {
-	va_list		members;
+	va_list members;
 	const char *name;
-	json_t	   *object;
+	json_t *object;
 
 	if (options->quiet)
 		return;
@@ -395,7 +395,7 @@ print_done(const Options *options, const char *line,...)
 	while ((name = va_arg(members, const char *)) != NULL)
 	{
 		const char *value = va_arg(members, const char *);
-		json_t	   *text = value ? json_string(value) : NULL;
+		json_t *text = value ? json_string(value) : NULL;
 
 		/* a path need not be UTF-8 */
 		json_object_set_new(object, name, text ? text : json_null());

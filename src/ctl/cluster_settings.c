@@ -20,8 +20,7 @@ static const char *const decide_answers[] = {
 	"default_transaction_deferrable", "default_transaction_isolation", "default_transaction_read_only",
 	"extra_float_digits", "intervalstyle", "lc_messages", "lc_monetary", "lc_numeric", "lc_time", "max_prepared_transactions",
 	"quote_all_identifiers", "row_security", "search_path", "standard_conforming_strings", "timezone",
-	"timezone_abbreviations", "transform_null_equals", "xmlbinary", "xmloption"
-};
+	"timezone_abbreviations", "transform_null_equals", "xmlbinary", "xmloption"};
 
 /* ---- where ---- */
 
@@ -52,14 +51,14 @@ option_value(const char *opts, const char *option)
 char *
 cluster_settings_find(const char *pgdata)
 {
-	char	   *opts = read_text_file(psprintf("%s/postmaster.opts", pgdata));
+	char *opts = read_text_file(psprintf("%s/postmaster.opts", pgdata));
 	static const char *const options[] = {"\"config_file=", "\"--config-file=", "\"--config_file=", "\"-D\" \"", "\"-D"};
 	const char *debian = "/var/lib/postgresql/";
-	char	   *found = NULL;
+	char *found = NULL;
 
 	for (int i = 0; opts != NULL && i < lengthof(options) && found == NULL; i++)
 	{
-		char	   *path = option_value(opts, options[i]);
+		char *path = option_value(opts, options[i]);
 
 		if (path != NULL && path[0] == '/' && strcmp(path, pgdata) != 0)
 			found = existing_file(path);
@@ -80,8 +79,8 @@ cluster_settings_inside(const char *pgdata)
 
 typedef struct Reading
 {
-	const char *dir;			/* of the file that is read: what it includes is relative to that */
-	int			depth;
+	const char *dir; /* of the file that is read: what it includes is relative to that */
+	int depth;
 } Reading;
 
 static void append_file(StringInfo out, const char *path, int depth, bool may_be_missing);
@@ -96,16 +95,16 @@ compare_names(const void *a, const void *b)
 static void
 append_directory(StringInfo out, const char *path, int depth)
 {
-	DIR		   *dir = opendir(path);
+	DIR *dir = opendir(path);
 	struct dirent *de;
-	char	  **names = NULL;
-	int			n = 0;
+	char **names = NULL;
+	int n = 0;
 
 	if (dir == NULL)
 		pg_fatal("could not open directory \"%s\": %m", path);
 	while ((de = readdir(dir)) != NULL)
 	{
-		size_t		len = strlen(de->d_name);
+		size_t len = strlen(de->d_name);
 
 		if (de->d_name[0] == '.' || len < 6 || strcmp(de->d_name + len - 5, ".conf") != 0)
 			continue;
@@ -122,8 +121,8 @@ append_directory(StringInfo out, const char *path, int depth)
 static void
 include(void *arg, StringInfo out, const char *directive, const char *value)
 {
-	Reading    *reading = arg;
-	char	   *path = value[0] == '/' ? pg_strdup(value) : psprintf("%s/%s", reading->dir, value);
+	Reading *reading = arg;
+	char *path = value[0] == '/' ? pg_strdup(value) : psprintf("%s/%s", reading->dir, value);
 
 	if (reading->depth >= MAX_INCLUDE_DEPTH)
 		pg_fatal("could not read \"%s\": files include one another more than %d levels deep", path, MAX_INCLUDE_DEPTH);
@@ -138,9 +137,9 @@ include(void *arg, StringInfo out, const char *directive, const char *value)
 static void
 append_file(StringInfo out, const char *path, int depth, bool may_be_missing)
 {
-	char	   *text = read_text_file(path);
-	char	   *dir = pg_strdup(path);
-	Reading		reading = {dir, depth};
+	char *text = read_text_file(path);
+	char *dir = pg_strdup(path);
+	Reading reading = {dir, depth};
 
 	if (text == NULL)
 	{
@@ -159,7 +158,7 @@ append_file(StringInfo out, const char *path, int depth, bool may_be_missing)
 static char *
 conf_path(const char *path)
 {
-	char	   *found = existing_file(absolute_path(path));
+	char *found = existing_file(absolute_path(path));
 
 	if (found == NULL)
 	{
@@ -180,7 +179,7 @@ char *
 cluster_settings_value(const char *path, const char *name)
 {
 	StringInfoData text;
-	char	   *value;
+	char *value;
 
 	read_whole(conf_path(path), &text);
 	value = conf_value(text.data, name);
@@ -192,7 +191,7 @@ cluster_settings_value(const char *path, const char *name)
 static char *
 read_other(const char *conf, const char *setting, const char *dir, const char *name)
 {
-	char	   *path = conf_value(conf, setting);
+	char *path = conf_value(conf, setting);
 
 	return read_text_file(path != NULL ? path : psprintf("%s/%s", dir, name));
 }
@@ -200,8 +199,8 @@ read_other(const char *conf, const char *setting, const char *dir, const char *n
 void
 cluster_settings_read(const char *path, BranchSettings *settings)
 {
-	char	   *file = conf_path(path);
-	char	   *dir = pg_strdup(file);
+	char *file = conf_path(path);
+	char *dir = pg_strdup(file);
 	StringInfoData text;
 	StringInfoData conf;
 
@@ -229,7 +228,7 @@ typedef struct Reduction
 static void
 lose(StringInfo list, const char *name)
 {
-	size_t		len = strlen(name);
+	size_t len = strlen(name);
 
 	for (const char *p = list->data; (p = strstr(p, name)) != NULL; p += len)
 		if ((p == list->data || p[-1] == ' ') && (p[len] == ',' || p[len] == '\0'))
@@ -240,7 +239,7 @@ lose(StringInfo list, const char *name)
 static void
 keep_or_lose(void *arg, const char *name, const char *value)
 {
-	Reduction  *reduction = arg;
+	Reduction *reduction = arg;
 
 	for (int i = 0; i < lengthof(decide_answers); i++)
 	{
@@ -256,7 +255,7 @@ keep_or_lose(void *arg, const char *name, const char *value)
 void
 cluster_settings_reduce(BranchSettings *settings, char **lost)
 {
-	Reduction	reduction = {settings->texts[SETTINGS_CONF]};
+	Reduction reduction = {settings->texts[SETTINGS_CONF]};
 
 	initStringInfo(&reduction.kept);
 	initStringInfo(&reduction.lost);

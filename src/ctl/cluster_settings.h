@@ -33,4 +33,4 @@ extern void cluster_settings_reduce(BranchSettings *settings, char **lost);
 /* A setting in postgresql.conf of the directory or file, malloc'd; NULL: it is not set. */
 extern char *cluster_settings_value(const char *path, const char *name);
 
-#endif							/* PS_CLUSTER_SETTINGS_H */
+#endif /* PS_CLUSTER_SETTINGS_H */

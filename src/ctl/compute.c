@@ -11,15 +11,15 @@
 #include "compute.h"
 
 /* Written by the compute's WAL worker, every ten seconds at least; of one that is older nobody knows. */
-#define STATUS_FILE "pageserver_smgr.status"
+#define STATUS_FILE  "pageserver_smgr.status"
 #define STATUS_STALE 60
 
 int
 run_compute_stop(const Options *options)
 {
 	const ServerKind *kind = &supervisor_kind;
-	char	   *dir = compute_dir_path(options);
-	PidFile		file;
+	char *dir = compute_dir_path(options);
+	PidFile file;
 
 	if (compute_dir_conf(dir) == NULL)
 	{
@@ -48,8 +48,8 @@ run_compute_stop(const Options *options)
 static json_t *
 read_status_file(const char *dir, pid_t postmaster)
 {
-	char	   *path = psprintf("%s/" STATUS_FILE, dir);
-	json_t	   *status = json_load_file(path, 0, NULL);
+	char *path = psprintf("%s/" STATUS_FILE, dir);
+	json_t *status = json_load_file(path, 0, NULL);
 
 	/* left behind by a compute that was killed? */
 	if (status != NULL && json_integer_value(json_object_get(status, "pid")) != postmaster)
@@ -67,8 +67,8 @@ compute_wait(const char *dir, const json_t *status)
 {
 	const char *waits_for = json_string_value(json_object_get(status, "waits_for"));
 	const char *since = json_string_value(json_object_get(status, "waits_since"));
-	char	   *path = psprintf("%s/" STATUS_FILE, dir);
-	char	   *result = NULL;
+	char *path = psprintf("%s/" STATUS_FILE, dir);
+	char *result = NULL;
 	struct stat st;
 
 	if (status != NULL && stat(path, &st) == 0 && time(NULL) - st.st_mtime > STATUS_STALE)
@@ -83,12 +83,12 @@ int
 run_compute_status(const Options *options)
 {
 	static const char *const settings[] = {"tenant", "timeline", "generation", "checkpoint_lsn", "store"};
-	char	   *dir = compute_dir_path(options);
-	char	   *conf = compute_dir_conf(dir);
-	json_t	   *told = NULL;
-	char	   *wait = NULL;
-	PidFile		file;
-	PidFile		supervisor;
+	char *dir = compute_dir_path(options);
+	char *conf = compute_dir_conf(dir);
+	json_t *told = NULL;
+	char *wait = NULL;
+	PidFile file;
+	PidFile supervisor;
 
 	if (conf == NULL)
 	{
@@ -103,8 +103,8 @@ run_compute_status(const Options *options)
 		wait = compute_wait(dir, told);
 	if (options->json)
 	{
-		json_t	   *status = json_pack("{s:s, s:b, s:b}", "directory", dir, "running", file.alive,
-									   "supervised", supervisor.alive);
+		json_t *status = json_pack("{s:s, s:b, s:b}", "directory", dir, "running", file.alive,
+								   "supervised", supervisor.alive);
 
 		if (file.alive)
 		{
@@ -117,8 +117,8 @@ run_compute_status(const Options *options)
 		}
 		for (int i = 0; i < lengthof(settings); i++)
 		{
-			char	   *name = psprintf("%s.%s", PS_LIBRARY, settings[i]);
-			char	   *value = conf_value(conf, name);
+			char *name = psprintf("%s.%s", PS_LIBRARY, settings[i]);
+			char *value = conf_value(conf, name);
 
 			json_object_set_new(status, settings[i], value ? json_string(value) : json_null());
 			free(value);
@@ -134,5 +134,6 @@ run_compute_status(const Options *options)
 		printf("The compute in \"%s\" runs (PID %d, port %d, %s).\n", dir, (int) file.pid, file.port, file.state);
 	else
 		printf("The compute in \"%s\" does not run%s.\n", dir, supervisor.alive ? ", and is being started again" : "");
-	return !file.alive ? EXIT_NOT_RUNNING : wait != NULL ? EXIT_WAITS : 0;
+	return !file.alive ? EXIT_NOT_RUNNING : wait != NULL ? EXIT_WAITS
+														 : 0;
 }

@@ -15,10 +15,10 @@
 
 typedef struct ComputeDir
 {
-	char	   *path;			/* absolute; malloc'd */
-	bool		made;			/* by this program */
-	bool		earlier;		/* a compute was started here before: the owner's settings are there */
-	char	   *old_conf;		/* pageserver_smgr.conf of that compute; malloc'd */
+	char *path;     /* absolute; malloc'd */
+	bool made;      /* by this program */
+	bool earlier;   /* a compute was started here before: the owner's settings are there */
+	char *old_conf; /* pageserver_smgr.conf of that compute; malloc'd */
 } ComputeDir;
 
 /* The directory that -D names, absolute; malloc'd.  Ends the program if it was not given. */
@@ -59,7 +59,7 @@ extern char *compute_dir_libraries(const ComputeDir *dir);
 extern void compute_dir_allow_start(const ComputeDir *dir, bool allow);
 
 /* What postgresql.conf begins with in a compute's directory; see PS_DEFAULTS_FILE. */
-#define COMPUTE_DIR_FIRST_LINES \
+#define COMPUTE_DIR_FIRST_LINES                            \
 	"# Defaults of a compute. Must stay the first line.\n" \
 	"include '" PS_DEFAULTS_FILE "'\n\n"
 
@@ -68,9 +68,9 @@ extern void compute_dir_allow_start(const ComputeDir *dir, bool allow);
 typedef struct ComputeSettings
 {
 	const char *branch;
-	BranchSettings newest;		/* as the branch has them */
-	bool		upload;			/* those in the directory are to become the branch's */
-	const char *options;		/* that postgres is started with, NULL: none */
+	BranchSettings newest; /* as the branch has them */
+	bool upload;           /* those in the directory are to become the branch's */
+	const char *options;   /* that postgres is started with, NULL: none */
 } ComputeSettings;
 
 /*
@@ -104,9 +104,9 @@ extern char *compute_settings_stamp(const char *dir);
  * after: the generation that it follows, if that is still the newest one, or 0.
  * Messages say why it failed; the program may end here, too.
  */
-extern int	compute_start(const Options *options, uint64 after);
+extern int compute_start(const Options *options, uint64 after);
 
 /* A setting as PostgreSQL reads it for a start in the directory; malloc'd.  NULL: it refuses the settings, and said why. */
 extern char *compute_setting(const Options *options, const char *dir, const char *name);
 
-#endif							/* PS_CTL_COMPUTE_H */
+#endif /* PS_CTL_COMPUTE_H */

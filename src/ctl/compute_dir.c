@@ -20,8 +20,7 @@
 
 /* The owner's, if they are there; else the base backup's. */
 static const char *const settings_files[] = {
-	"postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf"
-};
+	"postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf"};
 
 /* What a base backup, PostgreSQL and the library put into the directory; PG_VERSION stays, to keep servers off. */
 static const char *const server_files[] = {
@@ -30,8 +29,7 @@ static const char *const server_files[] = {
 	"pageserver_smgr.status.tmp", "pg_commit_ts", "pg_dynshmem", "pg_logical",
 	"pg_multixact", "pg_notify", "pg_replslot", "pg_serial", "pg_snapshots", "pg_stat", "pg_stat_tmp",
 	"pg_subtrans", "pg_tblspc", "pg_twophase", "pg_wal", "pg_xact", "postgresql.auto.conf.tmp",
-	"postmaster.opts", "postmaster.pid", "promote", "tablespace_map", "tablespace_map.old"
-};
+	"postmaster.opts", "postmaster.pid", "promote", "tablespace_map", "tablespace_map.old"};
 
 char *
 compute_dir_path(const Options *options)
@@ -48,8 +46,8 @@ compute_dir_path(const Options *options)
 static char *
 read_file(const char *dir, const char *name)
 {
-	char	   *path = psprintf("%s/%s", dir, name);
-	char	   *text = read_text_file(path);
+	char *path = psprintf("%s/%s", dir, name);
+	char *text = read_text_file(path);
 
 	pfree(path);
 	return text;
@@ -58,7 +56,7 @@ read_file(const char *dir, const char *name)
 static void
 write_file(const char *dir, const char *name, const char *text, bool append)
 {
-	char	   *path = psprintf("%s/%s", dir, name);
+	char *path = psprintf("%s/%s", dir, name);
 
 	write_text_file(path, text, append);
 	pfree(path);
@@ -76,7 +74,7 @@ compute_dir_conf(const char *path)
 static void
 lock_directory(const char *path)
 {
-	int			fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct stat by_fd;
 	struct stat by_name;
 
@@ -97,7 +95,7 @@ lock_directory(const char *path)
 void
 compute_dir_open(ComputeDir *dir, const Options *options)
 {
-	int			kind = pg_check_dir(dir->path);
+	int kind = pg_check_dir(dir->path);
 
 	if (kind < 0)
 		pg_fatal("could not read directory \"%s\": %m", dir->path);
@@ -119,8 +117,8 @@ compute_dir_open(ComputeDir *dir, const Options *options)
 static bool
 has_file(const ComputeDir *dir, const char *name)
 {
-	char	   *path = psprintf("%s/%s", dir->path, name);
-	bool		result = access(path, F_OK) == 0;
+	char *path = psprintf("%s/%s", dir->path, name);
+	bool result = access(path, F_OK) == 0;
 
 	pfree(path);
 	return result;
@@ -129,7 +127,7 @@ has_file(const ComputeDir *dir, const char *name)
 bool
 compute_dir_clear(const ComputeDir *dir, bool all)
 {
-	bool		ok = true;
+	bool ok = true;
 
 	for (int i = 0; i < lengthof(server_files); i++)
 		ok &= remove_path(dir->path, server_files[i]);
@@ -152,9 +150,9 @@ bool
 compute_dir_unpack(const ComputeDir *dir, PGconn *conn, const char *command, bool *begun)
 {
 	const char *exclude[lengthof(settings_files) + 2];
-	int			n = 0;
+	int n = 0;
 
-	exclude[n++] = "PG_VERSION";	/* see compute_dir_allow_start() */
+	exclude[n++] = "PG_VERSION"; /* see compute_dir_allow_start() */
 	for (int i = 0; i < lengthof(settings_files); i++)
 		if (dir->earlier && has_file(dir, settings_files[i]))
 			exclude[n++] = settings_files[i];
@@ -170,9 +168,9 @@ static void
 write_defaults(const ComputeDir *dir)
 {
 	StringInfoData text;
-	bool		other;
-	char	   *socket_dir = socket_dir_for(dir->path, &other);
-	char	   *quoted;
+	bool other;
+	char *socket_dir = socket_dir_for(dir->path, &other);
+	char *quoted;
 
 	if (other && !socket_dir_make(socket_dir))
 	{
@@ -202,8 +200,8 @@ note_identity(void *arg, const char *name, const char *value)
 static void
 forget_identity(const ComputeDir *dir)
 {
-	char	   *text = read_file(dir->path, "postgresql.auto.conf");
-	char	   *name;
+	char *text = read_file(dir->path, "postgresql.auto.conf");
+	char *name;
 
 	for (; text != NULL; free(name))
 	{
@@ -227,8 +225,8 @@ forget_identity(const ComputeDir *dir)
 static void
 include_files(const ComputeDir *dir)
 {
-	char	   *conf = read_file(dir->path, "postgresql.conf");
-	char	   *last = conf != NULL ? conf_value(conf, "include") : NULL;
+	char *conf = read_file(dir->path, "postgresql.conf");
+	char *last = conf != NULL ? conf_value(conf, "include") : NULL;
 	StringInfoData text;
 
 	initStringInfo(&text);
@@ -248,8 +246,8 @@ void
 compute_dir_complete(const ComputeDir *dir, const char *conninfo, const char *port)
 {
 	static const char *const on_command_line[] = {"shared_preload_libraries", NULL};
-	char	   *text = compute_dir_conf(dir->path);
-	char	   *old_port = port == NULL && dir->earlier ? conf_value(dir->old_conf, "port") : NULL;
+	char *text = compute_dir_conf(dir->path);
+	char *old_port = port == NULL && dir->earlier ? conf_value(dir->old_conf, "port") : NULL;
 	StringInfoData settings;
 
 	initStringInfo(&settings);
@@ -269,9 +267,9 @@ compute_dir_complete(const ComputeDir *dir, const char *conninfo, const char *po
 char *
 compute_dir_libraries(const ComputeDir *dir)
 {
-	char	   *conf = read_file(dir->path, "postgresql.conf");
-	char	   *auto_conf = read_file(dir->path, "postgresql.auto.conf");
-	char	   *libraries = NULL;
+	char *conf = read_file(dir->path, "postgresql.conf");
+	char *auto_conf = read_file(dir->path, "postgresql.auto.conf");
+	char *libraries = NULL;
 
 	/* one include is ours */
 	if (conf != NULL && conf_count(conf, "include") == 1 && conf_count(conf, "include_dir") == 0 &&

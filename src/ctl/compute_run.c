@@ -35,26 +35,26 @@
 #include "compute.h"
 
 /* Pauses between starts, doubled with each; none before the first, or if the compute has lived for so long. */
-#define FIRST_PAUSE_MS 1000
+#define FIRST_PAUSE_MS   1000
 #define LONGEST_PAUSE_MS 30000
-#define STEADY_SECONDS 60
+#define STEADY_SECONDS   60
 
 /* How often it is looked whether settings in the directory have changed. */
 #define SETTINGS_CHECK_MS 5000
 
 typedef struct Supervisor
 {
-	Options		options;		/* with absolute paths: the supervisor leaves the directory that it was started in */
-	const char *dir;			/* of the compute */
-	bool		background;
-	int			report_fd;		/* background: whom to tell the exit code of the first start; -1: nobody any more */
-	sigset_t	signals;		/* blocked, and waited for */
-	sigset_t	old_mask;
-	pid_t		postmaster;		/* 0: none */
-	int			asked;			/* the signal that has asked us to stop, or 0 */
-	char	   *settings;		/* stamp of the settings that the branch has; NULL: not known */
-	char	   *settings_now;	/* of those that settings_child looks after */
-	pid_t		settings_child; /* 0: none */
+	Options options; /* with absolute paths: the supervisor leaves the directory that it was started in */
+	const char *dir; /* of the compute */
+	bool background;
+	int report_fd;    /* background: whom to tell the exit code of the first start; -1: nobody any more */
+	sigset_t signals; /* blocked, and waited for */
+	sigset_t old_mask;
+	pid_t postmaster;     /* 0: none */
+	int asked;            /* the signal that has asked us to stop, or 0 */
+	char *settings;       /* stamp of the settings that the branch has; NULL: not known */
+	char *settings_now;   /* of those that settings_child looks after */
+	pid_t settings_child; /* 0: none */
 } Supervisor;
 
 /* ---- the service manager ---- */
@@ -77,8 +77,8 @@ static void
 notify(const char *state)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	size_t		len = notify_socket != NULL ? strlen(notify_socket) : 0;
-	int			fd;
+	size_t len = notify_socket != NULL ? strlen(notify_socket) : 0;
+	int fd;
 
 	if (len == 0 || len >= sizeof(addr.sun_path))
 		return;
@@ -87,7 +87,7 @@ notify(const char *state)
 		return;
 	memcpy(addr.sun_path, notify_socket, len);
 	if (addr.sun_path[0] == '@')
-		addr.sun_path[0] = '\0';	/* an abstract name */
+		addr.sun_path[0] = '\0'; /* an abstract name */
 	(void) sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *) &addr, offsetof(struct sockaddr_un, sun_path) + len);
 	close(fd);
 }
@@ -103,7 +103,7 @@ static int
 wait_signal(Supervisor *s, int ms)
 {
 	struct timespec timeout = {ms / 1000, ms % 1000 * 1000000L};
-	int			signo;
+	int signo;
 
 	do
 	{
@@ -141,7 +141,7 @@ settings_kept(Supervisor *s, bool kept)
 static void
 keep_settings(Supervisor *s)
 {
-	char	   *now;
+	char *now;
 
 	if (s->settings_child != 0)
 		return;
@@ -168,9 +168,9 @@ keep_settings(Supervisor *s)
 static bool
 reap(Supervisor *s, pid_t wanted, int *status)
 {
-	bool		found = false;
-	pid_t		pid;
-	int			code;
+	bool found = false;
+	pid_t pid;
+	int code;
 
 	while ((pid = waitpid(-1, &code, WNOHANG)) > 0)
 	{
@@ -188,8 +188,8 @@ reap(Supervisor *s, pid_t wanted, int *status)
 static void
 adopt(Supervisor *s)
 {
-	PidFile		file;
-	siginfo_t	info;
+	PidFile file;
+	siginfo_t info;
 
 	postmaster_kind.find(s->dir, &file);
 	if (file.alive && waitid(P_PID, file.pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0)
@@ -200,8 +200,8 @@ adopt(Supervisor *s)
 static int
 attempt(Supervisor *s, uint64 after)
 {
-	pid_t		child;
-	int			status;
+	pid_t child;
+	int status;
 
 	fflush(NULL);
 	child = fork();
@@ -230,7 +230,7 @@ attempt(Supervisor *s, uint64 after)
 static int
 watch(Supervisor *s)
 {
-	int			status;
+	int status;
 
 	while (!reap(s, s->postmaster, &status))
 		if (wait_signal(s, SETTINGS_CHECK_MS) == 0)
@@ -244,14 +244,14 @@ static void
 pause_for(Supervisor *s, int ms)
 {
 	struct timespec now;
-	int64		end;
-	int64		left = ms;
+	int64 end;
+	int64 left = ms;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	end = now.tv_sec * INT64CONST(1000) + now.tv_nsec / 1000000 + ms;
 	while (left > 0 && !s->asked)
 	{
-		int			status;
+		int status;
 
 		(void) wait_signal(s, (int) left);
 		(void) reap(s, 0, &status);
@@ -266,8 +266,8 @@ pause_for(Supervisor *s, int ms)
 static void
 open_output(const Supervisor *s)
 {
-	char	   *path = psprintf("%s/log/postgres.log", s->dir);
-	int			fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, S_IRUSR | S_IWUSR);
+	char *path = psprintf("%s/log/postgres.log", s->dir);
+	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, S_IRUSR | S_IWUSR);
 
 	pfree(path);
 	if (!s->background || fd < 0)
@@ -284,7 +284,7 @@ open_output(const Supervisor *s)
 static void
 settle(Supervisor *s, int code)
 {
-	int			null;
+	int null;
 
 	if (s->background)
 	{
@@ -308,8 +308,8 @@ settle(Supervisor *s, int code)
 static bool
 is_to_be_started(const Supervisor *s, int status)
 {
-	char	   *value;
-	bool		wanted;
+	char *value;
+	bool wanted;
 
 	open_output(s);
 	pg_log_error("the compute in \"%s\" has ended: %s", s->dir, wait_result_to_str(status));
@@ -328,9 +328,9 @@ is_to_be_started(const Supervisor *s, int status)
 static uint64
 last_generation(const char *dir)
 {
-	char	   *conf = compute_dir_conf(dir);
-	char	   *value = conf != NULL ? conf_value(conf, "pageserver_smgr.generation") : NULL;
-	uint64		generation = value != NULL ? strtoull(value, NULL, 10) : 0;
+	char *conf = compute_dir_conf(dir);
+	char *value = conf != NULL ? conf_value(conf, "pageserver_smgr.generation") : NULL;
+	uint64 generation = value != NULL ? strtoull(value, NULL, 10) : 0;
 
 	free(conf);
 	free(value);
@@ -343,8 +343,8 @@ start_again(Supervisor *s, int *pause_ms)
 {
 	for (;;)
 	{
-		uint64		generation;
-		int			code;
+		uint64 generation;
+		int code;
 
 		pause_for(s, *pause_ms);
 		*pause_ms = Min(Max(*pause_ms * 2, FIRST_PAUSE_MS), LONGEST_PAUSE_MS);
@@ -369,8 +369,8 @@ start_again(Supervisor *s, int *pause_ms)
 static int
 supervise(Supervisor *s)
 {
-	int			pause_ms = 0;
-	int			code;
+	int pause_ms = 0;
+	int code;
 
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)
 		pg_fatal("could not become the parent of orphans: %m");
@@ -388,8 +388,8 @@ supervise(Supervisor *s)
 	settle(s, code);
 	while (s->postmaster != 0)
 	{
-		time_t		started = time(NULL);
-		int			status;
+		time_t started = time(NULL);
+		int status;
 
 		notify("READY=1\nSTATUS=running");
 		status = watch(s);
@@ -424,8 +424,8 @@ init_supervisor(Supervisor *s, const Options *options)
 int
 run_compute_run(const Options *options)
 {
-	Supervisor	s;
-	int			code;
+	Supervisor s;
+	int code;
 
 	init_supervisor(&s, options);
 	notify_init();
@@ -437,10 +437,10 @@ run_compute_run(const Options *options)
 int
 run_compute_start(const Options *options)
 {
-	Supervisor	s;
-	int			fds[2];
-	pid_t		child;
-	int			code;
+	Supervisor s;
+	int fds[2];
+	pid_t child;
+	int code;
 
 	init_supervisor(&s, options);
 	s.background = true;

@@ -21,8 +21,7 @@
 
 /* What compute_dir_complete() and the base backup put around the owner's postgresql.conf. */
 static const char *const not_the_owners[] = {
-	COMPUTE_DIR_FIRST_LINES, PS_CONF_LAST_LINES
-};
+	COMPUTE_DIR_FIRST_LINES, PS_CONF_LAST_LINES};
 
 /* The text without what is not its owner's, malloc'd. */
 static char *
@@ -30,11 +29,11 @@ strip(char *text)
 {
 	for (int i = 0; i < lengthof(not_the_owners); i++)
 	{
-		char	   *found = strstr(text, not_the_owners[i]);
+		char *found = strstr(text, not_the_owners[i]);
 
 		if (found != NULL)
 		{
-			char	   *rest = found + strlen(not_the_owners[i]);
+			char *rest = found + strlen(not_the_owners[i]);
 
 			memmove(found, rest, strlen(rest) + 1);
 		}
@@ -47,7 +46,7 @@ read_directory(const char *dir, char *texts[SETTINGS_TEXTS])
 {
 	for (int i = 0; i < SETTINGS_OPTIONS; i++)
 	{
-		char	   *path = psprintf("%s/%s", dir, branch_settings_names[i]);
+		char *path = psprintf("%s/%s", dir, branch_settings_names[i]);
 
 		texts[i] = read_text_file(path);
 		if (texts[i] != NULL && i == SETTINGS_CONF)
@@ -61,7 +60,7 @@ write_directory(const char *dir, char *const texts[SETTINGS_TEXTS])
 {
 	for (int i = 0; i < SETTINGS_OPTIONS; i++)
 	{
-		char	   *path = psprintf("%s/%s", dir, branch_settings_names[i]);
+		char *path = psprintf("%s/%s", dir, branch_settings_names[i]);
 
 		if (texts[i] != NULL)
 			write_text_file(path, texts[i], false);
@@ -79,7 +78,7 @@ same_text(const char *a, const char *b)
 static bool
 same_files(char *const a[SETTINGS_TEXTS], char *const b[SETTINGS_TEXTS])
 {
-	bool		same = true;
+	bool same = true;
 
 	for (int i = 0; i < SETTINGS_OPTIONS; i++)
 		same = same && same_text(a[i], b[i]);
@@ -89,9 +88,9 @@ same_files(char *const a[SETTINGS_TEXTS], char *const b[SETTINGS_TEXTS])
 static uint64
 read_version(const char *dir)
 {
-	char	   *path = psprintf("%s/%s", dir, VERSION_FILE);
-	char	   *text = read_text_file(path);
-	uint64		version = text != NULL ? strtoull(text, NULL, 10) : 0;
+	char *path = psprintf("%s/%s", dir, VERSION_FILE);
+	char *text = read_text_file(path);
+	uint64 version = text != NULL ? strtoull(text, NULL, 10) : 0;
 
 	free(text);
 	pfree(path);
@@ -101,10 +100,10 @@ read_version(const char *dir)
 char *
 compute_settings_branch(const char *dir)
 {
-	char	   *path = psprintf("%s/%s", dir, VERSION_FILE);
-	char	   *text = read_text_file(path);
-	char	   *line = text != NULL ? strchr(text, '\n') : NULL;
-	char	   *branch = line != NULL ? pnstrdup(line + 1, strcspn(line + 1, "\n")) : NULL;
+	char *path = psprintf("%s/%s", dir, VERSION_FILE);
+	char *text = read_text_file(path);
+	char *line = text != NULL ? strchr(text, '\n') : NULL;
+	char *branch = line != NULL ? pnstrdup(line + 1, strcspn(line + 1, "\n")) : NULL;
 
 	free(text);
 	pfree(path);
@@ -114,8 +113,8 @@ compute_settings_branch(const char *dir)
 static void
 write_version(const char *dir, const char *branch, uint64 version)
 {
-	char	   *path = psprintf("%s/%s", dir, VERSION_FILE);
-	char	   *text = psprintf(UINT64_FORMAT "\n%s\n", version, branch);
+	char *path = psprintf("%s/%s", dir, VERSION_FILE);
+	char *text = psprintf(UINT64_FORMAT "\n%s\n", version, branch);
 
 	write_text_file(path, text, false);
 	pfree(path);
@@ -126,8 +125,8 @@ write_version(const char *dir, const char *branch, uint64 version)
 static void
 compare(ComputeSettings *settings, const char *dir, PGconn *conn)
 {
-	char	   *texts[SETTINGS_TEXTS] = {NULL};
-	uint64		version = read_version(dir);
+	char *texts[SETTINGS_TEXTS] = {NULL};
+	uint64 version = read_version(dir);
 	BranchSettings origin;
 
 	read_directory(dir, texts);
@@ -177,7 +176,7 @@ static bool
 upload(ComputeSettings *settings, const char *dir, PGconn *conn)
 {
 	BranchSettings changed = {.version = settings->newest.version};
-	bool		done;
+	bool done;
 
 	read_directory(dir, changed.texts);
 	changed.texts[SETTINGS_OPTIONS] = settings->options != NULL ? pg_strdup(settings->options) : NULL;
@@ -202,14 +201,14 @@ compute_settings_end(ComputeSettings *settings, const ComputeDir *dir, PGconn *c
 bool
 compute_settings_keep(const char *dir)
 {
-	char	   *conf = compute_dir_conf(dir);
-	char	   *conninfo = conf != NULL ? conf_value(conf, "pageserver_smgr.store") : NULL;
-	char	   *timeline = conf != NULL ? conf_value(conf, "pageserver_smgr.timeline") : NULL;
-	Options		options = {.store = conninfo};
-	char	   *texts[SETTINGS_TEXTS] = {NULL};
+	char *conf = compute_dir_conf(dir);
+	char *conninfo = conf != NULL ? conf_value(conf, "pageserver_smgr.store") : NULL;
+	char *timeline = conf != NULL ? conf_value(conf, "pageserver_smgr.timeline") : NULL;
+	Options options = {.store = conninfo};
+	char *texts[SETTINGS_TEXTS] = {NULL};
 	ComputeSettings settings = {.upload = true};
-	bool		kept = false;
-	PGconn	   *conn;
+	bool kept = false;
+	PGconn *conn;
 
 	if (conninfo == NULL || timeline == NULL || !store_answers(conninfo))
 		goto done;
@@ -244,7 +243,7 @@ compute_settings_stamp(const char *dir)
 	initStringInfo(&stamp);
 	for (int i = 0; i < SETTINGS_OPTIONS; i++)
 	{
-		char	   *path = psprintf("%s/%s", dir, branch_settings_names[i]);
+		char *path = psprintf("%s/%s", dir, branch_settings_names[i]);
 		struct stat st;
 
 		if (stat(path, &st) == 0)

@@ -18,28 +18,28 @@
 #include "compute.h"
 #include "ps_wire.h"
 
-#define MAX_OPTION_WORDS 200
+#define MAX_OPTION_WORDS   200
 #define POLL_INTERVAL_USEC 2000
 
 /* How long the store may take to notice that a connection has ended: through a network, or a proxy. */
-#define DISCONNECT_USEC 1000000
+#define DISCONNECT_USEC      1000000
 #define DISCONNECT_POLL_USEC 20000
 
 typedef struct Start
 {
 	const Options *options;
 	const char *branch;
-	ComputeDir	dir;
-	char	   *conninfo;		/* of the store */
-	char	   *owner;			/* what others are told of us */
-	char	   *postgres;		/* the program */
-	char	   *libraries;		/* shared_preload_libraries, as the owner has it and with ours */
+	ComputeDir dir;
+	char *conninfo;  /* of the store */
+	char *owner;     /* what others are told of us */
+	char *postgres;  /* the program */
+	char *libraries; /* shared_preload_libraries, as the owner has it and with ours */
 
 	/* as the store had it when it was looked at */
-	char	   *timeline;
-	char	   *generation;		/* "0": no compute was started yet */
-	char	   *current;		/* owner of the compute that is connected, NULL: none is */
-	char	   *current_since;
+	char *timeline;
+	char *generation; /* "0": no compute was started yet */
+	char *current;    /* owner of the compute that is connected, NULL: none is */
+	char *current_since;
 } Start;
 
 /* ---- the branch ---- */
@@ -48,7 +48,7 @@ typedef struct Start
 static char *
 make_owner(const char *dir)
 {
-	char		host[256];
+	char host[256];
 
 	if (gethostname(host, sizeof(host)) != 0)
 		strlcpy(host, "unknown host", sizeof(host));
@@ -59,7 +59,7 @@ make_owner(const char *dir)
 static char *
 field(PGresult *res, int row, const char *column)
 {
-	int			number = PQfnumber(res, column);
+	int number = PQfnumber(res, column);
 
 	return number < 0 || PQgetisnull(res, row, number) ? NULL : pg_strdup(PQgetvalue(res, row, number));
 }
@@ -68,8 +68,8 @@ field(PGresult *res, int row, const char *column)
 static void
 look_at_branch(Start *start, PGconn *conn)
 {
-	PGresult   *res = store_query(conn, "branch_list");
-	int			row;
+	PGresult *res = store_query(conn, "branch_list");
+	int row;
 
 	for (row = 0; row < PQntuples(res); row++)
 		if (strcmp(PQgetvalue(res, row, PQfnumber(res, "name")), start->branch) == 0)
@@ -98,9 +98,9 @@ look_at_branch(Start *start, PGconn *conn)
 static void
 check_timeline(const Start *start, PGconn *conn)
 {
-	char	   *timeline = start->dir.earlier ? conf_value(start->dir.old_conf, "pageserver_smgr.timeline") : NULL;
-	char	   *branch = start->dir.earlier ? compute_settings_branch(start->dir.path) : NULL;
-	PGresult   *res;
+	char *timeline = start->dir.earlier ? conf_value(start->dir.old_conf, "pageserver_smgr.timeline") : NULL;
+	char *branch = start->dir.earlier ? compute_settings_branch(start->dir.path) : NULL;
+	PGresult *res;
 	const char *other = NULL;
 
 	if (timeline == NULL || strcmp(timeline, start->timeline) == 0 || (branch != NULL && strcmp(branch, start->branch) == 0))
@@ -123,9 +123,9 @@ check_timeline(const Start *start, PGconn *conn)
 static bool
 current_is_ours(const Start *start)
 {
-	char	   *generation = start->dir.earlier ? conf_value(start->dir.old_conf, "pageserver_smgr.generation") : NULL;
-	bool		ours = generation != NULL && strcmp(generation, start->generation) == 0 &&
-		strcmp(start->current, start->owner) == 0;
+	char *generation = start->dir.earlier ? conf_value(start->dir.old_conf, "pageserver_smgr.generation") : NULL;
+	bool ours = generation != NULL && strcmp(generation, start->generation) == 0 &&
+				strcmp(start->current, start->owner) == 0;
 
 	free(generation);
 	return ours;
@@ -155,12 +155,12 @@ is_taken(Start *start, PGconn *conn)
 static int
 split_options(const char *text, char **argv, int max)
 {
-	int			n = 0;
+	int n = 0;
 
 	for (const char *p = text;;)
 	{
 		StringInfoData word;
-		char		quote = '\0';
+		char quote = '\0';
 
 		while (isspace((unsigned char) *p))
 			p++;
@@ -188,7 +188,7 @@ split_options(const char *text, char **argv, int max)
 static void
 make_command(const Start *start, char **argv, const char *first, const char *second, const char *setting, const char *other)
 {
-	int			n = 0;
+	int n = 0;
 
 	argv[n++] = start->postgres;
 	argv[n++] = "-D";
@@ -218,8 +218,8 @@ make_command(const Start *start, char **argv, const char *first, const char *sec
 char *
 compute_setting(const Options *options, const char *dir, const char *name)
 {
-	Start		start = {.options = options, .dir.path = (char *) dir, .postgres = postgres_program(options, "postgres")};
-	char	   *argv[ARGV_SIZE];
+	Start start = {.options = options, .dir.path = (char *) dir, .postgres = postgres_program(options, "postgres")};
+	char *argv[ARGV_SIZE];
 
 	make_command(&start, argv, "-C", name, NULL, NULL);
 	return read_program(argv, "postgres -C");
@@ -232,7 +232,7 @@ compute_setting(const Options *options, const char *dir, const char *name)
 static bool
 read_settings(Start *start)
 {
-	char	   *list = compute_setting(start->options, start->dir.path, "shared_preload_libraries");
+	char *list = compute_setting(start->options, start->dir.path, "shared_preload_libraries");
 
 	if (list == NULL)
 	{
@@ -265,10 +265,10 @@ read_fresh_settings(Start *start)
 static pid_t
 run_postgres(const Start *start, const char *setting, char **log, off_t *log_end)
 {
-	char	   *log_dir = psprintf("%s/log", start->dir.path);
-	char	   *argv[ARGV_SIZE];
-	pid_t		pid;
-	int			fd;
+	char *log_dir = psprintf("%s/log", start->dir.path);
+	char *argv[ARGV_SIZE];
+	pid_t pid;
+	int fd;
 
 	*log = psprintf("%s/postgres.log", log_dir);
 	make_command(start, argv, NULL, NULL, psprintf("shared_preload_libraries=%s", start->libraries), setting);
@@ -290,8 +290,8 @@ run_postgres(const Start *start, const char *setting, char **log, off_t *log_end
 static void
 stop_earlier(const Start *start)
 {
-	int			timeout = start->options->timeout;
-	PidFile		file;
+	int timeout = start->options->timeout;
+	PidFile file;
 
 	supervisor_kind.find(start->dir.path, &file);
 	if (file.alive && file.pid != getppid())
@@ -333,9 +333,9 @@ fill_directory(Start *start, PGconn *conn, const char *command, bool *begun)
 static bool
 rehearse(Start *start, PGconn *conn)
 {
-	char	   *log;
-	off_t		log_end;
-	bool		begun;
+	char *log;
+	off_t log_end;
+	bool begun;
 
 	if (!fill_directory(start, conn, psprintf("basebackup_rehearsal %s", store_quote(start->branch)), &begun))
 		return false;
@@ -374,17 +374,15 @@ prove(Start *start, PGconn *conn, bool takes_over)
 static int
 start_postgres(const Start *start)
 {
-	char	   *log;
-	off_t		log_end;
-	pid_t		pid = run_postgres(start, NULL, &log, &log_end);
-	PidFile		file;
-	bool		child_ended;
+	char *log;
+	off_t log_end;
+	pid_t pid = run_postgres(start, NULL, &log, &log_end);
+	PidFile file;
+	bool child_ended;
 
 	if (wait_until_ready(&postmaster_kind, start->dir.path, pid, start->options->timeout, &file, &child_ended))
 	{
-		print_done(start->options, psprintf("A compute of branch \"%s\" runs in \"%s\" (PID %d, port %d%s%s).", start->branch,
-											start->dir.path, (int) pid, file.port,
-											file.socket_dir[0] ? ", socket directory " : "", file.socket_dir),
+		print_done(start->options, psprintf("A compute of branch \"%s\" runs in \"%s\" (PID %d, port %d%s%s).", start->branch, start->dir.path, (int) pid, file.port, file.socket_dir[0] ? ", socket directory " : "", file.socket_dir),
 				   "branch", start->branch, "directory", start->dir.path, "pid", psprintf("%d", (int) pid),
 				   "port", psprintf("%d", file.port), "unix_socket_directory", file.socket_dir, NULL);
 		return 0;
@@ -412,14 +410,14 @@ basebackup_failed(bool begun)
 int
 compute_start(const Options *options, uint64 after)
 {
-	Options		with_settings = *options;
-	Start		start = {.options = &with_settings, .branch = options->args[0]};
+	Options with_settings = *options;
+	Start start = {.options = &with_settings, .branch = options->args[0]};
 	ComputeSettings settings;
-	bool		takes_over;		/* from a compute elsewhere that works */
-	bool		begun;
-	PGconn	   *conn;
+	bool takes_over; /* from a compute elsewhere that works */
+	bool begun;
+	PGconn *conn;
 	StringInfoData command;
-	int			rc;
+	int rc;
 
 	start.dir.path = compute_dir_path(options);
 	start.conninfo = store_conninfo(options);

@@ -18,131 +18,131 @@
  * Exit codes: 0 done, 1 failed, and those below, so that a script can tell what
  * it may do next.  3 and 4 are what "pg_ctl status" has them for.
  */
-#define EXIT_USAGE 2			/* the command line is wrong */
-#define EXIT_NOT_RUNNING 3		/* the server that the command is for does not run */
-#define EXIT_NOT_FOUND 4		/* no such directory, store, branch or tenant */
-#define EXIT_EXISTS 5			/* there is one already */
-#define EXIT_REFUSED 6			/* its state does not allow it, or only with --force or the like */
-#define EXIT_UNREACHABLE 7		/* the store does not run, or does not take the connection */
-#define EXIT_TIMEOUT 8			/* not done in the time given; it may still be done */
-#define EXIT_DAMAGED 9			/* a file of the store is damaged */
+#define EXIT_USAGE       2 /* the command line is wrong */
+#define EXIT_NOT_RUNNING 3 /* the server that the command is for does not run */
+#define EXIT_NOT_FOUND   4 /* no such directory, store, branch or tenant */
+#define EXIT_EXISTS      5 /* there is one already */
+#define EXIT_REFUSED     6 /* its state does not allow it, or only with --force or the like */
+#define EXIT_UNREACHABLE 7 /* the store does not run, or does not take the connection */
+#define EXIT_TIMEOUT     8 /* not done in the time given; it may still be done */
+#define EXIT_DAMAGED     9 /* a file of the store is damaged */
 
 /* A compute runs, but waits for the store. */
 #define EXIT_WAITS 5
 
-#define DEFAULT_STORE "/var/lib/pageserver"
-#define DEFAULT_USER "postgres"
+#define DEFAULT_STORE   "/var/lib/pageserver"
+#define DEFAULT_USER    "postgres"
 #define DEFAULT_TIMEOUT 60
 
 /* The options of all commands; a command's table entry says which it takes. */
 typedef struct Options
 {
-	const char *directory;		/* -D */
-	const char *store;			/* -S */
-	const char *user;			/* --user */
+	const char *directory; /* -D */
+	const char *store;     /* -S */
+	const char *user;      /* --user */
 	const char *bindir;
-	const char *log;			/* -l */
-	const char *mode;			/* -m */
-	const char *port;			/* -p */
+	const char *log;            /* -l */
+	const char *mode;           /* -m */
+	const char *port;           /* -p */
 	const char *server_options; /* -o */
 	const char *pgdata;
 	const char *settings_from;
 	const char *debian;
-	const char *from;			/* --from */
-	int			timeout;		/* -t, seconds */
-	bool		no_wait;
-	bool		json;
-	bool		quiet;			/* -q: success is not told */
-	bool		data_checksums;
-	bool		no_sync;
-	bool		zero_damaged_pages;
-	bool		force;			/* -f */
-	bool		takeover;
-	bool		purge;			/* --purge */
-	bool		deleted;		/* --deleted */
-	bool		values;			/* --values */
-	bool		hexdump;
-	const char *relation;		/* -R */
-	const char *fork;			/* -F */
-	const char *block;			/* -B */
-	const char *limit;			/* -n */
-	bool		all;			/* --all */
-	int			rate;			/* --rate, megabytes a second; 0: the store's default */
-	char	  **args;			/* what is no option */
-	int			nargs;
+	const char *from; /* --from */
+	int timeout;      /* -t, seconds */
+	bool no_wait;
+	bool json;
+	bool quiet; /* -q: success is not told */
+	bool data_checksums;
+	bool no_sync;
+	bool zero_damaged_pages;
+	bool force; /* -f */
+	bool takeover;
+	bool purge;   /* --purge */
+	bool deleted; /* --deleted */
+	bool values;  /* --values */
+	bool hexdump;
+	const char *relation; /* -R */
+	const char *fork;     /* -F */
+	const char *block;    /* -B */
+	const char *limit;    /* -n */
+	bool all;             /* --all */
+	int rate;             /* --rate, megabytes a second; 0: the store's default */
+	char **args;          /* what is no option */
+	int nargs;
 } Options;
 
 typedef struct Command
 {
 	const char *name;
-	const char *sub;			/* second word, or NULL */
-	const char *options;		/* characters of the options that it takes */
-	int			least;			/* number of arguments */
-	int			most;
-	int			(*run) (const Options *options);	/* returns the exit code */
-	const char *usage;			/* after the program's name */
+	const char *sub;     /* second word, or NULL */
+	const char *options; /* characters of the options that it takes */
+	int least;           /* number of arguments */
+	int most;
+	int (*run)(const Options *options); /* returns the exit code */
+	const char *usage;                  /* after the program's name */
 	const char *summary;
-	const char *details;		/* shown by --help; each line ends with a newline */
+	const char *details; /* shown by --help; each line ends with a newline */
 } Command;
 
 /* store.c */
-extern int	run_init(const Options *options);
-extern int	run_start(const Options *options);
-extern int	run_stop(const Options *options);
-extern int	run_restart(const Options *options);
-extern int	run_reload(const Options *options);
-extern int	run_status(const Options *options);
+extern int run_init(const Options *options);
+extern int run_start(const Options *options);
+extern int run_stop(const Options *options);
+extern int run_restart(const Options *options);
+extern int run_reload(const Options *options);
+extern int run_status(const Options *options);
 
 /* branch.c */
-extern int	run_branch_create(const Options *options);
-extern int	run_branch_list(const Options *options);
-extern int	run_branch_delete(const Options *options);
-extern int	run_branch_undelete(const Options *options);
-extern int	run_branch_protect(const Options *options);
-extern int	run_branch_unprotect(const Options *options);
-extern int	run_branch_rename(const Options *options);
-extern int	run_branch_reset(const Options *options);
-extern int	run_branch_restore(const Options *options);
-extern int	run_branch_compact(const Options *options);
-extern int	run_export(const Options *options);
+extern int run_branch_create(const Options *options);
+extern int run_branch_list(const Options *options);
+extern int run_branch_delete(const Options *options);
+extern int run_branch_undelete(const Options *options);
+extern int run_branch_protect(const Options *options);
+extern int run_branch_unprotect(const Options *options);
+extern int run_branch_rename(const Options *options);
+extern int run_branch_reset(const Options *options);
+extern int run_branch_restore(const Options *options);
+extern int run_branch_compact(const Options *options);
+extern int run_export(const Options *options);
 
 /* For commands that make a branch: notices of the store are shown from now on. */
 extern void branch_show_notices(PGconn *conn);
 
 /* Tells of the branch that the result is of, or of the error; returns the exit code. */
-extern int	branch_tell_made(const Options *options, PGconn *conn, PGresult *res);
+extern int branch_tell_made(const Options *options, PGconn *conn, PGresult *res);
 
 /* settings.c */
-extern int	run_settings_list(const Options *options);
-extern int	run_settings_get(const Options *options);
-extern int	run_settings_set(const Options *options);
-extern int	run_settings_reset(const Options *options);
-extern int	run_settings_edit(const Options *options);
-extern int	run_settings_revert(const Options *options);
+extern int run_settings_list(const Options *options);
+extern int run_settings_get(const Options *options);
+extern int run_settings_set(const Options *options);
+extern int run_settings_reset(const Options *options);
+extern int run_settings_edit(const Options *options);
+extern int run_settings_revert(const Options *options);
 
 /* import.c */
-extern int	run_import(const Options *options);
+extern int run_import(const Options *options);
 
 /* verify.c */
-extern int	run_verify(const Options *options);
+extern int run_verify(const Options *options);
 
 /* tenant.c */
-extern int	run_tenant_detach(const Options *options);
-extern int	run_tenant_attach(const Options *options);
-extern int	run_tenant_delete(const Options *options);
-extern int	run_tenant_undelete(const Options *options);
-extern int	run_tenant_list(const Options *options);
+extern int run_tenant_detach(const Options *options);
+extern int run_tenant_attach(const Options *options);
+extern int run_tenant_delete(const Options *options);
+extern int run_tenant_undelete(const Options *options);
+extern int run_tenant_list(const Options *options);
 
 /* compute_run.c */
-extern int	run_compute_start(const Options *options);
-extern int	run_compute_run(const Options *options);
+extern int run_compute_start(const Options *options);
+extern int run_compute_run(const Options *options);
 
 /* compute.c */
-extern int	run_compute_stop(const Options *options);
-extern int	run_compute_status(const Options *options);
+extern int run_compute_stop(const Options *options);
+extern int run_compute_status(const Options *options);
 
 /* layer_dump.c */
-extern int	run_layer_dump(const Options *options);
+extern int run_layer_dump(const Options *options);
 
 /* ---- client.c: the store as its clients see it ---- */
 
@@ -170,13 +170,13 @@ extern PGresult *store_query(PGconn *conn, const char *command);
  * exit code that fits its SQLSTATE, which store_error_exit_code() gives later,
  * too, for callers that only learn that something failed.
  */
-extern int	store_report_error(PGconn *conn, PGresult *res);
+extern int store_report_error(PGconn *conn, PGresult *res);
 
 /* The exit code for the error of a result or connection. */
-extern int	store_exit_code(PGconn *conn, PGresult *res);
+extern int store_exit_code(PGconn *conn, PGresult *res);
 
 /* That of the error that was reported last; 1 if none was. */
-extern int	store_error_exit_code(void);
+extern int store_error_exit_code(void);
 
 /* The text as a word of a command, in quotes; psprintf'd. */
 extern char *store_quote(const char *text);
@@ -193,7 +193,7 @@ extern void print_json(PGresult *res);
  * members follow as pairs of strings, name and value, up to a NULL.  A value
  * NULL is JSON's null.  Nothing with --quiet.
  */
-extern void print_done(const Options *options, const char *line,...);
+extern void print_done(const Options *options, const char *line, ...);
 
 /* ---- moment.c ---- */
 
@@ -209,30 +209,30 @@ extern bool looks_like_lsn(const char *text);
 /* Lock files of a store (STORE/pageserver.pid) and of a PostgreSQL server (postmaster.pid). */
 typedef struct PidFile
 {
-	bool		found;
-	pid_t		pid;			/* 0 although alive: the process cannot be seen from here */
-	bool		alive;			/* the server of this directory runs; only find() tells */
-	uid_t		owner;			/* of the file; only find() tells */
-	int			port;
-	char		socket_dir[MAXPGPATH];
-	char		state[16];		/* "ready", "starting", "stopping", "standby" */
-	unsigned long shm_key;		/* of postmaster.pid: its shared memory; 0: not known */
-	int			shm_id;
+	bool found;
+	pid_t pid;   /* 0 although alive: the process cannot be seen from here */
+	bool alive;  /* the server of this directory runs; only find() tells */
+	uid_t owner; /* of the file; only find() tells */
+	int port;
+	char socket_dir[MAXPGPATH];
+	char state[16];        /* "ready", "starting", "stopping", "standby" */
+	unsigned long shm_key; /* of postmaster.pid: its shared memory; 0: not known */
+	int shm_id;
 } PidFile;
 
 typedef struct ServerKind
 {
-	void		(*read) (const char *dir, PidFile *file);	/* what the file says */
-	void		(*find) (const char *dir, PidFile *file);	/* and whether that is still true */
+	void (*read)(const char *dir, PidFile *file); /* what the file says */
+	void (*find)(const char *dir, PidFile *file); /* and whether that is still true */
 } ServerKind;
 
 extern const ServerKind store_kind;
 extern const ServerKind postmaster_kind;
-extern const ServerKind supervisor_kind;	/* COMPUTE/pageserver_ctl.pid */
+extern const ServerKind supervisor_kind; /* COMPUTE/pageserver_ctl.pid */
 
 /* This process is the supervisor of the compute: takes the lock file.  Without it others would only see PostgreSQL. */
 extern void supervisor_lock(const char *dir);
-extern void supervisor_unlock(void);	/* does nothing if it was not taken */
+extern void supervisor_unlock(void); /* does nothing if it was not taken */
 
 /* Of a compute that does not run, as found: are there processes left over, whose postmaster was killed? */
 extern bool postmaster_left_processes(const PidFile *file);
@@ -298,7 +298,7 @@ extern bool wait_program(pid_t pid, const char *name);
  * A log file to append to, opened; *end is its length now.  As root, before
  * become_user(), it is opened as that user, or made for it.
  */
-extern int	open_log(const Options *options, const char *path, off_t *end);
+extern int open_log(const Options *options, const char *path, off_t *end);
 
 /* The last lines of a log from an offset on, to standard error. */
 extern void show_log(const char *path, off_t from);
@@ -328,4 +328,4 @@ extern char *find_tar(void);
 extern bool unpack(PGconn *conn, const char *command, const char *dir, const char *const *exclude, const char *progress,
 				   bool *begun);
 
-#endif							/* PS_CTL_H */
+#endif /* PS_CTL_H */

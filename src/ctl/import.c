@@ -28,26 +28,26 @@
 
 /* Of a data directory, what an import does not look at; names as tar has them. */
 static const char not_sent[] =
-"./postmaster.opts\n"
-"./log\n"
-"./pg_log\n"
-"./pg_dynshmem/*\n"
-"./pg_notify/*\n"
-"./pg_replslot/*\n"
-"./pg_serial/*\n"
-"./pg_snapshots/*\n"
-"./pg_stat_tmp/*\n"
-"./pg_subtrans/*\n"
-"./pg_wal/archive_status/*\n"
-"pgsql_tmp\n"
-"lost+found\n";
+	"./postmaster.opts\n"
+	"./log\n"
+	"./pg_log\n"
+	"./pg_dynshmem/*\n"
+	"./pg_notify/*\n"
+	"./pg_replslot/*\n"
+	"./pg_serial/*\n"
+	"./pg_snapshots/*\n"
+	"./pg_stat_tmp/*\n"
+	"./pg_subtrans/*\n"
+	"./pg_wal/archive_status/*\n"
+	"pgsql_tmp\n"
+	"lost+found\n";
 
 /* The WAL files that hold the shutdown checkpoint, which may begin at the end of one. */
 static bool
 wal_file_is_wanted(const ControlFileData *control, const char *name)
 {
-	XLogSegNo	segno;
-	char		wanted[MAXFNAMELEN];
+	XLogSegNo segno;
+	char wanted[MAXFNAMELEN];
 
 	XLByteToSeg(control->checkPoint, segno, control->xlog_seg_size);
 	for (int i = 0; i < 2; i++)
@@ -63,9 +63,9 @@ wal_file_is_wanted(const ControlFileData *control, const char *name)
 static FILE *
 write_exclude_list(const char *pgdata, const ControlFileData *control)
 {
-	FILE	   *list = tmpfile();
-	char	   *path = psprintf("%s/pg_wal", pgdata);
-	DIR		   *dir = opendir(path);
+	FILE *list = tmpfile();
+	char *path = psprintf("%s/pg_wal", pgdata);
+	DIR *dir = opendir(path);
 	struct dirent *de;
 
 	if (list == NULL)
@@ -87,10 +87,10 @@ write_exclude_list(const char *pgdata, const ControlFileData *control)
 static pid_t
 start_tar(const char *pgdata, FILE *exclude, int *out)
 {
-	char	   *argv[] = {find_tar(), "-c", "--dereference", "--sparse", "--format=gnu", "-X", NULL, "-f", NULL, "-C", (char *) pgdata, ".", NULL};
-	int			fds[2];
-	int			list = dup(fileno(exclude));	/* without close-on-exec */
-	pid_t		pid;
+	char *argv[] = {find_tar(), "-c", "--dereference", "--sparse", "--format=gnu", "-X", NULL, "-f", NULL, "-C", (char *) pgdata, ".", NULL};
+	int fds[2];
+	int list = dup(fileno(exclude)); /* without close-on-exec */
+	pid_t pid;
 
 	if (list < 0 || pipe(fds) != 0)
 		pg_fatal("could not create a pipe: %m");
@@ -108,10 +108,10 @@ start_tar(const char *pgdata, FILE *exclude, int *out)
 static bool
 send_archive(PGconn *conn, int fd)
 {
-	char	   *chunk = pg_malloc(CHUNK_SIZE);
-	uint64		bytes = 0;
-	ssize_t		n;
-	bool		ok = true;
+	char *chunk = pg_malloc(CHUNK_SIZE);
+	uint64 bytes = 0;
+	ssize_t n;
+	bool ok = true;
 
 	while (ok && (n = read(fd, chunk, CHUNK_SIZE)) != 0)
 	{
@@ -136,8 +136,8 @@ send_archive(PGconn *conn, int fd)
 static void
 check_is_stopped(const char *pgdata, const ControlFileData *control)
 {
-	char	   *pid_file = psprintf("%s/postmaster.pid", pgdata);
-	bool		locked = access(pid_file, F_OK) == 0;
+	char *pid_file = psprintf("%s/postmaster.pid", pgdata);
+	bool locked = access(pid_file, F_OK) == 0;
 
 	pfree(pid_file);
 	if (control->state == DB_SHUTDOWNED && !locked)
@@ -150,12 +150,12 @@ check_is_stopped(const char *pgdata, const ControlFileData *control)
 static int
 import_by_sending(const Options *options, PGconn *conn, const char *pgdata, const ControlFileData *control)
 {
-	FILE	   *exclude;
-	PGresult   *res;
-	pid_t		tar;
-	int			fd;
-	int			rc;
-	bool		sent;
+	FILE *exclude;
+	PGresult *res;
+	pid_t tar;
+	int fd;
+	int rc;
+	bool sent;
 
 	check_is_stopped(pgdata, control);
 	res = PQexec(conn, psprintf("import_stream %s", store_quote(options->args[0])));
@@ -189,8 +189,8 @@ import_by_sending(const Options *options, PGconn *conn, const char *pgdata, cons
 static void
 read_control(const char *pgdata, ControlFileData *control)
 {
-	char	   *path = psprintf("%s/global/pg_control", pgdata);
-	bool		crc_ok;
+	char *path = psprintf("%s/global/pg_control", pgdata);
+	bool crc_ok;
 
 	if (access(path, R_OK) != 0)
 	{
@@ -215,8 +215,8 @@ read_control(const char *pgdata, ControlFileData *control)
 static bool
 read_settings(const Options *options, const char *pgdata, BranchSettings *settings)
 {
-	char	   *path;
-	char	   *lost;
+	char *path;
+	char *lost;
 
 	memset(settings, 0, sizeof(*settings));
 	if (options->settings_from != NULL)
@@ -258,7 +258,7 @@ means(const char *value, const char *shown)
 {
 	static const char *const on[] = {"true", "yes", "1", "t", "y"};
 	static const char *const off[] = {"false", "no", "0", "f", "n"};
-	bool		is_on = strcmp(shown, "on") == 0;
+	bool is_on = strcmp(shown, "on") == 0;
 
 	if (pg_strcasecmp(value, shown) == 0)
 		return true;
@@ -275,7 +275,7 @@ warn_of_overrides(const BranchSettings *settings)
 	for (int i = 0; i < lengthof(ps_overrides); i++)
 	{
 		const PsOverride *override = &ps_overrides[i];
-		char	   *value = NULL;
+		char *value = NULL;
 
 		if (settings->texts[SETTINGS_AUTO_CONF] != NULL)
 			value = conf_value(settings->texts[SETTINGS_AUTO_CONF], override->name);
@@ -298,7 +298,7 @@ static int
 keep_settings(PGconn *conn, const char *branch, BranchSettings *settings)
 {
 	BranchSettings imported;
-	int			rc = 0;
+	int rc = 0;
 
 	branch_settings_read(conn, branch, 0, &imported);
 	if (settings == NULL)
@@ -321,16 +321,16 @@ keep_settings(PGconn *conn, const char *branch, BranchSettings *settings)
 int
 run_import(const Options *given)
 {
-	Options		options = *given;
+	Options options = *given;
 	BranchSettings settings;
-	bool		has_settings;
-	char	   *pgdata;
-	char		identity[CONTROL_IDENTITY_SIZE];
+	bool has_settings;
+	char *pgdata;
+	char identity[CONTROL_IDENTITY_SIZE];
 	ControlFileData control;
 	const char *sqlstate;
-	PGconn	   *conn;
-	PGresult   *res;
-	int			rc;
+	PGconn *conn;
+	PGresult *res;
+	int rc;
 
 	if ((options.pgdata == NULL) == (options.debian == NULL))
 	{

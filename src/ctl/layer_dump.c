@@ -24,52 +24,52 @@
 /* A value that an entry names. */
 typedef struct Place
 {
-	uint64		offset;
-	uint8		kind;
-	bool		shared;
+	uint64 offset;
+	uint8 kind;
+	bool shared;
 } Place;
 
 typedef struct Total
 {
-	uint64		values;
-	uint64		raw;
-	uint64		stored;
+	uint64 values;
+	uint64 raw;
+	uint64 stored;
 } Total;
 
 typedef struct EntryTotal
 {
-	uint64		of_kind[VALUE_RECORD + 1];
-	uint64		will_init;
-	uint64		shared;
+	uint64 of_kind[VALUE_RECORD + 1];
+	uint64 will_init;
+	uint64 shared;
 } EntryTotal;
 
-#define NKINDS (VALUE_RECORD + 1)
+#define NKINDS  (VALUE_RECORD + 1)
 #define NCODECS (LAYER_CODEC_DICT + 1)
 
 typedef struct Dump
 {
 	const Options *options;
-	LayerFile	file;
-	Layer		layer;			/* of the file, for layer_entry_ref() */
-	uint64		length;			/* of the file as it is */
-	uint64		problems;
+	LayerFile file;
+	Layer layer;   /* of the file, for layer_entry_ref() */
+	uint64 length; /* of the file as it is */
+	uint64 problems;
 
 	/* what is shown */
-	bool		has_rel;
-	PsRel		rel;
-	int			fork;			/* -1: all */
-	bool		has_block;
+	bool has_rel;
+	PsRel rel;
+	int fork; /* -1: all */
+	bool has_block;
 	BlockNumber block;
-	uint64		limit;
+	uint64 limit;
 
 	/* what was found */
-	Place	   *places;
-	size_t		nplaces;
-	size_t		places_cap;
-	EntryTotal	entries[PS_KEY_AUX + 1];
-	Total		values[NKINDS][NCODECS];
-	uint64		headers;		/* bytes of the headers of values */
-	uint64		unnamed;		/* bytes among the values that no entry names */
+	Place *places;
+	size_t nplaces;
+	size_t places_cap;
+	EntryTotal entries[PS_KEY_AUX + 1];
+	Total values[NKINDS][NCODECS];
+	uint64 headers; /* bytes of the headers of values */
+	uint64 unnamed; /* bytes among the values that no entry names */
 } Dump;
 
 static const char *const kind_names[NKINDS] = {"tombstone", "image", "record"};
@@ -102,12 +102,12 @@ ratio(uint64 raw, uint64 stored)
 static bool
 dump_summary(Dump *dump)
 {
-	LayerFile  *file = &dump->file;
+	LayerFile *file = &dump->file;
 	LayerSummary *s = &file->summary;
-	uint8		block[LAYER_BLOCK_SIZE];
-	char		key[PS_KEY_TEXT];
-	char		id[PS_ID_TEXT];
-	PsError    *err = layer_file_read(file, 0, block, sizeof(block));
+	uint8 block[LAYER_BLOCK_SIZE];
+	char key[PS_KEY_TEXT];
+	char id[PS_ID_TEXT];
+	PsError *err = layer_file_read(file, 0, block, sizeof(block));
 
 	if (err == NULL)
 		err = layer_summary_decode(file->path, block, s);
@@ -148,10 +148,10 @@ dump_summary(Dump *dump)
 static void
 check_file(Dump *dump)
 {
-	LayerFile  *file = &dump->file;
+	LayerFile *file = &dump->file;
 	const char *slash = strrchr(file->path, '/');
-	LayerInfo	info;
-	char		name[LAYER_NAME_MAX];
+	LayerInfo info;
+	char name[LAYER_NAME_MAX];
 	const LayerDict *dict;
 
 	layer_summary_info(&file->summary, &info);
@@ -186,7 +186,7 @@ static PsError *
 check_entry(Dump *dump, const BtreePos *pos, const PsKey *key, XLogRecPtr lsn)
 {
 	const LayerSummary *s = &dump->file.summary;
-	char		text[PS_KEY_TEXT];
+	char text[PS_KEY_TEXT];
 
 	if (ps_key_cmp(key, &s->key_min) < 0 || ps_key_cmp(key, &s->key_max) > 0 || lsn < s->lsn_start || lsn >= s->lsn_end)
 		return layer_damaged(dump->file.path, btree_pos_offset(pos),
@@ -200,14 +200,14 @@ static void
 scan_leaves(Dump *dump)
 {
 	const LayerSummary *s = &dump->file.summary;
-	uint8		last[DELTA_KEY_SIZE] = {0};
-	uint64		count = 0;
-	bool		complete = true;
+	uint8 last[DELTA_KEY_SIZE] = {0};
+	uint64 count = 0;
+	bool complete = true;
 
 	for (uint32 page = 0; page < s->leaf_pages; page++)
 	{
-		BtreePos	pos;
-		PsError    *err = btree_load_page(&dump->file.index, page, 0, &pos);
+		BtreePos pos;
+		PsError *err = btree_load_page(&dump->file.index, page, 0, &pos);
 
 		if (err != NULL)
 		{
@@ -217,9 +217,9 @@ scan_leaves(Dump *dump)
 		}
 		for (; pos.entry < pos.count; pos.entry++)
 		{
-			uint8		bytes[DELTA_KEY_SIZE];
-			PsKey		key;
-			ValueRef	ref;
+			uint8 bytes[DELTA_KEY_SIZE];
+			PsKey key;
+			ValueRef ref;
 			EntryTotal *total;
 
 			entry_key(&pos, bytes);
@@ -245,7 +245,7 @@ scan_leaves(Dump *dump)
 				dump->places_cap = Max(1024, dump->places_cap * 2);
 				dump->places = pg_realloc(dump->places, dump->places_cap * sizeof(Place));
 			}
-			dump->places[dump->nplaces++] = (Place){.offset = ref.at.offset, .kind = ref.kind, .shared = ref.shared};
+			dump->places[dump->nplaces++] = (Place) {.offset = ref.at.offset, .kind = ref.kind, .shared = ref.shared};
 		}
 	}
 	if (complete && count != s->entries)
@@ -261,14 +261,14 @@ static PsError *
 check_inner_page(Dump *dump, uint32 page, int level, uint32 *next_child)
 {
 	const Btree *tree = &dump->file.index;
-	BtreePos	pos;
+	BtreePos pos;
 
 	PS_TRY(btree_load_page(tree, page, level, &pos));
 	for (; pos.entry < pos.count; pos.entry++, (*next_child)++)
 	{
-		uint8		key[DELTA_KEY_SIZE];
-		uint8		first[DELTA_KEY_SIZE];
-		BtreePos	child;
+		uint8 key[DELTA_KEY_SIZE];
+		uint8 first[DELTA_KEY_SIZE];
+		BtreePos child;
 
 		if (btree_value(&pos) != *next_child)
 			return layer_damaged(tree->file->path, btree_pos_offset(&pos),
@@ -288,10 +288,10 @@ static void
 check_inner_pages(Dump *dump)
 {
 	const LayerSummary *s = &dump->file.summary;
-	uint32		next_child = 0;
-	uint32		level_start = s->leaf_pages;
-	int			level = 1;
-	uint64		problems = dump->problems;
+	uint32 next_child = 0;
+	uint32 level_start = s->leaf_pages;
+	int level = 1;
+	uint64 problems = dump->problems;
 
 	for (uint32 page = s->leaf_pages; page < s->index_pages && dump->problems == problems; page++)
 	{
@@ -322,18 +322,18 @@ static void
 scan_values(Dump *dump)
 {
 	const char *path = dump->file.path;
-	uint64		end = layer_values_start(&dump->file.summary);	/* of the value before */
-	bool		damaged = false;	/* that one's end is not known */
+	uint64 end = layer_values_start(&dump->file.summary); /* of the value before */
+	bool damaged = false;                                 /* that one's end is not known */
 	StringInfoData buf;
 
 	initStringInfo(&buf);
 	qsort(dump->places, dump->nplaces, sizeof(Place), compare_places);
 	for (size_t i = 0; i < dump->nplaces; i++)
 	{
-		Place	   *place = &dump->places[i];
+		Place *place = &dump->places[i];
 		StoredValue stored = {0};
-		Total	   *total;
-		PsError    *err;
+		Total *total;
+		PsError *err;
 
 		if (i > 0 && place->offset == place[-1].offset)
 		{
@@ -368,10 +368,10 @@ static void
 print_totals(const Dump *dump)
 {
 	static const char *const names[] = {"unknown", "sizes of relations", "sizes of init forks", "blocks of relations",
-		"databases", "relation maps", "SLRU segments", "SLRU pages", "two-phase states", "replication origins",
-	"tablespaces", "control file", "states", "files"};
+										"databases", "relation maps", "SLRU segments", "SLRU pages", "two-phase states", "replication origins",
+										"tablespaces", "control file", "states", "files"};
 	const LayerSummary *s = &dump->file.summary;
-	Total		all = {0};
+	Total all = {0};
 
 	printf("\n%-10s %-6s %12s %15s %15s %8s\n", "Values", "codec", "number", "bytes", "in the file", "ratio");
 	for (int kind = NKINDS - 1; kind >= 0; kind--)
@@ -426,9 +426,9 @@ is_shown(const Dump *dump, const PsKey *key)
 static void
 print_entry(Dump *dump, const PsKey *key, const ValueRef *ref, StringInfo buf)
 {
-	char		text[PS_KEY_TEXT];
+	char text[PS_KEY_TEXT];
 	StoredValue stored = {0};
-	PsError    *err = blob_read(&dump->file, ref->at.offset, ref->kind, buf, &stored);
+	PsError *err = blob_read(&dump->file, ref->at.offset, ref->kind, buf, &stored);
 
 	printf("%s, lsn: %X/%08X, %s%s%s, offset: %llu, ", ps_key_format(key, text), LSN_FORMAT_ARGS(ref->lsn),
 		   kind_names[ref->kind], ref->kind == VALUE_RECORD && ref->will_init ? ", will_init" : "",
@@ -457,15 +457,15 @@ print_entry(Dump *dump, const PsKey *key, const ValueRef *ref, StringInfo buf)
 static void
 print_entries(Dump *dump)
 {
-	uint64		shown = 0;
+	uint64 shown = 0;
 	StringInfoData buf;
 
 	initStringInfo(&buf);
 	printf("\n");
 	for (uint32 page = 0; page < dump->file.summary.leaf_pages; page++)
 	{
-		BtreePos	pos;
-		PsError    *err = btree_load_page(&dump->file.index, page, 0, &pos);
+		BtreePos pos;
+		PsError *err = btree_load_page(&dump->file.index, page, 0, &pos);
 
 		if (err != NULL)
 		{
@@ -475,9 +475,9 @@ print_entries(Dump *dump)
 		}
 		for (; pos.entry < pos.count; pos.entry++)
 		{
-			uint8		bytes[DELTA_KEY_SIZE];
-			PsKey		key;
-			ValueRef	ref;
+			uint8 bytes[DELTA_KEY_SIZE];
+			PsKey key;
+			ValueRef ref;
 
 			entry_key(&pos, bytes);
 			ps_key_decode(bytes, &key);
@@ -501,7 +501,7 @@ done:
 static uint64
 parse_number(const char *what, const char *text, uint64 max)
 {
-	char	   *end;
+	char *end;
 	unsigned long long value;
 
 	errno = 0;
@@ -514,7 +514,7 @@ parse_number(const char *what, const char *text, uint64 max)
 static void
 parse_filters(Dump *dump, const Options *options)
 {
-	char		rest;
+	char rest;
 
 	dump->options = options;
 	dump->fork = -1;
@@ -547,10 +547,10 @@ parse_filters(Dump *dump, const Options *options)
 int
 run_layer_dump(const Options *options)
 {
-	Dump		dump = {0};
-	LayerFile  *file = &dump.file;
+	Dump dump = {0};
+	LayerFile *file = &dump.file;
 	struct stat st;
-	PsError    *err;
+	PsError *err;
 
 	parse_filters(&dump, options);
 	file->path = options->args[0];

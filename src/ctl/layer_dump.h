@@ -11,4 +11,4 @@
 extern PsError *describe_value(const PsKey *key, ValueKind kind, const char *data, uint32 len, XLogRecPtr record_start);
 extern void hexdump_value(const char *data, uint32 len);
 
-#endif							/* PS_LAYER_DUMP_H */
+#endif /* PS_LAYER_DUMP_H */

@@ -25,8 +25,8 @@ static const char *const rmgr_names[] = {
 static PsError *
 describe_record(const char *data, uint32 len, XLogRecPtr start)
 {
-	WalRecord	rec = {.start = start, .len = len, .data = data};
-	WalParsed	parsed;
+	WalRecord rec = {.start = start, .len = len, .data = data};
+	WalParsed parsed;
 	const XLogRecord *header = (const XLogRecord *) data;
 
 	if (len < SizeOfXLogRecord)
@@ -73,7 +73,7 @@ describe_page(const char *data, uint32 len)
 static PsError *
 describe_relsize(const char *data, uint32 len)
 {
-	RelSize		size = {0};
+	RelSize size = {0};
 
 	PS_TRY(relsize_decode(data, len, &size));
 	printf("    blocks: %u", size.nblocks);
@@ -90,7 +90,7 @@ describe_relsize(const char *data, uint32 len)
 static PsError *
 describe_state(const char *data, uint32 len)
 {
-	WalState	state;
+	WalState state;
 
 	PS_TRY(wal_state_decode(data, len, &state));
 	printf("    state at: %X/%08X, last record: %X/%08X, last checkpoint: %X/%08X, next xid: %u:%u, oldest xid: %u, next oid: %u, next multixact: %u, next multixact offset: %u\n",
@@ -175,11 +175,11 @@ describe_value(const PsKey *key, ValueKind kind, const char *data, uint32 len, X
 void
 hexdump_value(const char *data, uint32 len)
 {
-	bool		skipping = false;
+	bool skipping = false;
 
 	for (uint32 at = 0; at < len; at += 16)
 	{
-		uint32		n = Min(16, len - at);
+		uint32 n = Min(16, len - at);
 
 		if (at > 0 && n == 16 && memcmp(data + at, data + at - 16, 16) == 0)
 		{

@@ -23,19 +23,19 @@ looks_like_lsn(const char *text)
 	const char *slash = strchr(text, '/');
 
 	return slash != NULL && slash != text && slash[1] != '\0' && strchr(slash + 1, '/') == NULL &&
-		strspn(text, "0123456789abcdefABCDEF/") == strlen(text);
+		   strspn(text, "0123456789abcdefABCDEF/") == strlen(text);
 }
 
 /* What "date" prints of a time: microseconds since 1970.  False: it does not understand it. */
 static bool
 ask_date(const char *text, char *out, size_t size)
 {
-	char	   *argument = psprintf("--date=%s", text);
-	int			fds[2];
-	size_t		len = 0;
-	ssize_t		n;
-	int			status;
-	pid_t		pid;
+	char *argument = psprintf("--date=%s", text);
+	int fds[2];
+	size_t len = 0;
+	ssize_t n;
+	int status;
+	pid_t pid;
 
 	if (pipe(fds) != 0)
 		pg_fatal("could not create a pipe: %m");
@@ -77,7 +77,7 @@ begins_like(const char *text, const char *pattern)
 static bool
 looks_like_time(const char *text)
 {
-	size_t		len = strlen(text);
+	size_t len = strlen(text);
 
 	if (begins_like(text, "0000-00-00") || begins_like(text, "00:00") || begins_like(text, "0:00"))
 		return true;
@@ -89,7 +89,7 @@ looks_like_time(const char *text)
 char *
 moment_words(const char *text)
 {
-	char		microseconds[64];
+	char microseconds[64];
 
 	if (looks_like_lsn(text))
 		return psprintf("lsn %s", store_quote(text));
@@ -105,8 +105,8 @@ moment_words(const char *text)
 char *
 split_moment(const char *text, char **moment)
 {
-	char	   *branch = pg_strdup(text);
-	char	   *at = strchr(branch, '@');
+	char *branch = pg_strdup(text);
+	char *at = strchr(branch, '@');
 
 	*moment = NULL;
 	if (at == NULL)

@@ -31,9 +31,9 @@
 
 #include "ctl.h"
 
-#define STORE_PIDFILE "pageserver.pid"
+#define STORE_PIDFILE      "pageserver.pid"
 #define SUPERVISOR_PIDFILE "pageserver_ctl.pid"
-#define LOCKED_LINE_STATE 6
+#define LOCKED_LINE_STATE  6
 #define POLL_INTERVAL_USEC 2000
 
 /* How long a server that has just taken its lock may take to write its number. */
@@ -45,19 +45,19 @@
 /* Is a process the server of a directory? */
 typedef enum Identity
 {
-	IS_ANOTHER,					/* or there is none */
+	IS_ANOTHER, /* or there is none */
 	IS_SERVER,
-	IS_UNKNOWN					/* we must not look */
+	IS_UNKNOWN /* we must not look */
 } Identity;
 
 /* A zombie that nobody reaps, as in a container without an init, is gone. */
 static bool
 process_is_alive(pid_t pid)
 {
-	char		path[64];
-	char		text[512];
-	FILE	   *file;
-	size_t		len;
+	char path[64];
+	char text[512];
+	FILE *file;
+	size_t len;
 	const char *paren;
 
 	if (kill(pid, 0) != 0 && errno != EPERM)
@@ -77,11 +77,11 @@ process_is_alive(pid_t pid)
 static Identity
 identify(pid_t pid, const char *dir, const char *name)
 {
-	char		path[64];
-	char		comm[64] = "";
+	char path[64];
+	char comm[64] = "";
 	struct stat cwd;
 	struct stat st;
-	FILE	   *file;
+	FILE *file;
 
 	if (pid <= 0 || !process_is_alive(pid))
 		return IS_ANOTHER;
@@ -106,7 +106,7 @@ identify(pid_t pid, const char *dir, const char *name)
 static void
 parse_pidfile(FILE *file, int state_line, PidFile *result)
 {
-	char		line[MAXPGPATH];
+	char line[MAXPGPATH];
 
 	rewind(file);
 	memset(result, 0, sizeof(*result));
@@ -134,8 +134,8 @@ parse_pidfile(FILE *file, int state_line, PidFile *result)
 static FILE *
 open_pidfile(const char *dir, const char *name)
 {
-	char	   *path = psprintf("%s/%s", dir, name);
-	FILE	   *file = fopen(path, "re");
+	char *path = psprintf("%s/%s", dir, name);
+	FILE *file = fopen(path, "re");
 
 	if (file == NULL && errno != ENOENT)
 		pg_fatal("could not open file \"%s\": %m", path);
@@ -146,7 +146,7 @@ open_pidfile(const char *dir, const char *name)
 static void
 read_pidfile(const char *dir, const char *name, int state_line, PidFile *result)
 {
-	FILE	   *file = open_pidfile(dir, name);
+	FILE *file = open_pidfile(dir, name);
 
 	memset(result, 0, sizeof(*result));
 	if (file == NULL)
@@ -175,8 +175,8 @@ read_postmaster_pidfile(const char *pgdata, PidFile *result)
 static void
 find_by_lock(const char *dir, const char *name, const char *works_in, PidFile *result)
 {
-	FILE	   *file = open_pidfile(dir, name);
-	bool		locked;
+	FILE *file = open_pidfile(dir, name);
+	bool locked;
 	struct stat st;
 
 	memset(result, 0, sizeof(*result));
@@ -225,7 +225,7 @@ find_supervisor(const char *dir, PidFile *result)
 static void
 find_postmaster(const char *pgdata, PidFile *result)
 {
-	FILE	   *file = open_pidfile(pgdata, "postmaster.pid");
+	FILE *file = open_pidfile(pgdata, "postmaster.pid");
 	struct stat st;
 
 	memset(result, 0, sizeof(*result));
@@ -249,10 +249,10 @@ static char *supervisor_file;
 void
 supervisor_lock(const char *dir)
 {
-	char	   *path = psprintf("%s/%s", dir, SUPERVISOR_PIDFILE);
-	int			fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, S_IRUSR | S_IWUSR);
-	char	   *text = psprintf("%d\n%s\n%ld\n\n\nready\n", (int) getpid(), dir, (long) time(NULL));
-	int			tries = 0;
+	char *path = psprintf("%s/%s", dir, SUPERVISOR_PIDFILE);
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, S_IRUSR | S_IWUSR);
+	char *text = psprintf("%d\n%s\n%ld\n\n\nready\n", (int) getpid(), dir, (long) time(NULL));
+	int tries = 0;
 
 	if (fd < 0)
 		pg_fatal("could not open file \"%s\": %m", path);
@@ -262,7 +262,7 @@ supervisor_lock(const char *dir)
 			pg_fatal("could not lock the file \"%s\": %m", path);
 		pg_usleep(POLL_INTERVAL_USEC);
 	}
-	errno = ENOSPC;				/* what a short write means */
+	errno = ENOSPC; /* what a short write means */
 	if (ftruncate(fd, 0) != 0 || write(fd, text, strlen(text)) != (ssize_t) strlen(text) || chdir("/") != 0)
 		pg_fatal("could not write file \"%s\": %m", path);
 	pfree(text);
@@ -286,7 +286,7 @@ postmaster_left_processes(const PidFile *file)
 	struct shmid_ds shm;
 
 	return file->found && !file->alive && file->shm_key != 0 && shmctl(file->shm_id, IPC_STAT, &shm) == 0 &&
-		(unsigned long) shm.shm_perm.__key == file->shm_key && shm.shm_nattch > 0;
+		   (unsigned long) shm.shm_perm.__key == file->shm_key && shm.shm_nattch > 0;
 }
 
 /* Neither server tells us when it is ready, so we look: often, for a compute is ready in some tens of milliseconds. */
@@ -295,7 +295,7 @@ wait_until_ready(const ServerKind *kind, const char *dir, pid_t child, int timeo
 {
 	for (int64 waited = 0; waited < (int64) timeout * 1000000; waited += POLL_INTERVAL_USEC)
 	{
-		int			status;
+		int status;
 
 		*child_ended = waitpid(child, &status, WNOHANG) == child;
 		if (*child_ended)
@@ -312,8 +312,8 @@ wait_until_ready(const ServerKind *kind, const char *dir, pid_t child, int timeo
 static int
 send_signal(int pidfd, uid_t owner, int signo)
 {
-	pid_t		child;
-	int			status;
+	pid_t child;
+	int status;
 
 	if (geteuid() != 0 || owner == 0)
 		return pidfd_send_signal(pidfd, signo, NULL, 0) == 0 ? 0 : errno;
@@ -337,9 +337,9 @@ send_signal(int pidfd, uid_t owner, int signo)
 static int
 signal_by_pidfd(const ServerKind *kind, const char *dir, const PidFile *file, int signo, const char *what)
 {
-	PidFile		now;
-	int			pidfd;
-	int			error;
+	PidFile now;
+	int pidfd;
+	int error;
 
 	if (file->pid == 0)
 	{
@@ -366,7 +366,7 @@ signal_by_pidfd(const ServerKind *kind, const char *dir, const PidFile *file, in
 bool
 signal_server(const ServerKind *kind, const char *dir, const PidFile *file, int signo, const char *what)
 {
-	int			pidfd = signal_by_pidfd(kind, dir, file, signo, what);
+	int pidfd = signal_by_pidfd(kind, dir, file, signo, what);
 
 	if (pidfd >= 0)
 		close(pidfd);
@@ -377,9 +377,10 @@ void
 stop_server(const ServerKind *kind, const char *dir, const PidFile *file, const char *mode, int timeout, bool no_wait,
 			const char *what)
 {
-	int			signo = strcmp(mode, "smart") == 0 ? SIGTERM : strcmp(mode, "fast") == 0 ? SIGINT : SIGQUIT;
+	int signo = strcmp(mode, "smart") == 0 ? SIGTERM : strcmp(mode, "fast") == 0 ? SIGINT
+																				 : SIGQUIT;
 	struct pollfd pfd = {.events = POLLIN};
-	PidFile		now;
+	PidFile now;
 
 	pfd.fd = signal_by_pidfd(kind, dir, file, signo, what);
 	if (pfd.fd < 0)

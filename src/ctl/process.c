@@ -17,17 +17,17 @@
 
 /* Of a log that is shown after a failure. */
 #define LOG_LINES_SHOWN 20
-#define LOG_BYTES_READ 16384
+#define LOG_BYTES_READ  16384
 
 #define LOG_FLAGS (O_WRONLY | O_APPEND | O_CLOEXEC)
 
 char *
 absolute_path(const char *path)
 {
-	char	   *result = make_absolute_path(path);
+	char *result = make_absolute_path(path);
 
 	if (result == NULL)
-		exit(1);				/* it has said why */
+		exit(1); /* it has said why */
 	return result;
 }
 
@@ -53,13 +53,13 @@ target_user(const Options *options)
 static void
 wait_as_root(pid_t child, const char *made)
 {
-	int			status;
+	int status;
 
 	while (waitpid(child, &status, 0) < 0)
 		if (errno != EINTR)
 			_exit(1);
 	if (status != 0 && made != NULL)
-		(void) rmdir(made);		/* it stays if there is something in it */
+		(void) rmdir(made); /* it stays if there is something in it */
 	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
 }
 
@@ -77,7 +77,7 @@ void
 become_user(const Options *options, const char *made)
 {
 	const struct passwd *pw;
-	pid_t		child;
+	pid_t child;
 
 	if (geteuid() != 0)
 		return;
@@ -107,7 +107,7 @@ become_user_for_good(const Options *options)
 bool
 make_directory(const Options *options, const char *path)
 {
-	int			kind = pg_check_dir(path);
+	int kind = pg_check_dir(path);
 
 	if (kind < 0)
 		pg_fatal("could not read directory \"%s\": %m", path);
@@ -120,7 +120,7 @@ make_directory(const Options *options, const char *path)
 	}
 	if (kind == 0)
 	{
-		char	   *copy = pg_strdup(path);	/* pg_mkdir_p() writes to it */
+		char *copy = pg_strdup(path); /* pg_mkdir_p() writes to it */
 
 		if (pg_mkdir_p(copy, S_IRWXU) != 0)
 			pg_fatal("could not create directory \"%s\": %m", path);
@@ -141,7 +141,7 @@ make_directory(const Options *options, const char *path)
 char *
 postgres_program(const Options *options, const char *name)
 {
-	char	   *path = psprintf("%s/%s", options->bindir ? options->bindir : PS_BINDIR, name);
+	char *path = psprintf("%s/%s", options->bindir ? options->bindir : PS_BINDIR, name);
 
 	if (access(path, X_OK) != 0)
 	{
@@ -156,9 +156,9 @@ postgres_program(const Options *options, const char *name)
 char *
 own_program(const char *name)
 {
-	char		self[MAXPGPATH];
-	ssize_t		len = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	char	   *path;
+	char self[MAXPGPATH];
+	ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	char *path;
 
 	if (len < 0)
 		pg_fatal("could not find out where this program is: %m");
@@ -183,7 +183,7 @@ own_program(const char *name)
 static void
 exec_program(char *const argv[], int in, int out, int error, bool detach)
 {
-	int			null = open("/dev/null", O_RDWR);
+	int null = open("/dev/null", O_RDWR);
 
 	if (detach)
 		setsid();
@@ -206,7 +206,7 @@ exec_program(char *const argv[], int in, int out, int error, bool detach)
 static pid_t
 fork_program(char *const argv[], int in, int out, int error, bool detach)
 {
-	pid_t		pid;
+	pid_t pid;
 
 	fflush(NULL);
 	pid = fork();
@@ -227,10 +227,10 @@ char *
 read_program(char *const argv[], const char *name)
 {
 	StringInfoData text;
-	int			fds[2];
-	pid_t		pid;
-	char		buf[4096];
-	ssize_t		n;
+	int fds[2];
+	pid_t pid;
+	char buf[4096];
+	ssize_t n;
 
 	if (pipe2(fds, O_CLOEXEC) != 0)
 		pg_fatal("could not create a pipe: %m");
@@ -254,7 +254,7 @@ read_program(char *const argv[], const char *name)
 bool
 wait_program(pid_t pid, const char *name)
 {
-	int			status;
+	int status;
 
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
@@ -271,15 +271,15 @@ wait_program(pid_t pid, const char *name)
 static int
 open_log_as_user(const Options *options, const char *path)
 {
-	uid_t		uid = geteuid();
-	int			fd;
+	uid_t uid = geteuid();
+	int fd;
 
 	if (uid == 0 && seteuid(target_user(options)->pw_uid) != 0)
 		pg_fatal("could not become user \"%s\": %m", options->user);
 	fd = open(path, LOG_FLAGS | O_CREAT, S_IRUSR | S_IWUSR);
 	if (uid == 0)
 	{
-		int			save_errno = errno;
+		int save_errno = errno;
 
 		if (seteuid(uid) != 0)
 			pg_fatal("could not become root again: %m");
@@ -296,7 +296,7 @@ open_log_as_user(const Options *options, const char *path)
 static int
 open_log_as_root(const Options *options, const char *path)
 {
-	int			fd = open(path, LOG_FLAGS | O_CREAT | O_EXCL | O_NOFOLLOW, S_IRUSR | S_IWUSR);
+	int fd = open(path, LOG_FLAGS | O_CREAT | O_EXCL | O_NOFOLLOW, S_IRUSR | S_IWUSR);
 	struct stat st;
 
 	if (fd >= 0)
@@ -318,7 +318,7 @@ open_log_as_root(const Options *options, const char *path)
 int
 open_log(const Options *options, const char *path, off_t *end)
 {
-	int			fd = open_log_as_user(options, path);
+	int fd = open_log_as_user(options, path);
 
 	if (fd < 0 && errno == EACCES && geteuid() == 0)
 		fd = open_log_as_root(options, path);
@@ -331,12 +331,12 @@ open_log(const Options *options, const char *path, off_t *end)
 void
 show_log(const char *path, off_t from)
 {
-	char		text[LOG_BYTES_READ + 1];
-	int			fd = open(path, O_RDONLY | O_CLOEXEC);
+	char text[LOG_BYTES_READ + 1];
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	struct stat st;
-	ssize_t		len;
-	char	   *start;
-	int			lines = 0;
+	ssize_t len;
+	char *start;
+	int lines = 0;
 
 	if (fd < 0 || fstat(fd, &st) != 0)
 		return;
@@ -354,10 +354,10 @@ show_log(const char *path, off_t from)
 char *
 read_text_file(const char *path)
 {
-	FILE	   *file = fopen(path, "re");
+	FILE *file = fopen(path, "re");
 	StringInfoData text;
-	char		buf[4096];
-	size_t		n;
+	char buf[4096];
+	size_t n;
 
 	if (file == NULL)
 	{
@@ -377,11 +377,11 @@ read_text_file(const char *path)
 void
 write_text_file(const char *path, const char *text, bool append)
 {
-	int			fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | (append ? O_APPEND : O_TRUNC), S_IRUSR | S_IWUSR);
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | (append ? O_APPEND : O_TRUNC), S_IRUSR | S_IWUSR);
 
 	if (fd < 0)
 		pg_fatal("could not open file \"%s\" for writing: %m", path);
-	errno = ENOSPC;				/* what a short write means */
+	errno = ENOSPC; /* what a short write means */
 	if (write(fd, text, strlen(text)) != (ssize_t) strlen(text) || close(fd) != 0)
 		pg_fatal("could not write file \"%s\": %m", path);
 }
@@ -389,9 +389,9 @@ write_text_file(const char *path, const char *text, bool append)
 bool
 remove_path(const char *dir, const char *name)
 {
-	char	   *path = psprintf("%s/%s", dir, name);
+	char *path = psprintf("%s/%s", dir, name);
 	struct stat st;
-	bool		ok = true;
+	bool ok = true;
 
 	if (lstat(path, &st) != 0)
 		ok = errno == ENOENT;
@@ -406,9 +406,9 @@ remove_path(const char *dir, const char *name)
 bool
 empty_directory(const char *path, bool itself)
 {
-	DIR		   *dir = opendir(path);
+	DIR *dir = opendir(path);
 	struct dirent *de;
-	bool		ok = true;
+	bool ok = true;
 
 	if (dir == NULL)
 	{

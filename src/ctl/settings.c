@@ -22,9 +22,9 @@
 static char *
 format_time(const char *seconds)
 {
-	time_t		when = strtoll(seconds, NULL, 10);
-	char		text[64];
-	struct tm	tm;
+	time_t when = strtoll(seconds, NULL, 10);
+	char text[64];
+	struct tm tm;
 
 	strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S %Z", localtime_r(&when, &tm));
 	return pg_strdup(text);
@@ -33,8 +33,8 @@ format_time(const char *seconds)
 int
 run_settings_list(const Options *options)
 {
-	PGconn	   *conn = store_connect(options);
-	PGresult   *res = store_query(conn, psprintf("settings_list %s", store_quote(options->args[0])));
+	PGconn *conn = store_connect(options);
+	PGresult *res = store_query(conn, psprintf("settings_list %s", store_quote(options->args[0])));
 
 	if (options->json)
 		print_json(res);
@@ -43,7 +43,7 @@ run_settings_list(const Options *options)
 		printf("version  time                     by\n");
 		for (int r = 0; r < PQntuples(res); r++)
 		{
-			bool		damaged = PQgetvalue(res, r, 3)[0] != '\0';
+			bool damaged = PQgetvalue(res, r, 3)[0] != '\0';
 
 			printf("%7s  %s  %s\n", PQgetvalue(res, r, 0), damaged ? "-" : format_time(PQgetvalue(res, r, 1)),
 				   damaged ? PQgetvalue(res, r, 3) : PQgetvalue(res, r, 2));
@@ -66,16 +66,16 @@ find_text(const char *name)
 
 typedef struct Listing
 {
-	const char *only;			/* a setting, or NULL for all */
+	const char *only; /* a setting, or NULL for all */
 	const char *file;
-	json_t	   *rows;			/* NULL: they are printed */
-	bool		found;
+	json_t *rows; /* NULL: they are printed */
+	bool found;
 } Listing;
 
 static void
 list_setting(void *arg, const char *name, const char *value)
 {
-	Listing    *listing = arg;
+	Listing *listing = arg;
 
 	if (listing->only != NULL && pg_strcasecmp(name, listing->only) != 0)
 		return;
@@ -91,7 +91,7 @@ list_setting(void *arg, const char *name, const char *value)
 static int
 get_setting(const Options *options, const BranchSettings *settings, const char *name)
 {
-	char	   *value = NULL;
+	char *value = NULL;
 
 	if (settings->texts[SETTINGS_AUTO_CONF] != NULL)
 		value = conf_value(settings->texts[SETTINGS_AUTO_CONF], name);
@@ -113,7 +113,7 @@ get_setting(const Options *options, const BranchSettings *settings, const char *
 static int
 list_settings(const Options *options, const BranchSettings *settings)
 {
-	Listing		listing = {.rows = options->json ? json_array() : NULL};
+	Listing listing = {.rows = options->json ? json_array() : NULL};
 
 	for (int i = SETTINGS_CONF; i <= SETTINGS_AUTO_CONF; i++)
 	{
@@ -135,10 +135,10 @@ int
 run_settings_get(const Options *options)
 {
 	const char *name = options->nargs > 1 ? options->args[1] : NULL;
-	PGconn	   *conn = store_connect(options);
+	PGconn *conn = store_connect(options);
 	BranchSettings settings;
-	int			text = name ? find_text(name) : -1;
-	int			rc = 0;
+	int text = name ? find_text(name) : -1;
+	int rc = 0;
 
 	branch_settings_read(conn, options->args[0], 0, &settings);
 	if (name == NULL)
@@ -160,12 +160,11 @@ run_settings_get(const Options *options)
 static int
 write_and_tell(const Options *options, PGconn *conn, BranchSettings *settings)
 {
-	int			rc = branch_settings_write(conn, options->args[0], settings);
-	char	   *version = psprintf(UINT64_FORMAT, settings->version);
+	int rc = branch_settings_write(conn, options->args[0], settings);
+	char *version = psprintf(UINT64_FORMAT, settings->version);
 
 	if (rc == 0)
-		print_done(options, psprintf("Version %s of the settings of branch \"%s\" counts from the next start of a compute on.",
-									 version, options->args[0]),
+		print_done(options, psprintf("Version %s of the settings of branch \"%s\" counts from the next start of a compute on.", version, options->args[0]),
 				   "branch", options->args[0], "version", version, NULL);
 	pfree(version);
 	branch_settings_free(settings);
@@ -213,7 +212,7 @@ check_name(const char *name)
 int
 run_settings_set(const Options *options)
 {
-	PGconn	   *conn;
+	PGconn *conn;
 	BranchSettings settings;
 
 	if (options->nargs < 2 && options->server_options == NULL)
@@ -244,7 +243,7 @@ run_settings_set(const Options *options)
 int
 run_settings_reset(const Options *options)
 {
-	PGconn	   *conn = store_connect(options);
+	PGconn *conn = store_connect(options);
 	BranchSettings settings;
 
 	branch_settings_read(conn, options->args[0], 0, &settings);
@@ -261,10 +260,10 @@ run_settings_reset(const Options *options)
 int
 run_settings_revert(const Options *options)
 {
-	PGconn	   *conn;
+	PGconn *conn;
 	BranchSettings settings;
-	char	   *end;
-	uint64		version = strtoull(options->args[1], &end, 10);
+	char *end;
+	uint64 version = strtoull(options->args[1], &end, 10);
 
 	if (version == 0 || *end != '\0' || options->args[1][0] == '-')
 	{
@@ -284,10 +283,10 @@ static char *
 edit_text(const char *name, const char *text)
 {
 	const char *editor = getenv("VISUAL");
-	char		dir[] = "/tmp/pageserver_ctl.XXXXXX";
-	char	   *path;
-	char	   *edited;
-	int			rc;
+	char dir[] = "/tmp/pageserver_ctl.XXXXXX";
+	char *path;
+	char *edited;
+	int rc;
 
 	if (editor == NULL || *editor == '\0')
 		editor = getenv("EDITOR");
@@ -316,10 +315,10 @@ int
 run_settings_edit(const Options *options)
 {
 	const char *name = options->nargs > 1 ? options->args[1] : "postgresql.conf";
-	int			text = find_text(name);
-	PGconn	   *conn;
+	int text = find_text(name);
+	PGconn *conn;
 	BranchSettings settings;
-	char	   *edited;
+	char *edited;
 
 	if (text < 0)
 	{

@@ -27,8 +27,8 @@ store_directory(const Options *options)
 static bool
 is_store(const char *dir)
 {
-	char	   *path = psprintf("%s/PAGESERVER_VERSION", dir);
-	bool		result = access(path, F_OK) == 0;
+	char *path = psprintf("%s/PAGESERVER_VERSION", dir);
+	bool result = access(path, F_OK) == 0;
 
 	/* root sees it, but the one who may not look inside cannot tell */
 	if (!result && errno == EACCES)
@@ -50,12 +50,12 @@ check_store(const char *dir)
 int
 run_init(const Options *options)
 {
-	char	   *dir = store_directory(options);
-	char	   *conf = psprintf("%s/pageserver.conf", dir);
+	char *dir = store_directory(options);
+	char *conf = psprintf("%s/pageserver.conf", dir);
 	StringInfoData settings;
-	char	   *argv[] = {own_program("pageserver"), "--init", "--quiet", "-D", dir, NULL};
-	char	   *check_argv[] = {own_program("pageserver"), "--check-config", "--quiet", "-D", dir, NULL};
-	bool		made = make_directory(options, dir);
+	char *argv[] = {own_program("pageserver"), "--init", "--quiet", "-D", dir, NULL};
+	char *check_argv[] = {own_program("pageserver"), "--check-config", "--quiet", "-D", dir, NULL};
+	bool made = make_directory(options, dir);
 
 	become_user(options, made ? dir : NULL);
 	if (!wait_program(start_program(argv, -1, -1, false), "pageserver --init"))
@@ -87,14 +87,14 @@ run_init(const Options *options)
 int
 run_start(const Options *options)
 {
-	char	   *dir = store_directory(options);
-	char	   *log = options->log ? absolute_path(options->log) : psprintf("%s/pageserver.log", dir);
-	char	   *argv[] = {own_program("pageserver"), "-D", dir, NULL};
-	PidFile		file;
-	pid_t		pid;
-	int			fd;
-	off_t		log_end;
-	bool		child_ended;
+	char *dir = store_directory(options);
+	char *log = options->log ? absolute_path(options->log) : psprintf("%s/pageserver.log", dir);
+	char *argv[] = {own_program("pageserver"), "-D", dir, NULL};
+	PidFile file;
+	pid_t pid;
+	int fd;
+	off_t log_end;
+	bool child_ended;
 
 	check_store(dir);
 	store_kind.find(dir, &file);
@@ -127,8 +127,8 @@ run_start(const Options *options)
 int
 run_stop(const Options *options)
 {
-	char	   *dir = store_directory(options);
-	PidFile		file;
+	char *dir = store_directory(options);
+	PidFile file;
 
 	check_store(dir);
 	store_kind.find(dir, &file);
@@ -147,7 +147,7 @@ run_stop(const Options *options)
 static void
 check_settings(const char *dir)
 {
-	char	   *argv[] = {own_program("pageserver"), "--check-config", "--quiet", "-D", unconstify(char *, dir), NULL};
+	char *argv[] = {own_program("pageserver"), "--check-config", "--quiet", "-D", unconstify(char *, dir), NULL};
 
 	if (wait_program(start_program(argv, -1, -1, false), "pageserver --check-config"))
 		return;
@@ -158,8 +158,8 @@ check_settings(const char *dir)
 int
 run_restart(const Options *options)
 {
-	char	   *dir = store_directory(options);
-	PidFile		file;
+	char *dir = store_directory(options);
+	PidFile file;
 
 	check_store(dir);
 	check_settings(dir);
@@ -172,8 +172,8 @@ run_restart(const Options *options)
 int
 run_reload(const Options *options)
 {
-	char	   *dir = store_directory(options);
-	PidFile		file;
+	char *dir = store_directory(options);
+	PidFile file;
 
 	check_store(dir);
 	store_kind.find(dir, &file);
@@ -208,10 +208,10 @@ status_value(const PGresult *res, const char *name)
 int
 run_status(const Options *options)
 {
-	char	   *dir = store_directory(options);
-	PidFile		file = {0};
-	PGresult   *res = NULL;
-	bool		exists = is_store(dir);
+	char *dir = store_directory(options);
+	PidFile file = {0};
+	PGresult *res = NULL;
+	bool exists = is_store(dir);
 
 	if (exists)
 		store_kind.find(dir, &file);
@@ -219,7 +219,7 @@ run_status(const Options *options)
 		res = ask_status(&file);
 	if (options->json)
 	{
-		json_t	   *status = json_pack("{s:s, s:b, s:b}", "store", dir, "exists", exists, "running", file.alive);
+		json_t *status = json_pack("{s:s, s:b, s:b}", "store", dir, "exists", exists, "running", file.alive);
 
 		if (file.alive)
 		{
@@ -230,7 +230,7 @@ run_status(const Options *options)
 			json_object_set_new(status, "answers", json_boolean(res != NULL));
 			if (res != NULL)
 			{
-				json_t	   *waits = json_array();
+				json_t *waits = json_array();
 
 				for (int i = 0; i < PQntuples(res); i++)
 					if (strcmp(PQgetvalue(res, i, 0), "waits") == 0)
@@ -260,5 +260,6 @@ run_status(const Options *options)
 			printf("A restart is needed for changed settings: %s.\n", status_value(res, "restart_needed"));
 	}
 	PQclear(res);
-	return !exists ? EXIT_NOT_FOUND : !file.alive ? EXIT_NOT_RUNNING : 0;
+	return !exists ? EXIT_NOT_FOUND : !file.alive ? EXIT_NOT_RUNNING
+												  : 0;
 }

@@ -10,7 +10,7 @@ static int
 execute(const Options *options, const char *command, const char *done)
 {
 	const char *tenant = options->args[0];
-	PGconn	   *conn = store_connect(options);
+	PGconn *conn = store_connect(options);
 
 	store_execute(conn, psprintf("%s %s%s%s", command, store_quote(tenant), options->force ? " force" : "",
 								 options->purge ? " purge" : ""));
@@ -48,8 +48,8 @@ run_tenant_list(const Options *options)
 {
 	static const char *const columns[] = {"tenant", "state", "branches", "system_identifier", "name"};
 	static const char *const deleted_columns[] = {"tenant", "deleted", "seconds_left", "branches", "system_identifier", "name", "by"};
-	PGconn	   *conn = store_connect(options);
-	PGresult   *res = store_query(conn, options->deleted ? "tenant_list deleted" : "tenant_list");
+	PGconn *conn = store_connect(options);
+	PGresult *res = store_query(conn, options->deleted ? "tenant_list deleted" : "tenant_list");
 
 	if (options->json)
 		print_json(res);

@@ -51,15 +51,15 @@ find_tar(void)
 static pid_t
 start_tar(const char *dir, const char *const *exclude, int *pipe_end)
 {
-	char	   *argv[32];
-	int			n = 0;
-	int			fds[2];
-	pid_t		pid;
+	char *argv[32];
+	int n = 0;
+	int fds[2];
+	pid_t pid;
 
 	argv[n++] = find_tar();
 	argv[n++] = "-x";
 	argv[n++] = "-p";
-	argv[n++] = "--warning=no-timestamp";	/* the store's clock may be ahead of ours */
+	argv[n++] = "--warning=no-timestamp"; /* the store's clock may be ahead of ours */
 	argv[n++] = "--anchored";
 	/* the clock of this machine may be behind the store's, which means nothing for the files */
 	argv[n++] = "--warning=no-timestamp";
@@ -85,7 +85,7 @@ write_all(int fd, const char *data, size_t len)
 {
 	while (len > 0)
 	{
-		ssize_t		n = write(fd, data, len);
+		ssize_t n = write(fd, data, len);
 
 		if (n < 0 && errno == EINTR && !interrupted)
 			continue;
@@ -106,7 +106,7 @@ static void
 show_progress(const char *name, uint64 bytes, time_t started, bool last)
 {
 	static time_t shown;
-	time_t		now = time(NULL);
+	time_t now = time(NULL);
 
 	if (name == NULL || !isatty(STDERR_FILENO) || (now == shown && !last))
 		return;
@@ -119,19 +119,19 @@ show_progress(const char *name, uint64 bytes, time_t started, bool last)
 static bool
 copy_to_pipe(PGconn *conn, int fd, const char *progress)
 {
-	uint64		bytes = 0;
-	time_t		started = time(NULL);
+	uint64 bytes = 0;
+	time_t started = time(NULL);
 
 	for (;;)
 	{
-		char	   *data;
-		int			len = PQgetCopyData(conn, &data, 1);
+		char *data;
+		int len = PQgetCopyData(conn, &data, 1);
 
 		if (interrupted)
 			return false;
 		if (len > 0)
 		{
-			bool		ok = write_all(fd, data, len);
+			bool ok = write_all(fd, data, len);
 
 			PQfreemem(data);
 			if (!ok)
@@ -163,8 +163,8 @@ copy_to_pipe(PGconn *conn, int fd, const char *progress)
 static bool
 copy_succeeded(PGconn *conn)
 {
-	PGresult   *res = PQgetResult(conn);
-	bool		ok = PQresultStatus(res) == PGRES_COMMAND_OK;
+	PGresult *res = PQgetResult(conn);
+	bool ok = PQresultStatus(res) == PGRES_COMMAND_OK;
 
 	if (!ok)
 		store_report_error(conn, res);
@@ -175,10 +175,10 @@ copy_succeeded(PGconn *conn)
 bool
 unpack(PGconn *conn, const char *command, const char *dir, const char *const *exclude, const char *progress, bool *begun)
 {
-	PGresult   *res = PQexec(conn, command);
-	pid_t		tar;
-	int			fd;
-	bool		ok;
+	PGresult *res = PQexec(conn, command);
+	pid_t tar;
+	int fd;
+	bool ok;
 
 	if (begun != NULL)
 		*begun = PQresultStatus(res) == PGRES_COPY_OUT;
@@ -194,7 +194,7 @@ unpack(PGconn *conn, const char *command, const char *dir, const char *const *ex
 	ok = copy_to_pipe(conn, fd, progress) && copy_succeeded(conn);
 	if (!ok)
 	{
-		int			status;
+		int status;
 
 		/* before the pipe is closed: an archive that ends early may look complete to tar */
 		kill(tar, SIGKILL);

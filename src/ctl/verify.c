@@ -11,15 +11,15 @@
 typedef struct Verify
 {
 	const Options *options;
-	PGconn	   *conn;
-	json_t	   *rows;			/* of all branches */
-	int			exit_code;
+	PGconn *conn;
+	json_t *rows; /* of all branches */
+	int exit_code;
 } Verify;
 
 static void
 add_row(Verify *verify, const char *branch, const char *file, const char *bytes, const char *error)
 {
-	json_t	   *row = json_object();
+	json_t *row = json_object();
 
 	json_object_set_new(row, "branch", json_string(branch));
 	json_object_set_new(row, "file", json_string(file));
@@ -44,11 +44,11 @@ note_failure(Verify *verify, const char *branch, PGresult *res)
 static void
 verify_branch(Verify *verify, const char *branch)
 {
-	char	   *rate = verify->options->rate > 0 ? psprintf(" %d", verify->options->rate) : pg_strdup("");
-	char	   *command = psprintf("verify %s%s", store_quote(branch), rate);
-	PGresult   *res = PQexec(verify->conn, command);
-	double		bytes = 0;
-	int			damaged = 0;
+	char *rate = verify->options->rate > 0 ? psprintf(" %d", verify->options->rate) : pg_strdup("");
+	char *command = psprintf("verify %s%s", store_quote(branch), rate);
+	PGresult *res = PQexec(verify->conn, command);
+	double bytes = 0;
+	int damaged = 0;
 
 	pfree(command);
 	pfree(rate);
@@ -82,7 +82,7 @@ verify_branch(Verify *verify, const char *branch)
 int
 run_verify(const Options *options)
 {
-	Verify		verify = {.options = options, .rows = json_array()};
+	Verify verify = {.options = options, .rows = json_array()};
 
 	if (options->all == (options->nargs > 0))
 	{
@@ -95,7 +95,7 @@ run_verify(const Options *options)
 		verify_branch(&verify, options->args[0]);
 	else
 	{
-		PGresult   *list = store_query(verify.conn, "branch_list");
+		PGresult *list = store_query(verify.conn, "branch_list");
 
 		for (int r = 0; r < PQntuples(list); r++)
 		{

@@ -87,7 +87,7 @@ static PsError *
 set_file_limits(const Config *config)
 {
 	struct rlimit limit;
-	int64		left;
+	int64 left;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
 		return ps_error(PS_SQLSTATE_IO, "could not get the limit on open files: %m");
@@ -125,7 +125,7 @@ setup_signals(int *fd)
 {
 	struct sigaction quit = {.sa_handler = quit_at_once};
 	struct sigaction ignore = {.sa_handler = SIG_IGN};
-	sigset_t	mask;
+	sigset_t mask;
 
 	sigemptyset(&mask);
 	sigaddset(&mask, SIGTERM);
@@ -133,7 +133,7 @@ setup_signals(int *fd)
 	sigaddset(&mask, SIGHUP);
 	sigaction(SIGQUIT, &quit, NULL);
 	sigaction(SIGPIPE, &ignore, NULL);
-	sigaction(SIGXFSZ, &ignore, NULL);	/* a limit on file sizes is a full disk */
+	sigaction(SIGXFSZ, &ignore, NULL); /* a limit on file sizes is a full disk */
 	pthread_sigmask(SIG_BLOCK, &mask, NULL);
 	*fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (*fd < 0)
@@ -145,7 +145,7 @@ setup_signals(int *fd)
 static void
 warm_up_crc(void)
 {
-	pg_crc32c	crc;
+	pg_crc32c crc;
 
 	INIT_CRC32C(crc);
 	COMP_CRC32C(crc, "pageserver", 10);
@@ -160,7 +160,7 @@ warm_up_crc(void)
 static void
 check_place(const LockFile *lock)
 {
-	PsError    *err = lock_file_check(lock);
+	PsError *err = lock_file_check(lock);
 
 	if (err == NULL)
 		return;
@@ -172,8 +172,8 @@ check_place(const LockFile *lock)
 static void
 reload(Server *server, Store *store, Config **config)
 {
-	Config	   *fresh;
-	PsError    *err;
+	Config *fresh;
+	PsError *err;
 
 	err = ps_log_reopen();
 	ps_log(PS_LOG, "received signal SIGHUP: reading the settings again");
@@ -201,7 +201,7 @@ serve_until_stopped(Server *server, Store *store, Config **config, const LockFil
 	for (;;)
 	{
 		struct signalfd_siginfo info;
-		char	   *who;
+		char *who;
 
 		server_run(server, signal_fd, LOCK_CHECK_MS);
 		check_place(lock);
@@ -222,12 +222,12 @@ serve_until_stopped(Server *server, Store *store, Config **config, const LockFil
 static PsError *
 run(const char *dir)
 {
-	Config	   *config = NULL;
-	LockFile   *lock = NULL;
-	Store	   *store = NULL;
-	Server	   *server = NULL;
-	int			signal_fd = -1;
-	PsError    *err;
+	Config *config = NULL;
+	LockFile *lock = NULL;
+	Store *store = NULL;
+	Server *server = NULL;
+	int signal_fd = -1;
+	PsError *err;
 
 	ps_log_begin();
 	PS_GOTO(store_dir_check(dir), done);
@@ -307,17 +307,18 @@ main(int argc, char **argv)
 		{"quiet", no_argument, NULL, 'q'},
 		{"version", no_argument, NULL, 'V'},
 		{"help", no_argument, NULL, '?'},
-		{NULL, 0, NULL, 0}
-	};
+		{NULL, 0, NULL, 0}};
 	enum
 	{
-		RUN, INIT, CHECK_CONFIG
-	}			action = RUN;
+		RUN,
+		INIT,
+		CHECK_CONFIG
+	} action = RUN;
 	const char *dir = NULL;
-	bool		quiet = false;
-	Config	   *config;
-	PsError    *err = NULL;
-	int			c;
+	bool quiet = false;
+	Config *config;
+	PsError *err = NULL;
+	int c;
 
 	set_allocator();
 

@@ -40,8 +40,8 @@ static XLogReaderState *reader;
 static MemoryContext request_context;
 static DecodedXLogRecord *decoded;
 static size_t decoded_size;
-static uint32 current_record;	/* number in the request, for error reports */
-static int	requests_since_close;
+static uint32 current_record; /* number in the request, for error reports */
+static int requests_since_close;
 static char error_text[REDO_MAX_TEXT];
 
 void
@@ -83,7 +83,7 @@ static bool
 block_is_target(const DecodedBkpBlock *block)
 {
 	return block->in_use && block->blkno == walredo_target.blockNum &&
-		block->forknum == walredo_target.forkNum && RelFileNodeEquals(block->rnode, walredo_target.rnode);
+		   block->forknum == walredo_target.forkNum && RelFileNodeEquals(block->rnode, walredo_target.rnode);
 }
 
 /*
@@ -94,7 +94,7 @@ block_is_target(const DecodedBkpBlock *block)
 static bool
 may_change_visibility_map(const DecodedXLogRecord *record)
 {
-	uint8		info = record->header.xl_info & ~XLR_INFO_MASK;
+	uint8 info = record->header.xl_info & ~XLR_INFO_MASK;
 
 	if (walredo_target.forkNum != VISIBILITYMAP_FORKNUM)
 		return false;
@@ -163,7 +163,7 @@ made_other_page(const DecodedXLogRecord *record)
 static bool
 is_delta_to_zeros(const DecodedBkpBlock *block)
 {
-	OffsetNumber fragment[2];	/* offset and length */
+	OffsetNumber fragment[2]; /* offset and length */
 	PageHeaderData header;
 
 	if (block->data_len < sizeof(fragment) + SizeOfPageHeaderData)
@@ -184,7 +184,7 @@ prepare_generic(const DecodedXLogRecord *record)
 {
 	for (int i = 0; i <= record->max_block_id; i++)
 	{
-		Buffer		buffer;
+		Buffer buffer;
 
 		if (!block_is_target(&record->blocks[i]) || record->blocks[i].apply_image || !is_delta_to_zeros(&record->blocks[i]))
 			continue;
@@ -202,8 +202,8 @@ prepare_generic(const DecodedXLogRecord *record)
 static void
 apply_record(XLogRecord *record, const RedoRecordHeader *header, bool last)
 {
-	size_t		need = DecodeXLogRecordRequiredSpace(record->xl_tot_len);
-	char	   *errormsg;
+	size_t need = DecodeXLogRecordRequiredSpace(record->xl_tot_len);
+	char *errormsg;
 
 	if (need > decoded_size)
 	{
@@ -233,9 +233,7 @@ apply_record(XLogRecord *record, const RedoRecordHeader *header, bool last)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("record changes a page that is all zeros"),
-				 record->xl_rmid == RM_GENERIC_ID ?
-				 errdetail("The record is a delta to a page that an extension initialized without logging it.") :
-				 errdetail("A page before the record was expected.")));
+				 record->xl_rmid == RM_GENERIC_ID ? errdetail("The record is a delta to a page that an extension initialized without logging it.") : errdetail("A page before the record was expected.")));
 
 	/* smgrtruncate() remembers a size that is not memory_nblocks()'s */
 	if (record->xl_rmid == RM_SMGR_ID)
@@ -243,7 +241,7 @@ apply_record(XLogRecord *record, const RedoRecordHeader *header, bool last)
 
 	if (!last && made_other_page(decoded))
 	{
-		Buffer		buffer = pin_target();
+		Buffer buffer = pin_target();
 
 		memcpy(walredo_page.data, BufferGetPage(buffer), BLCKSZ);
 		ReleaseBuffer(buffer);
@@ -257,7 +255,7 @@ apply_error_callback(void *arg)
 {
 	const RedoRequest *request = arg;
 	const char *name = NULL;
-	RmgrId		rmid;
+	RmgrId rmid;
 
 	if (reader->record == NULL)
 		return;
@@ -272,9 +270,9 @@ apply_error_callback(void *arg)
 Buffer
 walredo_apply(const RedoRequest *request, char *payload)
 {
-	char	   *end = payload + request->length;
+	char *end = payload + request->length;
 	ErrorContextCallback errcallback;
-	Buffer		buffer;
+	Buffer buffer;
 
 	current_record = request->nrecords;
 	MemoryContextSwitchTo(request_context);
@@ -358,7 +356,7 @@ walredo_reset(Buffer buffer)
 const char *
 walredo_recover(const RedoRequest *request, RedoAnswer *answer)
 {
-	ErrorData  *edata;
+	ErrorData *edata;
 
 	error_context_stack = NULL;
 	MemoryContextSwitchTo(request_context);

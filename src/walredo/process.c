@@ -66,8 +66,8 @@ static void
 create_private_shared_memory(void)
 {
 	PGShmemHeader *header;
-	Size		size;
-	int			nsemas;
+	Size size;
+	int nsemas;
 
 	size = CalculateShmemSize(&nsemas);
 	header = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -15,11 +15,10 @@
 
 #include "walredo.h"
 
-
 static void
 allow(scmp_filter_ctx filter, int syscall, unsigned nargs, struct scmp_arg_cmp arg)
 {
-	int			rc = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, syscall, nargs, &arg);
+	int rc = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, syscall, nargs, &arg);
 
 	if (rc != 0)
 		elog(FATAL, "could not allow system call %d in the seccomp filter: %s", syscall, strerror(-rc));
@@ -41,16 +40,26 @@ void
 walredo_enter_sandbox(void)
 {
 	static const int calls[] = {
-		SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(writev),
-		SCMP_SYS(brk), SCMP_SYS(mremap), SCMP_SYS(munmap),
-		SCMP_SYS(futex), SCMP_SYS(clock_gettime), SCMP_SYS(gettimeofday),
-		SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigreturn),
-		SCMP_SYS(getpid), SCMP_SYS(gettid),
-		SCMP_SYS(exit), SCMP_SYS(exit_group),
+		SCMP_SYS(read),
+		SCMP_SYS(write),
+		SCMP_SYS(writev),
+		SCMP_SYS(brk),
+		SCMP_SYS(mremap),
+		SCMP_SYS(munmap),
+		SCMP_SYS(futex),
+		SCMP_SYS(clock_gettime),
+		SCMP_SYS(gettimeofday),
+		SCMP_SYS(rt_sigprocmask),
+		SCMP_SYS(rt_sigaction),
+		SCMP_SYS(rt_sigreturn),
+		SCMP_SYS(getpid),
+		SCMP_SYS(gettid),
+		SCMP_SYS(exit),
+		SCMP_SYS(exit_group),
 	};
 	const struct scmp_arg_cmp none = {0};
 	scmp_filter_ctx filter;
-	int			rc;
+	int rc;
 
 	filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
 	if (filter == NULL)

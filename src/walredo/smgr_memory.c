@@ -15,14 +15,14 @@
 #include "smgr_table.h"
 #include "walredo.h"
 
-BufferTag	walredo_target;
+BufferTag walredo_target;
 PGAlignedBlock walredo_page;
 
 static inline bool
 is_target(SMgrRelation reln, ForkNumber forknum, BlockNumber blocknum)
 {
 	return blocknum == walredo_target.blockNum && forknum == walredo_target.forkNum &&
-		RelFileNodeEquals(reln->smgr_rnode.node, walredo_target.rnode);
+		   RelFileNodeEquals(reln->smgr_rnode.node, walredo_target.rnode);
 }
 
 static void

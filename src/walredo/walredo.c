@@ -61,7 +61,7 @@ fill_input(size_t want)
 	}
 	while (input_len - input_pos < want)
 	{
-		ssize_t		n = read(STDIN_FILENO, input + input_len, input_size - input_len);
+		ssize_t n = read(STDIN_FILENO, input + input_len, input_size - input_len);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -82,11 +82,11 @@ send_output(const void *header, size_t header_len, const void *data, size_t len)
 		{.iov_base = unconstify(void *, data), .iov_len = len},
 	};
 	struct iovec *next = iov;
-	int			count = 2;
+	int count = 2;
 
 	while (count > 0)
 	{
-		ssize_t		n = writev(STDOUT_FILENO, next, count);
+		ssize_t n = writev(STDOUT_FILENO, next, count);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -114,8 +114,8 @@ answer_request(const RedoRequest *request, char *payload)
 
 	PG_TRY();
 	{
-		Buffer		buffer = walredo_apply(request, payload);
-		RedoAnswer	answer = {.magic = REDO_MAGIC, .status = REDO_OK, .length = BLCKSZ, .number = request->number};
+		Buffer buffer = walredo_apply(request, payload);
+		RedoAnswer answer = {.magic = REDO_MAGIC, .status = REDO_OK, .length = BLCKSZ, .number = request->number};
 
 		answered = true;
 		send_output(&answer, sizeof(answer), BufferGetPage(buffer), BLCKSZ);
@@ -123,7 +123,7 @@ answer_request(const RedoRequest *request, char *payload)
 	}
 	PG_CATCH();
 	{
-		RedoAnswer	answer;
+		RedoAnswer answer;
 		const char *text = walredo_recover(request, &answer);
 
 		if (answered)
@@ -136,7 +136,7 @@ answer_request(const RedoRequest *request, char *payload)
 static void
 serve(void)
 {
-	RedoHello	hello = {
+	RedoHello hello = {
 		.magic = REDO_MAGIC,
 		.version = REDO_PROTO_VERSION,
 		.pg_version_num = PG_VERSION_NUM,
@@ -147,7 +147,7 @@ serve(void)
 	for (;;)
 	{
 		const RedoRequest *request;
-		size_t		len;
+		size_t len;
 
 		request = (const RedoRequest *) fill_input(sizeof(RedoRequest));
 		if (request->magic != REDO_MAGIC || request->length > REDO_MAX_REQUEST)

@@ -39,4 +39,4 @@ extern const char *walredo_recover(const RedoRequest *request, RedoAnswer *answe
 /* ---- sandbox.c ---- */
 extern void walredo_enter_sandbox(void);
 
-#endif							/* WALREDO_H */
+#endif /* WALREDO_H */

@@ -32,7 +32,14 @@
 
 typedef enum Method
 {
-	NONE, LZ4, ZSTD, ZSTD3, DICT_4K, DICT_16K, DICT_64K, NMETHODS
+	NONE,
+	LZ4,
+	ZSTD,
+	ZSTD3,
+	DICT_4K,
+	DICT_16K,
+	DICT_64K,
+	NMETHODS
 } Method;
 
 static const char *const method_names[NMETHODS] = {"none", "lz4", "zstd 1", "zstd 3", "dict 4k", "dict 16k", "dict 64k"};
@@ -40,37 +47,37 @@ static const size_t dict_sizes[NMETHODS] = {[DICT_4K] = 4096, [DICT_16K] = 16384
 
 typedef struct Value
 {
-	char	   *data;
-	uint32		len;
-	int			group;
+	char *data;
+	uint32 len;
+	int group;
 } Value;
 
 /* What values have in common: the relation of a page, the length of a record. */
 typedef struct Group
 {
-	char		name[64];
-	bool		is_record;
-	PsRel		rel;
-	uint32		len_below;		/* of records */
-	uint64		values;
-	uint64		raw;
-	uint64		stored[NMETHODS];
-	double		in[NMETHODS];	/* seconds */
-	double		out[NMETHODS];
+	char name[64];
+	bool is_record;
+	PsRel rel;
+	uint32 len_below; /* of records */
+	uint64 values;
+	uint64 raw;
+	uint64 stored[NMETHODS];
+	double in[NMETHODS]; /* seconds */
+	double out[NMETHODS];
 } Group;
 
 #define MAX_GROUPS 64
 static Group groups[MAX_GROUPS];
-static int	ngroups;
+static int ngroups;
 static const uint32 record_lengths[] = {64, 96, 128, 256, 512, 1024, 4096, PG_UINT32_MAX};
 
 /* One file's values. */
 static Value *values;
-static int	nvalues;
-static int	values_cap;
-static uint64 *seen;			/* offsets of shared ones */
-static int	nseen;
-static int	seen_cap;
+static int nvalues;
+static int values_cap;
+static uint64 *seen; /* offsets of shared ones */
+static int nseen;
+static int seen_cap;
 static uint64 file_raw[MAX_GROUPS];
 
 static ZSTD_CCtx *cctx;
@@ -79,7 +86,7 @@ static void *lz4;
 
 /* Of all files: time to make dictionaries, and their bytes. */
 static double train_time[NMETHODS];
-static int	trained[NMETHODS];
+static int trained[NMETHODS];
 static uint64 dict_bytes[2][NMETHODS];
 static uint64 file_bytes[2];
 
@@ -110,8 +117,7 @@ group_of(const PsKey *key, const ValueRef *ref, uint32 len)
 
 		if (g->is_record != (ref->kind == VALUE_RECORD))
 			continue;
-		if (g->is_record ? len < g->len_below :
-			(g->rel.rel == 0 || (g->rel.spc == key->spc && g->rel.db == key->db && g->rel.rel == key->rel)))
+		if (g->is_record ? len < g->len_below : (g->rel.rel == 0 || (g->rel.spc == key->spc && g->rel.db == key->db && g->rel.rel == key->rel)))
 			return i;
 	}
 	return -1;
@@ -120,8 +126,8 @@ group_of(const PsKey *key, const ValueRef *ref, uint32 len)
 static int
 compare_offsets(const void *a, const void *b)
 {
-	uint64		x = *(const uint64 *) a;
-	uint64		y = *(const uint64 *) b;
+	uint64 x = *(const uint64 *) a;
+	uint64 y = *(const uint64 *) b;
 
 	return x < y ? -1 : x > y;
 }
@@ -144,15 +150,15 @@ note_shared(void *arg, const PsKey *key, const ValueRef *ref)
 static PsError *
 take_value(void *arg, const PsKey *key, const ValueRef *ref)
 {
-	StringInfo	buf = arg;
-	XLogRecPtr	start;
-	int			group;
+	StringInfo buf = arg;
+	XLogRecPtr start;
+	int group;
 
 	if (ref->kind == VALUE_TOMBSTONE || (ref->kind == VALUE_IMAGE && key->kind != PS_KEY_RELBLOCK))
 		return NULL;
 	if (ref->shared)
 	{
-		uint64	   *at = bsearch(&ref->at.offset, seen, nseen, sizeof(uint64), compare_offsets);
+		uint64 *at = bsearch(&ref->at.offset, seen, nseen, sizeof(uint64), compare_offsets);
 
 		/* the bit above all offsets: taken */
 		if (at == NULL)
@@ -177,16 +183,16 @@ take_value(void *arg, const PsKey *key, const ValueRef *ref)
 static void
 read_file(const char *path)
 {
-	uint8		block[LAYER_BLOCK_SIZE];
-	int			fd = open(path, O_RDONLY);
+	uint8 block[LAYER_BLOCK_SIZE];
+	int fd = open(path, O_RDONLY);
 	LayerSummary summary;
-	LayerSpace	space = {0};
-	Layer	   *layer;
-	PsKey		lo = {0};
-	PsKey		hi = {.kind = 0xff};
-	char	   *slash = strrchr(path, '/');
+	LayerSpace space = {0};
+	Layer *layer;
+	PsKey lo = {0};
+	PsKey hi = {.kind = 0xff};
+	char *slash = strrchr(path, '/');
 	StringInfoData buf;
-	int			n = 0;
+	int n = 0;
 
 	if (fd < 0 || slash == NULL || read(fd, block, sizeof(block)) != sizeof(block))
 	{
@@ -218,13 +224,13 @@ read_file(const char *path)
 static size_t
 train(bool is_record, size_t size, char *dict)
 {
-	size_t		total = 0;
-	size_t		want = size * TRAIN_RATIO;
-	size_t	   *sizes = pg_malloc(nvalues * sizeof(size_t));
-	char	   *samples = pg_malloc(want + BLCKSZ);
-	size_t		used = 0;
-	size_t		skip = 0;
-	unsigned	n = 0;
+	size_t total = 0;
+	size_t want = size * TRAIN_RATIO;
+	size_t *sizes = pg_malloc(nvalues * sizeof(size_t));
+	char *samples = pg_malloc(want + BLCKSZ);
+	size_t used = 0;
+	size_t skip = 0;
+	unsigned n = 0;
 
 	for (int i = 0; i < nvalues; i++)
 		if (groups[values[i].group].is_record == is_record)
@@ -232,7 +238,7 @@ train(bool is_record, size_t size, char *dict)
 	for (int i = 0; i < nvalues; i++)
 	{
 		const Value *v = &values[i];
-		size_t		len = Min(v->len, BLCKSZ);
+		size_t len = Min(v->len, BLCKSZ);
 
 		if (groups[v->group].is_record != is_record)
 			continue;
@@ -255,11 +261,11 @@ train(bool is_record, size_t size, char *dict)
 static size_t
 compress(Method method, const Value *v, char *buf, size_t room)
 {
-	size_t		n;
+	size_t n;
 
 	if (method == NONE)
 	{
-		pg_crc32c	crc;
+		pg_crc32c crc;
 
 		INIT_CRC32C(crc);
 		COMP_CRC32C(crc, v->data, v->len);
@@ -269,7 +275,7 @@ compress(Method method, const Value *v, char *buf, size_t room)
 	}
 	if (method == LZ4)
 	{
-		int			len = LZ4_compress_fast_extState(lz4, v->data, buf, (int) v->len, (int) room, 1);
+		int len = LZ4_compress_fast_extState(lz4, v->data, buf, (int) v->len, (int) room, 1);
 
 		return len > 0 ? len : 0;
 	}
@@ -293,8 +299,8 @@ measure(Method method, bool is_record, bool usable)
 	/* values of a group stand together in "values": one look at the clock for each run of them */
 	for (int first = 0, end; first < nvalues; first = end)
 	{
-		Group	   *g = &groups[values[first].group];
-		double		t;
+		Group *g = &groups[values[first].group];
+		double t;
 
 		for (end = first; end < nvalues && values[end].group == values[first].group; end++)
 			;
@@ -312,8 +318,8 @@ measure(Method method, bool is_record, bool usable)
 		g->in[method] += now() - t;
 		for (int i = first; i < end; i++)
 		{
-			size_t		n = compress(method, &values[i], buf, values[i].len - values[i].len / 8);
-			bool		pays = method != NONE && n > 0;
+			size_t n = compress(method, &values[i], buf, values[i].len - values[i].len / 8);
+			bool pays = method != NONE && n > 0;
 
 			stored[i] = NULL;
 			g->stored[method] += pays ? n + 4 : values[i].len;
@@ -348,13 +354,14 @@ by_group(const void *a, const void *b)
 	const Value *x = a;
 	const Value *y = b;
 
-	return x->group != y->group ? x->group - y->group : x < y ? -1 : 1;
+	return x->group != y->group ? x->group - y->group : x < y ? -1
+															  : 1;
 }
 
 static void
 measure_file(void)
 {
-	char	   *dict = pg_malloc(65536);
+	char *dict = pg_malloc(65536);
 
 	qsort(values, nvalues, sizeof(Value), by_group);
 	for (int i = 0; i < nvalues; i++)
@@ -377,8 +384,8 @@ measure_file(void)
 		}
 		for (int is_record = 0; is_record < 2; is_record++)
 		{
-			double		t = now();
-			size_t		size = dict_sizes[method] > 0 ? train(is_record, dict_sizes[method], dict) : 0;
+			double t = now();
+			size_t size = dict_sizes[method] > 0 ? train(is_record, dict_sizes[method], dict) : 0;
 			ZSTD_CDict *cdict = NULL;
 			ZSTD_DDict *ddict = NULL;
 
@@ -416,12 +423,12 @@ print_row(const Group *g)
 int
 main(int argc, char **argv)
 {
-	int			arg = 1;
+	int arg = 1;
 
 	for (; arg < argc && strcmp(argv[arg], "--") != 0; arg++)
 	{
-		Group	   *g = &groups[ngroups++];
-		char	   *eq = strchr(argv[arg], '=');
+		Group *g = &groups[ngroups++];
+		char *eq = strchr(argv[arg], '=');
 
 		if (eq == NULL || ngroups > MAX_GROUPS - 16 ||
 			sscanf(eq + 1, "%u/%u/%u", &g->rel.spc, &g->rel.db, &g->rel.rel) != 3)
@@ -435,7 +442,7 @@ main(int argc, char **argv)
 	snprintf(groups[ngroups++].name, sizeof(groups[0].name), "other pages");
 	for (int i = 0; i < lengthof(record_lengths); i++)
 	{
-		Group	   *g = &groups[ngroups++];
+		Group *g = &groups[ngroups++];
 
 		g->is_record = true;
 		g->len_below = record_lengths[i];
@@ -462,7 +469,7 @@ main(int argc, char **argv)
 	printf("\n");
 	for (int is_record = 0; is_record < 2; is_record++)
 	{
-		Group		all = {.name = "all pages"};
+		Group all = {.name = "all pages"};
 
 		if (is_record)
 			strcpy(all.name, "all records");

@@ -20,8 +20,8 @@ now_usec(void)
 static inline int
 compare_figures(const void *a, const void *b)
 {
-	double		x = *(const double *) a;
-	double		y = *(const double *) b;
+	double x = *(const double *) a;
+	double y = *(const double *) b;
 
 	return x < y ? -1 : x > y;
 }
@@ -40,4 +40,4 @@ percentile(const double *values, int n, int percent)
 	return values[(int64) n * percent / 100];
 }
 
-#endif							/* PS_BENCH_FIGURES_H */
+#endif /* PS_BENCH_FIGURES_H */

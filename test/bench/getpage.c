@@ -24,14 +24,14 @@ die(const char *what, PGconn *conn)
 int
 main(int argc, char **argv)
 {
-	PGconn	   *conn;
-	PGresult   *res;
-	char		command[256];
+	PGconn *conn;
+	PGresult *res;
+	char command[256];
 	StringInfoData buf;
-	int			count;
-	uint32		nblocks;
-	double	   *usec;
-	double		sum = 0;
+	int count;
+	uint32 nblocks;
+	double *usec;
+	double sum = 0;
 
 	if (argc != 9)
 		die("usage: getpage CONNINFO TENANT TIMELINE SPC DB REL NBLOCKS COUNT", NULL);
@@ -51,16 +51,16 @@ main(int argc, char **argv)
 	srandom(1);
 	for (int i = 0; i < count; i++)
 	{
-		PsRequest	req = {.type = PS_REQ_PAGES,
-						   .reqid = i,
-						   .request_lsn = PS_LSN_LATEST,
-						   .rel = {(Oid) atoi(argv[4]), (Oid) atoi(argv[5]), (Oid) atoi(argv[6])},
-						   .count = 1};
-		PsResponse	resp;
-		char	   *answer;
+		PsRequest req = {.type = PS_REQ_PAGES,
+						 .reqid = i,
+						 .request_lsn = PS_LSN_LATEST,
+						 .rel = {(Oid) atoi(argv[4]), (Oid) atoi(argv[5]), (Oid) atoi(argv[6])},
+						 .count = 1};
+		PsResponse resp;
+		char *answer;
 		const char *wrong;
-		double		t0 = now_usec();
-		int			len;
+		double t0 = now_usec();
+		int len;
 
 		req.blocks[0] = (uint32) random() % nblocks;
 		resetStringInfo(&buf);

@@ -16,11 +16,11 @@
 #include "layer/layer_impl.h"
 #include "ps_wire.h"
 
-#define LEVEL0 16
-#define RUNS 3
+#define LEVEL0          16
+#define RUNS            3
 #define BLOCKS_PER_PART 1000
-#define LOOKUPS 1000000
-#define CHANGES 1000
+#define LOOKUPS         1000000
+#define CHANGES         1000
 
 static uint64
 next_random(void)
@@ -37,16 +37,15 @@ static Layer *
 make_layer(LayerType type, int level, uint32 first_block, uint32 last_block, XLogRecPtr lsn_start, XLogRecPtr lsn_end)
 {
 	static LayerSpace space = {.next_number = 1};
-	PsRel		rel = {1663, 5, 16384};
-	LayerInfo	info = {
+	PsRel rel = {1663, 5, 16384};
+	LayerInfo info = {
 		.type = type,
 		.level = level,
 		.key_min = ps_key_block(rel, MAIN_FORKNUM, first_block),
 		.key_max = ps_key_block(rel, MAIN_FORKNUM, last_block),
 		.lsn_start = lsn_start,
 		.lsn_end = lsn_end,
-		.number = space.next_number
-	};
+		.number = space.next_number};
 
 	return layer_known(&space, &info);
 }
@@ -64,18 +63,18 @@ make_run(Layer **layers, int n, LayerType type, int level, uint32 blocks, XLogRe
 static void
 bench(int n)
 {
-	Layer	  **layers = pg_malloc(n * sizeof(Layer *));
-	int			each = (n - LEVEL0) / (2 + RUNS);
-	uint32		blocks = each * BLOCKS_PER_PART;
-	LayerMap   *map;
-	int			count = 0;
-	uint64		given = 0;
-	double		start;
-	double		create;
-	double		lookups;
-	double		changes;
-	double		merge;
-	Layer	  **run = pg_malloc(each * sizeof(Layer *));
+	Layer **layers = pg_malloc(n * sizeof(Layer *));
+	int each = (n - LEVEL0) / (2 + RUNS);
+	uint32 blocks = each * BLOCKS_PER_PART;
+	LayerMap *map;
+	int count = 0;
+	uint64 given = 0;
+	double start;
+	double create;
+	double lookups;
+	double changes;
+	double merge;
+	Layer **run = pg_malloc(each * sizeof(Layer *));
 
 	/* oldest first: images, a run, images, runs, level 0 */
 	count += make_run(layers + count, each, LAYER_IMAGE, 0, blocks, 1000, 1001);
@@ -93,8 +92,8 @@ bench(int n)
 	start = now_usec();
 	for (int i = 0; i < LOOKUPS; i++)
 	{
-		PsRel		rel = {1663, 5, 16384};
-		PsKey		key = ps_key_block(rel, MAIN_FORKNUM, (BlockNumber) (next_random() % blocks));
+		PsRel rel = {1663, 5, 16384};
+		PsKey key = ps_key_block(rel, MAIN_FORKNUM, (BlockNumber) (next_random() % blocks));
 		LayerSearch search;
 		const LayerEntry *entry;
 
@@ -111,9 +110,9 @@ bench(int n)
 	start = now_usec();
 	for (int i = 0; i < CHANGES; i++)
 	{
-		Layer	  **old = &layers[count - 1 - i % LEVEL0];
-		Layer	   *new = make_layer(LAYER_DELTA, 0, 0, blocks, 10000 + 100 * i, 10100 + 100 * i);
-		LayerMap   *changed = layer_map_change(map, &new, 1, old, 1);
+		Layer **old = &layers[count - 1 - i % LEVEL0];
+		Layer *new = make_layer(LAYER_DELTA, 0, 0, blocks, 10000 + 100 * i, 10100 + 100 * i);
+		LayerMap *changed = layer_map_change(map, &new, 1, old, 1);
 
 		layer_map_unref(map);
 		map = changed;

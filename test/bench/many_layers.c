@@ -33,7 +33,7 @@ static void
 write_image(Manifest *m, LayerSpace *space, const PsKey *key, const char *data, uint32 len)
 {
 	ImageWriter *writer;
-	Layer	   *layer;
+	Layer *layer;
 
 	must(image_writer_create(space, m->start_lsn, &writer));
 	must(image_writer_put(writer, key, data, len));
@@ -46,14 +46,14 @@ int
 main(int argc, char **argv)
 {
 	const char *dir = argv[1];
-	int			count = argc == 3 ? atoi(argv[2]) : 0;
-	PsRel		rel = {1663, 5, 99999};
-	PsKey		size_key = ps_key_relsize(rel, MAIN_FORKNUM);
-	RelSize		size = {.nblocks = count};
+	int count = argc == 3 ? atoi(argv[2]) : 0;
+	PsRel rel = {1663, 5, 99999};
+	PsKey size_key = ps_key_relsize(rel, MAIN_FORKNUM);
+	RelSize size = {.nblocks = count};
 	StringInfoData size_value;
-	Manifest	m;
-	Outcome		outcome;
-	LayerSpace	space;
+	Manifest m;
+	Outcome outcome;
+	LayerSpace space;
 
 	if (count <= 0)
 	{
@@ -70,8 +70,8 @@ main(int argc, char **argv)
 	write_image(&m, &space, &size_key, size_value.data, size_value.len);
 	for (int i = 0; i < count; i++)
 	{
-		PsKey		key = ps_key_block(rel, MAIN_FORKNUM, i);
-		char		page[BLCKSZ] = {0};
+		PsKey key = ps_key_block(rel, MAIN_FORKNUM, i);
+		char page[BLCKSZ] = {0};
 
 		snprintf(page + 100, BLCKSZ - 100, "block %d", i);
 		write_image(&m, &space, &key, page, BLCKSZ);

@@ -27,7 +27,7 @@
 #include "io/aio.h"
 #include "timeline.h"
 
-#define BATCH 32
+#define BATCH      32
 #define MAX_ROUNDS 99
 
 static const char *const methods[] = {"sync", "worker", "io_uring"};
@@ -35,12 +35,12 @@ static const char *const methods[] = {"sync", "worker", "io_uring"};
 /* What is measured of one method at one depth. */
 typedef struct Figures
 {
-	double		p50[MAX_ROUNDS];
-	double		p99[MAX_ROUNDS];
-	double		single[MAX_ROUNDS]; /* pages per second, one at a time */
-	double		batched[MAX_ROUNDS];	/* the same, BATCH at a time */
-	double		first[MAX_ROUNDS];	/* p50 of first reads of one page */
-	double		first_batch[MAX_ROUNDS];	/* and of BATCH pages */
+	double p50[MAX_ROUNDS];
+	double p99[MAX_ROUNDS];
+	double single[MAX_ROUNDS];      /* pages per second, one at a time */
+	double batched[MAX_ROUNDS];     /* the same, BATCH at a time */
+	double first[MAX_ROUNDS];       /* p50 of first reads of one page */
+	double first_batch[MAX_ROUNDS]; /* and of BATCH pages */
 } Figures;
 
 static double
@@ -62,11 +62,11 @@ must(PsError *err)
 static void
 measure(Timeline *tl, PsRel rel, uint32 nblocks, XLogRecPtr lsn, int count, Figures *f, int round)
 {
-	char	   *pages = pg_malloc(BATCH * BLCKSZ);
-	double	   *usec = pg_malloc(count * sizeof(double));
-	double		sum = 0;
-	int			batches = Max(count / BATCH, 1);
-	double		start;
+	char *pages = pg_malloc(BATCH * BLCKSZ);
+	double *usec = pg_malloc(count * sizeof(double));
+	double sum = 0;
+	int batches = Max(count / BATCH, 1);
+	double start;
 
 	for (int i = 0; i < count; i++)
 	{
@@ -100,8 +100,8 @@ measure(Timeline *tl, PsRel rel, uint32 nblocks, XLogRecPtr lsn, int count, Figu
 static void
 forget_files(const char *store)
 {
-	char	   *pattern = psprintf("%s/tenants/*/timelines/*/layers/*", store);
-	glob_t		files;
+	char *pattern = psprintf("%s/tenants/*/timelines/*/layers/*", store);
+	glob_t files;
 
 	while (layer_close_unused())
 		;
@@ -109,7 +109,7 @@ forget_files(const char *store)
 		must(ps_error(PS_SQLSTATE_IO, "there is no file %s", pattern));
 	for (size_t i = 0; i < files.gl_pathc; i++)
 	{
-		int			fd = open(files.gl_pathv[i], O_RDONLY);
+		int fd = open(files.gl_pathv[i], O_RDONLY);
 
 		if (fd < 0 || posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) != 0)
 			must(ps_error(PS_SQLSTATE_IO, "could not drop %s from the page cache", files.gl_pathv[i]));
@@ -123,13 +123,13 @@ forget_files(const char *store)
 static double
 first_read(const char *store, Timeline *tl, PsRel rel, uint32 nblocks, XLogRecPtr lsn, int n, int count)
 {
-	char	   *pages = pg_malloc(BATCH * BLCKSZ);
-	double		usec[MAX_ROUNDS];
+	char *pages = pg_malloc(BATCH * BLCKSZ);
+	double usec[MAX_ROUNDS];
 
 	for (int i = 0; i < count; i++)
 	{
 		BlockNumber blks[BATCH];
-		double		start;
+		double start;
 
 		for (int k = 0; k < n; k++)
 			blks[k] = (uint32) random() % nblocks;
@@ -146,11 +146,11 @@ int
 main(int argc, char **argv)
 {
 	static const int delays[] = {0, 1000};
-	PsRel		rel;
-	uint32		nblocks;
-	int			rounds;
-	int			ndepths = (argc - 8) / 2;
-	Config	   *config;
+	PsRel rel;
+	uint32 nblocks;
+	int rounds;
+	int ndepths = (argc - 8) / 2;
+	Config *config;
 
 	if (argc < 10 || argc % 2 != 0)
 	{
@@ -167,15 +167,15 @@ main(int argc, char **argv)
 	srandom(1);
 	for (int d = 0; d < lengthof(delays); d++)
 	{
-		Figures    *figures = pg_malloc(ndepths * lengthof(methods) * sizeof(Figures));
+		Figures *figures = pg_malloc(ndepths * lengthof(methods) * sizeof(Figures));
 
 		aio_bench_delay = layer_bench_delay = delays[d];
 		for (int round = -1; round < rounds; round++)
 		{
 			for (int m = 0; m < lengthof(methods); m++)
 			{
-				Store	   *store;
-				Timeline   *tl;
+				Store *store;
+				Timeline *tl;
 
 				free(config->io_method);
 				config->io_method = pg_strdup(methods[m]);
@@ -183,9 +183,9 @@ main(int argc, char **argv)
 				must(store_find_branch(store, argv[2], &tl));
 				for (int i = 0; i < ndepths; i++)
 				{
-					uint32		hi;
-					uint32		lo;
-					Figures    *f = &figures[i * lengthof(methods) + m];
+					uint32 hi;
+					uint32 lo;
+					Figures *f = &figures[i * lengthof(methods) + m];
 
 					if (sscanf(argv[9 + 2 * i], "%X/%X", &hi, &lo) != 2)
 						must(ps_error("22023", "\"%s\" is no LSN", argv[9 + 2 * i]));
@@ -208,7 +208,7 @@ main(int argc, char **argv)
 		{
 			for (int m = 0; m < lengthof(methods); m++)
 			{
-				Figures    *f = &figures[i * lengthof(methods) + m];
+				Figures *f = &figures[i * lengthof(methods) + m];
 
 				printf("  depth %2s  %-8s  %7.0f us  %7.0f us  %7.0f  %7.0f  %7.0f us  %7.0f us\n", argv[8 + 2 * i], methods[m],
 					   median(f->p50, rounds), median(f->p99, rounds), median(f->single, rounds), median(f->batched, rounds),

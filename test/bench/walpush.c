@@ -32,8 +32,8 @@ die(const char *what, const char *why)
 static void
 take_status(PGconn *conn, bool wait, PsWalStatus *status)
 {
-	char	   *msg;
-	int			len;
+	char *msg;
+	int len;
 
 	while ((len = PQgetCopyData(conn, &msg, !wait)) > 0)
 	{
@@ -55,13 +55,13 @@ static void
 read_wal(const char *dir, uint32 segment_size, XLogRecPtr at, char *buf, size_t len)
 {
 	static XLogSegNo open_segno = PG_UINT64_MAX;
-	static int	fd = -1;
-	XLogSegNo	segno = at / segment_size;
+	static int fd = -1;
+	XLogSegNo segno = at / segment_size;
 
 	if (segno != open_segno)
 	{
-		char		name[MAXFNAMELEN];
-		char	   *path;
+		char name[MAXFNAMELEN];
+		char *path;
 
 		XLogFileName(name, 1, segno, segment_size);
 		path = psprintf("%s/%s", dir, name);
@@ -81,17 +81,17 @@ int
 main(int argc, char **argv)
 {
 	PsWalStatus status = {0};
-	PGconn	   *conn;
-	PGresult   *res;
-	uint32		segment_size;
-	uint32		hi,
-				lo;
-	XLogRecPtr	at;
-	XLogRecPtr	end;
-	double		start;
-	double		durable;
-	char		command[256];
-	char		message[25 + CHUNK];
+	PGconn *conn;
+	PGresult *res;
+	uint32 segment_size;
+	uint32 hi,
+		lo;
+	XLogRecPtr at;
+	XLogRecPtr end;
+	double start;
+	double durable;
+	char command[256];
+	char message[25 + CHUNK];
 
 	if (argc != 7 || sscanf(argv[6], "%X/%X", &hi, &lo) != 2)
 		die("usage", "walpush CONNINFO TENANT TIMELINE WALDIR SEGMENT_SIZE END");
@@ -110,7 +110,7 @@ main(int argc, char **argv)
 	start = now_usec();
 	for (at = status.flushed; at < end;)
 	{
-		size_t		len = Min(CHUNK - at % CHUNK, end - at);
+		size_t len = Min(CHUNK - at % CHUNK, end - at);
 
 		message[0] = 'w';
 		ps_put64(message + 1, at);

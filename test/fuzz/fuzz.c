@@ -34,7 +34,7 @@ fuzz_begin(void)
 static void
 remove_dir(void)
 {
-	char		command[512];
+	char command[512];
 
 	snprintf(command, sizeof(command), "rm -rf '%s'", dir);
 	if (system(command) != 0)
@@ -59,7 +59,7 @@ fuzz_dir(void)
 void
 fuzz_write_file(const char *path, const void *data, size_t len)
 {
-	int			fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
 
 	REQUIRE(fd >= 0);
 	REQUIRE(write(fd, data, len) == len);
@@ -80,18 +80,20 @@ fuzz_result(PsError *err)
 void
 fuzz_touch(const void *data, size_t len)
 {
-	uint8		sum = 0;
+	uint8 sum = 0;
 
 	for (size_t i = 0; i < len; i++)
 		sum += ((const uint8 *) data)[i];
 	/* nobody needs it, but the compiler must not know */
-	__asm__ volatile("" : : "r" (sum));
+	__asm__ volatile(""
+					 :
+					 : "r"(sum));
 }
 
 char *
 fuzz_bytes(FuzzInput *in, size_t n, size_t *len)
 {
-	char	   *copy;
+	char *copy;
 
 	*len = Min(n, in->size);
 	copy = malloc(Max(*len, 1));

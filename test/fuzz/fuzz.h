@@ -12,28 +12,30 @@
 
 #include "base/error.h"
 
-extern int	LLVMFuzzerTestOneInput(const uint8 *data, size_t size);
-extern int	LLVMFuzzerInitialize(int *argc, char ***argv);
+extern int LLVMFuzzerTestOneInput(const uint8 *data, size_t size);
+extern int LLVMFuzzerInitialize(int *argc, char ***argv);
 
 /* Ends the program with a report unless the condition holds. */
-#define REQUIRE(cond) \
-	do { \
-		if (!(cond)) \
-		{ \
+#define REQUIRE(cond)                                                                 \
+	do                                                                                \
+	{                                                                                 \
+		if (!(cond))                                                                  \
+		{                                                                             \
 			fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__, #cond); \
-			abort(); \
-		} \
+			abort();                                                                  \
+		}                                                                             \
 	} while (0)
 
 /* A call that cannot fail here. */
-#define MUST(expr) \
-	do { \
-		PsError    *must_error_ = (expr); \
-		if (must_error_ != NULL) \
-		{ \
+#define MUST(expr)                                                                               \
+	do                                                                                           \
+	{                                                                                            \
+		PsError *must_error_ = (expr);                                                           \
+		if (must_error_ != NULL)                                                                 \
+		{                                                                                        \
 			fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #expr, must_error_->message); \
-			abort(); \
-		} \
+			abort();                                                                             \
+		}                                                                                        \
 	} while (0)
 
 /* To be called first: checksums are 0 from now on, only errors that end the program are logged. */
@@ -54,13 +56,13 @@ extern void fuzz_touch(const void *data, size_t len);
 typedef struct FuzzInput
 {
 	const uint8 *data;
-	size_t		size;
+	size_t size;
 } FuzzInput;
 
 static inline size_t
 fuzz_take(FuzzInput *in, void *out, size_t n)
 {
-	size_t		have = Min(n, in->size);
+	size_t have = Min(n, in->size);
 
 	memset(out, 0, n);
 	memcpy(out, in->data, have);
@@ -72,7 +74,7 @@ fuzz_take(FuzzInput *in, void *out, size_t n)
 static inline uint8
 fuzz_u8(FuzzInput *in)
 {
-	uint8		v;
+	uint8 v;
 
 	fuzz_take(in, &v, sizeof(v));
 	return v;
@@ -81,7 +83,7 @@ fuzz_u8(FuzzInput *in)
 static inline uint16
 fuzz_u16(FuzzInput *in)
 {
-	uint16		v;
+	uint16 v;
 
 	fuzz_take(in, &v, sizeof(v));
 	return v;
@@ -90,7 +92,7 @@ fuzz_u16(FuzzInput *in)
 static inline uint32
 fuzz_u32(FuzzInput *in)
 {
-	uint32		v;
+	uint32 v;
 
 	fuzz_take(in, &v, sizeof(v));
 	return v;
@@ -99,7 +101,7 @@ fuzz_u32(FuzzInput *in)
 static inline uint64
 fuzz_u64(FuzzInput *in)
 {
-	uint64		v;
+	uint64 v;
 
 	fuzz_take(in, &v, sizeof(v));
 	return v;
@@ -108,4 +110,4 @@ fuzz_u64(FuzzInput *in)
 /* The next n bytes, or those that are left, in memory of exactly that size (1 if there are none); free() it. */
 extern char *fuzz_bytes(FuzzInput *in, size_t n, size_t *len);
 
-#endif							/* PS_FUZZ_H */
+#endif /* PS_FUZZ_H */

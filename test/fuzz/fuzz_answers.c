@@ -27,17 +27,17 @@ fuzz_answer(FuzzInput *in)
 {
 	static const PsRequestType types[] = {PS_REQ_PAGES, PS_REQ_RELSIZE, PS_REQ_FORKS};
 	PsRequestType type = types[fuzz_u8(in) % lengthof(types)];
-	int			count = 1 + fuzz_u8(in) % PS_MAX_BATCH;
-	size_t		len;
-	char	   *message = fuzz_bytes(in, in->size, &len);
-	char	   *whole = NULL;
-	PsResponse	resp;
+	int count = 1 + fuzz_u8(in) % PS_MAX_BATCH;
+	size_t len;
+	char *message = fuzz_bytes(in, in->size, &len);
+	char *whole = NULL;
+	PsResponse resp;
 	StringInfoData again;
 
 	/* an input is not that long: the pages that it promises, if they are short of by more than a page */
 	if (len > 20 && message[0] == PS_RESP_PAGES && len < BLCKSZ)
 	{
-		size_t		n = ps_get16(message + 18);
+		size_t n = ps_get16(message + 18);
 
 		if (n >= 1 && n <= 4)
 		{
@@ -81,9 +81,9 @@ fuzz_answer(FuzzInput *in)
 static void
 fuzz_request(FuzzInput *in)
 {
-	size_t		len;
-	char	   *message = fuzz_bytes(in, in->size, &len);
-	PsRequest	req;
+	size_t len;
+	char *message = fuzz_bytes(in, in->size, &len);
+	PsRequest req;
 	StringInfoData again;
 
 	initStringInfo(&again);
@@ -100,8 +100,8 @@ fuzz_request(FuzzInput *in)
 static void
 fuzz_status(FuzzInput *in)
 {
-	size_t		len;
-	char	   *message = fuzz_bytes(in, in->size, &len);
+	size_t len;
+	char *message = fuzz_bytes(in, in->size, &len);
 	PsWalStatus status;
 	StringInfoData again;
 
@@ -119,12 +119,12 @@ fuzz_status(FuzzInput *in)
 static void
 fuzz_helper(FuzzInput *in)
 {
-	RedoHelper	helper = {.requests = open("/dev/null", O_WRONLY), .log = -1};
-	int			fds[2];
-	XLogRecord	record = {.xl_tot_len = sizeof(record)};
-	WalRecord	rec = {.start = 0x1000, .end = 0x1018, .len = sizeof(record), .data = (char *) &record};
-	char	   *page = malloc(BLCKSZ);
-	uint8		nzeros;
+	RedoHelper helper = {.requests = open("/dev/null", O_WRONLY), .log = -1};
+	int fds[2];
+	XLogRecord record = {.xl_tot_len = sizeof(record)};
+	WalRecord rec = {.start = 0x1000, .end = 0x1018, .len = sizeof(record), .data = (char *) &record};
+	char *page = malloc(BLCKSZ);
+	uint8 nzeros;
 	static const char zeros[BLCKSZ];
 
 	REQUIRE(pipe(fds) == 0);
@@ -137,9 +137,8 @@ fuzz_helper(FuzzInput *in)
 	if (fuzz_result(redo_helper_hello(&helper)))
 		for (int i = 0; i < 5; i++)
 		{
-			RedoPiece	piece = {.rel = {1663, 5, 16384}, .fork = MAIN_FORKNUM, .blk = 7, .base = i % 2 == 0 ? NULL : page,
-				.records = &rec, .nrecords = 1};
-			bool		broken;
+			RedoPiece piece = {.rel = {1663, 5, 16384}, .fork = MAIN_FORKNUM, .blk = 7, .base = i % 2 == 0 ? NULL : page, .records = &rec, .nrecords = 1};
+			bool broken;
 
 			memset(page, 0, BLCKSZ);
 			REQUIRE(redo_helper_send(&helper, &piece));
@@ -162,7 +161,7 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 int
 LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 {
-	FuzzInput	in = {data, size};
+	FuzzInput in = {data, size};
 
 	switch (fuzz_u8(&in) % 4)
 	{

@@ -35,9 +35,9 @@ static const char *dir;
 static char *
 take_text(FuzzInput *in, size_t n)
 {
-	size_t		len;
-	char	   *bytes = fuzz_bytes(in, n, &len);
-	char	   *text = malloc(len + 1);
+	size_t len;
+	char *bytes = fuzz_bytes(in, n, &len);
+	char *text = malloc(len + 1);
 
 	memcpy(text, bytes, len);
 	text[len] = '\0';
@@ -48,7 +48,7 @@ take_text(FuzzInput *in, size_t n)
 static void
 write_rest(const char *name, FuzzInput *in)
 {
-	char		path[512];
+	char path[512];
 
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
 	fuzz_write_file(path, in->data, in->size);
@@ -57,9 +57,9 @@ write_rest(const char *name, FuzzInput *in)
 static void
 fuzz_config(FuzzInput *in)
 {
-	Config	   *config;
-	char	  **names;
-	int			n;
+	Config *config;
+	char **names;
+	int n;
 
 	write_rest(CONFIG_FILE_NAME, in);
 	if (!fuzz_result(config_load(dir, &config)))
@@ -78,9 +78,9 @@ fuzz_config(FuzzInput *in)
 static void
 fuzz_manifest(FuzzInput *in)
 {
-	Manifest	m;
-	Manifest	again;
-	Outcome		outcome;
+	Manifest m;
+	Manifest again;
+	Outcome outcome;
 
 	write_rest("timeline.json", in);
 	if (!fuzz_result(manifest_read(dir, &m)))
@@ -100,9 +100,9 @@ fuzz_manifest(FuzzInput *in)
 static void
 fuzz_marker(FuzzInput *in)
 {
-	Timeline	tl = {.dir = unconstify(char *, dir), .marker_fd = -1};
-	XLogRecPtr	lsn;
-	XLogRecPtr	again;
+	Timeline tl = {.dir = unconstify(char *, dir), .marker_fd = -1};
+	XLogRecPtr lsn;
+	XLogRecPtr again;
 
 	write_rest("flushed", in);
 	if (fuzz_result(receiver_open_marker(&tl, &lsn)))
@@ -118,12 +118,12 @@ fuzz_marker(FuzzInput *in)
 static void
 fuzz_control(FuzzInput *in)
 {
-	char	   *file = calloc(1, PG_CONTROL_FILE_SIZE);
-	size_t		len = fuzz_take(in, file, Min(in->size, PG_CONTROL_FILE_SIZE));
-	char		out[PG_CONTROL_FILE_SIZE];
+	char *file = calloc(1, PG_CONTROL_FILE_SIZE);
+	size_t len = fuzz_take(in, file, Min(in->size, PG_CONTROL_FILE_SIZE));
+	char out[PG_CONTROL_FILE_SIZE];
 	ControlFileData control;
 	ControlFileData again;
-	WalState	state;
+	WalState state;
 
 	/* all of a file is there, or a part of it that is shorter than the struct */
 	if (len >= sizeof(ControlFileData))
@@ -142,9 +142,9 @@ fuzz_control(FuzzInput *in)
 static void
 fuzz_relsize(FuzzInput *in)
 {
-	size_t		len;
-	char	   *value = fuzz_bytes(in, in->size, &len);
-	RelSize		size;
+	size_t len;
+	char *value = fuzz_bytes(in, in->size, &len);
+	RelSize size;
 	StringInfoData again;
 
 	initStringInfo(&again);
@@ -167,12 +167,12 @@ fuzz_conf(FuzzInput *in)
 {
 	static const char *const names[] = {"shared_preload_libraries", "port", NULL};
 	const uint8 *zero = memchr(in->data, '\0', in->size);
-	char	   *conf = take_text(in, zero != NULL ? zero + 1 - in->data : in->size);
-	char	   *auto_conf = take_text(in, in->size);
-	char	   *value = conf_value(conf, "shared_preload_libraries");
-	char	   *libraries = conf_preload_libraries(conf, auto_conf);
+	char *conf = take_text(in, zero != NULL ? zero + 1 - in->data : in->size);
+	char *auto_conf = take_text(in, in->size);
+	char *value = conf_value(conf, "shared_preload_libraries");
+	char *libraries = conf_preload_libraries(conf, auto_conf);
 	StringInfoData out;
-	char	   *back;
+	char *back;
 
 	REQUIRE(conf_list_has(libraries, PS_LIBRARY));
 	initStringInfo(&out);
@@ -182,7 +182,7 @@ fuzz_conf(FuzzInput *in)
 	resetStringInfo(&out);
 	if (value != NULL)
 	{
-		char	   *without = conf_list_remove(value, PS_LIBRARY);
+		char *without = conf_list_remove(value, PS_LIBRARY);
 
 		REQUIRE(!conf_list_has(without, PS_LIBRARY));
 		free(without);
@@ -210,10 +210,10 @@ fuzz_version(FuzzInput *in)
 static void
 fuzz_command(FuzzInput *in)
 {
-	char	   *text = take_text(in, in->size);
-	size_t		len = strlen(text);
-	char	   *words[8];
-	int			n = command_split(text, words, lengthof(words));
+	char *text = take_text(in, in->size);
+	size_t len = strlen(text);
+	char *words[8];
+	int n = command_split(text, words, lengthof(words));
 
 	REQUIRE(n >= -1 && n <= (int) lengthof(words) + 1);
 	for (int i = 0; i < Min(n, (int) lengthof(words)); i++)
@@ -225,12 +225,12 @@ fuzz_command(FuzzInput *in)
 static void
 fuzz_id(FuzzInput *in)
 {
-	char		text[PS_KEY_TEXT];
-	uint8		bytes[PS_KEY_SIZE];
-	uint8		again[PS_KEY_SIZE];
-	PsKey		key;
-	PsId		id;
-	char	   *name;
+	char text[PS_KEY_TEXT];
+	uint8 bytes[PS_KEY_SIZE];
+	uint8 again[PS_KEY_SIZE];
+	PsKey key;
+	PsId id;
+	char *name;
 
 	fuzz_take(in, bytes, sizeof(bytes));
 	ps_key_decode(bytes, &key);
@@ -247,10 +247,9 @@ fuzz_id(FuzzInput *in)
 static void
 fuzz_tenant(FuzzInput *in)
 {
-	Config		config = {.store_dir = unconstify(char *, dir), .bindir = (char *) "/nowhere", .redo_helpers = 1,
-		.redo_timeout = 100, .page_cache_size = 1};
-	Store	   *store;
-	int			n;
+	Config config = {.store_dir = unconstify(char *, dir), .bindir = (char *) "/nowhere", .redo_helpers = 1, .redo_timeout = 100, .page_cache_size = 1};
+	Store *store;
+	int n;
 
 	write_rest("tenants/" TENANT "/tenant.json", in);
 	MUST(store_open(&config, &store));
@@ -262,7 +261,7 @@ fuzz_tenant(FuzzInput *in)
 int
 LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-	char		path[512];
+	char path[512];
 
 	fuzz_begin();
 	dir = fuzz_dir();
@@ -274,12 +273,11 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 int
 LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 {
-	static void (*const readers[]) (FuzzInput *in) = {
+	static void (*const readers[])(FuzzInput * in) = {
 		fuzz_config, fuzz_manifest, fuzz_marker, fuzz_control, fuzz_relsize, fuzz_conf, fuzz_version, fuzz_command, fuzz_id,
-		fuzz_tenant
-	};
-	FuzzInput	in = {data, size};
+		fuzz_tenant};
+	FuzzInput in = {data, size};
 
-	readers[fuzz_u8(&in) % lengthof(readers)] (&in);
+	readers[fuzz_u8(&in) % lengthof(readers)](&in);
 	return 0;
 }

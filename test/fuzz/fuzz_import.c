@@ -21,19 +21,19 @@
 #include "fuzz.h"
 #include "ps_wire.h"
 
-#define SEGMENT_SIZE (1024 * 1024)
+#define SEGMENT_SIZE      (1024 * 1024)
 #define SYSTEM_IDENTIFIER UINT64CONST(7123456789012345678)
-#define WAL_START ((XLogRecPtr) 7 * SEGMENT_SIZE)
-#define MAX_CHANGES 20
+#define WAL_START         ((XLogRecPtr) 7 * SEGMENT_SIZE)
+#define MAX_CHANGES       20
 
 enum
 {
-	CHANGE_WRITE,				/* u16 offset, u8 n, bytes */
-	CHANGE_SIZE,				/* u16 bytes; bit 7 of the file's number: pages */
+	CHANGE_WRITE, /* u16 offset, u8 n, bytes */
+	CHANGE_SIZE,  /* u16 bytes; bit 7 of the file's number: pages */
 	CHANGE_REMOVE,
-	CHANGE_FILE,				/* u8 n, name, u16 size as above */
-	CHANGE_DIR,					/* u8 n, name */
-	CHANGE_LINK,				/* u8 n, name, u8: one of targets[] */
+	CHANGE_FILE, /* u8 n, name, u16 size as above */
+	CHANGE_DIR,  /* u8 n, name */
+	CHANGE_LINK, /* u8 n, name, u8: one of targets[] */
 	NCHANGES
 };
 
@@ -41,21 +41,18 @@ static const char *const dirs[] = {
 	"base", "base/5", "base/1", "global", "pg_xact", "pg_multixact", "pg_multixact/offsets", "pg_multixact/members",
 	"pg_commit_ts", "pg_twophase", "pg_wal", "pg_tblspc", "pg_logical", ".", "pg_tblspc/17000",
 	"pg_tblspc/17000/PG_" PG_MAJORVERSION "_" CppAsString2(CATALOG_VERSION_NO),
-	"pg_tblspc/17000/PG_" PG_MAJORVERSION "_" CppAsString2(CATALOG_VERSION_NO) "/5"
-};
+	"pg_tblspc/17000/PG_" PG_MAJORVERSION "_" CppAsString2(CATALOG_VERSION_NO) "/5"};
 static const char *const files[] = {
 	"global/pg_control", "pg_wal/000000010000000000000007", "PG_VERSION", "base/5/1259", "base/5/1259_fsm", "base/5/2000_init",
 	"base/5/PG_VERSION", "base/5/pg_filenode.map", "global/1262", "global/pg_filenode.map", "pg_xact/0000",
 	"pg_multixact/offsets/0000", "pg_multixact/members/0000", "pg_twophase/00000320", "pg_logical/replorigin_checkpoint",
 	"postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "base/1/PG_VERSION", "base/1/pg_filenode.map", "postmaster.pid",
-	"backup_label", "base/5/1259.1"
-};
+	"backup_label", "base/5/1259.1"};
 
 /* Files of the cluster as it is: the first of files[], with these sizes; -1: there is none. */
 static const int sizes[] = {
 	PG_CONTROL_FILE_SIZE, SEGMENT_SIZE, 3, 2 * BLCKSZ, BLCKSZ, BLCKSZ, 3, 512, BLCKSZ, 512, BLCKSZ, BLCKSZ, BLCKSZ, 100, 8, 30, 0, 0,
-	3, 512, -1, -1, -1
-};
+	3, 512, -1, -1, -1};
 static const char *const targets[] = {"/nowhere", ".", "..", "../base", "1259", "/dev/null", "/dev/zero"};
 
 static const char *top;
@@ -64,7 +61,7 @@ static char out[128];
 static char control_file[PG_CONTROL_FILE_SIZE];
 static StringInfoData wal;
 
-static pg_crc32c (*no_crc) (pg_crc32c crc, const void *data, size_t len);
+static pg_crc32c (*no_crc)(pg_crc32c crc, const void *data, size_t len);
 
 /* Some files are filed under checksums of their names, which must differ. */
 static pg_crc32c
@@ -82,11 +79,9 @@ static void
 make_control(void)
 {
 	ControlFileData control = {0};
-	WalState	state = {.prev = WAL_START + 100, .end = WAL_START + 1000};
-	XLogLongPageHeaderData header = {.std.xlp_magic = XLOG_PAGE_MAGIC, .std.xlp_tli = 1, .std.xlp_pageaddr = WAL_START,
-		.std.xlp_info = XLP_LONG_HEADER, .xlp_sysid = SYSTEM_IDENTIFIER, .xlp_seg_size = SEGMENT_SIZE,
-	.xlp_xlog_blcksz = XLOG_BLCKSZ};
-	XLogRecPtr	end;
+	WalState state = {.prev = WAL_START + 100, .end = WAL_START + 1000};
+	XLogLongPageHeaderData header = {.std.xlp_magic = XLOG_PAGE_MAGIC, .std.xlp_tli = 1, .std.xlp_pageaddr = WAL_START, .std.xlp_info = XLP_LONG_HEADER, .xlp_sysid = SYSTEM_IDENTIFIER, .xlp_seg_size = SEGMENT_SIZE, .xlp_xlog_blcksz = XLOG_BLCKSZ};
+	XLogRecPtr end;
 
 	state.checkpoint.ThisTimeLineID = state.checkpoint.PrevTimeLineID = 1;
 	state.checkpoint.nextXid = FullTransactionIdFromEpochAndXid(0, 1000);
@@ -127,8 +122,8 @@ remove_tree(const char *path)
 static void
 make_cluster(void)
 {
-	char		path[512];
-	char		bytes[2 * BLCKSZ];
+	char path[512];
+	char bytes[2 * BLCKSZ];
 	const uint32 origin_magic = 0x1257DADE; /* origin.c, with nothing behind it but a checksum */
 
 	REQUIRE(mkdir(pgdata, 0700) == 0 && mkdir(out, 0700) == 0);
@@ -140,7 +135,7 @@ make_cluster(void)
 	for (int i = 0; i < lengthof(files); i++)
 	{
 		const char *data = bytes;
-		size_t		len = Max(sizes[i], 0);
+		size_t len = Max(sizes[i], 0);
 
 		if (sizes[i] < 0)
 			continue;
@@ -168,9 +163,9 @@ make_cluster(void)
 static void
 take_path(FuzzInput *in, uint8 dir, char *path, size_t size)
 {
-	size_t		n;
-	char	   *name = fuzz_bytes(in, fuzz_u8(in) % 32, &n);
-	int			len = snprintf(path, size, "%s/%s/", pgdata, dirs[dir % lengthof(dirs)]);
+	size_t n;
+	char *name = fuzz_bytes(in, fuzz_u8(in) % 32, &n);
+	int len = snprintf(path, size, "%s/%s/", pgdata, dirs[dir % lengthof(dirs)]);
 
 	for (size_t i = 0; i < n; i++)
 		path[len++] = name[i] == '/' || name[i] == '\0' ? '_' : name[i];
@@ -181,7 +176,7 @@ take_path(FuzzInput *in, uint8 dir, char *path, size_t size)
 static void
 set_size(const char *path, uint16 size, bool pages)
 {
-	int			fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW, 0600);
+	int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW, 0600);
 
 	if (fd < 0)
 		return;
@@ -193,13 +188,13 @@ set_size(const char *path, uint16 size, bool pages)
 static void
 change(FuzzInput *in)
 {
-	uint8		kind = fuzz_u8(in) % NCHANGES;
-	uint8		which = fuzz_u8(in);
-	char		path[512];
-	char	   *bytes;
-	size_t		n;
-	uint16		at;
-	int			fd;
+	uint8 kind = fuzz_u8(in) % NCHANGES;
+	uint8 which = fuzz_u8(in);
+	char path[512];
+	char *bytes;
+	size_t n;
+	uint16 at;
+	int fd;
 
 	snprintf(path, sizeof(path), "%s/%s", pgdata, files[which % 64 % lengthof(files)]);
 	switch (kind)
@@ -244,8 +239,8 @@ change(FuzzInput *in)
 static PsError *
 see_version(void *arg, const PsKey *key, const ValueRef *ref)
 {
-	StringInfo	value = arg;
-	XLogRecPtr	start;
+	StringInfo value = arg;
+	XLogRecPtr start;
 
 	MUST(layer_read_value(ref, value, &start));
 	if (key->kind == PS_KEY_RELBLOCK || key->kind == PS_KEY_SLRU_BLOCK)
@@ -271,13 +266,12 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 int
 LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 {
-	FuzzInput	in = {data, size};
+	FuzzInput in = {data, size};
 	TimelineSeed seed = {.tenant = {{1}}, .timeline = {{2}}};
-	PsKey		lo = {0};
-	PsKey		hi = {.kind = 255, .fork = 255, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX,
-		.blk = PG_UINT32_MAX};
+	PsKey lo = {0};
+	PsKey hi = {.kind = 255, .fork = 255, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX, .blk = PG_UINT32_MAX};
 	StringInfoData value;
-	bool		imported;
+	bool imported;
 
 	make_cluster();
 	for (int i = 0; i < MAX_CHANGES && in.size > 0; i++)

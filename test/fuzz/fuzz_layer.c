@@ -30,7 +30,7 @@ static LayerSpace space;
 static void
 put_part(StringInfo file, FuzzInput *in, size_t n)
 {
-	size_t		from = file->len;
+	size_t from = file->len;
 
 	n = Min(n, in->size);
 	appendBinaryStringInfo(file, (const char *) in->data, (int) n);
@@ -44,7 +44,7 @@ put_part(StringInfo file, FuzzInput *in, size_t n)
 static void
 put_block(StringInfo file, FuzzInput *in)
 {
-	uint16		n = fuzz_u16(in);
+	uint16 n = fuzz_u16(in);
 
 	put_part(file, in, Min(n, LAYER_BLOCK_SIZE));
 }
@@ -53,10 +53,10 @@ put_block(StringInfo file, FuzzInput *in)
 static void
 make_file(StringInfo file, FuzzInput *in)
 {
-	uint8		flags = fuzz_u8(in);
-	uint16		cut = (flags & 1) != 0 ? fuzz_u16(in) : 0;
-	uint16		nvalues;
-	uint32		npages = 0;
+	uint8 flags = fuzz_u8(in);
+	uint16 cut = (flags & 1) != 0 ? fuzz_u16(in) : 0;
+	uint16 nvalues;
+	uint32 npages = 0;
 
 	put_block(file, in);
 	nvalues = fuzz_u16(in);
@@ -82,7 +82,7 @@ make_file(StringInfo file, FuzzInput *in)
 static void
 make_name(const uint8 *block, char name[LAYER_NAME_MAX])
 {
-	LayerInfo	info = {.type = memcmp(block, LAYER_IMAGE_MAGIC, LAYER_MAGIC_SIZE) == 0 ? LAYER_IMAGE : LAYER_DELTA};
+	LayerInfo info = {.type = memcmp(block, LAYER_IMAGE_MAGIC, LAYER_MAGIC_SIZE) == 0 ? LAYER_IMAGE : LAYER_DELTA};
 
 	ps_key_decode(block + SUMMARY_KEY_MIN, &info.key_min);
 	ps_key_decode(block + SUMMARY_KEY_MAX, &info.key_max);
@@ -94,19 +94,19 @@ make_name(const uint8 *block, char name[LAYER_NAME_MAX])
 
 typedef struct Scan
 {
-	Layer	   *layer;
-	int			versions;
-	PsKey		last;
+	Layer *layer;
+	int versions;
+	PsKey last;
 } Scan;
 
 static PsError *
 see_version(void *arg, const PsKey *key, const ValueRef *ref)
 {
-	Scan	   *scan = arg;
+	Scan *scan = arg;
 	StringInfoData value;
-	XLogRecPtr	start;
-	ValueList	list = {0};
-	bool		done;
+	XLogRecPtr start;
+	ValueList list = {0};
+	bool done;
 
 	scan->last = *key;
 	if (scan->versions++ > 200)
@@ -127,13 +127,12 @@ static void
 read_layer(Layer *layer, FuzzInput *rest)
 {
 	const LayerInfo *info = layer_info(layer);
-	PsKey		lo = {0};
-	PsKey		hi = {.kind = 255, .fork = 255, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX,
-		.blk = PG_UINT32_MAX};
-	Scan		scan = {.layer = layer};
-	LayerMap   *map;
-	ValueList	list = {0};
-	bool		done;
+	PsKey lo = {0};
+	PsKey hi = {.kind = 255, .fork = 255, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX, .blk = PG_UINT32_MAX};
+	Scan scan = {.layer = layer};
+	LayerMap *map;
+	ValueList list = {0};
+	bool done;
 
 	REQUIRE(info->lsn_start < info->lsn_end);
 	fuzz_result(layer_scan(layer, &lo, &hi, PG_UINT64_MAX, see_version, &scan));
@@ -164,11 +163,11 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 int
 LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 {
-	FuzzInput	in = {data, size};
+	FuzzInput in = {data, size};
 	StringInfoData file;
-	char		name[LAYER_NAME_MAX];
-	char		path[512];
-	Layer	   *layer;
+	char name[LAYER_NAME_MAX];
+	char path[512];
+	Layer *layer;
 
 	initStringInfo(&file);
 	make_file(&file, &in);

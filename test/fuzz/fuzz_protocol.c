@@ -27,7 +27,7 @@
 
 /* Records of the branch, and those that a conversation can send. */
 #define NRECORDS 4000
-#define NMORE 400
+#define NMORE    400
 
 #define MAX_STEPS 200
 
@@ -36,16 +36,16 @@
 
 enum
 {
-	STEP_RAW,					/* u8 n, bytes */
-	STEP_QUERY,					/* u8 n, text; byte 1 stands for tenant and timeline, byte 2 for the generation */
-	STEP_COMMAND,				/* u8: one of commands[] */
-	STEP_REQUEST,				/* a request of a page stream: see put_request() */
-	STEP_COPY_DATA,				/* u8 n, bytes */
-	STEP_WAL,					/* u8 n: as many of the records that come next */
-	STEP_RECORD,				/* u8 rmid, u8 info, u32 xid, u16 n, what follows the header */
-	STEP_WAL_BYTES,				/* u8 where, and how much of the message is cut off; u16 n, bytes */
-	STEP_MESSAGE,				/* u8: type, one of message_types; u8 n, bytes */
-	STEP_DONE,					/* CopyDone */
+	STEP_RAW,       /* u8 n, bytes */
+	STEP_QUERY,     /* u8 n, text; byte 1 stands for tenant and timeline, byte 2 for the generation */
+	STEP_COMMAND,   /* u8: one of commands[] */
+	STEP_REQUEST,   /* a request of a page stream: see put_request() */
+	STEP_COPY_DATA, /* u8 n, bytes */
+	STEP_WAL,       /* u8 n: as many of the records that come next */
+	STEP_RECORD,    /* u8 rmid, u8 info, u32 xid, u16 n, what follows the header */
+	STEP_WAL_BYTES, /* u8 where, and how much of the message is cut off; u16 n, bytes */
+	STEP_MESSAGE,   /* u8: type, one of message_types; u8 n, bytes */
+	STEP_DONE,      /* CopyDone */
 	NSTEPS
 };
 
@@ -54,18 +54,17 @@ static const char *const commands[] = {
 	"basebackup main fuzzer 0", "basebackup main fuzzer 99999999999999999999", "basebackup_rehearsal main", "basebackup_rehearsal nosuch",
 	"fullbackup main 0/702000", "branch_list", "status", "branch_create main", "import again /nowhere",
 	"wal_push \1 0", "pagestream \1 99", "fullbackup main FFFFFFFF/FFFFFFF8", "basebackup nosuch x", "import x relative",
-	"fullbackup main 0/1", ";", "branch_create other data_checksums"
-};
+	"fullbackup main 0/1", ";", "branch_create other data_checksums"};
 static const char message_types[] = "XPBDECHSFdcfp?";
 
 static TestStore store;
 static History history;
-static int	next_record;		/* of history, the first that the branch does not have */
-static XLogRecPtr flushed;		/* end of the branch's WAL, and the start of the last record */
+static int next_record;    /* of history, the first that the branch does not have */
+static XLogRecPtr flushed; /* end of the branch's WAL, and the start of the last record */
 static XLogRecPtr flushed_prev;
 static uint64 generation;
 static TimelineInfo before;
-static int	undone;
+static int undone;
 
 /* ---- redo: a page is made of anything ---- */
 
@@ -76,7 +75,7 @@ __wrap_redo_pages(RedoPool *pool, RedoJob *jobs, int n)
 {
 	for (int k = 0; k < n; k++)
 	{
-		RedoJob    *job = &jobs[k];
+		RedoJob *job = &jobs[k];
 
 		if (!job->has_base)
 			memset(job->page, 0, BLCKSZ);
@@ -94,20 +93,20 @@ __wrap_redo_pages(RedoPool *pool, RedoJob *jobs, int n)
 
 typedef struct SavedFile
 {
-	char	   *path;
-	char	   *data;			/* NULL: a directory */
-	off_t		size;
-	size_t		used;			/* zeros from here on */
+	char *path;
+	char *data; /* NULL: a directory */
+	off_t size;
+	size_t used; /* zeros from here on */
 } SavedFile;
 
 static SavedFile saved[200];
-static int	nsaved;
+static int nsaved;
 
 static int
 save_file(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
-	SavedFile  *f = &saved[nsaved++];
-	int			fd;
+	SavedFile *f = &saved[nsaved++];
+	int fd;
 
 	REQUIRE(nsaved < lengthof(saved));
 	f->path = strdup(path);
@@ -159,7 +158,7 @@ static void
 undo(void)
 {
 	TimelineInfo now;
-	bool		same;
+	bool same;
 
 	timeline_info(store.tl, &now);
 	same = now.generation == before.generation && now.received_lsn == before.received_lsn && now.error[0] == '\0';
@@ -182,9 +181,9 @@ static void
 make_branch(void)
 {
 	WalReceiver *receiver;
-	uint64		random = 1;
-	WalState	state;
-	XLogRecPtr	checkpoint;
+	uint64 random = 1;
+	WalState state;
+	XLogRecPtr checkpoint;
 
 	history_init(&history, 1);
 	store_make(&store, &history);
@@ -207,16 +206,16 @@ make_branch(void)
 
 typedef struct Client
 {
-	int			fd;
-	int			server_fd;
-	StringInfoData out;			/* what it says */
-	StringInfoData in;			/* what it hears */
+	int fd;
+	int server_fd;
+	StringInfoData out; /* what it says */
+	StringInfoData in;  /* what it hears */
 } Client;
 
 static void
 put_message(Client *c, char type, const void *body, size_t len)
 {
-	char		head[5];
+	char head[5];
 
 	head[0] = type;
 	ps_put32(head + 1, (uint32) len + 4);
@@ -228,8 +227,8 @@ static void
 put_command(Client *c, const char *text, size_t len)
 {
 	StringInfoData query;
-	char		a[PS_ID_TEXT],
-				b[PS_ID_TEXT];
+	char a[PS_ID_TEXT],
+		b[PS_ID_TEXT];
 
 	initStringInfo(&query);
 	for (size_t i = 0; i < len; i++)
@@ -248,7 +247,7 @@ put_command(Client *c, const char *text, size_t len)
 static XLogRecPtr
 take_lsn(FuzzInput *in, const Gen *gen)
 {
-	uint8		kind = fuzz_u8(in);
+	uint8 kind = fuzz_u8(in);
 
 	switch (kind % 8)
 	{
@@ -276,10 +275,10 @@ static void
 put_request(Client *c, FuzzInput *in, const Gen *gen)
 {
 	static const PsRequestType types[] = {PS_REQ_PAGES, PS_REQ_RELSIZE, PS_REQ_FORKS};
-	uint8		type = fuzz_u8(in);
-	PsRequest	req = {.type = types[(type & 3) % 3], .reqid = c->out.len};
+	uint8 type = fuzz_u8(in);
+	PsRequest req = {.type = types[(type & 3) % 3], .reqid = c->out.len};
 	StringInfoData body;
-	uint8		fork;
+	uint8 fork;
 
 	req.request_lsn = take_lsn(in, gen);
 	req.not_modified_since = take_lsn(in, gen);
@@ -295,7 +294,7 @@ put_request(Client *c, FuzzInput *in, const Gen *gen)
 		req.count = 1 + fuzz_u8(in) % PS_MAX_BATCH;
 		for (int i = 0; i < req.count; i++)
 		{
-			uint8		blk = fuzz_u8(in);
+			uint8 blk = fuzz_u8(in);
 
 			req.blocks[i] = blk < 200 ? blk % (NBLOCK + 2) : InvalidBlockNumber - (blk - 200);
 		}
@@ -312,7 +311,7 @@ static void
 put_wal(Client *c, XLogRecPtr lsn, const void *data, size_t len, size_t cut)
 {
 	StringInfoData body;
-	char		head[25] = {'w'};
+	char head[25] = {'w'};
 
 	initStringInfo(&body);
 	ps_put64(head + 1, lsn);
@@ -327,17 +326,17 @@ put_wal(Client *c, XLogRecPtr lsn, const void *data, size_t len, size_t cut)
 static void
 make_conversation(Client *c, FuzzInput *in, Gen *gen)
 {
-	int			record = next_record;
-	int			switches = 0;
-	size_t		n;
-	char	   *bytes;
+	int record = next_record;
+	int switches = 0;
+	size_t n;
+	char *bytes;
 
 	for (int step = 0; step < MAX_STEPS && in->size > 0; step++)
 	{
-		int			sent = gen->bytes.len;
-		XLogRecPtr	at = gen->pos;
-		uint8		kind = fuzz_u8(in) % NSTEPS;
-		uint8		what;
+		int sent = gen->bytes.len;
+		XLogRecPtr at = gen->pos;
+		uint8 kind = fuzz_u8(in) % NSTEPS;
+		uint8 what;
 
 		switch (kind)
 		{
@@ -376,18 +375,18 @@ make_conversation(Client *c, FuzzInput *in, Gen *gen)
 				put_wal(c, at, gen->bytes.data + sent, gen->bytes.len - sent, 0);
 				break;
 			case STEP_RECORD:
-				{
-					uint8		rmid = fuzz_u8(in);
-					uint8		info = fuzz_u8(in);
-					TransactionId xid = fuzz_u32(in);
+			{
+				uint8 rmid = fuzz_u8(in);
+				uint8 info = fuzz_u8(in);
+				TransactionId xid = fuzz_u32(in);
 
-					bytes = fuzz_bytes(in, fuzz_u16(in), &n);
-					if (rmid != RM_XLOG_ID || info != XLOG_SWITCH || switches++ == 0)
-						gen_record(gen, rmid, info, xid, bytes, (uint32) n);
-					free(bytes);
-					put_wal(c, at, gen->bytes.data + sent, gen->bytes.len - sent, 0);
-					break;
-				}
+				bytes = fuzz_bytes(in, fuzz_u16(in), &n);
+				if (rmid != RM_XLOG_ID || info != XLOG_SWITCH || switches++ == 0)
+					gen_record(gen, rmid, info, xid, bytes, (uint32) n);
+				free(bytes);
+				put_wal(c, at, gen->bytes.data + sent, gen->bytes.len - sent, 0);
+				break;
+			}
 			case STEP_WAL_BYTES:
 				at = (what = fuzz_u8(in)) < 128 ? at : at + what - 200;
 				bytes = fuzz_bytes(in, fuzz_u16(in), &n);
@@ -412,9 +411,9 @@ static void
 put_startup(Client *c, FuzzInput *in, uint8 flags)
 {
 	static const char right[] = "\0\3\0\0user\0postgres\0database\0store\0application_name\0fuzzer\0";
-	char		len[4];
-	size_t		n;
-	char	   *bytes;
+	char len[4];
+	size_t n;
+	char *bytes;
 
 	if ((flags & 1) != 0)
 	{
@@ -435,23 +434,23 @@ put_startup(Client *c, FuzzInput *in, uint8 flags)
 static void
 client_main(Client *c)
 {
-	int			sent = 0;
-	bool		shut = false;
+	int sent = 0;
+	bool shut = false;
 	static char buf[256 * 1024];
 
 	for (;;)
 	{
 		struct pollfd pfd = {c->fd, POLLIN | (sent < c->out.len ? POLLOUT : 0), 0};
-		int			rc = poll(&pfd, 1, shut ? 20000 : QUIET_MS);
+		int rc = poll(&pfd, 1, shut ? 20000 : QUIET_MS);
 
 		if (rc < 0 && errno == EINTR)
-			continue;			/* libFuzzer's timer */
+			continue; /* libFuzzer's timer */
 		REQUIRE(rc >= 0);
 		if (rc == 0)
 		{
-			int			unread = 0;
+			int unread = 0;
 
-			REQUIRE(!shut);		/* a session that nobody talks to ends */
+			REQUIRE(!shut); /* a session that nobody talks to ends */
 			ioctl(c->server_fd, FIONREAD, &unread);
 			if (sent < c->out.len || unread > 0)
 				continue;
@@ -461,7 +460,7 @@ client_main(Client *c)
 		}
 		if ((pfd.revents & POLLOUT) != 0)
 		{
-			ssize_t		n = send(c->fd, c->out.data + sent, c->out.len - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+			ssize_t n = send(c->fd, c->out.data + sent, c->out.len - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
 
 			if (n > 0)
 				sent += n;
@@ -470,7 +469,7 @@ client_main(Client *c)
 		}
 		if ((pfd.revents & (POLLIN | POLLHUP | POLLERR)) != 0)
 		{
-			ssize_t		n = recv(c->fd, buf, sizeof(buf), MSG_DONTWAIT);
+			ssize_t n = recv(c->fd, buf, sizeof(buf), MSG_DONTWAIT);
 
 			if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
 				return;
@@ -492,7 +491,7 @@ check_answers(const Client *c)
 		p++;
 	while (p < end)
 	{
-		uint32		len;
+		uint32 len;
 
 		REQUIRE(strchr("RSKZETDCNIHWdcv", *p) != NULL && *p != '\0');
 		if (end - p < 5)
@@ -517,12 +516,12 @@ static Server server;
 static void
 converse(FuzzInput *in)
 {
-	Session    *session = pg_malloc0(sizeof(Session));
-	uint8		flags = fuzz_u8(in);
-	Client		client = {0};
-	pthread_t	thread;
-	Gen			gen;
-	int			fds[2];
+	Session *session = pg_malloc0(sizeof(Session));
+	uint8 flags = fuzz_u8(in);
+	Client client = {0};
+	pthread_t thread;
+	Gen gen;
+	int fds[2];
 
 	initStringInfo(&client.out);
 	initStringInfo(&client.in);
@@ -561,9 +560,9 @@ converse(FuzzInput *in)
 static PsError *
 see_key(void *arg, const PsKey *key, const char *value, uint32 len)
 {
-	Timeline   *tl = store.tl;
-	XLogRecPtr	lsn = *(XLogRecPtr *) arg;
-	char	   *page;
+	Timeline *tl = store.tl;
+	XLogRecPtr lsn = *(XLogRecPtr *) arg;
+	char *page;
 
 	fuzz_touch(value, len);
 	if (key->kind == PS_KEY_RELSIZE && relsize_value_nblocks(value, len) > 0)
@@ -576,9 +575,9 @@ see_key(void *arg, const PsKey *key, const char *value, uint32 len)
 	}
 	if (key->kind == PS_KEY_SLRU_SEGMENT && key->spc < PS_NSLRU && len == 4 && ps_get32(value) > 0)
 	{
-		PsKey		block = ps_key_slru_block((PsSlru) key->spc, key->rel * 32 + ps_get32(value) - 1);
+		PsKey block = ps_key_slru_block((PsSlru) key->spc, key->rel * 32 + ps_get32(value) - 1);
 		StringInfoData buf;
-		bool		found;
+		bool found;
 
 		initStringInfo(&buf);
 		fuzz_result(timeline_read_value(tl, &block, lsn, &buf, &found));
@@ -592,9 +591,8 @@ static void
 look_at_branch(void)
 {
 	TimelineInfo info;
-	PsKey		lo = {0};
-	PsKey		hi = {.kind = PS_KEY_INITSIZE, .fork = 255, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX,
-		.blk = PG_UINT32_MAX};
+	PsKey lo = {0};
+	PsKey hi = {.kind = PS_KEY_INITSIZE, .fork = 255, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX, .blk = PG_UINT32_MAX};
 
 	timeline_info(store.tl, &info);
 	REQUIRE(info.flushed_lsn >= flushed && info.ingested_lsn <= info.flushed_lsn);
@@ -629,7 +627,7 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 
 	/* from the disk to memory */
 	{
-		char		command[512];
+		char command[512];
 		static char moved[sizeof(store.dir)];
 
 		snprintf(moved, sizeof(moved), "%s/store", dir);
@@ -656,7 +654,7 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 int
 LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 {
-	FuzzInput	in = {data, size};
+	FuzzInput in = {data, size};
 
 	converse(&in);
 	look_at_branch();

@@ -32,16 +32,16 @@
 #include "wal/wal.h"
 
 #define SEGMENT_SIZE (1024 * 1024)
-#define START ((XLogRecPtr) 7 * SEGMENT_SIZE)
-#define MAX_RECORDS 200
+#define START        ((XLogRecPtr) 7 * SEGMENT_SIZE)
+#define MAX_RECORDS  200
 
 /* ---- what a record does ---- */
 
 typedef struct Seen
 {
-	WalState	state;
-	int			calls;
-	char	   *page;			/* BLCKSZ */
+	WalState state;
+	int calls;
+	char *page; /* BLCKSZ */
 } Seen;
 
 static PsError *
@@ -55,7 +55,7 @@ see_block(void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork, BlockNumb
 static PsError *
 see_slru(void *arg, const WalRecord *rec, PsSlru slru, uint32 pageno, bool will_init)
 {
-	Seen	   *seen = arg;
+	Seen *seen = arg;
 
 	REQUIRE(slru < PS_NSLRU);
 	/* a record with many is slow, and none of them is new */
@@ -149,8 +149,8 @@ static const WalSink sink_template = {
 static void
 see_record(Seen *seen, const WalRecord *rec)
 {
-	WalParsed	parsed;
-	WalSink		sink = sink_template;
+	WalParsed parsed;
+	WalSink sink = sink_template;
 
 	fuzz_touch(rec->data, rec->len);
 	if (!fuzz_result(wal_parse(rec, &parsed)))
@@ -187,14 +187,14 @@ check_state(const WalState *state)
 	StringInfoData saved;
 	StringInfoData again;
 	StringInfoData bytes;
-	WalState	back;
-	CheckPoint	checkpoint;
-	XLogRecPtr	start;
-	XLogRecPtr	end;
+	WalState back;
+	CheckPoint checkpoint;
+	XLogRecPtr start;
+	XLogRecPtr end;
 	WalDecoder *decoder;
-	WalRecord	rec;
-	WalParsed	parsed;
-	bool		found;
+	WalRecord rec;
+	WalParsed parsed;
+	bool found;
 
 	initStringInfo(&saved);
 	initStringInfo(&again);
@@ -241,13 +241,13 @@ begin_state(Seen *seen, uint8 flags)
 static char *
 take_record(FuzzInput *in, XLogRecPtr prev, uint32 *len)
 {
-	uint8		rmid = fuzz_u8(in);
-	uint8		info = fuzz_u8(in);
+	uint8 rmid = fuzz_u8(in);
+	uint8 info = fuzz_u8(in);
 	TransactionId xid = fuzz_u32(in);
-	uint16		body_len = fuzz_u16(in);
-	size_t		n;
-	char	   *body;
-	char	   *rec;
+	uint16 body_len = fuzz_u16(in);
+	size_t n;
+	char *body;
+	char *rec;
 
 	if (in->size == 0 && body_len != 0)
 		return NULL;
@@ -267,12 +267,12 @@ take_record(FuzzInput *in, XLogRecPtr prev, uint32 *len)
 static void
 fuzz_records(Seen *seen, FuzzInput *in)
 {
-	XLogRecPtr	lsn = START + SizeOfXLogLongPHD;
+	XLogRecPtr lsn = START + SizeOfXLogLongPHD;
 
 	begin_state(seen, fuzz_u8(in));
 	for (int i = 0; i < MAX_RECORDS && in->size > 0; i++)
 	{
-		WalRecord	rec = {.start = lsn};
+		WalRecord rec = {.start = lsn};
 
 		rec.data = take_record(in, 0, &rec.len);
 		if (rec.data == NULL)
@@ -290,17 +290,17 @@ fuzz_stream(Seen *seen, XLogRecPtr prev, const char *bytes, size_t len, uint16 p
 {
 	WalDecoder *decoder = wal_decoder_create(START, (flags & 4) != 0 ? prev : InvalidXLogRecPtr,
 											 (flags & 1) != 0 ? GEN_SYSID : 0, SEGMENT_SIZE, (flags & 2) != 0);
-	uint64		random = pieces;
-	size_t		done = 0;
-	XLogRecPtr	end = START;
+	uint64 random = pieces;
+	size_t done = 0;
+	XLogRecPtr end = START;
 
 	begin_state(seen, flags);
 	while (done < len)
 	{
-		size_t		n;
-		WalRecord	rec;
-		bool		found = true;
-		PsError    *err = NULL;
+		size_t n;
+		WalRecord rec;
+		bool found = true;
+		PsError *err = NULL;
 
 		random = random * UINT64CONST(6364136223846793005) + 1442695040888963407;
 		n = 1 + (random >> 33) % ((random >> 60) % 4 == 0 ? 30000 : 300);
@@ -338,15 +338,15 @@ fuzz_stream(Seen *seen, XLogRecPtr prev, const char *bytes, size_t len, uint16 p
 static void
 fuzz_made_stream(Seen *seen, FuzzInput *in)
 {
-	uint16		pieces = fuzz_u16(in);
-	uint8		flags = fuzz_u8(in);
-	int			nchanges = fuzz_u8(in) % 16;
+	uint16 pieces = fuzz_u16(in);
+	uint8 flags = fuzz_u8(in);
+	int nchanges = fuzz_u8(in) % 16;
 	struct
 	{
-		uint32		offset;
-		uint8		value;
-	}			changes[16];
-	Gen			gen;
+		uint32 offset;
+		uint8 value;
+	} changes[16];
+	Gen gen;
 
 	for (int i = 0; i < nchanges; i++)
 	{
@@ -357,9 +357,9 @@ fuzz_made_stream(Seen *seen, FuzzInput *in)
 	gen.prev = START - 1000;
 	for (int i = 0; i < MAX_RECORDS && in->size > 0; i++)
 	{
-		XLogRecPtr	start = wal_record_start_after(gen.pos, SEGMENT_SIZE);
-		uint32		len;
-		char	   *rec = take_record(in, gen.prev, &len);
+		XLogRecPtr start = wal_record_start_after(gen.pos, SEGMENT_SIZE);
+		uint32 len;
+		char *rec = take_record(in, gen.prev, &len);
 
 		if (rec == NULL)
 			break;
@@ -383,12 +383,12 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 int
 LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 {
-	FuzzInput	in = {data, size};
-	Seen		seen = {.page = malloc(BLCKSZ)};
-	uint16		pieces;
-	uint8		flags;
-	char	   *bytes;
-	size_t		len;
+	FuzzInput in = {data, size};
+	Seen seen = {.page = malloc(BLCKSZ)};
+	uint16 pieces;
+	uint8 flags;
+	char *bytes;
+	size_t len;
 
 	memset(seen.page, 0, BLCKSZ);
 	switch (fuzz_u8(&in) % 4)

@@ -51,7 +51,7 @@ put_u16(StringInfo seed, uint16 v)
 static void
 write_seed(const char *fuzzer, const char *name, const StringInfo seed)
 {
-	char		path[1024];
+	char path[1024];
 
 	snprintf(path, sizeof(path), "%s/%s/real.%s", corpus, fuzzer, name);
 	fuzz_write_file(path, seed->data, seed->len);
@@ -60,8 +60,8 @@ write_seed(const char *fuzzer, const char *name, const StringInfo seed)
 static char *
 read_file(const char *path, size_t *len)
 {
-	FILE	   *f = fopen(path, "r");
-	char	   *data = malloc(1024 * 1024);
+	FILE *f = fopen(path, "r");
+	char *data = malloc(1024 * 1024);
 
 	REQUIRE(f != NULL);
 	*len = fread(data, 1, 1024 * 1024 - 1, f);
@@ -74,9 +74,9 @@ read_file(const char *path, size_t *len)
 static char *
 only_entry(const char *dir)
 {
-	DIR		   *d = opendir(dir);
+	DIR *d = opendir(dir);
 	struct dirent *de;
-	char	   *path = NULL;
+	char *path = NULL;
 
 	REQUIRE(d != NULL);
 	while ((de = readdir(d)) != NULL)
@@ -105,17 +105,17 @@ put_record(StringInfo seed, const WalRecord *rec)
 static void
 wal_seeds(const char *timeline_dir, const Manifest *m, const WalState *state)
 {
-	char	   *wal_dir = psprintf("%s/wal", timeline_dir);
+	char *wal_dir = psprintf("%s/wal", timeline_dir);
 	static WalRecord smallest[RM_MAX_BUILTIN_ID + 1][256];
 	WalSegments *segs;
-	WalReader  *reader;
-	WalRecord	rec;
-	bool		found;
-	XLogSegNo	oldest;
-	XLogSegNo	newest;
+	WalReader *reader;
+	WalRecord rec;
+	bool found;
+	XLogSegNo oldest;
+	XLogSegNo newest;
 	StringInfoData seed;
 	StringInfoData stream;
-	char	   *page = malloc(XLOG_BLCKSZ);
+	char *page = malloc(XLOG_BLCKSZ);
 
 	MUST(wal_segments_open(wal_dir, m->segment_size, &segs));
 	wal_segments_range(segs, &oldest, &newest);
@@ -123,8 +123,8 @@ wal_seeds(const char *timeline_dir, const Manifest *m, const WalState *state)
 	for (;;)
 	{
 		const XLogRecord *hdr;
-		WalRecord  *best;
-		PsError    *err = wal_reader_next(reader, (newest + 1) * (uint64) m->segment_size, &rec, &found);
+		WalRecord *best;
+		PsError *err = wal_reader_next(reader, (newest + 1) * (uint64) m->segment_size, &rec, &found);
 
 		if (err != NULL || !found)
 		{
@@ -151,8 +151,8 @@ wal_seeds(const char *timeline_dir, const Manifest *m, const WalState *state)
 	put_u8(&stream, 1);
 	for (int rmid = 0; rmid <= RM_MAX_BUILTIN_ID; rmid++)
 	{
-		char		name[32];
-		int			n = 0;
+		char name[32];
+		int n = 0;
 
 		resetStringInfo(&seed);
 		put_u8(&seed, 0);
@@ -173,8 +173,8 @@ wal_seeds(const char *timeline_dir, const Manifest *m, const WalState *state)
 
 	/* a record that is longer than all that is kept ready for one */
 	{
-		char		body[6000] = {(char) XLR_BLOCK_ID_DATA_LONG};
-		uint32		main_len = sizeof(body) * 16 - 5;
+		char body[6000] = {(char) XLR_BLOCK_ID_DATA_LONG};
+		uint32 main_len = sizeof(body) * 16 - 5;
 
 		memcpy(body + 1, &main_len, sizeof(main_len));
 		resetStringInfo(&seed);
@@ -234,8 +234,8 @@ static void
 layer_seed(Layer *layer, const char *name)
 {
 	const LayerSummary *s = &layer->file->summary;
-	size_t		len;
-	char	   *file = read_file(layer->file->path, &len);
+	size_t len;
+	char *file = read_file(layer->file->path, &len);
 	StringInfoData seed;
 
 	initStringInfo(&seed);
@@ -247,7 +247,7 @@ layer_seed(Layer *layer, const char *name)
 	for (uint32 i = 0; i < s->index_pages; i++)
 	{
 		const char *page = file + s->index_start + i * LAYER_BLOCK_SIZE;
-		size_t		used = LAYER_BLOCK_SIZE;
+		size_t used = LAYER_BLOCK_SIZE;
 
 		while (used > 0 && page[used - 1] == 0)
 			used--;
@@ -260,22 +260,22 @@ layer_seed(Layer *layer, const char *name)
 
 typedef struct Sample
 {
-	int			every;
-	int			seen;
-	int			npages;
-	int			n;
-	PsKey		keys[500];
-	XLogRecPtr	lsns[500];
-	bool		will_init[500];
-	ValueKind	kinds[500];
+	int every;
+	int seen;
+	int npages;
+	int n;
+	PsKey keys[500];
+	XLogRecPtr lsns[500];
+	bool will_init[500];
+	ValueKind kinds[500];
 	StringInfoData values[500];
-	XLogRecPtr	starts[500];
+	XLogRecPtr starts[500];
 } Sample;
 
 static PsError *
 take_sample(void *arg, const PsKey *key, const ValueRef *ref)
 {
-	Sample	   *s = arg;
+	Sample *s = arg;
 	StringInfoData *value = &s->values[s->n];
 
 	if (s->seen++ % s->every != 0 || s->n == lengthof(s->keys))
@@ -302,20 +302,19 @@ take_sample(void *arg, const PsKey *key, const ValueRef *ref)
 static void
 layer_seeds(const char *dir, const char *name, const Manifest *m, int number)
 {
-	PsKey		lo = {0};
-	PsKey		hi = {.kind = 255, .fork = 255, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX,
-		.blk = PG_UINT32_MAX};
+	PsKey lo = {0};
+	PsKey hi = {.kind = 255, .fork = 255, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX, .blk = PG_UINT32_MAX};
 	static Sample s;
 	static uint64 offsets[500];
-	Layer	   *layer;
-	LayerType	type;
-	XLogRecPtr	lsn_start;
-	XLogRecPtr	lsn_end;
-	char	   *text;
-	int			stride;
-	int			n = 0;
-	LayerSpace	from = {.dir = (char *) dir, .tenant = m->tenant, .timeline = m->timeline};
-	LayerSpace	to = {.dir = layers_dir, .tenant = test_tenant, .timeline = test_timeline, .next_number = number};
+	Layer *layer;
+	LayerType type;
+	XLogRecPtr lsn_start;
+	XLogRecPtr lsn_end;
+	char *text;
+	int stride;
+	int n = 0;
+	LayerSpace from = {.dir = (char *) dir, .tenant = m->tenant, .timeline = m->timeline};
+	LayerSpace to = {.dir = layers_dir, .tenant = test_tenant, .timeline = test_timeline, .next_number = number};
 
 	MUST(layer_open(&from, name, &layer));
 	type = layer_info(layer)->type;
@@ -357,7 +356,7 @@ layer_seeds(const char *dir, const char *name, const Manifest *m, int number)
 	{
 		DeltaWriter *writer;
 
-		DictSample	sample = {0};
+		DictSample sample = {0};
 
 		MUST(delta_writer_create(&to, 0, lsn_start, lsn_end, &writer));
 		/* so few values alone are not worth a dictionary; the first file is to have none */
@@ -370,7 +369,7 @@ layer_seeds(const char *dir, const char *name, const Manifest *m, int number)
 			MUST(delta_writer_value(writer, s.kinds[i], s.starts[i], s.values[i].data, s.values[i].len, &offsets[i]));
 		for (int i = 0; i < s.n;)
 		{
-			int			next = i + 1;
+			int next = i + 1;
 
 			while (next < s.n && ps_key_cmp(&s.keys[next], &s.keys[i]) == 0)
 				next++;
@@ -389,16 +388,16 @@ static void
 deep_layer(void)
 {
 	DeltaWriter *writer;
-	Layer	   *layer;
-	uint64		offset;
-	LayerSpace	to = {.dir = layers_dir, .tenant = test_tenant, .timeline = test_timeline, .next_number = 1};
+	Layer *layer;
+	uint64 offset;
+	LayerSpace to = {.dir = layers_dir, .tenant = test_tenant, .timeline = test_timeline, .next_number = 1};
 
 	MUST(delta_writer_create(&to, 1, 0x1000, 0x9000, &writer));
 	MUST(delta_writer_value(writer, VALUE_IMAGE, 0, "value", 5, &offset));
 	for (int i = 0; i < 900; i++)
 	{
 		/* keys that have little in common make pages of few entries */
-		PsKey		key = {.kind = PS_KEY_RELBLOCK, .spc = 1663, .db = 5, .rel = i / 300, .blk = i % 300};
+		PsKey key = {.kind = PS_KEY_RELBLOCK, .spc = 1663, .db = 5, .rel = i / 300, .blk = i % 300};
 
 		MUST(delta_writer_add(writer, &key, 0x1000 + i, VALUE_IMAGE, true, true, offset));
 	}
@@ -440,14 +439,14 @@ config_seed(void)
 static void
 small_files(const char *timeline_dir, LayerMap *map)
 {
-	PsKey		key = ps_key_simple(PS_KEY_CONTROL, 0, 0, 0);
-	ValueList	list = {0};
+	PsKey key = ps_key_simple(PS_KEY_CONTROL, 0, 0, 0);
+	ValueList list = {0};
 	StringInfoData value;
-	XLogRecPtr	start;
-	bool		done = false;
-	size_t		len;
-	char	   *data = read_file(psprintf("%s/timeline.json", timeline_dir), &len);
-	char	   *crc = strstr(data, "\"crc32c\": \"");
+	XLogRecPtr start;
+	bool done = false;
+	size_t len;
+	char *data = read_file(psprintf("%s/timeline.json", timeline_dir), &len);
+	char *crc = strstr(data, "\"crc32c\": \"");
 
 	REQUIRE(crc != NULL);
 	memcpy(crc + 11, "00000000", 8);
@@ -464,10 +463,11 @@ small_files(const char *timeline_dir, LayerMap *map)
 	FILE_SEED(5, "conf", "port = 5432\nshared_preload_libraries = 'a, \"b c\", pageserver_smgr' # x\n\0shared_preload_libraries = 'd'\n");
 	FILE_SEED(6, "version", "1\n");
 	FILE_SEED(7, "command", "import x '/a b''c';");
-	FILE_SEED(8, "id", "\3\0\0\6\177\0\0\0\5\0\0\100\0\0\0\0\0\7" "000102030405060708090a0b0c0d0e0f");
+	FILE_SEED(8, "id", "\3\0\0\6\177\0\0\0\5\0\0\100\0\0\0\0\0\7"
+					   "000102030405060708090a0b0c0d0e0f");
 	config_seed();
 	FILE_SEED(9, "tenant", "{\"format\": \"pageserver tenant\", \"version\": 2, \"crc32c\": \"00000000\", \"tenant\": \"000102030405060708090a0b0c0d0e0f\","
-			  " \"system_identifier\": \"7123456789012345678\", \"segment_size\": 16777216}");
+						   " \"system_identifier\": \"7123456789012345678\", \"segment_size\": 16777216}");
 }
 
 /* ---- conversations and answers ---- */
@@ -483,7 +483,7 @@ byte_seed(const char *fuzzer, const char *name, const char *data, size_t len)
 }
 
 #define PROTOCOL_SEED(name, bytes) byte_seed("fuzz_protocol", name, bytes, sizeof(bytes) - 1)
-#define IMPORT_SEED(name, bytes) byte_seed("fuzz_import", name, bytes, sizeof(bytes) - 1)
+#define IMPORT_SEED(name, bytes)   byte_seed("fuzz_import", name, bytes, sizeof(bytes) - 1)
 
 static void
 conversations(void)
@@ -506,39 +506,53 @@ data_directories(void)
 {
 	IMPORT_SEED("control", "\0\0\20\0\2\1\2");
 	IMPORT_SEED("wal", "\0\1\360\3\2\1\2");
-	IMPORT_SEED("segments", "\1\203\0\1\3\201\4" "1400\5\0\3\1\6" "1400.1\7\0\3\1\10" "1400_vm\0\0\1");
-	IMPORT_SEED("unlogged", "\3\201\11" "1259_init\1\0\3\201\4" "2000\4\0");
+	IMPORT_SEED("segments", "\1\203\0\1\3\201\4"
+							"1400\5\0\3\1\6"
+							"1400.1\7\0\3\1\10"
+							"1400_vm\0\0\1");
+	IMPORT_SEED("unlogged", "\3\201\11"
+							"1259_init\1\0\3\201\4"
+							"2000\4\0");
 	IMPORT_SEED("missing", "\2\12\2\4");
-	IMPORT_SEED("tablespace", "\3\217\4" "3000\2\0\3\20\17pg_filenode.map\10\0\5\13\5" "17001\0");
-	IMPORT_SEED("slru", "\3\204\4" "0001\40\0\3\206\4" "000A\3\0\3\11\10" "00000321\7\0");
-	IMPORT_SEED("directory", "\4\1\4" "1300\4\0\2" "16");
+	IMPORT_SEED("tablespace", "\3\217\4"
+							  "3000\2\0\3\20\17pg_filenode.map\10\0\5\13\5"
+							  "17001\0");
+	IMPORT_SEED("slru", "\3\204\4"
+						"0001\40\0\3\206\4"
+						"000A\3\0\3\11\10"
+						"00000321\7\0");
+	IMPORT_SEED("directory", "\4\1\4"
+							 "1300\4\0\2"
+							 "16");
 }
 
 static void
 answers(void)
 {
-	PsResponse	resp = {.type = PS_RESP_ERROR, .reqid = 1, .lsn = 0x2000, .exists = true, .nblocks = 7, .nforks = 1, .forks = "\0\0\6\177\0\0\0\5\0\0\100\0\0\0\0\0\7",
-		.count = 1, .sqlstate = "XX001", .message = "message", .detail = "detail", .hint = "hint"};
+	PsResponse resp = {.type = PS_RESP_ERROR, .reqid = 1, .lsn = 0x2000, .exists = true, .nblocks = 7, .nforks = 1, .forks = "\0\0\6\177\0\0\0\5\0\0\100\0\0\0\0\0\7", .count = 1, .sqlstate = "XX001", .message = "message", .detail = "detail", .hint = "hint"};
 	PsWalStatus status = {3, 2, 1, 4, true};
-	PsRequest	req = {.type = PS_REQ_PAGES, .reqid = 7, .request_lsn = PS_LSN_LATEST, .not_modified_since = 1,
-		.rel = {1663, 5, 16384}, .count = 2};
+	PsRequest req = {.type = PS_REQ_PAGES, .reqid = 7, .request_lsn = PS_LSN_LATEST, .not_modified_since = 1, .rel = {1663, 5, 16384}, .count = 2};
 	static const PsResponseType types[] = {PS_RESP_RELSIZE, PS_RESP_FORKS, PS_RESP_ERROR};
 	struct
 	{
-		RedoHello	hello;
-		RedoAnswer	ok;
-	}			helper = {{REDO_MAGIC, REDO_PROTO_VERSION, PG_VERSION_NUM, BLCKSZ}, {REDO_MAGIC, REDO_OK, BLCKSZ, 0}};
-	RedoAnswer	failed = {REDO_MAGIC, REDO_FAILED, 4, 0};
+		RedoHello hello;
+		RedoAnswer ok;
+	} helper = {{REDO_MAGIC, REDO_PROTO_VERSION, PG_VERSION_NUM, BLCKSZ}, {REDO_MAGIC, REDO_OK, BLCKSZ, 0}};
+	RedoAnswer failed = {REDO_MAGIC, REDO_FAILED, 4, 0};
 	StringInfoData seed;
 
 	initStringInfo(&seed);
 	for (int i = 0; i < 3; i++)
 	{
 		resetStringInfo(&seed);
-		put(&seed, i == 0 ? "\0\1\0" : i == 1 ? "\0\2\0" : "\0\0\0", 3);
+		put(&seed, i == 0 ? "\0\1\0" : i == 1 ? "\0\2\0"
+											  : "\0\0\0",
+			3);
 		resp.type = types[i];
 		ps_wire_put_response(&seed, &resp);
-		write_seed("fuzz_answers", i == 0 ? "relsize" : i == 1 ? "forks" : "error", &seed);
+		write_seed("fuzz_answers", i == 0 ? "relsize" : i == 1 ? "forks"
+															   : "error",
+				   &seed);
 	}
 	resetStringInfo(&seed);
 	put(&seed, "\0\0\0G\1\0\0\0\0\0\0\0\1\0\0\0\0\0\0\x20\0\0\1", 23);
@@ -566,20 +580,20 @@ answers(void)
 int
 main(int argc, char **argv)
 {
-	char	   *timeline_dir;
-	char	   *dir;
-	Manifest	m;
-	Layer	  **layers;
-	LayerMap   *map;
-	LayerSpace	space;
-	char		name[LAYER_NAME_MAX];
-	PsKey		key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
-	ValueList	list = {0};
+	char *timeline_dir;
+	char *dir;
+	Manifest m;
+	Layer **layers;
+	LayerMap *map;
+	LayerSpace space;
+	char name[LAYER_NAME_MAX];
+	PsKey key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
+	ValueList list = {0};
 	StringInfoData value;
-	WalState	state;
-	XLogRecPtr	start;
-	int			made[LAYER_IMAGE + 1] = {0};
-	bool		done = false;
+	WalState state;
+	XLogRecPtr start;
+	int made[LAYER_IMAGE + 1] = {0};
+	bool done = false;
 
 	REQUIRE(argc == 3);
 	corpus = argv[2];
@@ -604,7 +618,7 @@ main(int argc, char **argv)
 	/* some of each kind: they are alike */
 	for (int i = 0; i < m.nlayers; i++)
 	{
-		LayerType	type = layer_info(layers[i])->type;
+		LayerType type = layer_info(layers[i])->type;
 
 		if (made[type] == 3)
 			continue;

@@ -247,7 +247,9 @@ finish(Client *c, Result result, bool commit)
 		bool rolled_back = done && strcmp(PQcmdStatus(res), "COMMIT") != 0;
 
 		result = take_result(c, res);
-		told(c, rolled_back ? 'F' : result == OK ? 'A' : result == FAILED ? 'F' : 'U');
+		told(c, rolled_back ? 'F' : result == OK   ? 'A'
+								: result == FAILED ? 'F'
+												   : 'U');
 		return result;
 	}
 	if (result != LOST)
@@ -542,7 +544,8 @@ client_two_phase(Client *c)
 	if (result != OK || random_to(10) == 0)
 		return finish(c, result, false);
 	result = run(c, "PREPARE TRANSACTION 'torture_%d_%d'", c->id, c->seq);
-	told(c, result == OK ? 'P' : result == FAILED ? 'F' : 'Q');
+	told(c, result == OK ? 'P' : result == FAILED ? 'F'
+												  : 'Q');
 	if (result != OK)
 		return result == LOST ? LOST : run(c, "ROLLBACK");
 	if (random_to(4) == 0)
@@ -622,8 +625,14 @@ client_maintenance(Client *c)
 /* ---- all of them ---- */
 
 static Result (*const roles[])(Client *) = {
-	client_short, client_short,     client_long,    client_ddl,
-	client_copy,  client_two_phase, client_numbers, client_maintenance,
+	client_short,
+	client_short,
+	client_long,
+	client_ddl,
+	client_copy,
+	client_two_phase,
+	client_numbers,
+	client_maintenance,
 };
 
 #define N_CLIENTS (int) (sizeof(roles) / sizeof(roles[0]))

@@ -276,13 +276,13 @@ serve_once(void)
 	double wake = now() + 3600;
 	int n = nlinks;
 
-	fds[0] = (struct pollfd){.fd = STDIN_FILENO, .events = POLLIN};
-	fds[1] = (struct pollfd){.fd = nlinks < MAX_LINKS && !held[0] && !held[1] ? listener : -1,
-							 .events = POLLIN};
+	fds[0] = (struct pollfd) {.fd = STDIN_FILENO, .events = POLLIN};
+	fds[1] = (struct pollfd) {.fd = nlinks < MAX_LINKS && !held[0] && !held[1] ? listener : -1,
+							  .events = POLLIN};
 	for (int i = 0; i < n; i++)
 	{
 		for (int d = 0; d < 2; d++)
-			fds[2 + 2 * i + d] = (struct pollfd){.fd = links[i].fd[d]};
+			fds[2 + 2 * i + d] = (struct pollfd) {.fd = links[i].fd[d]};
 		for (int d = 0; d < 2; d++)
 		{
 			Queue *q = &links[i].queue[d];

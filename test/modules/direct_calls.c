@@ -21,19 +21,19 @@ PG_FUNCTION_INFO_V1(database_size_name_in_c);
 PG_FUNCTION_INFO_V1(tablespace_size_in_c);
 PG_FUNCTION_INFO_V1(tablespace_size_name_in_c);
 
-#define SAME_IN_C1(name, function) \
-	PGDLLEXPORT Datum name(PG_FUNCTION_ARGS); \
-	Datum \
-	name(PG_FUNCTION_ARGS) \
-	{ \
+#define SAME_IN_C1(name, function)                                \
+	PGDLLEXPORT Datum name(PG_FUNCTION_ARGS);                     \
+	Datum                                                         \
+	name(PG_FUNCTION_ARGS)                                        \
+	{                                                             \
 		return DirectFunctionCall1(function, PG_GETARG_DATUM(0)); \
 	}
 
-#define SAME_IN_C2(name, function) \
-	PGDLLEXPORT Datum name(PG_FUNCTION_ARGS); \
-	Datum \
-	name(PG_FUNCTION_ARGS) \
-	{ \
+#define SAME_IN_C2(name, function)                                                    \
+	PGDLLEXPORT Datum name(PG_FUNCTION_ARGS);                                         \
+	Datum                                                                             \
+	name(PG_FUNCTION_ARGS)                                                            \
+	{                                                                                 \
 		return DirectFunctionCall2(function, PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)); \
 	}
 

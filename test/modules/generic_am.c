@@ -35,31 +35,31 @@ PGDLLEXPORT Datum generic_am_unlogged_init(PG_FUNCTION_ARGS);
 
 typedef enum PageKind
 {
-	PAGE_LOWER,					/* entries grow upwards, as line pointers do */
-	PAGE_UPPER,					/* entries grow downwards, from a special space that is not empty */
-	PAGE_WHOLE,					/* no standard layout: pd_lower is the page's end */
-	PAGE_IMAGE,					/* made with GENERIC_XLOG_FULL_IMAGE */
-	PAGE_MANY,					/* made by a record with as many pages as one may have */
+	PAGE_LOWER, /* entries grow upwards, as line pointers do */
+	PAGE_UPPER, /* entries grow downwards, from a special space that is not empty */
+	PAGE_WHOLE, /* no standard layout: pd_lower is the page's end */
+	PAGE_IMAGE, /* made with GENERIC_XLOG_FULL_IMAGE */
+	PAGE_MANY,  /* made by a record with as many pages as one may have */
 	PAGE_KINDS
 } PageKind;
 
 /* Behind the page header. */
 typedef struct PageHead
 {
-	uint16		kind;
-	uint16		count;
-	BlockNumber last;			/* of the meta page: the page that entries are added to; of others: the page after it, or 0 */
+	uint16 kind;
+	uint16 count;
+	BlockNumber last; /* of the meta page: the page that entries are added to; of others: the page after it, or 0 */
 } PageHead;
 
 typedef struct Entry
 {
-	int32		key;
+	int32 key;
 	ItemPointerData tid;
 } Entry;
 
 #define ENTRIES_PER_PAGE 100
-#define SPECIAL_SIZE 64
-#define META_BLOCK 0
+#define SPECIAL_SIZE     64
+#define META_BLOCK       0
 
 static PageHead *
 page_head(Page page)
@@ -79,8 +79,8 @@ page_entry(Page page, int i)
 static void
 page_set_count(Page page, int count)
 {
-	PageHeader	header = (PageHeader) page;
-	PageHead   *head = page_head(page);
+	PageHeader header = (PageHeader) page;
+	PageHead *head = page_head(page);
 
 	head->count = count;
 	switch ((PageKind) head->kind)
@@ -111,7 +111,7 @@ page_init(Page page, PageKind kind)
 static void
 page_add(Page page, int32 key, ItemPointer tid)
 {
-	int			count = page_head(page)->count;
+	int count = page_head(page)->count;
 
 	page_set_count(page, count + 1);
 	page_entry(page, count)->key = key;
@@ -121,7 +121,7 @@ page_add(Page page, int32 key, ItemPointer tid)
 static Buffer
 get_buffer(Relation index, BlockNumber blk)
 {
-	Buffer		buffer = ReadBuffer(index, blk);
+	Buffer buffer = ReadBuffer(index, blk);
 
 	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
 	return buffer;
@@ -130,7 +130,7 @@ get_buffer(Relation index, BlockNumber blk)
 static void
 make_meta_page(Relation index)
 {
-	Buffer		buffer = get_buffer(index, P_NEW);
+	Buffer buffer = get_buffer(index, P_NEW);
 	GenericXLogState *state = GenericXLogStart(index);
 
 	page_init(GenericXLogRegisterBuffer(state, buffer, 0), PAGE_LOWER);
@@ -142,11 +142,11 @@ make_meta_page(Relation index)
 static void
 add_page(Relation index, Buffer meta, Buffer last, int32 key, ItemPointer tid)
 {
-	Buffer		buffer = get_buffer(index, P_NEW);
-	PageKind	kind = BufferGetBlockNumber(buffer) % PAGE_KINDS;
-	Buffer		spare = kind == PAGE_MANY ? get_buffer(index, P_NEW) : InvalidBuffer;
+	Buffer buffer = get_buffer(index, P_NEW);
+	PageKind kind = BufferGetBlockNumber(buffer) % PAGE_KINDS;
+	Buffer spare = kind == PAGE_MANY ? get_buffer(index, P_NEW) : InvalidBuffer;
 	GenericXLogState *state = GenericXLogStart(index);
-	Page		page;
+	Page page;
 
 	page_head(GenericXLogRegisterBuffer(state, meta, 0))->last = BufferGetBlockNumber(buffer);
 	page = GenericXLogRegisterBuffer(state, buffer, kind == PAGE_IMAGE ? GENERIC_XLOG_FULL_IMAGE : 0);
@@ -167,15 +167,15 @@ add_page(Relation index, Buffer meta, Buffer last, int32 key, ItemPointer tid)
 static void
 add_entry(Relation index, int32 key, ItemPointer tid)
 {
-	Buffer		meta = get_buffer(index, META_BLOCK);
+	Buffer meta = get_buffer(index, META_BLOCK);
 	BlockNumber blk = page_head(BufferGetPage(meta))->last;
-	Buffer		last = InvalidBuffer;
-	bool		done = false;
+	Buffer last = InvalidBuffer;
+	bool done = false;
 
 	if (blk != META_BLOCK)
 	{
 		GenericXLogState *state = GenericXLogStart(index);
-		Page		page;
+		Page page;
 
 		last = get_buffer(index, blk);
 		page = GenericXLogRegisterBuffer(state, last, 0);
@@ -235,17 +235,17 @@ generic_am_insert(Relation index, Datum *values, bool *isnull, ItemPointer tid, 
 static IndexBulkDeleteResult *
 generic_am_bulkdelete(IndexVacuumInfo *info, IndexBulkDeleteResult *stats, IndexBulkDeleteCallback callback, void *arg)
 {
-	Relation	index = info->index;
+	Relation index = info->index;
 
 	if (stats == NULL)
 		stats = palloc0(sizeof(IndexBulkDeleteResult));
 	for (BlockNumber blk = META_BLOCK + 1; blk < RelationGetNumberOfBlocks(index); blk++)
 	{
-		Buffer		buffer = get_buffer(index, blk);
+		Buffer buffer = get_buffer(index, blk);
 		GenericXLogState *state = GenericXLogStart(index);
-		Page		page = GenericXLogRegisterBuffer(state, buffer, 0);
-		int			before = PageIsNew(page) ? 0 : page_head(page)->count;
-		int			n = 0;
+		Page page = GenericXLogRegisterBuffer(state, buffer, 0);
+		int before = PageIsNew(page) ? 0 : page_head(page)->count;
+		int n = 0;
 
 		for (int i = 0; i < before; i++)
 			if (!callback(&page_entry(page, i)->tid, arg))
@@ -311,17 +311,17 @@ generic_am_rescan(IndexScanDesc scan, ScanKey keys, int nkeys, ScanKey orderbys,
 static int64
 generic_am_getbitmap(IndexScanDesc scan, TIDBitmap *tbm)
 {
-	Relation	index = scan->indexRelation;
-	int64		n = 0;
+	Relation index = scan->indexRelation;
+	int64 n = 0;
 
 	for (BlockNumber blk = META_BLOCK + 1; blk < RelationGetNumberOfBlocks(index); blk++)
 	{
-		Buffer		buffer = get_buffer(index, blk);
-		Page		page = BufferGetPage(buffer);
+		Buffer buffer = get_buffer(index, blk);
+		Page page = BufferGetPage(buffer);
 
 		for (int i = 0; !PageIsNew(page) && i < page_head(page)->count; i++)
 		{
-			Entry	   *entry = page_entry(page, i);
+			Entry *entry = page_entry(page, i);
 
 			if (scan->numberOfKeys > 0 && entry->key != DatumGetInt32(scan->keyData[0].sk_argument))
 				continue;
@@ -369,8 +369,8 @@ generic_am_handler(PG_FUNCTION_ARGS)
 Datum
 generic_am_unlogged_init(PG_FUNCTION_ARGS)
 {
-	Relation	index = relation_open(PG_GETARG_OID(0), RowExclusiveLock);
-	Buffer		buffer = get_buffer(index, P_NEW);
+	Relation index = relation_open(PG_GETARG_OID(0), RowExclusiveLock);
+	Buffer buffer = get_buffer(index, P_NEW);
 	BlockNumber blk = BufferGetBlockNumber(buffer);
 	GenericXLogState *state;
 	ItemPointerData tid;

@@ -9,7 +9,12 @@
 
 PG_MODULE_MAGIC;
 
-#define NOT_FOR_YOU(name) extern void name(void); void name(void) { abort(); }
+#define NOT_FOR_YOU(name)   \
+	extern void name(void); \
+	void name(void)         \
+	{                       \
+		abort();            \
+	}
 
 NOT_FOR_YOU(hooks_install)
 NOT_FOR_YOU(lsn_cache_get)
@@ -18,4 +23,4 @@ NOT_FOR_YOU(ps_read)
 NOT_FOR_YOU(settings_init)
 NOT_FOR_YOU(store_conn_open)
 
-void	   *wal_progress;
+void *wal_progress;

@@ -38,12 +38,12 @@ PGDLLEXPORT void deaf_worker_main(Datum arg);
 Datum
 wait_probe(PG_FUNCTION_ARGS)
 {
-	Relation	rel = relation_open(PG_GETARG_OID(0), AccessShareLock);
+	Relation rel = relation_open(PG_GETARG_OID(0), AccessShareLock);
 	BlockNumber blk = (BlockNumber) PG_GETARG_INT64(1);
-	char	   *how = text_to_cstring(PG_GETARG_TEXT_PP(2));
-	Buffer		first = InvalidBuffer;
-	Buffer		buffer;
-	bool		is_set;
+	char *how = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	Buffer first = InvalidBuffer;
+	Buffer buffer;
+	bool is_set;
 
 	if (strcmp(how, "latch") == 0)
 		ResetLatch(MyLatch);
@@ -83,7 +83,7 @@ deaf_worker_main(Datum arg)
 	BackgroundWorkerInitializeConnection("postgres", NULL, 0);
 	while (!stop)
 	{
-		Relation	rel;
+		Relation rel;
 
 		StartTransactionCommand();
 		rel = relation_open(DatumGetObjectId(arg), AccessShareLock);

@@ -25,35 +25,35 @@
 #define SEGMENT_SIZE (1024 * 1024)
 #endif
 #define SYSTEM_IDENTIFIER UINT64CONST(7123456789012345678)
-#define VERSION_DIR "PG_" PG_MAJORVERSION "_" CppAsString2(CATALOG_VERSION_NO)
+#define VERSION_DIR       "PG_" PG_MAJORVERSION "_" CppAsString2(CATALOG_VERSION_NO)
 
 /* ---- a data directory and what must come of it ---- */
 
 typedef struct Expected
 {
-	PsKey		key;
-	char	   *value;
-	uint32		len;
-	bool		found;
+	PsKey key;
+	char *value;
+	uint32 len;
+	bool found;
 } Expected;
 
 typedef struct Cluster
 {
-	char		top[32];		/* "pgdata" and "out" are below */
-	char	   *pgdata;
-	char	   *out;
-	Expected   *expected;
-	size_t		nexpected;
+	char top[32]; /* "pgdata" and "out" are below */
+	char *pgdata;
+	char *out;
+	Expected *expected;
+	size_t nexpected;
 	ControlFileData control;
-	WalState	state;
-	XLogRecPtr	checkpoint_end;
+	WalState state;
+	XLogRecPtr checkpoint_end;
 	TimelineSeed seed;
 } Cluster;
 
 static inline void
 cluster_dir(const Cluster *c, const char *name)
 {
-	char	   *path = psprintf("%s/%s", c->pgdata, name);
+	char *path = psprintf("%s/%s", c->pgdata, name);
 
 	assert_int_equal(mkdir(path, 0700), 0);
 	pfree(path);
@@ -62,8 +62,8 @@ cluster_dir(const Cluster *c, const char *name)
 static inline void
 cluster_write_at(const Cluster *c, const char *name, const char *data, size_t len, off_t offset)
 {
-	char	   *path = psprintf("%s/%s", c->pgdata, name);
-	int			fd = open(path, O_WRONLY | O_CREAT, 0600);
+	char *path = psprintf("%s/%s", c->pgdata, name);
+	int fd = open(path, O_WRONLY | O_CREAT, 0600);
 
 	assert_true(fd >= 0);
 	assert_int_equal(pwrite(fd, data, len, offset), len);
@@ -87,7 +87,7 @@ cluster_expect(Cluster *c, PsKey key, const char *value, size_t len)
 static inline void
 cluster_expect_size(Cluster *c, PsRel rel, ForkNumber fork, BlockNumber nblocks)
 {
-	RelSize		size = {.nblocks = nblocks};
+	RelSize size = {.nblocks = nblocks};
 	StringInfoData value;
 
 	initStringInfo(&value);
@@ -122,11 +122,11 @@ cluster_put_page(Cluster *c, PsRel rel, ForkNumber fork, const char *file, Block
 static inline void
 cluster_wal_write(const Cluster *c, XLogRecPtr at, const char *data, size_t len)
 {
-	char		name[MAXPGPATH] = "pg_wal/";
+	char name[MAXPGPATH] = "pg_wal/";
 
 	while (len > 0)
 	{
-		size_t		n = Min(len, SEGMENT_SIZE - at % SEGMENT_SIZE);
+		size_t n = Min(len, SEGMENT_SIZE - at % SEGMENT_SIZE);
 
 		XLogFileName(name + strlen("pg_wal/"), c->control.checkPointCopy.ThisTimeLineID, at / SEGMENT_SIZE, SEGMENT_SIZE);
 		cluster_write_at(c, name, data, n, at % SEGMENT_SIZE);
@@ -143,10 +143,10 @@ cluster_wal_write(const Cluster *c, XLogRecPtr at, const char *data, size_t len)
 static inline void
 cluster_wal(Cluster *c, XLogRecPtr x, TimeLineID tli)
 {
-	XLogRecPtr	start = x - x % SEGMENT_SIZE;
-	char	   *garbage = pg_malloc(2 * SEGMENT_SIZE);
+	XLogRecPtr start = x - x % SEGMENT_SIZE;
+	char *garbage = pg_malloc(2 * SEGMENT_SIZE);
 	StringInfoData bytes;
-	CheckPoint	checkpoint;
+	CheckPoint checkpoint;
 
 	memset(&c->state, 0, sizeof(c->state));
 	c->state.prev = x - 64;
@@ -165,9 +165,7 @@ cluster_wal(Cluster *c, XLogRecPtr x, TimeLineID tli)
 	for (XLogRecPtr at = start; at < x; at += XLOG_BLCKSZ)
 	{
 		XLogLongPageHeaderData header = {
-			.std.xlp_magic = XLOG_PAGE_MAGIC, .std.xlp_tli = tli, .std.xlp_pageaddr = at,
-			.xlp_sysid = SYSTEM_IDENTIFIER, .xlp_seg_size = SEGMENT_SIZE, .xlp_xlog_blcksz = XLOG_BLCKSZ
-		};
+			.std.xlp_magic = XLOG_PAGE_MAGIC, .std.xlp_tli = tli, .std.xlp_pageaddr = at, .xlp_sysid = SYSTEM_IDENTIFIER, .xlp_seg_size = SEGMENT_SIZE, .xlp_xlog_blcksz = XLOG_BLCKSZ};
 
 		header.std.xlp_info = at == start ? XLP_LONG_HEADER : 0;
 		cluster_wal_write(c, at, (char *) &header, at == start ? SizeOfXLogLongPHD : SizeOfXLogShortPHD);
@@ -181,7 +179,7 @@ static inline void
 cluster_control(Cluster *c)
 {
 	ControlFileData *control = &c->control;
-	char		file[PG_CONTROL_FILE_SIZE] = {0};
+	char file[PG_CONTROL_FILE_SIZE] = {0};
 
 	control->system_identifier = SYSTEM_IDENTIFIER;
 	control->pg_control_version = PG_CONTROL_VERSION;
@@ -207,9 +205,9 @@ static inline Cluster *
 make_cluster(XLogRecPtr x, TimeLineID tli)
 {
 	static const char *const dirs[] = {"base", "base/5", "global", "pg_xact", "pg_multixact", "pg_multixact/offsets",
-		"pg_multixact/members", "pg_commit_ts", "pg_twophase", "pg_wal", "pg_tblspc", "pg_logical"};
-	Cluster    *c = pg_malloc0(sizeof(Cluster));
-	PsRel		rel = {1663, 5, 1259};
+									   "pg_multixact/members", "pg_commit_ts", "pg_twophase", "pg_wal", "pg_tblspc", "pg_logical"};
+	Cluster *c = pg_malloc0(sizeof(Cluster));
+	PsRel rel = {1663, 5, 1259};
 
 	strcpy(c->top, "/tmp/t_import.XXXXXX");
 	assert_non_null(mkdtemp(c->top));
@@ -249,4 +247,4 @@ free_cluster(Cluster *c)
 	free(c);
 }
 
-#endif							/* CLUSTER_UTIL_H */
+#endif /* CLUSTER_UTIL_H */

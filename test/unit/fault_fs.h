@@ -43,8 +43,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define FAULT_PAGE 4096
-#define FAULT_SECTOR 512		/* is written whole or not at all */
+#define FAULT_PAGE   4096
+#define FAULT_SECTOR 512 /* is written whole or not at all */
 #define FAULT_MAX_FD 4096
 
 typedef enum FaultLoss
@@ -57,26 +57,26 @@ typedef enum FaultLoss
 /* A page of a file as it was at the file's last sync. */
 typedef struct FaultPage
 {
-	off_t		number;
-	bool		clean;			/* its sync failed, and it was not written since */
-	char		was[FAULT_PAGE];	/* zeros beyond the file's end */
+	off_t number;
+	bool clean;           /* its sync failed, and it was not written since */
+	char was[FAULT_PAGE]; /* zeros beyond the file's end */
 } FaultPage;
 
 /* A file with changes that are not synced. */
 typedef struct FaultFile
 {
-	ino_t		ino;
-	int			fd;				/* of its own */
-	off_t		size;			/* at the last sync */
-	FaultPage  *pages;
-	int			npages;
-	int			cap;
+	ino_t ino;
+	int fd;     /* of its own */
+	off_t size; /* at the last sync */
+	FaultPage *pages;
+	int npages;
+	int cap;
 	struct FaultFile *next;
 } FaultFile;
 
 typedef enum FaultChangeKind
 {
-	CHANGE_CREATE,				/* of a file or directory */
+	CHANGE_CREATE, /* of a file or directory */
 	CHANGE_RENAME,
 	CHANGE_UNLINK,
 	CHANGE_RMDIR
@@ -86,69 +86,70 @@ typedef enum FaultChangeKind
 typedef struct FaultChange
 {
 	FaultChangeKind kind;
-	ino_t		dir;			/* the directory that has the name now, or had it */
-	ino_t		from_dir;		/* CHANGE_RENAME: where it was before */
-	ino_t		ino;			/* what it is about */
-	char	   *path;
-	char	   *from;			/* CHANGE_RENAME */
-	char	   *kept;			/* what was removed or replaced is there; NULL: nothing was */
+	ino_t dir;      /* the directory that has the name now, or had it */
+	ino_t from_dir; /* CHANGE_RENAME: where it was before */
+	ino_t ino;      /* what it is about */
+	char *path;
+	char *from; /* CHANGE_RENAME */
+	char *kept; /* what was removed or replaced is there; NULL: nothing was */
 } FaultChange;
 
 static struct
 {
-	pthread_mutex_t lock;		/* for all of it, and held during each counted operation */
-	char	   *dir;			/* NULL: nothing is watched */
-	char	   *graveyard;		/* beside it */
-	uint64		nkept;
-	uint64		random;
-	long		count;			/* operations since fault_begin() or the last fault_arm...() */
-	long		at;				/* the operation to fail or crash at, from 1 on; 0: none */
-	long		upto;			/* the last one to fail */
-	int			error;			/* 0: crash */
-	bool		(*only) (const char *name, const char *path);	/* which operations are counted; NULL: all */
-	long		kills;			/* operations, counted or not, from the first that failed on, until a crash; 0: none */
-	bool		happened;
+	pthread_mutex_t lock; /* for all of it, and held during each counted operation */
+	char *dir;            /* NULL: nothing is watched */
+	char *graveyard;      /* beside it */
+	uint64 nkept;
+	uint64 random;
+	long count;                                       /* operations since fault_begin() or the last fault_arm...() */
+	long at;                                          /* the operation to fail or crash at, from 1 on; 0: none */
+	long upto;                                        /* the last one to fail */
+	int error;                                        /* 0: crash */
+	bool (*only)(const char *name, const char *path); /* which operations are counted; NULL: all */
+	long kills;                                       /* operations, counted or not, from the first that failed on, until a crash; 0: none */
+	bool happened;
 	atomic_bool crashed;
-	char		what[1200];		/* the operation at which it happened */
-	const char *hold_path;		/* a sync of a path that ends so waits; NULL: none does */
-	int			hold_skip;		/* but not the first so many */
-	bool		holds;			/* one waits */
-	pthread_cond_t held;		/* either changed */
-	FaultFile  *files;
+	char what[1200];       /* the operation at which it happened */
+	const char *hold_path; /* a sync of a path that ends so waits; NULL: none does */
+	int hold_skip;         /* but not the first so many */
+	bool holds;            /* one waits */
+	pthread_cond_t held;   /* either changed */
+	FaultFile *files;
 	FaultChange *changes;
-	int			nchanges;
-	atomic_bool is_open[FAULT_MAX_FD];	/* a file or directory below dir */
+	int nchanges;
+	atomic_bool is_open[FAULT_MAX_FD]; /* a file or directory below dir */
 } fault = {.lock = PTHREAD_MUTEX_INITIALIZER, .held = PTHREAD_COND_INITIALIZER};
 
-extern int	__real_open(const char *path, int flags,...);
-extern int	__real_close(int fd);
+extern int __real_open(const char *path, int flags, ...);
+extern int __real_close(int fd);
 extern ssize_t __real_write(int fd, const void *buf, size_t len);
 extern ssize_t __real_pwrite(int fd, const void *buf, size_t len, off_t offset);
 extern ssize_t __real_writev(int fd, const struct iovec *iov, int n);
-extern int	__real_fsync(int fd);
-extern int	__real_fdatasync(int fd);
-extern int	__real_ftruncate(int fd, off_t size);
-extern int	__real_posix_fallocate(int fd, off_t offset, off_t len);
-extern int	__real_rename(const char *from, const char *to);
-extern int	__real_link(const char *path, const char *name);
-extern int	__real_unlink(const char *path);
-extern int	__real_mkdir(const char *path, mode_t mode);
-extern int	__real_rmdir(const char *path);
+extern int __real_fsync(int fd);
+extern int __real_fdatasync(int fd);
+extern int __real_ftruncate(int fd, off_t size);
+extern int __real_posix_fallocate(int fd, off_t offset, off_t len);
+extern int __real_rename(const char *from, const char *to);
+extern int __real_link(const char *path, const char *name);
+extern int __real_unlink(const char *path);
+extern int __real_mkdir(const char *path, mode_t mode);
+extern int __real_rmdir(const char *path);
 
 /* The test itself must not fail. */
-#define FAULT_CHECK(cond) \
-	do { \
-		if (!(cond)) \
-		{ \
+#define FAULT_CHECK(cond)                                                                                 \
+	do                                                                                                    \
+	{                                                                                                     \
+		if (!(cond))                                                                                      \
+		{                                                                                                 \
 			fprintf(stderr, "%s:%d: check failed: %s: %s\n", __FILE__, __LINE__, #cond, strerror(errno)); \
-			abort(); \
-		} \
+			abort();                                                                                      \
+		}                                                                                                 \
 	} while (0)
 
 static inline uint32
 fault_random(uint32 n)
 {
-	uint64		z = fault.random += UINT64CONST(0x9E3779B97F4A7C15);
+	uint64 z = fault.random += UINT64CONST(0x9E3779B97F4A7C15);
 
 	z = (z ^ (z >> 30)) * UINT64CONST(0xBF58476D1CE4E5B9);
 	z = (z ^ (z >> 27)) * UINT64CONST(0x94D049BB133111EB);
@@ -180,7 +181,7 @@ fault_ino(const char *path)
 static inline ino_t
 fault_parent_ino(const char *path)
 {
-	char		parent[MAXPGPATH];
+	char parent[MAXPGPATH];
 
 	strlcpy(parent, path, sizeof(parent));
 	*strrchr(parent, '/') = '\0';
@@ -192,7 +193,7 @@ static inline bool
 fault_is_beyond(const char *name)
 {
 	return fault.error == ENOSPC && fault.upto > fault.at &&
-		(strcmp(name, "rename") == 0 || strcmp(name, "unlink") == 0 || strcmp(name, "rmdir") == 0 || strstr(name, "sync") != NULL);
+		   (strcmp(name, "rename") == 0 || strcmp(name, "unlink") == 0 || strcmp(name, "rmdir") == 0 || strstr(name, "sync") != NULL);
 }
 
 /*
@@ -202,8 +203,8 @@ fault_is_beyond(const char *name)
 static inline bool
 fault_strikes(const char *name, const char *path, bool *torn)
 {
-	bool		strikes = false;
-	bool		counts = fault.only == NULL || fault.only(name, path);
+	bool strikes = false;
+	bool counts = fault.only == NULL || fault.only(name, path);
 
 	fault.count += counts;
 	if (fault.happened && fault.error != 0 && fault.kills > 0 && --fault.kills == 0)
@@ -232,8 +233,8 @@ fault_strikes(const char *name, const char *path, bool *torn)
 static inline void
 fault_fd_path(int fd, char *path, size_t size)
 {
-	char		link[64];
-	ssize_t		n;
+	char link[64];
+	ssize_t n;
 
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
 	n = readlink(link, path, size - 1);
@@ -246,8 +247,8 @@ static inline FaultFile *
 fault_file(int fd)
 {
 	struct stat st;
-	FaultFile  *file;
-	char		link[64];
+	FaultFile *file;
+	char link[64];
 
 	FAULT_CHECK(fstat(fd, &st) == 0);
 	for (file = fault.files; file != NULL; file = file->next)
@@ -270,7 +271,7 @@ fault_forget_file(ino_t ino)
 	for (FaultFile **p = &fault.files; *p != NULL; p = &(*p)->next)
 		if ((*p)->ino == ino)
 		{
-			FaultFile  *file = *p;
+			FaultFile *file = *p;
 
 			*p = file->next;
 			__real_close(file->fd);
@@ -284,12 +285,12 @@ fault_forget_file(ino_t ino)
 static inline void
 fault_save(int fd, off_t offset, off_t len)
 {
-	FaultFile  *file = fault_file(fd);
+	FaultFile *file = fault_file(fd);
 
 	for (off_t number = offset / FAULT_PAGE; len > 0 && number <= (offset + len - 1) / FAULT_PAGE; number++)
 	{
-		FaultPage  *page;
-		bool		known = false;
+		FaultPage *page;
+		bool known = false;
 
 		for (int i = file->npages - 1; i >= 0 && !known; i--)
 		{
@@ -349,7 +350,7 @@ fault_add_change(FaultChange change, const char *path, const char *from, char *k
 static inline char *
 fault_keep(const char *path)
 {
-	char	   *kept = psprintf("%s/%llu", fault.graveyard, (unsigned long long) ++fault.nkept);
+	char *kept = psprintf("%s/%llu", fault.graveyard, (unsigned long long) ++fault.nkept);
 
 	FAULT_CHECK(__real_link(path, kept) == 0);
 	return kept;
@@ -359,16 +360,16 @@ fault_keep(const char *path)
 static inline void
 fault_moved(const char *from, const char *to)
 {
-	size_t		len = strlen(from);
+	size_t len = strlen(from);
 
 	for (int i = 0; i < fault.nchanges; i++)
 		for (int k = 0; k < 2; k++)
 		{
-			char	  **path = k == 0 ? &fault.changes[i].path : &fault.changes[i].from;
+			char **path = k == 0 ? &fault.changes[i].path : &fault.changes[i].from;
 
 			if (*path != NULL && strncmp(*path, from, len) == 0 && (*path)[len] == '/')
 			{
-				char	   *moved = psprintf("%s%s", to, *path + len);
+				char *moved = psprintf("%s%s", to, *path + len);
 
 				free(*path);
 				*path = moved;
@@ -380,7 +381,7 @@ fault_moved(const char *from, const char *to)
 static inline void
 fault_synced_file(const struct stat *st)
 {
-	int			n = 0;
+	int n = 0;
 
 	for (FaultFile *file = fault.files; file != NULL; file = file->next)
 	{
@@ -435,7 +436,7 @@ fault_lose_data(FaultLoss loss)
 {
 	while (fault.files != NULL)
 	{
-		FaultFile  *file = fault.files;
+		FaultFile *file = fault.files;
 		struct stat st;
 
 		FAULT_CHECK(fstat(file->fd, &st) == 0);
@@ -453,12 +454,12 @@ fault_lose_data(FaultLoss loss)
 static inline void
 fault_remove_tree(const char *path)
 {
-	DIR		   *dir = opendir(path);
+	DIR *dir = opendir(path);
 	struct dirent *de;
 
 	while (dir != NULL && (de = readdir(dir)) != NULL)
 	{
-		char		entry[MAXPGPATH];
+		char entry[MAXPGPATH];
 
 		snprintf(entry, sizeof(entry), "%s/%s", path, de->d_name);
 		if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0 && __real_unlink(entry) != 0)
@@ -505,7 +506,7 @@ fault_undo(FaultChange *change)
 			break;
 		case CHANGE_UNLINK:
 			if (fault_ino(change->path) == 0)
-				(void) __real_rename(change->kept, change->path);	/* its directory may not be there */
+				(void) __real_rename(change->kept, change->path); /* its directory may not be there */
 			break;
 		case CHANGE_RMDIR:
 			if (__real_mkdir(change->path, 0700) == 0)
@@ -517,7 +518,7 @@ fault_undo(FaultChange *change)
 static inline void
 fault_lose_names(FaultLoss loss)
 {
-	bool	   *lost = pg_malloc0(fault.nchanges + 1);
+	bool *lost = pg_malloc0(fault.nchanges + 1);
 
 	/* of each directory, the last of its changes */
 	for (int i = 0; i < fault.nchanges; i++)
@@ -578,7 +579,7 @@ fault_arm_error(long n, long times, int error)
 
 /* After fault_arm...(), before anything is done: only these operations are counted. */
 static inline void
-fault_count_only(bool (*only) (const char *name, const char *path))
+fault_count_only(bool (*only)(const char *name, const char *path))
 {
 	fault.only = only;
 }
@@ -634,7 +635,7 @@ fault_go_on(void)
 static inline long
 fault_disarm(void)
 {
-	long		count;
+	long count;
 
 	pthread_mutex_lock(&fault.lock);
 	count = fault.count;
@@ -647,7 +648,7 @@ fault_disarm(void)
 static inline bool
 fault_is_armed(void)
 {
-	bool		armed;
+	bool armed;
 
 	pthread_mutex_lock(&fault.lock);
 	armed = fault.at != 0;
@@ -664,7 +665,7 @@ fault_has_crashed(void)
 static inline bool
 fault_has_happened(void)
 {
-	bool		happened;
+	bool happened;
 
 	pthread_mutex_lock(&fault.lock);
 	happened = fault.happened;
@@ -701,33 +702,33 @@ fault_end(void)
 
 /* ---- in the place of the C library's ---- */
 
-extern int	__wrap_open(const char *path, int flags,...);
-extern int	__wrap_close(int fd);
+extern int __wrap_open(const char *path, int flags, ...);
+extern int __wrap_close(int fd);
 extern ssize_t __wrap_write(int fd, const void *buf, size_t len);
 extern ssize_t __wrap_pwrite(int fd, const void *buf, size_t len, off_t offset);
 extern ssize_t __wrap_writev(int fd, const struct iovec *iov, int n);
-extern int	__wrap_fsync(int fd);
-extern int	__wrap_fdatasync(int fd);
-extern int	__wrap_ftruncate(int fd, off_t size);
-extern int	__wrap_posix_fallocate(int fd, off_t offset, off_t len);
-extern int	__wrap_rename(const char *from, const char *to);
-extern int	__wrap_link(const char *path, const char *name);
-extern int	__wrap_unlink(const char *path);
-extern int	__wrap_mkdir(const char *path, mode_t mode);
-extern int	__wrap_rmdir(const char *path);
+extern int __wrap_fsync(int fd);
+extern int __wrap_fdatasync(int fd);
+extern int __wrap_ftruncate(int fd, off_t size);
+extern int __wrap_posix_fallocate(int fd, off_t offset, off_t len);
+extern int __wrap_rename(const char *from, const char *to);
+extern int __wrap_link(const char *path, const char *name);
+extern int __wrap_unlink(const char *path);
+extern int __wrap_mkdir(const char *path, mode_t mode);
+extern int __wrap_rmdir(const char *path);
 
 int
-__wrap_open(const char *path, int flags,...)
+__wrap_open(const char *path, int flags, ...)
 {
-	bool		watched = fault_is_watched(path);
-	mode_t		mode = 0;
-	bool		torn;
-	ino_t		before;
-	int			fd;
+	bool watched = fault_is_watched(path);
+	mode_t mode = 0;
+	bool torn;
+	ino_t before;
+	int fd;
 
 	if (flags & O_CREAT)
 	{
-		va_list		args;
+		va_list args;
 
 		va_start(args, flags);
 		mode = (mode_t) va_arg(args, int);
@@ -746,7 +747,7 @@ __wrap_open(const char *path, int flags,...)
 		FAULT_CHECK(fd < FAULT_MAX_FD);
 		fault.is_open[fd] = true;
 		if (before == 0)
-			fault_add_change((FaultChange){.kind = CHANGE_CREATE, .ino = fault_ino(path)}, path, NULL, NULL);
+			fault_add_change((FaultChange) {.kind = CHANGE_CREATE, .ino = fault_ino(path)}, path, NULL, NULL);
 		else if (flags & O_TRUNC)
 		{
 			struct stat st;
@@ -776,9 +777,9 @@ __wrap_close(int fd)
 static inline ssize_t
 fault_write(int fd, const char *buf, size_t len, off_t offset)
 {
-	char		path[MAXPGPATH];
-	bool		torn = false;
-	ssize_t		n = -1;
+	char path[MAXPGPATH];
+	bool torn = false;
+	ssize_t n = -1;
 
 	pthread_mutex_lock(&fault.lock);
 	fault_fd_path(fd, path, sizeof(path));
@@ -794,7 +795,7 @@ fault_write(int fd, const char *buf, size_t len, off_t offset)
 	else if (torn)
 	{
 		/* as far as a sector's end, or all */
-		size_t		part = fault_random((uint32) len + 1);
+		size_t part = fault_random((uint32) len + 1);
 
 		if (part < len)
 			part -= Min(part, (offset + part) % FAULT_SECTOR);
@@ -828,9 +829,9 @@ __wrap_writev(int fd, const struct iovec *iov, int n)
 static inline int
 fault_sync(int fd, const char *name)
 {
-	char		path[MAXPGPATH];
-	bool		torn;
-	int			rc = -1;
+	char path[MAXPGPATH];
+	bool torn;
+	int rc = -1;
 
 	pthread_mutex_lock(&fault.lock);
 	fault_fd_path(fd, path, sizeof(path));
@@ -869,10 +870,10 @@ __wrap_fdatasync(int fd)
 int
 __wrap_ftruncate(int fd, off_t size)
 {
-	char		path[MAXPGPATH];
-	bool		torn;
+	char path[MAXPGPATH];
+	bool torn;
 	struct stat st;
-	int			rc = -1;
+	int rc = -1;
 
 	if (!fault_is_watched_fd(fd))
 		return __real_ftruncate(fd, size);
@@ -889,9 +890,9 @@ __wrap_ftruncate(int fd, off_t size)
 int
 __wrap_posix_fallocate(int fd, off_t offset, off_t len)
 {
-	char		path[MAXPGPATH];
-	bool		torn;
-	int			rc;
+	char path[MAXPGPATH];
+	bool torn;
+	int rc;
 
 	if (!fault_is_watched_fd(fd))
 		return __real_posix_fallocate(fd, offset, len);
@@ -907,8 +908,8 @@ int
 __wrap_rename(const char *from, const char *to)
 {
 	FaultChange change = {.kind = CHANGE_RENAME};
-	bool		torn;
-	int			rc = -1;
+	bool torn;
+	int rc = -1;
 
 	if (!fault_is_watched(from))
 		return __real_rename(from, to);
@@ -916,7 +917,7 @@ __wrap_rename(const char *from, const char *to)
 	if (!fault_strikes("rename", to, &torn))
 	{
 		struct stat st;
-		char	   *kept = lstat(to, &st) == 0 && S_ISREG(st.st_mode) ? fault_keep(to) : NULL;
+		char *kept = lstat(to, &st) == 0 && S_ISREG(st.st_mode) ? fault_keep(to) : NULL;
 
 		change.ino = fault_ino(from);
 		rc = __real_rename(from, to);
@@ -936,8 +937,8 @@ int
 __wrap_link(const char *path, const char *name)
 {
 	FaultChange change = {.kind = CHANGE_CREATE};
-	bool		torn;
-	int			rc = -1;
+	bool torn;
+	int rc = -1;
 
 	if (!fault_is_watched(name))
 		return __real_link(path, name);
@@ -959,16 +960,16 @@ int
 __wrap_unlink(const char *path)
 {
 	FaultChange change = {.kind = CHANGE_UNLINK};
-	bool		torn;
+	bool torn;
 	struct stat st;
-	int			rc = -1;
+	int rc = -1;
 
 	if (!fault_is_watched(path))
 		return __real_unlink(path);
 	pthread_mutex_lock(&fault.lock);
 	if (!fault_strikes("unlink", path, &torn))
 	{
-		char	   *kept = lstat(path, &st) == 0 && S_ISREG(st.st_mode) ? fault_keep(path) : NULL;
+		char *kept = lstat(path, &st) == 0 && S_ISREG(st.st_mode) ? fault_keep(path) : NULL;
 
 		rc = __real_unlink(path);
 		if (rc == 0 && kept != NULL)
@@ -982,8 +983,8 @@ int
 __wrap_mkdir(const char *path, mode_t mode)
 {
 	FaultChange change = {.kind = CHANGE_CREATE};
-	bool		torn;
-	int			rc = -1;
+	bool torn;
+	int rc = -1;
 
 	if (!fault_is_watched(path))
 		return __real_mkdir(path, mode);
@@ -1005,8 +1006,8 @@ int
 __wrap_rmdir(const char *path)
 {
 	FaultChange change = {.kind = CHANGE_RMDIR};
-	bool		torn;
-	int			rc = -1;
+	bool torn;
+	int rc = -1;
 
 	if (!fault_is_watched(path))
 		return __real_rmdir(path);
@@ -1022,4 +1023,4 @@ __wrap_rmdir(const char *path)
 	return rc;
 }
 
-#endif							/* FAULT_FS_H */
+#endif /* FAULT_FS_H */

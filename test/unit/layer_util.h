@@ -29,13 +29,13 @@ make_test_dir(void **state)
 static inline int
 count_files(const char *dir, bool remove)
 {
-	DIR		   *d = opendir(dir);
+	DIR *d = opendir(dir);
 	struct dirent *de;
-	int			n = 0;
+	int n = 0;
 
 	while ((de = readdir(d)) != NULL)
 	{
-		char		path[1024];
+		char path[1024];
 
 		if (de->d_name[0] == '.')
 			continue;
@@ -81,7 +81,7 @@ check_error(PsError *err, const char *sqlstate, const char *text)
 static inline uint64
 next_random(uint64 *state)
 {
-	uint64		z = *state += UINT64CONST(0x9E3779B97F4A7C15);
+	uint64 z = *state += UINT64CONST(0x9E3779B97F4A7C15);
 
 	z = (z ^ (z >> 30)) * UINT64CONST(0xBF58476D1CE4E5B9);
 	z = (z ^ (z >> 27)) * UINT64CONST(0x94D049BB133111EB);
@@ -92,10 +92,11 @@ next_random(uint64 *state)
 static inline void
 fill_value(uint64 seed, char *buf, uint32 len)
 {
-	uint64		state = seed;
+	uint64 state = seed;
 
 	for (uint32 i = 0; i < len; i++)
-		buf[i] = (char) (seed % 3 == 0 ? next_random(&state) : seed % 3 == 1 ? (seed >> (i / 100 % 8)) : 0);
+		buf[i] = (char) (seed % 3 == 0 ? next_random(&state) : seed % 3 == 1 ? (seed >> (i / 100 % 8))
+																			 : 0);
 }
 
 /* A record's bytes depend on where it starts. */
@@ -106,4 +107,4 @@ read_test_record(void *arg, XLogRecPtr start, uint32 len, char *buf)
 	return NULL;
 }
 
-#endif							/* LAYER_UTIL_H */
+#endif /* LAYER_UTIL_H */

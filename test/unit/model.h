@@ -13,8 +13,8 @@
 #ifndef MODEL_H
 #define MODEL_H
 
-#define NREL 8
-#define NBLOCK 64
+#define NREL       8
+#define NBLOCK     64
 #define IMAGE_SIZE 700
 
 #include "timeline_util.h"
@@ -27,74 +27,74 @@
 #include "fault_fs.h"
 #include "timeline/timeline_impl.h"
 
-#define NORIGIN 4
-#define NXID 100000				/* of which clog has the states: four pages */
+#define NORIGIN       4
+#define NXID          100000 /* of which clog has the states: four pages */
 #define XIDS_PER_PAGE (BLCKSZ * 4)
-#define MAX_BRANCHES 16
-#define IMPORTED "imported"
+#define MAX_BRANCHES  16
+#define IMPORTED      "imported"
 
 /* ---- the model ---- */
 
 typedef struct Version
 {
-	XLogRecPtr	lsn;			/* from here on */
-	XLogRecPtr	page_lsn;		/* of a page, as it has it */
-	uint32		value;			/* 0: not there */
+	XLogRecPtr lsn;      /* from here on */
+	XLogRecPtr page_lsn; /* of a page, as it has it */
+	uint32 value;        /* 0: not there */
 } Version;
 
 typedef struct Versions
 {
-	Version    *items;			/* ascending by LSN */
-	int			n;
-	int			cap;
+	Version *items; /* ascending by LSN */
+	int n;
+	int cap;
 } Versions;
 
 typedef struct XactEnd
 {
-	XLogRecPtr	lsn;			/* end of the record */
+	XLogRecPtr lsn; /* end of the record */
 	TimestampTz time;
 	TransactionId xid;
-	bool		abort;
+	bool abort;
 } XactEnd;
 
 typedef struct RecordPlace
 {
-	XLogRecPtr	start;
-	XLogRecPtr	end;
-	TransactionId next_xid;		/* after it */
+	XLogRecPtr start;
+	XLogRecPtr end;
+	TransactionId next_xid; /* after it */
 } RecordPlace;
 
 enum
 {
-	KEY_BLOCK = 0,				/* value: seed */
+	KEY_BLOCK = 0,                                      /* value: seed */
 	KEY_SIZE = KEY_BLOCK + NDB * NREL * NFORK * NBLOCK, /* value: blocks + 1 */
 	KEY_DB = KEY_SIZE + NDB * NREL * NFORK,
-	KEY_RELMAP = KEY_DB + NDB,	/* value: seed */
-	KEY_ORIGIN = KEY_RELMAP + NDB,	/* value: LSN */
+	KEY_RELMAP = KEY_DB + NDB,     /* value: seed */
+	KEY_ORIGIN = KEY_RELMAP + NDB, /* value: LSN */
 	NKEYS = KEY_ORIGIN + NORIGIN
 };
 
 typedef struct Branch
 {
-	PsId		id;
-	char		name[TIMELINE_NAME_MAX + 1];
+	PsId id;
+	char name[TIMELINE_NAME_MAX + 1];
 	struct Branch *parent;
-	XLogRecPtr	start;
-	Versions	keys[NKEYS];
-	XactEnd    *xacts;
-	int			nxacts;
-	RecordPlace *records;		/* the first ends at "start" */
-	int			nrecords;
-	Gen			gen;			/* WAL from "acked" on, or a bit before */
-	XLogRecPtr	acked;
-	uint64		generation;
+	XLogRecPtr start;
+	Versions keys[NKEYS];
+	XactEnd *xacts;
+	int nxacts;
+	RecordPlace *records; /* the first ends at "start" */
+	int nrecords;
+	Gen gen; /* WAL from "acked" on, or a bit before */
+	XLogRecPtr acked;
+	uint64 generation;
 	TimestampTz now;
-	XLogRecPtr	may_be_gone;	/* before this LSN the store may have forgotten */
+	XLogRecPtr may_be_gone; /* before this LSN the store may have forgotten */
 
-	Timeline   *tl;				/* NULL: not in use, and perhaps closed: take() */
+	Timeline *tl; /* NULL: not in use, and perhaps closed: take() */
 	WalReceiver *receiver;
-	bool		unsettled;		/* it may have been opened since its WAL was compared with this */
-	bool		seen;
+	bool unsettled; /* it may have been opened since its WAL was compared with this */
+	bool seen;
 } Branch;
 
 typedef enum PendingKind
@@ -105,43 +105,43 @@ typedef enum PendingKind
 	PENDING_RENAME,
 	PENDING_REPLACE,
 	PENDING_GENERATION,
-	PENDING_DETACH,				/* of the tenant, or attaching it */
-	PENDING_TRASH,				/* of the branch, or taking it out */
-	PENDING_IMPORT				/* of another tenant, of one branch */
+	PENDING_DETACH, /* of the tenant, or attaching it */
+	PENDING_TRASH,  /* of the branch, or taking it out */
+	PENDING_IMPORT  /* of another tenant, of one branch */
 } PendingKind;
 
 /* What was being done when the store crashed, or an operation failed. */
 typedef struct Pending
 {
 	PendingKind kind;
-	Branch	   *branch;			/* to be deleted, renamed, replaced */
-	Branch	   *parent;			/* of the new branch */
-	XLogRecPtr	lsn;			/* of its beginning */
-	char		name[TIMELINE_NAME_MAX + 1];	/* new */
-	char		old_name[TIMELINE_NAME_MAX + 1];	/* PENDING_REPLACE: of what is replaced, afterwards */
+	Branch *branch;                       /* to be deleted, renamed, replaced */
+	Branch *parent;                       /* of the new branch */
+	XLogRecPtr lsn;                       /* of its beginning */
+	char name[TIMELINE_NAME_MAX + 1];     /* new */
+	char old_name[TIMELINE_NAME_MAX + 1]; /* PENDING_REPLACE: of what is replaced, afterwards */
 } Pending;
 
 typedef struct World
 {
-	TestStore	s;
-	Branch	   *branches[MAX_BRANCHES];
-	int			n;
-	bool		has_imported;	/* a branch IMPORTED of another tenant */
-	Timeline   *imported;		/* that, in use; NULL: there is none, or the store is closed */
-	Pending		pending;
-	uint64		random;
-	uint32		next_seed;
-	uint64		next_name;
-	uint32		lazy_percent;	/* of the branches stay closed after a start, until somebody uses them */
+	TestStore s;
+	Branch *branches[MAX_BRANCHES];
+	int n;
+	bool has_imported;  /* a branch IMPORTED of another tenant */
+	Timeline *imported; /* that, in use; NULL: there is none, or the store is closed */
+	Pending pending;
+	uint64 random;
+	uint32 next_seed;
+	uint64 next_name;
+	uint32 lazy_percent; /* of the branches stay closed after a start, until somebody uses them */
 	/* statistics */
-	long		records;
-	long		checks;
-	long		refused;
-	long		crashes;
-	long		closed;			/* branches that nobody used */
-	long		detached;
-	long		files;			/* most layer files of a branch */
-	int			level;			/* highest level */
+	long records;
+	long checks;
+	long refused;
+	long crashes;
+	long closed; /* branches that nobody used */
+	long detached;
+	long files; /* most layer files of a branch */
+	int level;  /* highest level */
 } World;
 
 static inline uint32
@@ -169,12 +169,12 @@ model_get(const Branch *b, int key, XLogRecPtr lsn)
 	for (; b != NULL; lsn = Min(lsn, b->start), b = b->parent)
 	{
 		const Versions *v = &b->keys[key];
-		int			lo = 0;
-		int			hi = v->n;
+		int lo = 0;
+		int hi = v->n;
 
 		while (lo < hi)
 		{
-			int			mid = (lo + hi) / 2;
+			int mid = (lo + hi) / 2;
 
 			if (v->items[mid].lsn <= lsn)
 				lo = mid + 1;
@@ -184,13 +184,13 @@ model_get(const Branch *b, int key, XLogRecPtr lsn)
 		if (lo > 0)
 			return v->items[lo - 1];
 	}
-	return (Version){0};
+	return (Version) {0};
 }
 
 static inline void
 model_put(Branch *b, int key, XLogRecPtr lsn, uint32 value, XLogRecPtr page_lsn)
 {
-	Versions   *v = &b->keys[key];
+	Versions *v = &b->keys[key];
 
 	if (v->n > 0 && v->items[v->n - 1].lsn == lsn)
 		v->n--;
@@ -199,7 +199,7 @@ model_put(Branch *b, int key, XLogRecPtr lsn, uint32 value, XLogRecPtr page_lsn)
 		v->cap = v->cap ? v->cap * 2 : 4;
 		v->items = pg_realloc(v->items, v->cap * sizeof(Version));
 	}
-	v->items[v->n++] = (Version){lsn, page_lsn, value};
+	v->items[v->n++] = (Version) {lsn, page_lsn, value};
 }
 
 static inline uint32
@@ -212,12 +212,12 @@ model_now(const Branch *b, int key)
 static inline int
 model_find_record(const Branch *b, XLogRecPtr lsn)
 {
-	int			lo = 0;
-	int			hi = b->nrecords;
+	int lo = 0;
+	int hi = b->nrecords;
 
 	while (lo < hi)
 	{
-		int			mid = (lo + hi) / 2;
+		int mid = (lo + hi) / 2;
 
 		if (b->records[mid].end <= lsn)
 			lo = mid + 1;
@@ -232,7 +232,7 @@ add_place(Branch *b, XLogRecPtr start, XLogRecPtr end, TransactionId next_xid)
 {
 	if ((b->nrecords & (b->nrecords - 1)) == 0)
 		b->records = pg_realloc(b->records, Max(1, b->nrecords * 2) * sizeof(RecordPlace));
-	b->records[b->nrecords++] = (RecordPlace){start, end, next_xid};
+	b->records[b->nrecords++] = (RecordPlace) {start, end, next_xid};
 }
 
 /* Of the record that was just generated only its place stays. */
@@ -289,7 +289,7 @@ drop_database(Branch *b, int db, XLogRecPtr lsn)
 static inline void
 copy_key(Branch *b, int from, int to)
 {
-	Version		v = model_get(b, from, PG_UINT64_MAX);
+	Version v = model_get(b, from, PG_UINT64_MAX);
 
 	if (v.value != 0)
 		model_put(b, to, b->gen.pos, v.value, v.page_lsn);
@@ -298,14 +298,14 @@ copy_key(Branch *b, int from, int to)
 static inline void
 put_images(World *w, Branch *b)
 {
-	int			db = rnd32(w, NDB);
-	int			rel = rnd32(w, NREL);
-	int			fork = rnd32(w, 5) == 0;
-	uint32		first = rnd32(w, rnd32(w, 3) == 0 ? 4 : NBLOCK);
-	uint32		blks[3] = {first, (first + 3) % NBLOCK, (first + 5) % NBLOCK};
-	int			n = 1 + rnd32(w, 3);
-	int			size = key_size(db, rel, fork);
-	uint32		nblocks = model_now(b, size);
+	int db = rnd32(w, NDB);
+	int rel = rnd32(w, NREL);
+	int fork = rnd32(w, 5) == 0;
+	uint32 first = rnd32(w, rnd32(w, 3) == 0 ? 4 : NBLOCK);
+	uint32 blks[3] = {first, (first + 3) % NBLOCK, (first + 5) % NBLOCK};
+	int n = 1 + rnd32(w, 3);
+	int size = key_size(db, rel, fork);
+	uint32 nblocks = model_now(b, size);
 
 	gen_images(&b->gen, db, rel, fork, blks, n, w->next_seed);
 	for (int i = 0; i < n; i++)
@@ -321,9 +321,9 @@ put_images(World *w, Branch *b)
 static inline void
 put_commit(World *w, Branch *b, bool drop)
 {
-	int			db = rnd32(w, NDB);
-	int			rel = drop ? (int) rnd32(w, NREL) : -1;
-	XactEnd		xact = {.xid = FirstNormalTransactionId + rnd32(w, NXID), .abort = !drop && rnd32(w, 4) == 0};
+	int db = rnd32(w, NDB);
+	int rel = drop ? (int) rnd32(w, NREL) : -1;
+	XactEnd xact = {.xid = FirstNormalTransactionId + rnd32(w, NXID), .abort = !drop && rnd32(w, 4) == 0};
 
 	b->now += (TimestampTz) rnd32(w, 600) * USECS_PER_SEC;
 	xact.time = b->now;
@@ -340,7 +340,7 @@ put_commit(World *w, Branch *b, bool drop)
 static inline void
 put_origin(World *w, Branch *b)
 {
-	int			id = rnd32(w, NORIGIN);
+	int id = rnd32(w, NORIGIN);
 
 	if (rnd32(w, 3) == 0)
 	{
@@ -376,10 +376,10 @@ put_db_copy(World *w, Branch *b, int from, int to)
 static inline void
 put_truncate(World *w, Branch *b)
 {
-	int			db = rnd32(w, NDB);
-	int			rel = rnd32(w, NREL);
-	uint32		nblocks = rnd32(w, NBLOCK);
-	int			size = key_size(db, rel, 0);
+	int db = rnd32(w, NDB);
+	int rel = rnd32(w, NREL);
+	uint32 nblocks = rnd32(w, NBLOCK);
+	int size = key_size(db, rel, 0);
 
 	gen_truncate(&b->gen, db, rel, nblocks);
 	if (model_now(b, size) > nblocks + 1)
@@ -395,8 +395,8 @@ put_truncate(World *w, Branch *b)
 static inline void
 put_random_record(World *w, Branch *b)
 {
-	int			db = rnd32(w, NDB);
-	uint32		what = rnd32(w, 10000);
+	int db = rnd32(w, NDB);
+	uint32 what = rnd32(w, 10000);
 
 	if (what < 7500)
 		put_images(w, b);
@@ -406,7 +406,7 @@ put_random_record(World *w, Branch *b)
 		put_commit(w, b, true);
 	else if (what < 9100)
 	{
-		int			rel = rnd32(w, NREL);
+		int rel = rnd32(w, NREL);
 
 		gen_create(&b->gen, db, rel);
 		if (model_now(b, key_size(db, rel, 0)) == 0)
@@ -443,7 +443,7 @@ put_random_record(World *w, Branch *b)
 static inline Branch *
 model_add(World *w, const char *name, const PsId *id, Branch *parent, XLogRecPtr start)
 {
-	Branch	   *b = pg_malloc0(sizeof(Branch));
+	Branch *b = pg_malloc0(sizeof(Branch));
 
 	CHECK(w->n < MAX_BRANCHES);
 	w->branches[w->n++] = b;
@@ -515,13 +515,13 @@ model_named(const World *w, const char *name)
 static inline XLogRecPtr
 model_moment(const Branch *b, TimestampTz when, XLogRecPtr upto)
 {
-	int			lo = 0;
-	int			hi = b->nxacts;
+	int lo = 0;
+	int hi = b->nxacts;
 
 	/* times rise */
 	while (lo < hi)
 	{
-		int			mid = (lo + hi) / 2;
+		int mid = (lo + hi) / 2;
 
 		if (b->xacts[mid].time <= when)
 			lo = mid + 1;
@@ -543,8 +543,8 @@ now_timestamp(void)
 static inline void
 model_move_window(World *w, Branch *b)
 {
-	uint64		distance = (uint64) w->s.config.gc_horizon * 1024 * 1024;
-	XLogRecPtr	by_distance = b->gen.pos > b->start + distance ? b->gen.pos - distance : b->start;
+	uint64 distance = (uint64) w->s.config.gc_horizon * 1024 * 1024;
+	XLogRecPtr by_distance = b->gen.pos > b->start + distance ? b->gen.pos - distance : b->start;
 
 	/* nothing came a day ago, whatever the commits say of their time */
 	if (w->s.config.pitr_interval == 0)
@@ -566,12 +566,12 @@ is_branch_point(const World *w, const Branch *b, XLogRecPtr lsn)
 static inline PsError *take(World *w, Branch *b);
 
 static inline void
-wrong(const Branch *b, XLogRecPtr lsn, const char *fmt,...) pg_attribute_printf(3, 4);
+wrong(const Branch *b, XLogRecPtr lsn, const char *fmt, ...) pg_attribute_printf(3, 4);
 
 static inline void
-wrong(const Branch *b, XLogRecPtr lsn, const char *fmt,...)
+wrong(const Branch *b, XLogRecPtr lsn, const char *fmt, ...)
 {
-	va_list		args;
+	va_list args;
 
 	fprintf(stderr, "branch \"%s\" (from %X/%X, acknowledged up to %X/%X) at %X/%X: ", b->name, LSN_FORMAT_ARGS(b->start),
 			LSN_FORMAT_ARGS(b->acked), LSN_FORMAT_ARGS(lsn));
@@ -587,10 +587,10 @@ check_fork(const Branch *b, int db, int rel, int fork, XLogRecPtr lsn)
 {
 	static __thread char pages[(NBLOCK + 2) * BLCKSZ];
 	BlockNumber blks[NBLOCK + 2];
-	uint32		size = model_get(b, key_size(db, rel, fork), lsn).value;
-	bool		found;
+	uint32 size = model_get(b, key_size(db, rel, fork), lsn).value;
+	bool found;
 	BlockNumber nblocks;
-	char		page[BLCKSZ];
+	char page[BLCKSZ];
 
 	PS_TRY(timeline_read_relsize(b->tl, model_rel(db, rel), fork, lsn, &found, &nblocks));
 	if (found != (size != 0) || (found && nblocks + 1 != size))
@@ -600,7 +600,7 @@ check_fork(const Branch *b, int db, int rel, int fork, XLogRecPtr lsn)
 	PS_TRY(timeline_read_pages(b->tl, model_rel(db, rel), fork, blks, lengthof(blks), lsn, pages));
 	for (int i = 0; i < lengthof(blks); i++)
 	{
-		Version		v = i < NBLOCK ? model_get(b, key_block(db, rel, fork, i), lsn) : (Version){0};
+		Version v = i < NBLOCK ? model_get(b, key_block(db, rel, fork, i), lsn) : (Version) {0};
 
 		make_page(v.value, v.page_lsn, page);
 		if (memcmp(pages + (size_t) i * BLCKSZ, page, BLCKSZ) != 0)
@@ -614,7 +614,7 @@ static inline void
 check_bytes(const Branch *b, XLogRecPtr lsn, const PsKey *key, bool found, const StringInfo value, bool expected, const char *data,
 			uint32 len)
 {
-	char		text[PS_KEY_TEXT];
+	char text[PS_KEY_TEXT];
 
 	if (found != expected || (found && (value->len != (int) len || memcmp(value->data, data, len) != 0)))
 		wrong(b, lsn, "%s: found %d with %d bytes, expected %d with %u bytes", ps_key_format(key, text), found, value->len,
@@ -626,10 +626,10 @@ static inline PsError *
 check_clog(const Branch *b, XLogRecPtr lsn, StringInfo value)
 {
 	static __thread char pages[NXID / XIDS_PER_PAGE + 1][BLCKSZ];
-	bool		any[lengthof(pages)] = {false};
+	bool any[lengthof(pages)] = {false};
 	const Branch *chain[MAX_BRANCHES] = {b};
-	XLogRecPtr	upto[MAX_BRANCHES];
-	int			n = 0;
+	XLogRecPtr upto[MAX_BRANCHES];
+	int n = 0;
 
 	memset(pages, 0, sizeof(pages));
 	for (XLogRecPtr at = lsn; b != NULL; at = Min(at, b->start), b = b->parent)
@@ -642,17 +642,17 @@ check_clog(const Branch *b, XLogRecPtr lsn, StringInfo value)
 		for (int i = 0; i < chain[n]->nxacts && chain[n]->xacts[i].lsn <= upto[n]; i++)
 		{
 			const XactEnd *x = &chain[n]->xacts[i];
-			int			page = x->xid / XIDS_PER_PAGE;
-			int			shift = x->xid % 4 * 2;
-			char	   *byte = &pages[page][x->xid % XIDS_PER_PAGE / 4];
+			int page = x->xid / XIDS_PER_PAGE;
+			int shift = x->xid % 4 * 2;
+			char *byte = &pages[page][x->xid % XIDS_PER_PAGE / 4];
 
 			*byte = (char) ((*byte & ~(3 << shift)) | (x->abort ? 2 : 1) << shift);
 			any[page] = true;
 		}
 	for (int i = 0; i < lengthof(pages); i++)
 	{
-		PsKey		key = ps_key_slru_block(PS_SLRU_CLOG, i);
-		bool		found;
+		PsKey key = ps_key_slru_block(PS_SLRU_CLOG, i);
+		bool found;
 
 		PS_TRY(timeline_read_value(b->tl, &key, lsn, value, &found));
 		check_bytes(b, lsn, &key, found && any[i], value, any[i], pages[i], BLCKSZ);
@@ -663,15 +663,15 @@ check_clog(const Branch *b, XLogRecPtr lsn, StringInfo value)
 typedef struct SizeScan
 {
 	const Branch *b;
-	XLogRecPtr	lsn;
-	int			found;
+	XLogRecPtr lsn;
+	int found;
 } SizeScan;
 
 static inline PsError *
 check_scanned_size(void *arg, const PsKey *key, const char *value, uint32 len)
 {
-	SizeScan   *scan = arg;
-	uint32		size = model_get(scan->b, key_size(key->db - FIRST_DB, key->rel - FIRST_REL, key->fork), scan->lsn).value;
+	SizeScan *scan = arg;
+	uint32 size = model_get(scan->b, key_size(key->db - FIRST_DB, key->rel - FIRST_REL, key->fork), scan->lsn).value;
 
 	if (size == 0 || relsize_value_nblocks(value, len) + 1 != size)
 		wrong(scan->b, scan->lsn, "the scan finds a fork of %u/%u/%u with %u blocks, expected %u less one", key->db, key->rel,
@@ -683,17 +683,17 @@ check_scanned_size(void *arg, const PsKey *key, const char *value, uint32 len)
 static inline PsError *
 check_values(const Branch *b, XLogRecPtr lsn, StringInfo value)
 {
-	PsKey		lo = ps_key_simple(PS_KEY_RELSIZE, 0, 0, 0);
-	PsKey		hi = ps_key_simple(PS_KEY_RELSIZE, PG_UINT32_MAX, PG_UINT32_MAX, PG_UINT32_MAX);
-	SizeScan	scan = {b, lsn, 0};
-	int			expected = 0;
-	bool		found;
-	char		data[512];
+	PsKey lo = ps_key_simple(PS_KEY_RELSIZE, 0, 0, 0);
+	PsKey hi = ps_key_simple(PS_KEY_RELSIZE, PG_UINT32_MAX, PG_UINT32_MAX, PG_UINT32_MAX);
+	SizeScan scan = {b, lsn, 0};
+	int expected = 0;
+	bool found;
+	char data[512];
 
 	for (int i = 0; i < NDB; i++)
 	{
-		PsKey		key = ps_key_simple(PS_KEY_DATABASE, SPC, FIRST_DB + i, 0);
-		uint32		seed = model_get(b, KEY_RELMAP + i, lsn).value;
+		PsKey key = ps_key_simple(PS_KEY_DATABASE, SPC, FIRST_DB + i, 0);
+		uint32 seed = model_get(b, KEY_RELMAP + i, lsn).value;
 
 		PS_TRY(timeline_read_value(b->tl, &key, lsn, value, &found));
 		check_bytes(b, lsn, &key, found, value, model_get(b, KEY_DB + i, lsn).value != 0, "15\n", 3);
@@ -704,8 +704,8 @@ check_values(const Branch *b, XLogRecPtr lsn, StringInfo value)
 	}
 	for (int i = 0; i < NORIGIN; i++)
 	{
-		PsKey		key = ps_key_simple(PS_KEY_ORIGIN, 0, 0, i + 1);
-		uint32		remote = model_get(b, KEY_ORIGIN + i, lsn).value;
+		PsKey key = ps_key_simple(PS_KEY_ORIGIN, 0, 0, i + 1);
+		uint32 remote = model_get(b, KEY_ORIGIN + i, lsn).value;
 
 		PS_TRY(timeline_read_value(b->tl, &key, lsn, value, &found));
 		ps_put64(data, remote);
@@ -724,7 +724,7 @@ static inline PsError *
 check_state(const Branch *b, XLogRecPtr lsn)
 {
 	const RecordPlace *place = &b->records[model_find_record(b, lsn)];
-	WalState	state;
+	WalState state;
 
 	PS_TRY(timeline_state_at(b->tl, lsn, &state));
 	if (state.end != place->end || state.prev != place->start || state.checkpoint.nextXid.value != place->next_xid)
@@ -739,7 +739,7 @@ static inline PsError *
 check_pinned(World *w, const Branch *b, XLogRecPtr lsn, bool all)
 {
 	StringInfoData value;
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	initStringInfo(&value);
 	if (all)
@@ -776,9 +776,9 @@ check_refused(const Branch *b, XLogRecPtr lsn, PsError *err)
 static inline PsError *
 check_at(World *w, Branch *b, XLogRecPtr lsn, bool all)
 {
-	PsError    *err = timeline_pin(b->tl, lsn);
+	PsError *err = timeline_pin(b->tl, lsn);
 	BlockNumber nblocks;
-	bool		found;
+	bool found;
 
 	if (err == NULL)
 	{
@@ -800,7 +800,7 @@ check_at(World *w, Branch *b, XLogRecPtr lsn, bool all)
 static inline XLogRecPtr
 random_lsn(World *w, const Branch *b, XLogRecPtr from)
 {
-	uint64		offset = (uint64) rnd32(w, UINT32_MAX) << 32 | rnd32(w, UINT32_MAX);
+	uint64 offset = (uint64) rnd32(w, UINT32_MAX) << 32 | rnd32(w, UINT32_MAX);
 
 	return from + MAXALIGN_DOWN(offset % (b->acked - from + 1));
 }
@@ -811,7 +811,7 @@ wait_ingested(const Branch *b)
 {
 	for (int i = 0;; i++)
 	{
-		XLogRecPtr	lsn;
+		XLogRecPtr lsn;
 
 		PS_TRY(timeline_read_lsn(b->tl, PS_LSN_LATEST, InvalidXLogRecPtr, NULL, &lsn));
 		if (lsn >= b->acked)
@@ -822,7 +822,7 @@ wait_ingested(const Branch *b)
 			return ps_error(PS_SQLSTATE_TRY_AGAIN, "the disk is not well");
 		if (i % 1000 == 999)
 		{
-			PsError    *err = timeline_wait_ingested(b->tl, b->acked, 0, NULL);
+			PsError *err = timeline_wait_ingested(b->tl, b->acked, 0, NULL);
 
 			if (err != NULL && !ps_error_is(err, PS_SQLSTATE_TRY_AGAIN))
 				return err;
@@ -856,14 +856,14 @@ check_branch(World *w, Branch *b, int n, bool all)
 static inline void
 check_names(const char *dir, const char *const *names, int n, const char *const *optional)
 {
-	DIR		   *d = opendir(dir);
+	DIR *d = opendir(dir);
 	struct dirent *de;
-	int			found = 0;
+	int found = 0;
 
 	CHECK(d != NULL);
 	while ((de = readdir(d)) != NULL)
 	{
-		bool		known = false;
+		bool known = false;
 
 		if (de->d_name[0] == '.')
 			continue;
@@ -894,10 +894,10 @@ check_no_strays_in(Timeline *tl)
 {
 	static const char *const optional[] = {"timeline.json.old", ARRIVALS_FILE, NULL};
 	static const char *const in_timeline[] = {"timeline.json", "flushed", "wal", "layers"};
-	LayerSet   *set;
-	int			n;
+	LayerSet *set;
+	int n;
 	const char **files;
-	char		name[LAYER_NAME_MAX];
+	char name[LAYER_NAME_MAX];
 
 	while (set = timeline_layers(tl), set->nfrozen > 0)
 	{
@@ -921,8 +921,8 @@ static inline void
 check_no_strays_of(const World *w, const PsId *tenant, const char *const *timelines, int n)
 {
 	static const char *const in_tenant[] = {"tenant.json", "timelines"};
-	char		id[PS_ID_TEXT];
-	char		path[MAXPGPATH];
+	char id[PS_ID_TEXT];
+	char path[MAXPGPATH];
 
 	snprintf(path, sizeof(path), "%s/tenants/%s", w->s.dir, ps_id_format(tenant, id));
 	check_names(path, in_tenant, lengthof(in_tenant), NULL);
@@ -934,13 +934,13 @@ check_no_strays_of(const World *w, const PsId *tenant, const char *const *timeli
 static inline void
 check_no_strays(World *w)
 {
-	char		id[PS_ID_TEXT];
-	char		redo[2][64];
-	char		path[MAXPGPATH];
+	char id[PS_ID_TEXT];
+	char redo[2][64];
+	char path[MAXPGPATH];
 	const char *tenants[2];
 	const char *redos[2] = {redo[0], redo[1]};
 	const char *names[MAX_BRANCHES];
-	int			ntenants = 0;
+	int ntenants = 0;
 
 	/* which opens each, and removes what it finds */
 	for (int i = 0; i < w->n; i++)
@@ -990,7 +990,7 @@ static inline void
 settle_wal(World *w, Branch *b)
 {
 	TimelineInfo info;
-	int			at;
+	int at;
 
 	timeline_info(b->tl, &info);
 	if (info.flushed_lsn < b->acked)
@@ -1002,7 +1002,7 @@ settle_wal(World *w, Branch *b)
 	/* a checkpoint may end where one of our records would */
 	if (b->records[at].end != info.flushed_lsn || b->records[at].start != b->tl->flushed_prev)
 	{
-		WalState	state;
+		WalState state;
 
 		/* only a generation's checkpoint can be there that we have not sent; what was not acknowledged it cut off */
 		OK(timeline_wait_ingested(b->tl, info.flushed_lsn, 60000, NULL));
@@ -1038,9 +1038,9 @@ take(World *w, Branch *b)
 static inline void
 settle_tenant(World *w)
 {
-	int			n;
+	int n;
 	TenantInfo *list = store_list_tenants(w->s.store, &n);
-	char		id[PS_ID_TEXT];
+	char id[PS_ID_TEXT];
 
 	for (int i = 0; i < n; i++)
 		if (ps_id_equal(&list[i].id, &test_tenant) && !list[i].attached)
@@ -1055,13 +1055,13 @@ settle_tenant(World *w)
 static inline void
 settle_trash(World *w)
 {
-	int			n;
+	int n;
 	DeletedInfo *list = store_list_deleted(w->s.store, &n);
 
 	for (int i = 0; i < n; i++)
 	{
-		char		id[PS_ID_TEXT];
-		char		name[TIMELINE_NAME_MAX + 1];
+		char id[PS_ID_TEXT];
+		char name[TIMELINE_NAME_MAX + 1];
 
 		CHECK(w->pending.kind == PENDING_TRASH && ps_id_equal(&list[i].info.timeline, &w->pending.branch->id));
 		OK(store_undelete_branch(w->s.store, ps_id_format(&list[i].info.timeline, id), NULL, NULL, name));
@@ -1074,8 +1074,8 @@ settle_trash(World *w)
 static inline void
 settle_imported(World *w)
 {
-	Timeline   *tl = NULL;
-	PsError    *err = store_find_branch(w->s.store, IMPORTED, &tl);
+	Timeline *tl = NULL;
+	PsError *err = store_find_branch(w->s.store, IMPORTED, &tl);
 
 	if (err != NULL && !ps_error_is(err, PS_SQLSTATE_NOT_FOUND))
 		OK(err);
@@ -1092,9 +1092,9 @@ settle_imported(World *w)
 static inline void
 settle(World *w)
 {
-	Pending    *p = &w->pending;
-	Timeline  **list;
-	int			n;
+	Pending *p = &w->pending;
+	Timeline **list;
+	int n;
 
 	settle_tenant(w);
 	settle_trash(w);
@@ -1105,7 +1105,7 @@ settle(World *w)
 	for (int i = 0; i < n; i++)
 	{
 		TimelineInfo info;
-		Branch	   *b = NULL;
+		Branch *b = NULL;
 
 		store_timeline_info(list[i], &info);
 		if (info.error[0] != '\0' && !info.open)
@@ -1139,7 +1139,7 @@ settle(World *w)
 	}
 	for (int i = 0; i < w->n; i++)
 	{
-		Branch	   *b = w->branches[i];
+		Branch *b = w->branches[i];
 
 		if (!b->seen)
 		{
@@ -1152,7 +1152,7 @@ settle(World *w)
 	for (int i = 0; i < n; i++)
 		for (int k = 0; k < w->n; k++)
 		{
-			Branch	   *b = w->branches[k];
+			Branch *b = w->branches[k];
 			TimelineInfo info;
 
 			store_timeline_info(list[i], &info);
@@ -1192,7 +1192,7 @@ world_close(World *w)
  * opened, as often as it takes.  "change" may change the settings meanwhile.
  */
 static inline void
-world_restart(World *w, FaultLoss loss, uint32 crash_percent, void (*change) (World *w))
+world_restart(World *w, FaultLoss loss, uint32 crash_percent, void (*change)(World *w))
 {
 	if (w->s.store != NULL)
 		world_close(w);
@@ -1203,7 +1203,7 @@ world_restart(World *w, FaultLoss loss, uint32 crash_percent, void (*change) (Wo
 		change(w);
 	for (;;)
 	{
-		PsError    *err;
+		PsError *err;
 
 		fault_restart(loss);
 		if (rnd32(w, 100) < crash_percent)
@@ -1243,13 +1243,13 @@ random_branch(World *w)
 static inline PsError *
 new_generation(World *w, Branch *b)
 {
-	uint64		generation;
-	WalState	state;
-	XLogRecPtr	checkpoint;
-	PsError    *err;
+	uint64 generation;
+	WalState state;
+	XLogRecPtr checkpoint;
+	PsError *err;
 
 	PS_TRY(take(w, b));
-	w->pending = (Pending){.kind = PENDING_GENERATION, .branch = b};
+	w->pending = (Pending) {.kind = PENDING_GENERATION, .branch = b};
 	if (b->receiver != NULL)
 		wal_receiver_close(b->receiver);
 	b->receiver = NULL;
@@ -1268,7 +1268,7 @@ new_generation(World *w, Branch *b)
 static inline PsError *
 connect_receiver(World *w, Branch *b)
 {
-	XLogRecPtr	start;
+	XLogRecPtr start;
 
 	if (b->receiver != NULL)
 		return NULL;
@@ -1286,7 +1286,7 @@ connect_receiver(World *w, Branch *b)
 static inline PsError *
 sync_receiver(Branch *b)
 {
-	XLogRecPtr	flushed;
+	XLogRecPtr flushed;
 
 	PS_TRY(wal_receiver_sync(b->receiver, &flushed));
 	CHECK(flushed >= b->acked && b->records[model_find_record(b, flushed)].end == flushed);
@@ -1298,8 +1298,8 @@ sync_receiver(Branch *b)
 static inline PsError *
 send_wal(World *w, Branch *b, bool torn)
 {
-	XLogRecPtr	from;
-	XLogRecPtr	to = b->gen.pos;
+	XLogRecPtr from;
+	XLogRecPtr to = b->gen.pos;
 
 	from = wal_decoder_feed_position(b->receiver->decoder);
 	CHECK(from >= b->gen.start && b->gen.pos - b->gen.start == (uint64) b->gen.bytes.len);
@@ -1307,7 +1307,7 @@ send_wal(World *w, Branch *b, bool torn)
 		to = from + rnd32(w, (uint32) (to - from));
 	while (from < to)
 	{
-		size_t		len = 1 + rnd32(w, rnd32(w, 4) == 0 ? 1000000 : 10000);
+		size_t len = 1 + rnd32(w, rnd32(w, 4) == 0 ? 1000000 : 10000);
 
 		len = Min(len, to - from);
 		PS_TRY(wal_receiver_write(b->receiver, from, b->gen.bytes.data + (from - b->gen.start), len, &model_waiter));
@@ -1359,11 +1359,11 @@ new_branch(World *w, const char *name, Timeline *tl)
 static inline PsError *
 create_branch(World *w, Branch *parent, XLogRecPtr lsn)
 {
-	Pending    *p = &w->pending;
-	Timeline   *tl;
+	Pending *p = &w->pending;
+	Timeline *tl;
 
 	PS_TRY(take(w, parent));
-	*p = (Pending){.kind = PENDING_CREATE, .parent = parent, .lsn = lsn};
+	*p = (Pending) {.kind = PENDING_CREATE, .parent = parent, .lsn = lsn};
 	snprintf(p->name, sizeof(p->name), "b%llu", (unsigned long long) ++w->next_name);
 	find_origin(&p->parent, &p->lsn);
 	PS_TRY(store_branch(w->s.store, p->name, parent->tl, lsn, &model_waiter, &tl));
@@ -1374,10 +1374,10 @@ create_branch(World *w, Branch *parent, XLogRecPtr lsn)
 static inline PsError *
 delete_branch(World *w, Branch *b)
 {
-	Timeline   *tl;
-	PsError    *err;
+	Timeline *tl;
+	PsError *err;
 
-	w->pending = (Pending){.kind = PENDING_DELETE, .branch = b};
+	w->pending = (Pending) {.kind = PENDING_DELETE, .branch = b};
 	if (has_children(w, b))
 	{
 		FAILS(store_remove_branch(w->s.store, b->name, NULL, &tl), PS_SQLSTATE_STATE, "other branches begin in");
@@ -1398,10 +1398,10 @@ delete_branch(World *w, Branch *b)
 static inline PsError *
 trash_branch(World *w, Branch *b, bool upkeep)
 {
-	char		name[TIMELINE_NAME_MAX + 1];
-	Timeline   *tl;
+	char name[TIMELINE_NAME_MAX + 1];
+	Timeline *tl;
 
-	w->pending = (Pending){.kind = PENDING_TRASH, .branch = b};
+	w->pending = (Pending) {.kind = PENDING_TRASH, .branch = b};
 	if (has_children(w, b))
 	{
 		FAILS(store_trash_branch(w->s.store, b->name, "test", NULL, &tl), PS_SQLSTATE_STATE, "other branches begin in");
@@ -1426,9 +1426,9 @@ trash_branch(World *w, Branch *b, bool upkeep)
 static inline PsError *
 rename_branch(World *w, Branch *b)
 {
-	Pending    *p = &w->pending;
+	Pending *p = &w->pending;
 
-	*p = (Pending){.kind = PENDING_RENAME, .branch = b};
+	*p = (Pending) {.kind = PENDING_RENAME, .branch = b};
 	snprintf(p->name, sizeof(p->name), "r%llu", (unsigned long long) ++w->next_name);
 	PS_TRY(store_rename_branch(w->s.store, b->name, p->name, NULL));
 	strcpy(b->name, p->name);
@@ -1440,13 +1440,13 @@ rename_branch(World *w, Branch *b)
 static inline PsError *
 replace_branch(World *w, Branch *b, Branch *parent, XLogRecPtr lsn, bool childless)
 {
-	Pending    *p = &w->pending;
-	char		old_name[TIMELINE_NAME_MAX + 1];
+	Pending *p = &w->pending;
+	char old_name[TIMELINE_NAME_MAX + 1];
 	TimelineInfo info;
-	Branch	   *new;
+	Branch *new;
 
 	PS_TRY(take(w, parent));
-	*p = (Pending){.kind = PENDING_REPLACE, .branch = b, .parent = parent, .lsn = lsn};
+	*p = (Pending) {.kind = PENDING_REPLACE, .branch = b, .parent = parent, .lsn = lsn};
 	find_origin(&p->parent, &p->lsn);
 	strcpy(p->name, b->name);
 	for (int i = 1; i == 1 || model_named(w, p->old_name) != NULL; i++)
@@ -1479,8 +1479,8 @@ keep_branch(World *w, Branch *b, bool all)
 static inline void
 leave_branch(World *w, Branch *b)
 {
-	Timeline   *tl = b->tl;
-	Store	   *store = w->s.store;
+	Timeline *tl = b->tl;
+	Store *store = w->s.store;
 
 	if (tl == NULL)
 		return;
@@ -1498,14 +1498,14 @@ leave_branch(World *w, Branch *b)
 static inline PsError *
 detach_tenant(World *w)
 {
-	Branch	   *b = random_branch(w);
-	char		id[PS_ID_TEXT];
+	Branch *b = random_branch(w);
+	char id[PS_ID_TEXT];
 	const char *name = rnd32(w, 2) == 0 ? b->name : ps_id_format(&test_tenant, id);
-	Tenant	   *tenant;
-	Timeline  **timelines;
-	int			n;
+	Tenant *tenant;
+	Timeline **timelines;
+	int n;
 
-	w->pending = (Pending){.kind = PENDING_DETACH};
+	w->pending = (Pending) {.kind = PENDING_DETACH};
 	for (int i = 0; i < w->n; i++)
 		let_go(w->branches[i]);
 	PS_TRY(store_begin_detach(w->s.store, name, &model_waiter, &tenant, &timelines, &n));
@@ -1519,7 +1519,7 @@ detach_tenant(World *w)
 static inline PsError *
 attach_tenant(World *w)
 {
-	char		id[PS_ID_TEXT];
+	char id[PS_ID_TEXT];
 
 	PS_TRY(store_attach_tenant(w->s.store, rnd32(w, 2) == 0 ? random_branch(w)->name : ps_id_format(&test_tenant, id), true));
 	w->pending.kind = PENDING_NOTHING;
@@ -1530,12 +1530,12 @@ attach_tenant(World *w)
 static inline PsError *
 check_moment(World *w, Branch *b)
 {
-	Branch	   *at = b;
-	Timeline   *tl;
-	XLogRecPtr	lsn;
-	XLogRecPtr	expected;
+	Branch *at = b;
+	Timeline *tl;
+	XLogRecPtr lsn;
+	XLogRecPtr expected;
 	TimestampTz when;
-	PsError    *err;
+	PsError *err;
 
 	while (at->parent != NULL && (at->nxacts == 0 || rnd32(w, 4) == 0))
 		at = at->parent;
@@ -1551,7 +1551,7 @@ check_moment(World *w, Branch *b)
 	expected = b->acked;
 	for (Branch *x = b, *next = NULL; x != NULL; next = x, x = x->parent)
 	{
-		XLogRecPtr	moment = model_moment(x, when, next ? next->start : b->acked);
+		XLogRecPtr moment = model_moment(x, when, next ? next->start : b->acked);
 
 		if (moment != InvalidXLogRecPtr)
 		{
@@ -1578,8 +1578,8 @@ note_files(World *w)
 {
 	for (int i = 0; i < w->n; i++)
 	{
-		LayerSet   *set;
-		int			n;
+		LayerSet *set;
+		int n;
 
 		if (w->branches[i]->tl == NULL)
 			continue;
@@ -1598,7 +1598,7 @@ note_files(World *w)
 static inline void
 set_small_sizes(World *w)
 {
-	Config	   *config = &w->s.config;
+	Config *config = &w->s.config;
 
 	config->compaction_backlog = 1000;
 	config->compaction_threshold = 2 + rnd32(w, 3);
@@ -1609,7 +1609,8 @@ set_small_sizes(World *w)
 	config->image_delta_percent = 10 + rnd32(w, 100);
 	config->image_delta_layers = 2 + rnd32(w, 4);
 	config->page_cache_size = rnd32(w, 2);
-	config->checkpoint_distance = rnd32(w, 3) > 0 ? 0 : rnd32(w, 2) == 0 ? 1 : 1000;
+	config->checkpoint_distance = rnd32(w, 3) > 0 ? 0 : rnd32(w, 2) == 0 ? 1
+																		 : 1000;
 	config->compaction_workers = rnd32(w, 3) == 0 ? 0 : 1;
 	config->gc_horizon = rnd32(w, 3) == 0 ? rnd32(w, 8) : rnd32(w, 2);
 	config->pitr_interval = rnd32(w, 3) == 0 ? (int) rnd32(w, 30) * 86400 : 0;
@@ -1619,8 +1620,8 @@ set_small_sizes(World *w)
 static inline void
 world_begin(World *w, uint64 random)
 {
-	History		h;
-	Branch	   *b;
+	History h;
+	Branch *b;
 
 	/* in memory: files come and go all the time, and a disk may take long over each */
 	store_template = "/dev/shm/t_model.XXXXXX";
@@ -1651,4 +1652,4 @@ world_end(World *w)
 		model_remove(w, w->branches[0]);
 }
 
-#endif							/* MODEL_H */
+#endif /* MODEL_H */

@@ -12,9 +12,8 @@ static inline PsError *
 redo_page(RedoPool *pool, PsRel rel, ForkNumber fork, BlockNumber blk, const char *base, const WalRecord *records, int nrecords,
 		  char *page)
 {
-	PsError    *err;
-	RedoJob		job = {.rel = rel, .fork = fork, .blk = blk, .has_base = base != NULL, .page = page,
-		.records = records, .nrecords = nrecords, .err = &err};
+	PsError *err;
+	RedoJob job = {.rel = rel, .fork = fork, .blk = blk, .has_base = base != NULL, .page = page, .records = records, .nrecords = nrecords, .err = &err};
 
 	if (base != NULL && base != page)
 		memcpy(page, base, BLCKSZ);
@@ -22,4 +21,4 @@ redo_page(RedoPool *pool, PsRel rel, ForkNumber fork, BlockNumber blk, const cha
 	return err;
 }
 
-#endif							/* REDO_UTIL_H */
+#endif /* REDO_UTIL_H */

@@ -33,51 +33,51 @@
 #include "redo_util.h"
 #include "wal/wal.h"
 
-#define BINDIR "/usr/lib/postgresql/15/bin"
-#define LIBRARY "../../src/walredo/pageserver_walredo.so"
-#define NTHREADS 2
+#define BINDIR      "/usr/lib/postgresql/15/bin"
+#define LIBRARY     "../../src/walredo/pageserver_walredo.so"
+#define NTHREADS    2
 #define MAX_REPORTS 20
 
 /* A record that changes a block. */
 typedef struct Change
 {
-	int			record;			/* in records[] */
-	bool		will_init;
+	int record; /* in records[] */
+	bool will_init;
 } Change;
 
 typedef struct Block
 {
-	PsKey		key;
-	bool		in_use;
-	bool		no_base;		/* cut off, dropped or copied since BASE */
-	bool		copied;			/* its database was copied as files: contents before the WAL unknown */
-	int			nchanges;
-	int			max_changes;
-	Change	   *changes;
+	PsKey key;
+	bool in_use;
+	bool no_base; /* cut off, dropped or copied since BASE */
+	bool copied;  /* its database was copied as files: contents before the WAL unknown */
+	int nchanges;
+	int max_changes;
+	Change *changes;
 } Block;
 
 typedef struct Counts
 {
-	uint64		exact;
-	uint64		vm_lsn;			/* visibility map pages that differ in LSN only */
-	uint64		wrong;
-	uint64		errors;
-	uint64		gone;			/* no longer in REPLAYED */
-	uint64		skipped;
-	uint64		records;
-	uint64		by_rmgr[RM_MAX_BUILTIN_ID + 1];	/* right pages by the last record's resource manager */
+	uint64 exact;
+	uint64 vm_lsn; /* visibility map pages that differ in LSN only */
+	uint64 wrong;
+	uint64 errors;
+	uint64 gone; /* no longer in REPLAYED */
+	uint64 skipped;
+	uint64 records;
+	uint64 by_rmgr[RM_MAX_BUILTIN_ID + 1]; /* right pages by the last record's resource manager */
 } Counts;
 
 static const char *base_dir;
 static const char *replayed_dir;
 static WalRecord *records;
-static int	nrecords;
-static int	max_records;
+static int nrecords;
+static int max_records;
 static Block *blocks;
-static uint32 max_blocks = 1 << 16;	/* a power of two */
+static uint32 max_blocks = 1 << 16; /* a power of two */
 static uint32 nblocks;
-static Oid	copied_dbs[64];
-static int	ncopied_dbs;
+static Oid copied_dbs[64];
+static int ncopied_dbs;
 static RedoPool *pool;
 static atomic_int reports;
 static atomic_ullong images_checked;
@@ -97,14 +97,14 @@ check(PsError *err)
 static Block *
 find_block(const PsKey *key)
 {
-	uint64		h = (key->rel * UINT64CONST(0x9E3779B97F4A7C15)) ^ (key->blk * UINT64CONST(0xC2B2AE3D27D4EB4F)) ^
-		((uint64) key->db << 20) ^ ((uint64) key->fork << 50) ^ key->spc;
+	uint64 h = (key->rel * UINT64CONST(0x9E3779B97F4A7C15)) ^ (key->blk * UINT64CONST(0xC2B2AE3D27D4EB4F)) ^
+			   ((uint64) key->db << 20) ^ ((uint64) key->fork << 50) ^ key->spc;
 
 	h ^= h >> 29;
 	h *= UINT64CONST(0xBF58476D1CE4E5B9);
 	for (h ^= h >> 32;; h++)
 	{
-		Block	   *b = &blocks[h & (max_blocks - 1)];
+		Block *b = &blocks[h & (max_blocks - 1)];
 
 		if (!b->in_use || ps_key_cmp(&b->key, key) == 0)
 			return b;
@@ -114,13 +114,13 @@ find_block(const PsKey *key)
 static Block *
 get_block(const PsKey *key)
 {
-	Block	   *b = find_block(key);
+	Block *b = find_block(key);
 
 	if (b->in_use)
 		return b;
 	if (nblocks >= max_blocks / 2)
 	{
-		Block	   *old = blocks;
+		Block *old = blocks;
 
 		blocks = pg_malloc0(2 * max_blocks * sizeof(Block));
 		max_blocks *= 2;
@@ -143,8 +143,8 @@ get_block(const PsKey *key)
 static PsError *
 on_block(void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork, BlockNumber blk, bool will_init)
 {
-	PsKey		key = ps_key_block(rel, fork, blk);
-	Block	   *b = get_block(&key);
+	PsKey key = ps_key_block(rel, fork, blk);
+	Block *b = get_block(&key);
 
 	if (b->nchanges > 0 && b->changes[b->nchanges - 1].record == nrecords - 1)
 	{
@@ -156,7 +156,7 @@ on_block(void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork, BlockNumbe
 		b->max_changes = Max(4, 2 * b->max_changes);
 		b->changes = pg_realloc(b->changes, b->max_changes * sizeof(Change));
 	}
-	b->changes[b->nchanges++] = (Change){nrecords - 1, will_init};
+	b->changes[b->nchanges++] = (Change) {nrecords - 1, will_init};
 	return NULL;
 }
 
@@ -166,7 +166,7 @@ forget(Oid spc, Oid db, Oid rel, int fork, BlockNumber from)
 {
 	for (uint32 i = 0; i < max_blocks; i++)
 	{
-		Block	   *b = &blocks[i];
+		Block *b = &blocks[i];
 
 		if (!b->in_use || b->key.spc != spc || b->key.db != db || (rel != 0 && b->key.rel != rel) ||
 			(fork >= 0 && b->key.fork != fork) || b->key.blk < from)
@@ -243,26 +243,34 @@ on_del(void *arg, const WalRecord *rec, const PsKey *key)
 }
 
 static const WalSink sink = {
-	.block = on_block, .slru = on_slru, .slru_truncate = on_slru_truncate, .rel_create = on_create,
-	.rel_truncate = on_truncate, .rel_drop = on_drop, .db_copy = on_db_copy, .db_drop = on_db_drop,
-	.origin = on_origin, .put = on_put, .del = on_del,
+	.block = on_block,
+	.slru = on_slru,
+	.slru_truncate = on_slru_truncate,
+	.rel_create = on_create,
+	.rel_truncate = on_truncate,
+	.rel_drop = on_drop,
+	.db_copy = on_db_copy,
+	.db_drop = on_db_drop,
+	.origin = on_origin,
+	.put = on_put,
+	.del = on_del,
 };
 
 static void
 read_wal(const char *waldir, const ControlFileData *control, XLogRecPtr end)
 {
-	uint32		segsize = control->xlog_seg_size;
-	XLogRecPtr	pos = control->checkPoint;
+	uint32 segsize = control->xlog_seg_size;
+	XLogRecPtr pos = control->checkPoint;
 	WalDecoder *dec = wal_decoder_create(pos, InvalidXLogRecPtr, control->system_identifier, segsize, false);
-	char	   *segment = pg_malloc(segsize);
-	bool		done = false;
+	char *segment = pg_malloc(segsize);
+	bool done = false;
 
 	while (!done)
 	{
-		char		name[MAXFNAMELEN];
-		char		path[MAXPGPATH];
-		int			fd;
-		bool		found;
+		char name[MAXFNAMELEN];
+		char path[MAXPGPATH];
+		int fd;
+		bool found;
 
 		XLogFileName(name, 1, pos / segsize, segsize);
 		snprintf(path, sizeof(path), "%s/%s", waldir, name);
@@ -277,8 +285,8 @@ read_wal(const char *waldir, const ControlFileData *control, XLogRecPtr end)
 		pos += segsize - pos % segsize;
 		for (;;)
 		{
-			WalRecord	rec;
-			WalParsed	parsed;
+			WalRecord rec;
+			WalParsed parsed;
 
 			check(wal_decoder_next(dec, &rec, &found));
 			if (!found)
@@ -310,10 +318,10 @@ read_wal(const char *waldir, const ControlFileData *control, XLogRecPtr end)
 static bool
 read_disk(const char *dir, const PsKey *key, char *page)
 {
-	char	   *rel = GetRelationPath(key->db, key->spc, key->rel, InvalidBackendId, key->fork);
-	char		path[MAXPGPATH];
-	int			fd;
-	bool		ok;
+	char *rel = GetRelationPath(key->db, key->spc, key->rel, InvalidBackendId, key->fork);
+	char path[MAXPGPATH];
+	int fd;
+	bool ok;
 
 	if (key->blk / RELSEG_SIZE > 0)
 		snprintf(path, sizeof(path), "%s/%s.%u", dir, rel, key->blk / RELSEG_SIZE);
@@ -332,16 +340,16 @@ read_disk(const char *dir, const PsKey *key, char *page)
 static void
 check_image(const Block *b, const WalRecord *rec)
 {
-	PsRel		rel = {b->key.spc, b->key.db, b->key.rel};
-	WalParsed	parsed;
-	char		image[BLCKSZ];
-	char		page[BLCKSZ];
+	PsRel rel = {b->key.spc, b->key.db, b->key.rel};
+	WalParsed parsed;
+	char image[BLCKSZ];
+	char page[BLCKSZ];
 
 	check(wal_parse(rec, &parsed));
 	for (int i = 0; i <= parsed.max_block_id; i++)
 	{
 		const WalBlockRef *ref = &parsed.blocks[i];
-		PageHeader	header = (PageHeader) image;
+		PageHeader header = (PageHeader) image;
 
 		if (!ref->in_use || !ref->apply_image || ref->blk != b->key.blk || ref->fork != b->key.fork ||
 			!ps_rel_equal(ref->rel, rel) || !wal_image_is_final(&parsed, i))
@@ -365,8 +373,8 @@ report(const Block *b, int from, const char *what, const char *got, const char *
 {
 	const WalRecord *last = &records[b->changes[b->nchanges - 1].record];
 	const XLogRecord *header = (const XLogRecord *) last->data;
-	char		text[PS_KEY_TEXT];
-	int			off = 0;
+	char text[PS_KEY_TEXT];
+	int off = 0;
 
 	if (atomic_fetch_add(&reports, 1) >= MAX_REPORTS)
 		return;
@@ -383,14 +391,14 @@ report(const Block *b, int from, const char *what, const char *got, const char *
 static void
 compare_block(const Block *b, bool from_base, Counts *counts)
 {
-	PsRel		rel = {b->key.spc, b->key.db, b->key.rel};
-	char		base[BLCKSZ];
-	char		want[BLCKSZ];
-	char		got[BLCKSZ];
+	PsRel rel = {b->key.spc, b->key.db, b->key.rel};
+	char base[BLCKSZ];
+	char want[BLCKSZ];
+	char got[BLCKSZ];
 	const char *start = NULL;
-	WalRecord  *chain;
-	PsError    *err;
-	int			from = from_base ? 0 : b->nchanges - 1;
+	WalRecord *chain;
+	PsError *err;
+	int from = from_base ? 0 : b->nchanges - 1;
 
 	if (b->nchanges == 0 || b->key.fork == FSM_FORKNUM)
 	{
@@ -458,15 +466,15 @@ compare_block(const Block *b, bool from_base, Counts *counts)
 
 typedef struct Job
 {
-	bool		from_base;
-	int			part;
-	Counts		counts;
+	bool from_base;
+	int part;
+	Counts counts;
 } Job;
 
 static void *
 compare_thread(void *arg)
 {
-	Job		   *job = arg;
+	Job *job = arg;
 
 	for (uint32 i = job->part; i < max_blocks; i += NTHREADS)
 	{
@@ -485,9 +493,9 @@ compare(bool from_base)
 #include "access/rmgrlist.h"
 #undef PG_RMGR
 	};
-	Job			jobs[NTHREADS] = {0};
-	pthread_t	threads[NTHREADS];
-	Counts		all = {0};
+	Job jobs[NTHREADS] = {0};
+	pthread_t threads[NTHREADS];
+	Counts all = {0};
 
 	for (int i = 0; i < NTHREADS; i++)
 	{
@@ -497,7 +505,7 @@ compare(bool from_base)
 	}
 	for (int i = 0; i < NTHREADS; i++)
 	{
-		uint64	   *sum = (uint64 *) &all;
+		uint64 *sum = (uint64 *) &all;
 
 		pthread_join(threads[i], NULL);
 		for (int k = 0; k < sizeof(Counts) / sizeof(uint64); k++)
@@ -521,8 +529,8 @@ compare(bool from_base)
 static int
 compare_double(const void *a, const void *b)
 {
-	double		x = *(const double *) a;
-	double		y = *(const double *) b;
+	double x = *(const double *) a;
+	double y = *(const double *) b;
 
 	return x < y ? -1 : x > y;
 }
@@ -540,12 +548,12 @@ bench(RmgrId rmid, int n)
 	for (uint32 i = 0; i < max_blocks; i++)
 	{
 		const Block *b = &blocks[i];
-		PsRel		rel = {b->key.spc, b->key.db, b->key.rel};
-		WalRecord  *chain;
-		char		base[BLCKSZ];
-		char		page[BLCKSZ];
-		double		total = 0;
-		bool		ok;
+		PsRel rel = {b->key.spc, b->key.db, b->key.rel};
+		WalRecord *chain;
+		char base[BLCKSZ];
+		char page[BLCKSZ];
+		double total = 0;
+		bool ok;
 
 		if (!b->in_use || b->nchanges < n + 1 || !b->changes[0].will_init || b->key.fork != MAIN_FORKNUM)
 			continue;
@@ -587,8 +595,8 @@ bench(RmgrId rmid, int n)
 static void
 read_control(ControlFileData *control)
 {
-	char		path[MAXPGPATH];
-	int			fd;
+	char path[MAXPGPATH];
+	int fd;
 
 	snprintf(path, sizeof(path), "%s/global/pg_control", base_dir);
 	fd = open(path, O_RDONLY);
@@ -603,14 +611,14 @@ read_control(ControlFileData *control)
 int
 main(int argc, char **argv)
 {
-	char		workdir[] = "/tmp/redocheck.XXXXXX";
+	char workdir[] = "/tmp/redocheck.XXXXXX";
 	RedoOptions options = {.bindir = BINDIR, .max_helpers = NTHREADS, .timeout_ms = 60000};
 	ControlFileData control;
-	RedoStats	stats;
-	uint32		hi;
-	uint32		lo;
-	bool		ok;
-	bool		want_bench = false;
+	RedoStats stats;
+	uint32 hi;
+	uint32 lo;
+	bool ok;
+	bool want_bench = false;
 
 	if (argc < 5 || sscanf(argv[3], "%X/%X", &hi, &lo) != 2)
 	{

@@ -19,14 +19,14 @@
 #endif
 
 static uint64 seed;
-static Cluster *cluster;		/* to be imported */
+static Cluster *cluster; /* to be imported */
 
 /* ---- scenarios: each works on a store that build() made ---- */
 
 static inline Branch *
 named(World *w, const char *name)
 {
-	Branch	   *b = model_named(w, name);
+	Branch *b = model_named(w, name);
 
 	/* it may have been done before */
 	return b != NULL ? b : w->branches[0];
@@ -68,7 +68,7 @@ switch_segment(World *w, Branch *b)
 static inline PsError *
 do_write(World *w)
 {
-	Branch	   *b = named(w, "main");
+	Branch *b = named(w, "main");
 
 	PS_TRY(write_records(w, b, 5, false));
 	PS_TRY(switch_segment(w, b));
@@ -78,7 +78,7 @@ do_write(World *w)
 static inline PsError *
 do_flush(World *w)
 {
-	Branch	   *b = named(w, "main");
+	Branch *b = named(w, "main");
 
 	PS_TRY(write_records(w, b, 20, false));
 	/* going on, nothing is flushed */
@@ -96,7 +96,7 @@ do_upkeep(World *w)
 static inline PsError *
 do_create(World *w)
 {
-	Branch	   *b = named(w, "main");
+	Branch *b = named(w, "main");
 
 	PS_TRY(create_branch(w, b, b->records[b->nrecords / 2].end - 8));
 	return create_branch(w, named(w, "child"), PG_UINT64_MAX);
@@ -123,7 +123,7 @@ do_rename(World *w)
 static inline PsError *
 do_reset(World *w)
 {
-	Branch	   *leaf = named(w, "leaf");
+	Branch *leaf = named(w, "leaf");
 
 	return replace_branch(w, leaf, leaf->parent, PG_UINT64_MAX, true);
 }
@@ -131,7 +131,7 @@ do_reset(World *w)
 static inline PsError *
 do_restore(World *w)
 {
-	Branch	   *child = named(w, "child");
+	Branch *child = named(w, "child");
 
 	return replace_branch(w, child, child, child->records[child->nrecords / 2].end, false);
 }
@@ -157,7 +157,7 @@ do_import(World *w)
 {
 	if (w->has_imported)
 		return NULL;
-	w->pending = (Pending){.kind = PENDING_IMPORT};
+	w->pending = (Pending) {.kind = PENDING_IMPORT};
 	PS_TRY(import_cluster(w->s.store, IMPORTED, cluster->pgdata, &model_waiter, NULL, &w->imported));
 	w->has_imported = true;
 	w->pending.kind = PENDING_NOTHING;
@@ -173,7 +173,7 @@ do_generation(World *w)
 static inline PsError *
 do_db_copy(World *w)
 {
-	Branch	   *b = named(w, "main");
+	Branch *b = named(w, "main");
 
 	PS_TRY(connect_receiver(w, b));
 	put_db_copy(w, b, 0, 1);
@@ -185,7 +185,7 @@ do_db_copy(World *w)
 static PsError *
 do_db_copy_upkeep(World *w)
 {
-	Branch	   *b = named(w, "main");
+	Branch *b = named(w, "main");
 
 	PS_TRY(connect_receiver(w, b));
 	put_db_copy(w, b, 0, 1);
@@ -208,8 +208,8 @@ do_restart(World *w)
 typedef struct Scenario
 {
 	const char *name;
-	PsError    *(*run) (World *w);
-	int			distance;		/* checkpoint_distance: 0: all that is written is flushed */
+	PsError *(*run)(World *w);
+	int distance; /* checkpoint_distance: 0: all that is written is flushed */
 } Scenario;
 
 static const Scenario scenarios[] = {
@@ -240,8 +240,8 @@ set_name(World *w, Branch *b, const char *name)
 	strcpy(b->name, name);
 }
 
-static int	distance;
-static int	horizon;
+static int distance;
+static int horizon;
 
 static inline void
 set_config(World *w)
@@ -273,7 +273,7 @@ build(World *w, const Scenario *scenario, uint64 random)
 	{
 		if (i > 0)
 		{
-			Branch	   *parent = named(w, names[i - 1]);
+			Branch *parent = named(w, names[i - 1]);
 
 			OK(create_branch(w, parent, parent->acked));
 			set_name(w, w->branches[i], names[i]);
@@ -299,13 +299,13 @@ build(World *w, const Scenario *scenario, uint64 random)
 static inline void
 check_imported(World *w)
 {
-	PsRel		rel = {1663, 5, 1259};
+	PsRel rel = {1663, 5, 1259};
 	BlockNumber blk = 0;
 	BlockNumber nblocks;
-	bool		found;
-	XLogRecPtr	lsn;
-	char		page[BLCKSZ];
-	char		expected[BLCKSZ];
+	bool found;
+	XLogRecPtr lsn;
+	char page[BLCKSZ];
+	char expected[BLCKSZ];
 
 	OK(timeline_read_lsn(w->imported, PS_LSN_LATEST, InvalidXLogRecPtr, NULL, &lsn));
 	CHECK(lsn == cluster->checkpoint_end);
@@ -344,7 +344,7 @@ restart(World *w, FaultLoss loss)
 static inline void
 lose_power_at_start(World *w)
 {
-	PsError    *err;
+	PsError *err;
 
 	if (w->s.store != NULL)
 		world_close(w);
@@ -384,4 +384,4 @@ is_sync_of_wal(const char *name, const char *path)
 	return strcmp(name, "fdatasync") == 0;
 }
 
-#endif							/* SCENARIOS_H */
+#endif /* SCENARIOS_H */

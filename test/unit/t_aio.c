@@ -24,13 +24,13 @@
 #include "io/aio.h"
 
 #define FILE_SIZE (4 * 1024 * 1024 + 123)
-#define MAX_LEN 20000
+#define MAX_LEN   20000
 
 static const AioMethod methods[] = {AIO_SYNC, AIO_WORKER, AIO_URING};
 static const char *const method_name[] = {"sync", "worker", "io_uring"};
 
 static char path[64];
-static int	fd;
+static int fd;
 static char *contents;
 static uint64 seed;
 
@@ -77,20 +77,21 @@ teardown(void **state)
 static void
 check_reads(Aio *aio, int n, bool bad, uint64 *random)
 {
-	AioRead    *reads = pg_malloc(n * sizeof(AioRead));
-	char	   *buf = pg_malloc0((size_t) n * MAX_LEN);
+	AioRead *reads = pg_malloc(n * sizeof(AioRead));
+	char *buf = pg_malloc0((size_t) n * MAX_LEN);
 
 	if (next_random(random, 2) == 0)
 		posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 	for (int i = 0; i < n; i++)
 		reads[i] = (AioRead) {.fd = bad && next_random(random, 4) == 0 ? -1 : fd,
-			.offset = next_random(random, FILE_SIZE + 10000), .len = 1 + next_random(random, MAX_LEN),
-			.buf = buf + (size_t) i * MAX_LEN};
+							  .offset = next_random(random, FILE_SIZE + 10000),
+							  .len = 1 + next_random(random, MAX_LEN),
+							  .buf = buf + (size_t) i * MAX_LEN};
 	aio_read(aio, reads, n);
 	for (int i = 0; i < n; i++)
 	{
-		AioRead    *r = &reads[i];
-		size_t		there = r->offset < FILE_SIZE ? Min(r->len, FILE_SIZE - r->offset) : 0;
+		AioRead *r = &reads[i];
+		size_t there = r->offset < FILE_SIZE ? Min(r->len, FILE_SIZE - r->offset) : 0;
 
 		if (r->fd < 0)
 		{
@@ -115,7 +116,7 @@ test_contents(void **state)
 
 	for (int m = 0; m < lengthof(methods); m++)
 	{
-		Aio		   *aio;
+		Aio *aio;
 
 		assert_null(aio_create(methods[m], 3, &aio));
 		assert_int_equal(aio_method(aio), methods[m]);
@@ -130,15 +131,15 @@ test_contents(void **state)
 
 typedef struct Reader
 {
-	pthread_t	thread;
-	Aio		   *aio;
-	uint64		random;
+	pthread_t thread;
+	Aio *aio;
+	uint64 random;
 } Reader;
 
 static void *
 read_much(void *arg)
 {
-	Reader	   *r = arg;
+	Reader *r = arg;
 
 	for (int i = 0; i < 20; i++)
 		check_reads(r->aio, 1 + next_random(&r->random, 40), i % 4 == 0, &r->random);
@@ -151,8 +152,8 @@ test_threads(void **state)
 {
 	for (int m = 0; m < lengthof(methods); m++)
 	{
-		Aio		   *aio;
-		Reader		readers[50];
+		Aio *aio;
+		Reader readers[50];
 
 		assert_null(aio_create(methods[m], 3, &aio));
 		for (int i = 0; i < lengthof(readers); i++)
@@ -170,19 +171,19 @@ test_threads(void **state)
 static void
 test_one_wait(void **state)
 {
-	char		buf[20][100];
-	AioRead		reads[20];
+	char buf[20][100];
+	AioRead reads[20];
 
 	aio_bench_delay = 20000;
 	for (int m = 0; m < lengthof(methods); m++)
 	{
-		Aio		   *aio;
-		double		best = 1000;
+		Aio *aio;
+		double best = 1000;
 
 		assert_null(aio_create(methods[m], 0, &aio));
 		for (int round = 0; round < 5; round++)
 		{
-			double		start = now();
+			double start = now();
 
 			for (int i = 0; i < lengthof(reads); i++)
 				reads[i] = (AioRead) {.fd = fd, .offset = i * 100000, .len = sizeof(buf[i]), .buf = buf[i]};
@@ -204,10 +205,10 @@ test_one_wait(void **state)
 
 /* Runs f in a process of its own, for it changes what the kernel allows. */
 static void
-in_child(void (*f) (void))
+in_child(void (*f)(void))
 {
-	pid_t		pid = fork();
-	int			status;
+	pid_t pid = fork();
+	int status;
 
 	if (pid == 0)
 	{
@@ -218,7 +219,15 @@ in_child(void (*f) (void))
 	assert_int_equal(status, 0);
 }
 
-#define MUST(cond) do { if (!(cond)) { fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond); _exit(1); } } while (0)
+#define MUST(cond)                                                     \
+	do                                                                 \
+	{                                                                  \
+		if (!(cond))                                                   \
+		{                                                              \
+			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond); \
+			_exit(1);                                                  \
+		}                                                              \
+	} while (0)
 
 static void
 refuse_io_uring(void)
@@ -239,8 +248,8 @@ refuse_io_uring(void)
 static void
 without_io_uring(void)
 {
-	Aio		   *aio;
-	uint64		random = 1;
+	Aio *aio;
+	uint64 random = 1;
 
 	refuse_io_uring();
 	MUST(aio_create(AIO_URING, 2, &aio) == NULL);
@@ -259,13 +268,13 @@ test_refused(void **state)
 static void
 without_more_rings(void)
 {
-	Aio		   *aio;
-	Reader		readers[8];
+	Aio *aio;
+	Reader readers[8];
 
 	MUST(aio_create(AIO_URING, 2, &aio) == NULL);
 	MUST(aio_method(aio) == AIO_URING);
 	refuse_io_uring();
-	aio_bench_delay = 100;		/* so that there are several at a time */
+	aio_bench_delay = 100; /* so that there are several at a time */
 	for (int i = 0; i < lengthof(readers); i++)
 	{
 		readers[i] = (Reader) {.aio = aio, .random = i};

@@ -22,10 +22,11 @@
 #include "conf.h"
 #include "ps_wire.h"
 
-#define ASSERT_OK(expr) \
-	do { \
-		PsError    *assert_err_ = (expr); \
-		if (assert_err_ != NULL) \
+#define ASSERT_OK(expr)                           \
+	do                                            \
+	{                                             \
+		PsError *assert_err_ = (expr);            \
+		if (assert_err_ != NULL)                  \
 			fail_msg("%s", assert_err_->message); \
 	} while (0)
 
@@ -44,13 +45,13 @@ assert_fails(PsError *err, const char *sqlstate, const char *part)
 typedef struct Collector
 {
 	StringInfoData data;
-	int			fail_after;		/* bytes; -1: never */
+	int fail_after; /* bytes; -1: never */
 } Collector;
 
 static PsError *
 collect(void *arg, const char *data, size_t len)
 {
-	Collector  *c = arg;
+	Collector *c = arg;
 
 	if (c->fail_after >= 0 && c->data.len + len > c->fail_after)
 		return ps_error(PS_SQLSTATE_IO, "the reader has gone");
@@ -61,7 +62,7 @@ collect(void *arg, const char *data, size_t len)
 static char *
 pattern(size_t len, int seed)
 {
-	char	   *data = pg_malloc(len + 1);
+	char *data = pg_malloc(len + 1);
 
 	for (size_t i = 0; i < len; i++)
 		data[i] = (char) (i * 31 + i / 251 + seed);
@@ -72,10 +73,10 @@ pattern(size_t len, int seed)
 static void
 assert_file(const char *dir, const char *name, const char *data, size_t len, size_t size)
 {
-	char	   *path = psprintf("%s/%s", dir, name);
+	char *path = psprintf("%s/%s", dir, name);
 	struct stat st;
-	FILE	   *file = fopen(path, "rb");
-	char	   *buf = pg_malloc(size + 1);
+	FILE *file = fopen(path, "rb");
+	char *buf = pg_malloc(size + 1);
 
 	if (file == NULL)
 		fail_msg("no file %s", path);
@@ -94,16 +95,16 @@ assert_file(const char *dir, const char *name, const char *data, size_t len, siz
 static void
 test_tar(void **state)
 {
-	char		dir[] = "/tmp/t_backup.XXXXXX";
-	Collector	c = {.fail_after = -1};
-	TarSink    *tar;
-	size_t		big_len = 300 * 1024 + 17;
-	char	   *big = pattern(big_len, 1);
-	char	   *tail = pattern(16384, 2);
-	char	   *command;
-	FILE	   *pipe;
+	char dir[] = "/tmp/t_backup.XXXXXX";
+	Collector c = {.fail_after = -1};
+	TarSink *tar;
+	size_t big_len = 300 * 1024 + 17;
+	char *big = pattern(big_len, 1);
+	char *tail = pattern(16384, 2);
+	char *command;
+	FILE *pipe;
 	struct stat st;
-	char	   *path;
+	char *path;
 
 	initStringInfo(&c.data);
 	tar = tar_create((ByteSink) {collect, &c});
@@ -125,7 +126,7 @@ test_tar(void **state)
 	ASSERT_OK(tar_finish(tar));
 	tar_free(tar);
 	assert_int_equal(c.data.len % TAR_BLOCK_SIZE, 0);
-	assert_true(c.data.len < 1024 * 1024);	/* the hole is not sent */
+	assert_true(c.data.len < 1024 * 1024); /* the hole is not sent */
 	assert_int_equal(read_tar_number(c.data.data + 148, 8), tarChecksum(c.data.data));
 
 	/* the judge is the program that pageserver_ctl uses */
@@ -158,10 +159,10 @@ test_tar(void **state)
 static void
 test_tar_errors(void **state)
 {
-	Collector	c = {.fail_after = 200 * 1024};
-	char		name[128];
-	char	   *data = pattern(300 * 1024, 3);
-	TarSink    *tar;
+	Collector c = {.fail_after = 200 * 1024};
+	char name[128];
+	char *data = pattern(300 * 1024, 3);
+	TarSink *tar;
 
 	initStringInfo(&c.data);
 	memset(name, 'x', sizeof(name) - 1);
@@ -222,11 +223,10 @@ test_control(void **state)
 {
 	ControlFileData base;
 	ControlFileData control;
-	WalState	wal = {.max_connections = 123, .max_worker_processes = 9, .max_wal_senders = 11, .max_prepared_xacts = 5,
-		.max_locks_per_xact = 65, .wal_level = 2, .wal_log_hints = true, .track_commit_timestamp = true};
-	CheckPoint	checkpoint = {.redo = 0x1234560, .ThisTimeLineID = 1, .PrevTimeLineID = 1, .nextOid = 24576, .nextMulti = 7};
-	char		file[PG_CONTROL_FILE_SIZE];
-	char		again[PG_CONTROL_FILE_SIZE];
+	WalState wal = {.max_connections = 123, .max_worker_processes = 9, .max_wal_senders = 11, .max_prepared_xacts = 5, .max_locks_per_xact = 65, .wal_level = 2, .wal_log_hints = true, .track_commit_timestamp = true};
+	CheckPoint checkpoint = {.redo = 0x1234560, .ThisTimeLineID = 1, .PrevTimeLineID = 1, .nextOid = 24576, .nextMulti = 7};
+	char file[PG_CONTROL_FILE_SIZE];
+	char again[PG_CONTROL_FILE_SIZE];
 
 	make_base(&base);
 	checkpoint.nextXid = FullTransactionIdFromEpochAndXid(3, 999);
@@ -266,11 +266,11 @@ test_control_refused(void **state)
 {
 	ControlFileData base;
 	ControlFileData control;
-	WalState	wal = {0};
-	CheckPoint	checkpoint = {0};
-	char		good[PG_CONTROL_FILE_SIZE];
-	char		bad[PG_CONTROL_FILE_SIZE];
-	PsError    *err;
+	WalState wal = {0};
+	CheckPoint checkpoint = {0};
+	char good[PG_CONTROL_FILE_SIZE];
+	char bad[PG_CONTROL_FILE_SIZE];
+	PsError *err;
 
 	make_base(&base);
 	control_make(&base, &wal, &checkpoint, 0x1234560, 0, good);
@@ -286,14 +286,15 @@ test_control_refused(void **state)
 		ps_error_free(err);
 	}
 
-#define REFUSED(field, value, part) \
-	do { \
-		ControlFileData changed; \
-		memcpy(&changed, good, sizeof(changed)); \
-		changed.field = value; \
-		memcpy(bad, good, sizeof(bad)); \
-		memcpy(bad, &changed, sizeof(changed)); \
-		set_crc(bad); \
+#define REFUSED(field, value, part)                                                              \
+	do                                                                                           \
+	{                                                                                            \
+		ControlFileData changed;                                                                 \
+		memcpy(&changed, good, sizeof(changed));                                                 \
+		changed.field = value;                                                                   \
+		memcpy(bad, good, sizeof(bad));                                                          \
+		memcpy(bad, &changed, sizeof(changed));                                                  \
+		set_crc(bad);                                                                            \
 		assert_fails(control_decode(bad, sizeof(bad), "it", &control), PS_SQLSTATE_STATE, part); \
 	} while (0)
 	REFUSED(pg_control_version, 1201, "1201");
@@ -311,16 +312,16 @@ static void
 test_checksum(void **state)
 {
 	PGAlignedBlock page;
-	uint16		expected;
+	uint16 expected;
 
 	memset(page.data, 0, BLCKSZ);
 	assert_true(page_is_zero(page.data));
 	page_set_checksum(page.data, 7);
-	assert_true(page_is_zero(page.data));	/* a new page has none */
+	assert_true(page_is_zero(page.data)); /* a new page has none */
 	assert_true(page_checksum_is_right(page.data, 7, &expected));
 	page.data[BLCKSZ - 1] = 1;
 	assert_false(page_is_zero(page.data));
-	assert_false(page_checksum_is_right(page.data, 7, &expected));	/* new, but not zeros */
+	assert_false(page_checksum_is_right(page.data, 7, &expected)); /* new, but not zeros */
 
 	for (int i = 0; i < BLCKSZ; i++)
 		page.data[i] = (char) (i * 7);
@@ -337,7 +338,7 @@ test_checksum(void **state)
 static void
 assert_value(const char *text, const char *name, const char *expected)
 {
-	char	   *value = conf_value(text, name);
+	char *value = conf_value(text, name);
 
 	if (expected == NULL)
 		assert_null(value);
@@ -353,15 +354,15 @@ static void
 test_conf(void **state)
 {
 	static const char text[] =
-	"# port = 1\n"
-	"port = 5432	# comment\n"
-	"  Work_Mem   '4 MB'\n"
-	"a.b = 'it''s # not \\'a\\' comment' # but this\n"
-	"port=5433\r\n"
-	"empty = ''\n"
-	"shared_preload_libraries = 'auto_explain, \"$libdir/x\"'\n"
-	"include 'y.conf'\n"
-	"last = 1";
+		"# port = 1\n"
+		"port = 5432	# comment\n"
+		"  Work_Mem   '4 MB'\n"
+		"a.b = 'it''s # not \\'a\\' comment' # but this\n"
+		"port=5433\r\n"
+		"empty = ''\n"
+		"shared_preload_libraries = 'auto_explain, \"$libdir/x\"'\n"
+		"include 'y.conf'\n"
+		"last = 1";
 	static const char *const names[] = {"include", "PORT", NULL};
 	StringInfoData out;
 
@@ -387,7 +388,7 @@ test_conf(void **state)
 static void
 assert_libraries(const char *conf, const char *auto_conf, const char *expected)
 {
-	char	   *list = conf_preload_libraries(conf, auto_conf);
+	char *list = conf_preload_libraries(conf, auto_conf);
 
 	assert_string_equal(list, expected);
 	free(list);
@@ -396,7 +397,7 @@ assert_libraries(const char *conf, const char *auto_conf, const char *expected)
 static void
 test_conf_libraries(void **state)
 {
-	char	   *list;
+	char *list;
 
 	assert_true(conf_list_has("a, b , \"$libdir/c\"", "c"));
 	assert_true(conf_list_has(" b ,a", "b"));

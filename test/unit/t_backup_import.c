@@ -17,10 +17,11 @@
 
 #include "cluster_util.h"
 
-#define ASSERT_OK(expr) \
-	do { \
-		PsError    *assert_err_ = (expr); \
-		if (assert_err_ != NULL) \
+#define ASSERT_OK(expr)                           \
+	do                                            \
+	{                                             \
+		PsError *assert_err_ = (expr);            \
+		if (assert_err_ != NULL)                  \
 			fail_msg("%s", assert_err_->message); \
 	} while (0)
 
@@ -34,24 +35,24 @@ import(Cluster *c)
 
 typedef struct Check
 {
-	Cluster    *cluster;
-	PsKey		last;
+	Cluster *cluster;
+	PsKey last;
 } Check;
 
 static PsError *
 check_version(void *arg, const PsKey *key, const ValueRef *ref)
 {
-	Check	   *check = arg;
-	Cluster    *c = check->cluster;
-	char		text[PS_KEY_TEXT];
+	Check *check = arg;
+	Cluster *c = check->cluster;
+	char text[PS_KEY_TEXT];
 	StringInfoData value;
-	XLogRecPtr	record_start;
+	XLogRecPtr record_start;
 
 	assert_true(ps_key_cmp(&check->last, key) < 0);
 	check->last = *key;
 	assert_int_equal(ref->lsn, c->checkpoint_end);
 	if (key->kind == PS_KEY_STATE || key->kind == PS_KEY_CONTROL)
-		return NULL;			/* looked at elsewhere */
+		return NULL; /* looked at elsewhere */
 	initStringInfo(&value);
 	ASSERT_OK(layer_read_value(ref, &value, &record_start));
 	for (size_t i = 0; i < c->nexpected; i++)
@@ -71,10 +72,10 @@ check_version(void *arg, const PsKey *key, const ValueRef *ref)
 static void
 check_layers(Cluster *c)
 {
-	Check		check = {.cluster = c};
-	PsKey		lo = {0};
-	PsKey		hi = {.kind = 255, .fork = 255, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX, .blk = PG_UINT32_MAX};
-	char		text[PS_KEY_TEXT];
+	Check check = {.cluster = c};
+	PsKey lo = {0};
+	PsKey hi = {.kind = 255, .fork = 255, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX, .blk = PG_UINT32_MAX};
+	char text[PS_KEY_TEXT];
 
 	assert_int_equal(c->seed.lsn, c->checkpoint_end);
 	assert_true(c->seed.nlayers > 0);
@@ -88,9 +89,9 @@ check_layers(Cluster *c)
 static void
 read_key(Cluster *c, PsKey key, StringInfo value)
 {
-	ValueList	list = {0};
-	bool		done = false;
-	XLogRecPtr	record_start;
+	ValueList list = {0};
+	bool done = false;
+	XLogRecPtr record_start;
 
 	for (int i = 0; i < c->seed.nlayers && !done; i++)
 		ASSERT_OK(layer_collect(c->seed.layers[i], &key, 0, PG_UINT64_MAX, &list, &done));
@@ -103,14 +104,14 @@ read_key(Cluster *c, PsKey key, StringInfo value)
 static void
 check_wal(Cluster *c)
 {
-	char	   *dir = psprintf("%s/wal", c->out);
+	char *dir = psprintf("%s/wal", c->out);
 	WalSegments *segs;
-	char		record[256];
-	XLogSegNo	oldest,
-				newest;
-	char		name[MAXFNAMELEN];
-	char	   *path;
-	FILE	   *file;
+	char record[256];
+	XLogSegNo oldest,
+		newest;
+	char name[MAXFNAMELEN];
+	char *path;
+	FILE *file;
 	struct stat st;
 
 	ASSERT_OK(wal_segments_open(dir, SEGMENT_SIZE, &segs));
@@ -138,19 +139,19 @@ check_wal(Cluster *c)
 static void
 test_everything(void **state)
 {
-	Cluster    *c = make_cluster(3 * SEGMENT_SIZE + 70000, 1);
-	PsRel		rel = {1663, 5, 16400};
-	PsRel		unlogged = {1663, 5, 16401};
-	PsRel		shared = {1664, 0, 1262};
-	PsRel		in_space = {16384, 5, 16402};
+	Cluster *c = make_cluster(3 * SEGMENT_SIZE + 70000, 1);
+	PsRel rel = {1663, 5, 16400};
+	PsRel unlogged = {1663, 5, 16401};
+	PsRel shared = {1664, 0, 1262};
+	PsRel in_space = {16384, 5, 16402};
 	PGAlignedBlock slru[3];
-	char		lsn[8];
-	char		pages[4];
+	char lsn[8];
+	char pages[4];
 	ReplicationStateOnDisk origins[2];
 	StringInfoData data;
-	uint32		magic = REPLICATION_STATE_MAGIC;
-	pg_crc32c	crc;
-	char	   *path;
+	uint32 magic = REPLICATION_STATE_MAGIC;
+	pg_crc32c crc;
+	char *path;
 
 	/* forks; a page of zeros in the middle and at the end; a page that was not written whole */
 	cluster_put_page(c, rel, MAIN_FORKNUM, "base/5/16400", 0, 2);
@@ -184,7 +185,7 @@ test_everything(void **state)
 	path = psprintf("%s/space", c->top);
 	assert_int_equal(mkdir(path, 0700), 0);
 	{
-		char	   *link = psprintf("%s/pg_tblspc/16384", c->pgdata);
+		char *link = psprintf("%s/pg_tblspc/16384", c->pgdata);
 
 		assert_int_equal(symlink(path, link), 0);
 		pfree(link);
@@ -243,7 +244,7 @@ test_everything(void **state)
 #define CONF "port = 1\ninclude 'a'\nshared_preload_libraries = 'x, pageserver_smgr'\n"
 	cluster_write(c, "postgresql.conf", CONF, strlen(CONF));
 #define CONF_AFTER "postgresql.conf\0port = 1\n#include 'a'	# left out by the import into the page server\n" \
-	"shared_preload_libraries = 'x, pageserver_smgr'\n\n# the page server adds its own library\nshared_preload_libraries = 'x'\n"
+				   "shared_preload_libraries = 'x, pageserver_smgr'\n\n# the page server adds its own library\nshared_preload_libraries = 'x'\n"
 	cluster_expect(c, datadir_aux_key("postgresql.conf"), CONF_AFTER, sizeof(CONF_AFTER) - 1);
 
 	ASSERT_OK(import(c));
@@ -252,8 +253,8 @@ test_everything(void **state)
 
 	/* state and control file */
 	{
-		PsKey		key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
-		WalState	wal;
+		PsKey key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
+		WalState wal;
 		ControlFileData control;
 
 		resetStringInfo(&data);
@@ -281,15 +282,15 @@ test_everything(void **state)
 static void
 test_segments(void **state)
 {
-	Cluster    *c = make_cluster(3 * SEGMENT_SIZE + 70000, 1);
-	PsRel		rel = {1663, 5, 16400};
-	char	   *path = psprintf("%s/base/5/16400", c->pgdata);
+	Cluster *c = make_cluster(3 * SEGMENT_SIZE + 70000, 1);
+	PsRel rel = {1663, 5, 16400};
+	char *path = psprintf("%s/base/5/16400", c->pgdata);
 
 	cluster_put_page(c, rel, MAIN_FORKNUM, "base/5/16400", 9, 2);
 	assert_int_equal(truncate(path, (off_t) RELSEG_SIZE * BLCKSZ), 0);
 	cluster_put_page(c, rel, MAIN_FORKNUM, "base/5/16400.1", RELSEG_SIZE + 2, 2);
 	cluster_expect_size(c, rel, MAIN_FORKNUM, RELSEG_SIZE + 3);
-	cluster_write(c, "base/5/16400.2", "", 0);	/* left by a truncation */
+	cluster_write(c, "base/5/16400.2", "", 0); /* left by a truncation */
 	ASSERT_OK(import(c));
 	check_layers(c);
 	pfree(path);
@@ -301,26 +302,26 @@ static void
 test_wal_positions(void **state)
 {
 	static const XLogRecPtr positions[] = {
-		70000 / 8 * 8,			/* inside a page */
-		2 * XLOG_BLCKSZ,		/* at a page's start: the header comes first */
-		3 * XLOG_BLCKSZ - 8,	/* all but 8 bytes on the next page */
+		70000 / 8 * 8,       /* inside a page */
+		2 * XLOG_BLCKSZ,     /* at a page's start: the header comes first */
+		3 * XLOG_BLCKSZ - 8, /* all but 8 bytes on the next page */
 		3 * XLOG_BLCKSZ - 64,
-		3 * XLOG_BLCKSZ - 112,	/* 2 bytes on the next page */
-		3 * XLOG_BLCKSZ - 120,	/* ends with the page */
-		SizeOfXLogLongPHD,		/* first in its segment */
-		0,						/* at a segment's start */
-		SEGMENT_SIZE - 8,		/* over to the next segment */
+		3 * XLOG_BLCKSZ - 112, /* 2 bytes on the next page */
+		3 * XLOG_BLCKSZ - 120, /* ends with the page */
+		SizeOfXLogLongPHD,     /* first in its segment */
+		0,                     /* at a segment's start */
+		SEGMENT_SIZE - 8,      /* over to the next segment */
 		SEGMENT_SIZE - 112,
-		SEGMENT_SIZE - 120,		/* ends with the segment */
+		SEGMENT_SIZE - 120, /* ends with the segment */
 	};
 
 	for (int i = 0; i < lengthof(positions); i++)
 	{
 		for (TimeLineID tli = 1; tli <= 3; tli += 2)
 		{
-			Cluster    *c = make_cluster(5 * SEGMENT_SIZE + positions[i], tli);
+			Cluster *c = make_cluster(5 * SEGMENT_SIZE + positions[i], tli);
 			StringInfoData data;
-			WalState	wal;
+			WalState wal;
 
 			ASSERT_OK(import(c));
 			check_layers(c);
@@ -341,7 +342,7 @@ test_wal_positions(void **state)
 static void
 assert_refused(Cluster *c, const char *sqlstate, const char *part)
 {
-	PsError    *err = import(c);
+	PsError *err = import(c);
 
 	assert_non_null(err);
 	if (strcmp(err->sqlstate, sqlstate) != 0 || strstr(err->message, part) == NULL)
@@ -353,11 +354,11 @@ assert_refused(Cluster *c, const char *sqlstate, const char *part)
 static void
 test_refused(void **state)
 {
-	XLogRecPtr	x = 5 * SEGMENT_SIZE + 70000;
-	PsRel		rel = {1663, 5, 16400};
-	Cluster    *c;
+	XLogRecPtr x = 5 * SEGMENT_SIZE + 70000;
+	PsRel rel = {1663, 5, 16400};
+	Cluster *c;
 	PGAlignedBlock page;
-	char	   *path;
+	char *path;
 
 	c = make_cluster(x, 1);
 	c->control.state = DB_IN_PRODUCTION;
@@ -410,7 +411,7 @@ test_refused(void **state)
 	c->control.system_identifier++;
 	{
 		ControlFileData other = c->control;
-		char		file[PG_CONTROL_FILE_SIZE] = {0};
+		char file[PG_CONTROL_FILE_SIZE] = {0};
 
 		INIT_CRC32C(other.crc);
 		COMP_CRC32C(other.crc, &other, offsetof(ControlFileData, crc));

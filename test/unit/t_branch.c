@@ -19,9 +19,9 @@ static uint64 rnd;
 static WalReceiver *
 new_receiver(TestStore *s, Timeline *tl, XLogRecPtr *start)
 {
-	uint64		generation;
-	WalState	state;
-	XLogRecPtr	checkpoint;
+	uint64 generation;
+	WalState state;
+	XLogRecPtr checkpoint;
 	WalReceiver *receiver;
 
 	OK(timeline_new_generation(tl, "test", NULL, &generation, &state, &checkpoint));
@@ -63,15 +63,15 @@ let_ingest_go_on(void *arg)
 static void
 test_moment_not_ingested(void **state)
 {
-	History		h;
-	TestStore	s;
-	XLogRecPtr	start;
-	XLogRecPtr	flushed;
-	XLogRecPtr	lsn;
-	XLogRecPtr	expected;
+	History h;
+	TestStore s;
+	XLogRecPtr start;
+	XLogRecPtr flushed;
+	XLogRecPtr lsn;
+	XLogRecPtr expected;
 	WalReceiver *receiver;
-	Timeline   *at;
-	pthread_t	thread;
+	Timeline *at;
+	pthread_t thread;
 
 	history_init(&h, rnd);
 	for (int i = 0; i < 2000; i++)
@@ -105,7 +105,7 @@ test_moment_not_ingested(void **state)
 static void *
 sync_later(void *arg)
 {
-	XLogRecPtr	flushed;
+	XLogRecPtr flushed;
 
 	pg_usleep(200 * 1000);
 	OK(wal_receiver_sync(arg, &flushed));
@@ -115,14 +115,14 @@ sync_later(void *arg)
 static void
 test_lsn_not_flushed(void **state)
 {
-	History		h;
-	TestStore	s;
-	XLogRecPtr	start;
-	XLogRecPtr	asked;
+	History h;
+	TestStore s;
+	XLogRecPtr start;
+	XLogRecPtr asked;
 	WalReceiver *receiver;
-	Timeline   *tl;
+	Timeline *tl;
 	TimelineInfo info;
-	pthread_t	thread;
+	pthread_t thread;
 
 	history_init(&h, rnd);
 	for (int i = 0; i < 20; i++)
@@ -152,12 +152,12 @@ test_lsn_not_flushed(void **state)
 static void
 test_parent_is_deleted(void **state)
 {
-	History		h;
-	TestStore	s;
-	Timeline   *parent;
-	Timeline   *gone;
-	Timeline   *child;
-	int			n;
+	History h;
+	TestStore s;
+	Timeline *parent;
+	Timeline *gone;
+	Timeline *child;
+	int n;
 
 	history_init(&h, rnd);
 	store_make(&s, &h);
@@ -183,9 +183,9 @@ fill_up_to(History *h, uint32 size, uint32 before)
 {
 	for (;;)
 	{
-		XLogRecPtr	border = h->gen.pos - h->gen.pos % size + size;
-		XLogRecPtr	start = border - before;
-		uint32		left;
+		XLogRecPtr border = h->gen.pos - h->gen.pos % size + size;
+		XLogRecPtr start = border - before;
+		uint32 left;
 
 		if (h->gen.pos == start)
 			return;
@@ -198,8 +198,8 @@ fill_up_to(History *h, uint32 size, uint32 before)
 			gen_random_record(&h->gen, 400);
 		else if (left >= SizeOfXLogRecord + 8)
 		{
-			char		data[1000] = {0};
-			uint32		len = left - SizeOfXLogRecord;
+			char data[1000] = {0};
+			uint32 len = left - SizeOfXLogRecord;
 
 			len -= len <= 257 ? 2 : 5;
 			/* a logical message, which does nothing */
@@ -213,17 +213,17 @@ fill_up_to(History *h, uint32 size, uint32 before)
 static void
 start_at_border(uint32 size, uint32 before)
 {
-	History		h;
-	TestStore	s;
-	XLogRecPtr	start;
-	XLogRecPtr	flushed;
-	XLogRecPtr	checkpoint;
-	XLogRecPtr	of_branch;
+	History h;
+	TestStore s;
+	XLogRecPtr start;
+	XLogRecPtr flushed;
+	XLogRecPtr checkpoint;
+	XLogRecPtr of_branch;
 	WalReceiver *receiver;
-	WalState	walstate;
-	uint64		generation;
-	Timeline   *tl;
-	char		rec[SizeOfXLogRecord + SizeOfXLogRecordDataHeaderShort + sizeof(CheckPoint)];
+	WalState walstate;
+	uint64 generation;
+	Timeline *tl;
+	char rec[SizeOfXLogRecord + SizeOfXLogRecordDataHeaderShort + sizeof(CheckPoint)];
 
 	history_init(&h, rnd);
 	fill_up_to(&h, size, before);
@@ -248,7 +248,7 @@ static void
 test_start_at_border(void **state)
 {
 	/* a checkpoint takes 120 bytes: a part of it behind the border, all before it */
-	uint32		len = MAXALIGN(SizeOfXLogRecord + SizeOfXLogRecordDataHeaderShort + sizeof(CheckPoint));
+	uint32 len = MAXALIGN(SizeOfXLogRecord + SizeOfXLogRecordDataHeaderShort + sizeof(CheckPoint));
 
 	start_at_border(XLOG_BLCKSZ, 64);
 	start_at_border(XLOG_BLCKSZ, len);

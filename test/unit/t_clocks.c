@@ -16,28 +16,29 @@
 #include "timeline/arrivals.h"
 #include "timeline/timeline_impl.h"
 
-#define DAY USECS_PER_DAY
+#define DAY    USECS_PER_DAY
 #define MINUTE (60 * USECS_PER_SEC)
 
 static uint64 rnd;
 
-static atomic_int_fast64_t machine_shift;	/* of CLOCK_REALTIME, us */
-static atomic_int_fast64_t boot_shift;	/* of CLOCK_BOOTTIME */
+static atomic_int_fast64_t machine_shift; /* of CLOCK_REALTIME, us */
+static atomic_int_fast64_t boot_shift;    /* of CLOCK_BOOTTIME */
 
 /* Called once by the thread that has set it, when that asks for the machine's time for so many times. */
-static __thread void (*at_look) (void);
+static __thread void (*at_look)(void);
 static __thread int looks;
 
-extern int	__real_clock_gettime(clockid_t id, struct timespec *ts);
-extern int	__wrap_clock_gettime(clockid_t id, struct timespec *ts);
+extern int __real_clock_gettime(clockid_t id, struct timespec *ts);
+extern int __wrap_clock_gettime(clockid_t id, struct timespec *ts);
 
 int
 __wrap_clock_gettime(clockid_t id, struct timespec *ts)
 {
-	int			rc = __real_clock_gettime(id, ts);
-	int64		shift = id == CLOCK_REALTIME ? atomic_load(&machine_shift) : id == CLOCK_BOOTTIME ? atomic_load(&boot_shift) : 0;
-	int64		ns = ts->tv_nsec + shift % USECS_PER_SEC * 1000;
-	void		(*call) (void) = at_look;
+	int rc = __real_clock_gettime(id, ts);
+	int64 shift = id == CLOCK_REALTIME ? atomic_load(&machine_shift) : id == CLOCK_BOOTTIME ? atomic_load(&boot_shift)
+																							: 0;
+	int64 ns = ts->tv_nsec + shift % USECS_PER_SEC * 1000;
+	void (*call)(void) = at_look;
 
 	ts->tv_sec += shift / USECS_PER_SEC + (ns < 0 ? -1 : ns / 1000000000);
 	ts->tv_nsec = (ns + 1000000000) % 1000000000;
@@ -83,8 +84,8 @@ end_test(TestStore *s, History *h)
 static XLogRecPtr
 commit(TestStore *s, Timeline *tl, History *h, TimestampTz when)
 {
-	XLogRecPtr	start;
-	XLogRecPtr	flushed;
+	XLogRecPtr start;
+	XLogRecPtr flushed;
 	WalReceiver *receiver;
 	TimestampTz noted;
 
@@ -121,13 +122,13 @@ cutoff_after_upkeep(Timeline *tl)
 static void
 test_clock(void **state)
 {
-	char		dir[] = "/tmp/t_clocks.XXXXXX";
-	char		path[64];
-	char		byte = 1;
+	char dir[] = "/tmp/t_clocks.XXXXXX";
+	char path[64];
+	char byte = 1;
 	StoreClock *clock;
-	int64		before;
-	PsId		id;
-	int			fd;
+	int64 before;
+	PsId id;
+	int fd;
 
 	CHECK(mkdtemp(dir) != NULL);
 	snprintf(path, sizeof(path), "%s/clock", dir);
@@ -184,11 +185,11 @@ test_clock(void **state)
 static void
 test_arrivals(void **state)
 {
-	char		dir[] = "/tmp/t_clocks.XXXXXX";
-	char		path[64];
+	char dir[] = "/tmp/t_clocks.XXXXXX";
+	char path[64];
 	StoreClock *clock;
-	Arrivals   *arrivals;
-	XLogRecPtr	lsn = 1000;
+	Arrivals *arrivals;
+	XLogRecPtr lsn = 1000;
 	TimestampTz begin = now();
 	struct stat st;
 
@@ -213,7 +214,7 @@ test_arrivals(void **state)
 	CHECK(stat(path, &st) == 0 && st.st_size <= 2048 * ARRIVALS_ENTRY_SIZE + ARRIVALS_HEAD_SIZE);
 	for (int64 age = MINUTE; age < now() - begin; age = age * 5 / 4)
 	{
-		XLogRecPtr	old = arrivals_older_than(arrivals, age);
+		XLogRecPtr old = arrivals_older_than(arrivals, age);
 		TimestampTz when;
 
 		/* they come in order, so the next one is younger */
@@ -256,10 +257,10 @@ test_arrivals(void **state)
 static void
 test_retention(void **state)
 {
-	History		h;
-	TestStore	s;
-	XLogRecPtr	start;
-	XLogRecPtr	second;
+	History h;
+	TestStore s;
+	XLogRecPtr start;
+	XLogRecPtr second;
 
 	make_store(&s, &h, 7 * 86400);
 	start = s.tl->start_lsn;
@@ -295,10 +296,10 @@ test_retention(void **state)
 static void
 test_old_store(void **state)
 {
-	History		h;
-	TestStore	s;
-	XLogRecPtr	start;
-	char		path[512];
+	History h;
+	TestStore s;
+	XLogRecPtr start;
+	char path[512];
 
 	make_store(&s, &h, 7 * 86400);
 	start = s.tl->start_lsn;
@@ -323,8 +324,8 @@ test_old_store(void **state)
 static void
 check_moment(Timeline *tl, TimestampTz when, Timeline *at, XLogRecPtr lsn)
 {
-	Timeline   *found_at;
-	XLogRecPtr	found;
+	Timeline *found_at;
+	XLogRecPtr found;
 
 	OK(timeline_lsn_at_time(tl, when, NULL, &found_at, &found));
 	if (found_at != at || found != lsn)
@@ -338,12 +339,12 @@ check_moment(Timeline *tl, TimestampTz when, Timeline *at, XLogRecPtr lsn)
 static void
 test_ahead(void **state)
 {
-	History		h;
-	TestStore	s;
-	XLogRecPtr	c[5];
+	History h;
+	TestStore s;
+	XLogRecPtr c[5];
 	TimestampTz t[5];
 	TimestampTz t_ahead;
-	Timeline   *branch;
+	Timeline *branch;
 	CommitsAround around;
 
 	make_store(&s, &h, 7 * 86400);
@@ -403,8 +404,8 @@ test_ahead(void **state)
 	check_moment(branch, t[4] - MINUTE, branch, c[3]);
 	check_moment(branch, now(), branch, c[4]);
 	{
-		Timeline   *at;
-		XLogRecPtr	lsn;
+		Timeline *at;
+		XLogRecPtr lsn;
 
 		FAILS(timeline_lsn_at_time(branch, t[3] - MINUTE, NULL, &at, &lsn), PS_SQLSTATE_INVALID, "is before that");
 	}
@@ -416,9 +417,9 @@ test_ahead(void **state)
 static void
 test_behind(void **state)
 {
-	History		h;
-	TestStore	s;
-	XLogRecPtr	c[3];
+	History h;
+	TestStore s;
+	XLogRecPtr c[3];
 	TimestampTz t;
 
 	make_store(&s, &h, 7 * 86400);
@@ -436,9 +437,9 @@ test_behind(void **state)
 static void
 test_ahead_always(void **state)
 {
-	History		h;
-	TestStore	s;
-	XLogRecPtr	c[2];
+	History h;
+	TestStore s;
+	XLogRecPtr c[2];
 	TimestampTz t[2];
 
 	make_store(&s, &h, 7 * 86400);
@@ -467,11 +468,11 @@ run_upkeep(void)
 static void
 test_retention_meanwhile(void **state)
 {
-	History		h;
-	TestStore	s;
-	XLogRecPtr	c[3];
+	History h;
+	TestStore s;
+	XLogRecPtr c[3];
 	TimestampTz t;
-	XLogRecPtr	cutoff;
+	XLogRecPtr cutoff;
 
 	make_store(&s, &h, 7 * 86400);
 	c[0] = commit(&s, s.tl, &h, now());

@@ -29,7 +29,7 @@ setup(void **state)
 static int
 teardown(void **state)
 {
-	char		command[128];
+	char command[128];
 
 	snprintf(command, sizeof(command), "rm -rf '%s'", dir);
 	return system(command);
@@ -47,7 +47,7 @@ path_of(const char *name)
 static void
 write_bytes(const char *name, const char *text, size_t len)
 {
-	FILE	   *file = fopen(path_of(name), "w");
+	FILE *file = fopen(path_of(name), "w");
 
 	assert_non_null(file);
 	assert_int_equal(fwrite(text, 1, len, file), len);
@@ -63,8 +63,8 @@ write_text(const char *name, const char *text)
 static Config *
 load(const char *text)
 {
-	Config	   *config = NULL;
-	PsError    *err;
+	Config *config = NULL;
+	PsError *err;
 
 	write_text(CONFIG_FILE_NAME, text);
 	err = config_load(dir, &config);
@@ -77,8 +77,8 @@ load(const char *text)
 static void
 refused(const char *text, const char *words)
 {
-	Config	   *config = NULL;
-	PsError    *err;
+	Config *config = NULL;
+	PsError *err;
 
 	write_text(CONFIG_FILE_NAME, text);
 	err = config_load(dir, &config);
@@ -93,7 +93,7 @@ refused(const char *text, const char *words)
 static void
 defaults(void **state)
 {
-	Config	   *config = load("");
+	Config *config = load("");
 
 	assert_string_equal(config->store_dir, dir);
 	assert_string_equal(config->unix_socket_directory, dir);
@@ -110,22 +110,22 @@ defaults(void **state)
 static void
 values_and_units(void **state)
 {
-	Config	   *config = load("port=1\n"
-							  "  max_connections   7   # a comment\r\n"
-							  "# port = 2\n"
-							  "\n"
-							  "checkpoint_distance = 2GB\n"
-							  "open_layer_memory = '3 MB'\n"
-							  "page_cache_size = 4096kB\n"
-							  "min_free_space = 0\n"
-							  "redo_timeout = 2min\n"
-							  "wait_timeout = 1500\n"
-							  "checkpoint_timeout = 1h\n"
-							  "listen_addresses = 'localhost, 127.0.0.1,::1,127.3.2.1'\n"
-							  "unix_socket_directory = '/a dir/it''s\\'#'\n"
-							  "bindir = /usr/bin\n"
-							  "log_level = warning\n"
-							  "port = 65535");	/* the last one counts; no newline at the end */
+	Config *config = load("port=1\n"
+						  "  max_connections   7   # a comment\r\n"
+						  "# port = 2\n"
+						  "\n"
+						  "checkpoint_distance = 2GB\n"
+						  "open_layer_memory = '3 MB'\n"
+						  "page_cache_size = 4096kB\n"
+						  "min_free_space = 0\n"
+						  "redo_timeout = 2min\n"
+						  "wait_timeout = 1500\n"
+						  "checkpoint_timeout = 1h\n"
+						  "listen_addresses = 'localhost, 127.0.0.1,::1,127.3.2.1'\n"
+						  "unix_socket_directory = '/a dir/it''s\\'#'\n"
+						  "bindir = /usr/bin\n"
+						  "log_level = warning\n"
+						  "port = 65535"); /* the last one counts; no newline at the end */
 
 	assert_int_equal(config->port, 65535);
 	assert_int_equal(config->max_connections, 7);
@@ -196,11 +196,11 @@ static void
 only_loopback(void **state)
 {
 	static const char *const others[] = {"*", "0.0.0.0", "::", "192.168.1.1", "localhost,10.0.0.1", "128.0.0.1", "example.org",
-		"localhost.example.org", "::2", "::ffff:10.0.0.1", "127.1", "127.0.0.1.2"};
+										 "localhost.example.org", "::2", "::ffff:10.0.0.1", "127.1", "127.0.0.1.2"};
 
 	for (int i = 0; i < lengthof(others); i++)
 	{
-		char	   *text = psprintf("listen_addresses = '%s'\n", others[i]);
+		char *text = psprintf("listen_addresses = '%s'\n", others[i]);
 
 		refused(text, "loopback");
 		pfree(text);
@@ -210,8 +210,8 @@ only_loopback(void **state)
 static void
 unreadable(void **state)
 {
-	Config	   *config = NULL;
-	PsError    *err;
+	Config *config = NULL;
+	PsError *err;
 
 	write_bytes(CONFIG_FILE_NAME, "port = 1\0\n", 10);
 	err = config_load(dir, &config);
@@ -233,9 +233,9 @@ generated_file(void **state)
 {
 	StringInfoData text;
 	StringInfoData active;
-	Config	   *plain;
-	Config	   *config;
-	int			settings = 0;
+	Config *plain;
+	Config *config;
+	int settings = 0;
 
 	initStringInfo(&text);
 	initStringInfo(&active);
@@ -269,13 +269,13 @@ generated_file(void **state)
 static void
 reload(void **state)
 {
-	Config	   *first = load("port = 1000\nio_method = sync\npitr_interval = 2d\n");
-	Config	   *second;
-	Config	   *third;
-	PsLogLevel	before = ps_log_level;
-	PsError    *err;
+	Config *first = load("port = 1000\nio_method = sync\npitr_interval = 2d\n");
+	Config *second;
+	Config *third;
+	PsLogLevel before = ps_log_level;
+	PsError *err;
 
-	ps_log_level = PS_FATAL;	/* no noise from this test */
+	ps_log_level = PS_FATAL; /* no noise from this test */
 	write_text(CONFIG_FILE_NAME, "log_level = nonsense\n");
 	second = first;
 	err = config_reload(first, &second);
@@ -318,9 +318,9 @@ expect_error(PsError *err, const char *words)
 static void
 init_and_check(void **state)
 {
-	char		store[96];
+	char store[96];
 	struct stat st;
-	Config	   *config;
+	Config *config;
 
 	snprintf(store, sizeof(store), "%s/a/store", dir);
 	expect_error(store_dir_check(store), "could not find");
@@ -364,8 +364,8 @@ static char *
 read_lock_file(void)
 {
 	static char text[512];
-	FILE	   *file = fopen(path_of(STORE_LOCK_FILE), "r");
-	size_t		len;
+	FILE *file = fopen(path_of(STORE_LOCK_FILE), "r");
+	size_t len;
 
 	assert_non_null(file);
 	len = fread(text, 1, sizeof(text) - 1, file);
@@ -377,12 +377,12 @@ read_lock_file(void)
 static void
 lock_file(void **state)
 {
-	LockFile   *lock;
-	LockFile   *other;
-	char		expected[256];
-	PsLogLevel	before = ps_log_level;
-	pid_t		child;
-	int			status;
+	LockFile *lock;
+	LockFile *other;
+	char expected[256];
+	PsLogLevel before = ps_log_level;
+	pid_t child;
+	int status;
 
 	assert_null(lock_file_take(dir, 5555, "/sock", &lock));
 	snprintf(expected, sizeof(expected), "%d\n%s\n", (int) getpid(), dir);
@@ -423,7 +423,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(defaults, setup, teardown),
 		cmocka_unit_test_setup_teardown(values_and_units, setup, teardown),
 		cmocka_unit_test_setup_teardown(bad_lines, setup, teardown),
-cmocka_unit_test_setup_teardown(together, setup, teardown),
+		cmocka_unit_test_setup_teardown(together, setup, teardown),
 		cmocka_unit_test_setup_teardown(only_loopback, setup, teardown),
 		cmocka_unit_test_setup_teardown(unreadable, setup, teardown),
 		cmocka_unit_test_setup_teardown(generated_file, setup, teardown),

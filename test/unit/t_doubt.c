@@ -25,10 +25,10 @@
 static void
 test_failed_sync_is_final(void **state)
 {
-	World		w;
-	Branch	   *b;
+	World w;
+	Branch *b;
 	TimelineInfo info;
-	XLogRecPtr	received;
+	XLogRecPtr received;
 
 	build(&w, &scenarios[1], seed);
 	/* nothing begins in it, so that it could be closed */
@@ -76,7 +76,7 @@ is_sync_of_place(const char *name, const char *path)
 static bool
 is_sync_or_rename_of_place(const char *name, const char *path)
 {
-	char		parent[MAXPGPATH];
+	char parent[MAXPGPATH];
 
 	strlcpy(parent, path, sizeof(parent));
 	*strrchr(parent, '/') = '\0';
@@ -92,22 +92,22 @@ test_delete_in_doubt(void **state)
 {
 	static const struct
 	{
-		bool		(*only) (const char *name, const char *path);
-		long		first;
-		long		times;
-		bool		deleted;
-	}			tries[] = {
+		bool (*only)(const char *name, const char *path);
+		long first;
+		long times;
+		bool deleted;
+	} tries[] = {
 		{is_sync_of_place, 1, 1, false},
-		{is_sync_of_place, 1, 2, true}, /* moved back, but that is not durable either */
-		{is_sync_or_rename_of_place, 2, 2, true},	/* not moved back */
+		{is_sync_of_place, 1, 2, true},           /* moved back, but that is not durable either */
+		{is_sync_or_rename_of_place, 2, 2, true}, /* not moved back */
 	};
 
 	for (int i = 0; i < lengthof(tries); i++)
 	{
-		World		w;
-		Timeline   *gone;
-		Timeline   *tl;
-		PsError    *err;
+		World w;
+		Timeline *gone;
+		Timeline *tl;
+		PsError *err;
 
 		build(&w, &scenarios[0], seed);
 		let_go(named(&w, "leaf"));
@@ -141,10 +141,10 @@ test_create_in_doubt(void **state)
 {
 	for (int i = 0; i < 4; i++)
 	{
-		World		w;
-		Branch	   *main_branch;
-		Pending		pending;
-		int			n;
+		World w;
+		Branch *main_branch;
+		Pending pending;
+		int n;
 
 		build(&w, &scenarios[0], seed);
 		/* moved back, but that is not durable either; or not moved back: the sync and the second rename fail */
@@ -191,7 +191,7 @@ is_sync_or_rename_of_mark(const char *name, const char *path)
 static bool
 is_in_trash(World *w, const char *name)
 {
-	bool		there;
+	bool there;
 
 	pthread_mutex_lock(&w->s.store->lock);
 	there = trash_named(w->s.store, name) != NULL;
@@ -205,15 +205,15 @@ test_trash_in_doubt(void **state)
 {
 	for (int times = 1; times <= 2; times++)
 	{
-		World		w;
-		Timeline   *tl;
-		PsError    *err;
+		World w;
+		Timeline *tl;
+		PsError *err;
 
 		build(&w, &scenarios[0], seed);
 		let_go(named(&w, "leaf"));
 		fault_arm_error(1, times, EIO);
 		fault_count_only(is_sync_of_mark);
-		w.pending = (Pending){.kind = PENDING_TRASH, .branch = named(&w, "leaf")};
+		w.pending = (Pending) {.kind = PENDING_TRASH, .branch = named(&w, "leaf")};
 		err = store_trash_branch(w.s.store, "leaf", "test", NULL, &tl);
 		fault_disarm();
 		if (times == 2)
@@ -239,20 +239,20 @@ test_trash_in_doubt(void **state)
 static void
 test_undelete_in_doubt(void **state)
 {
-	char		name[TIMELINE_NAME_MAX + 1];
+	char name[TIMELINE_NAME_MAX + 1];
 
 	for (int i = 0; i < 3; i++)
 	{
-		World		w;
-		Branch	   *b;
-		Timeline   *tl;
+		World w;
+		Branch *b;
+		Timeline *tl;
 
 		build(&w, &scenarios[0], seed);
 		b = named(&w, "leaf");
 		/* of a generation, so that there is no other */
 		OK(write_records(&w, b, 1, false));
 		let_go(b);
-		w.pending = (Pending){.kind = PENDING_TRASH, .branch = b};
+		w.pending = (Pending) {.kind = PENDING_TRASH, .branch = b};
 		OK(store_trash_branch(w.s.store, "leaf", "test", NULL, &tl));
 		store_finish_trash(tl);
 		/* put back; that is not durable either; not put back */
@@ -284,14 +284,14 @@ test_undelete_in_doubt(void **state)
 static void
 copy_tree(const char *from, const char *to)
 {
-	DIR		   *dir = opendir(from);
+	DIR *dir = opendir(from);
 	struct dirent *de;
 
 	CHECK(dir != NULL && mkdir(to, 0700) == 0);
 	while ((de = readdir(dir)) != NULL)
 	{
-		char	   *a = psprintf("%s/%s", from, de->d_name);
-		char	   *b = psprintf("%s/%s", to, de->d_name);
+		char *a = psprintf("%s/%s", from, de->d_name);
+		char *b = psprintf("%s/%s", to, de->d_name);
 		struct stat st;
 
 		CHECK(lstat(a, &st) == 0);
@@ -299,9 +299,9 @@ copy_tree(const char *from, const char *to)
 			copy_tree(a, b);
 		else if (S_ISREG(st.st_mode))
 		{
-			char	   *buf = pg_malloc(st.st_size + 1);
-			int			in = open(a, O_RDONLY);
-			int			out = open(b, O_WRONLY | O_CREAT, 0600);
+			char *buf = pg_malloc(st.st_size + 1);
+			int in = open(a, O_RDONLY);
+			int out = open(b, O_WRONLY | O_CREAT, 0600);
 
 			CHECK(in >= 0 && out >= 0 && read(in, buf, st.st_size + 1) == st.st_size);
 			CHECK(write(out, buf, st.st_size) == st.st_size);
@@ -319,10 +319,10 @@ copy_tree(const char *from, const char *to)
 static void
 test_copied_tenant(void **state)
 {
-	World		w;
-	char		id[PS_ID_TEXT];
-	char	   *dir;
-	char	   *away;
+	World w;
+	char id[PS_ID_TEXT];
+	char *dir;
+	char *away;
 
 	build(&w, &scenarios[0], seed);
 	dir = psprintf("%s/tenants/%s", w.s.dir, ps_id_format(&test_tenant, id));

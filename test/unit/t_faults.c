@@ -26,21 +26,21 @@
 
 #define TRIES (ALL_KEYS ? 2 : 1)
 
-static bool all;				/* all operations */
+static bool all; /* all operations */
 static bool verbose;
-static int	tries = TRIES;		/* of each scenario, else, for each kind of fault */
+static int tries = TRIES; /* of each scenario, else, for each kind of fault */
 
 /* ---- tries ---- */
 
 typedef struct FaultKind
 {
 	const char *name;
-	FaultLoss	loss;			/* of a crash */
-	bool		at_start;		/* nothing is lost at the crash, but while the store starts the next time */
-	int			error;			/* 0: crash */
-	long		times;			/* so many operations fail */
-	bool		kill;			/* then the store is killed, at once or a bit later */
-	bool		(*only) (const char *name, const char *path);	/* which operations; NULL: all */
+	FaultLoss loss;                                   /* of a crash */
+	bool at_start;                                    /* nothing is lost at the crash, but while the store starts the next time */
+	int error;                                        /* 0: crash */
+	long times;                                       /* so many operations fail */
+	bool kill;                                        /* then the store is killed, at once or a bit later */
+	bool (*only)(const char *name, const char *path); /* which operations; NULL: all */
 } FaultKind;
 
 static const FaultKind crashes[] = {
@@ -76,9 +76,9 @@ static const FaultKind errors_and_kills[] = {
 static bool
 crash_at(const Scenario *scenario, const FaultKind *kind, long n)
 {
-	World		w;
-	bool		happened;
-	PsError    *err;
+	World w;
+	bool happened;
+	PsError *err;
 
 	build(&w, scenario, seed);
 	fault.random += n;
@@ -105,9 +105,9 @@ crash_at(const Scenario *scenario, const FaultKind *kind, long n)
 static bool
 fail_and_kill_at(const Scenario *scenario, const FaultKind *kind, long n)
 {
-	World		w;
-	bool		happened;
-	PsError    *err;
+	World w;
+	bool happened;
+	PsError *err;
 
 	build(&w, scenario, seed);
 	fault.random += n;
@@ -140,7 +140,7 @@ write_manifests(World *w)
 {
 	for (int i = 0; i < w->n; i++)
 	{
-		char		name[TIMELINE_NAME_MAX + 1];
+		char name[TIMELINE_NAME_MAX + 1];
 
 		strcpy(name, w->branches[i]->name);
 		set_name(w, w->branches[i], "another");
@@ -153,11 +153,11 @@ write_manifests(World *w)
 static bool
 fail_at(const Scenario *scenario, const FaultKind *kind, long n)
 {
-	World		w;
-	bool		happened;
-	int			nbranches;
-	Pending		pending;
-	PsError    *err;
+	World w;
+	bool happened;
+	int nbranches;
+	Pending pending;
+	PsError *err;
 
 	build(&w, scenario, seed);
 	nbranches = w.n;
@@ -216,8 +216,8 @@ fail_at(const Scenario *scenario, const FaultKind *kind, long n)
 static long
 count_operations(const Scenario *scenario, const FaultKind *kind)
 {
-	World		w;
-	long		count;
+	World w;
+	long count;
 
 	build(&w, scenario, seed);
 	fault_arm_crash(LONG_MAX);
@@ -234,24 +234,24 @@ count_operations(const Scenario *scenario, const FaultKind *kind)
 enum
 {
 	HAPPENED = 0,
-	DID_NOT_HAPPEN = 100		/* there are not so many operations */
+	DID_NOT_HAPPEN = 100 /* there are not so many operations */
 };
 
 typedef struct Job
 {
-	pid_t		pid;			/* 0: none */
-	long		n;
+	pid_t pid; /* 0: none */
+	long n;
 } Job;
 
-static Job	jobs[JOBS];
+static Job jobs[JOBS];
 static long nfailed;
 
 /* Waits for one of them; what became of it is counted. */
 static void
 end_job(const Scenario *scenario, const FaultKind *kind, long *happened, int *beyond)
 {
-	int			status;
-	pid_t		pid = wait(&status);
+	int status;
+	pid_t pid = wait(&status);
 
 	for (int i = 0; i < JOBS; i++)
 	{
@@ -288,22 +288,25 @@ free_job(const Scenario *scenario, const FaultKind *kind, long *happened, int *b
 static long
 try_operations(const Scenario *scenario, const FaultKind *kind, long count, uint64 *random)
 {
-	long		step = all ? 1 : 1 + count / tries;
-	long		n = all ? 1 : 1 + next_random(random, (uint32) step);
-	long		happened = 0;
-	int			beyond = 0;
+	long step = all ? 1 : 1 + count / tries;
+	long n = all ? 1 : 1 + next_random(random, (uint32) step);
+	long happened = 0;
+	int beyond = 0;
 
 	/* threads do not always share their work in the same way, so a few more or less may be there */
 	for (; beyond < JOBS && (all || n <= count); n += all ? 1 : 1 + next_random(random, 2 * step - 1))
 	{
-		Job		   *job = free_job(scenario, kind, &happened, &beyond);
+		Job *job = free_job(scenario, kind, &happened, &beyond);
 
 		fflush(NULL);
 		job->n = n;
 		job->pid = fork();
 		CHECK(job->pid >= 0);
 		if (job->pid == 0)
-			exit((kind->kill ? fail_and_kill_at : kind->error == 0 ? crash_at : fail_at) (scenario, kind, n) ? HAPPENED : DID_NOT_HAPPEN);
+			exit((kind->kill ? fail_and_kill_at : kind->error == 0 ? crash_at
+																   : fail_at)(scenario, kind, n)
+					 ? HAPPENED
+					 : DID_NOT_HAPPEN);
 	}
 	for (int i = 0; i < JOBS; i++)
 		while (jobs[i].pid != 0)
@@ -314,8 +317,8 @@ try_operations(const Scenario *scenario, const FaultKind *kind, long count, uint
 static void
 run_scenarios(const FaultKind *kinds, int nkinds)
 {
-	uint64		random = seed;
-	long		total = 0;
+	uint64 random = seed;
+	long total = 0;
 
 	for (int i = 0; i < lengthof(scenarios); i++)
 	{
@@ -326,8 +329,8 @@ run_scenarios(const FaultKind *kinds, int nkinds)
 		print_message("%s\n", scenario->name);
 		for (int k = 0; k < nkinds; k++)
 		{
-			long		count = count_operations(scenario, &kinds[k]);
-			long		n = count > 0 ? try_operations(scenario, &kinds[k], count, &random) : 0;
+			long count = count_operations(scenario, &kinds[k]);
+			long n = count > 0 ? try_operations(scenario, &kinds[k], count, &random) : 0;
 
 			CHECK(count > 0 || kinds[k].only != NULL);
 			print_message("    %s: tried at %ld of about %ld operations\n", kinds[k].name, n, count);
@@ -364,7 +367,7 @@ main(void)
 		cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_errors_and_kills),
 	};
-	int			failed;
+	int failed;
 
 	seed = getenv("TEST_SEED") != NULL ? strtoul(getenv("TEST_SEED"), NULL, 10) : (uint64) time(NULL) ^ (uint64) getpid() << 16;
 	print_message("TEST_SEED=%llu\n", (unsigned long long) seed);

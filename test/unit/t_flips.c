@@ -26,10 +26,10 @@ static const PsId other_timeline = {{0xdd, 4}};
 /* What a changed byte was answered with. */
 typedef struct Outcome
 {
-	int			flips;
-	int			right;			/* all answers were right */
-	int			not_opened;		/* the branch */
-	int			some_errors;
+	int flips;
+	int right;      /* all answers were right */
+	int not_opened; /* the branch */
+	int some_errors;
 } Outcome;
 
 static Outcome outcome;
@@ -66,24 +66,24 @@ expect(bool right, const char *what, XLogRecPtr lsn)
 static int
 read_all_at(Timeline *tl, const History *h, XLogRecPtr lsn)
 {
-	int			n = history_find(h, lsn);
+	int n = history_find(h, lsn);
 	const WalRecord *last = &h->gen.records[h->first + n];
 	const Model *m = &h->states[n];
-	int			errors = 0;
-	char	   *pages = pg_malloc(NBLOCK * BLCKSZ);
-	char		expected[BLCKSZ];
+	int errors = 0;
+	char *pages = pg_malloc(NBLOCK * BLCKSZ);
+	char expected[BLCKSZ];
 	BlockNumber blks[NBLOCK];
 	StringInfoData value;
-	WalState	state;
-	PsError    *err;
-	bool		found;
+	WalState state;
+	PsError *err;
+	bool found;
 
 	initStringInfo(&value);
 	for (int i = 0; i < NBLOCK; i++)
 		blks[i] = (i * 5) % NBLOCK;
 	for (int db = 0; db < NDB; db++)
 	{
-		PsKey		key = ps_key_simple(PS_KEY_DATABASE, SPC, FIRST_DB + db, 0);
+		PsKey key = ps_key_simple(PS_KEY_DATABASE, SPC, FIRST_DB + db, 0);
 
 		err = timeline_read_value(tl, &key, lsn, &value, &found);
 		if (err == NULL)
@@ -111,7 +111,7 @@ read_all_at(Timeline *tl, const History *h, XLogRecPtr lsn)
 			{
 				const ModelFork *f = &m->forks[db][rel][fork];
 				BlockNumber nblocks;
-				PsError    *page_errors[NBLOCK];
+				PsError *page_errors[NBLOCK];
 
 				err = timeline_read_relsize(tl, model_rel(db, rel), fork, lsn, &found, &nblocks);
 				if (err == NULL)
@@ -160,9 +160,9 @@ static void
 look(TestStore *s, const History *h, const History *other)
 {
 	TimelineInfo info;
-	Timeline   *tl;
-	PsError    *err;
-	int			errors;
+	Timeline *tl;
+	PsError *err;
+	int errors;
 
 	OK(store_open(&s->config, &s->store));
 	OK(store_find_branch(s->store, "other", &tl));
@@ -189,7 +189,7 @@ look(TestStore *s, const History *h, const History *other)
 	}
 	else
 	{
-		XLogRecPtr	first = h->gen.records[h->first].end;
+		XLogRecPtr first = h->gen.records[h->first].end;
 
 		errors = read_all_at(tl, h, h->gen.pos);
 		errors += read_all_at(tl, h, first + MAXALIGN_DOWN(next_random(&rnd, h->gen.pos - first)));
@@ -205,9 +205,9 @@ look(TestStore *s, const History *h, const History *other)
 static void
 flip(TestStore *s, const History *h, const History *other, const char *path, off_t at)
 {
-	int			fd = open(path, O_RDWR);
-	uint8		byte;
-	uint8		changed;
+	int fd = open(path, O_RDWR);
+	uint8 byte;
+	uint8 changed;
 
 	CHECK(fd >= 0 && pread(fd, &byte, 1, at) == 1);
 	changed = byte ^ (uint8) (1 + next_random(&rnd, 255));
@@ -248,8 +248,8 @@ flip_some(TestStore *s, const History *h, const History *other, const char *path
 static off_t
 sample(int fd, uint32 size)
 {
-	off_t		at;
-	uint8		byte;
+	off_t at;
+	uint8 byte;
 
 	do
 	{
@@ -263,7 +263,7 @@ sample(int fd, uint32 size)
 static void
 flip_layer(TestStore *s, const History *h, const History *other, const char *path, int n)
 {
-	int			fd = open(path, O_RDONLY);
+	int fd = open(path, O_RDONLY);
 	struct stat st;
 
 	outcome = (Outcome) {0};
@@ -282,12 +282,12 @@ flip_layer(TestStore *s, const History *h, const History *other, const char *pat
 static void
 flip_wal(TestStore *s, const History *h, const History *other, const char *path, int n)
 {
-	int			fd = open(path, O_RDONLY);
+	int fd = open(path, O_RDONLY);
 	struct stat st;
-	XLogSegNo	segno;
-	TimeLineID	tli;
-	XLogRecPtr	start;
-	uint32		used;
+	XLogSegNo segno;
+	TimeLineID tli;
+	XLogRecPtr start;
+	uint32 used;
 
 	CHECK(fd >= 0 && fstat(fd, &st) == 0 && st.st_size == SEGMENT_SIZE);
 	XLogFromFileName(strrchr(path, '/') + 1, &tli, &segno, SEGMENT_SIZE);
@@ -298,7 +298,7 @@ flip_wal(TestStore *s, const History *h, const History *other, const char *path,
 		flip(s, h, other, path, at);
 	for (int i = 0; i < n; i++)
 	{
-		off_t		at = sample(fd, SEGMENT_SIZE);
+		off_t at = sample(fd, SEGMENT_SIZE);
 
 		if (i % 8 == 0)
 			at = at / XLOG_BLCKSZ * XLOG_BLCKSZ + next_random(&rnd, SizeOfXLogShortPHD);
@@ -316,14 +316,14 @@ push_to(Timeline *tl, const History *h, XLogRecPtr to)
 {
 	TimelineInfo info;
 	WalReceiver *receiver;
-	XLogRecPtr	start;
-	XLogRecPtr	flushed;
+	XLogRecPtr start;
+	XLogRecPtr flushed;
 
 	timeline_info(tl, &info);
 	if (info.generation == 0)
 	{
-		WalState	state;
-		XLogRecPtr	checkpoint;
+		WalState state;
+		XLogRecPtr checkpoint;
 
 		OK(timeline_new_generation(tl, "test", NULL, &info.generation, &state, &checkpoint));
 	}
@@ -338,7 +338,7 @@ static void
 make_store(TestStore *s, History *h, History *other)
 {
 	TimelineInfo info;
-	Timeline   *tl;
+	Timeline *tl;
 
 	history_init(other, rnd + 1);
 	for (int i = 0; i < 60; i++)
@@ -357,7 +357,7 @@ make_store(TestStore *s, History *h, History *other)
 	push_to(tl, other, other->gen.pos);
 	for (int part = 1; part <= 3; part++)
 	{
-		XLogRecPtr	to = h->gen.records[h->first + part * (h->gen.n - 1 - h->first) / 4].end;
+		XLogRecPtr to = h->gen.records[h->first + part * (h->gen.n - 1 - h->first) / 4].end;
 
 		push_to(s->tl, h, to);
 		s->config.checkpoint_timeout = 0;
@@ -380,12 +380,12 @@ int
 main(void)
 {
 	static char memory[] = "/dev/shm/t_flips.XXXXXX";
-	TestStore	s;
-	History		h;
-	History		other;
-	char		path[512];
-	char		a[PS_ID_TEXT];
-	DIR		   *dir;
+	TestStore s;
+	History h;
+	History other;
+	char path[512];
+	char a[PS_ID_TEXT];
+	DIR *dir;
 	struct dirent *de;
 
 	rnd = getenv("TEST_SEED") ? strtoull(getenv("TEST_SEED"), NULL, 10) : (uint64) time(NULL);
@@ -405,7 +405,7 @@ main(void)
 	while ((de = readdir(dir)) != NULL)
 		if (de->d_name[0] != '.')
 		{
-			char		file[512];
+			char file[512];
 
 			snprintf(file, sizeof(file), "layers/%s", de->d_name);
 			flip_layer(&s, &h, &other, store_path(&s, file, path), long_form ? 3000 : 60);
@@ -416,7 +416,7 @@ main(void)
 	while ((de = readdir(dir)) != NULL)
 		if (de->d_name[0] != '.')
 		{
-			char		file[512];
+			char file[512];
 
 			snprintf(file, sizeof(file), "wal/%s", de->d_name);
 			flip_wal(&s, &h, &other, store_path(&s, file, path), long_form ? 3000 : 80);

@@ -28,7 +28,7 @@ static uint64 rnd;
 static void
 set_upkeep(Config *config)
 {
-	config->checkpoint_distance = 0;	/* each batch of 256 records is frozen */
+	config->checkpoint_distance = 0; /* each batch of 256 records is frozen */
 	config->compaction_threshold = 2;
 	config->compaction_fanout = 2;
 	config->compaction_backlog = 1000;
@@ -58,10 +58,10 @@ wait_until_written(Timeline *tl)
 static void
 make_store(TestStore *s, History *h, int nfiles)
 {
-	uint64		generation;
-	WalState	state;
-	XLogRecPtr	start;
-	XLogRecPtr	flushed;
+	uint64 generation;
+	WalState state;
+	XLogRecPtr start;
+	XLogRecPtr flushed;
 	WalReceiver *receiver;
 
 	history_init(h, rnd);
@@ -94,10 +94,10 @@ end_test(TestStore *s, History *h)
 static int
 count_files(const TestStore *s)
 {
-	char		path[512];
-	DIR		   *dir = opendir(store_path(s, "layers", path));
+	char path[512];
+	DIR *dir = opendir(store_path(s, "layers", path));
 	struct dirent *de;
-	int			n = 0;
+	int n = 0;
 
 	CHECK(dir != NULL);
 	while ((de = readdir(dir)) != NULL)
@@ -109,7 +109,7 @@ count_files(const TestStore *s)
 static void
 block_manifest(const TestStore *s, bool block)
 {
-	char		path[512];
+	char path[512];
 
 	/* a directory where the new manifest is to be written */
 	store_path(s, "timeline.json.tmp", path);
@@ -119,10 +119,10 @@ block_manifest(const TestStore *s, bool block)
 static void
 test_manifest_fails(void **state)
 {
-	History		h;
-	TestStore	s;
-	LayerSet   *set;
-	int			nfiles;
+	History h;
+	TestStore s;
+	LayerSet *set;
+	int nfiles;
 	unsigned long long number;
 
 	/* merges, images */
@@ -150,10 +150,10 @@ test_manifest_fails(void **state)
 	number = atomic_load(&s.tl->space.next_number);
 	nfiles = count_files(&s);
 	{
-		uint64		generation = s.tl->generation;
+		uint64 generation = s.tl->generation;
 		WalReceiver *receiver;
-		XLogRecPtr	start;
-		XLogRecPtr	flushed;
+		XLogRecPtr start;
+		XLogRecPtr flushed;
 
 		for (int i = 0; i < 3000; i++)
 			add_random_record(&h);
@@ -182,18 +182,18 @@ test_manifest_fails(void **state)
 static void
 test_missing_file(void **state)
 {
-	History		h;
-	TestStore	s;
-	LayerSet   *set;
-	LayerInfo	info;
+	History h;
+	TestStore s;
+	LayerSet *set;
+	LayerInfo info;
 	TimelineInfo tlinfo;
-	char		name[LAYER_NAME_MAX];
-	char		of_info[LAYER_NAME_MAX];
-	char		path[512];
-	char		away[512];
-	char		stray[512];
-	char		command[1200];
-	int			nfiles;
+	char name[LAYER_NAME_MAX];
+	char of_info[LAYER_NAME_MAX];
+	char path[512];
+	char away[512];
+	char stray[512];
+	char command[1200];
+	int nfiles;
 
 	make_store(&s, &h, 4);
 	set = timeline_layers(s.tl);
@@ -238,8 +238,8 @@ test_missing_file(void **state)
 static void
 flip_byte(const char *path)
 {
-	int			fd = open(path, O_RDWR);
-	char		byte;
+	int fd = open(path, O_RDWR);
+	char byte;
 
 	CHECK(fd >= 0 && pread(fd, &byte, 1, 200) == 1);
 	byte ^= 1;
@@ -250,7 +250,7 @@ flip_byte(const char *path)
 static void
 delete_named(TestStore *s, const char *name)
 {
-	Timeline   *gone;
+	Timeline *gone;
 
 	OK(store_remove_branch(s->store, name, NULL, &gone));
 	store_destroy_branch(gone);
@@ -259,7 +259,7 @@ delete_named(TestStore *s, const char *name)
 static bool
 is_in_trash(TestStore *s, const char *name)
 {
-	bool		there;
+	bool there;
 
 	pthread_mutex_lock(&s->store->lock);
 	there = trash_named(s->store, name) != NULL;
@@ -271,10 +271,10 @@ is_in_trash(TestStore *s, const char *name)
 static void
 find_broken(TestStore *s, TimelineInfo *info)
 {
-	int			n;
-	int			broken;
-	int			unknown;
-	Timeline  **list = store_list(s->store, &n);
+	int n;
+	int broken;
+	int unknown;
+	Timeline **list = store_list(s->store, &n);
 
 	store_count_broken(s->store, &broken, &unknown);
 	CHECK(broken == 1 && unknown <= 1);
@@ -289,13 +289,13 @@ find_broken(TestStore *s, TimelineInfo *info)
 static void
 test_damaged_manifest(void **state)
 {
-	History		h;
-	TestStore	s;
-	XLogRecPtr	begin;
-	Timeline   *branch;
+	History h;
+	TestStore s;
+	XLogRecPtr begin;
+	Timeline *branch;
 	TimelineInfo info;
-	char		manifest[600];
-	char		id[PS_ID_TEXT];
+	char manifest[600];
+	char id[PS_ID_TEXT];
 
 	make_store(&s, &h, 6);
 	begin = h.gen.records[h.gen.n / 4].end;
@@ -354,13 +354,13 @@ test_damaged_manifest(void **state)
 static void
 test_damaged_tenant(void **state)
 {
-	History		h;
-	TestStore	s;
+	History h;
+	TestStore s;
 	TimelineInfo info;
-	Timeline   *gone;
-	char		path[600];
-	char		id[PS_ID_TEXT];
-	int			fd;
+	Timeline *gone;
+	char path[600];
+	char id[PS_ID_TEXT];
+	int fd;
 
 	make_store(&s, &h, 2);
 	OK(store_branch(s.store, "branch", s.tl, h.gen.pos, NULL, NULL));
@@ -385,15 +385,15 @@ test_damaged_tenant(void **state)
 static void
 test_unreadable_manifest(void **state)
 {
-	History		h;
-	TestStore	s;
-	XLogRecPtr	begin;
-	Timeline   *branch;
+	History h;
+	TestStore s;
+	XLogRecPtr begin;
+	Timeline *branch;
 	TimelineInfo info;
-	char		manifest[600];
-	char		away[640];
-	char		command[1400];
-	char		id[PS_ID_TEXT];
+	char manifest[600];
+	char away[640];
+	char command[1400];
+	char id[PS_ID_TEXT];
 
 	make_store(&s, &h, 6);
 	begin = h.gen.records[h.gen.n / 4].end;
@@ -459,10 +459,10 @@ test_unreadable_manifest(void **state)
 static void
 test_branch_at_cutoff(void **state)
 {
-	History		h;
-	TestStore	s;
-	XLogRecPtr	cutoff;
-	Timeline   *branch;
+	History h;
+	TestStore s;
+	XLogRecPtr cutoff;
+	Timeline *branch;
 	TimelineInfo info;
 
 	make_store(&s, &h, 1);
@@ -470,8 +470,8 @@ test_branch_at_cutoff(void **state)
 	s.config.gc_horizon = 1;
 	for (uint64 generation = s.tl->generation; h.gen.pos - h.gen.start < 3 * SEGMENT_SIZE;)
 	{
-		XLogRecPtr	start;
-		XLogRecPtr	flushed;
+		XLogRecPtr start;
+		XLogRecPtr flushed;
 		WalReceiver *receiver;
 
 		for (int i = 0; i < 300; i++)
@@ -504,8 +504,8 @@ test_branch_at_cutoff(void **state)
 static int
 count_level(Timeline *tl, int level)
 {
-	LayerSet   *set = timeline_layers(tl);
-	int			n = 0;
+	LayerSet *set = timeline_layers(tl);
+	int n = 0;
 
 	for (int i = 0; i < layer_map_count(set->map); i++)
 		n += layer_info(layer_map_get(set->map, i))->type == LAYER_DELTA && layer_info(layer_map_get(set->map, i))->level == level;
@@ -516,10 +516,10 @@ count_level(Timeline *tl, int level)
 static void
 test_no_room(void **state)
 {
-	History		h;
-	TestStore	s;
-	XLogRecPtr	start;
-	XLogRecPtr	flushed;
+	History h;
+	TestStore s;
+	XLogRecPtr start;
+	XLogRecPtr flushed;
 	WalReceiver *receiver;
 
 	make_store(&s, &h, 4);
@@ -542,7 +542,7 @@ test_no_room(void **state)
 	s.config.min_free_space = INT_MAX;
 	for (int i = 0; i < 2; i++)
 	{
-		int			runs = count_level(s.tl, 1);
+		int runs = count_level(s.tl, 1);
 
 		/* image files need room, too */
 		FAILS(upkeep_timeline(s.tl, true), PS_SQLSTATE_DISK_FULL, "image files are not made until");
@@ -565,17 +565,17 @@ is_late(void *arg)
 static void
 test_no_room_level0(void **state)
 {
-	History		h;
-	TestStore	s;
-	XLogRecPtr	start;
-	XLogRecPtr	flushed;
+	History h;
+	TestStore s;
+	XLogRecPtr start;
+	XLogRecPtr flushed;
 	WalReceiver *receiver;
 	TimelineInfo info;
-	int			nfiles;
-	int64		begin;
-	int64		deadline;
-	Waiter		waiter = {is_late, &deadline};
-	UpkeepTurn	turn;
+	int nfiles;
+	int64 begin;
+	int64 deadline;
+	Waiter waiter = {is_late, &deadline};
+	UpkeepTurn turn;
 
 	make_store(&s, &h, 6);
 	s.config.gc_horizon = 1000; /* nothing is garbage */
@@ -606,7 +606,7 @@ test_no_room_level0(void **state)
 	OK(wal_receiver_open(s.tl, s.tl->generation, &receiver, &start));
 	do
 	{
-		size_t		n = Min(65536, h.gen.pos - start);
+		size_t n = Min(65536, h.gen.pos - start);
 
 		CHECK(n > 0);
 		OK(wal_receiver_write(receiver, start, h.gen.bytes.data + (start - h.gen.start), n, &waiter));
@@ -636,10 +636,10 @@ static void
 push_more(Timeline *tl, History *h, uint64 *generation)
 {
 	WalReceiver *receiver;
-	XLogRecPtr	start;
-	XLogRecPtr	flushed;
-	XLogRecPtr	checkpoint;
-	WalState	state;
+	XLogRecPtr start;
+	XLogRecPtr flushed;
+	XLogRecPtr checkpoint;
+	WalState state;
 
 	if (*generation == 0)
 		OK(timeline_new_generation(tl, "test", NULL, generation, &state, &checkpoint));
@@ -655,7 +655,7 @@ wait_until_merged(Timeline *tl)
 {
 	for (int i = 0;; i++)
 	{
-		int			n;
+		int n;
 
 		pthread_mutex_lock(&tl->lock);
 		n = tl->level0;
@@ -673,13 +673,13 @@ test_long_upkeep(void **state)
 {
 	static const PsId other_tenant = {{0xcc, 1}};
 	static const PsId other_timeline = {{0xdd, 2}};
-	History		h;
-	History		of_other;
-	TestStore	s;
-	Timeline   *other;
-	uint64		generation = 0;
-	uint64		generation_of_other = 0;
-	int			looks = 0;
+	History h;
+	History of_other;
+	TestStore s;
+	Timeline *other;
+	uint64 generation = 0;
+	uint64 generation_of_other = 0;
+	int looks = 0;
 
 	history_init(&h, rnd);
 	history_init(&of_other, rnd + 1);
@@ -728,9 +728,9 @@ static void
 test_slow_writer(void **state)
 {
 	static const size_t sizes[] = {300, 8192, 131072};
-	History		h;
-	TestStore	s;
-	XLogRecPtr	start;
+	History h;
+	TestStore s;
+	XLogRecPtr start;
 	WalReceiver *receiver;
 
 	make_store(&s, &h, 0);
@@ -744,10 +744,10 @@ test_slow_writer(void **state)
 	OK(wal_receiver_open(s.tl, s.tl->generation, &receiver, &start));
 	for (int i = 0; i < lengthof(sizes); i++)
 	{
-		XLogRecPtr	end = start + SEGMENT_SIZE / 4;
-		int64		begin = timeline_now_ms();
-		int64		took;
-		char		why[256];
+		XLogRecPtr end = start + SEGMENT_SIZE / 4;
+		int64 begin = timeline_now_ms();
+		int64 took;
+		char why[256];
 
 		/* half of what there may be beyond the first half: half a second for a megabyte */
 		pthread_mutex_lock(&s.tl->lock);
@@ -784,28 +784,28 @@ note_record(void *arg, const PsKey *key, const ValueRef *ref)
 static void
 test_damaged_file(void **state)
 {
-	History		h;
-	TestStore	s;
-	XLogRecPtr	start;
-	XLogRecPtr	flushed;
+	History h;
+	TestStore s;
+	XLogRecPtr start;
+	XLogRecPtr flushed;
 	WalReceiver *receiver;
 	TimelineInfo info;
-	LayerSet   *set;
-	char		path[512];
-	char		name[LAYER_NAME_MAX];
-	int64		deadline;
-	Waiter		waiter = {is_late, &deadline};
-	int			fd;
-	char		bytes[16] = {0};
-	uint64		offset = 0;
-	PsKey		lo = {.kind = PS_KEY_RELBLOCK};
-	PsKey		hi = {.kind = PS_KEY_RELBLOCK, .spc = PG_UINT32_MAX};
+	LayerSet *set;
+	char path[512];
+	char name[LAYER_NAME_MAX];
+	int64 deadline;
+	Waiter waiter = {is_late, &deadline};
+	int fd;
+	char bytes[16] = {0};
+	uint64 offset = 0;
+	PsKey lo = {.kind = PS_KEY_RELBLOCK};
+	PsKey hi = {.kind = PS_KEY_RELBLOCK, .spc = PG_UINT32_MAX};
 
 	make_store(&s, &h, 4);
 	set = timeline_layers(s.tl);
 	for (int i = 0; i < layer_map_count(set->map); i++)
 	{
-		Layer	   *layer = layer_map_get(set->map, i);
+		Layer *layer = layer_map_get(set->map, i);
 
 		/* a record, which ingest does not look at again */
 		OK(layer_scan(layer, &lo, &hi, PG_UINT64_MAX, note_record, &offset));
@@ -851,18 +851,18 @@ static void
 test_last_block(void **state)
 {
 	static const BlockNumber last = MaxBlockNumber;
-	History		h;
-	TestStore	s;
-	XLogRecPtr	start;
-	XLogRecPtr	flushed;
+	History h;
+	TestStore s;
+	XLogRecPtr start;
+	XLogRecPtr flushed;
 	WalReceiver *receiver;
-	LayerSet   *set;
-	int			images = 0;
-	char		page[BLCKSZ];
-	char		expected[BLCKSZ];
+	LayerSet *set;
+	int images = 0;
+	char page[BLCKSZ];
+	char expected[BLCKSZ];
 
 	make_store(&s, &h, 1);
-	s.config.target_file_size = 256;	/* parts of 89,000 blocks */
+	s.config.target_file_size = 256; /* parts of 89,000 blocks */
 	OK(wal_receiver_open(s.tl, s.tl->generation, &receiver, &start));
 	gen_images(&h.gen, 0, 50, MAIN_FORKNUM, &last, 1, 77);
 	OK(push(receiver, &h, start, h.gen.pos, &rnd, &flushed));

@@ -16,33 +16,33 @@
 
 #include "layer_util.h"
 
-#define NKEYS 60
+#define NKEYS         60
 #define MAX_IN_MEMORY 3
 
 typedef struct ModelVersion
 {
-	int			key;
-	XLogRecPtr	lsn;
-	ValueKind	kind;
-	bool		will_init;
-	bool		in_image_layer;
-	XLogRecPtr	record_start;
-	uint64		seed;
-	uint32		len;
+	int key;
+	XLogRecPtr lsn;
+	ValueKind kind;
+	bool will_init;
+	bool in_image_layer;
+	XLogRecPtr record_start;
+	uint64 seed;
+	uint32 len;
 } ModelVersion;
 
 typedef struct Model
 {
-	uint64		random;
-	PsKey		keys[NKEYS];	/* ascending */
+	uint64 random;
+	PsKey keys[NKEYS]; /* ascending */
 	ModelVersion *versions;
-	int			n;
-	int			cap;
-	XLogRecPtr	lsn;			/* end of the last record */
-	XLogRecPtr	flushed;		/* layer files hold versions below this */
-	Layer	   *memory[MAX_IN_MEMORY];	/* newest first */
-	int			nmemory;
-	LayerMap   *map;
+	int n;
+	int cap;
+	XLogRecPtr lsn;               /* end of the last record */
+	XLogRecPtr flushed;           /* layer files hold versions below this */
+	Layer *memory[MAX_IN_MEMORY]; /* newest first */
+	int nmemory;
+	LayerMap *map;
 } Model;
 
 static uint64
@@ -58,7 +58,7 @@ below(Model *m, uint64 n)
 static XLogRecPtr
 some_lsn(Model *m, int key)
 {
-	XLogRecPtr	lsn = below(m, m->lsn + 100);
+	XLogRecPtr lsn = below(m, m->lsn + 100);
 
 	if (m->n > 0 && below(m, 2) == 0)
 	{
@@ -111,8 +111,8 @@ cmp_versions(const void *a, const void *b)
 static int
 model_select(Model *m, int key_lo, int key_hi, XLogRecPtr lsn_min, XLogRecPtr lsn_max, ModelVersion **out)
 {
-	int			n = 0;
-	int			distinct = 0;
+	int n = 0;
+	int distinct = 0;
 
 	for (int i = 0; i < m->n; i++)
 	{
@@ -132,10 +132,10 @@ static void
 compare(const ModelVersion *expected, const ValueRef *ref)
 {
 	StringInfoData buf;
-	char	   *bytes = pg_malloc(expected->len + 1);
+	char *bytes = pg_malloc(expected->len + 1);
 	const char *got;
-	XLogRecPtr	record_start = ref->at.record_start;
-	bool		is_record = expected->kind == VALUE_RECORD;
+	XLogRecPtr record_start = ref->at.record_start;
+	bool is_record = expected->kind == VALUE_RECORD;
 
 	initStringInfo(&buf);
 	assert_int_equal(ref->lsn, expected->lsn);
@@ -179,10 +179,10 @@ static void
 check_key(Model *m, int key, XLogRecPtr lsn_min, XLogRecPtr lsn_max)
 {
 	ModelVersion **expected = pg_malloc((m->n + 1) * sizeof(*expected));
-	int			n = model_select(m, key, key, lsn_min, lsn_max, expected);
-	bool		expect_done = false;
-	ValueList	list = {0};
-	bool		done;
+	int n = model_select(m, key, key, lsn_min, lsn_max, expected);
+	bool expect_done = false;
+	ValueList list = {0};
+	bool done;
 
 	for (int i = 0; i < n && !expect_done; i++)
 		if (expected[i]->will_init)
@@ -202,16 +202,16 @@ check_key(Model *m, int key, XLogRecPtr lsn_min, XLogRecPtr lsn_max)
 /* ---- scans ---- */
 typedef struct ScanCheck
 {
-	Model	   *m;
+	Model *m;
 	ModelVersion **expected;
-	int			n;
-	int			seen;
+	int n;
+	int seen;
 } ScanCheck;
 
 static PsError *
 check_scanned(void *arg, const PsKey *key, const ValueRef *ref)
 {
-	ScanCheck  *check = arg;
+	ScanCheck *check = arg;
 
 	assert_true(check->seen < check->n);
 	assert_int_equal(ps_key_cmp(key, &check->m->keys[check->expected[check->seen]->key]), 0);
@@ -223,10 +223,10 @@ check_scanned(void *arg, const PsKey *key, const ValueRef *ref)
 static void
 check_scan(Model *m)
 {
-	int			lo = (int) below(m, NKEYS);
-	int			hi = lo + (int) below(m, NKEYS - lo);
-	XLogRecPtr	lsn_max = some_lsn(m, lo);
-	ScanCheck	check = {.m = m};
+	int lo = (int) below(m, NKEYS);
+	int hi = lo + (int) below(m, NKEYS - lo);
+	XLogRecPtr lsn_max = some_lsn(m, lo);
+	ScanCheck check = {.m = m};
 
 	lsn_max = Min(lsn_max, m->flushed - 1);
 	check.expected = pg_malloc((m->n + 1) * sizeof(*check.expected));
@@ -246,8 +246,8 @@ check_scan(Model *m)
 /* In memory keys come in any order, the versions of each newest first. */
 typedef struct MemoryScan
 {
-	Model	   *m;
-	ValueList	versions[NKEYS];
+	Model *m;
+	ValueList versions[NKEYS];
 } MemoryScan;
 
 static PsError *
@@ -268,18 +268,17 @@ note_scanned(void *arg, const PsKey *key, const ValueRef *ref)
 static void
 check_memory_scan(Model *m, Layer *layer)
 {
-	int			lo = (int) below(m, NKEYS);
-	int			hi = lo + (int) below(m, NKEYS - lo);
-	XLogRecPtr	lsn_max = some_lsn(m, lo);
-	MemoryScan	scan = {.m = m};
-	XLogRecPtr	end = layer == m->memory[0] ? PG_UINT64_MAX : layer_info(layer)->lsn_end - 1;
+	int lo = (int) below(m, NKEYS);
+	int hi = lo + (int) below(m, NKEYS - lo);
+	XLogRecPtr lsn_max = some_lsn(m, lo);
+	MemoryScan scan = {.m = m};
+	XLogRecPtr end = layer == m->memory[0] ? PG_UINT64_MAX : layer_info(layer)->lsn_end - 1;
 	ModelVersion **expected = pg_malloc((m->n + 1) * sizeof(*expected));
 
 	assert_ok(layer_scan(layer, &m->keys[lo], &m->keys[hi], lsn_max, note_scanned, &scan));
 	for (int k = 0; k < NKEYS; k++)
 	{
-		int			n = k < lo || k > hi ? 0 :
-			model_select(m, k, k, layer_info(layer)->lsn_start, Min(lsn_max, end), expected);
+		int n = k < lo || k > hi ? 0 : model_select(m, k, k, layer_info(layer)->lsn_start, Min(lsn_max, end), expected);
 
 		assert_int_equal(scan.versions[k].n, n);
 		for (int i = 0; i < n; i++)
@@ -295,14 +294,14 @@ write_versions(Model *m, int count)
 {
 	for (int i = 0; i < count; i++)
 	{
-		uint32		len = below(m, 40) == 0 ? 5000 + (uint32) below(m, 20000) : 24 + (uint32) below(m, 700);
-		XLogRecPtr	start = m->lsn;
-		int			ntouched = 1 + (int) below(m, 4);
+		uint32 len = below(m, 40) == 0 ? 5000 + (uint32) below(m, 20000) : 24 + (uint32) below(m, 700);
+		XLogRecPtr start = m->lsn;
+		int ntouched = 1 + (int) below(m, 4);
 
 		m->lsn = start + MAXALIGN(len);
 		for (int t = 0; t < ntouched; t++)
 		{
-			int			key = (int) (below(m, 3) == 0 ? below(m, 3) : below(m, NKEYS));
+			int key = (int) (below(m, 3) == 0 ? below(m, 3) : below(m, NKEYS));
 			ModelVersion v = {.key = key, .lsn = m->lsn, .seed = start, .len = len, .record_start = start};
 
 			switch (below(m, 20))
@@ -325,7 +324,7 @@ write_versions(Model *m, int count)
 				open_layer_put_record(m->memory[0], &m->keys[key], v.lsn, start, len, v.will_init);
 			else
 			{
-				char	   *data = pg_malloc(v.len + 1);
+				char *data = pg_malloc(v.len + 1);
 
 				v.will_init = true;
 				fill_value(v.seed, data, v.len);
@@ -340,7 +339,7 @@ write_versions(Model *m, int count)
 static void
 change_map(Model *m, Layer **add, int nadd, Layer **drop, int ndrop)
 {
-	LayerMap   *map = layer_map_change(m->map, add, nadd, drop, ndrop);
+	LayerMap *map = layer_map_change(m->map, add, nadd, drop, ndrop);
 
 	assert_int_equal(layer_map_count(map), layer_map_count(m->map) + nadd - ndrop);
 	layer_map_unref(m->map);
@@ -353,9 +352,9 @@ change_map(Model *m, Layer **add, int nadd, Layer **drop, int ndrop)
 static void
 freeze(Model *m)
 {
-	Layer	   *oldest;
-	Layer	   *delta;
-	uint64		versions;
+	Layer *oldest;
+	Layer *delta;
+	uint64 versions;
 
 	m->lsn += 8;
 	open_layer_freeze(m->memory[0], m->lsn);
@@ -381,12 +380,12 @@ freeze(Model *m)
 static void
 make_image(Model *m)
 {
-	XLogRecPtr	lsn = below(m, 4) == 0 ? m->flushed - 1 : 1000 + below(m, m->flushed - 1000);
-	int			lo = (int) below(m, NKEYS);
-	int			hi = lo + (int) below(m, NKEYS - lo);
+	XLogRecPtr lsn = below(m, 4) == 0 ? m->flushed - 1 : 1000 + below(m, m->flushed - 1000);
+	int lo = (int) below(m, NKEYS);
+	int hi = lo + (int) below(m, NKEYS - lo);
 	ImageWriter *writer;
-	Layer	   *layer;
-	int			n = 0;
+	Layer *layer;
+	int n = 0;
 
 	for (int i = 0; i < m->n; i++)
 		if (m->versions[i].in_image_layer && m->versions[i].lsn == lsn)
@@ -394,9 +393,8 @@ make_image(Model *m)
 	assert_ok(image_writer_create(&test_space, lsn, &writer));
 	for (int k = lo; k <= hi; k++)
 	{
-		char		data[BLCKSZ];
-		ModelVersion v = {.key = k, .lsn = lsn, .kind = VALUE_IMAGE, .will_init = true, .in_image_layer = true,
-			.seed = lsn * 131 + k, .len = BLCKSZ};
+		char data[BLCKSZ];
+		ModelVersion v = {.key = k, .lsn = lsn, .kind = VALUE_IMAGE, .will_init = true, .in_image_layer = true, .seed = lsn * 131 + k, .len = BLCKSZ};
 
 		if (below(m, 4) == 0)
 			continue;
@@ -413,29 +411,29 @@ make_image(Model *m)
 /* ---- merging of delta files, as compaction does it ---- */
 typedef struct Merged
 {
-	PsKey		key;
-	ValueRef	ref;
-	uint64		offset;
+	PsKey key;
+	ValueRef ref;
+	uint64 offset;
 } Merged;
 
 typedef struct MergeList
 {
-	Merged	   *versions;
-	int			n;
-	int			cap;
+	Merged *versions;
+	int n;
+	int cap;
 } MergeList;
 
 static PsError *
 note_merged(void *arg, const PsKey *key, const ValueRef *ref)
 {
-	MergeList  *list = arg;
+	MergeList *list = arg;
 
 	if (list->n == list->cap)
 	{
 		list->cap = Max(256, list->cap * 2);
 		list->versions = pg_realloc(list->versions, list->cap * sizeof(Merged));
 	}
-	list->versions[list->n++] = (Merged){.key = *key, .ref = *ref};
+	list->versions[list->n++] = (Merged) {.key = *key, .ref = *ref};
 	return NULL;
 }
 
@@ -444,23 +442,24 @@ cmp_merged(const void *a, const void *b)
 {
 	const Merged *x = a;
 	const Merged *y = b;
-	int			cmp = ps_key_cmp(&x->key, &y->key);
+	int cmp = ps_key_cmp(&x->key, &y->key);
 
-	return cmp != 0 ? cmp : x->ref.lsn < y->ref.lsn ? -1 : x->ref.lsn > y->ref.lsn;
+	return cmp != 0 ? cmp : x->ref.lsn < y->ref.lsn ? -1
+													: x->ref.lsn > y->ref.lsn;
 }
 
 static Layer *
 write_merged(const LayerInfo *from, const LayerInfo *to, Merged *versions, int n)
 {
 	DeltaWriter *writer;
-	Layer	   *layer;
+	Layer *layer;
 	StringInfoData buf;
 
 	initStringInfo(&buf);
 	assert_ok(delta_writer_create(&test_space, 0, from->lsn_start, to->lsn_end, &writer));
 	for (int i = 0; i < n; i++)
 	{
-		XLogRecPtr	start;
+		XLogRecPtr start;
 
 		assert_ok(layer_read_value(&versions[i].ref, &buf, &start));
 		assert_ok(delta_writer_value(writer, versions[i].ref.kind, start, buf.data, buf.len, &versions[i].offset));
@@ -477,13 +476,13 @@ write_merged(const LayerInfo *from, const LayerInfo *to, Merged *versions, int n
 static void
 merge_deltas(Model *m)
 {
-	Layer	   *old[2];
-	int			nold = 0;
-	MergeList	list = {0};
-	Layer	   *made[2];
-	int			cut;
-	PsKey		lo = {0};
-	PsKey		hi = {.kind = 255, .fork = 255, .spc = ~0, .db = ~0, .rel = ~0, .blk = ~0};
+	Layer *old[2];
+	int nold = 0;
+	MergeList list = {0};
+	Layer *made[2];
+	int cut;
+	PsKey lo = {0};
+	PsKey hi = {.kind = 255, .fork = 255, .spc = ~0, .db = ~0, .rel = ~0, .blk = ~0};
 
 	for (int i = (int) below(m, layer_map_count(m->map)); i < layer_map_count(m->map) && nold == 0; i++)
 		if (layer_info(layer_map_get(m->map, i))->type == LAYER_DELTA)
@@ -517,7 +516,7 @@ make_keys(Model *m)
 {
 	for (int i = 0; i < NKEYS; i++)
 	{
-		PsRel		rel = {1663, 5, 16384 + i % 3};
+		PsRel rel = {1663, 5, 16384 + i % 3};
 
 		switch (i % 6)
 		{
@@ -542,7 +541,7 @@ make_keys(Model *m)
 static void
 run_model(uint64 seed, int rounds)
 {
-	Model		m = {.random = seed, .lsn = 1000, .flushed = 1000};
+	Model m = {.random = seed, .lsn = 1000, .flushed = 1000};
 
 	print_message("seed %llu\n", (unsigned long long) seed);
 	make_keys(&m);
@@ -579,7 +578,7 @@ static void
 test_model(void **state)
 {
 	const char *given = getenv("LAYER_SEED");
-	uint64		seed = given != NULL ? strtoull(given, NULL, 10) : (uint64) time(NULL);
+	uint64 seed = given != NULL ? strtoull(given, NULL, 10) : (uint64) time(NULL);
 
 	for (int i = 0; i < 3; i++)
 		run_model(seed + i, 60);
@@ -596,22 +595,22 @@ test_model(void **state)
 static void
 test_map_many_layers(void **state)
 {
-	int			n = 0;
-	Layer	   *layers[PIECES * LEVELS + LEVELS];
-	LayerMap   *map;
-	LayerMap   *none;
-	PsRel		rel = {1663, 5, 16384};
-	ValueList	list = {0};
-	bool		done;
+	int n = 0;
+	Layer *layers[PIECES * LEVELS + LEVELS];
+	LayerMap *map;
+	LayerMap *none;
+	PsRel rel = {1663, 5, 16384};
+	ValueList list = {0};
+	bool done;
 
 	for (int level = 1; level <= LEVELS; level++)
 	{
 		DeltaWriter *delta;
-		uint64		offset;
+		uint64 offset;
 
 		for (int k = 0; k < PIECES; k += level)
 		{
-			PsKey		key = ps_key_block(rel, MAIN_FORKNUM, k * 2);
+			PsKey key = ps_key_block(rel, MAIN_FORKNUM, k * 2);
 			ImageWriter *image;
 
 			assert_ok(image_writer_create(&test_space, 1000 * level + 500, &image));
@@ -622,7 +621,7 @@ test_map_many_layers(void **state)
 		assert_ok(delta_writer_value(delta, VALUE_RECORD, 7, "record", 6, &offset));
 		for (int k = 0; k < PIECES; k++)
 		{
-			PsKey		key = ps_key_block(rel, MAIN_FORKNUM, k * 2);
+			PsKey key = ps_key_block(rel, MAIN_FORKNUM, k * 2);
 
 			for (int i = 1; i <= 9; i++)
 				assert_ok(delta_writer_add(delta, &key, 1000 * level + 100 * i, VALUE_RECORD, false, false, offset));
@@ -636,11 +635,11 @@ test_map_many_layers(void **state)
 
 	for (int k = 0; k < PIECES * 2; k++)
 	{
-		PsKey		key = ps_key_block(rel, MAIN_FORKNUM, k);
+		PsKey key = ps_key_block(rel, MAIN_FORKNUM, k);
 
 		for (XLogRecPtr lsn = 1000; lsn <= 1000 * (LEVELS + 1); lsn += 50)
 		{
-			int			i = 0;
+			int i = 0;
 
 			list.n = 0;
 			assert_ok(layer_map_collect(map, &key, 0, lsn, &list, &done));
@@ -671,7 +670,7 @@ test_map_many_layers(void **state)
 	/* both bounds are inclusive, for an image too, and for the delta around it */
 	for (int level = 1; level <= LEVELS; level++)
 	{
-		PsKey		key = ps_key_block(rel, MAIN_FORKNUM, 0);
+		PsKey key = ps_key_block(rel, MAIN_FORKNUM, 0);
 
 		list.n = 0;
 		assert_ok(layer_map_collect(map, &key, 1000 * level + 500, 1000 * level + 600, &list, &done));
@@ -685,7 +684,7 @@ test_map_many_layers(void **state)
 	none = layer_map_change(map, NULL, 0, layers, n);
 	assert_int_equal(layer_map_count(none), 0);
 	list.n = 0;
-	assert_ok(layer_map_collect(none, &(PsKey){.kind = PS_KEY_RELBLOCK}, 0, PG_UINT64_MAX, &list, &done));
+	assert_ok(layer_map_collect(none, &(PsKey) {.kind = PS_KEY_RELBLOCK}, 0, PG_UINT64_MAX, &list, &done));
 	assert_int_equal(list.n, 0);
 	layer_map_unref(none);
 	assert_int_equal(layer_map_count(layer_map_ref(map)), n);
@@ -706,15 +705,15 @@ refuse(void *arg, const PsKey *key, const ValueRef *ref)
 static void
 test_scan_ends_with_callbacks_error(void **state)
 {
-	Layer	   *open = open_layer_create(100);
-	Layer	   *delta;
-	LayerMap   *map;
-	PsKey		lo = {0};
-	PsKey		hi = {.kind = 255};
-	int			calls = 0;
+	Layer *open = open_layer_create(100);
+	Layer *delta;
+	LayerMap *map;
+	PsKey lo = {0};
+	PsKey hi = {.kind = 255};
+	int calls = 0;
 
 	for (int i = 0; i < 10; i++)
-		open_layer_put_record(open, &(PsKey){.kind = PS_KEY_RELMAP, .rel = i}, 200 + i, 100, 50, false);
+		open_layer_put_record(open, &(PsKey) {.kind = PS_KEY_RELMAP, .rel = i}, 200 + i, 100, 50, false);
 	check_error(layer_scan(open, &lo, &hi, PG_UINT64_MAX, refuse, &calls), "22023", "enough");
 	open_layer_freeze(open, 1000);
 	assert_ok(open_layer_write(open, &test_space, read_test_record, NULL, &delta));

@@ -23,7 +23,7 @@
 static PsKey
 test_key(int i)
 {
-	return (PsKey){.kind = PS_KEY_RELBLOCK, .spc = 1663, .db = 5, .rel = 16384, .blk = i};
+	return (PsKey) {.kind = PS_KEY_RELBLOCK, .spc = 1663, .db = 5, .rel = 16384, .blk = i};
 }
 
 /*
@@ -34,8 +34,10 @@ test_key(int i)
 static uint32
 make_record(int family, int i, char *data)
 {
-	uint64		state = (uint64) family * 1000003 + i;
-	uint32		len = i % 50 == 49 ? LAYER_DICT_VALUE_MAX + 1 + i % 100 : i == 3 ? LAYER_DICT_VALUE_MAX : i == 4 ? 1 : 50 + i % 60;
+	uint64 state = (uint64) family * 1000003 + i;
+	uint32 len = i % 50 == 49 ? LAYER_DICT_VALUE_MAX + 1 + i % 100 : i == 3 ? LAYER_DICT_VALUE_MAX
+																 : i == 4   ? 1
+																			: 50 + i % 60;
 
 	for (uint32 at = 0; at < len; at++)
 		data[at] = (char) (at * (7 + family) + at / 9);
@@ -51,12 +53,12 @@ make_record(int family, int i, char *data)
 static void
 take_sample(DictSample *sample, int family)
 {
-	char		data[2 * LAYER_DICT_VALUE_MAX];
+	char data[2 * LAYER_DICT_VALUE_MAX];
 
 	memset(sample, 0, sizeof(*sample));
 	for (int i = 0; i < 2 * NRECORDS; i++)
 	{
-		uint32		len = make_record(family, i, data);
+		uint32 len = make_record(family, i, data);
 
 		dict_sample_add(sample, data, len);
 	}
@@ -65,7 +67,7 @@ take_sample(DictSample *sample, int family)
 static bool
 has_dict(const Layer *layer)
 {
-	bool		result;
+	bool result;
 
 	assert_ok(layer_acquire(layer));
 	result = layer->file->summary.dict_size > 0;
@@ -78,14 +80,14 @@ static Layer *
 make_layer(int family, bool dict)
 {
 	DeltaWriter *writer;
-	Layer	   *layer;
-	uint64		offset;
-	char		data[2 * LAYER_DICT_VALUE_MAX];
+	Layer *layer;
+	uint64 offset;
+	char data[2 * LAYER_DICT_VALUE_MAX];
 
 	assert_ok(delta_writer_create(&test_space, 0, 1000, 1000 + NRECORDS, &writer));
 	if (dict)
 	{
-		DictSample	sample;
+		DictSample sample;
 
 		take_sample(&sample, family);
 		assert_ok(delta_writer_learn_sample(writer, &sample));
@@ -93,8 +95,8 @@ make_layer(int family, bool dict)
 	}
 	for (int i = 0; i < NRECORDS; i++)
 	{
-		uint32		len = make_record(family, i, data);
-		PsKey		key = test_key(i);
+		uint32 len = make_record(family, i, data);
+		PsKey key = test_key(i);
 
 		assert_ok(delta_writer_value(writer, VALUE_RECORD, 500 + i, data, len, &offset));
 		assert_ok(delta_writer_add(writer, &key, 1000 + i, VALUE_RECORD, false, false, offset));
@@ -109,17 +111,17 @@ static PsError *
 read_layer(Layer *layer, int family)
 {
 	StringInfoData buf;
-	ValueList	list = {0};
-	PsError    *err = NULL;
+	ValueList list = {0};
+	PsError *err = NULL;
 
 	initStringInfo(&buf);
 	for (int i = 0; i < NRECORDS && err == NULL; i++)
 	{
-		char		data[2 * LAYER_DICT_VALUE_MAX];
-		uint32		len = make_record(family, i, data);
-		PsKey		key = test_key(i);
-		XLogRecPtr	start;
-		bool		done;
+		char data[2 * LAYER_DICT_VALUE_MAX];
+		uint32 len = make_record(family, i, data);
+		PsKey key = test_key(i);
+		XLogRecPtr start;
+		bool done;
 
 		list.n = 0;
 		err = layer_collect(layer, &key, 0, PG_UINT64_MAX, &list, &done);
@@ -141,8 +143,8 @@ read_layer(Layer *layer, int family)
 static void
 test_round_trip(void **state)
 {
-	Layer	   *plain = make_layer(1, false);
-	Layer	   *layer = make_layer(1, true);
+	Layer *plain = make_layer(1, false);
+	Layer *layer = make_layer(1, true);
 
 	assert_ok(read_layer(plain, 1));
 	assert_ok(read_layer(layer, 1));
@@ -156,25 +158,25 @@ test_round_trip(void **state)
 static void
 test_copies(void **state)
 {
-	Layer	   *sources[] = {make_layer(1, true), make_layer(1, false)};
-	uint64		sizes[3];
+	Layer *sources[] = {make_layer(1, true), make_layer(1, false)};
+	uint64 sizes[3];
 
 	for (int s = 0; s < 2; s++)
 		for (int to = 0; to < 3; to++)
 		{
 			DeltaWriter *writer;
-			Layer	   *copy;
-			ValueList	list = {0};
-			bool		done;
-			uint64		offset;
-			PsKey		lo = test_key(0);
+			Layer *copy;
+			ValueList list = {0};
+			bool done;
+			uint64 offset;
+			PsKey lo = test_key(0);
 
 			assert_ok(delta_writer_create(&test_space, 1, 1000, 1000 + NRECORDS, &writer));
 			if (to == 1)
 				assert_ok(delta_writer_learn(writer, sources, 2, &lo, PG_UINT64_MAX));
 			else if (to == 2)
 			{
-				DictSample	sample;
+				DictSample sample;
 
 				take_sample(&sample, 9);
 				assert_ok(delta_writer_learn_sample(writer, &sample));
@@ -182,7 +184,7 @@ test_copies(void **state)
 			}
 			for (int i = 0; i < NRECORDS; i++)
 			{
-				PsKey		key = test_key(i);
+				PsKey key = test_key(i);
 
 				list.n = 0;
 				assert_ok(layer_collect(sources[s], &key, 0, PG_UINT64_MAX, &list, &done));
@@ -206,14 +208,14 @@ test_copies(void **state)
 static void
 test_no_dictionary(void **state)
 {
-	DictSample	sample = {0};
-	char		data[2 * LAYER_DICT_VALUE_MAX] = {0};
-	uint64		random = 1;
+	DictSample sample = {0};
+	char data[2 * LAYER_DICT_VALUE_MAX] = {0};
+	uint64 random = 1;
 
 	assert_null(layer_dict_train(&sample));
 	for (int i = 0; i < 100; i++)
 	{
-		uint32		len = make_record(1, i, data);
+		uint32 len = make_record(1, i, data);
 
 		dict_sample_add(&sample, data, len);
 	}
@@ -244,21 +246,21 @@ read_in_thread(void *arg)
 static void
 test_threads(void **state)
 {
-	Layer	   *made = make_layer(1, true);
-	char		name[LAYER_NAME_MAX];
+	Layer *made = make_layer(1, true);
+	char name[LAYER_NAME_MAX];
 
 	layer_name(made, name);
 	for (int round = 0; round < 20; round++)
 	{
-		pthread_t	threads[4];
-		Layer	   *layer;
+		pthread_t threads[4];
+		Layer *layer;
 
 		assert_ok(layer_open(&test_space, name, &layer));
 		for (int i = 0; i < lengthof(threads); i++)
 			assert_int_equal(pthread_create(&threads[i], NULL, read_in_thread, layer), 0);
 		for (int i = 0; i < lengthof(threads); i++)
 		{
-			void	   *err;
+			void *err;
 
 			pthread_join(threads[i], &err);
 			assert_ok(err);
@@ -272,12 +274,12 @@ test_threads(void **state)
 static void
 test_flipped_bytes(void **state)
 {
-	Layer	   *made = make_layer(1, true);
+	Layer *made = make_layer(1, true);
 	LayerSummary summary;
 	const LayerSummary *s = &summary;
-	char		name[LAYER_NAME_MAX];
-	char	   *path = psprintf("%s/%s", test_dir, layer_name(made, name));
-	int			fd = open(path, O_RDWR);
+	char name[LAYER_NAME_MAX];
+	char *path = psprintf("%s/%s", test_dir, layer_name(made, name));
+	int fd = open(path, O_RDWR);
 
 	assert_ok(layer_acquire(made));
 	summary = made->file->summary;
@@ -285,10 +287,10 @@ test_flipped_bytes(void **state)
 
 	for (uint64 at = LAYER_BLOCK_SIZE; at < s->values_end; at += at < layer_values_start(s) ? 3 : 211)
 	{
-		char		byte;
-		char		flipped;
-		Layer	   *layer;
-		PsError    *err;
+		char byte;
+		char flipped;
+		Layer *layer;
+		PsError *err;
 
 		assert_int_equal(pread(fd, &byte, 1, at), 1);
 		flipped = byte ^ (char) (1 << at % 8);

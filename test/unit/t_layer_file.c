@@ -21,7 +21,7 @@
 #include "port/pg_crc32c.h"
 #include "ps_wire.h"
 
-#define NVERSIONS 700			/* enough for two leaves and a root */
+#define NVERSIONS 700 /* enough for two leaves and a root */
 
 static const PsKey first_key = {0};
 static const PsKey last_key = {.kind = 255, .fork = 255, .spc = ~0, .db = ~0, .rel = ~0, .blk = ~0};
@@ -29,7 +29,7 @@ static const PsKey last_key = {.kind = 255, .fork = 255, .spc = ~0, .db = ~0, .r
 static PsKey
 test_key(int i)
 {
-	return (PsKey){.kind = PS_KEY_RELBLOCK, .spc = 1663, .db = 5, .rel = 16384 + i, .blk = i};
+	return (PsKey) {.kind = PS_KEY_RELBLOCK, .spc = 1663, .db = 5, .rel = 16384 + i, .blk = i};
 }
 
 /* All that a file says, in order, as text of one kind or another. */
@@ -42,9 +42,9 @@ typedef struct Contents
 static PsError *
 append_version(void *arg, const PsKey *key, const ValueRef *ref)
 {
-	Contents   *contents = arg;
-	XLogRecPtr	start;
-	uint8		bytes[PS_KEY_SIZE];
+	Contents *contents = arg;
+	XLogRecPtr start;
+	uint8 bytes[PS_KEY_SIZE];
 
 	PS_TRY(layer_read_value(ref, &contents->value, &start));
 	ps_key_encode(key, bytes);
@@ -59,18 +59,18 @@ append_version(void *arg, const PsKey *key, const ValueRef *ref)
 static PsError *
 read_all(const char *name, const PsId *tenant, const PsId *timeline, Contents *contents)
 {
-	Layer	   *layer;
-	PsError    *err;
-	ValueList	list = {0};
-	bool		done;
-	LayerSpace	space = {.dir = test_dir, .tenant = *tenant, .timeline = *timeline};
+	Layer *layer;
+	PsError *err;
+	ValueList list = {0};
+	bool done;
+	LayerSpace space = {.dir = test_dir, .tenant = *tenant, .timeline = *timeline};
 
 	resetStringInfo(&contents->text);
 	PS_TRY(layer_open(&space, name, &layer));
 	err = layer_scan(layer, &first_key, &last_key, PG_UINT64_MAX, append_version, contents);
 	for (int i = 0; i < NVERSIONS && err == NULL; i += 7)
 	{
-		PsKey		key = test_key(i);
+		PsKey key = test_key(i);
 
 		list.n = 0;
 		err = layer_collect(layer, &key, 0, PG_UINT64_MAX, &list, &done);
@@ -87,23 +87,28 @@ static void
 make_delta(char name[LAYER_NAME_MAX])
 {
 	DeltaWriter *writer;
-	Layer	   *layer;
-	uint64		offsets[9];
-	char		data[3000];
+	Layer *layer;
+	uint64 offsets[9];
+	char data[3000];
 
 	assert_ok(delta_writer_create(&test_space, 0, 1000, 5000, &writer));
 	for (int i = 0; i < 9; i++)
 	{
 		fill_value(i, data, sizeof(data));
-		assert_ok(delta_writer_value(writer, i % 3 == 0 ? VALUE_RECORD : i == 8 ? VALUE_TOMBSTONE : VALUE_IMAGE, 77 + i,
-									 data, i == 8 ? 0 : i < 3 ? 3000 : 10 * i, &offsets[i]));
+		assert_ok(delta_writer_value(writer, i % 3 == 0 ? VALUE_RECORD : i == 8 ? VALUE_TOMBSTONE
+																				: VALUE_IMAGE,
+									 77 + i,
+									 data, i == 8 ? 0 : i < 3 ? 3000
+															  : 10 * i,
+									 &offsets[i]));
 	}
 	for (int i = 0; i < NVERSIONS; i++)
 	{
-		PsKey		key = test_key(i & ~3);
-		int			v = i % 9;
+		PsKey key = test_key(i & ~3);
+		int v = i % 9;
 
-		assert_ok(delta_writer_add(writer, &key, 1000 + i, v % 3 == 0 ? VALUE_RECORD : v == 8 ? VALUE_TOMBSTONE : VALUE_IMAGE,
+		assert_ok(delta_writer_add(writer, &key, 1000 + i, v % 3 == 0 ? VALUE_RECORD : v == 8 ? VALUE_TOMBSTONE
+																							  : VALUE_IMAGE,
 								   v == 3, true, offsets[v]));
 	}
 	assert_ok(delta_writer_finish(writer, &layer));
@@ -115,16 +120,17 @@ static void
 make_image(char name[LAYER_NAME_MAX])
 {
 	ImageWriter *writer;
-	Layer	   *layer;
-	char		data[BLCKSZ];
+	Layer *layer;
+	char data[BLCKSZ];
 
 	assert_ok(image_writer_create(&test_space, 3000, &writer));
 	for (int i = 0; i < NVERSIONS; i++)
 	{
-		PsKey		key = test_key(i);
+		PsKey key = test_key(i);
 
 		fill_value(i, data, sizeof(data));
-		assert_ok(image_writer_put(writer, &key, data, i == 600 ? BLCKSZ : i == 601 ? 0 : i % 20));
+		assert_ok(image_writer_put(writer, &key, data, i == 600 ? BLCKSZ : i == 601 ? 0
+																					: i % 20));
 	}
 	assert_ok(image_writer_finish(writer, &layer));
 	layer_name(layer, name);
@@ -138,11 +144,11 @@ make_image(char name[LAYER_NAME_MAX])
 static void
 flip_every_byte(const char *name)
 {
-	Contents	good;
-	Contents	bad;
-	char		path[1024];
+	Contents good;
+	Contents bad;
+	char path[1024];
 	struct stat st;
-	int			fd;
+	int fd;
 
 	initStringInfo(&good.text);
 	initStringInfo(&good.value);
@@ -156,9 +162,9 @@ flip_every_byte(const char *name)
 	assert_int_equal(fstat(fd, &st), 0);
 	for (off_t at = 0; at < st.st_size; at++)
 	{
-		char		byte;
-		char		flipped;
-		PsError    *err;
+		char byte;
+		char flipped;
+		PsError *err;
 
 		assert_int_equal(pread(fd, &byte, 1, at), 1);
 		flipped = byte ^ (char) (1 << at % 8);
@@ -186,7 +192,7 @@ flip_every_byte(const char *name)
 static void
 test_flipped_bytes_delta(void **state)
 {
-	char		name[LAYER_NAME_MAX];
+	char name[LAYER_NAME_MAX];
 
 	make_delta(name);
 	flip_every_byte(name);
@@ -195,7 +201,7 @@ test_flipped_bytes_delta(void **state)
 static void
 test_flipped_bytes_image(void **state)
 {
-	char		name[LAYER_NAME_MAX];
+	char name[LAYER_NAME_MAX];
 
 	make_image(name);
 	flip_every_byte(name);
@@ -205,10 +211,10 @@ test_flipped_bytes_image(void **state)
 static void
 test_wrong_length(void **state)
 {
-	char		name[LAYER_NAME_MAX];
-	char		path[1024];
+	char name[LAYER_NAME_MAX];
+	char path[1024];
 	struct stat st;
-	Layer	   *layer;
+	Layer *layer;
 
 	make_delta(name);
 	snprintf(path, sizeof(path), "%s/%s", test_dir, name);
@@ -228,14 +234,14 @@ test_wrong_length(void **state)
 static void
 test_cut_off_while_open(void **state)
 {
-	char		name[LAYER_NAME_MAX];
-	char		path[1024];
-	Layer	   *layer;
-	ValueList	list = {0};
-	bool		done;
+	char name[LAYER_NAME_MAX];
+	char path[1024];
+	Layer *layer;
+	ValueList list = {0};
+	bool done;
 	StringInfoData buf;
-	XLogRecPtr	start;
-	PsKey		key = test_key(0);
+	XLogRecPtr start;
+	PsKey key = test_key(0);
 
 	make_delta(name);
 	snprintf(path, sizeof(path), "%s/%s", test_dir, name);
@@ -243,8 +249,7 @@ test_cut_off_while_open(void **state)
 	assert_int_equal(truncate(path, LAYER_BLOCK_SIZE), 0);
 	check_error(layer_collect(layer, &key, 0, PG_UINT64_MAX, &list, &done), PS_SQLSTATE_CORRUPTED, "the file ends here");
 	initStringInfo(&buf);
-	check_error(layer_read_value(&(ValueRef){.place = VALUE_IN_LAYER, .kind = VALUE_RECORD, .layer = layer,
-								 .at.offset = LAYER_BLOCK_SIZE}, &buf, &start), PS_SQLSTATE_CORRUPTED, "the file ends here");
+	check_error(layer_read_value(&(ValueRef) {.place = VALUE_IN_LAYER, .kind = VALUE_RECORD, .layer = layer, .at.offset = LAYER_BLOCK_SIZE}, &buf, &start), PS_SQLSTATE_CORRUPTED, "the file ends here");
 	layer_unref(layer);
 	free(buf.data);
 	unlink(path);
@@ -253,10 +258,10 @@ test_cut_off_while_open(void **state)
 static void
 test_foreign_ids(void **state)
 {
-	char		name[LAYER_NAME_MAX];
-	Layer	   *layer;
-	LayerSpace	other_tenant = {.dir = test_dir, .tenant = {{0xAA}}, .timeline = test_timeline};
-	LayerSpace	other_timeline = {.dir = test_dir, .tenant = test_tenant, .timeline = {{0xAA}}};
+	char name[LAYER_NAME_MAX];
+	Layer *layer;
+	LayerSpace other_tenant = {.dir = test_dir, .tenant = {{0xAA}}, .timeline = test_timeline};
+	LayerSpace other_timeline = {.dir = test_dir, .tenant = test_tenant, .timeline = {{0xAA}}};
 
 	make_image(name);
 	check_error(layer_open(&other_tenant, name, &layer), PS_SQLSTATE_CORRUPTED,
@@ -269,9 +274,9 @@ test_foreign_ids(void **state)
 static void
 patch_summary(const char *path, int field, uint32 value)
 {
-	uint8		block[LAYER_BLOCK_SIZE];
-	pg_crc32c	crc;
-	int			fd = open(path, O_RDWR);
+	uint8 block[LAYER_BLOCK_SIZE];
+	pg_crc32c crc;
+	int fd = open(path, O_RDWR);
 
 	assert_int_equal(pread(fd, block, sizeof(block), 0), sizeof(block));
 	ps_put32(block + field, value);
@@ -286,9 +291,9 @@ patch_summary(const char *path, int field, uint32 value)
 static void
 test_other_versions(void **state)
 {
-	char		name[LAYER_NAME_MAX];
-	char		path[1024];
-	Layer	   *layer;
+	char name[LAYER_NAME_MAX];
+	char path[1024];
+	Layer *layer;
 
 	make_image(name);
 	snprintf(path, sizeof(path), "%s/%s", test_dir, name);
@@ -309,7 +314,7 @@ test_other_versions(void **state)
 static void
 put_crc(int fd, uint32 value, off_t at)
 {
-	uint8		bytes[4];
+	uint8 bytes[4];
 
 	ps_put32(bytes, value);
 	assert_int_equal(pwrite(fd, bytes, 4, at), 4);
@@ -323,13 +328,13 @@ put_crc(int fd, uint32 value, off_t at)
 static void
 test_nonsense_with_right_checksums(void **state)
 {
-	uint64		random = (uint64) time(NULL);
-	char		name[LAYER_NAME_MAX];
-	char		path[1024];
+	uint64 random = (uint64) time(NULL);
+	char name[LAYER_NAME_MAX];
+	char path[1024];
 	struct stat st;
-	Contents	contents;
-	int			errors = 0;
-	int			fd;
+	Contents contents;
+	int errors = 0;
+	int fd;
 
 	print_message("seed %llu\n", (unsigned long long) random);
 	initStringInfo(&contents.text);
@@ -341,11 +346,11 @@ test_nonsense_with_right_checksums(void **state)
 	for (int i = 0; i < 1000; i++)
 	{
 		/* one of the three pages; its header more often than the rest */
-		off_t		page = st.st_size - LAYER_BLOCK_SIZE * (off_t) (1 + next_random(&random) % 3);
-		uint8		good[LAYER_BLOCK_SIZE];
-		uint8		bad[LAYER_BLOCK_SIZE];
-		pg_crc32c	crc;
-		PsError    *err;
+		off_t page = st.st_size - LAYER_BLOCK_SIZE * (off_t) (1 + next_random(&random) % 3);
+		uint8 good[LAYER_BLOCK_SIZE];
+		uint8 bad[LAYER_BLOCK_SIZE];
+		pg_crc32c crc;
+		PsError *err;
 
 		assert_int_equal(pread(fd, good, sizeof(good), page), sizeof(good));
 		memcpy(bad, good, sizeof(bad));
@@ -371,10 +376,10 @@ test_nonsense_with_right_checksums(void **state)
 static void
 test_wrong_name(void **state)
 {
-	char		name[LAYER_NAME_MAX];
-	char		path[1024];
-	char		renamed[1024];
-	Layer	   *layer;
+	char name[LAYER_NAME_MAX];
+	char path[1024];
+	char renamed[1024];
+	Layer *layer;
 
 	make_image(name);
 	snprintf(path, sizeof(path), "%s/%s", test_dir, name);
@@ -388,15 +393,15 @@ test_wrong_name(void **state)
 static void
 test_names(void **state)
 {
-	char		name[LAYER_NAME_MAX];
+	char name[LAYER_NAME_MAX];
 
 	test_space.next_number = 0x1e;
 	make_delta(name);
 	assert_string_equal(name, "030000067f00000005000040000000000000-030000067f00000005000042b800000002b8__"
-						"00000000000003e8-0000000000001388__1e");
+							  "00000000000003e8-0000000000001388__1e");
 	make_image(name);
 	assert_string_equal(name, "030000067f00000005000040000000000000-030000067f00000005000042bb00000002bb__"
-						"0000000000000bb8__1f");
+							  "0000000000000bb8__1f");
 }
 
 /* ---- codecs: every one gives back what was put in ---- */
@@ -405,9 +410,9 @@ test_codecs(void **state)
 {
 	static const uint32 lens[] = {0, 1, 511, 512, BLCKSZ, 2048, 2049, 100000, 3000000};
 	LayerOutput *out;
-	Layer	   *layer;
-	uint64		offsets[3][3][lengthof(lens)];
-	char	   *data = pg_malloc(3000000);
+	Layer *layer;
+	uint64 offsets[3][3][lengthof(lens)];
+	char *data = pg_malloc(3000000);
 	StringInfoData buf;
 	StoredValue stored;
 
@@ -457,7 +462,7 @@ test_write_failure_leaves_nothing(void **state)
 	static const int limits[] = {0, 4096, 8192, 1024 * 1024, 1500000, 2 * 1024 * 1024, 3 * 1024 * 1024};
 	struct rlimit old;
 	struct rlimit limit;
-	char	   *data = pg_malloc(100000);
+	char *data = pg_malloc(100000);
 
 	count_files(test_dir, true);
 	fill_value(3, data, 100000);
@@ -467,16 +472,16 @@ test_write_failure_leaves_nothing(void **state)
 	{
 		DeltaWriter *delta;
 		ImageWriter *image;
-		Layer	   *layer;
-		PsError    *err = NULL;
+		Layer *layer;
+		PsError *err = NULL;
 
-		limit = (struct rlimit){.rlim_cur = limits[i], .rlim_max = old.rlim_max};
+		limit = (struct rlimit) {.rlim_cur = limits[i], .rlim_max = old.rlim_max};
 		assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
 		assert_ok(delta_writer_create(&test_space, 0, 10, 100, &delta));
 		assert_ok(image_writer_create(&test_space, 10, &image));
 		for (int k = 0; k < 40 && err == NULL; k++)
 		{
-			uint64		offset;
+			uint64 offset;
 
 			err = delta_writer_value(delta, VALUE_RECORD, 1, data, 100000, &offset);
 		}
@@ -487,7 +492,7 @@ test_write_failure_leaves_nothing(void **state)
 
 		err = NULL;
 		for (uint32 k = 0; k < 40 && err == NULL; k++)
-			err = image_writer_put(image, &(PsKey){.kind = PS_KEY_RELBLOCK, .blk = k}, data, 100000);
+			err = image_writer_put(image, &(PsKey) {.kind = PS_KEY_RELBLOCK, .blk = k}, data, 100000);
 		if (err == NULL)
 			err = image_writer_finish(image, &layer);
 		image_writer_abort(image);
@@ -508,13 +513,13 @@ failing_read(void *arg, XLogRecPtr start, uint32 len, char *buf)
 static void
 test_open_layer_write_failure(void **state)
 {
-	Layer	   *open = open_layer_create(10);
-	Layer	   *delta;
-	LayerSpace	nowhere = {.dir = "/nonexistent"};
+	Layer *open = open_layer_create(10);
+	Layer *delta;
+	LayerSpace nowhere = {.dir = "/nonexistent"};
 
 	count_files(test_dir, true);
 	for (int i = 1; i < 10; i++)
-		open_layer_put_record(open, &(PsKey){.kind = PS_KEY_RELBLOCK, .blk = i}, 100 * i + 50, 100 * i, 50, false);
+		open_layer_put_record(open, &(PsKey) {.kind = PS_KEY_RELBLOCK, .blk = i}, 100 * i + 50, 100 * i, 50, false);
 	check_error(open_layer_write(open, &test_space, read_test_record, NULL, &delta),
 				PS_SQLSTATE_INTERNAL, "before it is frozen");
 	open_layer_freeze(open, 2000);
@@ -535,9 +540,9 @@ test_writer_misuse(void **state)
 {
 	DeltaWriter *writer;
 	ImageWriter *image;
-	uint64		offset;
-	PsKey		key = {.kind = PS_KEY_RELBLOCK, .blk = 7};
-	PsKey		before = {.kind = PS_KEY_RELBLOCK, .blk = 6};
+	uint64 offset;
+	PsKey key = {.kind = PS_KEY_RELBLOCK, .blk = 7};
+	PsKey before = {.kind = PS_KEY_RELBLOCK, .blk = 6};
 
 	count_files(test_dir, true);
 	check_error(delta_writer_create(&test_space, 0, 10, 10, &writer), PS_SQLSTATE_INTERNAL, "no LSN");
@@ -565,14 +570,14 @@ test_writer_misuse(void **state)
 static void
 test_empty_layers(void **state)
 {
-	Layer	   *open = open_layer_create(10);
-	Layer	   *layer[2];
+	Layer *open = open_layer_create(10);
+	Layer *layer[2];
 	ImageWriter *image;
-	ValueList	list = {0};
-	LayerMap   *map;
-	bool		done;
-	Contents	contents;
-	char		name[LAYER_NAME_MAX];
+	ValueList list = {0};
+	LayerMap *map;
+	bool done;
+	Contents contents;
+	char name[LAYER_NAME_MAX];
 
 	initStringInfo(&contents.text);
 	initStringInfo(&contents.value);
@@ -584,7 +589,7 @@ test_empty_layers(void **state)
 	map = layer_map_create(layer, 2);
 	for (int i = 0; i < 2; i++)
 	{
-		PsKey		key = {.kind = PS_KEY_RELBLOCK, .blk = 7};
+		PsKey key = {.kind = PS_KEY_RELBLOCK, .blk = 7};
 
 		assert_int_equal(layer_info(layer[i])->key_max.kind, 0);
 		assert_ok(layer_collect(layer[i], &key, 0, PG_UINT64_MAX, &list, &done));
@@ -609,22 +614,22 @@ test_ranges(void **state)
 	for (int n = 100; n < 8000; n += 397)
 	{
 		ImageWriter *writer;
-		Layer	   *layer;
-		LayerRange	range;
+		Layer *layer;
+		LayerRange range;
 
 		assert_ok(image_writer_create(&test_space, 3000, &writer));
 		for (int i = 0; i < n; i++)
 		{
-			PsKey		key = {.kind = PS_KEY_RELBLOCK, .spc = 1663, .db = 5, .rel = i / 7, .blk = 10 * i};
+			PsKey key = {.kind = PS_KEY_RELBLOCK, .spc = 1663, .db = 5, .rel = i / 7, .blk = 10 * i};
 
 			assert_ok(image_writer_put(writer, &key, "x", 1));
 		}
 		assert_ok(image_writer_finish(writer, &layer));
 		for (int i = 0; i < n; i++)
 		{
-			PsKey		at = {.kind = PS_KEY_RELBLOCK, .spc = 1663, .db = 5, .rel = i / 7, .blk = 10 * i};
-			PsKey		lo = at;
-			PsKey		hi = at;
+			PsKey at = {.kind = PS_KEY_RELBLOCK, .spc = 1663, .db = 5, .rel = i / 7, .blk = 10 * i};
+			PsKey lo = at;
+			PsKey hi = at;
 
 			lo.blk++;
 			hi.blk += 9;

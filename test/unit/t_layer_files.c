@@ -20,9 +20,9 @@
 #include "layer_util.h"
 #include "ps_wire.h"
 
-#define BOUND 8
+#define BOUND         8
 #define KEYS_PER_PART 20
-#define FIRST_LSN 1000
+#define FIRST_LSN     1000
 
 static PsKey
 block(uint32 blk)
@@ -35,21 +35,21 @@ static Layer *
 write_delta(int part, int generation)
 {
 	DeltaWriter *writer;
-	Layer	   *layer;
-	XLogRecPtr	lsn = FIRST_LSN + generation;
-	uint64		offsets[KEYS_PER_PART];
+	Layer *layer;
+	XLogRecPtr lsn = FIRST_LSN + generation;
+	uint64 offsets[KEYS_PER_PART];
 
 	assert_ok(delta_writer_create(&test_space, 0, lsn, lsn + 1, &writer));
 	for (int i = 0; i < KEYS_PER_PART; i++)
 	{
-		char		value[64];
+		char value[64];
 
 		snprintf(value, sizeof(value), "block %d at %d", part * KEYS_PER_PART + i, generation);
 		assert_ok(delta_writer_value(writer, VALUE_RECORD, lsn - 1, value, (uint32) strlen(value), &offsets[i]));
 	}
 	for (int i = 0; i < KEYS_PER_PART; i++)
 	{
-		PsKey		key = block(part * KEYS_PER_PART + i);
+		PsKey key = block(part * KEYS_PER_PART + i);
 
 		assert_ok(delta_writer_add(writer, &key, lsn, VALUE_RECORD, false, false, offsets[i]));
 	}
@@ -61,11 +61,11 @@ write_delta(int part, int generation)
 static PsError *
 read_block(const LayerMap *map, uint32 blk, int *n, int *wrong)
 {
-	PsKey		key = block(blk);
-	ValueList	list = {0};
+	PsKey key = block(blk);
+	ValueList list = {0};
 	StringInfoData buf;
-	bool		done;
-	PsError    *err;
+	bool done;
+	PsError *err;
 
 	*wrong = 0;
 	initStringInfo(&buf);
@@ -73,8 +73,8 @@ read_block(const LayerMap *map, uint32 blk, int *n, int *wrong)
 	*n = list.n;
 	for (int i = 0; i < list.n && err == NULL; i++)
 	{
-		char		expected[64];
-		XLogRecPtr	start;
+		char expected[64];
+		XLogRecPtr start;
 
 		snprintf(expected, sizeof(expected), "block %u at %d", blk, (int) (list.refs[i].lsn - FIRST_LSN));
 		err = layer_read_value(&list.refs[i], &buf, &start);
@@ -88,8 +88,8 @@ read_block(const LayerMap *map, uint32 blk, int *n, int *wrong)
 static void
 check_block(const LayerMap *map, uint32 blk, int versions)
 {
-	int			n;
-	int			wrong;
+	int n;
+	int wrong;
 
 	assert_ok(read_block(map, blk, &n, &wrong));
 	assert_int_equal(n, versions);
@@ -99,8 +99,8 @@ check_block(const LayerMap *map, uint32 blk, int versions)
 static void
 check_block_fails(const LayerMap *map, uint32 blk, const char *sqlstate, const char *text)
 {
-	int			n;
-	int			wrong;
+	int n;
+	int wrong;
 
 	check_error(read_block(map, blk, &n, &wrong), sqlstate, text);
 }
@@ -109,15 +109,15 @@ check_block_fails(const LayerMap *map, uint32 blk, const char *sqlstate, const c
 static int
 count_descriptors(void)
 {
-	DIR		   *dir = opendir("/proc/self/fd");
+	DIR *dir = opendir("/proc/self/fd");
 	struct dirent *de;
-	int			n = 0;
+	int n = 0;
 
 	while ((de = readdir(dir)) != NULL)
 	{
-		char		link[64];
-		char		path[1024];
-		ssize_t		len;
+		char link[64];
+		char path[1024];
+		ssize_t len;
 
 		snprintf(link, sizeof(link), "/proc/self/fd/%.20s", de->d_name);
 		len = readlink(link, path, sizeof(path) - 1);
@@ -133,7 +133,7 @@ count_descriptors(void)
 static void
 overwrite(const char *path, off_t at, const void *bytes, size_t len)
 {
-	int			fd = open(path, O_WRONLY);
+	int fd = open(path, O_WRONLY);
 
 	assert_int_equal(pwrite(fd, bytes, len, at), len);
 	close(fd);
@@ -149,19 +149,23 @@ test_damaged_at_first_use(void **state)
 {
 	enum
 	{
-		GOOD, DAMAGED, MISSING, OTHER, NFILES
+		GOOD,
+		DAMAGED,
+		MISSING,
+		OTHER,
+		NFILES
 	};
-	LayerInfo	infos[NFILES];
-	Layer	   *layers[NFILES];
-	char		paths[NFILES][1024];
-	char		moved[1100];
-	char		first[8];
-	LayerMap   *map;
-	int			fd;
+	LayerInfo infos[NFILES];
+	Layer *layers[NFILES];
+	char paths[NFILES][1024];
+	char moved[1100];
+	char first[8];
+	LayerMap *map;
+	int fd;
 
 	for (int i = 0; i < NFILES; i++)
 	{
-		char		name[LAYER_NAME_MAX];
+		char name[LAYER_NAME_MAX];
 
 		layers[i] = write_delta(i, 0);
 		infos[i] = *layer_info(layers[i]);
@@ -206,9 +210,9 @@ test_damaged_at_first_use(void **state)
 static void
 test_removed_files_are_readable(void **state)
 {
-	Layer	   *layers[3 * BOUND];
-	LayerMap   *old;
-	LayerMap   *map;
+	Layer *layers[3 * BOUND];
+	LayerMap *old;
+	LayerMap *map;
 
 	layer_set_max_open(BOUND);
 	for (int i = 0; i < lengthof(layers); i++)
@@ -238,16 +242,16 @@ test_removed_files_are_readable(void **state)
 static void
 test_all_in_use(void **state)
 {
-	Layer	   *layers[3 * BOUND];
-	ValueRef	refs[3 * BOUND];
-	int			fds[3 * BOUND];
+	Layer *layers[3 * BOUND];
+	ValueRef refs[3 * BOUND];
+	int fds[3 * BOUND];
 
 	layer_set_max_open(BOUND);
 	for (int i = 0; i < lengthof(layers); i++)
 	{
-		PsKey		key = block(i * KEYS_PER_PART);
-		ValueList	list = {0};
-		bool		done;
+		PsKey key = block(i * KEYS_PER_PART);
+		ValueList list = {0};
+		bool done;
 
 		layers[i] = write_delta(i, 0);
 		assert_ok(layer_collect(layers[i], &key, 0, PG_UINT64_MAX, &list, &done));
@@ -258,7 +262,7 @@ test_all_in_use(void **state)
 	assert_int_equal(count_descriptors(), BOUND);
 	for (int i = 0; i < lengthof(layers); i++)
 	{
-		size_t		len;
+		size_t len;
 
 		assert_ok(layer_value_place(&refs[i], &fds[i], &len));
 	}
@@ -279,11 +283,11 @@ test_all_in_use(void **state)
 static void
 test_no_descriptors_left(void **state)
 {
-	Layer	   *layers[3 * BOUND];
-	LayerMap   *map;
+	Layer *layers[3 * BOUND];
+	LayerMap *map;
 	struct rlimit was;
 	struct rlimit limit;
-	int			other;
+	int other;
 
 	layer_set_max_open(1000);
 	for (int i = 0; i < lengthof(layers); i++)
@@ -316,28 +320,28 @@ test_no_descriptors_left(void **state)
 }
 
 /* ---- hundreds of files, readers, and merges that replace them ---- */
-#define PARTS 60
+#define PARTS       60
 #define GENERATIONS 6
 
 typedef struct Shared
 {
-	pthread_mutex_t lock;		/* for the pointer, and for taking a reference to what it points to */
-	LayerMap   *map;
-	bool		stop;
-	uint64		seed;
+	pthread_mutex_t lock; /* for the pointer, and for taking a reference to what it points to */
+	LayerMap *map;
+	bool stop;
+	uint64 seed;
 } Shared;
 
 typedef struct ReaderResult
 {
-	uint64		reads;
-	uint64		wrong;
-	PsError    *err;
+	uint64 reads;
+	uint64 wrong;
+	PsError *err;
 } ReaderResult;
 
 static LayerMap *
 get_map(Shared *shared, bool *stop)
 {
-	LayerMap   *map;
+	LayerMap *map;
 
 	pthread_mutex_lock(&shared->lock);
 	map = layer_map_ref(shared->map);
@@ -357,26 +361,26 @@ count_version(void *arg, const PsKey *key, const ValueRef *ref)
 static void *
 read_blocks(void *arg)
 {
-	Shared	   *shared = arg;
+	Shared *shared = arg;
 	ReaderResult *result = pg_malloc0(sizeof(ReaderResult));
-	uint64		random;
+	uint64 random;
 
 	pthread_mutex_lock(&shared->lock);
 	random = shared->seed++;
 	pthread_mutex_unlock(&shared->lock);
 	for (bool stop = false; !stop && result->err == NULL;)
 	{
-		LayerMap   *map = get_map(shared, &stop);
-		uint32		blk = (uint32) (next_random(&random) % (PARTS * KEYS_PER_PART));
-		PsKey		lo = block(blk);
-		PsKey		hi = block(blk + 30);
-		int			scanned = 0;
-		int			n;
-		int			wrong;
+		LayerMap *map = get_map(shared, &stop);
+		uint32 blk = (uint32) (next_random(&random) % (PARTS * KEYS_PER_PART));
+		PsKey lo = block(blk);
+		PsKey hi = block(blk + 30);
+		int scanned = 0;
+		int n;
+		int wrong;
 
 		for (int i = 0; i < 10 && result->err == NULL; i++)
 		{
-			uint32		at = (blk + i * 7919) % (PARTS * KEYS_PER_PART);
+			uint32 at = (blk + i * 7919) % (PARTS * KEYS_PER_PART);
 
 			result->err = read_block(map, at, &n, &wrong);
 			if (result->err == NULL)
@@ -396,23 +400,23 @@ read_blocks(void *arg)
 static PsError *
 merge_part(Shared *shared, int part)
 {
-	bool		stop;
-	LayerMap   *map = get_map(shared, &stop);
-	PsKey		lo = block(part * KEYS_PER_PART);
-	PsKey		hi = block(Min(part + 2, PARTS) * KEYS_PER_PART - 1);
-	Layer	  **found;
-	int			n = layer_map_find(map, &lo, &hi, 0, PG_UINT64_MAX, &found);
+	bool stop;
+	LayerMap *map = get_map(shared, &stop);
+	PsKey lo = block(part * KEYS_PER_PART);
+	PsKey hi = block(Min(part + 2, PARTS) * KEYS_PER_PART - 1);
+	Layer **found;
+	int n = layer_map_find(map, &lo, &hi, 0, PG_UINT64_MAX, &found);
 	static Layer *inputs[PARTS * GENERATIONS];
-	int			ninputs = 0;
+	int ninputs = 0;
 	LayerMerge *merge = NULL;
 	DeltaWriter *writer = NULL;
-	Layer	   *made = NULL;
+	Layer *made = NULL;
 	static PsKey keys[2 * KEYS_PER_PART * GENERATIONS];
 	static ValueRef refs[2 * KEYS_PER_PART * GENERATIONS];
 	static uint64 offsets[2 * KEYS_PER_PART * GENERATIONS];
-	int			nrefs = 0;
-	bool		more = true;
-	PsError    *err;
+	int nrefs = 0;
+	bool more = true;
+	PsError *err;
 
 	/* those that reach beyond stay as they are */
 	for (int i = 0; i < n; i++)
@@ -434,8 +438,8 @@ merge_part(Shared *shared, int part)
 	err = delta_writer_finish(writer, &made);
 	if (err == NULL)
 	{
-		LayerMap   *changed = layer_map_change(map, &made, 1, inputs, ninputs);
-		LayerMap   *old;
+		LayerMap *changed = layer_map_change(map, &made, 1, inputs, ninputs);
+		LayerMap *old;
 
 		writer = NULL;
 		pthread_mutex_lock(&shared->lock);
@@ -458,14 +462,14 @@ static void
 test_bound_under_load(void **state)
 {
 	const char *given = getenv("FILES_SEED");
-	Shared		shared = {.seed = given != NULL ? strtoull(given, NULL, 10) : (uint64) time(NULL)};
+	Shared shared = {.seed = given != NULL ? strtoull(given, NULL, 10) : (uint64) time(NULL)};
 	static Layer *layers[PARTS * GENERATIONS];
-	pthread_t	threads[4];
-	uint64		random = shared.seed;
-	int			most = 0;
-	bool		stop;
-	LayerMap   *map;
-	int			nfiles;
+	pthread_t threads[4];
+	uint64 random = shared.seed;
+	int most = 0;
+	bool stop;
+	LayerMap *map;
+	int nfiles;
 
 	print_message("seed %llu\n", (unsigned long long) shared.seed);
 	pthread_mutex_init(&shared.lock, NULL);
@@ -489,7 +493,7 @@ test_bound_under_load(void **state)
 	pthread_mutex_unlock(&shared.lock);
 	for (int i = 0; i < lengthof(threads); i++)
 	{
-		void	   *returned;
+		void *returned;
 		ReaderResult *result;
 
 		pthread_join(threads[i], &returned);
@@ -516,10 +520,9 @@ test_bound_under_load(void **state)
 static void
 test_names(void **state)
 {
-	LayerInfo	info = {.type = LAYER_DELTA, .key_min = block(5), .key_max = {255, 255, ~0, ~0, ~0, ~0}, .lsn_start = 7,
-		.lsn_end = PG_UINT64_MAX, .number = PG_UINT64_MAX};
-	LayerInfo	back;
-	char		name[LAYER_NAME_MAX];
+	LayerInfo info = {.type = LAYER_DELTA, .key_min = block(5), .key_max = {255, 255, ~0, ~0, ~0, ~0}, .lsn_start = 7, .lsn_end = PG_UINT64_MAX, .number = PG_UINT64_MAX};
+	LayerInfo back;
+	char name[LAYER_NAME_MAX];
 
 	for (int image = 0; image < 2; image++)
 	{
@@ -534,11 +537,11 @@ test_names(void **state)
 					ps_key_cmp(&back.key_min, &info.key_min) == 0 && ps_key_cmp(&back.key_max, &info.key_max) == 0);
 		for (size_t len = strlen(name), i = 0; i < len; i++)
 		{
-			char		was = name[i];
+			char was = name[i];
 
 			for (const char *other = "gA-_ +0"; *other != '\0'; other++)
 			{
-				char		again[LAYER_NAME_MAX];
+				char again[LAYER_NAME_MAX];
 
 				name[i] = *other;
 				if (layer_name_parse(name, &back))

@@ -18,9 +18,9 @@
 #include "ps_wire.h"
 
 #define MOST_LAYERS 3000
-#define BLOCKS 5000
-#define LSNS 20000
-#define OLD_MAPS 4
+#define BLOCKS      5000
+#define LSNS        20000
+#define OLD_MAPS    4
 
 static LayerSpace space = {.next_number = 1};
 static uint64 random_state;
@@ -37,7 +37,7 @@ below(uint64 n)
 static PsKey
 some_key(void)
 {
-	PsRel		rel = {1663, 5, 16384};
+	PsRel rel = {1663, 5, 16384};
 
 	return ps_key_block(rel, MAIN_FORKNUM, (BlockNumber) below(BLOCKS));
 }
@@ -46,9 +46,9 @@ some_key(void)
 static Layer *
 some_layer(uint64 number)
 {
-	LayerInfo	info = {.number = number};
-	XLogRecPtr	lsn = 1 + below(LSNS);
-	uint64		kind = below(20);
+	LayerInfo info = {.number = number};
+	XLogRecPtr lsn = 1 + below(LSNS);
+	uint64 kind = below(20);
 
 	info.file_size = 8192 * (1 + below(100));
 	info.lsn_start = lsn;
@@ -68,15 +68,15 @@ some_layer(uint64 number)
 /* ---- what the map says, and what the list says ---- */
 typedef struct List
 {
-	Layer	   *layers[MOST_LAYERS];
-	int			n;
+	Layer *layers[MOST_LAYERS];
+	int n;
 } List;
 
 static int
 cmp_pointers(const void *a, const void *b)
 {
-	uintptr_t	x = (uintptr_t) *(Layer *const *) a;
-	uintptr_t	y = (uintptr_t) *(Layer *const *) b;
+	uintptr_t x = (uintptr_t) * (Layer *const *) a;
+	uintptr_t y = (uintptr_t) * (Layer *const *) b;
 
 	return x < y ? -1 : x > y;
 }
@@ -93,7 +93,7 @@ check_same(Layer **got, int ngot, Layer **expected, int nexpected)
 static int
 scan_list(const List *list, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_min, XLogRecPtr lsn_max, Layer **out)
 {
-	int			n = 0;
+	int n = 0;
 
 	for (int i = 0; i < list->n; i++)
 	{
@@ -110,9 +110,9 @@ check_map(const LayerMap *map, const List *list)
 {
 	static Layer *got[MOST_LAYERS];
 	static Layer *expected[MOST_LAYERS];
-	Layer	  **found;
-	int			level0 = 0;
-	uint64		bytes = 0;
+	Layer **found;
+	int level0 = 0;
+	uint64 bytes = 0;
 
 	assert_int_equal(layer_map_count(map), list->n);
 	for (int i = 0; i < list->n; i++)
@@ -132,14 +132,14 @@ check_map(const LayerMap *map, const List *list)
 
 	for (int i = 0; i < 20; i++)
 	{
-		PsKey		key = below(50) == 0 ? (PsKey) {0} : some_key();
-		PsKey		hi = key;
-		XLogRecPtr	lsn_max = below(10) == 0 ? PG_UINT64_MAX : 1 + below(LSNS + LSNS / 10);
-		XLogRecPtr	lsn_min = below(2) == 0 ? 0 : below(lsn_max);
+		PsKey key = below(50) == 0 ? (PsKey) {0} : some_key();
+		PsKey hi = key;
+		XLogRecPtr lsn_max = below(10) == 0 ? PG_UINT64_MAX : 1 + below(LSNS + LSNS / 10);
+		XLogRecPtr lsn_min = below(2) == 0 ? 0 : below(lsn_max);
 		LayerSearch search;
 		const LayerEntry *entry;
-		XLogRecPtr	last = PG_UINT64_MAX;
-		int			n = 0;
+		XLogRecPtr last = PG_UINT64_MAX;
+		int n = 0;
 
 		layer_search_begin(&search, map, &key, lsn_min, lsn_max);
 		while ((entry = layer_search_next(&search)) != NULL)
@@ -167,14 +167,14 @@ change(const LayerMap *map, List *list, uint64 *number)
 {
 	static Layer *add[MOST_LAYERS];
 	static Layer *drop[MOST_LAYERS];
-	uint64		most = below(8) == 0 ? MOST_LAYERS : 12;
-	int			ndrop = (int) below(Min(list->n, most) + 1);
-	int			nadd = (int) below(Min(MOST_LAYERS - list->n, most) + 1);
-	LayerMap   *changed;
+	uint64 most = below(8) == 0 ? MOST_LAYERS : 12;
+	int ndrop = (int) below(Min(list->n, most) + 1);
+	int nadd = (int) below(Min(MOST_LAYERS - list->n, most) + 1);
+	LayerMap *changed;
 
 	for (int i = 0; i < ndrop; i++)
 	{
-		int			which = (int) below(list->n);
+		int which = (int) below(list->n);
 
 		drop[i] = list->layers[which];
 		list->layers[which] = list->layers[--list->n];
@@ -195,10 +195,10 @@ static void
 test_model(void **state)
 {
 	const char *given = getenv("MAP_SEED");
-	uint64		seed = given != NULL ? strtoull(given, NULL, 10) : (uint64) time(NULL);
-	LayerMap   *maps[OLD_MAPS];
+	uint64 seed = given != NULL ? strtoull(given, NULL, 10) : (uint64) time(NULL);
+	LayerMap *maps[OLD_MAPS];
 	static List lists[OLD_MAPS];
-	uint64		number = 1;
+	uint64 number = 1;
 
 	print_message("seed %llu\n", (unsigned long long) seed);
 	random_state = seed * 2 + 1;
@@ -207,16 +207,16 @@ test_model(void **state)
 		maps[i] = layer_map_create(NULL, 0);
 	for (int round = 0; round < 700; round++)
 	{
-		int			from = (int) below(OLD_MAPS);
-		int			to = (int) below(OLD_MAPS);
-		LayerMap   *map;
+		int from = (int) below(OLD_MAPS);
+		int to = (int) below(OLD_MAPS);
+		LayerMap *map;
 
 		lists[to] = lists[from];
 		map = change(maps[from], &lists[to], &number);
 		if (below(4) == 0)
 		{
 			static Layer *twice[2 * MOST_LAYERS];
-			LayerMap   *again;
+			LayerMap *again;
 
 			memcpy(twice, lists[to].layers, lists[to].n * sizeof(Layer *));
 			memcpy(twice + lists[to].n, lists[to].layers, lists[to].n * sizeof(Layer *));
@@ -239,9 +239,9 @@ test_model(void **state)
 static void
 test_changes_of_nothing(void **state)
 {
-	Layer	   *layers[3];
-	LayerMap   *map;
-	LayerMap   *same;
+	Layer *layers[3];
+	LayerMap *map;
+	LayerMap *same;
 
 	random_state = 1;
 	for (int i = 0; i < 3; i++)
@@ -262,22 +262,22 @@ test_changes_of_nothing(void **state)
 /* ---- readers beside changes ---- */
 typedef struct Shared
 {
-	pthread_mutex_t lock;		/* for the pointer, and for taking a reference to what it points to */
-	LayerMap   *map;
-	bool		stop;
+	pthread_mutex_t lock; /* for the pointer, and for taking a reference to what it points to */
+	LayerMap *map;
+	bool stop;
 } Shared;
 
 static void *
 read_maps(void *arg)
 {
-	Shared	   *shared = arg;
-	uint64		wrong = 0;
-	uint32		blk = 0;
+	Shared *shared = arg;
+	uint64 wrong = 0;
+	uint32 blk = 0;
 
 	for (bool stop = false; !stop;)
 	{
-		LayerMap   *map;
-		PsKey		key = {.kind = PS_KEY_RELBLOCK, .spc = 1663, .db = 5, .rel = 16384, .blk = blk += 7919};
+		LayerMap *map;
+		PsKey key = {.kind = PS_KEY_RELBLOCK, .spc = 1663, .db = 5, .rel = 16384, .blk = blk += 7919};
 		LayerSearch search;
 		const LayerEntry *entry;
 
@@ -302,10 +302,10 @@ read_maps(void *arg)
 static void
 test_readers_beside_changes(void **state)
 {
-	Shared		shared = {.map = layer_map_create(NULL, 0)};
+	Shared shared = {.map = layer_map_create(NULL, 0)};
 	static List list;
-	pthread_t	threads[3];
-	uint64		number = 1;
+	pthread_t threads[3];
+	uint64 number = 1;
 
 	pthread_mutex_init(&shared.lock, NULL);
 	random_state = 1;
@@ -313,8 +313,8 @@ test_readers_beside_changes(void **state)
 		assert_int_equal(pthread_create(&threads[i], NULL, read_maps, &shared), 0);
 	for (int round = 0; round < 2000; round++)
 	{
-		LayerMap   *old = shared.map;
-		LayerMap   *map = change(old, &list, &number);
+		LayerMap *old = shared.map;
+		LayerMap *map = change(old, &list, &number);
 
 		pthread_mutex_lock(&shared.lock);
 		shared.map = map;
@@ -326,7 +326,7 @@ test_readers_beside_changes(void **state)
 	pthread_mutex_unlock(&shared.lock);
 	for (int i = 0; i < lengthof(threads); i++)
 	{
-		void	   *wrong;
+		void *wrong;
 
 		pthread_join(threads[i], &wrong);
 		assert_null(wrong);

@@ -28,7 +28,7 @@ set_used_by_others(TestStore *s, int64 by)
 }
 
 static void
-wait_for(Timeline *tl, bool (*is_true) (Timeline *tl))
+wait_for(Timeline *tl, bool (*is_true)(Timeline *tl))
 {
 	for (int i = 0; !is_true(tl); i++)
 	{
@@ -49,7 +49,7 @@ is_written(Timeline *tl)
 static bool
 has_failed(Timeline *tl)
 {
-	bool		failed;
+	bool failed;
 
 	pthread_mutex_lock(&tl->lock);
 	failed = tl->failed != NULL && tl->ingest_ended;
@@ -95,9 +95,9 @@ static WalReceiver *
 new_receiver(Timeline *tl, XLogRecPtr *start)
 {
 	WalReceiver *receiver;
-	uint64		generation;
-	WalState	state;
-	XLogRecPtr	checkpoint;
+	uint64 generation;
+	WalState state;
+	XLogRecPtr checkpoint;
 
 	if (tl->generation == 0)
 		OK(timeline_new_generation(tl, "test", NULL, &generation, &state, &checkpoint));
@@ -109,8 +109,8 @@ new_receiver(Timeline *tl, XLogRecPtr *start)
 static void
 push_all(Timeline *tl, History *h)
 {
-	XLogRecPtr	start;
-	XLogRecPtr	flushed;
+	XLogRecPtr start;
+	XLogRecPtr flushed;
 	WalReceiver *receiver = new_receiver(tl, &start);
 
 	OK(push(receiver, h, start, h->gen.pos, &rnd, &flushed));
@@ -131,11 +131,11 @@ end_test(TestStore *s, History *h)
 static void
 flip_record(const TestStore *s, const WalRecord *rec)
 {
-	char		path[512];
-	char		name[64];
-	uint8		bytes[8];
-	XLogRecPtr	at = rec->start + 24;
-	int			fd;
+	char path[512];
+	char name[64];
+	uint8 bytes[8];
+	XLogRecPtr at = rec->start + 24;
+	int fd;
 
 	snprintf(name, sizeof(name), "wal/%08X%08X%08X", 1, 0, (uint32) (at / SEGMENT_SIZE));
 	fd = open(store_path(s, name, path), O_RDWR);
@@ -149,14 +149,14 @@ flip_record(const TestStore *s, const WalRecord *rec)
 static void
 test_damaged_wal(void **state)
 {
-	History		h;
-	TestStore	s;
-	XLogRecPtr	start;
-	XLogRecPtr	undamaged;
-	int			damaged = 500;
+	History h;
+	TestStore s;
+	XLogRecPtr start;
+	XLogRecPtr undamaged;
+	int damaged = 500;
 	WalReceiver *receiver;
 	TimelineInfo info;
-	bool		exists;
+	bool exists;
 	BlockNumber nblocks;
 
 	start_history(&s, &h, 1000);
@@ -211,14 +211,13 @@ add_bad_record(Gen *gen)
 {
 	StringInfoData body;
 	RelFileNode node = {SPC, FIRST_DB, FIRST_REL};
-	char		page[BLCKSZ];
+	char page[BLCKSZ];
 
 	initStringInfo(&body);
 	for (int i = 0; i < 2; i++)
 	{
 		XLogRecordBlockHeader bh = {.id = i, .fork_flags = MAIN_FORKNUM | (i > 0 ? BKPBLOCK_SAME_REL : BKPBLOCK_HAS_IMAGE)};
-		XLogRecordBlockImageHeader ih = {.length = IMAGE_SIZE, .hole_offset = IMAGE_SIZE,
-		.bimg_info = BKPIMAGE_HAS_HOLE | BKPIMAGE_APPLY};
+		XLogRecordBlockImageHeader ih = {.length = IMAGE_SIZE, .hole_offset = IMAGE_SIZE, .bimg_info = BKPIMAGE_HAS_HOLE | BKPIMAGE_APPLY};
 		BlockNumber blk = i;
 
 		appendBinaryStringInfo(&body, (char *) &bh, SizeOfXLogRecordBlockHeader);
@@ -245,16 +244,16 @@ note_lsn(void *arg, const PsKey *key, const ValueRef *ref)
 static void
 test_bad_record(void **state)
 {
-	History		h;
-	TestStore	s;
-	XLogRecPtr	end;
-	XLogRecPtr	start;
-	XLogRecPtr	flushed;
-	XLogRecPtr	newest = 0;
+	History h;
+	TestStore s;
+	XLogRecPtr end;
+	XLogRecPtr start;
+	XLogRecPtr flushed;
+	XLogRecPtr newest = 0;
 	WalReceiver *receiver;
-	PsKey		lo = {.kind = 0};
-	PsKey		hi = {.kind = UINT8_MAX};
-	LayerSet   *set;
+	PsKey lo = {.kind = 0};
+	PsKey hi = {.kind = UINT8_MAX};
+	LayerSet *set;
 
 	start_history(&s, &h, 700);
 	end = h.gen.pos;
@@ -285,7 +284,7 @@ test_bad_record(void **state)
 static void
 block_manifest(const TestStore *s, bool block)
 {
-	char		path[512];
+	char path[512];
 
 	/* a directory where the new manifest is to be written */
 	store_path(s, "timeline.json.tmp", path);
@@ -297,10 +296,10 @@ test_stuck_branch(void **state)
 {
 	static const PsId other_tenant = {{0xcc, 1}};
 	static const PsId other_timeline = {{0xdd, 2}};
-	History		h;
-	History		of_other;
-	TestStore	s;
-	Timeline   *other;
+	History h;
+	History of_other;
+	TestStore s;
+	Timeline *other;
 
 	start_history(&s, &h, 300);
 	history_init(&of_other, rnd + 1);

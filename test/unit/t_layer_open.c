@@ -19,17 +19,17 @@
 static PsKey
 block_key(uint32 blk)
 {
-	return (PsKey){.kind = PS_KEY_RELBLOCK, .spc = 1663, .db = 5, .rel = 16384, .blk = blk};
+	return (PsKey) {.kind = PS_KEY_RELBLOCK, .spc = 1663, .db = 5, .rel = 16384, .blk = blk};
 }
 
 /* A second version at the same LSN takes the place of the first, whatever both are. */
 static void
 test_same_lsn_replaces(void **state)
 {
-	Layer	   *layer = open_layer_create(10);
-	PsKey		key = block_key(1);
-	ValueList	list = {0};
-	bool		done;
+	Layer *layer = open_layer_create(10);
+	PsKey key = block_key(1);
+	ValueList list = {0};
+	bool done;
 
 	open_layer_put_record(layer, &key, 20, 15, 50, false);
 	open_layer_put_value(layer, &key, 20, VALUE_IMAGE, "first", 5);
@@ -59,8 +59,8 @@ test_same_lsn_replaces(void **state)
 static void
 test_freeze(void **state)
 {
-	Layer	   *layer = open_layer_create(10);
-	PsKey		keys[3] = {block_key(7), block_key(3), block_key(5)};
+	Layer *layer = open_layer_create(10);
+	PsKey keys[3] = {block_key(7), block_key(3), block_key(5)};
 
 	for (int i = 0; i < 3; i++)
 		open_layer_put_record(layer, &keys[i], 20 + i, 15, 50, false);
@@ -84,20 +84,21 @@ test_hot_keys(void **state)
 {
 	enum
 	{
-		KEYS = 40, VERSIONS = 130000
+		KEYS = 40,
+		VERSIONS = 130000
 	};
-	Layer	   *layer = open_layer_create(1);
-	uint64		count = 0;
-	uint64		random = 7;
-	ValueList	list = {0};
-	bool		done;
+	Layer *layer = open_layer_create(1);
+	uint64 count = 0;
+	uint64 random = 7;
+	ValueList list = {0};
+	bool done;
 
 	/* key k gets a version at every k*k-th LSN */
 	for (XLogRecPtr lsn = 1; lsn <= VERSIONS; lsn++)
 		for (int k = 1; k <= KEYS; k++)
 			if (lsn % (k * k) == 0)
 			{
-				PsKey		key = block_key(k);
+				PsKey key = block_key(k);
 
 				open_layer_put_record(layer, &key, lsn, lsn - 1, 50, false);
 				count++;
@@ -106,11 +107,11 @@ test_hot_keys(void **state)
 
 	for (int i = 0; i < 20000; i++)
 	{
-		int			k = 1 + (int) (next_random(&random) % KEYS);
-		PsKey		key = block_key(k);
-		XLogRecPtr	lsn_max = next_random(&random) % (VERSIONS + 10);
-		XLogRecPtr	lsn_min = lsn_max - Min(lsn_max, next_random(&random) % 2000);
-		int			n = 0;
+		int k = 1 + (int) (next_random(&random) % KEYS);
+		PsKey key = block_key(k);
+		XLogRecPtr lsn_max = next_random(&random) % (VERSIONS + 10);
+		XLogRecPtr lsn_min = lsn_max - Min(lsn_max, next_random(&random) % 2000);
+		int n = 0;
 
 		list.n = 0;
 		assert_ok(layer_collect(layer, &key, lsn_min, lsn_max, &list, &done));
@@ -131,15 +132,15 @@ test_hot_keys(void **state)
 static void
 test_memory(void **state)
 {
-	Layer	   *layer = open_layer_create(1);
-	size_t		empty = open_layer_memory(layer);
-	size_t		before;
-	char		page[BLCKSZ] = {0};
+	Layer *layer = open_layer_create(1);
+	size_t empty = open_layer_memory(layer);
+	size_t before;
+	char page[BLCKSZ] = {0};
 
 	assert_true(empty < 64 * 1024);
 	for (XLogRecPtr lsn = 1; lsn <= 100000; lsn++)
 	{
-		PsKey		key = block_key(5);
+		PsKey key = block_key(5);
 
 		open_layer_put_record(layer, &key, lsn, lsn - 1, 50, false);
 	}
@@ -148,7 +149,7 @@ test_memory(void **state)
 	before = open_layer_memory(layer);
 	for (uint32 blk = 0; blk < 300000; blk++)
 	{
-		PsKey		key = block_key(100 + blk);
+		PsKey key = block_key(100 + blk);
 
 		open_layer_put_record(layer, &key, 100001, 100000, 50, false);
 	}
@@ -157,7 +158,7 @@ test_memory(void **state)
 	before = open_layer_memory(layer);
 	for (uint32 blk = 0; blk < 1000; blk++)
 	{
-		PsKey		key = block_key(100 + blk);
+		PsKey key = block_key(100 + blk);
 
 		open_layer_put_value(layer, &key, 100002, VALUE_IMAGE, page, sizeof(page));
 	}
@@ -166,18 +167,18 @@ test_memory(void **state)
 }
 
 /* ---- readers beside the writer ---- */
-#define BLOCKS 2000
+#define BLOCKS    2000
 #define RELATIONS 50
-#define HOT 3					/* every third version is of block 0 */
+#define HOT       3 /* every third version is of block 0 */
 
 typedef struct Shared
 {
-	Layer	   *open;
-	Layer	   *_Atomic delta;	/* set when it is written */
+	Layer *open;
+	Layer *_Atomic delta; /* set when it is written */
 	atomic_bool stop;
-	XLogRecPtr	end;
-	_Atomic XLogRecPtr done;	/* versions up to here are put */
-	atomic_int	failures;
+	XLogRecPtr end;
+	_Atomic XLogRecPtr done; /* versions up to here are put */
+	atomic_int failures;
 	_Atomic uint64 lookups;
 } Shared;
 
@@ -191,12 +192,12 @@ block_at(XLogRecPtr lsn)
 static void
 put_at(Layer *layer, XLogRecPtr lsn)
 {
-	PsKey		key = block_key(block_at(lsn));
+	PsKey key = block_key(block_at(lsn));
 
 	open_layer_put_record(layer, &key, lsn, lsn - 1, 100, lsn % 64 == 5);
 	if (lsn % 16 == 0)
 	{
-		PsKey		size = {.kind = PS_KEY_RELSIZE, .spc = 1663, .db = 5, .rel = lsn / 16 % RELATIONS};
+		PsKey size = {.kind = PS_KEY_RELSIZE, .spc = 1663, .db = 5, .rel = lsn / 16 % RELATIONS};
 
 		open_layer_put_value(layer, &size, lsn, VALUE_IMAGE, (char *) &lsn, sizeof(lsn));
 	}
@@ -206,7 +207,7 @@ put_at(Layer *layer, XLogRecPtr lsn)
 static bool
 check_block(const ValueList *list, uint32 blk, XLogRecPtr lsn_min, XLogRecPtr lsn_max)
 {
-	int			n = 0;
+	int n = 0;
 
 	for (XLogRecPtr lsn = lsn_max; lsn >= lsn_min && lsn > 0; lsn--)
 	{
@@ -223,14 +224,14 @@ check_block(const ValueList *list, uint32 blk, XLogRecPtr lsn_min, XLogRecPtr ls
 
 typedef struct SizesSeen
 {
-	XLogRecPtr	newest[RELATIONS];
-	bool		wrong;
+	XLogRecPtr newest[RELATIONS];
+	bool wrong;
 } SizesSeen;
 
 static PsError *
 note_size(void *arg, const PsKey *key, const ValueRef *ref)
 {
-	SizesSeen  *seen = arg;
+	SizesSeen *seen = arg;
 
 	/* newest first, and the value that belongs to it */
 	if (seen->newest[key->rel] == 0)
@@ -245,9 +246,9 @@ note_size(void *arg, const PsKey *key, const ValueRef *ref)
 static bool
 check_sizes(Layer *layer, XLogRecPtr lsn)
 {
-	PsKey		lo = {.kind = PS_KEY_RELSIZE};
-	PsKey		hi = {.kind = PS_KEY_RELSIZE, .spc = ~0};
-	SizesSeen	seen = {{0}};
+	PsKey lo = {.kind = PS_KEY_RELSIZE};
+	PsKey hi = {.kind = PS_KEY_RELSIZE, .spc = ~0};
+	SizesSeen seen = {{0}};
 
 	if (layer_scan(layer, &lo, &hi, lsn, note_size, &seen) != NULL || seen.wrong)
 		return false;
@@ -260,22 +261,22 @@ check_sizes(Layer *layer, XLogRecPtr lsn)
 static void *
 reader(void *arg)
 {
-	Shared	   *shared = arg;
-	uint64		random = (uint64) (uintptr_t) &random;
-	ValueList	list = {0};
+	Shared *shared = arg;
+	uint64 random = (uint64) (uintptr_t) &random;
+	ValueList list = {0};
 	StringInfoData buf;
 
 	initStringInfo(&buf);
 	for (int round = 0; !atomic_load(&shared->stop); round++)
 	{
-		XLogRecPtr	known = atomic_load(&shared->done);
-		Layer	   *delta = atomic_load(&shared->delta);
-		Layer	   *layer = delta != NULL && round % 2 == 0 ? delta : shared->open;
-		XLogRecPtr	lsn_max = round % 3 == 0 ? known : known - next_random(&random) % (known + 1);
-		XLogRecPtr	lsn_min = lsn_max - Min(lsn_max, 500);
-		uint32		blk = round % 5 == 0 ? 0 : (uint32) (next_random(&random) % BLOCKS);
-		PsKey		key = block_key(blk);
-		bool		done;
+		XLogRecPtr known = atomic_load(&shared->done);
+		Layer *delta = atomic_load(&shared->delta);
+		Layer *layer = delta != NULL && round % 2 == 0 ? delta : shared->open;
+		XLogRecPtr lsn_max = round % 3 == 0 ? known : known - next_random(&random) % (known + 1);
+		XLogRecPtr lsn_min = lsn_max - Min(lsn_max, 500);
+		uint32 blk = round % 5 == 0 ? 0 : (uint32) (next_random(&random) % BLOCKS);
+		PsKey key = block_key(blk);
+		bool done;
 
 		list.n = 0;
 		layer_ref(layer);
@@ -285,8 +286,8 @@ reader(void *arg)
 			atomic_fetch_add(&shared->failures, 1);
 		if (layer == delta && list.n > 0)
 		{
-			XLogRecPtr	start;
-			char		expected[100];
+			XLogRecPtr start;
+			char expected[100];
 
 			fill_value(list.refs[0].lsn - 1, expected, 100);
 			if (layer_read_value(&list.refs[0], &buf, &start) != NULL || start != list.refs[0].lsn - 1 ||
@@ -309,10 +310,10 @@ test_concurrent_readers(void **state)
 	{
 		READERS = 4
 	};
-	Shared		shared = {.open = open_layer_create(1), .end = 150000};
-	pthread_t	threads[READERS];
-	Layer	   *delta;
-	uint64		lookups;
+	Shared shared = {.open = open_layer_create(1), .end = 150000};
+	pthread_t threads[READERS];
+	Layer *delta;
+	uint64 lookups;
 
 	for (int i = 0; i < READERS; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, reader, &shared), 0);

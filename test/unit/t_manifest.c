@@ -23,16 +23,14 @@ static char dir[] = "/tmp/t_manifest.XXXXXX";
 static char file[64];
 
 static LayerInfo layers[] = {
-	{.type = LAYER_IMAGE, .key_min = {.kind = 1, .spc = 1663, .db = 5}, .key_max = {.kind = 13, .blk = 7}, .lsn_start = 0x1000000, .lsn_end = 0x1000001,
-		.number = 1, .entries = 7, .file_size = 24576},
-	{.type = LAYER_DELTA, .key_min = {.kind = 1, .spc = 1663, .db = 5}, .key_max = {.kind = 255, .fork = 255, .spc = PG_UINT32_MAX, .db = 1, .rel = 2, .blk = 3},
-		.lsn_start = 0x1000001, .lsn_end = PG_UINT64_MAX, .number = PG_UINT64_MAX, .level = 15, .entries = PG_UINT64_MAX, .file_size = 1},
+	{.type = LAYER_IMAGE, .key_min = {.kind = 1, .spc = 1663, .db = 5}, .key_max = {.kind = 13, .blk = 7}, .lsn_start = 0x1000000, .lsn_end = 0x1000001, .number = 1, .entries = 7, .file_size = 24576},
+	{.type = LAYER_DELTA, .key_min = {.kind = 1, .spc = 1663, .db = 5}, .key_max = {.kind = 255, .fork = 255, .spc = PG_UINT32_MAX, .db = 1, .rel = 2, .blk = 3}, .lsn_start = 0x1000001, .lsn_end = PG_UINT64_MAX, .number = PG_UINT64_MAX, .level = 15, .entries = PG_UINT64_MAX, .file_size = 1},
 };
 
 static Manifest
 sample(void)
 {
-	return (Manifest){
+	return (Manifest) {
 		.tenant = {{1, 2, 3}},
 		.timeline = {{4, 5, 6, 255}},
 		.name = "main-1.x_Y",
@@ -76,8 +74,8 @@ assert_same(const Manifest *a, const Manifest *b)
 static void
 assert_refused(const char *sqlstate, const char *text)
 {
-	Manifest	m;
-	PsError    *err = manifest_read(dir, &m);
+	Manifest m;
+	PsError *err = manifest_read(dir, &m);
 
 	assert_non_null(err);
 	if (!ps_error_is(err, sqlstate) || strstr(err->message, text) == NULL || strstr(err->message, file) == NULL)
@@ -89,7 +87,7 @@ assert_refused(const char *sqlstate, const char *text)
 static void
 write_manifest(const Manifest *m)
 {
-	Outcome		outcome;
+	Outcome outcome;
 
 	assert_null(manifest_write(dir, m, &outcome));
 	assert_int_equal(outcome, OUTCOME_DONE);
@@ -98,7 +96,7 @@ write_manifest(const Manifest *m)
 static void
 write_file(const char *data, size_t len)
 {
-	int			fd = open(file, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	int fd = open(file, O_WRONLY | O_CREAT | O_TRUNC, 0600);
 
 	assert_int_equal(write(fd, data, len), len);
 	close(fd);
@@ -107,8 +105,8 @@ write_file(const char *data, size_t len)
 static size_t
 read_file(char *data, size_t size)
 {
-	int			fd = open(file, O_RDONLY);
-	ssize_t		len = read(fd, data, size);
+	int fd = open(file, O_RDONLY);
+	ssize_t len = read(fd, data, size);
 
 	assert_true(len > 0 && (size_t) len < size);
 	close(fd);
@@ -119,8 +117,8 @@ read_file(char *data, size_t size)
 static void
 test_round_trip(void **state)
 {
-	Manifest	m = sample();
-	Manifest	back;
+	Manifest m = sample();
+	Manifest back;
 
 	write_manifest(&m);
 	assert_null(manifest_read(dir, &back));
@@ -129,7 +127,7 @@ test_round_trip(void **state)
 
 	/* databases that were copied */
 	m.copies = (DbCopy[]) {{.start = UINT64CONST(0x1FFFFFFF0), .end = UINT64CONST(0x200000058), .spc = 1663, .db = PG_UINT32_MAX},
-	{.start = 16, .end = PG_UINT64_MAX, .spc = PG_UINT32_MAX, .db = 5}};
+						   {.start = 16, .end = PG_UINT64_MAX, .spc = PG_UINT32_MAX, .db = 5}};
 	m.ncopies = 2;
 	write_manifest(&m);
 	assert_null(manifest_read(dir, &back));
@@ -150,18 +148,18 @@ test_round_trip(void **state)
 static void
 test_every_bit(void **state)
 {
-	Manifest	m = sample();
-	char		right[8192];
-	char		wrong[8192];
-	size_t		len;
+	Manifest m = sample();
+	char right[8192];
+	char wrong[8192];
+	size_t len;
 
 	write_manifest(&m);
 	len = read_file(right, sizeof(right));
 	for (size_t i = 0; i < len; i++)
 		for (int bit = 0; bit < 8; bit++)
 		{
-			Manifest	back;
-			PsError    *err;
+			Manifest back;
+			PsError *err;
 
 			memcpy(wrong, right, len);
 			wrong[i] ^= (char) (1 << bit);
@@ -186,9 +184,9 @@ test_every_bit(void **state)
 static void
 replace(const char *what, const char *with)
 {
-	char		text[8192];
-	char		out[8192];
-	char	   *at;
+	char text[8192];
+	char out[8192];
+	char *at;
 
 	read_file(text, sizeof(text));
 	at = strstr(text, what);
@@ -201,7 +199,7 @@ replace(const char *what, const char *with)
 static void
 test_foreign(void **state)
 {
-	Manifest	m = sample();
+	Manifest m = sample();
 
 	write_manifest(&m);
 	replace("pageserver timeline", "pageserver tenant");
@@ -231,13 +229,13 @@ test_foreign(void **state)
 static void
 test_full_disk(void **state)
 {
-	Manifest	m = sample();
-	Manifest	back;
+	Manifest m = sample();
+	Manifest back;
 	struct rlimit limit;
 	struct rlimit unlimited;
-	Outcome		outcome;
-	char		tmp[80];
-	PsError    *err;
+	Outcome outcome;
+	char tmp[80];
+	PsError *err;
 
 	write_manifest(&m);
 	signal(SIGXFSZ, SIG_IGN);
@@ -245,7 +243,7 @@ test_full_disk(void **state)
 	limit = unlimited;
 	for (limit.rlim_cur = 0; limit.rlim_cur < 400; limit.rlim_cur += 37)
 	{
-		Manifest	other = sample();
+		Manifest other = sample();
 
 		other.generation = 5;
 		assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
@@ -269,10 +267,10 @@ test_full_disk(void **state)
 	ps_error_free(err);
 }
 
-extern int	__real_fsync(int fd);
-extern int	__wrap_fsync(int fd);
+extern int __real_fsync(int fd);
+extern int __wrap_fsync(int fd);
 
-static int	sync_to_fail;		/* the n-th from now on; 0: none */
+static int sync_to_fail; /* the n-th from now on; 0: none */
 
 int
 __wrap_fsync(int fd)
@@ -288,9 +286,9 @@ __wrap_fsync(int fd)
 static void
 assert_generation(const char *name, uint64 generation)
 {
-	char		copy[] = "/tmp/t_manifest.copy.XXXXXX";
-	char		command[256];
-	Manifest	m;
+	char copy[] = "/tmp/t_manifest.copy.XXXXXX";
+	char command[256];
+	Manifest m;
 
 	assert_non_null(mkdtemp(copy));
 	snprintf(command, sizeof(command), "cp %s/%s %s/timeline.json", dir, name, copy);
@@ -310,9 +308,9 @@ assert_generation(const char *name, uint64 generation)
 static void
 test_failed_sync(void **state)
 {
-	Manifest	m = sample();
-	Outcome		outcome;
-	PsError    *err;
+	Manifest m = sample();
+	Outcome outcome;
+	PsError *err;
 
 	m.generation = 1;
 	write_manifest(&m);
@@ -346,11 +344,11 @@ test_failed_sync(void **state)
 static void
 test_not_utf8(void **state)
 {
-	Manifest	m = sample();
-	Manifest	bad = sample();
-	Manifest	back;
-	Outcome		outcome;
-	PsError    *err;
+	Manifest m = sample();
+	Manifest bad = sample();
+	Manifest back;
+	Outcome outcome;
+	PsError *err;
 
 	write_manifest(&m);
 	strcpy(bad.owner, "host:/\xc3");
@@ -375,7 +373,7 @@ begin(void **state)
 static int
 remove_dir(void **state)
 {
-	char		old[80];
+	char old[80];
 
 	snprintf(old, sizeof(old), "%s.old", file);
 	unlink(old);

@@ -14,21 +14,21 @@
 #include "maintain/merge.h"
 #include "layer_util.h"
 
-#define NKEYS 120
+#define NKEYS      120
 #define LAYER_SPAN 1000
 #define MAX_LAYERS 16
 #define MAX_POINTS 4
 
 typedef struct Fixture
 {
-	uint64		random;
-	Layer	   *layers[2 * MAX_LAYERS];
-	bool		is_image[2 * MAX_LAYERS];
-	int			nlayers;
-	XLogRecPtr	end;
-	XLogRecPtr	floors[NKEYS][MAX_POINTS + 1];
-	XLogRecPtr	points[MAX_POINTS];
-	Retention	retention;
+	uint64 random;
+	Layer *layers[2 * MAX_LAYERS];
+	bool is_image[2 * MAX_LAYERS];
+	int nlayers;
+	XLogRecPtr end;
+	XLogRecPtr floors[NKEYS][MAX_POINTS + 1];
+	XLogRecPtr points[MAX_POINTS];
+	Retention retention;
 } Fixture;
 
 static uint32
@@ -41,7 +41,7 @@ below(Fixture *f, uint32 n)
 static PsKey
 key_of(int k)
 {
-	return (PsKey){.kind = PS_KEY_RELBLOCK, .spc = 1663, .db = 5, .rel = 16384 + k / 50, .blk = k % 50};
+	return (PsKey) {.kind = PS_KEY_RELBLOCK, .spc = 1663, .db = 5, .rel = 16384 + k / 50, .blk = k % 50};
 }
 
 /* A record's contents follow from where it begins. */
@@ -57,19 +57,19 @@ read_made_up_record(void *arg, XLogRecPtr start, uint32 len, char *buf)
 static Layer *
 make_delta(Fixture *f, XLogRecPtr from, bool hot)
 {
-	Layer	   *open = open_layer_create(from);
-	Layer	   *delta;
-	char		data[BLCKSZ];
+	Layer *open = open_layer_create(from);
+	Layer *delta;
+	char data[BLCKSZ];
 
 	for (XLogRecPtr lsn = from; lsn < from + LAYER_SPAN - 10; lsn += 2 + below(f, 6))
 	{
-		int			n = below(f, 4) == 0 ? 1 + (int) below(f, 4) : 1;
-		uint32		what = below(f, 100);
-		uint32		len = what < 90 ? 30 + below(f, 200) : 4000;
+		int n = below(f, 4) == 0 ? 1 + (int) below(f, 4) : 1;
+		uint32 what = below(f, 100);
+		uint32 len = what < 90 ? 30 + below(f, 200) : 4000;
 
 		for (int i = 0; i < n; i++)
 		{
-			PsKey		key = key_of(hot && below(f, 10) > 0 ? 77 : (int) below(f, NKEYS));
+			PsKey key = key_of(hot && below(f, 10) > 0 ? 77 : (int) below(f, NKEYS));
 
 			if (what < 5)
 				open_layer_put_value(open, &key, lsn, VALUE_TOMBSTONE, "", 0);
@@ -92,14 +92,14 @@ static Layer *
 make_image(Fixture *f, XLogRecPtr lsn)
 {
 	ImageWriter *writer;
-	Layer	   *layer;
-	char		data[BLCKSZ];
-	int			n = 0;
+	Layer *layer;
+	char data[BLCKSZ];
+	int n = 0;
 
 	assert_ok(image_writer_create(&test_space, lsn, &writer));
 	for (int k = 0; k < NKEYS; k++)
 	{
-		PsKey		key = key_of(k);
+		PsKey key = key_of(k);
 
 		if (below(f, 2) == 0 && (n > 0 || k < NKEYS - 1))
 			continue;
@@ -114,7 +114,7 @@ make_image(Fixture *f, XLogRecPtr lsn)
 static PsError *
 floor_of(void *arg, const PsKey *key, int i, XLogRecPtr *floor)
 {
-	Fixture    *f = arg;
+	Fixture *f = arg;
 
 	*floor = f->floors[(key->rel - 16384) * 50 + key->blk][i];
 	return NULL;
@@ -126,9 +126,9 @@ what_is_read(LayerMap *map, int k, XLogRecPtr floor, XLogRecPtr lsn)
 {
 	StringInfoData text;
 	StringInfoData value;
-	ValueList	list = {0};
-	PsKey		key = key_of(k);
-	bool		done;
+	ValueList list = {0};
+	PsKey key = key_of(k);
+	bool done;
 
 	initStringInfo(&text);
 	initStringInfo(&value);
@@ -140,8 +140,8 @@ what_is_read(LayerMap *map, int k, XLogRecPtr floor, XLogRecPtr lsn)
 		list.n--;
 	for (int i = 0; i < list.n; i++)
 	{
-		uint32		hash = 0;
-		XLogRecPtr	start;
+		uint32 hash = 0;
+		XLogRecPtr start;
 
 		assert_ok(layer_read_value(&list.refs[i], &value, &start));
 		for (int b = 0; b < value.len; b++)
@@ -157,7 +157,7 @@ what_is_read(LayerMap *map, int k, XLogRecPtr floor, XLogRecPtr lsn)
 static void
 make_layers(Fixture *f, bool hot)
 {
-	int			n = 3 + (int) below(f, MAX_LAYERS - 3);
+	int n = 3 + (int) below(f, MAX_LAYERS - 3);
 
 	f->nlayers = 0;
 	f->end = LAYER_SPAN;
@@ -176,8 +176,8 @@ make_layers(Fixture *f, bool hot)
 static int
 cmp_lsn(const void *a, const void *b)
 {
-	XLogRecPtr	x = *(const XLogRecPtr *) a;
-	XLogRecPtr	y = *(const XLogRecPtr *) b;
+	XLogRecPtr x = *(const XLogRecPtr *) a;
+	XLogRecPtr y = *(const XLogRecPtr *) b;
 
 	return x < y ? -1 : x > y;
 }
@@ -186,11 +186,12 @@ cmp_lsn(const void *a, const void *b)
 static void
 make_retention(Fixture *f)
 {
-	Retention  *r = &f->retention;
-	int			n = (int) below(f, MAX_POINTS + 1);
+	Retention *r = &f->retention;
+	int n = (int) below(f, MAX_POINTS + 1);
 
 	memset(r, 0, sizeof(*r));
-	r->horizon = below(f, 5) == 0 ? 0 : below(f, 5) == 0 ? f->end + 5 : below(f, (uint32) f->end);
+	r->horizon = below(f, 5) == 0 ? 0 : below(f, 5) == 0 ? f->end + 5
+														 : below(f, (uint32) f->end);
 	for (int i = 0; i < n && r->horizon > 0; i++)
 		f->points[r->npoints++] = below(f, (uint32) Min(r->horizon, f->end));
 	qsort(f->points, r->npoints, sizeof(XLogRecPtr), cmp_lsn);
@@ -209,11 +210,11 @@ make_retention(Fixture *f)
 	r->arg = f;
 	for (int k = 0; k < NKEYS; k++)
 	{
-		XLogRecPtr	floor = 0;
+		XLogRecPtr floor = 0;
 
 		for (int i = 0; i <= r->npoints; i++)
 		{
-			XLogRecPtr	point = i < r->npoints ? f->points[i] : r->horizon;
+			XLogRecPtr point = i < r->npoints ? f->points[i] : r->horizon;
 
 			if (below(f, 3) == 0)
 				floor = Max(floor, below(f, (uint32) point + 1));
@@ -230,11 +231,12 @@ compare(Fixture *f, LayerMap *before, LayerMap *after)
 	for (int k = 0; k < NKEYS; k++)
 		for (int i = 0; i < 12; i++)
 		{
-			int			p = i <= r->npoints ? i : r->npoints;
-			XLogRecPtr	lsn = i < r->npoints ? r->points[i] : i == r->npoints ? r->horizon : r->horizon + below(f, (uint32) f->end);
-			XLogRecPtr	floor = f->floors[k][p];
-			char	   *expected;
-			char	   *got;
+			int p = i <= r->npoints ? i : r->npoints;
+			XLogRecPtr lsn = i < r->npoints ? r->points[i] : i == r->npoints ? r->horizon
+																			 : r->horizon + below(f, (uint32) f->end);
+			XLogRecPtr floor = f->floors[k][p];
+			char *expected;
+			char *got;
 
 			/* a key that is not there at the horizon begins anew after it */
 			if (i > r->npoints && floor == PG_UINT64_MAX)
@@ -253,10 +255,10 @@ compare(Fixture *f, LayerMap *before, LayerMap *after)
 static uint64
 count_needed(Fixture *f, const MergeJob *job)
 {
-	Layer	   *all[2 * MAX_LAYERS];
-	int			n = 0;
-	LayerMap   *map;
-	uint64		needed = 0;
+	Layer *all[2 * MAX_LAYERS];
+	int n = 0;
+	LayerMap *map;
+	uint64 needed = 0;
 
 	for (int i = 0; i < job->ninputs; i++)
 		all[n++] = job->inputs[i];
@@ -265,23 +267,23 @@ count_needed(Fixture *f, const MergeJob *job)
 	map = layer_map_create(all, n);
 	for (int k = 0; k < NKEYS; k++)
 	{
-		PsKey		key = key_of(k);
-		XLogRecPtr	seen[20000];
-		int			nseen = 0;
-		ValueList	list = {0};
-		bool		done = true;
+		PsKey key = key_of(k);
+		XLogRecPtr seen[20000];
+		int nseen = 0;
+		ValueList list = {0};
+		bool done = true;
 
 		/* at each point, at the horizon, and at each LSN after it */
 		for (int p = 0; p <= f->retention.npoints; p++)
 		{
-			XLogRecPtr	lsn = p < f->retention.npoints ? f->points[p] : f->retention.horizon;
+			XLogRecPtr lsn = p < f->retention.npoints ? f->points[p] : f->retention.horizon;
 
 			list.n = 0;
 			if (f->floors[k][p] != PG_UINT64_MAX)
 				assert_ok(layer_map_collect(map, &key, f->floors[k][p] + 1, lsn, &list, &done));
 			for (int i = 0; i < list.n; i++)
 			{
-				bool		known = false;
+				bool known = false;
 
 				for (int j = 0; j < job->ncontext && !known; j++)
 					known = job->context[j] == list.refs[i].layer;
@@ -300,7 +302,7 @@ count_needed(Fixture *f, const MergeJob *job)
 				break;
 			for (int i = 0; i < list.n; i++)
 			{
-				bool		known = false;
+				bool known = false;
 
 				for (int j = 0; j < job->ncontext && !known; j++)
 					known = job->context[j] == list.refs[i].layer;
@@ -317,19 +319,18 @@ count_needed(Fixture *f, const MergeJob *job)
 static void
 one_round(Fixture *f)
 {
-	Layer	   *inputs[2 * MAX_LAYERS];
-	Layer	   *context[2 * MAX_LAYERS];
-	bool		all = below(f, 3) == 0;
-	bool		hot = below(f, 5) == 0;
-	int			first;
-	int			count;
-	MergeJob	job = {.space = &test_space, .level = 1, .target_size = 20000 + below(f, 400000),
-		.memory = 64 * 1024 + below(f, 1024 * 1024)};
+	Layer *inputs[2 * MAX_LAYERS];
+	Layer *context[2 * MAX_LAYERS];
+	bool all = below(f, 3) == 0;
+	bool hot = below(f, 5) == 0;
+	int first;
+	int count;
+	MergeJob job = {.space = &test_space, .level = 1, .target_size = 20000 + below(f, 400000), .memory = 64 * 1024 + below(f, 1024 * 1024)};
 	MergeResult result;
-	LayerMap   *before;
-	LayerMap   *after;
-	uint64		entries = 0;
-	uint64		needed;
+	LayerMap *before;
+	LayerMap *after;
+	uint64 entries = 0;
+	uint64 needed;
 
 	make_layers(f, hot);
 	make_retention(f);
@@ -338,7 +339,7 @@ one_round(Fixture *f)
 	count = all ? f->nlayers : 1 + (int) below(f, f->nlayers - first);
 	for (int i = 0; i < f->nlayers; i++)
 	{
-		bool		in = i >= first && i < first + count && !f->is_image[i];
+		bool in = i >= first && i < first + count && !f->is_image[i];
 
 		if (in)
 		{
@@ -375,8 +376,8 @@ static void
 test_readers_see_no_difference(void **state)
 {
 	const char *env = getenv("SEED");
-	uint64		seed = env != NULL ? strtoull(env, NULL, 10) : (uint64) time(NULL);
-	Fixture		f = {.random = seed};
+	uint64 seed = env != NULL ? strtoull(env, NULL, 10) : (uint64) time(NULL);
+	Fixture f = {.random = seed};
 
 	printf("seed %llu\n", (unsigned long long) seed);
 	for (int i = 0; i < 150; i++)
@@ -387,10 +388,9 @@ test_readers_see_no_difference(void **state)
 static void
 test_garbage_goes(void **state)
 {
-	Fixture		f = {.random = 1};
-	Retention	retention = {0};
-	MergeJob	job = {.space = &test_space, .level = 1, .retention = &retention, .forget_ends = true,
-		.target_size = 1024 * 1024 * 1024, .memory = 1024 * 1024 * 1024};
+	Fixture f = {.random = 1};
+	Retention retention = {0};
+	MergeJob job = {.space = &test_space, .level = 1, .retention = &retention, .forget_ends = true, .target_size = 1024 * 1024 * 1024, .memory = 1024 * 1024 * 1024};
 	MergeResult result;
 
 	for (int i = 0; i < 10; i++)
@@ -412,17 +412,16 @@ test_garbage_goes(void **state)
 static void
 test_shared_records_stay_shared(void **state)
 {
-	Retention	retention = {0};
-	MergeJob	job = {.space = &test_space, .level = 1, .retention = &retention, .target_size = 1024 * 1024 * 1024,
-		.memory = 1024 * 1024};
+	Retention retention = {0};
+	MergeJob job = {.space = &test_space, .level = 1, .retention = &retention, .target_size = 1024 * 1024 * 1024, .memory = 1024 * 1024};
 	MergeResult result;
-	Layer	   *open = open_layer_create(10);
-	Layer	   *delta;
+	Layer *open = open_layer_create(10);
+	Layer *delta;
 
 	for (int r = 0; r < 100; r++)
 		for (int k = 0; k < 10; k++)
 		{
-			PsKey		key = key_of(k);
+			PsKey key = key_of(k);
 
 			open_layer_put_record(open, &key, 100 * r + 50, 100 * r, 2000, true);
 		}
@@ -449,13 +448,12 @@ cancel_later(void *arg)
 static void
 test_cancel(void **state)
 {
-	Fixture		f = {.random = 7};
-	Retention	retention = {0};
-	int			calls = 0;
-	MergeJob	job = {.space = &test_space, .level = 1, .retention = &retention, .target_size = 20000, .memory = 1024 * 1024,
-		.is_canceled = cancel_later, .cancel_arg = &calls};
+	Fixture f = {.random = 7};
+	Retention retention = {0};
+	int calls = 0;
+	MergeJob job = {.space = &test_space, .level = 1, .retention = &retention, .target_size = 20000, .memory = 1024 * 1024, .is_canceled = cancel_later, .cancel_arg = &calls};
 	MergeResult result;
-	PsError    *err;
+	PsError *err;
 
 	f.layers[0] = make_delta(&f, 1000, false);
 	f.layers[1] = make_delta(&f, 2000, false);

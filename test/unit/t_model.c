@@ -21,13 +21,13 @@ static long noperations = 3000;
 #else
 static long noperations = 20000;
 #endif
-static bool verbose;			/* says what it does */
+static bool verbose; /* says what it does */
 
 /* An operation failed, or went well; if the store crashed meanwhile it starts again. */
 static void
 after(World *w, PsError *err, const char *what)
 {
-	FaultLoss	loss = (FaultLoss) rnd32(w, 3);
+	FaultLoss loss = (FaultLoss) rnd32(w, 3);
 
 	if (verbose)
 		print_message("%s%s%s\n", what, err != NULL ? ": " : "", err != NULL ? err->message : "");
@@ -56,7 +56,7 @@ static XLogRecPtr
 wanted_lsn(World *w, const Branch *b)
 {
 	const Branch *at = b;
-	XLogRecPtr	lsn;
+	XLogRecPtr lsn;
 
 	if (rnd32(w, 3) == 0)
 		return PG_UINT64_MAX;
@@ -70,7 +70,7 @@ wanted_lsn(World *w, const Branch *b)
 static PsError *
 allow_refusal(World *w, PsError *err)
 {
-	Pending    *p = &w->pending;
+	Pending *p = &w->pending;
 
 	if (err == NULL || strstr(err->message, "can be read from") == NULL || fault_has_crashed())
 		return err;
@@ -86,8 +86,8 @@ allow_refusal(World *w, PsError *err)
 static void
 change_branches(World *w)
 {
-	Branch	   *b = random_branch(w);
-	uint32		what = rnd32(w, 100);
+	Branch *b = random_branch(w);
+	uint32 what = rnd32(w, 100);
 
 	if (what < 40)
 	{
@@ -123,8 +123,8 @@ detach_and_attach(World *w)
 static void
 operate(World *w)
 {
-	Branch	   *b = random_branch(w);
-	uint32		what = rnd32(w, 1000);
+	Branch *b = random_branch(w);
+	uint32 what = rnd32(w, 1000);
 
 	if (what < 440)
 		after(w, write_records(w, b, 1 + rnd32(w, rnd32(w, 8) == 0 ? 300 : 20), false), "writing");
@@ -160,8 +160,8 @@ operate(World *w)
 static void
 test_model(void **state)
 {
-	World		w;
-	long		next_report = noperations / 20;
+	World w;
+	long next_report = noperations / 20;
 
 	world_begin(&w, seed);
 	w.lazy_percent = 30;
@@ -187,7 +187,8 @@ test_model(void **state)
 		OK(check_branch(&w, w.branches[i], 10, true));
 	}
 	print_message("%ld records, %ld crashes, %ld LSNs compared, %ld refused, %ld branches closed, %ld times detached, "
-				  "up to %ld files in %d levels\n", w.records, w.crashes, w.checks, w.refused, w.closed, w.detached, w.files, w.level);
+				  "up to %ld files in %d levels\n",
+				  w.records, w.crashes, w.checks, w.refused, w.closed, w.detached, w.files, w.level);
 	CHECK(w.refused > 0 && w.crashes > 0 && w.level > 1);
 	CHECK(noperations < 20000 || (w.closed > 0 && w.detached > 0));
 	world_end(&w);

@@ -17,7 +17,7 @@
 
 #include "io/page_cache.h"
 
-#define NKEY 500
+#define NKEY      500
 #define NTIMELINE 2
 
 static unsigned seed;
@@ -26,7 +26,7 @@ static unsigned seed;
 static void
 make_page(uint64 timeline, uint32 blk, XLogRecPtr lsn, char *page)
 {
-	uint64		word = (timeline * 1000003 + blk) * UINT64CONST(0x9E3779B97F4A7C15) ^ lsn;
+	uint64 word = (timeline * 1000003 + blk) * UINT64CONST(0x9E3779B97F4A7C15) ^ lsn;
 
 	for (int i = 0; i < BLCKSZ; i += sizeof(word))
 		memcpy(page + i, &word, sizeof(word));
@@ -35,7 +35,7 @@ make_page(uint64 timeline, uint32 blk, XLogRecPtr lsn, char *page)
 static PsKey
 make_key(uint32 blk)
 {
-	return ps_key_block((PsRel){1663, 5, 16384 + blk % 3}, MAIN_FORKNUM, blk);
+	return ps_key_block((PsRel) {1663, 5, 16384 + blk % 3}, MAIN_FORKNUM, blk);
 }
 
 static void
@@ -46,20 +46,20 @@ test_model(void **state)
 
 	for (int s = 0; s < lengthof(sizes); s++)
 	{
-		PageCache  *cache = page_cache_create(sizes[s]);
-		XLogRecPtr	newest[NTIMELINE][NKEY] = {0};
+		PageCache *cache = page_cache_create(sizes[s]);
+		XLogRecPtr newest[NTIMELINE][NKEY] = {0};
 		PageCacheStats stats;
-		uint64		hits = 0;
-		uint64		gets = 0;
+		uint64 hits = 0;
+		uint64 gets = 0;
 
 		for (int i = 0; i < 50000; i++)
 		{
-			uint64		timeline = random() % NTIMELINE;
-			uint32		blk = random() % NKEY;
-			PsKey		key = make_key(blk);
-			XLogRecPtr	lsn = 100 + random() % 1000;
-			char		page[BLCKSZ];
-			char		expected[BLCKSZ];
+			uint64 timeline = random() % NTIMELINE;
+			uint32 blk = random() % NKEY;
+			PsKey key = make_key(blk);
+			XLogRecPtr lsn = 100 + random() % 1000;
+			char page[BLCKSZ];
+			char expected[BLCKSZ];
 
 			if (random() % 2 == 0)
 			{
@@ -69,9 +69,9 @@ test_model(void **state)
 			}
 			else
 			{
-				XLogRecPtr	lsn_min = random() % 1100;
-				XLogRecPtr	lsn_max = lsn_min + random() % 500;
-				XLogRecPtr	found_lsn = 0;
+				XLogRecPtr lsn_min = random() % 1100;
+				XLogRecPtr lsn_max = lsn_min + random() % 500;
+				XLogRecPtr found_lsn = 0;
 
 				gets++;
 				if (page_cache_get(cache, timeline, &key, lsn_min, lsn_max, page, &found_lsn))
@@ -104,16 +104,16 @@ test_model(void **state)
 static void
 test_clock(void **state)
 {
-	PageCache  *cache = page_cache_create(160 * BLCKSZ);
-	PsKey		hot = make_key(0);
-	char		page[BLCKSZ];
-	XLogRecPtr	lsn;
+	PageCache *cache = page_cache_create(160 * BLCKSZ);
+	PsKey hot = make_key(0);
+	char page[BLCKSZ];
+	XLogRecPtr lsn;
 
 	make_page(0, 0, 5, page);
 	page_cache_put(cache, 0, &hot, 5, page);
 	for (uint32 blk = 1; blk < 20000; blk++)
 	{
-		PsKey		key = make_key(blk);
+		PsKey key = make_key(blk);
 
 		assert_true(page_cache_get(cache, 0, &hot, 1, 10, page, &lsn));
 		page_cache_put(cache, 0, &key, 7, page);
@@ -127,15 +127,15 @@ static atomic_int torn;
 static void *
 use_cache(void *arg)
 {
-	unsigned	mine = seed + (unsigned) (uintptr_t) arg;
+	unsigned mine = seed + (unsigned) (uintptr_t) arg;
 
 	for (int i = 0; i < 30000; i++)
 	{
-		uint32		blk = rand_r(&mine) % 60;
-		PsKey		key = make_key(blk);
-		XLogRecPtr	lsn = 1 + rand_r(&mine) % 1000;
-		char		page[BLCKSZ];
-		char		expected[BLCKSZ];
+		uint32 blk = rand_r(&mine) % 60;
+		PsKey key = make_key(blk);
+		XLogRecPtr lsn = 1 + rand_r(&mine) % 1000;
+		char page[BLCKSZ];
+		char expected[BLCKSZ];
 
 		if (rand_r(&mine) % 2 == 0)
 		{
@@ -155,7 +155,7 @@ use_cache(void *arg)
 static void
 test_threads(void **state)
 {
-	pthread_t	threads[6];
+	pthread_t threads[6];
 	PageCacheStats stats;
 
 	shared = page_cache_create(48 * BLCKSZ);

@@ -17,7 +17,7 @@
 #include "serve/session.h"
 
 static unsigned int seed;
-static int	fds[2];				/* 0: the client's end, 1: the server's */
+static int fds[2]; /* 0: the client's end, 1: the server's */
 static Conn conn;
 
 static int
@@ -59,7 +59,7 @@ send_bytes(const void *data, size_t len)
 static void
 put_message(StringInfo buf, char type, const char *body, uint32 len)
 {
-	char		head[5];
+	char head[5];
 
 	head[0] = type;
 	ps_put32(head + 1, len + 4);
@@ -85,13 +85,13 @@ typedef struct Sender
 static void *
 sender_main(void *arg)
 {
-	Sender	   *sender = arg;
-	int			pos = 0;
+	Sender *sender = arg;
+	int pos = 0;
 	unsigned int state = seed;
 
 	while (pos < sender->bytes.len)
 	{
-		int			n = 1 + rand_r(&state) % (rand_r(&state) % 3 == 0 ? 100000 : 50);
+		int n = 1 + rand_r(&state) % (rand_r(&state) % 3 == 0 ? 100000 : 50);
 
 		n = Min(n, sender->bytes.len - pos);
 		if (send(fds[0], sender->bytes.data + pos, n, MSG_NOSIGNAL) != n)
@@ -105,19 +105,20 @@ sender_main(void *arg)
 static void
 messages_in_pieces(void **state)
 {
-	Sender		sender;
-	pthread_t	thread;
-	int			nmessages = 400;
-	int		   *lengths = malloc(nmessages * sizeof(int));
-	Message		msg;
+	Sender sender;
+	pthread_t thread;
+	int nmessages = 400;
+	int *lengths = malloc(nmessages * sizeof(int));
+	Message msg;
 
 	initStringInfo(&sender.bytes);
 	conn.max_message = CONN_MAX_COPY;
 	for (int i = 0; i < nmessages; i++)
 	{
-		char	   *body;
+		char *body;
 
-		lengths[i] = random() % (i % 50 == 0 ? 300000 : i % 5 == 0 ? 20000 : 40);
+		lengths[i] = random() % (i % 50 == 0 ? 300000 : i % 5 == 0 ? 20000
+																   : 40);
 		body = malloc(lengths[i] + 1);
 		memset(body, i, lengths[i]);
 		put_message(&sender.bytes, 'd', body, lengths[i]);
@@ -127,9 +128,9 @@ messages_in_pieces(void **state)
 	assert_int_equal(pthread_create(&thread, NULL, sender_main, &sender), 0);
 	for (int i = 0; i < nmessages; i++)
 	{
-		Message		peeked;
-		bool		complete = i % 3 == 0 && conn_wait_message(&conn, 10000);
-		bool		peekable = conn_peek_message(&conn, &peeked);
+		Message peeked;
+		bool complete = i % 3 == 0 && conn_wait_message(&conn, 10000);
+		bool peekable = conn_peek_message(&conn, &peeked);
 
 		assert_true(!complete || peekable);
 		assert_null(conn_read_message(&conn, &msg));
@@ -161,16 +162,23 @@ bad_messages(void **state)
 	static const struct
 	{
 		const char *bytes;
-		int			len;
-	}			bad[] = {
-		{"\0", 1}, {"x", 1}, {"Z", 1}, {"\377\377\377\377\377", 5},	/* no type that a client sends */
-		{"Q\0\0\0\0", 5}, {"Q\0\0\0\3", 5}, {"Q\0\1\0\1", 5}, {"Q\377\377\377\377", 5}, {"Q\200\0\0\0", 5},
+		int len;
+	} bad[] = {
+		{"\0", 1},
+		{"x", 1},
+		{"Z", 1},
+		{"\377\377\377\377\377", 5}, /* no type that a client sends */
+		{"Q\0\0\0\0", 5},
+		{"Q\0\0\0\3", 5},
+		{"Q\0\1\0\1", 5},
+		{"Q\377\377\377\377", 5},
+		{"Q\200\0\0\0", 5},
 	};
 
 	for (int i = 0; i < lengthof(bad); i++)
 	{
-		Message		msg;
-		char		junk[64];
+		Message msg;
+		char junk[64];
 
 		send_bytes(bad[i].bytes, bad[i].len);
 		assert_true(conn_wait_message(&conn, 1000));
@@ -188,7 +196,7 @@ bad_messages(void **state)
 static void
 torn_message(void **state)
 {
-	Message		msg;
+	Message msg;
 
 	send_bytes("Q\0\0\0\10abc", 8);
 	assert_false(conn_wait_message(&conn, 10));
@@ -201,8 +209,8 @@ static void
 output_is_sent_before_waiting(void **state)
 {
 	StringInfoData in;
-	Message		msg;
-	char		got[64];
+	Message msg;
+	char got[64];
 
 	initStringInfo(&in);
 	put_message(&in, 'Q', "a", 2);
@@ -225,10 +233,10 @@ output_is_sent_before_waiting(void **state)
 static void
 output_messages(void **state)
 {
-	PsError    *err = ps_error_hint(ps_error_detail(ps_error("XX001", "m"), "d"), "h");
+	PsError *err = ps_error_hint(ps_error_detail(ps_error("XX001", "m"), "d"), "h");
 	const Column columns[] = {{"c", 25}};
 	const char *values[] = {"vv", NULL};
-	char		got[256];
+	char got[256];
 	static const char expected[] =
 		"E\0\0\0\043SERROR\0VERROR\0CXX001\0Mm\0Dd\0Hh\0\0"
 		"T\0\0\0\032\0\1c\0\0\0\0\0\0\0\0\0\0\31\377\377\377\377\377\377\0\0"
@@ -255,8 +263,8 @@ output_messages(void **state)
 static void
 startup_timeout(void **state)
 {
-	Message		msg;
-	int64		begin = monotonic_ms();
+	Message msg;
+	int64 begin = monotonic_ms();
 
 	send_bytes("\0\0\0\20abc", 7);
 	conn.deadline = begin + 50;
@@ -279,8 +287,8 @@ static void
 startup_packets(void **state)
 {
 	static const char good[] = "\0\3\0\0user\0me\0database\0db\0other\0thing\0application_name\0app\0";
-	Startup		s;
-	char	   *copy;
+	Startup s;
+	char *copy;
 
 	assert_null(parse(good, sizeof(good), &s, &copy));
 	assert_int_equal(s.kind, STARTUP_SESSION);
@@ -321,9 +329,9 @@ startup_negotiation(void **state)
 {
 	static const char newer[] = "\0\3\0\2_pq_.a\0_pq_.value\0user\0me\0_pq_.b\0\0";
 	static const char expected[] = "v\0\0\0\32\0\3\0\0\0\0\0\2_pq_.a\0_pq_.b";
-	Startup		s;
-	char	   *copy;
-	char		got[64];
+	Startup s;
+	char *copy;
+	char got[64];
 
 	assert_null(parse(newer, sizeof(newer), &s, &copy));
 	assert_int_equal(s.nunknown, 2);
@@ -342,8 +350,8 @@ startup_garbage(void **state)
 	{
 		static const char *const pieces[] = {"user", "", "_pq_.", "_pq_.x", "database", "\377", "application_name"};
 		StringInfoData buf;
-		Startup		s;
-		char	   *copy;
+		Startup s;
+		char *copy;
 
 		initStringInfo(&buf);
 		appendBinaryStringInfo(&buf, round % 4 == 0 ? "\0\3\0\1" : "\0\3\0\0", 4);
@@ -359,7 +367,7 @@ startup_garbage(void **state)
 			appendStringInfoChar(&buf, '\0');
 		if (parse(buf.data, buf.len, &s, &copy) == NULL && s.kind == STARTUP_SESSION)
 		{
-			int			before = conn_pending(&conn);
+			int before = conn_pending(&conn);
 
 			assert_true(strlen(s.user) + strlen(s.database) + strlen(s.application_name) < buf.len);
 			conn_send_negotiation(&conn, &s);
@@ -378,8 +386,8 @@ startup_lengths(void **state)
 
 	for (int i = 0; i < lengthof(bad); i++)
 	{
-		char		head[4];
-		Message		msg;
+		char head[4];
+		Message msg;
 
 		ps_put32(head, bad[i]);
 		send_bytes(head, 4);
@@ -402,7 +410,7 @@ split(const char *text, char **words, int max)
 static void
 commands(void **state)
 {
-	char	   *w[4];
+	char *w[4];
 
 	assert_int_equal(split("", w, 4), 0);
 	assert_int_equal(split(" ; ;\n", w, 4), 0);
@@ -432,9 +440,9 @@ static void
 pages_header(void **state)
 {
 	static char pages[2 * BLCKSZ];
-	PsRequest	req = {.type = PS_REQ_PAGES, .reqid = 0x0102030405060708, .count = 2};
-	PsResponse	resp = {.type = PS_RESP_PAGES, .reqid = req.reqid, .lsn = 0x1122334455667788, .count = 2, .pages = pages};
-	char		header[PAGES_HEADER_SIZE];
+	PsRequest req = {.type = PS_REQ_PAGES, .reqid = 0x0102030405060708, .count = 2};
+	PsResponse resp = {.type = PS_RESP_PAGES, .reqid = req.reqid, .lsn = 0x1122334455667788, .count = 2, .pages = pages};
+	char header[PAGES_HEADER_SIZE];
 
 	conn_begin(&conn, 'd');
 	ps_wire_put_response(&conn.out, &resp);

@@ -22,10 +22,10 @@ static const char *const io_methods[] = {"sync", "worker", "io_uring"};
 /* What reading everything gave. */
 typedef struct Result
 {
-	int			good;			/* pages */
-	int			bad;			/* pages */
-	int			mixed;			/* requests of which some pages are good and some bad */
-	int			failed;			/* requests */
+	int good;   /* pages */
+	int bad;    /* pages */
+	int mixed;  /* requests of which some pages are good and some bad */
+	int failed; /* requests */
 } Result;
 
 static void
@@ -64,21 +64,21 @@ static Result
 read_all(const TestStore *s, const History *h, const char *file)
 {
 	const Model *m = &h->states[h->gen.n - 1 - h->first];
-	Result		result = {0};
+	Result result = {0};
 	BlockNumber blks[NBLOCK];
-	PsError    *errors[NBLOCK];
-	char	   *pages = pg_malloc(NBLOCK * BLCKSZ);
+	PsError *errors[NBLOCK];
+	char *pages = pg_malloc(NBLOCK * BLCKSZ);
 
 	for (int i = 0; i < NBLOCK; i++)
 		blks[i] = (i * 5) % NBLOCK;
 	for (int i = 0; i < NDB * NREL * NFORK; i++)
 	{
-		int			db = i / NREL / NFORK;
-		int			rel = i / NFORK % NREL;
-		int			fork = i % NFORK;
-		int			good = result.good;
-		int			bad = result.bad;
-		PsError    *err = timeline_read_each_page(s->tl, model_rel(db, rel), fork, blks, NBLOCK, h->gen.pos, pages, errors);
+		int db = i / NREL / NFORK;
+		int rel = i / NFORK % NREL;
+		int fork = i % NFORK;
+		int good = result.good;
+		int bad = result.bad;
+		PsError *err = timeline_read_each_page(s->tl, model_rel(db, rel), fork, blks, NBLOCK, h->gen.pos, pages, errors);
 
 		if (err != NULL)
 		{
@@ -89,7 +89,7 @@ read_all(const TestStore *s, const History *h, const char *file)
 		for (int b = 0; b < NBLOCK; b++)
 		{
 			const ModelFork *f = &m->forks[db][rel][fork];
-			char		expected[BLCKSZ];
+			char expected[BLCKSZ];
 
 			if (errors[b] != NULL)
 			{
@@ -116,7 +116,7 @@ read_all(const TestStore *s, const History *h, const char *file)
 static void
 check_all_good(const TestStore *s, const History *h)
 {
-	Result		r = read_all(s, h, "no file");
+	Result r = read_all(s, h, "no file");
 
 	CHECK(r.bad == 0 && r.failed == 0 && r.good == NDB * NREL * NFORK * NBLOCK);
 }
@@ -126,14 +126,14 @@ push_to(TestStore *s, const History *h, XLogRecPtr to)
 {
 	TimelineInfo info;
 	WalReceiver *receiver;
-	XLogRecPtr	start;
-	XLogRecPtr	flushed;
+	XLogRecPtr start;
+	XLogRecPtr flushed;
 
 	timeline_info(s->tl, &info);
 	if (info.generation == 0)
 	{
-		WalState	state;
-		XLogRecPtr	checkpoint;
+		WalState state;
+		XLogRecPtr checkpoint;
 
 		OK(timeline_new_generation(s->tl, "test", NULL, &info.generation, &state, &checkpoint));
 	}
@@ -147,7 +147,7 @@ push_to(TestStore *s, const History *h, XLogRecPtr to)
 static void
 make_store(TestStore *s, History *h, const char *io_method, int quarters)
 {
-	XLogRecPtr	flushed;
+	XLogRecPtr flushed;
 	TimelineInfo info;
 
 	history_init(h, rnd);
@@ -187,10 +187,10 @@ end_store(TestStore *s, History *h)
 static int
 list_files(const TestStore *s, const char *folder, char names[50][256])
 {
-	char		path[512];
-	DIR		   *dir = opendir(store_path(s, folder, path));
+	char path[512];
+	DIR *dir = opendir(store_path(s, folder, path));
 	struct dirent *entry;
-	int			n = 0;
+	int n = 0;
 
 	CHECK(dir != NULL);
 	while ((entry = readdir(dir)) != NULL)
@@ -206,7 +206,7 @@ list_files(const TestStore *s, const char *folder, char names[50][256])
 static void
 file_path(const TestStore *s, const char *folder, const char *name, char path[512])
 {
-	char		relative[300];
+	char relative[300];
 
 	snprintf(relative, sizeof(relative), "%s/%s", folder, name);
 	store_path(s, relative, path);
@@ -216,8 +216,8 @@ file_path(const TestStore *s, const char *folder, const char *name, char path[51
 static void
 damage(const char *path, off_t offset)
 {
-	int			fd = open(path, O_RDWR);
-	uint8		byte;
+	int fd = open(path, O_RDWR);
+	uint8 byte;
 
 	CHECK(fd >= 0 && pread(fd, &byte, 1, offset) == 1);
 	byte ^= 0x40;
@@ -229,8 +229,8 @@ damage(const char *path, off_t offset)
 static void
 file_layout(const char *path, uint64 *values_end, uint64 *index_start, uint64 *size)
 {
-	uint8		block[LAYER_BLOCK_SIZE];
-	int			fd = open(path, O_RDONLY);
+	uint8 block[LAYER_BLOCK_SIZE];
+	int fd = open(path, O_RDONLY);
 
 	CHECK(fd >= 0 && pread(fd, block, sizeof(block), 0) == sizeof(block));
 	close(fd);
@@ -243,11 +243,11 @@ file_layout(const char *path, uint64 *values_end, uint64 *index_start, uint64 *s
 static void
 test_damaged_values(const char *io_method)
 {
-	TestStore	s;
-	History		h;
-	Result		sum = {0};
-	char		names[50][256];
-	int			n;
+	TestStore s;
+	History h;
+	Result sum = {0};
+	char names[50][256];
+	int n;
 	TimelineInfo info;
 
 	make_store(&s, &h, io_method, 3);
@@ -256,12 +256,12 @@ test_damaged_values(const char *io_method)
 	for (int i = 0; i < 60 || (sum.mixed == 0 && i < 5000); i++)
 	{
 		const char *name = names[next_random(&rnd, n)];
-		char		path[512];
-		uint64		values_end;
-		uint64		index_start;
-		uint64		size;
-		off_t		offset;
-		Result		r;
+		char path[512];
+		uint64 values_end;
+		uint64 index_start;
+		uint64 size;
+		off_t offset;
+		Result r;
 
 		file_path(&s, "layers", name, path);
 		file_layout(path, &values_end, &index_start, &size);
@@ -278,11 +278,11 @@ test_damaged_values(const char *io_method)
 	sum = (Result) {0};
 	for (int i = 0; i < 60 || (sum.mixed == 0 && i < 5000); i++)
 	{
-		XLogRecPtr	lsn = info.disk_consistent_lsn + next_random(&rnd, h.gen.pos - info.disk_consistent_lsn);
-		XLogSegNo	segno;
-		char		name[MAXFNAMELEN];
-		char		path[512];
-		Result		r;
+		XLogRecPtr lsn = info.disk_consistent_lsn + next_random(&rnd, h.gen.pos - info.disk_consistent_lsn);
+		XLogSegNo segno;
+		char name[MAXFNAMELEN];
+		char path[512];
+		Result r;
 
 		XLByteToSeg(lsn, segno, SEGMENT_SIZE);
 		XLogFileName(name, 1, segno, SEGMENT_SIZE);
@@ -303,16 +303,16 @@ test_damaged_values(const char *io_method)
 static int
 replace_descriptors(const char *path, int other)
 {
-	DIR		   *dir = opendir("/proc/self/fd");
+	DIR *dir = opendir("/proc/self/fd");
 	struct dirent *entry;
-	char		real[512];
-	int			n = 0;
+	char real[512];
+	int n = 0;
 
 	CHECK(dir != NULL && realpath(path, real) != NULL);
 	while ((entry = readdir(dir)) != NULL)
 	{
-		char		link[600];
-		ssize_t		len = readlinkat(dirfd(dir), entry->d_name, link, sizeof(link) - 1);
+		char link[600];
+		ssize_t len = readlinkat(dirfd(dir), entry->d_name, link, sizeof(link) - 1);
 
 		if (len < 0)
 			continue;
@@ -331,28 +331,28 @@ replace_descriptors(const char *path, int other)
 static void
 test_unreadable(const char *io_method)
 {
-	char		names[50][256];
-	int			n;
+	char names[50][256];
+	int n;
 
 	for (int variant = 0; variant < 2; variant++)
 	{
-		TestStore	s;
-		History		h;
-		Result		sum = {0};
-		int			replaced = 0;
+		TestStore s;
+		History h;
+		Result sum = {0};
+		int replaced = 0;
 
 		make_store(&s, &h, io_method, 3);
 		n = list_files(&s, "layers", names);
 		for (int i = 0; i < n; i++)
 		{
-			char		path[512];
-			char		copy[512];
-			char		command[1200];
-			uint64		values_end;
-			uint64		index_start;
-			uint64		size;
-			int			other;
-			Result		r;
+			char path[512];
+			char copy[512];
+			char command[1200];
+			uint64 values_end;
+			uint64 index_start;
+			uint64 size;
+			int other;
+			Result r;
 
 			reopen(&s);
 			check_all_good(&s, &h);
@@ -383,23 +383,23 @@ test_unreadable(const char *io_method)
 static void
 test_damaged_index(const char *io_method)
 {
-	TestStore	s;
-	History		h;
-	Result		sum = {0};
-	char		names[50][256];
-	int			n;
+	TestStore s;
+	History h;
+	Result sum = {0};
+	char names[50][256];
+	int n;
 
 	make_store(&s, &h, io_method, 4);
 	n = list_files(&s, "layers", names);
 	for (int i = 0; i < 2 * n; i++)
 	{
 		const char *name = names[i % n];
-		char		path[512];
-		uint64		values_end;
-		uint64		index_start;
-		uint64		size;
-		off_t		offset;
-		Result		r;
+		char path[512];
+		uint64 values_end;
+		uint64 index_start;
+		uint64 size;
+		off_t offset;
+		Result r;
 
 		file_path(&s, "layers", name, path);
 		file_layout(path, &values_end, &index_start, &size);
@@ -409,7 +409,7 @@ test_damaged_index(const char *io_method)
 		if (store_open(&s.config, &s.store) == NULL)
 		{
 			/* of the file with the saved state the index is looked at when the store is opened */
-			PsError    *err = store_find_branch(s.store, "main", &s.tl);
+			PsError *err = store_find_branch(s.store, "main", &s.tl);
 
 			if (err == NULL)
 			{

@@ -36,7 +36,7 @@
 #include "redo_proto.h"
 #include "redo_util.h"
 
-#define BINDIR "/usr/lib/postgresql/15/bin"
+#define BINDIR  "/usr/lib/postgresql/15/bin"
 #define LIBRARY "../../src/walredo/pageserver_walredo.so"
 
 static char workdir[] = "/tmp/t_redo.XXXXXX";
@@ -65,8 +65,7 @@ assert_fails(PsError *err, const char *text)
 static RedoOptions
 default_options(void)
 {
-	return (RedoOptions) {.bindir = BINDIR, .workdir = workdir, .segment_size = 16 * 1024 * 1024,
-		.max_helpers = 2, .timeout_ms = 20000, .library = library};
+	return (RedoOptions) {.bindir = BINDIR, .workdir = workdir, .segment_size = 16 * 1024 * 1024, .max_helpers = 2, .timeout_ms = 20000, .library = library};
 }
 
 static int
@@ -91,11 +90,11 @@ static WalRecord
 make_record(XLogRecPtr lsn, RmgrId rmid, uint8 info, PsRel r, BlockNumber blk, uint8 block_flags,
 			const void *block_data, uint16 block_len, const void *main_data, uint8 main_len)
 {
-	uint32		len = SizeOfXLogRecord + SizeOfXLogRecordBlockHeader + sizeof(PsRel) + sizeof(BlockNumber) + 2 +
-		block_len + main_len;
-	char	   *data = pg_malloc0(MAXALIGN(len));
+	uint32 len = SizeOfXLogRecord + SizeOfXLogRecordBlockHeader + sizeof(PsRel) + sizeof(BlockNumber) + 2 +
+				 block_len + main_len;
+	char *data = pg_malloc0(MAXALIGN(len));
 	XLogRecord *rec = (XLogRecord *) data;
-	char	   *p = data + SizeOfXLogRecord;
+	char *p = data + SizeOfXLogRecord;
 
 	rec->xl_tot_len = len;
 	rec->xl_xid = 1000;
@@ -118,7 +117,7 @@ make_record(XLogRecPtr lsn, RmgrId rmid, uint8 info, PsRel r, BlockNumber blk, u
 static WalRecord
 make_insert(XLogRecPtr lsn, PsRel r, BlockNumber blk, OffsetNumber off, bool init, uint16 size, uint8 fill)
 {
-	char		block_data[SizeOfHeapHeader + 1 + 8000];
+	char block_data[SizeOfHeapHeader + 1 + 8000];
 	xl_heap_header header = {.t_infomask2 = 1, .t_infomask = 0x0802, .t_hoff = 24};
 	xl_heap_insert insert = {.offnum = off};
 
@@ -158,9 +157,9 @@ page_is(const char *page, int ntuples, XLogRecPtr lsn)
 static void
 test_insert(void **state)
 {
-	WalRecord	recs[20];
-	char		page[BLCKSZ];
-	char		base[BLCKSZ];
+	WalRecord recs[20];
+	char page[BLCKSZ];
+	char base[BLCKSZ];
 
 	for (int i = 0; i < 20; i++)
 		recs[i] = make_insert(0x1000000 + 1000 * i, rel, 7, i + 1, i == 0, 40 + i, i + 1);
@@ -184,10 +183,10 @@ test_insert(void **state)
 static void
 test_long_chain(void **state)
 {
-	int			n = 3000;
-	WalRecord  *recs = pg_malloc(n * sizeof(WalRecord));
-	char		page[BLCKSZ];
-	char		expected[BLCKSZ];
+	int n = 3000;
+	WalRecord *recs = pg_malloc(n * sizeof(WalRecord));
+	char page[BLCKSZ];
+	char expected[BLCKSZ];
 
 	for (int i = 0; i < n; i++)
 		recs[i] = make_insert(0x1000000 + 8000 * i, rel, 7, i % 2 + 1, i % 2 == 0, 3900, i % 2 + 1);
@@ -202,15 +201,15 @@ test_long_chain(void **state)
 static void
 test_bad_input(void **state)
 {
-	WalRecord	first = make_insert(0x1000000, rel, 7, 1, true, 40, 1);
-	WalRecord	second = make_insert(0x1001000, rel, 7, 2, false, 40, 2);
-	WalRecord	fifth = make_insert(0x1002000, rel, 7, 5, false, 40, 5);
-	WalRecord	torn = make_insert(0x1003000, rel, 7, 2, false, 40, 2);
-	WalRecord	unknown = make_record(0x1004000, 77, 0, rel, 7, 0, "x", 1, "y", 1);
-	WalRecord	both[2];
-	char		base[BLCKSZ];
-	char		page[BLCKSZ];
-	RedoStats	stats;
+	WalRecord first = make_insert(0x1000000, rel, 7, 1, true, 40, 1);
+	WalRecord second = make_insert(0x1001000, rel, 7, 2, false, 40, 2);
+	WalRecord fifth = make_insert(0x1002000, rel, 7, 5, false, 40, 5);
+	WalRecord torn = make_insert(0x1003000, rel, 7, 2, false, 40, 2);
+	WalRecord unknown = make_record(0x1004000, 77, 0, rel, 7, 0, "x", 1, "y", 1);
+	WalRecord both[2];
+	char base[BLCKSZ];
+	char page[BLCKSZ];
+	RedoStats stats;
 
 	assert_ok(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, &first, 1, base));
 
@@ -248,8 +247,8 @@ test_bad_input(void **state)
 static WalRecord
 make_generic(XLogRecPtr lsn, const char *page, int n, const uint16 (*fragments)[2])
 {
-	char		delta[2 * BLCKSZ];
-	uint16		len = 0;
+	char delta[2 * BLCKSZ];
+	uint16 len = 0;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -264,13 +263,13 @@ make_generic(XLogRecPtr lsn, const char *page, int n, const uint16 (*fragments)[
 static void
 test_generic(void **state)
 {
-	char		first[BLCKSZ] = {0};
-	char		second[BLCKSZ];
-	char		zeros[BLCKSZ] = {0};
-	char		page[BLCKSZ];
-	PageHeader	header = (PageHeader) first;
-	WalRecord	recs[2];
-	WalRecord	bad;
+	char first[BLCKSZ] = {0};
+	char second[BLCKSZ];
+	char zeros[BLCKSZ] = {0};
+	char page[BLCKSZ];
+	PageHeader header = (PageHeader) first;
+	WalRecord recs[2];
+	WalRecord bad;
 
 	header->pd_lower = SizeOfPageHeaderData + 8;
 	header->pd_special = BLCKSZ - 16;
@@ -312,7 +311,7 @@ test_generic(void **state)
 static void
 make_full_map(char *page)
 {
-	PageHeader	header = (PageHeader) page;
+	PageHeader header = (PageHeader) page;
 
 	memset(page, 0xff, BLCKSZ);
 	memset(page, 0, MAXALIGN(SizeOfPageHeaderData));
@@ -328,21 +327,21 @@ make_full_map(char *page)
 static void
 make_liar(const char *dir, int number_off, int lsn_off)
 {
-	char		path[MAXPGPATH];
-	FILE	   *f;
+	char path[MAXPGPATH];
+	FILE *f;
 
 	snprintf(path, sizeof(path), "%s/postgres", dir);
 	f = fopen(path, "w");
 	assert_non_null(f);
 	fprintf(f, "#!/usr/bin/perl\n"
-			"sub get { my $d = ''; while (length($d) < $_[0]) { sysread(STDIN, $d, $_[0] - length($d), length($d)) || exit; } return $d; }\n"
-			"syswrite(STDOUT, pack('L4', %u, %d, %d, %d));\n"
-			"while (1) {\n"
-			"	my @request = unpack('L%zu', get(%zu));\n"
-			"	my (undef, $end) = unpack('Q2', get($request[1]));\n"
-			"	$end += %d;\n"
-			"	syswrite(STDOUT, pack('L5 L2', %u, 0, %d, 0, $request[9] + %d, $end >> 32, $end & 0xffffffff) . (\"\\1\" x (%d - 8)));\n"
-			"}\n",
+			   "sub get { my $d = ''; while (length($d) < $_[0]) { sysread(STDIN, $d, $_[0] - length($d), length($d)) || exit; } return $d; }\n"
+			   "syswrite(STDOUT, pack('L4', %u, %d, %d, %d));\n"
+			   "while (1) {\n"
+			   "	my @request = unpack('L%zu', get(%zu));\n"
+			   "	my (undef, $end) = unpack('Q2', get($request[1]));\n"
+			   "	$end += %d;\n"
+			   "	syswrite(STDOUT, pack('L5 L2', %u, 0, %d, 0, $request[9] + %d, $end >> 32, $end & 0xffffffff) . (\"\\1\" x (%d - 8)));\n"
+			   "}\n",
 			REDO_MAGIC, REDO_PROTO_VERSION, PG_VERSION_NUM, BLCKSZ, sizeof(RedoRequest) / 4, sizeof(RedoRequest), lsn_off, REDO_MAGIC, BLCKSZ,
 			number_off, BLCKSZ);
 	fclose(f);
@@ -355,22 +354,21 @@ test_wrong_answers(void **state)
 {
 	static const struct
 	{
-		int			number;
-		int			lsn;
+		int number;
+		int lsn;
 		const char *error;
-	}			lies[] = {{0, 0, NULL}, {1, 0, "gave an invalid answer"}, {-1, 0, "gave an invalid answer"},
-	{0, -8, "gave a page with LSN 0/1000068"}, {0, 8, "gave a page with LSN 0/1000078"}};
-	WalRecord	rec = make_insert(0x1000000, rel, 7, 1, true, 40, 1);
-	char		dir[] = "/tmp/t_redo_liar.XXXXXX";
-	char		path[MAXPGPATH];
-	char		page[BLCKSZ];
+	} lies[] = {{0, 0, NULL}, {1, 0, "gave an invalid answer"}, {-1, 0, "gave an invalid answer"}, {0, -8, "gave a page with LSN 0/1000068"}, {0, 8, "gave a page with LSN 0/1000078"}};
+	WalRecord rec = make_insert(0x1000000, rel, 7, 1, true, 40, 1);
+	char dir[] = "/tmp/t_redo_liar.XXXXXX";
+	char path[MAXPGPATH];
+	char page[BLCKSZ];
 
 	assert_non_null(mkdtemp(dir));
 	rec.end = 0x1000070;
 	for (int i = 0; i < lengthof(lies); i++)
 	{
 		RedoOptions options = default_options();
-		RedoStats	stats;
+		RedoStats stats;
 
 		make_liar(dir, lies[i].number, lies[i].lsn);
 		options.bindir = dir;
@@ -397,9 +395,9 @@ test_wrong_answers(void **state)
 static void
 test_left_lsn(void **state)
 {
-	char		page[BLCKSZ];
-	char		base[BLCKSZ];
-	WalRecord	recs[3];
+	char page[BLCKSZ];
+	char base[BLCKSZ];
+	WalRecord recs[3];
 
 	/* a page that is ahead of its records: nothing is done */
 	for (int i = 0; i < 3; i++)
@@ -424,8 +422,8 @@ static WalRecord
 make_truncate(XLogRecPtr lsn, PsRel r, BlockNumber blkno)
 {
 	xl_smgr_truncate truncate = {.blkno = blkno, .rnode = {r.spc, r.db, r.rel}, .flags = SMGR_TRUNCATE_ALL};
-	uint32		len = SizeOfXLogRecord + 2 + sizeof(truncate);
-	char	   *data = pg_malloc0(MAXALIGN(len));
+	uint32 len = SizeOfXLogRecord + 2 + sizeof(truncate);
+	char *data = pg_malloc0(MAXALIGN(len));
 
 	((XLogRecord *) data)->xl_tot_len = len;
 	((XLogRecord *) data)->xl_info = XLOG_SMGR_TRUNCATE;
@@ -440,9 +438,9 @@ make_truncate(XLogRecPtr lsn, PsRel r, BlockNumber blkno)
 static void
 test_truncate_map(void **state)
 {
-	char		base[BLCKSZ];
-	char		page[BLCKSZ];
-	WalRecord	recs[2];
+	char base[BLCKSZ];
+	char page[BLCKSZ];
+	WalRecord recs[2];
 
 	make_full_map(base);
 
@@ -466,9 +464,9 @@ test_truncate_map(void **state)
 static const char *
 process_status(int pid, const char *field, char out[256])
 {
-	char		path[64];
-	FILE	   *f;
-	bool		found = false;
+	char path[64];
+	FILE *f;
+	bool found = false;
 
 	snprintf(path, sizeof(path), "/proc/%d/status", pid);
 	f = fopen(path, "r");
@@ -486,14 +484,14 @@ process_status(int pid, const char *field, char out[256])
 static int
 list_children(int sig, int *pids, int max)
 {
-	DIR		   *dir = opendir("/proc");
+	DIR *dir = opendir("/proc");
 	struct dirent *entry;
-	int			n = 0;
+	int n = 0;
 
 	while ((entry = readdir(dir)) != NULL)
 	{
-		int			pid = atoi(entry->d_name);
-		char		buf[256];
+		int pid = atoi(entry->d_name);
+		char buf[256];
 
 		if (pid <= 0 || atoi(process_status(pid, "PPid", buf)) != getpid())
 			continue;
@@ -517,15 +515,15 @@ children(int sig)
 static void
 test_confined(void **state)
 {
-	WalRecord	rec = make_insert(0x1000000, rel, 7, 1, true, 40, 1);
+	WalRecord rec = make_insert(0x1000000, rel, 7, 1, true, 40, 1);
 	RedoOptions options = default_options();
-	int			ours = open("/proc/self/stat", O_RDONLY);	/* not close-on-exec */
-	int			pipe_fds[2];
-	char		page[BLCKSZ];
-	char		buf[256];
-	int			pid;
-	pid_t		store;
-	bool		gone = false;
+	int ours = open("/proc/self/stat", O_RDONLY); /* not close-on-exec */
+	int pipe_fds[2];
+	char page[BLCKSZ];
+	char buf[256];
+	int pid;
+	pid_t store;
+	bool gone = false;
 
 	assert_ok(redo_pool_create(&options, &pool));
 	assert_ok(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, &rec, 1, page));
@@ -534,8 +532,8 @@ test_confined(void **state)
 	assert_string_equal(process_status(pid, "NoNewPrivs", buf), "1");
 	for (int fd = 0; fd < 64; fd++)
 	{
-		char		path[64];
-		ssize_t		len;
+		char path[64];
+		ssize_t len;
 
 		snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
 		len = readlink(path, buf, sizeof(buf) - 1);
@@ -555,7 +553,7 @@ test_confined(void **state)
 	store = fork();
 	if (store == 0)
 	{
-		PsError    *err = redo_pool_create(&options, &pool);
+		PsError *err = redo_pool_create(&options, &pool);
 
 		if (err == NULL)
 			err = redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, &rec, 1, page);
@@ -574,7 +572,7 @@ test_confined(void **state)
 	{
 		const char *st = process_status(pid, "State", buf);
 
-		gone = st[0] == '\0' || st[0] == 'Z';	/* its new parent may take its time */
+		gone = st[0] == '\0' || st[0] == 'Z'; /* its new parent may take its time */
 		usleep(10000);
 	}
 	assert_true(gone);
@@ -586,10 +584,10 @@ test_confined(void **state)
 static void
 test_hung_helper(void **state)
 {
-	WalRecord	rec = make_insert(0x1000000, rel, 7, 1, true, 40, 1);
+	WalRecord rec = make_insert(0x1000000, rel, 7, 1, true, 40, 1);
 	RedoOptions options = default_options();
-	char		page[BLCKSZ];
-	RedoStats	stats;
+	char page[BLCKSZ];
+	RedoStats stats;
 
 	options.timeout_ms = 300;
 	assert_ok(redo_pool_create(&options, &pool));
@@ -619,43 +617,42 @@ test_hung_helper(void **state)
 
 typedef struct Load
 {
-	int			seed;
+	int seed;
 	atomic_bool *stop;
-	uint64		ok;
-	uint64		failed;
-	uint64		wrong;
-	atomic_int	batches;		/* that were done */
+	uint64 ok;
+	uint64 failed;
+	uint64 wrong;
+	atomic_int batches; /* that were done */
 } Load;
 
 static void *
 load_thread(void *arg)
 {
-	Load	   *load = arg;
+	Load *load = arg;
 	unsigned int seed = load->seed;
 
 	while (!atomic_load(load->stop))
 	{
-		RedoJob		jobs[20];
-		WalRecord	recs[20][5];
-		PsError    *errors[20];
-		char	   *pages = pg_malloc(20 * BLCKSZ);
-		int			njobs = rand_r(&seed) % 2 ? 1 : 1 + rand_r(&seed) % 20;
+		RedoJob jobs[20];
+		WalRecord recs[20][5];
+		PsError *errors[20];
+		char *pages = pg_malloc(20 * BLCKSZ);
+		int njobs = rand_r(&seed) % 2 ? 1 : 1 + rand_r(&seed) % 20;
 
 		for (int k = 0; k < njobs; k++)
 		{
-			PsRel		r = {1663, 5, 16384 + rand_r(&seed) % 1000};
+			PsRel r = {1663, 5, 16384 + rand_r(&seed) % 1000};
 			BlockNumber blk = rand_r(&seed) % 1000;
-			int			n = 1 + rand_r(&seed) % 5;
+			int n = 1 + rand_r(&seed) % 5;
 
 			for (int i = 0; i < n; i++)
 				recs[k][i] = make_insert(0x1000000 + 2000 * i, r, blk, i + 1, i == 0, 40 + rand_r(&seed) % 1000, i + 1);
-			jobs[k] = (RedoJob) {.rel = r, .fork = MAIN_FORKNUM, .blk = blk, .page = pages + k * BLCKSZ,
-				.records = recs[k], .nrecords = n, .err = &errors[k]};
+			jobs[k] = (RedoJob) {.rel = r, .fork = MAIN_FORKNUM, .blk = blk, .page = pages + k * BLCKSZ, .records = recs[k], .nrecords = n, .err = &errors[k]};
 		}
 		redo_pages(pool, jobs, njobs);
 		for (int k = 0; k < njobs; k++)
 		{
-			int			n = jobs[k].nrecords;
+			int n = jobs[k].nrecords;
 
 			if (errors[k] != NULL)
 				load->failed++;
@@ -686,13 +683,13 @@ test_batch(void **state)
 		NLONG = 4500,
 		LONG_JOB = 40
 	};
-	WalRecord	recs[NJOBS][2];
-	WalRecord  *long_recs = pg_malloc(NLONG * sizeof(WalRecord));
-	RedoJob		jobs[NJOBS];
-	PsError    *errors[NJOBS];
-	char	   *pages = pg_malloc(NJOBS * BLCKSZ);
-	RedoStats	before;
-	RedoStats	after;
+	WalRecord recs[NJOBS][2];
+	WalRecord *long_recs = pg_malloc(NLONG * sizeof(WalRecord));
+	RedoJob jobs[NJOBS];
+	PsError *errors[NJOBS];
+	char *pages = pg_malloc(NJOBS * BLCKSZ);
+	RedoStats before;
+	RedoStats after;
 
 	/* the same record time and again: the page has it already */
 	for (int i = 0; i < NLONG; i++)
@@ -700,14 +697,13 @@ test_batch(void **state)
 	assert_ok(redo_page(pool, rel, MAIN_FORKNUM, LONG_JOB, NULL, long_recs, 1, pages));
 	for (int round = 0; round < 2; round++)
 	{
-		bool		bad = round == 1;
+		bool bad = round == 1;
 
 		for (int k = 0; k < NJOBS; k++)
 		{
 			for (int i = 0; i < 2; i++)
 				recs[k][i] = make_insert(0x1000000 + 2000 * i, rel, k, i + 1, i == 0, 40 + k, i + 1);
-			jobs[k] = (RedoJob) {.rel = rel, .fork = MAIN_FORKNUM, .blk = k, .page = pages + k * BLCKSZ,
-				.records = recs[k], .nrecords = 2, .err = &errors[k]};
+			jobs[k] = (RedoJob) {.rel = rel, .fork = MAIN_FORKNUM, .blk = k, .page = pages + k * BLCKSZ, .records = recs[k], .nrecords = 2, .err = &errors[k]};
 			/* a record without the one before it */
 			if (bad && k % 30 == 7)
 			{
@@ -749,12 +745,12 @@ test_batch(void **state)
 static void
 kill_helpers(int sig)
 {
-	int			pids[16];
-	int			n = list_children(0, pids, lengthof(pids));
+	int pids[16];
+	int n = list_children(0, pids, lengthof(pids));
 
 	for (int i = 0; i < Min(n, lengthof(pids)); i++)
 	{
-		char		buf[256];
+		char buf[256];
 
 		if (strcmp(process_status(pids[i], "Seccomp", buf), "2") == 0)
 			kill(pids[i], sig);
@@ -773,13 +769,13 @@ test_concurrent(void **state)
 	{
 		NTHREADS = 8
 	};
-	pthread_t	threads[NTHREADS];
-	Load		loads[NTHREADS];
+	pthread_t threads[NTHREADS];
+	Load loads[NTHREADS];
 	atomic_bool stop = false;
-	int			seed = (int) time(NULL);
-	uint64		ok = 0;
-	uint64		failed = 0;
-	RedoStats	stats;
+	int seed = (int) time(NULL);
+	uint64 ok = 0;
+	uint64 failed = 0;
+	RedoStats stats;
 
 	print_message("seed %d\n", seed);
 	for (int i = 0; i < NTHREADS; i++)
@@ -789,7 +785,7 @@ test_concurrent(void **state)
 	}
 	for (int i = 0; i < 10; i++)
 	{
-		int			done[NTHREADS];
+		int done[NTHREADS];
 
 		usleep(100 * 1000);
 		for (int k = 0; k < NTHREADS; k++)
@@ -820,8 +816,8 @@ test_concurrent(void **state)
 static long
 helper_rss_kb(void)
 {
-	char		buf[256];
-	int			pid;
+	char buf[256];
+	int pid;
 
 	assert_int_equal(list_children(0, &pid, 1), 1);
 	return atol(process_status(pid, "VmRSS", buf));
@@ -836,14 +832,14 @@ static void
 test_long_record(void **state)
 {
 	const uint32 row = 300 * 1024 * 1024;
-	WalRecord	recs[3];
+	WalRecord recs[3];
 	XLogRecord *hdr;
-	char		page[BLCKSZ];
-	char		cut_page[BLCKSZ];
-	char	   *data;
-	uint32		main_len = SizeOfHeapDelete + row;
+	char page[BLCKSZ];
+	char cut_page[BLCKSZ];
+	char *data;
+	uint32 main_len = SizeOfHeapDelete + row;
 	xl_heap_delete del = {.xmax = 1001, .offnum = 1, .flags = XLH_DELETE_CONTAINS_OLD_TUPLE};
-	uint32		head;
+	uint32 head;
 
 	recs[0] = make_insert(0x1000000, rel, 3, 1, true, 40, 1);
 	recs[1] = make_record(0x1001000, RM_HEAP_ID, XLOG_HEAP_DELETE, rel, 3, 0, "", 0, &del, 0);
@@ -881,17 +877,17 @@ test_long_record(void **state)
 static void
 test_memory(void **state)
 {
-	int			n = getenv("T_REDO_REQUESTS") ? atoi(getenv("T_REDO_REQUESTS")) : 100000;
-	long		early = 0;
-	long		late;
-	char		map[BLCKSZ];
-	char		page[BLCKSZ];
+	int n = getenv("T_REDO_REQUESTS") ? atoi(getenv("T_REDO_REQUESTS")) : 100000;
+	long early = 0;
+	long late;
+	char map[BLCKSZ];
+	char page[BLCKSZ];
 
 	make_full_map(map);
 	for (int i = 0; i < n; i++)
 	{
-		PsRel		r = {1663, 5 + i % 3, 16384 + i};
-		WalRecord	rec = make_insert(0x1000000, r, i, 1, true, 40, 1);
+		PsRel r = {1663, 5 + i % 3, 16384 + i};
+		WalRecord rec = make_insert(0x1000000, r, i, 1, true, 40, 1);
 
 		assert_ok(redo_page(pool, r, MAIN_FORKNUM, i, NULL, &rec, 1, page));
 		free_records(&rec, 1);
@@ -912,9 +908,9 @@ test_memory(void **state)
 static void
 test_start_failures(void **state)
 {
-	WalRecord	rec = make_insert(0x1000000, rel, 7, 1, true, 40, 1);
+	WalRecord rec = make_insert(0x1000000, rel, 7, 1, true, 40, 1);
 	RedoOptions options = default_options();
-	char		page[BLCKSZ];
+	char page[BLCKSZ];
 
 	options.bindir = "/nonexistent";
 	assert_fails(redo_pool_create(&options, &pool), "/nonexistent/postgres");
@@ -939,8 +935,8 @@ test_start_failures(void **state)
 static void
 test_nothing_left(void **state)
 {
-	int			nfds = 0;
-	DIR		   *dir;
+	int nfds = 0;
+	DIR *dir;
 
 	for (int i = 0; i < 20; i++)
 	{
@@ -997,7 +993,7 @@ main(void)
 	};
 
 	become_postgres();
-	library = realpath(LIBRARY, NULL);	/* NULL: the installed one */
+	library = realpath(LIBRARY, NULL); /* NULL: the installed one */
 	if (mkdtemp(workdir) == NULL)
 	{
 		perror("mkdtemp");

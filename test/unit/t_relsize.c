@@ -39,16 +39,16 @@ test_floors(void **state)
 {
 	for (int round = 0; round < 200; round++)
 	{
-		RelSize		size = {.nblocks = 7};
-		XLogRecPtr	model[NFLOORBLOCK] = {0};
-		XLogRecPtr	lsn = 1000;
+		RelSize size = {.nblocks = 7};
+		XLogRecPtr model[NFLOORBLOCK] = {0};
+		XLogRecPtr lsn = 1000;
 
 		check_against(&size, model);
 		for (int i = 0; i < 60; i++)
 		{
 			BlockNumber blk = (BlockNumber) (random() % NFLOORBLOCK);
 			StringInfoData value;
-			RelSize		copy;
+			RelSize copy;
 
 			lsn += 1 + random() % 100;
 			relsize_add_floor(&size, blk, lsn);
@@ -76,9 +76,9 @@ static void
 test_bytes(void **state)
 {
 	static const uint8 expected[] = {0, 0, 1, 2, 0, 0, 0, 2,
-		0, 0, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0x10,
-	0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0x20};
-	RelSize		size = {.nblocks = 0x102};
+									 0, 0, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0x10,
+									 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0x20};
+	RelSize size = {.nblocks = 0x102};
 	StringInfoData value;
 
 	relsize_add_floor(&size, 5, UINT64CONST(0x100000010));
@@ -94,8 +94,8 @@ test_bytes(void **state)
 static void
 expect_damaged(const char *value, uint32 len)
 {
-	RelSize		size;
-	PsError    *err = relsize_decode(value, len, &size);
+	RelSize size;
+	PsError *err = relsize_decode(value, len, &size);
 
 	assert_non_null(err);
 	assert_true(ps_error_is(err, PS_SQLSTATE_CORRUPTED));
@@ -107,10 +107,10 @@ static void
 test_origin(void **state)
 {
 	static const uint8 expected[] = {0, 0, 0, 9, 0, 0, 0, 1,
-		0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0x10,
-	0, 0, 6, 0x7f, 0, 0, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0x10, 0, 0, 0, 9};
-	RelSize		size = {.nblocks = 9};
-	RelSize		back;
+									 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0x10,
+									 0, 0, 6, 0x7f, 0, 0, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0x10, 0, 0, 0, 9};
+	RelSize size = {.nblocks = 9};
+	RelSize back;
 	StringInfoData value;
 
 	relsize_add_floor(&size, 0, UINT64CONST(0x100000010));
@@ -142,9 +142,9 @@ test_origin(void **state)
 static void
 test_damaged(void **state)
 {
-	RelSize		size = {.nblocks = 3};
+	RelSize size = {.nblocks = 3};
 	StringInfoData value;
-	PsError    *err;
+	PsError *err;
 
 	relsize_add_floor(&size, 1, 100);
 	relsize_add_floor(&size, 2, 200);
@@ -153,7 +153,7 @@ test_damaged(void **state)
 	relsize_free(&size);
 	for (int len = 0; len < value.len + 20; len++)
 	{
-		char	   *copy = pg_malloc0(len + 1);
+		char *copy = pg_malloc0(len + 1);
 
 		memcpy(copy, value.data, Min(len, value.len));
 		err = relsize_decode(copy, len, &size);
@@ -186,33 +186,33 @@ test_damaged(void **state)
  */
 typedef struct BlockVersion
 {
-	XLogRecPtr	lsn;
-	bool		is_end;
-	bool		is_made;
+	XLogRecPtr lsn;
+	bool is_end;
+	bool is_made;
 } BlockVersion;
 
 typedef struct BlockHistory
 {
 	BlockVersion *versions;
-	int			n;
-	XLogRecPtr	begin;	/* the page by the model; InvalidXLogRecPtr: zeros */
-	int			follow;
+	int n;
+	XLogRecPtr begin; /* the page by the model; InvalidXLogRecPtr: zeros */
+	int follow;
 } BlockHistory;
 
 static void
 add_version(BlockHistory *b, XLogRecPtr lsn, bool is_end, bool is_made)
 {
 	b->versions = pg_realloc(b->versions, (b->n + 1) * sizeof(BlockVersion));
-	b->versions[b->n++] = (BlockVersion){lsn, is_end, is_made};
+	b->versions[b->n++] = (BlockVersion) {lsn, is_end, is_made};
 }
 
 /* As a reader finds it: from the newest version back to one that needs nothing older, or to the floor. */
 static void
 check_block(const RelSize *size, const BlockHistory *b, BlockNumber blk)
 {
-	XLogRecPtr	floor = relsize_floor(size, blk);
-	XLogRecPtr	begin = InvalidXLogRecPtr;
-	int			follow = -1;
+	XLogRecPtr floor = relsize_floor(size, blk);
+	XLogRecPtr begin = InvalidXLogRecPtr;
+	int follow = -1;
 
 	for (int i = b->n - 1; i >= 0 && b->versions[i].lsn > floor && !b->versions[i].is_end; i--)
 	{
@@ -262,11 +262,11 @@ write_block(RelSize *size, BlockHistory *blocks, BlockNumber blk, bool is_made, 
 static void
 cut_and_grow(int ncut, bool any, BlockNumber leap, uint32 most_floors)
 {
-	RelSize		size = {0};
+	RelSize size = {0};
 	BlockNumber cap = ncut * 4 + leap + 10;
 	BlockHistory *blocks = pg_malloc0(cap * sizeof(BlockHistory));
 	BlockNumber kept = 0;
-	XLogRecPtr	lsn = 1000;
+	XLogRecPtr lsn = 1000;
 
 	for (BlockNumber i = 0; i < cap; i++)
 		forget_page(&blocks[i]);
@@ -323,25 +323,25 @@ test_few_floors(void **state)
 /* What a record did to the fork. */
 typedef struct Step
 {
-	XLogRecPtr	lsn;
-	bool		is_truncation;
-	BlockNumber blk;	/* or length */
-	uint32		seed;
+	XLogRecPtr lsn;
+	bool is_truncation;
+	BlockNumber blk; /* or length */
+	uint32 seed;
 } Step;
 
 typedef struct Cuts
 {
-	TestStore	s;
-	History		h;	/* its model is not used */
-	Step	   *steps;
-	int			n;
-	BlockNumber most;	/* blocks at any time */
+	TestStore s;
+	History h; /* its model is not used */
+	Step *steps;
+	int n;
+	BlockNumber most; /* blocks at any time */
 } Cuts;
 
 static void
 add_step(Cuts *c, bool is_truncation, BlockNumber blk)
 {
-	Step		step = {.is_truncation = is_truncation, .blk = blk, .seed = c->n + 1};
+	Step step = {.is_truncation = is_truncation, .blk = blk, .seed = c->n + 1};
 
 	if (is_truncation)
 		gen_truncate(&c->h.gen, 0, 0, blk);
@@ -385,15 +385,15 @@ make_cuts(Cuts *c, int ncut)
 static void
 check_cuts(Timeline *tl, const Cuts *c, XLogRecPtr lsn)
 {
-	Step	   *pages = pg_malloc0(c->most * sizeof(Step));
+	Step *pages = pg_malloc0(c->most * sizeof(Step));
 	BlockNumber nblocks = 0;
 	BlockNumber found_nblocks;
 	BlockNumber blks[64];
-	char	   *found = pg_malloc(lengthof(blks) * BLCKSZ);
-	char		expected[BLCKSZ];
-	PsKey		key = ps_key_relsize(model_rel(0, 0), MAIN_FORKNUM);
+	char *found = pg_malloc(lengthof(blks) * BLCKSZ);
+	char expected[BLCKSZ];
+	PsKey key = ps_key_relsize(model_rel(0, 0), MAIN_FORKNUM);
 	StringInfoData value;
-	bool		exists;
+	bool exists;
 
 	for (int i = 0; i < c->n && c->steps[i].lsn <= lsn; i++)
 	{
@@ -417,7 +417,7 @@ check_cuts(Timeline *tl, const Cuts *c, XLogRecPtr lsn)
 	pfree(value.data);
 	for (BlockNumber blk = 0; blk < c->most; blk += lengthof(blks))
 	{
-		int			n = Min(lengthof(blks), c->most - blk);
+		int n = Min(lengthof(blks), c->most - blk);
 
 		for (int i = 0; i < n; i++)
 			blks[i] = blk + i;
@@ -435,9 +435,9 @@ check_cuts(Timeline *tl, const Cuts *c, XLogRecPtr lsn)
 static void
 push_cuts(Cuts *c, XLogRecPtr to, uint64 *generation)
 {
-	WalState	state;
-	XLogRecPtr	start;
-	XLogRecPtr	flushed;
+	WalState state;
+	XLogRecPtr start;
+	XLogRecPtr flushed;
 	WalReceiver *receiver;
 
 	if (*generation == 0)
@@ -467,10 +467,10 @@ wait_for_flush(Timeline *tl, XLogRecPtr lsn)
 static void
 test_truncations_in_a_store(void **state)
 {
-	Cuts		c;
-	Timeline   *branch;
-	uint64		generation = 0;
-	XLogRecPtr	pins[6];
+	Cuts c;
+	Timeline *branch;
+	uint64 generation = 0;
+	XLogRecPtr pins[6];
 
 	make_cuts(&c, NTRUNCATION);
 	store_make(&c.s, &c.h);
@@ -525,8 +525,8 @@ test_truncations_in_a_store(void **state)
 static void
 test_cached_page_is_gone(void **state)
 {
-	Cuts		c = {0};
-	uint64		generation = 0;
+	Cuts c = {0};
+	uint64 generation = 0;
 
 	history_init(&c.h, rnd);
 	gen_create(&c.h.gen, 0, 0);
@@ -573,7 +573,7 @@ main(void)
 		cmocka_unit_test(test_truncations_in_a_store),
 	};
 	const char *env = getenv("TEST_SEED");
-	unsigned	seed = env != NULL ? strtoul(env, NULL, 10) : (unsigned) time(NULL) ^ (getpid() << 16);
+	unsigned seed = env != NULL ? strtoul(env, NULL, 10) : (unsigned) time(NULL) ^ (getpid() << 16);
 
 	srandom(seed);
 	rnd = seed;

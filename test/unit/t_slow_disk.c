@@ -24,17 +24,17 @@ static const Waiter canceled = {is_canceled, NULL};
 
 typedef struct Work
 {
-	PsError    *(*run) (const struct Work *work);
+	PsError *(*run)(const struct Work *work);
 	const char *name;
 	const char *new_name;
-	Timeline   *parent;
-	pthread_t	thread;
+	Timeline *parent;
+	pthread_t thread;
 } Work;
 
 static void *
 work_main(void *arg)
 {
-	Work	   *work = arg;
+	Work *work = arg;
 
 	OK(work->run(work));
 	return NULL;
@@ -71,7 +71,7 @@ rename_it(const Work *work)
 static PsError *
 delete_it(const Work *work)
 {
-	Timeline   *tl;
+	Timeline *tl;
 
 	PS_TRY(store_remove_branch(w.s.store, work->name, NULL, &tl));
 	store_destroy_branch(tl);
@@ -81,7 +81,7 @@ delete_it(const Work *work)
 static PsError *
 trash_it(const Work *work)
 {
-	Timeline   *tl;
+	Timeline *tl;
 
 	PS_TRY(store_trash_branch(w.s.store, work->name, "test", NULL, &tl));
 	store_finish_trash(tl);
@@ -91,7 +91,7 @@ trash_it(const Work *work)
 static PsError *
 undelete_it(const Work *work)
 {
-	char		name[TIMELINE_NAME_MAX + 1];
+	char name[TIMELINE_NAME_MAX + 1];
 
 	return store_undelete_branch(w.s.store, work->name, work->new_name, NULL, name);
 }
@@ -99,7 +99,7 @@ undelete_it(const Work *work)
 static PsError *
 purge_it(const Work *work)
 {
-	Timeline   *tl;
+	Timeline *tl;
 
 	PS_TRY(store_purge_branch(w.s.store, work->name, NULL, &tl));
 	store_destroy_branch(tl);
@@ -109,7 +109,7 @@ purge_it(const Work *work)
 static PsError *
 replace_it(const Work *work)
 {
-	char		old_name[TIMELINE_NAME_MAX + 1];
+	char old_name[TIMELINE_NAME_MAX + 1];
 
 	return store_replace_branch(w.s.store, work->name, work->parent, PG_UINT64_MAX, false, NULL, old_name);
 }
@@ -126,9 +126,9 @@ static void
 check_others_go_on(const char *name)
 {
 	TimelineInfo info;
-	Timeline   *tl;
-	Timeline  **list;
-	int			n;
+	Timeline *tl;
+	Timeline **list;
+	int n;
 
 	list = store_list(w.s.store, &n);
 	store_list_free(list, n);
@@ -148,8 +148,8 @@ static bool
 exists(const char *name)
 {
 	TimelineInfo info;
-	PsError    *err = store_branch_info(w.s.store, name, &info);
-	bool		found = err == NULL;
+	PsError *err = store_branch_info(w.s.store, name, &info);
+	bool found = err == NULL;
 
 	ps_error_free(err);
 	return found;
@@ -159,7 +159,7 @@ exists(const char *name)
 static Timeline *
 make_store(void)
 {
-	Timeline   *tl;
+	Timeline *tl;
 
 	world_begin(&w, 1);
 	w.s.config.compaction_workers = 0;
@@ -177,8 +177,8 @@ make_store(void)
 static void
 end_store(const char *const *names, int n)
 {
-	Timeline  **list;
-	int			nlist;
+	Timeline **list;
+	int nlist;
 
 	while (w.n > 0)
 	{
@@ -209,12 +209,12 @@ static void
 test_create(void **state)
 {
 	static const char *const names[] = {"child", "main", "new", "other"};
-	Timeline   *main_tl = make_store();
-	Work		work = {create, .new_name = "new", .parent = main_tl};
-	Timeline   *tl;
-	Tenant	   *tenant;
-	Timeline  **timelines;
-	int			n;
+	Timeline *main_tl = make_store();
+	Work work = {create, .new_name = "new", .parent = main_tl};
+	Timeline *tl;
+	Tenant *tenant;
+	Timeline **timelines;
+	int n;
 
 	begin_work(&work, "/timelines", 0);
 	check_others_go_on("main");
@@ -233,10 +233,10 @@ static void
 rename_child(bool open)
 {
 	static const char *const names[] = {"main", "other", "renamed"};
-	Timeline   *main_tl = make_store();
-	Work		work = {rename_it, .name = "child", .new_name = "renamed"};
-	Timeline   *tl = NULL;
-	Timeline   *gone;
+	Timeline *main_tl = make_store();
+	Work work = {rename_it, .name = "child", .new_name = "renamed"};
+	Timeline *tl = NULL;
+	Timeline *gone;
 
 	if (open)
 		OK(store_find_branch(w.s.store, "child", &tl));
@@ -256,9 +256,9 @@ rename_child(bool open)
 	/* the next manifest has it, too */
 	if (open)
 	{
-		uint64		generation;
-		WalState	walstate;
-		XLogRecPtr	checkpoint;
+		uint64 generation;
+		WalState walstate;
+		XLogRecPtr checkpoint;
 
 		OK(timeline_new_generation(tl, "test", NULL, &generation, &walstate, &checkpoint));
 		store_release(tl);
@@ -277,9 +277,9 @@ static void
 delete_child(bool open)
 {
 	static const char *const names[] = {"main", "other"};
-	Work		work = {delete_it, .name = "child"};
-	Timeline   *tl = NULL;
-	Timeline   *gone;
+	Work work = {delete_it, .name = "child"};
+	Timeline *tl = NULL;
+	Timeline *gone;
 
 	make_store();
 	if (open)
@@ -310,15 +310,15 @@ static void
 trash_child(bool open)
 {
 	static const char *const names[] = {"main", "other"};
-	Timeline   *main_tl = make_store();
-	Work		trash = {trash_it, .name = "child"};
-	Work		undelete = {undelete_it, .name = "child", .new_name = "back"};
-	Work		purge = {purge_it, .name = "back"};
-	char		name[TIMELINE_NAME_MAX + 1];
-	char		id[PS_ID_TEXT];
+	Timeline *main_tl = make_store();
+	Work trash = {trash_it, .name = "child"};
+	Work undelete = {undelete_it, .name = "child", .new_name = "back"};
+	Work purge = {purge_it, .name = "back"};
+	char name[TIMELINE_NAME_MAX + 1];
+	char id[PS_ID_TEXT];
 	TimelineInfo info;
-	Timeline   *tl = NULL;
-	Timeline   *gone;
+	Timeline *tl = NULL;
+	Timeline *gone;
 
 	OK(store_branch_info(w.s.store, "child", &info));
 	ps_id_format(&info.timeline, id);
@@ -369,9 +369,9 @@ static void
 test_replace(void **state)
 {
 	static const char *const names[] = {"child", "child.1", "main", "other"};
-	Timeline   *main_tl = make_store();
-	Work		work = {replace_it, .name = "child", .parent = main_tl};
-	Timeline   *tl;
+	Timeline *main_tl = make_store();
+	Work work = {replace_it, .name = "child", .parent = main_tl};
+	Timeline *tl;
 
 	begin_work(&work, "/timelines", 0);
 	check_others_go_on("main");
@@ -394,12 +394,12 @@ static void
 test_attach(void **state)
 {
 	static const char *const names[] = {"child", "main", "other"};
-	char		id[PS_ID_TEXT];
-	Work		work = {attach_it, .name = id};
-	Timeline  **timelines;
-	Timeline  **list;
-	Tenant	   *tenant;
-	int			n;
+	char id[PS_ID_TEXT];
+	Work work = {attach_it, .name = id};
+	Timeline **timelines;
+	Timeline **list;
+	Tenant *tenant;
+	int n;
 
 	make_store();
 	ps_id_format(&test_tenant, id);

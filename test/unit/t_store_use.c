@@ -19,19 +19,19 @@
 #include "timeline/timeline_impl.h"
 
 #define NBRANCHES 16
-#define NTHREADS 4
-#define ROUNDS 40
+#define NTHREADS  4
+#define ROUNDS    40
 
 static uint64 rnd;
 
 typedef struct Branches
 {
-	TestStore	s;
-	History		h;
-	XLogRecPtr	begin[NBRANCHES];	/* of branch "b0", "b1", ... */
-	int			parent[NBRANCHES];	/* -1: main */
+	TestStore s;
+	History h;
+	XLogRecPtr begin[NBRANCHES]; /* of branch "b0", "b1", ... */
+	int parent[NBRANCHES];       /* -1: main */
 	atomic_bool stop;
-	atomic_int	closed;			/* by the closer */
+	atomic_int closed; /* by the closer */
 } Branches;
 
 static void
@@ -47,11 +47,11 @@ branch_name(int i, char name[64])
 static void
 make_branches(Branches *b)
 {
-	uint64		generation;
-	XLogRecPtr	start;
-	XLogRecPtr	flushed;
+	uint64 generation;
+	XLogRecPtr start;
+	XLogRecPtr flushed;
 	WalReceiver *receiver;
-	WalState	state;
+	WalState state;
 	TimelineInfo info;
 
 	memset(b, 0, sizeof(*b));
@@ -75,12 +75,12 @@ make_branches(Branches *b)
 	store_release(b->s.tl);
 	for (int i = 0; i < NBRANCHES; i++)
 	{
-		int			parent = i < 4 ? -1 : (int) next_random(&rnd, i);
-		XLogRecPtr	end = parent < 0 ? b->h.gen.pos : b->begin[parent];
-		int			most = history_find(&b->h, end);
-		char		name[64];
-		char		of[64];
-		Timeline   *tl;
+		int parent = i < 4 ? -1 : (int) next_random(&rnd, i);
+		XLogRecPtr end = parent < 0 ? b->h.gen.pos : b->begin[parent];
+		int most = history_find(&b->h, end);
+		char name[64];
+		char of[64];
+		Timeline *tl;
 
 		b->parent[i] = parent;
 		b->begin[i] = parent < 0 ? b->h.gen.records[b->h.first + most / 2 + next_random(&rnd, most / 2)].end : end;
@@ -103,9 +103,9 @@ end_branches(Branches *b)
 static int
 count_open(Store *store)
 {
-	int			n;
-	int			open = 0;
-	Timeline  **list = store_list(store, &n);
+	int n;
+	int open = 0;
+	Timeline **list = store_list(store, &n);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -122,14 +122,14 @@ count_open(Store *store)
 static bool
 close_one(Store *store, uint64 *random)
 {
-	bool		done = false;
-	int			first;
+	bool done = false;
+	int first;
 
 	pthread_mutex_lock(&store->lock);
 	first = next_random(random, 1000);
 	for (int i = 0; i < store->ntimelines && !done; i++)
 	{
-		Timeline   *tl = store->timelines[(first + i) % store->ntimelines];
+		Timeline *tl = store->timelines[(first + i) % store->ntimelines];
 
 		if (tl->life != TIMELINE_OPEN || tl->uses > 0 || !timeline_is_settled(tl))
 			continue;
@@ -143,8 +143,8 @@ close_one(Store *store, uint64 *random)
 static void
 check_branch(Branches *b, int i)
 {
-	char		name[64];
-	Timeline   *tl;
+	char name[64];
+	Timeline *tl;
 
 	branch_name(i, name);
 	OK(store_find_branch(b->s.store, name, &tl));
@@ -155,11 +155,11 @@ check_branch(Branches *b, int i)
 static void
 test_nothing_is_opened(void **state)
 {
-	Branches	b;
+	Branches b;
 	TimelineInfo info;
-	Timeline   *tl;
-	int			depth = 0;
-	int			last = NBRANCHES - 1;
+	Timeline *tl;
+	int depth = 0;
+	int last = NBRANCHES - 1;
 
 	make_branches(&b);
 	store_close(b.s.store);
@@ -202,9 +202,9 @@ test_nothing_is_opened(void **state)
 static void
 test_closed_branches(void **state)
 {
-	Branches	b;
+	Branches b;
 	TimelineInfo info;
-	Timeline   *tl;
+	Timeline *tl;
 
 	make_branches(&b);
 	store_close(b.s.store);
@@ -241,14 +241,14 @@ test_closed_branches(void **state)
 static void
 test_broken(void **state)
 {
-	Branches	b;
-	char		path[512];
+	Branches b;
+	char path[512];
 	TimelineInfo info;
-	Timeline   *tl;
-	char		parent[64];
-	char		id[PS_ID_TEXT];
-	char		layers[600];
-	int			child = NBRANCHES - 1;
+	Timeline *tl;
+	char parent[64];
+	char id[PS_ID_TEXT];
+	char layers[600];
+	int child = NBRANCHES - 1;
 
 	make_branches(&b);
 	while (child >= 0 && b.parent[child] < 0)
@@ -260,7 +260,7 @@ test_broken(void **state)
 	strcpy(strstr(path, "/timelines/") + strlen("/timelines/"), ps_id_format(&info.timeline, id));
 	snprintf(layers, sizeof(layers), "%s/flushed", path);
 	{
-		int			fd = open(layers, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+		int fd = open(layers, O_WRONLY | O_CREAT | O_TRUNC, 0600);
 
 		CHECK(write(fd, "nonsense", 8) == 8);
 		close(fd);
@@ -287,7 +287,7 @@ static void
 limit_descriptors(int left)
 {
 	struct rlimit limit;
-	int			free_fd = open("/dev/null", O_RDONLY);
+	int free_fd = open("/dev/null", O_RDONLY);
 
 	if (left >= 0)
 		CHECK(free_fd >= 0);
@@ -318,21 +318,21 @@ done_with_few(PsError *err, bool *failed)
 static void
 test_no_descriptors(void **state)
 {
-	Branches	b;
+	Branches b;
 	TimelineInfo info;
-	Timeline   *tl;
-	Timeline  **timelines;
-	Tenant	   *tenant;
-	char		id[PS_ID_TEXT];
-	bool		failed = false;
-	int			n;
+	Timeline *tl;
+	Timeline **timelines;
+	Tenant *tenant;
+	char id[PS_ID_TEXT];
+	bool failed = false;
+	int n;
 
 	make_branches(&b);
 	store_close(b.s.store);
 	OK(store_open(&b.s.config, &b.s.store));
 	for (int left = 0;; left++)
 	{
-		bool		done;
+		bool done;
 
 		CHECK(left < 100);
 		limit_descriptors(left);
@@ -340,7 +340,7 @@ test_no_descriptors(void **state)
 		limit_descriptors(-1);
 		for (int i = -1; i < NBRANCHES; i++)
 		{
-			char		name[64];
+			char name[64];
 
 			branch_name(i, name);
 			OK(store_branch_info(b.s.store, name, &info));
@@ -364,7 +364,7 @@ test_no_descriptors(void **state)
 	ps_id_format(&test_tenant, id);
 	for (int left = 0;; left++)
 	{
-		bool		done;
+		bool done;
 
 		CHECK(left < 100);
 		limit_descriptors(left);
@@ -389,26 +389,26 @@ typedef enum WaitingCall
 	CALL_RENAME,
 	CALL_REMOVE,
 	CALL_REPLACE,
-	CALL_DETACH,				/* the last: nobody begins to use a branch then */
+	CALL_DETACH, /* the last: nobody begins to use a branch then */
 	NCALLS
 } WaitingCall;
 
 typedef struct Waiting
 {
-	pthread_t	thread;
-	Branches   *b;
+	pthread_t thread;
+	Branches *b;
 	WaitingCall call;
-	Timeline   *parent;			/* CALL_REPLACE: main, which is open */
-	atomic_int	asked;
+	Timeline *parent; /* CALL_REPLACE: main, which is open */
+	atomic_int asked;
 	atomic_bool canceled;
 	atomic_bool done;
-	PsError    *err;
+	PsError *err;
 } Waiting;
 
 static bool
 ask_waiting(void *arg)
 {
-	Waiting    *w = arg;
+	Waiting *w = arg;
 
 	atomic_fetch_add(&w->asked, 1);
 	return atomic_load(&w->canceled);
@@ -417,14 +417,14 @@ ask_waiting(void *arg)
 static void *
 call_and_wait(void *arg)
 {
-	Waiting    *w = arg;
-	Store	   *store = w->b->s.store;
-	Waiter		waiter = {ask_waiting, w};
-	char		old_name[TIMELINE_NAME_MAX + 1];
-	Timeline  **timelines;
-	Timeline   *tl;
-	Tenant	   *tenant;
-	int			n;
+	Waiting *w = arg;
+	Store *store = w->b->s.store;
+	Waiter waiter = {ask_waiting, w};
+	char old_name[TIMELINE_NAME_MAX + 1];
+	Timeline **timelines;
+	Timeline *tl;
+	Tenant *tenant;
+	int n;
 
 	switch (w->call)
 	{
@@ -468,11 +468,11 @@ wait_until_it_waits(Waiting *w)
 static void
 test_waits_end(void **state)
 {
-	Branches	b;
-	Waiting		waiting[NCALLS];
-	Timeline   *main_tl;
-	Timeline   *tl;
-	int			users;
+	Branches b;
+	Waiting waiting[NCALLS];
+	Timeline *main_tl;
+	Timeline *tl;
+	int users;
 
 	make_branches(&b);
 	OK(store_find_branch(b.s.store, "b0", &tl));
@@ -534,13 +534,13 @@ ask_never_again(void *arg)
 static void
 test_opening_ends(void **state)
 {
-	History		h;
-	TestStore	s;
-	Waiter		waiter = {ask_never_again, NULL};
-	uint64		generation;
-	WalState	walstate;
-	XLogRecPtr	start;
-	XLogRecPtr	flushed;
+	History h;
+	TestStore s;
+	Waiter waiter = {ask_never_again, NULL};
+	uint64 generation;
+	WalState walstate;
+	XLogRecPtr start;
+	XLogRecPtr flushed;
 	WalReceiver *receiver;
 
 	history_init(&h, rnd);
@@ -569,8 +569,8 @@ test_opening_ends(void **state)
 static void *
 close_all_the_time(void *arg)
 {
-	Branches   *b = arg;
-	uint64		random = 1;
+	Branches *b = arg;
+	uint64 random = 1;
 
 	while (!atomic_load(&b->stop))
 	{
@@ -584,23 +584,23 @@ close_all_the_time(void *arg)
 
 typedef struct User
 {
-	pthread_t	thread;
-	Branches   *b;
-	int			number;
-	uint64		random;
+	pthread_t thread;
+	Branches *b;
+	int number;
+	uint64 random;
 } User;
 
 /* A branch of one's own: made, read, renamed, deleted. */
 static void
 use_own(User *u, int k)
 {
-	Branches   *b = u->b;
-	Store	   *store = b->s.store;
-	int			of = next_random(&u->random, NBRANCHES);
-	char		parent[64];
-	char		name[64];
-	char		renamed[64];
-	Timeline   *tl;
+	Branches *b = u->b;
+	Store *store = b->s.store;
+	int of = next_random(&u->random, NBRANCHES);
+	char parent[64];
+	char name[64];
+	char renamed[64];
+	Timeline *tl;
 
 	branch_name(of, parent);
 	snprintf(name, sizeof(name), "own%d.%d", u->number, k);
@@ -628,11 +628,11 @@ use_own(User *u, int k)
 static void *
 use_branches(void *arg)
 {
-	User	   *u = arg;
+	User *u = arg;
 
 	for (int k = 0; k < ROUNDS; k++)
 	{
-		uint32		what = next_random(&u->random, 10);
+		uint32 what = next_random(&u->random, 10);
 
 		if (what < 7)
 			check_branch(u->b, (int) next_random(&u->random, NBRANCHES + 1) - 1);
@@ -647,11 +647,11 @@ use_branches(void *arg)
 static void
 test_many_users(void **state)
 {
-	Branches	b;
-	User		users[NTHREADS];
-	pthread_t	closer;
-	int			n;
-	Timeline  **list;
+	Branches b;
+	User users[NTHREADS];
+	pthread_t closer;
+	int n;
+	Timeline **list;
 
 	make_branches(&b);
 	store_close(b.s.store);
@@ -671,7 +671,7 @@ test_many_users(void **state)
 	list = store_list(b.s.store, &n);
 	assert_int_equal(n, NBRANCHES + 1);
 	for (int i = 0; i < n; i++)
-		assert_int_equal(list[i]->npins, 0 + list[i]->users - 1);	/* each child has a pin, and holds it; so does the list */
+		assert_int_equal(list[i]->npins, 0 + list[i]->users - 1); /* each child has a pin, and holds it; so does the list */
 	store_list_free(list, n);
 	while (close_one(b.s.store, &rnd))
 		;
@@ -685,16 +685,16 @@ test_many_users(void **state)
 static void *
 use_what_is_there(void *arg)
 {
-	User	   *u = arg;
-	Branches   *b = u->b;
-	int			reads = 0;
+	User *u = arg;
+	Branches *b = u->b;
+	int reads = 0;
 
 	while (!atomic_load(&b->stop) || reads < 3)
 	{
-		int			i = (int) next_random(&u->random, NBRANCHES + 1) - 1;
-		char		name[64];
-		Timeline   *tl;
-		PsError    *err;
+		int i = (int) next_random(&u->random, NBRANCHES + 1) - 1;
+		char name[64];
+		Timeline *tl;
+		PsError *err;
 
 		branch_name(i, name);
 		err = store_find_branch(b->s.store, name, &tl);
@@ -715,12 +715,12 @@ use_what_is_there(void *arg)
 static void
 test_detach(void **state)
 {
-	Branches	b;
-	User		users[NTHREADS];
-	pthread_t	closer;
-	char		id[PS_ID_TEXT];
-	char		path[512];
-	int			n;
+	Branches b;
+	User users[NTHREADS];
+	pthread_t closer;
+	char id[PS_ID_TEXT];
+	char path[512];
+	int n;
 
 	make_branches(&b);
 	ps_id_format(&test_tenant, id);
@@ -732,8 +732,8 @@ test_detach(void **state)
 	}
 	for (int round = 0; round < 20; round++)
 	{
-		Timeline  **timelines;
-		Tenant	   *tenant;
+		Timeline **timelines;
+		Tenant *tenant;
 
 		OK(store_begin_detach(b.s.store, round % 2 == 0 ? "b7" : id, NULL, &tenant, &timelines, &n));
 		assert_int_equal(n, NBRANCHES + 1);
@@ -760,11 +760,11 @@ test_detach(void **state)
 static void
 test_idle_thread(void **state)
 {
-	Branches	b;
-	uint64		generation;
-	WalState	walstate;
-	XLogRecPtr	start;
-	Timeline   *tl;
+	Branches b;
+	uint64 generation;
+	WalState walstate;
+	XLogRecPtr start;
+	Timeline *tl;
 
 	make_branches(&b);
 	store_close(b.s.store);
@@ -783,7 +783,7 @@ test_idle_thread(void **state)
 		pg_usleep(1000);
 	}
 	pg_usleep(1300 * 1000);
-	assert_int_equal(count_open(b.s.store), 2);	/* b0 and main */
+	assert_int_equal(count_open(b.s.store), 2); /* b0 and main */
 	end_branches(&b);
 }
 

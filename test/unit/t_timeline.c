@@ -14,7 +14,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-static int	nrecords = 4000;
+static int nrecords = 4000;
 static uint64 rnd;
 
 static void
@@ -37,8 +37,8 @@ receiver_for(TestStore *s, uint64 *generation, XLogRecPtr *start)
 	*generation = info.generation;
 	if (*generation == 0)
 	{
-		WalState	state;
-		XLogRecPtr	checkpoint;
+		WalState state;
+		XLogRecPtr checkpoint;
 
 		OK(timeline_new_generation(s->tl, "test", NULL, generation, &state, &checkpoint));
 	}
@@ -50,9 +50,9 @@ receiver_for(TestStore *s, uint64 *generation, XLogRecPtr *start)
 static void
 push_to(TestStore *s, const History *h, XLogRecPtr to)
 {
-	uint64		generation;
-	XLogRecPtr	start;
-	XLogRecPtr	flushed;
+	uint64 generation;
+	XLogRecPtr start;
+	XLogRecPtr flushed;
 	WalReceiver *receiver = receiver_for(s, &generation, &start);
 
 	OK(push(receiver, h, start, to, &rnd, &flushed));
@@ -73,23 +73,23 @@ store_end(TestStore *s, History *h)
 
 typedef struct Reader
 {
-	pthread_t	thread;
-	Timeline   *tl;
+	pthread_t thread;
+	Timeline *tl;
 	const History *h;
-	uint64		random;
+	uint64 random;
 	atomic_bool *stop;
-	int			reads;
+	int reads;
 } Reader;
 
 static void *
 read_all_the_time(void *arg)
 {
-	Reader	   *r = arg;
-	XLogRecPtr	first = r->h->gen.records[0].end;
+	Reader *r = arg;
+	XLogRecPtr first = r->h->gen.records[0].end;
 
 	while (!atomic_load(r->stop) || r->reads < 3)
 	{
-		XLogRecPtr	lsn;
+		XLogRecPtr lsn;
 
 		OK(timeline_read_lsn(r->tl, PS_LSN_LATEST, InvalidXLogRecPtr, NULL, &lsn));
 		compare_if_kept(r->tl, r->h, lsn);
@@ -119,12 +119,12 @@ set_upkeep(Config *config, int gc_horizon, int pitr_interval)
 static void
 life(int checkpoint_distance, int page_cache_size, bool upkeep, int gc_horizon)
 {
-	History		h;
-	TestStore	s;
-	Reader		readers[2];
+	History h;
+	TestStore s;
+	Reader readers[2];
 	atomic_bool stop = false;
 	TimelineInfo info;
-	XLogRecPtr	pins[7];
+	XLogRecPtr pins[7];
 
 	make_history(&h, nrecords);
 	store_make(&s, &h);
@@ -136,7 +136,7 @@ life(int checkpoint_distance, int page_cache_size, bool upkeep, int gc_horizon)
 	OK(store_try_open(&s));
 	for (int i = 0; i < lengthof(readers); i++)
 	{
-		readers[i] = (Reader){.tl = s.tl, .h = &h, .random = rnd + i, .stop = &stop};
+		readers[i] = (Reader) {.tl = s.tl, .h = &h, .random = rnd + i, .stop = &stop};
 		CHECK(pthread_create(&readers[i].thread, NULL, read_all_the_time, &readers[i]) == 0);
 	}
 	for (int i = 0; i < lengthof(pins); i++)
@@ -196,15 +196,15 @@ test_life_compacting(void **state)
 static void
 test_db_copy_restart(void **state)
 {
-	uint32		blks[] = {0, 3, 7};
+	uint32 blks[] = {0, 3, 7};
 
 	/* the copy is the first record of a layer, or not; the destination is new, or not; what comes after it */
 	for (int variant = 0; variant < 8; variant++)
 	{
-		History		h;
-		TestStore	s;
-		XLogRecPtr	before;
-		XLogRecPtr	copied;
+		History h;
+		TestStore s;
+		XLogRecPtr before;
+		XLogRecPtr copied;
 
 		history_init(&h, 1);
 		add_images(&h, 0, 0, 0, blks, 3);
@@ -273,10 +273,10 @@ test_db_copy_restart(void **state)
 static void
 add_long_commit(History *h, uint32 n, bool abort)
 {
-	uint32		len = sizeof(TimestampTz) + sizeof(xl_xact_xinfo) + sizeof(int) + n * sizeof(TransactionId);
-	char	   *data = pg_malloc0(len);
+	uint32 len = sizeof(TimestampTz) + sizeof(xl_xact_xinfo) + sizeof(int) + n * sizeof(TransactionId);
+	char *data = pg_malloc0(len);
 	xl_xact_xinfo xinfo = {.xinfo = XACT_XINFO_HAS_SUBXACTS};
-	int			nsubxacts = n;
+	int nsubxacts = n;
 	TransactionId *xids = (TransactionId *) (data + len) - n;
 
 	history_next(h)->next_xid = 20001;
@@ -297,9 +297,9 @@ static void
 test_long_records(void **state)
 {
 	static const uint32 mb[] = {0, 0, 6, 0, 5, 5, 0, 3, 3, 0, 0, 9};
-	History		h;
-	TestStore	s;
-	PsKey		key = ps_key_slru_block(PS_SLRU_CLOG, 0);
+	History h;
+	TestStore s;
+	PsKey key = ps_key_slru_block(PS_SLRU_CLOG, 0);
 	PGAlignedBlock page = {{0}};
 	StringInfoData value;
 
@@ -315,7 +315,7 @@ test_long_records(void **state)
 		memset(page.data, 0, BLCKSZ);
 		for (int i = h.first + 1; i < h.gen.n; i++)
 		{
-			bool		found;
+			bool found;
 
 			OK(wal_slru_apply(&h.gen.records[i], PS_SLRU_CLOG, 0, page.data));
 			/* once at each, so that pages that were made before help; once at the last, when none was */
@@ -337,8 +337,8 @@ test_long_records(void **state)
 static void
 live_until_killed(TestStore *s, const History *h, _Atomic uint64 *acknowledged)
 {
-	uint64		generation;
-	XLogRecPtr	start;
+	uint64 generation;
+	XLogRecPtr start;
 	WalReceiver *receiver;
 
 	OK(store_try_open(s));
@@ -348,8 +348,8 @@ live_until_killed(TestStore *s, const History *h, _Atomic uint64 *acknowledged)
 	compare(s->tl, h, start, 2, &rnd);
 	while (start < h->gen.pos)
 	{
-		XLogRecPtr	to = start + 1 + next_random(&rnd, 20000);
-		XLogRecPtr	flushed;
+		XLogRecPtr to = start + 1 + next_random(&rnd, 20000);
+		XLogRecPtr flushed;
 
 		to = Min(to, h->gen.pos);
 		OK(push(receiver, h, start, to, &rnd, &flushed));
@@ -364,13 +364,13 @@ live_until_killed(TestStore *s, const History *h, _Atomic uint64 *acknowledged)
 static void
 test_kill(void **state)
 {
-	History		h;
-	TestStore	s;
+	History h;
+	TestStore s;
 	_Atomic uint64 *acknowledged = mmap(NULL, sizeof(uint64), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	uint64		generation;
-	XLogRecPtr	start;
-	int			kills = 0;
-	int			status;
+	uint64 generation;
+	XLogRecPtr start;
+	int kills = 0;
+	int status;
 
 	make_history(&h, nrecords);
 	store_make(&s, &h);
@@ -380,10 +380,10 @@ test_kill(void **state)
 	*acknowledged = start;
 	for (;;)
 	{
-		pid_t		pid = fork();
-		pid_t		done;
-		XLogRecPtr	at = *acknowledged + next_random(&rnd, 15000);
-		int			wait_us = next_random(&rnd, 5000);
+		pid_t pid = fork();
+		pid_t done;
+		XLogRecPtr at = *acknowledged + next_random(&rnd, 15000);
+		int wait_us = next_random(&rnd, 5000);
 
 		CHECK(pid >= 0);
 		rnd += 12345;
@@ -420,8 +420,8 @@ test_kill(void **state)
 static void
 segment_file(const TestStore *s, XLogRecPtr lsn, char path[512])
 {
-	char		name[MAXFNAMELEN + 4] = "wal/";
-	XLogSegNo	segno;
+	char name[MAXFNAMELEN + 4] = "wal/";
+	XLogSegNo segno;
 
 	XLByteToSeg(lsn, segno, SEGMENT_SIZE);
 	XLogFileName(name + 4, 1, segno, SEGMENT_SIZE);
@@ -432,8 +432,8 @@ segment_file(const TestStore *s, XLogRecPtr lsn, char path[512])
 static void
 poke(const TestStore *s, XLogRecPtr lsn, const char *data, size_t len)
 {
-	char		path[512];
-	int			fd;
+	char path[512];
+	int fd;
 
 	segment_file(s, lsn, path);
 	fd = open(path, O_WRONLY);
@@ -446,18 +446,18 @@ poke(const TestStore *s, XLogRecPtr lsn, const char *data, size_t len)
 static void
 test_torn_tail(void **state)
 {
-	History		h;
-	TestStore	s;
+	History h;
+	TestStore s;
 
 	make_history(&h, 300);
 	store_make(&s, &h);
 	for (int i = 1; i < h.gen.n - 1; i += 1 + next_random(&rnd, 40))
 	{
 		const WalRecord *next = &h.gen.records[i + 1];
-		XLogRecPtr	end = h.gen.records[i].end;
+		XLogRecPtr end = h.gen.records[i].end;
 		const char *bytes = h.gen.bytes.data + (end - h.gen.start);
-		uint32		len = next->len;
-		size_t		keep;
+		uint32 len = next->len;
+		size_t keep;
 		TimelineInfo info;
 
 		/* zeros at its end would be there anyway */
@@ -470,7 +470,7 @@ test_torn_tail(void **state)
 		/* what a power failure leaves of the next record: its beginning, then something else */
 		if (XLogSegmentOffset(end, SEGMENT_SIZE) != 0)
 		{
-			char		noise[100];
+			char noise[100];
 
 			memset(noise, 'x', sizeof(noise));
 			poke(&s, end, bytes, keep);
@@ -489,10 +489,10 @@ test_torn_tail(void **state)
 static void
 test_damaged_wal(void **state)
 {
-	History		h;
-	TestStore	s;
-	int			refused = 0;
-	char		path[512];
+	History h;
+	TestStore s;
+	int refused = 0;
+	char path[512];
 
 	history_init(&h, rnd);
 	h.no_copies = true;
@@ -504,10 +504,10 @@ test_damaged_wal(void **state)
 	for (int i = 0; i < 60; i++)
 	{
 		const WalRecord *rec = &h.gen.records[1 + next_random(&rnd, h.gen.n - 1)];
-		XLogRecPtr	at = rec->start + next_random(&rnd, rec->len);
-		char		right = h.gen.bytes.data[at - h.gen.start];
-		char		wrong = right ^ (char) (1 << next_random(&rnd, 8));
-		PsError    *err;
+		XLogRecPtr at = rec->start + next_random(&rnd, rec->len);
+		char right = h.gen.bytes.data[at - h.gen.start];
+		char wrong = right ^ (char) (1 << next_random(&rnd, 8));
+		PsError *err;
 
 		poke(&s, at, &wrong, 1);
 		err = store_try_open(&s);
@@ -540,11 +540,11 @@ test_damaged_wal(void **state)
 static void
 test_damaged_marker(void **state)
 {
-	History		h;
-	TestStore	s;
-	char		path[512];
-	char		byte;
-	int			fd;
+	History h;
+	TestStore s;
+	char path[512];
+	char byte;
+	int fd;
 
 	make_history(&h, 50);
 	store_make(&s, &h);
@@ -570,7 +570,7 @@ test_damaged_marker(void **state)
 	close(fd);
 	fd = open(path, O_RDONLY);
 	{
-		uint64		lsn;
+		uint64 lsn;
 
 		CHECK(pread(fd, &lsn, 8, 0) == 8 && lsn == h.gen.pos);
 	}
@@ -585,10 +585,10 @@ test_damaged_marker(void **state)
 static void
 adopt_checkpoint(TestStore *s, History *h, const WalState *state)
 {
-	Model	   *m;
-	int			n = history_find(h, state->prev) + 1;
-	char	   *bytes;
-	uint32		len;
+	Model *m;
+	int n = history_find(h, state->prev) + 1;
+	char *bytes;
+	uint32 len;
 
 	while (h->gen.n > n)
 		free((char *) h->gen.records[--h->gen.n].data);
@@ -605,32 +605,32 @@ adopt_checkpoint(TestStore *s, History *h, const WalState *state)
 	appendBinaryStringInfo(&h->gen.bytes, bytes, (int) len);
 	h->gen.pos = state->end;
 	h->gen.prev = state->prev;
-	h->gen.records[h->gen.n++] = (WalRecord){.start = state->prev, .end = state->end, .data = bytes};
+	h->gen.records[h->gen.n++] = (WalRecord) {.start = state->prev, .end = state->end, .data = bytes};
 }
 
 static void
 test_generations(void **state)
 {
-	History		h;
-	TestStore	s;
+	History h;
+	TestStore s;
 	WalReceiver *old;
 	WalReceiver *new;
-	uint64		generation;
-	uint64		newer;
-	XLogRecPtr	start;
-	XLogRecPtr	flushed;
-	XLogRecPtr	checkpoint;
-	XLogRecPtr	middle;
-	WalState	walstate;
+	uint64 generation;
+	uint64 newer;
+	XLogRecPtr start;
+	XLogRecPtr flushed;
+	XLogRecPtr checkpoint;
+	XLogRecPtr middle;
+	WalState walstate;
 	TimelineInfo info;
-	char		owner[2 * OWNER_SIZE];
+	char owner[2 * OWNER_SIZE];
 
 	make_history(&h, 200);
 	store_make(&s, &h);
 	FAILS(wal_receiver_open(s.tl, 0, &old, &start), PS_SQLSTATE_INVALID, "which has a generation");
 	FAILS(wal_receiver_open(s.tl, 1, &old, &start), PS_SQLSTATE_INVALID, "has no generation 1 yet");
 	old = receiver_for(&s, &generation, &start);
-	CHECK(generation == 1 && start == h.gen.records[0].end);	/* the import's checkpoint is good enough */
+	CHECK(generation == 1 && start == h.gen.records[0].end); /* the import's checkpoint is good enough */
 	middle = h.gen.records[100].end;
 	OK(push(old, &h, start, middle, &rnd, &flushed));
 	FAILS(wal_receiver_write(old, middle + 8, "x", 1, NULL), PS_SQLSTATE_PROTOCOL, "expected");
@@ -656,7 +656,10 @@ test_generations(void **state)
 	wal_receiver_close(new);
 	FAILS(wal_receiver_open(s.tl, 1, &new, &start), PS_SQLSTATE_SUPERSEDED, "newer compute");
 	timeline_info(s.tl, &info);
-	CHECK(strncmp(info.owner, "host:?" "?/?\xc3\xa4", 11) == 0 && strlen(info.owner) < OWNER_SIZE);
+	CHECK(strncmp(info.owner, "host:?"
+							  "?/?\xc3\xa4",
+				  11) == 0 &&
+		  strlen(info.owner) < OWNER_SIZE);
 
 	adopt_checkpoint(&s, &h, &walstate);
 	for (int i = 0; i < 100; i++)
@@ -672,27 +675,27 @@ test_generations(void **state)
 
 typedef struct Writer
 {
-	TestStore  *s;
+	TestStore *s;
 	const History *h;
-	uint64		generation;
-	uint64		random;
-	XLogRecPtr	flushed;
+	uint64 generation;
+	uint64 random;
+	XLogRecPtr flushed;
 	_Atomic int rounds;
 } Writer;
 
 static void *
 write_until_superseded(void *arg)
 {
-	Writer	   *w = arg;
+	Writer *w = arg;
 	WalReceiver *receiver;
-	XLogRecPtr	start;
-	PsError    *err;
+	XLogRecPtr start;
+	PsError *err;
 
 	OK(wal_receiver_open(w->s->tl, w->generation, &receiver, &start));
 	w->flushed = start;
 	for (;;)
 	{
-		XLogRecPtr	to = start + 1 + next_random(&w->random, 3000);
+		XLogRecPtr to = start + 1 + next_random(&w->random, 3000);
 
 		to = Min(to, w->h->gen.pos);
 		err = push(receiver, w->h, start, to, &w->random, &w->flushed);
@@ -710,18 +713,18 @@ write_until_superseded(void *arg)
 static void
 test_generation_race(void **state)
 {
-	History		h;
-	TestStore	s;
-	uint64		generation = 0;
-	WalState	walstate;
-	XLogRecPtr	checkpoint;
+	History h;
+	TestStore s;
+	uint64 generation = 0;
+	WalState walstate;
+	XLogRecPtr checkpoint;
 
 	make_history(&h, 10);
 	store_make(&s, &h);
 	for (int i = 0; i < 20; i++)
 	{
-		Writer		w = {.s = &s, .h = &h, .random = rnd + i};
-		pthread_t	thread;
+		Writer w = {.s = &s, .h = &h, .random = rnd + i};
+		pthread_t thread;
 
 		OK(timeline_new_generation(s.tl, "test", NULL, &generation, &walstate, &checkpoint));
 		adopt_checkpoint(&s, &h, &walstate);
@@ -757,18 +760,18 @@ limit_files(rlim_t size)
 static void
 test_disk_full(void **state)
 {
-	History		h;
-	TestStore	s;
-	uint64		generation;
-	uint64		newer;
-	XLogRecPtr	start;
-	XLogRecPtr	flushed;
-	XLogRecPtr	checkpoint;
-	WalState	walstate;
+	History h;
+	TestStore s;
+	uint64 generation;
+	uint64 newer;
+	XLogRecPtr start;
+	XLogRecPtr flushed;
+	XLogRecPtr checkpoint;
+	WalState walstate;
 	TimelineInfo info;
 	WalReceiver *receiver;
-	PsError    *err;
-	int64		begin;
+	PsError *err;
+	int64 begin;
 
 	make_history(&h, 1500);
 	store_make(&s, &h);
@@ -830,11 +833,11 @@ test_disk_full(void **state)
 static void
 test_sync_fails(void **state)
 {
-	History		h;
-	TestStore	s;
-	uint64		generation;
-	XLogRecPtr	start;
-	XLogRecPtr	flushed = 1;
+	History h;
+	TestStore s;
+	uint64 generation;
+	XLogRecPtr start;
+	XLogRecPtr flushed = 1;
 	WalReceiver *receiver;
 	TimelineInfo info;
 
@@ -842,7 +845,7 @@ test_sync_fails(void **state)
 	store_make(&s, &h);
 	receiver = receiver_for(&s, &generation, &start);
 	OK(wal_receiver_write(receiver, start, h.gen.bytes.data + (start - h.gen.start), h.gen.records[20].end - start, NULL));
-	limit_files(0);				/* the marker cannot be written */
+	limit_files(0); /* the marker cannot be written */
 	FAILS(wal_receiver_sync(receiver, &flushed), PS_SQLSTATE_DISK_FULL, "/flushed");
 	limit_files(RLIM_INFINITY);
 	CHECK(flushed == 1);
@@ -859,10 +862,10 @@ test_sync_fails(void **state)
 static void *
 write_until_stopped(void *arg)
 {
-	Writer	   *w = arg;
+	Writer *w = arg;
 	WalReceiver *receiver;
-	XLogRecPtr	start;
-	PsError    *err;
+	XLogRecPtr start;
+	PsError *err;
 
 	OK(wal_receiver_open(w->s->tl, w->generation, &receiver, &start));
 	err = push(receiver, w->h, start, w->h->gen.pos, &w->random, &w->flushed);
@@ -874,25 +877,25 @@ write_until_stopped(void *arg)
 static void
 test_stop_under_load(void **state)
 {
-	History		h;
-	TestStore	s;
-	uint64		generation;
-	XLogRecPtr	start;
-	Writer		w;
-	pthread_t	thread;
-	char		layers[512];
-	int64		begin;
+	History h;
+	TestStore s;
+	uint64 generation;
+	XLogRecPtr start;
+	Writer w;
+	pthread_t thread;
+	char layers[512];
+	int64 begin;
 
 	make_history(&h, 3000);
 	store_make(&s, &h);
 	s.config.checkpoint_distance = 0;
 	store_reopen(&s);
 	wal_receiver_close(receiver_for(&s, &generation, &start));
-	w = (Writer){.s = &s, .h = &h, .generation = generation, .random = rnd};
+	w = (Writer) {.s = &s, .h = &h, .generation = generation, .random = rnd};
 	/* no directory to write layers to */
 	store_path(&s, "layers", layers);
 	{
-		char		away[600];
+		char away[600];
 
 		snprintf(away, sizeof(away), "%s.away", layers);
 		CHECK(rename(layers, away) == 0);
@@ -922,15 +925,15 @@ test_stop_under_load(void **state)
 static void
 test_bad_record(void **state)
 {
-	History		h;
-	TestStore	s;
-	uint64		generation;
-	XLogRecPtr	start;
-	XLogRecPtr	flushed;
-	XLogRecPtr	good;
-	XLogRecPtr	lsn;
+	History h;
+	TestStore s;
+	uint64 generation;
+	XLogRecPtr start;
+	XLogRecPtr flushed;
+	XLogRecPtr good;
+	XLogRecPtr lsn;
 	WalReceiver *receiver;
-	char		one[1] = {0};
+	char one[1] = {0};
 
 	make_history(&h, 20);
 	store_make(&s, &h);
@@ -960,15 +963,15 @@ test_bad_record(void **state)
 static void
 test_bad_stream(void **state)
 {
-	History		h;
-	TestStore	s;
-	uint64		generation;
-	XLogRecPtr	start;
-	XLogRecPtr	flushed;
+	History h;
+	TestStore s;
+	uint64 generation;
+	XLogRecPtr start;
+	XLogRecPtr flushed;
 	WalReceiver *receiver;
 	const WalRecord *bad;
-	char	   *byte;
-	PsError    *err;
+	char *byte;
+	PsError *err;
 
 	make_history(&h, 100);
 	store_make(&s, &h);
@@ -993,14 +996,13 @@ test_bad_stream(void **state)
 static void
 test_add_fails(void **state)
 {
-	History		h;
-	TestStore	s;
-	TimelineSeed seed = {.tenant = {{0xcc}}, .timeline = {{0xdd}}, .name = "other",
-	.system_identifier = 1, .segment_size = SEGMENT_SIZE, .lsn = 8};
-	Timeline   *tl;
-	char		path[512];
-	char		id[PS_ID_TEXT];
-	int			n;
+	History h;
+	TestStore s;
+	TimelineSeed seed = {.tenant = {{0xcc}}, .timeline = {{0xdd}}, .name = "other", .system_identifier = 1, .segment_size = SEGMENT_SIZE, .lsn = 8};
+	Timeline *tl;
+	char path[512];
+	char id[PS_ID_TEXT];
+	int n;
 
 	make_history(&h, 10);
 	store_make(&s, &h);

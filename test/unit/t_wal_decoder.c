@@ -9,7 +9,7 @@
 
 #define SEG (1024 * 1024)
 
-static uint32 last_cut;			/* of the last record that decode_and_compare() had */
+static uint32 last_cut; /* of the last record that decode_and_compare() had */
 
 /*
  * Feeds [from, to) of the stream in pieces of random size and compares the
@@ -19,15 +19,15 @@ static uint32 last_cut;			/* of the last record that decode_and_compare() had */
 static int
 decode_and_compare(const Gen *gen, WalDecoder *dec, int first, uint32 max_piece, PsError **err)
 {
-	size_t		at = wal_decoder_feed_position(dec) - gen->start;
-	int			n = first;
+	size_t at = wal_decoder_feed_position(dec) - gen->start;
+	int n = first;
 
 	*err = NULL;
 	for (;;)
 	{
-		WalRecord	rec;
-		bool		found;
-		size_t		piece;
+		WalRecord rec;
+		bool found;
+		size_t piece;
 
 		*err = wal_decoder_next(dec, &rec, &found);
 		if (*err != NULL)
@@ -67,8 +67,8 @@ static void
 assert_decodes(const Gen *gen, uint32 max_piece)
 {
 	WalDecoder *dec = wal_decoder_create(gen->start, InvalidXLogRecPtr, GEN_SYSID, gen->segment_size, false);
-	PsError    *err;
-	int			n = decode_and_compare(gen, dec, 0, max_piece, &err);
+	PsError *err;
+	int n = decode_and_compare(gen, dec, 0, max_piece, &err);
 
 	if (err != NULL)
 		fail_msg("%s", err->message);
@@ -86,11 +86,11 @@ every_alignment(void **state)
 	for (int page = 0; page < 3; page++)
 	{
 		/* in a segment's first page, in the next, in its last */
-		XLogRecPtr	page_start = 5 * SEG + (page == 2 ? SEG - XLOG_BLCKSZ : page * XLOG_BLCKSZ);
+		XLogRecPtr page_start = 5 * SEG + (page == 2 ? SEG - XLOG_BLCKSZ : page * XLOG_BLCKSZ);
 
 		for (uint32 offset = page == 0 ? SizeOfXLogLongPHD : SizeOfXLogShortPHD; offset <= XLOG_BLCKSZ; offset += 8)
 		{
-			Gen			gen;
+			Gen gen;
 
 			gen_init(&gen, page_start + offset, SEG);
 			gen_random_record(&gen, lengths[random() % lengthof(lengths)]);
@@ -109,7 +109,7 @@ long_streams(void **state)
 	gen_seed();
 	for (int round = 0; round < 20; round++)
 	{
-		Gen			gen;
+		Gen gen;
 
 		gen_init(&gen, (random() % 1000) * SEG, SEG);
 		while (gen.bytes.len < 3 * SEG)
@@ -141,7 +141,7 @@ segment_switch(void **state)
 	gen_seed();
 	for (uint32 back = 0; back <= 2 * XLOG_BLCKSZ; back += 8)
 	{
-		Gen			gen;
+		Gen gen;
 
 		if (back % XLOG_BLCKSZ > XLOG_BLCKSZ - SizeOfXLogShortPHD)
 			continue;
@@ -158,10 +158,10 @@ segment_switch(void **state)
 static void
 incomplete(void **state)
 {
-	Gen			gen;
+	Gen gen;
 	WalDecoder *dec;
-	WalRecord	rec;
-	bool		found;
+	WalRecord rec;
+	bool found;
 
 	gen_init(&gen, 3 * SEG, SEG);
 	gen_random_record(&gen, 10);
@@ -201,17 +201,14 @@ long_records(void **state)
 	const uint32 len = 20 * 1024 * 1024;
 	static const struct
 	{
-		RmgrId		rmid;
+		RmgrId rmid;
 		WalContents contents;
-		size_t		kept;		/* 0: all */
-		size_t		memory;
-	}			cases[] = {
-		{RM_LOGICALMSG_ID, WAL_WHOLE, 0, 70000000}, {RM_LOGICALMSG_ID, WAL_NEEDED, WAL_CUT_LEN, 6000000},
-		{RM_LOGICALMSG_ID, WAL_HEADERS, 65536, 1500000}, {RM_HEAP_ID, WAL_NEEDED, WAL_CUT_LEN, 6000000},
-		{RM_HEAP2_ID, WAL_NEEDED, WAL_CUT_LEN, 6000000}, {RM_XACT_ID, WAL_NEEDED, 0, 70000000},
-		{RM_XACT_ID, WAL_HEADERS, 65536, 1500000}};
-	char	   *body = pg_malloc(len);
-	uint32		main_len = len - 5;
+		size_t kept; /* 0: all */
+		size_t memory;
+	} cases[] = {
+		{RM_LOGICALMSG_ID, WAL_WHOLE, 0, 70000000}, {RM_LOGICALMSG_ID, WAL_NEEDED, WAL_CUT_LEN, 6000000}, {RM_LOGICALMSG_ID, WAL_HEADERS, 65536, 1500000}, {RM_HEAP_ID, WAL_NEEDED, WAL_CUT_LEN, 6000000}, {RM_HEAP2_ID, WAL_NEEDED, WAL_CUT_LEN, 6000000}, {RM_XACT_ID, WAL_NEEDED, 0, 70000000}, {RM_XACT_ID, WAL_HEADERS, 65536, 1500000}};
+	char *body = pg_malloc(len);
+	uint32 main_len = len - 5;
 
 	gen_seed();
 	for (uint32 i = 0; i < len; i++)
@@ -220,12 +217,12 @@ long_records(void **state)
 	memcpy(body + 1, &main_len, 4);
 	for (int i = 0; i < lengthof(cases); i++)
 	{
-		Gen			gen;
+		Gen gen;
 		WalDecoder *dec;
-		WalRecord	rec;
-		bool		found;
-		size_t		before;
-		PsError    *err;
+		WalRecord rec;
+		bool found;
+		size_t before;
+		PsError *err;
 
 		gen_init(&gen, 3 * SEG, SEG);
 		gen_random_record(&gen, 100);
@@ -279,9 +276,9 @@ long_records(void **state)
 static void
 zeros_at_the_end(void **state)
 {
-	Gen			gen;
+	Gen gen;
 	WalDecoder *dec;
-	PsError    *err;
+	PsError *err;
 
 	gen_init(&gen, 3 * SEG, SEG);
 	gen_random_record(&gen, 10);
@@ -306,12 +303,12 @@ skip_contrecord(void **state)
 	gen_seed();
 	for (int round = 0; round < 200; round++)
 	{
-		Gen			gen;
-		Gen			tail;
+		Gen gen;
+		Gen tail;
 		WalDecoder *dec;
-		XLogRecPtr	boundary = 8 * SEG;
-		PsError    *err;
-		int			first = 0;
+		XLogRecPtr boundary = 8 * SEG;
+		PsError *err;
+		int first = 0;
 
 		gen_init(&gen, boundary - 8 * (1 + random() % 200), SEG);
 		gen_random_record(&gen, round % 2 ? 2000 + random() % 30000 : random() % 4000);
@@ -352,13 +349,13 @@ overwritten_contrecord(void **state)
 {
 	for (int wrong = 0; wrong < 3; wrong++)
 	{
-		Gen			gen;
+		Gen gen;
 		WalDecoder *dec;
-		char	   *broken;
-		char	   *body;
-		uint32		body_len;
+		char *broken;
+		char *body;
+		uint32 body_len;
 		xl_overwrite_contrecord xlrec = {0};
-		PsError    *err;
+		PsError *err;
 
 		gen_init(&gen, 2 * SEG, SEG);
 		gen_random_record(&gen, 100);
@@ -396,9 +393,9 @@ overwritten_contrecord(void **state)
 static void
 bit_flips(void **state)
 {
-	Gen			gen;
-	int			refused = 0;
-	int			tries = 0;
+	Gen gen;
+	int refused = 0;
+	int tries = 0;
 
 	gen_seed();
 	gen_init(&gen, 7 * SEG - XLOG_BLCKSZ, SEG);
@@ -410,13 +407,13 @@ bit_flips(void **state)
 	/* every bit of every byte would be half a million runs: one bit of each byte, all bits of headers */
 	for (size_t at = 0; at < gen.bytes.len; at++)
 	{
-		bool		header = (gen.start + at) % XLOG_BLCKSZ < SizeOfXLogLongPHD;
+		bool header = (gen.start + at) % XLOG_BLCKSZ < SizeOfXLogLongPHD;
 
 		for (int bit = 0; bit < 8; bit++)
 		{
 			WalDecoder *dec;
-			PsError    *err;
-			int			n;
+			PsError *err;
+			int n;
 
 			if (!header && bit != at % 8 && random() % 16 != 0)
 				continue;
@@ -441,21 +438,22 @@ bit_flips(void **state)
 static void
 refusals(void **state)
 {
-	Gen			gen;
+	Gen gen;
 	XLogLongPageHeaderData *hdr;
 	XLogLongPageHeaderData save;
 	XLogRecord *rec;
 
-#define TRY(start_, prev_, sysid_, seg_, text) \
-	do { \
+#define TRY(start_, prev_, sysid_, seg_, text)                                    \
+	do                                                                            \
+	{                                                                             \
 		WalDecoder *dec = wal_decoder_create(start_, prev_, sysid_, seg_, false); \
-		WalRecord	r; \
-		bool		found; \
-		wal_decoder_feed(dec, gen.bytes.data, gen.bytes.len); \
-		assert_error(wal_decoder_next(dec, &r, &found), text); \
-		assert_false(found); \
-		wal_decoder_free(dec); \
-		*hdr = save; \
+		WalRecord r;                                                              \
+		bool found;                                                               \
+		wal_decoder_feed(dec, gen.bytes.data, gen.bytes.len);                     \
+		assert_error(wal_decoder_next(dec, &r, &found), text);                    \
+		assert_false(found);                                                      \
+		wal_decoder_free(dec);                                                    \
+		*hdr = save;                                                              \
 	} while (0)
 
 	gen_init(&gen, 6 * SEG, SEG);

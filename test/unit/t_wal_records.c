@@ -39,7 +39,7 @@ typedef struct Maker
 	StringInfoData headers;
 	StringInfoData data;
 	StringInfoData main;
-	bool		has_origin;
+	bool has_origin;
 	RepOriginId origin;
 } Maker;
 
@@ -99,8 +99,8 @@ static WalRecord
 finish(Maker *m, RmgrId rmid, uint8 info, TransactionId xid)
 {
 	StringInfoData body;
-	uint32		len = m->main.len;
-	WalRecord	rec = {.start = LSN};
+	uint32 len = m->main.len;
+	WalRecord rec = {.start = LSN};
 
 	initStringInfo(&body);
 	appendBinaryStringInfo(&body, m->headers.data, m->headers.len);
@@ -135,7 +135,7 @@ finish(Maker *m, RmgrId rmid, uint8 info, TransactionId xid)
 static WalRecord
 simple(RmgrId rmid, uint8 info, TransactionId xid, const void *main, size_t len)
 {
-	Maker		m;
+	Maker m;
 
 	begin(&m);
 	add_main(&m, main, len);
@@ -151,8 +151,8 @@ static void tell(const char *fmt, ...) pg_attribute_printf(1, 2);
 static void
 tell(const char *fmt, ...)
 {
-	size_t		len = strlen(told);
-	va_list		args;
+	size_t len = strlen(told);
+	va_list args;
 
 	va_start(args, fmt);
 	vsnprintf(told + len, sizeof(told) - len, fmt, args);
@@ -225,7 +225,7 @@ t_origin(void *arg, const WalRecord *rec, RepOriginId id, XLogRecPtr remote_lsn,
 static PsError *
 t_put(void *arg, const WalRecord *rec, const PsKey *key, const char *data, uint32 len)
 {
-	char		text[PS_KEY_TEXT];
+	char text[PS_KEY_TEXT];
 
 	tell("put %s %u;", ps_key_format(key, text), len);
 	return NULL;
@@ -234,22 +234,30 @@ t_put(void *arg, const WalRecord *rec, const PsKey *key, const char *data, uint3
 static PsError *
 t_del(void *arg, const WalRecord *rec, const PsKey *key)
 {
-	char		text[PS_KEY_TEXT];
+	char text[PS_KEY_TEXT];
 
 	tell("del %s;", ps_key_format(key, text));
 	return NULL;
 }
 
 static const WalSink sink = {
-	.block = t_block, .slru = t_slru, .slru_truncate = t_slru_truncate, .rel_create = t_rel_create,
-	.rel_truncate = t_rel_truncate, .rel_drop = t_rel_drop, .db_copy = t_db_copy, .db_drop = t_db_drop,
-	.origin = t_origin, .put = t_put, .del = t_del,
+	.block = t_block,
+	.slru = t_slru,
+	.slru_truncate = t_slru_truncate,
+	.rel_create = t_rel_create,
+	.rel_truncate = t_rel_truncate,
+	.rel_drop = t_rel_drop,
+	.db_copy = t_db_copy,
+	.db_drop = t_db_drop,
+	.origin = t_origin,
+	.put = t_put,
+	.del = t_del,
 };
 
 static void
 interpret(WalRecord rec, bool track, const char *expected)
 {
-	WalParsed	parsed;
+	WalParsed parsed;
 
 	told[0] = 0;
 	assert_ok(wal_parse(&rec, &parsed));
@@ -261,7 +269,7 @@ interpret(WalRecord rec, bool track, const char *expected)
 static void
 refuse(WalRecord rec, const char *text)
 {
-	WalParsed	parsed;
+	WalParsed parsed;
 
 	assert_ok(wal_parse(&rec, &parsed));
 	assert_error(wal_interpret(&rec, &parsed, false, &sink), text);
@@ -283,19 +291,20 @@ images(void **state)
 		{
 			PGAlignedBlock page;
 			PGAlignedBlock result;
-			char		packed[2 * BLCKSZ];
-			char		flat[BLCKSZ];
-			uint16		lower = 100 + random() % 100;
-			uint16		upper = 4000 + random() % 1000;
-			uint16		hole_len = hole ? upper - lower : 0;
-			int			len = BLCKSZ - hole_len;
-			uint8		info = BKPIMAGE_APPLY | (hole ? BKPIMAGE_HAS_HOLE : 0);
-			Maker		m;
-			WalRecord	rec;
-			WalParsed	parsed;
+			char packed[2 * BLCKSZ];
+			char flat[BLCKSZ];
+			uint16 lower = 100 + random() % 100;
+			uint16 upper = 4000 + random() % 1000;
+			uint16 hole_len = hole ? upper - lower : 0;
+			int len = BLCKSZ - hole_len;
+			uint8 info = BKPIMAGE_APPLY | (hole ? BKPIMAGE_HAS_HOLE : 0);
+			Maker m;
+			WalRecord rec;
+			WalParsed parsed;
 
 			for (int i = 0; i < BLCKSZ; i++)
-				page.data[i] = hole && i >= lower && i < upper ? 0 : random() % 4 == 0 ? random() : i / 64;
+				page.data[i] = hole && i >= lower && i < upper ? 0 : random() % 4 == 0 ? random()
+																					   : i / 64;
 			memcpy(flat, page.data, hole ? lower : BLCKSZ);
 			if (hole)
 				memcpy(flat + lower, page.data + upper, BLCKSZ - upper);
@@ -359,18 +368,17 @@ damaged_records(void **state)
 	gen_seed();
 	for (int round = 0; round < 200000; round++)
 	{
-		Maker		m;
-		WalRecord	rec;
-		WalParsed	parsed;
-		PsError    *err;
-		char	   *bytes;
-		XactRecord	xact;
-		WalState	st = {0};
+		Maker m;
+		WalRecord rec;
+		WalParsed parsed;
+		PsError *err;
+		char *bytes;
+		XactRecord xact;
+		WalState st = {0};
 
 		begin(&m);
 		if (random() % 2)
-			add_block(&m, 0, rel, MAIN_FORKNUM, 3, 0, "0123456789", 10, 24, 8100, BKPIMAGE_APPLY | BKPIMAGE_HAS_HOLE |
-					  (random() % 2 ? BKPIMAGE_COMPRESS_LZ4 : 0), "abc", 3);
+			add_block(&m, 0, rel, MAIN_FORKNUM, 3, 0, "0123456789", 10, 24, 8100, BKPIMAGE_APPLY | BKPIMAGE_HAS_HOLE | (random() % 2 ? BKPIMAGE_COMPRESS_LZ4 : 0), "abc", 3);
 		if (random() % 2)
 			plain_block(&m, 1, rel, VISIBILITYMAP_FORKNUM, 3, 0);
 		add_main(&m, "0123456789012345678901234567890123456789", random() % 41);
@@ -416,10 +424,10 @@ final_images(void **state)
 {
 	static const struct
 	{
-		RmgrId		rmid;
-		uint8		info;
-		bool		final[3];
-	}			cases[] = {
+		RmgrId rmid;
+		uint8 info;
+		bool final[3];
+	} cases[] = {
 		{RM_HEAP_ID, XLOG_HEAP_UPDATE, {true, true, true}},
 		{RM_XLOG_ID, XLOG_FPI, {true, true, true}},
 		{RM_GIST_ID, XLOG_GIST_PAGE_UPDATE, {true, false, true}},
@@ -433,9 +441,9 @@ final_images(void **state)
 
 	for (int c = 0; c < lengthof(cases); c++)
 	{
-		Maker		m;
-		WalRecord	rec;
-		WalParsed	parsed;
+		Maker m;
+		WalRecord rec;
+		WalParsed parsed;
 
 		begin(&m);
 		for (int i = 0; i < 3; i++)
@@ -455,7 +463,7 @@ final_images(void **state)
 static void
 unknown(void **state)
 {
-	char		zeros[100] = {0};
+	char zeros[100] = {0};
 
 	refuse(simple(RM_HEAP_ID, 0xF0, 1, zeros, 100), "info F0 is not one of resource manager 10 (Heap)");
 	refuse(simple(RM_XLOG_ID, 0xC0, 1, zeros, 100), "info C0 is not one of resource manager 0 (XLOG)");
@@ -469,7 +477,7 @@ static void
 blocks(void **state)
 {
 	static const char image[BLCKSZ];
-	Maker		m;
+	Maker m;
 
 	/* will_init is of the block; an image that is only for checks makes nothing */
 	begin(&m);
@@ -502,11 +510,11 @@ visibility(void **state)
 {
 	struct
 	{
-		RmgrId		rmid;
-		uint8		info;
-		uint32		flags_at;
-		uint8		flag;
-	}			cases[] = {
+		RmgrId rmid;
+		uint8 info;
+		uint32 flags_at;
+		uint8 flag;
+	} cases[] = {
 		{RM_HEAP_ID, XLOG_HEAP_INSERT, offsetof(xl_heap_insert, flags), XLH_INSERT_ALL_VISIBLE_CLEARED},
 		{RM_HEAP_ID, XLOG_HEAP_INSERT | XLOG_HEAP_INIT_PAGE, offsetof(xl_heap_insert, flags), XLH_INSERT_ALL_VISIBLE_CLEARED},
 		{RM_HEAP_ID, XLOG_HEAP_DELETE, offsetof(xl_heap_delete, flags), XLH_DELETE_ALL_VISIBLE_CLEARED},
@@ -515,14 +523,14 @@ visibility(void **state)
 		{RM_HEAP2_ID, XLOG_HEAP2_MULTI_INSERT, offsetof(xl_heap_multi_insert, flags), XLH_INSERT_ALL_VISIBLE_CLEARED},
 		{RM_HEAP2_ID, XLOG_HEAP2_LOCK_UPDATED, offsetof(xl_heap_lock_updated, flags), XLH_LOCK_ALL_FROZEN_CLEARED},
 	};
-	Maker		m;
+	Maker m;
 	xl_heap_update update = {0};
 
 	for (int c = 0; c < lengthof(cases); c++)
 	{
 		for (int set = 0; set < 2; set++)
 		{
-			char		main[40] = {0};
+			char main[40] = {0};
 
 			main[cases[c].flags_at] = set ? cases[c].flag : ~cases[c].flag & 0x7e;
 			if (cases[c].info == XLOG_HEAP_HOT_UPDATE && !set)
@@ -539,7 +547,7 @@ visibility(void **state)
 	for (int flags = 0; flags < 4; flags++)
 	{
 		static const char *const expected[] = {"", "block 7.2.0;", "block 7.2.1;", "block 7.2.0;block 7.2.1;"};
-		char		text[200];
+		char text[200];
 
 		update.flags = flags;
 		begin(&m);
@@ -568,7 +576,7 @@ visibility(void **state)
 static BlockNumber
 count_fsm_blocks(BlockNumber heap_blocks)
 {
-	uint64		leaves = ((uint64) heap_blocks + SlotsPerFSMPage - 1) / SlotsPerFSMPage;
+	uint64 leaves = ((uint64) heap_blocks + SlotsPerFSMPage - 1) / SlotsPerFSMPage;
 	BlockNumber physical = 0;
 
 	/*
@@ -602,8 +610,8 @@ truncation(void **state)
 	for (int i = 0; i < 300; i++)
 	{
 		xl_smgr_truncate trunc = {.rnode = {.spcNode = 1663, .dbNode = 5, .relNode = 7}};
-		char		text[200];
-		char		vm_block[50] = "";
+		char text[200];
+		char vm_block[50] = "";
 		BlockNumber vm;
 
 		switch (i % 6)
@@ -646,10 +654,10 @@ storage(void **state)
 	xl_smgr_create create = {.rnode = {1663, 5, 7}, .forkNum = INIT_FORKNUM};
 	xl_dbase_create_file_copy_rec copy = {.db_id = 9, .tablespace_id = 1663, .src_db_id = 1, .src_tablespace_id = 1664};
 	xl_dbase_create_wal_log_rec wal_log = {.db_id = 9, .tablespace_id = 1663};
-	uint32		drop[] = {9, 2, 1663, 1700};
-	char		relmap[sizeof(Oid) * 2 + 4 + 512] = {0};
-	Oid			ts = 1700;
-	char		tblspc[] = "....over/there";
+	uint32 drop[] = {9, 2, 1663, 1700};
+	char relmap[sizeof(Oid) * 2 + 4 + 512] = {0};
+	Oid ts = 1700;
+	char tblspc[] = "....over/there";
 
 	interpret(simple(RM_SMGR_ID, XLOG_SMGR_CREATE, 0, &create, sizeof(create)), false, "create 7.3;");
 	create.forkNum = 4;
@@ -673,9 +681,9 @@ storage(void **state)
 static WalRecord
 make_commit(uint8 op, TransactionId xid, int nsub, const TransactionId *sub, TimestampTz time, TransactionId prepared)
 {
-	Maker		m;
-	uint32		xinfo = XACT_XINFO_HAS_SUBXACTS | XACT_XINFO_HAS_RELFILENODES | XACT_XINFO_HAS_ORIGIN;
-	int			nrels = 1;
+	Maker m;
+	uint32 xinfo = XACT_XINFO_HAS_SUBXACTS | XACT_XINFO_HAS_RELFILENODES | XACT_XINFO_HAS_ORIGIN;
+	int nrels = 1;
 	RelFileNode node = {1663, 5, 77};
 	xl_xact_origin origin = {.origin_lsn = 0x100000002, .origin_timestamp = time + 1000};
 
@@ -700,7 +708,7 @@ make_commit(uint8 op, TransactionId xid, int nsub, const TransactionId *sub, Tim
 }
 
 #define CLOG_PER_PAGE 32768
-#define CTS_PER_PAGE 819
+#define CTS_PER_PAGE  819
 
 static int
 clog_status(const char *page, TransactionId xid)
@@ -712,11 +720,11 @@ static void
 transactions(void **state)
 {
 	TransactionId sub[] = {CLOG_PER_PAGE - 1, CLOG_PER_PAGE, CLOG_PER_PAGE + 1};
-	WalRecord	rec;
+	WalRecord rec;
 	PGAlignedBlock page;
 	TimestampTz time;
 	RepOriginId origin;
-	char	   *entry;
+	char *entry;
 
 	interpret(make_commit(XLOG_XACT_COMMIT, CLOG_PER_PAGE - 2, 3, sub, 5, 0), true,
 			  "slru 3.40;slru 0.0;slru 0.1;origin 3 1/2;drop 1663/5/77;");
@@ -763,7 +771,7 @@ transactions(void **state)
 static WalRecord
 make_multixact(MultiXactId mid, MultiXactOffset moff, int n)
 {
-	Maker		m;
+	Maker m;
 	xl_multixact_create create = {.mid = mid, .moff = moff, .nmembers = n};
 
 	begin(&m);
@@ -780,7 +788,7 @@ make_multixact(MultiXactId mid, MultiXactOffset moff, int n)
 static void
 multixacts(void **state)
 {
-	WalRecord	rec;
+	WalRecord rec;
 	PGAlignedBlock page;
 	MultiXactOffset *offsets = (MultiXactOffset *) page.data;
 
@@ -827,9 +835,9 @@ slru_truncation(void **state)
 	xl_clog_truncate clog = {.pageno = 100, .oldestXact = 100 * CLOG_PER_PAGE, .oldestXactDb = 5};
 	xl_multixact_truncate trunc = {.oldestMultiDB = 5, .startTruncOff = 1, .endTruncOff = 65536 * 3 + 1};
 	xl_parameter_change change = {.track_commit_timestamp = false};
-	int			zero = 64;
-	WalRecord	rec;
-	char	   *expected;
+	int zero = 64;
+	WalRecord rec;
+	char *expected;
 
 	interpret(simple(RM_CLOG_ID, CLOG_ZEROPAGE, 0, &zero, 4), false, "slru 0.64 init;");
 	interpret(simple(RM_COMMIT_TS_ID, COMMIT_TS_ZEROPAGE, 0, &zero, 4), false, "slru 3.64 init;");
@@ -842,9 +850,9 @@ slru_truncation(void **state)
 	rec = simple(RM_CLOG_ID, CLOG_TRUNCATE, 0, &clog, sizeof(clog));
 	assert_true(wal_slru_truncates(&rec, PS_SLRU_CLOG, 100, 0));
 	assert_true(wal_slru_truncates(&rec, PS_SLRU_CLOG, 100, 2));
-	assert_false(wal_slru_truncates(&rec, PS_SLRU_CLOG, 100, 3));	/* pages 96 to 127 */
+	assert_false(wal_slru_truncates(&rec, PS_SLRU_CLOG, 100, 3)); /* pages 96 to 127 */
 	assert_false(wal_slru_truncates(&rec, PS_SLRU_CLOG, 100, 4));
-	assert_true(wal_slru_truncates(&rec, PS_SLRU_CLOG, 100, 4095));	/* before the wraparound */
+	assert_true(wal_slru_truncates(&rec, PS_SLRU_CLOG, 100, 4095)); /* before the wraparound */
 	assert_true(wal_slru_truncates(&rec, PS_SLRU_CLOG, 128, 3));
 	free((char *) rec.data);
 
@@ -887,16 +895,15 @@ keep_put(void *arg, const WalRecord *rec, const PsKey *key, const char *data, ui
 static void
 prepare(void **state)
 {
-	char		main[200] = {0};
-	xl_xact_prepare hdr = {.magic = 0x57F94534, .total_len = sizeof(main) + 4, .xid = 1234, .gidlen = 4, .nsubxacts = 1,
-		.origin_lsn = 0x30};
+	char main[200] = {0};
+	xl_xact_prepare hdr = {.magic = 0x57F94534, .total_len = sizeof(main) + 4, .xid = 1234, .gidlen = 4, .nsubxacts = 1, .origin_lsn = 0x30};
 	TransactionId subxid = 1300;
-	WalSink		keep = sink;
-	WalParsed	parsed;
-	WalRecord	rec;
-	pg_crc32c	crc;
-	WalState	st = {0};
-	Maker		m;
+	WalSink keep = sink;
+	WalParsed parsed;
+	WalRecord rec;
+	pg_crc32c crc;
+	WalState st = {0};
+	Maker m;
 
 	memcpy(main, &hdr, sizeof(hdr));
 	memcpy(main + MAXALIGN(sizeof(hdr)) + 8, &subxid, 4);
@@ -945,7 +952,7 @@ origins(void **state)
 static void
 apply(WalState *st, WalRecord rec)
 {
-	WalParsed	parsed;
+	WalParsed parsed;
 
 	assert_ok(wal_parse(&rec, &parsed));
 	assert_ok(wal_state_apply(st, &rec, &parsed));
@@ -957,11 +964,11 @@ apply(WalState *st, WalRecord rec)
 static void
 counters(void **state)
 {
-	WalState	st = {0};
+	WalState st = {0};
 	CheckPoint *cp = &st.checkpoint;
-	CheckPoint	new;
-	Oid			oid = 50000;
-	bool		on = true;
+	CheckPoint new;
+	Oid oid = 50000;
+	bool on = true;
 	xl_running_xacts running = {.nextXid = 20};
 	xl_clog_truncate clog = {.pageno = 1, .oldestXact = 4000, .oldestXactDb = 12};
 	xl_multixact_truncate trunc = {.oldestMultiDB = 13, .endTruncOff = 6};
@@ -987,7 +994,7 @@ counters(void **state)
 	assert_int_equal(st.commit_time, 77);
 	assert_int_equal(st.commit_end, st.end);
 	/* the cluster was shut down later than that */
-	apply(&st, make_multixact(9, 100, 5));	/* members 1000 to 1004 */
+	apply(&st, make_multixact(9, 100, 5)); /* members 1000 to 1004 */
 	assert_int_equal(cp->nextXid.value, UINT64CONST(0x1000003ed));
 	assert_int_equal(cp->nextMulti, 10);
 	assert_int_equal(cp->nextMultiOffset, 105);
@@ -1064,9 +1071,9 @@ fill_random(void *p, size_t len)
 static void
 version_1(const WalState *st, StringInfo encoded)
 {
-	int			len = encoded->len - 3 * 8;
-	pg_crc32c	crc;
-	WalState	back;
+	int len = encoded->len - 3 * 8;
+	pg_crc32c crc;
+	WalState back;
 
 	ps_put32(encoded->data + 4, 1);
 	INIT_CRC32C(crc);
@@ -1081,14 +1088,13 @@ version_1(const WalState *st, StringInfo encoded)
 	assert_error(wal_state_decode(encoded->data, encoded->len, &back), "bytes, expected");
 }
 
-
 static void
 encoding(void **state)
 {
 	StringInfoData out;
 	StringInfoData again;
-	WalState	st;
-	WalState	back;
+	WalState st;
+	WalState back;
 
 	gen_seed();
 	fill_random(&st, sizeof(st));
@@ -1124,7 +1130,7 @@ encoding(void **state)
 
 	for (int bit = 0; bit < out.len * 8; bit++)
 	{
-		PsError    *err;
+		PsError *err;
 
 		out.data[bit / 8] ^= 1 << bit % 8;
 		err = wal_state_decode(out.data, out.len, &back);
@@ -1134,7 +1140,7 @@ encoding(void **state)
 	}
 	for (int len = 0; len < out.len; len++)
 	{
-		PsError    *err = wal_state_decode(out.data, len, &back);
+		PsError *err = wal_state_decode(out.data, len, &back);
 
 		assert_non_null(err);
 		ps_error_free(err);
@@ -1155,15 +1161,15 @@ made_checkpoint(void **state)
 	gen_seed();
 	for (XLogRecPtr end = 4 * SEG - 2 * XLOG_BLCKSZ; end <= 4 * SEG + 2 * XLOG_BLCKSZ; end += 8)
 	{
-		WalState	st = {.prev = end - 64, .end = end};
+		WalState st = {.prev = end - 64, .end = end};
 		StringInfoData bytes;
-		CheckPoint	cp;
-		XLogRecPtr	start;
-		XLogRecPtr	stop;
+		CheckPoint cp;
+		XLogRecPtr start;
+		XLogRecPtr stop;
 		WalDecoder *dec;
-		WalRecord	rec;
-		WalParsed	parsed;
-		bool		found;
+		WalRecord rec;
+		WalParsed parsed;
+		bool found;
 
 		/* no record ends within a page header */
 		if (end % XLOG_BLCKSZ > 0 && end % XLOG_BLCKSZ < (end % SEG < XLOG_BLCKSZ ? SizeOfXLogLongPHD : SizeOfXLogShortPHD))

@@ -27,7 +27,7 @@ make_dir(void **state)
 static int
 remove_dir(void **state)
 {
-	char		command[MAXPGPATH + 16];
+	char command[MAXPGPATH + 16];
 
 	snprintf(command, sizeof(command), "rm -rf '%s'", dir);
 	return system(command);
@@ -38,7 +38,7 @@ static const char *
 path_of(XLogSegNo segno)
 {
 	static char path[MAXPGPATH + MAXFNAMELEN];
-	char		name[MAXFNAMELEN];
+	char name[MAXFNAMELEN];
 
 	XLogFileName(name, 1, segno, SEG);
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
@@ -80,7 +80,7 @@ write_in_pieces(WalSegments *segs, const Gen *gen, uint32 max_piece)
 {
 	for (size_t at = 0; at < gen->bytes.len;)
 	{
-		size_t		n = 1 + random() % max_piece;
+		size_t n = 1 + random() % max_piece;
 
 		n = Min(n, gen->bytes.len - at);
 		assert_ok(wal_segments_write(segs, gen->start + at, gen->bytes.data + at, n));
@@ -94,11 +94,11 @@ write_in_pieces(WalSegments *segs, const Gen *gen, uint32 max_piece)
 static void
 write_and_read(void **state)
 {
-	Gen			gen;
+	Gen gen;
 	WalSegments *segs;
-	XLogSegNo	oldest;
-	XLogSegNo	newest;
-	char	   *buf;
+	XLogSegNo oldest;
+	XLogSegNo newest;
+	char *buf;
 
 	gen_seed();
 	make_stream(&gen, 12 * SEG + 4096, 15 * SEG);
@@ -148,20 +148,20 @@ cut(void **state)
 	gen_seed();
 	for (int round = 0; round < 20; round++)
 	{
-		Gen			gen;
+		Gen gen;
 		WalSegments *segs;
-		XLogRecPtr	at;
-		XLogSegNo	oldest;
-		XLogSegNo	newest;
-		char	   *buf = pg_malloc(SEG);
-		uint32		kept;
+		XLogRecPtr at;
+		XLogSegNo oldest;
+		XLogSegNo newest;
+		char *buf = pg_malloc(SEG);
+		uint32 kept;
 
 		make_stream(&gen, 3 * SEG, 4 * SEG);
 		assert_ok(wal_segments_open(dir, SEG, &segs));
 		write_in_pieces(segs, &gen, SEG);
 		at = 3 * SEG + (round % 4 == 0 ? (round / 4) * SEG : random() % (3 * SEG));
 		if (round % 2)
-			assert_ok(wal_segments_read(segs, at, buf, 1));	/* with a file open */
+			assert_ok(wal_segments_read(segs, at, buf, 1)); /* with a file open */
 		assert_ok(wal_segments_cut(segs, at));
 
 		kept = at % SEG;
@@ -194,7 +194,7 @@ cut(void **state)
 static void
 make_file(const char *path, size_t len)
 {
-	int			fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
 
 	assert_true(fd >= 0);
 	assert_int_equal(ftruncate(fd, len), 0);
@@ -205,9 +205,9 @@ static void
 foreign_files(void **state)
 {
 	WalSegments *segs;
-	char	   *temp = psprintf("%s/xlogtemp.000000010000000000000001", dir);
-	char	   *history = psprintf("%s/00000002.history", dir);
-	char	   *other = psprintf("%s/000000020000000000000001", dir);
+	char *temp = psprintf("%s/xlogtemp.000000010000000000000001", dir);
+	char *history = psprintf("%s/00000002.history", dir);
+	char *other = psprintf("%s/000000020000000000000001", dir);
 
 	/* left behind by a crash: goes; files that are no segments: stay */
 	make_file(temp, 100);
@@ -235,11 +235,11 @@ foreign_files(void **state)
 static void
 reader(void **state)
 {
-	Gen			gen;
+	Gen gen;
 	WalSegments *segs;
-	WalReader  *r;
-	int			n = 0;
-	XLogRecPtr	upto;
+	WalReader *r;
+	int n = 0;
+	XLogRecPtr upto;
 
 	gen_seed();
 	gen_init(&gen, 20 * SEG, SEG);
@@ -255,8 +255,8 @@ reader(void **state)
 	r = wal_reader_create(segs, gen.start, InvalidXLogRecPtr, GEN_SYSID);
 	for (upto = gen.start; n < gen.n;)
 	{
-		WalRecord	rec;
-		bool		found;
+		WalRecord rec;
+		bool found;
 
 		assert_ok(wal_reader_next(r, upto, &rec, &found));
 		if (found)
@@ -281,8 +281,8 @@ reader(void **state)
 	n = gen.n / 2;
 	for (int wrong = 0; wrong < 2; wrong++)
 	{
-		WalRecord	rec;
-		bool		found;
+		WalRecord rec;
+		bool found;
 
 		r = wal_reader_create(segs, gen.records[n - 1].end, gen.records[n - 1].start + wrong * 8, GEN_SYSID);
 		if (wrong)
@@ -309,18 +309,18 @@ cut_record(void **state)
 	const RelFileNode node = {1663, 5, 16384};
 	const BlockNumber blk = 7;
 	XLogRecordBlockHeader header = {.id = 0, .fork_flags = BKPBLOCK_HAS_DATA, .data_length = block_len};
-	uint32		main_len = len - SizeOfXLogRecordBlockHeader - sizeof(node) - sizeof(blk) - 5 - block_len;
-	Gen			gen;
+	uint32 main_len = len - SizeOfXLogRecordBlockHeader - sizeof(node) - sizeof(blk) - 5 - block_len;
+	Gen gen;
 	WalSegments *segs;
-	WalReader  *r;
-	WalRecord	rec;
-	WalRecord	cut;
-	WalParsed	whole;
-	WalParsed	parsed;
-	bool		found;
-	char	   *body = pg_malloc(len);
-	char	   *buf = pg_malloc(WAL_CUT_LEN);
-	char	   *p = body;
+	WalReader *r;
+	WalRecord rec;
+	WalRecord cut;
+	WalParsed whole;
+	WalParsed parsed;
+	bool found;
+	char *body = pg_malloc(len);
+	char *buf = pg_malloc(WAL_CUT_LEN);
+	char *p = body;
 
 	gen_seed();
 	for (uint32 i = 0; i < len; i++)
@@ -391,7 +391,7 @@ static const char *
 slurp(const char *path, size_t *len)
 {
 	static char buf[2 * SEG];
-	FILE	   *f = fopen(path, "r");
+	FILE *f = fopen(path, "r");
 
 	assert_non_null(f);
 	*len = fread(buf, 1, sizeof(buf), f);
@@ -402,7 +402,7 @@ slurp(const char *path, size_t *len)
 static void
 spew(const char *path, const char *data, size_t len)
 {
-	FILE	   *f = fopen(path, "w");
+	FILE *f = fopen(path, "w");
 
 	assert_non_null(f);
 	assert_int_equal(fwrite(data, 1, len, f), len);
@@ -413,11 +413,11 @@ spew(const char *path, const char *data, size_t len)
 static void
 packed(void **state)
 {
-	Gen			gen;
+	Gen gen;
 	WalSegments *segs;
-	XLogSegNo	last;
-	char	   *buf;
-	int			removed;
+	XLogSegNo last;
+	char *buf;
+	int removed;
 
 	gen_seed();
 	make_stream(&gen, 3 * SEG, 6 * SEG);
@@ -433,7 +433,8 @@ packed(void **state)
 			assert_ok(wal_segments_pack(segs, last + 10, never, NULL));
 		for (XLogSegNo s = 3; s <= last; s++)
 		{
-			bool		is_packed = s < (pass == 0 ? 3 : pass == 1 ? 5 : last);
+			bool is_packed = s < (pass == 0 ? 3 : pass == 1 ? 5
+															: last);
 
 			assert_true(file_exists(s) == !is_packed);
 			assert_true((access(packed_path_of(s), F_OK) == 0) == is_packed);
@@ -453,7 +454,7 @@ packed(void **state)
 	}
 	for (XLogSegNo s = 4; s < last; s++)
 	{
-		size_t		len;
+		size_t len;
 		const char *file = slurp(packed_path_of(s), &len);
 
 		assert_int_equal(ZSTD_decompress(buf, SEG, file, len), SEG);
@@ -478,10 +479,10 @@ packed(void **state)
 static void
 packed_crash(void **state)
 {
-	Gen			gen;
+	Gen gen;
 	WalSegments *segs;
-	char	   *buf = pg_malloc(SEG);
-	char		temp[MAXPGPATH + 64];
+	char *buf = pg_malloc(SEG);
+	char temp[MAXPGPATH + 64];
 
 	gen_seed();
 	make_stream(&gen, 3 * SEG, 3 * SEG);
@@ -509,12 +510,12 @@ static void
 packed_damage(void **state)
 {
 	WalSegments *segs;
-	char	   *segment = pg_malloc(SEG);
-	char	   *buf = pg_malloc(SEG);
-	char	   *good;
-	size_t		len;
+	char *segment = pg_malloc(SEG);
+	char *buf = pg_malloc(SEG);
+	char *good;
+	size_t len;
 	const char *file;
-	int			errors = 0;
+	int errors = 0;
 
 	/* much of it compresses well, so that the file is small */
 	gen_seed();
@@ -531,7 +532,7 @@ packed_damage(void **state)
 	memcpy(good, file, len);
 	for (size_t at = 0; at < 2 * len; at++)
 	{
-		PsError    *err;
+		PsError *err;
 
 		if (at < len)
 		{
@@ -559,21 +560,21 @@ packed_damage(void **state)
 }
 
 /* Readers and syncs from other threads while one writes, and compresses what is behind. */
-static Gen	shared_gen;
+static Gen shared_gen;
 static WalSegments *shared_segs;
-static atomic_int written;		/* records that are whole in the files */
+static atomic_int written; /* records that are whole in the files */
 static atomic_bool done;
 
 static void *
 read_records(void *arg)
 {
-	unsigned	seed = (uintptr_t) arg;
-	char	   *buf = pg_malloc(SEG + 100);
-	uintptr_t	count = 0;
+	unsigned seed = (uintptr_t) arg;
+	char *buf = pg_malloc(SEG + 100);
+	uintptr_t count = 0;
 
 	while (!done)
 	{
-		int			n = written;
+		int n = written;
 		const WalRecord *rec;
 
 		if (n == 0)
@@ -593,7 +594,7 @@ read_records(void *arg)
 static void
 threads(void **state)
 {
-	pthread_t	thread[4];
+	pthread_t thread[4];
 
 	gen_seed();
 	make_stream(&shared_gen, 30 * SEG, 30 * SEG);
@@ -604,8 +605,8 @@ threads(void **state)
 		pthread_create(&thread[i], NULL, read_records, (void *) (i + random()));
 	for (size_t at = 0; at < shared_gen.bytes.len;)
 	{
-		size_t		n = Min(50000, shared_gen.bytes.len - at);
-		int			whole = written;
+		size_t n = Min(50000, shared_gen.bytes.len - at);
+		int whole = written;
 
 		assert_ok(wal_segments_write(shared_segs, shared_gen.start + at, shared_gen.bytes.data + at, n));
 		at += n;
@@ -617,7 +618,7 @@ threads(void **state)
 	done = true;
 	for (int i = 0; i < lengthof(thread); i++)
 	{
-		void	   *result;
+		void *result;
 
 		pthread_join(thread[i], &result);
 		assert_int_not_equal((uintptr_t) result, UINTPTR_MAX);

@@ -20,13 +20,13 @@
 #include "read/values.h"
 #include "timeline/timeline_impl.h"
 
-#define NLAYERS 20
-#define NBLOCKS 500				/* of the relation; each layer has images of some */
-#define FILLERS 70000			/* other keys of a layer, so that its index has three levels */
-#define LEVELS 3
-#define FIRST_LSN 1000
-#define IMAGE_LAYER 12			/* images of one relation are as new as this layer */
-#define HOT_VERSIONS 60000		/* of one block in one layer: some 60 leaf pages */
+#define NLAYERS      20
+#define NBLOCKS      500   /* of the relation; each layer has images of some */
+#define FILLERS      70000 /* other keys of a layer, so that its index has three levels */
+#define LEVELS       3
+#define FIRST_LSN    1000
+#define IMAGE_LAYER  12    /* images of one relation are as new as this layer */
+#define HOT_VERSIONS 60000 /* of one block in one layer: some 60 leaf pages */
 
 static const PsRel rel = {SPC, FIRST_DB, FIRST_REL};
 static const PsRel record_rel = {SPC, FIRST_DB, FIRST_REL + 1};
@@ -38,12 +38,12 @@ static const char *const io_methods[] = {"sync", "worker", "io_uring"};
 /* ---- counting ---- */
 
 static pthread_t counted_thread;
-static bool in_aio;				/* of that thread, as the next two */
-static int	rounds;				/* calls of aio_read() */
-static int	single_waits;		/* reads outside of it */
-static Aio *counted_aio;		/* of the store; with the method "sync" nothing is read together */
-static int	cached;				/* so many of a hundred reads find what they want in the kernel's page cache */
-static uint64 rnd;				/* of that thread */
+static bool in_aio;      /* of that thread, as the next two */
+static int rounds;       /* calls of aio_read() */
+static int single_waits; /* reads outside of it */
+static Aio *counted_aio; /* of the store; with the method "sync" nothing is read together */
+static int cached;       /* so many of a hundred reads find what they want in the kernel's page cache */
+static uint64 rnd;       /* of that thread */
 
 extern ssize_t __real_pread(int fd, void *buf, size_t len, off_t offset);
 extern ssize_t __wrap_pread(int fd, void *buf, size_t len, off_t offset);
@@ -95,10 +95,10 @@ __wrap_aio_read(Aio *aio, AioRead *reads, int n)
 
 typedef struct Made
 {
-	TestStore	s;
-	History		h;
-	char		files[NLAYERS][512];	/* paths of the layers */
-	char		hot_file[512];
+	TestStore s;
+	History h;
+	char files[NLAYERS][512]; /* paths of the layers */
+	char hot_file[512];
 } Made;
 
 /* The newest image of a block is in this layer; -1: in the oldest file. */
@@ -117,7 +117,7 @@ expected_page(BlockNumber blk, char *page)
 static void
 take(Manifest *m, Layer *layer, const LayerSpace *space, char *path)
 {
-	char		name[LAYER_NAME_MAX];
+	char name[LAYER_NAME_MAX];
 
 	m->layers = pg_realloc(m->layers, (m->nlayers + 1) * sizeof(LayerInfo));
 	m->layers[m->nlayers++] = *layer_info(layer);
@@ -134,11 +134,11 @@ static void
 write_images(Manifest *m, LayerSpace *space, PsRel of, XLogRecPtr lsn, bool is_oldest)
 {
 	ImageWriter *writer;
-	Layer	   *layer;
-	RelSize		size = {.nblocks = NBLOCKS};
+	Layer *layer;
+	RelSize size = {.nblocks = NBLOCKS};
 	StringInfoData value;
-	PsKey		key;
-	char		page[BLCKSZ];
+	PsKey key;
+	char page[BLCKSZ];
 
 	OK(image_writer_create(space, lsn, &writer));
 	initStringInfo(&value);
@@ -170,12 +170,12 @@ static void
 write_layer(Manifest *m, LayerSpace *space, int number, char *path)
 {
 	DeltaWriter *writer;
-	Layer	   *layer;
-	XLogRecPtr	lsn = FIRST_LSN + number;
-	uint64		offsets[NBLOCKS];
-	uint64		record;
-	char		page[BLCKSZ];
-	PsKey		key = ps_key_block(record_rel, MAIN_FORKNUM, 0);
+	Layer *layer;
+	XLogRecPtr lsn = FIRST_LSN + number;
+	uint64 offsets[NBLOCKS];
+	uint64 record;
+	char page[BLCKSZ];
+	PsKey key = ps_key_block(record_rel, MAIN_FORKNUM, 0);
 
 	OK(delta_writer_create(space, 1, lsn, lsn + 1, &writer));
 	OK(delta_writer_value(writer, VALUE_RECORD, lsn - 1, "some record", 11, &record));
@@ -188,7 +188,7 @@ write_layer(Manifest *m, LayerSpace *space, int number, char *path)
 	}
 	for (BlockNumber blk = 0; blk < NBLOCKS; blk++)
 	{
-		PsKey		of_block = ps_key_block(rel, MAIN_FORKNUM, blk);
+		PsKey of_block = ps_key_block(rel, MAIN_FORKNUM, blk);
 
 		if (layer_of(blk) == number)
 			OK(delta_writer_add(writer, &of_block, lsn, VALUE_IMAGE, true, false, offsets[blk]));
@@ -211,21 +211,21 @@ write_layer(Manifest *m, LayerSpace *space, int number, char *path)
 static void
 write_hot(Manifest *m, LayerSpace *space, char *path)
 {
-	PsKey		key = ps_key_block(hot_rel, MAIN_FORKNUM, 0);
-	Layer	   *plain;
-	Layer	   *layer;
+	PsKey key = ps_key_block(hot_rel, MAIN_FORKNUM, 0);
+	Layer *plain;
+	Layer *layer;
 
 	for (int round = 0; round < 2; round++)
 	{
 		DeltaWriter *writer;
-		uint64		offset;
+		uint64 offset;
 
 		OK(delta_writer_create(space, 1, FIRST_LSN, FIRST_LSN + HOT_VERSIONS, &writer));
 		if (round == 1)
 			OK(delta_writer_learn(writer, &plain, 1, &key, 1024 * 1024));
 		for (int i = 0; i < HOT_VERSIONS; i++)
 		{
-			char		value[100];
+			char value[100];
 
 			snprintf(value, sizeof(value), "a record of some bytes, with the number %d in it, and more text", i);
 			OK(delta_writer_value(writer, VALUE_RECORD, FIRST_LSN + i, value, (uint32) strlen(value), &offset));
@@ -245,10 +245,10 @@ write_hot(Manifest *m, LayerSpace *space, char *path)
 static void
 make_store(Made *made, const char *io_method)
 {
-	char		path[512];
-	Manifest	m;
-	Outcome		outcome;
-	LayerSpace	space;
+	char path[512];
+	Manifest m;
+	Outcome outcome;
+	LayerSpace space;
 
 	history_init(&made->h, 1);
 	store_make(&made->s, &made->h);
@@ -306,12 +306,12 @@ static PsError *
 read_blocks_of(Made *made, PsRel of, const BlockNumber *blks, int n)
 {
 	static char pages[NBLOCKS * BLCKSZ];
-	XLogRecPtr	lsn = made->h.gen.pos;
-	PsError    *err = timeline_read_pages(made->s.tl, of, MAIN_FORKNUM, blks, n, lsn, pages);
+	XLogRecPtr lsn = made->h.gen.pos;
+	PsError *err = timeline_read_pages(made->s.tl, of, MAIN_FORKNUM, blks, n, lsn, pages);
 
 	for (int i = 0; i < n && err == NULL; i++)
 	{
-		char		expected[BLCKSZ];
+		char expected[BLCKSZ];
 
 		expected_page(blks[i], expected);
 		CHECK(memcmp(pages + i * BLCKSZ, expected, BLCKSZ) == 0);
@@ -350,8 +350,8 @@ test_rounds(Made *made)
 static void
 test_branch(Made *made)
 {
-	Timeline   *branch;
-	char	   *pages = pg_malloc(8 * BLCKSZ);
+	Timeline *branch;
+	char *pages = pg_malloc(8 * BLCKSZ);
 	BlockNumber blks[8];
 
 	OK(store_branch(made->s.store, "branch", made->s.tl, made->h.gen.pos, NULL, &branch));
@@ -365,7 +365,7 @@ test_branch(Made *made)
 	count_waits(1 + LEVELS + 1);
 	for (int i = 0; i < lengthof(blks); i++)
 	{
-		char		expected[BLCKSZ];
+		char expected[BLCKSZ];
 
 		expected_page(blks[i], expected);
 		CHECK(memcmp(pages + i * BLCKSZ, expected, BLCKSZ) == 0);
@@ -379,7 +379,7 @@ static void
 test_image_ends(Made *made)
 {
 	BlockNumber blk = 7;
-	int			before;
+	int before;
 
 	start_again(made);
 	before = layer_count_open();
@@ -393,10 +393,10 @@ test_image_ends(Made *made)
 static void
 read_chain(Made *made, PsRel of, int versions)
 {
-	PsKey		key = ps_key_block(of, MAIN_FORKNUM, 0);
-	ReadView	view;
-	Plan		plan;
-	ValueBatch	batch;
+	PsKey key = ps_key_block(of, MAIN_FORKNUM, 0);
+	ReadView view;
+	Plan plan;
+	ValueBatch batch;
 
 	OK(view_open(&view, made->s.tl, made->h.gen.pos));
 	OK(plan_one_key(&plan, &view, &key, 0, made->h.gen.pos));
@@ -441,8 +441,8 @@ test_chains(Made *made)
 static void
 damage(const char *path, off_t offset)
 {
-	int			fd = open(path, O_RDWR);
-	uint8		byte;
+	int fd = open(path, O_RDWR);
+	uint8 byte;
 
 	CHECK(fd >= 0 && __real_pread(fd, &byte, 1, offset) == 1);
 	byte ^= 0x40;
@@ -457,7 +457,7 @@ check_damaged(Made *made, int number, const char *what)
 	BlockNumber above = number + 2; /* its image is in the next newer layer */
 	BlockNumber of_it = number + 1;
 	BlockNumber both[] = {above, of_it};
-	PsError    *err;
+	PsError *err;
 
 	CHECK(layer_of(above) == number + 1 && layer_of(of_it) == number);
 	for (int i = 0; i < 6; i++)
@@ -491,13 +491,13 @@ check_damaged(Made *made, int number, const char *what)
 static void
 test_damaged(Made *made)
 {
-	int			number = NLAYERS / 2;
+	int number = NLAYERS / 2;
 	const char *path = made->files[number];
 	BlockNumber blk = number + 1;
-	char		moved[600];
-	uint8		block[LAYER_BLOCK_SIZE];
+	char moved[600];
+	uint8 block[LAYER_BLOCK_SIZE];
 	LayerSummary summary;
-	int			fd = open(path, O_RDONLY);
+	int fd = open(path, O_RDONLY);
 
 	CHECK(fd >= 0 && __real_pread(fd, block, sizeof(block), 0) == sizeof(block));
 	close(fd);
@@ -505,8 +505,8 @@ test_damaged(Made *made)
 	CHECK(summary.index_start > summary.values_end);
 	for (int i = 0; i < 4; i++)
 	{
-		off_t		offsets[] = {100, summary.index_start - 1, summary.index_start + 100,
-		summary.index_start + (uint64) summary.root * LAYER_BLOCK_SIZE + 100};
+		off_t offsets[] = {100, summary.index_start - 1, summary.index_start + 100,
+						   summary.index_start + (uint64) summary.root * LAYER_BLOCK_SIZE + 100};
 		static const char *const what[] = {"checksum of the summary", "byte between values and index", "checksum of index page 0", "checksum of index page"};
 
 		damage(path, offsets[i]);
@@ -542,19 +542,19 @@ test_few_files(Made *made)
 
 typedef struct Reader
 {
-	Made	   *made;
-	uint64		random;
+	Made *made;
+	uint64 random;
 } Reader;
 
 static void *
 read_at_random(void *arg)
 {
-	Reader	   *r = arg;
+	Reader *r = arg;
 
 	for (int i = 0; i < 20; i++)
 	{
-		char		page[BLCKSZ];
-		char		expected[BLCKSZ];
+		char page[BLCKSZ];
+		char expected[BLCKSZ];
 		BlockNumber blk = next_random(&r->random, NBLOCKS);
 
 		OK(timeline_read_pages(r->made->s.tl, rel, MAIN_FORKNUM, &blk, 1, r->made->h.gen.pos, page));
@@ -568,12 +568,12 @@ read_at_random(void *arg)
 static void
 test_threads(Made *made)
 {
-	Reader		readers[8];
-	pthread_t	threads[lengthof(readers)];
+	Reader readers[8];
+	pthread_t threads[lengthof(readers)];
 
 	for (int round = 0; round < 8; round++)
 	{
-		int			max_open = round % 2 == 0 ? 512 : 8;
+		int max_open = round % 2 == 0 ? 512 : 8;
 
 		layer_set_max_open(max_open);
 		start_again(made);
@@ -600,7 +600,7 @@ main(void)
 	counted_thread = pthread_self();
 	for (int i = 0; i < lengthof(io_methods); i++)
 	{
-		Made		made;
+		Made made;
 
 		printf("%s\n", io_methods[i]);
 		fflush(stdout);

@@ -44,7 +44,7 @@ setup(void **state)
 static const char *
 get_request(const char *data, size_t len, PsRequest *req)
 {
-	char	   *copy = malloc(len > 0 ? len : 1);
+	char *copy = malloc(len > 0 ? len : 1);
 	const char *problem;
 
 	memcpy(copy, data, len);
@@ -57,8 +57,7 @@ static PsRequest
 random_request(void)
 {
 	static const PsRequestType types[] = {PS_REQ_RELSIZE, PS_REQ_FORKS, PS_REQ_PAGES};
-	PsRequest	req = {.type = types[random_bits() % 3], .reqid = random_bits(), .request_lsn = random_bits(),
-		.not_modified_since = random_bits(), .rel = {random_bits(), random_bits(), 0}};
+	PsRequest req = {.type = types[random_bits() % 3], .reqid = random_bits(), .request_lsn = random_bits(), .not_modified_since = random_bits(), .rel = {random_bits(), random_bits(), 0}};
 
 	if (req.type != PS_REQ_FORKS)
 	{
@@ -79,8 +78,8 @@ requests_round_trip(void **state)
 {
 	for (int round = 0; round < 500; round++)
 	{
-		PsRequest	req = random_request();
-		PsRequest	got;
+		PsRequest req = random_request();
+		PsRequest got;
 		StringInfoData buf;
 
 		initStringInfo(&buf);
@@ -110,13 +109,10 @@ requests_round_trip(void **state)
 static void
 request_format(void **state)
 {
-	PsRequest	req = {.type = PS_REQ_PAGES, .reqid = 0x0102030405060708, .request_lsn = PS_LSN_LATEST,
-		.not_modified_since = 0x1122334455667788, .rel = {1663, 5, 16384}, .fork = VISIBILITYMAP_FORKNUM, .count = 1,
-		.blocks = {0xA0B0C0D0}};
+	PsRequest req = {.type = PS_REQ_PAGES, .reqid = 0x0102030405060708, .request_lsn = PS_LSN_LATEST, .not_modified_since = 0x1122334455667788, .rel = {1663, 5, 16384}, .fork = VISIBILITYMAP_FORKNUM, .count = 1, .blocks = {0xA0B0C0D0}};
 	static const uint8 expected[] = {
 		'g', 1, 1, 2, 3, 4, 5, 6, 7, 8, 255, 255, 255, 255, 255, 255, 255, 255, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88,
-		0, 0, 6, 127, 0, 0, 0, 5, 0, 0, 64, 0, 2, 0, 1, 0xA0, 0xB0, 0xC0, 0xD0
-	};
+		0, 0, 6, 127, 0, 0, 0, 5, 0, 0, 64, 0, 2, 0, 1, 0xA0, 0xB0, 0xC0, 0xD0};
 	StringInfoData buf;
 
 	initStringInfo(&buf);
@@ -129,8 +125,8 @@ request_format(void **state)
 static void
 bad_requests(void **state)
 {
-	PsRequest	req = random_request();
-	PsRequest	got;
+	PsRequest req = random_request();
+	PsRequest got;
 	StringInfoData buf;
 
 	initStringInfo(&buf);
@@ -169,13 +165,10 @@ responses_round_trip(void **state)
 	for (int round = 0; round < 400; round++)
 	{
 		static const PsResponseType types[] = {PS_RESP_RELSIZE, PS_RESP_FORKS, PS_RESP_PAGES, PS_RESP_ERROR};
-		PsResponse	resp = {.type = types[random_bits() % 4], .reqid = random_bits(), .lsn = random_bits(),
-			.exists = random_bits() & 1, .nblocks = random_bits(), .nforks = random_bits() % 5, .forks = pages,
-			.count = 1 + random_bits() % (round % 20 == 0 ? PS_MAX_BATCH : 3), .pages = pages, .sqlstate = "XX001",
-			.message = "a message", .detail = round & 1 ? "" : "some detail", .hint = round & 2 ? "" : "a hint"};
-		PsResponse	got;
+		PsResponse resp = {.type = types[random_bits() % 4], .reqid = random_bits(), .lsn = random_bits(), .exists = random_bits() & 1, .nblocks = random_bits(), .nforks = random_bits() % 5, .forks = pages, .count = 1 + random_bits() % (round % 20 == 0 ? PS_MAX_BATCH : 3), .pages = pages, .sqlstate = "XX001", .message = "a message", .detail = round & 1 ? "" : "some detail", .hint = round & 2 ? "" : "a hint"};
+		PsResponse got;
 		StringInfoData buf;
-		int			step;
+		int step;
 
 		initStringInfo(&buf);
 		ps_wire_put_response(&buf, &resp);
@@ -206,7 +199,7 @@ responses_round_trip(void **state)
 		step = buf.len > 100 ? buf.len / 50 : 1;
 		for (int len = 0; len < buf.len; len += step)
 		{
-			char	   *copy = malloc(len + 1);
+			char *copy = malloc(len + 1);
 
 			memcpy(copy, buf.data, len);
 			copy = realloc(copy, len > 0 ? len : 1);
@@ -226,9 +219,9 @@ garbage(void **state)
 	for (int round = 0; round < 20000; round++)
 	{
 		StringInfoData buf;
-		PsRequest	req = random_request();
-		PsResponse	resp;
-		char	   *copy;
+		PsRequest req = random_request();
+		PsResponse resp;
+		char *copy;
 
 		initStringInfo(&buf);
 		if (round % 2 == 0)
@@ -265,8 +258,8 @@ static void
 answers_to_requests(void **state)
 {
 	const PsResponse right = {.type = PS_RESP_PAGES, .reqid = 7, .lsn = 100, .count = 3};
-	PsResponse	resp = right;
-	char		forks[2 * PS_FORK_SIZE];
+	PsResponse resp = right;
+	char forks[2 * PS_FORK_SIZE];
 
 	assert_null(ps_wire_check_response(&resp, PS_REQ_PAGES, 7, 100, 3));
 	assert_non_null(ps_wire_check_response(&resp, PS_REQ_PAGES, 8, 100, 3));
@@ -317,7 +310,7 @@ statuses(void **state)
 	assert_true(got.written == status.written && got.flushed == 2 && got.applied == 3 && got.time == 4 && got.reply_wanted);
 	for (int len = 0; len < buf.len; len++)
 	{
-		char	   *copy = malloc(len + 1);
+		char *copy = malloc(len + 1);
 
 		memcpy(copy, buf.data, len);
 		assert_non_null(ps_wire_get_status(copy, len, &got));
@@ -347,12 +340,12 @@ keys_sort_as_bytes(void **state)
 {
 	for (int round = 0; round < 20000; round++)
 	{
-		PsKey		a = random_key();
-		PsKey		b = round % 3 == 0 ? a : random_key();
-		PsKey		back;
-		uint8		x[PS_KEY_SIZE];
-		uint8		y[PS_KEY_SIZE];
-		int			by_bytes;
+		PsKey a = random_key();
+		PsKey b = round % 3 == 0 ? a : random_key();
+		PsKey back;
+		uint8 x[PS_KEY_SIZE];
+		uint8 y[PS_KEY_SIZE];
+		int by_bytes;
 
 		if (round % 6 == 0)
 			b.blk = random_bits();
@@ -368,10 +361,10 @@ keys_sort_as_bytes(void **state)
 static void
 key_format(void **state)
 {
-	PsKey		key = {.kind = PS_KEY_RELBLOCK, .spc = 0x01020304, .db = 0x05060708, .rel = 0x090A0B0C, .fork = 1, .blk = 0x0D0E0F10};
+	PsKey key = {.kind = PS_KEY_RELBLOCK, .spc = 0x01020304, .db = 0x05060708, .rel = 0x090A0B0C, .fork = 1, .blk = 0x0D0E0F10};
 	static const uint8 expected[PS_KEY_SIZE] = {3, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 1, 13, 14, 15, 16};
-	uint8		bytes[PS_KEY_SIZE];
-	char		text[PS_KEY_TEXT];
+	uint8 bytes[PS_KEY_SIZE];
+	char text[PS_KEY_TEXT];
 
 	ps_key_encode(&key, bytes);
 	assert_memory_equal(bytes, expected, PS_KEY_SIZE);

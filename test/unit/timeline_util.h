@@ -32,89 +32,92 @@
 #include "timeline/timeline.h"
 
 /* Stops the whole program, also in a thread or a child process, where cmocka's do not work. */
-#define CHECK(cond) \
-	do { \
-		if (!(cond)) \
-		{ \
+#define CHECK(cond)                                                                  \
+	do                                                                               \
+	{                                                                                \
+		if (!(cond))                                                                 \
+		{                                                                            \
 			fprintf(stderr, "%s:%d: check failed: %s\n", __FILE__, __LINE__, #cond); \
-			abort(); \
-		} \
+			abort();                                                                 \
+		}                                                                            \
 	} while (0)
 
-#define OK(expr) \
-	do { \
-		PsError    *ok_error_ = (expr); \
-		if (ok_error_ != NULL) \
-		{ \
+#define OK(expr)                                                                               \
+	do                                                                                         \
+	{                                                                                          \
+		PsError *ok_error_ = (expr);                                                           \
+		if (ok_error_ != NULL)                                                                 \
+		{                                                                                      \
 			fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #expr, ok_error_->message); \
-			abort(); \
-		} \
+			abort();                                                                           \
+		}                                                                                      \
 	} while (0)
 
 /* Fails unless the error has the state, and the text in its message. */
-#define FAILS(expr, state, text) \
-	do { \
-		PsError    *fails_error_ = (expr); \
-		CHECK(fails_error_ != NULL); \
-		if (!ps_error_is(fails_error_, state) || strstr(fails_error_->message, text) == NULL) \
-		{ \
+#define FAILS(expr, state, text)                                                                          \
+	do                                                                                                    \
+	{                                                                                                     \
+		PsError *fails_error_ = (expr);                                                                   \
+		CHECK(fails_error_ != NULL);                                                                      \
+		if (!ps_error_is(fails_error_, state) || strstr(fails_error_->message, text) == NULL)             \
+		{                                                                                                 \
 			fprintf(stderr, "%s:%d: %s %s, expected %s %s\n", __FILE__, __LINE__, fails_error_->sqlstate, \
-					fails_error_->message, state, text); \
-			abort(); \
-		} \
-		ps_error_free(fails_error_); \
+					fails_error_->message, state, text);                                                  \
+			abort();                                                                                      \
+		}                                                                                                 \
+		ps_error_free(fails_error_);                                                                      \
 	} while (0)
 
 #define SEGMENT_SIZE (1024 * 1024)
-#define NDB 3
-#define NFORK 2
+#define NDB          3
+#define NFORK        2
 #ifndef NREL
-#define NREL 4
-#define NBLOCK 16
-#define IMAGE_SIZE 128			/* of a page; the rest is a hole */
+#define NREL       4
+#define NBLOCK     16
+#define IMAGE_SIZE 128 /* of a page; the rest is a hole */
 #endif
-#define SPC 1663
-#define FIRST_DB 5
+#define SPC       1663
+#define FIRST_DB  5
 #define FIRST_REL 1000
 
 typedef struct ModelFork
 {
-	bool		exists;
-	uint32		nblocks;
+	bool exists;
+	uint32 nblocks;
 	struct
 	{
-		uint32		seed;		/* 0: zeros */
-		XLogRecPtr	lsn;
-	}			pages[NBLOCK];
+		uint32 seed; /* 0: zeros */
+		XLogRecPtr lsn;
+	} pages[NBLOCK];
 } ModelFork;
 
 /* What the branch holds. */
 typedef struct Model
 {
-	ModelFork	forks[NDB][NREL][NFORK];
-	bool		db[NDB];		/* has the key DATABASE */
-	uint32		relmap[NDB];	/* seed, 0: none */
-	uint64		next_xid;
+	ModelFork forks[NDB][NREL][NFORK];
+	bool db[NDB];       /* has the key DATABASE */
+	uint32 relmap[NDB]; /* seed, 0: none */
+	uint64 next_xid;
 } Model;
 
 /* WAL and the model after each record; states[i] is after i records. */
 typedef struct History
 {
-	Gen			gen;
-	int			first;			/* record with which states[0] ends: the checkpoint of the seed */
-	Model	   *states;
-	int			cap;
-	uint32		next_seed;
-	uint64		random;
-	bool		no_copies;		/* of databases: each makes the store write its layers */
+	Gen gen;
+	int first; /* record with which states[0] ends: the checkpoint of the seed */
+	Model *states;
+	int cap;
+	uint32 next_seed;
+	uint64 random;
+	bool no_copies; /* of databases: each makes the store write its layers */
 } History;
 
 typedef struct TestStore
 {
-	char		dir[64];
-	Config		config;
-	Store	   *store;
-	Timeline   *tl;
+	char dir[64];
+	Config config;
+	Store *store;
+	Timeline *tl;
 } TestStore;
 
 static const PsId test_tenant = {{0xaa, 1}};
@@ -123,7 +126,7 @@ static const PsId test_timeline = {{0xbb, 2}};
 static inline uint32
 next_random(uint64 *state, uint32 n)
 {
-	uint64		z = *state += UINT64CONST(0x9E3779B97F4A7C15);
+	uint64 z = *state += UINT64CONST(0x9E3779B97F4A7C15);
 
 	z = (z ^ (z >> 30)) * UINT64CONST(0xBF58476D1CE4E5B9);
 	z = (z ^ (z >> 27)) * UINT64CONST(0x94D049BB133111EB);
@@ -135,7 +138,7 @@ next_random(uint64 *state, uint32 n)
 static inline void
 make_page(uint32 seed, XLogRecPtr lsn, char *page)
 {
-	uint64		state = seed;
+	uint64 state = seed;
 
 	memset(page, 0, BLCKSZ);
 	if (seed == 0)
@@ -149,7 +152,7 @@ make_page(uint32 seed, XLogRecPtr lsn, char *page)
 static inline void
 make_relmap(uint32 seed, char map[512])
 {
-	uint64		state = seed;
+	uint64 state = seed;
 
 	for (int i = 0; i < 512; i++)
 		map[i] = (char) next_random(&state, 256);
@@ -158,7 +161,7 @@ make_relmap(uint32 seed, char map[512])
 static inline PsRel
 model_rel(int db, int rel)
 {
-	return (PsRel){SPC, FIRST_DB + db, FIRST_REL + rel};
+	return (PsRel) {SPC, FIRST_DB + db, FIRST_REL + rel};
 }
 
 /* ---- WAL ---- */
@@ -173,7 +176,7 @@ history_now(History *h)
 static inline Model *
 history_next(History *h)
 {
-	int			n = h->gen.n - h->first;
+	int n = h->gen.n - h->first;
 
 	if (n + 1 >= h->cap)
 	{
@@ -189,8 +192,8 @@ history_next(History *h)
 static inline void
 gen_main_record(Gen *gen, RmgrId rmid, uint8 info, TransactionId xid, const void *data, uint32 len)
 {
-	uint32		body_len;
-	char	   *body = gen_main_data(data, len, &body_len);
+	uint32 body_len;
+	char *body = gen_main_data(data, len, &body_len);
 
 	gen_record(gen, rmid, info, xid, body, body_len);
 	free(body);
@@ -201,14 +204,13 @@ static inline void
 gen_images(Gen *gen, int db, int rel, int fork, const uint32 *blks, int n, uint32 first_seed)
 {
 	StringInfoData body;
-	char		page[BLCKSZ];
+	char page[BLCKSZ];
 
 	initStringInfo(&body);
 	for (int i = 0; i < n; i++)
 	{
 		XLogRecordBlockHeader bh = {.id = i, .fork_flags = fork | BKPBLOCK_HAS_IMAGE | (i > 0 ? BKPBLOCK_SAME_REL : 0)};
-		XLogRecordBlockImageHeader ih = {.length = IMAGE_SIZE, .hole_offset = IMAGE_SIZE,
-		.bimg_info = BKPIMAGE_HAS_HOLE | BKPIMAGE_APPLY};
+		XLogRecordBlockImageHeader ih = {.length = IMAGE_SIZE, .hole_offset = IMAGE_SIZE, .bimg_info = BKPIMAGE_HAS_HOLE | BKPIMAGE_APPLY};
 		RelFileNode node = {SPC, FIRST_DB + db, FIRST_REL + rel};
 
 		appendBinaryStringInfo(&body, (char *) &bh, SizeOfXLogRecordBlockHeader);
@@ -246,12 +248,12 @@ gen_truncate(Gen *gen, int db, int rel, uint32 nblocks)
 static inline void
 gen_commit(Gen *gen, TransactionId xid, TimestampTz when, bool abort, int db, int rel)
 {
-	char		data[128];
+	char data[128];
 	xl_xact_commit commit = {.xact_time = when};
 	xl_xact_xinfo xinfo = {.xinfo = XACT_XINFO_HAS_RELFILENODES};
-	int			nrels = 1;
+	int nrels = 1;
 	RelFileNode node = {SPC, FIRST_DB + db, FIRST_REL + rel};
-	char	   *p = data;
+	char *p = data;
 
 	memcpy(p, &commit, sizeof(commit));
 	p += sizeof(commit);
@@ -271,7 +273,7 @@ gen_commit(Gen *gen, TransactionId xid, TimestampTz when, bool abort, int db, in
 static inline void
 gen_relmap(Gen *gen, int db, uint32 seed)
 {
-	char		data[MinSizeOfRelmapUpdate + 512];
+	char data[MinSizeOfRelmapUpdate + 512];
 	xl_relmap_update update = {FIRST_DB + db, SPC, 512};
 
 	memcpy(data, &update, MinSizeOfRelmapUpdate);
@@ -290,7 +292,7 @@ gen_db_copy(Gen *gen, int from, int to)
 static inline void
 gen_db_drop(Gen *gen, int db)
 {
-	Oid			data[3] = {FIRST_DB + db, 1, SPC};
+	Oid data[3] = {FIRST_DB + db, 1, SPC};
 
 	gen_main_record(gen, RM_DBASE_ID, XLOG_DBASE_DROP, 0, data, sizeof(data));
 }
@@ -306,8 +308,8 @@ add_main_data(History *h, RmgrId rmid, uint8 info, TransactionId xid, const void
 static inline void
 add_images(History *h, int db, int rel, int fork, const uint32 *blks, int n)
 {
-	Model	   *m = history_next(h);
-	ModelFork  *f = &m->forks[db][rel][fork];
+	Model *m = history_next(h);
+	ModelFork *f = &m->forks[db][rel][fork];
 
 	gen_images(&h->gen, db, rel, fork, blks, n, h->next_seed);
 	f->exists = true;
@@ -329,7 +331,7 @@ add_create(History *h, int db, int rel)
 static inline void
 add_truncate(History *h, int db, int rel, uint32 nblocks)
 {
-	ModelFork  *f = &history_next(h)->forks[db][rel][0];
+	ModelFork *f = &history_next(h)->forks[db][rel][0];
 
 	gen_truncate(&h->gen, db, rel, nblocks);
 	if (!f->exists || nblocks >= f->nblocks)
@@ -342,7 +344,7 @@ add_truncate(History *h, int db, int rel, uint32 nblocks)
 static inline void
 add_commit(History *h, int db, int rel)
 {
-	Model	   *m = history_next(h);
+	Model *m = history_next(h);
 
 	gen_commit(&h->gen, (TransactionId) m->next_xid++, 1000, false, db, rel);
 	if (rel >= 0)
@@ -359,7 +361,7 @@ add_relmap(History *h, int db)
 static inline void
 add_db_copy(History *h, int from, int to)
 {
-	Model	   *m = history_next(h);
+	Model *m = history_next(h);
 
 	gen_db_copy(&h->gen, from, to);
 	memcpy(m->forks[to], m->forks[from], sizeof(m->forks[to]));
@@ -370,7 +372,7 @@ add_db_copy(History *h, int from, int to)
 static inline void
 add_db_drop(History *h, int db)
 {
-	Model	   *m = history_next(h);
+	Model *m = history_next(h);
 
 	gen_db_drop(&h->gen, db);
 	memset(m->forks[db], 0, sizeof(m->forks[db]));
@@ -388,14 +390,14 @@ add_switch(History *h)
 static inline void
 add_random_record(History *h)
 {
-	int			db = next_random(&h->random, NDB);
-	int			rel = next_random(&h->random, NREL);
-	uint32		what = next_random(&h->random, 1000);
+	int db = next_random(&h->random, NDB);
+	int rel = next_random(&h->random, NREL);
+	uint32 what = next_random(&h->random, 1000);
 
 	if (what < 800)
 	{
-		uint32		first = next_random(&h->random, NBLOCK);
-		uint32		blks[3] = {first, (first + 3) % NBLOCK, (first + 5) % NBLOCK};
+		uint32 first = next_random(&h->random, NBLOCK);
+		uint32 blks[3] = {first, (first + 3) % NBLOCK, (first + 5) % NBLOCK};
 
 		add_images(h, db, rel, what % 5 == 0, blks, 1 + next_random(&h->random, 3));
 	}
@@ -421,7 +423,7 @@ add_random_record(History *h)
 static inline void
 history_init(History *h, uint64 random)
 {
-	CheckPoint	cp = {0};
+	CheckPoint cp = {0};
 
 	memset(h, 0, sizeof(*h));
 	h->random = random;
@@ -455,12 +457,12 @@ history_free(History *h)
 static inline int
 history_find(const History *h, XLogRecPtr lsn)
 {
-	int			lo = h->first;
-	int			hi = h->gen.n;
+	int lo = h->first;
+	int hi = h->gen.n;
 
 	while (hi - lo > 1)
 	{
-		int			mid = lo + (hi - lo) / 2;
+		int mid = lo + (hi - lo) / 2;
 
 		if (h->gen.records[mid].end <= lsn)
 			lo = mid;
@@ -478,13 +480,12 @@ store_add_seed(TestStore *s, const History *h, const PsId *tenant, const PsId *t
 {
 	ControlFileData control = {0};
 	const WalRecord *checkpoint = &h->gen.records[0];
-	WalState	state;
-	LayerSpace	space;
-	TimelineSeed seed = {.tenant = *tenant, .timeline = *timeline,
-	.system_identifier = GEN_SYSID, .segment_size = SEGMENT_SIZE, .lsn = checkpoint->end};
-	PsKey		key;
-	char		id[PS_ID_TEXT];
-	char		path[512];
+	WalState state;
+	LayerSpace space;
+	TimelineSeed seed = {.tenant = *tenant, .timeline = *timeline, .system_identifier = GEN_SYSID, .segment_size = SEGMENT_SIZE, .lsn = checkpoint->end};
+	PsKey key;
+	char id[PS_ID_TEXT];
+	char path[512];
 	WalSegments *segs;
 	ImageWriter *writer;
 	StringInfoData value;
@@ -531,18 +532,16 @@ store_make(TestStore *s, History *h)
 {
 	static char bindir[] = "/tmp/t_timeline.bin.XXXXXX";
 	static bool have_bindir;
-	char		path[512];
+	char path[512];
 
 	strlcpy(s->dir, store_template, sizeof(s->dir));
 	CHECK(mkdtemp(s->dir) != NULL);
-	s->config = (Config){.store_dir = s->dir, .bindir = bindir, .redo_helpers = 1, .redo_timeout = 10000, .trash_interval = 86400,
-		.checkpoint_distance = 256, .checkpoint_timeout = 3600, .open_layer_memory = 256, .layer_memory = 1024, .max_ingest_lag = 64,
-		.page_cache_size = 1, .wait_timeout = 30000};
+	s->config = (Config) {.store_dir = s->dir, .bindir = bindir, .redo_helpers = 1, .redo_timeout = 10000, .trash_interval = 86400, .checkpoint_distance = 256, .checkpoint_timeout = 3600, .open_layer_memory = 256, .layer_memory = 1024, .max_ingest_lag = 64, .page_cache_size = 1, .wait_timeout = 30000};
 
 	/* in place of PostgreSQL, which nothing here needs: a program that waits for its end */
 	if (!have_bindir)
 	{
-		int			fd;
+		int fd;
 
 		CHECK(mkdtemp(bindir) != NULL);
 		snprintf(path, sizeof(path), "%s/postgres", bindir);
@@ -561,7 +560,7 @@ store_make(TestStore *s, History *h)
 static inline PsError *
 store_try_open(TestStore *s)
 {
-	PsError    *err;
+	PsError *err;
 
 	PS_TRY(store_open(&s->config, &s->store));
 	err = store_find_branch(s->store, "main", &s->tl);
@@ -580,7 +579,7 @@ store_reopen(TestStore *s)
 static inline void
 remove_tree(const char *dir)
 {
-	char		command[256];
+	char command[256];
 
 	snprintf(command, sizeof(command), "rm -rf '%s'", dir);
 	CHECK(system(command) == 0);
@@ -590,8 +589,8 @@ remove_tree(const char *dir)
 static inline const char *
 store_path(const TestStore *s, const char *name, char path[512])
 {
-	char		a[PS_ID_TEXT],
-				b[PS_ID_TEXT];
+	char a[PS_ID_TEXT],
+		b[PS_ID_TEXT];
 
 	snprintf(path, 512, "%s/tenants/%s/timelines/%s/%s", s->dir, ps_id_format(&test_tenant, a),
 			 ps_id_format(&test_timeline, b), name);
@@ -604,7 +603,7 @@ push(WalReceiver *receiver, const History *h, XLogRecPtr from, XLogRecPtr to, ui
 {
 	while (from < to)
 	{
-		size_t		len = 1 + next_random(random, next_random(random, 4) == 0 ? 100000 : 3000);
+		size_t len = 1 + next_random(random, next_random(random, 4) == 0 ? 100000 : 3000);
 
 		len = Min(len, to - from);
 		PS_TRY(wal_receiver_write(receiver, from, h->gen.bytes.data + (from - h->gen.start), len, NULL));
@@ -620,13 +619,13 @@ push(WalReceiver *receiver, const History *h, XLogRecPtr from, XLogRecPtr to, ui
 typedef struct SizeCheck
 {
 	const Model *m;
-	int			found;
+	int found;
 } SizeCheck;
 
 static inline PsError *
 check_size(void *arg, const PsKey *key, const char *value, uint32 len)
 {
-	SizeCheck  *c = arg;
+	SizeCheck *c = arg;
 	const ModelFork *f = &c->m->forks[key->db - FIRST_DB][key->rel - FIRST_REL][key->fork];
 
 	CHECK(f->exists && relsize_value_nblocks(value, len) == f->nblocks);
@@ -638,18 +637,18 @@ check_size(void *arg, const PsKey *key, const char *value, uint32 len)
 static inline void
 compare_at(Timeline *tl, const History *h, XLogRecPtr lsn)
 {
-	int			n = history_find(h, lsn);
+	int n = history_find(h, lsn);
 	const WalRecord *last = &h->gen.records[h->first + n];
 	const Model *m = &h->states[n];
-	PsKey		lo = ps_key_simple(PS_KEY_RELSIZE, 0, 0, 0);
-	PsKey		hi = ps_key_simple(PS_KEY_RELSIZE, PG_UINT32_MAX, PG_UINT32_MAX, PG_UINT32_MAX);
-	SizeCheck	sizes = {m, 0};
-	int			expected = 0;
-	char	   *pages = pg_malloc((NBLOCK + 2) * BLCKSZ);
-	char		page[BLCKSZ];
+	PsKey lo = ps_key_simple(PS_KEY_RELSIZE, 0, 0, 0);
+	PsKey hi = ps_key_simple(PS_KEY_RELSIZE, PG_UINT32_MAX, PG_UINT32_MAX, PG_UINT32_MAX);
+	SizeCheck sizes = {m, 0};
+	int expected = 0;
+	char *pages = pg_malloc((NBLOCK + 2) * BLCKSZ);
+	char page[BLCKSZ];
 	BlockNumber blks[NBLOCK + 2];
 	StringInfoData value;
-	WalState	state;
+	WalState state;
 
 	initStringInfo(&value);
 	hi.fork = MAX_FORKNUM;
@@ -657,8 +656,8 @@ compare_at(Timeline *tl, const History *h, XLogRecPtr lsn)
 		blks[i] = i;
 	for (int db = 0; db < NDB; db++)
 	{
-		PsKey		key = ps_key_simple(PS_KEY_DATABASE, SPC, FIRST_DB + db, 0);
-		bool		found;
+		PsKey key = ps_key_simple(PS_KEY_DATABASE, SPC, FIRST_DB + db, 0);
+		bool found;
 
 		OK(timeline_read_value(tl, &key, lsn, &value, &found));
 		CHECK(found == m->db[db]);
@@ -699,7 +698,7 @@ compare_at(Timeline *tl, const History *h, XLogRecPtr lsn)
 static inline bool
 compare_if_kept(Timeline *tl, const History *h, XLogRecPtr lsn)
 {
-	PsError    *err = timeline_pin(tl, lsn);
+	PsError *err = timeline_pin(tl, lsn);
 
 	if (err != NULL)
 	{
@@ -716,17 +715,17 @@ compare_if_kept(Timeline *tl, const History *h, XLogRecPtr lsn)
 static inline void
 compare(Timeline *tl, const History *h, XLogRecPtr end, int n, uint64 *random)
 {
-	XLogRecPtr	first = h->gen.records[h->first].end;
+	XLogRecPtr first = h->gen.records[h->first].end;
 
 	OK(timeline_wait_ingested(tl, end, 60000, NULL));
 	compare_at(tl, h, end);
 	for (int i = 0; i < n; i++)
 	{
-		uint64		offset = ((uint64) next_random(random, UINT32_MAX) << 32 | next_random(random, UINT32_MAX)) % (end - first + 1);
+		uint64 offset = ((uint64) next_random(random, UINT32_MAX) << 32 | next_random(random, UINT32_MAX)) % (end - first + 1);
 
 		/* records end at MAXALIGNed LSNs; one less than an end is no LSN that anybody reads at (extend_fork() uses it) */
 		compare_if_kept(tl, h, first + MAXALIGN_DOWN(offset));
 	}
 }
 
-#endif							/* TIMELINE_UTIL_H */
+#endif /* TIMELINE_UTIL_H */

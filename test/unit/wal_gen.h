@@ -18,18 +18,18 @@
 
 #include "wal/wal.h"
 
-#define GEN_SYSID UINT64CONST(0x1122334455667788)
+#define GEN_SYSID       UINT64CONST(0x1122334455667788)
 #define GEN_MAX_RECORDS 100000
 
 typedef struct Gen
 {
-	uint32		segment_size;
-	XLogRecPtr	start;			/* LSN of bytes.data[0] */
-	XLogRecPtr	pos;			/* end of the bytes */
-	XLogRecPtr	prev;
+	uint32 segment_size;
+	XLogRecPtr start; /* LSN of bytes.data[0] */
+	XLogRecPtr pos;   /* end of the bytes */
+	XLogRecPtr prev;
 	StringInfoData bytes;
-	int			n;
-	WalRecord  *records;		/* data is malloc'd */
+	int n;
+	WalRecord *records; /* data is malloc'd */
 } Gen;
 
 static inline void
@@ -56,7 +56,7 @@ static inline void
 gen_page_header(Gen *gen, uint16 info, uint32 rem_len)
 {
 	XLogLongPageHeaderData hdr = {0};
-	bool		is_long = gen->pos % gen->segment_size == 0;
+	bool is_long = gen->pos % gen->segment_size == 0;
 
 	hdr.std.xlp_magic = XLOG_PAGE_MAGIC;
 	hdr.std.xlp_info = info | (is_long ? XLP_LONG_HEADER : 0) | (rem_len > 0 ? XLP_FIRST_IS_CONTRECORD : 0);
@@ -83,9 +83,9 @@ gen_zeros(Gen *gen, size_t n)
 static inline char *
 gen_make_record(XLogRecPtr prev, RmgrId rmid, uint8 info, TransactionId xid, const void *body, uint32 len)
 {
-	char	   *rec = pg_malloc0(SizeOfXLogRecord + len);
+	char *rec = pg_malloc0(SizeOfXLogRecord + len);
 	XLogRecord *hdr = (XLogRecord *) rec;
-	pg_crc32c	crc;
+	pg_crc32c crc;
 
 	hdr->xl_tot_len = SizeOfXLogRecord + len;
 	hdr->xl_xid = xid;
@@ -106,11 +106,11 @@ gen_make_record(XLogRecPtr prev, RmgrId rmid, uint8 info, TransactionId xid, con
 static inline void
 gen_append(Gen *gen, const char *rec, uint32 len, uint32 keep)
 {
-	uint32		done = 0;
+	uint32 done = 0;
 
 	while (done < Min(len, keep))
 	{
-		uint32		n;
+		uint32 n;
 
 		if (gen->pos % XLOG_BLCKSZ == 0)
 			gen_page_header(gen, 0, done == 0 ? 0 : len - done);
@@ -125,8 +125,8 @@ gen_append(Gen *gen, const char *rec, uint32 len, uint32 keep)
 static inline void
 gen_record(Gen *gen, RmgrId rmid, uint8 info, TransactionId xid, const void *body, uint32 len)
 {
-	XLogRecPtr	start = wal_record_start_after(gen->pos, gen->segment_size);
-	char	   *rec = gen_make_record(gen->prev, rmid, info, xid, body, len);
+	XLogRecPtr start = wal_record_start_after(gen->pos, gen->segment_size);
+	char *rec = gen_make_record(gen->prev, rmid, info, xid, body, len);
 
 	gen_append(gen, rec, SizeOfXLogRecord + len, UINT32_MAX);
 	if (rmid == RM_XLOG_ID && info == XLOG_SWITCH)
@@ -134,7 +134,7 @@ gen_record(Gen *gen, RmgrId rmid, uint8 info, TransactionId xid, const void *bod
 		while (gen->pos % gen->segment_size != 0)
 			gen_zeros(gen, Min(XLOG_BLCKSZ, gen->segment_size - gen->pos % gen->segment_size));
 	}
-	gen->records[gen->n++] = (WalRecord){.start = start, .end = gen->pos, .len = SizeOfXLogRecord + len, .data = rec};
+	gen->records[gen->n++] = (WalRecord) {.start = start, .end = gen->pos, .len = SizeOfXLogRecord + len, .data = rec};
 	gen->prev = start;
 }
 
@@ -142,8 +142,8 @@ gen_record(Gen *gen, RmgrId rmid, uint8 info, TransactionId xid, const void *bod
 static inline char *
 gen_main_data(const void *data, uint32 len, uint32 *body_len)
 {
-	char	   *body = pg_malloc(len + 5);
-	int			head;
+	char *body = pg_malloc(len + 5);
+	int head;
 
 	if (len < 256)
 	{
@@ -166,9 +166,9 @@ gen_main_data(const void *data, uint32 len, uint32 *body_len)
 static inline void
 gen_random_record(Gen *gen, uint32 len)
 {
-	char	   *data = pg_malloc(len + 1);
-	uint32		body_len;
-	char	   *body;
+	char *data = pg_malloc(len + 1);
+	uint32 body_len;
+	char *body;
 
 	for (uint32 i = 0; i < len; i++)
 		data[i] = random();
@@ -183,28 +183,30 @@ static inline void
 gen_seed(void)
 {
 	const char *env = getenv("TEST_SEED");
-	unsigned	seed = env != NULL ? strtoul(env, NULL, 10) : (unsigned) time(NULL) ^ (getpid() << 16);
+	unsigned seed = env != NULL ? strtoul(env, NULL, 10) : (unsigned) time(NULL) ^ (getpid() << 16);
 
 	srandom(seed);
 	print_message("TEST_SEED=%u\n", seed);
 }
 
-#define assert_ok(expr) \
-	do { \
-		PsError    *ok_err_ = (expr); \
-		if (ok_err_ != NULL) \
+#define assert_ok(expr)                                  \
+	do                                                   \
+	{                                                    \
+		PsError *ok_err_ = (expr);                       \
+		if (ok_err_ != NULL)                             \
 			fail_msg("%s: %s", #expr, ok_err_->message); \
 	} while (0)
 
 /* Fails unless the error's message has the text in it. */
-#define assert_error(expr, text) \
-	do { \
-		PsError    *error_ = (expr); \
-		if (error_ == NULL) \
-			fail_msg("%s: no error, expected one with \"%s\"", #expr, text); \
-		else if (strstr(error_->message, text) == NULL) \
+#define assert_error(expr, text)                                                   \
+	do                                                                             \
+	{                                                                              \
+		PsError *error_ = (expr);                                                  \
+		if (error_ == NULL)                                                        \
+			fail_msg("%s: no error, expected one with \"%s\"", #expr, text);       \
+		else if (strstr(error_->message, text) == NULL)                            \
 			fail_msg("%s: \"%s\", expected \"%s\"", #expr, error_->message, text); \
-		ps_error_free(error_); \
+		ps_error_free(error_);                                                     \
 	} while (0)
 
-#endif							/* WAL_GEN_H */
+#endif /* WAL_GEN_H */

@@ -39,14 +39,14 @@
 
 #define SEGMENT_SIZE (16 * 1024 * 1024)
 
-static int	differences = 0;
+static int differences = 0;
 
 static void differ(const char *fmt, ...) pg_attribute_printf(1, 2);
 
 static void
 differ(const char *fmt, ...)
 {
-	va_list		args;
+	va_list args;
 
 	va_start(args, fmt);
 	vprintf(fmt, args);
@@ -72,8 +72,8 @@ check(PsError *err)
 static XLogRecPtr
 parse_lsn(const char *text)
 {
-	uint32		hi;
-	uint32		lo;
+	uint32 hi;
+	uint32 lo;
 
 	if (sscanf(text, "%X/%X", &hi, &lo) != 2)
 		fatal(ps_error("22023", "invalid LSN \"%s\"", text));
@@ -84,9 +84,9 @@ parse_lsn(const char *text)
 static char *
 slurp(const char *path, size_t *len)
 {
-	int			fd = open(path, O_RDONLY);
+	int fd = open(path, O_RDONLY);
 	struct stat st;
-	char	   *data;
+	char *data;
 
 	if (fd < 0)
 		return NULL;
@@ -111,7 +111,7 @@ static const char *const rmgr_names[] = {
 static void
 print_record(const WalRecord *rec, const WalParsed *parsed)
 {
-	uint32		images = 0;
+	uint32 images = 0;
 
 	for (int i = 0; i <= parsed->max_block_id; i++)
 	{
@@ -141,16 +141,16 @@ static int
 dump(const char *dir, XLogRecPtr start, XLogRecPtr end)
 {
 	WalSegments *segs;
-	WalReader  *reader;
-	WalRecord	rec;
-	bool		found;
+	WalReader *reader;
+	WalRecord rec;
+	bool found;
 
 	check(wal_segments_open(dir, SEGMENT_SIZE, &segs));
 	reader = wal_reader_create(segs, start, InvalidXLogRecPtr, 0);
 	for (;;)
 	{
-		WalParsed	parsed;
-		char	   *copy;
+		WalParsed parsed;
+		char *copy;
 
 		check(wal_reader_next(reader, end, &rec, &found));
 		if (!found)
@@ -181,9 +181,9 @@ dump(const char *dir, XLogRecPtr start, XLogRecPtr end)
 
 typedef struct Item
 {
-	PsKey		key;
-	char	   *data;
-	uint32		len;
+	PsKey key;
+	char *data;
+	uint32 len;
 	struct Item *next;
 } Item;
 
@@ -212,7 +212,7 @@ lookup(const PsKey *key)
 static void
 store(const PsKey *key, const char *data, uint32 len)
 {
-	Item	   *item = lookup(key);
+	Item *item = lookup(key);
 
 	if (item == NULL)
 	{
@@ -230,13 +230,13 @@ store(const PsKey *key, const char *data, uint32 len)
 static void
 erase(const PsKey *key)
 {
-	Item	  **p = &items[bucket(key)];
+	Item **p = &items[bucket(key)];
 
 	for (; *p != NULL; p = &(*p)->next)
 	{
 		if (ps_key_cmp(&(*p)->key, key) == 0)
 		{
-			Item	   *item = *p;
+			Item *item = *p;
 
 			*p = item->next;
 			free(item->data);
@@ -251,9 +251,9 @@ erase(const PsKey *key)
 static uint32
 rel_size(PsRel rel, ForkNumber fork, bool *exists)
 {
-	PsKey		key = ps_key_relsize(rel, fork);
-	Item	   *item = lookup(&key);
-	uint32		n = 0;
+	PsKey key = ps_key_relsize(rel, fork);
+	Item *item = lookup(&key);
+	uint32 n = 0;
 
 	*exists = item != NULL;
 	if (item != NULL)
@@ -264,7 +264,7 @@ rel_size(PsRel rel, ForkNumber fork, bool *exists)
 static void
 set_rel_size(PsRel rel, ForkNumber fork, uint32 n)
 {
-	PsKey		key = ps_key_relsize(rel, fork);
+	PsKey key = ps_key_relsize(rel, fork);
 
 	store(&key, (char *) &n, 4);
 }
@@ -272,8 +272,8 @@ set_rel_size(PsRel rel, ForkNumber fork, uint32 n)
 static PsError *
 sink_block(void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork, BlockNumber blk, bool will_init)
 {
-	bool		exists;
-	uint32		n = rel_size(rel, fork, &exists);
+	bool exists;
+	uint32 n = rel_size(rel, fork, &exists);
 
 	nblocks_told++;
 	if (((const XLogRecord *) rec->data)->xl_rmid != RM_SMGR_ID && (!exists || blk >= n))
@@ -284,8 +284,8 @@ sink_block(void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork, BlockNum
 static PsError *
 sink_slru(void *arg, const WalRecord *rec, PsSlru slru, uint32 pageno, bool will_init)
 {
-	PsKey		key = ps_key_slru_block(slru, pageno);
-	Item	   *item = lookup(&key);
+	PsKey key = ps_key_slru_block(slru, pageno);
+	Item *item = lookup(&key);
 	PGAlignedBlock page;
 
 	if (item != NULL && !will_init)
@@ -302,11 +302,11 @@ sink_slru_truncate(void *arg, const WalRecord *rec, PsSlru slru, uint32 cutoff_p
 {
 	for (int b = 0; b < NBUCKETS; b++)
 	{
-		Item	   *next;
+		Item *next;
 
 		for (Item *item = items[b]; item != NULL; item = next)
 		{
-			PsKey		key = item->key;
+			PsKey key = item->key;
 
 			next = item->next;
 			if (key.kind == PS_KEY_SLRU_BLOCK && key.spc == slru && wal_slru_truncates(rec, slru, cutoff_page, key.rel))
@@ -319,7 +319,7 @@ sink_slru_truncate(void *arg, const WalRecord *rec, PsSlru slru, uint32 cutoff_p
 static PsError *
 sink_rel_create(void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork)
 {
-	bool		exists;
+	bool exists;
 
 	rel_size(rel, fork, &exists);
 	if (!exists)
@@ -330,8 +330,8 @@ sink_rel_create(void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork)
 static PsError *
 sink_rel_truncate(void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork, BlockNumber nblocks)
 {
-	bool		exists;
-	uint32		n = rel_size(rel, fork, &exists);
+	bool exists;
+	uint32 n = rel_size(rel, fork, &exists);
 
 	if (exists && n > nblocks)
 		set_rel_size(rel, fork, nblocks);
@@ -343,7 +343,7 @@ sink_rel_drop(void *arg, const WalRecord *rec, PsRel rel)
 {
 	for (int fork = 0; fork <= MAX_FORKNUM; fork++)
 	{
-		PsKey		key = ps_key_relsize(rel, fork);
+		PsKey key = ps_key_relsize(rel, fork);
 
 		erase(&key);
 	}
@@ -354,7 +354,8 @@ static bool
 of_database(const PsKey *key, Oid spc, Oid db)
 {
 	return (key->kind == PS_KEY_RELSIZE || key->kind == PS_KEY_INITSIZE || key->kind == PS_KEY_DATABASE ||
-			key->kind == PS_KEY_RELMAP) && key->spc == spc && key->db == db;
+			key->kind == PS_KEY_RELMAP) &&
+		   key->spc == spc && key->db == db;
 }
 
 static PsError *
@@ -362,11 +363,11 @@ sink_db_drop(void *arg, const WalRecord *rec, Oid spc, Oid db)
 {
 	for (int b = 0; b < NBUCKETS; b++)
 	{
-		Item	   *next;
+		Item *next;
 
 		for (Item *item = items[b]; item != NULL; item = next)
 		{
-			PsKey		key = item->key;
+			PsKey key = item->key;
 
 			next = item->next;
 			if (of_database(&key, spc, db))
@@ -384,7 +385,7 @@ sink_db_copy(void *arg, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, 
 	{
 		for (Item *item = items[b]; item != NULL; item = item->next)
 		{
-			PsKey		key = item->key;
+			PsKey key = item->key;
 
 			if (!of_database(&key, src_spc, src_db))
 				continue;
@@ -399,9 +400,9 @@ sink_db_copy(void *arg, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, 
 static PsError *
 sink_origin(void *arg, const WalRecord *rec, RepOriginId id, XLogRecPtr remote_lsn, bool force)
 {
-	PsKey		key = ps_key_simple(PS_KEY_ORIGIN, 0, 0, id);
-	Item	   *item = lookup(&key);
-	XLogRecPtr	old = InvalidXLogRecPtr;
+	PsKey key = ps_key_simple(PS_KEY_ORIGIN, 0, 0, id);
+	Item *item = lookup(&key);
+	XLogRecPtr old = InvalidXLogRecPtr;
 
 	if (item != NULL)
 		memcpy(&old, item->data, sizeof(old));
@@ -440,13 +441,13 @@ static const WalSink sink = {
 
 /* ---- what a data directory holds, told to a function ---- */
 
-typedef void (*Visit) (const PsKey *key, const char *data, uint32 len);
+typedef void (*Visit)(const PsKey *key, const char *data, uint32 len);
 
 static void
 visit_file(const PsKey *key, const char *path, Visit visit)
 {
-	size_t		len;
-	char	   *data = slurp(path, &len);
+	size_t len;
+	char *data = slurp(path, &len);
 
 	if (data != NULL)
 		visit(key, data, len);
@@ -456,24 +457,24 @@ visit_file(const PsKey *key, const char *path, Visit visit)
 static void
 visit_slru(const char *pgdata, PsSlru slru, Visit visit)
 {
-	char	   *dirname = psprintf("%s/%s", pgdata, ps_slru_dir[slru]);
-	DIR		   *dir = opendir(dirname);
+	char *dirname = psprintf("%s/%s", pgdata, ps_slru_dir[slru]);
+	DIR *dir = opendir(dirname);
 	struct dirent *de;
 
 	while (dir != NULL && (de = readdir(dir)) != NULL)
 	{
-		char	   *end;
-		uint32		segno = strtoul(de->d_name, &end, 16);
-		char	   *path = psprintf("%s/%s", dirname, de->d_name);
-		size_t		len;
-		char	   *data;
+		char *end;
+		uint32 segno = strtoul(de->d_name, &end, 16);
+		char *path = psprintf("%s/%s", dirname, de->d_name);
+		size_t len;
+		char *data;
 
 		if (strlen(de->d_name) < 4 || *end != 0)
 			continue;
 		data = slurp(path, &len);
 		for (size_t at = 0; at + BLCKSZ <= len; at += BLCKSZ)
 		{
-			PsKey		key = ps_key_slru_block(slru, segno * 32 + at / BLCKSZ);
+			PsKey key = ps_key_slru_block(slru, segno * 32 + at / BLCKSZ);
 
 			visit(&key, data + at, BLCKSZ);
 		}
@@ -489,10 +490,10 @@ visit_slru(const char *pgdata, PsSlru slru, Visit visit)
 static void
 visit_database(const char *dirname, Oid spc, Oid db, Visit visit)
 {
-	DIR		   *dir = opendir(dirname);
+	DIR *dir = opendir(dirname);
 	struct dirent *de;
-	PsKey		key;
-	char	   *path;
+	PsKey key;
+	char *path;
 
 	key = ps_key_simple(PS_KEY_RELMAP, spc, db, 0);
 	path = psprintf("%s/pg_filenode.map", dirname);
@@ -505,11 +506,11 @@ visit_database(const char *dirname, Oid spc, Oid db, Visit visit)
 
 	while (dir != NULL && (de = readdir(dir)) != NULL)
 	{
-		char	   *end;
-		PsRel		rel = {.spc = spc, .db = db, .rel = strtoul(de->d_name, &end, 10)};
-		ForkNumber	fork = MAIN_FORKNUM;
+		char *end;
+		PsRel rel = {.spc = spc, .db = db, .rel = strtoul(de->d_name, &end, 10)};
+		ForkNumber fork = MAIN_FORKNUM;
 		struct stat st;
-		uint32		n;
+		uint32 n;
 
 		if (end == de->d_name)
 			continue;
@@ -542,12 +543,12 @@ visit_database(const char *dirname, Oid spc, Oid db, Visit visit)
 static void
 visit_tablespace(const char *dirname, Oid spc, Visit visit)
 {
-	DIR		   *dir = opendir(dirname);
+	DIR *dir = opendir(dirname);
 	struct dirent *de;
 
 	while (dir != NULL && (de = readdir(dir)) != NULL)
 	{
-		char	   *path = psprintf("%s/%s", dirname, de->d_name);
+		char *path = psprintf("%s/%s", dirname, de->d_name);
 
 		if (atoi(de->d_name) > 0)
 			visit_database(path, spc, atoi(de->d_name), visit);
@@ -560,11 +561,11 @@ visit_tablespace(const char *dirname, Oid spc, Visit visit)
 static void
 visit_pgdata(const char *pgdata, Visit visit)
 {
-	char	   *path;
-	DIR		   *dir;
+	char *path;
+	DIR *dir;
 	struct dirent *de;
-	char	   *data;
-	size_t		len;
+	char *data;
+	size_t len;
 
 	for (int slru = 0; slru < PS_NSLRU; slru++)
 		visit_slru(pgdata, slru, visit);
@@ -578,7 +579,7 @@ visit_pgdata(const char *pgdata, Visit visit)
 	dir = opendir(path);
 	while ((de = readdir(dir)) != NULL)
 	{
-		PsKey		key = ps_key_simple(PS_KEY_TWOPHASE, 0, 0, strtoul(de->d_name, NULL, 16));
+		PsKey key = ps_key_simple(PS_KEY_TWOPHASE, 0, 0, strtoul(de->d_name, NULL, 16));
 
 		if (de->d_name[0] != '.')
 			visit_file(&key, psprintf("%s/%s", path, de->d_name), visit);
@@ -589,9 +590,9 @@ visit_pgdata(const char *pgdata, Visit visit)
 	dir = opendir(path);
 	while ((de = readdir(dir)) != NULL)
 	{
-		char		target[MAXPGPATH];
-		PsKey		key = ps_key_simple(PS_KEY_TABLESPACE, atoi(de->d_name), 0, 0);
-		ssize_t		n = readlink(psprintf("%s/%s", path, de->d_name), target, sizeof(target));
+		char target[MAXPGPATH];
+		PsKey key = ps_key_simple(PS_KEY_TABLESPACE, atoi(de->d_name), 0, 0);
+		ssize_t n = readlink(psprintf("%s/%s", path, de->d_name), target, sizeof(target));
 
 		if (n < 0)
 			continue;
@@ -605,8 +606,8 @@ visit_pgdata(const char *pgdata, Visit visit)
 	data = slurp(psprintf("%s/pg_logical/replorigin_checkpoint", pgdata), &len);
 	for (size_t at = 4; data != NULL && at + 16 + 4 <= len; at += 16)
 	{
-		uint16		id;
-		PsKey		key;
+		uint16 id;
+		PsKey key;
 
 		memcpy(&id, data + at, 2);
 		key = ps_key_simple(PS_KEY_ORIGIN, 0, 0, id);
@@ -620,8 +621,8 @@ static uint64 longer = 0;
 static void
 compare_item(const PsKey *key, const char *data, uint32 len)
 {
-	char		text[PS_KEY_TEXT];
-	Item	   *item = lookup(key);
+	char text[PS_KEY_TEXT];
+	Item *item = lookup(key);
 	static const char zeros[BLCKSZ];
 
 	compared++;
@@ -637,8 +638,8 @@ compare_item(const PsKey *key, const char *data, uint32 len)
 	}
 	else if (key->kind == PS_KEY_RELSIZE || key->kind == PS_KEY_INITSIZE)
 	{
-		uint32		mine;
-		uint32		real;
+		uint32 mine;
+		uint32 real;
 
 		memcpy(&mine, item->data, 4);
 		memcpy(&real, data, 4);
@@ -655,7 +656,7 @@ compare_item(const PsKey *key, const char *data, uint32 len)
 	{
 		if (item->len != len || memcmp(item->data, data, len) != 0)
 		{
-			uint32		at = 0;
+			uint32 at = 0;
 
 			while (at < Min(len, item->len) && item->data[at] == data[at])
 				at++;
@@ -669,11 +670,11 @@ compare_item(const PsKey *key, const char *data, uint32 len)
 static void
 compare_checkpoint(const WalState *state, const WalRecord *rec, const WalParsed *parsed, bool recovery)
 {
-	CheckPoint	real;
-	CheckPoint	mine;
+	CheckPoint real;
+	CheckPoint mine;
 	StringInfoData bytes;
-	XLogRecPtr	start;
-	XLogRecPtr	end;
+	XLogRecPtr start;
+	XLogRecPtr end;
 
 	memcpy(&real, parsed->main_data, sizeof(real));
 	initStringInfo(&bytes);
@@ -683,10 +684,10 @@ compare_checkpoint(const WalState *state, const WalRecord *rec, const WalParsed 
 			   LSN_FORMAT_ARGS(rec->start), LSN_FORMAT_ARGS(rec->end));
 	if (recovery && bytes.len >= rec->len && memcmp(bytes.data + (start - state->end), rec->data, rec->len) == 0)
 		printf("checkpoint of recovery at %X/%X is identical\n", LSN_FORMAT_ARGS(rec->start));
-#define COMPARE(field) \
-	if (mine.field != real.field) \
-		differ("checkpoint at %X/%X: " #field " %llu, expected %llu", LSN_FORMAT_ARGS(rec->start), \
-			   (unsigned long long) mine.field, (unsigned long long) real.field)
+#define COMPARE(field)                                                                         \
+	if (mine.field != real.field)                                                              \
+	differ("checkpoint at %X/%X: " #field " %llu, expected %llu", LSN_FORMAT_ARGS(rec->start), \
+		   (unsigned long long) mine.field, (unsigned long long) real.field)
 	COMPARE(redo);
 	COMPARE(ThisTimeLineID);
 	COMPARE(PrevTimeLineID);
@@ -712,20 +713,19 @@ static int
 apply(const char *base, const char *after, bool crash)
 {
 	ControlFileData *control;
-	bool		crc_ok;
-	char	   *waldir = psprintf("%s/pg_wal", after);
+	bool crc_ok;
+	char *waldir = psprintf("%s/pg_wal", after);
 	WalSegments *segs;
-	WalReader  *reader;
-	WalState	state;
-	WalRecord	rec;
-	XLogRecPtr	upto;
-	bool		found;
-	uint64		nrecords = 0;
+	WalReader *reader;
+	WalState state;
+	WalRecord rec;
+	XLogRecPtr upto;
+	bool found;
+	uint64 nrecords = 0;
 
 	control = get_controlfile(after, &crc_ok);
 	/* the last record is a shutdown checkpoint of 114 bytes */
-	upto = control->checkPoint + 120 + ((control->checkPoint + 114) / XLOG_BLCKSZ > control->checkPoint / XLOG_BLCKSZ ?
-										SizeOfXLogShortPHD : 0);
+	upto = control->checkPoint + 120 + ((control->checkPoint + 114) / XLOG_BLCKSZ > control->checkPoint / XLOG_BLCKSZ ? SizeOfXLogShortPHD : 0);
 	control = get_controlfile(base, &crc_ok);
 	visit_pgdata(base, store);
 
@@ -740,8 +740,8 @@ apply(const char *base, const char *after, bool crash)
 
 	for (;;)
 	{
-		WalParsed	parsed;
-		WalState	copy;
+		WalParsed parsed;
+		WalState copy;
 		StringInfoData encoded;
 
 		check(wal_reader_next(reader, upto, &rec, &found));
@@ -767,9 +767,9 @@ apply(const char *base, const char *after, bool crash)
 	if (state.last_checkpoint != control->checkPoint || !state.shutdown)
 		differ("WAL ends at %X/%X, not with the checkpoint at %X/%X", LSN_FORMAT_ARGS(state.end),
 			   LSN_FORMAT_ARGS(control->checkPoint));
-#define COMPARE(field, of_control) \
+#define COMPARE(field, of_control)          \
 	if (state.field != control->of_control) \
-		differ("state: " #field " %d, expected %d", (int) state.field, (int) control->of_control)
+	differ("state: " #field " %d, expected %d", (int) state.field, (int) control->of_control)
 	COMPARE(max_connections, MaxConnections);
 	COMPARE(max_worker_processes, max_worker_processes);
 	COMPARE(max_wal_senders, max_wal_senders);
@@ -785,7 +785,7 @@ apply(const char *base, const char *after, bool crash)
 	{
 		for (Item *item = items[b]; item != NULL; item = item->next)
 		{
-			char		text[PS_KEY_TEXT];
+			char text[PS_KEY_TEXT];
 
 			if (item->key.kind == PS_KEY_RELSIZE && item->key.fork == FSM_FORKNUM)
 				continue;
@@ -815,7 +815,7 @@ no_slru(void *arg, const WalRecord *rec, PsSlru slru, uint32 pageno, bool will_i
 static int
 speed(const char *dir, XLogRecPtr start, XLogRecPtr end)
 {
-	WalSink		nosink = sink;
+	WalSink nosink = sink;
 	WalSegments *segs;
 
 	nosink.block = no_block;
@@ -823,15 +823,15 @@ speed(const char *dir, XLogRecPtr start, XLogRecPtr end)
 	check(wal_segments_open(dir, SEGMENT_SIZE, &segs));
 	for (int what = 0; what < 4; what++)
 	{
-		WalReader  *reader = wal_reader_create(segs, start, InvalidXLogRecPtr, 0);
+		WalReader *reader = wal_reader_create(segs, start, InvalidXLogRecPtr, 0);
 		struct timespec t0;
 		struct timespec t1;
-		WalRecord	rec;
-		WalParsed	parsed;
-		WalState	state = {0};
-		bool		found;
-		uint64		n = 0;
-		double		seconds;
+		WalRecord rec;
+		WalParsed parsed;
+		WalState state = {0};
+		bool found;
+		uint64 n = 0;
+		double seconds;
 
 		clock_gettime(CLOCK_MONOTONIC, &t0);
 		for (;;)
@@ -850,7 +850,9 @@ speed(const char *dir, XLogRecPtr start, XLogRecPtr end)
 		clock_gettime(CLOCK_MONOTONIC, &t1);
 		seconds = t1.tv_sec - t0.tv_sec + (t1.tv_nsec - t0.tv_nsec) / 1e9;
 		printf("%-40s %7.0f MB/s, %8.0f records/ms, %llu records\n",
-			   what == 0 ? "read and decode" : what == 1 ? "... and parse" : what == 2 ? "... and interpret" : "... and state",
+			   what == 0 ? "read and decode" : what == 1 ? "... and parse"
+										   : what == 2   ? "... and interpret"
+														 : "... and state",
 			   (end - start) / seconds / 1e6, n / seconds / 1e3, (unsigned long long) n);
 		wal_reader_free(reader);
 	}

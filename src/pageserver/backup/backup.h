@@ -29,8 +29,8 @@
 /* One fork of a relation and its length. */
 typedef struct ForkSize
 {
-	PsRel		rel;
-	ForkNumber	fork;
+	PsRel rel;
+	ForkNumber fork;
 	BlockNumber nblocks;
 } ForkSize;
 
@@ -70,21 +70,21 @@ extern PsError *backup_read_settings(Timeline *tl, XLogRecPtr lsn, BranchSetting
 /* ---- datadir.c ---- */
 typedef struct DataDirDatabase
 {
-	Oid			spc;
-	Oid			db;				/* 0: the shared relations */
+	Oid spc;
+	Oid db; /* 0: the shared relations */
 } DataDirDatabase;
 
 typedef struct DataDirTablespace
 {
-	Oid			oid;
-	char	   *location;		/* "" for a directory in pg_tblspc itself */
+	Oid oid;
+	char *location; /* "" for a directory in pg_tblspc itself */
 } DataDirTablespace;
 
 typedef struct DataDirSlru
 {
-	PsSlru		slru;
-	uint32		segno;
-	uint32		pages;
+	PsSlru slru;
+	uint32 segno;
+	uint32 pages;
 } DataDirSlru;
 
 /*
@@ -93,19 +93,19 @@ typedef struct DataDirSlru
  */
 typedef struct DataDir
 {
-	char	   *path;
-	ForkSize   *forks;			/* of permanent relations all forks, of unlogged ones the init fork */
-	size_t		nforks;
-	uint64		nblocks;		/* sum over forks */
-	size_t		nunlogged;		/* unlogged relations whose contents are left out */
+	char *path;
+	ForkSize *forks; /* of permanent relations all forks, of unlogged ones the init fork */
+	size_t nforks;
+	uint64 nblocks;             /* sum over forks */
+	size_t nunlogged;           /* unlogged relations whose contents are left out */
 	DataDirDatabase *databases; /* directories that hold a pg_filenode.map */
-	size_t		ndatabases;
+	size_t ndatabases;
 	DataDirTablespace *tablespaces;
-	size_t		ntablespaces;
+	size_t ntablespaces;
 	DataDirSlru *slrus;
-	size_t		nslrus;
-	TransactionId *twophase;	/* names of the state files */
-	size_t		ntwophase;
+	size_t nslrus;
+	TransactionId *twophase; /* names of the state files */
+	size_t ntwophase;
 } DataDir;
 
 /* dir must be freed with datadir_free() after an error, too. */
@@ -135,9 +135,9 @@ extern PsError *branch_create(Store *store, const char *name, bool data_checksum
 /* What timeline_take_over() gave. */
 typedef struct BaseBackup
 {
-	uint64		generation;
-	WalState	state;
-	XLogRecPtr	checkpoint_lsn;
+	uint64 generation;
+	WalState state;
+	XLogRecPtr checkpoint_lsn;
 } BaseBackup;
 
 /*
@@ -226,29 +226,29 @@ extern bool page_is_zero(const char *page);
 typedef struct ReplicationStateOnDisk
 {
 	RepOriginId roident;
-	XLogRecPtr	remote_lsn;
+	XLogRecPtr remote_lsn;
 } ReplicationStateOnDisk;
 
 /* A backup being made: the tar, and the state of the timeline that it is of. */
 typedef struct Backup
 {
-	Timeline   *tl;
-	TarSink    *tar;
+	Timeline *tl;
+	TarSink *tar;
 	const Waiter *waiter;
 	TimelineInfo info;
-	WalState	state;			/* everything is read at state.end */
-	CheckPoint	checkpoint;		/* contents of the shutdown checkpoint that the directory starts from */
-	XLogRecPtr	checkpoint_lsn;
-	StringInfoData wal_tail;	/* WAL that follows state.end in the backup but not in the timeline */
-	ControlFileData control;	/* as it was imported */
+	WalState state;        /* everything is read at state.end */
+	CheckPoint checkpoint; /* contents of the shutdown checkpoint that the directory starts from */
+	XLogRecPtr checkpoint_lsn;
+	StringInfoData wal_tail; /* WAL that follows state.end in the backup but not in the timeline */
+	ControlFileData control; /* as it was imported */
 	BranchSettings settings;
-	const char *conf;			/* postgresql.conf of these, "" if there is none */
-	const char *auto_conf;		/* postgresql.auto.conf, likewise */
-	bool		has_tablespaces;
-	const ProgressSink *damaged;	/* as fullbackup() has it */
-	XLogRecPtr	pinned;			/* until backup_end(); InvalidXLogRecPtr: none */
-	DataDirDatabase *dirs;		/* of databases, that the tar has */
-	size_t		ndirs;
+	const char *conf;      /* postgresql.conf of these, "" if there is none */
+	const char *auto_conf; /* postgresql.auto.conf, likewise */
+	bool has_tablespaces;
+	const ProgressSink *damaged; /* as fullbackup() has it */
+	XLogRecPtr pinned;           /* until backup_end(); InvalidXLogRecPtr: none */
+	DataDirDatabase *dirs;       /* of databases, that the tar has */
+	size_t ndirs;
 } Backup;
 
 /*
@@ -290,4 +290,4 @@ extern PsError *backup_send_transaction_state(Backup *backup);
 /* The segments that hold the shutdown checkpoint, then pg_control, which makes the directory complete: last. */
 extern PsError *backup_send_wal_and_control(Backup *backup);
 
-#endif							/* PS_BACKUP_H */
+#endif /* PS_BACKUP_H */

@@ -13,7 +13,7 @@ static PsError *
 send_conf(Backup *backup)
 {
 	StringInfoData conf;
-	PsError    *err;
+	PsError *err;
 
 	initStringInfo(&conf);
 	backup_put_conf(backup, &conf);
@@ -27,10 +27,10 @@ static PsError *
 send_smgr_conf(Backup *backup, uint64 generation)
 {
 	StringInfoData conf;
-	char		id[PS_ID_TEXT];
-	char		number[32];
-	char	   *libraries = conf_preload_libraries(backup->conf, backup->auto_conf);
-	PsError    *err;
+	char id[PS_ID_TEXT];
+	char number[32];
+	char *libraries = conf_preload_libraries(backup->conf, backup->auto_conf);
+	PsError *err;
 
 	initStringInfo(&conf);
 	appendStringInfo(&conf, "# Settings of this compute of branch \"%s\"; a new start replaces the file.\n", backup->info.name);
@@ -50,7 +50,7 @@ send_smgr_conf(Backup *backup, uint64 generation)
 static PsError *
 send_stop_file(void *arg, const char *name, const char *data, size_t len)
 {
-	Backup	   *backup = arg;
+	Backup *backup = arg;
 
 	return tar_file(backup->tar, name, data, len);
 }
@@ -58,9 +58,9 @@ send_stop_file(void *arg, const char *name, const char *data, size_t len)
 static PsError *
 send_all(Backup *backup, uint64 generation)
 {
-	ForkSize   *init_forks;
-	size_t		n;
-	PsError    *err;
+	ForkSize *init_forks;
+	size_t n;
+	PsError *err;
 
 	PS_TRY(backup_send_skeleton(backup));
 	PS_TRY(send_conf(backup));
@@ -79,8 +79,8 @@ send_all(Backup *backup, uint64 generation)
 PsError *
 basebackup(Timeline *tl, const BaseBackup *base, const Waiter *waiter, ByteSink sink)
 {
-	Backup		backup;
-	PsError    *err = backup_begin(&backup, tl, &base->state, waiter, sink);
+	Backup backup;
+	PsError *err = backup_begin(&backup, tl, &base->state, waiter, sink);
 
 	backup.checkpoint_lsn = base->checkpoint_lsn;
 	if (err == NULL)
@@ -92,8 +92,8 @@ basebackup(Timeline *tl, const BaseBackup *base, const Waiter *waiter, ByteSink 
 PsError *
 basebackup_rehearsal(Timeline *tl, const Waiter *waiter, ByteSink sink)
 {
-	Backup		backup;
-	PsError    *err = backup_begin_at(&backup, tl, InvalidXLogRecPtr, waiter, sink);
+	Backup backup;
+	PsError *err = backup_begin_at(&backup, tl, InvalidXLogRecPtr, waiter, sink);
 
 	if (err == NULL)
 		err = send_all(&backup, 0);

@@ -18,14 +18,13 @@
 static PsError *
 run_initdb(const Config *config, const char *dir, bool data_checksums, const Waiter *waiter)
 {
-	char	   *initdb = psprintf("%s/initdb", config->bindir);
-	char	   *argv[] = {
+	char *initdb = psprintf("%s/initdb", config->bindir);
+	char *argv[] = {
 		initdb, "-D", (char *) dir, "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8",
 		"--auth-local=trust", "--auth-host=scram-sha-256",
-		"--no-sync",			/* the import reads it back, and makes that durable */
-		"--no-instructions", data_checksums ? "--data-checksums" : NULL, NULL
-	};
-	PsError    *err = program_run(argv, waiter);
+		"--no-sync", /* the import reads it back, and makes that durable */
+		"--no-instructions", data_checksums ? "--data-checksums" : NULL, NULL};
+	PsError *err = program_run(argv, waiter);
 
 	pfree(initdb);
 	return err;
@@ -36,18 +35,18 @@ branch_create(Store *store, const char *name, bool data_checksums, const Waiter 
 			  Timeline **tl)
 {
 	const Config *config = store_config(store);
-	PsId		unique = ps_id_random();
-	char		id[PS_ID_TEXT];
-	char	   *dir;
-	PsError    *err;
+	PsId unique = ps_id_random();
+	char id[PS_ID_TEXT];
+	char *dir;
+	PsError *err;
 
-	PS_TRY(store_check_new_name(store, name));	/* before the second that initdb takes */
+	PS_TRY(store_check_new_name(store, name)); /* before the second that initdb takes */
 	dir = psprintf("%s/tmp/initdb-%s", config->store_dir, ps_id_format(&unique, id));
 	err = run_initdb(config, dir, data_checksums, waiter);
 	if (err == NULL)
 		err = import_cluster(store, name, dir, waiter, progress, tl);
 	if (access(dir, F_OK) == 0)
-		(void) rmtree(dir, true);	/* says itself what it cannot remove; the next start does */
+		(void) rmtree(dir, true); /* says itself what it cannot remove; the next start does */
 	pfree(dir);
 	return err;
 }

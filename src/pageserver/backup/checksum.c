@@ -32,7 +32,7 @@ page_checksum_is_right(const char *page, BlockNumber blk, uint16 *expected)
 		*expected = 0;
 		return page_is_zero(page);
 	}
-	memcpy(copy.data, page, BLCKSZ);	/* pg_checksum_page() writes to the page while it works */
+	memcpy(copy.data, page, BLCKSZ); /* pg_checksum_page() writes to the page while it works */
 	*expected = pg_checksum_page(copy.data, blk);
 	return *expected == ((PageHeader) page)->pd_checksum;
 }

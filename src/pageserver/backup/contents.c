@@ -23,18 +23,17 @@ static const char *const directories[] = {
 	"base", "global", "pg_commit_ts", "pg_dynshmem", "pg_logical", "pg_logical/mappings", "pg_logical/snapshots",
 	"pg_multixact", "pg_multixact/members", "pg_multixact/offsets", "pg_notify", "pg_replslot", "pg_serial",
 	"pg_snapshots", "pg_stat", "pg_stat_tmp", "pg_subtrans", "pg_tblspc", "pg_twophase", "pg_wal",
-	"pg_wal/archive_status", "pg_xact"
-};
+	"pg_wal/archive_status", "pg_xact"};
 
 /* For a cluster whose settings were outside its data directory. */
 static const char default_hba[] =
-"# TYPE  DATABASE  USER  ADDRESS       METHOD\n"
-"local   all       all                 peer\n"
-"host    all       all   127.0.0.1/32  scram-sha-256\n"
-"host    all       all   ::1/128       scram-sha-256\n";
+	"# TYPE  DATABASE  USER  ADDRESS       METHOD\n"
+	"local   all       all                 peer\n"
+	"host    all       all   127.0.0.1/32  scram-sha-256\n"
+	"host    all       all   ::1/128       scram-sha-256\n";
 
 static const char default_ident[] =
-"# MAPNAME  SYSTEM-USERNAME  PG-USERNAME\n";
+	"# MAPNAME  SYSTEM-USERNAME  PG-USERNAME\n";
 
 static PsError *
 check_canceled(const Backup *backup)
@@ -50,22 +49,22 @@ check_canceled(const Backup *backup)
 
 typedef struct Entry
 {
-	PsKey		key;
-	char	   *value;			/* with a zero byte after it */
-	uint32		len;
+	PsKey key;
+	char *value; /* with a zero byte after it */
+	uint32 len;
 } Entry;
 
 typedef struct Entries
 {
-	Entry	   *entries;
-	size_t		n;
+	Entry *entries;
+	size_t n;
 } Entries;
 
 static PsError *
 add_entry(void *arg, const PsKey *key, const char *value, uint32 len)
 {
-	Entries    *list = arg;
-	Entry	   *entry;
+	Entries *list = arg;
+	Entry *entry;
 
 	if ((list->n & (list->n - 1)) == 0)
 		list->entries = pg_realloc(list->entries, Max(list->n * 2, 1) * sizeof(Entry));
@@ -91,18 +90,18 @@ static void
 kind_range(PsKeyKind kind, PsKey *lo, PsKey *hi)
 {
 	*lo = ps_key_simple(kind, 0, 0, 0);
-	*hi = (PsKey){.kind = kind, .fork = 0xFF, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX, .blk = PG_UINT32_MAX};
+	*hi = (PsKey) {.kind = kind, .fork = 0xFF, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX, .blk = PG_UINT32_MAX};
 }
 
-typedef PsError *(*SendEntry) (Backup *backup, const Entry *entry);
+typedef PsError *(*SendEntry)(Backup *backup, const Entry *entry);
 
 static PsError *
 for_each(Backup *backup, PsKeyKind kind, SendEntry send)
 {
-	PsKey		lo,
-				hi;
-	Entries		list = {NULL, 0};
-	PsError    *err;
+	PsKey lo,
+		hi;
+	Entries list = {NULL, 0};
+	PsError *err;
 
 	kind_range(kind, &lo, &hi);
 	err = timeline_scan(backup->tl, &lo, &hi, backup->state.end, add_entry, &list);
@@ -121,10 +120,10 @@ for_each(Backup *backup, PsKeyKind kind, SendEntry send)
 static PsError *
 read_control(Backup *backup)
 {
-	PsKey		key = ps_key_simple(PS_KEY_CONTROL, 0, 0, 0);
+	PsKey key = ps_key_simple(PS_KEY_CONTROL, 0, 0, 0);
 	StringInfoData value;
-	bool		found;
-	PsError    *err;
+	bool found;
+	PsError *err;
 
 	initStringInfo(&value);
 	err = timeline_read_value(backup->tl, &key, backup->state.end, &value, &found);
@@ -160,8 +159,8 @@ PsError *
 backup_begin_at(Backup *backup, Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, ByteSink sink)
 {
 	TimelineInfo info;
-	WalState	state;
-	PsError    *err;
+	WalState state;
+	PsError *err;
 
 	memset(backup, 0, sizeof(*backup));
 	timeline_info(tl, &info);
@@ -183,7 +182,7 @@ backup_begin_at(Backup *backup, Timeline *tl, XLogRecPtr lsn, const Waiter *wait
 	backup->pinned = lsn;
 	if (err == NULL && !timeline_has_checkpoint(tl, &state))
 	{
-		XLogRecPtr	end;
+		XLogRecPtr end;
 
 		wal_make_shutdown_checkpoint(&state, backup->info.system_identifier, backup->info.segment_size, time(NULL),
 									 &backup->wal_tail, &backup->checkpoint, &backup->checkpoint_lsn, &end);
@@ -211,16 +210,16 @@ backup_end(Backup *backup)
 static PsError *
 send_database_directory(Backup *backup, Oid spc, Oid db)
 {
-	char	   *path;
-	PsError    *err;
+	char *path;
+	PsError *err;
 
 	if (spc == GLOBALTABLESPACE_OID)
 		return NULL;
-	for (size_t i = backup->ndirs; i > 0; i--)	/* the last one is the likeliest */
+	for (size_t i = backup->ndirs; i > 0; i--) /* the last one is the likeliest */
 		if (backup->dirs[i - 1].spc == spc && backup->dirs[i - 1].db == db)
 			return NULL;
 	backup->dirs = pg_realloc(backup->dirs, (backup->ndirs + 1) * sizeof(DataDirDatabase));
-	backup->dirs[backup->ndirs++] = (DataDirDatabase){spc, db};
+	backup->dirs[backup->ndirs++] = (DataDirDatabase) {spc, db};
 	path = datadir_database_path(spc, db);
 	err = tar_directory(backup->tar, path);
 	pfree(path);
@@ -231,7 +230,7 @@ send_database_directory(Backup *backup, Oid spc, Oid db)
 static PsError *
 send_tablespace(Backup *backup, const Entry *entry)
 {
-	char		path[MAXPGPATH];
+	char path[MAXPGPATH];
 
 	backup->has_tablespaces = true;
 	snprintf(path, sizeof(path), "pg_tblspc/%u", entry->key.spc);
@@ -243,9 +242,9 @@ send_tablespace(Backup *backup, const Entry *entry)
 static PsError *
 send_database_file(Backup *backup, const Entry *entry, const char *name)
 {
-	char	   *dir;
-	char	   *path;
-	PsError    *err;
+	char *dir;
+	char *path;
+	PsError *err;
 
 	PS_TRY(send_database_directory(backup, entry->key.spc, entry->key.db));
 	dir = datadir_database_path(entry->key.spc, entry->key.db);
@@ -286,7 +285,7 @@ send_settings(Backup *backup, int file, const char *otherwise)
 void
 backup_put_conf(const Backup *backup, StringInfo out)
 {
-	char	   *value = conf_value(backup->auto_conf, "max_prepared_transactions");
+	char *value = conf_value(backup->auto_conf, "max_prepared_transactions");
 
 	if (value == NULL)
 		value = conf_value(backup->conf, "max_prepared_transactions");
@@ -317,28 +316,28 @@ backup_send_skeleton(Backup *backup)
 
 typedef struct ForkList
 {
-	ForkSize   *forks;
-	size_t		n;
+	ForkSize *forks;
+	size_t n;
 } ForkList;
 
 static PsError *
 add_fork(void *arg, const PsKey *key, const char *value, uint32 len)
 {
-	ForkList   *list = arg;
+	ForkList *list = arg;
 
 	if ((list->n & (list->n - 1)) == 0)
 		list->forks = pg_realloc(list->forks, Max(list->n * 2, 1) * sizeof(ForkSize));
-	list->forks[list->n++] = (ForkSize){{key->spc, key->db, key->rel}, key->fork, relsize_value_nblocks(value, len)};
+	list->forks[list->n++] = (ForkSize) {{key->spc, key->db, key->rel}, key->fork, relsize_value_nblocks(value, len)};
 	return NULL;
 }
 
 PsError *
 backup_list_forks(Backup *backup, bool init, ForkSize **forks, size_t *n)
 {
-	PsKey		lo,
-				hi;
-	ForkList	list = {NULL, 0};
-	PsError    *err;
+	PsKey lo,
+		hi;
+	ForkList list = {NULL, 0};
+	PsError *err;
 
 	kind_range(init ? PS_KEY_INITSIZE : PS_KEY_RELSIZE, &lo, &hi);
 	err = timeline_scan(backup->tl, &lo, &hi, backup->state.end, add_fork, &list);
@@ -351,8 +350,8 @@ backup_list_forks(Backup *backup, bool init, ForkSize **forks, size_t *n)
 static PsError *
 replace_damaged(Backup *backup, const ForkSize *fork, BlockNumber blk, char *page, PsError *err)
 {
-	char	   *path;
-	char	   *message;
+	char *path;
+	char *message;
 
 	if (!ps_error_is_damage(err) || backup->damaged == NULL)
 		return err;
@@ -370,8 +369,8 @@ replace_damaged(Backup *backup, const ForkSize *fork, BlockNumber blk, char *pag
 static PsError *
 read_blocks(Backup *backup, const ForkSize *fork, const BlockNumber *blks, int n, char *pages)
 {
-	PsError    *errors[BATCH_BLOCKS];
-	PsError    *err = NULL;
+	PsError *errors[BATCH_BLOCKS];
+	PsError *err = NULL;
 
 	PS_TRY(timeline_read_each_page(backup->tl, fork->rel, fork->fork, blks, n, backup->state.end, pages, errors));
 	for (int i = 0; i < n; i++)
@@ -403,16 +402,16 @@ send_segment(Backup *backup, const ForkSize *fork, BlockNumber first, BlockNumbe
 PsError *
 backup_send_fork(Backup *backup, const ForkSize *fork, ForkNumber as)
 {
-	char	   *pages = pg_malloc((size_t) BATCH_BLOCKS * BLCKSZ);
-	uint64		first = 0;
-	PsError    *err;
+	char *pages = pg_malloc((size_t) BATCH_BLOCKS * BLCKSZ);
+	uint64 first = 0;
+	PsError *err;
 
 	err = send_database_directory(backup, fork->rel.spc, fork->rel.db);
 	/* an empty fork is an empty file */
 	for (; err == NULL && (first == 0 || first < fork->nblocks); first += RELSEG_SIZE)
 	{
 		BlockNumber nblocks = Min(fork->nblocks - first, RELSEG_SIZE);
-		char	   *path = datadir_fork_path(fork->rel, as, first / RELSEG_SIZE);
+		char *path = datadir_fork_path(fork->rel, as, first / RELSEG_SIZE);
 
 		err = tar_file_begin(backup->tar, path, (uint64) nblocks * BLCKSZ);
 		pfree(path);
@@ -441,11 +440,11 @@ backup_send_unlogged(Backup *backup, const ForkSize *init_forks, size_t n)
 static PsError *
 send_slru_segment(Backup *backup, const Entry *entry)
 {
-	PsSlru		slru = entry->key.spc;
-	uint32		pages = entry->len == 4 ? ps_get32(entry->value) : 0;
-	char		path[64];
+	PsSlru slru = entry->key.spc;
+	uint32 pages = entry->len == 4 ? ps_get32(entry->value) : 0;
+	char path[64];
 	StringInfoData page;
-	PsError    *err;
+	PsError *err;
 
 	if (slru >= PS_NSLRU || pages == 0 || pages > 32)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "SLRU segment %u/%04X has %u pages, expected 1 to 32", entry->key.spc, entry->key.rel, pages);
@@ -455,8 +454,8 @@ send_slru_segment(Backup *backup, const Entry *entry)
 	err = NULL;
 	for (uint32 i = 0; i < pages && err == NULL; i++)
 	{
-		PsKey		key = ps_key_slru_block(slru, entry->key.rel * 32 + i);
-		bool		found;
+		PsKey key = ps_key_slru_block(slru, entry->key.rel * 32 + i);
+		bool found;
 
 		resetStringInfo(&page);
 		err = timeline_read_value(backup->tl, &key, backup->state.end, &page, &found);
@@ -472,7 +471,7 @@ send_slru_segment(Backup *backup, const Entry *entry)
 static PsError *
 send_twophase(Backup *backup, const Entry *entry)
 {
-	char		path[64];
+	char path[64];
 
 	snprintf(path, sizeof(path), "pg_twophase/%08X", entry->key.rel);
 	return tar_file(backup->tar, path, entry->value, entry->len);
@@ -482,13 +481,13 @@ send_twophase(Backup *backup, const Entry *entry)
 static PsError *
 send_origins(Backup *backup)
 {
-	PsKey		lo,
-				hi;
-	Entries		list = {NULL, 0};
+	PsKey lo,
+		hi;
+	Entries list = {NULL, 0};
 	StringInfoData data;
-	uint32		magic = REPLICATION_STATE_MAGIC;
-	pg_crc32c	crc;
-	PsError    *err;
+	uint32 magic = REPLICATION_STATE_MAGIC;
+	pg_crc32c crc;
+	PsError *err;
 
 	kind_range(PS_KEY_ORIGIN, &lo, &hi);
 	err = timeline_scan(backup->tl, &lo, &hi, backup->state.end, add_entry, &list);
@@ -535,11 +534,11 @@ backup_send_transaction_state(Backup *backup)
 static PsError *
 send_wal_segment(Backup *backup, XLogSegNo segno, XLogRecPtr end)
 {
-	uint32		segment_size = backup->info.segment_size;
-	XLogRecPtr	start = segno * (uint64) segment_size;
-	XLogRecPtr	used_end = Min(end, start + segment_size);
-	XLogRecPtr	real_end = backup->state.end;
-	char		path[MAXPGPATH] = "pg_wal/";
+	uint32 segment_size = backup->info.segment_size;
+	XLogRecPtr start = segno * (uint64) segment_size;
+	XLogRecPtr used_end = Min(end, start + segment_size);
+	XLogRecPtr real_end = backup->state.end;
+	char path[MAXPGPATH] = "pg_wal/";
 	PGAlignedXLogBlock buf;
 
 	XLogFileName(path + strlen(path), 1, segno, segment_size);
@@ -552,7 +551,7 @@ send_wal_segment(Backup *backup, XLogSegNo segno, XLogRecPtr end)
 	}
 	if (used_end > real_end)
 	{
-		XLogRecPtr	at = Max(start, real_end);
+		XLogRecPtr at = Max(start, real_end);
 
 		PS_TRY(tar_write(backup->tar, backup->wal_tail.data + (at - real_end), used_end - at));
 	}
@@ -562,9 +561,9 @@ send_wal_segment(Backup *backup, XLogSegNo segno, XLogRecPtr end)
 PsError *
 backup_send_wal_and_control(Backup *backup)
 {
-	uint32		segment_size = backup->info.segment_size;
-	XLogRecPtr	end = backup->state.end + backup->wal_tail.len;
-	char		control[PG_CONTROL_FILE_SIZE];
+	uint32 segment_size = backup->info.segment_size;
+	XLogRecPtr end = backup->state.end + backup->wal_tail.len;
+	char control[PG_CONTROL_FILE_SIZE];
 
 	for (XLogSegNo segno = backup->checkpoint_lsn / segment_size; segno <= (end - 1) / segment_size; segno++)
 		PS_TRY(send_wal_segment(backup, segno, end));

@@ -32,36 +32,37 @@
 /* One file of a fork, as found. */
 typedef struct SegmentFile
 {
-	PsRel		rel;
-	ForkNumber	fork;
-	uint32		segno;
+	PsRel rel;
+	ForkNumber fork;
+	uint32 segno;
 	BlockNumber nblocks;
 } SegmentFile;
 
 typedef struct SegmentFiles
 {
 	SegmentFile *files;
-	size_t		n;
+	size_t n;
 } SegmentFiles;
 
 /* Doubles an array when it is full. */
-#define GROW(array, n) \
-	do { \
-		if (((n) & ((n) - 1)) == 0) \
-			(array) = pg_realloc((array), ((n) == 0 ? 1 : (n) * 2) * sizeof(*(array))); \
+#define GROW(array, n)                                                                 \
+	do                                                                                 \
+	{                                                                                  \
+		if (((n) & ((n) -1)) == 0)                                                     \
+			(array) = pg_realloc((array), ((n) == 0 ? 1 : (n) *2) * sizeof(*(array))); \
 	} while (0)
 
 /* What list_directory() is told of one name. */
-typedef PsError *(*EntryCallback) (void *arg, int dirfd, const char *name);
+typedef PsError *(*EntryCallback)(void *arg, int dirfd, const char *name);
 
 /* Calls cb for each entry of pgdata/path but "." and ".."; a directory that is missing is empty if optional. */
 static PsError *
 list_directory(const char *pgdata, const char *path, bool optional, EntryCallback cb, void *arg)
 {
-	char	   *full = psprintf("%s/%s", pgdata, path);
-	DIR		   *dir = opendir(full);
+	char *full = psprintf("%s/%s", pgdata, path);
+	DIR *dir = opendir(full);
 	struct dirent *de;
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	if (dir == NULL)
 	{
@@ -84,7 +85,7 @@ list_directory(const char *pgdata, const char *path, bool optional, EntryCallbac
 static bool
 parse_number(const char *name, size_t len, int base, uint32 *value)
 {
-	uint64		v = 0;
+	uint64 v = 0;
 
 	if (len == 0 || len > 10 || (base == 10 && name[0] == '0'))
 		return false;
@@ -105,7 +106,7 @@ parse_number(const char *name, size_t len, int base, uint32 *value)
 static bool
 parse_relation_file(const char *name, Oid *rel, ForkNumber *fork, uint32 *segno)
 {
-	size_t		len = strcspn(name, "_.");
+	size_t len = strcspn(name, "_.");
 
 	if (!parse_number(name, len, 10, rel))
 		return false;
@@ -113,7 +114,7 @@ parse_relation_file(const char *name, Oid *rel, ForkNumber *fork, uint32 *segno)
 	*fork = MAIN_FORKNUM;
 	if (*name == '_')
 	{
-		int			fork_len = forkname_chars(name + 1, fork);
+		int fork_len = forkname_chars(name + 1, fork);
 
 		if (fork_len == 0)
 			return false;
@@ -134,8 +135,8 @@ datadir_database_path(Oid spc, Oid db)
 char *
 datadir_fork_path(PsRel rel, ForkNumber fork, uint32 segno)
 {
-	char	   *path = GetRelationPath(rel.db, rel.spc, rel.rel, InvalidBackendId, fork);
-	char	   *with_segno;
+	char *path = GetRelationPath(rel.db, rel.spc, rel.rel, InvalidBackendId, fork);
+	char *with_segno;
 
 	if (segno == 0)
 		return path;
@@ -147,7 +148,7 @@ datadir_fork_path(PsRel rel, ForkNumber fork, uint32 segno)
 PsKey
 datadir_aux_key(const char *name)
 {
-	pg_crc32c	crc;
+	pg_crc32c crc;
 
 	INIT_CRC32C(crc);
 	COMP_CRC32C(crc, name, strlen(name));
@@ -158,11 +159,11 @@ datadir_aux_key(const char *name)
 PsError *
 datadir_read_file(const char *pgdata, const char *name, StringInfo out, bool *found)
 {
-	char	   *path = psprintf("%s/%s", pgdata, name);
+	char *path = psprintf("%s/%s", pgdata, name);
 	/* without waiting for somebody to write into it, if it is a pipe */
-	int			fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	struct stat st;
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	if (found != NULL)
 		*found = fd >= 0;
@@ -179,8 +180,8 @@ datadir_read_file(const char *pgdata, const char *name, StringInfo out, bool *fo
 		err = ps_error(PS_SQLSTATE_CORRUPTED, "\"%s\" is not a file of at most %d bytes", path, MAX_FILE_SIZE);
 	while (err == NULL)
 	{
-		char		buf[8192];
-		ssize_t		n = read(fd, buf, sizeof(buf));
+		char buf[8192];
+		ssize_t n = read(fd, buf, sizeof(buf));
 
 		if (n < 0)
 			err = ps_error(PS_SQLSTATE_IO, "could not read file \"%s\": %m", path);
@@ -200,11 +201,11 @@ datadir_read_file(const char *pgdata, const char *name, StringInfo out, bool *fo
 
 typedef struct RelationScan
 {
-	DataDir    *dir;
+	DataDir *dir;
 	SegmentFiles *segments;
-	Oid			spc;
-	Oid			db;
-	bool		has_relmap;
+	Oid spc;
+	Oid db;
+	bool has_relmap;
 } RelationScan;
 
 static PsError *
@@ -236,13 +237,13 @@ static PsError *
 scan_relations(DataDir *dir, SegmentFiles *segments, Oid spc, Oid db)
 {
 	RelationScan scan = {.dir = dir, .segments = segments, .spc = spc, .db = db};
-	char	   *path = datadir_database_path(spc, db);
-	PsError    *err = list_directory(dir->path, path, false, relation_entry, &scan);
+	char *path = datadir_database_path(spc, db);
+	PsError *err = list_directory(dir->path, path, false, relation_entry, &scan);
 
 	if (err == NULL && scan.has_relmap)
 	{
 		GROW(dir->databases, dir->ndatabases);
-		dir->databases[dir->ndatabases++] = (DataDirDatabase){spc, db};
+		dir->databases[dir->ndatabases++] = (DataDirDatabase) {spc, db};
 	}
 	pfree(path);
 	return err;
@@ -251,19 +252,19 @@ scan_relations(DataDir *dir, SegmentFiles *segments, Oid spc, Oid db)
 /* The databases' directories of one tablespace. */
 typedef struct TablespaceScan
 {
-	DataDir    *dir;
+	DataDir *dir;
 	SegmentFiles *segments;
-	Oid			spc;
+	Oid spc;
 } TablespaceScan;
 
 static PsError *
 database_entry(void *arg, int dirfd, const char *name)
 {
 	TablespaceScan *scan = arg;
-	Oid			db;
+	Oid db;
 
 	if (!parse_number(name, strlen(name), 10, &db))
-		return NULL;			/* pgsql_tmp */
+		return NULL; /* pgsql_tmp */
 	return scan_relations(scan->dir, scan->segments, scan->spc, db);
 }
 
@@ -271,21 +272,21 @@ static PsError *
 tablespace_entry(void *arg, int dirfd, const char *name)
 {
 	TablespaceScan *scan = arg;
-	DataDir    *dir = scan->dir;
-	char		location[MAXPGPATH];
-	ssize_t		len;
-	char	   *path;
-	PsError    *err;
+	DataDir *dir = scan->dir;
+	char location[MAXPGPATH];
+	ssize_t len;
+	char *path;
+	PsError *err;
 
 	if (!parse_number(name, strlen(name), 10, &scan->spc))
 		return NULL;
 	len = readlinkat(dirfd, name, location, sizeof(location));
 	if (len < 0 && errno == EINVAL)
-		len = 0;				/* allow_in_place_tablespaces */
+		len = 0; /* allow_in_place_tablespaces */
 	if (len < 0 || len >= sizeof(location))
 		return ps_error(PS_SQLSTATE_IO, "could not read symbolic link \"%s/pg_tblspc/%s\": %m", dir->path, name);
 	GROW(dir->tablespaces, dir->ntablespaces);
-	dir->tablespaces[dir->ntablespaces++] = (DataDirTablespace){scan->spc, pnstrdup(location, len)};
+	dir->tablespaces[dir->ntablespaces++] = (DataDirTablespace) {scan->spc, pnstrdup(location, len)};
 
 	path = psprintf("pg_tblspc/%s/%s", name, TABLESPACE_VERSION_DIRECTORY);
 	err = list_directory(dir->path, path, false, database_entry, scan);
@@ -298,18 +299,19 @@ compare_segments(const void *a, const void *b)
 {
 	const SegmentFile *x = a;
 	const SegmentFile *y = b;
-	PsKey		kx = ps_key_block(x->rel, x->fork, 0);
-	PsKey		ky = ps_key_block(y->rel, y->fork, 0);
-	int			cmp = ps_key_cmp(&kx, &ky);
+	PsKey kx = ps_key_block(x->rel, x->fork, 0);
+	PsKey ky = ps_key_block(y->rel, y->fork, 0);
+	int cmp = ps_key_cmp(&kx, &ky);
 
-	return cmp != 0 ? cmp : x->segno < y->segno ? -1 : x->segno > y->segno;
+	return cmp != 0 ? cmp : x->segno < y->segno ? -1
+												: x->segno > y->segno;
 }
 
 /* Blocks of the fork whose files begin at segs[0]; *used: how many files they are. */
 static PsError *
 fork_length(const SegmentFile *segs, size_t n, size_t *used, uint64 *nblocks)
 {
-	bool		complete = segs[0].segno != 0;	/* no first segment: mdexists() says no */
+	bool complete = segs[0].segno != 0; /* no first segment: mdexists() says no */
 
 	*nblocks = 0;
 	for (*used = 0; *used < n; (*used)++)
@@ -338,7 +340,7 @@ fork_length(const SegmentFile *segs, size_t n, size_t *used, uint64 *nblocks)
 static PsError *
 fold_segments(DataDir *dir, SegmentFiles *segments)
 {
-	size_t		first_of_rel = 0;
+	size_t first_of_rel = 0;
 
 	if (segments->n == 0)
 		return ps_error(PS_SQLSTATE_STATE, "directory \"%s\" holds no relation files", dir->path);
@@ -346,7 +348,7 @@ fold_segments(DataDir *dir, SegmentFiles *segments)
 	for (size_t i = 0, used; i < segments->n; i += used)
 	{
 		const SegmentFile *seg = &segments->files[i];
-		uint64		nblocks;
+		uint64 nblocks;
 
 		PS_TRY(fork_length(seg, segments->n - i, &used, &nblocks));
 		if (seg->segno != 0)
@@ -360,7 +362,7 @@ fold_segments(DataDir *dir, SegmentFiles *segments)
 				dir->nblocks -= dir->forks[--dir->nforks].nblocks;
 		}
 		GROW(dir->forks, dir->nforks);
-		dir->forks[dir->nforks++] = (ForkSize){seg->rel, seg->fork, (BlockNumber) nblocks};
+		dir->forks[dir->nforks++] = (ForkSize) {seg->rel, seg->fork, (BlockNumber) nblocks};
 		dir->nblocks += nblocks;
 	}
 	return NULL;
@@ -370,17 +372,17 @@ fold_segments(DataDir *dir, SegmentFiles *segments)
 
 typedef struct SlruScan
 {
-	DataDir    *dir;
-	PsSlru		slru;
+	DataDir *dir;
+	PsSlru slru;
 } SlruScan;
 
 /* Names as SlruFileName() makes them: four to six hexadecimal digits. */
 static PsError *
 slru_entry(void *arg, int dirfd, const char *name)
 {
-	SlruScan   *scan = arg;
-	DataDir    *dir = scan->dir;
-	uint32		segno;
+	SlruScan *scan = arg;
+	DataDir *dir = scan->dir;
+	uint32 segno;
 	struct stat st;
 
 	if (strlen(name) < 4 || strlen(name) > 6 || !parse_number(name, strlen(name), 16, &segno))
@@ -391,15 +393,15 @@ slru_entry(void *arg, int dirfd, const char *name)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s/%s\" has " INT64_FORMAT " bytes, expected at most %d pages of %d bytes",
 						ps_slru_dir[scan->slru], name, (int64) st.st_size, SLRU_PAGES_PER_SEGMENT, BLCKSZ);
 	GROW(dir->slrus, dir->nslrus);
-	dir->slrus[dir->nslrus++] = (DataDirSlru){scan->slru, segno, st.st_size / BLCKSZ};
+	dir->slrus[dir->nslrus++] = (DataDirSlru) {scan->slru, segno, st.st_size / BLCKSZ};
 	return NULL;
 }
 
 static PsError *
 twophase_entry(void *arg, int dirfd, const char *name)
 {
-	DataDir    *dir = arg;
-	uint32		xid;
+	DataDir *dir = arg;
+	uint32 xid;
 
 	if (strlen(name) != 8 || !parse_number(name, 8, 16, &xid))
 		return NULL;
@@ -445,7 +447,7 @@ compare_xids(const void *a, const void *b)
 }
 
 static void
-sort_array(void *array, size_t n, size_t size, int (*compare) (const void *, const void *))
+sort_array(void *array, size_t n, size_t size, int (*compare)(const void *, const void *))
 {
 	if (n > 0)
 		qsort(array, n, size, compare);
@@ -456,7 +458,7 @@ datadir_read(const char *pgdata, DataDir *dir)
 {
 	SegmentFiles segments = {NULL, 0};
 	TablespaceScan scan = {.dir = dir, .segments = &segments, .spc = DEFAULTTABLESPACE_OID};
-	PsError    *err;
+	PsError *err;
 
 	memset(dir, 0, sizeof(*dir));
 	dir->path = pg_strdup(pgdata);
@@ -467,7 +469,7 @@ datadir_read(const char *pgdata, DataDir *dir)
 	PS_GOTO(fold_segments(dir, &segments), done);
 	for (int slru = 0; slru < PS_NSLRU; slru++)
 	{
-		SlruScan	slru_scan = {dir, slru};
+		SlruScan slru_scan = {dir, slru};
 
 		PS_GOTO(list_directory(pgdata, ps_slru_dir[slru], false, slru_entry, &slru_scan), done);
 	}

@@ -16,7 +16,7 @@ static PsError *
 send_conf(Backup *backup)
 {
 	StringInfoData conf;
-	PsError    *err;
+	PsError *err;
 
 	initStringInfo(&conf);
 	backup_put_conf(backup, &conf);
@@ -30,8 +30,8 @@ send_conf(Backup *backup)
 static int
 compare_forks(const void *a, const void *b)
 {
-	PsKey		x = ps_key_block(((const ForkSize *) a)->rel, MAIN_FORKNUM, 0);
-	PsKey		y = ps_key_block(((const ForkSize *) b)->rel, MAIN_FORKNUM, 0);
+	PsKey x = ps_key_block(((const ForkSize *) a)->rel, MAIN_FORKNUM, 0);
+	PsKey y = ps_key_block(((const ForkSize *) b)->rel, MAIN_FORKNUM, 0);
 
 	return ps_key_cmp(&x, &y);
 }
@@ -39,11 +39,11 @@ compare_forks(const void *a, const void *b)
 static PsError *
 send_relations(Backup *backup)
 {
-	ForkSize   *init_forks = NULL;
-	ForkSize   *forks = NULL;
-	size_t		ninit;
-	size_t		n;
-	PsError    *err;
+	ForkSize *init_forks = NULL;
+	ForkSize *forks = NULL;
+	size_t ninit;
+	size_t n;
+	PsError *err;
 
 	PS_GOTO(backup_list_forks(backup, true, &init_forks, &ninit), done);
 	PS_GOTO(backup_send_unlogged(backup, init_forks, ninit), done);
@@ -76,8 +76,8 @@ send_all(Backup *backup)
 PsError *
 fullbackup(Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, const ProgressSink *damaged, ByteSink sink)
 {
-	Backup		backup;
-	PsError    *err = backup_begin_at(&backup, tl, lsn, waiter, sink);
+	Backup backup;
+	PsError *err = backup_begin_at(&backup, tl, lsn, waiter, sink);
 
 	backup.damaged = damaged;
 	if (err == NULL)

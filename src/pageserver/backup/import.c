@@ -29,21 +29,21 @@ check_kind(const char *pgdata)
 		const char *file;
 		const char *what;
 		const char *hint;
-	}			wrong[] = {
+	} wrong[] = {
 		{PS_CONF_FILE, "belongs to a compute, whose data are in a page server",
-		"Export the branch with \"pageserver_ctl export\", and import what it made."},
+		 "Export the branch with \"pageserver_ctl export\", and import what it made."},
 		{"postmaster.pid", "has a lock file: a server may be running on it",
-		"Stop the server with \"pg_ctl stop -m fast\". If none is running, start and stop it once."},
+		 "Stop the server with \"pg_ctl stop -m fast\". If none is running, start and stop it once."},
 		{"backup_label", "is a base backup that was not started yet",
-		"Start a server on it, stop that with \"pg_ctl stop -m fast\", and import it again."},
+		 "Start a server on it, stop that with \"pg_ctl stop -m fast\", and import it again."},
 		{"standby.signal", "is set up to start as a standby",
-		"Promote the standby and stop it, or remove the file if the cluster is to go on as a primary."},
+		 "Promote the standby and stop it, or remove the file if the cluster is to go on as a primary."},
 		{"recovery.signal", "is set up to start a recovery",
-		"Start a server on it, let it recover, stop it with \"pg_ctl stop -m fast\", and import it again."},
+		 "Start a server on it, let it recover, stop it with \"pg_ctl stop -m fast\", and import it again."},
 	};
-	char	   *version = psprintf("%s/PG_VERSION", pgdata);
-	bool		is_cluster = access(version, R_OK) == 0;
-	PsError    *err = NULL;
+	char *version = psprintf("%s/PG_VERSION", pgdata);
+	bool is_cluster = access(version, R_OK) == 0;
+	PsError *err = NULL;
 
 	if (!is_cluster)
 		err = ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "could not read \"%s\": %m", version),
@@ -51,7 +51,7 @@ check_kind(const char *pgdata)
 	pfree(version);
 	for (int i = 0; i < lengthof(wrong) && err == NULL; i++)
 	{
-		char	   *path = psprintf("%s/%s", pgdata, wrong[i].file);
+		char *path = psprintf("%s/%s", pgdata, wrong[i].file);
 
 		if (access(path, F_OK) == 0)
 			err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the directory \"%s\" %s (file \"%s\")", pgdata, wrong[i].what, wrong[i].file),
@@ -65,8 +65,8 @@ static PsError *
 read_control(const char *pgdata, char contents[PG_CONTROL_FILE_SIZE], ControlFileData *control)
 {
 	StringInfoData data;
-	char	   *what = psprintf("file \"%s/global/pg_control\"", pgdata);
-	PsError    *err;
+	char *what = psprintf("file \"%s/global/pg_control\"", pgdata);
+	PsError *err;
 
 	initStringInfo(&data);
 	err = datadir_read_file(pgdata, "global/pg_control", &data, NULL);
@@ -100,14 +100,14 @@ PsError *
 import_data_directory(const char *pgdata, const char *dir, const Waiter *waiter, const ProgressSink *progress,
 					  TimelineSeed *seed)
 {
-	char		contents[PG_CONTROL_FILE_SIZE];
-	char		contents_after[PG_CONTROL_FILE_SIZE];
+	char contents[PG_CONTROL_FILE_SIZE];
+	char contents_after[PG_CONTROL_FILE_SIZE];
 	ControlFileData control;
-	WalState	state;
-	DataDir		datadir = {0};
-	char	   *wal_dir = psprintf("%s/wal", dir);
-	char	   *layers_dir = psprintf("%s/layers", dir);
-	PsError    *err;
+	WalState state;
+	DataDir datadir = {0};
+	char *wal_dir = psprintf("%s/wal", dir);
+	char *layers_dir = psprintf("%s/layers", dir);
+	PsError *err;
 
 	seed->space = (LayerSpace) {.dir = layers_dir, .tenant = seed->tenant, .timeline = seed->timeline, .next_number = 1};
 	seed->layers = NULL;
@@ -128,7 +128,7 @@ import_data_directory(const char *pgdata, const char *dir, const Waiter *waiter,
 	PS_GOTO(datadir_read(pgdata, &datadir), done);
 	if (datadir.nunlogged > 0 && progress != NULL)
 	{
-		char		line[128];
+		char line[128];
 
 		snprintf(line, sizeof(line), "%zu unlogged relations become empty, as after a crash", datadir.nunlogged);
 		progress->report(progress->arg, line);
@@ -164,15 +164,15 @@ import_free_layers(TimelineSeed *seed)
 PsError *
 import_check_identity(const char *pgdata, const char *identity)
 {
-	char		contents[PG_CONTROL_FILE_SIZE];
-	char		found[CONTROL_IDENTITY_SIZE];
+	char contents[PG_CONTROL_FILE_SIZE];
+	char found[CONTROL_IDENTITY_SIZE];
 	ControlFileData control;
-	PsError    *err = read_control(pgdata, contents, &control);
+	PsError *err = read_control(pgdata, contents, &control);
 
 	if (err != NULL)
 	{
-		PsError    *elsewhere = ps_error_detail(ps_error(PS_SQLSTATE_ELSEWHERE, "could not read the cluster in \"%s\" on the store's machine", pgdata),
-												"%s", err->message);
+		PsError *elsewhere = ps_error_detail(ps_error(PS_SQLSTATE_ELSEWHERE, "could not read the cluster in \"%s\" on the store's machine", pgdata),
+											 "%s", err->message);
 
 		ps_error_free(err);
 		return elsewhere;
@@ -189,9 +189,9 @@ import_cluster(Store *store, const char *name, const char *pgdata, const Waiter 
 			   Timeline **tl)
 {
 	TimelineSeed seed;
-	char		id[PS_ID_TEXT];
-	char	   *tmp;
-	PsError    *err;
+	char id[PS_ID_TEXT];
+	char *tmp;
+	PsError *err;
 
 	PS_TRY(store_check_new_name(store, name));
 	memset(&seed, 0, sizeof(seed));
@@ -207,7 +207,7 @@ import_cluster(Store *store, const char *name, const char *pgdata, const Waiter 
 			err = store_add_timeline(store, &seed, tl);
 		import_free_layers(&seed);
 		if (err != NULL && !seed.in_doubt && access(tmp, F_OK) == 0)
-			(void) rmtree(tmp, true);	/* says itself what it cannot remove; the next start does */
+			(void) rmtree(tmp, true); /* says itself what it cannot remove; the next start does */
 	}
 	pfree(tmp);
 	return err;

@@ -30,4 +30,4 @@ extern PsError *import_wal(const char *pgdata, const char *wal_dir, const Contro
 extern PsError *import_layers(const DataDir *dir, const char *control, const WalState *state,
 							  const Waiter *waiter, const ProgressSink *progress, TimelineSeed *seed);
 
-#endif							/* PS_IMPORT_H */
+#endif /* PS_IMPORT_H */

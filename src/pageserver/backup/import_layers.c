@@ -20,8 +20,8 @@
 #include "ps_wire.h"
 #include "pg/relsize.h"
 
-#define LAYER_BYTES (UINT64CONST(256) * 1024 * 1024)
-#define CHUNK_BLOCKS 128
+#define LAYER_BYTES         (UINT64CONST(256) * 1024 * 1024)
+#define CHUNK_BLOCKS        128
 #define REPORT_INTERVAL_SEC 1
 
 typedef struct LayerImport
@@ -30,11 +30,11 @@ typedef struct LayerImport
 	TimelineSeed *seed;
 	const Waiter *waiter;
 	const ProgressSink *progress;
-	ImageWriter *writer;		/* NULL between layers */
-	uint64		bytes;			/* of values in the writer */
-	uint64		blocks_done;
-	time_t		reported;
-	char	   *chunk;			/* CHUNK_BLOCKS pages */
+	ImageWriter *writer; /* NULL between layers */
+	uint64 bytes;        /* of values in the writer */
+	uint64 blocks_done;
+	time_t reported;
+	char *chunk; /* CHUNK_BLOCKS pages */
 } LayerImport;
 
 static PsError *
@@ -42,7 +42,7 @@ finish_layer(LayerImport *imp)
 {
 	TimelineSeed *seed = imp->seed;
 	ImageWriter *writer = imp->writer;
-	Layer	   *layer;
+	Layer *layer;
 
 	imp->writer = NULL;
 	imp->bytes = 0;
@@ -66,7 +66,7 @@ static PsError *
 put_file(LayerImport *imp, const PsKey *key, const char *path)
 {
 	StringInfoData data;
-	PsError    *err;
+	PsError *err;
 
 	initStringInfo(&data);
 	err = datadir_read_file(imp->dir->path, path, &data, NULL);
@@ -82,14 +82,14 @@ static PsError *
 put_sizes(LayerImport *imp, bool init)
 {
 	StringInfoData value;
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	initStringInfo(&value);
 	for (size_t i = 0; i < imp->dir->nforks && err == NULL; i++)
 	{
 		const ForkSize *fork = &imp->dir->forks[i];
-		RelSize		size = {.nblocks = fork->nblocks};
-		PsKey		key = ps_key_relsize(fork->rel, fork->fork);
+		RelSize size = {.nblocks = fork->nblocks};
+		PsKey key = ps_key_relsize(fork->rel, fork->fork);
 
 		if ((fork->fork == INIT_FORKNUM) != init)
 			continue;
@@ -104,7 +104,7 @@ put_sizes(LayerImport *imp, bool init)
 static PsError *
 check_page(const LayerImport *imp, const char *page, BlockNumber blk, const char *path)
 {
-	uint16		expected;
+	uint16 expected;
 
 	if (imp->seed->data_checksum_version == 0 || page_checksum_is_right(page, blk, &expected))
 		return NULL;
@@ -116,14 +116,14 @@ check_page(const LayerImport *imp, const char *page, BlockNumber blk, const char
 static PsError *
 report_progress(LayerImport *imp, BlockNumber n)
 {
-	time_t		now = time(NULL);
+	time_t now = time(NULL);
 
 	if (imp->waiter != NULL && imp->waiter->is_canceled != NULL && imp->waiter->is_canceled(imp->waiter->arg))
 		return ps_error(PS_SQLSTATE_CANCELED, "the import was canceled");
 	imp->blocks_done += n;
 	if (imp->progress != NULL && now >= imp->reported + REPORT_INTERVAL_SEC)
 	{
-		char		line[128];
+		char line[128];
 
 		snprintf(line, sizeof(line), "imported " UINT64_FORMAT " of " UINT64_FORMAT " MB",
 				 imp->blocks_done * BLCKSZ / (1024 * 1024), imp->dir->nblocks * BLCKSZ / (1024 * 1024));
@@ -139,10 +139,10 @@ put_segment(LayerImport *imp, const ForkSize *fork, uint32 segno)
 {
 	BlockNumber first = segno * (BlockNumber) RELSEG_SIZE;
 	BlockNumber nblocks = Min(fork->nblocks - first, RELSEG_SIZE);
-	char	   *path = datadir_fork_path(fork->rel, fork->fork, segno);
-	char	   *full = psprintf("%s/%s", imp->dir->path, path);
-	int			fd = open(full, O_RDONLY | O_CLOEXEC);
-	PsError    *err = NULL;
+	char *path = datadir_fork_path(fork->rel, fork->fork, segno);
+	char *full = psprintf("%s/%s", imp->dir->path, path);
+	int fd = open(full, O_RDONLY | O_CLOEXEC);
+	PsError *err = NULL;
 
 	if (fd < 0)
 	{
@@ -152,7 +152,7 @@ put_segment(LayerImport *imp, const ForkSize *fork, uint32 segno)
 	(void) posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
 	for (BlockNumber at = 0, n; at < nblocks; at += n)
 	{
-		ssize_t		len;
+		ssize_t len;
 
 		n = Min(nblocks - at, CHUNK_BLOCKS);
 		len = pg_pread(fd, imp->chunk, (size_t) n * BLCKSZ, (off_t) at * BLCKSZ);
@@ -171,7 +171,7 @@ put_segment(LayerImport *imp, const ForkSize *fork, uint32 segno)
 		for (BlockNumber i = 0; i < n; i++)
 		{
 			const char *page = imp->chunk + (size_t) i * BLCKSZ;
-			PsKey		key = ps_key_block(fork->rel, fork->fork, first + at + i);
+			PsKey key = ps_key_block(fork->rel, fork->fork, first + at + i);
 
 			if (page_is_zero(page))
 				continue;
@@ -212,13 +212,13 @@ put_databases(LayerImport *imp, PsKeyKind kind, const char *file)
 	for (size_t i = 0; i < imp->dir->ndatabases; i++)
 	{
 		const DataDirDatabase *db = &imp->dir->databases[i];
-		PsKey		key = ps_key_simple(kind, db->spc, db->db, 0);
-		char	   *dir;
-		char	   *path;
-		PsError    *err;
+		PsKey key = ps_key_simple(kind, db->spc, db->db, 0);
+		char *dir;
+		char *path;
+		PsError *err;
 
 		if (kind == PS_KEY_DATABASE && db->spc == GLOBALTABLESPACE_OID)
-			continue;			/* shared relations have a map, but no PG_VERSION */
+			continue; /* shared relations have a map, but no PG_VERSION */
 		dir = datadir_database_path(db->spc, db->db);
 		path = psprintf("%s/%s", dir, file);
 		err = put_file(imp, &key, path);
@@ -232,7 +232,7 @@ put_databases(LayerImport *imp, PsKeyKind kind, const char *file)
 static PsError *
 put_slru_segment(LayerImport *imp, const DataDirSlru *segment, StringInfo data)
 {
-	char		path[64];
+	char path[64];
 
 	snprintf(path, sizeof(path), "%s/%04X", ps_slru_dir[segment->slru], segment->segno);
 	PS_TRY(datadir_read_file(imp->dir->path, path, data, NULL));
@@ -241,7 +241,7 @@ put_slru_segment(LayerImport *imp, const DataDirSlru *segment, StringInfo data)
 							 "Nothing may change the data directory during an import.");
 	for (uint32 page = 0; page < segment->pages; page++)
 	{
-		PsKey		key = ps_key_slru_block(segment->slru, segment->segno * 32 + page);
+		PsKey key = ps_key_slru_block(segment->slru, segment->segno * 32 + page);
 
 		PS_TRY(put(imp, &key, data->data + (size_t) page * BLCKSZ, BLCKSZ));
 	}
@@ -252,13 +252,13 @@ static PsError *
 put_slrus(LayerImport *imp)
 {
 	StringInfoData data;
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	for (size_t i = 0; i < imp->dir->nslrus; i++)
 	{
 		const DataDirSlru *segment = &imp->dir->slrus[i];
-		PsKey		key = ps_key_slru_segment(segment->slru, segment->segno);
-		char		pages[4];
+		PsKey key = ps_key_slru_segment(segment->slru, segment->segno);
+		char pages[4];
 
 		ps_put32(pages, segment->pages);
 		PS_TRY(put(imp, &key, pages, sizeof(pages)));
@@ -278,8 +278,8 @@ put_twophase(LayerImport *imp)
 {
 	for (size_t i = 0; i < imp->dir->ntwophase; i++)
 	{
-		PsKey		key = ps_key_simple(PS_KEY_TWOPHASE, 0, 0, imp->dir->twophase[i]);
-		char		path[64];
+		PsKey key = ps_key_simple(PS_KEY_TWOPHASE, 0, 0, imp->dir->twophase[i]);
+		char path[64];
 
 		snprintf(path, sizeof(path), "pg_twophase/%08X", imp->dir->twophase[i]);
 		PS_TRY(put_file(imp, &key, path));
@@ -299,12 +299,12 @@ put_origins(LayerImport *imp)
 {
 	const char *name = "pg_logical/replorigin_checkpoint";
 	StringInfoData data;
-	bool		found;
-	uint32		magic;
-	size_t		n;
+	bool found;
+	uint32 magic;
+	size_t n;
 	ReplicationStateOnDisk *origins;
-	pg_crc32c	crc;
-	PsError    *err;
+	pg_crc32c crc;
+	PsError *err;
 
 	initStringInfo(&data);
 	PS_GOTO(datadir_read_file(imp->dir->path, name, &data, &found), done);
@@ -330,8 +330,8 @@ put_origins(LayerImport *imp)
 	qsort(origins, n, sizeof(ReplicationStateOnDisk), compare_origins);
 	for (size_t i = 0; i < n && err == NULL; i++)
 	{
-		PsKey		key = ps_key_simple(PS_KEY_ORIGIN, 0, 0, origins[i].roident);
-		char		lsn[8];
+		PsKey key = ps_key_simple(PS_KEY_ORIGIN, 0, 0, origins[i].roident);
+		char lsn[8];
 
 		ps_put64(lsn, origins[i].remote_lsn);
 		err = put(imp, &key, lsn, sizeof(lsn));
@@ -349,7 +349,7 @@ put_tablespaces(LayerImport *imp)
 	for (size_t i = 0; i < imp->dir->ntablespaces; i++)
 	{
 		const DataDirTablespace *spc = &imp->dir->tablespaces[i];
-		PsKey		key = ps_key_simple(PS_KEY_TABLESPACE, spc->oid, 0, 0);
+		PsKey key = ps_key_simple(PS_KEY_TABLESPACE, spc->oid, 0, 0);
 
 		PS_TRY(put(imp, &key, spc->location, strlen(spc->location)));
 	}
@@ -359,8 +359,8 @@ put_tablespaces(LayerImport *imp)
 static int
 compare_aux(const void *a, const void *b)
 {
-	PsKey		x = datadir_aux_key(*(const char *const *) a);
-	PsKey		y = datadir_aux_key(*(const char *const *) b);
+	PsKey x = datadir_aux_key(*(const char *const *) a);
+	PsKey y = datadir_aux_key(*(const char *const *) b);
 
 	return ps_key_cmp(&x, &y);
 }
@@ -372,15 +372,15 @@ put_settings(LayerImport *imp)
 	const char *names[] = {"postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf"};
 	StringInfoData text;
 	StringInfoData value;
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	initStringInfo(&text);
 	initStringInfo(&value);
 	qsort(names, lengthof(names), sizeof(names[0]), compare_aux);
 	for (int i = 0; i < lengthof(names) && err == NULL; i++)
 	{
-		PsKey		key = datadir_aux_key(names[i]);
-		bool		found;
+		PsKey key = datadir_aux_key(names[i]);
+		bool found;
 
 		resetStringInfo(&text);
 		resetStringInfo(&value);
@@ -402,9 +402,9 @@ put_settings(LayerImport *imp)
 static PsError *
 put_state(LayerImport *imp, const char *control, const WalState *state)
 {
-	PsKey		key = ps_key_simple(PS_KEY_CONTROL, 0, 0, 0);
+	PsKey key = ps_key_simple(PS_KEY_CONTROL, 0, 0, 0);
 	StringInfoData value;
-	PsError    *err;
+	PsError *err;
 
 	PS_TRY(put(imp, &key, control, PG_CONTROL_FILE_SIZE));
 	key.kind = PS_KEY_STATE;
@@ -443,7 +443,7 @@ import_layers(const DataDir *dir, const char *control, const WalState *state,
 		.reported = time(NULL),
 		.chunk = pg_malloc((size_t) CHUNK_BLOCKS * BLCKSZ),
 	};
-	PsError    *err = put_all(&imp, control, state);
+	PsError *err = put_all(&imp, control, state);
 
 	if (imp.writer != NULL)
 		image_writer_abort(imp.writer);

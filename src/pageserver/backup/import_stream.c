@@ -26,7 +26,7 @@
 static PsError *
 check_room(const Config *config)
 {
-	uint64		need = (uint64) config->min_free_space * 1024 * 1024 + CHECK_ROOM_BYTES;
+	uint64 need = (uint64) config->min_free_space * 1024 * 1024 + CHECK_ROOM_BYTES;
 	struct statvfs vfs;
 
 	if (statvfs(config->store_dir, &vfs) != 0 || (uint64) vfs.f_bavail * vfs.f_frsize >= need)
@@ -39,14 +39,14 @@ check_room(const Config *config)
 static PsError *
 unpack(const Config *config, const char *dir, ByteSource source)
 {
-	char	   *argv[] = {"/bin/tar", "-x", "--no-same-owner", "--no-same-permissions", "--warning=no-timestamp",
-	"-f", "-", "-C", (char *) dir, NULL};
-	Program		tar;
-	size_t		unchecked = 0;
+	char *argv[] = {"/bin/tar", "-x", "--no-same-owner", "--no-same-permissions", "--warning=no-timestamp",
+					"-f", "-", "-C", (char *) dir, NULL};
+	Program tar;
+	size_t unchecked = 0;
 	const char *data;
-	size_t		len;
-	PsError    *err;
-	PsError    *end;
+	size_t len;
+	PsError *err;
+	PsError *end;
 
 	PS_TRY(check_room(config));
 	PS_TRY(program_start(&tar, argv, true));
@@ -88,7 +88,7 @@ refuse_link(const char *path, const struct stat *st, int type, struct FTW *ftw)
 static PsError *
 check_contents(const char *dir)
 {
-	int			rc = nftw(dir, refuse_link, 64, FTW_PHYS);
+	int rc = nftw(dir, refuse_link, 64, FTW_PHYS);
 
 	if (rc < 0)
 		return ps_error(PS_SQLSTATE_IO, "could not look through directory \"%s\": %m", dir);
@@ -103,10 +103,10 @@ import_stream(Store *store, const char *name, ByteSource source, const Waiter *w
 			  Timeline **tl)
 {
 	const Config *config = store_config(store);
-	PsId		unique = ps_id_random();
-	char		id[PS_ID_TEXT];
-	char	   *dir;
-	PsError    *err;
+	PsId unique = ps_id_random();
+	char id[PS_ID_TEXT];
+	char *dir;
+	PsError *err;
 
 	PS_TRY(store_check_new_name(store, name));
 	dir = psprintf("%s/tmp/import-%s", config->store_dir, ps_id_format(&unique, id));
@@ -117,7 +117,7 @@ import_stream(Store *store, const char *name, ByteSource source, const Waiter *w
 
 done:
 	if (access(dir, F_OK) == 0)
-		(void) rmtree(dir, true);	/* says itself what it cannot remove; the next start does */
+		(void) rmtree(dir, true); /* says itself what it cannot remove; the next start does */
 	pfree(dir);
 	return err;
 }

@@ -26,12 +26,12 @@
 static XLogRecPtr
 checkpoint_end(XLogRecPtr start, uint32 segment_size)
 {
-	XLogRecPtr	at = start;
-	uint32		left = CHECKPOINT_RECORD_LEN;
+	XLogRecPtr at = start;
+	uint32 left = CHECKPOINT_RECORD_LEN;
 
 	for (;;)
 	{
-		uint32		room = XLOG_BLCKSZ - at % XLOG_BLCKSZ;
+		uint32 room = XLOG_BLCKSZ - at % XLOG_BLCKSZ;
 
 		if (left <= room)
 			return MAXALIGN(at + left);
@@ -53,8 +53,7 @@ adopt_page(char *page, XLogRecPtr address, const ControlFileData *control, const
 						(uint32) XLogSegmentOffset(address, control->xlog_seg_size), XLOG_PAGE_MAGIC, LSN_FORMAT_ARGS(address));
 	if (XLogSegmentOffset(address, control->xlog_seg_size) == 0 &&
 		(header->xlp_sysid != control->system_identifier || header->xlp_seg_size != control->xlog_seg_size))
-		return ps_error(PS_SQLSTATE_CORRUPTED, "WAL file \"%s\" is of system identifier " UINT64_FORMAT " and segment size %u, expected "
-						UINT64_FORMAT " and %u", path, header->xlp_sysid, header->xlp_seg_size,
+		return ps_error(PS_SQLSTATE_CORRUPTED, "WAL file \"%s\" is of system identifier " UINT64_FORMAT " and segment size %u, expected " UINT64_FORMAT " and %u", path, header->xlp_sysid, header->xlp_seg_size,
 						control->system_identifier, control->xlog_seg_size);
 	header->std.xlp_tli = 1;
 	return NULL;
@@ -64,15 +63,15 @@ adopt_page(char *page, XLogRecPtr address, const ControlFileData *control, const
 static PsError *
 copy_segment(const char *pgdata, const char *wal_dir, const ControlFileData *control, XLogSegNo segno, XLogRecPtr end)
 {
-	uint32		segment_size = control->xlog_seg_size;
-	XLogRecPtr	start = segno * (uint64) segment_size;
-	char		name[MAXFNAMELEN];
-	char	   *from;
-	char	   *to;
-	int			in;
-	int			out;
+	uint32 segment_size = control->xlog_seg_size;
+	XLogRecPtr start = segno * (uint64) segment_size;
+	char name[MAXFNAMELEN];
+	char *from;
+	char *to;
+	int in;
+	int out;
 	PGAlignedXLogBlock page;
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	XLogFileName(name, control->checkPointCopy.ThisTimeLineID, segno, segment_size);
 	from = psprintf("%s/pg_wal/%s", pgdata, name);
@@ -93,7 +92,7 @@ copy_segment(const char *pgdata, const char *wal_dir, const ControlFileData *con
 	}
 	for (XLogRecPtr at = start; at < end && at < start + segment_size; at += XLOG_BLCKSZ)
 	{
-		ssize_t		len = pg_pread(in, page.data, XLOG_BLCKSZ, at - start);
+		ssize_t len = pg_pread(in, page.data, XLOG_BLCKSZ, at - start);
 
 		if (len != XLOG_BLCKSZ)
 		{
@@ -103,7 +102,7 @@ copy_segment(const char *pgdata, const char *wal_dir, const ControlFileData *con
 			goto done;
 		}
 		if (at > start && at + XLOG_BLCKSZ <= control->checkPoint && page_is_zero(page.data))
-			continue;			/* as the new file has it already */
+			continue; /* as the new file has it already */
 		PS_GOTO(adopt_page(page.data, at, control, from), done);
 		if (end - at < XLOG_BLCKSZ)
 			memset(page.data + (end - at), 0, XLOG_BLCKSZ - (end - at));
@@ -131,11 +130,11 @@ done:
 static PsError *
 check_checkpoint(const char *wal_dir, const char *pgdata, const ControlFileData *control)
 {
-	char		record[MAXALIGN(CHECKPOINT_RECORD_LEN)];
-	XLogRecord	header;
-	CheckPoint	checkpoint;
+	char record[MAXALIGN(CHECKPOINT_RECORD_LEN)];
+	XLogRecord header;
+	CheckPoint checkpoint;
 	WalSegments *segs;
-	PsError    *err;
+	PsError *err;
 
 	PS_TRY(wal_segments_open(wal_dir, control->xlog_seg_size, &segs));
 	err = wal_segments_read_record(segs, control->checkPoint, CHECKPOINT_RECORD_LEN, record);
@@ -155,7 +154,7 @@ check_checkpoint(const char *wal_dir, const char *pgdata, const ControlFileData 
 PsError *
 import_wal(const char *pgdata, const char *wal_dir, const ControlFileData *control, XLogRecPtr *end)
 {
-	uint32		segment_size = control->xlog_seg_size;
+	uint32 segment_size = control->xlog_seg_size;
 
 	*end = checkpoint_end(control->checkPoint, segment_size);
 	for (XLogSegNo segno = control->checkPoint / segment_size; segno <= (*end - 1) / segment_size; segno++)

@@ -26,8 +26,8 @@ extern char **environ;
 static void
 set_signals(posix_spawnattr_t *attr)
 {
-	sigset_t	none;
-	sigset_t	ignored;
+	sigset_t none;
+	sigset_t ignored;
 
 	sigemptyset(&none);
 	sigemptyset(&ignored);
@@ -43,9 +43,9 @@ program_start(Program *program, char *const argv[], bool with_input)
 {
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
-	int			in[2] = {-1, -1};
-	int			out[2];
-	int			rc;
+	int in[2] = {-1, -1};
+	int out[2];
+	int rc;
 
 	if (pipe2(out, O_CLOEXEC) != 0)
 		return ps_error(PS_SQLSTATE_IO, "could not create a pipe: %m");
@@ -94,9 +94,9 @@ program_start(Program *program, char *const argv[], bool with_input)
 static bool
 read_output(Program *program)
 {
-	StringInfo	output = &program->output;
-	char		buf[1024];
-	ssize_t		n = read(program->out, buf, sizeof(buf));
+	StringInfo output = &program->output;
+	char buf[1024];
+	ssize_t n = read(program->out, buf, sizeof(buf));
 
 	if (n <= 0)
 		return n < 0 && errno == EINTR;
@@ -115,7 +115,7 @@ program_write(Program *program, const char *data, size_t len)
 	while (len > 0)
 	{
 		struct pollfd pfds[2] = {{program->in, POLLOUT, 0}, {program->out, POLLIN, 0}};
-		ssize_t		n;
+		ssize_t n;
 
 		/* one that complains much must not wait for us while we wait for it */
 		if (poll(pfds, 2, -1) < 0)
@@ -153,8 +153,8 @@ wait_for_output(Program *program, const Waiter *waiter)
 PsError *
 program_finish(Program *program, bool canceled, const Waiter *waiter)
 {
-	int			status;
-	PsError    *err = NULL;
+	int status;
+	PsError *err = NULL;
 
 	if (canceled)
 		kill(-program->pid, SIGKILL);
@@ -172,7 +172,7 @@ program_finish(Program *program, bool canceled, const Waiter *waiter)
 		err = ps_error(PS_SQLSTATE_CANCELED, "\"%s\" was canceled", program->path);
 	else if (status != 0)
 	{
-		char	   *reason = wait_result_to_str(status);
+		char *reason = wait_result_to_str(status);
 
 		err = ps_error_detail(ps_error(PS_SQLSTATE_INTERNAL, "\"%s\" failed: %s", program->path, reason), "%s",
 							  program->output.data);
@@ -185,7 +185,7 @@ program_finish(Program *program, bool canceled, const Waiter *waiter)
 PsError *
 program_run(char *const argv[], const Waiter *waiter)
 {
-	Program		program;
+	Program program;
 
 	PS_TRY(program_start(&program, argv, false));
 	return program_finish(&program, false, waiter);

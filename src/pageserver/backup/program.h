@@ -12,10 +12,10 @@
 typedef struct Program
 {
 	const char *path;
-	pid_t		pid;
-	int			in;				/* its standard input, -1: /dev/null */
-	int			out;			/* what it says on both outputs */
-	StringInfoData output;		/* the last of that */
+	pid_t pid;
+	int in;                /* its standard input, -1: /dev/null */
+	int out;               /* what it says on both outputs */
+	StringInfoData output; /* the last of that */
 } Program;
 
 /* Starts a program without a shell.  with_input: "in" is a pipe to it.  program_finish() must follow a success. */
@@ -33,4 +33,4 @@ extern PsError *program_finish(Program *program, bool canceled, const Waiter *wa
 
 extern PsError *program_run(char *const argv[], const Waiter *waiter);
 
-#endif							/* PS_PROGRAM_H */
+#endif /* PS_PROGRAM_H */

@@ -11,11 +11,11 @@
 static PsError *
 read_imported(Timeline *tl, XLogRecPtr lsn, const char *name, char **text)
 {
-	PsKey		key = datadir_aux_key(name);
-	size_t		skip = strlen(name) + 1;
+	PsKey key = datadir_aux_key(name);
+	size_t skip = strlen(name) + 1;
 	StringInfoData value;
-	bool		found;
-	PsError    *err;
+	bool found;
+	PsError *err;
 
 	initStringInfo(&value);
 	err = timeline_read_value(tl, &key, lsn, &value, &found);
@@ -28,7 +28,7 @@ read_imported(Timeline *tl, XLogRecPtr lsn, const char *name, char **text)
 PsError *
 backup_read_settings(Timeline *tl, XLogRecPtr lsn, BranchSettings *settings)
 {
-	PsError    *err;
+	PsError *err;
 
 	PS_TRY(timeline_read_settings(tl, 0, settings));
 	if (settings->version > 0)

@@ -18,29 +18,29 @@
 #define TAR_BUFFER_SIZE (128 * 1024)
 
 /* Fields of GNU's header for a sparse file that POSIX does not have: offset, length. */
-#define GNU_MAGIC_AT 257
-#define GNU_SPARSE_AT 386		/* four times: 12 bytes offset, 12 bytes length */
+#define GNU_MAGIC_AT    257
+#define GNU_SPARSE_AT   386 /* four times: 12 bytes offset, 12 bytes length */
 #define GNU_REALSIZE_AT 483
-#define GNU_NUMBER_LEN 12
-#define TAR_TYPE_AT 156
-#define TAR_SIZE_AT 124
+#define GNU_NUMBER_LEN  12
+#define TAR_TYPE_AT     156
+#define TAR_SIZE_AT     124
 #define TAR_CHECKSUM_AT 148
 
 struct TarSink
 {
-	ByteSink	sink;
-	char	   *path;			/* file that is being written, NULL between files */
-	uint64		size;			/* bytes that its header promised */
-	uint64		written;
-	time_t		mtime;			/* of all entries */
-	size_t		used;
-	char		buf[TAR_BUFFER_SIZE];
+	ByteSink sink;
+	char *path;  /* file that is being written, NULL between files */
+	uint64 size; /* bytes that its header promised */
+	uint64 written;
+	time_t mtime; /* of all entries */
+	size_t used;
+	char buf[TAR_BUFFER_SIZE];
 };
 
 TarSink *
 tar_create(ByteSink sink)
 {
-	TarSink    *tar = pg_malloc(sizeof(TarSink));
+	TarSink *tar = pg_malloc(sizeof(TarSink));
 
 	tar->sink = sink;
 	tar->path = NULL;
@@ -62,7 +62,7 @@ tar_free(TarSink *tar)
 static PsError *
 flush(TarSink *tar)
 {
-	size_t		len = tar->used;
+	size_t len = tar->used;
 
 	tar->used = 0;
 	return len > 0 ? tar->sink.write(tar->sink.arg, tar->buf, len) : NULL;
@@ -73,7 +73,7 @@ put(TarSink *tar, const char *data, size_t len)
 {
 	while (len > 0)
 	{
-		size_t		n = Min(len, TAR_BUFFER_SIZE - tar->used);
+		size_t n = Min(len, TAR_BUFFER_SIZE - tar->used);
 
 		memcpy(tar->buf + tar->used, data, n);
 		tar->used += n;
@@ -90,7 +90,7 @@ put_zeros(TarSink *tar, uint64 len)
 {
 	while (len > 0)
 	{
-		size_t		n = Min(len, TAR_BUFFER_SIZE - tar->used);
+		size_t n = Min(len, TAR_BUFFER_SIZE - tar->used);
 
 		memset(tar->buf + tar->used, 0, n);
 		tar->used += n;
@@ -112,7 +112,7 @@ make_header(TarSink *tar, char *header, const char *path, uint64 size, mode_t mo
 PsError *
 tar_directory(TarSink *tar, const char *path)
 {
-	char		header[TAR_BLOCK_SIZE];
+	char header[TAR_BLOCK_SIZE];
 
 	Assert(tar->path == NULL);
 	PS_TRY(make_header(tar, header, path, 0, S_IFDIR | S_IRWXU));
@@ -122,7 +122,7 @@ tar_directory(TarSink *tar, const char *path)
 PsError *
 tar_file_begin(TarSink *tar, const char *path, uint64 size)
 {
-	char		header[TAR_BLOCK_SIZE];
+	char header[TAR_BLOCK_SIZE];
 
 	Assert(tar->path == NULL);
 	PS_TRY(make_header(tar, header, path, size, S_IFREG | S_IRUSR | S_IWUSR));
@@ -135,7 +135,7 @@ tar_file_begin(TarSink *tar, const char *path, uint64 size)
 PsError *
 tar_sparse_file_begin(TarSink *tar, const char *path, uint64 used, uint64 size)
 {
-	char		header[TAR_BLOCK_SIZE];
+	char header[TAR_BLOCK_SIZE];
 
 	Assert(tar->path == NULL && used <= size);
 	PS_TRY(make_header(tar, header, path, used, S_IFREG | S_IRUSR | S_IWUSR));

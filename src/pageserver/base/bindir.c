@@ -15,8 +15,8 @@
 static PsError *
 check_program(const char *bindir, const char *name)
 {
-	char	   *path = psprintf("%s/%s", bindir, name);
-	PsError    *err = NULL;
+	char *path = psprintf("%s/%s", bindir, name);
+	PsError *err = NULL;
 
 	if (access(path, X_OK) != 0)
 		err = ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "could not find the program \"%s\": %m", path), BINDIR_HINT);
@@ -29,9 +29,9 @@ bindir_check(const char *bindir)
 {
 	static const char expected[] = "postgres (PostgreSQL) " PG_MAJORVERSION;
 	const size_t len = sizeof(expected) - 1;
-	char		version[256] = "";
-	char	   *command;
-	bool		answered;
+	char version[256] = "";
+	char *command;
+	bool answered;
 
 	PS_TRY(check_program(bindir, "postgres"));
 	PS_TRY(check_program(bindir, "initdb"));

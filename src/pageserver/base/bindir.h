@@ -14,4 +14,4 @@
  */
 extern PsError *bindir_check(const char *bindir);
 
-#endif							/* PS_BINDIR_H */
+#endif /* PS_BINDIR_H */

@@ -17,8 +17,8 @@
  */
 typedef struct ByteSink
 {
-	PsError    *(*write) (void *arg, const char *data, size_t len);
-	void	   *arg;
+	PsError *(*write)(void *arg, const char *data, size_t len);
+	void *arg;
 } ByteSink;
 
 /*
@@ -27,8 +27,8 @@ typedef struct ByteSink
  */
 typedef struct ByteSource
 {
-	PsError    *(*read) (void *arg, const char **data, size_t *len);
-	void	   *arg;
+	PsError *(*read)(void *arg, const char **data, size_t *len);
+	void *arg;
 } ByteSource;
 
 /*
@@ -38,8 +38,8 @@ typedef struct ByteSource
  */
 typedef struct ProgressSink
 {
-	void		(*report) (void *arg, const char *message);
-	void	   *arg;
+	void (*report)(void *arg, const char *message);
+	void *arg;
 } ProgressSink;
 
-#endif							/* PS_BYTESINK_H */
+#endif /* PS_BYTESINK_H */

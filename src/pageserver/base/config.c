@@ -26,30 +26,34 @@
 
 typedef enum SettingType
 {
-	SETTING_INT, SETTING_STRING
+	SETTING_INT,
+	SETTING_STRING
 } SettingType;
 
 typedef enum SettingUnit
 {
-	UNIT_NONE, UNIT_MB, UNIT_MS, UNIT_S
+	UNIT_NONE,
+	UNIT_MB,
+	UNIT_MS,
+	UNIT_S
 } SettingUnit;
 
 /* NULL, or what is wrong with the value; *hint may be set. */
-typedef const char *(*CheckString) (const char *value, const char **hint);
+typedef const char *(*CheckString)(const char *value, const char **hint);
 
 typedef struct Setting
 {
-	const char *section;		/* heading, where one begins */
+	const char *section; /* heading, where one begins */
 	const char *name;
 	SettingType type;
-	SettingUnit unit;			/* of the number in Config; a number without a unit in the file */
-	int			min;
-	int			max;
-	const char *default_value;	/* as the file would have it */
-	size_t		offset;			/* in Config */
+	SettingUnit unit; /* of the number in Config; a number without a unit in the file */
+	int min;
+	int max;
+	const char *default_value; /* as the file would have it */
+	size_t offset;             /* in Config */
 	CheckString check;
-	bool		reloads;		/* SIGHUP changes it; else a restart does */
-	const char *text;			/* for the generated file; "\n" begins a new line */
+	bool reloads;     /* SIGHUP changes it; else a restart does */
+	const char *text; /* for the generated file; "\n" begins a new line */
 } Setting;
 
 static const char *check_addresses(const char *value, const char **hint);
@@ -59,117 +63,117 @@ static const char *check_log_level(const char *value, const char **hint);
 static const char *check_wal_compression(const char *value, const char **hint);
 
 #define INT_SETTING(field, unit, min, max, value) #field, SETTING_INT, unit, min, max, value, offsetof(Config, field)
-#define STRING_SETTING(field, value) #field, SETTING_STRING, UNIT_NONE, 0, 0, value, offsetof(Config, field)
+#define STRING_SETTING(field, value)              #field, SETTING_STRING, UNIT_NONE, 0, 0, value, offsetof(Config, field)
 
 static const Setting settings[] = {
 	{"Connections", STRING_SETTING(listen_addresses, ""), check_addresses, false,
-		"TCP addresses to listen on, separated by commas: localhost, 127.0.0.1 or ::1.\n"
-		"Empty: only the Unix socket.  Clients are not authenticated yet: whoever can\n"
-		"connect can read and write every branch, so other addresses are refused, and\n"
-		"with these every user of this machine has access.  The Unix socket is guarded\n"
-		"by the permissions of its directory."},
+	 "TCP addresses to listen on, separated by commas: localhost, 127.0.0.1 or ::1.\n"
+	 "Empty: only the Unix socket.  Clients are not authenticated yet: whoever can\n"
+	 "connect can read and write every branch, so other addresses are refused, and\n"
+	 "with these every user of this machine has access.  The Unix socket is guarded\n"
+	 "by the permissions of its directory."},
 	{NULL, INT_SETTING(port, UNIT_NONE, 1, 65535, "5480"), NULL, false,
-		"TCP port, and the number in the name of the Unix socket (.s.PGSQL.5480)."},
+	 "TCP port, and the number in the name of the Unix socket (.s.PGSQL.5480)."},
 	{NULL, STRING_SETTING(unix_socket_directory, ""), check_directory, false,
-		"Absolute path of the directory of the Unix socket.  Empty: the store's own\n"
-		"directory; or, if that has a comma in its path or a path that is too long for\n"
-		"a socket, one that is made below the directory of PostgreSQL's sockets."},
+	 "Absolute path of the directory of the Unix socket.  Empty: the store's own\n"
+	 "directory; or, if that has a comma in its path or a path that is too long for\n"
+	 "a socket, one that is made below the directory of PostgreSQL's sockets."},
 	{NULL, INT_SETTING(max_connections, UNIT_NONE, 1, 100000, "500"), NULL, true,
-		"Page streams at a time: a backend of a compute has one from the first page on\n"
-		"that it reads.  If there are more backends, those that need one at the moment\n"
-		"get those of others, shared out evenly among the branches.  WAL has streams of\n"
-		"its own, one for each branch; other connections, as those of pageserver_ctl,\n"
-		"have as many again, or 100 if that is more."},
+	 "Page streams at a time: a backend of a compute has one from the first page on\n"
+	 "that it reads.  If there are more backends, those that need one at the moment\n"
+	 "get those of others, shared out evenly among the branches.  WAL has streams of\n"
+	 "its own, one for each branch; other connections, as those of pageserver_ctl,\n"
+	 "have as many again, or 100 if that is more."},
 
 	{"Reading files", STRING_SETTING(io_method, "io_uring"), check_io_method, false,
-		"How values that are not in the kernel's page cache are read, all that a request\n"
-		"needs at once: io_uring; worker, by threads, also if the kernel refuses io_uring;\n"
-		"or sync, one after the other."},
+	 "How values that are not in the kernel's page cache are read, all that a request\n"
+	 "needs at once: io_uring; worker, by threads, also if the kernel refuses io_uring;\n"
+	 "or sync, one after the other."},
 	{NULL, INT_SETTING(io_workers, UNIT_NONE, 1, 1024, "32"), NULL, false,
-		"Threads that read if that is done by threads."},
+	 "Threads that read if that is done by threads."},
 
 	{"Redo", STRING_SETTING(bindir, PS_BINDIR), check_directory, false,
-		"Absolute path of the directory of PostgreSQL's programs (postgres, initdb)."},
+	 "Absolute path of the directory of PostgreSQL's programs (postgres, initdb)."},
 	{NULL, INT_SETTING(redo_helpers, UNIT_NONE, 0, 256, "0"), NULL, false,
-		"Most redo helpers (processes of stock PostgreSQL that apply WAL records to\n"
-		"pages) of one tenant.  0: one for each processor."},
+	 "Most redo helpers (processes of stock PostgreSQL that apply WAL records to\n"
+	 "pages) of one tenant.  0: one for each processor."},
 	{NULL, INT_SETTING(redo_timeout, UNIT_MS, 100, INT_MAX, "60s"), NULL, true,
-		"A redo helper that takes longer than this for one request is replaced."},
+	 "A redo helper that takes longer than this for one request is replaced."},
 
 	{"Ingest and flush", INT_SETTING(checkpoint_distance, UNIT_MB, 1, 65536, "256MB"), NULL, true,
-		"WAL that the layer in memory covers before it is written as a file."},
+	 "WAL that the layer in memory covers before it is written as a file."},
 	{NULL, INT_SETTING(checkpoint_timeout, UNIT_S, 1, 7 * 86400, "10min"), NULL, true,
-		"Age at which the layer in memory is written although it is small."},
+	 "Age at which the layer in memory is written although it is small."},
 	{NULL, INT_SETTING(open_layer_memory, UNIT_MB, 1, 65536, "256MB"), NULL, true,
-		"Memory for the index of the layer in memory before it is written."},
+	 "Memory for the index of the layer in memory before it is written."},
 	{NULL, INT_SETTING(layer_memory, UNIT_MB, 2, 1024 * 1024, "1GB"), NULL, true,
-		"Memory for the layers in memory of all branches together: beyond half of it\n"
-		"the larger ones are written early, and one branch may have no more than that\n"
-		"half.  At the limit WAL of branches that have more than their share is taken\n"
-		"only as fast as their layers are written."},
+	 "Memory for the layers in memory of all branches together: beyond half of it\n"
+	 "the larger ones are written early, and one branch may have no more than that\n"
+	 "half.  At the limit WAL of branches that have more than their share is taken\n"
+	 "only as fast as their layers are written."},
 	{NULL, INT_SETTING(max_ingest_lag, UNIT_MB, 1, 65536, "64MB"), NULL, true,
-		"WAL that may be received and not yet visible to reads; beyond this, the store\n"
-		"takes WAL only as fast as it can file it."},
+	 "WAL that may be received and not yet visible to reads; beyond this, the store\n"
+	 "takes WAL only as fast as it can file it."},
 	{NULL, INT_SETTING(page_cache_size, UNIT_MB, 0, 1024 * 1024, "128MB"), NULL, false,
-		"Memory for pages that were reconstructed."},
+	 "Memory for pages that were reconstructed."},
 	{NULL, INT_SETTING(max_open_layer_files, UNIT_NONE, 8, 30000, "4000"), NULL, true,
-		"Most layer files that are open at a time; those that have not been read for\n"
-		"the longest time are closed.  Each takes a file descriptor and a memory mapping,\n"
-		"and up to 32 kB of memory for its dictionary.\n"
-		"If the system allows fewer descriptors, it is what that leaves."},
+	 "Most layer files that are open at a time; those that have not been read for\n"
+	 "the longest time are closed.  Each takes a file descriptor and a memory mapping,\n"
+	 "and up to 32 kB of memory for its dictionary.\n"
+	 "If the system allows fewer descriptors, it is what that leaves."},
 	{NULL, INT_SETTING(min_free_space, UNIT_MB, 0, 1024 * 1024, "512MB"), NULL, true,
-		"Free disk space below which no more WAL is taken: commits wait, reads go on.\n"
-		"It is what writing the layers in memory may need: at least checkpoint_distance.\n"
-		"Merges and image files leave it alone, too."},
+	 "Free disk space below which no more WAL is taken: commits wait, reads go on.\n"
+	 "It is what writing the layers in memory may need: at least checkpoint_distance.\n"
+	 "Merges and image files leave it alone, too."},
 	{NULL, STRING_SETTING(wal_compression, "zstd"), check_wal_compression, true,
-		"How WAL files are kept of which all is in layer files: zstd or none.  \"zstd -d\"\n"
-		"makes of a compressed one what pg_waldump reads."},
+	 "How WAL files are kept of which all is in layer files: zstd or none.  \"zstd -d\"\n"
+	 "makes of a compressed one what pg_waldump reads."},
 	{NULL, INT_SETTING(wait_timeout, UNIT_MS, 1, INT_MAX, "60s"), NULL, true,
-		"How long a read waits for WAL that it needs."},
+	 "How long a read waits for WAL that it needs."},
 	{NULL, INT_SETTING(idle_timeline_timeout, UNIT_S, 0, INT_MAX / 1000, "5min"), NULL, true,
-		"A branch is opened when it is first used.  When nobody has used it for this\n"
-		"long, and all of its WAL is in layer files (checkpoint_timeout), it is closed:\n"
-		"it needs no memory, threads and open files then.  0: it stays open."},
+	 "A branch is opened when it is first used.  When nobody has used it for this\n"
+	 "long, and all of its WAL is in layer files (checkpoint_timeout), it is closed:\n"
+	 "it needs no memory, threads and open files then.  0: it stays open."},
 
 	{"Compaction", INT_SETTING(compaction_workers, UNIT_NONE, 0, 64, "1"), NULL, false,
-		"Threads that merge layer files, make image files and remove what nobody can\n"
-		"read any more; and as many that merge files as they were flushed, and do\n"
-		"nothing else.  0: nothing of that is done, and files pile up."},
+	 "Threads that merge layer files, make image files and remove what nobody can\n"
+	 "read any more; and as many that merge files as they were flushed, and do\n"
+	 "nothing else.  0: nothing of that is done, and files pile up."},
 	{NULL, INT_SETTING(compaction_threshold, UNIT_NONE, 2, 1000, "4"), NULL, true,
-		"Files as they were flushed that are merged into files ordered by key."},
+	 "Files as they were flushed that are merged into files ordered by key."},
 	{NULL, INT_SETTING(compaction_fanout, UNIT_NONE, 2, 1000, "4"), NULL, true,
-		"Such merged sets of one level that are merged into one of the next."},
+	 "Such merged sets of one level that are merged into one of the next."},
 	{NULL, INT_SETTING(compaction_backlog, UNIT_NONE, 2, 100000, "40"), NULL, true,
-		"Files as they were flushed that wait to be merged, at which the store takes WAL\n"
-		"only as fast as it merges.  From half as many on it becomes slower and slower.\n"
-		"At least compaction_threshold.  If files cannot be merged, for want of disk space\n"
-		"or because one is damaged, WAL is taken at a megabyte a second."},
+	 "Files as they were flushed that wait to be merged, at which the store takes WAL\n"
+	 "only as fast as it merges.  From half as many on it becomes slower and slower.\n"
+	 "At least compaction_threshold.  If files cannot be merged, for want of disk space\n"
+	 "or because one is damaged, WAL is taken at a megabyte a second."},
 	{NULL, INT_SETTING(target_file_size, UNIT_MB, 1, 65536, "128MB"), NULL, true,
-		"Size of a merged file or an image file, about."},
+	 "Size of a merged file or an image file, about."},
 	{NULL, INT_SETTING(compaction_memory, UNIT_MB, 1, 65536, "64MB"), NULL, true,
-		"Memory that a merge may use, about, for each thread."},
+	 "Memory that a merge may use, about, for each thread."},
 	{NULL, INT_SETTING(image_delta_records, UNIT_NONE, 1, 1000000, "16"), NULL, true,
-		"An image file of a range of pages is made when so many records for each page have\n"
-		"come since the last one, on an average, ..."},
+	 "An image file of a range of pages is made when so many records for each page have\n"
+	 "come since the last one, on an average, ..."},
 	{NULL, INT_SETTING(image_delta_percent, UNIT_NONE, 1, 10000, "300"), NULL, true,
-		"... or records that take this many percent of its size ..."},
+	 "... or records that take this many percent of its size ..."},
 	{NULL, INT_SETTING(image_delta_layers, UNIT_NONE, 1, 1000, "8"), NULL, true,
-		"... or a tenth of either, in so many files above each other."},
+	 "... or a tenth of either, in so many files above each other."},
 
 	{"History", INT_SETTING(gc_horizon, UNIT_MB, 0, INT_MAX, "64MB"), NULL, true,
-		"WAL, counted back from the newest, at every moment of which a branch can begin ..."},
+	 "WAL, counted back from the newest, at every moment of which a branch can begin ..."},
 	{NULL, INT_SETTING(pitr_interval, UNIT_S, 0, INT_MAX, "7d"), NULL, true,
-		"... and time, counted back from now.  What is older than both is removed, but for\n"
-		"the moments at which branches begin.  Counted is the time that the store has run\n"
-		"since it took the WAL: no clock that is set can make it older."},
+	 "... and time, counted back from now.  What is older than both is removed, but for\n"
+	 "the moments at which branches begin.  Counted is the time that the store has run\n"
+	 "since it took the WAL: no clock that is set can make it older."},
 
 	{"Trash", INT_SETTING(trash_interval, UNIT_S, 0, INT_MAX, "7d"), NULL, false,
-		"How long a branch or tenant that was deleted can be had back (\"branch undelete\").\n"
-		"It takes its space until then (\"branch list --deleted\").  Counted is the time that\n"
-		"the store runs.  0: what is deleted is gone at once."},
+	 "How long a branch or tenant that was deleted can be had back (\"branch undelete\").\n"
+	 "It takes its space until then (\"branch list --deleted\").  Counted is the time that\n"
+	 "the store runs.  0: what is deleted is gone at once."},
 
 	{"Log", STRING_SETTING(log_level, "log"), check_log_level, true,
-		"Least level that is logged: debug, log or warning."},
+	 "Least level that is logged: debug, log or warning."},
 };
 
 static PsError *
@@ -178,8 +182,8 @@ config_error(const char *path, int line, const char *fmt, ...) pg_attribute_prin
 static PsError *
 config_error(const char *path, int line, const char *fmt, ...)
 {
-	char		text[1024];
-	va_list		args;
+	char text[1024];
+	va_list args;
 
 	va_start(args, fmt);
 	vsnprintf(text, sizeof(text), fmt, args);
@@ -207,12 +211,12 @@ address_is_loopback(const char *name)
 char **
 config_addresses(const char *listen_addresses, int *n)
 {
-	char	  **names = pg_malloc(sizeof(char *) * (strlen(listen_addresses) + 1));
+	char **names = pg_malloc(sizeof(char *) * (strlen(listen_addresses) + 1));
 
 	*n = 0;
 	for (const char *p = listen_addresses;;)
 	{
-		size_t		len;
+		size_t len;
 
 		p += strspn(p, ", \t");
 		len = strcspn(p, ", \t");
@@ -235,9 +239,9 @@ config_free_addresses(char **names, int n)
 static const char *
 check_addresses(const char *value, const char **hint)
 {
-	int			n;
-	char	  **names = config_addresses(value, &n);
-	bool		ok = true;
+	int n;
+	char **names = config_addresses(value, &n);
+	bool ok = true;
 
 	for (int i = 0; i < n; i++)
 		ok = ok && address_is_loopback(names[i]);
@@ -263,7 +267,7 @@ check_wal_compression(const char *value, const char **hint)
 static const char *
 check_io_method(const char *value, const char **hint)
 {
-	AioMethod	method;
+	AioMethod method;
 
 	return aio_method_by_name(value, &method) ? NULL : "there are io_uring, worker and sync";
 }
@@ -287,7 +291,7 @@ parse_log_level(const char *value, PsLogLevel *level)
 static const char *
 check_log_level(const char *value, const char **hint)
 {
-	PsLogLevel	level;
+	PsLogLevel level;
 
 	return parse_log_level(value, &level) ? NULL : "it must be debug, log or warning";
 }
@@ -295,7 +299,7 @@ check_log_level(const char *value, const char **hint)
 PsLogLevel
 config_log_level(const Config *config)
 {
-	PsLogLevel	level = PS_LOG;
+	PsLogLevel level = PS_LOG;
 
 	parse_log_level(config->log_level, &level);
 	return level;
@@ -313,22 +317,31 @@ parse_int(const Setting *s, const char *value, int *result, char *problem, size_
 	{
 		SettingUnit base;
 		const char *name;
-		int64		mul;
-		int64		div;
-	}			units[] = {
-		{UNIT_MB, "kB", 1, 1024}, {UNIT_MB, "MB", 1, 1}, {UNIT_MB, "GB", 1024, 1}, {UNIT_MB, "TB", 1024 * 1024, 1},
-		{UNIT_MS, "ms", 1, 1}, {UNIT_MS, "s", 1000, 1}, {UNIT_MS, "min", 60000, 1}, {UNIT_MS, "h", 3600000, 1},
+		int64 mul;
+		int64 div;
+	} units[] = {
+		{UNIT_MB, "kB", 1, 1024},
+		{UNIT_MB, "MB", 1, 1},
+		{UNIT_MB, "GB", 1024, 1},
+		{UNIT_MB, "TB", 1024 * 1024, 1},
+		{UNIT_MS, "ms", 1, 1},
+		{UNIT_MS, "s", 1000, 1},
+		{UNIT_MS, "min", 60000, 1},
+		{UNIT_MS, "h", 3600000, 1},
 		{UNIT_MS, "d", 86400000, 1},
-		{UNIT_S, "ms", 1, 1000}, {UNIT_S, "s", 1, 1}, {UNIT_S, "min", 60, 1}, {UNIT_S, "h", 3600, 1},
+		{UNIT_S, "ms", 1, 1000},
+		{UNIT_S, "s", 1, 1},
+		{UNIT_S, "min", 60, 1},
+		{UNIT_S, "h", 3600, 1},
 		{UNIT_S, "d", 86400, 1},
 	};
 	static const char *const unit_names[] = {"", "MB", "ms", "s"};
 	static const char *const valid_units[] = {"", ", with or without one of the units kB, MB, GB, TB",
-		", with or without one of the units ms, s, min, h, d", ", with or without one of the units ms, s, min, h, d"};
-	char	   *end;
-	long long	number;
-	int64		mul = 1;
-	int64		div = 1;
+											  ", with or without one of the units ms, s, min, h, d", ", with or without one of the units ms, s, min, h, d"};
+	char *end;
+	long long number;
+	int64 mul = 1;
+	int64 div = 1;
 
 	errno = 0;
 	number = strtoll(value, &end, 10);
@@ -338,7 +351,7 @@ parse_int(const Setting *s, const char *value, int *result, char *problem, size_
 		end++;
 	if (*end != '\0')
 	{
-		int			i;
+		int i;
 
 		for (i = 0; i < lengthof(units); i++)
 		{
@@ -376,20 +389,20 @@ set_value(Config *config, const Setting *s, const char *value, const char *path,
 {
 	if (s->type == SETTING_INT)
 	{
-		char		problem[128];
+		char problem[128];
 
 		if (!parse_int(s, value, (int *) ((char *) config + s->offset), problem, sizeof(problem)))
 			return config_error(path, line, "invalid value \"%s\" for \"%s\": %s", value, s->name, problem);
 	}
 	else
 	{
-		char	  **field = (char **) ((char *) config + s->offset);
+		char **field = (char **) ((char *) config + s->offset);
 		const char *hint = NULL;
 		const char *problem = s->check ? s->check(value, &hint) : NULL;
 
 		if (problem != NULL)
 		{
-			PsError    *err = config_error(path, line, "invalid value \"%s\" for \"%s\": %s", value, s->name, problem);
+			PsError *err = config_error(path, line, "invalid value \"%s\" for \"%s\": %s", value, s->name, problem);
 
 			return hint ? ps_error_hint(err, "%s", hint) : err;
 		}
@@ -408,7 +421,7 @@ set_value(Config *config, const Setting *s, const char *value, const char *path,
 static const char *
 split_line(char *p, char **name, char **value)
 {
-	char	   *out;
+	char *out;
 
 	*name = NULL;
 	p += strspn(p, " \t\r");
@@ -460,11 +473,11 @@ split_line(char *p, char **name, char **value)
 static PsError *
 parse_line(Config *config, char *text, const char *path, int line)
 {
-	char	   *name;
-	char	   *value;
+	char *name;
+	char *value;
 	const char *problem = split_line(text, &name, &value);
 	StringInfoData names;
-	PsError    *err;
+	PsError *err;
 
 	if (problem != NULL)
 		return ps_error_hint(config_error(path, line, "%s", problem),
@@ -502,14 +515,14 @@ check_together(const Config *config, const char *path)
 PsError *
 config_load(const char *store_dir, Config **result)
 {
-	PsError    *err = NULL;
-	Config	   *config = pg_malloc0(sizeof(Config));
-	char	   *path = NULL;
-	FILE	   *file = NULL;
-	char	   *text = NULL;
-	size_t		cap = 0;
-	ssize_t		len;
-	int			line = 0;
+	PsError *err = NULL;
+	Config *config = pg_malloc0(sizeof(Config));
+	char *path = NULL;
+	FILE *file = NULL;
+	char *text = NULL;
+	size_t cap = 0;
+	ssize_t len;
+	int line = 0;
 
 	config->store_dir = realpath(store_dir, NULL);
 	if (config->store_dir == NULL)
@@ -610,7 +623,7 @@ show_value(const Setting *s, const Config *config)
 static void
 copy_value(const Setting *s, Config *config, const Config *other)
 {
-	char	   *to = (char *) config + s->offset;
+	char *to = (char *) config + s->offset;
 	const char *from = (const char *) other + s->offset;
 
 	if (s->type == SETTING_INT)
@@ -625,7 +638,7 @@ copy_value(const Setting *s, Config *config, const Config *other)
 PsError *
 config_reload(Config *running, Config **result)
 {
-	Config	   *fresh;
+	Config *fresh;
 	StringInfoData names;
 
 	PS_TRY(config_load(running->store_dir, &fresh));

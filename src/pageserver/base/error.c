@@ -12,14 +12,14 @@ static char *vformat(const char *fmt, va_list args) pg_attribute_printf(1, 0);
 static char *
 vformat(const char *fmt, va_list args)
 {
-	int			save_errno = errno;
-	size_t		len = 256;
+	int save_errno = errno;
+	size_t len = 256;
 
 	for (;;)
 	{
-		char	   *buf = pg_malloc(len);
-		va_list		copy;
-		size_t		need;
+		char *buf = pg_malloc(len);
+		va_list copy;
+		size_t need;
 
 		va_copy(copy, args);
 		errno = save_errno;
@@ -35,9 +35,9 @@ vformat(const char *fmt, va_list args)
 PsError *
 ps_error(const char *sqlstate, const char *fmt, ...)
 {
-	PsError    *err;
-	va_list		args;
-	int			save_errno = errno;
+	PsError *err;
+	va_list args;
+	int save_errno = errno;
 
 	err = pg_malloc0(sizeof(PsError));
 	strlcpy(err->sqlstate, sqlstate, sizeof(err->sqlstate));
@@ -51,7 +51,7 @@ ps_error(const char *sqlstate, const char *fmt, ...)
 PsError *
 ps_error_detail(PsError *err, const char *fmt, ...)
 {
-	va_list		args;
+	va_list args;
 
 	free(err->detail);
 	va_start(args, fmt);
@@ -63,7 +63,7 @@ ps_error_detail(PsError *err, const char *fmt, ...)
 PsError *
 ps_error_hint(PsError *err, const char *fmt, ...)
 {
-	va_list		args;
+	va_list args;
 
 	free(err->hint);
 	va_start(args, fmt);
@@ -75,9 +75,9 @@ ps_error_hint(PsError *err, const char *fmt, ...)
 PsError *
 ps_error_context(PsError *err, const char *fmt, ...)
 {
-	va_list		args;
-	char	   *context;
-	char	   *message;
+	va_list args;
+	char *context;
+	char *message;
 
 	va_start(args, fmt);
 	context = vformat(fmt, args);
@@ -127,8 +127,8 @@ bool
 ps_error_is_transient(const PsError *err)
 {
 	return ps_error_is(err, PS_SQLSTATE_DISK_FULL) || ps_error_is(err, PS_SQLSTATE_OUT_OF_MEMORY) ||
-		ps_error_is(err, PS_SQLSTATE_NO_RESOURCES) || ps_error_is(err, PS_SQLSTATE_TRY_AGAIN) ||
-		ps_error_is(err, PS_SQLSTATE_CANCELED);
+		   ps_error_is(err, PS_SQLSTATE_NO_RESOURCES) || ps_error_is(err, PS_SQLSTATE_TRY_AGAIN) ||
+		   ps_error_is(err, PS_SQLSTATE_CANCELED);
 }
 
 bool
@@ -140,7 +140,7 @@ ps_error_is_damage(const PsError *err)
 PsError *
 ps_error_copy(const PsError *err)
 {
-	PsError    *copy = pg_malloc0(sizeof(PsError));
+	PsError *copy = pg_malloc0(sizeof(PsError));
 
 	strlcpy(copy->sqlstate, err->sqlstate, sizeof(copy->sqlstate));
 	copy->message = pg_strdup(err->message);

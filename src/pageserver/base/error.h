@@ -13,10 +13,10 @@
 
 typedef struct PsError
 {
-	char		sqlstate[6];
-	char	   *message;
-	char	   *detail;			/* or NULL */
-	char	   *hint;			/* or NULL */
+	char sqlstate[6];
+	char *message;
+	char *detail; /* or NULL */
+	char *hint;   /* or NULL */
 } PsError;
 
 /* %m in the format is errno's text, as in elog. */
@@ -43,19 +43,21 @@ extern bool ps_error_is_damage(const PsError *err);
 extern void ps_error_free(PsError *err);
 
 /* Leave the function with the error if there is one. */
-#define PS_TRY(expr) \
-	do { \
-		PsError    *ps_try_err_ = (expr); \
-		if (ps_try_err_ != NULL) \
-			return ps_try_err_; \
+#define PS_TRY(expr)                   \
+	do                                 \
+	{                                  \
+		PsError *ps_try_err_ = (expr); \
+		if (ps_try_err_ != NULL)       \
+			return ps_try_err_;        \
 	} while (0)
 
 /* Go to "label" with err (a PsError * of the function) set if there is one. */
 #define PS_GOTO(expr, label) \
-	do { \
-		err = (expr); \
-		if (err != NULL) \
-			goto label; \
+	do                       \
+	{                        \
+		err = (expr);        \
+		if (err != NULL)     \
+			goto label;      \
 	} while (0)
 
 /*
@@ -64,7 +66,10 @@ extern void ps_error_free(PsError *err);
  */
 typedef enum PsLogLevel
 {
-	PS_DEBUG, PS_LOG, PS_WARNING, PS_FATAL
+	PS_DEBUG,
+	PS_LOG,
+	PS_WARNING,
+	PS_FATAL
 } PsLogLevel;
 
 extern PsLogLevel ps_log_level; /* least level that is written; __atomic, for SIGHUP changes it */
@@ -85,4 +90,4 @@ extern void ps_log_error(PsLogLevel level, PsError *err, const char *what, ...) 
 /* Name of the calling thread in log lines and in top(1); at most 15 characters. */
 extern void ps_thread_name(const char *fmt, ...) pg_attribute_printf(1, 2);
 
-#endif							/* PS_ERROR_H */
+#endif /* PS_ERROR_H */

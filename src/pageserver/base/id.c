@@ -33,7 +33,7 @@ ps_id_format(const PsId *id, char out[PS_ID_TEXT])
 PsId
 ps_id_random(void)
 {
-	PsId		id;
+	PsId id;
 
 	if (!pg_strong_random(id.b, sizeof(id.b)))
 	{

@@ -10,14 +10,14 @@
 #include "ps_wire.h"
 
 #define CRC_MEMBER "crc32c"
-#define CRC_TEXT 9
+#define CRC_TEXT   9
 
 /* Takes the member out. */
 static bool
 crc_of(json_t *root, char crc[CRC_TEXT])
 {
-	char	   *text;
-	pg_crc32c	sum;
+	char *text;
+	pg_crc32c sum;
 
 	json_object_del(root, CRC_MEMBER);
 	text = json_dumps(root, JSON_COMPACT | JSON_SORT_KEYS);
@@ -34,7 +34,7 @@ crc_of(json_t *root, char crc[CRC_TEXT])
 bool
 json_file_set_crc(json_t *root)
 {
-	char		crc[CRC_TEXT];
+	char crc[CRC_TEXT];
 
 	return crc_of(root, crc) && json_object_set_new(root, CRC_MEMBER, json_string(crc)) == 0;
 }
@@ -43,8 +43,8 @@ bool
 json_file_check_crc(json_t *root)
 {
 	const char *crc = json_string_value(json_object_get(root, CRC_MEMBER));
-	char		stated[CRC_TEXT];
-	char		found[CRC_TEXT];
+	char stated[CRC_TEXT];
+	char found[CRC_TEXT];
 
 	return crc != NULL && strlcpy(stated, crc, sizeof(stated)) < sizeof(stated) && crc_of(root, found) && strcmp(stated, found) == 0;
 }
@@ -52,9 +52,9 @@ json_file_check_crc(json_t *root)
 PsError *
 json_file_read(const char *what, const char *path, json_t **root)
 {
-	FILE	   *file = fopen(path, "re");
+	FILE *file = fopen(path, "re");
 	json_error_t jerr;
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	*root = NULL;
 	if (file == NULL)

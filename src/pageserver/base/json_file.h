@@ -23,4 +23,4 @@ extern PsError *json_file_read(const char *what, const char *path, json_t **root
 extern bool json_file_set_crc(json_t *root);
 extern bool json_file_check_crc(json_t *root);
 
-#endif							/* PS_JSON_FILE_H */
+#endif /* PS_JSON_FILE_H */

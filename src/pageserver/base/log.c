@@ -14,15 +14,15 @@
 #include "base/error.h"
 #include "ps_wire.h"
 
-PsLogLevel	ps_log_level = PS_LOG;
+PsLogLevel ps_log_level = PS_LOG;
 
-static char log_path[MAXPGPATH];	/* set once, by ps_log_begin(); "": standard error is no file */
+static char log_path[MAXPGPATH]; /* set once, by ps_log_begin(); "": standard error is no file */
 static __thread char thread_name[16] = "main";
 
 void
 ps_thread_name(const char *fmt, ...)
 {
-	va_list		args;
+	va_list args;
 
 	va_start(args, fmt);
 	vsnprintf(thread_name, sizeof(thread_name), fmt, args);
@@ -34,12 +34,12 @@ void
 ps_log(PsLogLevel level, const char *fmt, ...)
 {
 	static const char *const names[] = {"DEBUG", "LOG", "WARNING", "FATAL"};
-	int			save_errno = errno;
-	char		line[4096];
+	int save_errno = errno;
+	char line[4096];
 	struct timeval tv;
-	struct tm	tm;
-	size_t		len;
-	va_list		args;
+	struct tm tm;
+	size_t len;
+	va_list args;
 
 	if (level < __atomic_load_n(&ps_log_level, __ATOMIC_RELAXED))
 		return;
@@ -66,8 +66,8 @@ ps_log(PsLogLevel level, const char *fmt, ...)
 void
 ps_log_error(PsLogLevel level, PsError *err, const char *what, ...)
 {
-	char		prefix[512];
-	va_list		args;
+	char prefix[512];
+	va_list args;
 
 	va_start(args, what);
 	vsnprintf(prefix, sizeof(prefix), what, args);
@@ -89,7 +89,7 @@ ps_log_begin(void)
 {
 	struct stat by_fd;
 	struct stat by_name;
-	ssize_t		len = readlink("/proc/self/fd/2", log_path, sizeof(log_path) - 1);
+	ssize_t len = readlink("/proc/self/fd/2", log_path, sizeof(log_path) - 1);
 
 	log_path[Max(len, 0)] = '\0';
 	if (len <= 0 || fstat(STDERR_FILENO, &by_fd) < 0 || stat(log_path, &by_name) < 0 || !same_file(&by_fd, &by_name))
@@ -102,8 +102,8 @@ ps_log_reopen(void)
 	struct stat before;
 	struct stat out;
 	struct stat now;
-	PsError    *err = NULL;
-	int			fd;
+	PsError *err = NULL;
+	int fd;
 
 	if (log_path[0] == '\0' || fstat(STDERR_FILENO, &before) < 0)
 		return NULL;
@@ -112,7 +112,7 @@ ps_log_reopen(void)
 		err = ps_error(PS_SQLSTATE_IO, "could not open log file \"%s\": %m", log_path);
 	else if (!same_file(&before, &now))
 	{
-		bool		both = fstat(STDOUT_FILENO, &out) == 0 && same_file(&before, &out);
+		bool both = fstat(STDOUT_FILENO, &out) == 0 && same_file(&before, &out);
 
 		if (dup2(fd, STDERR_FILENO) < 0 || (both && dup2(fd, STDOUT_FILENO) < 0))
 			err = ps_error(PS_SQLSTATE_IO, "could not write to log file \"%s\": %m", log_path);

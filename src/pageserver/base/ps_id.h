@@ -7,13 +7,13 @@
 
 typedef struct PsId
 {
-	uint8		b[16];
+	uint8 b[16];
 } PsId;
 
 #define PS_ID_TEXT 33
 
 /* id.c */
-extern bool ps_id_parse(const char *text, PsId *id);	/* exactly 32 lower-case hex digits */
+extern bool ps_id_parse(const char *text, PsId *id); /* exactly 32 lower-case hex digits */
 extern const char *ps_id_format(const PsId *id, char out[PS_ID_TEXT]);
 extern PsId ps_id_random(void);
 
@@ -23,4 +23,4 @@ ps_id_equal(const PsId *a, const PsId *b)
 	return memcmp(a, b, sizeof(PsId)) == 0;
 }
 
-#endif							/* PS_ID_H */
+#endif /* PS_ID_H */

@@ -23,18 +23,18 @@
 struct StoreClock
 {
 	/* fixed */
-	char	   *path;
-	char	   *tmp;
-	PsId		id;
-	uint32		run;
-	int64		counted_before; /* by earlier runs */
-	int64		boot_begin;		/* CLOCK_BOOTTIME when this run began, us */
+	char *path;
+	char *tmp;
+	PsId id;
+	uint32 run;
+	int64 counted_before; /* by earlier runs */
+	int64 boot_begin;     /* CLOCK_BOOTTIME when this run began, us */
 
-	pthread_mutex_t lock;		/* a leaf, held while the file is written; protects what follows */
-	int64		looked_at;		/* store_clock_now() at the last look at the machine's clock */
-	TimestampTz machine;		/* what that said */
-	int64		saved_at;		/* when the file was last written, or that was tried */
-	bool		failed;			/* it could not be written, which has been logged */
+	pthread_mutex_t lock; /* a leaf, held while the file is written; protects what follows */
+	int64 looked_at;      /* store_clock_now() at the last look at the machine's clock */
+	TimestampTz machine;  /* what that said */
+	int64 saved_at;       /* when the file was last written, or that was tried */
+	bool failed;          /* it could not be written, which has been logged */
 };
 
 static int64
@@ -53,17 +53,17 @@ machine_clock_now(void)
 
 	clock_gettime(CLOCK_REALTIME, &ts);
 	return ((TimestampTz) ts.tv_sec - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY) * USECS_PER_SEC +
-		ts.tv_nsec / 1000;
+		   ts.tv_nsec / 1000;
 }
 
 char *
 timestamp_text(TimestampTz when)
 {
-	int64		seconds = when / USECS_PER_SEC;
-	int64		us = when % USECS_PER_SEC;
-	char		text[64];
-	struct tm	tm;
-	time_t		t;
+	int64 seconds = when / USECS_PER_SEC;
+	int64 us = when % USECS_PER_SEC;
+	char text[64];
+	struct tm tm;
+	time_t t;
 
 	if (us < 0)
 	{
@@ -99,7 +99,7 @@ store_clock_run(const StoreClock *clock)
 static pg_crc32c
 crc_of(const char *data)
 {
-	pg_crc32c	crc;
+	pg_crc32c crc;
 
 	INIT_CRC32C(crc);
 	COMP_CRC32C(crc, data, STORE_CLOCK_SIZE - 4);
@@ -111,9 +111,9 @@ crc_of(const char *data)
 static PsError *
 read_file(StoreClock *clock, bool *found)
 {
-	char		buf[STORE_CLOCK_SIZE + 1];
-	int			fd = open(clock->path, O_RDONLY | O_CLOEXEC);
-	ssize_t		len;
+	char buf[STORE_CLOCK_SIZE + 1];
+	int fd = open(clock->path, O_RDONLY | O_CLOEXEC);
+	ssize_t len;
 
 	*found = false;
 	if (fd < 0 && errno == ENOENT)
@@ -123,7 +123,7 @@ read_file(StoreClock *clock, bool *found)
 	len = read(fd, buf, sizeof(buf));
 	if (len < 0)
 	{
-		PsError    *err = ps_error(PS_SQLSTATE_IO, "could not read file \"%s\": %m", clock->path);
+		PsError *err = ps_error(PS_SQLSTATE_IO, "could not read file \"%s\": %m", clock->path);
 
 		close(fd);
 		return err;
@@ -154,9 +154,9 @@ read_file(StoreClock *clock, bool *found)
 static PsError *
 write_file(const StoreClock *clock, int64 now)
 {
-	char		buf[STORE_CLOCK_SIZE];
-	int			fd;
-	PsError    *err = NULL;
+	char buf[STORE_CLOCK_SIZE];
+	int fd;
+	PsError *err = NULL;
 
 	ps_put32(buf, STORE_CLOCK_MAGIC);
 	ps_put32(buf + 4, STORE_CLOCK_VERSION);
@@ -181,7 +181,7 @@ write_file(const StoreClock *clock, int64 now)
 static void
 save(StoreClock *clock, int64 now)
 {
-	PsError    *err = write_file(clock, now);
+	PsError *err = write_file(clock, now);
 
 	clock->saved_at = now;
 	if (err == NULL)
@@ -206,8 +206,8 @@ look(StoreClock *clock, int64 now)
 
 	if (machine > expected + JUMP || machine < expected - JUMP)
 	{
-		char	   *from = timestamp_text(expected);
-		char	   *to = timestamp_text(machine);
+		char *from = timestamp_text(expected);
+		char *to = timestamp_text(machine);
 
 		ps_log(PS_WARNING, "the clock of this machine was set %s by %lld s, from %s to %s; history is removed, and the trash emptied, by the time that the store has run, which this does not change",
 			   machine > expected ? "ahead" : "back",
@@ -224,7 +224,7 @@ static void
 look_at_start(StoreClock *clock)
 {
 	TimestampTz machine = machine_clock_now();
-	char	   *before = timestamp_text(clock->machine);
+	char *before = timestamp_text(clock->machine);
 
 	if (machine < clock->machine - JUMP)
 		ps_log(PS_WARNING, "the clock of this machine is %lld s behind %s, when the store last ran: it was ahead then, or is wrong now; history is removed, and the trash emptied, by the time that the store has run",
@@ -238,7 +238,7 @@ look_at_start(StoreClock *clock)
 void
 store_clock_tick(StoreClock *clock)
 {
-	int64		now;
+	int64 now;
 
 	pthread_mutex_lock(&clock->lock);
 	now = store_clock_now(clock);
@@ -252,9 +252,9 @@ PsError *
 store_clock_open(const char *store_dir, StoreClock **result)
 {
 	StoreClock *clock = pg_malloc0(sizeof(StoreClock));
-	PsId		run = ps_id_random();
-	bool		found;
-	PsError    *err;
+	PsId run = ps_id_random();
+	bool found;
+	PsError *err;
 
 	pthread_mutex_init(&clock->lock, NULL);
 	clock->path = psprintf("%s/%s", store_dir, STORE_CLOCK_FILE);
@@ -287,7 +287,7 @@ store_clock_open(const char *store_dir, StoreClock **result)
 void
 store_clock_close(StoreClock *clock)
 {
-	int64		now;
+	int64 now;
 
 	if (clock == NULL)
 		return;

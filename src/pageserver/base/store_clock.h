@@ -26,17 +26,17 @@ typedef struct StoreClock StoreClock;
  * STORE/clock, big-endian: magic, version, id (16 bytes), time that was counted
  * (us), the machine's clock then (as TimestampTz has it), CRC32C of all before.
  */
-#define STORE_CLOCK_FILE "clock"
-#define STORE_CLOCK_MAGIC 0x5053434b	/* "PSCK" */
+#define STORE_CLOCK_FILE    "clock"
+#define STORE_CLOCK_MAGIC   0x5053434b /* "PSCK" */
 #define STORE_CLOCK_VERSION 1
-#define STORE_CLOCK_SIZE (4 + 4 + 16 + 8 + 8 + 4)
+#define STORE_CLOCK_SIZE    (4 + 4 + 16 + 8 + 8 + 4)
 
 /*
  * Goes on where the file ends.  If there is none, or it is damaged, which is
  * logged, a clock with a new id begins: nothing has an age yet.
  */
 extern PsError *store_clock_open(const char *store_dir, StoreClock **clock);
-extern void store_clock_close(StoreClock *clock);	/* writes the file; NULL: nothing */
+extern void store_clock_close(StoreClock *clock); /* writes the file; NULL: nothing */
 
 /* Any thread: us that the clock has counted; only differences mean something. */
 extern int64 store_clock_now(StoreClock *clock);
@@ -55,4 +55,4 @@ extern TimestampTz machine_clock_now(void);
 /* Such a time for a message, in UTC: "2026-11-20 12:00:00.123456 UTC"; malloc'd. */
 extern char *timestamp_text(TimestampTz when);
 
-#endif							/* PS_STORE_CLOCK_H */
+#endif /* PS_STORE_CLOCK_H */

@@ -17,8 +17,8 @@
 static PsError *
 sync_and_say(const char *path, bool is_new)
 {
-	int			fd = open(path, O_RDONLY | O_CLOEXEC);
-	PsError    *err = NULL;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	PsError *err = NULL;
 
 	if (fd < 0)
 		return ps_error(ps_errno_state(), "could not open \"%s\" to sync it: %m", path);
@@ -47,7 +47,7 @@ write_all(int fd, const char *path, const void *data, size_t len, off_t offset)
 {
 	while (len > 0)
 	{
-		ssize_t		n = pwrite(fd, data, len, offset);
+		ssize_t n = pwrite(fd, data, len, offset);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -68,8 +68,8 @@ write_all(int fd, const char *path, const void *data, size_t len, off_t offset)
 PsError *
 write_new_file(const char *path, const void *data, size_t len, bool sync)
 {
-	int			fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	PsError    *err;
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	PsError *err;
 
 	if (fd < 0)
 		return ps_error(ps_errno_state(), "could not create file \"%s\": %m", path);
@@ -84,7 +84,7 @@ write_new_file(const char *path, const void *data, size_t len, bool sync)
 static PsError *
 keep_as_old(const char *path)
 {
-	char		old[MAXPGPATH];
+	char old[MAXPGPATH];
 
 	snprintf(old, sizeof(old), "%s.old", path);
 	if (unlink(old) != 0 && errno != ENOENT)
@@ -99,8 +99,8 @@ keep_as_old(const char *path)
 PsError *
 replace_file(const char *path, const void *data, size_t len, Outcome *outcome)
 {
-	char		tmp[MAXPGPATH];
-	PsError    *err;
+	char tmp[MAXPGPATH];
+	PsError *err;
 
 	*outcome = OUTCOME_NOT_DONE;
 	snprintf(tmp, sizeof(tmp), "%s.tmp", path);
@@ -129,17 +129,17 @@ replace_file(const char *path, const void *data, size_t len, Outcome *outcome)
 
 typedef struct SyncList
 {
-	char	  **paths;
-	PsError   **errors;			/* one for each path, or NULL */
-	int			n;
-	atomic_int	next;			/* the first that no thread has taken */
+	char **paths;
+	PsError **errors; /* one for each path, or NULL */
+	int n;
+	atomic_int next; /* the first that no thread has taken */
 } SyncList;
 
 static void *
 sync_some(void *arg)
 {
-	SyncList   *list = arg;
-	int			i;
+	SyncList *list = arg;
+	int i;
 
 	while ((i = atomic_fetch_add(&list->next, 1)) < list->n)
 		list->errors[i] = sync_new_path(list->paths[i]);
@@ -151,9 +151,9 @@ static PsError *
 add_tree(SyncList *list, char *path)
 {
 	struct stat st;
-	DIR		   *dir;
+	DIR *dir;
 	struct dirent *de;
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	/* doubled when it is full, at powers of two */
 	if ((list->n & (list->n - 1)) == 0)
@@ -178,10 +178,10 @@ add_tree(SyncList *list, char *path)
 PsError *
 sync_new_tree(const char *dir)
 {
-	SyncList	list = {0};
-	pthread_t	threads[SYNC_THREADS - 1];
-	int			nthreads = 0;
-	PsError    *err = add_tree(&list, pg_strdup(dir));
+	SyncList list = {0};
+	pthread_t threads[SYNC_THREADS - 1];
+	int nthreads = 0;
+	PsError *err = add_tree(&list, pg_strdup(dir));
 
 	list.errors = pg_malloc0(list.n * sizeof(PsError *));
 	if (err == NULL)
@@ -209,7 +209,7 @@ sync_new_tree(const char *dir)
 PsError *
 sync_parent(const char *path)
 {
-	char		parent[MAXPGPATH];
+	char parent[MAXPGPATH];
 
 	strlcpy(parent, path, sizeof(parent));
 	get_parent_directory(parent);
@@ -219,7 +219,7 @@ sync_parent(const char *path)
 PsError *
 set_mark_file(const char *path, bool there)
 {
-	int			fd;
+	int fd;
 
 	if (!there)
 	{
@@ -245,7 +245,7 @@ make_dir(const char *path)
 bool
 rename_back(const char *from, const char *to)
 {
-	PsError    *err;
+	PsError *err;
 
 	if (rename(from, to) != 0)
 	{

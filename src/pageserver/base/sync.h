@@ -20,9 +20,9 @@
  */
 typedef enum Outcome
 {
-	OUTCOME_NOT_DONE,			/* an error: all is as it was, also after a power failure */
-	OUTCOME_UNKNOWN,			/* an error: the change can be seen now, but a power failure may take it back */
-	OUTCOME_DONE				/* no error; durable */
+	OUTCOME_NOT_DONE, /* an error: all is as it was, also after a power failure */
+	OUTCOME_UNKNOWN,  /* an error: the change can be seen now, but a power failure may take it back */
+	OUTCOME_DONE      /* no error; durable */
 } Outcome;
 
 /* Writes all of data at an offset of an open file.  path: for the message. */
@@ -76,4 +76,4 @@ extern PsError *make_dir(const char *path);
  */
 extern bool rename_back(const char *from, const char *to);
 
-#endif							/* PS_SYNC_H */
+#endif /* PS_SYNC_H */

@@ -7,4 +7,4 @@
 
 #define PS_VERSION "1.0"
 
-#endif							/* PS_VERSION_H */
+#endif /* PS_VERSION_H */

@@ -20,23 +20,23 @@
 
 typedef struct Fork
 {
-	PsKey		key;			/* of its size */
+	PsKey key; /* of its size */
 	BlockNumber nblocks;
 } Fork;
 
 typedef struct Copy
 {
-	Timeline   *tl;
+	Timeline *tl;
 	const DbCopy *of;
-	Fork	   *forks;
-	int			nforks;
-	int			cap;
-	uint64		npages;			/* of all forks */
-	char	   *pages;
-	ImageWriter *writer;		/* NULL: no file is being written */
-	uint64		nwritten;		/* pages, to it */
-	Layer	  **layers;			/* that are written */
-	int			nlayers;
+	Fork *forks;
+	int nforks;
+	int cap;
+	uint64 npages; /* of all forks */
+	char *pages;
+	ImageWriter *writer; /* NULL: no file is being written */
+	uint64 nwritten;     /* pages, to it */
+	Layer **layers;      /* that are written */
+	int nlayers;
 } Copy;
 
 /*
@@ -47,8 +47,8 @@ typedef struct Copy
 bool
 db_copy_is_done(Timeline *tl, const WalRecord *rec, Oid spc, Oid db)
 {
-	LayerSet   *set = timeline_layers(tl);
-	bool		found = false;
+	LayerSet *set = timeline_layers(tl);
+	bool found = false;
 
 	for (int i = 0; i < layer_map_count(set->map) && !found; i++)
 	{
@@ -63,7 +63,7 @@ db_copy_is_done(Timeline *tl, const WalRecord *rec, Oid spc, Oid db)
 static PsError *
 note_fork(void *arg, const PsKey *key, const char *value, uint32 len)
 {
-	Copy	   *copy = arg;
+	Copy *copy = arg;
 
 	if (copy->nforks == copy->cap)
 	{
@@ -78,8 +78,8 @@ note_fork(void *arg, const PsKey *key, const char *value, uint32 len)
 static PsError *
 find_forks(Copy *copy, PsKeyKind kind)
 {
-	PsKey		lo = ps_key_simple(kind, copy->of->spc, copy->of->db, 0);
-	PsKey		hi = ps_key_simple(kind, copy->of->spc, copy->of->db, PG_UINT32_MAX);
+	PsKey lo = ps_key_simple(kind, copy->of->spc, copy->of->db, 0);
+	PsKey hi = ps_key_simple(kind, copy->of->spc, copy->of->db, PG_UINT32_MAX);
 
 	hi.fork = MAX_FORKNUM;
 	return timeline_scan(copy->tl, &lo, &hi, copy->of->end, note_fork, copy);
@@ -100,7 +100,7 @@ by_relation(const void *a, const void *b)
 static PsError *
 end_file(Copy *copy)
 {
-	Layer	   *layer;
+	Layer *layer;
 
 	if (copy->writer == NULL)
 		return NULL;
@@ -115,7 +115,7 @@ end_file(Copy *copy)
 static PsError *
 put_page(Copy *copy, const PsKey *key, const char *page)
 {
-	uint64		most = Max((uint64) copy->tl->tenant->store->config->target_file_size * 1024 * 1024 / IMAGE_PAGE_BYTES, 1);
+	uint64 most = Max((uint64) copy->tl->tenant->store->config->target_file_size * 1024 * 1024 / IMAGE_PAGE_BYTES, 1);
 
 	if (copy->nwritten >= most)
 		PS_TRY(end_file(copy));
@@ -128,7 +128,7 @@ put_page(Copy *copy, const PsKey *key, const char *page)
 static PsError *
 copy_fork(Copy *copy, const Fork *fork)
 {
-	PsRel		rel = {fork->key.spc, fork->key.db, fork->key.rel};
+	PsRel rel = {fork->key.spc, fork->key.db, fork->key.rel};
 	BlockNumber blks[PS_MAX_BATCH];
 
 	/* no further than nblocks, which may be the greatest number there is */
@@ -142,7 +142,7 @@ copy_fork(Copy *copy, const Fork *fork)
 		PS_TRY(timeline_read_pages(copy->tl, rel, (ForkNumber) fork->key.fork, blks, n, copy->of->end, copy->pages));
 		for (int i = 0; i < n; i++)
 		{
-			PsKey		key = ps_key_block(rel, (ForkNumber) fork->key.fork, blk + i);
+			PsKey key = ps_key_block(rel, (ForkNumber) fork->key.fork, blk + i);
 
 			PS_TRY(put_page(copy, &key, copy->pages + (size_t) i * BLCKSZ));
 		}
@@ -154,7 +154,7 @@ copy_fork(Copy *copy, const Fork *fork)
 static PsError *
 finish(Copy *copy)
 {
-	PsError    *err;
+	PsError *err;
 
 	err = keep_finish_copy(copy->tl, copy->layers, copy->nlayers, copy->of);
 	if (err == NULL)
@@ -166,9 +166,9 @@ finish(Copy *copy)
 static PsError *
 write_copy(Timeline *tl, const DbCopy *of)
 {
-	Copy		copy = {.tl = tl, .of = of};
-	uint64		bytes = 0;
-	PsError    *err;
+	Copy copy = {.tl = tl, .of = of};
+	uint64 bytes = 0;
+	PsError *err;
 
 	PS_GOTO(find_forks(&copy, PS_KEY_RELSIZE), done);
 	PS_GOTO(find_forks(&copy, PS_KEY_INITSIZE), done);
@@ -207,7 +207,7 @@ done:
 PsError *
 copy_databases(Timeline *tl)
 {
-	DbCopy		copy;
+	DbCopy copy;
 
 	while (timeline_next_copy(tl, &copy))
 		PS_TRY(write_copy(tl, &copy));

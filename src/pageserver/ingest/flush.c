@@ -18,13 +18,13 @@
 #include "ps_wire.h"
 
 /* Pause after a failed flush, and between two messages about that; ms. */
-#define RETRY_DELAY 1000
+#define RETRY_DELAY      1000
 #define WARNING_INTERVAL 60000
 
 static PsError *
 read_record(void *arg, XLogRecPtr start, uint32 len, char *buf)
 {
-	Timeline   *tl = arg;
+	Timeline *tl = arg;
 
 	if (timeline_is_stopping(tl))
 		return ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
@@ -35,10 +35,10 @@ read_record(void *arg, XLogRecPtr start, uint32 len, char *buf)
 static PsError *
 flush_oldest(Timeline *tl)
 {
-	LayerSet   *set = timeline_layers(tl);
-	Layer	   *layer = set->frozen[set->nfrozen - 1];
-	Layer	   *delta = NULL;
-	PsError    *err;
+	LayerSet *set = timeline_layers(tl);
+	Layer *layer = set->frozen[set->nfrozen - 1];
+	Layer *delta = NULL;
+	PsError *err;
 
 	PS_GOTO(open_layer_write(layer, &tl->space, read_record, tl, &delta), done);
 	err = keep_flushed(tl, delta, layer);
@@ -46,7 +46,7 @@ flush_oldest(Timeline *tl)
 		upkeep_wake(tl->tenant->store->upkeep, tl);
 	if (err == NULL)
 	{
-		char		name[LAYER_NAME_MAX];
+		char name[LAYER_NAME_MAX];
 
 		ps_log(PS_LOG, "branch \"%s\": wrote layer \"%s\" (%llu kB)", tl->name, layer_name(delta, name),
 			   (unsigned long long) layer_info(delta)->file_size / 1024);
@@ -70,7 +70,7 @@ is_final(const PsError *err)
 static void
 set_unwritable(Timeline *tl, const PsError *err)
 {
-	bool		known;
+	bool known;
 
 	pthread_mutex_lock(&tl->lock);
 	known = tl->unwritable;
@@ -89,9 +89,9 @@ set_unwritable(Timeline *tl, const PsError *err)
 static void
 give_memory_back(Timeline *tl)
 {
-	uint64		bytes = atomic_load(&tl->layer_memory);
-	XLogRecPtr	ingested = tl->ingested_lsn;
-	LayerSet   *old;
+	uint64 bytes = atomic_load(&tl->layer_memory);
+	XLogRecPtr ingested = tl->ingested_lsn;
+	LayerSet *old;
 
 	if (!tl->unwritable || !tl->ingest_ended || tl->forgotten || !layer_memory_is_wanted(tl->tenant->store))
 		return;
@@ -112,8 +112,8 @@ give_memory_back(Timeline *tl)
 static void
 pause_after_failure(Timeline *tl, PsError *err, int64 *next_warning)
 {
-	int64		now = timeline_now_ms();
-	int64		until = now + RETRY_DELAY;
+	int64 now = timeline_now_ms();
+	int64 until = now + RETRY_DELAY;
 
 	strlcpy(tl->flush_error, err->message, sizeof(tl->flush_error));
 	if (now >= *next_warning && !tl->stopping)
@@ -132,14 +132,14 @@ pause_after_failure(Timeline *tl, PsError *err, int64 *next_warning)
 void *
 flush_main(void *arg)
 {
-	Timeline   *tl = arg;
-	int64		next_warning = 0;
+	Timeline *tl = arg;
+	int64 next_warning = 0;
 
 	ps_thread_name("flush %.9s", tl->name);
 	pthread_mutex_lock(&tl->lock);
 	while (!tl->stopping)
 	{
-		PsError    *err;
+		PsError *err;
 
 		if (tl->layers->nfrozen == 0)
 		{

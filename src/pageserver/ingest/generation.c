@@ -24,13 +24,13 @@ static void
 copy_owner(char out[OWNER_SIZE], const char *owner)
 {
 	const unsigned char *p = (const unsigned char *) owner;
-	size_t		left = strlen(owner);
-	size_t		n = 0;
+	size_t left = strlen(owner);
+	size_t n = 0;
 
 	while (left > 0)
 	{
-		size_t		len = pg_utf_mblen(p);
-		bool		legal = len <= left && pg_utf8_islegal(p, len) && *p >= ' ' && *p != 0x7f;
+		size_t len = pg_utf_mblen(p);
+		bool legal = len <= left && pg_utf8_islegal(p, len) && *p >= ' ' && *p != 0x7f;
 
 		len = legal ? len : 1;
 		if (n + len >= OWNER_SIZE)
@@ -50,9 +50,9 @@ copy_owner(char out[OWNER_SIZE], const char *owner)
 static PsError *
 raise_generation(Timeline *tl, const char *owner, uint64 *generation)
 {
-	LayerSet   *set;
-	char		new_owner[OWNER_SIZE];
-	PsError    *err;
+	LayerSet *set;
+	char new_owner[OWNER_SIZE];
+	PsError *err;
 
 	copy_owner(new_owner, owner);
 	pthread_mutex_lock(&tl->manifest_lock);
@@ -87,13 +87,13 @@ timeline_has_checkpoint(const Timeline *tl, const WalState *state)
 static PsError *
 append_checkpoint(Timeline *tl, const Waiter *waiter)
 {
-	XLogRecPtr	end;
-	WalState	state;
+	XLogRecPtr end;
+	WalState state;
 	StringInfoData bytes;
-	CheckPoint	checkpoint;
-	XLogRecPtr	start,
-				after;
-	PsError    *err;
+	CheckPoint checkpoint;
+	XLogRecPtr start,
+		after;
+	PsError *err;
 
 	pthread_mutex_lock(&tl->receive_lock);
 	if (tl->receiver != NULL)
@@ -149,7 +149,7 @@ append_checkpoint(Timeline *tl, const Waiter *waiter)
 const char *
 timeline_time_text(time_t when, char text[TIME_TEXT_SIZE])
 {
-	struct tm	tm;
+	struct tm tm;
 
 	gmtime_r(&when, &tm);
 	strftime(text, TIME_TEXT_SIZE, "%Y-%m-%d %H:%M:%S+00", &tm);
@@ -165,8 +165,8 @@ static PsError *
 check_may_take_over(Timeline *tl, const char *owner, uint64 after)
 {
 	TimelineInfo info;
-	char		new_owner[OWNER_SIZE];
-	char		since[TIME_TEXT_SIZE];
+	char new_owner[OWNER_SIZE];
+	char since[TIME_TEXT_SIZE];
 
 	copy_owner(new_owner, owner);
 	timeline_info(tl, &info);
@@ -188,7 +188,7 @@ static PsError *
 new_generation(Timeline *tl, const char *owner, const Waiter *waiter, uint64 *generation, WalState *state,
 			   XLogRecPtr *checkpoint_lsn)
 {
-	PsError    *err = raise_generation(tl, owner, generation);
+	PsError *err = raise_generation(tl, owner, generation);
 
 	if (err == NULL)
 		err = append_checkpoint(tl, waiter);
@@ -208,7 +208,7 @@ PsError *
 timeline_new_generation(Timeline *tl, const char *owner, const Waiter *waiter, uint64 *generation, WalState *state,
 						XLogRecPtr *checkpoint_lsn)
 {
-	PsError    *err;
+	PsError *err;
 
 	pthread_mutex_lock(&tl->generation_lock);
 	err = new_generation(tl, owner, waiter, generation, state, checkpoint_lsn);
@@ -221,7 +221,7 @@ timeline_take_over(Timeline *tl, const char *owner, uint64 after, const Waiter *
 				   XLogRecPtr *checkpoint_lsn)
 {
 	TimelineInfo info;
-	PsError    *err;
+	PsError *err;
 
 	pthread_mutex_lock(&tl->generation_lock);
 	PS_GOTO(check_may_take_over(tl, owner, after), done);

@@ -27,7 +27,7 @@ ingest_stopping_error(void)
 PsError *
 ingest_create(Timeline *tl, const WalState *state)
 {
-	Ingest	   *in = pg_malloc0(sizeof(Ingest));
+	Ingest *in = pg_malloc0(sizeof(Ingest));
 
 	tl->ingest = in;
 	in->state = *state;
@@ -43,14 +43,14 @@ ingest_create(Timeline *tl, const WalState *state)
 void
 ingest_free(Timeline *tl)
 {
-	Ingest	   *in = tl->ingest;
+	Ingest *in = tl->ingest;
 
 	if (in == NULL)
 		return;
 	wal_reader_free(in->reader);
 	layer_memory_open(tl, in->open_since != 0 ? -1 : 0);
 	layer_memory_add(tl, -atomic_load(&tl->layer_memory));
-	layer_unref(in->open);		/* NULL if ingest has failed */
+	layer_unref(in->open); /* NULL if ingest has failed */
 	sizes_free(&in->sizes);
 	pfree(in->buf.data);
 	free(in);
@@ -60,8 +60,8 @@ ingest_free(Timeline *tl)
 void
 ingest_save_state(Timeline *tl)
 {
-	Ingest	   *in = tl->ingest;
-	PsKey		key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
+	Ingest *in = tl->ingest;
+	PsKey key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
 
 	resetStringInfo(&in->buf);
 	wal_state_encode(&in->state, &in->buf);
@@ -72,8 +72,8 @@ ingest_save_state(Timeline *tl)
 static void
 count_memory(Timeline *tl)
 {
-	Ingest	   *in = tl->ingest;
-	size_t		memory = open_layer_memory(in->open);
+	Ingest *in = tl->ingest;
+	size_t memory = open_layer_memory(in->open);
 
 	layer_memory_add(tl, memory - in->open_counted);
 	in->open_counted = memory;
@@ -82,9 +82,9 @@ count_memory(Timeline *tl)
 PsError *
 ingest_freeze(Timeline *tl)
 {
-	Ingest	   *in = tl->ingest;
-	LayerSet   *old;
-	Layer	   *frozen[MAX_FROZEN];
+	Ingest *in = tl->ingest;
+	LayerSet *old;
+	Layer *frozen[MAX_FROZEN];
 
 	pthread_mutex_lock(&tl->lock);
 	while (tl->layers->nfrozen == MAX_FROZEN && !tl->stopping && !tl->unwritable)
@@ -119,9 +119,9 @@ ingest_freeze(Timeline *tl)
 static PsError *
 ingest_record(Timeline *tl, const WalSink *sink, const WalRecord *rec)
 {
-	Ingest	   *in = tl->ingest;
-	WalParsed	parsed;
-	XLogSegNo	segment;
+	Ingest *in = tl->ingest;
+	WalParsed parsed;
+	XLogSegNo segment;
 
 	PS_TRY(wal_parse(rec, &parsed));
 	PS_TRY(wal_interpret(rec, &parsed, in->state.track_commit_timestamp, sink));
@@ -148,15 +148,15 @@ time_to_freeze(const Timeline *tl)
 	if (in->open_since == 0)
 		return false;
 	return in->state.end - in->open_start >= (uint64) config->checkpoint_distance * 1024 * 1024 ||
-		open_layer_memory(in->open) >= (size_t) config->open_layer_memory * 1024 * 1024 ||
-		layer_memory_is_over(tl, open_layer_memory(in->open)) ||
-		time_left(tl) <= 0;
+		   open_layer_memory(in->open) >= (size_t) config->open_layer_memory * 1024 * 1024 ||
+		   layer_memory_is_over(tl, open_layer_memory(in->open)) ||
+		   time_left(tl) <= 0;
 }
 
 static void
 publish(Timeline *tl)
 {
-	Ingest	   *in = tl->ingest;
+	Ingest *in = tl->ingest;
 
 	pthread_mutex_lock(&tl->lock);
 	tl->ingested_lsn = in->state.end;
@@ -174,7 +174,7 @@ is_stopping(void *arg)
 static bool
 is_unwritable(Timeline *tl)
 {
-	bool		unwritable;
+	bool unwritable;
 
 	pthread_mutex_lock(&tl->lock);
 	unwritable = tl->unwritable;
@@ -191,8 +191,8 @@ is_unwritable(Timeline *tl)
 static void
 end_ingest(Timeline *tl, PsError *err)
 {
-	Ingest	   *in = tl->ingest;
-	PsError    *unwritten = NULL;
+	Ingest *in = tl->ingest;
+	PsError *unwritten = NULL;
 
 	if (err != NULL)
 		timeline_fail(tl, err);
@@ -215,7 +215,7 @@ end_ingest(Timeline *tl, PsError *err)
 void
 ingest_forget(Timeline *tl)
 {
-	Ingest	   *in = tl->ingest;
+	Ingest *in = tl->ingest;
 
 	Assert(tl->ingest_ended);
 	layer_memory_open(tl, in->open_since != 0 ? -1 : 0);
@@ -227,7 +227,7 @@ ingest_forget(Timeline *tl)
 static PsError *
 wait_for_ancestors(Timeline *tl)
 {
-	Waiter		waiter = {is_stopping, tl};
+	Waiter waiter = {is_stopping, tl};
 
 	for (Timeline *t = tl; t->ancestor != NULL; t = t->ancestor)
 		PS_TRY(timeline_wait_ingested(t->ancestor, t->start_lsn, -1, &waiter));
@@ -237,27 +237,27 @@ wait_for_ancestors(Timeline *tl)
 void *
 ingest_main(void *arg)
 {
-	Timeline   *tl = arg;
-	Ingest	   *in = tl->ingest;
-	WalSink		sink = ingest_sink;
-	int64		note_in = 0;	/* ms after which to note what has arrived, if nothing comes before; 0: that is done */
-	PsError    *err = NULL;
+	Timeline *tl = arg;
+	Ingest *in = tl->ingest;
+	WalSink sink = ingest_sink;
+	int64 note_in = 0; /* ms after which to note what has arrived, if nothing comes before; 0: that is done */
+	PsError *err = NULL;
 
 	ps_thread_name("ingest %.8s", tl->name);
 	sink.arg = tl;
 	err = wait_for_ancestors(tl);
 	while (err == NULL)
 	{
-		XLogRecPtr	upto;
-		bool		stopping;
-		bool		unwritable;
-		bool		found = true;
-		int			n = 0;
+		XLogRecPtr upto;
+		bool stopping;
+		bool unwritable;
+		bool found = true;
+		int n = 0;
 
 		pthread_mutex_lock(&tl->lock);
 		while (tl->flushed_lsn <= in->state.end && !tl->stopping && !tl->unwritable && !time_to_freeze(tl))
 		{
-			int64		ms = in->open_since != 0 ? time_left(tl) : 60 * 1000;
+			int64 ms = in->open_since != 0 ? time_left(tl) : 60 * 1000;
 
 			if (note_in != 0)
 				ms = Min(ms, note_in);
@@ -275,7 +275,7 @@ ingest_main(void *arg)
 			break;
 		while (n < BATCH && err == NULL)
 		{
-			WalRecord	rec;
+			WalRecord rec;
 
 			err = wal_reader_next(in->reader, upto, &rec, &found);
 			if (err != NULL || !found)

@@ -11,18 +11,18 @@
 /* The ingest thread's own state: no other thread looks at it. */
 typedef struct Ingest
 {
-	WalReader  *reader;
-	WalState	state;
-	Layer	   *open;			/* the set's open layer */
-	XLogRecPtr	open_start;		/* its lsn_start */
-	int64		open_since;		/* when its first record came (timeline_now_ms()); 0: it is empty */
-	size_t		open_counted;	/* of its memory, by layer_memory_add() */
-	XLogSegNo	state_segment;	/* segment in which the state was saved last */
-	SizeCache	sizes;
+	WalReader *reader;
+	WalState state;
+	Layer *open;             /* the set's open layer */
+	XLogRecPtr open_start;   /* its lsn_start */
+	int64 open_since;        /* when its first record came (timeline_now_ms()); 0: it is empty */
+	size_t open_counted;     /* of its memory, by layer_memory_add() */
+	XLogSegNo state_segment; /* segment in which the state was saved last */
+	SizeCache sizes;
 	/* newest known segment of each SLRU: its number and pages; saves a look-up for each commit */
-	bool		slru_known[PS_NSLRU];
-	uint32		slru_segno[PS_NSLRU];
-	uint32		slru_pages[PS_NSLRU];
+	bool slru_known[PS_NSLRU];
+	uint32 slru_segno[PS_NSLRU];
+	uint32 slru_pages[PS_NSLRU];
 	StringInfoData buf;
 } Ingest;
 
@@ -42,6 +42,6 @@ extern PsError *ingest_freeze(Timeline *tl);
 extern PsError *ingest_stopping_error(void);
 
 /* ---- ingest_sink.c ---- */
-extern const WalSink ingest_sink;	/* but for arg, a Timeline */
+extern const WalSink ingest_sink; /* but for arg, a Timeline */
 
-#endif							/* PS_WAL_INGEST_H */
+#endif /* PS_WAL_INGEST_H */

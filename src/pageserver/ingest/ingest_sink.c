@@ -14,8 +14,8 @@
 static void
 put_size(Timeline *tl, const WalRecord *rec, const CachedSize *entry)
 {
-	Ingest	   *in = tl->ingest;
-	PsKey		key = ps_key_relsize(entry->rel, (ForkNumber) entry->fork);
+	Ingest *in = tl->ingest;
+	PsKey key = ps_key_relsize(entry->rel, (ForkNumber) entry->fork);
 
 	resetStringInfo(&in->buf);
 	if (entry->exists)
@@ -46,7 +46,7 @@ extend_fork(Timeline *tl, const WalRecord *rec, CachedSize *entry, BlockNumber n
 	relsize_extend(&entry->size, nblocks, is_made, &blk, &end);
 	for (; blk < end; blk++)
 	{
-		PsKey		key = ps_key_block(entry->rel, (ForkNumber) entry->fork, blk);
+		PsKey key = ps_key_block(entry->rel, (ForkNumber) entry->fork, blk);
 
 		open_layer_put_value(tl->ingest->open, &key, rec->end - 1, VALUE_TOMBSTONE, NULL, 0);
 	}
@@ -57,8 +57,8 @@ extend_fork(Timeline *tl, const WalRecord *rec, CachedSize *entry, BlockNumber n
 static PsError *
 sink_block(void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork, BlockNumber blk, bool will_init)
 {
-	Timeline   *tl = arg;
-	PsKey		key = ps_key_block(rel, fork, blk);
+	Timeline *tl = arg;
+	PsKey key = ps_key_block(rel, fork, blk);
 	CachedSize *entry;
 
 	PS_TRY(sizes_get(&tl->ingest->sizes, tl, rel, fork, &entry));
@@ -80,12 +80,12 @@ sink_block(void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork, BlockNum
 static PsError *
 sink_rel_create(void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork)
 {
-	Timeline   *tl = arg;
+	Timeline *tl = arg;
 	CachedSize *entry;
 
 	PS_TRY(sizes_get(&tl->ingest->sizes, tl, rel, fork, &entry));
 	if (entry->exists)
-		return NULL;			/* mdcreate() in redo leaves what exists */
+		return NULL; /* mdcreate() in redo leaves what exists */
 	begin_fork(entry, rec);
 	put_size(tl, rec, entry);
 	return NULL;
@@ -94,12 +94,12 @@ sink_rel_create(void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork)
 static PsError *
 sink_rel_truncate(void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork, BlockNumber nblocks)
 {
-	Timeline   *tl = arg;
+	Timeline *tl = arg;
 	CachedSize *entry;
 
 	PS_TRY(sizes_get(&tl->ingest->sizes, tl, rel, fork, &entry));
 	if (!entry->exists || nblocks >= entry->size.nblocks)
-		return NULL;			/* blocks from there on have had no version since the last floor */
+		return NULL; /* blocks from there on have had no version since the last floor */
 	relsize_add_floor(&entry->size, nblocks, rec->start);
 	entry->size.nblocks = nblocks;
 	put_size(tl, rec, entry);
@@ -109,7 +109,7 @@ sink_rel_truncate(void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork, B
 static PsError *
 sink_rel_drop(void *arg, const WalRecord *rec, PsRel rel)
 {
-	Timeline   *tl = arg;
+	Timeline *tl = arg;
 
 	for (ForkNumber fork = MAIN_FORKNUM; fork <= MAX_FORKNUM; fork++)
 	{
@@ -128,7 +128,7 @@ sink_rel_drop(void *arg, const WalRecord *rec, PsRel rel)
 static PsError *
 sink_put(void *arg, const WalRecord *rec, const PsKey *key, const char *data, uint32 len)
 {
-	Timeline   *tl = arg;
+	Timeline *tl = arg;
 
 	open_layer_put_value(tl->ingest->open, key, rec->end, VALUE_IMAGE, data, len);
 	return NULL;
@@ -137,7 +137,7 @@ sink_put(void *arg, const WalRecord *rec, const PsKey *key, const char *data, ui
 static PsError *
 sink_del(void *arg, const WalRecord *rec, const PsKey *key)
 {
-	Timeline   *tl = arg;
+	Timeline *tl = arg;
 
 	open_layer_put_value(tl->ingest->open, key, rec->end, VALUE_TOMBSTONE, NULL, 0);
 	return NULL;
@@ -148,8 +148,8 @@ sink_del(void *arg, const WalRecord *rec, const PsKey *key)
 static PsError *
 put_segment_pages(Timeline *tl, const WalRecord *rec, PsSlru slru, uint32 segno, uint32 pages)
 {
-	PsKey		key = ps_key_slru_segment(slru, segno);
-	char		value[4];
+	PsKey key = ps_key_slru_segment(slru, segno);
+	char value[4];
 
 	ps_put32(value, pages);
 	return sink_put(tl, rec, &key, value, sizeof(value));
@@ -158,14 +158,14 @@ put_segment_pages(Timeline *tl, const WalRecord *rec, PsSlru slru, uint32 segno,
 static PsError *
 sink_slru(void *arg, const WalRecord *rec, PsSlru slru, uint32 pageno, bool will_init)
 {
-	Timeline   *tl = arg;
-	Ingest	   *in = tl->ingest;
-	PsKey		key = ps_key_slru_block(slru, pageno);
+	Timeline *tl = arg;
+	Ingest *in = tl->ingest;
+	PsKey key = ps_key_slru_block(slru, pageno);
 
 	if (!in->slru_known[slru] || in->slru_segno[slru] != key.rel)
 	{
-		PsKey		segment = ps_key_slru_segment(slru, key.rel);
-		bool		found;
+		PsKey segment = ps_key_slru_segment(slru, key.rel);
+		bool found;
 
 		PS_TRY(timeline_read_value(tl, &segment, UINT64_MAX - 1, &in->buf, &found));
 		in->slru_known[slru] = true;
@@ -183,10 +183,10 @@ sink_slru(void *arg, const WalRecord *rec, PsSlru slru, uint32 pageno, bool will
 
 typedef struct SlruTruncation
 {
-	Timeline   *tl;
+	Timeline *tl;
 	const WalRecord *rec;
-	PsSlru		slru;
-	uint32		cutoff;
+	PsSlru slru;
+	uint32 cutoff;
 } SlruTruncation;
 
 static PsError *
@@ -200,9 +200,9 @@ truncate_segment(void *arg, const PsKey *key, const char *value, uint32 len)
 static PsError *
 sink_slru_truncate(void *arg, const WalRecord *rec, PsSlru slru, uint32 cutoff_page)
 {
-	Timeline   *tl = arg;
-	PsKey		lo = ps_key_slru_segment(slru, 0);
-	PsKey		hi = ps_key_slru_segment(slru, PG_UINT32_MAX);
+	Timeline *tl = arg;
+	PsKey lo = ps_key_slru_segment(slru, 0);
+	PsKey hi = ps_key_slru_segment(slru, PG_UINT32_MAX);
 	SlruTruncation t = {tl, rec, slru, cutoff_page};
 
 	tl->ingest->slru_known[slru] = false;
@@ -212,10 +212,10 @@ sink_slru_truncate(void *arg, const WalRecord *rec, PsSlru slru, uint32 cutoff_p
 static PsError *
 sink_origin(void *arg, const WalRecord *rec, RepOriginId id, XLogRecPtr remote_lsn, bool force)
 {
-	Timeline   *tl = arg;
-	PsKey		key = ps_key_simple(PS_KEY_ORIGIN, 0, 0, id);
-	char		value[8];
-	bool		found;
+	Timeline *tl = arg;
+	PsKey key = ps_key_simple(PS_KEY_ORIGIN, 0, 0, id);
+	char value[8];
+	bool found;
 
 	PS_TRY(timeline_read_value(tl, &key, UINT64_MAX - 1, &tl->ingest->buf, &found));
 	if (found && !force && ps_get64(tl->ingest->buf.data) >= remote_lsn)
@@ -228,17 +228,17 @@ sink_origin(void *arg, const WalRecord *rec, RepOriginId id, XLogRecPtr remote_l
 
 typedef struct DbDrop
 {
-	Timeline   *tl;
+	Timeline *tl;
 	const WalRecord *rec;
 } DbDrop;
 
 static PsError *
 drop_fork(void *arg, const PsKey *key, const char *value, uint32 len)
 {
-	DbDrop	   *d = arg;
+	DbDrop *d = arg;
 	CachedSize *entry;
 
-	PS_TRY(sizes_get(&d->tl->ingest->sizes, d->tl, (PsRel){key->spc, key->db, key->rel}, (ForkNumber) key->fork, &entry));
+	PS_TRY(sizes_get(&d->tl->ingest->sizes, d->tl, (PsRel) {key->spc, key->db, key->rel}, (ForkNumber) key->fork, &entry));
 	relsize_free(&entry->size);
 	entry->exists = false;
 	put_size(d->tl, d->rec, entry);
@@ -249,13 +249,13 @@ static PsError *
 sink_db_drop(void *arg, const WalRecord *rec, Oid spc, Oid db)
 {
 	static const PsKeyKind kinds[] = {PS_KEY_RELSIZE, PS_KEY_INITSIZE};
-	DbDrop		d = {arg, rec};
-	PsKey		key;
+	DbDrop d = {arg, rec};
+	PsKey key;
 
 	for (int i = 0; i < lengthof(kinds); i++)
 	{
-		PsKey		lo = ps_key_simple(kinds[i], spc, db, 0);
-		PsKey		hi = ps_key_simple(kinds[i], spc, db, PG_UINT32_MAX);
+		PsKey lo = ps_key_simple(kinds[i], spc, db, 0);
+		PsKey hi = ps_key_simple(kinds[i], spc, db, PG_UINT32_MAX);
 
 		hi.fork = MAX_FORKNUM;
 		PS_TRY(timeline_scan(arg, &lo, &hi, UINT64_MAX - 1, drop_fork, &d));
@@ -269,18 +269,18 @@ sink_db_drop(void *arg, const WalRecord *rec, Oid spc, Oid db)
 /* A database's copy: what the destination held ends, then what the source has begins. */
 typedef struct DbCopying
 {
-	Timeline   *tl;
+	Timeline *tl;
 	const WalRecord *rec;
-	Oid			src_spc;
-	Oid			src_db;
-	Oid			spc;
-	Oid			db;
+	Oid src_spc;
+	Oid src_db;
+	Oid spc;
+	Oid db;
 } DbCopying;
 
 static PsError *
 end_key(void *arg, const PsKey *key, const char *value, uint32 len)
 {
-	DbCopying  *copy = arg;
+	DbCopying *copy = arg;
 
 	return sink_del(copy->tl, copy->rec, key);
 }
@@ -288,10 +288,10 @@ end_key(void *arg, const PsKey *key, const char *value, uint32 len)
 static PsError *
 copy_key(void *arg, const PsKey *key, const char *value, uint32 len)
 {
-	DbCopying  *copy = arg;
-	StringInfo	buf = &copy->tl->ingest->buf;
-	PsKey		to = *key;
-	RelSize		size = {0};
+	DbCopying *copy = arg;
+	StringInfo buf = &copy->tl->ingest->buf;
+	PsKey to = *key;
+	RelSize size = {0};
 
 	to.spc = copy->spc;
 	to.db = copy->db;
@@ -313,8 +313,8 @@ for_each_key(DbCopying *copy, Oid spc, Oid db, KeyCallback cb)
 
 	for (int i = 0; i < lengthof(kinds); i++)
 	{
-		PsKey		lo = ps_key_simple(kinds[i], spc, db, 0);
-		PsKey		hi = ps_key_simple(kinds[i], spc, db, PG_UINT32_MAX);
+		PsKey lo = ps_key_simple(kinds[i], spc, db, 0);
+		PsKey hi = ps_key_simple(kinds[i], spc, db, PG_UINT32_MAX);
 
 		hi.fork = MAX_FORKNUM;
 		PS_TRY(timeline_scan(copy->tl, &lo, &hi, UINT64_MAX - 1, cb, copy));
@@ -331,8 +331,8 @@ for_each_key(DbCopying *copy, Oid spc, Oid db, KeyCallback cb)
 static PsError *
 sink_db_copy(void *arg, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, Oid db)
 {
-	DbCopying	copy = {arg, rec, src_spc, src_db, spc, db};
-	DbCopy		pending = {.start = rec->start, .end = rec->end, .spc = spc, .db = db};
+	DbCopying copy = {arg, rec, src_spc, src_db, spc, db};
+	DbCopy pending = {.start = rec->start, .end = rec->end, .spc = spc, .db = db};
 
 	if (db_copy_is_done(arg, rec, spc, db))
 		return NULL;

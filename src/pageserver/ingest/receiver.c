@@ -30,10 +30,10 @@
 PsError *
 receiver_open_marker(Timeline *tl, XLogRecPtr *lsn)
 {
-	char	   *path = psprintf("%s/flushed", tl->dir);
-	uint64		marker[2] = {0, 0};
+	char *path = psprintf("%s/flushed", tl->dir);
+	uint64 marker[2] = {0, 0};
 	struct stat st;
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	*lsn = InvalidXLogRecPtr;
 	tl->marker_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -65,10 +65,10 @@ receiver_close_marker(Timeline *tl)
 XLogRecPtr
 receiver_look_at_marker(const char *dir)
 {
-	char	   *path = psprintf("%s/flushed", dir);
-	uint64		marker[2];
-	int			fd = open(path, O_RDONLY | O_CLOEXEC);
-	bool		valid = fd >= 0 && read(fd, marker, sizeof(marker)) == sizeof(marker) && marker[0] == ~marker[1];
+	char *path = psprintf("%s/flushed", dir);
+	uint64 marker[2];
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	bool valid = fd >= 0 && read(fd, marker, sizeof(marker)) == sizeof(marker) && marker[0] == ~marker[1];
 
 	if (fd >= 0)
 		close(fd);
@@ -80,8 +80,8 @@ receiver_look_at_marker(const char *dir)
 static PsError *
 write_marker(Timeline *tl, XLogRecPtr lsn)
 {
-	uint64		marker[2] = {lsn, ~lsn};
-	char		path[MAXPGPATH];
+	uint64 marker[2] = {lsn, ~lsn};
+	char path[MAXPGPATH];
 
 	snprintf(path, sizeof(path), "%s/flushed", tl->dir);
 	return write_all(tl->marker_fd, path, marker, sizeof(marker), 0);
@@ -119,11 +119,11 @@ PsError *
 wal_receiver_open(Timeline *tl, uint64 generation, WalReceiver **result, XLogRecPtr *start)
 {
 	WalReceiver *receiver;
-	PsError    *err;
+	PsError *err;
 
 	pthread_mutex_lock(&tl->receive_lock);
 	err = generation == 0 ? ps_error(PS_SQLSTATE_INVALID, "WAL can be sent by a compute only, which has a generation")
-		: timeline_check_generation(tl, generation);
+						  : timeline_check_generation(tl, generation);
 	pthread_mutex_lock(&tl->lock);
 	if (err == NULL && tl->failed != NULL)
 		err = timeline_failure(tl);
@@ -175,8 +175,8 @@ receiver_is_connected(const Timeline *tl)
 static PsError *
 check_place(WalReceiver *receiver)
 {
-	Timeline   *tl = receiver->tl;
-	PsError    *err;
+	Timeline *tl = receiver->tl;
+	PsError *err;
 
 	if (tl->receiver == receiver)
 		return NULL;
@@ -199,7 +199,7 @@ static int64
 merge_delay(const Timeline *tl, size_t len)
 {
 	const Config *config = tl->tenant->store->config;
-	int			most = config->compaction_backlog;
+	int most = config->compaction_backlog;
 
 	/* below compaction_threshold nothing is merged */
 	if (config->compaction_workers == 0 || tl->level0 <= most / 2 || tl->level0 < config->compaction_threshold)
@@ -212,12 +212,12 @@ merge_delay(const Timeline *tl, size_t len)
 bool
 wal_receiver_waits_for(WalReceiver *receiver, char *text, size_t size)
 {
-	Timeline   *tl = receiver->tl;
+	Timeline *tl = receiver->tl;
 	const Config *config = tl->tenant->store->config;
-	XLogRecPtr	lag;
-	int			level0;
-	bool		merges;
-	char		problem[sizeof(tl->upkeep_errors[0])];
+	XLogRecPtr lag;
+	int level0;
+	bool merges;
+	char problem[sizeof(tl->upkeep_errors[0])];
 
 	pthread_mutex_lock(&tl->lock);
 	merges = merge_delay(tl, 1024 * 1024) != 0;
@@ -240,17 +240,17 @@ wal_receiver_waits_for(WalReceiver *receiver, char *text, size_t size)
 static PsError *
 wait_for_store(WalReceiver *receiver, size_t len, const Waiter *waiter)
 {
-	Timeline   *tl = receiver->tl;
-	uint64		max_lag = (uint64) tl->tenant->store->config->max_ingest_lag * 1024 * 1024;
-	int64		begin = timeline_now_ms();
-	int64		delay = 0;
-	PsError    *err = NULL;
+	Timeline *tl = receiver->tl;
+	uint64 max_lag = (uint64) tl->tenant->store->config->max_ingest_lag * 1024 * 1024;
+	int64 begin = timeline_now_ms();
+	int64 delay = 0;
+	PsError *err = NULL;
 
 	pthread_mutex_lock(&tl->lock);
 	while (err == NULL && !atomic_load(&receiver->superseded))
 	{
-		int64		left;
-		bool		canceled;
+		int64 left;
+		bool canceled;
 
 		if (tl->failed != NULL)
 		{
@@ -295,9 +295,9 @@ wait_for_store(WalReceiver *receiver, size_t len, const Waiter *waiter)
 static PsError *
 check_space(Timeline *tl)
 {
-	uint64		need = (uint64) tl->tenant->store->config->min_free_space * 1024 * 1024;
+	uint64 need = (uint64) tl->tenant->store->config->min_free_space * 1024 * 1024;
 	struct statvfs vfs;
-	bool		full = statvfs(tl->dir, &vfs) == 0 && (uint64) vfs.f_bavail * vfs.f_frsize < need;
+	bool full = statvfs(tl->dir, &vfs) == 0 && (uint64) vfs.f_bavail * vfs.f_frsize < need;
 
 	pthread_mutex_lock(&tl->lock);
 	if (full)
@@ -319,11 +319,11 @@ check_space(Timeline *tl)
 PsError *
 wal_receiver_write(WalReceiver *receiver, XLogRecPtr lsn, const char *data, size_t len, const Waiter *waiter)
 {
-	Timeline   *tl = receiver->tl;
-	XLogRecPtr	expected;
-	WalRecord	rec;
-	bool		found;
-	PsError    *err;
+	Timeline *tl = receiver->tl;
+	XLogRecPtr expected;
+	WalRecord rec;
+	bool found;
+	PsError *err;
 
 	PS_TRY(wait_for_store(receiver, len, waiter));
 	PS_TRY(check_space(tl));
@@ -369,9 +369,9 @@ done:
 PsError *
 wal_receiver_sync(WalReceiver *receiver, XLogRecPtr *flushed)
 {
-	Timeline   *tl = receiver->tl;
-	XLogRecPtr	end;
-	PsError    *err;
+	Timeline *tl = receiver->tl;
+	XLogRecPtr end;
+	PsError *err;
 
 	pthread_mutex_lock(&tl->receive_lock);
 	err = check_place(receiver);
@@ -401,7 +401,7 @@ wal_receiver_is_superseded(WalReceiver *receiver)
 void
 wal_receiver_close(WalReceiver *receiver)
 {
-	Timeline   *tl = receiver->tl;
+	Timeline *tl = receiver->tl;
 
 	pthread_mutex_lock(&tl->receive_lock);
 	if (tl->receiver == receiver)

@@ -33,7 +33,7 @@ sizes_forget(SizeCache *cache)
 static CachedSize *
 place_of(SizeCache *cache, PsRel rel, ForkNumber fork)
 {
-	uint32		i = size_hash(rel, fork) & (cache->capacity - 1);
+	uint32 i = size_hash(rel, fork) & (cache->capacity - 1);
 
 	while (cache->entries[i].used && (cache->entries[i].fork != fork || !ps_rel_equal(cache->entries[i].rel, rel)))
 		i = (i + 1) & (cache->capacity - 1);
@@ -44,7 +44,7 @@ static void
 grow(SizeCache *cache)
 {
 	CachedSize *old = cache->entries;
-	uint32		n = cache->capacity;
+	uint32 n = cache->capacity;
 
 	cache->capacity *= 2;
 	cache->entries = pg_malloc0(cache->capacity * sizeof(CachedSize));
@@ -58,10 +58,10 @@ PsError *
 sizes_get(SizeCache *cache, Timeline *tl, PsRel rel, ForkNumber fork, CachedSize **result)
 {
 	CachedSize *entry = place_of(cache, rel, fork);
-	ReadView	view;
-	RelSize		size = {0};
-	bool		exists;
-	PsError    *err;
+	ReadView view;
+	RelSize size = {0};
+	bool exists;
+	PsError *err;
 
 	if (entry->used)
 	{
@@ -78,7 +78,7 @@ sizes_get(SizeCache *cache, Timeline *tl, PsRel rel, ForkNumber fork, CachedSize
 	else if (cache->n * 2 >= cache->capacity)
 		grow(cache);
 	entry = place_of(cache, rel, fork);
-	*entry = (CachedSize){.rel = rel, .fork = (uint8) fork, .used = true, .exists = exists, .size = size};
+	*entry = (CachedSize) {.rel = rel, .fork = (uint8) fork, .used = true, .exists = exists, .size = size};
 	cache->n++;
 	*result = entry;
 	return NULL;

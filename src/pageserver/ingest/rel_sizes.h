@@ -11,19 +11,19 @@
 
 typedef struct CachedSize
 {
-	PsRel		rel;
-	uint8		fork;
-	bool		used;			/* the place in the table is taken */
-	bool		exists;
-	RelSize		size;
+	PsRel rel;
+	uint8 fork;
+	bool used; /* the place in the table is taken */
+	bool exists;
+	RelSize size;
 } CachedSize;
 
 /* All zeros, then sizes_forget(): an empty one. */
 typedef struct SizeCache
 {
-	CachedSize *entries;		/* open addressing, power of two */
-	uint32		n;
-	uint32		capacity;
+	CachedSize *entries; /* open addressing, power of two */
+	uint32 n;
+	uint32 capacity;
 } SizeCache;
 
 /*
@@ -36,4 +36,4 @@ extern PsError *sizes_get(SizeCache *cache, Timeline *tl, PsRel rel, ForkNumber 
 extern void sizes_forget(SizeCache *cache);
 extern void sizes_free(SizeCache *cache);
 
-#endif							/* PS_WAL_SIZES_H */
+#endif /* PS_WAL_SIZES_H */

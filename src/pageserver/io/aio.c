@@ -15,12 +15,12 @@
 
 struct Aio
 {
-	AioMethod	method;
-	UringPool  *uring;			/* of this method alone, as the next */
+	AioMethod method;
+	UringPool *uring; /* of this method alone, as the next */
 	WorkerPool *workers;
 };
 
-int			aio_bench_delay = 0;
+int aio_bench_delay = 0;
 
 static const char *const method_names[] = {"sync", "worker", "io_uring"};
 
@@ -41,8 +41,8 @@ aio_method_by_name(const char *name, AioMethod *method)
 PsError *
 aio_create(AioMethod method, int workers, Aio **result)
 {
-	Aio		   *aio = pg_malloc0(sizeof(Aio));
-	PsError    *err = NULL;
+	Aio *aio = pg_malloc0(sizeof(Aio));
+	PsError *err = NULL;
 
 	if (method == AIO_URING)
 	{
@@ -90,7 +90,7 @@ aio_read_blocking(AioRead *read)
 	read->error = 0;
 	while (read->done < read->len)
 	{
-		ssize_t		n = pread(read->fd, read->buf + read->done, read->len - read->done, (off_t) (read->offset + read->done));
+		ssize_t n = pread(read->fd, read->buf + read->done, read->len - read->done, (off_t) (read->offset + read->done));
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -110,7 +110,7 @@ static bool
 read_cached(AioRead *read)
 {
 	struct iovec iov = {.iov_base = read->buf, .iov_len = read->len};
-	ssize_t		n;
+	ssize_t n;
 
 	read->done = 0;
 	read->error = 0;
@@ -137,8 +137,8 @@ read_pending(Aio *aio, AioRead *const *pending, int n)
 void
 aio_read(Aio *aio, AioRead *reads, int n)
 {
-	AioRead    *pending[MAX_PENDING];
-	int			npending = 0;
+	AioRead *pending[MAX_PENDING];
+	int npending = 0;
 
 	for (int i = 0; i < n; i++)
 	{

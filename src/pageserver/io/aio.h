@@ -20,12 +20,12 @@ typedef struct Aio Aio;
 /* One read.  Who asks fills in the first four; the answer is in the last two. */
 typedef struct AioRead
 {
-	int			fd;
-	uint64		offset;
-	size_t		len;
-	char	   *buf;
-	size_t		done;			/* bytes from the start of buf that are there */
-	int			error;			/* errno, if that is less than len; 0: the file ends there */
+	int fd;
+	uint64 offset;
+	size_t len;
+	char *buf;
+	size_t done; /* bytes from the start of buf that are there */
+	int error;   /* errno, if that is less than len; 0: the file ends there */
 } AioRead;
 
 typedef enum AioMethod
@@ -53,6 +53,6 @@ extern void aio_read(Aio *aio, AioRead *reads, int n);
  * For benchmarks: no read finds anything in the page cache, and each takes so
  * many microseconds longer.  Set before the first read.
  */
-extern int	aio_bench_delay;
+extern int aio_bench_delay;
 
-#endif							/* PS_AIO_H */
+#endif /* PS_AIO_H */

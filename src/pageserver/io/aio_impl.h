@@ -25,4 +25,4 @@ extern PsError *worker_pool_create(int nthreads, WorkerPool **pool);
 extern void worker_pool_free(WorkerPool *pool);
 extern void worker_read(WorkerPool *pool, AioRead *const *reads, int n);
 
-#endif							/* PS_AIO_IMPL_H */
+#endif /* PS_AIO_IMPL_H */

@@ -17,7 +17,7 @@
 #include "ps_wire.h"
 #include "io/aio_impl.h"
 
-#define MAX_RINGS 32
+#define MAX_RINGS    32
 #define RING_ENTRIES 256
 
 /* A benchmark's read has a timeout before it. */
@@ -32,18 +32,18 @@ typedef struct Ring
 
 struct UringPool
 {
-	pthread_mutex_t lock;		/* of all that follows */
-	pthread_cond_t returned;	/* a ring was given back */
-	Ring	   *idle;			/* the one that was used last comes first */
-	int			nrings;			/* idle ones and others */
-	bool		complained;		/* that a ring could not be made */
+	pthread_mutex_t lock;    /* of all that follows */
+	pthread_cond_t returned; /* a ring was given back */
+	Ring *idle;              /* the one that was used last comes first */
+	int nrings;              /* idle ones and others */
+	bool complained;         /* that a ring could not be made */
 };
 
 static PsError *
 ring_create(Ring **result)
 {
-	Ring	   *ring = pg_malloc0(sizeof(Ring));
-	int			rc = io_uring_queue_init(RING_ENTRIES, &ring->uring, 0);
+	Ring *ring = pg_malloc0(sizeof(Ring));
+	int rc = io_uring_queue_init(RING_ENTRIES, &ring->uring, 0);
 
 	if (rc < 0)
 	{
@@ -66,10 +66,10 @@ ring_free(Ring *ring)
 PsError *
 uring_pool_create(UringPool **result)
 {
-	UringPool  *pool;
-	Ring	   *ring;
+	UringPool *pool;
+	Ring *ring;
 	struct io_uring_probe *probe;
-	bool		can_read;
+	bool can_read;
 
 	PS_TRY(ring_create(&ring));
 	probe = io_uring_get_probe_ring(&ring->uring);
@@ -96,7 +96,7 @@ uring_pool_free(UringPool *pool)
 		return;
 	while (pool->idle != NULL)
 	{
-		Ring	   *ring = pool->idle;
+		Ring *ring = pool->idle;
 
 		pool->idle = ring->next;
 		ring_free(ring);
@@ -110,8 +110,8 @@ uring_pool_free(UringPool *pool)
 static Ring *
 take_ring(UringPool *pool)
 {
-	Ring	   *ring;
-	PsError    *err;
+	Ring *ring;
+	PsError *err;
 
 	pthread_mutex_lock(&pool->lock);
 	while (pool->idle == NULL && pool->nrings == MAX_RINGS)
@@ -185,12 +185,12 @@ static int
 reap(Ring *ring)
 {
 	struct io_uring_cqe *cqe;
-	unsigned	head;
-	int			n = 0;
+	unsigned head;
+	int n = 0;
 
 	io_uring_for_each_cqe(&ring->uring, head, cqe)
 	{
-		AioRead    *read = io_uring_cqe_get_data(cqe);
+		AioRead *read = io_uring_cqe_get_data(cqe);
 
 		if (read != NULL && cqe->res > 0)
 			read->done += cqe->res;
@@ -208,14 +208,14 @@ reap(Ring *ring)
 static bool
 ring_read(Ring *ring, AioRead *const *reads, int n)
 {
-	int			next = 0;
-	int			under_way = 0;	/* entries that the kernel has taken and not answered */
-	bool		ok = true;
+	int next = 0;
+	int under_way = 0; /* entries that the kernel has taken and not answered */
+	bool ok = true;
 
 	while ((ok && next < n) || under_way > 0)
 	{
-		unsigned	queued;
-		int			rc;
+		unsigned queued;
+		int rc;
 
 		while (ok && next < n && under_way + io_uring_sq_ready(&ring->uring) + ENTRIES_PER_READ <= RING_ENTRIES)
 			queue_read(ring, reads[next++]);
@@ -242,7 +242,7 @@ ring_read(Ring *ring, AioRead *const *reads, int n)
 void
 uring_read(UringPool *pool, AioRead *const *reads, int n)
 {
-	Ring	   *ring = take_ring(pool);
+	Ring *ring = take_ring(pool);
 
 	if (ring != NULL)
 	{

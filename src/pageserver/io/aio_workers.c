@@ -17,37 +17,37 @@
 /* The reads of one caller, on his stack; all under the pool's lock. */
 typedef struct Batch
 {
-	AioRead    *const *reads;
-	int			n;
-	int			taken;			/* by a thread or the caller, in order */
-	int			done;
+	AioRead *const *reads;
+	int n;
+	int taken; /* by a thread or the caller, in order */
+	int done;
 	pthread_cond_t all_done;
 	struct Batch *next;
 } Batch;
 
 struct WorkerPool
 {
-	pthread_mutex_t lock;		/* of all that follows */
-	pthread_cond_t wanted;		/* there is something in the queue, or stop is set */
-	Batch	   *first;			/* batches of which not all reads are taken */
-	Batch	  **last;
-	bool		stop;
-	int			nthreads;
-	pthread_t  *threads;
+	pthread_mutex_t lock;  /* of all that follows */
+	pthread_cond_t wanted; /* there is something in the queue, or stop is set */
+	Batch *first;          /* batches of which not all reads are taken */
+	Batch **last;
+	bool stop;
+	int nthreads;
+	pthread_t *threads;
 };
 
 /* Makes one read of the batch, if one is left.  The lock is held at entry and exit, not while reading. */
 static bool
 read_one(WorkerPool *pool, Batch *batch)
 {
-	AioRead    *read;
+	AioRead *read;
 
 	if (batch->taken == batch->n)
 		return false;
 	read = batch->reads[batch->taken++];
 	if (batch->taken == batch->n)
 	{
-		Batch	  **place = &pool->first;
+		Batch **place = &pool->first;
 
 		while (*place != batch)
 			place = &(*place)->next;
@@ -94,7 +94,7 @@ worker_pool_create(int nthreads, WorkerPool **result)
 	pool->threads = pg_malloc(nthreads * sizeof(pthread_t));
 	for (; pool->nthreads < nthreads; pool->nthreads++)
 	{
-		int			rc = pthread_create(&pool->threads[pool->nthreads], NULL, worker_main, pool);
+		int rc = pthread_create(&pool->threads[pool->nthreads], NULL, worker_main, pool);
 
 		if (rc != 0)
 		{
@@ -128,7 +128,7 @@ worker_pool_free(WorkerPool *pool)
 void
 worker_read(WorkerPool *pool, AioRead *const *reads, int n)
 {
-	Batch		batch = {.reads = reads, .n = n, .all_done = PTHREAD_COND_INITIALIZER};
+	Batch batch = {.reads = reads, .n = n, .all_done = PTHREAD_COND_INITIALIZER};
 
 	pthread_mutex_lock(&pool->lock);
 	*pool->last = &batch;

@@ -17,11 +17,11 @@
 
 typedef struct Slot
 {
-	uint64		timeline;
-	PsKey		key;
-	XLogRecPtr	lsn;			/* 0: slot is free */
-	int32		next;			/* in the hash chain; -1: end */
-	bool		used;			/* again since it was put or the clock hand passed: what is read once, as by a
+	uint64 timeline;
+	PsKey key;
+	XLogRecPtr lsn; /* 0: slot is free */
+	int32 next;     /* in the hash chain; -1: end */
+	bool used;      /* again since it was put or the clock hand passed: what is read once, as by a
 								 * scan, goes first */
 } Slot;
 
@@ -29,26 +29,26 @@ typedef struct Slot
 typedef struct Shard
 {
 	pthread_mutex_t lock;
-	Slot	   *slots;
-	char	   *pages;
-	int32	   *buckets;
-	int32		hand;
-	int32		filled;
-	uint64		hits;
-	uint64		misses;
+	Slot *slots;
+	char *pages;
+	int32 *buckets;
+	int32 hand;
+	int32 filled;
+	uint64 hits;
+	uint64 misses;
 } Shard;
 
 struct PageCache
 {
-	int32		slots_per_shard;
-	uint32		nbuckets;		/* per shard, a power of two */
-	Shard		shards[NSHARDS];
+	int32 slots_per_shard;
+	uint32 nbuckets; /* per shard, a power of two */
+	Shard shards[NSHARDS];
 };
 
 PageCache *
 page_cache_create(size_t bytes)
 {
-	PageCache  *cache = pg_malloc0(sizeof(PageCache));
+	PageCache *cache = pg_malloc0(sizeof(PageCache));
 
 	cache->slots_per_shard = (int32) Min(bytes / BLCKSZ / NSHARDS, PG_INT32_MAX / 2);
 	cache->nbuckets = 1;
@@ -56,7 +56,7 @@ page_cache_create(size_t bytes)
 		cache->nbuckets *= 2;
 	for (int i = 0; i < NSHARDS; i++)
 	{
-		Shard	   *shard = &cache->shards[i];
+		Shard *shard = &cache->shards[i];
 
 		pthread_mutex_init(&shard->lock, NULL);
 		shard->slots = pg_malloc0(Max(cache->slots_per_shard, 1) * sizeof(Slot));
@@ -85,9 +85,9 @@ page_cache_free(PageCache *cache)
 static Shard *
 locate(PageCache *cache, uint64 timeline, const PsKey *key, int32 **bucket)
 {
-	uint8		bytes[PS_KEY_SIZE + 8];
-	uint32		hash;
-	Shard	   *shard;
+	uint8 bytes[PS_KEY_SIZE + 8];
+	uint32 hash;
+	Shard *shard;
 
 	ps_key_encode(key, bytes);
 	memcpy(bytes + PS_KEY_SIZE, &timeline, 8);
@@ -103,7 +103,7 @@ find(Shard *shard, int32 *bucket, uint64 timeline, const PsKey *key)
 {
 	while (*bucket >= 0)
 	{
-		Slot	   *slot = &shard->slots[*bucket];
+		Slot *slot = &shard->slots[*bucket];
 
 		if (slot->timeline == timeline && ps_key_cmp(&slot->key, key) == 0)
 			break;
@@ -116,10 +116,10 @@ bool
 page_cache_get(PageCache *cache, uint64 timeline, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max,
 			   char *page, XLogRecPtr *lsn)
 {
-	int32	   *bucket;
-	Shard	   *shard = locate(cache, timeline, key, &bucket);
-	bool		found = false;
-	int32		i;
+	int32 *bucket;
+	Shard *shard = locate(cache, timeline, key, &bucket);
+	bool found = false;
+	int32 i;
 
 	pthread_mutex_lock(&shard->lock);
 	i = *find(shard, bucket, timeline, key);
@@ -145,14 +145,14 @@ evict(PageCache *cache, Shard *shard)
 		return shard->filled++;
 	for (;;)
 	{
-		int32		i = shard->hand;
-		Slot	   *slot = &shard->slots[i];
+		int32 i = shard->hand;
+		Slot *slot = &shard->slots[i];
 
 		shard->hand = (shard->hand + 1) % cache->slots_per_shard;
 		if (!slot->used)
 		{
-			int32	   *bucket;
-			int32	   *place;
+			int32 *bucket;
+			int32 *place;
 
 			locate(cache, slot->timeline, &slot->key, &bucket);
 			place = find(shard, bucket, slot->timeline, &slot->key);
@@ -166,9 +166,9 @@ evict(PageCache *cache, Shard *shard)
 void
 page_cache_put(PageCache *cache, uint64 timeline, const PsKey *key, XLogRecPtr lsn, const char *page)
 {
-	int32	   *bucket;
-	Shard	   *shard = locate(cache, timeline, key, &bucket);
-	int32		i;
+	int32 *bucket;
+	Shard *shard = locate(cache, timeline, key, &bucket);
+	int32 i;
 
 	if (cache->slots_per_shard == 0)
 		return;
@@ -177,7 +177,7 @@ page_cache_put(PageCache *cache, uint64 timeline, const PsKey *key, XLogRecPtr l
 	if (i < 0)
 	{
 		i = evict(cache, shard);
-		shard->slots[i] = (Slot){.timeline = timeline, .key = *key, .next = *bucket};
+		shard->slots[i] = (Slot) {.timeline = timeline, .key = *key, .next = *bucket};
 		*bucket = i;
 	}
 	else
@@ -197,7 +197,7 @@ page_cache_stats(PageCache *cache, PageCacheStats *stats)
 	stats->limit = (uint64) cache->slots_per_shard * NSHARDS;
 	for (int i = 0; i < NSHARDS; i++)
 	{
-		Shard	   *shard = &cache->shards[i];
+		Shard *shard = &cache->shards[i];
 
 		pthread_mutex_lock(&shard->lock);
 		stats->hits += shard->hits;

@@ -17,10 +17,10 @@ typedef struct PageCache PageCache;
 
 typedef struct PageCacheStats
 {
-	uint64		hits;
-	uint64		misses;
-	uint64		pages;
-	uint64		limit;
+	uint64 hits;
+	uint64 misses;
+	uint64 pages;
+	uint64 limit;
 } PageCacheStats;
 
 /* bytes: of pages; 0 makes a cache that keeps nothing.  "timeline" below is any number that no two timelines share. */
@@ -33,4 +33,4 @@ extern bool page_cache_get(PageCache *cache, uint64 timeline, const PsKey *key, 
 extern void page_cache_put(PageCache *cache, uint64 timeline, const PsKey *key, XLogRecPtr lsn, const char *page);
 extern void page_cache_stats(PageCache *cache, PageCacheStats *stats);
 
-#endif							/* PS_PAGE_CACHE_H */
+#endif /* PS_PAGE_CACHE_H */

@@ -20,7 +20,7 @@
 
 /* What the first read of a value takes, header included; the rest is read if there is more. */
 #define FIRST_READ_RECORD 2048
-#define FIRST_READ_IMAGE (BLCKSZ + BLOB_HEADER_MAX)
+#define FIRST_READ_IMAGE  (BLCKSZ + BLOB_HEADER_MAX)
 
 /* More than this is not kept for the next value. */
 #define KEEP_BUFFER (1024 * 1024)
@@ -28,11 +28,11 @@
 /* Of one thread, freed when it ends. */
 typedef struct BlobThread
 {
-	char	   *buf;			/* stored bytes of a value: read, or compressed to be written */
-	size_t		size;
-	void	   *lz4;
-	ZSTD_CCtx  *compress;
-	ZSTD_DCtx  *decompress;
+	char *buf; /* stored bytes of a value: read, or compressed to be written */
+	size_t size;
+	void *lz4;
+	ZSTD_CCtx *compress;
+	ZSTD_DCtx *decompress;
 } BlobThread;
 
 /* A zstd frame begins with these, but not where it is stored without them. */
@@ -110,12 +110,12 @@ release_buffer(BlobThread *thread)
 static uint32
 compress(BlobThread *thread, LayerCodec codec, const char *data, uint32 len)
 {
-	size_t		room = len - len / 8;
-	char	   *buf = thread_buffer(thread, room);
+	size_t room = len - len / 8;
+	char *buf = thread_buffer(thread, room);
 
 	if (codec == LAYER_CODEC_LZ4)
 	{
-		int			n;
+		int n;
 
 		if (thread->lz4 == NULL)
 			thread->lz4 = pg_malloc(LZ4_sizeofState());
@@ -124,7 +124,7 @@ compress(BlobThread *thread, LayerCodec codec, const char *data, uint32 len)
 	}
 	else
 	{
-		size_t		n;
+		size_t n;
 
 		if (thread->compress == NULL)
 			thread->compress = ZSTD_createCCtx();
@@ -139,9 +139,9 @@ compress(BlobThread *thread, LayerCodec codec, const char *data, uint32 len)
 static uint32
 compress_dict(BlobThread *thread, const LayerDict *dict, const char *data, uint32 len)
 {
-	char		frame[DICT_FRAME_MAX];
-	size_t		room = sizeof(zstd_magic) + len - len / 8;
-	size_t		n = dict != NULL ? layer_dict_compress(dict, frame, Min(room, sizeof(frame)), data, len) : 0;
+	char frame[DICT_FRAME_MAX];
+	size_t room = sizeof(zstd_magic) + len - len / 8;
+	size_t n = dict != NULL ? layer_dict_compress(dict, frame, Min(room, sizeof(frame)), data, len) : 0;
 
 	if (n == 0)
 		return 0;
@@ -154,7 +154,7 @@ compress_dict(BlobThread *thread, const LayerDict *dict, const char *data, uint3
 static bool
 dict_raw_length(const char *data, uint32 len, uint32 *raw_len)
 {
-	char		start[sizeof(zstd_magic) + 14] = {0};	/* the longest header of a frame */
+	char start[sizeof(zstd_magic) + 14] = {0}; /* the longest header of a frame */
 	unsigned long long size;
 
 	memcpy(start, zstd_magic, sizeof(zstd_magic));
@@ -167,15 +167,15 @@ dict_raw_length(const char *data, uint32 len, uint32 *raw_len)
 static bool
 decompress_dict(BlobThread *thread, const LayerDict *dict, const char *data, uint32 len, char *raw, uint32 raw_len)
 {
-	char		frame[DICT_FRAME_MAX];
+	char frame[DICT_FRAME_MAX];
 
 	if (thread->decompress == NULL)
 		thread->decompress = ZSTD_createDCtx();
 	memcpy(frame, zstd_magic, sizeof(zstd_magic));
 	memcpy(frame + sizeof(zstd_magic), data, len);
 	return thread->decompress != NULL && dict != NULL &&
-		ZSTD_decompress_usingDDict(thread->decompress, raw, raw_len, frame, sizeof(zstd_magic) + len,
-								   dict->decompress) == raw_len;
+		   ZSTD_decompress_usingDDict(thread->decompress, raw, raw_len, frame, sizeof(zstd_magic) + len,
+									  dict->decompress) == raw_len;
 }
 
 /* Gives exactly raw_len bytes, or false. */
@@ -190,7 +190,7 @@ decompress(BlobThread *thread, LayerCodec codec, const char *data, uint32 len, c
 			if (thread->decompress == NULL)
 				thread->decompress = ZSTD_createDCtx();
 			return thread->decompress != NULL &&
-				ZSTD_decompressDCtx(thread->decompress, raw, raw_len, data, len) == raw_len;
+				   ZSTD_decompressDCtx(thread->decompress, raw, raw_len, data, len) == raw_len;
 		default:
 			return false;
 	}
@@ -205,7 +205,7 @@ header_size(ValueKind kind, LayerCodec codec)
 static pg_crc32c
 blob_crc(const uint8 *header, int hsize, const char *payload, size_t len)
 {
-	pg_crc32c	crc;
+	pg_crc32c crc;
 
 	INIT_CRC32C(crc);
 	COMP_CRC32C(crc, header, BLOB_CRC);
@@ -220,11 +220,11 @@ blob_write_codec(LayerOutput *out, ValueKind kind, XLogRecPtr record_start, cons
 				 LayerCodec codec, uint64 *offset)
 {
 	BlobThread *thread = get_thread();
-	uint8		header[BLOB_HEADER_MAX];
-	uint8	   *p = header + BLOB_HEADER_MIN;
-	uint32		stored = len;
-	int			hsize;
-	PsError    *err;
+	uint8 header[BLOB_HEADER_MAX];
+	uint8 *p = header + BLOB_HEADER_MIN;
+	uint32 stored = len;
+	int hsize;
+	PsError *err;
 
 	*offset = layer_output_position(out);
 	if (len > LAYER_VALUE_MAX)
@@ -235,8 +235,7 @@ blob_write_codec(LayerOutput *out, ValueKind kind, XLogRecPtr record_start, cons
 						layer_output_path(out), (unsigned long long) LAYER_OFFSET_LIMIT);
 	if (codec != LAYER_CODEC_NONE)
 	{
-		stored = codec == LAYER_CODEC_DICT ? compress_dict(thread, layer_output_dict(out), data, len) :
-			compress(thread, codec, data, len);
+		stored = codec == LAYER_CODEC_DICT ? compress_dict(thread, layer_output_dict(out), data, len) : compress(thread, codec, data, len);
 		if (stored == 0)
 		{
 			codec = LAYER_CODEC_NONE;
@@ -267,7 +266,7 @@ blob_write_codec(LayerOutput *out, ValueKind kind, XLogRecPtr record_start, cons
 PsError *
 blob_write(LayerOutput *out, ValueKind kind, XLogRecPtr record_start, const char *data, uint32 len, uint64 *offset)
 {
-	LayerCodec	codec = kind == VALUE_RECORD ? BLOB_RECORD_CODEC : BLOB_IMAGE_CODEC;
+	LayerCodec codec = kind == VALUE_RECORD ? BLOB_RECORD_CODEC : BLOB_IMAGE_CODEC;
 
 	if (kind == VALUE_RECORD && len <= LAYER_DICT_VALUE_MAX && layer_output_dict(out) != NULL)
 		codec = LAYER_CODEC_DICT;
@@ -296,10 +295,10 @@ blob_first_read(const LayerFile *file, uint64 offset, ValueKind kind, size_t *le
 PsError *
 blob_check(const LayerFile *file, uint64 offset, ValueKind kind, const char *bytes, size_t have, StoredValue *stored)
 {
-	uint64		room = file->summary.values_end - offset;
+	uint64 room = file->summary.values_end - offset;
 	const char *p = bytes + BLOB_HEADER_MIN;
-	LayerCodec	codec;
-	pg_crc32c	crc;
+	LayerCodec codec;
+	pg_crc32c crc;
 
 	stored->size = BLOB_HEADER_MIN;
 	if (have < stored->size)
@@ -345,7 +344,7 @@ blob_unpack(const LayerFile *file, uint64 offset, const char *bytes, const Store
 {
 	const char *payload = bytes + stored->header_size;
 	const LayerDict *dict;
-	bool		ok;
+	bool ok;
 
 	switch ((LayerCodec) stored->codec)
 	{
@@ -369,8 +368,8 @@ blob_unpack(const LayerFile *file, uint64 offset, const char *bytes, const Store
 static PsError *
 read_stored(BlobThread *thread, const LayerFile *file, uint64 offset, ValueKind kind, StoredValue *stored)
 {
-	size_t		have = 0;
-	char	   *buf;
+	size_t have = 0;
+	char *buf;
 
 	PS_TRY(blob_first_read(file, offset, kind, &have));
 	buf = thread_buffer(thread, have);
@@ -388,13 +387,13 @@ blob_copy(LayerOutput *out, const LayerFile *from, uint64 from_offset, ValueKind
 {
 	BlobThread *thread = get_thread();
 	StoredValue stored;
-	PsError    *err = read_stored(thread, from, from_offset, kind, &stored);
+	PsError *err = read_stored(thread, from, from_offset, kind, &stored);
 
 	*offset = layer_output_position(out);
 	if (err == NULL && kind == VALUE_RECORD && stored.raw_len <= LAYER_DICT_VALUE_MAX &&
 		(stored.codec == LAYER_CODEC_DICT || layer_output_dict(out) != NULL))
 	{
-		char		raw[LAYER_DICT_VALUE_MAX];
+		char raw[LAYER_DICT_VALUE_MAX];
 
 		err = blob_unpack(from, from_offset, thread->buf, &stored, raw);
 		if (err == NULL)
@@ -416,7 +415,7 @@ PsError *
 blob_read(const LayerFile *file, uint64 offset, ValueKind kind, StringInfo out, StoredValue *stored)
 {
 	BlobThread *thread = get_thread();
-	PsError    *err;
+	PsError *err;
 
 	resetStringInfo(out);
 	PS_GOTO(read_stored(thread, file, offset, kind, stored), done);

@@ -8,7 +8,7 @@
 #include "layer/layer_impl.h"
 
 /* What values are compressed with where it pays; measured, see README.md. */
-#define BLOB_IMAGE_CODEC LAYER_CODEC_LZ4
+#define BLOB_IMAGE_CODEC  LAYER_CODEC_LZ4
 #define BLOB_RECORD_CODEC LAYER_CODEC_LZ4
 
 /* Records and images that are shorter than this are not compressed, unless with a dictionary. */
@@ -44,4 +44,4 @@ extern PsError *blob_check(const LayerFile *file, uint64 offset, ValueKind kind,
 						   StoredValue *stored);
 extern PsError *blob_unpack(const LayerFile *file, uint64 offset, const char *bytes, const StoredValue *stored, char *out);
 
-#endif							/* PS_LAYER_BLOB_H */
+#endif /* PS_LAYER_BLOB_H */

@@ -26,24 +26,24 @@
 struct BtreeBuilder
 {
 	LayerOutput *out;
-	bool		in_output;		/* pages go there, else to pending */
-	char	   *pending;
-	size_t		npending;
-	size_t		pending_cap;
-	int			key_size;
-	int			level;			/* that is being written */
-	uint32		pages;			/* written, of all levels */
-	uint64		entries;		/* in leaves */
+	bool in_output; /* pages go there, else to pending */
+	char *pending;
+	size_t npending;
+	size_t pending_cap;
+	int key_size;
+	int level;      /* that is being written */
+	uint32 pages;   /* written, of all levels */
+	uint64 entries; /* in leaves */
 
 	/* the page that is being filled */
-	int			count;
-	uint8		keys[PAGE_ENTRIES_MAX][DELTA_KEY_SIZE];
-	uint64		values[PAGE_ENTRIES_MAX];
+	int count;
+	uint8 keys[PAGE_ENTRIES_MAX][DELTA_KEY_SIZE];
+	uint64 values[PAGE_ENTRIES_MAX];
 
 	/* the first key of each page of this level that is written */
-	uint8	   *first_keys;
-	uint32		nfirst;
-	uint32		first_cap;
+	uint8 *first_keys;
+	uint32 nfirst;
+	uint32 first_cap;
 };
 
 BtreeBuilder *
@@ -69,7 +69,7 @@ btree_builder_free(BtreeBuilder *builder)
 static int
 common_prefix(const uint8 *a, const uint8 *b, int size)
 {
-	int			n = 0;
+	int n = 0;
 
 	while (n < size && a[n] == b[n])
 		n++;
@@ -79,7 +79,7 @@ common_prefix(const uint8 *a, const uint8 *b, int size)
 static pg_crc32c
 page_crc(const uint8 *page)
 {
-	pg_crc32c	crc;
+	pg_crc32c crc;
 
 	INIT_CRC32C(crc);
 	COMP_CRC32C(crc, page + INDEX_PAGE_NUMBER, LAYER_BLOCK_SIZE - INDEX_PAGE_NUMBER);
@@ -96,7 +96,7 @@ btree_builder_buffered(const BtreeBuilder *builder)
 PsError *
 btree_builder_begin_output(BtreeBuilder *builder)
 {
-	PsError    *err = layer_output_begin_index(builder->out);
+	PsError *err = layer_output_begin_index(builder->out);
 
 	if (err == NULL && builder->npending > 0)
 		err = layer_output_append(builder->out, builder->pending, builder->npending);
@@ -126,10 +126,10 @@ append_page(BtreeBuilder *builder, const uint8 *page)
 static PsError *
 write_page(BtreeBuilder *builder)
 {
-	uint8		page[LAYER_BLOCK_SIZE] = {0};
-	int			prefix = common_prefix(builder->keys[0], builder->keys[builder->count - 1], builder->key_size);
-	int			rest = builder->key_size - prefix;
-	uint8	   *p = page + INDEX_PREFIX;
+	uint8 page[LAYER_BLOCK_SIZE] = {0};
+	int prefix = common_prefix(builder->keys[0], builder->keys[builder->count - 1], builder->key_size);
+	int rest = builder->key_size - prefix;
+	uint8 *p = page + INDEX_PREFIX;
 
 	ps_put32(page + INDEX_PAGE_NUMBER, builder->pages);
 	page[INDEX_LEVEL] = (uint8) builder->level;
@@ -142,7 +142,7 @@ write_page(BtreeBuilder *builder)
 		memcpy(p, builder->keys[i] + prefix, rest);
 	for (int i = 0; i < builder->count; i++, p += INDEX_VALUE_SIZE)
 	{
-		uint64		value = pg_hton64(builder->values[i]);
+		uint64 value = pg_hton64(builder->values[i]);
 
 		memcpy(p, (char *) &value + 2, INDEX_VALUE_SIZE);
 	}
@@ -165,9 +165,9 @@ add(BtreeBuilder *builder, const uint8 *key, uint64 value)
 {
 	if (builder->count > 0)
 	{
-		int			prefix = common_prefix(builder->keys[0], key, builder->key_size);
-		int			size = INDEX_PREFIX + prefix +
-			(builder->count + 1) * (builder->key_size - prefix + INDEX_VALUE_SIZE);
+		int prefix = common_prefix(builder->keys[0], key, builder->key_size);
+		int size = INDEX_PREFIX + prefix +
+				   (builder->count + 1) * (builder->key_size - prefix + INDEX_VALUE_SIZE);
 
 		if (size > LAYER_BLOCK_SIZE || builder->count == PAGE_ENTRIES_MAX)
 			PS_TRY(write_page(builder));
@@ -195,10 +195,10 @@ btree_builder_finish(BtreeBuilder *builder)
 	summary->leaf_pages = builder->pages;
 	while (builder->nfirst > 1)
 	{
-		uint8	   *children = builder->first_keys;
-		uint32		nchildren = builder->nfirst;
-		uint32		first_child = builder->pages - nchildren;
-		PsError    *err = NULL;
+		uint8 *children = builder->first_keys;
+		uint32 nchildren = builder->nfirst;
+		uint32 first_child = builder->pages - nchildren;
+		PsError *err = NULL;
 
 		builder->first_keys = NULL;
 		builder->nfirst = builder->first_cap = 0;
@@ -220,8 +220,8 @@ PsError *
 btree_open(Btree *tree, const LayerFile *file)
 {
 	const LayerSummary *summary = &file->summary;
-	uint64		start = TYPEALIGN_DOWN(sysconf(_SC_PAGESIZE), summary->index_start);
-	void	   *map;
+	uint64 start = TYPEALIGN_DOWN(sysconf(_SC_PAGESIZE), summary->index_start);
+	void *map;
 
 	tree->file = file;
 	tree->key_size = summary->type == LAYER_IMAGE ? IMAGE_KEY_SIZE : DELTA_KEY_SIZE;
@@ -278,8 +278,8 @@ btree_part_is_checked(const Btree *tree, uint32 part)
 static PsError *
 check_page(const Btree *tree, uint32 number, const uint8 *page)
 {
-	uint64		offset = tree->file->summary.index_start + (uint64) number * LAYER_BLOCK_SIZE;
-	pg_crc32c	crc = page_crc(page);
+	uint64 offset = tree->file->summary.index_start + (uint64) number * LAYER_BLOCK_SIZE;
+	pg_crc32c crc = page_crc(page);
 
 	if (crc != ps_get32(page + INDEX_CRC))
 		return layer_damaged(tree->file->path, offset, "checksum of index page %u is %08X, expected %08X", number, crc,
@@ -311,9 +311,9 @@ is_missing(const uint32 *missing)
 static PsError *
 use_first(const Btree *tree, uint32 part, uint32 *missing)
 {
-	uint8		bytes[LAYER_BLOCK_SIZE];
-	uint64		offset;
-	size_t		len;
+	uint8 bytes[LAYER_BLOCK_SIZE];
+	uint64 offset;
+	size_t len;
 
 	btree_part_place(tree, part, &offset, &len);
 	if (missing == NULL)
@@ -354,7 +354,7 @@ load_page(const Btree *tree, uint32 number, int level, BtreePos *pos, uint32 *mi
 	if (pos->level != level || page[INDEX_KEY_SIZE] != tree->key_size || pos->prefix_size > tree->key_size ||
 		pos->count == 0 ||
 		INDEX_PREFIX + pos->prefix_size + pos->count * (tree->key_size - pos->prefix_size + INDEX_VALUE_SIZE) >
-		LAYER_BLOCK_SIZE)
+			LAYER_BLOCK_SIZE)
 		return layer_damaged(file->path, btree_pos_offset(pos),
 							 "index page %u has level %d, key size %d, prefix %d and %d entries, which cannot be right at level %d with key size %d",
 							 number, pos->level, page[INDEX_KEY_SIZE], pos->prefix_size, pos->count, level,
@@ -375,17 +375,17 @@ btree_load_page(const Btree *tree, uint32 number, int level, BtreePos *pos)
 static int
 count_le(const BtreePos *pos, const uint8 *key)
 {
-	int			rest = pos->tree->key_size - pos->prefix_size;
-	int			cmp = memcmp(key, pos->prefix, pos->prefix_size);
-	int			lo = 0;
-	int			hi = pos->count;
+	int rest = pos->tree->key_size - pos->prefix_size;
+	int cmp = memcmp(key, pos->prefix, pos->prefix_size);
+	int lo = 0;
+	int hi = pos->count;
 
 	if (cmp != 0)
 		return cmp < 0 ? 0 : pos->count;
 	key += pos->prefix_size;
 	while (lo < hi)
 	{
-		int			mid = (lo + hi) / 2;
+		int mid = (lo + hi) / 2;
 
 		if (memcmp(pos->suffixes + mid * rest, key, rest) <= 0)
 			lo = mid + 1;
@@ -398,7 +398,7 @@ count_le(const BtreePos *pos, const uint8 *key)
 PsError *
 btree_seek_le(const Btree *tree, const uint8 *key, BtreePos *pos, bool *found, uint32 *missing)
 {
-	uint64		number = tree->file->summary.root;
+	uint64 number = tree->file->summary.root;
 
 	*found = false;
 	if (!btree_part_is_checked(tree, BTREE_PADDING(tree)))
@@ -409,7 +409,7 @@ btree_seek_le(const Btree *tree, const uint8 *key, BtreePos *pos, bool *found, u
 	}
 	for (int level = (int) tree->file->summary.levels - 1; level >= 0; level--)
 	{
-		int			n;
+		int n;
 
 		PS_TRY(load_page(tree, (uint32) Min(number, PG_UINT32_MAX), level, pos, missing));
 		if (is_missing(missing))
@@ -427,7 +427,7 @@ btree_seek_le(const Btree *tree, const uint8 *key, BtreePos *pos, bool *found, u
 PsError *
 btree_seek_ge(const Btree *tree, const uint8 *key, BtreePos *pos, bool *found)
 {
-	uint8		at[DELTA_KEY_SIZE];
+	uint8 at[DELTA_KEY_SIZE];
 
 	PS_TRY(btree_seek_le(tree, key, pos, found, NULL));
 	if (!*found)

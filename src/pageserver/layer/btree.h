@@ -24,7 +24,7 @@ extern BtreeBuilder *btree_builder_create(struct LayerOutput *out, int key_size)
  * all that follows.  Until then pages are kept in memory.
  */
 extern PsError *btree_builder_begin_output(BtreeBuilder *builder);
-extern size_t btree_builder_buffered(const BtreeBuilder *builder);	/* bytes of such pages */
+extern size_t btree_builder_buffered(const BtreeBuilder *builder); /* bytes of such pages */
 
 /* Keys strictly ascending; the caller sees to it. */
 extern PsError *btree_builder_add(BtreeBuilder *builder, const uint8 *key, uint64 value);
@@ -37,11 +37,11 @@ extern void btree_builder_free(BtreeBuilder *builder);
 typedef struct Btree
 {
 	const struct LayerFile *file;
-	int			key_size;
-	const uint8 *pages;			/* index page 0, in the mapping */
-	void	   *map;
-	size_t		map_size;
-	_Atomic uint64 *checked;	/* a bit for each part that was found right; set and read relaxed, for
+	int key_size;
+	const uint8 *pages; /* index page 0, in the mapping */
+	void *map;
+	size_t map_size;
+	_Atomic uint64 *checked; /* a bit for each part that was found right; set and read relaxed, for
 								 * files never change */
 } Btree;
 
@@ -51,17 +51,17 @@ typedef struct Btree
  * of them and is checked before the first search.
  */
 #define BTREE_PADDING(tree) ((tree)->file->summary.index_pages)
-#define BTREE_NO_PART PG_UINT32_MAX
+#define BTREE_NO_PART       PG_UINT32_MAX
 
 /* A place in the index: entry "entry" of a page that was checked. */
 typedef struct BtreePos
 {
 	const Btree *tree;
-	uint32		page;
-	uint8		level;
-	int			prefix_size;
-	int			count;
-	int			entry;
+	uint32 page;
+	uint8 level;
+	int prefix_size;
+	int count;
+	int entry;
 	const uint8 *prefix;
 	const uint8 *suffixes;
 	const uint8 *values;
@@ -70,8 +70,8 @@ typedef struct BtreePos
 /* The same of a leaf, for who comes back to it when the file may have been closed and opened again. */
 typedef struct BtreePlace
 {
-	uint32		page;
-	int			entry;
+	uint32 page;
+	int entry;
 } BtreePlace;
 
 /* file->summary is known and right. */
@@ -117,7 +117,7 @@ extern PsError *btree_return(const Btree *tree, BtreePlace place, BtreePos *pos)
 static inline void
 btree_key(const BtreePos *pos, uint8 *key)
 {
-	int			rest = pos->tree->key_size - pos->prefix_size;
+	int rest = pos->tree->key_size - pos->prefix_size;
 
 	memcpy(key, pos->prefix, pos->prefix_size);
 	memcpy(key + pos->prefix_size, pos->suffixes + (size_t) pos->entry * rest, rest);
@@ -129,10 +129,10 @@ btree_value(const BtreePos *pos)
 	const uint8 *p = pos->values + (size_t) pos->entry * INDEX_VALUE_SIZE;
 
 	return (uint64) p[0] << 40 | (uint64) p[1] << 32 | (uint64) p[2] << 24 | (uint64) p[3] << 16 |
-		(uint64) p[4] << 8 | p[5];
+		   (uint64) p[4] << 8 | p[5];
 }
 
 /* Where in the file the page of a position is, for messages. */
 extern uint64 btree_pos_offset(const BtreePos *pos);
 
-#endif							/* PS_LAYER_BTREE_H */
+#endif /* PS_LAYER_BTREE_H */

@@ -13,9 +13,9 @@ struct DeltaWriter
 {
 	LayerOutput *out;
 	BtreeBuilder *index;
-	bool		values_ended;
-	uint8		last[DELTA_KEY_SIZE];	/* the last entry's key, if there is one */
-	bool		has_last;
+	bool values_ended;
+	uint8 last[DELTA_KEY_SIZE]; /* the last entry's key, if there is one */
+	bool has_last;
 };
 
 static void
@@ -45,7 +45,7 @@ delta_writer_create(LayerSpace *space, int level, XLogRecPtr lsn_start, XLogRecP
 PsError *
 delta_writer_learn_sample(DeltaWriter *writer, DictSample *sample)
 {
-	LayerDict  *dict = layer_dict_train(sample);
+	LayerDict *dict = layer_dict_train(sample);
 
 	return dict != NULL ? layer_output_set_dict(writer->out, dict) : NULL;
 }
@@ -53,8 +53,8 @@ delta_writer_learn_sample(DeltaWriter *writer, DictSample *sample)
 PsError *
 delta_writer_learn(DeltaWriter *writer, Layer *const *layers, int n, const PsKey *from, uint64 bytes)
 {
-	DictSample	sample = {0};
-	PsError    *err = dict_sample_layers(&sample, layers, n, from, bytes);
+	DictSample sample = {0};
+	PsError *err = dict_sample_layers(&sample, layers, n, from, bytes);
 
 	if (err == NULL)
 		err = delta_writer_learn_sample(writer, &sample);
@@ -75,7 +75,7 @@ delta_writer_value(DeltaWriter *writer, ValueKind kind, XLogRecPtr record_start,
 PsError *
 delta_writer_copy(DeltaWriter *writer, const ValueRef *ref, uint64 *offset)
 {
-	PsError    *err;
+	PsError *err;
 
 	if (writer->values_ended || ref->place != VALUE_IN_LAYER)
 		return ps_error(PS_SQLSTATE_INTERNAL, "a value cannot be copied to layer file \"%s\"", layer_output_path(writer->out));
@@ -109,8 +109,8 @@ delta_writer_add(DeltaWriter *writer, const PsKey *key, XLogRecPtr lsn, ValueKin
 				 uint64 offset)
 {
 	LayerSummary *summary = layer_output_summary(writer->out);
-	uint8		encoded[DELTA_KEY_SIZE];
-	char		text[PS_KEY_TEXT];
+	uint8 encoded[DELTA_KEY_SIZE];
+	char text[PS_KEY_TEXT];
 
 	delta_key(key, lsn, encoded);
 	if (key->kind == 0 || lsn < summary->lsn_start || lsn >= summary->lsn_end)
@@ -129,7 +129,7 @@ delta_writer_add(DeltaWriter *writer, const PsKey *key, XLogRecPtr lsn, ValueKin
 	writer->has_last = true;
 	return btree_builder_add(writer->index, encoded,
 							 offset << ENTRY_OFFSET_SHIFT | (shared ? ENTRY_SHARED : 0) | (uint64) kind << ENTRY_KIND_SHIFT |
-							 (will_init || kind != VALUE_RECORD ? ENTRY_WILL_INIT : 0));
+								 (will_init || kind != VALUE_RECORD ? ENTRY_WILL_INIT : 0));
 }
 
 PsError *
@@ -157,22 +157,22 @@ delta_writer_abort(DeltaWriter *writer)
 PsError *
 delta_collect(const Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max, ValueList *list, bool *done)
 {
-	uint8		target[DELTA_KEY_SIZE];
-	uint32		part = BTREE_NO_PART;
-	uint32	   *missing = list->missing != NULL ? &part : NULL;
-	uint32		first_page;
-	int			first = list->n;
-	BtreePos	pos;
-	bool		found;
+	uint8 target[DELTA_KEY_SIZE];
+	uint32 part = BTREE_NO_PART;
+	uint32 *missing = list->missing != NULL ? &part : NULL;
+	uint32 first_page;
+	int first = list->n;
+	BtreePos pos;
+	bool found;
 
 	delta_key(key, lsn_max, target);
 	PS_TRY(btree_seek_le(&layer->file->index, target, &pos, &found, missing));
 	first_page = found ? pos.page : 0;
 	while (found)
 	{
-		uint8		at[DELTA_KEY_SIZE];
-		XLogRecPtr	lsn;
-		ValueRef	ref;
+		uint8 at[DELTA_KEY_SIZE];
+		XLogRecPtr lsn;
+		ValueRef ref;
 
 		btree_key(&pos, at);
 		lsn = ps_get64(at + PS_KEY_SIZE);

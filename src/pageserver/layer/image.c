@@ -13,16 +13,16 @@
 
 typedef struct ImageEntry
 {
-	PsKey		key;
-	uint64		offset;
+	PsKey key;
+	uint64 offset;
 } ImageEntry;
 
 struct ImageWriter
 {
 	LayerOutput *out;
 	ImageEntry *entries;
-	size_t		count;
-	size_t		cap;
+	size_t count;
+	size_t cap;
 };
 
 PsError *
@@ -41,8 +41,8 @@ image_writer_create(LayerSpace *space, XLogRecPtr lsn, ImageWriter **result)
 PsError *
 image_writer_put(ImageWriter *writer, const PsKey *key, const char *data, uint32 len)
 {
-	uint64		offset;
-	char		text[PS_KEY_TEXT];
+	uint64 offset;
+	char text[PS_KEY_TEXT];
 
 	if (key->kind == 0 || (writer->count > 0 && ps_key_cmp(&writer->entries[writer->count - 1].key, key) >= 0))
 		return ps_error(PS_SQLSTATE_INTERNAL, "%s comes out of order in layer file \"%s\"", ps_key_format(key, text),
@@ -53,7 +53,7 @@ image_writer_put(ImageWriter *writer, const PsKey *key, const char *data, uint32
 		writer->cap = Max(1024, writer->cap * 2);
 		writer->entries = pg_realloc(writer->entries, writer->cap * sizeof(ImageEntry));
 	}
-	writer->entries[writer->count++] = (ImageEntry){.key = *key, .offset = offset};
+	writer->entries[writer->count++] = (ImageEntry) {.key = *key, .offset = offset};
 	return NULL;
 }
 
@@ -61,7 +61,7 @@ PsError *
 image_writer_finish(ImageWriter *writer, Layer **layer)
 {
 	BtreeBuilder *index = btree_builder_create(writer->out, IMAGE_KEY_SIZE);
-	PsError    *err;
+	PsError *err;
 
 	if (writer->count > 0)
 	{
@@ -71,11 +71,10 @@ image_writer_finish(ImageWriter *writer, Layer **layer)
 	PS_GOTO(btree_builder_begin_output(index), done);
 	for (size_t i = 0; i < writer->count; i++)
 	{
-		uint8		key[IMAGE_KEY_SIZE];
+		uint8 key[IMAGE_KEY_SIZE];
 
 		ps_key_encode(&writer->entries[i].key, key);
-		PS_GOTO(btree_builder_add(index, key, writer->entries[i].offset << ENTRY_OFFSET_SHIFT |
-								  VALUE_IMAGE << ENTRY_KIND_SHIFT | ENTRY_WILL_INIT), done);
+		PS_GOTO(btree_builder_add(index, key, writer->entries[i].offset << ENTRY_OFFSET_SHIFT | VALUE_IMAGE << ENTRY_KIND_SHIFT | ENTRY_WILL_INIT), done);
 	}
 	PS_GOTO(btree_builder_finish(index), done);
 	PS_GOTO(layer_output_finish(writer->out, layer), done);
@@ -100,13 +99,13 @@ image_writer_abort(ImageWriter *writer)
 PsError *
 image_collect(const Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max, ValueList *list, bool *done)
 {
-	uint8		target[IMAGE_KEY_SIZE];
-	uint8		at[IMAGE_KEY_SIZE];
-	XLogRecPtr	lsn = layer->info.lsn_start;
-	uint32		missing = BTREE_NO_PART;
-	BtreePos	pos;
-	ValueRef	ref;
-	bool		found;
+	uint8 target[IMAGE_KEY_SIZE];
+	uint8 at[IMAGE_KEY_SIZE];
+	XLogRecPtr lsn = layer->info.lsn_start;
+	uint32 missing = BTREE_NO_PART;
+	BtreePos pos;
+	ValueRef ref;
+	bool found;
 
 	if (lsn < lsn_min || lsn > lsn_max)
 		return NULL;

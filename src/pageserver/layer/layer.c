@@ -68,7 +68,7 @@ note_damage(const Layer *layer, PsError *err)
 PsError *
 layer_collect(Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max, ValueList *list, bool *done)
 {
-	PsError    *err;
+	PsError *err;
 
 	*done = false;
 	list->layers++;
@@ -93,7 +93,7 @@ PsError *
 layer_scan(Layer *layer, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_max, ScanCallback cb, void *arg)
 {
 	LayerCursor cursor;
-	PsError    *err;
+	PsError *err;
 
 	if (layer->open != NULL)
 		return open_layer_scan(layer, lo, hi, lsn_max, cb, arg);
@@ -114,7 +114,7 @@ PsError *
 layer_read_value(const ValueRef *ref, StringInfo buf, XLogRecPtr *record_start)
 {
 	StoredValue stored;
-	PsError    *err;
+	PsError *err;
 
 	if (ref->place != VALUE_IN_LAYER || ref->layer == NULL || ref->layer->open != NULL)
 		return ps_error(PS_SQLSTATE_INTERNAL, "version at LSN %X/%X is not in a layer file", LSN_FORMAT_ARGS(ref->lsn));
@@ -128,7 +128,7 @@ layer_read_value(const ValueRef *ref, StringInfo buf, XLogRecPtr *record_start)
 PsError *
 layer_value_place(const ValueRef *ref, int *fd, size_t *len)
 {
-	PsError    *err;
+	PsError *err;
 
 	PS_TRY(note_damage(ref->layer, layer_acquire(ref->layer)));
 	*fd = ref->layer->file->fd;

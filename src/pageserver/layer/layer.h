@@ -24,16 +24,16 @@
 
 typedef enum ValueKind
 {
-	VALUE_TOMBSTONE = 0,		/* the key ends here */
-	VALUE_IMAGE = 1,			/* the whole value */
-	VALUE_RECORD = 2			/* a WAL record to apply to what is older; if will_init, to nothing */
+	VALUE_TOMBSTONE = 0, /* the key ends here */
+	VALUE_IMAGE = 1,     /* the whole value */
+	VALUE_RECORD = 2     /* a WAL record to apply to what is older; if will_init, to nothing */
 } ValueKind;
 
 typedef enum ValuePlace
 {
-	VALUE_IN_MEMORY,			/* at ValueRef.memory */
-	VALUE_IN_WAL,				/* record in the timeline's WAL files */
-	VALUE_IN_LAYER				/* in a layer file */
+	VALUE_IN_MEMORY, /* at ValueRef.memory */
+	VALUE_IN_WAL,    /* record in the timeline's WAL files */
+	VALUE_IN_LAYER   /* in a layer file */
 } ValuePlace;
 
 typedef struct Layer Layer;
@@ -44,20 +44,20 @@ typedef struct Layer Layer;
  */
 typedef struct ValueRef
 {
-	XLogRecPtr	lsn;			/* a record's end, or an image's LSN */
-	uint8		kind;			/* ValueKind */
-	uint8		place;			/* ValuePlace */
-	bool		will_init;		/* nothing older is needed; always true of images and tombstones */
-	bool		shared;			/* VALUE_IN_LAYER: other entries of the file may have the same value */
-	uint16		source;			/* for who collects from several sets of layers */
-	uint32		len;			/* bytes of the value in memory or WAL (xl_tot_len); 0: unknown */
+	XLogRecPtr lsn; /* a record's end, or an image's LSN */
+	uint8 kind;     /* ValueKind */
+	uint8 place;    /* ValuePlace */
+	bool will_init; /* nothing older is needed; always true of images and tombstones */
+	bool shared;    /* VALUE_IN_LAYER: other entries of the file may have the same value */
+	uint16 source;  /* for who collects from several sets of layers */
+	uint32 len;     /* bytes of the value in memory or WAL (xl_tot_len); 0: unknown */
 	union
 	{
 		const char *memory;
-		XLogRecPtr	record_start;
-		uint64		offset;		/* in the layer file */
-	}			at;
-	const Layer *layer;			/* VALUE_IN_LAYER */
+		XLogRecPtr record_start;
+		uint64 offset; /* in the layer file */
+	} at;
+	const Layer *layer; /* VALUE_IN_LAYER */
 } ValueRef;
 
 /*
@@ -69,25 +69,25 @@ typedef struct LayerPart LayerPart;
 
 typedef struct LayerMissing
 {
-	int			n;
-	LayerPart  *parts;			/* in the order in which they were met, each once */
-	uint16	   *slots;			/* a hash table of them */
+	int n;
+	LayerPart *parts; /* in the order in which they were met, each once */
+	uint16 *slots;    /* a hash table of them */
 } LayerMissing;
 
 /* A growing list of references; start with all zeros, end with free(refs). */
 typedef struct ValueList
 {
-	ValueRef   *refs;
-	int			n;
-	int			cap;
-	int			layers;			/* in which was searched */
-	LayerMissing *missing;		/* NULL: searches wait for the disk where they have to */
+	ValueRef *refs;
+	int n;
+	int cap;
+	int layers;            /* in which was searched */
+	LayerMissing *missing; /* NULL: searches wait for the disk where they have to */
 } ValueList;
 
 extern void value_list_add(ValueList *list, const ValueRef *ref);
 
 /* What a scan is told of one version; a returned error ends the scan. */
-typedef PsError *(*ScanCallback) (void *arg, const PsKey *key, const ValueRef *ref);
+typedef PsError *(*ScanCallback)(void *arg, const PsKey *key, const ValueRef *ref);
 
 /*
  * A search with ValueList.missing waits for nothing: what it does not have it
@@ -112,16 +112,16 @@ extern void layer_missing_reset(LayerMissing *missing);
 extern void layer_missing_free(LayerMissing *missing);
 
 /* For benchmarks: reads of the above that are waited for take so many microseconds longer (as aio_bench_delay). */
-extern int	layer_bench_delay;
+extern int layer_bench_delay;
 
 /* Where the layer files of a timeline are, and whose they are.  Lives longer than its layers and writers. */
 typedef struct LayerSpace
 {
-	char	   *dir;
-	PsId		tenant;
-	PsId		timeline;
-	atomic_ullong next_number;	/* of the next file that is written */
-	bool		synced_later;	/* the directory is new: who makes it syncs it, with all that is in it */
+	char *dir;
+	PsId tenant;
+	PsId timeline;
+	atomic_ullong next_number; /* of the next file that is written */
+	bool synced_later;         /* the directory is new: who makes it syncs it, with all that is in it */
 } LayerSpace;
 
 /* No file that is written from now on gets this number, or a lower one.  Any thread. */
@@ -130,28 +130,30 @@ extern void layer_space_skip(LayerSpace *space, uint64 number);
 /* ---- layer.c: layers of every kind, counted references ---- */
 typedef enum LayerType
 {
-	LAYER_OPEN, LAYER_DELTA, LAYER_IMAGE
+	LAYER_OPEN,
+	LAYER_DELTA,
+	LAYER_IMAGE
 } LayerType;
 
 typedef struct LayerInfo
 {
-	LayerType	type;
-	PsKey		key_min;		/* smallest and greatest key inside; a zero kind in key_max: layer is empty */
-	PsKey		key_max;
-	XLogRecPtr	lsn_start;		/* versions have lsn_start <= LSN < lsn_end; an image has lsn_end = lsn_start + 1 */
-	XLogRecPtr	lsn_end;
-	uint64		file_size;		/* 0: in memory */
-	uint64		entries;		/* in the index of a file */
-	uint64		number;			/* of a file: none of the timeline's others has it */
-	int			level;			/* of a delta file: 0 as it was flushed, n merged from level n - 1 */
+	LayerType type;
+	PsKey key_min; /* smallest and greatest key inside; a zero kind in key_max: layer is empty */
+	PsKey key_max;
+	XLogRecPtr lsn_start; /* versions have lsn_start <= LSN < lsn_end; an image has lsn_end = lsn_start + 1 */
+	XLogRecPtr lsn_end;
+	uint64 file_size; /* 0: in memory */
+	uint64 entries;   /* in the index of a file */
+	uint64 number;    /* of a file: none of the timeline's others has it */
+	int level;        /* of a delta file: 0 as it was flushed, n merged from level n - 1 */
 } LayerInfo;
 
 /* Longest name of a layer file, with its zero byte. */
 #define LAYER_NAME_MAX 128
 
 extern const LayerInfo *layer_info(const Layer *layer);
-extern Layer *layer_ref(Layer *layer);	/* any thread */
-extern void layer_unref(Layer *layer);	/* any thread; the last one closes the file or frees the memory */
+extern Layer *layer_ref(Layer *layer); /* any thread */
+extern void layer_unref(Layer *layer); /* any thread; the last one closes the file or frees the memory */
 
 /*
  * Adds the versions of a key with lsn_min <= LSN <= lsn_max to the list, newest
@@ -164,8 +166,8 @@ extern PsError *layer_collect(Layer *layer, const PsKey *key, XLogRecPtr lsn_min
 /* What the versions of keys from lo to hi are in a file, about: entries in its index, and bytes. */
 typedef struct LayerRange
 {
-	uint64		entries;
-	uint64		bytes;
+	uint64 entries;
+	uint64 bytes;
 } LayerRange;
 
 extern PsError *layer_range(const Layer *layer, const PsKey *lo, const PsKey *hi, LayerRange *range);
@@ -207,7 +209,7 @@ extern void layer_set_damaged(const Layer *layer, bool damaged);
  * says what is wrong.  pace is told of the bytes that were read, and may wait; an
  * error of it ends this.
  */
-typedef PsError *(*LayerPace) (void *arg, size_t bytes);
+typedef PsError *(*LayerPace)(void *arg, size_t bytes);
 extern PsError *layer_verify(Layer *layer, LayerPace pace, void *arg);
 
 /* The file's name in the layers directory. */
@@ -219,7 +221,7 @@ extern bool layer_name_parse(const char *name, LayerInfo *info);
 
 /* Most layer files of the process that are open at a time, if not more are in use.  Any thread. */
 extern void layer_set_max_open(int max_open);
-extern int	layer_count_open(void);
+extern int layer_count_open(void);
 
 /*
  * Reads and checks the value at ref->at.offset of a file into buf, which grows.
@@ -241,12 +243,12 @@ extern PsError *layer_read_value(const ValueRef *ref, StringInfo buf, XLogRecPtr
  */
 typedef struct StoredValue
 {
-	size_t		size;			/* in the file, header included */
-	uint32		header_size;
-	uint32		stored_len;		/* of what follows the header */
-	uint32		raw_len;		/* of the value */
-	uint8		codec;
-	XLogRecPtr	record_start;	/* 0: not a record */
+	size_t size; /* in the file, header included */
+	uint32 header_size;
+	uint32 stored_len; /* of what follows the header */
+	uint32 raw_len;    /* of the value */
+	uint8 codec;
+	XLogRecPtr record_start; /* 0: not a record */
 } StoredValue;
 
 extern PsError *layer_value_place(const ValueRef *ref, int *fd, size_t *len);
@@ -288,7 +290,7 @@ extern PsError *delta_writer_end_values(DeltaWriter *writer);
 /* shared: the value has, or may get, other entries. */
 extern PsError *delta_writer_add(DeltaWriter *writer, const PsKey *key, XLogRecPtr lsn, ValueKind kind, bool will_init,
 								 bool shared, uint64 offset);
-extern uint64 delta_writer_size(const DeltaWriter *writer);	/* of the file so far, index included */
+extern uint64 delta_writer_size(const DeltaWriter *writer); /* of the file so far, index included */
 extern size_t delta_writer_memory(const DeltaWriter *writer);
 extern PsError *delta_writer_finish(DeltaWriter *writer, Layer **layer);
 extern void delta_writer_abort(DeltaWriter *writer);
@@ -312,7 +314,7 @@ extern Layer *open_layer_create(XLogRecPtr lsn_start);
 extern void open_layer_put_record(Layer *layer, const PsKey *key, XLogRecPtr lsn, XLogRecPtr record_start, uint32 len,
 								  bool will_init);
 extern void open_layer_put_value(Layer *layer, const PsKey *key, XLogRecPtr lsn, ValueKind kind, const char *data,
-								 uint32 len);	/* image or tombstone; data is copied */
+								 uint32 len); /* image or tombstone; data is copied */
 
 /* Takes away the versions that are newer than the LSN.  Of the writer, as what follows. */
 extern void open_layer_cut(Layer *layer, XLogRecPtr lsn);
@@ -323,14 +325,14 @@ extern void open_layer_cut(Layer *layer, XLogRecPtr lsn);
  * lsn_start of layer_info() may be looked at.
  */
 extern void open_layer_freeze(Layer *layer, XLogRecPtr lsn_end);
-extern size_t open_layer_memory(const Layer *layer);	/* bytes; any thread */
-extern uint64 open_layer_count(const Layer *layer); /* versions */
+extern size_t open_layer_memory(const Layer *layer); /* bytes; any thread */
+extern uint64 open_layer_count(const Layer *layer);  /* versions */
 
 /*
  * Writes a frozen layer as a delta file: records are read from the WAL through
  * read_record (each once, in LSN order), values from memory.
  */
-typedef PsError *(*ReadRecord) (void *arg, XLogRecPtr start, uint32 len, char *buf);
+typedef PsError *(*ReadRecord)(void *arg, XLogRecPtr start, uint32 len, char *buf);
 extern PsError *open_layer_write(Layer *frozen, LayerSpace *space, ReadRecord read_record, void *arg, Layer **delta);
 
 /* ---- layer_merge.c: entries of several files, for who writes new ones ---- */
@@ -361,11 +363,11 @@ extern void layer_merge_close(LayerMerge *merge);
  */
 typedef struct LayerMap LayerMap;
 
-extern LayerMap *layer_map_create(Layer *const *layers, int n);	/* takes a reference of each layer */
+extern LayerMap *layer_map_create(Layer *const *layers, int n); /* takes a reference of each layer */
 extern LayerMap *layer_map_ref(LayerMap *map);
 extern void layer_map_unref(LayerMap *map);
-extern int	layer_map_count(const LayerMap *map);
-extern int	layer_map_level0(const LayerMap *map);	/* delta files of level 0 */
+extern int layer_map_count(const LayerMap *map);
+extern int layer_map_level0(const LayerMap *map);   /* delta files of level 0 */
 extern uint64 layer_map_bytes(const LayerMap *map); /* of all files */
 
 /* The i-th in the order of first keys.  No reference is taken. */
@@ -376,8 +378,8 @@ extern Layer *layer_map_get(const LayerMap *map, int i);
  * <= lsn_max, in the order of their first keys; *layers is to be freed.  No
  * references are taken.  Costs what it finds, not what there is.
  */
-extern int	layer_map_find(const LayerMap *map, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_min, XLogRecPtr lsn_max,
-						   Layer ***layers);
+extern int layer_map_find(const LayerMap *map, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_min, XLogRecPtr lsn_max,
+						  Layer ***layers);
 
 /* A new map with some layers added and some gone. */
 extern LayerMap *layer_map_change(const LayerMap *map, Layer *const *add, int nadd, Layer *const *drop, int ndrop);
@@ -393,4 +395,4 @@ extern PsError *layer_map_collect(const LayerMap *map, const PsKey *key, XLogRec
 extern PsError *layer_map_scan(const LayerMap *map, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_max,
 							   ScanCallback cb, void *arg);
 
-#endif							/* PS_LAYER_H */
+#endif /* PS_LAYER_H */

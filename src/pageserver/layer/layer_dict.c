@@ -19,7 +19,7 @@
 #define DICT_LEVEL 1
 
 /* A sample is of so many index pages of a file, on which records are taken to be that long. */
-#define SAMPLE_PAGES 64
+#define SAMPLE_PAGES        64
 #define SAMPLE_RECORD_BYTES 80
 
 /* With so many of its values a dictionary is tried. */
@@ -59,23 +59,23 @@ dict_sample_free(DictSample *sample)
 static PsError *
 sample_pages(DictSample *sample, const Layer *layer, uint32 first, uint32 npages, size_t bytes)
 {
-	uint32		nlooks = Min(npages, SAMPLE_PAGES);
-	size_t		upto = sample->used;
+	uint32 nlooks = Min(npages, SAMPLE_PAGES);
+	size_t upto = sample->used;
 	StringInfoData value;
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	initStringInfo(&value);
 	for (uint32 i = 0; i < nlooks; i++)
 	{
-		BtreePos	pos;
-		int			step;
+		BtreePos pos;
+		int step;
 
 		PS_GOTO(btree_load_page(&layer->file->index, first + (uint32) ((uint64) npages * i / nlooks), 0, &pos), done);
 		upto += bytes / nlooks;
 		step = Max(1, pos.count / Max(1, (int) (bytes / nlooks / SAMPLE_RECORD_BYTES)));
 		for (; pos.entry < pos.count && sample->used < upto; pos.entry += step)
 		{
-			ValueRef	ref;
+			ValueRef ref;
 			StoredValue stored;
 
 			PS_GOTO(layer_entry_ref(layer, &pos, InvalidXLogRecPtr, &ref), done);
@@ -94,9 +94,9 @@ done:
 static PsError *
 find_pages(const LayerFile *file, const PsKey *from, uint32 *first, uint32 *npages)
 {
-	uint8		target[DELTA_KEY_SIZE] = {0};
-	BtreePos	pos;
-	bool		found;
+	uint8 target[DELTA_KEY_SIZE] = {0};
+	BtreePos pos;
+	bool found;
 
 	ps_key_encode(from, target);
 	PS_TRY(btree_seek_ge(&file->index, target, &pos, &found));
@@ -108,12 +108,12 @@ find_pages(const LayerFile *file, const PsKey *from, uint32 *first, uint32 *npag
 PsError *
 dict_sample_layers(DictSample *sample, Layer *const *layers, int n, const PsKey *from, uint64 bytes)
 {
-	uint32	   *first = pg_malloc0(Max(n, 1) * sizeof(uint32));
-	uint32	   *npages = pg_malloc0(Max(n, 1) * sizeof(uint32));
-	uint64		pages = 0;		/* of all files, from the key on */
-	double		rest = 0;		/* their bytes, values included */
-	double		part;
-	PsError    *err = NULL;
+	uint32 *first = pg_malloc0(Max(n, 1) * sizeof(uint32));
+	uint32 *npages = pg_malloc0(Max(n, 1) * sizeof(uint32));
+	uint64 pages = 0; /* of all files, from the key on */
+	double rest = 0;  /* their bytes, values included */
+	double part;
+	PsError *err = NULL;
 
 	for (int i = 0; i < n && err == NULL; i++)
 	{
@@ -145,7 +145,7 @@ done:
 static LayerDict *
 create(const char *bytes, uint32 size)
 {
-	LayerDict  *dict = pg_malloc0(sizeof(LayerDict));
+	LayerDict *dict = pg_malloc0(sizeof(LayerDict));
 
 	dict->bytes = pg_malloc(size);
 	memcpy(dict->bytes, bytes, size);
@@ -163,7 +163,7 @@ create(const char *bytes, uint32 size)
 size_t
 layer_dict_compress(const LayerDict *dict, char *out, size_t room, const char *data, uint32 len)
 {
-	size_t		n;
+	size_t n;
 
 	if (len > LAYER_DICT_VALUE_MAX)
 		return 0;
@@ -177,13 +177,13 @@ static bool
 saves_enough(const LayerDict *dict, const DictSample *sample)
 {
 	const char *data = sample->bytes;
-	size_t		raw = 0;
-	size_t		stored = 0;
+	size_t raw = 0;
+	size_t stored = 0;
 
 	for (int i = 0; i < Min(sample->n, SAMPLE_TRIES); i++)
 	{
-		char		out[LAYER_DICT_VALUE_MAX];
-		size_t		n = layer_dict_compress(dict, out, sizeof(out), data, (uint32) sample->lens[i]);
+		char out[LAYER_DICT_VALUE_MAX];
+		size_t n = layer_dict_compress(dict, out, sizeof(out), data, (uint32) sample->lens[i]);
 
 		raw += sample->lens[i];
 		stored += n > 0 ? Min(n, sample->lens[i]) : sample->lens[i];
@@ -195,9 +195,9 @@ saves_enough(const LayerDict *dict, const DictSample *sample)
 LayerDict *
 layer_dict_train(const DictSample *sample)
 {
-	char		bytes[DICT_SIZE];
-	size_t		size;
-	LayerDict  *dict;
+	char bytes[DICT_SIZE];
+	size_t size;
+	LayerDict *dict;
 
 	if (sample->used < DICT_SAMPLE_LEAST)
 		return NULL;
@@ -219,10 +219,10 @@ place_of(const LayerFile *file)
 PsError *
 layer_dict_set(const LayerFile *file, const char *bytes)
 {
-	uint32		size = file->summary.dict_size;
-	LayerDict  *dict;
-	LayerDict  *others = NULL;
-	pg_crc32c	crc;
+	uint32 size = file->summary.dict_size;
+	LayerDict *dict;
+	LayerDict *others = NULL;
+	pg_crc32c crc;
 
 	INIT_CRC32C(crc);
 	COMP_CRC32C(crc, bytes, size);
@@ -239,7 +239,7 @@ layer_dict_set(const LayerFile *file, const char *bytes)
 		return layer_damaged(file->path, LAYER_BLOCK_SIZE, "these %u bytes are no dictionary", size);
 	}
 	if (!atomic_compare_exchange_strong(place_of(file), &others, dict))
-		layer_dict_free(dict);	/* another thread was faster */
+		layer_dict_free(dict); /* another thread was faster */
 	return NULL;
 }
 
@@ -248,8 +248,8 @@ layer_dict_of_file(const LayerFile *file, const LayerDict **result)
 {
 	if (layer_dict_is_missing(file))
 	{
-		char	   *bytes = pg_malloc(file->summary.dict_size);
-		PsError    *err = layer_file_read(file, LAYER_BLOCK_SIZE, bytes, file->summary.dict_size);
+		char *bytes = pg_malloc(file->summary.dict_size);
+		PsError *err = layer_file_read(file, LAYER_BLOCK_SIZE, bytes, file->summary.dict_size);
 
 		if (err == NULL)
 			err = layer_dict_set(file, bytes);

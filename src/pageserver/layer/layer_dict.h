@@ -19,21 +19,21 @@
  */
 typedef struct LayerDict
 {
-	char	   *bytes;			/* of a file that is written */
-	uint32		size;
-	ZSTD_DDict *decompress;		/* of a file that is read */
-	ZSTD_CDict *compress;		/* of a file that is written; */
-	ZSTD_CCtx  *context;		/* and what compresses with it */
+	char *bytes; /* of a file that is written */
+	uint32 size;
+	ZSTD_DDict *decompress; /* of a file that is read */
+	ZSTD_CDict *compress;   /* of a file that is written; */
+	ZSTD_CCtx *context;     /* and what compresses with it */
 } LayerDict;
 
 /* Values to make a dictionary of; start with all zeros. */
 typedef struct DictSample
 {
-	char	   *bytes;
-	size_t		used;
-	size_t	   *lens;
-	int			n;
-	int			cap;
+	char *bytes;
+	size_t used;
+	size_t *lens;
+	int n;
+	int cap;
 } DictSample;
 
 /* How many bytes of values make a good sample. */
@@ -76,4 +76,4 @@ extern void layer_dict_free(LayerDict *dict);
 /* delta.c: the sample is what the writer's records are like. */
 extern PsError *delta_writer_learn_sample(struct DeltaWriter *writer, DictSample *sample);
 
-#endif							/* PS_LAYER_DICT_H */
+#endif /* PS_LAYER_DICT_H */

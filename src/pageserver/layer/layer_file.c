@@ -13,13 +13,13 @@
 #include "port/pg_crc32c.h"
 #include "ps_wire.h"
 
-int			layer_bench_delay = 0;
+int layer_bench_delay = 0;
 
 PsError *
-layer_damaged(const char *path, uint64 offset, const char *fmt,...)
+layer_damaged(const char *path, uint64 offset, const char *fmt, ...)
 {
-	char		what[512];
-	va_list		args;
+	char what[512];
+	va_list args;
 
 	va_start(args, fmt);
 	vsnprintf(what, sizeof(what), fmt, args);
@@ -37,11 +37,11 @@ static const char hex_digits[] = "0123456789abcdef";
 const char *
 layer_name_format(const LayerInfo *info, char name[LAYER_NAME_MAX])
 {
-	char	   *p = name;
+	char *p = name;
 
 	for (int k = 0; k < 2; k++)
 	{
-		uint8		bytes[PS_KEY_SIZE];
+		uint8 bytes[PS_KEY_SIZE];
 
 		ps_key_encode(k == 0 ? &info->key_min : &info->key_max, bytes);
 		for (int i = 0; i < PS_KEY_SIZE; i++)
@@ -64,7 +64,7 @@ layer_name_format(const LayerInfo *info, char name[LAYER_NAME_MAX])
 static bool
 parse_key(const char *hex, PsKey *key)
 {
-	uint8		bytes[PS_KEY_SIZE];
+	uint8 bytes[PS_KEY_SIZE];
 
 	for (int i = 0; i < PS_KEY_SIZE; i++)
 	{
@@ -84,8 +84,8 @@ bool
 layer_name_parse(const char *name, LayerInfo *info)
 {
 	const char *rest = name;
-	char	   *end;
-	char		again[LAYER_NAME_MAX];
+	char *end;
+	char again[LAYER_NAME_MAX];
 
 	memset(info, 0, sizeof(*info));
 	if (!parse_key(rest, &info->key_min) || rest[2 * PS_KEY_SIZE] != '-')
@@ -111,7 +111,7 @@ layer_name(const Layer *layer, char name[LAYER_NAME_MAX])
 static pg_crc32c
 summary_crc(const uint8 *block)
 {
-	pg_crc32c	crc;
+	pg_crc32c crc;
 
 	INIT_CRC32C(crc);
 	COMP_CRC32C(crc, block, SUMMARY_CRC);
@@ -169,11 +169,11 @@ layer_summary_is_sane(const LayerSummary *summary)
 		return false;
 	if (summary->entries == 0)
 		return summary->index_pages == 0 && summary->leaf_pages == 0 && summary->levels == 0 &&
-			summary->key_max.kind == 0;
+			   summary->key_max.kind == 0;
 	return summary->leaf_pages > 0 && summary->leaf_pages <= summary->index_pages &&
-		summary->root < summary->index_pages && summary->levels > 0 && summary->levels <= 32 &&
-		(summary->levels == 1) == (summary->index_pages == 1) &&
-		ps_key_cmp(&summary->key_min, &summary->key_max) <= 0 && summary->key_min.kind != 0;
+		   summary->root < summary->index_pages && summary->levels > 0 && summary->levels <= 32 &&
+		   (summary->levels == 1) == (summary->index_pages == 1) &&
+		   ps_key_cmp(&summary->key_min, &summary->key_max) <= 0 && summary->key_min.kind != 0;
 }
 
 /*
@@ -183,9 +183,9 @@ layer_summary_is_sane(const LayerSummary *summary)
 PsError *
 layer_summary_decode(const char *path, const uint8 *block, LayerSummary *summary)
 {
-	uint32		version = ps_get32(block + SUMMARY_VERSION);
-	uint32		block_size = ps_get32(block + SUMMARY_BLOCK_SIZE);
-	bool		is_image = memcmp(block + SUMMARY_MAGIC, LAYER_IMAGE_MAGIC, LAYER_MAGIC_SIZE) == 0;
+	uint32 version = ps_get32(block + SUMMARY_VERSION);
+	uint32 block_size = ps_get32(block + SUMMARY_BLOCK_SIZE);
+	bool is_image = memcmp(block + SUMMARY_MAGIC, LAYER_IMAGE_MAGIC, LAYER_MAGIC_SIZE) == 0;
 
 	memset(summary, 0, sizeof(*summary));
 	if (!is_image && memcmp(block + SUMMARY_MAGIC, LAYER_DELTA_MAGIC, LAYER_MAGIC_SIZE) != 0)
@@ -240,11 +240,11 @@ layer_file_unread(const LayerFile *file, uint64 offset, size_t have, size_t want
 PsError *
 layer_file_read(const LayerFile *file, uint64 offset, void *buf, size_t len)
 {
-	size_t		done = 0;
+	size_t done = 0;
 
 	while (done < len)
 	{
-		ssize_t		n;
+		ssize_t n;
 
 		if (unlikely(layer_bench_delay > 0))
 			usleep(layer_bench_delay);
@@ -279,18 +279,17 @@ layer_summary_info(const LayerSummary *summary, LayerInfo *info)
 		.file_size = summary->file_size,
 		.entries = summary->entries,
 		.number = summary->number,
-		.level = summary->level
-	};
+		.level = summary->level};
 }
 
 /* Is the file of the tenant and timeline that it was found with? */
 static PsError *
 check_ids(const LayerFile *file, const LayerSpace *space)
 {
-	char		t1[PS_ID_TEXT];
-	char		l1[PS_ID_TEXT];
-	char		t2[PS_ID_TEXT];
-	char		l2[PS_ID_TEXT];
+	char t1[PS_ID_TEXT];
+	char l1[PS_ID_TEXT];
+	char t2[PS_ID_TEXT];
+	char l2[PS_ID_TEXT];
 
 	if (ps_id_equal(&file->summary.tenant, &space->tenant) && ps_id_equal(&file->summary.timeline, &space->timeline))
 		return NULL;
@@ -303,8 +302,8 @@ check_ids(const LayerFile *file, const LayerSpace *space)
 PsError *
 layer_padding_check(const LayerFile *file, const uint8 *bytes)
 {
-	uint64		offset = file->summary.values_end;
-	size_t		len = file->summary.index_start - offset;
+	uint64 offset = file->summary.values_end;
+	size_t len = file->summary.index_start - offset;
 
 	for (size_t i = 0; i < len; i++)
 		if (bytes[i] != 0)
@@ -316,7 +315,7 @@ layer_padding_check(const LayerFile *file, const uint8 *bytes)
 PsError *
 layer_file_check_padding(const LayerFile *file)
 {
-	uint8		bytes[LAYER_BLOCK_SIZE];
+	uint8 bytes[LAYER_BLOCK_SIZE];
 
 	PS_TRY(layer_file_read(file, file->summary.values_end, bytes, file->summary.index_start - file->summary.values_end));
 	return layer_padding_check(file, bytes);
@@ -325,7 +324,7 @@ layer_file_check_padding(const LayerFile *file)
 PsError *
 layer_file_open(const LayerSpace *space, const char *name, LayerFile **result)
 {
-	LayerFile  *file = pg_malloc0(sizeof(LayerFile));
+	LayerFile *file = pg_malloc0(sizeof(LayerFile));
 
 	file->path = psprintf("%s/%s", space->dir, name);
 	/* when others have taken the descriptors that we counted on, files that nobody uses give theirs up */
@@ -334,7 +333,7 @@ layer_file_open(const LayerSpace *space, const char *name, LayerFile **result)
 	while (file->fd < 0 && (errno == EMFILE || errno == ENFILE) && layer_close_unused());
 	if (file->fd < 0)
 	{
-		PsError    *err = ps_error(ps_errno_state(), "could not open layer file \"%s\": %m", file->path);
+		PsError *err = ps_error(ps_errno_state(), "could not open layer file \"%s\": %m", file->path);
 
 		layer_file_close(file);
 		return err;
@@ -347,8 +346,8 @@ PsError *
 layer_file_begin(LayerFile *file, const LayerSpace *space, const char *name, const uint8 *block)
 {
 	struct stat st;
-	LayerInfo	info;
-	char		expected[LAYER_NAME_MAX];
+	LayerInfo info;
+	char expected[LAYER_NAME_MAX];
 
 	if (fstat(file->fd, &st) != 0)
 		return ps_error(ps_errno_state(), "could not get the size of layer file \"%s\": %m", file->path);

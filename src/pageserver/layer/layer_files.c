@@ -27,14 +27,14 @@
 /* Of all layers of the process. */
 static struct
 {
-	pthread_mutex_t lock;		/* a leaf; protects what follows, Layer.place and removal from Layer.file */
-	int			max_open;
-	int			nopen;			/* files that are open or being opened */
-	Layer	  **open;			/* those that are open */
-	int			n;
-	int			cap;
-	int			hand;			/* where the search for one to close goes on */
-	atomic_bool exceeded;		/* more than max_open are; looked at without the lock */
+	pthread_mutex_t lock; /* a leaf; protects what follows, Layer.place and removal from Layer.file */
+	int max_open;
+	int nopen;    /* files that are open or being opened */
+	Layer **open; /* those that are open */
+	int n;
+	int cap;
+	int hand;             /* where the search for one to close goes on */
+	atomic_bool exceeded; /* more than max_open are; looked at without the lock */
 } files = {.lock = PTHREAD_MUTEX_INITIALIZER, .max_open = DEFAULT_MAX_OPEN};
 
 /* Held while a file is opened, so that it is opened once: by the layer's number. */
@@ -42,8 +42,7 @@ static pthread_mutex_t open_locks[16] = {
 	PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
 	PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
 	PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
-	PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER
-};
+	PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER};
 
 static pthread_mutex_t *
 open_lock_of(const Layer *layer)
@@ -62,7 +61,7 @@ layer_set_max_open(int max_open)
 int
 layer_count_open(void)
 {
-	int			n;
+	int n;
 
 	pthread_mutex_lock(&files.lock);
 	n = files.nopen;
@@ -87,7 +86,7 @@ put_in(Layer *layer)
 static LayerFile *
 take_out(Layer *layer)
 {
-	LayerFile  *file = layer->file;
+	LayerFile *file = layer->file;
 
 	files.open[layer->place] = files.open[--files.n];
 	files.open[layer->place]->place = layer->place;
@@ -101,8 +100,8 @@ close_one(void)
 {
 	for (int looks = 0; looks < 2 * files.n; looks++)
 	{
-		Layer	   *layer;
-		int			nobody = 0;
+		Layer *layer;
+		int nobody = 0;
 
 		files.hand = (files.hand + 1) % files.n;
 		layer = files.open[files.hand];
@@ -133,8 +132,8 @@ make_room(int more)
 bool
 layer_close_unused(void)
 {
-	int			save_errno = errno;
-	bool		closed;
+	int save_errno = errno;
+	bool closed;
 
 	pthread_mutex_lock(&files.lock);
 	closed = close_one();
@@ -149,7 +148,7 @@ layer_close_unused(void)
 static bool
 reserve_if_room(void)
 {
-	bool		room;
+	bool room;
 
 	pthread_mutex_lock(&files.lock);
 	while (files.nopen >= files.max_open && close_one())
@@ -209,8 +208,8 @@ discard(LayerFile *file)
 static PsError *
 begin_use(Layer *layer, LayerFile *file, const uint8 *block)
 {
-	char		name[LAYER_NAME_MAX];
-	PsError    *err = layer_file_begin(file, layer->space, layer_name(layer, name), block);
+	char name[LAYER_NAME_MAX];
+	PsError *err = layer_file_begin(file, layer->space, layer_name(layer, name), block);
 
 	if (err == NULL)
 		err = check_info(layer, file);
@@ -225,7 +224,7 @@ begin_use(Layer *layer, LayerFile *file, const uint8 *block)
 static PsError *
 open_and_read(const LayerSpace *space, const char *name, LayerFile **file, uint8 *block)
 {
-	PsError    *err;
+	PsError *err;
 
 	make_room(1);
 	err = layer_file_open(space, name, file);
@@ -244,9 +243,9 @@ open_and_read(const LayerSpace *space, const char *name, LayerFile **file, uint8
 static PsError *
 open_file(Layer *layer)
 {
-	LayerFile  *file;
-	char		name[LAYER_NAME_MAX];
-	uint8		block[LAYER_BLOCK_SIZE];
+	LayerFile *file;
+	char name[LAYER_NAME_MAX];
+	uint8 block[LAYER_BLOCK_SIZE];
 
 	PS_TRY(open_and_read(layer->space, layer_name(layer, name), &file, block));
 	return begin_use(layer, file, block);
@@ -255,8 +254,8 @@ open_file(Layer *layer)
 bool
 layer_acquire_if_open(const Layer *shared)
 {
-	Layer	   *layer = (Layer *) shared;
-	int			users = atomic_load_explicit(&layer->users, memory_order_relaxed);
+	Layer *layer = (Layer *) shared;
+	int users = atomic_load_explicit(&layer->users, memory_order_relaxed);
 
 	while (users >= 0)
 		if (atomic_compare_exchange_weak_explicit(&layer->users, &users, users + 1, memory_order_acquire, memory_order_relaxed))
@@ -271,9 +270,9 @@ layer_acquire_if_open(const Layer *shared)
 PsError *
 layer_acquire(const Layer *shared)
 {
-	Layer	   *layer = (Layer *) shared;
+	Layer *layer = (Layer *) shared;
 	pthread_mutex_t *lock = open_lock_of(layer);
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	if (layer_acquire_if_open(layer))
 		return NULL;
@@ -287,8 +286,8 @@ layer_acquire(const Layer *shared)
 bool
 layer_open_ahead(const Layer *layer, LayerFile **file)
 {
-	char		name[LAYER_NAME_MAX];
-	PsError    *err;
+	char name[LAYER_NAME_MAX];
+	PsError *err;
 
 	if (!reserve_if_room())
 		return false;
@@ -303,9 +302,9 @@ layer_open_ahead(const Layer *layer, LayerFile **file)
 bool
 layer_opened_ahead(const Layer *shared, LayerFile *file, const uint8 *block)
 {
-	Layer	   *layer = (Layer *) shared;
+	Layer *layer = (Layer *) shared;
 	pthread_mutex_t *lock = open_lock_of(layer);
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	if (block == NULL)
 	{
@@ -314,7 +313,7 @@ layer_opened_ahead(const Layer *shared, LayerFile *file, const uint8 *block)
 	}
 	pthread_mutex_lock(lock);
 	if (layer_acquire_if_open(layer))
-		discard(file);			/* another thread was faster */
+		discard(file); /* another thread was faster */
 	else
 		err = begin_use(layer, file, block);
 	pthread_mutex_unlock(lock);
@@ -346,7 +345,7 @@ layer_space_skip(LayerSpace *space, uint64 number)
 static Layer *
 make_layer(LayerSpace *space, const LayerInfo *info)
 {
-	Layer	   *layer = pg_malloc0(sizeof(Layer));
+	Layer *layer = pg_malloc0(sizeof(Layer));
 
 	layer_space_skip(space, info->number);
 	layer->info = *info;
@@ -365,10 +364,10 @@ layer_known(LayerSpace *space, const LayerInfo *info)
 PsError *
 layer_open(LayerSpace *space, const char *name, Layer **layer)
 {
-	LayerFile  *file;
-	LayerInfo	info;
-	uint8		block[LAYER_BLOCK_SIZE];
-	PsError    *err;
+	LayerFile *file;
+	LayerInfo info;
+	uint8 block[LAYER_BLOCK_SIZE];
+	PsError *err;
 
 	PS_TRY(open_and_read(space, name, &file, block));
 	err = layer_file_begin(file, space, name, block);
@@ -393,7 +392,7 @@ layer_remove(Layer *layer)
 void
 layer_file_free(Layer *layer)
 {
-	LayerFile  *file = NULL;
+	LayerFile *file = NULL;
 
 	pthread_mutex_lock(&files.lock);
 	if (layer->file != NULL)
@@ -406,8 +405,8 @@ layer_file_free(Layer *layer)
 		layer_file_close(file);
 	if (atomic_load_explicit(&layer->removed, memory_order_relaxed))
 	{
-		char		name[LAYER_NAME_MAX];
-		char	   *path = psprintf("%s/%s", layer->space->dir, layer_name(layer, name));
+		char name[LAYER_NAME_MAX];
+		char *path = psprintf("%s/%s", layer->space->dir, layer_name(layer, name));
 
 		/* with a deleted branch its directory may have gone elsewhere, to be removed whole */
 		if (unlink(path) != 0 && errno != ENOENT)

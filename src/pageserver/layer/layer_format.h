@@ -93,52 +93,52 @@
 
 #define LAYER_FORMAT_VERSION 3
 
-#define LAYER_BLOCK_SIZE 8192
+#define LAYER_BLOCK_SIZE  8192
 #define LAYER_DELTA_MAGIC "PSMDELTA"
 #define LAYER_IMAGE_MAGIC "PSMIMAGE"
-#define LAYER_MAGIC_SIZE 8
+#define LAYER_MAGIC_SIZE  8
 
 typedef enum LayerCodec
 {
 	LAYER_CODEC_NONE = 0,
 	LAYER_CODEC_LZ4 = 1,
 	LAYER_CODEC_ZSTD = 2,
-	LAYER_CODEC_DICT = 3		/* zstd with the file's dictionary */
+	LAYER_CODEC_DICT = 3 /* zstd with the file's dictionary */
 } LayerCodec;
 
 /* The summary's fields. */
-#define SUMMARY_MAGIC 0
-#define SUMMARY_VERSION 8
-#define SUMMARY_BLOCK_SIZE 12
-#define SUMMARY_TENANT 16
-#define SUMMARY_TIMELINE 32
-#define SUMMARY_KEY_MIN 48
-#define SUMMARY_KEY_MAX 66
-#define SUMMARY_IMAGE_CODEC 84
+#define SUMMARY_MAGIC        0
+#define SUMMARY_VERSION      8
+#define SUMMARY_BLOCK_SIZE   12
+#define SUMMARY_TENANT       16
+#define SUMMARY_TIMELINE     32
+#define SUMMARY_KEY_MIN      48
+#define SUMMARY_KEY_MAX      66
+#define SUMMARY_IMAGE_CODEC  84
 #define SUMMARY_RECORD_CODEC 85
-#define SUMMARY_LEVEL 86
-#define SUMMARY_LSN_START 88
-#define SUMMARY_LSN_END 96
-#define SUMMARY_VALUES_END 104
-#define SUMMARY_INDEX_START 112
-#define SUMMARY_INDEX_PAGES 120
-#define SUMMARY_LEAF_PAGES 124
-#define SUMMARY_ROOT 128
-#define SUMMARY_LEVELS 132
-#define SUMMARY_ENTRIES 136
-#define SUMMARY_FILE_SIZE 144
-#define SUMMARY_NUMBER 152
-#define SUMMARY_DICT_SIZE 160
-#define SUMMARY_DICT_CRC 164
-#define SUMMARY_USED 168
-#define SUMMARY_CRC (LAYER_BLOCK_SIZE - 4)
+#define SUMMARY_LEVEL        86
+#define SUMMARY_LSN_START    88
+#define SUMMARY_LSN_END      96
+#define SUMMARY_VALUES_END   104
+#define SUMMARY_INDEX_START  112
+#define SUMMARY_INDEX_PAGES  120
+#define SUMMARY_LEAF_PAGES   124
+#define SUMMARY_ROOT         128
+#define SUMMARY_LEVELS       132
+#define SUMMARY_ENTRIES      136
+#define SUMMARY_FILE_SIZE    144
+#define SUMMARY_NUMBER       152
+#define SUMMARY_DICT_SIZE    160
+#define SUMMARY_DICT_CRC     164
+#define SUMMARY_USED         168
+#define SUMMARY_CRC          (LAYER_BLOCK_SIZE - 4)
 
 /* A value's header. */
-#define BLOB_FLAGS 0
+#define BLOB_FLAGS         0
 #define BLOB_STORED_LENGTH 1
-#define BLOB_CRC 5
-#define BLOB_HEADER_MIN 9
-#define BLOB_HEADER_MAX (BLOB_HEADER_MIN + 8 + 4)
+#define BLOB_CRC           5
+#define BLOB_HEADER_MIN    9
+#define BLOB_HEADER_MAX    (BLOB_HEADER_MIN + 8 + 4)
 
 /* Longest value, raw or stored: the longest WAL record (WAL_MAX_RECORD of wal/wal.h), which a StringInfo can hold. */
 #define LAYER_VALUE_MAX ((uint32) 0x3fffdfff)
@@ -146,22 +146,22 @@ typedef enum LayerCodec
 #define LAYER_DICT_MAX (64 * 1024)
 
 /* An index page. */
-#define INDEX_CRC 0
-#define INDEX_PAGE_NUMBER 4
-#define INDEX_LEVEL 8
-#define INDEX_KEY_SIZE 9
+#define INDEX_CRC           0
+#define INDEX_PAGE_NUMBER   4
+#define INDEX_LEVEL         8
+#define INDEX_KEY_SIZE      9
 #define INDEX_PREFIX_LENGTH 10
-#define INDEX_COUNT 12
-#define INDEX_PREFIX 16
-#define INDEX_VALUE_SIZE 6
+#define INDEX_COUNT         12
+#define INDEX_PREFIX        16
+#define INDEX_VALUE_SIZE    6
 
 #define IMAGE_KEY_SIZE 18
 #define DELTA_KEY_SIZE 26
 
 /* An entry's value: bits below the offset. */
-#define ENTRY_WILL_INIT 0x1
-#define ENTRY_KIND_SHIFT 1
-#define ENTRY_SHARED 0x8
+#define ENTRY_WILL_INIT    0x1
+#define ENTRY_KIND_SHIFT   1
+#define ENTRY_SHARED       0x8
 #define ENTRY_OFFSET_SHIFT 4
 
 /* Offsets of values are less than this, as 44 bits are left for them. */
@@ -169,4 +169,4 @@ typedef enum LayerCodec
 
 #define LAYER_LEVEL_MAX 15
 
-#endif							/* PS_LAYER_FORMAT_H */
+#endif /* PS_LAYER_FORMAT_H */

@@ -16,27 +16,27 @@
 /* The summary block, decoded; its fields are described in layer_format.h. */
 typedef struct LayerSummary
 {
-	LayerType	type;			/* the magic */
-	PsId		tenant;
-	PsId		timeline;
-	PsKey		key_min;
-	PsKey		key_max;
-	uint8		image_codec;
-	uint8		record_codec;
-	uint8		level;
-	XLogRecPtr	lsn_start;
-	XLogRecPtr	lsn_end;
-	uint64		values_end;
-	uint64		index_start;
-	uint32		index_pages;
-	uint32		leaf_pages;
-	uint32		root;
-	uint32		levels;
-	uint64		entries;
-	uint64		file_size;
-	uint64		number;
-	uint32		dict_size;
-	uint32		dict_crc;
+	LayerType type; /* the magic */
+	PsId tenant;
+	PsId timeline;
+	PsKey key_min;
+	PsKey key_max;
+	uint8 image_codec;
+	uint8 record_codec;
+	uint8 level;
+	XLogRecPtr lsn_start;
+	XLogRecPtr lsn_end;
+	uint64 values_end;
+	uint64 index_start;
+	uint32 index_pages;
+	uint32 leaf_pages;
+	uint32 root;
+	uint32 levels;
+	uint64 entries;
+	uint64 file_size;
+	uint64 number;
+	uint32 dict_size;
+	uint32 dict_crc;
 } LayerSummary;
 
 /* Where the first value may be. */
@@ -49,10 +49,10 @@ layer_values_start(const LayerSummary *summary)
 /* A layer file that is open.  Immutable but for the bits in index.checked, and the dictionary (layer_dict.h). */
 typedef struct LayerFile
 {
-	char	   *path;
-	int			fd;
+	char *path;
+	int fd;
 	LayerSummary summary;
-	Btree		index;
+	Btree index;
 	struct LayerDict *_Atomic dict; /* NULL: not read yet, or none */
 } LayerFile;
 
@@ -65,18 +65,18 @@ typedef struct OpenLayer OpenLayer;
  */
 struct Layer
 {
-	LayerInfo	info;
-	atomic_int	refs;
-	OpenLayer  *open;			/* NULL: a file */
+	LayerInfo info;
+	atomic_int refs;
+	OpenLayer *open; /* NULL: a file */
 
 	/* of a file; layer_files.c has the rules */
 	LayerSpace *space;
-	LayerFile  *file;			/* for who has acquired the layer; NULL: closed */
-	atomic_int	users;			/* who have acquired it; -1: file is closed */
-	int			place;			/* among the open files */
-	atomic_bool used;			/* since it was last looked at which to close */
-	atomic_bool removed;		/* the file goes with the last reference */
-	atomic_bool damaged;		/* see layer_is_damaged() */
+	LayerFile *file;     /* for who has acquired the layer; NULL: closed */
+	atomic_int users;    /* who have acquired it; -1: file is closed */
+	int place;           /* among the open files */
+	atomic_bool used;    /* since it was last looked at which to close */
+	atomic_bool removed; /* the file goes with the last reference */
+	atomic_bool damaged; /* see layer_is_damaged() */
 };
 
 /* ---- layer_files.c: open files ---- */
@@ -142,7 +142,7 @@ extern bool layer_file_read_cached(const LayerFile *file, uint64 offset, void *b
 extern PsError *layer_file_unread(const LayerFile *file, uint64 offset, size_t have, size_t wanted, int read_errno);
 
 /* The error for a file whose contents cannot be right; the format says what is wrong. */
-extern PsError *layer_damaged(const char *path, uint64 offset, const char *fmt,...) pg_attribute_printf(3, 4);
+extern PsError *layer_damaged(const char *path, uint64 offset, const char *fmt, ...) pg_attribute_printf(3, 4);
 
 /* ---- layer_output.c: a file that is being written ---- */
 typedef struct LayerOutput LayerOutput;
@@ -159,7 +159,7 @@ extern PsError *layer_output_append(LayerOutput *out, const void *data, size_t l
 
 /* The dictionary that records are compressed with, before the first value; it is the output's then. */
 extern PsError *layer_output_set_dict(LayerOutput *out, struct LayerDict *dict);
-extern const struct LayerDict *layer_output_dict(const LayerOutput *out);	/* NULL: none */
+extern const struct LayerDict *layer_output_dict(const LayerOutput *out); /* NULL: none */
 
 /* Ends the values: fills up with zeros to a whole block, notes where the index begins. */
 extern PsError *layer_output_begin_index(LayerOutput *out);
@@ -208,14 +208,14 @@ extern void open_layer_free(OpenLayer *open);
 typedef struct LayerCursor
 {
 	const Layer *layer;
-	PsKey		hi;
-	XLogRecPtr	lsn_max;
-	bool		newest;
-	BtreePlace	place;			/* of the next entry to look at */
-	bool		at_end;			/* there is none */
-	bool		valid;
-	PsKey		key;
-	ValueList	versions;
+	PsKey hi;
+	XLogRecPtr lsn_max;
+	bool newest;
+	BtreePlace place; /* of the next entry to look at */
+	bool at_end;      /* there is none */
+	bool valid;
+	PsKey key;
+	ValueList versions;
 } LayerCursor;
 
 extern PsError *layer_cursor_open(LayerCursor *cursor, const Layer *layer, const PsKey *lo, const PsKey *hi,
@@ -227,20 +227,20 @@ extern void layer_cursor_close(LayerCursor *cursor);
 
 typedef struct LayerSearchItem
 {
-	XLogRecPtr	lsn_end;
-	const LayerNode *node;		/* to look into, or else: */
+	XLogRecPtr lsn_end;
+	const LayerNode *node; /* to look into, or else: */
 	const LayerEntry *layer;
 } LayerSearchItem;
 
 /* One thread's; the map must stay. */
 typedef struct LayerSearch
 {
-	PsKey		key;
-	XLogRecPtr	lsn_min;
-	XLogRecPtr	lsn_max;
-	LayerSearchItem *heap;		/* the greatest lsn_end first */
-	int			n;
-	int			cap;
+	PsKey key;
+	XLogRecPtr lsn_min;
+	XLogRecPtr lsn_max;
+	LayerSearchItem *heap; /* the greatest lsn_end first */
+	int n;
+	int cap;
 	LayerSearchItem few[64];
 } LayerSearch;
 
@@ -257,4 +257,4 @@ extern void layer_search_end(LayerSearch *search);
 /* Fills a reference from an index entry.  Caller has acquired the layer. */
 extern PsError *layer_entry_ref(const Layer *layer, const BtreePos *pos, XLogRecPtr lsn, ValueRef *ref);
 
-#endif							/* PS_LAYER_IMPL_H */
+#endif /* PS_LAYER_IMPL_H */

@@ -23,11 +23,11 @@
 /* Immutable but for refs. */
 struct LayerMap
 {
-	atomic_int	refs;
-	LayerNode  *root;
-	int			count;
-	int			level0;
-	uint64		bytes;
+	atomic_int refs;
+	LayerNode *root;
+	int count;
+	int level0;
+	uint64 bytes;
 };
 
 static void
@@ -44,7 +44,7 @@ count_layer(LayerMap *map, const Layer *layer, int sign)
 LayerMap *
 layer_map_create(Layer *const *layers, int n)
 {
-	LayerMap   *map = pg_malloc0(sizeof(LayerMap));
+	LayerMap *map = pg_malloc0(sizeof(LayerMap));
 
 	atomic_init(&map->refs, 1);
 	map->root = layer_tree_create(layers, n);
@@ -97,8 +97,8 @@ layer_map_get(const LayerMap *map, int i)
 LayerMap *
 layer_map_change(const LayerMap *map, Layer *const *add, int nadd, Layer *const *drop, int ndrop)
 {
-	LayerMap   *changed = pg_malloc(sizeof(LayerMap));
-	bool		done;
+	LayerMap *changed = pg_malloc(sizeof(LayerMap));
+	bool done;
 
 	*changed = (LayerMap) {.count = map->count, .level0 = map->level0, .bytes = map->bytes};
 	atomic_init(&changed->refs, 1);
@@ -124,11 +124,11 @@ typedef struct RangeSearch
 {
 	const PsKey *lo;
 	const PsKey *hi;
-	XLogRecPtr	lsn_min;
-	XLogRecPtr	lsn_max;
-	Layer	  **found;
-	int			n;
-	int			cap;
+	XLogRecPtr lsn_min;
+	XLogRecPtr lsn_max;
+	Layer **found;
+	int n;
+	int cap;
 } RangeSearch;
 
 static void
@@ -189,7 +189,7 @@ static void
 push(LayerSearch *search, const LayerEntry *entry, bool is_layer)
 {
 	LayerSearchItem *heap;
-	int			i = search->n;
+	int i = search->n;
 
 	if (search->n == search->cap)
 	{
@@ -205,8 +205,7 @@ push(LayerSearch *search, const LayerEntry *entry, bool is_layer)
 	heap[i] = (LayerSearchItem) {
 		.lsn_end = entry->lsn_end,
 		.node = is_layer ? NULL : entry->at.node,
-		.layer = is_layer ? entry : NULL
-	};
+		.layer = is_layer ? entry : NULL};
 }
 
 static LayerSearchItem
@@ -215,11 +214,11 @@ pop(LayerSearch *search)
 	LayerSearchItem *heap = search->heap;
 	LayerSearchItem top = heap[0];
 	LayerSearchItem last = heap[--search->n];
-	int			i = 0;
+	int i = 0;
 
 	for (;;)
 	{
-		int			child = 2 * i + 1;
+		int child = 2 * i + 1;
 
 		if (child + 1 < search->n && heap[child + 1].lsn_end > heap[child].lsn_end)
 			child++;
@@ -264,8 +263,8 @@ cmp_refs(const void *a, const void *b)
 {
 	const ValueRef *x = a;
 	const ValueRef *y = b;
-	bool		x_is_image = layer_info(x->layer)->type == LAYER_IMAGE;
-	bool		y_is_image = layer_info(y->layer)->type == LAYER_IMAGE;
+	bool x_is_image = layer_info(x->layer)->type == LAYER_IMAGE;
+	bool y_is_image = layer_info(y->layer)->type == LAYER_IMAGE;
 
 	if (x->lsn != y->lsn)
 		return x->lsn > y->lsn ? -1 : 1;
@@ -278,7 +277,7 @@ cmp_refs(const void *a, const void *b)
 static void
 merge_refs(ValueList *list, int first)
 {
-	int			n = first;
+	int n = first;
 
 	qsort(list->refs + first, list->n - first, sizeof(ValueRef), cmp_refs);
 	for (int i = first; i < list->n; i++)
@@ -300,9 +299,9 @@ static PsError *
 collect_group(const LayerEntry *const *group, int n, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max,
 			  ValueList *list, bool *done)
 {
-	int			first = list->n;
-	int			sources = 0;
-	bool		found = false;
+	int first = list->n;
+	int sources = 0;
+	bool found = false;
 
 	for (int i = 0; i < n && !found; i++)
 	{
@@ -318,7 +317,7 @@ collect_group(const LayerEntry *const *group, int n, const PsKey *key, XLogRecPt
 	*done = found;
 	for (int i = 0; i < n; i++)
 	{
-		int			before = list->n;
+		int before = list->n;
 
 		if (layer_info(group[i]->at.layer)->type == LAYER_IMAGE || lsn_min > lsn_max || group[i]->lsn_end <= lsn_min)
 			continue;
@@ -338,17 +337,17 @@ layer_map_collect(const LayerMap *map, const PsKey *key, XLogRecPtr lsn_min, XLo
 	LayerSearch search;
 	const LayerEntry *few[32];
 	const LayerEntry **group = few;
-	int			cap = lengthof(few);
+	int cap = lengthof(few);
 	const LayerEntry *next;
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	*done = false;
 	layer_search_begin(&search, map, key, lsn_min, lsn_max);
 	next = layer_search_next(&search);
 	while (next != NULL && !*done && err == NULL)
 	{
-		XLogRecPtr	group_start = next->lsn_start;
-		int			n = 0;
+		XLogRecPtr group_start = next->lsn_start;
+		int n = 0;
 
 		do
 		{
@@ -379,9 +378,9 @@ layer_map_collect(const LayerMap *map, const PsKey *key, XLogRecPtr lsn_min, XLo
 /* A layer in the range of a scan; its cursor is opened when the scan gets to its first key. */
 typedef struct ScanSource
 {
-	Layer	   *layer;
-	PsKey		at;				/* the cursor's key, or before it is open the layer's first */
-	bool		is_open;
+	Layer *layer;
+	PsKey at; /* the cursor's key, or before it is open the layer's first */
+	bool is_open;
 	LayerCursor cursor;
 } ScanSource;
 
@@ -397,7 +396,7 @@ sift_down(ScanSource **heap, int n, int i)
 {
 	for (;;)
 	{
-		int			least = i;
+		int least = i;
 		ScanSource *tmp;
 
 		for (int child = 2 * i + 1; child <= 2 * i + 2; child++)
@@ -425,7 +424,7 @@ static PsError *
 advance_first(ScanSource **heap, int *n, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_max)
 {
 	ScanSource *source = heap[0];
-	PsError    *err;
+	PsError *err;
 
 	if (source->is_open)
 		err = layer_cursor_next(&source->cursor);
@@ -449,12 +448,12 @@ advance_first(ScanSource **heap, int *n, const PsKey *lo, const PsKey *hi, XLogR
 PsError *
 layer_map_scan(const LayerMap *map, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_max, ScanCallback cb, void *arg)
 {
-	Layer	  **layers;
-	int			n = layer_map_find(map, lo, hi, 0, lsn_max, &layers);
+	Layer **layers;
+	int n = layer_map_find(map, lo, hi, 0, lsn_max, &layers);
 	ScanSource *sources = pg_malloc0(Max(n, 1) * sizeof(ScanSource));
 	ScanSource **heap = pg_malloc(Max(n, 1) * sizeof(ScanSource *));
-	ValueList	versions = {0};
-	PsError    *err = NULL;
+	ValueList versions = {0};
+	PsError *err = NULL;
 
 	/* they come in the order of their first keys, which is one of a heap too */
 	for (int i = 0; i < n; i++)
@@ -465,7 +464,7 @@ layer_map_scan(const LayerMap *map, const PsKey *lo, const PsKey *hi, XLogRecPtr
 	}
 	while (n > 0 && err == NULL)
 	{
-		PsKey		key = heap[0]->at;
+		PsKey key = heap[0]->at;
 
 		/* one that is not open yet has nothing to tell; opened, it may be at this key again */
 		versions.n = 0;

@@ -18,40 +18,40 @@
 /* An entry, and where it is: the file is not kept open between two. */
 typedef struct MergeEntry
 {
-	uint8		at[DELTA_KEY_SIZE]; /* key and LSN */
-	ValueRef	ref;
-	BtreePlace	place;
+	uint8 at[DELTA_KEY_SIZE]; /* key and LSN */
+	ValueRef ref;
+	BtreePlace place;
 } MergeEntry;
 
 typedef struct MergeSource
 {
-	Layer	   *layer;			/* NULL: left behind */
-	uint8		first_key[PS_KEY_SIZE]; /* of the file */
-	MergeEntry	now;
-	MergeEntry	key_start;		/* the first of the current key of the merge, if it is here */
-	bool		at_end;			/* there is no entry */
+	Layer *layer;                 /* NULL: left behind */
+	uint8 first_key[PS_KEY_SIZE]; /* of the file */
+	MergeEntry now;
+	MergeEntry key_start; /* the first of the current key of the merge, if it is here */
+	bool at_end;          /* there is no entry */
 } MergeSource;
 
 struct LayerMerge
 {
-	uint8		lo[DELTA_KEY_SIZE];
-	uint8		hi[PS_KEY_SIZE];
-	MergeSource *sources;		/* by first_key */
-	int			nsources;
-	int			nstarted;		/* sources from here on begin later */
-	MergeSource **heap;			/* those that are started and not at their end; the least first */
-	int			n;
-	uint8		key[PS_KEY_SIZE];	/* the current key */
-	bool		has_key;
-	MergeSource **of_key;		/* those that have it */
-	int			nof_key;
+	uint8 lo[DELTA_KEY_SIZE];
+	uint8 hi[PS_KEY_SIZE];
+	MergeSource *sources; /* by first_key */
+	int nsources;
+	int nstarted;       /* sources from here on begin later */
+	MergeSource **heap; /* those that are started and not at their end; the least first */
+	int n;
+	uint8 key[PS_KEY_SIZE]; /* the current key */
+	bool has_key;
+	MergeSource **of_key; /* those that have it */
+	int nof_key;
 };
 
 /* By key and LSN; of the same version the one that counts first. */
 static bool
 comes_before(const MergeSource *a, const MergeSource *b)
 {
-	int			cmp = memcmp(a->now.at, b->now.at, DELTA_KEY_SIZE);
+	int cmp = memcmp(a->now.at, b->now.at, DELTA_KEY_SIZE);
 
 	if (cmp != 0)
 		return cmp < 0;
@@ -65,7 +65,7 @@ sift_down(LayerMerge *merge, int i)
 {
 	for (;;)
 	{
-		int			least = i;
+		int least = i;
 		MergeSource *tmp;
 
 		for (int child = 2 * i + 1; child <= 2 * i + 2; child++)
@@ -111,9 +111,9 @@ load(const LayerMerge *merge, MergeSource *source, const BtreePos *pos)
 static PsError *
 advance(const LayerMerge *merge, MergeSource *source, bool first)
 {
-	BtreePos	pos;
-	bool		found = false;
-	PsError    *err;
+	BtreePos pos;
+	bool found = false;
+	PsError *err;
 
 	PS_TRY(layer_acquire(source->layer));
 	if (first)
@@ -231,7 +231,7 @@ begin_key(LayerMerge *merge)
 PsError *
 layer_merge_next(LayerMerge *merge, PsKey *key, ValueRef *ref, bool *found)
 {
-	uint8		at[DELTA_KEY_SIZE];
+	uint8 at[DELTA_KEY_SIZE];
 
 	PS_TRY(start_sources(merge));
 	*found = merge->n > 0;

@@ -21,24 +21,24 @@
 
 /* What is no index page and not before the index has a number of its own. */
 #define PART_FIRST_BLOCK (-1)
-#define PART_DICT (-2)
+#define PART_DICT        (-2)
 
 struct LayerPart
 {
 	const Layer *layer;
-	int64		number;			/* as btree.h has them, or one of these */
-	LayerFile  *file;			/* while it is read; of the first block, one that is not the layer's yet */
+	int64 number;    /* as btree.h has them, or one of these */
+	LayerFile *file; /* while it is read; of the first block, one that is not the layer's yet */
 };
 
 /* A part is found by its place in "parts", plus one. */
 static uint16 *
 find_slot(LayerMissing *missing, const LayerPart *part)
 {
-	uint32		hash = murmurhash32((uint32) ((uintptr_t) part->layer / sizeof(Layer)) ^ murmurhash32((uint32) part->number));
+	uint32 hash = murmurhash32((uint32) ((uintptr_t) part->layer / sizeof(Layer)) ^ murmurhash32((uint32) part->number));
 
 	for (;; hash++)
 	{
-		uint16	   *slot = &missing->slots[hash % HASH_SIZE];
+		uint16 *slot = &missing->slots[hash % HASH_SIZE];
 
 		if (*slot == 0 || (missing->parts[*slot - 1].layer == part->layer && missing->parts[*slot - 1].number == part->number))
 			return slot;
@@ -48,8 +48,8 @@ find_slot(LayerMissing *missing, const LayerPart *part)
 static void
 add(LayerMissing *missing, const Layer *layer, int64 number)
 {
-	LayerPart	part = {.layer = layer, .number = number};
-	uint16	   *slot;
+	LayerPart part = {.layer = layer, .number = number};
+	uint16 *slot;
 
 	if (missing->n == MAX_PARTS)
 		return;
@@ -119,7 +119,7 @@ layer_missing_dict(LayerMissing *missing, const Layer *layer)
 bool
 layer_missing_place(LayerMissing *missing, int i, int *fd, uint64 *offset, size_t *len)
 {
-	LayerPart  *part = &missing->parts[i];
+	LayerPart *part = &missing->parts[i];
 
 	*offset = 0;
 	*len = LAYER_BLOCK_SIZE;
@@ -149,9 +149,9 @@ layer_missing_place(LayerMissing *missing, int i, int *fd, uint64 *offset, size_
 bool
 layer_missing_take(LayerMissing *missing, int i, const char *bytes, bool complete)
 {
-	LayerPart  *part = &missing->parts[i];
-	PsError    *err = NULL;
-	bool		ok;
+	LayerPart *part = &missing->parts[i];
+	PsError *err = NULL;
+	bool ok;
 
 	if (part->number == PART_FIRST_BLOCK)
 		return layer_opened_ahead(part->layer, part->file, complete ? (const uint8 *) bytes : NULL);

@@ -22,12 +22,12 @@
 struct LayerOutput
 {
 	LayerSpace *space;
-	char	   *path;			/* temporary */
-	int			fd;				/* -1: closed, the file is finished or removed */
-	char	   *buf;
-	size_t		used;			/* bytes in buf */
-	uint64		written;		/* bytes in the file before them */
-	LayerDict  *dict;			/* or NULL */
+	char *path; /* temporary */
+	int fd;     /* -1: closed, the file is finished or removed */
+	char *buf;
+	size_t used;     /* bytes in buf */
+	uint64 written;  /* bytes in the file before them */
+	LayerDict *dict; /* or NULL */
 	LayerSummary summary;
 };
 
@@ -35,9 +35,9 @@ PsError *
 layer_output_create(LayerSpace *space, LayerType type, int level, XLogRecPtr lsn_start, XLogRecPtr lsn_end,
 					LayerOutput **result)
 {
-	uint64		number = atomic_fetch_add(&space->next_number, 1);
+	uint64 number = atomic_fetch_add(&space->next_number, 1);
 	LayerOutput *out = pg_malloc0(sizeof(LayerOutput));
-	PsError    *err;
+	PsError *err;
 
 	out->space = space;
 	out->path = psprintf("%s/%s_%016llx-%016llx_%llx.tmp", space->dir, type == LAYER_IMAGE ? "image" : "delta",
@@ -88,7 +88,7 @@ write_at(LayerOutput *out, uint64 offset, const char *data, size_t len)
 {
 	while (len > 0)
 	{
-		ssize_t		n;
+		ssize_t n;
 
 		errno = 0;
 		n = pwrite(out->fd, data, len, (off_t) offset);
@@ -134,7 +134,7 @@ layer_output_append(LayerOutput *out, const void *data, size_t len)
 
 	while (len > 0)
 	{
-		size_t		n = Min(len, OUTPUT_BUFFER_SIZE - out->used);
+		size_t n = Min(len, OUTPUT_BUFFER_SIZE - out->used);
 
 		memcpy(out->buf + out->used, p, n);
 		out->used += n;
@@ -149,7 +149,7 @@ layer_output_append(LayerOutput *out, const void *data, size_t len)
 PsError *
 layer_output_set_dict(LayerOutput *out, LayerDict *dict)
 {
-	pg_crc32c	crc;
+	pg_crc32c crc;
 
 	if (out->dict != NULL || layer_output_position(out) != LAYER_BLOCK_SIZE)
 	{
@@ -196,11 +196,11 @@ discard(LayerOutput *out)
 PsError *
 layer_output_finish(LayerOutput *out, Layer **layer)
 {
-	uint8		block[LAYER_BLOCK_SIZE];
-	LayerInfo	info;
-	char		name[LAYER_NAME_MAX];
-	char	   *path;
-	PsError    *err;
+	uint8 block[LAYER_BLOCK_SIZE];
+	LayerInfo info;
+	char name[LAYER_NAME_MAX];
+	char *path;
+	PsError *err;
 
 	out->summary.file_size = layer_output_position(out);
 	layer_summary_encode(&out->summary, block);

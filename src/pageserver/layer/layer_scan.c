@@ -10,22 +10,21 @@
 PsError *
 layer_entry_ref(const Layer *layer, const BtreePos *pos, XLogRecPtr lsn, ValueRef *ref)
 {
-	uint64		value = btree_value(pos);
-	uint8		kind = value >> ENTRY_KIND_SHIFT & 3;
+	uint64 value = btree_value(pos);
+	uint8 kind = value >> ENTRY_KIND_SHIFT & 3;
 
 	if (kind > VALUE_RECORD || (kind != VALUE_RECORD && !(value & ENTRY_WILL_INIT)))
 		return layer_damaged(layer->file->path, btree_pos_offset(pos),
 							 "entry %d of index page %u has value %012llX, of no known kind", pos->entry, pos->page,
 							 (unsigned long long) value);
-	*ref = (ValueRef){
+	*ref = (ValueRef) {
 		.lsn = lsn,
 		.kind = kind,
 		.place = VALUE_IN_LAYER,
 		.will_init = (value & ENTRY_WILL_INIT) != 0,
 		.shared = (value & ENTRY_SHARED) != 0,
 		.at.offset = value >> ENTRY_OFFSET_SHIFT,
-		.layer = layer
-	};
+		.layer = layer};
 	return NULL;
 }
 
@@ -45,8 +44,8 @@ out_of_order(const LayerCursor *cursor, const BtreePos *pos)
 static PsError *
 seek_newest(const LayerCursor *cursor, uint8 *at, BtreePos *pos)
 {
-	uint8		target[DELTA_KEY_SIZE];
-	bool		found;
+	uint8 target[DELTA_KEY_SIZE];
+	bool found;
 
 	memcpy(target, at, PS_KEY_SIZE);
 	ps_put64(target + PS_KEY_SIZE, cursor->lsn_max);
@@ -60,8 +59,8 @@ seek_newest(const LayerCursor *cursor, uint8 *at, BtreePos *pos)
 static PsError *
 seek_next_key(const LayerCursor *cursor, const uint8 *at, BtreePos *pos, bool *found)
 {
-	uint8		target[DELTA_KEY_SIZE];
-	uint8		next[DELTA_KEY_SIZE];
+	uint8 target[DELTA_KEY_SIZE];
+	uint8 next[DELTA_KEY_SIZE];
 
 	memcpy(target, at, PS_KEY_SIZE);
 	ps_put64(target + PS_KEY_SIZE, PG_UINT64_MAX);
@@ -77,23 +76,23 @@ static PsError *
 read_key(LayerCursor *cursor, BtreePos *pos)
 {
 	const Layer *layer = cursor->layer;
-	bool		is_delta = layer->info.type == LAYER_DELTA;
-	uint8		last[PS_KEY_SIZE];
-	bool		has_last = false;
-	int			steps = 0;
+	bool is_delta = layer->info.type == LAYER_DELTA;
+	uint8 last[PS_KEY_SIZE];
+	bool has_last = false;
+	int steps = 0;
 
 	while (!cursor->at_end)
 	{
-		uint8		at[DELTA_KEY_SIZE];
-		XLogRecPtr	lsn;
-		bool		found;
-		bool		skip;
-		BtreePlace	before = btree_place(pos);
+		uint8 at[DELTA_KEY_SIZE];
+		XLogRecPtr lsn;
+		bool found;
+		bool skip;
+		BtreePlace before = btree_place(pos);
 
 		btree_key(pos, at);
 		if (!has_last || memcmp(at, last, PS_KEY_SIZE) != 0)
 		{
-			PsKey		key;
+			PsKey key;
 
 			if (cursor->versions.n > 0)
 				break;
@@ -112,7 +111,7 @@ read_key(LayerCursor *cursor, BtreePos *pos)
 		lsn = is_delta ? ps_get64(at + PS_KEY_SIZE) : layer->info.lsn_start;
 		if (lsn <= cursor->lsn_max)
 		{
-			ValueRef	ref;
+			ValueRef ref;
 
 			if (skip)
 			{
@@ -140,7 +139,7 @@ read_key(LayerCursor *cursor, BtreePos *pos)
 	/* they are in the file oldest first */
 	for (int i = 0, j = cursor->versions.n - 1; i < j; i++, j--)
 	{
-		ValueRef	ref = cursor->versions.refs[i];
+		ValueRef ref = cursor->versions.refs[i];
 
 		cursor->versions.refs[i] = cursor->versions.refs[j];
 		cursor->versions.refs[j] = ref;
@@ -152,8 +151,8 @@ read_key(LayerCursor *cursor, BtreePos *pos)
 PsError *
 layer_cursor_next(LayerCursor *cursor)
 {
-	BtreePos	pos;
-	PsError    *err;
+	BtreePos pos;
+	PsError *err;
 
 	cursor->valid = false;
 	cursor->versions.n = 0;
@@ -171,10 +170,10 @@ layer_cursor_next(LayerCursor *cursor)
 PsError *
 layer_cursor_open(LayerCursor *cursor, const Layer *layer, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_max, bool newest)
 {
-	uint8		target[DELTA_KEY_SIZE] = {0};
-	BtreePos	pos;
-	bool		found;
-	PsError    *err;
+	uint8 target[DELTA_KEY_SIZE] = {0};
+	BtreePos pos;
+	bool found;
+	PsError *err;
 
 	memset(cursor, 0, sizeof(*cursor));
 	cursor->layer = layer;
@@ -205,12 +204,12 @@ static PsError *
 find_range(const Layer *layer, const PsKey *lo, const PsKey *hi, LayerRange *range)
 {
 	const LayerSummary *summary = &layer->file->summary;
-	uint8		target[DELTA_KEY_SIZE] = {0};
-	uint8		first[DELTA_KEY_SIZE];
-	BtreePos	pos;
-	double		from;
-	double		to = summary->entries;
-	bool		found;
+	uint8 target[DELTA_KEY_SIZE] = {0};
+	uint8 first[DELTA_KEY_SIZE];
+	BtreePos pos;
+	double from;
+	double to = summary->entries;
+	bool found;
 
 	ps_key_encode(lo, target);
 	PS_TRY(btree_seek_ge(&layer->file->index, target, &pos, &found));
@@ -238,7 +237,7 @@ find_range(const Layer *layer, const PsKey *lo, const PsKey *hi, LayerRange *ran
 PsError *
 layer_range(const Layer *layer, const PsKey *lo, const PsKey *hi, LayerRange *range)
 {
-	PsError    *err;
+	PsError *err;
 
 	*range = (LayerRange) {0};
 	PS_TRY(layer_acquire(layer));

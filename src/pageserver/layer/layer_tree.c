@@ -16,9 +16,10 @@
 static int
 cmp_order(const LayerEntry *a, const LayerEntry *b)
 {
-	int			cmp = ps_key_cmp(&a->key_min, &b->key_min);
+	int cmp = ps_key_cmp(&a->key_min, &b->key_min);
 
-	return cmp != 0 ? cmp : a->number < b->number ? -1 : a->number > b->number;
+	return cmp != 0 ? cmp : a->number < b->number ? -1
+												  : a->number > b->number;
 }
 
 static int
@@ -39,14 +40,13 @@ entry_of_layer(const Layer *layer)
 		.lsn_end = info->lsn_end,
 		.number = info->number,
 		.count = 1,
-		.at.layer = (Layer *) layer
-	};
+		.at.layer = (Layer *) layer};
 }
 
 static LayerEntry
 entry_of_node(LayerNode *node)
 {
-	LayerEntry	entry = {.at.node = node};
+	LayerEntry entry = {.at.node = node};
 
 	if (node->n > 0)
 		entry = node->entries[0];
@@ -69,7 +69,7 @@ entry_of_node(LayerNode *node)
 static LayerNode *
 new_node(int level)
 {
-	LayerNode  *node = pg_malloc(sizeof(LayerNode));
+	LayerNode *node = pg_malloc(sizeof(LayerNode));
 
 	atomic_init(&node->refs, 1);
 	node->level = level;
@@ -114,7 +114,7 @@ append_entries(LayerNode *node, const LayerEntry *entries, int n)
 static LayerNode *
 writable(LayerNode *node)
 {
-	LayerNode  *copy;
+	LayerNode *copy;
 
 	if (atomic_load_explicit(&node->refs, memory_order_acquire) == 1)
 		return node;
@@ -130,9 +130,9 @@ LayerNode *
 layer_tree_create(Layer *const *layers, int n)
 {
 	LayerEntry *entries = pg_malloc(Max(n, 1) * sizeof(LayerEntry));
-	LayerNode  *root;
-	int			distinct = 0;
-	int			level = 0;
+	LayerNode *root;
+	int distinct = 0;
+	int level = 0;
 
 	for (int i = 0; i < n; i++)
 		entries[i] = entry_of_layer(layers[i]);
@@ -148,12 +148,12 @@ layer_tree_create(Layer *const *layers, int n)
 	/* each level is made of the entries of the one below, which go over to it */
 	do
 	{
-		int			nnodes = Max(1, (n + LAYER_TREE_FANOUT - 1) / LAYER_TREE_FANOUT);
+		int nnodes = Max(1, (n + LAYER_TREE_FANOUT - 1) / LAYER_TREE_FANOUT);
 
 		for (int i = 0; i < nnodes; i++)
 		{
-			LayerNode  *node = new_node(level);
-			int			from = (int) ((int64) i * n / nnodes);
+			LayerNode *node = new_node(level);
+			int from = (int) ((int64) i * n / nnodes);
 
 			node->n = (int) ((int64) (i + 1) * n / nnodes) - from;
 			memcpy(node->entries, entries + from, node->n * sizeof(LayerEntry));
@@ -170,7 +170,7 @@ layer_tree_create(Layer *const *layers, int n)
 int
 layer_tree_count(const LayerNode *root)
 {
-	int			n = 0;
+	int n = 0;
 
 	for (int i = 0; i < root->n; i++)
 		n += root->entries[i].count;
@@ -195,12 +195,12 @@ layer_tree_get(const LayerNode *root, int i)
 static int
 find_le(const LayerNode *node, const LayerEntry *entry)
 {
-	int			lo = 0;
-	int			hi = node->n;
+	int lo = 0;
+	int hi = node->n;
 
 	while (lo < hi)
 	{
-		int			mid = (lo + hi) / 2;
+		int mid = (lo + hi) / 2;
 
 		if (cmp_order(&node->entries[mid], entry) <= 0)
 			lo = mid + 1;
@@ -231,8 +231,8 @@ take_entry(LayerNode *node, int i)
 static LayerNode *
 split(LayerNode *node)
 {
-	LayerNode  *upper;
-	int			half = node->n / 2;
+	LayerNode *upper;
+	int half = node->n / 2;
 
 	if (node->n <= LAYER_TREE_FANOUT)
 		return NULL;
@@ -247,8 +247,8 @@ split(LayerNode *node)
 static bool
 insert(LayerNode *node, const LayerEntry *entry, LayerNode **upper)
 {
-	int			i = find_le(node, entry);
-	bool		changed = true;
+	int i = find_le(node, entry);
+	bool changed = true;
 
 	if (node->level == 0)
 	{
@@ -261,8 +261,8 @@ insert(LayerNode *node, const LayerEntry *entry, LayerNode **upper)
 	}
 	else
 	{
-		LayerNode  *child;
-		LayerNode  *child_upper;
+		LayerNode *child;
+		LayerNode *child_upper;
 
 		i = Max(i, 0);
 		child = writable(node->entries[i].at.node);
@@ -270,7 +270,7 @@ insert(LayerNode *node, const LayerEntry *entry, LayerNode **upper)
 		node->entries[i] = entry_of_node(child);
 		if (child_upper != NULL)
 		{
-			LayerEntry	more = entry_of_node(child_upper);
+			LayerEntry more = entry_of_node(child_upper);
 
 			put_entry(node, i + 1, &more);
 		}
@@ -282,14 +282,14 @@ insert(LayerNode *node, const LayerEntry *entry, LayerNode **upper)
 LayerNode *
 layer_tree_insert(LayerNode *root, Layer *layer, bool *changed)
 {
-	LayerEntry	entry = entry_of_layer(layer);
-	LayerNode  *upper;
+	LayerEntry entry = entry_of_layer(layer);
+	LayerNode *upper;
 
 	root = writable(root);
 	*changed = insert(root, &entry, &upper);
 	if (upper != NULL)
 	{
-		LayerNode  *lower = root;
+		LayerNode *lower = root;
 
 		root = new_node(lower->level + 1);
 		root->entries[root->n++] = entry_of_node(lower);
@@ -302,8 +302,8 @@ layer_tree_insert(LayerNode *root, Layer *layer, bool *changed)
 static void
 merge_children(LayerNode *node, int i)
 {
-	LayerNode  *left;
-	LayerNode  *right;
+	LayerNode *left;
+	LayerNode *right;
 
 	if (i < 0 || i + 1 >= node->n)
 		return;
@@ -320,9 +320,9 @@ merge_children(LayerNode *node, int i)
 static bool
 remove_entry(LayerNode *node, const LayerEntry *entry)
 {
-	int			i = find_le(node, entry);
-	LayerNode  *child;
-	bool		changed;
+	int i = find_le(node, entry);
+	LayerNode *child;
+	bool changed;
 
 	if (i < 0)
 		return false;
@@ -353,13 +353,13 @@ remove_entry(LayerNode *node, const LayerEntry *entry)
 LayerNode *
 layer_tree_remove(LayerNode *root, const Layer *layer, bool *changed)
 {
-	LayerEntry	entry = entry_of_layer(layer);
+	LayerEntry entry = entry_of_layer(layer);
 
 	root = writable(root);
 	*changed = remove_entry(root, &entry);
 	while (root->level > 0 && root->n == 1)
 	{
-		LayerNode  *child = layer_tree_ref(root->entries[0].at.node);
+		LayerNode *child = layer_tree_ref(root->entries[0].at.node);
 
 		layer_tree_unref(root);
 		root = child;

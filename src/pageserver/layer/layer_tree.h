@@ -23,33 +23,33 @@ typedef struct LayerNode LayerNode;
 
 typedef struct LayerEntry
 {
-	PsKey		key_min;		/* all that is below has keys from key_min to key_max */
-	PsKey		key_max;
-	XLogRecPtr	lsn_start;		/* and lsn_start <= LSN < lsn_end */
-	XLogRecPtr	lsn_end;
-	uint64		number;			/* of the first layer, whose first key key_min is */
-	uint32		count;			/* layers */
+	PsKey key_min; /* all that is below has keys from key_min to key_max */
+	PsKey key_max;
+	XLogRecPtr lsn_start; /* and lsn_start <= LSN < lsn_end */
+	XLogRecPtr lsn_end;
+	uint64 number; /* of the first layer, whose first key key_min is */
+	uint32 count;  /* layers */
 	union
 	{
-		Layer	   *layer;
-		LayerNode  *node;
-	}			at;
+		Layer *layer;
+		LayerNode *node;
+	} at;
 } LayerEntry;
 
 /* Changed only while its one reference is that of a tree that nobody else knows yet. */
 struct LayerNode
 {
-	atomic_int	refs;
-	int			level;			/* 0: entries are layers, else nodes of a level less */
-	int			n;
-	LayerEntry	entries[LAYER_TREE_FANOUT + 1]; /* the last one: until the node is split */
+	atomic_int refs;
+	int level; /* 0: entries are layers, else nodes of a level less */
+	int n;
+	LayerEntry entries[LAYER_TREE_FANOUT + 1]; /* the last one: until the node is split */
 };
 
 /* A tree is its root.  Takes a reference of each layer; a layer that is given twice counts once. */
 extern LayerNode *layer_tree_create(Layer *const *layers, int n);
 extern LayerNode *layer_tree_ref(LayerNode *root);
 extern void layer_tree_unref(LayerNode *root);
-extern int	layer_tree_count(const LayerNode *root);
+extern int layer_tree_count(const LayerNode *root);
 
 /* The i-th in the order of first keys; no reference is taken. */
 extern Layer *layer_tree_get(const LayerNode *root, int i);
@@ -58,4 +58,4 @@ extern Layer *layer_tree_get(const LayerNode *root, int i);
 extern LayerNode *layer_tree_insert(LayerNode *root, Layer *layer, bool *changed);
 extern LayerNode *layer_tree_remove(LayerNode *root, const Layer *layer, bool *changed);
 
-#endif							/* PS_LAYER_TREE_H */
+#endif /* PS_LAYER_TREE_H */

@@ -15,28 +15,28 @@
 /* A value that an entry names. */
 typedef struct Place
 {
-	uint64		offset;
-	ValueKind	kind;
+	uint64 offset;
+	ValueKind kind;
 } Place;
 
 typedef struct Verify
 {
-	Layer	   *layer;			/* the file, acquired */
-	LayerPace	pace;
-	void	   *arg;
-	Place	   *places;
-	size_t		n;
-	size_t		cap;
+	Layer *layer; /* the file, acquired */
+	LayerPace pace;
+	void *arg;
+	Place *places;
+	size_t n;
+	size_t cap;
 } Verify;
 
 static PsError *
 note_entry(Verify *verify, const BtreePos *pos, uint8 last[DELTA_KEY_SIZE])
 {
 	const LayerSummary *s = &verify->layer->file->summary;
-	uint8		bytes[DELTA_KEY_SIZE] = {0};
-	PsKey		key;
-	XLogRecPtr	lsn;
-	ValueRef	ref;
+	uint8 bytes[DELTA_KEY_SIZE] = {0};
+	PsKey key;
+	XLogRecPtr lsn;
+	ValueRef ref;
 
 	btree_key(pos, bytes);
 	ps_key_decode(bytes, &key);
@@ -60,11 +60,11 @@ static PsError *
 verify_leaves(Verify *verify)
 {
 	const LayerFile *file = verify->layer->file;
-	uint8		last[DELTA_KEY_SIZE] = {0};
+	uint8 last[DELTA_KEY_SIZE] = {0};
 
 	for (uint32 page = 0; page < file->summary.leaf_pages; page++)
 	{
-		BtreePos	pos;
+		BtreePos pos;
 
 		PS_TRY(verify->pace(verify->arg, LAYER_BLOCK_SIZE));
 		PS_TRY(btree_load_page(&file->index, page, 0, &pos));
@@ -82,13 +82,13 @@ static PsError *
 verify_inner_pages(Verify *verify)
 {
 	const LayerFile *file = verify->layer->file;
-	uint32		child = 0;
-	uint32		children_end = file->summary.leaf_pages;
-	int			level = 1;
+	uint32 child = 0;
+	uint32 children_end = file->summary.leaf_pages;
+	int level = 1;
 
 	for (uint32 page = file->summary.leaf_pages; page < file->summary.index_pages; page++)
 	{
-		BtreePos	pos;
+		BtreePos pos;
 
 		if (child == children_end)
 		{
@@ -108,8 +108,8 @@ verify_inner_pages(Verify *verify)
 static int
 by_offset(const void *a, const void *b)
 {
-	uint64		x = ((const Place *) a)->offset;
-	uint64		y = ((const Place *) b)->offset;
+	uint64 x = ((const Place *) a)->offset;
+	uint64 y = ((const Place *) b)->offset;
 
 	return x < y ? -1 : x > y;
 }
@@ -119,7 +119,7 @@ static PsError *
 verify_values(Verify *verify)
 {
 	StringInfoData buf;
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	if (verify->n > 0)
 		qsort(verify->places, verify->n, sizeof(Place), by_offset);
@@ -153,8 +153,8 @@ verify_file(Verify *verify)
 PsError *
 layer_verify(Layer *layer, LayerPace pace, void *arg)
 {
-	Verify		verify = {.layer = layer_known(layer->space, &layer->info), .pace = pace, .arg = arg};
-	PsError    *err = layer_acquire(verify.layer);
+	Verify verify = {.layer = layer_known(layer->space, &layer->info), .pace = pace, .arg = arg};
+	PsError *err = layer_acquire(verify.layer);
 
 	if (err == NULL)
 	{

@@ -17,14 +17,14 @@
 #include "layer/open_layer.h"
 
 #define FIRST_CHUNK ((size_t) 64 * 1024)
-#define LAST_CHUNK ((size_t) 1024 * 1024)
+#define LAST_CHUNK  ((size_t) 1024 * 1024)
 #define FIRST_SLOTS 64
 
 Layer *
 open_layer_create(XLogRecPtr lsn_start)
 {
-	Layer	   *layer = pg_malloc0(sizeof(Layer));
-	OpenLayer  *open;
+	Layer *layer = pg_malloc0(sizeof(Layer));
+	OpenLayer *open;
 	pthread_rwlockattr_t attr;
 
 	if (posix_memalign((void **) &open, PG_CACHE_LINE_SIZE, sizeof(OpenLayer)) != 0)
@@ -83,13 +83,13 @@ count_memory(OpenLayer *open, int64 bytes)
 static void *
 arena_alloc(OpenLayer *open, size_t size)
 {
-	void	   *p;
+	void *p;
 
 	size = MAXALIGN(size);
 	if ((size_t) (open->arena_end - open->arena_next) < size)
 	{
-		bool		is_large = size > open->chunk_size / 2;
-		size_t		chunk_size = is_large ? size : open->chunk_size;
+		bool is_large = size > open->chunk_size / 2;
+		size_t chunk_size = is_large ? size : open->chunk_size;
 		ArenaChunk *chunk = pg_malloc(sizeof(ArenaChunk) + chunk_size);
 
 		count_memory(open, sizeof(ArenaChunk) + chunk_size);
@@ -109,10 +109,10 @@ arena_alloc(OpenLayer *open, size_t size)
 static int
 chain_class(uint32 cap)
 {
-	int			class = 0;
+	int class = 0;
 
 	while ((uint32) CHAIN_MIN << class < cap)
-		class++;
+		class ++;
 	return class;
 }
 
@@ -120,7 +120,7 @@ chain_class(uint32 cap)
 static LongChain *
 long_chain_alloc(OpenLayer *open, LongChain *old, uint32 cap)
 {
-	LongChain  *chain = pg_realloc(old, offsetof(LongChain, versions) + (size_t) cap * sizeof(Version));
+	LongChain *chain = pg_realloc(old, offsetof(LongChain, versions) + (size_t) cap * sizeof(Version));
 
 	count_memory(open, (int64) (old != NULL ? cap / 2 : cap) * sizeof(Version));
 	if (old == NULL)
@@ -144,18 +144,18 @@ long_chain_alloc(OpenLayer *open, LongChain *old, uint32 cap)
 static Version *
 make_room(OpenLayer *open, Entry *entry)
 {
-	uint32		old_cap = entry->count > 1 ? entry->u.chain.cap : 1;
-	Version    *old = unconstify(Version *, entry_versions(entry));
-	uint32		cap = Max(CHAIN_MIN, old_cap * 2);
-	int			class = chain_class(cap);
-	Version    *versions;
+	uint32 old_cap = entry->count > 1 ? entry->u.chain.cap : 1;
+	Version *old = unconstify(Version *, entry_versions(entry));
+	uint32 cap = Max(CHAIN_MIN, old_cap * 2);
+	int class = chain_class(cap);
+	Version *versions;
 
 	if (entry->count < old_cap)
 		return old;
 
 	if (class > CHAIN_CLASSES)
 	{
-		LongChain  *chain = (LongChain *) ((char *) old - offsetof(LongChain, versions));
+		LongChain *chain = (LongChain *) ((char *) old - offsetof(LongChain, versions));
 
 		versions = long_chain_alloc(open, chain, cap)->versions;
 	}
@@ -195,11 +195,11 @@ is_block_key(const PsKey *key)
 static uint64
 key_hash(const PsKey *key)
 {
-	uint64		h = (uint64) key->rel << 32 | key->blk;
+	uint64 h = (uint64) key->rel << 32 | key->blk;
 
 	h ^= ((uint64) key->spc * UINT64CONST(0x9E3779B97F4A7C15)) ^
-		((uint64) key->db * UINT64CONST(0xC2B2AE3D27D4EB4F)) ^
-		(((uint64) key->kind << 8 | key->fork) * UINT64CONST(0x165667B19E3779F9));
+		 ((uint64) key->db * UINT64CONST(0xC2B2AE3D27D4EB4F)) ^
+		 (((uint64) key->kind << 8 | key->fork) * UINT64CONST(0x165667B19E3779F9));
 	h ^= h >> 33;
 	h *= UINT64CONST(0xff51afd7ed558ccd);
 	h ^= h >> 33;
@@ -219,11 +219,11 @@ shard_number(const PsKey *key, uint64 hash)
 static Slot *
 find_slot(const Shard *shard, const PsKey *key, uint32 hash)
 {
-	uint32		mask = shard->nslots - 1;
+	uint32 mask = shard->nslots - 1;
 
 	for (uint32 i = hash & mask;; i = (i + 1) & mask)
 	{
-		Slot	   *slot = &shard->slots[i];
+		Slot *slot = &shard->slots[i];
 
 		if (slot->entry == NULL || (slot->hash == hash && ps_key_cmp(&slot->entry->key, key) == 0))
 			return slot;
@@ -233,15 +233,15 @@ find_slot(const Shard *shard, const PsKey *key, uint32 hash)
 static void
 grow_table(OpenLayer *open, Shard *shard)
 {
-	Slot	   *old = shard->slots;
-	uint32		nold = shard->nslots;
+	Slot *old = shard->slots;
+	uint32 nold = shard->nslots;
 
 	shard->nslots = nold == 0 ? FIRST_SLOTS : nold * 2;
 	shard->slots = pg_malloc0(shard->nslots * sizeof(Slot));
 	count_memory(open, (int64) (shard->nslots - nold) * sizeof(Slot));
 	for (uint32 i = 0; i < nold; i++)
 	{
-		uint32		at = old[i].hash & (shard->nslots - 1);
+		uint32 at = old[i].hash & (shard->nslots - 1);
 
 		if (old[i].entry == NULL)
 			continue;
@@ -255,7 +255,7 @@ grow_table(OpenLayer *open, Shard *shard)
 static void
 note_key(OpenLayer *open, const PsKey *key)
 {
-	bool		first = atomic_load_explicit(&open->count, memory_order_relaxed) == 0;
+	bool first = atomic_load_explicit(&open->count, memory_order_relaxed) == 0;
 
 	if (first || ps_key_cmp(key, &open->key_min) < 0)
 		open->key_min = *key;
@@ -271,13 +271,13 @@ note_key(OpenLayer *open, const PsKey *key)
 static void
 put(Layer *layer, const PsKey *key, const Version *version)
 {
-	OpenLayer  *open = layer->open;
-	uint64		hash = key_hash(key);
-	Shard	   *shard = &open->shards[shard_number(key, hash)];
-	Version    *versions;
-	Slot	   *slot;
-	Entry	   *entry;
-	uint32		at;
+	OpenLayer *open = layer->open;
+	uint64 hash = key_hash(key);
+	Shard *shard = &open->shards[shard_number(key, hash)];
+	Version *versions;
+	Slot *slot;
+	Entry *entry;
+	uint32 at;
 
 	Assert(!atomic_load(&open->frozen));
 	pthread_rwlock_wrlock(&shard->lock);
@@ -319,8 +319,7 @@ void
 open_layer_put_record(Layer *layer, const PsKey *key, XLogRecPtr lsn, XLogRecPtr record_start, uint32 len,
 					  bool will_init)
 {
-	Version		version = {.lsn = lsn, .at.record_start = record_start, .len = len, .kind = VALUE_RECORD,
-		.will_init = will_init};
+	Version version = {.lsn = lsn, .at.record_start = record_start, .len = len, .kind = VALUE_RECORD, .will_init = will_init};
 
 	put(layer, key, &version);
 }
@@ -328,12 +327,12 @@ open_layer_put_record(Layer *layer, const PsKey *key, XLogRecPtr lsn, XLogRecPtr
 void
 open_layer_put_value(Layer *layer, const PsKey *key, XLogRecPtr lsn, ValueKind kind, const char *data, uint32 len)
 {
-	Version		version = {.lsn = lsn, .len = len, .kind = kind, .will_init = true};
+	Version version = {.lsn = lsn, .len = len, .kind = kind, .will_init = true};
 
 	version.at.data = "";
 	if (len > 0)
 	{
-		char	   *copy = arena_alloc(layer->open, len);
+		char *copy = arena_alloc(layer->open, len);
 
 		memcpy(copy, data, len);
 		version.at.data = copy;
@@ -344,20 +343,20 @@ open_layer_put_value(Layer *layer, const PsKey *key, XLogRecPtr lsn, ValueKind k
 void
 open_layer_cut(Layer *layer, XLogRecPtr lsn)
 {
-	OpenLayer  *open = layer->open;
-	uint64		gone = 0;
+	OpenLayer *open = layer->open;
+	uint64 gone = 0;
 
 	for (int i = 0; i < NSHARDS; i++)
 	{
-		Shard	   *shard = &open->shards[i];
+		Shard *shard = &open->shards[i];
 
 		pthread_rwlock_wrlock(&shard->lock);
 		for (uint32 k = 0; k < shard->nslots; k++)
 		{
-			Entry	   *entry = shard->slots[k].entry;
+			Entry *entry = shard->slots[k].entry;
 			const Version *versions = entry != NULL ? entry_versions(entry) : NULL;
-			Version		first;
-			uint32		n = entry != NULL ? entry->count : 0;
+			Version first;
+			uint32 n = entry != NULL ? entry->count : 0;
 
 			while (n > 0 && versions[n - 1].lsn > lsn)
 				n--;
@@ -379,7 +378,7 @@ open_layer_cut(Layer *layer, XLogRecPtr lsn)
 void
 open_layer_freeze(Layer *layer, XLogRecPtr lsn_end)
 {
-	OpenLayer  *open = layer->open;
+	OpenLayer *open = layer->open;
 
 	if (atomic_load_explicit(&open->count, memory_order_relaxed) > 0)
 	{
@@ -426,15 +425,15 @@ static uint32
 count_versions(const Entry *entry, XLogRecPtr lsn_max)
 {
 	const Version *versions = entry_versions(entry);
-	uint32		lo = 0;
-	uint32		hi = entry->count;
+	uint32 lo = 0;
+	uint32 hi = entry->count;
 
 	/* most want the newest; none: see open_layer_cut() */
 	if (hi == 0 || versions[hi - 1].lsn <= lsn_max)
 		return hi;
 	while (lo < hi)
 	{
-		uint32		mid = lo + (hi - lo) / 2;
+		uint32 mid = lo + (hi - lo) / 2;
 
 		if (versions[mid].lsn <= lsn_max)
 			lo = mid + 1;
@@ -447,12 +446,11 @@ count_versions(const Entry *entry, XLogRecPtr lsn_max)
 static void
 make_ref(const Version *version, ValueRef *ref)
 {
-	*ref = (ValueRef){
+	*ref = (ValueRef) {
 		.lsn = version->lsn,
 		.kind = version->kind,
 		.will_init = version->will_init,
-		.len = version->len
-	};
+		.len = version->len};
 	if (version->kind == VALUE_RECORD)
 	{
 		ref->place = VALUE_IN_WAL;
@@ -469,10 +467,10 @@ PsError *
 open_layer_collect(const Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max, ValueList *list,
 				   bool *done)
 {
-	uint64		hash = key_hash(key);
+	uint64 hash = key_hash(key);
 	const Shard *shard = &layer->open->shards[shard_number(key, hash)];
-	bool		locked = lock_shard(layer->open, shard);
-	Slot	   *slot = shard->nslots > 0 ? find_slot(shard, key, (uint32) hash) : NULL;
+	bool locked = lock_shard(layer->open, shard);
+	Slot *slot = shard->nslots > 0 ? find_slot(shard, key, (uint32) hash) : NULL;
 
 	if (slot != NULL && slot->entry != NULL)
 	{
@@ -480,7 +478,7 @@ open_layer_collect(const Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLo
 
 		for (uint32 n = count_versions(slot->entry, lsn_max); n > 0 && versions[n - 1].lsn >= lsn_min && !*done; n--)
 		{
-			ValueRef	ref;
+			ValueRef ref;
 
 			make_ref(&versions[n - 1], &ref);
 			value_list_add(list, &ref);
@@ -496,11 +494,11 @@ static PsError *
 scan_shard(const OpenLayer *open, const Shard *shard, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_max,
 		   ScanCallback cb, void *arg)
 {
-	ValueList	list = {0};
-	PsKey	   *keys = NULL;	/* of each of the list */
-	int			keys_cap = 0;
-	bool		locked = lock_shard(open, shard);
-	PsError    *err = NULL;
+	ValueList list = {0};
+	PsKey *keys = NULL; /* of each of the list */
+	int keys_cap = 0;
+	bool locked = lock_shard(open, shard);
+	PsError *err = NULL;
 
 	for (uint32 i = 0; i < shard->nslots; i++)
 	{
@@ -510,7 +508,7 @@ scan_shard(const OpenLayer *open, const Shard *shard, const PsKey *lo, const PsK
 			continue;
 		for (uint32 n = count_versions(entry, lsn_max); n > 0; n--)
 		{
-			ValueRef	ref;
+			ValueRef ref;
 
 			make_ref(&entry_versions(entry)[n - 1], &ref);
 			value_list_add(&list, &ref);
@@ -535,8 +533,8 @@ PsError *
 open_layer_scan(const Layer *layer, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_max, ScanCallback cb, void *arg)
 {
 	const OpenLayer *open = layer->open;
-	bool		blocks = (lo->kind <= PS_KEY_RELBLOCK && hi->kind >= PS_KEY_RELBLOCK) ||
-		(lo->kind <= PS_KEY_SLRU_BLOCK && hi->kind >= PS_KEY_SLRU_BLOCK);
+	bool blocks = (lo->kind <= PS_KEY_RELBLOCK && hi->kind >= PS_KEY_RELBLOCK) ||
+				  (lo->kind <= PS_KEY_SLRU_BLOCK && hi->kind >= PS_KEY_SLRU_BLOCK);
 
 	for (int i = blocks ? 0 : OTHER_SHARD; i < NSHARDS; i++)
 		PS_TRY(scan_shard(open, &open->shards[i], lo, hi, lsn_max, cb, arg));

@@ -13,16 +13,16 @@
 /* One version: 24 bytes. */
 typedef struct Version
 {
-	XLogRecPtr	lsn;
+	XLogRecPtr lsn;
 	union
 	{
-		XLogRecPtr	record_start;	/* VALUE_RECORD */
-		const char *data;		/* else; in the arena */
-		struct Version *next_free;	/* of a chain that is in no use */
-	}			at;
-	uint32		len;
-	uint8		kind;
-	bool		will_init;
+		XLogRecPtr record_start;   /* VALUE_RECORD */
+		const char *data;          /* else; in the arena */
+		struct Version *next_free; /* of a chain that is in no use */
+	} at;
+	uint32 len;
+	uint8 kind;
+	bool will_init;
 } Version;
 
 /*
@@ -31,17 +31,17 @@ typedef struct Version
  */
 typedef struct Entry
 {
-	PsKey		key;
-	uint32		count;			/* 0: all were cut off */
+	PsKey key;
+	uint32 count; /* 0: all were cut off */
 	union
 	{
-		Version		one;		/* count <= 1 */
+		Version one; /* count <= 1 */
 		struct
 		{
-			Version    *versions;
-			uint32		cap;
-		}			chain;		/* count > 1 */
-	}			u;
+			Version *versions;
+			uint32 cap;
+		} chain; /* count > 1 */
+	} u;
 } Entry;
 
 static inline const Version *
@@ -53,8 +53,8 @@ entry_versions(const Entry *entry)
 /* A place of the hash table, linear probing; entry NULL: free. */
 typedef struct Slot
 {
-	Entry	   *entry;
-	uint32		hash;
+	Entry *entry;
+	uint32 hash;
 } Slot;
 
 /*
@@ -64,24 +64,24 @@ typedef struct Slot
 typedef struct Shard
 {
 	pthread_rwlock_t lock;
-	Slot	   *slots;
-	uint32		nslots;			/* a power of 2 */
-	uint32		nkeys;
+	Slot *slots;
+	uint32 nslots; /* a power of 2 */
+	uint32 nkeys;
 } pg_attribute_aligned(PG_CACHE_LINE_SIZE) Shard;
 
 /* Relation blocks and SLRU pages are spread over the first; all else is in the last, so that a scan of it is short. */
 #define BLOCK_SHARDS 64
-#define OTHER_SHARD BLOCK_SHARDS
-#define NSHARDS (BLOCK_SHARDS + 1)
+#define OTHER_SHARD  BLOCK_SHARDS
+#define NSHARDS      (BLOCK_SHARDS + 1)
 
 /* Chains have CHAIN_MIN << class places; those of classes below CHAIN_CLASSES (up to 48 KB) come from the arena. */
-#define CHAIN_MIN 4
+#define CHAIN_MIN     4
 #define CHAIN_CLASSES 10
 
 typedef struct ArenaChunk
 {
 	struct ArenaChunk *next;
-	char		data[];
+	char data[];
 } ArenaChunk;
 
 /* A chain that is too long for the arena. */
@@ -89,7 +89,7 @@ typedef struct LongChain
 {
 	struct LongChain *prev;
 	struct LongChain *next;
-	Version		versions[];
+	Version versions[];
 } LongChain;
 
 struct OpenLayer
@@ -103,16 +103,16 @@ struct OpenLayer
 
 	/* Only the writer looks at these. */
 	ArenaChunk *chunks;
-	char	   *arena_next;
-	char	   *arena_end;
-	size_t		chunk_size;
-	Version    *free_chains[CHAIN_CLASSES]; /* linked through at.next_free of their first version */
-	LongChain  *long_chains;
-	PsKey		key_min;		/* valid if there are versions */
-	PsKey		key_max;
-	XLogRecPtr	lsn_max;
+	char *arena_next;
+	char *arena_end;
+	size_t chunk_size;
+	Version *free_chains[CHAIN_CLASSES]; /* linked through at.next_free of their first version */
+	LongChain *long_chains;
+	PsKey key_min; /* valid if there are versions */
+	PsKey key_max;
+	XLogRecPtr lsn_max;
 
-	Shard		shards[NSHARDS];
+	Shard shards[NSHARDS];
 };
 
-#endif							/* PS_LAYER_OPEN_LAYER_H */
+#endif /* PS_LAYER_OPEN_LAYER_H */

@@ -18,21 +18,21 @@
 /* A WAL record of the layer, and where it is in the file. */
 typedef struct Record
 {
-	XLogRecPtr	start;
-	uint64		offset;
-	uint32		len;
-	bool		shared;			/* filed under several keys */
+	XLogRecPtr start;
+	uint64 offset;
+	uint32 len;
+	bool shared; /* filed under several keys */
 } Record;
 
 typedef struct Flush
 {
 	DeltaWriter *writer;
-	const Entry **entries;		/* sorted by key */
-	size_t		nentries;
-	Record	   *records;		/* sorted by start, no two the same */
-	size_t		nrecords;
-	uint64	   *value_offsets;	/* of values that are no records, in the order of entries and their versions */
-	size_t		nvalues;
+	const Entry **entries; /* sorted by key */
+	size_t nentries;
+	Record *records; /* sorted by start, no two the same */
+	size_t nrecords;
+	uint64 *value_offsets; /* of values that are no records, in the order of entries and their versions */
+	size_t nvalues;
 } Flush;
 
 static int
@@ -44,8 +44,8 @@ cmp_entries(const void *a, const void *b)
 static int
 cmp_records(const void *a, const void *b)
 {
-	XLogRecPtr	x = ((const Record *) a)->start;
-	XLogRecPtr	y = ((const Record *) b)->start;
+	XLogRecPtr x = ((const Record *) a)->start;
+	XLogRecPtr y = ((const Record *) b)->start;
 
 	return x < y ? -1 : x > y;
 }
@@ -54,9 +54,9 @@ cmp_records(const void *a, const void *b)
 static PsError *
 collect(const OpenLayer *open, Flush *flush)
 {
-	size_t		nkeys = 0;
-	size_t		n = 0;
-	size_t		distinct = 0;
+	size_t nkeys = 0;
+	size_t n = 0;
+	size_t distinct = 0;
 
 	for (int i = 0; i < NSHARDS; i++)
 		nkeys += open->shards[i].nkeys;
@@ -83,12 +83,12 @@ collect(const OpenLayer *open, Flush *flush)
 			const Version *version = &entry_versions(flush->entries[e])[v];
 
 			if (version->kind == VALUE_RECORD)
-				flush->records[n++] = (Record){.start = version->at.record_start, .len = version->len};
+				flush->records[n++] = (Record) {.start = version->at.record_start, .len = version->len};
 		}
 	qsort(flush->records, flush->nrecords, sizeof(Record), cmp_records);
 	for (size_t i = 0; i < flush->nrecords; i++)
 	{
-		Record	   *record = &flush->records[i];
+		Record *record = &flush->records[i];
 
 		if (distinct > 0 && flush->records[distinct - 1].start == record->start)
 		{
@@ -107,13 +107,13 @@ collect(const OpenLayer *open, Flush *flush)
 static PsError *
 write_records(Flush *flush, ReadRecord read_record, void *arg)
 {
-	char	   *buf = NULL;
-	uint32		size = 0;
-	PsError    *err = NULL;
+	char *buf = NULL;
+	uint32 size = 0;
+	PsError *err = NULL;
 
 	for (size_t i = 0; i < flush->nrecords && err == NULL; i++)
 	{
-		Record	   *record = &flush->records[i];
+		Record *record = &flush->records[i];
 
 		if (record->len > size)
 		{
@@ -132,7 +132,7 @@ write_records(Flush *flush, ReadRecord read_record, void *arg)
 static PsError *
 write_values(Flush *flush)
 {
-	size_t		n = 0;
+	size_t n = 0;
 
 	for (size_t e = 0; e < flush->nentries; e++)
 		for (uint32 v = 0; v < flush->entries[e]->count; v++)
@@ -155,12 +155,11 @@ static const Record *
 find_record(const Flush *flush, XLogRecPtr start)
 {
 	const Record *records = flush->records;
-	XLogRecPtr	first = records[0].start;
-	XLogRecPtr	last = records[flush->nrecords - 1].start;
-	size_t		guess = last == first ? 0 :
-		(size_t) ((double) (start - first) / (double) (last - first) * (double) (flush->nrecords - 1));
-	size_t		lo = guess;		/* records[lo].start <= start */
-	size_t		hi = guess + 1; /* hi is the end, or records[hi].start > start */
+	XLogRecPtr first = records[0].start;
+	XLogRecPtr last = records[flush->nrecords - 1].start;
+	size_t guess = last == first ? 0 : (size_t) ((double) (start - first) / (double) (last - first) * (double) (flush->nrecords - 1));
+	size_t lo = guess;     /* records[lo].start <= start */
+	size_t hi = guess + 1; /* hi is the end, or records[hi].start > start */
 
 	for (size_t step = 16; records[lo].start > start; step *= 2)
 	{
@@ -174,7 +173,7 @@ find_record(const Flush *flush, XLogRecPtr start)
 	}
 	while (hi - lo > 1)
 	{
-		size_t		mid = lo + (hi - lo) / 2;
+		size_t mid = lo + (hi - lo) / 2;
 
 		if (records[mid].start <= start)
 			lo = mid;
@@ -187,7 +186,7 @@ find_record(const Flush *flush, XLogRecPtr start)
 static PsError *
 write_index(Flush *flush)
 {
-	size_t		n = 0;
+	size_t n = 0;
 
 	for (size_t e = 0; e < flush->nentries; e++)
 		for (uint32 v = 0; v < flush->entries[e]->count; v++)
@@ -205,8 +204,8 @@ write_index(Flush *flush)
 PsError *
 open_layer_write(Layer *frozen, LayerSpace *space, ReadRecord read_record, void *arg, Layer **delta)
 {
-	Flush		flush = {0};
-	PsError    *err;
+	Flush flush = {0};
+	PsError *err;
 
 	if (!atomic_load_explicit(&frozen->open->frozen, memory_order_acquire))
 		return ps_error(PS_SQLSTATE_INTERNAL, "open layer from LSN %X/%X is to be written before it is frozen",

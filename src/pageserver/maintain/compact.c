@@ -21,10 +21,10 @@
 /* Delta files of one level, oldest first. */
 typedef struct Level
 {
-	Layer	  **layers;
-	int			n;
-	int			runs;
-	uint64		bytes;
+	Layer **layers;
+	int n;
+	int runs;
+	uint64 bytes;
 } Level;
 
 static bool
@@ -48,7 +48,7 @@ by_lsn(const void *a, const void *b)
 static void
 find_level(const LayerMap *map, int level, Level *found)
 {
-	XLogRecPtr	end = InvalidXLogRecPtr;
+	XLogRecPtr end = InvalidXLogRecPtr;
 
 	memset(found, 0, sizeof(*found));
 	found->layers = pg_malloc(Max(layer_map_count(map), 1) * sizeof(Layer *));
@@ -75,18 +75,18 @@ static PsError *
 merge_level(Timeline *tl, const LayerMap *map, const Level *level, int number)
 {
 	const Config *config = tl->tenant->store->config;
-	History		history;
-	MergeJob	job = {.space = &tl->space,
-					   .inputs = level->layers,
-					   .ninputs = level->n,
-					   .level = Min(number + 1, LAYER_LEVEL_MAX),
-					   .target_size = (uint64) config->target_file_size * 1024 * 1024,
-					   .memory = (size_t) config->compaction_memory * 1024 * 1024,
-					   .is_canceled = merge_is_canceled,
-					   .cancel_arg = tl};
+	History history;
+	MergeJob job = {.space = &tl->space,
+					.inputs = level->layers,
+					.ninputs = level->n,
+					.level = Min(number + 1, LAYER_LEVEL_MAX),
+					.target_size = (uint64) config->target_file_size * 1024 * 1024,
+					.memory = (size_t) config->compaction_memory * 1024 * 1024,
+					.is_canceled = merge_is_canceled,
+					.cancel_arg = tl};
 	MergeResult result = {0};
-	Layer	  **images = pg_malloc(Max(layer_map_count(map), 1) * sizeof(Layer *));
-	PsError    *err;
+	Layer **images = pg_malloc(Max(layer_map_count(map), 1) * sizeof(Layer *));
+	PsError *err;
 
 	PS_GOTO(history_init(&history, tl), done);
 	job.retention = &history.retention;
@@ -94,7 +94,7 @@ merge_level(Timeline *tl, const LayerMap *map, const Level *level, int number)
 	/* a newer image makes what is before it unnecessary, if nobody can read in between */
 	for (int i = 0; i < layer_map_count(map); i++)
 	{
-		Layer	   *layer = layer_map_get(map, i);
+		Layer *layer = layer_map_get(map, i);
 
 		if (layer_info(layer)->type == LAYER_IMAGE && layer_info(layer)->lsn_start >= layer_info(level->layers[0])->lsn_start)
 			images[job.ncontext++] = layer;
@@ -126,17 +126,17 @@ done:
 static bool
 reserve_room(Timeline *tl, Level *level, uint64 *needed)
 {
-	uint64		left = room_left(tl);
-	XLogRecPtr	end = InvalidXLogRecPtr;
-	Level		fits = {.layers = level->layers};
-	uint64		bytes = 0;
-	int			runs = 0;
+	uint64 left = room_left(tl);
+	XLogRecPtr end = InvalidXLogRecPtr;
+	Level fits = {.layers = level->layers};
+	uint64 bytes = 0;
+	int runs = 0;
 
 	*needed = 0;
 	for (int i = 0; i <= level->n; i++)
 	{
 		const LayerInfo *info = i < level->n ? layer_info(level->layers[i]) : NULL;
-		bool		begins = info == NULL || info->level == 0 || info->lsn_start >= end;
+		bool begins = info == NULL || info->level == 0 || info->lsn_start >= end;
 
 		if (begins && runs == 2)
 			*needed = bytes;
@@ -162,9 +162,9 @@ reserve_room(Timeline *tl, Level *level, uint64 *needed)
 static PsError *
 no_room(Timeline *tl, const Level *level, int number, uint64 needed)
 {
-	char	   *what = psprintf("%d files of level %d wait to be merged", level->n, number);
-	PsError    *err = room_error(tl, needed, what);
-	int64		now = timeline_now_ms();
+	char *what = psprintf("%d files of level %d wait to be merged", level->n, number);
+	PsError *err = room_error(tl, needed, what);
+	int64 now = timeline_now_ms();
 
 	pfree(what);
 	if (number == 0)
@@ -183,10 +183,10 @@ no_room(Timeline *tl, const Level *level, int number, uint64 needed)
 static PsError *
 compact_level(Timeline *tl, int number, int least, bool *done)
 {
-	LayerSet   *set = timeline_files(tl);
-	Level		level;
-	uint64		needed;
-	PsError    *err = NULL;
+	LayerSet *set = timeline_files(tl);
+	Level level;
+	uint64 needed;
+	PsError *err = NULL;
 
 	find_level(set->map, number, &level);
 	if (level.runs >= least)
@@ -208,7 +208,7 @@ compact_level(Timeline *tl, int number, int least, bool *done)
 PsError *
 compact_level0(Timeline *tl, bool *done)
 {
-	PsError    *err;
+	PsError *err;
 
 	*done = false;
 	pthread_mutex_lock(&tl->level0_lock);
@@ -220,7 +220,7 @@ compact_level0(Timeline *tl, bool *done)
 PsError *
 compact_levels(Timeline *tl, bool *done)
 {
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	*done = false;
 	for (int number = 1; number <= LAYER_LEVEL_MAX && !*done && err == NULL; number++)

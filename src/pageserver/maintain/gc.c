@@ -24,15 +24,15 @@
 /* A pass over entries. */
 typedef struct Pass
 {
-	Timeline   *tl;
+	Timeline *tl;
 	LayerMerge *entries;
-	uint64		looked_at;		/* those seen twice counted twice */
+	uint64 looked_at; /* those seen twice counted twice */
 } Pass;
 
 typedef struct Count
 {
-	Layer	   *layer;
-	uint64		needed;
+	Layer *layer;
+	uint64 needed;
 } Count;
 
 static bool
@@ -50,8 +50,8 @@ is_level0(const Layer *layer)
 static int
 by_address(const void *a, const void *b)
 {
-	uintptr_t	x = (uintptr_t) ((const Count *) a)->layer;
-	uintptr_t	y = (uintptr_t) ((const Count *) b)->layer;
+	uintptr_t x = (uintptr_t) ((const Count *) a)->layer;
+	uintptr_t y = (uintptr_t) ((const Count *) b)->layer;
 
 	return x < y ? -1 : x > y;
 }
@@ -59,7 +59,7 @@ by_address(const void *a, const void *b)
 static Count *
 count_of(Count *counts, int n, const Layer *layer)
 {
-	Count		key = {.layer = (Layer *) layer};
+	Count key = {.layer = (Layer *) layer};
 
 	return bsearch(&key, counts, n, sizeof(Count), by_address);
 }
@@ -76,7 +76,7 @@ next_entry(Pass *pass, PsKey *key, ValueRef *ref, bool *found)
 static PsError *
 count_key(Pass *pass, KeyRetention *kr, PsKey *key, ValueRef *ref, Count *counts, int n)
 {
-	bool		found;
+	bool found;
 
 	PS_TRY(key_retention_begin(kr, key));
 	key_retention_add(kr, ref->lsn, ref->will_init);
@@ -98,15 +98,14 @@ count_key(Pass *pass, KeyRetention *kr, PsKey *key, ValueRef *ref, Count *counts
 static PsError *
 count_needed(Timeline *tl, const History *history, Layer *const *layers, Count *counts, int n)
 {
-	PsKey		lo = {.kind = 0};
-	PsKey		hi = {.kind = UINT8_MAX, .fork = UINT8_MAX, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX,
-	.blk = PG_UINT32_MAX};
+	PsKey lo = {.kind = 0};
+	PsKey hi = {.kind = UINT8_MAX, .fork = UINT8_MAX, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX, .blk = PG_UINT32_MAX};
 	KeyRetention kr;
-	Pass		pass = {.tl = tl};
-	PsKey		key;
-	ValueRef	ref;
-	bool		found;
-	PsError    *err;
+	Pass pass = {.tl = tl};
+	PsKey key;
+	ValueRef ref;
+	bool found;
+	PsError *err;
 
 	key_retention_init(&kr, &history->retention);
 	PS_GOTO(layer_merge_open(layers, n, &lo, &hi, &pass.entries), done);
@@ -125,18 +124,18 @@ static PsError *
 rewrite_delta(Timeline *tl, const History *history, Layer *layer, Layer *const *layers, int n, Layer ***outputs, int *noutputs)
 {
 	const Config *config = tl->tenant->store->config;
-	MergeJob	job = {.space = &tl->space,
-					   .inputs = &layer,
-					   .ninputs = 1,
-					   .level = layer_info(layer)->level,
-					   .retention = &history->retention,
-					   .target_size = PG_UINT64_MAX,
-					   .memory = (size_t) config->compaction_memory * 1024 * 1024,
-					   .is_canceled = is_canceled,
-					   .cancel_arg = tl};
-	Layer	  **context = pg_malloc(Max(n, 1) * sizeof(Layer *));
+	MergeJob job = {.space = &tl->space,
+					.inputs = &layer,
+					.ninputs = 1,
+					.level = layer_info(layer)->level,
+					.retention = &history->retention,
+					.target_size = PG_UINT64_MAX,
+					.memory = (size_t) config->compaction_memory * 1024 * 1024,
+					.is_canceled = is_canceled,
+					.cancel_arg = tl};
+	Layer **context = pg_malloc(Max(n, 1) * sizeof(Layer *));
 	MergeResult result;
-	PsError    *err;
+	PsError *err;
 
 	for (int i = 0; i < n; i++)
 		if (layers[i] != layer)
@@ -157,14 +156,14 @@ static PsError *
 rewrite_image(Timeline *tl, const History *history, Layer *layer, Layer *const *layers, int n, Layer ***outputs, int *noutputs)
 {
 	KeyRetention kr;
-	Pass		pass = {.tl = tl};
+	Pass pass = {.tl = tl};
 	ImageWriter *writer = NULL;
-	Layer	   *output = NULL;
+	Layer *output = NULL;
 	StringInfoData value;
-	PsKey		key;
-	ValueRef	ref;
-	bool		found;
-	PsError    *err;
+	PsKey key;
+	ValueRef ref;
+	bool found;
+	PsError *err;
 
 	initStringInfo(&value);
 	key_retention_init(&kr, &history->retention);
@@ -172,9 +171,9 @@ rewrite_image(Timeline *tl, const History *history, Layer *layer, Layer *const *
 	PS_GOTO(layer_merge_open(layers, n, &layer_info(layer)->key_min, &layer_info(layer)->key_max, &pass.entries), done);
 	while ((err = next_entry(&pass, &key, &ref, &found)) == NULL && found)
 	{
-		ValueRef	image = ref;
-		bool		has_image = ref.layer == layer;
-		XLogRecPtr	start;
+		ValueRef image = ref;
+		bool has_image = ref.layer == layer;
+		XLogRecPtr start;
 
 		PS_GOTO(key_retention_begin(&kr, &key), done);
 		key_retention_add(&kr, ref.lsn, ref.will_init);
@@ -213,9 +212,9 @@ done:
 static PsError *
 rewrite(Timeline *tl, const History *history, Layer *layer, Layer *const *layers, int n, GcResult *result)
 {
-	Layer	  **outputs = NULL;
-	int			noutputs = 0;
-	PsError    *err;
+	Layer **outputs = NULL;
+	int noutputs = 0;
+	PsError *err;
 
 	if (layer_info(layer)->type == LAYER_IMAGE)
 		err = rewrite_image(tl, history, layer, layers, n, &outputs, &noutputs);
@@ -243,14 +242,14 @@ rewrite(Timeline *tl, const History *history, Layer *layer, Layer *const *layers
 static PsError *
 remove_wal(Timeline *tl, const History *history, GcResult *result)
 {
-	PsKey		key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
+	PsKey key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
 	StringInfoData buf;
-	WalState	state;
-	XLogSegNo	segno;
-	XLogSegNo	oldest,
-				newest;
-	bool		found;
-	PsError    *err;
+	WalState state;
+	XLogSegNo segno;
+	XLogSegNo oldest,
+		newest;
+	bool found;
+	PsError *err;
 
 	initStringInfo(&buf);
 	err = timeline_read_value(tl, &key, history->wal_from, &buf, &found);
@@ -280,11 +279,11 @@ has_layer(const LayerSet *set, const Layer *layer)
 static PsError *
 remove_files(Timeline *tl, const Count *counts, int n, GcResult *result)
 {
-	Layer	  **drop = pg_malloc(Max(n, 1) * sizeof(Layer *));
-	int			ndrop = 0;
-	uint64		bytes = 0;
-	LayerSet   *now;
-	PsError    *err = NULL;
+	Layer **drop = pg_malloc(Max(n, 1) * sizeof(Layer *));
+	int ndrop = 0;
+	uint64 bytes = 0;
+	LayerSet *now;
+	PsError *err = NULL;
 
 	pthread_mutex_lock(&tl->level0_lock);
 	now = timeline_files(tl);
@@ -311,7 +310,7 @@ remove_files(Timeline *tl, const Count *counts, int n, GcResult *result)
 static int
 find_old(const LayerMap *map, XLogRecPtr horizon, Layer **layers)
 {
-	int			n = 0;
+	int n = 0;
 
 	for (int i = 0; i < layer_map_count(map); i++)
 		if (layer_info(layer_map_get(map, i))->lsn_start <= horizon)
@@ -323,9 +322,9 @@ find_old(const LayerMap *map, XLogRecPtr horizon, Layer **layers)
 static PsError *
 rewrite_file(Timeline *tl, const History *history, Layer *layer, GcResult *result)
 {
-	LayerSet   *now;
-	Layer	  **layers;
-	PsError    *err = NULL;
+	LayerSet *now;
+	Layer **layers;
+	PsError *err = NULL;
 
 	if (is_level0(layer))
 		pthread_mutex_lock(&tl->level0_lock);
@@ -348,13 +347,13 @@ rewrite_file(Timeline *tl, const History *history, Layer *layer, GcResult *resul
 PsError *
 gc_run(Timeline *tl, GcResult *result)
 {
-	LayerSet   *set = timeline_files(tl);
-	int			nlayers = layer_map_count(set->map);
-	Layer	  **layers = pg_malloc(Max(nlayers, 1) * sizeof(Layer *));
-	Count	   *counts = pg_malloc0(Max(nlayers, 1) * sizeof(Count));
-	int			n;
-	History		history;
-	PsError    *err = NULL;
+	LayerSet *set = timeline_files(tl);
+	int nlayers = layer_map_count(set->map);
+	Layer **layers = pg_malloc(Max(nlayers, 1) * sizeof(Layer *));
+	Count *counts = pg_malloc0(Max(nlayers, 1) * sizeof(Count));
+	int n;
+	History history;
+	PsError *err = NULL;
 
 	memset(result, 0, sizeof(*result));
 	memset(&history, 0, sizeof(history));
@@ -372,8 +371,8 @@ gc_run(Timeline *tl, GcResult *result)
 	PS_GOTO(remove_files(tl, counts, n, result), done);
 	for (int i = 0; i < n; i++)
 	{
-		uint64		bytes = layer_info(counts[i].layer)->file_size;
-		PsError    *rewrite_err;
+		uint64 bytes = layer_info(counts[i].layer)->file_size;
+		PsError *rewrite_err;
 
 		if (counts[i].needed == 0 || counts[i].needed * 100 >= layer_info(counts[i].layer)->entries * REWRITE_BELOW ||
 			!room_reserve(tl, bytes))

@@ -18,9 +18,9 @@ static XLogRecPtr
 find_horizon(Timeline *tl)
 {
 	const Config *config = tl->tenant->store->config;
-	uint64		distance = (uint64) config->gc_horizon * 1024 * 1024;
-	XLogRecPtr	newest;
-	XLogRecPtr	by_time;
+	uint64 distance = (uint64) config->gc_horizon * 1024 * 1024;
+	XLogRecPtr newest;
+	XLogRecPtr by_time;
 
 	/* what is not in files yet is no business of anybody here */
 	pthread_mutex_lock(&tl->lock);
@@ -52,9 +52,9 @@ forget_sizes(History *history)
 static PsError *
 floor_of(void *arg, const PsKey *key, int i, XLogRecPtr *floor)
 {
-	History    *history = arg;
-	PsRel		rel = {key->spc, key->db, key->rel};
-	PsKey		fork = ps_key_relsize(rel, (ForkNumber) key->fork);
+	History *history = arg;
+	PsRel rel = {key->spc, key->db, key->rel};
+	PsKey fork = ps_key_relsize(rel, (ForkNumber) key->fork);
 
 	*floor = 0;
 	if (key->kind != PS_KEY_RELBLOCK)
@@ -85,7 +85,7 @@ history_advance(Timeline *tl)
 PsError *
 history_init(History *history, Timeline *tl)
 {
-	XLogRecPtr	latest;
+	XLogRecPtr latest;
 
 	memset(history, 0, sizeof(*history));
 	history->tl = tl;

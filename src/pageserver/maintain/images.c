@@ -28,48 +28,48 @@
 
 typedef struct Fork
 {
-	PsKey		key;			/* of its size */
+	PsKey key; /* of its size */
 	BlockNumber nblocks;
 } Fork;
 
 typedef struct ForkList
 {
-	Fork	   *forks;
-	int			n;
-	int			cap;
+	Fork *forks;
+	int n;
+	int cap;
 } ForkList;
 
 /* Keys lo to hi; the blocks are forks[first] from first_block on, up to forks[last] before end_block. */
 typedef struct Part
 {
-	PsKey		lo;
-	PsKey		hi;
-	uint64		nkeys;
-	bool		is_blocks;
-	int			first;
-	int			last;
+	PsKey lo;
+	PsKey hi;
+	uint64 nkeys;
+	bool is_blocks;
+	int first;
+	int last;
 	BlockNumber first_block;
 	BlockNumber end_block;
 } Part;
 
 typedef struct Images
 {
-	Timeline   *tl;
-	XLogRecPtr	lsn;			/* of the images */
-	LayerSet   *set;
-	bool		all;			/* wherever there are deltas */
-	XLogRecPtr	looked_at;		/* parts for which nothing has come since are as they were */
-	bool		for_branch;		/* the LSN is where a branch begins: nothing around it can be read */
-	ForkList	forks;
-	char	   *pages;
-	int			made;
-	PsError    *err;			/* of the first part that could not be done */
+	Timeline *tl;
+	XLogRecPtr lsn; /* of the images */
+	LayerSet *set;
+	bool all;             /* wherever there are deltas */
+	XLogRecPtr looked_at; /* parts for which nothing has come since are as they were */
+	bool for_branch;      /* the LSN is where a branch begins: nothing around it can be read */
+	ForkList forks;
+	char *pages;
+	int made;
+	PsError *err; /* of the first part that could not be done */
 } Images;
 
 static PsError *
 note_fork(void *arg, const PsKey *key, const char *value, uint32 len)
 {
-	ForkList   *list = arg;
+	ForkList *list = arg;
 
 	if (list->n == list->cap)
 	{
@@ -86,8 +86,8 @@ by_key(const void *a, const void *b)
 {
 	const PsKey *x = &((const Fork *) a)->key;
 	const PsKey *y = &((const Fork *) b)->key;
-	PsKey		p = {.kind = 1, .spc = x->spc, .db = x->db, .rel = x->rel, .fork = x->fork};
-	PsKey		q = {.kind = 1, .spc = y->spc, .db = y->db, .rel = y->rel, .fork = y->fork};
+	PsKey p = {.kind = 1, .spc = x->spc, .db = x->db, .rel = x->rel, .fork = x->fork};
+	PsKey q = {.kind = 1, .spc = y->spc, .db = y->db, .rel = y->rel, .fork = y->fork};
 
 	return ps_key_cmp(&p, &q);
 }
@@ -100,10 +100,10 @@ find_deltas(const Images *images, const Part *part, Layer *layer, XLogRecPtr aft
 {
 	const LayerInfo *info = layer_info(layer);
 	LayerMerge *entries;
-	PsKey		key;
-	ValueRef	ref;
-	bool		found;
-	PsError    *err;
+	PsKey key;
+	ValueRef ref;
+	bool found;
+	PsError *err;
 
 	if (!images->for_branch)
 		return layer_range(layer, &part->lo, &part->hi, range);
@@ -120,7 +120,7 @@ find_deltas(const Images *images, const Part *part, Layer *layer, XLogRecPtr aft
 static PsError *
 find_newest_image(const Part *part, Layer *const *layers, int nlayers, XLogRecPtr *lsn, uint64 *key_bytes)
 {
-	LayerRange	newest = {0};
+	LayerRange newest = {0};
 
 	*lsn = InvalidXLogRecPtr;
 	for (int i = 0; i < nlayers; i++)
@@ -142,22 +142,22 @@ static bool
 is_long(const Images *images, int n, const LayerRange *deltas, uint64 nkeys, uint64 image_bytes)
 {
 	const Config *config = images->tl->tenant->store->config;
-	uint64		records = nkeys * config->image_delta_records;
-	uint64		bytes = image_bytes * config->image_delta_percent / 100;
+	uint64 records = nkeys * config->image_delta_records;
+	uint64 bytes = image_bytes * config->image_delta_percent / 100;
 
 	if (n == 0)
 		return false;
 	if (images->for_branch)
 		return deltas->bytes >= image_bytes;
 	return images->all || deltas->entries >= records || deltas->bytes >= bytes ||
-		(n >= config->image_delta_layers && (deltas->entries >= records / 10 || deltas->bytes >= bytes / 10));
+		   (n >= config->image_delta_layers && (deltas->entries >= records / 10 || deltas->bytes >= bytes / 10));
 }
 
 /* Has a file with versions that were not there when all parts were looked at last anything for this one? */
 static PsError *
 has_changed(const Images *images, const Part *part, Layer *const *layers, int nlayers, bool *changed)
 {
-	LayerRange	range = {0};
+	LayerRange range = {0};
 
 	for (int i = 0; i < nlayers && range.entries == 0; i++)
 		if (layer_info(layers[i])->type == LAYER_DELTA && layer_info(layers[i])->lsn_end > images->looked_at + 1)
@@ -169,13 +169,13 @@ has_changed(const Images *images, const Part *part, Layer *const *layers, int nl
 static PsError *
 image_is_due(const Images *images, const Part *part, bool *due)
 {
-	LayerRange	deltas = {0};
-	XLogRecPtr	newest_image;
-	uint64		key_bytes;
-	int			n = 0;
-	Layer	  **layers;
-	int			nlayers = layer_map_find(images->set->map, &part->lo, &part->hi, 0, images->lsn, &layers);
-	PsError    *err;
+	LayerRange deltas = {0};
+	XLogRecPtr newest_image;
+	uint64 key_bytes;
+	int n = 0;
+	Layer **layers;
+	int nlayers = layer_map_find(images->set->map, &part->lo, &part->hi, 0, images->lsn, &layers);
+	PsError *err;
 
 	PS_GOTO(has_changed(images, part, layers, nlayers, due), done);
 	if (!*due)
@@ -184,7 +184,7 @@ image_is_due(const Images *images, const Part *part, bool *due)
 	for (int i = 0; i < nlayers; i++)
 	{
 		const LayerInfo *info = layer_info(layers[i]);
-		LayerRange	range;
+		LayerRange range;
 
 		if (info->type != LAYER_DELTA || info->lsn_end <= newest_image + 1)
 			continue;
@@ -219,12 +219,12 @@ static PsError *
 put_pages(Images *images, ImageWriter *writer, const Fork *fork, BlockNumber blk, int count, PsError **errors, uint64 *n)
 {
 	static const char zeros[BLCKSZ];
-	PsRel		rel = {fork->key.spc, fork->key.db, fork->key.rel};
-	PsError    *err = NULL;
+	PsRel rel = {fork->key.spc, fork->key.db, fork->key.rel};
+	PsError *err = NULL;
 
 	for (int i = 0; i < count; i++)
 	{
-		PsKey		key = ps_key_block(rel, (ForkNumber) fork->key.fork, blk + i);
+		PsKey key = ps_key_block(rel, (ForkNumber) fork->key.fork, blk + i);
 		const char *page = images->pages + (size_t) i * BLCKSZ;
 
 		if (err != NULL)
@@ -249,9 +249,9 @@ put_pages(Images *images, ImageWriter *writer, const Fork *fork, BlockNumber blk
 static PsError *
 put_fork(Images *images, ImageWriter *writer, const Fork *fork, BlockNumber from, BlockNumber to, uint64 *n)
 {
-	PsRel		rel = {fork->key.spc, fork->key.db, fork->key.rel};
+	PsRel rel = {fork->key.spc, fork->key.db, fork->key.rel};
 	BlockNumber blks[PS_MAX_BATCH];
-	PsError    *errors[PS_MAX_BATCH];
+	PsError *errors[PS_MAX_BATCH];
 
 	/* no further than "to", which may be the greatest number there is */
 	for (BlockNumber blk = from, count; blk < to; blk += count)
@@ -278,11 +278,11 @@ put_values(Images *images, ImageWriter *writer, const Part *part)
 static PsError *
 write_part(Images *images, const Part *part)
 {
-	Timeline   *tl = images->tl;
+	Timeline *tl = images->tl;
 	ImageWriter *writer;
-	Layer	   *layer;
-	uint64		n = 0;
-	PsError    *err = NULL;
+	Layer *layer;
+	uint64 n = 0;
+	PsError *err = NULL;
 
 	PS_TRY(image_writer_create(&tl->space, images->lsn, &writer));
 	if (!part->is_blocks)
@@ -305,7 +305,7 @@ write_part(Images *images, const Part *part)
 	err = keep_replace(tl, &layer, 1, NULL, 0);
 	if (err == NULL)
 	{
-		char		name[LAYER_NAME_MAX];
+		char name[LAYER_NAME_MAX];
 
 		images->made++;
 		ps_log(PS_DEBUG, "branch \"%s\": wrote image layer \"%s\" (%llu kB)", tl->name, layer_name(layer, name),
@@ -319,9 +319,9 @@ write_part(Images *images, const Part *part)
 static PsError *
 do_part(Images *images, const Part *part)
 {
-	uint64		bytes = part->nkeys * (part->is_blocks ? IMAGE_PAGE_BYTES : IMAGE_VALUE_BYTES);
-	bool		due;
-	PsError    *err;
+	uint64 bytes = part->nkeys * (part->is_blocks ? IMAGE_PAGE_BYTES : IMAGE_VALUE_BYTES);
+	bool due;
+	PsError *err;
 
 	if (timeline_is_stopping(images->tl))
 		return ps_error(PS_SQLSTATE_CANCELED, "the store is stopping");
@@ -344,7 +344,7 @@ do_part(Images *images, const Part *part)
 static PsError *
 do_values(Images *images, PsKeyKind from, PsKeyKind to, uint64 nvalues)
 {
-	Part		part = {.nkeys = nvalues};
+	Part part = {.nkeys = nvalues};
 
 	part.lo = (PsKey) {.kind = from};
 	part.hi = (PsKey) {.kind = to, .fork = UINT8_MAX, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX, .blk = PG_UINT32_MAX};
@@ -354,7 +354,7 @@ do_values(Images *images, PsKeyKind from, PsKeyKind to, uint64 nvalues)
 static PsKey
 block_key(const Fork *fork, BlockNumber blk)
 {
-	PsRel		rel = {fork->key.spc, fork->key.db, fork->key.rel};
+	PsRel rel = {fork->key.spc, fork->key.db, fork->key.rel};
 
 	return ps_key_block(rel, (ForkNumber) fork->key.fork, blk);
 }
@@ -365,13 +365,13 @@ do_blocks(Images *images)
 {
 	const Config *config = images->tl->tenant->store->config;
 	BlockNumber most = Max(1, (BlockNumber) ((uint64) config->target_file_size * 1024 * 1024 / IMAGE_PAGE_BYTES));
-	int			f = 0;
+	int f = 0;
 	BlockNumber blk = 0;
 
 	while (f < images->forks.n)
 	{
 		const Fork *forks = images->forks.forks;
-		Part		part = {.is_blocks = true, .first = f, .first_block = blk};
+		Part part = {.is_blocks = true, .first = f, .first_block = blk};
 		BlockNumber left = most - blk % most;
 
 		while (f < images->forks.n && left > 0)
@@ -400,9 +400,9 @@ do_blocks(Images *images)
 static PsError *
 make_all(Images *images)
 {
-	PsKey		lo = ps_key_simple(PS_KEY_RELSIZE, 0, 0, 0);
-	PsKey		hi = ps_key_simple(PS_KEY_INITSIZE, PG_UINT32_MAX, PG_UINT32_MAX, PG_UINT32_MAX);
-	PsError    *err;
+	PsKey lo = ps_key_simple(PS_KEY_RELSIZE, 0, 0, 0);
+	PsKey hi = ps_key_simple(PS_KEY_INITSIZE, PG_UINT32_MAX, PG_UINT32_MAX, PG_UINT32_MAX);
+	PsError *err;
 
 	hi.fork = UINT8_MAX;
 	images->set = timeline_files(images->tl);
@@ -424,8 +424,8 @@ done:
 PsError *
 make_images(Timeline *tl, bool all, int *made)
 {
-	Images		images = {.tl = tl, .all = all, .looked_at = all ? 0 : tl->images_lsn};
-	PsError    *err;
+	Images images = {.tl = tl, .all = all, .looked_at = all ? 0 : tl->images_lsn};
+	PsError *err;
 
 	pthread_mutex_lock(&tl->lock);
 	images.lsn = tl->disk_consistent_lsn;
@@ -440,13 +440,13 @@ make_images(Timeline *tl, bool all, int *made)
 PsError *
 make_branch_images(Timeline *tl, int *made)
 {
-	XLogRecPtr	lsn;
+	XLogRecPtr lsn;
 
 	*made = 0;
 	while ((lsn = timeline_pin_without_images(tl)) != InvalidXLogRecPtr)
 	{
-		Images		images = {.tl = tl, .for_branch = true, .lsn = lsn};
-		PsError    *err = make_all(&images);
+		Images images = {.tl = tl, .for_branch = true, .lsn = lsn};
+		PsError *err = make_all(&images);
 
 		*made += images.made;
 		if (err != NULL)

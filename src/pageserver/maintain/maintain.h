@@ -51,15 +51,15 @@ extern PsError *room_error(const Timeline *tl, uint64 bytes, const char *what);
  */
 typedef struct History
 {
-	Retention	retention;
-	Timeline   *tl;
+	Retention retention;
+	Timeline *tl;
 	XLogRecPtr *points;
-	XLogRecPtr	wal_from;		/* where the WAL that stays begins */
-	ReadView	view;
+	XLogRecPtr wal_from; /* where the WAL that stays begins */
+	ReadView view;
 	/* sizes of the fork that was asked for last, at each point and the horizon */
-	PsKey		fork;			/* its size's key; kind 0: none */
-	bool	   *exists;
-	RelSize    *sizes;
+	PsKey fork; /* its size's key; kind 0: none */
+	bool *exists;
+	RelSize *sizes;
 } History;
 
 extern PsError *history_init(History *history, Timeline *tl);
@@ -97,11 +97,11 @@ extern PsError *make_branch_images(Timeline *tl, int *made);
 /* ---- gc.c ---- */
 typedef struct GcResult
 {
-	int			removed;		/* files */
-	int			rewritten;
-	int			wal_removed;	/* segments */
-	uint64		bytes_before;
-	uint64		bytes_after;
+	int removed; /* files */
+	int rewritten;
+	int wal_removed; /* segments */
+	uint64 bytes_before;
+	uint64 bytes_after;
 } GcResult;
 
 /* Removes what nobody can read any more. */
@@ -112,4 +112,4 @@ extern PsError *gc_run(Timeline *tl, GcResult *result);
 /* Compresses the WAL files of which all is in layer files.  */
 extern PsError *pack_wal(Timeline *tl);
 
-#endif							/* PS_KEEP_H */
+#endif /* PS_KEEP_H */

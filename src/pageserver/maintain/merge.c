@@ -25,24 +25,24 @@
 typedef struct SharedKey
 {
 	const Layer *layer;
-	uint64		offset;
+	uint64 offset;
 } SharedKey;
 
 typedef struct SharedEntry
 {
-	SharedKey	key;
-	uint64		copied_to;
-	char		status;
+	SharedKey key;
+	uint64 copied_to;
+	char status;
 } SharedEntry;
 
-#define SH_PREFIX shared
-#define SH_ELEMENT_TYPE SharedEntry
-#define SH_KEY_TYPE SharedKey
-#define SH_KEY key
+#define SH_PREFIX          shared
+#define SH_ELEMENT_TYPE    SharedEntry
+#define SH_KEY_TYPE        SharedKey
+#define SH_KEY             key
 #define SH_HASH_KEY(tb, k) hash_bytes((const unsigned char *) &(k), sizeof(k))
 #define SH_EQUAL(tb, a, b) ((a).layer == (b).layer && (a).offset == (b).offset)
-#define SH_SCOPE static inline
-#define SH_RAW_ALLOCATOR pg_malloc0
+#define SH_SCOPE           static inline
+#define SH_RAW_ALLOCATOR   pg_malloc0
 #define SH_DECLARE
 #define SH_DEFINE
 #include "lib/simplehash.h"
@@ -51,29 +51,29 @@ typedef struct Merge
 {
 	const MergeJob *job;
 	MergeResult *result;
-	const Layer **inputs;		/* sorted by address */
-	XLogRecPtr	lsn_start;		/* of all inputs together */
-	XLogRecPtr	lsn_end;
-	double		entry_bytes;	/* of the inputs, on average */
+	const Layer **inputs; /* sorted by address */
+	XLogRecPtr lsn_start; /* of all inputs together */
+	XLogRecPtr lsn_end;
+	double entry_bytes; /* of the inputs, on average */
 	LayerMerge *entries;
-	uint64		looked_at;		/* entries, those seen twice counted twice */
-	DeltaWriter *writer;		/* NULL: no file is being written */
+	uint64 looked_at;           /* entries, those seen twice counted twice */
+	DeltaWriter *writer;        /* NULL: no file is being written */
 	struct shared_hash *shared; /* of this file */
 } Merge;
 
 /* What the first pass over a key found. */
 typedef struct KeyVersions
 {
-	uint64		needed;			/* of the inputs */
-	XLogRecPtr	oldest;			/* in any file */
-	bool		oldest_is_end;	/* and it is a tombstone */
+	uint64 needed;      /* of the inputs */
+	XLogRecPtr oldest;  /* in any file */
+	bool oldest_is_end; /* and it is a tombstone */
 } KeyVersions;
 
 static int
 cmp_pointers(const void *a, const void *b)
 {
-	uintptr_t	x = (uintptr_t) *(const Layer *const *) a;
-	uintptr_t	y = (uintptr_t) *(const Layer *const *) b;
+	uintptr_t x = (uintptr_t) * (const Layer *const *) a;
+	uintptr_t y = (uintptr_t) * (const Layer *const *) b;
 
 	return x < y ? -1 : x > y;
 }
@@ -118,7 +118,7 @@ static PsError *
 end_file(Merge *merge)
 {
 	MergeResult *result = merge->result;
-	Layer	   *layer;
+	Layer *layer;
 
 	if (merge->writer == NULL)
 		return NULL;
@@ -134,17 +134,17 @@ static bool
 file_is_full(const Merge *merge)
 {
 	return merge->writer != NULL &&
-		(delta_writer_size(merge->writer) >= merge->job->target_size ||
-		 delta_writer_memory(merge->writer) >= merge->job->memory / 2);
+		   (delta_writer_size(merge->writer) >= merge->job->target_size ||
+			delta_writer_memory(merge->writer) >= merge->job->memory / 2);
 }
 
 /* Copies a value, or finds where the file has it already. */
 static PsError *
 copy_value(Merge *merge, const ValueRef *ref, uint64 *offset)
 {
-	SharedKey	key = {ref->layer, ref->at.offset};
+	SharedKey key = {ref->layer, ref->at.offset};
 	SharedEntry *entry;
-	bool		found;
+	bool found;
 
 	if (!ref->shared)
 		return delta_writer_copy(merge->writer, ref, offset);
@@ -165,7 +165,7 @@ copy_value(Merge *merge, const ValueRef *ref, uint64 *offset)
 static PsError *
 copy_entry(Merge *merge, const PsKey *key, const ValueRef *ref)
 {
-	uint64		offset;
+	uint64 offset;
 
 	if (merge->writer == NULL)
 		PS_TRY(begin_file(merge, key));
@@ -180,7 +180,7 @@ copy_entry(Merge *merge, const PsKey *key, const ValueRef *ref)
 static PsError *
 look_at_key(Merge *merge, KeyRetention *kr, PsKey *key, ValueRef *ref, KeyVersions *versions)
 {
-	bool		found;
+	bool found;
 
 	versions->oldest = ref->lsn;
 	versions->oldest_is_end = ref->kind == VALUE_TOMBSTONE;
@@ -198,9 +198,9 @@ look_at_key(Merge *merge, KeyRetention *kr, PsKey *key, ValueRef *ref, KeyVersio
 static PsError *
 go_over_key(Merge *merge, const KeyRetention *kr, KeyVersions *versions, bool copy, bool alone)
 {
-	PsKey		key;
-	ValueRef	ref;
-	bool		found;
+	PsKey key;
+	ValueRef ref;
+	bool found;
 
 	layer_merge_rewind_key(merge->entries);
 	do
@@ -229,7 +229,7 @@ static PsError *
 merge_key(Merge *merge, KeyRetention *kr, PsKey *key, ValueRef *ref)
 {
 	KeyVersions versions = {0};
-	bool		alone;
+	bool alone;
 
 	PS_TRY(look_at_key(merge, kr, key, ref, &versions));
 	PS_TRY(go_over_key(merge, kr, &versions, false, false));
@@ -246,8 +246,8 @@ static void
 prepare(Merge *merge)
 {
 	const MergeJob *job = merge->job;
-	uint64		entries = 0;
-	uint64		bytes = 0;
+	uint64 entries = 0;
+	uint64 bytes = 0;
 
 	merge->inputs = pg_malloc(Max(job->ninputs, 1) * sizeof(Layer *));
 	merge->lsn_start = PG_UINT64_MAX;
@@ -286,15 +286,15 @@ key_range(const MergeJob *job, PsKey *lo, PsKey *hi)
 PsError *
 merge_layers(const MergeJob *job, MergeResult *result)
 {
-	Merge		merge = {.job = job, .result = result};
+	Merge merge = {.job = job, .result = result};
 	KeyRetention kr;
-	Layer	  **all = pg_malloc((job->ninputs + job->ncontext) * sizeof(Layer *));
-	PsKey		lo,
-				hi;
-	PsKey		key;
-	ValueRef	ref;
-	bool		found;
-	PsError    *err;
+	Layer **all = pg_malloc((job->ninputs + job->ncontext) * sizeof(Layer *));
+	PsKey lo,
+		hi;
+	PsKey key;
+	ValueRef ref;
+	bool found;
+	PsError *err;
 
 	memset(result, 0, sizeof(*result));
 	memcpy(all, job->inputs, job->ninputs * sizeof(Layer *));

@@ -10,27 +10,27 @@
 typedef struct MergeJob
 {
 	LayerSpace *space;
-	Layer *const *inputs;		/* delta files that the outputs replace */
-	int			ninputs;
-	Layer *const *context;		/* other files: what they have may make versions of the inputs unnecessary */
-	int			ncontext;
-	int			level;			/* of the outputs */
+	Layer *const *inputs; /* delta files that the outputs replace */
+	int ninputs;
+	Layer *const *context; /* other files: what they have may make versions of the inputs unnecessary */
+	int ncontext;
+	int level; /* of the outputs */
 	const Retention *retention;
-	bool		forget_ends;	/* inputs and context are all that there is of these keys, so that a tombstone with
+	bool forget_ends;   /* inputs and context are all that there is of these keys, so that a tombstone with
 								 * nothing before it can go; not of a page, whose older version may be in the page
 								 * cache (io/page_cache.h) */
-	uint64		target_size;	/* bytes of an output file, about */
-	size_t		memory;			/* bytes that a merge may use, about */
-	bool		(*is_canceled) (void *arg);
-	void	   *cancel_arg;
+	uint64 target_size; /* bytes of an output file, about */
+	size_t memory;      /* bytes that a merge may use, about */
+	bool (*is_canceled)(void *arg);
+	void *cancel_arg;
 } MergeJob;
 
 typedef struct MergeResult
 {
-	Layer	  **layers;			/* each with a reference; ascending by key */
-	int			nlayers;
-	uint64		kept;			/* entries */
-	uint64		dropped;
+	Layer **layers; /* each with a reference; ascending by key */
+	int nlayers;
+	uint64 kept; /* entries */
+	uint64 dropped;
 } MergeResult;
 
 /*
@@ -40,4 +40,4 @@ typedef struct MergeResult
 extern PsError *merge_layers(const MergeJob *job, MergeResult *result);
 extern void merge_result_free(MergeResult *result);
 
-#endif							/* PS_KEEP_MERGE_H */
+#endif /* PS_KEEP_MERGE_H */

@@ -18,7 +18,7 @@ PsError *
 pack_wal(Timeline *tl)
 {
 	const char *method = tl->tenant->store->config->wal_compression;
-	XLogSegNo	first_needed;
+	XLogSegNo first_needed;
 
 	if (method != NULL && strcmp(method, "none") == 0)
 		return NULL;

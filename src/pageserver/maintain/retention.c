@@ -60,8 +60,8 @@ bool
 key_retention_needs(const KeyRetention *kr, XLogRecPtr lsn)
 {
 	const Retention *r = kr->retention;
-	int			lo = 0;
-	int			hi = r->npoints + 1;
+	int lo = 0;
+	int hi = r->npoints + 1;
 
 	if (lsn > r->horizon)
 		return true;
@@ -69,7 +69,7 @@ key_retention_needs(const KeyRetention *kr, XLogRecPtr lsn)
 	/* the first point at or after the LSN; a later one begins no earlier, but for floors */
 	while (lo < hi)
 	{
-		int			mid = (lo + hi) / 2;
+		int mid = (lo + hi) / 2;
 
 		if (point(r, mid) < lsn)
 			lo = mid + 1;

@@ -18,15 +18,15 @@
  * (Retention.npoints stands for the horizon); PG_UINT64_MAX: the key is not
  * there at all.
  */
-typedef PsError *(*RetentionFloor) (void *arg, const PsKey *key, int i, XLogRecPtr *floor);
+typedef PsError *(*RetentionFloor)(void *arg, const PsKey *key, int i, XLogRecPtr *floor);
 
 typedef struct Retention
 {
-	XLogRecPtr	horizon;
-	const XLogRecPtr *points;	/* before the horizon, ascending, no two the same */
-	int			npoints;
-	RetentionFloor floor;		/* NULL: all versions count */
-	void	   *arg;
+	XLogRecPtr horizon;
+	const XLogRecPtr *points; /* before the horizon, ascending, no two the same */
+	int npoints;
+	RetentionFloor floor; /* NULL: all versions count */
+	void *arg;
 } Retention;
 
 /*
@@ -36,9 +36,9 @@ typedef struct Retention
 typedef struct KeyRetention
 {
 	const Retention *retention;
-	XLogRecPtr *from;			/* npoints + 1 */
-	XLogRecPtr *floors;			/* the same number */
-	int			first;			/* points before this one are before all versions seen so far */
+	XLogRecPtr *from;   /* npoints + 1 */
+	XLogRecPtr *floors; /* the same number */
+	int first;          /* points before this one are before all versions seen so far */
 } KeyRetention;
 
 extern void key_retention_init(KeyRetention *kr, const Retention *retention);
@@ -52,4 +52,4 @@ extern PsError *key_retention_begin(KeyRetention *kr, const PsKey *key);
 extern void key_retention_add(KeyRetention *kr, XLogRecPtr lsn, bool will_init);
 extern bool key_retention_needs(const KeyRetention *kr, XLogRecPtr lsn);
 
-#endif							/* PS_KEEP_RETENTION_H */
+#endif /* PS_KEEP_RETENTION_H */

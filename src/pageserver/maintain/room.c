@@ -19,7 +19,7 @@
 static int64
 free_bytes(const Timeline *tl)
 {
-	int64		reserve = (int64) tl->tenant->store->config->min_free_space * 1024 * 1024;
+	int64 reserve = (int64) tl->tenant->store->config->min_free_space * 1024 * 1024;
 	struct statvfs vfs;
 
 	if (statvfs(tl->dir, &vfs) != 0)
@@ -30,7 +30,7 @@ free_bytes(const Timeline *tl)
 uint64
 room_left(const Timeline *tl)
 {
-	int64		left = free_bytes(tl);
+	int64 left = free_bytes(tl);
 
 	if (left != PG_INT64_MAX)
 		left -= atomic_load(&tl->tenant->store->room_reserved);
@@ -41,7 +41,7 @@ bool
 room_reserve(Timeline *tl, uint64 bytes)
 {
 	atomic_int_fast64_t *reserved = &tl->tenant->store->room_reserved;
-	int64		left = free_bytes(tl);
+	int64 left = free_bytes(tl);
 
 	if (atomic_fetch_add(reserved, bytes) + (int64) bytes <= left)
 		return true;
@@ -64,7 +64,7 @@ room_is_over(const Timeline *tl)
 PsError *
 room_error(const Timeline *tl, uint64 bytes, const char *what)
 {
-	uint64		need = bytes + (uint64) tl->tenant->store->config->min_free_space * 1024 * 1024;
+	uint64 need = bytes + (uint64) tl->tenant->store->config->min_free_space * 1024 * 1024;
 
 	return ps_error_hint(ps_error(PS_SQLSTATE_DISK_FULL, "%s until %llu MB are free in \"%s\"", what,
 								  (unsigned long long) (need / (1024 * 1024) + 1), tl->space.dir),

@@ -14,20 +14,20 @@
 
 typedef struct Pace
 {
-	Timeline   *tl;
+	Timeline *tl;
 	const Waiter *waiter;
-	uint64		rate;			/* bytes for each second */
-	int64		begin;			/* timeline_now_ms() */
-	uint64		bytes;
-	uint64		looked_at;		/* bytes, at the last look */
+	uint64 rate; /* bytes for each second */
+	int64 begin; /* timeline_now_ms() */
+	uint64 bytes;
+	uint64 looked_at; /* bytes, at the last look */
 } Pace;
 
 /* So many bytes have been read: waits until there is time for more. */
 static PsError *
 pace(void *arg, size_t bytes)
 {
-	Pace	   *p = arg;
-	int64		early;
+	Pace *p = arg;
+	int64 early;
 
 	p->bytes += bytes;
 	do
@@ -60,8 +60,8 @@ tell(const char *file, uint64 bytes, PsError *err, VerifyReport report, void *ar
 static PsError *
 verify_manifest(Timeline *tl, VerifyReport report, void *arg)
 {
-	Manifest	m;
-	PsError    *err = manifest_read(tl->dir, &m);
+	Manifest m;
+	PsError *err = manifest_read(tl->dir, &m);
 
 	if (err == NULL)
 		manifest_free(&m);
@@ -71,14 +71,14 @@ verify_manifest(Timeline *tl, VerifyReport report, void *arg)
 static PsError *
 verify_layers(Timeline *tl, Pace *p, VerifyReport report, void *arg)
 {
-	LayerSet   *set = timeline_files(tl);
-	PsError    *err = NULL;
+	LayerSet *set = timeline_files(tl);
+	PsError *err = NULL;
 
 	for (int i = 0; i < layer_map_count(set->map) && err == NULL; i++)
 	{
-		Layer	   *layer = layer_map_get(set->map, i);
-		char		name[LAYER_NAME_MAX];
-		char		path[LAYER_NAME_MAX + 8];
+		Layer *layer = layer_map_get(set->map, i);
+		char name[LAYER_NAME_MAX];
+		char path[LAYER_NAME_MAX + 8];
 
 		snprintf(path, sizeof(path), "layers/%s", layer_name(layer, name));
 		err = tell(path, layer_info(layer)->file_size, layer_verify(layer, pace, p), report, arg);
@@ -91,12 +91,12 @@ verify_layers(Timeline *tl, Pace *p, VerifyReport report, void *arg)
 static PsError *
 read_wal(Timeline *tl, XLogRecPtr lsn, Pace *p)
 {
-	XLogRecPtr	upto;
-	WalState	state;
-	WalReader  *reader;
-	WalRecord	rec;
-	bool		found = true;
-	PsError    *err = NULL;
+	XLogRecPtr upto;
+	WalState state;
+	WalReader *reader;
+	WalRecord rec;
+	bool found = true;
+	PsError *err = NULL;
 
 	pthread_mutex_lock(&tl->lock);
 	upto = tl->flushed_lsn;
@@ -112,9 +112,9 @@ read_wal(Timeline *tl, XLogRecPtr lsn, Pace *p)
 static PsError *
 verify_wal(Timeline *tl, Pace *p, VerifyReport report, void *arg)
 {
-	XLogRecPtr	lsn = timeline_gc_cutoff(tl);
-	uint64		before = p->bytes;
-	PsError    *err = timeline_pin_wal(tl, lsn);
+	XLogRecPtr lsn = timeline_gc_cutoff(tl);
+	uint64 before = p->bytes;
+	PsError *err = timeline_pin_wal(tl, lsn);
 
 	if (err != NULL)
 		return err;
@@ -132,7 +132,7 @@ verify_wal(Timeline *tl, Pace *p, VerifyReport report, void *arg)
 PsError *
 verify_timeline(Timeline *tl, int megabytes_per_second, const Waiter *waiter, VerifyReport report, void *arg)
 {
-	Pace		p = {.tl = tl, .waiter = waiter, .rate = (uint64) megabytes_per_second * 1024 * 1024, .begin = timeline_now_ms()};
+	Pace p = {.tl = tl, .waiter = waiter, .rate = (uint64) megabytes_per_second * 1024 * 1024, .begin = timeline_now_ms()};
 
 	PS_TRY(verify_manifest(tl, report, arg));
 	PS_TRY(verify_layers(tl, &p, report, arg));

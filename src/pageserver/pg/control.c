@@ -20,7 +20,7 @@
 static pg_crc32c
 control_crc(const ControlFileData *control)
 {
-	pg_crc32c	crc;
+	pg_crc32c crc;
 
 	INIT_CRC32C(crc);
 	COMP_CRC32C(crc, control, offsetof(ControlFileData, crc));
@@ -48,11 +48,11 @@ control_decode(const char *data, size_t len, const char *what, ControlFileData *
 									  what, control->catalog_version_no, CATALOG_VERSION_NO),
 							 "This store holds clusters of PostgreSQL %s; upgrade the cluster with pg_upgrade first.", PG_MAJORVERSION);
 
-#define CHECK_CONSTANT(field, value) \
-	if (control->field != (value)) \
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "%s has " #field " %u, this store was built with %u", what, \
-									  (unsigned) control->field, (unsigned) (value)), \
-							 "Clusters of a PostgreSQL built with other constants cannot be kept here; use pg_dump.")
+#define CHECK_CONSTANT(field, value)                                                                             \
+	if (control->field != (value))                                                                               \
+	return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "%s has " #field " %u, this store was built with %u", what, \
+								  (unsigned) control->field, (unsigned) (value)),                                \
+						 "Clusters of a PostgreSQL built with other constants cannot be kept here; use pg_dump.")
 	CHECK_CONSTANT(maxAlign, MAXIMUM_ALIGNOF);
 	CHECK_CONSTANT(blcksz, BLCKSZ);
 	CHECK_CONSTANT(relseg_size, RELSEG_SIZE);
@@ -81,7 +81,7 @@ control_decode(const char *data, size_t len, const char *what, ControlFileData *
 PsError *
 control_check_shutdown(const ControlFileData *control, const char *pgdata)
 {
-	PsError    *err;
+	PsError *err;
 
 	switch (control->state)
 	{

@@ -23,38 +23,38 @@
 #include "wal/wal.h"
 
 /* First size of the buffer in which records are assembled, and what is kept of it from one to the next. */
-#define MIN_ASSEMBLY_SIZE ((uint32) (64 * 1024))
+#define MIN_ASSEMBLY_SIZE  ((uint32) (64 * 1024))
 #define KEEP_ASSEMBLY_SIZE WAL_CUT_LEN
 
 struct WalDecoder
 {
-	uint64		system_identifier;	/* 0: not known yet */
-	uint32		segment_size;
+	uint64 system_identifier; /* 0: not known yet */
+	uint32 segment_size;
 
 	/* fed bytes */
-	char	   *buf;
-	size_t		buf_size;
-	XLogRecPtr	buf_lsn;		/* of buf[0] */
-	XLogRecPtr	fed;			/* end of the fed bytes */
-	XLogRecPtr	pos;			/* next byte to look at; may be beyond fed (padding, a switched segment) */
+	char *buf;
+	size_t buf_size;
+	XLogRecPtr buf_lsn; /* of buf[0] */
+	XLogRecPtr fed;     /* end of the fed bytes */
+	XLogRecPtr pos;     /* next byte to look at; may be beyond fed (padding, a switched segment) */
 
 	/* the record that is being assembled */
-	char	   *rec;
-	uint32		rec_size;		/* allocated */
-	uint32		rec_len;		/* xl_tot_len, 0: none */
-	uint32		rec_got;
-	uint32		rec_keep;		/* so many bytes of it go into rec */
-	pg_crc32c	rec_crc;		/* of what has come behind its header */
-	XLogRecPtr	rec_start;
+	char *rec;
+	uint32 rec_size; /* allocated */
+	uint32 rec_len;  /* xl_tot_len, 0: none */
+	uint32 rec_got;
+	uint32 rec_keep;   /* so many bytes of it go into rec */
+	pg_crc32c rec_crc; /* of what has come behind its header */
+	XLogRecPtr rec_start;
 	WalContents contents;
 
-	bool		skip_contrecord;	/* the first page may begin with the rest of a record to skip */
-	uint32		skip_len;		/* bytes of it that are left on later pages */
-	XLogRecPtr	overwritten;	/* start of the record whose rest was overwritten, until the record that says so */
+	bool skip_contrecord;   /* the first page may begin with the rest of a record to skip */
+	uint32 skip_len;        /* bytes of it that are left on later pages */
+	XLogRecPtr overwritten; /* start of the record whose rest was overwritten, until the record that says so */
 
-	XLogRecPtr	end;			/* of the last record */
-	XLogRecPtr	prev;			/* its start, or InvalidXLogRecPtr */
-	PsError    *error;			/* once set, stays */
+	XLogRecPtr end;  /* of the last record */
+	XLogRecPtr prev; /* its start, or InvalidXLogRecPtr */
+	PsError *error;  /* once set, stays */
 };
 
 WalDecoder *
@@ -92,15 +92,15 @@ char *
 wal_decoder_room(WalDecoder *dec, size_t len)
 {
 	/* Where the buffer would begin if all that is done with were dropped; up to 7 bytes before it, for alignment. */
-	XLogRecPtr	keep = Min(dec->pos, dec->fed);
-	XLogRecPtr	base = keep - keep % MAXIMUM_ALIGNOF;
-	size_t		left = dec->fed - base;
-	bool		empty = keep == dec->fed;
+	XLogRecPtr keep = Min(dec->pos, dec->fed);
+	XLogRecPtr base = keep - keep % MAXIMUM_ALIGNOF;
+	size_t left = dec->fed - base;
+	bool empty = keep == dec->fed;
 
 	if (left + len > dec->buf_size)
 	{
-		size_t		size = Max(left + len, Max(2 * dec->buf_size, 8 * XLOG_BLCKSZ));
-		char	   *buf = pg_malloc(size);
+		size_t size = Max(left + len, Max(2 * dec->buf_size, 8 * XLOG_BLCKSZ));
+		char *buf = pg_malloc(size);
 
 		if (!empty)
 			memcpy(buf, dec->buf + (base - dec->buf_lsn), left);
@@ -131,7 +131,7 @@ wal_decoder_feed(WalDecoder *dec, const char *data, size_t len)
 	/* What is skipped anyway (after XLOG_SWITCH up to a segment) need not be copied. */
 	if (dec->pos > dec->fed)
 	{
-		size_t		skip = Min(len, dec->pos - dec->fed);
+		size_t skip = Min(len, dec->pos - dec->fed);
 
 		dec->fed += skip;
 		data += skip;
@@ -185,8 +185,8 @@ static PsError *bad_wal(XLogRecPtr lsn, const char *fmt, ...) pg_attribute_print
 static PsError *
 bad_wal(XLogRecPtr lsn, const char *fmt, ...)
 {
-	char		text[512];
-	va_list		args;
+	char text[512];
+	va_list args;
 
 	va_start(args, fmt);
 	vsnprintf(text, sizeof(text), fmt, args);
@@ -202,11 +202,11 @@ bad_wal(XLogRecPtr lsn, const char *fmt, ...)
 static PsError *
 read_page_header(WalDecoder *dec, bool *complete)
 {
-	XLogRecPtr	page = dec->pos;
-	uint32		size = page_header_size(page, dec->segment_size);
+	XLogRecPtr page = dec->pos;
+	uint32 size = page_header_size(page, dec->segment_size);
 	const XLogPageHeaderData *hdr = (const XLogPageHeaderData *) (dec->buf + (page - dec->buf_lsn));
-	bool		is_long = size == SizeOfXLogLongPHD;
-	bool		is_cont;
+	bool is_long = size == SizeOfXLogLongPHD;
+	bool is_cont;
 
 	*complete = false;
 	if (dec->fed < page + size)
@@ -217,8 +217,7 @@ read_page_header(WalDecoder *dec, bool *complete)
 	if ((hdr->xlp_info & ~XLP_ALL_FLAGS) != 0)
 		return bad_wal(page, "page header has unknown flags %04X", hdr->xlp_info);
 	if (((hdr->xlp_info & XLP_LONG_HEADER) != 0) != is_long)
-		return bad_wal(page, is_long ? "the first page of a segment has no long page header" :
-					   "long page header in the middle of a segment of %u bytes", dec->segment_size);
+		return bad_wal(page, is_long ? "the first page of a segment has no long page header" : "long page header in the middle of a segment of %u bytes", dec->segment_size);
 	if (hdr->xlp_pageaddr != page)
 		return bad_wal(page, "page header has address %X/%X", LSN_FORMAT_ARGS(hdr->xlp_pageaddr));
 	if (hdr->xlp_tli != 1)
@@ -248,7 +247,7 @@ read_page_header(WalDecoder *dec, bool *complete)
 
 	if (dec->rec_len != 0)
 	{
-		uint32		left = dec->rec_len - dec->rec_got;
+		uint32 left = dec->rec_len - dec->rec_got;
 
 		if ((hdr->xlp_info & XLP_FIRST_IS_OVERWRITE_CONTRECORD) != 0)
 		{
@@ -317,7 +316,7 @@ check_record(WalDecoder *dec, WalRecord *rec, pg_crc32c crc)
 
 	if (dec->overwritten != InvalidXLogRecPtr)
 	{
-		WalParsed	parsed;
+		WalParsed parsed;
 		xl_overwrite_contrecord xlrec;
 
 		PS_TRY(wal_parse(rec, &parsed));
@@ -375,11 +374,11 @@ begin_assembly(WalDecoder *dec, XLogRecPtr start, uint32 len)
 static PsError *
 assemble(WalDecoder *dec, const char *data, uint32 n)
 {
-	uint32		header_left = dec->rec_got < SizeOfXLogRecord ? Min(n, SizeOfXLogRecord - dec->rec_got) : 0;
+	uint32 header_left = dec->rec_got < SizeOfXLogRecord ? Min(n, SizeOfXLogRecord - dec->rec_got) : 0;
 
 	if (dec->rec_got < dec->rec_keep)
 	{
-		uint32		kept = Min(n, dec->rec_keep - dec->rec_got);
+		uint32 kept = Min(n, dec->rec_keep - dec->rec_got);
 
 		grow_assembly(dec, dec->rec_got + kept);
 		memcpy(dec->rec + dec->rec_got, data, kept);
@@ -402,16 +401,16 @@ decode(WalDecoder *dec, WalRecord *rec, bool *found)
 {
 	for (;;)
 	{
-		XLogRecPtr	pos;
-		uint32		page_left;
-		uint32		avail;
-		char	   *data;
+		XLogRecPtr pos;
+		uint32 page_left;
+		uint32 avail;
+		char *data;
 
 		if (dec->pos >= dec->fed)
 			return NULL;
 		if (dec->pos % XLOG_BLCKSZ == 0)
 		{
-			bool		complete;
+			bool complete;
 
 			PS_TRY(read_page_header(dec, &complete));
 			if (!complete)
@@ -442,7 +441,7 @@ decode(WalDecoder *dec, WalRecord *rec, bool *found)
 		else if (dec->rec_len != 0)
 		{
 			/* the next fragment, as much of it as is there */
-			uint32		n = Min(dec->rec_len - dec->rec_got, avail);
+			uint32 n = Min(dec->rec_len - dec->rec_got, avail);
 
 			PS_TRY(assemble(dec, data, n));
 			dec->pos += n;
@@ -460,8 +459,8 @@ decode(WalDecoder *dec, WalRecord *rec, bool *found)
 		}
 		else
 		{
-			uint32		len;
-			pg_crc32c	crc;
+			uint32 len;
+			pg_crc32c crc;
 
 			if (avail < sizeof(uint32))
 				return NULL;

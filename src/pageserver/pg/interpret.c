@@ -27,7 +27,7 @@ static const char *const rmgr_names[] = {
  */
 static const uint16 known_infos[RM_MAX_BUILTIN_ID + 1] = {
 	[RM_XLOG_ID] = 0x2fff,
-	[RM_XACT_ID] = 0x1d7f,		/* 0x80: XLOG_XACT_HAS_INFO */
+	[RM_XACT_ID] = 0x1d7f, /* 0x80: XLOG_XACT_HAS_INFO */
 	[RM_SMGR_ID] = 0x0006,
 	[RM_CLOG_ID] = 0x0003,
 	[RM_DBASE_ID] = 0x0007,
@@ -35,7 +35,7 @@ static const uint16 known_infos[RM_MAX_BUILTIN_ID + 1] = {
 	[RM_MULTIXACT_ID] = 0x000f,
 	[RM_RELMAP_ID] = 0x0001,
 	[RM_STANDBY_ID] = 0x0007,
-	[RM_HEAP2_ID] = 0x20ff,		/* 0x80: XLOG_HEAP_INIT_PAGE */
+	[RM_HEAP2_ID] = 0x20ff, /* 0x80: XLOG_HEAP_INIT_PAGE */
 	[RM_HEAP_ID] = 0x15ff,
 	[RM_BTREE_ID] = 0x7fff,
 	[RM_HASH_ID] = 0x1fff,
@@ -43,7 +43,7 @@ static const uint16 known_infos[RM_MAX_BUILTIN_ID + 1] = {
 	[RM_GIST_ID] = 0x00cf,
 	[RM_SEQ_ID] = 0x0001,
 	[RM_SPGIST_ID] = 0x01fe,
-	[RM_BRIN_ID] = 0x063f,		/* 0x80: XLOG_BRIN_INIT_PAGE */
+	[RM_BRIN_ID] = 0x063f, /* 0x80: XLOG_BRIN_INIT_PAGE */
 	[RM_COMMIT_TS_ID] = 0x0003,
 	[RM_REPLORIGIN_ID] = 0x0003,
 	[RM_GENERIC_ID] = 0x0001,
@@ -73,7 +73,7 @@ referenced_blocks(const WalRecord *rec, const WalParsed *parsed, const WalSink *
 static PsError *
 interpret_xlog(const WalRecord *rec, const WalParsed *parsed, bool track_commit_timestamp, const WalSink *sink)
 {
-	uint8		info = parsed->header->xl_info & ~XLR_INFO_MASK;
+	uint8 info = parsed->header->xl_info & ~XLR_INFO_MASK;
 
 	if (info == XLOG_FPI || info == XLOG_FPI_FOR_HINT)
 	{
@@ -108,8 +108,8 @@ interpret_xlog(const WalRecord *rec, const WalParsed *parsed, bool track_commit_
 PsError *
 wal_interpret(const WalRecord *rec, const WalParsed *parsed, bool track_commit_timestamp, const WalSink *sink)
 {
-	RmgrId		rmid = parsed->header->xl_rmid;
-	uint8		info = parsed->header->xl_info & ~XLR_INFO_MASK;
+	RmgrId rmid = parsed->header->xl_rmid;
+	uint8 info = parsed->header->xl_info & ~XLR_INFO_MASK;
 
 	if (rmid > RM_MAX_BUILTIN_ID)
 		return ps_error_hint(wal_bad_contents(rec, "resource manager %u is not one of PostgreSQL %s", rmid, PG_MAJORVERSION),

@@ -25,4 +25,4 @@ extern PsError *interpret_relmap(const WalRecord *rec, const WalParsed *parsed, 
 /* Visibility map pages that a record of RM_HEAP_ID or RM_HEAP2_ID clears without a reference. */
 extern PsError *interpret_heap(const WalRecord *rec, const WalParsed *parsed, const WalSink *sink);
 
-#endif							/* PS_WAL_INTERPRET_H */
+#endif /* PS_WAL_INTERPRET_H */

@@ -18,7 +18,7 @@
 #include "pg/xact.h"
 
 /* visibilitymap.c: two bits for each heap block */
-#define VM_MAP_SIZE (BLCKSZ - MAXALIGN(SizeOfPageHeaderData))
+#define VM_MAP_SIZE             (BLCKSZ - MAXALIGN(SizeOfPageHeaderData))
 #define VM_HEAP_BLOCKS_PER_PAGE (VM_MAP_SIZE * 4)
 
 /* freespace.c */
@@ -63,19 +63,19 @@ interpret_smgr(const WalRecord *rec, const WalParsed *parsed, const WalSink *sin
 {
 	xl_smgr_create create;
 	xl_smgr_truncate trunc;
-	PsRel		rel;
+	PsRel rel;
 
 	if ((parsed->header->xl_info & ~XLR_INFO_MASK) == XLOG_SMGR_CREATE)
 	{
 		PS_TRY(wal_get_struct(rec, parsed, &create, sizeof(create)));
 		if (create.forkNum < 0 || create.forkNum > MAX_FORKNUM)
 			return wal_bad_contents(rec, "fork %d", create.forkNum);
-		rel = (PsRel){.spc = create.rnode.spcNode, .db = create.rnode.dbNode, .rel = create.rnode.relNode};
+		rel = (PsRel) {.spc = create.rnode.spcNode, .db = create.rnode.dbNode, .rel = create.rnode.relNode};
 		return sink->rel_create(sink->arg, rec, rel, create.forkNum);
 	}
 
 	PS_TRY(wal_get_struct(rec, parsed, &trunc, sizeof(trunc)));
-	rel = (PsRel){.spc = trunc.rnode.spcNode, .db = trunc.rnode.dbNode, .rel = trunc.rnode.relNode};
+	rel = (PsRel) {.spc = trunc.rnode.spcNode, .db = trunc.rnode.dbNode, .rel = trunc.rnode.relNode};
 	if ((trunc.flags & SMGR_TRUNCATE_HEAP) != 0)
 		PS_TRY(sink->rel_truncate(sink->arg, rec, rel, MAIN_FORKNUM, trunc.blkno));
 	if ((trunc.flags & SMGR_TRUNCATE_FSM) != 0)
@@ -102,7 +102,7 @@ interpret_dbase(const WalRecord *rec, const WalParsed *parsed, const WalSink *si
 	xl_dbase_create_file_copy_rec copy;
 	xl_dbase_create_wal_log_rec create;
 	xl_dbase_drop_rec drop;
-	PsKey		key;
+	PsKey key;
 
 	switch (parsed->header->xl_info & ~XLR_INFO_MASK)
 	{
@@ -123,7 +123,7 @@ interpret_dbase(const WalRecord *rec, const WalParsed *parsed, const WalSink *si
 				return wal_bad_contents(rec, "%d tablespaces in %u bytes", drop.ntablespaces, parsed->main_data_len);
 			for (int i = 0; i < drop.ntablespaces; i++)
 			{
-				Oid			spc;
+				Oid spc;
 
 				memcpy(&spc, parsed->main_data + MinSizeOfDbaseDropRec + i * sizeof(Oid), sizeof(Oid));
 				PS_TRY(sink->db_drop(sink->arg, rec, spc, drop.db_id));
@@ -136,8 +136,8 @@ interpret_dbase(const WalRecord *rec, const WalParsed *parsed, const WalSink *si
 PsError *
 interpret_tblspc(const WalRecord *rec, const WalParsed *parsed, const WalSink *sink)
 {
-	Oid			oid;
-	PsKey		key;
+	Oid oid;
+	PsKey key;
 
 	/* both records begin with the OID */
 	PS_TRY(wal_get_struct(rec, parsed, &oid, sizeof(oid)));
@@ -145,7 +145,7 @@ interpret_tblspc(const WalRecord *rec, const WalParsed *parsed, const WalSink *s
 	if ((parsed->header->xl_info & ~XLR_INFO_MASK) == XLOG_TBLSPC_CREATE)
 	{
 		const char *path = parsed->main_data + offsetof(xl_tblspc_create_rec, ts_path);
-		uint32		len = parsed->main_data_len - offsetof(xl_tblspc_create_rec, ts_path);
+		uint32 len = parsed->main_data_len - offsetof(xl_tblspc_create_rec, ts_path);
 
 		if (len == 0 || memchr(path, 0, len) != path + len - 1)
 			return wal_bad_contents(rec, "the location of tablespace %u has no end", oid);
@@ -159,7 +159,7 @@ PsError *
 interpret_relmap(const WalRecord *rec, const WalParsed *parsed, const WalSink *sink)
 {
 	xl_relmap_update update;
-	PsKey		key;
+	PsKey key;
 
 	PS_TRY(wal_get_struct(rec, parsed, &update, MinSizeOfRelmapUpdate));
 	if (update.nbytes != RELMAP_FILE_SIZE || parsed->main_data_len != MinSizeOfRelmapUpdate + RELMAP_FILE_SIZE)
@@ -193,10 +193,10 @@ PsError *
 interpret_heap(const WalRecord *rec, const WalParsed *parsed, const WalSink *sink)
 {
 	const WalBlockRef *blk = &parsed->blocks[0];
-	uint8		op = parsed->header->xl_info & XLOG_HEAP_OPMASK;
-	uint32		flags_at;
-	uint8		mask;
-	uint8		flags;
+	uint8 op = parsed->header->xl_info & XLOG_HEAP_OPMASK;
+	uint32 flags_at;
+	uint8 mask;
+	uint8 flags;
 
 	if (parsed->header->xl_rmid == RM_HEAP2_ID)
 	{
@@ -249,10 +249,10 @@ interpret_heap(const WalRecord *rec, const WalParsed *parsed, const WalSink *sin
 	if (parsed->header->xl_rmid == RM_HEAP_ID && (op == XLOG_HEAP_UPDATE || op == XLOG_HEAP_HOT_UPDATE))
 	{
 		/* block 0 is that of the new tuple, block 1 that of the old one if it is another */
-		bool		two = parsed->max_block_id >= 1 && parsed->blocks[1].in_use;
+		bool two = parsed->max_block_id >= 1 && parsed->blocks[1].in_use;
 		BlockNumber new_block = blk->blk;
 		BlockNumber old_block = two ? parsed->blocks[1].blk : new_block;
-		bool		old_done = false;
+		bool old_done = false;
 
 		if ((flags & XLH_UPDATE_OLD_ALL_VISIBLE_CLEARED) != 0)
 		{

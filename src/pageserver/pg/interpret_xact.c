@@ -16,16 +16,16 @@
 
 /* Each page that holds the transaction or one of its subtransactions, which are ascending. */
 static PsError *
-pages_of_xact(const WalRecord *rec, const XactRecord *xact, PsSlru slru, uint32 (*page_of) (TransactionId),
+pages_of_xact(const WalRecord *rec, const XactRecord *xact, PsSlru slru, uint32 (*page_of)(TransactionId),
 			  const WalSink *sink)
 {
-	uint32		top = page_of(xact->xid);
-	uint32		last = top;
+	uint32 top = page_of(xact->xid);
+	uint32 last = top;
 
 	PS_TRY(sink->slru(sink->arg, rec, slru, top, false));
 	for (uint32 i = 0; i < xact->nsubxacts; i++)
 	{
-		uint32		page = page_of(xact_subxid(xact, i));
+		uint32 page = page_of(xact_subxid(xact, i));
 
 		if (page == last || page == top)
 			continue;
@@ -49,7 +49,7 @@ static PsError *
 interpret_end(const WalRecord *rec, const WalParsed *parsed, bool track_commit_timestamp, bool prepared,
 			  const WalSink *sink)
 {
-	XactRecord	xact;
+	XactRecord xact;
 
 	PS_TRY(xact_parse(rec, parsed, &xact));
 	if (xact.commit && track_commit_timestamp)
@@ -61,7 +61,7 @@ interpret_end(const WalRecord *rec, const WalParsed *parsed, bool track_commit_t
 		PS_TRY(sink->rel_drop(sink->arg, rec, xact_rel(&xact, i)));
 	if (prepared)
 	{
-		PsKey		key = ps_key_simple(PS_KEY_TWOPHASE, 0, 0, xact.xid);
+		PsKey key = ps_key_simple(PS_KEY_TWOPHASE, 0, 0, xact.xid);
 
 		PS_TRY(sink->del(sink->arg, rec, &key));
 	}
@@ -75,12 +75,12 @@ interpret_end(const WalRecord *rec, const WalParsed *parsed, bool track_commit_t
 static PsError *
 interpret_prepare(const WalRecord *rec, const WalParsed *parsed, const WalSink *sink)
 {
-	XactRecord	xact;
-	pg_crc32c	crc;
-	PsKey		key;
-	uint32		len = parsed->main_data_len;
-	char	   *file;
-	PsError    *err;
+	XactRecord xact;
+	pg_crc32c crc;
+	PsKey key;
+	uint32 len = parsed->main_data_len;
+	char *file;
+	PsError *err;
 
 	PS_TRY(xact_parse_prepare(rec, parsed, &xact));
 	if (xact_prepare_total_len(parsed) != (uint64) len + sizeof(crc))
@@ -125,7 +125,7 @@ interpret_xact(const WalRecord *rec, const WalParsed *parsed, bool track_commit_
 static PsError *
 get_pageno(const WalRecord *rec, const WalParsed *parsed, uint32 *pageno)
 {
-	int			page;
+	int page;
 
 	PS_TRY(wal_get_struct(rec, parsed, &page, sizeof(page)));
 	if (page < 0)
@@ -138,7 +138,7 @@ get_pageno(const WalRecord *rec, const WalParsed *parsed, uint32 *pageno)
 PsError *
 interpret_clog(const WalRecord *rec, const WalParsed *parsed, const WalSink *sink)
 {
-	uint32		pageno = 0;
+	uint32 pageno = 0;
 
 	/* xl_clog_truncate begins with the page number too */
 	PS_TRY(get_pageno(rec, parsed, &pageno));
@@ -151,7 +151,7 @@ interpret_clog(const WalRecord *rec, const WalParsed *parsed, const WalSink *sin
 PsError *
 interpret_commit_ts(const WalRecord *rec, const WalParsed *parsed, const WalSink *sink)
 {
-	uint32		pageno = 0;
+	uint32 pageno = 0;
 
 	/* xl_commit_ts_truncate begins with the page number too */
 	PS_TRY(get_pageno(rec, parsed, &pageno));
@@ -171,8 +171,8 @@ static PsError *
 interpret_create_id(const WalRecord *rec, const WalParsed *parsed, const WalSink *sink)
 {
 	xl_multixact_create create;
-	uint32		page;
-	uint32		next_page;
+	uint32 page;
+	uint32 next_page;
 
 	PS_TRY(wal_get_struct(rec, parsed, &create, SizeOfMultiXactCreate));
 	if (create.nmembers < 0 ||
@@ -187,7 +187,7 @@ interpret_create_id(const WalRecord *rec, const WalParsed *parsed, const WalSink
 
 	for (int32 i = 0; i < create.nmembers; i++)
 	{
-		uint32		member_page = multixact_members_page(create.moff + i);
+		uint32 member_page = multixact_members_page(create.moff + i);
 
 		if (i == 0 || member_page != multixact_members_page(create.moff + i - 1))
 			PS_TRY(sink->slru(sink->arg, rec, PS_SLRU_MULTIXACT_MEMBERS, member_page, false));
@@ -199,7 +199,7 @@ interpret_create_id(const WalRecord *rec, const WalParsed *parsed, const WalSink
 PsError *
 interpret_multixact(const WalRecord *rec, const WalParsed *parsed, const WalSink *sink)
 {
-	uint32		pageno = 0;
+	uint32 pageno = 0;
 	xl_multixact_truncate trunc;
 	MultiXactId last;
 
@@ -237,7 +237,7 @@ interpret_replorigin(const WalRecord *rec, const WalParsed *parsed, const WalSin
 	else
 	{
 		xl_replorigin_drop drop;
-		PsKey		key;
+		PsKey key;
 
 		PS_TRY(wal_get_struct(rec, parsed, &drop, sizeof(drop)));
 		key = ps_key_simple(PS_KEY_ORIGIN, 0, 0, drop.node_id);

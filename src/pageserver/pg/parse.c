@@ -27,8 +27,8 @@ static PsError *bad_record(const WalRecord *rec, const char *fmt, ...) pg_attrib
 static PsError *
 bad_record(const WalRecord *rec, const char *fmt, ...)
 {
-	char		text[512];
-	va_list		args;
+	char text[512];
+	va_list args;
 
 	va_start(args, fmt);
 	vsnprintf(text, sizeof(text), fmt, args);
@@ -40,8 +40,8 @@ bad_record(const WalRecord *rec, const char *fmt, ...)
 static PsError *
 check_image(const WalRecord *rec, int block_id, const WalBlockRef *blk)
 {
-	bool		has_hole = (blk->bimg_info & BKPIMAGE_HAS_HOLE) != 0;
-	bool		compressed = BKPIMAGE_COMPRESSED(blk->bimg_info);
+	bool has_hole = (blk->bimg_info & BKPIMAGE_HAS_HOLE) != 0;
+	bool compressed = BKPIMAGE_COMPRESSED(blk->bimg_info);
 
 	if (has_hole && (blk->hole_offset == 0 || blk->hole_length == 0 || blk->bimg_len == BLCKSZ))
 		return bad_record(rec, "image of block %d has a hole, but hole offset %u length %u, image length %u", block_id,
@@ -65,18 +65,19 @@ wal_parse(const WalRecord *rec, WalParsed *parsed)
 {
 	const char *ptr = rec->data + SizeOfXLogRecord;
 	const char *end = rec->data + rec->len - rec->cut;
-	uint32		remaining = rec->len - SizeOfXLogRecord;
-	uint32		datatotal = 0;
-	bool		have_rel = false;
-	PsRel		rel = {0};
+	uint32 remaining = rec->len - SizeOfXLogRecord;
+	uint32 datatotal = 0;
+	bool have_rel = false;
+	PsRel rel = {0};
 
-#define GET_FIELD(dst, size) \
-	do { \
-		if (remaining < (size) || end - ptr < (size)) \
+#define GET_FIELD(dst, size)                                      \
+	do                                                            \
+	{                                                             \
+		if (remaining < (size) || end - ptr < (size))             \
 			return bad_record(rec, "it ends within its headers"); \
-		memcpy(dst, ptr, size); \
-		ptr += (size); \
-		remaining -= (size); \
+		memcpy(dst, ptr, size);                                   \
+		ptr += (size);                                            \
+		remaining -= (size);                                      \
 	} while (0)
 
 	parsed->header = (const XLogRecord *) rec->data;
@@ -88,13 +89,13 @@ wal_parse(const WalRecord *rec, WalParsed *parsed)
 
 	while (remaining > datatotal)
 	{
-		uint8		block_id;
+		uint8 block_id;
 
 		GET_FIELD(&block_id, sizeof(uint8));
 		if (block_id <= XLR_MAX_BLOCK_ID)
 		{
 			WalBlockRef *blk;
-			bool		has_data;
+			bool has_data;
 
 			if (block_id <= parsed->max_block_id)
 				return bad_record(rec, "block %u follows block %d", block_id, parsed->max_block_id);
@@ -140,7 +141,7 @@ wal_parse(const WalRecord *rec, WalParsed *parsed)
 				RelFileNode node;
 
 				GET_FIELD(&node, sizeof(RelFileNode));
-				rel = (PsRel){.spc = node.spcNode, .db = node.dbNode, .rel = node.relNode};
+				rel = (PsRel) {.spc = node.spcNode, .db = node.dbNode, .rel = node.relNode};
 				have_rel = true;
 			}
 			else if (!have_rel)
@@ -152,7 +153,7 @@ wal_parse(const WalRecord *rec, WalParsed *parsed)
 		}
 		else if (block_id == XLR_BLOCK_ID_DATA_SHORT)
 		{
-			uint8		len;
+			uint8 len;
 
 			/* by convention, the main data is always last */
 			GET_FIELD(&len, sizeof(uint8));
@@ -215,10 +216,10 @@ PsError *
 wal_record_cut(XLogRecPtr start, char *data)
 {
 	XLogRecord *header = (XLogRecord *) data;
-	WalRecord	rec = {.start = start, .len = header->xl_tot_len, .cut = header->xl_tot_len - WAL_CUT_LEN, .data = data};
-	uint32		left;
-	WalParsed	parsed;
-	char	   *length;
+	WalRecord rec = {.start = start, .len = header->xl_tot_len, .cut = header->xl_tot_len - WAL_CUT_LEN, .data = data};
+	uint32 left;
+	WalParsed parsed;
+	char *length;
 
 	PS_TRY(wal_parse(&rec, &parsed));
 	/* the length of the main data is the last of the headers: the data of the blocks lies between it and the main data */
@@ -238,7 +239,7 @@ wal_restore_image(const WalRecord *rec, const WalParsed *parsed, int block_id, c
 	const WalBlockRef *blk;
 	const char *image;
 	PGAlignedBlock tmp;
-	uint32		len;
+	uint32 len;
 
 	if (block_id < 0 || block_id > parsed->max_block_id || !parsed->blocks[block_id].in_use ||
 		!parsed->blocks[block_id].has_image)
@@ -250,7 +251,7 @@ wal_restore_image(const WalRecord *rec, const WalParsed *parsed, int block_id, c
 	if (BKPIMAGE_COMPRESSED(blk->bimg_info))
 	{
 		const char *method;
-		bool		ok;
+		bool ok;
 
 		if ((blk->bimg_info & BKPIMAGE_COMPRESS_PGLZ) != 0)
 		{
@@ -295,7 +296,7 @@ bool
 wal_image_is_final(const WalParsed *parsed, int block_id)
 {
 	const WalBlockRef *blk = &parsed->blocks[block_id];
-	uint8		info = parsed->header->xl_info & ~XLR_INFO_MASK;
+	uint8 info = parsed->header->xl_info & ~XLR_INFO_MASK;
 
 	if (!blk->apply_image || (blk->flags & BKPBLOCK_WILL_INIT) != 0)
 		return false;

@@ -8,7 +8,7 @@
 #include "pg/relsize.h"
 #include "timeline/timeline.h"
 
-#define FLOOR_SIZE 12
+#define FLOOR_SIZE  12
 #define ORIGIN_SIZE 20
 
 void
@@ -25,7 +25,7 @@ relsize_add_floor(RelSize *size, BlockNumber blk, XLogRecPtr lsn)
 	while (size->nfloors > 0 && size->floors[size->nfloors - 1].blk >= blk)
 		size->nfloors--;
 	size->floors = pg_realloc(size->floors, (size->nfloors + 1) * sizeof(RelSizeFloor));
-	size->floors[size->nfloors++] = (RelSizeFloor){blk, lsn};
+	size->floors[size->nfloors++] = (RelSizeFloor) {blk, lsn};
 }
 
 void
@@ -56,7 +56,7 @@ relsize_floor(const RelSize *size, BlockNumber blk)
 void
 relsize_encode(const RelSize *size, StringInfo out)
 {
-	char		buf[ORIGIN_SIZE];
+	char buf[ORIGIN_SIZE];
 
 	ps_put32(buf, size->nblocks);
 	ps_put32(buf + 4, size->nfloors);
@@ -80,7 +80,7 @@ relsize_encode(const RelSize *size, StringInfo out)
 PsError *
 relsize_decode(const char *value, uint32 len, RelSize *size)
 {
-	uint64		floors_end = len >= 8 ? 8 + (uint64) ps_get32(value + 4) * FLOOR_SIZE : PG_UINT64_MAX;
+	uint64 floors_end = len >= 8 ? 8 + (uint64) ps_get32(value + 4) * FLOOR_SIZE : PG_UINT64_MAX;
 	const char *origin;
 
 	memset(size, 0, sizeof(*size));

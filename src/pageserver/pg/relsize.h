@@ -50,22 +50,22 @@
 typedef struct RelSizeFloor
 {
 	BlockNumber blk;
-	XLogRecPtr	lsn;
+	XLogRecPtr lsn;
 } RelSizeFloor;
 
 typedef struct RelSizeOrigin
 {
-	Oid			spc;
-	Oid			db;
-	XLogRecPtr	lsn;
-	BlockNumber nblocks;		/* that begin there; 0: none */
+	Oid spc;
+	Oid db;
+	XLogRecPtr lsn;
+	BlockNumber nblocks; /* that begin there; 0: none */
 } RelSizeOrigin;
 
 typedef struct RelSize
 {
 	BlockNumber nblocks;
-	uint32		nfloors;
-	RelSizeFloor *floors;		/* malloc'd; NULL if there are none */
+	uint32 nfloors;
+	RelSizeFloor *floors; /* malloc'd; NULL if there are none */
 	RelSizeOrigin origin;
 } RelSize;
 
@@ -88,4 +88,4 @@ extern XLogRecPtr relsize_floor(const RelSize *size, BlockNumber blk);
 extern void relsize_encode(const RelSize *size, StringInfo out);
 extern PsError *relsize_decode(const char *value, uint32 len, RelSize *size);
 
-#endif							/* PS_RELSIZE_H */
+#endif /* PS_RELSIZE_H */

@@ -19,21 +19,21 @@
 #define SLRU_PAGES_PER_SEGMENT 32
 
 /* clog.c */
-#define CLOG_BITS_PER_XACT 2
+#define CLOG_BITS_PER_XACT  2
 #define CLOG_XACTS_PER_BYTE 4
 #define CLOG_XACTS_PER_PAGE (BLCKSZ * CLOG_XACTS_PER_BYTE)
-#define CLOG_XACT_BITMASK ((1 << CLOG_BITS_PER_XACT) - 1)
+#define CLOG_XACT_BITMASK   ((1 << CLOG_BITS_PER_XACT) - 1)
 
 /* commit_ts.c: an entry is a TimestampTz and a RepOriginId, packed */
-#define COMMIT_TS_ENTRY_SIZE (sizeof(TimestampTz) + sizeof(RepOriginId))
+#define COMMIT_TS_ENTRY_SIZE     (sizeof(TimestampTz) + sizeof(RepOriginId))
 #define COMMIT_TS_XACTS_PER_PAGE (BLCKSZ / COMMIT_TS_ENTRY_SIZE)
 
 /* multixact.c: members lie in groups of four flag bytes and four xids */
-#define MULTIXACT_OFFSETS_PER_PAGE (BLCKSZ / sizeof(MultiXactOffset))
+#define MULTIXACT_OFFSETS_PER_PAGE  (BLCKSZ / sizeof(MultiXactOffset))
 #define MULTIXACT_MEMBERS_PER_GROUP 4
-#define MULTIXACT_GROUP_SIZE (MULTIXACT_MEMBERS_PER_GROUP * (1 + sizeof(TransactionId)))
-#define MULTIXACT_GROUPS_PER_PAGE (BLCKSZ / MULTIXACT_GROUP_SIZE)
-#define MULTIXACT_MEMBERS_PER_PAGE (MULTIXACT_GROUPS_PER_PAGE * MULTIXACT_MEMBERS_PER_GROUP)
+#define MULTIXACT_GROUP_SIZE        (MULTIXACT_MEMBERS_PER_GROUP * (1 + sizeof(TransactionId)))
+#define MULTIXACT_GROUPS_PER_PAGE   (BLCKSZ / MULTIXACT_GROUP_SIZE)
+#define MULTIXACT_MEMBERS_PER_PAGE  (MULTIXACT_GROUPS_PER_PAGE * MULTIXACT_MEMBERS_PER_GROUP)
 
 uint32
 clog_page(TransactionId xid)
@@ -71,8 +71,8 @@ multixact_next(MultiXactId multi)
 static void
 set_clog_status(char *page, TransactionId xid, XidStatus status)
 {
-	char	   *byte = page + xid % CLOG_XACTS_PER_PAGE / CLOG_XACTS_PER_BYTE;
-	int			shift = xid % CLOG_XACTS_PER_BYTE * CLOG_BITS_PER_XACT;
+	char *byte = page + xid % CLOG_XACTS_PER_PAGE / CLOG_XACTS_PER_BYTE;
+	int shift = xid % CLOG_XACTS_PER_BYTE * CLOG_BITS_PER_XACT;
 
 	*byte = (*byte & ~(CLOG_XACT_BITMASK << shift)) | (status << shift);
 }
@@ -81,7 +81,7 @@ set_clog_status(char *page, TransactionId xid, XidStatus status)
 static void
 apply_clog(const XactRecord *xact, uint32 pageno, char *page)
 {
-	XidStatus	status = xact->commit ? TRANSACTION_STATUS_COMMITTED : TRANSACTION_STATUS_ABORTED;
+	XidStatus status = xact->commit ? TRANSACTION_STATUS_COMMITTED : TRANSACTION_STATUS_ABORTED;
 
 	if (clog_page(xact->xid) == pageno)
 		set_clog_status(page, xact->xid, status);
@@ -97,7 +97,7 @@ apply_clog(const XactRecord *xact, uint32 pageno, char *page)
 static void
 set_commit_ts(char *page, TransactionId xid, TimestampTz time, RepOriginId origin)
 {
-	char	   *entry = page + xid % COMMIT_TS_XACTS_PER_PAGE * COMMIT_TS_ENTRY_SIZE;
+	char *entry = page + xid % COMMIT_TS_XACTS_PER_PAGE * COMMIT_TS_ENTRY_SIZE;
 
 	memcpy(entry, &time, sizeof(time));
 	memcpy(entry + sizeof(time), &origin, sizeof(origin));
@@ -147,11 +147,11 @@ apply_multixact_members(const WalParsed *parsed, const xl_multixact_create *crea
 	for (int32 i = 0; i < create->nmembers; i++)
 	{
 		MultiXactOffset offset = create->moff + i;
-		uint32		index = offset % MULTIXACT_MEMBERS_PER_PAGE;
-		char	   *group = page + index / MULTIXACT_MEMBERS_PER_GROUP * MULTIXACT_GROUP_SIZE;
-		uint32		slot = index % MULTIXACT_MEMBERS_PER_GROUP;
+		uint32 index = offset % MULTIXACT_MEMBERS_PER_PAGE;
+		char *group = page + index / MULTIXACT_MEMBERS_PER_GROUP * MULTIXACT_GROUP_SIZE;
+		uint32 slot = index % MULTIXACT_MEMBERS_PER_GROUP;
 		MultiXactMember member;
-		uint32		flags;
+		uint32 flags;
 
 		if (multixact_members_page(offset) != pageno)
 			continue;
@@ -168,10 +168,10 @@ apply_multixact_members(const WalParsed *parsed, const xl_multixact_create *crea
 PsError *
 wal_slru_apply(const WalRecord *rec, PsSlru slru, uint32 pageno, char *page)
 {
-	WalParsed	parsed;
-	XactRecord	xact;
+	WalParsed parsed;
+	XactRecord xact;
 	xl_multixact_create create;
-	uint8		info;
+	uint8 info;
 
 	PS_TRY(wal_parse(rec, &parsed));
 	info = parsed.header->xl_info & ~XLR_INFO_MASK;
@@ -231,8 +231,8 @@ wal_slru_apply(const WalRecord *rec, PsSlru slru, uint32 pageno, char *page)
 static bool
 page_precedes(uint32 page1, uint32 page2, uint32 per_page, uint32 first)
 {
-	uint32		id1 = page1 * per_page + first;
-	uint32		id2 = page2 * per_page + first;
+	uint32 id1 = page1 * per_page + first;
+	uint32 id2 = page2 * per_page + first;
 
 	return (int32) (id1 - id2) < 0 && (int32) (id1 - (id2 + per_page - 1)) < 0;
 }
@@ -241,21 +241,21 @@ page_precedes(uint32 page1, uint32 page2, uint32 per_page, uint32 first)
 static bool
 segment_precedes(uint32 segno, uint32 cutoff_page, uint32 per_page, uint32 first)
 {
-	uint32		page = segno * SLRU_PAGES_PER_SEGMENT;
+	uint32 page = segno * SLRU_PAGES_PER_SEGMENT;
 
 	return page_precedes(page, cutoff_page, per_page, first) &&
-		page_precedes(page + SLRU_PAGES_PER_SEGMENT - 1, cutoff_page, per_page, first);
+		   page_precedes(page + SLRU_PAGES_PER_SEGMENT - 1, cutoff_page, per_page, first);
 }
 
 bool
 wal_slru_truncates(const WalRecord *rec, PsSlru slru, uint32 cutoff_page, uint32 segno)
 {
 	const XLogRecord *hdr = (const XLogRecord *) rec->data;
-	WalParsed	parsed;
+	WalParsed parsed;
 	xl_multixact_truncate trunc;
-	uint32		start;
-	uint32		end;
-	PsError    *err;
+	uint32 start;
+	uint32 end;
+	PsError *err;
 
 	/* commit timestamps were switched off: all goes (commit_ts.c, DeactivateCommitTs()) */
 	if (hdr->xl_rmid == RM_XLOG_ID)

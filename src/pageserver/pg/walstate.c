@@ -24,7 +24,7 @@
  * CheckPoint in their order, last_checkpoint, settings, last_commit, from
  * version 2 on commit_end, commit_time and step_back, CRC32C of all before.
  */
-#define STATE_MAGIC 0x50535753	/* "PSWS" */
+#define STATE_MAGIC   0x50535753 /* "PSWS" */
 #define STATE_VERSION 2
 
 /* transam.c, TransactionIdPrecedes(): special transactions precede all others. */
@@ -48,7 +48,7 @@ static void
 advance_next_xid(CheckPoint *cp, TransactionId xid)
 {
 	TransactionId next = XidFromFullTransactionId(cp->nextXid);
-	uint32		epoch = EpochFromFullTransactionId(cp->nextXid);
+	uint32 epoch = EpochFromFullTransactionId(cp->nextXid);
 
 	if (!TransactionIdIsNormal(xid) || xid_precedes(xid, next))
 		return;
@@ -97,14 +97,15 @@ wal_state_from_control(WalState *state, const ControlFileData *control, XLogRecP
 
 	/* nothing was committed after that */
 	state->last_commit = ((TimestampTz) control->checkPointCopy.time -
-						  (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY) * USECS_PER_SEC;
+						  (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY) *
+						 USECS_PER_SEC;
 }
 
 /* xlog.c, xlog_redo() on a checkpoint */
 static void
 apply_checkpoint(WalState *state, const WalRecord *rec, const CheckPoint *new, bool shutdown)
 {
-	CheckPoint	old = state->checkpoint;
+	CheckPoint old = state->checkpoint;
 	CheckPoint *cp = &state->checkpoint;
 
 	state->last_checkpoint = rec->start;
@@ -144,54 +145,54 @@ apply_checkpoint(WalState *state, const WalRecord *rec, const CheckPoint *new, b
 static PsError *
 apply_xlog(WalState *state, const WalRecord *rec, const WalParsed *parsed)
 {
-	uint8		info = parsed->header->xl_info & ~XLR_INFO_MASK;
+	uint8 info = parsed->header->xl_info & ~XLR_INFO_MASK;
 	CheckPoint *cp = &state->checkpoint;
 
 	switch (info)
 	{
 		case XLOG_CHECKPOINT_SHUTDOWN:
 		case XLOG_CHECKPOINT_ONLINE:
-			{
-				CheckPoint	new;
+		{
+			CheckPoint new;
 
-				PS_TRY(wal_get_struct(rec, parsed, &new, sizeof(new)));
-				apply_checkpoint(state, rec, &new, info == XLOG_CHECKPOINT_SHUTDOWN);
-				return NULL;
-			}
+			PS_TRY(wal_get_struct(rec, parsed, &new, sizeof(new)));
+			apply_checkpoint(state, rec, &new, info == XLOG_CHECKPOINT_SHUTDOWN);
+			return NULL;
+		}
 
 		case XLOG_NEXTOID:
 			return wal_get_struct(rec, parsed, &cp->nextOid, sizeof(Oid));
 
 		case XLOG_FPW_CHANGE:
-			{
-				bool		full_page_writes;
+		{
+			bool full_page_writes;
 
-				PS_TRY(wal_get_struct(rec, parsed, &full_page_writes, sizeof(bool)));
-				cp->fullPageWrites = wal_bool(&full_page_writes);
-				return NULL;
-			}
+			PS_TRY(wal_get_struct(rec, parsed, &full_page_writes, sizeof(bool)));
+			cp->fullPageWrites = wal_bool(&full_page_writes);
+			return NULL;
+		}
 
 		case XLOG_PARAMETER_CHANGE:
-			{
-				xl_parameter_change change;
+		{
+			xl_parameter_change change;
 
-				PS_TRY(wal_get_struct(rec, parsed, &change, sizeof(change)));
-				state->max_connections = change.MaxConnections;
-				state->max_worker_processes = change.max_worker_processes;
-				state->max_wal_senders = change.max_wal_senders;
-				state->max_prepared_xacts = change.max_prepared_xacts;
-				state->max_locks_per_xact = change.max_locks_per_xact;
-				state->wal_level = change.wal_level;
-				state->wal_log_hints = wal_bool(&change.wal_log_hints);
-				state->track_commit_timestamp = wal_bool(&change.track_commit_timestamp);
+			PS_TRY(wal_get_struct(rec, parsed, &change, sizeof(change)));
+			state->max_connections = change.MaxConnections;
+			state->max_worker_processes = change.max_worker_processes;
+			state->max_wal_senders = change.max_wal_senders;
+			state->max_prepared_xacts = change.max_prepared_xacts;
+			state->max_locks_per_xact = change.max_locks_per_xact;
+			state->wal_level = change.wal_level;
+			state->wal_log_hints = wal_bool(&change.wal_log_hints);
+			state->track_commit_timestamp = wal_bool(&change.track_commit_timestamp);
 
-				/* commit_ts.c, ActivateCommitTs() and DeactivateCommitTs() */
-				if (!state->track_commit_timestamp)
-					cp->oldestCommitTsXid = cp->newestCommitTsXid = InvalidTransactionId;
-				else if (cp->oldestCommitTsXid == InvalidTransactionId)
-					cp->oldestCommitTsXid = cp->newestCommitTsXid = XidFromFullTransactionId(cp->nextXid);
-				return NULL;
-			}
+			/* commit_ts.c, ActivateCommitTs() and DeactivateCommitTs() */
+			if (!state->track_commit_timestamp)
+				cp->oldestCommitTsXid = cp->newestCommitTsXid = InvalidTransactionId;
+			else if (cp->oldestCommitTsXid == InvalidTransactionId)
+				cp->oldestCommitTsXid = cp->newestCommitTsXid = XidFromFullTransactionId(cp->nextXid);
+			return NULL;
+		}
 	}
 	return NULL;
 }
@@ -208,7 +209,7 @@ static PsError *
 apply_xact(WalState *state, const WalRecord *rec, const WalParsed *parsed)
 {
 	CheckPoint *cp = &state->checkpoint;
-	XactRecord	xact;
+	XactRecord xact;
 	xl_xact_assignment assignment;
 
 	switch (parsed->header->xl_info & XLOG_XACT_OPMASK)
@@ -244,8 +245,7 @@ apply_xact(WalState *state, const WalRecord *rec, const WalParsed *parsed)
 			if (assignment.nsubxacts < 0 ||
 				parsed->main_data_len < MinSizeOfXactAssignment + (uint64) assignment.nsubxacts * sizeof(TransactionId))
 				return wal_bad_contents(rec, "%d subtransactions in %u bytes", assignment.nsubxacts, parsed->main_data_len);
-			xact = (XactRecord){.xid = assignment.xtop, .nsubxacts = assignment.nsubxacts,
-				.subxacts = parsed->main_data + MinSizeOfXactAssignment};
+			xact = (XactRecord) {.xid = assignment.xtop, .nsubxacts = assignment.nsubxacts, .subxacts = parsed->main_data + MinSizeOfXactAssignment};
 			advance_past_xact(cp, &xact);
 			return NULL;
 	}
@@ -289,9 +289,9 @@ apply_multixact(WalState *state, const WalRecord *rec, const WalParsed *parsed)
 PsError *
 wal_state_apply(WalState *state, const WalRecord *rec, const WalParsed *parsed)
 {
-	WalState	new = *state;
+	WalState new = *state;
 	CheckPoint *cp = &new.checkpoint;
-	uint8		info = parsed->header->xl_info & ~XLR_INFO_MASK;
+	uint8 info = parsed->header->xl_info & ~XLR_INFO_MASK;
 
 	new.shutdown = false;
 	advance_next_xid(cp, parsed->header->xl_xid);
@@ -361,7 +361,7 @@ put8(StringInfo out, uint8 v)
 static void
 put32(StringInfo out, uint32 v)
 {
-	char		buf[4];
+	char buf[4];
 
 	ps_put32(buf, v);
 	appendBinaryStringInfo(out, buf, sizeof(buf));
@@ -370,7 +370,7 @@ put32(StringInfo out, uint32 v)
 static void
 put64(StringInfo out, uint64 v)
 {
-	char		buf[8];
+	char buf[8];
 
 	ps_put64(buf, v);
 	appendBinaryStringInfo(out, buf, sizeof(buf));
@@ -399,7 +399,7 @@ get64(const char **p)
 static pg_crc32c
 crc_of(const char *data, size_t len)
 {
-	pg_crc32c	crc;
+	pg_crc32c crc;
 
 	INIT_CRC32C(crc);
 	COMP_CRC32C(crc, data, len);
@@ -411,7 +411,7 @@ void
 wal_state_encode(const WalState *state, StringInfo out)
 {
 	const CheckPoint *cp = &state->checkpoint;
-	int			start = out->len;
+	int start = out->len;
 
 	put32(out, STATE_MAGIC);
 	put32(out, STATE_VERSION);
@@ -452,16 +452,16 @@ wal_state_encode(const WalState *state, StringInfo out)
 
 /* Length of what wal_state_encode() makes, and made in version 1. */
 #define STATE_SIZE_1 (4 + 4 + 8 + 8 + 1 + (8 + 4 + 4 + 1 + 8 + 7 * 4 + 8 + 3 * 4) + 8 + 6 * 4 + 1 + 1 + 8 + 4)
-#define STATE_SIZE (STATE_SIZE_1 + 3 * 8)
+#define STATE_SIZE   (STATE_SIZE_1 + 3 * 8)
 
 PsError *
 wal_state_decode(const char *data, size_t len, WalState *state)
 {
 	const char *p = data;
-	WalState	new = {0};
+	WalState new = {0};
 	CheckPoint *cp = &new.checkpoint;
-	uint32		version;
-	int			size;
+	uint32 version;
+	int size;
 
 	if (len < 8 || get32(&p) != STATE_MAGIC)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "saved WAL state of %zu bytes has no magic number", len);
@@ -517,7 +517,7 @@ wal_state_decode(const char *data, size_t len, WalState *state)
 static void
 append_page_header(StringInfo out, XLogRecPtr page, uint32 rem_len, uint64 system_identifier, uint32 segment_size)
 {
-	bool		is_long = XLogSegmentOffset(page, segment_size) == 0;
+	bool is_long = XLogSegmentOffset(page, segment_size) == 0;
 	XLogLongPageHeaderData hdr = {0};
 
 	hdr.std.xlp_magic = XLOG_PAGE_MAGIC;
@@ -539,11 +539,11 @@ void
 wal_make_shutdown_checkpoint(const WalState *state, uint64 system_identifier, uint32 segment_size, pg_time_t now,
 							 StringInfo bytes, CheckPoint *checkpoint, XLogRecPtr *start, XLogRecPtr *end)
 {
-	char		record[SizeOfXLogRecord + SizeOfXLogRecordDataHeaderShort + sizeof(CheckPoint)] = {0};
-	XLogRecord	hdr = {0};
-	pg_crc32c	crc;
-	XLogRecPtr	pos = state->end;
-	uint32		done = 0;
+	char record[SizeOfXLogRecord + SizeOfXLogRecordDataHeaderShort + sizeof(CheckPoint)] = {0};
+	XLogRecord hdr = {0};
+	pg_crc32c crc;
+	XLogRecPtr pos = state->end;
+	uint32 done = 0;
 
 	*start = wal_record_start_after(state->end, segment_size);
 	/* copied as a whole, so that its padding is zero too */
@@ -582,7 +582,7 @@ wal_make_shutdown_checkpoint(const WalState *state, uint64 system_identifier, ui
 
 	while (done < sizeof(record))
 	{
-		uint32		n;
+		uint32 n;
 
 		if (pos % XLOG_BLCKSZ == 0)
 		{

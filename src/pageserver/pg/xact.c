@@ -11,8 +11,8 @@ PsError *
 wal_bad_contents(const WalRecord *rec, const char *fmt, ...)
 {
 	const XLogRecord *hdr = (const XLogRecord *) rec->data;
-	char		text[512];
-	va_list		args;
+	char text[512];
+	va_list args;
 
 	va_start(args, fmt);
 	vsnprintf(text, sizeof(text), fmt, args);
@@ -34,7 +34,7 @@ wal_get_struct(const WalRecord *rec, const WalParsed *parsed, void *dst, uint32 
 typedef struct Cursor
 {
 	const char *ptr;
-	uint64		left;
+	uint64 left;
 } Cursor;
 
 static bool
@@ -53,7 +53,7 @@ take(Cursor *cur, void *dst, uint64 size)
 static bool
 take_array(Cursor *cur, size_t element, uint32 *count, const char **array)
 {
-	int32		n;
+	int32 n;
 
 	if (!take(cur, &n, sizeof(n)) || n < 0)
 		return false;
@@ -68,10 +68,10 @@ take_array(Cursor *cur, size_t element, uint32 *count, const char **array)
 PsError *
 xact_parse(const WalRecord *rec, const WalParsed *parsed, XactRecord *xact)
 {
-	uint8		info = parsed->header->xl_info;
-	uint8		op = info & XLOG_XACT_OPMASK;
-	Cursor		cur = {parsed->main_data, parsed->main_data_len};
-	uint32		xinfo = 0;
+	uint8 info = parsed->header->xl_info;
+	uint8 op = info & XLOG_XACT_OPMASK;
+	Cursor cur = {parsed->main_data, parsed->main_data_len};
+	uint32 xinfo = 0;
 
 	memset(xact, 0, sizeof(*xact));
 	xact->xid = parsed->header->xl_xid;
@@ -130,7 +130,7 @@ too_short:
 PsError *
 xact_parse_prepare(const WalRecord *rec, const WalParsed *parsed, XactRecord *xact)
 {
-	Cursor		cur = {parsed->main_data, parsed->main_data_len};
+	Cursor cur = {parsed->main_data, parsed->main_data_len};
 	xl_xact_prepare hdr;
 
 	memset(xact, 0, sizeof(*xact));
@@ -153,7 +153,7 @@ xact_parse_prepare(const WalRecord *rec, const WalParsed *parsed, XactRecord *xa
 uint32
 xact_prepare_total_len(const WalParsed *parsed)
 {
-	uint32		total_len;
+	uint32 total_len;
 
 	memcpy(&total_len, parsed->main_data + offsetof(xl_xact_prepare, total_len), sizeof(uint32));
 	return total_len;

@@ -17,15 +17,15 @@
  */
 typedef struct XactRecord
 {
-	TransactionId xid;			/* the transaction, also of COMMIT/ABORT PREPARED */
-	bool		commit;			/* else abort; meaningless of PREPARE */
+	TransactionId xid; /* the transaction, also of COMMIT/ABORT PREPARED */
+	bool commit;       /* else abort; meaningless of PREPARE */
 	TimestampTz time;
-	uint32		xinfo;			/* XACT_XINFO_*; 0 of PREPARE */
-	uint32		nsubxacts;
+	uint32 xinfo; /* XACT_XINFO_*; 0 of PREPARE */
+	uint32 nsubxacts;
 	const char *subxacts;
-	uint32		nrels;			/* relations that go; not set of PREPARE */
+	uint32 nrels; /* relations that go; not set of PREPARE */
 	const char *rels;
-	XLogRecPtr	origin_lsn;		/* if the record has an origin */
+	XLogRecPtr origin_lsn; /* if the record has an origin */
 	TimestampTz origin_timestamp;
 } XactRecord;
 
@@ -44,7 +44,7 @@ xact_rel(const XactRecord *xact, uint32 i)
 	RelFileNode node;
 
 	memcpy(&node, xact->rels + i * sizeof(RelFileNode), sizeof(RelFileNode));
-	return (PsRel){.spc = node.spcNode, .db = node.dbNode, .rel = node.relNode};
+	return (PsRel) {.spc = node.spcNode, .db = node.dbNode, .rel = node.relNode};
 }
 
 /*
@@ -87,4 +87,4 @@ extern uint32 multixact_members_page(MultiXactOffset offset);
 /* The multixact after this one (RecordNewMultiXact() of multixact.c skips 0). */
 extern MultiXactId multixact_next(MultiXactId multi);
 
-#endif							/* PS_WAL_XACT_H */
+#endif /* PS_WAL_XACT_H */

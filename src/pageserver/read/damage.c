@@ -16,13 +16,13 @@
 /* All of it is under Timeline.lock, as is the pointer to it. */
 struct Damage
 {
-	int			n;
+	int n;
 	struct
 	{
-		PsKey		key;
-		char	   *message;
-	}			pages[DAMAGE_MAX];
-	bool		more;
+		PsKey key;
+		char *message;
+	} pages[DAMAGE_MAX];
+	bool more;
 };
 
 /* Remembers a page; false: it is known, or there are too many.  Caller holds Timeline.lock. */
@@ -49,7 +49,7 @@ remember(Timeline *tl, const PsKey *key, const PsError *err)
 void
 damage_note(Timeline *tl, const PsKey *key, const PsError *err)
 {
-	bool		is_new;
+	bool is_new;
 
 	if (!ps_error_is_damage(err))
 		return;
@@ -71,7 +71,7 @@ forget(struct Damage *damage, const PsKey *key)
 		free(damage->pages[i].message);
 		damage->n--;
 		memmove(&damage->pages[i], &damage->pages[i + 1], (damage->n - i) * sizeof(damage->pages[0]));
-		damage->more = false;	/* what else there is will be met again */
+		damage->more = false; /* what else there is will be met again */
 	}
 }
 
@@ -80,11 +80,11 @@ static bool
 can_be_read(Timeline *tl, const PsKey *key)
 {
 	StringInfoData page;
-	PsError    *err;
-	PsError    *page_err = NULL;
-	XLogRecPtr	lsn;
-	bool		found;
-	bool		result;
+	PsError *err;
+	PsError *page_err = NULL;
+	XLogRecPtr lsn;
+	bool found;
+	bool result;
 
 	pthread_mutex_lock(&tl->lock);
 	lsn = tl->ingested_lsn;
@@ -106,8 +106,8 @@ can_be_read(Timeline *tl, const PsKey *key)
 void
 damage_look_again(Timeline *tl)
 {
-	PsKey		keys[DAMAGE_MAX];
-	int			n = 0;
+	PsKey keys[DAMAGE_MAX];
+	int n = 0;
 
 	pthread_mutex_lock(&tl->lock);
 	for (; tl->damage != NULL && n < tl->damage->n; n++)

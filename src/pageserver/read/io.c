@@ -25,11 +25,11 @@ read_ref(const ReadView *view, const ValueRef *ref, StringInfo buf, XLogRecPtr *
 				*record_start = ref->at.record_start;
 			return NULL;
 		case VALUE_IN_LAYER:
-			{
-				XLogRecPtr	start;
+		{
+			XLogRecPtr start;
 
-				return layer_read_value(ref, buf, record_start ? record_start : &start);
-			}
+			return layer_read_value(ref, buf, record_start ? record_start : &start);
+		}
 	}
 	return ps_error(PS_SQLSTATE_INTERNAL, "unknown place %d of a value", ref->place);
 }

@@ -23,9 +23,9 @@
 static PsError *
 saved_state(Timeline *tl, XLogRecPtr lsn, WalState *state, bool *found)
 {
-	PsKey		key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
+	PsKey key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
 	StringInfoData buf;
-	PsError    *err;
+	PsError *err;
 
 	initStringInfo(&buf);
 	err = timeline_read_value(tl, &key, lsn, &buf, found);
@@ -38,8 +38,8 @@ saved_state(Timeline *tl, XLogRecPtr lsn, WalState *state, bool *found)
 PsError *
 timeline_saved_state_before(Timeline *tl, TimestampTz when, XLogRecPtr oldest, XLogRecPtr newest, WalState *state, bool *found)
 {
-	XLogRecPtr	lo = oldest;
-	XLogRecPtr	hi = newest;
+	XLogRecPtr lo = oldest;
+	XLogRecPtr hi = newest;
 
 	PS_TRY(saved_state(tl, hi, state, found));
 	if (!*found || state->last_commit <= when)
@@ -48,7 +48,7 @@ timeline_saved_state_before(Timeline *tl, TimestampTz when, XLogRecPtr oldest, X
 	/* the state at lo is not later than when, or there is none such; that after hi is later */
 	while (lo < hi)
 	{
-		XLogRecPtr	mid = lo + (hi - lo + 1) / 2;
+		XLogRecPtr mid = lo + (hi - lo + 1) / 2;
 
 		PS_TRY(saved_state(tl, mid, state, found));
 		if (!*found || state->last_commit <= when)
@@ -70,11 +70,11 @@ timeline_saved_state_before(Timeline *tl, TimestampTz when, XLogRecPtr oldest, X
 static PsError *
 read_on(Timeline *tl, WalState *state, TimestampTz when, XLogRecPtr upto, XLogRecPtr *lsn, bool *stopped)
 {
-	WalReader  *reader = wal_reader_create(tl->wal, state->end, state->prev, tl->system_identifier);
-	bool		found;
-	WalRecord	rec;
-	WalParsed	parsed;
-	PsError    *err;
+	WalReader *reader = wal_reader_create(tl->wal, state->end, state->prev, tl->system_identifier);
+	bool found;
+	WalRecord rec;
+	WalParsed parsed;
+	PsError *err;
 
 	*lsn = state->end;
 	*stopped = false;
@@ -96,21 +96,21 @@ done:
 
 typedef struct Level
 {
-	Timeline   *tl;
-	XLogRecPtr	from;			/* from here on it can be read, and is held so */
-	XLogRecPtr	upto;			/* where the level before begins; of the first, what is ingested */
+	Timeline *tl;
+	XLogRecPtr from; /* from here on it can be read, and is held so */
+	XLogRecPtr upto; /* where the level before begins; of the first, what is ingested */
 } Level;
 
 typedef struct Line
 {
-	Level	   *levels;
-	int			n;
+	Level *levels;
+	int n;
 } Line;
 
 static void
 line_hold(Line *line, Timeline *tl, XLogRecPtr newest)
 {
-	int			n = 0;
+	int n = 0;
 
 	for (Timeline *t = tl; t != NULL; t = t->ancestor)
 		n++;
@@ -134,11 +134,11 @@ line_release(Line *line)
 static PsError *
 too_early(const Level *level, TimestampTz when)
 {
-	char	   *wanted = timestamp_text(when);
-	WalState	state;
-	bool		found;
-	char	   *first;
-	PsError    *err;
+	char *wanted = timestamp_text(when);
+	WalState state;
+	bool found;
+	char *first;
+	PsError *err;
 
 	PS_TRY(saved_state(level->tl, level->from, &state, &found));
 	first = found ? timestamp_text(state.last_commit) : pg_strdup("an unknown time");
@@ -156,8 +156,8 @@ too_early(const Level *level, TimestampTz when)
 static bool
 was_ahead(const Line *line, const Level *level, XLogRecPtr end, TimestampTz says, TimestampTz when)
 {
-	Timeline   *newest = line->levels[0].tl;
-	XLogRecPtr	step_back;
+	Timeline *newest = line->levels[0].tl;
+	XLogRecPtr step_back;
 	TimestampTz arrived;
 
 	pthread_mutex_lock(&newest->lock);
@@ -180,9 +180,9 @@ find_by_arrival(const Line *line, int n, XLogRecPtr end, TimestampTz when, Timel
 	for (int i = 0; i < n; i++)
 	{
 		const Level *level = &line->levels[i];
-		XLogRecPtr	there = Min(arrivals_at(level->tl->arrivals, when), level->upto);
-		WalState	state;
-		bool		stopped;
+		XLogRecPtr there = Min(arrivals_at(level->tl->arrivals, when), level->upto);
+		WalState state;
+		bool stopped;
 
 		if (there == InvalidXLogRecPtr || there < level->tl->start_lsn || there < end)
 			continue;
@@ -203,10 +203,10 @@ static PsError *
 search(const Line *line, TimestampTz when, Timeline **at, XLogRecPtr *lsn)
 {
 	const Level *level = line->levels;
-	bool		stopped = false;
-	bool		found;
-	bool		passed = false;
-	WalState	state;
+	bool stopped = false;
+	bool found;
+	bool passed = false;
+	WalState state;
 
 	for (int i = 0; i < line->n; i++)
 	{
@@ -239,9 +239,9 @@ PsError *
 timeline_lsn_at_time(Timeline *tl, TimestampTz when, const Waiter *waiter, Timeline **at, XLogRecPtr *lsn)
 {
 	TimestampTz now = machine_clock_now();
-	XLogRecPtr	newest;
-	Line		line;
-	PsError    *err;
+	XLogRecPtr newest;
+	Line line;
+	PsError *err;
 
 	pthread_mutex_lock(&tl->lock);
 	newest = tl->flushed_lsn;
@@ -265,8 +265,8 @@ timeline_lsn_at_time(Timeline *tl, TimestampTz when, const Waiter *waiter, Timel
 static PsError *
 find_next(const Level *level, WalState *state, CommitsAround *around, bool *known)
 {
-	XLogRecPtr	limit = Min(level->upto, state->end + NEXT_COMMIT_LIMIT);
-	XLogRecPtr	lsn;
+	XLogRecPtr limit = Min(level->upto, state->end + NEXT_COMMIT_LIMIT);
+	XLogRecPtr lsn;
 
 	/* every time is later than this one */
 	PS_TRY(read_on(level->tl, state, PG_INT64_MIN, limit, &lsn, &around->has_next));
@@ -278,8 +278,8 @@ find_next(const Level *level, WalState *state, CommitsAround *around, bool *know
 static PsError *
 look_around(const Line *line, XLogRecPtr lsn, CommitsAround *around)
 {
-	WalState	state;
-	int			i = 0;
+	WalState state;
+	int i = 0;
 
 	while (i < line->n - 1 && lsn < line->levels[i].tl->start_lsn)
 		i++;
@@ -307,9 +307,9 @@ look_around(const Line *line, XLogRecPtr lsn, CommitsAround *around)
 PsError *
 timeline_commits_around(Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, CommitsAround *around)
 {
-	XLogRecPtr	newest;
-	Line		line;
-	PsError    *err;
+	XLogRecPtr newest;
+	Line line;
+	PsError *err;
 
 	memset(around, 0, sizeof(*around));
 	pthread_mutex_lock(&tl->lock);

@@ -23,7 +23,7 @@ wait_for_ancestor(Timeline *tl, Timeline *t)
 PsError *
 view_open(ReadView *view, Timeline *tl, XLogRecPtr lsn)
 {
-	int			n = 0;
+	int n = 0;
 
 	view->tl = tl;
 	view->n = 0;
@@ -32,8 +32,8 @@ view_open(ReadView *view, Timeline *tl, XLogRecPtr lsn)
 	view->levels = n <= lengthof(view->few) ? view->few : pg_malloc(n * sizeof(ReadLevel));
 	for (Timeline *t = tl; t != NULL; t = t->ancestor)
 	{
-		ReadLevel  *level = &view->levels[view->n];
-		PsError    *err = wait_for_ancestor(tl, t);
+		ReadLevel *level = &view->levels[view->n];
+		PsError *err = wait_for_ancestor(tl, t);
 
 		if (err == NULL)
 			err = timeline_layers_at(t, lsn, &level->set);
@@ -56,8 +56,8 @@ view_keep_files(ReadView *view, XLogRecPtr *latest)
 	*latest = layer_set_memory_start(view->levels[0].set) - 1;
 	for (int i = 0; i < view->n; i++)
 	{
-		ReadLevel  *level = &view->levels[i];
-		LayerSet   *files;
+		ReadLevel *level = &view->levels[i];
+		LayerSet *files;
 
 		if (Min(level->lsn, *latest) >= layer_set_memory_start(level->set))
 			continue;
@@ -93,15 +93,15 @@ plan_level(const LayerSet *set, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr
 PsError *
 plan_key(Plan *plan, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn)
 {
-	ValueList  *list = &plan->versions;
-	bool		done = false;
+	ValueList *list = &plan->versions;
+	bool done = false;
 
 	plan->keys++;
 	for (int i = 0; i < plan->view->n && !done; i++)
 	{
 		const ReadLevel *level = &plan->view->levels[i];
-		XLogRecPtr	upto = Min(lsn, level->lsn);
-		int			first = list->n;
+		XLogRecPtr upto = Min(lsn, level->lsn);
+		int first = list->n;
 
 		if (upto < lsn_min)
 			break;
@@ -115,7 +115,7 @@ plan_key(Plan *plan, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn)
 PsError *
 plan_one_key(Plan *plan, const ReadView *view, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn)
 {
-	PsError    *err;
+	PsError *err;
 
 	plan_init(plan, view);
 	do

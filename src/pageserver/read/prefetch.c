@@ -28,17 +28,17 @@
 static bool
 read_missing(Aio *aio, LayerMissing *missing)
 {
-	AioRead    *reads = pg_malloc(missing->n * sizeof(AioRead));
-	int		   *parts = pg_malloc(missing->n * sizeof(int));
-	size_t		bytes = 0;
-	char	   *buf;
-	char	   *p;
-	int			n = 0;
-	int			taken = 0;
+	AioRead *reads = pg_malloc(missing->n * sizeof(AioRead));
+	int *parts = pg_malloc(missing->n * sizeof(int));
+	size_t bytes = 0;
+	char *buf;
+	char *p;
+	int n = 0;
+	int taken = 0;
 
 	for (int i = 0; i < missing->n; i++)
 	{
-		AioRead    *read = &reads[n];
+		AioRead *read = &reads[n];
 
 		if (!layer_missing_place(missing, i, &read->fd, &read->offset, &read->len))
 			continue;
@@ -73,7 +73,7 @@ plan_init(Plan *plan, const ReadView *view)
 bool
 plan_again(Plan *plan, PsError **err)
 {
-	Store	   *store = plan->view->tl->tenant->store;
+	Store *store = plan->view->tl->tenant->store;
 
 	if (plan->missing.n == 0)
 	{

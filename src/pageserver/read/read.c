@@ -14,7 +14,7 @@
 PsError *
 timeline_read_lsn(Timeline *tl, XLogRecPtr request_lsn, XLogRecPtr not_modified_since, const Waiter *waiter, XLogRecPtr *lsn)
 {
-	XLogRecPtr	flushed;
+	XLogRecPtr flushed;
 
 	if (request_lsn != PS_LSN_LATEST && request_lsn < not_modified_since)
 		return ps_error(PS_SQLSTATE_INVALID, "request at %X/%X says that nothing changed since %X/%X, which is later",
@@ -46,10 +46,10 @@ timeline_read_lsn(Timeline *tl, XLogRecPtr request_lsn, XLogRecPtr not_modified_
 PsError *
 read_relsize(const ReadView *view, PsRel rel, ForkNumber fork, XLogRecPtr lsn, bool *exists, RelSize *size)
 {
-	PsKey		key = ps_key_relsize(rel, fork);
-	Plan		plan;
+	PsKey key = ps_key_relsize(rel, fork);
+	Plan plan;
 	StringInfoData buf;
-	PsError    *err;
+	PsError *err;
 
 	*exists = false;
 	initStringInfo(&buf);
@@ -66,7 +66,7 @@ read_relsize(const ReadView *view, PsRel rel, ForkNumber fork, XLogRecPtr lsn, b
 	pfree(buf.data);
 	if (err != NULL)
 	{
-		char		text[PS_KEY_TEXT];
+		char text[PS_KEY_TEXT];
 
 		err = ps_error_context(err, "branch \"%s\", %s", view->tl->name, ps_key_format(&key, text));
 	}
@@ -76,9 +76,9 @@ read_relsize(const ReadView *view, PsRel rel, ForkNumber fork, XLogRecPtr lsn, b
 PsError *
 timeline_read_relsize(Timeline *tl, PsRel rel, ForkNumber fork, XLogRecPtr lsn, bool *exists, BlockNumber *nblocks)
 {
-	ReadView	view;
-	RelSize		size = {0};
-	PsError    *err;
+	ReadView view;
+	RelSize size = {0};
+	PsError *err;
 
 	PS_TRY(view_open(&view, tl, lsn));
 	err = read_relsize(&view, rel, fork, lsn, exists, &size);
@@ -92,8 +92,8 @@ PsError *
 timeline_read_each_page(Timeline *tl, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLogRecPtr lsn, char *pages,
 						PsError **errors)
 {
-	ReadView	view;
-	PsError    *err;
+	ReadView view;
+	PsError *err;
 
 	PS_TRY(view_open(&view, tl, lsn));
 	err = reconstruct_pages(&view, rel, fork, blks, n, lsn, pages, errors);
@@ -104,8 +104,8 @@ timeline_read_each_page(Timeline *tl, PsRel rel, ForkNumber fork, const BlockNum
 PsError *
 timeline_read_pages(Timeline *tl, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLogRecPtr lsn, char *pages)
 {
-	PsError   **errors = pg_malloc(n * sizeof(PsError *));
-	PsError    *err = timeline_read_each_page(tl, rel, fork, blks, n, lsn, pages, errors);
+	PsError **errors = pg_malloc(n * sizeof(PsError *));
+	PsError *err = timeline_read_each_page(tl, rel, fork, blks, n, lsn, pages, errors);
 
 	for (int i = 0; err == NULL && i < n; i++)
 	{
@@ -120,8 +120,8 @@ timeline_read_pages(Timeline *tl, PsRel rel, ForkNumber fork, const BlockNumber 
 PsError *
 timeline_read_value(Timeline *tl, const PsKey *key, XLogRecPtr lsn, StringInfo value, bool *found)
 {
-	ReadView	view;
-	PsError    *err;
+	ReadView view;
+	PsError *err;
 
 	PS_TRY(view_open(&view, tl, lsn));
 	if (key->kind == PS_KEY_SLRU_BLOCK)
@@ -133,7 +133,7 @@ timeline_read_value(Timeline *tl, const PsKey *key, XLogRecPtr lsn, StringInfo v
 	}
 	else
 	{
-		Plan		plan;
+		Plan plan;
 
 		err = plan_one_key(&plan, &view, key, 0, lsn);
 		*found = err == NULL && plan.versions.n > 0 && plan.versions.refs[0].kind != VALUE_TOMBSTONE;
@@ -149,22 +149,22 @@ timeline_read_value(Timeline *tl, const PsKey *key, XLogRecPtr lsn, StringInfo v
 
 typedef struct Found
 {
-	PsKey		key;
-	ValueRef	ref;
+	PsKey key;
+	ValueRef ref;
 } Found;
 
 typedef struct FoundList
 {
-	Found	   *items;
-	size_t		n;
-	size_t		cap;
+	Found *items;
+	size_t n;
+	size_t cap;
 } FoundList;
 
 /* A layer tells of a key's versions one after the other, newest first: of each layer the newest is enough. */
 static PsError *
 gather(void *arg, const PsKey *key, const ValueRef *ref)
 {
-	FoundList  *list = arg;
+	FoundList *list = arg;
 
 	if (list->n > 0 && list->items[list->n - 1].ref.lsn >= ref->lsn && ps_key_cmp(&list->items[list->n - 1].key, key) == 0)
 		return NULL;
@@ -173,7 +173,7 @@ gather(void *arg, const PsKey *key, const ValueRef *ref)
 		list->cap = list->cap ? list->cap * 2 : 256;
 		list->items = pg_realloc(list->items, list->cap * sizeof(Found));
 	}
-	list->items[list->n++] = (Found){*key, *ref};
+	list->items[list->n++] = (Found) {*key, *ref};
 	return NULL;
 }
 
@@ -181,7 +181,7 @@ gather(void *arg, const PsKey *key, const ValueRef *ref)
 static PsError *
 gather_level(const ReadLevel *level, int number, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn, FoundList *list)
 {
-	size_t		first = list->n;
+	size_t first = list->n;
 
 	PS_TRY(layer_scan(level->set->open, lo, hi, lsn, gather, list));
 	for (int i = 0; i < level->set->nfrozen; i++)
@@ -198,20 +198,21 @@ by_key_and_lsn(const void *a, const void *b)
 {
 	const Found *x = a;
 	const Found *y = b;
-	int			cmp = ps_key_cmp(&x->key, &y->key);
+	int cmp = ps_key_cmp(&x->key, &y->key);
 
 	if (cmp != 0)
 		return cmp;
-	return x->ref.lsn < y->ref.lsn ? 1 : x->ref.lsn > y->ref.lsn ? -1 : 0;
+	return x->ref.lsn < y->ref.lsn ? 1 : x->ref.lsn > y->ref.lsn ? -1
+																 : 0;
 }
 
 PsError *
 timeline_scan(Timeline *tl, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn, KeyCallback cb, void *arg)
 {
-	ReadView	view;
-	FoundList	list = {0};
+	ReadView view;
+	FoundList list = {0};
 	StringInfoData buf;
-	PsError    *err;
+	PsError *err;
 
 	PS_TRY(view_open(&view, tl, lsn));
 	initStringInfo(&buf);
@@ -225,12 +226,12 @@ timeline_scan(Timeline *tl, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn, Ke
 		const Found *f = &list.items[i];
 
 		if (i > 0 && ps_key_cmp(&f[-1].key, &f->key) == 0)
-			continue;			/* an older version */
+			continue; /* an older version */
 		if (f->ref.kind == VALUE_TOMBSTONE)
 			continue;
 		if (f->key.kind == PS_KEY_SLRU_BLOCK)
 		{
-			bool		found;
+			bool found;
 
 			enlargeStringInfo(&buf, BLCKSZ);
 			err = reconstruct_slru(&view, &f->key, lsn, buf.data, &found);
@@ -252,13 +253,13 @@ timeline_scan(Timeline *tl, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn, Ke
 PsError *
 timeline_state_at(Timeline *tl, XLogRecPtr lsn, WalState *state)
 {
-	PsKey		key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
+	PsKey key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
 	StringInfoData buf;
-	bool		found;
-	WalReader  *reader = NULL;
-	WalRecord	rec;
-	WalParsed	parsed;
-	PsError    *err;
+	bool found;
+	WalReader *reader = NULL;
+	WalRecord rec;
+	WalParsed parsed;
+	PsError *err;
 
 	pthread_mutex_lock(&tl->lock);
 	*state = tl->state;

@@ -21,31 +21,31 @@
 /* A page being made from its versions. */
 typedef struct PageWork
 {
-	PsKey		key;
-	char	   *page;
-	bool		looked_up;		/* in the page cache */
-	bool		has_base;		/* page holds what has been applied so far; else that is all zeros, and page anything */
-	bool		applied;		/* something has been, so that the page is worth keeping */
-	XLogRecPtr	base_lsn;		/* of a base from the page cache */
-	int			first;			/* its versions in the plan, newest first */
-	int			next;			/* the oldest that is not applied yet; first - 1: all are */
-	int			first_read;		/* in this round: its values in Batch.values, oldest first */
-	int			nreads;
-	PsError    *err;			/* nothing more is done about it */
+	PsKey key;
+	char *page;
+	bool looked_up;      /* in the page cache */
+	bool has_base;       /* page holds what has been applied so far; else that is all zeros, and page anything */
+	bool applied;        /* something has been, so that the page is worth keeping */
+	XLogRecPtr base_lsn; /* of a base from the page cache */
+	int first;           /* its versions in the plan, newest first */
+	int next;            /* the oldest that is not applied yet; first - 1: all are */
+	int first_read;      /* in this round: its values in Batch.values, oldest first */
+	int nreads;
+	PsError *err; /* nothing more is done about it */
 } PageWork;
 
 typedef struct Batch
 {
 	const ReadView *view;
-	XLogRecPtr	lsn;
-	PageWork   *pages;
-	int			n;
-	Plan		plan;			/* of all pages */
-	ValueBatch	values;			/* of this round */
-	WalRecord  *records;		/* of this round: what is left for redo helpers */
-	int			records_cap;
-	RedoJob    *jobs;			/* of this round */
-	int			njobs;
+	XLogRecPtr lsn;
+	PageWork *pages;
+	int n;
+	Plan plan;          /* of all pages */
+	ValueBatch values;  /* of this round */
+	WalRecord *records; /* of this round: what is left for redo helpers */
+	int records_cap;
+	RedoJob *jobs; /* of this round */
+	int njobs;
 } Batch;
 
 static void
@@ -73,7 +73,7 @@ batch_free(Batch *batch)
 static PsError *
 plan_page(Batch *batch, PageWork *page, XLogRecPtr floor)
 {
-	Timeline   *tl = batch->view->tl;
+	Timeline *tl = batch->view->tl;
 
 	if (!page->looked_up)
 		page->has_base = page_cache_get(tl->tenant->store->page_cache, tl->cache_id, &page->key, floor + 1, batch->lsn, page->page,
@@ -115,12 +115,12 @@ static PsError *
 add_origins(Batch *batch, const RelSize *size)
 {
 	const RelSizeOrigin *origin = &size->origin;
-	PageWork  **pages;
+	PageWork **pages;
 	BlockNumber *blks;
-	PsError   **errors;
-	char	   *bytes;
-	int			n = 0;
-	PsError    *err = NULL;
+	PsError **errors;
+	char *bytes;
+	int n = 0;
+	PsError *err = NULL;
 
 	if (origin->nblocks == 0)
 		return NULL;
@@ -134,7 +134,7 @@ add_origins(Batch *batch, const RelSize *size)
 		}
 	if (n > 0)
 	{
-		PsRel		rel = {origin->spc, origin->db, pages[0]->key.rel};
+		PsRel rel = {origin->spc, origin->db, pages[0]->key.rel};
 
 		bytes = pg_malloc((size_t) n * BLCKSZ);
 		errors = pg_malloc(n * sizeof(PsError *));
@@ -175,7 +175,7 @@ static PsError *
 restore_image(PageWork *page, const WalRecord *rec, bool *done)
 {
 	const PsKey *key = &page->key;
-	WalParsed	parsed;
+	WalParsed parsed;
 
 	*done = false;
 	PS_TRY(wal_parse(rec, &parsed));
@@ -201,7 +201,7 @@ restore_image(PageWork *page, const WalRecord *rec, bool *done)
 static PsError *
 prepare_block(Batch *batch, PageWork *page, WalRecord *records, int n)
 {
-	bool		restored = false;
+	bool restored = false;
 
 	PS_TRY(restore_image(page, &records[0], &restored));
 	page->has_base = page->has_base || restored;
@@ -214,8 +214,7 @@ prepare_block(Batch *batch, PageWork *page, WalRecord *records, int n)
 			.page = page->page,
 			.records = records + restored,
 			.nrecords = n - restored,
-			.err = &page->err
-		};
+			.err = &page->err};
 	page->has_base = true;
 	return NULL;
 }
@@ -235,12 +234,12 @@ apply_to_slru(PageWork *page, const WalRecord *records, int n)
 static PsError *
 apply_values(Batch *batch, PageWork *page, WalRecord *records)
 {
-	int			n = 0;
+	int n = 0;
 
 	for (int i = 0; i < page->nreads; i++)
 	{
-		ValueRead  *read = &batch->values.reads[page->first_read + i];
-		PsError    *err = read->err;
+		ValueRead *read = &batch->values.reads[page->first_read + i];
+		PsError *err = read->err;
 
 		if (read->deferred)
 			break;
@@ -259,7 +258,7 @@ apply_values(Batch *batch, PageWork *page, WalRecord *records)
 				if (read->len < SizeOfXLogRecord)
 					return ps_error(PS_SQLSTATE_CORRUPTED, "record at %X/%X has %u bytes", LSN_FORMAT_ARGS(read->record_start),
 									read->len);
-				records[n++] = (WalRecord){.start = read->record_start, .end = read->ref.lsn, .len = read->len, .data = read->data};
+				records[n++] = (WalRecord) {.start = read->record_start, .end = read->ref.lsn, .len = read->len, .data = read->data};
 				break;
 		}
 	}
@@ -284,7 +283,7 @@ end_round(Batch *batch)
 static void
 apply_round(Batch *batch)
 {
-	int			nrecords = 0;
+	int nrecords = 0;
 
 	if (batch->records_cap < batch->values.n)
 	{
@@ -296,7 +295,7 @@ apply_round(Batch *batch)
 	batch->njobs = 0;
 	for (int i = 0; i < batch->n; i++)
 	{
-		PageWork   *page = &batch->pages[i];
+		PageWork *page = &batch->pages[i];
 
 		if (page->err != NULL)
 			continue;
@@ -311,11 +310,11 @@ apply_round(Batch *batch)
 static bool
 add_round(Batch *batch)
 {
-	bool		any = false;
+	bool any = false;
 
 	for (int i = 0; i < batch->n; i++)
 	{
-		PageWork   *page = &batch->pages[i];
+		PageWork *page = &batch->pages[i];
 
 		page->nreads = 0;
 		if (page->err == NULL && page->next >= page->first)
@@ -331,12 +330,12 @@ add_round(Batch *batch)
 static void
 finish_pages(Batch *batch)
 {
-	Timeline   *tl = batch->view->tl;
+	Timeline *tl = batch->view->tl;
 
 	for (int i = 0; i < batch->n; i++)
 	{
-		PageWork   *page = &batch->pages[i];
-		char		text[PS_KEY_TEXT];
+		PageWork *page = &batch->pages[i];
+		char text[PS_KEY_TEXT];
 
 		if (page->err == NULL && !page->has_base)
 			memset(page->page, 0, BLCKSZ);
@@ -358,7 +357,7 @@ finish_pages(Batch *batch)
 static PsError *
 plan_size(Batch *batch, const PsKey *key, ValueRef *ref, RelSize *size, bool *exists, bool *known)
 {
-	ValueList  *list = &batch->plan.versions;
+	ValueList *list = &batch->plan.versions;
 
 	PS_TRY(plan_key(&batch->plan, key, 0, batch->lsn));
 	*exists = list->n > 0 && list->refs[0].kind != VALUE_TOMBSTONE;
@@ -372,7 +371,7 @@ plan_size(Batch *batch, const PsKey *key, ValueRef *ref, RelSize *size, bool *ex
 static PsError *
 size_error(const Batch *batch, const PsKey *key, PsError *err)
 {
-	char		text[PS_KEY_TEXT];
+	char text[PS_KEY_TEXT];
 
 	if (err == NULL)
 		return NULL;
@@ -396,8 +395,8 @@ plan_batch(Batch *batch, const PsKey *size_key, ValueRef *size_ref, RelSize *siz
 static PsError *
 take_size(Batch *batch, RelSize *size)
 {
-	ValueRead  *read = &batch->values.reads[0];
-	PsError    *err = read->err;
+	ValueRead *read = &batch->values.reads[0];
+	PsError *err = read->err;
 
 	read->err = NULL;
 	PS_TRY(err);
@@ -414,10 +413,10 @@ take_size(Batch *batch, RelSize *size)
 static PsError *
 make_pages(Batch *batch, const PsKey *size_key, bool *exists)
 {
-	RelSize		size = {0};
-	ValueRef	size_ref;
-	bool		known = false;
-	PsError    *err;
+	RelSize size = {0};
+	ValueRef size_ref;
+	bool known = false;
+	PsError *err;
 
 	do
 		err = plan_batch(batch, size_key, &size_ref, &size, exists, &known);
@@ -449,12 +448,12 @@ PsError *
 reconstruct_pages(const ReadView *view, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLogRecPtr lsn,
 				  char *pages, PsError **errors)
 {
-	PsKey		size_key = ps_key_relsize(rel, fork);
-	PageWork	one;
-	PageWork   *states = n == 1 ? &one : pg_malloc(n * sizeof(PageWork));
-	Batch		batch;
-	bool		exists = false;
-	PsError    *err;
+	PsKey size_key = ps_key_relsize(rel, fork);
+	PageWork one;
+	PageWork *states = n == 1 ? &one : pg_malloc(n * sizeof(PageWork));
+	Batch batch;
+	bool exists = false;
+	PsError *err;
 
 	batch_init(&batch, view, lsn, states, n);
 	for (int i = 0; i < n; i++)
@@ -479,8 +478,8 @@ reconstruct_pages(const ReadView *view, PsRel rel, ForkNumber fork, const BlockN
 PsError *
 reconstruct_slru(const ReadView *view, const PsKey *key, XLogRecPtr lsn, char *page, bool *found)
 {
-	PageWork	state = {.key = *key, .page = page, .next = -1};
-	Batch		batch;
+	PageWork state = {.key = *key, .page = page, .next = -1};
+	Batch batch;
 
 	batch_init(&batch, view, lsn, &state, 1);
 	*found = false;

@@ -19,4 +19,4 @@ extern PsError *reconstruct_pages(const ReadView *view, PsRel rel, ForkNumber fo
 /* The page of an SLRU; *found false (and zeros) if it has no version. */
 extern PsError *reconstruct_slru(const ReadView *view, const PsKey *key, XLogRecPtr lsn, char *page, bool *found);
 
-#endif							/* PS_RECONSTRUCT_H */
+#endif /* PS_RECONSTRUCT_H */

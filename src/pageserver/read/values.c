@@ -30,21 +30,21 @@
 struct ValueChunk
 {
 	ValueChunk *next;
-	size_t		size;
-	size_t		used;
-	char		data[FLEXIBLE_ARRAY_MEMBER];
+	size_t size;
+	size_t used;
+	char data[FLEXIBLE_ARRAY_MEMBER];
 };
 
 /* Where the bytes of a value are in a file, and after reading, in memory. */
 typedef struct Place
 {
-	ValueRead  *read;
-	int			fd;
-	uint64		offset;
-	size_t		len;			/* to read */
+	ValueRead *read;
+	int fd;
+	uint64 offset;
+	size_t len; /* to read */
 	const char *bytes;
-	size_t		have;			/* that were read */
-	int			error;			/* errno, if that is less than len; 0: the file ends */
+	size_t have; /* that were read */
+	int error;   /* errno, if that is less than len; 0: the file ends */
 } Place;
 
 void
@@ -58,7 +58,8 @@ value_batch_init(ValueBatch *batch, const ReadView *view)
 static size_t
 expected_memory(const ValueRef *ref)
 {
-	size_t		len = ref->len > 0 ? ref->len : ref->kind == VALUE_RECORD ? 2048 : BLCKSZ;
+	size_t len = ref->len > 0 ? ref->len : ref->kind == VALUE_RECORD ? 2048
+																	 : BLCKSZ;
 
 	return len + sizeof(ValueRead) + sizeof(Place) + sizeof(AioRead);
 }
@@ -106,12 +107,12 @@ static char *
 take_memory(ValueBatch *batch, size_t size)
 {
 	ValueChunk *chunk = batch->chunks;
-	char	   *p;
+	char *p;
 
 	size = MAXALIGN(size);
 	if (chunk == NULL || chunk->size - chunk->used < size)
 	{
-		size_t		chunk_size = Max(size, chunk == NULL ? CHUNK_BYTES : Min(chunk->size * 2, VALUE_BATCH_BYTES));
+		size_t chunk_size = Max(size, chunk == NULL ? CHUNK_BYTES : Min(chunk->size * 2, VALUE_BATCH_BYTES));
 
 		chunk = pg_malloc(offsetof(ValueChunk, data) + chunk_size);
 		chunk->size = chunk_size;
@@ -173,7 +174,7 @@ hold_segment(ValueBatch *batch, WalSegments *segs, XLogRecPtr lsn, int *fd)
 {
 	const WalHold *hold;
 
-	XLogSegNo	segno;
+	XLogSegNo segno;
 
 	XLByteToSeg(lsn, segno, wal_segments_segment_size(segs));
 	for (int i = batch->nholds - 1; i >= 0; i--)
@@ -200,8 +201,8 @@ static PsError *
 place_record(ValueBatch *batch, ValueRead *read, Place *place, bool *placed)
 {
 	WalSegments *segs = wal_of(batch, read);
-	XLogRecPtr	start = read->ref.at.record_start;
-	char	   *room;
+	XLogRecPtr start = read->ref.at.record_start;
+	char *room;
 
 	if (read->ref.len < SizeOfXLogRecord)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "record at %X/%X has %u bytes", LSN_FORMAT_ARGS(start), read->ref.len);
@@ -227,7 +228,7 @@ static bool
 find_place(ValueBatch *batch, ValueRead *read, Place *place)
 {
 	const ValueRef *ref = &read->ref;
-	bool		placed = false;
+	bool placed = false;
 
 	place->read = read;
 	switch ((ValuePlace) ref->place)
@@ -258,10 +259,10 @@ find_place(ValueBatch *batch, ValueRead *read, Place *place)
 static bool
 take_bytes(ValueBatch *batch, Place *place, size_t *longer)
 {
-	ValueRead  *read = place->read;
+	ValueRead *read = place->read;
 	const ValueRef *ref = &read->ref;
 	StoredValue stored = {0};
-	char	   *room;
+	char *room;
 
 	if (ref->place == VALUE_IN_WAL)
 	{
@@ -315,18 +316,18 @@ by_place(const void *a, const void *b)
 static int
 join_places(Place *const *places, int n, AioRead *reads, int *first_place, size_t *bytes)
 {
-	int			nreads = 0;
+	int nreads = 0;
 
 	*bytes = 0;
 	for (int i = 0; i < n; i++)
 	{
 		const Place *place = places[i];
-		uint64		end = place->offset + place->len;
+		uint64 end = place->offset + place->len;
 
 		if (nreads > 0)
 		{
-			AioRead    *last = &reads[nreads - 1];
-			uint64		last_end = last->offset + last->len;
+			AioRead *last = &reads[nreads - 1];
+			uint64 last_end = last->offset + last->len;
 
 			if (last->fd == place->fd && place->offset <= last_end + JOIN_GAP && end <= last->offset + JOIN_MAX)
 			{
@@ -349,7 +350,7 @@ join_places(Place *const *places, int n, AioRead *reads, int *first_place, size_
 static void
 share_out(const AioRead *read, Place *place)
 {
-	uint64		skip = place->offset - read->offset;
+	uint64 skip = place->offset - read->offset;
 
 	place->bytes = read->buf + skip;
 	place->have = read->done > skip ? Min(read->done - skip, place->len) : 0;
@@ -360,16 +361,16 @@ share_out(const AioRead *read, Place *place)
 static char *
 read_places(Aio *aio, Place *places, int n)
 {
-	Place	   *few_sorted[FEW];
-	AioRead		few_reads[FEW];
-	int			few_firsts[FEW];
-	Place	  **sorted = few_sorted;
-	AioRead    *reads = few_reads;
-	int		   *first_place = few_firsts;
-	int			nreads;
-	size_t		bytes;
-	char	   *buf;
-	char	   *p;
+	Place *few_sorted[FEW];
+	AioRead few_reads[FEW];
+	int few_firsts[FEW];
+	Place **sorted = few_sorted;
+	AioRead *reads = few_reads;
+	int *first_place = few_firsts;
+	int nreads;
+	size_t bytes;
+	char *buf;
+	char *p;
 
 	if (n > FEW)
 	{
@@ -391,18 +392,17 @@ read_places(Aio *aio, Place *places, int n)
 	aio_read(aio, reads, nreads);
 	for (int i = 0; i < nreads; i++)
 	{
-		int			end = i + 1 < nreads ? first_place[i + 1] : n;
+		int end = i + 1 < nreads ? first_place[i + 1] : n;
 
 		for (int k = first_place[i]; k < end; k++)
 		{
-			Place	   *place = sorted[k];
+			Place *place = sorted[k];
 
 			share_out(&reads[i], place);
 			if (place->have < place->len && end > first_place[i] + 1)
 			{
 				/* a bad sector may be another's */
-				AioRead		alone = {.fd = place->fd, .offset = place->offset, .len = place->len,
-				.buf = unconstify(char *, place->bytes)};
+				AioRead alone = {.fd = place->fd, .offset = place->offset, .len = place->len, .buf = unconstify(char *, place->bytes)};
 
 				aio_read(aio, &alone, 1);
 				share_out(&alone, place);
@@ -421,17 +421,17 @@ read_places(Aio *aio, Place *places, int n)
 void
 value_batch_read(ValueBatch *batch)
 {
-	Place		few[FEW];
-	Place	   *places = batch->n <= FEW ? few : pg_malloc(batch->n * sizeof(Place));
-	int			n = 0;
+	Place few[FEW];
+	Place *places = batch->n <= FEW ? few : pg_malloc(batch->n * sizeof(Place));
+	int n = 0;
 
 	for (int i = 0; i < batch->n; i++)
 		n += find_place(batch, &batch->reads[i], &places[n]);
 	while (n > 0)
 	{
-		char	   *buf = read_places(batch->view->tl->tenant->store->aio, places, n);
-		size_t		longer = 0;
-		int			nlonger = 0;
+		char *buf = read_places(batch->view->tl->tenant->store->aio, places, n);
+		size_t longer = 0;
+		int nlonger = 0;
 
 		for (int i = 0; i < n; i++)
 		{

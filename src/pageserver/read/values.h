@@ -17,15 +17,15 @@
 /* One value.  Each has an answer of its own, which does not depend on the others'. */
 typedef struct ValueRead
 {
-	ValueRef	ref;
-	char	   *into;			/* an image of BLCKSZ bytes is wanted there; NULL: the value may be anywhere */
+	ValueRef ref;
+	char *into; /* an image of BLCKSZ bytes is wanted there; NULL: the value may be anywhere */
 	/* the answer */
-	const char *data;			/* MAXALIGNed if it is a record; until the batch is reset */
-	uint32		len;
-	XLogRecPtr	record_start;	/* of a record */
-	bool		deferred;		/* not read, for others took too much memory; never the first */
-	bool		held;			/* inside: its file is kept open */
-	PsError    *err;			/* the reader's to free, or NULL */
+	const char *data; /* MAXALIGNed if it is a record; until the batch is reset */
+	uint32 len;
+	XLogRecPtr record_start; /* of a record */
+	bool deferred;           /* not read, for others took too much memory; never the first */
+	bool held;               /* inside: its file is kept open */
+	PsError *err;            /* the reader's to free, or NULL */
 } ValueRead;
 
 typedef struct ValueChunk ValueChunk;
@@ -34,16 +34,16 @@ typedef struct ValueChunk ValueChunk;
 typedef struct ValueBatch
 {
 	const ReadView *view;
-	ValueRead  *reads;
-	int			n;
-	int			cap;
-	size_t		expected;		/* bytes that reading all of these will take, about */
+	ValueRead *reads;
+	int n;
+	int cap;
+	size_t expected; /* bytes that reading all of these will take, about */
 	/* inside */
-	size_t		used;			/* bytes of values in chunks */
-	ValueChunk *chunks;			/* memory for values: the newest first */
-	WalHold    *holds;			/* WAL files that are being read */
-	int			nholds;
-	int			holds_cap;
+	size_t used;        /* bytes of values in chunks */
+	ValueChunk *chunks; /* memory for values: the newest first */
+	WalHold *holds;     /* WAL files that are being read */
+	int nholds;
+	int holds_cap;
 } ValueBatch;
 
 /* The most that one batch should be expected to take; more is not refused. */
@@ -55,4 +55,4 @@ extern void value_batch_read(ValueBatch *batch);
 extern void value_batch_reset(ValueBatch *batch);
 extern void value_batch_free(ValueBatch *batch);
 
-#endif							/* PS_VALUES_H */
+#endif /* PS_VALUES_H */

@@ -12,23 +12,23 @@ typedef struct RedoPool RedoPool;
 
 typedef struct RedoOptions
 {
-	const char *bindir;			/* where "postgres" is */
-	const char *workdir;		/* the pool makes a directory per helper below; it is emptied at the start */
-	uint32		segment_size;
-	bool		wal_log_hints;	/* of the source cluster, or it has data checksums (FACTS 3, trap 3) */
-	int			max_helpers;
-	int			timeout_ms;		/* a request that takes longer: the helper is killed */
-	const char *library;		/* absolute path of pageserver_walredo.so, or NULL: that of pkglibdir */
+	const char *bindir;  /* where "postgres" is */
+	const char *workdir; /* the pool makes a directory per helper below; it is emptied at the start */
+	uint32 segment_size;
+	bool wal_log_hints; /* of the source cluster, or it has data checksums (FACTS 3, trap 3) */
+	int max_helpers;
+	int timeout_ms;      /* a request that takes longer: the helper is killed */
+	const char *library; /* absolute path of pageserver_walredo.so, or NULL: that of pkglibdir */
 } RedoOptions;
 
 typedef struct RedoStats
 {
-	int			helpers;		/* that run now */
-	uint64		started;
-	uint64		failed;			/* died, hung or answered with an error */
-	uint64		requests;
-	uint64		records;
-	uint64		usec;			/* sum of the time of requests, waiting for a helper included */
+	int helpers; /* that run now */
+	uint64 started;
+	uint64 failed; /* died, hung or answered with an error */
+	uint64 requests;
+	uint64 records;
+	uint64 usec; /* sum of the time of requests, waiting for a helper included */
 } RedoStats;
 
 /*
@@ -36,8 +36,8 @@ typedef struct RedoStats
  * are wanted.  SIGPIPE is ignored in the whole process from now on.
  */
 extern PsError *redo_pool_create(const RedoOptions *options, RedoPool **pool);
-extern void redo_pool_set_timeout(RedoPool *pool, int timeout_ms);	/* of requests that begin from now on */
-extern void redo_pool_free(RedoPool *pool); /* no request may be under way */
+extern void redo_pool_set_timeout(RedoPool *pool, int timeout_ms); /* of requests that begin from now on */
+extern void redo_pool_free(RedoPool *pool);                        /* no request may be under way */
 extern void redo_pool_stats(RedoPool *pool, RedoStats *stats);
 
 /*
@@ -48,14 +48,14 @@ extern void redo_pool_stats(RedoPool *pool, RedoStats *stats);
  */
 typedef struct RedoJob
 {
-	PsRel		rel;
-	ForkNumber	fork;
+	PsRel rel;
+	ForkNumber fork;
 	BlockNumber blk;
-	bool		has_base;
-	char	   *page;
+	bool has_base;
+	char *page;
 	const WalRecord *records;
-	int			nrecords;		/* at least 1 */
-	PsError   **err;			/* NULL if it went well */
+	int nrecords;  /* at least 1 */
+	PsError **err; /* NULL if it went well */
 } RedoJob;
 
 /*
@@ -66,4 +66,4 @@ typedef struct RedoJob
  */
 extern void redo_pages(RedoPool *pool, RedoJob *jobs, int n);
 
-#endif							/* PS_REDO_H */
+#endif /* PS_REDO_H */

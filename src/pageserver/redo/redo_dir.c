@@ -23,7 +23,7 @@
 static PsError *
 write_file(const char *dir, const char *name, const void *data, size_t len)
 {
-	char		path[MAXPGPATH];
+	char path[MAXPGPATH];
 
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
 	return write_new_file(path, data, len, false);
@@ -68,10 +68,10 @@ redo_dir_make(const char *dir, uint32 segment_size)
 {
 	union
 	{
-		char		data[PG_CONTROL_FILE_SIZE];
-		int64		force_align;
-	}			control;
-	char		path[MAXPGPATH];
+		char data[PG_CONTROL_FILE_SIZE];
+		int64 force_align;
+	} control;
+	char path[MAXPGPATH];
 
 	PS_TRY(have_dir(dir));
 	snprintf(path, sizeof(path), "%s/global", dir);
@@ -96,8 +96,8 @@ remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
 PsError *
 redo_dir_clean(const char *workdir)
 {
-	PsError    *err;
-	DIR		   *dir;
+	PsError *err;
+	DIR *dir;
 	struct dirent *entry;
 
 	dir = opendir(workdir);
@@ -108,7 +108,7 @@ redo_dir_clean(const char *workdir)
 	err = NULL;
 	while (err == NULL && (errno = 0, entry = readdir(dir)) != NULL)
 	{
-		char		path[MAXPGPATH];
+		char path[MAXPGPATH];
 
 		if (strncmp(entry->d_name, REDO_DIR_PREFIX, strlen(REDO_DIR_PREFIX)) != 0)
 			continue;

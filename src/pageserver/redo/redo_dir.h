@@ -16,4 +16,4 @@ extern PsError *redo_dir_make(const char *dir, uint32 segment_size);
 /* Makes workdir if it is not there, removes the helpers' directories from it if it is. */
 extern PsError *redo_dir_clean(const char *workdir);
 
-#endif							/* PS_REDO_DIR_H */
+#endif /* PS_REDO_DIR_H */

@@ -20,7 +20,7 @@
 #include "redo_proto.h"
 
 /* A helper may log so many lines in a minute; what is more is counted only. */
-#define LOG_LINES 50
+#define LOG_LINES       50
 #define LOG_WINDOW_USEC (60 * INT64CONST(1000000))
 
 /* Records of one writev(): each takes two entries. */
@@ -49,8 +49,8 @@ spawn(RedoHelper *helper, const char *program, char *const argv[], char *const e
 {
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
-	sigset_t	signals;
-	int			rc;
+	sigset_t signals;
+	int rc;
 
 	posix_spawn_file_actions_init(&actions);
 	posix_spawnattr_init(&attr);
@@ -93,17 +93,17 @@ pipe_window(int fd)
 PsError *
 redo_helper_start(RedoHelper *helper, const RedoOptions *options, const char *dir)
 {
-	int			in[2] = {-1, -1};
-	int			out[2] = {-1, -1};
-	int			log[2] = {-1, -1};
-	int			wal_size = Max(1024, 2 * (int) (options->segment_size / (1024 * 1024)));
-	char		program[MAXPGPATH];
-	char		library[MAXPGPATH + 64];
-	char		min_wal_size[64];
-	char		max_wal_size[64];
-	char		version[64];
-	PsError    *err;
-	char	   *argv[] = {
+	int in[2] = {-1, -1};
+	int out[2] = {-1, -1};
+	int log[2] = {-1, -1};
+	int wal_size = Max(1024, 2 * (int) (options->segment_size / (1024 * 1024)));
+	char program[MAXPGPATH];
+	char library[MAXPGPATH + 64];
+	char min_wal_size[64];
+	char max_wal_size[64];
+	char version[64];
+	PsError *err;
+	char *argv[] = {
 		program, "--single", "-D", unconstify(char *, dir), "-F",
 		"-c", library,
 		"-c", min_wal_size,
@@ -123,9 +123,8 @@ redo_helper_start(RedoHelper *helper, const RedoOptions *options, const char *di
 		"-c", "log_line_prefix=",
 		"-c", "log_destination=stderr",
 		"-c", "logging_collector=off",
-		"template1", NULL
-	};
-	char	   *envp[] = {"LC_ALL=C", "TZ=UTC", version, NULL};
+		"template1", NULL};
+	char *envp[] = {"LC_ALL=C", "TZ=UTC", version, NULL};
 
 	memset(helper, 0, sizeof(RedoHelper));
 	helper->requests = helper->answers = helper->log = -1;
@@ -168,7 +167,7 @@ write_all(int fd, struct iovec *iov, int count)
 {
 	while (count > 0)
 	{
-		ssize_t		n = writev(fd, iov, count);
+		ssize_t n = writev(fd, iov, count);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -196,7 +195,7 @@ read_answer(int fd, void *header, size_t header_len, void *data, size_t data_len
 	while (have < least)
 	{
 		struct iovec iov[2];
-		ssize_t		n;
+		ssize_t n;
 
 		if (have < header_len)
 		{
@@ -218,7 +217,7 @@ read_answer(int fd, void *header, size_t header_len, void *data, size_t data_len
 PsError *
 redo_helper_hello(RedoHelper *helper)
 {
-	RedoHello	hello;
+	RedoHello hello;
 
 	if (read_answer(helper->answers, &hello, sizeof(hello), NULL, 0, sizeof(hello), 0) == 0)
 		return ps_error(PS_SQLSTATE_INTERNAL, "redo helper (PID %d) ended while it started", (int) helper->pid);
@@ -236,19 +235,18 @@ bool
 redo_helper_send(RedoHelper *helper, const RedoPiece *piece)
 {
 	const WalRecord *records = piece->records;
-	int			nrecords = piece->nrecords;
-	RedoRequest request = {.magic = REDO_MAGIC, .rel = piece->rel, .fork = piece->fork, .blk = piece->blk,
-		.has_base = piece->base != NULL, .nrecords = nrecords, .number = helper->sent++};
+	int nrecords = piece->nrecords;
+	RedoRequest request = {.magic = REDO_MAGIC, .rel = piece->rel, .fork = piece->fork, .blk = piece->blk, .has_base = piece->base != NULL, .nrecords = nrecords, .number = helper->sent++};
 	/* what stands before a record: zeros that round up the record before it, and its header */
 	struct
 	{
-		char		zeros[REDO_ALIGN];
+		char zeros[REDO_ALIGN];
 		RedoRecordHeader header;
-	}			before[RECORDS_PER_WRITE];
+	} before[RECORDS_PER_WRITE];
 	static const char zeros[REDO_ALIGN];
 	struct iovec iov[2 * RECORDS_PER_WRITE + 3];
-	int			niov = 0;
-	int			padding = 0;
+	int niov = 0;
+	int padding = 0;
 
 	request.length = piece->base != NULL ? BLCKSZ : 0;
 	for (int i = 0; i < nrecords; i++)
@@ -258,7 +256,7 @@ redo_helper_send(RedoHelper *helper, const RedoPiece *piece)
 		iov[niov++] = (struct iovec) {unconstify(char *, piece->base), BLCKSZ};
 	for (int done = 0; done < nrecords;)
 	{
-		int			n = Min(nrecords - done, RECORDS_PER_WRITE);
+		int n = Min(nrecords - done, RECORDS_PER_WRITE);
 
 		for (int i = 0; i < n; i++)
 		{
@@ -288,8 +286,8 @@ static bool
 lsn_is_right(const RedoPiece *piece, const char *page)
 {
 	const WalRecord *last = &piece->records[piece->nrecords - 1];
-	XLogRecPtr	base_lsn = piece->base != NULL ? PageXLogRecPtrGet(((const PageHeaderData *) piece->base)->pd_lsn) : 0;
-	XLogRecPtr	lsn = PageXLogRecPtrGet(((const PageHeaderData *) page)->pd_lsn);
+	XLogRecPtr base_lsn = piece->base != NULL ? PageXLogRecPtrGet(((const PageHeaderData *) piece->base)->pd_lsn) : 0;
+	XLogRecPtr lsn = PageXLogRecPtrGet(((const PageHeaderData *) page)->pd_lsn);
 
 	if (lsn == last->end)
 		return true;
@@ -308,12 +306,12 @@ PsError *
 redo_helper_receive(RedoHelper *helper, const RedoPiece *piece, char *page, bool *broken)
 {
 	const WalRecord *records = piece->records;
-	int			nrecords = piece->nrecords;
-	RedoAnswer	answer;
-	size_t		have;
-	XLogRecPtr	lsn;
-	PsKey		key = ps_key_block(piece->rel, piece->fork, piece->blk);
-	char		text[PS_KEY_TEXT];
+	int nrecords = piece->nrecords;
+	RedoAnswer answer;
+	size_t have;
+	XLogRecPtr lsn;
+	PsKey key = ps_key_block(piece->rel, piece->fork, piece->blk);
+	char text[PS_KEY_TEXT];
 
 	*broken = true;
 	have = read_answer(helper->answers, &answer, sizeof(answer), page, BLCKSZ, sizeof(answer), 0);
@@ -368,7 +366,7 @@ is_explanation(const char *line)
 static void
 log_line(RedoHelper *helper)
 {
-	int64		now = redo_now_usec();
+	int64 now = redo_now_usec();
 
 	helper->line[helper->line_len] = '\0';
 	helper->line_len = 0;
@@ -397,8 +395,8 @@ log_line(RedoHelper *helper)
 void
 redo_helper_log(RedoHelper *helper)
 {
-	char		buf[4096];
-	ssize_t		n;
+	char buf[4096];
+	ssize_t n;
 
 	while (helper->log >= 0)
 	{
@@ -426,8 +424,8 @@ redo_helper_log(RedoHelper *helper)
 const char *
 redo_helper_end(RedoHelper *helper, char *out, size_t size)
 {
-	int			status = 0;
-	pid_t		rc = -1;
+	int status = 0;
+	pid_t rc = -1;
 
 	out[0] = '\0';
 	if (helper->pid > 0)

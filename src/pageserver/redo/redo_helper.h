@@ -15,19 +15,19 @@
 
 typedef struct RedoHelper
 {
-	pid_t		pid;			/* 0: no process */
-	int			requests;		/* pipe to its standard input, or -1 */
-	int			answers;		/* pipe from its standard output, or -1 */
-	int			log;			/* pipe from its standard error, non-blocking, or -1 (also at its end) */
-	int			window;			/* requests that may wait for an answer */
-	uint32		sent;			/* number of the next request */
-	uint32		received;		/* number of the request whose answer comes next */
-	char		line[REDO_LOG_LINE];	/* log line that has not ended yet */
-	int			line_len;
-	char		last_line[REDO_LOG_LINE];	/* last line that was a message, not its detail, hint or context */
-	int			lines_left;		/* that may be logged before log_window_end */
-	int			lines_dropped;
-	int64		log_window_end; /* as redo_now_usec() */
+	pid_t pid;                /* 0: no process */
+	int requests;             /* pipe to its standard input, or -1 */
+	int answers;              /* pipe from its standard output, or -1 */
+	int log;                  /* pipe from its standard error, non-blocking, or -1 (also at its end) */
+	int window;               /* requests that may wait for an answer */
+	uint32 sent;              /* number of the next request */
+	uint32 received;          /* number of the request whose answer comes next */
+	char line[REDO_LOG_LINE]; /* log line that has not ended yet */
+	int line_len;
+	char last_line[REDO_LOG_LINE]; /* last line that was a message, not its detail, hint or context */
+	int lines_left;                /* that may be logged before log_window_end */
+	int lines_dropped;
+	int64 log_window_end; /* as redo_now_usec() */
 } RedoHelper;
 
 /* Microseconds of a clock that only goes forward. */
@@ -42,12 +42,12 @@ extern PsError *redo_helper_hello(RedoHelper *helper);
 /* What a helper is asked: records to apply to one block. */
 typedef struct RedoPiece
 {
-	PsRel		rel;
-	ForkNumber	fork;
+	PsRel rel;
+	ForkNumber fork;
 	BlockNumber blk;
-	const char *base;			/* the block before, BLCKSZ bytes; NULL: all zeros */
+	const char *base; /* the block before, BLCKSZ bytes; NULL: all zeros */
 	const WalRecord *records;
-	int			nrecords;
+	int nrecords;
 } RedoPiece;
 
 /*
@@ -73,5 +73,4 @@ extern void redo_helper_log(RedoHelper *helper);
  */
 extern const char *redo_helper_end(RedoHelper *helper, char *out, size_t size);
 
-
-#endif							/* PS_REDO_HELPER_H */
+#endif /* PS_REDO_HELPER_H */

@@ -28,7 +28,7 @@
 static void
 wake_manager(RedoPool *pool)
 {
-	uint64		one = 1;
+	uint64 one = 1;
 
 	while (write(pool->wakeup, &one, sizeof(one)) < 0 && errno == EINTR)
 		;
@@ -73,7 +73,7 @@ give_slot(RedoPool *pool, Slot *slot, Waiter *waiter)
 static Waiter *
 pop_waiter(RedoPool *pool)
 {
-	Waiter	   *waiter = pool->first_waiter;
+	Waiter *waiter = pool->first_waiter;
 
 	if (waiter != NULL)
 	{
@@ -89,7 +89,7 @@ pop_waiter(RedoPool *pool)
 static void
 slot_is_free(RedoPool *pool, Slot *slot)
 {
-	Waiter	   *waiter = slot->owner;
+	Waiter *waiter = slot->owner;
 
 	if (waiter == NULL)
 		waiter = pop_waiter(pool);
@@ -103,12 +103,12 @@ slot_is_free(RedoPool *pool, Slot *slot)
 static void
 want_helpers(RedoPool *pool)
 {
-	int			missing = pool->nwaiters;
-	bool		wake = false;
+	int missing = pool->nwaiters;
+	bool wake = false;
 
 	for (int i = 0; i < pool->options.max_helpers; i++)
 	{
-		Slot	   *slot = &pool->slots[i];
+		Slot *slot = &pool->slots[i];
 
 		if ((slot->state == SLOT_WANTED || slot->state == SLOT_STARTING) && slot->owner == NULL)
 			missing--;
@@ -149,8 +149,8 @@ wait_for_slot(RedoPool *pool, Waiter *waiter, Slot **slot)
 PsError *
 redo_slot_take(RedoPool *pool, Slot **slot)
 {
-	Waiter		waiter = {.cond = PTHREAD_COND_INITIALIZER};
-	PsError    *err;
+	Waiter waiter = {.cond = PTHREAD_COND_INITIALIZER};
+	PsError *err;
 
 	*slot = NULL;
 	pthread_mutex_lock(&pool->lock);
@@ -177,7 +177,7 @@ redo_slot_take(RedoPool *pool, Slot **slot)
 void
 redo_slot_end_helper(RedoPool *pool, Slot *slot, PsError *err)
 {
-	char		how[REDO_LOG_LINE + 128];
+	char how[REDO_LOG_LINE + 128];
 
 	pthread_mutex_lock(&pool->lock);
 	slot->state = SLOT_ENDING;
@@ -218,7 +218,7 @@ redo_slot_renew(RedoPool *pool, Slot *slot)
 void
 redo_slot_release(RedoPool *pool, Slot *slot)
 {
-	bool		late;
+	bool late;
 
 	pthread_mutex_lock(&pool->lock);
 	late = slot->timed_out;
@@ -236,8 +236,8 @@ redo_slot_release(RedoPool *pool, Slot *slot)
 PsError *
 redo_slot_replace(RedoPool *pool, Slot **slot)
 {
-	Waiter		waiter = {.cond = PTHREAD_COND_INITIALIZER};
-	PsError    *err;
+	Waiter waiter = {.cond = PTHREAD_COND_INITIALIZER};
+	PsError *err;
 
 	pthread_mutex_lock(&pool->lock);
 	(*slot)->state = SLOT_WANTED;
@@ -252,7 +252,7 @@ redo_slot_replace(RedoPool *pool, Slot **slot)
 static void
 start_failed(RedoPool *pool, Slot *slot, PsError *err)
 {
-	Waiter	   *waiter = slot->owner != NULL ? slot->owner : pop_waiter(pool);
+	Waiter *waiter = slot->owner != NULL ? slot->owner : pop_waiter(pool);
 
 	/* no file of data is damaged by that (ps_error_is_damage()) */
 	if (ps_error_is(err, PS_SQLSTATE_IO))
@@ -272,7 +272,7 @@ start_failed(RedoPool *pool, Slot *slot, PsError *err)
 static void
 start_helper(RedoPool *pool, Slot *slot)
 {
-	PsError    *err;
+	PsError *err;
 
 	slot->state = SLOT_STARTING;
 	slot->generation++;
@@ -290,7 +290,7 @@ start_helper(RedoPool *pool, Slot *slot)
 static void
 helper_started(RedoPool *pool, Slot *slot)
 {
-	PsError    *err = redo_helper_hello(&slot->helper);
+	PsError *err = redo_helper_hello(&slot->helper);
 
 	if (err == NULL)
 	{
@@ -309,7 +309,7 @@ helper_started(RedoPool *pool, Slot *slot)
 static void
 idle_helper_ended(RedoPool *pool, Slot *slot)
 {
-	PsError    *err = ps_error(PS_SQLSTATE_INTERNAL, "redo helper (PID %d) ended", (int) slot->helper.pid);
+	PsError *err = ps_error(PS_SQLSTATE_INTERNAL, "redo helper (PID %d) ended", (int) slot->helper.pid);
 
 	pool->stats.failed++;
 	slot->state = SLOT_ENDING;
@@ -324,12 +324,12 @@ idle_helper_ended(RedoPool *pool, Slot *slot)
 static int64
 check_deadlines(RedoPool *pool)
 {
-	int64		now = redo_now_usec();
-	int64		next = PG_INT64_MAX;
+	int64 now = redo_now_usec();
+	int64 next = PG_INT64_MAX;
 
 	for (int i = 0; i < pool->options.max_helpers; i++)
 	{
-		Slot	   *slot = &pool->slots[i];
+		Slot *slot = &pool->slots[i];
 
 		if ((slot->state != SLOT_BUSY && slot->state != SLOT_STARTING) || slot->timed_out)
 			continue;
@@ -365,8 +365,8 @@ slot_has_helper(const Slot *slot)
 static void
 wait_for_events(RedoPool *pool, struct pollfd *fds, int64 until)
 {
-	int64		now = redo_now_usec();
-	int			timeout = -1;
+	int64 now = redo_now_usec();
+	int timeout = -1;
 
 	if (until != PG_INT64_MAX)
 		timeout = until > now ? (int) Min((until - now + 999) / 1000, PG_INT32_MAX) : 0;
@@ -382,11 +382,11 @@ wait_for_events(RedoPool *pool, struct pollfd *fds, int64 until)
 static void *
 manager_main(void *arg)
 {
-	RedoPool   *pool = arg;
-	int			n = pool->options.max_helpers;
+	RedoPool *pool = arg;
+	int n = pool->options.max_helpers;
 	struct pollfd *fds = pg_malloc0((1 + 2 * n) * sizeof(struct pollfd));
-	uint64	   *generations = pg_malloc(n * sizeof(uint64));
-	int64		until;
+	uint64 *generations = pg_malloc(n * sizeof(uint64));
+	int64 until;
 
 	ps_thread_name("redo");
 	pthread_mutex_lock(&pool->lock);
@@ -400,10 +400,10 @@ manager_main(void *arg)
 		fds[0] = (struct pollfd) {.fd = pool->wakeup, .events = POLLIN};
 		for (int i = 0; i < n; i++)
 		{
-			Slot	   *slot = &pool->slots[i];
-			bool		has = slot_has_helper(slot);
-			bool		starting = slot->state == SLOT_STARTING;
-			bool		watch = starting || slot->state == SLOT_IDLE;
+			Slot *slot = &pool->slots[i];
+			bool has = slot_has_helper(slot);
+			bool starting = slot->state == SLOT_STARTING;
+			bool watch = starting || slot->state == SLOT_IDLE;
 
 			generations[i] = slot->generation;
 			fds[1 + 2 * i] = (struct pollfd) {.fd = has ? slot->helper.log : -1, .events = POLLIN};
@@ -418,7 +418,7 @@ manager_main(void *arg)
 		wait_for_events(pool, fds, until);
 		if (fds[0].revents)
 		{
-			uint64		count;
+			uint64 count;
 
 			while (read(pool->wakeup, &count, sizeof(count)) < 0 && errno == EINTR)
 				;
@@ -434,7 +434,7 @@ manager_main(void *arg)
 	}
 	for (int i = 0; i < n; i++)
 	{
-		char		how[REDO_LOG_LINE + 128];
+		char how[REDO_LOG_LINE + 128];
 
 		if (slot_has_helper(&pool->slots[i]))
 			redo_helper_end(&pool->slots[i].helper, how, sizeof(how));
@@ -463,9 +463,9 @@ pool_destroy(RedoPool *pool, PsError *err)
 PsError *
 redo_pool_create(const RedoOptions *options, RedoPool **result)
 {
-	RedoPool   *pool;
-	char		program[MAXPGPATH];
-	int			rc;
+	RedoPool *pool;
+	char program[MAXPGPATH];
+	int rc;
 
 	*result = NULL;
 	snprintf(program, sizeof(program), "%s/postgres", options->bindir);

@@ -13,11 +13,11 @@
 typedef enum SlotState
 {
 	SLOT_EMPTY,
-	SLOT_WANTED,				/* the manager is to start a helper */
-	SLOT_STARTING,				/* it has; the helper's hello has not come */
+	SLOT_WANTED,   /* the manager is to start a helper */
+	SLOT_STARTING, /* it has; the helper's hello has not come */
 	SLOT_IDLE,
-	SLOT_BUSY,					/* somebody's */
-	SLOT_ENDING					/* somebody, or the manager, ends the helper */
+	SLOT_BUSY,  /* somebody's */
+	SLOT_ENDING /* somebody, or the manager, ends the helper */
 } SlotState;
 
 typedef struct Waiter Waiter;
@@ -30,38 +30,38 @@ typedef struct Waiter Waiter;
  */
 typedef struct Slot
 {
-	SlotState	state;
-	Waiter	   *owner;			/* WANTED, STARTING: whose it will be; NULL: the first in the queue's */
-	uint64		generation;		/* counts helpers that this slot has had */
-	int64		deadline;		/* STARTING, BUSY: when the manager kills the helper */
-	bool		timed_out;		/* it has */
-	char		dir[MAXPGPATH];
-	RedoHelper	helper;
+	SlotState state;
+	Waiter *owner;     /* WANTED, STARTING: whose it will be; NULL: the first in the queue's */
+	uint64 generation; /* counts helpers that this slot has had */
+	int64 deadline;    /* STARTING, BUSY: when the manager kills the helper */
+	bool timed_out;    /* it has */
+	char dir[MAXPGPATH];
+	RedoHelper helper;
 } Slot;
 
 /* One who waits for a helper; on his stack, under the pool's lock. */
 struct Waiter
 {
 	pthread_cond_t cond;
-	Slot	   *slot;			/* what he gets: a slot, or */
-	PsError    *err;			/* an error */
-	Waiter	   *next;
+	Slot *slot;   /* what he gets: a slot, or */
+	PsError *err; /* an error */
+	Waiter *next;
 };
 
 struct RedoPool
 {
-	RedoOptions options;		/* strings are copies; not changed, but for the timeout, which is not looked at here */
-	atomic_int	timeout_ms;
-	int			wakeup;			/* eventfd: the manager is to look at the slots */
-	pthread_t	manager;
-	pthread_mutex_t lock;		/* of everything below */
-	bool		stop;
-	int64		manager_wakes;	/* when the manager looks at deadlines next */
-	Waiter	   *first_waiter;
-	Waiter	  **last_waiter;
-	int			nwaiters;
-	RedoStats	stats;			/* all but helpers */
-	Slot	   *slots;			/* options.max_helpers */
+	RedoOptions options; /* strings are copies; not changed, but for the timeout, which is not looked at here */
+	atomic_int timeout_ms;
+	int wakeup; /* eventfd: the manager is to look at the slots */
+	pthread_t manager;
+	pthread_mutex_t lock; /* of everything below */
+	bool stop;
+	int64 manager_wakes; /* when the manager looks at deadlines next */
+	Waiter *first_waiter;
+	Waiter **last_waiter;
+	int nwaiters;
+	RedoStats stats; /* all but helpers */
+	Slot *slots;     /* options.max_helpers */
 };
 
 /* Takes a helper, in the order of arrival; it is the caller's until redo_slot_release(). */
@@ -84,4 +84,4 @@ extern void redo_slot_give_up(RedoPool *pool, Slot *slot);
 
 extern void redo_pool_count_failure(RedoPool *pool);
 
-#endif							/* PS_REDO_POOL_IMPL_H */
+#endif /* PS_REDO_POOL_IMPL_H */

@@ -21,27 +21,27 @@
 /* What is to be sent next: records of a job from "from" on. */
 typedef struct Position
 {
-	int			job;
-	int			from;
+	int job;
+	int from;
 } Position;
 
 typedef struct Conversation
 {
-	RedoPool   *pool;
-	Slot	   *slot;			/* NULL: there is no helper */
-	RedoJob    *jobs;
-	int			n;
-	Position	next;
-	Position	sent[MAX_WINDOW];	/* those without an answer, the oldest first */
-	int			nsent;
+	RedoPool *pool;
+	Slot *slot; /* NULL: there is no helper */
+	RedoJob *jobs;
+	int n;
+	Position next;
+	Position sent[MAX_WINDOW]; /* those without an answer, the oldest first */
+	int nsent;
 } Conversation;
 
 /* How many records, one at least, go into the next piece. */
 static int
 piece_length(const WalRecord *records, int nrecords)
 {
-	size_t		size = 0;
-	int			n = 0;
+	size_t size = 0;
+	int n = 0;
 
 	do
 		size += sizeof(RedoRecordHeader) + TYPEALIGN(REDO_ALIGN, records[n++].len);
@@ -60,8 +60,7 @@ piece_at(const Conversation *c, Position at)
 		.blk = job->blk,
 		.base = job->has_base ? job->page : NULL,
 		.records = job->records + at.from,
-		.nrecords = piece_length(job->records + at.from, job->nrecords - at.from)
-	};
+		.nrecords = piece_length(job->records + at.from, job->nrecords - at.from)};
 }
 
 /* The position after a piece. */
@@ -93,12 +92,12 @@ check_job(const RedoJob *job)
 static void
 send_some(Conversation *c)
 {
-	int			window = Min(c->slot->helper.window, MAX_WINDOW);
+	int window = Min(c->slot->helper.window, MAX_WINDOW);
 
 	while (c->next.job < c->n && c->nsent < window && (c->next.from == 0 || c->nsent == 0))
 	{
-		RedoPiece	piece = piece_at(c, c->next);
-		bool		taken = redo_helper_send(&c->slot->helper, &piece);
+		RedoPiece piece = piece_at(c, c->next);
+		bool taken = redo_helper_send(&c->slot->helper, &piece);
 
 		c->sent[c->nsent++] = c->next;
 		c->next = after_piece(c, c->next, &piece);
@@ -114,10 +113,10 @@ send_some(Conversation *c)
 static PsError *
 receive_one(Conversation *c, bool *broken)
 {
-	Position	at = c->sent[0];
-	RedoJob    *job = &c->jobs[at.job];
-	RedoPiece	piece = piece_at(c, at);
-	char		page[BLCKSZ];
+	Position at = c->sent[0];
+	RedoJob *job = &c->jobs[at.job];
+	RedoPiece piece = piece_at(c, at);
+	char page[BLCKSZ];
 
 	/* an answer that breaks off in the middle must not have spoiled the base */
 	PS_TRY(redo_helper_receive(&c->slot->helper, &piece, page, broken));
@@ -149,9 +148,9 @@ fail_rest(Conversation *c, int first, PsError *err)
 static void
 try_again(Conversation *c, PsError *first, bool broken)
 {
-	Position	failed = c->sent[0];
-	RedoPiece	piece = piece_at(c, failed);
-	PsError    *err;
+	Position failed = c->sent[0];
+	RedoPiece piece = piece_at(c, failed);
+	PsError *err;
 
 	redo_pool_count_failure(c->pool);
 	redo_slot_end_helper(c->pool, c->slot, broken ? first : NULL);
@@ -199,7 +198,7 @@ static void
 converse(RedoPool *pool, RedoJob *jobs, int n)
 {
 	Conversation c = {.pool = pool, .jobs = jobs, .n = n};
-	PsError    *err = redo_slot_take(pool, &c.slot);
+	PsError *err = redo_slot_take(pool, &c.slot);
 
 	if (err != NULL)
 	{
@@ -208,7 +207,7 @@ converse(RedoPool *pool, RedoJob *jobs, int n)
 	}
 	while (c.next.job < n || c.nsent > 0)
 	{
-		bool		broken;
+		bool broken;
 
 		send_some(&c);
 		err = receive_one(&c, &broken);
@@ -222,12 +221,12 @@ converse(RedoPool *pool, RedoJob *jobs, int n)
 void
 redo_pages(RedoPool *pool, RedoJob *jobs, int n)
 {
-	int64		start = redo_now_usec();
-	int64		nrecords = 0;
+	int64 start = redo_now_usec();
+	int64 nrecords = 0;
 
 	for (int from = 0; from < n;)
 	{
-		int			to = from;
+		int to = from;
 
 		while (to < n && (*jobs[to].err = check_job(&jobs[to])) == NULL)
 			nrecords += jobs[to++].nrecords;

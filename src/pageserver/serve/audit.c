@@ -15,7 +15,7 @@
 static void
 append_user(StringInfo out, uid_t uid)
 {
-	char		buf[4096];
+	char buf[4096];
 	struct passwd pw;
 	struct passwd *found = NULL;
 
@@ -40,9 +40,9 @@ static void
 append_address(StringInfo out, int fd)
 {
 	struct sockaddr_storage addr;
-	socklen_t	len = sizeof(addr);
-	char		host[NI_MAXHOST];
-	char		port[NI_MAXSERV];
+	socklen_t len = sizeof(addr);
+	char host[NI_MAXHOST];
+	char port[NI_MAXSERV];
 
 	if (getpeername(fd, (struct sockaddr *) &addr, &len) == 0 &&
 		getnameinfo((struct sockaddr *) &addr, len, host, sizeof(host), port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) == 0)
@@ -55,9 +55,9 @@ char *
 audit_peer(int fd, const Startup *startup)
 {
 	struct sockaddr_storage own;
-	socklen_t	own_len = sizeof(own);
+	socklen_t own_len = sizeof(own);
 	struct ucred cred;
-	socklen_t	cred_len = sizeof(cred);
+	socklen_t cred_len = sizeof(cred);
 	StringInfoData out;
 
 	initStringInfo(&out);
@@ -77,8 +77,8 @@ audit_peer(int fd, const Startup *startup)
 void
 audit_log(const char *who, const char *what, ...)
 {
-	char		text[1024];
-	va_list		args;
+	char text[1024];
+	va_list args;
 
 	va_start(args, what);
 	vsnprintf(text, sizeof(text), what, args);

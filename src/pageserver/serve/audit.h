@@ -24,4 +24,4 @@ extern char *audit_sender(pid_t pid, uid_t uid);
 /* Logs that something was done, "what", by who. */
 extern void audit_log(const char *who, const char *what, ...) pg_attribute_printf(2, 3);
 
-#endif							/* PS_AUDIT_H */
+#endif /* PS_AUDIT_H */

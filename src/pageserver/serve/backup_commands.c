@@ -14,8 +14,8 @@
 /* Collects what the producer writes into CopyData messages of a fair size. */
 typedef struct CopySink
 {
-	Session    *session;
-	bool		in_message;
+	Session *session;
+	bool in_message;
 } CopySink;
 
 static void
@@ -29,12 +29,12 @@ copy_sink_end_message(CopySink *sink)
 static PsError *
 copy_sink_write(void *arg, const char *data, size_t len)
 {
-	CopySink   *sink = arg;
-	Conn	   *conn = &sink->session->conn;
+	CopySink *sink = arg;
+	Conn *conn = &sink->session->conn;
 
 	while (len > 0)
 	{
-		size_t		n = Min(len, COPY_CHUNK);
+		size_t n = Min(len, COPY_CHUNK);
 
 		if (!sink->in_message)
 			conn_begin(conn, 'd');
@@ -64,7 +64,7 @@ copy_sink_begin(CopySink *sink, Session *session)
 static PsError *
 copy_sink_finish(CopySink *sink, PsError *err, const char *tag)
 {
-	Conn	   *conn = &sink->session->conn;
+	Conn *conn = &sink->session->conn;
 
 	copy_sink_end_message(sink);
 	if (err != NULL)
@@ -79,10 +79,10 @@ copy_sink_finish(CopySink *sink, PsError *err, const char *tag)
 PsError *
 run_basebackup(Session *session, char **args, int nargs)
 {
-	uint64		after = 0;
-	BaseBackup	base;
-	CopySink	sink;
-	Timeline   *tl;
+	uint64 after = 0;
+	BaseBackup base;
+	CopySink sink;
+	Timeline *tl;
 	TimelineInfo before;
 
 	if (nargs > 2)
@@ -101,8 +101,8 @@ run_basebackup(Session *session, char **args, int nargs)
 PsError *
 run_basebackup_rehearsal(Session *session, char **args, int nargs)
 {
-	CopySink	sink;
-	Timeline   *tl;
+	CopySink sink;
+	Timeline *tl;
 
 	PS_TRY(command_find_branch(session, args[0], &tl));
 	copy_sink_begin(&sink, session);
@@ -114,7 +114,7 @@ run_basebackup_rehearsal(Session *session, char **args, int nargs)
 static void
 copy_sink_report(void *arg, const char *message)
 {
-	CopySink   *sink = arg;
+	CopySink *sink = arg;
 
 	copy_sink_end_message(sink);
 	conn_send_warning(&sink->session->conn, message);
@@ -124,10 +124,10 @@ copy_sink_report(void *arg, const char *message)
 static void
 send_moment(Session *session, const char *name, XLogRecPtr lsn, const CommitsAround *around)
 {
-	char	   *last = timestamp_text(around->last);
-	char	   *next = timestamp_text(around->next);
-	char	   *message = psprintf("branch \"%s\" at %X/%X, after the commit of %s; the next commit is of %s", name, LSN_FORMAT_ARGS(lsn),
-								   around->has_last ? last : "an unknown time", around->has_next ? next : "an unknown time");
+	char *last = timestamp_text(around->last);
+	char *next = timestamp_text(around->next);
+	char *message = psprintf("branch \"%s\" at %X/%X, after the commit of %s; the next commit is of %s", name, LSN_FORMAT_ARGS(lsn),
+							 around->has_last ? last : "an unknown time", around->has_next ? next : "an unknown time");
 
 	conn_send_notice(&session->conn, message);
 	free(last);
@@ -138,13 +138,13 @@ send_moment(Session *session, const char *name, XLogRecPtr lsn, const CommitsAro
 PsError *
 run_fullbackup(Session *session, char **args, int nargs)
 {
-	XLogRecPtr	lsn = InvalidXLogRecPtr;
+	XLogRecPtr lsn = InvalidXLogRecPtr;
 	CommitsAround around;
-	CopySink	sink;
+	CopySink sink;
 	ProgressSink damaged = {copy_sink_report, &sink};
-	bool		zero = nargs % 2 == 0;
-	Timeline   *tl;
-	PsError    *err;
+	bool zero = nargs % 2 == 0;
+	Timeline *tl;
+	PsError *err;
 
 	if (zero && pg_strcasecmp(args[nargs - 1], "zero_damaged_pages") != 0)
 		return ps_error(PS_SQLSTATE_SYNTAX, "expected LSN lsn or TIME microseconds, then zero_damaged_pages, behind the branch");
@@ -171,8 +171,8 @@ read_stop_files(Conn *conn, StopFiles *files)
 {
 	for (;;)
 	{
-		Message		msg;
-		size_t		name_len;
+		Message msg;
+		size_t name_len;
 
 		PS_TRY(conn_read_message(conn, &msg));
 		switch (msg.type)
@@ -199,10 +199,10 @@ read_stop_files(Conn *conn, StopFiles *files)
 PsError *
 stop_files_run(Session *session, Timeline *tl, uint64 generation, XLogRecPtr lsn)
 {
-	Conn	   *conn = &session->conn;
-	uint32		max_message = conn->max_message;
-	StopFiles	files;
-	PsError    *err;
+	Conn *conn = &session->conn;
+	uint32 max_message = conn->max_message;
+	StopFiles files;
+	PsError *err;
 
 	PS_TRY(timeline_check_generation(tl, generation));
 	stop_files_init(&files);

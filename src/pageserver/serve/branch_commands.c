@@ -21,20 +21,28 @@ static PsError *
 list_deleted(Session *session)
 {
 	static const Column columns[] = {
-		{"name", TEXTOID}, {"timeline", TEXTOID}, {"tenant", TEXTOID}, {"parent", TEXTOID}, {"deleted", TEXTOID},
-		{"seconds_left", INT8OID}, {"layer_bytes", INT8OID}, {"wal_bytes", INT8OID}, {"by", TEXTOID}, {"error", TEXTOID},
+		{"name", TEXTOID},
+		{"timeline", TEXTOID},
+		{"tenant", TEXTOID},
+		{"parent", TEXTOID},
+		{"deleted", TEXTOID},
+		{"seconds_left", INT8OID},
+		{"layer_bytes", INT8OID},
+		{"wal_bytes", INT8OID},
+		{"by", TEXTOID},
+		{"error", TEXTOID},
 	};
-	Conn	   *conn = &session->conn;
-	int			n;
+	Conn *conn = &session->conn;
+	int n;
 	DeletedInfo *list = store_list_deleted(session->server->store, &n);
-	char		tag[32];
+	char tag[32];
 
 	conn_send_row_description(conn, columns, lengthof(columns));
 	for (int i = 0; i < n; i++)
 	{
 		const TimelineInfo *info = &list[i].info;
-		char	   *values[lengthof(columns)];
-		int			v = 0;
+		char *values[lengthof(columns)];
+		int v = 0;
 
 		values[v++] = pg_strdup(info->name);
 		values[v++] = command_id_text(&info->timeline);
@@ -59,32 +67,46 @@ PsError *
 run_branch_list(Session *session, char **args, int nargs)
 {
 	static const Column columns[] = {
-		{"name", TEXTOID}, {"tenant", TEXTOID}, {"timeline", TEXTOID}, {"system_identifier", INT8OID},
-		{"generation", INT8OID}, {"owner", TEXTOID}, {"connected", BOOLOID}, {"received_lsn", LSNOID},
-		{"flushed_lsn", LSNOID}, {"ingested_lsn", LSNOID}, {"disk_consistent_lsn", LSNOID}, {"layer_files", INT8OID},
-		{"layer_bytes", INT8OID}, {"open_layer_bytes", INT8OID}, {"wal_bytes", INT8OID}, {"parent", TEXTOID},
-		{"start_lsn", LSNOID}, {"oldest_lsn", LSNOID}, {"error", TEXTOID}, {"open", BOOLOID},
+		{"name", TEXTOID},
+		{"tenant", TEXTOID},
+		{"timeline", TEXTOID},
+		{"system_identifier", INT8OID},
+		{"generation", INT8OID},
+		{"owner", TEXTOID},
+		{"connected", BOOLOID},
+		{"received_lsn", LSNOID},
+		{"flushed_lsn", LSNOID},
+		{"ingested_lsn", LSNOID},
+		{"disk_consistent_lsn", LSNOID},
+		{"layer_files", INT8OID},
+		{"layer_bytes", INT8OID},
+		{"open_layer_bytes", INT8OID},
+		{"wal_bytes", INT8OID},
+		{"parent", TEXTOID},
+		{"start_lsn", LSNOID},
+		{"oldest_lsn", LSNOID},
+		{"error", TEXTOID},
+		{"open", BOOLOID},
 		{"waits_for", TEXTOID},
 		{"connected_since", TEXTOID},
 		{"protected", BOOLOID},
 	};
-	Conn	   *conn = &session->conn;
-	int			rows = 0;
-	int			n;
-	Timeline  **list;
-	char		tag[32];
+	Conn *conn = &session->conn;
+	int rows = 0;
+	int n;
+	Timeline **list;
+	char tag[32];
 
 	if (nargs > 0)
-		return pg_strcasecmp(args[0], "deleted") == 0 ? list_deleted(session) :
-			ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected deleted", args[0]);
+		return pg_strcasecmp(args[0], "deleted") == 0 ? list_deleted(session) : ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected deleted", args[0]);
 	list = store_list(session->server->store, &n);
 	conn_send_row_description(conn, columns, lengthof(columns));
 	for (int i = 0; i < n; i++)
 	{
 		TimelineInfo info;
-		char	   *values[lengthof(columns)];
-		char		since[TIME_TEXT_SIZE];
-		int			v = 0;
+		char *values[lengthof(columns)];
+		char since[TIME_TEXT_SIZE];
+		int v = 0;
 
 		store_timeline_info(list[i], &info);
 		if (info.deleted)
@@ -125,20 +147,19 @@ run_branch_list(Session *session, char **args, int nargs)
 static void
 report_progress(void *arg, const char *message)
 {
-	Session    *session = arg;
+	Session *session = arg;
 
 	conn_send_notice(&session->conn, message);
-	ps_error_free(conn_flush(&session->conn));	/* the Waiter notices that the client has gone */
+	ps_error_free(conn_flush(&session->conn)); /* the Waiter notices that the client has gone */
 }
 
 /* Tells of a branch that has come into being; around: of one that begins at a moment of another, else NULL. */
 static PsError *
 send_branch(Session *session, const char *name, const CommitsAround *around, const char *tag)
 {
-	static const Column columns[] = {{"name", TEXTOID}, {"tenant", TEXTOID}, {"timeline", TEXTOID}, {"lsn", LSNOID},
-	{"last_commit", TEXTOID}, {"next_commit", TEXTOID}};
+	static const Column columns[] = {{"name", TEXTOID}, {"tenant", TEXTOID}, {"timeline", TEXTOID}, {"lsn", LSNOID}, {"last_commit", TEXTOID}, {"next_commit", TEXTOID}};
 	TimelineInfo info;
-	char	   *values[lengthof(columns)];
+	char *values[lengthof(columns)];
 
 	PS_TRY(store_branch_info(session->server->store, name, &info));
 	values[0] = pg_strdup(info.name);
@@ -169,9 +190,9 @@ moment_text(const char *what, const char *value)
 static PsError *
 create_from(Session *session, char **args, int nargs)
 {
-	XLogRecPtr	lsn = PG_UINT64_MAX;
+	XLogRecPtr lsn = PG_UINT64_MAX;
 	CommitsAround around;
-	Timeline   *parent;
+	Timeline *parent;
 
 	if (nargs != 3 && nargs != 5)
 		return ps_error(PS_SQLSTATE_SYNTAX, "expected FROM PARENT, then nothing, LSN lsn or TIME microseconds");
@@ -181,7 +202,7 @@ create_from(Session *session, char **args, int nargs)
 	PS_TRY(store_branch(session->server->store, args[0], parent, lsn, &session->waiter, NULL));
 	if (nargs == 5)
 	{
-		char	   *moment = moment_text(args[3], args[4]);
+		char *moment = moment_text(args[3], args[4]);
 
 		audit_log(session->who, "branch \"%s\" created from branch \"%s\" at %s (%X/%X)", args[0], args[2], moment, LSN_FORMAT_ARGS(lsn));
 		free(moment);
@@ -234,8 +255,8 @@ parse_options(char **args, int nargs, int first, bool *force, bool *purge)
 static PsError *
 remove_branch(Session *session, const char *name)
 {
-	Timeline   *tl;
-	PsError    *err = store_remove_branch(session->server->store, name, &session->waiter, &tl);
+	Timeline *tl;
+	PsError *err = store_remove_branch(session->server->store, name, &session->waiter, &tl);
 
 	if (tl != NULL)
 	{
@@ -250,7 +271,7 @@ remove_branch(Session *session, const char *name)
 static PsError *
 delete_branch(Session *session, const char *name)
 {
-	Timeline   *tl;
+	Timeline *tl;
 
 	if (session->server->config->trash_interval == 0)
 		return remove_branch(session, name);
@@ -265,8 +286,8 @@ delete_branch(Session *session, const char *name)
 static PsError *
 purge_branch(Session *session, const char *name, bool *found)
 {
-	Timeline   *tl;
-	PsError    *err = store_purge_branch(session->server->store, name, &session->waiter, &tl);
+	Timeline *tl;
+	PsError *err = store_purge_branch(session->server->store, name, &session->waiter, &tl);
 
 	*found = err == NULL || !ps_error_is(err, PS_SQLSTATE_NOT_FOUND);
 	if (tl != NULL)
@@ -282,16 +303,16 @@ PsError *
 run_branch_delete(Session *session, char **args, int nargs)
 {
 	TimelineInfo info;
-	bool		force;
-	bool		purge;
-	PsError    *err;
+	bool force;
+	bool purge;
+	PsError *err;
 
 	PS_TRY(parse_options(args, nargs, 1, &force, &purge));
 	err = store_branch_info(session->server->store, args[0], &info);
 	if (err != NULL && purge)
 	{
-		bool		found;
-		PsError    *purge_err = purge_branch(session, args[0], &found);
+		bool found;
+		PsError *purge_err = purge_branch(session, args[0], &found);
 
 		if (purge_err != NULL && !found)
 		{
@@ -307,7 +328,7 @@ run_branch_delete(Session *session, char **args, int nargs)
 	if (!force)
 		PS_TRY(check_may_go(session, args[0], true));
 	server_note_removed(session->server, &info.timeline, "Branch \"%s\" was deleted", info.name);
-	PS_TRY((purge ? remove_branch : delete_branch) (session, args[0]));
+	PS_TRY((purge ? remove_branch : delete_branch)(session, args[0]));
 	conn_send_complete(&session->conn, "DROP BRANCH");
 	return NULL;
 }
@@ -315,7 +336,7 @@ run_branch_delete(Session *session, char **args, int nargs)
 PsError *
 run_branch_undelete(Session *session, char **args, int nargs)
 {
-	char		name[TIMELINE_NAME_MAX + 1];
+	char name[TIMELINE_NAME_MAX + 1];
 
 	PS_TRY(store_undelete_branch(session->server->store, args[0], nargs > 1 ? args[1] : NULL, &session->waiter, name));
 	audit_log(session->who, "branch \"%s\" taken out of the trash, as \"%s\"", args[0], name);
@@ -355,12 +376,12 @@ run_branch_rename(Session *session, char **args, int nargs)
 PsError *
 run_branch_reset(Session *session, char **args, int nargs)
 {
-	char		old_name[TIMELINE_NAME_MAX + 1];
+	char old_name[TIMELINE_NAME_MAX + 1];
 	TimelineInfo info;
-	bool		force;
-	Timeline   *parent;
-	Timeline   *tl;
-	PsError    *err;
+	bool force;
+	Timeline *parent;
+	Timeline *tl;
+	PsError *err;
 
 	PS_TRY(parse_options(args, nargs, 1, &force, NULL));
 	if (!force)
@@ -382,14 +403,14 @@ run_branch_reset(Session *session, char **args, int nargs)
 PsError *
 run_branch_restore(Session *session, char **args, int nargs)
 {
-	char		old_name[TIMELINE_NAME_MAX + 1];
-	char	   *message;
-	char	   *moment;
+	char old_name[TIMELINE_NAME_MAX + 1];
+	char *message;
+	char *moment;
 	CommitsAround around;
-	XLogRecPtr	lsn;
-	bool		force;
-	Timeline   *at;
-	Timeline   *tl;
+	XLogRecPtr lsn;
+	bool force;
+	Timeline *at;
+	Timeline *tl;
 
 	PS_TRY(parse_options(args, nargs, 3, &force, NULL));
 	PS_TRY(command_find_branch(session, args[0], &tl));
@@ -410,7 +431,7 @@ run_branch_restore(Session *session, char **args, int nargs)
 PsError *
 run_branch_compact(Session *session, char **args, int nargs)
 {
-	Timeline   *tl;
+	Timeline *tl;
 	TimelineInfo info;
 
 	PS_TRY(command_find_branch(session, args[0], &tl));
@@ -431,19 +452,19 @@ run_branch_compact(Session *session, char **args, int nargs)
 static void
 send_file(void *arg, const char *file, uint64 bytes, const char *damage)
 {
-	Session    *session = arg;
-	char	   *values[] = {pg_strdup(file), psprintf(UINT64_FORMAT, bytes), pg_strdup(damage != NULL ? damage : "")};
+	Session *session = arg;
+	char *values[] = {pg_strdup(file), psprintf(UINT64_FORMAT, bytes), pg_strdup(damage != NULL ? damage : "")};
 
 	command_send_row(&session->conn, values, lengthof(values));
-	ps_error_free(conn_flush(&session->conn));	/* the Waiter notices that the client has gone */
+	ps_error_free(conn_flush(&session->conn)); /* the Waiter notices that the client has gone */
 }
 
 PsError *
 run_verify(Session *session, char **args, int nargs)
 {
 	static const Column columns[] = {{"file", TEXTOID}, {"bytes", INT8OID}, {"error", TEXTOID}};
-	int			rate = nargs > 1 ? atoi(args[1]) : VERIFY_RATE;
-	Timeline   *tl;
+	int rate = nargs > 1 ? atoi(args[1]) : VERIFY_RATE;
+	Timeline *tl;
 
 	if (rate < 1 || rate > 1000000)
 		return ps_error(PS_SQLSTATE_SYNTAX, "invalid rate \"%s\": a number of megabytes for each second is expected", args[1]);
@@ -458,7 +479,7 @@ PsError *
 run_branch_create(Session *session, char **args, int nargs)
 {
 	ProgressSink progress = {report_progress, session};
-	Timeline   *tl;
+	Timeline *tl;
 
 	if (nargs > 1 && pg_strcasecmp(args[1], "from") == 0)
 		return create_from(session, args, nargs);
@@ -474,7 +495,7 @@ PsError *
 run_import(Session *session, char **args, int nargs)
 {
 	ProgressSink progress = {report_progress, session};
-	Timeline   *tl;
+	Timeline *tl;
 
 	if (args[1][0] != '/')
 		return ps_error_hint(ps_error(PS_SQLSTATE_SYNTAX, "\"%s\" is not an absolute path", args[1]),
@@ -492,7 +513,7 @@ PsError *
 run_import_stream(Session *session, char **args, int nargs)
 {
 	ProgressSink progress = {report_progress, session};
-	Timeline   *tl;
+	Timeline *tl;
 
 	session->conn.max_message = CONN_MAX_COPY;
 	conn_send_copy_response(&session->conn, 'G');

@@ -18,10 +18,10 @@
 typedef struct Command
 {
 	const char *name;
-	const char *arguments;		/* for messages */
-	int			least;			/* number of arguments */
-	int			most;
-	PsError    *(*run) (Session *session, char **args, int nargs);
+	const char *arguments; /* for messages */
+	int least;             /* number of arguments */
+	int most;
+	PsError *(*run)(Session *session, char **args, int nargs);
 } Command;
 
 static PsError *run_pagestream(Session *session, char **args, int nargs);
@@ -63,14 +63,14 @@ static const Command commands[] = {
 int
 command_split(char *text, char **words, int max)
 {
-	char	   *end = text + strlen(text);
-	int			n = 0;
+	char *end = text + strlen(text);
+	int n = 0;
 
 	while (end > text && (isspace((unsigned char) end[-1]) || end[-1] == ';'))
 		*--end = '\0';
 	for (char *p = text;;)
 	{
-		char	   *out;
+		char *out;
 
 		while (isspace((unsigned char) *p))
 			p++;
@@ -104,16 +104,16 @@ command_split(char *text, char **words, int max)
 PsError *
 command_execute(Session *session, const char *text, uint32 len)
 {
-	char	   *copy = pnstrdup(text, len);
-	char	   *words[MAX_WORDS];
-	int			n = command_split(copy, words, MAX_WORDS);
+	char *copy = pnstrdup(text, len);
+	char *words[MAX_WORDS];
+	int n = command_split(copy, words, MAX_WORDS);
 	const Command *command = NULL;
 	StringInfoData names;
-	PsError    *err;
+	PsError *err;
 
 	if (n == 0)
 	{
-		conn_begin(&session->conn, 'I');	/* EmptyQueryResponse */
+		conn_begin(&session->conn, 'I'); /* EmptyQueryResponse */
 		conn_end(&session->conn);
 		free(copy);
 		return NULL;
@@ -161,7 +161,7 @@ hold(Session *session, Timeline *tl)
 PsError *
 command_parse_generation(const char *text, uint64 *generation)
 {
-	char	   *end;
+	char *end;
 
 	errno = 0;
 	*generation = strtoull(text, &end, 10);
@@ -173,8 +173,8 @@ command_parse_generation(const char *text, uint64 *generation)
 static PsError *
 find_timeline(Session *session, char **args, Timeline **tl, uint64 *generation)
 {
-	PsId		tenant;
-	PsId		timeline;
+	PsId tenant;
+	PsId timeline;
 
 	if (!ps_id_parse(args[0], &tenant))
 		return ps_error(PS_SQLSTATE_SYNTAX, "invalid tenant id \"%s\": expected 32 hex digits", args[0]);
@@ -190,8 +190,8 @@ find_timeline(Session *session, char **args, Timeline **tl, uint64 *generation)
 static PsError *
 read_copy(void *arg, const char **data, size_t *len)
 {
-	Session    *session = arg;
-	Message		msg;
+	Session *session = arg;
+	Message msg;
 
 	for (;;)
 	{
@@ -237,9 +237,9 @@ command_find_branch(Session *session, const char *name, Timeline **tl)
 static PsError *
 parse_lsn(const char *text, XLogRecPtr *lsn)
 {
-	uint32		hi;
-	uint32		lo;
-	int			used = 0;
+	uint32 hi;
+	uint32 lo;
+	int used = 0;
 
 	if (strspn(text, "0123456789abcdefABCDEF/") != strlen(text) || strlen(text) > 17 ||
 		sscanf(text, "%8X/%8X%n", &hi, &lo, &used) != 2 || text[used] != '\0')
@@ -257,10 +257,10 @@ parse_lsn(const char *text, XLogRecPtr *lsn)
 static PsError *
 in_the_future(TimestampTz when, TimestampTz now)
 {
-	char	   *wanted = timestamp_text(when);
-	char	   *is = timestamp_text(now);
-	PsError    *err = ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "the moment %s is in the future: the store's clock says %s", wanted, is),
-									"For what the branch is now, give no moment.");
+	char *wanted = timestamp_text(when);
+	char *is = timestamp_text(now);
+	PsError *err = ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "the moment %s is in the future: the store's clock says %s", wanted, is),
+								 "For what the branch is now, give no moment.");
 
 	free(wanted);
 	free(is);
@@ -272,8 +272,8 @@ static PsError *
 parse_time(const char *text, TimestampTz *when)
 {
 	TimestampTz now = machine_clock_now();
-	char	   *end;
-	int64		us;
+	char *end;
+	int64 us;
 
 	errno = 0;
 	us = strtoll(text, &end, 10);
@@ -335,7 +335,7 @@ command_lsn_text(XLogRecPtr lsn)
 char *
 command_id_text(const PsId *id)
 {
-	char		text[PS_ID_TEXT];
+	char text[PS_ID_TEXT];
 
 	return pg_strdup(ps_id_format(id, text));
 }
@@ -344,13 +344,13 @@ command_id_text(const PsId *id)
 static int
 send_waits(Session *session, Timeline **list, int nlist)
 {
-	int			n = 0;
+	int n = 0;
 
 	for (int i = 0; i < nlist; i++)
 	{
-		char	   *wait = server_wal_wait(session->server, list[i]);
+		char *wait = server_wal_wait(session->server, list[i]);
 		TimelineInfo info;
-		char	   *row[2];
+		char *row[2];
 
 		if (wait == NULL)
 			continue;
@@ -369,21 +369,21 @@ static PsError *
 run_status(Session *session, char **args, int nargs)
 {
 	static const Column columns[] = {{"name", TEXTOID}, {"value", TEXTOID}};
-	Server	   *server = session->server;
+	Server *server = session->server;
 	const Config *config = server->config;
-	Conn	   *conn = &session->conn;
-	Timeline  **list;
-	int			nbranches;
-	int			broken;
-	int			unknown;
+	Conn *conn = &session->conn;
+	Timeline **list;
+	int nbranches;
+	int broken;
+	int unknown;
 	DeletedInfo *deleted;
-	int			ndeleted;
-	uint64		deleted_bytes = 0;
+	int ndeleted;
+	uint64 deleted_bytes = 0;
 	StoreReadStats reads;
 	ServerCounts counts;
-	char		started[TIME_TEXT_SIZE];
-	char		tag[32];
-	int			n = 0;
+	char started[TIME_TEXT_SIZE];
+	char tag[32];
+	int n = 0;
 
 	list = store_list(server->store, &nbranches);
 	deleted = store_list_deleted(server->store, &ndeleted);
@@ -395,7 +395,7 @@ run_status(Session *session, char **args, int nargs)
 	timeline_time_text(server->started, started);
 	store_count_broken(server->store, &broken, &unknown);
 	{
-		char	   *rows[][2] = {
+		char *rows[][2] = {
 			{pg_strdup("version"), pg_strdup(PS_VERSION)},
 			{pg_strdup("postgresql"), pg_strdup(PG_VERSION)},
 			{pg_strdup("store"), pg_strdup(config->store_dir)},
@@ -437,9 +437,9 @@ run_status(Session *session, char **args, int nargs)
 static PsError *
 run_pagestream(Session *session, char **args, int nargs)
 {
-	Timeline   *tl;
-	uint64		generation;
-	XLogRecPtr	lease = InvalidXLogRecPtr;
+	Timeline *tl;
+	uint64 generation;
+	XLogRecPtr lease = InvalidXLogRecPtr;
 
 	PS_TRY(find_timeline(session, args, &tl, &generation));
 	if (nargs > 3)
@@ -454,9 +454,9 @@ run_pagestream(Session *session, char **args, int nargs)
 static PsError *
 run_save_files(Session *session, char **args, int nargs)
 {
-	Timeline   *tl;
-	uint64		generation;
-	XLogRecPtr	lsn;
+	Timeline *tl;
+	uint64 generation;
+	XLogRecPtr lsn;
 
 	PS_TRY(find_timeline(session, args, &tl, &generation));
 	PS_TRY(parse_lsn(args[3], &lsn));
@@ -466,8 +466,8 @@ run_save_files(Session *session, char **args, int nargs)
 static PsError *
 run_wal_push(Session *session, char **args, int nargs)
 {
-	Timeline   *tl;
-	uint64		generation;
+	Timeline *tl;
+	uint64 generation;
 
 	PS_TRY(find_timeline(session, args, &tl, &generation));
 	return wal_push_run(session, tl, generation);

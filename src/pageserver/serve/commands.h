@@ -26,8 +26,8 @@ extern PsError *command_parse_generation(const char *text, uint64 *generation);
 
 /* Sends a row of n psprintf'd texts, which it frees. */
 extern void command_send_row(Conn *conn, char **values, int n);
-extern char *command_lsn_text(XLogRecPtr lsn);	/* NULL: it is not known */
-extern char *command_time_text(bool known, TimestampTz when);	/* the same */
+extern char *command_lsn_text(XLogRecPtr lsn);                /* NULL: it is not known */
+extern char *command_time_text(bool known, TimestampTz when); /* the same */
 extern char *command_id_text(const PsId *id);
 
 /* What the client sends in a copy, after conn_send_copy_response(). */
@@ -68,4 +68,4 @@ extern PsError *run_tenant_delete(Session *session, char **args, int nargs);
 extern PsError *run_tenant_undelete(Session *session, char **args, int nargs);
 extern PsError *run_tenant_list(Session *session, char **args, int nargs);
 
-#endif							/* PS_COMMANDS_H */
+#endif /* PS_COMMANDS_H */

@@ -29,19 +29,19 @@
 
 /* How long a stop waits before it cuts clients off that do not read, and before it gives up. */
 #define STOP_PATIENCE_MS 2000
-#define STOP_LIMIT_MS 60000
+#define STOP_LIMIT_MS    60000
 
-#define KEEPALIVE_IDLE_S 60
+#define KEEPALIVE_IDLE_S     60
 #define KEEPALIVE_INTERVAL_S 10
-#define KEEPALIVE_COUNT 6
+#define KEEPALIVE_COUNT      6
 
 /* *missing: this machine does not have the address. */
 static PsError *
 add_listener(Server *server, int family, const struct sockaddr *addr, socklen_t len, const char *name, bool *missing)
 {
-	int			one = 1;
-	int			fd;
-	PsError    *err;
+	int one = 1;
+	int fd;
+	PsError *err;
 
 	*missing = false;
 	if (server->nlisteners == MAX_LISTENERS)
@@ -58,7 +58,7 @@ add_listener(Server *server, int family, const struct sockaddr *addr, socklen_t 
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
 	if (bind(fd, addr, len) < 0)
 	{
-		bool		in_use = errno == EADDRINUSE;
+		bool in_use = errno == EADDRINUSE;
 
 		*missing = errno == EADDRNOTAVAIL;
 		err = ps_error(PS_SQLSTATE_IO, "could not bind to %s: %m", name);
@@ -88,8 +88,8 @@ static PsError *
 remove_stale_socket(const struct sockaddr_un *addr)
 {
 	struct stat st;
-	int			fd;
-	int			rc;
+	int fd;
+	int rc;
 
 	if (lstat(addr->sun_path, &st) < 0)
 	{
@@ -117,9 +117,9 @@ listen_unix(Server *server)
 {
 	const Config *config = server->config;
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	char	   *name;
-	bool		missing;
-	PsError    *err;
+	char *name;
+	bool missing;
+	PsError *err;
 
 	if (snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/.s.PGSQL.%d", config->unix_socket_directory,
 				 config->port) >= sizeof(addr.sun_path))
@@ -164,10 +164,10 @@ listen_tcp(Server *server, const char *host)
 {
 	struct addrinfo hints = {.ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM};
 	struct addrinfo *list;
-	PsError    *skipped = NULL;
-	bool		any = false;
-	char		port[16];
-	int			rc;
+	PsError *skipped = NULL;
+	bool any = false;
+	char port[16];
+	int rc;
 
 	snprintf(port, sizeof(port), "%d", server->config->port);
 	rc = getaddrinfo(host, port, &hints, &list);
@@ -175,10 +175,10 @@ listen_tcp(Server *server, const char *host)
 		return ps_error(PS_SQLSTATE_IO, "could not find the address of \"%s\": %s", host, gai_strerror(rc));
 	for (struct addrinfo *ai = list; ai != NULL; ai = ai->ai_next)
 	{
-		char		text[NI_MAXHOST];
-		char	   *name;
-		PsError    *err;
-		bool		missing = false;
+		char text[NI_MAXHOST];
+		char *name;
+		PsError *err;
+		bool missing = false;
 
 		if (getnameinfo(ai->ai_addr, ai->ai_addrlen, text, sizeof(text), NULL, 0, NI_NUMERICHOST) != 0)
 			strlcpy(text, host, sizeof(text));
@@ -228,11 +228,11 @@ close_listeners(Server *server)
 PsError *
 server_create(const Config *config, Store *store, Server **result)
 {
-	Server	   *server = pg_malloc0(sizeof(Server));
+	Server *server = pg_malloc0(sizeof(Server));
 	pthread_condattr_t attr;
-	char	  **names;
-	int			n;
-	PsError    *err;
+	char **names;
+	int n;
+	PsError *err;
 
 	server->config = config;
 	server->store = store;
@@ -277,10 +277,10 @@ server_free(Server *server)
 static void
 set_tcp_options(int fd)
 {
-	int			one = 1;
-	int			idle = KEEPALIVE_IDLE_S;
-	int			interval = KEEPALIVE_INTERVAL_S;
-	int			count = KEEPALIVE_COUNT;
+	int one = 1;
+	int idle = KEEPALIVE_IDLE_S;
+	int interval = KEEPALIVE_INTERVAL_S;
+	int count = KEEPALIVE_COUNT;
 	unsigned int unacknowledged_ms = (KEEPALIVE_IDLE_S + KEEPALIVE_INTERVAL_S * KEEPALIVE_COUNT) * 1000;
 
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
@@ -295,11 +295,11 @@ set_tcp_options(int fd)
 static void
 cut_oldest(Server *server)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
-	dlist_foreach(iter, &server->sessions)
+	dlist_foreach (iter, &server->sessions)
 	{
-		Session    *session = dlist_container(Session, link, iter.cur);
+		Session *session = dlist_container(Session, link, iter.cur);
 
 		if (session->kind != SESSION_STARTING || session->cut)
 			continue;
@@ -313,8 +313,8 @@ cut_oldest(Server *server)
 static Session *
 session_create(Server *server, int fd, bool is_unix)
 {
-	Session    *session;
-	int			starting;
+	Session *session;
+	int starting;
 
 	pthread_mutex_lock(&server->lock);
 	starting = server->count[SESSION_STARTING];
@@ -348,9 +348,9 @@ static bool
 accept_connection(Server *server, const Listener *listener)
 {
 	pthread_attr_t attr;
-	pthread_t	thread;
-	Session    *session;
-	int			fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
+	pthread_t thread;
+	Session *session;
+	int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
 
 	if (fd < 0)
 	{
@@ -359,7 +359,7 @@ accept_connection(Server *server, const Listener *listener)
 			ps_log(PS_WARNING, "could not accept a connection: %m");
 			return false;
 		}
-		return true;			/* it has gone already */
+		return true; /* it has gone already */
 	}
 	if (!listener->is_unix)
 		set_tcp_options(fd);
@@ -388,20 +388,20 @@ void
 server_run(Server *server, int wake_fd, int timeout_ms)
 {
 	struct pollfd pfds[MAX_LISTENERS + 1];
-	int64		until = monotonic_ms() + timeout_ms;
+	int64 until = monotonic_ms() + timeout_ms;
 
 	pfds[0] = (struct pollfd) {wake_fd, POLLIN, 0};
 	for (int i = 0; i < server->nlisteners; i++)
 		pfds[i + 1] = (struct pollfd) {server->listeners[i].fd, POLLIN, 0};
 	for (;;)
 	{
-		int64		left = until - monotonic_ms();
-		bool		room = true;
+		int64 left = until - monotonic_ms();
+		bool room = true;
 
 		if (left <= 0)
 			return;
 		if (poll(pfds, server->nlisteners + 1, (int) left) < 0)
-			continue;			/* EINTR: nothing else can happen here */
+			continue; /* EINTR: nothing else can happen here */
 		if (pfds[0].revents != 0)
 			return;
 		for (int i = 0; i < server->nlisteners; i++)
@@ -419,12 +419,12 @@ server_run(Server *server, int wake_fd, int timeout_ms)
 void
 server_end_users(Server *server, Timeline *tl, const Session *but)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
 	pthread_mutex_lock(&server->lock);
-	dlist_foreach(iter, &server->sessions)
+	dlist_foreach (iter, &server->sessions)
 	{
-		Session    *session = dlist_container(Session, link, iter.cur);
+		Session *session = dlist_container(Session, link, iter.cur);
 
 		for (int i = 0; i < session->nheld && session != but; i++)
 			if (session->held[i] == tl)
@@ -436,12 +436,12 @@ server_end_users(Server *server, Timeline *tl, const Session *but)
 void
 server_cancel(Server *server, int id, uint32 secret)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
 	pthread_mutex_lock(&server->lock);
-	dlist_foreach(iter, &server->sessions)
+	dlist_foreach (iter, &server->sessions)
 	{
-		Session    *session = dlist_container(Session, link, iter.cur);
+		Session *session = dlist_container(Session, link, iter.cur);
 
 		if (session->id == id && session->secret == secret)
 			atomic_store(&session->canceled, true);
@@ -453,9 +453,9 @@ server_cancel(Server *server, int id, uint32 secret)
 static void
 shutdown_all(Server *server, int how)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
-	dlist_foreach(iter, &server->sessions)
+	dlist_foreach (iter, &server->sessions)
 		shutdown(dlist_container(Session, link, iter.cur)->conn.fd, how);
 }
 
@@ -476,8 +476,8 @@ wait_for_sessions(Server *server, int64 until_ms)
 bool
 server_stop(Server *server)
 {
-	int64		now = monotonic_ms();
-	bool		done;
+	int64 now = monotonic_ms();
+	bool done;
 
 	close_listeners(server);
 	pthread_mutex_lock(&server->lock);

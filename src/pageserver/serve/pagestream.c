@@ -20,12 +20,12 @@
 
 typedef struct PageStream
 {
-	Session    *session;
-	Conn	   *conn;
-	Timeline   *tl;
-	uint64		generation;
-	PsRequest	requests[MAX_AHEAD];
-	int			nrequests;
+	Session *session;
+	Conn *conn;
+	Timeline *tl;
+	uint64 generation;
+	PsRequest requests[MAX_AHEAD];
+	int nrequests;
 } PageStream;
 
 static void
@@ -38,7 +38,7 @@ begin_answer(PageStream *ps)
 static void
 answer_error(PageStream *ps, uint64 reqid, PsError *err)
 {
-	PsResponse	resp = {.type = PS_RESP_ERROR, .reqid = reqid};
+	PsResponse resp = {.type = PS_RESP_ERROR, .reqid = reqid};
 
 	strlcpy(resp.sqlstate, err->sqlstate, sizeof(resp.sqlstate));
 	resp.message = err->message;
@@ -58,7 +58,7 @@ answer_error(PageStream *ps, uint64 reqid, PsError *err)
 static PsError *
 answer_relsize(PageStream *ps, const PsRequest *req)
 {
-	PsResponse	resp = {.type = PS_RESP_RELSIZE, .reqid = req->reqid};
+	PsResponse resp = {.type = PS_RESP_RELSIZE, .reqid = req->reqid};
 
 	PS_TRY(timeline_read_lsn(ps->tl, req->request_lsn, req->not_modified_since, &ps->session->waiter, &resp.lsn));
 	PS_TRY(timeline_read_relsize(ps->tl, req->rel, req->fork, resp.lsn, &resp.exists, &resp.nblocks));
@@ -71,16 +71,16 @@ answer_relsize(PageStream *ps, const PsRequest *req)
 /* Forks that are being listed. */
 typedef struct ForkList
 {
-	Session    *session;
+	Session *session;
 	StringInfoData forks;
-	uint32		nforks;
+	uint32 nforks;
 } ForkList;
 
 static PsError *
 add_fork(void *arg, const PsKey *key, const char *value, uint32 len)
 {
-	ForkList   *list = arg;
-	PsForkSize	fork = {{key->spc, key->db, key->rel}, (ForkNumber) key->fork, relsize_value_nblocks(value, len)};
+	ForkList *list = arg;
+	PsForkSize fork = {{key->spc, key->db, key->rel}, (ForkNumber) key->fork, relsize_value_nblocks(value, len)};
 
 	if (list->nforks == PS_MAX_FORKS)
 		return ps_error(PS_SQLSTATE_STATE, "there are more than %d forks of relations in the tablespace", PS_MAX_FORKS);
@@ -98,18 +98,17 @@ static PsError *
 answer_forks(PageStream *ps, const PsRequest *req)
 {
 	static const uint8 kinds[] = {PS_KEY_RELSIZE, PS_KEY_INITSIZE};
-	PsResponse	resp = {.type = PS_RESP_FORKS, .reqid = req->reqid};
-	Oid			db = req->rel.db;
-	ForkList	list = {.session = ps->session};
-	PsError    *err = NULL;
+	PsResponse resp = {.type = PS_RESP_FORKS, .reqid = req->reqid};
+	Oid db = req->rel.db;
+	ForkList list = {.session = ps->session};
+	PsError *err = NULL;
 
 	PS_TRY(timeline_read_lsn(ps->tl, req->request_lsn, req->not_modified_since, &ps->session->waiter, &resp.lsn));
 	initStringInfo(&list.forks);
 	for (int i = 0; i < lengthof(kinds) && err == NULL; i++)
 	{
-		PsKey		lo = {.kind = kinds[i], .spc = req->rel.spc, .db = db};
-		PsKey		hi = {.kind = kinds[i], .spc = req->rel.spc, .db = db != 0 ? db : PG_UINT32_MAX,
-			.rel = PG_UINT32_MAX, .fork = PG_UINT8_MAX, .blk = PG_UINT32_MAX};
+		PsKey lo = {.kind = kinds[i], .spc = req->rel.spc, .db = db};
+		PsKey hi = {.kind = kinds[i], .spc = req->rel.spc, .db = db != 0 ? db : PG_UINT32_MAX, .rel = PG_UINT32_MAX, .fork = PG_UINT8_MAX, .blk = PG_UINT32_MAX};
 
 		err = timeline_scan(ps->tl, &lo, &hi, resp.lsn, add_fork, &list);
 	}
@@ -135,8 +134,8 @@ answer_forks(PageStream *ps, const PsRequest *req)
 static int
 count_mergeable(const PsRequest *reqs, int n, XLogRecPtr lsn)
 {
-	int			pages = reqs[0].count;
-	int			i;
+	int pages = reqs[0].count;
+	int i;
 
 	for (i = 1; i < n; i++)
 	{
@@ -155,7 +154,7 @@ count_mergeable(const PsRequest *reqs, int n, XLogRecPtr lsn)
 void
 pagestream_put_header(char *p, const PsRequest *req, XLogRecPtr lsn)
 {
-	size_t		total = PAGES_HEADER_SIZE + (size_t) req->count * BLCKSZ;
+	size_t total = PAGES_HEADER_SIZE + (size_t) req->count * BLCKSZ;
 
 	p[0] = 'd';
 	ps_put32(p + 1, (uint32) total - 1);
@@ -173,13 +172,13 @@ pagestream_put_header(char *p, const PsRequest *req, XLogRecPtr lsn)
 static void
 answer_partly(PageStream *ps, const PsRequest *reqs, int n, XLogRecPtr lsn, const char *pages, PsError **errors)
 {
-	StringInfo	out = &ps->conn->out;
+	StringInfo out = &ps->conn->out;
 
 	for (int i = 0; i < n; i++)
 	{
-		int			count = reqs[i].count;
-		size_t		size = (size_t) count * BLCKSZ;
-		PsError    *err = NULL;
+		int count = reqs[i].count;
+		size_t size = (size_t) count * BLCKSZ;
+		PsError *err = NULL;
 
 		for (int k = 0; k < count; k++)
 		{
@@ -211,14 +210,14 @@ answer_partly(PageStream *ps, const PsRequest *reqs, int n, XLogRecPtr lsn, cons
 static PsError *
 answer_pages(PageStream *ps, const PsRequest *reqs, int n, XLogRecPtr lsn)
 {
-	StringInfo	out = &ps->conn->out;
+	StringInfo out = &ps->conn->out;
 	BlockNumber blks[PS_MAX_BATCH];
-	PsError    *errors[PS_MAX_BATCH];
-	int			npages = 0;
-	int			headers = n * PAGES_HEADER_SIZE;
-	bool		all = true;
-	char	   *to;
-	char	   *pages;
+	PsError *errors[PS_MAX_BATCH];
+	int npages = 0;
+	int headers = n * PAGES_HEADER_SIZE;
+	bool all = true;
+	char *to;
+	char *pages;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -233,7 +232,7 @@ answer_pages(PageStream *ps, const PsRequest *reqs, int n, XLogRecPtr lsn)
 		all = all && errors[i] == NULL;
 	if (!all)
 	{
-		char	   *copy = pg_malloc((size_t) npages * BLCKSZ);
+		char *copy = pg_malloc((size_t) npages * BLCKSZ);
 
 		memcpy(copy, pages, (size_t) npages * BLCKSZ);
 		answer_partly(ps, reqs, n, lsn, copy, errors);
@@ -243,7 +242,7 @@ answer_pages(PageStream *ps, const PsRequest *reqs, int n, XLogRecPtr lsn)
 
 	for (int i = 0; i < n; i++)
 	{
-		size_t		size = (size_t) reqs[i].count * BLCKSZ;
+		size_t size = (size_t) reqs[i].count * BLCKSZ;
 
 		pagestream_put_header(to, &reqs[i], lsn);
 		to += PAGES_HEADER_SIZE;
@@ -262,8 +261,8 @@ answer_pages(PageStream *ps, const PsRequest *reqs, int n, XLogRecPtr lsn)
 static int
 answer_some(PageStream *ps, const PsRequest *reqs, int n, PsError **err)
 {
-	XLogRecPtr	lsn;
-	int			together;
+	XLogRecPtr lsn;
+	int together;
 
 	*err = timeline_check_generation(ps->tl, ps->generation);
 	if (*err != NULL)
@@ -299,8 +298,8 @@ answer_all(PageStream *ps)
 {
 	for (int i = 0; i < ps->nrequests;)
 	{
-		PsError    *err;
-		uint64		reqid = ps->requests[i].reqid;
+		PsError *err;
+		uint64 reqid = ps->requests[i].reqid;
 
 		i += answer_some(ps, &ps->requests[i], ps->nrequests - i, &err);
 		err = session_interruption(ps->session, err);
@@ -310,7 +309,7 @@ answer_all(PageStream *ps)
 			answer_error(ps, reqid, err);
 		if (conn_pending(ps->conn) >= CONN_FLUSH_SIZE)
 		{
-			server_session_idle(ps->session);	/* the client may take its time */
+			server_session_idle(ps->session); /* the client may take its time */
 			PS_TRY(conn_flush(ps->conn));
 			server_session_works(ps->session);
 		}
@@ -342,14 +341,14 @@ stream(PageStream *ps)
 {
 	for (;;)
 	{
-		Message		msg;
-		PsError    *err;
+		Message msg;
+		PsError *err;
 
 		server_session_idle(ps->session);
 		err = conn_read_message(ps->conn, &msg);
 		if (err != NULL)
 		{
-			PsError    *stop = session_check_stop(ps->session);
+			PsError *stop = session_check_stop(ps->session);
 
 			if (stop == NULL)
 				stop = server_recalled(ps->session);
@@ -379,7 +378,7 @@ stream(PageStream *ps)
 				return ps_error(PS_SQLSTATE_CANCELED, "the client ended the page stream with a failure");
 			case 'H':
 			case 'S':
-				break;			/* as PostgreSQL does it: they mean nothing here */
+				break; /* as PostgreSQL does it: they mean nothing here */
 			case 'X':
 				return ps_error(PS_SQLSTATE_CONNECTION, "the client closed the connection");
 			default:
@@ -392,7 +391,7 @@ stream(PageStream *ps)
 static PsError *
 take_lease(Session *session, Timeline *tl, XLogRecPtr lsn)
 {
-	XLogRecPtr	seen;
+	XLogRecPtr seen;
 
 	PS_TRY(timeline_read_lsn(tl, lsn, lsn, &session->waiter, &seen));
 	return timeline_pin(tl, lsn);
@@ -402,7 +401,7 @@ PsError *
 pagestream_run(Session *session, Timeline *tl, uint64 generation, XLogRecPtr lease)
 {
 	PageStream *ps;
-	PsError    *err;
+	PsError *err;
 
 	PS_TRY(timeline_check_generation(tl, generation));
 	PS_TRY(server_take_stream(session, tl, lease != InvalidXLogRecPtr));

@@ -16,7 +16,7 @@
 
 /* Larger buffers are given back when the client has been quiet for a while. */
 #define OUT_KEEP_SIZE (64 * 1024)
-#define QUIET_MS 1000
+#define QUIET_MS      1000
 
 /* Types of message that a client may send. */
 #define CLIENT_MESSAGE_TYPES "QXPBDECHSFdcfp"
@@ -66,7 +66,7 @@ conn_set_input_size(Conn *conn, size_t size)
 static void
 make_room(Conn *conn, size_t total)
 {
-	size_t		used = conn->in_end - conn->in_pos;
+	size_t used = conn->in_end - conn->in_pos;
 
 	total = Max(total, used + 1);
 	if (used == 0)
@@ -92,8 +92,8 @@ static void
 shrink_buffers(Conn *conn)
 {
 	struct pollfd pfd = {conn->fd, POLLIN, 0};
-	bool		in_large = conn->in_cap > conn->in_min && conn->in_pos == conn->in_end;
-	bool		out_large = conn->out.maxlen > OUT_KEEP_SIZE && conn_pending(conn) == 0;
+	bool in_large = conn->in_cap > conn->in_min && conn->in_pos == conn->in_end;
+	bool out_large = conn->out.maxlen > OUT_KEEP_SIZE && conn_pending(conn) == 0;
 
 	if (!(in_large || out_large) || poll(&pfd, 1, QUIET_MS) != 0)
 		return;
@@ -115,7 +115,7 @@ shrink_buffers(Conn *conn)
 static PsError *
 fill(Conn *conn, size_t total, int flags)
 {
-	ssize_t		n;
+	ssize_t n;
 
 	make_room(conn, total);
 	for (;;)
@@ -123,7 +123,7 @@ fill(Conn *conn, size_t total, int flags)
 		if (conn->deadline != 0)
 		{
 			struct pollfd pfd = {conn->fd, POLLIN, 0};
-			int64		left = conn->deadline - monotonic_ms();
+			int64 left = conn->deadline - monotonic_ms();
 
 			if (left <= 0 || (n = poll(&pfd, 1, (int) left)) == 0)
 				return ps_error(PS_SQLSTATE_CONNECTION, "the client did not finish its startup in time");
@@ -146,11 +146,11 @@ fill(Conn *conn, size_t total, int flags)
 PsError *
 conn_read_startup(Conn *conn, Message *msg)
 {
-	size_t		total = 4;
+	size_t total = 4;
 
 	for (;;)
 	{
-		size_t		have = conn->in_end - conn->in_pos;
+		size_t have = conn->in_end - conn->in_pos;
 
 		if (have >= 4)
 		{
@@ -178,8 +178,8 @@ static PsError *
 parse_message(Conn *conn, Message *msg, size_t *total, bool *found)
 {
 	const char *p = conn->in + conn->in_pos;
-	size_t		have = conn->in_end - conn->in_pos;
-	uint32		len;
+	size_t have = conn->in_end - conn->in_pos;
+	uint32 len;
 
 	*found = false;
 	*total = 5;
@@ -208,8 +208,8 @@ conn_read_message(Conn *conn, Message *msg)
 {
 	for (;;)
 	{
-		size_t		total;
-		bool		found;
+		size_t total;
+		bool found;
 
 		PS_TRY(parse_message(conn, msg, &total, &found));
 		if (found)
@@ -226,28 +226,28 @@ conn_read_message(Conn *conn, Message *msg)
 bool
 conn_peek_message(Conn *conn, Message *msg)
 {
-	size_t		total;
-	bool		found;
-	PsError    *err = parse_message(conn, msg, &total, &found);
+	size_t total;
+	bool found;
+	PsError *err = parse_message(conn, msg, &total, &found);
 
-	ps_error_free(err);			/* conn_read_message() meets it again */
+	ps_error_free(err); /* conn_read_message() meets it again */
 	return err == NULL && found;
 }
 
 bool
 conn_wait_message(Conn *conn, int timeout_ms)
 {
-	int64		until = timeout_ms > 0 ? monotonic_ms() + timeout_ms : 0;
+	int64 until = timeout_ms > 0 ? monotonic_ms() + timeout_ms : 0;
 
 	for (;;)
 	{
 		struct pollfd pfd = {conn->fd, POLLIN, 0};
-		Message		msg;
-		size_t		total;
-		bool		found;
-		PsError    *err = parse_message(conn, &msg, &total, &found);
-		int64		left;
-		int			n;
+		Message msg;
+		size_t total;
+		bool found;
+		PsError *err = parse_message(conn, &msg, &total, &found);
+		int64 left;
+		int n;
 
 		if (err != NULL)
 		{
@@ -342,12 +342,12 @@ conn_pending(const Conn *conn)
 PsError *
 conn_flush(Conn *conn)
 {
-	int			pos = CONN_OUT_PAD;
-	PsError    *err = NULL;
+	int pos = CONN_OUT_PAD;
+	PsError *err = NULL;
 
 	while (pos < conn->out.len)
 	{
-		ssize_t		n = send(conn->fd, conn->out.data + pos, conn->out.len - pos, MSG_NOSIGNAL);
+		ssize_t n = send(conn->fd, conn->out.data + pos, conn->out.len - pos, MSG_NOSIGNAL);
 
 		if (n >= 0)
 			pos += n;
@@ -450,12 +450,12 @@ conn_send_row_description(Conn *conn, const Column *columns, int n)
 	for (int i = 0; i < n; i++)
 	{
 		conn_put_string(conn, columns[i].name);
-		conn_put32(conn, 0);	/* table */
-		conn_put16(conn, 0);	/* its column */
+		conn_put32(conn, 0); /* table */
+		conn_put16(conn, 0); /* its column */
 		conn_put32(conn, columns[i].type);
-		conn_put16(conn, (uint16) -1);	/* typlen, typmod: not told */
+		conn_put16(conn, (uint16) -1); /* typlen, typmod: not told */
 		conn_put32(conn, (uint32) -1);
-		conn_put16(conn, 0);	/* text */
+		conn_put16(conn, 0); /* text */
 	}
 	conn_end(conn);
 }
@@ -567,8 +567,8 @@ conn_send_negotiation(Conn *conn, const Startup *startup)
 			conn_put_string(conn, p);
 			left--;
 		}
-		p += strlen(p) + 1;		/* its value */
-		p += strlen(p) + 1;		/* the next name */
+		p += strlen(p) + 1; /* its value */
+		p += strlen(p) + 1; /* the next name */
 	}
 	conn_end(conn);
 }

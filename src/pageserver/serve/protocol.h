@@ -20,8 +20,8 @@
 #include "base/error.h"
 #include "ps_wire.h"
 
-#define PS_SQLSTATE_CONNECTION "08006"
-#define PS_SQLSTATE_SYNTAX "42601"
+#define PS_SQLSTATE_CONNECTION  "08006"
+#define PS_SQLSTATE_SYNTAX      "42601"
 #define PS_SQLSTATE_UNSUPPORTED "0A000"
 
 /* Greatest startup packet, as PostgreSQL has it (MAX_STARTUP_PACKET_LENGTH). */
@@ -29,27 +29,27 @@
 
 /* Greatest message otherwise, by what the connection does (Conn.max_message). */
 #define CONN_MAX_COMMAND (64 * 1024)
-#define CONN_MAX_COPY (16 * 1024 * 1024)
+#define CONN_MAX_COPY    (16 * 1024 * 1024)
 
 /* More output than this is sent although further requests wait in the input buffer. */
 #define CONN_FLUSH_SIZE (128 * 1024)
 
 typedef struct Conn
 {
-	int			fd;
-	uint32		max_message;	/* bytes of a message, its length word included */
-	int64		deadline;		/* CLOCK_MONOTONIC in ms until which a read may wait; 0: for ever */
+	int fd;
+	uint32 max_message; /* bytes of a message, its length word included */
+	int64 deadline;     /* CLOCK_MONOTONIC in ms until which a read may wait; 0: for ever */
 
 	/* input: bytes in[in_pos] to in[in_end - 1] are not yet consumed */
-	char	   *in;
-	size_t		in_cap;
-	size_t		in_min;			/* capacity to which an empty buffer shrinks again */
-	size_t		in_pos;
-	size_t		in_end;
+	char *in;
+	size_t in_cap;
+	size_t in_min; /* capacity to which an empty buffer shrinks again */
+	size_t in_pos;
+	size_t in_end;
 
 	/* output: whole messages and perhaps one that is being made; data begins at CONN_OUT_PAD */
 	StringInfoData out;
-	int			message;		/* offset of the length word of the message being made */
+	int message; /* offset of the length word of the message being made */
 } Conn;
 
 /*
@@ -62,13 +62,13 @@ typedef struct Conn
 /* A message that came in.  body points into the input buffer: valid until the next call that reads. */
 typedef struct Message
 {
-	char		type;
+	char type;
 	const char *body;
-	uint32		len;			/* of body */
+	uint32 len; /* of body */
 } Message;
 
 extern void conn_init(Conn *conn, int fd);
-extern void conn_free(Conn *conn);	/* buffers only: fd stays open */
+extern void conn_free(Conn *conn); /* buffers only: fd stays open */
 
 /* ---- input ---- */
 
@@ -100,13 +100,13 @@ extern void conn_put8(Conn *conn, uint8 v);
 extern void conn_put16(Conn *conn, uint16 v);
 extern void conn_put32(Conn *conn, uint32 v);
 extern void conn_put_bytes(Conn *conn, const char *data, size_t len);
-extern void conn_put_string(Conn *conn, const char *s);	/* with its zero byte */
+extern void conn_put_string(Conn *conn, const char *s); /* with its zero byte */
 extern void conn_end(Conn *conn);
-extern int	conn_pending(const Conn *conn); /* bytes not yet sent */
+extern int conn_pending(const Conn *conn); /* bytes not yet sent */
 extern PsError *conn_flush(Conn *conn);
 
 /* Whole messages. */
-extern void conn_send_error(Conn *conn, const char *severity, const PsError *err);	/* ERROR or FATAL */
+extern void conn_send_error(Conn *conn, const char *severity, const PsError *err); /* ERROR or FATAL */
 extern void conn_send_notice(Conn *conn, const char *message);
 extern void conn_send_warning(Conn *conn, const char *message);
 extern void conn_send_parameter(Conn *conn, const char *name, const char *value);
@@ -118,31 +118,34 @@ extern void conn_send_copy_response(Conn *conn, char type); /* 'G' CopyIn, 'H' C
 typedef struct Column
 {
 	const char *name;
-	Oid			type;			/* TEXTOID, INT8OID, ...: psql aligns numbers to the right */
+	Oid type; /* TEXTOID, INT8OID, ...: psql aligns numbers to the right */
 } Column;
 
 extern void conn_send_row_description(Conn *conn, const Column *columns, int n);
-extern void conn_send_row(Conn *conn, const char *const *values, int n);	/* NULL: null */
+extern void conn_send_row(Conn *conn, const char *const *values, int n); /* NULL: null */
 
 /* ---- startup packets ---- */
 typedef enum StartupKind
 {
-	STARTUP_SSL, STARTUP_GSS, STARTUP_CANCEL, STARTUP_SESSION
+	STARTUP_SSL,
+	STARTUP_GSS,
+	STARTUP_CANCEL,
+	STARTUP_SESSION
 } StartupKind;
 
 typedef struct Startup
 {
 	StartupKind kind;
 	/* CANCEL */
-	uint32		session_id;
-	uint32		secret;
+	uint32 session_id;
+	uint32 secret;
 	/* SESSION; texts point into the packet, "" if not given */
-	uint32		protocol;		/* as asked for: major << 16 | minor */
+	uint32 protocol; /* as asked for: major << 16 | minor */
 	const char *user;
 	const char *database;
 	const char *application_name;
-	int			nunknown;		/* names beginning with _pq_. that are not known here */
-	const char *unknown;		/* the first of them: see startup_next_unknown() */
+	int nunknown;        /* names beginning with _pq_. that are not known here */
+	const char *unknown; /* the first of them: see startup_next_unknown() */
 	const char *end;
 } Startup;
 
@@ -155,4 +158,4 @@ extern void conn_send_negotiation(Conn *conn, const Startup *startup);
 /* CLOCK_MONOTONIC in ms. */
 extern int64 monotonic_ms(void);
 
-#endif							/* PS_PROTOCOL_H */
+#endif /* PS_PROTOCOL_H */

@@ -13,11 +13,11 @@ void
 server_note_removed(Server *server, const PsId *timeline, const char *fmt, ...)
 {
 	RemovedTimeline *note;
-	time_t		now = time(NULL);
-	struct tm	tm;
-	char		when[64];
-	char		how[sizeof(note->how)];
-	va_list		args;
+	time_t now = time(NULL);
+	struct tm tm;
+	char when[64];
+	char how[sizeof(note->how)];
+	va_list args;
 
 	va_start(args, fmt);
 	vsnprintf(how, sizeof(how), fmt, args);
@@ -34,7 +34,7 @@ server_note_removed(Server *server, const PsId *timeline, const char *fmt, ...)
 PsError *
 server_explain_removed(Server *server, const PsId *timeline, PsError *err)
 {
-	uint64		n;
+	uint64 n;
 
 	if (err == NULL || !ps_error_is(err, PS_SQLSTATE_NOT_FOUND))
 		return err;

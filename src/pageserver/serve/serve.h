@@ -29,6 +29,6 @@ extern void server_reload(Server *server, const Config *config);
  * after a minute, so the store cannot be closed.
  */
 extern bool server_stop(Server *server);
-extern void server_free(Server *server);	/* after server_stop() was true */
+extern void server_free(Server *server); /* after server_stop() was true */
 
-#endif							/* PS_SERVE_H */
+#endif /* PS_SERVE_H */

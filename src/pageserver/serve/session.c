@@ -16,7 +16,7 @@
 void
 session_free(Session *session)
 {
-	Server	   *server = session->server;
+	Server *server = session->server;
 	SessionKind kind;
 
 	pthread_mutex_lock(&server->lock);
@@ -48,7 +48,7 @@ session_hold(Session *session, Timeline *tl)
 void
 session_release_all(Session *session)
 {
-	int			n;
+	int n;
 
 	pthread_mutex_lock(&session->server->lock);
 	n = session->nheld;
@@ -61,7 +61,7 @@ session_release_all(Session *session)
 bool
 session_is_canceled(void *arg)
 {
-	Session    *session = arg;
+	Session *session = arg;
 
 	return atomic_load(&session->server->stopping) || atomic_load(&session->canceled) || conn_is_closed(&session->conn);
 }
@@ -77,7 +77,7 @@ session_check_stop(Session *session)
 PsError *
 session_interruption(Session *session, PsError *err)
 {
-	PsError    *stop;
+	PsError *stop;
 
 	if (err == NULL || !ps_error_is(err, PS_SQLSTATE_CANCELED))
 		return err;
@@ -96,17 +96,17 @@ bool
 error_ends_session(const PsError *err)
 {
 	return ps_error_is(err, PS_SQLSTATE_CONNECTION) || ps_error_is(err, PS_SQLSTATE_PROTOCOL) ||
-		ps_error_is(err, PS_SQLSTATE_TRY_AGAIN) || ps_error_is(err, PS_SQLSTATE_RECALLED);
+		   ps_error_is(err, PS_SQLSTATE_TRY_AGAIN) || ps_error_is(err, PS_SQLSTATE_RECALLED);
 }
 
 /* Tells the client that a session has begun, with what libpq and psql want to know of a server. */
 static void
 send_welcome(Session *session, const Startup *startup)
 {
-	Conn	   *conn = &session->conn;
+	Conn *conn = &session->conn;
 
 	conn_send_negotiation(conn, startup);
-	conn_begin(conn, 'R');		/* AuthenticationOk */
+	conn_begin(conn, 'R'); /* AuthenticationOk */
 	conn_put32(conn, 0);
 	conn_end(conn);
 	conn_send_parameter(conn, "server_version", PG_VERSION " (pageserver_smgr " PS_VERSION ")");
@@ -136,15 +136,15 @@ send_welcome(Session *session, const Startup *startup)
 static PsError *
 session_startup(Session *session, bool *go_on)
 {
-	Conn	   *conn = &session->conn;
-	int			negotiations = 0;
+	Conn *conn = &session->conn;
+	int negotiations = 0;
 
 	*go_on = false;
 	conn->deadline = monotonic_ms() + STARTUP_TIMEOUT_MS;
 	for (;;)
 	{
-		Message		msg;
-		Startup		startup;
+		Message msg;
+		Startup startup;
 		const char *problem;
 
 		PS_TRY(conn_read_startup(conn, &msg));
@@ -194,7 +194,7 @@ report_command_error(Session *session, PsError *err, const char *command)
 static void
 refuse_extended(Session *session, const Message *msg, bool *skip)
 {
-	PsError    *err;
+	PsError *err;
 
 	if (msg->type == 'S')
 	{
@@ -214,13 +214,13 @@ refuse_extended(Session *session, const Message *msg, bool *skip)
 static PsError *
 session_loop(Session *session)
 {
-	Conn	   *conn = &session->conn;
-	bool		skip_until_sync = false;
+	Conn *conn = &session->conn;
+	bool skip_until_sync = false;
 
 	for (;;)
 	{
-		Message		msg;
-		PsError    *err;
+		Message msg;
+		PsError *err;
 
 		conn->max_message = CONN_MAX_COMMAND;
 		server_session_idle(session);
@@ -228,7 +228,7 @@ session_loop(Session *session)
 		server_session_works(session);
 		if (err == NULL || ps_error_is(err, PS_SQLSTATE_CONNECTION))
 		{
-			PsError    *stop = session_check_stop(session);
+			PsError *stop = session_check_stop(session);
 
 			if (stop == NULL && err != NULL)
 				stop = server_recalled(session);
@@ -242,38 +242,38 @@ session_loop(Session *session)
 		switch (msg.type)
 		{
 			case 'Q':
-				{
-					char	   *command;
+			{
+				char *command;
 
-					if (skip_until_sync)
-						break;
-					if (msg.len == 0 || memchr(msg.body, '\0', msg.len) != msg.body + msg.len - 1)
-						return ps_error(PS_SQLSTATE_PROTOCOL, "invalid query message: not one string with a zero byte at its end");
-					command = pg_strdup(msg.body);
-					atomic_store(&session->canceled, false);
-					err = session_interruption(session, command_execute(session, command, msg.len - 1));
-					if (err != NULL && error_ends_session(err))
-					{
-						free(command);
-						return err;
-					}
-					if (err != NULL)
-						report_command_error(session, err, command);
-					free(command);
-					conn_send_ready(conn);
+				if (skip_until_sync)
 					break;
+				if (msg.len == 0 || memchr(msg.body, '\0', msg.len) != msg.body + msg.len - 1)
+					return ps_error(PS_SQLSTATE_PROTOCOL, "invalid query message: not one string with a zero byte at its end");
+				command = pg_strdup(msg.body);
+				atomic_store(&session->canceled, false);
+				err = session_interruption(session, command_execute(session, command, msg.len - 1));
+				if (err != NULL && error_ends_session(err))
+				{
+					free(command);
+					return err;
 				}
+				if (err != NULL)
+					report_command_error(session, err, command);
+				free(command);
+				conn_send_ready(conn);
+				break;
+			}
 			case 'X':
 				return NULL;
 			case 'd':
 			case 'c':
 			case 'f':
-				break;			/* what is left of a copy that an error ended */
+				break; /* what is left of a copy that an error ended */
 			case 'p':
 				return ps_error(PS_SQLSTATE_PROTOCOL, "a password was sent that was not asked for");
-			default:			/* P B D E C H S F */
+			default: /* P B D E C H S F */
 				refuse_extended(session, &msg, &skip_until_sync);
-				if (msg.type == 'F')	/* a function call has no Sync */
+				if (msg.type == 'F') /* a function call has no Sync */
 				{
 					skip_until_sync = false;
 					conn_send_ready(conn);
@@ -286,9 +286,9 @@ session_loop(Session *session)
 void *
 session_main(void *arg)
 {
-	Session    *session = arg;
-	bool		go_on;
-	PsError    *err;
+	Session *session = arg;
+	bool go_on;
+	PsError *err;
 
 	ps_thread_name("session %d", session->id);
 	err = session_startup(session, &go_on);

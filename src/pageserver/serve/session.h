@@ -19,16 +19,16 @@
 
 typedef struct Listener
 {
-	int			fd;
-	bool		is_unix;
+	int fd;
+	bool is_unix;
 } Listener;
 
 /* What a connection counts as: see streams.c. */
 typedef enum SessionKind
 {
-	SESSION_STARTING,			/* its startup is not over */
+	SESSION_STARTING, /* its startup is not over */
 	SESSION_OTHER,
-	SESSION_WAITING,			/* for a page stream */
+	SESSION_WAITING, /* for a page stream */
 	SESSION_PAGES,
 	SESSION_WAL
 } SessionKind;
@@ -40,8 +40,8 @@ typedef enum SessionKind
 
 typedef struct RemovedTimeline
 {
-	PsId		id;
-	char		how[320];		/* a sentence */
+	PsId id;
+	char how[320]; /* a sentence */
 } RemovedTimeline;
 
 typedef struct BranchStreams BranchStreams;
@@ -49,17 +49,17 @@ typedef struct StreamWait StreamWait;
 
 struct Server
 {
-	const Config *_Atomic config;	/* swapped when settings are reloaded: see config.h */
+	const Config *_Atomic config; /* swapped when settings are reloaded: see config.h */
 
 	/* fixed once created */
-	Store	   *store;
-	time_t		started;
-	char	   *socket_path;
+	Store *store;
+	time_t started;
+	char *socket_path;
 
 	/* main thread's own */
-	Listener	listeners[MAX_LISTENERS];
-	int			nlisteners;
-	int			next_id;
+	Listener listeners[MAX_LISTENERS];
+	int nlisteners;
+	int next_id;
 
 	/* one way: false to true, under lock */
 	atomic_bool stopping;
@@ -71,24 +71,24 @@ struct Server
 	 * nothing waited for, while it is held.
 	 */
 	pthread_mutex_t lock;
-	pthread_cond_t session_ended;	/* CLOCK_MONOTONIC */
-	dlist_head	sessions;		/* oldest first */
-	int			nsessions;
-	int			count[SESSION_KINDS];	/* of them */
+	pthread_cond_t session_ended; /* CLOCK_MONOTONIC */
+	dlist_head sessions;          /* oldest first */
+	int nsessions;
+	int count[SESSION_KINDS]; /* of them */
 
 	/* under lock: a ring */
 	RemovedTimeline removed[REMOVED_NOTES];
-	uint64		nremoved;
+	uint64 nremoved;
 
 	/* page streams and who waits for one (streams.c); under lock, but for nwaiting */
-	dlist_head	branches;		/* BranchStreams */
-	dlist_head	waits;			/* StreamWait, oldest first */
-	atomic_int	nwaiting;		/* changes under lock, is looked at without */
-	int			nrecalled;		/* streams that were recalled and have not ended yet */
-	uint64		recalls;		/* since the start */
-	int64		short_since;	/* monotonic_ms() since when the log says that readers wait; 0: it does not */
-	int64		last_shortage;	/* monotonic_ms() when last all places were found taken; 0: never */
-	int64		stream_wait_ms; /* fixed: STREAM_WAIT_MS */
+	dlist_head branches;  /* BranchStreams */
+	dlist_head waits;     /* StreamWait, oldest first */
+	atomic_int nwaiting;  /* changes under lock, is looked at without */
+	int nrecalled;        /* streams that were recalled and have not ended yet */
+	uint64 recalls;       /* since the start */
+	int64 short_since;    /* monotonic_ms() since when the log says that readers wait; 0: it does not */
+	int64 last_shortage;  /* monotonic_ms() when last all places were found taken; 0: never */
+	int64 stream_wait_ms; /* fixed: STREAM_WAIT_MS */
 };
 
 /* Longest text that says what WAL waits for, its zero byte included. */
@@ -99,36 +99,36 @@ struct Server
 
 typedef struct Session
 {
-	dlist_node	link;			/* Server.lock */
-	Server	   *server;
-	int			id;				/* "process id" in BackendKeyData */
-	uint32		secret;
-	bool		is_unix;
-	SessionKind kind;			/* Server.lock */
-	bool		cut;			/* Server.lock; ended because of too many that do not finish their startup */
-	atomic_bool canceled;		/* set by a cancel request, cleared when a command begins */
+	dlist_node link; /* Server.lock */
+	Server *server;
+	int id; /* "process id" in BackendKeyData */
+	uint32 secret;
+	bool is_unix;
+	SessionKind kind;     /* Server.lock */
+	bool cut;             /* Server.lock; ended because of too many that do not finish their startup */
+	atomic_bool canceled; /* set by a cancel request, cleared when a command begins */
 
 	/* timelines that the command uses; changed by the session's thread under Server.lock */
-	Timeline   *held[SESSION_TIMELINES];
-	int			nheld;
+	Timeline *held[SESSION_TIMELINES];
+	int nheld;
 
 	/* of a WAL stream: what it waits for, "" if for nothing, and since when; Server.lock */
-	char		waits_for[WAIT_TEXT];
-	time_t		waits_since;
+	char waits_for[WAIT_TEXT];
+	time_t waits_since;
 
 	/* of a page stream (streams.c) */
-	BranchStreams *branch;		/* Server.lock */
-	bool		leased;			/* Server.lock; it may not be recalled */
+	BranchStreams *branch; /* Server.lock */
+	bool leased;           /* Server.lock; it may not be recalled */
 
 	/* of that, or of a connection that is no stream */
-	int64		recalled_at;	/* Server.lock; monotonic_ms(); 0: it was not */
-	_Atomic int64 idle_since;	/* monotonic_ms() since when it waits for its client; 0: it does not.  Written by the session's thread */
-	atomic_bool has_answered;	/* written by the session's thread */
+	int64 recalled_at;        /* Server.lock; monotonic_ms(); 0: it was not */
+	_Atomic int64 idle_since; /* monotonic_ms() since when it waits for its client; 0: it does not.  Written by the session's thread */
+	atomic_bool has_answered; /* written by the session's thread */
 
 	/* the session thread's own */
-	Conn		conn;
-	char	   *who;			/* is at the other end, for the log (audit.h); NULL until the startup is over */
-	Waiter		waiter;			/* for waits in the store: see session_is_canceled() */
+	Conn conn;
+	char *who;     /* is at the other end, for the log (audit.h); NULL until the startup is over */
+	Waiter waiter; /* for waits in the store: see session_is_canceled() */
 } Session;
 
 /* ---- listen.c ---- */
@@ -179,11 +179,11 @@ extern char *server_wal_wait(Server *server, const Timeline *tl);
 
 typedef struct ServerCounts
 {
-	int			pages;			/* page streams */
-	int			wal;
-	int			others;
-	int			waiting;		/* for a page stream */
-	uint64		recalls;
+	int pages; /* page streams */
+	int wal;
+	int others;
+	int waiting; /* for a page stream */
+	uint64 recalls;
 } ServerCounts;
 
 extern void server_counts(Server *server, ServerCounts *counts);
@@ -233,7 +233,7 @@ extern bool error_ends_session(const PsError *err);
  * ('' is a quote inside), a semicolon at the end is ignored.  Returns the
  * number of words; -1: a quote is not closed; max + 1: there are more.
  */
-extern int	command_split(char *text, char **words, int max);
+extern int command_split(char *text, char **words, int max);
 
 /* Runs one command and sends its results, but for the error that it returns. */
 extern PsError *command_execute(Session *session, const char *text, uint32 len);
@@ -249,4 +249,4 @@ extern PsError *wal_push_run(Session *session, Timeline *tl, uint64 generation);
 /* Everything of a PAGES answer but the pages, which are read into place behind it. */
 extern void pagestream_put_header(char *p, const PsRequest *req, XLogRecPtr lsn);
 
-#endif							/* PS_SESSION_H */
+#endif /* PS_SESSION_H */

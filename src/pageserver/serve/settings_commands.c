@@ -17,7 +17,7 @@
 static PsError *
 parse_version(const char *text, uint64 *version)
 {
-	char	   *end;
+	char *end;
 
 	errno = 0;
 	*version = strtoull(text, &end, 10);
@@ -31,9 +31,9 @@ PsError *
 run_settings_list(Session *session, char **args, int nargs)
 {
 	static const Column columns[] = {{"version", INT8OID}, {"time", INT8OID}, {"by", TEXTOID}, {"error", TEXTOID}};
-	Timeline   *tl;
-	uint64	   *versions;
-	int			n;
+	Timeline *tl;
+	uint64 *versions;
+	int n;
 
 	PS_TRY(command_find_branch(session, args[0], &tl));
 	PS_TRY(timeline_settings_versions(tl, &versions, &n));
@@ -41,8 +41,8 @@ run_settings_list(Session *session, char **args, int nargs)
 	for (int i = 0; i < n; i++)
 	{
 		BranchSettings settings;
-		PsError    *err = timeline_read_settings(tl, versions[i], &settings);
-		char	   *values[lengthof(columns)];
+		PsError *err = timeline_read_settings(tl, versions[i], &settings);
+		char *values[lengthof(columns)];
 
 		/* it went meanwhile: there are newer ones */
 		if (err != NULL && ps_error_is(err, PS_SQLSTATE_NOT_FOUND))
@@ -73,9 +73,9 @@ run_settings_read(Session *session, char **args, int nargs)
 {
 	static const Column columns[] = {{"version", INT8OID}, {"name", TEXTOID}, {"text", TEXTOID}};
 	BranchSettings settings;
-	Timeline   *tl;
+	Timeline *tl;
 	TimelineInfo info;
-	uint64		version;
+	uint64 version;
 
 	PS_TRY(command_find_branch(session, args[0], &tl));
 	if (nargs > 1)
@@ -92,7 +92,7 @@ run_settings_read(Session *session, char **args, int nargs)
 	for (int i = 0; i <= SETTINGS_FILES; i++)
 	{
 		const char *text = i < SETTINGS_FILES ? settings.files[i] : settings.options;
-		char	   *values[lengthof(columns)];
+		char *values[lengthof(columns)];
 
 		values[0] = psprintf(UINT64_FORMAT, settings.version);
 		values[1] = pg_strdup(i < SETTINGS_FILES ? settings_file_names[i] : "options");
@@ -108,7 +108,7 @@ run_settings_read(Session *session, char **args, int nargs)
 static PsError *
 take_text(json_t *object, const char *name, char **text)
 {
-	json_t	   *value = json_object_get(object, name);
+	json_t *value = json_object_get(object, name);
 
 	if (value == NULL || json_is_null(value))
 		return NULL;
@@ -120,8 +120,8 @@ static PsError *
 take_settings(const StringInfoData *body, BranchSettings *settings)
 {
 	json_error_t jerr;
-	json_t	   *root = json_loadb(body->data, body->len, JSON_REJECT_DUPLICATES, &jerr);
-	PsError    *err = NULL;
+	json_t *root = json_loadb(body->data, body->len, JSON_REJECT_DUPLICATES, &jerr);
+	PsError *err = NULL;
 
 	if (root == NULL)
 		return ps_error(PS_SQLSTATE_PROTOCOL, "the settings are not JSON: line %d: %s", jerr.line, jerr.text);
@@ -142,14 +142,14 @@ run_settings_write(Session *session, char **args, int nargs)
 {
 	static const Column columns[] = {{"version", INT8OID}};
 	BranchSettings settings = {0};
-	ByteSource	source = command_copy_source(session);
+	ByteSource source = command_copy_source(session);
 	StringInfoData body;
-	Timeline   *tl;
-	uint64		expected;
+	Timeline *tl;
+	uint64 expected;
 	const char *data;
-	size_t		len;
-	char	   *value;
-	PsError    *err = NULL;
+	size_t len;
+	char *value;
+	PsError *err = NULL;
 
 	PS_TRY(parse_version(args[1], &expected));
 	PS_TRY(command_find_branch(session, args[0], &tl));

@@ -46,18 +46,18 @@
 /* A branch that has page streams, or readers that wait for one.  Server.lock. */
 struct BranchStreams
 {
-	dlist_node	link;			/* in Server.branches */
-	const Timeline *tl;			/* no more than a name: its sessions hold it */
-	int			streams;
-	int			waiting;
+	dlist_node link;    /* in Server.branches */
+	const Timeline *tl; /* no more than a name: its sessions hold it */
+	int streams;
+	int waiting;
 };
 
 struct StreamWait
 {
-	dlist_node	link;			/* in Server.waits, oldest first */
-	Session    *session;
-	bool		granted;
-	pthread_cond_t changed;		/* CLOCK_MONOTONIC */
+	dlist_node link; /* in Server.waits, oldest first */
+	Session *session;
+	bool granted;
+	pthread_cond_t changed; /* CLOCK_MONOTONIC */
 };
 
 void
@@ -81,15 +81,15 @@ set_kind(Session *session, SessionKind kind)
 static bool
 recall_other(Server *server)
 {
-	Session    *best = NULL;
-	int64		best_since = 0;
-	int64		now = monotonic_ms();
-	dlist_iter	iter;
+	Session *best = NULL;
+	int64 best_since = 0;
+	int64 now = monotonic_ms();
+	dlist_iter iter;
 
-	dlist_foreach(iter, &server->sessions)
+	dlist_foreach (iter, &server->sessions)
 	{
-		Session    *session = dlist_container(Session, link, iter.cur);
-		int64		since = atomic_load(&session->idle_since);
+		Session *session = dlist_container(Session, link, iter.cur);
+		int64 since = atomic_load(&session->idle_since);
 
 		if (session->kind != SESSION_OTHER || session->recalled_at != 0 || since == 0 || now - since < FRESH_MS)
 			continue;
@@ -109,9 +109,9 @@ recall_other(Server *server)
 PsError *
 server_admit(Session *session)
 {
-	Server	   *server = session->server;
-	int			max = Max(server->config->max_connections, OTHERS_MIN);
-	bool		room;
+	Server *server = session->server;
+	int max = Max(server->config->max_connections, OTHERS_MIN);
+	bool room;
 
 	pthread_mutex_lock(&server->lock);
 	room = server->count[SESSION_OTHER] < max || recall_other(server);
@@ -139,9 +139,9 @@ static BranchStreams *
 find_branch(Server *server, const Timeline *tl)
 {
 	BranchStreams *branch;
-	dlist_iter	iter;
+	dlist_iter iter;
 
-	dlist_foreach(iter, &server->branches)
+	dlist_foreach (iter, &server->branches)
 	{
 		branch = dlist_container(BranchStreams, link, iter.cur);
 		if (branch->tl == tl)
@@ -169,15 +169,15 @@ leave_branch(Session *session)
 static bool
 recall_one(Server *server)
 {
-	Session    *best = NULL;
-	int64		best_since = 0;
-	int64		now = monotonic_ms();
-	dlist_iter	iter;
+	Session *best = NULL;
+	int64 best_since = 0;
+	int64 now = monotonic_ms();
+	dlist_iter iter;
 
-	dlist_foreach(iter, &server->sessions)
+	dlist_foreach (iter, &server->sessions)
 	{
-		Session    *session = dlist_container(Session, link, iter.cur);
-		int64		since = atomic_load(&session->idle_since);
+		Session *session = dlist_container(Session, link, iter.cur);
+		int64 since = atomic_load(&session->idle_since);
 
 		if (session->kind != SESSION_PAGES || session->leased || session->recalled_at != 0 || since == 0)
 			continue;
@@ -205,12 +205,12 @@ recall_one(Server *server)
 static void
 cut_recalled(Server *server)
 {
-	int64		before = monotonic_ms() - CUT_MS;
-	dlist_iter	iter;
+	int64 before = monotonic_ms() - CUT_MS;
+	dlist_iter iter;
 
-	dlist_foreach(iter, &server->sessions)
+	dlist_foreach (iter, &server->sessions)
 	{
-		Session    *session = dlist_container(Session, link, iter.cur);
+		Session *session = dlist_container(Session, link, iter.cur);
 
 		if (session->kind == SESSION_PAGES && session->recalled_at != 0 && session->recalled_at <= before &&
 			atomic_load(&session->idle_since) != 0)
@@ -223,9 +223,9 @@ static StreamWait *
 next_wait(Server *server)
 {
 	StreamWait *best = NULL;
-	dlist_iter	iter;
+	dlist_iter iter;
 
-	dlist_foreach(iter, &server->waits)
+	dlist_foreach (iter, &server->waits)
 	{
 		StreamWait *wait = dlist_container(StreamWait, link, iter.cur);
 
@@ -284,13 +284,13 @@ note_shortage(Server *server, bool begins, int64 *since)
 static PsError *
 wait_for_place(Session *session)
 {
-	Server	   *server = session->server;
-	StreamWait	wait = {.session = session};
-	int64		begin = monotonic_ms();
-	int64		now = begin;
-	int64		since;
-	bool		canceled = false;
-	bool		tell = false;
+	Server *server = session->server;
+	StreamWait wait = {.session = session};
+	int64 begin = monotonic_ms();
+	int64 now = begin;
+	int64 since;
+	bool canceled = false;
+	bool tell = false;
 	pthread_condattr_t attr;
 
 	pthread_condattr_init(&attr);
@@ -306,7 +306,7 @@ wait_for_place(Session *session)
 	distribute(server);
 	while (!wait.granted && !canceled && now - begin < server->stream_wait_ms)
 	{
-		int64		until = now + LOOK_MS;
+		int64 until = now + LOOK_MS;
 		struct timespec ts = {until / 1000, until % 1000 * 1000000};
 
 		pthread_cond_timedwait(&wait.changed, &server->lock, &ts);
@@ -345,11 +345,11 @@ wait_for_place(Session *session)
 PsError *
 server_take_stream(Session *session, const Timeline *tl, bool leased)
 {
-	Server	   *server = session->server;
-	int			max = server->config->max_connections;
-	bool		taken;
-	bool		crowded;
-	bool		tell;
+	Server *server = session->server;
+	int max = server->config->max_connections;
+	bool taken;
+	bool crowded;
+	bool tell;
 
 	pthread_mutex_lock(&server->lock);
 	session->leased = leased;
@@ -381,7 +381,7 @@ server_take_stream(Session *session, const Timeline *tl, bool leased)
 void
 server_give_stream(Session *session)
 {
-	Server	   *server = session->server;
+	Server *server = session->server;
 
 	pthread_mutex_lock(&server->lock);
 	server->nrecalled -= session->recalled_at != 0;
@@ -395,7 +395,7 @@ server_give_stream(Session *session)
 void
 server_session_idle(Session *session)
 {
-	Server	   *server = session->server;
+	Server *server = session->server;
 
 	/* who begins to wait counts himself, and then looks at this: one of us sees the other */
 	atomic_store(&session->idle_since, monotonic_ms());
@@ -417,7 +417,7 @@ server_session_works(Session *session)
 PsError *
 server_recalled(Session *session)
 {
-	bool		recalled;
+	bool recalled;
 
 	pthread_mutex_lock(&session->server->lock);
 	recalled = session->recalled_at != 0;
@@ -432,8 +432,8 @@ server_recalled(Session *session)
 void
 server_set_wait(Session *session, const char *branch, const char *waits_for)
 {
-	char		before[WAIT_TEXT];
-	time_t		since;
+	char before[WAIT_TEXT];
+	time_t since;
 
 	pthread_mutex_lock(&session->server->lock);
 	strlcpy(before, session->waits_for, sizeof(before));
@@ -451,15 +451,15 @@ server_set_wait(Session *session, const char *branch, const char *waits_for)
 char *
 server_wal_wait(Server *server, const Timeline *tl)
 {
-	char	   *text = NULL;
-	dlist_iter	iter;
+	char *text = NULL;
+	dlist_iter iter;
 
 	pthread_mutex_lock(&server->lock);
-	dlist_foreach(iter, &server->sessions)
+	dlist_foreach (iter, &server->sessions)
 	{
-		Session    *session = dlist_container(Session, link, iter.cur);
-		struct tm	tm;
-		char		when[64];
+		Session *session = dlist_container(Session, link, iter.cur);
+		struct tm tm;
+		char when[64];
 
 		if (session->kind != SESSION_WAL || session->waits_for[0] == '\0' || session->nheld == 0 || session->held[0] != tl)
 			continue;

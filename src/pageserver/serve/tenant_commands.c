@@ -11,10 +11,10 @@
 static PsError *
 detach(Session *session, const char *name)
 {
-	Store	   *store = session->server->store;
-	Timeline  **timelines;
-	Tenant	   *tenant;
-	int			n;
+	Store *store = session->server->store;
+	Timeline **timelines;
+	Tenant *tenant;
+	int n;
 
 	PS_TRY(store_begin_detach(store, name, &session->waiter, &tenant, &timelines, &n));
 	for (int i = 0; i < n; i++)
@@ -36,12 +36,12 @@ run_tenant_detach(Session *session, char **args, int nargs)
 static bool
 find_tenant(Session *session, const char *name, TenantInfo *found)
 {
-	int			n;
+	int n;
 	TenantInfo *list = store_list_tenants(session->server->store, &n);
-	PsId		id;
+	PsId id;
 	TimelineInfo info;
-	PsError    *err = NULL;
-	bool		by_id = ps_id_parse(name, &id);
+	PsError *err = NULL;
+	bool by_id = ps_id_parse(name, &id);
 
 	if (!by_id && (err = store_branch_info(session->server->store, name, &info)) == NULL)
 	{
@@ -64,12 +64,12 @@ find_tenant(Session *session, const char *name, TenantInfo *found)
 PsError *
 run_tenant_delete(Session *session, char **args, int nargs)
 {
-	Store	   *store = session->server->store;
-	char		id[PS_ID_TEXT];
+	Store *store = session->server->store;
+	char id[PS_ID_TEXT];
 	const char *name = args[0];
-	TenantInfo	info;
-	bool		force = false;
-	bool		purge = session->server->config->trash_interval == 0;
+	TenantInfo info;
+	bool force = false;
+	bool purge = session->server->config->trash_interval == 0;
 
 	for (int i = 1; i < nargs; i++)
 		if (pg_strcasecmp(args[i], "force") == 0)
@@ -89,7 +89,7 @@ run_tenant_delete(Session *session, char **args, int nargs)
 	}
 	if (!info.deleted)
 	{
-		PsError    *err = store_trash_tenant(store, name, session->who);
+		PsError *err = store_trash_tenant(store, name, session->who);
 
 		/* a branch's name finds what is in the trash only there */
 		if (err != NULL && purge && ps_error_is(err, PS_SQLSTATE_NOT_FOUND))
@@ -139,15 +139,21 @@ PsError *
 run_tenant_list(Session *session, char **args, int nargs)
 {
 	static const Column columns[] = {
-		{"tenant", TEXTOID}, {"system_identifier", INT8OID}, {"state", TEXTOID}, {"branches", INT8OID}, {"name", TEXTOID},
-		{"deleted", TEXTOID}, {"seconds_left", INT8OID}, {"by", TEXTOID},
+		{"tenant", TEXTOID},
+		{"system_identifier", INT8OID},
+		{"state", TEXTOID},
+		{"branches", INT8OID},
+		{"name", TEXTOID},
+		{"deleted", TEXTOID},
+		{"seconds_left", INT8OID},
+		{"by", TEXTOID},
 	};
-	Conn	   *conn = &session->conn;
-	bool		deleted = nargs > 0;
-	int			rows = 0;
-	int			n;
+	Conn *conn = &session->conn;
+	bool deleted = nargs > 0;
+	int rows = 0;
+	int n;
 	TenantInfo *list;
-	char		tag[32];
+	char tag[32];
 
 	if (deleted && pg_strcasecmp(args[0], "deleted") != 0)
 		return ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected deleted", args[0]);
@@ -155,11 +161,11 @@ run_tenant_list(Session *session, char **args, int nargs)
 	conn_send_row_description(conn, columns, lengthof(columns));
 	for (int i = 0; i < n; i++)
 	{
-		char		id[PS_ID_TEXT];
-		char		sysid[32];
-		char		branches[32];
-		char		left[32];
-		char	   *when;
+		char id[PS_ID_TEXT];
+		char sysid[32];
+		char branches[32];
+		char left[32];
+		char *when;
 		const char *values[lengthof(columns)];
 
 		if (list[i].deleted != deleted)
@@ -172,7 +178,8 @@ run_tenant_list(Session *session, char **args, int nargs)
 		snprintf(branches, sizeof(branches), "%d", list[i].branches);
 		values[0] = ps_id_format(&list[i].id, id);
 		values[1] = sysid;
-		values[2] = list[i].attached ? "attached" : deleted ? "deleted" : "detached";
+		values[2] = list[i].attached ? "attached" : deleted ? "deleted"
+															: "detached";
 		values[3] = branches;
 		values[4] = list[i].names;
 		values[5] = when;

@@ -37,7 +37,7 @@
 #define MAX_UNSYNCED (4 * 1024 * 1024)
 
 /* Idle: how often to look for a newer compute; how soon, at first, for progress of ingest. */
-#define IDLE_MS 1000
+#define IDLE_MS     1000
 #define PROGRESS_MS 1
 
 /* Disk full: how often to try again, with a status so that the client knows that the store is alive. */
@@ -51,25 +51,25 @@
 #define WAIT_OVER_MS 100
 
 #define WAL_HEADER_SIZE (1 + 8 + 8 + 8)
-#define KEEPALIVE_SIZE (1 + 8 + 8 + 1)
+#define KEEPALIVE_SIZE  (1 + 8 + 8 + 1)
 
 typedef struct WalPush
 {
-	Session    *session;
-	Conn	   *conn;
-	Timeline   *tl;
-	uint64		generation;
+	Session *session;
+	Conn *conn;
+	Timeline *tl;
+	uint64 generation;
 	WalReceiver *receiver;
-	Waiter		waiter;			/* for waits of the receiver: see is_canceled() */
-	int64		last_status;	/* monotonic_ms() */
-	XLogRecPtr	written;
-	XLogRecPtr	flushed;
-	XLogRecPtr	applied;
-	uint64		unsynced;		/* bytes written and not yet synced */
-	bool		status_wanted;
-	int64		write_began;	/* monotonic_ms() of the call that may wait */
-	const char *branch;			/* its name, for the log */
-	char		waits_for[WAIT_TEXT];	/* what the client and others have been told; "": nothing */
+	Waiter waiter;     /* for waits of the receiver: see is_canceled() */
+	int64 last_status; /* monotonic_ms() */
+	XLogRecPtr written;
+	XLogRecPtr flushed;
+	XLogRecPtr applied;
+	uint64 unsynced; /* bytes written and not yet synced */
+	bool status_wanted;
+	int64 write_began;         /* monotonic_ms() of the call that may wait */
+	const char *branch;        /* its name, for the log */
+	char waits_for[WAIT_TEXT]; /* what the client and others have been told; "": nothing */
 } WalPush;
 
 /* Microseconds since 2000, as PostgreSQL's messages have it. */
@@ -86,8 +86,8 @@ current_timestamp(void)
 static bool
 update_applied(WalPush *wp)
 {
-	XLogRecPtr	lsn;
-	PsError    *err = timeline_read_lsn(wp->tl, PS_LSN_LATEST, InvalidXLogRecPtr, NULL, &lsn);
+	XLogRecPtr lsn;
+	PsError *err = timeline_read_lsn(wp->tl, PS_LSN_LATEST, InvalidXLogRecPtr, NULL, &lsn);
 
 	if (err != NULL)
 	{
@@ -136,11 +136,11 @@ set_wait(WalPush *wp, const char *waits_for)
 static bool
 is_canceled(void *arg)
 {
-	WalPush    *wp = arg;
-	PsError    *err;
+	WalPush *wp = arg;
+	PsError *err;
 
-	char		waits_for[WAIT_TEXT];
-	int64		now = monotonic_ms();
+	char waits_for[WAIT_TEXT];
+	int64 now = monotonic_ms();
 
 	if (session_is_canceled(wp->session))
 		return true;
@@ -169,8 +169,8 @@ check_superseded(WalPush *wp)
 static const char *
 skip_branch(const WalPush *wp, const char *message)
 {
-	char	   *prefix = psprintf("branch \"%s\": ", wp->branch);
-	size_t		len = strlen(prefix);
+	char *prefix = psprintf("branch \"%s\": ", wp->branch);
+	size_t len = strlen(prefix);
 
 	if (strncmp(message, prefix, len) == 0)
 		message += len;
@@ -185,8 +185,8 @@ skip_branch(const WalPush *wp, const char *message)
 static PsError *
 wait_for_room(WalPush *wp, PsError *err)
 {
-	int64		until = monotonic_ms() + DISK_FULL_RETRY_MS;
-	int64		left;
+	int64 until = monotonic_ms() + DISK_FULL_RETRY_MS;
+	int64 left;
 
 	set_wait(wp, skip_branch(wp, err->message));
 	ps_error_free(err);
@@ -209,7 +209,7 @@ take_wal(WalPush *wp, XLogRecPtr start, const char *data, size_t len)
 {
 	for (;;)
 	{
-		PsError    *err;
+		PsError *err;
 
 		wp->write_began = monotonic_ms();
 		err = wal_receiver_write(wp->receiver, start, data, len, &wp->waiter);
@@ -229,11 +229,11 @@ take_wal(WalPush *wp, XLogRecPtr start, const char *data, size_t len)
 static PsError *
 sync_wal(WalPush *wp)
 {
-	bool		waited = false;
+	bool waited = false;
 
 	for (;;)
 	{
-		PsError    *err = wal_receiver_sync(wp->receiver, &wp->flushed);
+		PsError *err = wal_receiver_sync(wp->receiver, &wp->flushed);
 
 		if (err == NULL)
 			break;
@@ -273,12 +273,12 @@ take_copy_data(WalPush *wp, const char *body, uint32 len)
 static PsError *
 wait_for_input(WalPush *wp)
 {
-	int64		begin = monotonic_ms();
-	int			progress_ms = PROGRESS_MS;
+	int64 begin = monotonic_ms();
+	int progress_ms = PROGRESS_MS;
 
 	for (;;)
 	{
-		bool		behind = wp->applied < wp->flushed;
+		bool behind = wp->applied < wp->flushed;
 
 		if (conn_wait_message(wp->conn, behind ? Min(progress_ms, IDLE_MS) : IDLE_MS))
 			return NULL;
@@ -303,12 +303,12 @@ stream(WalPush *wp)
 		PS_TRY(wait_for_input(wp));
 		do
 		{
-			Message		msg;
-			PsError    *err = conn_read_message(wp->conn, &msg);
+			Message msg;
+			PsError *err = conn_read_message(wp->conn, &msg);
 
 			if (err != NULL)
 			{
-				PsError    *stop = session_check_stop(wp->session);
+				PsError *stop = session_check_stop(wp->session);
 
 				if (stop == NULL)
 					return err;
@@ -353,9 +353,9 @@ stream(WalPush *wp)
 PsError *
 wal_push_run(Session *session, Timeline *tl, uint64 generation)
 {
-	WalPush		wp = {.session = session, .conn = &session->conn, .tl = tl, .generation = generation};
+	WalPush wp = {.session = session, .conn = &session->conn, .tl = tl, .generation = generation};
 	TimelineInfo info;
-	PsError    *err;
+	PsError *err;
 
 	timeline_info(tl, &info);
 	PS_TRY(wal_receiver_open(tl, generation, &wp.receiver, &wp.written));

@@ -15,14 +15,14 @@
 bool
 timeline_name_is_valid(const char *name)
 {
-	size_t		len = strlen(name);
-	bool		begins = true;
+	size_t len = strlen(name);
+	bool begins = true;
 
 	if (len > TIMELINE_NAME_MAX)
 		return false;
 	for (const char *p = name; *p != '\0'; p++)
 	{
-		bool		alphanumeric = strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", *p) != NULL;
+		bool alphanumeric = strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", *p) != NULL;
 
 		if (!alphanumeric && (begins || strchr("_-./", *p) == NULL))
 			return false;
@@ -76,7 +76,7 @@ store_is_reserved(const Store *store, const char *name)
 PsError *
 store_check_new_name(Store *store, const char *name)
 {
-	PsError    *err;
+	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
 	err = store_check_name_is_free(store, name);
@@ -91,7 +91,7 @@ store_check_new_name(Store *store, const char *name)
 static PsError *
 put_in_place(const char *from, const char *to, bool *in_doubt)
 {
-	PsError    *err;
+	PsError *err;
 
 	if (rename(from, to) != 0)
 		return ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", from, to);
@@ -108,10 +108,10 @@ put_in_place(const char *from, const char *to, bool *in_doubt)
 static PsError *
 build_tenant(const Tenant *tenant, const char *dir, const char *timeline_from)
 {
-	char	   *timelines = psprintf("%s/timelines", dir);
-	char	   *to = psprintf("%s/%s", timelines, strrchr(timeline_from, '/') + 1);
-	bool		in_doubt;		/* of no interest: the tenant's directory does not count yet */
-	PsError    *err;
+	char *timelines = psprintf("%s/timelines", dir);
+	char *to = psprintf("%s/%s", timelines, strrchr(timeline_from, '/') + 1);
+	bool in_doubt; /* of no interest: the tenant's directory does not count yet */
+	PsError *err;
 
 	PS_GOTO(make_dir(dir), done);
 	PS_GOTO(make_dir(timelines), done);
@@ -128,7 +128,7 @@ done:
 static Tenant *
 find_tenant(Store *store, const PsId *id)
 {
-	Tenant	   *tenant = NULL;
+	Tenant *tenant = NULL;
 
 	pthread_mutex_lock(&store->lock);
 	for (int i = 0; i < store->ntenants && tenant == NULL; i++)
@@ -142,9 +142,9 @@ find_tenant(Store *store, const PsId *id)
 static PsError *
 load(Tenant *tenant, const TimelineSeed *seed, Timeline **tl)
 {
-	bool		has_ancestor;
-	PsId		ancestor;
-	PsError    *err = timeline_load(tenant, &seed->timeline, NULL, tl, &has_ancestor, &ancestor);
+	bool has_ancestor;
+	PsId ancestor;
+	PsError *err = timeline_load(tenant, &seed->timeline, NULL, tl, &has_ancestor, &ancestor);
 
 	if (err == NULL)
 		(*tl)->ancestor = seed->ancestor;
@@ -159,7 +159,7 @@ load(Tenant *tenant, const TimelineSeed *seed, Timeline **tl)
 static PsError *
 open_new(Store *store, Timeline *tl, TimelineSeed *seed, const char *from, const char *to)
 {
-	PsError    *err;
+	PsError *err;
 
 	tl->users++;
 	err = tl->life == TIMELINE_BROKEN ? ps_error_copy(tl->error) : store_open_timeline(store, tl, seed->waiter);
@@ -178,7 +178,7 @@ open_new(Store *store, Timeline *tl, TimelineSeed *seed, const char *from, const
 static PsError *
 check_names(Store *store, const TimelineSeed *seed)
 {
-	Timeline   *named;
+	Timeline *named;
 
 	PS_TRY(store_save_names(store, seed->waiter));
 	if (seed->replaced == NULL)
@@ -219,7 +219,7 @@ check_place(Store *store, const Tenant *tenant, const TimelineSeed *seed)
 static PsError *
 place_and_load(Tenant *tenant, TimelineSeed *seed, const char *from, const char *to, Timeline **tl)
 {
-	PsError    *err;
+	PsError *err;
 
 	PS_TRY(put_in_place(from, to, &seed->in_doubt));
 	err = load(tenant, seed, tl);
@@ -236,24 +236,24 @@ place_and_load(Tenant *tenant, TimelineSeed *seed, const char *from, const char 
 PsError *
 store_add_timeline(Store *store, TimelineSeed *seed, Timeline **result)
 {
-	char		id[PS_ID_TEXT];
-	Manifest	m = {.tenant = seed->tenant,
-					 .timeline = seed->timeline,
-					 .system_identifier = seed->system_identifier,
-					 .segment_size = seed->segment_size,
-					 .data_checksum_version = seed->data_checksum_version,
-					 .has_ancestor = seed->ancestor != NULL,
-					 .start_lsn = seed->lsn,
-					 .disk_consistent_lsn = seed->lsn};
-	Tenant	   *tenant = find_tenant(store, &seed->tenant);
-	bool		new_tenant = tenant == NULL;
-	char	   *made = psprintf("%s/tmp/%s", store->config->store_dir, ps_id_format(&seed->timeline, id));
-	char	   *from;			/* what is renamed, and to where */
-	char	   *to;
+	char id[PS_ID_TEXT];
+	Manifest m = {.tenant = seed->tenant,
+				  .timeline = seed->timeline,
+				  .system_identifier = seed->system_identifier,
+				  .segment_size = seed->segment_size,
+				  .data_checksum_version = seed->data_checksum_version,
+				  .has_ancestor = seed->ancestor != NULL,
+				  .start_lsn = seed->lsn,
+				  .disk_consistent_lsn = seed->lsn};
+	Tenant *tenant = find_tenant(store, &seed->tenant);
+	bool new_tenant = tenant == NULL;
+	char *made = psprintf("%s/tmp/%s", store->config->store_dir, ps_id_format(&seed->timeline, id));
+	char *from; /* what is renamed, and to where */
+	char *to;
 	Reservation reservation = {.name = seed->replaced != NULL ? seed->replaced_name : seed->name,
 							   .ancestor = seed->ancestor};
-	Timeline   *tl;
-	PsError    *err;
+	Timeline *tl;
+	PsError *err;
 
 	if (new_tenant)
 	{

@@ -28,8 +28,8 @@ mark_path(const Tenant *tenant)
 bool
 tenant_is_marked_detached(const Tenant *tenant)
 {
-	char	   *path = mark_path(tenant);
-	bool		marked = access(path, F_OK) == 0;
+	char *path = mark_path(tenant);
+	bool marked = access(path, F_OK) == 0;
 
 	pfree(path);
 	return marked;
@@ -39,8 +39,8 @@ tenant_is_marked_detached(const Tenant *tenant)
 static PsError *
 set_mark(const Tenant *tenant, bool detached)
 {
-	char	   *path = mark_path(tenant);
-	PsError    *err = set_mark_file(path, detached);
+	char *path = mark_path(tenant);
+	PsError *err = set_mark_file(path, detached);
 
 	pfree(path);
 	return err;
@@ -50,7 +50,7 @@ set_mark(const Tenant *tenant, bool detached)
 static void
 undo_mark(const Tenant *tenant, bool detached)
 {
-	PsError    *err = set_mark(tenant, detached);
+	PsError *err = set_mark(tenant, detached);
 
 	if (err != NULL)
 		ps_log_error(PS_WARNING, err, "\"%s\" may count as %s after a restart", tenant->dir, detached ? "attached" : "detached");
@@ -84,7 +84,7 @@ no_such_tenant(const char *name)
 PsError *
 tenant_detached_error(const Tenant *tenant)
 {
-	char		id[PS_ID_TEXT];
+	char id[PS_ID_TEXT];
 
 	if (tenant->deleted)
 		return ps_error_hint(ps_error(PS_SQLSTATE_NOT_FOUND, "tenant %s is deleted", ps_id_format(&tenant->id, id)),
@@ -96,7 +96,7 @@ tenant_detached_error(const Tenant *tenant)
 static PsError *
 being_changed(const Tenant *tenant)
 {
-	char		id[PS_ID_TEXT];
+	char id[PS_ID_TEXT];
 
 	return ps_error(PS_SQLSTATE_STATE, "tenant %s is just being detached or attached", ps_id_format(&tenant->id, id));
 }
@@ -134,7 +134,7 @@ wait_settled(Store *store, const Tenant *tenant, const Waiter *waiter)
 static int
 depth_of(const Timeline *tl)
 {
-	int			depth = 0;
+	int depth = 0;
 
 	for (; tl->ancestor != NULL; tl = tl->ancestor)
 		depth++;
@@ -151,10 +151,10 @@ by_depth(const void *a, const void *b)
 PsError *
 store_begin_detach(Store *store, const char *name, const Waiter *waiter, Tenant **result, Timeline ***timelines, int *n)
 {
-	Tenant	   *tenant = NULL;
-	Timeline   *tl;
-	PsId		id;
-	PsError    *err;
+	Tenant *tenant = NULL;
+	Timeline *tl;
+	PsId id;
+	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
 	/* what is in memory alone would be lost */
@@ -227,9 +227,9 @@ store_end_detach(Store *store, Tenant *tenant, Timeline **timelines, int n)
 static bool
 find_detached(Store *store, const char *name, bool deleted, PsId *id)
 {
-	PsId	   *ids;
-	int			n = 0;
-	bool		found = false;
+	PsId *ids;
+	int n = 0;
+	bool found = false;
 
 	pthread_mutex_lock(&store->lock);
 	ids = pg_malloc(Max(store->ntenants, 1) * sizeof(PsId));
@@ -239,8 +239,8 @@ find_detached(Store *store, const char *name, bool deleted, PsId *id)
 	pthread_mutex_unlock(&store->lock);
 	for (int i = 0; i < n && !found; i++)
 	{
-		Tenant	   *tenant = tenant_alloc(store, &ids[i]);
-		int			nbranches;
+		Tenant *tenant = tenant_alloc(store, &ids[i]);
+		int nbranches;
 
 		tenant_read_names(tenant, NULL, &nbranches, name, &found);
 		*id = ids[i];
@@ -253,10 +253,10 @@ find_detached(Store *store, const char *name, bool deleted, PsId *id)
 PsError *
 tenant_begin_change(Store *store, const char *name, bool deleted, Tenant **result)
 {
-	char		text[PS_ID_TEXT];
-	Tenant	   *tenant;
-	PsId		id;
-	PsError    *err = NULL;
+	char text[PS_ID_TEXT];
+	Tenant *tenant;
+	PsId id;
+	PsError *err = NULL;
 
 	if (!ps_id_parse(name, &id) && !find_detached(store, name, deleted, &id))
 		return no_such_tenant(name);
@@ -286,7 +286,7 @@ tenant_begin_change(Store *store, const char *name, bool deleted, Tenant **resul
 static PsError *
 look_at_directory(Tenant *tenant, bool force)
 {
-	char		id[PS_ID_TEXT];
+	char id[PS_ID_TEXT];
 
 	if (access(tenant->dir, F_OK) != 0)
 		return ps_error_hint(ps_error(PS_SQLSTATE_NOT_FOUND, "there is no tenant %s, nor a directory \"%s\": %m", ps_id_format(&tenant->id, id), tenant->dir),
@@ -303,9 +303,9 @@ look_at_directory(Tenant *tenant, bool force)
 static PsError *
 take_in(Store *store, const PsId *id, bool force)
 {
-	Tenant	   *tenant;
-	bool		known;
-	PsError    *err;
+	Tenant *tenant;
+	bool known;
+	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
 	known = tenant_by_id(store, id) != NULL;
@@ -330,15 +330,15 @@ take_in(Store *store, const PsId *id, bool force)
 static PsError *
 begin_attach(Store *store, const PsId *id, bool force, Tenant **result)
 {
-	char		text[PS_ID_TEXT];
-	Tenant	   *tenant;
-	PsError    *err = NULL;
+	char text[PS_ID_TEXT];
+	Tenant *tenant;
+	PsError *err = NULL;
 
 	PS_TRY(take_in(store, id, force));
 	pthread_mutex_lock(&store->lock);
 	tenant = tenant_by_id(store, id);
 	if (tenant == NULL)
-		err = no_such_tenant(ps_id_format(id, text));	/* purged meanwhile */
+		err = no_such_tenant(ps_id_format(id, text)); /* purged meanwhile */
 	else if (tenant->life == TENANT_ATTACHED)
 		err = ps_error(PS_SQLSTATE_EXISTS, "tenant %s is attached already", ps_id_format(id, text));
 	else if (tenant->life == TENANT_CHANGING)
@@ -381,8 +381,8 @@ check_names(Store *store, const Tenant *tenant, Timeline **timelines, int n)
 	for (int i = 0; i < n; i++)
 	{
 		const Timeline *other = store_named(store, timelines[i]->name);
-		char		a[PS_ID_TEXT];
-		char		b[PS_ID_TEXT];
+		char a[PS_ID_TEXT];
+		char b[PS_ID_TEXT];
 
 		if (timelines[i]->in_trash)
 			continue;
@@ -408,7 +408,7 @@ static PsError *
 put_in_store(Store *store, Tenant *tenant, Timeline **timelines, int n)
 {
 	Reservation *names;
-	PsError    *err;
+	PsError *err;
 
 	if (n == 0)
 		return ps_error(PS_SQLSTATE_INVALID, "there is no branch in \"%s/timelines\"", tenant->dir);
@@ -445,7 +445,7 @@ put_in_store(Store *store, Tenant *tenant, Timeline **timelines, int n)
 static PsError *
 sync_tenant(const Tenant *tenant)
 {
-	PsError    *err = sync_new_tree(tenant->dir);
+	PsError *err = sync_new_tree(tenant->dir);
 
 	if (err == NULL)
 		err = sync_parent(tenant->dir);
@@ -456,7 +456,7 @@ sync_tenant(const Tenant *tenant)
 static PsError *
 claim(Tenant *tenant, bool force)
 {
-	PsError    *err = tenant_claim(tenant);
+	PsError *err = tenant_claim(tenant);
 
 	if (err == NULL || !force)
 		return err;
@@ -468,11 +468,11 @@ claim(Tenant *tenant, bool force)
 PsError *
 store_attach_tenant(Store *store, const char *name, bool force)
 {
-	Timeline  **timelines = NULL;
-	Tenant	   *tenant;
-	PsId		id;
-	int			n = 0;
-	PsError    *err;
+	Timeline **timelines = NULL;
+	Tenant *tenant;
+	PsId id;
+	int n = 0;
+	PsError *err;
 
 	if (!ps_id_parse(name, &id) && !find_detached(store, name, false, &id))
 		return no_such_tenant(name);

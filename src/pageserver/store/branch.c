@@ -24,15 +24,15 @@
 static PsError *
 write_first_segment(Timeline *parent, XLogRecPtr lsn, const char *wal_dir)
 {
-	uint32		size = parent->segment_size;
-	XLogRecPtr	page = lsn - lsn % XLOG_BLCKSZ;
-	XLogRecPtr	start = lsn - XLogSegmentOffset(lsn, size);
-	char		name[MAXFNAMELEN];
-	char		buf[XLOG_BLCKSZ];
-	XLogSegNo	segno;
-	char	   *path;
-	int			fd;
-	PsError    *err = NULL;
+	uint32 size = parent->segment_size;
+	XLogRecPtr page = lsn - lsn % XLOG_BLCKSZ;
+	XLogRecPtr start = lsn - XLogSegmentOffset(lsn, size);
+	char name[MAXFNAMELEN];
+	char buf[XLOG_BLCKSZ];
+	XLogSegNo segno;
+	char *path;
+	int fd;
+	PsError *err = NULL;
 
 	if (lsn == start)
 		return NULL;
@@ -46,8 +46,8 @@ write_first_segment(Timeline *parent, XLogRecPtr lsn, const char *wal_dir)
 	/* the first page's header, which says whose file it is, then the page that is written on */
 	for (int i = 0; i < 2 && err == NULL; i++)
 	{
-		XLogRecPtr	from = i == 0 ? start : page;
-		size_t		len = i == 0 ? SizeOfXLogLongPHD : lsn - page;
+		XLogRecPtr from = i == 0 ? start : page;
+		size_t len = i == 0 ? SizeOfXLogLongPHD : lsn - page;
 
 		err = wal_segments_read(parent->wal, from, buf, len);
 		if (err == NULL)
@@ -63,10 +63,10 @@ write_first_segment(Timeline *parent, XLogRecPtr lsn, const char *wal_dir)
 static PsError *
 write_state_layer(TimelineSeed *seed, const WalState *state, Layer **layer)
 {
-	PsKey		key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
+	PsKey key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
 	StringInfoData value;
 	ImageWriter *writer;
-	PsError    *err;
+	PsError *err;
 
 	PS_TRY(image_writer_create(&seed->space, seed->lsn, &writer));
 	initStringInfo(&value);
@@ -84,8 +84,8 @@ write_state_layer(TimelineSeed *seed, const WalState *state, Layer **layer)
 static PsError *
 copy_settings(const TimelineSeed *seed, const char *dir)
 {
-	Timeline   *from = seed->replaced != NULL ? seed->replaced : seed->ancestor;
-	PsError    *err;
+	Timeline *from = seed->replaced != NULL ? seed->replaced : seed->ancestor;
+	PsError *err;
 
 	pthread_mutex_lock(&from->settings_lock);
 	err = branch_settings_copy(from->dir, dir, seed->replaced != NULL);
@@ -97,12 +97,12 @@ copy_settings(const TimelineSeed *seed, const char *dir)
 static PsError *
 add_branch(Store *store, TimelineSeed *seed, const WalState *state, Timeline **result)
 {
-	char		id[PS_ID_TEXT];
-	char	   *dir = psprintf("%s/tmp/%s", store->config->store_dir, ps_id_format(&seed->timeline, id));
-	char	   *wal_dir = psprintf("%s/wal", dir);
-	char	   *layers_dir = psprintf("%s/layers", dir);
-	Layer	   *layer = NULL;
-	PsError    *err;
+	char id[PS_ID_TEXT];
+	char *dir = psprintf("%s/tmp/%s", store->config->store_dir, ps_id_format(&seed->timeline, id));
+	char *wal_dir = psprintf("%s/wal", dir);
+	char *layers_dir = psprintf("%s/layers", dir);
+	Layer *layer = NULL;
+	PsError *err;
 
 	PS_GOTO(make_dir(dir), done);
 	PS_GOTO(make_dir(wal_dir), done);
@@ -133,7 +133,7 @@ done:
 static XLogRecPtr
 end_of_records(Timeline *tl)
 {
-	XLogRecPtr	end;
+	XLogRecPtr end;
 
 	pthread_mutex_lock(&tl->receive_lock);
 	end = tl->flushed_lsn;
@@ -148,8 +148,8 @@ static PsError *
 branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn, const Waiter *waiter, Timeline **result)
 {
 	TimelineInfo info;
-	WalState	state;
-	PsError    *err;
+	WalState state;
+	PsError *err;
 
 	while (parent->ancestor != NULL && lsn < parent->start_lsn)
 		parent = parent->ancestor;
@@ -209,8 +209,8 @@ timeline_parent(Timeline *tl, Timeline **parent)
 static PsError *
 save_name_of_closed(Timeline *tl, const char *name, Outcome *outcome)
 {
-	Manifest	m;
-	PsError    *err;
+	Manifest m;
+	PsError *err;
 
 	*outcome = OUTCOME_NOT_DONE;
 	PS_TRY(manifest_read(tl->dir, &m));
@@ -233,7 +233,7 @@ set_name_in_memory(Timeline *tl, const char *new_name)
 static PsError *
 write_name(Timeline *tl, const char *name, Outcome *outcome)
 {
-	PsError    *err;
+	PsError *err;
 
 	pthread_mutex_lock(&tl->manifest_lock);
 	if (tl->life == TIMELINE_OPEN)
@@ -249,8 +249,8 @@ write_name(Timeline *tl, const char *name, Outcome *outcome)
 PsError *
 store_set_name(Store *store, Timeline *tl, const char *new_name)
 {
-	Outcome		outcome;
-	PsError    *err;
+	Outcome outcome;
+	PsError *err;
 
 	pthread_mutex_unlock(&store->lock);
 	err = write_name(tl, new_name, &outcome);
@@ -269,8 +269,8 @@ store_set_name(Store *store, Timeline *tl, const char *new_name)
 void
 store_set_aside(Store *store, Timeline *tl, const char *new_name)
 {
-	Outcome		outcome;
-	PsError    *err;
+	Outcome outcome;
+	PsError *err;
 
 	set_name_in_memory(tl, new_name);
 	tl->name_unsaved = true;
@@ -293,8 +293,8 @@ store_save_names(Store *store, const Waiter *waiter)
 	for (int i = 0; i < store->ntimelines; i++)
 		if (store->timelines[i]->name_unsaved && !store->timelines[i]->in_trash)
 		{
-			Timeline   *tl;
-			PsError    *err = NULL;
+			Timeline *tl;
+			PsError *err = NULL;
 
 			/* lets the lock go if others are at it, and one of them may save the name */
 			PS_TRY(store_named_settled(store, store->timelines[i]->name, waiter, &tl));
@@ -323,8 +323,8 @@ PsError *
 store_rename_branch(Store *store, const char *name, const char *new_name, const Waiter *waiter)
 {
 	Reservation reservation = {.name = new_name};
-	Timeline   *tl;
-	PsError    *err;
+	Timeline *tl;
+	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
 	err = store_save_names(store, waiter);
@@ -350,7 +350,7 @@ PsError *
 store_check_no_children(const Store *store, const Timeline *tl, bool for_good)
 {
 	StringInfoData names;
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	initStringInfo(&names);
 	for (int i = 0; i < store->ntimelines; i++)
@@ -364,7 +364,7 @@ store_check_no_children(const Store *store, const Timeline *tl, bool for_good)
 	/* what cannot be read anyway cannot be read without this one */
 	for (int i = 0; i < store->ntimelines && !tl->origin_unknown; i++)
 	{
-		char		id[PS_ID_TEXT];
+		char id[PS_ID_TEXT];
 
 		if (store->timelines[i]->tenant == tl->tenant && store->timelines[i]->origin_unknown &&
 			(for_good || !store->timelines[i]->in_trash))
@@ -381,7 +381,7 @@ store_check_no_children(const Store *store, const Timeline *tl, bool for_good)
 static char *
 path_of_deleted(const Timeline *tl)
 {
-	char		id[PS_ID_TEXT];
+	char id[PS_ID_TEXT];
 
 	return psprintf("%s/tmp/deleted-%s", tl->tenant->store->config->store_dir, ps_id_format(&tl->id, id));
 }
@@ -394,8 +394,8 @@ path_of_deleted(const Timeline *tl)
 PsError *
 store_move_away(Timeline *tl, Outcome *outcome)
 {
-	char	   *path = path_of_deleted(tl);
-	PsError    *err = NULL;
+	char *path = path_of_deleted(tl);
+	PsError *err = NULL;
 
 	*outcome = OUTCOME_NOT_DONE;
 	if (rename(tl->dir, path) != 0)
@@ -415,9 +415,9 @@ store_move_away(Timeline *tl, Outcome *outcome)
 PsError *
 store_remove_branch(Store *store, const char *name, const Waiter *waiter, Timeline **result)
 {
-	Timeline   *tl;
-	Outcome		outcome;
-	PsError    *err;
+	Timeline *tl;
+	Outcome outcome;
+	PsError *err;
 
 	*result = NULL;
 	pthread_mutex_lock(&store->lock);
@@ -450,13 +450,13 @@ store_remove_branch(Store *store, const char *name, const Waiter *waiter, Timeli
 void
 store_destroy_branch(Timeline *tl)
 {
-	Store	   *store = tl->tenant->store;
-	Timeline   *ancestor = tl->ancestor;
-	XLogRecPtr	start_lsn = tl->start_lsn;
-	char	   *path = path_of_deleted(tl);
-	Tenant	   *tenant = tl->tenant;
-	bool		origin_unknown = tl->origin_unknown;
-	bool		files_stay = tl->files_stay;
+	Store *store = tl->tenant->store;
+	Timeline *ancestor = tl->ancestor;
+	XLogRecPtr start_lsn = tl->start_lsn;
+	char *path = path_of_deleted(tl);
+	Tenant *tenant = tl->tenant;
+	bool origin_unknown = tl->origin_unknown;
+	bool files_stay = tl->files_stay;
 
 	pthread_mutex_lock(&store->lock);
 	if (ancestor != NULL)
@@ -474,7 +474,7 @@ store_destroy_branch(Timeline *tl)
 	}
 	pthread_mutex_unlock(&store->lock);
 	if (!files_stay)
-		(void) rmtree(path, true);	/* says itself what it cannot remove; the next start does */
+		(void) rmtree(path, true); /* says itself what it cannot remove; the next start does */
 	pfree(path);
 }
 
@@ -486,7 +486,7 @@ name_for_old(Store *store, const char *name, char *old_name)
 {
 	for (int i = 1; i < INT_MAX; i++)
 	{
-		char		number[16];
+		char number[16];
 
 		snprintf(number, sizeof(number), ".%d", i);
 		snprintf(old_name, TIMELINE_NAME_MAX + 1, "%.*s%s", (int) (TIMELINE_NAME_MAX - strlen(number)), name, number);
@@ -506,7 +506,7 @@ store_replace_branch(Store *store, const char *name, Timeline *parent, XLogRecPt
 					 char *old_name)
 {
 	TimelineSeed seed = {.timeline = ps_id_random()};
-	PsError    *err;
+	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
 	err = find_served(store, name, waiter, &seed.replaced);
@@ -531,8 +531,8 @@ store_replace_branch(Store *store, const char *name, Timeline *parent, XLogRecPt
 PsError *
 store_finish_replacement(Store *store, Timeline *old)
 {
-	char		name[TIMELINE_NAME_MAX + 1];
-	PsError    *err;
+	char name[TIMELINE_NAME_MAX + 1];
+	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
 	err = name_for_old(store, old->name, name);

@@ -14,12 +14,11 @@
 #include "ps_wire.h"
 #include "base/sync.h"
 
-#define SETTINGS_FORMAT "pageserver settings"
+#define SETTINGS_FORMAT         "pageserver settings"
 #define SETTINGS_FORMAT_VERSION 1
 
 const char *const settings_file_names[SETTINGS_FILES] = {
-	"postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf"
-};
+	"postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf"};
 
 static char *
 settings_path(const char *dir, uint64 version)
@@ -42,8 +41,8 @@ branch_settings_free(BranchSettings *settings)
 static int
 compare_versions(const void *a, const void *b)
 {
-	uint64		x = *(const uint64 *) a;
-	uint64		y = *(const uint64 *) b;
+	uint64 x = *(const uint64 *) a;
+	uint64 y = *(const uint64 *) b;
 
 	return x < y ? -1 : x > y;
 }
@@ -51,7 +50,7 @@ compare_versions(const void *a, const void *b)
 PsError *
 branch_settings_versions(const char *dir, uint64 **versions, int *n)
 {
-	DIR		   *d = opendir(dir);
+	DIR *d = opendir(dir);
 	struct dirent *de;
 
 	*versions = NULL;
@@ -61,7 +60,7 @@ branch_settings_versions(const char *dir, uint64 **versions, int *n)
 	while ((de = readdir(d)) != NULL)
 	{
 		unsigned long long version;
-		int			len = 0;
+		int len = 0;
 
 		if (sscanf(de->d_name, "settings-%llu.json%n", &version, &len) != 1 || len == 0 || de->d_name[len] != '\0' || version == 0)
 			continue;
@@ -76,8 +75,8 @@ branch_settings_versions(const char *dir, uint64 **versions, int *n)
 static PsError *
 newest_version(const char *dir, uint64 *version)
 {
-	uint64	   *versions;
-	int			n;
+	uint64 *versions;
+	int n;
 
 	PS_TRY(branch_settings_versions(dir, &versions, &n));
 	*version = n > 0 ? versions[n - 1] : 0;
@@ -91,12 +90,12 @@ static PsError *
 parse(json_t *root, const char *path, BranchSettings *settings)
 {
 	const char *format;
-	int			format_version;
-	json_int_t	version;
-	json_int_t	when;
+	int format_version;
+	json_int_t version;
+	json_int_t when;
 	const char *by;
-	json_t	   *files;
-	json_t	   *options;
+	json_t *files;
+	json_t *options;
 
 	if (json_unpack(root, "{s:s, s:i}", "format", &format, "format_version", &format_version) != 0 ||
 		strcmp(format, SETTINGS_FORMAT) != 0)
@@ -121,10 +120,10 @@ parse(json_t *root, const char *path, BranchSettings *settings)
 PsError *
 branch_settings_read(const char *dir, uint64 version, BranchSettings *settings)
 {
-	bool		newest = version == 0;
-	char	   *path;
-	json_t	   *root;
-	PsError    *err;
+	bool newest = version == 0;
+	char *path;
+	json_t *root;
+	PsError *err;
 
 	memset(settings, 0, sizeof(*settings));
 	if (newest)
@@ -156,9 +155,9 @@ branch_settings_read(const char *dir, uint64 version, BranchSettings *settings)
 static PsError *
 format_settings(const BranchSettings *settings, const char *path, char **text)
 {
-	json_t	   *files = json_object();
-	json_t	   *root;
-	size_t		size = 0;
+	json_t *files = json_object();
+	json_t *root;
+	size_t size = 0;
 
 	for (int i = 0; i < SETTINGS_FILES; i++)
 	{
@@ -187,13 +186,13 @@ format_settings(const BranchSettings *settings, const char *path, char **text)
 PsError *
 branch_settings_write(const char *dir, BranchSettings *settings, uint64 expected)
 {
-	uint64	   *versions;
-	int			n;
-	uint64		newest;
-	char	   *path;
-	char	   *text;
-	Outcome		outcome;
-	PsError    *err;
+	uint64 *versions;
+	int n;
+	uint64 newest;
+	char *path;
+	char *text;
+	Outcome outcome;
+	PsError *err;
 
 	PS_TRY(branch_settings_versions(dir, &versions, &n));
 	newest = n > 0 ? versions[n - 1] : 0;
@@ -216,7 +215,7 @@ branch_settings_write(const char *dir, BranchSettings *settings, uint64 expected
 	}
 	for (int i = 0; err == NULL && i < n + 1 - SETTINGS_VERSIONS_KEPT; i++)
 	{
-		char	   *old = settings_path(dir, versions[i]);
+		char *old = settings_path(dir, versions[i]);
 
 		(void) unlink(old);
 		pfree(old);
@@ -230,9 +229,9 @@ PsError *
 branch_settings_copy(const char *from_dir, const char *dir, bool with_options)
 {
 	BranchSettings settings;
-	char	   *path;
-	char	   *text;
-	PsError    *err = branch_settings_read(from_dir, 0, &settings);
+	char *path;
+	char *text;
+	PsError *err = branch_settings_read(from_dir, 0, &settings);
 
 	/* settings that cannot be read keep nobody from making a branch: it has those of the import */
 	if (err != NULL)

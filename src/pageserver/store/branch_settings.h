@@ -37,18 +37,22 @@
 
 enum
 {
-	SETTINGS_CONF, SETTINGS_AUTO_CONF, SETTINGS_HBA, SETTINGS_IDENT, SETTINGS_FILES
+	SETTINGS_CONF,
+	SETTINGS_AUTO_CONF,
+	SETTINGS_HBA,
+	SETTINGS_IDENT,
+	SETTINGS_FILES
 };
 
 extern const char *const settings_file_names[SETTINGS_FILES];
 
 typedef struct BranchSettings
 {
-	uint64		version;		/* 0: there are none */
-	int64		time;
-	char	   *by;
-	char	   *files[SETTINGS_FILES];	/* NULL: not there */
-	char	   *options;		/* NULL: none */
+	uint64 version; /* 0: there are none */
+	int64 time;
+	char *by;
+	char *files[SETTINGS_FILES]; /* NULL: not there */
+	char *options;               /* NULL: none */
 } BranchSettings;
 
 /*
@@ -77,4 +81,4 @@ extern PsError *branch_settings_write(const char *dir, BranchSettings *settings,
  */
 extern PsError *branch_settings_copy(const char *from_dir, const char *dir, bool with_options);
 
-#endif							/* PS_BRANCH_SETTINGS_H */
+#endif /* PS_BRANCH_SETTINGS_H */

@@ -13,7 +13,7 @@
 static void
 count_files(const char *path, uint64 *files, uint64 *bytes)
 {
-	DIR		   *dir = opendir(path);
+	DIR *dir = opendir(path);
 	struct dirent *de;
 
 	*files = *bytes = 0;
@@ -43,7 +43,7 @@ closed_info(Timeline *tl, TimelineInfo *info)
 	info->waits_for[0] = '\0';
 	if (tl->life == TIMELINE_BROKEN)
 	{
-		char		id[PS_ID_TEXT];
+		char id[PS_ID_TEXT];
 
 		snprintf(info->error, sizeof(info->error), "%s%s%s%s", tl->error->message,
 				 tl->origin_unknown ? "; until it can be read or is deleted for good, garbage of the other branches of its tenant is kept" : "",
@@ -54,10 +54,10 @@ closed_info(Timeline *tl, TimelineInfo *info)
 void
 store_timeline_info(Timeline *tl, TimelineInfo *info)
 {
-	Store	   *store = tl->tenant->store;
-	char	   *wal_dir = psprintf("%s/wal", tl->dir);
-	uint64		segments;
-	bool		open;
+	Store *store = tl->tenant->store;
+	char *wal_dir = psprintf("%s/wal", tl->dir);
+	uint64 segments;
+	bool open;
 
 	pthread_mutex_lock(&store->lock);
 	open = tl->life == TIMELINE_OPEN;
@@ -83,8 +83,8 @@ store_timeline_info(Timeline *tl, TimelineInfo *info)
 PsError *
 store_branch_info(Store *store, const char *name, TimelineInfo *info)
 {
-	PsError    *err = NULL;
-	Timeline   *tl;
+	PsError *err = NULL;
+	Timeline *tl;
 
 	pthread_mutex_lock(&store->lock);
 	tl = store_named(store, name);

@@ -16,12 +16,12 @@
 static PsError *
 load_state(Timeline *tl, LayerMap *map, XLogRecPtr lsn, WalState *state)
 {
-	PsKey		key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
-	ValueList	list = {0};
+	PsKey key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
+	ValueList list = {0};
 	StringInfoData buf;
-	bool		done = false;
-	XLogRecPtr	start;
-	PsError    *err;
+	bool done = false;
+	XLogRecPtr start;
+	PsError *err;
 
 	initStringInfo(&buf);
 	err = layer_map_collect(map, &key, 0, lsn, &list, &done);
@@ -43,8 +43,8 @@ load_state(Timeline *tl, LayerMap *map, XLogRecPtr lsn, WalState *state)
 static PsError *
 check_wanted(Timeline *tl, const Waiter *waiter)
 {
-	Store	   *store = tl->tenant->store;
-	PsError    *err = NULL;
+	Store *store = tl->tenant->store;
+	PsError *err = NULL;
 
 	pthread_mutex_lock(&store->lock);
 	if (atomic_load(&store->stopping))
@@ -73,19 +73,19 @@ check_wanted(Timeline *tl, const Waiter *waiter)
 static PsError *
 find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker, const Waiter *waiter)
 {
-	XLogRecPtr	end = state->end;
-	XLogRecPtr	prev = state->prev;
-	XLogSegNo	oldest,
-				newest;
-	PsError    *err = NULL;
+	XLogRecPtr end = state->end;
+	XLogRecPtr prev = state->prev;
+	XLogSegNo oldest,
+		newest;
+	PsError *err = NULL;
 
 	if (wal_segments_range(tl->wal, &oldest, &newest))
 	{
-		XLogRecPtr	limit;
-		WalReader  *reader = wal_reader_create(tl->wal, end, prev, tl->system_identifier);
-		WalRecord	rec;
-		bool		found;
-		PsError    *unwanted = NULL;
+		XLogRecPtr limit;
+		WalReader *reader = wal_reader_create(tl->wal, end, prev, tl->system_identifier);
+		WalRecord rec;
+		bool found;
+		PsError *unwanted = NULL;
 
 		XLogSegNoOffsetToRecPtr(newest + 1, 0, tl->segment_size, limit);
 		for (int n = 1; (err = wal_reader_next(reader, limit, &rec, &found)) == NULL && found; n++)
@@ -101,9 +101,9 @@ find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker, const Waite
 	}
 	if (end < marker)
 	{
-		char		name[MAXFNAMELEN];
-		XLogSegNo	segno;
-		PsError    *damage;
+		char name[MAXFNAMELEN];
+		XLogSegNo segno;
+		PsError *damage;
 
 		XLByteToSeg(end, segno, tl->segment_size);
 		XLogFileName(name, 1, segno, tl->segment_size);
@@ -136,9 +136,9 @@ static Timeline *
 timeline_alloc(Tenant *tenant, const PsId *id)
 {
 	static atomic_ullong next_cache_id;
-	Timeline   *tl = pg_malloc0(sizeof(Timeline));
+	Timeline *tl = pg_malloc0(sizeof(Timeline));
 	pthread_condattr_t attr;
-	char		text[PS_ID_TEXT];
+	char text[PS_ID_TEXT];
 
 	tl->tenant = tenant;
 	tl->id = *id;
@@ -219,11 +219,11 @@ read_manifest(Timeline *tl, bool old, Manifest *m)
 PsError *
 timeline_load(Tenant *tenant, const PsId *id, const PsError *problem, Timeline **result, bool *has_ancestor, PsId *ancestor)
 {
-	Timeline   *tl = timeline_alloc(tenant, id);
-	Manifest	m = {0};
-	PsError    *err = read_manifest(tl, false, &m);
-	PsError    *old_err = NULL;
-	PsError    *mark_err;
+	Timeline *tl = timeline_alloc(tenant, id);
+	Manifest m = {0};
+	PsError *err = read_manifest(tl, false, &m);
+	PsError *old_err = NULL;
+	PsError *mark_err;
 
 	*has_ancestor = false;
 	if (err != NULL && !ps_error_is_transient(err))
@@ -294,7 +294,7 @@ timeline_load(Tenant *tenant, const PsId *id, const PsError *problem, Timeline *
 static PsError *
 start_threads(Timeline *tl)
 {
-	int			rc = pthread_create(&tl->ingest_thread, NULL, ingest_main, tl);
+	int rc = pthread_create(&tl->ingest_thread, NULL, ingest_main, tl);
 
 	tl->nthreads += rc == 0;
 	if (rc == 0)
@@ -313,12 +313,12 @@ start_threads(Timeline *tl)
 PsError *
 timeline_open(Timeline *tl, const Waiter *waiter)
 {
-	Manifest	m = {0};
-	LayerMap   *map = NULL;
-	WalState	state;
-	XLogRecPtr	marker;
-	char	   *wal_dir = psprintf("%s/wal", tl->dir);
-	PsError    *err;
+	Manifest m = {0};
+	LayerMap *map = NULL;
+	WalState state;
+	XLogRecPtr marker;
+	char *wal_dir = psprintf("%s/wal", tl->dir);
+	PsError *err;
 
 	PS_GOTO(read_manifest(tl, false, &m), done);
 	if (m.has_ancestor != (tl->ancestor != NULL) || (tl->ancestor != NULL && !ps_id_equal(&m.ancestor, &tl->ancestor->id)))
@@ -328,7 +328,7 @@ timeline_open(Timeline *tl, const Waiter *waiter)
 	}
 	pthread_mutex_lock(&tl->lock);
 	tl->disk_consistent_lsn = tl->ingested_lsn = m.disk_consistent_lsn;
-	tl->gc_cutoff = Max(tl->gc_cutoff, m.gc_cutoff);	/* it may be ahead of the manifest (maintain/gc.c) */
+	tl->gc_cutoff = Max(tl->gc_cutoff, m.gc_cutoff); /* it may be ahead of the manifest (maintain/gc.c) */
 	tl->generation = m.generation;
 	strlcpy(tl->owner, m.owner, sizeof(tl->owner));
 	pthread_mutex_unlock(&tl->lock);
@@ -375,7 +375,7 @@ timeline_join(Timeline *tl)
 void
 timeline_close(Timeline *tl)
 {
-	LayerSet   *layers;
+	LayerSet *layers;
 
 	timeline_join(tl);
 	atomic_store(&tl->ancestor_is_there, false);

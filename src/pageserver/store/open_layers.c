@@ -19,14 +19,14 @@
 typedef struct Expected
 {
 	const LayerInfo *info;
-	bool		seen;
+	bool seen;
 } Expected;
 
 static int
 by_number(const void *a, const void *b)
 {
-	uint64		x = ((const Expected *) a)->info->number;
-	uint64		y = ((const Expected *) b)->info->number;
+	uint64 x = ((const Expected *) a)->info->number;
+	uint64 y = ((const Expected *) b)->info->number;
 
 	return x < y ? -1 : x > y;
 }
@@ -35,10 +35,10 @@ by_number(const void *a, const void *b)
 static Expected *
 find_expected(Expected *expected, int n, const char *name)
 {
-	LayerInfo	info;
-	Expected	key = {.info = &info};
-	Expected   *found;
-	char		is[LAYER_NAME_MAX];
+	LayerInfo info;
+	Expected key = {.info = &info};
+	Expected *found;
+	char is[LAYER_NAME_MAX];
 
 	if (!layer_name_parse(name, &info))
 		return NULL;
@@ -49,23 +49,23 @@ find_expected(Expected *expected, int n, const char *name)
 /* Names in the directory that the manifest does not have. */
 typedef struct Strays
 {
-	char	  **names;
-	int			n;
+	char **names;
+	int n;
 } Strays;
 
 static PsError *
 go_through_directory(const Timeline *tl, Expected *expected, int n, Strays *strays)
 {
 	const char *path = tl->space.dir;
-	DIR		   *dir = opendir(path);
+	DIR *dir = opendir(path);
 	struct dirent *de;
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	if (dir == NULL)
 		return ps_error(ps_errno_state(), "could not open directory \"%s\": %m", path);
 	while (errno = 0, (de = readdir(dir)) != NULL)
 	{
-		Expected   *known = find_expected(expected, n, de->d_name);
+		Expected *known = find_expected(expected, n, de->d_name);
 
 		if (known != NULL)
 			known->seen = true;
@@ -93,7 +93,7 @@ remove_strays(const Timeline *tl, const Strays *strays)
 	PS_TRY(sync_path(tl->dir));
 	for (int i = 0; i < strays->n; i++)
 	{
-		char		path[MAXPGPATH];
+		char path[MAXPGPATH];
 
 		snprintf(path, sizeof(path), "%s/%s", tl->space.dir, strays->names[i]);
 		ps_log(PS_LOG, "removing \"%s\", which the manifest does not name", path);
@@ -111,8 +111,8 @@ remove_strays(const Timeline *tl, const Strays *strays)
 static void
 keep_strays(Timeline *tl, const Expected *expected, int n, int missing, const Strays *strays)
 {
-	char		name[LAYER_NAME_MAX];
-	int			first = 0;
+	char name[LAYER_NAME_MAX];
+	int first = 0;
 
 	while (expected[first].seen)
 		first++;
@@ -125,7 +125,7 @@ keep_strays(Timeline *tl, const Expected *expected, int n, int missing, const St
 		   tl->space.dir, name);
 	for (int i = 0; i < strays->n; i++)
 	{
-		LayerInfo	info;
+		LayerInfo info;
 
 		ps_log(PS_WARNING, "keeping \"%s/%s\", which the manifest does not name, because of that", tl->space.dir, strays->names[i]);
 		if (layer_name_parse(strays->names[i], &info))
@@ -136,11 +136,11 @@ keep_strays(Timeline *tl, const Expected *expected, int n, int missing, const St
 PsError *
 timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map)
 {
-	Expected   *expected = pg_malloc(Max(m->nlayers, 1) * sizeof(Expected));
-	Layer	  **layers = pg_malloc(Max(m->nlayers, 1) * sizeof(Layer *));
-	Strays		strays = {0};
-	int			missing = 0;
-	PsError    *err;
+	Expected *expected = pg_malloc(Max(m->nlayers, 1) * sizeof(Expected));
+	Layer **layers = pg_malloc(Max(m->nlayers, 1) * sizeof(Layer *));
+	Strays strays = {0};
+	int missing = 0;
+	PsError *err;
 
 	for (int i = 0; i < m->nlayers; i++)
 		expected[i] = (Expected) {.info = &m->layers[i]};
@@ -176,7 +176,7 @@ timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map)
 int
 layers_damaged(const LayerMap *map, char name[LAYER_NAME_MAX])
 {
-	int			n = 0;
+	int n = 0;
 
 	for (int i = 0; i < layer_map_count(map); i++)
 		if (layer_is_damaged(layer_map_get(map, i)) && n++ == 0)

@@ -16,13 +16,13 @@
 #include "timeline/timeline_impl.h"
 
 #define STOP_FILES_NAME "stopped"
-#define STOP_FILES_TMP STOP_FILES_NAME ".tmp"
+#define STOP_FILES_TMP  STOP_FILES_NAME ".tmp"
 
-#define MAGIC 0x50535346
-#define VERSION 1
+#define MAGIC       0x50535346
+#define VERSION     1
 #define HEADER_SIZE 28
-#define ENTRY_SIZE 8			/* of a file, before its name */
-#define CRC_SIZE 4
+#define ENTRY_SIZE  8 /* of a file, before its name */
+#define CRC_SIZE    4
 
 void
 stop_files_init(StopFiles *files)
@@ -49,13 +49,13 @@ is_stop_file(const char *name)
 	if (strcmp(name, "autoprewarm.blocks") == 0)
 		return true;
 	return strncmp(name, "pg_stat/", strlen("pg_stat/")) == 0 && file[0] != '\0' && file[0] != '.' &&
-		strlen(file) < NAMEDATALEN && strspn(file, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == strlen(file);
+		   strlen(file) < NAMEDATALEN && strspn(file, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == strlen(file);
 }
 
 PsError *
 stop_files_add(StopFiles *files, const char *name, const char *data, size_t len)
 {
-	char		entry[ENTRY_SIZE];
+	char entry[ENTRY_SIZE];
 
 	if (!is_stop_file(name))
 		return ps_error(PS_SQLSTATE_INVALID, "file \"%s\" is not kept for the next compute", name);
@@ -73,7 +73,7 @@ stop_files_add(StopFiles *files, const char *name, const char *data, size_t len)
 static uint32
 crc_of(const char *data, size_t len)
 {
-	pg_crc32c	crc;
+	pg_crc32c crc;
 
 	INIT_CRC32C(crc);
 	COMP_CRC32C(crc, data, len);
@@ -84,9 +84,9 @@ crc_of(const char *data, size_t len)
 static PsError *
 write_durably(const char *dir, const char *data, size_t len)
 {
-	char		path[MAXPGPATH];
-	char		tmp[MAXPGPATH];
-	PsError    *err;
+	char path[MAXPGPATH];
+	char tmp[MAXPGPATH];
+	PsError *err;
 
 	snprintf(path, sizeof(path), "%s/" STOP_FILES_NAME, dir);
 	snprintf(tmp, sizeof(tmp), "%s/" STOP_FILES_TMP, dir);
@@ -103,7 +103,7 @@ write_durably(const char *dir, const char *data, size_t len)
 static void
 finish(StringInfo bytes, uint64 generation, XLogRecPtr lsn, uint32 nfiles)
 {
-	char		crc[CRC_SIZE];
+	char crc[CRC_SIZE];
 
 	ps_put32(bytes->data, MAGIC);
 	ps_put32(bytes->data + 4, VERSION);
@@ -117,8 +117,8 @@ finish(StringInfo bytes, uint64 generation, XLogRecPtr lsn, uint32 nfiles)
 PsError *
 stop_files_save(Timeline *tl, StopFiles *files, uint64 generation, XLogRecPtr lsn)
 {
-	XLogRecPtr	end;
-	PsError    *err;
+	XLogRecPtr end;
+	PsError *err;
 
 	finish(&files->bytes, generation, lsn, files->nfiles);
 	pthread_mutex_lock(&tl->generation_lock);
@@ -139,9 +139,9 @@ stop_files_save(Timeline *tl, StopFiles *files, uint64 generation, XLogRecPtr ls
 static void
 read_file(Timeline *tl, StringInfo bytes)
 {
-	char		path[MAXPGPATH];
+	char path[MAXPGPATH];
 	struct stat st;
-	int			fd;
+	int fd;
 
 	snprintf(path, sizeof(path), "%s/" STOP_FILES_NAME, tl->dir);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -168,13 +168,13 @@ read_file(Timeline *tl, StringInfo bytes)
 static PsError *
 visit_all(const char *data, size_t len, StopFileVisitor visit, void *arg)
 {
-	size_t		pos = HEADER_SIZE;
+	size_t pos = HEADER_SIZE;
 
 	for (uint32 left = ps_get32(data + 24); left > 0; left--)
 	{
-		char		name[MAXPGPATH];
-		size_t		name_len = ps_get32(data + pos);
-		size_t		size = ps_get32(data + pos + 4);
+		char name[MAXPGPATH];
+		size_t name_len = ps_get32(data + pos);
+		size_t size = ps_get32(data + pos + 4);
 
 		if (name_len >= sizeof(name) || pos + ENTRY_SIZE + name_len + size > len)
 			return ps_error(PS_SQLSTATE_CORRUPTED, "file \"" STOP_FILES_NAME "\" is not what its checksum says");
@@ -190,13 +190,13 @@ PsError *
 stop_files_visit(Timeline *tl, uint64 generation, XLogRecPtr checkpoint_lsn, StopFileVisitor visit, void *arg)
 {
 	StringInfoData bytes;
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	initStringInfo(&bytes);
 	read_file(tl, &bytes);
 	if (bytes.len > 0)
 	{
-		XLogRecPtr	lsn = ps_get64(bytes.data + 16);
+		XLogRecPtr lsn = ps_get64(bytes.data + 16);
 
 		/* the checkpoint comes right after, but for the header of a page */
 		if (ps_get64(bytes.data + 8) + 1 == generation &&
@@ -216,8 +216,8 @@ stop_files_branch(Timeline *parent, XLogRecPtr lsn, const char *dir)
 	read_file(parent, &bytes);
 	if (bytes.len > 0 && ps_get64(bytes.data + 16) == lsn)
 	{
-		char	   *path = psprintf("%s/" STOP_FILES_NAME, dir);
-		PsError    *err;
+		char *path = psprintf("%s/" STOP_FILES_NAME, dir);
+		PsError *err;
 
 		bytes.len -= CRC_SIZE;
 		finish(&bytes, 0, lsn, ps_get32(bytes.data + 24));

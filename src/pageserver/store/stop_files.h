@@ -33,8 +33,8 @@
 
 typedef struct StopFiles
 {
-	StringInfoData bytes;		/* the file, without its CRC */
-	uint32		nfiles;
+	StringInfoData bytes; /* the file, without its CRC */
+	uint32 nfiles;
 } StopFiles;
 
 extern void stop_files_init(StopFiles *files);
@@ -46,7 +46,7 @@ extern PsError *stop_files_add(StopFiles *files, const char *name, const char *d
 /* Durable when it returns.  Refused if the timeline has another generation, or its WAL another end. */
 extern PsError *stop_files_save(Timeline *tl, StopFiles *files, uint64 generation, XLogRecPtr lsn);
 
-typedef PsError *(*StopFileVisitor) (void *arg, const char *name, const char *data, size_t len);
+typedef PsError *(*StopFileVisitor)(void *arg, const char *name, const char *data, size_t len);
 
 /*
  * Calls visit for each file that a compute of this generation, whose checkpoint
@@ -57,4 +57,4 @@ extern PsError *stop_files_visit(Timeline *tl, uint64 generation, XLogRecPtr che
 /* A branch begins at an LSN of the parent: copies the file, if it is of that LSN, into dir, which is synced later. */
 extern void stop_files_branch(Timeline *parent, XLogRecPtr lsn, const char *dir);
 
-#endif							/* PS_STOP_FILES_H */
+#endif /* PS_STOP_FILES_H */

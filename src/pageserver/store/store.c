@@ -51,7 +51,7 @@ store_forget_purged_tenant(Store *store, Tenant *tenant)
 void
 store_put_timeline(Store *store, Timeline *tl)
 {
-	PsError    *err = tl->tenant->claim_fd == TENANT_NOT_CLAIMED ? tenant_claim(tl->tenant) : NULL;
+	PsError *err = tl->tenant->claim_fd == TENANT_NOT_CLAIMED ? tenant_claim(tl->tenant) : NULL;
 
 	/* who attaches a tenant has looked for that; here it is too late for more than a word */
 	if (err != NULL)
@@ -69,7 +69,7 @@ store_put_timeline(Store *store, Timeline *tl)
 Timeline *
 store_named(Store *store, const char *name)
 {
-	PsId		id;
+	PsId id;
 
 	/* that of a branch whose manifest cannot be read may be "" */
 	for (int i = 0; i < store->ntimelines && name[0] != '\0'; i++)
@@ -84,9 +84,9 @@ store_named(Store *store, const char *name)
 PsError *
 store_list_ids(const char *path, PsId **ids, int *n)
 {
-	DIR		   *dir = opendir(path);
+	DIR *dir = opendir(path);
 	struct dirent *de;
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	*ids = NULL;
 	*n = 0;
@@ -94,7 +94,7 @@ store_list_ids(const char *path, PsId **ids, int *n)
 		return ps_error(ps_errno_state(), "could not open directory \"%s\": %m", path);
 	while (errno = 0, (de = readdir(dir)) != NULL)
 	{
-		PsId		id;
+		PsId id;
 
 		if (ps_id_parse(de->d_name, &id))
 		{
@@ -155,10 +155,10 @@ store_drop_old_names(Timeline **list, int n)
 static void
 check_names(Store *store)
 {
-	int			nall;
-	int			n = 0;
-	Timeline  **all = store_list(store, &nall);
-	Timeline  **list = pg_malloc(Max(nall, 1) * sizeof(Timeline *));
+	int nall;
+	int n = 0;
+	Timeline **all = store_list(store, &nall);
+	Timeline **list = pg_malloc(Max(nall, 1) * sizeof(Timeline *));
 
 	/* what is in the trash has no name that others could not have */
 	for (int i = 0; i < nall; i++)
@@ -168,8 +168,8 @@ check_names(Store *store)
 	qsort(list, n, sizeof(Timeline *), by_name);
 	for (int i = 1; i < n; i++)
 	{
-		Timeline   *replaced = replaced_one(list[i - 1], list[i]);
-		PsError    *err = NULL;
+		Timeline *replaced = replaced_one(list[i - 1], list[i]);
+		PsError *err = NULL;
 
 		if (list[i]->name[0] == '\0' || strcmp(list[i - 1]->name, list[i]->name) != 0)
 			continue;
@@ -193,11 +193,11 @@ check_names(Store *store)
 static PsError *
 open_tenant(Store *store, const PsId *id)
 {
-	Tenant	   *tenant = tenant_alloc(store, id);
-	PsError    *problem;
-	Timeline  **timelines;
-	int			n;
-	PsError    *err;
+	Tenant *tenant = tenant_alloc(store, id);
+	PsError *problem;
+	Timeline **timelines;
+	int n;
+	PsError *err;
 
 	store_put_tenant(store, tenant);
 	/* after a kill, that it is marked, or no longer is, may not be durable yet */
@@ -224,10 +224,10 @@ open_tenant(Store *store, const PsId *id)
 static PsError *
 open_tenants(Store *store)
 {
-	char	   *path = psprintf("%s/tenants", store->config->store_dir);
-	PsId	   *ids;
-	int			n;
-	PsError    *err = store_list_ids(path, &ids, &n);
+	char *path = psprintf("%s/tenants", store->config->store_dir);
+	PsId *ids;
+	int n;
+	PsError *err = store_list_ids(path, &ids, &n);
 
 	for (int i = 0; i < n && err == NULL; i++)
 		err = open_tenant(store, &ids[i]);
@@ -241,7 +241,7 @@ static PsError *
 open_aio(Store *store)
 {
 	const Config *config = store->config;
-	AioMethod	method = AIO_URING;
+	AioMethod method = AIO_URING;
 
 	if (config->io_method != NULL)
 		(void) aio_method_by_name(config->io_method, &method);
@@ -268,10 +268,10 @@ make_tmp(const char *path)
 PsError *
 store_open(const Config *config, Store **result)
 {
-	Store	   *store = pg_malloc0(sizeof(Store));
+	Store *store = pg_malloc0(sizeof(Store));
 	pthread_condattr_t attr;
-	char	   *path;
-	PsError    *err = NULL;
+	char *path;
+	PsError *err = NULL;
 
 	store->config = config;
 	atomic_init(&store->stopping, false);
@@ -358,8 +358,8 @@ store_close(Store *store)
 void
 store_reload(Store *store, const Config *config)
 {
-	Tenant	  **tenants;
-	int			n;
+	Tenant **tenants;
+	int n;
 
 	atomic_store(&store->config, config);
 
@@ -392,8 +392,8 @@ store_config(const Store *store)
 static PsError *
 use_and_unlock(Store *store, Timeline *tl, const Waiter *waiter)
 {
-	bool		was_open = tl->life == TIMELINE_OPEN;
-	PsError    *err;
+	bool was_open = tl->life == TIMELINE_OPEN;
+	PsError *err;
 
 	tl->users++;
 	err = store_begin_use(store, tl, waiter);
@@ -408,9 +408,9 @@ use_and_unlock(Store *store, Timeline *tl, const Waiter *waiter)
 PsError *
 store_use(Store *store, const PsId *tenant, const PsId *timeline, const Waiter *waiter, Timeline **tl)
 {
-	char		a[PS_ID_TEXT],
-				b[PS_ID_TEXT];
-	PsError    *err = NULL;
+	char a[PS_ID_TEXT],
+		b[PS_ID_TEXT];
+	PsError *err = NULL;
 
 	*tl = NULL;
 	pthread_mutex_lock(&store->lock);
@@ -432,7 +432,7 @@ store_use(Store *store, const PsId *tenant, const PsId *timeline, const Waiter *
 PsError *
 store_no_such_branch(const Store *store, const char *name)
 {
-	bool		detached = false;
+	bool detached = false;
 	const Timeline *deleted = trash_named(store, name);
 
 	if (deleted != NULL)
@@ -447,7 +447,7 @@ store_no_such_branch(const Store *store, const char *name)
 PsError *
 store_use_branch(Store *store, const char *name, const Waiter *waiter, Timeline **tl)
 {
-	PsError    *err;
+	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
 	*tl = store_named(store, name);
@@ -461,7 +461,7 @@ store_use_branch(Store *store, const char *name, const Waiter *waiter, Timeline 
 PsError *
 store_named_settled(Store *store, const char *name, const Waiter *waiter, Timeline **tl)
 {
-	PsError    *err;
+	PsError *err;
 
 	while ((*tl = store_named(store, name)) != NULL)
 	{
@@ -476,10 +476,10 @@ store_named_settled(Store *store, const char *name, const Waiter *waiter, Timeli
 	return store_no_such_branch(store, name);
 }
 
-Timeline  **
+Timeline **
 store_list(Store *store, int *n)
 {
-	Timeline  **list;
+	Timeline **list;
 
 	pthread_mutex_lock(&store->lock);
 	*n = store->ntimelines;
@@ -499,7 +499,7 @@ store_list_free(Timeline **list, int n)
 {
 	if (n > 0)
 	{
-		Store	   *store = list[0]->tenant->store;
+		Store *store = list[0]->tenant->store;
 
 		pthread_mutex_lock(&store->lock);
 		for (int i = 0; i < n; i++)
@@ -519,8 +519,7 @@ store_read_stats(Store *store, StoreReadStats *stats)
 		.reads = atomic_load_explicit(&store->reads, memory_order_relaxed),
 		.layers_searched = atomic_load_explicit(&store->layers_searched, memory_order_relaxed),
 		.page_cache_hits = cache.hits,
-		.page_cache_misses = cache.misses
-	};
+		.page_cache_misses = cache.misses};
 }
 
 void
@@ -558,7 +557,7 @@ store_destroy_timeline(Store *store, Timeline *tl)
 void
 store_release(Timeline *tl)
 {
-	Store	   *store = tl->tenant->store;
+	Store *store = tl->tenant->store;
 
 	pthread_mutex_lock(&store->lock);
 	store_end_use(store, tl, true);

@@ -17,16 +17,16 @@
 
 #define TENANTS_DIR "tenants"
 
-#define LOCK_TRIES 50
+#define LOCK_TRIES      50
 #define LOCK_PAUSE_USEC 2000
 
 struct LockFile
 {
-	int			fd;
-	char	   *path;
-	char	   *dir;
-	struct stat dir_was;		/* when the file was taken */
-	char	   *head;			/* all lines but the state */
+	int fd;
+	char *path;
+	char *dir;
+	struct stat dir_was; /* when the file was taken */
+	char *head;          /* all lines but the state */
 };
 
 /* ---- init ---- */
@@ -34,16 +34,16 @@ struct LockFile
 PsError *
 store_dir_init(const char *dir)
 {
-	char	   *path = pg_strdup(dir);
-	char	   *tenants = psprintf("%s/%s", dir, TENANTS_DIR);
-	char	   *conf = psprintf("%s/%s", dir, CONFIG_FILE_NAME);
-	char	   *version = psprintf("%s/%s", dir, STORE_VERSION_FILE);
-	char	   *parent = psprintf("%s/..", dir);
-	char		number[16];
+	char *path = pg_strdup(dir);
+	char *tenants = psprintf("%s/%s", dir, TENANTS_DIR);
+	char *conf = psprintf("%s/%s", dir, CONFIG_FILE_NAME);
+	char *version = psprintf("%s/%s", dir, STORE_VERSION_FILE);
+	char *parent = psprintf("%s/..", dir);
+	char number[16];
 	StringInfoData text;
-	int			kind = pg_check_dir(dir);
-	bool		begun = false;
-	PsError    *err = NULL;
+	int kind = pg_check_dir(dir);
+	bool begun = false;
+	PsError *err = NULL;
 
 	initStringInfo(&text);
 	if (kind < 0)
@@ -100,12 +100,12 @@ done:
 static PsError *
 check_version(const char *dir)
 {
-	char	   *path = psprintf("%s/%s", dir, STORE_VERSION_FILE);
-	FILE	   *file = fopen(path, "re");
-	char		text[32] = "";
-	char	   *end;
-	long		format;
-	PsError    *err = NULL;
+	char *path = psprintf("%s/%s", dir, STORE_VERSION_FILE);
+	FILE *file = fopen(path, "re");
+	char text[32] = "";
+	char *end;
+	long format;
+	PsError *err = NULL;
 
 	if (file == NULL && errno == ENOENT)
 		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "\"%s\" is not a store: it has no file %s", dir, STORE_VERSION_FILE),
@@ -129,7 +129,7 @@ check_version(const char *dir)
 			err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the store \"%s\" has format %ld, and this pageserver reads format %d",
 										 dir, format, STORE_FORMAT),
 								format > STORE_FORMAT ? "It was made by a newer version: use that one."
-								: "It was made by an older version: export its branches with that one and import them.");
+													  : "It was made by an older version: export its branches with that one and import them.");
 	}
 	free(path);
 	return err;
@@ -164,7 +164,7 @@ store_dir_check(const char *dir)
 static int
 read_pid(int fd)
 {
-	char		text[32] = "";
+	char text[32] = "";
 
 	return pread(fd, text, sizeof(text) - 1, 0) > 0 ? atoi(text) : 0;
 }
@@ -194,8 +194,8 @@ open_and_lock(const char *dir, const char *path, int *result)
 	{
 		struct stat by_fd;
 		struct stat by_name;
-		int			fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-		PsError    *err;
+		int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		PsError *err;
 
 		if (fd < 0)
 			return ps_error(PS_SQLSTATE_IO, "could not open the lock file \"%s\": %m", path);
@@ -222,11 +222,11 @@ open_and_lock(const char *dir, const char *path, int *result)
 PsError *
 lock_file_take(const char *dir, int port, const char *socket_dir, LockFile **result)
 {
-	LockFile   *lock;
-	char	   *path = psprintf("%s/%s", dir, STORE_LOCK_FILE);
-	int			fd;
-	int			old_pid;
-	PsError    *err = open_and_lock(dir, path, &fd);
+	LockFile *lock;
+	char *path = psprintf("%s/%s", dir, STORE_LOCK_FILE);
+	int fd;
+	int old_pid;
+	PsError *err = open_and_lock(dir, path, &fd);
 
 	if (err != NULL)
 	{
@@ -241,8 +241,7 @@ lock_file_take(const char *dir, int port, const char *socket_dir, LockFile **res
 	lock->path = path;
 	lock->dir = pg_strdup(dir);
 	lock->head = psprintf("%d\n%s\n%ld\n%d\n%s\n", (int) getpid(), dir, (long) time(NULL), port, socket_dir);
-	err = stat(dir, &lock->dir_was) < 0 ? ps_error(PS_SQLSTATE_IO, "could not stat \"%s\": %m", dir) :
-		lock_file_set_state(lock, "starting");
+	err = stat(dir, &lock->dir_was) < 0 ? ps_error(PS_SQLSTATE_IO, "could not stat \"%s\": %m", dir) : lock_file_set_state(lock, "starting");
 	if (err != NULL)
 	{
 		lock_file_release(lock);
@@ -271,12 +270,11 @@ PsError *
 lock_file_check(const LockFile *lock)
 {
 	struct stat was;
-	bool		gone;
-	int			pid;
+	bool gone;
+	int pid;
 
 	if (!is_same_file(lock->dir, &lock->dir_was, &gone))
-		return ps_error(PS_SQLSTATE_STATE, gone ? "the directory \"%s\" of the store is gone" :
-						"the directory \"%s\" is another one than the store was started in", lock->dir);
+		return ps_error(PS_SQLSTATE_STATE, gone ? "the directory \"%s\" of the store is gone" : "the directory \"%s\" is another one than the store was started in", lock->dir);
 	if (fstat(lock->fd, &was) == 0 && !is_same_file(lock->path, &was, &gone))
 		return ps_error(PS_SQLSTATE_STATE, gone ? "the lock file \"%s\" is gone" : "the lock file \"%s\" was replaced by another one",
 						lock->path);
@@ -289,9 +287,9 @@ lock_file_check(const LockFile *lock)
 PsError *
 lock_file_set_state(LockFile *lock, const char *state)
 {
-	char	   *text = psprintf("%s%-8s\n", lock->head, state);
-	size_t		len = strlen(text);
-	PsError    *err = NULL;
+	char *text = psprintf("%s%-8s\n", lock->head, state);
+	size_t len = strlen(text);
+	PsError *err = NULL;
 
 	/* one write, of a length that does not change from state to state: a reader never sees half of it */
 	errno = ENOSPC;

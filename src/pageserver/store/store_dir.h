@@ -11,9 +11,9 @@
  * STORE/PAGESERVER_VERSION holds this number.  It changes when the files of a
  * store change so that an older or newer daemon cannot read them.
  */
-#define STORE_FORMAT 1
+#define STORE_FORMAT       1
 #define STORE_VERSION_FILE "PAGESERVER_VERSION"
-#define STORE_LOCK_FILE "pageserver.pid"
+#define STORE_LOCK_FILE    "pageserver.pid"
 
 /*
  * Makes a store in a directory that does not exist or is empty.  After an
@@ -52,4 +52,4 @@ extern PsError *lock_file_set_state(LockFile *lock, const char *state);
 /* Removes the file and the lock. */
 extern void lock_file_release(LockFile *lock);
 
-#endif							/* PS_STORE_DIR_H */
+#endif /* PS_STORE_DIR_H */

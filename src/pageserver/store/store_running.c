@@ -21,8 +21,8 @@ static PsError *
 write_running(const char *path, int fd)
 {
 	struct stat st;
-	char		text[512];
-	int			len;
+	char text[512];
+	int len;
 
 	if (fstat(fd, &st) < 0)
 		return ps_error(PS_SQLSTATE_IO, "could not look at file \"%s\": %m", path);
@@ -42,8 +42,8 @@ static PsError *
 check_running(const char *dir, const char *path, int fd)
 {
 	struct stat st;
-	char		text[32] = "";
-	PsError    *err;
+	char text[32] = "";
+	PsError *err;
 
 	if (fstat(fd, &st) < 0 || pread(fd, text, sizeof(text) - 1, 0) < 0)
 		return ps_error(PS_SQLSTATE_IO, "could not read file \"%s\": %m", path);
@@ -58,9 +58,9 @@ check_running(const char *dir, const char *path, int fd)
 PsError *
 store_running_begin(const char *dir)
 {
-	char	   *path = psprintf("%s/%s", dir, STORE_RUNNING_FILE);
-	int			fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	PsError    *err;
+	char *path = psprintf("%s/%s", dir, STORE_RUNNING_FILE);
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	PsError *err;
 
 	if (fd < 0)
 		err = ps_error(ps_errno_state(), "could not open file \"%s\": %m", path);
@@ -78,7 +78,7 @@ store_running_begin(const char *dir)
 void
 store_running_end(const char *dir)
 {
-	char	   *path = psprintf("%s/%s", dir, STORE_RUNNING_FILE);
+	char *path = psprintf("%s/%s", dir, STORE_RUNNING_FILE);
 
 	if (unlink(path) != 0)
 		ps_log(PS_WARNING, "could not remove file \"%s\": %m", path);

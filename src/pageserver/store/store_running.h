@@ -21,4 +21,4 @@ extern PsError *store_running_begin(const char *dir);
 /* A clean end. */
 extern void store_running_end(const char *dir);
 
-#endif							/* PS_STORE_RUNNING_H */
+#endif /* PS_STORE_RUNNING_H */

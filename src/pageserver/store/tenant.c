@@ -14,19 +14,19 @@
 #include "base/sync.h"
 #include "timeline/timeline_impl.h"
 
-#define TENANT_FORMAT "pageserver tenant"
+#define TENANT_FORMAT  "pageserver tenant"
 #define TENANT_VERSION 2
 
 /* Writes DIR/tenant.json, which nobody looks at yet. */
 PsError *
 tenant_write(const Tenant *tenant, const char *dir)
 {
-	char		path[MAXPGPATH];
-	char		text[PS_ID_TEXT];
-	char		sysid[32];
-	json_t	   *root;
-	char	   *dump = NULL;
-	PsError    *err;
+	char path[MAXPGPATH];
+	char text[PS_ID_TEXT];
+	char sysid[32];
+	json_t *root;
+	char *dump = NULL;
+	PsError *err;
 
 	snprintf(sysid, sizeof(sysid), UINT64_FORMAT, tenant->system_identifier);
 	root = json_pack("{s:s, s:i, s:s, s:s, s:i}", "format", TENANT_FORMAT, "version", TENANT_VERSION, "tenant",
@@ -45,15 +45,15 @@ tenant_write(const Tenant *tenant, const char *dir)
 PsError *
 tenant_read(Tenant *tenant)
 {
-	char		path[MAXPGPATH];
-	json_t	   *root;
+	char path[MAXPGPATH];
+	json_t *root;
 	const char *format = NULL;
 	const char *id = NULL;
 	const char *sysid = NULL;
-	char		text[PS_ID_TEXT];
-	int			version;
-	int			segment_size;
-	PsError    *err = NULL;
+	char text[PS_ID_TEXT];
+	int version;
+	int segment_size;
+	PsError *err = NULL;
 
 	snprintf(path, sizeof(path), "%s/tenant.json", tenant->dir);
 	PS_TRY(json_file_read("file", path, &root));
@@ -81,8 +81,8 @@ tenant_read(Tenant *tenant)
 Tenant *
 tenant_alloc(Store *store, const PsId *id)
 {
-	Tenant	   *tenant = pg_malloc0(sizeof(Tenant));
-	char		text[PS_ID_TEXT];
+	Tenant *tenant = pg_malloc0(sizeof(Tenant));
+	char text[PS_ID_TEXT];
 
 	tenant->id = *id;
 	tenant->store = store;
@@ -108,7 +108,7 @@ tenant_free(Tenant *tenant)
 static char *
 redo_workdir(const Tenant *tenant)
 {
-	char		id[PS_ID_TEXT];
+	char id[PS_ID_TEXT];
 
 	return psprintf("%s/tmp/redo-%s", tenant->store->config->store_dir, ps_id_format(&tenant->id, id));
 }
@@ -117,14 +117,14 @@ PsError *
 tenant_begin_use(Tenant *tenant)
 {
 	const Config *config = tenant->store->config;
-	char	   *workdir = redo_workdir(tenant);
+	char *workdir = redo_workdir(tenant);
 	RedoOptions options = {.bindir = config->bindir,
 						   .workdir = workdir,
 						   .segment_size = tenant->segment_size,
-						   .wal_log_hints = true,	/* every compute has it on (src/compute/settings.c) */
+						   .wal_log_hints = true, /* every compute has it on (src/compute/settings.c) */
 						   .max_helpers = config->redo_helpers > 0 ? config->redo_helpers : (int) sysconf(_SC_NPROCESSORS_ONLN),
 						   .timeout_ms = config->redo_timeout};
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	pthread_mutex_lock(&tenant->lock);
 	if (tenant->nopen == 0)
@@ -144,7 +144,7 @@ tenant_end_use(Tenant *tenant)
 	pthread_mutex_lock(&tenant->lock);
 	if (--tenant->nopen == 0)
 	{
-		char	   *workdir = redo_workdir(tenant);
+		char *workdir = redo_workdir(tenant);
 
 		redo_pool_free(tenant->redo);
 		tenant->redo = NULL;
@@ -158,15 +158,15 @@ tenant_end_use(Tenant *tenant)
 
 typedef struct Loaded
 {
-	Timeline   *tl;
-	bool		has_ancestor;
-	PsId		ancestor;
+	Timeline *tl;
+	bool has_ancestor;
+	PsId ancestor;
 } Loaded;
 
 typedef struct LoadedList
 {
-	Loaded	   *items;
-	int			n;
+	Loaded *items;
+	int n;
 } LoadedList;
 
 static int
@@ -185,12 +185,12 @@ cmp_id(const void *key, const void *item)
 static void
 link_ancestors(const LoadedList *list)
 {
-	char		text[PS_ID_TEXT];
+	char text[PS_ID_TEXT];
 
 	for (int i = 0; i < list->n; i++)
 	{
-		Loaded	   *loaded = &list->items[i];
-		Loaded	   *ancestor;
+		Loaded *loaded = &list->items[i];
+		Loaded *ancestor;
 
 		if (!loaded->has_ancestor)
 			continue;
@@ -203,8 +203,8 @@ link_ancestors(const LoadedList *list)
 	}
 	for (int i = 0; i < list->n; i++)
 	{
-		Timeline   *tl = list->items[i].tl;
-		int			depth = 0;
+		Timeline *tl = list->items[i].tl;
+		int depth = 0;
 
 		for (Timeline *a = tl->ancestor; a != NULL && depth <= list->n; a = a->ancestor)
 			depth++;
@@ -223,11 +223,11 @@ link_ancestors(const LoadedList *list)
 PsError *
 tenant_load(Tenant *tenant, const PsError *problem, Timeline ***timelines, int *n)
 {
-	char	   *path = psprintf("%s/timelines", tenant->dir);
-	LoadedList	list = {0};
-	PsId	   *ids;
-	int			nids;
-	PsError    *err = store_list_ids(path, &ids, &nids);
+	char *path = psprintf("%s/timelines", tenant->dir);
+	LoadedList list = {0};
+	PsId *ids;
+	int nids;
+	PsError *err = store_list_ids(path, &ids, &nids);
 
 	*timelines = NULL;
 	*n = 0;
@@ -241,7 +241,7 @@ tenant_load(Tenant *tenant, const PsError *problem, Timeline ***timelines, int *
 	atomic_store(&tenant->nunknown, 0);
 	while (err == NULL && list.n < nids)
 	{
-		Loaded	   *loaded = &list.items[list.n];
+		Loaded *loaded = &list.items[list.n];
 
 		err = timeline_load(tenant, &ids[list.n], problem, &loaded->tl, &loaded->has_ancestor, &loaded->ancestor);
 		if (err != NULL)

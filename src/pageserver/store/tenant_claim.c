@@ -22,7 +22,7 @@
 static socklen_t
 claim_address(const Tenant *tenant, struct sockaddr_un *addr)
 {
-	char		id[PS_ID_TEXT];
+	char id[PS_ID_TEXT];
 
 	memset(addr, 0, sizeof(*addr));
 	addr->sun_family = AF_UNIX;
@@ -35,13 +35,13 @@ claim_address(const Tenant *tenant, struct sockaddr_un *addr)
 static PsError *
 claimed_error(const Tenant *tenant, const struct sockaddr_un *addr, socklen_t len)
 {
-	int			fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct ucred cred = {0};
-	socklen_t	cred_len = sizeof(cred);
-	char		id[PS_ID_TEXT];
-	char		link[64];
-	char		store[MAXPGPATH];
-	ssize_t		n;
+	socklen_t cred_len = sizeof(cred);
+	char id[PS_ID_TEXT];
+	char link[64];
+	char store[MAXPGPATH];
+	ssize_t n;
 
 	if (fd < 0 || connect(fd, (const struct sockaddr *) addr, len) != 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &cred_len) != 0)
 		cred.pid = 0;
@@ -59,8 +59,8 @@ PsError *
 tenant_claim(Tenant *tenant)
 {
 	struct sockaddr_un addr;
-	socklen_t	len = claim_address(tenant, &addr);
-	int			fd;
+	socklen_t len = claim_address(tenant, &addr);
+	int fd;
 
 	if (tenant->claim_fd >= 0)
 		return NULL;

@@ -13,20 +13,20 @@
 void
 tenant_read_names(const Tenant *tenant, StringInfo names, int *nbranches, const char *wanted, bool *found)
 {
-	char	   *path = psprintf("%s/timelines", tenant->dir);
-	PsId	   *ids;
-	int			n;
+	char *path = psprintf("%s/timelines", tenant->dir);
+	PsId *ids;
+	int n;
 
 	ps_error_free(store_list_ids(path, &ids, &n));
 	*nbranches = 0;
 	for (int i = 0; i < n; i++)
 	{
-		char		id[PS_ID_TEXT];
-		char	   *dir = psprintf("%s/%s", path, ps_id_format(&ids[i], id));
-		char	   *mark = psprintf("%s/%s", dir, TRASH_MARK_FILE);
-		bool		deleted = access(mark, F_OK) == 0;
-		Manifest	m;
-		PsError    *err = manifest_read(dir, &m);
+		char id[PS_ID_TEXT];
+		char *dir = psprintf("%s/%s", path, ps_id_format(&ids[i], id));
+		char *mark = psprintf("%s/%s", dir, TRASH_MARK_FILE);
+		bool deleted = access(mark, F_OK) == 0;
+		Manifest m;
+		PsError *err = manifest_read(dir, &m);
 
 		(*nbranches) += !deleted;
 		if (err != NULL && !deleted)
@@ -70,7 +70,7 @@ store_list_tenants(Store *store, int *n)
 	list = pg_malloc0(Max(*n, 1) * sizeof(TenantInfo));
 	for (int i = 0; i < *n; i++)
 	{
-		Tenant	   *tenant = store->tenants[i];
+		Tenant *tenant = store->tenants[i];
 
 		list[i].id = tenant->id;
 		list[i].attached = tenant->life == TENANT_ATTACHED;
@@ -100,7 +100,7 @@ store_list_tenants(Store *store, int *n)
 	pthread_mutex_unlock(&store->lock);
 	for (int i = 0; i < *n; i++)
 	{
-		Tenant	   *tenant;
+		Tenant *tenant;
 
 		if (list[i].attached)
 			continue;

@@ -28,13 +28,13 @@
 Timeline *
 trash_named(const Store *store, const char *name)
 {
-	Timeline   *last = NULL;
-	PsId		id;
-	bool		by_id = ps_id_parse(name, &id);
+	Timeline *last = NULL;
+	PsId id;
+	bool by_id = ps_id_parse(name, &id);
 
 	for (int i = 0; i < store->ntimelines; i++)
 	{
-		Timeline   *tl = store->timelines[i];
+		Timeline *tl = store->timelines[i];
 
 		if (!tl->in_trash)
 			continue;
@@ -56,7 +56,7 @@ not_in_trash(const char *name)
 PsError *
 trash_error(const Timeline *tl)
 {
-	char		id[PS_ID_TEXT];
+	char id[PS_ID_TEXT];
 
 	return ps_error_hint(ps_error(PS_SQLSTATE_NOT_FOUND, "branch \"%s\" does not exist any more, it was deleted", tl->name),
 						 "\"pageserver_ctl branch undelete %s\" brings it back.", ps_id_format(&tl->id, id));
@@ -73,8 +73,8 @@ trash_error(const Timeline *tl)
 static PsError *
 put_mark(const Timeline *tl, const TrashMark *mark)
 {
-	Outcome		outcome;
-	PsError    *err = trash_mark_write(tl->dir, tl->tenant->store->clock, mark, &outcome);
+	Outcome outcome;
+	PsError *err = trash_mark_write(tl->dir, tl->tenant->store->clock, mark, &outcome);
 
 	if (outcome != OUTCOME_UNKNOWN)
 		return err;
@@ -85,9 +85,9 @@ put_mark(const Timeline *tl, const TrashMark *mark)
 PsError *
 store_trash_branch(Store *store, const char *name, const char *by, const Waiter *waiter, Timeline **result)
 {
-	TrashMark	mark;
-	Timeline   *tl;
-	PsError    *err;
+	TrashMark mark;
+	Timeline *tl;
+	PsError *err;
 
 	trash_mark_make(&mark, store->clock, by);
 	pthread_mutex_lock(&store->lock);
@@ -107,7 +107,7 @@ store_trash_branch(Store *store, const char *name, const char *by, const Waiter 
 		{
 			tl->in_trash = true;
 			tl->trash_mark = mark;
-			tl->users++;		/* until store_finish_trash() */
+			tl->users++; /* until store_finish_trash() */
 			if (tl->life == TIMELINE_OPEN)
 				timeline_stop(tl);
 			*result = tl;
@@ -121,7 +121,7 @@ store_trash_branch(Store *store, const char *name, const char *by, const Waiter 
 void
 store_finish_trash(Timeline *tl)
 {
-	Store	   *store = tl->tenant->store;
+	Store *store = tl->tenant->store;
 
 	pthread_mutex_lock(&store->lock);
 	/* others may have closed it, then taken it out of the trash */
@@ -154,8 +154,8 @@ find_settled(Store *store, const char *name, const Waiter *waiter, Timeline **tl
 static PsError *
 find_to_undelete(Store *store, const char *name, const char *new_name, const Waiter *waiter, Timeline **result)
 {
-	Timeline   *tl;
-	PsError    *err;
+	Timeline *tl;
+	PsError *err;
 
 	for (;;)
 	{
@@ -182,8 +182,8 @@ PsError *
 store_undelete_branch(Store *store, const char *name, const char *new_name, const Waiter *waiter,
 					  char result[TIMELINE_NAME_MAX + 1])
 {
-	Timeline   *tl;
-	PsError    *err;
+	Timeline *tl;
+	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
 	err = store_save_names(store, waiter);
@@ -228,8 +228,8 @@ store_undelete_branch(Store *store, const char *name, const char *new_name, cons
 static PsError *
 take_out(Store *store, Timeline *tl, bool *gone)
 {
-	Outcome		outcome;
-	PsError    *err;
+	Outcome outcome;
+	PsError *err;
 
 	store_begin_change(store, tl);
 	pthread_mutex_unlock(&store->lock);
@@ -249,8 +249,8 @@ take_out(Store *store, Timeline *tl, bool *gone)
 static PsError *
 check_is_only_one(const Store *store, const Timeline *tl)
 {
-	char		a[PS_ID_TEXT];
-	char		b[PS_ID_TEXT];
+	char a[PS_ID_TEXT];
+	char b[PS_ID_TEXT];
 
 	for (int i = 0; i < store->ntimelines; i++)
 	{
@@ -267,10 +267,10 @@ check_is_only_one(const Store *store, const Timeline *tl)
 PsError *
 store_purge_branch(Store *store, const char *name, const Waiter *waiter, Timeline **result)
 {
-	Timeline   *tl;
-	PsId		id;
-	bool		gone = false;
-	PsError    *err;
+	Timeline *tl;
+	PsId id;
+	bool gone = false;
+	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
 	err = find_settled(store, name, waiter, &tl);
@@ -291,8 +291,8 @@ find_old(Store *store)
 {
 	for (int i = 0; i < store->ntimelines; i++)
 	{
-		Timeline   *tl = store->timelines[i];
-		PsError    *err;
+		Timeline *tl = store->timelines[i];
+		PsError *err;
 
 		if (!tl->in_trash || tl->changing || (tl->life != TIMELINE_CLOSED && tl->life != TIMELINE_BROKEN) ||
 			tl->tenant->life != TENANT_ATTACHED ||
@@ -311,11 +311,11 @@ trash_empty(Store *store)
 {
 	for (;;)
 	{
-		Timeline   *tl;
-		char		name[TIMELINE_NAME_MAX + 1];
-		char		id[PS_ID_TEXT];
-		bool		gone = false;
-		PsError    *err = NULL;
+		Timeline *tl;
+		char name[TIMELINE_NAME_MAX + 1];
+		char id[PS_ID_TEXT];
+		bool gone = false;
+		PsError *err = NULL;
 
 		pthread_mutex_lock(&store->lock);
 		tl = atomic_load(&store->stopping) ? NULL : find_old(store);
@@ -341,8 +341,8 @@ trash_empty(Store *store)
 static int
 by_time_left(const void *a, const void *b)
 {
-	int64		x = ((const DeletedInfo *) a)->time_left;
-	int64		y = ((const DeletedInfo *) b)->time_left;
+	int64 x = ((const DeletedInfo *) a)->time_left;
+	int64 y = ((const DeletedInfo *) b)->time_left;
 
 	return x < y ? -1 : x > y;
 }
@@ -350,16 +350,16 @@ by_time_left(const void *a, const void *b)
 DeletedInfo *
 store_list_deleted(Store *store, int *n)
 {
-	int			nall;
-	Timeline  **all = store_list(store, &nall);
+	int nall;
+	Timeline **all = store_list(store, &nall);
 	DeletedInfo *list = pg_malloc0(Max(nall, 1) * sizeof(DeletedInfo));
 
 	*n = 0;
 	for (int i = 0; i < nall; i++)
 	{
 		DeletedInfo *deleted = &list[*n];
-		TrashMark	mark;
-		bool		is_deleted;
+		TrashMark mark;
+		bool is_deleted;
 
 		pthread_mutex_lock(&store->lock);
 		is_deleted = all[i]->in_trash;
@@ -392,8 +392,8 @@ store_list_deleted_free(DeletedInfo *list, int n)
 bool
 trash_is_protected(const char *timeline_dir)
 {
-	char	   *path = psprintf("%s/protected", timeline_dir);
-	bool		is_protected = access(path, F_OK) == 0;
+	char *path = psprintf("%s/protected", timeline_dir);
+	bool is_protected = access(path, F_OK) == 0;
 
 	pfree(path);
 	return is_protected;
@@ -402,8 +402,8 @@ trash_is_protected(const char *timeline_dir)
 PsError *
 trash_set_protected(const char *timeline_dir, bool is_protected)
 {
-	char	   *path = psprintf("%s/protected", timeline_dir);
-	PsError    *err = set_mark_file(path, is_protected);
+	char *path = psprintf("%s/protected", timeline_dir);
+	PsError *err = set_mark_file(path, is_protected);
 
 	pfree(path);
 	return err;
@@ -412,9 +412,9 @@ trash_set_protected(const char *timeline_dir, bool is_protected)
 PsError *
 store_protect_branch(Store *store, const char *name, bool is_protected, const Waiter *waiter)
 {
-	Timeline   *tl;
-	PsError    *err;
-	PsError    *undo;
+	Timeline *tl;
+	PsError *err;
+	PsError *undo;
 
 	pthread_mutex_lock(&store->lock);
 	err = store_named_settled(store, name, waiter, &tl);

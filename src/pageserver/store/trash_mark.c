@@ -13,12 +13,12 @@
 #include "store/trash_mark.h"
 
 #define HEAD_SIZE (4 + 4 + 16 + 8 + 8 + 4)
-#define MAX_SIZE (HEAD_SIZE + TRASH_MARK_BY_MAX + 4)
+#define MAX_SIZE  (HEAD_SIZE + TRASH_MARK_BY_MAX + 4)
 
 static pg_crc32c
 crc_of(const char *data, size_t len)
 {
-	pg_crc32c	crc;
+	pg_crc32c crc;
 
 	INIT_CRC32C(crc);
 	COMP_CRC32C(crc, data, len);
@@ -38,10 +38,10 @@ trash_mark_make(TrashMark *mark, StoreClock *clock, const char *by)
 static PsError *
 put_in_place(const char *path, StoreClock *clock, const TrashMark *mark, Outcome *outcome)
 {
-	char	   *tmp = psprintf("%s.tmp", path);
-	char		buf[MAX_SIZE];
-	size_t		len = strlen(mark->by);
-	PsError    *err;
+	char *tmp = psprintf("%s.tmp", path);
+	char buf[MAX_SIZE];
+	size_t len = strlen(mark->by);
+	PsError *err;
 
 	ps_put32(buf, TRASH_MARK_MAGIC);
 	ps_put32(buf + 4, TRASH_MARK_VERSION);
@@ -77,9 +77,9 @@ take_away(const char *path)
 PsError *
 trash_mark_write(const char *dir, StoreClock *clock, const TrashMark *mark, Outcome *outcome)
 {
-	char	   *path = psprintf("%s/%s", dir, TRASH_MARK_FILE);
-	PsError    *err = put_in_place(path, clock, mark, outcome);
-	PsError    *undo;
+	char *path = psprintf("%s/%s", dir, TRASH_MARK_FILE);
+	PsError *err = put_in_place(path, clock, mark, outcome);
+	PsError *undo;
 
 	if (*outcome == OUTCOME_UNKNOWN)
 	{
@@ -95,10 +95,10 @@ trash_mark_write(const char *dir, StoreClock *clock, const TrashMark *mark, Outc
 PsError *
 trash_mark_remove(const char *dir, StoreClock *clock, const TrashMark *mark)
 {
-	char	   *path = psprintf("%s/%s", dir, TRASH_MARK_FILE);
-	PsError    *err = take_away(path);
-	Outcome		outcome;
-	PsError    *undo;
+	char *path = psprintf("%s/%s", dir, TRASH_MARK_FILE);
+	PsError *err = take_away(path);
+	Outcome outcome;
+	PsError *undo;
 
 	if (err != NULL && (undo = put_in_place(path, clock, mark, &outcome)) != NULL)
 		ps_log_error(PS_WARNING, undo, "\"%s\" may be out of the trash after a restart", dir);
@@ -110,8 +110,8 @@ trash_mark_remove(const char *dir, StoreClock *clock, const TrashMark *mark)
 static PsError *
 read_file(const char *path, char *buf, size_t size, ssize_t *len, bool *found)
 {
-	int			fd = open(path, O_RDONLY | O_CLOEXEC);
-	PsError    *err = NULL;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	PsError *err = NULL;
 
 	*found = fd >= 0;
 	*len = 0;
@@ -127,13 +127,13 @@ read_file(const char *path, char *buf, size_t size, ssize_t *len, bool *found)
 PsError *
 trash_mark_read(const char *dir, StoreClock *clock, TrashMark *mark, bool *found)
 {
-	char	   *path = psprintf("%s/%s", dir, TRASH_MARK_FILE);
-	char	   *tmp = psprintf("%s.tmp", path);
-	char		buf[MAX_SIZE + 1];
-	ssize_t		len;
-	bool		valid;
-	Outcome		outcome;
-	PsError    *err = read_file(path, buf, sizeof(buf), &len, found);
+	char *path = psprintf("%s/%s", dir, TRASH_MARK_FILE);
+	char *tmp = psprintf("%s.tmp", path);
+	char buf[MAX_SIZE + 1];
+	ssize_t len;
+	bool valid;
+	Outcome outcome;
+	PsError *err = read_file(path, buf, sizeof(buf), &len, found);
 
 	/* what a crash has left */
 	(void) unlink(tmp);
@@ -144,8 +144,8 @@ trash_mark_read(const char *dir, StoreClock *clock, TrashMark *mark, bool *found
 		return err;
 	}
 	valid = len > HEAD_SIZE && ps_get32(buf) == TRASH_MARK_MAGIC && ps_get32(buf + 4) == TRASH_MARK_VERSION &&
-		ps_get32(buf + 40) <= TRASH_MARK_BY_MAX && len == HEAD_SIZE + (ssize_t) ps_get32(buf + 40) + 4 &&
-		ps_get32(buf + len - 4) == crc_of(buf, len - 4);
+			ps_get32(buf + 40) <= TRASH_MARK_BY_MAX && len == HEAD_SIZE + (ssize_t) ps_get32(buf + 40) + 4 &&
+			ps_get32(buf + len - 4) == crc_of(buf, len - 4);
 	if (valid)
 	{
 		mark->at = (int64) ps_get64(buf + 24);

@@ -14,16 +14,16 @@
  * store_clock_now(), the machine's clock, length of the text that follows, who
  * did it, CRC32C of all before.
  */
-#define TRASH_MARK_FILE "deleted"
-#define TRASH_MARK_MAGIC 0x50535452 /* "PSTR" */
+#define TRASH_MARK_FILE    "deleted"
+#define TRASH_MARK_MAGIC   0x50535452 /* "PSTR" */
 #define TRASH_MARK_VERSION 1
-#define TRASH_MARK_BY_MAX 255
+#define TRASH_MARK_BY_MAX  255
 
 typedef struct TrashMark
 {
-	int64		at;				/* store_clock_now() */
-	TimestampTz when;			/* by the machine's clock, for people */
-	char		by[TRASH_MARK_BY_MAX + 1];
+	int64 at;         /* store_clock_now() */
+	TimestampTz when; /* by the machine's clock, for people */
+	char by[TRASH_MARK_BY_MAX + 1];
 } TrashMark;
 
 extern void trash_mark_make(TrashMark *mark, StoreClock *clock, const char *by);
@@ -43,4 +43,4 @@ extern PsError *trash_mark_read(const char *dir, StoreClock *clock, TrashMark *m
 /* s until it is older than the interval. */
 extern int64 trash_mark_time_left(const TrashMark *mark, StoreClock *clock, int interval);
 
-#endif							/* PS_TRASH_MARK_H */
+#endif /* PS_TRASH_MARK_H */

@@ -24,9 +24,9 @@ end_change(Store *store, Tenant *tenant, bool deleted)
 PsError *
 store_trash_tenant(Store *store, const char *name, const char *by)
 {
-	Tenant	   *tenant;
-	Outcome		outcome;
-	PsError    *err;
+	Tenant *tenant;
+	Outcome outcome;
+	PsError *err;
 
 	PS_TRY(tenant_begin_change(store, name, false, &tenant));
 	trash_mark_make(&tenant->trash_mark, store->clock, by);
@@ -44,8 +44,8 @@ store_trash_tenant(Store *store, const char *name, const char *by)
 PsError *
 store_undelete_tenant(Store *store, const char *name)
 {
-	Tenant	   *tenant;
-	PsError    *err;
+	Tenant *tenant;
+	PsError *err;
 
 	PS_TRY(tenant_begin_change(store, name, true, &tenant));
 	/* it may have been deleted without having been detached before, in another store */
@@ -65,10 +65,10 @@ store_undelete_tenant(Store *store, const char *name)
 static PsError *
 remove_tenant(Store *store, Tenant *tenant)
 {
-	char		id[PS_ID_TEXT];
-	char	   *path = psprintf("%s/tmp/deleted-tenant-%s", store->config->store_dir, ps_id_format(&tenant->id, id));
-	bool		files_stay = false;
-	PsError    *err = NULL;
+	char id[PS_ID_TEXT];
+	char *path = psprintf("%s/tmp/deleted-tenant-%s", store->config->store_dir, ps_id_format(&tenant->id, id));
+	bool files_stay = false;
+	PsError *err = NULL;
 
 	if (rename(tenant->dir, path) != 0)
 		err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", tenant->dir, path);
@@ -84,7 +84,7 @@ remove_tenant(Store *store, Tenant *tenant)
 		store_forget_purged_tenant(store, tenant);
 		pthread_mutex_unlock(&store->lock);
 		if (!files_stay)
-			(void) rmtree(path, true);	/* says itself what it cannot remove; the next start does */
+			(void) rmtree(path, true); /* says itself what it cannot remove; the next start does */
 	}
 	else
 		end_change(store, tenant, tenant->deleted);
@@ -95,7 +95,7 @@ remove_tenant(Store *store, Tenant *tenant)
 PsError *
 store_purge_tenant(Store *store, const char *name)
 {
-	Tenant	   *tenant;
+	Tenant *tenant;
 
 	PS_TRY(tenant_begin_change(store, name, true, &tenant));
 	return remove_tenant(store, tenant);
@@ -106,9 +106,9 @@ trash_empty_tenants(Store *store)
 {
 	for (;;)
 	{
-		Tenant	   *tenant = NULL;
-		char		id[PS_ID_TEXT];
-		PsError    *err;
+		Tenant *tenant = NULL;
+		char id[PS_ID_TEXT];
+		PsError *err;
 
 		pthread_mutex_lock(&store->lock);
 		for (int i = 0; i < store->ntenants && !atomic_load(&store->stopping); i++)

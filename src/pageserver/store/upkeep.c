@@ -29,7 +29,7 @@
 #define TICK 60000
 
 /* Pause after a failure, ms; after each further one twice as long, up to the longest. */
-#define RETRY_DELAY 10000
+#define RETRY_DELAY         10000
 #define LONGEST_RETRY_DELAY (640 * 1000)
 
 /* The longest if there was no room on the disk, which can change at any time, ms. */
@@ -40,31 +40,31 @@
 
 typedef struct UpkeepThread
 {
-	Upkeep	   *upkeep;
-	UpkeepKind	kind;
-	pthread_t	thread;
+	Upkeep *upkeep;
+	UpkeepKind kind;
+	pthread_t thread;
 } UpkeepThread;
 
 struct Upkeep
 {
-	Store	   *store;			/* fixed */
-	int			nthreads;
+	Store *store; /* fixed */
+	int nthreads;
 	UpkeepThread *threads;
-	pthread_mutex_t lock;		/* a leaf; protects what follows, and Timeline.upkeep */
+	pthread_mutex_t lock; /* a leaf; protects what follows, and Timeline.upkeep */
 	pthread_cond_t wake;
-	uint64		wakes;			/* how often there may have been more to do than before */
-	bool		stopping;
+	uint64 wakes; /* how often there may have been more to do than before */
+	bool stopping;
 };
 
 /* Takes garbage away if enough has changed since the last time (*done), or if it is wanted now. */
 static PsError *
 collect_garbage(Timeline *tl, bool now, GcResult *result, bool *done)
 {
-	LayerSet   *set = timeline_layers(tl);
-	uint64		total = 0;
-	uint64		fresh = 0;
-	int64		ms = timeline_now_ms();
-	PsError    *err = NULL;
+	LayerSet *set = timeline_layers(tl);
+	uint64 total = 0;
+	uint64 fresh = 0;
+	int64 ms = timeline_now_ms();
+	PsError *err = NULL;
 
 	memset(result, 0, sizeof(*result));
 	for (int i = 0; i < layer_map_count(set->map); i++)
@@ -101,11 +101,11 @@ collect_garbage(Timeline *tl, bool now, GcResult *result, bool *done)
 static PsError *
 upkeep_files(Timeline *tl, bool all)
 {
-	bool		done = true;
-	int			made = 0;
-	GcResult	result;
-	PsError    *copy_err;
-	PsError    *err = NULL;
+	bool done = true;
+	int made = 0;
+	GcResult result;
+	PsError *copy_err;
+	PsError *err = NULL;
 
 	damage_look_again(tl);
 	copy_err = copy_databases(tl);
@@ -129,8 +129,8 @@ upkeep_files(Timeline *tl, bool all)
 static bool
 set_error(Timeline *tl, UpkeepKind kind, const PsError *err)
 {
-	char	   *known = tl->upkeep_errors[kind];
-	bool		is_news;
+	char *known = tl->upkeep_errors[kind];
+	bool is_news;
 
 	pthread_mutex_lock(&tl->lock);
 	is_news = err != NULL && strncmp(known, err->message, sizeof(tl->upkeep_errors[kind]) - 1) != 0;
@@ -142,8 +142,8 @@ set_error(Timeline *tl, UpkeepKind kind, const PsError *err)
 PsError *
 upkeep_timeline(Timeline *tl, bool all)
 {
-	bool		done = true;
-	PsError    *err = NULL;
+	bool done = true;
+	PsError *err = NULL;
 
 	pthread_mutex_lock(&tl->upkeep_lock);
 	history_advance(tl);
@@ -163,8 +163,8 @@ upkeep_timeline(Timeline *tl, bool all)
 static bool
 is_quiet(Timeline *tl)
 {
-	uint64		distance = (uint64) tl->tenant->store->config->gc_horizon * 1024 * 1024;
-	bool		quiet = atomic_load(&tl->tenant->nunknown) == 0;
+	uint64 distance = (uint64) tl->tenant->store->config->gc_horizon * 1024 * 1024;
+	bool quiet = atomic_load(&tl->tenant->nunknown) == 0;
 
 	pthread_mutex_lock(&tl->lock);
 	quiet = quiet && tl->ncopies == 0;
@@ -180,7 +180,7 @@ is_quiet(Timeline *tl)
 void
 upkeep_plan(Timeline *tl, bool quiet)
 {
-	uint32		spread = 0;
+	uint32 spread = 0;
 
 	for (int i = 0; i < sizeof(tl->id.b); i++)
 		spread = spread * 31 + tl->id.b[i];
@@ -195,10 +195,10 @@ upkeep_plan(Timeline *tl, bool quiet)
 static Timeline *
 take_due(Upkeep *upkeep, UpkeepKind kind, int64 *wait_ms)
 {
-	int			n;
-	Timeline  **list = store_list(upkeep->store, &n);
-	int64		now = timeline_now_ms();
-	Timeline   *next = NULL;
+	int n;
+	Timeline **list = store_list(upkeep->store, &n);
+	int64 now = timeline_now_ms();
+	Timeline *next = NULL;
 
 	pthread_mutex_lock(&upkeep->lock);
 	*wait_ms = TICK;
@@ -216,8 +216,7 @@ take_due(Upkeep *upkeep, UpkeepKind kind, int64 *wait_ms)
 	}
 	/* quiet, unless there is more to do, or somebody asks meanwhile */
 	if (next != NULL)
-		next->upkeep[kind] = (UpkeepTurn) {.due = now + UPKEEP_PERIOD, .quiet = true, .busy = true,
-		.failures = next->upkeep[kind].failures};
+		next->upkeep[kind] = (UpkeepTurn) {.due = now + UPKEEP_PERIOD, .quiet = true, .busy = true, .failures = next->upkeep[kind].failures};
 	pthread_mutex_unlock(&upkeep->lock);
 	for (int i = 0; i < n && next != NULL; i++)
 		if (list[i] == next)
@@ -233,8 +232,8 @@ take_due(Upkeep *upkeep, UpkeepKind kind, int64 *wait_ms)
 static int64
 retry_delay(int failures, const PsError *err)
 {
-	int64		longest = ps_error_is(err, PS_SQLSTATE_DISK_FULL) ? LONGEST_ROOM_DELAY : LONGEST_RETRY_DELAY;
-	int64		delay = RETRY_DELAY;
+	int64 longest = ps_error_is(err, PS_SQLSTATE_DISK_FULL) ? LONGEST_ROOM_DELAY : LONGEST_RETRY_DELAY;
+	int64 delay = RETRY_DELAY;
 
 	for (int i = 1; i < failures && delay < longest; i++)
 		delay *= 2;
@@ -269,7 +268,7 @@ give_back(Upkeep *upkeep, UpkeepKind kind, Timeline *tl, const PsError *err, boo
 static bool
 has_level0(Timeline *tl)
 {
-	int			n;
+	int n;
 
 	pthread_mutex_lock(&tl->lock);
 	n = tl->layers != NULL ? tl->level0 : 0;
@@ -281,8 +280,8 @@ has_level0(Timeline *tl)
 static PsError *
 merge_level0(Timeline *tl, bool *more)
 {
-	bool		done = true;
-	PsError    *err = NULL;
+	bool done = true;
+	PsError *err = NULL;
 
 	while (err == NULL && done)
 	{
@@ -296,7 +295,7 @@ merge_level0(Timeline *tl, bool *more)
 static PsError *
 do_all(Timeline *tl)
 {
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	pthread_mutex_lock(&tl->upkeep_lock);
 	history_advance(tl);
@@ -310,9 +309,9 @@ do_all(Timeline *tl)
 static PsError *
 work_on(Upkeep *upkeep, UpkeepKind kind, Timeline *tl, bool *is_news)
 {
-	Store	   *store = upkeep->store;
-	bool		more = false;
-	PsError    *err;
+	Store *store = upkeep->store;
+	bool more = false;
+	PsError *err;
 
 	*is_news = false;
 	if (kind == UPKEEP_LEVEL0 && !has_level0(tl))
@@ -345,7 +344,7 @@ static void
 wait_for_work(Upkeep *upkeep, uint64 wakes, int64 ms)
 {
 	struct timespec ts;
-	int			rc = 0;
+	int rc = 0;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	ts.tv_sec += ms / 1000 + 1;
@@ -358,7 +357,7 @@ wait_for_work(Upkeep *upkeep, uint64 wakes, int64 ms)
 static bool
 look(Upkeep *upkeep, uint64 *wakes)
 {
-	bool		stopping;
+	bool stopping;
 
 	pthread_mutex_lock(&upkeep->lock);
 	*wakes = upkeep->wakes;
@@ -370,17 +369,17 @@ look(Upkeep *upkeep, uint64 *wakes)
 static void *
 upkeep_main(void *arg)
 {
-	UpkeepKind	kind = ((UpkeepThread *) arg)->kind;
-	Upkeep	   *upkeep = ((UpkeepThread *) arg)->upkeep;
-	uint64		wakes;
+	UpkeepKind kind = ((UpkeepThread *) arg)->kind;
+	Upkeep *upkeep = ((UpkeepThread *) arg)->upkeep;
+	uint64 wakes;
 
 	ps_thread_name(kind == UPKEEP_LEVEL0 ? "merge" : "upkeep");
 	while (look(upkeep, &wakes))
 	{
-		int64		wait_ms;
-		Timeline   *tl;
-		bool		is_news;
-		PsError    *err;
+		int64 wait_ms;
+		Timeline *tl;
+		bool is_news;
+		PsError *err;
 
 		store_clock_tick(upkeep->store->clock);
 		/* which waits until nobody holds what it removes */
@@ -407,9 +406,9 @@ upkeep_main(void *arg)
 PsError *
 upkeep_start(Store *store, Upkeep **result)
 {
-	Upkeep	   *upkeep = pg_malloc0(sizeof(Upkeep));
+	Upkeep *upkeep = pg_malloc0(sizeof(Upkeep));
 	pthread_condattr_t attr;
-	int			rc = 0;
+	int rc = 0;
 
 	upkeep->store = store;
 	upkeep->threads = pg_malloc0(Max(store->config->compaction_workers, 1) * UPKEEP_KINDS * sizeof(UpkeepThread));
@@ -454,7 +453,7 @@ upkeep_wake(Upkeep *upkeep, Timeline *tl)
 void
 upkeep_opened(Upkeep *upkeep, Timeline *tl)
 {
-	bool		quiet;
+	bool quiet;
 
 	if (upkeep == NULL)
 		return;

@@ -40,7 +40,7 @@ stopping_error(void)
 PsError *
 store_wait(Store *store, const Waiter *waiter)
 {
-	bool		canceled;
+	bool canceled;
 
 	if (atomic_load(&store->stopping))
 		return stopping_error();
@@ -69,7 +69,7 @@ is_closed(Store *store, Timeline *tl)
 PsError *
 store_open_timeline(Store *store, Timeline *tl, const Waiter *waiter)
 {
-	PsError    *err;
+	PsError *err;
 
 	Assert(tl->life == TIMELINE_CLOSED && (tl->ancestor == NULL || tl->ancestor->uses > 0));
 	tl->life = TIMELINE_OPENING;
@@ -125,7 +125,7 @@ store_end_change(Store *store, Timeline *tl)
 static PsError *
 use_one(Store *store, Timeline *tl, const Waiter *waiter)
 {
-	PsError    *err;
+	PsError *err;
 
 	while (tl->life == TIMELINE_OPENING || tl->life == TIMELINE_CLOSING || (tl->changing && tl->life != TIMELINE_OPEN))
 		PS_TRY(store_wait(store, waiter));
@@ -154,10 +154,10 @@ use_one(Store *store, Timeline *tl, const Waiter *waiter)
 PsError *
 store_begin_use(Store *store, Timeline *tl, const Waiter *waiter)
 {
-	Timeline  **chain;
-	Timeline   *t;
-	int			n = 0;
-	PsError    *err = NULL;
+	Timeline **chain;
+	Timeline *t;
+	int n = 0;
+	PsError *err = NULL;
 
 	if (tl->in_trash)
 		return trash_error(tl);
@@ -217,14 +217,14 @@ store_close_timeline(Store *store, Timeline *tl)
 static Timeline *
 find_idle(Store *store)
 {
-	int			timeout = store->config->idle_timeline_timeout;
-	int64		before = timeline_now_ms() - (int64) timeout * 1000;
+	int timeout = store->config->idle_timeline_timeout;
+	int64 before = timeline_now_ms() - (int64) timeout * 1000;
 
 	if (timeout == 0)
 		return NULL;
 	for (int i = 0; i < store->ntimelines; i++)
 	{
-		Timeline   *tl = store->timelines[i];
+		Timeline *tl = store->timelines[i];
 
 		if (tl->life == TIMELINE_OPEN && tl->uses == 0 && tl->last_used <= before && timeline_is_settled(tl))
 			return tl;
@@ -235,14 +235,14 @@ find_idle(Store *store)
 static void *
 idle_main(void *arg)
 {
-	Store	   *store = arg;
+	Store *store = arg;
 
 	ps_thread_name("idle");
 	pthread_mutex_lock(&store->lock);
 	while (!atomic_load(&store->stopping))
 	{
-		Timeline   *tl = find_idle(store);
-		int64		pause = (int64) store->config->idle_timeline_timeout * 1000 / 4;
+		Timeline *tl = find_idle(store);
+		int64 pause = (int64) store->config->idle_timeline_timeout * 1000 / 4;
 
 		if (tl != NULL)
 		{
@@ -265,7 +265,7 @@ idle_main(void *arg)
 PsError *
 store_start_idle_thread(Store *store)
 {
-	int			rc;
+	int rc;
 
 	rc = pthread_create(&store->idle_thread, NULL, idle_main, store);
 	store->has_idle_thread = rc == 0;

@@ -18,32 +18,32 @@
 
 /* Those of an age stay whose distance is at least this part of it, or the least distance. */
 #define AGE_PER_DISTANCE 64
-#define LEAST_DISTANCE USECS_PER_SEC
+#define LEAST_DISTANCE   USECS_PER_SEC
 
 typedef struct Arrival
 {
-	XLogRecPtr	lsn;
-	int64		at;				/* store_clock_now() */
-	TimestampTz machine;		/* the machine's clock */
-	uint32		run;
+	XLogRecPtr lsn;
+	int64 at;            /* store_clock_now() */
+	TimestampTz machine; /* the machine's clock */
+	uint32 run;
 } Arrival;
 
 struct Arrivals
 {
 	/* fixed */
 	StoreClock *clock;
-	char	   *path;
-	char	   *tmp;
+	char *path;
+	char *tmp;
 
 	/* of the thread that notes them, or opens or closes the timeline */
-	int			fd;				/* -1: the file is to be written anew */
-	off_t		size;			/* of what is right in it */
-	bool		failed;			/* an error was logged, and all has failed since */
+	int fd;      /* -1: the file is to be written anew */
+	off_t size;  /* of what is right in it */
+	bool failed; /* an error was logged, and all has failed since */
 
-	pthread_mutex_t lock;		/* a leaf, not held during I/O; protects what follows */
-	Arrival    *items;			/* ascending by lsn and at */
-	int			n;
-	int			cap;
+	pthread_mutex_t lock; /* a leaf, not held during I/O; protects what follows */
+	Arrival *items;       /* ascending by lsn and at */
+	int n;
+	int cap;
 };
 
 /* ---- the file ---- */
@@ -51,7 +51,7 @@ struct Arrivals
 static pg_crc32c
 crc_of(const char *data, size_t len)
 {
-	pg_crc32c	crc;
+	pg_crc32c crc;
 
 	INIT_CRC32C(crc);
 	COMP_CRC32C(crc, data, len);
@@ -81,8 +81,7 @@ encode(const Arrival *arrival, char buf[ARRIVALS_ENTRY_SIZE])
 static bool
 decode(const char buf[ARRIVALS_ENTRY_SIZE], Arrival *arrival)
 {
-	*arrival = (Arrival) {.lsn = ps_get64(buf), .at = (int64) ps_get64(buf + 8), .machine = (TimestampTz) ps_get64(buf + 16),
-		.run = ps_get32(buf + 24)};
+	*arrival = (Arrival) {.lsn = ps_get64(buf), .at = (int64) ps_get64(buf + 8), .machine = (TimestampTz) ps_get64(buf + 16), .run = ps_get32(buf + 24)};
 	return ps_get32(buf + 28) == crc_of(buf, 28);
 }
 
@@ -106,10 +105,10 @@ append(Arrivals *arrivals, const Arrival *arrival)
 static void
 read_file(Arrivals *arrivals, XLogRecPtr end, int64 now)
 {
-	char		head[ARRIVALS_HEAD_SIZE];
-	char	   *buf = NULL;
+	char head[ARRIVALS_HEAD_SIZE];
+	char *buf = NULL;
 	struct stat st;
-	off_t		len = 0;
+	off_t len = 0;
 
 	arrivals->fd = open(arrivals->path, O_RDWR | O_CLOEXEC);
 	if (arrivals->fd < 0 && errno == ENOENT)
@@ -126,7 +125,7 @@ read_file(Arrivals *arrivals, XLogRecPtr end, int64 now)
 		arrivals->size = sizeof(head);
 	while (arrivals->size > 0 && arrivals->size + ARRIVALS_ENTRY_SIZE <= len)
 	{
-		Arrival		arrival;
+		Arrival arrival;
 		const Arrival *last = arrivals->n > 0 ? &arrivals->items[arrivals->n - 1] : NULL;
 
 		if (!decode(buf + arrivals->size, &arrival) || arrival.lsn > end || arrival.at > now ||
@@ -149,9 +148,9 @@ read_file(Arrivals *arrivals, XLogRecPtr end, int64 now)
 static PsError *
 write_all(Arrivals *arrivals)
 {
-	size_t		size = ARRIVALS_HEAD_SIZE + (size_t) arrivals->n * ARRIVALS_ENTRY_SIZE;
-	char	   *buf = pg_malloc(size);
-	PsError    *err = NULL;
+	size_t size = ARRIVALS_HEAD_SIZE + (size_t) arrivals->n * ARRIVALS_ENTRY_SIZE;
+	char *buf = pg_malloc(size);
+	PsError *err = NULL;
 
 	if (arrivals->fd >= 0)
 		close(arrivals->fd);
@@ -179,7 +178,7 @@ write_all(Arrivals *arrivals)
 static PsError *
 write_last(Arrivals *arrivals)
 {
-	char		buf[ARRIVALS_ENTRY_SIZE];
+	char buf[ARRIVALS_ENTRY_SIZE];
 
 	if (arrivals->fd < 0)
 		return write_all(arrivals);
@@ -187,7 +186,7 @@ write_last(Arrivals *arrivals)
 	errno = ENOSPC;
 	if (pwrite(arrivals->fd, buf, sizeof(buf), arrivals->size) != sizeof(buf))
 	{
-		PsError    *err = ps_error(ps_errno_state(), "could not write file \"%s\": %m", arrivals->path);
+		PsError *err = ps_error(ps_errno_state(), "could not write file \"%s\": %m", arrivals->path);
 
 		close(arrivals->fd);
 		arrivals->fd = -1;
@@ -203,12 +202,12 @@ write_last(Arrivals *arrivals)
 static void
 thin_out(Arrivals *arrivals)
 {
-	int64		now = store_clock_now(arrivals->clock);
-	int			kept = 1;
+	int64 now = store_clock_now(arrivals->clock);
+	int kept = 1;
 
 	for (int i = 1; i < arrivals->n; i++)
 	{
-		int64		distance = Max((now - arrivals->items[i].at) / AGE_PER_DISTANCE, LEAST_DISTANCE);
+		int64 distance = Max((now - arrivals->items[i].at) / AGE_PER_DISTANCE, LEAST_DISTANCE);
 
 		if (i == arrivals->n - 1 || arrivals->items[i].at - arrivals->items[kept - 1].at >= distance)
 			arrivals->items[kept++] = arrivals->items[i];
@@ -220,9 +219,9 @@ thin_out(Arrivals *arrivals)
 static void
 note(Arrivals *arrivals, XLogRecPtr lsn, int64 now)
 {
-	Arrival		arrival = {.lsn = lsn, .at = now, .machine = machine_clock_now(), .run = store_clock_run(arrivals->clock)};
-	bool		thin;
-	PsError    *err;
+	Arrival arrival = {.lsn = lsn, .at = now, .machine = machine_clock_now(), .run = store_clock_run(arrivals->clock)};
+	bool thin;
+	PsError *err;
 
 	pthread_mutex_lock(&arrivals->lock);
 	append(arrivals, &arrival);
@@ -247,7 +246,7 @@ int64
 arrivals_note(Arrivals *arrivals, XLogRecPtr lsn)
 {
 	const Arrival *last = arrivals->n > 0 ? &arrivals->items[arrivals->n - 1] : NULL;
-	int64		now = store_clock_now(arrivals->clock);
+	int64 now = store_clock_now(arrivals->clock);
 
 	if (last != NULL && lsn <= last->lsn)
 		return 0;
@@ -260,8 +259,8 @@ arrivals_note(Arrivals *arrivals, XLogRecPtr lsn)
 Arrivals *
 arrivals_open(const char *timeline_dir, StoreClock *clock, XLogRecPtr end)
 {
-	Arrivals   *arrivals = pg_malloc0(sizeof(Arrivals));
-	int64		now = store_clock_now(clock);
+	Arrivals *arrivals = pg_malloc0(sizeof(Arrivals));
+	int64 now = store_clock_now(clock);
 
 	arrivals->clock = clock;
 	arrivals->path = psprintf("%s/%s", timeline_dir, ARRIVALS_FILE);
@@ -294,8 +293,8 @@ arrivals_close(Arrivals *arrivals)
 XLogRecPtr
 arrivals_older_than(Arrivals *arrivals, int64 age)
 {
-	int64		now = store_clock_now(arrivals->clock);
-	XLogRecPtr	lsn = InvalidXLogRecPtr;
+	int64 now = store_clock_now(arrivals->clock);
+	XLogRecPtr lsn = InvalidXLogRecPtr;
 
 	pthread_mutex_lock(&arrivals->lock);
 	for (int i = 0; i < arrivals->n && now - arrivals->items[i].at >= age; i++)
@@ -313,7 +312,7 @@ static TimestampTz *
 times_of(Arrivals *arrivals)
 {
 	TimestampTz *times = pg_malloc(Max(arrivals->n, 1) * sizeof(TimestampTz));
-	Arrival		ref = {.at = store_clock_now(arrivals->clock), .machine = machine_clock_now(), .run = store_clock_run(arrivals->clock)};
+	Arrival ref = {.at = store_clock_now(arrivals->clock), .machine = machine_clock_now(), .run = store_clock_run(arrivals->clock)};
 
 	for (int i = arrivals->n - 1; i >= 0; i--)
 	{
@@ -327,7 +326,7 @@ times_of(Arrivals *arrivals)
 XLogRecPtr
 arrivals_at(Arrivals *arrivals, TimestampTz when)
 {
-	XLogRecPtr	lsn = InvalidXLogRecPtr;
+	XLogRecPtr lsn = InvalidXLogRecPtr;
 	TimestampTz *times;
 
 	pthread_mutex_lock(&arrivals->lock);
@@ -342,7 +341,7 @@ arrivals_at(Arrivals *arrivals, TimestampTz when)
 bool
 arrivals_time_of(Arrivals *arrivals, XLogRecPtr lsn, TimestampTz *when)
 {
-	bool		found = false;
+	bool found = false;
 	TimestampTz *times;
 
 	pthread_mutex_lock(&arrivals->lock);

@@ -23,10 +23,10 @@
  * clock (16 bytes), CRC32C of all before; then entries of LSN, store_clock_now(),
  * the machine's clock, store_clock_run(), CRC32C of the entry before it.
  */
-#define ARRIVALS_FILE "arrivals"
-#define ARRIVALS_MAGIC 0x50534152	/* "PSAR" */
-#define ARRIVALS_VERSION 1
-#define ARRIVALS_HEAD_SIZE (4 + 4 + 16 + 4)
+#define ARRIVALS_FILE       "arrivals"
+#define ARRIVALS_MAGIC      0x50534152 /* "PSAR" */
+#define ARRIVALS_VERSION    1
+#define ARRIVALS_HEAD_SIZE  (4 + 4 + 16 + 4)
 #define ARRIVALS_ENTRY_SIZE (8 + 8 + 8 + 4 + 4)
 
 /* Two are noted with this pause between them at least, us. */
@@ -39,7 +39,7 @@ typedef struct Arrivals Arrivals;
  * that cannot be read is logged, and is no reason not to open the timeline.
  */
 extern Arrivals *arrivals_open(const char *timeline_dir, StoreClock *clock, XLogRecPtr end);
-extern void arrivals_close(Arrivals *arrivals);	/* NULL: nothing */
+extern void arrivals_close(Arrivals *arrivals); /* NULL: nothing */
 
 /*
  * Notes that WAL up to lsn is there, unless one was noted a moment ago: then it
@@ -60,4 +60,4 @@ extern XLogRecPtr arrivals_at(Arrivals *arrivals, TimestampTz when);
 /* When WAL up to lsn was there at the latest, by the same; false: it is not known. */
 extern bool arrivals_time_of(Arrivals *arrivals, XLogRecPtr lsn, TimestampTz *when);
 
-#endif							/* PS_ARRIVALS_H */
+#endif /* PS_ARRIVALS_H */

@@ -40,7 +40,7 @@ used(const Store *store)
 static uint64
 share(const Store *store)
 {
-	int			nfilled = atomic_load_explicit(&store->nfilled, memory_order_relaxed);
+	int nfilled = atomic_load_explicit(&store->nfilled, memory_order_relaxed);
 
 	return limit(store) / 2 / Max(nfilled, 1);
 }
@@ -77,7 +77,7 @@ static bool
 must_wait(const Timeline *tl)
 {
 	const Store *store = tl->tenant->store;
-	uint64		own = atomic_load_explicit(&tl->layer_memory, memory_order_relaxed);
+	uint64 own = atomic_load_explicit(&tl->layer_memory, memory_order_relaxed);
 
 	return own > limit(store) / 2 || (used(store) > limit(store) && own > share(store));
 }
@@ -89,10 +89,10 @@ must_wait(const Timeline *tl)
 static void
 ask_others(Store *store)
 {
-	int64		now = timeline_now_ms();
-	int64		asked = atomic_load(&store->layer_memory_asked);
-	Timeline  **list;
-	int			n;
+	int64 now = timeline_now_ms();
+	int64 asked = atomic_load(&store->layer_memory_asked);
+	Timeline **list;
+	int n;
 
 	if (now - asked < ASK_MS || !atomic_compare_exchange_strong(&store->layer_memory_asked, &asked, now))
 		return;
@@ -110,7 +110,7 @@ ask_others(Store *store)
 void
 layer_memory_wait(Timeline *tl)
 {
-	Store	   *store = tl->tenant->store;
+	Store *store = tl->tenant->store;
 
 	if (used(store) > limit(store) / 4 * 3)
 		ask_others(store);

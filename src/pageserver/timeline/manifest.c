@@ -27,11 +27,11 @@
 #include "base/sync.h"
 #include "timeline/timeline_impl.h"
 
-#define MANIFEST_NAME "timeline.json"
-#define MANIFEST_TMP MANIFEST_NAME ".tmp"	/* as replace_file() has them */
-#define MANIFEST_OLD MANIFEST_NAME ".old"
-#define MANIFEST_FORMAT "pageserver timeline"
-#define MANIFEST_VERSION 3
+#define MANIFEST_NAME           "timeline.json"
+#define MANIFEST_TMP            MANIFEST_NAME ".tmp" /* as replace_file() has them */
+#define MANIFEST_OLD            MANIFEST_NAME ".old"
+#define MANIFEST_FORMAT         "pageserver timeline"
+#define MANIFEST_VERSION        3
 #define MANIFEST_VERSION_COPIES 4
 
 /*
@@ -41,9 +41,9 @@
 static uint32
 crc_of(json_t *body)
 {
-	json_t	   *layers = json_incref(json_object_get(body, "layers"));
-	char	   *text;
-	pg_crc32c	crc;
+	json_t *layers = json_incref(json_object_get(body, "layers"));
+	char *text;
+	pg_crc32c crc;
 
 	json_object_del(body, "layers");
 	text = json_dumps(body, JSON_COMPACT | JSON_SORT_KEYS);
@@ -51,7 +51,7 @@ crc_of(json_t *body)
 	COMP_CRC32C(crc, text, strlen(text));
 	for (size_t i = 0; i < json_array_size(layers); i++)
 	{
-		json_t	   *layer = json_array_get(layers, i);
+		json_t *layer = json_array_get(layers, i);
 
 		COMP_CRC32C(crc, json_string_value(layer), json_string_length(layer));
 		COMP_CRC32C(crc, "\n", 1);
@@ -88,10 +88,10 @@ get_text(json_t *body, const char *name, char *out, size_t size)
 static bool
 get_lsn(json_t *body, const char *name, XLogRecPtr *lsn)
 {
-	char		text[32];
-	uint32		hi,
-				lo;
-	char		after;
+	char text[32];
+	uint32 hi,
+		lo;
+	char after;
 
 	if (!get_text(body, name, text, sizeof(text)) || sscanf(text, "%X/%X%c", &hi, &lo, &after) != 2)
 		return false;
@@ -102,9 +102,9 @@ get_lsn(json_t *body, const char *name, XLogRecPtr *lsn)
 static bool
 get_u64(json_t *body, const char *name, uint64 *v)
 {
-	char		text[32];
+	char text[32];
 	unsigned long long n;
-	char		after;
+	char after;
 
 	if (!get_text(body, name, text, sizeof(text)) || sscanf(text, "%llu%c", &n, &after) != 1)
 		return false;
@@ -115,7 +115,7 @@ get_u64(json_t *body, const char *name, uint64 *v)
 static bool
 get_u32(json_t *body, const char *name, uint32 *v)
 {
-	json_t	   *n = json_object_get(body, name);
+	json_t *n = json_object_get(body, name);
 
 	if (!json_is_integer(n) || json_integer_value(n) < 0 || json_integer_value(n) > PG_UINT32_MAX)
 		return false;
@@ -126,7 +126,7 @@ get_u32(json_t *body, const char *name, uint32 *v)
 static bool
 get_id(json_t *body, const char *name, PsId *id)
 {
-	char		text[PS_ID_TEXT];
+	char text[PS_ID_TEXT];
 
 	return get_text(body, name, text, sizeof(text)) && ps_id_parse(text, id);
 }
@@ -135,7 +135,7 @@ get_id(json_t *body, const char *name, PsId *id)
 static bool
 get_ancestor(json_t *body, Manifest *m)
 {
-	char		text[PS_ID_TEXT];
+	char text[PS_ID_TEXT];
 
 	if (!get_text(body, "ancestor", text, sizeof(text)))
 		return false;
@@ -149,7 +149,7 @@ get_ancestor(json_t *body, Manifest *m)
 static void
 format_layer(const LayerInfo *info, char text[LAYER_TEXT_MAX])
 {
-	char		name[LAYER_NAME_MAX];
+	char name[LAYER_NAME_MAX];
 
 	snprintf(text, LAYER_TEXT_MAX, "%s level %d entries %llu bytes %llu", layer_name_format(info, name), info->level,
 			 (unsigned long long) info->entries, (unsigned long long) info->file_size);
@@ -158,12 +158,12 @@ format_layer(const LayerInfo *info, char text[LAYER_TEXT_MAX])
 static bool
 parse_layer(const char *text, LayerInfo *info)
 {
-	char		name[LAYER_NAME_MAX];
-	size_t		len = strcspn(text, " ");
-	int			level;
+	char name[LAYER_NAME_MAX];
+	size_t len = strcspn(text, " ");
+	int level;
 	unsigned long long entries;
 	unsigned long long bytes;
-	char		again[LAYER_TEXT_MAX];
+	char again[LAYER_TEXT_MAX];
 
 	if (len >= sizeof(name))
 		return false;
@@ -189,7 +189,7 @@ get_replaced(json_t *body, Manifest *m)
 static bool
 get_copies(json_t *body, Manifest *m)
 {
-	json_t	   *copies = json_object_get(body, "copies");
+	json_t *copies = json_object_get(body, "copies");
 
 	if (copies == NULL)
 		return true;
@@ -197,8 +197,8 @@ get_copies(json_t *body, Manifest *m)
 	for (size_t i = 0; i < json_array_size(copies); i++)
 	{
 		const char *text = json_string_value(json_array_get(copies, i));
-		uint32		n[6];
-		char		after;
+		uint32 n[6];
+		char after;
 
 		if (text == NULL || sscanf(text, "%u/%u %X/%X %X/%X%c", &n[0], &n[1], &n[2], &n[3], &n[4], &n[5], &after) != 6)
 			return false;
@@ -211,7 +211,7 @@ get_copies(json_t *body, Manifest *m)
 static bool
 get_layers(json_t *body, Manifest *m)
 {
-	json_t	   *layers = json_object_get(body, "layers");
+	json_t *layers = json_object_get(body, "layers");
 
 	if (!json_is_array(layers))
 		return false;
@@ -234,13 +234,13 @@ get_layers(json_t *body, Manifest *m)
 static PsError *
 read_file(const char *dir, const char *name, Manifest *m)
 {
-	char		path[MAXPGPATH];
-	json_t	   *root;
-	json_t	   *body;
-	char		format[64];
-	uint32		version = 0;
-	char		crc[16];
-	PsError    *err = NULL;
+	char path[MAXPGPATH];
+	json_t *root;
+	json_t *body;
+	char format[64];
+	uint32 version = 0;
+	char crc[16];
+	PsError *err = NULL;
 
 	memset(m, 0, sizeof(*m));
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
@@ -288,16 +288,16 @@ manifest_read_old(const char *dir, Manifest *m)
 static PsError *
 manifest_text(const Manifest *m, const char *path, char **text)
 {
-	char		id[PS_ID_TEXT];
-	char		crc[16];
-	json_t	   *layers = json_array();
-	json_t	   *body = json_object();
-	json_t	   *root = json_object();
-	int			rc = 0;
+	char id[PS_ID_TEXT];
+	char crc[16];
+	json_t *layers = json_array();
+	json_t *body = json_object();
+	json_t *root = json_object();
+	int rc = 0;
 
 	for (int i = 0; i < m->nlayers; i++)
 	{
-		char		layer[LAYER_TEXT_MAX];
+		char layer[LAYER_TEXT_MAX];
 
 		format_layer(&m->layers[i], layer);
 		rc |= json_array_append_new(layers, json_string(layer));
@@ -318,7 +318,7 @@ manifest_text(const Manifest *m, const char *path, char **text)
 	rc |= json_object_set_new(body, "owner", json_string(m->owner));
 	if (m->ncopies > 0)
 	{
-		json_t	   *copies = json_array();
+		json_t *copies = json_array();
 
 		for (int i = 0; i < m->ncopies; i++)
 			rc |= json_array_append_new(copies, json_sprintf("%u/%u %X/%X %X/%X", m->copies[i].spc, m->copies[i].db,
@@ -344,9 +344,9 @@ manifest_text(const Manifest *m, const char *path, char **text)
 PsError *
 manifest_write(const char *dir, const Manifest *m, Outcome *outcome)
 {
-	char		path[MAXPGPATH];
-	char	   *text;
-	PsError    *err;
+	char path[MAXPGPATH];
+	char *text;
+	PsError *err;
 
 	*outcome = OUTCOME_NOT_DONE;
 	snprintf(path, sizeof(path), "%s/" MANIFEST_NAME, dir);
@@ -364,10 +364,10 @@ manifest_write(const char *dir, const Manifest *m, Outcome *outcome)
 PsError *
 manifest_write_new(const char *dir, const Manifest *m, bool sync)
 {
-	char		path[MAXPGPATH];
-	char		old[MAXPGPATH];
-	char	   *text;
-	PsError    *err;
+	char path[MAXPGPATH];
+	char old[MAXPGPATH];
+	char *text;
+	PsError *err;
 
 	snprintf(path, sizeof(path), "%s/" MANIFEST_NAME, dir);
 	snprintf(old, sizeof(old), "%s/" MANIFEST_OLD, dir);
@@ -383,7 +383,7 @@ manifest_write_new(const char *dir, const Manifest *m, bool sync)
 PsError *
 manifest_remove_stray(const char *dir)
 {
-	char		tmp[MAXPGPATH];
+	char tmp[MAXPGPATH];
 
 	snprintf(tmp, sizeof(tmp), "%s/" MANIFEST_TMP, dir);
 	if (unlink(tmp) != 0 && errno != ENOENT)
@@ -426,16 +426,16 @@ static PsError *
 save(Timeline *tl, const char *name, const LayerMap *map, XLogRecPtr disk_consistent_lsn, uint64 generation, const char *owner,
 	 Layer *const *add, int nadd, Outcome *outcome)
 {
-	Manifest	m = {.tenant = tl->tenant->id,
-					 .timeline = tl->id,
-					 .system_identifier = tl->system_identifier,
-					 .segment_size = tl->segment_size,
-					 .data_checksum_version = tl->data_checksum_version,
-					 .start_lsn = tl->start_lsn,
-					 .disk_consistent_lsn = disk_consistent_lsn,
-					 .gc_cutoff = timeline_gc_cutoff(tl),
-					 .generation = generation};
-	PsError    *err;
+	Manifest m = {.tenant = tl->tenant->id,
+				  .timeline = tl->id,
+				  .system_identifier = tl->system_identifier,
+				  .segment_size = tl->segment_size,
+				  .data_checksum_version = tl->data_checksum_version,
+				  .start_lsn = tl->start_lsn,
+				  .disk_consistent_lsn = disk_consistent_lsn,
+				  .gc_cutoff = timeline_gc_cutoff(tl),
+				  .generation = generation};
+	PsError *err;
 
 	m.has_replaced = tl->has_replaced;
 	m.replaced = tl->replaced;
@@ -478,7 +478,7 @@ PsError *
 timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn, uint64 generation, const char *owner,
 			  Layer *const *add, int nadd)
 {
-	Outcome		outcome;
+	Outcome outcome;
 
 	return save(tl, tl->saved_name, map, disk_consistent_lsn, generation, owner, add, nadd, &outcome);
 }
@@ -486,8 +486,8 @@ timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn, uint6
 PsError *
 timeline_save_name(Timeline *tl, const char *name, Outcome *outcome)
 {
-	LayerSet   *set = timeline_layers(tl);
-	PsError    *err = save(tl, name, set->map, tl->disk_consistent_lsn, tl->generation, tl->owner, NULL, 0, outcome);
+	LayerSet *set = timeline_layers(tl);
+	PsError *err = save(tl, name, set->map, tl->disk_consistent_lsn, tl->generation, tl->owner, NULL, 0, outcome);
 
 	layer_set_unref(set);
 	return err;

@@ -14,11 +14,11 @@
 static PsError *
 change_files(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int ndrop, const Layer *written, const DbCopy *copy)
 {
-	LayerSet   *set;
-	LayerSet   *old;
-	LayerMap   *map;
-	XLogRecPtr	lsn;
-	PsError    *err;
+	LayerSet *set;
+	LayerSet *old;
+	LayerMap *map;
+	XLogRecPtr lsn;
+	PsError *err;
 
 	pthread_mutex_lock(&tl->manifest_lock);
 	if (copy != NULL)

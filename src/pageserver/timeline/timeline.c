@@ -17,7 +17,7 @@
 LayerSet *
 layer_set_create(Layer *open, Layer *const *frozen, int nfrozen, LayerMap *map)
 {
-	LayerSet   *set = pg_malloc0(sizeof(LayerSet));
+	LayerSet *set = pg_malloc0(sizeof(LayerSet));
 
 	atomic_init(&set->refcount, 1);
 	set->open = open;
@@ -44,7 +44,7 @@ layer_set_unref(LayerSet *set)
 LayerSet *
 timeline_layers(Timeline *tl)
 {
-	LayerSet   *set;
+	LayerSet *set;
 
 	pthread_mutex_lock(&tl->lock);
 	set = tl->layers;
@@ -56,8 +56,8 @@ timeline_layers(Timeline *tl)
 LayerSet *
 timeline_files(Timeline *tl)
 {
-	LayerSet   *set = timeline_layers(tl);
-	LayerSet   *files = layer_set_files(set);
+	LayerSet *set = timeline_layers(tl);
+	LayerSet *files = layer_set_files(set);
 
 	layer_set_unref(set);
 	return files;
@@ -78,7 +78,7 @@ layer_set_files(const LayerSet *set)
 LayerSet *
 timeline_set_layers(Timeline *tl, LayerSet *set)
 {
-	LayerSet   *old = tl->layers;
+	LayerSet *old = tl->layers;
 
 	tl->layers = set;
 	if (set->map != old->map)
@@ -90,9 +90,9 @@ timeline_set_layers(Timeline *tl, LayerSet *set)
 LayerSet *
 timeline_set_map(Timeline *tl, LayerMap *map, int written)
 {
-	LayerSet   *now = tl->layers;
-	Layer	   *frozen[MAX_FROZEN];
-	int			n = now->nfrozen - written;
+	LayerSet *now = tl->layers;
+	Layer *frozen[MAX_FROZEN];
+	int n = now->nfrozen - written;
 
 	for (int i = 0; i < n; i++)
 		frozen[i] = layer_ref(now->frozen[i]);
@@ -104,7 +104,7 @@ timeline_set_map(Timeline *tl, LayerMap *map, int written)
 XLogRecPtr
 timeline_gc_cutoff(Timeline *tl)
 {
-	XLogRecPtr	cutoff;
+	XLogRecPtr cutoff;
 
 	pthread_mutex_lock(&tl->lock);
 	cutoff = Max(tl->gc_cutoff, tl->start_lsn);
@@ -125,7 +125,7 @@ is_pinned(const Timeline *tl, XLogRecPtr lsn, bool wal)
 static PsError *
 check_kept(const Timeline *tl, XLogRecPtr lsn, bool wal)
 {
-	XLogRecPtr	oldest = Max(tl->gc_cutoff, tl->start_lsn);
+	XLogRecPtr oldest = Max(tl->gc_cutoff, tl->start_lsn);
 
 	if (lsn >= oldest || is_pinned(tl, lsn, wal))
 		return NULL;
@@ -136,7 +136,7 @@ check_kept(const Timeline *tl, XLogRecPtr lsn, bool wal)
 PsError *
 timeline_layers_at(Timeline *tl, XLogRecPtr lsn, LayerSet **set)
 {
-	PsError    *err;
+	PsError *err;
 
 	pthread_mutex_lock(&tl->lock);
 	err = check_kept(tl, lsn, false);
@@ -162,7 +162,7 @@ add_pin(Timeline *tl, XLogRecPtr lsn, bool wal)
 static PsError *
 pin(Timeline *tl, XLogRecPtr lsn, bool wal)
 {
-	PsError    *err;
+	PsError *err;
 
 	pthread_mutex_lock(&tl->lock);
 	err = check_kept(tl, lsn, wal);
@@ -195,7 +195,7 @@ timeline_pin_branch(Timeline *tl, XLogRecPtr lsn)
 XLogRecPtr
 timeline_hold_history(Timeline *tl)
 {
-	XLogRecPtr	from;
+	XLogRecPtr from;
 
 	pthread_mutex_lock(&tl->lock);
 	from = Max(tl->gc_cutoff, tl->start_lsn);
@@ -239,7 +239,7 @@ timeline_unhold_history(Timeline *tl, XLogRecPtr from)
 XLogRecPtr
 timeline_pin_without_images(Timeline *tl)
 {
-	XLogRecPtr	lsn = InvalidXLogRecPtr;
+	XLogRecPtr lsn = InvalidXLogRecPtr;
 
 	pthread_mutex_lock(&tl->lock);
 	for (int i = 0; i < tl->npins && lsn == InvalidXLogRecPtr; i++)
@@ -262,8 +262,8 @@ timeline_pin_has_images(Timeline *tl, XLogRecPtr lsn)
 static int
 by_value(const void *a, const void *b)
 {
-	XLogRecPtr	x = *(const XLogRecPtr *) a;
-	XLogRecPtr	y = *(const XLogRecPtr *) b;
+	XLogRecPtr x = *(const XLogRecPtr *) a;
+	XLogRecPtr y = *(const XLogRecPtr *) b;
 
 	return x < y ? -1 : x > y;
 }
@@ -282,7 +282,7 @@ timeline_begin_gc(Timeline *tl, XLogRecPtr horizon)
 void
 timeline_readable(Timeline *tl, XLogRecPtr latest, XLogRecPtr *horizon, XLogRecPtr **points, int *npoints, XLogRecPtr *wal_from)
 {
-	int			n = 0;
+	int n = 0;
 
 	pthread_mutex_lock(&tl->lock);
 	*horizon = *wal_from = Min(Max(tl->gc_cutoff, tl->start_lsn), latest);
@@ -337,14 +337,14 @@ timeline_now_ms(void)
 
 /* A wait that is not over after so long is told to those who ask, and after so long to the log, ms. */
 #define REPORT_WAIT_AFTER 1000
-#define LOG_WAIT_AFTER 10000
+#define LOG_WAIT_AFTER    10000
 
 void
 timeline_report_wait(Timeline *tl, WaitKind kind, const char *fmt, ...)
 {
-	Wait	   *wait = &tl->waits[kind];
-	int64		now = timeline_now_ms();
-	va_list		args;
+	Wait *wait = &tl->waits[kind];
+	int64 now = timeline_now_ms();
+	va_list args;
 
 	if (wait->since == 0)
 		wait->since = now;
@@ -362,7 +362,7 @@ timeline_report_wait(Timeline *tl, WaitKind kind, const char *fmt, ...)
 void
 timeline_end_wait(Timeline *tl, WaitKind kind)
 {
-	Wait	   *wait = &tl->waits[kind];
+	Wait *wait = &tl->waits[kind];
 
 	if (wait->is_logged)
 		ps_log(PS_LOG, "branch \"%s\": WAL goes on after %lld ms", tl->name, (long long) (timeline_now_ms() - wait->since));
@@ -386,8 +386,8 @@ timeline_fail(Timeline *tl, PsError *err)
 PsError *
 timeline_failure(Timeline *tl)
 {
-	PsError    *err = ps_error(tl->failed->sqlstate, "branch \"%s\" takes in no more WAL after %X/%X: %s", tl->name,
-							   LSN_FORMAT_ARGS(tl->ingested_lsn), tl->failed->message);
+	PsError *err = ps_error(tl->failed->sqlstate, "branch \"%s\" takes in no more WAL after %X/%X: %s", tl->name,
+							LSN_FORMAT_ARGS(tl->ingested_lsn), tl->failed->message);
 
 	return tl->failed->hint ? ps_error_hint(err, "%s", tl->failed->hint) : err;
 }
@@ -395,13 +395,13 @@ timeline_failure(Timeline *tl)
 PsError *
 timeline_wait_ingested(Timeline *tl, XLogRecPtr lsn, int timeout_ms, const Waiter *waiter)
 {
-	int64		end = timeline_now_ms() + timeout_ms;
-	PsError    *err = NULL;
+	int64 end = timeline_now_ms() + timeout_ms;
+	PsError *err = NULL;
 
 	pthread_mutex_lock(&tl->lock);
 	while (tl->ingested_lsn < lsn)
 	{
-		bool		canceled;
+		bool canceled;
 
 		if (tl->failed != NULL)
 			err = timeline_failure(tl);
@@ -439,11 +439,11 @@ timeline_wal(Timeline *tl)
 void
 timeline_info(Timeline *tl, TimelineInfo *info)
 {
-	LayerSet   *set = timeline_layers(tl);
-	char		wal_error[sizeof(info->error)];
-	bool		wal_failed;
-	char		damaged_name[LAYER_NAME_MAX];
-	int			damaged = layers_damaged(set->map, damaged_name);
+	LayerSet *set = timeline_layers(tl);
+	char wal_error[sizeof(info->error)];
+	bool wal_failed;
+	char damaged_name[LAYER_NAME_MAX];
+	int damaged = layers_damaged(set->map, damaged_name);
 
 	memset(info, 0, sizeof(*info));
 	info->open = true;
@@ -507,7 +507,7 @@ timeline_info(Timeline *tl, TimelineInfo *info)
 PsError *
 timeline_read_settings(Timeline *tl, uint64 version, BranchSettings *settings)
 {
-	PsError    *err;
+	PsError *err;
 
 	pthread_mutex_lock(&tl->settings_lock);
 	err = branch_settings_read(tl->dir, version, settings);
@@ -518,7 +518,7 @@ timeline_read_settings(Timeline *tl, uint64 version, BranchSettings *settings)
 PsError *
 timeline_write_settings(Timeline *tl, BranchSettings *settings, uint64 expected)
 {
-	PsError    *err;
+	PsError *err;
 
 	pthread_mutex_lock(&tl->settings_lock);
 	err = branch_settings_write(tl->dir, settings, expected);
@@ -529,7 +529,7 @@ timeline_write_settings(Timeline *tl, BranchSettings *settings, uint64 expected)
 PsError *
 timeline_settings_versions(Timeline *tl, uint64 **versions, int *n)
 {
-	PsError    *err;
+	PsError *err;
 
 	pthread_mutex_lock(&tl->settings_lock);
 	err = branch_settings_versions(tl->dir, versions, n);
@@ -552,7 +552,7 @@ timeline_stop(Timeline *tl)
 bool
 timeline_is_stopping(Timeline *tl)
 {
-	bool		stopping;
+	bool stopping;
 
 	pthread_mutex_lock(&tl->lock);
 	stopping = tl->stopping;
@@ -563,14 +563,14 @@ timeline_is_stopping(Timeline *tl)
 bool
 timeline_is_settled(Timeline *tl)
 {
-	bool		settled;
+	bool settled;
 
 	/* opened again, it would forget that */
 	if (wal_segments_sync_failed(tl->wal, NULL, 0))
 		return false;
 	pthread_mutex_lock(&tl->lock);
 	settled = tl->failed == NULL && tl->flush_error[0] == '\0' && tl->files_missing[0] == '\0' &&
-		tl->disk_consistent_lsn == tl->flushed_lsn;
+			  tl->disk_consistent_lsn == tl->flushed_lsn;
 	pthread_mutex_unlock(&tl->lock);
 	return settled;
 }
@@ -578,9 +578,9 @@ timeline_is_settled(Timeline *tl)
 static PsError *
 superseded(Timeline *tl, uint64 generation)
 {
-	PsError    *err = ps_error(PS_SQLSTATE_SUPERSEDED,
-							   "branch \"%s\" is run by a newer compute: generation " UINT64_FORMAT " (%s), this one is generation " UINT64_FORMAT,
-							   tl->name, tl->generation, tl->owner[0] ? tl->owner : "unknown", generation);
+	PsError *err = ps_error(PS_SQLSTATE_SUPERSEDED,
+							"branch \"%s\" is run by a newer compute: generation " UINT64_FORMAT " (%s), this one is generation " UINT64_FORMAT,
+							tl->name, tl->generation, tl->owner[0] ? tl->owner : "unknown", generation);
 
 	return ps_error_hint(err, "Only one compute can run a branch.  If this one should, start it again.");
 }
@@ -588,7 +588,7 @@ superseded(Timeline *tl, uint64 generation)
 PsError *
 timeline_check_generation(Timeline *tl, uint64 generation)
 {
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	if (generation == 0)
 		return NULL;

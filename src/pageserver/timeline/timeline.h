@@ -33,11 +33,11 @@ struct Config;
  * Asked by every wait of a connection's thread, about once in 100 ms: true
  * ends the wait with PS_SQLSTATE_CANCELED.  NULL: never.
  */
-typedef bool (*IsCanceled) (void *arg);
+typedef bool (*IsCanceled)(void *arg);
 typedef struct Waiter
 {
-	IsCanceled	is_canceled;
-	void	   *arg;
+	IsCanceled is_canceled;
+	void *arg;
 } Waiter;
 
 /* ---- store.c: all that is under one STORE directory ---- */
@@ -93,10 +93,10 @@ extern void store_list_free(Timeline **list, int n);
 /* Since the start. */
 typedef struct StoreReadStats
 {
-	uint64		reads;			/* keys that were looked for */
-	uint64		layers_searched;	/* for them, in memory and in files */
-	uint64		page_cache_hits;	/* pages that began with one from the page cache */
-	uint64		page_cache_misses;	/* those that did not */
+	uint64 reads;             /* keys that were looked for */
+	uint64 layers_searched;   /* for them, in memory and in files */
+	uint64 page_cache_hits;   /* pages that began with one from the page cache */
+	uint64 page_cache_misses; /* those that did not */
 } StoreReadStats;
 
 extern void store_read_stats(Store *store, StoreReadStats *stats);
@@ -111,28 +111,28 @@ extern void store_count_broken(Store *store, int *broken, int *unknown);
  */
 typedef struct TimelineSeed
 {
-	PsId		tenant;			/* chosen by the import */
-	PsId		timeline;
-	char		name[TIMELINE_NAME_MAX + 1];
-	uint64		system_identifier;
-	uint32		segment_size;	/* of WAL, bytes */
-	uint32		data_checksum_version;	/* of pg_control; 0: none */
-	XLogRecPtr	lsn;			/* image layers are at this LSN: the end of the shutdown checkpoint, or where it branches off */
-	Timeline   *ancestor;		/* from which it branches off; NULL: none */
-	Timeline   *replaced;		/* which has the name until then, and gets another; NULL: none.  Then it is not opened */
-	char		replaced_name[TIMELINE_NAME_MAX + 1];	/* that */
-	LayerSpace	space;			/* STORE/tmp/<timeline id>/layers, for who writes layers there; lives as long as they */
-	Layer	  **layers;			/* what was written there; their files are not looked at */
-	int			nlayers;
-	bool		synced_later;	/* what is in STORE/tmp/<timeline id> is not durable yet: a few files */
-	const Waiter *waiter;		/* for what others are at, or NULL */
+	PsId tenant; /* chosen by the import */
+	PsId timeline;
+	char name[TIMELINE_NAME_MAX + 1];
+	uint64 system_identifier;
+	uint32 segment_size;                       /* of WAL, bytes */
+	uint32 data_checksum_version;              /* of pg_control; 0: none */
+	XLogRecPtr lsn;                            /* image layers are at this LSN: the end of the shutdown checkpoint, or where it branches off */
+	Timeline *ancestor;                        /* from which it branches off; NULL: none */
+	Timeline *replaced;                        /* which has the name until then, and gets another; NULL: none.  Then it is not opened */
+	char replaced_name[TIMELINE_NAME_MAX + 1]; /* that */
+	LayerSpace space;                          /* STORE/tmp/<timeline id>/layers, for who writes layers there; lives as long as they */
+	Layer **layers;                            /* what was written there; their files are not looked at */
+	int nlayers;
+	bool synced_later;    /* what is in STORE/tmp/<timeline id> is not durable yet: a few files */
+	const Waiter *waiter; /* for what others are at, or NULL */
 
 	/*
 	 * Set by store_add_timeline() after an error, if what was done could not be
 	 * undone: the next start may find the timeline in its place.  So nothing in
 	 * STORE/tmp may be removed, and what it needs of its ancestor stays.
 	 */
-	bool		in_doubt;
+	bool in_doubt;
 } TimelineSeed;
 
 /* tl NULL: it is not opened, for its seed cannot but be right. */
@@ -176,15 +176,15 @@ extern PsError *store_purge_tenant(Store *store, const char *name);
 
 typedef struct TenantInfo
 {
-	PsId		id;
-	uint64		system_identifier;
-	bool		attached;
-	bool		deleted;		/* in the trash: the next three are of that */
+	PsId id;
+	uint64 system_identifier;
+	bool attached;
+	bool deleted; /* in the trash: the next three are of that */
 	TimestampTz when;
-	char	   *by;
-	int64		time_left;		/* s until it is removed */
-	int			branches;
-	char	   *names;			/* of those that begin in no other */
+	char *by;
+	int64 time_left; /* s until it is removed */
+	int branches;
+	char *names; /* of those that begin in no other */
 } TenantInfo;
 
 extern TenantInfo *store_list_tenants(Store *store, int *n);
@@ -238,11 +238,11 @@ extern PsError *timeline_lsn_at_time(Timeline *tl, TimestampTz when, const Waite
 /* The commits, or aborts, between which an LSN of a branch is. */
 typedef struct CommitsAround
 {
-	bool		has_last;		/* false: there was none, or it is not known */
+	bool has_last; /* false: there was none, or it is not known */
 	TimestampTz last;
-	XLogRecPtr	last_end;
-	bool		next_known;		/* false: there may be one, far away */
-	bool		has_next;
+	XLogRecPtr last_end;
+	bool next_known; /* false: there may be one, far away */
+	bool has_next;
 	TimestampTz next;
 } CommitsAround;
 
@@ -252,35 +252,35 @@ extern PsError *timeline_commits_around(Timeline *tl, XLogRecPtr lsn, const Wait
 /* ---- timeline.c ---- */
 typedef struct TimelineInfo
 {
-	PsId		tenant;
-	PsId		timeline;
-	char		name[TIMELINE_NAME_MAX + 1];
-	uint64		system_identifier;
-	uint32		segment_size;
-	uint32		data_checksum_version;
-	char		parent[TIMELINE_NAME_MAX + 1];	/* "": none */
-	XLogRecPtr	start_lsn;		/* where it begins */
-	uint64		generation;		/* of the newest compute, 0: there was none */
-	char		owner[OWNER_SIZE];		/* who raised it: host and directory as the compute start told */
-	XLogRecPtr	received_lsn;	/* WAL written, not necessarily durable nor whole records */
-	XLogRecPtr	flushed_lsn;	/* durable, end of a whole record: acknowledged up to here */
-	XLogRecPtr	ingested_lsn;	/* reads see WAL up to here */
-	XLogRecPtr	disk_consistent_lsn;	/* layer files hold everything up to here */
-	XLogRecPtr	gc_cutoff;		/* oldest LSN that can be read */
-	uint64		layer_files;
-	uint64		layer_bytes;
-	uint64		open_layer_bytes;	/* memory */
-	uint64		wal_bytes;		/* of files */
-	bool		compute_connected;
-	time_t		connected_since;	/* if so */
-	bool		open;
-	bool		is_protected;
-	bool		deleted;		/* it is in the trash */
-	char		error[512];		/* what is wrong with it: why ingest stopped, why it cannot be opened, …; "" if all is well */
-	char		waits_for[160];	/* what its WAL has been waiting for, for more than a moment; "": nothing */
+	PsId tenant;
+	PsId timeline;
+	char name[TIMELINE_NAME_MAX + 1];
+	uint64 system_identifier;
+	uint32 segment_size;
+	uint32 data_checksum_version;
+	char parent[TIMELINE_NAME_MAX + 1]; /* "": none */
+	XLogRecPtr start_lsn;               /* where it begins */
+	uint64 generation;                  /* of the newest compute, 0: there was none */
+	char owner[OWNER_SIZE];             /* who raised it: host and directory as the compute start told */
+	XLogRecPtr received_lsn;            /* WAL written, not necessarily durable nor whole records */
+	XLogRecPtr flushed_lsn;             /* durable, end of a whole record: acknowledged up to here */
+	XLogRecPtr ingested_lsn;            /* reads see WAL up to here */
+	XLogRecPtr disk_consistent_lsn;     /* layer files hold everything up to here */
+	XLogRecPtr gc_cutoff;               /* oldest LSN that can be read */
+	uint64 layer_files;
+	uint64 layer_bytes;
+	uint64 open_layer_bytes; /* memory */
+	uint64 wal_bytes;        /* of files */
+	bool compute_connected;
+	time_t connected_since; /* if so */
+	bool open;
+	bool is_protected;
+	bool deleted;        /* it is in the trash */
+	char error[512];     /* what is wrong with it: why ingest stopped, why it cannot be opened, …; "" if all is well */
+	char waits_for[160]; /* what its WAL has been waiting for, for more than a moment; "": nothing */
 } TimelineInfo;
 
-extern void timeline_info(Timeline *tl, TimelineInfo *info);	/* of an open one */
+extern void timeline_info(Timeline *tl, TimelineInfo *info); /* of an open one */
 
 /* store/info.c: of any, without opening it */
 extern void store_timeline_info(Timeline *tl, TimelineInfo *info);
@@ -312,8 +312,8 @@ typedef struct DeletedInfo
 {
 	TimelineInfo info;
 	TimestampTz when;
-	char	   *by;
-	int64		time_left;		/* s until it is removed */
+	char *by;
+	int64 time_left; /* s until it is removed */
 } DeletedInfo;
 
 extern DeletedInfo *store_list_deleted(Store *store, int *n);
@@ -324,7 +324,7 @@ extern PsError *store_protect_branch(Store *store, const char *name, bool is_pro
 
 /* ---- timeline.c ---- */
 extern WalSegments *timeline_wal(Timeline *tl);
-extern bool timeline_is_stopping(Timeline *tl);	/* it is taken away, or the store stops */
+extern bool timeline_is_stopping(Timeline *tl); /* it is taken away, or the store stops */
 
 /*
  * Waits until reads see WAL up to lsn; timeout_ms < 0: no limit.  An error if
@@ -346,7 +346,7 @@ extern PsError *upkeep_timeline(Timeline *tl, bool all);
  * directory, its size, and what is wrong with it, or NULL.  Files of WAL are told
  * of as one.  What is damaged shows in TimelineInfo.error until it is found well.
  */
-typedef void (*VerifyReport) (void *arg, const char *file, uint64 bytes, const char *damage);
+typedef void (*VerifyReport)(void *arg, const char *file, uint64 bytes, const char *damage);
 extern PsError *verify_timeline(Timeline *tl, int megabytes_per_second, const Waiter *waiter, VerifyReport report, void *arg);
 
 /* ---- generations: one writer (FACTS 2) ---- */
@@ -428,7 +428,7 @@ extern PsError *timeline_pin(Timeline *tl, XLogRecPtr lsn);
  */
 extern PsError *timeline_pin_wal(Timeline *tl, XLogRecPtr lsn);
 extern void timeline_unpin(Timeline *tl, XLogRecPtr lsn);
-extern XLogRecPtr timeline_gc_cutoff(Timeline *tl);	/* the oldest LSN that can be read */
+extern XLogRecPtr timeline_gc_cutoff(Timeline *tl); /* the oldest LSN that can be read */
 
 /* Pages of one fork, in the order of blks, n * BLCKSZ bytes; no version: zeros. */
 extern PsError *timeline_read_pages(Timeline *tl, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n,
@@ -451,7 +451,7 @@ extern PsError *timeline_read_value(Timeline *tl, const PsKey *key, XLogRecPtr l
  * Every key from lo to hi (any kind but RELBLOCK) that exists at lsn,
  * ascending, with its value.
  */
-typedef PsError *(*KeyCallback) (void *arg, const PsKey *key, const char *value, uint32 len);
+typedef PsError *(*KeyCallback)(void *arg, const PsKey *key, const char *value, uint32 len);
 extern PsError *timeline_scan(Timeline *tl, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn, KeyCallback cb, void *arg);
 
 /* Number of blocks out of the value of a RELSIZE or INITSIZE key, as timeline_scan() gives it. */
@@ -463,4 +463,4 @@ extern BlockNumber relsize_value_nblocks(const char *value, uint32 len);
  */
 extern PsError *timeline_state_at(Timeline *tl, XLogRecPtr lsn, WalState *state);
 
-#endif							/* PS_TIMELINE_H */
+#endif /* PS_TIMELINE_H */

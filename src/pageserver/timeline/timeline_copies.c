@@ -39,8 +39,8 @@ find_copy(Timeline *tl, const DbCopy *copy)
 void
 timeline_remove_copy(Timeline *tl, const DbCopy *copy)
 {
-	DbCopy		gone = *copy;
-	DbCopy	   *found;
+	DbCopy gone = *copy;
+	DbCopy *found;
 
 	pthread_mutex_lock(&tl->lock);
 	found = find_copy(tl, &gone);
@@ -65,7 +65,7 @@ timeline_set_copies(Timeline *tl, const DbCopy *copies, int n)
 bool
 timeline_next_copy(Timeline *tl, DbCopy *copy)
 {
-	bool		found = false;
+	bool found = false;
 
 	pthread_mutex_lock(&tl->lock);
 	for (int i = 0; i < tl->ncopies; i++)
@@ -82,7 +82,7 @@ timeline_next_copy(Timeline *tl, DbCopy *copy)
 void
 timeline_mark_copy(Timeline *tl, const DbCopy *copy, bool done)
 {
-	DbCopy	   *found;
+	DbCopy *found;
 
 	pthread_mutex_lock(&tl->lock);
 	found = find_copy(tl, copy);

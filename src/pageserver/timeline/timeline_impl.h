@@ -31,54 +31,54 @@
  */
 typedef struct LayerSet
 {
-	atomic_int	refcount;
-	Layer	   *open;
-	int			nfrozen;
-	Layer	   *frozen[MAX_FROZEN];
-	LayerMap   *map;
+	atomic_int refcount;
+	Layer *open;
+	int nfrozen;
+	Layer *frozen[MAX_FROZEN];
+	LayerMap *map;
 } LayerSet;
 
 /* attach.c */
 typedef enum TenantLife
 {
 	TENANT_ATTACHED,
-	TENANT_CHANGING,			/* a thread detaches or attaches it */
-	TENANT_DETACHED				/* none of its timelines is in the store */
+	TENANT_CHANGING, /* a thread detaches or attaches it */
+	TENANT_DETACHED  /* none of its timelines is in the store */
 } TenantLife;
 
 struct Tenant
 {
 	/* fixed once the tenant can be found in the store */
-	PsId		id;
-	Store	   *store;
-	char	   *dir;			/* STORE/tenants/<id> */
+	PsId id;
+	Store *store;
+	char *dir; /* STORE/tenants/<id> */
 
-	bool		deleted;		/* DETACHED, and in the trash; under Store.lock, as the next two */
-	TrashMark	trash_mark;
-	TenantLife	life;			/* under Store.lock; but for ATTACHED ones nobody begins to use a timeline */
+	bool deleted; /* DETACHED, and in the trash; under Store.lock, as the next two */
+	TrashMark trash_mark;
+	TenantLife life; /* under Store.lock; but for ATTACHED ones nobody begins to use a timeline */
 
-	int			claim_fd;		/* tenant_claim.c: there while it has timelines in the store; or one of the next two */
-#define TENANT_NOT_CLAIMED (-1)
-#define TENANT_CLAIM_FAILED (-2)	/* which has been logged */
+	int claim_fd; /* tenant_claim.c: there while it has timelines in the store; or one of the next two */
+#define TENANT_NOT_CLAIMED  (-1)
+#define TENANT_CLAIM_FAILED (-2) /* which has been logged */
 
 	/* fixed while it has timelines in the store */
-	uint64		system_identifier;
-	uint32		segment_size;	/* 0: tenant.json cannot be read */
+	uint64 system_identifier;
+	uint32 segment_size; /* 0: tenant.json cannot be read */
 
 	/*
 	 * Timelines in the store of which nobody knows where they begin: as long as
 	 * there are any, nothing of the others is garbage.  Raised before others can
 	 * find them, lowered when they are deleted for good.
 	 */
-	atomic_int	nunknown;
+	atomic_int nunknown;
 
 	/*
 	 * What reads need, there while a timeline is open: changed under the lock,
 	 * which is held while it is made or freed; it has locks of its own.
 	 */
 	pthread_mutex_t lock;
-	int			nopen;
-	RedoPool   *redo;
+	int nopen;
+	RedoPool *redo;
 };
 
 /*
@@ -87,23 +87,23 @@ struct Tenant
  */
 struct WalReceiver
 {
-	Timeline   *tl;				/* fixed, as generation */
-	uint64		generation;
-	WalDecoder *decoder;		/* under receive_lock, as failed */
-	PsError    *failed;			/* after a bad record nothing is taken any more */
-	int64		owed_us;		/* for what was taken and not waited for; of the connection's thread */
-	atomic_bool superseded;		/* set under receive_lock, read by any thread */
-	time_t		since;			/* when it was opened; fixed */
-	const Waiter *client;		/* under receive_lock: whose is_canceled() tells, to any thread, that the client is gone; NULL: not known */
+	Timeline *tl; /* fixed, as generation */
+	uint64 generation;
+	WalDecoder *decoder;    /* under receive_lock, as failed */
+	PsError *failed;        /* after a bad record nothing is taken any more */
+	int64 owed_us;          /* for what was taken and not waited for; of the connection's thread */
+	atomic_bool superseded; /* set under receive_lock, read by any thread */
+	time_t since;           /* when it was opened; fixed */
+	const Waiter *client;   /* under receive_lock: whose is_canceled() tells, to any thread, that the client is gone; NULL: not known */
 };
 
 /* An LSN that stays readable. */
 typedef struct Pin
 {
-	XLogRecPtr	lsn;
-	bool		wal;			/* and so does WAL from there on */
-	bool		history;		/* and all that is later; gc_cutoff does not pass it */
-	bool		imaged;			/* image files for it were thought of (maintain/images.c) */
+	XLogRecPtr lsn;
+	bool wal;     /* and so does WAL from there on */
+	bool history; /* and all that is later; gc_cutoff does not pass it */
+	bool imaged;  /* image files for it were thought of (maintain/images.c) */
 } Pin;
 
 /*
@@ -113,27 +113,27 @@ typedef struct Pin
  */
 typedef struct DbCopy
 {
-	XLogRecPtr	start;
-	XLogRecPtr	end;
-	Oid			spc;
-	Oid			db;
-	bool		done;			/* the next manifest does not have it */
+	XLogRecPtr start;
+	XLogRecPtr end;
+	Oid spc;
+	Oid db;
+	bool done; /* the next manifest does not have it */
 } DbCopy;
 
 /* store/use.c */
 typedef enum TimelineState
 {
-	TIMELINE_CLOSED,			/* nothing of it is in memory but what the manifest says */
-	TIMELINE_OPENING,			/* a thread is at it */
+	TIMELINE_CLOSED,  /* nothing of it is in memory but what the manifest says */
+	TIMELINE_OPENING, /* a thread is at it */
 	TIMELINE_OPEN,
-	TIMELINE_CLOSING,			/* as OPENING */
-	TIMELINE_BROKEN				/* cannot be opened */
+	TIMELINE_CLOSING, /* as OPENING */
+	TIMELINE_BROKEN   /* cannot be opened */
 } TimelineState;
 
 /* What the threads of store/upkeep.c do: some the one, some the other. */
 typedef enum UpkeepKind
 {
-	UPKEEP_LEVEL0,				/* merges of what was flushed, which writers wait for */
+	UPKEEP_LEVEL0, /* merges of what was flushed, which writers wait for */
 	UPKEEP_ALL,
 	UPKEEP_KINDS
 } UpkeepKind;
@@ -141,85 +141,85 @@ typedef enum UpkeepKind
 /* For what the WAL of a timeline may wait. */
 typedef enum WaitKind
 {
-	WAIT_FOR_MEMORY,			/* ingest, until layers in memory are written (layer_memory.c) */
-	WAIT_FOR_INGEST,			/* the receiver, until ingest has gone on (ingest/receiver.c) */
-	WAIT_FOR_MERGES,			/* the receiver, which may only be slowed */
-	WAIT_FOR_ROOM,				/* the receiver, until there is room on the disk; serve/wal_push.c logs that */
+	WAIT_FOR_MEMORY, /* ingest, until layers in memory are written (layer_memory.c) */
+	WAIT_FOR_INGEST, /* the receiver, until ingest has gone on (ingest/receiver.c) */
+	WAIT_FOR_MERGES, /* the receiver, which may only be slowed */
+	WAIT_FOR_ROOM,   /* the receiver, until there is room on the disk; serve/wal_push.c logs that */
 	WAIT_KINDS
 } WaitKind;
 
 typedef struct Wait
 {
-	int64		since;			/* timeline_now_ms(); 0: it does not wait */
-	bool		is_logged;
-	char		text[160];		/* "" until it has lasted for a while */
+	int64 since; /* timeline_now_ms(); 0: it does not wait */
+	bool is_logged;
+	char text[160]; /* "" until it has lasted for a while */
 } Wait;
 
 typedef struct UpkeepTurn
 {
-	int64		due;			/* when to look at the timeline, timeline_now_ms() */
-	bool		quiet;			/* there is nothing to do before a flush adds a file, or a branch goes */
-	bool		busy;			/* a thread is at it */
-	int			failures;		/* how often it has failed in a row */
-	int64		not_before;		/* after a failure nobody can make it due earlier */
+	int64 due;        /* when to look at the timeline, timeline_now_ms() */
+	bool quiet;       /* there is nothing to do before a flush adds a file, or a branch goes */
+	bool busy;        /* a thread is at it */
+	int failures;     /* how often it has failed in a row */
+	int64 not_before; /* after a failure nobody can make it due earlier */
 } UpkeepTurn;
 
 struct Timeline
 {
 	/* fixed once the timeline is in the store */
-	Tenant	   *tenant;
-	PsId		id;
-	uint64		cache_id;		/* in the page cache: no timeline ever has that of another */
-	char	   *dir;			/* .../timelines/<id> */
-	LayerSpace	space;			/* .../layers */
-	uint64		system_identifier;
-	uint32		segment_size;
-	uint32		data_checksum_version;
-	XLogRecPtr	start_lsn;		/* of its first image layers, or where it branches off */
-	bool		origin_unknown; /* neither manifest can be read: it has no name, start_lsn and ancestor mean nothing */
-	bool		has_replaced;	/* as Manifest has it */
-	PsId		replaced;
-	Timeline   *ancestor;		/* whose history up to start_lsn is its own; NULL: none; open while this one is */
+	Tenant *tenant;
+	PsId id;
+	uint64 cache_id;  /* in the page cache: no timeline ever has that of another */
+	char *dir;        /* .../timelines/<id> */
+	LayerSpace space; /* .../layers */
+	uint64 system_identifier;
+	uint32 segment_size;
+	uint32 data_checksum_version;
+	XLogRecPtr start_lsn; /* of its first image layers, or where it branches off */
+	bool origin_unknown;  /* neither manifest can be read: it has no name, start_lsn and ancestor mean nothing */
+	bool has_replaced;    /* as Manifest has it */
+	PsId replaced;
+	Timeline *ancestor; /* whose history up to start_lsn is its own; NULL: none; open while this one is */
 
-	char	   *_Atomic name;		/* changes under Store.lock; "": not known */
-	char	  **old_names;		/* what it was; freed with the timeline; under Store.lock, as what follows */
-	int			nold_names;
-	bool		name_unsaved;	/* its manifest has another, or may have after a crash */
-	bool		changing;		/* store_begin_change() */
-	bool		files_stay;		/* when it is deleted: that may not last; of the thread that deletes it */
+	char *_Atomic name; /* changes under Store.lock; "": not known */
+	char **old_names;   /* what it was; freed with the timeline; under Store.lock, as what follows */
+	int nold_names;
+	bool name_unsaved; /* its manifest has another, or may have after a crash */
+	bool changing;     /* store_begin_change() */
+	bool files_stay;   /* when it is deleted: that may not last; of the thread that deletes it */
 	TimelineState life;
-	int			users;			/* who holds it, open or not: timelines that begin in it, lists; and all that follow */
-	int			uses;			/* who needs it open */
-	bool		gone;			/* taken out of the store */
-	bool		in_trash;		/* its name is free, nobody begins to use it; what it needs of its ancestor stays */
-	TrashMark	trash_mark;		/* if so */
-	bool		is_protected;	/* TIMELINE/protected is there */
-	int64		last_used;		/* when uses fell to 0, timeline_now_ms() */
-	PsError    *error;			/* BROKEN: why */
-	TimelineInfo known;			/* not OPEN: what it was when it was closed, or as the manifest has it */
-	uint64	   *damaged;		/* numbers of files that were damaged when it was closed; of the thread that opens or closes it */
-	int			ndamaged;
+	int users;            /* who holds it, open or not: timelines that begin in it, lists; and all that follow */
+	int uses;             /* who needs it open */
+	bool gone;            /* taken out of the store */
+	bool in_trash;        /* its name is free, nobody begins to use it; what it needs of its ancestor stays */
+	TrashMark trash_mark; /* if so */
+	bool is_protected;    /* TIMELINE/protected is there */
+	int64 last_used;      /* when uses fell to 0, timeline_now_ms() */
+	PsError *error;       /* BROKEN: why */
+	TimelineInfo known;   /* not OPEN: what it was when it was closed, or as the manifest has it */
+	uint64 *damaged;      /* numbers of files that were damaged when it was closed; of the thread that opens or closes it */
+	int ndamaged;
 
-	atomic_bool ancestor_is_there;	/* the ancestor has been ingested up to start_lsn (read/plan.c); false until it is open */
+	atomic_bool ancestor_is_there; /* the ancestor has been ingested up to start_lsn (read/plan.c); false until it is open */
 
 	/* fixed while it is open */
 	WalSegments *wal;
-	int			marker_fd;		/* of the file "flushed" (ingest/receiver.c), or -1; written under receive_lock */
-	Arrivals   *arrivals;		/* noted by the ingest thread; has a lock of its own */
+	int marker_fd;      /* of the file "flushed" (ingest/receiver.c), or -1; written under receive_lock */
+	Arrivals *arrivals; /* noted by the ingest thread; has a lock of its own */
 
 	/* held while a generation is made: one at a time */
 	pthread_mutex_t generation_lock;
-	pthread_mutex_t settings_lock;	/* the files of branch_settings.h; a leaf */
+	pthread_mutex_t settings_lock; /* the files of branch_settings.h; a leaf */
 
 	/* held while WAL is written or the receiver changes */
 	pthread_mutex_t receive_lock;
-	WalReceiver *receiver;		/* the one that may write; NULL: none */
+	WalReceiver *receiver; /* the one that may write; NULL: none */
 
 	/* held while the manifest is written and what it says changes */
 	pthread_mutex_t manifest_lock;
-	char		saved_name[TIMELINE_NAME_MAX + 1];	/* what manifests have: for a moment not "name" */
-	Layer	  **in_doubt;		/* files that the manifest on disk may name, and the map does not (timeline_save()) */
-	int			nin_doubt;
+	char saved_name[TIMELINE_NAME_MAX + 1]; /* what manifests have: for a moment not "name" */
+	Layer **in_doubt;                       /* files that the manifest on disk may name, and the map does not (timeline_save()) */
+	int nin_doubt;
 
 	/*
 	 * Short, never held during I/O: protects all that follows.  The fields of
@@ -227,52 +227,52 @@ struct Timeline
 	 * second under receive_lock and lock, the others under lock alone.
 	 */
 	pthread_mutex_t lock;
-	pthread_cond_t changed;		/* an LSN, stopping or failed changed; CLOCK_MONOTONIC, as the next */
-	pthread_cond_t layers_changed;	/* layers or stopping changed */
+	pthread_cond_t changed;        /* an LSN, stopping or failed changed; CLOCK_MONOTONIC, as the next */
+	pthread_cond_t layers_changed; /* layers or stopping changed */
 
-	uint64		generation;
-	char		owner[OWNER_SIZE];
-	XLogRecPtr	disk_consistent_lsn;	/* and the map in layers */
-	XLogRecPtr	gc_cutoff;		/* before it only pins can be read */
+	uint64 generation;
+	char owner[OWNER_SIZE];
+	XLogRecPtr disk_consistent_lsn; /* and the map in layers */
+	XLogRecPtr gc_cutoff;           /* before it only pins can be read */
 
-	XLogRecPtr	received_lsn;
-	XLogRecPtr	flushed_lsn;
-	XLogRecPtr	flushed_prev;	/* start of the record that ends at flushed_lsn */
+	XLogRecPtr received_lsn;
+	XLogRecPtr flushed_lsn;
+	XLogRecPtr flushed_prev; /* start of the record that ends at flushed_lsn */
 
-	XLogRecPtr	ingested_lsn;
-	WalState	state;			/* at ingested_lsn */
-	LayerSet   *layers;
-	bool		stopping;
-	PsError    *failed;			/* why ingest stopped; set once */
-	bool		unwritable;		/* its layers in memory can never be written, so failed is set, too (ingest/flush.c) */
-	bool		ingest_ended;	/* the ingest thread touches nothing any more */
-	bool		forgotten;		/* unwritable layers were given back: what is after ingested_lsn, which fell, cannot be read */
-	Wait		waits[WAIT_KINDS];
-	int			level0;			/* files of level 0 in layers->map */
-	char		flush_error[256];	/* why the last flush, or copy of a database, failed; "" if it did not */
-	char		upkeep_errors[UPKEEP_KINDS][256];	/* the same of each kind of upkeep */
-	char		files_missing[256]; /* layer files that were not there when it was opened; "" if all were */
-	struct Damage *damage;		/* pages that could not be made (read/damage.c); NULL: none */
-	char		wal_error[256];	/* what was wrong with WAL when it was verified last */
-	atomic_int_fast64_t layer_memory;	/* its part of Store.layer_memory */
-	Pin		   *pins;			/* in no order, some perhaps twice */
-	int			npins;
-	DbCopy	   *copies;			/* each with its pins; those whose record is in layer files are in the manifest */
-	int			ncopies;
+	XLogRecPtr ingested_lsn;
+	WalState state; /* at ingested_lsn */
+	LayerSet *layers;
+	bool stopping;
+	PsError *failed;   /* why ingest stopped; set once */
+	bool unwritable;   /* its layers in memory can never be written, so failed is set, too (ingest/flush.c) */
+	bool ingest_ended; /* the ingest thread touches nothing any more */
+	bool forgotten;    /* unwritable layers were given back: what is after ingested_lsn, which fell, cannot be read */
+	Wait waits[WAIT_KINDS];
+	int level0;                            /* files of level 0 in layers->map */
+	char flush_error[256];                 /* why the last flush, or copy of a database, failed; "" if it did not */
+	char upkeep_errors[UPKEEP_KINDS][256]; /* the same of each kind of upkeep */
+	char files_missing[256];               /* layer files that were not there when it was opened; "" if all were */
+	struct Damage *damage;                 /* pages that could not be made (read/damage.c); NULL: none */
+	char wal_error[256];                   /* what was wrong with WAL when it was verified last */
+	atomic_int_fast64_t layer_memory;      /* its part of Store.layer_memory */
+	Pin *pins;                             /* in no order, some perhaps twice */
+	int npins;
+	DbCopy *copies; /* each with its pins; those whose record is in layer files are in the manifest */
+	int ncopies;
 
 	/* of the thread that opens or closes the timeline */
-	pthread_t	ingest_thread;
-	pthread_t	flush_thread;
-	int			nthreads;		/* of these two that were started */
+	pthread_t ingest_thread;
+	pthread_t flush_thread;
+	int nthreads; /* of these two that were started */
 
 	/* held while layer files are merged, made or removed (store/upkeep.c): outside of all other locks of a timeline */
 	pthread_mutex_t upkeep_lock;
-	pthread_mutex_t level0_lock;	/* while files of level 0 are taken away; that alone suffices to merge them */
-	XLogRecPtr	images_lsn;		/* all parts were looked at, for images that are due, at this LSN */
-	uint64		gc_number;		/* files from this number on are newer than the last look for garbage */
-	int64		gc_time;		/* of that look, timeline_now_ms() */
-	int64		room_warned;	/* when it was said that there is no room for a merge, timeline_now_ms(); 0: never */
-	UpkeepTurn	upkeep[UPKEEP_KINDS];	/* under Upkeep.lock */
+	pthread_mutex_t level0_lock;     /* while files of level 0 are taken away; that alone suffices to merge them */
+	XLogRecPtr images_lsn;           /* all parts were looked at, for images that are due, at this LSN */
+	uint64 gc_number;                /* files from this number on are newer than the last look for garbage */
+	int64 gc_time;                   /* of that look, timeline_now_ms() */
+	int64 room_warned;               /* when it was said that there is no room for a merge, timeline_now_ms(); 0: never */
+	UpkeepTurn upkeep[UPKEEP_KINDS]; /* under Upkeep.lock */
 
 	/* the ingest thread's own (ingest/ingest.h) */
 	struct Ingest *ingest;
@@ -286,48 +286,48 @@ struct Timeline
 typedef struct Reservation
 {
 	const char *name;
-	const Tenant *tenant;		/* NULL: a new one, or it is no timeline */
-	const Timeline *ancestor;	/* or NULL */
+	const Tenant *tenant;     /* NULL: a new one, or it is no timeline */
+	const Timeline *ancestor; /* or NULL */
 	struct Reservation *next;
 } Reservation;
 
 struct Store
 {
-	const Config *_Atomic config;	/* swapped when settings are reloaded: see config.h */
-	StoreClock *clock;			/* fixed; any thread */
-	atomic_bool stopping;		/* set once, under lock */
-	pthread_mutex_t lock;		/* protects the arrays, and what the entries say of it */
-	Tenant	  **tenants;		/* they live until store_close() */
-	int			ntenants;
-	Tenant	  **gone_tenants;	/* that were purged: others may look at them still */
-	int			ngone_tenants;
-	Timeline  **timelines;
-	int			ntimelines;
+	const Config *_Atomic config; /* swapped when settings are reloaded: see config.h */
+	StoreClock *clock;            /* fixed; any thread */
+	atomic_bool stopping;         /* set once, under lock */
+	pthread_mutex_t lock;         /* protects the arrays, and what the entries say of it */
+	Tenant **tenants;             /* they live until store_close() */
+	int ntenants;
+	Tenant **gone_tenants; /* that were purged: others may look at them still */
+	int ngone_tenants;
+	Timeline **timelines;
+	int ntimelines;
 	Reservation *reservations;
-	int			nopen;			/* timelines that are not CLOSED or BROKEN */
-	pthread_cond_t changed;		/* a state, stopping, or users or uses fell to 0; CLOCK_MONOTONIC */
-	struct Aio *aio;			/* fixed once the store is open; any thread */
-	struct Upkeep *upkeep;		/* fixed once the store is open */
-	PageCache  *page_cache;		/* fixed; has locks of its own */
-	atomic_uint_fast64_t reads; /* plan_key() */
-	atomic_uint_fast64_t layers_searched;	/* for them */
+	int nopen;                            /* timelines that are not CLOSED or BROKEN */
+	pthread_cond_t changed;               /* a state, stopping, or users or uses fell to 0; CLOCK_MONOTONIC */
+	struct Aio *aio;                      /* fixed once the store is open; any thread */
+	struct Upkeep *upkeep;                /* fixed once the store is open */
+	PageCache *page_cache;                /* fixed; has locks of its own */
+	atomic_uint_fast64_t reads;           /* plan_key() */
+	atomic_uint_fast64_t layers_searched; /* for them */
 
 	/* layer_memory.c */
-	atomic_int_fast64_t layer_memory;	/* bytes of all layers in memory, as ingest threads counted them last */
-	atomic_int	nfilled;		/* open layers that are not empty */
+	atomic_int_fast64_t layer_memory;       /* bytes of all layers in memory, as ingest threads counted them last */
+	atomic_int nfilled;                     /* open layers that are not empty */
 	atomic_int_fast64_t layer_memory_asked; /* when; timeline_now_ms() */
 
-	atomic_int_fast64_t room_reserved;	/* bytes that upkeep is about to write (maintain/room.c) */
+	atomic_int_fast64_t room_reserved; /* bytes that upkeep is about to write (maintain/room.c) */
 
 	/* closes what nobody uses (store/use.c) */
-	pthread_t	idle_thread;
-	bool		has_idle_thread;
-	pthread_cond_t idle_wake;	/* nopen is no longer 0, or stopping; CLOCK_MONOTONIC */
+	pthread_t idle_thread;
+	bool has_idle_thread;
+	pthread_cond_t idle_wake; /* nopen is no longer 0, or stopping; CLOCK_MONOTONIC */
 };
 
 /* ---- tenant.c ---- */
 extern Tenant *tenant_alloc(Store *store, const PsId *id);
-extern PsError *tenant_read(Tenant *tenant);	/* tenant.json */
+extern PsError *tenant_read(Tenant *tenant); /* tenant.json */
 extern PsError *tenant_write(const Tenant *tenant, const char *dir);
 extern void tenant_free(Tenant *tenant);
 
@@ -368,8 +368,8 @@ extern void tenant_unclaim(Tenant *tenant);
 /* ---- trash.c ---- */
 
 /* The caller of these two holds Store.lock. */
-extern PsError *trash_error(const Timeline *tl);	/* that it is deleted, and how to have it back */
-extern Timeline *trash_named(const Store *store, const char *name);	/* the last that was deleted, or that with the id; NULL: there is none */
+extern PsError *trash_error(const Timeline *tl);                    /* that it is deleted, and how to have it back */
+extern Timeline *trash_named(const Store *store, const char *name); /* the last that was deleted, or that with the id; NULL: there is none */
 
 /* TIMELINE/protected; setting it is durable.  No lock is needed. */
 extern bool trash_is_protected(const char *timeline_dir);
@@ -382,10 +382,10 @@ extern void trash_empty(Store *store);
 extern void trash_empty_tenants(Store *store);
 
 /* ---- store.c, store/add.c ---- */
-extern PsError *store_list_ids(const char *path, PsId **ids, int *n);	/* subdirectories that are named by an id; malloc'd */
+extern PsError *store_list_ids(const char *path, PsId **ids, int *n); /* subdirectories that are named by an id; malloc'd */
 
 /* The caller of what follows holds Store.lock, or opens the store. */
-extern Timeline *store_named(Store *store, const char *name);	/* or with the id; NULL: there is none */
+extern Timeline *store_named(Store *store, const char *name); /* or with the id; NULL: there is none */
 
 /*
  * The name of a BROKEN timeline may be an old one, from the manifest before: if
@@ -436,12 +436,12 @@ extern PsError *store_check_name_is_free(Store *store, const char *name);
 extern void store_reserve(Store *store, Reservation *reservation);
 extern void store_unreserve(Store *store, Reservation *reservation);
 extern bool store_is_reserved(const Store *store, const char *name);
-extern void store_unhold(Store *store, Timeline *tl);	/* one of Timeline.users less */
+extern void store_unhold(Store *store, Timeline *tl); /* one of Timeline.users less */
 extern void store_put_tenant(Store *store, Tenant *tenant);
 extern void store_put_timeline(Store *store, Timeline *tl);
-extern void store_forget_tenant(Store *store, Tenant *tenant);	/* of which nobody knows */
-extern void store_forget_purged_tenant(Store *store, Tenant *tenant);	/* frees it when the store is closed */
-extern void store_forget(Store *store, Timeline *tl);	/* nobody can find it any more */
+extern void store_forget_tenant(Store *store, Tenant *tenant);        /* of which nobody knows */
+extern void store_forget_purged_tenant(Store *store, Tenant *tenant); /* frees it when the store is closed */
+extern void store_forget(Store *store, Timeline *tl);                 /* nobody can find it any more */
 
 /* Waits until nobody holds a timeline that was taken out, then closes and frees it; the lock is let go meanwhile. */
 extern void store_destroy_timeline(Store *store, Timeline *tl);
@@ -469,7 +469,7 @@ extern void store_end_change(Store *store, Timeline *tl);
  * waiter (or NULL): ends the wait for who opens or closes it, or the opening.
  */
 extern PsError *store_begin_use(Store *store, Timeline *tl, const Waiter *waiter);
-extern void store_end_use(Store *store, Timeline *tl, bool counts);	/* counts: the time begins after which it is idle */
+extern void store_end_use(Store *store, Timeline *tl, bool counts); /* counts: the time begins after which it is idle */
 
 /* Opens a CLOSED timeline whose ancestor is open; it is used then.  Its own error, not that it is broken. */
 extern PsError *store_open_timeline(Store *store, Timeline *tl, const Waiter *waiter);
@@ -490,15 +490,15 @@ extern PsError *store_start_idle_thread(Store *store);
  */
 extern PsError *timeline_load(Tenant *tenant, const PsId *id, const PsError *problem, Timeline **tl, bool *has_ancestor,
 							  PsId *ancestor);
-extern void timeline_set_broken(Timeline *tl, PsError *err);	/* takes the error over; of one that nobody else knows */
-extern void timeline_free(Timeline *tl);	/* it is not open */
+extern void timeline_set_broken(Timeline *tl, PsError *err); /* takes the error over; of one that nobody else knows */
+extern void timeline_free(Timeline *tl);                     /* it is not open */
 
 /* The ancestor is open.  After an error it is as it was.  waiter: as for store_begin_use(). */
 extern PsError *timeline_open(Timeline *tl, const Waiter *waiter);
-extern void timeline_stop(Timeline *tl);	/* tells the threads to end, waits for nothing */
-extern void timeline_join(Timeline *tl);	/* the same, and waits for their end; what they use, ancestors too, stays */
-extern void timeline_close(Timeline *tl);	/* joins, and frees all but what CLOSED ones have; nobody may use it any more */
-extern bool timeline_is_settled(Timeline *tl);	/* open, but nothing is in memory alone, and nothing is wrong */
+extern void timeline_stop(Timeline *tl);        /* tells the threads to end, waits for nothing */
+extern void timeline_join(Timeline *tl);        /* the same, and waits for their end; what they use, ancestors too, stays */
+extern void timeline_close(Timeline *tl);       /* joins, and frees all but what CLOSED ones have; nobody may use it any more */
+extern bool timeline_is_settled(Timeline *tl);  /* open, but nothing is in memory alone, and nothing is wrong */
 extern LayerSet *timeline_layers(Timeline *tl); /* a reference */
 
 /*
@@ -514,7 +514,7 @@ extern XLogRecPtr layer_set_memory_start(const LayerSet *set);
 /* The same for who reads at an LSN: an error if that may be gone.  What the set has is there as long as it is referenced. */
 extern PsError *timeline_layers_at(Timeline *tl, XLogRecPtr lsn, LayerSet **set);
 extern void layer_set_unref(LayerSet *set);
-extern LayerSet *layer_set_create(Layer *open, Layer *const *frozen, int nfrozen, LayerMap *map);	/* references are taken over */
+extern LayerSet *layer_set_create(Layer *open, Layer *const *frozen, int nfrozen, LayerMap *map); /* references are taken over */
 
 /*
  * Both put a new set of layers in place and return the old one, to be given
@@ -615,30 +615,30 @@ extern void layer_memory_wait(Timeline *tl);
 extern void timeline_keep_damaged(Timeline *tl, const LayerMap *map);
 
 /* How many files of the map are known to be damaged, and the name of the first. */
-extern int	layers_damaged(const LayerMap *map, char name[LAYER_NAME_MAX]);
+extern int layers_damaged(const LayerMap *map, char name[LAYER_NAME_MAX]);
 
 /* ---- manifest.c ---- */
 typedef struct Manifest
 {
-	PsId		tenant;
-	PsId		timeline;
-	char		name[TIMELINE_NAME_MAX + 1];
-	uint64		system_identifier;
-	uint32		segment_size;
-	uint32		data_checksum_version;
-	bool		has_ancestor;
-	PsId		ancestor;
-	bool		has_replaced;	/* it was made in the place of a branch whose name it had or has */
-	PsId		replaced;
-	XLogRecPtr	start_lsn;
-	XLogRecPtr	disk_consistent_lsn;
-	XLogRecPtr	gc_cutoff;
-	uint64		generation;
-	char		owner[OWNER_SIZE];
-	DbCopy	   *copies;
-	int			ncopies;
-	LayerInfo  *layers;
-	int			nlayers;
+	PsId tenant;
+	PsId timeline;
+	char name[TIMELINE_NAME_MAX + 1];
+	uint64 system_identifier;
+	uint32 segment_size;
+	uint32 data_checksum_version;
+	bool has_ancestor;
+	PsId ancestor;
+	bool has_replaced; /* it was made in the place of a branch whose name it had or has */
+	PsId replaced;
+	XLogRecPtr start_lsn;
+	XLogRecPtr disk_consistent_lsn;
+	XLogRecPtr gc_cutoff;
+	uint64 generation;
+	char owner[OWNER_SIZE];
+	DbCopy *copies;
+	int ncopies;
+	LayerInfo *layers;
+	int nlayers;
 } Manifest;
 
 extern PsError *manifest_read(const char *dir, Manifest *m);
@@ -698,12 +698,12 @@ extern void *flush_main(void *tl);
 /* ---- store/upkeep.c ---- */
 typedef struct Upkeep Upkeep;
 
-extern PsError *upkeep_start(Store *store, Upkeep **upkeep);	/* also after an error *upkeep is to be stopped and freed */
-extern void upkeep_stop(Upkeep *upkeep);	/* waits for the threads; timelines were told to stop before */
-extern void upkeep_free(Upkeep *upkeep);	/* no flush thread is left, which may wake it */
-extern void upkeep_wake(Upkeep *upkeep, Timeline *tl);	/* there may be something to do */
-extern void upkeep_opened(Upkeep *upkeep, Timeline *tl);	/* somebody uses it: a good moment, if there is */
-extern void upkeep_plan(Timeline *tl, bool quiet);	/* of a new one; quiet: nothing is to be done */
+extern PsError *upkeep_start(Store *store, Upkeep **upkeep); /* also after an error *upkeep is to be stopped and freed */
+extern void upkeep_stop(Upkeep *upkeep);                     /* waits for the threads; timelines were told to stop before */
+extern void upkeep_free(Upkeep *upkeep);                     /* no flush thread is left, which may wake it */
+extern void upkeep_wake(Upkeep *upkeep, Timeline *tl);       /* there may be something to do */
+extern void upkeep_opened(Upkeep *upkeep, Timeline *tl);     /* somebody uses it: a good moment, if there is */
+extern void upkeep_plan(Timeline *tl, bool quiet);           /* of a new one; quiet: nothing is to be done */
 
 /* ---- ingest/db_copy.c ---- */
 
@@ -719,17 +719,17 @@ extern bool db_copy_is_done(Timeline *tl, const WalRecord *rec, Oid spc, Oid db)
  */
 typedef struct ReadLevel
 {
-	Timeline   *tl;
-	LayerSet   *set;
-	XLogRecPtr	lsn;			/* nothing later counts */
+	Timeline *tl;
+	LayerSet *set;
+	XLogRecPtr lsn; /* nothing later counts */
 } ReadLevel;
 
 typedef struct ReadView
 {
-	Timeline   *tl;
-	int			n;
-	ReadLevel  *levels;
-	ReadLevel	few[2];			/* levels, if they are not more */
+	Timeline *tl;
+	int n;
+	ReadLevel *levels;
+	ReadLevel few[2]; /* levels, if they are not more */
 } ReadView;
 
 /* Everything up to lsn; an error if that may be gone.  After an error there is nothing to close. */
@@ -757,11 +757,11 @@ extern void view_keep_files(ReadView *view, XLogRecPtr *latest);
 typedef struct Plan
 {
 	const ReadView *view;
-	ValueList	versions;		/* of all keys */
+	ValueList versions; /* of all keys */
 	/* inside (read/prefetch.c) */
 	LayerMissing missing;
-	int			keys;			/* that were planned */
-	int			rounds;
+	int keys; /* that were planned */
+	int rounds;
 } Plan;
 
 /* Adds the versions of a key with lsn_min <= LSN <= lsn, newest first, until one needs nothing older. */
@@ -772,7 +772,7 @@ extern PsError *plan_one_key(Plan *plan, const ReadView *view, const PsKey *key,
 
 /* ---- read/prefetch.c ---- */
 extern void plan_init(Plan *plan, const ReadView *view);
-extern bool plan_again(Plan *plan, PsError **err);	/* true: err is NULL, there are no versions */
+extern bool plan_again(Plan *plan, PsError **err); /* true: err is NULL, there are no versions */
 extern void plan_free(Plan *plan);
 
 /* ---- read/damage.c ---- */
@@ -802,4 +802,4 @@ extern PsError *read_relsize(const ReadView *view, PsRel rel, ForkNumber fork, X
 /* Reads whatever a reference is of, into buf.  Of a record, *record_start. */
 extern PsError *read_ref(const ReadView *view, const ValueRef *ref, StringInfo buf, XLogRecPtr *record_start);
 
-#endif							/* PS_TIMELINE_IMPL_H */
+#endif /* PS_TIMELINE_IMPL_H */

@@ -18,15 +18,15 @@
 #define ZSTD_LEVEL 1
 
 #define TABLE_HEADER 8
-#define TABLE_ENTRY 8
+#define TABLE_ENTRY  8
 #define TABLE_FOOTER 9
 
 struct PackedSegment
 {
-	char	   *path;
-	int			fd;
-	int			nframes;
-	uint64	   *offsets;		/* nframes + 1: where each frame begins, and where the table does */
+	char *path;
+	int fd;
+	int nframes;
+	uint64 *offsets; /* nframes + 1: where each frame begins, and where the table does */
 };
 
 static void
@@ -39,7 +39,7 @@ put_le32(char *p, uint32 v)
 static uint32
 get_le32(const char *p)
 {
-	uint32		v = 0;
+	uint32 v = 0;
 
 	for (int i = 0; i < 4; i++)
 		v |= (uint32) (uint8) p[i] << (8 * i);
@@ -52,7 +52,7 @@ read_fully(int fd, char *buf, size_t len, off_t offset)
 {
 	while (len > 0)
 	{
-		ssize_t		n = pread(fd, buf, len, offset);
+		ssize_t n = pread(fd, buf, len, offset);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -74,7 +74,7 @@ write_fully(int fd, const char *path, const char *buf, size_t len)
 {
 	while (len > 0)
 	{
-		ssize_t		n = write(fd, buf, len);
+		ssize_t n = write(fd, buf, len);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -93,14 +93,14 @@ write_fully(int fd, const char *path, const char *buf, size_t len)
 static PsError *
 write_frames(int from, const char *from_path, uint32 segment_size, int to, const char *to_path)
 {
-	int			nframes = segment_size / PACKED_FRAME_SIZE;
-	size_t		table_size = TABLE_HEADER + (size_t) nframes * TABLE_ENTRY + TABLE_FOOTER;
-	size_t		room = ZSTD_compressBound(PACKED_FRAME_SIZE);
-	ZSTD_CCtx  *context = ZSTD_createCCtx();
-	char	   *content = pg_malloc(PACKED_FRAME_SIZE);
-	char	   *frame = pg_malloc(room);
-	char	   *table = pg_malloc(table_size);
-	PsError    *err = NULL;
+	int nframes = segment_size / PACKED_FRAME_SIZE;
+	size_t table_size = TABLE_HEADER + (size_t) nframes * TABLE_ENTRY + TABLE_FOOTER;
+	size_t room = ZSTD_compressBound(PACKED_FRAME_SIZE);
+	ZSTD_CCtx *context = ZSTD_createCCtx();
+	char *content = pg_malloc(PACKED_FRAME_SIZE);
+	char *frame = pg_malloc(room);
+	char *table = pg_malloc(table_size);
+	PsError *err = NULL;
 
 	if (context == NULL)
 	{
@@ -111,8 +111,8 @@ write_frames(int from, const char *from_path, uint32 segment_size, int to, const
 	ZSTD_CCtx_setParameter(context, ZSTD_c_checksumFlag, 1);
 	for (int i = 0; i < nframes; i++)
 	{
-		uint32		offset = i * PACKED_FRAME_SIZE;
-		size_t		n;
+		uint32 offset = i * PACKED_FRAME_SIZE;
+		size_t n;
 
 		if (!read_fully(from, content, PACKED_FRAME_SIZE, offset))
 		{
@@ -148,8 +148,8 @@ done:
 PsError *
 packed_segment_write(int segment_fd, const char *segment_path, uint32 segment_size, const char *path)
 {
-	int			fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, pg_file_create_mode);
-	PsError    *err;
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, pg_file_create_mode);
+	PsError *err;
 
 	if (fd < 0)
 		return ps_error(ps_errno_state(), "could not create file \"%s\": %m", path);
@@ -174,11 +174,11 @@ damaged(const PackedSegment *packed, uint64 offset, const char *what)
 static PsError *
 read_table(PackedSegment *packed)
 {
-	size_t		table_size = TABLE_HEADER + (size_t) packed->nframes * TABLE_ENTRY + TABLE_FOOTER;
-	char	   *table = pg_malloc(table_size);
-	uint64		offset = 0;
+	size_t table_size = TABLE_HEADER + (size_t) packed->nframes * TABLE_ENTRY + TABLE_FOOTER;
+	char *table = pg_malloc(table_size);
+	uint64 offset = 0;
 	struct stat st;
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	if (fstat(packed->fd, &st) != 0)
 		err = ps_error(PS_SQLSTATE_IO, "could not stat file \"%s\": %m", packed->path);
@@ -211,7 +211,7 @@ PsError *
 packed_segment_open(const char *path, uint32 segment_size, PackedSegment **result)
 {
 	PackedSegment *packed = pg_malloc0(sizeof(PackedSegment));
-	PsError    *err;
+	PsError *err;
 
 	packed->path = pg_strdup(path);
 	packed->nframes = segment_size / PACKED_FRAME_SIZE;
@@ -244,8 +244,8 @@ packed_segment_close(PackedSegment *packed)
 static PsError *
 read_frame(const PackedSegment *packed, int i, ZSTD_DCtx *context, char **frame, char *content)
 {
-	size_t		size = packed->offsets[i + 1] - packed->offsets[i];
-	size_t		n;
+	size_t size = packed->offsets[i + 1] - packed->offsets[i];
+	size_t n;
 
 	*frame = pg_realloc(*frame, Max(size, 1));
 	if (!read_fully(packed->fd, *frame, size, packed->offsets[i]))
@@ -262,26 +262,26 @@ read_frame(const PackedSegment *packed, int i, ZSTD_DCtx *context, char **frame,
 PsError *
 packed_segment_read(const PackedSegment *packed, uint32 offset, const struct iovec *iov, size_t len)
 {
-	ZSTD_DCtx  *context = ZSTD_createDCtx();
-	char	   *content = pg_malloc(PACKED_FRAME_SIZE);
-	char	   *frame = NULL;
-	size_t		in_piece = 0;
-	PsError    *err = NULL;
+	ZSTD_DCtx *context = ZSTD_createDCtx();
+	char *content = pg_malloc(PACKED_FRAME_SIZE);
+	char *frame = NULL;
+	size_t in_piece = 0;
+	PsError *err = NULL;
 
 	if (context == NULL)
 		err = ps_error(PS_SQLSTATE_OUT_OF_MEMORY, "out of memory");
 	while (len > 0 && err == NULL)
 	{
-		int			i = offset / PACKED_FRAME_SIZE;
-		uint32		in_frame = offset % PACKED_FRAME_SIZE;
-		size_t		take = Min(len, PACKED_FRAME_SIZE - in_frame);
+		int i = offset / PACKED_FRAME_SIZE;
+		uint32 in_frame = offset % PACKED_FRAME_SIZE;
+		size_t take = Min(len, PACKED_FRAME_SIZE - in_frame);
 
 		err = read_frame(packed, i, context, &frame, content);
 		len -= take;
 		offset += take;
 		while (take > 0 && err == NULL)
 		{
-			size_t		piece = Min(take, iov->iov_len - in_piece);
+			size_t piece = Min(take, iov->iov_len - in_piece);
 
 			memcpy((char *) iov->iov_base + in_piece, content + in_frame, piece);
 			in_frame += piece;

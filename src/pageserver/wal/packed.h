@@ -31,7 +31,7 @@
 /* As much as a WalReader reads at once; every segment size is a multiple of it. */
 #define PACKED_FRAME_SIZE (256 * 1024)
 
-#define PACKED_TABLE_MAGIC 0x184D2A5E
+#define PACKED_TABLE_MAGIC  0x184D2A5E
 #define PACKED_FOOTER_MAGIC 0x8F92EAB1
 
 /* Immutable, any thread. */
@@ -49,4 +49,4 @@ extern void packed_segment_close(PackedSegment *packed);
 /* Reads what is at an offset of the segment into pieces that have room for len bytes. */
 extern PsError *packed_segment_read(const PackedSegment *packed, uint32 offset, const struct iovec *iov, size_t len);
 
-#endif							/* PS_WAL_PACKED_H */
+#endif /* PS_WAL_PACKED_H */

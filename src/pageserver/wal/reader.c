@@ -13,14 +13,14 @@ struct WalReader
 {
 	WalSegments *segs;
 	WalDecoder *decoder;
-	WalRecord	held;			/* a record that ends beyond what the caller may see yet */
-	bool		is_held;
+	WalRecord held; /* a record that ends beyond what the caller may see yet */
+	bool is_held;
 };
 
 WalReader *
 wal_reader_create(WalSegments *segs, XLogRecPtr start, XLogRecPtr prev, uint64 system_identifier)
 {
-	WalReader  *reader = pg_malloc0(sizeof(WalReader));
+	WalReader *reader = pg_malloc0(sizeof(WalReader));
 
 	reader->segs = segs;
 	reader->decoder = wal_decoder_create(start, prev, system_identifier, wal_segments_segment_size(segs), false);
@@ -41,11 +41,11 @@ wal_reader_free(WalReader *reader)
 static PsError *
 name_file(const WalReader *reader, PsError *err)
 {
-	uint32		segment_size = wal_segments_segment_size(reader->segs);
-	char		path[MAXPGPATH];
-	char		last[MAXFNAMELEN];
-	XLogSegNo	from,
-				to;
+	uint32 segment_size = wal_segments_segment_size(reader->segs);
+	char path[MAXPGPATH];
+	char last[MAXFNAMELEN];
+	XLogSegNo from,
+		to;
 
 	if (err == NULL)
 		return NULL;
@@ -64,8 +64,8 @@ wal_reader_next(WalReader *reader, XLogRecPtr upto, WalRecord *rec, bool *found)
 	*found = false;
 	while (!reader->is_held)
 	{
-		XLogRecPtr	pos;
-		size_t		len;
+		XLogRecPtr pos;
+		size_t len;
 
 		PS_TRY(name_file(reader, wal_decoder_next(reader->decoder, &reader->held, &reader->is_held)));
 		if (reader->is_held)

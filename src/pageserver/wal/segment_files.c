@@ -25,7 +25,7 @@ segment_name(const WalSegments *segs, XLogSegNo segno, char name[MAXFNAMELEN])
 void
 wal_segments_path(const WalSegments *segs, XLogSegNo segno, char path[MAXPGPATH])
 {
-	char		name[MAXFNAMELEN];
+	char name[MAXFNAMELEN];
 
 	segment_name(segs, segno, name);
 	snprintf(path, MAXPGPATH, "%s/%s", segs->dir, name);
@@ -34,7 +34,7 @@ wal_segments_path(const WalSegments *segs, XLogSegNo segno, char path[MAXPGPATH]
 void
 segment_packed_path(const WalSegments *segs, XLogSegNo segno, char path[MAXPGPATH])
 {
-	char		name[MAXFNAMELEN];
+	char name[MAXFNAMELEN];
 
 	segment_name(segs, segno, name);
 	snprintf(path, MAXPGPATH, "%s/%s" PACKED_SUFFIX, segs->dir, name);
@@ -94,11 +94,11 @@ shrink_cache(WalSegments *segs)
 static PsError *
 create_segment(const WalSegments *segs, XLogSegNo segno, int *fd)
 {
-	char		path[MAXPGPATH];
-	char		name[MAXFNAMELEN];
-	char		temp[MAXPGPATH];
-	int			rc;
-	PsError    *err;
+	char path[MAXPGPATH];
+	char name[MAXFNAMELEN];
+	char temp[MAXPGPATH];
+	int rc;
+	PsError *err;
 
 	wal_segments_path(segs, segno, path);
 	segment_name(segs, segno, name);
@@ -147,10 +147,10 @@ open_file(WalSegments *segs, XLogSegNo segno, bool create, SegmentFile **result)
 {
 	SegmentFile opened = {.segno = segno};
 	SegmentFile *existing;
-	char		path[MAXPGPATH];
-	char		packed[MAXPGPATH];
-	bool		created = false;
-	PsError    *err = NULL;
+	char path[MAXPGPATH];
+	char packed[MAXPGPATH];
+	bool created = false;
+	PsError *err = NULL;
 
 	pthread_mutex_unlock(&segs->lock);
 	wal_segments_path(segs, segno, path);
@@ -196,7 +196,7 @@ open_file(WalSegments *segs, XLogSegNo segno, bool create, SegmentFile **result)
 PsError *
 segment_file_acquire(WalSegments *segs, XLogSegNo segno, bool create, SegmentFile **result)
 {
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	pthread_mutex_lock(&segs->lock);
 	*result = find_file(segs, segno);
@@ -204,7 +204,7 @@ segment_file_acquire(WalSegments *segs, XLogSegNo segno, bool create, SegmentFil
 		err = open_file(segs, segno, create, result);
 	if (err == NULL && create && (*result)->packed != NULL)
 	{
-		char		path[MAXPGPATH];
+		char path[MAXPGPATH];
 
 		segment_packed_path(segs, segno, path);
 		err = ps_error(PS_SQLSTATE_INTERNAL, "WAL file \"%s\" cannot be written: it is compressed already", path);

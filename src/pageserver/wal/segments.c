@@ -28,13 +28,13 @@
 static PsError *
 check_entry(WalSegments *segs, const char *name)
 {
-	char		path[MAXPGPATH];
-	char		plain[MAXFNAMELEN];
-	char		expected[MAXFNAMELEN];
+	char path[MAXPGPATH];
+	char plain[MAXFNAMELEN];
+	char expected[MAXFNAMELEN];
 	struct stat st;
-	TimeLineID	tli;
-	XLogSegNo	segno;
-	bool		packed = strlen(name) == XLOG_FNAME_LEN + strlen(PACKED_SUFFIX) && strcmp(name + XLOG_FNAME_LEN, PACKED_SUFFIX) == 0;
+	TimeLineID tli;
+	XLogSegNo segno;
+	bool packed = strlen(name) == XLOG_FNAME_LEN + strlen(PACKED_SUFFIX) && strcmp(name + XLOG_FNAME_LEN, PACKED_SUFFIX) == 0;
 
 	strlcpy(plain, name, packed ? XLOG_FNAME_LEN + 1 : sizeof(plain));
 	snprintf(path, sizeof(path), "%s/%s", segs->dir, name);
@@ -68,9 +68,9 @@ PsError *
 wal_segments_open(const char *dir, uint32 segment_size, WalSegments **result)
 {
 	WalSegments *segs;
-	DIR		   *d;
+	DIR *d;
 	struct dirent *de;
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	if (!IsValidWalSegSize(segment_size))
 		return ps_error(PS_SQLSTATE_INVALID, "invalid WAL segment size %u of \"%s\"", segment_size, dir);
@@ -124,13 +124,13 @@ write_in_segment(WalSegments *segs, const SegmentFile *file, uint32 offset, cons
 {
 	while (len > 0)
 	{
-		ssize_t		n = pwrite(file->fd, data, len, offset);
+		ssize_t n = pwrite(file->fd, data, len, offset);
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
 		{
-			char		path[MAXPGPATH];
+			char path[MAXPGPATH];
 
 			if (n == 0)
 				errno = ENOSPC;
@@ -149,12 +149,12 @@ wal_segments_write(WalSegments *segs, XLogRecPtr lsn, const char *data, size_t l
 {
 	while (len > 0)
 	{
-		XLogSegNo	segno;
-		uint32		offset = XLogSegmentOffset(lsn, segs->segment_size);
-		size_t		n = Min(len, segs->segment_size - offset);
+		XLogSegNo segno;
+		uint32 offset = XLogSegmentOffset(lsn, segs->segment_size);
+		size_t n = Min(len, segs->segment_size - offset);
 		SegmentFile *file;
-		PsError    *err;
-		int			ndirty = 0;
+		PsError *err;
+		int ndirty = 0;
 
 		XLByteToSeg(lsn, segno, segs->segment_size);
 		PS_TRY(segment_file_acquire(segs, segno, true, &file));
@@ -199,9 +199,9 @@ PsError *
 wal_segments_sync(WalSegments *segs)
 {
 	SegmentFile *batch[CACHED_SEGMENT_FILES * 2];
-	int			n;
-	bool		sync_directory;
-	PsError    *err = NULL;
+	int n;
+	bool sync_directory;
+	PsError *err = NULL;
 
 	/* Whoever waits here finds, when it goes on, that most or all of its work is done. */
 	pthread_mutex_lock(&segs->sync_lock);
@@ -229,7 +229,7 @@ wal_segments_sync(WalSegments *segs)
 			/* one that a cut has unlinked meanwhile does no harm */
 			if (fdatasync(batch[i]->fd) < 0)
 			{
-				char		path[MAXPGPATH];
+				char path[MAXPGPATH];
 
 				wal_segments_path(segs, batch[i]->segno, path);
 				err = ps_error(PS_SQLSTATE_IO, "could not fdatasync WAL file \"%s\": %m", path);
@@ -267,16 +267,16 @@ wal_segments_sync_failed(WalSegments *segs, char *why, size_t size)
 PsError *
 wal_segments_rewrite(WalSegments *segs, XLogRecPtr from, XLogRecPtr to)
 {
-	XLogRecPtr	lsn = from - from % XLOG_BLCKSZ;
-	char	   *buf;
-	PsError    *err = NULL;
+	XLogRecPtr lsn = from - from % XLOG_BLCKSZ;
+	char *buf;
+	PsError *err = NULL;
 
 	if (from >= to)
 		return NULL;
 	buf = pg_malloc(REWRITE_CHUNK);
 	while (lsn < to && err == NULL)
 	{
-		size_t		len = Min(REWRITE_CHUNK, to - lsn);
+		size_t len = Min(REWRITE_CHUNK, to - lsn);
 
 		err = wal_segments_read(segs, lsn, buf, len);
 		if (err == NULL)
@@ -296,20 +296,20 @@ zero_tail(WalSegments *segs, XLogSegNo segno, uint32 offset)
 {
 	static const PGAlignedXLogBlock zeros;
 	SegmentFile *file;
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	PS_TRY(segment_file_acquire(segs, segno, true, &file));
 	while (offset < segs->segment_size && err == NULL)
 	{
 		PGAlignedXLogBlock page;
-		uint32		n = XLOG_BLCKSZ - offset % XLOG_BLCKSZ;
-		ssize_t		got = pread(file->fd, page.data, n, offset);
+		uint32 n = XLOG_BLCKSZ - offset % XLOG_BLCKSZ;
+		ssize_t got = pread(file->fd, page.data, n, offset);
 
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got != n)
 		{
-			char		path[MAXPGPATH];
+			char path[MAXPGPATH];
 
 			wal_segments_path(segs, segno, path);
 			err = ps_error(PS_SQLSTATE_IO, "could not read %u bytes at offset %u of WAL file \"%s\": %m", n, offset, path);
@@ -326,7 +326,7 @@ zero_tail(WalSegments *segs, XLogSegNo segno, uint32 offset)
 static PsError *
 remove_file(WalSegments *segs, XLogSegNo segno)
 {
-	char		path[MAXPGPATH];
+	char path[MAXPGPATH];
 
 	wal_segments_path(segs, segno, path);
 	if (unlink(path) < 0 && errno != ENOENT)
@@ -342,7 +342,7 @@ remove_file(WalSegments *segs, XLogSegNo segno)
 PsError *
 wal_segments_remove_before(WalSegments *segs, XLogSegNo first_kept, int *removed)
 {
-	PsError    *err = NULL;
+	PsError *err = NULL;
 
 	*removed = 0;
 	pthread_mutex_lock(&segs->lock);
@@ -365,12 +365,12 @@ wal_segments_remove_before(WalSegments *segs, XLogSegNo first_kept, int *removed
 static PsError *
 pack_segment(WalSegments *segs, XLogSegNo segno)
 {
-	char		plain[MAXPGPATH];
-	char		path[MAXPGPATH];
-	char		temp[MAXPGPATH];
-	char		name[MAXFNAMELEN];
+	char plain[MAXPGPATH];
+	char path[MAXPGPATH];
+	char temp[MAXPGPATH];
+	char name[MAXFNAMELEN];
 	SegmentFile *file;
-	PsError    *err;
+	PsError *err;
 
 	wal_segments_path(segs, segno, plain);
 	segment_packed_path(segs, segno, path);
@@ -401,12 +401,12 @@ pack_segment(WalSegments *segs, XLogSegNo segno)
 }
 
 PsError *
-wal_segments_pack(WalSegments *segs, XLogSegNo before, bool (*is_canceled) (void *arg), void *arg)
+wal_segments_pack(WalSegments *segs, XLogSegNo before, bool (*is_canceled)(void *arg), void *arg)
 {
 	for (;;)
 	{
-		XLogSegNo	segno;
-		bool		any;
+		XLogSegNo segno;
+		bool any;
 
 		pthread_mutex_lock(&segs->lock);
 		segno = Max(segs->first_plain, segs->oldest);
@@ -423,10 +423,10 @@ wal_segments_pack(WalSegments *segs, XLogSegNo before, bool (*is_canceled) (void
 PsError *
 wal_segments_cut(WalSegments *segs, XLogRecPtr lsn)
 {
-	XLogSegNo	first_gone;
-	uint32		offset = XLogSegmentOffset(lsn, segs->segment_size);
-	bool		exists;
-	PsError    *err = NULL;
+	XLogSegNo first_gone;
+	uint32 offset = XLogSegmentOffset(lsn, segs->segment_size);
+	bool exists;
+	PsError *err = NULL;
 
 	XLByteToSeg(lsn, first_gone, segs->segment_size);
 	if (offset != 0)
@@ -457,7 +457,7 @@ wal_segments_cut(WalSegments *segs, XLogRecPtr lsn)
 bool
 wal_segments_range(WalSegments *segs, XLogSegNo *oldest, XLogSegNo *newest)
 {
-	bool		any;
+	bool any;
 
 	pthread_mutex_lock(&segs->lock);
 	any = segs->any;

@@ -21,34 +21,34 @@
 /* An open file.  In use while "users" is not zero; kept while it is dirty. */
 typedef struct SegmentFile
 {
-	XLogSegNo	segno;
-	int			fd;
-	PackedSegment *packed;		/* NULL: as it was written; else there is no fd */
-	int			users;
-	bool		dirty;
-	bool		gone;			/* unlinked: close when the last user is done */
-	uint64		last_use;
+	XLogSegNo segno;
+	int fd;
+	PackedSegment *packed; /* NULL: as it was written; else there is no fd */
+	int users;
+	bool dirty;
+	bool gone; /* unlinked: close when the last user is done */
+	uint64 last_use;
 	struct SegmentFile *next;
 } SegmentFile;
 
 struct WalSegments
 {
-	char	   *dir;
-	uint32		segment_size;
+	char *dir;
+	uint32 segment_size;
 
-	pthread_mutex_t lock;		/* for what follows; not held during I/O, but for unlink() */
+	pthread_mutex_t lock; /* for what follows; not held during I/O, but for unlink() */
 	SegmentFile *files;
-	int			nfiles;
-	uint64		clock;
-	bool		any;			/* is there a segment? */
-	XLogSegNo	oldest;
-	XLogSegNo	newest;
-	XLogSegNo	first_plain;	/* those before are packed */
-	bool		dir_dirty;		/* a segment was made or removed */
-	PsError    *sync_error;		/* a sync failed: what was written since the last one may be lost; set once */
-	atomic_bool sync_failed;	/* the same without the lock */
+	int nfiles;
+	uint64 clock;
+	bool any; /* is there a segment? */
+	XLogSegNo oldest;
+	XLogSegNo newest;
+	XLogSegNo first_plain;   /* those before are packed */
+	bool dir_dirty;          /* a segment was made or removed */
+	PsError *sync_error;     /* a sync failed: what was written since the last one may be lost; set once */
+	atomic_bool sync_failed; /* the same without the lock */
 
-	pthread_mutex_t sync_lock;	/* one sync at a time; taken before "lock" */
+	pthread_mutex_t sync_lock; /* one sync at a time; taken before "lock" */
 };
 
 /* ---- segment_files.c ---- */
@@ -73,4 +73,4 @@ extern void segment_file_forget(WalSegments *segs, XLogSegNo segno);
 /* Closes one that is in no list. */
 extern void segment_file_free(SegmentFile *file);
 
-#endif							/* PS_WAL_SEGMENTS_IMPL_H */
+#endif /* PS_WAL_SEGMENTS_IMPL_H */

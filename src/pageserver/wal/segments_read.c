@@ -27,13 +27,13 @@ read_fragments(const WalHold *hold, uint32 offset, struct iovec *iov, int n, siz
 		return packed_segment_read(hold->packed, offset, iov, len);
 	while (len > 0)
 	{
-		ssize_t		got = preadv(hold->fd, iov, n, offset);
+		ssize_t got = preadv(hold->fd, iov, n, offset);
 
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got <= 0)
 		{
-			char		path[MAXPGPATH];
+			char path[MAXPGPATH];
 
 			if (got == 0)
 				errno = EIO;
@@ -60,15 +60,15 @@ read_fragments(const WalHold *hold, uint32 offset, struct iovec *iov, int n, siz
 PsError *
 wal_segments_read(WalSegments *segs, XLogRecPtr lsn, char *buf, size_t len)
 {
-	uint32		segment_size = wal_segments_segment_size(segs);
+	uint32 segment_size = wal_segments_segment_size(segs);
 
 	while (len > 0)
 	{
-		uint32		offset = XLogSegmentOffset(lsn, segment_size);
-		size_t		n = Min(len, segment_size - offset);
+		uint32 offset = XLogSegmentOffset(lsn, segment_size);
+		size_t n = Min(len, segment_size - offset);
 		struct iovec iov = {.iov_base = buf, .iov_len = n};
-		WalHold		hold;
-		PsError    *err;
+		WalHold hold;
+		PsError *err;
 
 		PS_TRY(wal_segments_hold(segs, lsn, &hold));
 		err = read_fragments(&hold, offset, &iov, 1, n);
@@ -89,25 +89,25 @@ wal_segments_read(WalSegments *segs, XLogRecPtr lsn, char *buf, size_t len)
 static PsError *
 read_record_bytes(WalSegments *segs, XLogRecPtr *pos, uint32 len, char *buf)
 {
-	uint32		segment_size = wal_segments_segment_size(segs);
-	uint32		done = 0;
+	uint32 segment_size = wal_segments_segment_size(segs);
+	uint32 done = 0;
 
 	/* Fragments go to their place, page headers to where nobody looks. */
 	while (done < len)
 	{
 		struct iovec iov[MAX_FRAGMENTS];
 		XLogLongPageHeaderData header;
-		uint32		offset = XLogSegmentOffset(*pos, segment_size);
-		size_t		total = 0;
-		int			n = 0;
-		WalHold		hold;
-		PsError    *err;
+		uint32 offset = XLogSegmentOffset(*pos, segment_size);
+		size_t total = 0;
+		int n = 0;
+		WalHold hold;
+		PsError *err;
 
 		PS_TRY(wal_segments_hold(segs, *pos, &hold));
 		do
 		{
-			XLogRecPtr	data = wal_record_start_after(*pos, segment_size);
-			uint32		in_page = Min(len - done, XLOG_BLCKSZ - data % XLOG_BLCKSZ);
+			XLogRecPtr data = wal_record_start_after(*pos, segment_size);
+			uint32 in_page = Min(len - done, XLOG_BLCKSZ - data % XLOG_BLCKSZ);
 
 			if (data > *pos)
 			{
@@ -132,12 +132,12 @@ read_record_bytes(WalSegments *segs, XLogRecPtr *pos, uint32 len, char *buf)
 static PsError *
 add_to_checksum(WalSegments *segs, XLogRecPtr pos, uint32 len, pg_crc32c *crc)
 {
-	char	   *buf = pg_malloc(REST_SIZE);
-	PsError    *err = NULL;
+	char *buf = pg_malloc(REST_SIZE);
+	PsError *err = NULL;
 
 	while (len > 0 && err == NULL)
 	{
-		uint32		n = Min(len, REST_SIZE);
+		uint32 n = Min(len, REST_SIZE);
 
 		err = read_record_bytes(segs, &pos, n, buf);
 		COMP_CRC32C(*crc, buf, n);
@@ -151,13 +151,13 @@ add_to_checksum(WalSegments *segs, XLogRecPtr pos, uint32 len, pg_crc32c *crc)
 static XLogRecPtr
 record_position(const WalSegments *segs, XLogRecPtr start, uint32 done)
 {
-	uint32		segment_size = wal_segments_segment_size(segs);
-	XLogRecPtr	pos = start;
+	uint32 segment_size = wal_segments_segment_size(segs);
+	XLogRecPtr pos = start;
 
 	while (done > 0)
 	{
-		XLogRecPtr	data = wal_record_start_after(pos, segment_size);
-		uint32		in_page = Min(done, XLOG_BLCKSZ - data % XLOG_BLCKSZ);
+		XLogRecPtr data = wal_record_start_after(pos, segment_size);
+		uint32 in_page = Min(done, XLOG_BLCKSZ - data % XLOG_BLCKSZ);
 
 		pos = data + in_page;
 		done -= in_page;
@@ -173,10 +173,10 @@ static PsError *
 check_record(WalSegments *segs, XLogRecPtr start, uint32 len, char *buf)
 {
 	const XLogRecord *hdr = (const XLogRecord *) buf;
-	pg_crc32c	crc;
-	uint32		tot_len;
-	pg_crc32c	expected;
-	bool		is_cut;
+	pg_crc32c crc;
+	uint32 tot_len;
+	pg_crc32c expected;
+	bool is_cut;
 
 	memcpy(&tot_len, &hdr->xl_tot_len, sizeof(tot_len));
 	memcpy(&expected, &hdr->xl_crc, sizeof(expected));
@@ -189,8 +189,8 @@ check_record(WalSegments *segs, XLogRecPtr start, uint32 len, char *buf)
 	FIN_CRC32C(crc);
 	if ((tot_len != len && !is_cut) || !EQ_CRC32C(crc, expected))
 	{
-		char		path[MAXPGPATH];
-		XLogSegNo	segno;
+		char path[MAXPGPATH];
+		XLogSegNo segno;
 
 		XLByteToSeg(start, segno, wal_segments_segment_size(segs));
 		wal_segments_path(segs, segno, path);
@@ -204,7 +204,7 @@ check_record(WalSegments *segs, XLogRecPtr start, uint32 len, char *buf)
 PsError *
 wal_segments_read_record(WalSegments *segs, XLogRecPtr start, uint32 len, char *buf)
 {
-	XLogRecPtr	pos = start;
+	XLogRecPtr pos = start;
 
 	if (len < SizeOfXLogRecord)
 		return ps_error(PS_SQLSTATE_INVALID, "WAL record at %X/%X cannot have %u bytes", LSN_FORMAT_ARGS(start), len);
@@ -215,13 +215,13 @@ wal_segments_read_record(WalSegments *segs, XLogRecPtr start, uint32 len, char *
 size_t
 wal_segments_record_extent(const WalSegments *segs, XLogRecPtr start, uint32 len)
 {
-	uint32		segment_size = wal_segments_segment_size(segs);
-	XLogRecPtr	pos = start;
+	uint32 segment_size = wal_segments_segment_size(segs);
+	XLogRecPtr pos = start;
 
 	for (uint32 done = 0; done < len;)
 	{
-		XLogRecPtr	data = wal_record_start_after(pos, segment_size);
-		uint32		in_page = Min(len - done, XLOG_BLCKSZ - data % XLOG_BLCKSZ);
+		XLogRecPtr data = wal_record_start_after(pos, segment_size);
+		uint32 in_page = Min(len - done, XLOG_BLCKSZ - data % XLOG_BLCKSZ);
 
 		if (done > 0 && XLogSegmentOffset(pos, segment_size) == 0)
 			return 0;
@@ -234,13 +234,13 @@ wal_segments_record_extent(const WalSegments *segs, XLogRecPtr start, uint32 len
 PsError *
 wal_segments_unpack_record(WalSegments *segs, XLogRecPtr start, uint32 len, const char *bytes, char *out)
 {
-	uint32		segment_size = wal_segments_segment_size(segs);
-	XLogRecPtr	pos = start;
+	uint32 segment_size = wal_segments_segment_size(segs);
+	XLogRecPtr pos = start;
 
 	for (uint32 done = 0; done < len;)
 	{
-		XLogRecPtr	data = wal_record_start_after(pos, segment_size);
-		uint32		in_page = Min(len - done, XLOG_BLCKSZ - data % XLOG_BLCKSZ);
+		XLogRecPtr data = wal_record_start_after(pos, segment_size);
+		uint32 in_page = Min(len - done, XLOG_BLCKSZ - data % XLOG_BLCKSZ);
 
 		memcpy(out + done, bytes + (data - start), in_page);
 		pos = data + in_page;
@@ -252,8 +252,8 @@ wal_segments_unpack_record(WalSegments *segs, XLogRecPtr start, uint32 len, cons
 PsError *
 wal_segments_unread(const WalSegments *segs, XLogRecPtr start, size_t wanted, int read_errno)
 {
-	char		path[MAXPGPATH];
-	XLogSegNo	segno;
+	char path[MAXPGPATH];
+	XLogSegNo segno;
 
 	XLByteToSeg(start, segno, wal_segments_segment_size(segs));
 	wal_segments_path(segs, segno, path);

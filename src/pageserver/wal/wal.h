@@ -27,12 +27,12 @@
 /* One whole record. */
 typedef struct WalRecord
 {
-	XLogRecPtr	start;			/* its first byte: what ReadRecPtr is in a reader */
-	XLogRecPtr	end;			/* where the next record may begin (EndRecPtr): MAXALIGNed; after
+	XLogRecPtr start; /* its first byte: what ReadRecPtr is in a reader */
+	XLogRecPtr end;   /* where the next record may begin (EndRecPtr): MAXALIGNed; after
 								 * XLOG_SWITCH the next segment's start.  Pages get this LSN */
-	uint32		len;			/* xl_tot_len */
-	uint32		cut;			/* bytes of its end that are not at data (WalContents) */
-	const char *data;			/* from the XLogRecord header on, contiguous, MAXALIGNed; belongs to
+	uint32 len;       /* xl_tot_len */
+	uint32 cut;       /* bytes of its end that are not at data (WalContents) */
+	const char *data; /* from the XLogRecord header on, contiguous, MAXALIGNed; belongs to
 								 * whoever made the record and lives until its next call */
 } WalRecord;
 
@@ -61,8 +61,8 @@ typedef struct WalDecoder WalDecoder;
 typedef enum WalContents
 {
 	WAL_WHOLE,
-	WAL_NEEDED,					/* what wal_interpret() and wal_state_apply() look at: WAL_CUT_LEN at least */
-	WAL_HEADERS					/* the header at least */
+	WAL_NEEDED, /* what wal_interpret() and wal_state_apply() look at: WAL_CUT_LEN at least */
+	WAL_HEADERS /* the header at least */
 } WalContents;
 
 /*
@@ -110,31 +110,31 @@ extern XLogRecPtr wal_record_start_after(XLogRecPtr end, uint32 segment_size);
 /* ---- parse.c ---- */
 typedef struct WalBlockRef
 {
-	bool		in_use;
-	PsRel		rel;
-	ForkNumber	fork;
+	bool in_use;
+	PsRel rel;
+	ForkNumber fork;
 	BlockNumber blk;
-	uint8		flags;			/* BKPBLOCK_* */
-	bool		has_image;
-	bool		apply_image;
-	uint8		bimg_info;		/* BKPIMAGE_* */
-	uint16		hole_offset;
-	uint16		hole_length;
-	uint16		bimg_len;
+	uint8 flags; /* BKPBLOCK_* */
+	bool has_image;
+	bool apply_image;
+	uint8 bimg_info; /* BKPIMAGE_* */
+	uint16 hole_offset;
+	uint16 hole_length;
+	uint16 bimg_len;
 	const char *image;
-	uint16		data_len;
+	uint16 data_len;
 	const char *data;
 } WalBlockRef;
 
 typedef struct WalParsed
 {
 	const XLogRecord *header;
-	int			max_block_id;	/* -1: none */
+	int max_block_id; /* -1: none */
 	WalBlockRef blocks[XLR_MAX_BLOCK_ID + 1];
-	RepOriginId origin;			/* InvalidRepOriginId: none */
+	RepOriginId origin; /* InvalidRepOriginId: none */
 	TransactionId toplevel_xid;
 	const char *main_data;
-	uint32		main_data_len;
+	uint32 main_data_len;
 } WalParsed;
 
 /*
@@ -176,7 +176,7 @@ extern bool wal_redo_sets_lsn(const WalRecord *rec, ForkNumber fork);
  */
 typedef struct WalSink
 {
-	void	   *arg;
+	void *arg;
 
 	/*
 	 * Redo of this record changes the block (once per block and record).
@@ -185,39 +185,39 @@ typedef struct WalSink
 	 * but for a record of RM_SMGR_ID (a truncation that leaves part of a
 	 * visibility map page): there a block that does not exist is left alone.
 	 */
-	PsError    *(*block) (void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork, BlockNumber blk, bool will_init);
+	PsError *(*block)(void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork, BlockNumber blk, bool will_init);
 
 	/* The same for a page of an SLRU: wal_slru_apply() applies the record. */
-	PsError    *(*slru) (void *arg, const WalRecord *rec, PsSlru slru, uint32 pageno, bool will_init);
+	PsError *(*slru)(void *arg, const WalRecord *rec, PsSlru slru, uint32 pageno, bool will_init);
 
 	/*
 	 * Every existing segment of which wal_slru_truncates() says so goes: in
 	 * most cases those wholly before cutoff_page.
 	 */
-	PsError    *(*slru_truncate) (void *arg, const WalRecord *rec, PsSlru slru, uint32 cutoff_page);
+	PsError *(*slru_truncate)(void *arg, const WalRecord *rec, PsSlru slru, uint32 cutoff_page);
 
 	/* A fork that is shorter than nblocks, or does not exist, is left alone by rel_truncate. */
-	PsError    *(*rel_create) (void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork);
-	PsError    *(*rel_truncate) (void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork, BlockNumber nblocks);
-	PsError    *(*rel_drop) (void *arg, const WalRecord *rec, PsRel rel);	/* all forks */
+	PsError *(*rel_create)(void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork);
+	PsError *(*rel_truncate)(void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork, BlockNumber nblocks);
+	PsError *(*rel_drop)(void *arg, const WalRecord *rec, PsRel rel); /* all forks */
 
 	/*
 	 * Whole directories (a database in one tablespace): DATABASE, RELMAP, and
 	 * all relations.  What the destination of a copy held before goes.
 	 */
-	PsError    *(*db_copy) (void *arg, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, Oid db);
-	PsError    *(*db_drop) (void *arg, const WalRecord *rec, Oid spc, Oid db);
+	PsError *(*db_copy)(void *arg, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, Oid db);
+	PsError *(*db_drop)(void *arg, const WalRecord *rec, Oid spc, Oid db);
 
 	/*
 	 * Progress of a replication origin (key ORIGIN).  Unless force is set, a
 	 * remote_lsn that is not greater than the stored one changes nothing
 	 * (origin.c, replorigin_advance()).  Its end is told by del.
 	 */
-	PsError    *(*origin) (void *arg, const WalRecord *rec, RepOriginId id, XLogRecPtr remote_lsn, bool force);
+	PsError *(*origin)(void *arg, const WalRecord *rec, RepOriginId id, XLogRecPtr remote_lsn, bool force);
 
 	/* A whole small value (relation map, two-phase state, tablespace, database), or its end. */
-	PsError    *(*put) (void *arg, const WalRecord *rec, const PsKey *key, const char *data, uint32 len);
-	PsError    *(*del) (void *arg, const WalRecord *rec, const PsKey *key);
+	PsError *(*put)(void *arg, const WalRecord *rec, const PsKey *key, const char *data, uint32 len);
+	PsError *(*del)(void *arg, const WalRecord *rec, const PsKey *key);
 } WalSink;
 
 /*
@@ -251,21 +251,21 @@ extern bool wal_slru_truncates(const WalRecord *rec, PsSlru slru, uint32 cutoff_
  */
 typedef struct WalState
 {
-	XLogRecPtr	prev;			/* start of the last record */
-	XLogRecPtr	end;			/* its end: the state is that of this LSN */
-	bool		shutdown;		/* the last record is a shutdown checkpoint */
-	CheckPoint	checkpoint;		/* redo and time are those of the last checkpoint record */
-	XLogRecPtr	last_checkpoint;	/* where that record starts, or 0 */
+	XLogRecPtr prev;            /* start of the last record */
+	XLogRecPtr end;             /* its end: the state is that of this LSN */
+	bool shutdown;              /* the last record is a shutdown checkpoint */
+	CheckPoint checkpoint;      /* redo and time are those of the last checkpoint record */
+	XLogRecPtr last_checkpoint; /* where that record starts, or 0 */
 	/* of pg_control, kept up to date by XLOG_PARAMETER_CHANGE */
-	int32		max_connections;
-	int32		max_worker_processes;
-	int32		max_wal_senders;
-	int32		max_prepared_xacts;
-	int32		max_locks_per_xact;
-	int32		wal_level;
-	bool		wal_log_hints;
-	bool		track_commit_timestamp;
-	TimestampTz last_commit;	/* newest commit or abort time seen; until there is one, when the cluster was shut down */
+	int32 max_connections;
+	int32 max_worker_processes;
+	int32 max_wal_senders;
+	int32 max_prepared_xacts;
+	int32 max_locks_per_xact;
+	int32 wal_level;
+	bool wal_log_hints;
+	bool track_commit_timestamp;
+	TimestampTz last_commit; /* newest commit or abort time seen; until there is one, when the cluster was shut down */
 
 	/*
 	 * Of the last commit or abort record: its end and the time that it says; and
@@ -273,9 +273,9 @@ typedef struct WalState
 	 * which it is known that a clock was wrong.  0: there was none, or it was
 	 * before a state of version 1, which does not know.
 	 */
-	XLogRecPtr	commit_end;
+	XLogRecPtr commit_end;
 	TimestampTz commit_time;
-	XLogRecPtr	step_back;
+	XLogRecPtr step_back;
 } WalState;
 
 /* Commits may be so much out of order, us, and it means nothing. */
@@ -339,7 +339,7 @@ extern PsError *wal_segments_remove_before(WalSegments *segs, XLogSegNo first_ke
  * at a time, and not beside wal_segments_remove_before().  May be called again
  * after an error.
  */
-extern PsError *wal_segments_pack(WalSegments *segs, XLogSegNo before, bool (*is_canceled) (void *arg), void *arg);
+extern PsError *wal_segments_pack(WalSegments *segs, XLogSegNo before, bool (*is_canceled)(void *arg), void *arg);
 
 /* Reads raw bytes, page headers and all; the range must have been written. */
 extern PsError *wal_segments_read(WalSegments *segs, XLogRecPtr lsn, char *buf, size_t len);
@@ -365,8 +365,8 @@ extern PsError *wal_segments_read_record(WalSegments *segs, XLogRecPtr start, ui
 typedef struct WalHold
 {
 	WalSegments *segs;
-	XLogSegNo	segno;
-	int			fd;
+	XLogSegNo segno;
+	int fd;
 	const struct PackedSegment *packed; /* not NULL: there is no fd, only the functions here can read it */
 	struct SegmentFile *file;
 } WalHold;
@@ -395,4 +395,4 @@ extern void wal_reader_free(WalReader *reader);
  */
 extern PsError *wal_reader_next(WalReader *reader, XLogRecPtr upto, WalRecord *rec, bool *found);
 
-#endif							/* PS_WAL_H */
+#endif /* PS_WAL_H */
