@@ -3,8 +3,8 @@
  *	  Keys on disk and as text.
  */
 #include "ps_fe.h"
-#include "ps_key.h"
-#include "ps_wire.h"
+#include "key.h"
+#include "bytes.h"
 
 const char *const ps_slru_dir[PS_NSLRU] = {
 	"pg_xact", "pg_multixact/offsets", "pg_multixact/members", "pg_commit_ts"};

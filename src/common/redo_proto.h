@@ -24,7 +24,7 @@
 #ifndef PS_REDO_PROTO_H
 #define PS_REDO_PROTO_H
 
-#include "ps_rel.h"
+#include "rel.h"
 
 #define REDO_MAGIC         0x50535244 /* begins every message, so that a lost step is noticed */
 #define REDO_PROTO_VERSION 3

@@ -1,6 +1,6 @@
 /*
  * wire.c
- *	  Messages of a page stream: see ps_wire.h.  Built twice: into the daemon
+ *	  Messages of a page stream: see wire.h.  Built twice: into the daemon
  *	  (with FRONTEND defined) and into the extension.
  */
 #ifdef FRONTEND
@@ -8,7 +8,8 @@
 #else
 #include "postgres.h"
 #endif
-#include "ps_wire.h"
+#include "bytes.h"
+#include "wire.h"
 
 /* A place in a message that is being read; bad once a read went past the end. */
 typedef struct Cursor

@@ -16,8 +16,8 @@
 #include "storage/smgr.h"
 
 #include "libpq-fe.h"
-#include "ps_rel.h"
-#include "ps_wire.h"
+#include "rel.h"
+#include "wire.h"
 
 /* Longest connection string of the store, its zero byte included. */
 #define STORE_ADDRESS_MAX 1024
@@ -73,7 +73,7 @@ typedef struct PageKeep
 extern void page_keep_startup_shmem(void);
 
 /*
- * Must the page be kept, as things are now?  Takes what ps_running.h says, and
+ * Must the page be kept, as things are now?  Takes what running.h says, and
  * BtreeVacuumLock.  May say yes for some milliseconds too long, unless
  * running_look_again() was called.
  */
@@ -91,7 +91,7 @@ extern void page_keep_resolve(PageKeep *keep, const char *page);
 /* Makes sum hold as long as keep does. */
 extern void page_keep_merge(PageKeep *sum, const PageKeep *keep);
 
-/* ---- page_cache*.c: pages in a local file, shared by all processes; more in ps_page_cache.h ---- */
+/* ---- page_cache*.c: pages in a local file, shared by all processes; more in page_cache.h ---- */
 
 extern void page_cache_request_shmem(void); /* shmem_request_hook */
 extern void page_cache_startup_shmem(void); /* shmem_startup_hook */
@@ -368,7 +368,7 @@ extern List *all_tablespaces(void);
 /* Does the store have a relation, if only an empty one, of the database (InvalidOid: of any) in the tablespace? */
 extern bool store_has_relations(Oid spc, Oid db);
 
-/* ---- smgr_hook.c, smgr.c, persistence.c, keep.c, stub.c, readahead.c: more in ps_smgr.h ---- */
+/* ---- smgr_hook.c, smgr.c, persistence.c, keep.c, stub.c, readahead.c: more in smgr.h ---- */
 extern void stub_request_shmem(void);
 extern void stub_startup_shmem(void);
 extern void stub_forget_database(Oid db); /* what is known not to exist */

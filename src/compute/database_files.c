@@ -34,7 +34,7 @@
 #include "storage/reinit.h"
 #include "utils/memutils.h"
 
-#include "ps_smgr.h"
+#include "smgr.h"
 
 #define ASIDE "pageserver_smgr.stubs"
 

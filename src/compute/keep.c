@@ -29,8 +29,8 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 
-#include "ps_running.h"
-#include "ps_smgr.h"
+#include "running.h"
+#include "smgr.h"
 
 /* SEQ_MAGIC of commands/sequence.c: the first word of a sequence page's special space. */
 #define SEQUENCE_MAGIC 0x1717

@@ -30,7 +30,8 @@
 #include "utils/relmapper.h"
 #include "utils/snapmgr.h"
 
-#include "ps_smgr.h"
+#include "smgr.h"
+#include "wire.h"
 
 PG_FUNCTION_INFO_V1(pageserver_smgr_orphans);
 

@@ -2,7 +2,7 @@
  * page_cache.c
  *	  Pages of the store in a local file, shared by all processes: one page.
  *
- * It is in a slot (ps_page_cache_slots.h, which tells the locks as well), or,
+ * It is in a slot (page_cache_slots.h, which tells the locks as well), or,
  * if it must be kept and there is no slot for it, in a chunk
  * (page_cache_spill.c).
  */
@@ -11,7 +11,7 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
-#include "ps_page_cache_slots.h"
+#include "page_cache_slots.h"
 
 /* How long a writer waits for another transaction to end that has used up the room, and how often it looks. */
 #define MAX_ROOM_WAIT_MS 5000

@@ -19,7 +19,7 @@
 #include "storage/fd.h"
 #include "storage/ipc.h"
 
-#include "ps_page_cache.h"
+#include "page_cache.h"
 
 /* MB of the file system that are left free for WAL if max_wal_lag does not say how much may pile up. */
 #define DEFAULT_RESERVE   512

@@ -5,8 +5,8 @@
  */
 #include "postgres.h"
 
-#include "ps_page_cache_slots.h"
-#include "ps_running.h"
+#include "page_cache_slots.h"
+#include "running.h"
 
 void
 rel_list_add(RelList *list, PsRel rel)

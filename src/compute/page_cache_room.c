@@ -22,8 +22,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "ps_page_cache.h"
-#include "ps_running.h"
+#include "page_cache.h"
+#include "running.h"
 
 /* A transaction that does not end is told again after so many microseconds, and in the end its session is ended. */
 #define TELL_INTERVAL 1000000

@@ -1,6 +1,6 @@
 /*
  * page_cache_slots.c
- *	  The slots of the page cache (ps_page_cache_slots.h): their table, made at
+ *	  The slots of the page cache (page_cache_slots.h): their table, made at
  *	  the start of the server, and which of them a page gets.
  */
 #include "postgres.h"
@@ -8,7 +8,7 @@
 #include "port/pg_bitutils.h"
 #include "storage/shmem.h"
 
-#include "ps_page_cache_slots.h"
+#include "page_cache_slots.h"
 
 #define LOCK_TRANCHE "pageserver_smgr_cache"
 

@@ -1,15 +1,15 @@
 /*
  * page_cache_spill.c
  *	  Pages that must be kept and for which the page cache has no slot: the table
- *	  of their chunks (ps_page_cache_chunks.h), reading and writing a block.
+ *	  of their chunks (page_cache_chunks.h), reading and writing a block.
  */
 #include "postgres.h"
 
 #include "miscadmin.h"
 #include "storage/shmem.h"
 
-#include "ps_page_cache_chunks.h"
-#include "ps_running.h"
+#include "page_cache_chunks.h"
+#include "running.h"
 
 #define LOCK_TRANCHE "pageserver_smgr_spill"
 

@@ -9,9 +9,9 @@
 #include "access/xact.h"
 #include "utils/timestamp.h"
 
-#include "ps_page_cache_chunks.h"
-#include "ps_running.h"
-#include "ps_smgr.h"
+#include "page_cache_chunks.h"
+#include "running.h"
+#include "smgr.h"
 
 /* When transactions end: how often, in microseconds, to look for chunks to give up, and how many at a time. */
 #define RECLAIM_INTERVAL 1000000

@@ -7,7 +7,9 @@
 
 #include "storage/shmem.h"
 
-#include "ps_page_client.h"
+#include "page_client.h"
+#include "sqlstate.h"
+#include "wire.h"
 
 PageClientShared *page_client_counters;
 

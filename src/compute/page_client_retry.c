@@ -12,7 +12,8 @@
 #include "storage/latch.h"
 #include "utils/timestamp.h"
 
-#include "ps_page_client.h"
+#include "page_client.h"
+#include "sqlstate.h"
 
 #define FIRST_RETRY_MS 10
 

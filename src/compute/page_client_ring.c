@@ -27,7 +27,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "ps_page_client.h"
+#include "page_client.h"
+#include "wire.h"
 
 #define RING_SIZE           1024 /* requests; a power of 2 */
 #define MAX_PREFETCH_BLOCKS (4 * PS_MAX_BATCH)

@@ -22,7 +22,7 @@
 
 #include "compute.h"
 #include "conf.h"
-#include "ps_running.h"
+#include "running.h"
 
 PG_MODULE_MAGIC;
 

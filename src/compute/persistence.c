@@ -28,7 +28,7 @@
 #include "storage/md.h"
 #include "utils/rel.h"
 
-#include "ps_smgr.h"
+#include "smgr.h"
 
 /* The private buffer that was last read into, and where its page belongs. */
 static char *last_read_buffer;

@@ -13,7 +13,8 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
-#include "ps_smgr.h"
+#include "smgr.h"
+#include "wire.h"
 
 #define STREAMS      8
 #define FIRST_WINDOW 4

@@ -24,7 +24,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "ps_running.h"
+#include "running.h"
 
 /* How old, in microseconds, a process's idea of what runs may get. */
 #define MAX_AGE      10000

@@ -17,7 +17,8 @@
 #include "utils/pg_lsn.h"
 
 #include "compute.h"
-#include "ps_overrides.h"
+#include "overrides.h"
+#include "wire.h"
 
 char *ps_store;
 char *ps_tenant;

@@ -25,7 +25,7 @@
 #include "storage/lwlock.h"
 #include "utils/resowner.h"
 
-#include "ps_smgr.h"
+#include "smgr.h"
 
 /* The one tuple of a sequence's page. */
 static Form_pg_sequence_data

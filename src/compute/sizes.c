@@ -34,6 +34,7 @@
 #include "utils/relcache.h"
 
 #include "compute.h"
+#include "wire.h"
 
 /* ---- relations ---- */
 

@@ -29,7 +29,7 @@
 #include "storage/md.h"
 #include "utils/memutils.h"
 
-#include "ps_smgr.h"
+#include "smgr.h"
 
 /*
  * Forks into which this transaction has written pages from private memory with

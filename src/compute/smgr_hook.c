@@ -8,7 +8,7 @@
  */
 #include "postgres.h"
 
-#include "ps_smgr.h"
+#include "smgr.h"
 #include "smgr_table.h"
 
 /*

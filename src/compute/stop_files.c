@@ -28,7 +28,7 @@
 #include "storage/ipc.h"
 #include "utils/timestamp.h"
 
-#include "ps_wal_progress.h"
+#include "wal_progress.h"
 
 #define STATS_DIR        "pg_stat"
 #define AUTOPREWARM_FILE "autoprewarm.blocks"

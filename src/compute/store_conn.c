@@ -21,6 +21,7 @@
 #include "utils/timestamp.h"
 
 #include "compute.h"
+#include "sqlstate.h"
 
 #define SQLSTATE_CANNOT_CONNECT  "08001"
 #define SQLSTATE_CONNECTION_LOST "08006"

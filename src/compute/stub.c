@@ -40,7 +40,7 @@
 #include "storage/md.h"
 #include "storage/shmem.h"
 
-#include "ps_smgr.h"
+#include "smgr.h"
 
 #define STUB_LOCKS  64
 #define ABSENT_SETS 4096 /* a multiple of STUB_LOCKS: a lock covers whole sets */

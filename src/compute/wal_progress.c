@@ -15,7 +15,7 @@
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
-#include "ps_wal_progress.h"
+#include "wal_progress.h"
 
 #define HELD_SLEEP_MS       100  /* longest sleep of a writer that holds locks */
 #define IN_DOUBT_WARNING_MS 1000 /* a wait after which the client is told why */

@@ -29,7 +29,8 @@
 #include "utils/ps_status.h"
 #include "utils/timestamp.h"
 
-#include "ps_wal_worker.h"
+#include "sqlstate.h"
+#include "wal_worker.h"
 
 #define WORKER_NAME "pageserver WAL worker"
 

@@ -13,7 +13,7 @@
 #include "replication/walsender_private.h"
 #include "storage/spin.h"
 
-#include "ps_wal_worker.h"
+#include "wal_worker.h"
 
 static XLogSegNo required_segno; /* that the slot was last counted with */
 

@@ -21,7 +21,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "ps_wal_worker.h"
+#include "wal_worker.h"
 
 #define STATUS_FILE     "pageserver_smgr.status"
 #define STATUS_FILE_TMP "pageserver_smgr.status.tmp"

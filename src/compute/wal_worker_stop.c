@@ -16,7 +16,7 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
-#include "ps_wal_worker.h"
+#include "wal_worker.h"
 
 #define STOP_POLL_MS 10 /* while other backends end; nothing tells when they have */
 

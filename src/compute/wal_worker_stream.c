@@ -16,7 +16,10 @@
 #include "utils/ps_status.h"
 #include "utils/timestamp.h"
 
-#include "ps_wal_worker.h"
+#include "bytes.h"
+#include "sqlstate.h"
+#include "wal_worker.h"
+#include "wire.h"
 
 #define MAX_CHUNK       (1024 * 1024) /* of WAL in one message */
 #define WAL_HEADER_SIZE 25            /* 'w', start, end of WAL, time */

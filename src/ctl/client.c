@@ -12,7 +12,7 @@
 #include "catalog/pg_type_d.h"
 
 #include "ctl.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 
 static int64
 now_ms(void)

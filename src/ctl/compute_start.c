@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #include "compute.h"
-#include "ps_wire.h"
 
 #define MAX_OPTION_WORDS   200
 #define POLL_INTERVAL_USEC 2000

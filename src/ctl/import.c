@@ -20,8 +20,8 @@
 #include "conf.h"
 #include "control_identity.h"
 #include "ctl.h"
-#include "ps_overrides.h"
-#include "ps_wire.h"
+#include "overrides.h"
+#include "sqlstate.h"
 
 /* What is read from tar at a time. */
 #define CHUNK_SIZE (256 * 1024)

@@ -19,7 +19,7 @@
 #include "layer/blob.h"
 #include "layer/layer_dict.h"
 #include "layer_dump.h"
-#include "ps_wire.h"
+#include "bytes.h"
 
 /* A value that an entry names. */
 typedef struct Place

@@ -10,7 +10,8 @@
 #include "storage/bufpage.h"
 
 #include "layer_dump.h"
-#include "ps_wire.h"
+#include "bytes.h"
+#include "sqlstate.h"
 #include "pg/relsize.h"
 #include "wal/wal.h"
 

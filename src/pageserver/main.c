@@ -18,7 +18,7 @@
 #include "base/bindir.h"
 #include "base/config.h"
 #include "layer/layer.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "serve/audit.h"
 #include "serve/serve.h"
 #include "store/store_dir.h"

@@ -12,7 +12,7 @@
 
 #include "figures.h"
 #include "libpq-fe.h"
-#include "ps_wire.h"
+#include "wire.h"
 
 static void
 die(const char *what, PGconn *conn)

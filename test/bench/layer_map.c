@@ -14,7 +14,6 @@
 
 #include "figures.h"
 #include "layer/layer_impl.h"
-#include "ps_wire.h"
 
 #define LEVEL0          16
 #define RUNS            3

@@ -9,9 +9,8 @@
  */
 #include "ps_fe.h"
 
-#include "ps_wire.h"
-#include "relsize.h"
-#include "timeline_impl.h"
+#include "pg/relsize.h"
+#include "timeline/timeline_impl.h"
 
 /* In the place of the C library's: what is written here need not survive. */
 int

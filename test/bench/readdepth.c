@@ -20,12 +20,12 @@
 #include <glob.h>
 #include <unistd.h>
 
-#include "config.h"
+#include "base/config.h"
 #include "figures.h"
 #include "layer/layer_impl.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "io/aio.h"
-#include "timeline.h"
+#include "timeline/timeline.h"
 
 #define BATCH      32
 #define MAX_ROUNDS 99

@@ -16,7 +16,8 @@
 #include "access/xlog_internal.h"
 #include "figures.h"
 #include "libpq-fe.h"
-#include "ps_wire.h"
+#include "bytes.h"
+#include "wire.h"
 
 /* As a compute sends it (walsender.c: MAX_SEND_SIZE). */
 #define CHUNK (16 * XLOG_BLCKSZ)

@@ -16,8 +16,9 @@
 #include <unistd.h>
 
 #include "fuzz.h"
-#include "ps_key.h"
-#include "ps_wire.h"
+#include "key.h"
+#include "bytes.h"
+#include "wire.h"
 #include "redo/redo_helper.h"
 #include "redo_proto.h"
 

@@ -19,7 +19,7 @@
 #include "backup/backup.h"
 #include "backup/import.h"
 #include "fuzz.h"
-#include "ps_wire.h"
+#include "bytes.h"
 
 #define SEGMENT_SIZE      (1024 * 1024)
 #define SYSTEM_IDENTIFIER UINT64CONST(7123456789012345678)

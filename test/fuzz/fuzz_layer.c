@@ -17,7 +17,7 @@
 
 #include "fuzz.h"
 #include "layer/layer_impl.h"
-#include "ps_wire.h"
+#include "bytes.h"
 
 #define MAX_PAGES 40
 

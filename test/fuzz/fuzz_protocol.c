@@ -21,9 +21,11 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include "bytes.h"
 #include "fuzz.h"
 #include "redo/redo.h"
 #include "serve/session.h"
+#include "wire.h"
 
 /* Records of the branch, and those that a conversation can send. */
 #define NRECORDS 4000

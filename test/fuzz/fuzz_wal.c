@@ -28,7 +28,6 @@
 #include "wal_gen.h"
 
 #include "fuzz.h"
-#include "ps_wire.h"
 #include "wal/wal.h"
 
 #define SEGMENT_SIZE (1024 * 1024)

@@ -18,7 +18,6 @@
 
 #include "backup/backup.h"
 #include "backup/import.h"
-#include "ps_wire.h"
 #include "pg/relsize.h"
 
 #ifndef SEGMENT_SIZE

@@ -24,8 +24,11 @@
 
 #include "replication/origin.h"
 
+#include "bytes.h"
 #include "fault_fs.h"
+#include "sqlstate.h"
 #include "timeline/timeline_impl.h"
+#include "wire.h"
 
 #define NORIGIN       4
 #define NXID          100000 /* of which clog has the states: four pages */

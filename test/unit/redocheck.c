@@ -29,7 +29,6 @@
 #include "access/rmgr.h"
 #include "storage/bufpage.h"
 
-#include "ps_wire.h"
 #include "redo_util.h"
 #include "wal/wal.h"
 

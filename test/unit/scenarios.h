@@ -10,6 +10,8 @@
 #include "model.h"
 
 #include "cluster_util.h"
+#include "sqlstate.h"
+#include "wire.h"
 
 /* ThreadSanitizer, which is after races, takes forty times as long over what all keys hold. */
 #ifdef __SANITIZE_THREAD__

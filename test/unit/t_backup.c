@@ -20,7 +20,7 @@
 
 #include "backup/backup.h"
 #include "conf.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 
 #define ASSERT_OK(expr)                           \
 	do                                            \

@@ -15,7 +15,9 @@
 
 #include <cmocka.h>
 
+#include "bytes.h"
 #include "cluster_util.h"
+#include "sqlstate.h"
 
 #define ASSERT_OK(expr)                           \
 	do                                            \

@@ -12,6 +12,7 @@
  */
 #include "timeline_util.h"
 
+#include "sqlstate.h"
 #include "timeline/timeline_impl.h"
 
 static uint64 rnd;

@@ -13,6 +13,7 @@
  */
 #include "timeline_util.h"
 
+#include "sqlstate.h"
 #include "timeline/arrivals.h"
 #include "timeline/timeline_impl.h"
 

@@ -14,7 +14,6 @@
 #include <cmocka.h>
 
 #include "base/config.h"
-#include "ps_wire.h"
 #include "store/store_dir.h"
 
 static char dir[64];

@@ -13,6 +13,7 @@
 #include "scenarios.h"
 
 #include "common/logging.h"
+#include "sqlstate.h"
 
 /* ---- WAL that could not be synced ---- */
 

@@ -20,6 +20,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 
+#include "sqlstate.h"
 #include "timeline/timeline_impl.h"
 
 static uint64 rnd;

@@ -16,7 +16,6 @@
 
 #include "layer/layer_dict.h"
 #include "layer_util.h"
-#include "ps_wire.h"
 
 #define NRECORDS 4000
 

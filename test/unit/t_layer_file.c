@@ -19,7 +19,8 @@
 #include "layer/layer_impl.h"
 #include "layer_util.h"
 #include "port/pg_crc32c.h"
-#include "ps_wire.h"
+#include "bytes.h"
+#include "sqlstate.h"
 
 #define NVERSIONS 700 /* enough for two leaves and a root */
 

@@ -18,7 +18,7 @@
 
 #include "layer/layer_impl.h"
 #include "layer_util.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 
 #define BOUND         8
 #define KEYS_PER_PART 20

@@ -15,7 +15,6 @@
 #include <cmocka.h>
 
 #include "layer/layer_impl.h"
-#include "ps_wire.h"
 
 #define MOST_LAYERS 3000
 #define BLOCKS      5000

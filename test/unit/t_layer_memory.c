@@ -14,6 +14,7 @@
 
 #include <fcntl.h>
 
+#include "sqlstate.h"
 #include "timeline/timeline_impl.h"
 
 static uint64 rnd;

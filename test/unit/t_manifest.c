@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "timeline/timeline_impl.h"
 
 static char dir[] = "/tmp/t_manifest.XXXXXX";

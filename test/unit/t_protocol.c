@@ -14,7 +14,10 @@
 
 #include <cmocka.h>
 
+#include "bytes.h"
 #include "serve/session.h"
+#include "sqlstate.h"
+#include "wire.h"
 
 static unsigned int seed;
 static int fds[2]; /* 0: the client's end, 1: the server's */
@@ -435,7 +438,7 @@ commands(void **state)
 	assert_string_equal(w[0], "'");
 }
 
-/* What pagestream.c writes by hand is what the encoder of ps_wire.h makes. */
+/* What pagestream.c writes by hand is what the encoder of wire.h makes. */
 static void
 pages_header(void **state)
 {

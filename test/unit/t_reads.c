@@ -12,8 +12,10 @@
 #include <dirent.h>
 #include <fcntl.h>
 
+#include "bytes.h"
 #include "layer/layer_format.h"
 #include "io/aio.h"
+#include "sqlstate.h"
 
 static uint64 rnd;
 

@@ -32,7 +32,6 @@
 #include "catalog/storage_xlog.h"
 #include "storage/bufpage.h"
 
-#include "ps_wire.h"
 #include "redo_proto.h"
 #include "redo_util.h"
 

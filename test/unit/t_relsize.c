@@ -9,6 +9,8 @@
  * TEST_SEED in the environment repeats a run.
  */
 #include "timeline_util.h"
+#include "bytes.h"
+#include "sqlstate.h"
 
 #include <time.h>
 #include <unistd.h>

@@ -9,6 +9,7 @@
  * can be canceled; what a manifest has as the name is what the branch is called.
  */
 #include "model.h"
+#include "sqlstate.h"
 
 static World w;
 

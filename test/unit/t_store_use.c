@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 
+#include "sqlstate.h"
 #include "timeline/timeline_impl.h"
 
 #define NBRANCHES 16

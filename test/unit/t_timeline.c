@@ -8,6 +8,8 @@
  * (fewer under a sanitizer), TEST_SEED repeats a run.
  */
 #include "timeline_util.h"
+#include "sqlstate.h"
+#include "wire.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>

@@ -27,7 +27,7 @@
 #include "storage/standbydefs.h"
 #include "utils/relmapper.h"
 
-#include "ps_wire.h"
+#include "bytes.h"
 #include "pg/xact.h"
 
 #define LSN UINT64CONST(0x1000028)

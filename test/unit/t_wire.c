@@ -12,8 +12,9 @@
 
 #include <cmocka.h>
 
-#include "ps_key.h"
-#include "ps_wire.h"
+#include "key.h"
+#include "bytes.h"
+#include "wire.h"
 
 static unsigned int seed;
 

@@ -27,7 +27,7 @@
 #include "utils/relmapper.h"
 
 #include "base/config.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "pg/relsize.h"
 #include "timeline/timeline.h"
 

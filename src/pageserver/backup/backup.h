@@ -88,7 +88,7 @@ typedef struct DataDirSlru
 } DataDirSlru;
 
 /*
- * What is in a data directory, each list in the order of its keys (ps_key.h).
+ * What is in a data directory, each list in the order of its keys (key.h).
  * Contents are not read.
  */
 typedef struct DataDir

@@ -13,7 +13,8 @@
 
 #include "backup/backup.h"
 #include "conf.h"
-#include "ps_wire.h"
+#include "bytes.h"
+#include "sqlstate.h"
 #include "pg/relsize.h"
 
 #define BATCH_BLOCKS 128

@@ -21,7 +21,7 @@
 #include "common/relpath.h"
 
 #include "backup/backup.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 
 /* SLRU_PAGES_PER_SEGMENT of access/slru.h, which is not for frontends. */
 #define SLRU_PAGES_PER_SEGMENT 32

@@ -9,7 +9,6 @@
 
 #include "backup/backup.h"
 #include "conf.h"
-#include "ps_wire.h"
 
 /* As stored.  Tablespaces are directories in pg_tblspc, which a standby of this cluster must be told to expect. */
 static PsError *

@@ -17,7 +17,7 @@
 #include "base/config.h"
 #include "control_identity.h"
 #include "backup/import.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "base/sync.h"
 
 /* Files that say what a data directory is. */

@@ -17,7 +17,8 @@
 #include "backup/backup.h"
 #include "conf.h"
 #include "backup/import.h"
-#include "ps_wire.h"
+#include "bytes.h"
+#include "sqlstate.h"
 #include "pg/relsize.h"
 
 #define LAYER_BYTES         (UINT64CONST(256) * 1024 * 1024)

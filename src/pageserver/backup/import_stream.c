@@ -17,7 +17,7 @@
 #include "backup/backup.h"
 #include "base/config.h"
 #include "backup/program.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "base/sync.h"
 
 /* So much is taken between two looks at the room that is left. */

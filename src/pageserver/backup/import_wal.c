@@ -17,7 +17,7 @@
 
 #include "backup/backup.h"
 #include "backup/import.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "base/sync.h"
 
 /* CreateCheckPoint(): one piece of main data, the CheckPoint, in a short header. */

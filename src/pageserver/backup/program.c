@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "backup/program.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 
 extern char **environ;
 

@@ -13,7 +13,7 @@
 #include "pgtar.h"
 
 #include "backup/backup.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 
 #define TAR_BUFFER_SIZE (128 * 1024)
 

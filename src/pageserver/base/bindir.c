@@ -8,7 +8,7 @@
 
 #include "base/bindir.h"
 #include "base/config.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 
 #define BINDIR_HINT "Set \"bindir\" in " CONFIG_FILE_NAME " to the directory of PostgreSQL " PG_MAJORVERSION "'s programs."
 

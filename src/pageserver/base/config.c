@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 
 #include "base/config.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "io/aio.h"
 #include "socket_dir.h"
 

@@ -5,7 +5,7 @@
 #include "ps_fe.h"
 
 #include "base/error.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 
 static char *vformat(const char *fmt, va_list args) pg_attribute_printf(1, 0);
 

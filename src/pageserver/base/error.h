@@ -5,7 +5,7 @@
  *	  with ps_error_context()), or reports it once and frees it.
  *
  * An error owns its texts.  sqlstate is what a client is told (the codes that
- * clients act upon are in ps_wire.h).  The message names the thing (file,
+ * clients act upon are in wire.h).  The message names the thing (file,
  * offset, LSN, branch) and what was expected; the hint says what to do.
  */
 #ifndef PS_ERROR_H

@@ -5,7 +5,7 @@
 #include "ps_fe.h"
 
 #include "base/error.h"
-#include "base/ps_id.h"
+#include "base/id.h"
 
 bool
 ps_id_parse(const char *text, PsId *id)

@@ -7,7 +7,7 @@
 #include "port/pg_crc32c.h"
 
 #include "base/json_file.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 
 #define CRC_MEMBER "crc32c"
 #define CRC_TEXT   9

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 
 PsLogLevel ps_log_level = PS_LOG;
 

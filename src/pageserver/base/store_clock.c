@@ -11,7 +11,8 @@
 
 #include "port/pg_crc32c.h"
 
-#include "ps_wire.h"
+#include "bytes.h"
+#include "sqlstate.h"
 #include "base/store_clock.h"
 
 /* The file is written at most so often, us. */

@@ -18,7 +18,7 @@
 #include "datatype/timestamp.h"
 
 #include "base/error.h"
-#include "base/ps_id.h"
+#include "base/id.h"
 
 typedef struct StoreClock StoreClock;
 

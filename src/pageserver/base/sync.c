@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "base/sync.h"
 
 static PsError *

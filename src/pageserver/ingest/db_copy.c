@@ -13,7 +13,8 @@
 #include "ps_fe.h"
 
 #include "maintain/maintain.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
+#include "wire.h"
 
 /* What a page takes in an image file, about; as images.c. */
 #define IMAGE_PAGE_BYTES 3000

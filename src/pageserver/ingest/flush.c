@@ -15,7 +15,7 @@
 #include "ps_fe.h"
 
 #include "maintain/maintain.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 
 /* Pause after a failed flush, and between two messages about that; ms. */
 #define RETRY_DELAY      1000

@@ -13,7 +13,7 @@
 
 #include "mb/pg_wchar.h"
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "timeline/timeline_impl.h"
 
 /*

@@ -12,7 +12,7 @@
  */
 #include "ps_fe.h"
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "ingest/ingest.h"
 
 /* Records between two looks at locks. */

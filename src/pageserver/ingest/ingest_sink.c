@@ -6,7 +6,7 @@
  */
 #include "ps_fe.h"
 
-#include "ps_wire.h"
+#include "bytes.h"
 #include "ingest/ingest.h"
 
 /* ---- sizes ---- */

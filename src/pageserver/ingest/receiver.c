@@ -22,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "base/sync.h"
 #include "timeline/timeline_impl.h"
 

@@ -7,7 +7,6 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "ps_wire.h"
 #include "io/aio_impl.h"
 
 /* Reads that are waited for at the same time by one caller; what is more follows. */

@@ -14,7 +14,7 @@
 #include <liburing.h>
 #include <pthread.h>
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "io/aio_impl.h"
 
 #define MAX_RINGS    32

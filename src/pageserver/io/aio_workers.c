@@ -9,7 +9,7 @@
 
 #include <pthread.h>
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "io/aio_impl.h"
 
 #define DEFAULT_WORKERS 32

@@ -11,7 +11,7 @@
 
 #include "access/xlogdefs.h"
 
-#include "ps_key.h"
+#include "key.h"
 
 typedef struct PageCache PageCache;
 

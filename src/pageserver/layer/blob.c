@@ -14,7 +14,8 @@
 #include "layer/blob.h"
 #include "layer/layer_dict.h"
 #include "port/pg_crc32c.h"
-#include "ps_wire.h"
+#include "bytes.h"
+#include "sqlstate.h"
 
 #define ZSTD_LEVEL 1
 

@@ -15,7 +15,8 @@
 
 #include "layer/layer_impl.h"
 #include "port/pg_crc32c.h"
-#include "ps_wire.h"
+#include "bytes.h"
+#include "sqlstate.h"
 
 /*
  * Distinct keys of one byte after the prefix are at most 256, of two bytes no

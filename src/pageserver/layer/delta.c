@@ -7,7 +7,8 @@
 #include "layer/blob.h"
 #include "layer/layer_dict.h"
 #include "layer/layer_impl.h"
-#include "ps_wire.h"
+#include "bytes.h"
+#include "sqlstate.h"
 
 struct DeltaWriter
 {

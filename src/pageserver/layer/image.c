@@ -9,7 +9,7 @@
 
 #include "layer/blob.h"
 #include "layer/layer_impl.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 
 typedef struct ImageEntry
 {

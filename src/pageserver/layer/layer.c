@@ -6,7 +6,7 @@
 
 #include "layer/blob.h"
 #include "layer/layer_impl.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 
 void
 value_list_add(ValueList *list, const ValueRef *ref)

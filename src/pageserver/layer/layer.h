@@ -19,8 +19,8 @@
 #include "lib/stringinfo.h"
 
 #include "base/error.h"
-#include "base/ps_id.h"
-#include "ps_key.h"
+#include "base/id.h"
+#include "key.h"
 
 typedef enum ValueKind
 {

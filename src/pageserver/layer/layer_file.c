@@ -11,7 +11,8 @@
 
 #include "layer/layer_dict.h"
 #include "port/pg_crc32c.h"
-#include "ps_wire.h"
+#include "bytes.h"
+#include "sqlstate.h"
 
 int layer_bench_delay = 0;
 

@@ -19,7 +19,6 @@
 #include <unistd.h>
 
 #include "layer/layer_impl.h"
-#include "ps_wire.h"
 
 /* Until layer_set_max_open() is called, as in tests and tools. */
 #define DEFAULT_MAX_OPEN 512

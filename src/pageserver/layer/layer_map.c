@@ -18,7 +18,6 @@
 #include "ps_fe.h"
 
 #include "layer/layer_impl.h"
-#include "ps_wire.h"
 
 /* Immutable but for refs. */
 struct LayerMap

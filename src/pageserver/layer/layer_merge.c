@@ -13,7 +13,7 @@
 #include "ps_fe.h"
 
 #include "layer/layer_impl.h"
-#include "ps_wire.h"
+#include "bytes.h"
 
 /* An entry, and where it is: the file is not kept open between two. */
 typedef struct MergeEntry

@@ -14,7 +14,7 @@
 #include "layer/blob.h"
 #include "layer/layer_dict.h"
 #include "port/pg_crc32c.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "base/sync.h"
 
 #define OUTPUT_BUFFER_SIZE (1024 * 1024)

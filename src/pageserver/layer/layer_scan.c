@@ -5,7 +5,7 @@
 #include "ps_fe.h"
 
 #include "layer/layer_impl.h"
-#include "ps_wire.h"
+#include "bytes.h"
 
 PsError *
 layer_entry_ref(const Layer *layer, const BtreePos *pos, XLogRecPtr lsn, ValueRef *ref)

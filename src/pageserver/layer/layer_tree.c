@@ -9,7 +9,6 @@
 #include "ps_fe.h"
 
 #include "layer/layer_tree.h"
-#include "ps_wire.h"
 
 #define MERGED_MAX (LAYER_TREE_FANOUT * 3 / 4)
 

@@ -10,7 +10,7 @@
 #include "layer/blob.h"
 #include "layer/layer_dict.h"
 #include "layer/layer_impl.h"
-#include "ps_wire.h"
+#include "bytes.h"
 
 /* A value that an entry names. */
 typedef struct Place

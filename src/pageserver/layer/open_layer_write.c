@@ -13,7 +13,7 @@
 #include "ps_fe.h"
 
 #include "layer/open_layer.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 
 /* A WAL record of the layer, and where it is in the file. */
 typedef struct Record

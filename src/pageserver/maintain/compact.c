@@ -13,7 +13,7 @@
 #include "maintain/maintain.h"
 #include "maintain/merge.h"
 #include "layer/layer_format.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 
 /* Between two messages that there is no room for a merge, ms. */
 #define WARNING_INTERVAL (3600 * 1000)

@@ -13,7 +13,7 @@
 
 #include "maintain/maintain.h"
 #include "maintain/merge.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 
 /* A file is rewritten if less than this of its entries are needed, percent. */
 #define REWRITE_BELOW 70

@@ -12,7 +12,6 @@
 #include "ps_fe.h"
 
 #include "maintain/maintain.h"
-#include "ps_wire.h"
 
 static XLogRecPtr
 find_horizon(Timeline *tl)

@@ -16,7 +16,7 @@
 #include "common/logging.h"
 
 #include "maintain/merge.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 
 /* Entries between two looks whether to stop. */
 #define ENTRIES_PER_LOOK 4096

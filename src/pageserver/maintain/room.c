@@ -13,7 +13,7 @@
 #include <sys/statvfs.h>
 
 #include "maintain/maintain.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 
 /* Bytes that are free beside min_free_space; PG_INT64_MAX if nobody can tell. */
 static int64

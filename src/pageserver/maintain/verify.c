@@ -7,7 +7,7 @@
 #include "ps_fe.h"
 
 #include "maintain/maintain.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 
 /* The longest pause between two looks whether to stop, ms. */
 #define LONGEST_PAUSE 100

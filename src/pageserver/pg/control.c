@@ -14,7 +14,7 @@
 #include "storage/bufpage.h"
 
 #include "backup/backup.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "pg/xact.h"
 
 static pg_crc32c

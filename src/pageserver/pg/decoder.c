@@ -19,7 +19,7 @@
 
 #include "port/pg_crc32c.h"
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "wal/wal.h"
 
 /* First size of the buffer in which records are assembled, and what is kept of it from one to the next. */

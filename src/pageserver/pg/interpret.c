@@ -11,7 +11,6 @@
 #include "access/rmgr.h"
 #include "catalog/pg_control.h"
 
-#include "ps_wire.h"
 #include "pg/interpret.h"
 #include "pg/xact.h"
 

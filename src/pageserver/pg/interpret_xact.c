@@ -10,7 +10,6 @@
 #include "access/multixact.h"
 #include "port/pg_crc32c.h"
 
-#include "ps_wire.h"
 #include "pg/interpret.h"
 #include "pg/xact.h"
 

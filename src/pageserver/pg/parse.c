@@ -16,7 +16,7 @@
 #include "access/rmgr.h"
 #include "common/pg_lzcompress.h"
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "wal/wal.h"
 
 /* Of a record that is cut, more of the main data than anybody looks at. */

@@ -4,7 +4,8 @@
  */
 #include "ps_fe.h"
 
-#include "ps_wire.h"
+#include "bytes.h"
+#include "sqlstate.h"
 #include "pg/relsize.h"
 #include "timeline/timeline.h"
 

@@ -42,7 +42,7 @@
 #include "lib/stringinfo.h"
 
 #include "base/error.h"
-#include "ps_key.h"
+#include "key.h"
 
 /* At most so many tombstones are written for one record. */
 #define RELSIZE_MAX_ENDED 1024

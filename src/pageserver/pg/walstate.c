@@ -16,7 +16,8 @@
 #include "port/pg_crc32c.h"
 #include "storage/standbydefs.h"
 
-#include "ps_wire.h"
+#include "bytes.h"
+#include "sqlstate.h"
 #include "pg/xact.h"
 
 /*

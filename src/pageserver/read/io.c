@@ -4,7 +4,7 @@
  */
 #include "ps_fe.h"
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "timeline/timeline_impl.h"
 
 PsError *

@@ -16,7 +16,7 @@
  */
 #include "ps_fe.h"
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "timeline/timeline_impl.h"
 
 /* The newest state saved at or before lsn; *found false: there is none. */

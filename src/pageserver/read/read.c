@@ -7,7 +7,8 @@
  */
 #include "ps_fe.h"
 
-#include "ps_wire.h"
+#include "sqlstate.h"
+#include "wire.h"
 #include "read/reconstruct.h"
 #include "timeline/timeline_impl.h"
 

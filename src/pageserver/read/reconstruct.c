@@ -14,7 +14,7 @@
 
 #include "storage/bufpage.h"
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "read/reconstruct.h"
 #include "read/values.h"
 

@@ -9,7 +9,7 @@
  */
 #include "ps_fe.h"
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "io/aio.h"
 #include "read/values.h"
 

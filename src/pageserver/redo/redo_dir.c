@@ -16,7 +16,7 @@
 #include "port/pg_crc32c.h"
 #include "storage/large_object.h"
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "redo/redo_dir.h"
 #include "base/sync.h"
 

@@ -14,7 +14,7 @@
 
 #include "storage/bufpage.h"
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "redo/redo_dir.h"
 #include "redo/redo_helper.h"
 #include "redo_proto.h"

@@ -18,7 +18,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "redo/redo_dir.h"
 #include "redo/redo_pool_impl.h"
 

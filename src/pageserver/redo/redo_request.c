@@ -8,7 +8,7 @@
  */
 #include "ps_fe.h"
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "redo/redo_pool_impl.h"
 #include "redo_proto.h"
 

@@ -6,6 +6,7 @@
 
 #include "backup/backup.h"
 #include "serve/commands.h"
+#include "sqlstate.h"
 #include "store/stop_files.h"
 
 /* Portion of a base backup in one CopyData message. */

@@ -8,6 +8,7 @@
 
 #include "backup/backup.h"
 #include "serve/commands.h"
+#include "sqlstate.h"
 
 /* What WAL waits for before it is taken (wal, NULL: nothing), else what ingest waits for. malloc'd. */
 static char *

@@ -12,6 +12,7 @@
 
 #include "serve/commands.h"
 #include "base/version.h"
+#include "sqlstate.h"
 
 #define MAX_WORDS 8
 

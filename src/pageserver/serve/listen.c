@@ -15,6 +15,7 @@
 
 #include "serve/session.h"
 #include "socket_dir.h"
+#include "sqlstate.h"
 
 /*
  * Connections that have not finished their startup, which takes a client no

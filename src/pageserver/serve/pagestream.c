@@ -1,7 +1,7 @@
 /*
  * pagestream.c
  *	  The conversation of a backend of a compute with the store: requests for
- *	  pages and sizes, pipelined, answered in order.  ps_wire.h has the
+ *	  pages and sizes, pipelined, answered in order.  wire.h has the
  *	  messages.
  *
  * All requests that have arrived are decoded before the first is answered.
@@ -10,7 +10,10 @@
  */
 #include "ps_fe.h"
 
+#include "bytes.h"
 #include "serve/session.h"
+#include "sqlstate.h"
+#include "wire.h"
 
 /* Most requests that are decoded ahead. */
 #define MAX_AHEAD 32

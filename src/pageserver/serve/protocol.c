@@ -10,7 +10,9 @@
 
 #include "libpq/pqcomm.h"
 
+#include "bytes.h"
 #include "serve/protocol.h"
+#include "sqlstate.h"
 
 #define IN_MIN_SIZE (16 * 1024)
 

@@ -18,11 +18,7 @@
 #include "lib/stringinfo.h"
 
 #include "base/error.h"
-#include "ps_wire.h"
-
-#define PS_SQLSTATE_CONNECTION  "08006"
-#define PS_SQLSTATE_SYNTAX      "42601"
-#define PS_SQLSTATE_UNSUPPORTED "0A000"
+#include "sqlstate.h"
 
 /* Greatest startup packet, as PostgreSQL has it (MAX_STARTUP_PACKET_LENGTH). */
 #define CONN_MAX_STARTUP 10000

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "serve/session.h"
+#include "sqlstate.h"
 
 void
 server_note_removed(Server *server, const PsId *timeline, const char *fmt, ...)

@@ -9,6 +9,7 @@
 
 #include "serve/session.h"
 #include "base/version.h"
+#include "sqlstate.h"
 
 /* A client has this long for its startup packets. */
 #define STARTUP_TIMEOUT_MS 30000

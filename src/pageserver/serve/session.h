@@ -14,6 +14,7 @@
 #include "serve/audit.h"
 #include "serve/protocol.h"
 #include "serve/serve.h"
+#include "wire.h"
 
 #define MAX_LISTENERS 16
 

@@ -10,7 +10,7 @@
 
 #include "backup/backup.h"
 #include "json_text.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "serve/audit.h"
 #include "serve/commands.h"
 

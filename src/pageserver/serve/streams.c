@@ -24,6 +24,7 @@
 #include <time.h>
 
 #include "serve/session.h"
+#include "sqlstate.h"
 
 /* At least so many connections that are no streams, and waiting readers, are let in. */
 #define OTHERS_MIN 100

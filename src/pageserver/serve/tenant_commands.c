@@ -7,6 +7,7 @@
 #include "catalog/pg_type_d.h"
 
 #include "serve/commands.h"
+#include "sqlstate.h"
 
 static PsError *
 detach(Session *session, const char *name)

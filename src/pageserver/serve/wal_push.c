@@ -28,7 +28,10 @@
 
 #include "datatype/timestamp.h"
 
+#include "bytes.h"
 #include "serve/session.h"
+#include "sqlstate.h"
+#include "wire.h"
 
 /* So much is read by one recv() if it is there. */
 #define WAL_INPUT_SIZE (1024 * 1024)

@@ -7,7 +7,7 @@
 
 #include <unistd.h>
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "base/sync.h"
 #include "timeline/timeline_impl.h"
 

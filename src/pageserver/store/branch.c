@@ -12,7 +12,7 @@
 #include <limits.h>
 #include <unistd.h>
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "store/stop_files.h"
 #include "base/sync.h"
 #include "timeline/timeline_impl.h"

@@ -11,7 +11,7 @@
 #include "store/branch_settings.h"
 #include "base/json_file.h"
 #include "json_text.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "base/sync.h"
 
 #define SETTINGS_FORMAT         "pageserver settings"

@@ -5,7 +5,7 @@
  */
 #include "ps_fe.h"
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "base/sync.h"
 #include "timeline/timeline_impl.h"
 

@@ -11,7 +11,7 @@
 #include <dirent.h>
 #include <unistd.h>
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "base/sync.h"
 #include "timeline/timeline_impl.h"
 

@@ -10,7 +10,8 @@
 
 #include "access/xlog_internal.h"
 
-#include "ps_wire.h"
+#include "bytes.h"
+#include "sqlstate.h"
 #include "store/stop_files.h"
 #include "base/sync.h"
 #include "timeline/timeline_impl.h"

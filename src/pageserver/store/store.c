@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "common/file_utils.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "io/aio.h"
 #include "base/sync.h"
 #include "timeline/timeline_impl.h"

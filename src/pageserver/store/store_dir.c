@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "base/config.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "store/store_dir.h"
 #include "base/sync.h"
 

@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "store/store_running.h"
 #include "base/sync.h"
 

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "base/json_file.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "base/sync.h"
 #include "timeline/timeline_impl.h"
 

@@ -9,7 +9,8 @@
 
 #include "port/pg_crc32c.h"
 
-#include "ps_wire.h"
+#include "bytes.h"
+#include "sqlstate.h"
 #include "store/trash_mark.h"
 
 #define HEAD_SIZE (4 + 4 + 16 + 8 + 8 + 4)

@@ -7,7 +7,6 @@
 
 #include <unistd.h>
 
-#include "ps_wire.h"
 #include "base/sync.h"
 #include "timeline/timeline_impl.h"
 

@@ -20,7 +20,7 @@
 #include "ps_fe.h"
 
 #include "maintain/maintain.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 
 /* How often a timeline is looked at that has not asked, ms. */
 #define UPKEEP_PERIOD (3600 * 1000)

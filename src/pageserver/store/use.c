@@ -12,7 +12,7 @@
  */
 #include "ps_fe.h"
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "timeline/timeline_impl.h"
 
 /* So often a wait asks its Waiter, ms. */

@@ -11,7 +11,7 @@
 
 #include "timeline/arrivals.h"
 #include "port/pg_crc32c.h"
-#include "ps_wire.h"
+#include "bytes.h"
 
 /* So many are thinned out; about a third of them stays. */
 #define MAX_ARRIVALS 2048

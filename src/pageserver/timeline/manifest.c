@@ -23,7 +23,7 @@
 
 #include "base/json_file.h"
 #include "port/pg_crc32c.h"
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "base/sync.h"
 #include "timeline/timeline_impl.h"
 

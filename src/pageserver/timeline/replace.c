@@ -5,7 +5,6 @@
 #include "ps_fe.h"
 
 #include "maintain/maintain.h"
-#include "ps_wire.h"
 
 /*
  * written: the oldest layer in memory, which is in files now and leaves memory;

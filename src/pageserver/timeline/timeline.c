@@ -9,7 +9,7 @@
 #include <stdarg.h>
 #include <time.h>
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "timeline/timeline_impl.h"
 
 /* ---- the set of layers that readers see ---- */

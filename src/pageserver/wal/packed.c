@@ -11,7 +11,7 @@
 
 #include "common/file_perm.h"
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "wal/packed.h"
 
 /* 300 MB/s to a third of the size; level 3 takes thrice the time and saves nothing more. */

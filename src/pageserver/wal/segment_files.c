@@ -13,7 +13,7 @@
 
 #include "common/file_perm.h"
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "wal/segments_impl.h"
 
 void

@@ -9,7 +9,7 @@
 
 #include "port/pg_crc32c.h"
 
-#include "ps_wire.h"
+#include "sqlstate.h"
 #include "wal/packed.h"
 #include "wal/wal.h"
 

@@ -22,7 +22,7 @@
 #include "lib/stringinfo.h"
 
 #include "base/error.h"
-#include "ps_key.h"
+#include "key.h"
 
 /* One whole record. */
 typedef struct WalRecord

@@ -1,5 +1,5 @@
 /*
- * ps_wire.h
+ * wire.h
  *	  Messages of a page stream: the binary conversation between a backend of
  *	  a compute and the store, inside CopyData messages of PostgreSQL's
  *	  protocol.  One CopyData holds exactly one message.  All integers are
@@ -54,8 +54,7 @@
 
 #include "access/xlogdefs.h"
 #include "lib/stringinfo.h"
-#include "port/pg_bswap.h"
-#include "ps_rel.h"
+#include "rel.h"
 
 #define PS_WIRE_VERSION 1
 
@@ -67,26 +66,6 @@
 /* Most forks of one FORKS answer, and the size of one. */
 #define PS_MAX_FORKS (16 * 1024 * 1024)
 #define PS_FORK_SIZE 17
-
-/* The store's SQLSTATEs that a client acts upon. */
-#define PS_SQLSTATE_SUPERSEDED           "PS001" /* a newer compute runs this timeline: stop */
-#define PS_SQLSTATE_NOT_FOUND            "PS002" /* no such tenant or timeline */
-#define PS_SQLSTATE_TRY_AGAIN            "PS003" /* the store is stopping or starting: reconnect */
-#define PS_SQLSTATE_ELSEWHERE            "PS004" /* a path that the client named means something else to the store */
-#define PS_SQLSTATE_RECALLED             "57P05" /* an idle page stream whose place is needed: reconnect when there is something to ask */
-#define PS_SQLSTATE_TOO_MANY_CONNECTIONS "53300" /* no page stream for this backend */
-#define PS_SQLSTATE_PROTOCOL             "08P01"
-#define PS_SQLSTATE_CORRUPTED            "XX001"
-#define PS_SQLSTATE_NO_RESOURCES         "53000" /* file descriptors */
-#define PS_SQLSTATE_DISK_FULL            "53100"
-#define PS_SQLSTATE_OUT_OF_MEMORY        "53200"
-#define PS_SQLSTATE_IO                   "58030"
-#define PS_SQLSTATE_INVALID              "22023"
-#define PS_SQLSTATE_STATE                "55000"
-#define PS_SQLSTATE_EXISTS               "42710" /* a branch or tenant of that name, or with that id */
-#define PS_SQLSTATE_UNKNOWN              "40003" /* done or not: only the next start of the store will tell */
-#define PS_SQLSTATE_CANCELED             "57014"
-#define PS_SQLSTATE_INTERNAL             "XX000"
 
 typedef enum PsRequestType
 {
@@ -178,54 +157,5 @@ extern const char *ps_wire_check_response(const PsResponse *resp, PsRequestType 
 /* One fork of a FORKS answer; to is of PS_FORK_SIZE bytes. */
 extern void ps_wire_put_fork(char *to, const PsForkSize *fork);
 extern PsForkSize ps_wire_get_fork(const char *from);
-
-/* Big-endian integers in memory, for messages and file formats alike. */
-static inline void
-ps_put16(void *p, uint16 v)
-{
-	v = pg_hton16(v);
-	memcpy(p, &v, 2);
-}
-
-static inline void
-ps_put32(void *p, uint32 v)
-{
-	v = pg_hton32(v);
-	memcpy(p, &v, 4);
-}
-
-static inline void
-ps_put64(void *p, uint64 v)
-{
-	v = pg_hton64(v);
-	memcpy(p, &v, 8);
-}
-
-static inline uint16
-ps_get16(const void *p)
-{
-	uint16 v;
-
-	memcpy(&v, p, 2);
-	return pg_ntoh16(v);
-}
-
-static inline uint32
-ps_get32(const void *p)
-{
-	uint32 v;
-
-	memcpy(&v, p, 4);
-	return pg_ntoh32(v);
-}
-
-static inline uint64
-ps_get64(const void *p)
-{
-	uint64 v;
-
-	memcpy(&v, p, 8);
-	return pg_ntoh64(v);
-}
 
 #endif /* PS_WIRE_H */

@@ -1,5 +1,5 @@
 /*
- * ps_rel.h
+ * rel.h
  *	  The identity of a relation's storage, independent of what the major
  *	  version calls it (RelFileNode in 15, RelFileLocator from 16 on).
  *

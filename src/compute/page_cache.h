@@ -1,7 +1,7 @@
 /*
- * ps_page_cache.h
+ * page_cache.h
  *	  What the parts of the page cache know of each other: page_cache_slots.c
- *	  (the table of slots, in a header of its own: ps_page_cache_slots.h),
+ *	  (the table of slots, in a header of its own: page_cache_slots.h),
  *	  page_cache_spill.c (kept pages for which there is no slot),
  *	  page_cache_file.c (the file that both have their pages in),
  *	  page_cache_room.c (who pays when there is no room); page_cache.c

@@ -1,5 +1,5 @@
 /*
- * ps_running.h
+ * running.h
  *	  running.c: which transactions run now.
  *
  * All of it is fit for every process, the checkpointer and the background

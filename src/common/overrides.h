@@ -1,5 +1,5 @@
 /*
- * ps_overrides.h
+ * overrides.h
  *	  PostgreSQL's settings that a compute must have, whatever its owner sets.
  *	  The library sets them; who brings settings of an owner names those that
  *	  will be undone.

@@ -1,5 +1,5 @@
 /*
- * ps_wal_progress.h
+ * wal_progress.h
  *	  How far the WAL worker is: wal_worker*.c write it, wal_progress.c tells
  *	  others.
  */

@@ -1,5 +1,5 @@
 /*
- * ps_page_cache_slots.h
+ * page_cache_slots.h
  *	  The slots of the page cache: a table in shared memory that says which page
  *	  of the file holds which block, in partitions.
  *
@@ -37,7 +37,7 @@
 #include "port/atomics.h"
 #include "storage/lwlock.h"
 
-#include "ps_page_cache.h"
+#include "page_cache.h"
 
 #define MAX_PARTITIONS 1024
 #define MAX_USAGE      3

@@ -1,5 +1,5 @@
 /*
- * ps_smgr.h
+ * smgr.h
  *	  What the parts of the storage manager know of each other: smgr.c,
  *	  persistence.c, keep.c, stub.c, readahead.c.
  */

@@ -1,5 +1,5 @@
 /*
- * ps_page_cache_chunks.h
+ * page_cache_chunks.h
  *	  The chunks of spilled pages: what page_cache_spill.c (the table of them,
  *	  reading and writing a block) and page_cache_spill_many.c (giving up, many
  *	  blocks at once) know of each other.
@@ -35,7 +35,7 @@
 #include "storage/lwlock.h"
 #include "storage/spin.h"
 
-#include "ps_page_cache.h"
+#include "page_cache.h"
 
 #define SPILL_LOCKS  64
 #define CHUNK_BLOCKS 4096

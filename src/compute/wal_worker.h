@@ -1,5 +1,5 @@
 /*
- * ps_wal_worker.h
+ * wal_worker.h
  *	  What the parts of the WAL worker know of each other: wal_worker.c (the
  *	  process, and its connections), wal_worker_stream.c (WAL goes, replies
  *	  come), wal_worker_status.c (what it tells in a file), wal_worker_standby.c (what the rest of the server takes it for),
@@ -10,7 +10,7 @@
 
 #include <signal.h>
 
-#include "ps_wal_progress.h"
+#include "wal_progress.h"
 
 #define STANDBY_NAME "pageserver" /* application_name, and name of the slot */
 

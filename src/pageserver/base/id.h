@@ -1,5 +1,5 @@
 /*
- * ps_id.h
+ * id.h
  *	  Identifiers of tenants and timelines: 16 random bytes, 32 hex digits as text.
  */
 #ifndef PS_ID_H

@@ -1,5 +1,5 @@
 /*
- * ps_page_client.h
+ * page_client.h
  *	  What the parts of the page client know of each other: page_client.c (what
  *	  others call), page_client_ring.c (the connection and the requests on it),
  *	  page_client_retry.c (a store that does not answer).
@@ -10,6 +10,7 @@
 #include "port/atomics.h"
 
 #include "compute.h"
+#include "wire.h"
 
 #define POLL_MS 1000 /* how often a wait looks at what does not set the latch */
 

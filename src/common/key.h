@@ -1,5 +1,5 @@
 /*
- * ps_key.h
+ * key.h
  *	  Keys of the store: what a version of something is filed under.
  *
  * A key is 18 bytes on disk, every field big-endian, so that memcmp() gives
@@ -36,7 +36,7 @@
 #ifndef PS_KEY_H
 #define PS_KEY_H
 
-#include "ps_rel.h"
+#include "rel.h"
 
 #define PS_KEY_SIZE 18
 
