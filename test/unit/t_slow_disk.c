@@ -13,13 +13,13 @@
 
 static World w;
 
-static bool
-is_canceled(void *arg)
+static PsError *
+cancel_always(void *arg)
 {
-	return true;
+	return cancel_error(CANCEL_BY_CLIENT, NULL);
 }
 
-static const Waiter canceled = {is_canceled, NULL};
+static const CancelCheck canceled = {cancel_always, NULL};
 
 /* ---- what a thread does meanwhile ---- */
 

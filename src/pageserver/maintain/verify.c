@@ -15,11 +15,12 @@
 typedef struct Pace
 {
 	Timeline *tl;
-	const Waiter *waiter;
+	const CancelCheck *cancel;
 	uint64 rate; /* bytes for each second */
-	int64 begin; /* timeline_now_ms() */
+	int64 begin; /* clock_now_ms() */
 	uint64 bytes;
 	uint64 looked_at; /* bytes, at the last look */
+	bool is_canceled; /* the error is no damage */
 } Pace;
 
 /* So many bytes have been read: waits until there is time for more. */
@@ -32,25 +33,25 @@ pace(void *arg, size_t bytes)
 	p->bytes += bytes;
 	do
 	{
-		early = (int64) (p->bytes * 1000 / p->rate) - (timeline_now_ms() - p->begin);
+		early = (int64) (p->bytes * 1000 / p->rate) - (clock_now_ms() - p->begin);
 		if (early > 0)
 			pg_usleep(Min(early, LONGEST_PAUSE) * 1000);
 		else if (p->bytes - p->looked_at < 1024 * 1024)
 			return NULL;
 		p->looked_at = p->bytes;
-		if (timeline_is_stopping(p->tl))
-			return ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
-		if (p->waiter != NULL && p->waiter->is_canceled(p->waiter->arg))
-			return ps_error(PS_SQLSTATE_CANCELED, "the check of branch \"%s\" was canceled", p->tl->name);
+		p->is_canceled = true;
+		PS_TRY(timeline_check_stopping(p->tl));
+		PS_TRY(cancel_check(p->cancel));
+		p->is_canceled = false;
 	} while (early > 0);
 	return NULL;
 }
 
 /* Tells of a file; damage, which is freed.  An error that is none of the file's is returned. */
 static PsError *
-tell(const char *file, uint64 bytes, PsError *err, VerifyReport report, void *arg)
+tell(const Pace *p, const char *file, uint64 bytes, PsError *err, VerifyReport report, void *arg)
 {
-	if (err != NULL && ps_error_is_transient(err))
+	if (err != NULL && (p->is_canceled || ps_error_is_transient(err)))
 		return err;
 	report(arg, file, bytes, err != NULL ? err->message : NULL);
 	ps_error_free(err);
@@ -58,14 +59,14 @@ tell(const char *file, uint64 bytes, PsError *err, VerifyReport report, void *ar
 }
 
 static PsError *
-verify_manifest(Timeline *tl, VerifyReport report, void *arg)
+verify_manifest(Timeline *tl, const Pace *p, VerifyReport report, void *arg)
 {
 	Manifest m;
 	PsError *err = manifest_read(tl->dir, &m);
 
 	if (err == NULL)
 		manifest_free(&m);
-	return tell("timeline.json", 0, err, report, arg);
+	return tell(p, "timeline.json", 0, err, report, arg);
 }
 
 static PsError *
@@ -81,7 +82,7 @@ verify_layers(Timeline *tl, Pace *p, VerifyReport report, void *arg)
 		char path[LAYER_NAME_MAX + 8];
 
 		snprintf(path, sizeof(path), "layers/%s", layer_name(layer, name));
-		err = tell(path, layer_info(layer)->file_size, layer_verify(layer, pace, p), report, arg);
+		err = tell(p, path, layer_info(layer)->file_size, layer_verify(layer, pace, p), report, arg);
 	}
 	layer_set_unref(set);
 	return err;
@@ -120,21 +121,21 @@ verify_wal(Timeline *tl, Pace *p, VerifyReport report, void *arg)
 		return err;
 	err = read_wal(tl, lsn, p);
 	timeline_unpin(tl, lsn);
-	if (err == NULL || !ps_error_is_transient(err))
+	if (err == NULL || !(p->is_canceled || ps_error_is_transient(err)))
 	{
 		pthread_mutex_lock(&tl->lock);
 		strlcpy(tl->wal_error, err != NULL ? err->message : "", sizeof(tl->wal_error));
 		pthread_mutex_unlock(&tl->lock);
 	}
-	return tell("wal", p->bytes - before, err, report, arg);
+	return tell(p, "wal", p->bytes - before, err, report, arg);
 }
 
 PsError *
-verify_timeline(Timeline *tl, int megabytes_per_second, const Waiter *waiter, VerifyReport report, void *arg)
+verify_timeline(Timeline *tl, int megabytes_per_second, const CancelCheck *cancel, VerifyReport report, void *arg)
 {
-	Pace p = {.tl = tl, .waiter = waiter, .rate = (uint64) megabytes_per_second * 1024 * 1024, .begin = timeline_now_ms()};
+	Pace p = {.tl = tl, .cancel = cancel, .rate = (uint64) megabytes_per_second * 1024 * 1024, .begin = clock_now_ms()};
 
-	PS_TRY(verify_manifest(tl, report, arg));
+	PS_TRY(verify_manifest(tl, &p, report, arg));
 	PS_TRY(verify_layers(tl, &p, report, arg));
 	PS_TRY(verify_wal(tl, &p, report, arg));
 	/* pages that were met before the file was mended */

@@ -17,7 +17,7 @@ detach(Session *session, const char *name)
 	Tenant *tenant;
 	int n;
 
-	PS_TRY(store_begin_detach(store, name, &session->waiter, &tenant, &timelines, &n));
+	PS_TRY(store_begin_detach(store, name, &session->cancel, &tenant, &timelines, &n));
 	for (int i = 0; i < n; i++)
 		server_end_users(session->server, timelines[i], session);
 	store_end_detach(store, tenant, timelines, n);

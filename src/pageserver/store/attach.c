@@ -124,10 +124,12 @@ is_settled(const Store *store, const Tenant *tenant)
  * Caller holds Store.lock, which is let go meanwhile.
  */
 static PsError *
-wait_settled(Store *store, const Tenant *tenant, const Waiter *waiter)
+wait_settled(Store *store, const Tenant *tenant, const CancelCheck *cancel)
 {
+	CancelWait wait = {.cancel = cancel};
+
 	while (!is_settled(store, tenant))
-		PS_TRY(store_wait(store, waiter));
+		PS_TRY(store_wait(store, &wait));
 	return NULL;
 }
 
@@ -149,7 +151,7 @@ by_depth(const void *a, const void *b)
 }
 
 PsError *
-store_begin_detach(Store *store, const char *name, const Waiter *waiter, Tenant **result, Timeline ***timelines, int *n)
+store_begin_detach(Store *store, const char *name, const CancelCheck *cancel, Tenant **result, Timeline ***timelines, int *n)
 {
 	Tenant *tenant = NULL;
 	Timeline *tl;
@@ -158,7 +160,7 @@ store_begin_detach(Store *store, const char *name, const Waiter *waiter, Tenant 
 
 	pthread_mutex_lock(&store->lock);
 	/* what is in memory alone would be lost */
-	err = store_save_names(store, waiter);
+	err = store_save_names(store, cancel);
 	if (err != NULL)
 	{
 		pthread_mutex_unlock(&store->lock);
@@ -181,7 +183,7 @@ store_begin_detach(Store *store, const char *name, const Waiter *waiter, Tenant 
 	err = set_mark(tenant, true);
 	pthread_mutex_lock(&store->lock);
 	if (err == NULL)
-		err = wait_settled(store, tenant, waiter);
+		err = wait_settled(store, tenant, cancel);
 	if (err != NULL)
 	{
 		pthread_mutex_unlock(&store->lock);
@@ -201,7 +203,7 @@ store_begin_detach(Store *store, const char *name, const Waiter *waiter, Tenant 
 	{
 		store_forget(store, (*timelines)[i]);
 		if ((*timelines)[i]->life == TIMELINE_OPEN)
-			timeline_stop((*timelines)[i]);
+			timeline_stop((*timelines)[i], CANCEL_TENANT_DETACHED);
 	}
 	pthread_mutex_unlock(&store->lock);
 	qsort(*timelines, *n, sizeof(Timeline *), by_depth);
@@ -413,7 +415,7 @@ put_in_store(Store *store, Tenant *tenant, Timeline **timelines, int n)
 	if (n == 0)
 		return ps_error(PS_SQLSTATE_INVALID, "there is no branch in \"%s/timelines\"", tenant->dir);
 	if (atomic_load(&store->stopping))
-		return ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
+		return cancel_error(CANCEL_STORE_STOPPING, NULL);
 	PS_TRY(check_names(store, tenant, timelines, n));
 	names = pg_malloc0(n * sizeof(Reservation));
 	for (int i = 0; i < n; i++)

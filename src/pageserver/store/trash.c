@@ -83,7 +83,7 @@ put_mark(const Timeline *tl, const TrashMark *mark)
 }
 
 PsError *
-store_trash_branch(Store *store, const char *name, const char *by, const Waiter *waiter, Timeline **result)
+store_trash_branch(Store *store, const char *name, const char *by, const CancelCheck *cancel, Timeline **result)
 {
 	TrashMark mark;
 	Timeline *tl;
@@ -91,9 +91,9 @@ store_trash_branch(Store *store, const char *name, const char *by, const Waiter 
 
 	trash_mark_make(&mark, store->clock, by);
 	pthread_mutex_lock(&store->lock);
-	err = store_save_names(store, waiter);
+	err = store_save_names(store, cancel);
 	if (err == NULL)
-		err = store_named_settled(store, name, waiter, &tl);
+		err = store_named_settled(store, name, cancel, &tl);
 	if (err == NULL)
 		err = store_check_no_children(store, tl, false);
 	if (err == NULL)
@@ -109,7 +109,7 @@ store_trash_branch(Store *store, const char *name, const char *by, const Waiter 
 			tl->trash_mark = mark;
 			tl->users++; /* until store_finish_trash() */
 			if (tl->life == TIMELINE_OPEN)
-				timeline_stop(tl);
+				timeline_stop(tl, CANCEL_BRANCH_DELETED);
 			*result = tl;
 		}
 		store_end_change(store, tl);
@@ -137,33 +137,36 @@ store_finish_trash(Timeline *tl)
 
 /* trash_named(), when it is closed and nobody changes it.  Caller holds Store.lock, which may be let go. */
 static PsError *
-find_settled(Store *store, const char *name, const Waiter *waiter, Timeline **tl)
+find_settled(Store *store, const char *name, const CancelCheck *cancel, Timeline **tl)
 {
+	CancelWait wait = {.cancel = cancel};
+
 	while ((*tl = trash_named(store, name)) != NULL)
 	{
 		if ((*tl)->tenant->life != TENANT_ATTACHED)
 			return tenant_detached_error((*tl)->tenant);
 		if (((*tl)->life == TIMELINE_CLOSED || (*tl)->life == TIMELINE_BROKEN) && !(*tl)->changing)
 			return NULL;
-		PS_TRY(store_wait(store, waiter));
+		PS_TRY(store_wait(store, &wait));
 	}
 	return not_in_trash(name);
 }
 
 /* May it come back, and have the name?  Caller holds Store.lock, which may be let go, but not after the last look. */
 static PsError *
-find_to_undelete(Store *store, const char *name, const char *new_name, const Waiter *waiter, Timeline **result)
+find_to_undelete(Store *store, const char *name, const char *new_name, const CancelCheck *cancel, Timeline **result)
 {
+	CancelWait wait = {.cancel = cancel};
 	Timeline *tl;
 	PsError *err;
 
 	for (;;)
 	{
-		PS_TRY(find_settled(store, name, waiter, &tl));
+		PS_TRY(find_settled(store, name, cancel, &tl));
 		/* it is being deleted, perhaps */
 		if (tl->ancestor == NULL || !tl->ancestor->changing)
 			break;
-		PS_TRY(store_wait(store, waiter));
+		PS_TRY(store_wait(store, &wait));
 	}
 	*result = tl;
 	if (tl->ancestor != NULL && tl->ancestor->in_trash)
@@ -179,16 +182,16 @@ find_to_undelete(Store *store, const char *name, const char *new_name, const Wai
 }
 
 PsError *
-store_undelete_branch(Store *store, const char *name, const char *new_name, const Waiter *waiter,
+store_undelete_branch(Store *store, const char *name, const char *new_name, const CancelCheck *cancel,
 					  char result[TIMELINE_NAME_MAX + 1])
 {
 	Timeline *tl;
 	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = store_save_names(store, waiter);
+	err = store_save_names(store, cancel);
 	if (err == NULL)
-		err = find_to_undelete(store, name, new_name, waiter, &tl);
+		err = find_to_undelete(store, name, new_name, cancel, &tl);
 	if (err == NULL)
 	{
 		Reservation reservation = {.name = new_name != NULL ? new_name : tl->name,
@@ -265,7 +268,7 @@ check_is_only_one(const Store *store, const Timeline *tl)
 }
 
 PsError *
-store_purge_branch(Store *store, const char *name, const Waiter *waiter, Timeline **result)
+store_purge_branch(Store *store, const char *name, const CancelCheck *cancel, Timeline **result)
 {
 	Timeline *tl;
 	PsId id;
@@ -273,7 +276,7 @@ store_purge_branch(Store *store, const char *name, const Waiter *waiter, Timelin
 	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = find_settled(store, name, waiter, &tl);
+	err = find_settled(store, name, cancel, &tl);
 	if (err == NULL && !ps_id_parse(name, &id))
 		err = check_is_only_one(store, tl);
 	if (err == NULL)
@@ -410,14 +413,14 @@ trash_set_protected(const char *timeline_dir, bool is_protected)
 }
 
 PsError *
-store_protect_branch(Store *store, const char *name, bool is_protected, const Waiter *waiter)
+store_protect_branch(Store *store, const char *name, bool is_protected, const CancelCheck *cancel)
 {
 	Timeline *tl;
 	PsError *err;
 	PsError *undo;
 
 	pthread_mutex_lock(&store->lock);
-	err = store_named_settled(store, name, waiter, &tl);
+	err = store_named_settled(store, name, cancel, &tl);
 	if (err == NULL)
 	{
 		store_begin_change(store, tl);
