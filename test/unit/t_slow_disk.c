@@ -141,8 +141,8 @@ check_others_go_on(const char *name)
 static void
 check_name_is_taken(const char *name, Timeline *parent)
 {
-	FAILS(store_branch(w.s.store, name, parent, PG_UINT64_MAX, &canceled, NULL), "42710", "is just being made");
-	FAILS(store_rename_branch(w.s.store, "other", name, &canceled), "42710", "is just being made");
+	FAILS(store_branch(w.s.store, name, parent, PG_UINT64_MAX, &canceled, NULL), PS_SQLSTATE_EXISTS, "is just being made");
+	FAILS(store_rename_branch(w.s.store, "other", name, &canceled), PS_SQLSTATE_EXISTS, "is just being made");
 }
 
 static bool
@@ -412,7 +412,7 @@ test_attach(void **state)
 	list = store_list(w.s.store, &n);
 	CHECK(n == 0);
 	store_list_free(list, n);
-	FAILS(store_check_new_name(w.s.store, "child"), "42710", "is just being made");
+	FAILS(store_check_new_name(w.s.store, "child"), PS_SQLSTATE_EXISTS, "is just being made");
 	OK(store_check_new_name(w.s.store, "third"));
 	end_work(&work);
 	check_others_go_on("main");

@@ -126,9 +126,7 @@ ps_errno_state(void)
 bool
 ps_error_is_transient(const PsError *err)
 {
-	return ps_error_is(err, PS_SQLSTATE_DISK_FULL) || ps_error_is(err, PS_SQLSTATE_OUT_OF_MEMORY) ||
-		   ps_error_is(err, PS_SQLSTATE_NO_RESOURCES) || ps_error_is(err, PS_SQLSTATE_TRY_AGAIN) ||
-		   ps_error_is(err, PS_SQLSTATE_CANCELED);
+	return ps_sqlstate_store_retries(err->sqlstate);
 }
 
 bool

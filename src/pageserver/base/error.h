@@ -4,8 +4,8 @@
  *	  for success.  The caller looks at it: it returns it further up (perhaps
  *	  with ps_error_context()), or reports it once and frees it.
  *
- * An error owns its texts.  sqlstate is what a client is told (the codes that
- * clients act upon are in wire.h).  The message names the thing (file,
+ * An error owns its texts.  sqlstate is what a client is told (the codes are in
+ * sqlstate.h).  The message names the thing (file,
  * offset, LSN, branch) and what was expected; the hint says what to do.
  */
 #ifndef PS_ERROR_H
