@@ -224,7 +224,7 @@ static const struct
 	{'A', "      --all              all branches of the store\n"},
 	{'M', "      --rate=MB          megabytes read in a second, at most (default: 100)\n"},
 	{'B', "  -B, --block=N          only this block of the relation\n"},
-	{'b', "      --bindir=DIR       PostgreSQL's programs (default: " PS_BINDIR ")\n"},
+	{'b', "      --bindir=DIR       PostgreSQL's programs (default: this program's directory)\n"},
 	{'F', "  -F, --fork=FORK        only this fork of the relation: main, fsm, vm or init\n"},
 	{'g', "      --pgdata=DIR       data directory to import\n"},
 	{'G', "      --debian=V/NAME    cluster of Debian's postgresql-common to import, such as 15/main\n"},
