@@ -273,14 +273,18 @@ static PsError *
 delete_branch(Session *session, const char *name)
 {
 	Timeline *tl;
+	PsError *err;
 
 	if (session->server->config->trash_interval == 0)
 		return remove_branch(session, name);
-	PS_TRY(store_trash_branch(session->server->store, name, session->who, &session->cancel, &tl));
-	server_end_users(session->server, tl, session);
-	store_finish_trash(tl);
-	audit_log(session->who, "branch \"%s\" deleted, it is in the trash", name);
-	return NULL;
+	err = store_trash_branch(session->server->store, name, session->who, &session->cancel, &tl);
+	if (tl != NULL)
+	{
+		server_end_users(session->server, tl, session);
+		store_finish_trash(tl);
+		audit_log(session->who, "branch \"%s\" deleted, it is in the trash", name);
+	}
+	return err;
 }
 
 /* One that is in the trash; *found false: no such branch is. */

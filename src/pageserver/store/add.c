@@ -325,6 +325,8 @@ store_add_timeline(Store *store, TimelineSeed *seed, Timeline **result)
 	pthread_mutex_unlock(&store->lock);
 
 done:
+	if (seed->in_doubt)
+		err = ps_error_unknown(err, "Branch \"%s\" was not made, but may be there after a restart.", seed->name);
 	if (new_tenant)
 	{
 		/* the timeline's own directory is the caller's to remove, if it has not gone into this one */

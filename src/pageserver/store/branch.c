@@ -405,8 +405,7 @@ store_move_away(Timeline *tl, Outcome *outcome)
 	else if (!rename_back(path, tl->dir))
 	{
 		*outcome = OUTCOME_UNKNOWN;
-		strlcpy(err->sqlstate, PS_SQLSTATE_UNKNOWN, sizeof(err->sqlstate));
-		err = ps_error_detail(err, "Branch \"%s\" is deleted now, but may be there again after a restart.", tl->name);
+		err = ps_error_unknown(err, "Branch \"%s\" is deleted now, but may be there again after a restart.", tl->name);
 	}
 	pfree(path);
 	return err;

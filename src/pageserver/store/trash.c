@@ -65,21 +65,16 @@ trash_error(const Timeline *tl)
 /* ---- into the trash ---- */
 
 /*
- * After an error there is no mark.  If it could neither be made durable nor be
- * taken back, nobody knows whether it is there after a power failure: then the
- * branch must not go on, and is deleted.  Caller has begun a change, and holds
- * no lock.
+ * OUTCOME_UNKNOWN: the mark could neither be made durable nor be taken back, and
+ * nobody knows whether it is there after a power failure.  Then the branch must
+ * not go on.  Caller has begun a change, and holds no lock.
  */
 static PsError *
-put_mark(const Timeline *tl, const TrashMark *mark)
+put_mark(const Timeline *tl, const TrashMark *mark, Outcome *outcome)
 {
-	Outcome outcome;
-	PsError *err = trash_mark_write(tl->dir, tl->tenant->store->clock, mark, &outcome);
+	PsError *err = trash_mark_write(tl->dir, tl->tenant->store->clock, mark, outcome);
 
-	if (outcome != OUTCOME_UNKNOWN)
-		return err;
-	ps_log_error(PS_WARNING, err, "branch \"%s\" is deleted, but may be there again after a restart", tl->name);
-	return NULL;
+	return *outcome != OUTCOME_UNKNOWN ? err : ps_error_unknown(err, "Branch \"%s\" is deleted now, but may be there again after a restart.", tl->name);
 }
 
 PsError *
@@ -87,8 +82,10 @@ store_trash_branch(Store *store, const char *name, const char *by, const CancelC
 {
 	TrashMark mark;
 	Timeline *tl;
+	Outcome outcome;
 	PsError *err;
 
+	*result = NULL;
 	trash_mark_make(&mark, store->clock, by);
 	pthread_mutex_lock(&store->lock);
 	err = store_save_names(store, cancel);
@@ -101,9 +98,9 @@ store_trash_branch(Store *store, const char *name, const char *by, const CancelC
 		/* nothing begins in it meanwhile (check_place() in store/add.c) */
 		store_begin_change(store, tl);
 		pthread_mutex_unlock(&store->lock);
-		err = put_mark(tl, &mark);
+		err = put_mark(tl, &mark, &outcome);
 		pthread_mutex_lock(&store->lock);
-		if (err == NULL)
+		if (outcome != OUTCOME_NOT_DONE)
 		{
 			tl->in_trash = true;
 			tl->trash_mark = mark;
@@ -186,6 +183,7 @@ store_undelete_branch(Store *store, const char *name, const char *new_name, cons
 					  char result[TIMELINE_NAME_MAX + 1])
 {
 	Timeline *tl;
+	Outcome outcome;
 	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
@@ -205,8 +203,10 @@ store_undelete_branch(Store *store, const char *name, const char *new_name, cons
 		if (err == NULL)
 		{
 			pthread_mutex_unlock(&store->lock);
-			err = trash_mark_remove(tl->dir, store->clock, &tl->trash_mark);
+			err = trash_mark_remove(tl->dir, store->clock, &tl->trash_mark, &outcome);
 			pthread_mutex_lock(&store->lock);
+			if (outcome == OUTCOME_UNKNOWN)
+				err = ps_error_unknown(err, "Branch \"%s\" is in the trash still, but may be out of it after a restart.", tl->name);
 		}
 		if (err == NULL)
 		{
@@ -412,12 +412,29 @@ trash_set_protected(const char *timeline_dir, bool is_protected)
 	return err;
 }
 
+/* Caller has begun a change, and holds no lock. */
+static PsError *
+set_protected(const Timeline *tl, bool is_protected)
+{
+	PsError *err = trash_set_protected(tl->dir, is_protected);
+	PsError *undo;
+
+	if (err == NULL)
+		return NULL;
+	/* it may be done in spite of the error */
+	undo = trash_set_protected(tl->dir, tl->is_protected);
+	if (undo == NULL)
+		return err;
+	ps_error_free(undo);
+	return ps_error_unknown(err, "Branch \"%s\" is %s now, but may be %s after a restart.", tl->name,
+							tl->is_protected ? "protected" : "not protected", is_protected ? "protected" : "unprotected");
+}
+
 PsError *
 store_protect_branch(Store *store, const char *name, bool is_protected, const CancelCheck *cancel)
 {
 	Timeline *tl;
 	PsError *err;
-	PsError *undo;
 
 	pthread_mutex_lock(&store->lock);
 	err = store_named_settled(store, name, cancel, &tl);
@@ -425,10 +442,7 @@ store_protect_branch(Store *store, const char *name, bool is_protected, const Ca
 	{
 		store_begin_change(store, tl);
 		pthread_mutex_unlock(&store->lock);
-		err = trash_set_protected(tl->dir, is_protected);
-		/* it may be done in spite of the error */
-		if (err != NULL && (undo = trash_set_protected(tl->dir, tl->is_protected)) != NULL)
-			ps_log_error(PS_WARNING, undo, "branch \"%s\" may be %s after a restart", tl->name, is_protected ? "protected" : "unprotected");
+		err = set_protected(tl, is_protected);
 		pthread_mutex_lock(&store->lock);
 		if (err == NULL)
 			tl->is_protected = is_protected;

@@ -159,6 +159,8 @@ extern PsError *store_attach_tenant(Store *store, const char *name, bool force);
 /*
  * trash_tenant.c: puts a detached tenant in the trash, where it is until it is
  * undeleted, and detached again, or purged, or has been there for trash_interval.
+ * After PS_SQLSTATE_UNKNOWN it is in the trash (or gone, of a purge), but may be as
+ * it was before after the next start; of an undelete, the other way round.
  */
 extern PsError *store_trash_tenant(Store *store, const char *name, const char *by);
 extern PsError *store_undelete_tenant(Store *store, const char *name);
@@ -283,7 +285,10 @@ extern PsError *store_branch_info(Store *store, const char *name, TimelineInfo *
  * makes that durable, nobody finds it any more and its threads stop; the caller
  * ends the connections that use it; store_finish_trash() waits until nobody
  * does, and closes it.  What it needs of its ancestor stays.  Refused while
- * other branches begin in it that are not in the trash.
+ * other branches begin in it that are not in the trash.  *tl is the caller's in
+ * between; NULL after an error, unless that is PS_SQLSTATE_UNKNOWN: then it is in
+ * the trash, and the caller goes on as without one, but may be there again after
+ * the next start.
  */
 extern PsError *store_trash_branch(Store *store, const char *name, const char *by, const CancelCheck *cancel, Timeline **tl);
 extern void store_finish_trash(Timeline *tl);
