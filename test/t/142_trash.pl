@@ -188,6 +188,14 @@ $second->ctl_ok('attach the copy', 'tenant', 'attach', $tenant);
 $store->ctl_fails_like(qr/is in service in another store of this machine: "\Q$second->{dir}\E"/, 'the first when that is in service', 'tenant', 'attach', $tenant);
 $second->kill9;
 $store->ctl_ok('when the other is gone', 'tenant', 'attach', $tenant);
+# a start is too late to ask, but says so; and what it serves is in service
+$second->start;
+like($second->log_content, qr/a tenant is served all the same: tenant \Q$tenant\E is in service in another store of this machine: "\Q$store->{dir}\E"/, 'a start that finds another: the log says so');
+$second->ctl_ok('detach there', 'tenant', 'detach', 'main');
+$store->kill9;
+$store->start;
+$second->ctl_fails_like(qr/is in service in another store of this machine: "\Q$store->{dir}\E" \(PID $store->{pid}\)/, 'a store that was started has it in service', 'tenant', 'attach', $tenant);
+$second->stop;
 $store->stop;
 unlike($store->log_content, qr/PANIC|upkeep of layer files failed/, 'the log of the store');
 done_testing();

@@ -193,7 +193,6 @@ store_undelete_branch(Store *store, const char *name, const char *new_name, cons
 	if (err == NULL)
 	{
 		Reservation reservation = {.name = new_name != NULL ? new_name : tl->name,
-								   .tenant = tl->tenant,
 								   .ancestor = tl->ancestor};
 
 		store_reserve(store, &reservation);
