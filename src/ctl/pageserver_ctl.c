@@ -163,7 +163,8 @@ static const Command commands[] = {
 	{"verify", NULL, "SAMqj", 0, 1, run_verify,
 	 "verify BRANCH | --all [--rate=MB] [--json]", "read and check all files of a branch",
 	 "Its manifest, the layer files that it names and its WAL are read and checked\n"
-	 "against their checksums and each other, while the store runs. What is damaged is\n"
+	 "against their checksums and each other, while the store runs. A branch that is in\n"
+	 "the trash is checked, too, and with --all, those are as well. What is damaged is\n"
 	 "named, and shows in \"branch list\" until it is checked again and found well.\n"
 	 "Exit code 0: all is well; 9: something is damaged; 1: not all could be checked.\n"},
 	{"layer", "dump", "VxRFBnqj", 1, 1, run_layer_dump,

@@ -12,9 +12,8 @@
 /* Records between two looks whether it is wanted still: that asks the kernel about a socket. */
 #define RECORDS_PER_LOOK 10000
 
-/* The state saved in the layers for the LSN up to which they are complete. */
-static PsError *
-load_state(Timeline *tl, LayerMap *map, XLogRecPtr lsn, WalState *state)
+PsError *
+timeline_saved_state(const Timeline *tl, const LayerMap *map, XLogRecPtr lsn, WalState *state)
 {
 	PsKey key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
 	ValueList list = {0};
@@ -31,12 +30,20 @@ load_state(Timeline *tl, LayerMap *map, XLogRecPtr lsn, WalState *state)
 		err = layer_read_value(&list.refs[0], &buf, &start);
 	if (err == NULL)
 		err = wal_state_decode(buf.data, buf.len, state);
-	if (err == NULL && state->end != lsn)
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\": the newest saved state is of %X/%X, expected %X/%X", tl->name,
-					   LSN_FORMAT_ARGS(state->end), LSN_FORMAT_ARGS(lsn));
 	free(list.refs);
 	pfree(buf.data);
 	return err;
+}
+
+/* The state saved in the layers for the LSN up to which they are complete. */
+static PsError *
+load_state(const Timeline *tl, const LayerMap *map, XLogRecPtr lsn, WalState *state)
+{
+	PS_TRY(timeline_saved_state(tl, map, lsn, state));
+	if (state->end == lsn)
+		return NULL;
+	return ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\": the newest saved state is of %X/%X, expected %X/%X", tl->name,
+					LSN_FORMAT_ARGS(state->end), LSN_FORMAT_ARGS(lsn));
 }
 
 /* An error if it is no use to go on with opening the timeline. */

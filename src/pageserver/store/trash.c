@@ -220,6 +220,43 @@ store_undelete_branch(Store *store, const char *name, const char *new_name, cons
 	return err;
 }
 
+/* ---- looking at what is in it ---- */
+
+PsError *
+store_hold_deleted(Store *store, const char *name, const CancelCheck *cancel, Timeline **tl)
+{
+	PsError *err;
+
+	pthread_mutex_lock(&store->lock);
+	err = find_settled(store, name, cancel, tl);
+	if (err == NULL)
+		(*tl)->users++;
+	pthread_mutex_unlock(&store->lock);
+	return err;
+}
+
+bool
+store_is_in_trash(Timeline *tl)
+{
+	Store *store = tl->tenant->store;
+	bool is_in_trash;
+
+	pthread_mutex_lock(&store->lock);
+	is_in_trash = tl->in_trash && !tl->gone && !tl->changing && tl->tenant->life == TENANT_ATTACHED;
+	pthread_mutex_unlock(&store->lock);
+	return is_in_trash;
+}
+
+void
+store_release_deleted(Timeline *tl)
+{
+	Store *store = tl->tenant->store;
+
+	pthread_mutex_lock(&store->lock);
+	store_unhold(store, tl);
+	pthread_mutex_unlock(&store->lock);
+}
+
 /* ---- away for good ---- */
 
 /*

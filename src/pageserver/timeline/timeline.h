@@ -300,6 +300,16 @@ extern void store_finish_trash(Timeline *tl);
 extern PsError *store_undelete_branch(Store *store, const char *name, const char *new_name, const CancelCheck *cancel,
 									  char result[TIMELINE_NAME_MAX + 1]);
 
+/*
+ * For callers that only look: that with the id, or the one of this name that was
+ * deleted last, which stays in memory until store_release_deleted().  Others may
+ * take it out of the trash, or purge it, all the same: store_is_in_trash() says
+ * whether nobody has begun that yet.
+ */
+extern PsError *store_hold_deleted(Store *store, const char *name, const CancelCheck *cancel, Timeline **tl);
+extern bool store_is_in_trash(Timeline *tl);
+extern void store_release_deleted(Timeline *tl);
+
 /* As store_remove_branch(), of one that is in the trash: by id, or by its name if there is one only. */
 extern PsError *store_purge_branch(Store *store, const char *name, const CancelCheck *cancel, Timeline **tl);
 
@@ -346,6 +356,12 @@ extern PsError *upkeep_timeline(Timeline *tl, bool all);
  */
 typedef void (*VerifyReport)(void *arg, const char *file, uint64 bytes, const char *damage);
 extern PsError *verify_timeline(Timeline *tl, int megabytes_per_second, const CancelCheck *cancel, VerifyReport report, void *arg);
+
+/*
+ * The same of one in the trash, held by store_hold_deleted(), which is not opened
+ * for that; an error, PS_SQLSTATE_TRY_AGAIN, if it does not stay there.
+ */
+extern PsError *verify_deleted(Timeline *tl, int megabytes_per_second, const CancelCheck *cancel, VerifyReport report, void *arg);
 
 /* ---- generations: one writer (FACTS 2) ---- */
 

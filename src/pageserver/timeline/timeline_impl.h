@@ -670,6 +670,9 @@ extern PsError *timeline_save_name(Timeline *tl, const char *name, Outcome *outc
  */
 extern PsError *timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map);
 
+/* The state that the layers have saved for the LSN, or for the last before it. */
+extern PsError *timeline_saved_state(const Timeline *tl, const LayerMap *map, XLogRecPtr lsn, WalState *state);
+
 /* ---- ingest/ingest.c ---- */
 extern PsError *ingest_create(Timeline *tl, const WalState *state);
 extern void ingest_free(Timeline *tl);
