@@ -138,6 +138,12 @@ for my $segment (sort glob "$twin_dir/wal/0*")
 	$store->ctl_fails_like(qr/branch "$twins[0]": .*/, 'WAL that is missing', 'verify', $twins[0]);
 	rename "$segment.away", $segment or die;
 }
+# the last record, a shutdown checkpoint, claims to be longer than what was acknowledged
+my ($newest) = reverse sort glob "$twin_dir/wal/0*";
+my $record = rindex(PostgreSQL::Test::Utils::slurp_file($newest), pack('V', 114));
+flip($newest, $record + 1);
+$store->ctl_fails_like(qr/branch "$twins[0]": WAL .* ends at \S+, but was acknowledged up to/, 'WAL that ends early', 'verify', $twins[0]);
+flip($newest, $record + 1);
 flip("$twin_dir/timeline.json", 300);
 $store->ctl_fails_like(qr/branch "$twins[0]": .*timeline.json/, 'a manifest that is damaged', 'verify', $twins[0]);
 flip("$twin_dir/timeline.json", 300);

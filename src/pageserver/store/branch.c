@@ -510,7 +510,7 @@ store_replace_branch(Store *store, const char *name, Timeline *parent, XLogRecPt
 	pthread_mutex_lock(&store->lock);
 	err = find_served(store, name, cancel, &seed.replaced);
 	if (err == NULL && childless)
-		err = store_check_no_children(store, seed.replaced, false);
+		err = store_check_no_children(store, seed.replaced, store->config->trash_interval == 0);
 	if (err == NULL)
 		err = name_for_old(store, name, old_name);
 	if (err == NULL)

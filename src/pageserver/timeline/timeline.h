@@ -213,8 +213,9 @@ extern void store_destroy_branch(Timeline *tl);
 
 /*
  * A new branch in the place of another, as store_branch() makes it, not opened;
- * the other stays, as *old_name (TIMELINE_NAME_MAX + 1 bytes).  childless: refused if
- * branches begin in it.
+ * the other stays, as *old_name (TIMELINE_NAME_MAX + 1 bytes).  childless: the
+ * caller is going to delete that; refused if branches begin in it, and if
+ * trash_interval is 0, so that it goes for good, also if deleted ones do.
  */
 extern PsError *store_replace_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, bool childless,
 									 const CancelCheck *cancel, char *old_name);
