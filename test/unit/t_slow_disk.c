@@ -91,20 +91,20 @@ trash_it(const Work *work)
 
 static atomic_bool waits;
 
-static bool
+static PsError *
 note_wait(void *arg)
 {
 	atomic_store(&waits, true);
-	return false;
+	return NULL;
 }
 
 /* In one that is being deleted: waits for that. */
 static PsError *
 create_in_vain(const Work *work)
 {
-	static const Waiter waiter = {note_wait, NULL};
+	static const CancelCheck cancel = {note_wait, NULL};
 
-	FAILS(store_branch(w.s.store, work->new_name, work->parent, PG_UINT64_MAX, &waiter, NULL), PS_SQLSTATE_NOT_FOUND, "it was deleted");
+	FAILS(store_branch(w.s.store, work->new_name, work->parent, PG_UINT64_MAX, &cancel, NULL), PS_SQLSTATE_NOT_FOUND, "it was deleted");
 	return NULL;
 }
 
