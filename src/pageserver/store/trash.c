@@ -74,7 +74,7 @@ static PsError *
 put_mark(const Timeline *tl, const TrashMark *mark)
 {
 	Outcome outcome;
-	PsError *err = trash_mark_write(tl->dir, tl->tenant->store->clock, mark, &outcome);
+	PsError *err = trash_mark_write(tl->dir, tl->env->clock, mark, &outcome);
 
 	if (outcome != OUTCOME_UNKNOWN)
 		return err;
