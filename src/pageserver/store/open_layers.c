@@ -173,17 +173,6 @@ timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map)
 	return err;
 }
 
-int
-layers_damaged(const LayerMap *map, char name[LAYER_NAME_MAX])
-{
-	int n = 0;
-
-	for (int i = 0; i < layer_map_count(map); i++)
-		if (layer_is_damaged(layer_map_get(map, i)) && n++ == 0)
-			layer_name(layer_map_get(map, i), name);
-	return n;
-}
-
 void
 timeline_keep_damaged(Timeline *tl, const LayerMap *map)
 {
