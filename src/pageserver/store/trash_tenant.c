@@ -7,7 +7,7 @@
 
 #include <unistd.h>
 
-#include "base/sync.h"
+#include "base/fs.h"
 #include "timeline/timeline_impl.h"
 
 /* The caller has made the tenant CHANGING; it is DETACHED again. */
@@ -71,7 +71,7 @@ remove_tenant(Store *store, Tenant *tenant)
 
 	if (rename(tenant->dir, path) != 0)
 		err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", tenant->dir, path);
-	else if ((err = sync_parent(tenant->dir)) != NULL && !rename_back(path, tenant->dir))
+	else if ((err = fs_sync_parent(tenant->dir)) != NULL && !fs_rename_back(path, tenant->dir))
 	{
 		ps_log_error(PS_WARNING, err, "tenant %s is removed, but may be there again after a restart", id);
 		files_stay = true;
