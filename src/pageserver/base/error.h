@@ -27,6 +27,13 @@ extern PsError *ps_error_detail(PsError *err, const char *fmt, ...) pg_attribute
 extern PsError *ps_error_hint(PsError *err, const char *fmt, ...) pg_attribute_printf(2, 3);
 extern PsError *ps_error_context(PsError *err, const char *fmt, ...) pg_attribute_printf(2, 3);
 
+/*
+ * Makes an error one of a change that may be done or not, of which the next
+ * start finds out (PS_SQLSTATE_UNKNOWN): it could not be made durable, nor taken
+ * back.  The detail says what holds now, and what may hold then.  Returns err.
+ */
+extern PsError *ps_error_unknown(PsError *err, const char *detail, ...) pg_attribute_printf(2, 3);
+
 /* The first of two, each perhaps NULL, for who goes on after an error; frees the other. */
 extern PsError *ps_error_first(PsError *first, PsError *second);
 /* Gives the error another state, for a caller that knows better what it means. */

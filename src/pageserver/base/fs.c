@@ -136,11 +136,19 @@ fs_remove_stray(const char *path)
 }
 
 PsError *
-fs_remove_file(const char *path)
+fs_remove_file(const char *path, Outcome *outcome)
 {
+	Outcome unused;
+	PsError *err;
+
+	if (outcome == NULL)
+		outcome = &unused;
+	*outcome = OUTCOME_NOT_DONE;
 	if (unlink(path) != 0 && errno != ENOENT)
 		return ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", path);
-	return fs_sync_parent(path);
+	err = fs_sync_parent(path);
+	*outcome = err == NULL ? OUTCOME_DONE : OUTCOME_UNKNOWN;
+	return err;
 }
 
 PsError *
@@ -149,7 +157,7 @@ fs_set_mark(const char *path, bool exists)
 	int fd;
 
 	if (!exists)
-		return fs_remove_file(path);
+		return fs_remove_file(path, NULL);
 	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return ps_error(ps_errno_state(), "could not create file \"%s\": %m", path);

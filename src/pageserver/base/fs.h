@@ -70,8 +70,8 @@ extern PsError *fs_replace_file(const char *path, const void *data, size_t len, 
 /* Removes the PATH.tmp that a crash in fs_replace_file() may have left; only while nobody replaces the file. */
 extern void fs_remove_stray(const char *path);
 
-/* Removes a file durably.  It is not an error if there is none. */
-extern PsError *fs_remove_file(const char *path);
+/* Removes a file durably.  It is not an error if there is none.  outcome may be NULL. */
+extern PsError *fs_remove_file(const char *path, Outcome *outcome);
 
 /*
  * Creates or removes an empty file whose existence means something, durably.

@@ -43,33 +43,35 @@ trash_mark_write(const char *dir, StoreClock *clock, const TrashMark *mark, Outc
 {
 	char *path = psprintf("%s/%s", dir, TRASH_MARK_FILE);
 	PsError *err = put_in_place(path, clock, mark, outcome);
-	PsError *undo;
+	Outcome undone;
 
 	if (*outcome == OUTCOME_UNKNOWN)
 	{
-		undo = fs_remove_file(path);
-		if (undo == NULL)
+		ps_error_free(fs_remove_file(path, &undone));
+		if (undone == OUTCOME_DONE)
 		{
 			*outcome = OUTCOME_NOT_DONE;
 			ps_error_set_state(err, PS_SQLSTATE_IO);
 			ps_error_detail(err, "The mark was removed again.");
 		}
-		ps_error_free(undo);
 	}
 	pfree(path);
 	return err;
 }
 
 PsError *
-trash_mark_remove(const char *dir, StoreClock *clock, const TrashMark *mark)
+trash_mark_remove(const char *dir, StoreClock *clock, const TrashMark *mark, Outcome *outcome)
 {
 	char *path = psprintf("%s/%s", dir, TRASH_MARK_FILE);
-	PsError *err = fs_remove_file(path);
-	Outcome outcome;
-	PsError *undo;
+	PsError *err = fs_remove_file(path, outcome);
+	Outcome undone;
 
-	if (err != NULL && (undo = put_in_place(path, clock, mark, &outcome)) != NULL)
-		ps_log_error(PS_WARNING, undo, "\"%s\" may be out of the trash after a restart", dir);
+	if (*outcome == OUTCOME_UNKNOWN)
+	{
+		ps_error_free(put_in_place(path, clock, mark, &undone));
+		if (undone == OUTCOME_DONE)
+			*outcome = OUTCOME_NOT_DONE;
+	}
 	pfree(path);
 	return err;
 }
