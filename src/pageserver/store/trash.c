@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "sqlstate.h"
-#include "base/sync.h"
+#include "base/fs.h"
 #include "timeline/timeline_impl.h"
 
 /* ---- finding ---- */
@@ -442,7 +442,7 @@ PsError *
 trash_set_protected(const char *timeline_dir, bool is_protected)
 {
 	char *path = psprintf("%s/protected", timeline_dir);
-	PsError *err = set_mark_file(path, is_protected);
+	PsError *err = fs_set_mark(path, is_protected);
 
 	pfree(path);
 	return err;

@@ -17,7 +17,7 @@
 #include "base/clock.h"
 #include "timeline/arrivals.h"
 #include "pg/relsize.h"
-#include "base/sync.h"
+#include "base/fs.h"
 #include "timeline/timeline.h"
 #include "timeline/timeline_env.h"
 #include "store/trash_mark.h"
@@ -620,7 +620,7 @@ extern PsError *manifest_read(const char *dir, Manifest *m);
 extern PsError *manifest_read_old(const char *dir, Manifest *m);
 extern PsError *manifest_write(const char *dir, const Manifest *m, Outcome *outcome);
 extern PsError *manifest_write_new(const char *dir, const Manifest *m, bool sync);
-extern PsError *manifest_remove_stray(const char *dir);
+extern void manifest_remove_stray(const char *dir);
 extern void manifest_free(Manifest *m);
 
 /*
