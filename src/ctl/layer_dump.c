@@ -50,7 +50,6 @@ typedef struct Dump
 {
 	const Options *options;
 	LayerFile file;
-	Layer layer;   /* of the file, for layer_entry_ref() */
 	uint64 length; /* of the file as it is */
 	uint64 problems;
 
@@ -230,7 +229,7 @@ scan_leaves(Dump *dump)
 										   "entry %d of index page %u is not greater than the one before", pos.entry, page));
 			memcpy(last, bytes, DELTA_KEY_SIZE);
 			report(dump, check_entry(dump, &pos, &key, entry_lsn(dump, bytes)));
-			err = layer_entry_ref(&dump->layer, &pos, entry_lsn(dump, bytes), &ref);
+			err = btree_entry_ref(&pos, entry_lsn(dump, bytes), &ref);
 			if (err != NULL)
 			{
 				report(dump, err);
@@ -481,7 +480,7 @@ print_entries(Dump *dump)
 
 			entry_key(&pos, bytes);
 			ps_key_decode(bytes, &key);
-			err = layer_entry_ref(&dump->layer, &pos, entry_lsn(dump, bytes), &ref);
+			err = btree_entry_ref(&pos, entry_lsn(dump, bytes), &ref);
 			if (err != NULL || !is_shown(dump, &key))
 			{
 				ps_error_free(err);
@@ -562,8 +561,6 @@ run_layer_dump(const Options *options)
 	dump.length = (uint64) st.st_size;
 	if (dump_summary(&dump))
 	{
-		dump.layer.file = file;
-		dump.layer.info.type = file->summary.type;
 		check_file(&dump);
 		err = btree_open(&file->index, file);
 		report(&dump, err);

@@ -17,6 +17,8 @@
  */
 #include "ps_fe.h"
 
+#include "layer/layer_merge.h"
+#include "layer/layer_writer.h"
 #include "maintain/maintain.h"
 #include "sqlstate.h"
 #include "wire.h"

@@ -17,6 +17,7 @@
 #include "timeline/arrivals.h"
 #include "base/config.h"
 #include "io/page_cache.h"
+#include "layer/layer_missing.h"
 #include "pg/relsize.h"
 #include "base/sync.h"
 #include "timeline/timeline.h"
