@@ -35,6 +35,9 @@ all: $(PARTS)
 $(PARTS):
 	@$(MAKE) --no-print-directory -C $@ all
 
+# src/ctl is linked with a library of src/pageserver.
+src/ctl: src/pageserver
+
 install: all
 	@for part in $(PARTS); do $(MAKE) --no-print-directory -s -C $$part install || exit 1; done
 
