@@ -288,7 +288,7 @@ blob_first_read(const LayerFile *file, uint64 offset, ValueKind kind, size_t *le
 		return layer_damaged(file->path, offset, "a value is expected here, outside of the values (%llu to %llu)",
 							 (unsigned long long) layer_values_start(&file->summary),
 							 (unsigned long long) file->summary.values_end);
-	/* blob_unpack() may need it: load it now, while the caller waits for the disk anyway */
+	/* blob_unpack() may need it; read it now, while the file is certainly open */
 	if (kind == VALUE_RECORD)
 		PS_TRY(layer_dict_of_file(file, &dict));
 	*len = Min(file->summary.values_end - offset, kind == VALUE_RECORD ? FIRST_READ_RECORD : FIRST_READ_IMAGE);

@@ -23,7 +23,7 @@
 #include "sqlstate.h"
 #include "wire.h"
 
-/* What a page takes in an image file, about; see layer/README.md. */
+/* What a page takes in an image file, about; see docs/performance.md. */
 #define IMAGE_PAGE_BYTES 3000
 
 /* What a value that is no page takes, about. */
