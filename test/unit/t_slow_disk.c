@@ -242,7 +242,7 @@ test_create(void **state)
 	CHECK(!exists("new"));
 	check_name_is_taken("new", main_tl);
 	FAILS(store_remove_branch(w.s.store, "main", &canceled, &tl), PS_SQLSTATE_STATE, "\"new\", which is just being made");
-	FAILS(store_begin_detach(w.s.store, "main", &canceled, &tenant, &timelines, &n), PS_SQLSTATE_CANCELED, "canceled");
+	FAILS(store_begin_detach(w.s.store, "main", &canceled, &tenant, &timelines, &n), PS_SQLSTATE_CANCELED, "client's request");
 	check_others_go_on("main");
 	end_work(&work);
 	check_others_go_on("new");
@@ -267,9 +267,9 @@ rename_child(bool open)
 	if (open)
 		check_others_go_on("child");
 	else
-		FAILS(store_use_branch(w.s.store, "child", &canceled, &tl), PS_SQLSTATE_CANCELED, "canceled");
-	FAILS(store_rename_branch(w.s.store, "child", "third", &canceled), PS_SQLSTATE_CANCELED, "canceled");
-	FAILS(store_remove_branch(w.s.store, "child", &canceled, &gone), PS_SQLSTATE_CANCELED, "canceled");
+		FAILS(store_use_branch(w.s.store, "child", &canceled, &tl), PS_SQLSTATE_CANCELED, "client's request");
+	FAILS(store_rename_branch(w.s.store, "child", "third", &canceled), PS_SQLSTATE_CANCELED, "client's request");
+	FAILS(store_remove_branch(w.s.store, "child", &canceled, &gone), PS_SQLSTATE_CANCELED, "client's request");
 	end_work(&work);
 	CHECK(!exists("child"));
 	check_others_go_on("renamed");
@@ -306,11 +306,11 @@ delete_child(bool open)
 		OK(store_find_branch(w.s.store, "child", &tl));
 	begin_work(&work, "/timelines", 0);
 	check_others_go_on("main");
-	FAILS(store_rename_branch(w.s.store, "child", "third", &canceled), PS_SQLSTATE_CANCELED, "canceled");
-	FAILS(store_remove_branch(w.s.store, "child", &canceled, &gone), PS_SQLSTATE_CANCELED, "canceled");
+	FAILS(store_rename_branch(w.s.store, "child", "third", &canceled), PS_SQLSTATE_CANCELED, "client's request");
+	FAILS(store_remove_branch(w.s.store, "child", &canceled, &gone), PS_SQLSTATE_CANCELED, "client's request");
 	if (open)
 	{
-		FAILS(store_branch(w.s.store, "grandchild", tl, PG_UINT64_MAX, &canceled, NULL), PS_SQLSTATE_CANCELED, "canceled");
+		FAILS(store_branch(w.s.store, "grandchild", tl, PG_UINT64_MAX, &canceled, NULL), PS_SQLSTATE_CANCELED, "client's request");
 		store_release(tl);
 	}
 	end_work(&work);
@@ -350,14 +350,14 @@ trash_child(bool open)
 	begin_work(&trash, "deleted.tmp", 0);
 	check_others_go_on("main");
 	CHECK(exists("child"));
-	FAILS(store_rename_branch(w.s.store, "child", "third", &canceled), PS_SQLSTATE_CANCELED, "canceled");
-	FAILS(store_remove_branch(w.s.store, "child", &canceled, &gone), PS_SQLSTATE_CANCELED, "canceled");
+	FAILS(store_rename_branch(w.s.store, "child", "third", &canceled), PS_SQLSTATE_CANCELED, "client's request");
+	FAILS(store_remove_branch(w.s.store, "child", &canceled, &gone), PS_SQLSTATE_CANCELED, "client's request");
 	FAILS(store_undelete_branch(w.s.store, "child", NULL, &canceled, name), PS_SQLSTATE_NOT_FOUND, "in the trash");
 	if (open)
 	{
 		Work grandchild = {create_in_vain, .new_name = "grandchild", .parent = tl};
 
-		FAILS(store_branch(w.s.store, "grandchild", tl, PG_UINT64_MAX, &canceled, NULL), PS_SQLSTATE_CANCELED, "canceled");
+		FAILS(store_branch(w.s.store, "grandchild", tl, PG_UINT64_MAX, &canceled, NULL), PS_SQLSTATE_CANCELED, "client's request");
 		atomic_store(&waits, false);
 		CHECK(pthread_create(&grandchild.thread, NULL, work_main, &grandchild) == 0);
 		while (!atomic_load(&waits))
@@ -373,15 +373,15 @@ trash_child(bool open)
 	check_name_is_taken("back", main_tl);
 	CHECK(!exists("child") && !exists("back"));
 	FAILS(store_trash_branch(w.s.store, "main", "test", &canceled, &gone), PS_SQLSTATE_STATE, "\"back\", which is just being made");
-	FAILS(store_purge_branch(w.s.store, id, &canceled, &gone), PS_SQLSTATE_CANCELED, "canceled");
-	FAILS(store_begin_detach(w.s.store, "main", &canceled, &tenant, &timelines, &n), PS_SQLSTATE_CANCELED, "canceled");
+	FAILS(store_purge_branch(w.s.store, id, &canceled, &gone), PS_SQLSTATE_CANCELED, "client's request");
+	FAILS(store_begin_detach(w.s.store, "main", &canceled, &tenant, &timelines, &n), PS_SQLSTATE_CANCELED, "client's request");
 	end_work(&undelete);
 	check_others_go_on("back");
 
 	OK(trash_it(&(Work) {.name = "back"}));
 	begin_work(&purge, "/timelines", 0);
 	check_others_go_on("main");
-	FAILS(store_undelete_branch(w.s.store, "back", NULL, &canceled, name), PS_SQLSTATE_CANCELED, "canceled");
+	FAILS(store_undelete_branch(w.s.store, "back", NULL, &canceled, name), PS_SQLSTATE_CANCELED, "client's request");
 	trash_empty(w.s.store);
 	end_work(&purge);
 	CHECK(!exists("back"));
@@ -415,7 +415,7 @@ test_replace(void **state)
 	begin_work(&work, "timeline.json.tmp", 0);
 	check_others_go_on("main");
 	check_others_go_on("child");
-	FAILS(store_use_branch(w.s.store, "child.1", &canceled, &tl), PS_SQLSTATE_CANCELED, "canceled");
+	FAILS(store_use_branch(w.s.store, "child.1", &canceled, &tl), PS_SQLSTATE_CANCELED, "client's request");
 	end_work(&work);
 	check_others_go_on("child.1");
 	end_store(names, lengthof(names));

@@ -500,7 +500,7 @@ test_waits_end(void **state)
 				continue;
 			atomic_store(&waiting[call].canceled, true);
 			pthread_join(waiting[call].thread, NULL);
-			FAILS(waiting[call].err, PS_SQLSTATE_CANCELED, "canceled");
+			FAILS(waiting[call].err, PS_SQLSTATE_CANCELED, "client's request");
 		}
 		if (round == 1)
 		{
