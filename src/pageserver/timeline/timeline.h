@@ -14,7 +14,8 @@
 
 #include "base/cancel.h"
 #include "store/branch_settings.h"
-#include "layer/layer.h"
+#include "layer/layer_map.h"
+#include "layer/open_layer.h"
 #include "redo/redo.h"
 #include "wal/wal.h"
 
