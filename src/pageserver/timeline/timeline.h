@@ -349,7 +349,7 @@ extern PsError *upkeep_timeline(Timeline *tl, bool all);
 typedef void (*VerifyReport)(void *arg, const char *file, uint64 bytes, const char *damage);
 extern PsError *verify_timeline(Timeline *tl, int megabytes_per_second, const Waiter *waiter, VerifyReport report, void *arg);
 
-/* ---- generations: one writer (FACTS 2) ---- */
+/* ---- generations: one writer (docs/postgres-facts.md, section 6) ---- */
 
 /*
  * A new compute: raises the generation (durable on return), ends the
