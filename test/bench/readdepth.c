@@ -188,7 +188,7 @@ main(int argc, char **argv)
 					Figures *f = &figures[i * lengthof(methods) + m];
 
 					if (sscanf(argv[9 + 2 * i], "%X/%X", &hi, &lo) != 2)
-						must(ps_error("22023", "\"%s\" is no LSN", argv[9 + 2 * i]));
+						must(ps_error(PS_SQLSTATE_INVALID, "\"%s\" is no LSN", argv[9 + 2 * i]));
 
 					/* what the first use of a layer and of a helper costs is not meant */
 					measure(tl, rel, nblocks, (uint64) hi << 32 | lo, delays[d] ? 20 : 500, f, 0);
