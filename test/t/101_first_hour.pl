@@ -1,4 +1,4 @@
-# The first hour of README.md, line by line as it is typed, but for make, paths and ports.
+# The first hour of README.md, line by line as it is typed, except for make, paths and ports.
 use strict;
 use warnings;
 use PageserverTest;
