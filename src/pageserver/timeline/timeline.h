@@ -365,7 +365,7 @@ extern PsError *verify_timeline(Timeline *tl, int megabytes_per_second, const Ca
  */
 extern PsError *verify_deleted(Timeline *tl, int megabytes_per_second, const CancelCheck *cancel, VerifyReport report, void *arg);
 
-/* ---- generations: one writer (FACTS 2) ---- */
+/* ---- generations: one writer (docs/postgres-facts.md, section 6) ---- */
 
 /*
  * A new compute: raises the generation (durable on return), ends the
