@@ -172,10 +172,10 @@ typedef struct TenantInfo
 	PsId id;
 	uint64 system_identifier;
 	bool attached;
-	bool deleted; /* in the trash: the next three are of that */
-	TimestampTz when;
+	bool deleted;     /* in the trash: the next three are of that */
+	TimestampTz when; /* 0: not known */
 	char *by;
-	int64 time_left; /* s until it is removed */
+	int64 time_left; /* s until it is removed; or TRASH_MARK_NEVER */
 	int branches;
 	char *names; /* of those that begin in no other */
 } TenantInfo;
@@ -318,9 +318,9 @@ extern PsError *store_purge_branch(Store *store, const char *name, const CancelC
 typedef struct DeletedInfo
 {
 	TimelineInfo info;
-	TimestampTz when;
+	TimestampTz when; /* 0: not known */
 	char *by;
-	int64 time_left; /* s until it is removed */
+	int64 time_left; /* s until it is removed; or TRASH_MARK_NEVER */
 } DeletedInfo;
 
 extern DeletedInfo *store_list_deleted(Store *store, int *n);
