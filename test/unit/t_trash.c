@@ -1,10 +1,11 @@
 /*
  * t_trash.c
- *	  Marks of the trash that this version cannot read.
+ *	  The trash: marks that this version cannot read, checks of what is in it.
  *
  * Rules: what a mark of a later version marks stays in the trash, and only that
  * version takes it out or removes it; of a mark that cannot be read nobody knows
- * whether it marks anything, so what it may mark is neither removed nor served.
+ * whether it marks anything, so what it may mark is neither removed nor served;
+ * who checks what is in the trash keeps nobody from taking it away.
  *
  * TEST_SEED in the environment repeats a run.
  */
@@ -208,6 +209,52 @@ test_unreadable_mark(void **state)
 	end_test(&s, &h);
 }
 
+/* ---- what is checked is taken away meanwhile ---- */
+
+typedef struct Check
+{
+	TestStore *s;
+	bool purge; /* once the manifest has been read */
+	Timeline *gone;
+	int files;
+	int damaged;
+} Check;
+
+static void
+note_file(void *arg, const char *file, uint64 bytes, const char *damage)
+{
+	Check *check = arg;
+
+	check->files++;
+	check->damaged += damage != NULL;
+	if (check->purge && check->gone == NULL)
+		OK(store_purge_branch(check->s->store, "leaf", NULL, &check->gone));
+}
+
+/* A purge need not wait for it; files that are not there then are no damage. */
+static void
+test_verify_gives_way(void **state)
+{
+	History h;
+	TestStore s;
+	char leaf_mark[600];
+	char tenant_mark[600];
+	Check check = {.s = &s};
+	Timeline *tl;
+
+	make_store(&s, &h, leaf_mark, tenant_mark);
+	OK(store_try_open(&s));
+	OK(store_hold_deleted(s.store, "leaf", NULL, &tl));
+	OK(verify_deleted(tl, 1000, NULL, note_file, &check));
+	CHECK(check.files == 3 && check.damaged == 0);
+	check.purge = true;
+	FAILS(verify_deleted(tl, 1000, NULL, note_file, &check), PS_SQLSTATE_TRY_AGAIN, "does not stay in the trash");
+	CHECK(check.gone == tl && check.files == 4 && check.damaged == 0);
+	store_release_deleted(tl);
+	store_destroy_branch(tl);
+	end_test(&s, &h);
+}
+
 int
 main(void)
 {
@@ -215,6 +262,7 @@ main(void)
 		cmocka_unit_test(test_branch_of_later_version),
 		cmocka_unit_test(test_tenant_of_later_version),
 		cmocka_unit_test(test_unreadable_mark),
+		cmocka_unit_test(test_verify_gives_way),
 	};
 	const char *seed = getenv("TEST_SEED");
 

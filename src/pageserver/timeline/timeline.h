@@ -361,7 +361,8 @@ extern PsError *verify_timeline(Timeline *tl, int megabytes_per_second, const Ca
 
 /*
  * The same of one in the trash, held by store_hold_deleted(), which is not opened
- * for that; an error, PS_SQLSTATE_TRY_AGAIN, if it does not stay there.
+ * for that.  Damage is told to report alone.  An error, PS_SQLSTATE_TRY_AGAIN, if
+ * it does not stay there.
  */
 extern PsError *verify_deleted(Timeline *tl, int megabytes_per_second, const CancelCheck *cancel, VerifyReport report, void *arg);
 
