@@ -19,7 +19,6 @@
 #include "base/config.h"
 #include "layer/layer.h"
 #include "sqlstate.h"
-#include "serve/audit.h"
 #include "serve/serve.h"
 #include "store/store_dir.h"
 #include "store/store_running.h"

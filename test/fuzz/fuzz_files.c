@@ -22,7 +22,7 @@
 #include "backup/backup.h"
 #include "conf.h"
 #include "fuzz.h"
-#include "serve/session.h"
+#include "serve/commands.h"
 #include "store/store_dir.h"
 #include "timeline/timeline_impl.h"
 

@@ -20,7 +20,7 @@
 #include "bytes.h"
 #include "wire.h"
 #include "redo_proto.h"
-#include "serve/session.h"
+#include "serve/commands.h"
 #include "timeline/timeline_impl.h"
 
 /* A record larger than this is no seed. */

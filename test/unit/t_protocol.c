@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 #include "bytes.h"
-#include "serve/session.h"
+#include "serve/commands.h"
 #include "sqlstate.h"
 #include "wire.h"
 
