@@ -19,7 +19,7 @@
 
 #include <unistd.h>
 
-#include "backup/backup.h"
+#include "backup/backup_impl.h"
 #include "conf.h"
 #include "fuzz.h"
 #include "serve/commands.h"

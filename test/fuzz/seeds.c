@@ -13,7 +13,7 @@
 #include <dirent.h>
 #include <sys/stat.h>
 
-#include "backup/backup.h"
+#include "backup/backup_impl.h"
 #include "base/config.h"
 #include "fuzz.h"
 #include "layer/layer_dict.h"

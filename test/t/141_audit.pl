@@ -64,7 +64,7 @@ is_logged(qr/branch "there" renamed to "at"/, 'a name with a line feed', qr/127\
 $store->append_conf("log_level = debug\n");
 kill 'HUP', $store->{pid};
 PageserverTest::wait_until(sub { $store->log_content =~ /setting "log_level" changed to "debug"/ }, 'the settings');
-is_logged(qr/received signal SIGHUP: reading the settings again/, 'a change of settings', qr/uid $uid \(\Q$name\E\), PID $$/);
+is_logged(qr/received signal SIGHUP: reloading settings/, 'a change of settings', qr/uid $uid \(\Q$name\E\), PID $$/);
 $store->stop;
 is_logged(qr/received signal SIGINT: stopping/, 'the end', qr/uid $uid \(\Q$name\E\), PID \d+/);
 done_testing();

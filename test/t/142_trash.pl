@@ -32,7 +32,7 @@ sub told { my ($what, @args) = @_; return decode_json($store->ctl_ok($what, @arg
 sub stops { my ($c, $what) = @_; PageserverTest::wait_gone($c->{pid}); like($c->log_content, qr/FATAL:  shutting down at once: the page store does not have timeline/, $what); delete $c->{pid}; }
 
 # ---- only with --force: with a compute, what begins in no other, what is protected
-refused(qr/branch "dev" is run by a compute/, 'delete with a compute', 'branch', 'delete', 'dev');
+refused(qr/branch "dev" is in use by a compute/, 'delete with a compute', 'branch', 'delete', 'dev');
 $dev->stop;
 refused(qr/branch "other" has no parent.*--force/s, 'delete a root', 'branch', 'delete', 'other');
 is_deeply(told('protect', 'branch', 'protect', 'dev'), { protected => 'dev' }, 'protect: JSON');

@@ -82,7 +82,7 @@ for my $command ('reload', 'restart')
 $c->sql_is('INSERT INTO w VALUES (2) RETURNING i', '2', 'and takes WAL');
 # a signal alone, as others may send it
 kill 'HUP', $pid;
-PageserverTest::wait_until(sub { $store->log_content =~ /WARNING:  settings stay as they were: .*checkpoint_distance/ }, 'bad settings to be refused');
+PageserverTest::wait_until(sub { $store->log_content =~ /WARNING:  settings were not reloaded: .*checkpoint_distance/ }, 'bad settings to be refused');
 write_conf('');
 $store->ctl_ok('restart with good settings', 'restart', '-D', $store->dir, '-l', $store->{log});
 ($store->{pid}) = split /\n/, PostgreSQL::Test::Utils::slurp_file("$store->{dir}/pageserver.pid");

@@ -4,7 +4,7 @@
  */
 #include "ps_fe.h"
 
-#include "backup/backup.h"
+#include "backup/basebackup.h"
 #include "serve/commands.h"
 #include "sqlstate.h"
 

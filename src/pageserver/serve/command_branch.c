@@ -7,7 +7,7 @@
 
 #include "catalog/pg_type_d.h"
 
-#include "backup/backup.h"
+#include "backup/import.h"
 #include "serve/commands.h"
 #include "sqlstate.h"
 
@@ -84,7 +84,7 @@ command_branch_create(Session *session, char **args, int nargs)
 		return create_from(session, args, nargs);
 	if (nargs > 2 || (nargs > 1 && strcmp(args[1], "data_checksums") != 0))
 		return ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected data_checksums or FROM", args[1]);
-	PS_TRY(branch_create(session->server->store, args[0], nargs > 1, &session->waiter, &progress, &tl));
+	PS_TRY(import_initdb(session->server->store, args[0], nargs > 1, &session->waiter, &progress, &tl));
 	session_hold(session, tl);
 	audit_log(session->who, "branch \"%s\" created as a new cluster", args[0]);
 	return send_branch(session, args[0], NULL, "CREATE BRANCH");

@@ -8,7 +8,7 @@
 
 #include "catalog/pg_type_d.h"
 
-#include "backup/backup.h"
+#include "backup/basebackup.h"
 #include "json_text.h"
 #include "sqlstate.h"
 #include "serve/commands.h"
