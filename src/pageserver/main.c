@@ -59,7 +59,7 @@ usage(void)
 
 /* Prints an error as PostgreSQL's programs do, and frees it.  Returns the exit status. */
 static int
-fail(PsError *err)
+report_error(PsError *err)
 {
 	fprintf(stderr, "pageserver: error: %s\n", err->message);
 	if (err->detail != NULL)
@@ -173,7 +173,7 @@ check_store_directory(const LockFile *lock)
 
 /* Handles SIGHUP: reopens the log if it was moved away, and reloads the settings.  *config is updated. */
 static void
-reload(Server *server, Store *store, Config **config)
+reload_settings(Server *server, Store *store, Config **config)
 {
 	Config *fresh;
 	PsError *err;
@@ -218,12 +218,12 @@ serve_until_stopped(Server *server, Store *store, Config **config, const LockFil
 		free(who);
 		if (info.ssi_signo != SIGHUP)
 			return;
-		reload(server, store, config);
+		reload_settings(server, store, config);
 	}
 }
 
 static PsError *
-run(const char *dir)
+run_store(const char *dir)
 {
 	Config *config = NULL;
 	LockFile *lock = NULL;
@@ -387,8 +387,8 @@ main(int argc, char **argv)
 		case RUN:
 			err = refuse_root(dir);
 			if (err == NULL)
-				err = run(dir);
+				err = run_store(dir);
 			break;
 	}
-	return err != NULL ? fail(err) : 0;
+	return err != NULL ? report_error(err) : 0;
 }

@@ -136,7 +136,14 @@ void
 backup_kind_range(PsKeyKind kind, PsKey *lo, PsKey *hi)
 {
 	*lo = ps_key_simple(kind, 0, 0, 0);
-	*hi = (PsKey) {.kind = kind, .fork = 0xFF, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX, .blk = PG_UINT32_MAX};
+	*hi = (PsKey) {
+		.kind = kind,
+		.fork = PG_UINT8_MAX,
+		.spc = PG_UINT32_MAX,
+		.db = PG_UINT32_MAX,
+		.rel = PG_UINT32_MAX,
+		.blk = PG_UINT32_MAX,
+	};
 }
 
 PsError *

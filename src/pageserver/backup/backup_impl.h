@@ -110,8 +110,8 @@ typedef struct Backup
 	StringInfoData wal_tail; /* WAL that follows state.end in the backup but not in the timeline */
 	ControlFileData control; /* as imported */
 	BranchSettings settings;
-	const char *conf;      /* postgresql.conf in settings, "" if there is none */
-	const char *auto_conf; /* postgresql.auto.conf in settings, "" if there is none */
+	const char *conf;            /* postgresql.conf in settings, "" if there is none */
+	const char *auto_conf;       /* postgresql.auto.conf in settings, "" if there is none */
 	bool has_tablespaces;        /* set by backup_send_skeleton() */
 	const ProgressSink *damaged; /* see fullbackup() */
 	XLogRecPtr pinned;           /* until backup_end(); InvalidXLogRecPtr: none */

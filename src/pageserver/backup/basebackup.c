@@ -56,7 +56,7 @@ send_stop_file(void *arg, const char *name, const char *data, size_t len)
 }
 
 static PsError *
-send_all(Backup *backup, uint64 generation)
+send_basebackup(Backup *backup, uint64 generation)
 {
 	ForkSize *init_forks;
 	size_t n;
@@ -84,7 +84,7 @@ basebackup(Timeline *tl, const BaseBackup *base, const Waiter *waiter, ByteSink 
 
 	backup.checkpoint_lsn = base->checkpoint_lsn;
 	if (err == NULL)
-		err = send_all(&backup, base->generation);
+		err = send_basebackup(&backup, base->generation);
 	backup_end(&backup);
 	return err;
 }
@@ -96,7 +96,7 @@ basebackup_rehearsal(Timeline *tl, const Waiter *waiter, ByteSink sink)
 	PsError *err = backup_begin_at(&backup, tl, InvalidXLogRecPtr, waiter, sink);
 
 	if (err == NULL)
-		err = send_all(&backup, 0);
+		err = send_basebackup(&backup, 0);
 	backup_end(&backup);
 	return err;
 }

@@ -65,7 +65,7 @@ done:
 }
 
 static PsError *
-send_all(Backup *backup)
+send_fullbackup(Backup *backup)
 {
 	PS_TRY(backup_send_skeleton(backup));
 	PS_TRY(send_conf(backup));
@@ -83,7 +83,7 @@ fullbackup(Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, const ProgressSin
 
 	backup.damaged = damaged;
 	if (err == NULL)
-		err = send_all(&backup);
+		err = send_fullbackup(&backup);
 	backup_end(&backup);
 	return err;
 }

@@ -21,7 +21,7 @@
 
 /* Rejects a directory that is not a data directory, or contains a file that says that it cannot be imported. */
 static PsError *
-check_kind(const char *pgdata)
+check_importable(const char *pgdata)
 {
 	static const struct
 	{
@@ -111,7 +111,7 @@ import_data_directory(const char *pgdata, const char *dir, const Waiter *waiter,
 	seed->space = (LayerSpace) {.dir = layers_dir, .tenant = seed->tenant, .timeline = seed->timeline, .next_number = 1};
 	seed->layers = NULL;
 	seed->nlayers = 0;
-	PS_GOTO(check_kind(pgdata), done);
+	PS_GOTO(check_importable(pgdata), done);
 	PS_GOTO(read_control(pgdata, contents, &control), done);
 	PS_GOTO(control_check_shutdown(&control, pgdata), done);
 	seed->system_identifier = control.system_identifier;
@@ -134,7 +134,7 @@ import_data_directory(const char *pgdata, const char *dir, const Waiter *waiter,
 	}
 	PS_GOTO(import_layers(&datadir, contents, &state, waiter, progress, seed), done);
 
-	PS_GOTO(check_kind(pgdata), done);
+	PS_GOTO(check_importable(pgdata), done);
 	PS_GOTO(read_control(pgdata, contents_after, &control), done);
 	if (memcmp(contents, contents_after, sizeof(contents)) != 0)
 		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the cluster in \"%s\" was started during the import", pgdata),

@@ -427,7 +427,7 @@ put_state(LayerImport *imp, const char *control, const WalState *state)
 
 /* Writes all kinds of values in the order of PsKeyKind. */
 static PsError *
-put_all(LayerImport *imp, const char *control, const WalState *state)
+put_contents(LayerImport *imp, const char *control, const WalState *state)
 {
 	PS_TRY(put_relations(imp));
 	PS_TRY(put_databases(imp, PS_KEY_DATABASE, "PG_VERSION"));
@@ -453,7 +453,7 @@ import_layers(const DataDir *dir, const char *control, const WalState *state,
 		.reported = time(NULL),
 		.chunk = pg_malloc((size_t) CHUNK_BLOCKS * BLCKSZ),
 	};
-	PsError *err = put_all(&imp, control, state);
+	PsError *err = put_contents(&imp, control, state);
 
 	if (imp.writer != NULL)
 		image_writer_abort(imp.writer);

@@ -37,7 +37,7 @@ check_space(const Config *config)
 }
 
 static PsError *
-unpack(const Config *config, const char *dir, ByteSource source)
+unpack_tar(const Config *config, const char *dir, ByteSource source)
 {
 	char *argv[] = {"/bin/tar", "-x", "--no-same-owner", "--no-same-permissions", "--warning=no-timestamp",
 					"-f", "-", "-C", (char *) dir, NULL};
@@ -112,7 +112,7 @@ import_stream(Store *store, const char *name, ByteSource source, const Waiter *w
 	PS_TRY(store_check_new_name(store, name));
 	dir = psprintf("%s/tmp/import-%s", config->store_dir, ps_id_format(&unique, id));
 	PS_GOTO(make_dir(dir), done);
-	PS_GOTO(unpack(config, dir, source), done);
+	PS_GOTO(unpack_tar(config, dir, source), done);
 	PS_GOTO(check_contents(dir), done);
 	err = import_cluster(store, name, dir, waiter, progress, tl);
 

@@ -55,8 +55,8 @@ convert_page(char *page, XLogRecPtr address, const ControlFileData *control, con
 						(uint32) XLogSegmentOffset(address, control->xlog_seg_size), XLOG_PAGE_MAGIC, LSN_FORMAT_ARGS(address));
 	if (XLogSegmentOffset(address, control->xlog_seg_size) == 0 &&
 		(header->xlp_sysid != control->system_identifier || header->xlp_seg_size != control->xlog_seg_size))
-		return ps_error(PS_SQLSTATE_CORRUPTED, "WAL file \"%s\" has system identifier " UINT64_FORMAT " and segment size %u, expected " UINT64_FORMAT " and %u", path, header->xlp_sysid, header->xlp_seg_size,
-						control->system_identifier, control->xlog_seg_size);
+		return ps_error(PS_SQLSTATE_CORRUPTED, "WAL file \"%s\" has system identifier " UINT64_FORMAT " and segment size %u, expected " UINT64_FORMAT " and %u",
+						path, header->xlp_sysid, header->xlp_seg_size, control->system_identifier, control->xlog_seg_size);
 	header->std.xlp_tli = 1;
 	return NULL;
 }

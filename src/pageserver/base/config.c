@@ -158,7 +158,7 @@ static const Setting settings[] = {
 	{NULL, INT_SETTING(image_delta_percent, UNIT_NONE, 1, 10000, "300"), NULL, true,
 	 "... or records whose size is this percentage of the image's size, ..."},
 	{NULL, INT_SETTING(image_delta_layers, UNIT_NONE, 1, 1000, "8"), NULL, true,
-	 "... or a tenth of either, if they are in this many files."},
+	 "... or a tenth of either, in this many files that overlap the range."},
 
 	{"History", INT_SETTING(gc_horizon, UNIT_MB, 0, INT_MAX, "64MB"), NULL, true,
 	 "A branch can begin at any point of its parent's history within this amount of\n"

@@ -27,7 +27,14 @@ report_progress(void *arg, const char *message)
 static PsError *
 send_branch(Session *session, const char *name, const CommitsAround *around, const char *tag)
 {
-	static const Column columns[] = {{"name", TEXTOID}, {"tenant", TEXTOID}, {"timeline", TEXTOID}, {"lsn", LSNOID}, {"last_commit", TEXTOID}, {"next_commit", TEXTOID}};
+	static const Column columns[] = {
+		{"name", TEXTOID},
+		{"tenant", TEXTOID},
+		{"timeline", TEXTOID},
+		{"lsn", LSNOID},
+		{"last_commit", TEXTOID},
+		{"next_commit", TEXTOID},
+	};
 	TimelineInfo info;
 	char *values[lengthof(columns)];
 
@@ -294,7 +301,8 @@ command_branch_reset(Session *session, char **args, int nargs)
 	store_release(tl);
 	if (err != NULL)
 		return err;
-	audit_log(session->who, "branch \"%s\" reset to the state of its parent; its previous state is branch \"%s\", which is to be deleted", args[0], old_name);
+	audit_log(session->who, "branch \"%s\" reset to the state of its parent; its previous state is branch \"%s\", which is to be deleted",
+			  args[0], old_name);
 	removed_note(session->server, &info.timeline, "Branch \"%s\" was reset to the state of its parent", info.name);
 	PS_TRY(move_to_trash(session, old_name));
 	return send_branch(session, args[0], NULL, "RESET BRANCH");

@@ -11,7 +11,7 @@
 
 /* Takes wal, what a WAL stream waits for; if that is NULL, copies what ingest waits for. */
 static char *
-wait_text(char *wal, const char *ingest)
+branch_wait_text(char *wal, const char *ingest)
 {
 	return wal != NULL ? wal : pg_strdup(ingest);
 }
@@ -97,8 +97,10 @@ command_branch_list(Session *session, char **args, int nargs)
 	Timeline **list;
 	char tag[32];
 
+	if (nargs > 0 && pg_strcasecmp(args[0], "deleted") != 0)
+		return ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected deleted", args[0]);
 	if (nargs > 0)
-		return pg_strcasecmp(args[0], "deleted") == 0 ? list_deleted(session) : ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected deleted", args[0]);
+		return list_deleted(session);
 	list = store_list(session->server->store, &n);
 	conn_send_row_description(conn, columns, lengthof(columns));
 	for (int i = 0; i < n; i++)
@@ -132,7 +134,7 @@ command_branch_list(Session *session, char **args, int nargs)
 		values[v++] = command_lsn_text(info.gc_cutoff);
 		values[v++] = pg_strdup(info.error);
 		values[v++] = pg_strdup(info.open ? "t" : "f");
-		values[v++] = wait_text(wal_waits_get(session->server, list[i]), info.waits_for);
+		values[v++] = branch_wait_text(wal_waits_get(session->server, list[i]), info.waits_for);
 		values[v++] = info.compute_connected ? pg_strdup(timeline_time_text(info.connected_since, since)) : NULL;
 		values[v++] = pg_strdup(info.is_protected ? "t" : "f");
 		Assert(v == lengthof(columns));

@@ -109,7 +109,8 @@ command_tenant_delete(Session *session, char **args, int nargs)
 		audit_log(session->who, "tenant \"%s\" deleted%s", name, purge ? "" : " (moved to the trash)");
 	}
 	else if (!purge)
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "tenant \"%s\" is already deleted", name), "Use --purge to remove it from the trash for good.");
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "tenant \"%s\" is already deleted", name),
+							 "Use --purge to remove it from the trash for good.");
 	if (purge)
 	{
 		PS_TRY(store_purge_tenant(store, name));

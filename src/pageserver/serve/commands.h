@@ -64,7 +64,7 @@ extern PsError *command_parse_options(char **args, int nargs, int first, bool *f
 extern void command_send_row(Conn *conn, char **values, int n);
 
 /* Values for command_send_row(). */
-extern char *command_lsn_text(XLogRecPtr lsn); /* NULL for InvalidXLogRecPtr */
+extern char *command_lsn_text(XLogRecPtr lsn);                /* NULL for InvalidXLogRecPtr */
 extern char *command_time_text(bool known, TimestampTz when); /* NULL unless known */
 extern char *command_id_text(const PsId *id);
 

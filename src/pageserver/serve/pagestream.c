@@ -104,7 +104,14 @@ answer_forks(PageStream *ps, const PsRequest *req)
 	for (int i = 0; i < lengthof(kinds) && err == NULL; i++)
 	{
 		PsKey lo = {.kind = kinds[i], .spc = req->rel.spc, .db = db};
-		PsKey hi = {.kind = kinds[i], .spc = req->rel.spc, .db = db != 0 ? db : PG_UINT32_MAX, .rel = PG_UINT32_MAX, .fork = PG_UINT8_MAX, .blk = PG_UINT32_MAX};
+		PsKey hi = {
+			.kind = kinds[i],
+			.spc = req->rel.spc,
+			.db = db != 0 ? db : PG_UINT32_MAX,
+			.rel = PG_UINT32_MAX,
+			.fork = PG_UINT8_MAX,
+			.blk = PG_UINT32_MAX,
+		};
 
 		err = timeline_scan(ps->tl, &lo, &hi, resp.lsn, add_fork, &list);
 	}
@@ -255,7 +262,7 @@ answer_pages(PageStream *ps, const PsRequest *reqs, int n, XLogRecPtr lsn)
 
 /* Answers the first request and those that can be merged with it.  Returns how many of the n are done. */
 static int
-answer_some(PageStream *ps, const PsRequest *reqs, int n, PsError **err)
+answer_first(PageStream *ps, const PsRequest *reqs, int n, PsError **err)
 {
 	XLogRecPtr lsn;
 	int together;
@@ -299,7 +306,7 @@ answer_all(PageStream *ps)
 		PsError *err;
 		uint64 reqid = ps->requests[i].reqid;
 
-		i += answer_some(ps, &ps->requests[i], ps->nrequests - i, &err);
+		i += answer_first(ps, &ps->requests[i], ps->nrequests - i, &err);
 		err = session_interruption(ps->session, err);
 		if (err != NULL && session_error_is_fatal(err))
 			return err;
@@ -328,7 +335,7 @@ wait_for_requests(void *arg)
 
 /* Decodes a request.  An invalid one is answered at once, after those before it. */
 static PsError *
-take_request(void *arg, const Message *msg)
+decode_request(void *arg, const Message *msg)
 {
 	PageStream *ps = arg;
 	const char *problem;
@@ -365,14 +372,14 @@ answer_requests(void *arg, bool done)
 static const CopyHandler handler = {
 	.tag = "PAGESTREAM",
 	.wait = wait_for_requests,
-	.take = take_request,
+	.take = decode_request,
 	.more = more_requests,
 	.answer = answer_requests,
 };
 
 /* Waits until the LSN can be read, and pins it. */
 static PsError *
-take_lease(Session *session, Timeline *tl, XLogRecPtr lsn)
+pin_lease(Session *session, Timeline *tl, XLogRecPtr lsn)
 {
 	XLogRecPtr seen;
 
@@ -388,7 +395,7 @@ stream_pages(Session *session, Timeline *tl, uint64 generation, XLogRecPtr lease
 	PsError *err;
 
 	if (lease != InvalidXLogRecPtr)
-		PS_TRY(take_lease(session, tl, lease));
+		PS_TRY(pin_lease(session, tl, lease));
 	ps_thread_name("page %d", session->id);
 	ps = pg_malloc0(sizeof(PageStream));
 	ps->session = session;

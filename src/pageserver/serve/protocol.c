@@ -115,7 +115,7 @@ shrink_buffers(Conn *conn)
 
 /* Reads with one recv() into the free part of the buffer: at least one byte, unless it fails. */
 static PsError *
-fill(Conn *conn, size_t total, int flags)
+receive_input(Conn *conn, size_t total, int flags)
 {
 	ssize_t n;
 
@@ -162,7 +162,7 @@ conn_read_startup(Conn *conn, Message *msg)
 			if (have >= total)
 				break;
 		}
-		PS_TRY(fill(conn, total, 0));
+		PS_TRY(receive_input(conn, total, 0));
 	}
 	msg->type = '\0';
 	msg->body = conn->in + conn->in_pos + 4;
@@ -221,7 +221,7 @@ conn_read_message(Conn *conn, Message *msg)
 		}
 		PS_TRY(conn_flush(conn));
 		shrink_buffers(conn);
-		PS_TRY(fill(conn, total, 0));
+		PS_TRY(receive_input(conn, total, 0));
 	}
 }
 
@@ -266,7 +266,7 @@ conn_wait_message(Conn *conn, int timeout_ms)
 			return true;
 		if (n == 0)
 			return false;
-		err = fill(conn, total, MSG_DONTWAIT);
+		err = receive_input(conn, total, MSG_DONTWAIT);
 		if (err != NULL)
 		{
 			ps_error_free(err);

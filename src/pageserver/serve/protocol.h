@@ -123,7 +123,9 @@ extern void conn_send_warning(Conn *conn, const char *message);
 extern void conn_send_parameter(Conn *conn, const char *name, const char *value);
 extern void conn_send_ready(Conn *conn);
 extern void conn_send_complete(Conn *conn, const char *tag);
-extern void conn_send_copy_response(Conn *conn, char type); /* 'G' CopyIn, 'H' CopyOut, 'W' CopyBoth; binary, no columns */
+
+/* 'G' CopyIn, 'H' CopyOut or 'W' CopyBoth; binary, without columns. */
+extern void conn_send_copy_response(Conn *conn, char type);
 
 /* Results of commands.  All values are sent as text. */
 typedef struct Column

@@ -149,7 +149,7 @@ streams_end_wal(Session *session)
 
 /* The branch's entry, which is created if there is none.  Caller holds the lock. */
 static BranchStreams *
-find_branch(Server *server, const Timeline *tl)
+find_branch_streams(Server *server, const Timeline *tl)
 {
 	BranchStreams *branch;
 	dlist_iter iter;
@@ -168,7 +168,7 @@ find_branch(Server *server, const Timeline *tl)
 
 /* Detaches the session from its branch's entry, and frees the entry if it is no longer used.  Caller holds the lock. */
 static void
-leave_branch(Session *session)
+leave_branch_streams(Session *session)
 {
 	BranchStreams *branch = session->branch;
 
@@ -234,7 +234,7 @@ cut_recalled(Server *server)
 
 /* The wait that gets the next place.  Caller holds the lock. */
 static StreamWait *
-next_wait(Server *server)
+choose_wait(Server *server)
 {
 	StreamWait *best = NULL;
 	dlist_iter iter;
@@ -255,7 +255,7 @@ distribute_places(Server *server)
 {
 	while (!dlist_is_empty(&server->waits) && server->count[SESSION_PAGES] < server->config->max_connections)
 	{
-		StreamWait *wait = next_wait(server);
+		StreamWait *wait = choose_wait(server);
 
 		dlist_delete(&wait->link);
 		wait->granted = true;
@@ -343,7 +343,7 @@ wait_for_place(Session *session)
 	{
 		dlist_delete(&wait.link);
 		session->branch->waiting--;
-		leave_branch(session);
+		leave_branch_streams(session);
 		set_kind(session, SESSION_OTHER);
 	}
 	if (atomic_fetch_sub(&server->nwaiting, 1) == 1)
@@ -379,7 +379,7 @@ streams_begin_pages(Session *session, const Timeline *tl, bool leased)
 	if (!taken)
 		server->last_shortage = monotonic_ms();
 	if (!crowded)
-		session->branch = find_branch(server, tl);
+		session->branch = find_branch_streams(server, tl);
 	if (taken)
 	{
 		session->branch->streams++;
@@ -401,7 +401,7 @@ streams_end_pages(Session *session)
 	pthread_mutex_lock(&server->lock);
 	server->nrecalled -= session->recalled_at != 0;
 	session->branch->streams--;
-	leave_branch(session);
+	leave_branch_streams(session);
 	set_kind(session, SESSION_OTHER);
 	distribute_places(server);
 	pthread_mutex_unlock(&server->lock);

@@ -114,7 +114,12 @@ send_status(WalPush *wp)
 	PsWalStatus status;
 
 	update_applied(wp);
-	status = (PsWalStatus) {.written = wp->written, .flushed = wp->flushed, .applied = wp->applied, .time = current_timestamp()};
+	status = (PsWalStatus) {
+		.written = wp->written,
+		.flushed = wp->flushed,
+		.applied = wp->applied,
+		.time = current_timestamp(),
+	};
 	conn_begin(wp->conn, 'd');
 	ps_wire_put_status(&wp->conn->out, &status);
 	conn_end(wp->conn);
@@ -189,7 +194,7 @@ skip_branch(const WalPush *wp, const char *message)
  * commits wait meanwhile; reads continue.
  */
 static PsError *
-wait_for_room(WalPush *wp, PsError *err)
+wait_for_space(WalPush *wp, PsError *err)
 {
 	int64 until = monotonic_ms() + DISK_FULL_RETRY_MS;
 	int64 left;
@@ -211,7 +216,7 @@ wait_for_room(WalPush *wp, PsError *err)
 }
 
 static PsError *
-take_wal(WalPush *wp, XLogRecPtr start, const char *data, size_t len)
+accept_wal(WalPush *wp, XLogRecPtr start, const char *data, size_t len)
 {
 	for (;;)
 	{
@@ -223,7 +228,7 @@ take_wal(WalPush *wp, XLogRecPtr start, const char *data, size_t len)
 			break;
 		if (!ps_error_is(err, PS_SQLSTATE_DISK_FULL))
 			return err;
-		PS_TRY(wait_for_room(wp, err));
+		PS_TRY(wait_for_space(wp, err));
 	}
 	if (wp->waits_for[0] != '\0' && monotonic_ms() - wp->write_began < WAIT_OVER_MS)
 		report_wait(wp, "");
@@ -245,7 +250,7 @@ sync_wal(WalPush *wp)
 			break;
 		if (!ps_error_is(err, PS_SQLSTATE_DISK_FULL))
 			return err;
-		PS_TRY(wait_for_room(wp, err));
+		PS_TRY(wait_for_space(wp, err));
 		waited = true;
 	}
 	if (waited)
@@ -255,7 +260,7 @@ sync_wal(WalPush *wp)
 }
 
 static PsError *
-take_message(void *arg, const Message *msg)
+handle_message(void *arg, const Message *msg)
 {
 	WalPush *wp = arg;
 	const char *body = msg->body;
@@ -267,7 +272,7 @@ take_message(void *arg, const Message *msg)
 			return ps_error(PS_SQLSTATE_PROTOCOL, "WAL message of %u bytes is shorter than its header", len);
 		if (len == WAL_HEADER_SIZE)
 			return NULL;
-		return take_wal(wp, ps_get64(body + 1), body + WAL_HEADER_SIZE, len - WAL_HEADER_SIZE);
+		return accept_wal(wp, ps_get64(body + 1), body + WAL_HEADER_SIZE, len - WAL_HEADER_SIZE);
 	}
 	if (len > 0 && body[0] == 'k')
 	{
@@ -331,7 +336,7 @@ acknowledge(void *arg, bool done)
 static const CopyHandler handler = {
 	.tag = "WAL_PUSH",
 	.wait = wait_for_input,
-	.take = take_message,
+	.take = handle_message,
 	.more = more_input,
 	.answer = acknowledge,
 };
