@@ -65,7 +65,7 @@ extern bool page_is_zero(const char *page);
  * layers/, durable.  The caller has set the seed's name and ids; the rest is
  * filled in.  import_free_layers() must follow, also after an error.
  */
-extern PsError *import_data_directory(const char *pgdata, const char *dir, const Waiter *waiter,
+extern PsError *import_data_directory(const char *pgdata, const char *dir, const CancelCheck *cancel,
 									  const ProgressSink *progress, TimelineSeed *seed);
 extern void import_free_layers(TimelineSeed *seed);
 
@@ -84,7 +84,7 @@ extern PsError *import_wal(const char *pgdata, const char *wal_dir, const Contro
  * control is the whole control file, PG_CONTROL_FILE_SIZE bytes.
  */
 extern PsError *import_layers(const DataDir *dir, const char *control, const WalState *state,
-							  const Waiter *waiter, const ProgressSink *progress, TimelineSeed *seed);
+							  const CancelCheck *cancel, const ProgressSink *progress, TimelineSeed *seed);
 
 /* ---- the file pg_logical/replorigin_checkpoint ---- */
 
@@ -102,7 +102,7 @@ typedef struct Backup
 {
 	Timeline *tl;
 	TarSink *tar;
-	const Waiter *waiter;
+	const CancelCheck *cancel;
 	TimelineInfo info;
 	WalState state;        /* everything is read at state.end */
 	CheckPoint checkpoint; /* of the shutdown checkpoint that the directory starts from */
@@ -124,7 +124,7 @@ typedef struct Backup
  * otherwise the caller sets checkpoint, checkpoint_lsn and wal_tail before it
  * sends anything.  backup_end() must follow, also after an error.
  */
-extern PsError *backup_begin(Backup *backup, Timeline *tl, const WalState *state, const Waiter *waiter, ByteSink sink);
+extern PsError *backup_begin(Backup *backup, Timeline *tl, const WalState *state, const CancelCheck *cancel, ByteSink sink);
 
 /*
  * Begins a backup as of an LSN, rounded down to the end of a record
@@ -132,7 +132,7 @@ extern PsError *backup_begin(Backup *backup, Timeline *tl, const WalState *state
  * If there is no shutdown checkpoint at the LSN, one is made that is only in
  * wal_tail.  backup_end() must follow, also after an error.
  */
-extern PsError *backup_begin_at(Backup *backup, Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, ByteSink sink);
+extern PsError *backup_begin_at(Backup *backup, Timeline *tl, XLogRecPtr lsn, const CancelCheck *cancel, ByteSink sink);
 extern void backup_end(Backup *backup);
 
 /* Returns an error if the backup was canceled. */

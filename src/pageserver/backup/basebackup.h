@@ -4,7 +4,7 @@
  *	  start, and full backups, on which stock PostgreSQL starts.
  *
  * These functions run in the thread of the connection that asked for them, any
- * number at once.  waiter may be NULL.
+ * number at once.  cancel may be NULL.
  */
 #ifndef PS_BASEBACKUP_H
 #define PS_BASEBACKUP_H
@@ -25,13 +25,13 @@ typedef struct BaseBackup
  * everything except relation files.  Its pageserver_smgr.conf names the tenant,
  * timeline, generation and checkpoint; the receiver adds where the store is.
  */
-extern PsError *basebackup(Timeline *tl, const BaseBackup *base, const Waiter *waiter, ByteSink sink);
+extern PsError *basebackup(Timeline *tl, const BaseBackup *base, const CancelCheck *cancel, ByteSink sink);
 
 /*
  * Sends what basebackup() would send now, with generation 0, while a compute may
  * be running: to find out whether a compute would start on it.  Changes nothing.
  */
-extern PsError *basebackup_rehearsal(Timeline *tl, const Waiter *waiter, ByteSink sink);
+extern PsError *basebackup_rehearsal(Timeline *tl, const CancelCheck *cancel, ByteSink sink);
 
 /*
  * Sends a complete data directory as of an LSN, rounded down to the end of a
@@ -40,7 +40,7 @@ extern PsError *basebackup_rehearsal(Timeline *tl, const Waiter *waiter, ByteSin
  * relation is an error if "damaged" is NULL; otherwise it is reported there, and
  * zeros are sent in its place.
  */
-extern PsError *fullbackup(Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, const ProgressSink *damaged, ByteSink sink);
+extern PsError *fullbackup(Timeline *tl, XLogRecPtr lsn, const CancelCheck *cancel, const ProgressSink *damaged, ByteSink sink);
 
 /*
  * The settings files of the next base backup: the newest version kept with the

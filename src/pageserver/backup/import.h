@@ -14,7 +14,7 @@
 #include "timeline/timeline.h"
 
 /* Imports a cluster that was shut down cleanly.  pgdata is only read. */
-extern PsError *import_cluster(Store *store, const char *name, const char *pgdata, const Waiter *waiter,
+extern PsError *import_cluster(Store *store, const char *name, const char *pgdata, const CancelCheck *cancel,
 							   const ProgressSink *progress, Timeline **tl);
 
 /*
@@ -26,11 +26,11 @@ extern PsError *import_cluster(Store *store, const char *name, const char *pgdat
 extern PsError *import_check_identity(const char *pgdata, const char *identity);
 
 /* Imports a cluster whose data directory the client sends as a tar (import_stream.c). */
-extern PsError *import_stream(Store *store, const char *name, ByteSource source, const Waiter *waiter,
+extern PsError *import_stream(Store *store, const char *name, ByteSource source, const CancelCheck *cancel,
 							  const ProgressSink *progress, Timeline **tl);
 
 /* Imports a new cluster, created by initdb. */
-extern PsError *import_initdb(Store *store, const char *name, bool data_checksums, const Waiter *waiter,
+extern PsError *import_initdb(Store *store, const char *name, bool data_checksums, const CancelCheck *cancel,
 							  const ProgressSink *progress, Timeline **tl);
 
 #endif /* PS_IMPORT_H */

@@ -30,11 +30,11 @@ extern PsError *program_write(Program *program, const char *data, size_t len);
 /*
  * Closes its input and waits for its end.  If it fails, its output is the detail
  * of the error.  If canceled is true, or the wait is canceled, its process group
- * is killed and the error is PS_SQLSTATE_CANCELED.  waiter may be NULL.
+ * is killed and the error is PS_SQLSTATE_CANCELED.  cancel may be NULL.
  */
-extern PsError *program_finish(Program *program, bool canceled, const Waiter *waiter);
+extern PsError *program_finish(Program *program, bool canceled, const CancelCheck *cancel);
 
 /* Runs a program without input. */
-extern PsError *program_run(char *const argv[], const Waiter *waiter);
+extern PsError *program_run(char *const argv[], const CancelCheck *cancel);
 
 #endif /* PS_PROGRAM_H */

@@ -15,14 +15,11 @@
 #include <netinet/in.h>
 #include <sys/stat.h>
 
+#include "base/bindir.h"
 #include "base/config.h"
 #include "sqlstate.h"
 #include "io/aio.h"
 #include "socket_dir.h"
-
-#ifndef PS_BINDIR
-#define PS_BINDIR "/usr/lib/postgresql/15/bin"
-#endif
 
 typedef enum SettingType
 {
@@ -93,8 +90,9 @@ static const Setting settings[] = {
 	{NULL, INT_SETTING(io_workers, UNIT_NONE, 1, 1024, "32"), NULL, false,
 	 "Number of threads of io_method worker."},
 
-	{"Redo", STRING_SETTING(bindir, PS_BINDIR), check_directory, false,
-	 "Absolute path of the directory of PostgreSQL's programs (postgres, initdb)."},
+	{"Redo", STRING_SETTING(bindir, ""), check_directory, false,
+	 "Absolute path of the directory of PostgreSQL's programs (postgres, initdb).\n"
+	 "Empty: the directory of the program pageserver itself."},
 	{NULL, INT_SETTING(redo_helpers, UNIT_NONE, 0, 256, "0"), NULL, false,
 	 "Maximum number of redo helpers of each tenant.  Redo helpers are processes of\n"
 	 "stock PostgreSQL that apply WAL records to pages.  0 means one for each CPU."},
@@ -567,6 +565,11 @@ config_load(const char *store_dir, Config **result)
 	{
 		free(config->unix_socket_directory);
 		config->unix_socket_directory = socket_dir_for(config->store_dir, &config->own_socket_directory);
+	}
+	if (config->bindir[0] == '\0')
+	{
+		free(config->bindir);
+		config->bindir = bindir_default();
 	}
 	*result = config;
 

@@ -30,7 +30,7 @@ hold_timeline(Session *session, Timeline *tl)
 PsError *
 command_find_branch(Session *session, const char *name, Timeline **tl)
 {
-	PS_TRY(store_use_branch(session->server->store, name, &session->waiter, tl));
+	PS_TRY(store_use_branch(session->server->store, name, &session->cancel, tl));
 	return hold_timeline(session, *tl);
 }
 
@@ -46,7 +46,7 @@ command_find_timeline(Session *session, char **args, Timeline **tl, uint64 *gene
 		return ps_error(PS_SQLSTATE_SYNTAX, "invalid timeline id \"%s\": expected 32 hex digits", args[1]);
 	PS_TRY(command_parse_number("generation", args[2], generation));
 	PS_TRY(removed_explain(session->server, &timeline,
-						   store_use(session->server->store, &tenant, &timeline, &session->waiter, tl)));
+						   store_use(session->server->store, &tenant, &timeline, &session->cancel, tl)));
 	return hold_timeline(session, *tl);
 }
 
@@ -121,11 +121,11 @@ command_parse_point(Session *session, const char *what, const char *value, Timel
 	else if (pg_strcasecmp(what, "time") == 0)
 	{
 		PS_TRY(parse_time(value, &when));
-		PS_TRY(timeline_lsn_at_time(tl, when, &session->waiter, at, lsn));
+		PS_TRY(timeline_lsn_at_time(tl, when, &session->cancel, at, lsn));
 	}
 	else
 		return ps_error(PS_SQLSTATE_SYNTAX, "expected LSN or TIME, not \"%s\"", what);
-	return timeline_commits_around(tl, *lsn, &session->waiter, around);
+	return timeline_commits_around(tl, *lsn, &session->cancel, around);
 }
 
 char *

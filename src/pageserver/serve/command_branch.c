@@ -67,7 +67,7 @@ create_from(Session *session, char **args, int nargs)
 	PS_TRY(command_find_branch(session, args[2], &parent));
 	if (nargs == 5)
 		PS_TRY(command_parse_point(session, args[3], args[4], parent, &parent, &lsn, &around));
-	PS_TRY(store_branch(session->server->store, args[0], parent, lsn, &session->waiter, NULL));
+	PS_TRY(store_branch(session->server->store, args[0], parent, lsn, &session->cancel, NULL));
 	if (nargs == 5)
 	{
 		char *point = command_point_text(args[3], args[4]);
@@ -91,7 +91,7 @@ command_branch_create(Session *session, char **args, int nargs)
 		return create_from(session, args, nargs);
 	if (nargs > 2 || (nargs > 1 && strcmp(args[1], "data_checksums") != 0))
 		return ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected data_checksums or FROM", args[1]);
-	PS_TRY(import_initdb(session->server->store, args[0], nargs > 1, &session->waiter, &progress, &tl));
+	PS_TRY(import_initdb(session->server->store, args[0], nargs > 1, &session->cancel, &progress, &tl));
 	session_hold(session, tl);
 	audit_log(session->who, "branch \"%s\" created as a new cluster", args[0]);
 	return send_branch(session, args[0], NULL, "CREATE BRANCH");
@@ -109,7 +109,7 @@ command_import(Session *session, char **args, int nargs)
 							 "The store reads the directory, and its working directory is not yours.");
 	if (nargs > 2)
 		PS_TRY(import_check_identity(args[1], args[2]));
-	PS_TRY(import_cluster(session->server->store, args[0], args[1], &session->waiter, &progress, &tl));
+	PS_TRY(import_cluster(session->server->store, args[0], args[1], &session->cancel, &progress, &tl));
 	session_hold(session, tl);
 	audit_log(session->who, "branch \"%s\" imported from \"%s\"", args[0], args[1]);
 	return send_branch(session, args[0], NULL, "IMPORT");
@@ -124,7 +124,7 @@ command_import_stream(Session *session, char **args, int nargs)
 
 	session->conn.max_message = CONN_MAX_COPY;
 	conn_send_copy_response(&session->conn, 'G');
-	PS_TRY(import_stream(session->server->store, args[0], copy_source(session), &session->waiter, &progress, &tl));
+	PS_TRY(import_stream(session->server->store, args[0], copy_source(session), &session->cancel, &progress, &tl));
 	session_hold(session, tl);
 	audit_log(session->who, "branch \"%s\" imported from data sent by the client", args[0]);
 	return send_branch(session, args[0], NULL, "IMPORT");
@@ -159,7 +159,7 @@ static PsError *
 delete_for_good(Session *session, const char *name)
 {
 	Timeline *tl;
-	PsError *err = store_remove_branch(session->server->store, name, &session->waiter, &tl);
+	PsError *err = store_remove_branch(session->server->store, name, &session->cancel, &tl);
 
 	if (tl != NULL)
 	{
@@ -175,14 +175,18 @@ static PsError *
 move_to_trash(Session *session, const char *name)
 {
 	Timeline *tl;
+	PsError *err;
 
 	if (session->server->config->trash_interval == 0)
 		return delete_for_good(session, name);
-	PS_TRY(store_trash_branch(session->server->store, name, session->who, &session->waiter, &tl));
-	sessions_end_users(session->server, tl, session);
-	store_finish_trash(tl);
-	audit_log(session->who, "branch \"%s\" deleted (moved to the trash)", name);
-	return NULL;
+	err = store_trash_branch(session->server->store, name, session->who, &session->cancel, &tl);
+	if (tl != NULL)
+	{
+		sessions_end_users(session->server, tl, session);
+		store_finish_trash(tl);
+		audit_log(session->who, "branch \"%s\" deleted (moved to the trash)", name);
+	}
+	return err;
 }
 
 /* Deletes a branch that is in the trash for good.  *found: there is such a branch. */
@@ -190,7 +194,7 @@ static PsError *
 delete_from_trash(Session *session, const char *name, bool *found)
 {
 	Timeline *tl;
-	PsError *err = store_purge_branch(session->server->store, name, &session->waiter, &tl);
+	PsError *err = store_purge_branch(session->server->store, name, &session->cancel, &tl);
 
 	*found = err == NULL || !ps_error_is(err, PS_SQLSTATE_NOT_FOUND);
 	if (tl != NULL)
@@ -245,7 +249,7 @@ command_branch_undelete(Session *session, char **args, int nargs)
 {
 	char name[TIMELINE_NAME_MAX + 1];
 
-	PS_TRY(store_undelete_branch(session->server->store, args[0], nargs > 1 ? args[1] : NULL, &session->waiter, name));
+	PS_TRY(store_undelete_branch(session->server->store, args[0], nargs > 1 ? args[1] : NULL, &session->cancel, name));
 	audit_log(session->who, "branch \"%s\" restored from the trash as \"%s\"", args[0], name);
 	return send_branch(session, name, NULL, "UNDELETE BRANCH");
 }
@@ -253,7 +257,7 @@ command_branch_undelete(Session *session, char **args, int nargs)
 static PsError *
 set_protection(Session *session, const char *name, bool is_protected, const char *tag)
 {
-	PS_TRY(store_protect_branch(session->server->store, name, is_protected, &session->waiter));
+	PS_TRY(store_protect_branch(session->server->store, name, is_protected, &session->cancel));
 	audit_log(session->who, "branch \"%s\" %s", name, is_protected ? "protected" : "no longer protected");
 	conn_send_complete(&session->conn, tag);
 	return NULL;
@@ -274,7 +278,7 @@ command_branch_unprotect(Session *session, char **args, int nargs)
 PsError *
 command_branch_rename(Session *session, char **args, int nargs)
 {
-	PS_TRY(store_rename_branch(session->server->store, args[0], args[1], &session->waiter));
+	PS_TRY(store_rename_branch(session->server->store, args[0], args[1], &session->cancel));
 	audit_log(session->who, "branch \"%s\" renamed to \"%s\"", args[0], args[1]);
 	conn_send_complete(&session->conn, "RENAME BRANCH");
 	return NULL;
@@ -294,10 +298,10 @@ command_branch_reset(Session *session, char **args, int nargs)
 	if (!force)
 		PS_TRY(check_removable(session, args[0], false));
 	PS_TRY(store_branch_info(session->server->store, args[0], &info));
-	PS_TRY(store_use_branch(session->server->store, args[0], &session->waiter, &tl));
+	PS_TRY(store_use_branch(session->server->store, args[0], &session->cancel, &tl));
 	err = timeline_parent(tl, &parent);
 	if (err == NULL)
-		err = store_replace_branch(session->server->store, args[0], parent, PG_UINT64_MAX, true, &session->waiter, old_name);
+		err = store_replace_branch(session->server->store, args[0], parent, PG_UINT64_MAX, true, &session->cancel, old_name);
 	store_release(tl);
 	if (err != NULL)
 		return err;
@@ -325,7 +329,7 @@ command_branch_restore(Session *session, char **args, int nargs)
 	if (!force)
 		PS_TRY(check_removable(session, args[0], false));
 	PS_TRY(command_parse_point(session, args[1], args[2], tl, &at, &lsn, &around));
-	PS_TRY(store_replace_branch(session->server->store, args[0], at, lsn, false, &session->waiter, old_name));
+	PS_TRY(store_replace_branch(session->server->store, args[0], at, lsn, false, &session->cancel, old_name));
 	point = command_point_text(args[1], args[2]);
 	audit_log(session->who, "branch \"%s\" restored to %s (%X/%X); its previous state is branch \"%s\"", args[0], point,
 			  LSN_FORMAT_ARGS(lsn), old_name);
@@ -349,36 +353,5 @@ command_branch_compact(Session *session, char **args, int nargs)
 		conn_send_notice(&session->conn, info.error);
 	audit_log(session->who, "branch \"%s\" compacted", args[0]);
 	conn_send_complete(&session->conn, "COMPACT");
-	return NULL;
-}
-
-/* ---- verify ---- */
-
-/* Rate unless the command names one, MB/s. */
-#define VERIFY_RATE 100
-
-static void
-send_verified_file(void *arg, const char *file, uint64 bytes, const char *damage)
-{
-	Session *session = arg;
-	char *values[] = {pg_strdup(file), psprintf(UINT64_FORMAT, bytes), pg_strdup(damage != NULL ? damage : "")};
-
-	command_send_row(&session->conn, values, lengthof(values));
-	ps_error_free(conn_flush(&session->conn)); /* the next check for a cancel notices a closed connection */
-}
-
-PsError *
-command_branch_verify(Session *session, char **args, int nargs)
-{
-	static const Column columns[] = {{"file", TEXTOID}, {"bytes", INT8OID}, {"error", TEXTOID}};
-	int rate = nargs > 1 ? atoi(args[1]) : VERIFY_RATE;
-	Timeline *tl;
-
-	if (rate < 1 || rate > 1000000)
-		return ps_error(PS_SQLSTATE_SYNTAX, "invalid rate \"%s\": expected 1 to 1000000 megabytes per second", args[1]);
-	PS_TRY(command_find_branch(session, args[0], &tl));
-	conn_send_row_description(&session->conn, columns, lengthof(columns));
-	PS_TRY(verify_timeline(tl, rate, &session->waiter, send_verified_file, session));
-	conn_send_complete(&session->conn, "VERIFY");
 	return NULL;
 }

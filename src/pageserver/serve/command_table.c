@@ -45,7 +45,7 @@ static const Command commands[] = {
 	{"tenant_detach", "TENANT", 1, 1, command_tenant_detach},
 	{"tenant_list", "[deleted]", 0, 1, command_tenant_list},
 	{"tenant_undelete", "TENANT", 1, 1, command_tenant_undelete},
-	{"verify", "BRANCH [MEGABYTES_PER_SECOND]", 1, 2, command_branch_verify},
+	{"verify", "BRANCH [MEGABYTES_PER_SECOND]", 1, 2, command_verify},
 	{"wal_push", "TENANT TIMELINE GENERATION", 3, 3, wal_push_run},
 };
 

@@ -17,7 +17,7 @@ detach_tenant(Session *session, const char *name)
 	Tenant *tenant;
 	int n;
 
-	PS_TRY(store_begin_detach(store, name, &session->waiter, &tenant, &timelines, &n));
+	PS_TRY(store_begin_detach(store, name, &session->cancel, &tenant, &timelines, &n));
 	for (int i = 0; i < n; i++)
 		sessions_end_users(session->server, timelines[i], session);
 	store_end_detach(store, tenant, timelines, n);
@@ -65,6 +65,13 @@ find_tenant(Session *session, const char *name, TenantInfo *found)
 	return by_id;
 }
 
+/* Was the change made?  With an unknown outcome it may be undone by the next start. */
+static bool
+is_done(const PsError *err)
+{
+	return err == NULL || ps_error_is(err, PS_SQLSTATE_UNKNOWN);
+}
+
 /*
  * tenant_delete TENANT [force] [purge]: an attached tenant is deleted with force
  * only; with purge it is deleted for good, also from the trash.
@@ -78,6 +85,7 @@ command_tenant_delete(Session *session, char **args, int nargs)
 	TenantInfo info;
 	bool force;
 	bool purge;
+	PsError *err;
 
 	PS_TRY(command_parse_options(args, nargs, 1, &force, &purge));
 	if (session->server->config->trash_interval == 0)
@@ -93,28 +101,26 @@ command_tenant_delete(Session *session, char **args, int nargs)
 	}
 	if (!info.deleted)
 	{
-		PsError *err = store_trash_tenant(store, name, session->who);
-
+		err = store_trash_tenant(store, name, session->who);
 		/* store_trash_tenant() does not find a tenant in the trash by the name of a branch, store_purge_tenant() does */
 		if (err != NULL && purge && ps_error_is(err, PS_SQLSTATE_NOT_FOUND))
-		{
 			ps_error_free(err);
-			info.deleted = true;
-		}
 		else
+		{
+			if (is_done(err))
+				audit_log(session->who, "tenant \"%s\" deleted%s", name, purge ? "" : " (moved to the trash)");
 			PS_TRY(err);
-	}
-	if (!info.deleted)
-	{
-		audit_log(session->who, "tenant \"%s\" deleted%s", name, purge ? "" : " (moved to the trash)");
+		}
 	}
 	else if (!purge)
 		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "tenant \"%s\" is already deleted", name),
 							 "Use --purge to remove it from the trash for good.");
 	if (purge)
 	{
-		PS_TRY(store_purge_tenant(store, name));
-		audit_log(session->who, "tenant \"%s\" removed from the trash", name);
+		err = store_purge_tenant(store, name);
+		if (is_done(err))
+			audit_log(session->who, "tenant \"%s\" removed from the trash", name);
+		PS_TRY(err);
 	}
 	conn_send_complete(&session->conn, purge ? "PURGE TENANT" : "DROP TENANT");
 	return NULL;

@@ -88,7 +88,6 @@ extern PsError *command_branch_reset(Session *session, char **args, int nargs);
 extern PsError *command_branch_restore(Session *session, char **args, int nargs);
 extern PsError *command_branch_undelete(Session *session, char **args, int nargs);
 extern PsError *command_branch_unprotect(Session *session, char **args, int nargs);
-extern PsError *command_branch_verify(Session *session, char **args, int nargs);
 extern PsError *command_import(Session *session, char **args, int nargs);
 extern PsError *command_import_stream(Session *session, char **args, int nargs);
 
@@ -112,6 +111,9 @@ extern PsError *command_tenant_delete(Session *session, char **args, int nargs);
 extern PsError *command_tenant_detach(Session *session, char **args, int nargs);
 extern PsError *command_tenant_list(Session *session, char **args, int nargs);
 extern PsError *command_tenant_undelete(Session *session, char **args, int nargs);
+
+/* ---- command_verify.c ---- */
+extern PsError *command_verify(Session *session, char **args, int nargs);
 
 /* ---- pagestream.c, wal_push.c ---- */
 extern PsError *pagestream_run(Session *session, char **args, int nargs);

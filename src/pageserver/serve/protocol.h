@@ -36,7 +36,7 @@ typedef struct Conn
 {
 	int fd;
 	uint32 max_message; /* maximum size of a message in bytes, including its length word */
-	int64 deadline;     /* monotonic_ms() until which a read may wait; 0: no limit */
+	int64 deadline;     /* clock_now_ms() until which a read may wait; 0: no limit */
 
 	/* input: bytes in[in_pos] to in[in_end - 1] are not yet consumed */
 	char *in;

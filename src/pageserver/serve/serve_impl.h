@@ -12,6 +12,7 @@
 #include "lib/ilist.h"
 
 #include "base/bytesink.h"
+#include "base/cancel.h"
 #include "serve/protocol.h"
 #include "serve/serve.h"
 #include "wire.h"
@@ -72,7 +73,7 @@ struct Server
 	 * the list.  A holder takes no other lock and waits for nothing.
 	 */
 	pthread_mutex_t lock;
-	pthread_cond_t session_ended; /* CLOCK_MONOTONIC */
+	pthread_cond_t session_ended; /* initialized by clock_cond_init() */
 	dlist_head sessions;          /* oldest first */
 	int nsessions;
 	int count[SESSION_KINDS]; /* sessions of each kind */
@@ -87,8 +88,8 @@ struct Server
 	atomic_int nwaiting;  /* changed under lock, read without it */
 	int nrecalled;        /* streams that were recalled and have not ended yet */
 	uint64 recalls;       /* since the start */
-	int64 short_since;    /* monotonic_ms() of the log message that readers wait; 0: none is in force */
-	int64 last_shortage;  /* monotonic_ms() when all places were last found taken; 0: never */
+	int64 short_since;    /* clock_now_ms() of the log message that readers wait; 0: none is in force */
+	int64 last_shortage;  /* clock_now_ms() when all places were last found taken; 0: never */
 	int64 stream_wait_ms; /* STREAM_WAIT_MS, except in tests; fixed */
 };
 
@@ -122,14 +123,14 @@ typedef struct Session
 	bool leased;           /* Server.lock; may not be recalled */
 
 	/* page streams and connections that are not streams */
-	int64 recalled_at;        /* Server.lock; monotonic_ms(); 0: not recalled */
-	_Atomic int64 idle_since; /* monotonic_ms() since when it waits for its client; 0: it is working; written by its thread */
+	int64 recalled_at;        /* Server.lock; clock_now_ms(); 0: not recalled */
+	_Atomic int64 idle_since; /* clock_now_ms() since when it waits for its client; 0: it is working; written by its thread */
 	atomic_bool has_answered; /* written by the session's thread */
 
 	/* used by the session's thread only */
 	Conn conn;
-	char *who;     /* audit_peer(); NULL until the startup is over */
-	Waiter waiter; /* for waits in the store: see session_is_canceled() */
+	char *who;          /* audit_peer(); NULL until the startup is over */
+	CancelCheck cancel; /* for waits in the store: session_check_cancel() */
 } Session;
 
 /* ---- audit.c ---- */
@@ -172,7 +173,7 @@ extern void sessions_shutdown(Server *server, int how);
 
 /*
  * Waits until there are no sessions any more; false if there still are some at
- * until_ms (monotonic_ms()).  Caller holds Server.lock.
+ * until_ms (clock_now_ms()).  Caller holds Server.lock.
  */
 extern bool sessions_wait(Server *server, int64 until_ms);
 
@@ -186,17 +187,10 @@ extern void session_hold(Session *session, Timeline *tl);
 extern void session_release_all(Session *session);
 
 /*
- * Is there a reason to end a wait: the store is stopping, the client has closed
- * its connection, or it has sent a cancel request?  An IsCanceled; arg is the
- * Session.
+ * The check of Session.cancel; arg is the Session.  Returns an error if the store is
+ * stopping, the client has closed its connection, or has sent a cancel request.
  */
-extern bool session_is_canceled(void *arg);
-
-/*
- * Replaces the error of a wait that ended early (PS_SQLSTATE_CANCELED) by one
- * that names the reason.  Returns any other error, and NULL, unchanged.
- */
-extern PsError *session_interruption(Session *session, PsError *err);
+extern PsError *session_check_cancel(void *arg);
 
 /* Returns an error if the store is stopping.  To be called wherever a session could work for long. */
 extern PsError *session_check_stop(Session *session);

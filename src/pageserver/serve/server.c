@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "serve/serve_impl.h"
 
 /* Sessions use little stack, even for the 128 pages of a batch. */
@@ -27,7 +28,6 @@ PsError *
 server_create(const Config *config, Store *store, Server **result)
 {
 	Server *server = pg_malloc0(sizeof(Server));
-	pthread_condattr_t attr;
 	PsError *err;
 
 	server->config = config;
@@ -36,10 +36,7 @@ server_create(const Config *config, Store *store, Server **result)
 	dlist_init(&server->sessions);
 	streams_init(server);
 	pthread_mutex_init(&server->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&server->session_ended, &attr);
-	pthread_condattr_destroy(&attr);
+	clock_cond_init(&server->session_ended);
 
 	err = listen_open(server);
 	if (err != NULL)
@@ -128,14 +125,14 @@ void
 server_run(Server *server, int wake_fd, int timeout_ms)
 {
 	struct pollfd pfds[MAX_LISTENERS + 1];
-	int64 until = monotonic_ms() + timeout_ms;
+	int64 until = clock_now_ms() + timeout_ms;
 
 	pfds[0] = (struct pollfd) {wake_fd, POLLIN, 0};
 	for (int i = 0; i < server->nlisteners; i++)
 		pfds[i + 1] = (struct pollfd) {server->listeners[i].fd, POLLIN, 0};
 	for (;;)
 	{
-		int64 left = until - monotonic_ms();
+		int64 left = until - clock_now_ms();
 		bool room = true;
 
 		if (left <= 0)
@@ -159,7 +156,7 @@ server_run(Server *server, int wake_fd, int timeout_ms)
 bool
 server_stop(Server *server)
 {
-	int64 now = monotonic_ms();
+	int64 now = clock_now_ms();
 	bool done;
 
 	listen_close(server);

@@ -4,8 +4,9 @@
  */
 #include "ps_fe.h"
 
-#include "serve/commands.h"
+#include "base/clock.h"
 #include "base/version.h"
+#include "serve/commands.h"
 #include "sqlstate.h"
 
 /* A client must send its startup packets within this time. */
@@ -52,7 +53,7 @@ session_startup(Session *session, bool *started)
 	int negotiations = 0;
 
 	*started = false;
-	conn->deadline = monotonic_ms() + STARTUP_TIMEOUT_MS;
+	conn->deadline = clock_now_ms() + STARTUP_TIMEOUT_MS;
 	for (;;)
 	{
 		Message msg;
@@ -163,7 +164,7 @@ session_loop(Session *session)
 					return ps_error(PS_SQLSTATE_PROTOCOL, "invalid query message: expected one zero-terminated string");
 				command = pg_strdup(msg.body);
 				atomic_store(&session->canceled, false);
-				err = session_interruption(session, command_execute(session, command, msg.len - 1));
+				err = command_execute(session, command, msg.len - 1);
 				if (err != NULL && session_error_is_fatal(err))
 				{
 					free(command);

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "serve/serve_impl.h"
 #include "sqlstate.h"
 
@@ -54,7 +55,7 @@ session_create(Server *server, int fd, bool is_unix)
 	session = pg_malloc0(sizeof(Session));
 	session->server = server;
 	session->is_unix = is_unix;
-	session->waiter = (Waiter) {session_is_canceled, session};
+	session->cancel = (CancelCheck) {session_check_cancel, session};
 	conn_init(&session->conn, fd);
 	if (!pg_strong_random(&session->secret, sizeof(session->secret)))
 	{
@@ -139,14 +140,11 @@ sessions_shutdown(Server *server, int how)
 bool
 sessions_wait(Server *server, int64 until_ms)
 {
-	struct timespec ts = {until_ms / 1000, until_ms % 1000 * 1000000};
+	int64 left;
 
-	while (server->nsessions > 0)
-	{
-		if (pthread_cond_timedwait(&server->session_ended, &server->lock, &ts) == ETIMEDOUT)
-			return server->nsessions == 0;
-	}
-	return true;
+	while (server->nsessions > 0 && (left = until_ms - clock_now_ms()) > 0)
+		clock_cond_wait(&server->session_ended, &server->lock, left);
+	return server->nsessions == 0;
 }
 
 /* ---- one session ---- */
@@ -173,38 +171,21 @@ session_release_all(Session *session)
 		store_release(session->held[--n]);
 }
 
-bool
-session_is_canceled(void *arg)
-{
-	Session *session = arg;
-
-	return atomic_load(&session->server->stopping) || atomic_load(&session->canceled) || conn_is_closed(&session->conn);
-}
-
 PsError *
 session_check_stop(Session *session)
 {
-	if (!atomic_load(&session->server->stopping))
-		return NULL;
-	return ps_error_hint(ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is shutting down"), "Connect again after it has been restarted.");
+	return atomic_load(&session->server->stopping) ? cancel_error(CANCEL_STORE_STOPPING, NULL) : NULL;
 }
 
 PsError *
-session_interruption(Session *session, PsError *err)
+session_check_cancel(void *arg)
 {
-	PsError *stop;
+	Session *session = arg;
 
-	if (err == NULL || !ps_error_is(err, PS_SQLSTATE_CANCELED))
-		return err;
-	stop = session_check_stop(session);
-	if (stop == NULL && conn_is_closed(&session->conn))
-		stop = ps_error(PS_SQLSTATE_CONNECTION, "the client closed the connection");
-	if (stop == NULL && atomic_load(&session->canceled))
-		stop = ps_error(PS_SQLSTATE_CANCELED, "canceling command due to client request");
-	if (stop == NULL)
-		return err;
-	ps_error_free(err);
-	return stop;
+	PS_TRY(session_check_stop(session));
+	if (conn_is_closed(&session->conn))
+		return ps_error(PS_SQLSTATE_CONNECTION, "the client closed the connection");
+	return atomic_load(&session->canceled) ? cancel_error(CANCEL_BY_CLIENT, NULL) : NULL;
 }
 
 bool

@@ -24,6 +24,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "serve/serve_impl.h"
 #include "sqlstate.h"
 
@@ -35,9 +36,6 @@
 
 /* A recalled stream is cut off after this time if its client does not read the answers. */
 #define CUT_MS 1000
-
-/* How often a waiting reader checks whether its wait was canceled. */
-#define CANCEL_CHECK_MS 100
 
 /* A wait of this length is logged. */
 #define SHORTAGE_MS 1000
@@ -59,7 +57,7 @@ struct StreamWait
 	dlist_node link; /* in Server.waits, oldest first */
 	Session *session;
 	bool granted;
-	pthread_cond_t changed; /* CLOCK_MONOTONIC */
+	pthread_cond_t changed; /* initialized by clock_cond_init() */
 };
 
 void
@@ -88,7 +86,7 @@ recall_other(Server *server)
 {
 	Session *best = NULL;
 	int64 best_since = 0;
-	int64 now = monotonic_ms();
+	int64 now = clock_now_ms();
 	dlist_iter iter;
 
 	dlist_foreach (iter, &server->sessions)
@@ -185,7 +183,7 @@ recall_page_stream(Server *server)
 {
 	Session *best = NULL;
 	int64 best_since = 0;
-	int64 now = monotonic_ms();
+	int64 now = clock_now_ms();
 	dlist_iter iter;
 
 	dlist_foreach (iter, &server->sessions)
@@ -219,7 +217,7 @@ recall_page_stream(Server *server)
 static void
 cut_recalled(Server *server)
 {
-	int64 before = monotonic_ms() - CUT_MS;
+	int64 before = clock_now_ms() - CUT_MS;
 	dlist_iter iter;
 
 	dlist_foreach (iter, &server->sessions)
@@ -282,7 +280,7 @@ no_place_error(const Server *server)
 
 /*
  * Notes that readers begin to wait, or that none waits any more.  Returns true
- * if that must be logged; *since is when the wait began (monotonic_ms()).
+ * if that must be logged; *since is when the wait began (clock_now_ms()).
  * Caller holds the lock.
  */
 static bool
@@ -291,7 +289,7 @@ note_shortage(Server *server, bool begins, int64 *since)
 	*since = server->short_since;
 	if (begins == (*since != 0))
 		return false;
-	server->short_since = begins ? monotonic_ms() : 0;
+	server->short_since = begins ? clock_now_ms() : 0;
 	return true;
 }
 
@@ -301,31 +299,23 @@ wait_for_place(Session *session)
 {
 	Server *server = session->server;
 	StreamWait wait = {.session = session};
-	int64 begin = monotonic_ms();
+	int64 begin = clock_now_ms();
 	int64 now = begin;
 	int64 since;
-	bool canceled = false;
+	PsError *canceled = NULL;
 	bool tell = false;
-	pthread_condattr_t attr;
 
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&wait.changed, &attr);
-	pthread_condattr_destroy(&attr);
-
+	clock_cond_init(&wait.changed);
 	pthread_mutex_lock(&server->lock);
 	set_kind(session, SESSION_WAITING);
 	session->branch->waiting++;
 	dlist_push_tail(&server->waits, &wait.link);
 	atomic_fetch_add(&server->nwaiting, 1);
 	distribute_places(server);
-	while (!wait.granted && !canceled && now - begin < server->stream_wait_ms)
+	while (!wait.granted && canceled == NULL && now - begin < server->stream_wait_ms)
 	{
-		int64 until = now + CANCEL_CHECK_MS;
-		struct timespec ts = {until / 1000, until % 1000 * 1000000};
-
-		pthread_cond_timedwait(&wait.changed, &server->lock, &ts);
-		now = monotonic_ms();
+		clock_cond_wait(&wait.changed, &server->lock, CANCEL_CHECK_MS);
+		now = clock_now_ms();
 		if (wait.granted)
 			break;
 		if (now - begin >= SHORTAGE_MS)
@@ -334,7 +324,7 @@ wait_for_place(Session *session)
 		if (tell)
 			ps_log(PS_WARNING, "readers are waiting for a page stream: all %d (max_connections) are in use", server->config->max_connections);
 		tell = false;
-		canceled = session_is_canceled(session);
+		canceled = session_check_cancel(session);
 		pthread_mutex_lock(&server->lock);
 		if (!wait.granted)
 			distribute_places(server);
@@ -350,11 +340,12 @@ wait_for_place(Session *session)
 		tell = note_shortage(server, false, &since);
 	pthread_mutex_unlock(&server->lock);
 	if (tell)
-		ps_log(PS_LOG, "no reader is waiting for a page stream any longer, after " INT64_FORMAT " s", (monotonic_ms() - since + 500) / 1000);
+		ps_log(PS_LOG, "no reader is waiting for a page stream any longer, after " INT64_FORMAT " s", (clock_now_ms() - since + 500) / 1000);
 	pthread_cond_destroy(&wait.changed);
-	if (wait.granted)
-		return NULL;
-	return canceled ? ps_error(PS_SQLSTATE_CANCELED, "canceled while waiting for a page stream") : no_place_error(server);
+	if (!wait.granted)
+		return canceled != NULL ? canceled : no_place_error(server);
+	ps_error_free(canceled);
+	return NULL;
 }
 
 PsError *
@@ -375,9 +366,9 @@ streams_begin_pages(Session *session, const Timeline *tl, bool leased)
 	/* sessions that wait come first, and no more may wait than there are streams */
 	taken = dlist_is_empty(&server->waits) && server->count[SESSION_PAGES] < max;
 	crowded = !taken && server->count[SESSION_WAITING] >= Max(max, OTHERS_MIN);
-	tell = !taken && (server->last_shortage == 0 || monotonic_ms() - server->last_shortage >= SHORTAGE_LOG_MS);
+	tell = !taken && (server->last_shortage == 0 || clock_now_ms() - server->last_shortage >= SHORTAGE_LOG_MS);
 	if (!taken)
-		server->last_shortage = monotonic_ms();
+		server->last_shortage = clock_now_ms();
 	if (!crowded)
 		session->branch = find_branch_streams(server, tl);
 	if (taken)
@@ -416,7 +407,7 @@ streams_idle(Session *session)
 	 * A session that begins to wait first increments nwaiting and then checks
 	 * idle_since.  So one of the two threads sees what the other one did.
 	 */
-	atomic_store(&session->idle_since, monotonic_ms());
+	atomic_store(&session->idle_since, clock_now_ms());
 	if (atomic_load(&server->nwaiting) == 0)
 		return;
 	pthread_mutex_lock(&server->lock);

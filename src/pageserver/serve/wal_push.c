@@ -28,6 +28,7 @@
 
 #include "datatype/timestamp.h"
 
+#include "base/clock.h"
 #include "bytes.h"
 #include "serve/commands.h"
 #include "sqlstate.h"
@@ -66,14 +67,14 @@ typedef struct WalPush
 	Timeline *tl;
 	uint64 generation;
 	WalReceiver *receiver;
-	Waiter waiter;     /* for waits of the receiver: see push_is_canceled() */
-	int64 last_status; /* monotonic_ms() */
+	CancelCheck cancel; /* for waits of the receiver: check_cancel() */
+	int64 last_status;  /* clock_now_ms() */
 	XLogRecPtr written;
 	XLogRecPtr flushed;
 	XLogRecPtr applied;
 	uint64 unsynced; /* bytes written and not yet synced */
 	bool status_wanted;
-	int64 write_began;         /* monotonic_ms() of the call that may wait */
+	int64 write_began;         /* clock_now_ms() of the call that may wait */
 	const char *branch;        /* its name, for the log */
 	char waits_for[WAIT_TEXT]; /* the wait that has been reported; "": none */
 } WalPush;
@@ -124,7 +125,7 @@ send_status(WalPush *wp)
 	ps_wire_put_status(&wp->conn->out, &status);
 	conn_end(wp->conn);
 	wp->status_wanted = false;
-	wp->last_status = monotonic_ms();
+	wp->last_status = clock_now_ms();
 	return conn_flush(wp->conn);
 }
 
@@ -141,29 +142,25 @@ report_wait(WalPush *wp, const char *waits_for)
 }
 
 /*
- * Called in waits of the receiver, an IsCanceled.  These waits can be long, and
- * a compute that receives nothing for wal_sender_timeout closes the connection.
- * So this function also sends statuses.
+ * The check of WalPush.cancel, called in waits of the receiver.  These waits can be
+ * long, and a compute that receives nothing for wal_sender_timeout closes the
+ * connection.  So this function also sends statuses.
  */
-static bool
-push_is_canceled(void *arg)
+static PsError *
+check_cancel(void *arg)
 {
 	WalPush *wp = arg;
 	char waits_for[WAIT_TEXT];
-	int64 now = monotonic_ms();
-	PsError *err;
+	int64 now = clock_now_ms();
 
-	if (session_is_canceled(wp->session))
-		return true;
+	PS_TRY(session_check_cancel(wp->session));
 	/* a text that was reported is not updated: the numbers in it change all the time */
 	if (wp->waits_for[0] == '\0' && now - wp->write_began >= WAIT_REPORT_MS &&
 		wal_receiver_waits_for(wp->receiver, waits_for, sizeof(waits_for)))
 		report_wait(wp, waits_for);
 	else if (now - wp->last_status < ALIVE_MS)
-		return false;
-	err = send_status(wp);
-	ps_error_free(err);
-	return err != NULL;
+		return NULL;
+	return send_status(wp);
 }
 
 /* Returns an error if this connection must not write any more. */
@@ -196,7 +193,7 @@ skip_branch(const WalPush *wp, const char *message)
 static PsError *
 wait_for_space(WalPush *wp, PsError *err)
 {
-	int64 until = monotonic_ms() + DISK_FULL_RETRY_MS;
+	int64 until = clock_now_ms() + DISK_FULL_RETRY_MS;
 	int64 left;
 
 	report_wait(wp, skip_branch(wp, err->message));
@@ -204,12 +201,10 @@ wait_for_space(WalPush *wp, PsError *err)
 	PS_TRY(send_status(wp));
 
 	/* nothing signals free space, and the input must not be read: check all other conditions now and then */
-	while ((left = until - monotonic_ms()) > 0)
+	while ((left = until - clock_now_ms()) > 0)
 	{
-		PS_TRY(session_check_stop(wp->session));
 		PS_TRY(check_superseded(wp));
-		if (session_is_canceled(wp->session))
-			return ps_error(PS_SQLSTATE_CANCELED, "canceled while waiting for disk space");
+		PS_TRY(session_check_cancel(wp->session));
 		pg_usleep(Min(left, 100) * 1000);
 	}
 	return NULL;
@@ -222,15 +217,15 @@ accept_wal(WalPush *wp, XLogRecPtr start, const char *data, size_t len)
 	{
 		PsError *err;
 
-		wp->write_began = monotonic_ms();
-		err = wal_receiver_write(wp->receiver, start, data, len, &wp->waiter);
+		wp->write_began = clock_now_ms();
+		err = wal_receiver_write(wp->receiver, start, data, len, &wp->cancel);
 		if (err == NULL)
 			break;
 		if (!ps_error_is(err, PS_SQLSTATE_DISK_FULL))
 			return err;
 		PS_TRY(wait_for_space(wp, err));
 	}
-	if (wp->waits_for[0] != '\0' && monotonic_ms() - wp->write_began < WAIT_OVER_MS)
+	if (wp->waits_for[0] != '\0' && clock_now_ms() - wp->write_began < WAIT_OVER_MS)
 		report_wait(wp, "");
 	wp->written = start + len;
 	wp->unsynced += len;
@@ -289,7 +284,7 @@ static PsError *
 wait_for_input(void *arg)
 {
 	WalPush *wp = arg;
-	int64 begin = monotonic_ms();
+	int64 begin = clock_now_ms();
 	int progress_ms = PROGRESS_MS;
 
 	if (wp->status_wanted)
@@ -303,7 +298,7 @@ wait_for_input(void *arg)
 		PS_TRY(check_superseded(wp));
 		PS_TRY(session_check_stop(wp->session));
 		/* a reported wait of the last message is over when the stream is idle */
-		if (wp->waits_for[0] != '\0' && monotonic_ms() - begin >= IDLE_MS)
+		if (wp->waits_for[0] != '\0' && clock_now_ms() - begin >= IDLE_MS)
 			report_wait(wp, "");
 		if ((behind && update_applied(wp)) || wp->status_wanted)
 			PS_TRY(send_status(wp));
@@ -356,8 +351,8 @@ wal_push_run(Session *session, char **args, int nargs)
 	timeline_info(tl, &info);
 	PS_TRY(wal_receiver_open(tl, generation, &wp.receiver, &wp.written));
 	streams_begin_wal(session);
-	wal_receiver_set_client(wp.receiver, &session->waiter);
-	wp.waiter = (Waiter) {push_is_canceled, &wp};
+	wal_receiver_set_client(wp.receiver, &session->cancel);
+	wp.cancel = (CancelCheck) {check_cancel, &wp};
 	wp.branch = info.name;
 	wp.flushed = wp.written;
 	ps_thread_name("wal %s", info.name);
@@ -375,7 +370,6 @@ wal_push_run(Session *session, char **args, int nargs)
 	if (wp.waits_for[0] != '\0')
 		wal_waits_set(session, info.name, "");
 	streams_end_wal(session);
-	err = session_interruption(session, err);
 	ps_log(PS_LOG, "branch \"%s\": WAL stream ended at %X/%X: %s", info.name, LSN_FORMAT_ARGS(wp.flushed),
 		   err != NULL ? err->message : "the client ended it");
 	ps_thread_name("session %d", session->id);
