@@ -53,7 +53,7 @@ pg_layout_slru_path(PsSlru slru, uint32 segno)
 	return psprintf("%s/%04X", ps_slru_dir[slru], segno);
 }
 
-/* As TwoPhaseFilePath(). */
+/* As twophase.c names the files. */
 char *
 pg_layout_twophase_path(TransactionId xid)
 {

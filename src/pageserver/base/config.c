@@ -92,7 +92,7 @@ static const Setting settings[] = {
 
 	{"Redo", STRING_SETTING(bindir, ""), check_directory, false,
 	 "Absolute path of the directory of PostgreSQL's programs (postgres, initdb).\n"
-	 "Empty: the directory of the program pageserver itself."},
+	 "If empty, this is the directory of the program pageserver."},
 	{NULL, INT_SETTING(redo_helpers, UNIT_NONE, 0, 256, "0"), NULL, false,
 	 "Maximum number of redo helpers of each tenant.  Redo helpers are processes of\n"
 	 "stock PostgreSQL that apply WAL records to pages.  0 means one for each CPU."},

@@ -1,5 +1,5 @@
 /*
- * settings_commands.c
+ * command_settings.c
  *	  Commands for the settings that the computes of a branch start with.
  */
 #include "ps_fe.h"

@@ -1,5 +1,5 @@
 /*
- * tenant_commands.c
+ * command_tenant.c
  *	  Commands for tenants.
  */
 #include "ps_fe.h"
