@@ -14,7 +14,6 @@ copy_read(Session *session, Message *msg)
 	PsError *err;
 	PsError *reason;
 
-	PS_TRY(session_check_stop(session));
 	err = conn_read_message(&session->conn, msg);
 	if (err != NULL)
 	{
@@ -50,6 +49,7 @@ copy_source_read(void *arg, const char **data, size_t *len)
 
 	do
 	{
+		PS_TRY(session_check_stop(arg));
 		PS_TRY(copy_read(arg, &msg));
 	} while (msg.type != 'c' && (msg.type != 'd' || msg.len == 0));
 	*data = msg.body;
@@ -83,6 +83,8 @@ copy_serve(Session *session, const CopyHandler *handler, void *arg)
 				PS_TRY(handler->take(arg, &msg));
 		} while (!done && handler->more(arg));
 		PS_TRY(handler->answer(arg, done));
+		if (!done)
+			PS_TRY(session_check_stop(session));
 	}
 	conn_begin(conn, 'c');
 	conn_end(conn);

@@ -281,8 +281,9 @@ extern PsError *removed_explain(Server *server, const PsId *timeline, PsError *e
 /*
  * Reads the next message of a copy from the client.  msg->type is 'd'
  * (CopyData), 'c' (CopyDone), or a message that must be ignored.  Everything
- * else is an error: the client ended the copy or the connection, broke the
- * protocol, the store is stopping, or the session was recalled.
+ * else is an error: the client ended the copy or the connection, or violated the
+ * protocol.  If the connection was shut down for reading because the store is
+ * stopping or the session was recalled, the error says so.
  */
 extern PsError *copy_read(Session *session, Message *msg);
 
@@ -310,7 +311,10 @@ typedef struct CopyHandler
 	PsError *(*answer)(void *arg, bool done);
 } CopyHandler;
 
-/* Sends CopyBothResponse, then serves the client until it sends CopyDone (NULL) or something fails. */
+/*
+ * Sends CopyBothResponse, then serves the client until it sends CopyDone (NULL) or
+ * something fails.  A stop of the store takes effect between two batches.
+ */
 extern PsError *copy_serve(Session *session, const CopyHandler *handler, void *arg);
 
 /* ---- pagestream.c ---- */
