@@ -132,7 +132,7 @@ for my $command ('fullbackup dev', "pagestream $tenant $timeline 0", 'branch_cre
 {
 	my $s = client();
 	send_command($s, $command);
-	like(cancel($s), qr/^57014 canceling command due to client request/, "canceled: $command");
+	like(cancel($s), qr/^57014 canceling the command on the client's request/, "canceled: $command");
 	send_command($s, 'status');
 	is(answer($s), 'done', 'and the session goes on');
 }
