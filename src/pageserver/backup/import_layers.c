@@ -17,6 +17,7 @@
 #include "backup/backup_impl.h"
 #include "conf.h"
 #include "bytes.h"
+#include "layer/layer_writer.h"
 #include "sqlstate.h"
 #include "pg/relsize.h"
 

@@ -18,7 +18,7 @@
 #include "base/config.h"
 #include "backup/program.h"
 #include "sqlstate.h"
-#include "base/sync.h"
+#include "base/fs.h"
 
 /* Free disk space is checked each time that this much has been received. */
 #define CHECK_SPACE_BYTES (64 * 1024 * 1024)
@@ -111,7 +111,7 @@ import_stream(Store *store, const char *name, ByteSource source, const CancelChe
 
 	PS_TRY(store_check_new_name(store, name));
 	dir = psprintf("%s/tmp/import-%s", config->store_dir, ps_id_format(&unique, id));
-	PS_GOTO(make_dir(dir), done);
+	PS_GOTO(fs_make_dir(dir), done);
 	PS_GOTO(unpack_tar(config, dir, source), done);
 	PS_GOTO(check_contents(dir), done);
 	err = import_cluster(store, name, dir, cancel, progress, tl);

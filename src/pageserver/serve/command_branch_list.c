@@ -8,6 +8,7 @@
 
 #include "serve/commands.h"
 #include "sqlstate.h"
+#include "store/trash_mark.h"
 
 /* Takes wal, what a WAL stream waits for; if that is NULL, copies what ingest waits for. */
 static char *
@@ -48,8 +49,8 @@ list_deleted(Session *session)
 		values[v++] = command_id_text(&info->timeline);
 		values[v++] = command_id_text(&info->tenant);
 		values[v++] = pg_strdup(info->parent);
-		values[v++] = command_time_text(true, list[i].when);
-		values[v++] = psprintf(INT64_FORMAT, list[i].time_left);
+		values[v++] = command_time_text(list[i].when != 0, list[i].when);
+		values[v++] = list[i].time_left != TRASH_MARK_NEVER ? psprintf(INT64_FORMAT, list[i].time_left) : NULL;
 		values[v++] = psprintf(UINT64_FORMAT, info->layer_bytes);
 		values[v++] = psprintf(UINT64_FORMAT, info->wal_bytes);
 		values[v++] = pg_strdup(list[i].by);
