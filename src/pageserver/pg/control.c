@@ -13,7 +13,7 @@
 #include "catalog/catversion.h"
 #include "storage/bufpage.h"
 
-#include "backup/backup.h"
+#include "pg/control.h"
 #include "sqlstate.h"
 #include "pg/xact.h"
 
