@@ -50,6 +50,9 @@ $(PARTS) check: | $(filter deps,$(MAKECMDGOALS))
 $(PARTS):
 	@$(MAKE) -C $@ all
 
+# src/ctl is linked with a library of src/pageserver.
+src/ctl: src/pageserver
+
 install: all
 
 install uninstall:

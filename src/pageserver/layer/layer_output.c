@@ -2,20 +2,21 @@
  * layer_output.c
  *	  A layer file that is being written: temporary name, buffer, durability.
  *
- * The file's name has the key range in it, which is known at the end only, so
- * the temporary name is another one, which ends in ".tmp".  What a crash leaves
- * behind is removed at the start of the timeline.
+ * The final name contains the key range, which is known only at the end.  Until
+ * then the file has a temporary name, which ends in ".tmp".  Files that a crash
+ * leaves behind are removed when the timeline is opened.
  */
 #include "ps_fe.h"
 
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "layer/blob.h"
-#include "layer/layer_dict.h"
 #include "port/pg_crc32c.h"
+
+#include "base/fs.h"
+#include "layer/layer_dict.h"
+#include "layer/layer_output.h"
 #include "sqlstate.h"
-#include "base/sync.h"
 
 #define OUTPUT_BUFFER_SIZE (1024 * 1024)
 
@@ -23,10 +24,10 @@ struct LayerOutput
 {
 	LayerSpace *space;
 	char *path; /* temporary */
-	int fd;     /* -1: closed, the file is finished or removed */
+	int fd;     /* -1: closed; the file is finished or removed */
 	char *buf;
 	size_t used;     /* bytes in buf */
-	uint64 written;  /* bytes in the file before them */
+	uint64 written;  /* bytes of the file before those in buf */
 	LayerDict *dict; /* or NULL */
 	LayerSummary summary;
 };
@@ -49,8 +50,8 @@ layer_output_create(LayerSpace *space, LayerType type, int level, XLogRecPtr lsn
 	out->summary.number = number;
 	out->summary.lsn_start = lsn_start;
 	out->summary.lsn_end = lsn_end;
-	out->summary.image_codec = BLOB_IMAGE_CODEC;
-	out->summary.record_codec = BLOB_RECORD_CODEC;
+	out->summary.image_codec = LAYER_IMAGE_CODEC;
+	out->summary.record_codec = LAYER_RECORD_CODEC;
 	out->fd = open(out->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (out->fd < 0)
 	{
@@ -71,6 +72,12 @@ layer_output_summary(LayerOutput *out)
 	return &out->summary;
 }
 
+LayerSpace *
+layer_output_space(const LayerOutput *out)
+{
+	return out->space;
+}
+
 const char *
 layer_output_path(const LayerOutput *out)
 {
@@ -83,42 +90,16 @@ layer_output_position(const LayerOutput *out)
 	return out->written + out->used;
 }
 
-static PsError *
-write_at(LayerOutput *out, uint64 offset, const char *data, size_t len)
-{
-	while (len > 0)
-	{
-		ssize_t n;
-
-		errno = 0;
-		n = pwrite(out->fd, data, len, (off_t) offset);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-		{
-			/* as PostgreSQL does: nothing written and no reason given means no space */
-			if (errno == 0)
-				errno = ENOSPC;
-			return ps_error(ps_errno_state(), "could not write %zu bytes at offset %llu of file \"%s\": %m", len,
-							(unsigned long long) offset, out->path);
-		}
-		data += n;
-		len -= n;
-		offset += n;
-	}
-	return NULL;
-}
-
 /*
- * Writes the buffer.  Write-out to the disk begins at once, as otherwise the
- * fsync at the end would make commits wait that sync the WAL meanwhile.
+ * Writes the buffer.  Starts write-out to the disk at once: otherwise the fsync
+ * at the end would delay commits, which sync the WAL on the same disk.
  */
 static PsError *
 flush(LayerOutput *out)
 {
 	if (out->used == 0)
 		return NULL;
-	PS_TRY(write_at(out, out->written, out->buf, out->used));
+	PS_TRY(fs_write_at(out->fd, out->path, out->buf, out->used, (off_t) out->written));
 #ifdef HAVE_SYNC_FILE_RANGE
 	(void) sync_file_range(out->fd, (off_t) out->written, (off_t) out->used, SYNC_FILE_RANGE_WRITE);
 #endif
@@ -194,7 +175,7 @@ discard(LayerOutput *out)
 }
 
 PsError *
-layer_output_finish(LayerOutput *out, Layer **layer)
+layer_output_finish(LayerOutput *out)
 {
 	uint8 block[LAYER_BLOCK_SIZE];
 	LayerInfo info;
@@ -208,7 +189,7 @@ layer_output_finish(LayerOutput *out, Layer **layer)
 	path = psprintf("%s/%s", out->space->dir, layer_name_format(&info, name));
 
 	PS_GOTO(flush(out), fail);
-	PS_GOTO(write_at(out, 0, (char *) block, sizeof(block)), fail);
+	PS_GOTO(fs_write_at(out->fd, out->path, block, sizeof(block), 0), fail);
 	if (!out->space->synced_later && fsync(out->fd) != 0)
 	{
 		err = ps_error(ps_errno_state(), "could not sync file \"%s\": %m", out->path);
@@ -221,9 +202,7 @@ layer_output_finish(LayerOutput *out, Layer **layer)
 	}
 	close(out->fd);
 	out->fd = -1;
-	err = out->space->synced_later ? NULL : sync_new_path(out->space->dir);
-	if (err == NULL)
-		err = layer_open(out->space, name, layer);
+	err = out->space->synced_later ? NULL : fs_sync_new(out->space->dir);
 	if (err != NULL && unlink(path) != 0)
 		ps_log(PS_WARNING, "could not remove file \"%s\": %m", path);
 	pfree(path);

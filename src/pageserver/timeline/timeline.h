@@ -14,7 +14,8 @@
 
 #include "base/cancel.h"
 #include "store/branch_settings.h"
-#include "layer/layer.h"
+#include "layer/layer_map.h"
+#include "layer/open_layer.h"
 #include "redo/redo.h"
 #include "wal/wal.h"
 
@@ -347,7 +348,7 @@ extern PsError *timeline_wait_ingested(Timeline *tl, XLogRecPtr lsn, int timeout
  * what the store's upkeep threads do, now and in this thread.  all: also where
  * it is not due yet.
  */
-extern PsError *upkeep_timeline(Timeline *tl, bool all);
+extern PsError *maintain_timeline(Timeline *tl, bool all);
 
 /*
  * maintain/verify.c: reads and checks all files of the timeline, at most so many
