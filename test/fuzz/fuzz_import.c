@@ -20,6 +20,7 @@
 #include "backup/import.h"
 #include "fuzz.h"
 #include "bytes.h"
+#include "pg/control.h"
 
 #define SEGMENT_SIZE      (1024 * 1024)
 #define SYSTEM_IDENTIFIER UINT64CONST(7123456789012345678)

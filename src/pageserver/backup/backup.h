@@ -13,15 +13,12 @@
  * fullbackup.c  a complete data directory at an LSN, as a tar stream
  * contents.c    what both kinds of backup hold: everything but relation files
  * tarsink.c     tar into a ByteSink
- * control.c     reading and making pg_control
  * checksum.c    data checksums of pages
  */
 #ifndef PS_BACKUP_H
 #define PS_BACKUP_H
 
 #include <time.h>
-
-#include "replication/origin.h"
 
 #include "base/bytesink.h"
 #include "timeline/timeline.h"
@@ -47,7 +44,7 @@ extern PsError *import_cluster(Store *store, const char *name, const char *pgdat
 /*
  * Is the directory the one that a client means, which may be on another machine
  * or have another idea of the path?  identity: what it sees there
- * (control_identity.h).  PS_SQLSTATE_ELSEWHERE: it is not, or is none, or
+ * (pg/control.h).  PS_SQLSTATE_ELSEWHERE: it is not, or is none, or
  * cannot be read here.
  */
 extern PsError *import_check_identity(const char *pgdata, const char *identity);
@@ -193,24 +190,6 @@ extern PsError *tar_sparse_file_begin(TarSink *tar, const char *path, uint64 use
 
 /* The end of the archive; everything has been handed to the ByteSink on return. */
 extern PsError *tar_finish(TarSink *tar);
-
-/* ---- control.c ---- */
-
-/*
- * Checks length, CRC, version and layout constants of pg_control; "what" names
- * it in errors.
- */
-extern PsError *control_decode(const char *data, size_t len, const char *what, ControlFileData *control);
-
-/* Where the control file says that the cluster was shut down cleanly; else an error that says what to do. */
-extern PsError *control_check_shutdown(const ControlFileData *control, const char *pgdata);
-
-/*
- * pg_control of a cluster that was shut down with the checkpoint record at
- * checkpoint_lsn.  "base" gives what never changes (identifiers, layout).
- */
-extern void control_make(const ControlFileData *base, const WalState *state, const CheckPoint *checkpoint,
-						 XLogRecPtr checkpoint_lsn, pg_time_t now, char out[PG_CONTROL_FILE_SIZE]);
 
 /* ---- checksum.c ---- */
 

@@ -14,6 +14,7 @@
 #include "backup/backup.h"
 #include "conf.h"
 #include "bytes.h"
+#include "pg/control.h"
 #include "sqlstate.h"
 #include "pg/relsize.h"
 

@@ -14,6 +14,8 @@
 
 #include "storage/bufpage.h"
 
+#include "pg/parse.h"
+#include "pg/slru.h"
 #include "sqlstate.h"
 #include "read/reconstruct.h"
 #include "read/values.h"

@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <unistd.h>
 
+#include "pg/decoder.h"
 #include "sqlstate.h"
 #include "store/stop_files.h"
 #include "base/fs.h"

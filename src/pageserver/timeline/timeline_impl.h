@@ -15,6 +15,7 @@
 #define PS_TIMELINE_IMPL_H
 
 #include "base/clock.h"
+#include "pg/decoder.h"
 #include "timeline/arrivals.h"
 #include "base/config.h"
 #include "io/page_cache.h"

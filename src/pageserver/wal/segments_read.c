@@ -11,7 +11,9 @@
 
 #include "sqlstate.h"
 #include "wal/packed.h"
-#include "wal/wal.h"
+#include "pg/decoder.h"
+#include "pg/parse.h"
+#include "wal/segments.h"
 
 /* Fragments of a record that one preadv() reads, page headers included. */
 #define MAX_FRAGMENTS 512
