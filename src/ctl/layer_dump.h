@@ -8,7 +8,7 @@
 
 #include "layer/blob.h"
 #include "layer/layer_dict.h"
-#include "layer/layer_impl.h"
+#include "layer/layer_file.h"
 #include "pg/relsize.h"
 #include "pg/walstate.h"
 

@@ -1,6 +1,6 @@
-# "pageserver_ctl layer dump" on the files of a real store: what it shows is
-# what pg_waldump and the server know of the table; what is damaged it names,
-# with file and offset, and goes on behind it.  As JSON it says the same.
+# "pageserver_ctl layer dump" on the files of a real store: its output agrees with what pg_waldump
+# and the server know about the table. It names damage by file and offset, and continues behind it.
+# As JSON it says the same.
 use strict;
 use warnings;
 use File::Copy qw(copy);

@@ -201,7 +201,7 @@ check_place(WalReceiver *receiver)
 static int64
 merge_delay(const Timeline *tl, size_t len)
 {
-	const Config *config = tl->tenant->store->config;
+	const Config *config = timeline_config(tl);
 	int most = config->compaction_backlog;
 
 	/* below compaction_threshold nothing is merged */
@@ -216,7 +216,7 @@ bool
 wal_receiver_waits_for(WalReceiver *receiver, char *text, size_t size)
 {
 	Timeline *tl = receiver->tl;
-	const Config *config = tl->tenant->store->config;
+	const Config *config = timeline_config(tl);
 	XLogRecPtr lag;
 	int level0;
 	bool merges;
@@ -244,7 +244,7 @@ static PsError *
 wait_for_store(WalReceiver *receiver, size_t len, const CancelCheck *cancel)
 {
 	Timeline *tl = receiver->tl;
-	uint64 max_lag = (uint64) tl->tenant->store->config->max_ingest_lag * 1024 * 1024;
+	uint64 max_lag = (uint64) timeline_config(tl)->max_ingest_lag * 1024 * 1024;
 	int64 begin = clock_now_ms();
 	int64 delay = 0;
 	CancelWait wait = {.cancel = cancel};
@@ -266,7 +266,7 @@ wait_for_store(WalReceiver *receiver, size_t len, const CancelCheck *cancel)
 			left = 100;
 		if (delay != 0)
 			timeline_report_wait(tl, WAIT_FOR_MERGES, "%d files of level 0 to be merged, and is %s (compaction_backlog is %d)",
-								 tl->level0, delay < 0 ? "stopped" : "slowed", tl->tenant->store->config->compaction_backlog);
+								 tl->level0, delay < 0 ? "stopped" : "slowed", timeline_config(tl)->compaction_backlog);
 		else
 			timeline_end_wait(tl, WAIT_FOR_MERGES);
 		if (left <= 0)
@@ -274,7 +274,7 @@ wait_for_store(WalReceiver *receiver, size_t len, const CancelCheck *cancel)
 		if (tl->flushed_lsn - tl->ingested_lsn > max_lag)
 			timeline_report_wait(tl, WAIT_FOR_INGEST, "%llu MB of WAL to be ingested (max_ingest_lag is %d MB)",
 								 (unsigned long long) (tl->flushed_lsn - tl->ingested_lsn) / (1024 * 1024),
-								 tl->tenant->store->config->max_ingest_lag);
+								 timeline_config(tl)->max_ingest_lag);
 		err = timeline_stopping_error(tl);
 		if (err == NULL)
 			err = cancel_wait(&wait, &tl->changed, &tl->lock, Min(left, 100));
@@ -290,19 +290,19 @@ wait_for_store(WalReceiver *receiver, size_t len, const CancelCheck *cancel)
 static PsError *
 check_space(Timeline *tl)
 {
-	uint64 need = (uint64) tl->tenant->store->config->min_free_space * 1024 * 1024;
+	uint64 need = (uint64) timeline_config(tl)->min_free_space * 1024 * 1024;
 	struct statvfs vfs;
 	bool full = statvfs(tl->dir, &vfs) == 0 && (uint64) vfs.f_bavail * vfs.f_frsize < need;
 
 	pthread_mutex_lock(&tl->lock);
 	if (full)
-		timeline_report_wait(tl, WAIT_FOR_ROOM, "%d MB to be free on the disk (min_free_space)", tl->tenant->store->config->min_free_space);
+		timeline_report_wait(tl, WAIT_FOR_ROOM, "%d MB to be free on the disk (min_free_space)", timeline_config(tl)->min_free_space);
 	else
 		timeline_end_wait(tl, WAIT_FOR_ROOM);
 	pthread_mutex_unlock(&tl->lock);
 	if (full)
 		return ps_error_hint(ps_error(PS_SQLSTATE_DISK_FULL, "branch \"%s\": less than %d MB are free in \"%s\": no WAL is accepted",
-									  tl->name, tl->tenant->store->config->min_free_space, tl->dir),
+									  tl->name, timeline_config(tl)->min_free_space, tl->dir),
 							 "Make room on the disk of the store; writers go on by themselves then.");
 	return NULL;
 }

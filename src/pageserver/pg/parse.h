@@ -65,7 +65,7 @@ extern PsError *wal_restore_image(const WalRecord *rec, const WalParsed *parsed,
 
 /*
  * Is the image of a block, restored and stamped with the record's end LSN, all
- * that redo would do to that block?  False for GiST, hash (FACTS 3) and
+ * that redo would do to that block?  False for GiST, hash (docs/postgres-facts.md, section 7) and
  * whatever else changes a page after BLK_RESTORED.
  */
 extern bool wal_image_is_final(const WalParsed *parsed, int block_id);

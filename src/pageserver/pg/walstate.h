@@ -13,7 +13,7 @@
 
 /*
  * What a shutdown checkpoint written at "end" would hold, and what else of the
- * state at an LSN is in no page (FACTS 2).
+ * state at an LSN is in no page (docs/postgres-facts.md, section 6).
  */
 typedef struct WalState
 {

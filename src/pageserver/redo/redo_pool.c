@@ -61,7 +61,7 @@ set_deadline(RedoPool *pool, Slot *slot)
 
 /* Caller holds the lock. */
 static void
-give_slot(RedoPool *pool, Slot *slot, Waiter *waiter)
+give_slot(RedoPool *pool, Slot *slot, RedoWaiter *waiter)
 {
 	slot->state = SLOT_BUSY;
 	slot->owner = NULL;
@@ -71,10 +71,10 @@ give_slot(RedoPool *pool, Slot *slot, Waiter *waiter)
 }
 
 /* Caller holds the lock. */
-static Waiter *
+static RedoWaiter *
 pop_waiter(RedoPool *pool)
 {
-	Waiter *waiter = pool->first_waiter;
+	RedoWaiter *waiter = pool->first_waiter;
 
 	if (waiter != NULL)
 	{
@@ -90,7 +90,7 @@ pop_waiter(RedoPool *pool)
 static void
 slot_is_free(RedoPool *pool, Slot *slot)
 {
-	Waiter *waiter = slot->owner;
+	RedoWaiter *waiter = slot->owner;
 
 	if (waiter == NULL)
 		waiter = pop_waiter(pool);
@@ -138,7 +138,7 @@ slot_is_empty(RedoPool *pool, Slot *slot)
 
 /* Waits until the waiter got something.  Caller holds the lock. */
 static PsError *
-wait_for_slot(RedoPool *pool, Waiter *waiter, Slot **slot)
+wait_for_slot(RedoPool *pool, RedoWaiter *waiter, Slot **slot)
 {
 	while (waiter->slot == NULL && waiter->err == NULL)
 		pthread_cond_wait(&waiter->cond, &pool->lock);
@@ -150,7 +150,7 @@ wait_for_slot(RedoPool *pool, Waiter *waiter, Slot **slot)
 PsError *
 redo_slot_take(RedoPool *pool, Slot **slot)
 {
-	Waiter waiter = {.cond = PTHREAD_COND_INITIALIZER};
+	RedoWaiter waiter = {.cond = PTHREAD_COND_INITIALIZER};
 	PsError *err;
 
 	*slot = NULL;
@@ -237,7 +237,7 @@ redo_slot_release(RedoPool *pool, Slot *slot)
 PsError *
 redo_slot_replace(RedoPool *pool, Slot **slot)
 {
-	Waiter waiter = {.cond = PTHREAD_COND_INITIALIZER};
+	RedoWaiter waiter = {.cond = PTHREAD_COND_INITIALIZER};
 	PsError *err;
 
 	pthread_mutex_lock(&pool->lock);
@@ -253,7 +253,7 @@ redo_slot_replace(RedoPool *pool, Slot **slot)
 static void
 start_failed(RedoPool *pool, Slot *slot, PsError *err)
 {
-	Waiter *waiter = slot->owner != NULL ? slot->owner : pop_waiter(pool);
+	RedoWaiter *waiter = slot->owner != NULL ? slot->owner : pop_waiter(pool);
 
 	/* no file of data is damaged by that (ps_error_is_damage()) */
 	if (ps_error_is(err, PS_SQLSTATE_IO))

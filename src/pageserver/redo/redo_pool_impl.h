@@ -20,7 +20,7 @@ typedef enum SlotState
 	SLOT_ENDING /* somebody, or the manager, ends the helper */
 } SlotState;
 
-typedef struct Waiter Waiter;
+typedef struct RedoWaiter RedoWaiter;
 
 /*
  * A place for one helper.  All but "helper" is under the pool's lock.  helper
@@ -31,7 +31,7 @@ typedef struct Waiter Waiter;
 typedef struct Slot
 {
 	SlotState state;
-	Waiter *owner;     /* WANTED, STARTING: whose it will be; NULL: the first in the queue's */
+	RedoWaiter *owner;     /* WANTED, STARTING: whose it will be; NULL: the first in the queue's */
 	uint64 generation; /* counts helpers that this slot has had */
 	int64 deadline;    /* STARTING, BUSY: when the manager kills the helper */
 	bool timed_out;    /* it has */
@@ -40,12 +40,12 @@ typedef struct Slot
 } Slot;
 
 /* One who waits for a helper; on his stack, under the pool's lock. */
-struct Waiter
+struct RedoWaiter
 {
 	pthread_cond_t cond;
 	Slot *slot;   /* what he gets: a slot, or */
 	PsError *err; /* an error */
-	Waiter *next;
+	RedoWaiter *next;
 };
 
 struct RedoPool
@@ -57,8 +57,8 @@ struct RedoPool
 	pthread_mutex_t lock; /* of everything below */
 	bool stop;
 	int64 manager_wakes; /* when the manager looks at deadlines next */
-	Waiter *first_waiter;
-	Waiter **last_waiter;
+	RedoWaiter *first_waiter;
+	RedoWaiter **last_waiter;
 	int nwaiters;
 	RedoStats stats; /* all but helpers */
 	Slot *slots;     /* options.max_helpers */

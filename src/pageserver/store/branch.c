@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <unistd.h>
 
+#include "layer/layer_writer.h"
 #include "pg/decoder.h"
 #include "sqlstate.h"
 #include "store/stop_files.h"
@@ -385,7 +386,7 @@ path_of_deleted(const Timeline *tl)
 {
 	char id[PS_ID_TEXT];
 
-	return psprintf("%s/tmp/deleted-%s", tl->tenant->store->config->store_dir, ps_id_format(&tl->id, id));
+	return psprintf("%s/tmp/deleted-%s", timeline_config(tl)->store_dir, ps_id_format(&tl->id, id));
 }
 
 /*
@@ -463,7 +464,7 @@ store_destroy_branch(Timeline *tl)
 	if (ancestor != NULL)
 		ancestor->users++;
 	store_destroy_timeline(store, tl);
-	if (origin_unknown && atomic_fetch_sub(&tenant->nunknown, 1) == 1)
+	if (origin_unknown && atomic_fetch_sub(&tenant->env.keep_all, 1) == 1)
 		for (int i = 0; i < store->ntimelines; i++)
 			if (store->timelines[i]->tenant == tenant)
 				upkeep_wake(store->upkeep, store->timelines[i]);

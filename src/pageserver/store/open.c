@@ -145,6 +145,7 @@ timeline_alloc(Tenant *tenant, const PsId *id)
 	Timeline *tl = pg_malloc0(sizeof(Timeline));
 	char text[PS_ID_TEXT];
 
+	tl->env = &tenant->env;
 	tl->tenant = tenant;
 	tl->id = *id;
 	tl->cache_id = atomic_fetch_add(&next_cache_id, 1);
@@ -344,7 +345,7 @@ timeline_open(Timeline *tl, const CancelCheck *cancel)
 	PS_GOTO(wal_segments_open(wal_dir, tl->segment_size, &tl->wal), done);
 	PS_GOTO(receiver_open_marker(tl, &marker), done);
 	PS_GOTO(find_wal_end(tl, &state, marker, cancel), done);
-	tl->arrivals = arrivals_open(tl->dir, tl->tenant->store->clock, tl->flushed_lsn);
+	tl->arrivals = arrivals_open(tl->dir, tl->env->clock, tl->flushed_lsn);
 	pthread_mutex_lock(&tl->lock);
 	tl->state = state;
 	tl->level0 = layer_map_level0(map);

@@ -156,7 +156,7 @@ timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map)
 	{
 		for (int i = 0; i < m->nlayers; i++)
 		{
-			layers[i] = layer_known(&tl->space, &m->layers[i]);
+			layers[i] = layer_new(&tl->space, &m->layers[i]);
 			for (int k = 0; k < tl->ndamaged; k++)
 				if (tl->damaged[k] == m->layers[i].number)
 					layer_set_damaged(layers[i], true);
@@ -171,17 +171,6 @@ timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map)
 	free(layers);
 	free(expected);
 	return err;
-}
-
-int
-layers_damaged(const LayerMap *map, char name[LAYER_NAME_MAX])
-{
-	int n = 0;
-
-	for (int i = 0; i < layer_map_count(map); i++)
-		if (layer_is_damaged(layer_map_get(map, i)) && n++ == 0)
-			layer_name(layer_map_get(map, i), name);
-	return n;
 }
 
 void

@@ -274,7 +274,8 @@ store_open(const Config *config, Store **result)
 
 	store->config = config;
 	atomic_init(&store->stopping, false);
-	store->page_cache = page_cache_create((size_t) config->page_cache_size * 1024 * 1024);
+	store->page_cache = page_store_create((size_t) config->page_cache_size * 1024 * 1024);
+	store->memory = memory_budget_create((uint64) config->layer_memory * 1024 * 1024);
 	pthread_mutex_init(&store->lock, NULL);
 	clock_cond_init(&store->changed);
 	clock_cond_init(&store->idle_wake);
@@ -340,7 +341,8 @@ store_close(Store *store)
 	for (int i = 0; i < store->ngone_tenants; i++)
 		tenant_free(store->gone_tenants[i]);
 	free(store->gone_tenants);
-	page_cache_free(store->page_cache);
+	memory_budget_free(store->memory);
+	page_store_free(store->page_cache);
 	aio_free(store->aio);
 	store_clock_close(store->clock);
 	free(store->timelines);
@@ -358,6 +360,7 @@ store_reload(Store *store, const Config *config)
 	int n;
 
 	atomic_store(&store->config, config);
+	memory_budget_set_limit(store->memory, (uint64) config->layer_memory * 1024 * 1024);
 
 	/* they live until store_close(), but their locks are taken with no other held */
 	pthread_mutex_lock(&store->lock);
@@ -369,8 +372,8 @@ store_reload(Store *store, const Config *config)
 	for (int i = 0; i < n; i++)
 	{
 		pthread_mutex_lock(&tenants[i]->lock);
-		if (tenants[i]->redo != NULL)
-			redo_pool_set_timeout(tenants[i]->redo, config->redo_timeout);
+		if (tenants[i]->env.redo != NULL)
+			redo_pool_set_timeout(tenants[i]->env.redo, config->redo_timeout);
 		pthread_mutex_unlock(&tenants[i]->lock);
 	}
 	free(tenants);
@@ -509,12 +512,12 @@ store_list_free(Timeline **list, int n)
 void
 store_read_stats(Store *store, StoreReadStats *stats)
 {
-	PageCacheStats cache;
+	PageStoreStats cache;
 
-	page_cache_stats(store->page_cache, &cache);
+	page_store_stats(store->page_cache, &cache);
 	*stats = (StoreReadStats) {
-		.reads = atomic_load_explicit(&store->reads, memory_order_relaxed),
-		.layers_searched = atomic_load_explicit(&store->layers_searched, memory_order_relaxed),
+		.reads = atomic_load_explicit(&store->reads.keys, memory_order_relaxed),
+		.layers_searched = atomic_load_explicit(&store->reads.layers_searched, memory_order_relaxed),
 		.page_cache_hits = cache.hits,
 		.page_cache_misses = cache.misses};
 }

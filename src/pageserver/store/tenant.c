@@ -75,6 +75,14 @@ tenant_alloc(Store *store, const PsId *id)
 	tenant->store = store;
 	tenant->claim_fd = TENANT_NOT_CLAIMED;
 	tenant->dir = psprintf("%s/tenants/%s", store->config->store_dir, ps_id_format(id, text));
+	tenant->env = (TimelineEnv) {.config = &store->config,
+								 .clock = store->clock,
+								 .aio = store->aio,
+								 .page_cache = store->page_cache,
+								 .memory = store->memory,
+								 .reads = &store->reads,
+								 .room_reserved = &store->room_reserved,
+								 .on_files_added = upkeep_files_added};
 	pthread_mutex_init(&tenant->lock, NULL);
 	return tenant;
 }
@@ -115,7 +123,7 @@ tenant_begin_use(Tenant *tenant)
 
 	pthread_mutex_lock(&tenant->lock);
 	if (tenant->nopen == 0)
-		err = redo_pool_create(&options, &tenant->redo);
+		err = redo_pool_create(&options, &tenant->env.redo);
 	if (err == NULL)
 		tenant->nopen++;
 	else
@@ -133,8 +141,8 @@ tenant_end_use(Tenant *tenant)
 	{
 		char *workdir = redo_workdir(tenant);
 
-		redo_pool_free(tenant->redo);
-		tenant->redo = NULL;
+		redo_pool_free(tenant->env.redo);
+		tenant->env.redo = NULL;
 		(void) remove(workdir);
 		pfree(workdir);
 	}
@@ -225,7 +233,7 @@ tenant_load(Tenant *tenant, const PsError *problem, Timeline ***timelines, int *
 		err = NULL;
 	}
 	list.items = pg_malloc0(Max(nids, 1) * sizeof(Loaded));
-	atomic_store(&tenant->nunknown, 0);
+	atomic_store(&tenant->env.keep_all, 0);
 	while (err == NULL && list.n < nids)
 	{
 		Loaded *loaded = &list.items[list.n];
@@ -234,7 +242,7 @@ tenant_load(Tenant *tenant, const PsError *problem, Timeline ***timelines, int *
 		if (err != NULL)
 			break;
 		if (loaded->tl->origin_unknown)
-			atomic_fetch_add(&tenant->nunknown, 1);
+			atomic_fetch_add(&tenant->env.keep_all, 1);
 		list.n++;
 	}
 	free(ids);
@@ -245,9 +253,9 @@ tenant_load(Tenant *tenant, const PsError *problem, Timeline ***timelines, int *
 		free(list.items);
 		return err;
 	}
-	if (atomic_load(&tenant->nunknown) > 0)
+	if (atomic_load(&tenant->env.keep_all) > 0)
 		ps_log(PS_WARNING, "nobody knows where %d branches in \"%s/timelines\" begin, so nothing of the others there is removed until these can be read, or are deleted with --purge",
-			   atomic_load(&tenant->nunknown), tenant->dir);
+			   atomic_load(&tenant->env.keep_all), tenant->dir);
 	qsort(list.items, list.n, sizeof(Loaded), by_id);
 	link_ancestors(&list);
 	*timelines = pg_malloc(Max(list.n, 1) * sizeof(Timeline *));

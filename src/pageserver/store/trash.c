@@ -72,7 +72,7 @@ trash_error(const Timeline *tl)
 static PsError *
 put_mark(const Timeline *tl, const TrashMark *mark, Outcome *outcome)
 {
-	PsError *err = trash_mark_write(tl->dir, tl->tenant->store->clock, mark, outcome);
+	PsError *err = trash_mark_write(tl->dir, tl->env->clock, mark, outcome);
 
 	return *outcome != OUTCOME_UNKNOWN ? err : ps_error_unknown(err, "Branch \"%s\" is deleted now, but may be there again after a restart.", tl->name);
 }

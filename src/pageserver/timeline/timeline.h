@@ -14,7 +14,8 @@
 
 #include "base/cancel.h"
 #include "store/branch_settings.h"
-#include "layer/layer.h"
+#include "layer/layer_map.h"
+#include "layer/open_layer.h"
 #include "redo/redo.h"
 #include "pg/walstate.h"
 #include "wal/segments.h"
@@ -348,7 +349,7 @@ extern PsError *timeline_wait_ingested(Timeline *tl, XLogRecPtr lsn, int timeout
  * what the store's upkeep threads do, now and in this thread.  all: also where
  * it is not due yet.
  */
-extern PsError *upkeep_timeline(Timeline *tl, bool all);
+extern PsError *maintain_timeline(Timeline *tl, bool all);
 
 /*
  * maintain/verify.c: reads and checks all files of the timeline, at most so many
@@ -365,7 +366,7 @@ extern PsError *verify_timeline(Timeline *tl, int megabytes_per_second, const Ca
  */
 extern PsError *verify_deleted(Timeline *tl, int megabytes_per_second, const CancelCheck *cancel, VerifyReport report, void *arg);
 
-/* ---- generations: one writer (FACTS 2) ---- */
+/* ---- generations: one writer (docs/postgres-facts.md, section 6) ---- */
 
 /*
  * A new compute: raises the generation (durable on return), ends the
