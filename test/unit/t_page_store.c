@@ -1,5 +1,5 @@
 /*
- * t_page_cache.c
+ * t_page_store.c
  *	  The cache of reconstructed pages: against a model that never evicts, at
  *	  its limits, and with many threads.
  */
