@@ -18,6 +18,8 @@
 #include "fuzz.h"
 #include "layer/layer_dict.h"
 #include "bytes.h"
+#include "pg/control.h"
+#include "wal/reader.h"
 #include "wire.h"
 #include "redo_proto.h"
 #include "serve/commands.h"

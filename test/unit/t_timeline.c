@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include "pg/slru.h"
 
 static int nrecords = 4000;
 static uint64 rnd;

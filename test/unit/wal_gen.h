@@ -16,7 +16,10 @@
 
 #include "port/pg_crc32c.h"
 
-#include "wal/wal.h"
+#include "catalog/pg_control.h"
+
+#include "pg/decoder.h"
+#include "wal/segments.h"
 
 #define GEN_SYSID       UINT64CONST(0x1122334455667788)
 #define GEN_MAX_RECORDS 100000
