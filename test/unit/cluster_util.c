@@ -125,7 +125,12 @@ cluster_wal(Cluster *c, XLogRecPtr x, TimeLineID tli)
 	for (XLogRecPtr at = start; at < x; at += XLOG_BLCKSZ)
 	{
 		XLogLongPageHeaderData header = {
-			.std.xlp_magic = XLOG_PAGE_MAGIC, .std.xlp_tli = tli, .std.xlp_pageaddr = at, .xlp_sysid = SYSTEM_IDENTIFIER, .xlp_seg_size = SEGMENT_SIZE, .xlp_xlog_blcksz = XLOG_BLCKSZ};
+			.std.xlp_magic = XLOG_PAGE_MAGIC,
+			.std.xlp_tli = tli,
+			.std.xlp_pageaddr = at,
+			.xlp_sysid = SYSTEM_IDENTIFIER,
+			.xlp_seg_size = SEGMENT_SIZE,
+			.xlp_xlog_blcksz = XLOG_BLCKSZ};
 
 		header.std.xlp_info = at == start ? XLP_LONG_HEADER : 0;
 		cluster_wal_write(c, at, (char *) &header, at == start ? SizeOfXLogLongPHD : SizeOfXLogShortPHD);

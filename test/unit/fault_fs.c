@@ -54,17 +54,18 @@ fault_parent_ino(const char *path)
 	return fault_ino(parent);
 }
 
-/* A disk that stays full does not prevent this. */
+/* Is it an operation that succeeds even though the disk stays full? */
 static bool
 fault_is_beyond(const char *name)
 {
 	return fault.error == ENOSPC && fault.upto > fault.at &&
-		   (strcmp(name, "rename") == 0 || strcmp(name, "unlink") == 0 || strcmp(name, "rmdir") == 0 || strstr(name, "sync") != NULL);
+		   (strcmp(name, "rename") == 0 || strcmp(name, "unlink") == 0 || strcmp(name, "rmdir") == 0 ||
+			strstr(name, "sync") != NULL);
 }
 
 /*
- * Counts an operation.  True: it is not to be done, errno says why; *torn: but
- * for a part of what is written.
+ * Counts an operation.  Returns whether it must fail, with errno set; *torn: a
+ * write must still be done in part.
  */
 bool
 fault_strikes(const char *name, const char *path, bool *torn)
@@ -109,7 +110,6 @@ fault_fd_path(int fd, char *path, size_t size)
 
 /* ---- what a test calls ---- */
 
-/* Watches what is below dir from now on, which is taken as it is; nothing else may use the files. */
 void
 fault_begin(const char *dir, uint64 random)
 {
@@ -119,7 +119,6 @@ fault_begin(const char *dir, uint64 random)
 	FAULT_CHECK(__real_mkdir(fault.graveyard, 0700) == 0);
 }
 
-/* The n-th operation from now on, counted from 1, and all after it are not done. */
 void
 fault_arm_crash(long n)
 {
@@ -133,7 +132,6 @@ fault_arm_crash(long n)
 	pthread_mutex_unlock(&fault.lock);
 }
 
-/* Operations n to n + times - 1 fail with an error; with ENOSPC, if they are more than one, only those that need room. */
 void
 fault_arm_error(long n, long times, int error)
 {
@@ -148,21 +146,18 @@ fault_arm_error(long n, long times, int error)
 	pthread_mutex_unlock(&fault.lock);
 }
 
-/* After fault_arm...(), before anything is done: only these operations are counted. */
 void
 fault_count_only(bool (*only)(const char *name, const char *path))
 {
 	fault.only = only;
 }
 
-/* After fault_arm_error(): a crash so many operations after the first that failed. */
 void
 fault_then_crash(long n)
 {
 	fault.kills = n;
 }
 
-/* From now on nothing is done any more, as if a crash had been armed for the next operation. */
 void
 fault_crash_now(void)
 {
@@ -172,7 +167,6 @@ fault_crash_now(void)
 	pthread_mutex_unlock(&fault.lock);
 }
 
-/* A disk that is slow: syncs of paths that end so wait, but the first "skip", until fault_go_on(). */
 void
 fault_hold(const char *path, int skip)
 {
@@ -183,7 +177,6 @@ fault_hold(const char *path, int skip)
 	pthread_mutex_unlock(&fault.lock);
 }
 
-/* Until one does. */
 void
 fault_wait_held(void)
 {
@@ -202,7 +195,6 @@ fault_go_on(void)
 	pthread_mutex_unlock(&fault.lock);
 }
 
-/* Nothing fails any more; how many operations there were since it was armed. */
 long
 fault_disarm(void)
 {
@@ -244,7 +236,6 @@ fault_has_happened(void)
 	return happened;
 }
 
-/* The machine starts again; the store is closed.  Also after no crash: what was not synced may be lost. */
 void
 fault_restart(FaultLoss loss)
 {

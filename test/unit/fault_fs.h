@@ -1,32 +1,27 @@
 /*
  * fault_fs.h
- *	  For tests: the store's file operations under one directory, counted, and
- *	  from a given one on failed, or not done at all (a crash); and what a power
- *	  failure takes away then: whatever was not synced.
+ *	  For tests: file operations of the store that fail, crashes in the middle
+ *	  of them, and power failures.
  *
- * The program is linked with --wrap for each function below (Makefile), so that
- * the daemon's calls come here.  Counted is what changes something: creating
- * and truncating files, writing, syncing, renaming, removing, directories.
+ * The test is linked with --wrap for each function in fault_wrap.c (see the
+ * Makefile), so that the store's calls of the C library get there.  Operations
+ * below one directory that change something are counted: creating and truncating
+ * files, writing, syncing, renaming and removing, directories included.  From a
+ * given operation on they fail, or are not done at all, as after a crash.
  *
- * A crash in this process: from the chosen operation on nothing reaches the
- * disk any more, every operation fails, until the test has closed the store and
- * calls fault_restart().  The disk is then as a kill at this operation leaves
- * it; if that was a write, perhaps with its first sectors written.  What remains is
- * up to FaultLoss:
- *	  LOSE_NOTHING	the process was killed; what was not synced may be lost later,
- *					when the power fails after the next start
- *	  LOSE_ALL		the power failed, and nothing had been written out before its sync
- *	  LOSE_SOME		the same, some had: of each file any of the pages, of each
- *					directory the first of its changes
+ * A crash happens within this process: from the chosen operation on every
+ * operation fails and nothing reaches the disk, until the test has closed the
+ * store and calls fault_restart().  The disk then is as after a kill at that
+ * operation; a write may have been done in part, by whole sectors.  What else is
+ * lost depends on FaultLoss.
  *
- * What is durable when: data of a file with the fsync or fdatasync of the file;
- * names with the fsync of their directory; a rename between two directories is
- * one change, and durable with the fsync of either.  After a failed sync of a
- * file its pages count as clean, as in Linux: they can be read, but no later
- * sync makes them durable, through whatever descriptor, until they are written
- * again.  (Names are in a file system's journal: if that cannot be written,
- * no sync succeeds any more.)  Real syncs are left out: nothing here outlives
- * the machine.
+ * Data of a file becomes durable with an fsync or fdatasync of the file; a name
+ * with the fsync of its directory; a rename between two directories is one
+ * change, and becomes durable with the fsync of either.  After a failed sync of a
+ * file its pages count as clean, as in Linux: they can be read, but no later sync
+ * makes them durable, through any descriptor, until they are written again.
+ * (Names are in the journal of the file system: if it cannot be written, no later
+ * sync succeeds.)  Real syncs are omitted, since no file outlives the test.
  */
 #ifndef FAULT_FS_H
 #define FAULT_FS_H
@@ -39,14 +34,15 @@
 #include <sys/uio.h>
 
 #define FAULT_PAGE   4096
-#define FAULT_SECTOR 512 /* is written whole or not at all */
+#define FAULT_SECTOR 512 /* a sector is written completely or not at all */
 #define FAULT_MAX_FD 4096
 
+/* What a restart loses. */
 typedef enum FaultLoss
 {
-	LOSE_NOTHING,
-	LOSE_ALL,
-	LOSE_SOME
+	LOSE_NOTHING, /* the process was killed; a power failure after the restart may still lose what was not synced */
+	LOSE_ALL,     /* the power failed, and only what was synced had been written */
+	LOSE_SOME     /* the power failed; of each file random pages had been written, of each directory the first changes */
 } FaultLoss;
 
 /* A page of a file as it was at the file's last sync. */
@@ -101,14 +97,14 @@ typedef struct FaultFs
 	long upto;                                        /* the last one to fail */
 	int error;                                        /* 0: crash */
 	bool (*only)(const char *name, const char *path); /* which operations are counted; NULL: all */
-	long kills;                                       /* operations, counted or not, from the first that failed on, until a crash; 0: none */
+	long kills;                                       /* operations, counted or not, after the first that failed until a crash; 0: no crash */
 	bool happened;
 	atomic_bool crashed;
 	char what[1200];       /* the operation at which it happened */
-	const char *hold_path; /* a sync of a path that ends so waits; NULL: none does */
-	int hold_skip;         /* but not the first so many */
-	bool holds;            /* one waits */
-	pthread_cond_t held;   /* either changed */
+	const char *hold_path; /* syncs of paths with this ending wait; NULL: none does */
+	int hold_skip;         /* except for this many at first */
+	bool holds;            /* a sync is waiting */
+	pthread_cond_t held;   /* hold_path or holds has changed */
 	FaultFile *files;
 	FaultChange *changes;
 	int nchanges;
@@ -116,6 +112,8 @@ typedef struct FaultFs
 } FaultFs;
 
 extern FaultFs fault;
+
+/* the functions of the C library */
 extern int __real_open(const char *path, int flags, ...);
 extern int __real_close(int fd);
 extern ssize_t __real_write(int fd, const void *buf, size_t len);
@@ -135,19 +133,42 @@ extern int __real_rmdir(const char *path);
 extern void fault_remove_tree(const char *path);
 
 /* ---- what a test calls ---- */
+
+/* Starts to watch dir, in its present state.  Nothing else may use these files. */
 extern void fault_begin(const char *dir, uint64 random);
+
+/* Crashes at the n-th operation from now on, counted from 1. */
 extern void fault_arm_crash(long n);
+
+/*
+ * Operations n to n + times - 1 from now on fail with this errno.  A full disk that lasts (ENOSPC, times > 1) fails
+ * only operations that need room.
+ */
 extern void fault_arm_error(long n, long times, int error);
+
+/* After fault_arm_...(): counts only these operations. */
 extern void fault_count_only(bool (*only)(const char *name, const char *path));
+
+/* After fault_arm_error(): crashes this many operations after the first one that fails. */
 extern void fault_then_crash(long n);
+
+/* Crashes at the next operation. */
 extern void fault_crash_now(void);
+
+/* A slow disk: syncs of paths with this ending wait until fault_go_on(), except for the first "skip". */
 extern void fault_hold(const char *path, int skip);
+
+/* Waits until a sync is waiting. */
 extern void fault_wait_held(void);
 extern void fault_go_on(void);
+
+/* Ends failing; returns the number of operations since it was armed. */
 extern long fault_disarm(void);
 extern bool fault_is_armed(void);
 extern bool fault_has_crashed(void);
 extern bool fault_has_happened(void);
+
+/* Simulates a restart, after a crash or not, when the store is closed. */
 extern void fault_restart(FaultLoss loss);
 extern void fault_end(void);
 

@@ -94,7 +94,7 @@ fault_drop_change(int i)
 	{
 		struct stat st;
 
-		/* the last name of a file: it is gone for good */
+		/* the last name of a file: its contents are lost */
 		if (lstat(change->kept, &st) == 0 && st.st_nlink == 1)
 			fault_forget_file(st.st_ino);
 		(void) __real_unlink(change->kept);
@@ -213,7 +213,8 @@ fault_lose_data(FaultLoss loss)
 		FAULT_CHECK(fstat(file->fd, &st) == 0);
 		for (int i = 0; i < file->npages && loss != LOSE_NOTHING; i++)
 			if (loss == LOSE_ALL || fault_random(2) == 0)
-				FAULT_CHECK(__real_pwrite(file->fd, file->pages[i].was, FAULT_PAGE, file->pages[i].number * FAULT_PAGE) == FAULT_PAGE);
+				FAULT_CHECK(__real_pwrite(file->fd, file->pages[i].was, FAULT_PAGE,
+										  file->pages[i].number * FAULT_PAGE) == FAULT_PAGE);
 		if (loss == LOSE_ALL || (loss == LOSE_SOME && fault_random(2) == 0))
 			FAULT_CHECK(__real_ftruncate(file->fd, file->size) == 0);
 		else

@@ -13,7 +13,11 @@
 const PsId layer_tenant = {{0x11, 0x22, 0x33}};
 const PsId layer_timeline = {{0x44, 0x55, 0x66}};
 char test_dir[sizeof(TEST_DIR)] = TEST_DIR;
-LayerSpace test_space = {.dir = test_dir, .tenant = {{0x11, 0x22, 0x33}}, .timeline = {{0x44, 0x55, 0x66}}, .next_number = 1};
+LayerSpace test_space = {
+	.dir = test_dir,
+	.tenant = {{0x11, 0x22, 0x33}},
+	.timeline = {{0x44, 0x55, 0x66}},
+	.next_number = 1};
 
 int
 make_test_dir(void **state)

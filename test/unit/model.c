@@ -110,7 +110,7 @@ record_done(World *w, Branch *b, TransactionId next_xid)
 	w->records++;
 }
 
-/* Forgets all after a record's end: what was never acknowledged and is gone. */
+/* Removes everything after a record's end, which was never acknowledged and was lost. */
 void
 model_cut(Branch *b, XLogRecPtr lsn)
 {

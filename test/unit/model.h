@@ -131,7 +131,7 @@ typedef struct World
 	long checks;
 	long refused;
 	long crashes;
-	long closed; /* branches that nobody used */
+	long closed; /* branches that were not in use */
 	long detached;
 	long files; /* most layer files of a branch */
 	int level;  /* highest level */
@@ -158,7 +158,7 @@ extern void model_remove(World *w, Branch *b);
 extern bool has_children(const World *w, const Branch *b);
 extern Branch *model_named(const World *w, const char *name);
 
-/* ---- what may be gone ---- */
+/* ---- what the store may have removed ---- */
 extern XLogRecPtr model_moment(const Branch *b, TimestampTz when, XLogRecPtr upto);
 extern TimestampTz now_timestamp(void);
 extern void model_move_window(World *w, Branch *b);

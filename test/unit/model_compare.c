@@ -10,7 +10,7 @@
 #include "model.h"
 #include "wire.h"
 
-/* ---- what may be gone ---- */
+/* ---- what the store may have removed ---- */
 
 /*
  * The end of the last record before the first commit or abort later than
@@ -351,7 +351,10 @@ check_branch(World *w, Branch *b, int n, bool all)
 
 /* ---- files ---- */
 
-/* Fails on an entry of a directory that is not one of the names, all of which must be there, nor of the optional ones (a list that NULL ends). */
+/*
+ * Checks that a directory contains all of the names, perhaps some of the optional
+ * ones (a list that ends with NULL), and nothing else.
+ */
 static void
 check_names(const char *dir, const char *const *names, int n, const char *const *optional)
 {
@@ -429,7 +432,7 @@ check_no_strays_of(const World *w, const PsId *tenant, const char *const *timeli
 	check_names(path, timelines, n, NULL);
 }
 
-/* No file that does not belong there.  Nothing may be going on: no flush is due, nobody merges. */
+/* Checks that there are no unexpected files.  The store must be idle: no flush is due, no merge is running. */
 void
 check_no_strays(World *w)
 {

@@ -168,7 +168,10 @@ delete_branch(World *w, Branch *b)
 	return NULL;
 }
 
-/* Into the trash and out again; upkeep: that in which it begins is looked after meanwhile, and nothing is lost for it. */
+/*
+ * Moves a branch to the trash and back.  upkeep: upkeep works on its parent
+ * meanwhile, and must not remove what the branch needs.
+ */
 PsError *
 trash_branch(World *w, Branch *b, bool upkeep)
 {
@@ -298,12 +301,16 @@ attach_tenant(World *w)
 {
 	char id[PS_ID_TEXT];
 
-	PS_TRY(store_attach_tenant(w->s.store, rnd32(w, 2) == 0 ? random_branch(w)->name : ps_id_format(&test_tenant, id), true));
+	PS_TRY(store_attach_tenant(w->s.store,
+							   rnd32(w, 2) == 0 ? random_branch(w)->name : ps_id_format(&test_tenant, id), true));
 	w->pending.kind = PENDING_NOTHING;
 	return NULL;
 }
 
-/* The moment of some commit, or just before it: the LSN is that of the model, or it may be gone. */
+/*
+ * Looks up the time of a random commit, or a time just before it: the LSN must be
+ * that of the model, unless it may have been removed.
+ */
 PsError *
 check_moment(World *w, Branch *b)
 {

@@ -16,7 +16,10 @@ has_crashed(void *arg)
 
 const CancelCheck model_cancel = {has_crashed, NULL};
 
-/* The WAL that the store has is what the model has; after a crash a bit of it may be missing, or a checkpoint be new. */
+/*
+ * Checks that the WAL of the store is that of the model.  After a crash the end
+ * of it may be missing, or there may be a new checkpoint.
+ */
 void
 settle_wal(World *w, Branch *b)
 {
@@ -121,7 +124,10 @@ settle_imported(World *w)
 	ps_error_free(err);
 }
 
-/* A look at what the store has: branches, names, the end of WAL; all as the model has it, but for what was being done. */
+/*
+ * Checks that branches, names and ends of WAL in the store are as in the model,
+ * except for the operation that was interrupted, which is determined here.
+ */
 void
 settle(World *w)
 {
@@ -256,7 +262,7 @@ world_restart(World *w, FaultLoss loss, uint32 crash_percent, void (*change)(Wor
 	settle(w);
 }
 
-/* After a crash the compute's WAL that did not arrive is sent again; or it is gone, as the compute is. */
+/* After a crash: WAL that did not arrive will not be sent again, because the compute crashed, too. */
 void
 forget_unsent(World *w)
 {

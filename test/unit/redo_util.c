@@ -6,13 +6,20 @@
 
 #include "redo_util.h"
 
-/* base: the page before redo; NULL: zeros.  It may be the same memory as page. */
 PsError *
-redo_page(RedoPool *pool, PsRel rel, ForkNumber fork, BlockNumber blk, const char *base, const WalRecord *records, int nrecords,
-		  char *page)
+redo_page(RedoPool *pool, PsRel rel, ForkNumber fork, BlockNumber blk, const char *base, const WalRecord *records,
+		  int nrecords, char *page)
 {
 	PsError *err;
-	RedoJob job = {.rel = rel, .fork = fork, .blk = blk, .has_base = base != NULL, .page = page, .records = records, .nrecords = nrecords, .err = &err};
+	RedoJob job = {
+		.rel = rel,
+		.fork = fork,
+		.blk = blk,
+		.has_base = base != NULL,
+		.page = page,
+		.records = records,
+		.nrecords = nrecords,
+		.err = &err};
 
 	if (base != NULL && base != page)
 		memcpy(page, base, BLCKSZ);

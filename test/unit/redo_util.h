@@ -7,7 +7,8 @@
 
 #include "redo/redo.h"
 
-extern PsError *redo_page(RedoPool *pool, PsRel rel, ForkNumber fork, BlockNumber blk, const char *base, const WalRecord *records, int nrecords,
-						  char *page);
+/* base: the page before redo; NULL: zeros.  It may be the same memory as page. */
+extern PsError *redo_page(RedoPool *pool, PsRel rel, ForkNumber fork, BlockNumber blk, const char *base,
+						  const WalRecord *records, int nrecords, char *page);
 
 #endif /* REDO_UTIL_H */

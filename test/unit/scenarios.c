@@ -10,7 +10,7 @@
 uint64 seed;
 Cluster *cluster;
 
-/* ---- scenarios: each works on a store that build() made ---- */
+/* ---- scenarios: operations on a store that build() created ---- */
 
 Branch *
 named(World *w, const char *name)
@@ -343,7 +343,7 @@ lose_power_at_start(World *w)
 	restart(w, rnd32(w, 4) == 0 ? LOSE_ALL : LOSE_SOME);
 }
 
-/* It goes on as if nothing had been. */
+/* Checks that the store works normally afterwards. */
 void
 go_on(World *w, const Scenario *scenario)
 {

@@ -1,8 +1,8 @@
 /*
  * scenarios.h
- *	  For tests of what the store does when file operations fail: a small store
- *	  with branches and a model of it, things to do with that, each of which makes
- *	  other operations, and what must hold after a restart.
+ *	  For tests of failing file operations: a small store with branches and its
+ *	  model, operations on it that together use all kinds of file operations, and
+ *	  checks after a restart.
  */
 #ifndef SCENARIOS_H
 #define SCENARIOS_H
@@ -11,7 +11,7 @@
 
 #include "cluster_util.h"
 
-/* ThreadSanitizer, which is after races, takes forty times as long over what all keys hold. */
+/* Comparing all keys takes 40 times longer with ThreadSanitizer, which is used to find races. */
 #ifdef __SANITIZE_THREAD__
 #define ALL_KEYS false
 #else
@@ -21,7 +21,7 @@
 extern uint64 seed;
 extern Cluster *cluster; /* to be imported */
 
-/* ---- scenarios: each works on a store that build() made ---- */
+/* ---- scenarios: operations on a store that build() created ---- */
 extern Branch *named(World *w, const char *name);
 extern PsError *wait_flushed(World *w, Branch *b);
 extern PsError *do_create(World *w);

@@ -10,13 +10,19 @@
 
 /* Adds a branch with the first record of the history and nothing else. */
 void
-store_add_seed(TestStore *s, const History *h, const PsId *tenant, const PsId *timeline, const char *name, Timeline **tl)
+store_add_seed(TestStore *s, const History *h, const PsId *tenant, const PsId *timeline, const char *name,
+			   Timeline **tl)
 {
 	ControlFileData control = {0};
 	const WalRecord *checkpoint = &h->gen.records[0];
 	WalState state;
 	LayerSpace space;
-	TimelineSeed seed = {.tenant = *tenant, .timeline = *timeline, .system_identifier = GEN_SYSID, .segment_size = SEGMENT_SIZE, .lsn = checkpoint->end};
+	TimelineSeed seed = {
+		.tenant = *tenant,
+		.timeline = *timeline,
+		.system_identifier = GEN_SYSID,
+		.segment_size = SEGMENT_SIZE,
+		.lsn = checkpoint->end};
 	PsKey key;
 	char id[PS_ID_TEXT];
 	char path[512];
@@ -81,7 +87,19 @@ store_make(TestStore *s, History *h)
 
 	strlcpy(s->dir, store_template, sizeof(s->dir));
 	CHECK(mkdtemp(s->dir) != NULL);
-	s->config = (Config) {.store_dir = s->dir, .bindir = bindir, .redo_helpers = 1, .redo_timeout = 10000, .trash_interval = 86400, .checkpoint_distance = 256, .checkpoint_timeout = 3600, .open_layer_memory = 256, .layer_memory = 1024, .max_ingest_lag = 64, .page_cache_size = 1, .wait_timeout = 30000};
+	s->config = (Config) {
+		.store_dir = s->dir,
+		.bindir = bindir,
+		.redo_helpers = 1,
+		.redo_timeout = 10000,
+		.trash_interval = 86400,
+		.checkpoint_distance = 256,
+		.checkpoint_timeout = 3600,
+		.open_layer_memory = 256,
+		.layer_memory = 1024,
+		.max_ingest_lag = 64,
+		.page_cache_size = 1,
+		.wait_timeout = 30000};
 
 	/* instead of PostgreSQL, which is not needed here: a program that waits for the end of its input */
 	if (!have_bindir)
@@ -268,9 +286,10 @@ compare(Timeline *tl, const History *h, XLogRecPtr end, int n, uint64 *random)
 	compare_at(tl, h, end);
 	for (int i = 0; i < n; i++)
 	{
-		uint64 offset = ((uint64) next_random(random, UINT32_MAX) << 32 | next_random(random, UINT32_MAX)) % (end - first + 1);
+		uint64 number = (uint64) next_random(random, UINT32_MAX) << 32 | next_random(random, UINT32_MAX);
+		uint64 offset = number % (end - first + 1);
 
-		/* records end at MAXALIGNed LSNs; one less than an end is no LSN that anybody reads at (extend_fork() uses it) */
+		/* only MAXALIGNed LSNs: nobody reads at the LSN before a record's end, which extend_fork() uses */
 		compare_if_kept(tl, h, first + MAXALIGN_DOWN(offset));
 	}
 }

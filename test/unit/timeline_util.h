@@ -134,8 +134,7 @@ extern PsRel model_rel(int db, int rel);
 extern Model *history_now(History *h);
 extern Model *history_next(History *h);
 
-/* The records themselves. */
-
+/* Append a record to WAL. */
 extern void gen_main_record(Gen *gen, RmgrId rmid, uint8 info, TransactionId xid, const void *data, uint32 len);
 extern void gen_images(Gen *gen, int db, int rel, int fork, const uint32 *blks, int n, uint32 first_seed);
 extern void gen_create(Gen *gen, int db, int rel);
@@ -145,8 +144,7 @@ extern void gen_relmap(Gen *gen, int db, uint32 seed);
 extern void gen_db_copy(Gen *gen, int from, int to);
 extern void gen_db_drop(Gen *gen, int db);
 
-/* Add a record to a history, and its effects to the model. */
-
+/* Append a record to a history, and its effects to the model. */
 extern void add_main_data(History *h, RmgrId rmid, uint8 info, TransactionId xid, const void *data, uint32 len);
 extern void add_images(History *h, int db, int rel, int fork, const uint32 *blks, int n);
 extern void add_truncate(History *h, int db, int rel, uint32 nblocks);
@@ -155,18 +153,22 @@ extern void add_relmap(History *h, int db);
 extern void add_db_copy(History *h, int from, int to);
 extern void add_switch(History *h);
 extern void add_random_record(History *h);
+
+/* The history of a new branch begins with one shutdown checkpoint. */
 extern void history_begin(History *h, uint64 random);
 extern void history_end(History *h);
 extern int history_find(const History *h, XLogRecPtr lsn);
 
 /* ---- the store ---- */
-extern void store_add_seed(TestStore *s, const History *h, const PsId *tenant, const PsId *timeline, const char *name, Timeline **tl);
+extern void store_add_seed(TestStore *s, const History *h, const PsId *tenant, const PsId *timeline, const char *name,
+						   Timeline **tl);
 extern void store_make(TestStore *s, History *h);
 extern PsError *store_try_open(TestStore *s);
 extern void store_reopen(TestStore *s);
 extern void remove_tree(const char *dir);
 extern const char *store_path(const TestStore *s, const char *name, char path[512]);
-extern PsError *push(WalReceiver *receiver, const History *h, XLogRecPtr from, XLogRecPtr to, uint64 *random, XLogRecPtr *flushed);
+extern PsError *push(WalReceiver *receiver, const History *h, XLogRecPtr from, XLogRecPtr to, uint64 *random,
+					 XLogRecPtr *flushed);
 
 /* ---- comparing ---- */
 extern void compare_at(Timeline *tl, const History *h, XLogRecPtr lsn);

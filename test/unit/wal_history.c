@@ -93,7 +93,10 @@ gen_images(Gen *gen, int db, int rel, int fork, const uint32 *blks, int n, uint3
 	for (int i = 0; i < n; i++)
 	{
 		XLogRecordBlockHeader bh = {.id = i, .fork_flags = fork | BKPBLOCK_HAS_IMAGE | (i > 0 ? BKPBLOCK_SAME_REL : 0)};
-		XLogRecordBlockImageHeader ih = {.length = test_image_size, .hole_offset = test_image_size, .bimg_info = BKPIMAGE_HAS_HOLE | BKPIMAGE_APPLY};
+		XLogRecordBlockImageHeader ih = {
+			.length = test_image_size,
+			.hole_offset = test_image_size,
+			.bimg_info = BKPIMAGE_HAS_HOLE | BKPIMAGE_APPLY};
 		RelFileNode node = {SPC, FIRST_DB + db, FIRST_REL + rel};
 
 		appendBinaryStringInfo(&body, (char *) &bh, SizeOfXLogRecordBlockHeader);
@@ -149,8 +152,9 @@ gen_commit(Gen *gen, TransactionId xid, TimestampTz when, bool abort, int db, in
 		memcpy(p, &node, sizeof(node));
 		p += sizeof(node);
 	}
-	gen_main_record(gen, RM_XACT_ID, (abort ? XLOG_XACT_ABORT : XLOG_XACT_COMMIT) | (rel >= 0 ? XLOG_XACT_HAS_INFO : 0), xid,
-					data, p - data);
+	gen_main_record(gen, RM_XACT_ID,
+					(abort ? XLOG_XACT_ABORT : XLOG_XACT_COMMIT) | (rel >= 0 ? XLOG_XACT_HAS_INFO : 0), xid, data,
+					p - data);
 }
 
 void
