@@ -42,7 +42,8 @@ extern bool ps_rehearsal;                 /* .rehearsal: see rehearsal.c (defaul
 extern int ps_max_wal_lag;                /* .max_wal_lag, MB not yet acknowledged before smgr calls sleep (default 512, 0: off) */
 extern bool ps_wait_for_commits_in_doubt; /* .wait_for_commits_in_doubt (default on) */
 
-extern void settings_init(void); /* from _PG_init: defines them, and sets with PGC_S_OVERRIDE what the rules need (FACTS) */
+/* From _PG_init: defines the settings, and sets with PGC_S_OVERRIDE what a compute needs (docs/postgres-facts.md, section 9). */
+extern void settings_init(void);
 
 /* ---- rehearsal.c ---- */
 extern void rehearsal_end(void) pg_attribute_noreturn(); /* the last of shmem_startup_hook */

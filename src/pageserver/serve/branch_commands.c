@@ -9,6 +9,7 @@
 #include "backup/backup.h"
 #include "serve/commands.h"
 #include "sqlstate.h"
+#include "store/trash_mark.h"
 
 /* What WAL waits for before it is taken (wal, NULL: nothing), else what ingest waits for. malloc'd. */
 static char *
@@ -49,8 +50,8 @@ list_deleted(Session *session)
 		values[v++] = command_id_text(&info->timeline);
 		values[v++] = command_id_text(&info->tenant);
 		values[v++] = pg_strdup(info->parent);
-		values[v++] = command_time_text(true, list[i].when);
-		values[v++] = psprintf(INT64_FORMAT, list[i].time_left);
+		values[v++] = command_time_text(list[i].when != 0, list[i].when);
+		values[v++] = list[i].time_left != TRASH_MARK_NEVER ? psprintf(INT64_FORMAT, list[i].time_left) : NULL;
 		values[v++] = psprintf(UINT64_FORMAT, info->layer_bytes);
 		values[v++] = psprintf(UINT64_FORMAT, info->wal_bytes);
 		values[v++] = pg_strdup(list[i].by);
@@ -440,7 +441,7 @@ run_branch_compact(Session *session, char **args, int nargs)
 	TimelineInfo info;
 
 	PS_TRY(command_find_branch(session, args[0], &tl));
-	PS_TRY(upkeep_timeline(tl, true));
+	PS_TRY(maintain_timeline(tl, true));
 	timeline_info(tl, &info);
 	if (info.error[0] != '\0')
 		conn_send_notice(&session->conn, info.error);

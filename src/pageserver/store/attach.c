@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "sqlstate.h"
-#include "base/sync.h"
+#include "base/fs.h"
 #include "timeline/timeline_impl.h"
 
 /* ---- the mark ---- */
@@ -40,7 +40,7 @@ static PsError *
 set_mark(const Tenant *tenant, bool detached)
 {
 	char *path = mark_path(tenant);
-	PsError *err = set_mark_file(path, detached);
+	PsError *err = fs_set_mark(path, detached);
 
 	pfree(path);
 	return err;
@@ -276,6 +276,8 @@ tenant_begin_change(Store *store, const char *name, bool deleted, Tenant **resul
 		err = ps_error(PS_SQLSTATE_STATE, "tenant %s is attached", ps_id_format(&id, text));
 	else if (tenant->deleted != deleted)
 		err = tenant_detached_error(tenant);
+	else if (deleted)
+		err = trash_mark_check(&tenant->trash_mark, tenant->dir);
 	if (err == NULL)
 	{
 		tenant->life = TENANT_CHANGING;
@@ -451,11 +453,26 @@ put_in_store(Store *store, Tenant *tenant, Timeline **timelines, int n)
 static PsError *
 sync_tenant(const Tenant *tenant)
 {
-	PsError *err = sync_new_tree(tenant->dir);
+	PsError *err = fs_sync_new_tree(tenant->dir);
 
 	if (err == NULL)
-		err = sync_parent(tenant->dir);
+		err = fs_sync_parent(tenant->dir);
 	return err == NULL ? NULL : ps_error_hint(err, "Check the disk, then copy the tenant's directory again, if it was copied: what could not be written may read well, and be gone after a power failure.");
+}
+
+/* Of one that is CHANGING: the start may not have been able to read the mark. */
+static PsError *
+check_not_deleted(Tenant *tenant)
+{
+	bool deleted;
+
+	PS_TRY(trash_mark_read(tenant->dir, tenant->store->clock, &tenant->trash_mark, &deleted));
+	if (!deleted)
+		return NULL;
+	pthread_mutex_lock(&tenant->store->lock);
+	tenant->deleted = true;
+	pthread_mutex_unlock(&tenant->store->lock);
+	return tenant_detached_error(tenant);
 }
 
 /* Whoever insists has it, whoever else has it. */
@@ -483,7 +500,9 @@ store_attach_tenant(Store *store, const char *name, bool force)
 	if (!ps_id_parse(name, &id) && !find_detached(store, name, false, &id))
 		return no_such_tenant(name);
 	PS_TRY(begin_attach(store, &id, force, &tenant));
-	err = tenant_read(tenant);
+	err = check_not_deleted(tenant);
+	if (err == NULL)
+		err = tenant_read(tenant);
 	if (err == NULL)
 		err = claim(tenant, force);
 	if (err == NULL)
