@@ -3,7 +3,7 @@
  *	  For tests: a small handmade data directory that can be imported, and the
  *	  keys that the import must create.
  *
- * Include after ps_fe.h and cmocka.h.
+ * Include it after ps_fe.h and the header of cmocka.
  */
 #ifndef CLUSTER_UTIL_H
 #define CLUSTER_UTIL_H

@@ -2,7 +2,7 @@
  * layer_util.h
  *	  For tests of layers: ids, a directory, generated values.
  *
- * Include after ps_fe.h and cmocka.h.
+ * Include it after ps_fe.h and the header of cmocka.
  */
 #ifndef LAYER_UTIL_H
 #define LAYER_UTIL_H
