@@ -63,7 +63,7 @@ cluster_page(char *page, int seed, BlockNumber blk)
 	for (int i = 0; i < BLCKSZ; i++)
 		page[i] = (char) (i * 13 + seed * 7 + blk);
 	((PageHeader) page)->pd_upper = 4096;
-	page_set_checksum(page, blk);
+	page_checksum_set(page, blk);
 }
 
 /* One page of a relation, which the import must find. */
