@@ -76,102 +76,104 @@ static const Setting settings[] = {
 	 "directory; or, if that has a comma in its path or a path that is too long for\n"
 	 "a socket, one that is made below the directory of PostgreSQL's sockets."},
 	{NULL, INT_SETTING(max_connections, UNIT_NONE, 1, 100000, "500"), NULL, true,
-	 "Page streams at a time: a backend of a compute has one from the first page on\n"
-	 "that it reads.  If there are more backends, those that need one at the moment\n"
-	 "get those of others, shared out evenly among the branches.  WAL has streams of\n"
-	 "its own, one for each branch; other connections, as those of pageserver_ctl,\n"
-	 "have as many again, or 100 if that is more."},
+	 "Page streams that may be open at the same time.  A backend of a compute has one\n"
+	 "from its first read on.  If there are more backends than streams, a backend that\n"
+	 "needs one gets an idle one of another backend; branches share them evenly.  WAL\n"
+	 "has a stream of its own for each branch.  Other connections, such as those of\n"
+	 "pageserver_ctl, have a limit of their own: this number, but at least 100."},
 
 	{"Reading files", STRING_SETTING(io_method, "io_uring"), check_io_method, false,
-	 "How values that are not in the kernel's page cache are read, all that a request\n"
-	 "needs at once: io_uring; worker, by threads, also if the kernel refuses io_uring;\n"
-	 "or sync, one after the other."},
+	 "How values that are not in the kernel's page cache are read; all that one request\n"
+	 "needs is read at the same time: io_uring; worker (by threads; also used if the\n"
+	 "kernel refuses io_uring); or sync (one after the other)."},
 	{NULL, INT_SETTING(io_workers, UNIT_NONE, 1, 1024, "32"), NULL, false,
-	 "Threads that read if that is done by threads."},
+	 "Threads of the method \"worker\"."},
 
 	{"Redo", STRING_SETTING(bindir, ""), check_directory, false,
 	 "Absolute path of the directory of PostgreSQL's programs (postgres, initdb).\n"
 	 "Empty: the directory of the program pageserver itself."},
 	{NULL, INT_SETTING(redo_helpers, UNIT_NONE, 0, 256, "0"), NULL, false,
 	 "Most redo helpers (processes of stock PostgreSQL that apply WAL records to\n"
-	 "pages) of one tenant.  0: one for each processor."},
+	 "pages) for each tenant.  0: as many as there are processors."},
 	{NULL, INT_SETTING(redo_timeout, UNIT_MS, 100, INT_MAX, "60s"), NULL, true,
-	 "A redo helper that takes longer than this for one request is replaced."},
+	 "A redo helper that does not finish a request within this time is replaced."},
 
 	{"Ingest and flush", INT_SETTING(checkpoint_distance, UNIT_MB, 1, 65536, "256MB"), NULL, true,
-	 "WAL that the layer in memory covers before it is written as a file."},
+	 "Amount of WAL in the layer in memory at which it is written to a file."},
 	{NULL, INT_SETTING(checkpoint_timeout, UNIT_S, 1, 7 * 86400, "10min"), NULL, true,
-	 "Age at which the layer in memory is written although it is small."},
+	 "Age at which the layer in memory is written to a file, even if it is small."},
 	{NULL, INT_SETTING(open_layer_memory, UNIT_MB, 1, 65536, "256MB"), NULL, true,
-	 "Memory for the index of the layer in memory before it is written."},
+	 "Size of the index of the layer in memory at which it is written to a file."},
 	{NULL, INT_SETTING(layer_memory, UNIT_MB, 2, 1024 * 1024, "1GB"), NULL, true,
-	 "Memory for the layers in memory of all branches together: beyond half of it\n"
-	 "the larger ones are written early, and one branch may have no more than that\n"
-	 "half.  At the limit WAL of branches that have more than their share is taken\n"
-	 "only as fast as their layers are written."},
+	 "Memory for the layers in memory of all branches together.  Beyond half of it the\n"
+	 "larger layers are written early; no branch may use more than that half.  At the\n"
+	 "limit, WAL of branches that use more than their share is accepted only as fast as\n"
+	 "their layers are written."},
 	{NULL, INT_SETTING(max_ingest_lag, UNIT_MB, 1, 65536, "64MB"), NULL, true,
-	 "WAL that may be received and not yet visible to reads; beyond this, the store\n"
-	 "takes WAL only as fast as it can file it."},
+	 "Amount of WAL that may be received but not yet visible to reads.  Beyond this the\n"
+	 "store accepts WAL only as fast as it can make it visible."},
 	{NULL, INT_SETTING(page_cache_size, UNIT_MB, 0, 1024 * 1024, "128MB"), NULL, false,
-	 "Memory for pages that were reconstructed."},
+	 "Memory for reconstructed pages."},
 	{NULL, INT_SETTING(max_open_layer_files, UNIT_NONE, 8, 30000, "4000"), NULL, true,
-	 "Most layer files that are open at a time; those that have not been read for\n"
-	 "the longest time are closed.  Each takes a file descriptor and a memory mapping,\n"
-	 "and up to 32 kB of memory for its dictionary.\n"
-	 "If the system allows fewer descriptors, it is what that leaves."},
+	 "Most layer files that are open at the same time; those that were least recently\n"
+	 "read are closed.  Each needs a file descriptor, a memory mapping and up to 32 kB\n"
+	 "of memory for its dictionary.  It is lowered if the system allows fewer\n"
+	 "descriptors."},
 	{NULL, INT_SETTING(min_free_space, UNIT_MB, 0, 1024 * 1024, "512MB"), NULL, true,
-	 "Free disk space below which no more WAL is taken: commits wait, reads go on.\n"
-	 "It is what writing the layers in memory may need: at least checkpoint_distance.\n"
-	 "Merges and image files leave it alone, too."},
+	 "Free disk space below which no WAL is accepted: commits wait, reads continue.\n"
+	 "Writing the layers in memory may need this space: set it to checkpoint_distance\n"
+	 "at least.  Merges and image files do not use it either."},
 	{NULL, STRING_SETTING(wal_compression, "zstd"), check_wal_compression, true,
-	 "How WAL files are kept of which all is in layer files: zstd or none.  \"zstd -d\"\n"
-	 "makes of a compressed one what pg_waldump reads."},
+	 "Compression of WAL files whose contents are all in layer files: zstd or none.\n"
+	 "\"zstd -d\" restores a file that pg_waldump can read."},
 	{NULL, INT_SETTING(wait_timeout, UNIT_MS, 1, INT_MAX, "60s"), NULL, true,
-	 "How long a read waits for WAL that it needs."},
+	 "How long a read waits for the WAL that it needs."},
 	{NULL, INT_SETTING(idle_timeline_timeout, UNIT_S, 0, INT_MAX / 1000, "5min"), NULL, true,
-	 "A branch is opened when it is first used.  When nobody has used it for this\n"
-	 "long, and all of its WAL is in layer files (checkpoint_timeout), it is closed:\n"
-	 "it needs no memory, threads and open files then.  0: it stays open."},
+	 "A branch is opened when it is first used.  When nobody has used it for this time\n"
+	 "and all of its WAL is in layer files (checkpoint_timeout), it is closed, and then\n"
+	 "needs no memory, threads or open files.  0: never."},
 
 	{"Compaction", INT_SETTING(compaction_workers, UNIT_NONE, 0, 64, "1"), NULL, false,
-	 "Threads that merge layer files, make image files and remove what nobody can\n"
-	 "read any more; and as many that merge files as they were flushed, and do\n"
-	 "nothing else.  0: nothing of that is done, and files pile up."},
+	 "Threads that merge layer files, create image files and remove what nobody can\n"
+	 "read any more.  As many other threads only merge newly flushed files.  0: nothing\n"
+	 "of this is done, and files pile up."},
 	{NULL, INT_SETTING(compaction_threshold, UNIT_NONE, 2, 1000, "4"), NULL, true,
-	 "Files as they were flushed that are merged into files ordered by key."},
+	 "Number of newly flushed files that are merged into files ordered by key."},
 	{NULL, INT_SETTING(compaction_fanout, UNIT_NONE, 2, 1000, "4"), NULL, true,
-	 "Such merged sets of one level that are merged into one of the next."},
+	 "Number of merged sets of one level that are merged into one of the next level."},
 	{NULL, INT_SETTING(compaction_backlog, UNIT_NONE, 2, 100000, "40"), NULL, true,
-	 "Files as they were flushed that wait to be merged, at which the store takes WAL\n"
-	 "only as fast as it merges.  From half as many on it becomes slower and slower.\n"
-	 "At least compaction_threshold.  If files cannot be merged, for want of disk space\n"
-	 "or because one is damaged, WAL is taken at a megabyte a second."},
+	 "Number of newly flushed files waiting to be merged at which the store accepts WAL\n"
+	 "only as fast as it merges.  It slows down gradually from half of this number on.\n"
+	 "At least compaction_threshold.  If files cannot be merged because the disk is full\n"
+	 "or one is damaged, WAL is accepted at one megabyte per second."},
 	{NULL, INT_SETTING(target_file_size, UNIT_MB, 1, 65536, "128MB"), NULL, true,
-	 "Size of a merged file or an image file, about."},
+	 "Approximate size of a merged file or an image file."},
 	{NULL, INT_SETTING(compaction_memory, UNIT_MB, 1, 65536, "64MB"), NULL, true,
-	 "Memory that a merge may use, about, for each thread."},
+	 "Approximate memory that a merge may use, for each thread."},
 	{NULL, INT_SETTING(image_delta_records, UNIT_NONE, 1, 1000000, "16"), NULL, true,
-	 "An image file of a range of pages is made when so many records for each page have\n"
-	 "come since the last one, on an average, ..."},
+	 "An image file of a range of pages is created when there are this many records per\n"
+	 "page, on average, since the last one, ..."},
 	{NULL, INT_SETTING(image_delta_percent, UNIT_NONE, 1, 10000, "300"), NULL, true,
-	 "... or records that take this many percent of its size ..."},
+	 "... or when the records have reached this percentage of its size, ..."},
 	{NULL, INT_SETTING(image_delta_layers, UNIT_NONE, 1, 1000, "8"), NULL, true,
-	 "... or a tenth of either, in so many files above each other."},
+	 "... or a tenth of either, if the records are spread over this many files."},
 
 	{"History", INT_SETTING(gc_horizon, UNIT_MB, 0, INT_MAX, "64MB"), NULL, true,
-	 "WAL, counted back from the newest, at every moment of which a branch can begin ..."},
+	 "A branch can begin at any point within this amount of WAL, counted back from the\n"
+	 "newest, ..."},
 	{NULL, INT_SETTING(pitr_interval, UNIT_S, 0, INT_MAX, "7d"), NULL, true,
-	 "... and time, counted back from now.  What is older than both is removed, but for\n"
-	 "the moments at which branches begin.  Counted is the time that the store has run\n"
-	 "since it took the WAL: no clock that is set can make it older."},
+	 "... and within this time, counted back from now.  What is older than both is\n"
+	 "removed, except the points at which branches begin.  The time that counts is how\n"
+	 "long the store has run since it received the WAL, so that setting a clock makes\n"
+	 "nothing older."},
 
 	{"Trash", INT_SETTING(trash_interval, UNIT_S, 0, INT_MAX, "7d"), NULL, false,
-	 "How long a branch or tenant that was deleted can be had back (\"branch undelete\").\n"
-	 "It takes its space until then (\"branch list --deleted\").  Counted is the time that\n"
-	 "the store runs.  0: what is deleted is gone at once."},
+	 "How long a deleted branch or tenant can be restored (\"branch undelete\").  It\n"
+	 "needs its disk space until then (\"branch list --deleted\").  The time that counts\n"
+	 "is how long the store has run.  0: it is removed at once."},
 
 	{"Log", STRING_SETTING(log_level, "log"), check_log_level, true,
-	 "Least level that is logged: debug, log or warning."},
+	 "Lowest level that is logged: debug, log or warning."},
 };
 
 static PsError *

@@ -11,17 +11,17 @@
 #include "pg/walstate.h"
 
 /*
- * Checks length, CRC, version and layout constants of pg_control; "what" names
- * it in errors.
+ * Checks length, CRC, version and layout constants of a control file; "what" names it
+ * in errors (CORRUPTED, or STATE if it belongs to another version or build).
  */
 extern PsError *control_decode(const char *data, size_t len, const char *what, ControlFileData *control);
 
-/* Where the control file says that the cluster was shut down cleanly; else an error that says what to do. */
+/* An error with a hint unless the control file says that the cluster was shut down cleanly. */
 extern PsError *control_check_shutdown(const ControlFileData *control, const char *pgdata);
 
 /*
- * pg_control of a cluster that was shut down with the checkpoint record at
- * checkpoint_lsn.  "base" gives what never changes (identifiers, layout).
+ * Makes the control file of a cluster that was shut down with the checkpoint record at
+ * checkpoint_lsn.  "base" has what never changes: identifiers and layout.
  */
 extern void control_make(const ControlFileData *base, const WalState *state, const CheckPoint *checkpoint,
 						 XLogRecPtr checkpoint_lsn, pg_time_t now, char out[PG_CONTROL_FILE_SIZE]);
