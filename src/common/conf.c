@@ -74,7 +74,7 @@ line_sets(const ConfLine *line, const char *name)
 	return line->name_len == strlen(name) && pg_strncasecmp(line->name, name, line->name_len) == 0;
 }
 
-/* As GUC_scanstr(), but for octal escapes, which stay as they are. */
+/* Like GUC_scanstr(), except that octal escapes stay as they are. */
 static char *
 unquote(const char *p, const char *end)
 {

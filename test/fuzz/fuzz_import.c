@@ -16,8 +16,7 @@
 #include "catalog/catversion.h"
 #include "port/pg_crc32c.h"
 
-#include "backup/backup.h"
-#include "backup/import.h"
+#include "backup/backup_impl.h"
 #include "fuzz.h"
 #include "bytes.h"
 #include "pg/control.h"

@@ -13,7 +13,7 @@
 #include <dirent.h>
 #include <sys/stat.h>
 
-#include "backup/backup.h"
+#include "backup/backup_impl.h"
 #include "base/config.h"
 #include "fuzz.h"
 #include "layer/layer_dict.h"
@@ -22,7 +22,7 @@
 #include "wal/reader.h"
 #include "wire.h"
 #include "redo_proto.h"
-#include "serve/session.h"
+#include "serve/commands.h"
 #include "timeline/timeline_impl.h"
 
 /* A record larger than this is no seed. */

@@ -16,8 +16,7 @@
 #include "catalog/catversion.h"
 #include "storage/bufpage.h"
 
-#include "backup/backup.h"
-#include "backup/import.h"
+#include "backup/backup_impl.h"
 #include "pg/relsize.h"
 
 #ifndef SEGMENT_SIZE
@@ -102,7 +101,7 @@ cluster_page(char *page, int seed, BlockNumber blk)
 	for (int i = 0; i < BLCKSZ; i++)
 		page[i] = (char) (i * 13 + seed * 7 + blk);
 	((PageHeader) page)->pd_upper = 4096;
-	page_set_checksum(page, blk);
+	page_checksum_set(page, blk);
 }
 
 /* One page of a relation, which the import must find. */

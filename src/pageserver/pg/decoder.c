@@ -301,8 +301,8 @@ check_record_len(XLogRecPtr start, uint32 len)
 }
 
 /*
- * A whole record: header and CRC; crc is that of what is behind its header.  The
- * record after an overwritten one must name it (xlogrecovery.c,
+ * Checks the header and the CRC of a whole record; crc is the sum of all bytes after its
+ * header.  The record that follows an overwritten one must name it (xlogrecovery.c,
  * VerifyOverwriteContrecord()).
  */
 static PsError *

@@ -1,13 +1,14 @@
 /*
- * settings.c
- *	  The settings files of a branch: those that are kept with it
- *	  (branch_settings.h), else those that came with its import.
+ * backup_settings.c
+ *	  The settings files of a backup: those kept with the branch
+ *	  (branch_settings.h) or, if there are none, those of its import.
  */
 #include "ps_fe.h"
 
-#include "backup/backup.h"
+#include "backup/basebackup.h"
+#include "backup/datadir.h"
 
-/* "" for what is no settings file of the import. */
+/* Reads a settings file of the import.  *text is unchanged if there was none. */
 static PsError *
 read_imported(Timeline *tl, XLogRecPtr lsn, const char *name, char **text)
 {

@@ -1,10 +1,9 @@
 /*
- * checksum.c
+ * page_checksum.c
  *	  Data checksums of pages, as PostgreSQL computes them.
  *
- * A file of its own so that checksum_impl.h, which holds code and wants to be
- * vectorized, is compiled once with the flags that PostgreSQL uses for it
- * (src/backend/storage/page/Makefile).
+ * checksum_impl.h, which is code, is included here only.  The Makefile compiles
+ * this file with the flags that PostgreSQL uses for it.
  */
 #include "ps_fe.h"
 
@@ -12,18 +11,17 @@
 #include "storage/checksum.h"
 #include "storage/checksum_impl.h"
 
-#include "backup/backup.h"
+#include "backup/backup_impl.h"
 
 void
-page_set_checksum(char *page, BlockNumber blk)
+page_checksum_set(char *page, BlockNumber blk)
 {
 	if (!PageIsNew(page))
 		((PageHeader) page)->pd_checksum = pg_checksum_page(page, blk);
 }
 
-/* A new page has no checksum; that it must then be all zeros is PageIsVerifiedExtended()'s rule. */
 bool
-page_checksum_is_right(const char *page, BlockNumber blk, uint16 *expected)
+page_checksum_matches(const char *page, BlockNumber blk, uint16 *expected)
 {
 	PGAlignedBlock copy;
 
@@ -32,7 +30,7 @@ page_checksum_is_right(const char *page, BlockNumber blk, uint16 *expected)
 		*expected = 0;
 		return page_is_zero(page);
 	}
-	memcpy(copy.data, page, BLCKSZ); /* pg_checksum_page() writes to the page while it works */
+	memcpy(copy.data, page, BLCKSZ); /* pg_checksum_page() temporarily modifies the page */
 	*expected = pg_checksum_page(copy.data, blk);
 	return *expected == ((PageHeader) page)->pd_checksum;
 }

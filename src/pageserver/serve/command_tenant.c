@@ -1,6 +1,6 @@
 /*
- * tenant_commands.c
- *	  The commands for tenants: detach, attach, delete, undelete, list.
+ * command_tenant.c
+ *	  Commands for tenants.
  */
 #include "ps_fe.h"
 
@@ -8,9 +8,10 @@
 
 #include "serve/commands.h"
 #include "sqlstate.h"
+#include "store/trash_mark.h"
 
 static PsError *
-detach(Session *session, const char *name)
+detach_tenant(Session *session, const char *name)
 {
 	Store *store = session->server->store;
 	Timeline **timelines;
@@ -19,21 +20,25 @@ detach(Session *session, const char *name)
 
 	PS_TRY(store_begin_detach(store, name, &session->cancel, &tenant, &timelines, &n));
 	for (int i = 0; i < n; i++)
-		server_end_users(session->server, timelines[i], session);
+		sessions_end_users(session->server, timelines[i], session);
 	store_end_detach(store, tenant, timelines, n);
 	audit_log(session->who, "tenant \"%s\" detached", name);
 	return NULL;
 }
 
 PsError *
-run_tenant_detach(Session *session, char **args, int nargs)
+command_tenant_detach(Session *session, char **args, int nargs)
 {
-	PS_TRY(detach(session, args[0]));
+	PS_TRY(detach_tenant(session, args[0]));
 	conn_send_complete(&session->conn, "DETACH TENANT");
 	return NULL;
 }
 
-/* The tenant of that id, or with such a branch that begins in no other; which is enough to say what is in service. */
+/*
+ * Finds an attached, detached or deleted tenant by its id, or an attached tenant
+ * by the name of one of its branches.  Returns false if the name is neither.
+ * *found is all zeros if there is no such tenant.
+ */
 static bool
 find_tenant(Session *session, const char *name, TenantInfo *found)
 {
@@ -61,56 +66,56 @@ find_tenant(Session *session, const char *name, TenantInfo *found)
 	return by_id;
 }
 
-/* Was it done?  Perhaps only until the next start. */
+/* Was the change made?  With an unknown outcome it may be undone by the next start. */
 static bool
 is_done(const PsError *err)
 {
 	return err == NULL || ps_error_is(err, PS_SQLSTATE_UNKNOWN);
 }
 
-/* One that is attached only with force; what is in the trash already goes for good with purge. */
+/*
+ * tenant_delete TENANT [force] [purge]: an attached tenant is deleted with force
+ * only; with purge it is deleted for good, also from the trash.
+ */
 PsError *
-run_tenant_delete(Session *session, char **args, int nargs)
+command_tenant_delete(Session *session, char **args, int nargs)
 {
 	Store *store = session->server->store;
 	char id[PS_ID_TEXT];
 	const char *name = args[0];
 	TenantInfo info;
+	bool force;
+	bool purge;
 	PsError *err;
-	bool force = false;
-	bool purge = session->server->config->trash_interval == 0;
 
-	for (int i = 1; i < nargs; i++)
-		if (pg_strcasecmp(args[i], "force") == 0)
-			force = true;
-		else if (pg_strcasecmp(args[i], "purge") == 0)
-			purge = true;
-		else
-			return ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected force or purge", args[i]);
+	PS_TRY(command_parse_options(args, nargs, 1, &force, &purge));
+	if (session->server->config->trash_interval == 0)
+		purge = true;
 	if (find_tenant(session, name, &info) && info.attached)
 	{
 		if (!force)
-			return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "tenant \"%s\" is in service, with %d branches", name, info.branches),
+			return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "tenant \"%s\" is attached and has %d branches", name, info.branches),
 								 "Detach it first, or use --force.");
-		PS_TRY(detach(session, name));
-		/* the names of its branches are no longer known */
+		PS_TRY(detach_tenant(session, name));
+		/* a branch's name does not find a detached tenant */
 		name = ps_id_format(&info.id, id);
 	}
 	if (!info.deleted)
 	{
 		err = store_trash_tenant(store, name, session->who);
-		/* a branch's name finds what is in the trash only there */
+		/* store_trash_tenant() does not find a tenant in the trash by the name of a branch, store_purge_tenant() does */
 		if (err != NULL && purge && ps_error_is(err, PS_SQLSTATE_NOT_FOUND))
 			ps_error_free(err);
 		else
 		{
 			if (is_done(err))
-				audit_log(session->who, "tenant \"%s\" deleted%s", name, purge ? "" : ", it is in the trash");
+				audit_log(session->who, "tenant \"%s\" deleted%s", name, purge ? "" : " (moved to the trash)");
 			PS_TRY(err);
 		}
 	}
 	else if (!purge)
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "tenant \"%s\" is deleted already", name), "With --purge it goes for good.");
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "tenant \"%s\" is already deleted", name),
+							 "Use --purge to remove it from the trash for good.");
 	if (purge)
 	{
 		err = store_purge_tenant(store, name);
@@ -123,16 +128,16 @@ run_tenant_delete(Session *session, char **args, int nargs)
 }
 
 PsError *
-run_tenant_undelete(Session *session, char **args, int nargs)
+command_tenant_undelete(Session *session, char **args, int nargs)
 {
 	PS_TRY(store_undelete_tenant(session->server->store, args[0]));
-	audit_log(session->who, "tenant \"%s\" taken out of the trash, it is detached", args[0]);
+	audit_log(session->who, "tenant \"%s\" restored from the trash; it is detached", args[0]);
 	conn_send_complete(&session->conn, "UNDELETE TENANT");
 	return NULL;
 }
 
 PsError *
-run_tenant_attach(Session *session, char **args, int nargs)
+command_tenant_attach(Session *session, char **args, int nargs)
 {
 	if (nargs > 1 && pg_strcasecmp(args[1], "force") != 0)
 		return ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected force", args[1]);
@@ -143,7 +148,7 @@ run_tenant_attach(Session *session, char **args, int nargs)
 }
 
 PsError *
-run_tenant_list(Session *session, char **args, int nargs)
+command_tenant_list(Session *session, char **args, int nargs)
 {
 	static const Column columns[] = {
 		{"tenant", TEXTOID},
@@ -178,7 +183,7 @@ run_tenant_list(Session *session, char **args, int nargs)
 		if (list[i].deleted != deleted)
 			continue;
 		rows++;
-		when = command_time_text(deleted, list[i].when);
+		when = command_time_text(deleted && list[i].when != 0, list[i].when);
 		snprintf(left, sizeof(left), INT64_FORMAT, list[i].time_left);
 
 		snprintf(sysid, sizeof(sysid), UINT64_FORMAT, list[i].system_identifier);
@@ -190,7 +195,7 @@ run_tenant_list(Session *session, char **args, int nargs)
 		values[3] = branches;
 		values[4] = list[i].names;
 		values[5] = when;
-		values[6] = deleted ? left : NULL;
+		values[6] = deleted && list[i].time_left != TRASH_MARK_NEVER ? left : NULL;
 		values[7] = list[i].by;
 		conn_send_row(conn, values, lengthof(columns));
 		free(when);

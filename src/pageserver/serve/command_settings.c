@@ -1,6 +1,6 @@
 /*
- * settings_commands.c
- *	  The commands for the settings of a branch's computes.
+ * command_settings.c
+ *	  Commands for the settings that the computes of a branch start with.
  */
 #include "ps_fe.h"
 
@@ -8,27 +8,14 @@
 
 #include "catalog/pg_type_d.h"
 
-#include "backup/backup.h"
+#include "backup/basebackup.h"
 #include "json_text.h"
 #include "sqlstate.h"
-#include "serve/audit.h"
 #include "serve/commands.h"
 
-static PsError *
-parse_version(const char *text, uint64 *version)
-{
-	char *end;
-
-	errno = 0;
-	*version = strtoull(text, &end, 10);
-	if (*text < '0' || *text > '9' || *end != '\0' || errno != 0)
-		return ps_error(PS_SQLSTATE_SYNTAX, "\"%s\" is not the number of a version", text);
-	return NULL;
-}
-
-/* BRANCH: its versions, oldest first. */
+/* settings_list BRANCH: the versions, oldest first. */
 PsError *
-run_settings_list(Session *session, char **args, int nargs)
+command_settings_list(Session *session, char **args, int nargs)
 {
 	static const Column columns[] = {{"version", INT8OID}, {"time", INT8OID}, {"by", TEXTOID}, {"error", TEXTOID}};
 	Timeline *tl;
@@ -44,7 +31,7 @@ run_settings_list(Session *session, char **args, int nargs)
 		PsError *err = timeline_read_settings(tl, versions[i], &settings);
 		char *values[lengthof(columns)];
 
-		/* it went meanwhile: there are newer ones */
+		/* it has been removed because there are newer versions */
 		if (err != NULL && ps_error_is(err, PS_SQLSTATE_NOT_FOUND))
 		{
 			ps_error_free(err);
@@ -65,11 +52,12 @@ run_settings_list(Session *session, char **args, int nargs)
 }
 
 /*
- * BRANCH [VERSION]: each file, and "options", in a row of its own.  Without
- * VERSION what the next base backup has; version 0: of the import.
+ * settings_read BRANCH [VERSION]: one row for each file and one for "options".
+ * Without VERSION these are the settings of the next base backup; version 0 is
+ * what the import brought.
  */
 PsError *
-run_settings_read(Session *session, char **args, int nargs)
+command_settings_read(Session *session, char **args, int nargs)
 {
 	static const Column columns[] = {{"version", INT8OID}, {"name", TEXTOID}, {"text", TEXTOID}};
 	BranchSettings settings;
@@ -80,7 +68,7 @@ run_settings_read(Session *session, char **args, int nargs)
 	PS_TRY(command_find_branch(session, args[0], &tl));
 	if (nargs > 1)
 	{
-		PS_TRY(parse_version(args[1], &version));
+		PS_TRY(command_parse_number("settings version", args[1], &version));
 		PS_TRY(timeline_read_settings(tl, version, &settings));
 	}
 	else
@@ -104,45 +92,46 @@ run_settings_read(Session *session, char **args, int nargs)
 	return NULL;
 }
 
-/* A member of the object that came, as branch_settings.h has texts; null or nothing: NULL. */
+/* Decodes a member of the client's object; *text is unchanged if it is missing or null. */
 static PsError *
-take_text(json_t *object, const char *name, char **text)
+parse_text(json_t *object, const char *name, char **text)
 {
 	json_t *value = json_object_get(object, name);
 
 	if (value == NULL || json_is_null(value))
 		return NULL;
 	*text = json_text_decode(value);
-	return *text != NULL ? NULL : ps_error(PS_SQLSTATE_PROTOCOL, "\"%s\" of the settings is not a text", name);
+	return *text != NULL ? NULL : ps_error(PS_SQLSTATE_PROTOCOL, "member \"%s\" of the settings is not a string", name);
 }
 
 static PsError *
-take_settings(const StringInfoData *body, BranchSettings *settings)
+parse_settings(const StringInfoData *body, BranchSettings *settings)
 {
 	json_error_t jerr;
 	json_t *root = json_loadb(body->data, body->len, JSON_REJECT_DUPLICATES, &jerr);
 	PsError *err = NULL;
 
 	if (root == NULL)
-		return ps_error(PS_SQLSTATE_PROTOCOL, "the settings are not JSON: line %d: %s", jerr.line, jerr.text);
+		return ps_error(PS_SQLSTATE_PROTOCOL, "the settings are not valid JSON: line %d: %s", jerr.line, jerr.text);
 	for (int i = 0; i < SETTINGS_FILES && err == NULL; i++)
-		err = take_text(root, settings_file_names[i], &settings->files[i]);
+		err = parse_text(root, settings_file_names[i], &settings->files[i]);
 	if (err == NULL)
-		err = take_text(root, "options", &settings->options);
+		err = parse_text(root, "options", &settings->options);
 	json_decref(root);
 	return err;
 }
 
 /*
- * BRANCH EXPECTED, then a COPY of a JSON object with a member for each file and
- * "options".  EXPECTED: the version that it was made from, 0 for none.
+ * settings_write BRANCH EXPECTED_VERSION: the client sends, in a copy, a JSON
+ * object with a member for each file and one for "options".  EXPECTED_VERSION is
+ * the version that the client has edited, 0 if there was none.
  */
 PsError *
-run_settings_write(Session *session, char **args, int nargs)
+command_settings_write(Session *session, char **args, int nargs)
 {
 	static const Column columns[] = {{"version", INT8OID}};
 	BranchSettings settings = {0};
-	ByteSource source = command_copy_source(session);
+	ByteSource source = copy_source(session);
 	StringInfoData body;
 	Timeline *tl;
 	uint64 expected;
@@ -151,7 +140,7 @@ run_settings_write(Session *session, char **args, int nargs)
 	char *value;
 	PsError *err = NULL;
 
-	PS_TRY(parse_version(args[1], &expected));
+	PS_TRY(command_parse_number("settings version", args[1], &expected));
 	PS_TRY(command_find_branch(session, args[0], &tl));
 	session->conn.max_message = CONN_MAX_COPY;
 	conn_send_copy_response(&session->conn, 'G');
@@ -161,16 +150,16 @@ run_settings_write(Session *session, char **args, int nargs)
 		err = source.read(source.arg, &data, &len);
 		if (err != NULL || len == 0)
 			break;
-		/* in JSON a byte takes up to six */
+		/* JSON may use six bytes for one */
 		if (body.len + len > 6 * SETTINGS_MAX_BYTES)
 		{
-			err = ps_error(PS_SQLSTATE_INVALID, "the settings have more than %d bytes", SETTINGS_MAX_BYTES);
+			err = ps_error(PS_SQLSTATE_INVALID, "the settings are larger than %d bytes", SETTINGS_MAX_BYTES);
 			break;
 		}
 		appendBinaryStringInfo(&body, data, len);
 	}
 	if (err == NULL)
-		err = take_settings(&body, &settings);
+		err = parse_settings(&body, &settings);
 	settings.by = pg_strdup(session->who);
 	if (err == NULL)
 		err = timeline_write_settings(tl, &settings, expected);
