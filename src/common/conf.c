@@ -163,7 +163,7 @@ next_item(const char **p, const char **item)
 {
 	size_t len;
 
-	/* isspace() and this must mean the same: an item of blanks only would be taken for the end */
+	/* this must agree with isspace(): an item of blanks would otherwise be taken as the end */
 	*p += strspn(*p, " \t\r\n\v\f,\"");
 	*item = *p;
 	len = strcspn(*p, ",\"");
