@@ -17,6 +17,7 @@
 #include "base/config.h"
 #include "fuzz.h"
 #include "layer/layer_dict.h"
+#include "layer/layer_impl.h"
 #include "bytes.h"
 #include "pg/control.h"
 #include "wal/reader.h"
