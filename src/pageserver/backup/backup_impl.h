@@ -8,8 +8,6 @@
 
 #include <time.h>
 
-#include "replication/origin.h"
-
 #include "backup/basebackup.h"
 #include "backup/datadir.h"
 #include "backup/import.h"
