@@ -19,6 +19,7 @@
 #include "backup/backup_impl.h"
 #include "fuzz.h"
 #include "bytes.h"
+#include "pg/control.h"
 
 #define SEGMENT_SIZE      (1024 * 1024)
 #define SYSTEM_IDENTIFIER UINT64CONST(7123456789012345678)

@@ -187,7 +187,7 @@ make_branch(void)
 	WalState state;
 	XLogRecPtr checkpoint;
 
-	history_init(&history, 1);
+	history_begin(&history, 1);
 	store_make(&store, &history);
 	store.config.wait_timeout = 20;
 	for (int i = 0; i < NRECORDS + NMORE; i++)

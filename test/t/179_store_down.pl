@@ -64,7 +64,7 @@ my $size = $c->sql("SELECT pg_database_size('made')");
 
 # ---- the store is down ----
 $store->stop;
-PageserverTest::wait_until(sub { $c->sql('SELECT connected FROM pageserver_smgr_store') eq 'f' }, 'the compute to know');
+PageserverTest::wait_until(sub { PostgreSQL::Test::Utils::slurp_file("$c->{dir}/pageserver_smgr.status") =~ /"state": *"waiting"/ }, 'the compute to know');
 
 sub answers
 {

@@ -20,6 +20,7 @@
 
 #include "backup/backup_impl.h"
 #include "conf.h"
+#include "pg/control.h"
 #include "sqlstate.h"
 
 #define ASSERT_OK(expr)                           \

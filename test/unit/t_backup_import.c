@@ -17,6 +17,7 @@
 
 #include "bytes.h"
 #include "cluster_util.h"
+#include "pg/control.h"
 #include "sqlstate.h"
 
 #define ASSERT_OK(expr)                           \

@@ -15,7 +15,7 @@
 #include "backup/backup_impl.h"
 #include "conf.h"
 #include "base/config.h"
-#include "control_identity.h"
+#include "pg/control.h"
 #include "sqlstate.h"
 #include "base/fs.h"
 

@@ -20,7 +20,7 @@ extern PsError *import_cluster(Store *store, const char *name, const char *pgdat
 /*
  * Checks whether the store finds the same cluster in pgdata as the client, which
  * may be on another machine.  identity is what the client has found
- * (control_identity.h).  PS_SQLSTATE_ELSEWHERE if it is another cluster, or
+ * (control_identity() in pg/control.h).  PS_SQLSTATE_ELSEWHERE if it is another cluster, or
  * cannot be read here.
  */
 extern PsError *import_check_identity(const char *pgdata, const char *identity);

@@ -18,6 +18,7 @@
 #include "conf.h"
 #include "bytes.h"
 #include "layer/layer_writer.h"
+#include "pg/control.h"
 #include "sqlstate.h"
 #include "pg/relsize.h"
 

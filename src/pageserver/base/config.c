@@ -15,10 +15,10 @@
 #include <netinet/in.h>
 #include <sys/stat.h>
 
+#include "base/aio_method.h"
 #include "base/bindir.h"
 #include "base/config.h"
 #include "sqlstate.h"
-#include "io/aio.h"
 #include "socket_dir.h"
 
 typedef enum SettingType

@@ -2,13 +2,13 @@
  * control.h
  *	  Reading and writing pg_control.
  */
-#ifndef PS_CONTROL_H
-#define PS_CONTROL_H
+#ifndef PS_PG_CONTROL_H
+#define PS_PG_CONTROL_H
 
 #include "catalog/pg_control.h"
 
 #include "base/error.h"
-#include "wal/wal.h"
+#include "pg/walstate.h"
 
 /*
  * Checks the length, CRC, version and layout constants of a pg_control file and
@@ -27,4 +27,12 @@ extern PsError *control_check_shutdown(const ControlFileData *control, const cha
 extern void control_make(const ControlFileData *base, const WalState *state, const CheckPoint *checkpoint,
 						 XLogRecPtr checkpoint_lsn, pg_time_t now, char out[PG_CONTROL_FILE_SIZE]);
 
-#endif /* PS_CONTROL_H */
+/*
+ * Which cluster, in which state, a control file belongs to: a client and the store
+ * compare this to find out whether a path names the same directory for both.  The
+ * CRC covers the rest of pg_control, which includes a random number made by initdb.
+ */
+#define CONTROL_IDENTITY_SIZE 64
+extern void control_identity(const ControlFileData *control, char identity[CONTROL_IDENTITY_SIZE]);
+
+#endif /* PS_PG_CONTROL_H */

@@ -10,6 +10,7 @@
 #include "ps_fe.h"
 
 #include "bytes.h"
+#include "pg/relsize.h"
 #include "serve/commands.h"
 #include "sqlstate.h"
 #include "wire.h"

@@ -1,5 +1,5 @@
 /*
- * t_page_cache.c
+ * t_page_store.c
  *	  The cache of reconstructed pages: against a model that never evicts, at
  *	  its limits, and with many threads.
  */
@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "io/page_cache.h"
+#include "io/page_store.h"
 
 #define NKEY      500
 #define NTIMELINE 2
@@ -46,9 +46,9 @@ test_model(void **state)
 
 	for (int s = 0; s < lengthof(sizes); s++)
 	{
-		PageCache *cache = page_cache_create(sizes[s]);
+		PageStore *cache = page_store_create(sizes[s]);
 		XLogRecPtr newest[NTIMELINE][NKEY] = {0};
-		PageCacheStats stats;
+		PageStoreStats stats;
 		uint64 hits = 0;
 		uint64 gets = 0;
 
@@ -64,7 +64,7 @@ test_model(void **state)
 			if (random() % 2 == 0)
 			{
 				make_page(timeline, blk, lsn, page);
-				page_cache_put(cache, timeline, &key, lsn, page);
+				page_store_put(cache, timeline, &key, lsn, page);
 				newest[timeline][blk] = Max(newest[timeline][blk], lsn);
 			}
 			else
@@ -74,7 +74,7 @@ test_model(void **state)
 				XLogRecPtr found_lsn = 0;
 
 				gets++;
-				if (page_cache_get(cache, timeline, &key, lsn_min, lsn_max, page, &found_lsn))
+				if (page_store_get(cache, timeline, &key, lsn_min, lsn_max, page, &found_lsn))
 				{
 					hits++;
 					assert_true(found_lsn >= lsn_min && found_lsn <= lsn_max && found_lsn <= newest[timeline][blk]);
@@ -89,14 +89,14 @@ test_model(void **state)
 								newest[timeline][blk] > lsn_max);
 			}
 		}
-		page_cache_stats(cache, &stats);
+		page_store_stats(cache, &stats);
 		assert_true(stats.hits == hits && stats.misses == gets - hits);
 		assert_true(stats.pages <= stats.limit && stats.limit <= sizes[s] / BLCKSZ);
 		if (s == 0)
 			assert_true(stats.pages == stats.limit && hits > 0);
 		if (stats.limit == 0)
 			assert_true(hits == 0);
-		page_cache_free(cache);
+		page_store_free(cache);
 	}
 }
 
@@ -104,24 +104,24 @@ test_model(void **state)
 static void
 test_clock(void **state)
 {
-	PageCache *cache = page_cache_create(160 * BLCKSZ);
+	PageStore *cache = page_store_create(160 * BLCKSZ);
 	PsKey hot = make_key(0);
 	char page[BLCKSZ];
 	XLogRecPtr lsn;
 
 	make_page(0, 0, 5, page);
-	page_cache_put(cache, 0, &hot, 5, page);
+	page_store_put(cache, 0, &hot, 5, page);
 	for (uint32 blk = 1; blk < 20000; blk++)
 	{
 		PsKey key = make_key(blk);
 
-		assert_true(page_cache_get(cache, 0, &hot, 1, 10, page, &lsn));
-		page_cache_put(cache, 0, &key, 7, page);
+		assert_true(page_store_get(cache, 0, &hot, 1, 10, page, &lsn));
+		page_store_put(cache, 0, &key, 7, page);
 	}
-	page_cache_free(cache);
+	page_store_free(cache);
 }
 
-static PageCache *shared;
+static PageStore *shared;
 static atomic_int torn;
 
 static void *
@@ -140,9 +140,9 @@ use_cache(void *arg)
 		if (rand_r(&mine) % 2 == 0)
 		{
 			make_page(1, blk, lsn, page);
-			page_cache_put(shared, 1, &key, lsn, page);
+			page_store_put(shared, 1, &key, lsn, page);
 		}
-		else if (page_cache_get(shared, 1, &key, 0, 1000, page, &lsn))
+		else if (page_store_get(shared, 1, &key, 0, 1000, page, &lsn))
 		{
 			make_page(1, blk, lsn, expected);
 			if (memcmp(page, expected, BLCKSZ) != 0)
@@ -156,17 +156,17 @@ static void
 test_threads(void **state)
 {
 	pthread_t threads[6];
-	PageCacheStats stats;
+	PageStoreStats stats;
 
-	shared = page_cache_create(48 * BLCKSZ);
+	shared = page_store_create(48 * BLCKSZ);
 	for (uintptr_t i = 0; i < lengthof(threads); i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, use_cache, (void *) i), 0);
 	for (int i = 0; i < lengthof(threads); i++)
 		pthread_join(threads[i], NULL);
-	page_cache_stats(shared, &stats);
+	page_store_stats(shared, &stats);
 	assert_int_equal(atomic_load(&torn), 0);
 	assert_true(stats.hits > 0 && stats.pages <= stats.limit);
-	page_cache_free(shared);
+	page_store_free(shared);
 }
 
 int

@@ -1,6 +1,6 @@
 /*
- * page_cache.c
- *	  Reconstructed pages in memory: see page_cache.h.
+ * page_store.c
+ *	  Reconstructed pages in memory: see page_store.h.
  *
  * The cache is split into shards by hash of the key.  Each has its own lock, a
  * fixed array of slots, a chained hash over them, and a clock hand.
@@ -11,7 +11,7 @@
 
 #include "common/hashfn.h"
 
-#include "io/page_cache.h"
+#include "io/page_store.h"
 
 #define NSHARDS 16
 
@@ -38,17 +38,17 @@ typedef struct Shard
 	uint64 misses;
 } Shard;
 
-struct PageCache
+struct PageStore
 {
 	int32 slots_per_shard;
 	uint32 nbuckets; /* per shard, a power of two */
 	Shard shards[NSHARDS];
 };
 
-PageCache *
-page_cache_create(size_t bytes)
+PageStore *
+page_store_create(size_t bytes)
 {
-	PageCache *cache = pg_malloc0(sizeof(PageCache));
+	PageStore *cache = pg_malloc0(sizeof(PageStore));
 
 	cache->slots_per_shard = (int32) Min(bytes / BLCKSZ / NSHARDS, PG_INT32_MAX / 2);
 	cache->nbuckets = 1;
@@ -69,7 +69,7 @@ page_cache_create(size_t bytes)
 }
 
 void
-page_cache_free(PageCache *cache)
+page_store_free(PageStore *cache)
 {
 	for (int i = 0; i < NSHARDS; i++)
 	{
@@ -83,7 +83,7 @@ page_cache_free(PageCache *cache)
 
 /* The shard of a key; *bucket is its hash chain there. */
 static Shard *
-locate(PageCache *cache, uint64 timeline, const PsKey *key, int32 **bucket)
+locate(PageStore *cache, uint64 timeline, const PsKey *key, int32 **bucket)
 {
 	uint8 bytes[PS_KEY_SIZE + 8];
 	uint32 hash;
@@ -113,7 +113,7 @@ find(Shard *shard, int32 *bucket, uint64 timeline, const PsKey *key)
 }
 
 bool
-page_cache_get(PageCache *cache, uint64 timeline, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max,
+page_store_get(PageStore *cache, uint64 timeline, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max,
 			   char *page, XLogRecPtr *lsn)
 {
 	int32 *bucket;
@@ -139,7 +139,7 @@ page_cache_get(PageCache *cache, uint64 timeline, const PsKey *key, XLogRecPtr l
 
 /* A slot for a new entry: the next that was not used since the hand passed it, taken out of its chain. */
 static int32
-evict(PageCache *cache, Shard *shard)
+evict(PageStore *cache, Shard *shard)
 {
 	if (shard->filled < cache->slots_per_shard)
 		return shard->filled++;
@@ -164,7 +164,7 @@ evict(PageCache *cache, Shard *shard)
 }
 
 void
-page_cache_put(PageCache *cache, uint64 timeline, const PsKey *key, XLogRecPtr lsn, const char *page)
+page_store_put(PageStore *cache, uint64 timeline, const PsKey *key, XLogRecPtr lsn, const char *page)
 {
 	int32 *bucket;
 	Shard *shard = locate(cache, timeline, key, &bucket);
@@ -191,7 +191,7 @@ page_cache_put(PageCache *cache, uint64 timeline, const PsKey *key, XLogRecPtr l
 }
 
 void
-page_cache_stats(PageCache *cache, PageCacheStats *stats)
+page_store_stats(PageStore *cache, PageStoreStats *stats)
 {
 	memset(stats, 0, sizeof(*stats));
 	stats->limit = (uint64) cache->slots_per_shard * NSHARDS;
