@@ -372,7 +372,7 @@ log_line(RedoHelper *helper)
 	if (now >= helper->log_window_end)
 	{
 		if (helper->lines_dropped > 0)
-			ps_log(PS_WARNING, "redo helper (PID %d): %d lines more were not logged", (int) helper->pid, helper->lines_dropped);
+			ps_log(PS_WARNING, "redo helper (PID %d): %d more lines were not logged", (int) helper->pid, helper->lines_dropped);
 		helper->lines_dropped = 0;
 		helper->lines_left = LOG_LINES;
 		helper->log_window_end = now + LOG_WINDOW_USEC;
