@@ -12,31 +12,35 @@
  *	 it, or else could see what the next compute does not have
  *	 (wait_for_commits_in_doubt());
  * - the publisher of a subscription hears nothing of it
- *	 (send_what_is_acknowledged()).
+ *	 (send_acknowledged()).
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/objectaccess.h"
 #include "executor/instrument.h"
 #include "libpq/libpq-be.h"
 #include "miscadmin.h"
 #include "parser/analyze.h"
-#include "replication/logicalworker.h"
 #include "replication/syncrep.h"
-#include "replication/walreceiver.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "tcop/tcopprot.h"
 
-#include "compute.h"
+#include "commits.h"
+#include "settings.h"
+#include "utility_hook.h"
+#include "wal_progress.h"
 
 static post_parse_analyze_hook_type prev_post_parse_analyze;
+static ProcessUtility_hook_type prev_ProcessUtility;
+static object_access_hook_type prev_object_access;
 
-static bool
-is_acknowledged(XLogRecPtr lsn, int wait_mode)
+bool
+commits_are_acknowledged(XLogRecPtr lsn, int wait_mode)
 {
 	bool acknowledged;
 
@@ -78,10 +82,10 @@ static void
 check_acknowledged(XLogRecPtr lsn, int wait_mode)
 {
 	if (!SyncRepRequested() || SyncRepStandbyNames == NULL || SyncRepStandbyNames[0] == '\0' ||
-		is_acknowledged(lsn, wait_mode))
+		commits_are_acknowledged(lsn, wait_mode))
 		return;
 
-	wal_worker_note_in_doubt(lsn);
+	wal_progress_note_in_doubt(lsn);
 	if (whereToSendOutput != DestNone || !ProcDiePending)
 		ereport(WARNING,
 				(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
@@ -93,8 +97,13 @@ check_acknowledged(XLogRecPtr lsn, int wait_mode)
 	InterruptPending = true;
 }
 
-void
-commits_check_last_record(bool commit)
+/*
+ * After a command whose last record, and the last of this backend, was waited
+ * for: COMMIT PREPARED (commit), ROLLBACK PREPARED.  ProcLastRecPtr is its
+ * start; the store acknowledges only whole records.
+ */
+static void
+check_last_record(bool commit)
 {
 	check_acknowledged(ProcLastRecPtr + 1,
 					   commit ? commit_wait_mode() : Min(commit_wait_mode(), SYNC_REP_WAIT_FLUSH));
@@ -115,20 +124,8 @@ wait_for_commits_in_doubt(void)
 	if (MyProcPort == NULL || !waits_for_commits_in_doubt)
 		return;
 	if (ps_wait_for_commits_in_doubt)
-		wal_worker_wait_for_commits_in_doubt();
+		wal_progress_wait_for_commits_in_doubt();
 	waits_for_commits_in_doubt = false;
-}
-
-void
-commits_new_session(void)
-{
-	waits_for_commits_in_doubt = true;
-}
-
-void
-commits_function_call(void)
-{
-	wait_for_commits_in_doubt();
 }
 
 /* Statements that show no data do not wait: drivers send them first, and one of them turns the waiting off. */
@@ -151,57 +148,6 @@ post_parse_analyze(ParseState *pstate, Query *query, JumbleState *jstate)
 	wait_for_commits_in_doubt();
 }
 
-/* ---- subscriptions ---- */
-
-static void (*walreceiver_send)(WalReceiverConn *conn, const char *buffer, int nbytes);
-static XLogRecPtr last_prepare_end; /* as XactLastCommitEnd, which PREPARE does not set */
-
-/*
- * In place of walrcv_send in a subscription's workers, for reports to the
- * publisher (worker.c, send_feedback()).  It forgets what is reported as
- * flushed, and to PostgreSQL that means flushed locally.  Each commit has
- * waited for the store (check_synchronous_commit()), but the wait may have been
- * cut short, by a cancel, or by the end of the postmaster, which nobody notices
- * before the next wait.  And a worker that has just started also reports what
- * the one before it has committed: it goes on from the origin's progress in
- * shared memory.
- */
-static void
-send_what_is_acknowledged(WalReceiverConn *conn, const char *buffer, int nbytes)
-{
-	static bool first = true;
-
-	XLogRecPtr lsn = first ? lsn_cache_insert_position() : Max(XactLastCommitEnd, last_prepare_end);
-
-	XLogFlush(lsn);
-	HOLD_INTERRUPTS();
-	SyncRepWaitForLSN(lsn, false);
-	RESUME_INTERRUPTS();
-	if (!is_acknowledged(lsn, SYNC_REP_WAIT_FLUSH))
-		ereport(FATAL,
-				(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
-				 errmsg("terminating logical replication worker because the wait for the page store to acknowledge its changes was canceled")));
-	first = false;
-	walreceiver_send(conn, buffer, nbytes);
-}
-
-/*
- * To be called in a transaction.  ApplyWorkerMain() loads libpqwalreceiver, and
- * has one before it connects.
- */
-static void
-watch_subscription_worker(void)
-{
-	static WalReceiverFunctionsType functions;
-
-	if (!IsLogicalWorker() || WalReceiverFunctions == NULL || WalReceiverFunctions == &functions)
-		return;
-	functions = *WalReceiverFunctions;
-	walreceiver_send = functions.walrcv_send;
-	functions.walrcv_send = send_what_is_acknowledged;
-	WalReceiverFunctions = &functions;
-}
-
 /* ---- ends of transactions ---- */
 
 static void
@@ -219,7 +165,6 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_PRE_COMMIT:
 			wrote_wal = XactLastRecEnd != 0;
 			records_before = pgWalUsage.wal_records;
-			watch_subscription_worker();
 
 			/*
 			 * A process that ends drops its temporary tables in a transaction
@@ -230,34 +175,58 @@ xact_callback(XactEvent event, void *arg)
 				synchronous_commit = Min(synchronous_commit, SYNCHRONOUS_COMMIT_LOCAL_FLUSH);
 			break;
 		case XACT_EVENT_COMMIT:
-			/* nor does a transaction without an ID wait */
-			if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
-			{
-				if (wrote_wal || pgWalUsage.wal_records > records_before + 1)
-					check_acknowledged(XactLastCommitEnd, commit_wait_mode());
-			}
-
-			/*
-			 * It may be a subscription's COMMIT PREPARED, which is no command:
-			 * a wait of it that was cut short ends in
-			 * send_what_is_acknowledged().
-			 */
-			else if (IsLogicalWorker() && !is_acknowledged(ProcLastRecPtr + 1, SYNC_REP_WAIT_FLUSH))
-				wal_worker_note_in_doubt(ProcLastRecPtr + 1);
+			/* nor does it wait in a transaction without an ID */
+			if (TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
+				(wrote_wal || pgWalUsage.wal_records > records_before + 1))
+				check_acknowledged(XactLastCommitEnd, commit_wait_mode());
 			break;
 		case XACT_EVENT_PREPARE:
-			commits_check_last_record(false);
-			last_prepare_end = ProcLastRecPtr + 1;
+			check_last_record(false);
 			break;
 		default:
 			break;
 	}
 }
 
+/* ---- hooks ---- */
+
+/* A function is about to be called, maybe without a statement (tcop/fastpath.c). */
+static void
+object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId, void *arg)
+{
+	if (prev_object_access)
+		prev_object_access(access, classId, objectId, subId, arg);
+	if (access == OAT_FUNCTION_EXECUTE)
+		wait_for_commits_in_doubt();
+}
+
+static void
+process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, ProcessUtilityContext context,
+				ParamListInfo params, QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
+{
+	Node *stmt = pstmt->utilityStmt; /* may be freed by the command */
+	bool commit = IsA(stmt, TransactionStmt) && ((TransactionStmt *) stmt)->kind == TRANS_STMT_COMMIT_PREPARED;
+	bool rollback = IsA(stmt, TransactionStmt) && ((TransactionStmt *) stmt)->kind == TRANS_STMT_ROLLBACK_PREPARED;
+	bool new_session = IsA(stmt, DiscardStmt) && ((DiscardStmt *) stmt)->target == DISCARD_ALL;
+
+	utility_hook_next(prev_ProcessUtility, pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+
+	if (commit || rollback)
+		check_last_record(commit);
+
+	/* a connection pooler gives the session to another client */
+	if (new_session)
+		waits_for_commits_in_doubt = true;
+}
+
 void
-commits_install(void)
+commits_init(void)
 {
 	prev_post_parse_analyze = post_parse_analyze_hook;
 	post_parse_analyze_hook = post_parse_analyze;
+	prev_ProcessUtility = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
+	prev_object_access = object_access_hook;
+	object_access_hook = object_access;
 	RegisterXactCallback(xact_callback, NULL);
 }

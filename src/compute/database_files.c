@@ -31,10 +31,11 @@
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/fd.h"
-#include "storage/reinit.h"
 #include "utils/memutils.h"
 
-#include "smgr.h"
+#include "database_files.h"
+#include "page_client.h"
+#include "pg_compat.h"
 
 #define ASIDE "pageserver_smgr.stubs"
 
@@ -50,7 +51,7 @@ static List *aside_tablespaces; /* in TopMemoryContext */
 
 /* All that a database can have relations in. */
 List *
-all_tablespaces(void)
+database_files_tablespaces(void)
 {
 	List *list = list_make1_oid(DEFAULTTABLESPACE_OID);
 	DIR *dir = AllocateDir("pg_tblspc");
@@ -76,7 +77,7 @@ directory_exists(const char *path)
 }
 
 bool
-store_has_relations(Oid spc, Oid db)
+database_files_in_store(Oid spc, Oid db)
 {
 	int n;
 
@@ -100,14 +101,14 @@ list_stubs(const char *path)
 	List *stubs = NIL;
 	ListCell *lc;
 	ForkNumber fork;
-	int digits;
+	Oid rel;
 
 	while ((entry = ReadDir(dir, path)) != NULL)
 	{
-		if (!parse_filename_for_nontemp_relation(entry->d_name, &digits, &fork))
+		if (!compat_parse_file_name(entry->d_name, &rel, &fork))
 			continue;
 		if (fork == INIT_FORKNUM)
-			unlogged = lappend_oid(unlogged, (Oid) strtoul(entry->d_name, NULL, 10));
+			unlogged = lappend_oid(unlogged, rel);
 		else
 			names = lappend(names, pstrdup(entry->d_name));
 	}
@@ -172,11 +173,11 @@ database_files_before_copy(Oid db, Oid only_spc)
 {
 	ListCell *lc;
 
-	foreach (lc, OidIsValid(only_spc) ? list_make1_oid(only_spc) : all_tablespaces())
+	foreach (lc, OidIsValid(only_spc) ? list_make1_oid(only_spc) : database_files_tablespaces())
 	{
 		Oid spc = lfirst_oid(lc);
 
-		if (directory_exists(GetDatabasePath(db, spc)) || store_has_relations(spc, db))
+		if (directory_exists(GetDatabasePath(db, spc)) || database_files_in_store(spc, db))
 			set_aside(spc, db, db != MyDatabaseId);
 	}
 }
@@ -238,11 +239,11 @@ database_files_before_drop(Oid db)
 {
 	ListCell *lc;
 
-	foreach (lc, all_tablespaces())
+	foreach (lc, database_files_tablespaces())
 	{
 		Oid spc = lfirst_oid(lc);
 
-		if (!directory_exists(GetDatabasePath(db, spc)) && store_has_relations(spc, db))
+		if (!directory_exists(GetDatabasePath(db, spc)) && database_files_in_store(spc, db))
 			TablespaceCreateDbspace(spc, db, false);
 	}
 }

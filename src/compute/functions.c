@@ -16,7 +16,7 @@
 #include <link.h>
 #include <sys/mman.h>
 
-#include "compute.h"
+#include "functions.h"
 #include "smgr_table.h"
 
 #ifndef __x86_64__

@@ -26,7 +26,8 @@
 #include "storage/ipc.h"
 #include "storage/shmem.h"
 
-#include "compute.h"
+#include "lsn_cache.h"
+#include "settings.h"
 
 /* One relation entry to this many block entries. */
 #define BLOCKS_PER_RELATION 16

@@ -29,11 +29,16 @@
 #include "utils/rel.h"
 #include "utils/relcache.h"
 
-#include "compute.h"
+#include "database_files.h"
+#include "numbers.h"
+#include "pg_compat.h"
+#include "utility_hook.h"
 
 /* How many numbers from the counter on are looked at, and how many of them at least must be left for a command. */
 #define LOOK_AHEAD  16384
 #define LEAST_AHEAD 8192
+
+static ProcessUtility_hook_type prev_ProcessUtility;
 
 /* Numbers that this process has looked at, of its database; from the first on, up to but without the last. */
 static Oid looked_from;
@@ -80,19 +85,19 @@ make_stubs(Relation pg_class, Oid spc, Oid first, Oid last)
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
-		RelFileNode node = {OidIsValid(spc) ? spc : MyDatabaseTableSpace, MyDatabaseId, form->relfilenode};
+		PsRel rel = {OidIsValid(spc) ? spc : MyDatabaseTableSpace, MyDatabaseId, form->relfilenode};
 
 		CHECK_FOR_INTERRUPTS();
 		if (form->relpersistence == RELPERSISTENCE_PERMANENT)
-			(void) smgrexists(smgropen(node, InvalidBackendId), MAIN_FORKNUM);
+			(void) smgrexists(compat_smgropen(rel), MAIN_FORKNUM);
 	}
 	systable_endscan(scan);
 }
 
-void
-numbers_before_command(NodeTag tag)
+static void
+before_command(NodeTag tag)
 {
-	Oid next = ShmemVariableCache->nextOid;
+	Oid next = compat_next_oid();
 	Relation pg_class;
 	Oid last;
 	ListCell *lc;
@@ -107,10 +112,25 @@ numbers_before_command(NodeTag tag)
 	last = (Oid) Min((uint64) next + LOOK_AHEAD - 1, PG_UINT32_MAX);
 	pg_class = table_open(RelationRelationId, AccessShareLock);
 	make_stubs(pg_class, InvalidOid, next, last);
-	foreach (lc, all_tablespaces())
+	foreach (lc, database_files_tablespaces())
 		if (lfirst_oid(lc) != MyDatabaseTableSpace)
 			make_stubs(pg_class, lfirst_oid(lc), next, last);
 	table_close(pg_class, AccessShareLock);
 	looked_from = next;
 	looked_to = (uint64) last + 1;
+}
+
+static void
+process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, ProcessUtilityContext context,
+				ParamListInfo params, QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
+{
+	before_command(nodeTag(pstmt->utilityStmt));
+	utility_hook_next(prev_ProcessUtility, pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+}
+
+void
+numbers_init(void)
+{
+	prev_ProcessUtility = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
 }

@@ -27,10 +27,12 @@
 #include "tcop/utility.h"
 #include "utils/hsearch.h"
 #include "utils/relcache.h"
-#include "utils/relmapper.h"
 #include "utils/snapmgr.h"
 
-#include "smgr.h"
+#include "database_files.h"
+#include "page_client.h"
+#include "pg_compat.h"
+#include "settings.h"
 #include "wire.h"
 
 PG_FUNCTION_INFO_V1(pageserver_smgr_orphans);
@@ -88,7 +90,7 @@ add_relation(HeapTuple tuple, HTAB *set)
 	if (form->relisshared || !RELKIND_HAS_STORAGE(form->relkind))
 		return;
 	if (!OidIsValid(rel.rel))
-		rel.rel = RelationMapOidToFilenode(form->oid, false);
+		rel.rel = compat_mapped_file_number(form->oid);
 	hash_search(set, &rel, HASH_ENTER, NULL);
 }
 
@@ -100,7 +102,7 @@ add_relation(HeapTuple tuple, HTAB *set)
 static bool
 is_orphan(PsRel rel, HTAB *databases, HTAB *relations)
 {
-	char *path = GetRelationPath(rel.db, rel.spc, rel.rel, InvalidBackendId, MAIN_FORKNUM);
+	char *path = compat_relation_path(rel, MAIN_FORKNUM);
 	bool is_known = rel.db == MyDatabaseId ? hash_search(relations, &rel, HASH_FIND, NULL) != NULL : hash_search(databases, &rel.db, HASH_FIND, NULL) != NULL;
 	bool is_used = access(path, F_OK) == 0 || errno != ENOENT;
 
@@ -112,8 +114,7 @@ is_orphan(PsRel rel, HTAB *databases, HTAB *relations)
 static void
 drop_at_commit(PsRel rel)
 {
-	RelFileNode node = {.spcNode = rel.spc, .dbNode = rel.db, .relNode = rel.rel};
-	Relation fake = CreateFakeRelcacheEntry(node);
+	Relation fake = CreateFakeRelcacheEntry(compat_node(rel));
 
 	RelationDropStorage(fake);
 	FreeFakeRelcacheEntry(fake);
@@ -139,13 +140,13 @@ pageserver_smgr_orphans(PG_FUNCTION_ARGS)
 	HTAB *relations = create_set("relations", sizeof(PsRel));
 	ListCell *lc;
 
-	check_active();
+	settings_require_compute();
 	if (remove)
 		PreventCommandIfReadOnly("pageserver_smgr_orphans(true)");
 	InitMaterializedSRF(fcinfo, 0);
 	each_row(DatabaseRelationId, remove, add_database, databases);
 	each_row(RelationRelationId, remove, add_relation, relations);
-	foreach (lc, all_tablespaces())
+	foreach (lc, database_files_tablespaces())
 	{
 		int n;
 		PsForkSize *forks = page_client_forks(lfirst_oid(lc), InvalidOid, &n);

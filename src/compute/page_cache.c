@@ -11,7 +11,10 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
+#include "lsn_cache.h"
 #include "page_cache_slots.h"
+#include "settings.h"
+#include "wal_progress.h"
 
 /* How long a writer waits for another transaction to end that has used up the room, and how often it looks. */
 #define MAX_ROOM_WAIT_MS 5000
@@ -19,6 +22,26 @@
 
 /* After so many pages a process sees to it that there is room for WAL. */
 #define LEAVE_ROOM_PAGES 32
+
+void
+page_cache_request_shmem(void)
+{
+	page_cache_slots_request_shmem();
+	page_cache_chunks_request_shmem();
+	page_cache_room_request_shmem();
+}
+
+void
+page_cache_startup_shmem(void)
+{
+	uint64 slot_pages = page_cache_pages_of_mb(ps_cache_size);
+
+	page_cache_chunks_startup_shmem(slot_pages, slot_pages);
+	page_cache_room_startup_shmem();
+	page_cache_payer_startup();
+	if (page_cache_slots_startup_shmem())
+		page_cache_file_open();
+}
 
 /*
  * Reports that a page could not be read or written, io_errno saying why: as an
@@ -73,13 +96,13 @@ report_no_room(SpillResult why)
 bool
 page_cache_has(PsRel rel, ForkNumber fork, BlockNumber blk)
 {
-	CacheTag tag = make_tag(rel, fork, blk);
-	uint32 hash = hash_tag(&tag);
-	LWLock *lock = &cache_locks[partition_of(hash)].lock;
+	CacheTag tag = cache_tag(rel, fork, blk);
+	uint32 hash = cache_tag_hash(&tag);
+	LWLock *lock = &cache_locks[slot_partition(hash)].lock;
 	bool has;
 
 	LWLockAcquire(lock, LW_SHARED);
-	has = find_slot(&tag, hash) != NO_SLOT || page_cache_spill_has(&tag);
+	has = slot_find(&tag, hash) != NO_SLOT || page_cache_spill_has(&tag);
 	LWLockRelease(lock);
 	return has;
 }
@@ -87,16 +110,16 @@ page_cache_has(PsRel rel, ForkNumber fork, BlockNumber blk)
 bool
 page_cache_read(PsRel rel, ForkNumber fork, BlockNumber blk, char *page)
 {
-	CacheTag tag = make_tag(rel, fork, blk);
-	uint32 hash = hash_tag(&tag);
-	CachePartition *part = &cache_partitions[partition_of(hash)];
-	LWLock *lock = &cache_locks[partition_of(hash)].lock;
+	CacheTag tag = cache_tag(rel, fork, blk);
+	uint32 hash = cache_tag_hash(&tag);
+	CachePartition *part = &cache_partitions[slot_partition(hash)];
+	LWLock *lock = &cache_locks[slot_partition(hash)].lock;
 	SpillResult result;
 	uint32 slot;
 	int io_errno;
 
 	LWLockAcquire(lock, LW_SHARED);
-	slot = find_slot(&tag, hash);
+	slot = slot_find(&tag, hash);
 	if (slot == NO_SLOT)
 		result = page_cache_spill_read(&tag, page);
 	else if (page_cache_file_read(slot, page))
@@ -116,12 +139,12 @@ page_cache_read(PsRel rel, ForkNumber fork, BlockNumber blk, char *page)
 
 	/* if it need not be kept, the store has it */
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	slot = find_slot(&tag, hash);
+	slot = slot_find(&tag, hash);
 	if (slot == NO_SLOT)
 		page_cache_spill_forget(&tag);
-	else if (!page_keep_holds(&cache_slots[slot].keep))
-		forget_slot(part, slot);
-	slot = find_slot(&tag, hash);
+	else if (!keep_reasons_hold(&cache_slots[slot].keep))
+		slot_forget(part, slot);
+	slot = slot_find(&tag, hash);
 	result = slot != NO_SLOT || page_cache_spill_has(&tag) ? SPILL_IO_ERROR : SPILL_ABSENT;
 	LWLockRelease(lock);
 	report_io_error(part, io_errno, result == SPILL_IO_ERROR, "read", &tag);
@@ -154,27 +177,27 @@ lacks_room(const Written *w)
 
 /* Puts a page where there is room for it. */
 static Written
-write_page(const CacheTag *tag, uint32 hash, const char *page, const PageKeep *keep, XLogRecPtr lsn, RoomClaim claim)
+write_page(const CacheTag *tag, uint32 hash, const char *page, const KeepReasons *keep, XLogRecPtr lsn, RoomClaim claim)
 {
-	CachePartition *part = &cache_partitions[partition_of(hash)];
-	LWLock *lock = &cache_locks[partition_of(hash)].lock;
+	CachePartition *part = &cache_partitions[slot_partition(hash)];
+	LWLock *lock = &cache_locks[slot_partition(hash)].lock;
 	bool must_keep = keep->reasons != 0;
 	Written w = {.spilled = SPILL_ABSENT};
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	if (find_slot(tag, hash) == NO_SLOT)
+	if (slot_find(tag, hash) == NO_SLOT)
 		w.spilled = page_cache_spill_update(tag, page, keep, lsn);
 	if (w.spilled == SPILL_ABSENT)
 	{
-		w.io_errno = store_page(part, tag, hash, page, keep, 1, false, &w.stored);
-		if (!w.stored && w.io_errno == 0 && (must_keep || lsn > wal_worker_ingested()))
+		w.io_errno = slot_store_page(part, tag, hash, page, keep, 1, false, &w.stored);
+		if (!w.stored && w.io_errno == 0 && (must_keep || lsn > wal_progress_ingested()))
 			w.spilled = page_cache_spill_write(tag, page, keep, lsn, claim);
 	}
 	if (w.spilled == SPILL_IO_ERROR)
 		w.io_errno = errno;
 	if (must_keep && !w.stored && w.spilled != SPILL_DONE)
 	{
-		int last_errno = store_page(part, tag, hash, page, keep, 1, true, &w.stored);
+		int last_errno = slot_store_page(part, tag, hash, page, keep, 1, true, &w.stored);
 
 		if (w.stored || last_errno != 0)
 			w.io_errno = last_errno;
@@ -191,7 +214,7 @@ write_page(const CacheTag *tag, uint32 hash, const char *page, const PageKeep *k
  * lock that is held here.
  */
 static Written
-make_room_and_write_page(const CacheTag *tag, uint32 hash, const char *page, const PageKeep *keep, XLogRecPtr lsn)
+make_room_and_write_page(const CacheTag *tag, uint32 hash, const char *page, const KeepReasons *keep, XLogRecPtr lsn)
 {
 	Written w;
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), MAX_ROOM_WAIT_MS);
@@ -215,10 +238,10 @@ make_room_and_write_page(const CacheTag *tag, uint32 hash, const char *page, con
 }
 
 void
-page_cache_write(PsRel rel, ForkNumber fork, BlockNumber blk, const char *page, const PageKeep *keep)
+page_cache_write(PsRel rel, ForkNumber fork, BlockNumber blk, const char *page, const KeepReasons *keep)
 {
-	CacheTag tag = make_tag(rel, fork, blk);
-	uint32 hash = hash_tag(&tag);
+	CacheTag tag = cache_tag(rel, fork, blk);
+	uint32 hash = cache_tag_hash(&tag);
 	XLogRecPtr lsn = lsn_cache_get(rel, fork, blk);
 	bool must_keep = keep->reasons != 0;
 	Written w = write_page(&tag, hash, page, keep, lsn, ROOM_ORDINARY);
@@ -231,7 +254,7 @@ page_cache_write(PsRel rel, ForkNumber fork, BlockNumber blk, const char *page, 
 	leave_room();
 
 	if (w.io_errno != 0)
-		report_io_error(&cache_partitions[partition_of(hash)], w.io_errno, must_keep, "write", &tag);
+		report_io_error(&cache_partitions[slot_partition(hash)], w.io_errno, must_keep, "write", &tag);
 	else if (must_keep && lacks_room(&w))
 		report_no_room(w.spilled);
 }
@@ -239,18 +262,18 @@ page_cache_write(PsRel rel, ForkNumber fork, BlockNumber blk, const char *page, 
 void
 page_cache_fill(PsRel rel, ForkNumber fork, BlockNumber blk, const char *page, XLogRecPtr store_lsn)
 {
-	CacheTag tag = make_tag(rel, fork, blk);
-	uint32 hash = hash_tag(&tag);
-	CachePartition *part = &cache_partitions[partition_of(hash)];
-	LWLock *lock = &cache_locks[partition_of(hash)].lock;
-	PageKeep not_kept = {0};
+	CacheTag tag = cache_tag(rel, fork, blk);
+	uint32 hash = cache_tag_hash(&tag);
+	CachePartition *part = &cache_partitions[slot_partition(hash)];
+	LWLock *lock = &cache_locks[slot_partition(hash)].lock;
+	KeepReasons not_kept = {0};
 	bool stored = false;
 	int io_errno = 0;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	if (find_slot(&tag, hash) == NO_SLOT && !page_cache_spill_has(&tag) &&
+	if (slot_find(&tag, hash) == NO_SLOT && !page_cache_spill_has(&tag) &&
 		lsn_cache_get(rel, fork, blk) <= store_lsn)
-		io_errno = store_page(part, &tag, hash, page, &not_kept, 0, false, &stored);
+		io_errno = slot_store_page(part, &tag, hash, page, &not_kept, 0, false, &stored);
 	part->fills += stored;
 	LWLockRelease(lock);
 	leave_room();

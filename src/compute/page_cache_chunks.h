@@ -22,7 +22,7 @@
  *
  * Locks: whether a block is in a chunk changes from no to yes under the page
  * cache's lock for the block, held exclusively.  A chunk, its bits and its
- * pages in the file are protected by spill_lock(), taken after it: shared to
+ * pages in the file are protected by chunk_lock(), taken after it: shared to
  * read a page, exclusively for everything else.  A chunk that is in no hash
  * chain belongs to who took it out, or is in the list of free ones, which
  * free_mutex protects.
@@ -35,12 +35,12 @@
 #include "storage/lwlock.h"
 #include "storage/spin.h"
 
-#include "page_cache.h"
+#include "page_cache_impl.h"
 
-#define SPILL_LOCKS  64
+#define CHUNK_LOCKS  64
 #define CHUNK_BLOCKS 4096
 #define MAX_CHUNKS   16384      /* 512 GB, if the blocks are next to each other */
-#define NBUCKETS     MAX_CHUNKS /* a multiple of SPILL_LOCKS: a lock covers whole chains */
+#define NBUCKETS     MAX_CHUNKS /* a multiple of CHUNK_LOCKS: a lock covers whole chains */
 #define NO_CHUNK     UINT32_MAX
 
 /* Chunk.nrunning */
@@ -59,10 +59,10 @@ StaticAssertDecl(sizeof(ChunkKey) == 20, "ChunkKey is hashed and must not have p
 typedef struct Chunk
 {
 	ChunkKey key;
-	uint32 next;   /* of the hash chain, or of the list of free chunks */
-	uint32 npages; /* bits set in present */
-	uint32 nheld;  /* bits set in held */
-	PageKeep keep; /* of all pages put into it */
+	uint32 next;      /* of the hash chain, or of the list of free chunks */
+	uint32 npages;    /* bits set in present */
+	uint32 nheld;     /* bits set in held */
+	KeepReasons keep; /* of all pages put into it */
 
 	/*
 	 * Of the transactions that keep is for, this many ran when the pages were
@@ -76,10 +76,10 @@ typedef struct Chunk
 	uint64 held[CHUNK_BLOCKS / 64]; /* of them, those with a reason of KEEP_UNTIL_WRITTEN */
 } Chunk;
 
-typedef struct Spill
+typedef struct ChunkTable
 {
 	uint64 first_page; /* of the file; these are constant */
-	uint64 own_pages;
+	uint64 slot_pages;
 
 	slock_t free_mutex; /* protects free, never_used */
 	uint32 free;
@@ -89,19 +89,16 @@ typedef struct Spill
 	pg_atomic_uint64 npages;       /* in them */
 	pg_atomic_uint64 next_reclaim; /* TimestampTz */
 
-	uint32 buckets[NBUCKETS]; /* protected by spill_lock() */
+	uint32 buckets[NBUCKETS]; /* protected by chunk_lock() */
 	Chunk chunks[FLEXIBLE_ARRAY_MEMBER];
-} Spill;
+} ChunkTable;
 
 /* Set at the start of the server, the same in all processes. */
-extern Spill *spill;
-extern LWLockPadded *spill_locks;
-
-/* This process has put pages into chunks since its last transaction ended. */
-extern bool spill_in_transaction;
+extern ChunkTable *chunk_table;
+extern LWLockPadded *chunk_locks;
 
 static inline ChunkKey
-make_key(PsRel rel, ForkNumber fork, uint32 chunk)
+chunk_key(PsRel rel, ForkNumber fork, uint32 chunk)
 {
 	ChunkKey key = {rel, fork, chunk};
 
@@ -115,41 +112,51 @@ chunk_bucket(const ChunkKey *key)
 }
 
 static inline LWLock *
-spill_lock(uint32 bucket)
+chunk_lock(uint32 bucket)
 {
-	return &spill_locks[bucket % SPILL_LOCKS].lock;
+	return &chunk_locks[bucket % CHUNK_LOCKS].lock;
 }
 
 static inline uint64
-file_page(const Chunk *chunk, uint32 i)
+chunk_file_page(const Chunk *chunk, uint32 i)
 {
-	return spill->first_page + (uint64) (chunk - spill->chunks) * CHUNK_BLOCKS + i;
+	return chunk_table->first_page + (uint64) (chunk - chunk_table->chunks) * CHUNK_BLOCKS + i;
 }
 
 static inline bool
-bit_is_set(const uint64 *bits, uint32 i)
+chunk_bit_is_set(const uint64 *bits, uint32 i)
 {
 	return (bits[i / 64] >> (i % 64)) & 1;
 }
 
+/* Is the block in the chunk, which may be NULL? */
+static inline bool
+chunk_has_block(const Chunk *chunk, BlockNumber blk)
+{
+	return chunk != NULL && chunk_bit_is_set(chunk->present, blk % CHUNK_BLOCKS);
+}
+
 /* Sets or clears a bit and counts those that are set. */
 static inline void
-set_bit(uint64 *bits, uint32 i, bool on, uint32 *count)
+chunk_set_bit(uint64 *bits, uint32 i, bool on, uint32 *count)
 {
-	if (on == bit_is_set(bits, i))
+	if (on == chunk_bit_is_set(bits, i))
 		return;
 	bits[i / 64] ^= UINT64CONST(1) << (i % 64);
 	*count += on ? 1 : -1;
 }
 
-/* The chunk, or NULL.  Caller holds spill_lock(bucket). */
-extern Chunk *find_chunk(const ChunkKey *key, uint32 bucket);
+/* The chunk, or NULL.  Caller holds chunk_lock(bucket). */
+extern Chunk *chunk_find(const ChunkKey *key, uint32 bucket);
 
-/* Takes a chunk from its chain.  Caller holds spill_lock(bucket) exclusively, and calls free_chunk() without it. */
-extern void remove_chunk(Chunk *chunk, uint32 bucket);
-extern void free_chunk(Chunk *chunk);
+/* Creates a chunk and puts it into its chain; NULL if there is none left.  Caller holds chunk_lock(bucket) exclusively. */
+extern Chunk *chunk_add(const ChunkKey *key, uint32 bucket);
 
-/* Takes a block out of its chunk, which stays.  Caller holds spill_lock() exclusively. */
-extern void clear_block(Chunk *chunk, uint32 i);
+/* Takes a chunk from its chain.  Caller holds chunk_lock(bucket) exclusively, and calls chunk_free() without it. */
+extern void chunk_remove(Chunk *chunk, uint32 bucket);
+extern void chunk_free(Chunk *chunk);
+
+/* Takes a block out of its chunk, which stays.  Caller holds chunk_lock() exclusively. */
+extern void chunk_clear_block(Chunk *chunk, uint32 i);
 
 #endif /* PS_PAGE_CACHE_CHUNKS_H */

@@ -19,7 +19,8 @@
 #include "storage/fd.h"
 #include "storage/ipc.h"
 
-#include "page_cache.h"
+#include "page_cache_impl.h"
+#include "settings.h"
 
 /* MB of the file system that are left free for WAL if max_wal_lag does not say how much may pile up. */
 #define DEFAULT_RESERVE   512

@@ -19,10 +19,10 @@
 #include "storage/procarray.h"
 #include "storage/shmem.h"
 #include "utils/guc.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "page_cache.h"
+#include "page_cache_impl.h"
+#include "pg_compat.h"
 #include "running.h"
 
 /* A transaction that does not end is told again after so many microseconds, and in the end its session is ended. */
@@ -46,21 +46,8 @@ typedef struct Room
 	Told told[FLEXIBLE_ARRAY_MEMBER]; /* by pgprocno */
 } Room;
 
-/* Pages kept for a transaction. */
-typedef struct Payer
-{
-	TransactionId xid;
-	uint64 npages;
-} Payer;
-
 static Room *room;
 static emit_log_hook_type prev_emit_log;
-
-/* What page_cache_room_count() counts, in this process. */
-static Payer *payers;
-static int npayers;
-static uint64 pages_of_nobody;
-static uint64 pages_unresolved;
 
 static Size
 room_bytes(void)
@@ -80,7 +67,6 @@ page_cache_room_startup_shmem(void)
 	bool found;
 
 	room = ShmemInitStruct("pageserver_smgr room for kept pages", room_bytes(), &found);
-	payers = MemoryContextAlloc(TopMemoryContext, mul_size(MaxBackends, sizeof(Payer)));
 	if (found)
 		return;
 	memset(room, 0, room_bytes());
@@ -95,9 +81,9 @@ static void
 say_why(ErrorData *edata)
 {
 	if ((edata->sqlerrcode == ERRCODE_QUERY_CANCELED || edata->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN) &&
-		edata->elevel >= ERROR && MyProc != NULL && MyProc->pgprocno < MaxBackends &&
-		TransactionIdIsValid(room->told[MyProc->pgprocno].xid) &&
-		room->told[MyProc->pgprocno].xid == GetTopTransactionIdIfAny())
+		edata->elevel >= ERROR && MyProc != NULL && compat_proc_number(MyProc) < MaxBackends &&
+		TransactionIdIsValid(room->told[compat_proc_number(MyProc)].xid) &&
+		room->told[compat_proc_number(MyProc)].xid == GetTopTransactionIdIfAny())
 	{
 		edata->sqlerrcode = ERRCODE_DISK_FULL;
 		edata->message = pstrdup(edata->elevel >= FATAL ? "terminating connection because its transaction has changed too many pages" : "canceling statement because its transaction has changed too many pages");
@@ -115,65 +101,18 @@ page_cache_room_init(void)
 	emit_log_hook = say_why;
 }
 
-/* ---- which transaction ---- */
-
-void
-page_cache_room_count(const PageKeep *keep, uint64 npages, bool is_mixed)
-{
-	TransactionId xid;
-	int i = 0;
-
-	if (!(keep->reasons & KEEP_OPEN_XACT))
-		return;
-	xid = running_oldest_in_range(keep->oldest_xid, keep->newest_xid);
-	if (!TransactionIdIsValid(xid))
-		return;
-	if (is_mixed || (keep->reasons & KEEP_MULTI))
-	{
-		pages_unresolved += npages;
-		return;
-	}
-	while (i < npayers && payers[i].xid != xid)
-		i++;
-	if (i == MaxBackends)
-		return;
-	if (i == npayers)
-	{
-		payers[npayers].npages = 0;
-		payers[npayers++].xid = xid;
-	}
-	payers[i].npages += npages;
-}
-
-void
-page_cache_room_count_other(uint64 npages)
-{
-	pages_of_nobody += npages;
-}
-
-/*
- * The transaction for which most pages are kept, the oldest of several; invalid
- * if more are kept for other reasons, such as an index build, or if it is not
- * known whether and for whom they must be kept.
- */
 static TransactionId
-find_payer(void)
+find_payer(bool *unresolved)
 {
-	int most = -1;
+	TransactionId payer;
 
-	npayers = 0;
-	pages_of_nobody = pages_unresolved = 0;
-	running_hold(true); /* or what one has left might be put down to another */
+	page_cache_payer_reset();
+	running_hold(true); /* or pages of a transaction that ends meanwhile might be attributed to another */
 	page_cache_count_kept();
 	page_cache_spill_count_kept();
+	payer = page_cache_payer_find(unresolved);
 	running_hold(false);
-	for (int i = 0; i < npayers; i++)
-		if (most < 0 || payers[i].npages > payers[most].npages ||
-			(payers[i].npages == payers[most].npages && TransactionIdPrecedes(payers[i].xid, payers[most].xid)))
-			most = i;
-	if (most < 0 || payers[most].npages < Max(pages_of_nobody, pages_unresolved))
-		return InvalidTransactionId;
-	return payers[most].xid;
+	return payer;
 }
 
 /* ---- ending it ---- */
@@ -194,7 +133,7 @@ tell(TransactionId xid)
 	for (int i = 0; i < MaxBackends; i++)
 	{
 		PGPROC *proc = &ProcGlobal->allProcs[i];
-		Told *told = &room->told[proc->pgprocno];
+		Told *told = &room->told[compat_proc_number(proc)];
 
 		if (proc->xid != xid || proc->pid == 0 || proc->wait_event_info == WAIT_EVENT_SYNC_REP)
 			continue;
@@ -229,9 +168,9 @@ may_be_administrator(void)
 
 	if (MyBackendType != B_BACKEND || MyProc == NULL)
 		return false;
-	if (lxid != MyProc->lxid)
+	if (lxid != compat_local_xid(MyProc))
 	{
-		lxid = MyProc->lxid;
+		lxid = compat_local_xid(MyProc);
 		nbeyond = 0;
 	}
 	if (nbeyond++ >= ADMINISTRATOR_PAGES)
@@ -243,10 +182,11 @@ RoomClaim
 page_cache_room_claim(void)
 {
 	TransactionId payer = pg_atomic_read_u32(&room->payer);
+	bool unresolved = false;
 
 	if (!TransactionIdIsValid(payer) || !running_in_range(payer, payer))
 	{
-		payer = find_payer();
+		payer = find_payer(&unresolved);
 		pg_atomic_write_u32(&room->payer, payer);
 	}
 	if (TransactionIdIsValid(payer))
@@ -255,7 +195,7 @@ page_cache_room_claim(void)
 			return ROOM_ORDINARY;
 		tell(payer);
 	}
-	else if (pages_unresolved > pages_of_nobody)
+	else if (unresolved)
 	{
 		/* a transaction has just ended; or only other processes can find out, which then shall */
 		page_cache_spill_want_tidy();

@@ -37,7 +37,7 @@
 #include "port/atomics.h"
 #include "storage/lwlock.h"
 
-#include "page_cache.h"
+#include "page_cache_impl.h"
 
 #define MAX_PARTITIONS 1024
 #define MAX_USAGE      3
@@ -49,7 +49,7 @@ typedef struct CacheSlot
 {
 	CacheTag tag; /* rel.rel is InvalidOid: the slot is free */
 	uint32 next;  /* of the hash chain, or of the list of free slots */
-	PageKeep keep;
+	KeepReasons keep;
 	uint8 usage;
 	bool has_space; /* the file has disk space for its page, of which a free slot makes no use */
 } CacheSlot;
@@ -93,7 +93,7 @@ extern CacheSlot *cache_slots;
 extern LWLockPadded *cache_locks;
 
 static inline CacheTag
-make_tag(PsRel rel, ForkNumber fork, BlockNumber blk)
+cache_tag(PsRel rel, ForkNumber fork, BlockNumber blk)
 {
 	CacheTag tag = {rel, blk, fork};
 
@@ -101,52 +101,52 @@ make_tag(PsRel rel, ForkNumber fork, BlockNumber blk)
 }
 
 static inline bool
-tag_equal(const CacheTag *a, const CacheTag *b)
+cache_tag_equal(const CacheTag *a, const CacheTag *b)
 {
 	return a->blk == b->blk && ps_rel_equal(a->rel, b->rel) && a->fork == b->fork;
 }
 
 static inline uint32
-hash_tag(const CacheTag *tag)
+cache_tag_hash(const CacheTag *tag)
 {
 	return hash_bytes((const unsigned char *) tag, sizeof(*tag));
 }
 
 static inline uint32
-partition_of(uint32 hash)
+slot_partition(uint32 hash)
 {
 	return hash & (cache_table->npartitions - 1);
 }
 
 static inline uint32 *
-bucket_of(uint32 hash)
+slot_bucket(uint32 hash)
 {
-	return &cache_buckets[(Size) partition_of(hash) * cache_table->nbuckets +
+	return &cache_buckets[(Size) slot_partition(hash) * cache_table->nbuckets +
 						  ((hash / MAX_PARTITIONS) & (cache_table->nbuckets - 1))];
 }
 
 /* The slot of a page, or NO_SLOT. */
 static inline uint32
-find_slot(const CacheTag *tag, uint32 hash)
+slot_find(const CacheTag *tag, uint32 hash)
 {
-	uint32 slot = *bucket_of(hash);
+	uint32 slot = *slot_bucket(hash);
 
-	while (slot != NO_SLOT && !tag_equal(&cache_slots[slot].tag, tag))
+	while (slot != NO_SLOT && !cache_tag_equal(&cache_slots[slot].tag, tag))
 		slot = cache_slots[slot].next;
 	return slot;
 }
 
 /* Counts the pages of a fork, and of others that share its counter. */
-extern pg_atomic_uint32 *fork_counter(PsRel rel, ForkNumber fork);
+extern pg_atomic_uint32 *slot_fork_counter(PsRel rel, ForkNumber fork);
 
 /*
  * Gives the disk space of up to max pages back that need not be kept, and
  * returns of how many.  last_resort: as below.
  */
-extern uint32 give_back_slots(CachePartition *part, uint32 max, bool last_resort);
+extern uint32 slot_give_back(CachePartition *part, uint32 max, bool last_resort);
 
 /* The page is not cached any more. */
-extern void forget_slot(CachePartition *part, uint32 slot);
+extern void slot_forget(CachePartition *part, uint32 slot);
 
 /*
  * Gives a page the slot that it has, or a new one.  last_resort: also one whose
@@ -154,7 +154,7 @@ extern void forget_slot(CachePartition *part, uint32 slot);
  * be had and *stored is false; or the errno of a failed write, and then the
  * cache has nothing of the block.
  */
-extern int store_page(CachePartition *part, const CacheTag *tag, uint32 hash, const char *page, const PageKeep *keep,
-					  int usage, bool last_resort, bool *stored);
+extern int slot_store_page(CachePartition *part, const CacheTag *tag, uint32 hash, const char *page, const KeepReasons *keep,
+						   int usage, bool last_resort, bool *stored);
 
 #endif /* PS_PAGE_CACHE_SLOTS_H */

@@ -5,51 +5,12 @@
  */
 #include "postgres.h"
 
-#include "storage/shmem.h"
-
-#include "page_client.h"
+#include "lsn_cache.h"
+#include "page_client_impl.h"
 #include "sqlstate.h"
+#include "store_conn.h"
+#include "wal_progress.h"
 #include "wire.h"
-
-PageClientShared *page_client_counters;
-
-void
-page_client_request_shmem(void)
-{
-	RequestAddinShmemSpace(MAXALIGN(sizeof(PageClientShared)));
-}
-
-/* From shmem_startup_hook, which holds AddinShmemInitLock for all parts. */
-void
-page_client_startup_shmem(void)
-{
-	bool found;
-
-	page_client_counters = ShmemInitStruct("pageserver_smgr page client", sizeof(PageClientShared), &found);
-	if (found)
-		return;
-	pg_atomic_init_u64(&page_client_counters->requests, 0);
-	pg_atomic_init_u64(&page_client_counters->pages, 0);
-	pg_atomic_init_u64(&page_client_counters->prefetched, 0);
-	pg_atomic_init_u64(&page_client_counters->prefetch_hits, 0);
-	pg_atomic_init_u64(&page_client_counters->prefetch_dropped, 0);
-	pg_atomic_init_u64(&page_client_counters->reconnects, 0);
-	pg_atomic_init_u64(&page_client_counters->wait_usec, 0);
-}
-
-void
-page_client_stats(PageClientStats *stats)
-{
-	stats->requests = pg_atomic_read_u64(&page_client_counters->requests);
-	stats->pages = pg_atomic_read_u64(&page_client_counters->pages);
-	stats->prefetched = pg_atomic_read_u64(&page_client_counters->prefetched);
-	stats->prefetch_hits = pg_atomic_read_u64(&page_client_counters->prefetch_hits);
-	stats->prefetch_dropped = pg_atomic_read_u64(&page_client_counters->prefetch_dropped);
-	stats->reconnects = pg_atomic_read_u64(&page_client_counters->reconnects);
-	stats->wait_usec = pg_atomic_read_u64(&page_client_counters->wait_usec);
-}
-
-/* ---- requests that are waited for ---- */
 
 /* What was asked for, for a message; palloc'd. */
 static char *
@@ -271,7 +232,7 @@ page_client_forks(Oid spc, Oid db, int *n)
 {
 	PsRel rel = {.spc = spc, .db = db};
 	Request *req = ask(PS_REQ_FORKS, rel, MAIN_FORKNUM, NULL, 0,
-					   wal_worker_flush_for_read(lsn_cache_insert_position()));
+					   wal_progress_flush_for_read(lsn_cache_insert_position()));
 	PsResponse *answer = &req->answer;
 	PsForkSize *forks = palloc_extended(Max(answer->nforks, 1) * sizeof(PsForkSize), MCXT_ALLOC_HUGE);
 

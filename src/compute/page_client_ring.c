@@ -27,7 +27,10 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "page_client.h"
+#include "page_client_impl.h"
+#include "settings.h"
+#include "store_conn.h"
+#include "wal_progress.h"
 #include "wire.h"
 
 #define RING_SIZE           1024 /* requests; a power of 2 */

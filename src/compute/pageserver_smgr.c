@@ -20,9 +20,25 @@
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 
-#include "compute.h"
+#include "commits.h"
 #include "conf.h"
+#include "database_commands.h"
+#include "keep_reasons.h"
+#include "lsn_cache.h"
+#include "numbers.h"
+#include "page_cache.h"
+#include "page_client.h"
+#include "rehearsal.h"
+#include "replication.h"
 #include "running.h"
+#include "settings.h"
+#include "sizes.h"
+#include "smgr.h"
+#include "stop_files.h"
+#include "stub.h"
+#include "subscriptions.h"
+#include "wal_progress.h"
+#include "wal_worker.h"
 
 PG_MODULE_MAGIC;
 
@@ -141,7 +157,7 @@ request_shmem(void)
 	lsn_cache_request_shmem();
 	page_cache_request_shmem();
 	page_client_request_shmem();
-	wal_worker_request_shmem();
+	wal_progress_request_shmem();
 }
 
 static void
@@ -154,11 +170,11 @@ startup_shmem(void)
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	stub_startup_shmem();
 	lsn_cache_startup_shmem();
-	page_keep_startup_shmem();
-	running_startup();
+	keep_reasons_startup_shmem();
+	running_startup_shmem();
 	page_cache_startup_shmem();
 	page_client_startup_shmem();
-	wal_worker_startup_shmem();
+	wal_progress_startup_shmem();
 	LWLockRelease(AddinShmemInitLock);
 	stop_files_init();
 
@@ -201,9 +217,11 @@ _PG_init(void)
 	page_cache_xact_init();
 	page_cache_room_init();
 	sizes_install();
-	hooks_install();
+	database_commands_init();
 	replication_install();
-	commits_install();
+	commits_init();
+	subscriptions_init();
+	numbers_init();
 	wal_worker_register();
 
 	prev_shmem_request_hook = shmem_request_hook;

@@ -13,7 +13,15 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
-#include "smgr.h"
+#include "lsn_cache.h"
+#include "page_cache.h"
+#include "page_client.h"
+#include "persistence.h"
+#include "pg_compat.h"
+#include "readahead.h"
+#include "settings.h"
+#include "stub.h"
+#include "wal_progress.h"
 #include "wire.h"
 
 #define STREAMS      8
@@ -38,7 +46,7 @@ static uint64 use_counter;
 /* A request being put together: blocks of one fork. */
 typedef struct Batch
 {
-	RelFileNode node;
+	PsRel rel;
 	ForkNumber fork;
 	XLogRecPtr not_modified_since;
 	int n;
@@ -52,13 +60,12 @@ static Batch collected;
  * before the store could be asked.
  */
 static void
-batch_add(Batch *batch, BlockNumber blk, XLogRecPtr flushed)
+batch_add(Batch *batch, BlockNumber blk, XLogRecPtr flushed, bool missing)
 {
-	PsRel rel = ps_rel_from_node(batch->node);
-	XLogRecPtr lsn = lsn_cache_get(rel, batch->fork, blk);
+	XLogRecPtr lsn = lsn_cache_get(batch->rel, batch->fork, blk);
 
-	if (lsn > flushed || page_client_is_prefetched(rel, batch->fork, blk) ||
-		page_cache_has(rel, batch->fork, blk))
+	if (lsn > flushed || page_client_is_prefetched(batch->rel, batch->fork, blk) ||
+		(!missing && page_cache_has(batch->rel, batch->fork, blk)))
 		return;
 	batch->blks[batch->n++] = blk;
 	batch->not_modified_since = Max(batch->not_modified_since, lsn);
@@ -68,8 +75,8 @@ static void
 batch_send(Batch *batch)
 {
 	if (batch->n > 0)
-		page_client_prefetch(ps_rel_from_node(batch->node), batch->fork, batch->blks, batch->n,
-							 wal_worker_flush_for_read(batch->not_modified_since));
+		page_client_prefetch(batch->rel, batch->fork, batch->blks, batch->n,
+							 wal_progress_flush_for_read(batch->not_modified_since));
 	batch->n = 0;
 	batch->not_modified_since = InvalidXLogRecPtr;
 }
@@ -101,7 +108,7 @@ find_stream(PsRel rel, ForkNumber fork, BlockNumber blk, bool *is_new)
 void
 readahead_advance(SMgrRelation reln, ForkNumber fork, BlockNumber blk, bool missing)
 {
-	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
+	PsRel rel = compat_smgr_rel(reln);
 	bool is_new;
 	Stream *s;
 	BlockNumber nblocks;
@@ -130,17 +137,17 @@ readahead_advance(SMgrRelation reln, ForkNumber fork, BlockNumber blk, bool miss
 		return;
 
 	flushed = GetFlushRecPtr(NULL);
-	batch.node = reln->smgr_rnode.node;
+	batch.rel = rel;
 	batch.fork = fork;
 	batch.not_modified_since = InvalidXLogRecPtr;
 	batch.n = 0;
 	if (missing)
-		batch_add(&batch, blk, flushed);
+		batch_add(&batch, blk, flushed, true);
 	end = nblocks - s->next > s->window ? s->next + s->window : nblocks;
 	while (s->asked < end && batch.n < PS_MAX_BATCH)
 	{
-		if (!is_in_shared_buffers(batch.node, fork, s->asked))
-			batch_add(&batch, s->asked, flushed);
+		if (!persistence_in_shared_buffers(rel, fork, s->asked))
+			batch_add(&batch, s->asked, flushed, false);
 		s->asked++;
 	}
 	s->window = Min(s->window * 2, ps_readahead);
@@ -153,15 +160,16 @@ readahead_advance(SMgrRelation reln, ForkNumber fork, BlockNumber blk, bool miss
 void
 readahead_collect(SMgrRelation reln, ForkNumber fork, BlockNumber blk)
 {
-	if (collected.n > 0 &&
-		(!RelFileNodeEquals(collected.node, reln->smgr_rnode.node) || collected.fork != fork))
+	PsRel rel = compat_smgr_rel(reln);
+
+	if (collected.n > 0 && (!ps_rel_equal(collected.rel, rel) || collected.fork != fork))
 		batch_send(&collected);
 	for (int i = 0; i < collected.n; i++)
 		if (collected.blks[i] == blk)
 			return;
-	collected.node = reln->smgr_rnode.node;
+	collected.rel = rel;
 	collected.fork = fork;
-	batch_add(&collected, blk, GetFlushRecPtr(NULL));
+	batch_add(&collected, blk, GetFlushRecPtr(NULL), false);
 	if (collected.n == PS_MAX_BATCH)
 		batch_send(&collected);
 }

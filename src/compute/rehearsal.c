@@ -17,12 +17,10 @@
 #include "utils/builtins.h"
 #include "utils/varlena.h"
 
-#include "compute.h"
+#include "pg_compat.h"
+#include "rehearsal.h"
 
-/* MAXLISTEN of postmaster.c */
-#define MAX_SOCKETS 64
-
-static pgsocket sockets[MAX_SOCKETS];
+static pgsocket sockets[COMPAT_MAX_LISTEN];
 
 /*
  * Listens on all addresses of a list, as PostmasterMain() does: it is enough if
@@ -46,7 +44,7 @@ listen_on(const char *setting, const char *value, bool directories)
 		const char *host = directories || strcmp(name, "*") == 0 ? NULL : name;
 
 		if (StreamServerPort(directories ? AF_UNIX : AF_UNSPEC, host, (unsigned short) PostPortNumber,
-							 directories ? name : NULL, sockets, MAX_SOCKETS) == STATUS_OK)
+							 directories ? name : NULL, sockets, COMPAT_MAX_LISTEN) == STATUS_OK)
 			ok = true;
 	}
 	if (!ok && names != NIL)
@@ -58,7 +56,7 @@ listen_on(const char *setting, const char *value, bool directories)
 void
 rehearsal_end(void)
 {
-	for (int i = 0; i < MAX_SOCKETS; i++)
+	for (int i = 0; i < COMPAT_MAX_LISTEN; i++)
 		sockets[i] = PGINVALID_SOCKET;
 	if (ListenAddresses != NULL)
 		listen_on("listen_addresses", ListenAddresses, false);

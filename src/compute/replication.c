@@ -18,7 +18,9 @@
 #include "replication/walsender.h"
 #include "storage/proc.h"
 
-#include "compute.h"
+#include "functions.h"
+#include "pg_compat.h"
+#include "replication.h"
 
 #define BACKUP_HINT "To get a plain data directory, use \"pageserver_ctl export\"; to keep a state that can be gone back to, \"pageserver_ctl branch create\"."
 
@@ -80,7 +82,7 @@ client_authentication(Port *port, int status)
 	 * of the WalSnd slots, so if it was the last, there is none left
 	 * (InitWalSenderSlot() would run into a null pointer).
 	 */
-	if (ProcGlobal->walsenderFreeProcs == NULL)
+	if (!compat_walsender_is_free())
 		ereport(FATAL,
 				(errcode(ERRCODE_TOO_MANY_CONNECTIONS),
 				 errmsg("number of requested standby connections exceeds max_wal_senders (currently %d)",

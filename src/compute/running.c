@@ -55,7 +55,7 @@ static struct
  * found later, where nothing may fail.  What is not used takes no memory.
  */
 void
-running_startup(void)
+running_startup_shmem(void)
 {
 	seen.max_age = MAX_AGE;
 	seen.tops = MemoryContextAlloc(TopMemoryContext, mul_size(MaxBackends, sizeof(TransactionId)));

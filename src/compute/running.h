@@ -11,7 +11,7 @@
 #ifndef PS_RUNNING_H
 #define PS_RUNNING_H
 
-extern void running_startup(void);
+extern void running_startup_shmem(void);
 
 /*
  * The top-level transaction that xid, which is on a page that was written

@@ -16,8 +16,10 @@
 #include "utils/guc_tables.h"
 #include "utils/pg_lsn.h"
 
-#include "compute.h"
+#include "libpq-fe.h"
 #include "overrides.h"
+#include "pg_compat.h"
+#include "settings.h"
 #include "wire.h"
 
 char *ps_store;
@@ -65,7 +67,7 @@ check_id(char **newval, void **extra, GucSource source)
 static bool
 check_generation(char **newval, void **extra, GucSource source)
 {
-	uint64 *value = malloc(sizeof(uint64));
+	uint64 *value = compat_guc_malloc(sizeof(uint64));
 	char *end;
 
 	if (value == NULL)
@@ -91,7 +93,7 @@ assign_generation(const char *newval, void *extra)
 static bool
 check_lsn(char **newval, void **extra, GucSource source)
 {
-	XLogRecPtr *value = malloc(sizeof(XLogRecPtr));
+	XLogRecPtr *value = compat_guc_malloc(sizeof(XLogRecPtr));
 	bool have_error = false;
 
 	if (value == NULL)
@@ -267,13 +269,11 @@ define_settings(void)
 static struct config_generic *
 find_setting(const char *name)
 {
-	struct config_generic **settings = get_guc_variables();
+	struct config_generic *setting = compat_find_setting(name);
 
-	for (int i = 0; i < GetNumConfigOptions(); i++)
-		if (strcmp(settings[i]->name, name) == 0)
-			return settings[i];
-	elog(FATAL, "setting \"%s\" does not exist", name);
-	pg_unreachable();
+	if (setting == NULL)
+		elog(FATAL, "setting \"%s\" does not exist", name);
+	return setting;
 }
 
 /* The value that a setting has if nobody sets it, as text. */
@@ -394,4 +394,14 @@ settings_init(void)
 	make_room_for_worker("max_wal_senders", max_wal_senders);
 	make_room_for_worker("max_replication_slots", max_replication_slots);
 	make_room_for_worker("max_worker_processes", max_worker_processes);
+}
+
+void
+settings_require_compute(void)
+{
+	if (ps_store == NULL || ps_store[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this server is not a compute of a page store"),
+				 errhint("Add \"pageserver_smgr\" to \"shared_preload_libraries\" and set \"pageserver_smgr.store\".")));
 }

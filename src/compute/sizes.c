@@ -25,15 +25,17 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
-#include "storage/reinit.h"
 #include "storage/smgr.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
 
-#include "compute.h"
+#include "database_files.h"
+#include "functions.h"
+#include "page_client.h"
+#include "pg_compat.h"
+#include "sizes.h"
 #include "wire.h"
 
 /* ---- relations ---- */
@@ -194,7 +196,6 @@ directory_size(const char *path, Oid db, HTAB *local)
 		char file[MAXPGPATH * 2];
 		LocalFork fork = {.db = db};
 		struct stat st;
-		int digits;
 
 		CHECK_FOR_INTERRUPTS();
 		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
@@ -209,11 +210,8 @@ directory_size(const char *path, Oid db, HTAB *local)
 					 errmsg("could not stat file \"%s\": %m", file)));
 		}
 		size += st.st_size;
-		if (S_ISREG(st.st_mode) && parse_filename_for_nontemp_relation(entry->d_name, &digits, &fork.fork))
-		{
-			fork.rel = (Oid) strtoul(entry->d_name, NULL, 10);
+		if (S_ISREG(st.st_mode) && compat_parse_file_name(entry->d_name, &fork.rel, &fork.fork))
 			hash_search(local, &fork, HASH_ENTER, NULL);
-		}
 	}
 	if (dir != NULL)
 		FreeDir(dir);
@@ -255,7 +253,7 @@ database_size_in(Oid spc, Oid db, const char *path)
 static int64
 database_size(Oid db)
 {
-	AclResult aclresult = pg_database_aclcheck(db, GetUserId(), ACL_CONNECT);
+	AclResult aclresult = compat_database_aclcheck(db, ACL_CONNECT);
 	DIR *dir;
 	struct dirent *entry;
 	char path[MAXPGPATH * 2];
@@ -310,7 +308,7 @@ tablespace_size(Oid spc)
 
 	if (spc != MyDatabaseTableSpace && !has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
 	{
-		AclResult aclresult = pg_tablespace_aclcheck(spc, GetUserId(), ACL_CREATE);
+		AclResult aclresult = compat_tablespace_aclcheck(spc, ACL_CREATE);
 
 		if (aclresult != ACLCHECK_OK)
 			aclcheck_error(aclresult, OBJECT_TABLESPACE, get_tablespace_name(spc));

@@ -29,7 +29,15 @@
 #include "storage/md.h"
 #include "utils/memutils.h"
 
+#include "lsn_cache.h"
+#include "page_cache.h"
+#include "page_client.h"
+#include "persistence.h"
+#include "pg_compat.h"
+#include "readahead.h"
 #include "smgr.h"
+#include "stub.h"
+#include "wal_progress.h"
 
 /*
  * Forks into which this transaction has written pages from private memory with
@@ -122,19 +130,19 @@ smgr_xact_init(void)
 static void
 check_number_is_free(SMgrRelation reln)
 {
-	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
+	PsRel rel = compat_smgr_rel(reln);
 	BlockNumber nblocks;
 
 	/* what the store does not know yet is a relation that this compute has made, and that has a file, or dropped */
-	if (page_client_relsize(rel, MAIN_FORKNUM, wal_worker_flush_for_read(lsn_cache_get_floor()), &nblocks) &&
-		page_client_relsize(rel, MAIN_FORKNUM, wal_worker_flush_for_read(lsn_cache_get_relation(rel)), &nblocks))
+	if (page_client_relsize(rel, MAIN_FORKNUM, wal_progress_flush_for_read(lsn_cache_get_floor()), &nblocks) &&
+		page_client_relsize(rel, MAIN_FORKNUM, wal_progress_flush_for_read(lsn_cache_get_relation(rel)), &nblocks))
 	{
 		/* the next command finds a file, and chooses another number */
 		(void) stub_exists(reln, MAIN_FORKNUM);
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_FILE),
 				 errmsg("could not create file \"%s\": the page store has such a relation",
-						relpath(reln->smgr_rnode, MAIN_FORKNUM)),
+						compat_relation_path(rel, MAIN_FORKNUM)),
 				 errhint("Try again: another file number will be chosen.")));
 	}
 }
@@ -155,7 +163,7 @@ ps_create(SMgrRelation reln, ForkNumber fork, bool isRedo)
 bool
 ps_exists(SMgrRelation reln, ForkNumber fork)
 {
-	if (persistence_of_fork(reln, fork) == PS_HOME_LOCAL)
+	if (persistence_of_fork(reln, fork) == HOME_LOCAL)
 		return mdexists(reln, fork);
 	return stub_exists(reln, fork);
 }
@@ -164,7 +172,7 @@ BlockNumber
 ps_nblocks(SMgrRelation reln, ForkNumber fork)
 {
 	/* the usual case: the file is open, whatever it holds */
-	if (reln->md_num_open_segs[fork] > 0 || persistence_of_fork(reln, fork) == PS_HOME_LOCAL)
+	if (reln->md_num_open_segs[fork] > 0 || persistence_of_fork(reln, fork) == HOME_LOCAL)
 		return mdnblocks(reln, fork);
 	return stub_nblocks(reln, fork);
 }
@@ -173,7 +181,7 @@ ps_nblocks(SMgrRelation reln, ForkNumber fork)
 void
 ps_unlink(RelFileNodeBackend rnode, ForkNumber fork, bool isRedo)
 {
-	PsRel rel = ps_rel_from_node(rnode.node);
+	PsRel rel = compat_rel(rnode.node);
 	BlockNumber nblocks;
 
 	if (RelFileNodeBackendIsTemp(rnode))
@@ -185,7 +193,7 @@ ps_unlink(RelFileNodeBackend rnode, ForkNumber fork, bool isRedo)
 	{
 		if (fork != f && fork != InvalidForkNumber)
 			continue;
-		nblocks = stub_length_of_file(rnode, f);
+		nblocks = stub_length_of_file(rel, f);
 		mdunlink(rnode, f, isRedo);
 		page_cache_drop_fork(rel, f, nblocks);
 	}
@@ -196,7 +204,7 @@ ps_unlink(RelFileNodeBackend rnode, ForkNumber fork, bool isRedo)
 void
 ps_truncate(SMgrRelation reln, ForkNumber fork, BlockNumber old_blocks, BlockNumber nblocks)
 {
-	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
+	PsRel rel = compat_smgr_rel(reln);
 
 	if (SmgrIsTemp(reln))
 	{
@@ -217,20 +225,20 @@ check_block_exists(SMgrRelation reln, ForkNumber fork, BlockNumber blk)
 	ereport(ERROR,
 			(errcode(ERRCODE_DATA_CORRUPTED),
 			 errmsg("could not read block %u in file \"%s\": read only %d of %d bytes",
-					blk, relpath(reln->smgr_rnode, fork), 0, BLCKSZ)));
+					blk, compat_relation_path(compat_smgr_rel(reln), fork), 0, BLCKSZ)));
 }
 
 void
 ps_read(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer)
 {
-	PsHome home = persistence_of_page(reln, fork, blk, buffer);
-	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
+	PageHome home = persistence_of_page(reln, fork, blk, buffer);
+	PsRel rel = compat_smgr_rel(reln);
 	XLogRecPtr last_written;
 	XLogRecPtr store_lsn;
 	bool cached;
 
 	persistence_note_read(buffer, home);
-	if (home == PS_HOME_LOCAL)
+	if (home == HOME_LOCAL)
 	{
 		mdread(reln, fork, blk, buffer);
 		return;
@@ -244,7 +252,7 @@ ps_read(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer)
 
 	last_written = lsn_cache_get(rel, fork, blk);
 	if (!page_client_take_prefetched(rel, fork, blk, last_written, buffer, &store_lsn))
-		store_lsn = page_client_read(rel, fork, &blk, 1, wal_worker_flush_for_read(last_written), &buffer);
+		store_lsn = page_client_read(rel, fork, &blk, 1, wal_progress_flush_for_read(last_written), &buffer);
 
 	/* the store gives zeros for what it does not know; anything else exists */
 	if (PageIsNew((Page) buffer) && is_all_zeros(buffer, BLCKSZ))
@@ -257,7 +265,7 @@ ps_read(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer)
 bool
 ps_prefetch(SMgrRelation reln, ForkNumber fork, BlockNumber blk)
 {
-	if (persistence_of_fork(reln, fork) == PS_HOME_LOCAL)
+	if (persistence_of_fork(reln, fork) == HOME_LOCAL)
 		return mdprefetch(reln, fork, blk);
 	readahead_collect(reln, fork, blk);
 	return true;
@@ -268,7 +276,7 @@ static void
 slow_down_writers(void)
 {
 	if (IsTransactionState() && CritSectionCount == 0)
-		wal_worker_backpressure();
+		wal_progress_backpressure();
 }
 
 /*
@@ -289,16 +297,15 @@ may_log(void)
  * away, and the store would first have to ingest that.
  */
 static void
-add_map_page(PsRel rel, ForkNumber fork, BlockNumber blk, const char *buffer, PsHome home)
+add_map_page(PsRel rel, ForkNumber fork, BlockNumber blk, const char *buffer, PageHome home)
 {
-	RelFileNode node = {rel.spc, rel.db, rel.rel};
-	PageKeep keep = {0};
+	KeepReasons keep = {0};
 	PGAlignedBlock page;
 
 	memcpy(page.data, buffer, BLCKSZ);
-	if (home == PS_HOME_STORE && !PageIsNew(page.data) && may_log())
+	if (home == HOME_STORE && !PageIsNew(page.data) && may_log())
 	{
-		lsn_cache_set_block(rel, fork, blk, log_newpage(&node, fork, blk, page.data, true));
+		lsn_cache_set_block(rel, fork, blk, compat_log_newpage(rel, fork, blk, page.data, true));
 		PageSetChecksumInplace(page.data, blk);
 	}
 	page_cache_write(rel, fork, blk, page.data, &keep);
@@ -307,12 +314,12 @@ add_map_page(PsRel rel, ForkNumber fork, BlockNumber blk, const char *buffer, Ps
 void
 ps_extend(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer, bool skipFsync)
 {
-	PsHome home = persistence_of_page(reln, fork, blk, buffer);
-	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
-	PageKeep keep = {0};
+	PageHome home = persistence_of_page(reln, fork, blk, buffer);
+	PsRel rel = compat_smgr_rel(reln);
+	KeepReasons keep = {0};
 	XLogRecPtr lsn;
 
-	if (home == PS_HOME_LOCAL)
+	if (home == HOME_LOCAL)
 	{
 		mdextend(reln, fork, blk, buffer, skipFsync);
 		return;
@@ -342,7 +349,7 @@ ps_extend(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer, boo
 	}
 	else
 		lsn_cache_set_block(rel, fork, blk, lsn);
-	if (home == PS_HOME_UNKNOWN)
+	if (home == HOME_UNKNOWN)
 	{
 		keep.reasons |= KEEP_UNKNOWN_PERSISTENCE;
 		mdextend(reln, fork, blk, buffer, skipFsync);
@@ -362,8 +369,8 @@ static void
 write_fsm_page(SMgrRelation reln, BlockNumber blk, const char *buffer)
 {
 	const size_t contents = offsetof(PageHeaderData, pd_flags); /* behind LSN and checksum */
-	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
-	PageKeep keep = {0};
+	PsRel rel = compat_smgr_rel(reln);
+	KeepReasons keep = {0};
 	PGAlignedBlock page;
 	PGAlignedBlock cached;
 
@@ -374,7 +381,7 @@ write_fsm_page(SMgrRelation reln, BlockNumber blk, const char *buffer)
 		return;
 	if (!PageIsNew(page.data) && may_log())
 	{
-		XLogRecPtr lsn = log_newpage(&reln->smgr_rnode.node, FSM_FORKNUM, blk, page.data, false);
+		XLogRecPtr lsn = compat_log_newpage(rel, FSM_FORKNUM, blk, page.data, false);
 
 		PageSetChecksumInplace(page.data, blk);
 		lsn_cache_set_block(rel, FSM_FORKNUM, blk, lsn);
@@ -385,29 +392,29 @@ write_fsm_page(SMgrRelation reln, BlockNumber blk, const char *buffer)
 void
 ps_write(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer, bool skipFsync)
 {
-	PsHome home = persistence_of_page(reln, fork, blk, buffer);
-	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
+	PageHome home = persistence_of_page(reln, fork, blk, buffer);
+	PsRel rel = compat_smgr_rel(reln);
 	XLogRecPtr lsn = PageGetLSN((Page) buffer);
-	PageKeep keep;
+	KeepReasons keep;
 
-	if (home == PS_HOME_LOCAL)
+	if (home == HOME_LOCAL)
 	{
 		mdwrite(reln, fork, blk, buffer, skipFsync);
 		return;
 	}
-	if (home == PS_HOME_STORE && fork == FSM_FORKNUM)
+	if (home == HOME_STORE && fork == FSM_FORKNUM)
 	{
 		write_fsm_page(reln, blk, buffer);
 		slow_down_writers();
 		return;
 	}
 
-	page_keep_reasons(fork, blk, buffer, &keep);
+	keep_reasons_of_page(fork, blk, buffer, &keep);
 	if (lsn > GistBuildLSN)
 		lsn_cache_set_block(rel, fork, blk, lsn);
-	else if (lsn == GistBuildLSN && is_private_page(reln, fork, blk, buffer))
+	else if (lsn == GistBuildLSN && persistence_is_private_page(reln, fork, blk, buffer))
 		note_sorted_gist(rel, fork, blk);
-	if (home == PS_HOME_UNKNOWN)
+	if (home == HOME_UNKNOWN)
 	{
 		keep.reasons |= KEEP_UNKNOWN_PERSISTENCE;
 		if (mdexists(reln, fork))

@@ -28,7 +28,10 @@
 #include "storage/ipc.h"
 #include "utils/timestamp.h"
 
-#include "wal_progress.h"
+#include "libpq-fe.h"
+#include "settings.h"
+#include "stop_files.h"
+#include "wal_progress_impl.h"
 
 #define STATS_DIR        "pg_stat"
 #define AUTOPREWARM_FILE "autoprewarm.blocks"

@@ -8,63 +8,23 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include "access/xact.h"
 #include "miscadmin.h"
-#include "postmaster/interrupt.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/procsignal.h"
-#include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "compute.h"
+#include "interrupts.h"
+#include "pg_compat.h"
+#include "settings.h"
 #include "sqlstate.h"
+#include "store_conn.h"
+#include "wal_progress.h"
 
 #define SQLSTATE_CANNOT_CONNECT  "08001"
 #define SQLSTATE_CONNECTION_LOST "08006"
-
-void
-store_conn_interrupts(void)
-{
-	/*
-	 * Processes to be stopped, and statements to be cancelled, although
-	 * interrupts are held off because of LWLocks: with these flags set
-	 * ProcessInterrupts() raises its error before it comes to anything that
-	 * would not be safe with locks held.  Not while a transaction commits or
-	 * aborts (then IsTransactionState() is false), where an error cannot be
-	 * dealt with.
-	 */
-	if (InterruptHoldoffCount == 0)
-		CHECK_FOR_INTERRUPTS();
-	else if (InterruptPending && CritSectionCount == 0 && QueryCancelHoldoffCount == 0 &&
-			 !proc_exit_inprogress && IsTransactionState() &&
-			 (ProcDiePending || ClientConnectionLost || QueryCancelPending))
-	{
-		uint32 holdoff = InterruptHoldoffCount;
-
-		InterruptHoldoffCount = 0;
-		ProcessInterrupts();
-		InterruptHoldoffCount = holdoff;
-	}
-
-	/*
-	 * The autovacuum launcher, and background workers as they may be, look at
-	 * this flag between two pieces of work only.  An error brings them there:
-	 * were it FATAL, the launcher's end would count as a crash.
-	 */
-	if (ShutdownRequestPending && CritSectionCount == 0 && QueryCancelHoldoffCount == 0 &&
-		!proc_exit_inprogress && IsTransactionState())
-		ereport(ERROR,
-				(errcode(ERRCODE_ADMIN_SHUTDOWN),
-				 errmsg("canceling a wait for the page store because the process is to shut down")));
-
-	/* DROP DATABASE and others wait until all processes have done this. */
-	if (ProcSignalBarrierPending && CritSectionCount == 0 && !proc_exit_inprogress)
-		ProcessProcSignalBarrier();
-}
 
 /* The postmaster is to stop at once.  It passes its SIGQUIT on: not before our message is out. */
 static void
@@ -92,7 +52,7 @@ store_conn_superseded(const char *message)
 }
 
 void
-store_conn_gone(const char *message)
+store_conn_deleted(const char *message)
 {
 	quit_postmaster();
 	ereport(FATAL,
@@ -179,7 +139,7 @@ wait_socket(StoreConn *conn, int events, TimestampTz deadline, uint32 wait_event
 		{
 			ResetLatch(MyLatch);
 			conn->latch_was_set = true;
-			store_conn_interrupts();
+			interrupts_check();
 		}
 		if (rc & events)
 			return true;
@@ -272,7 +232,7 @@ connect_and_send(StoreConn *conn, const char *command, const char *application_n
 	if (result != PGRES_COPY_BOTH)
 		return false;
 
-	conn->wait_set = CreateWaitEventSet(TopMemoryContext, 3);
+	conn->wait_set = compat_create_wait_event_set(3);
 	conn->socket_events = WL_SOCKET_READABLE;
 	conn->socket_pos = AddWaitEventToSet(conn->wait_set, conn->socket_events, PQsocket(conn->pg), NULL, NULL);
 	AddWaitEventToSet(conn->wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
@@ -340,4 +300,23 @@ store_conn_wait(StoreConn *conn, bool want_write, long timeout_ms, uint32 wait_e
 		ResetLatch(MyLatch);
 		conn->latch_was_set = true;
 	}
+}
+
+char *
+store_conn_display_address(void)
+{
+	static const char *const shown[] = {"host", "hostaddr", "port", "dbname", "user"};
+	char address[STORE_ADDRESS_MAX];
+	PQconninfoOption *options;
+	StringInfoData buf;
+
+	wal_progress_store(address);
+	options = PQconninfoParse(address, NULL);
+	initStringInfo(&buf);
+	for (PQconninfoOption *option = options; option != NULL && option->keyword != NULL; option++)
+		for (int i = 0; i < lengthof(shown); i++)
+			if (option->val != NULL && strcmp(option->keyword, shown[i]) == 0)
+				appendStringInfo(&buf, "%s%s=%s", buf.len > 0 ? " " : "", option->keyword, option->val);
+	PQconninfoFree(options);
+	return buf.data;
 }

@@ -40,7 +40,11 @@
 #include "storage/md.h"
 #include "storage/shmem.h"
 
-#include "smgr.h"
+#include "lsn_cache.h"
+#include "page_client.h"
+#include "pg_compat.h"
+#include "stub.h"
+#include "wal_progress.h"
 
 #define STUB_LOCKS  64
 #define ABSENT_SETS 4096 /* a multiple of STUB_LOCKS: a lock covers whole sets */
@@ -192,7 +196,7 @@ create_sparse(const char *path, BlockNumber nblocks)
 static void
 make_stub(SMgrRelation reln, ForkNumber fork, BlockNumber nblocks)
 {
-	char *path = relpath(reln->smgr_rnode, fork);
+	char *path = compat_relation_path(compat_smgr_rel(reln), fork);
 	char *temporary = psprintf("%s.new", path);
 
 	for (BlockNumber segno = nblocks / RELSEG_SIZE; segno > 0; segno--)
@@ -223,11 +227,11 @@ make_stub(SMgrRelation reln, ForkNumber fork, BlockNumber nblocks)
 static bool
 fetch_stub(SMgrRelation reln, ForkNumber fork)
 {
-	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
+	PsRel rel = compat_smgr_rel(reln);
 	BlockNumber nblocks = 0;
 	bool exists;
 
-	exists = page_client_relsize(rel, fork, wal_worker_flush_for_read(lsn_cache_get_relation(rel)), &nblocks);
+	exists = page_client_relsize(rel, fork, wal_progress_flush_for_read(lsn_cache_get_relation(rel)), &nblocks);
 	if (exists)
 		TablespaceCreateDbspace(rel.spc, rel.db, false);
 
@@ -250,7 +254,7 @@ fetch_stub(SMgrRelation reln, ForkNumber fork)
 bool
 stub_exists(SMgrRelation reln, ForkNumber fork)
 {
-	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
+	PsRel rel = compat_smgr_rel(reln);
 
 	if (fork != MAIN_FORKNUM && absent_known(rel, fork))
 	{
@@ -290,7 +294,7 @@ stub_nblocks_local(SMgrRelation reln, ForkNumber fork, BlockNumber *nblocks)
 void
 stub_create(SMgrRelation reln, ForkNumber fork, bool isRedo)
 {
-	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
+	PsRel rel = compat_smgr_rel(reln);
 
 	TablespaceCreateDbspace(rel.spc, rel.db, isRedo);
 	LWLockAcquire(stub_lock(rel), LW_EXCLUSIVE);
@@ -308,7 +312,7 @@ stub_create(SMgrRelation reln, ForkNumber fork, bool isRedo)
 void
 stub_extend(SMgrRelation reln, ForkNumber fork, BlockNumber blk)
 {
-	LWLock *lock = stub_lock(ps_rel_from_node(reln->smgr_rnode.node));
+	LWLock *lock = stub_lock(compat_smgr_rel(reln));
 	BlockNumber nblocks;
 
 	(void) stub_nblocks(reln, fork); /* may have to ask the store */
@@ -320,7 +324,7 @@ stub_extend(SMgrRelation reln, ForkNumber fork, BlockNumber blk)
 	else if (blk != InvalidBlockNumber && blk / RELSEG_SIZE == nblocks / RELSEG_SIZE &&
 			 (nblocks == 0 || nblocks % RELSEG_SIZE != 0))
 	{
-		char *path = relpath(reln->smgr_rnode, fork);
+		char *path = compat_relation_path(compat_smgr_rel(reln), fork);
 		char *segment = blk < RELSEG_SIZE ? path : psprintf("%s.%u", path, blk / (BlockNumber) RELSEG_SIZE);
 
 		if (truncate(segment, (off_t) (blk % RELSEG_SIZE + 1) * BLCKSZ) != 0)
@@ -347,7 +351,7 @@ stub_extend(SMgrRelation reln, ForkNumber fork, BlockNumber blk)
 void
 stub_truncate(SMgrRelation reln, ForkNumber fork, BlockNumber old_blocks, BlockNumber nblocks)
 {
-	LWLock *lock = stub_lock(ps_rel_from_node(reln->smgr_rnode.node));
+	LWLock *lock = stub_lock(compat_smgr_rel(reln));
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	mdtruncate(reln, fork, old_blocks, nblocks);
@@ -356,9 +360,9 @@ stub_truncate(SMgrRelation reln, ForkNumber fork, BlockNumber old_blocks, BlockN
 
 /* The length of a local file, whoever it belongs to; InvalidBlockNumber if there is none.  Raises no error. */
 BlockNumber
-stub_length_of_file(RelFileNodeBackend rnode, ForkNumber fork)
+stub_length_of_file(PsRel rel, ForkNumber fork)
 {
-	char *path = relpath(rnode, fork);
+	char *path = compat_relation_path(rel, fork);
 	char segment[MAXPGPATH];
 	BlockNumber nblocks = InvalidBlockNumber;
 	struct stat st;

@@ -15,7 +15,10 @@
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
-#include "wal_progress.h"
+#include "interrupts.h"
+#include "pg_compat.h"
+#include "settings.h"
+#include "wal_progress_impl.h"
 
 #define HELD_SLEEP_MS       100  /* longest sleep of a writer that holds locks */
 #define IN_DOUBT_WARNING_MS 1000 /* a wait after which the client is told why */
@@ -26,14 +29,14 @@
 WalProgress *wal_progress;
 
 void
-wal_worker_request_shmem(void)
+wal_progress_request_shmem(void)
 {
 	RequestAddinShmemSpace(MAXALIGN(sizeof(WalProgress)));
 }
 
 /* From shmem_startup_hook, under AddinShmemInitLock. */
 void
-wal_worker_startup_shmem(void)
+wal_progress_startup_shmem(void)
 {
 	bool found;
 
@@ -159,7 +162,7 @@ wal_progress_is_served(uint32 version)
 }
 
 void
-wal_worker_state(WalWorkerState *state)
+wal_progress_state(WalWorkerState *state)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
@@ -183,14 +186,14 @@ wal_worker_state(WalWorkerState *state)
 }
 
 XLogRecPtr
-wal_worker_ingested(void)
+wal_progress_ingested(void)
 {
 	/* the store began with what the base backup was made from */
 	return Max(pg_atomic_read_u64(&wal_progress->ingested), ps_checkpoint_lsn);
 }
 
 bool
-wal_worker_shutdown_is_overdue(void)
+wal_progress_shutdown_is_overdue(void)
 {
 	TimestampTz since = pg_atomic_read_u64(&wal_progress->stopping_since);
 
@@ -212,7 +215,7 @@ end_of_wal(XLogRecPtr lsn)
 }
 
 XLogRecPtr
-wal_worker_flush_for_read(XLogRecPtr lsn)
+wal_progress_flush_for_read(XLogRecPtr lsn)
 {
 	lsn = end_of_wal(lsn);
 	if (!RecoveryInProgress())
@@ -225,7 +228,7 @@ wal_worker_flush_for_read(XLogRecPtr lsn)
 		 * the process that wrote it flushes some more.
 		 */
 		if (pg_atomic_read_u64(&wal_progress->sent) < lsn)
-			WalSndWakeup();
+			compat_wake_walsenders();
 	}
 	return lsn;
 }
@@ -249,14 +252,14 @@ lag_is_too_large(void)
  * slows down.
  */
 void
-wal_worker_backpressure(void)
+wal_progress_backpressure(void)
 {
 	TimestampTz until = 0;
 	bool interruptible = InterruptHoldoffCount == 0;
 
 	if (ps_max_wal_lag == 0 || CritSectionCount > 0 || !IsTransactionState() || proc_exit_inprogress)
 		return;
-	if (!lag_is_too_large() || wal_worker_shutdown_is_overdue())
+	if (!lag_is_too_large() || wal_progress_shutdown_is_overdue())
 		return;
 	if (!interruptible)
 		until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HELD_SLEEP_MS);
@@ -266,18 +269,18 @@ wal_worker_backpressure(void)
 	{
 		long left = interruptible ? 1000 : TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 
-		if (left <= 0 || wal_worker_shutdown_is_overdue())
+		if (left <= 0 || wal_progress_shutdown_is_overdue())
 			break;
 		/* only what is flushed is sent, and nobody else may come to flush it soon */
 		XLogFlush(GetInsertRecPtr());
 		ConditionVariableTimedSleep(&wal_progress->acknowledged, left, WAIT_EVENT_DATA_FILE_EXTEND);
-		store_conn_interrupts();
+		interrupts_check();
 	}
 	ConditionVariableCancelSleep();
 }
 
 void
-wal_worker_note_in_doubt(XLogRecPtr lsn)
+wal_progress_note_in_doubt(XLogRecPtr lsn)
 {
 	uint64 old = pg_atomic_read_u64(&wal_progress->in_doubt);
 
@@ -286,14 +289,14 @@ wal_worker_note_in_doubt(XLogRecPtr lsn)
 }
 
 void
-wal_worker_wait_for_commits_in_doubt(void)
+wal_progress_wait_for_commits_in_doubt(void)
 {
 	XLogRecPtr lsn = pg_atomic_read_u64(&wal_progress->in_doubt);
 	bool warned = false;
 
 	if (lsn <= pg_atomic_read_u64(&wal_progress->flushed))
 		return;
-	(void) wal_worker_flush_for_read(lsn);
+	(void) wal_progress_flush_for_read(lsn);
 	ConditionVariablePrepareToSleep(&wal_progress->acknowledged);
 	while (pg_atomic_read_u64(&wal_progress->flushed) < lsn)
 	{

@@ -20,7 +20,6 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
-#include "postmaster/bgworker_internals.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -29,8 +28,12 @@
 #include "utils/ps_status.h"
 #include "utils/timestamp.h"
 
+#include "pg_compat.h"
+#include "settings.h"
 #include "sqlstate.h"
+#include "wal_progress.h"
 #include "wal_worker.h"
+#include "wal_worker_impl.h"
 
 #define WORKER_NAME "pageserver WAL worker"
 
@@ -39,17 +42,6 @@
 #define MAX_REGISTER_ATTEMPTS 16
 
 PGDLLEXPORT void wal_worker_main(Datum arg);
-
-static bool
-is_registered(void)
-{
-	slist_iter iter;
-
-	slist_foreach (iter, &BackgroundWorkerList)
-		if (strcmp(slist_container(RegisteredBgWorker, rw_lnode, iter.cur)->rw_worker.bgw_name, WORKER_NAME) == 0)
-			return true;
-	return false;
-}
 
 void
 wal_worker_register(void)
@@ -70,7 +62,7 @@ wal_worker_register(void)
 	 * If there are too many it only logs that, but without this one no commit
 	 * would end.  Each attempt counts, failed ones and others' included.
 	 */
-	for (int i = 0; !is_registered() && i < MAX_REGISTER_ATTEMPTS; i++)
+	for (int i = 0; !compat_bgworker_is_registered(WORKER_NAME) && i < MAX_REGISTER_ATTEMPTS; i++)
 	{
 		char value[16];
 
@@ -82,7 +74,7 @@ wal_worker_register(void)
 		ereport(LOG,
 				(errmsg("\"max_worker_processes\" is set to %d, not to %d", max_worker_processes, configured),
 				 errdetail("The WAL worker, without which no commit would end, needs one besides those of other libraries.")));
-	if (!is_registered())
+	if (!compat_bgworker_is_registered(WORKER_NAME))
 		ereport(FATAL,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("could not register the background worker that streams WAL to the page store"),
@@ -110,10 +102,10 @@ wait_for_retry(int delay_ms)
 	{
 		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 
-		housekeeping(NULL);
+		wal_worker_housekeeping(NULL);
 		if (left <= 0 || wal_progress_store_changed(store_version))
 			break;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, limit_wait(left),
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, wal_worker_limit_wait(left),
 						 WAIT_EVENT_WAL_SENDER_MAIN);
 		ResetLatch(MyLatch);
 	}
@@ -126,7 +118,7 @@ wal_worker_main(Datum arg)
 	char logged_error[256] = "";
 	int delay_ms = FIRST_RETRY_MS;
 	MemoryContext context;
-	struct sigaction on_sigterm = {.sa_sigaction = handle_sigterm, .sa_flags = SA_SIGINFO | SA_RESTART};
+	struct sigaction on_sigterm = {.sa_sigaction = wal_worker_handle_sigterm, .sa_flags = SA_SIGINFO | SA_RESTART};
 
 	pg_atomic_write_u64(&wal_progress->stopping_since, 0);
 	sigemptyset(&on_sigterm.sa_mask);
@@ -160,10 +152,10 @@ wal_worker_main(Datum arg)
 
 		MemoryContextSwitchTo(context);
 		MemoryContextReset(context);
-		housekeeping(NULL);
+		wal_worker_housekeeping(NULL);
 		set_ps_display("connecting");
 		store_version = wal_progress_store_version();
-		conn = store_conn_open(command, STANDBY_NAME, limit_connect(CONNECT_TIMEOUT_MS), WAIT_EVENT_WAL_SENDER_MAIN,
+		conn = store_conn_open(command, STANDBY_NAME, wal_worker_limit_connect(CONNECT_TIMEOUT_MS), WAIT_EVENT_WAL_SENDER_MAIN,
 							   &error, sqlstate);
 		if (conn != NULL)
 		{
@@ -183,7 +175,7 @@ wal_worker_main(Datum arg)
 			store_conn_superseded(error);
 		/* at a new address it may be that the address is wrong */
 		if (strcmp(sqlstate, PS_SQLSTATE_NOT_FOUND) == 0 && wal_progress_is_served(store_version))
-			store_conn_gone(error);
+			store_conn_deleted(error);
 
 		/* Once for an outage, and when the reason changes. */
 		if (outage_since == 0 || strcmp(logged_error, error) != 0)

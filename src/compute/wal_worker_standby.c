@@ -13,7 +13,8 @@
 #include "replication/walsender_private.h"
 #include "storage/spin.h"
 
-#include "wal_worker.h"
+#include "pg_compat.h"
+#include "wal_worker_impl.h"
 
 static XLogSegNo required_segno; /* that the slot was last counted with */
 
@@ -25,10 +26,10 @@ static void
 acquire_slot(void)
 {
 	if (SearchNamedReplicationSlot(STANDBY_NAME, true) != NULL)
-		ReplicationSlotAcquire(STANDBY_NAME, true);
+		compat_acquire_slot(STANDBY_NAME);
 	else
 	{
-		ReplicationSlotCreate(STANDBY_NAME, false, RS_PERSISTENT, false);
+		compat_create_slot(STANDBY_NAME);
 		ReplicationSlotReserveWal();
 		ReplicationSlotMarkDirty();
 		ReplicationSlotSave();

@@ -21,7 +21,9 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "wal_worker.h"
+#include "settings.h"
+#include "store_conn.h"
+#include "wal_worker_impl.h"
 
 #define STATUS_FILE     "pageserver_smgr.status"
 #define STATUS_FILE_TMP "pageserver_smgr.status.tmp"
@@ -89,7 +91,7 @@ make_status(StringInfo out, const WalWorkerState *state, TimestampTz now)
 																					  : "connecting");
 	add_text(out, "waits_for", state->waits_for[0] != '\0' ? state->waits_for : NULL);
 	add_time(out, "waits_since", state->waits_for[0] != '\0' ? state->waits_since : 0);
-	add_text(out, "store", store_address());
+	add_text(out, "store", store_conn_display_address());
 	add_text(out, "tenant", ps_tenant);
 	add_text(out, "timeline", ps_timeline);
 	add_text(out, "generation", ps_generation_text);
@@ -149,7 +151,7 @@ status_file_update(void)
 
 	if (!changed && !TimestampDifferenceExceeds(written_at, now, PROGRESS_MS))
 		return;
-	wal_worker_state(&state);
+	wal_progress_state(&state);
 	if (!changed && sum_of_lsns() == written_sum && strcmp(state.waits_for, written_wait) == 0 &&
 		!TimestampDifferenceExceeds(written_at, now, ALIVE_MS))
 		return;

@@ -16,7 +16,12 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
-#include "wal_worker.h"
+#include "log_pages.h"
+#include "lsn_cache.h"
+#include "page_cache.h"
+#include "pg_compat.h"
+#include "settings.h"
+#include "wal_worker_impl.h"
 
 #define STOP_POLL_MS 10 /* while other backends end; nothing tells when they have */
 
@@ -30,7 +35,7 @@ static TimestampTz stop_deadline;
  * for one, that this process is to end.
  */
 void
-handle_sigterm(int signo, siginfo_t *info, void *context)
+wal_worker_handle_sigterm(int signo, siginfo_t *info, void *context)
 {
 	int save_errno = errno;
 
@@ -46,7 +51,7 @@ handle_sigterm(int signo, siginfo_t *info, void *context)
 }
 
 void
-give_up(const char *detail)
+wal_worker_give_up(const char *detail)
 {
 	wal_progress_set_connected(false, detail);
 	ereport(LOG,
@@ -72,7 +77,7 @@ other_backends_exist(void)
 		PGPROC *proc = &ProcGlobal->allProcs[i];
 
 		if (((volatile Latch *) &proc->procLatch)->owner_pid != 0 && proc != MyProc &&
-			proc->procgloballist != &ProcGlobal->walsenderFreeProcs)
+			!compat_proc_is_walsender(proc))
 			return true;
 	}
 	return false;
@@ -85,7 +90,7 @@ other_backends_exist(void)
  * as for exit(0) the postmaster would never start the worker again.
  */
 void
-exit_if_stopping(StoreConn *conn)
+wal_worker_exit_if_stopping(StoreConn *conn)
 {
 	XLogRecPtr flushed;
 
@@ -104,7 +109,7 @@ exit_if_stopping(StoreConn *conn)
 	{
 		if (other_backends_exist())
 			return;
-		log_before_shutdown();
+		log_pages_before_shutdown();
 		stop_lsn = lsn_cache_insert_position();
 		XLogFlush(stop_lsn);
 		stop_deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ps_shutdown_timeout);
@@ -127,7 +132,7 @@ exit_if_stopping(StoreConn *conn)
 }
 
 void
-housekeeping(StoreConn *conn)
+wal_worker_housekeeping(StoreConn *conn)
 {
 	if (ConfigReloadPending)
 	{
@@ -138,11 +143,11 @@ housekeeping(StoreConn *conn)
 	CHECK_FOR_INTERRUPTS();
 	page_cache_leave_room();
 	status_file_update();
-	exit_if_stopping(conn);
+	wal_worker_exit_if_stopping(conn);
 }
 
 long
-limit_connect(long timeout_ms)
+wal_worker_limit_connect(long timeout_ms)
 {
 	if (stop_lsn == InvalidXLogRecPtr)
 		return timeout_ms;
@@ -150,9 +155,9 @@ limit_connect(long timeout_ms)
 }
 
 long
-limit_wait(long timeout_ms)
+wal_worker_limit_wait(long timeout_ms)
 {
 	if (got_sigterm && stop_lsn == InvalidXLogRecPtr)
 		return Min(timeout_ms, STOP_POLL_MS);
-	return limit_connect(Min(timeout_ms, status_file_due()));
+	return wal_worker_limit_connect(Min(timeout_ms, status_file_due()));
 }

@@ -17,8 +17,9 @@
 #include "utils/timestamp.h"
 
 #include "bytes.h"
+#include "settings.h"
 #include "sqlstate.h"
-#include "wal_worker.h"
+#include "wal_worker_impl.h"
 #include "wire.h"
 
 #define MAX_CHUNK       (1024 * 1024) /* of WAL in one message */
@@ -56,8 +57,8 @@ open_segment(XLogReaderState *state, XLogSegNo segno, TimeLineID *tli)
 	if (state->seg.ws_file >= 0)
 		return;
 	if (errno == ENOENT)
-		give_up(psprintf("The store needs WAL from %X/%X on, but file \"%s\" does not exist.",
-						 LSN_FORMAT_ARGS(sent), path));
+		wal_worker_give_up(psprintf("The store needs WAL from %X/%X on, but file \"%s\" does not exist.",
+									LSN_FORMAT_ARGS(sent), path));
 	ereport(ERROR,
 			(errcode_for_file_access(),
 			 errmsg("could not open file \"%s\": %m", path)));
@@ -110,7 +111,7 @@ send_wal(bool *more)
 		WALReadRaiseError(&error);
 	XLByteToSeg(sent, segno, wal_segment_size);
 	if (segno <= XLogGetLastRemovedSegno())
-		give_up(psprintf("The store needs WAL from %X/%X on, which has been removed.", LSN_FORMAT_ARGS(sent)));
+		wal_worker_give_up(psprintf("The store needs WAL from %X/%X on, which has been removed.", LSN_FORMAT_ARGS(sent)));
 
 	wal_message[0] = 'w';
 	ps_put64(wal_message + 1, sent);
@@ -146,16 +147,16 @@ begin_at(XLogRecPtr lsn)
 	XLogSegNo segno;
 
 	if (lsn > end && !may_be_padding(end, lsn))
-		give_up(psprintf("The store has WAL of timeline %s up to %X/%X, but this compute ends at %X/%X.",
-						 ps_timeline, LSN_FORMAT_ARGS(lsn), LSN_FORMAT_ARGS(end)));
+		wal_worker_give_up(psprintf("The store has WAL of timeline %s up to %X/%X, but this compute ends at %X/%X.",
+									ps_timeline, LSN_FORMAT_ARGS(lsn), LSN_FORMAT_ARGS(end)));
 	if (lsn <= ps_checkpoint_lsn)
-		give_up(psprintf("The store has WAL of timeline %s up to %X/%X only, but this compute was started from the checkpoint at %X/%X.",
-						 ps_timeline, LSN_FORMAT_ARGS(lsn), LSN_FORMAT_ARGS(ps_checkpoint_lsn)));
+		wal_worker_give_up(psprintf("The store has WAL of timeline %s up to %X/%X only, but this compute was started from the checkpoint at %X/%X.",
+									ps_timeline, LSN_FORMAT_ARGS(lsn), LSN_FORMAT_ARGS(ps_checkpoint_lsn)));
 	sent = lsn;
 	standby_advance_slot(lsn, true);
 	XLByteToSeg(lsn, segno, wal_segment_size);
 	if (segno <= XLogGetLastRemovedSegno())
-		give_up(psprintf("The store needs WAL from %X/%X on, which has been removed.", LSN_FORMAT_ARGS(lsn)));
+		wal_worker_give_up(psprintf("The store needs WAL from %X/%X on, which has been removed.", LSN_FORMAT_ARGS(lsn)));
 	if (lsn < acknowledged)
 		ereport(LOG,
 				(errcode(ERRCODE_DATA_CORRUPTED),
@@ -276,7 +277,7 @@ stream_wal(StoreConn *stream_conn, char sqlstate[6])
 		bool more = false;
 		long silence;
 
-		housekeeping(conn);
+		wal_worker_housekeeping(conn);
 		if (wal_progress_store_changed(conn->store_version))
 			return pstrdup("it has another address now (pageserver_smgr.store)");
 
@@ -292,7 +293,7 @@ stream_wal(StoreConn *stream_conn, char sqlstate[6])
 		if (len < 0)
 			return store_conn_error(conn, sqlstate);
 		look_at_wait();
-		exit_if_stopping(conn); /* the reply may be the one waited for */
+		wal_worker_exit_if_stopping(conn); /* the reply may be the one waited for */
 
 		/* The next chunk only when the last one is with the kernel: that bounds memory. */
 		unsent = PQflush(conn->pg);
@@ -316,6 +317,6 @@ stream_wal(StoreConn *stream_conn, char sqlstate[6])
 		}
 		if (more && unsent == 0)
 			continue;
-		store_conn_wait(conn, unsent > 0, limit_wait(keepalive_ms()), WAIT_EVENT_WAL_SENDER_MAIN);
+		store_conn_wait(conn, unsent > 0, wal_worker_limit_wait(keepalive_ms()), WAIT_EVENT_WAL_SENDER_MAIN);
 	}
 }

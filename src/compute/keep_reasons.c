@@ -10,7 +10,7 @@
  * background writer included, with a share lock on the buffer at most.  When a
  * page is written, the transactions on it that run then are noted (running.c);
  * when its place is wanted, it is found out whether one of them still does
- * (page_keep_holds()).
+ * (keep_reasons_hold()).
  *
  * GetMultiXactIdMembers() works in ordinary backends only: others would write
  * OldestVisibleMXactId[-1].  So a multixact may stand for all that ran when the
@@ -29,29 +29,14 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 
+#include "keep_reasons.h"
+#include "pg_compat.h"
 #include "running.h"
-#include "smgr.h"
 
-/* SEQ_MAGIC of commands/sequence.c: the first word of a sequence page's special space. */
-#define SEQUENCE_MAGIC 0x1717
-
-/* BTVacInfo of access/nbtree/nbtutils.c: the VACUUMs that scan a btree now; BtreeVacuumLock protects it. */
-typedef struct BtreeVacuums
-{
-	BTCycleId cycle_ctr;
-	int num_vacuums;
-	int max_vacuums;
-	struct
-	{
-		LockRelId relid;
-		BTCycleId cycleid;
-	} vacuums[FLEXIBLE_ARRAY_MEMBER];
-} BtreeVacuums;
-
-static BtreeVacuums *btree_vacuums;
+static CompatBtreeVacuums *btree_vacuums;
 
 void
-page_keep_startup_shmem(void)
+keep_reasons_startup_shmem(void)
 {
 	bool found;
 
@@ -64,7 +49,7 @@ page_keep_startup_shmem(void)
 
 /* Adds transactions that run to those that the page is kept for. */
 static void
-note_range(PageKeep *keep, TransactionId oldest, TransactionId newest)
+note_range(KeepReasons *keep, TransactionId oldest, TransactionId newest)
 {
 	if (!(keep->reasons & KEEP_OPEN_XACT) || TransactionIdPrecedes(oldest, keep->oldest_xid))
 		keep->oldest_xid = oldest;
@@ -74,7 +59,7 @@ note_range(PageKeep *keep, TransactionId oldest, TransactionId newest)
 }
 
 static void
-note_xid(PageKeep *keep, TransactionId xid)
+note_xid(KeepReasons *keep, TransactionId xid)
 {
 	TransactionId top = running_top(xid);
 
@@ -83,21 +68,21 @@ note_xid(PageKeep *keep, TransactionId xid)
 }
 
 bool
-page_keep_can_resolve(void)
+keep_reasons_can_resolve(void)
 {
-	return MyBackendId != InvalidBackendId && IsTransactionState() && CritSectionCount == 0;
+	return compat_has_backend_id() && IsTransactionState() && CritSectionCount == 0;
 }
 
 /* A multixact that has an updater; its members that only lock do not matter. */
 static void
-note_multi(PageKeep *keep, MultiXactId multi)
+note_multi(KeepReasons *keep, MultiXactId multi)
 {
 	MultiXactMember *members;
 	MultiXactId oldest;
 	MultiXactId next;
 	int n;
 
-	if (!page_keep_can_resolve())
+	if (!keep_reasons_can_resolve())
 	{
 		TransactionId oldest_xid;
 		TransactionId newest_xid;
@@ -129,7 +114,7 @@ note_multi(PageKeep *keep, MultiXactId multi)
  * is FirstCommandId anyway is restored as it was.
  */
 static void
-heap_tuple_reasons(HeapTupleHeader tup, PageKeep *keep)
+heap_tuple_reasons(HeapTupleHeader tup, KeepReasons *keep)
 {
 	TransactionId xid = HeapTupleHeaderGetRawXmin(tup);
 
@@ -155,7 +140,7 @@ heap_tuple_reasons(HeapTupleHeader tup, PageKeep *keep)
 }
 
 static void
-heap_page_reasons(const char *page, PageKeep *keep)
+heap_page_reasons(const char *page, KeepReasons *keep)
 {
 	OffsetNumber max = PageGetMaxOffsetNumber((Page) page);
 
@@ -169,17 +154,8 @@ heap_page_reasons(const char *page, PageKeep *keep)
 	}
 }
 
-bool
-is_sequence_page(const char *page)
-{
-	PageHeader header = (PageHeader) page;
-
-	return BLCKSZ - header->pd_special == MAXALIGN(sizeof(uint32)) &&
-		   *(const uint32 *) (page + header->pd_special) == SEQUENCE_MAGIC;
-}
-
 void
-page_keep_reasons(ForkNumber fork, BlockNumber blk, const char *page, PageKeep *keep)
+keep_reasons_of_page(ForkNumber fork, BlockNumber blk, const char *page, KeepReasons *keep)
 {
 	PageHeader header = (PageHeader) page;
 	XLogRecPtr lsn = PageGetLSN((Page) page);
@@ -218,7 +194,7 @@ page_keep_reasons(ForkNumber fork, BlockNumber blk, const char *page, PageKeep *
 			keep->btree_cycleid = cycleid;
 		}
 	}
-	else if (blk == 0 && is_sequence_page(page))
+	else if (blk == 0 && compat_is_sequence_page(page))
 		keep->reasons |= KEEP_COMPUTE_LIFE;
 }
 
@@ -240,7 +216,7 @@ btree_cycle_is_active(uint16 cycleid)
 }
 
 bool
-page_keep_holds(const PageKeep *keep)
+keep_reasons_hold(const KeepReasons *keep)
 {
 	if (keep->reasons == 0)
 		return false;
@@ -251,7 +227,7 @@ page_keep_holds(const PageKeep *keep)
 }
 
 void
-page_keep_resolve(PageKeep *keep, const char *page)
+keep_reasons_resolve(KeepReasons *keep, const char *page)
 {
 	keep->reasons &= ~(KEEP_OPEN_XACT | KEEP_MULTI);
 	if (BLCKSZ == ((PageHeader) page)->pd_special)
@@ -259,7 +235,7 @@ page_keep_resolve(PageKeep *keep, const char *page)
 }
 
 void
-page_keep_merge(PageKeep *sum, const PageKeep *keep)
+keep_reasons_merge(KeepReasons *sum, const KeepReasons *keep)
 {
 	if (keep->reasons & KEEP_BTREE_CYCLE)
 	{

@@ -21,11 +21,16 @@
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
-#include "tcop/utility.h"
-#include "utils/acl.h"
 #include "utils/syscache.h"
 
-#include "compute.h"
+#include "database_commands.h"
+#include "database_files.h"
+#include "log_pages.h"
+#include "lsn_cache.h"
+#include "page_cache.h"
+#include "pg_compat.h"
+#include "stub.h"
+#include "utility_hook.h"
 
 /* Sub-object of a database that stands for its stubs in locks.  PostgreSQL locks databases as a whole. */
 #define STUBS_SUBID 1
@@ -83,7 +88,7 @@ static void
 log_before_copy(Oid db)
 {
 	FlushDatabaseBuffers(db);
-	log_sequences(db);
+	log_pages_of_sequences(db);
 }
 
 /*
@@ -103,13 +108,13 @@ prepare_move(AlterDatabaseStmt *stmt, const char *tablespace, bool is_top_level)
 
 	PreventInTransactionBlock(is_top_level, "ALTER DATABASE SET TABLESPACE");
 	if (!OidIsValid(db) || !OidIsValid(spc) || spc == GLOBALTABLESPACE_OID || db == MyDatabaseId ||
-		!pg_database_ownercheck(db, GetUserId()))
+		!compat_is_database_owner(db))
 		return;
 	LockSharedObject(DatabaseRelationId, db, 0, AccessExclusiveLock);
 	from = tablespace_of_database(db);
 	if (get_database_oid(stmt->dbname, true) != db || spc == from || CountOtherDBBackends(db, &backends, &prepared))
 		return;
-	if (store_has_relations(spc, db))
+	if (database_files_in_store(spc, db))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("some relations of database \"%s\" are already in tablespace \"%s\"",
@@ -159,7 +164,7 @@ prepare_new_tablespace(CreatedbStmt *stmt)
 	Oid spc = tablespace != NULL ? get_tablespace_oid(defGetString(tablespace), true) : InvalidOid;
 
 	if (!OidIsValid(db) || !OidIsValid(spc) || spc == GLOBALTABLESPACE_OID ||
-		pg_tablespace_aclcheck(spc, GetUserId(), ACL_CREATE) != ACLCHECK_OK)
+		compat_tablespace_aclcheck(spc, ACL_CREATE) != ACLCHECK_OK)
 		return;
 	LockSharedObject(DatabaseRelationId, db, 0, ShareLock);
 	if (template_of(stmt, true) == db && tablespace_of_database(db) != spc)
@@ -179,7 +184,7 @@ check_new_tablespace(CreatedbStmt *stmt, Oid db)
 	if (tablespace == NULL)
 		return;
 	spc = get_tablespace_oid(defGetString(tablespace), false);
-	if (spc != tablespace_of_database(db) && store_has_relations(spc, db))
+	if (spc != tablespace_of_database(db) && database_files_in_store(spc, db))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot assign new default tablespace \"%s\"", defGetString(tablespace)),
@@ -220,7 +225,7 @@ prepare_create(CreatedbStmt *stmt)
 static void
 check_tablespace_is_empty(Oid spc)
 {
-	if (store_has_relations(spc, InvalidOid))
+	if (database_files_in_store(spc, InvalidOid))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("tablespace \"%s\" is not empty", get_tablespace_name(spc))));
@@ -233,9 +238,7 @@ object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId, voi
 	if (prev_object_access)
 		prev_object_access(access, classId, objectId, subId, arg);
 
-	if (access == OAT_FUNCTION_EXECUTE)
-		commits_function_call();
-	else if (classId == TableSpaceRelationId && access == OAT_DROP)
+	if (classId == TableSpaceRelationId && access == OAT_DROP)
 		check_tablespace_is_empty(objectId);
 	else if (classId == DatabaseRelationId && access == OAT_POST_CREATE && creating_database != NULL)
 	{
@@ -293,76 +296,40 @@ xact_callback(XactEvent event, void *arg)
 /* ---- the hooks ---- */
 
 static void
-run_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, ProcessUtilityContext context,
-			ParamListInfo params, QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
-{
-	if (prev_ProcessUtility)
-		prev_ProcessUtility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-	else
-		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-}
-
-static void
 process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, ProcessUtilityContext context,
 				ParamListInfo params, QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
 {
-	Node *stmt = pstmt->utilityStmt;
+	Node *stmt = pstmt->utilityStmt; /* may be freed by the command */
+	bool creates = IsA(stmt, CreatedbStmt);
+	bool drops = IsA(stmt, DropdbStmt);
 
-	numbers_before_command(nodeTag(stmt));
-	switch (nodeTag(stmt))
+	if (creates)
 	{
-		case T_CreatedbStmt:
-			prepare_new_tablespace((CreatedbStmt *) stmt);
-			creating_database = (CreatedbStmt *) stmt;
-			run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-
-			/* a copy of files; nobody can connect before the command commits */
-			if (files_copied)
-			{
-				database_files_restore();
-				forget_database(created_database);
-			}
-			return;
-
-		case T_DropdbStmt:
-			run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-			if (OidIsValid(dropped_database))
-				forget_database(dropped_database);
-			return;
-
-		case T_AlterDatabaseStmt:
-		{
-			DefElem *tablespace = find_option(((AlterDatabaseStmt *) stmt)->options, "tablespace");
-
-			if (tablespace != NULL)
-				prepare_move((AlterDatabaseStmt *) stmt, defGetString(tablespace), context == PROCESS_UTILITY_TOPLEVEL);
-			break;
-		}
-
-		case T_TransactionStmt:
-		{
-			TransactionStmtKind kind = ((TransactionStmt *) stmt)->kind;
-
-			run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-			if (kind == TRANS_STMT_COMMIT_PREPARED || kind == TRANS_STMT_ROLLBACK_PREPARED)
-				commits_check_last_record(kind == TRANS_STMT_COMMIT_PREPARED);
-			return;
-		}
-
-		case T_DiscardStmt:
-			run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-			if (((DiscardStmt *) stmt)->target == DISCARD_ALL)
-				commits_new_session();
-			return;
-
-		default:
-			break;
+		prepare_new_tablespace((CreatedbStmt *) stmt);
+		creating_database = (CreatedbStmt *) stmt;
 	}
-	run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+	else if (IsA(stmt, AlterDatabaseStmt))
+	{
+		DefElem *tablespace = find_option(((AlterDatabaseStmt *) stmt)->options, "tablespace");
+
+		if (tablespace != NULL)
+			prepare_move((AlterDatabaseStmt *) stmt, defGetString(tablespace), context == PROCESS_UTILITY_TOPLEVEL);
+	}
+
+	utility_hook_next(prev_ProcessUtility, pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+
+	/* a copy of files; nobody can connect to the database before the command commits */
+	if (creates && files_copied)
+	{
+		database_files_restore();
+		forget_database(created_database);
+	}
+	else if (drops && OidIsValid(dropped_database))
+		forget_database(dropped_database);
 }
 
 void
-hooks_install(void)
+database_commands_init(void)
 {
 	prev_ProcessUtility = ProcessUtility_hook;
 	ProcessUtility_hook = process_utility;

@@ -25,7 +25,9 @@
 #include "storage/lwlock.h"
 #include "utils/resowner.h"
 
-#include "smgr.h"
+#include "log_pages.h"
+#include "page_cache.h"
+#include "pg_compat.h"
 
 /* The one tuple of a sequence's page. */
 static Form_pg_sequence_data
@@ -40,17 +42,16 @@ sequence_data(Page page)
 static void
 log_sequence(PsRel rel)
 {
-	RelFileNode node = {rel.spc, rel.db, rel.rel};
 	Buffer buffer;
 	Page page;
 
 	/* kept, so this does not ask the store */
 	if (!page_cache_has(rel, MAIN_FORKNUM, 0))
 		return;
-	buffer = ReadBufferWithoutRelcache(node, MAIN_FORKNUM, 0, RBM_NORMAL, NULL, true);
+	buffer = compat_read_buffer(rel, MAIN_FORKNUM, 0);
 	page = BufferGetPage(buffer);
 	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
-	if (is_sequence_page(page) && PageGetMaxOffsetNumber(page) == FirstOffsetNumber &&
+	if (compat_is_sequence_page(page) && PageGetMaxOffsetNumber(page) == FirstOffsetNumber &&
 		sequence_data(page)->log_cnt != 0)
 	{
 		START_CRIT_SECTION();
@@ -63,7 +64,7 @@ log_sequence(PsRel rel)
 }
 
 void
-log_sequences(Oid db)
+log_pages_of_sequences(Oid db)
 {
 	int nrels;
 	PsRel *rels = page_cache_held_relations(&nrels);
@@ -89,7 +90,7 @@ release_resources(ResourceOwner owner, bool is_commit)
  * further on, as after a crash.
  */
 void
-log_before_shutdown(void)
+log_pages_before_shutdown(void)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = ResourceOwnerCreate(NULL, "pages logged at shutdown");
@@ -98,7 +99,7 @@ log_before_shutdown(void)
 	PG_TRY();
 	{
 		RequestCheckpoint(CHECKPOINT_IMMEDIATE | CHECKPOINT_FORCE | CHECKPOINT_WAIT);
-		log_sequences(InvalidOid);
+		log_pages_of_sequences(InvalidOid);
 		release_resources(owner, true);
 	}
 	PG_CATCH();
@@ -110,7 +111,7 @@ log_before_shutdown(void)
 		FlushErrorState();
 		LWLockReleaseAll();
 		ConditionVariableCancelSleep();
-		AbortBufferIO();
+		compat_abort_buffer_io();
 		UnlockBuffers();
 		release_resources(owner, false);
 		RESUME_INTERRUPTS();

@@ -12,16 +12,20 @@
 #include "storage/latch.h"
 #include "utils/timestamp.h"
 
-#include "page_client.h"
+#include "interrupts.h"
+#include "page_client_impl.h"
+#include "settings.h"
 #include "sqlstate.h"
+#include "store_conn.h"
+#include "wal_progress.h"
 
 #define FIRST_RETRY_MS 10
 
 void
 page_client_interrupts(void)
 {
-	store_conn_interrupts();
-	if (CritSectionCount == 0 && !proc_exit_inprogress && IsTransactionState() && wal_worker_shutdown_is_overdue())
+	interrupts_check();
+	if (CritSectionCount == 0 && !proc_exit_inprogress && IsTransactionState() && wal_progress_shutdown_is_overdue())
 		ereport(ERROR,
 				(errcode(ERRCODE_ADMIN_SHUTDOWN),
 				 errmsg("canceling a wait for the page store because of the shutdown of the server"),
