@@ -1,18 +1,17 @@
 /*
  * commits.c
- *	  Commits that the store has not acknowledged must not look like those that
- *	  it has.
+ *	  Handling of commits that the store has not acknowledged.
  *
  * A commit waits for the store in SyncRepWaitForLSN().  A cancel, a termination
- * or the end of the postmaster cuts that wait short, when the transaction has
- * already committed in this server.  Then
+ * or the end of the postmaster can end that wait early, after the transaction has
+ * committed in this server.  Such a commit is "in doubt": the next compute may not
+ * have it.  Then
  *
- * - the client gets no answer: its connection ends (check_acknowledged());
- * - whoever connects to see what has become of it waits until the store has
- *	 it, or else could see what the next compute does not have
- *	 (wait_for_commits_in_doubt());
- * - the publisher of a subscription hears nothing of it
- *	 (send_acknowledged()).
+ * - the client gets no answer: its connection is closed (check_acknowledged());
+ * - the first statement of each new session waits until the store has it, because
+ *   the client may reconnect to find out, and must not see changes that the next
+ *   compute does not have (wait_for_commits_in_doubt());
+ * - a subscription does not report it to its publisher (subscriptions.c).
  */
 #include "postgres.h"
 
@@ -50,7 +49,7 @@ commits_are_acknowledged(XLogRecPtr lsn, int wait_mode)
 	return acknowledged;
 }
 
-/* SyncRepWaitMode of syncrep.c, which is not visible. */
+/* Same as syncrep.c's SyncRepWaitMode, which is static. */
 static int
 commit_wait_mode(void)
 {
@@ -65,18 +64,19 @@ commit_wait_mode(void)
 	}
 }
 
-/* ---- who commits ---- */
+/* ---- the session that commits ---- */
 
 /*
- * Ends the connection, without an answer to the command, unless the store has
- * acknowledged WAL up to lsn, for which the command should have waited.  The
- * client would otherwise get an ordinary answer; this way it knows that it does
- * not know.  Nothing may be thrown here, the transaction is over; so it is done
- * as SyncRepWaitForLSN() itself does it when the backend is to terminate.
+ * Closes the connection without answering the command, unless the store has
+ * acknowledged WAL up to lsn, for which the command should have waited.  An
+ * ordinary answer would tell the client that the commit is durable; without one
+ * the client knows that the outcome is unknown.  The transaction is over, so no
+ * error may be raised here; the connection is closed in the way
+ * SyncRepWaitForLSN() does it when the backend is being terminated.
  *
- * ProcDiePending alone does not mean that SyncRepWaitForLSN() has done so: it
- * may have been canceled, and the backend told to terminate right after.  A
- * background worker has no output to shut off, but ends as well.
+ * If ProcDiePending is set, SyncRepWaitForLSN() need not have done that: its
+ * wait may have been canceled, and the backend terminated just afterwards.  A
+ * background worker has no client, but it ends, too.
  */
 static void
 check_acknowledged(XLogRecPtr lsn, int wait_mode)
@@ -98,9 +98,9 @@ check_acknowledged(XLogRecPtr lsn, int wait_mode)
 }
 
 /*
- * After a command whose last record, and the last of this backend, was waited
- * for: COMMIT PREPARED (commit), ROLLBACK PREPARED.  ProcLastRecPtr is its
- * start; the store acknowledges only whole records.
+ * Checks the last record of this backend, written by COMMIT PREPARED (commit) or
+ * ROLLBACK PREPARED, which has waited for it.  ProcLastRecPtr is the start of
+ * the record; the store acknowledges only whole records.
  */
 static void
 check_last_record(bool commit)
@@ -109,14 +109,15 @@ check_last_record(bool commit)
 					   commit ? commit_wait_mode() : Min(commit_wait_mode(), SYNC_REP_WAIT_FLUSH));
 }
 
-/* ---- who looks ---- */
+/* ---- sessions that may see such commits ---- */
 
 static bool waits_for_commits_in_doubt = true; /* not yet done in this session */
 
 /*
- * Before the first statement of a client's session that may show data.  What
- * the session sees later may be in doubt, too, as with synchronous_commit =
- * off: transactions of others are visible as soon as their wait has ended.
+ * Called before the first statement of a client's session that may show data.
+ * Later statements do not wait: they may see commits in doubt, as with
+ * synchronous_commit = off, because other sessions' transactions become visible
+ * as soon as their wait has ended.
  */
 static void
 wait_for_commits_in_doubt(void)
@@ -128,7 +129,10 @@ wait_for_commits_in_doubt(void)
 	waits_for_commits_in_doubt = false;
 }
 
-/* Statements that show no data do not wait: drivers send them first, and one of them turns the waiting off. */
+/*
+ * Statements that show no data do not wait.  Drivers send some of them first,
+ * and one of them may be SET pageserver_smgr.wait_for_commits_in_doubt.
+ */
 static void
 post_parse_analyze(ParseState *pstate, Query *query, JumbleState *jstate)
 {
@@ -154,8 +158,8 @@ static void
 xact_callback(XactEvent event, void *arg)
 {
 	/*
-	 * RecordTransactionCommit() waits only if WAL was written before the commit
-	 * record itself, be it after this callback.
+	 * RecordTransactionCommit() waits only if the transaction has written WAL
+	 * besides the commit record, which may also happen after this callback.
 	 */
 	static bool wrote_wal = false;
 	static int64 records_before;
@@ -167,15 +171,15 @@ xact_callback(XactEvent event, void *arg)
 			records_before = pgWalUsage.wal_records;
 
 			/*
-			 * A process that ends drops its temporary tables in a transaction
-			 * of its own (RemoveTempRelationsCallback()).  Nobody hears of its
-			 * commit, and nothing could interrupt the wait for the store.
+			 * A backend that exits drops its temporary tables in a transaction
+			 * of its own (RemoveTempRelationsCallback()).  Nobody is told of its
+			 * commit, and nothing could interrupt its wait for the store.
 			 */
 			if (proc_exit_inprogress)
 				synchronous_commit = Min(synchronous_commit, SYNCHRONOUS_COMMIT_LOCAL_FLUSH);
 			break;
 		case XACT_EVENT_COMMIT:
-			/* nor does it wait in a transaction without an ID */
+			/* RecordTransactionCommit() does not wait either if there is no transaction ID */
 			if (TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
 				(wrote_wal || pgWalUsage.wal_records > records_before + 1))
 				check_acknowledged(XactLastCommitEnd, commit_wait_mode());
@@ -190,7 +194,7 @@ xact_callback(XactEvent event, void *arg)
 
 /* ---- hooks ---- */
 
-/* A function is about to be called, maybe without a statement (tcop/fastpath.c). */
+/* Functions can also be called without a statement, see tcop/fastpath.c. */
 static void
 object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId, void *arg)
 {
@@ -214,7 +218,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, 
 	if (commit || rollback)
 		check_last_record(commit);
 
-	/* a connection pooler gives the session to another client */
+	/* a connection pooler is about to give the session to another client */
 	if (new_session)
 		waits_for_commits_in_doubt = true;
 }

@@ -1,11 +1,10 @@
 /*
- * hooks.c
- *	  Commands and situations that go past the storage manager.
+ * database_commands.c
+ *	  Commands on databases and tablespaces.
  *
- * - Commands that copy, move or remove directories of relations: the caches
- *	 must forget what they know of them, and what they look for in local
- *	 directories is in the store.
- * - Commands and calls that commits.c must know of.
+ * Commands that copy, move or remove directories do not use the storage manager:
+ * the caches must forget the relations in them, and where the commands look for
+ * files in local directories, the store has to be asked as well.
  */
 #include "postgres.h"
 
@@ -32,21 +31,24 @@
 #include "stub.h"
 #include "utility_hook.h"
 
-/* Sub-object of a database that stands for its stubs in locks.  PostgreSQL locks databases as a whole. */
+/*
+ * Sub-object of a database that represents its stubs in lock tags.  PostgreSQL
+ * itself locks databases as a whole (sub-object 0).
+ */
 #define STUBS_SUBID 1
 
 static ProcessUtility_hook_type prev_ProcessUtility;
 static object_access_hook_type prev_object_access;
 
 /*
- * Set while the transaction runs these commands, of which none may run in a
- * transaction block or function.
+ * State of the command that the current transaction executes.  These commands
+ * cannot run in transaction blocks or functions, so there is only one.
  */
-static Oid moving_database;             /* ALTER DATABASE SET TABLESPACE: database, */
-static Oid moving_to;                   /* tablespace, */
-static XLogRecPtr before_copy;          /* the last record before the copy is logged, */
-static bool moved;                      /* and whether the copy is made */
-static CreatedbStmt *creating_database; /* CREATE DATABASE, and what it has created so far */
+static Oid moving_database;             /* ALTER DATABASE SET TABLESPACE: the database */
+static Oid moving_to;                   /* the target tablespace */
+static XLogRecPtr before_copy;          /* ProcLastRecPtr before the copy is logged */
+static bool moved;                      /* the copy is complete */
+static CreatedbStmt *creating_database; /* CREATE DATABASE; the following two are set once known */
 static Oid created_database;
 static bool files_copied;
 static Oid dropped_database; /* DROP DATABASE */
@@ -54,9 +56,9 @@ static Oid dropped_database; /* DROP DATABASE */
 /* ---- databases and tablespaces ---- */
 
 /*
- * The store has, or will have, another content under the database's keys from
- * now on.  Reads must wait for WAL up to here, whatever they read: the last
- * changes of blocks are not known any more.
+ * From now on the store has, or will have, different contents under the
+ * database's keys.  Individual last-written LSNs of its blocks are not known any
+ * more, so reads of all blocks must wait for WAL up to here.
  */
 static void
 forget_database(Oid db)
@@ -81,8 +83,8 @@ tablespace_of_database(Oid db)
 }
 
 /*
- * Before a database is copied by its files or by its pages: what WAL, and so
- * the store, does not have of it.  Nobody else may be connected to it.
+ * Logs what WAL lacks of a database that is about to be copied, by files or by
+ * pages.  No other session may be connected to it.
  */
 static void
 log_before_copy(Oid db)
@@ -92,10 +94,11 @@ log_before_copy(Oid db)
 }
 
 /*
- * ALTER DATABASE SET TABLESPACE: does what has to be done before movedb() copies
- * the directory, under the lock that movedb() takes.  It refuses if the target
- * tablespace has relations of the database, which it looks for in the local
- * directory.  All other reasons to refuse are left to it.
+ * Prepares ALTER DATABASE SET TABLESPACE, with the lock that movedb() takes
+ * before it copies the directory.  movedb() refuses if the target tablespace
+ * contains relations of the database, but looks only at the local directory; the
+ * same check against the store is done here.  All other checks are left to
+ * movedb().
  */
 static void
 prepare_move(AlterDatabaseStmt *stmt, const char *tablespace, bool is_top_level)
@@ -137,7 +140,7 @@ find_option(List *options, const char *name)
 	{
 		DefElem *option = lfirst_node(DefElem, lc);
 
-		/* an option may be given as DEFAULT */
+		/* an option may have been specified as DEFAULT */
 		if (strcmp(option->defname, name) == 0 && option->arg != NULL)
 			return option;
 	}
@@ -153,8 +156,8 @@ template_of(CreatedbStmt *stmt, bool missing_ok)
 }
 
 /*
- * CREATE DATABASE with a tablespace: removes what createdb() would take for
- * relations of the template there.  The lock is the one that createdb() takes.
+ * CREATE DATABASE with a tablespace: removes files there that createdb() would
+ * mistake for relations of the template.  Takes the same lock as createdb().
  */
 static void
 prepare_new_tablespace(CreatedbStmt *stmt)
@@ -173,7 +176,7 @@ prepare_new_tablespace(CreatedbStmt *stmt)
 
 /*
  * createdb() refuses a default tablespace in which the template has relations
- * that are not in its own, for which it looks in the local directory.
+ * although it is not the template's own, but looks only at the local directory.
  */
 static void
 check_new_tablespace(CreatedbStmt *stmt, Oid db)
@@ -193,13 +196,13 @@ check_new_tablespace(CreatedbStmt *stmt, Oid db)
 }
 
 /*
- * CREATE DATABASE has locked its template and is about to copy it.  Its lock
- * lets others copy the template at the same time.  They must not while its
- * stubs are set aside: a copy of its pages would ask the store how long its
- * relations are, which may have been longer here for a while, and another copy
- * of its files would set aside what is left.  So it takes a lock of ours as
- * well, until the transaction ends.  Whoever waits for it has already passed
- * all that createdb() waits for.
+ * Called when CREATE DATABASE has locked its template and is about to copy it.
+ * That lock does not keep others from copying the same template.  They must not
+ * do that while its stubs are hidden: a copy by pages would ask the store for
+ * the lengths of relations, which may be longer here, and another copy by files
+ * would hide the remaining stubs.  So this takes a second lock, held until the
+ * transaction ends.  There is no deadlock with createdb(), because whoever waits
+ * here has already acquired all locks that createdb() takes.
  */
 static void
 prepare_create(CreatedbStmt *stmt)
@@ -218,9 +221,9 @@ prepare_create(CreatedbStmt *stmt)
 }
 
 /*
- * DropTableSpace() finds out whether a tablespace is empty by its directories.
- * Relations that this compute has not touched have no files there.  Those that
- * others create from now on have.
+ * DropTableSpace() checks only the local directory, where relations that this
+ * compute has not touched have no files.  Relations that other sessions create
+ * from now on do have files.
  */
 static void
 check_tablespace_is_empty(Oid spc)
@@ -253,8 +256,8 @@ object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId, voi
 
 	/*
 	 * movedb() has flushed and dropped the database's buffers and logged the
-	 * copy, and still holds the database's lock.  When the statement ends,
-	 * others may already be connected.
+	 * copy, and still holds the lock on the database.  When the statement ends,
+	 * other sessions may already be connected.
 	 */
 	else if (classId == DatabaseRelationId && access == OAT_POST_ALTER && OidIsValid(moving_database))
 	{
@@ -293,7 +296,7 @@ xact_callback(XactEvent event, void *arg)
 	dropped_database = InvalidOid;
 }
 
-/* ---- the hooks ---- */
+/* ---- hooks ---- */
 
 static void
 process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, ProcessUtilityContext context,
@@ -318,7 +321,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, 
 
 	utility_hook_next(prev_ProcessUtility, pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 
-	/* a copy of files; nobody can connect to the database before the command commits */
+	/* a copy by files; nobody can connect to the new database before the command commits */
 	if (creates && files_copied)
 	{
 		database_files_restore();

@@ -1,14 +1,14 @@
 /*
  * functions.c
- *	  Replaces functions of the main program: those that look at local files for
- *	  what is in the store.
+ *	  Replaces functions of the main program, namely those that look at local
+ *	  files for what is in the store.
  *
- * PostgreSQL calls them through fmgr_builtins, extensions by their names, and
- * other parts of PostgreSQL directly.  All of these calls arrive at the
- * function's first instruction, so a jump is written there.  That is done once,
- * in the postmaster, before it has children or handles signals; they inherit the
- * changed page.  The old function is never run again, so what else was in the
- * place of the jump does not matter.
+ * PostgreSQL calls them through fmgr_builtins and directly; extensions call them
+ * by name.  All these calls arrive at the first instruction of the function, so
+ * a jump to the replacement is written there.  This is done once, in the
+ * postmaster, before it has children or handles signals; children inherit the
+ * changed page.  The original function is never executed again, so it does not
+ * matter what the jump overwrites.
  */
 #include "postgres.h"
 
@@ -23,7 +23,7 @@
 #error "functions.c knows the jump instruction of x86-64 only"
 #endif
 
-/* jmp *(%rip): to the address that follows the instruction. */
+/* jmp *(%rip): jumps to the address that follows the instruction. */
 typedef struct pg_attribute_packed() Jump
 {
 	unsigned char code[6];

@@ -17,12 +17,12 @@ void
 interrupts_check(void)
 {
 	/*
-	 * Processes to be stopped, and statements to be cancelled, although
-	 * interrupts are held off because of LWLocks: with these flags set
-	 * ProcessInterrupts() raises its error before it comes to anything that
-	 * would not be safe with locks held.  Not while a transaction commits or
-	 * aborts (then IsTransactionState() is false), where an error cannot be
-	 * dealt with.
+	 * While interrupts are held off because of LWLocks, a process can still be
+	 * terminated and a statement canceled: with one of these flags set,
+	 * ProcessInterrupts() raises its error before it does anything that would
+	 * not be safe with locks held.  This is not done while a transaction commits
+	 * or aborts, when IsTransactionState() is false, because an error could not
+	 * be handled.
 	 */
 	if (InterruptHoldoffCount == 0)
 		CHECK_FOR_INTERRUPTS();
@@ -38,9 +38,9 @@ interrupts_check(void)
 	}
 
 	/*
-	 * The autovacuum launcher, and background workers as they may be, look at
-	 * this flag between two pieces of work only.  An error brings them there:
-	 * were it FATAL, the launcher's end would count as a crash.
+	 * The autovacuum launcher, and background workers in general, check this
+	 * flag only between two pieces of work.  An ERROR takes them there.  It must
+	 * not be FATAL: the postmaster would take the launcher's exit for a crash.
 	 */
 	if (ShutdownRequestPending && CritSectionCount == 0 && QueryCancelHoldoffCount == 0 &&
 		!proc_exit_inprogress && IsTransactionState())
@@ -48,7 +48,7 @@ interrupts_check(void)
 				(errcode(ERRCODE_ADMIN_SHUTDOWN),
 				 errmsg("canceling a wait for the page store because the process is to shut down")));
 
-	/* DROP DATABASE and others wait until all processes have done this. */
+	/* DROP DATABASE and other commands wait until all processes have done this. */
 	if (ProcSignalBarrierPending && CritSectionCount == 0 && !proc_exit_inprogress)
 		ProcessProcSignalBarrier();
 }

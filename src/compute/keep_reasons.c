@@ -1,21 +1,20 @@
 /*
- * keep.c
- *	  Which pages must stay in the local page cache, because the store, which
- *	  makes pages from WAL, could not give back what was written.
+ * keep_reasons.c
+ *	  Determines which pages must stay in the local page cache, because the
+ *	  store, which makes pages from WAL, could not return them as written.
  *
- * README.md says for every resource manager what redo does not restore and
- * why it is, or is not, looked at here.
+ * README.md describes for each resource manager what redo does not restore, and
+ * why it is, or is not, considered here.
  *
- * This runs in whatever process writes a buffer, the checkpointer and the
- * background writer included, with a share lock on the buffer at most.  When a
- * page is written, the transactions on it that run then are noted (running.c);
- * when its place is wanted, it is found out whether one of them still does
- * (keep_reasons_hold()).
+ * This runs in the process that writes a buffer, which may be the checkpointer or
+ * the background writer, with at least a share lock on the buffer.  When a page is
+ * written, the transactions on it that are running are noted (running.c); when its
+ * slot is needed, keep_reasons_hold() checks whether one of them is still running.
  *
- * GetMultiXactIdMembers() works in ordinary backends only: others would write
- * OldestVisibleMXactId[-1].  So a multixact may stand for all that ran when the
- * page was written (KEEP_MULTI), until a backend that wants the place looks at
- * the page again.
+ * GetMultiXactIdMembers() works only in ordinary backends; other processes would
+ * write to OldestVisibleMXactId[-1].  There, a multixact stands for all transactions
+ * that ran when the page was written (KEEP_MULTI), until a backend that needs the
+ * slot examines the page again.
  */
 #include "postgres.h"
 
@@ -45,9 +44,9 @@ keep_reasons_startup_shmem(void)
 		elog(FATAL, "btree vacuum state is not in shared memory");
 }
 
-/* ---- what a page says ---- */
+/* ---- what is on a page ---- */
 
-/* Adds transactions that run to those that the page is kept for. */
+/* Extends the range of transactions for which the page is kept. */
 static void
 note_range(KeepReasons *keep, TransactionId oldest, TransactionId newest)
 {
@@ -73,7 +72,7 @@ keep_reasons_can_resolve(void)
 	return compat_has_backend_id() && IsTransactionState() && CritSectionCount == 0;
 }
 
-/* A multixact that has an updater; its members that only lock do not matter. */
+/* Notes the updater of a multixact, if it has one; members that only lock do not matter. */
 static void
 note_multi(KeepReasons *keep, MultiXactId multi)
 {
@@ -95,7 +94,7 @@ note_multi(KeepReasons *keep, MultiXactId multi)
 		return;
 	}
 
-	/* what is not of this range is damage, of which whoever reads the row will be told */
+	/* anything outside this range is corruption, which will be reported to whoever reads the row */
 	ReadMultiXactIdRange(&oldest, &next);
 	if (MultiXactIdPrecedes(multi, oldest) || !MultiXactIdPrecedes(multi, next))
 		return;
@@ -108,10 +107,10 @@ note_multi(KeepReasons *keep, MultiXactId multi)
 }
 
 /*
- * Heap redo sets the command ID to FirstCommandId and clears HEAP_COMBOCID
- * (heap_xlog_insert() and others), and forgets speculative tokens.  Both mean
- * something only to a transaction that is still open; a tuple whose command ID
- * is FirstCommandId anyway is restored as it was.
+ * Heap redo sets the command ID to FirstCommandId, clears HEAP_COMBOCID
+ * (heap_xlog_insert() and others), and drops speculative tokens.  Both matter
+ * only while the transaction is open, and a tuple whose command ID is
+ * FirstCommandId anyway is restored as it was.
  */
 static void
 heap_tuple_reasons(HeapTupleHeader tup, KeepReasons *keep)
@@ -128,7 +127,7 @@ heap_tuple_reasons(HeapTupleHeader tup, KeepReasons *keep)
 	if (TransactionIdIsNormal(xid) && !(tup->t_infomask & (HEAP_XMIN_COMMITTED | HEAP_XMIN_INVALID)))
 		note_xid(keep, xid);
 
-	/* cmax means nothing if xmax only locks (heap_lock_tuple()) */
+	/* cmax has no meaning if xmax only locks (heap_lock_tuple()) */
 	if ((tup->t_infomask & (HEAP_XMAX_INVALID | HEAP_XMAX_COMMITTED)) ||
 		HEAP_XMAX_IS_LOCKED_ONLY(tup->t_infomask))
 		return;
@@ -175,8 +174,9 @@ keep_reasons_of_page(ForkNumber fork, BlockNumber blk, const char *page, KeepRea
 	special = page + header->pd_special;
 
 	/*
-	 * Index builds write pages before they log them, with LSN 0, GiST with 1.
-	 * An empty heap page is what a page of zeros is initialized to anyway.
+	 * Index builds write pages, with LSN 0, before they log them; GiST uses LSN
+	 * 1.  An empty heap page is the same as what PostgreSQL makes from a page of
+	 * zeros.
 	 */
 	if (lsn <= GistBuildLSN && (special_size > 0 || PageGetMaxOffsetNumber((Page) page) > 0))
 		keep->reasons |= KEEP_NO_LSN;
@@ -200,7 +200,7 @@ keep_reasons_of_page(ForkNumber fork, BlockNumber blk, const char *page, KeepRea
 
 /* ---- what holds now ---- */
 
-/* Does a VACUUM run that looks for this cycle ID?  Not cached: one may start at any time. */
+/* Is a VACUUM running that uses this cycle ID?  Not cached, because one may start at any time. */
 static bool
 btree_cycle_is_active(uint16 cycleid)
 {
@@ -246,7 +246,7 @@ keep_reasons_merge(KeepReasons *sum, const KeepReasons *keep)
 	}
 	if (keep->reasons & KEEP_OPEN_XACT)
 	{
-		/* a range of transactions that are over must not meet one that began in between */
+		/* a merged range must not cover transactions that began after those of sum have ended */
 		if ((sum->reasons & KEEP_OPEN_XACT) && !running_in_range(sum->oldest_xid, sum->newest_xid))
 			sum->reasons &= ~(KEEP_OPEN_XACT | KEEP_MULTI);
 		note_range(sum, keep->oldest_xid, keep->newest_xid);

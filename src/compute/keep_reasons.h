@@ -45,7 +45,7 @@ extern void keep_reasons_of_page(ForkNumber fork, BlockNumber blk, const char *p
 /*
  * Must the page be kept now?  Takes the locks named in running.h, and
  * BtreeVacuumLock.  May return true for some milliseconds after the last reason
- * has ended, unless running_look_again() was called.
+ * has ended, unless running_refresh() was called.
  */
 extern bool keep_reasons_hold(const KeepReasons *keep);
 

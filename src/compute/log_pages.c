@@ -1,15 +1,15 @@
 /*
- * shutdown.c
- *	  What WAL does not yet say of pages, logged before a compute ends, so that
- *	  the next one goes on where this one was stopped, and before a database is
- *	  copied, so that the copy goes on where its template is.
+ * log_pages.c
+ *	  Logs pages that WAL does not describe completely: before a compute ends,
+ *	  so that the next one continues with the same contents, and before a database
+ *	  is copied, so that the copy has the same contents as its template.
  *
- * The free space map is logged when its pages are written out (smgr.c): a
- * checkpoint sees to that, while WAL can still be written.  A sequence's page
- * is behind its WAL record, which says that the next 32 values are taken
- * (nextval_internal()): here it is logged as it is, with log_cnt 0, so that the
- * next nextval() writes a record before it gives out a value.  That makes it
- * right at any time, also if this was not the end after all.
+ * The free space map is logged when its pages are written out (smgr.c), so a
+ * checkpoint while WAL can still be written is enough.  The page of a sequence is
+ * behind its WAL record, which says that the next 32 values are taken
+ * (nextval_internal()).  Here the page is logged as it is, with log_cnt 0, so that
+ * the next nextval() writes a record before it returns a value.  That is correct
+ * at any time, even if the server does not end afterwards.
  */
 #include "postgres.h"
 
@@ -29,7 +29,7 @@
 #include "page_cache.h"
 #include "pg_compat.h"
 
-/* The one tuple of a sequence's page. */
+/* Returns the only tuple of a sequence's page. */
 static Form_pg_sequence_data
 sequence_data(Page page)
 {
@@ -38,14 +38,14 @@ sequence_data(Page page)
 	return (Form_pg_sequence_data) ((char *) tup + tup->t_hoff);
 }
 
-/* Brings the WAL of a relation up to its page, if that is a sequence's and says less than the WAL. */
+/* Logs the page of a relation if it belongs to a sequence and is behind its WAL record. */
 static void
 log_sequence(PsRel rel)
 {
 	Buffer buffer;
 	Page page;
 
-	/* kept, so this does not ask the store */
+	/* the page is kept in the cache, so this does not ask the store */
 	if (!page_cache_has(rel, MAIN_FORKNUM, 0))
 		return;
 	buffer = compat_read_buffer(rel, MAIN_FORKNUM, 0);
@@ -85,9 +85,8 @@ release_resources(ResourceOwner owner, bool is_commit)
 }
 
 /*
- * To be called by the WAL worker when no backend is left that writes WAL.
- * What fails is logged: then the next compute finds a sequence some values
- * further on, as after a crash.
+ * If this fails, the error is logged, and in the next compute a sequence skips
+ * some values, as after a crash.
  */
 void
 log_pages_before_shutdown(void)
@@ -104,7 +103,7 @@ log_pages_before_shutdown(void)
 	}
 	PG_CATCH();
 	{
-		/* as AuxiliaryProcesses do it, BackgroundWriterMain() for one */
+		/* the same cleanup as in auxiliary processes, for example BackgroundWriterMain() */
 		MemoryContextSwitchTo(context);
 		HOLD_INTERRUPTS();
 		EmitErrorReport();

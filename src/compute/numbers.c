@@ -1,17 +1,17 @@
 /*
  * numbers.c
- *	  File numbers that are taken, made known to GetNewRelFileNode().
+ *	  Makes file numbers that are in use known to GetNewRelFileNode().
  *
- * It takes a number from the OID counter that no local file has.  But a relation
- * that this compute has not touched has no local file (stub.c), so when the
- * counter has wrapped around and comes along a relation's number, the number
- * looks free; smgr.c then refuses to make another relation of it, and the
- * command fails.  So before a command that may make relations, those of the
- * next numbers that pg_class says are taken get their stubs, and are passed
- * over as in any server.
+ * GetNewRelFileNode() takes a number from the OID counter for which there is no
+ * local file.  But a relation that this compute has not touched has no local file
+ * (stub.c).  After the counter has wrapped around, its number would look free;
+ * smgr.c refuses to create another relation with it, so that the command would
+ * fail.  Therefore, before a command that may create relations, stubs are made
+ * for relations in pg_class that have one of the next numbers.
  *
- * What is not in pg_class is left: mapped relations, and what a kill has left
- * behind.  It gets its stub when it is met, so that the command fails once.
+ * Relations that are not in pg_class under their number are not handled: mapped
+ * relations, and relations left behind by a killed server.  They get a stub when
+ * the number is tried, so that the command fails once.
  */
 #include "postgres.h"
 
@@ -34,13 +34,16 @@
 #include "pg_compat.h"
 #include "utility_hook.h"
 
-/* How many numbers from the counter on are looked at, and how many of them at least must be left for a command. */
+/*
+ * How many numbers, starting at the counter, are checked at a time, and how many
+ * checked numbers a command needs.
+ */
 #define LOOK_AHEAD  16384
 #define LEAST_AHEAD 8192
 
 static ProcessUtility_hook_type prev_ProcessUtility;
 
-/* Numbers that this process has looked at, of its database; from the first on, up to but without the last. */
+/* The numbers of its database that this process has checked: looked_from <= number < looked_to. */
 static Oid looked_from;
 static uint64 looked_to;
 
@@ -70,7 +73,10 @@ may_make_relations(NodeTag tag)
 	}
 }
 
-/* Makes stubs for the permanent relations of a tablespace (InvalidOid: the database's) with a number of the range. */
+/*
+ * Makes stubs for the permanent relations in a tablespace (InvalidOid: the
+ * database's default) with first <= number <= last.
+ */
 static void
 make_stubs(Relation pg_class, Oid spc, Oid first, Oid last)
 {

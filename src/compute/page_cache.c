@@ -1,10 +1,9 @@
 /*
  * page_cache.c
- *	  Pages of the store in a local file, shared by all processes: one page.
+ *	  Reads and writes one page of the local page cache.
  *
- * It is in a slot (page_cache_slots.h, which tells the locks as well), or,
- * if it must be kept and there is no slot for it, in a chunk
- * (page_cache_spill.c).
+ * The page is in a slot (page_cache_slots.h, which also describes the locks) or, if
+ * it must be kept and there is no slot for it, in a chunk (page_cache_chunks.h).
  */
 #include "postgres.h"
 
@@ -16,11 +15,14 @@
 #include "settings.h"
 #include "wal_progress.h"
 
-/* How long a writer waits for another transaction to end that has used up the room, and how often it looks. */
+/*
+ * How long a writer waits for the end of another transaction that has used up
+ * the room, and how often it checks.
+ */
 #define MAX_ROOM_WAIT_MS 5000
 #define ROOM_POLL_MS     5
 
-/* After so many pages a process sees to it that there is room for WAL. */
+/* Number of written pages after which a process checks that there is room for WAL. */
 #define LEAVE_ROOM_PAGES 32
 
 void
@@ -44,16 +46,16 @@ page_cache_startup_shmem(void)
 }
 
 /*
- * Reports that a page could not be read or written, io_errno saying why: as an
- * error only if the page must be kept.  To be called without locks, for what
- * catches an error may want them.
+ * Reports that a page could not be read or written because of io_errno: as an
+ * ERROR if the page must be kept, else in the log, once.  Must be called without
+ * locks, because code that catches the error may need them.
  */
 static void
 report_io_error(CachePartition *part, int io_errno, bool kept, const char *operation, const CacheTag *tag)
 {
 	static bool logged = false;
 
-	/* for what is only cached, no room is no error */
+	/* a page that is merely cached is dropped if there is no room */
 	if (!kept && io_errno == ENOSPC)
 		return;
 	pg_atomic_fetch_add_u64(&part->io_errors, 1);
@@ -67,7 +69,7 @@ report_io_error(CachePartition *part, int io_errno, bool kept, const char *opera
 	logged = true;
 }
 
-/* Reports that there is no room for a page that must be kept. */
+/* Raises the ERROR that there is no room for a page that must be kept. */
 static void
 report_no_room(SpillResult why)
 {
@@ -137,7 +139,7 @@ page_cache_read(PsRel rel, ForkNumber fork, BlockNumber blk, char *page)
 	if (result != SPILL_IO_ERROR)
 		return result == SPILL_DONE;
 
-	/* if it need not be kept, the store has it */
+	/* a page that need not be kept is in the store */
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	slot = slot_find(&tag, hash);
 	if (slot == NO_SLOT)
@@ -151,7 +153,7 @@ page_cache_read(PsRel rel, ForkNumber fork, BlockNumber blk, char *page)
 	return false;
 }
 
-/* Others than this process may have used the room up. */
+/* Calls page_cache_leave_room() now and then, because other programs may have used up the disk space, too. */
 static void
 leave_room(void)
 {
@@ -161,12 +163,12 @@ leave_room(void)
 		page_cache_leave_room();
 }
 
-/* What became of a page that was written. */
+/* What became of a page that was to be written. */
 typedef struct Written
 {
-	bool stored;         /* it is in a slot, */
-	SpillResult spilled; /* or SPILL_DONE: in a chunk */
-	int io_errno;        /* or this is why not, if not 0 */
+	bool stored;         /* it is in a slot */
+	SpillResult spilled; /* SPILL_DONE: it is in a chunk */
+	int io_errno;        /* if not 0, why it could not be written */
 } Written;
 
 static inline bool
@@ -175,7 +177,7 @@ lacks_room(const Written *w)
 	return !w->stored && w->spilled != SPILL_DONE && w->io_errno == 0;
 }
 
-/* Puts a page where there is room for it. */
+/* Writes a page to its slot or chunk, or to a new one if there is room. */
 static Written
 write_page(const CacheTag *tag, uint32 hash, const char *page, const KeepReasons *keep, XLogRecPtr lsn, RoomClaim claim)
 {
@@ -208,10 +210,10 @@ write_page(const CacheTag *tag, uint32 hash, const char *page, const KeepReasons
 }
 
 /*
- * There is no room for a page that must be kept: gives up what can be given up,
- * else sees to it that a transaction which keeps more is ended, goes on in what
- * is left, and if that is used up waits.  Not for long: the other may need a
- * lock that is held here.
+ * Called when there is no room for a page that must be kept.  Frees what can be
+ * freed; else has another transaction that keeps more pages canceled, uses the
+ * reserve, and if that is used up waits.  Not for long, because the other
+ * transaction may need a lock that is held here.
  */
 static Written
 make_room_and_write_page(const CacheTag *tag, uint32 hash, const char *page, const KeepReasons *keep, XLogRecPtr lsn)
@@ -246,7 +248,7 @@ page_cache_write(PsRel rel, ForkNumber fork, BlockNumber blk, const char *page, 
 	bool must_keep = keep->reasons != 0;
 	Written w = write_page(&tag, hash, page, keep, lsn, ROOM_ORDINARY);
 
-	/* nobody can have read the block meanwhile: its buffer is being written */
+	/* no other process can have read the block meanwhile, because its buffer is being written */
 	if (must_keep && lacks_room(&w))
 		w = make_room_and_write_page(&tag, hash, page, keep, lsn);
 	if (w.spilled == SPILL_DONE)

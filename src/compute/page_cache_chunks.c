@@ -44,7 +44,7 @@ page_cache_chunks_startup_shmem(uint64 first_page, uint64 slot_pages)
 	pg_atomic_init_u64(&chunk_table->npages, 0);
 	pg_atomic_init_u64(&chunk_table->next_reclaim, 0);
 	memset(chunk_table->buckets, 0xFF, sizeof(chunk_table->buckets));
-	/* chunks are initialized when used: until then they take no memory */
+	/* chunks are initialized when they are used; until then they take no memory */
 }
 
 Chunk *

@@ -1,7 +1,7 @@
 /*
  * page_cache_many.c
- *	  The page cache, many pages at once: those of forks and databases that are
- *	  truncated or dropped, those that need not be kept any more, and counts.
+ *	  The page cache, many pages at once: truncates and drops forks and
+ *	  databases, removes pages that need not be kept, counts.
  */
 #include "postgres.h"
 
@@ -10,7 +10,7 @@
 #include "running.h"
 #include "settings.h"
 
-/* How many pages of a partition to give back at a time. */
+/* How many slots of a partition are given back at a time. */
 #define GIVE_BACK_PAGES 64
 
 void
@@ -30,14 +30,14 @@ page_cache_leave_room(void)
 	}
 }
 
-/* What visit_pages() does with the slots that it finds. */
+/* Selects slots, and what is done with them. */
 typedef struct Visit
 {
-	PsRel rel; /* rel.rel InvalidOid: all of a database, and rel.spc InvalidOid: in all tablespaces */
+	PsRel rel; /* rel.rel InvalidOid: a whole database; rel.spc InvalidOid: in all tablespaces */
 	ForkNumber fork;
 	BlockNumber first_block;
-	bool unkept;  /* all that need not be kept; nothing of the above counts */
-	bool release; /* do not forget them, but let go those kept for KEEP_NO_LSN */
+	bool unkept;  /* select all pages that need not be kept; the fields above do not matter */
+	bool release; /* do not remove the pages, but clear KEEP_NO_LSN */
 	XLogRecPtr release_lsn;
 } Visit;
 
@@ -68,7 +68,7 @@ visit_wants(const Visit *visit, const CacheSlot *slot)
 	return tag->rel.db == visit->rel.db && (!OidIsValid(visit->rel.spc) || tag->rel.spc == visit->rel.spc);
 }
 
-/* Looks at all slots of a partition. */
+/* Visits all slots of a partition. */
 static void
 visit_partition(uint32 p, const Visit *visit)
 {
@@ -92,8 +92,8 @@ visit_partition(uint32 p, const Visit *visit)
 }
 
 /*
- * Visits the cached pages of a fork: looks up block by block if the fork is
- * short, else looks at all slots.  end_block: how long the fork is, or was.
+ * Visits the cached pages of a fork, which is or was end_block blocks long:
+ * looks up each block if the fork is short, else scans all slots.
  */
 static void
 visit_fork(const Visit *visit, BlockNumber end_block)
@@ -166,7 +166,7 @@ page_cache_clear(void)
 {
 	Visit visit = {.unkept = true};
 
-	running_look_again();
+	running_refresh();
 	for (uint32 p = 0; p < cache_table->npartitions; p++)
 		visit_partition(p, &visit);
 	page_cache_spill_clear();

@@ -1,12 +1,12 @@
 /*
  * page_cache_room.c
- *	  Who pays when there is no room for another page that must be kept.
+ *	  What to do when there is no room for another page that must be kept.
  *
- * Not whoever happens to evict a page, which may be anybody's: the transaction
- * for which most pages are kept is ended.  Until it is, the others go on in
- * what is left of the room for that (RoomClaim).  Whoever starts a session, and
- * superusers, may go on a little beyond that, so that an administrator can get
- * in and look.
+ * The process that evicts a page does not fail, because the page may belong to
+ * another transaction.  Instead, the transaction for which most pages are kept is
+ * canceled.  Until it ends, other processes use the reserve (RoomClaim).  Sessions
+ * that are starting, and superusers, may go slightly beyond that, so that an
+ * administrator can connect and investigate.
  */
 #include "postgres.h"
 
@@ -25,25 +25,31 @@
 #include "pg_compat.h"
 #include "running.h"
 
-/* A transaction that does not end is told again after so many microseconds, and in the end its session is ended. */
-#define TELL_INTERVAL 1000000
-#define MAX_CANCELS   3
+/*
+ * A transaction that does not end is canceled again after so many microseconds,
+ * and in the end its session is terminated.
+ */
+#define CANCEL_INTERVAL 1000000
+#define MAX_CANCELS     3
 
-/* Most pages that an administrator's transaction may have kept beyond the room, 512 kB. */
+/* Pages that a transaction of an administrator may use beyond the reserve: 512 kB. */
 #define ADMINISTRATOR_PAGES 64
 
-/* That a backend's transaction shall end.  Written under ProcArrayLock, shared, while the transaction runs. */
-typedef struct Told
+/*
+ * That a backend's transaction has been canceled.  Written while the transaction
+ * runs, with ProcArrayLock held in shared mode.
+ */
+typedef struct CancelRequest
 {
 	TransactionId xid;
 	int times;
 	TimestampTz last;
-} Told;
+} CancelRequest;
 
 typedef struct Room
 {
-	pg_atomic_uint32 payer;           /* the transaction that pays, a top-level one; it may be over */
-	Told told[FLEXIBLE_ARRAY_MEMBER]; /* by pgprocno */
+	pg_atomic_uint32 payer;                        /* the top-level transaction that was chosen last; it may have ended */
+	CancelRequest requests[FLEXIBLE_ARRAY_MEMBER]; /* index: process number */
 } Room;
 
 static Room *room;
@@ -52,7 +58,7 @@ static emit_log_hook_type prev_emit_log;
 static Size
 room_bytes(void)
 {
-	return add_size(offsetof(Room, told), mul_size(MaxBackends, sizeof(Told)));
+	return add_size(offsetof(Room, requests), mul_size(MaxBackends, sizeof(CancelRequest)));
 }
 
 void
@@ -74,16 +80,17 @@ page_cache_room_startup_shmem(void)
 }
 
 /*
- * The transaction of this session is ended by others: its error says why.  The
- * hook comes before the message goes to the log and to the client.
+ * Replaces the error of this session's transaction, if it was canceled here, by
+ * one that explains why.  The hook runs before the message is sent to the log
+ * and the client.
  */
 static void
-say_why(ErrorData *edata)
+explain_cancel(ErrorData *edata)
 {
 	if ((edata->sqlerrcode == ERRCODE_QUERY_CANCELED || edata->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN) &&
 		edata->elevel >= ERROR && MyProc != NULL && compat_proc_number(MyProc) < MaxBackends &&
-		TransactionIdIsValid(room->told[compat_proc_number(MyProc)].xid) &&
-		room->told[compat_proc_number(MyProc)].xid == GetTopTransactionIdIfAny())
+		TransactionIdIsValid(room->requests[compat_proc_number(MyProc)].xid) &&
+		room->requests[compat_proc_number(MyProc)].xid == GetTopTransactionIdIfAny())
 	{
 		edata->sqlerrcode = ERRCODE_DISK_FULL;
 		edata->message = pstrdup(edata->elevel >= FATAL ? "terminating connection because its transaction has changed too many pages" : "canceling statement because its transaction has changed too many pages");
@@ -98,7 +105,7 @@ void
 page_cache_room_init(void)
 {
 	prev_emit_log = emit_log_hook;
-	emit_log_hook = say_why;
+	emit_log_hook = explain_cancel;
 }
 
 static TransactionId
@@ -107,7 +114,7 @@ find_payer(bool *unresolved)
 	TransactionId payer;
 
 	page_cache_payer_reset();
-	running_hold(true); /* or pages of a transaction that ends meanwhile might be attributed to another */
+	running_hold(true); /* otherwise pages of a transaction that ends meanwhile might be attributed to another one */
 	page_cache_count_kept();
 	page_cache_spill_count_kept();
 	payer = page_cache_payer_find(unresolved);
@@ -115,37 +122,37 @@ find_payer(bool *unresolved)
 	return payer;
 }
 
-/* ---- ending it ---- */
+/* ---- canceling ---- */
 
 /*
- * Tells the backend whose transaction it is to end it: cancels its statement,
- * or ends the session if there is none.  One that has committed and waits for
- * the store is let alone.
+ * Cancels the statement of the backend that runs the transaction, or terminates
+ * the session if it is idle.  A transaction that has committed and waits for the
+ * store is left alone.
  */
 static void
-tell(TransactionId xid)
+cancel_transaction(TransactionId xid)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	int pid = 0;
 
-	/* whoever holds this lock keeps the transaction from ending */
+	/* a transaction cannot end while this lock is held */
 	LWLockAcquire(ProcArrayLock, LW_SHARED);
 	for (int i = 0; i < MaxBackends; i++)
 	{
 		PGPROC *proc = &ProcGlobal->allProcs[i];
-		Told *told = &room->told[compat_proc_number(proc)];
+		CancelRequest *request = &room->requests[compat_proc_number(proc)];
 
 		if (proc->xid != xid || proc->pid == 0 || proc->wait_event_info == WAIT_EVENT_SYNC_REP)
 			continue;
-		if (told->xid != xid)
-			told->times = 0;
-		else if (now - told->last < TELL_INTERVAL)
+		if (request->xid != xid)
+			request->times = 0;
+		else if (now - request->last < CANCEL_INTERVAL)
 			break;
-		told->xid = xid;
-		told->last = now;
+		request->xid = xid;
+		request->last = now;
 		pid = proc->pid;
-		(void) kill(pid, proc->wait_event_info == WAIT_EVENT_CLIENT_READ || told->times >= MAX_CANCELS ? SIGTERM : SIGINT);
-		told->times++;
+		(void) kill(pid, proc->wait_event_info == WAIT_EVENT_CLIENT_READ || request->times >= MAX_CANCELS ? SIGTERM : SIGINT);
+		request->times++;
 		break;
 	}
 	LWLockRelease(ProcArrayLock);
@@ -156,9 +163,10 @@ tell(TransactionId xid)
 }
 
 /*
- * May this page go beyond the room?  It is not known yet who starts a session:
- * it may be a superuser.  So many in a transaction are enough to get in and
- * look; more are those of work that needs the room itself, an index build say.
+ * May this page use the room for administrators?  A starting session counts as
+ * one, because its user is not known yet.  The number of pages is limited per
+ * transaction: it is enough to connect and look around, but not for work that
+ * needs room itself, such as an index build.
  */
 static bool
 may_be_administrator(void)
@@ -193,11 +201,11 @@ page_cache_room_claim(void)
 	{
 		if (payer == GetTopTransactionIdIfAny())
 			return ROOM_ORDINARY;
-		tell(payer);
+		cancel_transaction(payer);
 	}
 	else if (unresolved)
 	{
-		/* a transaction has just ended; or only other processes can find out, which then shall */
+		/* a transaction has just ended, or only ordinary backends can find out and should do so */
 		page_cache_spill_want_tidy();
 		return ROOM_ANOTHER_PAYS;
 	}

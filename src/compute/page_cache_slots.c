@@ -1,7 +1,6 @@
 /*
  * page_cache_slots.c
- *	  The slots of the page cache (page_cache_slots.h): their table, made at
- *	  the start of the server, and which of them a page gets.
+ *	  The table of slots of the page cache (page_cache_slots.h).
  */
 #include "postgres.h"
 
@@ -21,9 +20,9 @@ uint32 *cache_buckets;
 CacheSlot *cache_slots;
 LWLockPadded *cache_locks;
 
-/* ---- size and start ---- */
+/* ---- startup ---- */
 
-/* Enough partitions that their locks are seldom waited for, but not too small ones. */
+/* As many partitions as are needed to avoid contention, but with at least some slots each. */
 static uint32
 count_partitions(void)
 {
@@ -115,7 +114,7 @@ set_keep(CachePartition *part, CacheSlot *slot, const KeepReasons *keep)
 		part->skip_sweeps = 0;
 }
 
-/* Gives an empty slot, which is in no list, a page. */
+/* Assigns a page to an empty slot, which is in no list. */
 static void
 link_slot(CachePartition *part, uint32 slot, const CacheTag *tag, uint32 hash, const KeepReasons *keep, int usage)
 {
@@ -130,7 +129,7 @@ link_slot(CachePartition *part, uint32 slot, const CacheTag *tag, uint32 hash, c
 	pg_atomic_fetch_add_u32(slot_fork_counter(tag->rel, tag->fork), 1);
 }
 
-/* Takes the page from a slot, which then is in no list. */
+/* Removes the page from a slot, which is in no list afterwards. */
 static void
 unlink_slot(CachePartition *part, uint32 slot)
 {
@@ -160,7 +159,7 @@ slot_forget(CachePartition *part, uint32 slot)
 	free_slot(part, slot);
 }
 
-/* Has the store not ingested the last change of the block?  Then to give it back it would have to wait. */
+/* Has the store not ingested the last change of the block yet?  Then reading it would have to wait. */
 static bool
 is_ahead_of_store(const CacheTag *tag)
 {
@@ -170,8 +169,8 @@ is_ahead_of_store(const CacheTag *tag)
 }
 
 /*
- * Must the page of a slot be kept?  If that is not known for certain, this
- * process may be able to find out.
+ * Must the page of a slot be kept?  If that is not certain, and this process can
+ * find out, it reads the page.
  */
 static bool
 slot_is_kept(uint32 slot)
@@ -188,13 +187,14 @@ slot_is_kept(uint32 slot)
 }
 
 /*
- * The clock: empties one of the partition's slots; NO_SLOT if none can be
- * given up.  last_resort: also pages that the store has to be waited for.
+ * The clock: empties one of the partition's slots and returns it, or NO_SLOT if
+ * no page can be evicted.  last_resort: also evicts pages that the store can
+ * return only after ingesting more WAL.
  */
 static uint32
 sweep(CachePartition *part, bool last_resort)
 {
-	uint32 in_a_row = 0; /* that cannot be given up */
+	uint32 in_a_row = 0; /* slots that cannot be emptied */
 
 	while (in_a_row < cache_table->own_slots)
 	{
@@ -221,8 +221,8 @@ sweep(CachePartition *part, bool last_resort)
 }
 
 /*
- * An empty slot for a page, or NO_SLOT.  claim: what disk space the page may
- * take if it needs more than the file has.
+ * Returns an empty slot for a page, or NO_SLOT.  claim: the disk space that may
+ * be used if the slot has none yet.
  */
 static uint32
 allocate_slot(CachePartition *part, RoomClaim claim, bool last_resort)

@@ -1,7 +1,7 @@
 /*
  * page_cache_spill.c
- *	  Pages that must be kept and for which the page cache has no slot: the table
- *	  of their chunks (page_cache_chunks.h), reading and writing a block.
+ *	  Spilled pages: pages that must be kept, but for which the page cache has no
+ *	  slot.  Reads and writes one block in its chunk.
  */
 #include "postgres.h"
 
@@ -13,15 +13,16 @@
 
 #define LOCK_TRANCHE "pageserver_smgr_spill"
 
-/* Before every so many pages added to a chunk the free disk space is looked at. */
+/* Number of pages added to a chunk after which the free disk space is checked. */
 #define ROOM_CHECK_PAGES 64
 
-/* What part of the room for spilled pages, and of the chunks, is left for those who wait for another to pay. */
-#define LEFT_SHARE 16
+/*
+ * Fraction of the room for spilled pages, and of the chunks, that is reserved
+ * while another transaction is being canceled.
+ */
+#define RESERVE_SHARE 16
 
 bool page_cache_spill_in_transaction;
-
-/* ---- blocks ---- */
 
 bool
 page_cache_spill_has(const CacheTag *tag)
@@ -30,7 +31,7 @@ page_cache_spill_has(const CacheTag *tag)
 	uint32 bucket;
 	bool has;
 
-	/* what the caller's lock protects cannot be missed */
+	/* it cannot be missed, because of the lock that the caller holds */
 	if (pg_atomic_read_u32(&chunk_table->nchunks) == 0)
 		return false;
 	bucket = chunk_bucket(&key);
@@ -59,7 +60,7 @@ page_cache_spill_read(const CacheTag *tag, char *page)
 	return result;
 }
 
-/* Is there room for a page that is new to a chunk with npages; 0: to a chunk that is new? */
+/* Is there room for a page that is added to a chunk with npages pages (0: to a new chunk)? */
 static SpillResult
 check_room(uint32 npages, RoomClaim claim)
 {
@@ -68,19 +69,19 @@ check_room(uint32 npages, RoomClaim claim)
 		uint64 limit = page_cache_pages_of_mb(ps_cache_limit) - chunk_table->slot_pages;
 
 		if (claim != ROOM_ANOTHER_PAYS)
-			limit -= limit / LEFT_SHARE;
+			limit -= limit / RESERVE_SHARE;
 		if (pg_atomic_read_u64(&chunk_table->npages) >= limit)
 			return SPILL_LIMIT;
 	}
 	if (npages % ROOM_CHECK_PAGES == 0 && !page_cache_file_has_room(claim))
 		return SPILL_DISK_FULL;
 	if (npages == 0 && claim < ROOM_ANOTHER_PAYS &&
-		pg_atomic_read_u32(&chunk_table->nchunks) >= MAX_CHUNKS - MAX_CHUNKS / LEFT_SHARE)
+		pg_atomic_read_u32(&chunk_table->nchunks) >= MAX_CHUNKS - MAX_CHUNKS / RESERVE_SHARE)
 		return SPILL_TABLE_FULL;
 	return SPILL_DONE;
 }
 
-/* The chunk must be kept as long as a page that is put into it. */
+/* Extends the chunk's reasons to those of a page that is put into it. */
 static void
 merge_keep(Chunk *chunk, const KeepReasons *keep)
 {
@@ -89,12 +90,12 @@ merge_keep(Chunk *chunk, const KeepReasons *keep)
 	if (chunk->npages > 1 &&
 		((old->reasons ^ keep->reasons) & KEEP_OPEN_XACT || old->oldest_xid != keep->oldest_xid ||
 		 old->newest_xid != keep->newest_xid || (keep->reasons & KEEP_MULTI)))
-		chunk->nrunning = LOOK_AGAIN;
+		chunk->nrunning = RECHECK;
 	keep_reasons_merge(&chunk->keep, keep);
-	chunk->keep.reasons &= ~KEEP_UNTIL_WRITTEN; /* nheld says that */
+	chunk->keep.reasons &= ~KEEP_UNTIL_WRITTEN; /* represented by nheld */
 }
 
-/* may_add: also if the block is not in a chunk. */
+/* Writes a block.  may_add: also if it is not in a chunk yet. */
 static SpillResult
 write_block(const CacheTag *tag, const char *page, const KeepReasons *keep, XLogRecPtr lsn, bool may_add, RoomClaim claim)
 {

@@ -1,8 +1,7 @@
 /*
  * page_cache_spill_many.c
- *	  Spilled pages, many at once: chunks that are given up because nothing in
- *	  them need be kept any more, or their relation is truncated or dropped, and
- *	  counts.
+ *	  Spilled pages, many at once: frees chunks of which nothing must be kept any
+ *	  more, or whose relation is truncated or dropped; counts.
  */
 #include "postgres.h"
 
@@ -14,22 +13,28 @@
 #include "running.h"
 #include "wal_progress.h"
 
-/* When transactions end: how often, in microseconds, to look for chunks to give up, and how many at a time. */
+/*
+ * At the end of transactions: interval in microseconds between checks for chunks
+ * to free, and their number at a time.
+ */
 #define RECLAIM_INTERVAL 1000000
 #define RECLAIM_CHUNKS   128
 
-/* How many chunks, at a time, to look at page by page, and how many pages are enough if there is no room. */
+/*
+ * Number of chunks whose pages are checked one by one at a time, and number of
+ * freed pages that is enough if there is no room.
+ */
 #define THIN_CHUNKS  4
 #define ENOUGH_PAGES 1024
 
-/* ---- giving chunks up ---- */
+/* ---- freeing chunks ---- */
 
-/* What drop_chunks() looks for. */
+/* Selects chunks. */
 typedef struct ChunkFilter
 {
-	bool unkept;        /* chunks of which nothing must be kept; else those of a fork or database */
-	XLogRecPtr max_lsn; /* with unkept: and with no newer change */
-	PsRel rel;          /* rel.rel InvalidOid: all of a database, and rel.spc InvalidOid: in all tablespaces */
+	bool unkept;        /* select chunks of which nothing must be kept; otherwise those of a fork or database */
+	XLogRecPtr max_lsn; /* with unkept: newest change that a selected chunk may have */
+	PsRel rel;          /* rel.rel InvalidOid: a whole database; rel.spc InvalidOid: in all tablespaces */
 	ForkNumber fork;
 	uint32 first_chunk;
 } ChunkFilter;
@@ -47,8 +52,8 @@ filter_matches(const ChunkFilter *filter, const Chunk *chunk)
 }
 
 /*
- * Gives up the chunks that match, max at most; those whose locks are taken are
- * left out if only_free.  Returns how many.  May be called in critical sections.
+ * Frees up to max chunks that match; returns how many.  only_free: skips those
+ * whose locks are held by others.  May be called in critical sections.
  */
 static uint32
 drop_chunks(const ChunkFilter *filter, bool only_free, uint32 max)
@@ -87,9 +92,9 @@ drop_chunks(const ChunkFilter *filter, bool only_free, uint32 max)
 }
 
 /*
- * Gives up the pages of a chunk, one by one, that need not be kept and have no
- * newer change, and finds out what the rest is kept for.  Returns how many.
- * Caller holds chunk_lock() exclusively.
+ * Removes the pages of a chunk that need not be kept and have no change after
+ * max_lsn, and determines the reasons of the remaining ones.  Returns the number
+ * of removed pages.  Caller holds chunk_lock() exclusively.
  */
 static uint32
 thin_chunk(Chunk *chunk, XLogRecPtr max_lsn)
@@ -98,10 +103,10 @@ thin_chunk(Chunk *chunk, XLogRecPtr max_lsn)
 	KeepReasons sum = {0};
 	XLogRecPtr newest_lsn = InvalidXLogRecPtr;
 	uint32 given_up = 0;
-	bool look_again = false;
+	bool recheck = false;
 	PGAlignedBlock page;
 
-	/* those that are counted in the end must be those that pages were kept for */
+	/* the transactions counted at the end must be those for which pages were found to be kept */
 	running_hold(true);
 	for (uint32 i = 0; i < CHUNK_BLOCKS; i++)
 	{
@@ -122,7 +127,7 @@ thin_chunk(Chunk *chunk, XLogRecPtr max_lsn)
 		if (chunk_bit_is_set(chunk->held, i) || keep_reasons_hold(&keep))
 			keep_reasons_merge(&sum, &keep);
 		else if (lsn > max_lsn)
-			look_again = true;
+			recheck = true;
 		else
 		{
 			chunk_clear_block(chunk, i);
@@ -134,8 +139,8 @@ thin_chunk(Chunk *chunk, XLogRecPtr max_lsn)
 	}
 	chunk->keep = sum;
 	chunk->newest_lsn = newest_lsn;
-	if (look_again || (sum.reasons & KEEP_MULTI))
-		chunk->nrunning = LOOK_AGAIN;
+	if (recheck || (sum.reasons & KEEP_MULTI))
+		chunk->nrunning = RECHECK;
 	else if (sum.oldest_xid == sum.newest_xid)
 		chunk->nrunning = ALL_RUN;
 	else
@@ -144,16 +149,19 @@ thin_chunk(Chunk *chunk, XLogRecPtr max_lsn)
 	return given_up;
 }
 
-/* May some pages go, and others not? */
+/* May some pages of the chunk be free to go while others must be kept? */
 static bool
 is_mixed(const Chunk *chunk)
 {
-	return chunk->nrunning == LOOK_AGAIN ||
+	return chunk->nrunning == RECHECK ||
 		   (chunk->nrunning != ALL_RUN &&
 			running_count_in_range(chunk->keep.oldest_xid, chunk->keep.newest_xid) < chunk->nrunning);
 }
 
-/* Does so with max chunks, not always the same, until enough pages are given up. */
+/*
+ * Calls thin_chunk() for up to max chunks for which that is so, starting at a
+ * different one each time, until enough pages are freed.
+ */
 static uint32
 thin_chunks(bool only_free, uint32 max, uint32 enough, XLogRecPtr max_lsn)
 {
@@ -186,11 +194,11 @@ reclaim(bool only_free, uint32 max, XLogRecPtr max_lsn)
 {
 	ChunkFilter filter = {.unkept = true, .max_lsn = max_lsn};
 
-	running_look_again();
+	running_refresh();
 	return drop_chunks(&filter, only_free, max);
 }
 
-/* Is it time to look again? */
+/* Is it time for the next check? */
 static bool
 reclaim_is_due(TimestampTz now)
 {
@@ -210,7 +218,10 @@ page_cache_spill_reclaim(void)
 {
 	XLogRecPtr ingested = wal_progress_ingested();
 
-	/* rather than fail, also what the store can give back only when it has ingested more */
+	/*
+	 * in the last two steps also what the store can return only after ingesting
+	 * more WAL, which is better than to fail
+	 */
 	if (reclaim(false, MAX_CHUNKS, ingested) == 0 &&
 		thin_chunks(false, MAX_CHUNKS, ENOUGH_PAGES, ingested) == 0 &&
 		reclaim(false, MAX_CHUNKS, PG_UINT64_MAX) == 0)
@@ -234,13 +245,13 @@ page_cache_spill_want_tidy(void)
 	pg_atomic_write_u64(&chunk_table->next_reclaim, 0);
 }
 
-/* When the transaction is over, for others too, nothing may be thrown. */
+/* Once other processes see the transaction as ended, no error may be raised. */
 static void
 at_end_of_transaction(XactEvent event, void *arg)
 {
 	TimestampTz now;
 
-	/* pages are looked at while it lasts, when errors may be raised */
+	/* thinning is done before the commit, while errors may be raised */
 	if (event == XACT_EVENT_PRE_COMMIT && pg_atomic_read_u32(&chunk_table->nchunks) > 0)
 		page_cache_spill_tidy();
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)

@@ -12,7 +12,7 @@
 #include "wal_progress.h"
 #include "wire.h"
 
-/* What was asked for, for a message; palloc'd. */
+/* Describes a request for a message; palloc'd. */
 static char *
 describe_request(const Request *req)
 {
@@ -28,7 +28,7 @@ describe_request(const Request *req)
 					req->rel.spc, req->rel.db, req->rel.rel, forkNames[req->fork]);
 }
 
-/* The store answered with an error: raises it. */
+/* Raises the error that the store has returned for a request. */
 static void
 raise_store_error(Request *req)
 {
@@ -51,9 +51,9 @@ raise_store_error(Request *req)
 }
 
 /*
- * Sends the request and waits for its answer, again and again over lost
- * connections.  Returns it with an answer that is no error; to be given to
- * ring_free().
+ * Sends a request and waits for its answer; repeats that if the connection is
+ * lost.  The answer of the returned request is not an error.  The caller frees
+ * it with ring_free().
  */
 static Request *
 ask(PsRequestType type, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLogRecPtr not_modified_since)
@@ -79,7 +79,7 @@ ask(PsRequestType type, PsRel rel, ForkNumber fork, const BlockNumber *blks, int
 			error = ring_connection_lost(sqlstate);
 			if (strcmp(sqlstate, PS_SQLSTATE_RECALLED) == 0)
 			{
-				/* it was idle, and another backend has the store's connection now */
+				/* this process was idle, so the store has given its connection to another backend */
 				pfree(error);
 				continue;
 			}
@@ -126,7 +126,10 @@ page_client_read(PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLo
 	return lsn;
 }
 
-/* The connection broke while nobody waited for more than what was asked for ahead: who needs it will ask again. */
+/*
+ * Logs that the connection was lost while at most prefetched blocks were
+ * outstanding.  Whoever needs them will request them again.
+ */
 static void
 log_lost_connection(const char *protocol_error)
 {
@@ -153,7 +156,7 @@ page_client_prefetch(PsRel rel, ForkNumber fork, const BlockNumber *blks, int n,
 
 		if (!ring_make_room(true, batch))
 		{
-			/* Take in what has arrived; if that is not enough, the store has enough to do. */
+			/* Take in what has arrived.  If there is still no room, the store is busy enough. */
 			if (!ring_receive(&protocol_error))
 			{
 				log_lost_connection(protocol_error);

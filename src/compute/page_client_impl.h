@@ -1,8 +1,11 @@
 /*
- * page_client.h
- *	  What the parts of the page client know of each other: page_client.c (what
- *	  others call), page_client_ring.c (the connection and the requests on it),
- *	  page_client_retry.c (a store that does not answer).
+ * page_client_impl.h
+ *	  Private to page_client*.c.
+ *
+ *	page_client.c			the functions that others call
+ *	page_client_ring.c		the connection and the requests on it
+ *	page_client_outage.c	waits for a store that does not answer
+ *	page_client_stats.c		counters
  */
 #ifndef PS_PAGE_CLIENT_IMPL_H
 #define PS_PAGE_CLIENT_IMPL_H
@@ -13,9 +16,9 @@
 #include "page_client.h"
 #include "wire.h"
 
-#define POLL_MS 1000 /* how often a wait looks at what does not set the latch */
+#define POLL_MS 1000 /* how often a wait checks for events that do not set the latch */
 
-/* Counters of all processes; each is exact, together they are no snapshot. */
+/* Counters of all processes.  Each is exact, but together they are not a consistent snapshot. */
 typedef struct PageClientShared
 {
 	pg_atomic_uint64 requests;
@@ -31,26 +34,31 @@ extern PageClientShared *page_client_counters;
 
 /* ---- page_client_retry.c ---- */
 
-/* An outage of the store, as one waiting call sees it. */
+/*
+ * An outage of the store, from the point of view of one waiting call; all zeros
+ * at the beginning of the call.
+ */
 typedef struct Outage
 {
-	TimestampTz since; /* 0: none */
-	int delay_ms;      /* before the next attempt */
+	TimestampTz since; /* 0: there is none */
+	int delay_ms;      /* pause before the next attempt */
 } Outage;
 
 /*
- * The connection does not exist, for this reason: waits before the next
- * attempt, or raises the error if another attempt is of no use.
+ * Called when a connection has failed, with the reason: pauses before the next
+ * attempt.  Raises an ERROR if another attempt is useless, or if an interrupt
+ * ends the wait.
  */
 extern void outage_wait(Outage *outage, const char *error, const char *sqlstate);
 
-/* The store has answered: says so, if it had not before. */
+/* The store has answered.  Logs that if there was an outage. */
 extern void outage_over(const Outage *outage);
 
 /*
- * To be called in every wait.  Besides interrupts: a shutdown that has lasted.
- * Walsenders, and background workers that handle SIGTERM in a way of their own,
- * would not look at it before the wait is over.
+ * To be called in each loop that waits.  Like interrupts_check(), but also
+ * raises an ERROR if a shutdown has lasted too long: walsenders, and background
+ * workers with their own SIGTERM handler, would not notice it before the wait is
+ * over.
  */
 extern void page_client_interrupts(void);
 
@@ -64,12 +72,12 @@ typedef struct Request
 	PsRel rel;
 	ForkNumber fork;
 	bool prefetch;
-	bool unwanted;     /* to be dropped when the answer comes */
-	uint64 pos;        /* in the ring */
-	char *message;     /* the answer, of libpq; NULL: not answered */
+	bool unwanted;     /* drop it when it is answered */
+	uint64 pos;        /* position in the ring */
+	char *message;     /* the answer, from libpq; NULL: not answered yet */
 	PsResponse answer; /* points into message */
-	int count;         /* PAGES: blocks */
-	int nwanted;       /* of them not yet taken */
+	int count;         /* number of blocks of a PAGES request */
+	int nwanted;       /* number of them not yet taken */
 	struct
 	{
 		BlockNumber blk;
@@ -77,53 +85,61 @@ typedef struct Request
 	} blocks[FLEXIBLE_ARRAY_MEMBER];
 } Request;
 
-/* Connects, if there is no connection; waits for as long as the store cannot be reached. */
+/* Connects unless there is a connection.  Waits for as long as the store cannot be reached. */
 extern void ring_connect(Outage *outage);
 extern bool ring_is_connected(void);
 
-/* The connection is of no use any more: closes it and gives up all requests. */
+/* Closes the connection and drops all requests. */
 extern void ring_disconnect(void);
 
-/* The same after something has failed with "the connection is lost".  The reason, palloc'd. */
+/*
+ * Calls ring_disconnect(); to be used after a function has returned that the
+ * connection is lost.  Returns the reason, palloc'd, and sets sqlstate.
+ */
 extern char *ring_connection_lost(char sqlstate[6]);
 
 /*
- * Makes room for a request, for a prefetch of n blocks, by dropping the oldest
- * answers; false if those are still to come.
+ * Makes room for a request, in case of a prefetch for n blocks, by dropping the
+ * oldest answers.  Returns false if these have not arrived yet.
  */
 extern bool ring_make_room(bool prefetch, int n);
 
-/* A request for ring_send(); NULL if memory is short and it is a prefetch. */
+/* Allocates a request for ring_send().  A prefetch request is NULL if memory is short. */
 extern Request *ring_make_request(PsRequestType type, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n,
 								  XLogRecPtr not_modified_since, bool prefetch);
 
-/* Puts the request into the ring, where there is room, and hands it to libpq.  False if the connection is lost. */
+/*
+ * Puts a request into the ring, which must have room, and passes it to libpq.
+ * Returns false if the connection is lost.
+ */
 extern bool ring_send(Request *req);
 
 /*
- * Takes in the answers that have arrived.  False if the connection is lost;
- * *protocol_error then says what was wrong with an answer, if that is why.
+ * Processes the answers that have arrived.  Returns false if the connection is
+ * lost; if that is because of an invalid answer, *protocol_error describes it.
  */
 extern bool ring_receive(const char **protocol_error);
 
 /*
- * Waits until the request at a place of the ring has been answered, after
- * which its place may be empty already.  False if the connection is lost.
- * wanted, if not NULL, is that request, to be marked as unwanted if an
- * interrupt ends the wait.
+ * Waits until the request at a position has been answered; the position may be
+ * empty then.  Returns false if the connection is lost.  wanted, if not NULL, is
+ * that request: it is marked as unwanted if an interrupt ends the wait.
  */
 extern bool ring_wait(uint64 pos, Request *wanted);
 
-/* Waits for room for a request that is no prefetch.  False if the connection is lost. */
+/* Waits for room for a request other than a prefetch.  Returns false if the connection is lost. */
 extern bool ring_wait_for_room(void);
 
-/* The request at a place; NULL if it was answered and given up. */
+/* The request at a position, or NULL if it was answered and dropped. */
 extern Request *ring_request(uint64 pos);
 
-/* The place of a prefetch that still wants the block, or -1; *index: which of its blocks. */
+/*
+ * The position of a prefetch request of which the block has not been taken, or
+ * -1; *index is set to the block's place in it.
+ */
 extern int64 ring_find_prefetch(PsRel rel, ForkNumber fork, BlockNumber blk, int *index);
 
-/* Gives up a request whose answer has come. */
+/* Frees a request that has been answered. */
 extern void ring_free(Request *req);
 
 #endif /* PS_PAGE_CLIENT_IMPL_H */

@@ -1,7 +1,7 @@
 /*
- * page_client_retry.c
- *	  Waiting for a store that cannot be reached, or does not answer: when to
- *	  try again, what ends the wait, which errors are final.
+ * page_client_outage.c
+ *	  Waits for a store that cannot be reached or does not answer: when to try
+ *	  again, what ends the wait, and which errors are final.
  */
 #include "postgres.h"
 
@@ -32,16 +32,13 @@ page_client_interrupts(void)
 				 errdetail("The shutdown has waited for %d ms (pageserver_smgr.shutdown_timeout).", ps_shutdown_timeout)));
 }
 
-/*
- * The store answered the command that opens the conversation with this
- * SQLSTATE, or ended it with it: true if it makes sense to try again.
- */
+/* The store has rejected the connection, or ended it, with this SQLSTATE: is it worth trying again? */
 static bool
 sqlstate_is_temporary(const char *sqlstate)
 {
 	return strcmp(sqlstate, PS_SQLSTATE_TRY_AGAIN) == 0 ||
-		   strcmp(sqlstate, PS_SQLSTATE_NOT_FOUND) == 0 || /* the WAL worker ends the server */
-		   strncmp(sqlstate, "08", 2) == 0 ||              /* connection */
+		   strcmp(sqlstate, PS_SQLSTATE_NOT_FOUND) == 0 || /* the WAL worker will stop the server */
+		   strncmp(sqlstate, "08", 2) == 0 ||              /* connection exception */
 		   strncmp(sqlstate, "53", 2) == 0 ||              /* insufficient resources */
 		   strncmp(sqlstate, "57", 2) == 0 ||              /* operator intervention */
 		   strncmp(sqlstate, "58", 2) == 0;                /* system error */
@@ -66,8 +63,9 @@ outage_wait(Outage *outage, const char *error, const char *sqlstate)
 	wal_progress_reader_waits(error);
 
 	/*
-	 * The store has waited in vain for a place for us.  Others may wait for the
-	 * buffer that we have begun to read, and have that place.
+	 * The store has no connection to give.  Other backends may have one, and may
+	 * be waiting for the buffer that this one has started to read, so release
+	 * it.
 	 */
 	if (strcmp(sqlstate, PS_SQLSTATE_TOO_MANY_CONNECTIONS) == 0 && CritSectionCount == 0 && !proc_exit_inprogress &&
 		IsTransactionState())
@@ -85,7 +83,10 @@ outage_wait(Outage *outage, const char *error, const char *sqlstate)
 				 errmsg("no connection to the page store, trying again: %s", error)));
 	}
 
-	/* Clean-up at exit, such as of temporary tables, cannot be interrupted and must not hang a shutdown. */
+	/*
+	 * Cleanup at exit, for example of temporary tables, cannot be interrupted,
+	 * and must not delay a shutdown forever.
+	 */
 	if (proc_exit_inprogress &&
 		TimestampDifferenceExceeds(outage->since, GetCurrentTimestamp(), ps_shutdown_timeout))
 		ereport(ERROR,

@@ -1,7 +1,7 @@
 /*
  * pageserver_smgr.c
- *	  Entry point of the library: checks that this data directory may run, and
- *	  starts the parts.
+ *	  Entry point of the library: checks that a server may run in this data
+ *	  directory, and initializes all parts.
  */
 #include "postgres.h"
 
@@ -51,8 +51,8 @@ static shmem_startup_hook_type prev_shmem_startup_hook;
 	"The directory of a compute can be started once. Start the compute again from a base backup of its branch, for example with \"pageserver_ctl compute start\"."
 
 /*
- * Recovery of this directory would replay WAL over pages of another time; so
- * it must be exactly the base backup, shut down at its checkpoint.
+ * The directory must be exactly the base backup, shut down at its checkpoint.
+ * Otherwise recovery would replay WAL over pages of a different point in time.
  */
 static void
 check_control_file(void)
@@ -84,9 +84,9 @@ check_control_file(void)
 }
 
 /*
- * From now on no server starts on the directory, with the library or without
- * it.  Durable before the server writes anything: after a crash of the machine
- * pg_control may be what it was in the base backup, for fsync is off.
+ * Makes sure that no server starts in this directory again, with or without the
+ * library.  Must be durable before the server writes anything: fsync is off, so
+ * after a crash of the machine pg_control may be as it was in the base backup.
  */
 static void
 forbid_next_start(void)
@@ -95,7 +95,7 @@ forbid_next_start(void)
 	int fd = OpenTransientFile("PG_VERSION", O_WRONLY | O_CREAT | O_TRUNC | PG_BINARY);
 	int dir = OpenTransientFile(".", O_RDONLY);
 
-	errno = ENOSPC; /* what a short write means */
+	errno = ENOSPC; /* a short write means that the disk is full */
 	if (fd < 0 || dir < 0 || write(fd, text, strlen(text)) != (ssize_t) strlen(text) || fsync(fd) != 0 || fsync(dir) != 0)
 		ereport(FATAL,
 				(errcode_for_file_access(),
@@ -105,7 +105,10 @@ forbid_next_start(void)
 	CloseTransientFile(dir);
 }
 
-/* A directory of a compute has no relations: without the store it would seem to be empty, and take writes. */
+/*
+ * The directory of a compute contains no relations.  A server that does not use
+ * the store would find it empty, and would accept writes.
+ */
 static void
 check_no_compute(void)
 {
@@ -135,7 +138,7 @@ check_no_recovery(void)
 					 errhint(START_AGAIN_HINT)));
 }
 
-/* WAL of a resource manager that is not PostgreSQL's own could not be replayed by the store. */
+/* The store cannot replay WAL of resource managers other than PostgreSQL's own. */
 static void
 check_no_custom_rmgr(void)
 {
@@ -165,7 +168,7 @@ startup_shmem(void)
 {
 	if (prev_shmem_startup_hook)
 		prev_shmem_startup_hook();
-	check_no_custom_rmgr(); /* all libraries have been loaded now */
+	check_no_custom_rmgr(); /* by now all libraries have been loaded */
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	stub_startup_shmem();
@@ -186,7 +189,7 @@ void
 _PG_init(void)
 {
 	if (!process_shared_preload_libraries_in_progress)
-		return; /* CREATE EXTENSION in a server that does not use the store */
+		return; /* CREATE EXTENSION in a server that does not preload the library */
 
 	settings_init();
 	if (ps_store[0] == '\0')

@@ -1,23 +1,23 @@
 /*
  * persistence.c
- *	  Is a relation permanent (its pages come from the store), or temporary or
- *	  unlogged (they live in local files)?
+ *	  Determines whether a relation is permanent (its pages come from the store),
+ *	  or temporary or unlogged (they are in local files).
  *
- * A storage manager is not told.  It can be found out, in this order:
+ * PostgreSQL does not tell a storage manager.  It is determined in this order:
  *
- * 1. Temporary relations belong to a backend.  Init forks are permanent, but
- *	  kept as complete local files as well, because ResetUnloggedRelations()
- *	  and CREATE DATABASE copy the files: for us they are local.
- * 2. A page in shared buffers has BM_PERMANENT or not.  With data checksums
- *	  FlushBuffer() hands over a private copy (PageSetChecksumCopy()); its
- *	  buffer is then found in the buffer table, where it is pinned.
- * 3. A relation that is open in the relcache knows its relpersistence.
- * 4. RelationCopyStorage() extends a relation that has no relcache entry from
- *	  the private buffer into which it has read a page of one that has.
+ * 1. Temporary relations have a backend ID.  Init forks are permanent, but exist as
+ *    complete local files, too, because ResetUnloggedRelations() and CREATE DATABASE
+ *    copy the files; here they count as local.
+ * 2. The buffer of a page in shared buffers has BM_PERMANENT or not.  With data
+ *    checksums FlushBuffer() passes a private copy (PageSetChecksumCopy()); its
+ *    buffer is pinned, and is found in the buffer table.
+ * 3. A relation that is open in the relcache has a relpersistence.
+ * 4. RelationCopyStorage() extends a relation that has no relcache entry from the
+ *    private buffer into which it has read a page of a relation that has one.
  * 5. Only an unlogged relation has an init fork.
  *
- * smgr_owner and BM_PERMANENT agree always; the init fork alone is wrong while
- * a relation is created or rewritten, so it comes last.
+ * smgr_owner (3) and BM_PERMANENT (2) always agree.  The init fork is misleading
+ * while a relation is created or rewritten, so it is checked last.
  */
 #include "postgres.h"
 
@@ -30,7 +30,7 @@
 #include "persistence.h"
 #include "pg_compat.h"
 
-/* The private buffer that was last read into, and where its page belongs. */
+/* The private buffer that was last read into, and the home of that page. */
 static char *last_read_buffer;
 static PageHome last_read_home;
 
@@ -46,7 +46,7 @@ home_of_buffer(BufferDesc *buf)
 	return (pg_atomic_read_u32(&buf->state) & BM_PERMANENT) ? HOME_STORE : HOME_LOCAL;
 }
 
-/* The shared buffer that holds a block, or NULL; it is that block's for as long as it is pinned. */
+/* Returns the shared buffer of a block, or NULL.  The result is valid for as long as the buffer is pinned. */
 static BufferDesc *
 find_buffer(PsRel rel, ForkNumber fork, BlockNumber blk)
 {
@@ -70,7 +70,6 @@ persistence_in_shared_buffers(PsRel rel, ForkNumber fork, BlockNumber blk)
 	return find_buffer(rel, fork, blk) != NULL;
 }
 
-/* Is the page that smgrwrite() or smgrextend() got neither a shared buffer nor a copy of one? */
 bool
 persistence_is_private_page(SMgrRelation reln, ForkNumber fork, BlockNumber blk, const char *page)
 {

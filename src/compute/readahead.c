@@ -1,14 +1,12 @@
 /*
  * readahead.c
- *	  Asking the store for blocks before they are read.
+ *	  Requests blocks from the store before they are read.
  *
- * Two sources: sequential reads, which are recognized here, block by block, for
- * several streams of one process at a time (a nested loop, a merge join, an
- * append); and smgrprefetch(), by which PostgreSQL announces blocks one at a
- * time (bitmap scans, VACUUM, ANALYZE) and which is collected into batches.
- * The answers wait in page_client_ring.c until the block is read.
- *
- * All of it is best effort, and belongs to one process: no locks.
+ * There are two sources: sequential reads, which are detected here from the sequence
+ * of blocks, for several streams of one process at a time (a nested loop, a merge
+ * join, an append); and smgrprefetch(), by which PostgreSQL announces blocks one at a
+ * time (bitmap scans, VACUUM, ANALYZE) and which is collected into batches.  Answers
+ * wait in page_client_ring.c until the block is read.
  */
 #include "postgres.h"
 
@@ -27,23 +25,23 @@
 #define STREAMS      8
 #define FIRST_WINDOW 4
 
-/* Blocks that are in shared buffers are not read here: a stream may have gaps. */
+/* Largest gap in a stream: blocks in shared buffers are not read through here. */
 #define MAX_GAP 16
 
 typedef struct Stream
 {
 	PsRel rel;
 	ForkNumber fork;
-	BlockNumber next;  /* expected to be read next */
-	BlockNumber asked; /* blocks before this one have been asked for */
-	int window;        /* how far to ask ahead; 0: not yet known to be sequential */
+	BlockNumber next;  /* block expected to be read next */
+	BlockNumber asked; /* blocks before this one have been requested */
+	int window;        /* number of blocks to request ahead; 0: not known to be sequential yet */
 	uint64 last_used;
 } Stream;
 
 static Stream streams[STREAMS];
 static uint64 use_counter;
 
-/* A request being put together: blocks of one fork. */
+/* A request in the making: blocks of one fork. */
 typedef struct Batch
 {
 	PsRel rel;
@@ -56,8 +54,9 @@ typedef struct Batch
 static Batch collected;
 
 /*
- * Adds a block, unless somebody has it or its WAL would have to be flushed
- * before the store could be asked.
+ * Adds a block, unless it is cached or prefetched already, or its WAL would have
+ * to be flushed before the store could be asked.  missing: the page cache is
+ * known not to have it.
  */
 static void
 batch_add(Batch *batch, BlockNumber blk, XLogRecPtr flushed, bool missing)
@@ -81,7 +80,7 @@ batch_send(Batch *batch)
 	batch->not_modified_since = InvalidXLogRecPtr;
 }
 
-/* The stream that a read of blk goes on with; or a new one in place of that longest unused. */
+/* Returns the stream that a read of blk continues, or else the least recently used one and sets *is_new. */
 static Stream *
 find_stream(PsRel rel, ForkNumber fork, BlockNumber blk, bool *is_new)
 {
@@ -102,8 +101,8 @@ find_stream(PsRel rel, ForkNumber fork, BlockNumber blk, bool *is_new)
 }
 
 /*
- * If blk goes on with a stream, and less than half a window has been asked for
- * beyond it, asks for the next window, blk itself first if it is needed now.
+ * If blk continues a stream for which less than half a window has been requested
+ * ahead, requests the next window, and blk itself first if it is missing.
  */
 void
 readahead_advance(SMgrRelation reln, ForkNumber fork, BlockNumber blk, bool missing)
@@ -152,7 +151,7 @@ readahead_advance(SMgrRelation reln, ForkNumber fork, BlockNumber blk, bool miss
 	}
 	s->window = Min(s->window * 2, ps_readahead);
 
-	/* the block alone is no reading ahead */
+	/* a request for the block alone would not be a read-ahead */
 	if (batch.n > 1 || (batch.n == 1 && batch.blks[0] != blk))
 		batch_send(&batch);
 }

@@ -1,11 +1,12 @@
 /*
  * rehearsal.c
- *	  A start that ends before it has begun: pageserver_smgr.rehearsal.
+ *	  Implements pageserver_smgr.rehearsal: a startup that ends before it has any
+ *	  effect.
  *
- * Before a branch is taken over from a compute that works, its successor shows
- * that it could start: the server reads its settings, loads its libraries,
- * makes its shared memory, then does here what the postmaster would do next
- * that can fail, and ends.  It connects to nothing and replays nothing.
+ * Before a branch is taken over from a running compute, its successor shows that
+ * it could start: the server reads its settings, loads its libraries and creates
+ * its shared memory, then does here what the postmaster would do next and what can
+ * fail, and exits.  It does not connect to anything and does not replay anything.
  */
 #include "postgres.h"
 
@@ -23,8 +24,8 @@
 static pgsocket sockets[COMPAT_MAX_LISTEN];
 
 /*
- * Listens on all addresses of a list, as PostmasterMain() does: it is enough if
- * one of them works.  StreamServerPort() logs what is wrong with another.
+ * Listens on all addresses in a list.  As in PostmasterMain(), one that works is
+ * enough; StreamServerPort() logs what is wrong with the others.
  */
 static void
 listen_on(const char *setting, const char *value, bool directories)

@@ -1,7 +1,7 @@
 /*
  * settings.c
  *	  The settings pageserver_smgr.*, and those of PostgreSQL that a compute
- *	  must have.
+ *	  requires.
  */
 #include "postgres.h"
 
@@ -41,11 +41,11 @@ int ps_max_wal_lag;
 bool ps_wait_for_commits_in_doubt;
 bool ps_rehearsal;
 
-static char *store_setting; /* ps_store is a copy: see assign_store() */
+static char *store_setting; /* ps_store is a copy of it, see assign_store() */
 
 /*
- * Set once the settings are in force: from then on .store may move to another
- * address, but not appear or go away.
+ * Set at the end of define_settings().  From then on .store may change to
+ * another address, but not become empty or non-empty.
  */
 static bool settings_done;
 
@@ -121,7 +121,7 @@ check_store(char **newval, void **extra, GucSource source)
 	PQconninfoOption *options;
 	char *error = NULL;
 
-	/* a parallel worker resets all settings before it takes over its leader's */
+	/* a parallel worker resets all settings before it restores those of its leader */
 	if (settings_done && !InitializingParallelWorker && ((*newval)[0] == '\0') != (ps_store[0] == '\0'))
 	{
 		GUC_check_errdetail("The store can be given, or taken away, only when the server starts.");
@@ -145,10 +145,11 @@ check_store(char **newval, void **extra, GucSource source)
 }
 
 /*
- * ps_store is a copy, for a parallel worker resets all settings before it takes
- * over its leader's one by one (RestoreGUCState()), and reads catalogs to check
- * some of them: until .store is among those taken over, it has the address
- * that it was forked with.  Short of memory, the process stays with what it has.
+ * ps_store is a copy because a parallel worker resets all settings before it
+ * restores those of its leader one by one (RestoreGUCState()), and reads
+ * catalogs to check some of them.  Until .store is restored, ps_store has the
+ * address that the worker was forked with.  If memory is short, the process
+ * keeps the old address.
  */
 static void
 assign_store(const char *newval, void *extra)
@@ -276,7 +277,7 @@ find_setting(const char *name)
 	return setting;
 }
 
-/* The value that a setting has if nobody sets it, as text. */
+/* The value that a setting has by default, as text. */
 static const char *
 default_value(struct config_generic *setting)
 {
@@ -296,10 +297,9 @@ default_value(struct config_generic *setting)
 }
 
 /*
- * Sets a setting with PGC_S_OVERRIDE, which neither configuration files nor
- * ALTER SYSTEM, also on reload, nor the command line can undo, and says so in
- * the log if that undoes something that the owner of the server has decided:
- * not if it was what it is by default.
+ * Sets a setting with PGC_S_OVERRIDE, which cannot be undone by configuration
+ * files, ALTER SYSTEM, a reload or the command line.  Logs that if it overrides
+ * a decision of the server's owner, that is, a value other than the default.
  */
 static void
 force_setting(const char *name, const char *value, GucContext context, const char *why)
@@ -321,10 +321,10 @@ force_setting(const char *name, const char *value, GucContext context, const cha
 }
 
 /*
- * The WAL worker takes one of what the setting counts.  Users get as many as
- * PostgreSQL's default gives them; a value of their own stays what it is, or
- * each reload would complain that it differs, unless it leaves none for the
- * worker.
+ * The WAL worker uses one of what the setting counts.  The default is raised by
+ * one, so that users have as many as PostgreSQL's default gives them.  Other
+ * values are left alone, since each reload would complain about a difference,
+ * unless they leave none for the worker.
  */
 static void
 make_room_for_worker(const char *name, int current)
@@ -338,12 +338,12 @@ make_room_for_worker(const char *name, int current)
 }
 
 /*
- * A subscription's worker commits with synchronous_commit = off by default,
- * tells its publisher as soon as the commit is flushed here, and the publisher
- * then forgets it: if this compute were lost before the store has it, so would
- * be the change.  So these workers wait for the store, whatever the
- * subscription says (worker.c sets its value when it starts and when the
- * subscription changes).
+ * A subscription's worker commits with synchronous_commit = off by default, and
+ * reports the commit to its publisher as soon as it is flushed locally,
+ * whereupon the publisher forgets it.  If this compute were lost before the
+ * store has the commit, it would be lost, too.  So these workers wait for the
+ * store regardless of the subscription's value, which worker.c sets when it
+ * starts and when the subscription changes.
  */
 static bool
 check_synchronous_commit(int *newval, void **extra, GucSource source)
@@ -353,11 +353,6 @@ check_synchronous_commit(int *newval, void **extra, GucSource source)
 	return true;
 }
 
-/*
- * Defines the settings, and with a store given sets what else the rules need.
- * To be called from _PG_init under shared_preload_libraries, when
- * configuration files have been read, but nothing has been sized by them.
- */
 void
 settings_init(void)
 {

@@ -1,19 +1,20 @@
 /*
  * smgr.c
- *	  The storage manager: what PostgreSQL calls instead of md.c to create,
- *	  read, write, extend, truncate and drop the forks of relations.
+ *	  The storage manager: the functions that PostgreSQL calls in place of md.c
+ *	  to create, read, write, extend, truncate and drop the forks of relations.
  *
- * Temporary and unlogged relations, and init forks, go to md.c.  For permanent
- * relations:
+ * Temporary and unlogged relations, and init forks, are passed to md.c.  For
+ * permanent relations:
  *
  *	  sizes		stub.c: a local file of the fork's length
- *	  reads		the local page cache, else the store, asked for the page as of
- *				the last LSN at which it can have changed (lsn_cache.c)
- *	  writes	remembered LSN, local page cache; nothing is sent, WAL has it all
+ *	  reads		from the local page cache, else from the store, as of the last
+ *				LSN at which the page can have changed (lsn_cache.c)
+ *	  writes	the LSN is noted and the page goes to the local page cache; nothing
+ *				is sent, because the store gets all changes with the WAL
  *
- * ps_unlink() and ps_truncate() run where an error would mean PANIC, ps_write()
- * in every process: they neither wait for the store nor raise more errors than
- * md.c would, but for a full page cache.
+ * ps_unlink() and ps_truncate() run where an error would be a PANIC, and ps_write()
+ * runs in every process.  They do not wait for the store, and raise no errors that
+ * md.c would not raise, except if the page cache is full.
  */
 #include "postgres.h"
 
@@ -40,15 +41,15 @@
 #include "wal_progress.h"
 
 /*
- * Forks into which this transaction has written pages from private memory with
- * LSN 1.  That is the sorted GiST build, which logs each of them right after
- * writing it: when the transaction ends, the store can give them back.
+ * Forks into which this transaction has written pages with LSN 1 from private
+ * memory.  These belong to a sorted GiST build, which logs each page right after
+ * writing it; so by the end of the transaction the store can return them.
  */
 typedef struct SortedGist
 {
 	PsRel rel;
 	ForkNumber fork;
-	BlockNumber nblocks; /* beyond the last such page */
+	BlockNumber nblocks; /* after the last such page */
 } SortedGist;
 
 static SortedGist *sorted_gists;
@@ -66,7 +67,7 @@ is_all_zeros(const char *data, size_t len)
 	return true;
 }
 
-/* A page of zeros, or one of the maps that is initialized and empty, which is read as the same. */
+/* Is it a page of zeros, or a page of a map that is initialized and empty, which has the same meaning? */
 static bool
 is_empty_page(ForkNumber fork, const char *page)
 {
@@ -100,8 +101,9 @@ note_sorted_gist(PsRel rel, ForkNumber fork, BlockNumber blk)
 }
 
 /*
- * At the end of a transaction that has logged the pages: XactLastRecEnd, which
- * is still set before the commit record is written, is not before any of them.
+ * At the end of the transaction all pages have been logged.  XactLastRecEnd,
+ * which is still set before the commit record is written, is not before any of
+ * them.
  */
 static void
 release_sorted_gists(XactEvent event, void *arg)
@@ -122,10 +124,10 @@ smgr_xact_init(void)
 /* ---- the callbacks ---- */
 
 /*
- * A relation that the compute has never touched has no local file by which
- * GetNewRelFileNode() could see that its number is taken; numbers.c mostly has
- * seen to it that it has one.  That happens only after OIDs have wrapped around,
- * but would destroy a relation.
+ * A relation that this compute has never touched has no local file from which
+ * GetNewRelFileNode() could see that its number is in use.  That matters only
+ * after OIDs have wrapped around, and numbers.c usually has created a stub by
+ * then, but reusing the number would destroy a relation.
  */
 static void
 check_number_is_free(SMgrRelation reln)
@@ -133,11 +135,14 @@ check_number_is_free(SMgrRelation reln)
 	PsRel rel = compat_smgr_rel(reln);
 	BlockNumber nblocks;
 
-	/* what the store does not know yet is a relation that this compute has made, and that has a file, or dropped */
+	/*
+	 * a relation that the store does not know yet was created by this compute,
+	 * so it has a file, or it has been dropped
+	 */
 	if (page_client_relsize(rel, MAIN_FORKNUM, wal_progress_flush_for_read(lsn_cache_get_floor()), &nblocks) &&
 		page_client_relsize(rel, MAIN_FORKNUM, wal_progress_flush_for_read(lsn_cache_get_relation(rel)), &nblocks))
 	{
-		/* the next command finds a file, and chooses another number */
+		/* the next command will find a file, and choose another number */
 		(void) stub_exists(reln, MAIN_FORKNUM);
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_FILE),
@@ -171,13 +176,13 @@ ps_exists(SMgrRelation reln, ForkNumber fork)
 BlockNumber
 ps_nblocks(SMgrRelation reln, ForkNumber fork)
 {
-	/* the usual case: the file is open, whatever it holds */
+	/* usually the file is open, whatever its persistence */
 	if (reln->md_num_open_segs[fork] > 0 || persistence_of_fork(reln, fork) == HOME_LOCAL)
 		return mdnblocks(reln, fork);
 	return stub_nblocks(reln, fork);
 }
 
-/* Runs after commit or abort: PostgreSQL has already logged that the relation goes. */
+/* Runs after commit or abort: PostgreSQL has already logged that the relation is dropped. */
 void
 ps_unlink(RelFileNodeBackend rnode, ForkNumber fork, bool isRedo)
 {
@@ -216,7 +221,7 @@ ps_truncate(SMgrRelation reln, ForkNumber fork, BlockNumber old_blocks, BlockNum
 	page_cache_truncate(rel, fork, old_blocks, nblocks);
 }
 
-/* As mdread() complains of a block past the end of the file. */
+/* Reports a block past the end of the file like mdread(). */
 static void
 check_block_exists(SMgrRelation reln, ForkNumber fork, BlockNumber blk)
 {
@@ -254,7 +259,7 @@ ps_read(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer)
 	if (!page_client_take_prefetched(rel, fork, blk, last_written, buffer, &store_lsn))
 		store_lsn = page_client_read(rel, fork, &blk, 1, wal_progress_flush_for_read(last_written), &buffer);
 
-	/* the store gives zeros for what it does not know; anything else exists */
+	/* the store returns zeros for a block that it does not know; any other block exists */
 	if (PageIsNew((Page) buffer) && is_all_zeros(buffer, BLCKSZ))
 		check_block_exists(reln, fork, blk);
 	else
@@ -271,7 +276,7 @@ ps_prefetch(SMgrRelation reln, ForkNumber fork, BlockNumber blk)
 	return true;
 }
 
-/* Writers wait here if the store lags; not processes that others wait for. */
+/* Makes writers wait here if the store lags, but not processes that others wait for. */
 static void
 slow_down_writers(void)
 {
@@ -280,8 +285,8 @@ slow_down_writers(void)
 }
 
 /*
- * May this process insert WAL now?  Not the checkpointer at the shutdown
- * checkpoint, which must be the last record.
+ * May this process insert WAL now?  The checkpointer must not do it during the
+ * shutdown checkpoint, which has to be the last record.
  */
 static bool
 may_log(void)
@@ -291,10 +296,10 @@ may_log(void)
 }
 
 /*
- * An empty page is one that the store has nothing of.  But a map keeps its
- * length when this compute ends, so its pages are logged (a record has no room
- * for what is empty); and they are put into the cache, for they are read right
- * away, and the store would first have to ingest that.
+ * The store knows nothing about an empty page.  But a map must keep its length
+ * when this compute ends, so its pages are logged (an empty page has no room for
+ * a record). They are also put into the cache, because they are read right away,
+ * and the store would have to ingest that WAL first.
  */
 static void
 add_map_page(PsRel rel, ForkNumber fork, BlockNumber blk, const char *buffer, PageHome home)
@@ -335,10 +340,10 @@ ps_extend(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer, boo
 	}
 
 	/*
-	 * Not a new shared buffer, then, but a page from private memory (a table
-	 * rewrite, an index build, RelationCopyStorage()).  It was logged as a
-	 * whole, all that keep.c looks for included; only the sorted GiST build
-	 * logs it afterwards.
+	 * This is not a new shared buffer, but a page from private memory (a table
+	 * rewrite, an index build, RelationCopyStorage()).  Everything on it that
+	 * keep_reasons.c checks for has been logged with it as a full page, except
+	 * by the sorted GiST build, which logs it afterwards.
 	 */
 	lsn = PageGetLSN((Page) buffer);
 	if (lsn <= GistBuildLSN)
@@ -361,20 +366,21 @@ ps_extend(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer, boo
 }
 
 /*
- * The free space map is not logged by PostgreSQL.  If it were lost with every
- * compute, tables would grow: all-visible pages are not put into it again.  So
- * a page of it that has changed since it was last written is logged here.
+ * PostgreSQL does not log the free space map.  If it were lost with each
+ * compute, tables would grow, because all-visible pages are not added to it
+ * again.  So a page of it that has changed since it was last written is logged
+ * here.
  */
 static void
 write_fsm_page(SMgrRelation reln, BlockNumber blk, const char *buffer)
 {
-	const size_t contents = offsetof(PageHeaderData, pd_flags); /* behind LSN and checksum */
+	const size_t contents = offsetof(PageHeaderData, pd_flags); /* after LSN and checksum */
 	PsRel rel = compat_smgr_rel(reln);
 	KeepReasons keep = {0};
 	PGAlignedBlock page;
 	PGAlignedBlock cached;
 
-	/* others may be changing it under a share lock */
+	/* other processes may be changing it with a share lock */
 	memcpy(page.data, buffer, BLCKSZ);
 	if (page_cache_read(rel, FSM_FORKNUM, blk, cached.data) &&
 		memcmp(page.data + contents, cached.data + contents, BLCKSZ - contents) == 0)

@@ -28,7 +28,10 @@ PG_FUNCTION_INFO_V1(pageserver_smgr_clear_cache);
 #define STORE_COLUMNS     23
 #define STORE_COLUMNS_1_0 21
 
-/* The row; of a function as an older version of the extension has made it, without the columns that came since. */
+/*
+ * Returns a row.  The function may have been created by an older version of the
+ * extension, with old_columns instead of columns.
+ */
 static Datum
 make_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls, int columns, int old_columns)
 {
@@ -95,7 +98,7 @@ pageserver_smgr_get_store(PG_FUNCTION_ARGS)
 	settings_require_compute();
 	wal_progress_state(&worker);
 	page_client_stats(&client);
-	/* after the worker's state, so that a lag is never less than it is */
+	/* after the worker's state, so that a lag is not reported as smaller than it is */
 	end = RecoveryInProgress() ? GetXLogReplayRecPtr(NULL) : GetXLogInsertRecPtr();
 
 	values[i++] = CStringGetTextDatum(store_conn_display_address());
@@ -136,7 +139,7 @@ pageserver_smgr_get_store(PG_FUNCTION_ARGS)
 	return make_row(fcinfo, values, nulls, STORE_COLUMNS, STORE_COLUMNS_1_0);
 }
 
-/* For tests and measurements: the next reads go to the store. */
+/* For tests and measurements: makes the next reads go to the store. */
 Datum
 pageserver_smgr_clear_cache(PG_FUNCTION_ARGS)
 {

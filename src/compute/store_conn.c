@@ -1,7 +1,7 @@
 /*
  * store_conn.c
- *	  A libpq connection to the store, in the COPY BOTH state, that a server
- *	  process can wait on without missing interrupts.
+ *	  A libpq connection to the store, in COPY BOTH mode, on which a server
+ *	  process can wait without missing interrupts.
  */
 #include "postgres.h"
 
@@ -26,7 +26,10 @@
 #define SQLSTATE_CANNOT_CONNECT  "08001"
 #define SQLSTATE_CONNECTION_LOST "08006"
 
-/* The postmaster is to stop at once.  It passes its SIGQUIT on: not before our message is out. */
+/*
+ * Makes the postmaster stop immediately.  It will send SIGQUIT to this process,
+ * too, which is blocked so that the caller can report the reason first.
+ */
 static void
 quit_postmaster(void)
 {
@@ -64,16 +67,14 @@ store_conn_deleted(const char *message)
 	_exit(2);
 }
 
-/* The text, without the line end that libpq puts there. */
+/* The message of libpq without its trailing newline; palloc'd. */
 static char *
 libpq_error(PGconn *pg)
 {
 	return pchomp(PQerrorMessage(pg));
 }
 
-/*
- * Message and SQLSTATE out of a result with an error.
- */
+/* Returns the message of an error result, palloc'd, and sets sqlstate. */
 static char *
 result_error(PGresult *res, char sqlstate[6])
 {
@@ -98,11 +99,11 @@ store_conn_error(StoreConn *conn, char sqlstate[6])
 
 	strlcpy(sqlstate, SQLSTATE_CONNECTION_LOST, 6);
 
-	/* An error message may stand behind data that nobody will read now. */
+	/* The error message may follow data that nobody will read any more. */
 	while (PQgetCopyData(conn->pg, &message, 1) > 0)
 		PQfreemem(message);
 
-	/* While libpq is not busy PQgetResult() does not block. */
+	/* PQgetResult() does not block unless libpq is busy. */
 	while (!PQisBusy(conn->pg) && (res = PQgetResult(conn->pg)) != NULL)
 	{
 		ExecStatusType status = PQresultStatus(res);
@@ -110,7 +111,7 @@ store_conn_error(StoreConn *conn, char sqlstate[6])
 		if (status == PGRES_FATAL_ERROR && error == NULL)
 			error = result_error(res, sqlstate);
 		PQclear(res);
-		/* PQgetResult() would go on for ever giving this one */
+		/* PQgetResult() would return this result forever */
 		if (status == PGRES_COPY_BOTH || status == PGRES_COPY_IN || status == PGRES_COPY_OUT)
 			break;
 	}
@@ -119,10 +120,7 @@ store_conn_error(StoreConn *conn, char sqlstate[6])
 	return error != NULL ? error : pstrdup("the store ended the conversation");
 }
 
-/*
- * Waits on a socket before there is a wait set for it.  False: the deadline
- * has passed.
- */
+/* Waits on the socket, before there is a wait set for it.  False: the deadline has passed. */
 static bool
 wait_socket(StoreConn *conn, int events, TimestampTz deadline, uint32 wait_event)
 {
@@ -146,16 +144,14 @@ wait_socket(StoreConn *conn, int events, TimestampTz deadline, uint32 wait_event
 	}
 }
 
-/*
- * The steps of store_conn_open(); false on failure.
- */
+/* The part of store_conn_open() that may raise errors.  Returns false on failure. */
 static bool
 connect_and_send(StoreConn *conn, const char *command, const char *application_name,
 				 int timeout_ms, uint32 wait_event, char **error, char sqlstate[6])
 {
 	/*
-	 * What stands before dbname can be changed in pageserver_smgr.store.  A
-	 * peer that is gone without a word must be noticed some time.
+	 * Parameters before dbname can be overridden in pageserver_smgr.store.  They
+	 * make TCP detect a peer that has disappeared.
 	 */
 	const char *keys[] = {"keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
 						  "dbname", "fallback_application_name", NULL};
@@ -250,7 +246,7 @@ store_conn_open(const char *command, const char *application_name, int timeout_m
 	*error = NULL;
 	strlcpy(sqlstate, SQLSTATE_CANNOT_CONNECT, 6);
 
-	/* libpq's socket; the wait set reserves its own */
+	/* for libpq's socket; the wait set reserves its own descriptor */
 	ReserveExternalFD();
 	PG_TRY();
 	{
@@ -262,7 +258,7 @@ store_conn_open(const char *command, const char *application_name, int timeout_m
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	/* what was done here may be in the middle of somebody's wait for the latch */
+	/* the caller, or its caller, may itself be waiting for the latch */
 	if (conn->latch_was_set)
 		SetLatch(MyLatch);
 	conn->latch_was_set = false;

@@ -20,17 +20,18 @@
 #include "wal_progress.h"
 
 static void (*walreceiver_send)(WalReceiverConn *conn, const char *buffer, int nbytes);
-static XLogRecPtr last_prepare_end; /* as XactLastCommitEnd, which PREPARE does not set */
+static XLogRecPtr last_prepare_end; /* like XactLastCommitEnd, which PREPARE does not set */
 
 /*
- * In place of walrcv_send in a subscription's workers, for reports to the
- * publisher (worker.c, send_feedback()).  It forgets what is reported as
- * flushed, and to PostgreSQL that means flushed locally.  Each commit has
- * waited for the store (check_synchronous_commit()), but the wait may have been
- * cut short, by a cancel, or by the end of the postmaster, which nobody notices
- * before the next wait.  And a worker that has just started also reports what
- * the one before it has committed: it goes on from the origin's progress in
- * shared memory.
+ * Replaces walrcv_send in a subscription's workers, which send their reports to
+ * the publisher with it (worker.c, send_feedback()).  The publisher discards
+ * what is reported as flushed, and PostgreSQL reports what is flushed locally.
+ * Each commit has waited for the store (check_synchronous_commit()), but that
+ * wait may have ended early, because of a cancel or because the postmaster has
+ * died, which the worker notices only in its next wait.  Also, a worker that has
+ * just started reports what the previous worker has committed, because it starts
+ * at the origin's progress in shared memory; therefore the first report waits
+ * for all WAL.
  */
 static void
 send_acknowledged(WalReceiverConn *conn, const char *buffer, int nbytes)
@@ -52,8 +53,8 @@ send_acknowledged(WalReceiverConn *conn, const char *buffer, int nbytes)
 }
 
 /*
- * To be called in a transaction.  ApplyWorkerMain() loads libpqwalreceiver, and
- * has one before it connects.
+ * Installs send_acknowledged(), once.  Called in each transaction, because
+ * ApplyWorkerMain() loads libpqwalreceiver in one before it connects.
  */
 static void
 watch_subscription_worker(void)
@@ -80,8 +81,8 @@ xact_callback(XactEvent event, void *arg)
 
 			/*
 			 * Without a transaction ID this may be a COMMIT PREPARED, which a
-			 * worker does not execute as a command.  send_acknowledged() waits
-			 * again if its wait for the store was cut short.
+			 * worker does not execute as a command.  If its wait for the store
+			 * has ended early, send_acknowledged() waits again.
 			 */
 			if (IsLogicalWorker() && !TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
 				!commits_are_acknowledged(ProcLastRecPtr + 1, SYNC_REP_WAIT_FLUSH))

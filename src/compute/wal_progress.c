@@ -1,7 +1,7 @@
 /*
  * wal_progress.c
- *	  What others need to know of the WAL worker, and wait for: how far the
- *	  store is, and whether writers are too far ahead of it.
+ *	  The state of the WAL worker in shared memory: how far the store has WAL,
+ *	  and what other processes wait for because of that.
  */
 #include "postgres.h"
 
@@ -21,9 +21,9 @@
 #include "wal_progress_impl.h"
 
 #define HELD_SLEEP_MS       100  /* longest sleep of a writer that holds locks */
-#define IN_DOUBT_WARNING_MS 1000 /* a wait after which the client is told why */
+#define IN_DOUBT_WARNING_MS 1000 /* duration of a wait after which the client is told the reason */
 
-/* What a reader has told counts for so long. */
+/* How long a reason that a reader has reported remains valid. */
 #define READERS_TELL_MS 10000
 
 WalProgress *wal_progress;
@@ -34,7 +34,6 @@ wal_progress_request_shmem(void)
 	RequestAddinShmemSpace(MAXALIGN(sizeof(WalProgress)));
 }
 
-/* From shmem_startup_hook, under AddinShmemInitLock. */
 void
 wal_progress_startup_shmem(void)
 {
@@ -188,7 +187,7 @@ wal_progress_state(WalWorkerState *state)
 XLogRecPtr
 wal_progress_ingested(void)
 {
-	/* the store began with what the base backup was made from */
+	/* the store started with the WAL that the base backup was made from */
 	return Max(pg_atomic_read_u64(&wal_progress->ingested), ps_checkpoint_lsn);
 }
 
@@ -201,8 +200,8 @@ wal_progress_shutdown_is_overdue(void)
 }
 
 /*
- * GetXLogInsertRecPtr() at the start of a page gives the place after the page
- * header, where WAL cannot end: takes such an LSN back to the page's start.
+ * At the start of a WAL page GetXLogInsertRecPtr() returns the position after
+ * the page header, where WAL cannot end; returns the start of the page then.
  */
 static XLogRecPtr
 end_of_wal(XLogRecPtr lsn)
@@ -223,9 +222,10 @@ wal_progress_flush_for_read(XLogRecPtr lsn)
 		XLogFlush(lsn);
 
 		/*
-		 * WAL that went to disk because its segment or the WAL buffers were
-		 * full (XLogWrite() in AdvanceXLInsertBuffer()) wakes nobody up until
-		 * the process that wrote it flushes some more.
+		 * XLogFlush() wakes the worker.  But WAL that was written because its
+		 * segment or the WAL buffers were full (XLogWrite() in
+		 * AdvanceXLInsertBuffer()) wakes nobody until the process that wrote it
+		 * flushes more.
 		 */
 		if (pg_atomic_read_u64(&wal_progress->sent) < lsn)
 			compat_wake_walsenders();
@@ -233,7 +233,7 @@ wal_progress_flush_for_read(XLogRecPtr lsn)
 	return lsn;
 }
 
-/* More WAL than max_wal_lag has been written and not been acknowledged. */
+/* Has more WAL than max_wal_lag not been acknowledged yet? */
 static bool
 lag_is_too_large(void)
 {
@@ -247,9 +247,9 @@ lag_is_too_large(void)
 }
 
 /*
- * Where the caller can be interrupted, sleeps until the lag is small enough;
- * under locks, which others may wait for without being interruptible, only
- * slows down.
+ * If the caller can be interrupted, it waits until the lag is small enough.  If
+ * it holds locks, for which others may be waiting uninterruptibly, it is only
+ * slowed down.
  */
 void
 wal_progress_backpressure(void)
@@ -271,7 +271,7 @@ wal_progress_backpressure(void)
 
 		if (left <= 0 || wal_progress_shutdown_is_overdue())
 			break;
-		/* only what is flushed is sent, and nobody else may come to flush it soon */
+		/* only flushed WAL is sent, and it may take long until another process flushes it */
 		XLogFlush(GetInsertRecPtr());
 		ConditionVariableTimedSleep(&wal_progress->acknowledged, left, WAIT_EVENT_DATA_FILE_EXTEND);
 		interrupts_check();

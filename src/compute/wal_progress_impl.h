@@ -1,7 +1,7 @@
 /*
- * wal_progress.h
- *	  How far the WAL worker is: wal_worker*.c write it, wal_progress.c tells
- *	  others.
+ * wal_progress_impl.h
+ *	  The state of the WAL worker in shared memory.  Private to wal_progress.c,
+ *	  wal_worker*.c and stop_files.c.
  */
 #ifndef PS_WAL_PROGRESS_IMPL_H
 #define PS_WAL_PROGRESS_IMPL_H
@@ -15,64 +15,87 @@
 
 typedef struct WalProgress
 {
-	slock_t mutex; /* protects what follows, up to store_served */
+	slock_t mutex; /* protects the fields up to store_served */
 	int pid;
 	bool connected;
 	TimestampTz connected_since;
 	char last_error[WAIT_TEXT];
 
 	/*
-	 * What this compute waits for, and since when: WAL, as the worker knows it
-	 * ("": nothing), and readers, as the last of them knew it that failed to get
-	 * a connection though the worker has one.
+	 * What this compute waits for, and since when: WAL, according to the worker
+	 * (empty: nothing); and reads, according to the process that last failed to
+	 * get a connection although the worker had one.
 	 */
 	char waits_for[WAIT_TEXT];
 	TimestampTz waits_since;
 	char readers_wait_for[WAIT_TEXT];
 	TimestampTz readers_since;
-	TimestampTz readers_seen; /* when the last one told */
+	TimestampTz readers_seen; /* when a reader last reported it */
 
 	/*
-	 * pageserver_smgr.store as the worker has it, for all processes: a backend
-	 * that waits for the store does not take over changed settings meanwhile.
+	 * pageserver_smgr.store as set in the worker, for all processes: a backend
+	 * that waits for the store does not reload its configuration.
 	 */
 	char store[STORE_ADDRESS_MAX];
-	uint32 store_served; /* the version (see below) at which the store was that of our timeline; 0: none yet */
+	uint32 store_served; /* last store_version with which the store had our timeline; 0: none yet */
 
-	pg_atomic_uint32 store_version; /* from 1 on; raised, under the mutex, when the address changes */
+	pg_atomic_uint32 store_version; /* starts at 1; incremented with the mutex held when the address changes */
 
-	/* Written by the worker only.  flushed and ingested never fall. */
+	/* Written only by the worker.  flushed and ingested never fall. */
 	pg_atomic_uint64 sent;
 	pg_atomic_uint64 flushed;
 	pg_atomic_uint64 ingested;
 
-	ConditionVariable acknowledged; /* flushed has risen */
+	ConditionVariable acknowledged; /* signaled when flushed rises */
 
-	/* End of the newest commit record that was not waited for.  Raised by compare-and-swap. */
+	/*
+	 * End of the newest commit record that is visible without having been
+	 * acknowledged when its wait ended.  Raised by compare-and-swap.
+	 */
 	pg_atomic_uint64 in_doubt;
 
-	/* When the worker was told to end, which is when the server shuts down; 0: it was not.  Written by it only. */
+	/*
+	 * When the postmaster told the worker to stop, which means that the server
+	 * is shutting down; 0: it has not.  Written only by the worker.
+	 */
 	pg_atomic_uint64 stopping_since;
 
-	/* Where WAL ended when the worker did, if the store had acknowledged all of it; else 0.  Written by it only. */
+	/*
+	 * End of WAL when the worker exited, if the store had acknowledged all of
+	 * it; otherwise 0.  Written only by the worker.
+	 */
 	pg_atomic_uint64 stopped_at;
 } WalProgress;
 
 extern WalProgress *wal_progress;
 
-/* Is there a stream, and if not, why not; error NULL: the last one stays. */
+/*
+ * The following functions are for the WAL worker only.
+ *
+ * Records whether WAL is being streamed, and an error; NULL leaves the last
+ * error unchanged.
+ */
 extern void wal_progress_set_connected(bool connected, const char *error);
 
-/* The last error, of a stream that goes on. */
+/* Records an error although streaming continues. */
 extern void wal_progress_set_error(const char *error);
 
-/* WAL waits for this; "": for nothing.  since 0: from now on.  Returns since when it had waited for something; 0: it had not. */
+/*
+ * Records what WAL waits for (empty: nothing), since a time or, if since is 0,
+ * since now.  Returns since when WAL has been waiting until this call; 0: it was
+ * not waiting.
+ */
 extern TimestampTz wal_progress_set_waits(const char *waits_for, TimestampTz since);
 
-/* The address is the worker's own setting from now on.  The WAL worker. */
+/* Makes the worker's value of pageserver_smgr.store the one for all processes. */
 extern void wal_progress_publish_store(void);
 
-/* The store at this version of the address has our timeline; has it, or may the address be a wrong one? */
+/*
+ * Records that the store at this version of the address has our timeline.
+ * wal_progress_is_served() returns false if the store had it at an older version
+ * but has not been seen to have it at this one, so that the address may be
+ * wrong.
+ */
 extern void wal_progress_set_served(uint32 version);
 extern bool wal_progress_is_served(uint32 version);
 

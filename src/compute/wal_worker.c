@@ -2,15 +2,15 @@
  * wal_worker.c
  *	  The background worker that streams WAL to the store.
  *
- * To the rest of the server the worker is a walsender with a synchronous
- * standby behind it: it has a WalSnd slot, through whose latch XLogFlush()
- * wakes it, and what the store acknowledges releases commits
- * (SyncRepReleaseWaiters).  It differs from a walsender in who connects (it
- * does), and in ending before the shutdown checkpoint is written, which the
- * store does not need: the next start of a compute makes its own.
+ * To the rest of the server the worker looks like a walsender with a synchronous
+ * standby: it has a WalSnd slot, through whose latch XLogFlush() wakes it, and
+ * acknowledgements of the store release waiting commits (SyncRepReleaseWaiters()).
+ * Unlike a walsender it makes the connection itself, and it exits before the
+ * shutdown checkpoint is written, which the store does not need because the next
+ * compute starts with a checkpoint of its own.
  *
- * The worker must never ask the store for a page: the answer could depend on
- * WAL that it has not sent yet.
+ * The worker must never request a page from the store: the answer could depend on
+ * WAL that the worker has not sent yet.
  */
 #include "postgres.h"
 
@@ -59,8 +59,9 @@ wal_worker_register(void)
 	RegisterBackgroundWorker(&worker);
 
 	/*
-	 * If there are too many it only logs that, but without this one no commit
-	 * would end.  Each attempt counts, failed ones and others' included.
+	 * If there are too many workers, RegisterBackgroundWorker() only logs that,
+	 * but without this worker no commit would finish.  Each attempt uses up a
+	 * number, even a failed one or one of another library.
 	 */
 	for (int i = 0; !compat_bgworker_is_registered(WORKER_NAME) && i < MAX_REGISTER_ATTEMPTS; i++)
 	{
@@ -91,7 +92,7 @@ at_exit(int code, Datum arg)
 	SpinLockRelease(&wal_progress->mutex);
 }
 
-/* Waits before the next attempt to connect; wake-ups because of new WAL do not shorten it. */
+/* Waits before the next attempt to connect.  Wakeups because of new WAL do not shorten the wait. */
 static void
 wait_for_retry(int delay_ms)
 {
@@ -162,7 +163,7 @@ wal_worker_main(Datum arg)
 			error = stream_wal(conn, sqlstate);
 			store_conn_close(conn);
 			standby_disconnected();
-			/* a store that goes wrong at once each time is not to be asked in a hurry */
+			/* no hurry with a store that accepts connections but fails right away each time */
 			if (streaming_since != 0 &&
 				TimestampDifferenceExceeds(streaming_since, GetCurrentTimestamp(), ps_connect_retry))
 				delay_ms = FIRST_RETRY_MS;
@@ -173,11 +174,11 @@ wal_worker_main(Datum arg)
 		status_file_changed();
 		if (strcmp(sqlstate, PS_SQLSTATE_SUPERSEDED) == 0)
 			store_conn_superseded(error);
-		/* at a new address it may be that the address is wrong */
+		/* at a new address the store may be the wrong one */
 		if (strcmp(sqlstate, PS_SQLSTATE_NOT_FOUND) == 0 && wal_progress_is_served(store_version))
 			store_conn_deleted(error);
 
-		/* Once for an outage, and when the reason changes. */
+		/* Log it once per outage, and again when the reason changes. */
 		if (outage_since == 0 || strcmp(logged_error, error) != 0)
 			ereport(LOG,
 					(errcode(ERRCODE_CONNECTION_FAILURE),

@@ -1,9 +1,12 @@
 /*
- * wal_worker.h
- *	  What the parts of the WAL worker know of each other: wal_worker.c (the
- *	  process, and its connections), wal_worker_stream.c (WAL goes, replies
- *	  come), wal_worker_status.c (what it tells in a file), wal_worker_standby.c (what the rest of the server takes it for),
- *	  wal_worker_stop.c (how it ends).
+ * wal_worker_impl.h
+ *	  Private to wal_worker*.c.
+ *
+ *	wal_worker.c			the process and its connections
+ *	wal_worker_stream.c		sends WAL, processes replies
+ *	wal_worker_status.c		the file pageserver_smgr.status
+ *	wal_worker_standby.c	the walsender that the rest of the server sees
+ *	wal_worker_stop.c		how the worker ends
  */
 #ifndef PS_WAL_WORKER_IMPL_H
 #define PS_WAL_WORKER_IMPL_H
@@ -13,46 +16,46 @@
 #include "store_conn.h"
 #include "wal_progress_impl.h"
 
-#define STANDBY_NAME "pageserver" /* application_name, and name of the slot */
+#define STANDBY_NAME "pageserver" /* application_name, and name of the replication slot */
 
 /* ---- wal_worker_stream.c ---- */
 
-/* Once, in a memory context that lasts. */
+/* To be called once, in a memory context that is never reset. */
 extern void stream_init(void);
 
-/*
- * Streams until the connection is lost.  Returns why, palloc'd, and the store's
- * SQLSTATE.
- */
+/* Streams WAL until the connection is lost.  Returns the reason, palloc'd, and sets sqlstate. */
 extern char *stream_wal(StoreConn *stream_conn, char sqlstate[6]);
 
-extern TimestampTz outage_since;    /* set by who finds that there is no connection; 0: none, or WAL goes again */
-extern TimestampTz streaming_since; /* 0: the store has not said yet from where on to send */
+extern TimestampTz outage_since;    /* when the worker found that there is no connection; 0: WAL is being streamed, or no connection was tried yet */
+extern TimestampTz streaming_since; /* 0: the store has not said yet where the stream should start */
 
 /* ---- wal_worker_standby.c ---- */
 
-/* Takes the WalSnd slot and the replication slot. */
+/* Acquires the WalSnd slot and the replication slot. */
 extern void standby_init(void);
 
-/* WAL before this is needed no more.  first: on this connection. */
+/* WAL before lsn is no longer needed.  first: this is the first call on this connection. */
 extern void standby_advance_slot(XLogRecPtr lsn, bool first);
 
-/* WAL goes to the store, from sent on. */
+/* WAL is being streamed, and has been sent up to this LSN. */
 extern void standby_streaming(XLogRecPtr sent);
 extern void standby_sent(XLogRecPtr sent);
 
-/* What the store has, as it said at that time: releases commits that have waited for it. */
+/* The store has reported at this time what it has: releases the commits that have waited for it. */
 extern void standby_acknowledged(XLogRecPtr written, XLogRecPtr flushed, XLogRecPtr applied, TimestampTz time);
 
 extern void standby_disconnected(void);
 
 /* ---- wal_worker_status.c: the file pageserver_smgr.status ---- */
 
-/* To be called often: writes the file if it is time.  status_file_due(): ms until then. */
+/*
+ * status_file_update() writes the file if it is due; to be called often.
+ * status_file_due() returns the ms until then.
+ */
 extern void status_file_update(void);
 extern long status_file_due(void);
 
-/* There is something that people wait to hear: the next status_file_update() writes it. */
+/* The state has changed in a way that users want to know immediately: makes the file due. */
 extern void status_file_changed(void);
 extern void status_file_remove(void);
 
@@ -61,24 +64,25 @@ extern void status_file_remove(void);
 extern void wal_worker_handle_sigterm(int signo, siginfo_t *info, void *context);
 
 /*
- * To be called in each round of each loop: what a process does now and then,
- * and wal_worker_exit_if_stopping().
+ * To be called in each iteration of each loop of the worker: reloads the
+ * configuration, checks for interrupts, updates the status file, calls
+ * wal_worker_exit_if_stopping().
  */
 extern void wal_worker_housekeeping(StoreConn *conn);
 
-/*
- * Ends the process, if it was told to and may.  conn: the connection, to be
- * closed then; NULL: none.
- */
+/* Exits if the worker was told to stop and may do so.  conn, if not NULL, is closed then. */
 extern void wal_worker_exit_if_stopping(StoreConn *conn);
 
-/* How long a wait may last, in ms, so that wal_worker_exit_if_stopping() is called in time; and an attempt to connect. */
+/*
+ * Limit a timeout in ms: of a wait, so that wal_worker_exit_if_stopping() is
+ * called in time; of an attempt to connect.
+ */
 extern long wal_worker_limit_wait(long timeout_ms);
 extern long wal_worker_limit_connect(long timeout_ms);
 
 /*
- * The store will never take what this compute writes, so that no commit can
- * end: stops the server.  Trying again would not change anything.
+ * The store will never accept WAL of this compute, so that no commit can finish
+ * and retrying is useless: stops the server.
  */
 extern void wal_worker_give_up(const char *detail) pg_attribute_noreturn();
 

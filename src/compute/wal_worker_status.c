@@ -1,13 +1,13 @@
 /*
  * wal_worker_status.c
- *	  The file pageserver_smgr.status in the data directory: one JSON object
- *	  that says how the compute stands with the store.
+ *	  The file pageserver_smgr.status in the data directory: a JSON object that
+ *	  describes the state of the connection to the store.
  *
- * It is for pageserver_ctl compute status and for monitoring: it can be read
+ * It is for "pageserver_ctl compute status" and for monitoring.  It can be read
  * without a session, which may need pages of a store that is down.  The file is
- * replaced by rename: a reader sees one state or another.  It is written when
- * something begins or ends to be waited for, when WAL goes on at most once a
- * second, and every ten seconds as a sign of life.
+ * replaced by rename, so a reader sees a consistent state.  It is written when a wait
+ * begins or ends, at most once a second while WAL progresses, and every ten seconds as
+ * a sign of life.
  */
 #include "postgres.h"
 
@@ -32,10 +32,10 @@
 #define ALIVE_MS    10000
 
 static TimestampTz written_at;
-static uint64 written_sum; /* of the LSNs in it */
+static uint64 written_sum; /* sum of the LSNs in it */
 static char written_wait[WAIT_TEXT];
-static bool changed; /* is to be written at once */
-static bool failed;  /* to be written, and the log knows */
+static bool changed; /* write it immediately */
+static bool failed;  /* it could not be written, and that has been logged */
 
 static void
 add_name(StringInfo out, const char *name)
@@ -68,7 +68,7 @@ add_lsn(StringInfo out, const char *name, XLogRecPtr lsn)
 	add_text(out, name, lsn == InvalidXLogRecPtr ? NULL : psprintf("%X/%X", LSN_FORMAT_ARGS(lsn)));
 }
 
-/* 0: null */
+/* 0 is written as null */
 static void
 add_time(StringInfo out, const char *name, TimestampTz when)
 {
@@ -105,7 +105,7 @@ make_status(StringInfo out, const WalWorkerState *state, TimestampTz now)
 	appendStringInfoString(out, "\n}\n");
 }
 
-/* False, and errno, if it cannot be written. */
+/* Returns false with errno set if the file cannot be written. */
 static bool
 write_status(const StringInfo text)
 {
@@ -114,14 +114,14 @@ write_status(const StringInfo text)
 
 	if (fd < 0)
 		return false;
-	errno = ENOSPC; /* what a short write means */
+	errno = ENOSPC; /* a short write means that the disk is full */
 	ok = write(fd, text->data, text->len) == text->len;
 	if (close(fd) != 0)
 		ok = false;
 	return ok && rename(STATUS_FILE_TMP, STATUS_FILE) == 0;
 }
 
-/* Rises with each of them. */
+/* The sum rises whenever one of them rises. */
 static uint64
 sum_of_lsns(void)
 {

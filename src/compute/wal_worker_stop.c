@@ -1,7 +1,8 @@
 /*
  * wal_worker_stop.c
- *	  How the WAL worker ends: with the server, when all WAL is in the store,
- *	  or alone; and how it ends the server.
+ *	  How the WAL worker ends: in a shutdown, when all WAL is in the store;
+ *	  alone, when it is terminated; or together with the server, when the store will
+ *	  not accept its WAL.
  */
 #include "postgres.h"
 
@@ -23,16 +24,17 @@
 #include "settings.h"
 #include "wal_worker_impl.h"
 
-#define STOP_POLL_MS 10 /* while other backends end; nothing tells when they have */
+#define STOP_POLL_MS 10 /* while other backends exit, which is not signaled */
 
-static volatile sig_atomic_t got_sigterm; /* of the postmaster */
+static volatile sig_atomic_t got_sigterm; /* from the postmaster */
 static volatile sig_atomic_t terminated;
-static XLogRecPtr stop_lsn; /* shutdown: all WAL that is to be sent */
+static XLogRecPtr stop_lsn; /* in a shutdown: end of the WAL that is to be sent */
 static TimestampTz stop_deadline;
 
 /*
- * From the postmaster it means a shutdown; from others, pg_terminate_backend()
- * for one, that this process is to end.
+ * SIGTERM from the postmaster means that the server is shutting down.  From
+ * another process, for example pg_terminate_backend(), it means that only this
+ * process should end.
  */
 void
 wal_worker_handle_sigterm(int signo, siginfo_t *info, void *context)
@@ -59,15 +61,19 @@ wal_worker_give_up(const char *detail)
 			 errmsg("shutting down at once: WAL of this compute cannot be streamed to the page store"),
 			 errdetail_internal("%s", detail),
 			 errhint("Start the compute again, from a new base backup of the store.")));
-	/* to the postmaster it is a crash: an immediate shutdown would seem to be wanted, and the supervisor would not start the compute anew */
+	/*
+	 * the postmaster treats this as a crash; after an immediate shutdown, which
+	 * would look intended, the supervisor would not restart the compute
+	 */
 	proc_exit(2);
 }
 
 /*
- * Backends that may still write WAL: all with a PGPROC but walsenders, which
- * stay for the shutdown checkpoint, and this one.  Auxiliary processes and
- * prepared transactions come after MaxBackends.  ProcKill() leaves pid as it
- * is; the last that it undoes is that the process owns the latch.
+ * Are there backends that may still write WAL?  These are all with a PGPROC
+ * except this one and walsenders, which remain until the shutdown checkpoint.
+ * Auxiliary processes and prepared transactions come after MaxBackends.
+ * ProcKill() does not reset the pid; the last thing that it resets is the owner
+ * of the latch.
  */
 static bool
 other_backends_exist(void)
@@ -84,10 +90,10 @@ other_backends_exist(void)
 }
 
 /*
- * A shutdown: the postmaster has told all backends to end, and waits for this
- * process as well.  Once the others are gone, what WAL lacks is logged, and all
- * WAL there is has to go to the store, within the time limit.  Always exit(1),
- * as for exit(0) the postmaster would never start the worker again.
+ * In a shutdown the postmaster has told all backends to exit, and waits for this
+ * process, too.  When the others are gone, what WAL lacks is logged, and then
+ * all WAL has to be sent, within the time limit.  The exit code is always 1,
+ * because after exit(0) the postmaster would not restart the worker.
  */
 void
 wal_worker_exit_if_stopping(StoreConn *conn)

@@ -1,7 +1,7 @@
 /*
  * wal_worker_stream.c
- *	  WAL goes to the store, and its replies come: what is sent from where on,
- *	  and what an acknowledgement means.
+ *	  Sends WAL to the store and processes its replies: where to start, and what
+ *	  an acknowledgement means.
  */
 #include "postgres.h"
 
@@ -22,31 +22,37 @@
 #include "wal_worker_impl.h"
 #include "wire.h"
 
-#define MAX_CHUNK       (1024 * 1024) /* of WAL in one message */
+#define MAX_CHUNK       (1024 * 1024) /* bytes of WAL in one message */
 #define WAL_HEADER_SIZE 25            /* 'w', start, end of WAL, time */
 #define KEEPALIVE_SIZE  18            /* 'k', end of WAL, time, reply requested */
-#define KEEPALIVE_MS    5000          /* of silence, until the store is asked for a reply, at most */
+#define KEEPALIVE_MS    5000          /* longest silence until the store is asked for a reply */
 
 TimestampTz outage_since;
 TimestampTz streaming_since;
 
-static StoreConn *conn;                 /* that of stream_wal() */
+static StoreConn *conn;                 /* argument of stream_wal() */
 static XLogReaderState *reader;         /* for WALRead(), which keeps the segment open */
 static char *wal_message;               /* WAL_HEADER_SIZE + MAX_CHUNK bytes */
-static XLogRecPtr sent;                 /* invalid: the store has not said yet from where on to send */
-static XLogRecPtr confirmed;            /* flushed, as the store said on this connection */
-static char store_waits_for[WAIT_TEXT]; /* what it has said of that on this connection */
+static XLogRecPtr sent;                 /* invalid: the store has not said yet where to start */
+static XLogRecPtr confirmed;            /* flushed LSN that the store last reported on this connection */
+static char store_waits_for[WAIT_TEXT]; /* its last value of PS_WAIT_PARAMETER on this connection */
 static TimestampTz last_reply;
 static TimestampTz last_keepalive;
 
-/* After so much silence, in ms, the store is asked for a reply: early enough for one within wal_sender_timeout. */
+/*
+ * Silence in ms after which the store is asked for a reply, early enough to get
+ * one within wal_sender_timeout.
+ */
 static int
 keepalive_ms(void)
 {
 	return wal_sender_timeout > 0 ? Min(KEEPALIVE_MS, Max(wal_sender_timeout / 2, 1)) : KEEPALIVE_MS;
 }
 
-/* XLogReaderRoutine->segment_open: as wal_segment_open(), but a missing segment is the end. */
+/*
+ * XLogReaderRoutine->segment_open: like wal_segment_open(), but stops the server
+ * if the segment does not exist.
+ */
 static void
 open_segment(XLogReaderState *state, XLogSegNo segno, TimeLineID *tli)
 {
@@ -86,8 +92,8 @@ send_keepalive(bool request_reply)
 }
 
 /*
- * Sends one chunk of the WAL that is flushed and was not sent.  False if the
- * connection is lost; *more: there is still WAL to send.
+ * Sends one chunk of flushed WAL that has not been sent yet, and sets *more if
+ * there is still WAL to send.  Returns false if the connection is lost.
  */
 static bool
 send_wal(bool *more)
@@ -126,8 +132,9 @@ send_wal(bool *more)
 }
 
 /*
- * With the record of a switch the store has the rest of its segment, which is
- * padding, before we have sent it, or even flushed it.  to is beyond from.
+ * May the WAL from "from" to "to" be the padding after a segment switch?  When
+ * the store receives a switch record, it has the rest of the segment, too,
+ * before that is sent or even flushed.
  */
 static bool
 may_be_padding(XLogRecPtr from, XLogRecPtr to)
@@ -136,8 +143,8 @@ may_be_padding(XLogRecPtr from, XLogRecPtr to)
 }
 
 /*
- * The store's first reply says how far it has WAL: there the stream begins, if
- * that WAL is there.
+ * The first reply of the store says how far it has WAL.  The stream starts
+ * there, if this server still has the WAL from there on.
  */
 static void
 begin_at(XLogRecPtr lsn)
@@ -182,10 +189,7 @@ begin_at(XLogRecPtr lsn)
 	set_ps_display("streaming");
 }
 
-/*
- * A reply of the store.
- * Returns what is wrong with it, or NULL.
- */
+/* Processes a reply of the store.  Returns what is wrong with it, or NULL. */
 static const char *
 process_reply(const char *message, int len)
 {
@@ -231,7 +235,10 @@ process_reply(const char *message, int len)
 	return NULL;
 }
 
-/* Does the store say that it takes no WAL now?  The log hears of it once, and of its end. */
+/*
+ * Checks whether the store reports that it does not accept WAL now.  Logs when
+ * that begins and when it ends.
+ */
 static void
 look_at_wait(void)
 {
@@ -293,9 +300,12 @@ stream_wal(StoreConn *stream_conn, char sqlstate[6])
 		if (len < 0)
 			return store_conn_error(conn, sqlstate);
 		look_at_wait();
-		wal_worker_exit_if_stopping(conn); /* the reply may be the one waited for */
+		wal_worker_exit_if_stopping(conn); /* the reply may be the one that is waited for */
 
-		/* The next chunk only when the last one is with the kernel: that bounds memory. */
+		/*
+		 * The next chunk is sent only when the kernel has accepted the last one,
+		 * which limits the memory that libpq needs.
+		 */
 		unsent = PQflush(conn->pg);
 		if (unsent == 0 && sent != InvalidXLogRecPtr)
 		{
