@@ -44,5 +44,5 @@ function_replace(const char *name, void *function, void *replacement)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("pageserver_smgr cannot run in this build of PostgreSQL"),
 				 errdetail("There is no function \"%s\" of at least %zu bytes.", name, sizeof(jump))));
-	program_poke(function, &jump, sizeof(jump), PROT_READ | PROT_EXEC);
+	smgr_table_poke(function, &jump, sizeof(jump), PROT_READ | PROT_EXEC);
 }

@@ -6,6 +6,7 @@
  * It supports PostgreSQL 15 only.  A port to another version adds its variants
  * here and in these files, which are written for 15 as a whole:
  *
+ *	common/compat_rel.h		the identity of relations
  *	common/smgr_table.[ch]	the table of storage managers
  *	smgr_hook.c, smgr.[ch]	our table, and the functions in it
  *	persistence.c			how a relation's persistence is found out
@@ -31,7 +32,6 @@
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/reinit.h"
-#include "storage/relfilenode.h"
 #include "storage/smgr.h"
 #include "utils/acl.h"
 #include "utils/guc_tables.h"
@@ -39,35 +39,13 @@
 #include "utils/rel.h"
 #include "utils/relmapper.h"
 
-#include "rel.h"
+#include "compat_rel.h"
 
 #if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 160000
 #error "pg_compat.h supports PostgreSQL 15 only"
 #endif
 
-/* ---- identity of relations: RelFileNode is RelFileLocator since 16 ---- */
-
-static inline PsRel
-compat_rel(RelFileNode node)
-{
-	PsRel rel = {node.spcNode, node.dbNode, node.relNode};
-
-	return rel;
-}
-
-static inline RelFileNode
-compat_node(PsRel rel)
-{
-	RelFileNode node = {.spcNode = rel.spc, .dbNode = rel.db, .relNode = rel.rel};
-
-	return node;
-}
-
-static inline PsRel
-compat_smgr_rel(SMgrRelation reln)
-{
-	return compat_rel(reln->smgr_rnode.node);
-}
+/* ---- relations ---- */
 
 /* The following functions are for relations that are not temporary: InvalidBackendId is INVALID_PROC_NUMBER since 17. */
 static inline SMgrRelation
