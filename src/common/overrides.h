@@ -31,15 +31,15 @@ static const PsOverride ps_overrides[] = {
 	{"full_page_writes", "off", "on", false,
 	 "Commits are durable in the page store, and the data directory is disposable."},
 	{"synchronous_standby_names", "\"" PS_SYNC_STANDBY_NAME "\"", "", false,
-	 "Commits wait for the page store, and for nothing else."},
+	 "Commits wait only for the page store."},
 	{"restart_after_crash", "off", "on", false,
-	 "The data directory of a compute can be started once."},
+	 "A data directory of a compute can be started only once."},
 	{"wal_log_hints", "on", "off", true,
-	 "Setting all-visible must move the heap page's LSN, by which the page store finds the page."},
+	 "Setting the all-visible bit must advance the LSN of the heap page, which the page store relies on."},
 	{"max_slot_wal_keep_size", "-1", "-1", false,
-	 "WAL that the page store does not have yet must stay."},
+	 "WAL that the page store has not received yet must be retained."},
 	{"archive_mode", "off", "off", true,
-	 "An archive would get WAL that the page store never acknowledged, and later other WAL of the same name."},
+	 "An archive would get WAL that the page store never acknowledged, and later different WAL under the same file name."},
 };
 
 #endif /* PS_OVERRIDES_H */

@@ -85,13 +85,13 @@ smgr_table_poke(void *dst, const void *src, size_t len, int protection)
 
 	if (mprotect((void *) start, end - start, PROT_READ | PROT_WRITE) != 0)
 		ereport(FATAL,
-				(errmsg("could not make memory of the main program writable: %m"),
-				 errhint("A security policy may forbid it (SELinux: execmod, seccomp: mprotect).")));
+				(errmsg("could not make memory of the PostgreSQL executable writable: %m"),
+				 errhint("Check whether a security policy forbids it (SELinux: execmod, seccomp: mprotect).")));
 	memcpy(dst, src, len);
 	if (mprotect((void *) start, end - start, protection) != 0)
 		ereport(FATAL,
-				(errmsg("could not protect memory of the main program again: %m"),
-				 errhint("A security policy may forbid it (SELinux: execmod, seccomp: mprotect).")));
+				(errmsg("could not make memory of the PostgreSQL executable read-only again: %m"),
+				 errhint("Check whether a security policy forbids it (SELinux: execmod, seccomp: mprotect).")));
 }
 
 void
@@ -102,17 +102,17 @@ smgr_table_replace(const SmgrTable *table, const char *library)
 	if (smgrtruncate2 == NULL)
 		ereport(FATAL,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("%s needs PostgreSQL 15.11 or a newer minor release", library),
-				 errdetail("This server is version %s.", GetConfigOption("server_version", false, false)),
+				 errmsg("%s requires PostgreSQL 15.11 or a newer minor release", library),
+				 errdetail("The version of this server is %s.", GetConfigOption("server_version", false, false)),
 				 errhint("Install the current minor release.")));
 	dl_iterate_phdr(search_main_program, &search);
 	if (search.found != 1)
 		ereport(FATAL,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("%s cannot run in this build of PostgreSQL", library),
-				 errdetail("The table of storage managers was found %d times in the main program, expected once.",
+				 errdetail("The table of storage managers was found %d times in the executable. Expected is once.",
 						   search.found),
-				 errhint("Only builds for Linux with RELRO, as distributions ship them, are supported; \"%s\" must also be the only library that replaces the storage manager.",
+				 errhint("Use a build for Linux with RELRO, as distributions ship it. No library other than \"%s\" may replace the storage manager.",
 						 library)));
 	smgr_table_poke(search.table, table, sizeof(SmgrTable), PROT_READ);
 }

@@ -90,8 +90,8 @@ check_acknowledged(XLogRecPtr lsn, int wait_mode)
 		ereport(WARNING,
 				(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
 				 errmsg("terminating connection because the wait for the page store to acknowledge a commit was canceled"),
-				 errdetail("The transaction has committed in this server, but it is not known whether it is durable."),
-				 errhint("Connect again and look whether the changes are there. The first statement of a new session waits until the page store has them.")));
+				 errdetail("The transaction has already committed locally, but it might not be durable in the page store."),
+				 errhint("Reconnect and check whether the changes are present. The first statement of a new session waits until the page store has them.")));
 	whereToSendOutput = DestNone;
 	ProcDiePending = true;
 	InterruptPending = true;

@@ -43,6 +43,6 @@ function_replace(const char *name, void *function, void *replacement)
 		ereport(FATAL,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("pageserver_smgr cannot run in this build of PostgreSQL"),
-				 errdetail("There is no function \"%s\" of at least %zu bytes.", name, sizeof(jump))));
+				 errdetail("Function \"%s\" was not found, or is shorter than %zu bytes.", name, sizeof(jump))));
 	smgr_table_poke(function, &jump, sizeof(jump), PROT_READ | PROT_EXEC);
 }

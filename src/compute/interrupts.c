@@ -46,7 +46,7 @@ interrupts_check(void)
 		!proc_exit_inprogress && IsTransactionState())
 		ereport(ERROR,
 				(errcode(ERRCODE_ADMIN_SHUTDOWN),
-				 errmsg("canceling a wait for the page store because the process is to shut down")));
+				 errmsg("canceling wait for the page store because the process is shutting down")));
 
 	/* DROP DATABASE and other commands wait until all processes have done this. */
 	if (ProcSignalBarrierPending && CritSectionCount == 0 && !proc_exit_inprogress)

@@ -65,7 +65,7 @@ report_io_error(CachePartition *part, int io_errno, bool kept, const char *opera
 				(errcode_for_file_access(),
 				 errmsg("could not %s page cache file \"%s\" for block %u of relation %u/%u/%u, fork %d: %m",
 						operation, ps_cache_path, tag->blk, tag->rel.spc, tag->rel.db, tag->rel.rel, tag->fork),
-				 kept ? errdetail("The page must be kept, for the store cannot make it from WAL.") : 0));
+				 kept ? errdetail("The page store cannot reconstruct this version of the page from WAL.") : 0));
 	logged = true;
 }
 
@@ -73,26 +73,26 @@ report_io_error(CachePartition *part, int io_errno, bool kept, const char *opera
 static void
 report_no_room(SpillResult why)
 {
-	const char *kept = "Pages changed by open transactions, or by an index build, cannot be given up.";
+	const char *kept = "Pages changed by open transactions or by an index build must stay in the cache.";
 
 	if (why == SPILL_LIMIT)
 		ereport(ERROR,
 				(errcode(ERRCODE_DISK_FULL),
-				 errmsg("page cache is full of pages that must be kept"),
+				 errmsg("local page cache is full of pages that must stay in it"),
 				 errdetail("%s \"pageserver_smgr.cache_limit\" is %d MB.", kept, ps_cache_limit),
-				 errhint("End long transactions, or raise \"pageserver_smgr.cache_limit\".")));
+				 errhint("End long-running transactions, or increase \"pageserver_smgr.cache_limit\".")));
 	else if (why == SPILL_DISK_FULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_DISK_FULL),
-				 errmsg("no disk space left for pages that must be kept in page cache file \"%s\"", ps_cache_path),
-				 errdetail("%s What is left of the disk is for WAL.", kept),
-				 errhint("End long transactions, or free disk space.")));
+				 errmsg("not enough disk space for pages that must stay in page cache file \"%s\"", ps_cache_path),
+				 errdetail("%s The remaining disk space is reserved for WAL.", kept),
+				 errhint("End long-running transactions, or free disk space.")));
 	else
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("pages that must be kept are in too many relations, or too far apart"),
+				 errmsg("too many parts of relations have pages that must stay in the local page cache"),
 				 errdetail("%s", kept),
-				 errhint("End long transactions, or raise \"pageserver_smgr.cache_size\".")));
+				 errhint("End long-running transactions, or increase \"pageserver_smgr.cache_size\".")));
 }
 
 bool

@@ -49,7 +49,7 @@ page_cache_file_open(void)
 		ereport(FATAL,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("page cache file \"%s\" is in use by another server", ps_cache_path),
-				 errhint("Every server needs a file of its own: see \"pageserver_smgr.cache_path\".")));
+				 errhint("Each server needs its own file. Check \"pageserver_smgr.cache_path\".")));
 	if (ftruncate(cache_fd, 0) != 0)
 		ereport(FATAL,
 				(errcode_for_file_access(),

@@ -94,8 +94,8 @@ explain_cancel(ErrorData *edata)
 	{
 		edata->sqlerrcode = ERRCODE_DISK_FULL;
 		edata->message = pstrdup(edata->elevel >= FATAL ? "terminating connection because its transaction has changed too many pages" : "canceling statement because its transaction has changed too many pages");
-		edata->detail = pstrdup("Pages that an open transaction has changed must be kept in the local page cache, and there is no room for more.");
-		edata->hint = pstrdup("Change less in one transaction, raise \"pageserver_smgr.cache_limit\", or free disk space.");
+		edata->detail = pstrdup("Pages that an open transaction has changed must stay in the local page cache, which is full.");
+		edata->hint = pstrdup("Change less in one transaction, increase \"pageserver_smgr.cache_limit\", or free disk space.");
 	}
 	if (prev_emit_log)
 		prev_emit_log(edata);
@@ -158,7 +158,7 @@ cancel_transaction(TransactionId xid)
 	LWLockRelease(ProcArrayLock);
 	if (pid != 0)
 		ereport(LOG,
-				(errmsg("page cache is full of pages that must be kept, ending transaction %u of process %d, for which most of them are",
+				(errmsg("local page cache is full, canceling transaction %u of process %d, which has changed most of the pages that must stay in it",
 						xid, pid)));
 }
 

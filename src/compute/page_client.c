@@ -139,7 +139,7 @@ log_lost_connection(const char *protocol_error)
 	if (strcmp(sqlstate, PS_SQLSTATE_RECALLED) != 0)
 		ereport(LOG,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("lost the connection to the page store: %s", protocol_error != NULL ? protocol_error : error)));
+				 errmsg("lost connection to the page store: %s", protocol_error != NULL ? protocol_error : error)));
 	pfree(error);
 }
 

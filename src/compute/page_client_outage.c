@@ -28,8 +28,8 @@ page_client_interrupts(void)
 	if (CritSectionCount == 0 && !proc_exit_inprogress && IsTransactionState() && wal_progress_shutdown_is_overdue())
 		ereport(ERROR,
 				(errcode(ERRCODE_ADMIN_SHUTDOWN),
-				 errmsg("canceling a wait for the page store because of the shutdown of the server"),
-				 errdetail("The shutdown has waited for %d ms (pageserver_smgr.shutdown_timeout).", ps_shutdown_timeout)));
+				 errmsg("canceling wait for the page store because the server is shutting down"),
+				 errdetail("The shutdown has lasted longer than \"pageserver_smgr.shutdown_timeout\" (%d ms).", ps_shutdown_timeout)));
 }
 
 /* The store has rejected the connection, or ended it, with this SQLSTATE: is it worth trying again? */
@@ -56,8 +56,8 @@ outage_wait(Outage *outage, const char *error, const char *sqlstate)
 	if (!sqlstate_is_temporary(sqlstate))
 		ereport(ERROR,
 				(errcode(MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2], sqlstate[3], sqlstate[4])),
-				 errmsg("the page store refused the connection: %s", error),
-				 errdetail("Asked for timeline %s of tenant %s, generation %llu.",
+				 errmsg("the page store rejected the connection: %s", error),
+				 errdetail("The connection was for timeline %s of tenant %s, generation %llu.",
 						   ps_timeline, ps_tenant, (unsigned long long) ps_generation)));
 
 	wal_progress_reader_waits(error);
@@ -71,8 +71,8 @@ outage_wait(Outage *outage, const char *error, const char *sqlstate)
 		IsTransactionState())
 		ereport(ERROR,
 				(errcode(ERRCODE_TOO_MANY_CONNECTIONS),
-				 errmsg("the page store has no connection for this backend: %s", error),
-				 errhint("Raise \"max_connections\" in the store's pageserver.conf, or lower it in the computes.")));
+				 errmsg("the page store has no free connection for this backend: %s", error),
+				 errhint("Increase \"max_connections\" in \"pageserver.conf\" of the page store, or decrease it in the computes.")));
 
 	if (outage->since == 0)
 	{
@@ -80,7 +80,7 @@ outage_wait(Outage *outage, const char *error, const char *sqlstate)
 		outage->delay_ms = FIRST_RETRY_MS;
 		ereport(LOG,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("no connection to the page store, trying again: %s", error)));
+				 errmsg("could not connect to the page store, retrying: %s", error)));
 	}
 
 	/*
@@ -91,7 +91,7 @@ outage_wait(Outage *outage, const char *error, const char *sqlstate)
 		TimestampDifferenceExceeds(outage->since, GetCurrentTimestamp(), ps_shutdown_timeout))
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("no connection to the page store while the process exits: %s", error)));
+				 errmsg("could not connect to the page store while the process exits: %s", error)));
 
 	until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), outage->delay_ms);
 	store_version = wal_progress_store_version();
@@ -120,6 +120,6 @@ outage_over(const Outage *outage)
 {
 	if (outage->since != 0)
 		ereport(LOG,
-				(errmsg("the page store answers again after %ld ms",
+				(errmsg("connection to the page store restored after %ld ms",
 						TimestampDifferenceMilliseconds(outage->since, GetCurrentTimestamp()))));
 }

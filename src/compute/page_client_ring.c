@@ -171,7 +171,7 @@ init_process(void)
 	if (conn_pid == MyProcPid)
 		return;
 	if (!IsUnderPostmaster || MyProc == NULL)
-		elog(ERROR, "the page store cannot be asked by this process");
+		elog(ERROR, "this process cannot connect to the page store");
 	Assert(conn == NULL);
 	conn_pid = MyProcPid;
 	old = MemoryContextSwitchTo(TopMemoryContext);
@@ -226,12 +226,12 @@ ring_connection_lost(char sqlstate[6])
 	if (answer_overdue)
 	{
 		pfree(error);
-		error = psprintf("no answer for %d ms (pageserver_smgr.response_timeout)", ps_response_timeout);
+		error = psprintf("no answer for %d ms (\"pageserver_smgr.response_timeout\")", ps_response_timeout);
 	}
 	if (store_moved)
 	{
 		pfree(error);
-		error = pstrdup("it has another address now (pageserver_smgr.store)");
+		error = pstrdup("\"pageserver_smgr.store\" was changed");
 	}
 	ring_disconnect();
 	return error;
@@ -349,8 +349,8 @@ raise_protocol_error(const char *protocol_error)
 	ring_disconnect();
 	ereport(ERROR,
 			(errcode(ERRCODE_PROTOCOL_VIOLATION),
-			 errmsg("wrong answer from the page store: %s", protocol_error),
-			 errhint("Are compute and store of the same version of pageserver_smgr?")));
+			 errmsg("invalid answer from the page store: %s", protocol_error),
+			 errhint("Check that compute and page store have the same version of pageserver_smgr.")));
 }
 
 bool

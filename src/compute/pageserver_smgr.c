@@ -48,7 +48,7 @@ static shmem_request_hook_type prev_shmem_request_hook;
 static shmem_startup_hook_type prev_shmem_startup_hook;
 
 #define START_AGAIN_HINT \
-	"The directory of a compute can be started once. Start the compute again from a base backup of its branch, for example with \"pageserver_ctl compute start\"."
+	"A data directory of a compute can be started only once. Start a compute on a new base backup of the branch with \"pageserver_ctl compute start\"."
 
 /*
  * The directory must be exactly the base backup, shut down at its checkpoint.
@@ -63,21 +63,21 @@ check_control_file(void)
 	if (!crc_ok)
 		ereport(FATAL,
 				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("\"global/pg_control\" has an incorrect checksum"),
+				 errmsg("incorrect checksum in control file \"global/pg_control\""),
 				 errhint(START_AGAIN_HINT)));
 	if (control->state != DB_SHUTDOWNED || control->checkPoint != ps_checkpoint_lsn)
 		ereport(FATAL,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("this data directory has been started before, or is not a base backup of the page store"),
-				 errdetail("\"global/pg_control\" has its last checkpoint at %X/%X and state %d; expected is a shutdown checkpoint (state %d) at %X/%X, the value of \"pageserver_smgr.checkpoint_lsn\".",
+				 errdetail("The last checkpoint in \"global/pg_control\" is at %X/%X with state %d. Expected is a shutdown checkpoint (state %d) at %X/%X, the value of \"pageserver_smgr.checkpoint_lsn\".",
 						   LSN_FORMAT_ARGS(control->checkPoint), (int) control->state,
 						   (int) DB_SHUTDOWNED, LSN_FORMAT_ARGS(ps_checkpoint_lsn)),
 				 errhint(START_AGAIN_HINT)));
 	if (control->blcksz != BLCKSZ || control->relseg_size != RELSEG_SIZE || control->xlog_blcksz != XLOG_BLCKSZ)
 		ereport(FATAL,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("the database cluster does not fit this build of pageserver_smgr"),
-				 errdetail("Block, segment and WAL block size are %u, %u and %u; expected are %d, %d and %d.",
+				 errmsg("database cluster is incompatible with this build of pageserver_smgr"),
+				 errdetail("Block size, segment size and WAL block size are %u, %u and %u. Expected are %d, %d and %d.",
 						   control->blcksz, control->relseg_size, control->xlog_blcksz,
 						   BLCKSZ, RELSEG_SIZE, XLOG_BLCKSZ)));
 	pfree(control);
@@ -100,7 +100,7 @@ forbid_next_start(void)
 		ereport(FATAL,
 				(errcode_for_file_access(),
 				 errmsg("could not write file \"%s\": %m", "PG_VERSION"),
-				 errdetail("It must say that this directory of a compute cannot be started again.")));
+				 errdetail("The file has to be changed so that no server starts in this data directory again.")));
 	CloseTransientFile(fd);
 	CloseTransientFile(dir);
 }
@@ -117,8 +117,8 @@ check_no_compute(void)
 	if (stat(PS_CONF_FILE, &st) == 0)
 		ereport(FATAL,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"pageserver_smgr.store\" is not set, but this is the directory of a compute"),
-				 errdetail("There is a file \"%s\". Its setting is overridden, or the file is not included.", PS_CONF_FILE),
+				 errmsg("parameter \"pageserver_smgr.store\" is not set in the data directory of a compute"),
+				 errdetail("File \"%s\" exists, but its setting is overridden, or the file is not included.", PS_CONF_FILE),
 				 errhint("Remove the setting from \"postgresql.conf\" and \"postgresql.auto.conf\", and start the compute again.")));
 }
 
@@ -134,7 +134,7 @@ check_no_recovery(void)
 		if (stat(files[i], &st) == 0)
 			ereport(FATAL,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("a compute cannot run recovery, but there is a file \"%s\"", files[i]),
+					 errmsg("a compute cannot perform recovery, but file \"%s\" exists", files[i]),
 					 errhint(START_AGAIN_HINT)));
 }
 
@@ -147,7 +147,7 @@ check_no_custom_rmgr(void)
 			ereport(FATAL,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("pageserver_smgr does not support custom WAL resource managers"),
-					 errdetail("A library has registered \"%s\" with ID %d.", RmgrTable[id].rm_name, id),
+					 errdetail("A library has registered resource manager \"%s\" with ID %d.", RmgrTable[id].rm_name, id),
 					 errhint("Remove the library from \"shared_preload_libraries\".")));
 }
 
@@ -196,7 +196,7 @@ _PG_init(void)
 	{
 		check_no_compute();
 		ereport(LOG,
-				(errmsg("pageserver_smgr does nothing, because \"pageserver_smgr.store\" is not set")));
+				(errmsg("pageserver_smgr is inactive because \"pageserver_smgr.store\" is not set")));
 		return;
 	}
 
@@ -204,12 +204,12 @@ _PG_init(void)
 		ereport(FATAL,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("a compute cannot run in single-user mode"),
-				 errdetail("Its changes would not reach the page store."),
-				 errhint("Start it as a server.")));
+				 errdetail("Its changes would not be sent to the page store."),
+				 errhint("Start it with \"pageserver_ctl compute start\".")));
 	if (XLogRecPtrIsInvalid(ps_checkpoint_lsn))
 		ereport(FATAL,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"pageserver_smgr.checkpoint_lsn\" is not set"),
+				 errmsg("parameter \"pageserver_smgr.checkpoint_lsn\" is not set"),
 				 errhint(START_AGAIN_HINT)));
 	check_control_file();
 	check_no_recovery();

@@ -51,7 +51,7 @@ listen_on(const char *setting, const char *value, bool directories)
 	if (!ok && names != NIL)
 		ereport(FATAL,
 				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("could not listen on port %d at any of \"%s\" (\"%s\")", PostPortNumber, value, setting)));
+				 errmsg("could not listen on port %d at any address in \"%s\" (parameter \"%s\")", PostPortNumber, value, setting)));
 }
 
 void
@@ -68,7 +68,7 @@ rehearsal_end(void)
 				(errcode(ERRCODE_CONFIG_FILE_ERROR),
 				 errmsg("could not load pg_hba.conf")));
 	ereport(LOG,
-			(errmsg("this was a rehearsal: the server could start")));
+			(errmsg("rehearsal succeeded: the server could start")));
 	RemoveSocketFiles();
 	proc_exit(0);
 }

@@ -22,7 +22,7 @@
 #include "pg_compat.h"
 #include "replication.h"
 
-#define BACKUP_HINT "To get a plain data directory, use \"pageserver_ctl export\"; to keep a state that can be gone back to, \"pageserver_ctl branch create\"."
+#define BACKUP_HINT "Use \"pageserver_ctl export\" to get a plain data directory, or \"pageserver_ctl branch create\" to preserve the current state."
 
 static ClientAuthentication_hook_type prev_ClientAuthentication;
 static const PQcommMethods *socket_methods;
@@ -39,7 +39,7 @@ refuse_backup(const char *backupidstr, bool fast, TimeLineID *starttli_p,
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			 errmsg("cannot take a base backup of a compute"),
-			 errdetail("Its relations are in the page store, and their files in the data directory are empty."),
+			 errdetail("Its relations are in the page store, not in the data directory."),
 			 errhint(BACKUP_HINT)));
 	return InvalidXLogRecPtr;
 }
@@ -55,7 +55,7 @@ walsender_putmessage(char msgtype, const char *s, size_t len)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("a compute does not accept physical replication connections"),
-				 errdetail("Its relations are in the page store, and its WAL may not go anywhere before the store has it."),
+				 errdetail("Its relations are in the page store, and its WAL must not be sent elsewhere before the page store has it."),
 				 errhint(BACKUP_HINT)));
 	return socket_methods->putmessage(msgtype, s, len);
 }
@@ -72,7 +72,7 @@ client_authentication(Port *port, int status)
 		ereport(FATAL,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("a compute does not accept physical replication connections"),
-				 errdetail("Its relations are in the page store, and its WAL may not go anywhere before the store has it."),
+				 errdetail("Its relations are in the page store, and its WAL must not be sent elsewhere before the page store has it."),
 				 errhint(BACKUP_HINT)));
 
 	/*
@@ -86,7 +86,7 @@ client_authentication(Port *port, int status)
 				(errcode(ERRCODE_TOO_MANY_CONNECTIONS),
 				 errmsg("number of requested standby connections exceeds max_wal_senders (currently %d)",
 						max_wal_senders),
-				 errdetail("One of them is used by the WAL worker of pageserver_smgr.")));
+				 errdetail("The WAL worker of pageserver_smgr uses one of them.")));
 
 	socket_methods = PqCommMethods;
 	walsender_methods = *socket_methods;

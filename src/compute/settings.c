@@ -124,7 +124,7 @@ check_store(char **newval, void **extra, GucSource source)
 	/* a parallel worker resets all settings before it restores those of its leader */
 	if (settings_done && !InitializingParallelWorker && ((*newval)[0] == '\0') != (ps_store[0] == '\0'))
 	{
-		GUC_check_errdetail("The store can be given, or taken away, only when the server starts.");
+		GUC_check_errdetail("The parameter can be set or removed only at server start.");
 		return false;
 	}
 	if (strlen(*newval) >= STORE_ADDRESS_MAX)
@@ -135,7 +135,7 @@ check_store(char **newval, void **extra, GucSource source)
 	options = PQconninfoParse(*newval, &error);
 	if (options == NULL)
 	{
-		GUC_check_errdetail("The value is not a connection string of libpq: %s",
+		GUC_check_errdetail("The value is not a valid libpq connection string: %s",
 							error != NULL ? pchomp(error) : "out of memory");
 		PQfreemem(error);
 		return false;
@@ -169,97 +169,97 @@ static void
 define_settings(void)
 {
 	DefineCustomStringVariable("pageserver_smgr.store",
-							   "Connection string of the page store that holds this compute's relations.",
-							   "Without it the library does nothing.",
+							   "Connection string of the page store for this compute.",
+							   "If it is empty, the library is inactive.",
 							   &store_setting, "",
 							   PGC_SIGHUP, GUC_SUPERUSER_ONLY | GUC_DISALLOW_IN_AUTO_FILE,
 							   check_store, assign_store, NULL);
 	DefineCustomStringVariable("pageserver_smgr.tenant",
-							   "Tenant of the store that this compute belongs to, as 32 hexadecimal digits.",
+							   "Tenant in the page store that this compute belongs to, as 32 hexadecimal digits.",
 							   NULL,
 							   &ps_tenant, "",
 							   PGC_POSTMASTER, GUC_DISALLOW_IN_AUTO_FILE,
 							   check_id, NULL, NULL);
 	DefineCustomStringVariable("pageserver_smgr.timeline",
-							   "Timeline (branch) of the store that this compute runs, as 32 hexadecimal digits.",
+							   "Timeline (branch) in the page store that this compute runs, as 32 hexadecimal digits.",
 							   NULL,
 							   &ps_timeline, "",
 							   PGC_POSTMASTER, GUC_DISALLOW_IN_AUTO_FILE,
 							   check_id, NULL, NULL);
 	DefineCustomStringVariable("pageserver_smgr.generation",
 							   "Generation of the timeline that this compute was started with.",
-							   "The store refuses WAL of any compute but the one with the newest generation.",
+							   "The page store accepts WAL only from the compute with the newest generation.",
 							   &ps_generation_text, "0",
 							   PGC_POSTMASTER, GUC_DISALLOW_IN_AUTO_FILE,
 							   check_generation, assign_generation, NULL);
 	DefineCustomStringVariable("pageserver_smgr.checkpoint_lsn",
-							   "Location of the shutdown checkpoint that this data directory was made with.",
+							   "WAL location of the shutdown checkpoint in the base backup of this data directory.",
 							   NULL,
 							   &ps_checkpoint_lsn_text, "",
 							   PGC_POSTMASTER, GUC_DISALLOW_IN_AUTO_FILE,
 							   check_lsn, assign_checkpoint_lsn, NULL);
 	DefineCustomIntVariable("pageserver_smgr.cache_size",
-							"Disk space for the local cache of pages of the store.",
-							"Pages that must be kept may take more.",
+							"Size of the local page cache on disk.",
+							"Pages that must stay in the cache can make it larger.",
 							&ps_cache_size, 1024, 1, MAX_KILOBYTES,
 							PGC_POSTMASTER, GUC_UNIT_MB,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("pageserver_smgr.cache_limit",
-							"Disk space that the local page cache may grow to for pages that must be kept.",
-							"These are pages changed by open transactions. -1 means no limit but the disk's.",
+							"Maximum size of the local page cache including pages that must stay in it.",
+							"These are pages changed by open transactions. -1 means that free disk space is the only limit.",
 							&ps_cache_limit, -1, -1, MAX_KILOBYTES,
 							PGC_POSTMASTER, GUC_UNIT_MB,
 							NULL, NULL, NULL);
 	DefineCustomStringVariable("pageserver_smgr.cache_path",
-							   "Local file that caches pages of the store.",
+							   "File of the local page cache.",
 							   "A relative path is relative to the data directory.",
 							   &ps_cache_path, "pageserver_smgr.cache",
 							   PGC_POSTMASTER, 0,
 							   NULL, NULL, NULL);
 	DefineCustomIntVariable("pageserver_smgr.lsn_cache_entries",
-							"Number of blocks whose last-written LSN is remembered one by one.",
+							"Number of blocks whose last-written LSN is remembered individually.",
 							NULL,
 							&ps_lsn_cache_entries, 131072, 1024, 64 * 1024 * 1024,
 							PGC_POSTMASTER, 0,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("pageserver_smgr.readahead",
-							"Number of blocks asked for ahead of a sequential read.",
-							"0 turns reading ahead off.",
+							"Number of blocks requested ahead of a sequential read.",
+							"0 disables read-ahead.",
 							&ps_readahead, 32, 0, PS_MAX_BATCH,
 							PGC_USERSET, 0,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("pageserver_smgr.connect_retry_max_delay",
-							"Longest pause between two attempts to connect to the store.",
+							"Maximum delay between attempts to connect to the page store.",
 							NULL,
 							&ps_connect_retry, 1000, 10, 3600 * 1000,
 							PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("pageserver_smgr.response_timeout",
-							"Time without any answer of the store after which a request is sent again over another connection.",
-							"Should be longer than the store's wait_timeout. 0 means that it is waited for as long as the connection lasts.",
+							"Maximum time to wait for an answer of the page store before sending the request again over a new connection.",
+							"Should be longer than \"wait_timeout\" of the page store. 0 disables the timeout.",
 							&ps_response_timeout, 120 * 1000, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("pageserver_smgr.shutdown_timeout",
-							"Longest time that a shutdown waits for the store to have all WAL.",
+							"Maximum time that a shutdown waits until the page store has received all WAL.",
 							NULL,
 							&ps_shutdown_timeout, 10000, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("pageserver_smgr.max_wal_lag",
-							"Amount of WAL that the store has not acknowledged at which writers are slowed down.",
+							"Amount of WAL not acknowledged by the page store above which writers are slowed down.",
 							"0 means no limit.",
 							&ps_max_wal_lag, 512, 0, MAX_KILOBYTES,
 							PGC_SIGHUP, GUC_UNIT_MB,
 							NULL, NULL, NULL);
 	DefineCustomBoolVariable("pageserver_smgr.wait_for_commits_in_doubt",
-							 "A session waits until the store has acknowledged commits whose own wait was canceled.",
-							 "Its first statement does. Otherwise it may see changes that the next compute does not have.",
+							 "Makes new sessions wait until the page store has acknowledged commits whose own wait was canceled.",
+							 "If it is off, a session can see changes that may be missing in the next compute.",
 							 &ps_wait_for_commits_in_doubt, true,
 							 PGC_USERSET, 0,
 							 NULL, NULL, NULL);
 	DefineCustomBoolVariable("pageserver_smgr.rehearsal",
-							 "Ends the start of the server when it is clear that it would succeed.",
+							 "Makes the server exit when its startup is certain to succeed.",
 							 NULL,
 							 &ps_rehearsal, false,
 							 PGC_POSTMASTER, GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE,
@@ -316,8 +316,8 @@ force_setting(const char *name, const char *value, GucContext context, const cha
 	if (!by_owner || strcmp(before, GetConfigOptionByName(name, NULL, false)) == 0)
 		return;
 	ereport(LOG,
-			(errmsg("\"%s\" is set to \"%s\", not to \"%s\"", name, strcmp(name, "synchronous_standby_names") == 0 ? "pageserver_smgr" : value, before),
-			 file != NULL ? errdetail("%s It was set in file \"%s\" line %d.", why, file, line) : errdetail("%s It was set on the command line.", why)));
+			(errmsg("parameter \"%s\" is forced to \"%s\" instead of \"%s\"", name, strcmp(name, "synchronous_standby_names") == 0 ? "pageserver_smgr" : value, before),
+			 file != NULL ? errdetail("%s The value was set in file \"%s\" line %d.", why, file, line) : errdetail("%s The value was set on the command line.", why)));
 }
 
 /*
@@ -334,7 +334,7 @@ make_room_for_worker(const char *name, int current)
 	if (current > 0 && find_setting(name)->source != PGC_S_DEFAULT)
 		return;
 	snprintf(value, sizeof(value), "%d", current + 1);
-	force_setting(name, value, PGC_POSTMASTER, "The WAL worker takes one.");
+	force_setting(name, value, PGC_POSTMASTER, "The WAL worker needs one.");
 }
 
 /*
@@ -368,14 +368,14 @@ settings_init(void)
 	if (ps_tenant[0] == '\0' || ps_timeline[0] == '\0')
 		ereport(FATAL,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"%s\" must be set if \"pageserver_smgr.store\" is",
+				 errmsg("parameter \"%s\" must be set if \"pageserver_smgr.store\" is set",
 						ps_tenant[0] == '\0' ? "pageserver_smgr.tenant" : "pageserver_smgr.timeline"),
-				 errhint("Start computes with \"pageserver_ctl compute start\", which writes these settings.")));
+				 errhint("Start computes with \"pageserver_ctl compute start\", which sets these parameters.")));
 	if (wal_level < WAL_LEVEL_REPLICA)
 		ereport(FATAL,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("pageserver_smgr requires \"wal_level\" to be \"replica\" or \"logical\""),
-				 errdetail("With \"minimal\" changes would be missing from WAL, and so from the store.")));
+				 errdetail("With \"minimal\", some changes would be missing in WAL and therefore in the page store.")));
 	if (ps_cache_limit != -1 && ps_cache_limit < ps_cache_size)
 		ereport(FATAL,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -146,9 +146,9 @@ check_number_is_free(SMgrRelation reln)
 		(void) stub_exists(reln, MAIN_FORKNUM);
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_FILE),
-				 errmsg("could not create file \"%s\": the page store has such a relation",
+				 errmsg("could not create file \"%s\": the page store already has a relation with this file number",
 						compat_relation_path(rel, MAIN_FORKNUM)),
-				 errhint("Try again: another file number will be chosen.")));
+				 errhint("Retry the command. It will use another file number.")));
 	}
 }
 

@@ -41,7 +41,7 @@ make_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls, int columns, int o
 		(desc->natts != columns && desc->natts != old_columns))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
-				 errmsg("the function's result is not what the library expects"),
+				 errmsg("function result type does not match the library"),
 				 errhint("Run ALTER EXTENSION pageserver_smgr UPDATE.")));
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }

@@ -47,10 +47,10 @@ store_conn_superseded(const char *message)
 	quit_postmaster();
 	ereport(CritSectionCount > 0 ? LOG : FATAL,
 			(errcode(ERRCODE_ADMIN_SHUTDOWN),
-			 errmsg("shutting down at once: a newer compute runs timeline %s", ps_timeline),
-			 errdetail("This compute has generation %llu. The store said: %s",
+			 errmsg("shutting down immediately because a newer compute runs timeline %s", ps_timeline),
+			 errdetail("This compute has generation %llu. The page store reported: %s",
 					   (unsigned long long) ps_generation, message),
-			 errhint("Its data directory is of no more use; changes that were not acknowledged are not in the store.")));
+			 errhint("This data directory can be removed. Changes that were not acknowledged are not in the page store.")));
 	_exit(2);
 }
 
@@ -60,10 +60,10 @@ store_conn_deleted(const char *message)
 	quit_postmaster();
 	ereport(FATAL,
 			(errcode(ERRCODE_ADMIN_SHUTDOWN),
-			 errmsg("shutting down at once: the page store does not have timeline %s any more", ps_timeline),
-			 errdetail("The store said: %s", message),
+			 errmsg("shutting down immediately because the page store no longer has timeline %s", ps_timeline),
+			 errdetail("The page store reported: %s", message),
 			 errhint("The branch was deleted or reset, or its tenant was removed from the store. "
-					 "This data directory is of no more use; changes that were not acknowledged are lost.")));
+					 "This data directory can be removed. Changes that were not acknowledged are lost.")));
 	_exit(2);
 }
 
@@ -117,7 +117,7 @@ store_conn_error(StoreConn *conn, char sqlstate[6])
 	}
 	if (error == NULL && PQerrorMessage(conn->pg)[0] != '\0')
 		error = libpq_error(conn->pg);
-	return error != NULL ? error : pstrdup("the store ended the conversation");
+	return error != NULL ? error : pstrdup("the page store closed the connection");
 }
 
 /* Waits on the socket, before there is a wait set for it.  False: the deadline has passed. */
@@ -180,7 +180,7 @@ connect_and_send(StoreConn *conn, const char *command, const char *application_n
 		if (!wait_socket(conn, status == PGRES_POLLING_READING ? WL_SOCKET_READABLE : WL_SOCKET_WRITEABLE,
 						 deadline, wait_event))
 		{
-			*error = psprintf("timeout: no connection to the store after %d ms", timeout_ms);
+			*error = psprintf("connection timed out after %d ms", timeout_ms);
 			return false;
 		}
 		status = PQconnectPoll(conn->pg);
@@ -205,7 +205,7 @@ connect_and_send(StoreConn *conn, const char *command, const char *application_n
 		if (unsent >= 0 && !wait_socket(conn, WL_SOCKET_READABLE | (unsent ? WL_SOCKET_WRITEABLE : 0),
 										deadline, wait_event))
 		{
-			*error = psprintf("timeout: no answer to \"%s\" after %d ms", command, timeout_ms);
+			*error = psprintf("no answer to command \"%s\" after %d ms", command, timeout_ms);
 			return false;
 		}
 		if (unsent < 0 || !PQconsumeInput(conn->pg))
@@ -221,7 +221,7 @@ connect_and_send(StoreConn *conn, const char *command, const char *application_n
 	else if (result != PGRES_COPY_BOTH)
 	{
 		strlcpy(sqlstate, PS_SQLSTATE_PROTOCOL, 6);
-		*error = psprintf("unexpected answer to \"%s\": %s, expected %s", command,
+		*error = psprintf("unexpected result of command \"%s\": got %s, expected %s", command,
 						  PQresStatus(result), PQresStatus(PGRES_COPY_BOTH));
 	}
 	PQclear(res);

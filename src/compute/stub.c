@@ -182,7 +182,7 @@ create_sparse(const char *path, BlockNumber nblocks)
 	if (fd < 0 || ftruncate(fd, (off_t) nblocks * BLCKSZ) != 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
-				 errmsg("could not create file \"%s\" of %u blocks: %m", path, nblocks)));
+				 errmsg("could not create file \"%s\" with %u blocks: %m", path, nblocks)));
 	CloseTransientFile(fd);
 }
 

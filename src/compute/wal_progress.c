@@ -304,8 +304,8 @@ wal_progress_wait_for_commits_in_doubt(void)
 		{
 			warned = true;
 			ereport(WARNING,
-					(errmsg("waiting for the page store to acknowledge commits whose sessions were ended before it did"),
-					 errhint("To see data that may not be durable, SET pageserver_smgr.wait_for_commits_in_doubt = off.")));
+					(errmsg("waiting until the page store has acknowledged commits whose own wait was canceled"),
+					 errhint("To see data that may not be durable, execute SET pageserver_smgr.wait_for_commits_in_doubt = off.")));
 		}
 		CHECK_FOR_INTERRUPTS();
 	}

@@ -73,14 +73,14 @@ wal_worker_register(void)
 	}
 	if (max_worker_processes != configured)
 		ereport(LOG,
-				(errmsg("\"max_worker_processes\" is set to %d, not to %d", max_worker_processes, configured),
-				 errdetail("The WAL worker, without which no commit would end, needs one besides those of other libraries.")));
+				(errmsg("parameter \"max_worker_processes\" is forced to %d instead of %d", max_worker_processes, configured),
+				 errdetail("The WAL worker, without which no commit can finish, needs one in addition to those of other libraries.")));
 	if (!compat_bgworker_is_registered(WORKER_NAME))
 		ereport(FATAL,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("could not register the background worker that streams WAL to the page store"),
-				 errdetail("\"max_worker_processes\" is %d, and the workers of other libraries take as many.", max_worker_processes),
-				 errhint("Raise \"max_worker_processes\", or put \"pageserver_smgr\" before those libraries in \"shared_preload_libraries\".")));
+				 errmsg("could not register the WAL worker of pageserver_smgr"),
+				 errdetail("\"max_worker_processes\" is %d, and other libraries have registered as many workers.", max_worker_processes),
+				 errhint("Increase \"max_worker_processes\", or list \"pageserver_smgr\" before these libraries in \"shared_preload_libraries\".")));
 }
 
 static void
@@ -170,7 +170,7 @@ wal_worker_main(Datum arg)
 		}
 		wal_progress_set_connected(false, error);
 		wal_progress_set_waits(psprintf("no connection to the page store: %.*s", (int) strcspn(error, "\n"), error), outage_since);
-		set_ps_display("waiting for the store");
+		set_ps_display("waiting for the page store");
 		status_file_changed();
 		if (strcmp(sqlstate, PS_SQLSTATE_SUPERSEDED) == 0)
 			store_conn_superseded(error);
@@ -182,8 +182,8 @@ wal_worker_main(Datum arg)
 		if (outage_since == 0 || strcmp(logged_error, error) != 0)
 			ereport(LOG,
 					(errcode(ERRCODE_CONNECTION_FAILURE),
-					 errmsg("cannot stream WAL to the page store, trying again: %s", error),
-					 errdetail("Until then commits wait.")));
+					 errmsg("could not stream WAL to the page store, retrying: %s", error),
+					 errdetail("Commits wait until WAL is streamed again.")));
 		strlcpy(logged_error, error, sizeof(logged_error));
 		if (outage_since == 0)
 			outage_since = GetCurrentTimestamp();

@@ -58,9 +58,9 @@ wal_worker_give_up(const char *detail)
 	wal_progress_set_connected(false, detail);
 	ereport(LOG,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("shutting down at once: WAL of this compute cannot be streamed to the page store"),
+			 errmsg("shutting down immediately because the page store cannot accept WAL of this compute"),
 			 errdetail_internal("%s", detail),
-			 errhint("Start the compute again, from a new base backup of the store.")));
+			 errhint("Start the compute again with \"pageserver_ctl compute start\".")));
 	/*
 	 * the postmaster treats this as a crash; after an immediate shutdown, which
 	 * would look intended, the supervisor would not restart the compute
@@ -104,7 +104,7 @@ wal_worker_exit_if_stopping(StoreConn *conn)
 	{
 		ereport(LOG,
 				(errcode(ERRCODE_ADMIN_SHUTDOWN),
-				 errmsg("terminating the WAL worker due to administrator command, it will be started again")));
+				 errmsg("terminating WAL worker due to administrator command; it will be restarted")));
 		if (conn != NULL)
 			store_conn_close(conn);
 		proc_exit(1);
@@ -127,7 +127,7 @@ wal_worker_exit_if_stopping(StoreConn *conn)
 		ereport(LOG,
 				(errmsg("WAL from %X/%X to %X/%X was not acknowledged by the page store before the shutdown",
 						LSN_FORMAT_ARGS(flushed), LSN_FORMAT_ARGS(stop_lsn)),
-				 errdetail("Waited %d ms (pageserver_smgr.shutdown_timeout). The changes in it are lost unless the store has received it.",
+				 errdetail("The shutdown has waited for \"pageserver_smgr.shutdown_timeout\" (%d ms). The changes in this WAL are lost unless the page store has received it.",
 						   ps_shutdown_timeout)));
 	else
 		pg_atomic_write_u64(&wal_progress->stopped_at, flushed);

@@ -63,7 +63,7 @@ open_segment(XLogReaderState *state, XLogSegNo segno, TimeLineID *tli)
 	if (state->seg.ws_file >= 0)
 		return;
 	if (errno == ENOENT)
-		wal_worker_give_up(psprintf("The store needs WAL from %X/%X on, but file \"%s\" does not exist.",
+		wal_worker_give_up(psprintf("The page store needs WAL starting at %X/%X, but file \"%s\" does not exist.",
 									LSN_FORMAT_ARGS(sent), path));
 	ereport(ERROR,
 			(errcode_for_file_access(),
@@ -117,7 +117,7 @@ send_wal(bool *more)
 		WALReadRaiseError(&error);
 	XLByteToSeg(sent, segno, wal_segment_size);
 	if (segno <= XLogGetLastRemovedSegno())
-		wal_worker_give_up(psprintf("The store needs WAL from %X/%X on, which has been removed.", LSN_FORMAT_ARGS(sent)));
+		wal_worker_give_up(psprintf("The page store needs WAL starting at %X/%X, which has been removed.", LSN_FORMAT_ARGS(sent)));
 
 	wal_message[0] = 'w';
 	ps_put64(wal_message + 1, sent);
@@ -154,30 +154,30 @@ begin_at(XLogRecPtr lsn)
 	XLogSegNo segno;
 
 	if (lsn > end && !may_be_padding(end, lsn))
-		wal_worker_give_up(psprintf("The store has WAL of timeline %s up to %X/%X, but this compute ends at %X/%X.",
+		wal_worker_give_up(psprintf("The page store has WAL of timeline %s up to %X/%X, but the WAL of this compute ends at %X/%X.",
 									ps_timeline, LSN_FORMAT_ARGS(lsn), LSN_FORMAT_ARGS(end)));
 	if (lsn <= ps_checkpoint_lsn)
-		wal_worker_give_up(psprintf("The store has WAL of timeline %s up to %X/%X only, but this compute was started from the checkpoint at %X/%X.",
+		wal_worker_give_up(psprintf("The page store has WAL of timeline %s only up to %X/%X, but this compute was started from the checkpoint at %X/%X.",
 									ps_timeline, LSN_FORMAT_ARGS(lsn), LSN_FORMAT_ARGS(ps_checkpoint_lsn)));
 	sent = lsn;
 	standby_advance_slot(lsn, true);
 	XLByteToSeg(lsn, segno, wal_segment_size);
 	if (segno <= XLogGetLastRemovedSegno())
-		wal_worker_give_up(psprintf("The store needs WAL from %X/%X on, which has been removed.", LSN_FORMAT_ARGS(lsn)));
+		wal_worker_give_up(psprintf("The page store needs WAL starting at %X/%X, which has been removed.", LSN_FORMAT_ARGS(lsn)));
 	if (lsn < acknowledged)
 		ereport(LOG,
 				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("the page store has lost WAL that it had acknowledged, sending it again"),
-				 errdetail("It acknowledged WAL up to %X/%X, and now has it up to %X/%X.",
+				 errmsg("page store has lost WAL that it had acknowledged; sending it again"),
+				 errdetail("The page store had acknowledged WAL up to %X/%X, but has it only up to %X/%X.",
 						   LSN_FORMAT_ARGS(acknowledged), LSN_FORMAT_ARGS(lsn))));
 
 	if (outage_since != 0)
 		ereport(LOG,
-				(errmsg("streaming WAL to the page store again, from %X/%X, after %ld ms", LSN_FORMAT_ARGS(lsn),
+				(errmsg("resumed streaming WAL to the page store at %X/%X after %ld ms", LSN_FORMAT_ARGS(lsn),
 						TimestampDifferenceMilliseconds(outage_since, GetCurrentTimestamp()))));
 	else
 		ereport(LOG,
-				(errmsg("streaming WAL to the page store from %X/%X", LSN_FORMAT_ARGS(lsn))));
+				(errmsg("started streaming WAL to the page store at %X/%X", LSN_FORMAT_ARGS(lsn))));
 	outage_since = 0;
 	streaming_since = GetCurrentTimestamp();
 	wal_progress_set_connected(true, NULL);
@@ -207,7 +207,7 @@ process_reply(const char *message, int len)
 	if (sent == InvalidXLogRecPtr)
 	{
 		if (flushed == InvalidXLogRecPtr)
-			return "the store did not say from where on it needs WAL";
+			return "the page store did not report where WAL streaming should start";
 		begin_at(flushed);
 		confirmed = flushed;
 	}
@@ -217,11 +217,11 @@ process_reply(const char *message, int len)
 		applied = Min(applied, sent);
 	}
 	if (status.written > sent || flushed > sent || applied > sent)
-		return "the store acknowledged WAL that was not sent to it";
+		return "the page store acknowledged WAL that was not sent to it";
 	if (flushed < confirmed)
-		return "the store took back an acknowledgement";
+		return "the page store revoked an acknowledgement";
 	if (status.reply_wanted && !send_keepalive(false))
-		return "could not send";
+		return "could not send a message";
 
 	confirmed = flushed;
 	standby_acknowledged(status.written, flushed, applied, (TimestampTz) status.time);
@@ -246,7 +246,7 @@ look_at_wait(void)
 	char waits_for[WAIT_TEXT];
 	TimestampTz since;
 
-	snprintf(waits_for, sizeof(waits_for), "%s%s", told != NULL && *told != '\0' ? "the page store takes no WAL: " : "",
+	snprintf(waits_for, sizeof(waits_for), "%s%s", told != NULL && *told != '\0' ? "the page store does not accept WAL: " : "",
 			 told != NULL ? told : "");
 	if (strcmp(waits_for, store_waits_for) == 0)
 		return;
@@ -258,10 +258,10 @@ look_at_wait(void)
 	if (since == 0)
 		ereport(LOG,
 				(errmsg("%s", waits_for),
-				 errdetail("Until it does commits wait.")));
+				 errdetail("Commits wait until the page store accepts WAL again.")));
 	else if (waits_for[0] == '\0')
 		ereport(LOG,
-				(errmsg("the page store takes WAL again, after %ld ms",
+				(errmsg("page store accepts WAL again after %ld ms",
 						TimestampDifferenceMilliseconds(since, GetCurrentTimestamp()))));
 }
 
@@ -286,7 +286,7 @@ stream_wal(StoreConn *stream_conn, char sqlstate[6])
 
 		wal_worker_housekeeping(conn);
 		if (wal_progress_store_changed(conn->store_version))
-			return pstrdup("it has another address now (pageserver_smgr.store)");
+			return pstrdup("\"pageserver_smgr.store\" was changed");
 
 		if (!PQconsumeInput(conn->pg))
 			return store_conn_error(conn, sqlstate);
@@ -318,7 +318,7 @@ stream_wal(StoreConn *stream_conn, char sqlstate[6])
 
 		silence = TimestampDifferenceMilliseconds(last_reply, GetCurrentTimestamp());
 		if (wal_sender_timeout > 0 && silence >= wal_sender_timeout)
-			return psprintf("no message from the store for %ld ms", silence);
+			return psprintf("no message from the page store for %ld ms", silence);
 		if (silence >= keepalive_ms() && sent != InvalidXLogRecPtr &&
 			TimestampDifferenceExceeds(last_keepalive, GetCurrentTimestamp(), keepalive_ms()))
 		{

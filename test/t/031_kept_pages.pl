@@ -1,5 +1,5 @@
 # Pages that WAL cannot give back must stay in the local cache: one scenario
-# for each reason of src/compute/keep.c, in which the page goes out while it
+# for each reason of src/compute/keep_reasons.c, in which the page goes out while it
 # matters.
 use strict;
 use warnings;

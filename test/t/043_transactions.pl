@@ -3,7 +3,7 @@
 # the same as on a stock server.  The same scripts run on both, and what psql
 # says is compared; the stock server is left in peace.
 #
-# Rules that are guarded: KEEP_OPEN_XACT of src/compute/keep.c (command IDs,
+# Rules that are guarded: KEEP_OPEN_XACT of src/compute/keep_reasons.c (command IDs,
 # combo command IDs, speculative tokens), also where PostgreSQL's executor
 # relies on them rather than a cursor (a statement does not see its own rows,
 # "cannot affect row a second time"), and that row locks, which are logged,

@@ -3,7 +3,7 @@
 # compute too, and index-only scans see it.  Redo clears the bits by flags of
 # heap records that do not name the map's page (interpret_heap() of
 # src/pageserver/pg/interpret_storage.c); a compute keeps the map's pages
-# (KEEP_COMPUTE_LIFE of src/compute/keep.c).
+# (KEEP_COMPUTE_LIFE of src/compute/keep_reasons.c).
 #
 # Tables have rows on two pages of 255 MB of heap's map only in 030 and 060;
 # XLOG_HEAP2_LOCK_UPDATED cannot clear a bit (a page with a row version that is
