@@ -3,7 +3,7 @@
  *	  Determines which pages must stay in the local page cache, because the
  *	  store, which makes pages from WAL, could not return them as written.
  *
- * README.md describes for each resource manager what redo does not restore, and
+ * docs/kept-pages.md describes for each resource manager what redo does not restore, and
  * why it is, or is not, considered here.
  *
  * This runs in the process that writes a buffer, which may be the checkpointer or

@@ -1,8 +1,8 @@
 /*
  * keep_reasons.h
  *	  Why a page must stay in the local page cache: the store, which makes pages
- *	  from WAL, could not return the page as PostgreSQL wrote it.  README.md lists
- *	  the reasons.
+ *	  from WAL, could not return the page as PostgreSQL wrote it.  docs/kept-pages.md
+ *	  explains the reasons.
  */
 #ifndef PS_KEEP_REASONS_H
 #define PS_KEEP_REASONS_H

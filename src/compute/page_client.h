@@ -4,7 +4,7 @@
  *
  * Except where noted, a function waits until the store has answered, over
  * new connections if need be, for as long as that takes; interrupts end the wait
- * (README.md, "Waits").  An error that the store returns is raised as an ERROR.
+ * (docs/waits.md).  An error that the store returns is raised as an ERROR.
  */
 #ifndef PS_PAGE_CLIENT_H
 #define PS_PAGE_CLIENT_H

@@ -2,8 +2,7 @@
  * subscriptions.c
  *	  What a subscription's worker reports to its publisher must be in the store.
  *
- * README.md, "Subscriptions", describes the problem and the three parts of the
- * solution.
+ * docs/waits.md describes the problem and the three parts of the solution.
  */
 #include "postgres.h"
 
