@@ -38,14 +38,14 @@
  * How many numbers, starting at the counter, are checked at a time, and how many
  * checked numbers a command needs.
  */
-#define LOOK_AHEAD  16384
+#define CHECK_AHEAD 16384
 #define LEAST_AHEAD 8192
 
 static ProcessUtility_hook_type prev_ProcessUtility;
 
-/* The numbers of its database that this process has checked: looked_from <= number < looked_to. */
-static Oid looked_from;
-static uint64 looked_to;
+/* The numbers of its database that this process has checked: checked_from <= number < checked_to. */
+static Oid checked_from;
+static uint64 checked_to;
 
 static bool
 may_make_relations(NodeTag tag)
@@ -112,18 +112,18 @@ before_command(NodeTag tag)
 		return;
 	if (next < FirstNormalObjectId)
 		next = FirstNormalObjectId;
-	if (next >= looked_from && (looked_to > PG_UINT32_MAX || (uint64) next + LEAST_AHEAD <= looked_to))
+	if (next >= checked_from && (checked_to > PG_UINT32_MAX || (uint64) next + LEAST_AHEAD <= checked_to))
 		return;
 
-	last = (Oid) Min((uint64) next + LOOK_AHEAD - 1, PG_UINT32_MAX);
+	last = (Oid) Min((uint64) next + CHECK_AHEAD - 1, PG_UINT32_MAX);
 	pg_class = table_open(RelationRelationId, AccessShareLock);
 	make_stubs(pg_class, InvalidOid, next, last);
 	foreach (lc, database_files_tablespaces())
 		if (lfirst_oid(lc) != MyDatabaseTableSpace)
 			make_stubs(pg_class, lfirst_oid(lc), next, last);
 	table_close(pg_class, AccessShareLock);
-	looked_from = next;
-	looked_to = (uint64) last + 1;
+	checked_from = next;
+	checked_to = (uint64) last + 1;
 }
 
 static void

@@ -88,7 +88,7 @@ add_xid(TransactionId xid, TransactionId top)
  * transaction before it can be missed.
  */
 static void
-look(void)
+examine_procs(void)
 {
 	seen.next_xid = ReadNextTransactionId();
 	seen.ntops = seen.nxids = 0;
@@ -121,7 +121,7 @@ look(void)
 
 /* Makes sure that what was seen is recent, and covers xid. */
 static void
-look_if_needed(TransactionId xid)
+refresh_if_needed(TransactionId xid)
 {
 	TimestampTz now;
 
@@ -131,7 +131,7 @@ look_if_needed(TransactionId xid)
 		if (now >= seen.taken_at && now - seen.taken_at <= seen.max_age)
 			return;
 	}
-	look();
+	examine_procs();
 }
 
 void
@@ -144,7 +144,7 @@ void
 running_hold(bool hold)
 {
 	if (hold)
-		look();
+		examine_procs();
 	seen.max_age = hold ? MAX_HELD_AGE : MAX_AGE;
 }
 
@@ -164,7 +164,7 @@ running_top(TransactionId xid)
 	static TimestampTz last_seen;
 	RunningXid *found;
 
-	look_if_needed(xid);
+	refresh_if_needed(xid);
 	if (xid == last_xid && last_seen == seen.taken_at)
 		return last_top;
 	last_xid = xid;
@@ -201,7 +201,7 @@ running_oldest_in_range(TransactionId oldest, TransactionId newest)
 {
 	TransactionId found = InvalidTransactionId;
 
-	look_if_needed(newest);
+	refresh_if_needed(newest);
 	for (int i = 0; i < seen.ntops; i++)
 		if (seen.tops[i] - oldest <= newest - oldest &&
 			(!TransactionIdIsValid(found) || seen.tops[i] - oldest < found - oldest))
@@ -214,7 +214,7 @@ running_count_in_range(TransactionId oldest, TransactionId newest)
 {
 	int n = 0;
 
-	look_if_needed(newest);
+	refresh_if_needed(newest);
 	for (int i = 0; i < seen.ntops; i++)
 		n += seen.tops[i] - oldest <= newest - oldest;
 	return n;
@@ -223,7 +223,7 @@ running_count_in_range(TransactionId oldest, TransactionId newest)
 bool
 running_all(TransactionId *oldest, TransactionId *newest)
 {
-	look();
+	examine_procs();
 	for (int i = 0; i < seen.ntops; i++)
 	{
 		if (i == 0 || TransactionIdPrecedes(seen.tops[i], *oldest))

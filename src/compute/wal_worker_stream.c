@@ -240,7 +240,7 @@ process_reply(const char *message, int len)
  * that begins and when it ends.
  */
 static void
-look_at_wait(void)
+check_wait(void)
 {
 	const char *told = PQparameterStatus(conn->pg, PS_WAIT_PARAMETER);
 	char waits_for[WAIT_TEXT];
@@ -299,7 +299,7 @@ stream_wal(StoreConn *stream_conn, char sqlstate[6])
 			return pstrdup(wrong);
 		if (len < 0)
 			return store_conn_error(conn, sqlstate);
-		look_at_wait();
+		check_wait();
 		wal_worker_exit_if_stopping(conn); /* the reply may be the one that is waited for */
 
 		/*
