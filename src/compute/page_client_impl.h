@@ -134,7 +134,7 @@ extern bool ring_wait_for_room(void);
 extern Request *ring_request(uint64 pos);
 
 /*
- * The position of a prefetch request of which the block has not been taken, or
+ * The position of a prefetch request from which the block has not been taken, or
  * -1; *index is set to the block's place in it.
  */
 extern int64 ring_find_prefetch(PsRel rel, ForkNumber fork, BlockNumber blk, int *index);

@@ -125,7 +125,7 @@ $took = time - $t0;
 is($reader->errors, '', 'without an error');
 cmp_ok($took, '>', 1.3, 'after pageserver_smgr.response_timeout');
 cmp_ok($took, '<', 6, sprintf('after %.1f s', $took));
-like($c->log_content, qr/no answer for 1500 ms \(pageserver_smgr.response_timeout\)/, 'the log says so');
+like($c->log_content, qr/no answer for 1500 ms \("pageserver_smgr.response_timeout"\)/, 'the log says so');
 $c->sql('INSERT INTO w VALUES (2)');
 like($c->log_content, qr/no message from the page store for/, 'and WAL does');
 $c->stop;
