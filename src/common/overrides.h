@@ -39,7 +39,8 @@ static const PsOverride ps_overrides[] = {
 	{"max_slot_wal_keep_size", "-1", "-1", false,
 	 "WAL that the page store has not received yet must be retained."},
 	{"archive_mode", "off", "off", true,
-	 "An archive would get WAL that the page store never acknowledged, and later different WAL under the same file name."},
+	 "An archive would get WAL that the page store never acknowledged, and later different WAL under the same "
+	 "file name."},
 };
 
 #endif /* PS_OVERRIDES_H */

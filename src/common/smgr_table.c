@@ -112,7 +112,8 @@ smgr_table_replace(const SmgrTable *table, const char *library)
 				 errmsg("%s cannot run in this build of PostgreSQL", library),
 				 errdetail("The table of storage managers was found %d times in the executable. Expected is once.",
 						   search.found),
-				 errhint("Use a build for Linux with RELRO, as distributions ship it. No library other than \"%s\" may replace the storage manager.",
+				 errhint("Use a build for Linux with RELRO, as distributions ship it. No library other than \"%s\" "
+						 "may replace the storage manager.",
 						 library)));
 	smgr_table_poke(search.table, table, sizeof(SmgrTable), PROT_READ);
 }

@@ -89,9 +89,12 @@ check_acknowledged(XLogRecPtr lsn, int wait_mode)
 	if (whereToSendOutput != DestNone || !ProcDiePending)
 		ereport(WARNING,
 				(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
-				 errmsg("terminating connection because the wait for the page store to acknowledge a commit was canceled"),
-				 errdetail("The transaction has already committed locally, but it might not be durable in the page store."),
-				 errhint("Reconnect and check whether the changes are present. The first statement of a new session waits until the page store has them.")));
+				 errmsg("terminating connection because the wait for the page store to acknowledge a commit was "
+						"canceled"),
+				 errdetail("The transaction has already committed locally, but it might not be durable in the "
+						   "page store."),
+				 errhint("Reconnect and check whether the changes are present. The first statement of a new session "
+						 "waits until the page store has them.")));
 	whereToSendOutput = DestNone;
 	ProcDiePending = true;
 	InterruptPending = true;

@@ -12,7 +12,7 @@ extern void commits_init(void);
 
 /*
  * Has the store acknowledged WAL up to lsn?  wait_mode: SYNC_REP_WAIT_* of
- * syncrep.h.  Takes SyncRepLock.
+ * replication/syncrep.h.  Takes SyncRepLock.
  */
 extern bool commits_are_acknowledged(XLogRecPtr lsn, int wait_mode);
 

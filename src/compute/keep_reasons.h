@@ -16,7 +16,7 @@
 #define KEEP_BTREE_CYCLE         0x04 /* btpo_cycleid is set: until no VACUUM of an index has that cycle ID */
 #define KEEP_COMPUTE_LIFE        0x08 /* visibility map or sequence: until the compute ends */
 #define KEEP_UNKNOWN_PERSISTENCE 0x10 /* may be unlogged: same duration as KEEP_NO_LSN */
-#define KEEP_MULTI               0x20 /* with KEEP_OPEN_XACT: the page has a multixact, so the range covers all that ran */
+#define KEEP_MULTI               0x20 /* with KEEP_OPEN_XACT: for a multixact the range covers all that ran */
 
 /* Reasons that hold until the page is written again, whatever other processes do. */
 #define KEEP_UNTIL_WRITTEN (KEEP_NO_LSN | KEEP_COMPUTE_LIFE | KEEP_UNKNOWN_PERSISTENCE)

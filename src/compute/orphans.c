@@ -103,7 +103,9 @@ static bool
 is_orphan(PsRel rel, HTAB *databases, HTAB *relations)
 {
 	char *path = compat_relation_path(rel, MAIN_FORKNUM);
-	bool is_known = rel.db == MyDatabaseId ? hash_search(relations, &rel, HASH_FIND, NULL) != NULL : hash_search(databases, &rel.db, HASH_FIND, NULL) != NULL;
+	bool is_known = rel.db == MyDatabaseId
+						? hash_search(relations, &rel, HASH_FIND, NULL) != NULL
+						: hash_search(databases, &rel.db, HASH_FIND, NULL) != NULL;
 	bool is_used = access(path, F_OK) == 0 || errno != ENOENT;
 
 	pfree(path);

@@ -113,14 +113,15 @@ typedef enum SpillResult
 
 /*
  * Functions for one block.  The caller holds the lock of the block's partition of
- * the page cache: shared for _has() and _read(), exclusively for the others.  They
+ * the page cache: shared to check and to read, exclusively for the
+ * others.  They
  * raise no errors.
  */
 extern bool page_cache_spill_has(const CacheTag *tag);
 extern SpillResult page_cache_spill_read(const CacheTag *tag, char *page);
 
 /*
- * Write a block.  lsn is the block's last-written LSN.  _update() writes it only
+ * Write a block.  lsn is the block's last-written LSN.  The second function writes it only
  * if it is in a chunk already.
  */
 extern SpillResult page_cache_spill_write(const CacheTag *tag, const char *page, const KeepReasons *keep,
@@ -168,7 +169,10 @@ extern void page_cache_payer_startup(void); /* from shmem_startup_hook: allocate
 /* Begins a new count, in this process. */
 extern void page_cache_payer_reset(void);
 
-/* Count npages pages: kept for *keep, whose reasons may have ended for some of them if is_mixed; or for no transaction. */
+/*
+ * Count npages pages: those kept for *keep, whose reasons may have ended for some
+ * of them if is_mixed; those kept for no transaction.
+ */
 extern void page_cache_payer_add(const KeepReasons *keep, uint64 npages, bool is_mixed);
 extern void page_cache_payer_add_other(uint64 npages);
 

@@ -48,7 +48,7 @@ typedef struct CancelRequest
 
 typedef struct Room
 {
-	pg_atomic_uint32 payer;                        /* the top-level transaction that was chosen last; it may have ended */
+	pg_atomic_uint32 payer;                        /* top-level transaction that was chosen last; may have ended */
 	CancelRequest requests[FLEXIBLE_ARRAY_MEMBER]; /* index: process number */
 } Room;
 
@@ -93,9 +93,14 @@ explain_cancel(ErrorData *edata)
 		room->requests[compat_proc_number(MyProc)].xid == GetTopTransactionIdIfAny())
 	{
 		edata->sqlerrcode = ERRCODE_DISK_FULL;
-		edata->message = pstrdup(edata->elevel >= FATAL ? "terminating connection because its transaction has changed too many pages" : "canceling statement because its transaction has changed too many pages");
-		edata->detail = pstrdup("Pages that an open transaction has changed must stay in the local page cache, which is full.");
-		edata->hint = pstrdup("Change less in one transaction, increase \"pageserver_smgr.cache_limit\", or free disk space.");
+		edata->message = pstrdup(edata->elevel >= FATAL ? "terminating connection because its transaction has "
+														  "changed too many pages"
+														: "canceling statement because its transaction has changed "
+														  "too many pages");
+		edata->detail = pstrdup("Pages that an open transaction has changed must stay in the local page cache, which "
+								"is full.");
+		edata->hint = pstrdup("Change less in one transaction, increase \"pageserver_smgr.cache_limit\", or free "
+							  "disk space.");
 	}
 	if (prev_emit_log)
 		prev_emit_log(edata);
@@ -140,6 +145,7 @@ cancel_transaction(TransactionId xid)
 	for (int i = 0; i < MaxBackends; i++)
 	{
 		PGPROC *proc = &ProcGlobal->allProcs[i];
+		bool terminate;
 		CancelRequest *request = &room->requests[compat_proc_number(proc)];
 
 		if (proc->xid != xid || proc->pid == 0 || proc->wait_event_info == WAIT_EVENT_SYNC_REP)
@@ -151,14 +157,16 @@ cancel_transaction(TransactionId xid)
 		request->xid = xid;
 		request->last = now;
 		pid = proc->pid;
-		(void) kill(pid, proc->wait_event_info == WAIT_EVENT_CLIENT_READ || request->times >= MAX_CANCELS ? SIGTERM : SIGINT);
+		terminate = proc->wait_event_info == WAIT_EVENT_CLIENT_READ || request->times >= MAX_CANCELS;
+		(void) kill(pid, terminate ? SIGTERM : SIGINT);
 		request->times++;
 		break;
 	}
 	LWLockRelease(ProcArrayLock);
 	if (pid != 0)
 		ereport(LOG,
-				(errmsg("local page cache is full, canceling transaction %u of process %d, which has changed most of the pages that must stay in it",
+				(errmsg("local page cache is full, canceling transaction %u of process %d, which has changed most of "
+						"the pages that must stay in it",
 						xid, pid)));
 }
 

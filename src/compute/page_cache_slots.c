@@ -88,7 +88,8 @@ page_cache_slots_startup_shmem(void)
 		part->first_slot = i * cache_table->own_slots;
 		part->free = part->first_slot;
 		for (uint32 s = 0; s < cache_table->own_slots; s++)
-			cache_slots[part->first_slot + s].next = s + 1 < cache_table->own_slots ? part->first_slot + s + 1 : NO_SLOT;
+			cache_slots[part->first_slot + s].next =
+				s + 1 < cache_table->own_slots ? part->first_slot + s + 1 : NO_SLOT;
 		pg_atomic_init_u64(&part->hits, 0);
 		pg_atomic_init_u64(&part->misses, 0);
 		pg_atomic_init_u64(&part->io_errors, 0);
@@ -272,8 +273,8 @@ slot_give_back(CachePartition *part, uint32 max, bool last_resort)
 }
 
 int
-slot_store_page(CachePartition *part, const CacheTag *tag, uint32 hash, const char *page, const KeepReasons *keep,
-				int usage, bool last_resort, bool *stored)
+slot_store_page(CachePartition *part, const CacheTag *tag, uint32 hash, const char *page,
+				const KeepReasons *keep, int usage, bool last_resort, bool *stored)
 {
 	uint32 slot = slot_find(tag, hash);
 	bool is_new = slot == NO_SLOT;

@@ -154,7 +154,7 @@ extern void slot_forget(CachePartition *part, uint32 slot);
  * if there is no slot.  If the write fails, returns its errno, and the block is
  * not in a slot any more.
  */
-extern int slot_store_page(CachePartition *part, const CacheTag *tag, uint32 hash, const char *page, const KeepReasons *keep,
-						   int usage, bool last_resort, bool *stored);
+extern int slot_store_page(CachePartition *part, const CacheTag *tag, uint32 hash, const char *page,
+						   const KeepReasons *keep, int usage, bool last_resort, bool *stored);
 
 #endif /* PS_PAGE_CACHE_SLOTS_H */

@@ -55,7 +55,8 @@ page_cache_spill_read(const CacheTag *tag, char *page)
 	LWLockAcquire(chunk_lock(bucket), LW_SHARED);
 	chunk = chunk_find(&key, bucket);
 	if (chunk_has_block(chunk, tag->blk))
-		result = page_cache_file_read(chunk_file_page(chunk, tag->blk % CHUNK_BLOCKS), page) ? SPILL_DONE : SPILL_IO_ERROR;
+		result = page_cache_file_read(chunk_file_page(chunk, tag->blk % CHUNK_BLOCKS), page) ? SPILL_DONE
+																							 : SPILL_IO_ERROR;
 	LWLockRelease(chunk_lock(bucket));
 	return result;
 }
@@ -97,7 +98,8 @@ merge_keep(Chunk *chunk, const KeepReasons *keep)
 
 /* Writes a block.  may_add: also if it is not in a chunk yet. */
 static SpillResult
-write_block(const CacheTag *tag, const char *page, const KeepReasons *keep, XLogRecPtr lsn, bool may_add, RoomClaim claim)
+write_block(const CacheTag *tag, const char *page, const KeepReasons *keep, XLogRecPtr lsn, bool may_add,
+			RoomClaim claim)
 {
 	ChunkKey key = chunk_key(tag->rel, tag->fork, tag->blk / CHUNK_BLOCKS);
 	uint32 bucket = chunk_bucket(&key);

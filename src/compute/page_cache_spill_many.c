@@ -295,7 +295,8 @@ page_cache_spill_truncate(PsRel rel, ForkNumber fork, BlockNumber old_blocks, Bl
 		{
 			for (uint32 i = nblocks % CHUNK_BLOCKS; i < CHUNK_BLOCKS; i++)
 				chunk_clear_block(chunk, i);
-			page_cache_file_punch(chunk_file_page(chunk, nblocks % CHUNK_BLOCKS), CHUNK_BLOCKS - nblocks % CHUNK_BLOCKS);
+			page_cache_file_punch(chunk_file_page(chunk, nblocks % CHUNK_BLOCKS),
+								  CHUNK_BLOCKS - nblocks % CHUNK_BLOCKS);
 		}
 		LWLockRelease(chunk_lock(bucket));
 	}

@@ -39,7 +39,8 @@ raise_store_error(Request *req)
 	char *hint = pstrdup(answer->hint);
 	int code = ERRCODE_INTERNAL_ERROR;
 
-	if (strspn(answer->sqlstate, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5 && strncmp(answer->sqlstate, "00", 2) != 0)
+	if (strspn(answer->sqlstate, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5 &&
+		strncmp(answer->sqlstate, "00", 2) != 0)
 		code = MAKE_SQLSTATE(answer->sqlstate[0], answer->sqlstate[1], answer->sqlstate[2],
 							 answer->sqlstate[3], answer->sqlstate[4]);
 	ring_free(req);

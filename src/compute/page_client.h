@@ -25,7 +25,8 @@ extern XLogRecPtr page_client_read(PsRel rel, ForkNumber fork, const BlockNumber
 								   XLogRecPtr not_modified_since, char *const *pages);
 
 /* Sends requests for blocks ahead of need.  Best effort: raises no errors, does not connect, may do nothing. */
-extern void page_client_prefetch(PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLogRecPtr not_modified_since);
+extern void page_client_prefetch(PsRel rel, ForkNumber fork, const BlockNumber *blks, int n,
+								 XLogRecPtr not_modified_since);
 
 /*
  * If this process has prefetched the block, waits for the answer.  Returns true

@@ -32,7 +32,7 @@ typedef struct PageClientShared
 
 extern PageClientShared *page_client_counters;
 
-/* ---- page_client_retry.c ---- */
+/* ---- page_client_outage.c ---- */
 
 /*
  * An outage of the store, from the point of view of one waiting call; all zeros

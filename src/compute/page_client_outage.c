@@ -29,19 +29,8 @@ page_client_interrupts(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_ADMIN_SHUTDOWN),
 				 errmsg("canceling wait for the page store because the server is shutting down"),
-				 errdetail("The shutdown has lasted longer than \"pageserver_smgr.shutdown_timeout\" (%d ms).", ps_shutdown_timeout)));
-}
-
-/* The store has rejected the connection, or ended it, with this SQLSTATE: is it worth trying again? */
-static bool
-sqlstate_is_temporary(const char *sqlstate)
-{
-	return strcmp(sqlstate, PS_SQLSTATE_TRY_AGAIN) == 0 ||
-		   strcmp(sqlstate, PS_SQLSTATE_NOT_FOUND) == 0 || /* the WAL worker will stop the server */
-		   strncmp(sqlstate, "08", 2) == 0 ||              /* connection exception */
-		   strncmp(sqlstate, "53", 2) == 0 ||              /* insufficient resources */
-		   strncmp(sqlstate, "57", 2) == 0 ||              /* operator intervention */
-		   strncmp(sqlstate, "58", 2) == 0;                /* system error */
+				 errdetail("The shutdown has lasted longer than \"pageserver_smgr.shutdown_timeout\" (%d ms).",
+						   ps_shutdown_timeout)));
 }
 
 void
@@ -53,7 +42,8 @@ outage_wait(Outage *outage, const char *error, const char *sqlstate)
 
 	if (strcmp(sqlstate, PS_SQLSTATE_SUPERSEDED) == 0)
 		store_conn_superseded(error);
-	if (!sqlstate_is_temporary(sqlstate))
+	/* PS_SQLSTATE_NOT_FOUND is retried, too: the WAL worker will stop the server */
+	if (!ps_sqlstate_compute_retries(sqlstate))
 		ereport(ERROR,
 				(errcode(MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2], sqlstate[3], sqlstate[4])),
 				 errmsg("the page store rejected the connection: %s", error),
@@ -72,7 +62,8 @@ outage_wait(Outage *outage, const char *error, const char *sqlstate)
 		ereport(ERROR,
 				(errcode(ERRCODE_TOO_MANY_CONNECTIONS),
 				 errmsg("the page store has no free connection for this backend: %s", error),
-				 errhint("Increase \"max_connections\" in \"pageserver.conf\" of the page store, or decrease it in the computes.")));
+				 errhint("Increase \"max_connections\" in \"pageserver.conf\" of the page store, or decrease it in "
+						 "the computes.")));
 
 	if (outage->since == 0)
 	{

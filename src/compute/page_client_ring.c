@@ -201,11 +201,13 @@ ring_connect(Outage *outage)
 			 ps_tenant, ps_timeline, (unsigned long long) ps_generation);
 	while (conn == NULL)
 	{
+		int timeout_ms = CONNECT_TIMEOUT_MS;
 		char *error;
 		char sqlstate[6];
 
-		conn = store_conn_open(command, "pageserver_smgr",
-							   proc_exit_inprogress ? Min(CONNECT_TIMEOUT_MS, Max(ps_shutdown_timeout, 1)) : CONNECT_TIMEOUT_MS,
+		if (proc_exit_inprogress)
+			timeout_ms = Min(timeout_ms, Max(ps_shutdown_timeout, 1));
+		conn = store_conn_open(command, "pageserver_smgr", timeout_ms,
 							   WAIT_EVENT_DATA_FILE_READ, &error, sqlstate);
 		if (conn == NULL)
 		{

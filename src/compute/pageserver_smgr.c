@@ -47,8 +47,9 @@ void _PG_init(void);
 static shmem_request_hook_type prev_shmem_request_hook;
 static shmem_startup_hook_type prev_shmem_startup_hook;
 
-#define START_AGAIN_HINT \
-	"A data directory of a compute can be started only once. Start a compute on a new base backup of the branch with \"pageserver_ctl compute start\"."
+#define START_AGAIN_HINT                                                            \
+	"A data directory of a compute can be started only once. Start a compute on a " \
+	"new base backup of the branch with \"pageserver_ctl compute start\"."
 
 /*
  * The directory must be exactly the base backup, shut down at its checkpoint.
@@ -69,7 +70,8 @@ check_control_file(void)
 		ereport(FATAL,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("this data directory has been started before, or is not a base backup of the page store"),
-				 errdetail("The last checkpoint in \"global/pg_control\" is at %X/%X with state %d. Expected is a shutdown checkpoint (state %d) at %X/%X, the value of \"pageserver_smgr.checkpoint_lsn\".",
+				 errdetail("The last checkpoint in \"global/pg_control\" is at %X/%X with state %d. Expected is a "
+						   "shutdown checkpoint (state %d) at %X/%X, the value of \"pageserver_smgr.checkpoint_lsn\".",
 						   LSN_FORMAT_ARGS(control->checkPoint), (int) control->state,
 						   (int) DB_SHUTDOWNED, LSN_FORMAT_ARGS(ps_checkpoint_lsn)),
 				 errhint(START_AGAIN_HINT)));
@@ -96,7 +98,8 @@ forbid_next_start(void)
 	int dir = OpenTransientFile(".", O_RDONLY);
 
 	errno = ENOSPC; /* a short write means that the disk is full */
-	if (fd < 0 || dir < 0 || write(fd, text, strlen(text)) != (ssize_t) strlen(text) || fsync(fd) != 0 || fsync(dir) != 0)
+	if (fd < 0 || dir < 0 || write(fd, text, strlen(text)) != (ssize_t) strlen(text) ||
+		fsync(fd) != 0 || fsync(dir) != 0)
 		ereport(FATAL,
 				(errcode_for_file_access(),
 				 errmsg("could not write file \"%s\": %m", "PG_VERSION"),
@@ -118,8 +121,10 @@ check_no_compute(void)
 		ereport(FATAL,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("parameter \"pageserver_smgr.store\" is not set in the data directory of a compute"),
-				 errdetail("File \"%s\" exists, but its setting is overridden, or the file is not included.", PS_CONF_FILE),
-				 errhint("Remove the setting from \"postgresql.conf\" and \"postgresql.auto.conf\", and start the compute again.")));
+				 errdetail("File \"%s\" exists, but its setting is overridden, or the file is not included.",
+						   PS_CONF_FILE),
+				 errhint("Remove the setting from \"postgresql.conf\" and \"postgresql.auto.conf\", and start the "
+						 "compute again.")));
 }
 
 /* A compute starts without recovery. */
@@ -147,7 +152,8 @@ check_no_custom_rmgr(void)
 			ereport(FATAL,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("pageserver_smgr does not support custom WAL resource managers"),
-					 errdetail("A library has registered resource manager \"%s\" with ID %d.", RmgrTable[id].rm_name, id),
+					 errdetail("A library has registered resource manager \"%s\" with ID %d.",
+							   RmgrTable[id].rm_name, id),
 					 errhint("Remove the library from \"shared_preload_libraries\".")));
 }
 

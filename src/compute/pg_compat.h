@@ -47,7 +47,7 @@
 
 /* ---- relations ---- */
 
-/* The following functions are for relations that are not temporary: InvalidBackendId is INVALID_PROC_NUMBER since 17. */
+/* For relations that are not temporary.  InvalidBackendId is INVALID_PROC_NUMBER since 17. */
 static inline SMgrRelation
 compat_smgropen(PsRel rel)
 {

@@ -51,7 +51,8 @@ listen_on(const char *setting, const char *value, bool directories)
 	if (!ok && names != NIL)
 		ereport(FATAL,
 				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("could not listen on port %d at any address in \"%s\" (parameter \"%s\")", PostPortNumber, value, setting)));
+				 errmsg("could not listen on port %d at any address in \"%s\" (parameter \"%s\")",
+						PostPortNumber, value, setting)));
 }
 
 void

@@ -22,7 +22,9 @@
 #include "pg_compat.h"
 #include "replication.h"
 
-#define BACKUP_HINT "Use \"pageserver_ctl export\" to get a plain data directory, or \"pageserver_ctl branch create\" to preserve the current state."
+#define BACKUP_HINT                                                    \
+	"Use \"pageserver_ctl export\" to get a plain data directory, or " \
+	"\"pageserver_ctl branch create\" to preserve the current state."
 
 static ClientAuthentication_hook_type prev_ClientAuthentication;
 static const PQcommMethods *socket_methods;
@@ -55,7 +57,8 @@ walsender_putmessage(char msgtype, const char *s, size_t len)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("a compute does not accept physical replication connections"),
-				 errdetail("Its relations are in the page store, and its WAL must not be sent elsewhere before the page store has it."),
+				 errdetail("Its relations are in the page store, and its WAL must not be sent elsewhere before the "
+						   "page store has it."),
 				 errhint(BACKUP_HINT)));
 	return socket_methods->putmessage(msgtype, s, len);
 }
@@ -72,7 +75,8 @@ client_authentication(Port *port, int status)
 		ereport(FATAL,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("a compute does not accept physical replication connections"),
-				 errdetail("Its relations are in the page store, and its WAL must not be sent elsewhere before the page store has it."),
+				 errdetail("Its relations are in the page store, and its WAL must not be sent elsewhere before the "
+						   "page store has it."),
 				 errhint(BACKUP_HINT)));
 
 	/*

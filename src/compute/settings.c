@@ -206,7 +206,8 @@ define_settings(void)
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("pageserver_smgr.cache_limit",
 							"Maximum size of the local page cache including pages that must stay in it.",
-							"These are pages changed by open transactions. -1 means that free disk space is the only limit.",
+							"These are pages changed by open transactions. -1 means that free disk space is the "
+							"only limit.",
 							&ps_cache_limit, -1, -1, MAX_KILOBYTES,
 							PGC_POSTMASTER, GUC_UNIT_MB,
 							NULL, NULL, NULL);
@@ -235,7 +236,8 @@ define_settings(void)
 							PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("pageserver_smgr.response_timeout",
-							"Maximum time to wait for an answer of the page store before sending the request again over a new connection.",
+							"Maximum time to wait for an answer of the page store before sending the request again "
+							"over a new connection.",
 							"Should be longer than \"wait_timeout\" of the page store. 0 disables the timeout.",
 							&ps_response_timeout, 120 * 1000, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS,
@@ -253,7 +255,8 @@ define_settings(void)
 							PGC_SIGHUP, GUC_UNIT_MB,
 							NULL, NULL, NULL);
 	DefineCustomBoolVariable("pageserver_smgr.wait_for_commits_in_doubt",
-							 "Makes new sessions wait until the page store has acknowledged commits whose own wait was canceled.",
+							 "Makes new sessions wait until the page store has acknowledged commits whose own wait "
+							 "was canceled.",
 							 "If it is off, a session can see changes that may be missing in the next compute.",
 							 &ps_wait_for_commits_in_doubt, true,
 							 PGC_USERSET, 0,
@@ -290,7 +293,8 @@ default_value(struct config_generic *setting)
 		case PGC_STRING:
 			return ((struct config_string *) setting)->boot_val;
 		case PGC_ENUM:
-			return config_enum_lookup_by_value((struct config_enum *) setting, ((struct config_enum *) setting)->boot_val);
+			return config_enum_lookup_by_value((struct config_enum *) setting,
+											   ((struct config_enum *) setting)->boot_val);
 		default:
 			return NULL;
 	}
@@ -316,8 +320,12 @@ force_setting(const char *name, const char *value, GucContext context, const cha
 	if (!by_owner || strcmp(before, GetConfigOptionByName(name, NULL, false)) == 0)
 		return;
 	ereport(LOG,
-			(errmsg("parameter \"%s\" is forced to \"%s\" instead of \"%s\"", name, strcmp(name, "synchronous_standby_names") == 0 ? "pageserver_smgr" : value, before),
-			 file != NULL ? errdetail("%s The value was set in file \"%s\" line %d.", why, file, line) : errdetail("%s The value was set on the command line.", why)));
+			(errmsg("parameter \"%s\" is forced to \"%s\" instead of \"%s\"",
+					name, strcmp(name, "synchronous_standby_names") == 0 ? "pageserver_smgr" : value, before),
+			 file != NULL ? errdetail("%s The value was set in file \"%s\" line %d.",
+									  why, file, line)
+						  : errdetail("%s The value was set on the command line.",
+									  why)));
 }
 
 /*
@@ -379,12 +387,13 @@ settings_init(void)
 	if (ps_cache_limit != -1 && ps_cache_limit < ps_cache_size)
 		ereport(FATAL,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"pageserver_smgr.cache_limit\" (%d MB) must not be less than \"pageserver_smgr.cache_size\" (%d MB)",
+				 errmsg("\"pageserver_smgr.cache_limit\" (%d MB) must not be less than "
+						"\"pageserver_smgr.cache_size\" (%d MB)",
 						ps_cache_limit, ps_cache_size)));
 
 	for (int i = 0; i < lengthof(ps_overrides); i++)
-		force_setting(ps_overrides[i].name, ps_overrides[i].value, ps_overrides[i].at_start ? PGC_POSTMASTER : PGC_SIGHUP,
-					  ps_overrides[i].why);
+		force_setting(ps_overrides[i].name, ps_overrides[i].value,
+					  ps_overrides[i].at_start ? PGC_POSTMASTER : PGC_SIGHUP, ps_overrides[i].why);
 	((struct config_enum *) find_setting("synchronous_commit"))->check_hook = check_synchronous_commit;
 	make_room_for_worker("max_wal_senders", max_wal_senders);
 	make_room_for_worker("max_replication_slots", max_replication_slots);
@@ -398,5 +407,6 @@ settings_require_compute(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("this server is not a compute of a page store"),
-				 errhint("Add \"pageserver_smgr\" to \"shared_preload_libraries\" and set \"pageserver_smgr.store\".")));
+				 errhint("Add \"pageserver_smgr\" to \"shared_preload_libraries\" and set "
+						 "\"pageserver_smgr.store\".")));
 }

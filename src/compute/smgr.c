@@ -89,7 +89,10 @@ note_sorted_gist(PsRel rel, ForkNumber fork, BlockNumber blk)
 		{
 			int n = Max(8, sorted_gists_allocated * 2);
 
-			sorted_gists = sorted_gists == NULL ? MemoryContextAlloc(TopMemoryContext, n * sizeof(SortedGist)) : repalloc(sorted_gists, n * sizeof(SortedGist));
+			Size size = n * sizeof(SortedGist);
+
+			sorted_gists = sorted_gists == NULL ? MemoryContextAlloc(TopMemoryContext, size)
+												: repalloc(sorted_gists, size);
 			sorted_gists_allocated = n;
 		}
 		last = &sorted_gists[sorted_gists_used++];

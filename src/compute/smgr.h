@@ -7,7 +7,10 @@
 
 #include "storage/smgr.h"
 
-/* From _PG_init, smgr_hook.c: replaces PostgreSQL's table of storage managers.  FATAL unless it is found exactly once. */
+/*
+ * From _PG_init: replaces PostgreSQL's table of storage managers (smgr_hook.c).
+ * FATAL unless the table is found exactly once.
+ */
 extern void smgr_hook_install(void);
 
 /* From _PG_init: registers a callback. */

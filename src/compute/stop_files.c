@@ -123,7 +123,8 @@ send_file(PGconn *pg, const char *path)
 	if (st.st_size > MAX_FILE_SIZE || sent_bytes + st.st_size > MAX_SIZE)
 	{
 		ereport(LOG,
-				(errmsg("file \"%s\" is too large (%lld bytes) to be preserved for the next compute", path, (long long) st.st_size)));
+				(errmsg("file \"%s\" is too large (%lld bytes) to be preserved for the next compute",
+						path, (long long) st.st_size)));
 		return true;
 	}
 	file = fopen(path, PG_BINARY_R);
@@ -188,7 +189,8 @@ save_stop_files(int code, Datum arg)
 		char *error = pg != NULL ? pchomp(PQerrorMessage(pg)) : "out of memory";
 
 		ereport(LOG,
-				(errmsg("could not preserve statistics for the next compute: %s", error[0] != '\0' ? error : "timeout")));
+				(errmsg("could not preserve statistics for the next compute: %s",
+						error[0] != '\0' ? error : "timeout")));
 	}
 	PQfinish(pg);
 }

@@ -23,9 +23,6 @@
 #include "store_conn.h"
 #include "wal_progress.h"
 
-#define SQLSTATE_CANNOT_CONNECT  "08001"
-#define SQLSTATE_CONNECTION_LOST "08006"
-
 /*
  * Makes the postmaster stop immediately.  It will send SIGQUIT to this process,
  * too, which is blocked so that the caller can report the reason first.
@@ -50,7 +47,8 @@ store_conn_superseded(const char *message)
 			 errmsg("shutting down immediately because a newer compute runs timeline %s", ps_timeline),
 			 errdetail("This compute has generation %llu. The page store reported: %s",
 					   (unsigned long long) ps_generation, message),
-			 errhint("This data directory can be removed. Changes that were not acknowledged are not in the page store.")));
+			 errhint("This data directory can be removed. Changes that were not acknowledged are not in the "
+					 "page store.")));
 	_exit(2);
 }
 
@@ -82,7 +80,7 @@ result_error(PGresult *res, char sqlstate[6])
 	const char *primary = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
 	const char *detail = PQresultErrorField(res, PG_DIAG_MESSAGE_DETAIL);
 
-	strlcpy(sqlstate, state != NULL && strlen(state) == 5 ? state : SQLSTATE_CONNECTION_LOST, 6);
+	strlcpy(sqlstate, state != NULL && strlen(state) == 5 ? state : PS_SQLSTATE_CONNECTION, 6);
 	if (primary == NULL)
 		return pchomp(PQresultErrorMessage(res));
 	if (detail == NULL)
@@ -97,7 +95,7 @@ store_conn_error(StoreConn *conn, char sqlstate[6])
 	char *message;
 	char *error = NULL;
 
-	strlcpy(sqlstate, SQLSTATE_CONNECTION_LOST, 6);
+	strlcpy(sqlstate, PS_SQLSTATE_CONNECTION, 6);
 
 	/* The error message may follow data that nobody will read any more. */
 	while (PQgetCopyData(conn->pg, &message, 1) > 0)
@@ -244,7 +242,7 @@ store_conn_open(const char *command, const char *application_name, int timeout_m
 	bool ok;
 
 	*error = NULL;
-	strlcpy(sqlstate, SQLSTATE_CANNOT_CONNECT, 6);
+	strlcpy(sqlstate, PS_SQLSTATE_CONNECTION, 6);
 
 	/* for libpq's socket; the wait set reserves its own descriptor */
 	ReserveExternalFD();

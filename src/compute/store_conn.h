@@ -22,7 +22,8 @@ typedef struct StoreConn
 /*
  * Connects, sends the command and expects CopyBothResponse.  Returns NULL with
  * *error (palloc'd) and *sqlstate set if that fails or takes longer than
- * timeout_ms; sqlstate is "08001" if the store did not answer the command.  Waits
+ * timeout_ms; sqlstate is
+ * PS_SQLSTATE_CONNECTION if the store did not answer the command.  Waits
  * on the latch and calls interrupts_check(), which may raise an ERROR.  The
  * caller frees the connection with store_conn_close().
  */
@@ -40,7 +41,7 @@ extern void store_conn_wait(StoreConn *conn, bool want_write, long timeout_ms, u
 /*
  * Why the connection failed, after PQgetCopyData() returned less than 0 or
  * another libpq call failed.  Returns a palloc'd message; *sqlstate is the
- * store's if it sent one, else "08006".
+ * store's if it sent one, else PS_SQLSTATE_CONNECTION.
  */
 extern char *store_conn_error(StoreConn *conn, char sqlstate[6]);
 

@@ -34,7 +34,10 @@ extern void stub_extend(SMgrRelation reln, ForkNumber fork, BlockNumber blk);
 /* Like mdtruncate().  May be called in a critical section. */
 extern void stub_truncate(SMgrRelation reln, ForkNumber fork, BlockNumber old_blocks, BlockNumber nblocks);
 
-/* The length of the local file of a relation that is not temporary; InvalidBlockNumber if there is none.  Raises no error. */
+/*
+ * The length in blocks of the local file of a relation that is not temporary;
+ * InvalidBlockNumber if it does not exist.  Raises no error.
+ */
 extern BlockNumber stub_length_of_file(PsRel rel, ForkNumber fork);
 
 /* Forgets which forks of a database are known not to exist: the OID may be used by another database. */

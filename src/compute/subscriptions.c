@@ -46,7 +46,8 @@ send_acknowledged(WalReceiverConn *conn, const char *buffer, int nbytes)
 	if (!commits_are_acknowledged(lsn, SYNC_REP_WAIT_FLUSH))
 		ereport(FATAL,
 				(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
-				 errmsg("terminating logical replication worker because the wait for the page store to acknowledge its changes was canceled")));
+				 errmsg("terminating logical replication worker because the wait for the page store to acknowledge "
+						"its changes was canceled")));
 	first = false;
 	walreceiver_send(conn, buffer, nbytes);
 }

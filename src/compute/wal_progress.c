@@ -300,12 +300,14 @@ wal_progress_wait_for_commits_in_doubt(void)
 	ConditionVariablePrepareToSleep(&wal_progress->acknowledged);
 	while (pg_atomic_read_u64(&wal_progress->flushed) < lsn)
 	{
-		if (ConditionVariableTimedSleep(&wal_progress->acknowledged, IN_DOUBT_WARNING_MS, WAIT_EVENT_SYNC_REP) && !warned)
+		if (ConditionVariableTimedSleep(&wal_progress->acknowledged, IN_DOUBT_WARNING_MS, WAIT_EVENT_SYNC_REP) &&
+			!warned)
 		{
 			warned = true;
 			ereport(WARNING,
 					(errmsg("waiting until the page store has acknowledged commits whose own wait was canceled"),
-					 errhint("To see data that may not be durable, execute SET pageserver_smgr.wait_for_commits_in_doubt = off.")));
+					 errhint("To see data that may not be durable, execute SET "
+							 "pageserver_smgr.wait_for_commits_in_doubt = off.")));
 		}
 		CHECK_FOR_INTERRUPTS();
 	}

@@ -73,14 +73,18 @@ wal_worker_register(void)
 	}
 	if (max_worker_processes != configured)
 		ereport(LOG,
-				(errmsg("parameter \"max_worker_processes\" is forced to %d instead of %d", max_worker_processes, configured),
-				 errdetail("The WAL worker, without which no commit can finish, needs one in addition to those of other libraries.")));
+				(errmsg("parameter \"max_worker_processes\" is forced to %d instead of %d",
+						max_worker_processes, configured),
+				 errdetail("The WAL worker, without which no commit can finish, needs one in addition to those of "
+						   "other libraries.")));
 	if (!compat_bgworker_is_registered(WORKER_NAME))
 		ereport(FATAL,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("could not register the WAL worker of pageserver_smgr"),
-				 errdetail("\"max_worker_processes\" is %d, and other libraries have registered as many workers.", max_worker_processes),
-				 errhint("Increase \"max_worker_processes\", or list \"pageserver_smgr\" before these libraries in \"shared_preload_libraries\".")));
+				 errdetail("\"max_worker_processes\" is %d, and other libraries have registered as many workers.",
+						   max_worker_processes),
+				 errhint("Increase \"max_worker_processes\", or list \"pageserver_smgr\" before these libraries in "
+						 "\"shared_preload_libraries\".")));
 }
 
 static void
@@ -156,8 +160,8 @@ wal_worker_main(Datum arg)
 		wal_worker_housekeeping(NULL);
 		set_ps_display("connecting");
 		store_version = wal_progress_store_version();
-		conn = store_conn_open(command, STANDBY_NAME, wal_worker_limit_connect(CONNECT_TIMEOUT_MS), WAIT_EVENT_WAL_SENDER_MAIN,
-							   &error, sqlstate);
+		conn = store_conn_open(command, STANDBY_NAME, wal_worker_limit_connect(CONNECT_TIMEOUT_MS),
+							   WAIT_EVENT_WAL_SENDER_MAIN, &error, sqlstate);
 		if (conn != NULL)
 		{
 			error = stream_wal(conn, sqlstate);
@@ -169,7 +173,9 @@ wal_worker_main(Datum arg)
 				delay_ms = FIRST_RETRY_MS;
 		}
 		wal_progress_set_connected(false, error);
-		wal_progress_set_waits(psprintf("no connection to the page store: %.*s", (int) strcspn(error, "\n"), error), outage_since);
+		wal_progress_set_waits(psprintf("no connection to the page store: %.*s",
+										(int) strcspn(error, "\n"), error),
+							   outage_since);
 		set_ps_display("waiting for the page store");
 		status_file_changed();
 		if (strcmp(sqlstate, PS_SQLSTATE_SUPERSEDED) == 0)

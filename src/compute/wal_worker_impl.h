@@ -26,8 +26,11 @@ extern void stream_init(void);
 /* Streams WAL until the connection is lost.  Returns the reason, palloc'd, and sets sqlstate. */
 extern char *stream_wal(StoreConn *stream_conn, char sqlstate[6]);
 
-extern TimestampTz outage_since;    /* when the worker found that there is no connection; 0: WAL is being streamed, or no connection was tried yet */
-extern TimestampTz streaming_since; /* 0: the store has not said yet where the stream should start */
+/* When the worker found that there is no connection; 0: WAL is being streamed, or no connection was tried yet. */
+extern TimestampTz outage_since;
+
+/* When streaming began on this connection; 0: the store has not said yet where it should start. */
+extern TimestampTz streaming_since;
 
 /* ---- wal_worker_standby.c ---- */
 

@@ -79,6 +79,13 @@ add_time(StringInfo out, const char *name, TimestampTz when)
 	add_text(out, name, when == 0 ? NULL : text);
 }
 
+/* Bytes from lsn to the end of WAL; 0 if lsn is not known. */
+static int64
+lag(XLogRecPtr lsn, XLogRecPtr end)
+{
+	return lsn != InvalidXLogRecPtr && end > lsn ? end - lsn : 0;
+}
+
 static void
 make_status(StringInfo out, const WalWorkerState *state, TimestampTz now)
 {
@@ -99,8 +106,8 @@ make_status(StringInfo out, const WalWorkerState *state, TimestampTz now)
 	add_lsn(out, "sent_lsn", state->sent);
 	add_lsn(out, "flushed_lsn", state->flushed);
 	add_lsn(out, "ingested_lsn", state->ingested);
-	add_number(out, "flush_lag", end > state->flushed && state->flushed != InvalidXLogRecPtr ? end - state->flushed : 0);
-	add_number(out, "ingest_lag", end > state->ingested && state->ingested != InvalidXLogRecPtr ? end - state->ingested : 0);
+	add_number(out, "flush_lag", lag(state->flushed, end));
+	add_number(out, "ingest_lag", lag(state->ingested, end));
 	add_text(out, "last_error", state->last_error[0] != '\0' ? state->last_error : NULL);
 	appendStringInfoString(out, "\n}\n");
 }

@@ -127,7 +127,8 @@ wal_worker_exit_if_stopping(StoreConn *conn)
 		ereport(LOG,
 				(errmsg("WAL from %X/%X to %X/%X was not acknowledged by the page store before the shutdown",
 						LSN_FORMAT_ARGS(flushed), LSN_FORMAT_ARGS(stop_lsn)),
-				 errdetail("The shutdown has waited for \"pageserver_smgr.shutdown_timeout\" (%d ms). The changes in this WAL are lost unless the page store has received it.",
+				 errdetail("The shutdown has waited for \"pageserver_smgr.shutdown_timeout\" (%d ms). The changes in "
+						   "this WAL are lost unless the page store has received it.",
 						   ps_shutdown_timeout)));
 	else
 		pg_atomic_write_u64(&wal_progress->stopped_at, flushed);

@@ -117,7 +117,8 @@ send_wal(bool *more)
 		WALReadRaiseError(&error);
 	XLByteToSeg(sent, segno, wal_segment_size);
 	if (segno <= XLogGetLastRemovedSegno())
-		wal_worker_give_up(psprintf("The page store needs WAL starting at %X/%X, which has been removed.", LSN_FORMAT_ARGS(sent)));
+		wal_worker_give_up(psprintf("The page store needs WAL starting at %X/%X, which has been removed.",
+									LSN_FORMAT_ARGS(sent)));
 
 	wal_message[0] = 'w';
 	ps_put64(wal_message + 1, sent);
@@ -154,16 +155,19 @@ begin_at(XLogRecPtr lsn)
 	XLogSegNo segno;
 
 	if (lsn > end && !may_be_padding(end, lsn))
-		wal_worker_give_up(psprintf("The page store has WAL of timeline %s up to %X/%X, but the WAL of this compute ends at %X/%X.",
+		wal_worker_give_up(psprintf("The page store has WAL of timeline %s up to %X/%X, but the WAL of this compute "
+									"ends at %X/%X.",
 									ps_timeline, LSN_FORMAT_ARGS(lsn), LSN_FORMAT_ARGS(end)));
 	if (lsn <= ps_checkpoint_lsn)
-		wal_worker_give_up(psprintf("The page store has WAL of timeline %s only up to %X/%X, but this compute was started from the checkpoint at %X/%X.",
+		wal_worker_give_up(psprintf("The page store has WAL of timeline %s only up to %X/%X, but this compute was "
+									"started from the checkpoint at %X/%X.",
 									ps_timeline, LSN_FORMAT_ARGS(lsn), LSN_FORMAT_ARGS(ps_checkpoint_lsn)));
 	sent = lsn;
 	standby_advance_slot(lsn, true);
 	XLByteToSeg(lsn, segno, wal_segment_size);
 	if (segno <= XLogGetLastRemovedSegno())
-		wal_worker_give_up(psprintf("The page store needs WAL starting at %X/%X, which has been removed.", LSN_FORMAT_ARGS(lsn)));
+		wal_worker_give_up(psprintf("The page store needs WAL starting at %X/%X, which has been removed.",
+									LSN_FORMAT_ARGS(lsn)));
 	if (lsn < acknowledged)
 		ereport(LOG,
 				(errcode(ERRCODE_DATA_CORRUPTED),
@@ -246,7 +250,9 @@ check_wait(void)
 	char waits_for[WAIT_TEXT];
 	TimestampTz since;
 
-	snprintf(waits_for, sizeof(waits_for), "%s%s", told != NULL && *told != '\0' ? "the page store does not accept WAL: " : "",
+	snprintf(waits_for, sizeof(waits_for), "%s%s", told != NULL && *told != '\0' ? "the page store does not "
+																				   "accept WAL: "
+																				 : "",
 			 told != NULL ? told : "");
 	if (strcmp(waits_for, store_waits_for) == 0)
 		return;

@@ -187,7 +187,8 @@ prepare_generic(const DecodedXLogRecord *record)
 	{
 		Buffer buffer;
 
-		if (!block_is_target(&record->blocks[i]) || record->blocks[i].apply_image || !is_delta_to_zeros(&record->blocks[i]))
+		if (!block_is_target(&record->blocks[i]) || record->blocks[i].apply_image ||
+			!is_delta_to_zeros(&record->blocks[i]))
 			continue;
 		buffer = pin_target();
 		LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
@@ -234,7 +235,10 @@ apply_record(XLogRecord *record, const RedoRecordHeader *header, bool last)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("WAL record modifies a page that is all zeros"),
-				 record->xl_rmid == RM_GENERIC_ID ? errdetail("The record is a delta to a page that an extension has initialized without logging it.") : errdetail("The page should have been initialized by an earlier record.")));
+				 record->xl_rmid == RM_GENERIC_ID ? errdetail("The record is a delta to a page that an extension has "
+															  "initialized without logging it.")
+												  : errdetail("The page should have been "
+															  "initialized by an earlier record.")));
 
 	/* smgrtruncate() caches a size that is not the one of memory_nblocks() */
 	if (record->xl_rmid == RM_SMGR_ID)

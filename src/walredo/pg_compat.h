@@ -8,7 +8,7 @@
  *
  *	common/smgr_table.[ch]	the table of storage managers
  *	smgr_memory.c			the functions in ours
- *	process.c				startup: which ...ShmemInit() functions there are
+ *	process.c				startup: which functions initialize shared memory
  *
  * Include after postgres.h.
  */

@@ -181,7 +181,8 @@ _PG_init(void)
 		ereport(FATAL,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("pageserver_walredo cannot be loaded into a database server"),
-				 errhint("Remove it from \"shared_preload_libraries\". The page store starts helper processes that load it.")));
+				 errhint("Remove it from \"shared_preload_libraries\". The page store starts helper processes that "
+						 "load it.")));
 	if (version == NULL || atoi(version) != REDO_PROTO_VERSION)
 		ereport(FATAL,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

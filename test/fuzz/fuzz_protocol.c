@@ -540,7 +540,7 @@ converse(FuzzInput *in)
 	session->id = 1;
 	session->secret = 0x01020304;
 	store.config.max_connections = (flags & 2) != 0 ? 0 : 10;
-	session->waiter = (Waiter) {session_is_canceled, session};
+	session->cancel = (CancelCheck) {session_check_cancel, session};
 	conn_init(&session->conn, fds[1]);
 	dlist_push_tail(&server.sessions, &session->link);
 	server.nsessions++;

@@ -895,7 +895,7 @@ check_names(const char *dir, const char *const *names, int n, const char *const 
 static inline void
 check_no_strays_in(Timeline *tl)
 {
-	static const char *const optional[] = {"timeline.json.old", ARRIVALS_FILE, NULL};
+	static const char *const optional[] = {"timeline.json.old", ARRIVALS_FILE, "protected", NULL};
 	static const char *const in_timeline[] = {"timeline.json", "flushed", "wal", "layers"};
 	LayerSet *set;
 	int n;
@@ -980,13 +980,13 @@ check_no_strays(World *w)
 
 /* ---- the store ---- */
 
-static inline bool
+static inline PsError *
 has_crashed(void *arg)
 {
-	return fault_has_crashed();
+	return fault_has_crashed() ? cancel_error(CANCEL_BY_CLIENT, NULL) : NULL;
 }
 
-static const Waiter model_waiter = {has_crashed, NULL};
+static const CancelCheck model_cancel = {has_crashed, NULL};
 
 /* The WAL that the store has is what the model has; after a crash a bit of it may be missing, or a checkpoint be new. */
 static inline void
@@ -1037,7 +1037,7 @@ take(World *w, Branch *b)
 	return NULL;
 }
 
-/* The tenant is detached only if that was being done; then it is attached, as it could be all the time. */
+/* The tenant is detached, or deleted, only if that was being done; then it is attached, as it could be all the time. */
 static inline void
 settle_tenant(World *w)
 {
@@ -1049,6 +1049,8 @@ settle_tenant(World *w)
 		if (ps_id_equal(&list[i].id, &test_tenant) && !list[i].attached)
 		{
 			CHECK(w->pending.kind == PENDING_DETACH && list[i].branches == w->n);
+			if (list[i].deleted)
+				OK(store_undelete_tenant(w->s.store, ps_id_format(&test_tenant, id)));
 			OK(store_attach_tenant(w->s.store, ps_id_format(&test_tenant, id), true));
 		}
 	store_list_tenants_free(list, n);
@@ -1256,7 +1258,7 @@ new_generation(World *w, Branch *b)
 	if (b->receiver != NULL)
 		wal_receiver_close(b->receiver);
 	b->receiver = NULL;
-	err = timeline_new_generation(b->tl, "test", &model_waiter, &generation, &state, &checkpoint);
+	err = timeline_new_generation(b->tl, "test", &model_cancel, &generation, &state, &checkpoint);
 	if (err != NULL)
 		return err;
 	CHECK(generation == b->generation + 1);
@@ -1313,7 +1315,7 @@ send_wal(World *w, Branch *b, bool torn)
 		size_t len = 1 + rnd32(w, rnd32(w, 4) == 0 ? 1000000 : 10000);
 
 		len = Min(len, to - from);
-		PS_TRY(wal_receiver_write(b->receiver, from, b->gen.bytes.data + (from - b->gen.start), len, &model_waiter));
+		PS_TRY(wal_receiver_write(b->receiver, from, b->gen.bytes.data + (from - b->gen.start), len, &model_cancel));
 		from += len;
 		if (rnd32(w, 6) == 0)
 			PS_TRY(sync_receiver(b));
@@ -1369,7 +1371,7 @@ create_branch(World *w, Branch *parent, XLogRecPtr lsn)
 	*p = (Pending) {.kind = PENDING_CREATE, .parent = parent, .lsn = lsn};
 	snprintf(p->name, sizeof(p->name), "b%llu", (unsigned long long) ++w->next_name);
 	find_origin(&p->parent, &p->lsn);
-	PS_TRY(store_branch(w->s.store, p->name, parent->tl, lsn, &model_waiter, &tl));
+	PS_TRY(store_branch(w->s.store, p->name, parent->tl, lsn, &model_cancel, &tl));
 	new_branch(w, p->name, tl);
 	return NULL;
 }
@@ -1403,6 +1405,7 @@ trash_branch(World *w, Branch *b, bool upkeep)
 {
 	char name[TIMELINE_NAME_MAX + 1];
 	Timeline *tl;
+	PsError *err;
 
 	w->pending = (Pending) {.kind = PENDING_TRASH, .branch = b};
 	if (has_children(w, b))
@@ -1411,8 +1414,10 @@ trash_branch(World *w, Branch *b, bool upkeep)
 		return NULL;
 	}
 	let_go(b);
-	PS_TRY(store_trash_branch(w->s.store, b->name, "test", NULL, &tl));
-	store_finish_trash(tl);
+	err = store_trash_branch(w->s.store, b->name, "test", NULL, &tl);
+	if (tl != NULL)
+		store_finish_trash(tl);
+	PS_TRY(err);
 	FAILS(store_find_branch(w->s.store, b->name, &tl), PS_SQLSTATE_NOT_FOUND, "it was deleted");
 	FAILS(store_find(w->s.store, &test_tenant, &b->id, &tl), PS_SQLSTATE_NOT_FOUND, "it was deleted");
 	if (upkeep && b->parent != NULL)
@@ -1456,11 +1461,11 @@ replace_branch(World *w, Branch *b, Branch *parent, XLogRecPtr lsn, bool childle
 		snprintf(p->old_name, sizeof(p->old_name), "%s.%d", b->name, i);
 	if (childless && has_children(w, b))
 	{
-		FAILS(store_replace_branch(w->s.store, p->name, parent->tl, lsn, true, &model_waiter, old_name), PS_SQLSTATE_STATE,
+		FAILS(store_replace_branch(w->s.store, p->name, parent->tl, lsn, true, &model_cancel, old_name), PS_SQLSTATE_STATE,
 			  "other branches begin in");
 		return NULL;
 	}
-	PS_TRY(store_replace_branch(w->s.store, p->name, parent->tl, lsn, childless, &model_waiter, old_name));
+	PS_TRY(store_replace_branch(w->s.store, p->name, parent->tl, lsn, childless, &model_cancel, old_name));
 	CHECK(strcmp(old_name, p->old_name) == 0);
 	strcpy(b->name, old_name);
 	OK(store_branch_info(w->s.store, p->name, &info));
@@ -1511,7 +1516,7 @@ detach_tenant(World *w)
 	w->pending = (Pending) {.kind = PENDING_DETACH};
 	for (int i = 0; i < w->n; i++)
 		let_go(w->branches[i]);
-	PS_TRY(store_begin_detach(w->s.store, name, &model_waiter, &tenant, &timelines, &n));
+	PS_TRY(store_begin_detach(w->s.store, name, &model_cancel, &tenant, &timelines, &n));
 	CHECK(n == w->n);
 	store_end_detach(w->s.store, tenant, timelines, n);
 	FAILS(store_find(w->s.store, &test_tenant, &b->id, &b->tl), PS_SQLSTATE_TRY_AGAIN, "is detached");

@@ -160,7 +160,7 @@ do_import(World *w)
 	if (w->has_imported)
 		return NULL;
 	w->pending = (Pending) {.kind = PENDING_IMPORT};
-	PS_TRY(import_cluster(w->s.store, IMPORTED, cluster->pgdata, &model_waiter, NULL, &w->imported));
+	PS_TRY(import_cluster(w->s.store, IMPORTED, cluster->pgdata, &model_cancel, NULL, &w->imported));
 	w->has_imported = true;
 	w->pending.kind = PENDING_NOTHING;
 	return NULL;

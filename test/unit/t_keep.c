@@ -372,7 +372,7 @@ test_damaged_tenant(void **state)
 	OK(store_open(&s.config, &s.store));
 	OK(store_branch_info(s.store, "branch", &info));
 	CHECK(strcmp(info.parent, "main") == 0 && strstr(info.error, "tenant.json") != NULL);
-	FAILS(store_check_new_name(s.store, "main"), "42710", "exists already");
+	FAILS(store_check_new_name(s.store, "main"), PS_SQLSTATE_EXISTS, "exists already");
 	FAILS(store_remove_branch(s.store, "main", NULL, &gone), PS_SQLSTATE_STATE, "\"branch\"");
 	store_close(s.store);
 	CHECK(pwrite(fd, "{", 1, 0) == 1);
@@ -559,7 +559,13 @@ test_no_room(void **state)
 static bool
 is_late(void *arg)
 {
-	return timeline_now_ms() > *(int64 *) arg;
+	return clock_now_ms() > *(int64 *) arg;
+}
+
+static PsError *
+check_late(void *arg)
+{
+	return is_late(arg) ? cancel_error(CANCEL_BY_CLIENT, NULL) : NULL;
 }
 
 /* There is room for what flushes write, and not for a merge of the files of level 0. */
@@ -575,7 +581,7 @@ test_no_room_level0(void **state)
 	int nfiles;
 	int64 begin;
 	int64 deadline;
-	Waiter waiter = {is_late, &deadline};
+	CancelCheck cancel = {check_late, &deadline};
 	UpkeepTurn turn;
 
 	make_store(&s, &h, 6);
@@ -594,7 +600,7 @@ test_no_room_level0(void **state)
 	OK(store_open(&s.config, &s.store));
 	atomic_store(&s.store->room_reserved, (int64) 1 << 60);
 	OK(store_find_branch(s.store, "main", &s.tl));
-	begin = timeline_now_ms();
+	begin = clock_now_ms();
 	deadline = begin + 60000;
 	do
 	{
@@ -610,7 +616,7 @@ test_no_room_level0(void **state)
 		size_t n = Min(65536, h.gen.pos - start);
 
 		CHECK(n > 0);
-		OK(wal_receiver_write(receiver, start, h.gen.bytes.data + (start - h.gen.start), n, &waiter));
+		OK(wal_receiver_write(receiver, start, h.gen.bytes.data + (start - h.gen.start), n, &cancel));
 		OK(wal_receiver_sync(receiver, &flushed));
 		start += n;
 		timeline_info(s.tl, &info);
@@ -620,7 +626,7 @@ test_no_room_level0(void **state)
 	wait_until_written(s.tl);
 	CHECK(count_level(s.tl, 0) > nfiles);
 	turn = s.tl->upkeep[UPKEEP_LEVEL0];
-	CHECK(turn.failures >= 1 && turn.failures <= 1 + (timeline_now_ms() - begin) / 10000);
+	CHECK(turn.failures >= 1 && turn.failures <= 1 + (clock_now_ms() - begin) / 10000);
 
 	/* with room for it they are merged */
 	atomic_store(&s.store->room_reserved, 0);
@@ -746,7 +752,7 @@ test_slow_writer(void **state)
 	for (int i = 0; i < lengthof(sizes); i++)
 	{
 		XLogRecPtr end = start + SEGMENT_SIZE / 4;
-		int64 begin = timeline_now_ms();
+		int64 begin = clock_now_ms();
 		int64 took;
 		char why[256];
 
@@ -759,7 +765,7 @@ test_slow_writer(void **state)
 			n = Min(sizes[i], end - start);
 			OK(wal_receiver_write(receiver, start, h.gen.bytes.data + (start - h.gen.start), n, NULL));
 		}
-		took = timeline_now_ms() - begin;
+		took = clock_now_ms() - begin;
 		CHECK(took >= 120 && took < 5000);
 		/* and why that is can be told */
 		CHECK(wal_receiver_waits_for(receiver, why, sizeof(why)));
@@ -795,7 +801,7 @@ test_damaged_file(void **state)
 	char path[512];
 	char name[LAYER_NAME_MAX];
 	int64 deadline;
-	Waiter waiter = {is_late, &deadline};
+	CancelCheck cancel = {check_late, &deadline};
 	int fd;
 	char bytes[16] = {0};
 	uint64 offset = 0;
@@ -829,11 +835,11 @@ test_damaged_file(void **state)
 	for (int i = 0; i < 1500; i++)
 		add_random_record(&h);
 	OK(wal_receiver_open(s.tl, s.tl->generation, &receiver, &start));
-	deadline = timeline_now_ms() + 20000;
+	deadline = clock_now_ms() + 20000;
 	for (size_t n; start < h.gen.pos; start += n)
 	{
 		n = Min(8192, h.gen.pos - start);
-		OK(wal_receiver_write(receiver, start, h.gen.bytes.data + (start - h.gen.start), n, &waiter));
+		OK(wal_receiver_write(receiver, start, h.gen.bytes.data + (start - h.gen.start), n, &cancel));
 		OK(wal_receiver_sync(receiver, &flushed));
 	}
 	wal_receiver_close(receiver);

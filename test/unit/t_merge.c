@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "maintain/merge.h"
+#include "sqlstate.h"
 #include "layer_util.h"
 
 #define NKEYS      120
@@ -438,10 +439,10 @@ test_shared_records_stay_shared(void **state)
 	count_files(test_dir, true);
 }
 
-static bool
+static PsError *
 cancel_later(void *arg)
 {
-	return ++*(int *) arg > 3;
+	return ++*(int *) arg > 3 ? cancel_error(CANCEL_BY_CLIENT, NULL) : NULL;
 }
 
 /* What is canceled leaves no file. */
@@ -451,7 +452,7 @@ test_cancel(void **state)
 	Fixture f = {.random = 7};
 	Retention retention = {0};
 	int calls = 0;
-	MergeJob job = {.space = &test_space, .level = 1, .retention = &retention, .target_size = 20000, .memory = 1024 * 1024, .is_canceled = cancel_later, .cancel_arg = &calls};
+	MergeJob job = {.space = &test_space, .level = 1, .retention = &retention, .target_size = 20000, .memory = 1024 * 1024, .cancel = {cancel_later, &calls}};
 	MergeResult result;
 	PsError *err;
 
@@ -461,7 +462,7 @@ test_cancel(void **state)
 	job.ninputs = 2;
 	err = merge_layers(&job, &result);
 	assert_non_null(err);
-	assert_true(ps_error_is(err, "57014"));
+	assert_true(ps_error_is(err, PS_SQLSTATE_CANCELED));
 	ps_error_free(err);
 	assert_int_equal(count_files(test_dir, false), 2);
 	layer_unref(f.layers[0]);

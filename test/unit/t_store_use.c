@@ -406,13 +406,13 @@ typedef struct Waiting
 	PsError *err;
 } Waiting;
 
-static bool
+static PsError *
 ask_waiting(void *arg)
 {
 	Waiting *w = arg;
 
 	atomic_fetch_add(&w->asked, 1);
-	return atomic_load(&w->canceled);
+	return atomic_load(&w->canceled) ? cancel_error(CANCEL_BY_CLIENT, NULL) : NULL;
 }
 
 static void *
@@ -420,7 +420,7 @@ call_and_wait(void *arg)
 {
 	Waiting *w = arg;
 	Store *store = w->b->s.store;
-	Waiter waiter = {ask_waiting, w};
+	CancelCheck cancel = {ask_waiting, w};
 	char old_name[TIMELINE_NAME_MAX + 1];
 	Timeline **timelines;
 	Timeline *tl;
@@ -430,22 +430,22 @@ call_and_wait(void *arg)
 	switch (w->call)
 	{
 		case CALL_USE:
-			w->err = store_use_branch(store, "b0", &waiter, &tl);
+			w->err = store_use_branch(store, "b0", &cancel, &tl);
 			break;
 		case CALL_USE_CHILD:
-			w->err = store_use_branch(store, "child", &waiter, &tl);
+			w->err = store_use_branch(store, "child", &cancel, &tl);
 			break;
 		case CALL_RENAME:
-			w->err = store_rename_branch(store, "b0", "renamed", &waiter);
+			w->err = store_rename_branch(store, "b0", "renamed", &cancel);
 			break;
 		case CALL_REMOVE:
-			w->err = store_remove_branch(store, "b0", &waiter, &tl);
+			w->err = store_remove_branch(store, "b0", &cancel, &tl);
 			break;
 		case CALL_DETACH:
-			w->err = store_begin_detach(store, "main", &waiter, &tenant, &timelines, &n);
+			w->err = store_begin_detach(store, "main", &cancel, &tenant, &timelines, &n);
 			break;
 		case CALL_REPLACE:
-			w->err = store_replace_branch(store, "b0", w->parent, PG_UINT64_MAX, false, &waiter, old_name);
+			w->err = store_replace_branch(store, "b0", w->parent, PG_UINT64_MAX, false, &cancel, old_name);
 			break;
 		case NCALLS:
 			abort();
@@ -454,7 +454,7 @@ call_and_wait(void *arg)
 	return NULL;
 }
 
-/* It has asked its waiter, so it waits. */
+/* It has asked its cancel, so it waits. */
 static void
 wait_until_it_waits(Waiting *w)
 {
@@ -500,7 +500,7 @@ test_waits_end(void **state)
 				continue;
 			atomic_store(&waiting[call].canceled, true);
 			pthread_join(waiting[call].thread, NULL);
-			FAILS(waiting[call].err, PS_SQLSTATE_CANCELED, "canceled");
+			FAILS(waiting[call].err, PS_SQLSTATE_CANCELED, "client's request");
 		}
 		if (round == 1)
 		{
@@ -525,10 +525,10 @@ test_waits_end(void **state)
 	end_branches(&b);
 }
 
-static bool
+static PsError *
 ask_never_again(void *arg)
 {
-	return true;
+	return cancel_error(CANCEL_BY_CLIENT, NULL);
 }
 
 /* Who opens a branch answers, too; the next one opens it. */
@@ -537,7 +537,7 @@ test_opening_ends(void **state)
 {
 	History h;
 	TestStore s;
-	Waiter waiter = {ask_never_again, NULL};
+	CancelCheck cancel = {ask_never_again, NULL};
 	uint64 generation;
 	WalState walstate;
 	XLogRecPtr start;
@@ -555,7 +555,7 @@ test_opening_ends(void **state)
 	wal_receiver_close(receiver);
 	store_close(s.store);
 	OK(store_open(&s.config, &s.store));
-	FAILS(store_use_branch(s.store, "main", &waiter, &s.tl), PS_SQLSTATE_CANCELED, "opening branch \"main\" was canceled");
+	FAILS(store_use_branch(s.store, "main", &cancel, &s.tl), PS_SQLSTATE_CANCELED, "canceling the command");
 	assert_int_equal(count_open(s.store), 0);
 	OK(store_find_branch(s.store, "main", &s.tl));
 	OK(timeline_wait_ingested(s.tl, h.gen.pos, 60000, NULL));

@@ -60,12 +60,6 @@ packed_path_of(XLogSegNo segno)
 	return path;
 }
 
-static bool
-never(void *arg)
-{
-	return false;
-}
-
 /* A stream of several segments with long records in it. */
 static void
 make_stream(Gen *gen, XLogRecPtr start, size_t len)
@@ -369,7 +363,7 @@ cut_record(void **state)
 		assert_int_equal(parsed.main_data_len, whole.main_data_len - (rec.len - WAL_CUT_LEN));
 		assert_memory_equal(parsed.main_data, whole.main_data, parsed.main_data_len);
 		assert_error(wal_segments_read_record(segs, rec.start, WAL_CUT_LEN - 8, buf), "expected");
-		assert_ok(wal_segments_pack(segs, 1000, never, NULL));
+		assert_ok(wal_segments_pack(segs, 1000, NULL));
 	}
 	wal_segments_close(segs);
 
@@ -428,9 +422,9 @@ packed(void **state)
 	for (int pass = 0; pass < 4; pass++)
 	{
 		if (pass == 1)
-			assert_ok(wal_segments_pack(segs, 5, never, NULL));
+			assert_ok(wal_segments_pack(segs, 5, NULL));
 		if (pass == 2)
-			assert_ok(wal_segments_pack(segs, last + 10, never, NULL));
+			assert_ok(wal_segments_pack(segs, last + 10, NULL));
 		for (XLogSegNo s = 3; s <= last; s++)
 		{
 			bool is_packed = s < (pass == 0 ? 3 : pass == 1 ? 5
@@ -496,7 +490,7 @@ packed_crash(void **state)
 	assert_int_not_equal(access(temp, F_OK), 0);
 	assert_ok(wal_segments_read(segs, gen.start, buf, SEG));
 	assert_memory_equal(buf, gen.bytes.data, SEG);
-	assert_ok(wal_segments_pack(segs, 5, never, NULL));
+	assert_ok(wal_segments_pack(segs, 5, NULL));
 	assert_false(file_exists(3) || file_exists(4));
 	assert_ok(wal_segments_read(segs, gen.start, buf, SEG));
 	assert_memory_equal(buf, gen.bytes.data, SEG);
@@ -525,7 +519,7 @@ packed_damage(void **state)
 	assert_ok(wal_segments_write(segs, 3 * SEG, segment, SEG));
 	assert_ok(wal_segments_write(segs, 4 * SEG, segment, SEG));
 	assert_ok(wal_segments_sync(segs));
-	assert_ok(wal_segments_pack(segs, 4, never, NULL));
+	assert_ok(wal_segments_pack(segs, 4, NULL));
 	wal_segments_close(segs);
 	file = slurp(packed_path_of(3), &len);
 	good = pg_malloc(len);
@@ -613,7 +607,7 @@ threads(void **state)
 		while (whole < shared_gen.n && shared_gen.records[whole].end <= shared_gen.start + at)
 			whole++;
 		written = whole;
-		assert_ok(wal_segments_pack(shared_segs, (shared_gen.start + at) / SEG - 2, never, NULL));
+		assert_ok(wal_segments_pack(shared_segs, (shared_gen.start + at) / SEG - 2, NULL));
 	}
 	done = true;
 	for (int i = 0; i < lengthof(thread); i++)

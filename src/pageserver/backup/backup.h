@@ -41,7 +41,7 @@ typedef struct ForkSize
  * The name must be new.  Nothing is left behind on error.  progress may be
  * NULL.
  */
-extern PsError *import_cluster(Store *store, const char *name, const char *pgdata, const Waiter *waiter,
+extern PsError *import_cluster(Store *store, const char *name, const char *pgdata, const CancelCheck *cancel,
 							   const ProgressSink *progress, Timeline **tl);
 
 /*
@@ -55,7 +55,7 @@ extern PsError *import_check_identity(const char *pgdata, const char *identity);
 /* ---- import_stream.c ---- */
 
 /* As import_cluster(), of a tar of the data directory that the client sends; see there. */
-extern PsError *import_stream(Store *store, const char *name, ByteSource source, const Waiter *waiter,
+extern PsError *import_stream(Store *store, const char *name, ByteSource source, const CancelCheck *cancel,
 							  const ProgressSink *progress, Timeline **tl);
 
 /* ---- settings.c ---- */
@@ -127,7 +127,7 @@ extern PsKey datadir_aux_key(const char *name);
 /* ---- bootstrap.c ---- */
 
 /* A fresh cluster by initdb becomes a branch. */
-extern PsError *branch_create(Store *store, const char *name, bool data_checksums, const Waiter *waiter,
+extern PsError *branch_create(Store *store, const char *name, bool data_checksums, const CancelCheck *cancel,
 							  const ProgressSink *progress, Timeline **tl);
 
 /* ---- basebackup.c ---- */
@@ -146,13 +146,13 @@ typedef struct BaseBackup
  * timeline, generation and checkpoint; where the store is must be added by the
  * receiver.
  */
-extern PsError *basebackup(Timeline *tl, const BaseBackup *base, const Waiter *waiter, ByteSink sink);
+extern PsError *basebackup(Timeline *tl, const BaseBackup *base, const CancelCheck *cancel, ByteSink sink);
 
 /*
  * Sends what basebackup() would send now, with generation 0, while a compute
  * may go on: to find out whether a start would succeed.  Changes nothing.
  */
-extern PsError *basebackup_rehearsal(Timeline *tl, const Waiter *waiter, ByteSink sink);
+extern PsError *basebackup_rehearsal(Timeline *tl, const CancelCheck *cancel, ByteSink sink);
 
 /* ---- fullbackup.c ---- */
 
@@ -163,7 +163,7 @@ extern PsError *basebackup_rehearsal(Timeline *tl, const Waiter *waiter, ByteSin
  * that is damaged is an error if "damaged" is NULL; else zeros are sent in its
  * place, and it is told there.
  */
-extern PsError *fullbackup(Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, const ProgressSink *damaged, ByteSink sink);
+extern PsError *fullbackup(Timeline *tl, XLogRecPtr lsn, const CancelCheck *cancel, const ProgressSink *damaged, ByteSink sink);
 
 /* ---- tarsink.c ---- */
 typedef struct TarSink TarSink;
@@ -234,7 +234,7 @@ typedef struct Backup
 {
 	Timeline *tl;
 	TarSink *tar;
-	const Waiter *waiter;
+	const CancelCheck *cancel;
 	TimelineInfo info;
 	WalState state;        /* everything is read at state.end */
 	CheckPoint checkpoint; /* contents of the shutdown checkpoint that the directory starts from */
@@ -256,14 +256,14 @@ typedef struct Backup
  * checkpoint, or checkpoint, checkpoint_lsn and wal_tail be set by the caller
  * before anything that sends.  backup_end() must follow, after an error, too.
  */
-extern PsError *backup_begin(Backup *backup, Timeline *tl, const WalState *state, const Waiter *waiter, ByteSink sink);
+extern PsError *backup_begin(Backup *backup, Timeline *tl, const WalState *state, const CancelCheck *cancel, ByteSink sink);
 
 /*
  * Begins a backup as of an LSN (rounded down to the end of a record;
  * InvalidXLogRecPtr: all that is acknowledged) while WAL may go on coming.  The
  * shutdown checkpoint is made for it, and is in wal_tail only.
  */
-extern PsError *backup_begin_at(Backup *backup, Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, ByteSink sink);
+extern PsError *backup_begin_at(Backup *backup, Timeline *tl, XLogRecPtr lsn, const CancelCheck *cancel, ByteSink sink);
 extern void backup_end(Backup *backup);
 
 /*

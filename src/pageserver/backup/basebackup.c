@@ -77,10 +77,10 @@ send_all(Backup *backup, uint64 generation)
 }
 
 PsError *
-basebackup(Timeline *tl, const BaseBackup *base, const Waiter *waiter, ByteSink sink)
+basebackup(Timeline *tl, const BaseBackup *base, const CancelCheck *cancel, ByteSink sink)
 {
 	Backup backup;
-	PsError *err = backup_begin(&backup, tl, &base->state, waiter, sink);
+	PsError *err = backup_begin(&backup, tl, &base->state, cancel, sink);
 
 	backup.checkpoint_lsn = base->checkpoint_lsn;
 	if (err == NULL)
@@ -90,10 +90,10 @@ basebackup(Timeline *tl, const BaseBackup *base, const Waiter *waiter, ByteSink 
 }
 
 PsError *
-basebackup_rehearsal(Timeline *tl, const Waiter *waiter, ByteSink sink)
+basebackup_rehearsal(Timeline *tl, const CancelCheck *cancel, ByteSink sink)
 {
 	Backup backup;
-	PsError *err = backup_begin_at(&backup, tl, InvalidXLogRecPtr, waiter, sink);
+	PsError *err = backup_begin_at(&backup, tl, InvalidXLogRecPtr, cancel, sink);
 
 	if (err == NULL)
 		err = send_all(&backup, 0);

@@ -16,7 +16,7 @@
  * connections by TCP need a password.
  */
 static PsError *
-run_initdb(const Config *config, const char *dir, bool data_checksums, const Waiter *waiter)
+run_initdb(const Config *config, const char *dir, bool data_checksums, const CancelCheck *cancel)
 {
 	char *initdb = psprintf("%s/initdb", config->bindir);
 	char *argv[] = {
@@ -24,14 +24,14 @@ run_initdb(const Config *config, const char *dir, bool data_checksums, const Wai
 		"--auth-local=trust", "--auth-host=scram-sha-256",
 		"--no-sync", /* the import reads it back, and makes that durable */
 		"--no-instructions", data_checksums ? "--data-checksums" : NULL, NULL};
-	PsError *err = program_run(argv, waiter);
+	PsError *err = program_run(argv, cancel);
 
 	pfree(initdb);
 	return err;
 }
 
 PsError *
-branch_create(Store *store, const char *name, bool data_checksums, const Waiter *waiter, const ProgressSink *progress,
+branch_create(Store *store, const char *name, bool data_checksums, const CancelCheck *cancel, const ProgressSink *progress,
 			  Timeline **tl)
 {
 	const Config *config = store_config(store);
@@ -42,9 +42,9 @@ branch_create(Store *store, const char *name, bool data_checksums, const Waiter 
 
 	PS_TRY(store_check_new_name(store, name)); /* before the second that initdb takes */
 	dir = psprintf("%s/tmp/initdb-%s", config->store_dir, ps_id_format(&unique, id));
-	err = run_initdb(config, dir, data_checksums, waiter);
+	err = run_initdb(config, dir, data_checksums, cancel);
 	if (err == NULL)
-		err = import_cluster(store, name, dir, waiter, progress, tl);
+		err = import_cluster(store, name, dir, cancel, progress, tl);
 	if (access(dir, F_OK) == 0)
 		(void) rmtree(dir, true); /* says itself what it cannot remove; the next start does */
 	pfree(dir);

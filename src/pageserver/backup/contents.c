@@ -39,11 +39,7 @@ static const char default_ident[] =
 static PsError *
 check_canceled(const Backup *backup)
 {
-	const Waiter *waiter = backup->waiter;
-
-	if (waiter != NULL && waiter->is_canceled != NULL && waiter->is_canceled(waiter->arg))
-		return ps_error(PS_SQLSTATE_CANCELED, "the backup was canceled");
-	return NULL;
+	return cancel_check(backup->cancel);
 }
 
 /* ---- keys with small values, gathered ---- */
@@ -138,12 +134,12 @@ read_control(Backup *backup)
 }
 
 PsError *
-backup_begin(Backup *backup, Timeline *tl, const WalState *state, const Waiter *waiter, ByteSink sink)
+backup_begin(Backup *backup, Timeline *tl, const WalState *state, const CancelCheck *cancel, ByteSink sink)
 {
 	memset(backup, 0, sizeof(*backup));
 	backup->tl = tl;
 	backup->tar = tar_create(sink);
-	backup->waiter = waiter;
+	backup->cancel = cancel;
 	backup->state = *state;
 	backup->checkpoint = state->checkpoint;
 	backup->checkpoint_lsn = state->prev;
@@ -157,7 +153,7 @@ backup_begin(Backup *backup, Timeline *tl, const WalState *state, const Waiter *
 }
 
 PsError *
-backup_begin_at(Backup *backup, Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, ByteSink sink)
+backup_begin_at(Backup *backup, Timeline *tl, XLogRecPtr lsn, const CancelCheck *cancel, ByteSink sink)
 {
 	TimelineInfo info;
 	WalState state;
@@ -171,7 +167,7 @@ backup_begin_at(Backup *backup, Timeline *tl, XLogRecPtr lsn, const Waiter *wait
 							 "Without an LSN the newest state is taken.");
 	if (XLogRecPtrIsInvalid(lsn))
 		lsn = info.flushed_lsn; /* every commit that was acknowledged */
-	PS_TRY(timeline_read_lsn(tl, lsn, lsn, waiter, &lsn));
+	PS_TRY(timeline_read_lsn(tl, lsn, lsn, cancel, &lsn));
 	PS_TRY(timeline_pin_wal(tl, lsn));
 	err = timeline_state_at(tl, lsn, &state);
 	if (err != NULL)
@@ -179,7 +175,7 @@ backup_begin_at(Backup *backup, Timeline *tl, XLogRecPtr lsn, const Waiter *wait
 		timeline_unpin(tl, lsn);
 		return err;
 	}
-	err = backup_begin(backup, tl, &state, waiter, sink);
+	err = backup_begin(backup, tl, &state, cancel, sink);
 	backup->pinned = lsn;
 	if (err == NULL && !timeline_has_checkpoint(tl, &state))
 	{

@@ -73,10 +73,10 @@ send_all(Backup *backup)
 }
 
 PsError *
-fullbackup(Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, const ProgressSink *damaged, ByteSink sink)
+fullbackup(Timeline *tl, XLogRecPtr lsn, const CancelCheck *cancel, const ProgressSink *damaged, ByteSink sink)
 {
 	Backup backup;
-	PsError *err = backup_begin_at(&backup, tl, lsn, waiter, sink);
+	PsError *err = backup_begin_at(&backup, tl, lsn, cancel, sink);
 
 	backup.damaged = damaged;
 	if (err == NULL)

@@ -97,7 +97,7 @@ adopt_state(WalState *state)
 }
 
 PsError *
-import_data_directory(const char *pgdata, const char *dir, const Waiter *waiter, const ProgressSink *progress,
+import_data_directory(const char *pgdata, const char *dir, const CancelCheck *cancel, const ProgressSink *progress,
 					  TimelineSeed *seed)
 {
 	char contents[PG_CONTROL_FILE_SIZE];
@@ -133,7 +133,7 @@ import_data_directory(const char *pgdata, const char *dir, const Waiter *waiter,
 		snprintf(line, sizeof(line), "%zu unlogged relations become empty, as after a crash", datadir.nunlogged);
 		progress->report(progress->arg, line);
 	}
-	PS_GOTO(import_layers(&datadir, contents, &state, waiter, progress, seed), done);
+	PS_GOTO(import_layers(&datadir, contents, &state, cancel, progress, seed), done);
 
 	PS_GOTO(check_kind(pgdata), done);
 	PS_GOTO(read_control(pgdata, contents_after, &control), done);
@@ -185,7 +185,7 @@ import_check_identity(const char *pgdata, const char *identity)
 }
 
 PsError *
-import_cluster(Store *store, const char *name, const char *pgdata, const Waiter *waiter, const ProgressSink *progress,
+import_cluster(Store *store, const char *name, const char *pgdata, const CancelCheck *cancel, const ProgressSink *progress,
 			   Timeline **tl)
 {
 	TimelineSeed seed;
@@ -202,7 +202,7 @@ import_cluster(Store *store, const char *name, const char *pgdata, const Waiter 
 	err = make_dir(tmp);
 	if (err == NULL)
 	{
-		err = import_data_directory(pgdata, tmp, waiter, progress, &seed);
+		err = import_data_directory(pgdata, tmp, cancel, progress, &seed);
 		if (err == NULL)
 			err = store_add_timeline(store, &seed, tl);
 		import_free_layers(&seed);

@@ -13,7 +13,7 @@
  * and ids, the rest is filled in; seed->layers must be released with
  * import_free_layers(), after an error, too.
  */
-extern PsError *import_data_directory(const char *pgdata, const char *dir, const Waiter *waiter,
+extern PsError *import_data_directory(const char *pgdata, const char *dir, const CancelCheck *cancel,
 									  const ProgressSink *progress, TimelineSeed *seed);
 extern void import_free_layers(TimelineSeed *seed);
 
@@ -28,6 +28,6 @@ extern PsError *import_wal(const char *pgdata, const char *wal_dir, const Contro
  * is the file as it is, PG_CONTROL_FILE_SIZE bytes.
  */
 extern PsError *import_layers(const DataDir *dir, const char *control, const WalState *state,
-							  const Waiter *waiter, const ProgressSink *progress, TimelineSeed *seed);
+							  const CancelCheck *cancel, const ProgressSink *progress, TimelineSeed *seed);
 
 #endif /* PS_IMPORT_H */

@@ -29,7 +29,7 @@ typedef struct LayerImport
 {
 	const DataDir *dir;
 	TimelineSeed *seed;
-	const Waiter *waiter;
+	const CancelCheck *cancel;
 	const ProgressSink *progress;
 	ImageWriter *writer; /* NULL between layers */
 	uint64 bytes;        /* of values in the writer */
@@ -119,8 +119,7 @@ report_progress(LayerImport *imp, BlockNumber n)
 {
 	time_t now = time(NULL);
 
-	if (imp->waiter != NULL && imp->waiter->is_canceled != NULL && imp->waiter->is_canceled(imp->waiter->arg))
-		return ps_error(PS_SQLSTATE_CANCELED, "the import was canceled");
+	PS_TRY(cancel_check(imp->cancel));
 	imp->blocks_done += n;
 	if (imp->progress != NULL && now >= imp->reported + REPORT_INTERVAL_SEC)
 	{
@@ -434,12 +433,12 @@ put_all(LayerImport *imp, const char *control, const WalState *state)
 
 PsError *
 import_layers(const DataDir *dir, const char *control, const WalState *state,
-			  const Waiter *waiter, const ProgressSink *progress, TimelineSeed *seed)
+			  const CancelCheck *cancel, const ProgressSink *progress, TimelineSeed *seed)
 {
 	LayerImport imp = {
 		.dir = dir,
 		.seed = seed,
-		.waiter = waiter,
+		.cancel = cancel,
 		.progress = progress,
 		.reported = time(NULL),
 		.chunk = pg_malloc((size_t) CHUNK_BLOCKS * BLCKSZ),

@@ -99,7 +99,7 @@ check_contents(const char *dir)
 }
 
 PsError *
-import_stream(Store *store, const char *name, ByteSource source, const Waiter *waiter, const ProgressSink *progress,
+import_stream(Store *store, const char *name, ByteSource source, const CancelCheck *cancel, const ProgressSink *progress,
 			  Timeline **tl)
 {
 	const Config *config = store_config(store);
@@ -113,7 +113,7 @@ import_stream(Store *store, const char *name, ByteSource source, const Waiter *w
 	PS_GOTO(make_dir(dir), done);
 	PS_GOTO(unpack(config, dir, source), done);
 	PS_GOTO(check_contents(dir), done);
-	err = import_cluster(store, name, dir, waiter, progress, tl);
+	err = import_cluster(store, name, dir, cancel, progress, tl);
 
 done:
 	if (access(dir, F_OK) == 0)

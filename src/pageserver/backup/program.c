@@ -135,23 +135,22 @@ program_write(Program *program, const char *data, size_t len)
 	return NULL;
 }
 
-/* Reads all that the program says.  True: the wait was canceled before its end. */
-static bool
-wait_for_output(Program *program, const Waiter *waiter)
+/* Reads all that the program says.  An error: the wait was canceled before its end. */
+static PsError *
+wait_for_output(Program *program, const CancelCheck *cancel)
 {
 	for (;;)
 	{
 		struct pollfd pfd = {program->out, POLLIN, 0};
 
 		if (poll(&pfd, 1, 100) > 0 && !read_output(program))
-			return false;
-		if (waiter != NULL && waiter->is_canceled(waiter->arg))
-			return true;
+			return NULL;
+		PS_TRY(cancel_check(cancel));
 	}
 }
 
 PsError *
-program_finish(Program *program, bool canceled, const Waiter *waiter)
+program_finish(Program *program, bool canceled, const CancelCheck *cancel)
 {
 	int status;
 	PsError *err = NULL;
@@ -160,17 +159,14 @@ program_finish(Program *program, bool canceled, const Waiter *waiter)
 		kill(-program->pid, SIGKILL);
 	if (program->in >= 0)
 		close(program->in);
-	if (!canceled && wait_for_output(program, waiter))
-	{
-		canceled = true;
+	if (!canceled && (err = wait_for_output(program, cancel)) != NULL)
 		kill(-program->pid, SIGKILL);
-	}
 	close(program->out);
 	while (waitpid(program->pid, &status, 0) < 0 && errno == EINTR)
 		;
-	if (canceled)
+	if (err == NULL && canceled)
 		err = ps_error(PS_SQLSTATE_CANCELED, "\"%s\" was canceled", program->path);
-	else if (status != 0)
+	else if (err == NULL && status != 0)
 	{
 		char *reason = wait_result_to_str(status);
 
@@ -183,10 +179,10 @@ program_finish(Program *program, bool canceled, const Waiter *waiter)
 }
 
 PsError *
-program_run(char *const argv[], const Waiter *waiter)
+program_run(char *const argv[], const CancelCheck *cancel)
 {
 	Program program;
 
 	PS_TRY(program_start(&program, argv, false));
-	return program_finish(&program, false, waiter);
+	return program_finish(&program, false, cancel);
 }

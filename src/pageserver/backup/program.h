@@ -29,8 +29,8 @@ extern PsError *program_write(Program *program, const char *data, size_t len);
  * error.  canceled: it is killed, with all that it has started, and the error is
  * PS_SQLSTATE_CANCELED; the same if the wait is canceled.
  */
-extern PsError *program_finish(Program *program, bool canceled, const Waiter *waiter);
+extern PsError *program_finish(Program *program, bool canceled, const CancelCheck *cancel);
 
-extern PsError *program_run(char *const argv[], const Waiter *waiter);
+extern PsError *program_run(char *const argv[], const CancelCheck *cancel);
 
 #endif /* PS_PROGRAM_H */

@@ -34,7 +34,7 @@ typedef struct ByteSource
 /*
  * report: shows a line of text (no newline at its end) to whoever waits for a
  * long command.  Cannot fail: a reader that has gone is noticed elsewhere
- * (ByteSink, Waiter).
+ * (ByteSink, CancelCheck).
  */
 typedef struct ProgressSink
 {

@@ -136,8 +136,7 @@ copy_fork(Copy *copy, const Fork *fork)
 	for (BlockNumber blk = 0, n; blk < fork->nblocks; blk += n)
 	{
 		n = Min(PS_MAX_BATCH, fork->nblocks - blk);
-		if (timeline_is_stopping(copy->tl))
-			return ps_error(PS_SQLSTATE_CANCELED, "the store is stopping");
+		PS_TRY(timeline_check_stopping(copy->tl));
 		for (int i = 0; i < n; i++)
 			blks[i] = blk + i;
 		PS_TRY(timeline_read_pages(copy->tl, rel, (ForkNumber) fork->key.fork, blks, n, copy->of->end, copy->pages));

@@ -26,8 +26,7 @@ read_record(void *arg, XLogRecPtr start, uint32 len, char *buf)
 {
 	Timeline *tl = arg;
 
-	if (timeline_is_stopping(tl))
-		return ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
+	PS_TRY(timeline_check_stopping(tl));
 	return wal_segments_read_record(tl->wal, start, len, buf);
 }
 
@@ -112,7 +111,7 @@ give_memory_back(Timeline *tl)
 static void
 pause_after_failure(Timeline *tl, PsError *err, int64 *next_warning)
 {
-	int64 now = timeline_now_ms();
+	int64 now = clock_now_ms();
 	int64 until = now + RETRY_DELAY;
 
 	strlcpy(tl->flush_error, err->message, sizeof(tl->flush_error));
@@ -122,7 +121,7 @@ pause_after_failure(Timeline *tl, PsError *err, int64 *next_warning)
 		*next_warning = now + WARNING_INTERVAL;
 	}
 	ps_error_free(err);
-	for (; !tl->stopping && now < until; now = timeline_now_ms())
+	for (; !tl->stopping && now < until; now = clock_now_ms())
 	{
 		timeline_wait(tl, &tl->layers_changed, until - now);
 		give_memory_back(tl);

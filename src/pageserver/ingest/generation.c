@@ -85,7 +85,7 @@ timeline_has_checkpoint(const Timeline *tl, const WalState *state)
  * checkpoint.  Caller holds generation_lock.
  */
 static PsError *
-append_checkpoint(Timeline *tl, const Waiter *waiter)
+append_checkpoint(Timeline *tl, const CancelCheck *cancel)
 {
 	XLogRecPtr end;
 	WalState state;
@@ -116,7 +116,7 @@ append_checkpoint(Timeline *tl, const Waiter *waiter)
 		return err;
 
 	/* nobody should write now: no compute has been told of this generation yet */
-	PS_TRY(timeline_wait_ingested(tl, end, tl->tenant->store->config->wait_timeout, waiter));
+	PS_TRY(timeline_wait_ingested(tl, end, tl->tenant->store->config->wait_timeout, cancel));
 	pthread_mutex_lock(&tl->lock);
 	state = tl->state;
 	err = tl->failed != NULL ? timeline_failure(tl) : NULL;
@@ -142,7 +142,7 @@ append_checkpoint(Timeline *tl, const Waiter *waiter)
 	pthread_mutex_unlock(&tl->receive_lock);
 	pfree(bytes.data);
 	if (err == NULL)
-		err = timeline_wait_ingested(tl, after, tl->tenant->store->config->wait_timeout, waiter);
+		err = timeline_wait_ingested(tl, after, tl->tenant->store->config->wait_timeout, cancel);
 	return err;
 }
 
@@ -185,13 +185,13 @@ check_may_take_over(Timeline *tl, const char *owner, uint64 after)
 
 /* Caller holds generation_lock. */
 static PsError *
-new_generation(Timeline *tl, const char *owner, const Waiter *waiter, uint64 *generation, WalState *state,
+new_generation(Timeline *tl, const char *owner, const CancelCheck *cancel, uint64 *generation, WalState *state,
 			   XLogRecPtr *checkpoint_lsn)
 {
 	PsError *err = raise_generation(tl, owner, generation);
 
 	if (err == NULL)
-		err = append_checkpoint(tl, waiter);
+		err = append_checkpoint(tl, cancel);
 	if (err == NULL)
 	{
 		pthread_mutex_lock(&tl->lock);
@@ -205,19 +205,19 @@ new_generation(Timeline *tl, const char *owner, const Waiter *waiter, uint64 *ge
 }
 
 PsError *
-timeline_new_generation(Timeline *tl, const char *owner, const Waiter *waiter, uint64 *generation, WalState *state,
+timeline_new_generation(Timeline *tl, const char *owner, const CancelCheck *cancel, uint64 *generation, WalState *state,
 						XLogRecPtr *checkpoint_lsn)
 {
 	PsError *err;
 
 	pthread_mutex_lock(&tl->generation_lock);
-	err = new_generation(tl, owner, waiter, generation, state, checkpoint_lsn);
+	err = new_generation(tl, owner, cancel, generation, state, checkpoint_lsn);
 	pthread_mutex_unlock(&tl->generation_lock);
 	return err;
 }
 
 PsError *
-timeline_take_over(Timeline *tl, const char *owner, uint64 after, const Waiter *waiter, uint64 *generation, WalState *state,
+timeline_take_over(Timeline *tl, const char *owner, uint64 after, const CancelCheck *cancel, uint64 *generation, WalState *state,
 				   XLogRecPtr *checkpoint_lsn)
 {
 	TimelineInfo info;
@@ -226,10 +226,10 @@ timeline_take_over(Timeline *tl, const char *owner, uint64 after, const Waiter *
 	pthread_mutex_lock(&tl->generation_lock);
 	PS_GOTO(check_may_take_over(tl, owner, after), done);
 	timeline_info(tl, &info);
-	PS_GOTO(timeline_wait_ingested(tl, info.flushed_lsn, tl->tenant->store->config->wait_timeout, waiter), done);
+	PS_GOTO(timeline_wait_ingested(tl, info.flushed_lsn, tl->tenant->store->config->wait_timeout, cancel), done);
 	/* the wait may have been long */
 	PS_GOTO(check_may_take_over(tl, owner, after), done);
-	err = new_generation(tl, owner, waiter, generation, state, checkpoint_lsn);
+	err = new_generation(tl, owner, cancel, generation, state, checkpoint_lsn);
 done:
 	pthread_mutex_unlock(&tl->generation_lock);
 	return err;

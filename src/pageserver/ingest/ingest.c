@@ -19,9 +19,11 @@
 #define BATCH 256
 
 PsError *
-ingest_stopping_error(void)
+ingest_stopping_error(Timeline *tl)
 {
-	return ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
+	PsError *err = timeline_check_stopping(tl);
+
+	return err != NULL ? err : ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\" takes in no more WAL", tl->name);
 }
 
 PsError *
@@ -96,7 +98,7 @@ ingest_freeze(Timeline *tl)
 	if (tl->stopping || tl->unwritable)
 	{
 		pthread_mutex_unlock(&tl->lock);
-		return ingest_stopping_error();
+		return ingest_stopping_error(tl);
 	}
 	open_layer_freeze(in->open, in->state.end + 1);
 	count_memory(tl);
@@ -136,7 +138,7 @@ ingest_record(Timeline *tl, const WalSink *sink, const WalRecord *rec)
 static int64
 time_left(const Timeline *tl)
 {
-	return tl->ingest->open_since + (int64) tl->tenant->store->config->checkpoint_timeout * 1000 - timeline_now_ms();
+	return tl->ingest->open_since + (int64) tl->tenant->store->config->checkpoint_timeout * 1000 - clock_now_ms();
 }
 
 static bool
@@ -163,12 +165,6 @@ publish(Timeline *tl)
 	tl->state = in->state;
 	pthread_cond_broadcast(&tl->changed);
 	pthread_mutex_unlock(&tl->lock);
-}
-
-static bool
-is_stopping(void *arg)
-{
-	return timeline_is_stopping(arg);
 }
 
 static bool
@@ -227,10 +223,10 @@ ingest_forget(Timeline *tl)
 static PsError *
 wait_for_ancestors(Timeline *tl)
 {
-	Waiter waiter = {is_stopping, tl};
+	CancelCheck cancel = {timeline_check_stopping, tl};
 
 	for (Timeline *t = tl; t->ancestor != NULL; t = t->ancestor)
-		PS_TRY(timeline_wait_ingested(t->ancestor, t->start_lsn, -1, &waiter));
+		PS_TRY(timeline_wait_ingested(t->ancestor, t->start_lsn, -1, &cancel));
 	return NULL;
 }
 
@@ -249,7 +245,7 @@ ingest_main(void *arg)
 	while (err == NULL)
 	{
 		XLogRecPtr upto;
-		bool stopping;
+		CancelReason stopping;
 		bool unwritable;
 		bool found = true;
 		int n = 0;
@@ -269,7 +265,7 @@ ingest_main(void *arg)
 		stopping = tl->stopping;
 		unwritable = tl->unwritable;
 		pthread_mutex_unlock(&tl->lock);
-		if (stopping)
+		if (stopping != CANCEL_NONE)
 			return NULL;
 		if (unwritable)
 			break;
@@ -285,7 +281,7 @@ ingest_main(void *arg)
 			/* after the record: a copy of a database freezes what was before it */
 			if (in->open_since == 0)
 			{
-				in->open_since = timeline_now_ms();
+				in->open_since = clock_now_ms();
 				layer_memory_open(tl, 1);
 			}
 		}

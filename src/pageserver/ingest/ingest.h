@@ -15,7 +15,7 @@ typedef struct Ingest
 	WalState state;
 	Layer *open;             /* the set's open layer */
 	XLogRecPtr open_start;   /* its lsn_start */
-	int64 open_since;        /* when its first record came (timeline_now_ms()); 0: it is empty */
+	int64 open_since;        /* when its first record came (clock_now_ms()); 0: it is empty */
 	size_t open_counted;     /* of its memory, by layer_memory_add() */
 	XLogSegNo state_segment; /* segment in which the state was saved last */
 	SizeCache sizes;
@@ -39,7 +39,7 @@ extern void ingest_save_state(Timeline *tl);
 extern PsError *ingest_freeze(Timeline *tl);
 
 /* Ends ingest without a failure: see ingest_main(). */
-extern PsError *ingest_stopping_error(void);
+extern PsError *ingest_stopping_error(Timeline *tl);
 
 /* ---- ingest_sink.c ---- */
 extern const WalSink ingest_sink; /* but for arg, a Timeline */

@@ -156,7 +156,7 @@ wal_receiver_open(Timeline *tl, uint64 generation, WalReceiver **result, XLogRec
 }
 
 void
-wal_receiver_set_client(WalReceiver *receiver, const Waiter *client)
+wal_receiver_set_client(WalReceiver *receiver, const CancelCheck *client)
 {
 	pthread_mutex_lock(&receiver->tl->receive_lock);
 	receiver->client = client;
@@ -166,9 +166,9 @@ wal_receiver_set_client(WalReceiver *receiver, const Waiter *client)
 bool
 receiver_is_connected(const Timeline *tl)
 {
-	const Waiter *client = tl->receiver != NULL ? tl->receiver->client : NULL;
+	const CancelCheck *client = tl->receiver != NULL ? tl->receiver->client : NULL;
 
-	return tl->receiver != NULL && (client == NULL || !client->is_canceled(client->arg));
+	return tl->receiver != NULL && !cancel_is_requested(client);
 }
 
 /* Caller holds receive_lock. */
@@ -238,19 +238,19 @@ wal_receiver_waits_for(WalReceiver *receiver, char *text, size_t size)
 
 /* Waits while the store is further behind than the settings allow, so that the sender is slowed. */
 static PsError *
-wait_for_store(WalReceiver *receiver, size_t len, const Waiter *waiter)
+wait_for_store(WalReceiver *receiver, size_t len, const CancelCheck *cancel)
 {
 	Timeline *tl = receiver->tl;
 	uint64 max_lag = (uint64) tl->tenant->store->config->max_ingest_lag * 1024 * 1024;
-	int64 begin = timeline_now_ms();
+	int64 begin = clock_now_ms();
 	int64 delay = 0;
+	CancelWait wait = {.cancel = cancel};
 	PsError *err = NULL;
 
 	pthread_mutex_lock(&tl->lock);
 	while (err == NULL && !atomic_load(&receiver->superseded))
 	{
 		int64 left;
-		bool canceled;
 
 		if (tl->failed != NULL)
 		{
@@ -258,7 +258,7 @@ wait_for_store(WalReceiver *receiver, size_t len, const Waiter *waiter)
 			break;
 		}
 		delay = merge_delay(tl, len);
-		left = delay < 0 ? 100 : begin + (receiver->owed_us + delay) / 1000 - timeline_now_ms();
+		left = delay < 0 ? 100 : begin + (receiver->owed_us + delay) / 1000 - clock_now_ms();
 		if (tl->flushed_lsn - tl->ingested_lsn > max_lag)
 			left = 100;
 		if (delay != 0)
@@ -272,22 +272,14 @@ wait_for_store(WalReceiver *receiver, size_t len, const Waiter *waiter)
 			timeline_report_wait(tl, WAIT_FOR_INGEST, "%llu MB of WAL to be ingested (max_ingest_lag is %d MB)",
 								 (unsigned long long) (tl->flushed_lsn - tl->ingested_lsn) / (1024 * 1024),
 								 tl->tenant->store->config->max_ingest_lag);
-		if (tl->stopping)
-			err = ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
-		else
-		{
-			timeline_wait(tl, &tl->changed, Min(left, 100));
-			pthread_mutex_unlock(&tl->lock);
-			canceled = waiter != NULL && waiter->is_canceled(waiter->arg);
-			pthread_mutex_lock(&tl->lock);
-			if (canceled)
-				err = ps_error(PS_SQLSTATE_CANCELED, "the connection has ended");
-		}
+		err = timeline_stopping_error(tl);
+		if (err == NULL)
+			err = cancel_wait(&wait, &tl->changed, &tl->lock, Min(left, 100));
 	}
 	timeline_end_wait(tl, WAIT_FOR_INGEST);
 	pthread_mutex_unlock(&tl->lock);
 	/* what few bytes owe is less than can be waited for: it adds up */
-	receiver->owed_us = Max(receiver->owed_us + delay - (timeline_now_ms() - begin) * 1000, 0);
+	receiver->owed_us = Max(receiver->owed_us + delay - (clock_now_ms() - begin) * 1000, 0);
 	return err;
 }
 
@@ -317,7 +309,7 @@ check_space(Timeline *tl)
  * again.  Any other error ends the connection.
  */
 PsError *
-wal_receiver_write(WalReceiver *receiver, XLogRecPtr lsn, const char *data, size_t len, const Waiter *waiter)
+wal_receiver_write(WalReceiver *receiver, XLogRecPtr lsn, const char *data, size_t len, const CancelCheck *cancel)
 {
 	Timeline *tl = receiver->tl;
 	XLogRecPtr expected;
@@ -325,7 +317,7 @@ wal_receiver_write(WalReceiver *receiver, XLogRecPtr lsn, const char *data, size
 	bool found;
 	PsError *err;
 
-	PS_TRY(wait_for_store(receiver, len, waiter));
+	PS_TRY(wait_for_store(receiver, len, cancel));
 	PS_TRY(check_space(tl));
 	pthread_mutex_lock(&tl->receive_lock);
 	PS_GOTO(check_place(receiver), done);

@@ -27,10 +27,22 @@ typedef struct Level
 	uint64 bytes;
 } Level;
 
-static bool
-merge_is_canceled(void *arg)
+/* A merge that is running, as the check of its CancelCheck sees it. */
+typedef struct MergeCheck
 {
-	return timeline_is_stopping(arg) || room_is_over(arg);
+	Timeline *tl;
+	const Level *level;
+} MergeCheck;
+
+static PsError *
+check_merge(void *arg)
+{
+	const MergeCheck *check = arg;
+
+	PS_TRY(timeline_check_stopping(check->tl));
+	if (room_is_over(check->tl))
+		return room_error(check->tl, check->level->bytes, "a merge of layer files was given up");
+	return NULL;
 }
 
 static int
@@ -76,14 +88,14 @@ merge_level(Timeline *tl, const LayerMap *map, const Level *level, int number)
 {
 	const Config *config = tl->tenant->store->config;
 	History history;
+	MergeCheck check = {tl, level};
 	MergeJob job = {.space = &tl->space,
 					.inputs = level->layers,
 					.ninputs = level->n,
 					.level = Min(number + 1, LAYER_LEVEL_MAX),
 					.target_size = (uint64) config->target_file_size * 1024 * 1024,
 					.memory = (size_t) config->compaction_memory * 1024 * 1024,
-					.is_canceled = merge_is_canceled,
-					.cancel_arg = tl};
+					.cancel = {check_merge, &check}};
 	MergeResult result = {0};
 	Layer **images = pg_malloc(Max(layer_map_count(map), 1) * sizeof(Layer *));
 	PsError *err;
@@ -101,11 +113,6 @@ merge_level(Timeline *tl, const LayerMap *map, const Level *level, int number)
 	}
 	job.context = images;
 	err = merge_layers(&job, &result);
-	if (err != NULL && ps_error_is(err, PS_SQLSTATE_CANCELED) && !timeline_is_stopping(tl))
-	{
-		ps_error_free(err);
-		err = room_error(tl, level->bytes, "a merge of layer files was given up");
-	}
 	if (err != NULL)
 		goto done;
 	PS_GOTO(keep_replace(tl, result.layers, result.nlayers, level->layers, level->n), done);
@@ -164,7 +171,7 @@ no_room(Timeline *tl, const Level *level, int number, uint64 needed)
 {
 	char *what = psprintf("%d files of level %d wait to be merged", level->n, number);
 	PsError *err = room_error(tl, needed, what);
-	int64 now = timeline_now_ms();
+	int64 now = clock_now_ms();
 
 	pfree(what);
 	if (number == 0)

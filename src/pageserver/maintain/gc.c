@@ -36,12 +36,6 @@ typedef struct Count
 } Count;
 
 static bool
-is_canceled(void *arg)
-{
-	return timeline_is_stopping(arg);
-}
-
-static bool
 is_level0(const Layer *layer)
 {
 	return layer_info(layer)->type == LAYER_DELTA && layer_info(layer)->level == 0;
@@ -67,8 +61,8 @@ count_of(Count *counts, int n, const Layer *layer)
 static PsError *
 next_entry(Pass *pass, PsKey *key, ValueRef *ref, bool *found)
 {
-	if (++pass->looked_at % ENTRIES_PER_LOOK == 0 && timeline_is_stopping(pass->tl))
-		return ps_error(PS_SQLSTATE_CANCELED, "the store is stopping");
+	if (++pass->looked_at % ENTRIES_PER_LOOK == 0)
+		PS_TRY(timeline_check_stopping(pass->tl));
 	return layer_merge_next(pass->entries, key, ref, found);
 }
 
@@ -131,8 +125,7 @@ rewrite_delta(Timeline *tl, const History *history, Layer *layer, Layer *const *
 					.retention = &history->retention,
 					.target_size = PG_UINT64_MAX,
 					.memory = (size_t) config->compaction_memory * 1024 * 1024,
-					.is_canceled = is_canceled,
-					.cancel_arg = tl};
+					.cancel = {timeline_check_stopping, tl}};
 	Layer **context = pg_malloc(Max(n, 1) * sizeof(Layer *));
 	MergeResult result;
 	PsError *err;

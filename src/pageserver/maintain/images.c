@@ -258,8 +258,7 @@ put_fork(Images *images, ImageWriter *writer, const Fork *fork, BlockNumber from
 	for (BlockNumber blk = from, count; blk < to; blk += count)
 	{
 		count = Min(PS_MAX_BATCH, to - blk);
-		if (timeline_is_stopping(images->tl))
-			return ps_error(PS_SQLSTATE_CANCELED, "the store is stopping");
+		PS_TRY(timeline_check_stopping(images->tl));
 		for (int i = 0; i < count; i++)
 			blks[i] = blk + i;
 		PS_TRY(timeline_read_each_page(images->tl, rel, (ForkNumber) fork->key.fork, blks, count, images->lsn, images->pages,
@@ -324,8 +323,7 @@ do_part(Images *images, const Part *part)
 	bool due;
 	PsError *err;
 
-	if (timeline_is_stopping(images->tl))
-		return ps_error(PS_SQLSTATE_CANCELED, "the store is stopping");
+	PS_TRY(timeline_check_stopping(images->tl));
 	err = image_is_due(images, part, &due);
 	if (err == NULL && due)
 	{

@@ -87,9 +87,7 @@ is_input(const Merge *merge, const Layer *layer)
 static PsError *
 check_canceled(const Merge *merge)
 {
-	if (merge->job->is_canceled != NULL && merge->job->is_canceled(merge->job->cancel_arg))
-		return ps_error(PS_SQLSTATE_CANCELED, "the merge of layers was canceled");
-	return NULL;
+	return merge->job->cancel.check != NULL ? cancel_check(&merge->job->cancel) : NULL;
 }
 
 /* The next entry of all files, unless the merge is to stop. */

@@ -5,6 +5,7 @@
 #ifndef PS_KEEP_MERGE_H
 #define PS_KEEP_MERGE_H
 
+#include "base/cancel.h"
 #include "maintain/retention.h"
 
 typedef struct MergeJob
@@ -21,8 +22,7 @@ typedef struct MergeJob
 								 * cache (io/page_cache.h) */
 	uint64 target_size; /* bytes of an output file, about */
 	size_t memory;      /* bytes that a merge may use, about */
-	bool (*is_canceled)(void *arg);
-	void *cancel_arg;
+	CancelCheck cancel; /* check NULL: it is never canceled */
 } MergeJob;
 
 typedef struct MergeResult

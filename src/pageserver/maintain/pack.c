@@ -8,16 +8,11 @@
 
 #include "maintain/maintain.h"
 
-static bool
-is_canceled(void *arg)
-{
-	return timeline_is_stopping(arg);
-}
-
 PsError *
 pack_wal(Timeline *tl)
 {
 	const char *method = tl->tenant->store->config->wal_compression;
+	CancelCheck cancel = {timeline_check_stopping, tl};
 	XLogSegNo first_needed;
 
 	if (method != NULL && strcmp(method, "none") == 0)
@@ -25,5 +20,5 @@ pack_wal(Timeline *tl)
 	pthread_mutex_lock(&tl->lock);
 	XLByteToSeg(tl->disk_consistent_lsn, first_needed, tl->segment_size);
 	pthread_mutex_unlock(&tl->lock);
-	return wal_segments_pack(tl->wal, first_needed, is_canceled, tl);
+	return wal_segments_pack(tl->wal, first_needed, &cancel);
 }

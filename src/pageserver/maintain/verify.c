@@ -3,6 +3,10 @@
  *	  Reads all files of a timeline and checks them: the manifest, the layer
  *	  files that it names, WAL from the oldest LSN that can be read on.  What is
  *	  damaged shows in timeline_info() from then on, until it is found well again.
+ *
+ * A timeline in the trash is not opened, which would change it: its files are
+ * found from its manifest.  It may be taken out, or purged, meanwhile; that goes
+ * first, and what is met then is no damage.
  */
 #include "ps_fe.h"
 
@@ -15,12 +19,23 @@
 typedef struct Pace
 {
 	Timeline *tl;
-	const Waiter *waiter;
+	bool deleted; /* it is in the trash, and so not open */
+	const CancelCheck *cancel;
 	uint64 rate; /* bytes for each second */
-	int64 begin; /* timeline_now_ms() */
+	int64 begin; /* clock_now_ms() */
 	uint64 bytes;
 	uint64 looked_at; /* bytes, at the last look */
+	bool is_canceled; /* the error is no damage */
 } Pace;
+
+/* An error if the files may be removed or changed meanwhile. */
+static PsError *
+check_wanted(const Pace *p)
+{
+	if (!p->deleted)
+		PS_TRY(timeline_check_stopping(p->tl));
+	return cancel_check(p->cancel);
+}
 
 /* So many bytes have been read: waits until there is time for more. */
 static PsError *
@@ -32,25 +47,31 @@ pace(void *arg, size_t bytes)
 	p->bytes += bytes;
 	do
 	{
-		early = (int64) (p->bytes * 1000 / p->rate) - (timeline_now_ms() - p->begin);
+		early = (int64) (p->bytes * 1000 / p->rate) - (clock_now_ms() - p->begin);
 		if (early > 0)
 			pg_usleep(Min(early, LONGEST_PAUSE) * 1000);
 		else if (p->bytes - p->looked_at < 1024 * 1024)
 			return NULL;
 		p->looked_at = p->bytes;
-		if (timeline_is_stopping(p->tl))
-			return ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
-		if (p->waiter != NULL && p->waiter->is_canceled(p->waiter->arg))
-			return ps_error(PS_SQLSTATE_CANCELED, "the check of branch \"%s\" was canceled", p->tl->name);
+		p->is_canceled = true;
+		PS_TRY(check_wanted(p));
+		p->is_canceled = false;
 	} while (early > 0);
 	return NULL;
 }
 
 /* Tells of a file; damage, which is freed.  An error that is none of the file's is returned. */
 static PsError *
-tell(const char *file, uint64 bytes, PsError *err, VerifyReport report, void *arg)
+tell(const Pace *p, const char *file, uint64 bytes, PsError *err, VerifyReport report, void *arg)
 {
-	if (err != NULL && ps_error_is_transient(err))
+	PsError *unwanted = err != NULL && p->deleted ? check_wanted(p) : NULL;
+
+	if (unwanted != NULL)
+	{
+		ps_error_free(err);
+		return unwanted;
+	}
+	if (err != NULL && (p->is_canceled || ps_error_is_transient(err)))
 		return err;
 	report(arg, file, bytes, err != NULL ? err->message : NULL);
 	ps_error_free(err);
@@ -58,32 +79,52 @@ tell(const char *file, uint64 bytes, PsError *err, VerifyReport report, void *ar
 }
 
 static PsError *
-verify_manifest(Timeline *tl, VerifyReport report, void *arg)
+verify_manifest(Timeline *tl, const Pace *p, VerifyReport report, void *arg)
 {
 	Manifest m;
 	PsError *err = manifest_read(tl->dir, &m);
 
 	if (err == NULL)
 		manifest_free(&m);
-	return tell("timeline.json", 0, err, report, arg);
+	return tell(p, "timeline.json", 0, err, report, arg);
 }
 
 static PsError *
-verify_layers(Timeline *tl, Pace *p, VerifyReport report, void *arg)
+verify_layers(const LayerMap *map, Pace *p, VerifyReport report, void *arg)
 {
-	LayerSet *set = timeline_files(tl);
 	PsError *err = NULL;
 
-	for (int i = 0; i < layer_map_count(set->map) && err == NULL; i++)
+	for (int i = 0; i < layer_map_count(map) && err == NULL; i++)
 	{
-		Layer *layer = layer_map_get(set->map, i);
+		Layer *layer = layer_map_get(map, i);
 		char name[LAYER_NAME_MAX];
 		char path[LAYER_NAME_MAX + 8];
 
 		snprintf(path, sizeof(path), "layers/%s", layer_name(layer, name));
-		err = tell(path, layer_info(layer)->file_size, layer_verify(layer, pace, p), report, arg);
+		err = tell(p, path, layer_info(layer)->file_size, layer_verify(layer, pace, p), report, arg);
 	}
-	layer_set_unref(set);
+	return err;
+}
+
+/* The records from a state on, up to an LSN at which one ends. */
+static PsError *
+read_records(Timeline *tl, WalSegments *wal, const WalState *state, XLogRecPtr upto, Pace *p)
+{
+	WalReader *reader = wal_reader_create(wal, state->end, state->prev, tl->system_identifier);
+	XLogRecPtr end = state->end;
+	WalRecord rec;
+	bool found = true;
+	PsError *err = NULL;
+
+	while (err == NULL && (err = wal_reader_next(reader, upto, &rec, &found)) == NULL && found)
+	{
+		end = rec.end;
+		err = pace(p, rec.len);
+	}
+	wal_reader_free(reader);
+	if (err == NULL && end < upto)
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "WAL of branch \"%s\" ends at %X/%X, but was acknowledged up to %X/%X", tl->name,
+					   LSN_FORMAT_ARGS(end), LSN_FORMAT_ARGS(upto));
 	return err;
 }
 
@@ -93,20 +134,12 @@ read_wal(Timeline *tl, XLogRecPtr lsn, Pace *p)
 {
 	XLogRecPtr upto;
 	WalState state;
-	WalReader *reader;
-	WalRecord rec;
-	bool found = true;
-	PsError *err = NULL;
 
 	pthread_mutex_lock(&tl->lock);
 	upto = tl->flushed_lsn;
 	pthread_mutex_unlock(&tl->lock);
 	PS_TRY(timeline_state_at(tl, lsn, &state));
-	reader = wal_reader_create(tl->wal, state.end, state.prev, tl->system_identifier);
-	while (err == NULL && (err = wal_reader_next(reader, upto, &rec, &found)) == NULL && found)
-		err = pace(p, rec.len);
-	wal_reader_free(reader);
-	return err;
+	return read_records(tl, tl->wal, &state, upto, p);
 }
 
 static PsError *
@@ -120,24 +153,108 @@ verify_wal(Timeline *tl, Pace *p, VerifyReport report, void *arg)
 		return err;
 	err = read_wal(tl, lsn, p);
 	timeline_unpin(tl, lsn);
-	if (err == NULL || !ps_error_is_transient(err))
+	if (err == NULL || !(p->is_canceled || ps_error_is_transient(err)))
 	{
 		pthread_mutex_lock(&tl->lock);
 		strlcpy(tl->wal_error, err != NULL ? err->message : "", sizeof(tl->wal_error));
 		pthread_mutex_unlock(&tl->lock);
 	}
-	return tell("wal", p->bytes - before, err, report, arg);
+	return tell(p, "wal", p->bytes - before, err, report, arg);
 }
 
 PsError *
-verify_timeline(Timeline *tl, int megabytes_per_second, const Waiter *waiter, VerifyReport report, void *arg)
+verify_timeline(Timeline *tl, int megabytes_per_second, const CancelCheck *cancel, VerifyReport report, void *arg)
 {
-	Pace p = {.tl = tl, .waiter = waiter, .rate = (uint64) megabytes_per_second * 1024 * 1024, .begin = timeline_now_ms()};
+	Pace p = {.tl = tl, .cancel = cancel, .rate = (uint64) megabytes_per_second * 1024 * 1024, .begin = clock_now_ms()};
+	LayerSet *set;
+	PsError *err;
 
-	PS_TRY(verify_manifest(tl, report, arg));
-	PS_TRY(verify_layers(tl, &p, report, arg));
+	PS_TRY(verify_manifest(tl, &p, report, arg));
+	set = timeline_files(tl);
+	err = verify_layers(set->map, &p, report, arg);
+	layer_set_unref(set);
+	PS_TRY(err);
 	PS_TRY(verify_wal(tl, &p, report, arg));
 	/* pages that were met before the file was mended */
 	damage_look_again(tl);
 	return NULL;
+}
+
+/* ---- in the trash ---- */
+
+/* What timeline_load() found is damage, too. */
+static PsError *
+broken_error(Timeline *tl)
+{
+	Store *store = tl->tenant->store;
+	PsError *err;
+
+	pthread_mutex_lock(&store->lock);
+	err = tl->life == TIMELINE_BROKEN ? ps_error_copy(tl->error) : NULL;
+	pthread_mutex_unlock(&store->lock);
+	return err;
+}
+
+/* WAL that timeline_open() reads, and what is kept of it before that for branches that begin there. */
+static PsError *
+read_wal_of_closed(Timeline *tl, const Manifest *m, const LayerMap *map, Pace *p)
+{
+	char *dir = psprintf("%s/wal", tl->dir);
+	XLogRecPtr upto = Max(receiver_look_at_marker(tl->dir), m->disk_consistent_lsn);
+	WalSegments *wal = NULL;
+	WalState state;
+	PsError *err;
+
+	PS_GOTO(timeline_saved_state(tl, map, Max(m->gc_cutoff, m->start_lsn), &state), done);
+	PS_GOTO(wal_segments_open(dir, m->segment_size, &wal), done);
+	err = read_records(tl, wal, &state, upto, p);
+done:
+	wal_segments_close(wal);
+	pfree(dir);
+	return err;
+}
+
+static PsError *
+verify_files_of_closed(Timeline *tl, const Manifest *m, Pace *p, VerifyReport report, void *arg)
+{
+	Layer **layers = pg_malloc(Max(m->nlayers, 1) * sizeof(Layer *));
+	LayerMap *map;
+	uint64 before;
+	PsError *err;
+
+	for (int i = 0; i < m->nlayers; i++)
+		layers[i] = layer_known(&tl->space, &m->layers[i]);
+	map = layer_map_create(layers, m->nlayers);
+	for (int i = 0; i < m->nlayers; i++)
+		layer_unref(layers[i]);
+	free(layers);
+	err = verify_layers(map, p, report, arg);
+	before = p->bytes;
+	if (err == NULL)
+	{
+		err = read_wal_of_closed(tl, m, map, p);
+		err = tell(p, "wal", p->bytes - before, err, report, arg);
+	}
+	layer_map_unref(map);
+	return err;
+}
+
+PsError *
+verify_deleted(Timeline *tl, int megabytes_per_second, const CancelCheck *cancel, VerifyReport report, void *arg)
+{
+	Pace p = {.tl = tl, .deleted = true, .cancel = cancel, .rate = (uint64) megabytes_per_second * 1024 * 1024, .begin = clock_now_ms()};
+	Manifest m;
+	PsError *broken = broken_error(tl);
+	PsError *err = manifest_read(tl->dir, &m);
+
+	if (err != NULL)
+	{
+		ps_error_free(broken);
+		return tell(&p, "timeline.json", 0, err, report, arg);
+	}
+	err = tell(&p, "timeline.json", 0, broken, report, arg);
+	if (err == NULL)
+		err = verify_files_of_closed(tl, &m, &p, report, arg);
+	manifest_free(&m);
+	return err;
 }

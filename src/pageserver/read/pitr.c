@@ -236,7 +236,7 @@ search(const Line *line, TimestampTz when, Timeline **at, XLogRecPtr *lsn)
 }
 
 PsError *
-timeline_lsn_at_time(Timeline *tl, TimestampTz when, const Waiter *waiter, Timeline **at, XLogRecPtr *lsn)
+timeline_lsn_at_time(Timeline *tl, TimestampTz when, const CancelCheck *cancel, Timeline **at, XLogRecPtr *lsn)
 {
 	TimestampTz now = machine_clock_now();
 	XLogRecPtr newest;
@@ -249,7 +249,7 @@ timeline_lsn_at_time(Timeline *tl, TimestampTz when, const Waiter *waiter, Timel
 	if (tl->state.last_commit > when && tl->state.step_back == InvalidXLogRecPtr && tl->state.last_commit <= now)
 		newest = tl->ingested_lsn;
 	pthread_mutex_unlock(&tl->lock);
-	PS_TRY(timeline_wait_ingested(tl, newest, tl->tenant->store->config->wait_timeout, waiter));
+	PS_TRY(timeline_wait_ingested(tl, newest, tl->tenant->store->config->wait_timeout, cancel));
 	line_hold(&line, tl, newest);
 	err = search(&line, when, at, lsn);
 	line_release(&line);
@@ -305,7 +305,7 @@ look_around(const Line *line, XLogRecPtr lsn, CommitsAround *around)
 }
 
 PsError *
-timeline_commits_around(Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, CommitsAround *around)
+timeline_commits_around(Timeline *tl, XLogRecPtr lsn, const CancelCheck *cancel, CommitsAround *around)
 {
 	XLogRecPtr newest;
 	Line line;
@@ -315,7 +315,7 @@ timeline_commits_around(Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, Comm
 	pthread_mutex_lock(&tl->lock);
 	newest = tl->flushed_lsn;
 	pthread_mutex_unlock(&tl->lock);
-	PS_TRY(timeline_wait_ingested(tl, newest, tl->tenant->store->config->wait_timeout, waiter));
+	PS_TRY(timeline_wait_ingested(tl, newest, tl->tenant->store->config->wait_timeout, cancel));
 	line_hold(&line, tl, newest);
 	err = look_around(&line, lsn, around);
 	line_release(&line);

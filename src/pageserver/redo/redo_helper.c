@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "storage/bufpage.h"
 
 #include "sqlstate.h"
@@ -25,15 +26,6 @@
 
 /* Records of one writev(): each takes two entries. */
 #define RECORDS_PER_WRITE 256
-
-int64
-redo_now_usec(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * INT64CONST(1000000) + now.tv_nsec / 1000;
-}
 
 static void
 close_pipe(int *fd)
@@ -366,7 +358,7 @@ is_explanation(const char *line)
 static void
 log_line(RedoHelper *helper)
 {
-	int64 now = redo_now_usec();
+	int64 now = clock_now_us();
 
 	helper->line[helper->line_len] = '\0';
 	helper->line_len = 0;

@@ -27,11 +27,10 @@ typedef struct RedoHelper
 	char last_line[REDO_LOG_LINE]; /* last line that was a message, not its detail, hint or context */
 	int lines_left;                /* that may be logged before log_window_end */
 	int lines_dropped;
-	int64 log_window_end; /* as redo_now_usec() */
+	int64 log_window_end; /* clock_now_us() */
 } RedoHelper;
 
 /* Microseconds of a clock that only goes forward. */
-extern int64 redo_now_usec(void);
 
 /* Makes dir (again) and starts a process in it, without waiting until it is ready. */
 extern PsError *redo_helper_start(RedoHelper *helper, const RedoOptions *options, const char *dir);

@@ -18,6 +18,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "sqlstate.h"
 #include "redo/redo_dir.h"
 #include "redo/redo_pool_impl.h"
@@ -50,7 +51,7 @@ redo_pool_set_timeout(RedoPool *pool, int timeout_ms)
 static void
 set_deadline(RedoPool *pool, Slot *slot)
 {
-	slot->deadline = redo_now_usec() + atomic_load(&pool->timeout_ms) * INT64CONST(1000);
+	slot->deadline = clock_now_us() + atomic_load(&pool->timeout_ms) * INT64CONST(1000);
 	if (slot->deadline < pool->manager_wakes)
 	{
 		pool->manager_wakes = slot->deadline;
@@ -277,7 +278,7 @@ start_helper(RedoPool *pool, Slot *slot)
 	slot->state = SLOT_STARTING;
 	slot->generation++;
 	slot->timed_out = false;
-	slot->deadline = redo_now_usec() + start_timeout_ms(pool) * INT64CONST(1000);
+	slot->deadline = clock_now_us() + start_timeout_ms(pool) * INT64CONST(1000);
 	pool->stats.started++;
 	pthread_mutex_unlock(&pool->lock);
 	err = redo_helper_start(&slot->helper, &pool->options, slot->dir);
@@ -324,7 +325,7 @@ idle_helper_ended(RedoPool *pool, Slot *slot)
 static int64
 check_deadlines(RedoPool *pool)
 {
-	int64 now = redo_now_usec();
+	int64 now = clock_now_us();
 	int64 next = PG_INT64_MAX;
 
 	for (int i = 0; i < pool->options.max_helpers; i++)
@@ -365,7 +366,7 @@ slot_has_helper(const Slot *slot)
 static void
 wait_for_events(RedoPool *pool, struct pollfd *fds, int64 until)
 {
-	int64 now = redo_now_usec();
+	int64 now = clock_now_us();
 	int timeout = -1;
 
 	if (until != PG_INT64_MAX)

@@ -8,6 +8,7 @@
  */
 #include "ps_fe.h"
 
+#include "base/clock.h"
 #include "sqlstate.h"
 #include "redo/redo_pool_impl.h"
 #include "redo_proto.h"
@@ -221,7 +222,7 @@ converse(RedoPool *pool, RedoJob *jobs, int n)
 void
 redo_pages(RedoPool *pool, RedoJob *jobs, int n)
 {
-	int64 start = redo_now_usec();
+	int64 start = clock_now_us();
 	int64 nrecords = 0;
 
 	for (int from = 0; from < n;)
@@ -237,6 +238,6 @@ redo_pages(RedoPool *pool, RedoJob *jobs, int n)
 	pthread_mutex_lock(&pool->lock);
 	pool->stats.requests += n;
 	pool->stats.records += nrecords;
-	pool->stats.usec += redo_now_usec() - start;
+	pool->stats.usec += clock_now_us() - start;
 	pthread_mutex_unlock(&pool->lock);
 }

@@ -90,12 +90,12 @@ run_basebackup(Session *session, char **args, int nargs)
 		PS_TRY(command_parse_generation(args[2], &after));
 	PS_TRY(command_find_branch(session, args[0], &tl));
 	timeline_info(tl, &before);
-	PS_TRY(timeline_take_over(tl, args[1], after, &session->waiter, &base.generation, &base.state, &base.checkpoint_lsn));
+	PS_TRY(timeline_take_over(tl, args[1], after, &session->cancel, &base.generation, &base.state, &base.checkpoint_lsn));
 	audit_log(session->who, "branch \"%s\" taken over by a compute: generation " UINT64_FORMAT " (%s), before it " UINT64_FORMAT " (%s)%s",
 			  before.name, base.generation, args[1], before.generation, before.generation > 0 ? before.owner : "none",
 			  before.compute_connected ? ", which was connected" : "");
 	copy_sink_begin(&sink, session);
-	return copy_sink_finish(&sink, basebackup(tl, &base, &session->waiter, (ByteSink) {copy_sink_write, &sink}),
+	return copy_sink_finish(&sink, basebackup(tl, &base, &session->cancel, (ByteSink) {copy_sink_write, &sink}),
 							"BASEBACKUP");
 }
 
@@ -107,7 +107,7 @@ run_basebackup_rehearsal(Session *session, char **args, int nargs)
 
 	PS_TRY(command_find_branch(session, args[0], &tl));
 	copy_sink_begin(&sink, session);
-	return copy_sink_finish(&sink, basebackup_rehearsal(tl, &session->waiter, (ByteSink) {copy_sink_write, &sink}),
+	return copy_sink_finish(&sink, basebackup_rehearsal(tl, &session->cancel, (ByteSink) {copy_sink_write, &sink}),
 							"BASEBACKUP_REHEARSAL");
 }
 
@@ -160,7 +160,7 @@ run_fullbackup(Session *session, char **args, int nargs)
 	else
 		audit_log(session->who, "export of branch \"%s\" begins", args[0]);
 	copy_sink_begin(&sink, session);
-	err = fullbackup(tl, lsn, &session->waiter, zero ? &damaged : NULL, (ByteSink) {copy_sink_write, &sink});
+	err = fullbackup(tl, lsn, &session->cancel, zero ? &damaged : NULL, (ByteSink) {copy_sink_write, &sink});
 	if (err != NULL && !zero && err->hint == NULL && ps_error_is(err, PS_SQLSTATE_CORRUPTED))
 		ps_error_hint(err, "If it is a page of a relation, --zero-damaged-pages exports all the others, with zeros in its place, and names it.");
 	return copy_sink_finish(&sink, err, "FULLBACKUP");

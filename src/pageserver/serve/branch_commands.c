@@ -151,7 +151,7 @@ report_progress(void *arg, const char *message)
 	Session *session = arg;
 
 	conn_send_notice(&session->conn, message);
-	ps_error_free(conn_flush(&session->conn)); /* the Waiter notices that the client has gone */
+	ps_error_free(conn_flush(&session->conn)); /* the CancelCheck notices that the client has gone */
 }
 
 /* Tells of a branch that has come into being; around: of one that begins at a moment of another, else NULL. */
@@ -200,7 +200,7 @@ create_from(Session *session, char **args, int nargs)
 	PS_TRY(command_find_branch(session, args[2], &parent));
 	if (nargs == 5)
 		PS_TRY(command_parse_moment(session, args[3], args[4], parent, &parent, &lsn, &around));
-	PS_TRY(store_branch(session->server->store, args[0], parent, lsn, &session->waiter, NULL));
+	PS_TRY(store_branch(session->server->store, args[0], parent, lsn, &session->cancel, NULL));
 	if (nargs == 5)
 	{
 		char *moment = moment_text(args[3], args[4]);
@@ -257,7 +257,7 @@ static PsError *
 remove_branch(Session *session, const char *name)
 {
 	Timeline *tl;
-	PsError *err = store_remove_branch(session->server->store, name, &session->waiter, &tl);
+	PsError *err = store_remove_branch(session->server->store, name, &session->cancel, &tl);
 
 	if (tl != NULL)
 	{
@@ -273,14 +273,18 @@ static PsError *
 delete_branch(Session *session, const char *name)
 {
 	Timeline *tl;
+	PsError *err;
 
 	if (session->server->config->trash_interval == 0)
 		return remove_branch(session, name);
-	PS_TRY(store_trash_branch(session->server->store, name, session->who, &session->waiter, &tl));
-	server_end_users(session->server, tl, session);
-	store_finish_trash(tl);
-	audit_log(session->who, "branch \"%s\" deleted, it is in the trash", name);
-	return NULL;
+	err = store_trash_branch(session->server->store, name, session->who, &session->cancel, &tl);
+	if (tl != NULL)
+	{
+		server_end_users(session->server, tl, session);
+		store_finish_trash(tl);
+		audit_log(session->who, "branch \"%s\" deleted, it is in the trash", name);
+	}
+	return err;
 }
 
 /* One that is in the trash; *found false: no such branch is. */
@@ -288,7 +292,7 @@ static PsError *
 purge_branch(Session *session, const char *name, bool *found)
 {
 	Timeline *tl;
-	PsError *err = store_purge_branch(session->server->store, name, &session->waiter, &tl);
+	PsError *err = store_purge_branch(session->server->store, name, &session->cancel, &tl);
 
 	*found = err == NULL || !ps_error_is(err, PS_SQLSTATE_NOT_FOUND);
 	if (tl != NULL)
@@ -339,7 +343,7 @@ run_branch_undelete(Session *session, char **args, int nargs)
 {
 	char name[TIMELINE_NAME_MAX + 1];
 
-	PS_TRY(store_undelete_branch(session->server->store, args[0], nargs > 1 ? args[1] : NULL, &session->waiter, name));
+	PS_TRY(store_undelete_branch(session->server->store, args[0], nargs > 1 ? args[1] : NULL, &session->cancel, name));
 	audit_log(session->who, "branch \"%s\" taken out of the trash, as \"%s\"", args[0], name);
 	return send_branch(session, name, NULL, "UNDELETE BRANCH");
 }
@@ -347,7 +351,7 @@ run_branch_undelete(Session *session, char **args, int nargs)
 static PsError *
 set_protection(Session *session, const char *name, bool is_protected, const char *tag)
 {
-	PS_TRY(store_protect_branch(session->server->store, name, is_protected, &session->waiter));
+	PS_TRY(store_protect_branch(session->server->store, name, is_protected, &session->cancel));
 	audit_log(session->who, "branch \"%s\" %s", name, is_protected ? "protected" : "no longer protected");
 	conn_send_complete(&session->conn, tag);
 	return NULL;
@@ -368,7 +372,7 @@ run_branch_unprotect(Session *session, char **args, int nargs)
 PsError *
 run_branch_rename(Session *session, char **args, int nargs)
 {
-	PS_TRY(store_rename_branch(session->server->store, args[0], args[1], &session->waiter));
+	PS_TRY(store_rename_branch(session->server->store, args[0], args[1], &session->cancel));
 	audit_log(session->who, "branch \"%s\" renamed to \"%s\"", args[0], args[1]);
 	conn_send_complete(&session->conn, "RENAME BRANCH");
 	return NULL;
@@ -388,10 +392,10 @@ run_branch_reset(Session *session, char **args, int nargs)
 	if (!force)
 		PS_TRY(check_may_go(session, args[0], false));
 	PS_TRY(store_branch_info(session->server->store, args[0], &info));
-	PS_TRY(store_use_branch(session->server->store, args[0], &session->waiter, &tl));
+	PS_TRY(store_use_branch(session->server->store, args[0], &session->cancel, &tl));
 	err = timeline_parent(tl, &parent);
 	if (err == NULL)
-		err = store_replace_branch(session->server->store, args[0], parent, PG_UINT64_MAX, true, &session->waiter, old_name);
+		err = store_replace_branch(session->server->store, args[0], parent, PG_UINT64_MAX, true, &session->cancel, old_name);
 	store_release(tl);
 	if (err != NULL)
 		return err;
@@ -418,7 +422,7 @@ run_branch_restore(Session *session, char **args, int nargs)
 	if (!force)
 		PS_TRY(check_may_go(session, args[0], false));
 	PS_TRY(command_parse_moment(session, args[1], args[2], tl, &at, &lsn, &around));
-	PS_TRY(store_replace_branch(session->server->store, args[0], at, lsn, false, &session->waiter, old_name));
+	PS_TRY(store_replace_branch(session->server->store, args[0], at, lsn, false, &session->cancel, old_name));
 	moment = moment_text(args[1], args[2]);
 	audit_log(session->who, "branch \"%s\" restored to what it was at %s (%X/%X); what it was until now is branch \"%s\"", args[0], moment,
 			  LSN_FORMAT_ARGS(lsn), old_name);
@@ -457,21 +461,74 @@ send_file(void *arg, const char *file, uint64 bytes, const char *damage)
 	char *values[] = {pg_strdup(file), psprintf(UINT64_FORMAT, bytes), pg_strdup(damage != NULL ? damage : "")};
 
 	command_send_row(&session->conn, values, lengthof(values));
-	ps_error_free(conn_flush(&session->conn)); /* the Waiter notices that the client has gone */
+	ps_error_free(conn_flush(&session->conn)); /* the CancelCheck notices that the client has gone */
 }
 
+/* *tl: a branch in the trash, held. */
+static bool
+has_deleted(Session *session, const char *name, Timeline **tl)
+{
+	PsError *err = store_hold_deleted(session->server->store, name, &session->cancel, tl);
+	bool found = err == NULL;
+
+	ps_error_free(err);
+	return found;
+}
+
+typedef struct DeletedCheck
+{
+	Session *session;
+	Timeline *tl;
+} DeletedCheck;
+
+static PsError *
+check_deleted(void *arg)
+{
+	DeletedCheck *check = arg;
+
+	if (!store_is_in_trash(check->tl))
+		return ps_error(PS_SQLSTATE_TRY_AGAIN, "the branch was taken out of the trash, or removed, while it was checked");
+	return cancel_check(&check->session->cancel);
+}
+
+/* Ends, too, when the branch is taken out of the trash. */
+static PsError *
+verify_deleted_branch(Session *session, Timeline *tl, int rate)
+{
+	DeletedCheck check = {session, tl};
+	CancelCheck cancel = {check_deleted, &check};
+
+	return verify_deleted(tl, rate, &cancel, send_file, session);
+}
+
+/* A branch that is served; if there is none of the name, or with the id, one that is in the trash. */
 PsError *
 run_verify(Session *session, char **args, int nargs)
 {
 	static const Column columns[] = {{"file", TEXTOID}, {"bytes", INT8OID}, {"error", TEXTOID}};
 	int rate = nargs > 1 ? atoi(args[1]) : VERIFY_RATE;
 	Timeline *tl;
+	PsId id;
+	PsError *err;
 
 	if (rate < 1 || rate > 1000000)
 		return ps_error(PS_SQLSTATE_SYNTAX, "invalid rate \"%s\": a number of megabytes for each second is expected", args[1]);
-	PS_TRY(command_find_branch(session, args[0], &tl));
-	conn_send_row_description(&session->conn, columns, lengthof(columns));
-	PS_TRY(verify_timeline(tl, rate, &session->waiter, send_file, session));
+	err = command_find_branch(session, args[0], &tl);
+	if (err == NULL)
+	{
+		conn_send_row_description(&session->conn, columns, lengthof(columns));
+		err = verify_timeline(tl, rate, &session->cancel, send_file, session);
+	}
+	else if (ps_error_is(err, PS_SQLSTATE_NOT_FOUND) && has_deleted(session, args[0], &tl))
+	{
+		ps_error_free(err);
+		if (!ps_id_parse(args[0], &id))
+			conn_send_notice(&session->conn, "the branch is in the trash");
+		conn_send_row_description(&session->conn, columns, lengthof(columns));
+		err = verify_deleted_branch(session, tl, rate);
+		store_release_deleted(tl);
+	}
+	PS_TRY(err);
 	conn_send_complete(&session->conn, "VERIFY");
 	return NULL;
 }
@@ -486,7 +543,7 @@ run_branch_create(Session *session, char **args, int nargs)
 		return create_from(session, args, nargs);
 	if (nargs > 2 || (nargs > 1 && strcmp(args[1], "data_checksums") != 0))
 		return ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected data_checksums or FROM", args[1]);
-	PS_TRY(branch_create(session->server->store, args[0], nargs > 1, &session->waiter, &progress, &tl));
+	PS_TRY(branch_create(session->server->store, args[0], nargs > 1, &session->cancel, &progress, &tl));
 	session_hold(session, tl);
 	audit_log(session->who, "branch \"%s\" created as a fresh cluster", args[0]);
 	return send_branch(session, args[0], NULL, "CREATE BRANCH");
@@ -503,7 +560,7 @@ run_import(Session *session, char **args, int nargs)
 							 "The directory is read by the store, whose current directory is not yours.");
 	if (nargs > 2)
 		PS_TRY(import_check_identity(args[1], args[2]));
-	PS_TRY(import_cluster(session->server->store, args[0], args[1], &session->waiter, &progress, &tl));
+	PS_TRY(import_cluster(session->server->store, args[0], args[1], &session->cancel, &progress, &tl));
 	session_hold(session, tl);
 	audit_log(session->who, "branch \"%s\" imported from \"%s\"", args[0], args[1]);
 	return send_branch(session, args[0], NULL, "IMPORT");
@@ -518,7 +575,7 @@ run_import_stream(Session *session, char **args, int nargs)
 
 	session->conn.max_message = CONN_MAX_COPY;
 	conn_send_copy_response(&session->conn, 'G');
-	PS_TRY(import_stream(session->server->store, args[0], command_copy_source(session), &session->waiter, &progress, &tl));
+	PS_TRY(import_stream(session->server->store, args[0], command_copy_source(session), &session->cancel, &progress, &tl));
 	session_hold(session, tl);
 	audit_log(session->who, "branch \"%s\" imported from what the client sent", args[0]);
 	return send_branch(session, args[0], NULL, "IMPORT");

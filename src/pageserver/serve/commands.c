@@ -183,7 +183,7 @@ find_timeline(Session *session, char **args, Timeline **tl, uint64 *generation)
 		return ps_error(PS_SQLSTATE_SYNTAX, "invalid timeline id \"%s\": expected 32 hex digits", args[1]);
 	PS_TRY(command_parse_generation(args[2], generation));
 	PS_TRY(server_explain_removed(session->server, &timeline,
-								  store_use(session->server->store, &tenant, &timeline, &session->waiter, tl)));
+								  store_use(session->server->store, &tenant, &timeline, &session->cancel, tl)));
 	return hold(session, *tl);
 }
 
@@ -231,7 +231,7 @@ command_copy_source(Session *session)
 PsError *
 command_find_branch(Session *session, const char *name, Timeline **tl)
 {
-	PS_TRY(store_use_branch(session->server->store, name, &session->waiter, tl));
+	PS_TRY(store_use_branch(session->server->store, name, &session->cancel, tl));
 	return hold(session, *tl);
 }
 
@@ -301,11 +301,11 @@ command_parse_moment(Session *session, const char *what, const char *value, Time
 	else if (pg_strcasecmp(what, "time") == 0)
 	{
 		PS_TRY(parse_time(value, &when));
-		PS_TRY(timeline_lsn_at_time(tl, when, &session->waiter, at, lsn));
+		PS_TRY(timeline_lsn_at_time(tl, when, &session->cancel, at, lsn));
 	}
 	else
 		return ps_error(PS_SQLSTATE_SYNTAX, "expected LSN or TIME, not \"%s\"", what);
-	return timeline_commits_around(tl, *lsn, &session->waiter, around);
+	return timeline_commits_around(tl, *lsn, &session->cancel, around);
 }
 
 /* ---- tables ---- */

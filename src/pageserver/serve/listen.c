@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "serve/session.h"
 #include "socket_dir.h"
 #include "sqlstate.h"
@@ -230,7 +231,6 @@ PsError *
 server_create(const Config *config, Store *store, Server **result)
 {
 	Server *server = pg_malloc0(sizeof(Server));
-	pthread_condattr_t attr;
 	char **names;
 	int n;
 	PsError *err;
@@ -241,10 +241,7 @@ server_create(const Config *config, Store *store, Server **result)
 	dlist_init(&server->sessions);
 	server_init_counts(server);
 	pthread_mutex_init(&server->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&server->session_ended, &attr);
-	pthread_condattr_destroy(&attr);
+	clock_cond_init(&server->session_ended);
 
 	names = config_addresses(config->listen_addresses, &n);
 	err = listen_unix(server);
@@ -327,7 +324,7 @@ session_create(Server *server, int fd, bool is_unix)
 	session = pg_malloc0(sizeof(Session));
 	session->server = server;
 	session->is_unix = is_unix;
-	session->waiter = (Waiter) {session_is_canceled, session};
+	session->cancel = (CancelCheck) {session_check_cancel, session};
 	conn_init(&session->conn, fd);
 	if (!pg_strong_random(&session->secret, sizeof(session->secret)))
 	{
@@ -389,14 +386,14 @@ void
 server_run(Server *server, int wake_fd, int timeout_ms)
 {
 	struct pollfd pfds[MAX_LISTENERS + 1];
-	int64 until = monotonic_ms() + timeout_ms;
+	int64 until = clock_now_ms() + timeout_ms;
 
 	pfds[0] = (struct pollfd) {wake_fd, POLLIN, 0};
 	for (int i = 0; i < server->nlisteners; i++)
 		pfds[i + 1] = (struct pollfd) {server->listeners[i].fd, POLLIN, 0};
 	for (;;)
 	{
-		int64 left = until - monotonic_ms();
+		int64 left = until - clock_now_ms();
 		bool room = true;
 
 		if (left <= 0)
@@ -477,7 +474,7 @@ wait_for_sessions(Server *server, int64 until_ms)
 bool
 server_stop(Server *server)
 {
-	int64 now = monotonic_ms();
+	int64 now = clock_now_ms();
 	bool done;
 
 	close_listeners(server);

@@ -63,7 +63,7 @@ answer_relsize(PageStream *ps, const PsRequest *req)
 {
 	PsResponse resp = {.type = PS_RESP_RELSIZE, .reqid = req->reqid};
 
-	PS_TRY(timeline_read_lsn(ps->tl, req->request_lsn, req->not_modified_since, &ps->session->waiter, &resp.lsn));
+	PS_TRY(timeline_read_lsn(ps->tl, req->request_lsn, req->not_modified_since, &ps->session->cancel, &resp.lsn));
 	PS_TRY(timeline_read_relsize(ps->tl, req->rel, req->fork, resp.lsn, &resp.exists, &resp.nblocks));
 	begin_answer(ps);
 	ps_wire_put_response(&ps->conn->out, &resp);
@@ -88,8 +88,8 @@ add_fork(void *arg, const PsKey *key, const char *value, uint32 len)
 	if (list->nforks == PS_MAX_FORKS)
 		return ps_error(PS_SQLSTATE_STATE, "there are more than %d forks of relations in the tablespace", PS_MAX_FORKS);
 	/* there may be a million relations: ask now and then */
-	if (++list->nforks % 65536 == 0 && session_is_canceled(list->session))
-		return ps_error(PS_SQLSTATE_CANCELED, "canceled while relations were listed");
+	if (++list->nforks % 65536 == 0)
+		PS_TRY(session_check_cancel(list->session));
 	enlargeStringInfo(&list->forks, PS_FORK_SIZE);
 	ps_wire_put_fork(list->forks.data + list->forks.len, &fork);
 	list->forks.len += PS_FORK_SIZE;
@@ -106,7 +106,7 @@ answer_forks(PageStream *ps, const PsRequest *req)
 	ForkList list = {.session = ps->session};
 	PsError *err = NULL;
 
-	PS_TRY(timeline_read_lsn(ps->tl, req->request_lsn, req->not_modified_since, &ps->session->waiter, &resp.lsn));
+	PS_TRY(timeline_read_lsn(ps->tl, req->request_lsn, req->not_modified_since, &ps->session->cancel, &resp.lsn));
 	initStringInfo(&list.forks);
 	for (int i = 0; i < lengthof(kinds) && err == NULL; i++)
 	{
@@ -281,7 +281,7 @@ answer_some(PageStream *ps, const PsRequest *reqs, int n, PsError **err)
 		case PS_REQ_PAGES:
 			break;
 	}
-	*err = timeline_read_lsn(ps->tl, reqs->request_lsn, reqs->not_modified_since, &ps->session->waiter, &lsn);
+	*err = timeline_read_lsn(ps->tl, reqs->request_lsn, reqs->not_modified_since, &ps->session->cancel, &lsn);
 	if (*err != NULL)
 		return 1;
 	together = count_mergeable(reqs, n, lsn);
@@ -305,7 +305,6 @@ answer_all(PageStream *ps)
 		uint64 reqid = ps->requests[i].reqid;
 
 		i += answer_some(ps, &ps->requests[i], ps->nrequests - i, &err);
-		err = session_interruption(ps->session, err);
 		if (err != NULL && error_ends_session(err))
 			return err;
 		if (err != NULL)
@@ -396,7 +395,7 @@ take_lease(Session *session, Timeline *tl, XLogRecPtr lsn)
 {
 	XLogRecPtr seen;
 
-	PS_TRY(timeline_read_lsn(tl, lsn, lsn, &session->waiter, &seen));
+	PS_TRY(timeline_read_lsn(tl, lsn, lsn, &session->cancel, &seen));
 	return timeline_pin(tl, lsn);
 }
 

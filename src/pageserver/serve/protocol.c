@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "libpq/pqcomm.h"
 
 #include "bytes.h"
@@ -22,15 +23,6 @@
 
 /* Types of message that a client may send. */
 #define CLIENT_MESSAGE_TYPES "QXPBDECHSFdcfp"
-
-int64
-monotonic_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 void
 conn_init(Conn *conn, int fd)
@@ -125,7 +117,7 @@ fill(Conn *conn, size_t total, int flags)
 		if (conn->deadline != 0)
 		{
 			struct pollfd pfd = {conn->fd, POLLIN, 0};
-			int64 left = conn->deadline - monotonic_ms();
+			int64 left = conn->deadline - clock_now_ms();
 
 			if (left <= 0 || (n = poll(&pfd, 1, (int) left)) == 0)
 				return ps_error(PS_SQLSTATE_CONNECTION, "the client did not finish its startup in time");
@@ -239,7 +231,7 @@ conn_peek_message(Conn *conn, Message *msg)
 bool
 conn_wait_message(Conn *conn, int timeout_ms)
 {
-	int64 until = timeout_ms > 0 ? monotonic_ms() + timeout_ms : 0;
+	int64 until = timeout_ms > 0 ? clock_now_ms() + timeout_ms : 0;
 
 	for (;;)
 	{
@@ -258,7 +250,7 @@ conn_wait_message(Conn *conn, int timeout_ms)
 		}
 		if (found)
 			return true;
-		left = until > 0 ? Max(until - monotonic_ms(), 0) : 0;
+		left = until > 0 ? Max(until - clock_now_ms(), 0) : 0;
 		n = poll(&pfd, 1, (int) left);
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -401,13 +393,13 @@ send_notice(Conn *conn, const char *severity, const char *sqlstate, const char *
 void
 conn_send_notice(Conn *conn, const char *message)
 {
-	send_notice(conn, "NOTICE", "00000", message);
+	send_notice(conn, "NOTICE", PS_SQLSTATE_NOTICE, message);
 }
 
 void
 conn_send_warning(Conn *conn, const char *message)
 {
-	send_notice(conn, "WARNING", "01000", message);
+	send_notice(conn, "WARNING", PS_SQLSTATE_WARNING, message);
 }
 
 void

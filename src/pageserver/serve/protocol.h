@@ -34,7 +34,7 @@ typedef struct Conn
 {
 	int fd;
 	uint32 max_message; /* bytes of a message, its length word included */
-	int64 deadline;     /* CLOCK_MONOTONIC in ms until which a read may wait; 0: for ever */
+	int64 deadline;     /* clock_now_ms() until which a read may wait; 0: for ever */
 
 	/* input: bytes in[in_pos] to in[in_end - 1] are not yet consumed */
 	char *in;
@@ -150,8 +150,5 @@ extern const char *startup_parse(const char *body, uint32 len, Startup *startup)
 
 /* NegotiateProtocolVersion, if the client asked for a newer minor version or for options unknown here. */
 extern void conn_send_negotiation(Conn *conn, const Startup *startup);
-
-/* CLOCK_MONOTONIC in ms. */
-extern int64 monotonic_ms(void);
 
 #endif /* PS_PROTOCOL_H */

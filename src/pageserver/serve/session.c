@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "serve/session.h"
 #include "base/version.h"
 #include "sqlstate.h"
@@ -59,38 +60,21 @@ session_release_all(Session *session)
 		store_release(session->held[--n]);
 }
 
-bool
-session_is_canceled(void *arg)
-{
-	Session *session = arg;
-
-	return atomic_load(&session->server->stopping) || atomic_load(&session->canceled) || conn_is_closed(&session->conn);
-}
-
 PsError *
 session_check_stop(Session *session)
 {
-	if (!atomic_load(&session->server->stopping))
-		return NULL;
-	return ps_error_hint(ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is shutting down"), "Connect again when it is back.");
+	return atomic_load(&session->server->stopping) ? cancel_error(CANCEL_STORE_STOPPING, NULL) : NULL;
 }
 
 PsError *
-session_interruption(Session *session, PsError *err)
+session_check_cancel(void *arg)
 {
-	PsError *stop;
+	Session *session = arg;
 
-	if (err == NULL || !ps_error_is(err, PS_SQLSTATE_CANCELED))
-		return err;
-	stop = session_check_stop(session);
-	if (stop == NULL && conn_is_closed(&session->conn))
-		stop = ps_error(PS_SQLSTATE_CONNECTION, "the client closed the connection");
-	if (stop == NULL && atomic_load(&session->canceled))
-		stop = ps_error(PS_SQLSTATE_CANCELED, "canceling the command on the client's request");
-	if (stop == NULL)
-		return err;
-	ps_error_free(err);
-	return stop;
+	PS_TRY(session_check_stop(session));
+	if (conn_is_closed(&session->conn))
+		return ps_error(PS_SQLSTATE_CONNECTION, "the client closed the connection");
+	return atomic_load(&session->canceled) ? cancel_error(CANCEL_BY_CLIENT, NULL) : NULL;
 }
 
 bool
@@ -141,7 +125,7 @@ session_startup(Session *session, bool *go_on)
 	int negotiations = 0;
 
 	*go_on = false;
-	conn->deadline = monotonic_ms() + STARTUP_TIMEOUT_MS;
+	conn->deadline = clock_now_ms() + STARTUP_TIMEOUT_MS;
 	for (;;)
 	{
 		Message msg;
@@ -252,7 +236,7 @@ session_loop(Session *session)
 					return ps_error(PS_SQLSTATE_PROTOCOL, "invalid query message: not one string with a zero byte at its end");
 				command = pg_strdup(msg.body);
 				atomic_store(&session->canceled, false);
-				err = session_interruption(session, command_execute(session, command, msg.len - 1));
+				err = command_execute(session, command, msg.len - 1);
 				if (err != NULL && error_ends_session(err))
 				{
 					free(command);

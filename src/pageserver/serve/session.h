@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/cancel.h"
 #include "lib/ilist.h"
 
 #include "serve/audit.h"
@@ -72,7 +73,7 @@ struct Server
 	 * nothing waited for, while it is held.
 	 */
 	pthread_mutex_t lock;
-	pthread_cond_t session_ended; /* CLOCK_MONOTONIC */
+	pthread_cond_t session_ended; /* made with clock_cond_init() */
 	dlist_head sessions;          /* oldest first */
 	int nsessions;
 	int count[SESSION_KINDS]; /* of them */
@@ -87,8 +88,8 @@ struct Server
 	atomic_int nwaiting;  /* changes under lock, is looked at without */
 	int nrecalled;        /* streams that were recalled and have not ended yet */
 	uint64 recalls;       /* since the start */
-	int64 short_since;    /* monotonic_ms() since when the log says that readers wait; 0: it does not */
-	int64 last_shortage;  /* monotonic_ms() when last all places were found taken; 0: never */
+	int64 short_since;    /* clock_now_ms() since when the log says that readers wait; 0: it does not */
+	int64 last_shortage;  /* clock_now_ms() when last all places were found taken; 0: never */
 	int64 stream_wait_ms; /* fixed: STREAM_WAIT_MS */
 };
 
@@ -122,14 +123,14 @@ typedef struct Session
 	bool leased;           /* Server.lock; it may not be recalled */
 
 	/* of that, or of a connection that is no stream */
-	int64 recalled_at;        /* Server.lock; monotonic_ms(); 0: it was not */
-	_Atomic int64 idle_since; /* monotonic_ms() since when it waits for its client; 0: it does not.  Written by the session's thread */
+	int64 recalled_at;        /* Server.lock; clock_now_ms(); 0: it was not */
+	_Atomic int64 idle_since; /* clock_now_ms() since when it waits for its client; 0: it does not.  Written by the session's thread */
 	atomic_bool has_answered; /* written by the session's thread */
 
 	/* the session thread's own */
 	Conn conn;
-	char *who;     /* is at the other end, for the log (audit.h); NULL until the startup is over */
-	Waiter waiter; /* for waits in the store: see session_is_canceled() */
+	char *who;          /* is at the other end, for the log (audit.h); NULL until the startup is over */
+	CancelCheck cancel; /* for waits in the store: see session_check_cancel() */
 } Session;
 
 /* ---- listen.c ---- */
@@ -210,16 +211,10 @@ extern void *session_main(void *arg);
 extern void session_free(Session *session);
 
 /*
- * Is there a reason to end a wait: the store is stopping, the client has gone,
- * or asked for it?  An IsCanceled; arg is the Session.
+ * For a CancelCheck, arg being the Session: an error if the store is stopping, the
+ * client has closed its connection, or has asked to cancel the command.
  */
-extern bool session_is_canceled(void *arg);
-
-/*
- * The error of a wait that ended early (PS_SQLSTATE_CANCELED) as what was the
- * reason; any other error as it is.
- */
-extern PsError *session_interruption(Session *session, PsError *err);
+extern PsError *session_check_cancel(void *arg);
 
 /* An error if the store is stopping; asked wherever a session would go on for long. */
 extern PsError *session_check_stop(Session *session);

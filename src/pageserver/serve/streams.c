@@ -23,6 +23,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "serve/session.h"
 #include "sqlstate.h"
 
@@ -58,7 +59,7 @@ struct StreamWait
 	dlist_node link; /* in Server.waits, oldest first */
 	Session *session;
 	bool granted;
-	pthread_cond_t changed; /* CLOCK_MONOTONIC */
+	pthread_cond_t changed; /* made with clock_cond_init() */
 };
 
 void
@@ -84,7 +85,7 @@ recall_other(Server *server)
 {
 	Session *best = NULL;
 	int64 best_since = 0;
-	int64 now = monotonic_ms();
+	int64 now = clock_now_ms();
 	dlist_iter iter;
 
 	dlist_foreach (iter, &server->sessions)
@@ -172,7 +173,7 @@ recall_one(Server *server)
 {
 	Session *best = NULL;
 	int64 best_since = 0;
-	int64 now = monotonic_ms();
+	int64 now = clock_now_ms();
 	dlist_iter iter;
 
 	dlist_foreach (iter, &server->sessions)
@@ -206,7 +207,7 @@ recall_one(Server *server)
 static void
 cut_recalled(Server *server)
 {
-	int64 before = monotonic_ms() - CUT_MS;
+	int64 before = clock_now_ms() - CUT_MS;
 	dlist_iter iter;
 
 	dlist_foreach (iter, &server->sessions)
@@ -269,7 +270,7 @@ no_place_error(const Server *server)
 
 /*
  * Readers wait, or do not any more: returns whether the log is to be told, and
- * since when they did (monotonic_ms()).
+ * since when they did (clock_now_ms()).
  */
 static bool
 note_shortage(Server *server, bool begins, int64 *since)
@@ -277,7 +278,7 @@ note_shortage(Server *server, bool begins, int64 *since)
 	*since = server->short_since;
 	if (begins == (*since != 0))
 		return false;
-	server->short_since = begins ? monotonic_ms() : 0;
+	server->short_since = begins ? clock_now_ms() : 0;
 	return true;
 }
 
@@ -287,31 +288,23 @@ wait_for_place(Session *session)
 {
 	Server *server = session->server;
 	StreamWait wait = {.session = session};
-	int64 begin = monotonic_ms();
+	int64 begin = clock_now_ms();
 	int64 now = begin;
 	int64 since;
-	bool canceled = false;
+	PsError *canceled = NULL;
 	bool tell = false;
-	pthread_condattr_t attr;
 
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&wait.changed, &attr);
-	pthread_condattr_destroy(&attr);
-
+	clock_cond_init(&wait.changed);
 	pthread_mutex_lock(&server->lock);
 	set_kind(session, SESSION_WAITING);
 	session->branch->waiting++;
 	dlist_push_tail(&server->waits, &wait.link);
 	atomic_fetch_add(&server->nwaiting, 1);
 	distribute(server);
-	while (!wait.granted && !canceled && now - begin < server->stream_wait_ms)
+	while (!wait.granted && canceled == NULL && now - begin < server->stream_wait_ms)
 	{
-		int64 until = now + LOOK_MS;
-		struct timespec ts = {until / 1000, until % 1000 * 1000000};
-
-		pthread_cond_timedwait(&wait.changed, &server->lock, &ts);
-		now = monotonic_ms();
+		clock_cond_wait(&wait.changed, &server->lock, LOOK_MS);
+		now = clock_now_ms();
 		if (wait.granted)
 			break;
 		if (now - begin >= SHORTAGE_MS)
@@ -320,7 +313,7 @@ wait_for_place(Session *session)
 		if (tell)
 			ps_log(PS_WARNING, "readers wait for a page stream: all %d (max_connections) are at work", server->config->max_connections);
 		tell = false;
-		canceled = session_is_canceled(session);
+		canceled = session_check_cancel(session);
 		pthread_mutex_lock(&server->lock);
 		if (!wait.granted)
 			distribute(server);
@@ -336,11 +329,12 @@ wait_for_place(Session *session)
 		tell = note_shortage(server, false, &since);
 	pthread_mutex_unlock(&server->lock);
 	if (tell)
-		ps_log(PS_LOG, "no reader waits for a page stream any more, after " INT64_FORMAT " s", (monotonic_ms() - since + 500) / 1000);
+		ps_log(PS_LOG, "no reader waits for a page stream any more, after " INT64_FORMAT " s", (clock_now_ms() - since + 500) / 1000);
 	pthread_cond_destroy(&wait.changed);
-	if (wait.granted)
-		return NULL;
-	return canceled ? ps_error(PS_SQLSTATE_CANCELED, "the wait for a page stream was canceled") : no_place_error(server);
+	if (!wait.granted)
+		return canceled != NULL ? canceled : no_place_error(server);
+	ps_error_free(canceled);
+	return NULL;
 }
 
 PsError *
@@ -361,9 +355,9 @@ server_take_stream(Session *session, const Timeline *tl, bool leased)
 	/* who came before comes first, and no more may wait than there are streams */
 	taken = dlist_is_empty(&server->waits) && server->count[SESSION_PAGES] < max;
 	crowded = !taken && server->count[SESSION_WAITING] >= Max(max, OTHERS_MIN);
-	tell = !taken && (server->last_shortage == 0 || monotonic_ms() - server->last_shortage >= RECALL_LOG_MS);
+	tell = !taken && (server->last_shortage == 0 || clock_now_ms() - server->last_shortage >= RECALL_LOG_MS);
 	if (!taken)
-		server->last_shortage = monotonic_ms();
+		server->last_shortage = clock_now_ms();
 	if (!crowded)
 		session->branch = find_branch(server, tl);
 	if (taken)
@@ -399,7 +393,7 @@ server_session_idle(Session *session)
 	Server *server = session->server;
 
 	/* who begins to wait counts himself, and then looks at this: one of us sees the other */
-	atomic_store(&session->idle_since, monotonic_ms());
+	atomic_store(&session->idle_since, clock_now_ms());
 	if (atomic_load(&server->nwaiting) == 0)
 		return;
 	pthread_mutex_lock(&server->lock);

@@ -26,6 +26,7 @@
 
 #include <sys/time.h>
 
+#include "base/clock.h"
 #include "datatype/timestamp.h"
 
 #include "bytes.h"
@@ -63,14 +64,14 @@ typedef struct WalPush
 	Timeline *tl;
 	uint64 generation;
 	WalReceiver *receiver;
-	Waiter waiter;     /* for waits of the receiver: see is_canceled() */
-	int64 last_status; /* monotonic_ms() */
+	CancelCheck cancel; /* for waits of the receiver: see check_cancel() */
+	int64 last_status;  /* clock_now_ms() */
 	XLogRecPtr written;
 	XLogRecPtr flushed;
 	XLogRecPtr applied;
 	uint64 unsynced; /* bytes written and not yet synced */
 	bool status_wanted;
-	int64 write_began;         /* monotonic_ms() of the call that may wait */
+	int64 write_began;         /* clock_now_ms() of the call that may wait */
 	const char *branch;        /* its name, for the log */
 	char waits_for[WAIT_TEXT]; /* what the client and others have been told; "": nothing */
 } WalPush;
@@ -116,7 +117,7 @@ send_status(WalPush *wp)
 	ps_wire_put_status(&wp->conn->out, &status);
 	conn_end(wp->conn);
 	wp->status_wanted = false;
-	wp->last_status = monotonic_ms();
+	wp->last_status = clock_now_ms();
 	return conn_flush(wp->conn);
 }
 
@@ -133,29 +134,24 @@ set_wait(WalPush *wp, const char *waits_for)
 }
 
 /*
- * An IsCanceled, called in waits of the receiver.  Those can be long, and a
- * compute that hears nothing for wal_sender_timeout takes the store for dead.
+ * The check of WalPush.cancel, called in waits of the receiver.  Those can be long,
+ * and a compute that hears nothing for wal_sender_timeout takes the store for dead.
  */
-static bool
-is_canceled(void *arg)
+static PsError *
+check_cancel(void *arg)
 {
 	WalPush *wp = arg;
-	PsError *err;
-
 	char waits_for[WAIT_TEXT];
-	int64 now = monotonic_ms();
+	int64 now = clock_now_ms();
 
-	if (session_is_canceled(wp->session))
-		return true;
+	PS_TRY(session_check_cancel(wp->session));
 	/* what is told stays as it is: numbers in it change all the time */
 	if (wp->waits_for[0] == '\0' && now - wp->write_began >= WAIT_TOLD_MS &&
 		wal_receiver_waits_for(wp->receiver, waits_for, sizeof(waits_for)))
 		set_wait(wp, waits_for);
 	else if (now - wp->last_status < ALIVE_MS)
-		return false;
-	err = send_status(wp);
-	ps_error_free(err);
-	return err != NULL;
+		return NULL;
+	return send_status(wp);
 }
 
 /* An error if this connection must not go on writing. */
@@ -188,7 +184,7 @@ skip_branch(const WalPush *wp, const char *message)
 static PsError *
 wait_for_room(WalPush *wp, PsError *err)
 {
-	int64 until = monotonic_ms() + DISK_FULL_RETRY_MS;
+	int64 until = clock_now_ms() + DISK_FULL_RETRY_MS;
 	int64 left;
 
 	set_wait(wp, skip_branch(wp, err->message));
@@ -196,12 +192,10 @@ wait_for_room(WalPush *wp, PsError *err)
 	PS_TRY(send_status(wp));
 
 	/* no event tells of room on a disk, and input must stay where it is: look at the rest now and then */
-	while ((left = until - monotonic_ms()) > 0)
+	while ((left = until - clock_now_ms()) > 0)
 	{
-		PS_TRY(session_check_stop(wp->session));
 		PS_TRY(check_superseded(wp));
-		if (session_is_canceled(wp->session))
-			return ps_error(PS_SQLSTATE_CANCELED, "the wait for room on the disk was ended");
+		PS_TRY(session_check_cancel(wp->session));
 		pg_usleep(Min(left, 100) * 1000);
 	}
 	return NULL;
@@ -214,15 +208,15 @@ take_wal(WalPush *wp, XLogRecPtr start, const char *data, size_t len)
 	{
 		PsError *err;
 
-		wp->write_began = monotonic_ms();
-		err = wal_receiver_write(wp->receiver, start, data, len, &wp->waiter);
+		wp->write_began = clock_now_ms();
+		err = wal_receiver_write(wp->receiver, start, data, len, &wp->cancel);
 		if (err == NULL)
 			break;
 		if (!ps_error_is(err, PS_SQLSTATE_DISK_FULL))
 			return err;
 		PS_TRY(wait_for_room(wp, err));
 	}
-	if (wp->waits_for[0] != '\0' && monotonic_ms() - wp->write_began < WAIT_OVER_MS)
+	if (wp->waits_for[0] != '\0' && clock_now_ms() - wp->write_began < WAIT_OVER_MS)
 		set_wait(wp, "");
 	wp->written = start + len;
 	wp->unsynced += len;
@@ -276,7 +270,7 @@ take_copy_data(WalPush *wp, const char *body, uint32 len)
 static PsError *
 wait_for_input(WalPush *wp)
 {
-	int64 begin = monotonic_ms();
+	int64 begin = clock_now_ms();
 	int progress_ms = PROGRESS_MS;
 
 	for (;;)
@@ -288,7 +282,7 @@ wait_for_input(WalPush *wp)
 		PS_TRY(check_superseded(wp));
 		PS_TRY(session_check_stop(wp->session));
 		/* what the last message had to wait for */
-		if (wp->waits_for[0] != '\0' && monotonic_ms() - begin >= IDLE_MS)
+		if (wp->waits_for[0] != '\0' && clock_now_ms() - begin >= IDLE_MS)
 			set_wait(wp, "");
 		if ((behind && update_applied(wp)) || wp->status_wanted)
 			PS_TRY(send_status(wp));
@@ -363,8 +357,8 @@ wal_push_run(Session *session, Timeline *tl, uint64 generation)
 	timeline_info(tl, &info);
 	PS_TRY(wal_receiver_open(tl, generation, &wp.receiver, &wp.written));
 	server_count_wal(session, true);
-	wal_receiver_set_client(wp.receiver, &session->waiter);
-	wp.waiter = (Waiter) {is_canceled, &wp};
+	wal_receiver_set_client(wp.receiver, &session->cancel);
+	wp.cancel = (CancelCheck) {check_cancel, &wp};
 	wp.branch = info.name;
 	wp.flushed = wp.written;
 	ps_thread_name("wal %s", info.name);
@@ -383,7 +377,6 @@ wal_push_run(Session *session, Timeline *tl, uint64 generation)
 	if (wp.waits_for[0] != '\0')
 		server_set_wait(session, info.name, "");
 	server_count_wal(session, false);
-	err = session_interruption(session, err);
 	ps_log(PS_LOG, "branch \"%s\": WAL stream ended at %X/%X: %s", info.name, LSN_FORMAT_ARGS(wp.flushed),
 		   err != NULL ? err->message : "the client is done");
 	ps_thread_name("session %d", session->id);

@@ -162,7 +162,7 @@ open_new(Store *store, Timeline *tl, TimelineSeed *seed, const char *from, const
 	PsError *err;
 
 	tl->users++;
-	err = tl->life == TIMELINE_BROKEN ? ps_error_copy(tl->error) : store_open_timeline(store, tl, seed->waiter);
+	err = tl->life == TIMELINE_BROKEN ? ps_error_copy(tl->error) : store_open_timeline(store, tl, seed->cancel);
 	if (err == NULL)
 		return NULL;
 	store_unhold(store, tl);
@@ -180,10 +180,10 @@ check_names(Store *store, const TimelineSeed *seed)
 {
 	Timeline *named;
 
-	PS_TRY(store_save_names(store, seed->waiter));
+	PS_TRY(store_save_names(store, seed->cancel));
 	if (seed->replaced == NULL)
 		return store_check_name_is_free(store, seed->name);
-	PS_TRY(store_named_settled(store, seed->name, seed->waiter, &named));
+	PS_TRY(store_named_settled(store, seed->name, seed->cancel, &named));
 	if (named != seed->replaced)
 		return ps_error(PS_SQLSTATE_STATE, "branch \"%s\" was replaced meanwhile", seed->name);
 	return store_check_name_is_free(store, seed->replaced_name);
@@ -197,6 +197,8 @@ check_names(Store *store, const TimelineSeed *seed)
 static PsError *
 check_place(Store *store, const Tenant *tenant, const TimelineSeed *seed)
 {
+	CancelWait wait = {.cancel = seed->cancel};
+
 	for (;;)
 	{
 		PS_TRY(check_names(store, seed));
@@ -205,7 +207,7 @@ check_place(Store *store, const Tenant *tenant, const TimelineSeed *seed)
 		/* who deletes a branch sees that nothing begins in it, and begins the change, under this lock */
 		if (seed->ancestor == NULL || !seed->ancestor->changing)
 			break;
-		PS_TRY(store_wait(store, seed->waiter));
+		PS_TRY(store_wait(store, &wait));
 	}
 	if (seed->ancestor != NULL && seed->ancestor->in_trash)
 		return trash_error(seed->ancestor);
@@ -323,6 +325,8 @@ store_add_timeline(Store *store, TimelineSeed *seed, Timeline **result)
 	pthread_mutex_unlock(&store->lock);
 
 done:
+	if (seed->in_doubt)
+		err = ps_error_unknown(err, "Branch \"%s\" was not made, but may be there after a restart.", seed->name);
 	if (new_tenant)
 	{
 		/* the timeline's own directory is the caller's to remove, if it has not gone into this one */

@@ -46,14 +46,18 @@ set_mark(const Tenant *tenant, bool detached)
 	return err;
 }
 
-/* After an error: the mark is as it was before, or the next start will not do as this one. */
-static void
-undo_mark(const Tenant *tenant, bool detached)
+/* After an error, which is returned: the mark is as it was before, or the error says that the next start may not do as this one. */
+static PsError *
+undo_mark(const Tenant *tenant, bool detached, PsError *err)
 {
-	PsError *err = set_mark(tenant, detached);
+	char id[PS_ID_TEXT];
+	PsError *undo = set_mark(tenant, detached);
 
-	if (err != NULL)
-		ps_log_error(PS_WARNING, err, "\"%s\" may count as %s after a restart", tenant->dir, detached ? "attached" : "detached");
+	if (undo == NULL)
+		return err;
+	ps_error_free(undo);
+	return ps_error_unknown(err, "Tenant %s is %s now, but may be %s after a restart.", ps_id_format(&tenant->id, id),
+							detached ? "detached" : "attached", detached ? "attached" : "detached");
 }
 
 PsError *
@@ -124,10 +128,12 @@ is_settled(const Store *store, const Tenant *tenant)
  * Caller holds Store.lock, which is let go meanwhile.
  */
 static PsError *
-wait_settled(Store *store, const Tenant *tenant, const Waiter *waiter)
+wait_settled(Store *store, const Tenant *tenant, const CancelCheck *cancel)
 {
+	CancelWait wait = {.cancel = cancel};
+
 	while (!is_settled(store, tenant))
-		PS_TRY(store_wait(store, waiter));
+		PS_TRY(store_wait(store, &wait));
 	return NULL;
 }
 
@@ -149,7 +155,7 @@ by_depth(const void *a, const void *b)
 }
 
 PsError *
-store_begin_detach(Store *store, const char *name, const Waiter *waiter, Tenant **result, Timeline ***timelines, int *n)
+store_begin_detach(Store *store, const char *name, const CancelCheck *cancel, Tenant **result, Timeline ***timelines, int *n)
 {
 	Tenant *tenant = NULL;
 	Timeline *tl;
@@ -158,7 +164,7 @@ store_begin_detach(Store *store, const char *name, const Waiter *waiter, Tenant 
 
 	pthread_mutex_lock(&store->lock);
 	/* what is in memory alone would be lost */
-	err = store_save_names(store, waiter);
+	err = store_save_names(store, cancel);
 	if (err != NULL)
 	{
 		pthread_mutex_unlock(&store->lock);
@@ -181,12 +187,12 @@ store_begin_detach(Store *store, const char *name, const Waiter *waiter, Tenant 
 	err = set_mark(tenant, true);
 	pthread_mutex_lock(&store->lock);
 	if (err == NULL)
-		err = wait_settled(store, tenant, waiter);
+		err = wait_settled(store, tenant, cancel);
 	if (err != NULL)
 	{
 		pthread_mutex_unlock(&store->lock);
 		/* it may be there in spite of the error */
-		undo_mark(tenant, false);
+		err = undo_mark(tenant, false, err);
 		pthread_mutex_lock(&store->lock);
 		tenant->life = TENANT_ATTACHED;
 		pthread_mutex_unlock(&store->lock);
@@ -201,7 +207,7 @@ store_begin_detach(Store *store, const char *name, const Waiter *waiter, Tenant 
 	{
 		store_forget(store, (*timelines)[i]);
 		if ((*timelines)[i]->life == TIMELINE_OPEN)
-			timeline_stop((*timelines)[i]);
+			timeline_stop((*timelines)[i], CANCEL_TENANT_DETACHED);
 	}
 	pthread_mutex_unlock(&store->lock);
 	qsort(*timelines, *n, sizeof(Timeline *), by_depth);
@@ -413,7 +419,7 @@ put_in_store(Store *store, Tenant *tenant, Timeline **timelines, int n)
 	if (n == 0)
 		return ps_error(PS_SQLSTATE_INVALID, "there is no branch in \"%s/timelines\"", tenant->dir);
 	if (atomic_load(&store->stopping))
-		return ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
+		return cancel_error(CANCEL_STORE_STOPPING, NULL);
 	PS_TRY(check_names(store, tenant, timelines, n));
 	names = pg_malloc0(n * sizeof(Reservation));
 	for (int i = 0; i < n; i++)
@@ -425,7 +431,7 @@ put_in_store(Store *store, Tenant *tenant, Timeline **timelines, int n)
 	err = set_mark(tenant, false);
 	/* it may be gone in spite of the error, and the next start would serve the tenant */
 	if (err != NULL)
-		undo_mark(tenant, true);
+		err = undo_mark(tenant, true, err);
 	pthread_mutex_lock(&store->lock);
 	for (int i = 0; i < n; i++)
 		store_unreserve(store, &names[i]);

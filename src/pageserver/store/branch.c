@@ -145,7 +145,7 @@ end_of_records(Timeline *tl)
 
 /* seed: has an id, the name, and what is replaced. */
 static PsError *
-branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn, const Waiter *waiter, Timeline **result)
+branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn, const CancelCheck *cancel, Timeline **result)
 {
 	TimelineInfo info;
 	WalState state;
@@ -159,7 +159,7 @@ branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn, const
 						LSN_FORMAT_ARGS(info.flushed_lsn), LSN_FORMAT_ARGS(lsn));
 	/* records end at such LSNs only; at others there are tombstones that nobody is to see (extend_fork()) */
 	lsn = lsn == PG_UINT64_MAX ? info.flushed_lsn : TYPEALIGN_DOWN(MAXIMUM_ALIGNOF, Min(lsn, end_of_records(parent)));
-	PS_TRY(timeline_wait_ingested(parent, lsn, store->config->wait_timeout, waiter));
+	PS_TRY(timeline_wait_ingested(parent, lsn, store->config->wait_timeout, cancel));
 	PS_TRY(timeline_pin_wal(parent, lsn));
 	err = timeline_state_at(parent, lsn, &state);
 	if (err == NULL)
@@ -174,7 +174,7 @@ branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn, const
 		seed->data_checksum_version = parent->data_checksum_version;
 		seed->lsn = state.end;
 		seed->ancestor = parent;
-		seed->waiter = waiter;
+		seed->cancel = cancel;
 		timeline_pin_branch(parent, state.end);
 		err = add_branch(store, seed, &state, result);
 		if (err != NULL && !seed->in_doubt)
@@ -185,13 +185,13 @@ branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn, const
 }
 
 PsError *
-store_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, const Waiter *waiter, Timeline **result)
+store_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, const CancelCheck *cancel, Timeline **result)
 {
 	TimelineSeed seed = {.timeline = ps_id_random()};
 
 	PS_TRY(store_check_new_name(store, name));
 	strlcpy(seed.name, name, sizeof(seed.name));
-	return branch(store, &seed, parent, lsn, waiter, result);
+	return branch(store, &seed, parent, lsn, cancel, result);
 }
 
 PsError *
@@ -288,7 +288,7 @@ store_set_aside(Store *store, Timeline *tl, const char *new_name)
 }
 
 PsError *
-store_save_names(Store *store, const Waiter *waiter)
+store_save_names(Store *store, const CancelCheck *cancel)
 {
 	for (int i = 0; i < store->ntimelines; i++)
 		if (store->timelines[i]->name_unsaved && !store->timelines[i]->in_trash)
@@ -297,7 +297,7 @@ store_save_names(Store *store, const Waiter *waiter)
 			PsError *err = NULL;
 
 			/* lets the lock go if others are at it, and one of them may save the name */
-			PS_TRY(store_named_settled(store, store->timelines[i]->name, waiter, &tl));
+			PS_TRY(store_named_settled(store, store->timelines[i]->name, cancel, &tl));
 			if (tl->name_unsaved)
 			{
 				store_begin_change(store, tl);
@@ -313,23 +313,23 @@ store_save_names(Store *store, const Waiter *waiter)
 
 /* One that is served.  Caller holds Store.lock, which may be let go. */
 static PsError *
-find_served(Store *store, const char *name, const Waiter *waiter, Timeline **tl)
+find_served(Store *store, const char *name, const CancelCheck *cancel, Timeline **tl)
 {
-	PS_TRY(store_named_settled(store, name, waiter, tl));
+	PS_TRY(store_named_settled(store, name, cancel, tl));
 	return (*tl)->life == TIMELINE_BROKEN ? store_broken_error(*tl) : NULL;
 }
 
 PsError *
-store_rename_branch(Store *store, const char *name, const char *new_name, const Waiter *waiter)
+store_rename_branch(Store *store, const char *name, const char *new_name, const CancelCheck *cancel)
 {
 	Reservation reservation = {.name = new_name};
 	Timeline *tl;
 	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = store_save_names(store, waiter);
+	err = store_save_names(store, cancel);
 	if (err == NULL)
-		err = find_served(store, name, waiter, &tl);
+		err = find_served(store, name, cancel, &tl);
 	if (err == NULL)
 		err = store_check_name_is_free(store, new_name);
 	if (err == NULL)
@@ -405,15 +405,14 @@ store_move_away(Timeline *tl, Outcome *outcome)
 	else if (!rename_back(path, tl->dir))
 	{
 		*outcome = OUTCOME_UNKNOWN;
-		strlcpy(err->sqlstate, PS_SQLSTATE_UNKNOWN, sizeof(err->sqlstate));
-		err = ps_error_detail(err, "Branch \"%s\" is deleted now, but may be there again after a restart.", tl->name);
+		err = ps_error_unknown(err, "Branch \"%s\" is deleted now, but may be there again after a restart.", tl->name);
 	}
 	pfree(path);
 	return err;
 }
 
 PsError *
-store_remove_branch(Store *store, const char *name, const Waiter *waiter, Timeline **result)
+store_remove_branch(Store *store, const char *name, const CancelCheck *cancel, Timeline **result)
 {
 	Timeline *tl;
 	Outcome outcome;
@@ -421,9 +420,9 @@ store_remove_branch(Store *store, const char *name, const Waiter *waiter, Timeli
 
 	*result = NULL;
 	pthread_mutex_lock(&store->lock);
-	err = store_save_names(store, waiter);
+	err = store_save_names(store, cancel);
 	if (err == NULL)
-		err = store_named_settled(store, name, waiter, &tl);
+		err = store_named_settled(store, name, cancel, &tl);
 	if (err == NULL)
 		err = store_check_no_children(store, tl, true);
 	if (err == NULL)
@@ -438,7 +437,7 @@ store_remove_branch(Store *store, const char *name, const Waiter *waiter, Timeli
 			tl->files_stay = outcome == OUTCOME_UNKNOWN;
 			store_forget(store, tl);
 			if (tl->life == TIMELINE_OPEN)
-				timeline_stop(tl);
+				timeline_stop(tl, CANCEL_BRANCH_DELETED);
 			*result = tl;
 		}
 		store_end_change(store, tl);
@@ -502,16 +501,16 @@ name_for_old(Store *store, const char *name, char *old_name)
  * its new name, the next start gives it that (store_finish_replacement()).
  */
 PsError *
-store_replace_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, bool childless, const Waiter *waiter,
+store_replace_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, bool childless, const CancelCheck *cancel,
 					 char *old_name)
 {
 	TimelineSeed seed = {.timeline = ps_id_random()};
 	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = find_served(store, name, waiter, &seed.replaced);
+	err = find_served(store, name, cancel, &seed.replaced);
 	if (err == NULL && childless)
-		err = store_check_no_children(store, seed.replaced, false);
+		err = store_check_no_children(store, seed.replaced, store->config->trash_interval == 0);
 	if (err == NULL)
 		err = name_for_old(store, name, old_name);
 	if (err == NULL)
@@ -521,7 +520,7 @@ store_replace_branch(Store *store, const char *name, Timeline *parent, XLogRecPt
 		return err;
 	strlcpy(seed.name, name, sizeof(seed.name));
 	strlcpy(seed.replaced_name, old_name, sizeof(seed.replaced_name));
-	err = branch(store, &seed, parent, lsn, waiter, NULL);
+	err = branch(store, &seed, parent, lsn, cancel, NULL);
 	pthread_mutex_lock(&store->lock);
 	store_unhold(store, seed.replaced);
 	pthread_mutex_unlock(&store->lock);

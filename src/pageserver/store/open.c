@@ -12,9 +12,8 @@
 /* Records between two looks whether it is wanted still: that asks the kernel about a socket. */
 #define RECORDS_PER_LOOK 10000
 
-/* The state saved in the layers for the LSN up to which they are complete. */
-static PsError *
-load_state(Timeline *tl, LayerMap *map, XLogRecPtr lsn, WalState *state)
+PsError *
+timeline_saved_state(const Timeline *tl, const LayerMap *map, XLogRecPtr lsn, WalState *state)
 {
 	PsKey key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
 	ValueList list = {0};
@@ -31,30 +30,36 @@ load_state(Timeline *tl, LayerMap *map, XLogRecPtr lsn, WalState *state)
 		err = layer_read_value(&list.refs[0], &buf, &start);
 	if (err == NULL)
 		err = wal_state_decode(buf.data, buf.len, state);
-	if (err == NULL && state->end != lsn)
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\": the newest saved state is of %X/%X, expected %X/%X", tl->name,
-					   LSN_FORMAT_ARGS(state->end), LSN_FORMAT_ARGS(lsn));
 	free(list.refs);
 	pfree(buf.data);
 	return err;
 }
 
+/* The state saved in the layers for the LSN up to which they are complete. */
+static PsError *
+load_state(const Timeline *tl, const LayerMap *map, XLogRecPtr lsn, WalState *state)
+{
+	PS_TRY(timeline_saved_state(tl, map, lsn, state));
+	if (state->end == lsn)
+		return NULL;
+	return ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\": the newest saved state is of %X/%X, expected %X/%X", tl->name,
+					LSN_FORMAT_ARGS(state->end), LSN_FORMAT_ARGS(lsn));
+}
+
 /* An error if it is no use to go on with opening the timeline. */
 static PsError *
-check_wanted(Timeline *tl, const Waiter *waiter)
+check_wanted(Timeline *tl, const CancelCheck *cancel)
 {
 	Store *store = tl->tenant->store;
 	PsError *err = NULL;
 
 	pthread_mutex_lock(&store->lock);
 	if (atomic_load(&store->stopping))
-		err = ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
+		err = cancel_error(CANCEL_STORE_STOPPING, NULL);
 	else if (tl->tenant->life != TENANT_ATTACHED)
 		err = tenant_detached_error(tl->tenant);
 	pthread_mutex_unlock(&store->lock);
-	if (err == NULL && waiter != NULL && waiter->is_canceled(waiter->arg))
-		err = ps_error(PS_SQLSTATE_CANCELED, "opening branch \"%s\" was canceled", tl->name);
-	return err;
+	return err != NULL ? err : cancel_check(cancel);
 }
 
 /*
@@ -71,7 +76,7 @@ check_wanted(Timeline *tl, const Waiter *waiter)
  * another sync would write nothing: they are written again.
  */
 static PsError *
-find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker, const Waiter *waiter)
+find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker, const CancelCheck *cancel)
 {
 	XLogRecPtr end = state->end;
 	XLogRecPtr prev = state->prev;
@@ -92,7 +97,7 @@ find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker, const Waite
 		{
 			prev = rec.start;
 			end = rec.end;
-			if (n % RECORDS_PER_LOOK == 0 && (unwanted = check_wanted(tl, waiter)) != NULL)
+			if (n % RECORDS_PER_LOOK == 0 && (unwanted = check_wanted(tl, cancel)) != NULL)
 				break;
 		}
 		wal_reader_free(reader);
@@ -137,7 +142,6 @@ timeline_alloc(Tenant *tenant, const PsId *id)
 {
 	static atomic_ullong next_cache_id;
 	Timeline *tl = pg_malloc0(sizeof(Timeline));
-	pthread_condattr_t attr;
 	char text[PS_ID_TEXT];
 
 	tl->tenant = tenant;
@@ -156,11 +160,8 @@ timeline_alloc(Tenant *tenant, const PsId *id)
 	pthread_mutex_init(&tl->receive_lock, NULL);
 	pthread_mutex_init(&tl->manifest_lock, NULL);
 	pthread_mutex_init(&tl->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&tl->changed, &attr);
-	pthread_cond_init(&tl->layers_changed, &attr);
-	pthread_condattr_destroy(&attr);
+	clock_cond_init(&tl->changed);
+	clock_cond_init(&tl->layers_changed);
 	tl->known.tenant = tenant->id;
 	tl->known.timeline = *id;
 	return tl;
@@ -311,7 +312,7 @@ start_threads(Timeline *tl)
  * protects is looked at all the same.
  */
 PsError *
-timeline_open(Timeline *tl, const Waiter *waiter)
+timeline_open(Timeline *tl, const CancelCheck *cancel)
 {
 	Manifest m = {0};
 	LayerMap *map = NULL;
@@ -341,7 +342,7 @@ timeline_open(Timeline *tl, const Waiter *waiter)
 	PS_GOTO(sync_path(wal_dir), done);
 	PS_GOTO(wal_segments_open(wal_dir, tl->segment_size, &tl->wal), done);
 	PS_GOTO(receiver_open_marker(tl, &marker), done);
-	PS_GOTO(find_wal_end(tl, &state, marker, waiter), done);
+	PS_GOTO(find_wal_end(tl, &state, marker, cancel), done);
 	tl->arrivals = arrivals_open(tl->dir, tl->tenant->store->clock, tl->flushed_lsn);
 	pthread_mutex_lock(&tl->lock);
 	tl->state = state;
@@ -364,7 +365,7 @@ done:
 void
 timeline_join(Timeline *tl)
 {
-	timeline_stop(tl);
+	timeline_stop(tl, CANCEL_STORE_STOPPING);
 	if (tl->nthreads > 0)
 		pthread_join(tl->ingest_thread, NULL);
 	if (tl->nthreads > 1)
@@ -398,7 +399,7 @@ timeline_close(Timeline *tl)
 	tl->flush_error[0] = tl->files_missing[0] = '\0';
 	memset(tl->upkeep_errors, 0, sizeof(tl->upkeep_errors));
 	damage_free(tl);
-	tl->stopping = false;
+	tl->stopping = CANCEL_NONE;
 	pthread_mutex_unlock(&tl->lock);
 	layer_set_unref(layers);
 	/* the next time it is known which manifest there is */

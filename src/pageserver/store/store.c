@@ -269,7 +269,6 @@ PsError *
 store_open(const Config *config, Store **result)
 {
 	Store *store = pg_malloc0(sizeof(Store));
-	pthread_condattr_t attr;
 	char *path;
 	PsError *err = NULL;
 
@@ -277,11 +276,8 @@ store_open(const Config *config, Store **result)
 	atomic_init(&store->stopping, false);
 	store->page_cache = page_cache_create((size_t) config->page_cache_size * 1024 * 1024);
 	pthread_mutex_init(&store->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&store->changed, &attr);
-	pthread_cond_init(&store->idle_wake, &attr);
-	pthread_condattr_destroy(&attr);
+	clock_cond_init(&store->changed);
+	clock_cond_init(&store->idle_wake);
 	path = psprintf("%s/tmp", config->store_dir);
 	err = make_tmp(path);
 	pfree(path);
@@ -311,7 +307,7 @@ store_stop(Store *store)
 	atomic_store(&store->stopping, true);
 	for (int i = 0; i < store->ntimelines; i++)
 		if (store->timelines[i]->life == TIMELINE_OPEN)
-			timeline_stop(store->timelines[i]);
+			timeline_stop(store->timelines[i], CANCEL_STORE_STOPPING);
 	pthread_cond_broadcast(&store->changed);
 	pthread_cond_broadcast(&store->idle_wake);
 	pthread_mutex_unlock(&store->lock);
@@ -390,13 +386,13 @@ store_config(const Store *store)
 
 /* Holds it, and opens it.  The caller has the lock, which is let go. */
 static PsError *
-use_and_unlock(Store *store, Timeline *tl, const Waiter *waiter)
+use_and_unlock(Store *store, Timeline *tl, const CancelCheck *cancel)
 {
 	bool was_open = tl->life == TIMELINE_OPEN;
 	PsError *err;
 
 	tl->users++;
-	err = store_begin_use(store, tl, waiter);
+	err = store_begin_use(store, tl, cancel);
 	if (err != NULL)
 		store_unhold(store, tl);
 	else if (!was_open)
@@ -406,7 +402,7 @@ use_and_unlock(Store *store, Timeline *tl, const Waiter *waiter)
 }
 
 PsError *
-store_use(Store *store, const PsId *tenant, const PsId *timeline, const Waiter *waiter, Timeline **tl)
+store_use(Store *store, const PsId *tenant, const PsId *timeline, const CancelCheck *cancel, Timeline **tl)
 {
 	char a[PS_ID_TEXT],
 		b[PS_ID_TEXT];
@@ -418,7 +414,7 @@ store_use(Store *store, const PsId *tenant, const PsId *timeline, const Waiter *
 		if (ps_id_equal(&store->timelines[i]->id, timeline) && ps_id_equal(&store->timelines[i]->tenant->id, tenant))
 			*tl = store->timelines[i];
 	if (*tl != NULL)
-		return use_and_unlock(store, *tl, waiter);
+		return use_and_unlock(store, *tl, cancel);
 	for (int i = 0; i < store->ntenants && err == NULL; i++)
 		if (ps_id_equal(&store->tenants[i]->id, tenant) && store->tenants[i]->life != TENANT_ATTACHED)
 			err = tenant_detached_error(store->tenants[i]);
@@ -445,22 +441,23 @@ store_no_such_branch(const Store *store, const char *name)
 }
 
 PsError *
-store_use_branch(Store *store, const char *name, const Waiter *waiter, Timeline **tl)
+store_use_branch(Store *store, const char *name, const CancelCheck *cancel, Timeline **tl)
 {
 	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
 	*tl = store_named(store, name);
 	if (*tl != NULL)
-		return use_and_unlock(store, *tl, waiter);
+		return use_and_unlock(store, *tl, cancel);
 	err = store_no_such_branch(store, name);
 	pthread_mutex_unlock(&store->lock);
 	return err;
 }
 
 PsError *
-store_named_settled(Store *store, const char *name, const Waiter *waiter, Timeline **tl)
+store_named_settled(Store *store, const char *name, const CancelCheck *cancel, Timeline **tl)
 {
+	CancelWait wait = {.cancel = cancel};
 	PsError *err;
 
 	while ((*tl = store_named(store, name)) != NULL)
@@ -468,7 +465,7 @@ store_named_settled(Store *store, const char *name, const Waiter *waiter, Timeli
 		if ((*tl)->life != TIMELINE_OPENING && (*tl)->life != TIMELINE_CLOSING && !(*tl)->changing)
 			return NULL;
 		(*tl)->users++;
-		err = store_wait(store, waiter);
+		err = store_wait(store, &wait);
 		store_unhold(store, *tl);
 		if (err != NULL)
 			return err;

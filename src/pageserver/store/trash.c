@@ -65,35 +65,32 @@ trash_error(const Timeline *tl)
 /* ---- into the trash ---- */
 
 /*
- * After an error there is no mark.  If it could neither be made durable nor be
- * taken back, nobody knows whether it is there after a power failure: then the
- * branch must not go on, and is deleted.  Caller has begun a change, and holds
- * no lock.
+ * OUTCOME_UNKNOWN: the mark could neither be made durable nor be taken back, and
+ * nobody knows whether it is there after a power failure.  Then the branch must
+ * not go on.  Caller has begun a change, and holds no lock.
  */
 static PsError *
-put_mark(const Timeline *tl, const TrashMark *mark)
+put_mark(const Timeline *tl, const TrashMark *mark, Outcome *outcome)
 {
-	Outcome outcome;
-	PsError *err = trash_mark_write(tl->dir, tl->tenant->store->clock, mark, &outcome);
+	PsError *err = trash_mark_write(tl->dir, tl->tenant->store->clock, mark, outcome);
 
-	if (outcome != OUTCOME_UNKNOWN)
-		return err;
-	ps_log_error(PS_WARNING, err, "branch \"%s\" is deleted, but may be there again after a restart", tl->name);
-	return NULL;
+	return *outcome != OUTCOME_UNKNOWN ? err : ps_error_unknown(err, "Branch \"%s\" is deleted now, but may be there again after a restart.", tl->name);
 }
 
 PsError *
-store_trash_branch(Store *store, const char *name, const char *by, const Waiter *waiter, Timeline **result)
+store_trash_branch(Store *store, const char *name, const char *by, const CancelCheck *cancel, Timeline **result)
 {
 	TrashMark mark;
 	Timeline *tl;
+	Outcome outcome;
 	PsError *err;
 
+	*result = NULL;
 	trash_mark_make(&mark, store->clock, by);
 	pthread_mutex_lock(&store->lock);
-	err = store_save_names(store, waiter);
+	err = store_save_names(store, cancel);
 	if (err == NULL)
-		err = store_named_settled(store, name, waiter, &tl);
+		err = store_named_settled(store, name, cancel, &tl);
 	if (err == NULL)
 		err = store_check_no_children(store, tl, false);
 	if (err == NULL)
@@ -101,15 +98,15 @@ store_trash_branch(Store *store, const char *name, const char *by, const Waiter 
 		/* nothing begins in it meanwhile (check_place() in store/add.c) */
 		store_begin_change(store, tl);
 		pthread_mutex_unlock(&store->lock);
-		err = put_mark(tl, &mark);
+		err = put_mark(tl, &mark, &outcome);
 		pthread_mutex_lock(&store->lock);
-		if (err == NULL)
+		if (outcome != OUTCOME_NOT_DONE)
 		{
 			tl->in_trash = true;
 			tl->trash_mark = mark;
 			tl->users++; /* until store_finish_trash() */
 			if (tl->life == TIMELINE_OPEN)
-				timeline_stop(tl);
+				timeline_stop(tl, CANCEL_BRANCH_DELETED);
 			*result = tl;
 		}
 		store_end_change(store, tl);
@@ -137,33 +134,36 @@ store_finish_trash(Timeline *tl)
 
 /* trash_named(), when it is closed and nobody changes it.  Caller holds Store.lock, which may be let go. */
 static PsError *
-find_settled(Store *store, const char *name, const Waiter *waiter, Timeline **tl)
+find_settled(Store *store, const char *name, const CancelCheck *cancel, Timeline **tl)
 {
+	CancelWait wait = {.cancel = cancel};
+
 	while ((*tl = trash_named(store, name)) != NULL)
 	{
 		if ((*tl)->tenant->life != TENANT_ATTACHED)
 			return tenant_detached_error((*tl)->tenant);
 		if (((*tl)->life == TIMELINE_CLOSED || (*tl)->life == TIMELINE_BROKEN) && !(*tl)->changing)
 			return NULL;
-		PS_TRY(store_wait(store, waiter));
+		PS_TRY(store_wait(store, &wait));
 	}
 	return not_in_trash(name);
 }
 
 /* May it come back, and have the name?  Caller holds Store.lock, which may be let go, but not after the last look. */
 static PsError *
-find_to_undelete(Store *store, const char *name, const char *new_name, const Waiter *waiter, Timeline **result)
+find_to_undelete(Store *store, const char *name, const char *new_name, const CancelCheck *cancel, Timeline **result)
 {
+	CancelWait wait = {.cancel = cancel};
 	Timeline *tl;
 	PsError *err;
 
 	for (;;)
 	{
-		PS_TRY(find_settled(store, name, waiter, &tl));
+		PS_TRY(find_settled(store, name, cancel, &tl));
 		/* it is being deleted, perhaps */
 		if (tl->ancestor == NULL || !tl->ancestor->changing)
 			break;
-		PS_TRY(store_wait(store, waiter));
+		PS_TRY(store_wait(store, &wait));
 	}
 	*result = tl;
 	if (tl->ancestor != NULL && tl->ancestor->in_trash)
@@ -179,20 +179,20 @@ find_to_undelete(Store *store, const char *name, const char *new_name, const Wai
 }
 
 PsError *
-store_undelete_branch(Store *store, const char *name, const char *new_name, const Waiter *waiter,
+store_undelete_branch(Store *store, const char *name, const char *new_name, const CancelCheck *cancel,
 					  char result[TIMELINE_NAME_MAX + 1])
 {
 	Timeline *tl;
+	Outcome outcome;
 	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = store_save_names(store, waiter);
+	err = store_save_names(store, cancel);
 	if (err == NULL)
-		err = find_to_undelete(store, name, new_name, waiter, &tl);
+		err = find_to_undelete(store, name, new_name, cancel, &tl);
 	if (err == NULL)
 	{
 		Reservation reservation = {.name = new_name != NULL ? new_name : tl->name,
-								   .tenant = tl->tenant,
 								   .ancestor = tl->ancestor};
 
 		store_reserve(store, &reservation);
@@ -202,8 +202,10 @@ store_undelete_branch(Store *store, const char *name, const char *new_name, cons
 		if (err == NULL)
 		{
 			pthread_mutex_unlock(&store->lock);
-			err = trash_mark_remove(tl->dir, store->clock, &tl->trash_mark);
+			err = trash_mark_remove(tl->dir, store->clock, &tl->trash_mark, &outcome);
 			pthread_mutex_lock(&store->lock);
+			if (outcome == OUTCOME_UNKNOWN)
+				err = ps_error_unknown(err, "Branch \"%s\" is in the trash still, but may be out of it after a restart.", tl->name);
 		}
 		if (err == NULL)
 		{
@@ -216,6 +218,43 @@ store_undelete_branch(Store *store, const char *name, const char *new_name, cons
 	}
 	pthread_mutex_unlock(&store->lock);
 	return err;
+}
+
+/* ---- looking at what is in it ---- */
+
+PsError *
+store_hold_deleted(Store *store, const char *name, const CancelCheck *cancel, Timeline **tl)
+{
+	PsError *err;
+
+	pthread_mutex_lock(&store->lock);
+	err = find_settled(store, name, cancel, tl);
+	if (err == NULL)
+		(*tl)->users++;
+	pthread_mutex_unlock(&store->lock);
+	return err;
+}
+
+bool
+store_is_in_trash(Timeline *tl)
+{
+	Store *store = tl->tenant->store;
+	bool is_in_trash;
+
+	pthread_mutex_lock(&store->lock);
+	is_in_trash = tl->in_trash && !tl->gone && !tl->changing && tl->tenant->life == TENANT_ATTACHED;
+	pthread_mutex_unlock(&store->lock);
+	return is_in_trash;
+}
+
+void
+store_release_deleted(Timeline *tl)
+{
+	Store *store = tl->tenant->store;
+
+	pthread_mutex_lock(&store->lock);
+	store_unhold(store, tl);
+	pthread_mutex_unlock(&store->lock);
 }
 
 /* ---- away for good ---- */
@@ -265,7 +304,7 @@ check_is_only_one(const Store *store, const Timeline *tl)
 }
 
 PsError *
-store_purge_branch(Store *store, const char *name, const Waiter *waiter, Timeline **result)
+store_purge_branch(Store *store, const char *name, const CancelCheck *cancel, Timeline **result)
 {
 	Timeline *tl;
 	PsId id;
@@ -273,7 +312,7 @@ store_purge_branch(Store *store, const char *name, const Waiter *waiter, Timelin
 	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = find_settled(store, name, waiter, &tl);
+	err = find_settled(store, name, cancel, &tl);
 	if (err == NULL && !ps_id_parse(name, &id))
 		err = check_is_only_one(store, tl);
 	if (err == NULL)
@@ -409,23 +448,37 @@ trash_set_protected(const char *timeline_dir, bool is_protected)
 	return err;
 }
 
+/* Caller has begun a change, and holds no lock. */
+static PsError *
+set_protected(const Timeline *tl, bool is_protected)
+{
+	PsError *err = trash_set_protected(tl->dir, is_protected);
+	PsError *undo;
+
+	if (err == NULL)
+		return NULL;
+	/* it may be done in spite of the error */
+	undo = trash_set_protected(tl->dir, tl->is_protected);
+	if (undo == NULL)
+		return err;
+	ps_error_free(undo);
+	return ps_error_unknown(err, "Branch \"%s\" is %s now, but may be %s after a restart.", tl->name,
+							tl->is_protected ? "protected" : "not protected", is_protected ? "protected" : "unprotected");
+}
+
 PsError *
-store_protect_branch(Store *store, const char *name, bool is_protected, const Waiter *waiter)
+store_protect_branch(Store *store, const char *name, bool is_protected, const CancelCheck *cancel)
 {
 	Timeline *tl;
 	PsError *err;
-	PsError *undo;
 
 	pthread_mutex_lock(&store->lock);
-	err = store_named_settled(store, name, waiter, &tl);
+	err = store_named_settled(store, name, cancel, &tl);
 	if (err == NULL)
 	{
 		store_begin_change(store, tl);
 		pthread_mutex_unlock(&store->lock);
-		err = trash_set_protected(tl->dir, is_protected);
-		/* it may be done in spite of the error */
-		if (err != NULL && (undo = trash_set_protected(tl->dir, tl->is_protected)) != NULL)
-			ps_log_error(PS_WARNING, undo, "branch \"%s\" may be %s after a restart", tl->name, is_protected ? "protected" : "unprotected");
+		err = set_protected(tl, is_protected);
 		pthread_mutex_lock(&store->lock);
 		if (err == NULL)
 			tl->is_protected = is_protected;

@@ -67,12 +67,18 @@ put_in_place(const char *path, StoreClock *clock, const TrashMark *mark, Outcome
 	return err;
 }
 
+/* With an error: OUTCOME_NOT_DONE, or OUTCOME_UNKNOWN. */
 static PsError *
-take_away(const char *path)
+take_away(const char *path, Outcome *outcome)
 {
+	PsError *err;
+
+	*outcome = OUTCOME_NOT_DONE;
 	if (unlink(path) != 0 && errno != ENOENT)
 		return ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", path);
-	return sync_parent(path);
+	err = sync_parent(path);
+	*outcome = err == NULL ? OUTCOME_DONE : OUTCOME_UNKNOWN;
+	return err;
 }
 
 PsError *
@@ -80,29 +86,31 @@ trash_mark_write(const char *dir, StoreClock *clock, const TrashMark *mark, Outc
 {
 	char *path = psprintf("%s/%s", dir, TRASH_MARK_FILE);
 	PsError *err = put_in_place(path, clock, mark, outcome);
-	PsError *undo;
+	Outcome undone;
 
 	if (*outcome == OUTCOME_UNKNOWN)
 	{
-		undo = take_away(path);
-		if (undo == NULL)
+		ps_error_free(take_away(path, &undone));
+		if (undone == OUTCOME_DONE)
 			*outcome = OUTCOME_NOT_DONE;
-		ps_error_free(undo);
 	}
 	pfree(path);
 	return err;
 }
 
 PsError *
-trash_mark_remove(const char *dir, StoreClock *clock, const TrashMark *mark)
+trash_mark_remove(const char *dir, StoreClock *clock, const TrashMark *mark, Outcome *outcome)
 {
 	char *path = psprintf("%s/%s", dir, TRASH_MARK_FILE);
-	PsError *err = take_away(path);
-	Outcome outcome;
-	PsError *undo;
+	PsError *err = take_away(path, outcome);
+	Outcome undone;
 
-	if (err != NULL && (undo = put_in_place(path, clock, mark, &outcome)) != NULL)
-		ps_log_error(PS_WARNING, undo, "\"%s\" may be out of the trash after a restart", dir);
+	if (*outcome == OUTCOME_UNKNOWN)
+	{
+		ps_error_free(put_in_place(path, clock, mark, &undone));
+		if (undone == OUTCOME_DONE)
+			*outcome = OUTCOME_NOT_DONE;
+	}
 	pfree(path);
 	return err;
 }

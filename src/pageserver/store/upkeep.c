@@ -63,7 +63,7 @@ collect_garbage(Timeline *tl, bool now, GcResult *result, bool *done)
 	LayerSet *set = timeline_layers(tl);
 	uint64 total = 0;
 	uint64 fresh = 0;
-	int64 ms = timeline_now_ms();
+	int64 ms = clock_now_ms();
 	PsError *err = NULL;
 
 	memset(result, 0, sizeof(*result));
@@ -185,7 +185,7 @@ upkeep_plan(Timeline *tl, bool quiet)
 	for (int i = 0; i < sizeof(tl->id.b); i++)
 		spread = spread * 31 + tl->id.b[i];
 	tl->upkeep[UPKEEP_LEVEL0] = (UpkeepTurn) {.due = PG_INT64_MAX, .quiet = true};
-	tl->upkeep[UPKEEP_ALL] = (UpkeepTurn) {.due = timeline_now_ms() + spread % UPKEEP_PERIOD, .quiet = quiet};
+	tl->upkeep[UPKEEP_ALL] = (UpkeepTurn) {.due = clock_now_ms() + spread % UPKEEP_PERIOD, .quiet = quiet};
 }
 
 /*
@@ -197,7 +197,7 @@ take_due(Upkeep *upkeep, UpkeepKind kind, int64 *wait_ms)
 {
 	int n;
 	Timeline **list = store_list(upkeep->store, &n);
-	int64 now = timeline_now_ms();
+	int64 now = clock_now_ms();
 	Timeline *next = NULL;
 
 	pthread_mutex_lock(&upkeep->lock);
@@ -251,7 +251,7 @@ give_back(Upkeep *upkeep, UpkeepKind kind, Timeline *tl, const PsError *err, boo
 	turn->quiet = turn->quiet && quiet && err == NULL;
 	turn->failures = err != NULL ? turn->failures + 1 : 0;
 	if (err != NULL)
-		turn->due = turn->not_before = timeline_now_ms() + retry_delay(turn->failures, err);
+		turn->due = turn->not_before = clock_now_ms() + retry_delay(turn->failures, err);
 	/* others may have passed it over while it was busy */
 	if (!turn->quiet)
 	{
@@ -343,14 +343,12 @@ work_on(Upkeep *upkeep, UpkeepKind kind, Timeline *tl, bool *is_news)
 static void
 wait_for_work(Upkeep *upkeep, uint64 wakes, int64 ms)
 {
-	struct timespec ts;
-	int rc = 0;
+	int64 until = clock_now_ms() + ms + 1;
+	int64 left;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	ts.tv_sec += ms / 1000 + 1;
 	pthread_mutex_lock(&upkeep->lock);
-	while (!upkeep->stopping && upkeep->wakes == wakes && rc == 0)
-		rc = pthread_cond_timedwait(&upkeep->wake, &upkeep->lock, &ts);
+	while (!upkeep->stopping && upkeep->wakes == wakes && (left = until - clock_now_ms()) > 0)
+		clock_cond_wait(&upkeep->wake, &upkeep->lock, left);
 	pthread_mutex_unlock(&upkeep->lock);
 }
 
@@ -407,16 +405,12 @@ PsError *
 upkeep_start(Store *store, Upkeep **result)
 {
 	Upkeep *upkeep = pg_malloc0(sizeof(Upkeep));
-	pthread_condattr_t attr;
 	int rc = 0;
 
 	upkeep->store = store;
 	upkeep->threads = pg_malloc0(Max(store->config->compaction_workers, 1) * UPKEEP_KINDS * sizeof(UpkeepThread));
 	pthread_mutex_init(&upkeep->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&upkeep->wake, &attr);
-	pthread_condattr_destroy(&attr);
+	clock_cond_init(&upkeep->wake);
 	while (rc == 0 && upkeep->nthreads < store->config->compaction_workers * UPKEEP_KINDS)
 	{
 		UpkeepThread *thread = &upkeep->threads[upkeep->nthreads];
@@ -442,7 +436,7 @@ upkeep_wake(Upkeep *upkeep, Timeline *tl)
 	{
 		UpkeepTurn *turn = &tl->upkeep[kind];
 
-		turn->due = Min(turn->due, Max(timeline_now_ms(), turn->not_before));
+		turn->due = Min(turn->due, Max(clock_now_ms(), turn->not_before));
 		turn->quiet = false;
 	}
 	upkeep->wakes++;

@@ -15,8 +15,8 @@
 #include "sqlstate.h"
 #include "timeline/timeline_impl.h"
 
-/* So often a wait asks its Waiter, ms. */
-#define WAITER_PAUSE 100
+/* The longest turn of store_wait(), which ends earlier when something has changed, ms. */
+#define STORE_WAIT_MS 1000
 
 /* At most so often the idle thread looks at what is open, ms. */
 #define IDLE_LOOK_MIN 100
@@ -31,29 +31,12 @@ store_broken_error(const Timeline *tl)
 						 "%s%sRestart the store when it is mended.", hint ? hint : "", hint ? " " : "");
 }
 
-static PsError *
-stopping_error(void)
-{
-	return ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
-}
-
 PsError *
-store_wait(Store *store, const Waiter *waiter)
+store_wait(Store *store, CancelWait *wait)
 {
-	bool canceled;
-
 	if (atomic_load(&store->stopping))
-		return stopping_error();
-	if (waiter == NULL)
-	{
-		pthread_cond_wait(&store->changed, &store->lock);
-		return NULL;
-	}
-	wait_monotonic(&store->changed, &store->lock, WAITER_PAUSE);
-	pthread_mutex_unlock(&store->lock);
-	canceled = waiter->is_canceled(waiter->arg);
-	pthread_mutex_lock(&store->lock);
-	return canceled ? ps_error(PS_SQLSTATE_CANCELED, "the wait for a branch that is being opened, closed or changed was canceled") : NULL;
+		return cancel_error(CANCEL_STORE_STOPPING, NULL);
+	return cancel_wait(wait, &store->changed, &store->lock, STORE_WAIT_MS);
 }
 
 /* Tells everybody that the timeline is no longer being opened or closed, and is not open. */
@@ -67,7 +50,7 @@ is_closed(Store *store, Timeline *tl)
 }
 
 PsError *
-store_open_timeline(Store *store, Timeline *tl, const Waiter *waiter)
+store_open_timeline(Store *store, Timeline *tl, const CancelCheck *cancel)
 {
 	PsError *err;
 
@@ -81,7 +64,7 @@ store_open_timeline(Store *store, Timeline *tl, const Waiter *waiter)
 	err = tenant_begin_use(tl->tenant);
 	if (err == NULL)
 	{
-		err = timeline_open(tl, waiter);
+		err = timeline_open(tl, cancel);
 		if (err != NULL)
 			tenant_end_use(tl->tenant);
 	}
@@ -91,7 +74,7 @@ store_open_timeline(Store *store, Timeline *tl, const Waiter *waiter)
 		tl->life = TIMELINE_OPEN;
 		tl->uses++;
 		if (atomic_load(&store->stopping))
-			timeline_stop(tl);
+			timeline_stop(tl, CANCEL_STORE_STOPPING);
 		pthread_cond_broadcast(&store->changed);
 		return NULL;
 	}
@@ -123,14 +106,15 @@ store_end_change(Store *store, Timeline *tl)
 
 /* Makes sure that a timeline is open, whatever state it is in, and uses it.  The caller uses its ancestor. */
 static PsError *
-use_one(Store *store, Timeline *tl, const Waiter *waiter)
+use_one(Store *store, Timeline *tl, const CancelCheck *cancel)
 {
+	CancelWait wait = {.cancel = cancel};
 	PsError *err;
 
 	while (tl->life == TIMELINE_OPENING || tl->life == TIMELINE_CLOSING || (tl->changing && tl->life != TIMELINE_OPEN))
-		PS_TRY(store_wait(store, waiter));
+		PS_TRY(store_wait(store, &wait));
 	if (atomic_load(&store->stopping))
-		return stopping_error();
+		return cancel_error(CANCEL_STORE_STOPPING, NULL);
 	if (tl->tenant->life != TENANT_ATTACHED)
 		return tenant_detached_error(tl->tenant);
 	if (tl->gone)
@@ -144,7 +128,7 @@ use_one(Store *store, Timeline *tl, const Waiter *waiter)
 	}
 	if (tl->life == TIMELINE_BROKEN)
 		return store_broken_error(tl);
-	err = store_open_timeline(store, tl, waiter);
+	err = store_open_timeline(store, tl, cancel);
 	if (err == NULL || tl->life != TIMELINE_BROKEN)
 		return err;
 	ps_error_free(err);
@@ -152,7 +136,7 @@ use_one(Store *store, Timeline *tl, const Waiter *waiter)
 }
 
 PsError *
-store_begin_use(Store *store, Timeline *tl, const Waiter *waiter)
+store_begin_use(Store *store, Timeline *tl, const CancelCheck *cancel)
 {
 	Timeline **chain;
 	Timeline *t;
@@ -176,7 +160,7 @@ store_begin_use(Store *store, Timeline *tl, const Waiter *waiter)
 		chain[i] = t;
 	for (int i = 0; i <= n && err == NULL; i++)
 	{
-		err = use_one(store, chain[i], waiter);
+		err = use_one(store, chain[i], cancel);
 		if (i > 0)
 			store_end_use(store, chain[i - 1], true);
 	}
@@ -191,7 +175,7 @@ store_end_use(Store *store, Timeline *tl, bool counts)
 	if (--tl->uses == 0 && tl->in_trash)
 		pthread_cond_broadcast(&store->changed);
 	if (counts)
-		tl->last_used = timeline_now_ms();
+		tl->last_used = clock_now_ms();
 }
 
 /* ---- closing ---- */
@@ -218,7 +202,7 @@ static Timeline *
 find_idle(Store *store)
 {
 	int timeout = store->config->idle_timeline_timeout;
-	int64 before = timeline_now_ms() - (int64) timeout * 1000;
+	int64 before = clock_now_ms() - (int64) timeout * 1000;
 
 	if (timeout == 0)
 		return NULL;
@@ -255,8 +239,8 @@ idle_main(void *arg)
 			pthread_cond_wait(&store->idle_wake, &store->lock);
 			continue;
 		}
-		wait_monotonic(&store->idle_wake, &store->lock,
-					   pause == 0 ? IDLE_LOOK_MAX : Min(Max(pause, IDLE_LOOK_MIN), IDLE_LOOK_MAX));
+		clock_cond_wait(&store->idle_wake, &store->lock,
+						pause == 0 ? IDLE_LOOK_MAX : Min(Max(pause, IDLE_LOOK_MIN), IDLE_LOOK_MAX));
 	}
 	pthread_mutex_unlock(&store->lock);
 	return NULL;

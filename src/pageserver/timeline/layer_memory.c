@@ -89,7 +89,7 @@ must_wait(const Timeline *tl)
 static void
 ask_others(Store *store)
 {
-	int64 now = timeline_now_ms();
+	int64 now = clock_now_ms();
 	int64 asked = atomic_load(&store->layer_memory_asked);
 	Timeline **list;
 	int n;

@@ -305,34 +305,9 @@ timeline_readable(Timeline *tl, XLogRecPtr latest, XLogRecPtr *horizon, XLogRecP
 /* ---- waits and failures ---- */
 
 void
-wait_monotonic(pthread_cond_t *cond, pthread_mutex_t *lock, int64 ms)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	ts.tv_sec += ms / 1000;
-	ts.tv_nsec += (long) (ms % 1000) * 1000000;
-	if (ts.tv_nsec >= 1000000000)
-	{
-		ts.tv_sec++;
-		ts.tv_nsec -= 1000000000;
-	}
-	pthread_cond_timedwait(cond, lock, &ts);
-}
-
-void
 timeline_wait(Timeline *tl, pthread_cond_t *cond, int64 ms)
 {
-	wait_monotonic(cond, &tl->lock, ms);
-}
-
-int64
-timeline_now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+	clock_cond_wait(cond, &tl->lock, ms);
 }
 
 /* A wait that is not over after so long is told to those who ask, and after so long to the log, ms. */
@@ -343,7 +318,7 @@ void
 timeline_report_wait(Timeline *tl, WaitKind kind, const char *fmt, ...)
 {
 	Wait *wait = &tl->waits[kind];
-	int64 now = timeline_now_ms();
+	int64 now = clock_now_ms();
 	va_list args;
 
 	if (wait->since == 0)
@@ -365,7 +340,7 @@ timeline_end_wait(Timeline *tl, WaitKind kind)
 	Wait *wait = &tl->waits[kind];
 
 	if (wait->is_logged)
-		ps_log(PS_LOG, "branch \"%s\": WAL goes on after %lld ms", tl->name, (long long) (timeline_now_ms() - wait->since));
+		ps_log(PS_LOG, "branch \"%s\": WAL goes on after %lld ms", tl->name, (long long) (clock_now_ms() - wait->since));
 	memset(wait, 0, sizeof(*wait));
 }
 
@@ -393,36 +368,24 @@ timeline_failure(Timeline *tl)
 }
 
 PsError *
-timeline_wait_ingested(Timeline *tl, XLogRecPtr lsn, int timeout_ms, const Waiter *waiter)
+timeline_wait_ingested(Timeline *tl, XLogRecPtr lsn, int timeout_ms, const CancelCheck *cancel)
 {
-	int64 end = timeline_now_ms() + timeout_ms;
+	int64 end = clock_now_ms() + timeout_ms;
+	CancelWait wait = {.cancel = cancel};
 	PsError *err = NULL;
 
 	pthread_mutex_lock(&tl->lock);
-	while (tl->ingested_lsn < lsn)
+	while (err == NULL && tl->ingested_lsn < lsn)
 	{
-		bool canceled;
-
 		if (tl->failed != NULL)
 			err = timeline_failure(tl);
-		else if (tl->stopping)
-			err = ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
-		else if (timeout_ms >= 0 && timeline_now_ms() >= end)
+		else if (tl->stopping != CANCEL_NONE)
+			err = timeline_stopping_error(tl);
+		else if (timeout_ms >= 0 && clock_now_ms() >= end)
 			err = ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\" has WAL up to %X/%X only, after waiting %d ms for %X/%X",
 						   tl->name, LSN_FORMAT_ARGS(tl->ingested_lsn), timeout_ms, LSN_FORMAT_ARGS(lsn));
-		if (err != NULL)
-			break;
-		timeline_wait(tl, &tl->changed, 100);
-		if (waiter == NULL || tl->ingested_lsn >= lsn)
-			continue;
-		pthread_mutex_unlock(&tl->lock);
-		canceled = waiter->is_canceled(waiter->arg);
-		pthread_mutex_lock(&tl->lock);
-		if (canceled)
-		{
-			err = ps_error(PS_SQLSTATE_CANCELED, "the wait for WAL up to %X/%X was canceled", LSN_FORMAT_ARGS(lsn));
-			break;
-		}
+		else
+			err = cancel_wait(&wait, &tl->changed, &tl->lock, 100);
 	}
 	pthread_mutex_unlock(&tl->lock);
 	return err;
@@ -540,10 +503,11 @@ timeline_settings_versions(Timeline *tl, uint64 **versions, int *n)
 /* ---- stopping, generations ---- */
 
 void
-timeline_stop(Timeline *tl)
+timeline_stop(Timeline *tl, CancelReason reason)
 {
 	pthread_mutex_lock(&tl->lock);
-	tl->stopping = true;
+	if (tl->stopping == CANCEL_NONE)
+		tl->stopping = reason;
 	pthread_cond_broadcast(&tl->changed);
 	pthread_cond_broadcast(&tl->layers_changed);
 	pthread_mutex_unlock(&tl->lock);
@@ -555,9 +519,29 @@ timeline_is_stopping(Timeline *tl)
 	bool stopping;
 
 	pthread_mutex_lock(&tl->lock);
-	stopping = tl->stopping;
+	stopping = tl->stopping != CANCEL_NONE;
 	pthread_mutex_unlock(&tl->lock);
 	return stopping;
+}
+
+PsError *
+timeline_stopping_error(const Timeline *tl)
+{
+	char id[PS_ID_TEXT];
+
+	return cancel_error(tl->stopping, tl->stopping == CANCEL_TENANT_DETACHED ? ps_id_format(&tl->tenant->id, id) : tl->name);
+}
+
+PsError *
+timeline_check_stopping(void *arg)
+{
+	Timeline *tl = arg;
+	PsError *err;
+
+	pthread_mutex_lock(&tl->lock);
+	err = timeline_stopping_error(tl);
+	pthread_mutex_unlock(&tl->lock);
+	return err;
 }
 
 bool

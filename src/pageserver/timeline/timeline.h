@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/cancel.h"
 #include "store/branch_settings.h"
 #include "layer/layer.h"
 #include "redo/redo.h"
@@ -28,17 +29,6 @@ typedef struct Timeline Timeline;
 
 /* What the settings file says; see config.h for names, units and defaults. */
 struct Config;
-
-/*
- * Asked by every wait of a connection's thread, about once in 100 ms: true
- * ends the wait with PS_SQLSTATE_CANCELED.  NULL: never.
- */
-typedef bool (*IsCanceled)(void *arg);
-typedef struct Waiter
-{
-	IsCanceled is_canceled;
-	void *arg;
-} Waiter;
 
 /* ---- store.c: all that is under one STORE directory ---- */
 
@@ -68,8 +58,8 @@ extern void store_reload(Store *store, const struct Config *config);
  * until it is given back with store_release().  One that cannot be opened is an
  * error that says why.
  */
-extern PsError *store_use(Store *store, const PsId *tenant, const PsId *timeline, const Waiter *waiter, Timeline **tl);
-extern PsError *store_use_branch(Store *store, const char *name, const Waiter *waiter, Timeline **tl);
+extern PsError *store_use(Store *store, const PsId *tenant, const PsId *timeline, const CancelCheck *cancel, Timeline **tl);
+extern PsError *store_use_branch(Store *store, const char *name, const CancelCheck *cancel, Timeline **tl);
 
 /* The same, however long it takes. */
 static inline PsError *
@@ -124,8 +114,8 @@ typedef struct TimelineSeed
 	LayerSpace space;                          /* STORE/tmp/<timeline id>/layers, for who writes layers there; lives as long as they */
 	Layer **layers;                            /* what was written there; their files are not looked at */
 	int nlayers;
-	bool synced_later;    /* what is in STORE/tmp/<timeline id> is not durable yet: a few files */
-	const Waiter *waiter; /* for what others are at, or NULL */
+	bool synced_later;         /* what is in STORE/tmp/<timeline id> is not durable yet: a few files */
+	const CancelCheck *cancel; /* for what others are at, or NULL */
 
 	/*
 	 * Set by store_add_timeline() after an error, if what was done could not be
@@ -155,7 +145,7 @@ extern PsError *timeline_settings_versions(Timeline *tl, uint64 **versions, int 
  * caller ends the connections that use them; store_end_detach() waits until
  * nobody does, then closes them and frees the list.
  */
-extern PsError *store_begin_detach(Store *store, const char *name, const Waiter *waiter, Tenant **tenant, Timeline ***timelines, int *n);
+extern PsError *store_begin_detach(Store *store, const char *name, const CancelCheck *cancel, Tenant **tenant, Timeline ***timelines, int *n);
 extern void store_end_detach(Store *store, Tenant *tenant, Timeline **timelines, int n);
 
 /*
@@ -169,6 +159,8 @@ extern PsError *store_attach_tenant(Store *store, const char *name, bool force);
 /*
  * trash_tenant.c: puts a detached tenant in the trash, where it is until it is
  * undeleted, and detached again, or purged, or has been there for trash_interval.
+ * After PS_SQLSTATE_UNKNOWN it is in the trash (or gone, of a purge), but may be as
+ * it was before after the next start; of an undelete, the other way round.
  */
 extern PsError *store_trash_tenant(Store *store, const char *name, const char *by);
 extern PsError *store_undelete_tenant(Store *store, const char *name);
@@ -198,14 +190,14 @@ extern void store_list_tenants_free(TenantInfo *list, int n);
  * been received.  An LSN before the parent's own beginning is one of its
  * ancestors'.
  */
-extern PsError *store_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, const Waiter *waiter,
+extern PsError *store_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, const CancelCheck *cancel,
 							 Timeline **result);
 
 /* The branch that it begins in, which lives as long as it does; an error if there is none. */
 extern PsError *timeline_parent(Timeline *tl, Timeline **parent);
 
 /* Waits for who is just opening or closing it. */
-extern PsError *store_rename_branch(Store *store, const char *name, const char *new_name, const Waiter *waiter);
+extern PsError *store_rename_branch(Store *store, const char *name, const char *new_name, const CancelCheck *cancel);
 
 /*
  * Deletes a branch, in three steps: store_remove_branch() takes it out of the
@@ -216,16 +208,17 @@ extern PsError *store_rename_branch(Store *store, const char *name, const char *
  * branch is as it was; or it is the caller's all the same, and the branch may be
  * there again after the next start, with its files: PS_SQLSTATE_UNKNOWN.
  */
-extern PsError *store_remove_branch(Store *store, const char *name, const Waiter *waiter, Timeline **tl);
+extern PsError *store_remove_branch(Store *store, const char *name, const CancelCheck *cancel, Timeline **tl);
 extern void store_destroy_branch(Timeline *tl);
 
 /*
  * A new branch in the place of another, as store_branch() makes it, not opened;
- * the other stays, as *old_name (TIMELINE_NAME_MAX + 1 bytes).  childless: refused if
- * branches begin in it.
+ * the other stays, as *old_name (TIMELINE_NAME_MAX + 1 bytes).  childless: the
+ * caller is going to delete that; refused if branches begin in it, and if
+ * trash_interval is 0, so that it goes for good, also if deleted ones do.
  */
 extern PsError *store_replace_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, bool childless,
-									 const Waiter *waiter, char *old_name);
+									 const CancelCheck *cancel, char *old_name);
 
 /*
  * Where a branch stood at a moment: just before the first commit or abort with
@@ -233,7 +226,7 @@ extern PsError *store_replace_branch(Store *store, const char *name, Timeline *p
  * *at: the branch, or an ancestor of it if that is before its beginning.
  * read/pitr.c says what it means when the times of commits do not rise.
  */
-extern PsError *timeline_lsn_at_time(Timeline *tl, TimestampTz when, const Waiter *waiter, Timeline **at, XLogRecPtr *lsn);
+extern PsError *timeline_lsn_at_time(Timeline *tl, TimestampTz when, const CancelCheck *cancel, Timeline **at, XLogRecPtr *lsn);
 
 /* The commits, or aborts, between which an LSN of a branch is. */
 typedef struct CommitsAround
@@ -247,7 +240,7 @@ typedef struct CommitsAround
 } CommitsAround;
 
 /* Of an LSN before the branch's beginning it is found in its ancestors.  Waits as timeline_lsn_at_time() does. */
-extern PsError *timeline_commits_around(Timeline *tl, XLogRecPtr lsn, const Waiter *waiter, CommitsAround *around);
+extern PsError *timeline_commits_around(Timeline *tl, XLogRecPtr lsn, const CancelCheck *cancel, CommitsAround *around);
 
 /* ---- timeline.c ---- */
 typedef struct TimelineInfo
@@ -293,20 +286,33 @@ extern PsError *store_branch_info(Store *store, const char *name, TimelineInfo *
  * makes that durable, nobody finds it any more and its threads stop; the caller
  * ends the connections that use it; store_finish_trash() waits until nobody
  * does, and closes it.  What it needs of its ancestor stays.  Refused while
- * other branches begin in it that are not in the trash.
+ * other branches begin in it that are not in the trash.  *tl is the caller's in
+ * between; NULL after an error, unless that is PS_SQLSTATE_UNKNOWN: then it is in
+ * the trash, and the caller goes on as without one, but may be there again after
+ * the next start.
  */
-extern PsError *store_trash_branch(Store *store, const char *name, const char *by, const Waiter *waiter, Timeline **tl);
+extern PsError *store_trash_branch(Store *store, const char *name, const char *by, const CancelCheck *cancel, Timeline **tl);
 extern void store_finish_trash(Timeline *tl);
 
 /*
  * Takes out of the trash the branch with the id, or that of this name which was
  * deleted last.  new_name: or NULL, it has the name that it had.
  */
-extern PsError *store_undelete_branch(Store *store, const char *name, const char *new_name, const Waiter *waiter,
+extern PsError *store_undelete_branch(Store *store, const char *name, const char *new_name, const CancelCheck *cancel,
 									  char result[TIMELINE_NAME_MAX + 1]);
 
+/*
+ * For callers that only look: that with the id, or the one of this name that was
+ * deleted last, which stays in memory until store_release_deleted().  Others may
+ * take it out of the trash, or purge it, all the same: store_is_in_trash() says
+ * whether nobody has begun that yet.
+ */
+extern PsError *store_hold_deleted(Store *store, const char *name, const CancelCheck *cancel, Timeline **tl);
+extern bool store_is_in_trash(Timeline *tl);
+extern void store_release_deleted(Timeline *tl);
+
 /* As store_remove_branch(), of one that is in the trash: by id, or by its name if there is one only. */
-extern PsError *store_purge_branch(Store *store, const char *name, const Waiter *waiter, Timeline **tl);
+extern PsError *store_purge_branch(Store *store, const char *name, const CancelCheck *cancel, Timeline **tl);
 
 typedef struct DeletedInfo
 {
@@ -320,18 +326,21 @@ extern DeletedInfo *store_list_deleted(Store *store, int *n);
 extern void store_list_deleted_free(DeletedInfo *list, int n);
 
 /* A branch that is protected is deleted, reset or restored only by who says that he knows. */
-extern PsError *store_protect_branch(Store *store, const char *name, bool is_protected, const Waiter *waiter);
+extern PsError *store_protect_branch(Store *store, const char *name, bool is_protected, const CancelCheck *cancel);
 
 /* ---- timeline.c ---- */
 extern WalSegments *timeline_wal(Timeline *tl);
 extern bool timeline_is_stopping(Timeline *tl); /* it is taken away, or the store stops */
+
+/* An error that says why the timeline is stopping, or NULL if it is not.  arg is the Timeline, as for a CancelCheck. */
+extern PsError *timeline_check_stopping(void *arg);
 
 /*
  * Waits until reads see WAL up to lsn; timeout_ms < 0: no limit.  An error if
  * the time is over, ingest has stopped or the store is stopping.  No lock may
  * be held.
  */
-extern PsError *timeline_wait_ingested(Timeline *tl, XLogRecPtr lsn, int timeout_ms, const Waiter *waiter);
+extern PsError *timeline_wait_ingested(Timeline *tl, XLogRecPtr lsn, int timeout_ms, const CancelCheck *cancel);
 
 /*
  * Merges layer files, makes images and removes what cannot be read any more:
@@ -347,7 +356,13 @@ extern PsError *upkeep_timeline(Timeline *tl, bool all);
  * of as one.  What is damaged shows in TimelineInfo.error until it is found well.
  */
 typedef void (*VerifyReport)(void *arg, const char *file, uint64 bytes, const char *damage);
-extern PsError *verify_timeline(Timeline *tl, int megabytes_per_second, const Waiter *waiter, VerifyReport report, void *arg);
+extern PsError *verify_timeline(Timeline *tl, int megabytes_per_second, const CancelCheck *cancel, VerifyReport report, void *arg);
+
+/*
+ * The same of one in the trash, held by store_hold_deleted(), which is not opened
+ * for that; an error, PS_SQLSTATE_TRY_AGAIN, if it does not stay there.
+ */
+extern PsError *verify_deleted(Timeline *tl, int megabytes_per_second, const CancelCheck *cancel, VerifyReport report, void *arg);
 
 /* ---- generations: one writer (FACTS 2) ---- */
 
@@ -358,7 +373,7 @@ extern PsError *verify_timeline(Timeline *tl, int megabytes_per_second, const Wa
  * durable, waits until it is ingested.  *state is that of its end;
  * *checkpoint_lsn where the record starts.
  */
-extern PsError *timeline_new_generation(Timeline *tl, const char *owner, const Waiter *waiter, uint64 *generation,
+extern PsError *timeline_new_generation(Timeline *tl, const char *owner, const CancelCheck *cancel, uint64 *generation,
 										WalState *state, XLogRecPtr *checkpoint_lsn);
 
 /*
@@ -369,7 +384,7 @@ extern PsError *timeline_new_generation(Timeline *tl, const char *owner, const W
  * Ingest is waited for before the generation is raised, so that a compute is
  * not ended because the store is behind or cannot go on.
  */
-extern PsError *timeline_take_over(Timeline *tl, const char *owner, uint64 after, const Waiter *waiter, uint64 *generation,
+extern PsError *timeline_take_over(Timeline *tl, const char *owner, uint64 after, const CancelCheck *cancel, uint64 *generation,
 								   WalState *state, XLogRecPtr *checkpoint_lsn);
 
 /* A time as messages and rows have it: UTC. */
@@ -393,14 +408,14 @@ extern PsError *wal_receiver_open(Timeline *tl, uint64 generation, WalReceiver *
 
 /* Bytes that follow what came before; a gap is an error.  Decodes and checks; waits if ingest lags too far. */
 extern PsError *wal_receiver_write(WalReceiver *receiver, XLogRecPtr lsn, const char *data, size_t len,
-								   const Waiter *waiter);
+								   const CancelCheck *cancel);
 
 /* Makes all of it durable and hands it to ingest; *flushed is the end of the last whole record. */
 extern PsError *wal_receiver_sync(WalReceiver *receiver, XLogRecPtr *flushed);
 extern bool wal_receiver_is_superseded(WalReceiver *receiver);
 
-/* Whose is_canceled() tells, to any thread, that the client has gone; it must live until wal_receiver_close(). */
-extern void wal_receiver_set_client(WalReceiver *receiver, const Waiter *client);
+/* Tells any thread whether the client has gone; it must live until wal_receiver_close(). */
+extern void wal_receiver_set_client(WalReceiver *receiver, const CancelCheck *client);
 
 /* What wal_receiver_write() waits for, if it does not return; false: for nothing that is known. */
 extern bool wal_receiver_waits_for(WalReceiver *receiver, char *text, size_t size);
@@ -413,7 +428,7 @@ extern void wal_receiver_close(WalReceiver *receiver);
  * bounds.  PS_LSN_LATEST: everything that is ingested.
  */
 extern PsError *timeline_read_lsn(Timeline *tl, XLogRecPtr request_lsn, XLogRecPtr not_modified_since,
-								  const Waiter *waiter, XLogRecPtr *lsn);
+								  const CancelCheck *cancel, XLogRecPtr *lsn);
 
 /*
  * For reads at an LSN of the past that go on for longer: from timeline_pin() to

@@ -14,6 +14,7 @@
 #ifndef PS_TIMELINE_IMPL_H
 #define PS_TIMELINE_IMPL_H
 
+#include "base/clock.h"
 #include "timeline/arrivals.h"
 #include "base/config.h"
 #include "io/page_cache.h"
@@ -89,12 +90,12 @@ struct WalReceiver
 {
 	Timeline *tl; /* fixed, as generation */
 	uint64 generation;
-	WalDecoder *decoder;    /* under receive_lock, as failed */
-	PsError *failed;        /* after a bad record nothing is taken any more */
-	int64 owed_us;          /* for what was taken and not waited for; of the connection's thread */
-	atomic_bool superseded; /* set under receive_lock, read by any thread */
-	time_t since;           /* when it was opened; fixed */
-	const Waiter *client;   /* under receive_lock: whose is_canceled() tells, to any thread, that the client is gone; NULL: not known */
+	WalDecoder *decoder;       /* under receive_lock, as failed */
+	PsError *failed;           /* after a bad record nothing is taken any more */
+	int64 owed_us;             /* for what was taken and not waited for; of the connection's thread */
+	atomic_bool superseded;    /* set under receive_lock, read by any thread */
+	time_t since;              /* when it was opened; fixed */
+	const CancelCheck *client; /* under receive_lock: asked by any thread whether the client has gone; NULL: not known */
 };
 
 /* An LSN that stays readable. */
@@ -150,14 +151,14 @@ typedef enum WaitKind
 
 typedef struct Wait
 {
-	int64 since; /* timeline_now_ms(); 0: it does not wait */
+	int64 since; /* clock_now_ms(); 0: it does not wait */
 	bool is_logged;
 	char text[160]; /* "" until it has lasted for a while */
 } Wait;
 
 typedef struct UpkeepTurn
 {
-	int64 due;        /* when to look at the timeline, timeline_now_ms() */
+	int64 due;        /* when to look at the timeline, clock_now_ms() */
 	bool quiet;       /* there is nothing to do before a flush adds a file, or a branch goes */
 	bool busy;        /* a thread is at it */
 	int failures;     /* how often it has failed in a row */
@@ -194,7 +195,7 @@ struct Timeline
 	bool in_trash;        /* its name is free, nobody begins to use it; what it needs of its ancestor stays */
 	TrashMark trash_mark; /* if so */
 	bool is_protected;    /* TIMELINE/protected is there */
-	int64 last_used;      /* when uses fell to 0, timeline_now_ms() */
+	int64 last_used;      /* when uses fell to 0, clock_now_ms() */
 	PsError *error;       /* BROKEN: why */
 	TimelineInfo known;   /* not OPEN: what it was when it was closed, or as the manifest has it */
 	uint64 *damaged;      /* numbers of files that were damaged when it was closed; of the thread that opens or closes it */
@@ -227,7 +228,7 @@ struct Timeline
 	 * second under receive_lock and lock, the others under lock alone.
 	 */
 	pthread_mutex_t lock;
-	pthread_cond_t changed;        /* an LSN, stopping or failed changed; CLOCK_MONOTONIC, as the next */
+	pthread_cond_t changed;        /* an LSN, stopping or failed changed; made with clock_cond_init(), as the next */
 	pthread_cond_t layers_changed; /* layers or stopping changed */
 
 	uint64 generation;
@@ -242,11 +243,11 @@ struct Timeline
 	XLogRecPtr ingested_lsn;
 	WalState state; /* at ingested_lsn */
 	LayerSet *layers;
-	bool stopping;
-	PsError *failed;   /* why ingest stopped; set once */
-	bool unwritable;   /* its layers in memory can never be written, so failed is set, too (ingest/flush.c) */
-	bool ingest_ended; /* the ingest thread touches nothing any more */
-	bool forgotten;    /* unwritable layers were given back: what is after ingested_lsn, which fell, cannot be read */
+	CancelReason stopping; /* CANCEL_NONE: it goes on; set once */
+	PsError *failed;       /* why ingest stopped; set once */
+	bool unwritable;       /* its layers in memory can never be written, so failed is set, too (ingest/flush.c) */
+	bool ingest_ended;     /* the ingest thread touches nothing any more */
+	bool forgotten;        /* unwritable layers were given back: what is after ingested_lsn, which fell, cannot be read */
 	Wait waits[WAIT_KINDS];
 	int level0;                            /* files of level 0 in layers->map */
 	char flush_error[256];                 /* why the last flush, or copy of a database, failed; "" if it did not */
@@ -270,8 +271,8 @@ struct Timeline
 	pthread_mutex_t level0_lock;     /* while files of level 0 are taken away; that alone suffices to merge them */
 	XLogRecPtr images_lsn;           /* all parts were looked at, for images that are due, at this LSN */
 	uint64 gc_number;                /* files from this number on are newer than the last look for garbage */
-	int64 gc_time;                   /* of that look, timeline_now_ms() */
-	int64 room_warned;               /* when it was said that there is no room for a merge, timeline_now_ms(); 0: never */
+	int64 gc_time;                   /* of that look, clock_now_ms() */
+	int64 room_warned;               /* when it was said that there is no room for a merge, clock_now_ms(); 0: never */
 	UpkeepTurn upkeep[UPKEEP_KINDS]; /* under Upkeep.lock */
 
 	/* the ingest thread's own (ingest/ingest.h) */
@@ -305,7 +306,7 @@ struct Store
 	int ntimelines;
 	Reservation *reservations;
 	int nopen;                            /* timelines that are not CLOSED or BROKEN */
-	pthread_cond_t changed;               /* a state, stopping, or users or uses fell to 0; CLOCK_MONOTONIC */
+	pthread_cond_t changed;               /* a state, stopping, or users or uses fell to 0; made with clock_cond_init() */
 	struct Aio *aio;                      /* fixed once the store is open; any thread */
 	struct Upkeep *upkeep;                /* fixed once the store is open */
 	PageCache *page_cache;                /* fixed; has locks of its own */
@@ -315,14 +316,14 @@ struct Store
 	/* layer_memory.c */
 	atomic_int_fast64_t layer_memory;       /* bytes of all layers in memory, as ingest threads counted them last */
 	atomic_int nfilled;                     /* open layers that are not empty */
-	atomic_int_fast64_t layer_memory_asked; /* when; timeline_now_ms() */
+	atomic_int_fast64_t layer_memory_asked; /* when; clock_now_ms() */
 
 	atomic_int_fast64_t room_reserved; /* bytes that upkeep is about to write (maintain/room.c) */
 
 	/* closes what nobody uses (store/use.c) */
 	pthread_t idle_thread;
 	bool has_idle_thread;
-	pthread_cond_t idle_wake; /* nopen is no longer 0, or stopping; CLOCK_MONOTONIC */
+	pthread_cond_t idle_wake; /* nopen is no longer 0, or stopping; made with clock_cond_init() */
 };
 
 /* ---- tenant.c ---- */
@@ -396,7 +397,7 @@ extern void store_drop_old_names(Timeline **list, int n);
 extern void store_drop_name(Timeline *tl);
 
 /* store_named(), when nobody opens, closes or changes it; an error if there is none.  Lets the lock go meanwhile. */
-extern PsError *store_named_settled(Store *store, const char *name, const Waiter *waiter, Timeline **tl);
+extern PsError *store_named_settled(Store *store, const char *name, const CancelCheck *cancel, Timeline **tl);
 extern PsError *store_no_such_branch(const Store *store, const char *name);
 
 /* Of two with the same name, at the start: the one that was replaced gets another.  Caller does not hold the lock. */
@@ -429,7 +430,7 @@ extern PsError *store_check_no_children(const Store *store, const Timeline *tl, 
 extern PsError *store_move_away(Timeline *tl, Outcome *outcome);
 
 /* Before names or branches change again, those are written that could not be.  Lets the lock go meanwhile. */
-extern PsError *store_save_names(Store *store, const Waiter *waiter);
+extern PsError *store_save_names(Store *store, const CancelCheck *cancel);
 
 /* An error if the name is none, or a branch has it, or will have it in a moment. */
 extern PsError *store_check_name_is_free(Store *store, const char *name);
@@ -450,9 +451,9 @@ extern void store_destroy_timeline(Store *store, Timeline *tl);
 
 /*
  * Waits until something of the store has changed (Store.changed), the lock let
- * go; an error if the store is stopping, or the waiter (or NULL) ends the wait.
+ * go; an error if the store is stopping, or the wait is canceled.
  */
-extern PsError *store_wait(Store *store, const Waiter *waiter);
+extern PsError *store_wait(Store *store, CancelWait *wait);
 
 /*
  * A thread moves the directory of a timeline, or writes what only it may write,
@@ -466,13 +467,13 @@ extern void store_end_change(Store *store, Timeline *tl);
 /*
  * Makes sure that a timeline, which somebody holds, is open; it and its
  * ancestors stay open until store_end_use().  The lock is let go meanwhile.
- * waiter (or NULL): ends the wait for who opens or closes it, or the opening.
+ * cancel (or NULL): ends the wait for who opens or closes it, or the opening.
  */
-extern PsError *store_begin_use(Store *store, Timeline *tl, const Waiter *waiter);
+extern PsError *store_begin_use(Store *store, Timeline *tl, const CancelCheck *cancel);
 extern void store_end_use(Store *store, Timeline *tl, bool counts); /* counts: the time begins after which it is idle */
 
 /* Opens a CLOSED timeline whose ancestor is open; it is used then.  Its own error, not that it is broken. */
-extern PsError *store_open_timeline(Store *store, Timeline *tl, const Waiter *waiter);
+extern PsError *store_open_timeline(Store *store, Timeline *tl, const CancelCheck *cancel);
 
 /* Closes an OPEN timeline that nobody uses; the lock is let go meanwhile. */
 extern void store_close_timeline(Store *store, Timeline *tl);
@@ -493,13 +494,14 @@ extern PsError *timeline_load(Tenant *tenant, const PsId *id, const PsError *pro
 extern void timeline_set_broken(Timeline *tl, PsError *err); /* takes the error over; of one that nobody else knows */
 extern void timeline_free(Timeline *tl);                     /* it is not open */
 
-/* The ancestor is open.  After an error it is as it was.  waiter: as for store_begin_use(). */
-extern PsError *timeline_open(Timeline *tl, const Waiter *waiter);
-extern void timeline_stop(Timeline *tl);        /* tells the threads to end, waits for nothing */
-extern void timeline_join(Timeline *tl);        /* the same, and waits for their end; what they use, ancestors too, stays */
-extern void timeline_close(Timeline *tl);       /* joins, and frees all but what CLOSED ones have; nobody may use it any more */
-extern bool timeline_is_settled(Timeline *tl);  /* open, but nothing is in memory alone, and nothing is wrong */
-extern LayerSet *timeline_layers(Timeline *tl); /* a reference */
+/* The ancestor is open.  After an error it is as it was.  cancel: as for store_begin_use(). */
+extern PsError *timeline_open(Timeline *tl, const CancelCheck *cancel);
+extern void timeline_stop(Timeline *tl, CancelReason reason); /* tells the threads to end, waits for nothing */
+extern PsError *timeline_stopping_error(const Timeline *tl);  /* of one that is stopping; caller holds Timeline.lock */
+extern void timeline_join(Timeline *tl);                      /* the same, and waits for their end; what they use, ancestors too, stays */
+extern void timeline_close(Timeline *tl);                     /* joins, and frees all but what CLOSED ones have; nobody may use it any more */
+extern bool timeline_is_settled(Timeline *tl);                /* open, but nothing is in memory alone, and nothing is wrong */
+extern LayerSet *timeline_layers(Timeline *tl);               /* a reference */
 
 /*
  * The same without what is in memory, for who works on files: a layer in memory
@@ -525,12 +527,8 @@ extern LayerSet *layer_set_create(Layer *open, Layer *const *frozen, int nfrozen
 extern LayerSet *timeline_set_layers(Timeline *tl, LayerSet *set);
 extern LayerSet *timeline_set_map(Timeline *tl, LayerMap *map, int written);
 
-/* Waits for a condition that uses CLOCK_MONOTONIC; up to ms. */
-extern void wait_monotonic(pthread_cond_t *cond, pthread_mutex_t *lock, int64 ms);
-
 /* Waits for a condition of the timeline; up to ms.  Caller holds Timeline.lock. */
 extern void timeline_wait(Timeline *tl, pthread_cond_t *cond, int64 ms);
-extern int64 timeline_now_ms(void); /* of the clock that these waits use */
 
 /*
  * The caller waits for what the text tells ("… to be …"), and calls this again
@@ -671,6 +669,9 @@ extern PsError *timeline_save_name(Timeline *tl, const char *name, Outcome *outc
  * name are removed, but if one is missing (Timeline.files_missing).
  */
 extern PsError *timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map);
+
+/* The state that the layers have saved for the LSN, or for the last before it. */
+extern PsError *timeline_saved_state(const Timeline *tl, const LayerMap *map, XLogRecPtr lsn, WalState *state);
 
 /* ---- ingest/ingest.c ---- */
 extern PsError *ingest_create(Timeline *tl, const WalState *state);

@@ -401,7 +401,7 @@ pack_segment(WalSegments *segs, XLogSegNo segno)
 }
 
 PsError *
-wal_segments_pack(WalSegments *segs, XLogSegNo before, bool (*is_canceled)(void *arg), void *arg)
+wal_segments_pack(WalSegments *segs, XLogSegNo before, const CancelCheck *cancel)
 {
 	for (;;)
 	{
@@ -414,8 +414,7 @@ wal_segments_pack(WalSegments *segs, XLogSegNo before, bool (*is_canceled)(void 
 		pthread_mutex_unlock(&segs->lock);
 		if (!any)
 			return NULL;
-		if (is_canceled(arg))
-			return ps_error(PS_SQLSTATE_CANCELED, "the store is stopping");
+		PS_TRY(cancel_check(cancel));
 		PS_TRY(pack_segment(segs, segno));
 	}
 }

@@ -15,6 +15,7 @@
 #ifndef PS_WAL_H
 #define PS_WAL_H
 
+#include "base/cancel.h"
 #include "access/xlog_internal.h"
 #include "access/xlogrecord.h"
 #include "replication/origin.h"
@@ -339,7 +340,7 @@ extern PsError *wal_segments_remove_before(WalSegments *segs, XLogSegNo first_ke
  * at a time, and not beside wal_segments_remove_before().  May be called again
  * after an error.
  */
-extern PsError *wal_segments_pack(WalSegments *segs, XLogSegNo before, bool (*is_canceled)(void *arg), void *arg);
+extern PsError *wal_segments_pack(WalSegments *segs, XLogSegNo before, const CancelCheck *cancel);
 
 /* Reads raw bytes, page headers and all; the range must have been written. */
 extern PsError *wal_segments_read(WalSegments *segs, XLogRecPtr lsn, char *buf, size_t len);
