@@ -1424,7 +1424,7 @@ trash_branch(World *w, Branch *b, bool upkeep)
 	{
 		PS_TRY(take(w, b->parent));
 		model_move_window(w, b->parent);
-		PS_TRY(upkeep_timeline(b->parent->tl, true));
+		PS_TRY(maintain_timeline(b->parent->tl, true));
 	}
 	PS_TRY(store_undelete_branch(w->s.store, b->name, NULL, NULL, name));
 	w->pending.kind = PENDING_NOTHING;
@@ -1480,7 +1480,7 @@ static inline PsError *
 keep_branch(World *w, Branch *b, bool all)
 {
 	PS_TRY(take(w, b));
-	return upkeep_timeline(b->tl, all);
+	return maintain_timeline(b->tl, all);
 }
 
 /* Nobody uses the branch any more; it is closed, now or when the idle thread finds it, if all of it is in files. */

@@ -46,11 +46,11 @@ end_test(TestStore *s, History *h)
 
 /* ---- what is not ingested yet ---- */
 
-/* Ingest waits after a batch (layer_memory_wait()) as long as the branch takes too much memory. */
+/* Ingest waits after a batch (wait_for_memory()) as long as the branch takes too much memory. */
 static void
 hold_ingest(TestStore *s, int64 by)
 {
-	layer_memory_add(s->tl, by);
+	memory_budget_take(s->tl->env->memory, &s->tl->memory, by);
 }
 
 static void *

@@ -114,7 +114,7 @@ now(void)
 static XLogRecPtr
 cutoff_after_upkeep(Timeline *tl)
 {
-	OK(upkeep_timeline(tl, true));
+	OK(maintain_timeline(tl, true));
 	return timeline_gc_cutoff(tl);
 }
 
@@ -463,7 +463,7 @@ static Timeline *upkeep_of;
 static void
 run_upkeep(void)
 {
-	OK(upkeep_timeline(upkeep_of, true));
+	OK(maintain_timeline(upkeep_of, true));
 }
 
 static void

@@ -132,13 +132,13 @@ test_manifest_fails(void **state)
 	block_manifest(&s, true);
 	for (int i = 0; i < 3; i++)
 	{
-		FAILS(upkeep_timeline(s.tl, true), PS_SQLSTATE_IO, "manifest");
+		FAILS(maintain_timeline(s.tl, true), PS_SQLSTATE_IO, "manifest");
 		CHECK(count_files(&s) == nfiles);
 	}
 	s.config.compaction_threshold = 1000;
 	for (int i = 0; i < 3; i++)
 	{
-		FAILS(upkeep_timeline(s.tl, true), PS_SQLSTATE_IO, "manifest");
+		FAILS(maintain_timeline(s.tl, true), PS_SQLSTATE_IO, "manifest");
 		CHECK(count_files(&s) == nfiles);
 	}
 	block_manifest(&s, false);
@@ -306,7 +306,7 @@ test_damaged_manifest(void **state)
 	store_close(s.store);
 	flip_byte(manifest);
 	OK(store_try_open(&s));
-	OK(upkeep_timeline(s.tl, true));
+	OK(maintain_timeline(s.tl, true));
 	CHECK(timeline_gc_cutoff(s.tl) > begin);
 	find_broken(&s, &info);
 	CHECK(strcmp(info.name, "branch") == 0 && strcmp(info.parent, "main") == 0 && info.start_lsn == begin);
@@ -410,7 +410,7 @@ test_unreadable_manifest(void **state)
 	snprintf(command, sizeof(command), "mv %s.old %s.old.away", manifest, manifest);
 	CHECK(system(command) == 0);
 	OK(store_try_open(&s));
-	OK(upkeep_timeline(s.tl, true));
+	OK(maintain_timeline(s.tl, true));
 	compare(s.tl, &h, h.gen.pos, 5, &rnd);
 	find_broken(&s, &info);
 	CHECK(info.name[0] == '\0');
@@ -422,7 +422,7 @@ test_unreadable_manifest(void **state)
 	OK(store_try_open(&s));
 	OK(store_find_branch(s.store, "branch", &branch));
 	compare_at(branch, &h, begin);
-	OK(upkeep_timeline(s.tl, true));
+	OK(maintain_timeline(s.tl, true));
 	CHECK(timeline_gc_cutoff(s.tl) > begin);
 	compare_at(branch, &h, begin);
 	/* another cannot begin there: what it takes besides pages has gone */
@@ -439,7 +439,7 @@ test_unreadable_manifest(void **state)
 	unlink(manifest);
 	s.config.trash_interval = 0;
 	OK(store_try_open(&s));
-	CHECK(atomic_load(&s.tl->tenant->nunknown) == 1);
+	CHECK(atomic_load(&s.tl->env->keep_all) == 1);
 	trash_empty(s.store);
 	CHECK(is_in_trash(&s, "leaf"));
 	FAILS(store_purge_branch(s.store, "leaf", NULL, &branch), PS_SQLSTATE_STATE, id);
@@ -447,7 +447,7 @@ test_unreadable_manifest(void **state)
 
 	/* or it is deleted: then nothing is kept for it */
 	delete_named(&s, id);
-	CHECK(atomic_load(&s.tl->tenant->nunknown) == 0);
+	CHECK(atomic_load(&s.tl->env->keep_all) == 0);
 	trash_empty(s.store);
 	/* another thread may be at it */
 	while (is_in_trash(&s, "leaf"))
@@ -481,7 +481,7 @@ test_branch_at_cutoff(void **state)
 		OK(push(receiver, &h, start, h.gen.pos, &rnd, &flushed));
 		wal_receiver_close(receiver);
 		wait_until_written(s.tl);
-		OK(upkeep_timeline(s.tl, true));
+		OK(maintain_timeline(s.tl, true));
 		cutoff = timeline_gc_cutoff(s.tl);
 		if (cutoff < h.gen.records[h.first + 1].end)
 			continue;
@@ -491,7 +491,7 @@ test_branch_at_cutoff(void **state)
 		compare_at(branch, &h, info.start_lsn);
 		FAILS(store_branch(s.store, "other", s.tl, info.start_lsn - 8, NULL, NULL), PS_SQLSTATE_INVALID, "can be read from");
 		/* garbage goes, but not what the branch needs */
-		OK(upkeep_timeline(s.tl, true));
+		OK(maintain_timeline(s.tl, true));
 		compare_at(branch, &h, info.start_lsn);
 		store_release(branch);
 		OK(store_remove_branch(s.store, "branch", NULL, &branch));
@@ -525,7 +525,7 @@ test_no_room(void **state)
 
 	make_store(&s, &h, 4);
 	s.config.gc_horizon = 1000; /* nothing is garbage */
-	OK(upkeep_timeline(s.tl, false));
+	OK(maintain_timeline(s.tl, false));
 	CHECK(count_level(s.tl, 0) == 0 && count_level(s.tl, 1) > 0);
 	for (int i = 0; i < 1200; i++)
 		add_random_record(&h);
@@ -538,7 +538,7 @@ test_no_room(void **state)
 	/* a second run of level 1 is made, and both wait: for more than any disk has */
 	s.config.compaction_fanout = 1000;
 	s.config.image_delta_percent = s.config.image_delta_records = s.config.image_delta_layers = 10000;
-	OK(upkeep_timeline(s.tl, false));
+	OK(maintain_timeline(s.tl, false));
 	set_upkeep(&s.config);
 	s.config.min_free_space = INT_MAX;
 	for (int i = 0; i < 2; i++)
@@ -546,11 +546,11 @@ test_no_room(void **state)
 		int runs = count_level(s.tl, 1);
 
 		/* image files need room, too */
-		FAILS(upkeep_timeline(s.tl, true), PS_SQLSTATE_DISK_FULL, "image files are not made until");
+		FAILS(maintain_timeline(s.tl, true), PS_SQLSTATE_DISK_FULL, "image files are not made until");
 		CHECK(count_level(s.tl, 0) == 0 && count_level(s.tl, 1) == runs && count_level(s.tl, 2) == 0);
 	}
 	s.config.min_free_space = 0;
-	OK(upkeep_timeline(s.tl, false));
+	OK(maintain_timeline(s.tl, false));
 	CHECK(count_level(s.tl, 1) == 0 && count_level(s.tl, 2) > 0);
 	compare(s.tl, &h, h.gen.pos, 10, &rnd);
 	end_test(&s, &h);
@@ -588,7 +588,7 @@ test_no_room_level0(void **state)
 	s.config.gc_horizon = 1000; /* nothing is garbage */
 	nfiles = count_level(s.tl, 0);
 	atomic_store(&s.store->room_reserved, (int64) 1 << 60);
-	FAILS(upkeep_timeline(s.tl, false), PS_SQLSTATE_DISK_FULL, "files of level 0 wait to be merged until");
+	FAILS(maintain_timeline(s.tl, false), PS_SQLSTATE_DISK_FULL, "files of level 0 wait to be merged until");
 	CHECK(count_level(s.tl, 0) == nfiles);
 	/* what gives room goes on */
 	CHECK(s.tl->gc_time > 0);
@@ -630,7 +630,7 @@ test_no_room_level0(void **state)
 
 	/* with room for it they are merged */
 	atomic_store(&s.store->room_reserved, 0);
-	OK(upkeep_timeline(s.tl, false));
+	OK(maintain_timeline(s.tl, false));
 	CHECK(count_level(s.tl, 0) < 2);
 	CHECK(atomic_load(&s.store->room_reserved) == 0);
 	compare(s.tl, &h, flushed, 10, &rnd);
@@ -667,7 +667,7 @@ wait_until_merged(Timeline *tl)
 		pthread_mutex_lock(&tl->lock);
 		n = tl->level0;
 		pthread_mutex_unlock(&tl->lock);
-		if (n < tl->tenant->store->config->compaction_threshold)
+		if (n < timeline_config(tl)->compaction_threshold)
 			return;
 		CHECK(i < 30000);
 		pg_usleep(1000);
@@ -878,7 +878,7 @@ test_last_block(void **state)
 	wait_until_written(s.tl);
 
 	alarm(120);
-	OK(upkeep_timeline(s.tl, true));
+	OK(maintain_timeline(s.tl, true));
 	alarm(0);
 	set = timeline_layers(s.tl);
 	for (int i = 0; i < layer_map_count(set->map); i++)

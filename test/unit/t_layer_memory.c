@@ -22,10 +22,12 @@ static uint64 rnd;
 /* Other branches hold so much memory. */
 #define MUCH ((int64) 1 << 40)
 
+static MemoryUser others;
+
 static void
 set_used_by_others(TestStore *s, int64 by)
 {
-	atomic_fetch_add(&s->store->layer_memory, by);
+	memory_budget_take(s->store->memory, &others, by);
 }
 
 static void
@@ -44,7 +46,7 @@ is_written(Timeline *tl)
 	TimelineInfo info;
 
 	timeline_info(tl, &info);
-	return info.disk_consistent_lsn == info.ingested_lsn && atomic_load(&tl->layer_memory) < 1024 * 1024;
+	return info.disk_consistent_lsn == info.ingested_lsn && atomic_load(&tl->memory.used) < 1024 * 1024;
 }
 
 static bool
@@ -61,7 +63,7 @@ has_failed(Timeline *tl)
 static bool
 has_no_memory(Timeline *tl)
 {
-	return atomic_load(&tl->layer_memory) == 0;
+	return atomic_load(&tl->memory.used) == 0;
 }
 
 static bool
@@ -313,7 +315,7 @@ test_stuck_branch(void **state)
 	push_all(s.tl, &h);
 	OK(timeline_wait_ingested(s.tl, h.gen.pos, 60000, NULL));
 	block_manifest(&s, true);
-	layer_memory_add(s.tl, MUCH);
+	memory_budget_take(s.tl->env->memory, &s.tl->memory, MUCH);
 	s.config.checkpoint_distance = 0;
 	for (int i = 0; i < 300; i++)
 		add_random_record(&h);
@@ -326,7 +328,7 @@ test_stuck_branch(void **state)
 	CHECK(waits_for_nothing(other));
 
 	/* and so does this one as soon as it can */
-	layer_memory_add(s.tl, -MUCH);
+	memory_budget_take(s.tl->env->memory, &s.tl->memory, -MUCH);
 	block_manifest(&s, false);
 	wait_for(s.tl, waits_for_nothing);
 	push_all(s.tl, &h);

@@ -494,7 +494,7 @@ test_truncations_in_a_store(void **state)
 		{
 			OK(store_branch(c.s.store, "branch", c.s.tl, pins[i], NULL, &branch));
 			store_release(branch);
-			OK(upkeep_timeline(c.s.tl, true));
+			OK(maintain_timeline(c.s.tl, true));
 		}
 		check_cuts(c.s.tl, &c, pins[i]);
 	}
@@ -507,7 +507,7 @@ test_truncations_in_a_store(void **state)
 		OK(timeline_pin(c.s.tl, pins[i]));
 	for (int round = 0; round < 2; round++)
 	{
-		OK(upkeep_timeline(c.s.tl, true));
+		OK(maintain_timeline(c.s.tl, true));
 		for (int i = 0; i < lengthof(pins); i++)
 			check_cuts(c.s.tl, &c, pins[i]);
 	}
@@ -551,7 +551,7 @@ test_cached_page_is_gone(void **state)
 	{
 		push_cuts(&c, c.h.gen.pos, &generation);
 		wait_for_flush(c.s.tl, c.h.gen.pos);
-		OK(upkeep_timeline(c.s.tl, true));
+		OK(maintain_timeline(c.s.tl, true));
 		add_step(&c, false, 0);
 		push_cuts(&c, c.h.gen.pos, &generation);
 		check_cuts(c.s.tl, &c, c.h.gen.pos);

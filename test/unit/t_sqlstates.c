@@ -14,7 +14,7 @@
 #include "io/aio.h"
 #include "serve/protocol.h"
 #include "sqlstate.h"
-#include "base/sync.h"
+#include "base/fs.h"
 
 #define SEG (1024 * 1024)
 
@@ -83,23 +83,23 @@ files(void **state)
 	struct rlimit none = {0};
 	Outcome outcome;
 
-	made(sync_path(psprintf("%s/none", dir)), PS_SQLSTATE_IO);
+	made(fs_sync(psprintf("%s/none", dir)), PS_SQLSTATE_IO);
 
 	/* a device whose every write says ENOSPC */
-	made(write_new_file("/dev/full", "x", 1, false), PS_SQLSTATE_DISK_FULL);
+	made(fs_write_new_file("/dev/full", "x", 1, false), PS_SQLSTATE_DISK_FULL);
 
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
 	none.rlim_max = limit.rlim_max;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
-	made(sync_path(dir), PS_SQLSTATE_NO_RESOURCES);
+	made(fs_sync(dir), PS_SQLSTATE_NO_RESOURCES);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 
 	/* the file's, then the directory's after the rename */
 	sync_to_fail = 1;
-	made(replace_file(psprintf("%s/file", dir), "x", 1, &outcome), PS_SQLSTATE_IO);
+	made(fs_replace_file(psprintf("%s/file", dir), "x", 1, 0, &outcome), PS_SQLSTATE_IO);
 	assert_int_equal(outcome, OUTCOME_NOT_DONE);
 	sync_to_fail = 2;
-	made(replace_file(psprintf("%s/file", dir), "x", 1, &outcome), PS_SQLSTATE_UNKNOWN);
+	made(fs_replace_file(psprintf("%s/file", dir), "x", 1, 0, &outcome), PS_SQLSTATE_UNKNOWN);
 	assert_int_equal(outcome, OUTCOME_UNKNOWN);
 }
 

@@ -166,7 +166,7 @@ test_nothing_is_opened(void **state)
 	store_close(b.s.store);
 	OK(store_open(&b.s.config, &b.s.store));
 	assert_int_equal(count_open(b.s.store), 0);
-	assert_true(b.s.store->tenants[0]->redo == NULL);
+	assert_true(b.s.store->tenants[0]->env.redo == NULL);
 
 	/* what the list says of a closed one is what it is when it is open */
 	OK(store_branch_info(b.s.store, "main", &info));
@@ -191,7 +191,7 @@ test_nothing_is_opened(void **state)
 	while (close_one(b.s.store, &rnd))
 		;
 	assert_int_equal(count_open(b.s.store), 0);
-	assert_true(b.s.store->tenants[0]->redo == NULL);
+	assert_true(b.s.store->tenants[0]->env.redo == NULL);
 	OK(store_branch_info(b.s.store, "b15", &info));
 	assert_true(!info.open && info.flushed_lsn == b.begin[15]);
 	for (int i = -1; i < NBRANCHES; i++)
@@ -230,7 +230,7 @@ test_closed_branches(void **state)
 
 	/* all that no branch needs goes; what never-opened ones need stays */
 	OK(store_find_branch(b.s.store, "main", &tl));
-	OK(upkeep_timeline(tl, true));
+	OK(maintain_timeline(tl, true));
 	CHECK(timeline_gc_cutoff(tl) == b.h.gen.pos);
 	store_release(tl);
 	for (int i = -1; i < NBRANCHES - 1; i++)
@@ -555,7 +555,7 @@ test_opening_ends(void **state)
 	wal_receiver_close(receiver);
 	store_close(s.store);
 	OK(store_open(&s.config, &s.store));
-	FAILS(store_use_branch(s.store, "main", &cancel, &s.tl), PS_SQLSTATE_CANCELED, "canceling the command");
+	FAILS(store_use_branch(s.store, "main", &cancel, &s.tl), PS_SQLSTATE_CANCELED, "client's request");
 	assert_int_equal(count_open(s.store), 0);
 	OK(store_find_branch(s.store, "main", &s.tl));
 	OK(timeline_wait_ingested(s.tl, h.gen.pos, 60000, NULL));
@@ -741,7 +741,7 @@ test_detach(void **state)
 		FAILS(store_attach_tenant(b.s.store, id, true), PS_SQLSTATE_STATE, "just being detached");
 		store_end_detach(b.s.store, tenant, timelines, n);
 		assert_int_equal(b.s.store->ntimelines, 0);
-		assert_true(tenant->nopen == 0 && tenant->redo == NULL);
+		assert_true(tenant->nopen == 0 && tenant->env.redo == NULL);
 		snprintf(path, sizeof(path), "%s/tenants/%s/detached", b.s.dir, id);
 		assert_true(access(path, F_OK) == 0);
 		OK(store_attach_tenant(b.s.store, round % 3 == 0 ? "b3" : id, true));

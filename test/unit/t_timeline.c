@@ -160,7 +160,7 @@ life(int checkpoint_distance, int page_cache_size, bool upkeep, int gc_horizon)
 		CHECK(info.disk_consistent_lsn > h.gen.records[0].end);
 	if (upkeep)
 	{
-		OK(upkeep_timeline(s.tl, true));
+		OK(maintain_timeline(s.tl, true));
 		compare(s.tl, &h, h.gen.pos, 20, &rnd);
 		for (int i = 0; i < lengthof(pins); i++)
 			compare_at(s.tl, &h, pins[i]);

@@ -111,6 +111,12 @@ ps_error_first(PsError *first, PsError *second)
 	return first;
 }
 
+void
+ps_error_set_state(PsError *err, const char *sqlstate)
+{
+	strlcpy(err->sqlstate, sqlstate, sizeof(err->sqlstate));
+}
+
 bool
 ps_error_is(const PsError *err, const char *sqlstate)
 {

@@ -36,6 +36,8 @@ extern PsError *ps_error_unknown(PsError *err, const char *detail, ...) pg_attri
 
 /* The first of two, each perhaps NULL, for who goes on after an error; frees the other. */
 extern PsError *ps_error_first(PsError *first, PsError *second);
+/* Gives the error another state, for a caller that knows better what it means. */
+extern void ps_error_set_state(PsError *err, const char *sqlstate);
 extern PsError *ps_error_copy(const PsError *err);
 extern bool ps_error_is(const PsError *err, const char *sqlstate);
 

@@ -10,7 +10,7 @@
  * If WAL that is to be read for it is damaged, it will not help to take in more:
  * what comes after that record is lost at the next start.  So the branch fails,
  * and with it its commits.  Its layers stay in memory for reads until others
- * want that memory (layer_memory.c).
+ * want that memory (memory_budget.h).
  */
 #include "ps_fe.h"
 
@@ -42,7 +42,7 @@ flush_oldest(Timeline *tl)
 	PS_GOTO(open_layer_write(layer, &tl->space, read_record, tl, &delta), done);
 	err = keep_flushed(tl, delta, layer);
 	if (err == NULL)
-		upkeep_wake(tl->tenant->store->upkeep, tl);
+		tl->env->on_files_added(tl);
 	if (err == NULL)
 	{
 		char name[LAYER_NAME_MAX];
@@ -88,11 +88,11 @@ set_unwritable(Timeline *tl, const PsError *err)
 static void
 give_memory_back(Timeline *tl)
 {
-	uint64 bytes = atomic_load(&tl->layer_memory);
+	uint64 bytes = atomic_load(&tl->memory.used);
 	XLogRecPtr ingested = tl->ingested_lsn;
 	LayerSet *old;
 
-	if (!tl->unwritable || !tl->ingest_ended || tl->forgotten || !layer_memory_is_wanted(tl->tenant->store))
+	if (!tl->unwritable || !tl->ingest_ended || tl->forgotten || !memory_budget_is_short(tl->env->memory))
 		return;
 	tl->forgotten = true;
 	tl->ingested_lsn = tl->disk_consistent_lsn;

@@ -116,7 +116,7 @@ append_checkpoint(Timeline *tl, const CancelCheck *cancel)
 		return err;
 
 	/* nobody should write now: no compute has been told of this generation yet */
-	PS_TRY(timeline_wait_ingested(tl, end, tl->tenant->store->config->wait_timeout, cancel));
+	PS_TRY(timeline_wait_ingested(tl, end, timeline_config(tl)->wait_timeout, cancel));
 	pthread_mutex_lock(&tl->lock);
 	state = tl->state;
 	err = tl->failed != NULL ? timeline_failure(tl) : NULL;
@@ -142,7 +142,7 @@ append_checkpoint(Timeline *tl, const CancelCheck *cancel)
 	pthread_mutex_unlock(&tl->receive_lock);
 	pfree(bytes.data);
 	if (err == NULL)
-		err = timeline_wait_ingested(tl, after, tl->tenant->store->config->wait_timeout, cancel);
+		err = timeline_wait_ingested(tl, after, timeline_config(tl)->wait_timeout, cancel);
 	return err;
 }
 
@@ -164,22 +164,32 @@ timeline_time_text(time_t when, char text[TIME_TEXT_SIZE])
 static PsError *
 check_may_take_over(Timeline *tl, const char *owner, uint64 after)
 {
-	TimelineInfo info;
 	char new_owner[OWNER_SIZE];
-	char since[TIME_TEXT_SIZE];
+	char since_text[TIME_TEXT_SIZE];
+	char known_owner[OWNER_SIZE];
+	uint64 generation;
+	bool connected;
+	time_t since;
 
 	copy_owner(new_owner, owner);
-	timeline_info(tl, &info);
-	if (strcmp(info.owner, new_owner) == 0 && !info.compute_connected)
+	pthread_mutex_lock(&tl->receive_lock);
+	connected = receiver_is_connected(tl);
+	since = tl->receiver != NULL ? tl->receiver->since : 0;
+	pthread_mutex_unlock(&tl->receive_lock);
+	pthread_mutex_lock(&tl->lock);
+	generation = tl->generation;
+	strlcpy(known_owner, tl->owner, sizeof(known_owner));
+	pthread_mutex_unlock(&tl->lock);
+	if (strcmp(known_owner, new_owner) == 0 && !connected)
 		return NULL;
-	if (after == 0 && info.compute_connected)
+	if (after == 0 && connected)
 		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\" is run by a compute: %s, connected since %s",
-									  info.name, info.owner, timeline_time_text(info.connected_since, since)),
+									  tl->name, known_owner, timeline_time_text(since, since_text)),
 							 "Stop that compute, or take the branch over from it with \"pageserver_ctl compute start --takeover\".");
-	if (after != 0 && after != info.generation)
+	if (after != 0 && after != generation)
 		return ps_error(PS_SQLSTATE_SUPERSEDED,
 						"branch \"%s\" was taken over: a compute of generation " UINT64_FORMAT " (%s) was started, the last one known here is of generation " UINT64_FORMAT,
-						info.name, info.generation, info.owner, after);
+						tl->name, generation, known_owner, after);
 	return NULL;
 }
 
@@ -220,13 +230,15 @@ PsError *
 timeline_take_over(Timeline *tl, const char *owner, uint64 after, const CancelCheck *cancel, uint64 *generation, WalState *state,
 				   XLogRecPtr *checkpoint_lsn)
 {
-	TimelineInfo info;
+	XLogRecPtr flushed;
 	PsError *err;
 
 	pthread_mutex_lock(&tl->generation_lock);
 	PS_GOTO(check_may_take_over(tl, owner, after), done);
-	timeline_info(tl, &info);
-	PS_GOTO(timeline_wait_ingested(tl, info.flushed_lsn, tl->tenant->store->config->wait_timeout, cancel), done);
+	pthread_mutex_lock(&tl->lock);
+	flushed = tl->flushed_lsn;
+	pthread_mutex_unlock(&tl->lock);
+	PS_GOTO(timeline_wait_ingested(tl, flushed, timeline_config(tl)->wait_timeout, cancel), done);
 	/* the wait may have been long */
 	PS_GOTO(check_may_take_over(tl, owner, after), done);
 	err = new_generation(tl, owner, cancel, generation, state, checkpoint_lsn);

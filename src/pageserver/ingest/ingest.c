@@ -26,6 +26,18 @@ ingest_stopping_error(Timeline *tl)
 	return err != NULL ? err : ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\" takes in no more WAL", tl->name);
 }
 
+/* Memory of layers is short: ingest may have to freeze its layer though nothing comes in, and flush to give memory back. */
+static void
+wake_threads(void *arg)
+{
+	Timeline *tl = arg;
+
+	pthread_mutex_lock(&tl->lock);
+	pthread_cond_broadcast(&tl->changed);
+	pthread_cond_broadcast(&tl->layers_changed);
+	pthread_mutex_unlock(&tl->lock);
+}
+
 PsError *
 ingest_create(Timeline *tl, const WalState *state)
 {
@@ -39,6 +51,9 @@ ingest_create(Timeline *tl, const WalState *state)
 	in->reader = wal_reader_create(tl->wal, state->end, state->prev, tl->system_identifier);
 	sizes_forget(&in->sizes);
 	initStringInfo(&in->buf);
+	tl->memory.wake = wake_threads;
+	tl->memory.owner = tl;
+	memory_budget_add_user(tl->env->memory, &tl->memory);
 	return NULL;
 }
 
@@ -50,8 +65,8 @@ ingest_free(Timeline *tl)
 	if (in == NULL)
 		return;
 	wal_reader_free(in->reader);
-	layer_memory_open(tl, in->open_since != 0 ? -1 : 0);
-	layer_memory_add(tl, -atomic_load(&tl->layer_memory));
+	memory_budget_count_open(tl->env->memory, in->open_since != 0 ? -1 : 0);
+	memory_budget_remove_user(tl->env->memory, &tl->memory);
 	layer_unref(in->open); /* NULL if ingest has failed */
 	sizes_free(&in->sizes);
 	pfree(in->buf.data);
@@ -77,7 +92,7 @@ count_memory(Timeline *tl)
 	Ingest *in = tl->ingest;
 	size_t memory = open_layer_memory(in->open);
 
-	layer_memory_add(tl, memory - in->open_counted);
+	memory_budget_take(tl->env->memory, &tl->memory, memory - in->open_counted);
 	in->open_counted = memory;
 }
 
@@ -102,7 +117,7 @@ ingest_freeze(Timeline *tl)
 	}
 	open_layer_freeze(in->open, in->state.end + 1);
 	count_memory(tl);
-	layer_memory_open(tl, in->open_since != 0 ? -1 : 0);
+	memory_budget_count_open(tl->env->memory, in->open_since != 0 ? -1 : 0);
 	old = tl->layers;
 	frozen[0] = layer_ref(old->open);
 	for (int i = 0; i < old->nfrozen; i++)
@@ -138,20 +153,20 @@ ingest_record(Timeline *tl, const WalSink *sink, const WalRecord *rec)
 static int64
 time_left(const Timeline *tl)
 {
-	return tl->ingest->open_since + (int64) tl->tenant->store->config->checkpoint_timeout * 1000 - clock_now_ms();
+	return tl->ingest->open_since + (int64) timeline_config(tl)->checkpoint_timeout * 1000 - clock_now_ms();
 }
 
 static bool
 time_to_freeze(const Timeline *tl)
 {
 	const Ingest *in = tl->ingest;
-	const Config *config = tl->tenant->store->config;
+	const Config *config = timeline_config(tl);
 
 	if (in->open_since == 0)
 		return false;
 	return in->state.end - in->open_start >= (uint64) config->checkpoint_distance * 1024 * 1024 ||
 		   open_layer_memory(in->open) >= (size_t) config->open_layer_memory * 1024 * 1024 ||
-		   layer_memory_is_over(tl, open_layer_memory(in->open)) ||
+		   memory_budget_is_over(tl->env->memory, open_layer_memory(in->open)) ||
 		   time_left(tl) <= 0;
 }
 
@@ -214,9 +229,28 @@ ingest_forget(Timeline *tl)
 	Ingest *in = tl->ingest;
 
 	Assert(tl->ingest_ended);
-	layer_memory_open(tl, in->open_since != 0 ? -1 : 0);
+	memory_budget_count_open(tl->env->memory, in->open_since != 0 ? -1 : 0);
 	in->open_since = 0;
-	layer_memory_add(tl, -atomic_load(&tl->layer_memory));
+	memory_budget_take(tl->env->memory, &tl->memory, -atomic_load(&tl->memory.used));
+}
+
+/* Waits while the timeline's layers take too much memory; ends when it is stopping, or the layers are unwritable. */
+static void
+wait_for_memory(Timeline *tl)
+{
+	MemoryBudget *budget = tl->env->memory;
+
+	memory_budget_ask(budget);
+	pthread_mutex_lock(&tl->lock);
+	while (memory_budget_must_wait(budget, &tl->memory) && !tl->stopping && !tl->unwritable)
+	{
+		timeline_report_wait(tl, WAIT_FOR_MEMORY, "%llu MB of its layers in memory to be written (layer_memory is %llu MB)",
+							 (unsigned long long) atomic_load(&tl->memory.used) / (1024 * 1024),
+							 (unsigned long long) memory_budget_limit(budget) / (1024 * 1024));
+		timeline_wait(tl, &tl->layers_changed, MEMORY_ASK_MS);
+	}
+	timeline_end_wait(tl, WAIT_FOR_MEMORY);
+	pthread_mutex_unlock(&tl->lock);
 }
 
 /* Sizes of relations that begin in an ancestor are not known before it has them (read/plan.c); however long that takes. */
@@ -282,7 +316,7 @@ ingest_main(void *arg)
 			if (in->open_since == 0)
 			{
 				in->open_since = clock_now_ms();
-				layer_memory_open(tl, 1);
+				memory_budget_count_open(tl->env->memory, 1);
 			}
 		}
 		/* what came before a record that failed is seen; of that one nothing, its LSN is beyond */
@@ -295,7 +329,7 @@ ingest_main(void *arg)
 			ingest_save_state(tl);
 			err = ingest_freeze(tl);
 		}
-		layer_memory_wait(tl);
+		wait_for_memory(tl);
 	}
 	/* an ancestor may be told to stop first */
 	if (err != NULL && (timeline_is_stopping(tl) || ps_error_is(err, PS_SQLSTATE_TRY_AGAIN)))

@@ -277,6 +277,27 @@ typedef struct DbCopying
 	Oid db;
 } DbCopying;
 
+/*
+ * Is the copy in an image file of the manifest, as versions of this program wrote
+ * it before they knew origins (relsize.h)?  A source that has nothing leaves
+ * nothing to see: then the copy is made again, which changes nothing.
+ */
+static bool
+copy_is_done(Timeline *tl, const WalRecord *rec, Oid spc, Oid db)
+{
+	LayerSet *set = timeline_layers(tl);
+	bool found = false;
+
+	for (int i = 0; i < layer_map_count(set->map) && !found; i++)
+	{
+		const LayerInfo *info = layer_info(layer_map_get(set->map, i));
+
+		found = info->type == LAYER_IMAGE && info->lsn_start == rec->end && info->key_min.spc == spc && info->key_min.db == db;
+	}
+	layer_set_unref(set);
+	return found;
+}
+
 static PsError *
 end_key(void *arg, const PsKey *key, const char *value, uint32 len)
 {
@@ -334,7 +355,7 @@ sink_db_copy(void *arg, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, 
 	DbCopying copy = {arg, rec, src_spc, src_db, spc, db};
 	DbCopy pending = {.start = rec->start, .end = rec->end, .spc = spc, .db = db};
 
-	if (db_copy_is_done(arg, rec, spc, db))
+	if (copy_is_done(arg, rec, spc, db))
 		return NULL;
 	timeline_add_copy(arg, &pending);
 	sizes_forget(&copy.tl->ingest->sizes);

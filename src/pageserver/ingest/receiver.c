@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 #include "sqlstate.h"
-#include "base/sync.h"
+#include "base/fs.h"
 #include "timeline/timeline_impl.h"
 
 /* *lsn: as the file has it, or 0 if it says nothing.  While the timeline is opened. */
@@ -67,16 +67,19 @@ receiver_look_at_marker(const char *dir)
 {
 	char *path = psprintf("%s/flushed", dir);
 	uint64 marker[2];
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	bool valid = fd >= 0 && read(fd, marker, sizeof(marker)) == sizeof(marker) && marker[0] == ~marker[1];
+	ssize_t len;
+	PsError *err = fs_read_file(path, marker, sizeof(marker), &len);
+	bool valid = err == NULL && len == sizeof(marker) && marker[0] == ~marker[1];
 
-	if (fd >= 0)
-		close(fd);
+	ps_error_free(err);
 	pfree(path);
 	return valid ? marker[0] : InvalidXLogRecPtr;
 }
 
-/* Caller holds receive_lock, or opens the timeline. */
+/*
+ * Written in place, not by fs_replace_file(), as it is written for each sync of WAL;
+ * 16 bytes within one sector.  Caller holds receive_lock, or opens the timeline.
+ */
 static PsError *
 write_marker(Timeline *tl, XLogRecPtr lsn)
 {
@@ -84,7 +87,7 @@ write_marker(Timeline *tl, XLogRecPtr lsn)
 	char path[MAXPGPATH];
 
 	snprintf(path, sizeof(path), "%s/flushed", tl->dir);
-	return write_all(tl->marker_fd, path, marker, sizeof(marker), 0);
+	return fs_write_at(tl->marker_fd, path, marker, sizeof(marker), 0);
 }
 
 /* Durably; while the timeline is opened. */
@@ -94,7 +97,7 @@ receiver_sync_marker(Timeline *tl, XLogRecPtr lsn)
 	PS_TRY(write_marker(tl, lsn));
 	if (fsync(tl->marker_fd) != 0)
 		return ps_error(PS_SQLSTATE_IO, "could not sync file \"%s/flushed\": %m", tl->dir);
-	return sync_path(tl->dir);
+	return fs_sync(tl->dir);
 }
 
 PsError *
@@ -198,7 +201,7 @@ check_place(WalReceiver *receiver)
 static int64
 merge_delay(const Timeline *tl, size_t len)
 {
-	const Config *config = tl->tenant->store->config;
+	const Config *config = timeline_config(tl);
 	int most = config->compaction_backlog;
 
 	/* below compaction_threshold nothing is merged */
@@ -213,7 +216,7 @@ bool
 wal_receiver_waits_for(WalReceiver *receiver, char *text, size_t size)
 {
 	Timeline *tl = receiver->tl;
-	const Config *config = tl->tenant->store->config;
+	const Config *config = timeline_config(tl);
 	XLogRecPtr lag;
 	int level0;
 	bool merges;
@@ -241,7 +244,7 @@ static PsError *
 wait_for_store(WalReceiver *receiver, size_t len, const CancelCheck *cancel)
 {
 	Timeline *tl = receiver->tl;
-	uint64 max_lag = (uint64) tl->tenant->store->config->max_ingest_lag * 1024 * 1024;
+	uint64 max_lag = (uint64) timeline_config(tl)->max_ingest_lag * 1024 * 1024;
 	int64 begin = clock_now_ms();
 	int64 delay = 0;
 	CancelWait wait = {.cancel = cancel};
@@ -263,7 +266,7 @@ wait_for_store(WalReceiver *receiver, size_t len, const CancelCheck *cancel)
 			left = 100;
 		if (delay != 0)
 			timeline_report_wait(tl, WAIT_FOR_MERGES, "%d files of level 0 to be merged, and is %s (compaction_backlog is %d)",
-								 tl->level0, delay < 0 ? "stopped" : "slowed", tl->tenant->store->config->compaction_backlog);
+								 tl->level0, delay < 0 ? "stopped" : "slowed", timeline_config(tl)->compaction_backlog);
 		else
 			timeline_end_wait(tl, WAIT_FOR_MERGES);
 		if (left <= 0)
@@ -271,7 +274,7 @@ wait_for_store(WalReceiver *receiver, size_t len, const CancelCheck *cancel)
 		if (tl->flushed_lsn - tl->ingested_lsn > max_lag)
 			timeline_report_wait(tl, WAIT_FOR_INGEST, "%llu MB of WAL to be ingested (max_ingest_lag is %d MB)",
 								 (unsigned long long) (tl->flushed_lsn - tl->ingested_lsn) / (1024 * 1024),
-								 tl->tenant->store->config->max_ingest_lag);
+								 timeline_config(tl)->max_ingest_lag);
 		err = timeline_stopping_error(tl);
 		if (err == NULL)
 			err = cancel_wait(&wait, &tl->changed, &tl->lock, Min(left, 100));
@@ -287,19 +290,19 @@ wait_for_store(WalReceiver *receiver, size_t len, const CancelCheck *cancel)
 static PsError *
 check_space(Timeline *tl)
 {
-	uint64 need = (uint64) tl->tenant->store->config->min_free_space * 1024 * 1024;
+	uint64 need = (uint64) timeline_config(tl)->min_free_space * 1024 * 1024;
 	struct statvfs vfs;
 	bool full = statvfs(tl->dir, &vfs) == 0 && (uint64) vfs.f_bavail * vfs.f_frsize < need;
 
 	pthread_mutex_lock(&tl->lock);
 	if (full)
-		timeline_report_wait(tl, WAIT_FOR_ROOM, "%d MB to be free on the disk (min_free_space)", tl->tenant->store->config->min_free_space);
+		timeline_report_wait(tl, WAIT_FOR_ROOM, "%d MB to be free on the disk (min_free_space)", timeline_config(tl)->min_free_space);
 	else
 		timeline_end_wait(tl, WAIT_FOR_ROOM);
 	pthread_mutex_unlock(&tl->lock);
 	if (full)
 		return ps_error_hint(ps_error(PS_SQLSTATE_DISK_FULL, "branch \"%s\": less than %d MB are free in \"%s\": no WAL is accepted",
-									  tl->name, tl->tenant->store->config->min_free_space, tl->dir),
+									  tl->name, timeline_config(tl)->min_free_space, tl->dir),
 							 "Make room on the disk of the store; writers go on by themselves then.");
 	return NULL;
 }

@@ -86,7 +86,7 @@ find_level(const LayerMap *map, int level, Level *found)
 static PsError *
 merge_level(Timeline *tl, const LayerMap *map, const Level *level, int number)
 {
-	const Config *config = tl->tenant->store->config;
+	const Config *config = timeline_config(tl);
 	History history;
 	MergeCheck check = {tl, level};
 	MergeJob job = {.space = &tl->space,
@@ -219,7 +219,7 @@ compact_level0(Timeline *tl, bool *done)
 
 	*done = false;
 	pthread_mutex_lock(&tl->level0_lock);
-	err = compact_level(tl, 0, tl->tenant->store->config->compaction_threshold, done);
+	err = compact_level(tl, 0, timeline_config(tl)->compaction_threshold, done);
 	pthread_mutex_unlock(&tl->level0_lock);
 	return err;
 }
@@ -231,6 +231,6 @@ compact_levels(Timeline *tl, bool *done)
 
 	*done = false;
 	for (int number = 1; number <= LAYER_LEVEL_MAX && !*done && err == NULL; number++)
-		err = compact_level(tl, number, tl->tenant->store->config->compaction_fanout, done);
+		err = compact_level(tl, number, timeline_config(tl)->compaction_fanout, done);
 	return err;
 }

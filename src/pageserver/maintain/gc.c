@@ -117,7 +117,7 @@ done:
 static PsError *
 rewrite_delta(Timeline *tl, const History *history, Layer *layer, Layer *const *layers, int n, Layer ***outputs, int *noutputs)
 {
-	const Config *config = tl->tenant->store->config;
+	const Config *config = timeline_config(tl);
 	MergeJob job = {.space = &tl->space,
 					.inputs = &layer,
 					.ninputs = 1,
@@ -353,7 +353,7 @@ gc_run(Timeline *tl, GcResult *result)
 	for (int i = 0; i < nlayers; i++)
 		result->bytes_before += layer_info(layer_map_get(set->map, i))->file_size;
 	result->bytes_after = result->bytes_before;
-	if (nlayers == 0 || atomic_load(&tl->tenant->nunknown) > 0)
+	if (nlayers == 0 || atomic_load(&tl->env->keep_all) > 0)
 		goto done;
 	PS_GOTO(history_init(&history, tl), done);
 	n = find_old(set->map, history.retention.horizon, layers);

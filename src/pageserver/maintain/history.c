@@ -16,7 +16,7 @@
 static XLogRecPtr
 find_horizon(Timeline *tl)
 {
-	const Config *config = tl->tenant->store->config;
+	const Config *config = timeline_config(tl);
 	uint64 distance = (uint64) config->gc_horizon * 1024 * 1024;
 	XLogRecPtr newest;
 	XLogRecPtr by_time;
@@ -77,7 +77,7 @@ floor_of(void *arg, const PsKey *key, int i, XLogRecPtr *floor)
 void
 history_advance(Timeline *tl)
 {
-	if (atomic_load(&tl->tenant->nunknown) == 0)
+	if (atomic_load(&tl->env->keep_all) == 0)
 		timeline_begin_gc(tl, find_horizon(tl));
 }
 
@@ -89,7 +89,7 @@ history_init(History *history, Timeline *tl)
 	memset(history, 0, sizeof(*history));
 	history->tl = tl;
 	/* a branch may begin anywhere: the horizon is before all, so that every version is needed */
-	if (atomic_load(&tl->tenant->nunknown) > 0)
+	if (atomic_load(&tl->env->keep_all) > 0)
 		return NULL;
 	/* in this order: what can be read then, all that is in the view still has */
 	PS_TRY(view_open(&history->view, tl, PG_UINT64_MAX));

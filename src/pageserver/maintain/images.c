@@ -142,7 +142,7 @@ find_newest_image(const Part *part, Layer *const *layers, int nlayers, XLogRecPt
 static bool
 is_long(const Images *images, int n, const LayerRange *deltas, uint64 nkeys, uint64 image_bytes)
 {
-	const Config *config = images->tl->tenant->store->config;
+	const Config *config = timeline_config(images->tl);
 	uint64 records = nkeys * config->image_delta_records;
 	uint64 bytes = image_bytes * config->image_delta_percent / 100;
 
@@ -362,7 +362,7 @@ block_key(const Fork *fork, BlockNumber blk)
 static PsError *
 do_blocks(Images *images)
 {
-	const Config *config = images->tl->tenant->store->config;
+	const Config *config = timeline_config(images->tl);
 	BlockNumber most = Max(1, (BlockNumber) ((uint64) config->target_file_size * 1024 * 1024 / IMAGE_PAGE_BYTES));
 	int f = 0;
 	BlockNumber blk = 0;

@@ -81,7 +81,7 @@ extern PsError *compact_level0(Timeline *tl, bool *done);
 /* The same of the lowest other level that has enough; without room that waits, with a word in the log.  Caller holds upkeep_lock, as of all that follows. */
 extern PsError *compact_levels(Timeline *tl, bool *done);
 
-/* ---- ingest/db_copy.c ---- */
+/* ---- db_copy.c ---- */
 
 /* Writes the pages of databases that were copied, of those whose record is in layer files. */
 extern PsError *copy_databases(Timeline *tl);
@@ -106,6 +106,26 @@ typedef struct GcResult
 
 /* Removes what nobody can read any more. */
 extern PsError *gc_run(Timeline *tl, GcResult *result);
+
+/* ---- maintain_timeline.c: for the upkeep threads, which hold no lock ---- */
+
+/* Are there enough files of level 0 to be merged? */
+extern bool maintain_has_level0(Timeline *tl);
+
+/* Merges files of level 0 as long as there are enough; sets *any if some were, so that maintain_all() may have work. */
+extern PsError *maintain_level0(Timeline *tl, bool *any);
+
+/* Does everything else that is due. */
+extern PsError *maintain_all(Timeline *tl);
+
+/*
+ * Is there nothing to do until a flush adds a file?  That is so if time alone
+ * will not move the horizon any further (find_horizon() in history.c).
+ */
+extern bool maintain_is_quiet(Timeline *tl);
+
+/* Shows how upkeep of the kind ended (err or NULL) in TimelineInfo; true if it is another error than the last time. */
+extern bool maintain_set_error(Timeline *tl, UpkeepKind kind, const PsError *err);
 
 /* ---- pack.c ---- */
 

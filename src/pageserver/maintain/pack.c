@@ -11,7 +11,7 @@
 PsError *
 pack_wal(Timeline *tl)
 {
-	const char *method = tl->tenant->store->config->wal_compression;
+	const char *method = timeline_config(tl)->wal_compression;
 	CancelCheck cancel = {timeline_check_stopping, tl};
 	XLogSegNo first_needed;
 

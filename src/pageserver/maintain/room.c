@@ -19,7 +19,7 @@
 static int64
 free_bytes(const Timeline *tl)
 {
-	int64 reserve = (int64) tl->tenant->store->config->min_free_space * 1024 * 1024;
+	int64 reserve = (int64) timeline_config(tl)->min_free_space * 1024 * 1024;
 	struct statvfs vfs;
 
 	if (statvfs(tl->dir, &vfs) != 0)
@@ -33,14 +33,14 @@ room_left(const Timeline *tl)
 	int64 left = free_bytes(tl);
 
 	if (left != PG_INT64_MAX)
-		left -= atomic_load(&tl->tenant->store->room_reserved);
+		left -= atomic_load(tl->env->room_reserved);
 	return Max(left, 0);
 }
 
 bool
 room_reserve(Timeline *tl, uint64 bytes)
 {
-	atomic_int_fast64_t *reserved = &tl->tenant->store->room_reserved;
+	atomic_int_fast64_t *reserved = tl->env->room_reserved;
 	int64 left = free_bytes(tl);
 
 	if (atomic_fetch_add(reserved, bytes) + (int64) bytes <= left)
@@ -52,7 +52,7 @@ room_reserve(Timeline *tl, uint64 bytes)
 void
 room_release(Timeline *tl, uint64 bytes)
 {
-	atomic_fetch_sub(&tl->tenant->store->room_reserved, bytes);
+	atomic_fetch_sub(tl->env->room_reserved, bytes);
 }
 
 bool
@@ -64,7 +64,7 @@ room_is_over(const Timeline *tl)
 PsError *
 room_error(const Timeline *tl, uint64 bytes, const char *what)
 {
-	uint64 need = bytes + (uint64) tl->tenant->store->config->min_free_space * 1024 * 1024;
+	uint64 need = bytes + (uint64) timeline_config(tl)->min_free_space * 1024 * 1024;
 
 	return ps_error_hint(ps_error(PS_SQLSTATE_DISK_FULL, "%s until %llu MB are free in \"%s\"", what,
 								  (unsigned long long) (need / (1024 * 1024) + 1), tl->space.dir),

@@ -249,7 +249,7 @@ timeline_lsn_at_time(Timeline *tl, TimestampTz when, const CancelCheck *cancel, 
 	if (tl->state.last_commit > when && tl->state.step_back == InvalidXLogRecPtr && tl->state.last_commit <= now)
 		newest = tl->ingested_lsn;
 	pthread_mutex_unlock(&tl->lock);
-	PS_TRY(timeline_wait_ingested(tl, newest, tl->tenant->store->config->wait_timeout, cancel));
+	PS_TRY(timeline_wait_ingested(tl, newest, timeline_config(tl)->wait_timeout, cancel));
 	line_hold(&line, tl, newest);
 	err = search(&line, when, at, lsn);
 	line_release(&line);
@@ -315,7 +315,7 @@ timeline_commits_around(Timeline *tl, XLogRecPtr lsn, const CancelCheck *cancel,
 	pthread_mutex_lock(&tl->lock);
 	newest = tl->flushed_lsn;
 	pthread_mutex_unlock(&tl->lock);
-	PS_TRY(timeline_wait_ingested(tl, newest, tl->tenant->store->config->wait_timeout, cancel));
+	PS_TRY(timeline_wait_ingested(tl, newest, timeline_config(tl)->wait_timeout, cancel));
 	line_hold(&line, tl, newest);
 	err = look_around(&line, lsn, around);
 	line_release(&line);

@@ -66,24 +66,24 @@ plan_init(Plan *plan, const ReadView *view)
 	memset(plan, 0, sizeof(*plan));
 	plan->view = view;
 	/* one after the other, reading what may not be needed only takes longer */
-	if (aio_method(view->tl->tenant->store->aio) != AIO_SYNC)
+	if (aio_method(view->tl->env->aio) != AIO_SYNC)
 		plan->versions.missing = &plan->missing;
 }
 
 bool
 plan_again(Plan *plan, PsError **err)
 {
-	Store *store = plan->view->tl->tenant->store;
+	const TimelineEnv *env = plan->view->tl->env;
 
 	if (plan->missing.n == 0)
 	{
-		atomic_fetch_add_explicit(&store->reads, plan->keys, memory_order_relaxed);
-		atomic_fetch_add_explicit(&store->layers_searched, plan->versions.layers, memory_order_relaxed);
+		atomic_fetch_add_explicit(&env->reads->keys, plan->keys, memory_order_relaxed);
+		atomic_fetch_add_explicit(&env->reads->layers_searched, plan->versions.layers, memory_order_relaxed);
 		return false;
 	}
 	ps_error_free(*err);
 	*err = NULL;
-	if (!read_missing(store->aio, &plan->missing) || ++plan->rounds == MAX_ROUNDS)
+	if (!read_missing(env->aio, &plan->missing) || ++plan->rounds == MAX_ROUNDS)
 		plan->versions.missing = NULL;
 	layer_missing_reset(&plan->missing);
 	plan->versions.n = 0;

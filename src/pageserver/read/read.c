@@ -33,7 +33,7 @@ timeline_read_lsn(Timeline *tl, XLogRecPtr request_lsn, XLogRecPtr not_modified_
 		if (not_modified_since > flushed + (uint64) UINT32_MAX * 16)
 			return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" has WAL up to %X/%X, %X/%X is not to be expected", tl->name,
 							LSN_FORMAT_ARGS(flushed), LSN_FORMAT_ARGS(not_modified_since));
-		PS_TRY(timeline_wait_ingested(tl, not_modified_since, tl->tenant->store->config->wait_timeout, cancel));
+		PS_TRY(timeline_wait_ingested(tl, not_modified_since, timeline_config(tl)->wait_timeout, cancel));
 		pthread_mutex_lock(&tl->lock);
 		*lsn = tl->ingested_lsn;
 		pthread_mutex_unlock(&tl->lock);

@@ -76,7 +76,7 @@ plan_page(Batch *batch, PageWork *page, XLogRecPtr floor)
 	Timeline *tl = batch->view->tl;
 
 	if (!page->looked_up)
-		page->has_base = page_cache_get(tl->tenant->store->page_cache, tl->cache_id, &page->key, floor + 1, batch->lsn, page->page,
+		page->has_base = page_cache_get(tl->env->page_cache, tl->cache_id, &page->key, floor + 1, batch->lsn, page->page,
 										&page->base_lsn);
 	page->looked_up = true;
 	page->first = batch->plan.versions.n;
@@ -303,7 +303,7 @@ apply_round(Batch *batch)
 		nrecords += page->nreads;
 	}
 	if (batch->njobs > 0)
-		redo_pages(batch->view->tl->tenant->redo, batch->jobs, batch->njobs);
+		redo_pages(batch->view->tl->env->redo, batch->jobs, batch->njobs);
 	end_round(batch);
 }
 
@@ -346,7 +346,7 @@ finish_pages(Batch *batch)
 			damage_note(tl, &page->key, page->err);
 		}
 		else if (page->applied)
-			page_cache_put(tl->tenant->store->page_cache, tl->cache_id, &page->key, batch->plan.versions.refs[page->first].lsn, page->page);
+			page_cache_put(tl->env->page_cache, tl->cache_id, &page->key, batch->plan.versions.refs[page->first].lsn, page->page);
 	}
 }
 

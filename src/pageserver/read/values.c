@@ -429,7 +429,7 @@ value_batch_read(ValueBatch *batch)
 		n += find_place(batch, &batch->reads[i], &places[n]);
 	while (n > 0)
 	{
-		char *buf = read_places(batch->view->tl->tenant->store->aio, places, n);
+		char *buf = read_places(batch->view->tl->env->aio, places, n);
 		size_t longer = 0;
 		int nlonger = 0;
 

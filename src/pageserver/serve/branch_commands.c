@@ -440,7 +440,7 @@ run_branch_compact(Session *session, char **args, int nargs)
 	TimelineInfo info;
 
 	PS_TRY(command_find_branch(session, args[0], &tl));
-	PS_TRY(upkeep_timeline(tl, true));
+	PS_TRY(maintain_timeline(tl, true));
 	timeline_info(tl, &info);
 	if (info.error[0] != '\0')
 		conn_send_notice(&session->conn, info.error);

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "sqlstate.h"
-#include "base/sync.h"
+#include "base/fs.h"
 #include "timeline/timeline_impl.h"
 
 /* ---- the mark ---- */
@@ -40,7 +40,7 @@ static PsError *
 set_mark(const Tenant *tenant, bool detached)
 {
 	char *path = mark_path(tenant);
-	PsError *err = set_mark_file(path, detached);
+	PsError *err = fs_set_mark(path, detached);
 
 	pfree(path);
 	return err;
@@ -451,10 +451,10 @@ put_in_store(Store *store, Tenant *tenant, Timeline **timelines, int n)
 static PsError *
 sync_tenant(const Tenant *tenant)
 {
-	PsError *err = sync_new_tree(tenant->dir);
+	PsError *err = fs_sync_new_tree(tenant->dir);
 
 	if (err == NULL)
-		err = sync_parent(tenant->dir);
+		err = fs_sync_parent(tenant->dir);
 	return err == NULL ? NULL : ps_error_hint(err, "Check the disk, then copy the tenant's directory again, if it was copied: what could not be written may read well, and be gone after a power failure.");
 }
 

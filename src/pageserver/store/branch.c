@@ -14,12 +14,13 @@
 
 #include "sqlstate.h"
 #include "store/stop_files.h"
-#include "base/sync.h"
+#include "base/fs.h"
 #include "timeline/timeline_impl.h"
 
 /*
  * The segment in which the branch begins, as far as the page that it begins
- * in; what is before that is in the parent's.  Nothing at a segment's start.
+ * in; what is before that is in the parent's.  Nothing at a segment's start.  A
+ * sparse file, hence not by fs_write_new_file().
  */
 static PsError *
 write_first_segment(Timeline *parent, XLogRecPtr lsn, const char *wal_dir)
@@ -51,7 +52,7 @@ write_first_segment(Timeline *parent, XLogRecPtr lsn, const char *wal_dir)
 
 		err = wal_segments_read(parent->wal, from, buf, len);
 		if (err == NULL)
-			err = write_all(fd, path, buf, len, XLogSegmentOffset(from, size));
+			err = fs_write_at(fd, path, buf, len, XLogSegmentOffset(from, size));
 	}
 	if (fd >= 0)
 		close(fd);
@@ -104,9 +105,9 @@ add_branch(Store *store, TimelineSeed *seed, const WalState *state, Timeline **r
 	Layer *layer = NULL;
 	PsError *err;
 
-	PS_GOTO(make_dir(dir), done);
-	PS_GOTO(make_dir(wal_dir), done);
-	PS_GOTO(make_dir(layers_dir), done);
+	PS_GOTO(fs_make_dir(dir), done);
+	PS_GOTO(fs_make_dir(wal_dir), done);
+	PS_GOTO(fs_make_dir(layers_dir), done);
 	PS_GOTO(write_first_segment(seed->ancestor, seed->lsn, wal_dir), done);
 	/* what takes the place of a protected branch is protected, too */
 	if (seed->replaced != NULL && trash_is_protected(seed->replaced->dir))
@@ -383,7 +384,7 @@ path_of_deleted(const Timeline *tl)
 {
 	char id[PS_ID_TEXT];
 
-	return psprintf("%s/tmp/deleted-%s", tl->tenant->store->config->store_dir, ps_id_format(&tl->id, id));
+	return psprintf("%s/tmp/deleted-%s", timeline_config(tl)->store_dir, ps_id_format(&tl->id, id));
 }
 
 /*
@@ -400,9 +401,9 @@ store_move_away(Timeline *tl, Outcome *outcome)
 	*outcome = OUTCOME_NOT_DONE;
 	if (rename(tl->dir, path) != 0)
 		err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", tl->dir, path);
-	else if ((err = sync_parent(tl->dir)) == NULL)
+	else if ((err = fs_sync_parent(tl->dir)) == NULL)
 		*outcome = OUTCOME_DONE;
-	else if (!rename_back(path, tl->dir))
+	else if (!fs_rename_back(path, tl->dir))
 	{
 		*outcome = OUTCOME_UNKNOWN;
 		err = ps_error_unknown(err, "Branch \"%s\" is deleted now, but may be there again after a restart.", tl->name);
@@ -461,7 +462,7 @@ store_destroy_branch(Timeline *tl)
 	if (ancestor != NULL)
 		ancestor->users++;
 	store_destroy_timeline(store, tl);
-	if (origin_unknown && atomic_fetch_sub(&tenant->nunknown, 1) == 1)
+	if (origin_unknown && atomic_fetch_sub(&tenant->env.keep_all, 1) == 1)
 		for (int i = 0; i < store->ntimelines; i++)
 			if (store->timelines[i]->tenant == tenant)
 				upkeep_wake(store->upkeep, store->timelines[i]);

@@ -6,7 +6,7 @@
 #include "ps_fe.h"
 
 #include "sqlstate.h"
-#include "base/sync.h"
+#include "base/fs.h"
 #include "timeline/timeline_impl.h"
 
 /* Records between two looks whether it is wanted still: that asks the kernel about a socket. */
@@ -144,6 +144,7 @@ timeline_alloc(Tenant *tenant, const PsId *id)
 	Timeline *tl = pg_malloc0(sizeof(Timeline));
 	char text[PS_ID_TEXT];
 
+	tl->env = &tenant->env;
 	tl->tenant = tenant;
 	tl->id = *id;
 	tl->cache_id = atomic_fetch_add(&next_cache_id, 1);
@@ -335,15 +336,15 @@ timeline_open(Timeline *tl, const CancelCheck *cancel)
 	pthread_mutex_unlock(&tl->lock);
 
 	timeline_set_copies(tl, m.copies, m.ncopies);
-	PS_GOTO(manifest_remove_stray(tl->dir), done);
+	manifest_remove_stray(tl->dir);
 	PS_GOTO(timeline_open_layers(tl, &m, &map), done);
 	PS_GOTO(load_state(tl, map, m.disk_consistent_lsn, &state), done);
 	/* names that a killed store may not have synced */
-	PS_GOTO(sync_path(wal_dir), done);
+	PS_GOTO(fs_sync(wal_dir), done);
 	PS_GOTO(wal_segments_open(wal_dir, tl->segment_size, &tl->wal), done);
 	PS_GOTO(receiver_open_marker(tl, &marker), done);
 	PS_GOTO(find_wal_end(tl, &state, marker, cancel), done);
-	tl->arrivals = arrivals_open(tl->dir, tl->tenant->store->clock, tl->flushed_lsn);
+	tl->arrivals = arrivals_open(tl->dir, tl->env->clock, tl->flushed_lsn);
 	pthread_mutex_lock(&tl->lock);
 	tl->state = state;
 	tl->level0 = layer_map_level0(map);

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "sqlstate.h"
-#include "base/sync.h"
+#include "base/fs.h"
 #include "timeline/timeline_impl.h"
 
 /* A layer of the manifest, and whether its file is in the directory. */
@@ -90,7 +90,7 @@ remove_strays(const Timeline *tl, const Strays *strays)
 {
 	if (strays->n == 0)
 		return NULL;
-	PS_TRY(sync_path(tl->dir));
+	PS_TRY(fs_sync(tl->dir));
 	for (int i = 0; i < strays->n; i++)
 	{
 		char path[MAXPGPATH];
@@ -171,17 +171,6 @@ timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map)
 	free(layers);
 	free(expected);
 	return err;
-}
-
-int
-layers_damaged(const LayerMap *map, char name[LAYER_NAME_MAX])
-{
-	int n = 0;
-
-	for (int i = 0; i < layer_map_count(map); i++)
-		if (layer_is_damaged(layer_map_get(map, i)) && n++ == 0)
-			layer_name(layer_map_get(map, i), name);
-	return n;
 }
 
 void

@@ -16,7 +16,7 @@
 #include "common/file_utils.h"
 #include "sqlstate.h"
 #include "io/aio.h"
-#include "base/sync.h"
+#include "base/fs.h"
 #include "timeline/timeline_impl.h"
 
 /* Caller holds Store.lock, or the store is being opened. */
@@ -201,7 +201,7 @@ open_tenant(Store *store, const PsId *id)
 
 	store_put_tenant(store, tenant);
 	/* after a kill, that it is marked, or no longer is, may not be durable yet */
-	problem = sync_path(tenant->dir);
+	problem = fs_sync(tenant->dir);
 	problem = ps_error_first(problem, trash_mark_read(tenant->dir, store->clock, &tenant->trash_mark, &tenant->deleted));
 	if (tenant->deleted || tenant_is_marked_detached(tenant))
 	{
@@ -258,11 +258,11 @@ make_tmp(const char *path)
 {
 	if (access(path, F_OK) == 0)
 	{
-		PS_TRY(sync_path(path));
+		PS_TRY(fs_sync(path));
 		if (!rmtree(path, true))
 			return ps_error(PS_SQLSTATE_IO, "could not empty directory \"%s\": %m", path);
 	}
-	return make_dir(path);
+	return fs_make_dir(path);
 }
 
 PsError *
@@ -275,6 +275,7 @@ store_open(const Config *config, Store **result)
 	store->config = config;
 	atomic_init(&store->stopping, false);
 	store->page_cache = page_cache_create((size_t) config->page_cache_size * 1024 * 1024);
+	store->memory = memory_budget_create((uint64) config->layer_memory * 1024 * 1024);
 	pthread_mutex_init(&store->lock, NULL);
 	clock_cond_init(&store->changed);
 	clock_cond_init(&store->idle_wake);
@@ -340,6 +341,7 @@ store_close(Store *store)
 	for (int i = 0; i < store->ngone_tenants; i++)
 		tenant_free(store->gone_tenants[i]);
 	free(store->gone_tenants);
+	memory_budget_free(store->memory);
 	page_cache_free(store->page_cache);
 	aio_free(store->aio);
 	store_clock_close(store->clock);
@@ -358,6 +360,7 @@ store_reload(Store *store, const Config *config)
 	int n;
 
 	atomic_store(&store->config, config);
+	memory_budget_set_limit(store->memory, (uint64) config->layer_memory * 1024 * 1024);
 
 	/* they live until store_close(), but their locks are taken with no other held */
 	pthread_mutex_lock(&store->lock);
@@ -369,8 +372,8 @@ store_reload(Store *store, const Config *config)
 	for (int i = 0; i < n; i++)
 	{
 		pthread_mutex_lock(&tenants[i]->lock);
-		if (tenants[i]->redo != NULL)
-			redo_pool_set_timeout(tenants[i]->redo, config->redo_timeout);
+		if (tenants[i]->env.redo != NULL)
+			redo_pool_set_timeout(tenants[i]->env.redo, config->redo_timeout);
 		pthread_mutex_unlock(&tenants[i]->lock);
 	}
 	free(tenants);
@@ -513,8 +516,8 @@ store_read_stats(Store *store, StoreReadStats *stats)
 
 	page_cache_stats(store->page_cache, &cache);
 	*stats = (StoreReadStats) {
-		.reads = atomic_load_explicit(&store->reads, memory_order_relaxed),
-		.layers_searched = atomic_load_explicit(&store->layers_searched, memory_order_relaxed),
+		.reads = atomic_load_explicit(&store->reads.keys, memory_order_relaxed),
+		.layers_searched = atomic_load_explicit(&store->reads.layers_searched, memory_order_relaxed),
 		.page_cache_hits = cache.hits,
 		.page_cache_misses = cache.misses};
 }

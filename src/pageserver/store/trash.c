@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "sqlstate.h"
-#include "base/sync.h"
+#include "base/fs.h"
 #include "timeline/timeline_impl.h"
 
 /* ---- finding ---- */
@@ -72,7 +72,7 @@ trash_error(const Timeline *tl)
 static PsError *
 put_mark(const Timeline *tl, const TrashMark *mark, Outcome *outcome)
 {
-	PsError *err = trash_mark_write(tl->dir, tl->tenant->store->clock, mark, outcome);
+	PsError *err = trash_mark_write(tl->dir, tl->env->clock, mark, outcome);
 
 	return *outcome != OUTCOME_UNKNOWN ? err : ps_error_unknown(err, "Branch \"%s\" is deleted now, but may be there again after a restart.", tl->name);
 }
@@ -442,7 +442,7 @@ PsError *
 trash_set_protected(const char *timeline_dir, bool is_protected)
 {
 	char *path = psprintf("%s/protected", timeline_dir);
-	PsError *err = set_mark_file(path, is_protected);
+	PsError *err = fs_set_mark(path, is_protected);
 
 	pfree(path);
 	return err;

@@ -7,7 +7,7 @@
 #define PS_TRASH_MARK_H
 
 #include "base/store_clock.h"
-#include "base/sync.h"
+#include "base/fs.h"
 
 /*
  * DIR/deleted, big-endian: magic, version, id of the store's clock (16 bytes),

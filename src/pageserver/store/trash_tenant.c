@@ -7,7 +7,7 @@
 
 #include <unistd.h>
 
-#include "base/sync.h"
+#include "base/fs.h"
 #include "timeline/timeline_impl.h"
 
 /* The caller has made the tenant CHANGING; it is DETACHED again. */
@@ -71,9 +71,9 @@ remove_tenant(Store *store, Tenant *tenant, Outcome *outcome)
 	*outcome = OUTCOME_NOT_DONE;
 	if (rename(tenant->dir, path) != 0)
 		err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", tenant->dir, path);
-	else if ((err = sync_parent(tenant->dir)) == NULL)
+	else if ((err = fs_sync_parent(tenant->dir)) == NULL)
 		*outcome = OUTCOME_DONE;
-	else if (!rename_back(path, tenant->dir))
+	else if (!fs_rename_back(path, tenant->dir))
 	{
 		*outcome = OUTCOME_UNKNOWN;
 		err = ps_error_unknown(err, "Tenant %s is removed now, but may be there again after a restart.", id);

@@ -12,10 +12,8 @@
  * gone (upkeep_wake()); each is looked at once in UPKEEP_PERIOD besides, for
  * time alone makes history unreadable.  One that is not open is opened for that,
  * by one thread at a time, the timelines of a store spread over the period; but
- * not if there is nothing to do before it asks (is_quiet()).  Of either kind one
- * thread at a time works on a timeline; what one that does all finds to do comes
- * in this order: merges, images, garbage, and images where branches begin, which
- * make garbage.
+ * not if there is nothing to do before it asks (maintain_is_quiet()).  Of either
+ * kind one thread at a time works on a timeline (maintain/maintain_timeline.c).
  */
 #include "ps_fe.h"
 
@@ -35,9 +33,6 @@
 /* The longest if there was no room on the disk, which can change at any time, ms. */
 #define LONGEST_ROOM_DELAY (60 * 1000)
 
-/* Garbage is looked for when so much of all layer files, percent, is new since the last time. */
-#define GC_CHANGED_PERCENT 10
-
 typedef struct UpkeepThread
 {
 	Upkeep *upkeep;
@@ -55,127 +50,6 @@ struct Upkeep
 	uint64 wakes; /* how often there may have been more to do than before */
 	bool stopping;
 };
-
-/* Takes garbage away if enough has changed since the last time (*done), or if it is wanted now. */
-static PsError *
-collect_garbage(Timeline *tl, bool now, GcResult *result, bool *done)
-{
-	LayerSet *set = timeline_layers(tl);
-	uint64 total = 0;
-	uint64 fresh = 0;
-	int64 ms = clock_now_ms();
-	PsError *err = NULL;
-
-	memset(result, 0, sizeof(*result));
-	for (int i = 0; i < layer_map_count(set->map); i++)
-	{
-		const LayerInfo *info = layer_info(layer_map_get(set->map, i));
-
-		total += info->file_size;
-		if (info->number >= tl->gc_number)
-			fresh += info->file_size;
-	}
-	layer_set_unref(set);
-	*done = false;
-	if (!now && fresh * 100 <= total * GC_CHANGED_PERCENT && ms - tl->gc_time < UPKEEP_PERIOD)
-		return NULL;
-	err = gc_run(tl, result);
-	if (err == NULL)
-	{
-		*done = true;
-		tl->gc_number = atomic_load(&tl->space.next_number);
-		tl->gc_time = ms;
-		if (result->removed + result->rewritten > 0)
-			ps_log(PS_LOG, "branch \"%s\": removed %d files and rewrote %d, layers take %llu MB, %llu MB less", tl->name,
-				   result->removed, result->rewritten, (unsigned long long) result->bytes_after / (1024 * 1024),
-				   (unsigned long long) (result->bytes_before - result->bytes_after) / (1024 * 1024));
-	}
-	return err;
-}
-
-/*
- * All but merges of level 0, of which a failure need not keep images from being
- * made; and neither of these keeps garbage from being collected.  Caller holds
- * upkeep_lock.
- */
-static PsError *
-upkeep_files(Timeline *tl, bool all)
-{
-	bool done = true;
-	int made = 0;
-	GcResult result;
-	PsError *copy_err;
-	PsError *err = NULL;
-
-	damage_look_again(tl);
-	copy_err = copy_databases(tl);
-	while (err == NULL && done && !timeline_is_stopping(tl))
-		err = compact_levels(tl, &done);
-	err = ps_error_first(copy_err, err);
-	if (!timeline_is_stopping(tl))
-		err = ps_error_first(err, make_images(tl, all, &made));
-	if (timeline_is_stopping(tl))
-		return err;
-	done = false;
-	err = ps_error_first(err, collect_garbage(tl, all, &result, &done));
-	if (done)
-		err = ps_error_first(err, make_branch_images(tl, &made));
-	if (done && made > 0)
-		err = ps_error_first(err, collect_garbage(tl, true, &result, &done));
-	return ps_error_first(err, pack_wal(tl));
-}
-
-/* What upkeep of the kind came to, for those who ask how the branch is; true if it is another error than the last time. */
-static bool
-set_error(Timeline *tl, UpkeepKind kind, const PsError *err)
-{
-	char *known = tl->upkeep_errors[kind];
-	bool is_news;
-
-	pthread_mutex_lock(&tl->lock);
-	is_news = err != NULL && strncmp(known, err->message, sizeof(tl->upkeep_errors[kind]) - 1) != 0;
-	strlcpy(known, err != NULL ? err->message : "", sizeof(tl->upkeep_errors[kind]));
-	pthread_mutex_unlock(&tl->lock);
-	return is_news;
-}
-
-PsError *
-upkeep_timeline(Timeline *tl, bool all)
-{
-	bool done = true;
-	PsError *err = NULL;
-
-	pthread_mutex_lock(&tl->upkeep_lock);
-	history_advance(tl);
-	while (err == NULL && done)
-		err = compact_level0(tl, &done);
-	set_error(tl, UPKEEP_LEVEL0, err);
-	if (!timeline_is_stopping(tl))
-		err = ps_error_first(err, upkeep_files(tl, all));
-	pthread_mutex_unlock(&tl->upkeep_lock);
-	return err;
-}
-
-/*
- * Is there nothing to do until a flush adds a file?  So it is if time alone
- * will not move the horizon any further (find_horizon() in history.c).
- */
-static bool
-is_quiet(Timeline *tl)
-{
-	uint64 distance = (uint64) tl->tenant->store->config->gc_horizon * 1024 * 1024;
-	bool quiet = atomic_load(&tl->tenant->nunknown) == 0;
-
-	pthread_mutex_lock(&tl->lock);
-	quiet = quiet && tl->ncopies == 0;
-	if (tl->disk_consistent_lsn > tl->start_lsn + distance && tl->gc_cutoff < tl->disk_consistent_lsn - distance)
-		quiet = false;
-	/* what is read at such an LSN becomes garbage without anybody saying so */
-	for (int i = 0; i < tl->npins; i++)
-		quiet = quiet && !tl->pins[i].wal;
-	pthread_mutex_unlock(&tl->lock);
-	return quiet;
-}
 
 void
 upkeep_plan(Timeline *tl, bool quiet)
@@ -264,47 +138,6 @@ give_back(Upkeep *upkeep, UpkeepKind kind, Timeline *tl, const PsError *err, boo
 	pthread_mutex_unlock(&upkeep->store->lock);
 }
 
-/* Are there enough files of level 0 to be merged? */
-static bool
-has_level0(Timeline *tl)
-{
-	int n;
-
-	pthread_mutex_lock(&tl->lock);
-	n = tl->layers != NULL ? tl->level0 : 0;
-	pthread_mutex_unlock(&tl->lock);
-	return n >= tl->tenant->store->config->compaction_threshold;
-}
-
-/* *more: there may be something to do for who does all. */
-static PsError *
-merge_level0(Timeline *tl, bool *more)
-{
-	bool done = true;
-	PsError *err = NULL;
-
-	while (err == NULL && done)
-	{
-		err = compact_level0(tl, &done);
-		*more |= done;
-	}
-	return err;
-}
-
-/* All else. */
-static PsError *
-do_all(Timeline *tl)
-{
-	PsError *err = NULL;
-
-	pthread_mutex_lock(&tl->upkeep_lock);
-	history_advance(tl);
-	if (!timeline_is_stopping(tl))
-		err = upkeep_files(tl, false);
-	pthread_mutex_unlock(&tl->upkeep_lock);
-	return err;
-}
-
 /* Opens it, if it is not open, for as long as it takes.  *is_news: the error is not that of the last time. */
 static PsError *
 work_on(Upkeep *upkeep, UpkeepKind kind, Timeline *tl, bool *is_news)
@@ -314,9 +147,9 @@ work_on(Upkeep *upkeep, UpkeepKind kind, Timeline *tl, bool *is_news)
 	PsError *err;
 
 	*is_news = false;
-	if (kind == UPKEEP_LEVEL0 && !has_level0(tl))
+	if (kind == UPKEEP_LEVEL0 && !maintain_has_level0(tl))
 	{
-		set_error(tl, kind, NULL);
+		maintain_set_error(tl, kind, NULL);
 		return NULL;
 	}
 	pthread_mutex_lock(&store->lock);
@@ -328,9 +161,9 @@ work_on(Upkeep *upkeep, UpkeepKind kind, Timeline *tl, bool *is_news)
 		ps_error_free(err);
 		return NULL;
 	}
-	err = kind == UPKEEP_LEVEL0 ? merge_level0(tl, &more) : do_all(tl);
+	err = kind == UPKEEP_LEVEL0 ? maintain_level0(tl, &more) : maintain_all(tl);
 	if (err == NULL || !timeline_is_stopping(tl))
-		*is_news = set_error(tl, kind, err);
+		*is_news = maintain_set_error(tl, kind, err);
 	if (more)
 		upkeep_wake(upkeep, tl);
 	pthread_mutex_lock(&store->lock);
@@ -395,7 +228,7 @@ upkeep_main(void *arg)
 		err = work_on(upkeep, kind, tl, &is_news);
 		if (err != NULL && is_news)
 			ps_log_error(PS_WARNING, ps_error_copy(err), "branch \"%s\": upkeep of layer files failed, will try again", tl->name);
-		give_back(upkeep, kind, tl, err, kind == UPKEEP_LEVEL0 || is_quiet(tl));
+		give_back(upkeep, kind, tl, err, kind == UPKEEP_LEVEL0 || maintain_is_quiet(tl));
 		ps_error_free(err);
 	}
 	return NULL;
@@ -442,6 +275,12 @@ upkeep_wake(Upkeep *upkeep, Timeline *tl)
 	upkeep->wakes++;
 	pthread_cond_broadcast(&upkeep->wake);
 	pthread_mutex_unlock(&upkeep->lock);
+}
+
+void
+upkeep_files_added(Timeline *tl)
+{
+	upkeep_wake(tl->tenant->store->upkeep, tl);
 }
 
 void

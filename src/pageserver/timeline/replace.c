@@ -33,7 +33,7 @@ change_files(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int 
 		tl->disk_consistent_lsn = lsn;
 		old = timeline_set_map(tl, map, written != NULL);
 		if (written != NULL)
-			layer_memory_add(tl, -(int64) open_layer_memory(written));
+			memory_budget_take(tl->env->memory, &tl->memory, -(int64) open_layer_memory(written));
 		pthread_mutex_unlock(&tl->lock);
 		layer_set_unref(old);
 	}

@@ -75,6 +75,17 @@ layer_set_files(const LayerSet *set)
 	return layer_set_create(open_layer_create(layer_set_memory_start(set)), NULL, 0, layer_map_ref(set->map));
 }
 
+int
+layers_damaged(const LayerMap *map, char name[LAYER_NAME_MAX])
+{
+	int n = 0;
+
+	for (int i = 0; i < layer_map_count(map); i++)
+		if (layer_is_damaged(layer_map_get(map, i)) && n++ == 0)
+			layer_name(layer_map_get(map, i), name);
+	return n;
+}
+
 LayerSet *
 timeline_set_layers(Timeline *tl, LayerSet *set)
 {
@@ -397,107 +408,6 @@ WalSegments *
 timeline_wal(Timeline *tl)
 {
 	return tl->wal;
-}
-
-void
-timeline_info(Timeline *tl, TimelineInfo *info)
-{
-	LayerSet *set = timeline_layers(tl);
-	char wal_error[sizeof(info->error)];
-	bool wal_failed;
-	char damaged_name[LAYER_NAME_MAX];
-	int damaged = layers_damaged(set->map, damaged_name);
-
-	memset(info, 0, sizeof(*info));
-	info->open = true;
-	info->tenant = tl->tenant->id;
-	info->timeline = tl->id;
-	strlcpy(info->name, tl->name, sizeof(info->name));
-	info->system_identifier = tl->system_identifier;
-	info->segment_size = tl->segment_size;
-	info->data_checksum_version = tl->data_checksum_version;
-	info->start_lsn = tl->start_lsn;
-	info->layer_files = layer_map_count(set->map);
-	info->layer_bytes = layer_map_bytes(set->map);
-	info->open_layer_bytes = open_layer_memory(set->open);
-	for (int i = 0; i < set->nfrozen; i++)
-		info->open_layer_bytes += open_layer_memory(set->frozen[i]);
-	layer_set_unref(set);
-	if (tl->ancestor != NULL)
-	{
-		pthread_mutex_lock(&tl->ancestor->lock);
-		strlcpy(info->parent, tl->ancestor->name, sizeof(info->parent));
-		pthread_mutex_unlock(&tl->ancestor->lock);
-	}
-
-	pthread_mutex_lock(&tl->receive_lock);
-	info->compute_connected = receiver_is_connected(tl);
-	info->connected_since = tl->receiver != NULL ? tl->receiver->since : 0;
-	pthread_mutex_unlock(&tl->receive_lock);
-	wal_failed = wal_segments_sync_failed(tl->wal, wal_error, sizeof(wal_error));
-	pthread_mutex_lock(&tl->lock);
-	info->generation = tl->generation;
-	strlcpy(info->owner, tl->owner, sizeof(info->owner));
-	info->received_lsn = tl->received_lsn;
-	info->flushed_lsn = tl->flushed_lsn;
-	info->ingested_lsn = tl->ingested_lsn;
-	info->disk_consistent_lsn = tl->disk_consistent_lsn;
-	info->gc_cutoff = Max(tl->gc_cutoff, tl->start_lsn);
-	if (tl->failed != NULL)
-		strlcpy(info->error, tl->failed->message, sizeof(info->error));
-	else if (wal_failed)
-		strlcpy(info->error, wal_error, sizeof(info->error));
-	else if (tl->flush_error[0] != '\0')
-		strlcpy(info->error, tl->flush_error, sizeof(info->error));
-	else if (tl->upkeep_errors[UPKEEP_LEVEL0][0] != '\0')
-		strlcpy(info->error, tl->upkeep_errors[UPKEEP_LEVEL0], sizeof(info->error));
-	else
-		damage_text(tl, info->error, sizeof(info->error));
-	if (info->error[0] == '\0')
-		strlcpy(info->error, tl->files_missing[0] != '\0' ? tl->files_missing : tl->upkeep_errors[UPKEEP_ALL], sizeof(info->error));
-	if (info->error[0] == '\0')
-		strlcpy(info->error, tl->wal_error, sizeof(info->error));
-	if (info->error[0] == '\0' && damaged > 0)
-		snprintf(info->error, sizeof(info->error), "layer file \"%s\"%s damaged or cannot be read", damaged_name,
-				 damaged > 1 ? " and others are" : " is");
-	for (int i = 0; i < WAIT_KINDS && info->waits_for[0] == '\0'; i++)
-		strlcpy(info->waits_for, tl->waits[i].text, sizeof(info->waits_for));
-	pthread_mutex_unlock(&tl->lock);
-}
-
-/* ---- settings ---- */
-
-PsError *
-timeline_read_settings(Timeline *tl, uint64 version, BranchSettings *settings)
-{
-	PsError *err;
-
-	pthread_mutex_lock(&tl->settings_lock);
-	err = branch_settings_read(tl->dir, version, settings);
-	pthread_mutex_unlock(&tl->settings_lock);
-	return err;
-}
-
-PsError *
-timeline_write_settings(Timeline *tl, BranchSettings *settings, uint64 expected)
-{
-	PsError *err;
-
-	pthread_mutex_lock(&tl->settings_lock);
-	err = branch_settings_write(tl->dir, settings, expected);
-	pthread_mutex_unlock(&tl->settings_lock);
-	return err;
-}
-
-PsError *
-timeline_settings_versions(Timeline *tl, uint64 **versions, int *n)
-{
-	PsError *err;
-
-	pthread_mutex_lock(&tl->settings_lock);
-	err = branch_settings_versions(tl->dir, versions, n);
-	pthread_mutex_unlock(&tl->settings_lock);
-	return err;
 }
 
 /* ---- stopping, generations ---- */

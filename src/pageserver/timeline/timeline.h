@@ -347,7 +347,7 @@ extern PsError *timeline_wait_ingested(Timeline *tl, XLogRecPtr lsn, int timeout
  * what the store's upkeep threads do, now and in this thread.  all: also where
  * it is not due yet.
  */
-extern PsError *upkeep_timeline(Timeline *tl, bool all);
+extern PsError *maintain_timeline(Timeline *tl, bool all);
 
 /*
  * maintain/verify.c: reads and checks all files of the timeline, at most so many

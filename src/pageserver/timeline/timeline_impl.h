@@ -16,11 +16,10 @@
 
 #include "base/clock.h"
 #include "timeline/arrivals.h"
-#include "base/config.h"
-#include "io/page_cache.h"
 #include "pg/relsize.h"
-#include "base/sync.h"
+#include "base/fs.h"
 #include "timeline/timeline.h"
+#include "timeline/timeline_env.h"
 #include "store/trash_mark.h"
 
 /* Most layers in memory that wait to be written; then ingest waits. */
@@ -67,19 +66,13 @@ struct Tenant
 	uint32 segment_size; /* 0: tenant.json cannot be read */
 
 	/*
-	 * Timelines in the store of which nobody knows where they begin: as long as
-	 * there are any, nothing of the others is garbage.  Raised before others can
-	 * find them, lowered when they are deleted for good.
+	 * Of its timelines; its redo pool is there while one is open, keep_all is the
+	 * number of its timelines in the store of which nobody knows where they begin:
+	 * raised before others can find them, lowered when they are deleted for good.
 	 */
-	atomic_int nunknown;
-
-	/*
-	 * What reads need, there while a timeline is open: changed under the lock,
-	 * which is held while it is made or freed; it has locks of its own.
-	 */
-	pthread_mutex_t lock;
+	TimelineEnv env;
+	pthread_mutex_t lock; /* held while the redo pool is made or freed; protects nopen */
 	int nopen;
-	RedoPool *redo;
 };
 
 /*
@@ -109,7 +102,7 @@ typedef struct Pin
 
 /*
  * A database that was copied as a whole, by the record from start to end.  Until
- * ingest/db_copy.c has written its pages, what they were at start is kept for its
+ * maintain/db_copy.c has written its pages, what they were at start is kept for its
  * reads, and what it was itself at end for that work.
  */
 typedef struct DbCopy
@@ -142,7 +135,7 @@ typedef enum UpkeepKind
 /* For what the WAL of a timeline may wait. */
 typedef enum WaitKind
 {
-	WAIT_FOR_MEMORY, /* ingest, until layers in memory are written (layer_memory.c) */
+	WAIT_FOR_MEMORY, /* ingest, until layers in memory are written (memory_budget.h) */
 	WAIT_FOR_INGEST, /* the receiver, until ingest has gone on (ingest/receiver.c) */
 	WAIT_FOR_MERGES, /* the receiver, which may only be slowed */
 	WAIT_FOR_ROOM,   /* the receiver, until there is room on the disk; serve/wal_push.c logs that */
@@ -168,6 +161,7 @@ typedef struct UpkeepTurn
 struct Timeline
 {
 	/* fixed once the timeline is in the store */
+	TimelineEnv *env;
 	Tenant *tenant;
 	PsId id;
 	uint64 cache_id;  /* in the page cache: no timeline ever has that of another */
@@ -255,7 +249,7 @@ struct Timeline
 	char files_missing[256];               /* layer files that were not there when it was opened; "" if all were */
 	struct Damage *damage;                 /* pages that could not be made (read/damage.c); NULL: none */
 	char wal_error[256];                   /* what was wrong with WAL when it was verified last */
-	atomic_int_fast64_t layer_memory;      /* its part of Store.layer_memory */
+	MemoryUser memory;                     /* of its layers; it is a user of the budget while it is open */
 	Pin *pins;                             /* in no order, some perhaps twice */
 	int npins;
 	DbCopy *copies; /* each with its pins; those whose record is in layer files are in the manifest */
@@ -305,19 +299,13 @@ struct Store
 	Timeline **timelines;
 	int ntimelines;
 	Reservation *reservations;
-	int nopen;                            /* timelines that are not CLOSED or BROKEN */
-	pthread_cond_t changed;               /* a state, stopping, or users or uses fell to 0; made with clock_cond_init() */
-	struct Aio *aio;                      /* fixed once the store is open; any thread */
-	struct Upkeep *upkeep;                /* fixed once the store is open */
-	PageCache *page_cache;                /* fixed; has locks of its own */
-	atomic_uint_fast64_t reads;           /* plan_key() */
-	atomic_uint_fast64_t layers_searched; /* for them */
-
-	/* layer_memory.c */
-	atomic_int_fast64_t layer_memory;       /* bytes of all layers in memory, as ingest threads counted them last */
-	atomic_int nfilled;                     /* open layers that are not empty */
-	atomic_int_fast64_t layer_memory_asked; /* when; clock_now_ms() */
-
+	int nopen;                         /* timelines that are not CLOSED or BROKEN */
+	pthread_cond_t changed;            /* a state, stopping, or users or uses fell to 0; made with clock_cond_init() */
+	struct Aio *aio;                   /* fixed once the store is open; any thread */
+	struct Upkeep *upkeep;             /* fixed once the store is open */
+	PageCache *page_cache;             /* fixed; has locks of its own */
+	MemoryBudget *memory;              /* the same */
+	ReadCounters reads;                /* any thread */
 	atomic_int_fast64_t room_reserved; /* bytes that upkeep is about to write (maintain/room.c) */
 
 	/* closes what nobody uses (store/use.c) */
@@ -480,6 +468,13 @@ extern void store_close_timeline(Store *store, Timeline *tl);
 extern PsError *store_broken_error(const Timeline *tl);
 extern PsError *store_start_idle_thread(Store *store);
 
+/* The settings that are in force. */
+static inline const Config *
+timeline_config(const Timeline *tl)
+{
+	return env_config(tl->env);
+}
+
 /* ---- timeline.c, store/open.c ---- */
 
 /*
@@ -509,6 +504,9 @@ extern LayerSet *timeline_layers(Timeline *tl);               /* a reference */
  */
 extern LayerSet *timeline_files(Timeline *tl);
 extern LayerSet *layer_set_files(const LayerSet *set);
+
+/* How many files of the map are known to be damaged, and the name of the first. */
+extern int layers_damaged(const LayerMap *map, char name[LAYER_NAME_MAX]);
 
 /* What is older is in its files. */
 extern XLogRecPtr layer_set_memory_start(const LayerSet *set);
@@ -587,33 +585,10 @@ extern void timeline_remove_copy(Timeline *tl, const DbCopy *copy);
 extern XLogRecPtr timeline_pin_without_images(Timeline *tl);
 extern void timeline_pin_has_images(Timeline *tl, XLogRecPtr lsn);
 
-/* ---- layer_memory.c: for ingest and flush threads ---- */
-
-/* A layer in memory grew, or was written. */
-extern void layer_memory_add(Timeline *tl, int64 delta);
-
-/* The open layer got its first record (1), or is frozen or freed (-1). */
-extern void layer_memory_open(Timeline *tl, int delta);
-
-/* Should an open layer of this size be frozen? */
-extern bool layer_memory_is_over(const Timeline *tl, uint64 size);
-
-/* Is so much in use that what is of no more use should go? */
-extern bool layer_memory_is_wanted(const Store *store);
-
-/*
- * Waits while the timeline's layers take too much.  Called by the ingest thread,
- * which holds no lock; ends when it is to stop, or the layers are unwritable.
- */
-extern void layer_memory_wait(Timeline *tl);
-
 /* ---- store/open_layers.c ---- */
 
 /* Remembers which files are damaged, for the time when the timeline is opened again. */
 extern void timeline_keep_damaged(Timeline *tl, const LayerMap *map);
-
-/* How many files of the map are known to be damaged, and the name of the first. */
-extern int layers_damaged(const LayerMap *map, char name[LAYER_NAME_MAX]);
 
 /* ---- manifest.c ---- */
 typedef struct Manifest
@@ -645,7 +620,7 @@ extern PsError *manifest_read(const char *dir, Manifest *m);
 extern PsError *manifest_read_old(const char *dir, Manifest *m);
 extern PsError *manifest_write(const char *dir, const Manifest *m, Outcome *outcome);
 extern PsError *manifest_write_new(const char *dir, const Manifest *m, bool sync);
-extern PsError *manifest_remove_stray(const char *dir);
+extern void manifest_remove_stray(const char *dir);
 extern void manifest_free(Manifest *m);
 
 /*
@@ -703,13 +678,9 @@ extern PsError *upkeep_start(Store *store, Upkeep **upkeep); /* also after an er
 extern void upkeep_stop(Upkeep *upkeep);                     /* waits for the threads; timelines were told to stop before */
 extern void upkeep_free(Upkeep *upkeep);                     /* no flush thread is left, which may wake it */
 extern void upkeep_wake(Upkeep *upkeep, Timeline *tl);       /* there may be something to do */
+extern void upkeep_files_added(Timeline *tl);                /* TimelineEnv.on_files_added */
 extern void upkeep_opened(Upkeep *upkeep, Timeline *tl);     /* somebody uses it: a good moment, if there is */
 extern void upkeep_plan(Timeline *tl, bool quiet);           /* of a new one; quiet: nothing is to be done */
-
-/* ---- ingest/db_copy.c ---- */
-
-/* Is there an image of the copy, as versions of this program made it before they knew origins (relsize.h)? */
-extern bool db_copy_is_done(Timeline *tl, const WalRecord *rec, Oid spc, Oid db);
 
 /* ---- read/plan.c ---- */
 

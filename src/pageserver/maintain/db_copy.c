@@ -16,7 +16,7 @@
 #include "sqlstate.h"
 #include "wire.h"
 
-/* What a page takes in an image file, about; as images.c. */
+/* What a page takes in an image file, about; as images.c has it. */
 #define IMAGE_PAGE_BYTES 3000
 
 typedef struct Fork
@@ -39,27 +39,6 @@ typedef struct Copy
 	Layer **layers;      /* that are written */
 	int nlayers;
 } Copy;
-
-/*
- * Was the copy made before a crash, and is it in the manifest?  A source that
- * has nothing leaves nothing to see: then the copy is made again, which changes
- * nothing.
- */
-bool
-db_copy_is_done(Timeline *tl, const WalRecord *rec, Oid spc, Oid db)
-{
-	LayerSet *set = timeline_layers(tl);
-	bool found = false;
-
-	for (int i = 0; i < layer_map_count(set->map) && !found; i++)
-	{
-		const LayerInfo *info = layer_info(layer_map_get(set->map, i));
-
-		found = info->type == LAYER_IMAGE && info->lsn_start == rec->end && info->key_min.spc == spc && info->key_min.db == db;
-	}
-	layer_set_unref(set);
-	return found;
-}
 
 static PsError *
 note_fork(void *arg, const PsKey *key, const char *value, uint32 len)
@@ -116,7 +95,7 @@ end_file(Copy *copy)
 static PsError *
 put_page(Copy *copy, const PsKey *key, const char *page)
 {
-	uint64 most = Max((uint64) copy->tl->tenant->store->config->target_file_size * 1024 * 1024 / IMAGE_PAGE_BYTES, 1);
+	uint64 most = Max((uint64) timeline_config(copy->tl)->target_file_size * 1024 * 1024 / IMAGE_PAGE_BYTES, 1);
 
 	if (copy->nwritten >= most)
 		PS_TRY(end_file(copy));

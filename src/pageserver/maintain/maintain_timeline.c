@@ -1,0 +1,171 @@
+/*
+ * maintain_timeline.c
+ *	  All that upkeep does for one timeline, in its order: merges, images,
+ *	  garbage, and images where branches begin, which make garbage.
+ *
+ * What fails keeps nothing else from being done; the first error is returned.
+ */
+#include "ps_fe.h"
+
+#include "maintain/maintain.h"
+#include "sqlstate.h"
+
+/* Garbage is looked for when so much of all layer files, percent, is new since the last time. */
+#define GC_CHANGED_PERCENT 10
+
+/* And so often in any case, ms. */
+#define GC_PERIOD (3600 * 1000)
+
+/* Takes garbage away if enough has changed since the last time (*done), or if it is wanted now. */
+static PsError *
+collect_garbage(Timeline *tl, bool now, GcResult *result, bool *done)
+{
+	LayerSet *set = timeline_layers(tl);
+	uint64 total = 0;
+	uint64 fresh = 0;
+	int64 ms = clock_now_ms();
+	PsError *err = NULL;
+
+	memset(result, 0, sizeof(*result));
+	for (int i = 0; i < layer_map_count(set->map); i++)
+	{
+		const LayerInfo *info = layer_info(layer_map_get(set->map, i));
+
+		total += info->file_size;
+		if (info->number >= tl->gc_number)
+			fresh += info->file_size;
+	}
+	layer_set_unref(set);
+	*done = false;
+	if (!now && fresh * 100 <= total * GC_CHANGED_PERCENT && ms - tl->gc_time < GC_PERIOD)
+		return NULL;
+	err = gc_run(tl, result);
+	if (err == NULL)
+	{
+		*done = true;
+		tl->gc_number = atomic_load(&tl->space.next_number);
+		tl->gc_time = ms;
+		if (result->removed + result->rewritten > 0)
+			ps_log(PS_LOG, "branch \"%s\": removed %d files and rewrote %d, layers take %llu MB, %llu MB less", tl->name,
+				   result->removed, result->rewritten, (unsigned long long) result->bytes_after / (1024 * 1024),
+				   (unsigned long long) (result->bytes_before - result->bytes_after) / (1024 * 1024));
+	}
+	return err;
+}
+
+/*
+ * All but merges of level 0, of which a failure need not keep images from being
+ * made; and neither of these keeps garbage from being collected.  Caller holds
+ * upkeep_lock.
+ */
+static PsError *
+maintain_files(Timeline *tl, bool all)
+{
+	bool done = true;
+	int made = 0;
+	GcResult result;
+	PsError *copy_err;
+	PsError *err = NULL;
+
+	damage_look_again(tl);
+	copy_err = copy_databases(tl);
+	while (err == NULL && done && !timeline_is_stopping(tl))
+		err = compact_levels(tl, &done);
+	err = ps_error_first(copy_err, err);
+	if (!timeline_is_stopping(tl))
+		err = ps_error_first(err, make_images(tl, all, &made));
+	if (timeline_is_stopping(tl))
+		return err;
+	done = false;
+	err = ps_error_first(err, collect_garbage(tl, all, &result, &done));
+	if (done)
+		err = ps_error_first(err, make_branch_images(tl, &made));
+	if (done && made > 0)
+		err = ps_error_first(err, collect_garbage(tl, true, &result, &done));
+	return ps_error_first(err, pack_wal(tl));
+}
+
+bool
+maintain_set_error(Timeline *tl, UpkeepKind kind, const PsError *err)
+{
+	char *known = tl->upkeep_errors[kind];
+	bool is_news;
+
+	pthread_mutex_lock(&tl->lock);
+	is_news = err != NULL && strncmp(known, err->message, sizeof(tl->upkeep_errors[kind]) - 1) != 0;
+	strlcpy(known, err != NULL ? err->message : "", sizeof(tl->upkeep_errors[kind]));
+	pthread_mutex_unlock(&tl->lock);
+	return is_news;
+}
+
+PsError *
+maintain_timeline(Timeline *tl, bool all)
+{
+	bool done = true;
+	PsError *err = NULL;
+
+	pthread_mutex_lock(&tl->upkeep_lock);
+	history_advance(tl);
+	while (err == NULL && done)
+		err = compact_level0(tl, &done);
+	maintain_set_error(tl, UPKEEP_LEVEL0, err);
+	if (!timeline_is_stopping(tl))
+		err = ps_error_first(err, maintain_files(tl, all));
+	pthread_mutex_unlock(&tl->upkeep_lock);
+	return err;
+}
+
+bool
+maintain_is_quiet(Timeline *tl)
+{
+	uint64 distance = (uint64) timeline_config(tl)->gc_horizon * 1024 * 1024;
+	bool quiet = atomic_load(&tl->env->keep_all) == 0;
+
+	pthread_mutex_lock(&tl->lock);
+	quiet = quiet && tl->ncopies == 0;
+	if (tl->disk_consistent_lsn > tl->start_lsn + distance && tl->gc_cutoff < tl->disk_consistent_lsn - distance)
+		quiet = false;
+	/* what is read at such an LSN becomes garbage without anybody saying so */
+	for (int i = 0; i < tl->npins; i++)
+		quiet = quiet && !tl->pins[i].wal;
+	pthread_mutex_unlock(&tl->lock);
+	return quiet;
+}
+
+bool
+maintain_has_level0(Timeline *tl)
+{
+	int n;
+
+	pthread_mutex_lock(&tl->lock);
+	n = tl->layers != NULL ? tl->level0 : 0;
+	pthread_mutex_unlock(&tl->lock);
+	return n >= timeline_config(tl)->compaction_threshold;
+}
+
+PsError *
+maintain_level0(Timeline *tl, bool *any)
+{
+	bool done = true;
+	PsError *err = NULL;
+
+	while (err == NULL && done)
+	{
+		err = compact_level0(tl, &done);
+		*any |= done;
+	}
+	return err;
+}
+
+PsError *
+maintain_all(Timeline *tl)
+{
+	PsError *err = NULL;
+
+	pthread_mutex_lock(&tl->upkeep_lock);
+	history_advance(tl);
+	if (!timeline_is_stopping(tl))
+		err = maintain_files(tl, false);
+	pthread_mutex_unlock(&tl->upkeep_lock);
+	return err;
+}
