@@ -158,7 +158,7 @@ for my $s (@sessions)
 {
 	my $errors = $s->errors;
 	like($errors, qr/ERROR:  the page store has no free connection for this backend: all 3 page streams of the store are at work/, 'they fail with an error');
-	like($errors, qr/HINT:  Raise "max_connections"/, 'that says what to do');
+	like($errors, qr/HINT:  Increase "max_connections"/, 'that says what to do');
 }
 close $_ for @holders;
 is($_->ask('SELECT count(*) FROM t'), '20000', 'and go on when there is one') for @sessions;
