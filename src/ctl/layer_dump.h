@@ -10,7 +10,7 @@
 
 #include "layer/blob.h"
 #include "layer/layer_dict.h"
-#include "layer/layer_impl.h"
+#include "layer/layer_file.h"
 #include "pg/relsize.h"
 #include "wal/wal.h"
 

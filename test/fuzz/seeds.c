@@ -605,7 +605,7 @@ main(int argc, char **argv)
 	layers = malloc(m.nlayers * sizeof(Layer *));
 	space = (LayerSpace) {.dir = dir, .tenant = m.tenant, .timeline = m.timeline};
 	for (int i = 0; i < m.nlayers; i++)
-		layers[i] = layer_known(&space, &m.layers[i]);
+		layers[i] = layer_new(&space, &m.layers[i]);
 	map = layer_map_create(layers, m.nlayers);
 
 	/* the oldest state: WAL is read from the branch's beginning on */

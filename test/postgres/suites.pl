@@ -34,7 +34,7 @@ my $port = PageserverTest::free_port();
 $ENV{PGHOST} = $dir;
 
 # What the suites ask for in their .conf files, and what makes stock against
-# stock give the same results every time (FACTS 9).
+# stock give the same results every time (docs/postgres-facts.md, section 11).
 my $preload = 'pg_stat_statements';
 my $settings = "shared_buffers=4MB\nwal_log_hints=on\nmax_connections=60\nmax_prepared_transactions=10\nwal_level=logical\nmax_replication_slots=4\n"
   . "logical_decoding_work_mem=64kB\nsynchronize_seqscans=off\ncompute_query_id=regress\nautovacuum_naptime=1d\n";

@@ -1,10 +1,9 @@
-# Every wait on the store can be ended, and a store that comes back is used again.
+# Every wait for the store can be ended, and a store that comes back is used again.
 #
-# Each kind of wait (src/compute/README.md has the list) with a store that is
-# stopped (the kernel takes requests, nobody answers), killed (connections are
-# refused), and mute (connections are accepted, and nothing more): cancel,
-# statement_timeout and pg_terminate_backend() end it within a second,
-# lock_timeout does not, and when the store is back the same statement works.
+# Each kind of wait (src/compute/README.md lists them) is tested with a store that is stopped (the
+# kernel accepts requests, nobody answers), killed (connections are refused) and silent (connections
+# are accepted and nothing follows). Cancel, statement_timeout and pg_terminate_backend() end the
+# wait within a second, lock_timeout does not, and the same statement works when the store is back.
 use strict;
 use warnings;
 use PageserverTest;

@@ -1,4 +1,4 @@
-# Bad input: each gets a clear error, nothing is lost, reads go on.
+# Invalid input: each kind gets a clear error, nothing is lost, and reads continue.
 use strict;
 use warnings;
 use IO::Socket::UNIX;

@@ -1,6 +1,7 @@
-# A compute that lies.  Whatever a client of the store's port sends for its own branch, it gets errors that name the
-# thing; it cannot touch another branch, what it can use is bounded, and the computes of others notice nothing: their
-# answers are measured while it goes on.
+# A compute that lies. Whatever a client of the store's port sends for its own branch, it gets
+# errors that name the problem. It cannot touch another branch, it can use bounded resources only,
+# and the computes of other branches do not notice: the latency of their answers is measured
+# meanwhile.
 use strict;
 use warnings;
 use IO::Select;

@@ -1,6 +1,5 @@
-# Branches of branches: at an LSN, at a moment, at the head; writing on each;
-# delete, rename, reset, restore; across restarts of the store, with layer files
-# merged and garbage taken away.
+# Branches of branches: at an LSN, at a time, at the head; writing on each of them; delete, rename,
+# reset, restore; across restarts of the store, with layer files merged and garbage collected.
 use strict;
 use warnings;
 use PageserverTest;

@@ -1,7 +1,7 @@
-# A store that is stopped ends within seconds whatever it is at, and loses nothing
-# that was acknowledged: while computes write, layer files are written and
-# merged, a backup is sent to a client that does not read on, a database is
-# copied, branches are made, one of them waiting for ingest, one in initdb.
+# A store that is told to stop ends within seconds, whatever it is doing, and loses nothing that was
+# acknowledged: while computes write, layer files are written and merged, a backup is sent to a
+# client that does not read, a database is copied, and branches are created, one waiting for ingest
+# and one running initdb.
 use strict;
 use warnings;
 use IPC::Run ();

@@ -1,7 +1,6 @@
-# Layer files are opened when something in them is read: one that is damaged or
-# missing costs what is in it and nothing else, and nothing once it is mended; no
-# more of them are open than max_open_layer_files says, nor more than the system
-# allows.
+# Layer files are opened when something in them is read. A damaged or missing file affects only its
+# own contents, and nothing any more once it is repaired. No more files are open than
+# max_open_layer_files and the system allow.
 use strict;
 use warnings;
 use IPC::Run ();

@@ -1,5 +1,5 @@
-# Clocks that are wrong: a compute's that is ahead, the store's that jumps while
-# it is down and while it runs; moments that are to come.
+# Wrong clocks: a compute's clock that is ahead, the store's clock that jumps while the store is
+# down and while it runs, and points in time that are in the future.
 use strict;
 use warnings;
 use PageserverTest;

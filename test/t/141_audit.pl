@@ -1,4 +1,4 @@
-# Every change of a store is a line in its log, with who asked for it.
+# Every change of a store is logged, with the client that requested it.
 use strict;
 use warnings;
 use PageserverTest;

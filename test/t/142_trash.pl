@@ -1,7 +1,7 @@
-# What is deleted is in the trash: branches and tenants can be had back with all
-# that they held, also after a kill and after garbage was collected in what they
-# begin in; nothing of it is served meanwhile; it goes when it is purged, or when
-# trash_interval is over.  What would be a pity is deleted with --force only.
+# Deleted branches and tenants are in the trash. They can be restored with all of their data, also
+# after a kill and after garbage collection in the branches that they start from. Nothing in the
+# trash is served. It is removed by a purge, or when trash_interval has passed. Branches and tenants
+# that would be missed are deleted with --force only.
 use strict;
 use warnings;
 use JSON::PP;

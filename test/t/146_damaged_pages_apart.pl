@@ -1,6 +1,6 @@
-# A page that cannot be made does not keep anything else from what it needs:
-# upkeep goes on, an export can leave it out.  It is named in the list of
-# branches and, once, in the log, until it is well.
+# A page that cannot be reconstructed does not keep anything else from working: upkeep continues,
+# and an export can leave the page out. It is named in the list of branches and, once, in the log,
+# until it is repaired.
 use strict;
 use warnings;
 use PageserverTest;

@@ -1,6 +1,5 @@
-# Page streams of the store are shared when there are fewer than backends: nobody
-# waits for ever, each branch gets its share, and WAL and administrators have
-# connections of their own.
+# Page streams of the store are shared when there are fewer of them than backends: no backend waits
+# forever, each branch gets its share, and WAL and administrators have connections of their own.
 use strict;
 use warnings;
 use IO::Socket::UNIX;

@@ -1,5 +1,5 @@
-# What has lost its place stops: a compute whose branch was deleted or reset, or
-# whose tenant is gone; a store whose directory was removed or replaced.
+# What has lost its place stops: a compute whose branch was deleted or reset, or whose tenant was
+# deleted; a store whose directory was removed or replaced.
 use strict;
 use warnings;
 use File::Path qw(remove_tree);

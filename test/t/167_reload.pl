@@ -1,6 +1,6 @@
-# Changes without a restart: the store's log is opened anew and its settings are
-# read again at SIGHUP; a restart or reload with bad settings is refused; a store
-# that moves is found again by backends that wait for it.
+# Changes without a restart: on SIGHUP the store reopens its log and reads its settings again; a
+# restart or reload with invalid settings is refused; backends that wait for a store that has moved
+# find it again.
 use strict;
 use warnings;
 use JSON::PP;

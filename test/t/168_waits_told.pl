@@ -1,5 +1,5 @@
-# Who waits is told for what: in the view, once in the logs of store and compute,
-# in status, branch list and compute status, also while the store is down.
+# Sessions that wait are told what they wait for: in the view, once in the logs of store and
+# compute, in status, branch list and compute status, also while the store is down.
 use strict;
 use warnings;
 use JSON::PP;

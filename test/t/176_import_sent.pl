@@ -1,6 +1,6 @@
-# Import of a cluster that the store does not find under the client's path: it
-# is sent.  /proc/self/cwd stands for a path that means one thing to the client
-# and another to the store, as on two machines.
+# Import of a cluster that the store does not find under the client's path: the client sends it.
+# /proc/self/cwd stands for a path that means different things to the client and the store, as on
+# two machines.
 use strict;
 use warnings;
 use PageserverTest;

@@ -11,7 +11,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "layer/layer.h"
+#include "layer/layer_map.h"
+#include "layer/layer_merge.h"
+#include "layer/layer_writer.h"
+#include "layer/open_layer.h"
 
 static const PsId test_tenant = {{0x11, 0x22, 0x33}};
 static const PsId test_timeline = {{0x44, 0x55, 0x66}};

@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "layer/layer_dict.h"
+#include "layer/layer_impl.h"
 #include "layer_util.h"
 
 #define NRECORDS 4000

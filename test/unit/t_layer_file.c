@@ -428,7 +428,8 @@ test_codecs(void **state)
 										   &offsets[codec][fill][i]));
 			}
 	assert_ok(layer_output_begin_index(out));
-	assert_ok(layer_output_finish(out, &layer));
+	assert_ok(layer_output_finish(out));
+	assert_ok(layer_open_written(&test_space, layer_output_summary(out), &layer));
 	layer_output_free(out);
 	for (int codec = 0; codec < 3; codec++)
 		for (int fill = 0; fill < 3; fill++)
@@ -522,7 +523,7 @@ test_open_layer_write_failure(void **state)
 	for (int i = 1; i < 10; i++)
 		open_layer_put_record(open, &(PsKey) {.kind = PS_KEY_RELBLOCK, .blk = i}, 100 * i + 50, 100 * i, 50, false);
 	check_error(open_layer_write(open, &test_space, read_test_record, NULL, &delta),
-				PS_SQLSTATE_INTERNAL, "before it is frozen");
+				PS_SQLSTATE_INTERNAL, "must be frozen before it is written");
 	open_layer_freeze(open, 2000);
 	check_error(open_layer_write(open, &test_space, failing_read, NULL, &delta), PS_SQLSTATE_IO,
 				"no such record");

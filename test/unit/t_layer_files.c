@@ -182,7 +182,7 @@ test_damaged_at_first_use(void **state)
 	infos[OTHER].entries++;
 
 	for (int i = 0; i < NFILES; i++)
-		layers[i] = layer_known(&test_space, &infos[i]);
+		layers[i] = layer_new(&test_space, &infos[i]);
 	map = layer_map_create(layers, NFILES);
 	for (int i = 0; i < NFILES; i++)
 		layer_unref(layers[i]);

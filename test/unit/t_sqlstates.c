@@ -121,30 +121,25 @@ no_thread(void **state)
 	pthread_attr_destroy(&attr);
 }
 
-static bool
-always(void *arg)
+static PsError *
+cancel_always(void *arg)
 {
-	return true;
-}
-
-static bool
-never(void *arg)
-{
-	return false;
+	return cancel_error(CANCEL_BY_CLIENT, NULL);
 }
 
 /* WAL files: compressing is canceled; a compressed one cannot be written. */
 static void
 wal_files(void **state)
 {
+	static const CancelCheck canceled = {cancel_always, NULL};
 	char *zeros = pg_malloc0(SEG);
 	WalSegments *segs;
 
 	assert_ok(wal_segments_open(dir, SEG, &segs));
 	for (int s = 1; s <= 3; s++)
 		assert_ok(wal_segments_write(segs, (XLogRecPtr) s * SEG, zeros, SEG));
-	made(wal_segments_pack(segs, 3, always, NULL), PS_SQLSTATE_CANCELED);
-	assert_ok(wal_segments_pack(segs, 3, never, NULL));
+	made(wal_segments_pack(segs, 3, &canceled), PS_SQLSTATE_CANCELED);
+	assert_ok(wal_segments_pack(segs, 3, NULL));
 	made(wal_segments_write(segs, SEG, zeros, 8), PS_SQLSTATE_INTERNAL);
 	wal_segments_close(segs);
 	free(zeros);

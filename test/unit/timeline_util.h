@@ -27,6 +27,7 @@
 #include "utils/relmapper.h"
 
 #include "base/config.h"
+#include "layer/layer_writer.h"
 #include "sqlstate.h"
 #include "pg/relsize.h"
 #include "timeline/timeline.h"

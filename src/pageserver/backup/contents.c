@@ -1,7 +1,7 @@
 /*
  * contents.c
  *	  What base backups and full backups have in common: a data directory
- *	  without the files of permanent relations (FACTS 2).
+ *	  without the files of permanent relations (docs/postgres-facts.md, section 6).
  *
  * Keys are gathered first and sent then: no read is made inside a scan, and a
  * slow client does not hold one up.

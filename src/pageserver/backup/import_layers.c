@@ -18,6 +18,7 @@
 #include "conf.h"
 #include "backup/import.h"
 #include "bytes.h"
+#include "layer/layer_writer.h"
 #include "sqlstate.h"
 #include "pg/relsize.h"
 

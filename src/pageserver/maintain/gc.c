@@ -11,6 +11,8 @@
  */
 #include "ps_fe.h"
 
+#include "layer/layer_merge.h"
+#include "layer/layer_writer.h"
 #include "maintain/maintain.h"
 #include "maintain/merge.h"
 #include "sqlstate.h"

@@ -223,7 +223,7 @@ verify_files_of_closed(Timeline *tl, const Manifest *m, Pace *p, VerifyReport re
 	PsError *err;
 
 	for (int i = 0; i < m->nlayers; i++)
-		layers[i] = layer_known(&tl->space, &m->layers[i]);
+		layers[i] = layer_new(&tl->space, &m->layers[i]);
 	map = layer_map_create(layers, m->nlayers);
 	for (int i = 0; i < m->nlayers; i++)
 		layer_unref(layers[i]);

@@ -1,6 +1,6 @@
 /*
  * control.c
- *	  Reading and making pg_control (FACTS 2).
+ *	  Reading and making pg_control (docs/postgres-facts.md, section 6).
  *
  * The file is one struct in the machine's own layout, ControlFileData, with a
  * CRC-32C over all that comes before the CRC, padded with zeros to 8192 bytes

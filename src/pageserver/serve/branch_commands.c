@@ -9,6 +9,7 @@
 #include "backup/backup.h"
 #include "serve/commands.h"
 #include "sqlstate.h"
+#include "store/trash_mark.h"
 
 /* What WAL waits for before it is taken (wal, NULL: nothing), else what ingest waits for. malloc'd. */
 static char *
@@ -49,8 +50,8 @@ list_deleted(Session *session)
 		values[v++] = command_id_text(&info->timeline);
 		values[v++] = command_id_text(&info->tenant);
 		values[v++] = pg_strdup(info->parent);
-		values[v++] = command_time_text(true, list[i].when);
-		values[v++] = psprintf(INT64_FORMAT, list[i].time_left);
+		values[v++] = command_time_text(list[i].when != 0, list[i].when);
+		values[v++] = list[i].time_left != TRASH_MARK_NEVER ? psprintf(INT64_FORMAT, list[i].time_left) : NULL;
 		values[v++] = psprintf(UINT64_FORMAT, info->layer_bytes);
 		values[v++] = psprintf(UINT64_FORMAT, info->wal_bytes);
 		values[v++] = pg_strdup(list[i].by);

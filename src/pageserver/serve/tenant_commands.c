@@ -8,6 +8,7 @@
 
 #include "serve/commands.h"
 #include "sqlstate.h"
+#include "store/trash_mark.h"
 
 static PsError *
 detach(Session *session, const char *name)
@@ -178,7 +179,7 @@ run_tenant_list(Session *session, char **args, int nargs)
 		if (list[i].deleted != deleted)
 			continue;
 		rows++;
-		when = command_time_text(deleted, list[i].when);
+		when = command_time_text(deleted && list[i].when != 0, list[i].when);
 		snprintf(left, sizeof(left), INT64_FORMAT, list[i].time_left);
 
 		snprintf(sysid, sizeof(sysid), UINT64_FORMAT, list[i].system_identifier);
@@ -190,7 +191,7 @@ run_tenant_list(Session *session, char **args, int nargs)
 		values[3] = branches;
 		values[4] = list[i].names;
 		values[5] = when;
-		values[6] = deleted ? left : NULL;
+		values[6] = deleted && list[i].time_left != TRASH_MARK_NEVER ? left : NULL;
 		values[7] = list[i].by;
 		conn_send_row(conn, values, lengthof(columns));
 		free(when);

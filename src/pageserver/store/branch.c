@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <unistd.h>
 
+#include "layer/layer_writer.h"
 #include "sqlstate.h"
 #include "store/stop_files.h"
 #include "base/fs.h"

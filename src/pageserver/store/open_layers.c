@@ -156,7 +156,7 @@ timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map)
 	{
 		for (int i = 0; i < m->nlayers; i++)
 		{
-			layers[i] = layer_known(&tl->space, &m->layers[i]);
+			layers[i] = layer_new(&tl->space, &m->layers[i]);
 			for (int k = 0; k < tl->ndamaged; k++)
 				if (tl->damaged[k] == m->layers[i].number)
 					layer_set_damaged(layers[i], true);

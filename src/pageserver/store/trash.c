@@ -166,6 +166,7 @@ find_to_undelete(Store *store, const char *name, const char *new_name, const Can
 		PS_TRY(store_wait(store, &wait));
 	}
 	*result = tl;
+	PS_TRY(trash_mark_check(&tl->trash_mark, tl->dir));
 	if (tl->ancestor != NULL && tl->ancestor->in_trash)
 		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\" begins in branch \"%s\", which is deleted, too", tl->name, tl->ancestor->name),
 							 "Undelete that one first.");
@@ -316,6 +317,8 @@ store_purge_branch(Store *store, const char *name, const CancelCheck *cancel, Ti
 	if (err == NULL && !ps_id_parse(name, &id))
 		err = check_is_only_one(store, tl);
 	if (err == NULL)
+		err = trash_mark_check(&tl->trash_mark, tl->dir);
+	if (err == NULL)
 		err = store_check_no_children(store, tl, true);
 	if (err == NULL)
 		err = take_out(store, tl, &gone);
@@ -398,6 +401,7 @@ store_list_deleted(Store *store, int *n)
 	{
 		DeletedInfo *deleted = &list[*n];
 		TrashMark mark;
+		PsError *unreadable;
 		bool is_deleted;
 
 		pthread_mutex_lock(&store->lock);
@@ -408,6 +412,10 @@ store_list_deleted(Store *store, int *n)
 			continue;
 		/* which looks into its directories */
 		store_timeline_info(all[i], &deleted->info);
+		unreadable = trash_mark_check(&mark, all[i]->dir);
+		if (unreadable != NULL)
+			strlcpy(deleted->info.error, unreadable->message, sizeof(deleted->info.error));
+		ps_error_free(unreadable);
 		deleted->when = mark.when;
 		deleted->by = pg_strdup(mark.by);
 		deleted->time_left = Max(trash_mark_time_left(&mark, store->clock, store->config->trash_interval), 0);

@@ -14,7 +14,8 @@
 
 #include "base/cancel.h"
 #include "store/branch_settings.h"
-#include "layer/layer.h"
+#include "layer/layer_map.h"
+#include "layer/open_layer.h"
 #include "redo/redo.h"
 #include "wal/wal.h"
 
@@ -171,10 +172,10 @@ typedef struct TenantInfo
 	PsId id;
 	uint64 system_identifier;
 	bool attached;
-	bool deleted; /* in the trash: the next three are of that */
-	TimestampTz when;
+	bool deleted;     /* in the trash: the next three are of that */
+	TimestampTz when; /* 0: not known */
 	char *by;
-	int64 time_left; /* s until it is removed */
+	int64 time_left; /* s until it is removed; or TRASH_MARK_NEVER */
 	int branches;
 	char *names; /* of those that begin in no other */
 } TenantInfo;
@@ -317,9 +318,9 @@ extern PsError *store_purge_branch(Store *store, const char *name, const CancelC
 typedef struct DeletedInfo
 {
 	TimelineInfo info;
-	TimestampTz when;
+	TimestampTz when; /* 0: not known */
 	char *by;
-	int64 time_left; /* s until it is removed */
+	int64 time_left; /* s until it is removed; or TRASH_MARK_NEVER */
 } DeletedInfo;
 
 extern DeletedInfo *store_list_deleted(Store *store, int *n);
@@ -360,11 +361,12 @@ extern PsError *verify_timeline(Timeline *tl, int megabytes_per_second, const Ca
 
 /*
  * The same of one in the trash, held by store_hold_deleted(), which is not opened
- * for that; an error, PS_SQLSTATE_TRY_AGAIN, if it does not stay there.
+ * for that.  Damage is told to report alone.  An error, PS_SQLSTATE_TRY_AGAIN, if
+ * it does not stay there.
  */
 extern PsError *verify_deleted(Timeline *tl, int megabytes_per_second, const CancelCheck *cancel, VerifyReport report, void *arg);
 
-/* ---- generations: one writer (FACTS 2) ---- */
+/* ---- generations: one writer (docs/postgres-facts.md, section 6) ---- */
 
 /*
  * A new compute: raises the generation (durable on return), ends the

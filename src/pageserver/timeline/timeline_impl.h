@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "timeline/arrivals.h"
+#include "layer/layer_missing.h"
 #include "pg/relsize.h"
 #include "base/fs.h"
 #include "timeline/timeline.h"

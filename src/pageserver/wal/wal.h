@@ -158,7 +158,7 @@ extern PsError *wal_restore_image(const WalRecord *rec, const WalParsed *parsed,
 
 /*
  * Is the image of a block, restored and stamped with the record's end LSN, all
- * that redo would do to that block?  False for GiST, hash (FACTS 3) and
+ * that redo would do to that block?  False for GiST, hash (docs/postgres-facts.md, section 7) and
  * whatever else changes a page after BLK_RESTORED.
  */
 extern bool wal_image_is_final(const WalParsed *parsed, int block_id);
@@ -248,7 +248,7 @@ extern bool wal_slru_truncates(const WalRecord *rec, PsSlru slru, uint32 cutoff_
 
 /*
  * What a shutdown checkpoint written at "end" would hold, and what else of the
- * state at an LSN is in no page (FACTS 2).
+ * state at an LSN is in no page (docs/postgres-facts.md, section 6).
  */
 typedef struct WalState
 {
