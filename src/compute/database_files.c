@@ -81,7 +81,7 @@ database_files_in_store(Oid spc, Oid db)
 {
 	int n;
 
-	pfree(page_client_forks(spc, db, &n));
+	pfree(page_client_forks(spc, db, true, &n));
 	return n > 0;
 }
 

@@ -151,7 +151,7 @@ pageserver_smgr_orphans(PG_FUNCTION_ARGS)
 	foreach (lc, database_files_tablespaces())
 	{
 		int n;
-		PsForkSize *forks = page_client_forks(lfirst_oid(lc), InvalidOid, &n);
+		PsForkSize *forks = page_client_forks(lfirst_oid(lc), InvalidOid, true, &n);
 		int next;
 
 		/* the forks of a relation follow one another */

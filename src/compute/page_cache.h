@@ -82,6 +82,9 @@ typedef struct PageCacheStats
 
 extern void page_cache_stats(PageCacheStats *stats);
 
+/* Is a part of cache_size unused?  Approximate. */
+extern bool page_cache_has_free_slots(void);
+
 /* Removes all pages that need not be kept, including those that the store can return only after ingesting more WAL. */
 extern void page_cache_clear(void);
 

@@ -53,13 +53,15 @@ raise_store_error(Request *req)
 
 /*
  * Sends a request and waits for its answer; repeats that if the connection is
- * lost.  The answer of the returned request is not an error.  The caller frees
- * it with ring_free().
+ * lost.  The answer of the returned request is not an error.  The caller frees it
+ * with ring_free().  If wait is false, returns NULL as soon as the store cannot be
+ * reached.
  */
 static Request *
-ask(PsRequestType type, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLogRecPtr not_modified_since)
+ask(PsRequestType type, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLogRecPtr not_modified_since,
+	bool wait)
 {
-	Outage outage = {0};
+	Outage outage = {.no_wait = !wait};
 
 	for (;;)
 	{
@@ -68,7 +70,8 @@ ask(PsRequestType type, PsRel rel, ForkNumber fork, const BlockNumber *blks, int
 		char *error;
 		char sqlstate[6];
 
-		ring_connect(&outage);
+		if (!ring_connect(&outage))
+			return NULL;
 		lost = !ring_wait_for_room();
 		if (!lost)
 		{
@@ -100,7 +103,8 @@ ask(PsRequestType type, PsRel rel, ForkNumber fork, const BlockNumber *blks, int
 			error = pstrdup(req->answer.message);
 			ring_disconnect();
 		}
-		outage_wait(&outage, error, sqlstate);
+		if (!outage_wait(&outage, error, sqlstate))
+			return NULL;
 		pfree(error);
 	}
 }
@@ -116,7 +120,7 @@ page_client_read(PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLo
 	for (int done = 0; done < n;)
 	{
 		int batch = Min(n - done, PS_MAX_BATCH);
-		Request *req = ask(PS_REQ_PAGES, rel, fork, blks + done, batch, not_modified_since);
+		Request *req = ask(PS_REQ_PAGES, rel, fork, blks + done, batch, not_modified_since, true);
 
 		for (int i = 0; i < batch; i++)
 			memcpy(pages[done + i], req->answer.pages + (size_t) i * BLCKSZ, BLCKSZ);
@@ -223,7 +227,7 @@ page_client_is_prefetched(PsRel rel, ForkNumber fork, BlockNumber blk)
 bool
 page_client_relsize(PsRel rel, ForkNumber fork, XLogRecPtr not_modified_since, BlockNumber *nblocks)
 {
-	Request *req = ask(PS_REQ_RELSIZE, rel, fork, NULL, 0, not_modified_since);
+	Request *req = ask(PS_REQ_RELSIZE, rel, fork, NULL, 0, not_modified_since, true);
 	bool exists = req->answer.exists;
 
 	*nblocks = exists ? req->answer.nblocks : 0;
@@ -232,14 +236,21 @@ page_client_relsize(PsRel rel, ForkNumber fork, XLogRecPtr not_modified_since, B
 }
 
 PsForkSize *
-page_client_forks(Oid spc, Oid db, int *n)
+page_client_forks(Oid spc, Oid db, bool wait, int *n)
 {
 	PsRel rel = {.spc = spc, .db = db};
-	Request *req = ask(PS_REQ_FORKS, rel, MAIN_FORKNUM, NULL, 0,
-					   wal_progress_flush_for_read(lsn_cache_insert_position()));
-	PsResponse *answer = &req->answer;
-	PsForkSize *forks = palloc_extended(Max(answer->nforks, 1) * sizeof(PsForkSize), MCXT_ALLOC_HUGE);
+	Request *req;
+	PsResponse *answer;
+	PsForkSize *forks;
 
+	/* the WAL worker has noticed already if the store is down, so a new attempt for each database would be a waste */
+	if (!wait && !wal_progress_is_connected())
+		return NULL;
+	req = ask(PS_REQ_FORKS, rel, MAIN_FORKNUM, NULL, 0, wal_progress_flush_for_read(lsn_cache_insert_position()), wait);
+	if (req == NULL)
+		return NULL;
+	answer = &req->answer;
+	forks = palloc_extended(Max(answer->nforks, 1) * sizeof(PsForkSize), MCXT_ALLOC_HUGE);
 	*n = (int) answer->nforks;
 	for (int i = 0; i < *n; i++)
 		forks[i] = ps_wire_get_fork(answer->forks + (size_t) i * PS_FORK_SIZE);

@@ -47,8 +47,10 @@ extern bool page_client_relsize(PsRel rel, ForkNumber fork, XLogRecPtr not_modif
  * All forks that the store has of a database in a tablespace, or of all its
  * databases (db InvalidOid), including all changes up to now.  Forks of a
  * database, and of a relation, follow one another.  palloc'd; *n: how many.
+ * If wait is false and the store cannot be reached, returns NULL instead of
+ * waiting.
  */
-extern PsForkSize *page_client_forks(Oid spc, Oid db, int *n);
+extern PsForkSize *page_client_forks(Oid spc, Oid db, bool wait, int *n);
 
 /* Counters since the start of the server, for all processes together. */
 typedef struct PageClientStats

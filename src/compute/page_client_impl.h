@@ -42,14 +42,15 @@ typedef struct Outage
 {
 	TimestampTz since; /* 0: there is none */
 	int delay_ms;      /* pause before the next attempt */
+	bool no_wait;      /* there must not be another attempt */
 } Outage;
 
 /*
  * Called when a connection has failed, with the reason: pauses before the next
- * attempt.  Raises an ERROR if another attempt is useless, or if an interrupt
- * ends the wait.
+ * attempt and returns true, or returns false if there must not be one.  Raises an
+ * ERROR if another attempt is useless, or if an interrupt ends the wait.
  */
-extern void outage_wait(Outage *outage, const char *error, const char *sqlstate);
+extern bool outage_wait(Outage *outage, const char *error, const char *sqlstate);
 
 /* The store has answered.  Logs that if there was an outage. */
 extern void outage_over(const Outage *outage);
@@ -85,8 +86,11 @@ typedef struct Request
 	} blocks[FLEXIBLE_ARRAY_MEMBER];
 } Request;
 
-/* Connects unless there is a connection.  Waits for as long as the store cannot be reached. */
-extern void ring_connect(Outage *outage);
+/*
+ * Connects unless there is a connection.  Waits for as long as the store cannot be
+ * reached, or returns false if the outage must not be waited for.
+ */
+extern bool ring_connect(Outage *outage);
 extern bool ring_is_connected(void);
 
 /* Closes the connection and drops all requests. */

@@ -33,7 +33,7 @@ page_client_interrupts(void)
 						   ps_shutdown_timeout)));
 }
 
-void
+bool
 outage_wait(Outage *outage, const char *error, const char *sqlstate)
 {
 	TimestampTz until;
@@ -65,6 +65,8 @@ outage_wait(Outage *outage, const char *error, const char *sqlstate)
 				 errhint("Increase \"max_connections\" in \"pageserver.conf\" of the page store, or decrease it in "
 						 "the computes.")));
 
+	if (outage->no_wait)
+		return false;
 	if (outage->since == 0)
 	{
 		outage->since = GetCurrentTimestamp();
@@ -104,6 +106,7 @@ outage_wait(Outage *outage, const char *error, const char *sqlstate)
 	if (latch_was_set)
 		SetLatch(MyLatch);
 	outage->delay_ms = Min(outage->delay_ms * 2, ps_connect_retry);
+	return true;
 }
 
 void

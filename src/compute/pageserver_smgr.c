@@ -24,6 +24,7 @@
 #include "conf.h"
 #include "database_commands.h"
 #include "keep_reasons.h"
+#include "known_databases.h"
 #include "lsn_cache.h"
 #include "numbers.h"
 #include "page_cache.h"
@@ -167,6 +168,7 @@ request_shmem(void)
 	page_cache_request_shmem();
 	page_client_request_shmem();
 	wal_progress_request_shmem();
+	known_databases_request_shmem();
 }
 
 static void
@@ -184,6 +186,7 @@ startup_shmem(void)
 	page_cache_startup_shmem();
 	page_client_startup_shmem();
 	wal_progress_startup_shmem();
+	known_databases_startup_shmem();
 	LWLockRelease(AddinShmemInitLock);
 	stop_files_init();
 

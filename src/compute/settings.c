@@ -38,6 +38,7 @@ int ps_connect_retry;
 int ps_response_timeout;
 int ps_shutdown_timeout;
 int ps_max_wal_lag;
+int ps_catalog_read_interval;
 bool ps_wait_for_commits_in_doubt;
 bool ps_rehearsal;
 
@@ -253,6 +254,13 @@ define_settings(void)
 							"0 means no limit.",
 							&ps_max_wal_lag, 512, 0, MAX_KILOBYTES,
 							PGC_SIGHUP, GUC_UNIT_MB,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("pageserver_smgr.catalog_read_interval",
+							"Time between searches for databases whose catalogs have not been read yet.",
+							"Each is read once, so that sessions can connect to it while the page store is down. 0 "
+							"disables this.",
+							&ps_catalog_read_interval, 60, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_S,
 							NULL, NULL, NULL);
 	DefineCustomBoolVariable("pageserver_smgr.wait_for_commits_in_doubt",
 							 "Makes new sessions wait until the page store has acknowledged commits whose own wait "

@@ -26,6 +26,7 @@ extern int ps_connect_retry;              /* ms: longest pause between attempts 
 extern int ps_response_timeout;           /* ms without an answer before a request is sent again; 0: no limit */
 extern int ps_shutdown_timeout;           /* ms that a shutdown waits for the store to receive all WAL */
 extern bool ps_rehearsal;                 /* exit when startup would have succeeded (rehearsal.c) */
+extern int ps_catalog_read_interval;      /* s between searches for databases to read ahead; 0: never */
 extern int ps_max_wal_lag;                /* MB of unacknowledged WAL at which writers are slowed down; 0: no limit */
 extern bool ps_wait_for_commits_in_doubt; /* see commits.c */
 

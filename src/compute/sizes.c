@@ -1,13 +1,15 @@
 /*
  * sizes.c
- *	  pg_relation_size() and its kin, and pg_tablespace_databases().  PostgreSQL's
- *	  own look at the files of the data directory (dbsize.c, misc.c), which are
- *	  not where relations are; these take their place, with the same permissions,
- *	  results for what does not exist, and errors.
+ *	  pg_relation_size() and similar functions, and pg_tablespace_databases().
  *
- * A relation's size is what its storage manager says.  The size of a database
- * or tablespace is that of its local files, which is the truth for all that has
- * any, and what the store says of everything else.
+ * PostgreSQL's own functions (dbsize.c, misc.c) use the files of the data directory,
+ * where the relations of a compute are not.  The functions here replace them, with
+ * the same permissions, errors, and results for objects that do not exist.
+ *
+ * The size of a relation is the one that its storage manager returns.  The size of a
+ * database or tablespace is that of its local files, plus what the store reports for
+ * relations without local files.  If the store cannot be reached, the last known size
+ * is returned with a warning, because monitoring needs an answer.
  */
 #include "postgres.h"
 
@@ -30,9 +32,11 @@
 #include "utils/hsearch.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
+#include "utils/timestamp.h"
 
 #include "database_files.h"
 #include "functions.h"
+#include "known_databases.h"
 #include "page_client.h"
 #include "pg_compat.h"
 #include "sizes.h"
@@ -41,8 +45,8 @@
 /* ---- relations ---- */
 
 /*
- * Size of one fork in bytes, 0 if there is none.  Safe for temporary tables of
- * other sessions.
+ * Returns the size of one fork in bytes, 0 if it does not exist.  Works for
+ * temporary tables of other sessions, too.
  */
 static int64
 fork_size(Relation rel, ForkNumber fork)
@@ -68,7 +72,7 @@ all_forks_size(Relation rel)
 	return size;
 }
 
-/* Of all indexes of the relation. */
+/* Returns the size of all indexes of a relation. */
 static int64
 indexes_size(Relation rel)
 {
@@ -90,7 +94,7 @@ indexes_size(Relation rel)
 	return size;
 }
 
-/* With the TOAST table and its index, but not other indexes. */
+/* Returns the size of a table with its TOAST table and that table's indexes, but without its own indexes. */
 static int64
 table_size(Relation rel)
 {
@@ -106,7 +110,10 @@ table_size(Relation rel)
 	return size;
 }
 
-/* NULL for a relation that does not exist, as it may have been dropped since the caller's snapshot. */
+/*
+ * Returns NULL for a relation that does not exist, because it may have been
+ * dropped since the caller's snapshot.
+ */
 static Datum
 size_or_null(FunctionCallInfo fcinfo, int64 (*size_of)(Relation))
 {
@@ -160,9 +167,8 @@ ps_total_relation_size(PG_FUNCTION_ARGS)
 /* ---- databases and tablespaces ---- */
 
 /*
- * A relation's fork of which there are local files: true for unlogged and
- * temporary relations, stubs and init forks.  Of all that has none the store
- * knows the length.
+ * A fork that has local files, as unlogged and temporary relations, stubs and
+ * init forks have.  The store knows the lengths of all other forks.
  */
 typedef struct LocalFork
 {
@@ -180,9 +186,9 @@ create_local_forks(void)
 }
 
 /*
- * The sum of the sizes of a directory's files, as PostgreSQL counts them, and
- * which forks they are, if it is that of a database (or of shared relations,
- * db InvalidOid).  0 if there is no such directory.
+ * Returns the sum of the sizes of a directory's files, as PostgreSQL counts
+ * them; 0 if it does not exist.  If it is the directory of a database (or of
+ * shared relations, db InvalidOid), adds its forks to the table.
  */
 static int64
 directory_size(const char *path, Oid db, HTAB *local)
@@ -218,57 +224,57 @@ directory_size(const char *path, Oid db, HTAB *local)
 	return size;
 }
 
-/* Of the forks that have no local file, of a database in a tablespace, or of all databases (InvalidOid). */
-static int64
-remote_size(Oid spc, Oid db, HTAB *local)
+/*
+ * Adds the sizes of all forks without local files, of a database in a tablespace
+ * or (db InvalidOid) of all databases in it.  Returns false if the store cannot
+ * be reached and wait is false.
+ */
+static bool
+add_remote_size(Oid spc, Oid db, HTAB *local, bool wait, int64 *size)
 {
 	int n;
-	PsForkSize *forks = page_client_forks(spc, db, &n);
-	int64 size = 0;
+	PsForkSize *forks = page_client_forks(spc, db, wait, &n);
 
+	if (forks == NULL)
+		return false;
 	for (int i = 0; i < n; i++)
 	{
 		LocalFork fork = {forks[i].rel.db, forks[i].rel.rel, forks[i].fork};
 
 		if (hash_search(local, &fork, HASH_FIND, NULL) == NULL)
-			size += (int64) forks[i].nblocks * BLCKSZ;
+			*size += (int64) forks[i].nblocks * BLCKSZ;
 	}
 	pfree(forks);
-	return size;
+	return true;
 }
 
-/* Of a database in one tablespace. */
-static int64
-database_size_in(Oid spc, Oid db, const char *path)
+/* Adds the size of a database in one tablespace.  Returns false like add_remote_size(). */
+static bool
+add_database_size_in(Oid spc, Oid db, const char *path, bool wait, int64 *size)
 {
 	HTAB *local = create_local_forks();
-	int64 size = directory_size(path, db, local);
+	bool done;
 
-	size += remote_size(spc, db, local);
+	*size += directory_size(path, db, local);
+	done = add_remote_size(spc, db, local, wait, size);
 	hash_destroy(local);
-	return size;
+	return done;
 }
 
-/* Of a database in all tablespaces; permissions as dbsize.c, calculate_database_size(). */
-static int64
-database_size(Oid db)
+/* Computes the size of a database in all tablespaces.  Returns false like add_remote_size(). */
+static bool
+measure_database(Oid db, bool wait, int64 *size)
 {
-	AclResult aclresult = compat_database_aclcheck(db, ACL_CONNECT);
 	DIR *dir;
 	struct dirent *entry;
 	char path[MAXPGPATH * 2];
-	int64 size;
+	bool done;
 
-	if (aclresult != ACLCHECK_OK && !has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
-		aclcheck_error(aclresult, OBJECT_DATABASE, get_database_name(db));
-
-	/* To the store, database 0 would be all of them. */
-	if (!OidIsValid(db))
-		return 0;
+	*size = 0;
 	snprintf(path, sizeof(path), "base/%u", db);
-	size = database_size_in(DEFAULTTABLESPACE_OID, db, path);
+	done = add_database_size_in(DEFAULTTABLESPACE_OID, db, path, wait, size);
 	dir = AllocateDir("pg_tblspc");
-	while ((entry = ReadDir(dir, "pg_tblspc")) != NULL)
+	while (done && (entry = ReadDir(dir, "pg_tblspc")) != NULL)
 	{
 		Oid spc = (Oid) strtoul(entry->d_name, NULL, 10);
 
@@ -276,10 +282,48 @@ database_size(Oid db)
 		if (!OidIsValid(spc))
 			continue;
 		snprintf(path, sizeof(path), "pg_tblspc/%u/%s/%u", spc, TABLESPACE_VERSION_DIRECTORY, db);
-		size += database_size_in(spc, db, path);
+		done = add_database_size_in(spc, db, path, wait, size);
 	}
 	FreeDir(dir);
+	return done;
+}
+
+/* Checks permissions like calculate_database_size() in dbsize.c. */
+static int64
+database_size(Oid db)
+{
+	AclResult aclresult = compat_database_aclcheck(db, ACL_CONNECT);
+	int64 last;
+	TimestampTz as_of;
+	int64 size;
+
+	if (aclresult != ACLCHECK_OK && !has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
+		aclcheck_error(aclresult, OBJECT_DATABASE, get_database_name(db));
+
+	/* to the store, database 0 would mean all databases */
+	if (!OidIsValid(db))
+		return 0;
+	if (!measure_database(db, !known_databases_get_size(InvalidOid, db, &last, &as_of), &size))
+	{
+		/* the outage itself has been logged already */
+		ereport(WARNING_CLIENT_ONLY,
+				(errmsg("page store cannot be reached, so the size of database \"%s\" is as of %s",
+						get_database_name(db), timestamptz_to_str(as_of))));
+		return last;
+	}
+	if (size > 0)
+		known_databases_set_size(InvalidOid, db, size);
 	return size;
+}
+
+void
+sizes_learn_database(Oid db)
+{
+	int64 size;
+	TimestampTz as_of;
+
+	if (!known_databases_get_size(InvalidOid, db, &size, &as_of) && measure_database(db, false, &size) && size > 0)
+		known_databases_set_size(InvalidOid, db, size);
 }
 
 /* The directory of a tablespace; palloc'd. */
@@ -294,16 +338,49 @@ tablespace_path(Oid spc)
 }
 
 /*
- * Of all databases in a tablespace; -1 if there is no such tablespace.
- * Permissions as dbsize.c, calculate_tablespace_size().
+ * Computes the size of all databases in the tablespace with this directory.
+ * Returns false like add_remote_size().
  */
-static int64
-tablespace_size(Oid spc)
+static bool
+measure_tablespace(Oid spc, const char *path, bool wait, int64 *size)
 {
 	HTAB *local = create_local_forks();
 	DIR *dir;
 	struct dirent *entry;
+	bool done;
+
+	/* directories of databases have names like those of relations, but are not counted as files */
+	*size = directory_size(path, InvalidOid, local);
+	dir = AllocateDir(path);
+	while (spc != GLOBALTABLESPACE_OID && (entry = ReadDir(dir, path)) != NULL)
+	{
+		char database[MAXPGPATH * 2];
+		struct stat st;
+
+		CHECK_FOR_INTERRUPTS();
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+			continue;
+		snprintf(database, sizeof(database), "%s/%s", path, entry->d_name);
+		if (stat(database, &st) == 0 && S_ISDIR(st.st_mode))
+			*size += directory_size(database, (Oid) strtoul(entry->d_name, NULL, 10), local);
+	}
+	FreeDir(dir);
+	done = add_remote_size(spc, InvalidOid, local, wait, size);
+	hash_destroy(local);
+	return done;
+}
+
+/*
+ * Returns -1 if the tablespace does not exist.  Checks permissions like
+ * calculate_tablespace_size() in dbsize.c.
+ */
+static int64
+tablespace_size(Oid spc)
+{
+	DIR *dir;
 	const char *path;
+	int64 last;
+	TimestampTz as_of;
 	int64 size;
 
 	if (spc != MyDatabaseTableSpace && !has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
@@ -319,25 +396,14 @@ tablespace_size(Oid spc)
 	if (dir == NULL)
 		return -1;
 	FreeDir(dir);
-
-	/* names of databases look like those of relations, but are no files */
-	size = directory_size(path, InvalidOid, local);
-	dir = AllocateDir(path);
-	while (spc != GLOBALTABLESPACE_OID && (entry = ReadDir(dir, path)) != NULL)
+	if (!measure_tablespace(spc, path, !known_databases_get_size(spc, InvalidOid, &last, &as_of), &size))
 	{
-		char database[MAXPGPATH * 2];
-		struct stat st;
-
-		CHECK_FOR_INTERRUPTS();
-		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-			continue;
-		snprintf(database, sizeof(database), "%s/%s", path, entry->d_name);
-		if (stat(database, &st) == 0 && S_ISDIR(st.st_mode))
-			size += directory_size(database, (Oid) strtoul(entry->d_name, NULL, 10), local);
+		ereport(WARNING_CLIENT_ONLY,
+				(errmsg("page store cannot be reached, so the size of tablespace \"%s\" is as of %s",
+						get_tablespace_name(spc), timestamptz_to_str(as_of))));
+		return last;
 	}
-	FreeDir(dir);
-	size += remote_size(spc, InvalidOid, local);
-	hash_destroy(local);
+	known_databases_set_size(spc, InvalidOid, size);
 	return size;
 }
 
@@ -386,9 +452,9 @@ ps_tablespace_size_name(PG_FUNCTION_ARGS)
 }
 
 /*
- * Which databases have relations in a tablespace: those that have local files
- * there, as misc.c, pg_tablespace_databases(), and those of which the store has
- * some.
+ * Returns the databases that have local files in a tablespace, like
+ * pg_tablespace_databases() in misc.c, and those that have relations there in
+ * the store.
  */
 static Datum
 ps_tablespace_databases(PG_FUNCTION_ARGS)
@@ -432,8 +498,8 @@ ps_tablespace_databases(PG_FUNCTION_ARGS)
 	}
 	FreeDir(dir);
 
-	/* all of a database's forks come one after the other */
-	forks = page_client_forks(spc, InvalidOid, &nforks);
+	/* the forks of a database follow one another */
+	forks = page_client_forks(spc, InvalidOid, true, &nforks);
 	for (int i = 0; i < nforks; i++)
 		if (i == 0 || forks[i].rel.db != forks[i - 1].rel.db)
 			databases = list_append_unique_oid(databases, forks[i].rel.db);
@@ -449,7 +515,7 @@ ps_tablespace_databases(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* ---- taking their place ---- */
+/* ---- installation ---- */
 
 void
 sizes_install(void)

@@ -32,6 +32,9 @@ typedef struct WalWorkerState
 
 extern void wal_progress_state(WalWorkerState *state);
 
+/* Is WAL being streamed to the store? */
+extern bool wal_progress_is_connected(void);
+
 /* Up to here reads do not have to wait in the store.  Never falls.  Takes no lock. */
 extern XLogRecPtr wal_progress_ingested(void);
 

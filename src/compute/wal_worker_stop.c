@@ -17,6 +17,7 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
+#include "catalog_reader.h"
 #include "log_pages.h"
 #include "lsn_cache.h"
 #include "page_cache.h"
@@ -150,6 +151,7 @@ wal_worker_housekeeping(StoreConn *conn)
 	CHECK_FOR_INTERRUPTS();
 	page_cache_leave_room();
 	status_file_update();
+	catalog_reader_start();
 	wal_worker_exit_if_stopping(conn);
 }
 
@@ -166,5 +168,5 @@ wal_worker_limit_wait(long timeout_ms)
 {
 	if (got_sigterm && stop_lsn == InvalidXLogRecPtr)
 		return Min(timeout_ms, STOP_POLL_MS);
-	return wal_worker_limit_connect(Min(timeout_ms, status_file_due()));
+	return wal_worker_limit_connect(Min(timeout_ms, Min(status_file_due(), catalog_reader_due())));
 }

@@ -17,10 +17,10 @@ use Time::HiRes qw(time usleep);
 our @EXPORT = qw(trap_store trap_compute session evict churn extend_by_many wait_for stop_process go_on_process wait_ingested stop_wal go_on_wal while_wal_is_held);
 
 # The WAL writer does not flush by itself within a test, and nobody writes
-# behind the tests' backs but the background writer.
+# behind the tests' backs but the background writer, or reads.
 our $conf = "shared_buffers = 1MB\npageserver_smgr.cache_size = 1MB\npageserver_smgr.cache_limit = 512MB\nautovacuum = off\n"
   . "max_prepared_transactions = 4\nbgwriter_delay = 10ms\nwal_writer_delay = 10000\nmax_parallel_workers_per_gather = 0\n"
-  . "max_parallel_maintenance_workers = 0\ncheckpoint_timeout = 3600\njit = off\n";
+  . "max_parallel_maintenance_workers = 0\ncheckpoint_timeout = 3600\njit = off\npageserver_smgr.catalog_read_interval = 0\n";
 
 sub trap_store
 {
