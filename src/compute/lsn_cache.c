@@ -152,13 +152,17 @@ lsn_cache_set_all(XLogRecPtr lsn)
 }
 
 XLogRecPtr
+lsn_cache_end_of_wal(XLogRecPtr lsn)
+{
+	if (XLogSegmentOffset(lsn, wal_segment_size) == SizeOfXLogLongPHD)
+		return lsn - SizeOfXLogLongPHD;
+	if (lsn % XLOG_BLCKSZ == SizeOfXLogShortPHD)
+		return lsn - SizeOfXLogShortPHD;
+	return lsn;
+}
+
+XLogRecPtr
 lsn_cache_insert_position(void)
 {
-	XLogRecPtr lsn = GetXLogInsertRecPtr();
-
-	if (XLogSegmentOffset(lsn, wal_segment_size) == SizeOfXLogLongPHD)
-		lsn -= SizeOfXLogLongPHD;
-	else if (lsn % XLOG_BLCKSZ == SizeOfXLogShortPHD)
-		lsn -= SizeOfXLogShortPHD;
-	return lsn;
+	return lsn_cache_end_of_wal(GetXLogInsertRecPtr());
 }

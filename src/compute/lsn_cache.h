@@ -31,10 +31,13 @@ extern void lsn_cache_set_relation(PsRel rel, XLogRecPtr lsn);
 extern void lsn_cache_set_all(XLogRecPtr lsn);
 
 /*
- * The end of the last WAL record that any process has inserted, as a value for
- * the functions above: GetXLogInsertRecPtr(), or the start of the WAL page if
- * that points just past a page header.
+ * At the start of a WAL page, GetXLogInsertRecPtr() returns the position after
+ * the page header, where WAL cannot end.  For such an LSN this returns the start
+ * of the page, for any other one the LSN itself.
  */
+extern XLogRecPtr lsn_cache_end_of_wal(XLogRecPtr lsn);
+
+/* The end of the last WAL record that any process has inserted, as a value for the functions above. */
 extern XLogRecPtr lsn_cache_insert_position(void);
 
 #endif /* PS_LSN_CACHE_H */

@@ -7,7 +7,6 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "access/xlog_internal.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "replication/walsender.h"
@@ -16,6 +15,7 @@
 #include "utils/timestamp.h"
 
 #include "interrupts.h"
+#include "lsn_cache.h"
 #include "pg_compat.h"
 #include "settings.h"
 #include "wal_progress_impl.h"
@@ -210,24 +210,10 @@ wal_progress_shutdown_is_overdue(void)
 	return since != 0 && TimestampDifferenceExceeds(since, GetCurrentTimestamp(), ps_shutdown_timeout);
 }
 
-/*
- * At the start of a WAL page GetXLogInsertRecPtr() returns the position after
- * the page header, where WAL cannot end; returns the start of the page then.
- */
-static XLogRecPtr
-end_of_wal(XLogRecPtr lsn)
-{
-	if (XLogSegmentOffset(lsn, wal_segment_size) == SizeOfXLogLongPHD)
-		return lsn - SizeOfXLogLongPHD;
-	if (lsn % XLOG_BLCKSZ == SizeOfXLogShortPHD)
-		return lsn - SizeOfXLogShortPHD;
-	return lsn;
-}
-
 XLogRecPtr
 wal_progress_flush_for_read(XLogRecPtr lsn)
 {
-	lsn = end_of_wal(lsn);
+	lsn = lsn_cache_end_of_wal(lsn);
 	if (!RecoveryInProgress())
 	{
 		XLogFlush(lsn);
