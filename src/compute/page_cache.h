@@ -80,6 +80,7 @@ typedef struct PageCacheStats
 	uint64 io_errors;
 } PageCacheStats;
 
+/* Sets *stats.  Takes the locks of the cache one after another, so the counts are not of the same time. */
 extern void page_cache_stats(PageCacheStats *stats);
 
 /* Is a part of cache_size unused?  Approximate. */

@@ -87,14 +87,14 @@ extern bool page_cache_file_has_room(RoomClaim claim);
 
 /* ---- page_cache_slots.c ---- */
 
-extern void page_cache_slots_request_shmem(void);
+extern void page_cache_slots_request_shmem(void); /* from page_cache_request_shmem() */
 
 /* Returns true the first time, in the postmaster. */
 extern bool page_cache_slots_startup_shmem(void);
 
 /* ---- page_cache_chunks.c ---- */
 
-extern void page_cache_chunks_request_shmem(void);
+extern void page_cache_chunks_request_shmem(void); /* from page_cache_request_shmem() */
 
 /* first_page: page of the file from which on the chunks are; slot_pages: what the slots use of cache_limit. */
 extern void page_cache_chunks_startup_shmem(uint64 first_page, uint64 slot_pages);
@@ -186,8 +186,8 @@ extern TransactionId page_cache_payer_find(bool *unresolved);
 
 /* ---- page_cache_room.c ---- */
 
-extern void page_cache_room_request_shmem(void);
-extern void page_cache_room_startup_shmem(void);
+extern void page_cache_room_request_shmem(void); /* from page_cache_request_shmem() */
+extern void page_cache_room_startup_shmem(void); /* from page_cache_startup_shmem() */
 
 /*
  * Called when there is no room for a page that must be kept.  If another

@@ -64,6 +64,7 @@ typedef struct PageClientStats
 	uint64 wait_usec; /* spent waiting for answers */
 } PageClientStats;
 
+/* Sets *stats.  Takes no lock. */
 extern void page_client_stats(PageClientStats *stats);
 
 #endif /* PS_PAGE_CLIENT_H */

@@ -30,7 +30,7 @@ typedef struct PageClientShared
 	pg_atomic_uint64 wait_usec;
 } PageClientShared;
 
-extern PageClientShared *page_client_counters;
+extern PageClientShared *page_client_counters; /* set at server start */
 
 /* ---- page_client_outage.c ---- */
 

@@ -11,6 +11,7 @@
 #ifndef PS_RUNNING_H
 #define PS_RUNNING_H
 
+/* From shmem_startup_hook: allocates memory that child processes inherit. */
 extern void running_startup_shmem(void);
 
 /*

@@ -30,6 +30,7 @@ typedef struct WalWorkerState
 	TimestampTz waits_since;
 } WalWorkerState;
 
+/* Copies the state.  Takes a spinlock. */
 extern void wal_progress_state(WalWorkerState *state);
 
 /* Is WAL being streamed to the store? */

@@ -67,7 +67,7 @@ typedef struct WalProgress
 	pg_atomic_uint64 stopped_at;
 } WalProgress;
 
-extern WalProgress *wal_progress;
+extern WalProgress *wal_progress; /* set at server start */
 
 /*
  * The following functions are for the WAL worker only.

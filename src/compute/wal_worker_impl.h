@@ -47,6 +47,7 @@ extern void standby_sent(XLogRecPtr sent);
 /* The store has reported at this time what it has: releases the commits that have waited for it. */
 extern void standby_acknowledged(XLogRecPtr written, XLogRecPtr flushed, XLogRecPtr applied, TimestampTz time);
 
+/* The connection was lost: no more WAL is sent. */
 extern void standby_disconnected(void);
 
 /* ---- wal_worker_status.c: the file pageserver_smgr.status ---- */
@@ -64,6 +65,7 @@ extern void status_file_remove(void);
 
 /* ---- wal_worker_stop.c ---- */
 
+/* The signal handler for SIGTERM. */
 extern void wal_worker_handle_sigterm(int signo, siginfo_t *info, void *context);
 
 /*
