@@ -224,7 +224,6 @@ page_cache_stats(PageCacheStats *stats)
 	}
 }
 
-/* May be wrong by what changes meanwhile. */
 bool
 page_cache_has_free_slots(void)
 {
