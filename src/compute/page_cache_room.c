@@ -93,10 +93,10 @@ explain_cancel(ErrorData *edata)
 		room->requests[compat_proc_number(MyProc)].xid == GetTopTransactionIdIfAny())
 	{
 		edata->sqlerrcode = ERRCODE_DISK_FULL;
-		edata->message = pstrdup(edata->elevel >= FATAL ? "terminating connection because its transaction has "
-														  "changed too many pages"
-														: "canceling statement because its transaction has changed "
-														  "too many pages");
+		if (edata->elevel >= FATAL)
+			edata->message = pstrdup("terminating connection because its transaction has changed too many pages");
+		else
+			edata->message = pstrdup("canceling statement because its transaction has changed too many pages");
 		edata->detail = pstrdup("Pages that an open transaction has changed must stay in the local page cache, which "
 								"is full.");
 		edata->hint = pstrdup("Change less in one transaction, increase \"pageserver_smgr.cache_limit\", or free "
