@@ -87,6 +87,7 @@ check-install: all
 	@test/check-install
 
 check-unit: all
+	@test/check-pg-includes
 	@$(MAKE) -C test/unit check
 
 # They have sanitizers of their own.

@@ -18,7 +18,6 @@
  */
 #include "ps_fe.h"
 
-#include "common/relpath.h"
 #include "storage/bufpage.h"
 
 #include "ctl.h"

@@ -19,10 +19,14 @@
 
 #include <unistd.h>
 
-#include "backup/backup.h"
+#include "backup/backup_impl.h"
 #include "conf.h"
 #include "fuzz.h"
-#include "serve/session.h"
+#include "pg/control.h"
+#include "pg/interpret.h"
+#include "pg/parse.h"
+#include "pg/slru.h"
+#include "serve/commands.h"
 #include "store/store_dir.h"
 #include "timeline/timeline_impl.h"
 

@@ -13,14 +13,17 @@
 #include <dirent.h>
 #include <sys/stat.h>
 
-#include "backup/backup.h"
+#include "backup/backup_impl.h"
 #include "base/config.h"
 #include "fuzz.h"
 #include "layer/layer_dict.h"
+#include "layer/layer_impl.h"
 #include "bytes.h"
+#include "pg/control.h"
+#include "wal/reader.h"
 #include "wire.h"
 #include "redo_proto.h"
-#include "serve/session.h"
+#include "serve/commands.h"
 #include "timeline/timeline_impl.h"
 
 /* A record larger than this is no seed. */

@@ -251,7 +251,7 @@ pass('threads and files are as before');
 		my $r = '';
 		vec($r, fileno $s, 1) = 1;
 		next if !select($r, undef, undef, 0) || !sysread($s, my $answer, 4096);
-		$ended++ if $answer =~ /57P05.*the connection was idle/s;
+		$ended++ if $answer =~ /57P05.*terminating idle connection/s;
 	}
 	cmp_ok($refused + $ended, '>=', 10, "too many sessions are told so ($refused refused, $ended ended)");
 	close $_ for @sockets;

@@ -88,7 +88,7 @@ for my $round (1 .. $rounds)
 	my @left = grep { -r "/proc/$_/cmdline" && do { open my $f, '<', "/proc/$_/cmdline"; local $/; (<$f> // '') =~ /\Q$store->{dir}\E\/tmp/ } }
 	  map { m{/(\d+)$} } glob '/proc/[0-9]*';
 	is(scalar @left, 0, 'and nothing that it had started is left');
-	unlike(substr($store->log_content, -3000), qr/exiting without closing|sessions are still at work/, 'all sessions have ended');
+	unlike(substr($store->log_content, -3000), qr/exiting without closing|sessions are still working/, 'all sessions have ended');
 	$store->start;
 	my %now = map { $_->{id} => acknowledged($_) } @clients[-3 .. -1];
 	PageserverTest::wait_until(sub { !grep { acknowledged($_) <= $now{ $_->{id} } } @clients[-3 .. -1] }, 'the clients to go on');

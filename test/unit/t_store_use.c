@@ -56,7 +56,7 @@ make_branches(Branches *b)
 	TimelineInfo info;
 
 	memset(b, 0, sizeof(*b));
-	history_init(&b->h, rnd);
+	history_begin(&b->h, rnd);
 	b->h.no_copies = true;
 	for (int i = 0; i < 200; i++)
 		add_random_record(&b->h);
@@ -98,7 +98,7 @@ end_branches(Branches *b)
 {
 	store_close(b->s.store);
 	remove_tree(b->s.dir);
-	history_free(&b->h);
+	history_end(&b->h);
 }
 
 static int
@@ -544,7 +544,7 @@ test_opening_ends(void **state)
 	XLogRecPtr flushed;
 	WalReceiver *receiver;
 
-	history_init(&h, rnd);
+	history_begin(&h, rnd);
 	h.no_copies = true;
 	for (int i = 0; i < 12000; i++)
 		add_commit(&h, 0, -1);
@@ -562,7 +562,7 @@ test_opening_ends(void **state)
 	compare_at(s.tl, &h, h.gen.pos);
 	store_close(s.store);
 	remove_tree(s.dir);
-	history_free(&h);
+	history_end(&h);
 }
 
 /* ---- all at once ---- */

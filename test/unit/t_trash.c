@@ -27,7 +27,7 @@ make_store(TestStore *s, History *h, char leaf_mark[600], char tenant_mark[600])
 	Timeline *leaf;
 	char id[PS_ID_TEXT];
 
-	history_init(h, rnd);
+	history_begin(h, rnd);
 	h->no_copies = true;
 	store_make(s, h);
 	store_close(s->store);
@@ -50,7 +50,7 @@ end_test(TestStore *s, History *h)
 {
 	store_close(s->store);
 	remove_tree(s->dir);
-	history_free(h);
+	history_end(h);
 }
 
 static void

@@ -7,6 +7,8 @@
 #define PS_WAL_INGEST_H
 
 #include "ingest/rel_sizes.h"
+#include "pg/interpret.h"
+#include "wal/reader.h"
 
 /* The ingest thread's own state: no other thread looks at it. */
 typedef struct Ingest

@@ -8,6 +8,7 @@
 
 #include "bytes.h"
 #include "ingest/ingest.h"
+#include "pg/slru.h"
 
 /* ---- sizes ---- */
 

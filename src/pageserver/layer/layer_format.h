@@ -140,7 +140,7 @@ typedef enum LayerCodec
 #define BLOB_HEADER_MIN    9
 #define BLOB_HEADER_MAX    (BLOB_HEADER_MIN + 8 + 4)
 
-/* Longest value, raw or stored: the longest WAL record (WAL_MAX_RECORD of wal/wal.h), which a StringInfo can hold. */
+/* Longest value, raw or stored: the longest WAL record (WAL_MAX_RECORD of pg/record.h), which a StringInfo can hold. */
 #define LAYER_VALUE_MAX ((uint32) 0x3fffdfff)
 
 /* Longest dictionary, and longest record that is compressed with it. */

@@ -192,7 +192,7 @@ is_block_key(const PsKey *key)
 	return key->kind == PS_KEY_RELBLOCK || key->kind == PS_KEY_SLRU_BLOCK;
 }
 
-/* Combines all bits of the key, and finishes with fmix64() of MurmurHash3. */
+/* Combines all bits of the key; the last steps are those of MurmurHash3. */
 static uint64
 key_hash(const PsKey *key)
 {

@@ -12,6 +12,7 @@
 
 #include "maintain/maintain.h"
 #include "sqlstate.h"
+#include "wal/reader.h"
 
 /* The longest pause between two looks whether to stop, ms. */
 #define LONGEST_PAUSE 100

@@ -4,10 +4,10 @@
  */
 #include "ps_fe.h"
 
+#include "base/error.h"
 #include "bytes.h"
 #include "sqlstate.h"
 #include "pg/relsize.h"
-#include "timeline/timeline.h"
 
 #define FLOOR_SIZE  12
 #define ORIGIN_SIZE 20

@@ -18,6 +18,8 @@
 
 #include "bytes.h"
 #include "sqlstate.h"
+#include "pg/decoder.h"
+#include "pg/walstate.h"
 #include "pg/xact.h"
 
 /*

@@ -6,7 +6,9 @@
 #ifndef PS_REDO_H
 #define PS_REDO_H
 
-#include "wal/wal.h"
+#include "base/error.h"
+#include "pg/record.h"
+#include "rel.h"
 
 typedef struct RedoPool RedoPool;
 

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "layer/layer_writer.h"
+#include "pg/decoder.h"
 #include "sqlstate.h"
 #include "store/stop_files.h"
 #include "base/fs.h"

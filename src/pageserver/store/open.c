@@ -8,6 +8,7 @@
 #include "sqlstate.h"
 #include "base/fs.h"
 #include "timeline/timeline_impl.h"
+#include "wal/reader.h"
 
 /* Records between two looks whether it is wanted still: that asks the kernel about a socket. */
 #define RECORDS_PER_LOOK 10000

@@ -17,7 +17,8 @@
 #include "layer/layer_map.h"
 #include "layer/open_layer.h"
 #include "redo/redo.h"
-#include "wal/wal.h"
+#include "pg/walstate.h"
+#include "wal/segments.h"
 
 typedef struct Store Store;
 typedef struct Tenant Tenant;
@@ -470,9 +471,6 @@ extern PsError *timeline_read_value(Timeline *tl, const PsKey *key, XLogRecPtr l
  */
 typedef PsError *(*KeyCallback)(void *arg, const PsKey *key, const char *value, uint32 len);
 extern PsError *timeline_scan(Timeline *tl, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn, KeyCallback cb, void *arg);
-
-/* Number of blocks out of the value of a RELSIZE or INITSIZE key, as timeline_scan() gives it. */
-extern BlockNumber relsize_value_nblocks(const char *value, uint32 len);
 
 /*
  * The state at the end of the last record at or before lsn (state->end tells
