@@ -27,7 +27,7 @@
 #include "bytes.h"
 #include "fault_fs.h"
 #include "sqlstate.h"
-#include "timeline/timeline_impl.h"
+#include "store/store_impl.h"
 #include "wire.h"
 
 #define NORIGIN       4
@@ -77,11 +77,11 @@ enum
 	NKEYS = KEY_ORIGIN + NORIGIN
 };
 
-typedef struct Branch
+typedef struct ModelBranch
 {
 	PsId id;
 	char name[TIMELINE_NAME_MAX + 1];
-	struct Branch *parent;
+	struct ModelBranch *parent;
 	XLogRecPtr start;
 	Versions keys[NKEYS];
 	XactEnd *xacts;
@@ -98,7 +98,7 @@ typedef struct Branch
 	WalReceiver *receiver;
 	bool unsettled; /* it may have been opened since its WAL was compared with this */
 	bool seen;
-} Branch;
+} ModelBranch;
 
 typedef enum PendingKind
 {
@@ -117,8 +117,8 @@ typedef enum PendingKind
 typedef struct Pending
 {
 	PendingKind kind;
-	Branch *branch;                       /* to be deleted, renamed, replaced */
-	Branch *parent;                       /* of the new branch */
+	ModelBranch *branch;                  /* to be deleted, renamed, replaced */
+	ModelBranch *parent;                  /* of the new branch */
 	XLogRecPtr lsn;                       /* of its beginning */
 	char name[TIMELINE_NAME_MAX + 1];     /* new */
 	char old_name[TIMELINE_NAME_MAX + 1]; /* PENDING_REPLACE: of what is replaced, afterwards */
@@ -127,7 +127,7 @@ typedef struct Pending
 typedef struct World
 {
 	TestStore s;
-	Branch *branches[MAX_BRANCHES];
+	ModelBranch *branches[MAX_BRANCHES];
 	int n;
 	bool has_imported;  /* a branch IMPORTED of another tenant */
 	Timeline *imported; /* that, in use; NULL: there is none, or the store is closed */
@@ -167,7 +167,7 @@ key_size(int db, int rel, int fork)
 
 /* What a key has at an LSN; a Version of nothing if it is not there. */
 static inline Version
-model_get(const Branch *b, int key, XLogRecPtr lsn)
+model_get(const ModelBranch *b, int key, XLogRecPtr lsn)
 {
 	for (; b != NULL; lsn = Min(lsn, b->start), b = b->parent)
 	{
@@ -191,7 +191,7 @@ model_get(const Branch *b, int key, XLogRecPtr lsn)
 }
 
 static inline void
-model_put(Branch *b, int key, XLogRecPtr lsn, uint32 value, XLogRecPtr page_lsn)
+model_put(ModelBranch *b, int key, XLogRecPtr lsn, uint32 value, XLogRecPtr page_lsn)
 {
 	Versions *v = &b->keys[key];
 
@@ -206,14 +206,14 @@ model_put(Branch *b, int key, XLogRecPtr lsn, uint32 value, XLogRecPtr page_lsn)
 }
 
 static inline uint32
-model_now(const Branch *b, int key)
+model_now(const ModelBranch *b, int key)
 {
 	return model_get(b, key, PG_UINT64_MAX).value;
 }
 
 /* The last record that ends at or before lsn: its index in the branch's own records, or -1. */
 static inline int
-model_find_record(const Branch *b, XLogRecPtr lsn)
+model_find_record(const ModelBranch *b, XLogRecPtr lsn)
 {
 	int lo = 0;
 	int hi = b->nrecords;
@@ -231,7 +231,7 @@ model_find_record(const Branch *b, XLogRecPtr lsn)
 }
 
 static inline void
-add_place(Branch *b, XLogRecPtr start, XLogRecPtr end, TransactionId next_xid)
+add_place(ModelBranch *b, XLogRecPtr start, XLogRecPtr end, TransactionId next_xid)
 {
 	if ((b->nrecords & (b->nrecords - 1)) == 0)
 		b->records = pg_realloc(b->records, Max(1, b->nrecords * 2) * sizeof(RecordPlace));
@@ -240,7 +240,7 @@ add_place(Branch *b, XLogRecPtr start, XLogRecPtr end, TransactionId next_xid)
 
 /* Of the record that was just generated only its place stays. */
 static inline void
-record_done(World *w, Branch *b, TransactionId next_xid)
+record_done(World *w, ModelBranch *b, TransactionId next_xid)
 {
 	const WalRecord *rec = &b->gen.records[--b->gen.n];
 
@@ -251,7 +251,7 @@ record_done(World *w, Branch *b, TransactionId next_xid)
 
 /* Forgets all after a record's end: what was never acknowledged and is gone. */
 static inline void
-model_cut(Branch *b, XLogRecPtr lsn)
+model_cut(ModelBranch *b, XLogRecPtr lsn)
 {
 	for (int k = 0; k < NKEYS; k++)
 		while (b->keys[k].n > 0 && b->keys[k].items[b->keys[k].n - 1].lsn > lsn)
@@ -268,7 +268,7 @@ model_cut(Branch *b, XLogRecPtr lsn)
 /* ---- random records ---- */
 
 static inline void
-drop_relation(Branch *b, int db, int rel, XLogRecPtr lsn)
+drop_relation(ModelBranch *b, int db, int rel, XLogRecPtr lsn)
 {
 	for (int fork = 0; fork < NFORK; fork++)
 	{
@@ -281,7 +281,7 @@ drop_relation(Branch *b, int db, int rel, XLogRecPtr lsn)
 }
 
 static inline void
-drop_database(Branch *b, int db, XLogRecPtr lsn)
+drop_database(ModelBranch *b, int db, XLogRecPtr lsn)
 {
 	for (int rel = 0; rel < NREL; rel++)
 		drop_relation(b, db, rel, lsn);
@@ -290,7 +290,7 @@ drop_database(Branch *b, int db, XLogRecPtr lsn)
 }
 
 static inline void
-copy_key(Branch *b, int from, int to)
+copy_key(ModelBranch *b, int from, int to)
 {
 	Version v = model_get(b, from, PG_UINT64_MAX);
 
@@ -299,7 +299,7 @@ copy_key(Branch *b, int from, int to)
 }
 
 static inline void
-put_images(World *w, Branch *b)
+put_images(World *w, ModelBranch *b)
 {
 	int db = rnd32(w, NDB);
 	int rel = rnd32(w, NREL);
@@ -322,7 +322,7 @@ put_images(World *w, Branch *b)
 }
 
 static inline void
-put_commit(World *w, Branch *b, bool drop)
+put_commit(World *w, ModelBranch *b, bool drop)
 {
 	int db = rnd32(w, NDB);
 	int rel = drop ? (int) rnd32(w, NREL) : -1;
@@ -341,7 +341,7 @@ put_commit(World *w, Branch *b, bool drop)
 }
 
 static inline void
-put_origin(World *w, Branch *b)
+put_origin(World *w, ModelBranch *b)
 {
 	int id = rnd32(w, NORIGIN);
 
@@ -363,7 +363,7 @@ put_origin(World *w, Branch *b)
 }
 
 static inline void
-put_db_copy(World *w, Branch *b, int from, int to)
+put_db_copy(World *w, ModelBranch *b, int from, int to)
 {
 	gen_db_copy(&b->gen, from, to);
 	drop_database(b, to, b->gen.pos);
@@ -377,7 +377,7 @@ put_db_copy(World *w, Branch *b, int from, int to)
 }
 
 static inline void
-put_truncate(World *w, Branch *b)
+put_truncate(World *w, ModelBranch *b)
 {
 	int db = rnd32(w, NDB);
 	int rel = rnd32(w, NREL);
@@ -396,7 +396,7 @@ put_truncate(World *w, Branch *b)
 }
 
 static inline void
-put_random_record(World *w, Branch *b)
+put_random_record(World *w, ModelBranch *b)
 {
 	int db = rnd32(w, NDB);
 	uint32 what = rnd32(w, 10000);
@@ -443,10 +443,10 @@ put_random_record(World *w, Branch *b)
 
 /* ---- branches of the model ---- */
 
-static inline Branch *
-model_add(World *w, const char *name, const PsId *id, Branch *parent, XLogRecPtr start)
+static inline ModelBranch *
+model_add(World *w, const char *name, const PsId *id, ModelBranch *parent, XLogRecPtr start)
 {
-	Branch *b = pg_malloc0(sizeof(Branch));
+	ModelBranch *b = pg_malloc0(sizeof(ModelBranch));
 
 	CHECK(w->n < MAX_BRANCHES);
 	w->branches[w->n++] = b;
@@ -475,7 +475,7 @@ model_add(World *w, const char *name, const PsId *id, Branch *parent, XLogRecPtr
 }
 
 static inline void
-model_remove(World *w, Branch *b)
+model_remove(World *w, ModelBranch *b)
 {
 	for (int i = 0; i < w->n; i++)
 		if (w->branches[i] == b)
@@ -492,7 +492,7 @@ model_remove(World *w, Branch *b)
 }
 
 static inline bool
-has_children(const World *w, const Branch *b)
+has_children(const World *w, const ModelBranch *b)
 {
 	for (int i = 0; i < w->n; i++)
 		if (w->branches[i]->parent == b)
@@ -500,7 +500,7 @@ has_children(const World *w, const Branch *b)
 	return false;
 }
 
-static inline Branch *
+static inline ModelBranch *
 model_named(const World *w, const char *name)
 {
 	for (int i = 0; i < w->n; i++)
@@ -516,7 +516,7 @@ model_named(const World *w, const char *name)
  * "when" of the branch's own WAL up to an LSN; 0: there is no such.
  */
 static inline XLogRecPtr
-model_moment(const Branch *b, TimestampTz when, XLogRecPtr upto)
+model_moment(const ModelBranch *b, TimestampTz when, XLogRecPtr upto)
 {
 	int lo = 0;
 	int hi = b->nxacts;
@@ -544,7 +544,7 @@ now_timestamp(void)
 
 /* The settings allow the store to forget up to here; it never un-forgets. */
 static inline void
-model_move_window(World *w, Branch *b)
+model_move_window(World *w, ModelBranch *b)
 {
 	uint64 distance = (uint64) w->s.config.gc_horizon * 1024 * 1024;
 	XLogRecPtr by_distance = b->gen.pos > b->start + distance ? b->gen.pos - distance : b->start;
@@ -556,7 +556,7 @@ model_move_window(World *w, Branch *b)
 
 /* Does a branch begin there, so that it can be read at this LSN whatever the window? */
 static inline bool
-is_branch_point(const World *w, const Branch *b, XLogRecPtr lsn)
+is_branch_point(const World *w, const ModelBranch *b, XLogRecPtr lsn)
 {
 	for (int i = 0; i < w->n; i++)
 		if (w->branches[i]->parent == b && w->branches[i]->start == lsn)
@@ -566,13 +566,13 @@ is_branch_point(const World *w, const Branch *b, XLogRecPtr lsn)
 
 /* ---- comparing ---- */
 
-static inline PsError *take(World *w, Branch *b);
+static inline PsError *take(World *w, ModelBranch *b);
 
 static inline void
-wrong(const Branch *b, XLogRecPtr lsn, const char *fmt, ...) pg_attribute_printf(3, 4);
+wrong(const ModelBranch *b, XLogRecPtr lsn, const char *fmt, ...) pg_attribute_printf(3, 4);
 
 static inline void
-wrong(const Branch *b, XLogRecPtr lsn, const char *fmt, ...)
+wrong(const ModelBranch *b, XLogRecPtr lsn, const char *fmt, ...)
 {
 	va_list args;
 
@@ -586,7 +586,7 @@ wrong(const Branch *b, XLogRecPtr lsn, const char *fmt, ...)
 }
 
 static inline PsError *
-check_fork(const Branch *b, int db, int rel, int fork, XLogRecPtr lsn)
+check_fork(const ModelBranch *b, int db, int rel, int fork, XLogRecPtr lsn)
 {
 	static __thread char pages[(NBLOCK + 2) * BLCKSZ];
 	BlockNumber blks[NBLOCK + 2];
@@ -614,7 +614,7 @@ check_fork(const Branch *b, int db, int rel, int fork, XLogRecPtr lsn)
 }
 
 static inline void
-check_bytes(const Branch *b, XLogRecPtr lsn, const PsKey *key, bool found, const StringInfo value, bool expected, const char *data,
+check_bytes(const ModelBranch *b, XLogRecPtr lsn, const PsKey *key, bool found, const StringInfo value, bool expected, const char *data,
 			uint32 len)
 {
 	char text[PS_KEY_TEXT];
@@ -626,11 +626,11 @@ check_bytes(const Branch *b, XLogRecPtr lsn, const PsKey *key, bool found, const
 
 /* The state of every transaction, of which there are a few pages. */
 static inline PsError *
-check_clog(const Branch *b, XLogRecPtr lsn, StringInfo value)
+check_clog(const ModelBranch *b, XLogRecPtr lsn, StringInfo value)
 {
 	static __thread char pages[NXID / XIDS_PER_PAGE + 1][BLCKSZ];
 	bool any[lengthof(pages)] = {false};
-	const Branch *chain[MAX_BRANCHES] = {b};
+	const ModelBranch *chain[MAX_BRANCHES] = {b};
 	XLogRecPtr upto[MAX_BRANCHES];
 	int n = 0;
 
@@ -665,7 +665,7 @@ check_clog(const Branch *b, XLogRecPtr lsn, StringInfo value)
 
 typedef struct SizeScan
 {
-	const Branch *b;
+	const ModelBranch *b;
 	XLogRecPtr lsn;
 	int found;
 } SizeScan;
@@ -684,7 +684,7 @@ check_scanned_size(void *arg, const PsKey *key, const char *value, uint32 len)
 }
 
 static inline PsError *
-check_values(const Branch *b, XLogRecPtr lsn, StringInfo value)
+check_values(const ModelBranch *b, XLogRecPtr lsn, StringInfo value)
 {
 	PsKey lo = ps_key_simple(PS_KEY_RELSIZE, 0, 0, 0);
 	PsKey hi = ps_key_simple(PS_KEY_RELSIZE, PG_UINT32_MAX, PG_UINT32_MAX, PG_UINT32_MAX);
@@ -724,7 +724,7 @@ check_values(const Branch *b, XLogRecPtr lsn, StringInfo value)
 }
 
 static inline PsError *
-check_state(const Branch *b, XLogRecPtr lsn)
+check_state(const ModelBranch *b, XLogRecPtr lsn)
 {
 	const RecordPlace *place = &b->records[model_find_record(b, lsn)];
 	WalState state;
@@ -739,7 +739,7 @@ check_state(const Branch *b, XLogRecPtr lsn)
 
 /* Some keys, or all. */
 static inline PsError *
-check_pinned(World *w, const Branch *b, XLogRecPtr lsn, bool all)
+check_pinned(World *w, const ModelBranch *b, XLogRecPtr lsn, bool all)
 {
 	StringInfoData value;
 	PsError *err = NULL;
@@ -766,7 +766,7 @@ check_pinned(World *w, const Branch *b, XLogRecPtr lsn, bool all)
 
 /* An error that says from when on the branch can be read. */
 static inline void
-check_refused(const Branch *b, XLogRecPtr lsn, PsError *err)
+check_refused(const ModelBranch *b, XLogRecPtr lsn, PsError *err)
 {
 	if (err == NULL)
 		wrong(b, lsn, "is not refused, although it may be gone");
@@ -777,7 +777,7 @@ check_refused(const Branch *b, XLogRecPtr lsn, PsError *err)
 
 /* All that is read at an LSN is as in the model; or it is refused, if it may be. */
 static inline PsError *
-check_at(World *w, Branch *b, XLogRecPtr lsn, bool all)
+check_at(World *w, ModelBranch *b, XLogRecPtr lsn, bool all)
 {
 	PsError *err = timeline_pin(b->tl, lsn);
 	BlockNumber nblocks;
@@ -801,7 +801,7 @@ check_at(World *w, Branch *b, XLogRecPtr lsn, bool all)
 }
 
 static inline XLogRecPtr
-random_lsn(World *w, const Branch *b, XLogRecPtr from)
+random_lsn(World *w, const ModelBranch *b, XLogRecPtr from)
 {
 	uint64 offset = (uint64) rnd32(w, UINT32_MAX) << 32 | rnd32(w, UINT32_MAX);
 
@@ -810,7 +810,7 @@ random_lsn(World *w, const Branch *b, XLogRecPtr from)
 
 /* Until reads see all that was acknowledged, or the store crashes. */
 static inline PsError *
-wait_ingested(const Branch *b)
+wait_ingested(const ModelBranch *b)
 {
 	for (int i = 0;; i++)
 	{
@@ -839,7 +839,7 @@ wait_ingested(const Branch *b)
 
 /* Everything at the end, at the points where branches begin, and n times at some LSN. */
 static inline PsError *
-check_branch(World *w, Branch *b, int n, bool all)
+check_branch(World *w, ModelBranch *b, int n, bool all)
 {
 	PS_TRY(take(w, b));
 	PS_TRY(wait_ingested(b));
@@ -910,10 +910,10 @@ check_no_strays_in(Timeline *tl)
 	n = layer_map_count(set->map);
 	files = pg_malloc(Max(n, 1) * sizeof(char *));
 	/* if it cannot be written, it is with the next arrival */
-	check_names(tl->dir, in_timeline, lengthof(in_timeline), optional);
+	check_names(tl->spec->dir, in_timeline, lengthof(in_timeline), optional);
 	for (int k = 0; k < n; k++)
 		files[k] = pg_strdup(layer_name(layer_map_get(set->map, k), name));
-	check_names(tl->space.dir, files, n, NULL);
+	check_names(tl->spec->space.dir, files, n, NULL);
 	for (int k = 0; k < n; k++)
 		free((char *) files[k]);
 	free(files);
@@ -957,9 +957,9 @@ check_no_strays(World *w)
 	tenants[ntenants++] = pg_strdup(ps_id_format(&test_tenant, id));
 	if (w->imported != NULL)
 	{
-		tenants[ntenants++] = pg_strdup(ps_id_format(&w->imported->tenant->id, id));
-		names[0] = ps_id_format(&w->imported->id, id);
-		check_no_strays_of(w, &w->imported->tenant->id, names, 1);
+		tenants[ntenants++] = pg_strdup(ps_id_format(&w->imported->spec->tenant, id));
+		names[0] = ps_id_format(&w->imported->spec->id, id);
+		check_no_strays_of(w, &w->imported->spec->tenant, names, 1);
 		check_no_strays_in(w->imported);
 	}
 	snprintf(path, sizeof(path), "%s/tenants", w->s.dir);
@@ -990,7 +990,7 @@ static const CancelCheck model_cancel = {has_crashed, NULL};
 
 /* The WAL that the store has is what the model has; after a crash a bit of it may be missing, or a checkpoint be new. */
 static inline void
-settle_wal(World *w, Branch *b)
+settle_wal(World *w, ModelBranch *b)
 {
 	TimelineInfo info;
 	int at;
@@ -1028,7 +1028,7 @@ settle_wal(World *w, Branch *b)
 
 /* The branch is in use, and open, until let_go(). */
 static inline PsError *
-take(World *w, Branch *b)
+take(World *w, ModelBranch *b)
 {
 	if (b->tl == NULL)
 		PS_TRY(store_find(w->s.store, &test_tenant, &b->id, &b->tl));
@@ -1096,7 +1096,7 @@ static inline void
 settle(World *w)
 {
 	Pending *p = &w->pending;
-	Timeline **list;
+	Branch **list;
 	int n;
 
 	settle_tenant(w);
@@ -1108,7 +1108,7 @@ settle(World *w)
 	for (int i = 0; i < n; i++)
 	{
 		TimelineInfo info;
-		Branch *b = NULL;
+		ModelBranch *b = NULL;
 
 		store_timeline_info(list[i], &info);
 		if (info.error[0] != '\0' && !info.open)
@@ -1116,7 +1116,7 @@ settle(World *w)
 			fprintf(stderr, "branch \"%s\" cannot be opened: %s\n", info.name, info.error);
 			abort();
 		}
-		if (list[i] == w->imported)
+		if (w->imported != NULL && list[i] == branch_of(w->imported))
 			continue;
 		for (int k = 0; k < w->n && b == NULL; k++)
 			if (ps_id_equal(&w->branches[k]->id, &info.timeline))
@@ -1133,7 +1133,7 @@ settle(World *w)
 		if (p->kind == PENDING_RENAME && b == p->branch && strcmp(info.name, p->name) == 0)
 			strcpy(b->name, p->name);
 		b->seen = true;
-		CHECK(b->tl == NULL || b->tl == list[i]);
+		CHECK(b->tl == NULL || branch_of(b->tl) == list[i]);
 		if (strcmp(info.name, b->name) != 0)
 			wrong(b, b->acked, "the branch is named \"%s\"", info.name);
 		b->unsettled = true;
@@ -1142,7 +1142,7 @@ settle(World *w)
 	}
 	for (int i = 0; i < w->n; i++)
 	{
-		Branch *b = w->branches[i];
+		ModelBranch *b = w->branches[i];
 
 		if (!b->seen)
 		{
@@ -1155,7 +1155,7 @@ settle(World *w)
 	for (int i = 0; i < n; i++)
 		for (int k = 0; k < w->n; k++)
 		{
-			Branch *b = w->branches[k];
+			ModelBranch *b = w->branches[k];
 			TimelineInfo info;
 
 			store_timeline_info(list[i], &info);
@@ -1167,7 +1167,7 @@ settle(World *w)
 }
 
 static inline void
-let_go(Branch *b)
+let_go(ModelBranch *b)
 {
 	if (b->receiver != NULL)
 		wal_receiver_close(b->receiver);
@@ -1237,14 +1237,14 @@ forget_unsent(World *w)
 
 /* ---- operations ---- */
 
-static inline Branch *
+static inline ModelBranch *
 random_branch(World *w)
 {
 	return w->branches[rnd32(w, w->n)];
 }
 
 static inline PsError *
-new_generation(World *w, Branch *b)
+new_generation(World *w, ModelBranch *b)
 {
 	uint64 generation;
 	WalState state;
@@ -1269,7 +1269,7 @@ new_generation(World *w, Branch *b)
 }
 
 static inline PsError *
-connect_receiver(World *w, Branch *b)
+connect_receiver(World *w, ModelBranch *b)
 {
 	XLogRecPtr start;
 
@@ -1287,7 +1287,7 @@ connect_receiver(World *w, Branch *b)
 }
 
 static inline PsError *
-sync_receiver(Branch *b)
+sync_receiver(ModelBranch *b)
 {
 	XLogRecPtr flushed;
 
@@ -1299,7 +1299,7 @@ sync_receiver(Branch *b)
 
 /* Sends what the branch has, in pieces; torn: up to somewhere.  The receiver is connected. */
 static inline PsError *
-send_wal(World *w, Branch *b, bool torn)
+send_wal(World *w, ModelBranch *b, bool torn)
 {
 	XLogRecPtr from;
 	XLogRecPtr to = b->gen.pos;
@@ -1329,7 +1329,7 @@ send_wal(World *w, Branch *b, bool torn)
 }
 
 static inline PsError *
-write_records(World *w, Branch *b, int n, bool torn)
+write_records(World *w, ModelBranch *b, int n, bool torn)
 {
 	PS_TRY(connect_receiver(w, b));
 	while (n-- > 0)
@@ -1339,7 +1339,7 @@ write_records(World *w, Branch *b, int n, bool torn)
 
 /* Where a branch that is asked for at an LSN begins. */
 static inline void
-find_origin(Branch **parent, XLogRecPtr *lsn)
+find_origin(ModelBranch **parent, XLogRecPtr *lsn)
 {
 	while ((*parent)->parent != NULL && *lsn < (*parent)->start)
 		*parent = (*parent)->parent;
@@ -1360,7 +1360,7 @@ new_branch(World *w, const char *name, Timeline *tl)
 
 /* PG_UINT64_MAX: at the newest record. */
 static inline PsError *
-create_branch(World *w, Branch *parent, XLogRecPtr lsn)
+create_branch(World *w, ModelBranch *parent, XLogRecPtr lsn)
 {
 	Pending *p = &w->pending;
 	Timeline *tl;
@@ -1375,21 +1375,21 @@ create_branch(World *w, Branch *parent, XLogRecPtr lsn)
 }
 
 static inline PsError *
-delete_branch(World *w, Branch *b)
+delete_branch(World *w, ModelBranch *b)
 {
-	Timeline *tl;
+	Branch *removed;
 	PsError *err;
 
 	w->pending = (Pending) {.kind = PENDING_DELETE, .branch = b};
 	if (has_children(w, b))
 	{
-		FAILS(store_remove_branch(w->s.store, b->name, NULL, &tl), PS_SQLSTATE_STATE, "other branches begin in");
+		FAILS(store_remove_branch(w->s.store, b->name, NULL, &removed), PS_SQLSTATE_STATE, "other branches begin in");
 		return NULL;
 	}
 	let_go(b);
-	err = store_remove_branch(w->s.store, b->name, NULL, &tl);
-	if (tl != NULL)
-		store_destroy_branch(tl);
+	err = store_remove_branch(w->s.store, b->name, NULL, &removed);
+	if (removed != NULL)
+		store_destroy_branch(removed);
 	if (err != NULL)
 		return err;
 	model_remove(w, b);
@@ -1399,20 +1399,21 @@ delete_branch(World *w, Branch *b)
 
 /* Into the trash and out again; upkeep: that in which it begins is looked after meanwhile, and nothing is lost for it. */
 static inline PsError *
-trash_branch(World *w, Branch *b, bool upkeep)
+trash_branch(World *w, ModelBranch *b, bool upkeep)
 {
+	Branch *removed;
 	char name[TIMELINE_NAME_MAX + 1];
 	Timeline *tl;
 
 	w->pending = (Pending) {.kind = PENDING_TRASH, .branch = b};
 	if (has_children(w, b))
 	{
-		FAILS(store_trash_branch(w->s.store, b->name, "test", NULL, &tl), PS_SQLSTATE_STATE, "other branches begin in");
+		FAILS(store_trash_branch(w->s.store, b->name, "test", NULL, &removed), PS_SQLSTATE_STATE, "other branches begin in");
 		return NULL;
 	}
 	let_go(b);
-	PS_TRY(store_trash_branch(w->s.store, b->name, "test", NULL, &tl));
-	store_finish_trash(tl);
+	PS_TRY(store_trash_branch(w->s.store, b->name, "test", NULL, &removed));
+	store_finish_trash(removed);
 	FAILS(store_find_branch(w->s.store, b->name, &tl), PS_SQLSTATE_NOT_FOUND, "it was deleted");
 	FAILS(store_find(w->s.store, &test_tenant, &b->id, &tl), PS_SQLSTATE_NOT_FOUND, "it was deleted");
 	if (upkeep && b->parent != NULL)
@@ -1427,7 +1428,7 @@ trash_branch(World *w, Branch *b, bool upkeep)
 }
 
 static inline PsError *
-rename_branch(World *w, Branch *b)
+rename_branch(World *w, ModelBranch *b)
 {
 	Pending *p = &w->pending;
 
@@ -1441,12 +1442,12 @@ rename_branch(World *w, Branch *b)
 
 /* reset: parent and PG_UINT64_MAX, childless; restore: itself and an LSN */
 static inline PsError *
-replace_branch(World *w, Branch *b, Branch *parent, XLogRecPtr lsn, bool childless)
+replace_branch(World *w, ModelBranch *b, ModelBranch *parent, XLogRecPtr lsn, bool childless)
 {
 	Pending *p = &w->pending;
 	char old_name[TIMELINE_NAME_MAX + 1];
 	TimelineInfo info;
-	Branch *new;
+	ModelBranch *new;
 
 	PS_TRY(take(w, parent));
 	*p = (Pending) {.kind = PENDING_REPLACE, .branch = b, .parent = parent, .lsn = lsn};
@@ -1472,7 +1473,7 @@ replace_branch(World *w, Branch *b, Branch *parent, XLogRecPtr lsn, bool childle
 }
 
 static inline PsError *
-keep_branch(World *w, Branch *b, bool all)
+keep_branch(World *w, ModelBranch *b, bool all)
 {
 	PS_TRY(take(w, b));
 	return maintain_timeline(b->tl, all);
@@ -1480,19 +1481,20 @@ keep_branch(World *w, Branch *b, bool all)
 
 /* Nobody uses the branch any more; it is closed, now or when the idle thread finds it, if all of it is in files. */
 static inline void
-leave_branch(World *w, Branch *b)
+leave_branch(World *w, ModelBranch *b)
 {
-	Timeline *tl = b->tl;
+	Branch *branch;
 	Store *store = w->s.store;
 
-	if (tl == NULL)
+	if (b->tl == NULL)
 		return;
+	branch = branch_of(b->tl);
 	let_go(b);
 	pthread_mutex_lock(&store->lock);
-	tl->last_used = 0;
-	if (tl->life == TIMELINE_OPEN && tl->uses == 0 && timeline_is_settled(tl) && (!store->has_idle_thread || rnd32(w, 2) == 0))
+	branch->last_used = 0;
+	if (branch->life == BRANCH_OPEN && branch->uses == 0 && timeline_is_settled(branch->open) && (!store->has_idle_thread || rnd32(w, 2) == 0))
 	{
-		store_close_timeline(store, tl);
+		store_close_branch(store, branch);
 		w->closed++;
 	}
 	pthread_mutex_unlock(&store->lock);
@@ -1501,11 +1503,11 @@ leave_branch(World *w, Branch *b)
 static inline PsError *
 detach_tenant(World *w)
 {
-	Branch *b = random_branch(w);
+	ModelBranch *b = random_branch(w);
 	char id[PS_ID_TEXT];
 	const char *name = rnd32(w, 2) == 0 ? b->name : ps_id_format(&test_tenant, id);
 	Tenant *tenant;
-	Timeline **timelines;
+	Branch **timelines;
 	int n;
 
 	w->pending = (Pending) {.kind = PENDING_DETACH};
@@ -1531,9 +1533,9 @@ attach_tenant(World *w)
 
 /* The moment of some commit, or just before it: the LSN is that of the model, or it may be gone. */
 static inline PsError *
-check_moment(World *w, Branch *b)
+check_moment(World *w, ModelBranch *b)
 {
-	Branch *at = b;
+	ModelBranch *at = b;
 	Timeline *tl;
 	XLogRecPtr lsn;
 	XLogRecPtr expected;
@@ -1552,7 +1554,7 @@ check_moment(World *w, Branch *b)
 	/* the first later commit that the branch has, of its ancestors up to where the next begins */
 	at = b;
 	expected = b->acked;
-	for (Branch *x = b, *next = NULL; x != NULL; next = x, x = x->parent)
+	for (ModelBranch *x = b, *next = NULL; x != NULL; next = x, x = x->parent)
 	{
 		XLogRecPtr moment = model_moment(x, when, next ? next->start : b->acked);
 
@@ -1563,7 +1565,7 @@ check_moment(World *w, Branch *b)
 		}
 	}
 	if (err == NULL && lsn != expected)
-		wrong(b, expected, "the LSN at the time %lld is %X/%X of \"%s\"", (long long) when, LSN_FORMAT_ARGS(lsn), tl->name);
+		wrong(b, expected, "the LSN at the time %lld is %X/%X of \"%s\"", (long long) when, LSN_FORMAT_ARGS(lsn), timeline_name(tl));
 	if (err != NULL && strstr(err->message, "can be read from") != NULL)
 	{
 		model_move_window(w, at);
@@ -1624,7 +1626,7 @@ static inline void
 world_begin(World *w, uint64 random)
 {
 	History h;
-	Branch *b;
+	ModelBranch *b;
 
 	/* in memory: files come and go all the time, and a disk may take long over each */
 	store_template = "/dev/shm/t_model.XXXXXX";

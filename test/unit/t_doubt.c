@@ -27,7 +27,7 @@ static void
 test_failed_sync_is_final(void **state)
 {
 	World w;
-	Branch *b;
+	ModelBranch *b;
 	TimelineInfo info;
 	XLogRecPtr received;
 
@@ -106,7 +106,7 @@ test_delete_in_doubt(void **state)
 	for (int i = 0; i < lengthof(tries); i++)
 	{
 		World w;
-		Timeline *gone;
+		Branch *gone;
 		Timeline *tl;
 		PsError *err;
 
@@ -143,7 +143,7 @@ test_create_in_doubt(void **state)
 	for (int i = 0; i < 4; i++)
 	{
 		World w;
-		Branch *main_branch;
+		ModelBranch *main_branch;
 		Pending pending;
 		int n;
 
@@ -204,10 +204,10 @@ is_in_trash(World *w, const char *name)
 static void
 test_trash_in_doubt(void **state)
 {
+	Branch *removed;
 	for (int times = 1; times <= 2; times++)
 	{
 		World w;
-		Timeline *tl;
 		PsError *err;
 
 		build(&w, &scenarios[0], seed);
@@ -215,12 +215,12 @@ test_trash_in_doubt(void **state)
 		fault_arm_error(1, times, EIO);
 		fault_count_only(is_sync_of_mark);
 		w.pending = (Pending) {.kind = PENDING_TRASH, .branch = named(&w, "leaf")};
-		err = store_trash_branch(w.s.store, "leaf", "test", NULL, &tl);
+		err = store_trash_branch(w.s.store, "leaf", "test", NULL, &removed);
 		fault_disarm();
 		if (times == 2)
 		{
 			OK(err);
-			store_finish_trash(tl);
+			store_finish_trash(removed);
 		}
 		else
 			FAILS(err, PS_SQLSTATE_IO, "could not sync");
@@ -240,12 +240,13 @@ test_trash_in_doubt(void **state)
 static void
 test_undelete_in_doubt(void **state)
 {
+	Branch *removed;
 	char name[TIMELINE_NAME_MAX + 1];
 
 	for (int i = 0; i < 3; i++)
 	{
 		World w;
-		Branch *b;
+		ModelBranch *b;
 		Timeline *tl;
 
 		build(&w, &scenarios[0], seed);
@@ -254,8 +255,8 @@ test_undelete_in_doubt(void **state)
 		OK(write_records(&w, b, 1, false));
 		let_go(b);
 		w.pending = (Pending) {.kind = PENDING_TRASH, .branch = b};
-		OK(store_trash_branch(w.s.store, "leaf", "test", NULL, &tl));
-		store_finish_trash(tl);
+		OK(store_trash_branch(w.s.store, "leaf", "test", NULL, &removed));
+		store_finish_trash(removed);
 		/* put back; that is not durable either; not put back */
 		fault_arm_error(1, i == 0 ? 1 : 2, EIO);
 		fault_count_only(i < 2 ? is_sync_of_mark : is_sync_or_rename_of_mark);

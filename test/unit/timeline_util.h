@@ -29,7 +29,7 @@
 #include "base/config.h"
 #include "sqlstate.h"
 #include "pg/relsize.h"
-#include "timeline/timeline.h"
+#include "store/store.h"
 
 /* Stops the whole program, also in a thread or a child process, where cmocka's do not work. */
 #define CHECK(cond)                                                                  \

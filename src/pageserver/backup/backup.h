@@ -24,7 +24,7 @@
 #include "replication/origin.h"
 
 #include "base/bytesink.h"
-#include "timeline/timeline.h"
+#include "store/store.h"
 
 /* One fork of a relation and its length. */
 typedef struct ForkSize

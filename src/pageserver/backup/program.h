@@ -6,7 +6,7 @@
 #define PS_PROGRAM_H
 
 #include "lib/stringinfo.h"
-#include "timeline/timeline.h"
+#include "store/store.h"
 
 /* A program that was started; the thread that started it waits for its end. */
 typedef struct Program

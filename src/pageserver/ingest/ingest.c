@@ -23,7 +23,7 @@ ingest_stopping_error(Timeline *tl)
 {
 	PsError *err = timeline_check_stopping(tl);
 
-	return err != NULL ? err : ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\" takes in no more WAL", tl->name);
+	return err != NULL ? err : ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\" takes in no more WAL", timeline_name(tl));
 }
 
 /* Memory of layers is short: ingest may have to freeze its layer though nothing comes in, and flush to give memory back. */
@@ -47,8 +47,8 @@ ingest_create(Timeline *tl, const WalState *state)
 	in->state = *state;
 	in->open = layer_ref(tl->layers->open);
 	in->open_start = state->end + 1;
-	XLByteToSeg(state->end, in->state_segment, tl->segment_size);
-	in->reader = wal_reader_create(tl->wal, state->end, state->prev, tl->system_identifier);
+	XLByteToSeg(state->end, in->state_segment, tl->spec->segment_size);
+	in->reader = wal_reader_create(tl->wal, state->end, state->prev, tl->spec->system_identifier);
 	sizes_forget(&in->sizes);
 	initStringInfo(&in->buf);
 	tl->memory.wake = wake_threads;
@@ -83,7 +83,7 @@ ingest_save_state(Timeline *tl)
 	resetStringInfo(&in->buf);
 	wal_state_encode(&in->state, &in->buf);
 	open_layer_put_value(in->open, &key, in->state.end, VALUE_IMAGE, in->buf.data, in->buf.len);
-	XLByteToSeg(in->state.end, in->state_segment, tl->segment_size);
+	XLByteToSeg(in->state.end, in->state_segment, tl->spec->segment_size);
 }
 
 static void
@@ -143,7 +143,7 @@ ingest_record(Timeline *tl, const WalSink *sink, const WalRecord *rec)
 	PS_TRY(wal_parse(rec, &parsed));
 	PS_TRY(wal_interpret(rec, &parsed, in->state.track_commit_timestamp, sink));
 	PS_TRY(wal_state_apply(&in->state, rec, &parsed));
-	XLByteToSeg(rec->end, segment, tl->segment_size);
+	XLByteToSeg(rec->end, segment, tl->spec->segment_size);
 	if (segment != in->state_segment)
 		ingest_save_state(tl);
 	return NULL;
@@ -260,7 +260,7 @@ wait_for_ancestors(Timeline *tl)
 	CancelCheck cancel = {timeline_check_stopping, tl};
 
 	for (Timeline *t = tl; t->ancestor != NULL; t = t->ancestor)
-		PS_TRY(timeline_wait_ingested(t->ancestor, t->start_lsn, -1, &cancel));
+		PS_TRY(timeline_wait_ingested(t->ancestor, t->spec->start_lsn, -1, &cancel));
 	return NULL;
 }
 
@@ -273,7 +273,7 @@ ingest_main(void *arg)
 	int64 note_in = 0; /* ms after which to note what has arrived, if nothing comes before; 0: that is done */
 	PsError *err = NULL;
 
-	ps_thread_name("ingest %.8s", tl->name);
+	ps_thread_name("ingest %.8s", timeline_name(tl));
 	sink.arg = tl;
 	err = wait_for_ancestors(tl);
 	while (err == NULL)

@@ -30,7 +30,7 @@
 PsError *
 receiver_open_marker(Timeline *tl, XLogRecPtr *lsn)
 {
-	char *path = psprintf("%s/flushed", tl->dir);
+	char *path = psprintf("%s/flushed", tl->spec->dir);
 	uint64 marker[2] = {0, 0};
 	struct stat st;
 	PsError *err = NULL;
@@ -83,7 +83,7 @@ write_marker(Timeline *tl, XLogRecPtr lsn)
 	uint64 marker[2] = {lsn, ~lsn};
 	char path[MAXPGPATH];
 
-	snprintf(path, sizeof(path), "%s/flushed", tl->dir);
+	snprintf(path, sizeof(path), "%s/flushed", tl->spec->dir);
 	return write_all(tl->marker_fd, path, marker, sizeof(marker), 0);
 }
 
@@ -93,8 +93,8 @@ receiver_sync_marker(Timeline *tl, XLogRecPtr lsn)
 {
 	PS_TRY(write_marker(tl, lsn));
 	if (fsync(tl->marker_fd) != 0)
-		return ps_error(PS_SQLSTATE_IO, "could not sync file \"%s/flushed\": %m", tl->dir);
-	return sync_path(tl->dir);
+		return ps_error(PS_SQLSTATE_IO, "could not sync file \"%s/flushed\": %m", tl->spec->dir);
+	return sync_path(tl->spec->dir);
 }
 
 PsError *
@@ -142,7 +142,7 @@ wal_receiver_open(Timeline *tl, uint64 generation, WalReceiver **result, XLogRec
 	receiver->generation = generation;
 	receiver->since = time(NULL);
 	atomic_init(&receiver->superseded, false);
-	receiver->decoder = wal_decoder_create(*start, tl->flushed_prev, tl->system_identifier, tl->segment_size, false);
+	receiver->decoder = wal_decoder_create(*start, tl->flushed_prev, tl->spec->system_identifier, tl->spec->segment_size, false);
 	wal_decoder_set_contents(receiver->decoder, WAL_HEADERS);
 	if (tl->receiver != NULL)
 		atomic_store(&tl->receiver->superseded, true);
@@ -182,7 +182,7 @@ check_place(WalReceiver *receiver)
 		return NULL;
 	err = timeline_check_generation(tl, receiver->generation);
 	if (err == NULL)
-		err = ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\": a newer connection of the same compute sends WAL now", tl->name);
+		err = ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\": a newer connection of the same compute sends WAL now", timeline_name(tl));
 	return err;
 }
 
@@ -289,7 +289,7 @@ check_space(Timeline *tl)
 {
 	uint64 need = (uint64) timeline_config(tl)->min_free_space * 1024 * 1024;
 	struct statvfs vfs;
-	bool full = statvfs(tl->dir, &vfs) == 0 && (uint64) vfs.f_bavail * vfs.f_frsize < need;
+	bool full = statvfs(tl->spec->dir, &vfs) == 0 && (uint64) vfs.f_bavail * vfs.f_frsize < need;
 
 	pthread_mutex_lock(&tl->lock);
 	if (full)
@@ -299,7 +299,7 @@ check_space(Timeline *tl)
 	pthread_mutex_unlock(&tl->lock);
 	if (full)
 		return ps_error_hint(ps_error(PS_SQLSTATE_DISK_FULL, "branch \"%s\": less than %d MB are free in \"%s\": no WAL is accepted",
-									  tl->name, timeline_config(tl)->min_free_space, tl->dir),
+									  timeline_name(tl), timeline_config(tl)->min_free_space, tl->spec->dir),
 							 "Make room on the disk of the store; writers go on by themselves then.");
 	return NULL;
 }
@@ -329,7 +329,7 @@ wal_receiver_write(WalReceiver *receiver, XLogRecPtr lsn, const char *data, size
 	expected = wal_decoder_feed_position(receiver->decoder);
 	if (lsn != expected)
 	{
-		err = ps_error_hint(ps_error(PS_SQLSTATE_PROTOCOL, "branch \"%s\": WAL from %X/%X was sent, expected %X/%X", tl->name,
+		err = ps_error_hint(ps_error(PS_SQLSTATE_PROTOCOL, "branch \"%s\": WAL from %X/%X was sent, expected %X/%X", timeline_name(tl),
 									 LSN_FORMAT_ARGS(lsn), LSN_FORMAT_ARGS(expected)),
 							"The sender must go on where the store told it to.");
 		goto done;
@@ -342,7 +342,7 @@ wal_receiver_write(WalReceiver *receiver, XLogRecPtr lsn, const char *data, size
 	} while (err == NULL && found);
 	if (err != NULL)
 	{
-		err = ps_error_context(err, "branch \"%s\": bad WAL from the compute", tl->name);
+		err = ps_error_context(err, "branch \"%s\": bad WAL from the compute", timeline_name(tl));
 		receiver->failed = ps_error(err->sqlstate, "%s", err->message);
 	}
 	pthread_mutex_lock(&tl->lock);

@@ -100,7 +100,7 @@ put_page(Copy *copy, const PsKey *key, const char *page)
 	if (copy->nwritten >= most)
 		PS_TRY(end_file(copy));
 	if (copy->writer == NULL)
-		PS_TRY(image_writer_create(&copy->tl->space, copy->of->end, &copy->writer));
+		PS_TRY(image_writer_create(&copy->tl->spec->space, copy->of->end, &copy->writer));
 	copy->nwritten++;
 	return image_writer_put(copy->writer, key, page, BLCKSZ);
 }
@@ -137,7 +137,7 @@ finish(Copy *copy)
 
 	err = keep_finish_copy(copy->tl, copy->layers, copy->nlayers, copy->of);
 	if (err == NULL)
-		ps_log(PS_LOG, "branch \"%s\": wrote the %llu pages of the copied database %u in tablespace %u to %d files", copy->tl->name,
+		ps_log(PS_LOG, "branch \"%s\": wrote the %llu pages of the copied database %u in tablespace %u to %d files", timeline_name(copy->tl),
 			   (unsigned long long) copy->npages, copy->of->db, copy->of->spc, copy->nlayers);
 	return err;
 }

@@ -118,7 +118,7 @@ static PsError *
 rewrite_delta(Timeline *tl, const History *history, Layer *layer, Layer *const *layers, int n, Layer ***outputs, int *noutputs)
 {
 	const Config *config = timeline_config(tl);
-	MergeJob job = {.space = &tl->space,
+	MergeJob job = {.space = &tl->spec->space,
 					.inputs = &layer,
 					.ninputs = 1,
 					.level = layer_info(layer)->level,
@@ -160,7 +160,7 @@ rewrite_image(Timeline *tl, const History *history, Layer *layer, Layer *const *
 
 	initStringInfo(&value);
 	key_retention_init(&kr, &history->retention);
-	PS_GOTO(image_writer_create(&tl->space, layer_info(layer)->lsn_start, &writer), done);
+	PS_GOTO(image_writer_create(&tl->spec->space, layer_info(layer)->lsn_start, &writer), done);
 	PS_GOTO(layer_merge_open(layers, n, &layer_info(layer)->key_min, &layer_info(layer)->key_max, &pass.entries), done);
 	while ((err = next_entry(&pass, &key, &ref, &found)) == NULL && found)
 	{
@@ -251,7 +251,7 @@ remove_wal(Timeline *tl, const History *history, GcResult *result)
 	pfree(buf.data);
 	if (err != NULL || !found)
 		return err;
-	XLByteToSeg(state.end, segno, tl->segment_size);
+	XLByteToSeg(state.end, segno, tl->spec->segment_size);
 	if (!wal_segments_range(tl->wal, &oldest, &newest) || oldest >= segno)
 		return NULL;
 	/* perhaps no file was removed, and no manifest has the new gc_cutoff */

@@ -62,7 +62,7 @@ static PsError *
 verify_manifest(Timeline *tl, const Pace *p, VerifyReport report, void *arg)
 {
 	Manifest m;
-	PsError *err = manifest_read(tl->dir, &m);
+	PsError *err = manifest_read(tl->spec->dir, &m);
 
 	if (err == NULL)
 		manifest_free(&m);
@@ -103,7 +103,7 @@ read_wal(Timeline *tl, XLogRecPtr lsn, Pace *p)
 	upto = tl->flushed_lsn;
 	pthread_mutex_unlock(&tl->lock);
 	PS_TRY(timeline_state_at(tl, lsn, &state));
-	reader = wal_reader_create(tl->wal, state.end, state.prev, tl->system_identifier);
+	reader = wal_reader_create(tl->wal, state.end, state.prev, tl->spec->system_identifier);
 	while (err == NULL && (err = wal_reader_next(reader, upto, &rec, &found)) == NULL && found)
 		err = pace(p, rec.len);
 	wal_reader_free(reader);

@@ -76,7 +76,7 @@ plan_page(Batch *batch, PageWork *page, XLogRecPtr floor)
 	Timeline *tl = batch->view->tl;
 
 	if (!page->looked_up)
-		page->has_base = page_cache_get(tl->env->page_cache, tl->cache_id, &page->key, floor + 1, batch->lsn, page->page,
+		page->has_base = page_cache_get(tl->env->page_cache, tl->spec->cache_id, &page->key, floor + 1, batch->lsn, page->page,
 										&page->base_lsn);
 	page->looked_up = true;
 	page->first = batch->plan.versions.n;
@@ -341,12 +341,12 @@ finish_pages(Batch *batch)
 			memset(page->page, 0, BLCKSZ);
 		if (page->err != NULL)
 		{
-			page->err = ps_error_context(page->err, "branch \"%s\", %s at %X/%X", tl->name, ps_key_format(&page->key, text),
+			page->err = ps_error_context(page->err, "branch \"%s\", %s at %X/%X", timeline_name(tl), ps_key_format(&page->key, text),
 										 LSN_FORMAT_ARGS(batch->lsn));
 			damage_note(tl, &page->key, page->err);
 		}
 		else if (page->applied)
-			page_cache_put(tl->env->page_cache, tl->cache_id, &page->key, batch->plan.versions.refs[page->first].lsn, page->page);
+			page_cache_put(tl->env->page_cache, tl->spec->cache_id, &page->key, batch->plan.versions.refs[page->first].lsn, page->page);
 	}
 }
 
@@ -375,7 +375,7 @@ size_error(const Batch *batch, const PsKey *key, PsError *err)
 
 	if (err == NULL)
 		return NULL;
-	return ps_error_context(err, "branch \"%s\", %s", batch->view->tl->name, ps_key_format(key, text));
+	return ps_error_context(err, "branch \"%s\", %s", timeline_name(batch->view->tl), ps_key_format(key, text));
 }
 
 /* Plans the size and all pages.  That there is no such fork is not known before nothing is missing. */

@@ -95,7 +95,7 @@ run_branch_list(Session *session, char **args, int nargs)
 	Conn *conn = &session->conn;
 	int rows = 0;
 	int n;
-	Timeline **list;
+	Branch **list;
 	char tag[32];
 
 	if (nargs > 0)
@@ -256,13 +256,13 @@ parse_options(char **args, int nargs, int first, bool *force, bool *purge)
 static PsError *
 remove_branch(Session *session, const char *name)
 {
-	Timeline *tl;
-	PsError *err = store_remove_branch(session->server->store, name, &session->cancel, &tl);
+	Branch *branch;
+	PsError *err = store_remove_branch(session->server->store, name, &session->cancel, &branch);
 
-	if (tl != NULL)
+	if (branch != NULL)
 	{
-		server_end_users(session->server, tl, session);
-		store_destroy_branch(tl);
+		server_end_users(session->server, branch, session);
+		store_destroy_branch(branch);
 		audit_log(session->who, "branch \"%s\" deleted for good", name);
 	}
 	return err;
@@ -272,13 +272,13 @@ remove_branch(Session *session, const char *name)
 static PsError *
 delete_branch(Session *session, const char *name)
 {
-	Timeline *tl;
+	Branch *branch;
 
 	if (session->server->config->trash_interval == 0)
 		return remove_branch(session, name);
-	PS_TRY(store_trash_branch(session->server->store, name, session->who, &session->cancel, &tl));
-	server_end_users(session->server, tl, session);
-	store_finish_trash(tl);
+	PS_TRY(store_trash_branch(session->server->store, name, session->who, &session->cancel, &branch));
+	server_end_users(session->server, branch, session);
+	store_finish_trash(branch);
 	audit_log(session->who, "branch \"%s\" deleted, it is in the trash", name);
 	return NULL;
 }
@@ -287,13 +287,13 @@ delete_branch(Session *session, const char *name)
 static PsError *
 purge_branch(Session *session, const char *name, bool *found)
 {
-	Timeline *tl;
-	PsError *err = store_purge_branch(session->server->store, name, &session->cancel, &tl);
+	Branch *branch;
+	PsError *err = store_purge_branch(session->server->store, name, &session->cancel, &branch);
 
 	*found = err == NULL || !ps_error_is(err, PS_SQLSTATE_NOT_FOUND);
-	if (tl != NULL)
+	if (branch != NULL)
 	{
-		store_destroy_branch(tl);
+		store_destroy_branch(branch);
 		audit_log(session->who, "branch \"%s\" removed from the trash", name);
 	}
 	return err;

@@ -343,7 +343,7 @@ command_id_text(const PsId *id)
 
 /* A row for each branch whose WAL waits; returns how many.  Takes the list. */
 static int
-send_waits(Session *session, Timeline **list, int nlist)
+send_waits(Session *session, Branch **list, int nlist)
 {
 	int n = 0;
 
@@ -373,7 +373,7 @@ run_status(Session *session, char **args, int nargs)
 	Server *server = session->server;
 	const Config *config = server->config;
 	Conn *conn = &session->conn;
-	Timeline **list;
+	Branch **list;
 	int nbranches;
 	int broken;
 	int unknown;

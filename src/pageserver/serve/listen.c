@@ -415,7 +415,7 @@ server_run(Server *server, int wake_fd, int timeout_ms)
 }
 
 void
-server_end_users(Server *server, Timeline *tl, const Session *but)
+server_end_users(Server *server, const Branch *branch, const Session *but)
 {
 	dlist_iter iter;
 
@@ -425,7 +425,7 @@ server_end_users(Server *server, Timeline *tl, const Session *but)
 		Session *session = dlist_container(Session, link, iter.cur);
 
 		for (int i = 0; i < session->nheld && session != but; i++)
-			if (session->held[i] == tl)
+			if (branch_of(session->held[i]) == branch)
 				shutdown(session->conn.fd, SHUT_RDWR);
 	}
 	pthread_mutex_unlock(&server->lock);

@@ -139,7 +139,7 @@ typedef struct Session
 extern void server_cancel(Server *server, int id, uint32 secret);
 
 /* Ends the connections of sessions that use the timeline, but for this one. */
-extern void server_end_users(Server *server, Timeline *tl, const Session *but);
+extern void server_end_users(Server *server, const Branch *branch, const Session *but);
 
 /* ---- streams.c ---- */
 
@@ -177,7 +177,7 @@ extern void server_set_wait(Session *session, const char *branch, const char *wa
  * What WAL of the timeline waits for, as "TEXT, since TIME"; malloc'd.  NULL:
  * for nothing.
  */
-extern char *server_wal_wait(Server *server, const Timeline *tl);
+extern char *server_wal_wait(Server *server, const Branch *branch);
 
 typedef struct ServerCounts
 {

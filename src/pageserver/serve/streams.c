@@ -444,7 +444,7 @@ server_set_wait(Session *session, const char *branch, const char *waits_for)
 }
 
 char *
-server_wal_wait(Server *server, const Timeline *tl)
+server_wal_wait(Server *server, const Branch *branch)
 {
 	char *text = NULL;
 	dlist_iter iter;
@@ -456,7 +456,7 @@ server_wal_wait(Server *server, const Timeline *tl)
 		struct tm tm;
 		char when[64];
 
-		if (session->kind != SESSION_WAL || session->waits_for[0] == '\0' || session->nheld == 0 || session->held[0] != tl)
+		if (session->kind != SESSION_WAL || session->waits_for[0] == '\0' || session->nheld == 0 || branch_of(session->held[0]) != branch)
 			continue;
 		gmtime_r(&session->waits_since, &tm);
 		strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S+00", &tm);

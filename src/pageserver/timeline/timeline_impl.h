@@ -18,9 +18,9 @@
 #include "timeline/arrivals.h"
 #include "pg/relsize.h"
 #include "base/sync.h"
+#include "timeline/pins.h"
 #include "timeline/timeline.h"
 #include "timeline/timeline_env.h"
-#include "store/trash_mark.h"
 
 /* Most layers in memory that wait to be written; then ingest waits. */
 #define MAX_FROZEN 3
@@ -38,43 +38,6 @@ typedef struct LayerSet
 	LayerMap *map;
 } LayerSet;
 
-/* attach.c */
-typedef enum TenantLife
-{
-	TENANT_ATTACHED,
-	TENANT_CHANGING, /* a thread detaches or attaches it */
-	TENANT_DETACHED  /* none of its timelines is in the store */
-} TenantLife;
-
-struct Tenant
-{
-	/* fixed once the tenant can be found in the store */
-	PsId id;
-	Store *store;
-	char *dir; /* STORE/tenants/<id> */
-
-	bool deleted; /* DETACHED, and in the trash; under Store.lock, as the next two */
-	TrashMark trash_mark;
-	TenantLife life; /* under Store.lock; but for ATTACHED ones nobody begins to use a timeline */
-
-	int claim_fd; /* tenant_claim.c: there while it has timelines in the store; or one of the next two */
-#define TENANT_NOT_CLAIMED  (-1)
-#define TENANT_CLAIM_FAILED (-2) /* which has been logged */
-
-	/* fixed while it has timelines in the store */
-	uint64 system_identifier;
-	uint32 segment_size; /* 0: tenant.json cannot be read */
-
-	/*
-	 * Of its timelines; its redo pool is there while one is open, keep_all is the
-	 * number of its timelines in the store of which nobody knows where they begin:
-	 * raised before others can find them, lowered when they are deleted for good.
-	 */
-	TimelineEnv env;
-	pthread_mutex_t lock; /* held while the redo pool is made or freed; protects nopen */
-	int nopen;
-};
-
 /*
  * Belongs to the connection that opened it, which frees it.  It may write as
  * long as Timeline.receiver points to it.
@@ -91,15 +54,6 @@ struct WalReceiver
 	const CancelCheck *client; /* under receive_lock: asked by any thread whether the client has gone; NULL: not known */
 };
 
-/* An LSN that stays readable. */
-typedef struct Pin
-{
-	XLogRecPtr lsn;
-	bool wal;     /* and so does WAL from there on */
-	bool history; /* and all that is later; gc_cutoff does not pass it */
-	bool imaged;  /* image files for it were thought of (maintain/images.c) */
-} Pin;
-
 /*
  * A database that was copied as a whole, by the record from start to end.  Until
  * maintain/db_copy.c has written its pages, what they were at start is kept for its
@@ -113,16 +67,6 @@ typedef struct DbCopy
 	Oid db;
 	bool done; /* the next manifest does not have it */
 } DbCopy;
-
-/* store/use.c */
-typedef enum TimelineState
-{
-	TIMELINE_CLOSED,  /* nothing of it is in memory but what the manifest says */
-	TIMELINE_OPENING, /* a thread is at it */
-	TIMELINE_OPEN,
-	TIMELINE_CLOSING, /* as OPENING */
-	TIMELINE_BROKEN   /* cannot be opened */
-} TimelineState;
 
 /* What the threads of store/upkeep.c do: some the one, some the other. */
 typedef enum UpkeepKind
@@ -149,62 +93,69 @@ typedef struct Wait
 	char text[160]; /* "" until it has lasted for a while */
 } Wait;
 
-typedef struct UpkeepTurn
+/*
+ * The name of a branch, which changes while others use it: what it was before stays
+ * valid until the end.  Changed under Store.lock; read without.
+ */
+typedef struct TimelineName
 {
-	int64 due;        /* when to look at the timeline, clock_now_ms() */
-	bool quiet;       /* there is nothing to do before a flush adds a file, or a branch goes */
-	bool busy;        /* a thread is at it */
-	int failures;     /* how often it has failed in a row */
-	int64 not_before; /* after a failure nobody can make it due earlier */
-} UpkeepTurn;
+	char *_Atomic now; /* "": not known */
+	char **before;
+	int nbefore;
+} TimelineName;
 
-struct Timeline
+/* What upkeep remembers of its last check, also while the timeline is closed.  Under Timeline.upkeep_lock. */
+typedef struct MaintainMemory
 {
-	/* fixed once the timeline is in the store */
-	TimelineEnv *env;
-	Tenant *tenant;
+	XLogRecPtr images_lsn; /* all parts were checked, for images that are due, at this LSN */
+	uint64 gc_number;      /* files from this number on are newer than the last search for garbage */
+	int64 gc_time;         /* of that search, clock_now_ms() */
+	int64 room_warned;     /* when the log said last that there is no room for a merge, clock_now_ms(); 0: never */
+} MaintainMemory;
+
+/*
+ * What a timeline is, whether it is open or not, and what outlives its closing.
+ * Belongs to the branch (store/branch.h), which hands it in when it opens the
+ * timeline.
+ */
+typedef struct TimelineSpec
+{
+	/* fixed */
+	PsId tenant;
 	PsId id;
-	uint64 cache_id;  /* in the page cache: no timeline ever has that of another */
-	char *dir;        /* .../timelines/<id> */
-	LayerSpace space; /* .../layers */
+	uint64 cache_id; /* in the page cache: no other timeline ever has it */
+	char *dir;       /* .../timelines/<id> */
 	uint64 system_identifier;
 	uint32 segment_size;
 	uint32 data_checksum_version;
 	XLogRecPtr start_lsn; /* of its first image layers, or where it branches off */
-	bool origin_unknown;  /* neither manifest can be read: it has no name, start_lsn and ancestor mean nothing */
 	bool has_replaced;    /* as Manifest has it */
 	PsId replaced;
-	Timeline *ancestor; /* whose history up to start_lsn is its own; NULL: none; open while this one is */
 
-	char *_Atomic name; /* changes under Store.lock; "": not known */
-	char **old_names;   /* what it was; freed with the timeline; under Store.lock, as what follows */
-	int nold_names;
-	bool name_unsaved; /* its manifest has another, or may have after a crash */
-	bool changing;     /* store_begin_change() */
-	bool files_stay;   /* when it is deleted: that may not last; of the thread that deletes it */
-	TimelineState life;
-	int users;            /* who holds it, open or not: timelines that begin in it, lists; and all that follow */
-	int uses;             /* who needs it open */
-	bool gone;            /* taken out of the store */
-	bool in_trash;        /* its name is free, nobody begins to use it; what it needs of its ancestor stays */
-	TrashMark trash_mark; /* if so */
-	bool is_protected;    /* TIMELINE/protected is there */
-	int64 last_used;      /* when uses fell to 0, clock_now_ms() */
-	PsError *error;       /* BROKEN: why */
-	TimelineInfo known;   /* not OPEN: what it was when it was closed, or as the manifest has it */
-	uint64 *damaged;      /* numbers of files that were damaged when it was closed; of the thread that opens or closes it */
+	/* these have their own rules */
+	LayerSpace space; /* .../layers */
+	TimelineName name;
+	Pins *pins;
+	MaintainMemory maintained;
+
+	/* of the thread that opens or closes it */
+	uint64 *damaged; /* numbers of files that were damaged when it was closed */
 	int ndamaged;
+} TimelineSpec;
 
-	atomic_bool ancestor_is_there; /* the ancestor has been ingested up to start_lsn (read/plan.c); false until it is open */
-
-	/* fixed while it is open */
+struct Timeline
+{
+	/* fixed */
+	TimelineSpec *spec;
+	TimelineEnv *env;
+	Timeline *ancestor; /* whose history up to start_lsn is its own; NULL: none; open as long as this one is */
 	WalSegments *wal;
-	int marker_fd;      /* of the file "flushed" (ingest/receiver.c), or -1; written under receive_lock */
-	Arrivals *arrivals; /* noted by the ingest thread; has a lock of its own */
+	int marker_fd;                 /* of the file "flushed" (ingest/receiver.c), or -1; written under receive_lock */
+	Arrivals *arrivals;            /* noted by the ingest thread; has a lock of its own */
+	atomic_bool ancestor_is_there; /* the ancestor has been ingested up to start_lsn (read/plan.c) */
 
 	/* held while a generation is made: one at a time */
 	pthread_mutex_t generation_lock;
-	pthread_mutex_t settings_lock; /* the files of branch_settings.h; a leaf */
 
 	/* held while WAL is written or the receiver changes */
 	pthread_mutex_t receive_lock;
@@ -228,7 +179,6 @@ struct Timeline
 	uint64 generation;
 	char owner[OWNER_SIZE];
 	XLogRecPtr disk_consistent_lsn; /* and the map in layers */
-	XLogRecPtr gc_cutoff;           /* before it only pins can be read */
 
 	XLogRecPtr received_lsn;
 	XLogRecPtr flushed_lsn;
@@ -250,9 +200,7 @@ struct Timeline
 	struct Damage *damage;                 /* pages that could not be made (read/damage.c); NULL: none */
 	char wal_error[256];                   /* what was wrong with WAL when it was verified last */
 	MemoryUser memory;                     /* of its layers; it is a user of the budget while it is open */
-	Pin *pins;                             /* in no order, some perhaps twice */
-	int npins;
-	DbCopy *copies; /* each with its pins; those whose record is in layer files are in the manifest */
+	DbCopy *copies;                        /* each with its pins (PIN_COPY); those whose record is in layer files are in the manifest */
 	int ncopies;
 
 	/* of the thread that opens or closes the timeline */
@@ -262,211 +210,18 @@ struct Timeline
 
 	/* held while layer files are merged, made or removed (store/upkeep.c): outside of all other locks of a timeline */
 	pthread_mutex_t upkeep_lock;
-	pthread_mutex_t level0_lock;     /* while files of level 0 are taken away; that alone suffices to merge them */
-	XLogRecPtr images_lsn;           /* all parts were looked at, for images that are due, at this LSN */
-	uint64 gc_number;                /* files from this number on are newer than the last look for garbage */
-	int64 gc_time;                   /* of that look, clock_now_ms() */
-	int64 room_warned;               /* when it was said that there is no room for a merge, clock_now_ms(); 0: never */
-	UpkeepTurn upkeep[UPKEEP_KINDS]; /* under Upkeep.lock */
+	pthread_mutex_t level0_lock; /* while files of level 0 are taken away; that alone suffices to merge them */
 
 	/* the ingest thread's own (ingest/ingest.h) */
 	struct Ingest *ingest;
 };
 
-/*
- * What a thread is about to put into the store, while it does the I/O for that
- * without Store.lock: nobody else gets the name, deletes the ancestor or
- * detaches the tenant meanwhile.  The thread's own; fixed while it is in the list.
- */
-typedef struct Reservation
+/* For messages; valid as long as the timeline is open. */
+static inline const char *
+timeline_name(const Timeline *tl)
 {
-	const char *name;
-	const Tenant *tenant;     /* NULL: a new one, or it is no timeline */
-	const Timeline *ancestor; /* or NULL */
-	struct Reservation *next;
-} Reservation;
-
-struct Store
-{
-	const Config *_Atomic config; /* swapped when settings are reloaded: see config.h */
-	StoreClock *clock;            /* fixed; any thread */
-	atomic_bool stopping;         /* set once, under lock */
-	pthread_mutex_t lock;         /* protects the arrays, and what the entries say of it */
-	Tenant **tenants;             /* they live until store_close() */
-	int ntenants;
-	Tenant **gone_tenants; /* that were purged: others may look at them still */
-	int ngone_tenants;
-	Timeline **timelines;
-	int ntimelines;
-	Reservation *reservations;
-	int nopen;                         /* timelines that are not CLOSED or BROKEN */
-	pthread_cond_t changed;            /* a state, stopping, or users or uses fell to 0; made with clock_cond_init() */
-	struct Aio *aio;                   /* fixed once the store is open; any thread */
-	struct Upkeep *upkeep;             /* fixed once the store is open */
-	PageCache *page_cache;             /* fixed; has locks of its own */
-	MemoryBudget *memory;              /* the same */
-	ReadCounters reads;                /* any thread */
-	atomic_int_fast64_t room_reserved; /* bytes that upkeep is about to write (maintain/room.c) */
-
-	/* closes what nobody uses (store/use.c) */
-	pthread_t idle_thread;
-	bool has_idle_thread;
-	pthread_cond_t idle_wake; /* nopen is no longer 0, or stopping; made with clock_cond_init() */
-};
-
-/* ---- tenant.c ---- */
-extern Tenant *tenant_alloc(Store *store, const PsId *id);
-extern PsError *tenant_read(Tenant *tenant); /* tenant.json */
-extern PsError *tenant_write(const Tenant *tenant, const char *dir);
-extern void tenant_free(Tenant *tenant);
-
-/*
- * Makes a Timeline of each directory in TENANT/timelines: of what their
- * manifests say, all CLOSED or BROKEN; ancestors are found, and pinned.
- * problem: why none of them can be opened, or NULL.  An error that is transient
- * (ps_error_is_transient()): there is none of them then.
- */
-extern PsError *tenant_load(Tenant *tenant, const PsError *problem, Timeline ***timelines, int *n);
-
-/* The redo helpers; each success of begin is for one end. */
-extern PsError *tenant_begin_use(Tenant *tenant);
-extern void tenant_end_use(Tenant *tenant);
-
-/* ---- attach.c ---- */
-extern bool tenant_is_marked_detached(const Tenant *tenant);
-extern PsError *tenant_detached_error(const Tenant *tenant);
-extern PsError *tenant_mark_detached(const Tenant *tenant);
-
-/*
- * A detached tenant, that is in the trash or is not, by its id or the name of a
- * branch: CHANGING on return.  Caller holds no lock.
- */
-extern PsError *tenant_begin_change(Store *store, const char *name, bool deleted, Tenant **tenant);
-
-/*
- * tenant_list.c: names, or NULL, and number of the branches of a tenant that is
- * not served, without those in the trash; *names of those that begin in no
- * other.  *found is set if one is called "wanted", unless that is NULL.
- */
-extern void tenant_read_names(const Tenant *tenant, StringInfo names, int *nbranches, const char *wanted, bool *found);
-
-/* ---- tenant_claim.c: an error if another store of this machine has the tenant in service ---- */
-extern PsError *tenant_claim(Tenant *tenant);
-extern void tenant_unclaim(Tenant *tenant);
-
-/* ---- trash.c ---- */
-
-/* The caller of these two holds Store.lock. */
-extern PsError *trash_error(const Timeline *tl);                    /* that it is deleted, and how to have it back */
-extern Timeline *trash_named(const Store *store, const char *name); /* the last that was deleted, or that with the id; NULL: there is none */
-
-/* TIMELINE/protected; setting it is durable.  No lock is needed. */
-extern bool trash_is_protected(const char *timeline_dir);
-extern PsError *trash_set_protected(const char *timeline_dir, bool is_protected);
-
-/* Removes what has been in the trash for long enough; called now and then, with no lock held. */
-extern void trash_empty(Store *store);
-
-/* ---- trash_tenant.c ---- */
-extern void trash_empty_tenants(Store *store);
-
-/* ---- store.c, store/add.c ---- */
-extern PsError *store_list_ids(const char *path, PsId **ids, int *n); /* subdirectories that are named by an id; malloc'd */
-
-/* The caller of what follows holds Store.lock, or opens the store. */
-extern Timeline *store_named(Store *store, const char *name); /* or with the id; NULL: there is none */
-
-/*
- * The name of a BROKEN timeline may be an old one, from the manifest before: if
- * another of these has it, it is that one's.  Of timelines that nobody can find
- * yet; the list need not be sorted, and may not be afterwards.
- */
-extern void store_drop_old_names(Timeline **list, int n);
-extern void store_drop_name(Timeline *tl);
-
-/* store_named(), when nobody opens, closes or changes it; an error if there is none.  Lets the lock go meanwhile. */
-extern PsError *store_named_settled(Store *store, const char *name, const CancelCheck *cancel, Timeline **tl);
-extern PsError *store_no_such_branch(const Store *store, const char *name);
-
-/* Of two with the same name, at the start: the one that was replaced gets another.  Caller does not hold the lock. */
-extern PsError *store_finish_replacement(Store *store, Timeline *old);
-
-/*
- * branch.c: another name, durably.  The caller has begun a change of the
- * timeline; the lock is let go meanwhile.
- */
-extern PsError *store_set_name(Store *store, Timeline *tl, const char *new_name);
-
-/*
- * For one that has been replaced.  It has the new name on return in any case: if
- * that cannot be written, the next manifest has it, or else the next start finds
- * two of one name, and does this with a name that it finds itself.
- */
-extern void store_set_aside(Store *store, Timeline *tl, const char *new_name);
-
-/*
- * branch.c: an error that names them, if branches begin in this one, or perhaps
- * do.  for_good: those in the trash count, too.  Caller holds Store.lock.
- */
-extern PsError *store_check_no_children(const Store *store, const Timeline *tl, bool for_good);
-
-/*
- * branch.c: moves the directory of a timeline to STORE/tmp, to be removed by
- * store_destroy_branch(), durably.  OUTCOME_UNKNOWN: the branch must not go on,
- * but its files stay.  The caller has begun a change, and holds no lock.
- */
-extern PsError *store_move_away(Timeline *tl, Outcome *outcome);
-
-/* Before names or branches change again, those are written that could not be.  Lets the lock go meanwhile. */
-extern PsError *store_save_names(Store *store, const CancelCheck *cancel);
-
-/* An error if the name is none, or a branch has it, or will have it in a moment. */
-extern PsError *store_check_name_is_free(Store *store, const char *name);
-extern void store_reserve(Store *store, Reservation *reservation);
-extern void store_unreserve(Store *store, Reservation *reservation);
-extern bool store_is_reserved(const Store *store, const char *name);
-extern void store_unhold(Store *store, Timeline *tl); /* one of Timeline.users less */
-extern void store_put_tenant(Store *store, Tenant *tenant);
-extern void store_put_timeline(Store *store, Timeline *tl);
-extern void store_forget_tenant(Store *store, Tenant *tenant);        /* of which nobody knows */
-extern void store_forget_purged_tenant(Store *store, Tenant *tenant); /* frees it when the store is closed */
-extern void store_forget(Store *store, Timeline *tl);                 /* nobody can find it any more */
-
-/* Waits until nobody holds a timeline that was taken out, then closes and frees it; the lock is let go meanwhile. */
-extern void store_destroy_timeline(Store *store, Timeline *tl);
-
-/* ---- store/use.c: the caller holds Store.lock ---- */
-
-/*
- * Waits until something of the store has changed (Store.changed), the lock let
- * go; an error if the store is stopping, or the wait is canceled.
- */
-extern PsError *store_wait(Store *store, CancelWait *wait);
-
-/*
- * A thread moves the directory of a timeline, or writes what only it may write,
- * without the lock: until it ends that, the timeline stays OPEN, CLOSED or
- * BROKEN as it is, and nobody else begins such a change.  Others may use it if
- * it is OPEN, else they wait.  Begun when nobody is at it (store_named_settled()).
- */
-extern void store_begin_change(Store *store, Timeline *tl);
-extern void store_end_change(Store *store, Timeline *tl);
-
-/*
- * Makes sure that a timeline, which somebody holds, is open; it and its
- * ancestors stay open until store_end_use().  The lock is let go meanwhile.
- * cancel (or NULL): ends the wait for who opens or closes it, or the opening.
- */
-extern PsError *store_begin_use(Store *store, Timeline *tl, const CancelCheck *cancel);
-extern void store_end_use(Store *store, Timeline *tl, bool counts); /* counts: the time begins after which it is idle */
-
-/* Opens a CLOSED timeline whose ancestor is open; it is used then.  Its own error, not that it is broken. */
-extern PsError *store_open_timeline(Store *store, Timeline *tl, const CancelCheck *cancel);
-
-/* Closes an OPEN timeline that nobody uses; the lock is let go meanwhile. */
-extern void store_close_timeline(Store *store, Timeline *tl);
-extern PsError *store_broken_error(const Timeline *tl);
-extern PsError *store_start_idle_thread(Store *store);
+	return tl->spec->name.now;
+}
 
 /* The settings that are in force. */
 static inline const Config *
@@ -475,26 +230,19 @@ timeline_config(const Timeline *tl)
 	return env_config(tl->env);
 }
 
-/* ---- timeline.c, store/open.c ---- */
+/* ---- timeline.c ---- */
 
 /*
- * What the manifest says of a timeline, CLOSED; BROKEN if that cannot be read,
- * or does not fit, or because of the problem (NULL: there is none).  Of a BROKEN
- * one the manifest before may say where it begins, and what it was called.  The
- * caller finds the ancestor, if *has_ancestor.  An error, and no timeline, if
- * that is transient.
+ * A Timeline that is about to be opened: no WAL, no layers, no threads.
+ * saved_name: the name that the next manifest is to have.
  */
-extern PsError *timeline_load(Tenant *tenant, const PsId *id, const PsError *problem, Timeline **tl, bool *has_ancestor,
-							  PsId *ancestor);
-extern void timeline_set_broken(Timeline *tl, PsError *err); /* takes the error over; of one that nobody else knows */
-extern void timeline_free(Timeline *tl);                     /* it is not open */
+extern Timeline *timeline_create(TimelineSpec *spec, TimelineEnv *env, Timeline *ancestor, const char *saved_name);
 
-/* The ancestor is open.  After an error it is as it was.  cancel: as for store_begin_use(). */
-extern PsError *timeline_open(Timeline *tl, const CancelCheck *cancel);
+/* Frees what timeline_create() made, and the layers; nobody uses it, and what other folders added is freed already. */
+extern void timeline_free(Timeline *tl);
+
 extern void timeline_stop(Timeline *tl, CancelReason reason); /* tells the threads to end, waits for nothing */
 extern PsError *timeline_stopping_error(const Timeline *tl);  /* of one that is stopping; caller holds Timeline.lock */
-extern void timeline_join(Timeline *tl);                      /* the same, and waits for their end; what they use, ancestors too, stays */
-extern void timeline_close(Timeline *tl);                     /* joins, and frees all but what CLOSED ones have; nobody may use it any more */
 extern bool timeline_is_settled(Timeline *tl);                /* open, but nothing is in memory alone, and nothing is wrong */
 extern LayerSet *timeline_layers(Timeline *tl);               /* a reference */
 
@@ -541,30 +289,11 @@ extern void timeline_fail(Timeline *tl, PsError *err);
 extern PsError *timeline_failure(Timeline *tl); /* a copy of it as an error to return; caller holds Timeline.lock */
 
 /*
- * Whatever is before the horizon and is not pinned may be removed from now on:
- * it is refused to readers and to new pins.  Nothing is removed before a
- * manifest that has the new gc_cutoff.
- */
-extern void timeline_begin_gc(Timeline *tl, XLogRecPtr horizon);
-
-/*
  * Until timeline_unhold_history() all that can be read now stays readable, from
  * the LSN on that is returned: for who looks for an LSN in all of it.
  */
 extern XLogRecPtr timeline_hold_history(Timeline *tl);
 extern void timeline_unhold_history(Timeline *tl, XLogRecPtr from);
-
-/*
- * What may be read, all of one moment: from *horizon on, which is not after
- * "latest", everything, and before it *points, the pins, ascending, each once; free() them.  *wal_from: where
- * the WAL that stays begins.
- */
-extern void timeline_readable(Timeline *tl, XLogRecPtr latest, XLogRecPtr *horizon, XLogRecPtr **points, int *npoints,
-							  XLogRecPtr *wal_from);
-
-/* Where a branch begins, or began before the store was started: stays readable.  Of an LSN that is. */
-extern void timeline_pin_branch(Timeline *tl, XLogRecPtr lsn);
-extern void timeline_unpin_branch(Timeline *tl, XLogRecPtr lsn);
 
 /* A database was copied: what that needs is kept from now on. */
 extern void timeline_add_copy(Timeline *tl, const DbCopy *copy);
@@ -580,15 +309,6 @@ extern void timeline_mark_copy(Timeline *tl, const DbCopy *copy, bool done);
 
 /* What it needed need not be kept any more. */
 extern void timeline_remove_copy(Timeline *tl, const DbCopy *copy);
-
-/* A branch's beginning before the cutoff that nobody has thought of images for; InvalidXLogRecPtr: there is none. */
-extern XLogRecPtr timeline_pin_without_images(Timeline *tl);
-extern void timeline_pin_has_images(Timeline *tl, XLogRecPtr lsn);
-
-/* ---- store/open_layers.c ---- */
-
-/* Remembers which files are damaged, for the time when the timeline is opened again. */
-extern void timeline_keep_damaged(Timeline *tl, const LayerMap *map);
 
 /* ---- manifest.c ---- */
 typedef struct Manifest
@@ -634,16 +354,11 @@ extern void manifest_free(Manifest *m);
 extern PsError *timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn, uint64 generation,
 							  const char *owner, Layer *const *add, int nadd);
 
-/* The same with nothing new but the name.  Caller holds Timeline.manifest_lock. */
-extern PsError *timeline_save_name(Timeline *tl, const char *name, Outcome *outcome);
-
-/* ---- store/open_layers.c ---- */
-
 /*
- * The layers that the manifest names; files in their directory that it does not
- * name are removed, but if one is missing (Timeline.files_missing).
+ * Writes a manifest with nothing new except the name.  later: after an error, too,
+ * the next manifest is to have it.  Takes Timeline.manifest_lock.
  */
-extern PsError *timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map);
+extern PsError *timeline_save_name(Timeline *tl, const char *name, bool later, Outcome *outcome);
 
 /* ---- ingest/ingest.c ---- */
 extern PsError *ingest_create(Timeline *tl, const WalState *state);
@@ -667,17 +382,6 @@ extern PsError *receiver_set_flushed(Timeline *tl, XLogRecPtr lsn, XLogRecPtr pr
 
 /* ---- ingest/flush.c ---- */
 extern void *flush_main(void *tl);
-
-/* ---- store/upkeep.c ---- */
-typedef struct Upkeep Upkeep;
-
-extern PsError *upkeep_start(Store *store, Upkeep **upkeep); /* also after an error *upkeep is to be stopped and freed */
-extern void upkeep_stop(Upkeep *upkeep);                     /* waits for the threads; timelines were told to stop before */
-extern void upkeep_free(Upkeep *upkeep);                     /* no flush thread is left, which may wake it */
-extern void upkeep_wake(Upkeep *upkeep, Timeline *tl);       /* there may be something to do */
-extern void upkeep_files_added(Timeline *tl);                /* TimelineEnv.on_files_added */
-extern void upkeep_opened(Upkeep *upkeep, Timeline *tl);     /* somebody uses it: a good moment, if there is */
-extern void upkeep_plan(Timeline *tl, bool quiet);           /* of a new one; quiet: nothing is to be done */
 
 /* ---- read/plan.c ---- */
 
