@@ -25,6 +25,7 @@
 #include "layer/layer_impl.h"
 #include "sqlstate.h"
 #include "io/aio.h"
+#include "read/read.h"
 #include "store/store.h"
 
 #define BATCH      32

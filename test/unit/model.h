@@ -27,6 +27,7 @@
 #include "bytes.h"
 #include "fault_fs.h"
 #include "sqlstate.h"
+#include "ingest/ingest_impl.h"
 #include "store/store_impl.h"
 #include "wire.h"
 

@@ -18,6 +18,7 @@
 #include "layer/layer_impl.h"
 #include "io/aio.h"
 #include "read/values.h"
+#include "read/read_impl.h"
 #include "store/store_impl.h"
 
 #define NLAYERS      20

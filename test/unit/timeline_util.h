@@ -29,6 +29,10 @@
 #include "base/config.h"
 #include "sqlstate.h"
 #include "pg/relsize.h"
+#include "ingest/ingest.h"
+#include "maintain/maintain.h"
+#include "pg/relsize.h"
+#include "read/read.h"
 #include "store/store.h"
 
 /* Stops the whole program, also in a thread or a child process, where cmocka's do not work. */

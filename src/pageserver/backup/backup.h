@@ -21,6 +21,8 @@
 
 #include <time.h>
 
+#include "read/read.h"
+#include "ingest/ingest.h"
 #include "replication/origin.h"
 
 #include "base/bytesink.h"

@@ -14,7 +14,7 @@
  */
 #include "ps_fe.h"
 
-#include "maintain/maintain.h"
+#include "ingest/ingest_impl.h"
 #include "sqlstate.h"
 
 /* Pause after a failed flush, and between two messages about that; ms. */
@@ -40,7 +40,7 @@ flush_oldest(Timeline *tl)
 	PsError *err;
 
 	PS_GOTO(open_layer_write(layer, &tl->spec->space, read_record, tl, &delta), done);
-	err = keep_flushed(tl, delta, layer);
+	err = timeline_add_flushed(tl, delta, layer);
 	if (err == NULL)
 		tl->env->on_files_added(tl);
 	if (err == NULL)

@@ -14,7 +14,7 @@
 #include "mb/pg_wchar.h"
 
 #include "sqlstate.h"
-#include "timeline/timeline_impl.h"
+#include "ingest/ingest_impl.h"
 
 /*
  * Copies the name of an owner as far as it fits.  It comes from elsewhere, may
@@ -172,10 +172,7 @@ check_may_take_over(Timeline *tl, const char *owner, uint64 after)
 	time_t since;
 
 	copy_owner(new_owner, owner);
-	pthread_mutex_lock(&tl->receive_lock);
-	connected = receiver_is_connected(tl);
-	since = tl->receiver != NULL ? tl->receiver->since : 0;
-	pthread_mutex_unlock(&tl->receive_lock);
+	connected = receiver_is_connected(tl, &since);
 	pthread_mutex_lock(&tl->lock);
 	generation = tl->generation;
 	strlcpy(known_owner, tl->owner, sizeof(known_owner));

@@ -12,8 +12,9 @@
  */
 #include "ps_fe.h"
 
+#include "read/read.h"
 #include "sqlstate.h"
-#include "ingest/ingest.h"
+#include "ingest/ingest_impl.h"
 
 /* Records between two looks at locks. */
 #define BATCH 256

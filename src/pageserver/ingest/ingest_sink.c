@@ -6,8 +6,9 @@
  */
 #include "ps_fe.h"
 
+#include "read/read.h"
 #include "bytes.h"
-#include "ingest/ingest.h"
+#include "ingest/ingest_impl.h"
 
 /* ---- sizes ---- */
 

@@ -24,7 +24,7 @@
 
 #include "sqlstate.h"
 #include "base/sync.h"
-#include "timeline/timeline_impl.h"
+#include "ingest/ingest_impl.h"
 
 /* *lsn: as the file has it, or 0 if it says nothing.  While the timeline is opened. */
 PsError *
@@ -164,11 +164,28 @@ wal_receiver_set_client(WalReceiver *receiver, const CancelCheck *client)
 }
 
 bool
-receiver_is_connected(const Timeline *tl)
+receiver_is_connected(Timeline *tl, time_t *since)
 {
-	const CancelCheck *client = tl->receiver != NULL ? tl->receiver->client : NULL;
+	bool connected;
 
-	return tl->receiver != NULL && !cancel_is_requested(client);
+	pthread_mutex_lock(&tl->receive_lock);
+	connected = tl->receiver != NULL && !cancel_is_requested(tl->receiver->client);
+	*since = tl->receiver != NULL ? tl->receiver->since : 0;
+	pthread_mutex_unlock(&tl->receive_lock);
+	return connected;
+}
+
+XLogRecPtr
+receiver_end_of_records(Timeline *tl)
+{
+	XLogRecPtr end;
+
+	pthread_mutex_lock(&tl->receive_lock);
+	end = tl->flushed_lsn;
+	if (tl->receiver != NULL)
+		end = Max(end, wal_decoder_record_end(tl->receiver->decoder));
+	pthread_mutex_unlock(&tl->receive_lock);
+	return end;
 }
 
 /* Caller holds receive_lock. */

@@ -7,7 +7,8 @@
 #ifndef PS_WAL_SIZES_H
 #define PS_WAL_SIZES_H
 
-#include "timeline/timeline_impl.h"
+#include "pg/relsize.h"
+#include "timeline/timeline.h"
 
 typedef struct CachedSize
 {

@@ -10,7 +10,7 @@
  */
 #include "ps_fe.h"
 
-#include "maintain/maintain.h"
+#include "maintain/maintain_impl.h"
 #include "maintain/merge.h"
 #include "layer/layer_format.h"
 #include "sqlstate.h"
@@ -115,7 +115,7 @@ merge_level(Timeline *tl, const LayerMap *map, const Level *level, int number)
 	err = merge_layers(&job, &result);
 	if (err != NULL)
 		goto done;
-	PS_GOTO(keep_replace(tl, result.layers, result.nlayers, level->layers, level->n), done);
+	PS_GOTO(timeline_replace_files(tl, result.layers, result.nlayers, level->layers, level->n), done);
 	ps_log(PS_LOG, "branch \"%s\": merged %d files of level %d into %d, %llu versions of %llu kept", timeline_name(tl), level->n, number,
 		   result.nlayers, (unsigned long long) result.kept, (unsigned long long) (result.kept + result.dropped));
 

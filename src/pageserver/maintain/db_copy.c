@@ -12,7 +12,7 @@
  */
 #include "ps_fe.h"
 
-#include "maintain/maintain.h"
+#include "maintain/maintain_impl.h"
 #include "sqlstate.h"
 #include "wire.h"
 
@@ -135,7 +135,7 @@ finish(Copy *copy)
 {
 	PsError *err;
 
-	err = keep_finish_copy(copy->tl, copy->layers, copy->nlayers, copy->of);
+	err = timeline_finish_copy(copy->tl, copy->layers, copy->nlayers, copy->of);
 	if (err == NULL)
 		ps_log(PS_LOG, "branch \"%s\": wrote the %llu pages of the copied database %u in tablespace %u to %d files", timeline_name(copy->tl),
 			   (unsigned long long) copy->npages, copy->of->db, copy->of->spc, copy->nlayers);

@@ -11,7 +11,7 @@
  */
 #include "ps_fe.h"
 
-#include "maintain/maintain.h"
+#include "maintain/maintain_impl.h"
 #include "maintain/merge.h"
 #include "sqlstate.h"
 
@@ -214,7 +214,7 @@ rewrite(Timeline *tl, const History *history, Layer *layer, Layer *const *layers
 	else
 		err = rewrite_delta(tl, history, layer, layers, n, &outputs, &noutputs);
 	if (err == NULL)
-		err = keep_replace(tl, outputs, noutputs, &layer, 1);
+		err = timeline_replace_files(tl, outputs, noutputs, &layer, 1);
 	if (err == NULL)
 	{
 		result->rewritten++;
@@ -255,7 +255,7 @@ remove_wal(Timeline *tl, const History *history, GcResult *result)
 	if (!wal_segments_range(tl->wal, &oldest, &newest) || oldest >= segno)
 		return NULL;
 	/* perhaps no file was removed, and no manifest has the new gc_cutoff */
-	PS_TRY(keep_replace(tl, NULL, 0, NULL, 0));
+	PS_TRY(timeline_replace_files(tl, NULL, 0, NULL, 0));
 	return wal_segments_remove_before(tl->wal, segno, &result->wal_removed);
 }
 
@@ -287,7 +287,7 @@ remove_files(Timeline *tl, const Count *counts, int n, GcResult *result)
 			bytes += layer_info(counts[i].layer)->file_size;
 		}
 	if (ndrop > 0)
-		err = keep_replace(tl, NULL, 0, drop, ndrop);
+		err = timeline_replace_files(tl, NULL, 0, drop, ndrop);
 	pthread_mutex_unlock(&tl->level0_lock);
 	if (err == NULL)
 	{

@@ -11,7 +11,7 @@
  */
 #include "ps_fe.h"
 
-#include "maintain/maintain.h"
+#include "maintain/maintain_impl.h"
 
 static XLogRecPtr
 find_horizon(Timeline *tl)

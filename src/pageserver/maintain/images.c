@@ -17,7 +17,7 @@
  */
 #include "ps_fe.h"
 
-#include "maintain/maintain.h"
+#include "maintain/maintain_impl.h"
 #include "sqlstate.h"
 #include "wire.h"
 
@@ -302,7 +302,7 @@ write_part(Images *images, const Part *part)
 		image_writer_abort(writer);
 		return err;
 	}
-	err = keep_replace(tl, &layer, 1, NULL, 0);
+	err = timeline_replace_files(tl, &layer, 1, NULL, 0);
 	if (err == NULL)
 	{
 		char name[LAYER_NAME_MAX];

@@ -7,7 +7,7 @@
  */
 #include "ps_fe.h"
 
-#include "maintain/maintain.h"
+#include "maintain/maintain_impl.h"
 #include "sqlstate.h"
 
 /* Garbage is looked for when so much of all layer files, percent, is new since the last time. */

@@ -6,7 +6,7 @@
  */
 #include "ps_fe.h"
 
-#include "maintain/maintain.h"
+#include "maintain/maintain_impl.h"
 
 PsError *
 pack_wal(Timeline *tl)

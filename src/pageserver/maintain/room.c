@@ -12,7 +12,7 @@
 
 #include <sys/statvfs.h>
 
-#include "maintain/maintain.h"
+#include "maintain/maintain_impl.h"
 #include "sqlstate.h"
 
 /* Bytes that are free beside min_free_space; PG_INT64_MAX if nobody can tell. */

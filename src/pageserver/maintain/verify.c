@@ -6,7 +6,7 @@
  */
 #include "ps_fe.h"
 
-#include "maintain/maintain.h"
+#include "maintain/maintain_impl.h"
 #include "sqlstate.h"
 
 /* The longest pause between two looks whether to stop, ms. */

@@ -7,7 +7,6 @@
 #include "bytes.h"
 #include "sqlstate.h"
 #include "pg/relsize.h"
-#include "timeline/timeline.h"
 
 #define FLOOR_SIZE  12
 #define ORIGIN_SIZE 20

@@ -88,4 +88,7 @@ extern XLogRecPtr relsize_floor(const RelSize *size, BlockNumber blk);
 extern void relsize_encode(const RelSize *size, StringInfo out);
 extern PsError *relsize_decode(const char *value, uint32 len, RelSize *size);
 
+/* Number of blocks out of the value of a RELSIZE or INITSIZE key, as timeline_scan() gives it. */
+extern BlockNumber relsize_value_nblocks(const char *value, uint32 len);
+
 #endif /* PS_RELSIZE_H */

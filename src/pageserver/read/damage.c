@@ -8,7 +8,7 @@
  */
 #include "ps_fe.h"
 
-#include "timeline/timeline_impl.h"
+#include "read/read_impl.h"
 
 /* So many pages are remembered; of more it is only known that there are some. */
 #define DAMAGE_MAX 64

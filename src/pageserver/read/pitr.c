@@ -17,7 +17,7 @@
 #include "ps_fe.h"
 
 #include "sqlstate.h"
-#include "timeline/timeline_impl.h"
+#include "read/read_impl.h"
 
 /* The newest state saved at or before lsn; *found false: there is none. */
 static PsError *
@@ -35,8 +35,12 @@ saved_state(Timeline *tl, XLogRecPtr lsn, WalState *state, bool *found)
 	return err;
 }
 
-PsError *
-timeline_saved_state_before(Timeline *tl, TimestampTz when, XLogRecPtr oldest, XLogRecPtr newest, WalState *state, bool *found)
+/*
+ * The newest state saved from "oldest" to "newest" that is of no later commit than
+ * "when"; *found false: there is none.
+ */
+static PsError *
+saved_state_before(Timeline *tl, TimestampTz when, XLogRecPtr oldest, XLogRecPtr newest, WalState *state, bool *found)
 {
 	XLogRecPtr lo = oldest;
 	XLogRecPtr hi = newest;
@@ -214,7 +218,7 @@ search(const Line *line, TimestampTz when, Timeline **at, XLogRecPtr *lsn)
 		/* of an ancestor nothing before the level before may be left but where that begins, which is too late */
 		if (level->upto < level->from)
 			return too_early(level, when);
-		PS_TRY(timeline_saved_state_before(level->tl, when, level->from, level->upto, &state, &found));
+		PS_TRY(saved_state_before(level->tl, when, level->from, level->upto, &state, &found));
 		if (found)
 		{
 			PS_TRY(read_on(level->tl, &state, when, level->upto, lsn, &stopped));

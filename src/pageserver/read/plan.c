@@ -4,7 +4,7 @@
  */
 #include "ps_fe.h"
 
-#include "timeline/timeline_impl.h"
+#include "read/read_impl.h"
 
 /*
  * After a start of the store, what an ancestor of a branch has only in its WAL

@@ -19,7 +19,7 @@
 #include "ps_fe.h"
 
 #include "io/aio.h"
-#include "timeline/timeline_impl.h"
+#include "read/read_impl.h"
 
 /* More than trees have levels; also chains over thousands of index pages take less. */
 #define MAX_ROUNDS 16

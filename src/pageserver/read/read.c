@@ -10,7 +10,7 @@
 #include "sqlstate.h"
 #include "wire.h"
 #include "read/reconstruct.h"
-#include "timeline/timeline_impl.h"
+#include "read/read_impl.h"
 
 PsError *
 timeline_read_lsn(Timeline *tl, XLogRecPtr request_lsn, XLogRecPtr not_modified_since, const CancelCheck *cancel, XLogRecPtr *lsn)

@@ -15,6 +15,7 @@
 #include "storage/bufpage.h"
 
 #include "sqlstate.h"
+#include "read/read_impl.h"
 #include "read/reconstruct.h"
 #include "read/values.h"
 

@@ -4,6 +4,7 @@
  */
 #include "ps_fe.h"
 
+#include "maintain/maintain.h"
 #include "catalog/pg_type_d.h"
 
 #include "backup/backup.h"

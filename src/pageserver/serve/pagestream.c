@@ -11,6 +11,7 @@
 #include "ps_fe.h"
 
 #include "bytes.h"
+#include "pg/relsize.h"
 #include "serve/session.h"
 #include "sqlstate.h"
 #include "wire.h"

@@ -9,6 +9,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "read/read.h"
+#include "ingest/ingest.h"
 #include "base/cancel.h"
 #include "lib/ilist.h"
 

@@ -11,6 +11,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "read/read.h"
+#include "ingest/ingest.h"
 #include "sqlstate.h"
 #include "store/stop_files.h"
 #include "base/sync.h"
@@ -128,20 +130,6 @@ done:
 	return err;
 }
 
-/* Up to where whole records have come; the last of them may not be durable yet, but will be in a moment. */
-static XLogRecPtr
-end_of_records(Timeline *tl)
-{
-	XLogRecPtr end;
-
-	pthread_mutex_lock(&tl->receive_lock);
-	end = tl->flushed_lsn;
-	if (tl->receiver != NULL)
-		end = Max(end, wal_decoder_record_end(tl->receiver->decoder));
-	pthread_mutex_unlock(&tl->receive_lock);
-	return end;
-}
-
 /* seed: has an id, the name, and what is replaced. */
 static PsError *
 make_branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn, const CancelCheck *cancel, Timeline **result)
@@ -157,7 +145,7 @@ make_branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn, 
 		return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" ends at %X/%X, there is no %X/%X yet", info.name,
 						LSN_FORMAT_ARGS(info.flushed_lsn), LSN_FORMAT_ARGS(lsn));
 	/* records end at such LSNs only; at others there are tombstones that nobody is to see (extend_fork()) */
-	lsn = lsn == PG_UINT64_MAX ? info.flushed_lsn : TYPEALIGN_DOWN(MAXIMUM_ALIGNOF, Min(lsn, end_of_records(parent)));
+	lsn = lsn == PG_UINT64_MAX ? info.flushed_lsn : TYPEALIGN_DOWN(MAXIMUM_ALIGNOF, Min(lsn, receiver_end_of_records(parent)));
 	PS_TRY(timeline_wait_ingested(parent, lsn, store->config->wait_timeout, cancel));
 	PS_TRY(timeline_pin_wal(parent, lsn));
 	err = timeline_state_at(parent, lsn, &state);

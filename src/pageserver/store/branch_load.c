@@ -4,6 +4,7 @@
  */
 #include "ps_fe.h"
 
+#include "ingest/ingest.h"
 #include "sqlstate.h"
 #include "store/store_impl.h"
 

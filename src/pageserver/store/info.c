@@ -8,6 +8,8 @@
 #include <dirent.h>
 #include <sys/stat.h>
 
+#include "read/view.h"
+#include "ingest/ingest.h"
 #include "store/store_impl.h"
 
 /* Number and size of a directory's files, as far as it can be read: it may just be deleted. */
@@ -58,10 +60,7 @@ timeline_info(Timeline *tl, TimelineInfo *info)
 	if (tl->ancestor != NULL)
 		strlcpy(info->parent, timeline_name(tl->ancestor), sizeof(info->parent));
 
-	pthread_mutex_lock(&tl->receive_lock);
-	info->compute_connected = receiver_is_connected(tl);
-	info->connected_since = tl->receiver != NULL ? tl->receiver->since : 0;
-	pthread_mutex_unlock(&tl->receive_lock);
+	info->compute_connected = receiver_is_connected(tl, &info->connected_since);
 	wal_failed = wal_segments_sync_failed(tl->wal, wal_error, sizeof(wal_error));
 	pthread_mutex_lock(&tl->lock);
 	info->generation = tl->generation;

@@ -5,6 +5,8 @@
  */
 #include "ps_fe.h"
 
+#include "read/view.h"
+#include "ingest/ingest.h"
 #include "sqlstate.h"
 #include "base/sync.h"
 #include "store/store_impl.h"

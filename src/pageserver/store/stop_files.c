@@ -14,7 +14,7 @@
 #include "sqlstate.h"
 #include "store/stop_files.h"
 #include "base/sync.h"
-#include "timeline/timeline_impl.h"
+#include "timeline/engine.h"
 
 #define STOP_FILES_NAME "stopped"
 #define STOP_FILES_TMP  STOP_FILES_NAME ".tmp"

@@ -8,6 +8,8 @@
 #define PS_STORE_H
 
 #include "store/branch_settings.h"
+#include "base/config.h"
+#include "layer/layer.h"
 #include "timeline/timeline.h"
 
 typedef struct Store Store;
@@ -28,7 +30,7 @@ typedef struct Branch Branch;
  * that cannot be opened is logged, and stays so until the store is started
  * again; the others are served.
  */
-extern PsError *store_open(const struct Config *config, Store **store);
+extern PsError *store_open(const Config *config, Store **store);
 
 /* All that works on timelines ends soon, with an error; nothing is opened any more. */
 extern void store_stop(Store *store);
@@ -36,10 +38,10 @@ extern void store_stop(Store *store);
 /* Stops ingest, flushes nothing (the WAL is the copy), frees.  No connection may be left. */
 extern void store_close(Store *store);
 
-extern const struct Config *store_config(const Store *store);
+extern const Config *store_config(const Store *store);
 
 /* Settings were reloaded: these are in force from now on.  Main thread. */
-extern void store_reload(Store *store, const struct Config *config);
+extern void store_reload(Store *store, const Config *config);
 
 /*
  * Looks a timeline up by tenant and timeline id, or by branch name, and opens

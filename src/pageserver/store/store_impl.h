@@ -4,7 +4,7 @@
  *	  files of this folder.
  *
  * A Branch is what the catalogue knows, under Store.lock; while it is open,
- * Branch.open is its Timeline, which has locks of its own (timeline/timeline_impl.h).
+ * Branch.open is its Timeline, which has locks of its own (timeline/engine.h).
  * Store.lock is taken before all of those.
  */
 #ifndef PS_STORE_IMPL_H
@@ -13,7 +13,7 @@
 #include "base/sync.h"
 #include "store/store.h"
 #include "store/trash_mark.h"
-#include "timeline/timeline_impl.h"
+#include "timeline/engine.h"
 
 /* attach.c */
 typedef enum TenantLife

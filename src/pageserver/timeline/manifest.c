@@ -25,7 +25,7 @@
 #include "port/pg_crc32c.h"
 #include "sqlstate.h"
 #include "base/sync.h"
-#include "timeline/timeline_impl.h"
+#include "timeline/engine.h"
 
 #define MANIFEST_NAME           "timeline.json"
 #define MANIFEST_TMP            MANIFEST_NAME ".tmp" /* as replace_file() has them */

@@ -10,7 +10,7 @@
 #include <time.h>
 
 #include "sqlstate.h"
-#include "timeline/timeline_impl.h"
+#include "timeline/engine.h"
 
 /* ---- making and freeing one ---- */
 

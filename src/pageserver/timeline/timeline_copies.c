@@ -5,7 +5,7 @@
  */
 #include "ps_fe.h"
 
-#include "timeline/timeline_impl.h"
+#include "timeline/engine.h"
 
 void
 timeline_add_copy(Timeline *tl, const DbCopy *copy)

@@ -1,80 +1,32 @@
 /*
- * timeline_impl.h
- *	  The inside of stores, tenants and timelines: for the files that work on
- *	  them (store.c, timeline.c, generation.c, ingest/ingest.c, ingest/receiver.c,
- *	  read/, keep/), nobody else.
+ * engine.h
+ *	  The inside of an open timeline, for the folders that are its parts:
+ *	  ingest/, read/, maintain/, and store/, which opens and closes it.
  *
- * Locks, in the order in which they may be taken (README.md has the whole
- * list):  Store.lock, Timeline.generation_lock, Timeline.receive_lock,
- * Timeline.manifest_lock, Timeline.lock.
+ * What all of them share is the struct Timeline: LSNs, the set of layers, what
+ * has failed, and the locks and conditions by which they wait for each other.
+ * Readers look at these fields for each page, so they are not hidden behind
+ * functions.  What belongs to one folder alone is in a struct of that folder.
+ *
+ * Locks, in the order in which they may be taken (src/pageserver/README.md has
+ * the whole list): upkeep_lock, level0_lock, generation_lock, receive_lock,
+ * manifest_lock, lock.
  *
  * Some fields are changed only while two of these are held.  Either of the two
  * then suffices to look at them.
  */
-#ifndef PS_TIMELINE_IMPL_H
-#define PS_TIMELINE_IMPL_H
+#ifndef PS_TIMELINE_ENGINE_H
+#define PS_TIMELINE_ENGINE_H
+
+#include <pthread.h>
 
 #include "base/clock.h"
 #include "timeline/arrivals.h"
-#include "pg/relsize.h"
-#include "base/sync.h"
+#include "timeline/layer_set.h"
+#include "timeline/manifest.h"
 #include "timeline/pins.h"
 #include "timeline/timeline.h"
 #include "timeline/timeline_env.h"
-
-/* Most layers in memory that wait to be written; then ingest waits. */
-#define MAX_FROZEN 3
-
-/*
- * What a reader looks at: an immutable set with a count of references, swapped
- * by pointer under Timeline.lock.  Newest first: open, frozen[0], frozen[1], …, map.
- */
-typedef struct LayerSet
-{
-	atomic_int refcount;
-	Layer *open;
-	int nfrozen;
-	Layer *frozen[MAX_FROZEN];
-	LayerMap *map;
-} LayerSet;
-
-/*
- * Belongs to the connection that opened it, which frees it.  It may write as
- * long as Timeline.receiver points to it.
- */
-struct WalReceiver
-{
-	Timeline *tl; /* fixed, as generation */
-	uint64 generation;
-	WalDecoder *decoder;       /* under receive_lock, as failed */
-	PsError *failed;           /* after a bad record nothing is taken any more */
-	int64 owed_us;             /* for what was taken and not waited for; of the connection's thread */
-	atomic_bool superseded;    /* set under receive_lock, read by any thread */
-	time_t since;              /* when it was opened; fixed */
-	const CancelCheck *client; /* under receive_lock: asked by any thread whether the client has gone; NULL: not known */
-};
-
-/*
- * A database that was copied as a whole, by the record from start to end.  Until
- * maintain/db_copy.c has written its pages, what they were at start is kept for its
- * reads, and what it was itself at end for that work.
- */
-typedef struct DbCopy
-{
-	XLogRecPtr start;
-	XLogRecPtr end;
-	Oid spc;
-	Oid db;
-	bool done; /* the next manifest does not have it */
-} DbCopy;
-
-/* What the threads of store/upkeep.c do: some the one, some the other. */
-typedef enum UpkeepKind
-{
-	UPKEEP_LEVEL0, /* merges of what was flushed, which writers wait for */
-	UPKEEP_ALL,
-	UPKEEP_KINDS
-} UpkeepKind;
 
 /* For what the WAL of a timeline may wait. */
 typedef enum WaitKind
@@ -159,7 +111,7 @@ struct Timeline
 
 	/* held while WAL is written or the receiver changes */
 	pthread_mutex_t receive_lock;
-	WalReceiver *receiver; /* the one that may write; NULL: none */
+	struct WalReceiver *receiver; /* the one that may write; NULL: none */
 
 	/* held while the manifest is written and what it says changes */
 	pthread_mutex_t manifest_lock;
@@ -247,23 +199,15 @@ extern bool timeline_is_settled(Timeline *tl);                /* open, but nothi
 extern LayerSet *timeline_layers(Timeline *tl);               /* a reference */
 
 /*
- * The same without what is in memory, for who works on files: a layer in memory
- * takes it until its last reference goes, and that work may take hours.
+ * Like timeline_layers(), without what is in memory; for work on files, which may take
+ * hours: a layer in memory keeps its memory until its last reference is gone.
  */
 extern LayerSet *timeline_files(Timeline *tl);
-extern LayerSet *layer_set_files(const LayerSet *set);
-
-/* How many files of the map are known to be damaged, and the name of the first. */
-extern int layers_damaged(const LayerMap *map, char name[LAYER_NAME_MAX]);
-
-/* What is older is in its files. */
-extern XLogRecPtr layer_set_memory_start(const LayerSet *set);
-
-/* The same for who reads at an LSN: an error if that may be gone.  What the set has is there as long as it is referenced. */
+/*
+ * Like timeline_layers(), to read at an LSN; an error if what is needed for that may
+ * be removed already.  What the set has is there as long as it is referenced.
+ */
 extern PsError *timeline_layers_at(Timeline *tl, XLogRecPtr lsn, LayerSet **set);
-extern void layer_set_unref(LayerSet *set);
-extern LayerSet *layer_set_create(Layer *open, Layer *const *frozen, int nfrozen, LayerMap *map); /* references are taken over */
-
 /*
  * Both put a new set of layers in place and return the old one, to be given
  * back by layer_set_unref() when Timeline.lock, which the caller holds, is
@@ -290,10 +234,12 @@ extern PsError *timeline_failure(Timeline *tl); /* a copy of it as an error to r
 
 /*
  * Until timeline_unhold_history() all that can be read now stays readable, from
- * the LSN on that is returned: for who looks for an LSN in all of it.
+ * the LSN on that is returned; for a search through all of it.
  */
 extern XLogRecPtr timeline_hold_history(Timeline *tl);
 extern void timeline_unhold_history(Timeline *tl, XLogRecPtr from);
+
+/* ---- timeline_copies.c ---- */
 
 /* A database was copied: what that needs is kept from now on. */
 extern void timeline_add_copy(Timeline *tl, const DbCopy *copy);
@@ -311,37 +257,6 @@ extern void timeline_mark_copy(Timeline *tl, const DbCopy *copy, bool done);
 extern void timeline_remove_copy(Timeline *tl, const DbCopy *copy);
 
 /* ---- manifest.c ---- */
-typedef struct Manifest
-{
-	PsId tenant;
-	PsId timeline;
-	char name[TIMELINE_NAME_MAX + 1];
-	uint64 system_identifier;
-	uint32 segment_size;
-	uint32 data_checksum_version;
-	bool has_ancestor;
-	PsId ancestor;
-	bool has_replaced; /* it was made in the place of a branch whose name it had or has */
-	PsId replaced;
-	XLogRecPtr start_lsn;
-	XLogRecPtr disk_consistent_lsn;
-	XLogRecPtr gc_cutoff;
-	uint64 generation;
-	char owner[OWNER_SIZE];
-	DbCopy *copies;
-	int ncopies;
-	LayerInfo *layers;
-	int nlayers;
-} Manifest;
-
-extern PsError *manifest_read(const char *dir, Manifest *m);
-
-/* The one before: what never changes is as in the newest, the name and all else may be older. */
-extern PsError *manifest_read_old(const char *dir, Manifest *m);
-extern PsError *manifest_write(const char *dir, const Manifest *m, Outcome *outcome);
-extern PsError *manifest_write_new(const char *dir, const Manifest *m, bool sync);
-extern PsError *manifest_remove_stray(const char *dir);
-extern void manifest_free(Manifest *m);
 
 /*
  * Writes the manifest of an open timeline with what is given.  Caller holds
@@ -360,119 +275,19 @@ extern PsError *timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consi
  */
 extern PsError *timeline_save_name(Timeline *tl, const char *name, bool later, Outcome *outcome);
 
-/* ---- ingest/ingest.c ---- */
-extern PsError *ingest_create(Timeline *tl, const WalState *state);
-extern void ingest_free(Timeline *tl);
-
-/* The layers in memory are gone.  Caller holds Timeline.lock; Timeline.ingest_ended is set. */
-extern void ingest_forget(Timeline *tl);
-extern void *ingest_main(void *tl);
-
-/* ---- ingest/receiver.c ---- */
-extern PsError *receiver_open_marker(Timeline *tl, XLogRecPtr *lsn);
-extern PsError *receiver_sync_marker(Timeline *tl, XLogRecPtr lsn);
-extern void receiver_close_marker(Timeline *tl);
-extern XLogRecPtr receiver_look_at_marker(const char *dir);
-
-/* Does a compute stream?  One whose connection has ended does not, although its thread may still be at it.  Caller holds receive_lock. */
-extern bool receiver_is_connected(const Timeline *tl);
-
-/* WAL is durable up to lsn: says so to all.  Caller holds receive_lock, not Timeline.lock. */
-extern PsError *receiver_set_flushed(Timeline *tl, XLogRecPtr lsn, XLogRecPtr prev);
-
-/* ---- ingest/flush.c ---- */
-extern void *flush_main(void *tl);
-
-/* ---- read/plan.c ---- */
+/* ---- replace.c ---- */
 
 /*
- * What a read looks at: the layers of a timeline, then those of its ancestors,
- * each up to where the one before branches off.  One thread's.  References to
- * values (ValueRef) are valid as long as it is open.
+ * Puts layer files in the place of others: manifest first, then the map, then what
+ * is replaced is removed.  After an error the set of layers is as it was, and the
+ * files that were to be added are removed (timeline_save()).
  */
-typedef struct ReadLevel
-{
-	Timeline *tl;
-	LayerSet *set;
-	XLogRecPtr lsn; /* nothing later counts */
-} ReadLevel;
+extern PsError *timeline_replace_files(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int ndrop);
 
-typedef struct ReadView
-{
-	Timeline *tl;
-	int n;
-	ReadLevel *levels;
-	ReadLevel few[2]; /* levels, if they are not more */
-} ReadView;
+/* Puts the file of the oldest frozen layer in its place, and raises disk_consistent_lsn.  Errors as for timeline_replace_files(). */
+extern PsError *timeline_add_flushed(Timeline *tl, Layer *delta, const Layer *written);
 
-/* Everything up to lsn; an error if that may be gone.  After an error there is nothing to close. */
-extern PsError *view_open(ReadView *view, Timeline *tl, XLogRecPtr lsn);
-extern void view_close(ReadView *view);
+/* Adds the files of a copied database; the manifest that names them, and no other, forgets the copy. */
+extern PsError *timeline_finish_copy(Timeline *tl, Layer *const *add, int nadd, const DbCopy *copy);
 
-/*
- * For who keeps it open for hours: lets go of the layers in memory that are not
- * needed up to *latest, the last LSN at which all of the timeline is in files.
- */
-extern void view_keep_files(ReadView *view, XLogRecPtr *latest);
-
-/*
- * The versions that keys are made of.  It does not wait for the disk key by key
- * and layer by layer, but once for all that it misses, and is then made again:
- *
- *	  plan_init()
- *	  do
- *		  err = plan_key() for each key, up to an error
- *	  while (plan_again())
- *	  plan_free()
- *
- * While it is not made for the last time, what plan_key() gives means nothing.
- */
-typedef struct Plan
-{
-	const ReadView *view;
-	ValueList versions; /* of all keys */
-	/* inside (read/prefetch.c) */
-	LayerMissing missing;
-	int keys; /* that were planned */
-	int rounds;
-} Plan;
-
-/* Adds the versions of a key with lsn_min <= LSN <= lsn, newest first, until one needs nothing older. */
-extern PsError *plan_key(Plan *plan, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn);
-
-/* The plan of one key, from plan_init() on. */
-extern PsError *plan_one_key(Plan *plan, const ReadView *view, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn);
-
-/* ---- read/prefetch.c ---- */
-extern void plan_init(Plan *plan, const ReadView *view);
-extern bool plan_again(Plan *plan, PsError **err); /* true: err is NULL, there are no versions */
-extern void plan_free(Plan *plan);
-
-/* ---- read/damage.c ---- */
-
-/* A page that could not be made; of an error that is no damage (ps_error_is_damage()) nothing is noted. */
-extern void damage_note(Timeline *tl, const PsKey *key, const PsError *err);
-
-/* Forgets those that can be read now; reads them. */
-extern void damage_look_again(Timeline *tl);
-
-/* Which there are, "" if there are none.  Caller holds Timeline.lock. */
-extern void damage_text(const Timeline *tl, char *out, size_t size);
-extern void damage_free(Timeline *tl);
-
-/* ---- read/pitr.c ---- */
-
-/*
- * The newest state saved from "oldest" to "newest" that no commit later than
- * "when" has gone before; *found false: there is none.
- */
-extern PsError *timeline_saved_state_before(Timeline *tl, TimestampTz when, XLogRecPtr oldest, XLogRecPtr newest,
-											WalState *state, bool *found);
-
-/* ---- read/read.c, read/io.c ---- */
-extern PsError *read_relsize(const ReadView *view, PsRel rel, ForkNumber fork, XLogRecPtr lsn, bool *exists, RelSize *size);
-
-/* Reads whatever a reference is of, into buf.  Of a record, *record_start. */
-extern PsError *read_ref(const ReadView *view, const ValueRef *ref, StringInfo buf, XLogRecPtr *record_start);
-
-#endif /* PS_TIMELINE_IMPL_H */
+#endif /* PS_TIMELINE_ENGINE_H */
