@@ -1,22 +1,30 @@
 # Makefile of pageserver_smgr
 #
-#	make            builds the four programs
-#	make install    puts them where PG_CONFIG says, below DESTDIR if that is set (as root, or: sudo make install)
-#	make deps       installs the Debian packages that are missing (root or sudo)
-#	make demo       the whole in one go: store, compute, pgbench, loss, recovery
-#	make check      unit tests, fuzzers for some seconds, pg_regress, TAP
-#	make check-long	relations of more than 4 GB (041_large_relations, some minutes, 3 GB of disk); bytes of a store's
-#				files changed one by one (t_flips); a million random operations against a model (t_model,
-#				SEED=n repeats them), a fault at every file operation (t_faults)
-#	make check-torture ROUNDS=500 SEED=n	what 050_torture does, for longer (test/torture/README.md)
-#	make check-postgres	PostgreSQL's own suites, on a compute as on a stock server (test/postgres/README.md)
-#	make bench      figures, in two hours (each program of test/bench says what can be made shorter)
-#	make leaks      an hour of load on a store built with AddressSanitizer (MINUTES=60)
+#	make               builds everything
+#	make install       installs it into the PostgreSQL of PG_CONFIG, below DESTDIR if that is set
+#	make uninstall     removes it from there
+#	make installcheck  pg_regress on a running compute; PGHOST, PGPORT and PGUSER name it
+#	make deps          installs the Debian packages that building and testing need, as root or with sudo
+#	make demo          a store, a compute, pgbench, a crash and what is left after it
+#	make check         all tests; installs nothing, needs no server
 #	make clean
 #
-# PG_CONFIG chooses the major version.  SANITIZE=thread or SANITIZE=address,undefined
-# builds the store and its unit tests with these sanitizers: given to check-unit,
-# check-tap or check, their reports are failures (test/sanitizers).
+# Parts of "make check":
+#	make check-format  clang-format, and lines of 120 columns at most
+#	make check-install "make install" and "make uninstall" below a temporary DESTDIR
+#	make check-unit    TESTS="t_wal_decoder t_layer" runs these only
+#	make check-fuzz    fuzzers, for some seconds each
+#	make check-tap     PROVE_TESTS="020_life 060_oracle" runs these only
+#
+# Longer tests, and benchmarks (test/README.md):
+#	make check-long    relations of more than 4 GB; a store damaged byte by byte; a million operations against a model
+#	make check-torture ROUNDS=500 SEED=n
+#	make check-postgres    PostgreSQL's own suites ("make deps-postgres" installs more packages for it)
+#	make bench
+#	make leaks         MINUTES=60
+#
+# PG_CONFIG names the PostgreSQL to build for.  SANITIZE=thread or SANITIZE=address,undefined builds the store and its
+# unit tests with sanitizers, whose reports are failures of check, check-unit and check-tap.
 
 PG_CONFIG ?= /usr/lib/postgresql/15/bin/pg_config
 export PG_CONFIG
@@ -25,68 +33,85 @@ ifdef SANITIZE
 export SANITIZE_FLAGS = -fsanitize=$(SANITIZE) -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 endif
 
-SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 PARTS = src/pageserver src/walredo src/compute src/ctl
+MAKEFLAGS += --no-print-directory
 
-.PHONY: all install install-here deps demo check check-unit check-fuzz check-tap check-long check-torture check-postgres bench leaks clean $(PARTS)
+.PHONY: all install uninstall installcheck deps deps-postgres demo check check-format check-install check-unit check-fuzz check-tap \
+	check-long check-torture check-postgres bench leaks clean $(PARTS)
 
 all: $(PARTS)
 
+# "make deps check": packages first, however many jobs
+$(PARTS) check: | $(filter deps,$(MAKECMDGOALS))
+
 $(PARTS):
-	@$(MAKE) --no-print-directory -C $@ all
+	@$(MAKE) -C $@ all
 
 install: all
-	@for part in $(PARTS); do $(MAKE) --no-print-directory -s -C $$part install || exit 1; done
 
-# For tests, which run what is installed.
-install-here: all
-	@$(SUDO) env PG_CONFIG='$(PG_CONFIG)' SANITIZE_FLAGS='$(SANITIZE_FLAGS)' $(MAKE) --no-print-directory -s install >/dev/null
+install uninstall:
+	@for part in $(PARTS); do $(MAKE) -C $$part $@ || exit 1; done
+	@$(MAKE) -f extension.mk $@
+
+installcheck:
+	@$(MAKE) -f extension.mk $@
 
 deps:
 	@test/install-deps
 
-check: deps
-	@$(MAKE) --no-print-directory all
-	@$(MAKE) --no-print-directory check-unit
-	@$(MAKE) --no-print-directory check-fuzz
-	@$(MAKE) --no-print-directory check-tap
+deps-postgres:
+	@test/install-deps $$(test/postgres/packages)
+
+check:
+	@test/install-deps --check
+	@$(MAKE) all
+	@$(MAKE) check-format
+	@$(MAKE) check-install
+	@$(MAKE) check-unit
+	@$(MAKE) check-fuzz
+	@$(MAKE) check-tap
+
+check-format:
+	@test/check-format
+
+check-install: all
+	@test/check-install
 
 check-unit: all
-	@$(MAKE) --no-print-directory -C test/unit check
+	@$(MAKE) -C test/unit check
 
 # They have sanitizers of their own.
 check-fuzz:
-	@$(MAKE) --no-print-directory -s -j2 -C test/fuzz SANITIZE_FLAGS= all
-	@$(MAKE) --no-print-directory -s -C test/fuzz SANITIZE_FLAGS= check
+	@$(MAKE) -s -j2 -C test/fuzz SANITIZE_FLAGS= all
+	@$(MAKE) -s -C test/fuzz SANITIZE_FLAGS= check
 
-check-tap: install-here
+check-tap: all
 	@test/run-tap $(PROVE_TESTS)
 
-check-long: install-here
-	@PAGESERVER_LONG=1 $(if $(SEED),TEST_SEED=$(SEED)) $(MAKE) --no-print-directory -C test/unit check TESTS="t_flips t_model t_faults"
+check-long: all
+	@PAGESERVER_LONG=1 $(if $(SEED),TEST_SEED=$(SEED)) $(MAKE) -C test/unit check TESTS="t_flips t_model t_faults"
 	@PAGESERVER_LONG=1 test/run-tap 041_large_relations
 
-check-torture: install-here
+check-torture: all
 	@PROVE_FLAGS=-v TORTURE_ROUNDS=$(ROUNDS) TORTURE_SEED=$(SEED) TORTURE_ACTIONS='$(ACTIONS)' test/run-tap 050_torture
 
-check-postgres: deps
-	@$(MAKE) --no-print-directory install-here
+check-postgres: all
 	@test/postgres/run
 
-demo: deps
-	@$(MAKE) --no-print-directory -s install-here
+demo: all
 	@test/demo
 
-bench: install-here
+bench: all
 	@test/bench/run
 	@test/bench/ingest
 	@test/bench/branches
 	@test/bench/tpcb
 	@test/bench/reads
 
-leaks: install-here
+leaks: all
 	@test/bench/leaks
 
 clean:
-	@for part in $(PARTS) test/unit test/fuzz; do $(MAKE) --no-print-directory -C $$part clean; done
+	@for part in $(PARTS) test/unit test/fuzz test/load test/modules test/bench; do $(MAKE) -C $$part clean || exit 1; done
+	@$(MAKE) -f extension.mk clean
 	rm -rf tmp_check

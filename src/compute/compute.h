@@ -193,7 +193,7 @@ typedef struct StoreConn
  * Connects without blocking (PQconnectStart, waiting on the latch), sends the
  * command and expects CopyBothResponse.  Returns NULL with *error (palloc'd)
  * and *sqlstate set if that fails or takes longer than timeout_ms; sqlstate is
- * "08001" if the store did not get to answer the command.
+ * PS_SQLSTATE_CONNECTION if the store did not get to answer the command.
  * Answers to interrupts as store_conn_interrupts() does.
  */
 extern StoreConn *store_conn_open(const char *command, const char *application_name, int timeout_ms, uint32 wait_event,
@@ -210,7 +210,7 @@ extern void store_conn_wait(StoreConn *conn, bool want_write, long timeout_ms, u
 /*
  * Why the conversation ended, after PQgetCopyData() returned less than 0 or a
  * call failed: palloc'd text, and the store's SQLSTATE if it sent one, else
- * "08006".
+ * PS_SQLSTATE_CONNECTION.
  */
 extern char *store_conn_error(StoreConn *conn, char sqlstate[6]);
 

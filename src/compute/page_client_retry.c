@@ -28,21 +28,6 @@ page_client_interrupts(void)
 				 errdetail("The shutdown has waited for %d ms (pageserver_smgr.shutdown_timeout).", ps_shutdown_timeout)));
 }
 
-/*
- * The store answered the command that opens the conversation with this
- * SQLSTATE, or ended it with it: true if it makes sense to try again.
- */
-static bool
-sqlstate_is_temporary(const char *sqlstate)
-{
-	return strcmp(sqlstate, PS_SQLSTATE_TRY_AGAIN) == 0 ||
-		   strcmp(sqlstate, PS_SQLSTATE_NOT_FOUND) == 0 || /* the WAL worker ends the server */
-		   strncmp(sqlstate, "08", 2) == 0 ||              /* connection */
-		   strncmp(sqlstate, "53", 2) == 0 ||              /* insufficient resources */
-		   strncmp(sqlstate, "57", 2) == 0 ||              /* operator intervention */
-		   strncmp(sqlstate, "58", 2) == 0;                /* system error */
-}
-
 void
 outage_wait(Outage *outage, const char *error, const char *sqlstate)
 {
@@ -52,7 +37,8 @@ outage_wait(Outage *outage, const char *error, const char *sqlstate)
 
 	if (strcmp(sqlstate, PS_SQLSTATE_SUPERSEDED) == 0)
 		store_conn_superseded(error);
-	if (!sqlstate_is_temporary(sqlstate))
+	/* NOT_FOUND is among those that are tried again: then it is the WAL worker that ends the server. */
+	if (!ps_sqlstate_compute_retries(sqlstate))
 		ereport(ERROR,
 				(errcode(MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2], sqlstate[3], sqlstate[4])),
 				 errmsg("the page store refused the connection: %s", error),

@@ -23,9 +23,6 @@
 #include "compute.h"
 #include "sqlstate.h"
 
-#define SQLSTATE_CANNOT_CONNECT  "08001"
-#define SQLSTATE_CONNECTION_LOST "08006"
-
 void
 store_conn_interrupts(void)
 {
@@ -121,7 +118,7 @@ result_error(PGresult *res, char sqlstate[6])
 	const char *primary = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
 	const char *detail = PQresultErrorField(res, PG_DIAG_MESSAGE_DETAIL);
 
-	strlcpy(sqlstate, state != NULL && strlen(state) == 5 ? state : SQLSTATE_CONNECTION_LOST, 6);
+	strlcpy(sqlstate, state != NULL && strlen(state) == 5 ? state : PS_SQLSTATE_CONNECTION, 6);
 	if (primary == NULL)
 		return pchomp(PQresultErrorMessage(res));
 	if (detail == NULL)
@@ -136,7 +133,7 @@ store_conn_error(StoreConn *conn, char sqlstate[6])
 	char *message;
 	char *error = NULL;
 
-	strlcpy(sqlstate, SQLSTATE_CONNECTION_LOST, 6);
+	strlcpy(sqlstate, PS_SQLSTATE_CONNECTION, 6);
 
 	/* An error message may stand behind data that nobody will read now. */
 	while (PQgetCopyData(conn->pg, &message, 1) > 0)
@@ -288,7 +285,7 @@ store_conn_open(const char *command, const char *application_name, int timeout_m
 	bool ok;
 
 	*error = NULL;
-	strlcpy(sqlstate, SQLSTATE_CANNOT_CONNECT, 6);
+	strlcpy(sqlstate, PS_SQLSTATE_CONNECTION, 6);
 
 	/* libpq's socket; the wait set reserves its own */
 	ReserveExternalFD();

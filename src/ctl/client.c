@@ -215,32 +215,19 @@ branch_of_timeline(PGconn *conn, const char *timeline)
 
 static int error_exit_code = 1;
 
-static const struct
-{
-	const char *sqlstate; /* or its first two characters, a class */
-	int exit_code;
-} exit_codes[] = {
-	{PS_SQLSTATE_NOT_FOUND, EXIT_NOT_FOUND},
-	{PS_SQLSTATE_EXISTS, EXIT_EXISTS},
-	{PS_SQLSTATE_STATE, EXIT_REFUSED},
-	{PS_SQLSTATE_SUPERSEDED, EXIT_REFUSED},
-	{PS_SQLSTATE_TRY_AGAIN, EXIT_UNREACHABLE},
-	{PS_SQLSTATE_TOO_MANY_CONNECTIONS, EXIT_UNREACHABLE},
-	{"08", EXIT_UNREACHABLE},
-	{PS_SQLSTATE_CORRUPTED, EXIT_DAMAGED},
-};
-
 int
 store_exit_code(PGconn *conn, PGresult *res)
 {
+#define EXIT_CODE(name, code, store, compute, exit_code) EXIT_##exit_code,
+	static const int exit_codes[] = {PS_SQLSTATES(EXIT_CODE)};
+#undef EXIT_CODE
 	const char *sqlstate = res ? PQresultErrorField(res, PG_DIAG_SQLSTATE) : NULL;
+	int i;
 
 	if (sqlstate == NULL)
-		return PQstatus(conn) != CONNECTION_OK ? EXIT_UNREACHABLE : 1;
-	for (int i = 0; i < lengthof(exit_codes); i++)
-		if (strncmp(sqlstate, exit_codes[i].sqlstate, strlen(exit_codes[i].sqlstate)) == 0)
-			return exit_codes[i].exit_code;
-	return 1;
+		return PQstatus(conn) != CONNECTION_OK ? EXIT_UNREACHABLE : EXIT_FAILURE;
+	i = ps_sqlstate_find(sqlstate);
+	return i >= 0 ? exit_codes[i] : EXIT_FAILURE;
 }
 
 int

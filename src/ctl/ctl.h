@@ -15,8 +15,9 @@
 #include "lib/stringinfo.h"
 
 /*
- * Exit codes: 0 done, 1 failed, and those below, so that a script can tell what
- * it may do next.  3 and 4 are what "pg_ctl status" has them for.
+ * Exit codes: 0 done, 1 (EXIT_FAILURE) failed, and those below, so that a script can
+ * tell what it may do next.  3 and 4 mean what they mean for "pg_ctl status".  Which
+ * one an error of the store has is in the list of SQLSTATEs (sqlstate.h).
  */
 #define EXIT_USAGE       2 /* the command line is wrong */
 #define EXIT_NOT_RUNNING 3 /* the server that the command is for does not run */

@@ -1,11 +1,12 @@
 /*
  * layer_dump.c
- *	  layer dump: a layer file for a person, without a store that runs.
+ *	  layer dump: what is in a layer file, without a store that runs.
  *
  * It reads all of the file, in three passes: the index, the values in the
  * order in which they stand, and, for what is to be shown, the entries by key.
  * So it tells of all damage, whatever is shown.  What it cannot read it tells
- * of on standard error and goes on behind it.
+ * of on standard error and goes on behind it.  What it finds is shown by a
+ * printer, as text or as JSON.
  */
 #include "ps_fe.h"
 
@@ -16,8 +17,6 @@
 #include "common/relpath.h"
 
 #include "ctl.h"
-#include "layer/blob.h"
-#include "layer/layer_dict.h"
 #include "layer_dump.h"
 #include "bytes.h"
 
@@ -29,29 +28,12 @@ typedef struct Place
 	bool shared;
 } Place;
 
-typedef struct Total
-{
-	uint64 values;
-	uint64 raw;
-	uint64 stored;
-} Total;
-
-typedef struct EntryTotal
-{
-	uint64 of_kind[VALUE_RECORD + 1];
-	uint64 will_init;
-	uint64 shared;
-} EntryTotal;
-
-#define NKINDS  (VALUE_RECORD + 1)
-#define NCODECS (LAYER_CODEC_DICT + 1)
-
 typedef struct Dump
 {
 	const Options *options;
+	const DumpPrinter *printer;
 	LayerFile file;
-	Layer layer;   /* of the file, for layer_entry_ref() */
-	uint64 length; /* of the file as it is */
+	Layer layer; /* of the file, for layer_entry_ref() */
 	uint64 problems;
 
 	/* what is shown */
@@ -66,14 +48,14 @@ typedef struct Dump
 	Place *places;
 	size_t nplaces;
 	size_t places_cap;
-	EntryTotal entries[PS_KEY_AUX + 1];
-	Total values[NKINDS][NCODECS];
-	uint64 headers; /* bytes of the headers of values */
-	uint64 unnamed; /* bytes among the values that no entry names */
+	DumpTotals totals;
 } Dump;
 
-static const char *const kind_names[NKINDS] = {"tombstone", "image", "record"};
-static const char *const codec_names[] = {"none", "lz4", "zstd", "dict", "?"};
+const char *const dump_kind_names[DUMP_KINDS] = {"tombstone", "image", "record"};
+const char *const dump_codec_names[DUMP_CODECS + 1] = {"none", "lz4", "zstd", "dict", "?"};
+const char *const dump_key_names[DUMP_KEY_KINDS] = {"unknown", "sizes of relations", "sizes of init forks", "blocks of relations",
+													"databases", "relation maps", "SLRU segments", "SLRU pages", "two-phase states", "replication origins",
+													"tablespaces", "control file", "states", "files"};
 
 /* Tells of damage and goes on. */
 static void
@@ -81,7 +63,7 @@ report(Dump *dump, PsError *err)
 {
 	if (err == NULL)
 		return;
-	fflush(stdout);
+	dump->printer->problem(err);
 	pg_log_error("%s", err->message);
 	/* a hint of damage is the same each time */
 	if (err->hint != NULL && dump->problems == 0)
@@ -90,23 +72,15 @@ report(Dump *dump, PsError *err)
 	ps_error_free(err);
 }
 
-static double
-ratio(uint64 raw, uint64 stored)
-{
-	return stored > 0 ? (double) raw / stored : 1;
-}
-
 /* ---- the summary ---- */
 
-/* Reads and prints block 0; false if it leads nowhere. */
+/* Reads and shows block 0; false if it leads nowhere. */
 static bool
 dump_summary(Dump *dump)
 {
 	LayerFile *file = &dump->file;
 	LayerSummary *s = &file->summary;
 	uint8 block[LAYER_BLOCK_SIZE];
-	char key[PS_KEY_TEXT];
-	char id[PS_ID_TEXT];
 	PsError *err = layer_file_read(file, 0, block, sizeof(block));
 
 	if (err == NULL)
@@ -114,33 +88,7 @@ dump_summary(Dump *dump)
 	report(dump, err);
 	if (s->type == LAYER_OPEN)
 		return false;
-	printf("Layer file:           %s\n", file->path);
-	printf("Kind:                 %s\n", s->type == LAYER_IMAGE ? "image" : "delta");
-	printf("Format version:       %u\n", ps_get32(block + SUMMARY_VERSION));
-	printf("Block size:           %u\n", ps_get32(block + SUMMARY_BLOCK_SIZE));
-	printf("Tenant:               %s\n", ps_id_format(&s->tenant, id));
-	printf("Timeline:             %s\n", ps_id_format(&s->timeline, id));
-	printf("Number:               %llu\n", (unsigned long long) s->number);
-	if (s->type == LAYER_IMAGE)
-		printf("LSN:                  %X/%08X\n", LSN_FORMAT_ARGS(s->lsn_start));
-	else
-	{
-		printf("Level:                %u\n", s->level);
-		printf("First LSN:            %X/%08X\n", LSN_FORMAT_ARGS(s->lsn_start));
-		printf("All LSNs are below:   %X/%08X\n", LSN_FORMAT_ARGS(s->lsn_end));
-	}
-	printf("Smallest key:         %s\n", s->entries ? ps_key_format(&s->key_min, key) : "none");
-	printf("Greatest key:         %s\n", s->entries ? ps_key_format(&s->key_max, key) : "none");
-	printf("Entries:              %llu\n", (unsigned long long) s->entries);
-	printf("Codec of images:      %s\n", codec_names[Min(s->image_codec, NCODECS)]);
-	printf("Codec of records:     %s\n", codec_names[Min(s->record_codec, NCODECS)]);
-	printf("Dictionary:           %u bytes, checksum %08X\n", s->dict_size, s->dict_crc);
-	printf("Values:               from offset %llu to %llu\n", (unsigned long long) layer_values_start(s),
-		   (unsigned long long) s->values_end);
-	printf("Index:                from offset %llu, %u pages, %u of them leaves, %u levels, root is page %u\n",
-		   (unsigned long long) s->index_start, s->index_pages, s->leaf_pages, s->levels, s->root);
-	printf("File length:          %llu\n", (unsigned long long) s->file_size);
-	printf("Checksum:             %08X\n", ps_get32(block + SUMMARY_CRC));
+	dump->printer->summary(file, block);
 	return layer_summary_is_sane(s);
 }
 
@@ -158,10 +106,10 @@ check_file(Dump *dump)
 	layer_name_format(&info, name);
 	if (strcmp(slash ? slash + 1 : file->path, name) != 0)
 		pg_log_warning("by its summary the file should be named \"%s\"", name);
-	if (dump->length != file->summary.file_size)
-		report(dump, layer_damaged(file->path, dump->length, "the file ends here, expected it to have %llu bytes",
+	if (dump->totals.length != file->summary.file_size)
+		report(dump, layer_damaged(file->path, dump->totals.length, "the file ends here, expected it to have %llu bytes",
 								   (unsigned long long) file->summary.file_size));
-	if (dump->length >= file->summary.index_start)
+	if (dump->totals.length >= file->summary.index_start)
 		report(dump, layer_file_check_padding(file));
 	report(dump, layer_dict_of_file(file, &dict));
 }
@@ -220,7 +168,7 @@ scan_leaves(Dump *dump)
 			uint8 bytes[DELTA_KEY_SIZE];
 			PsKey key;
 			ValueRef ref;
-			EntryTotal *total;
+			DumpEntryTotal *total;
 
 			entry_key(&pos, bytes);
 			ps_key_decode(bytes, &key);
@@ -236,7 +184,7 @@ scan_leaves(Dump *dump)
 				report(dump, err);
 				continue;
 			}
-			total = &dump->entries[key.kind <= PS_KEY_AUX ? key.kind : 0];
+			total = &dump->totals.entries[key.kind <= PS_KEY_AUX ? key.kind : 0];
 			total->of_kind[ref.kind]++;
 			total->will_init += ref.kind == VALUE_RECORD && ref.will_init;
 			total->shared += ref.shared;
@@ -332,7 +280,7 @@ scan_values(Dump *dump)
 	{
 		Place *place = &dump->places[i];
 		StoredValue stored = {0};
-		Total *total;
+		DumpTotal *total;
 		PsError *err;
 
 		if (i > 0 && place->offset == place[-1].offset)
@@ -344,7 +292,7 @@ scan_values(Dump *dump)
 		if (!damaged && place->offset < end)
 			report(dump, layer_damaged(path, place->offset, "a value begins here, within the one before it"));
 		if (!damaged && place->offset > end)
-			dump->unnamed += place->offset - end;
+			dump->totals.unnamed += place->offset - end;
 		err = blob_read(&dump->file, place->offset, place->kind, &buf, &stored);
 		damaged = err != NULL;
 		if (err != NULL)
@@ -353,59 +301,15 @@ scan_values(Dump *dump)
 			continue;
 		}
 		end = place->offset + stored.size;
-		dump->headers += stored.header_size;
-		total = &dump->values[place->kind][stored.codec];
+		dump->totals.headers += stored.header_size;
+		total = &dump->totals.values[place->kind][stored.codec];
 		total->values++;
 		total->raw += stored.raw_len;
 		total->stored += stored.stored_len;
 	}
 	if (!damaged && end < dump->file.summary.values_end)
-		dump->unnamed += dump->file.summary.values_end - end;
+		dump->totals.unnamed += dump->file.summary.values_end - end;
 	free(buf.data);
-}
-
-static void
-print_totals(const Dump *dump)
-{
-	static const char *const names[] = {"unknown", "sizes of relations", "sizes of init forks", "blocks of relations",
-										"databases", "relation maps", "SLRU segments", "SLRU pages", "two-phase states", "replication origins",
-										"tablespaces", "control file", "states", "files"};
-	const LayerSummary *s = &dump->file.summary;
-	Total all = {0};
-
-	printf("\n%-10s %-6s %12s %15s %15s %8s\n", "Values", "codec", "number", "bytes", "in the file", "ratio");
-	for (int kind = NKINDS - 1; kind >= 0; kind--)
-		for (int codec = 0; codec < NCODECS; codec++)
-		{
-			const Total *t = &dump->values[kind][codec];
-
-			if (t->values == 0)
-				continue;
-			printf("%-10s %-6s %12llu %15llu %15llu %8.2f\n", kind_names[kind], codec_names[codec],
-				   (unsigned long long) t->values, (unsigned long long) t->raw, (unsigned long long) t->stored,
-				   ratio(t->raw, t->stored));
-			all.values += t->values;
-			all.raw += t->raw;
-			all.stored += t->stored;
-		}
-	printf("%-10s %-6s %12llu %15llu %15llu %8.2f\n", "all", "", (unsigned long long) all.values,
-		   (unsigned long long) all.raw, (unsigned long long) all.stored, ratio(all.raw, all.stored));
-	printf("their headers: %llu bytes; named by no entry: %llu bytes\n", (unsigned long long) dump->headers,
-		   (unsigned long long) dump->unnamed);
-	printf("index: %llu bytes, %.1f for each entry\n", (unsigned long long) s->index_pages * LAYER_BLOCK_SIZE,
-		   s->entries ? (double) s->index_pages * LAYER_BLOCK_SIZE / s->entries : 0);
-	printf("file: %llu bytes, ratio %.2f\n", (unsigned long long) dump->length, ratio(all.raw, dump->length));
-
-	printf("\n%-22s %12s %12s %12s %12s %12s\n", "Entries of", "records", "of it init", "images", "tombstones", "shared");
-	for (int i = 0; i < lengthof(dump->entries); i++)
-	{
-		const EntryTotal *t = &dump->entries[i];
-
-		if (t->of_kind[VALUE_RECORD] + t->of_kind[VALUE_IMAGE] + t->of_kind[VALUE_TOMBSTONE] > 0)
-			printf("%-22s %12llu %12llu %12llu %12llu %12llu\n", names[i], (unsigned long long) t->of_kind[VALUE_RECORD],
-				   (unsigned long long) t->will_init, (unsigned long long) t->of_kind[VALUE_IMAGE],
-				   (unsigned long long) t->of_kind[VALUE_TOMBSTONE], (unsigned long long) t->shared);
-	}
 }
 
 /* ---- third pass: what is to be shown ---- */
@@ -424,44 +328,41 @@ is_shown(const Dump *dump, const PsKey *key)
 
 /* One entry and, if wanted, its value.  Damage was told of by the passes before. */
 static void
-print_entry(Dump *dump, const PsKey *key, const ValueRef *ref, StringInfo buf)
+show_entry(Dump *dump, const PsKey *key, const ValueRef *ref, StringInfo buf)
 {
-	char text[PS_KEY_TEXT];
-	StoredValue stored = {0};
-	PsError *err = blob_read(&dump->file, ref->at.offset, ref->kind, buf, &stored);
+	DumpEntry entry = {.key = key, .ref = ref, .hexdump = dump->options->hexdump};
+	LayerValue value;
+	PsError *err = blob_read(&dump->file, ref->at.offset, ref->kind, buf, &entry.stored);
 
-	printf("%s, lsn: %X/%08X, %s%s%s, offset: %llu, ", ps_key_format(key, text), LSN_FORMAT_ARGS(ref->lsn),
-		   kind_names[ref->kind], ref->kind == VALUE_RECORD && ref->will_init ? ", will_init" : "",
-		   ref->shared ? ", shared" : "", (unsigned long long) ref->at.offset);
+	value.type = LAYER_VALUE_NOTHING;
+	entry.damaged = err != NULL;
+	ps_error_free(err);
+	err = NULL;
+	if (!entry.damaged)
+	{
+		entry.data = buf->data;
+		entry.len = buf->len;
+		if (dump->options->values)
+		{
+			err = layer_value_decode(key, ref->kind, buf->data, buf->len, entry.stored.record_start, &value);
+			entry.value = err == NULL ? &value : NULL;
+		}
+	}
+	dump->printer->entry(&entry);
+	layer_value_free(&value);
 	if (err != NULL)
-	{
-		printf("DAMAGED\n");
-		ps_error_free(err);
-		return;
-	}
-	printf("stored: %u", stored.stored_len);
-	if (stored.codec != LAYER_CODEC_NONE)
-		printf(" (%s of %u)", codec_names[stored.codec], stored.raw_len);
-	printf("\n");
-	if (dump->options->values)
-	{
-		err = describe_value(key, ref->kind, buf->data, buf->len, stored.record_start);
-		if (err != NULL)
-			report(dump, ps_error_context(err, "value at offset %llu of layer file \"%s\"",
-										  (unsigned long long) ref->at.offset, dump->file.path));
-	}
-	if (dump->options->hexdump)
-		hexdump_value(buf->data, buf->len);
+		report(dump, ps_error_context(err, "value at offset %llu of layer file \"%s\"", (unsigned long long) ref->at.offset,
+									  dump->file.path));
 }
 
 static void
-print_entries(Dump *dump)
+show_entries(Dump *dump)
 {
 	uint64 shown = 0;
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	printf("\n");
+	dump->printer->begin_entries();
 	for (uint32 page = 0; page < dump->file.summary.leaf_pages; page++)
 	{
 		BtreePos pos;
@@ -469,7 +370,7 @@ print_entries(Dump *dump)
 
 		if (err != NULL)
 		{
-			printf("(index page %u is DAMAGED)\n", page);
+			dump->printer->damaged_page(page);
 			ps_error_free(err);
 			continue;
 		}
@@ -489,10 +390,11 @@ print_entries(Dump *dump)
 			}
 			if (shown++ >= dump->limit)
 				goto done;
-			print_entry(dump, &key, &ref, &buf);
+			show_entry(dump, &key, &ref, &buf);
 		}
 	}
 done:
+	dump->printer->end_entries();
 	free(buf.data);
 }
 
@@ -517,6 +419,7 @@ parse_filters(Dump *dump, const Options *options)
 	char rest;
 
 	dump->options = options;
+	dump->printer = options->json ? &dump_json_printer : &dump_text_printer;
 	dump->fork = -1;
 	dump->limit = options->limit ? parse_number("limit", options->limit, PG_UINT64_MAX - 1) : PG_UINT64_MAX;
 	if (options->relation != NULL)
@@ -559,7 +462,8 @@ run_layer_dump(const Options *options)
 		pg_fatal("could not open layer file \"%s\": %m", file->path);
 	if (!S_ISREG(st.st_mode))
 		pg_fatal("\"%s\" is no file", file->path);
-	dump.length = (uint64) st.st_size;
+	dump.totals.length = (uint64) st.st_size;
+	dump.printer->begin(file->path);
 	if (dump_summary(&dump))
 	{
 		dump.layer.file = file;
@@ -572,14 +476,15 @@ run_layer_dump(const Options *options)
 			scan_leaves(&dump);
 			check_inner_pages(&dump);
 			scan_values(&dump);
-			print_totals(&dump);
+			dump.printer->totals(&file->summary, &dump.totals);
 			if (dump.limit > 0)
-				print_entries(&dump);
+				show_entries(&dump);
 		}
 		btree_close(&file->index);
 		free(dump.places);
 	}
 	close(file->fd);
+	dump.printer->end();
 	if (dump.problems > 0)
 	{
 		fflush(stdout);

@@ -1,19 +1,16 @@
 /*
  * layer_value.c
- *	  Values of a layer file for a person: what a record, a page or a small
- *	  thing of the store has in it, on one line.
+ *	  Values of a layer file taken apart: what a record, a page or a small thing
+ *	  of the store has in it.
  */
 #include "ps_fe.h"
 
 #include "access/rmgr.h"
-#include "common/relpath.h"
 #include "storage/bufpage.h"
 
 #include "layer_dump.h"
 #include "bytes.h"
 #include "sqlstate.h"
-#include "pg/relsize.h"
-#include "wal/wal.h"
 
 #define PG_RMGR(symname, name, ...) name,
 static const char *const rmgr_names[] = {
@@ -22,183 +19,120 @@ static const char *const rmgr_names[] = {
 
 #undef PG_RMGR
 
-/* In the manner of pg_waldump. */
 static PsError *
-describe_record(const char *data, uint32 len, XLogRecPtr start)
+decode_record(const char *data, uint32 len, XLogRecPtr start, LayerValue *value)
 {
 	WalRecord rec = {.start = start, .len = len, .data = data};
-	WalParsed parsed;
 	const XLogRecord *header = (const XLogRecord *) data;
 
 	if (len < SizeOfXLogRecord)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "a WAL record has %u bytes, less than its header", len);
-	PS_TRY(wal_parse(&rec, &parsed));
+	PS_TRY(wal_parse(&rec, &value->record.parsed));
+	value->type = LAYER_VALUE_RECORD;
+	value->record.start = start;
 	if (header->xl_rmid < lengthof(rmgr_names))
-		printf("    rmgr: %s", rmgr_names[header->xl_rmid]);
+		strlcpy(value->record.rmgr, rmgr_names[header->xl_rmid], sizeof(value->record.rmgr));
 	else
-		printf("    rmgr: custom%03u", header->xl_rmid);
-	printf(", info: %02X, len: %u, tx: %u, lsn: %X/%08X, prev: %X/%08X", header->xl_info, len, header->xl_xid,
-		   LSN_FORMAT_ARGS(start), LSN_FORMAT_ARGS(header->xl_prev));
-	for (int i = 0; i <= parsed.max_block_id; i++)
-	{
-		const WalBlockRef *block = &parsed.blocks[i];
-
-		if (!block->in_use)
-			continue;
-		printf(", blkref #%d: rel %u/%u/%u fork %s blk %u", i, block->rel.spc, block->rel.db, block->rel.rel,
-			   block->fork <= MAX_FORKNUM ? forkNames[block->fork] : "?", block->blk);
-		if (block->has_image)
-			printf(" (FPW%s), %u bytes", block->apply_image ? "" : " for WAL verification", block->bimg_len);
-	}
-	printf("\n");
+		snprintf(value->record.rmgr, sizeof(value->record.rmgr), "custom%03u", header->xl_rmid);
 	return NULL;
 }
 
 static PsError *
-describe_page(const char *data, uint32 len)
+decode_page(uint32 len, LayerValue *value)
 {
-	const PageHeaderData *page = (const PageHeaderData *) data;
-
 	if (len != BLCKSZ)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "a page has %u bytes, expected %d", len, BLCKSZ);
-	if (PageIsNew((Page) page))
-		printf("    page: new, %s\n", data[0] == 0 && memcmp(data, data + 1, BLCKSZ - 1) == 0 ? "zeros" : "but not zeros");
-	else
-		printf("    page: LSN %X/%08X, checksum %04X, flags %04X, lower %u, upper %u, special %u, version %u, line pointers %d, prune xid %u\n",
-			   LSN_FORMAT_ARGS(PageXLogRecPtrGet(page->pd_lsn)), page->pd_checksum, page->pd_flags, page->pd_lower,
-			   page->pd_upper, page->pd_special, PageGetPageLayoutVersion((Page) page),
-			   (int) PageGetMaxOffsetNumber((Page) page), page->pd_prune_xid);
-	return NULL;
-}
-
-static PsError *
-describe_relsize(const char *data, uint32 len)
-{
-	RelSize size = {0};
-
-	PS_TRY(relsize_decode(data, len, &size));
-	printf("    blocks: %u", size.nblocks);
-	for (uint32 i = 0; i < size.nfloors; i++)
-		printf(", from block %u new since %X/%08X", size.floors[i].blk, LSN_FORMAT_ARGS(size.floors[i].lsn));
-	if (size.origin.nblocks > 0)
-		printf(", %u blocks begin as in %u/%u at %X/%08X", size.origin.nblocks, size.origin.spc, size.origin.db,
-			   LSN_FORMAT_ARGS(size.origin.lsn));
-	printf("\n");
-	relsize_free(&size);
-	return NULL;
-}
-
-static PsError *
-describe_state(const char *data, uint32 len)
-{
-	WalState state;
-
-	PS_TRY(wal_state_decode(data, len, &state));
-	printf("    state at: %X/%08X, last record: %X/%08X, last checkpoint: %X/%08X, next xid: %u:%u, oldest xid: %u, next oid: %u, next multixact: %u, next multixact offset: %u\n",
-		   LSN_FORMAT_ARGS(state.end), LSN_FORMAT_ARGS(state.prev), LSN_FORMAT_ARGS(state.last_checkpoint),
-		   EpochFromFullTransactionId(state.checkpoint.nextXid), XidFromFullTransactionId(state.checkpoint.nextXid),
-		   state.checkpoint.oldestXid, state.checkpoint.nextOid, state.checkpoint.nextMulti,
-		   state.checkpoint.nextMultiOffset);
+	value->type = LAYER_VALUE_PAGE;
 	return NULL;
 }
 
 static void
-describe_control(const char *data, uint32 len)
+decode_control(const char *data, uint32 len, LayerValue *value)
 {
-	ControlFileData control;
-
-	if (len < sizeof(control))
-	{
-		printf("    control file: %u bytes, too short\n", len);
-		return;
-	}
-	memcpy(&control, data, sizeof(control));
-	printf("    system identifier: %llu, checkpoint: %X/%08X\n", (unsigned long long) control.system_identifier,
-		   LSN_FORMAT_ARGS(control.checkPoint));
+	value->type = len < sizeof(value->control) ? LAYER_VALUE_CONTROL_SHORT : LAYER_VALUE_CONTROL;
+	if (value->type == LAYER_VALUE_CONTROL)
+		memcpy(&value->control, data, sizeof(value->control));
 }
 
-/* A text that came from a file: nothing of it reaches a terminal but letters. */
 static void
-print_text(const char *what, const char *data, uint32 len)
+decode_text(LayerValueType type, const char *what, const char *data, uint32 len, LayerValue *value)
 {
-	printf("    %s: \"", what);
-	for (uint32 i = 0; i < len && data[i] != '\0' && data[i] != '\n'; i++)
-		putchar((unsigned char) data[i] >= ' ' && data[i] != 0x7f ? data[i] : '?');
-	printf("\"");
+	uint32 end = (uint32) strnlen(data, len);
+	const char *newline = memchr(data, '\n', end);
+
+	value->type = type;
+	value->text.what = what;
+	value->text.text = pnstrdup(data, newline != NULL ? newline - data : end);
+	value->text.rest = len - Min(len, end + 1);
 }
 
 PsError *
-describe_value(const PsKey *key, ValueKind kind, const char *data, uint32 len, XLogRecPtr record_start)
+layer_value_decode(const PsKey *key, ValueKind kind, const char *data, uint32 len, XLogRecPtr record_start, LayerValue *value)
 {
+	value->type = LAYER_VALUE_NOTHING;
+	value->data = data;
+	value->len = len;
 	if (kind == VALUE_TOMBSTONE)
 		return NULL;
 	if (kind == VALUE_RECORD)
-		return describe_record(data, len, record_start);
+		return decode_record(data, len, record_start, value);
 	switch (key->kind)
 	{
 		case PS_KEY_RELBLOCK:
-			return describe_page(data, len);
+			return decode_page(len, value);
 		case PS_KEY_RELSIZE:
 		case PS_KEY_INITSIZE:
-			return describe_relsize(data, len);
+			memset(&value->relsize, 0, sizeof(value->relsize));
+			PS_TRY(relsize_decode(data, len, &value->relsize));
+			value->type = LAYER_VALUE_RELSIZE;
+			break;
 		case PS_KEY_STATE:
-			return describe_state(data, len);
+			PS_TRY(wal_state_decode(data, len, &value->state));
+			value->type = LAYER_VALUE_STATE;
+			break;
 		case PS_KEY_CONTROL:
-			describe_control(data, len);
-			return NULL;
+			decode_control(data, len, value);
+			break;
 		case PS_KEY_SLRU_SEGMENT:
-			if (len == 4)
-				printf("    pages: %u\n", ps_get32(data));
-			return NULL;
+			if (len != 4)
+				break;
+			value->type = LAYER_VALUE_SLRU_PAGES;
+			value->slru_pages = ps_get32(data);
+			break;
 		case PS_KEY_ORIGIN:
-			if (len == 8)
-				printf("    remote LSN: %X/%08X\n", LSN_FORMAT_ARGS((XLogRecPtr) ps_get64(data)));
-			return NULL;
+			if (len != 8)
+				break;
+			value->type = LAYER_VALUE_REMOTE_LSN;
+			value->remote_lsn = (XLogRecPtr) ps_get64(data);
+			break;
 		case PS_KEY_DATABASE:
-			print_text("version", data, len);
+			decode_text(LAYER_VALUE_TEXT, "version", data, len, value);
 			break;
 		case PS_KEY_TABLESPACE:
-			print_text("location", data, len);
+			decode_text(LAYER_VALUE_TEXT, "location", data, len, value);
 			break;
 		case PS_KEY_AUX:
-			print_text("file", data, len);
-			printf(", %u bytes", len - (uint32) Min(len, strnlen(data, len) + 1));
+			decode_text(LAYER_VALUE_FILE, "file", data, len, value);
 			break;
 		default:
-			printf("    %u bytes", len);
+			value->type = LAYER_VALUE_BYTES;
 			break;
 	}
-	printf("\n");
 	return NULL;
 }
 
-/* Lines that repeat the one before are left out, as hexdump -C does. */
 void
-hexdump_value(const char *data, uint32 len)
+layer_value_free(LayerValue *value)
 {
-	bool skipping = false;
+	if (value->type == LAYER_VALUE_RELSIZE)
+		relsize_free(&value->relsize);
+	else if (value->type == LAYER_VALUE_TEXT || value->type == LAYER_VALUE_FILE)
+		free(value->text.text);
+	value->type = LAYER_VALUE_NOTHING;
+}
 
-	for (uint32 at = 0; at < len; at += 16)
-	{
-		uint32 n = Min(16, len - at);
-
-		if (at > 0 && n == 16 && memcmp(data + at, data + at - 16, 16) == 0)
-		{
-			if (!skipping)
-				printf("    *\n");
-			skipping = true;
-			continue;
-		}
-		skipping = false;
-		printf("    %06x ", at);
-		for (uint32 i = 0; i < 16; i++)
-			if (i < n)
-				printf(" %02x", (unsigned char) data[at + i]);
-			else
-				printf("   ");
-		printf("  |");
-		for (uint32 i = 0; i < n; i++)
-			putchar(data[at + i] >= ' ' && data[at + i] < 0x7f ? data[at + i] : '.');
-		printf("|\n");
-	}
+bool
+layer_value_is_zeros(const char *data, uint32 len)
+{
+	return len == 0 || (data[0] == 0 && memcmp(data, data + 1, len - 1) == 0);
 }

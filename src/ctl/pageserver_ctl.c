@@ -163,11 +163,12 @@ static const Command commands[] = {
 	{"verify", NULL, "SAMqj", 0, 1, run_verify,
 	 "verify BRANCH | --all [--rate=MB] [--json]", "read and check all files of a branch",
 	 "Its manifest, the layer files that it names and its WAL are read and checked\n"
-	 "against their checksums and each other, while the store runs. What is damaged is\n"
+	 "against their checksums and each other, while the store runs. A branch that is in\n"
+	 "the trash is checked, too, and with --all, those are as well. What is damaged is\n"
 	 "named, and shows in \"branch list\" until it is checked again and found well.\n"
 	 "Exit code 0: all is well; 9: something is damaged; 1: not all could be checked.\n"},
-	{"layer", "dump", "VxRFBnq", 1, 1, run_layer_dump,
-	 "layer dump FILE [--values] [--hexdump] [-R T/D/R [-F FORK] [-B BLOCK]] [-n N]", "show what is in a layer file",
+	{"layer", "dump", "VxRFBnqj", 1, 1, run_layer_dump,
+	 "layer dump FILE [--values] [--hexdump] [-R T/D/R [-F FORK] [-B BLOCK]] [-n N] [--json]", "show what is in a layer file",
 	 "FILE is one of STORE/tenants/*/timelines/*/layers, or a copy of it; the store need not run.\n"
 	 "Its summary is shown, what takes how much room, and its entries by key and LSN.\n"
 	 "All of the file is read and checked, whatever is shown: exit code 1 if something\n"
@@ -224,7 +225,7 @@ static const struct
 	{'A', "      --all              all branches of the store\n"},
 	{'M', "      --rate=MB          megabytes read in a second, at most (default: 100)\n"},
 	{'B', "  -B, --block=N          only this block of the relation\n"},
-	{'b', "      --bindir=DIR       PostgreSQL's programs (default: " PS_BINDIR ")\n"},
+	{'b', "      --bindir=DIR       PostgreSQL's programs (default: this program's directory)\n"},
 	{'F', "  -F, --fork=FORK        only this fork of the relation: main, fsm, vm or init\n"},
 	{'g', "      --pgdata=DIR       data directory to import\n"},
 	{'G', "      --debian=V/NAME    cluster of Debian's postgresql-common to import, such as 15/main\n"},

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/bindir.h"
 #include "ctl.h"
 
 /* Of a log that is shown after a failure. */
@@ -141,7 +142,7 @@ make_directory(const Options *options, const char *path)
 char *
 postgres_program(const Options *options, const char *name)
 {
-	char *path = psprintf("%s/%s", options->bindir ? options->bindir : PS_BINDIR, name);
+	char *path = psprintf("%s/%s", options->bindir ? options->bindir : bindir_default(), name);
 
 	if (access(path, X_OK) != 0)
 	{

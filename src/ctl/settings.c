@@ -278,13 +278,25 @@ run_settings_revert(const Options *options)
 	return write_and_tell(options, conn, &settings);
 }
 
-/* Runs the user's editor on a text; NULL: it was left as it was. */
+static void
+forget_edited(const char *path)
+{
+	char *dir = pnstrdup(path, strrchr(path, '/') - path);
+
+	(void) unlink(path);
+	(void) rmdir(dir);
+	free(dir);
+}
+
+/*
+ * Runs the user's editor on a text, in *path, a file in a directory of its own,
+ * where it stays until forget_edited(); NULL: it was left as it was.
+ */
 static char *
-edit_text(const char *name, const char *text)
+edit_text(const char *name, const char *text, char **path)
 {
 	const char *editor = getenv("VISUAL");
 	char dir[] = "/tmp/pageserver_ctl.XXXXXX";
-	char *path;
 	char *edited;
 	int rc;
 
@@ -294,20 +306,20 @@ edit_text(const char *name, const char *text)
 		editor = "vi";
 	if (mkdtemp(dir) == NULL)
 		pg_fatal("could not create a directory in /tmp: %m");
-	path = psprintf("%s/%s", dir, name);
-	write_text_file(path, text, false);
+	*path = psprintf("%s/%s", dir, name);
+	write_text_file(*path, text, false);
 	fflush(NULL);
-	rc = system(psprintf("%s '%s'", editor, path));
-	edited = read_text_file(path);
+	rc = system(psprintf("%s '%s'", editor, *path));
+	edited = read_text_file(*path);
 	/* what was written in vain is kept */
 	if (rc != 0 && edited != NULL && strcmp(edited, text) != 0)
-		pg_fatal("editor \"%s\" failed: %s; \"%s\" stays", editor, wait_result_to_str(rc), path);
-	(void) unlink(path);
-	(void) rmdir(dir);
+		pg_fatal("editor \"%s\" failed: %s; \"%s\" stays", editor, wait_result_to_str(rc), *path);
+	if (rc != 0 || edited == NULL)
+		forget_edited(*path);
 	if (rc != 0)
 		pg_fatal("editor \"%s\" failed: %s", editor, wait_result_to_str(rc));
 	if (edited == NULL)
-		pg_fatal("\"%s\" is gone", path);
+		pg_fatal("\"%s\" is gone", *path);
 	return strcmp(edited, text) == 0 ? NULL : edited;
 }
 
@@ -319,6 +331,8 @@ run_settings_edit(const Options *options)
 	PGconn *conn;
 	BranchSettings settings;
 	char *edited;
+	char *path;
+	int rc;
 
 	if (text < 0)
 	{
@@ -328,14 +342,21 @@ run_settings_edit(const Options *options)
 	}
 	conn = store_connect(options);
 	branch_settings_read(conn, options->args[0], 0, &settings);
-	edited = edit_text(name, settings.texts[text] ? settings.texts[text] : "");
+	edited = edit_text(name, settings.texts[text] ? settings.texts[text] : "", &path);
 	if (edited == NULL)
 	{
+		forget_edited(path);
 		print_done(options, "Nothing was changed.", "branch", options->args[0], NULL);
 		return 0;
 	}
 	if (text == SETTINGS_OPTIONS)
 		edited[strcspn(edited, "\n")] = '\0';
 	replace_text(&settings, text, edited);
-	return write_and_tell(options, conn, &settings);
+	rc = write_and_tell(options, conn, &settings);
+	if (rc == 0)
+		forget_edited(path);
+	else
+		pg_log_error_hint("What you have written stays in \"%s\"; \"pageserver_ctl settings edit %s %s\" shows what counts now.", path,
+						  options->args[0], name);
+	return rc;
 }

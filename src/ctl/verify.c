@@ -16,21 +16,38 @@ typedef struct Verify
 	int exit_code;
 } Verify;
 
+/* A branch; deleted: the timeline of one that is in the trash, where several may have the name, else NULL. */
+typedef struct Branch
+{
+	const char *name;
+	const char *deleted;
+} Branch;
+
+/* As a message has it; psprintf'd. */
+static char *
+branch_text(const Branch *branch)
+{
+	if (branch->deleted == NULL)
+		return psprintf("branch \"%s\"", branch->name);
+	return psprintf("deleted branch \"%s\" (%s)", branch->name, branch->deleted);
+}
+
 static void
-add_row(Verify *verify, const char *branch, const char *file, const char *bytes, const char *error)
+add_row(Verify *verify, const Branch *branch, const char *file, const char *bytes, const char *error)
 {
 	json_t *row = json_object();
 
-	json_object_set_new(row, "branch", json_string(branch));
+	json_object_set_new(row, "branch", json_string(branch->name));
 	json_object_set_new(row, "file", json_string(file));
 	json_object_set_new(row, "bytes", json_integer(strtoll(bytes, NULL, 10)));
 	json_object_set_new(row, "error", json_string(error));
+	json_object_set_new(row, "deleted", branch->deleted ? json_string(branch->deleted) : json_null());
 	json_array_append_new(verify->rows, row);
 }
 
 /* A branch of which the store cannot say more: it is not served. */
 static void
-note_failure(Verify *verify, const char *branch, PGresult *res)
+note_failure(Verify *verify, const Branch *branch, PGresult *res)
 {
 	const char *message = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
 
@@ -38,17 +55,18 @@ note_failure(Verify *verify, const char *branch, PGresult *res)
 		verify->exit_code = store_exit_code(verify->conn, res);
 	add_row(verify, branch, "", "0", message != NULL ? message : PQerrorMessage(verify->conn));
 	if (!verify->options->json)
-		pg_log_error("branch \"%s\": %s", branch, message != NULL ? message : PQerrorMessage(verify->conn));
+		pg_log_error("%s: %s", branch_text(branch), message != NULL ? message : PQerrorMessage(verify->conn));
 }
 
 static void
-verify_branch(Verify *verify, const char *branch)
+verify_branch(Verify *verify, const Branch *branch)
 {
 	char *rate = verify->options->rate > 0 ? psprintf(" %d", verify->options->rate) : pg_strdup("");
-	char *command = psprintf("verify %s%s", store_quote(branch), rate);
+	char *command = psprintf("verify %s%s", store_quote(branch->deleted != NULL ? branch->deleted : branch->name), rate);
 	PGresult *res = PQexec(verify->conn, command);
 	double bytes = 0;
 	int damaged = 0;
+	char *text;
 
 	pfree(command);
 	pfree(rate);
@@ -68,15 +86,60 @@ verify_branch(Verify *verify, const char *branch)
 			continue;
 		damaged++;
 		if (!verify->options->json)
-			pg_log_error("branch \"%s\": %s", branch, error);
+			pg_log_error("%s: %s", branch_text(branch), error);
 	}
 	if (damaged > 0)
 		verify->exit_code = EXIT_DAMAGED;
+	text = branch_text(branch);
+	text[0] = pg_toupper(text[0]);
 	if (!verify->options->json && !verify->options->quiet && damaged == 0)
-		printf("Branch \"%s\": %d files with %.0f MB are well.\n", branch, PQntuples(res), bytes / (1024 * 1024));
+		printf("%s: %d files with %.0f MB are well.\n", text, PQntuples(res), bytes / (1024 * 1024));
 	else if (!verify->options->json && damaged > 0)
-		printf("Branch \"%s\": %d of %d files are damaged.\n", branch, damaged, PQntuples(res));
+		printf("%s: %d of %d files are damaged.\n", text, damaged, PQntuples(res));
+	pfree(text);
 	PQclear(res);
+}
+
+static void
+verify_served(Verify *verify)
+{
+	PGresult *list = store_query(verify->conn, "branch_list");
+
+	for (int r = 0; r < PQntuples(list); r++)
+	{
+		Branch branch = {.name = PQgetvalue(list, r, PQfnumber(list, "name"))};
+
+		if (branch.name[0] != '\0')
+			verify_branch(verify, &branch);
+		else
+		{
+			/* its manifest cannot be read */
+			const char *error = PQgetvalue(list, r, PQfnumber(list, "error"));
+
+			branch.name = PQgetvalue(list, r, PQfnumber(list, "timeline"));
+			verify->exit_code = EXIT_DAMAGED;
+			add_row(verify, &branch, "timeline.json", "0", error);
+			if (!verify->options->json)
+				pg_log_error("timeline %s: %s", branch.name, error);
+		}
+	}
+	PQclear(list);
+}
+
+/* What is in the trash may be wanted again. */
+static void
+verify_trash(Verify *verify)
+{
+	PGresult *list = store_query(verify->conn, "branch_list deleted");
+
+	for (int r = 0; r < PQntuples(list); r++)
+	{
+		Branch branch = {.name = PQgetvalue(list, r, PQfnumber(list, "name")),
+						 .deleted = PQgetvalue(list, r, PQfnumber(list, "timeline"))};
+
+		verify_branch(verify, &branch);
+	}
+	PQclear(list);
 }
 
 int
@@ -91,31 +154,13 @@ run_verify(const Options *options)
 		return EXIT_USAGE;
 	}
 	verify.conn = store_connect(options);
+	branch_show_notices(verify.conn);
 	if (!options->all)
-		verify_branch(&verify, options->args[0]);
+		verify_branch(&verify, &(Branch) {.name = options->args[0]});
 	else
 	{
-		PGresult *list = store_query(verify.conn, "branch_list");
-
-		for (int r = 0; r < PQntuples(list); r++)
-		{
-			const char *name = PQgetvalue(list, r, PQfnumber(list, "name"));
-
-			if (name[0] != '\0')
-				verify_branch(&verify, name);
-			else
-			{
-				/* its manifest cannot be read */
-				const char *timeline = PQgetvalue(list, r, PQfnumber(list, "timeline"));
-				const char *error = PQgetvalue(list, r, PQfnumber(list, "error"));
-
-				verify.exit_code = EXIT_DAMAGED;
-				add_row(&verify, timeline, "timeline.json", "0", error);
-				if (!options->json)
-					pg_log_error("timeline %s: %s", timeline, error);
-			}
-		}
-		PQclear(list);
+		verify_served(&verify);
+		verify_trash(&verify);
 	}
 	if (options->json)
 	{

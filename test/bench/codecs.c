@@ -42,7 +42,8 @@ typedef enum Method
 	NMETHODS
 } Method;
 
-static const char *const method_names[NMETHODS] = {"none", "lz4", "zstd 1", "zstd 3", "dict 4k", "dict 16k", "dict 64k"};
+static const char *const method_names[NMETHODS] = {
+	"none", "lz4", "zstd 1", "zstd 3", "dict 4k", "dict 16k", "dict 64k"};
 static const size_t dict_sizes[NMETHODS] = {[DICT_4K] = 4096, [DICT_16K] = 16384, [DICT_64K] = 65536};
 
 typedef struct Value
@@ -114,10 +115,11 @@ group_of(const PsKey *key, const ValueRef *ref, uint32 len)
 	for (int i = 0; i < ngroups; i++)
 	{
 		const Group *g = &groups[i];
+		bool is_rel = g->rel.spc == key->spc && g->rel.db == key->db && g->rel.rel == key->rel;
 
 		if (g->is_record != (ref->kind == VALUE_RECORD))
 			continue;
-		if (g->is_record ? len < g->len_below : (g->rel.rel == 0 || (g->rel.spc == key->spc && g->rel.db == key->db && g->rel.rel == key->rel)))
+		if (g->is_record ? len < g->len_below : g->rel.rel == 0 || is_rel)
 			return i;
 	}
 	return -1;
@@ -416,7 +418,8 @@ print_row(const Group *g)
 {
 	printf("| %s | %llu | %.0f |", g->name, (unsigned long long) g->values, (double) g->raw / g->values);
 	for (int m = 0; m < NMETHODS; m++)
-		printf(" %.2f, %.2f, %.2f |", (double) g->raw / g->stored[m], g->in[m] / g->values * 1e6, g->out[m] / g->values * 1e6);
+		printf(" %.2f, %.2f, %.2f |", (double) g->raw / g->stored[m], g->in[m] / g->values * 1e6,
+			   g->out[m] / g->values * 1e6);
 	printf("\n");
 }
 

@@ -54,7 +54,8 @@ static int
 make_run(Layer **layers, int n, LayerType type, int level, uint32 blocks, XLogRecPtr lsn_start, XLogRecPtr lsn_end)
 {
 	for (int i = 0; i < n; i++)
-		layers[i] = make_layer(type, level, (uint32) ((uint64) blocks * i / n), (uint32) ((uint64) blocks * (i + 1) / n - 1), lsn_start,
+		layers[i] = make_layer(type, level, (uint32) ((uint64) blocks * i / n),
+							   (uint32) ((uint64) blocks * (i + 1) / n - 1), lsn_start,
 							   lsn_end);
 	return n;
 }
@@ -125,7 +126,8 @@ bench(int n)
 	layer_map_unref(layer_map_change(map, run, each, layers + count - LEVEL0, LEVEL0));
 	merge = now_usec() - start;
 
-	printf("  %9d  %12.0f  %13.1f  %12.1f us  %12.2f ms  %9.1f ms\n", count, LOOKUPS / lookups * 1e6, (double) given / LOOKUPS,
+	printf("  %9d  %12.0f  %13.1f  %12.1f us  %12.2f ms  %9.1f ms\n", count, LOOKUPS / lookups * 1e6,
+		   (double) given / LOOKUPS,
 		   changes / CHANGES, merge / 1e3, create / 1e3);
 	layer_map_unref(map);
 	for (int i = 0; i < each; i++)

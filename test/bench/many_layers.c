@@ -60,7 +60,8 @@ main(int argc, char **argv)
 		return 1;
 	}
 	must(manifest_read(dir, &m));
-	space = (LayerSpace) {.dir = psprintf("%s/layers", dir), .tenant = m.tenant, .timeline = m.timeline, .next_number = 1};
+	space = (LayerSpace) {.tenant = m.tenant, .timeline = m.timeline, .next_number = 1};
+	space.dir = psprintf("%s/layers", dir);
 	for (int i = 0; i < m.nlayers; i++)
 		space.next_number = Max(space.next_number, m.layers[i].number + 1);
 	m.layers = pg_realloc(m.layers, (m.nlayers + count + 1) * sizeof(LayerInfo));

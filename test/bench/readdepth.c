@@ -189,7 +189,7 @@ main(int argc, char **argv)
 					Figures *f = &figures[i * lengthof(methods) + m];
 
 					if (sscanf(argv[9 + 2 * i], "%X/%X", &hi, &lo) != 2)
-						must(ps_error("22023", "\"%s\" is no LSN", argv[9 + 2 * i]));
+						must(ps_error(PS_SQLSTATE_INVALID, "\"%s\" is no LSN", argv[9 + 2 * i]));
 
 					/* what the first use of a layer and of a helper costs is not meant */
 					measure(tl, rel, nblocks, (uint64) hi << 32 | lo, delays[d] ? 20 : 500, f, 0);
@@ -203,7 +203,8 @@ main(int argc, char **argv)
 				store_close(store);
 			}
 		}
-		printf("reads of pages, %s (p50, p99, pages/s one at a time, pages/s by %d), first reads (p50 of one page, of %d)\n",
+		printf("reads of pages, %s (p50, p99, pages/s one at a time, pages/s by %d), "
+			   "first reads (p50 of one page, of %d)\n",
 			   delays[d] ? "each read of a file 1 ms slower" : "values in the kernel's page cache", BATCH, BATCH);
 		for (int i = 0; i < ndepths; i++)
 		{
@@ -211,8 +212,10 @@ main(int argc, char **argv)
 			{
 				Figures *f = &figures[i * lengthof(methods) + m];
 
-				printf("  depth %2s  %-8s  %7.0f us  %7.0f us  %7.0f  %7.0f  %7.0f us  %7.0f us\n", argv[8 + 2 * i], methods[m],
-					   median(f->p50, rounds), median(f->p99, rounds), median(f->single, rounds), median(f->batched, rounds),
+				printf("  depth %2s  %-8s  %7.0f us  %7.0f us  %7.0f  %7.0f  %7.0f us  %7.0f us\n", argv[8 + 2 * i],
+					   methods[m],
+					   median(f->p50, rounds), median(f->p99, rounds), median(f->single, rounds),
+					   median(f->batched, rounds),
 					   median(f->first, rounds), median(f->first_batch, rounds));
 			}
 		}

@@ -336,7 +336,8 @@ long_statements(Client *c)
 		TRY(run(c, "UPDATE wide SET v = v + 1 WHERE id BETWEEN %d AND %d", from, from + 299));
 		TRY(run(
 			c,
-			"INSERT INTO scratch_temp SELECT i, repeat('t', 300) FROM generate_series(%d, %d) i ON CONFLICT (i) DO UPDATE SET t = 'again'",
+			"INSERT INTO scratch_temp SELECT i, repeat('t', 300) FROM generate_series(%d, %d) i"
+			" ON CONFLICT (i) DO UPDATE SET t = 'again'",
 			from, from + 99));
 		TRY(run(c, "UPDATE wide SET v = v + 1 WHERE id BETWEEN %d AND %d", from + 100, from + 199));
 		TRY(run(c, keep ? "RELEASE a" : "ROLLBACK TO a; RELEASE a"));
@@ -388,7 +389,8 @@ fill_made(Client *c, int table, int rows)
 {
 	return run(
 		c,
-		"INSERT INTO made_%d_%d SELECT i, CASE WHEN i %% 50 = 0 THEN (SELECT string_agg(md5(x::text), '') FROM generate_series(1, 150) x)"
+		"INSERT INTO made_%d_%d SELECT i, CASE WHEN i %% 50 = 0 THEN"
+		" (SELECT string_agg(md5(x::text), '') FROM generate_series(1, 150) x)"
 		" ELSE 'text ' || i %% 17 END, point(i %% 20, i / 20), ARRAY[i %% 7, i %% 11] FROM generate_series(1, %d) i",
 		c->id, table, rows);
 }
@@ -473,11 +475,13 @@ copy_statements(Client *c)
 	/* the older ones go */
 	TRY(run(
 		c,
-		"DELETE FROM bulk WHERE client = %d AND seq IN (SELECT seq FROM ledger WHERE client = %d AND kind = 'copy' AND n > 0 ORDER BY seq DESC OFFSET 5)",
+		"DELETE FROM bulk WHERE client = %d AND seq IN"
+		" (SELECT seq FROM ledger WHERE client = %d AND kind = 'copy' AND n > 0 ORDER BY seq DESC OFFSET 5)",
 		c->id, c->id));
 	TRY(run(
 		c,
-		"UPDATE ledger SET n = 0 WHERE client = %d AND kind = 'copy' AND n > 0 AND seq NOT IN (SELECT seq FROM bulk WHERE client = %d)",
+		"UPDATE ledger SET n = 0 WHERE client = %d AND kind = 'copy' AND n > 0 AND seq NOT IN"
+		" (SELECT seq FROM bulk WHERE client = %d)",
 		c->id, c->id));
 	TRY(run(c, "COPY bulk FROM STDIN"));
 	for (int i = 0; i < rows; i++)
@@ -567,7 +571,8 @@ number_statements(Client *c)
 	number = atol(c->value);
 	TRY(run(
 		c,
-		"INSERT INTO scratch SELECT i, repeat('u', 100) FROM generate_series(1, 20) i ON CONFLICT (i) DO UPDATE SET t = scratch.t || 'x'"));
+		"INSERT INTO scratch SELECT i, repeat('u', 100) FROM generate_series(1, 20) i"
+		" ON CONFLICT (i) DO UPDATE SET t = scratch.t || 'x'"));
 	if (random_to(20) == 0)
 		TRY(run(c, "TRUNCATE scratch"));
 	return add_row(c, "number", number);
@@ -669,7 +674,8 @@ drop_unfinished(Client *c)
 	return run(
 		c,
 		"DO $$ DECLARE i regclass; BEGIN"
-		" FOR i IN SELECT indexrelid FROM pg_index WHERE NOT indisvalid AND indrelid >= 16384 LOOP EXECUTE 'DROP INDEX ' || i; END LOOP;"
+		" FOR i IN SELECT indexrelid FROM pg_index WHERE NOT indisvalid AND indrelid >= 16384 LOOP"
+		" EXECUTE 'DROP INDEX ' || i; END LOOP;"
 		" END $$");
 }
 

@@ -213,7 +213,8 @@ generic_am_build(Relation heap, Relation index, IndexInfo *info)
 	IndexBuildResult *result = palloc0(sizeof(IndexBuildResult));
 
 	make_meta_page(index);
-	result->heap_tuples = table_index_build_scan(heap, index, info, true, false, build_callback, &result->index_tuples, NULL);
+	result->heap_tuples = table_index_build_scan(heap, index, info, true, false, build_callback,
+												 &result->index_tuples, NULL);
 	return result;
 }
 

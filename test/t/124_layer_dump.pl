@@ -1,9 +1,11 @@
 # "pageserver_ctl layer dump" on the files of a real store: what it shows is
 # what pg_waldump and the server know of the table; what is damaged it names,
-# with file and offset, and goes on behind it.
+# with file and offset, and goes on behind it.  As JSON it says the same.
 use strict;
 use warnings;
 use File::Copy qw(copy);
+use JSON::PP;
+use MIME::Base64;
 use PageserverTest;
 use Test::More;
 
@@ -32,6 +34,104 @@ $c->stop;
 $store->stop;
 my @files = grep { !/\.tmp$/ } glob("$timeline/layers/*");
 
+# ---- the JSON form, written as the text form is ----
+sub ratio { my ($raw, $stored) = @_; return $stored > 0 ? $raw / $stored : 1; }
+
+sub summary_as_text
+{
+	my ($file, $s) = @_;
+	my @lines = ([ 'Layer file', $file ], [ 'Kind', $s->{kind} ], [ 'Format version', $s->{format_version} ], [ 'Block size', $s->{block_size} ],
+		map({ [ ucfirst $_, $s->{$_} ] } qw(tenant timeline number)),
+		$s->{kind} eq 'image'
+		? [ 'LSN', $s->{lsn} ]
+		: ([ 'Level', $s->{level} ], [ 'First LSN', $s->{first_lsn} ], [ 'All LSNs are below', $s->{lsns_below} ]),
+		[ 'Smallest key', $s->{smallest_key} // 'none' ], [ 'Greatest key', $s->{greatest_key} // 'none' ], [ 'Entries', $s->{entries} ],
+		[ 'Codec of images', $s->{image_codec} ], [ 'Codec of records', $s->{record_codec} ],
+		[ 'Dictionary', "$s->{dictionary_bytes} bytes, checksum $s->{dictionary_checksum}" ],
+		[ 'Values', "from offset $s->{values_start} to $s->{values_end}" ],
+		[ 'Index', "from offset $s->{index_start}, $s->{index_pages} pages, $s->{index_leaf_pages} of them leaves, $s->{index_levels} levels, root is page $s->{index_root}" ],
+		[ 'File length', $s->{file_length} ], [ 'Checksum', $s->{checksum} ]);
+	return join '', map { sprintf "%-21s %s\n", "$_->[0]:", $_->[1] } @lines;
+}
+
+sub totals_as_text
+{
+	my ($s, $t) = @_;
+	my $text = sprintf "\n%-10s %-6s %12s %15s %15s %8s\n", 'Values', 'codec', 'number', 'bytes', 'in the file', 'ratio';
+	my %all = (kind => 'all', codec => '', map { my $n = $_; ($n => eval { my $sum = 0; $sum += $_->{$n} for @{ $t->{values} }; $sum }) } qw(number bytes stored_bytes));
+	$text .= sprintf "%-10s %-6s %12d %15d %15d %8.2f\n", @$_{qw(kind codec number bytes stored_bytes)}, ratio(@$_{qw(bytes stored_bytes)}) for @{ $t->{values} }, \%all;
+	$text .= "their headers: $t->{header_bytes} bytes; named by no entry: $t->{unnamed_bytes} bytes\n";
+	$text .= sprintf "index: %d bytes, %.1f for each entry\n", $t->{index_bytes}, $s->{entries} ? $t->{index_bytes} / $s->{entries} : 0;
+	$text .= sprintf "file: %d bytes, ratio %.2f\n", $t->{file_bytes}, ratio($all{bytes}, $t->{file_bytes});
+	$text .= sprintf "\n%-22s %12s %12s %12s %12s %12s\n", 'Entries of', 'records', 'of it init', 'images', 'tombstones', 'shared';
+	$text .= sprintf "%-22s %12d %12d %12d %12d %12d\n", @$_{qw(of records will_init images tombstones shared)} for @{ $t->{entries} };
+	return $text;
+}
+
+sub block_as_text
+{
+	my ($b) = @_;
+	my $image = defined $b->{image_bytes} ? ' (FPW' . ($b->{image_is_applied} ? '' : ' for WAL verification') . "), $b->{image_bytes} bytes" : '';
+	return ", blkref #$b->{id}: rel $b->{relation} fork $b->{fork} blk $b->{block}$image";
+}
+
+my %value_as_text = (
+	record => sub { "rmgr: $_->{rmgr}, info: $_->{info}, len: $_->{length}, tx: $_->{xid}, lsn: $_->{lsn}, prev: $_->{prev}" . join '', map { block_as_text($_) } @{ $_->{blocks} } },
+	page => sub { $_->{new} ? 'page: new, ' . ($_->{zeros} ? 'zeros' : 'but not zeros')
+		: "page: LSN $_->{lsn}, checksum $_->{checksum}, flags $_->{flags}, lower $_->{lower}, upper $_->{upper}, special $_->{special}, version $_->{version}, line pointers $_->{line_pointers}, prune xid $_->{prune_xid}" },
+	size => sub { "blocks: $_->{blocks}" . join('', map { ", from block $_->{from_block} new since $_->{new_since}" } @{ $_->{floors} })
+		. ($_->{origin} ? ", $_->{origin}{blocks} blocks begin as in $_->{origin}{tablespace}/$_->{origin}{database} at $_->{origin}{lsn}" : '') },
+	state => sub { "state at: $_->{lsn}, last record: $_->{last_record}, last checkpoint: $_->{last_checkpoint}, next xid: $_->{next_xid_epoch}:$_->{next_xid}, oldest xid: $_->{oldest_xid}, next oid: $_->{next_oid}, next multixact: $_->{next_multixact}, next multixact offset: $_->{next_multixact_offset}" },
+	control => sub { "system identifier: $_->{system_identifier}, checkpoint: $_->{checkpoint}" },
+	slru_segment => sub { "pages: $_->{pages}" },
+	origin => sub { "remote LSN: $_->{remote_lsn}" },
+	text => sub { my $v = $_; join '', map { "$_: \"$v->{$_}\"" } grep { $_ ne 'type' } keys %$v },
+	file => sub { "file: \"$_->{file}\", $_->{file_bytes} bytes" });
+
+# the number of bytes is the entry's
+sub value_of
+{
+	my ($entry) = @_;
+	return () if !$entry->{value} || $entry->{value}{type} eq 'none';
+	return "    $entry->{bytes} bytes\n" if $entry->{value}{type} eq 'bytes';
+	return map { '    ' . $value_as_text{ $_->{type} }->() . "\n" } $entry->{value};
+}
+
+sub entry_as_text
+{
+	my ($e) = @_;
+	my $place = "$e->{key}, lsn: $e->{lsn}, $e->{kind}" . ($e->{will_init} ? ', will_init' : '') . ($e->{shared} ? ', shared' : '') . ", offset: $e->{offset}, ";
+	return "${place}DAMAGED\n" if $e->{damaged};
+	return "${place}stored: $e->{stored_bytes}" . ($e->{codec} ne 'none' ? " ($e->{codec} of $e->{bytes})" : '') . "\n" . join '', value_of($e);
+}
+
+sub as_text
+{
+	my ($j) = @_;
+	return join '', $j->{summary} ? summary_as_text($j->{file}, $j->{summary}) : '', $j->{totals} ? totals_as_text($j->{summary}, $j->{totals}) : '',
+	  $j->{entries} ? ("\n", map { entry_as_text($_) } @{ $j->{entries} }) : '';
+}
+
+# Both forms say the same of the file, with damage or without it: on standard error, too, and by the exit code.
+sub forms_agree
+{
+	my ($rc, $out, $err, $file, @args) = @_;
+	my ($json_rc, $json, $json_err) = $store->ctl('layer', 'dump', $file, '--json', @args);
+	my $object = eval { decode_json($json) };
+	my $text = $object ? as_text($object) : "no JSON: $@";
+	# damaged pages of the index are among the problems; bytes have another form
+	$out =~ s/^(\(index page \d+ is DAMAGED\)|    [0-9a-f]{6}  .*|    \*)\n//gm;
+	my $same = $json_rc == $rc && $json_err eq $err && $object && $text eq $out;
+	my @problems = map { /^pageserver_ctl: error: (.*)$/ ? $1 : () } split /\n/, $err;
+	# the last line counts them
+	pop @problems;
+	return 1 if $same && "@problems" eq join(' ', map { $_->{message} } @{ $object->{problems} });
+	my @lines = split /\n/, $text;
+	my ($differs) = grep { $_ ne (shift @lines // '') } split /\n/, $out;
+	diag("not in JSON: $differs\nstandard error: $err\nwith JSON: $json_err");
+	return 0;
+}
+
 sub dump_of
 {
 	my ($file, @args) = @_;
@@ -39,6 +139,7 @@ sub dump_of
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	is($rc, 0, 'layer dump ' . join(' ', @args)) or diag($err);
 	is($err, '', 'it complains of nothing');
+	ok(forms_agree($rc, $out, $err, $file, @args), 'JSON says the same');
 	return $out;
 }
 
@@ -111,6 +212,18 @@ my $out = dump_of($delta, '-R', $rel, '-F', 'main', '-B', '3');
 ok($out =~ /block 3,/ && $out !~ /block (?!3,)\d/, 'one block');
 is(() = dump_of($delta, '--limit=5') =~ /, lsn: /g, 5, 'so many entries');
 like(dump_of($delta, '-R', $rel, '-F', 'main', '-B', '3', '-n', '1', '--hexdump'), qr/^    000000  ([0-9a-f]{2} ){16} \|.{16}\|$/m, 'bytes');
+# all kinds of values
+dump_of($_, '--values') for @files;
+my ($entry) = @{ decode_json(($store->ctl('layer', 'dump', $delta, '-R', $rel, '-F', 'main', '-B', '3', '-n', '1', '--hexdump', '--json'))[1])->{entries} };
+is_deeply([ @$entry{qw(relation fork block)} ], [ $rel, 'main', 3 ], 'JSON: the key by parts');
+is(length $entry->{hex}, 2 * $entry->{bytes}, 'JSON: bytes');
+ok(!exists decode_json(($store->ctl('layer', 'dump', $delta, '-n', '0', '--json'))[1])->{entries}, 'JSON: no entries');
+{
+	my $odd = PageserverTest::test_dir() . "/gr\xfcn";
+	copy($delta, $odd) or die;
+	my $json = decode_json(($store->ctl('layer', 'dump', $odd, '-n', '0', '--json'))[1]);
+	is_deeply($json->{file}, { base64 => encode_base64($odd, '') }, 'JSON: a path that is no UTF-8');
+}
 $store->ctl_fails_like(qr/need a relation/, 'a block of no relation', 'layer', 'dump', $delta, '-B', '3');
 $store->ctl_fails_like(qr/main, fsm, vm or init is expected/, 'a fork that is none', 'layer', 'dump', $delta, '-R', $rel, '-F', 'x');
 $store->ctl_fails_like(qr{TABLESPACE/DATABASE/RELFILENODE is expected}, 'a relation that is none', 'layer', 'dump', $delta, '-R', 't');
@@ -142,6 +255,7 @@ sub damaged
 	is($rc, 1, "$what: exit code");
 	like($err, qr/layer file "\Q$copy\E" $message/, "$what: file and place");
 	like($o, $shown, "$what: the rest is shown");
+	ok(forms_agree($rc, $o, $err, $copy), "$what: JSON says the same");
 }
 my ($offset, $stored) = $out =~ /offset: (\d+), stored: (\d+)/;
 damaged('a value', $offset + 17 + $stored - 1, "\xff", "is damaged at offset $offset: checksum of the value", qr/block 3, .*DAMAGED\n(?!.*DAMAGED)/);
@@ -162,8 +276,8 @@ srand($seed);
 note("TEST_SEED=$seed");
 for my $file ($delta, (sort { -s $a <=> -s $b } grep { !/-[0-9a-f]{16}__[0-9a-f]+$/ } @files)[0])
 {
-	my @unnoticed;
-	for (1 .. 25)
+	my (@unnoticed, @differ);
+	for (1 .. 20)
 	{
 		my $at = int(rand(-s $file));
 		copy($file, $copy) or die;
@@ -173,9 +287,11 @@ for my $file ($delta, (sort { -s $a <=> -s $b } grep { !/-[0-9a-f]{16}__[0-9a-f]
 		seek $f, $at, 0;
 		print $f $byte ^ chr(1 + int(rand(255)));
 		close $f;
-		my ($rc, undef, $err) = $store->ctl('layer', 'dump', $copy, '--values');
+		my ($rc, $o, $err) = $store->ctl('layer', 'dump', $copy, '--values', '-n', '1000');
 		push @unnoticed, "$at: exit code $rc" if $rc != 1 || $err !~ /\Q$copy\E" (is damaged at offset|has format version)/;
+		push @differ, $at if !forms_agree($rc, $o, $err, $copy, '--values', '-n', '1000');
 	}
+	is("@differ", '', 'and JSON says the same');
 	is("@unnoticed", '', 'whatever byte is changed, it is told of');
 }
 done_testing();

@@ -145,6 +145,26 @@ $store->append_conf("trash_interval = 7d\n");
 $store->stop;
 $store->start;
 
+# ---- without a trash: what a branch was goes for good with a reset, and not while something in the trash begins in it
+$store->ctl_ok("branch $_->[0]", 'branch', 'create', $_->[0], '--from', $_->[1]) for [ 'mid', 'main' ], [ 'kid', 'mid' ];
+$store->ctl_ok('delete the kid', 'branch', 'delete', 'kid');
+# and nobody empties it
+$store->append_conf("trash_interval = 0\ncompaction_workers = 0\n");
+$store->stop;
+$store->start;
+my @branches = sort map { /^([^|]+)/ } split /\n/, ($store->command('branch_list'))[1];
+my $mid_dir = dir_of('mid');
+refused(qr/other branches begin in branch "mid": "kid" \(deleted\).*Purge these first/s, 'reset without a trash', 'branch', 'reset', 'mid');
+is_deeply([ sort map { /^([^|]+)/ } split /\n/, ($store->command('branch_list'))[1] ], \@branches, 'nothing is changed');
+is(dir_of('mid'), $mid_dir, 'the branch is what it was');
+$store->ctl_ok('purge the kid', 'branch', 'delete', '--purge', 'kid');
+$store->ctl_ok('reset', 'branch', 'reset', 'mid');
+ok(!-e $mid_dir && !defined deleted('mid.1'), 'what it was is gone for good');
+$store->append_conf("trash_interval = 7d\ncompaction_workers = 1\n");
+$store->stop;
+$store->start;
+$store->ctl_ok('delete it', 'branch', 'delete', 'mid');
+
 # ---- tenants
 sub tenant { my ($list) = @_; my ($row) = grep { /^\Q$tenant\E\|/ } split /\n/, ($store->command($list))[1]; return defined $row ? (split /\|/, $row)[2] : undef; }
 refused(qr/tenant "main" is in service, with \d branches.*--force/s, 'a tenant in service', 'tenant', 'delete', 'main');
@@ -188,6 +208,14 @@ $second->ctl_ok('attach the copy', 'tenant', 'attach', $tenant);
 $store->ctl_fails_like(qr/is in service in another store of this machine: "\Q$second->{dir}\E"/, 'the first when that is in service', 'tenant', 'attach', $tenant);
 $second->kill9;
 $store->ctl_ok('when the other is gone', 'tenant', 'attach', $tenant);
+# a start is too late to ask, but says so; and what it serves is in service
+$second->start;
+like($second->log_content, qr/a tenant is served all the same: tenant \Q$tenant\E is in service in another store of this machine: "\Q$store->{dir}\E"/, 'a start that finds another: the log says so');
+$second->ctl_ok('detach there', 'tenant', 'detach', 'main');
+$store->kill9;
+$store->start;
+$second->ctl_fails_like(qr/is in service in another store of this machine: "\Q$store->{dir}\E" \(PID $store->{pid}\)/, 'a store that was started has it in service', 'tenant', 'attach', $tenant);
+$second->stop;
 $store->stop;
 unlike($store->log_content, qr/PANIC|upkeep of layer files failed/, 'the log of the store');
 done_testing();

@@ -2,6 +2,7 @@
 # that it or a reader has met shows in the list of branches until it is mended.
 use strict;
 use warnings;
+use JSON::PP;
 use PageserverTest;
 use Test::More;
 
@@ -95,6 +96,60 @@ isnt(error_of('main'), '', 'the list of branches says so');
 flip($wal, @in_wal);
 $store->ctl_ok('verify', 'verify', 'main');
 is(error_of('main'), '', 'it is well again');
+
+# what is in the trash is read as well, and not opened for that; two of one name are told apart
+sub rows { my ($json) = @_; return @{ decode_json($json) }; }
+for my $i (1, 2)
+{
+	$store->ctl_ok("twin $i", 'branch', 'create', 'twin', '--from', 'main');
+	my $t = $store->start_compute('twin', name => "twin$i");
+	$t->sql("CREATE TABLE mine AS SELECT i, md5((i * $i)::text) v FROM generate_series(1, 20000) i");
+	$t->stop;
+	$store->ctl_ok('compact', 'branch', 'compact', 'twin');
+	$store->ctl_ok("delete twin $i", 'branch', 'delete', 'twin');
+}
+my @twins = map { (split /\|/)[1] } grep { /^twin\|/ } split /\n/, ($store->command('branch_list deleted'))[1];
+sub files_of { my ($d) = @_; return { map { ($_ => join ',', (stat $_)[1, 7, 9]) } glob("$d/* $d/*/*") }; }
+my ($twin_dir) = glob "$store->{dir}/tenants/*/timelines/$twins[0]";
+my $files = files_of($twin_dir);
+$out = $store->ctl_ok('verify --all', 'verify', '--all');
+like($out, qr/^Deleted branch "twin" \($_\): \d+ files with \d+ MB are well\.$/m, 'verify --all reads the trash') for @twins;
+is_deeply(files_of($twin_dir), $files, 'and changes nothing there');
+(undef, $json) = $store->ctl('verify', '--all', '--json');
+is_deeply({ map { ($_->{deleted} => 1) } grep { $_->{branch} eq 'twin' && $_->{file} eq 'wal' && $_->{error} eq '' } rows($json) }, { map { ($_ => 1) } @twins }, 'JSON says which is which');
+is_deeply([ grep { $_->{branch} ne 'twin' && defined $_->{deleted} } rows($json) ], [], 'and which are not deleted');
+my ($rc0, $o0, $err0) = $store->ctl('verify', 'twin');
+is($rc0, 0, 'by its name');
+like($err0, qr/the branch is in the trash/, 'it is told where it is');
+my ($layer) = sort { -s $b <=> -s $a } glob "$twin_dir/layers/*";
+my ($layer_name) = $layer =~ m{([^/]+)$};
+my @in_layer = map { int((-s $layer) / 4) + $_ * 4096 } 0 .. 20;
+flip($layer, @in_layer);
+$store->ctl_fails_like(qr/deleted branch "twin" \($twins[0]\): layer file "[^"]*\Q$layer_name\E" is damaged at offset \d+/, 'a layer file that is damaged', 'verify', '--all');
+is(($store->ctl('verify', $twins[0]))[0], 9, 'by its id: exit code');
+is(($store->ctl('verify', $twins[1]))[0], 0, 'the other is well');
+flip($layer, @in_layer);
+rename $layer, "$layer.away" or die;
+$store->ctl_fails_like(qr/could not open .*\Q$layer_name\E/, 'one that is missing', 'verify', $twins[0]);
+rename "$layer.away", $layer or die;
+for my $segment (sort glob "$twin_dir/wal/0*")
+{
+	rename $segment, "$segment.away" or die;
+	$store->ctl_fails_like(qr/branch "$twins[0]": .*/, 'WAL that is missing', 'verify', $twins[0]);
+	rename "$segment.away", $segment or die;
+}
+# the last record, a shutdown checkpoint, claims to be longer than what was acknowledged
+my ($newest) = reverse sort glob "$twin_dir/wal/0*";
+my $record = rindex(PostgreSQL::Test::Utils::slurp_file($newest), pack('V', 114));
+flip($newest, $record + 1);
+$store->ctl_fails_like(qr/branch "$twins[0]": WAL .* ends at \S+, but was acknowledged up to/, 'WAL that ends early', 'verify', $twins[0]);
+flip($newest, $record + 1);
+flip("$twin_dir/timeline.json", 300);
+$store->ctl_fails_like(qr/branch "$twins[0]": .*timeline.json/, 'a manifest that is damaged', 'verify', $twins[0]);
+flip("$twin_dir/timeline.json", 300);
+$store->ctl_ok('all is well again', 'verify', '--all', '-q');
+$store->ctl_ok('undelete', 'branch', 'undelete', $twins[0], 'back');
+$store->ctl_ok('the undeleted one', 'verify', 'back');
 
 # a manifest
 flip("$dir/timeline.json", 300);

@@ -71,6 +71,18 @@ like(exits(1, "no name: \"$_\"", '-S', $dir, 'branch', 'create', '--from', 'main
   for '/x', 'x/', 'x//y', 'x/.y', 'x/../y', '-x', 'x y', "x\xff", 'x@y';
 my $compute = $store->start_compute('feature/x');
 $compute->sql_is('SELECT 1', '1', 'a compute on such a branch');
+
+# ---- programs: those of the directory that pageserver_ctl runs from, not of the one that it was built for ----
+$compute->sql('CREATE TABLE t AS SELECT 1 AS i');
+$compute->stop;
+$compute = $store->start_compute('feature/x');
+$compute->sql('UPDATE t SET i = 2');
+is(readlink("/proc/$compute->{pid}/exe"), PageserverTest::bindir() . '/postgres', "the compute's postgres is the one beside pageserver_ctl");
+my ($helper) = grep { PostgreSQL::Test::Utils::slurp_file("/proc/$_/cmdline") =~ /--single/ }
+  split ' ', join ' ', map { PostgreSQL::Test::Utils::slurp_file($_) } glob "/proc/$store->{pid}/task/*/children";
+is(readlink("/proc/$helper/exe"), PageserverTest::bindir() . '/postgres', "and so is a redo helper's");
+like(PostgreSQL::Test::Utils::slurp_file("/proc/$helper/maps"), qr{ \Q@{[ PageserverTest::bindir() =~ s!/bin$!!r ]}\E/lib/pageserver_walredo\.so$}m,
+	'with the library of that installation');
 $compute->stop;
 
 # ---- success: one line, nothing, or JSON ----

@@ -14,6 +14,9 @@ sub settings { my ($rc, $out, $err) = $store->ctl('settings', @_); return $rc ==
 sub versions { return [ map { $_->{version} } @{ decode_json(settings('list', $_[0], '--json')) } ]; }
 
 is_deeply(versions('main'), [], 'a fresh branch has none');
+# files of edits that are left behind
+my %before = map { ($_ => 1) } glob '/tmp/pageserver_ctl.*';
+sub left { return join ' ', grep { !$before{$_} } glob '/tmp/pageserver_ctl.*'; }
 like(settings('get', 'main', 'pg_hba.conf'), qr/^local +all +all +trust/m, 'what initdb made is shown');
 like(settings('get', 'main'), qr/^max_connections = '100'\t# postgresql.conf$/m, 'all that is set is listed');
 $store->ctl_ok('set', 'settings', 'set', 'main', 'work_mem=7MB', q(search_path="a b", 'c'), 'pageserver_smgr.cache_size=64MB', '-q');
@@ -40,11 +43,34 @@ is(settings('get', 'main', 'options'), "-c maintenance_work_mem=33MB\n", 'option
 	PageserverTest::remove_tree($path =~ s/\/[^\/]+$//r);
 }
 is_deeply(versions('main'), [ 1, 2, 3 ], 'three versions');
+
+# a store that does not take what was edited: the text is in a file, which is named; else nothing is left
+for ([ 'it was changed meanwhile', 'pageserver_ctl settings set dev0 work_mem=3MB -q', qr/changed/ ],
+	[ 'the branch is gone', 'pageserver_ctl branch delete dev0 -q', qr/does not exist/ ],
+	[ 'the store is gone', 'kill -9 $STORE_PID', qr/server closed the connection/ ])
+{
+	my ($what, $meanwhile, $message) = @$_;
+	$store->ctl('branch', 'create', 'dev0', '--from', 'main');
+	local $ENV{PAGESERVER_STORE} = $store->dir;
+	local $ENV{STORE_PID} = $store->{pid};
+	local $ENV{EDITOR} = qq(sh -c '$meanwhile; echo "# long work" >>"\$0"');
+	delete local $ENV{VISUAL};
+	my ($rc, $out, $err) = $store->ctl('settings', 'edit', 'dev0', 'pg_hba.conf');
+	isnt($rc, 0, "$what: refused");
+	like($err, $message, "$what: why");
+	my ($path) = $err =~ /What you have written stays in "([^"]+)"/;
+	is($path, left() . '/pg_hba.conf', "$what: a file stays");
+	like(PostgreSQL::Test::Utils::slurp_file($path), qr/^local +all.*^# long work$/ms, "$what: with the text");
+	PageserverTest::remove_tree($path =~ s/\/[^\/]+$//r);
+}
+$store->kill9;
+$store->start;
 {
 	local $ENV{EDITOR} = q(sh -c 'printf "# gr\\374n\\n" >>"$0"');
 	delete local $ENV{VISUAL};
 	$store->ctl_ok('edit', 'settings', 'edit', 'main', 'pg_hba.conf');
 	like(settings('get', 'main', 'pg_hba.conf'), qr/^# gr\xfcn$/m, 'a comment that is no UTF-8');
+	is(left(), '', 'no file is left behind');
 }
 
 # what is no setting, or nobody's to set

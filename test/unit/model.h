@@ -896,7 +896,7 @@ check_names(const char *dir, const char *const *names, int n, const char *const 
 static inline void
 check_no_strays_in(Timeline *tl)
 {
-	static const char *const optional[] = {"timeline.json.old", ARRIVALS_FILE, NULL};
+	static const char *const optional[] = {"timeline.json.old", ARRIVALS_FILE, "protected", NULL};
 	static const char *const in_timeline[] = {"timeline.json", "flushed", "wal", "layers"};
 	LayerSet *set;
 	int n;
@@ -1038,7 +1038,7 @@ take(World *w, ModelBranch *b)
 	return NULL;
 }
 
-/* The tenant is detached only if that was being done; then it is attached, as it could be all the time. */
+/* The tenant is detached, or deleted, only if that was being done; then it is attached, as it could be all the time. */
 static inline void
 settle_tenant(World *w)
 {
@@ -1050,6 +1050,8 @@ settle_tenant(World *w)
 		if (ps_id_equal(&list[i].id, &test_tenant) && !list[i].attached)
 		{
 			CHECK(w->pending.kind == PENDING_DETACH && list[i].branches == w->n);
+			if (list[i].deleted)
+				OK(store_undelete_tenant(w->s.store, ps_id_format(&test_tenant, id)));
 			OK(store_attach_tenant(w->s.store, ps_id_format(&test_tenant, id), true));
 		}
 	store_list_tenants_free(list, n);
@@ -1405,6 +1407,7 @@ trash_branch(World *w, ModelBranch *b, bool upkeep)
 	Branch *removed;
 	char name[TIMELINE_NAME_MAX + 1];
 	Timeline *tl;
+	PsError *err;
 
 	w->pending = (Pending) {.kind = PENDING_TRASH, .branch = b};
 	if (has_children(w, b))
@@ -1413,8 +1416,10 @@ trash_branch(World *w, ModelBranch *b, bool upkeep)
 		return NULL;
 	}
 	let_go(b);
-	PS_TRY(store_trash_branch(w->s.store, b->name, "test", NULL, &removed));
-	store_finish_trash(removed);
+	err = store_trash_branch(w->s.store, b->name, "test", NULL, &removed);
+	if (removed != NULL)
+		store_finish_trash(removed);
+	PS_TRY(err);
 	FAILS(store_find_branch(w->s.store, b->name, &tl), PS_SQLSTATE_NOT_FOUND, "it was deleted");
 	FAILS(store_find(w->s.store, &test_tenant, &b->id, &tl), PS_SQLSTATE_NOT_FOUND, "it was deleted");
 	if (upkeep && b->parent != NULL)

@@ -6,7 +6,8 @@
  * again; nobody goes on with a branch whose directory may not be there after a
  * power failure; what could not be made is there after the next start whole, or
  * not at all; a branch that was deleted, or undeleted, loses nothing, wherever it
- * is found then; a tenant that was copied is durable before it is served.
+ * is found then, and neither does a tenant; an error says that it may be done; a
+ * tenant that was copied is durable before it is served.
  *
  * TEST_SEED in the environment repeats a run.
  */
@@ -65,6 +66,21 @@ test_failed_sync_is_final(void **state)
 
 /* ---- what can neither be made durable nor be taken back ---- */
 
+/* The error says so: what holds now, what may hold after a restart, and what to do. */
+static void
+check_in_doubt(PsError *err, const char *now, const char *then)
+{
+	CHECK(err != NULL);
+	if (!ps_error_is(err, PS_SQLSTATE_UNKNOWN) || err->detail == NULL || strstr(err->detail, now) == NULL ||
+		strstr(err->detail, then) == NULL || err->hint == NULL || strstr(err->hint, "restart the store") == NULL)
+	{
+		fprintf(stderr, "%s %s (%s) (%s), expected one in doubt: %s, %s\n", err->sqlstate, err->message,
+				err->detail ? err->detail : "", err->hint ? err->hint : "", now, then);
+		abort();
+	}
+	ps_error_free(err);
+}
+
 /* Where branches are, and where they are made and deleted. */
 static bool
 is_sync_of_place(const char *name, const char *path)
@@ -118,7 +134,7 @@ test_delete_in_doubt(void **state)
 		fault_disarm();
 		if (tries[i].deleted)
 		{
-			FAILS(err, PS_SQLSTATE_UNKNOWN, "could not sync");
+			check_in_doubt(err, "is deleted now", "may be there again after a restart");
 			CHECK(gone != NULL);
 			store_destroy_branch(gone);
 			FAILS(store_find_branch(w.s.store, "leaf", &tl), PS_SQLSTATE_NOT_FOUND, "does not exist");
@@ -153,7 +169,8 @@ test_create_in_doubt(void **state)
 		fault_count_only(i % 2 == 0 ? is_sync_of_place : is_sync_or_rename_of_place);
 		main_branch = named(&w, "main");
 		n = w.n;
-		FAILS(create_branch(&w, main_branch, main_branch->records[main_branch->nrecords / 2].end), PS_SQLSTATE_IO, "could not sync");
+		check_in_doubt(create_branch(&w, main_branch, main_branch->records[main_branch->nrecords / 2].end), "was not made",
+					   "may be there after a restart");
 		fault_disarm();
 		pending = w.pending;
 		/* what it needs stays */
@@ -200,7 +217,7 @@ is_in_trash(World *w, const char *name)
 	return there;
 }
 
-/* A deletion whose mark may be there or not counts; whatever is on disk then, nothing of the branch is lost. */
+/* A deletion whose mark may be there or not counts until the next start, and says so; whatever is on disk then, nothing of the branch is lost. */
 static void
 test_trash_in_doubt(void **state)
 {
@@ -219,11 +236,15 @@ test_trash_in_doubt(void **state)
 		fault_disarm();
 		if (times == 2)
 		{
-			OK(err);
+			check_in_doubt(err, "is deleted now", "may be there again after a restart");
+			CHECK(removed != NULL);
 			store_finish_trash(removed);
 		}
 		else
+		{
 			FAILS(err, PS_SQLSTATE_IO, "could not sync");
+			CHECK(removed == NULL);
+		}
 		CHECK(is_in_trash(&w, "leaf") == (times == 2));
 		restart(&w, rnd32(&w, 2) == 0 ? LOSE_ALL : LOSE_SOME);
 		CHECK(model_named(&w, "leaf") != NULL);
@@ -260,7 +281,11 @@ test_undelete_in_doubt(void **state)
 		/* put back; that is not durable either; not put back */
 		fault_arm_error(1, i == 0 ? 1 : 2, EIO);
 		fault_count_only(i < 2 ? is_sync_of_mark : is_sync_or_rename_of_mark);
-		FAILS(store_undelete_branch(w.s.store, "leaf", NULL, NULL, name), PS_SQLSTATE_IO, "could not sync");
+		if (i == 0)
+			FAILS(store_undelete_branch(w.s.store, "leaf", NULL, NULL, name), PS_SQLSTATE_IO, "could not sync");
+		else
+			check_in_doubt(store_undelete_branch(w.s.store, "leaf", NULL, NULL, name), "is in the trash still",
+						   "may be out of it after a restart");
 		fault_disarm();
 		CHECK(is_in_trash(&w, "leaf"));
 		FAILS(store_find_branch(w.s.store, "leaf", &tl), PS_SQLSTATE_NOT_FOUND, "it was deleted");
@@ -275,6 +300,159 @@ test_undelete_in_doubt(void **state)
 		}
 		restart(&w, LOSE_ALL);
 		CHECK(model_named(&w, "leaf") != NULL);
+		go_on(&w, &scenarios[0]);
+		world_end(&w);
+	}
+}
+
+/* Protection that could be neither set nor be left is as it was, until the next start. */
+static void
+test_protect_in_doubt(void **state)
+{
+	for (int i = 0; i < 4; i++)
+	{
+		World w;
+		TimelineInfo info;
+		bool protect = i % 2 == 0;
+		bool taken_back = i < 2;
+		PsError *err;
+
+		build(&w, &scenarios[0], seed);
+		OK(store_protect_branch(w.s.store, "leaf", !protect, NULL));
+		fault_arm_error(1, taken_back ? 1 : 2, EIO);
+		fault_count_only(is_sync_of_mark);
+		err = store_protect_branch(w.s.store, "leaf", protect, NULL);
+		fault_disarm();
+		if (taken_back)
+			FAILS(err, PS_SQLSTATE_IO, "could not sync");
+		else
+			check_in_doubt(err, protect ? "is not protected now" : "is protected now",
+						   protect ? "may be protected after" : "may be unprotected after");
+		OK(store_branch_info(w.s.store, "leaf", &info));
+		CHECK(info.is_protected != protect);
+		restart(&w, LOSE_ALL);
+		OK(store_branch_info(w.s.store, "leaf", &info));
+		CHECK(!taken_back || info.is_protected != protect);
+		world_end(&w);
+	}
+}
+
+/* ---- tenants ---- */
+
+/* Of the tenant's directory, which has its marks. */
+static bool
+is_sync_of_tenant(const char *name, const char *path)
+{
+	const char *p = strstr(path, "/tenants/");
+
+	return strcmp(name, "fsync") == 0 && p != NULL && strchr(p + strlen("/tenants/"), '/') == NULL;
+}
+
+static bool
+is_sync_of_tenants(const char *name, const char *path)
+{
+	return strcmp(name, "fsync") == 0 && strcmp(strrchr(path, '/'), "/tenants") == 0;
+}
+
+static bool
+tenant_is_deleted(World *w)
+{
+	int n;
+	TenantInfo *list = store_list_tenants(w->s.store, &n);
+	bool deleted = n == 1 && list[0].deleted;
+
+	store_list_tenants_free(list, n);
+	return deleted;
+}
+
+static PsError *
+detach_it(World *w, const char *id)
+{
+	Tenant *tenant;
+	Branch **timelines;
+	int n;
+
+	PS_TRY(store_begin_detach(w->s.store, id, NULL, &tenant, &timelines, &n));
+	store_end_detach(w->s.store, tenant, timelines, n);
+	return NULL;
+}
+
+static PsError *
+attach_it(World *w, const char *id)
+{
+	return store_attach_tenant(w->s.store, id, true);
+}
+
+static PsError *
+delete_it(World *w, const char *id)
+{
+	return store_trash_tenant(w->s.store, id, "test");
+}
+
+static PsError *
+undelete_it(World *w, const char *id)
+{
+	return store_undelete_tenant(w->s.store, id);
+}
+
+static PsError *
+purge_it(World *w, const char *id)
+{
+	return store_purge_tenant(w->s.store, id);
+}
+
+/*
+ * What is done to a tenant counts or not until the next start, and says so;
+ * whatever is on disk then, all of the tenant is there.
+ */
+static void
+test_tenant_in_doubt(void **state)
+{
+	static const struct
+	{
+		PsError *(*run)(World *w, const char *id);
+		bool (*only)(const char *name, const char *path);
+		long first; /* sync that fails, the one to take it back follows */
+		const char *now;
+		const char *then;
+		bool deleted[3]; /* before; after an error that was taken back; in doubt */
+	} tries[] = {
+		{detach_it, is_sync_of_tenant, 1, "is attached now", "may be detached after a restart", {false, false, false}},
+		/* the first is of what may have been copied */
+		{attach_it, is_sync_of_tenant, 2, "is detached now", "may be attached after a restart", {false, false, false}},
+		{delete_it, is_sync_of_tenant, 1, "is deleted now", "may be detached only after a restart", {false, false, true}},
+		/* the first is of the mark that it is detached */
+		{undelete_it, is_sync_of_tenant, 2, "is in the trash still", "may be detached only after a restart", {true, true, true}},
+		{purge_it, is_sync_of_tenants, 1, "is removed now", "may be there again after a restart", {true, true, false}},
+	};
+
+	for (int i = 0; i < 2 * lengthof(tries); i++)
+	{
+		World w;
+		char id[PS_ID_TEXT];
+		int t = i / 2;
+		bool taken_back = i % 2 == 0;
+		PsError *err;
+
+		build(&w, &scenarios[0], seed);
+		ps_id_format(&test_tenant, id);
+		for (int k = 0; k < w.n; k++)
+			let_go(w.branches[k]);
+		w.pending = (Pending) {.kind = PENDING_DETACH};
+		if (tries[t].run != detach_it)
+			OK(detach_it(&w, id));
+		if (tries[t].deleted[0])
+			OK(delete_it(&w, id));
+		fault_arm_error(tries[t].first, taken_back ? 1 : 2, EIO);
+		fault_count_only(tries[t].only);
+		err = tries[t].run(&w, id);
+		fault_disarm();
+		if (taken_back)
+			FAILS(err, PS_SQLSTATE_IO, "could not sync");
+		else
+			check_in_doubt(err, tries[t].now, tries[t].then);
+		CHECK(tenant_is_deleted(&w) == tries[t].deleted[taken_back ? 1 : 2]);
+		restart(&w, LOSE_ALL);
 		go_on(&w, &scenarios[0]);
 		world_end(&w);
 	}
@@ -360,6 +538,8 @@ main(void)
 		cmocka_unit_test(test_create_in_doubt),
 		cmocka_unit_test(test_trash_in_doubt),
 		cmocka_unit_test(test_undelete_in_doubt),
+		cmocka_unit_test(test_protect_in_doubt),
+		cmocka_unit_test(test_tenant_in_doubt),
 		cmocka_unit_test(test_copied_tenant),
 	};
 

@@ -373,7 +373,7 @@ test_damaged_tenant(void **state)
 	OK(store_open(&s.config, &s.store));
 	OK(store_branch_info(s.store, "branch", &info));
 	CHECK(strcmp(info.parent, "main") == 0 && strstr(info.error, "tenant.json") != NULL);
-	FAILS(store_check_new_name(s.store, "main"), "42710", "exists already");
+	FAILS(store_check_new_name(s.store, "main"), PS_SQLSTATE_EXISTS, "exists already");
 	FAILS(store_remove_branch(s.store, "main", NULL, &gone), PS_SQLSTATE_STATE, "\"branch\"");
 	store_close(s.store);
 	CHECK(pwrite(fd, "{", 1, 0) == 1);

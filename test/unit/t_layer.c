@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "layer_util.h"
+#include "sqlstate.h"
 
 #define NKEYS         60
 #define MAX_IN_MEMORY 3
@@ -699,7 +700,7 @@ static PsError *
 refuse(void *arg, const PsKey *key, const ValueRef *ref)
 {
 	++*(int *) arg;
-	return ps_error("22023", "enough");
+	return ps_error(PS_SQLSTATE_INVALID, "enough");
 }
 
 static void
@@ -714,12 +715,12 @@ test_scan_ends_with_callbacks_error(void **state)
 
 	for (int i = 0; i < 10; i++)
 		open_layer_put_record(open, &(PsKey) {.kind = PS_KEY_RELMAP, .rel = i}, 200 + i, 100, 50, false);
-	check_error(layer_scan(open, &lo, &hi, PG_UINT64_MAX, refuse, &calls), "22023", "enough");
+	check_error(layer_scan(open, &lo, &hi, PG_UINT64_MAX, refuse, &calls), PS_SQLSTATE_INVALID, "enough");
 	open_layer_freeze(open, 1000);
 	assert_ok(open_layer_write(open, &test_space, read_test_record, NULL, &delta));
 	map = layer_map_create(&delta, 1);
-	check_error(layer_scan(delta, &lo, &hi, PG_UINT64_MAX, refuse, &calls), "22023", "enough");
-	check_error(layer_map_scan(map, &lo, &hi, PG_UINT64_MAX, refuse, &calls), "22023", "enough");
+	check_error(layer_scan(delta, &lo, &hi, PG_UINT64_MAX, refuse, &calls), PS_SQLSTATE_INVALID, "enough");
+	check_error(layer_map_scan(map, &lo, &hi, PG_UINT64_MAX, refuse, &calls), PS_SQLSTATE_INVALID, "enough");
 	assert_int_equal(calls, 3);
 	layer_map_unref(map);
 	layer_unref(delta);

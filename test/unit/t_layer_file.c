@@ -507,7 +507,7 @@ test_write_failure_leaves_nothing(void **state)
 static PsError *
 failing_read(void *arg, XLogRecPtr start, uint32 len, char *buf)
 {
-	return start == 700 ? ps_error("58030", "no such record") : NULL;
+	return start == 700 ? ps_error(PS_SQLSTATE_IO, "no such record") : NULL;
 }
 
 /* An open layer whose records cannot be read: the error comes back, no file, and a later attempt works. */
@@ -524,7 +524,7 @@ test_open_layer_write_failure(void **state)
 	check_error(open_layer_write(open, &test_space, read_test_record, NULL, &delta),
 				PS_SQLSTATE_INTERNAL, "before it is frozen");
 	open_layer_freeze(open, 2000);
-	check_error(open_layer_write(open, &test_space, failing_read, NULL, &delta), "58030",
+	check_error(open_layer_write(open, &test_space, failing_read, NULL, &delta), PS_SQLSTATE_IO,
 				"no such record");
 	assert_int_equal(count_files(test_dir, false), 0);
 	check_error(open_layer_write(open, &nowhere, read_test_record, NULL, &delta),

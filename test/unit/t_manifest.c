@@ -203,11 +203,11 @@ test_foreign(void **state)
 
 	write_manifest(&m);
 	replace("pageserver timeline", "pageserver tenant");
-	assert_refused(PS_SQLSTATE_CORRUPTED, "is not a manifest");
+	assert_refused(PS_SQLSTATE_CORRUPTED, "does not have the format");
 
 	write_manifest(&m);
 	replace("\"version\": 3", "\"version\": 5");
-	assert_refused(PS_SQLSTATE_STATE, "format version 5, this pageserver reads versions 3 and 4");
+	assert_refused(PS_SQLSTATE_STATE, "format version 5, this pageserver reads versions 3 to 4");
 
 	write_manifest(&m);
 	replace("\"version\": 3", "\"version\": 2");
@@ -218,7 +218,7 @@ test_foreign(void **state)
 	assert_refused(PS_SQLSTATE_CORRUPTED, "wrong checksum");
 
 	write_file("[]", 2);
-	assert_refused(PS_SQLSTATE_CORRUPTED, "is not a manifest");
+	assert_refused(PS_SQLSTATE_CORRUPTED, "does not have the format");
 	write_file("", 0);
 	assert_refused(PS_SQLSTATE_CORRUPTED, "could not read manifest");
 	unlink(file);

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "maintain/merge.h"
+#include "sqlstate.h"
 #include "layer_util.h"
 
 #define NKEYS      120
@@ -461,7 +462,7 @@ test_cancel(void **state)
 	job.ninputs = 2;
 	err = merge_layers(&job, &result);
 	assert_non_null(err);
-	assert_true(ps_error_is(err, "57014"));
+	assert_true(ps_error_is(err, PS_SQLSTATE_CANCELED));
 	ps_error_free(err);
 	assert_int_equal(count_files(test_dir, false), 2);
 	layer_unref(f.layers[0]);

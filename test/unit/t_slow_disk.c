@@ -89,6 +89,25 @@ trash_it(const Work *work)
 	return NULL;
 }
 
+static atomic_bool waits;
+
+static PsError *
+note_wait(void *arg)
+{
+	atomic_store(&waits, true);
+	return NULL;
+}
+
+/* In one that is being deleted: waits for that. */
+static PsError *
+create_in_vain(const Work *work)
+{
+	static const CancelCheck cancel = {note_wait, NULL};
+
+	FAILS(store_branch(w.s.store, work->new_name, work->parent, PG_UINT64_MAX, &cancel, NULL), PS_SQLSTATE_NOT_FOUND, "it was deleted");
+	return NULL;
+}
+
 static PsError *
 undelete_it(const Work *work)
 {
@@ -141,8 +160,8 @@ check_others_go_on(const char *name)
 static void
 check_name_is_taken(const char *name, Timeline *parent)
 {
-	FAILS(store_branch(w.s.store, name, parent, PG_UINT64_MAX, &canceled, NULL), "42710", "is just being made");
-	FAILS(store_rename_branch(w.s.store, "other", name, &canceled), "42710", "is just being made");
+	FAILS(store_branch(w.s.store, name, parent, PG_UINT64_MAX, &canceled, NULL), PS_SQLSTATE_EXISTS, "is just being made");
+	FAILS(store_rename_branch(w.s.store, "other", name, &canceled), PS_SQLSTATE_EXISTS, "is just being made");
 }
 
 static bool
@@ -223,7 +242,7 @@ test_create(void **state)
 	CHECK(!exists("new"));
 	check_name_is_taken("new", main_tl);
 	FAILS(store_remove_branch(w.s.store, "main", &canceled, &removed), PS_SQLSTATE_STATE, "\"new\", which is just being made");
-	FAILS(store_begin_detach(w.s.store, "main", &canceled, &tenant, &timelines, &n), PS_SQLSTATE_CANCELED, "canceling the command");
+	FAILS(store_begin_detach(w.s.store, "main", &canceled, &tenant, &timelines, &n), PS_SQLSTATE_CANCELED, "client's request");
 	check_others_go_on("main");
 	end_work(&work);
 	check_others_go_on("new");
@@ -248,9 +267,9 @@ rename_child(bool open)
 	if (open)
 		check_others_go_on("child");
 	else
-		FAILS(store_use_branch(w.s.store, "child", &canceled, &tl), PS_SQLSTATE_CANCELED, "canceling the command");
-	FAILS(store_rename_branch(w.s.store, "child", "third", &canceled), PS_SQLSTATE_CANCELED, "canceling the command");
-	FAILS(store_remove_branch(w.s.store, "child", &canceled, &gone), PS_SQLSTATE_CANCELED, "canceling the command");
+		FAILS(store_use_branch(w.s.store, "child", &canceled, &tl), PS_SQLSTATE_CANCELED, "client's request");
+	FAILS(store_rename_branch(w.s.store, "child", "third", &canceled), PS_SQLSTATE_CANCELED, "client's request");
+	FAILS(store_remove_branch(w.s.store, "child", &canceled, &gone), PS_SQLSTATE_CANCELED, "client's request");
 	end_work(&work);
 	CHECK(!exists("child"));
 	check_others_go_on("renamed");
@@ -287,11 +306,11 @@ delete_child(bool open)
 		OK(store_find_branch(w.s.store, "child", &tl));
 	begin_work(&work, "/timelines", 0);
 	check_others_go_on("main");
-	FAILS(store_rename_branch(w.s.store, "child", "third", &canceled), PS_SQLSTATE_CANCELED, "canceling the command");
-	FAILS(store_remove_branch(w.s.store, "child", &canceled, &gone), PS_SQLSTATE_CANCELED, "canceling the command");
+	FAILS(store_rename_branch(w.s.store, "child", "third", &canceled), PS_SQLSTATE_CANCELED, "client's request");
+	FAILS(store_remove_branch(w.s.store, "child", &canceled, &gone), PS_SQLSTATE_CANCELED, "client's request");
 	if (open)
 	{
-		FAILS(store_branch(w.s.store, "grandchild", tl, PG_UINT64_MAX, &canceled, NULL), PS_SQLSTATE_CANCELED, "canceling the command");
+		FAILS(store_branch(w.s.store, "grandchild", tl, PG_UINT64_MAX, &canceled, NULL), PS_SQLSTATE_CANCELED, "client's request");
 		store_release(tl);
 	}
 	end_work(&work);
@@ -320,6 +339,9 @@ trash_child(bool open)
 	TimelineInfo info;
 	Timeline *tl = NULL;
 	Branch *gone;
+	Tenant *tenant;
+	Branch **timelines;
+	int n;
 
 	OK(store_branch_info(w.s.store, "child", &info));
 	ps_id_format(&info.timeline, id);
@@ -328,30 +350,38 @@ trash_child(bool open)
 	begin_work(&trash, "deleted.tmp", 0);
 	check_others_go_on("main");
 	CHECK(exists("child"));
-	FAILS(store_rename_branch(w.s.store, "child", "third", &canceled), PS_SQLSTATE_CANCELED, "canceling the command");
-	FAILS(store_remove_branch(w.s.store, "child", &canceled, &gone), PS_SQLSTATE_CANCELED, "canceling the command");
+	FAILS(store_rename_branch(w.s.store, "child", "third", &canceled), PS_SQLSTATE_CANCELED, "client's request");
+	FAILS(store_remove_branch(w.s.store, "child", &canceled, &gone), PS_SQLSTATE_CANCELED, "client's request");
 	FAILS(store_undelete_branch(w.s.store, "child", NULL, &canceled, name), PS_SQLSTATE_NOT_FOUND, "in the trash");
 	if (open)
 	{
-		FAILS(store_branch(w.s.store, "grandchild", tl, PG_UINT64_MAX, &canceled, NULL), PS_SQLSTATE_CANCELED, "canceling the command");
+		Work grandchild = {create_in_vain, .new_name = "grandchild", .parent = tl};
+
+		FAILS(store_branch(w.s.store, "grandchild", tl, PG_UINT64_MAX, &canceled, NULL), PS_SQLSTATE_CANCELED, "client's request");
+		atomic_store(&waits, false);
+		CHECK(pthread_create(&grandchild.thread, NULL, work_main, &grandchild) == 0);
+		while (!atomic_load(&waits))
+			pg_usleep(1000);
+		end_work(&grandchild);
 		store_release(tl);
 	}
 	end_work(&trash);
-	CHECK(!exists("child"));
+	CHECK(!exists("child") && !exists("grandchild"));
 
 	begin_work(&undelete, id, 0);
 	check_others_go_on("main");
 	check_name_is_taken("back", main_tl);
 	CHECK(!exists("child") && !exists("back"));
 	FAILS(store_trash_branch(w.s.store, "main", "test", &canceled, &gone), PS_SQLSTATE_STATE, "\"back\", which is just being made");
-	FAILS(store_purge_branch(w.s.store, id, &canceled, &gone), PS_SQLSTATE_CANCELED, "canceling the command");
+	FAILS(store_purge_branch(w.s.store, id, &canceled, &gone), PS_SQLSTATE_CANCELED, "client's request");
+	FAILS(store_begin_detach(w.s.store, "main", &canceled, &tenant, &timelines, &n), PS_SQLSTATE_CANCELED, "client's request");
 	end_work(&undelete);
 	check_others_go_on("back");
 
 	OK(trash_it(&(Work) {.name = "back"}));
 	begin_work(&purge, "/timelines", 0);
 	check_others_go_on("main");
-	FAILS(store_undelete_branch(w.s.store, "back", NULL, &canceled, name), PS_SQLSTATE_CANCELED, "canceling the command");
+	FAILS(store_undelete_branch(w.s.store, "back", NULL, &canceled, name), PS_SQLSTATE_CANCELED, "client's request");
 	trash_empty(w.s.store);
 	end_work(&purge);
 	CHECK(!exists("back"));
@@ -385,7 +415,7 @@ test_replace(void **state)
 	begin_work(&work, "timeline.json.tmp", 0);
 	check_others_go_on("main");
 	check_others_go_on("child");
-	FAILS(store_use_branch(w.s.store, "child.1", &canceled, &tl), PS_SQLSTATE_CANCELED, "canceling the command");
+	FAILS(store_use_branch(w.s.store, "child.1", &canceled, &tl), PS_SQLSTATE_CANCELED, "client's request");
 	end_work(&work);
 	check_others_go_on("child.1");
 	end_store(names, lengthof(names));
@@ -412,7 +442,7 @@ test_attach(void **state)
 	list = store_list(w.s.store, &n);
 	CHECK(n == 0);
 	store_list_free(list, n);
-	FAILS(store_check_new_name(w.s.store, "child"), "42710", "is just being made");
+	FAILS(store_check_new_name(w.s.store, "child"), PS_SQLSTATE_EXISTS, "is just being made");
 	OK(store_check_new_name(w.s.store, "third"));
 	end_work(&work);
 	check_others_go_on("main");

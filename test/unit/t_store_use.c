@@ -503,7 +503,7 @@ test_waits_end(void **state)
 				continue;
 			atomic_store(&waiting[call].canceled, true);
 			pthread_join(waiting[call].thread, NULL);
-			FAILS(waiting[call].err, PS_SQLSTATE_CANCELED, "canceling the command");
+			FAILS(waiting[call].err, PS_SQLSTATE_CANCELED, "client's request");
 		}
 		if (round == 1)
 		{
@@ -558,7 +558,7 @@ test_opening_ends(void **state)
 	wal_receiver_close(receiver);
 	store_close(s.store);
 	OK(store_open(&s.config, &s.store));
-	FAILS(store_use_branch(s.store, "main", &cancel, &s.tl), PS_SQLSTATE_CANCELED, "canceling the command");
+	FAILS(store_use_branch(s.store, "main", &cancel, &s.tl), PS_SQLSTATE_CANCELED, "client's request");
 	assert_int_equal(count_open(s.store), 0);
 	OK(store_find_branch(s.store, "main", &s.tl));
 	OK(timeline_wait_ingested(s.tl, h.gen.pos, 60000, NULL));

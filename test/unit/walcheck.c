@@ -36,6 +36,7 @@
 #include "common/controldata_utils.h"
 
 #include "wal/wal.h"
+#include "sqlstate.h"
 
 #define SEGMENT_SIZE (16 * 1024 * 1024)
 
@@ -76,7 +77,7 @@ parse_lsn(const char *text)
 	uint32 lo;
 
 	if (sscanf(text, "%X/%X", &hi, &lo) != 2)
-		fatal(ps_error("22023", "invalid LSN \"%s\"", text));
+		fatal(ps_error(PS_SQLSTATE_INVALID, "invalid LSN \"%s\"", text));
 	return (uint64) hi << 32 | lo;
 }
 
@@ -91,10 +92,10 @@ slurp(const char *path, size_t *len)
 	if (fd < 0)
 		return NULL;
 	if (fstat(fd, &st) < 0)
-		fatal(ps_error("58030", "could not stat \"%s\": %m", path));
+		fatal(ps_error(PS_SQLSTATE_IO, "could not stat \"%s\": %m", path));
 	data = pg_malloc(st.st_size + 1);
 	if (read(fd, data, st.st_size) != st.st_size)
-		fatal(ps_error("58030", "could not read \"%s\": %m", path));
+		fatal(ps_error(PS_SQLSTATE_IO, "could not read \"%s\": %m", path));
 	close(fd);
 	*len = st.st_size;
 	return data;
@@ -529,7 +530,7 @@ visit_database(const char *dirname, Oid spc, Oid db, Visit visit)
 		free(path);
 		path = psprintf("%s/%s", dirname, de->d_name);
 		if (stat(path, &st) < 0)
-			fatal(ps_error("58030", "could not stat \"%s\": %m", path));
+			fatal(ps_error(PS_SQLSTATE_IO, "could not stat \"%s\": %m", path));
 		free(path);
 		n = st.st_size / BLCKSZ;
 		key = ps_key_relsize(rel, fork);

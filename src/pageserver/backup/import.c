@@ -18,7 +18,7 @@
 #include "control_identity.h"
 #include "backup/import.h"
 #include "sqlstate.h"
-#include "base/sync.h"
+#include "base/fs.h"
 
 /* Files that say what a data directory is. */
 static PsError *
@@ -119,8 +119,8 @@ import_data_directory(const char *pgdata, const char *dir, const CancelCheck *ca
 	seed->segment_size = control.xlog_seg_size;
 	seed->data_checksum_version = control.data_checksum_version;
 
-	PS_GOTO(make_dir(wal_dir), done);
-	PS_GOTO(make_dir(layers_dir), done);
+	PS_GOTO(fs_make_dir(wal_dir), done);
+	PS_GOTO(fs_make_dir(layers_dir), done);
 	PS_GOTO(import_wal(pgdata, wal_dir, &control, &seed->lsn), done);
 	wal_state_from_control(&state, &control, seed->lsn);
 	adopt_state(&state);
@@ -140,8 +140,8 @@ import_data_directory(const char *pgdata, const char *dir, const CancelCheck *ca
 	if (memcmp(contents, contents_after, sizeof(contents)) != 0)
 		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the cluster in \"%s\" was started during the import", pgdata),
 							"Stop it with \"pg_ctl stop -m fast\", and import it again.");
-	else if ((err = sync_path(layers_dir)) == NULL)
-		err = sync_path(dir);
+	else if ((err = fs_sync(layers_dir)) == NULL)
+		err = fs_sync(dir);
 
 done:
 	datadir_free(&datadir);
@@ -199,7 +199,7 @@ import_cluster(Store *store, const char *name, const char *pgdata, const CancelC
 	seed.tenant = ps_id_random();
 	seed.timeline = ps_id_random();
 	tmp = psprintf("%s/tmp/%s", store_config(store)->store_dir, ps_id_format(&seed.timeline, id));
-	err = make_dir(tmp);
+	err = fs_make_dir(tmp);
 	if (err == NULL)
 	{
 		err = import_data_directory(pgdata, tmp, cancel, progress, &seed);

@@ -18,7 +18,7 @@
 #include "base/config.h"
 #include "backup/program.h"
 #include "sqlstate.h"
-#include "base/sync.h"
+#include "base/fs.h"
 
 /* So much is taken between two looks at the room that is left. */
 #define CHECK_ROOM_BYTES (64 * 1024 * 1024)
@@ -110,7 +110,7 @@ import_stream(Store *store, const char *name, ByteSource source, const CancelChe
 
 	PS_TRY(store_check_new_name(store, name));
 	dir = psprintf("%s/tmp/import-%s", config->store_dir, ps_id_format(&unique, id));
-	PS_GOTO(make_dir(dir), done);
+	PS_GOTO(fs_make_dir(dir), done);
 	PS_GOTO(unpack(config, dir, source), done);
 	PS_GOTO(check_contents(dir), done);
 	err = import_cluster(store, name, dir, cancel, progress, tl);

@@ -18,7 +18,7 @@
 #include "backup/backup.h"
 #include "backup/import.h"
 #include "sqlstate.h"
-#include "base/sync.h"
+#include "base/fs.h"
 
 /* CreateCheckPoint(): one piece of main data, the CheckPoint, in a short header. */
 #define CHECKPOINT_RECORD_LEN (SizeOfXLogRecord + SizeOfXLogRecordDataHeaderShort + sizeof(CheckPoint))
@@ -106,12 +106,7 @@ copy_segment(const char *pgdata, const char *wal_dir, const ControlFileData *con
 		PS_GOTO(adopt_page(page.data, at, control, from), done);
 		if (end - at < XLOG_BLCKSZ)
 			memset(page.data + (end - at), 0, XLOG_BLCKSZ - (end - at));
-		errno = ENOSPC;
-		if (pg_pwrite(out, page.data, XLOG_BLCKSZ, at - start) != XLOG_BLCKSZ)
-		{
-			err = ps_error(ps_errno_state(), "could not write file \"%s\": %m", to);
-			goto done;
-		}
+		PS_GOTO(fs_write_at(out, to, page.data, XLOG_BLCKSZ, at - start), done);
 	}
 	if (fsync(out) != 0)
 		err = ps_error(PS_SQLSTATE_IO, "could not fsync file \"%s\": %m", to);
@@ -159,6 +154,6 @@ import_wal(const char *pgdata, const char *wal_dir, const ControlFileData *contr
 	*end = checkpoint_end(control->checkPoint, segment_size);
 	for (XLogSegNo segno = control->checkPoint / segment_size; segno <= (*end - 1) / segment_size; segno++)
 		PS_TRY(copy_segment(pgdata, wal_dir, control, segno, *end));
-	PS_TRY(sync_path(wal_dir));
+	PS_TRY(fs_sync(wal_dir));
 	return check_checkpoint(wal_dir, pgdata, control);
 }

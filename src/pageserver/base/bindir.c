@@ -1,6 +1,6 @@
 /*
  * bindir.c
- *	  The directory of PostgreSQL's programs (setting "bindir").
+ *	  The directory of PostgreSQL's programs (setting "bindir", option --bindir).
  */
 #include "ps_fe.h"
 
@@ -11,6 +11,29 @@
 #include "sqlstate.h"
 
 #define BINDIR_HINT "Set \"bindir\" in " CONFIG_FILE_NAME " to the directory of PostgreSQL " PG_MAJORVERSION "'s programs."
+
+/* set by the Makefiles to what pg_config says */
+#ifndef PS_BINDIR
+#define PS_BINDIR "/usr/lib/postgresql/15/bin"
+#endif
+
+char *
+bindir_default(void)
+{
+	char dir[MAXPGPATH];
+	ssize_t len = readlink("/proc/self/exe", dir, sizeof(dir) - 1);
+	char *postgres;
+	bool is_here;
+
+	if (len < 0)
+		return pg_strdup(PS_BINDIR);
+	dir[len] = '\0';
+	get_parent_directory(dir);
+	postgres = psprintf("%s/postgres", dir);
+	is_here = access(postgres, X_OK) == 0;
+	pfree(postgres);
+	return pg_strdup(is_here ? dir : PS_BINDIR);
+}
 
 static PsError *
 check_program(const char *bindir, const char *name)

@@ -15,14 +15,11 @@
 #include <netinet/in.h>
 #include <sys/stat.h>
 
+#include "base/bindir.h"
 #include "base/config.h"
 #include "sqlstate.h"
 #include "io/aio.h"
 #include "socket_dir.h"
-
-#ifndef PS_BINDIR
-#define PS_BINDIR "/usr/lib/postgresql/15/bin"
-#endif
 
 typedef enum SettingType
 {
@@ -92,8 +89,9 @@ static const Setting settings[] = {
 	{NULL, INT_SETTING(io_workers, UNIT_NONE, 1, 1024, "32"), NULL, false,
 	 "Threads that read if that is done by threads."},
 
-	{"Redo", STRING_SETTING(bindir, PS_BINDIR), check_directory, false,
-	 "Absolute path of the directory of PostgreSQL's programs (postgres, initdb)."},
+	{"Redo", STRING_SETTING(bindir, ""), check_directory, false,
+	 "Absolute path of the directory of PostgreSQL's programs (postgres, initdb).\n"
+	 "Empty: the directory of the program pageserver itself."},
 	{NULL, INT_SETTING(redo_helpers, UNIT_NONE, 0, 256, "0"), NULL, false,
 	 "Most redo helpers (processes of stock PostgreSQL that apply WAL records to\n"
 	 "pages) of one tenant.  0: one for each processor."},
@@ -565,6 +563,11 @@ config_load(const char *store_dir, Config **result)
 	{
 		free(config->unix_socket_directory);
 		config->unix_socket_directory = socket_dir_for(config->store_dir, &config->own_socket_directory);
+	}
+	if (config->bindir[0] == '\0')
+	{
+		free(config->bindir);
+		config->bindir = bindir_default();
 	}
 	*result = config;
 

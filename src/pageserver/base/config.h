@@ -14,7 +14,7 @@
 typedef struct Config
 {
 	char *store_dir; /* absolute path of STORE */
-	char *bindir;    /* PostgreSQL's programs: postgres, initdb */
+	char *bindir;    /* PostgreSQL's programs: postgres, initdb; never empty once loaded */
 	/* connections */
 	char *listen_addresses; /* comma-separated, loopback only for now; "": Unix socket only */
 	int port;

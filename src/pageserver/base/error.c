@@ -90,12 +90,31 @@ ps_error_context(PsError *err, const char *fmt, ...)
 }
 
 PsError *
+ps_error_unknown(PsError *err, const char *detail, ...)
+{
+	va_list args;
+
+	strlcpy(err->sqlstate, PS_SQLSTATE_UNKNOWN, sizeof(err->sqlstate));
+	free(err->detail);
+	va_start(args, detail);
+	err->detail = vformat(detail, args);
+	va_end(args);
+	return ps_error_hint(err, "Check the disk and restart the store, then look: what it finds is what counts. \"pageserver_ctl branch list\" and \"tenant list\", also with --deleted, show it.");
+}
+
+PsError *
 ps_error_first(PsError *first, PsError *second)
 {
 	if (first == NULL)
 		return second;
 	ps_error_free(second);
 	return first;
+}
+
+void
+ps_error_set_state(PsError *err, const char *sqlstate)
+{
+	strlcpy(err->sqlstate, sqlstate, sizeof(err->sqlstate));
 }
 
 bool
@@ -126,9 +145,7 @@ ps_errno_state(void)
 bool
 ps_error_is_transient(const PsError *err)
 {
-	return ps_error_is(err, PS_SQLSTATE_DISK_FULL) || ps_error_is(err, PS_SQLSTATE_OUT_OF_MEMORY) ||
-		   ps_error_is(err, PS_SQLSTATE_NO_RESOURCES) || ps_error_is(err, PS_SQLSTATE_TRY_AGAIN) ||
-		   ps_error_is(err, PS_SQLSTATE_CANCELED);
+	return ps_sqlstate_store_retries(err->sqlstate);
 }
 
 bool

@@ -4,8 +4,8 @@
  *	  for success.  The caller looks at it: it returns it further up (perhaps
  *	  with ps_error_context()), or reports it once and frees it.
  *
- * An error owns its texts.  sqlstate is what a client is told (the codes that
- * clients act upon are in wire.h).  The message names the thing (file,
+ * An error owns its texts.  sqlstate is what a client is told (the codes are in
+ * sqlstate.h).  The message names the thing (file,
  * offset, LSN, branch) and what was expected; the hint says what to do.
  */
 #ifndef PS_ERROR_H
@@ -27,8 +27,17 @@ extern PsError *ps_error_detail(PsError *err, const char *fmt, ...) pg_attribute
 extern PsError *ps_error_hint(PsError *err, const char *fmt, ...) pg_attribute_printf(2, 3);
 extern PsError *ps_error_context(PsError *err, const char *fmt, ...) pg_attribute_printf(2, 3);
 
+/*
+ * Makes an error one of a change that may be done or not, of which the next
+ * start finds out (PS_SQLSTATE_UNKNOWN): it could not be made durable, nor taken
+ * back.  The detail says what holds now, and what may hold then.  Returns err.
+ */
+extern PsError *ps_error_unknown(PsError *err, const char *detail, ...) pg_attribute_printf(2, 3);
+
 /* The first of two, each perhaps NULL, for who goes on after an error; frees the other. */
 extern PsError *ps_error_first(PsError *first, PsError *second);
+/* Gives the error another state, for a caller that knows better what it means. */
+extern void ps_error_set_state(PsError *err, const char *sqlstate);
 extern PsError *ps_error_copy(const PsError *err);
 extern bool ps_error_is(const PsError *err, const char *sqlstate);
 

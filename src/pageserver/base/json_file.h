@@ -1,6 +1,16 @@
 /*
  * json_file.h
- *	  Files that are one JSON object.
+ *	  Files that are one JSON object with a format, a version and a checksum.
+ *
+ *	  {
+ *		"format": "pageserver ...",
+ *		"version": 3,
+ *		"crc32c": "0123abcd",
+ *		...
+ *	  }
+ *
+ * Unless the format has its own sum, the CRC is of all other members, dumped in
+ * compact form with sorted keys, so that it does not depend on white space.
  */
 #ifndef PS_JSON_FILE_H
 #define PS_JSON_FILE_H
@@ -9,18 +19,28 @@
 
 #include "base/error.h"
 
-/*
- * PS_SQLSTATE_CORRUPTED: the file is not there, or is no JSON; another state:
- * it could not be read.  what: "manifest", say; for the message.
- */
-extern PsError *json_file_read(const char *what, const char *path, json_t **root);
+typedef struct JsonFormat
+{
+	const char *what;           /* "manifest", say, for messages */
+	const char *format;         /* the member "format" */
+	const char *version_member; /* the name of the member "version" */
+	int version_min;            /* the versions that can be read */
+	int version_max;
+	uint32 (*crc)(const json_t *root); /* the sum of the whole object; NULL: as described above */
+} JsonFormat;
 
 /*
- * The member "crc32c": of all other members, dumped compact with sorted keys,
- * so that it does not depend on blanks.  Sets it; false: what is in the object
- * cannot be dumped.  Checks it; false: it is missing or another.
+ * Reads a file and checks format, version and checksum; the caller frees *root with
+ * json_decref().  Errors: PS_SQLSTATE_CORRUPTED if the file does not exist, is not
+ * JSON, of another format or damaged; PS_SQLSTATE_STATE if its version is not one
+ * of those; another state if it could not be read.  Each names the file.
  */
-extern bool json_file_set_crc(json_t *root);
-extern bool json_file_check_crc(json_t *root);
+extern PsError *json_file_read(const JsonFormat *format, const char *path, json_t **root);
+
+/*
+ * The text of a file that holds the members, which are released; free() it.  An
+ * error if a text is not UTF-8 (members may be NULL then); path is for the message.
+ */
+extern PsError *json_file_text(const JsonFormat *format, int version, json_t *members, const char *path, char **text);
 
 #endif /* PS_JSON_FILE_H */

@@ -4,15 +4,13 @@
  */
 #include "ps_fe.h"
 
-#include <fcntl.h>
 #include <pthread.h>
 #include <time.h>
-#include <unistd.h>
-
-#include "port/pg_crc32c.h"
 
 #include "bytes.h"
 #include "sqlstate.h"
+#include "base/crc.h"
+#include "base/fs.h"
 #include "base/store_clock.h"
 
 /* The file is written at most so often, us. */
@@ -25,7 +23,6 @@ struct StoreClock
 {
 	/* fixed */
 	char *path;
-	char *tmp;
 	PsId id;
 	uint32 run;
 	int64 counted_before; /* by earlier runs */
@@ -97,44 +94,22 @@ store_clock_run(const StoreClock *clock)
 
 /* ---- the file ---- */
 
-static pg_crc32c
-crc_of(const char *data)
-{
-	pg_crc32c crc;
-
-	INIT_CRC32C(crc);
-	COMP_CRC32C(crc, data, STORE_CLOCK_SIZE - 4);
-	FIN_CRC32C(crc);
-	return crc;
-}
-
 /* *found false: there is no file, or it is damaged. */
 static PsError *
 read_file(StoreClock *clock, bool *found)
 {
 	char buf[STORE_CLOCK_SIZE + 1];
-	int fd = open(clock->path, O_RDONLY | O_CLOEXEC);
 	ssize_t len;
 
 	*found = false;
-	if (fd < 0 && errno == ENOENT)
-		return NULL;
-	if (fd < 0)
-		return ps_error(ps_errno_state(), "could not open file \"%s\": %m", clock->path);
-	len = read(fd, buf, sizeof(buf));
+	PS_TRY(fs_read_file(clock->path, buf, sizeof(buf), &len));
 	if (len < 0)
-	{
-		PsError *err = ps_error(PS_SQLSTATE_IO, "could not read file \"%s\": %m", clock->path);
-
-		close(fd);
-		return err;
-	}
-	close(fd);
+		return NULL;
 	if (len >= 8 && ps_get32(buf) == STORE_CLOCK_MAGIC && ps_get32(buf + 4) != STORE_CLOCK_VERSION)
 		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "file \"%s\" has format version %u, this pageserver reads version %d",
 									  clock->path, ps_get32(buf + 4), STORE_CLOCK_VERSION),
 							 "It was made by a newer version: use that one.");
-	if (len != STORE_CLOCK_SIZE || ps_get32(buf) != STORE_CLOCK_MAGIC || ps_get32(buf + STORE_CLOCK_SIZE - 4) != crc_of(buf))
+	if (len != STORE_CLOCK_SIZE || ps_get32(buf) != STORE_CLOCK_MAGIC || ps_get32(buf + STORE_CLOCK_SIZE - 4) != crc_of(buf, STORE_CLOCK_SIZE - 4))
 	{
 		ps_log(PS_WARNING, "file \"%s\" is damaged: the ages of what is in the store are not known, and are counted from now on",
 			   clock->path);
@@ -148,34 +123,22 @@ read_file(StoreClock *clock, bool *found)
 }
 
 /*
- * Puts a new file in the place of the old one.  Its directory is not synced: if
- * the old one comes back after a power failure, less time was counted.  Caller
- * holds the lock, or nobody else has the clock.
+ * Replaces the file.  Its name is not synced: if a power failure brings the old one
+ * back, less time was counted.  Caller holds the lock, or is the only one that has
+ * the clock.
  */
 static PsError *
 write_file(const StoreClock *clock, int64 now)
 {
 	char buf[STORE_CLOCK_SIZE];
-	int fd;
-	PsError *err = NULL;
 
 	ps_put32(buf, STORE_CLOCK_MAGIC);
 	ps_put32(buf + 4, STORE_CLOCK_VERSION);
 	memcpy(buf + 8, clock->id.b, sizeof(clock->id.b));
 	ps_put64(buf + 24, (uint64) now);
 	ps_put64(buf + 32, (uint64) clock->machine);
-	ps_put32(buf + STORE_CLOCK_SIZE - 4, crc_of(buf));
-	fd = open(clock->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	errno = fd < 0 ? errno : ENOSPC;
-	if (fd < 0 || write(fd, buf, sizeof(buf)) != sizeof(buf) || fsync(fd) != 0)
-		err = ps_error(ps_errno_state(), "could not write file \"%s\": %m", clock->tmp);
-	if (fd >= 0)
-		close(fd);
-	if (err == NULL && rename(clock->tmp, clock->path) != 0)
-		err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", clock->tmp, clock->path);
-	if (err != NULL)
-		(void) unlink(clock->tmp);
-	return err;
+	ps_put32(buf + STORE_CLOCK_SIZE - 4, crc_of(buf, STORE_CLOCK_SIZE - 4));
+	return fs_replace_file(clock->path, buf, sizeof(buf), FS_NO_SYNC_NAME, NULL);
 }
 
 /* A failure is logged once, until it works again: nothing is lost but counted time.  Caller holds the lock. */
@@ -259,17 +222,14 @@ store_clock_open(const char *store_dir, StoreClock **result)
 
 	pthread_mutex_init(&clock->lock, NULL);
 	clock->path = psprintf("%s/%s", store_dir, STORE_CLOCK_FILE);
-	clock->tmp = psprintf("%s/%s.tmp", store_dir, STORE_CLOCK_FILE);
 	memcpy(&clock->run, run.b, sizeof(clock->run));
 	clock->boot_begin = boottime_us();
-	/* what a kill has left */
-	(void) unlink(clock->tmp);
+	fs_remove_stray(clock->path);
 	err = read_file(clock, &found);
 	if (err != NULL)
 	{
 		pthread_mutex_destroy(&clock->lock);
 		pfree(clock->path);
-		pfree(clock->tmp);
 		free(clock);
 		return err;
 	}
@@ -297,6 +257,5 @@ store_clock_close(StoreClock *clock)
 	save(clock, now);
 	pthread_mutex_destroy(&clock->lock);
 	pfree(clock->path);
-	pfree(clock->tmp);
 	free(clock);
 }

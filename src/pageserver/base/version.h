@@ -1,10 +1,10 @@
 /*
  * version.h
- *	  Version of pageserver_smgr: that of the extension in its control file.
+ *	  Version of pageserver_smgr: default_version in pageserver_smgr.control (test/check-install compares them).
  */
 #ifndef PS_VERSION_H
 #define PS_VERSION_H
 
-#define PS_VERSION "1.0"
+#define PS_VERSION "1.1"
 
 #endif /* PS_VERSION_H */

@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 #include "sqlstate.h"
-#include "base/sync.h"
+#include "base/fs.h"
 #include "ingest/ingest_impl.h"
 
 /* *lsn: as the file has it, or 0 if it says nothing.  While the timeline is opened. */
@@ -67,16 +67,19 @@ receiver_look_at_marker(const char *dir)
 {
 	char *path = psprintf("%s/flushed", dir);
 	uint64 marker[2];
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	bool valid = fd >= 0 && read(fd, marker, sizeof(marker)) == sizeof(marker) && marker[0] == ~marker[1];
+	ssize_t len;
+	PsError *err = fs_read_file(path, marker, sizeof(marker), &len);
+	bool valid = err == NULL && len == sizeof(marker) && marker[0] == ~marker[1];
 
-	if (fd >= 0)
-		close(fd);
+	ps_error_free(err);
 	pfree(path);
 	return valid ? marker[0] : InvalidXLogRecPtr;
 }
 
-/* Caller holds receive_lock, or opens the timeline. */
+/*
+ * Written in place, not by fs_replace_file(), as it is written for each sync of WAL;
+ * 16 bytes within one sector.  Caller holds receive_lock, or opens the timeline.
+ */
 static PsError *
 write_marker(Timeline *tl, XLogRecPtr lsn)
 {
@@ -84,7 +87,7 @@ write_marker(Timeline *tl, XLogRecPtr lsn)
 	char path[MAXPGPATH];
 
 	snprintf(path, sizeof(path), "%s/flushed", tl->spec->dir);
-	return write_all(tl->marker_fd, path, marker, sizeof(marker), 0);
+	return fs_write_at(tl->marker_fd, path, marker, sizeof(marker), 0);
 }
 
 /* Durably; while the timeline is opened. */
@@ -94,7 +97,7 @@ receiver_sync_marker(Timeline *tl, XLogRecPtr lsn)
 	PS_TRY(write_marker(tl, lsn));
 	if (fsync(tl->marker_fd) != 0)
 		return ps_error(PS_SQLSTATE_IO, "could not sync file \"%s/flushed\": %m", tl->spec->dir);
-	return sync_path(tl->spec->dir);
+	return fs_sync(tl->spec->dir);
 }
 
 PsError *

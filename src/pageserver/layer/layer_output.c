@@ -15,7 +15,7 @@
 #include "layer/layer_dict.h"
 #include "port/pg_crc32c.h"
 #include "sqlstate.h"
-#include "base/sync.h"
+#include "base/fs.h"
 
 #define OUTPUT_BUFFER_SIZE (1024 * 1024)
 
@@ -83,32 +83,6 @@ layer_output_position(const LayerOutput *out)
 	return out->written + out->used;
 }
 
-static PsError *
-write_at(LayerOutput *out, uint64 offset, const char *data, size_t len)
-{
-	while (len > 0)
-	{
-		ssize_t n;
-
-		errno = 0;
-		n = pwrite(out->fd, data, len, (off_t) offset);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-		{
-			/* as PostgreSQL does: nothing written and no reason given means no space */
-			if (errno == 0)
-				errno = ENOSPC;
-			return ps_error(ps_errno_state(), "could not write %zu bytes at offset %llu of file \"%s\": %m", len,
-							(unsigned long long) offset, out->path);
-		}
-		data += n;
-		len -= n;
-		offset += n;
-	}
-	return NULL;
-}
-
 /*
  * Writes the buffer.  Write-out to the disk begins at once, as otherwise the
  * fsync at the end would make commits wait that sync the WAL meanwhile.
@@ -118,7 +92,7 @@ flush(LayerOutput *out)
 {
 	if (out->used == 0)
 		return NULL;
-	PS_TRY(write_at(out, out->written, out->buf, out->used));
+	PS_TRY(fs_write_at(out->fd, out->path, out->buf, out->used, (off_t) out->written));
 #ifdef HAVE_SYNC_FILE_RANGE
 	(void) sync_file_range(out->fd, (off_t) out->written, (off_t) out->used, SYNC_FILE_RANGE_WRITE);
 #endif
@@ -208,7 +182,7 @@ layer_output_finish(LayerOutput *out, Layer **layer)
 	path = psprintf("%s/%s", out->space->dir, layer_name_format(&info, name));
 
 	PS_GOTO(flush(out), fail);
-	PS_GOTO(write_at(out, 0, (char *) block, sizeof(block)), fail);
+	PS_GOTO(fs_write_at(out->fd, out->path, block, sizeof(block), 0), fail);
 	if (!out->space->synced_later && fsync(out->fd) != 0)
 	{
 		err = ps_error(ps_errno_state(), "could not sync file \"%s\": %m", out->path);
@@ -221,7 +195,7 @@ layer_output_finish(LayerOutput *out, Layer **layer)
 	}
 	close(out->fd);
 	out->fd = -1;
-	err = out->space->synced_later ? NULL : sync_new_path(out->space->dir);
+	err = out->space->synced_later ? NULL : fs_sync_new(out->space->dir);
 	if (err == NULL)
 		err = layer_open(out->space, name, layer);
 	if (err != NULL && unlink(path) != 0)

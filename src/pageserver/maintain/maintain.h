@@ -23,6 +23,15 @@ extern PsError *maintain_timeline(Timeline *tl, bool all);
 typedef void (*VerifyReport)(void *arg, const char *file, uint64 bytes, const char *damage);
 extern PsError *verify_timeline(Timeline *tl, int megabytes_per_second, const CancelCheck *cancel, VerifyReport report, void *arg);
 
+/*
+ * Like verify_timeline(), for a timeline that is not open, and is not opened for
+ * that.  broken: why it cannot be opened, which counts as damage of its manifest;
+ * NULL, or freed.  The caller's check must cancel this if the files do not stay.
+ */
+struct TimelineSpec;
+extern PsError *verify_closed(struct TimelineSpec *spec, PsError *broken, int megabytes_per_second, const CancelCheck *cancel,
+							  VerifyReport report, void *arg);
+
 /* ---- maintain_timeline.c: for the upkeep threads, which hold no lock ---- */
 
 /* Are there enough files of level 0 to be merged? */

@@ -3,9 +3,14 @@
  *	  Reads all files of a timeline and checks them: the manifest, the layer
  *	  files that it names, WAL from the oldest LSN that can be read on.  What is
  *	  damaged shows in timeline_info() from then on, until it is found well again.
+ *
+ * A timeline in the trash is not opened, which would change it: its files are
+ * found from its manifest.  It may be taken out, or purged, meanwhile; that goes
+ * first, and what is met then is no damage.
  */
 #include "ps_fe.h"
 
+#include "ingest/ingest.h"
 #include "maintain/maintain_impl.h"
 #include "sqlstate.h"
 
@@ -14,7 +19,7 @@
 
 typedef struct Pace
 {
-	Timeline *tl;
+	Timeline *tl; /* NULL: it is not open */
 	const CancelCheck *cancel;
 	uint64 rate; /* bytes for each second */
 	int64 begin; /* clock_now_ms() */
@@ -22,6 +27,15 @@ typedef struct Pace
 	uint64 looked_at; /* bytes, at the last look */
 	bool is_canceled; /* the error is no damage */
 } Pace;
+
+/* An error if the files may be removed or changed meanwhile. */
+static PsError *
+check_wanted(const Pace *p)
+{
+	if (p->tl != NULL)
+		PS_TRY(timeline_check_stopping(p->tl));
+	return cancel_check(p->cancel);
+}
 
 /* So many bytes have been read: waits until there is time for more. */
 static PsError *
@@ -40,8 +54,7 @@ pace(void *arg, size_t bytes)
 			return NULL;
 		p->looked_at = p->bytes;
 		p->is_canceled = true;
-		PS_TRY(timeline_check_stopping(p->tl));
-		PS_TRY(cancel_check(p->cancel));
+		PS_TRY(check_wanted(p));
 		p->is_canceled = false;
 	} while (early > 0);
 	return NULL;
@@ -51,6 +64,13 @@ pace(void *arg, size_t bytes)
 static PsError *
 tell(const Pace *p, const char *file, uint64 bytes, PsError *err, VerifyReport report, void *arg)
 {
+	PsError *unwanted = err != NULL && p->tl == NULL ? check_wanted(p) : NULL;
+
+	if (unwanted != NULL)
+	{
+		ps_error_free(err);
+		return unwanted;
+	}
 	if (err != NULL && (p->is_canceled || ps_error_is_transient(err)))
 		return err;
 	report(arg, file, bytes, err != NULL ? err->message : NULL);
@@ -70,21 +90,41 @@ verify_manifest(Timeline *tl, const Pace *p, VerifyReport report, void *arg)
 }
 
 static PsError *
-verify_layers(Timeline *tl, Pace *p, VerifyReport report, void *arg)
+verify_layers(const LayerMap *map, Pace *p, VerifyReport report, void *arg)
 {
-	LayerSet *set = timeline_files(tl);
 	PsError *err = NULL;
 
-	for (int i = 0; i < layer_map_count(set->map) && err == NULL; i++)
+	for (int i = 0; i < layer_map_count(map) && err == NULL; i++)
 	{
-		Layer *layer = layer_map_get(set->map, i);
+		Layer *layer = layer_map_get(map, i);
 		char name[LAYER_NAME_MAX];
 		char path[LAYER_NAME_MAX + 8];
 
 		snprintf(path, sizeof(path), "layers/%s", layer_name(layer, name));
 		err = tell(p, path, layer_info(layer)->file_size, layer_verify(layer, pace, p), report, arg);
 	}
-	layer_set_unref(set);
+	return err;
+}
+
+/* The records from a state on, up to an LSN at which one ends. */
+static PsError *
+read_records(const TimelineSpec *spec, WalSegments *wal, const WalState *state, XLogRecPtr upto, Pace *p)
+{
+	WalReader *reader = wal_reader_create(wal, state->end, state->prev, spec->system_identifier);
+	XLogRecPtr end = state->end;
+	WalRecord rec;
+	bool found = true;
+	PsError *err = NULL;
+
+	while (err == NULL && (err = wal_reader_next(reader, upto, &rec, &found)) == NULL && found)
+	{
+		end = rec.end;
+		err = pace(p, rec.len);
+	}
+	wal_reader_free(reader);
+	if (err == NULL && end < upto)
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "WAL of branch \"%s\" ends at %X/%X, but was acknowledged up to %X/%X", spec->name.now,
+					   LSN_FORMAT_ARGS(end), LSN_FORMAT_ARGS(upto));
 	return err;
 }
 
@@ -94,20 +134,12 @@ read_wal(Timeline *tl, XLogRecPtr lsn, Pace *p)
 {
 	XLogRecPtr upto;
 	WalState state;
-	WalReader *reader;
-	WalRecord rec;
-	bool found = true;
-	PsError *err = NULL;
 
 	pthread_mutex_lock(&tl->lock);
 	upto = tl->flushed_lsn;
 	pthread_mutex_unlock(&tl->lock);
 	PS_TRY(timeline_state_at(tl, lsn, &state));
-	reader = wal_reader_create(tl->wal, state.end, state.prev, tl->spec->system_identifier);
-	while (err == NULL && (err = wal_reader_next(reader, upto, &rec, &found)) == NULL && found)
-		err = pace(p, rec.len);
-	wal_reader_free(reader);
-	return err;
+	return read_records(tl->spec, tl->wal, &state, upto, p);
 }
 
 static PsError *
@@ -134,11 +166,81 @@ PsError *
 verify_timeline(Timeline *tl, int megabytes_per_second, const CancelCheck *cancel, VerifyReport report, void *arg)
 {
 	Pace p = {.tl = tl, .cancel = cancel, .rate = (uint64) megabytes_per_second * 1024 * 1024, .begin = clock_now_ms()};
+	LayerSet *set;
+	PsError *err;
 
 	PS_TRY(verify_manifest(tl, &p, report, arg));
-	PS_TRY(verify_layers(tl, &p, report, arg));
+	set = timeline_files(tl);
+	err = verify_layers(set->map, &p, report, arg);
+	layer_set_unref(set);
+	PS_TRY(err);
 	PS_TRY(verify_wal(tl, &p, report, arg));
 	/* pages that were met before the file was mended */
 	damage_look_again(tl);
 	return NULL;
+}
+
+/* ---- not open ---- */
+
+/* WAL that timeline_open() reads, and what is kept of it before that for branches that begin there. */
+static PsError *
+read_wal_of_closed(TimelineSpec *spec, const Manifest *m, const LayerMap *map, Pace *p)
+{
+	char *dir = psprintf("%s/wal", spec->dir);
+	XLogRecPtr upto = Max(receiver_look_at_marker(spec->dir), m->disk_consistent_lsn);
+	WalSegments *wal = NULL;
+	WalState state;
+	PsError *err;
+
+	PS_GOTO(timeline_saved_state(spec, map, Max(m->gc_cutoff, m->start_lsn), &state), done);
+	PS_GOTO(wal_segments_open(dir, m->segment_size, &wal), done);
+	err = read_records(spec, wal, &state, upto, p);
+done:
+	wal_segments_close(wal);
+	pfree(dir);
+	return err;
+}
+
+static PsError *
+verify_files_of_closed(TimelineSpec *spec, const Manifest *m, Pace *p, VerifyReport report, void *arg)
+{
+	Layer **layers = pg_malloc(Max(m->nlayers, 1) * sizeof(Layer *));
+	LayerMap *map;
+	uint64 before;
+	PsError *err;
+
+	for (int i = 0; i < m->nlayers; i++)
+		layers[i] = layer_known(&spec->space, &m->layers[i]);
+	map = layer_map_create(layers, m->nlayers);
+	for (int i = 0; i < m->nlayers; i++)
+		layer_unref(layers[i]);
+	free(layers);
+	err = verify_layers(map, p, report, arg);
+	before = p->bytes;
+	if (err == NULL)
+	{
+		err = read_wal_of_closed(spec, m, map, p);
+		err = tell(p, "wal", p->bytes - before, err, report, arg);
+	}
+	layer_map_unref(map);
+	return err;
+}
+
+PsError *
+verify_closed(TimelineSpec *spec, PsError *broken, int megabytes_per_second, const CancelCheck *cancel, VerifyReport report, void *arg)
+{
+	Pace p = {.cancel = cancel, .rate = (uint64) megabytes_per_second * 1024 * 1024, .begin = clock_now_ms()};
+	Manifest m;
+	PsError *err = manifest_read(spec->dir, &m);
+
+	if (err != NULL)
+	{
+		ps_error_free(broken);
+		return tell(&p, "timeline.json", 0, err, report, arg);
+	}
+	err = tell(&p, "timeline.json", 0, broken, report, arg);
+	if (err == NULL)
+		err = verify_files_of_closed(spec, &m, &p, report, arg);
+	manifest_free(&m);
+	return err;
 }

@@ -18,7 +18,7 @@
 
 #include "sqlstate.h"
 #include "redo/redo_dir.h"
-#include "base/sync.h"
+#include "base/fs.h"
 
 static PsError *
 write_file(const char *dir, const char *name, const void *data, size_t len)
@@ -26,7 +26,7 @@ write_file(const char *dir, const char *name, const void *data, size_t len)
 	char path[MAXPGPATH];
 
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
-	return write_new_file(path, data, len, false);
+	return fs_write_new_file(path, data, len, false);
 }
 
 /* It may be there already. */

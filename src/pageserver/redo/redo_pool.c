@@ -257,7 +257,7 @@ start_failed(RedoPool *pool, Slot *slot, PsError *err)
 
 	/* no file of data is damaged by that (ps_error_is_damage()) */
 	if (ps_error_is(err, PS_SQLSTATE_IO))
-		strlcpy(err->sqlstate, PS_SQLSTATE_INTERNAL, sizeof(err->sqlstate));
+		ps_error_set_state(err, PS_SQLSTATE_INTERNAL);
 	pool->stats.failed++;
 	if (waiter != NULL)
 	{

@@ -179,7 +179,7 @@ try_again(Conversation *c, PsError *first, bool broken)
 		redo_slot_end_helper(c->pool, c->slot, err);
 		/* that helpers end at it says more of what they are sent than of them */
 		if (!c->slot->timed_out)
-			strlcpy(err->sqlstate, PS_SQLSTATE_CORRUPTED, sizeof(err->sqlstate));
+			ps_error_set_state(err, PS_SQLSTATE_CORRUPTED);
 		redo_slot_give_up(c->pool, c->slot);
 		c->slot = NULL;
 	}

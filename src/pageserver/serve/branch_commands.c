@@ -274,14 +274,18 @@ static PsError *
 delete_branch(Session *session, const char *name)
 {
 	Branch *branch;
+	PsError *err;
 
 	if (session->server->config->trash_interval == 0)
 		return remove_branch(session, name);
-	PS_TRY(store_trash_branch(session->server->store, name, session->who, &session->cancel, &branch));
-	server_end_users(session->server, branch, session);
-	store_finish_trash(branch);
-	audit_log(session->who, "branch \"%s\" deleted, it is in the trash", name);
-	return NULL;
+	err = store_trash_branch(session->server->store, name, session->who, &session->cancel, &branch);
+	if (branch != NULL)
+	{
+		server_end_users(session->server, branch, session);
+		store_finish_trash(branch);
+		audit_log(session->who, "branch \"%s\" deleted, it is in the trash", name);
+	}
+	return err;
 }
 
 /* One that is in the trash; *found false: no such branch is. */
@@ -461,18 +465,72 @@ send_file(void *arg, const char *file, uint64 bytes, const char *damage)
 	ps_error_free(conn_flush(&session->conn)); /* the CancelCheck notices that the client has gone */
 }
 
+/* *branch: a branch in the trash, held. */
+static bool
+has_deleted(Session *session, const char *name, Branch **branch)
+{
+	PsError *err = store_hold_deleted(session->server->store, name, &session->cancel, branch);
+	bool found = err == NULL;
+
+	ps_error_free(err);
+	return found;
+}
+
+typedef struct DeletedCheck
+{
+	Session *session;
+	Branch *branch;
+} DeletedCheck;
+
+static PsError *
+check_deleted(void *arg)
+{
+	DeletedCheck *check = arg;
+
+	if (!store_is_in_trash(check->branch))
+		return ps_error(PS_SQLSTATE_TRY_AGAIN, "the branch was taken out of the trash, or removed, while it was checked");
+	return cancel_check(&check->session->cancel);
+}
+
+/* Ends, too, when the branch is taken out of the trash. */
+static PsError *
+verify_deleted_branch(Session *session, Branch *branch, int rate)
+{
+	DeletedCheck check = {session, branch};
+	CancelCheck cancel = {check_deleted, &check};
+
+	return store_verify_deleted(branch, rate, &cancel, send_file, session);
+}
+
+/* A branch that is served; if there is none of the name, or with the id, one that is in the trash. */
 PsError *
 run_verify(Session *session, char **args, int nargs)
 {
 	static const Column columns[] = {{"file", TEXTOID}, {"bytes", INT8OID}, {"error", TEXTOID}};
 	int rate = nargs > 1 ? atoi(args[1]) : VERIFY_RATE;
 	Timeline *tl;
+	Branch *deleted;
+	PsId id;
+	PsError *err;
 
 	if (rate < 1 || rate > 1000000)
 		return ps_error(PS_SQLSTATE_SYNTAX, "invalid rate \"%s\": a number of megabytes for each second is expected", args[1]);
-	PS_TRY(command_find_branch(session, args[0], &tl));
-	conn_send_row_description(&session->conn, columns, lengthof(columns));
-	PS_TRY(verify_timeline(tl, rate, &session->cancel, send_file, session));
+	err = command_find_branch(session, args[0], &tl);
+	if (err == NULL)
+	{
+		conn_send_row_description(&session->conn, columns, lengthof(columns));
+		err = verify_timeline(tl, rate, &session->cancel, send_file, session);
+	}
+	else if (ps_error_is(err, PS_SQLSTATE_NOT_FOUND) && has_deleted(session, args[0], &deleted))
+	{
+		ps_error_free(err);
+		if (!ps_id_parse(args[0], &id))
+			conn_send_notice(&session->conn, "the branch is in the trash");
+		conn_send_row_description(&session->conn, columns, lengthof(columns));
+		err = verify_deleted_branch(session, deleted, rate);
+		store_release_deleted(deleted);
+	}
+	PS_TRY(err);
 	conn_send_complete(&session->conn, "VERIFY");
 	return NULL;
 }

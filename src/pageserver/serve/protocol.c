@@ -393,13 +393,13 @@ send_notice(Conn *conn, const char *severity, const char *sqlstate, const char *
 void
 conn_send_notice(Conn *conn, const char *message)
 {
-	send_notice(conn, "NOTICE", "00000", message);
+	send_notice(conn, "NOTICE", PS_SQLSTATE_NOTICE, message);
 }
 
 void
 conn_send_warning(Conn *conn, const char *message)
 {
-	send_notice(conn, "WARNING", "01000", message);
+	send_notice(conn, "WARNING", PS_SQLSTATE_WARNING, message);
 }
 
 void

@@ -61,6 +61,13 @@ find_tenant(Session *session, const char *name, TenantInfo *found)
 	return by_id;
 }
 
+/* Was it done?  Perhaps only until the next start. */
+static bool
+is_done(const PsError *err)
+{
+	return err == NULL || ps_error_is(err, PS_SQLSTATE_UNKNOWN);
+}
+
 /* One that is attached only with force; what is in the trash already goes for good with purge. */
 PsError *
 run_tenant_delete(Session *session, char **args, int nargs)
@@ -69,6 +76,7 @@ run_tenant_delete(Session *session, char **args, int nargs)
 	char id[PS_ID_TEXT];
 	const char *name = args[0];
 	TenantInfo info;
+	PsError *err;
 	bool force = false;
 	bool purge = session->server->config->trash_interval == 0;
 
@@ -90,27 +98,25 @@ run_tenant_delete(Session *session, char **args, int nargs)
 	}
 	if (!info.deleted)
 	{
-		PsError *err = store_trash_tenant(store, name, session->who);
-
+		err = store_trash_tenant(store, name, session->who);
 		/* a branch's name finds what is in the trash only there */
 		if (err != NULL && purge && ps_error_is(err, PS_SQLSTATE_NOT_FOUND))
-		{
 			ps_error_free(err);
-			info.deleted = true;
-		}
 		else
+		{
+			if (is_done(err))
+				audit_log(session->who, "tenant \"%s\" deleted%s", name, purge ? "" : ", it is in the trash");
 			PS_TRY(err);
-	}
-	if (!info.deleted)
-	{
-		audit_log(session->who, "tenant \"%s\" deleted%s", name, purge ? "" : ", it is in the trash");
+		}
 	}
 	else if (!purge)
 		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "tenant \"%s\" is deleted already", name), "With --purge it goes for good.");
 	if (purge)
 	{
-		PS_TRY(store_purge_tenant(store, name));
-		audit_log(session->who, "tenant \"%s\" removed from the trash", name);
+		err = store_purge_tenant(store, name);
+		if (is_done(err))
+			audit_log(session->who, "tenant \"%s\" removed from the trash", name);
+		PS_TRY(err);
 	}
 	conn_send_complete(&session->conn, purge ? "PURGE TENANT" : "DROP TENANT");
 	return NULL;

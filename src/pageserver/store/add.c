@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "sqlstate.h"
-#include "base/sync.h"
+#include "base/fs.h"
 #include "store/store_impl.h"
 
 /* As git has it for branches, "/" stands between parts that are names of their own: "feature/x". */
@@ -95,9 +95,9 @@ put_in_place(const char *from, const char *to, bool *in_doubt)
 
 	if (rename(from, to) != 0)
 		return ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", from, to);
-	err = sync_parent(to);
+	err = fs_sync_parent(to);
 	if (err != NULL)
-		*in_doubt = !rename_back(to, from);
+		*in_doubt = !fs_rename_back(to, from);
 	return err;
 }
 
@@ -113,11 +113,11 @@ build_tenant(const Tenant *tenant, const char *dir, const char *timeline_from)
 	bool in_doubt; /* of no interest: the tenant's directory does not count yet */
 	PsError *err;
 
-	PS_GOTO(make_dir(dir), done);
-	PS_GOTO(make_dir(timelines), done);
+	PS_GOTO(fs_make_dir(dir), done);
+	PS_GOTO(fs_make_dir(timelines), done);
 	PS_GOTO(tenant_write(tenant, dir), done);
 	PS_GOTO(put_in_place(timeline_from, to, &in_doubt), done);
-	err = sync_path(dir);
+	err = fs_sync(dir);
 
 done:
 	pfree(timelines);
@@ -169,7 +169,7 @@ open_new(Store *store, Branch *branch, TimelineSeed *seed, const char *from, con
 	store_forget(store, branch);
 	store_free_branch(store, branch);
 	pthread_mutex_unlock(&store->lock);
-	seed->in_doubt = !rename_back(to, from);
+	seed->in_doubt = !fs_rename_back(to, from);
 	pthread_mutex_lock(&store->lock);
 	return err;
 }
@@ -226,7 +226,7 @@ place_and_load(Tenant *tenant, TimelineSeed *seed, const char *from, const char 
 	PS_TRY(put_in_place(from, to, &seed->in_doubt));
 	err = load(tenant, seed, branch);
 	if (err != NULL)
-		seed->in_doubt = !rename_back(to, from);
+		seed->in_doubt = !fs_rename_back(to, from);
 	return err;
 }
 
@@ -280,7 +280,7 @@ store_add_timeline(Store *store, TimelineSeed *seed, Timeline **result)
 	for (int i = 0; i < seed->nlayers; i++)
 		m.layers[m.nlayers++] = *layer_info(seed->layers[i]);
 	PS_GOTO(manifest_write_new(made, &m, !seed->synced_later), done);
-	PS_GOTO(seed->synced_later ? sync_new_tree(made) : sync_new_path(made), done);
+	PS_GOTO(seed->synced_later ? fs_sync_new_tree(made) : fs_sync_new(made), done);
 	if (new_tenant)
 		PS_GOTO(build_tenant(tenant, from, made), done);
 
@@ -325,6 +325,8 @@ store_add_timeline(Store *store, TimelineSeed *seed, Timeline **result)
 	pthread_mutex_unlock(&store->lock);
 
 done:
+	if (seed->in_doubt)
+		err = ps_error_unknown(err, "Branch \"%s\" was not made, but may be there after a restart.", seed->name);
 	if (new_tenant)
 	{
 		/* the timeline's own directory is the caller's to remove, if it has not gone into this one */

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "sqlstate.h"
-#include "base/sync.h"
+#include "base/fs.h"
 #include "store/store_impl.h"
 
 /* ---- the mark ---- */
@@ -40,20 +40,24 @@ static PsError *
 set_mark(const Tenant *tenant, bool detached)
 {
 	char *path = mark_path(tenant);
-	PsError *err = set_mark_file(path, detached);
+	PsError *err = fs_set_mark(path, detached);
 
 	pfree(path);
 	return err;
 }
 
-/* After an error: the mark is as it was before, or the next start will not do as this one. */
-static void
-undo_mark(const Tenant *tenant, bool detached)
+/* After an error, which is returned: the mark is as it was before, or the error says that the next start may not do as this one. */
+static PsError *
+undo_mark(const Tenant *tenant, bool detached, PsError *err)
 {
-	PsError *err = set_mark(tenant, detached);
+	char id[PS_ID_TEXT];
+	PsError *undo = set_mark(tenant, detached);
 
-	if (err != NULL)
-		ps_log_error(PS_WARNING, err, "\"%s\" may count as %s after a restart", tenant->dir, detached ? "attached" : "detached");
+	if (undo == NULL)
+		return err;
+	ps_error_free(undo);
+	return ps_error_unknown(err, "Tenant %s is %s now, but may be %s after a restart.", ps_id_format(&tenant->id, id),
+							detached ? "detached" : "attached", detached ? "attached" : "detached");
 }
 
 PsError *
@@ -188,7 +192,7 @@ store_begin_detach(Store *store, const char *name, const CancelCheck *cancel, Te
 	{
 		pthread_mutex_unlock(&store->lock);
 		/* it may be there in spite of the error */
-		undo_mark(tenant, false);
+		err = undo_mark(tenant, false, err);
 		pthread_mutex_lock(&store->lock);
 		tenant->life = TENANT_ATTACHED;
 		pthread_mutex_unlock(&store->lock);
@@ -427,7 +431,7 @@ put_in_store(Store *store, Tenant *tenant, Branch **timelines, int n)
 	err = set_mark(tenant, false);
 	/* it may be gone in spite of the error, and the next start would serve the tenant */
 	if (err != NULL)
-		undo_mark(tenant, true);
+		err = undo_mark(tenant, true, err);
 	pthread_mutex_lock(&store->lock);
 	for (int i = 0; i < n; i++)
 		store_unreserve(store, &names[i]);
@@ -447,10 +451,10 @@ put_in_store(Store *store, Tenant *tenant, Branch **timelines, int n)
 static PsError *
 sync_tenant(const Tenant *tenant)
 {
-	PsError *err = sync_new_tree(tenant->dir);
+	PsError *err = fs_sync_new_tree(tenant->dir);
 
 	if (err == NULL)
-		err = sync_parent(tenant->dir);
+		err = fs_sync_parent(tenant->dir);
 	return err == NULL ? NULL : ps_error_hint(err, "Check the disk, then copy the tenant's directory again, if it was copied: what could not be written may read well, and be gone after a power failure.");
 }
 

@@ -15,12 +15,13 @@
 #include "ingest/ingest.h"
 #include "sqlstate.h"
 #include "store/stop_files.h"
-#include "base/sync.h"
+#include "base/fs.h"
 #include "store/store_impl.h"
 
 /*
  * The segment in which the branch begins, as far as the page that it begins
- * in; what is before that is in the parent's.  Nothing at a segment's start.
+ * in; what is before that is in the parent's.  Nothing at a segment's start.  A
+ * sparse file, hence not by fs_write_new_file().
  */
 static PsError *
 write_first_segment(Timeline *parent, XLogRecPtr lsn, const char *wal_dir)
@@ -52,7 +53,7 @@ write_first_segment(Timeline *parent, XLogRecPtr lsn, const char *wal_dir)
 
 		err = wal_segments_read(parent->wal, from, buf, len);
 		if (err == NULL)
-			err = write_all(fd, path, buf, len, XLogSegmentOffset(from, size));
+			err = fs_write_at(fd, path, buf, len, XLogSegmentOffset(from, size));
 	}
 	if (fd >= 0)
 		close(fd);
@@ -105,9 +106,9 @@ add_branch(Store *store, TimelineSeed *seed, const WalState *state, Timeline **r
 	Layer *layer = NULL;
 	PsError *err;
 
-	PS_GOTO(make_dir(dir), done);
-	PS_GOTO(make_dir(wal_dir), done);
-	PS_GOTO(make_dir(layers_dir), done);
+	PS_GOTO(fs_make_dir(dir), done);
+	PS_GOTO(fs_make_dir(wal_dir), done);
+	PS_GOTO(fs_make_dir(layers_dir), done);
 	PS_GOTO(write_first_segment(seed->ancestor->open, seed->lsn, wal_dir), done);
 	/* what takes the place of a protected branch is protected, too */
 	if (seed->replaced != NULL && trash_is_protected(seed->replaced->spec.dir))
@@ -246,13 +247,12 @@ store_move_away(Branch *branch, Outcome *outcome)
 	*outcome = OUTCOME_NOT_DONE;
 	if (rename(branch->spec.dir, path) != 0)
 		err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", branch->spec.dir, path);
-	else if ((err = sync_parent(branch->spec.dir)) == NULL)
+	else if ((err = fs_sync_parent(branch->spec.dir)) == NULL)
 		*outcome = OUTCOME_DONE;
-	else if (!rename_back(path, branch->spec.dir))
+	else if (!fs_rename_back(path, branch->spec.dir))
 	{
 		*outcome = OUTCOME_UNKNOWN;
-		strlcpy(err->sqlstate, PS_SQLSTATE_UNKNOWN, sizeof(err->sqlstate));
-		err = ps_error_detail(err, "Branch \"%s\" is deleted now, but may be there again after a restart.", branch_name(branch));
+		err = ps_error_unknown(err, "Branch \"%s\" is deleted now, but may be there again after a restart.", branch_name(branch));
 	}
 	pfree(path);
 	return err;
@@ -341,7 +341,7 @@ store_replace_branch(Store *store, const char *name, Timeline *parent, XLogRecPt
 	pthread_mutex_lock(&store->lock);
 	err = store_named_served(store, name, cancel, &seed.replaced);
 	if (err == NULL && childless)
-		err = store_check_no_children(store, seed.replaced, false);
+		err = store_check_no_children(store, seed.replaced, store->config->trash_interval == 0);
 	if (err == NULL)
 		err = store_name_for_old(store, name, old_name);
 	if (err == NULL)

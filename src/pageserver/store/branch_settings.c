@@ -12,10 +12,12 @@
 #include "base/json_file.h"
 #include "json_text.h"
 #include "sqlstate.h"
-#include "base/sync.h"
+#include "base/fs.h"
 
-#define SETTINGS_FORMAT         "pageserver settings"
 #define SETTINGS_FORMAT_VERSION 1
+
+static const JsonFormat settings_format = {"file", "pageserver settings", "format_version", SETTINGS_FORMAT_VERSION,
+										   SETTINGS_FORMAT_VERSION};
 
 const char *const settings_file_names[SETTINGS_FILES] = {
 	"postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf"};
@@ -89,22 +91,12 @@ newest_version(const char *dir, uint64 *version)
 static PsError *
 parse(json_t *root, const char *path, BranchSettings *settings)
 {
-	const char *format;
-	int format_version;
 	json_int_t version;
 	json_int_t when;
 	const char *by;
 	json_t *files;
 	json_t *options;
 
-	if (json_unpack(root, "{s:s, s:i}", "format", &format, "format_version", &format_version) != 0 ||
-		strcmp(format, SETTINGS_FORMAT) != 0)
-		return ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" has no settings of a branch", path);
-	if (format_version != SETTINGS_FORMAT_VERSION)
-		return ps_error(PS_SQLSTATE_STATE, "file \"%s\" has format version %d, this pageserver reads version %d", path,
-						format_version, SETTINGS_FORMAT_VERSION);
-	if (!json_file_check_crc(root))
-		return ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" has a wrong checksum", path);
 	if (json_unpack(root, "{s:I, s:I, s:s, s:o, s:o}", "version", &version, "time", &when, "by", &by, "files", &files,
 					"options", &options) != 0)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" lacks what settings of a branch have", path);
@@ -136,7 +128,7 @@ branch_settings_read(const char *dir, uint64 version, BranchSettings *settings)
 	if (!newest && access(path, F_OK) != 0)
 		err = ps_error(PS_SQLSTATE_NOT_FOUND, "there is no version %llu of the settings, or no more", (unsigned long long) version);
 	else
-		err = json_file_read("file", path, &root);
+		err = json_file_read(&settings_format, path, &root);
 	if (err == NULL)
 	{
 		err = parse(root, path, settings);
@@ -156,7 +148,6 @@ static PsError *
 format_settings(const BranchSettings *settings, const char *path, char **text)
 {
 	json_t *files = json_object();
-	json_t *root;
 	size_t size = 0;
 
 	for (int i = 0; i < SETTINGS_FILES; i++)
@@ -166,21 +157,16 @@ format_settings(const BranchSettings *settings, const char *path, char **text)
 		size += strlen(settings->files[i]);
 		json_object_set_new(files, settings_file_names[i], json_text_encode(settings->files[i]));
 	}
-	root = json_pack("{s:s, s:i, s:I, s:I, s:s, s:o, s:o}", "format", SETTINGS_FORMAT, "format_version", SETTINGS_FORMAT_VERSION,
-					 "version", (json_int_t) settings->version, "time", (json_int_t) settings->time, "by", settings->by,
-					 "files", files, "options", settings->options ? json_text_encode(settings->options) : json_null());
-	*text = NULL;
-	if (root != NULL && json_file_set_crc(root))
-		*text = json_dumps(root, JSON_INDENT(1));
-	json_decref(root);
-	if (*text == NULL)
-		return ps_error(PS_SQLSTATE_INVALID, "the settings cannot be written to \"%s\": what is not in a file must be UTF-8", path);
 	if (size > SETTINGS_MAX_BYTES)
 	{
-		free(*text);
+		json_decref(files);
 		return ps_error(PS_SQLSTATE_INVALID, "the settings files have %zu bytes, at most %d are kept with a branch", size, SETTINGS_MAX_BYTES);
 	}
-	return NULL;
+	return json_file_text(&settings_format, SETTINGS_FORMAT_VERSION,
+						  json_pack("{s:I, s:I, s:s, s:o, s:o}", "version", (json_int_t) settings->version, "time",
+									(json_int_t) settings->time, "by", settings->by, "files", files, "options",
+									settings->options ? json_text_encode(settings->options) : json_null()),
+						  path, text);
 }
 
 PsError *
@@ -191,7 +177,6 @@ branch_settings_write(const char *dir, BranchSettings *settings, uint64 expected
 	uint64 newest;
 	char *path;
 	char *text;
-	Outcome outcome;
 	PsError *err;
 
 	PS_TRY(branch_settings_versions(dir, &versions, &n));
@@ -210,7 +195,7 @@ branch_settings_write(const char *dir, BranchSettings *settings, uint64 expected
 	if (err == NULL)
 	{
 		/* a version that is not known to be durable is the newest all the same, or there is none with its number */
-		err = replace_file(path, text, strlen(text), &outcome);
+		err = fs_replace_file(path, text, strlen(text), 0, NULL);
 		free(text);
 	}
 	for (int i = 0; err == NULL && i < n + 1 - SETTINGS_VERSIONS_KEPT; i++)
@@ -252,7 +237,7 @@ branch_settings_copy(const char *from_dir, const char *dir, bool with_options)
 	err = format_settings(&settings, path, &text);
 	if (err == NULL)
 	{
-		err = write_new_file(path, text, strlen(text), false);
+		err = fs_write_new_file(path, text, strlen(text), false);
 		free(text);
 	}
 	pfree(path);

@@ -5,10 +5,10 @@
  */
 #include "ps_fe.h"
 
-#include "read/view.h"
+#include "base/fs.h"
 #include "ingest/ingest.h"
+#include "read/view.h"
 #include "sqlstate.h"
-#include "base/sync.h"
 #include "store/store_impl.h"
 
 /* Records between two looks whether it is wanted still: that asks the kernel about a socket. */
@@ -16,29 +16,13 @@
 
 /* The state saved in the layers for the LSN up to which they are complete. */
 static PsError *
-load_state(Timeline *tl, LayerMap *map, XLogRecPtr lsn, WalState *state)
+load_state(const Timeline *tl, const LayerMap *map, XLogRecPtr lsn, WalState *state)
 {
-	PsKey key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
-	ValueList list = {0};
-	StringInfoData buf;
-	bool done = false;
-	XLogRecPtr start;
-	PsError *err;
-
-	initStringInfo(&buf);
-	err = layer_map_collect(map, &key, 0, lsn, &list, &done);
-	if (err == NULL && list.n == 0)
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\": the layers hold no state at %X/%X", timeline_name(tl), LSN_FORMAT_ARGS(lsn));
-	if (err == NULL)
-		err = layer_read_value(&list.refs[0], &buf, &start);
-	if (err == NULL)
-		err = wal_state_decode(buf.data, buf.len, state);
-	if (err == NULL && state->end != lsn)
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\": the newest saved state is of %X/%X, expected %X/%X", timeline_name(tl),
-					   LSN_FORMAT_ARGS(state->end), LSN_FORMAT_ARGS(lsn));
-	free(list.refs);
-	pfree(buf.data);
-	return err;
+	PS_TRY(timeline_saved_state(tl->spec, map, lsn, state));
+	if (state->end == lsn)
+		return NULL;
+	return ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\": the newest saved state is of %X/%X, expected %X/%X", timeline_name(tl),
+					LSN_FORMAT_ARGS(state->end), LSN_FORMAT_ARGS(lsn));
 }
 
 /*
@@ -159,11 +143,11 @@ open_files(Timeline *tl, Branch *branch, const CancelCheck *cancel)
 	pins_raise_cutoff(tl->spec->pins, m.gc_cutoff);
 
 	timeline_set_copies(tl, m.copies, m.ncopies);
-	PS_GOTO(manifest_remove_stray(tl->spec->dir), done);
+	manifest_remove_stray(tl->spec->dir);
 	PS_GOTO(timeline_open_layers(tl, &m, &map), done);
 	PS_GOTO(load_state(tl, map, m.disk_consistent_lsn, &state), done);
 	/* names that a killed store may not have synced */
-	PS_GOTO(sync_path(wal_dir), done);
+	PS_GOTO(fs_sync(wal_dir), done);
 	PS_GOTO(wal_segments_open(wal_dir, tl->spec->segment_size, &tl->wal), done);
 	PS_GOTO(receiver_open_marker(tl, &marker), done);
 	PS_GOTO(find_wal_end(tl, &state, marker, cancel), done);

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "sqlstate.h"
-#include "base/sync.h"
+#include "base/fs.h"
 #include "store/store_impl.h"
 
 /* A layer of the manifest, and whether its file is in the directory. */
@@ -90,7 +90,7 @@ remove_strays(const Timeline *tl, const Strays *strays)
 {
 	if (strays->n == 0)
 		return NULL;
-	PS_TRY(sync_path(tl->spec->dir));
+	PS_TRY(fs_sync(tl->spec->dir));
 	for (int i = 0; i < strays->n; i++)
 	{
 		char path[MAXPGPATH];

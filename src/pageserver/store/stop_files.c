@@ -13,11 +13,11 @@
 #include "bytes.h"
 #include "sqlstate.h"
 #include "store/stop_files.h"
-#include "base/sync.h"
+#include "base/crc.h"
+#include "base/fs.h"
 #include "timeline/engine.h"
 
 #define STOP_FILES_NAME "stopped"
-#define STOP_FILES_TMP  STOP_FILES_NAME ".tmp"
 
 #define MAGIC       0x50535346
 #define VERSION     1
@@ -71,33 +71,13 @@ stop_files_add(StopFiles *files, const char *name, const char *data, size_t len)
 	return NULL;
 }
 
-static uint32
-crc_of(const char *data, size_t len)
-{
-	pg_crc32c crc;
-
-	INIT_CRC32C(crc);
-	COMP_CRC32C(crc, data, len);
-	FIN_CRC32C(crc);
-	return crc;
-}
-
 static PsError *
 write_durably(const char *dir, const char *data, size_t len)
 {
 	char path[MAXPGPATH];
-	char tmp[MAXPGPATH];
-	PsError *err;
 
 	snprintf(path, sizeof(path), "%s/" STOP_FILES_NAME, dir);
-	snprintf(tmp, sizeof(tmp), "%s/" STOP_FILES_TMP, dir);
-	err = write_new_file(tmp, data, len, true);
-	if (err == NULL && rename(tmp, path) != 0)
-		err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", tmp, path);
-	if (err == NULL)
-		return sync_path(dir);
-	unlink(tmp);
-	return err;
+	return fs_replace_file(path, data, len, 0, NULL);
 }
 
 /* Fills in the header of a file and adds its CRC. */
@@ -222,7 +202,7 @@ stop_files_branch(Timeline *parent, XLogRecPtr lsn, const char *dir)
 
 		bytes.len -= CRC_SIZE;
 		finish(&bytes, 0, lsn, ps_get32(bytes.data + 24));
-		err = write_new_file(path, bytes.data, bytes.len, false);
+		err = fs_write_new_file(path, bytes.data, bytes.len, false);
 		if (err != NULL)
 			ps_log_error(PS_WARNING, err, "statistics are not in the new branch");
 		pfree(path);

@@ -16,7 +16,7 @@
 #include "common/file_utils.h"
 #include "sqlstate.h"
 #include "io/aio.h"
-#include "base/sync.h"
+#include "base/fs.h"
 #include "store/store_impl.h"
 
 /* Caller holds Store.lock, or the store is being opened. */
@@ -201,7 +201,7 @@ open_tenant(Store *store, const PsId *id)
 
 	store_put_tenant(store, tenant);
 	/* after a kill, that it is marked, or no longer is, may not be durable yet */
-	problem = sync_path(tenant->dir);
+	problem = fs_sync(tenant->dir);
 	problem = ps_error_first(problem, trash_mark_read(tenant->dir, store->clock, &tenant->trash_mark, &tenant->deleted));
 	if (tenant->deleted || tenant_is_marked_detached(tenant))
 	{
@@ -258,11 +258,11 @@ make_tmp(const char *path)
 {
 	if (access(path, F_OK) == 0)
 	{
-		PS_TRY(sync_path(path));
+		PS_TRY(fs_sync(path));
 		if (!rmtree(path, true))
 			return ps_error(PS_SQLSTATE_IO, "could not empty directory \"%s\": %m", path);
 	}
-	return make_dir(path);
+	return fs_make_dir(path);
 }
 
 PsError *

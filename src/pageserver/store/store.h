@@ -10,6 +10,7 @@
 #include "store/branch_settings.h"
 #include "base/config.h"
 #include "layer/layer.h"
+#include "maintain/maintain.h"
 #include "timeline/timeline.h"
 
 typedef struct Store Store;
@@ -154,6 +155,8 @@ extern PsError *store_attach_tenant(Store *store, const char *name, bool force);
 /*
  * trash_tenant.c: puts a detached tenant in the trash, where it is until it is
  * undeleted, and detached again, or purged, or has been there for trash_interval.
+ * After PS_SQLSTATE_UNKNOWN it is in the trash (or removed, of a purge), but may be as
+ * it was before after the next start; of an undelete, the other way round.
  */
 extern PsError *store_trash_tenant(Store *store, const char *name, const char *by);
 extern PsError *store_undelete_tenant(Store *store, const char *name);
@@ -206,8 +209,9 @@ extern void store_destroy_branch(Branch *branch);
 
 /*
  * A new branch in the place of another, as store_branch() makes it, not opened;
- * the other stays, as *old_name (TIMELINE_NAME_MAX + 1 bytes).  childless: refused if
- * branches begin in it.
+ * the other stays, as *old_name (TIMELINE_NAME_MAX + 1 bytes).  childless: the
+ * caller is going to delete that; refused if branches begin in it, and if
+ * trash_interval is 0, so that it is deleted for good, also if deleted ones do.
  */
 extern PsError *store_replace_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, bool childless,
 									 const CancelCheck *cancel, char *old_name);
@@ -256,7 +260,10 @@ extern PsError *store_branch_info(Store *store, const char *name, TimelineInfo *
  * makes that durable, nobody finds it any more and its threads stop; the caller
  * ends the connections that use it; store_finish_trash() waits until nobody
  * does, and closes it.  What it needs of its ancestor stays.  Refused while
- * other branches begin in it that are not in the trash.
+ * other branches begin in it that are not in the trash.  *branch is the caller's in
+ * between; NULL after an error, unless that is PS_SQLSTATE_UNKNOWN: then it is in
+ * the trash, and the caller goes on as without one, but may be there again after
+ * the next start.
  */
 extern PsError *store_trash_branch(Store *store, const char *name, const char *by, const CancelCheck *cancel, Branch **branch);
 extern void store_finish_trash(Branch *branch);
@@ -267,6 +274,19 @@ extern void store_finish_trash(Branch *branch);
  */
 extern PsError *store_undelete_branch(Store *store, const char *name, const char *new_name, const CancelCheck *cancel,
 									  char result[TIMELINE_NAME_MAX + 1]);
+
+/*
+ * For callers that only look: that with the id, or the one of this name that was
+ * deleted last, which stays in memory until store_release_deleted().  Others may
+ * take it out of the trash, or purge it, all the same: store_is_in_trash() says
+ * whether nobody has begun that yet.
+ */
+extern PsError *store_hold_deleted(Store *store, const char *name, const CancelCheck *cancel, Branch **branch);
+extern bool store_is_in_trash(Branch *branch);
+extern void store_release_deleted(Branch *branch);
+
+/* verify_closed() of one that is held so; PS_SQLSTATE_TRY_AGAIN if it does not stay in the trash. */
+extern PsError *store_verify_deleted(Branch *branch, int megabytes_per_second, const CancelCheck *cancel, VerifyReport report, void *arg);
 
 /* As store_remove_branch(), of one that is in the trash: by id, or by its name if there is one only. */
 extern PsError *store_purge_branch(Store *store, const char *name, const CancelCheck *cancel, Branch **branch);

@@ -13,7 +13,7 @@
 #include "base/config.h"
 #include "sqlstate.h"
 #include "store/store_dir.h"
-#include "base/sync.h"
+#include "base/fs.h"
 
 #define TENANTS_DIR "tenants"
 
@@ -68,14 +68,14 @@ store_dir_init(const char *dir)
 		goto done;
 	}
 	config_write_default(&text);
-	PS_GOTO(write_new_file(conf, text.data, text.len, true), done);
-	PS_GOTO(sync_path(dir), done);
+	PS_GOTO(fs_write_new_file(conf, text.data, text.len, true), done);
+	PS_GOTO(fs_sync(dir), done);
 
 	/* this file makes a store of it: last */
 	snprintf(number, sizeof(number), "%d\n", STORE_FORMAT);
-	PS_GOTO(write_new_file(version, number, strlen(number), true), done);
-	PS_GOTO(sync_path(dir), done);
-	PS_GOTO(sync_path(parent), done);
+	PS_GOTO(fs_write_new_file(version, number, strlen(number), true), done);
+	PS_GOTO(fs_sync(dir), done);
+	PS_GOTO(fs_sync(parent), done);
 
 done:
 	if (err != NULL && begun)
@@ -291,10 +291,10 @@ lock_file_set_state(LockFile *lock, const char *state)
 	size_t len = strlen(text);
 	PsError *err = NULL;
 
-	/* one write, of a length that does not change from state to state: a reader never sees half of it */
-	errno = ENOSPC;
-	if (pwrite(lock->fd, text, len, 0) != len || ftruncate(lock->fd, len) < 0)
-		err = ps_error(PS_SQLSTATE_IO, "could not write the lock file \"%s\": %m", lock->path);
+	/* In place, as others hold the file open; one write, of a length that does not change: no reader sees a half. */
+	err = fs_write_at(lock->fd, lock->path, text, len, 0);
+	if (err == NULL && ftruncate(lock->fd, len) < 0)
+		err = ps_error(PS_SQLSTATE_IO, "could not truncate the lock file \"%s\": %m", lock->path);
 	free(text);
 	return err;
 }

@@ -10,7 +10,7 @@
 #ifndef PS_STORE_IMPL_H
 #define PS_STORE_IMPL_H
 
-#include "base/sync.h"
+#include "base/fs.h"
 #include "store/store.h"
 #include "store/trash_mark.h"
 #include "timeline/engine.h"

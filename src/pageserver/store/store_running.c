@@ -15,7 +15,7 @@
 
 #include "sqlstate.h"
 #include "store/store_running.h"
-#include "base/sync.h"
+#include "base/fs.h"
 
 static PsError *
 write_running(const char *path, int fd)
@@ -31,8 +31,10 @@ write_running(const char *path, int fd)
 				   "A pageserver runs on this directory, or was killed.  In a copy the number above is\n"
 				   "not the inode number of this file: then the store may have run while it was copied.\n",
 				   (unsigned long long) st.st_ino);
-	errno = ENOSPC;
-	if (pwrite(fd, text, len, 0) != len || ftruncate(fd, len) < 0 || fsync(fd) < 0)
+
+	/* In place, not fs_replace_file(): the number is that of this very file. */
+	PS_TRY(fs_write_at(fd, path, text, len, 0));
+	if (ftruncate(fd, len) < 0 || fsync(fd) < 0)
 		return ps_error(ps_errno_state(), "could not write file \"%s\": %m", path);
 	return NULL;
 }
@@ -72,7 +74,7 @@ store_running_begin(const char *dir)
 		close(fd);
 	}
 	pfree(path);
-	return err == NULL ? sync_path(dir) : err;
+	return err == NULL ? fs_sync(dir) : err;
 }
 
 void

@@ -11,11 +11,12 @@
 
 #include "base/json_file.h"
 #include "sqlstate.h"
-#include "base/sync.h"
+#include "base/fs.h"
 #include "store/store_impl.h"
 
-#define TENANT_FORMAT  "pageserver tenant"
 #define TENANT_VERSION 2
+
+static const JsonFormat tenant_format = {"file", "pageserver tenant", "version", TENANT_VERSION, TENANT_VERSION};
 
 /* Writes DIR/tenant.json, which nobody looks at yet. */
 PsError *
@@ -24,20 +25,16 @@ tenant_write(const Tenant *tenant, const char *dir)
 	char path[MAXPGPATH];
 	char text[PS_ID_TEXT];
 	char sysid[32];
-	json_t *root;
-	char *dump = NULL;
+	char *dump;
 	PsError *err;
 
 	snprintf(sysid, sizeof(sysid), UINT64_FORMAT, tenant->system_identifier);
-	root = json_pack("{s:s, s:i, s:s, s:s, s:i}", "format", TENANT_FORMAT, "version", TENANT_VERSION, "tenant",
-					 ps_id_format(&tenant->id, text), "system_identifier", sysid, "segment_size", (int) tenant->segment_size);
-	if (json_file_set_crc(root))
-		dump = json_dumps(root, JSON_INDENT(1));
-	json_decref(root);
 	snprintf(path, sizeof(path), "%s/tenant.json", dir);
-	if (dump == NULL)
-		return ps_error(PS_SQLSTATE_INTERNAL, "could not make file \"%s\"", path);
-	err = write_new_file(path, dump, strlen(dump), true);
+	PS_TRY(json_file_text(&tenant_format, TENANT_VERSION,
+						  json_pack("{s:s, s:s, s:i}", "tenant", ps_id_format(&tenant->id, text), "system_identifier", sysid,
+									"segment_size", (int) tenant->segment_size),
+						  path, &dump));
+	err = fs_write_new_file(path, dump, strlen(dump), true);
 	free(dump);
 	return err;
 }
@@ -47,28 +44,18 @@ tenant_read(Tenant *tenant)
 {
 	char path[MAXPGPATH];
 	json_t *root;
-	const char *format = NULL;
 	const char *id = NULL;
 	const char *sysid = NULL;
 	char text[PS_ID_TEXT];
-	int version;
 	int segment_size;
 	PsError *err = NULL;
 
 	snprintf(path, sizeof(path), "%s/tenant.json", tenant->dir);
-	PS_TRY(json_file_read("file", path, &root));
-	if (json_unpack(root, "{s:s, s:i, s:s, s:s, s:i}", "format", &format, "version", &version, "tenant", &id,
-					"system_identifier", &sysid, "segment_size", &segment_size) != 0 ||
-		strcmp(format, TENANT_FORMAT) != 0)
+	PS_TRY(json_file_read(&tenant_format, path, &root));
+	if (json_unpack(root, "{s:s, s:s, s:i}", "tenant", &id, "system_identifier", &sysid, "segment_size", &segment_size) != 0)
 		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" does not describe a tenant", path);
-	else if (version != TENANT_VERSION)
-		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "file \"%s\" has format version %d, this pageserver reads version %d",
-									 path, version, TENANT_VERSION),
-							"Use the version of the program that wrote the store, or export its branches with that and import them.");
-	else if (!json_file_check_crc(root))
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" has a wrong checksum", path);
 	else if (strcmp(id, ps_id_format(&tenant->id, text)) != 0 || !IsValidWalSegSize(segment_size))
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" is of another tenant, or its WAL segment size is none", path);
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" belongs to another tenant or has an invalid WAL segment size", path);
 	else
 	{
 		tenant->system_identifier = strtoull(sysid, NULL, 10);

@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "sqlstate.h"
-#include "base/sync.h"
+#include "base/fs.h"
 #include "store/store_impl.h"
 
 /* ---- finding ---- */
@@ -65,21 +65,16 @@ trash_error(const Branch *branch)
 /* ---- into the trash ---- */
 
 /*
- * After an error there is no mark.  If it could neither be made durable nor be
- * taken back, nobody knows whether it is there after a power failure: then the
- * branch must not go on, and is deleted.  Caller has begun a change, and holds
- * no lock.
+ * OUTCOME_UNKNOWN: the mark could neither be made durable nor be taken back, and
+ * nobody knows whether it is there after a power failure.  Then the branch must
+ * not go on.  Caller has begun a change, and holds no lock.
  */
 static PsError *
-put_mark(const Branch *branch, const TrashMark *mark)
+put_mark(const Branch *branch, const TrashMark *mark, Outcome *outcome)
 {
-	Outcome outcome;
-	PsError *err = trash_mark_write(branch->spec.dir, branch->tenant->store->clock, mark, &outcome);
+	PsError *err = trash_mark_write(branch->spec.dir, branch->tenant->store->clock, mark, outcome);
 
-	if (outcome != OUTCOME_UNKNOWN)
-		return err;
-	ps_log_error(PS_WARNING, err, "branch \"%s\" is deleted, but may be there again after a restart", branch_name(branch));
-	return NULL;
+	return *outcome != OUTCOME_UNKNOWN ? err : ps_error_unknown(err, "Branch \"%s\" is deleted now, but may be there again after a restart.", branch_name(branch));
 }
 
 PsError *
@@ -87,8 +82,10 @@ store_trash_branch(Store *store, const char *name, const char *by, const CancelC
 {
 	TrashMark mark;
 	Branch *branch;
+	Outcome outcome;
 	PsError *err;
 
+	*result = NULL;
 	trash_mark_make(&mark, store->clock, by);
 	pthread_mutex_lock(&store->lock);
 	err = store_save_names(store, cancel);
@@ -101,9 +98,9 @@ store_trash_branch(Store *store, const char *name, const char *by, const CancelC
 		/* nothing begins in it meanwhile (check_place() in store/add.c) */
 		store_begin_change(store, branch);
 		pthread_mutex_unlock(&store->lock);
-		err = put_mark(branch, &mark);
+		err = put_mark(branch, &mark, &outcome);
 		pthread_mutex_lock(&store->lock);
-		if (err == NULL)
+		if (outcome != OUTCOME_NOT_DONE)
 		{
 			branch->in_trash = true;
 			branch->trash_mark = mark;
@@ -186,6 +183,7 @@ store_undelete_branch(Store *store, const char *name, const char *new_name, cons
 					  char result[TIMELINE_NAME_MAX + 1])
 {
 	Branch *branch;
+	Outcome outcome;
 	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
@@ -195,7 +193,6 @@ store_undelete_branch(Store *store, const char *name, const char *new_name, cons
 	if (err == NULL)
 	{
 		Reservation reservation = {.name = new_name != NULL ? new_name : branch_name(branch),
-								   .tenant = branch->tenant,
 								   .ancestor = branch->ancestor};
 
 		store_reserve(store, &reservation);
@@ -205,8 +202,10 @@ store_undelete_branch(Store *store, const char *name, const char *new_name, cons
 		if (err == NULL)
 		{
 			pthread_mutex_unlock(&store->lock);
-			err = trash_mark_remove(branch->spec.dir, store->clock, &branch->trash_mark);
+			err = trash_mark_remove(branch->spec.dir, store->clock, &branch->trash_mark, &outcome);
 			pthread_mutex_lock(&store->lock);
+			if (outcome == OUTCOME_UNKNOWN)
+				err = ps_error_unknown(err, "Branch \"%s\" is in the trash still, but may be out of it after a restart.", branch_name(branch));
 		}
 		if (err == NULL)
 		{
@@ -219,6 +218,55 @@ store_undelete_branch(Store *store, const char *name, const char *new_name, cons
 	}
 	pthread_mutex_unlock(&store->lock);
 	return err;
+}
+
+/* ---- looking at what is in it ---- */
+
+PsError *
+store_hold_deleted(Store *store, const char *name, const CancelCheck *cancel, Branch **branch)
+{
+	PsError *err;
+
+	pthread_mutex_lock(&store->lock);
+	err = find_settled(store, name, cancel, branch);
+	if (err == NULL)
+		(*branch)->users++;
+	pthread_mutex_unlock(&store->lock);
+	return err;
+}
+
+bool
+store_is_in_trash(Branch *branch)
+{
+	Store *store = branch->tenant->store;
+	bool is_in_trash;
+
+	pthread_mutex_lock(&store->lock);
+	is_in_trash = branch->in_trash && !branch->gone && !branch->changing && branch->tenant->life == TENANT_ATTACHED;
+	pthread_mutex_unlock(&store->lock);
+	return is_in_trash;
+}
+
+void
+store_release_deleted(Branch *branch)
+{
+	Store *store = branch->tenant->store;
+
+	pthread_mutex_lock(&store->lock);
+	store_unhold(store, branch);
+	pthread_mutex_unlock(&store->lock);
+}
+
+PsError *
+store_verify_deleted(Branch *branch, int megabytes_per_second, const CancelCheck *cancel, VerifyReport report, void *arg)
+{
+	Store *store = branch->tenant->store;
+	PsError *broken;
+
+	pthread_mutex_lock(&store->lock);
+	broken = branch->life == BRANCH_BROKEN ? ps_error_copy(branch->error) : NULL;
+	pthread_mutex_unlock(&store->lock);
+	return verify_closed(&branch->spec, broken, megabytes_per_second, cancel, report, arg);
 }
 
 /* ---- away for good ---- */
@@ -406,10 +454,28 @@ PsError *
 trash_set_protected(const char *timeline_dir, bool is_protected)
 {
 	char *path = psprintf("%s/protected", timeline_dir);
-	PsError *err = set_mark_file(path, is_protected);
+	PsError *err = fs_set_mark(path, is_protected);
 
 	pfree(path);
 	return err;
+}
+
+/* Caller has begun a change, and holds no lock. */
+static PsError *
+set_protected(const Branch *branch, bool is_protected)
+{
+	PsError *err = trash_set_protected(branch->spec.dir, is_protected);
+	PsError *undo;
+
+	if (err == NULL)
+		return NULL;
+	/* it may be done in spite of the error */
+	undo = trash_set_protected(branch->spec.dir, branch->is_protected);
+	if (undo == NULL)
+		return err;
+	ps_error_free(undo);
+	return ps_error_unknown(err, "Branch \"%s\" is %s now, but may be %s after a restart.", branch_name(branch),
+							branch->is_protected ? "protected" : "not protected", is_protected ? "protected" : "unprotected");
 }
 
 PsError *
@@ -417,7 +483,6 @@ store_protect_branch(Store *store, const char *name, bool is_protected, const Ca
 {
 	Branch *branch;
 	PsError *err;
-	PsError *undo;
 
 	pthread_mutex_lock(&store->lock);
 	err = store_named_settled(store, name, cancel, &branch);
@@ -425,10 +490,7 @@ store_protect_branch(Store *store, const char *name, bool is_protected, const Ca
 	{
 		store_begin_change(store, branch);
 		pthread_mutex_unlock(&store->lock);
-		err = trash_set_protected(branch->spec.dir, is_protected);
-		/* it may be done in spite of the error */
-		if (err != NULL && (undo = trash_set_protected(branch->spec.dir, branch->is_protected)) != NULL)
-			ps_log_error(PS_WARNING, undo, "branch \"%s\" may be %s after a restart", branch_name(branch), is_protected ? "protected" : "unprotected");
+		err = set_protected(branch, is_protected);
 		pthread_mutex_lock(&store->lock);
 		if (err == NULL)
 			branch->is_protected = is_protected;

@@ -4,28 +4,13 @@
  */
 #include "ps_fe.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#include "port/pg_crc32c.h"
-
+#include "base/crc.h"
 #include "bytes.h"
 #include "sqlstate.h"
 #include "store/trash_mark.h"
 
 #define HEAD_SIZE (4 + 4 + 16 + 8 + 8 + 4)
 #define MAX_SIZE  (HEAD_SIZE + TRASH_MARK_BY_MAX + 4)
-
-static pg_crc32c
-crc_of(const char *data, size_t len)
-{
-	pg_crc32c crc;
-
-	INIT_CRC32C(crc);
-	COMP_CRC32C(crc, data, len);
-	FIN_CRC32C(crc);
-	return crc;
-}
 
 void
 trash_mark_make(TrashMark *mark, StoreClock *clock, const char *by)
@@ -39,10 +24,8 @@ trash_mark_make(TrashMark *mark, StoreClock *clock, const char *by)
 static PsError *
 put_in_place(const char *path, StoreClock *clock, const TrashMark *mark, Outcome *outcome)
 {
-	char *tmp = psprintf("%s.tmp", path);
 	char buf[MAX_SIZE];
 	size_t len = strlen(mark->by);
-	PsError *err;
 
 	ps_put32(buf, TRASH_MARK_MAGIC);
 	ps_put32(buf + 4, TRASH_MARK_VERSION);
@@ -52,27 +35,7 @@ put_in_place(const char *path, StoreClock *clock, const TrashMark *mark, Outcome
 	ps_put32(buf + 40, (uint32) len);
 	memcpy(buf + HEAD_SIZE, mark->by, len);
 	ps_put32(buf + HEAD_SIZE + len, crc_of(buf, HEAD_SIZE + len));
-	*outcome = OUTCOME_NOT_DONE;
-	err = write_new_file(tmp, buf, HEAD_SIZE + len + 4, true);
-	if (err == NULL && rename(tmp, path) != 0)
-		err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", tmp, path);
-	if (err == NULL)
-	{
-		err = sync_parent(path);
-		*outcome = err == NULL ? OUTCOME_DONE : OUTCOME_UNKNOWN;
-	}
-	else
-		(void) unlink(tmp);
-	pfree(tmp);
-	return err;
-}
-
-static PsError *
-take_away(const char *path)
-{
-	if (unlink(path) != 0 && errno != ENOENT)
-		return ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", path);
-	return sync_parent(path);
+	return fs_replace_file(path, buf, HEAD_SIZE + len + 4, 0, outcome);
 }
 
 PsError *
@@ -80,48 +43,36 @@ trash_mark_write(const char *dir, StoreClock *clock, const TrashMark *mark, Outc
 {
 	char *path = psprintf("%s/%s", dir, TRASH_MARK_FILE);
 	PsError *err = put_in_place(path, clock, mark, outcome);
-	PsError *undo;
+	Outcome undone;
 
 	if (*outcome == OUTCOME_UNKNOWN)
 	{
-		undo = take_away(path);
-		if (undo == NULL)
+		ps_error_free(fs_remove_file(path, &undone));
+		if (undone == OUTCOME_DONE)
+		{
 			*outcome = OUTCOME_NOT_DONE;
-		ps_error_free(undo);
+			ps_error_set_state(err, PS_SQLSTATE_IO);
+			ps_error_detail(err, "The mark was removed again.");
+		}
 	}
 	pfree(path);
 	return err;
 }
 
 PsError *
-trash_mark_remove(const char *dir, StoreClock *clock, const TrashMark *mark)
+trash_mark_remove(const char *dir, StoreClock *clock, const TrashMark *mark, Outcome *outcome)
 {
 	char *path = psprintf("%s/%s", dir, TRASH_MARK_FILE);
-	PsError *err = take_away(path);
-	Outcome outcome;
-	PsError *undo;
+	PsError *err = fs_remove_file(path, outcome);
+	Outcome undone;
 
-	if (err != NULL && (undo = put_in_place(path, clock, mark, &outcome)) != NULL)
-		ps_log_error(PS_WARNING, undo, "\"%s\" may be out of the trash after a restart", dir);
+	if (*outcome == OUTCOME_UNKNOWN)
+	{
+		ps_error_free(put_in_place(path, clock, mark, &undone));
+		if (undone == OUTCOME_DONE)
+			*outcome = OUTCOME_NOT_DONE;
+	}
 	pfree(path);
-	return err;
-}
-
-/* *len 0, *found false: there is none. */
-static PsError *
-read_file(const char *path, char *buf, size_t size, ssize_t *len, bool *found)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	PsError *err = NULL;
-
-	*found = fd >= 0;
-	*len = 0;
-	if (fd < 0)
-		return errno == ENOENT ? NULL : ps_error(ps_errno_state(), "could not open file \"%s\": %m", path);
-	*len = read(fd, buf, size);
-	if (*len < 0)
-		err = ps_error(ps_errno_state(), "could not read file \"%s\": %m", path);
-	close(fd);
 	return err;
 }
 
@@ -129,16 +80,14 @@ PsError *
 trash_mark_read(const char *dir, StoreClock *clock, TrashMark *mark, bool *found)
 {
 	char *path = psprintf("%s/%s", dir, TRASH_MARK_FILE);
-	char *tmp = psprintf("%s.tmp", path);
 	char buf[MAX_SIZE + 1];
 	ssize_t len;
 	bool valid;
 	Outcome outcome;
-	PsError *err = read_file(path, buf, sizeof(buf), &len, found);
+	PsError *err = fs_read_file(path, buf, sizeof(buf), &len);
 
-	/* what a crash has left */
-	(void) unlink(tmp);
-	pfree(tmp);
+	*found = len >= 0;
+	fs_remove_stray(path);
 	if (err != NULL || !*found)
 	{
 		pfree(path);

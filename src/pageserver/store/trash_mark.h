@@ -7,7 +7,7 @@
 #define PS_TRASH_MARK_H
 
 #include "base/store_clock.h"
-#include "base/sync.h"
+#include "base/fs.h"
 
 /*
  * DIR/deleted, big-endian: magic, version, id of the store's clock (16 bytes),
@@ -31,8 +31,8 @@ extern void trash_mark_make(TrashMark *mark, StoreClock *clock, const char *by);
 /* Durably.  OUTCOME_NOT_DONE: it is not there.  OUTCOME_UNKNOWN: it may be there, also after a restart. */
 extern PsError *trash_mark_write(const char *dir, StoreClock *clock, const TrashMark *mark, Outcome *outcome);
 
-/* Durably; after an error it is there still, or that is logged. */
-extern PsError *trash_mark_remove(const char *dir, StoreClock *clock, const TrashMark *mark);
+/* Durably.  OUTCOME_NOT_DONE: it is there still.  OUTCOME_UNKNOWN: it may be there or not after a restart. */
+extern PsError *trash_mark_remove(const char *dir, StoreClock *clock, const TrashMark *mark, Outcome *outcome);
 
 /*
  * *found: is there one?  An error: nobody knows that.  Of one that is damaged, or was written by the clock of another

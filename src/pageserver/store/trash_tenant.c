@@ -7,7 +7,7 @@
 
 #include <unistd.h>
 
-#include "base/sync.h"
+#include "base/fs.h"
 #include "store/store_impl.h"
 
 /* The caller has made the tenant CHANGING; it is DETACHED again. */
@@ -30,13 +30,10 @@ store_trash_tenant(Store *store, const char *name, const char *by)
 	PS_TRY(tenant_begin_change(store, name, false, &tenant));
 	trash_mark_make(&tenant->trash_mark, store->clock, by);
 	err = trash_mark_write(tenant->dir, store->clock, &tenant->trash_mark, &outcome);
+	/* it is out of service in any case */
 	if (outcome == OUTCOME_UNKNOWN)
-	{
-		/* it is out of service in any case */
-		ps_log_error(PS_WARNING, err, "tenant \"%s\" is deleted, but may be detached only after a restart", name);
-		err = NULL;
-	}
-	end_change(store, tenant, err == NULL);
+		err = ps_error_unknown(err, "Tenant \"%s\" is deleted now, but may be detached only after a restart.", name);
+	end_change(store, tenant, outcome != OUTCOME_NOT_DONE);
 	return err;
 }
 
@@ -44,45 +41,49 @@ PsError *
 store_undelete_tenant(Store *store, const char *name)
 {
 	Tenant *tenant;
+	Outcome outcome = OUTCOME_NOT_DONE;
 	PsError *err;
 
 	PS_TRY(tenant_begin_change(store, name, true, &tenant));
 	/* it may have been deleted without having been detached before, in another store */
 	err = tenant_mark_detached(tenant);
 	if (err == NULL)
-		err = trash_mark_remove(tenant->dir, store->clock, &tenant->trash_mark);
+		err = trash_mark_remove(tenant->dir, store->clock, &tenant->trash_mark, &outcome);
+	if (outcome == OUTCOME_UNKNOWN)
+		err = ps_error_unknown(err, "Tenant \"%s\" is in the trash still, but may be detached only after a restart.", name);
 	end_change(store, tenant, err != NULL);
 	return err;
 }
 
 /*
  * Moves the directory of a tenant that is CHANGING to STORE/tmp, durably, forgets
- * the tenant, and removes it.  After an error all is as it was.  If the move
- * could neither be made durable nor be taken back, the tenant is gone, but its
- * files stay until the next start, which finds them wherever they are then.
+ * the tenant, and removes it.  OUTCOME_UNKNOWN: the move could neither be made
+ * durable nor be taken back; the tenant is gone, but its files stay until the
+ * next start, which finds them wherever they are then.
  */
 static PsError *
-remove_tenant(Store *store, Tenant *tenant)
+remove_tenant(Store *store, Tenant *tenant, Outcome *outcome)
 {
 	char id[PS_ID_TEXT];
 	char *path = psprintf("%s/tmp/deleted-tenant-%s", store->config->store_dir, ps_id_format(&tenant->id, id));
-	bool files_stay = false;
 	PsError *err = NULL;
 
+	*outcome = OUTCOME_NOT_DONE;
 	if (rename(tenant->dir, path) != 0)
 		err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", tenant->dir, path);
-	else if ((err = sync_parent(tenant->dir)) != NULL && !rename_back(path, tenant->dir))
+	else if ((err = fs_sync_parent(tenant->dir)) == NULL)
+		*outcome = OUTCOME_DONE;
+	else if (!fs_rename_back(path, tenant->dir))
 	{
-		ps_log_error(PS_WARNING, err, "tenant %s is removed, but may be there again after a restart", id);
-		files_stay = true;
-		err = NULL;
+		*outcome = OUTCOME_UNKNOWN;
+		err = ps_error_unknown(err, "Tenant %s is removed now, but may be there again after a restart.", id);
 	}
-	if (err == NULL)
+	if (*outcome != OUTCOME_NOT_DONE)
 	{
 		pthread_mutex_lock(&store->lock);
 		store_forget_purged_tenant(store, tenant);
 		pthread_mutex_unlock(&store->lock);
-		if (!files_stay)
+		if (*outcome == OUTCOME_DONE)
 			(void) rmtree(path, true); /* says itself what it cannot remove; the next start does */
 	}
 	else
@@ -95,9 +96,10 @@ PsError *
 store_purge_tenant(Store *store, const char *name)
 {
 	Tenant *tenant;
+	Outcome outcome;
 
 	PS_TRY(tenant_begin_change(store, name, true, &tenant));
-	return remove_tenant(store, tenant);
+	return remove_tenant(store, tenant, &outcome);
 }
 
 void
@@ -107,6 +109,7 @@ trash_empty_tenants(Store *store)
 	{
 		Tenant *tenant = NULL;
 		char id[PS_ID_TEXT];
+		Outcome outcome;
 		PsError *err;
 
 		pthread_mutex_lock(&store->lock);
@@ -122,10 +125,10 @@ trash_empty_tenants(Store *store)
 		pthread_mutex_unlock(&store->lock);
 		if (tenant == NULL)
 			return;
-		err = remove_tenant(store, tenant);
+		err = remove_tenant(store, tenant, &outcome);
 		if (err != NULL)
 		{
-			ps_log_error(PS_WARNING, err, "tenant %s stays in the trash", id);
+			ps_log_error(PS_WARNING, err, "tenant %s %s in the trash", id, outcome == OUTCOME_UNKNOWN ? "may still be" : "stays");
 			return;
 		}
 		ps_log(PS_LOG, "tenant %s removed from the trash, trash_interval is over", id);

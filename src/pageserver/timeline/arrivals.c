@@ -10,7 +10,8 @@
 #include <unistd.h>
 
 #include "timeline/arrivals.h"
-#include "port/pg_crc32c.h"
+#include "base/crc.h"
+#include "base/fs.h"
 #include "bytes.h"
 
 /* So many are thinned out; about a third of them stays. */
@@ -33,7 +34,6 @@ struct Arrivals
 	/* fixed */
 	StoreClock *clock;
 	char *path;
-	char *tmp;
 
 	/* of the thread that notes them, or opens or closes the timeline */
 	int fd;      /* -1: the file is to be written anew */
@@ -47,17 +47,6 @@ struct Arrivals
 };
 
 /* ---- the file ---- */
-
-static pg_crc32c
-crc_of(const char *data, size_t len)
-{
-	pg_crc32c crc;
-
-	INIT_CRC32C(crc);
-	COMP_CRC32C(crc, data, len);
-	FIN_CRC32C(crc);
-	return crc;
-}
 
 static void
 encode_head(const Arrivals *arrivals, char buf[ARRIVALS_HEAD_SIZE])
@@ -144,34 +133,29 @@ read_file(Arrivals *arrivals, XLogRecPtr end, int64 now)
 	}
 }
 
-/* Writes all of them to a new file, which is put in the place of the old one. */
+/* Writes all of them to a new file, which replaces the old one. */
 static PsError *
 write_all(Arrivals *arrivals)
 {
 	size_t size = ARRIVALS_HEAD_SIZE + (size_t) arrivals->n * ARRIVALS_ENTRY_SIZE;
 	char *buf = pg_malloc(size);
-	PsError *err = NULL;
+	PsError *err;
 
 	if (arrivals->fd >= 0)
 		close(arrivals->fd);
+	arrivals->fd = -1;
 	encode_head(arrivals, buf);
 	for (int i = 0; i < arrivals->n; i++)
 		encode(&arrivals->items[i], buf + ARRIVALS_HEAD_SIZE + (size_t) i * ARRIVALS_ENTRY_SIZE);
-	arrivals->fd = open(arrivals->tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	errno = arrivals->fd < 0 ? errno : ENOSPC;
-	if (arrivals->fd < 0 || pwrite(arrivals->fd, buf, size, 0) != (ssize_t) size)
-		err = ps_error(ps_errno_state(), "could not write file \"%s\": %m", arrivals->tmp);
-	else if (rename(arrivals->tmp, arrivals->path) != 0)
-		err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", arrivals->tmp, arrivals->path);
+
+	/* nothing is lost with it but the ages of WAL, which is then kept for longer */
+	err = fs_replace_file(arrivals->path, buf, size, FS_NO_SYNC, NULL);
 	free(buf);
+	if (err != NULL)
+		return err;
+	arrivals->fd = open(arrivals->path, O_RDWR | O_CLOEXEC);
 	arrivals->size = size;
-	if (err != NULL && arrivals->fd >= 0)
-	{
-		close(arrivals->fd);
-		arrivals->fd = -1;
-		(void) unlink(arrivals->tmp);
-	}
-	return err;
+	return arrivals->fd >= 0 ? NULL : ps_error(ps_errno_state(), "could not open file \"%s\": %m", arrivals->path);
 }
 
 /* Writes the last one. */
@@ -179,15 +163,14 @@ static PsError *
 write_last(Arrivals *arrivals)
 {
 	char buf[ARRIVALS_ENTRY_SIZE];
+	PsError *err;
 
 	if (arrivals->fd < 0)
 		return write_all(arrivals);
 	encode(&arrivals->items[arrivals->n - 1], buf);
-	errno = ENOSPC;
-	if (pwrite(arrivals->fd, buf, sizeof(buf), arrivals->size) != sizeof(buf))
+	err = fs_write_at(arrivals->fd, arrivals->path, buf, sizeof(buf), arrivals->size);
+	if (err != NULL)
 	{
-		PsError *err = ps_error(ps_errno_state(), "could not write file \"%s\": %m", arrivals->path);
-
 		close(arrivals->fd);
 		arrivals->fd = -1;
 		return err;
@@ -264,10 +247,8 @@ arrivals_open(const char *timeline_dir, StoreClock *clock, XLogRecPtr end)
 
 	arrivals->clock = clock;
 	arrivals->path = psprintf("%s/%s", timeline_dir, ARRIVALS_FILE);
-	arrivals->tmp = psprintf("%s/%s.tmp", timeline_dir, ARRIVALS_FILE);
 	pthread_mutex_init(&arrivals->lock, NULL);
-	/* what a crash has left */
-	(void) unlink(arrivals->tmp);
+	fs_remove_stray(arrivals->path);
 	read_file(arrivals, end, now);
 	if (arrivals->n == 0 || arrivals->items[arrivals->n - 1].lsn < end)
 		note(arrivals, end, now);
@@ -283,7 +264,6 @@ arrivals_close(Arrivals *arrivals)
 		close(arrivals->fd);
 	pthread_mutex_destroy(&arrivals->lock);
 	pfree(arrivals->path);
-	pfree(arrivals->tmp);
 	free(arrivals->items);
 	free(arrivals);
 }

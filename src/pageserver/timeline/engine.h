@@ -203,6 +203,9 @@ extern LayerSet *timeline_layers(Timeline *tl);               /* a reference */
  * hours: a layer in memory keeps its memory until its last reference is gone.
  */
 extern LayerSet *timeline_files(Timeline *tl);
+/* The state of WAL that the layers have saved for the LSN, or for the last before it. */
+extern PsError *timeline_saved_state(const TimelineSpec *spec, const LayerMap *map, XLogRecPtr lsn, WalState *state);
+
 /*
  * Like timeline_layers(), to read at an LSN; an error if what is needed for that may
  * be removed already.  What the set has is there as long as it is referenced.

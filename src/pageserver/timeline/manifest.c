@@ -24,44 +24,44 @@
 #include "base/json_file.h"
 #include "port/pg_crc32c.h"
 #include "sqlstate.h"
-#include "base/sync.h"
+#include "base/fs.h"
 #include "timeline/engine.h"
 
 #define MANIFEST_NAME           "timeline.json"
-#define MANIFEST_TMP            MANIFEST_NAME ".tmp" /* as replace_file() has them */
 #define MANIFEST_OLD            MANIFEST_NAME ".old"
-#define MANIFEST_FORMAT         "pageserver timeline"
 #define MANIFEST_VERSION        3
 #define MANIFEST_VERSION_COPIES 4
 
-/*
- * Takes "layers" out of the body, to be put in again: there may be very many,
- * and to write them out once more for the sum would double the cost.
- */
+/* "layers" is summed apart: there may be very many, and to dump them once more would double the cost. */
 static uint32
-crc_of(json_t *body)
+manifest_crc(const json_t *root)
 {
-	json_t *layers = json_incref(json_object_get(body, "layers"));
+	json_t *body = json_copy(json_object_get(root, "timeline"));
+	const json_t *layers = json_object_get(json_object_get(root, "timeline"), "layers");
 	char *text;
 	pg_crc32c crc;
 
 	json_object_del(body, "layers");
 	text = json_dumps(body, JSON_COMPACT | JSON_SORT_KEYS);
 	INIT_CRC32C(crc);
-	COMP_CRC32C(crc, text, strlen(text));
+	if (text != NULL)
+		COMP_CRC32C(crc, text, strlen(text));
 	for (size_t i = 0; i < json_array_size(layers); i++)
 	{
-		json_t *layer = json_array_get(layers, i);
+		const json_t *layer = json_array_get(layers, i);
 
-		COMP_CRC32C(crc, json_string_value(layer), json_string_length(layer));
+		if (json_is_string(layer))
+			COMP_CRC32C(crc, json_string_value(layer), json_string_length(layer));
 		COMP_CRC32C(crc, "\n", 1);
 	}
 	FIN_CRC32C(crc);
 	free(text);
-	if (layers != NULL)
-		json_object_set_new(body, "layers", layers);
+	json_decref(body);
 	return crc;
 }
+
+static const JsonFormat manifest_format = {"manifest", "pageserver timeline", "version", MANIFEST_VERSION, MANIFEST_VERSION_COPIES,
+										   manifest_crc};
 
 static json_t *
 json_lsn(XLogRecPtr lsn)
@@ -237,34 +237,21 @@ read_file(const char *dir, const char *name, Manifest *m)
 	char path[MAXPGPATH];
 	json_t *root;
 	json_t *body;
-	char format[64];
-	uint32 version = 0;
-	char crc[16];
 	PsError *err = NULL;
 
 	memset(m, 0, sizeof(*m));
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
-	PS_TRY(json_file_read("manifest", path, &root));
+	PS_TRY(json_file_read(&manifest_format, path, &root));
 	body = json_object_get(root, "timeline");
-	if (!get_text(root, "format", format, sizeof(format)) || strcmp(format, MANIFEST_FORMAT) != 0 ||
-		!get_u32(root, "version", &version))
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" is not a manifest of a timeline", path);
-	else if (version != MANIFEST_VERSION && version != MANIFEST_VERSION_COPIES)
-		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "manifest \"%s\" has format version %u, this pageserver reads versions %d and %d", path,
-									 version, MANIFEST_VERSION, MANIFEST_VERSION_COPIES),
-							"Use the version of the program that wrote the store, or export its branches with that and import them.");
-	else if (!json_is_object(body) || !get_text(root, "crc32c", crc, sizeof(crc)) || strlen(crc) != 8 ||
-			 strspn(crc, "0123456789abcdef") != 8 || strtoul(crc, NULL, 16) != crc_of(body))
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "manifest \"%s\" has a wrong checksum", path);
-	else if (!get_id(body, "tenant", &m->tenant) || !get_id(body, "timeline", &m->timeline) ||
-			 !get_text(body, "name", m->name, sizeof(m->name)) ||
-			 !get_u64(body, "system_identifier", &m->system_identifier) ||
-			 !get_u32(body, "segment_size", &m->segment_size) || !IsValidWalSegSize(m->segment_size) ||
-			 !get_u32(body, "data_checksum_version", &m->data_checksum_version) ||
-			 !get_ancestor(body, m) || !get_replaced(body, m) || !get_lsn(body, "start_lsn", &m->start_lsn) || !get_lsn(body, "disk_consistent_lsn", &m->disk_consistent_lsn) ||
-			 !get_lsn(body, "gc_cutoff", &m->gc_cutoff) ||
-			 !get_u64(body, "generation", &m->generation) || !get_text(body, "owner", m->owner, sizeof(m->owner)) ||
-			 !get_copies(body, m) || !get_layers(body, m))
+	if (!json_is_object(body) || !get_id(body, "tenant", &m->tenant) || !get_id(body, "timeline", &m->timeline) ||
+		!get_text(body, "name", m->name, sizeof(m->name)) ||
+		!get_u64(body, "system_identifier", &m->system_identifier) ||
+		!get_u32(body, "segment_size", &m->segment_size) || !IsValidWalSegSize(m->segment_size) ||
+		!get_u32(body, "data_checksum_version", &m->data_checksum_version) ||
+		!get_ancestor(body, m) || !get_replaced(body, m) || !get_lsn(body, "start_lsn", &m->start_lsn) || !get_lsn(body, "disk_consistent_lsn", &m->disk_consistent_lsn) ||
+		!get_lsn(body, "gc_cutoff", &m->gc_cutoff) ||
+		!get_u64(body, "generation", &m->generation) || !get_text(body, "owner", m->owner, sizeof(m->owner)) ||
+		!get_copies(body, m) || !get_layers(body, m))
 		err = ps_error(PS_SQLSTATE_CORRUPTED, "manifest \"%s\" lacks a member, or one is not what it should be", path);
 	json_decref(root);
 	if (err != NULL)
@@ -289,10 +276,8 @@ static PsError *
 manifest_text(const Manifest *m, const char *path, char **text)
 {
 	char id[PS_ID_TEXT];
-	char crc[16];
 	json_t *layers = json_array();
 	json_t *body = json_object();
-	json_t *root = json_object();
 	int rc = 0;
 
 	for (int i = 0; i < m->nlayers; i++)
@@ -326,18 +311,13 @@ manifest_text(const Manifest *m, const char *path, char **text)
 		rc |= json_object_set_new(body, "copies", copies);
 	}
 	rc |= json_object_set_new(body, "layers", layers);
-	snprintf(crc, sizeof(crc), "%08x", crc_of(body));
-	rc |= json_object_set_new(root, "format", json_string(MANIFEST_FORMAT));
-	rc |= json_object_set_new(root, "version", json_integer(m->ncopies > 0 ? MANIFEST_VERSION_COPIES : MANIFEST_VERSION));
-	rc |= json_object_set_new(root, "crc32c", json_string(crc));
-	rc |= json_object_set_new(root, "timeline", body);
-	*text = NULL;
-	if (rc == 0)
-		*text = json_dumps(root, JSON_INDENT(1));
-	json_decref(root);
-	if (*text == NULL)
-		return ps_error(PS_SQLSTATE_INTERNAL, "could not make manifest \"%s\": a text in it is not UTF-8", path);
-	return NULL;
+	if (rc != 0)
+	{
+		json_decref(body);
+		body = NULL;
+	}
+	return json_file_text(&manifest_format, m->ncopies > 0 ? MANIFEST_VERSION_COPIES : MANIFEST_VERSION,
+						  body != NULL ? json_pack("{s:o}", "timeline", body) : NULL, path, text);
 }
 
 /* Writes DIR/timeline.json durably. */
@@ -351,7 +331,7 @@ manifest_write(const char *dir, const Manifest *m, Outcome *outcome)
 	*outcome = OUTCOME_NOT_DONE;
 	snprintf(path, sizeof(path), "%s/" MANIFEST_NAME, dir);
 	PS_TRY(manifest_text(m, path, &text));
-	err = replace_file(path, text, strlen(text), outcome);
+	err = fs_replace_file(path, text, strlen(text), FS_KEEP_OLD, outcome);
 	free(text);
 	return err == NULL ? NULL : ps_error_context(err, "could not write manifest \"%s\"", path);
 }
@@ -372,23 +352,21 @@ manifest_write_new(const char *dir, const Manifest *m, bool sync)
 	snprintf(path, sizeof(path), "%s/" MANIFEST_NAME, dir);
 	snprintf(old, sizeof(old), "%s/" MANIFEST_OLD, dir);
 	PS_TRY(manifest_text(m, path, &text));
-	err = write_new_file(path, text, strlen(text), sync);
+	err = fs_write_new_file(path, text, strlen(text), sync);
 	if (err == NULL)
-		err = write_new_file(old, text, strlen(text), sync);
+		err = fs_write_new_file(old, text, strlen(text), sync);
 	free(text);
 	return err;
 }
 
-/* What a crash in manifest_write() left behind goes; while nobody writes. */
-PsError *
+/* Removes what a crash in manifest_write() left behind; only while nobody writes. */
+void
 manifest_remove_stray(const char *dir)
 {
-	char tmp[MAXPGPATH];
+	char path[MAXPGPATH];
 
-	snprintf(tmp, sizeof(tmp), "%s/" MANIFEST_TMP, dir);
-	if (unlink(tmp) != 0 && errno != ENOENT)
-		return ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", tmp);
-	return NULL;
+	snprintf(path, sizeof(path), "%s/" MANIFEST_NAME, dir);
+	fs_remove_stray(path);
 }
 
 void

@@ -6,7 +6,7 @@
 #ifndef PS_MANIFEST_H
 #define PS_MANIFEST_H
 
-#include "base/sync.h"
+#include "base/fs.h"
 #include "layer/layer.h"
 #include "timeline/timeline.h"
 
@@ -53,7 +53,7 @@ extern PsError *manifest_read(const char *dir, Manifest *m);
 extern PsError *manifest_read_old(const char *dir, Manifest *m);
 extern PsError *manifest_write(const char *dir, const Manifest *m, Outcome *outcome);
 extern PsError *manifest_write_new(const char *dir, const Manifest *m, bool sync);
-extern PsError *manifest_remove_stray(const char *dir);
+extern void manifest_remove_stray(const char *dir);
 extern void manifest_free(Manifest *m);
 
 #endif /* PS_MANIFEST_H */

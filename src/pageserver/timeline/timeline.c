@@ -223,6 +223,29 @@ timeline_unhold_history(Timeline *tl, XLogRecPtr from)
 	pins_remove(tl->spec->pins, from, PIN_HISTORY);
 }
 
+PsError *
+timeline_saved_state(const TimelineSpec *spec, const LayerMap *map, XLogRecPtr lsn, WalState *state)
+{
+	PsKey key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
+	ValueList list = {0};
+	StringInfoData buf;
+	bool done = false;
+	XLogRecPtr start;
+	PsError *err;
+
+	initStringInfo(&buf);
+	err = layer_map_collect(map, &key, 0, lsn, &list, &done);
+	if (err == NULL && list.n == 0)
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\": the layers hold no state at %X/%X", spec->name.now, LSN_FORMAT_ARGS(lsn));
+	if (err == NULL)
+		err = layer_read_value(&list.refs[0], &buf, &start);
+	if (err == NULL)
+		err = wal_state_decode(buf.data, buf.len, state);
+	free(list.refs);
+	pfree(buf.data);
+	return err;
+}
+
 /* ---- waits and failures ---- */
 
 void

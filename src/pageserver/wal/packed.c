@@ -11,6 +11,7 @@
 
 #include "common/file_perm.h"
 
+#include "base/fs.h"
 #include "sqlstate.h"
 #include "wal/packed.h"
 
@@ -70,27 +71,6 @@ read_fully(int fd, char *buf, size_t len, off_t offset)
 }
 
 static PsError *
-write_fully(int fd, const char *path, const char *buf, size_t len)
-{
-	while (len > 0)
-	{
-		ssize_t n = write(fd, buf, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-		{
-			if (n == 0)
-				errno = ENOSPC;
-			return ps_error(ps_errno_state(), "could not write %zu bytes to file \"%s\": %m", len, path);
-		}
-		buf += n;
-		len -= n;
-	}
-	return NULL;
-}
-
-static PsError *
 write_frames(int from, const char *from_path, uint32 segment_size, int to, const char *to_path)
 {
 	int nframes = segment_size / PACKED_FRAME_SIZE;
@@ -100,6 +80,7 @@ write_frames(int from, const char *from_path, uint32 segment_size, int to, const
 	char *content = pg_malloc(PACKED_FRAME_SIZE);
 	char *frame = pg_malloc(room);
 	char *table = pg_malloc(table_size);
+	off_t written = 0;
 	PsError *err = NULL;
 
 	if (context == NULL)
@@ -126,7 +107,8 @@ write_frames(int from, const char *from_path, uint32 segment_size, int to, const
 			err = ps_error(PS_SQLSTATE_INTERNAL, "could not compress WAL file \"%s\": %s", from_path, ZSTD_getErrorName(n));
 			goto done;
 		}
-		PS_GOTO(write_fully(to, to_path, frame, n), done);
+		PS_GOTO(fs_write_at(to, to_path, frame, n, written), done);
+		written += n;
 		put_le32(table + TABLE_HEADER + i * TABLE_ENTRY, n);
 		put_le32(table + TABLE_HEADER + i * TABLE_ENTRY + 4, PACKED_FRAME_SIZE);
 	}
@@ -135,7 +117,7 @@ write_frames(int from, const char *from_path, uint32 segment_size, int to, const
 	put_le32(table + table_size - TABLE_FOOTER, nframes);
 	table[table_size - 5] = 0;
 	put_le32(table + table_size - 4, PACKED_FOOTER_MAGIC);
-	err = write_fully(to, to_path, table, table_size);
+	err = fs_write_at(to, to_path, table, table_size, written);
 
 done:
 	ZSTD_freeCCtx(context);

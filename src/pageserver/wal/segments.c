@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "sqlstate.h"
-#include "base/sync.h"
+#include "base/fs.h"
 #include "wal/segments_impl.h"
 
 /* Segments that may wait for a sync before the writer does it itself. */
@@ -122,26 +122,12 @@ wal_segments_close(WalSegments *segs)
 static PsError *
 write_in_segment(WalSegments *segs, const SegmentFile *file, uint32 offset, const char *data, size_t len)
 {
-	while (len > 0)
-	{
-		ssize_t n = pwrite(file->fd, data, len, offset);
+	char path[MAXPGPATH];
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-		{
-			char path[MAXPGPATH];
-
-			if (n == 0)
-				errno = ENOSPC;
-			wal_segments_path(segs, file->segno, path);
-			return ps_error(ps_errno_state(), "could not write %zu bytes at offset %u of WAL file \"%s\": %m", len, offset, path);
-		}
-		data += n;
-		len -= n;
-		offset += n;
-	}
-	return NULL;
+	if (fs_pwrite(file->fd, data, len, offset))
+		return NULL;
+	wal_segments_path(segs, file->segno, path);
+	return ps_error(ps_errno_state(), "could not write %zu bytes at offset %u of WAL file \"%s\": %m", len, offset, path);
 }
 
 PsError *
@@ -236,7 +222,7 @@ wal_segments_sync(WalSegments *segs)
 			}
 		}
 		if (sync_directory && err == NULL)
-			err = sync_path(segs->dir);
+			err = fs_sync(segs->dir);
 		if (err != NULL && (n > 0 || sync_directory))
 		{
 			pthread_mutex_lock(&segs->lock);
@@ -387,7 +373,7 @@ pack_segment(WalSegments *segs, XLogSegNo segno)
 		unlink(temp);
 		return err;
 	}
-	PS_TRY(sync_path(segs->dir));
+	PS_TRY(fs_sync(segs->dir));
 	pthread_mutex_lock(&segs->lock);
 	if (unlink(plain) < 0)
 		err = ps_error(PS_SQLSTATE_IO, "could not remove WAL file \"%s\": %m", plain);

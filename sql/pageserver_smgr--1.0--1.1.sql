@@ -1,4 +1,4 @@
-/* src/compute/pageserver_smgr--1.0--1.1.sql */
+/* sql/pageserver_smgr--1.0--1.1.sql */
 
 -- complain if script is sourced in psql, rather than via ALTER EXTENSION
 \echo Use "ALTER EXTENSION pageserver_smgr UPDATE TO '1.1'" to load this file. \quit

@@ -1,4 +1,4 @@
-/* src/compute/pageserver_smgr--1.0.sql */
+/* sql/pageserver_smgr--1.0.sql */
 
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION pageserver_smgr" to load this file. \quit
