@@ -10,7 +10,7 @@
 #include "ps_fe.h"
 
 #include "pg/relsize.h"
-#include "timeline/timeline_impl.h"
+#include "timeline/engine.h"
 
 /* In the place of the C library's: what is written here need not survive. */
 int

@@ -265,7 +265,7 @@ extern PsError *store_check_name_is_free(Store *store, const char *name);
 extern void store_reserve(Store *store, Reservation *reservation);
 extern void store_unreserve(Store *store, Reservation *reservation);
 extern bool store_is_reserved(const Store *store, const char *name);
-extern void store_unhold(Store *store, Branch *branch); /* one of Timeline.users less */
+extern void store_unhold(Store *store, Branch *branch); /* one of Branch.users less */
 extern void store_put_tenant(Store *store, Tenant *tenant);
 extern void store_put_branch(Store *store, Branch *branch);
 extern void store_forget_tenant(Store *store, Tenant *tenant);        /* of which nobody knows */
