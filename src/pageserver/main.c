@@ -153,9 +153,9 @@ warm_up_crc(void)
 }
 
 /*
- * Ends the process if the store's directory was removed or replaced: what it
- * acknowledged from now on nobody would find.  What has the lock file's name
- * now, and the socket's, is another's.
+ * Ends the process if the store's directory was removed or replaced: what it would
+ * acknowledge from now on could not be found again.  The files that have the names of
+ * the lock file and the socket by now belong to another store, and are left alone.
  */
 static void
 check_place(const LockFile *lock)

@@ -195,7 +195,7 @@ is_unwritable(Timeline *tl)
 }
 
 /*
- * Ingest ends for good, because of err unless flush.c has said why.  What it has
+ * Ingest ends for good, because of err, or if that is NULL for the reason that flush.c gave.  What it has
  * filed is made a layer that is written, as it would be sooner or later, so that
  * it does not stay in memory as long as the store runs; of the record that failed
  * nothing is in it.

@@ -25,7 +25,7 @@ struct WalReceiver
 	const CancelCheck *client; /* under receive_lock: asked by any thread whether the client has gone; NULL: not known */
 };
 
-/* The ingest thread's own state: no other thread looks at it. */
+/* The ingest thread's own state: no other thread reads it. */
 typedef struct Ingest
 {
 	WalReader *reader;

@@ -61,7 +61,6 @@ receiver_close_marker(Timeline *tl)
 	tl->marker_fd = -1;
 }
 
-/* Of a timeline that is not open; 0 also if the file is damaged: who opens it says so. */
 XLogRecPtr
 receiver_look_at_marker(const char *dir)
 {

@@ -28,7 +28,7 @@ typedef struct SizeCache
 } SizeCache;
 
 /*
- * The size of a fork as of all records before this one; who changes it changes
+ * The size of a fork as of all records before this one; a caller that changes it changes
  * the layers, too.  It is valid until the next call.
  */
 extern PsError *sizes_get(SizeCache *cache, Timeline *tl, PsRel rel, ForkNumber fork, CachedSize **entry);

@@ -2,12 +2,11 @@
  * gc.c
  *	  Removes versions that nobody can read any more, wherever they are.
  *
- * One pass over the index of all files that reach back to the horizon counts
- * what is needed of each (retention.h): what is newer is needed, and makes
- * nothing before the horizon unnecessary.  A file of which nothing is needed
- * goes.  One of which much is
- * not needed is written anew with the rest.  The order of levels and LSN ranges
- * stays as it was, so readers see no difference.
+ * One pass over the index of all files that reach back to the horizon counts what
+ * is needed of each (retention.h); what is newer is needed, and makes nothing before
+ * the horizon unnecessary.  A file of which nothing is needed is removed.  One of
+ * which much is not needed is written anew with the rest.  The order of levels and
+ * LSN ranges stays as it was, so readers see no difference.
  */
 #include "ps_fe.h"
 
@@ -144,7 +143,7 @@ rewrite_delta(Timeline *tl, const History *history, Layer *layer, Layer *const *
 	return NULL;
 }
 
-/* The same of an image file: an entry goes if the key has a newer version that makes it unnecessary. */
+/* Writes the needed part of an image file anew: an entry is dropped if a newer version of its key makes it unnecessary. */
 static PsError *
 rewrite_image(Timeline *tl, const History *history, Layer *layer, Layer *const *layers, int n, Layer ***outputs, int *noutputs)
 {

@@ -4,9 +4,9 @@
  *	  each other.
  *
  * All of it works on files that are in the manifest, beside ingest and flush,
- * which only add files.  Nobody else takes files away: so for one timeline it
- * runs in one thread at a time (Timeline.upkeep_lock), but for merges of level
- * 0, which may run beside the rest (Timeline.level0_lock).
+ * which only add files.  Nothing else removes files.  So for one timeline it runs in
+ * one thread at a time (Timeline.upkeep_lock), except merges of level 0, which may
+ * run at the same time as the rest (Timeline.level0_lock).
  */
 #ifndef PS_MAINTAIN_IMPL_H
 #define PS_MAINTAIN_IMPL_H
@@ -19,11 +19,11 @@
 /* ---- room.c: room on the disk beside min_free_space and what others write ---- */
 extern uint64 room_left(const Timeline *tl);
 
-/* false: there is not so much.  After a success room_release() is due when the files are there, or will not be. */
+/* False if there is not so much.  After a success the caller calls room_release() when the files are written, or given up. */
 extern bool room_reserve(Timeline *tl, uint64 bytes);
 extern void room_release(Timeline *tl, uint64 bytes);
 
-/* Others have taken so much of the disk meanwhile that min_free_space is touched. */
+/* Is less than min_free_space free by now? */
 extern bool room_is_over(const Timeline *tl);
 
 /* "WHAT until N MB are free": for what needs so many bytes. */
@@ -64,7 +64,11 @@ extern void history_free(History *history);
  */
 extern PsError *compact_level0(Timeline *tl, bool *done);
 
-/* The same of the lowest other level that has enough; without room that waits, with a word in the log.  Caller holds upkeep_lock, as of all that follows. */
+/*
+ * Merges the files of the lowest level above 0 that has enough.  Without room for that
+ * it is put off, with a warning in the log.  Caller holds upkeep_lock, as for all
+ * functions that follow.
+ */
 extern PsError *compact_levels(Timeline *tl, bool *done);
 
 /* ---- db_copy.c ---- */
@@ -77,7 +81,7 @@ extern PsError *copy_databases(Timeline *tl);
 /* Makes image files of the key ranges where deltas have piled up; *made: how many. */
 extern PsError *make_images(Timeline *tl, bool all, int *made);
 
-/* The same where branches begin, of what only they can read; once for each since the timeline was opened. */
+/* Makes image files where branches begin, of what only they can read; considered once for each branch. */
 extern PsError *make_branch_images(Timeline *tl, int *made);
 
 /* ---- gc.c ---- */

@@ -175,7 +175,7 @@ verify_timeline(Timeline *tl, int megabytes_per_second, const CancelCheck *cance
 	layer_set_unref(set);
 	PS_TRY(err);
 	PS_TRY(verify_wal(tl, &p, report, arg));
-	/* pages that were met before the file was mended */
+	/* pages that were found damaged before the file was restored */
 	damage_look_again(tl);
 	return NULL;
 }

@@ -287,7 +287,7 @@ look_around(const Line *line, XLogRecPtr lsn, CommitsAround *around)
 
 	while (i < line->n - 1 && lsn < line->levels[i].tl->spec->start_lsn)
 		i++;
-	/* who begins there is told so by others */
+	/* the caller that makes a branch there gets the error from others */
 	if (lsn < line->levels[i].from || lsn > line->levels[0].upto)
 		return NULL;
 	PS_TRY(timeline_state_at(line->levels[i].tl, lsn, &state));

@@ -2,7 +2,7 @@
  * read.c
  *	  Reads: pages, sizes and other values of a timeline at an LSN.
  *
- * plan.c says which versions are needed, io.c gets each, a page's chain
+ * plan.c says which versions are needed, values.c and io.c get them, a page's chain
  * is applied by the redo helpers (reconstruct.c), an SLRU page's by slru.c.
  */
 #include "ps_fe.h"

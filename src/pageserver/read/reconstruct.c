@@ -231,7 +231,7 @@ apply_to_slru(PageWork *page, const WalRecord *records, int n)
 	return NULL;
 }
 
-/* Applies the values of this round to a page, but for what redo helpers will do; records has room for them. */
+/* Applies the values of this round to a page, except what redo helpers will do; records has room for them. */
 static PsError *
 apply_values(Batch *batch, PageWork *page, WalRecord *records)
 {

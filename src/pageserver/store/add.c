@@ -190,8 +190,8 @@ check_names(Store *store, const TimelineSeed *seed)
 }
 
 /*
- * May the timeline have its name, and what it replaces the other, and is what
- * it begins in still there?  Caller holds Store.lock, which may be let go, but
+ * May the branch have its name, may the one that it replaces have its new name, and
+ * is the branch in which it begins still there?  Caller holds Store.lock, which may be let go, but
  * not after the last look at what begins and ends without the caller.
  */
 static PsError *
@@ -204,7 +204,7 @@ check_place(Store *store, const Tenant *tenant, const TimelineSeed *seed)
 		PS_TRY(check_names(store, seed));
 		if (tenant->life != TENANT_ATTACHED)
 			return tenant_detached_error(tenant);
-		/* who deletes a branch sees that nothing begins in it, and begins the change, under this lock */
+		/* a deletion checks that nothing begins in the branch, and begins its change, under one hold of this lock */
 		if (seed->ancestor == NULL || !seed->ancestor->changing)
 			break;
 		PS_TRY(store_wait(store, &wait));

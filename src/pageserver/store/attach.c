@@ -458,7 +458,7 @@ sync_tenant(const Tenant *tenant)
 	return err == NULL ? NULL : ps_error_hint(err, "Check the disk, then copy the tenant's directory again, if it was copied: what could not be written may read well, and be gone after a power failure.");
 }
 
-/* Whoever insists has it, whoever else has it. */
+/* force: the tenant is served here whatever other store claims it. */
 static PsError *
 claim(Tenant *tenant, bool force)
 {

@@ -104,7 +104,7 @@ store_save_names(Store *store, const CancelCheck *cancel)
 			Branch *branch;
 			PsError *err = NULL;
 
-			/* lets the lock go if others are at it, and one of them may save the name */
+			/* lets the lock go if another thread works on the branch, which may save the name */
 			PS_TRY(store_named_settled(store, branch_name(store->branches[i]), cancel, &branch));
 			if (branch->name_unsaved)
 			{

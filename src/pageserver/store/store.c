@@ -19,7 +19,8 @@
 #include "base/fs.h"
 #include "store/store_impl.h"
 
-/* Caller holds Store.lock, or the store is being opened. */
+/* The caller of the functions up to store_named() holds Store.lock, or opens the store. */
+
 void
 store_put_tenant(Store *store, Tenant *tenant)
 {
@@ -27,7 +28,6 @@ store_put_tenant(Store *store, Tenant *tenant)
 	store->tenants[store->ntenants++] = tenant;
 }
 
-/* And what has no timelines goes again.  The same holds here. */
 void
 store_forget_tenant(Store *store, Tenant *tenant)
 {
@@ -47,13 +47,12 @@ store_forget_purged_tenant(Store *store, Tenant *tenant)
 	store->gone_tenants[store->ngone_tenants++] = tenant;
 }
 
-/* And here. */
 void
 store_put_branch(Store *store, Branch *branch)
 {
 	PsError *err = branch->tenant->claim_fd == TENANT_NOT_CLAIMED ? tenant_claim(branch->tenant) : NULL;
 
-	/* who attaches a tenant has looked for that; here it is too late for more than a word */
+	/* attaching a tenant has claimed it already; at a start it is too late for more than a warning */
 	if (err != NULL)
 	{
 		branch->tenant->claim_fd = TENANT_CLAIM_FAILED;
@@ -65,7 +64,6 @@ store_put_branch(Store *store, Branch *branch)
 		branch->ancestor->users++;
 }
 
-/* Caller holds Store.lock, or the store is being opened. */
 Branch *
 store_named(Store *store, const char *name)
 {

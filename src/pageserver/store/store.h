@@ -33,7 +33,7 @@ typedef struct Branch Branch;
  */
 extern PsError *store_open(const Config *config, Store **store);
 
-/* All that works on timelines ends soon, with an error; nothing is opened any more. */
+/* Tells everything that works on open timelines to end, with an error; nothing is opened from now on.  Waits for nothing. */
 extern void store_stop(Store *store);
 
 /* Stops ingest, flushes nothing (the WAL is the copy), frees.  No connection may be left. */
@@ -45,16 +45,15 @@ extern const Config *store_config(const Store *store);
 extern void store_reload(Store *store, const Config *config);
 
 /*
- * Looks a timeline up by tenant and timeline id, or by branch name, and opens
- * it unless it is open: reads all WAL that is not in layer files.  If another
- * thread is just opening or closing it, waits for that.  It lives, and is open,
- * until it is given back with store_release().  One that cannot be opened is an
- * error that says why.
+ * Finds a branch by tenant and timeline id, or by its name, and opens it unless it
+ * is open, which reads all WAL that is not in layer files.  If another thread is
+ * opening or closing it, waits for that.  The timeline is open until the caller
+ * gives it back with store_release().
  */
 extern PsError *store_use(Store *store, const PsId *tenant, const PsId *timeline, const CancelCheck *cancel, Timeline **tl);
 extern PsError *store_use_branch(Store *store, const char *name, const CancelCheck *cancel, Timeline **tl);
 
-/* The same, however long it takes. */
+/* store_use() and store_use_branch(), without a cancel: for tests. */
 static inline PsError *
 store_find(Store *store, const PsId *tenant, const PsId *timeline, Timeline **tl)
 {
@@ -107,11 +106,11 @@ typedef struct TimelineSeed
 	Branch *ancestor;                          /* from which it branches off; NULL: none */
 	Branch *replaced;                          /* which has the name until then, and gets another; NULL: none.  Then it is not opened */
 	char replaced_name[TIMELINE_NAME_MAX + 1]; /* that */
-	LayerSpace space;                          /* STORE/tmp/<timeline id>/layers, for who writes layers there; lives as long as they */
+	LayerSpace space;                          /* STORE/tmp/<timeline id>/layers, to write layers there; must outlive these */
 	Layer **layers;                            /* what was written there; their files are not looked at */
 	int nlayers;
 	bool synced_later;         /* what is in STORE/tmp/<timeline id> is not durable yet: a few files */
-	const CancelCheck *cancel; /* for what others are at, or NULL */
+	const CancelCheck *cancel; /* of waits for other threads, or NULL */
 
 	/*
 	 * Set by store_add_timeline() after an error, if what was done could not be
@@ -121,7 +120,7 @@ typedef struct TimelineSeed
 	bool in_doubt;
 } TimelineSeed;
 
-/* tl NULL: it is not opened, for its seed cannot but be right. */
+/* tl NULL: it is not opened; the caller has made sure that it can be. */
 extern PsError *store_add_timeline(Store *store, TimelineSeed *seed, Timeline **tl);
 
 /* A name that may be a branch: 1 to 63 of letters, digits, _ - and ., beginning with a letter or digit. */
@@ -189,10 +188,10 @@ extern void store_list_tenants_free(TenantInfo *list, int n);
 extern PsError *store_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, const CancelCheck *cancel,
 							 Timeline **result);
 
-/* The branch that it begins in, which lives as long as it does; an error if there is none. */
+/* The timeline of the branch in which it begins, which is open as long as this one is; an error if there is none. */
 extern PsError *timeline_parent(Timeline *tl, Timeline **parent);
 
-/* Waits for who is just opening or closing it. */
+/* If another thread is opening or closing the branch, waits for that. */
 extern PsError *store_rename_branch(Store *store, const char *name, const char *new_name, const CancelCheck *cancel);
 
 /*

@@ -66,7 +66,7 @@ typedef struct UpkeepTurn
 {
 	int64 due;        /* when to look at the timeline, clock_now_ms() */
 	bool quiet;       /* there is nothing to do before a flush adds a file, or a branch goes */
-	bool busy;        /* a thread is at it */
+	bool busy;        /* a thread works on it */
 	int failures;     /* how often it has failed in a row */
 	int64 not_before; /* after a failure nobody can make it due earlier */
 } UpkeepTurn;
@@ -211,14 +211,14 @@ extern PsError *store_list_ids(const char *path, PsId **ids, int *n); /* subdire
 extern Branch *store_named(Store *store, const char *name); /* or with the id; NULL: there is none */
 
 /*
- * The name of a BROKEN timeline may be an old one, from the manifest before: if
- * another of these has it, it is that one's.  Of timelines that nobody can find
- * yet; the list need not be sorted, and may not be afterwards.
+ * The name of a BROKEN branch may be an old one, from the manifest before.  If
+ * another branch of the list has the same name, the BROKEN one loses it.  Nobody else
+ * may know these branches yet; the order of the list is not kept.
  */
 extern void store_drop_old_names(Branch **list, int n);
 extern void store_drop_name(Branch *branch);
 
-/* store_named(), when nobody opens, closes or changes it; an error if there is none.  Lets the lock go meanwhile. */
+/* Like store_named(), but waits until no thread opens, closes or changes the branch; an error if there is none.  Lets the lock go meanwhile. */
 extern PsError *store_named_settled(Store *store, const char *name, const CancelCheck *cancel, Branch **branch);
 extern PsError *store_no_such_branch(const Store *store, const char *name);
 
@@ -232,9 +232,10 @@ extern PsError *store_finish_replacement(Store *store, Branch *old);
 extern PsError *store_set_name(Store *store, Branch *branch, const char *new_name);
 
 /*
- * For one that has been replaced.  It has the new name on return in any case: if
- * that cannot be written, the next manifest has it, or else the next start finds
- * two of one name, and does this with a name that it finds itself.
+ * Gives a branch that has been replaced another name, which it has on return in any
+ * case.  If the name cannot be written now, the next manifest has it; if the store
+ * ends before, the next start finds two branches of one name and renames this one
+ * (store_finish_replacement()).  The lock is let go meanwhile.
  */
 extern void store_set_aside(Store *store, Branch *branch, const char *new_name);
 
@@ -251,7 +252,7 @@ extern PsError *store_check_no_children(const Store *store, const Branch *branch
  */
 extern PsError *store_move_away(Branch *branch, Outcome *outcome);
 
-/* Before names or branches change again, those are written that could not be.  Lets the lock go meanwhile. */
+/* Writes names that could not be written before; called before names or branches change again.  Lets the lock go meanwhile. */
 extern PsError *store_save_names(Store *store, const CancelCheck *cancel);
 
 /* store_named_settled(), of one that is not BROKEN. */
@@ -260,7 +261,7 @@ extern PsError *store_named_served(Store *store, const char *name, const CancelC
 /* NAME.1, NAME.2, ...: the first that is free; old_name: TIMELINE_NAME_MAX + 1 bytes. */
 extern PsError *store_name_for_old(Store *store, const char *name, char *old_name);
 
-/* An error if the name is none, or a branch has it, or will have it in a moment. */
+/* An error if the name is not valid, or a branch has it, or it is reserved. */
 extern PsError *store_check_name_is_free(Store *store, const char *name);
 extern void store_reserve(Store *store, Reservation *reservation);
 extern void store_unreserve(Store *store, Reservation *reservation);
@@ -272,7 +273,7 @@ extern void store_forget_tenant(Store *store, Tenant *tenant);        /* of whic
 extern void store_forget_purged_tenant(Store *store, Tenant *tenant); /* frees it when the store is closed */
 extern void store_forget(Store *store, Branch *branch);               /* nobody can find it any more */
 
-/* Waits until nobody holds a timeline that was taken out, then closes and frees it; the lock is let go meanwhile. */
+/* Waits until nobody holds a branch that was taken out, then closes and frees it; the lock is let go meanwhile. */
 extern void store_free_branch(Store *store, Branch *branch);
 
 /* ---- store/use.c: the caller holds Store.lock ---- */
@@ -287,23 +288,27 @@ extern PsError *store_wait(Store *store, CancelWait *wait);
  * A thread moves the directory of a timeline, or writes what only it may write,
  * without the lock: until it ends that, the timeline stays OPEN, CLOSED or
  * BROKEN as it is, and nobody else begins such a change.  Others may use it if
- * it is OPEN, else they wait.  Begun when nobody is at it (store_named_settled()).
+ * it is OPEN, else they wait.  No other thread may be opening, closing or changing it
+ * when the change begins (store_named_settled()).
  */
 extern void store_begin_change(Store *store, Branch *branch);
 extern void store_end_change(Store *store, Branch *branch);
 
 /*
- * Makes sure that a timeline, which somebody holds, is open; it and its
- * ancestors stay open until store_end_use().  The lock is let go meanwhile.
- * cancel (or NULL): ends the wait for who opens or closes it, or the opening.
+ * Makes sure that a branch, which the caller holds, is open; it and its ancestors
+ * stay open until store_end_use().  The lock is let go meanwhile.  cancel (or NULL)
+ * ends the wait for a thread that opens or closes it, or the opening itself.
  */
 extern PsError *store_begin_use(Store *store, Branch *branch, const CancelCheck *cancel);
-extern void store_end_use(Store *store, Branch *branch, bool counts); /* counts: the time begins after which it is idle */
+extern void store_end_use(Store *store, Branch *branch, bool counts); /* counts: idle_timeline_timeout begins now */
 
-/* Opens a CLOSED timeline whose ancestor is open; it is used then.  Its own error, not that it is broken. */
+/*
+ * Opens a CLOSED branch whose ancestor is open, and begins a use of it.  Returns the
+ * error that opening met, not store_broken_error().
+ */
 extern PsError *store_open_branch(Store *store, Branch *branch, const CancelCheck *cancel);
 
-/* Closes an OPEN timeline that nobody uses; the lock is let go meanwhile. */
+/* Closes an OPEN branch that nobody uses; the lock is let go meanwhile. */
 extern void store_close_branch(Store *store, Branch *branch);
 extern PsError *store_broken_error(const Branch *branch);
 extern PsError *store_start_idle_thread(Store *store);

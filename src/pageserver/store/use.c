@@ -3,8 +3,8 @@
  *	  Which timelines are open: those that somebody uses, and those that
  *	  somebody has used a moment ago.
  *
- * Who needs one opens it, if it is not open yet, and its ancestors first: an
- * open timeline uses its ancestor.  One thread opens a timeline, others wait
+ * The first use opens a branch, and its ancestors before it: an open branch uses
+ * its ancestor.  One thread opens a timeline, others wait
  * for it.  A thread of the store's own closes what nobody has used for
  * idle_timeline_timeout.  So a store's start costs no more for a thousand
  * branches than their manifests, and threads, open files and memory are those
@@ -28,7 +28,7 @@ store_broken_error(const Branch *branch)
 	const char *hint = branch->error->hint;
 
 	return ps_error_hint(ps_error(branch->error->sqlstate, "branch \"%s\" is not served: %s", branch_name(branch), branch->error->message),
-						 "%s%sRestart the store when it is mended.", hint ? hint : "", hint ? " " : "");
+						 "%s%sFix the cause, then restart the store.", hint ? hint : "", hint ? " " : "");
 }
 
 PsError *

@@ -67,7 +67,7 @@ typedef struct MaintainMemory
 
 /*
  * What a timeline is, whether it is open or not, and what outlives its closing.
- * Belongs to the branch (store/branch.h), which hands it in when it opens the
+ * Belongs to the branch (store/store_impl.h), which hands it in when it opens the
  * timeline.
  */
 typedef struct TimelineSpec
@@ -115,7 +115,7 @@ struct Timeline
 
 	/* held while the manifest is written and what it says changes */
 	pthread_mutex_t manifest_lock;
-	char saved_name[TIMELINE_NAME_MAX + 1]; /* what manifests have: for a moment not "name" */
+	char saved_name[TIMELINE_NAME_MAX + 1]; /* the name in manifests, which for a short time is not spec->name */
 	Layer **in_doubt;                       /* files that the manifest on disk may name, and the map does not (timeline_save()) */
 	int nin_doubt;
 
@@ -147,7 +147,7 @@ struct Timeline
 	Wait waits[WAIT_KINDS];
 	int level0;                            /* files of level 0 in layers->map */
 	char flush_error[256];                 /* why the last flush, or copy of a database, failed; "" if it did not */
-	char upkeep_errors[UPKEEP_KINDS][256]; /* the same of each kind of upkeep */
+	char upkeep_errors[UPKEEP_KINDS][256]; /* why the last upkeep of each kind failed; "" if it did not */
 	char files_missing[256];               /* layer files that were not there when it was opened; "" if all were */
 	struct Damage *damage;                 /* pages that could not be made (read/damage.c); NULL: none */
 	char wal_error[256];                   /* what was wrong with WAL when it was verified last */
