@@ -792,6 +792,50 @@ test_idle_thread(void **state)
 	end_branches(&b);
 }
 
+/* ---- why it ends ---- */
+
+/* Use of an open branch ends with the reason for which it is taken away, not with another. */
+static void
+test_reasons(void **state)
+{
+	History h;
+	TestStore s;
+	char id[PS_ID_TEXT];
+	char tenant_detached[128];
+	Branch *deleted;
+	Branch **branches;
+	Tenant *tenant;
+	Timeline *child;
+	XLogRecPtr beyond;
+	int n;
+
+	history_init(&h, rnd);
+	store_make(&s, &h);
+	beyond = h.gen.pos + 1024;
+	OK(store_branch(s.store, "child", s.tl, PG_UINT64_MAX, NULL, &child));
+	OK(store_trash_branch(s.store, "child", "test", NULL, &deleted));
+	FAILS(timeline_wait_ingested(child, beyond, -1, NULL), PS_SQLSTATE_NOT_FOUND, "branch \"child\" is being deleted");
+	FAILS(timeline_check_stopping(child), PS_SQLSTATE_NOT_FOUND, "branch \"child\" is being deleted");
+	store_release(child);
+	store_finish_trash(deleted);
+	OK(store_undelete_branch(s.store, "child", NULL, NULL, tenant_detached));
+
+	OK(store_begin_detach(s.store, "main", NULL, &tenant, &branches, &n));
+	snprintf(tenant_detached, sizeof(tenant_detached), "tenant %s is being detached", ps_id_format(&test_tenant, id));
+	FAILS(timeline_wait_ingested(s.tl, beyond, -1, NULL), PS_SQLSTATE_TRY_AGAIN, tenant_detached);
+	store_release(s.tl);
+	store_end_detach(s.store, tenant, branches, n);
+	OK(store_attach_tenant(s.store, "main", false));
+
+	OK(store_find_branch(s.store, "main", &s.tl));
+	store_stop(s.store);
+	FAILS(timeline_wait_ingested(s.tl, beyond, -1, NULL), PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
+	FAILS(store_find_branch(s.store, "child", &child), PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
+	store_close(s.store);
+	remove_tree(s.dir);
+	history_free(&h);
+}
+
 int
 main(void)
 {
@@ -805,6 +849,7 @@ main(void)
 		cmocka_unit_test(test_many_users),
 		cmocka_unit_test(test_detach),
 		cmocka_unit_test(test_idle_thread),
+		cmocka_unit_test(test_reasons),
 	};
 	const char *seed = getenv("TEST_SEED");
 
