@@ -16,6 +16,9 @@
 #	make check-fuzz    fuzzers, for some seconds each
 #	make check-tap     PROVE_TESTS="020_life 060_oracle" runs these only
 #
+# Not a part of it yet:
+#	make check-house   includes between folders, private headers, names in comments and READMEs
+#
 # Longer tests, and benchmarks (test/README.md):
 #	make check-long    relations of more than 4 GB; a store damaged byte by byte; a million operations against a model
 #	make check-torture ROUNDS=500 SEED=n
@@ -36,8 +39,8 @@ endif
 PARTS = src/pageserver src/walredo src/compute src/ctl
 MAKEFLAGS += --no-print-directory
 
-.PHONY: all install uninstall installcheck deps deps-postgres demo check check-format check-install check-unit check-fuzz check-tap \
-	check-long check-torture check-postgres bench leaks clean $(PARTS)
+.PHONY: all install uninstall installcheck deps deps-postgres demo check check-format check-house check-install check-unit \
+	check-fuzz check-tap check-long check-torture check-postgres bench leaks clean $(PARTS)
 
 all: $(PARTS)
 
@@ -46,6 +49,9 @@ $(PARTS) check: | $(filter deps,$(MAKECMDGOALS))
 
 $(PARTS):
 	@$(MAKE) -C $@ all
+
+# src/ctl is linked with a library of src/pageserver.
+src/ctl: src/pageserver
 
 install: all
 
@@ -74,10 +80,14 @@ check:
 check-format:
 	@test/check-format
 
+check-house:
+	@test/check-house
+
 check-install: all
 	@test/check-install
 
 check-unit: all
+	@test/check-pg-includes
 	@$(MAKE) -C test/unit check
 
 # They have sanitizers of their own.

@@ -16,7 +16,7 @@
  * What the fields mean, and what the value is, for each kind:
  *
  *	kind            spc         db        rel       fork  blk    value
- *	RELSIZE         tablespace  database  relation  fork  0      PsRelSize (below), forks but init
+ *	RELSIZE         tablespace  database  relation  fork  0      RelSize (pg/relsize.h), forks but init
  *	INITSIZE        tablespace  database  relation  3     0      the same, of init forks only, so
  *	                                                             that a base backup finds them fast
  *	RELBLOCK        tablespace  database  relation  fork  block  page
@@ -28,7 +28,7 @@
  *	ORIGIN          0           0         origin    0     0      u64 big-endian: remote LSN
  *	TABLESPACE      oid         0         0         0     0      location as the record had it
  *	CONTROL         0           0         0         0     0      pg_control as imported
- *	STATE           0           0         0         0     0      WalState (wal/walstate.h)
+ *	STATE           0           0         0         0     0      WalState (pg/walstate.h)
  *	AUX             crc of name 0         0         0     0      name, a zero byte, contents
  *
  * A missing key, or a tombstone, means that the thing does not exist.

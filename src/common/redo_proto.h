@@ -32,7 +32,7 @@
 #define REDO_ALIGN 8
 
 /*
- * The longest record is PostgreSQL's (WAL_MAX_RECORD of wal/wal.h): a DELETE
+ * The longest record is PostgreSQL's (WAL_MAX_RECORD of pg/record.h): a DELETE
  * with REPLICA IDENTITY FULL has the whole old row in it, toasted values too.
  * A request is one record, or some of a few MB together, and a base page.
  */

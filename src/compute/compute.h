@@ -3,8 +3,9 @@
  *	  What the parts of pageserver_smgr.so know of each other.
  *
  * Arrows: smgr -> page_cache, lsn_cache, page_client; page_cache -> keep, lsn_cache; sizes, stats -> all of
- * them; wal_worker -> store_conn, shutdown; page_client -> store_conn; shutdown -> page_cache, keep;
- * hooks -> commits, database_files.
+ * them; wal_worker -> store_conn, shutdown, catalog_reader; page_client -> store_conn;
+ * shutdown -> page_cache, keep; hooks -> commits, database_files, known_databases;
+ * catalog_reader -> sizes, page_cache, known_databases; sizes -> known_databases.
  */
 #ifndef PS_COMPUTE_H
 #define PS_COMPUTE_H
@@ -40,9 +41,11 @@ extern int ps_response_timeout;           /* .response_timeout, ms without an an
 extern int ps_shutdown_timeout;           /* .shutdown_timeout, ms: how long a shutdown waits for the store to have all WAL (default 10000) */
 extern bool ps_rehearsal;                 /* .rehearsal: see rehearsal.c (default off, on the command line only) */
 extern int ps_max_wal_lag;                /* .max_wal_lag, MB not yet acknowledged before smgr calls sleep (default 512, 0: off) */
+extern int ps_catalog_read_interval;      /* .catalog_read_interval, s (default 60, 0: off) */
 extern bool ps_wait_for_commits_in_doubt; /* .wait_for_commits_in_doubt (default on) */
 
-extern void settings_init(void); /* from _PG_init: defines them, and sets with PGC_S_OVERRIDE what the rules need (FACTS) */
+/* From _PG_init: defines the settings, and sets with PGC_S_OVERRIDE what a compute needs (docs/postgres-facts.md, section 9). */
+extern void settings_init(void);
 
 /* ---- rehearsal.c ---- */
 extern void rehearsal_end(void) pg_attribute_noreturn(); /* the last of shmem_startup_hook */
@@ -149,7 +152,8 @@ typedef struct PageCacheStats
 } PageCacheStats;
 
 extern void page_cache_stats(PageCacheStats *stats);
-extern void page_cache_clear(void); /* forgets what need not be kept, also if the store must be waited for to get it back */
+extern bool page_cache_has_room(void); /* a part of cache_size is free */
+extern void page_cache_clear(void);    /* forgets what need not be kept, also if the store must be waited for to get it back */
 
 /*
  * If WAL may soon find no room in the file system: gives up pages that need not
@@ -249,8 +253,12 @@ extern bool page_client_is_prefetched(PsRel rel, ForkNumber fork, BlockNumber bl
 
 extern bool page_client_relsize(PsRel rel, ForkNumber fork, XLogRecPtr not_modified_since, BlockNumber *nblocks);
 
-/* The forks that the store has now of a database in a tablespace, or of all databases in it (db InvalidOid): palloc'd. */
-extern PsForkSize *page_client_forks(Oid spc, Oid db, int *n);
+/*
+ * The forks that the store has now of a database in a tablespace, or of all
+ * databases in it (db InvalidOid): palloc'd.  If the store cannot be reached,
+ * NULL unless wait.
+ */
+extern PsForkSize *page_client_forks(Oid spc, Oid db, bool wait, int *n);
 
 /* Shared counters over all backends (requests, pages, prefetch hits, wait time, reconnects). */
 typedef struct PageClientStats
@@ -292,6 +300,7 @@ typedef struct WalWorkerState
 } WalWorkerState;
 
 extern void wal_worker_state(WalWorkerState *state);
+extern bool wal_worker_is_connected(void);
 
 /* A reader could not get a connection, for this reason. */
 extern void wal_progress_reader_waits(const char *error);
@@ -389,7 +398,28 @@ extern void function_replace(const char *name, void *function, void *replacement
 extern void numbers_before_command(NodeTag tag);
 
 /* ---- sizes.c ---- */
-extern void sizes_install(void); /* from _PG_init: replaces the size functions */
+extern void sizes_install(void);          /* from _PG_init: replaces the size functions */
+extern void sizes_learn_database(Oid db); /* known_size_set(), if it is not known and the store can be reached */
+
+/* ---- known_databases.c: what is known of them without asking the store ---- */
+extern void known_databases_request_shmem(void);
+extern void known_databases_startup_shmem(void);
+
+/* The size of a database (spc InvalidOid), or of a tablespace (db InvalidOid), as of now; false if none is known. */
+extern void known_size_set(Oid spc, Oid db, int64 size);
+extern bool known_size_get(Oid spc, Oid db, int64 *size, TimestampTz *as_of);
+
+/* How often it is tried to read the catalogs of a database. */
+#define CATALOG_TRIES 3
+
+extern bool known_catalogs_wanted(Oid db);
+extern void known_catalogs_tried(Oid db, int tries); /* so many more; CATALOG_TRIES: they have been read */
+extern void known_forget(Oid spc, Oid db);
+
+/* ---- catalog_reader.c ---- */
+/* For the WAL worker.  To be called often: starts what reads catalogs, if it is time; ms until then. */
+extern void catalog_reader_start(void);
+extern long catalog_reader_due(void);
 
 /* ---- replication.c: base backups, connections of walsenders ---- */
 extern void replication_install(void); /* from _PG_init */

@@ -80,7 +80,7 @@ store_has_relations(Oid spc, Oid db)
 {
 	int n;
 
-	pfree(page_client_forks(spc, db, &n));
+	pfree(page_client_forks(spc, db, true, &n));
 	return n > 0;
 }
 

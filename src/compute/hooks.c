@@ -59,6 +59,7 @@ forget_database(Oid db)
 	lsn_cache_set_all(lsn_cache_insert_position());
 	page_cache_drop_database(InvalidOid, db);
 	stub_forget_database(db);
+	known_forget(InvalidOid, db);
 }
 
 static Oid
@@ -225,6 +226,7 @@ check_tablespace_is_empty(Oid spc)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("tablespace \"%s\" is not empty", get_tablespace_name(spc))));
 	database_files_remove_left(spc, InvalidOid);
+	known_forget(spc, InvalidOid);
 }
 
 static void

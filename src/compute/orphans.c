@@ -148,7 +148,7 @@ pageserver_smgr_orphans(PG_FUNCTION_ARGS)
 	foreach (lc, all_tablespaces())
 	{
 		int n;
-		PsForkSize *forks = page_client_forks(lfirst_oid(lc), InvalidOid, &n);
+		PsForkSize *forks = page_client_forks(lfirst_oid(lc), InvalidOid, true, &n);
 		int next;
 
 		/* the forks of a relation come one after the other */

@@ -233,6 +233,22 @@ page_cache_stats(PageCacheStats *stats)
 	}
 }
 
+/* May be wrong by what changes meanwhile. */
+bool
+page_cache_has_room(void)
+{
+	uint64 size = (uint64) cache_table->npartitions * cache_table->own_slots;
+	uint64 used = 0;
+
+	for (uint32 p = 0; p < cache_table->npartitions; p++)
+	{
+		LWLockAcquire(&cache_locks[p].lock, LW_SHARED);
+		used += cache_partitions[p].used;
+		LWLockRelease(&cache_locks[p].lock);
+	}
+	return used < size - size / 8;
+}
+
 void
 page_cache_count_kept(void)
 {

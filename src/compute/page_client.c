@@ -91,13 +91,15 @@ raise_store_error(Request *req)
 
 /*
  * Sends the request and waits for its answer, again and again over lost
- * connections.  Returns it with an answer that is no error; to be given to
- * ring_free().
+ * connections, or, unless wait, until the first time that the store cannot be
+ * reached.  Returns it with an answer that is no error, to be given to
+ * ring_free(); NULL if it was not waited for.
  */
 static Request *
-ask(PsRequestType type, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLogRecPtr not_modified_since)
+ask(PsRequestType type, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLogRecPtr not_modified_since,
+	bool wait)
 {
-	Outage outage = {0};
+	Outage outage = {.no_wait = !wait};
 
 	for (;;)
 	{
@@ -106,7 +108,8 @@ ask(PsRequestType type, PsRel rel, ForkNumber fork, const BlockNumber *blks, int
 		char *error;
 		char sqlstate[6];
 
-		ring_connect(&outage);
+		if (!ring_connect(&outage))
+			return NULL;
 		lost = !ring_wait_for_room();
 		if (!lost)
 		{
@@ -138,7 +141,8 @@ ask(PsRequestType type, PsRel rel, ForkNumber fork, const BlockNumber *blks, int
 			error = pstrdup(req->answer.message);
 			ring_disconnect();
 		}
-		outage_wait(&outage, error, sqlstate);
+		if (!outage_wait(&outage, error, sqlstate))
+			return NULL;
 		pfree(error);
 	}
 }
@@ -154,7 +158,7 @@ page_client_read(PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLo
 	for (int done = 0; done < n;)
 	{
 		int batch = Min(n - done, PS_MAX_BATCH);
-		Request *req = ask(PS_REQ_PAGES, rel, fork, blks + done, batch, not_modified_since);
+		Request *req = ask(PS_REQ_PAGES, rel, fork, blks + done, batch, not_modified_since, true);
 
 		for (int i = 0; i < batch; i++)
 			memcpy(pages[done + i], req->answer.pages + (size_t) i * BLCKSZ, BLCKSZ);
@@ -258,7 +262,7 @@ page_client_is_prefetched(PsRel rel, ForkNumber fork, BlockNumber blk)
 bool
 page_client_relsize(PsRel rel, ForkNumber fork, XLogRecPtr not_modified_since, BlockNumber *nblocks)
 {
-	Request *req = ask(PS_REQ_RELSIZE, rel, fork, NULL, 0, not_modified_since);
+	Request *req = ask(PS_REQ_RELSIZE, rel, fork, NULL, 0, not_modified_since, true);
 	bool exists = req->answer.exists;
 
 	*nblocks = exists ? req->answer.nblocks : 0;
@@ -267,14 +271,21 @@ page_client_relsize(PsRel rel, ForkNumber fork, XLogRecPtr not_modified_since, B
 }
 
 PsForkSize *
-page_client_forks(Oid spc, Oid db, int *n)
+page_client_forks(Oid spc, Oid db, bool wait, int *n)
 {
 	PsRel rel = {.spc = spc, .db = db};
-	Request *req = ask(PS_REQ_FORKS, rel, MAIN_FORKNUM, NULL, 0,
-					   wal_worker_flush_for_read(lsn_cache_insert_position()));
-	PsResponse *answer = &req->answer;
-	PsForkSize *forks = palloc_extended(Max(answer->nforks, 1) * sizeof(PsForkSize), MCXT_ALLOC_HUGE);
+	Request *req;
+	PsResponse *answer;
+	PsForkSize *forks;
 
+	/* what the WAL worker has found out is not to be found out for each database again */
+	if (!wait && !wal_worker_is_connected())
+		return NULL;
+	req = ask(PS_REQ_FORKS, rel, MAIN_FORKNUM, NULL, 0, wal_worker_flush_for_read(lsn_cache_insert_position()), wait);
+	if (req == NULL)
+		return NULL;
+	answer = &req->answer;
+	forks = palloc_extended(Max(answer->nforks, 1) * sizeof(PsForkSize), MCXT_ALLOC_HUGE);
 	*n = (int) answer->nforks;
 	for (int i = 0; i < *n; i++)
 		forks[i] = ps_wire_get_fork(answer->forks + (size_t) i * PS_FORK_SIZE);

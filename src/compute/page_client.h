@@ -35,13 +35,15 @@ typedef struct Outage
 {
 	TimestampTz since; /* 0: none */
 	int delay_ms;      /* before the next attempt */
+	bool no_wait;      /* there is to be none */
 } Outage;
 
 /*
  * The connection does not exist, for this reason: waits before the next
- * attempt, or raises the error if another attempt is of no use.
+ * attempt, or raises the error if another attempt is of no use.  False if there
+ * is to be no other attempt.
  */
-extern void outage_wait(Outage *outage, const char *error, const char *sqlstate);
+extern bool outage_wait(Outage *outage, const char *error, const char *sqlstate);
 
 /* The store has answered: says so, if it had not before. */
 extern void outage_over(const Outage *outage);
@@ -76,8 +78,8 @@ typedef struct Request
 	} blocks[FLEXIBLE_ARRAY_MEMBER];
 } Request;
 
-/* Connects, if there is no connection; waits for as long as the store cannot be reached. */
-extern void ring_connect(Outage *outage);
+/* Connects, if there is no connection; waits for as long as the store cannot be reached.  False as outage_wait(). */
+extern bool ring_connect(Outage *outage);
 extern bool ring_is_connected(void);
 
 /* The connection is of no use any more: closes it and gives up all requests. */

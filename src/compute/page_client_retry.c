@@ -28,7 +28,7 @@ page_client_interrupts(void)
 				 errdetail("The shutdown has waited for %d ms (pageserver_smgr.shutdown_timeout).", ps_shutdown_timeout)));
 }
 
-void
+bool
 outage_wait(Outage *outage, const char *error, const char *sqlstate)
 {
 	TimestampTz until;
@@ -58,6 +58,8 @@ outage_wait(Outage *outage, const char *error, const char *sqlstate)
 				 errmsg("the page store has no connection for this backend: %s", error),
 				 errhint("Raise \"max_connections\" in the store's pageserver.conf, or lower it in the computes.")));
 
+	if (outage->no_wait)
+		return false;
 	if (outage->since == 0)
 	{
 		outage->since = GetCurrentTimestamp();
@@ -94,6 +96,7 @@ outage_wait(Outage *outage, const char *error, const char *sqlstate)
 	if (latch_was_set)
 		SetLatch(MyLatch);
 	outage->delay_ms = Min(outage->delay_ms * 2, ps_connect_retry);
+	return true;
 }
 
 void

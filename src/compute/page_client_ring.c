@@ -186,7 +186,7 @@ ring_is_connected(void)
 	return conn != NULL && conn_pid == MyProcPid;
 }
 
-void
+bool
 ring_connect(Outage *outage)
 {
 	char command[128];
@@ -195,7 +195,7 @@ ring_connect(Outage *outage)
 	if (conn != NULL && wal_progress_store_changed(conn->store_version))
 		ring_disconnect();
 	if (conn != NULL)
-		return;
+		return true;
 	snprintf(command, sizeof(command), "pagestream %s %s %llu",
 			 ps_tenant, ps_timeline, (unsigned long long) ps_generation);
 	while (conn == NULL)
@@ -208,13 +208,15 @@ ring_connect(Outage *outage)
 							   WAIT_EVENT_DATA_FILE_READ, &error, sqlstate);
 		if (conn == NULL)
 		{
-			outage_wait(outage, error, sqlstate);
+			if (!outage_wait(outage, error, sqlstate))
+				return false;
 			pfree(error);
 		}
 	}
 	if (connected_before)
 		pg_atomic_fetch_add_u64(&page_client_counters->reconnects, 1);
 	connected_before = true;
+	return true;
 }
 
 char *

@@ -142,6 +142,7 @@ request_shmem(void)
 	page_cache_request_shmem();
 	page_client_request_shmem();
 	wal_worker_request_shmem();
+	known_databases_request_shmem();
 }
 
 static void
@@ -159,6 +160,7 @@ startup_shmem(void)
 	page_cache_startup_shmem();
 	page_client_startup_shmem();
 	wal_worker_startup_shmem();
+	known_databases_startup_shmem();
 	LWLockRelease(AddinShmemInitLock);
 	stop_files_init();
 

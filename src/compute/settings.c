@@ -36,6 +36,7 @@ int ps_connect_retry;
 int ps_response_timeout;
 int ps_shutdown_timeout;
 int ps_max_wal_lag;
+int ps_catalog_read_interval;
 bool ps_wait_for_commits_in_doubt;
 bool ps_rehearsal;
 
@@ -248,6 +249,12 @@ define_settings(void)
 							"0 means no limit.",
 							&ps_max_wal_lag, 512, 0, MAX_KILOBYTES,
 							PGC_SIGHUP, GUC_UNIT_MB,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("pageserver_smgr.catalog_read_interval",
+							"Time between looks for databases whose catalogs have not been read yet.",
+							"They are read once, so that they can be connected to while the store is down. 0 turns that off.",
+							&ps_catalog_read_interval, 60, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_S,
 							NULL, NULL, NULL);
 	DefineCustomBoolVariable("pageserver_smgr.wait_for_commits_in_doubt",
 							 "A session waits until the store has acknowledged commits whose own wait was canceled.",

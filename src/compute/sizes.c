@@ -7,7 +7,9 @@
  *
  * A relation's size is what its storage manager says.  The size of a database
  * or tablespace is that of its local files, which is the truth for all that has
- * any, and what the store says of everything else.
+ * any, and what the store says of everything else.  If the store cannot be
+ * asked, it is what it was when it last could, with a warning: monitoring wants
+ * an answer, and a number that is right as of a time is one.
  */
 #include "postgres.h"
 
@@ -32,6 +34,7 @@
 #include "utils/hsearch.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
+#include "utils/timestamp.h"
 
 #include "compute.h"
 #include "wire.h"
@@ -220,45 +223,77 @@ directory_size(const char *path, Oid db, HTAB *local)
 	return size;
 }
 
-/* Of the forks that have no local file, of a database in a tablespace, or of all databases (InvalidOid). */
-static int64
-remote_size(Oid spc, Oid db, HTAB *local)
+/*
+ * Adds that of the forks that have no local file, of a database in a tablespace,
+ * or of all databases (InvalidOid).  False if the store cannot be reached, and
+ * wait is false.
+ */
+static bool
+add_remote_size(Oid spc, Oid db, HTAB *local, bool wait, int64 *size)
 {
 	int n;
-	PsForkSize *forks = page_client_forks(spc, db, &n);
-	int64 size = 0;
+	PsForkSize *forks = page_client_forks(spc, db, wait, &n);
 
+	if (forks == NULL)
+		return false;
 	for (int i = 0; i < n; i++)
 	{
 		LocalFork fork = {forks[i].rel.db, forks[i].rel.rel, forks[i].fork};
 
 		if (hash_search(local, &fork, HASH_FIND, NULL) == NULL)
-			size += (int64) forks[i].nblocks * BLCKSZ;
+			*size += (int64) forks[i].nblocks * BLCKSZ;
 	}
 	pfree(forks);
-	return size;
+	return true;
 }
 
-/* Of a database in one tablespace. */
-static int64
-database_size_in(Oid spc, Oid db, const char *path)
+/* Adds that of a database in one tablespace; as add_remote_size(). */
+static bool
+add_database_size_in(Oid spc, Oid db, const char *path, bool wait, int64 *size)
 {
 	HTAB *local = create_local_forks();
-	int64 size = directory_size(path, db, local);
+	bool done;
 
-	size += remote_size(spc, db, local);
+	*size += directory_size(path, db, local);
+	done = add_remote_size(spc, db, local, wait, size);
 	hash_destroy(local);
-	return size;
+	return done;
 }
 
-/* Of a database in all tablespaces; permissions as dbsize.c, calculate_database_size(). */
+/* Of a database in all tablespaces; as add_remote_size(). */
+static bool
+measure_database(Oid db, bool wait, int64 *size)
+{
+	DIR *dir;
+	struct dirent *entry;
+	char path[MAXPGPATH * 2];
+	bool done;
+
+	*size = 0;
+	snprintf(path, sizeof(path), "base/%u", db);
+	done = add_database_size_in(DEFAULTTABLESPACE_OID, db, path, wait, size);
+	dir = AllocateDir("pg_tblspc");
+	while (done && (entry = ReadDir(dir, "pg_tblspc")) != NULL)
+	{
+		Oid spc = (Oid) strtoul(entry->d_name, NULL, 10);
+
+		CHECK_FOR_INTERRUPTS();
+		if (!OidIsValid(spc))
+			continue;
+		snprintf(path, sizeof(path), "pg_tblspc/%u/%s/%u", spc, TABLESPACE_VERSION_DIRECTORY, db);
+		done = add_database_size_in(spc, db, path, wait, size);
+	}
+	FreeDir(dir);
+	return done;
+}
+
+/* Of a database; permissions as dbsize.c, calculate_database_size(). */
 static int64
 database_size(Oid db)
 {
 	AclResult aclresult = pg_database_aclcheck(db, GetUserId(), ACL_CONNECT);
-	DIR *dir;
-	struct dirent *entry;
-	char path[MAXPGPATH * 2];
+	int64 last;
+	TimestampTz as_of;
 	int64 size;
 
 	if (aclresult != ACLCHECK_OK && !has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
@@ -267,21 +302,27 @@ database_size(Oid db)
 	/* To the store, database 0 would be all of them. */
 	if (!OidIsValid(db))
 		return 0;
-	snprintf(path, sizeof(path), "base/%u", db);
-	size = database_size_in(DEFAULTTABLESPACE_OID, db, path);
-	dir = AllocateDir("pg_tblspc");
-	while ((entry = ReadDir(dir, "pg_tblspc")) != NULL)
+	if (!measure_database(db, !known_size_get(InvalidOid, db, &last, &as_of), &size))
 	{
-		Oid spc = (Oid) strtoul(entry->d_name, NULL, 10);
-
-		CHECK_FOR_INTERRUPTS();
-		if (!OidIsValid(spc))
-			continue;
-		snprintf(path, sizeof(path), "pg_tblspc/%u/%s/%u", spc, TABLESPACE_VERSION_DIRECTORY, db);
-		size += database_size_in(spc, db, path);
+		/* the log has been told that there is no store */
+		ereport(WARNING_CLIENT_ONLY,
+				(errmsg("the page store does not answer: the size of database \"%s\" is that of %s",
+						get_database_name(db), timestamptz_to_str(as_of))));
+		return last;
 	}
-	FreeDir(dir);
+	if (size > 0)
+		known_size_set(InvalidOid, db, size);
 	return size;
+}
+
+void
+sizes_learn_database(Oid db)
+{
+	int64 size;
+	TimestampTz as_of;
+
+	if (!known_size_get(InvalidOid, db, &size, &as_of) && measure_database(db, false, &size) && size > 0)
+		known_size_set(InvalidOid, db, size);
 }
 
 /* The directory of a tablespace; palloc'd. */
@@ -295,17 +336,47 @@ tablespace_path(Oid spc)
 	return psprintf("pg_tblspc/%u/%s", spc, TABLESPACE_VERSION_DIRECTORY);
 }
 
-/*
- * Of all databases in a tablespace; -1 if there is no such tablespace.
- * Permissions as dbsize.c, calculate_tablespace_size().
- */
-static int64
-tablespace_size(Oid spc)
+/* Of all databases in a tablespace, which has this directory; as add_remote_size(). */
+static bool
+measure_tablespace(Oid spc, const char *path, bool wait, int64 *size)
 {
 	HTAB *local = create_local_forks();
 	DIR *dir;
 	struct dirent *entry;
+	bool done;
+
+	/* names of databases look like those of relations, but are no files */
+	*size = directory_size(path, InvalidOid, local);
+	dir = AllocateDir(path);
+	while (spc != GLOBALTABLESPACE_OID && (entry = ReadDir(dir, path)) != NULL)
+	{
+		char database[MAXPGPATH * 2];
+		struct stat st;
+
+		CHECK_FOR_INTERRUPTS();
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+			continue;
+		snprintf(database, sizeof(database), "%s/%s", path, entry->d_name);
+		if (stat(database, &st) == 0 && S_ISDIR(st.st_mode))
+			*size += directory_size(database, (Oid) strtoul(entry->d_name, NULL, 10), local);
+	}
+	FreeDir(dir);
+	done = add_remote_size(spc, InvalidOid, local, wait, size);
+	hash_destroy(local);
+	return done;
+}
+
+/*
+ * Of a tablespace; -1 if there is none.  Permissions as dbsize.c,
+ * calculate_tablespace_size().
+ */
+static int64
+tablespace_size(Oid spc)
+{
+	DIR *dir;
 	const char *path;
+	int64 last;
+	TimestampTz as_of;
 	int64 size;
 
 	if (spc != MyDatabaseTableSpace && !has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
@@ -321,25 +392,14 @@ tablespace_size(Oid spc)
 	if (dir == NULL)
 		return -1;
 	FreeDir(dir);
-
-	/* names of databases look like those of relations, but are no files */
-	size = directory_size(path, InvalidOid, local);
-	dir = AllocateDir(path);
-	while (spc != GLOBALTABLESPACE_OID && (entry = ReadDir(dir, path)) != NULL)
+	if (!measure_tablespace(spc, path, !known_size_get(spc, InvalidOid, &last, &as_of), &size))
 	{
-		char database[MAXPGPATH * 2];
-		struct stat st;
-
-		CHECK_FOR_INTERRUPTS();
-		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-			continue;
-		snprintf(database, sizeof(database), "%s/%s", path, entry->d_name);
-		if (stat(database, &st) == 0 && S_ISDIR(st.st_mode))
-			size += directory_size(database, (Oid) strtoul(entry->d_name, NULL, 10), local);
+		ereport(WARNING_CLIENT_ONLY,
+				(errmsg("the page store does not answer: the size of tablespace \"%s\" is that of %s",
+						get_tablespace_name(spc), timestamptz_to_str(as_of))));
+		return last;
 	}
-	FreeDir(dir);
-	size += remote_size(spc, InvalidOid, local);
-	hash_destroy(local);
+	known_size_set(spc, InvalidOid, size);
 	return size;
 }
 
@@ -435,7 +495,7 @@ ps_tablespace_databases(PG_FUNCTION_ARGS)
 	FreeDir(dir);
 
 	/* all of a database's forks come one after the other */
-	forks = page_client_forks(spc, InvalidOid, &nforks);
+	forks = page_client_forks(spc, InvalidOid, true, &nforks);
 	for (int i = 0; i < nforks; i++)
 		if (i == 0 || forks[i].rel.db != forks[i - 1].rel.db)
 			databases = list_append_unique_oid(databases, forks[i].rel.db);

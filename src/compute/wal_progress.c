@@ -182,6 +182,17 @@ wal_worker_state(WalWorkerState *state)
 	state->ingested = pg_atomic_read_u64(&wal_progress->ingested);
 }
 
+bool
+wal_worker_is_connected(void)
+{
+	bool connected;
+
+	SpinLockAcquire(&wal_progress->mutex);
+	connected = wal_progress->connected;
+	SpinLockRelease(&wal_progress->mutex);
+	return connected;
+}
+
 XLogRecPtr
 wal_worker_ingested(void)
 {

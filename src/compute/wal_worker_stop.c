@@ -138,6 +138,7 @@ housekeeping(StoreConn *conn)
 	CHECK_FOR_INTERRUPTS();
 	page_cache_leave_room();
 	status_file_update();
+	catalog_reader_start();
 	exit_if_stopping(conn);
 }
 
@@ -154,5 +155,5 @@ limit_wait(long timeout_ms)
 {
 	if (got_sigterm && stop_lsn == InvalidXLogRecPtr)
 		return Min(timeout_ms, STOP_POLL_MS);
-	return limit_connect(Min(timeout_ms, status_file_due()));
+	return limit_connect(Min(timeout_ms, Min(status_file_due(), catalog_reader_due())));
 }

@@ -13,12 +13,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "access/xlog_internal.h"
 #include "common/controldata_utils.h"
 
 #include "cluster_settings.h"
 #include "conf.h"
-#include "control_identity.h"
+#include "pg/control.h"
 #include "ctl.h"
 #include "overrides.h"
 #include "sqlstate.h"

@@ -14,7 +14,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/relpath.h"
 
 #include "ctl.h"
 #include "layer_dump.h"
@@ -33,7 +32,6 @@ typedef struct Dump
 	const Options *options;
 	const DumpPrinter *printer;
 	LayerFile file;
-	Layer layer; /* of the file, for layer_entry_ref() */
 	uint64 problems;
 
 	/* what is shown */
@@ -178,7 +176,7 @@ scan_leaves(Dump *dump)
 										   "entry %d of index page %u is not greater than the one before", pos.entry, page));
 			memcpy(last, bytes, DELTA_KEY_SIZE);
 			report(dump, check_entry(dump, &pos, &key, entry_lsn(dump, bytes)));
-			err = layer_entry_ref(&dump->layer, &pos, entry_lsn(dump, bytes), &ref);
+			err = btree_entry_ref(&pos, entry_lsn(dump, bytes), &ref);
 			if (err != NULL)
 			{
 				report(dump, err);
@@ -382,7 +380,7 @@ show_entries(Dump *dump)
 
 			entry_key(&pos, bytes);
 			ps_key_decode(bytes, &key);
-			err = layer_entry_ref(&dump->layer, &pos, entry_lsn(dump, bytes), &ref);
+			err = btree_entry_ref(&pos, entry_lsn(dump, bytes), &ref);
 			if (err != NULL || !is_shown(dump, &key))
 			{
 				ps_error_free(err);
@@ -466,8 +464,6 @@ run_layer_dump(const Options *options)
 	dump.printer->begin(file->path);
 	if (dump_summary(&dump))
 	{
-		dump.layer.file = file;
-		dump.layer.info.type = file->summary.type;
 		check_file(&dump);
 		err = btree_open(&file->index, file);
 		report(&dump, err);

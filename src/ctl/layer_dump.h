@@ -6,13 +6,11 @@
 #ifndef PS_LAYER_DUMP_H
 #define PS_LAYER_DUMP_H
 
-#include "catalog/pg_control.h"
-
 #include "layer/blob.h"
 #include "layer/layer_dict.h"
-#include "layer/layer_impl.h"
+#include "layer/layer_file.h"
 #include "pg/relsize.h"
-#include "wal/wal.h"
+#include "pg/walstate.h"
 
 #define DUMP_KINDS     (VALUE_RECORD + 1)
 #define DUMP_CODECS    (LAYER_CODEC_DICT + 1)

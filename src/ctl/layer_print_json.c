@@ -9,7 +9,7 @@
  *	  "summary"   what block 0 says; missing if that cannot be read
  *	  "totals"    "values" by kind and codec, "entries" by kind of key, bytes;
  *	              missing, as "entries" is, if the index cannot be found
- *	  "entries"   those that are to be shown
+ *	  "entries"   those that are to be shown; missing with a limit of 0
  *	  "problems"  damage, each with "message" and perhaps "hint"; none: all is well
  *
  * LSNs, and what the text form writes in hexadecimal, are strings written as
@@ -18,7 +18,6 @@
  */
 #include "ps_fe.h"
 
-#include "common/relpath.h"
 #include "storage/bufpage.h"
 
 #include "ctl.h"

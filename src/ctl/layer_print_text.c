@@ -4,7 +4,6 @@
  */
 #include "ps_fe.h"
 
-#include "common/relpath.h"
 #include "storage/bufpage.h"
 
 #include "layer_dump.h"

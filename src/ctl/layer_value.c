@@ -5,19 +5,11 @@
  */
 #include "ps_fe.h"
 
-#include "access/rmgr.h"
 #include "storage/bufpage.h"
 
 #include "layer_dump.h"
 #include "bytes.h"
 #include "sqlstate.h"
-
-#define PG_RMGR(symname, name, ...) name,
-static const char *const rmgr_names[] = {
-#include "access/rmgrlist.h"
-};
-
-#undef PG_RMGR
 
 static PsError *
 decode_record(const char *data, uint32 len, XLogRecPtr start, LayerValue *value)
@@ -30,8 +22,8 @@ decode_record(const char *data, uint32 len, XLogRecPtr start, LayerValue *value)
 	PS_TRY(wal_parse(&rec, &value->record.parsed));
 	value->type = LAYER_VALUE_RECORD;
 	value->record.start = start;
-	if (header->xl_rmid < lengthof(rmgr_names))
-		strlcpy(value->record.rmgr, rmgr_names[header->xl_rmid], sizeof(value->record.rmgr));
+	if (wal_rmgr_name(header->xl_rmid) != NULL)
+		strlcpy(value->record.rmgr, wal_rmgr_name(header->xl_rmid), sizeof(value->record.rmgr));
 	else
 		snprintf(value->record.rmgr, sizeof(value->record.rmgr), "custom%03u", header->xl_rmid);
 	return NULL;

@@ -1,6 +1,6 @@
 /*
  * main.c
- *	  pageserver: the daemon's command line, its start, its signals, its stop.
+ *	  pageserver: the command line of the daemon, its start, signals and stop.
  */
 #include "ps_fe.h"
 
@@ -19,45 +19,47 @@
 #include "base/config.h"
 #include "layer/layer.h"
 #include "sqlstate.h"
-#include "serve/audit.h"
 #include "serve/serve.h"
 #include "store/store_dir.h"
 #include "store/store_running.h"
 #include "base/version.h"
 
-/* More open files than this are not asked for: some programs close them all one by one. */
+/* The limit on open files is not raised beyond this: some programs close all possible descriptors one by one. */
 #define MAX_OPEN_FILES (1024 * 1024)
 
-/* What is neither a page stream nor a layer file: other connections, WAL, pipes to redo helpers, files that are written. */
+/*
+ * Descriptors that are neither page streams nor layer files: other connections,
+ * WAL, pipes to redo helpers, files being written.
+ */
 #define OTHER_FILES 300
 
-/* So often the store looks whether its directory is still its own, as PostgreSQL does (ServerLoop() of postmaster.c). */
+/* How often the store checks whether its directory is still its own, as PostgreSQL's ServerLoop() does. */
 #define LOCK_CHECK_MS 60000
 
-/* The store does not start with fewer. */
+/* The store does not start if it cannot open this many layer files. */
 #define LAYER_FILES_MIN 8
 
 static void
 usage(void)
 {
-	printf("pageserver is the store of pageserver_smgr: it takes in WAL and gives out pages.\n\n"
+	printf("pageserver is the store of pageserver_smgr: it receives WAL and serves pages.\n\n"
 		   "Usage:\n"
-		   "  pageserver -D STORE                 runs the store in the foreground\n"
-		   "  pageserver --init -D STORE          makes a new, empty store\n"
-		   "  pageserver --check-config -D STORE  checks its settings\n\n"
+		   "  pageserver -D STORE                 run the store in the foreground\n"
+		   "  pageserver --init -D STORE          create a new, empty store\n"
+		   "  pageserver --check-config -D STORE  check its settings\n\n"
 		   "Options:\n"
 		   "  -D, --store=STORE    directory of the store\n"
-		   "  -q, --quiet          does not tell of success\n"
-		   "  -V, --version        shows the version, then exits\n"
-		   "  -?, --help           shows this help, then exits\n\n"
-		   "Signals: SIGTERM or SIGINT stops it, SIGQUIT ends it at once (nothing that was\n"
-		   "acknowledged is lost), SIGHUP reads the settings again and opens the log anew.\n\n"
-		   "\"pageserver_ctl\" starts and stops it in the background.\n");
+		   "  -q, --quiet          do not print messages of success\n"
+		   "  -V, --version        output version information, then exit\n"
+		   "  -?, --help           show this help, then exit\n\n"
+		   "Signals: SIGTERM and SIGINT stop the store, SIGQUIT ends it immediately (no\n"
+		   "acknowledged WAL is lost), SIGHUP reloads the settings and reopens the log.\n\n"
+		   "Use \"pageserver_ctl\" to start and stop the store in the background.\n");
 }
 
-/* Shows an error on the terminal as PostgreSQL's programs do; frees it. */
+/* Prints an error as PostgreSQL's programs do, and frees it.  Returns the exit status. */
 static int
-fail(PsError *err)
+report_error(PsError *err)
 {
 	fprintf(stderr, "pageserver: error: %s\n", err->message);
 	if (err->detail != NULL)
@@ -74,14 +76,15 @@ refuse_root(const char *dir)
 	if (geteuid() != 0)
 		return NULL;
 	return ps_error_hint(ps_error_detail(ps_error(PS_SQLSTATE_STATE, "pageserver cannot be run as root"),
-										 "It runs PostgreSQL's programs, which refuse that, and a store must belong to an unprivileged user."),
-						 "Use pageserver_ctl, which runs it as the postgres user, or: runuser -u postgres -- pageserver -D %s",
+										 "It runs PostgreSQL's programs, which cannot be run as root, and a store must belong to an unprivileged user."),
+						 "Use pageserver_ctl, which runs it as user postgres, or run: runuser -u postgres -- pageserver -D %s",
 						 dir);
 }
 
 /*
- * Takes as many descriptors as the system gives, and says how many layer files
- * may be open: max_open_layer_files, or what connections and the rest leave.
+ * Raises the limit on open files as far as possible, and sets how many layer files
+ * may be open: max_open_layer_files, or as many as connections and other files
+ * leave.
  */
 static PsError *
 set_file_limits(const Config *config)
@@ -99,12 +102,12 @@ set_file_limits(const Config *config)
 	}
 	left = (int64) Min(limit.rlim_cur, MAX_OPEN_FILES) - config->max_connections - OTHER_FILES;
 	if (left < LAYER_FILES_MIN)
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the system allows %llu open files, expected %d at least: %d for connections, %d for layer files, %d others",
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the system allows %llu open files, but at least %d are needed: %d for connections, %d for layer files, %d others",
 									  (unsigned long long) limit.rlim_cur, config->max_connections + LAYER_FILES_MIN + OTHER_FILES,
 									  config->max_connections, LAYER_FILES_MIN, OTHER_FILES),
-							 "Raise the limit (ulimit -n, LimitNOFILE of systemd), or lower max_connections.");
+							 "Increase the limit (ulimit -n, LimitNOFILE in systemd), or decrease max_connections.");
 	if (left < config->max_open_layer_files)
-		ps_log(PS_WARNING, "the system allows %llu open files: of layer files at most %d are opened at a time, not %d (max_open_layer_files)",
+		ps_log(PS_WARNING, "the system allows %llu open files: at most %d layer files are kept open, not %d (max_open_layer_files)",
 			   (unsigned long long) limit.rlim_cur, (int) left, config->max_open_layer_files);
 	layer_set_max_open((int) Min(left, config->max_open_layer_files));
 	return NULL;
@@ -117,8 +120,8 @@ quit_at_once(int signo)
 }
 
 /*
- * Blocks the signals that the main thread reads from the returned descriptor;
- * threads inherit that.  SIGQUIT works at any time.
+ * Blocks the signals that the main thread reads from the returned descriptor.
+ * Threads inherit the mask.  SIGQUIT is not blocked.
  */
 static PsError *
 setup_signals(int *fd)
@@ -133,7 +136,7 @@ setup_signals(int *fd)
 	sigaddset(&mask, SIGHUP);
 	sigaction(SIGQUIT, &quit, NULL);
 	sigaction(SIGPIPE, &ignore, NULL);
-	sigaction(SIGXFSZ, &ignore, NULL); /* a limit on file sizes is a full disk */
+	sigaction(SIGXFSZ, &ignore, NULL); /* exceeding a file size limit is handled like a full disk */
 	pthread_sigmask(SIG_BLOCK, &mask, NULL);
 	*fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (*fd < 0)
@@ -141,7 +144,7 @@ setup_signals(int *fd)
 	return NULL;
 }
 
-/* The CRC code chooses its implementation at its first call, without a lock. */
+/* Lets the CRC code choose its implementation, which it does at its first call, without a lock. */
 static void
 warm_up_crc(void)
 {
@@ -153,42 +156,42 @@ warm_up_crc(void)
 }
 
 /*
- * Ends the process if the store's directory was removed or replaced: what it would
- * acknowledge from now on could not be found again.  The files that have the names of
- * the lock file and the socket by now belong to another store, and are left alone.
+ * Ends the process if the store's directory was removed or replaced: WAL that it
+ * acknowledged from now on would be lost.  A lock file or socket of that name now
+ * belongs to another process, so they are left alone.
  */
 static void
-check_place(const LockFile *lock)
+check_store_directory(const LockFile *lock)
 {
 	PsError *err = lock_file_check(lock);
 
 	if (err == NULL)
 		return;
-	ps_log_error(PS_FATAL, err, "the store ends at once");
+	ps_log_error(PS_FATAL, err, "ending the store immediately");
 	_exit(2);
 }
 
-/* SIGHUP: a new log file if the old one was moved away, new settings.  *config is what is in force. */
+/* Handles SIGHUP: reopens the log if it was moved away, and reloads the settings.  *config is updated. */
 static void
-reload(Server *server, Store *store, Config **config)
+reload_settings(Server *server, Store *store, Config **config)
 {
 	Config *fresh;
 	PsError *err;
 
 	err = ps_log_reopen();
-	ps_log(PS_LOG, "received signal SIGHUP: reading the settings again");
+	ps_log(PS_LOG, "reloading settings after SIGHUP");
 	if (err != NULL)
-		ps_log_error(PS_WARNING, err, "the log stays where it was");
+		ps_log_error(PS_WARNING, err, "could not reopen the log, continuing with the old file");
 	err = config_reload(*config, &fresh);
 	if (err != NULL)
 	{
-		ps_log_error(PS_WARNING, err, "settings stay as they were");
+		ps_log_error(PS_WARNING, err, "settings were not reloaded");
 		return;
 	}
 	*config = fresh;
 	err = set_file_limits(fresh);
 	if (err != NULL)
-		ps_log_error(PS_WARNING, err, "limits on open files stay as they were");
+		ps_log_error(PS_WARNING, err, "limits on open files were not changed");
 	__atomic_store_n(&ps_log_level, config_log_level(fresh), __ATOMIC_RELAXED);
 	store_reload(store, fresh);
 	server_reload(server, fresh);
@@ -204,23 +207,23 @@ serve_until_stopped(Server *server, Store *store, Config **config, const LockFil
 		char *who;
 
 		server_run(server, signal_fd, LOCK_CHECK_MS);
-		check_place(lock);
+		check_store_directory(lock);
 		if (read(signal_fd, &info, sizeof(info)) != sizeof(info))
 			continue;
 		who = audit_sender(info.ssi_pid, info.ssi_uid);
 		if (info.ssi_signo != SIGHUP)
 			audit_log(who, "received signal %s: stopping", info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
 		else
-			audit_log(who, "received signal SIGHUP: reading the settings again");
+			audit_log(who, "received signal SIGHUP: reloading settings");
 		free(who);
 		if (info.ssi_signo != SIGHUP)
 			return;
-		reload(server, store, config);
+		reload_settings(server, store, config);
 	}
 }
 
 static PsError *
-run(const char *dir)
+run_store(const char *dir)
 {
 	Config *config = NULL;
 	LockFile *lock = NULL;
@@ -243,7 +246,7 @@ run(const char *dir)
 	PS_GOTO(set_file_limits(config), done);
 	warm_up_crc();
 	PS_GOTO(lock_file_take(config->store_dir, config->port, config->unix_socket_directory, &lock), done);
-	ps_log(PS_LOG, "pageserver %s for PostgreSQL %s starts on \"%s\"", PS_VERSION, PG_MAJORVERSION, config->store_dir);
+	ps_log(PS_LOG, "starting pageserver %s for PostgreSQL %s on \"%s\"", PS_VERSION, PG_MAJORVERSION, config->store_dir);
 
 	PS_GOTO(store_running_begin(config->store_dir), done);
 	PS_GOTO(store_open(config, &store), done);
@@ -260,7 +263,7 @@ done:
 		store_stop(store);
 		if (!server_stop(server))
 		{
-			/* they use the store, so it cannot be closed; but all that was acknowledged is on disk */
+			/* sessions are using the store, so it cannot be closed; all acknowledged WAL is on disk */
 			ps_log(PS_WARNING, "exiting without closing the store");
 			_exit(1);
 		}
@@ -284,10 +287,10 @@ done:
 }
 
 /*
- * What is freed goes back to the system: pieces from 1 MB on, as layers in
- * memory have them, are mapped each for itself.  By default glibc raises that
- * bound to 32 MB once such a piece has been freed, and after some layers its
- * heaps, one for each thread, hold twice the memory that is in use.
+ * Makes glibc return freed memory to the system.  Allocations of 1 MB and more, as
+ * layers in memory have them, are mapped separately.  By default glibc raises this
+ * threshold to up to 32 MB when such a piece is freed; after some layers its
+ * heaps, one for each thread, would hold twice the memory that is in use.
  */
 static void
 set_allocator(void)
@@ -322,7 +325,7 @@ main(int argc, char **argv)
 
 	set_allocator();
 
-	/* getopt returns '?' for mistakes, too */
+	/* getopt also returns '?' for errors */
 	if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0))
 	{
 		usage();
@@ -357,7 +360,7 @@ main(int argc, char **argv)
 		if (optind < argc)
 			fprintf(stderr, "pageserver: error: too many arguments (first is \"%s\")\n", argv[optind]);
 		else
-			fprintf(stderr, "pageserver: error: no store was named (option -D)\n");
+			fprintf(stderr, "pageserver: error: no store directory specified (option -D)\n");
 		fprintf(stderr, "Try \"pageserver --help\" for more information.\n");
 		return 1;
 	}
@@ -369,7 +372,7 @@ main(int argc, char **argv)
 			if (err == NULL)
 				err = store_dir_init(dir);
 			if (err == NULL && !quiet)
-				printf("A new store is in \"%s\".  Its settings are in \"%s/%s\".\n", dir, dir, CONFIG_FILE_NAME);
+				printf("Created a new store in \"%s\".  Its settings are in \"%s/%s\".\n", dir, dir, CONFIG_FILE_NAME);
 			break;
 		case CHECK_CONFIG:
 			err = config_load(dir, &config);
@@ -384,8 +387,8 @@ main(int argc, char **argv)
 		case RUN:
 			err = refuse_root(dir);
 			if (err == NULL)
-				err = run(dir);
+				err = run_store(dir);
 			break;
 	}
-	return err != NULL ? fail(err) : 0;
+	return err != NULL ? report_error(err) : 0;
 }

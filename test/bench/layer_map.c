@@ -46,7 +46,7 @@ make_layer(LayerType type, int level, uint32 first_block, uint32 last_block, XLo
 		.lsn_end = lsn_end,
 		.number = space.next_number};
 
-	return layer_known(&space, &info);
+	return layer_new(&space, &info);
 }
 
 /* Files that follow each other by key, up to "blocks". */

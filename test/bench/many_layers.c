@@ -9,6 +9,7 @@
  */
 #include "ps_fe.h"
 
+#include "layer/layer_writer.h"
 #include "pg/relsize.h"
 #include "timeline/engine.h"
 

@@ -19,11 +19,16 @@
 
 #include <unistd.h>
 
-#include "backup/backup.h"
+#include "backup/backup_impl.h"
 #include "conf.h"
 #include "fuzz.h"
 #include "ingest/ingest.h"
+#include "pg/control.h"
+#include "pg/interpret.h"
+#include "pg/parse.h"
 #include "pg/relsize.h"
+#include "pg/slru.h"
+#include "serve/commands.h"
 #include "serve/session.h"
 #include "store/store_dir.h"
 #include "timeline/engine.h"

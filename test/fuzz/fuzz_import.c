@@ -16,10 +16,10 @@
 #include "catalog/catversion.h"
 #include "port/pg_crc32c.h"
 
-#include "backup/backup.h"
-#include "backup/import.h"
+#include "backup/backup_impl.h"
 #include "fuzz.h"
 #include "bytes.h"
+#include "pg/control.h"
 
 #define SEGMENT_SIZE      (1024 * 1024)
 #define SYSTEM_IDENTIFIER UINT64CONST(7123456789012345678)

@@ -24,7 +24,7 @@
 #include "bytes.h"
 #include "fuzz.h"
 #include "redo/redo.h"
-#include "serve/session.h"
+#include "serve/commands.h"
 #include "wire.h"
 
 /* Records of the branch, and those that a conversation can send. */
@@ -187,7 +187,7 @@ make_branch(void)
 	WalState state;
 	XLogRecPtr checkpoint;
 
-	history_init(&history, 1);
+	history_begin(&history, 1);
 	store_make(&store, &history);
 	store.config.wait_timeout = 20;
 	for (int i = 0; i < NRECORDS + NMORE; i++)
@@ -644,7 +644,7 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 	pthread_mutex_init(&server.lock, NULL);
 	pthread_cond_init(&server.session_ended, NULL);
 	dlist_init(&server.sessions);
-	server_init_counts(&server);
+	streams_init(&server);
 	server.stream_wait_ms = 0;
 	server.config = &store.config;
 	store.config.unix_socket_directory = store.dir;

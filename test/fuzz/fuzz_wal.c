@@ -28,7 +28,9 @@
 #include "wal_gen.h"
 
 #include "fuzz.h"
-#include "wal/wal.h"
+#include "pg/interpret.h"
+#include "pg/slru.h"
+#include "pg/walstate.h"
 
 #define SEGMENT_SIZE (1024 * 1024)
 #define START        ((XLogRecPtr) 7 * SEGMENT_SIZE)

@@ -13,13 +13,17 @@
 #include <dirent.h>
 #include <sys/stat.h>
 
-#include "backup/backup.h"
+#include "backup/backup_impl.h"
 #include "base/config.h"
 #include "fuzz.h"
 #include "layer/layer_dict.h"
+#include "layer/layer_impl.h"
 #include "bytes.h"
+#include "pg/control.h"
+#include "wal/reader.h"
 #include "wire.h"
 #include "redo_proto.h"
+#include "serve/commands.h"
 #include "serve/session.h"
 #include "timeline/engine.h"
 
@@ -605,7 +609,7 @@ main(int argc, char **argv)
 	layers = malloc(m.nlayers * sizeof(Layer *));
 	space = (LayerSpace) {.dir = dir, .tenant = m.tenant, .timeline = m.timeline};
 	for (int i = 0; i < m.nlayers; i++)
-		layers[i] = layer_known(&space, &m.layers[i]);
+		layers[i] = layer_new(&space, &m.layers[i]);
 	map = layer_map_create(layers, m.nlayers);
 
 	/* the oldest state: WAL is read from the branch's beginning on */

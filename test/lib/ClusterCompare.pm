@@ -1,4 +1,4 @@
-# ClusterCompare: two data directories that should hold the same, page by page.
+# ClusterCompare: compares two data directories that should hold the same data, page by page.
 package ClusterCompare;
 
 use strict;
@@ -29,7 +29,7 @@ sub relation_files
 				$files{$path} = -s $File::Find::name;
 				$unlogged{$1} = 1 if defined $2 && $2 eq '_init';
 			} }, $dir);
-	# main forks and indexes of unlogged relations are made anew at a start, the free space map is not in WAL
+	# a start creates the main forks of unlogged relations again; the free space map is not in WAL
 	for my $path (keys %files)
 	{
 		$path =~ m{/(\d+)(_\w+)?(\.\d+)?$};
@@ -50,10 +50,9 @@ sub read_control
 	return \%control;
 }
 
-# compare_clusters(STOCK, EXPORT, SETTINGS): number of pages compared, and a list
-# of what differs.  What is compared, and what not, is told in Oracle.pm.
-# SETTINGS: read_control() of a stock server that has the settings that WAL told
-# of, while those of STOCK are its own.
+# compare_clusters(STOCK, EXPORT, SETTINGS) returns the number of pages compared and a list of the differences.
+# Oracle.pm says what is compared and what is not.  SETTINGS is read_control() of a stock server that has the settings
+# of the WAL, because STOCK has its own.
 sub compare_clusters
 {
 	my ($stock, $export, $settings) = @_;
@@ -64,7 +63,7 @@ sub compare_clusters
 
 	for my $path (sort keys %{ { %$a, %$b } })
 	{
-		# a file of no length is that of a dropped relation, until the next checkpoint
+		# an empty file can be that of a dropped relation, until the next checkpoint
 		if (!defined $a->{$path} || !defined $b->{$path})
 		{
 			push @bad, "$path is only in " . (defined $a->{$path} ? 'stock' : 'export') if ($a->{$path} // $b->{$path}) > 0;

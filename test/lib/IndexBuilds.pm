@@ -1,8 +1,8 @@
-# IndexBuilds: a table with a column for each kind of index, the indexes, and
-# whether they are right (test/t/036_index_builds.pl, 037_build_crash.pl).
+# IndexBuilds: a table with a column for each kind of index, these indexes, and checks of them (test/t/036_index_builds.pl,
+# 037_build_crash.pl).
 #
-# The caches are as small as the server accepts: log_newpage_range() pins 32
-# buffers at once, so that builds fail on any server with fewer than some 40.
+# The caches are as small as builds allow: log_newpage_range() pins 32 buffers at once, so that builds fail on any server
+# with fewer than about 40.
 package IndexBuilds;
 
 use strict;
@@ -17,30 +17,30 @@ our @EXPORT = qw($small_caches @kinds %index make_table rows index_sql check_ind
 our $small_caches = "shared_buffers = 400kB\npageserver_smgr.cache_size = 1MB\nmaintenance_work_mem = 1MB\n";
 my $caches_size = 1400 * 1024;
 
-# How each index is made, and what it is asked: $n is a row number, so that
-# queries with different ones find different rows.  "all" finds every row.
+# How each index is built, and conditions that use it.  $n is a row number: different numbers find different rows.  "all"
+# finds every row.
 our %index = (
 	btree => { using => '(btree)', all => "btree >= ''", some => sub { my $x = sprintf '%02x', $_[0] % 256; "btree >= '$x' AND btree < '${x}8'" } },
-	# posting lists, which deduplication makes
+	# posting lists, made by deduplication
 	btree_dup => { using => '(dup)', small => 1, all => 'dup >= 0', some => sub { 'dup = ' . $_[0] % 50 } },
-	# fastupdate is on: what is inserted goes to the pending list first
+	# fastupdate is on: inserts go to the pending list first
 	gin => { bitmap_only => 1, using => 'USING gin (gin)', all => 'gin && ARRAY[0, 1]', some => sub { 'gin @> ARRAY[' . ($_[0] % 1000 + 10) . ', ' . $_[0] % 2 . ']' } },
 	gin_nofast => { bitmap_only => 1, using => 'USING gin (gin_nofast) WITH (fastupdate = off)', all => 'gin_nofast && ARRAY[0, 1]', some => sub { "gin_nofast @> ARRAY[$_[0] * 2 + 10000]" } },
 	gist_sorted => { using => 'USING gist (gist_sorted)', all => "gist_sorted <@ box '((-1,-1),(300,300))'", some => sub { my $x = $_[0] % 240; "gist_sorted <@ box '(($x,0),($x.5,200))'" } },
 	gist_buffered => { using => 'USING gist (gist_buffered) WITH (buffering = on)', all => "gist_buffered && int4range(-1, 1000000)", some => sub { my $x = $_[0]; "gist_buffered && int4range($x, $x + 10)" } },
-	# one by one: ranges cannot be sorted, and buffering must not begin
+	# tuple by tuple: ranges cannot be sorted, and buffering must not start
 	gist_plain => { using => 'USING gist (gist_plain) WITH (buffering = off)', all => "gist_plain && int4range(-1, 1000000)", some => sub { my $x = $_[0]; "gist_plain && int4range($x, $x + 10)" } },
 	spgist_point => { using => 'USING spgist (spgist_point)', all => "spgist_point <@ box '((-1,-1),(300,300))'", some => sub { my $x = $_[0] % 230; "spgist_point <@ box '((10,$x),(100,$x.5))'" } },
 	spgist_text => { using => 'USING spgist (spgist_text)', all => "spgist_text ~>=~ ''", some => sub { my $x = sprintf '%02x', $_[0] % 256; "spgist_text ~>=~ '$x' AND spgist_text ~<~ '${x}8'" } },
 	hash => { using => 'USING hash (hash) WITH (fillfactor = 30)', some => sub { "hash = md5('$_[0]') || 'h'" } },
 	# long chains of overflow pages
 	hash_dup => { using => 'USING hash (hash_dup)', small => 1, some => sub { 'hash_dup = ' . $_[0] % 50 } },
-	# wide values and a range for each page: the map of ranges must grow during the build, and the pages in its way be emptied
+	# wide values and one range per page: the range map must grow during the build, and evacuate the pages in its way
 	brin => { bitmap_only => 1, using => 'USING brin (brin) WITH (pages_per_range = 1)', some => sub { sprintf "brin BETWEEN '%010d' AND '%010d'", $_[0], $_[0] + 20 } },
 	bloom => { bitmap_only => 1, using => 'USING bloom (bloom, dup) WITH (length = 512, col1 = 8, col2 = 8)', some => sub { "bloom = $_[0] * 3" } });
 our @kinds = sort keys %index;
 
-# The select list of rows for numbers $from .. $to; $salt makes other keys of them.
+# The select list of rows for the numbers $from to $to; another $salt gives other keys.
 sub rows
 {
 	my ($from, $to, $salt) = @_;
@@ -67,11 +67,11 @@ sub index_sql
 	return 'CREATE INDEX ' . ($concurrently // '') . " ${table}_$kind ON $table $index{$kind}{using}";
 }
 
-# What a set of rows is, as one number each for how many and which.
+# Identifies a set of rows: how many they are, and a sum that depends on which they are.
 my $which = "count(*), coalesce(sum(hashint4(id)::int8), 0)";
 
-# The index gives the rows that a sequential scan gives, for all rows if it can
-# be asked for them, and for some keys.
+# Checks that the index finds the rows that a sequential scan finds: for some keys, and for all rows if there is a
+# condition for them.
 sub check_index
 {
 	my ($c, $table, $kind, $what, @numbers) = @_;
@@ -110,15 +110,14 @@ sub is_larger_than_caches
 	cmp_ok($c->sql("SELECT pg_relation_size('${table}_$kind')"), '>', $caches_size, "index $kind is larger than the caches") unless $index{$kind}{small};
 }
 
-# Nothing is there of a relation that went: no page kept, no spilled chunk, no
-# local file that no relation has.
+# Checks that nothing is left of dropped relations: no kept page, no spilled chunk, no local file without a relation.
 sub nothing_left
 {
 	my ($c, $observer, $kept, $what) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	# a dropped relation's empty file is there until the next checkpoint
+	# a dropped relation's empty file stays until the next checkpoint
 	$observer->ask('CHECKPOINT');
-	# visibility maps stay as long as the compute lives, wherever they are
+	# pages of visibility maps are kept as long as the compute lives
 	wait_for("$what: spilled pages are given up", sub { $observer->ask('SELECT spilled / 8192 FROM pageserver_smgr_cache') <= 8 });
 	cmp_ok($observer->ask('SELECT kept / 8192 FROM pageserver_smgr_cache'), '<=', $kept + 8, "$what: no page is kept");
 	my %known = map { $_ => 1 } split /\n/, $observer->ask('SELECT pg_relation_filenode(oid) FROM pg_class WHERE pg_relation_filenode(oid) IS NOT NULL');

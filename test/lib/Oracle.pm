@@ -1,55 +1,45 @@
-# Oracle: what stock PostgreSQL makes of a branch's WAL is what the store gives.
+# Oracle: compares what stock PostgreSQL makes of a branch's WAL with what the store returns.
 #
 #	use Oracle;
 #	...
-#	$compute->kill9;						# or stop: nothing may write to the branch now
-#	oracle_ok($store, 'main', count => 3);	# three moments in the middle, and the end
+#	$compute->kill9;						# or stop: nothing may write to the branch from now on
+#	oracle_ok($store, 'main', count => 3);	# three LSNs within the WAL, and its end
 #	oracle_ok($store, 'main', name => 'split', lsns => [$lsn, ...], count => 0);
 #
-# oracle_ok(STORE, BRANCH, ...) takes the WAL from the branch's own segments in
-# the store.  A stock server, without the extension, begins with an export of
-# the branch's beginning and replays it up to each moment, going on from one to
-# the next.  Each time its data directory is compared with "pageserver_ctl export
-# BRANCH@LSN".  One test for each moment; returns whether all passed.
+# oracle_ok(STORE, BRANCH, ...) takes the WAL from the branch's segments in the store.  A stock server, without the
+# extension, starts with an export of the branch at its start and replays the WAL up to each LSN in turn.  Each time its
+# data directory is compared with "pageserver_ctl export BRANCH@LSN".  There is one assertion for each LSN; oracle_ok()
+# returns whether all passed.
 #
-#	lsns	moments to look at: what pg_current_wal_insert_lsn() gave, say.  A
-#			record that begins there or later is not replayed.
-#	count	so many moments more, at random (default 3).  The seed is printed;
-#			ORACLE_SEED=... gives the same ones for the same WAL
-#	end		0: without the branch's end
-#	name	part of the names of the tests and of the directory
+#	lsns	LSNs to compare at, from pg_current_wal_insert_lsn() for example.  A record that starts there or later is not
+#			replayed.
+#	count	number of further LSNs, chosen at random (default 3).  The seed is printed; ORACLE_SEED=... chooses the same
+#			ones in the same WAL
+#	end		0: not at the branch's end
+#	name	part of the names of the assertions and of the directory
 #
-# Compared, byte for byte (ClusterCompare.pm; nothing in a page is masked):
-# all forks of all permanent relations, page by page and their length; init
-# forks; relation maps; clog, multixact offsets and members, commit timestamps;
-# two-phase files; the counters of pg_control and the settings in it.
-# Sequences are exact: both sides have what WAL says, of prefetching too.  Hint
-# bits are in both what full-page images brought.
+# Compared byte for byte (ClusterCompare.pm; nothing in a page is masked): all forks of all permanent relations, their
+# pages and their length; init forks; relation maps; clog, multixact offsets and members, commit timestamps; two-phase
+# files; counters and settings in pg_control.  Sequences are exact, because both sides have the values of the WAL, which
+# are ahead.  Hint bits on both sides are those of full-page images.
 #
 # Not compared:
-#	- free space maps: WAL has only some of their changes, and redo makes others
-#	  of its own (XLogRecordPageWithFreeSpace());
-#	- all forks but init of unlogged relations: a start makes them anew;
-#	- relations of length zero that only one side has: redo of a drop leaves an
-#	  empty file until the next checkpoint (mdunlink()).
+#	- free space maps: WAL has only some of their changes, and redo makes others (XLogRecordPageWithFreeSpace());
+#	- forks of unlogged relations, except init forks: a start creates them again;
+#	- empty relations that only one side has: redo of a drop leaves an empty file until the next checkpoint (mdunlink()).
 #
-# How a moment in the middle gets to disk: a server that reaches its recovery
-# target and shuts down leaves changed pages unwritten unless a checkpoint record
-# came by (CreateRestartPoint()).  So a copy of its directory is taken, replays
-# the rest again, and is promoted: that ends with a checkpoint that writes
-# everything, and counters into pg_control.  The settings there are those of the
-# directory before it is promoted.
+# A server that reaches its recovery target and shuts down leaves changed pages unwritten, unless it has seen a
+# checkpoint record (CreateRestartPoint()).  Therefore a copy of its directory replays the rest again and is promoted,
+# which ends with a checkpoint that writes all pages, and the counters into pg_control.  The settings in pg_control are
+# those of the directory before the promotion.
 #
-# Going on where another recovery ended is quick, and leaves traces of its own:
-# visibility maps lose bits where records are replayed once more over pages that
-# have them already, for clearing looks at no LSN and setting does (heapam.c,
-# heap_xlog_update() and heap_xlog_visible()); and a start takes the databases of
-# the oldest IDs from the last checkpoint record, where redo goes by the ID only
-# (xlog.c, StartupXLOG() and xlog_redo()).  So if anything differs, a server
-# that replays all of it, each record once, decides.
+# Continuing where another recovery ended is fast, but has effects of its own.  Visibility maps lose bits where records
+# are replayed again over pages that have them already, because clearing ignores the LSN and setting does not (heapam.c,
+# heap_xlog_update() and heap_xlog_visible()).  A start takes the databases of the oldest IDs from the last checkpoint
+# record, whereas redo compares only the IDs (xlog.c, StartupXLOG() and xlog_redo()).  Therefore, if anything differs, a
+# server that replays all WAL in one go decides.
 #
-# Tablespaces must be in place (allow_in_place_tablespaces): one at a location of
-# its own would be there three times.
+# Tablespaces must be in place (allow_in_place_tablespaces), because three servers would share one at another location.
 package Oracle;
 
 use strict;
@@ -79,7 +69,7 @@ sub format_lsn
 	return sprintf '%X/%X', $lsn >> 32, $lsn & 0xFFFFFFFF;
 }
 
-# The manifest of a branch, and a directory with its WAL.
+# The manifest of a branch, and a directory that contains its WAL.
 sub find_branch
 {
 	my ($store, $branch) = @_;
@@ -91,7 +81,7 @@ sub find_branch
 	croak "the store has no branch $branch";
 }
 
-# LSNs where records begin, from $lsn on, as pg_waldump finds them; at most $n.
+# LSNs at which records start, from $lsn on, according to pg_waldump; at most $n.
 sub records_from
 {
 	my ($wal, $lsn, $n) = @_;
@@ -107,7 +97,7 @@ sub records_from
 	return @lsns;
 }
 
-# The last record that is whole.
+# The last complete record.
 sub last_record
 {
 	my ($wal, $segment_size) = @_;
@@ -122,8 +112,8 @@ sub last_record
 	croak "no record in $wal";
 }
 
-# A stock server on $dir replays up to the target, and then does $action.
-# Returns an empty string, or what it said.
+# Runs a stock server on $dir that replays up to the target and then does $action.  Returns an empty string, or the
+# server's messages if it failed.
 sub replay
 {
 	my ($dir, $log, $target, $action) = @_;
@@ -137,19 +127,18 @@ sub replay
 	}
 	else
 	{
-		# pg_ctl would not wait for more than the beginning of recovery
+		# pg_ctl would wait only until recovery starts
 		system("$bindir/pg_ctl start -s -W -D '$dir' -l '$log' -o '$options'");
 		PageserverTest::wait_until(sub { -s $log && PostgreSQL::Test::Utils::slurp_file($log) =~ /is ready to accept connections|is shut down/ }, 'the promotion');
 		system("$bindir/pg_ctl stop -s -w -m fast -D '$dir'") if -e "$dir/postmaster.pid";
-		# the postmaster says that it is shut down after it has removed the file that pg_ctl waits for
+		# the postmaster reports the shutdown after it has removed the file that pg_ctl waits for
 		PageserverTest::wait_until(sub { PostgreSQL::Test::Utils::slurp_file($log) =~ /database system is shut down\s*$/ }, 'the end of the promoted server');
 	}
 	my $said = PostgreSQL::Test::Utils::slurp_file($log);
 	return $said =~ /recovery stopping (?:before|after) WAL location/ && $said =~ /database system is shut down\s*$/ && $said !~ /FATAL|PANIC/ ? '' : $said;
 }
 
-# Makes $dir a stock server's directory, at the beginning of the branch, that
-# will recover from the branch's WAL.
+# Makes $dir the directory of a stock server at the start of the branch that will recover from the branch's WAL.
 sub begin_recovery
 {
 	my ($store, $branch, $manifest, $wal, $dir) = @_;
@@ -166,7 +155,7 @@ port = @{[ PageserverTest::free_port() ]}
 fsync = off
 shared_buffers = 64MB
 max_prepared_transactions = 1000
-# redo of visibility depends on it (heap_xlog_visible()), and every compute has it
+# redo of visibility depends on it (heap_xlog_visible()), and it is on in every compute
 wal_log_hints = on
 allow_in_place_tablespaces = on
 EOC
@@ -196,11 +185,11 @@ sub oracle_ok
 		srand($seed);
 		push @targets, map { { lsn => $start + int(rand($last - $start)) } } 1 .. $count;
 	}
-	# a target is where a record begins: both sides then end with the record before it
+	# a target is an LSN at which a record starts: both sides then end with the record before it
 	for my $target (@targets)
 	{
 		my ($lsn) = records_from($wal, $target->{lsn}, 1);
-		# behind pg_switch_wal() there are zeros up to the end of the segment
+		# after pg_switch_wal() there are zeros up to the end of the segment
 		($lsn) = records_from($wal, (int($target->{lsn} / $manifest->{segment_size}) + 1) * $manifest->{segment_size}, 1) unless defined $lsn;
 		croak 'no record of WAL begins at ' . format_lsn($target->{lsn}) . ' or later' unless defined $lsn;
 		$target->{lsn} = $lsn;
@@ -221,7 +210,7 @@ sub oracle_ok
 		{
 			my $settings = read_control("$dir/replay");
 			system('cp', '-a', "$dir/replay", $stock) == 0 or croak "cp: $?";
-			# a promoted server without it throws its timestamps away
+			# without it, a promoted server discards the commit timestamps
 			PostgreSQL::Test::Utils::append_to_file("$stock/postgresql.conf", "track_commit_timestamp = $settings->{'track_commit_timestamp setting'}\n");
 			$said = replay($stock, "$dir/stock.log", $target, 'promote');
 			$target->{settings} = $settings;

@@ -4,13 +4,12 @@
 #	$store->ctl_ok('branch create', 'branch', 'create', 'main');
 #	my $compute = $store->start_compute('main', conf => "shared_buffers = 16MB\n");
 #	my $rows = $compute->sql('SELECT count(*) FROM t');
-#	$compute->kill9;									# every process of it
+#	$compute->kill9;									# all of its processes
 #
-# Everything is in a directory of the test below TESTDATADIR, and everything
-# that was started is ended at the end, by process id.
+# Files are in a directory of the test below TESTDATADIR.  Processes that were started are ended when the test ends, by
+# their process ids.
 #
-# If the store is built with sanitizers (make check-tap SANITIZE=...), the test
-# fails if one of them reports something.
+# If the store is built with sanitizers (make check-tap SANITIZE=...), any report of theirs fails the test.
 package PageserverTest;
 
 use strict;
@@ -38,7 +37,7 @@ sub bindir
 	return $dir;
 }
 
-# A port that nobody listens on.
+# Returns a port on which nobody listens.
 sub free_port
 {
 	require IO::Socket::INET;
@@ -53,8 +52,8 @@ sub free_port
 	croak "no free port";
 }
 
-# A directory with a timeline's WAL as pg_waldump and recovery read it, made of its directory WAL.  Asked again it
-# has what has come, and been cut, since.
+# Returns a directory that has the timeline's WAL, whose directory is WAL, in the form that pg_waldump and recovery read.
+# Another call brings it up to date: WAL has been added and removed since.
 my %plain_made_of;
 sub plain_wal
 {
@@ -66,7 +65,7 @@ sub plain_wal
 	my %segments = map { substr($_, 0, 24) => 1 } grep { /^[0-9A-F]{24}(\.zst)?$/ } readdir $d;
 	for my $segment (sort keys %segments)
 	{
-		# looked at in this order: the plain file goes when the other one is there
+		# in this order: the plain file is removed once the compressed one exists
 		my ($file) = grep { -e $_ } "$wal/$segment", "$wal/$segment.zst";
 		delete $segments{$segment}, next unless defined $file;
 		my $inode = join ' ', (stat $file)[ 0, 1 ];
@@ -75,10 +74,10 @@ sub plain_wal
 		$plain_made_of{"$plain/$segment"} = $inode;
 		next if $file !~ /zst$/ && link($file, "$plain/$segment");
 		my $copy = $file =~ /zst$/ ? system('zstd', '-dqf', $file, '-o', "$plain/$segment") : system('cp', $file, "$plain/$segment");
-		# on another file system, the next time may find more in it
+		# on another file system it is a copy, and the file may have grown by the next call
 		$plain_made_of{"$plain/$segment"} = '' if $file !~ /zst$/;
 		next if $copy == 0;
-		# a store that runs removes what is out of its window
+		# a running store removes WAL that is older than its retention window
 		croak "could not copy or unpack $file: $copy" if -e $file;
 		redo if -e "$wal/$segment.zst";
 		delete $segments{$segment};
@@ -87,7 +86,7 @@ sub plain_wal
 	return $plain;
 }
 
-# Directory of this test's files.
+# Returns the directory of this test's files.
 sub test_dir
 {
 	my $name = basename($0, '.pl');
@@ -119,7 +118,7 @@ sub append_conf
 sub dir  { return $_[0]{dir}; }
 sub port { return $_[0]{port}; }
 
-# Runs pageserver_ctl against this store; (exit code, stdout, stderr).
+# Runs pageserver_ctl against this store.  Returns (exit code, stdout, stderr).
 sub ctl
 {
 	my ($self, @args) = @_;
@@ -160,12 +159,12 @@ sub stop
 {
 	my ($self, $mode) = @_;
 	$self->ctl_ok("store $self->{name}: stop", 'stop', '-D', $self->{dir}, $mode ? ('-m', $mode) : ());
-	# it lets its lock go before its exit, where leaks are looked for
+	# it releases its lock before it exits, and leaks are checked at exit
 	wait_gone($self->{pid}) if $ENV{SANITIZE_LOGS} && $self->{pid};
 	delete $self->{pid};
 }
 
-# Asks again until the condition holds; dies after a minute.
+# Waits until the condition holds; dies after a minute.
 sub wait_until
 {
 	my ($condition, $what) = @_;
@@ -183,7 +182,7 @@ sub wait_gone
 	for (1 .. 3000)
 	{
 		return 1 unless kill 0, $pid;
-		# a zombie that nobody reaps is gone too, when its last thread is
+		# a zombie that nobody reaps has ended, too, once its last thread has
 		my $stat = -r "/proc/$pid/stat" ? do { open my $f, '<', "/proc/$pid/stat"; local $/; <$f> } : '';
 		my @threads = glob "/proc/$pid/task/*";
 		return 1 if !defined $stat || ($stat =~ /\) Z / && @threads <= 1);
@@ -192,7 +191,7 @@ sub wait_gone
 	croak "process $pid does not end";
 }
 
-# Kills the store's daemon without a word.
+# Kills the store's daemon with SIGKILL.
 sub kill9
 {
 	my ($self) = @_;
@@ -215,7 +214,7 @@ sub log_tail
 	return "--- log of store $self->{name}\n" . join("\n", @lines) . "\n";
 }
 
-# Runs a command of the store's port; (exit code, stdout, stderr).
+# Runs a command on the store's port.  Returns (exit code, stdout, stderr).
 sub command
 {
 	my ($self, $command) = @_;
@@ -227,8 +226,8 @@ sub command
 	return ($rc, $out, $err);
 }
 
-# start_compute(BRANCH, name => directory, conf => settings, ok => 0 if failing is expected,
-#	may_fail => 1 to get (undef, standard error) if it does, args => more of pageserver_ctl)
+# start_compute(BRANCH, name => directory, conf => settings, ok => 0 if it is expected to fail,
+#	may_fail => 1 to get (undef, standard error) if it does, args => further arguments of pageserver_ctl)
 sub start_compute
 {
 	my ($self, $branch, %opt) = @_;
@@ -260,7 +259,7 @@ sub start_compute
 	return $compute;
 }
 
-# The reports of sanitizers that came since this test began.
+# Reports of sanitizers since the start of this test.
 my %old_reports;
 
 sub sanitizer_reports
@@ -277,7 +276,7 @@ BEGIN
 END
 {
 	my $code = $?;
-	# leaks are looked for at a clean stop only
+	# leaks are checked at a clean stop only
 	my $signal = $ENV{SANITIZE_LOGS} ? 'TERM' : 'QUIT';
 	for my $store (@stores)
 	{
@@ -325,14 +324,14 @@ sub connstr
 sub dir  { return $_[0]{dir}; }
 sub port { return $_[0]{port}; }
 
-# psql: (exit code, stdout, stderr)
+# Runs SQL with psql.  Returns (exit code, stdout, stderr).
 sub psql
 {
 	my ($self, $sql, %opt) = @_;
 	my ($out, $err) = ('', '');
 	my $script = File::Temp->new(TEMPLATE => 'psql_XXXXXX', TMPDIR => 1);
 
-	# a file, not a pipe: psql ends without a look at it if it cannot connect
+	# a file, not a pipe: psql ends without reading it if it cannot connect
 	print $script $sql;
 	close $script or croak "$script: $!";
 	run [ PageserverTest::bindir() . '/psql', '-X', '-A', '-t', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $self->connstr($opt{db}), '-f', '-' ],
@@ -342,7 +341,7 @@ sub psql
 	return ($rc, $out, $err);
 }
 
-# The result of a statement that must not fail.
+# Returns the result of SQL that must not fail.
 sub sql
 {
 	my ($self, $sql, %opt) = @_;
@@ -377,7 +376,7 @@ sub log_tail
 	return "--- log of $self->{dir}\n" . join("\n", @lines) . "\n";
 }
 
-# Runs a program of PostgreSQL against the compute; (exit code, output of both kinds).
+# Runs a program of PostgreSQL against the compute.  Returns (exit code, stdout and stderr together).
 sub program
 {
 	my ($self, $program, @args) = @_;
@@ -404,11 +403,11 @@ sub stop
 	my ($rc, $out, $err) = $self->{store}->ctl('compute', 'stop', '-D', $self->{dir}, $mode ? ('-m', $mode) : ());
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	ok($rc == 0, "compute on branch $self->{branch}: stop") or diag("exit code $rc\n$out$err" . $self->log_tail . $self->{store}->log_tail);
-	# one that did not stop is killed at the end
+	# if it did not stop, the end of the test kills it
 	delete $self->{pid} if $rc == 0;
 }
 
-# Every process of the compute: the postmaster and its children, at once.
+# All processes of the compute: the postmaster and its children.
 sub processes
 {
 	my ($self) = @_;
@@ -421,12 +420,11 @@ sub processes
 	return @pids;
 }
 
-# Kills the postmaster alone: its children end when they notice, and kill9() ends
-# those that do not.
+# Kills the postmaster alone: its children end when they notice, and kill9() kills those that do not.
 sub kill9_postmaster
 {
 	my ($self) = @_;
-	# stopped first, so that it starts no child any more
+	# stopped first, so that it starts no more children
 	kill 'STOP', $self->{pid};
 	my @pids = $self->processes;
 	$self->{shared_memory}->note(@pids);
@@ -439,13 +437,13 @@ sub kill9
 	my ($self) = @_;
 	return unless $self->{pid};
 	$self->kill9_postmaster unless $self->{orphans};
-	# one that has ended may have left its number to somebody else
+	# the id of a process that has ended may have been reused
 	my $directory = sub { join ' ', (stat $_[0])[ 0, 1 ] };
 	my @pids = grep { $directory->("/proc/$_/cwd") eq $directory->($self->{dir}) } @{ $self->{orphans} };
 	kill 'KILL', @pids;
 	PageserverTest::wait_gone($_) for $self->{pid}, @pids;
-	# The lock file of a socket counts as in use while its process exists, even as
-	# a zombie, and the init process may be slow to reap an orphan.
+	# The lock file of a socket counts as in use while its process exists, even as a zombie, and the init process may
+	# be slow to reap an orphan.
 	my $pid = $self->{pid};
 	PageserverTest::wait_until(sub { !kill 0, $pid }, "the parent of process $pid to reap it");
 	delete $self->{$_} for qw(pid orphans);

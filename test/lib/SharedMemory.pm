@@ -1,13 +1,12 @@
-# SharedMemory: what a PostgreSQL server leaves of shared memory when it is killed.
+# SharedMemory: finds and removes the shared memory that a killed PostgreSQL server leaves behind.
 #
-# A server that is killed leaves its segment of System V and its files in
-# /dev/shm behind.  The next start in the same directory removes them; if the
-# directory is removed nobody does, and it has to be done by hand (PostgreSQL's
-# manual, "Shutting Down the Server").
+# A killed server leaves its System V segment and its files in /dev/shm behind.  The next start in the same directory
+# removes them.  If the directory was removed, they must be removed by hand (PostgreSQL's manual, "Shutting Down the
+# Server").
 #
-#	my $memory = SharedMemory->new($postmaster_pid, $time_of_start);	# when it runs
-#	$memory->note(@pids);		# while they live: remembers what they have
-#	my @what = $memory->left;	# when they are dead: what is still there
+#	my $memory = SharedMemory->new($postmaster_pid, $time_of_start);	# while it runs
+#	$memory->note(@pids);		# while they live: records what they have
+#	my @what = $memory->left;	# when they have ended: what is left
 #	$memory->remove;
 package SharedMemory;
 
@@ -32,7 +31,7 @@ sub slurp_proc
 	return readline($f) // '';
 }
 
-# The segments of System V that a process with this id has made since a moment.
+# The System V segments that a process with this id has created since a point in time.
 sub segments
 {
 	my ($self, $since) = @_;
@@ -45,7 +44,7 @@ sub segments
 	return @ids;
 }
 
-# The server's segments that are still there.  What is made later is not its own: process ids come again.
+# The server's segments that are left.  Segments created later belong to another process with the same id.
 sub segments_left
 {
 	my ($self) = @_;

@@ -1,11 +1,11 @@
-# StockServer: a stock PostgreSQL on a local disk, to compare a compute with.
+# StockServer: a stock PostgreSQL server on a local disk, to compare a compute with.
 #
 #	my $s = StockServer->new("$dir/stock", conf => "shared_buffers = 1MB\n");	# initdb and start
-#	is($c->sql($query), $s->sql($query));	# all that PageserverTest::Compute has to ask with
+#	is($c->sql($query), $s->sql($query));	# has the methods of PageserverTest::Compute that run SQL
 #	$s->stop;
 #
 #	my $s = StockServer->new("$dir/stock", from => "$dir/start");	# on a copy of an export
-#	same($c, $s, $query, 'what');			# do both print the same, errors included?
+#	same($c, $s, $query, 'what');			# both must print the same, errors included
 package StockServer;
 
 use strict;
@@ -63,7 +63,8 @@ sub stop
 	@running = grep { $_ != $self } @running;
 }
 
-# Every process of it; and the files that would tell the next postmaster that this one, which nobody may have reaped, is still there.
+# Kills all of its processes, and removes the files that would tell the next postmaster that this one, which may not have
+# been reaped, still runs.
 sub kill9
 {
 	my ($self) = @_;
@@ -76,7 +77,7 @@ sub kill9
 	@running = grep { $_ != $self } @running;
 }
 
-# Runs a script on both, and compares what it prints.
+# Runs a script on both servers and compares the output.
 sub same
 {
 	my ($compute, $stock, $sql, $what, %opt) = @_;
@@ -88,7 +89,7 @@ sub same
 	return same_lines($printed[1], $printed[0], $what);
 }
 
-# The lines that differ are printed, "-" those of the stock server.
+# Prints the lines that differ; those of the stock server start with "-".
 sub same_lines
 {
 	my ($compute, $stock, $what) = @_;

@@ -1,8 +1,7 @@
-# TrapTest: what the tests of the traps (test/t/03*.pl) share.
+# TrapTest: shared by the tests of what WAL does not restore (test/t/03*.pl).
 #
-# A compute with the smallest caches, a way to push everything out of them, and
-# sessions that stay open, so that several of them can be brought into one
-# another's way at known points.
+# It provides a compute with the smallest caches, a way to evict everything from them, and sessions that stay open, so
+# that several of them can be made to conflict at known points.
 package TrapTest;
 
 use strict;
@@ -16,11 +15,11 @@ use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(trap_store trap_compute session evict churn extend_by_many wait_for stop_process go_on_process wait_ingested stop_wal go_on_wal while_wal_is_held);
 
-# The WAL writer does not flush by itself within a test, and nobody writes
-# behind the tests' backs but the background writer.
+# The WAL writer does not flush by itself within a test; only the background writer writes pages unasked, and
+# nothing reads them unasked.
 our $conf = "shared_buffers = 1MB\npageserver_smgr.cache_size = 1MB\npageserver_smgr.cache_limit = 512MB\nautovacuum = off\n"
   . "max_prepared_transactions = 4\nbgwriter_delay = 10ms\nwal_writer_delay = 10000\nmax_parallel_workers_per_gather = 0\n"
-  . "max_parallel_maintenance_workers = 0\ncheckpoint_timeout = 3600\njit = off\n";
+  . "max_parallel_maintenance_workers = 0\ncheckpoint_timeout = 3600\njit = off\npageserver_smgr.catalog_read_interval = 0\n";
 
 sub trap_store
 {
@@ -29,34 +28,33 @@ sub trap_store
 	return $store;
 }
 
-# A compute with what the tests need; $new: the branch's first.
+# Starts a compute with what the tests need; $new: it is the branch's first.
 sub trap_compute
 {
 	my ($store, $new, $more) = @_;
 	my $c = $store->start_compute('main', conf => $conf . ($more // ''));
 	return $c unless $new;
 	$c->sql("CREATE EXTENSION $_") for qw(amcheck pageinspect pg_prewarm pg_visibility pg_freespacemap pageserver_smgr);
-	# frozen, so that reading it changes nothing
+	# frozen, so that reading the table changes nothing
 	$c->sql("CREATE TABLE big AS SELECT i, repeat('x', 900) pad FROM generate_series(1, 10000) i; VACUUM (FREEZE) big");
 	return $c;
 }
 
-# SQL that pushes everything unpinned out of shared buffers (ten times as many
-# pages, read without a ring), and so into the page cache.
+# SQL that evicts every unpinned page from shared buffers, by reading ten times as many pages without a ring buffer, and
+# so moves the pages into the page cache.
 sub evict
 {
 	return "SELECT pg_prewarm('big') \\g /dev/null\n";
 }
 
-# The same, and out of the page cache as well what need not be kept there.  The
-# cache would otherwise not give up what the store has not ingested yet, if it
-# can help it.
+# Evicts from shared buffers, and from the page cache every page that need not be kept.  Without the wait, the page cache
+# would prefer to keep pages that the store has not ingested yet.
 sub churn
 {
 	return evict() . "SELECT pageserver_smgr_clear_cache() \\g /dev/null\n";
 }
 
-# Waits until the code returns something true; fails the test after a minute.
+# Waits until the code returns a true value; fails the test after a minute.
 sub wait_for
 {
 	my ($what, $code) = @_;
@@ -81,7 +79,7 @@ sub session
 
 our %stopped;
 
-# Stops a process, and waits until none of its threads runs.
+# Stops a process with SIGSTOP, and waits until none of its threads runs.
 sub stop_process
 {
 	my ($pid) = @_;
@@ -104,7 +102,7 @@ sub go_on_process
 	kill 'CONT', $pid if delete $stopped{$pid};
 }
 
-# Waits until the store has ingested all WAL of now.
+# Waits until the store has ingested all WAL that exists now.
 sub wait_ingested
 {
 	my ($observer) = @_;
@@ -112,10 +110,9 @@ sub wait_ingested
 	wait_for('ingest', sub { $observer->ask("SELECT ingested_lsn >= '$now' FROM pageserver_smgr_store") eq 't' });
 }
 
-# Holds the WAL worker: the store gets no WAL until go_on_wal(), and has all of
-# before.  If the page cache has room for it, table big is in there, so that
-# evict() asks nothing of the store: one of so many blocks may share its
-# entry of last-written LSNs with one that is changed now.
+# Stops the WAL worker: the store has all WAL up to now and gets no more until go_on_wal().  If the page cache has room for
+# table "big", the table is in it, so that evict() needs nothing from the store: one of its many blocks may share an entry
+# of last-written LSNs with a block that is changed now.
 our $held;
 
 sub stop_wal
@@ -133,16 +130,15 @@ sub go_on_wal
 	undef $held;
 }
 
-# Runs a statement in a session while the store lacks the newest WAL: if the
-# statement needs a page that WAL has changed it waits for the store, and only
-# then gets on.  Returns its output, and whether it waited.
+# Runs a statement in a session while the store lacks the newest WAL.  If the statement needs a page that this WAL has
+# changed, it waits for the store.  Then WAL is sent again.  Returns the statement's output, and whether it waited.
 sub while_wal_is_held
 {
 	my ($s, $observer, $sql) = @_;
 	my $waits = "SELECT count(*) FROM pg_stat_get_activity($s->{pid}) WHERE wait_event = 'DataFileRead'";
 	my $in_a_row = 0;
 	$s->send($sql);
-	# a read that the store can answer takes no tenth of a second
+	# a read that the store can answer takes less than a tenth of a second
 	wait_for('a read', sub {
 		return 1 if $s->done;
 		$in_a_row = $observer->ask($waits) eq '1' ? $in_a_row + 1 : 0;
@@ -153,13 +149,11 @@ sub while_wal_is_held
 	return ($s->result, $waited);
 }
 
-# Makes the table longer by 20 blocks that nobody logs: RelationAddExtraBlocks().
-# One session extends while WAL may not grow any more (max_wal_lag must be 1),
-# and so waits with the lock on the extension; two more wait for that lock.  The
-# first of them sees a waiter, and adds 20 blocks.  A row fills a page, and each
-# session has a page that it last used: so nobody looks at the table's last
-# page, which the first is about to make.  In all 6 rows are inserted, with id
-# 1000; column pad must have storage PLAIN.
+# Extends the table by 20 blocks that are not logged (RelationAddExtraBlocks()).  One session extends it while WAL may not
+# grow any more (max_wal_lag must be 1), and waits while it holds the extension lock; two more wait for that lock.  The
+# first of these sees a waiter, and adds 20 blocks.  A row fills a page, and each session remembers the page that it used
+# last, so that nobody tries the table's last page, which the first session is about to fill.  This inserts 6 rows with
+# id 1000; column pad must have storage PLAIN.
 sub extend_by_many
 {
 	my ($c, $observer, $table) = @_;
@@ -196,7 +190,7 @@ use warnings;
 use Carp;
 use Time::HiRes;
 
-# Sends statements without waiting for what they give.
+# Sends statements without waiting for their output.
 sub send
 {
 	my ($s, $sql) = @_;
@@ -214,7 +208,7 @@ sub done
 	return $s->{out} =~ /^done $s->{n}$/m;
 }
 
-# What the last send() gave.
+# Returns the output of the last send().
 sub result
 {
 	my ($s) = @_;

@@ -1,5 +1,5 @@
-# PostgreSQL's own suites on a stock server and on a compute, and then all that
-# they left: called by test/postgres/run, which prepares the sources.
+# Runs PostgreSQL's own suites on a stock server and on a compute, and compares the results and the data that they leave.
+# Called by test/postgres/run, which prepares the sources.
 #
 #	1. The suites on a stock server, whose data directory is an export of the
 #	   branch; then, with the same settings, port and paths, on a compute with the
@@ -10,8 +10,8 @@
 #	3. pg_amcheck on every database of both.
 #	4. The oracle (test/lib/Oracle.pm) over the WAL of it all.
 #
-# Arguments: names of suites (contrib: all of it); without, all.  Differences that are known, with
-# their reasons, are in known_differences.
+# Arguments: names of suites ("contrib" for all of contrib); without any, all suites.  known_differences has the known
+# differences and their reasons.
 use strict;
 use warnings;
 
@@ -30,11 +30,11 @@ my $bindir = PageserverTest::bindir();
 my $source = $ENV{PG_SOURCE};
 my $port = PageserverTest::free_port();
 
-# Where backends of dblink and postgres_fdw find their own server.
+# Backends of dblink and postgres_fdw connect to their own server here.
 $ENV{PGHOST} = $dir;
 
-# What the suites ask for in their .conf files, and what makes stock against
-# stock give the same results every time (FACTS 9).
+# Settings from the suites' .conf files, and settings with which two stock servers always give the same results
+# (docs/postgres-facts.md, section 11).
 my $preload = 'pg_stat_statements';
 my $settings = "shared_buffers=4MB\nwal_log_hints=on\nmax_connections=60\nmax_prepared_transactions=10\nwal_level=logical\nmax_replication_slots=4\n"
   . "logical_decoding_work_mem=64kB\nsynchronize_seqscans=off\ncompute_query_id=regress\nautovacuum_naptime=1d\n";
@@ -48,7 +48,7 @@ my %cannot = (
 
 # ---- the suites ----
 
-# Variables of a module's Makefile, as PGXS sees them; by words.
+# Variables of a module's Makefile as PGXS sees them, each a list of words.
 sub make_variables
 {
 	my ($path, @names) = @_;
@@ -59,7 +59,7 @@ sub make_variables
 	return map { my ($name, @words) = split ' '; $name => \@words } split /\n/, $out;
 }
 
-# Options for pg_regress, without those that are for a server of its own.
+# Options for pg_regress, without those that only apply to a temporary server.
 sub server_options
 {
 	my @in = @_;
@@ -125,7 +125,7 @@ if (@ARGV)
 	@contrib = grep { $wanted{contrib} || $wanted{ $_->{name} } } @contrib;
 }
 
-# Runs a suite on the server that listens; files under $dir/$side/NAME.
+# Runs a suite on the running server; its files are in $dir/$side/NAME.
 sub run_suite
 {
 	my ($suite, $side) = @_;
@@ -142,7 +142,7 @@ sub run_suite
 	rename $out, $kept or die "$out: $!";
 	PostgreSQL::Test::Utils::append_to_file("$kept/log", $log);
 	$suite->{kept}{$side} = $kept;
-	# what the expected files say is told too: on a stock server they show whether the scripts fit psql
+	# the expected files are compared, too: on a stock server they show whether the scripts fit psql
 	$suite->{failed}{$side} = () = $log =~ /^(?:test| ).* FAILED /mg;
 	diag(sprintf '%-8s %-36s %6.1f s', $side, $suite->{name}, $suite->{seconds}{$side});
 }
@@ -193,7 +193,7 @@ sub dump_all
 	return $file;
 }
 
-# Sequence values become X if they need not be the same.
+# Replaces sequence values by X if they may differ.
 sub same_dump
 {
 	my ($a, $b, $what, $but_sequences) = @_;
@@ -224,7 +224,7 @@ sub start
 {
 	my ($on_port) = @_;
 	return $store->start_compute('main', port => $on_port, host => $dir,
-		# room for the slot of the WAL worker, which is made by itself only for the default
+		# one more for the WAL worker's slot, which the library adds only to the default
 		conf => ($settings =~ s/=/ = /gr) . "max_replication_slots = 5\n" . "shared_preload_libraries = $preload,pageserver_smgr\npageserver_smgr.cache_size = 1MB\n");
 }
 my $compute = start($port);

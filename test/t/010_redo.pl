@@ -1,6 +1,6 @@
-# Pages made by redo helpers, one by one, against those of stock recovery, byte
-# for byte (test/unit/redocheck.c): a wide load on a stock server, in the
-# settings that change what WAL and redo look like.
+# Pages that redo helpers make are compared with those of stock recovery, byte for byte
+# (test/unit/redocheck.c). A broad workload runs on a stock server, with each of the settings that
+# change what WAL contains and what redo does.
 use strict;
 use warnings;
 

@@ -1,4 +1,4 @@
-# The life of a cluster: written, lost, started again elsewhere.
+# The life of a cluster: it is written to, its compute is lost, and it is started again elsewhere.
 use strict;
 use warnings;
 use PageserverTest;

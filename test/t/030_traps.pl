@@ -1,7 +1,6 @@
-# The traps of rebuilding pages from WAL: what a page holds that WAL does not.
-# Small buffers and the smallest page cache, so that pages go out and come back
-# all the time.  This is the broad test; 031 to 034 hold one scenario for each
-# rule, at the moment at which it matters.
+# What a page can hold that WAL does not restore. Shared buffers are small and the page cache is the
+# smallest possible, so that pages are evicted and read back all the time. This is the broad test;
+# 031 to 034 test one rule at a time, at the point where it matters.
 use strict;
 use warnings;
 use PageserverTest;

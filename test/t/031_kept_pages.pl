@@ -1,6 +1,5 @@
-# Pages that WAL cannot give back must stay in the local cache: one scenario
-# for each reason of src/compute/keep.c, in which the page goes out while it
-# matters.
+# Pages that WAL cannot restore must stay in the local cache. There is one scenario for each reason
+# in src/compute/keep.c; in each, the page is evicted while the reason holds.
 use strict;
 use warnings;
 use PageserverTest;

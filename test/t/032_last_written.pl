@@ -1,8 +1,7 @@
-# A page is asked for as of the last LSN at which it can have changed.  Here the
-# WAL worker is held, so that the store lacks the newest WAL: whoever needs a
-# page that it has changed must wait for it.  If one of the rules is broken the
-# store answers at once, with a page of before.  Further, answers that were on
-# their way while the page changed, and blocks that were cut off.
+# A page is requested as of the last LSN at which it can have changed. The WAL worker is stopped, so
+# that the store lacks the newest WAL: a read of a page that this WAL changed must wait for it. If
+# one of the rules is broken, the store answers at once with an old version. The test also covers
+# answers that arrive after the page has changed, and blocks that were truncated.
 use strict;
 use warnings;
 use PageserverTest;

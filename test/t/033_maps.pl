@@ -1,6 +1,6 @@
-# Visibility and free space maps across computes: the store makes the visibility
-# map from records of heap pages that do not name it, and has the free space map
-# only because the compute logs it.
+# Visibility maps and free space maps across computes. The store derives the visibility map from
+# records of heap pages that do not mention the map, and has the free space map only because the
+# compute logs it.
 use strict;
 use warnings;
 use PageserverTest;

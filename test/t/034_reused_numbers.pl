@@ -1,11 +1,10 @@
-# File numbers that are used again after OIDs have wrapped around: nothing of
-# the relation that had the number before may come back, and no relation may be
-# made in place of one that is still there.
+# File numbers that are reused after OIDs have wrapped around: nothing of the relation that had the
+# number before may come back, and no relation may be created with the number of one that still
+# exists.
 #
-# lsn_cache_set_relation() in ps_create() and ps_unlink() has no test: a number
-# is given out again only if the store answers that it has no such relation
-# (check_number_is_free()), and then it has taken in the drop, so that an older
-# LSN does no harm.
+# lsn_cache_set_relation() in ps_create() and ps_unlink() has no test: a number is assigned only
+# after the store has answered that it has no such relation (check_number_is_free()), and by then it
+# has ingested the drop, so that an older LSN does no harm.
 use strict;
 use warnings;
 use PageserverTest;

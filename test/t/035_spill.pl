@@ -1,5 +1,5 @@
-# Transactions that change far more pages than the page cache has room for: what
-# must be kept goes beyond cache_size, is what is read, and is given back.
+# Transactions that change far more pages than the page cache can hold. Pages that must be kept go
+# beyond cache_size, are what later reads return, and are released afterwards.
 use strict;
 use warnings;
 use PageserverTest;

@@ -1,7 +1,7 @@
-# Index builds, and what is done to indexes afterwards, with caches smaller than
-# each index: of every access method, and every way to build one.  Also
-# concurrent and parallel builds, VACUUM FULL and CLUSTER.  The rules that they
-# need are in src/compute/README.md, "What redo does not restore".
+# Index builds, and maintenance of the indexes afterwards, with caches that are smaller than each
+# index: every access method, every way to build one, concurrent and parallel builds, VACUUM FULL
+# and CLUSTER. src/compute/README.md, "What redo does not restore", has the rules that they depend
+# on.
 use strict;
 use warnings;
 use IndexBuilds;

@@ -1,7 +1,6 @@
-# Index builds, with caches smaller than each index, that are cancelled, whose
-# compute is killed, or whose store is killed, at a random moment.  What is to
-# hold: no kept page, spilled page or local file is left of a build that failed,
-# an index is there only if its build has ended, and the next build is right.
+# Index builds, with caches smaller than each index, that are canceled, or whose compute or store is
+# killed, at a random time. A failed build must leave no kept page, no spilled page and no local
+# file; an index exists only if its build has finished; the next build must be correct.
 use strict;
 use warnings;
 use IndexBuilds;

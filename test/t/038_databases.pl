@@ -1,7 +1,6 @@
-# Commands on databases and tablespaces, which work on directories and not
-# through the storage manager, give what they give on a stock server, also where
-# the compute has touched nothing of what they work on, across changes of the
-# compute, kills, and errors in their middle.
+# Commands on databases and tablespaces work on directories and bypass the storage manager. They
+# must do what they do on a stock server, even if the compute has not touched any of the relations,
+# across changes of the compute, kills, and errors in the middle.
 use strict;
 use warnings;
 use Oracle;

@@ -1,11 +1,9 @@
-# The size functions give what they give on a stock server that has done the
-# same: every fork of every relation to the block, databases and tablespaces to
-# the byte.
+# The size functions return what they return on a stock server that has done the same: each fork of
+# each relation to the block, databases and tablespaces to the byte.
 #
-# What is not compared, for no two servers have it in common: the sizes that the
-# file system gives to directories themselves, which pg_tablespace_size() adds,
-# and pg_internal.init, a cache that sessions write when they like.  So the
-# first are taken off, and the second is removed, on both sides.
+# Two things differ between any two servers and are excluded on both sides: the size of directories
+# themselves, which pg_tablespace_size() includes, is subtracted, and pg_internal.init, a cache that
+# sessions write at any time, is removed.
 use strict;
 use warnings;
 use File::Find;

@@ -1,4 +1,4 @@
-# pgbench under eviction: most reads go to the store.
+# pgbench with small caches, so that most reads go to the store.
 use strict;
 use warnings;
 use PageserverTest;

@@ -1,7 +1,7 @@
-# Relations of several segments (1 GB each): a hash index has as many buckets as
-# statistics say that it will need, and pages that are nearly empty, so it is
-# large without much WAL.  With PAGESERVER_LONG=1 (make check-long) also one of
-# more than 4 GB, and a table that is cut back and extended over a segment's end.
+# Relations of several segments (1 GB each). A hash index gets as many buckets as the statistics
+# suggest, and its pages are nearly empty, so it is large without much WAL. With PAGESERVER_LONG=1
+# (make check-long) there is also one of more than 4 GB, and a table that is truncated and extended
+# across a segment boundary.
 use strict;
 use warnings;
 use PageserverTest;

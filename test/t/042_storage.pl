@@ -1,7 +1,6 @@
-# Sequences, unlogged and temporary relations, rewrites of catalogs, TRUNCATE
-# and DROP in sub-transactions: as on a stock server that does the same, while
-# everything is pushed out of the caches all the time, and after the compute is
-# killed or stopped.
+# Sequences, unlogged and temporary relations, catalog rewrites, TRUNCATE and DROP in
+# subtransactions: the results are those of a stock server, while all pages are evicted again and
+# again, and after the compute is killed or stopped.
 use strict;
 use warnings;
 use Oracle;

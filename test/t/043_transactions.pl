@@ -1,13 +1,11 @@
-# What a transaction sees of its own work, and of what others lock, while its
-# pages are pushed out between any two statements and in the middle of them:
-# the same as on a stock server.  The same scripts run on both, and what psql
-# says is compared; the stock server is left in peace.
+# What a transaction sees of its own changes, and of rows that others lock, while its pages are
+# evicted between statements and within them. The same scripts run on a stock server, whose caches
+# are left alone, and the output of psql is compared.
 #
-# Rules that are guarded: KEEP_OPEN_XACT of src/compute/keep.c (command IDs,
-# combo command IDs, speculative tokens), also where PostgreSQL's executor
-# relies on them rather than a cursor (a statement does not see its own rows,
-# "cannot affect row a second time"), and that row locks, which are logged,
-# come back from the store as they were.
+# The test covers KEEP_OPEN_XACT in src/compute/keep.c (command IDs, combo command IDs, speculative
+# tokens), also where the executor and not a cursor relies on them (a statement does not see its own
+# rows; "cannot affect row a second time"), and that row locks, which are logged, come back from the
+# store unchanged.
 use strict;
 use warnings;
 use Oracle;

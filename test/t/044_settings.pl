@@ -1,9 +1,9 @@
-# Clusters and computes with other settings: the same work on each, under
-# eviction pressure and over changes of the compute, then everything as it was,
-# pg_amcheck, and an export that stock programs take (checksums included).
+# Clusters and computes with other settings. Each does the same work, with small caches and across
+# changes of the compute; then everything must be unchanged, pg_amcheck must be clean, and stock
+# programs must accept an export, checksums included.
 #
-# Further: settings that change from one compute to the next, commit timestamps,
-# prepared transactions over several computes, and what a killed compute leaves.
+# The test also covers settings that change from one compute to the next, commit timestamps,
+# prepared transactions across several computes, and what a killed compute leaves behind.
 use strict;
 use warnings;
 use Oracle;

@@ -211,7 +211,7 @@ for my $state (qw(stopped killed mute frozen))
 # Processes that do not look at SIGTERM while they read: the autovacuum launcher,
 # and a background worker.  What they read is in no cache.
 {
-	my $c = $store->start_compute('main', conf => "$conf\nautovacuum = on\nautovacuum_naptime = 1\n");
+	my $c = $store->start_compute('main', conf => "$conf\nautovacuum = on\nautovacuum_naptime = 1\npageserver_smgr.catalog_read_interval = 0\n");
 	my $s = session($c);
 	my $waits = sub { $s->ask("SELECT coalesce(wait_event, '') FROM pg_stat_get_activity($_[0])") };
 	my $clear = "SELECT pg_prewarm('r7') \\g /dev/null\nSELECT pageserver_smgr_clear_cache() \\g /dev/null\n";

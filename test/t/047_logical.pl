@@ -1,5 +1,5 @@
-# wal_level = logical: decoding says what it says on a stock server, and what a
-# subscriber has told its publisher to have is not lost with the compute.
+# wal_level = logical: decoding returns what it returns on a stock server, and what a subscriber has
+# reported to its publisher as received is not lost together with the compute.
 use strict;
 use warnings;
 use PageserverTest;

@@ -1,17 +1,16 @@
-# The visibility map: whatever takes a row's page out of it, right before the
-# compute is killed or the map's page is pushed out, has done so in the next
-# compute too, and index-only scans see it.  Redo clears the bits by flags of
-# heap records that do not name the map's page (interpret_heap() of
-# src/pageserver/pg/interpret_storage.c); a compute keeps the map's pages
-# (KEEP_COMPUTE_LIFE of src/compute/keep.c).
+# The visibility map. Whatever clears a page's bit, right before the compute is killed or the map's
+# page is evicted, has cleared it for the next compute, too, and index-only scans notice. Redo
+# clears the bits according to flags of heap records that do not mention the map's page
+# (interpret_heap() in src/pageserver/pg/interpret_storage.c); a compute keeps the map's pages
+# (KEEP_COMPUTE_LIFE in src/compute/keep.c).
 #
-# Tables have rows on two pages of 255 MB of heap's map only in 030 and 060;
-# XLOG_HEAP2_LOCK_UPDATED cannot clear a bit (a page with a row version that is
-# locked by way of an older one has a transaction that is not frozen): its rule
-# is tested in test/unit/t_wal_records.c.
+# Only 030 and 060 have tables whose rows are on two pages of the map (one page covers 255 MB of
+# heap). XLOG_HEAP2_LOCK_UPDATED cannot clear a bit, because a page with a row version that is
+# locked through an older one has a transaction that is not frozen; test/unit/t_wal_records.c tests
+# its rule.
 #
-# Hint bits: a page on which only hints were set goes out and comes back, with
-# data checksums, in another session.
+# Hint bits: a page on which only hints were set is evicted and read back, with data checksums, in
+# another session.
 use strict;
 use warnings;
 use Oracle;

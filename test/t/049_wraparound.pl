@@ -1,9 +1,8 @@
-# Counters that wrap around: clusters whose transaction IDs, multixacts and
-# multixact members are about to pass 2^31 and 2^32, and whose OIDs start anew.
-# What is asked of each: every row and every lock is what it was, in the compute
-# that made it and in the next ones, also after VACUUM (FREEZE) has truncated
-# the SLRUs; counters go on where they were, epochs included; the SLRUs of a new
-# compute have the files that the old one had, and no more.
+# Counters that wrap around: clusters whose transaction IDs, multixacts and multixact members are
+# about to pass 2^31 and 2^32, and whose OIDs start again. In each, every row and every lock is
+# unchanged, in the compute that made it and in the next ones, also after VACUUM (FREEZE) has
+# truncated the SLRUs; counters continue, including their epochs; and the SLRUs of a new compute
+# consist of the same files.
 use strict;
 use warnings;
 use Oracle;

@@ -1,5 +1,5 @@
-# Torture: whatever is killed, stopped, cut off or full, what was acknowledged is
-# there, what failed is not, and nothing is left behind (test/torture/README.md).
+# Torture: whatever is killed, stopped, cut off or full, acknowledged transactions are there, failed
+# ones are not, and nothing is left behind (test/torture/README.md).
 #	make check-torture ROUNDS=n SEED=n ACTIONS="net_cut ..."
 use strict;
 use warnings;

@@ -1,6 +1,5 @@
-# A switch to the next WAL file: the store knows with the switch's record that
-# the rest of the file is padding, before it was sent.  That is no reason to break
-# off the stream, let alone for the compute to end.
+# A switch to the next WAL file: once the store has the record of the switch, it knows that the rest
+# of the file is padding, before that is sent. This must not end the stream, let alone the compute.
 use strict;
 use warnings;
 use PageserverTest;

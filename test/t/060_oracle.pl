@@ -1,13 +1,11 @@
-# A DDL-rich script gives the output of a stock server, and leaves the same.
-# Then the oracle: what a stock server makes of the store's own WAL is what the
-# store exports, at moments in the middle of it and at its end.
+# A script with a lot of DDL prints what it prints on a stock server, and leaves the same data. Then
+# the oracle compares what a stock server makes of the store's own WAL with what the store exports,
+# at LSNs within that WAL and at its end.
 #
-# Other tests end with the same check of what they did, after the compute was
-# stopped or killed:
+# Other tests end with the same comparison, after the compute was stopped or killed:
 #	use Oracle;
 #	oracle_ok($store, 'main', lsns => [ ... ], count => 2);
-# lsns: moments that matter, as pg_current_wal_insert_lsn() gave them.  All of it
-# is told in test/lib/Oracle.pm.
+# lsns: interesting positions, from pg_current_wal_insert_lsn(). test/lib/Oracle.pm has the details.
 use strict;
 use warnings;
 use Oracle;

@@ -1,4 +1,4 @@
-# Bad input: each gets a clear error, nothing is lost, reads go on.
+# Invalid input: each kind gets a clear error, nothing is lost, and reads continue.
 use strict;
 use warnings;
 use IO::Socket::UNIX;
@@ -38,7 +38,7 @@ $store->ctl_fails_like(qr/unknown|unrecognized|invalid|help/i, 'a command that d
 $store->ctl_fails_like(qr/unknown|unrecognized|invalid|help/i, 'an option that does not exist', 'branch', 'list', '--frobnicate');
 
 my $second = PageserverTest->new_store('second', start => 0, conf => 'port = ' . $store->port . "\nunix_socket_directory = '" . $store->dir . "'\n");
-$second->ctl_fails_like(qr/in use|another server listens/, 'a store on a port in use', 'start', '-D', $second->dir, '-l', "$dir/second.log");
+$second->ctl_fails_like(qr/in use|another server is listening/, 'a store on a port in use', 'start', '-D', $second->dir, '-l', "$dir/second.log");
 PostgreSQL::Test::Utils::append_to_file($second->dir . '/pageserver.conf', "frobnicate = 1\n");
 $second->ctl_fails_like(qr/frobnicate/, 'a setting that does not exist', 'start', '-D', $second->dir, '-l', "$dir/second.log");
 my $third = PageserverTest->new_store('third', start => 0);

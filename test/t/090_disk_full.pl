@@ -1,4 +1,5 @@
-# A full disk under the store: writes wait, reads go on, and all is well when there is room again.
+# The store's disk is full: writes wait, reads continue, and everything works again when there is
+# space.
 use strict;
 use warnings;
 use PageserverTest;

@@ -1,4 +1,5 @@
-# make installcheck: the SQL of the extension, on a compute; and what it says of a server that is none.
+# make installcheck: the SQL of the extension, on a compute; and its message if the server is not a
+# compute.
 use strict;
 use warnings;
 use PageserverTest;

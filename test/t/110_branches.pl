@@ -1,6 +1,5 @@
-# Branches of branches: at an LSN, at a moment, at the head; writing on each;
-# delete, rename, reset, restore; across restarts of the store, with layer files
-# merged and garbage taken away.
+# Branches of branches: at an LSN, at a time, at the head; writing on each of them; delete, rename,
+# reset, restore; across restarts of the store, with layer files merged and garbage collected.
 use strict;
 use warnings;
 use PageserverTest;
@@ -71,7 +70,7 @@ $store->ctl_fails_like(qr/can be read from .* on/, 'an LSN before the beginning'
 $store->ctl_fails_like(qr/there is no .* yet/, 'an LSN after the end', 'branch', 'create', 'z', '--from', 'main@FF/100');
 $store->ctl_fails_like(qr/neither an LSN nor a time/, 'nonsense', 'branch', 'create', 'z', '--from', 'main@when it was nice');
 $store->ctl_fails_like(qr/begin in branch "lsn0": "leaf"/, 'deletion of a branch with children', 'branch', 'delete', '--force', 'lsn0');
-$store->ctl_fails_like(qr/run by a compute/, 'deletion of a branch with a compute', 'branch', 'delete', 'leaf');
+$store->ctl_fails_like(qr/in use by a compute/, 'deletion of a branch with a compute', 'branch', 'delete', 'leaf');
 
 # an LSN inside of a record means its start
 my $lsn = $c->sql('SELECT pg_current_wal_insert_lsn()');
@@ -110,7 +109,7 @@ $computes{head}->sql('DELETE FROM t');
 my $before = $computes{head}->sql("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00'");
 PageserverTest::wait_until(sub { $computes{head}->sql("SELECT clock_timestamp() > '$before'::timestamptz + interval '2 ms'") eq 't' }, 'the clock');
 $computes{head}->sql("INSERT INTO t VALUES (5, 'wrong')");
-$store->ctl_fails_like(qr/run by a compute/, 'restore with a compute', 'branch', 'restore', "head\@$before");
+$store->ctl_fails_like(qr/in use by a compute/, 'restore with a compute', 'branch', 'restore', "head\@$before");
 $computes{head}->stop;
 $store->ctl_ok('restore', 'branch', 'restore', "head\@$before");
 delete $computes{head};

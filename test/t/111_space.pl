@@ -1,9 +1,8 @@
-# The space of a table that is updated again and again: what nobody can read any
-# more goes, in whole files and within them, also below the points where other
-# branches begin.
+# The space of a table that is updated again and again. What nobody can read any more is removed, as
+# whole files and within files, also below the LSNs where other branches start.
 #
-# What the retained history needs is measured, not computed: the layers that an
-# import of each retained state makes, and no more WAL than the window.
+# The space that the retained history needs is measured, not computed: it is that of the layers that
+# an import of each retained state makes, plus no more WAL than the window has.
 use strict;
 use warnings;
 use PageserverTest;

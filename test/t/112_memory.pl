@@ -1,5 +1,5 @@
-# Memory of the layers in memory: bounded for all branches together, however
-# many are written, with little of each.
+# Memory of the layers in memory is bounded for all branches together, even if many branches are
+# written to, each of them little.
 use strict;
 use warnings;
 use PageserverTest;

@@ -1,6 +1,6 @@
-# A store with many branches opens those that are used, when they are used, and
-# closes them again: a start is quick, threads are few; what a branch holds does
-# not depend on it.  WAL that is not in layer files is read at the first use.
+# A store with many branches opens a branch when it is used and closes it again: a start is quick,
+# there are few threads, and the contents of a branch do not depend on it. WAL that is in no layer
+# file is read at the first use.
 use strict;
 use warnings;
 use PageserverTest;

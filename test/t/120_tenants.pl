@@ -1,6 +1,6 @@
-# Tenants are detached and attached while the store runs: computes of others
-# notice nothing, those of the tenant wait and go on; a restart keeps a tenant
-# detached; a directory that was put into the store is taken in if it fits.
+# Tenants are detached and attached while the store runs: computes of other tenants do not notice,
+# those of the tenant wait and continue; a restart keeps a tenant detached; a directory that was
+# copied into the store is accepted if it fits.
 use strict;
 use warnings;
 use PageserverTest;

@@ -1,7 +1,7 @@
-# A store that is stopped ends within seconds whatever it is at, and loses nothing
-# that was acknowledged: while computes write, layer files are written and
-# merged, a backup is sent to a client that does not read on, a database is
-# copied, branches are made, one of them waiting for ingest, one in initdb.
+# A store that is told to stop ends within seconds, whatever it is doing, and loses nothing that was
+# acknowledged: while computes write, layer files are written and merged, a backup is sent to a
+# client that does not read, a database is copied, and branches are created, one waiting for ingest
+# and one running initdb.
 use strict;
 use warnings;
 use IPC::Run ();
@@ -88,7 +88,7 @@ for my $round (1 .. $rounds)
 	my @left = grep { -r "/proc/$_/cmdline" && do { open my $f, '<', "/proc/$_/cmdline"; local $/; (<$f> // '') =~ /\Q$store->{dir}\E\/tmp/ } }
 	  map { m{/(\d+)$} } glob '/proc/[0-9]*';
 	is(scalar @left, 0, 'and nothing that it had started is left');
-	unlike(substr($store->log_content, -3000), qr/exiting without closing|sessions are still at work/, 'all sessions have ended');
+	unlike(substr($store->log_content, -3000), qr/exiting without closing|sessions are still working/, 'all sessions have ended');
 	$store->start;
 	my %now = map { $_->{id} => acknowledged($_) } @clients[-3 .. -1];
 	PageserverTest::wait_until(sub { !grep { acknowledged($_) <= $now{ $_->{id} } } @clients[-3 .. -1] }, 'the clients to go on');

@@ -1,8 +1,7 @@
-# A byte of a file of a real store is changed while the store is down: the store
-# starts, the other branch goes on, and the branch whose file it is either shows
-# what it had, or says which file is damaged; it never shows anything else, and
-# the store does not end.  Which byte is random; TEST_SEED repeats a run.
-# (test/unit/t_flips.c does it thousands of times, without PostgreSQL.)
+# One byte of one file of a real store is changed while the store is down. The store must start and
+# the other branch must work. The branch that owns the file either returns correct data or an error
+# that names the damaged file, never anything else, and the store must not end. The byte is random;
+# TEST_SEED repeats a run. (test/unit/t_flips.c does this thousands of times, without PostgreSQL.)
 use strict;
 use warnings;
 use PageserverTest;

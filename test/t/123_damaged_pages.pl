@@ -1,6 +1,6 @@
-# Requests for pages that arrive together are read together.  One that wants a
-# page that is damaged gets an error that says where; the others, before and
-# after it, get their pages, and the answers keep their order.
+# Page requests that arrive together are read together. A request for a damaged page gets an error
+# that names the place; requests before and after it get their pages, and the answers keep their
+# order.
 use strict;
 use warnings;
 use IO::Socket::UNIX;

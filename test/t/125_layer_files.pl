@@ -1,7 +1,6 @@
-# Layer files are opened when something in them is read: one that is damaged or
-# missing costs what is in it and nothing else, and nothing once it is mended; no
-# more of them are open than max_open_layer_files says, nor more than the system
-# allows.
+# Layer files are opened when something in them is read. A damaged or missing file affects only its
+# own contents, and nothing any more once it is repaired. No more files are open than
+# max_open_layer_files and the system allow.
 use strict;
 use warnings;
 use IPC::Run ();
@@ -94,10 +93,10 @@ sub start_with_limit
 $store->append_conf("max_open_layer_files = 4000\n");
 ($rc, $out) = start_with_limit(600);
 isnt($rc, 0, 'too few descriptors: the store does not start');
-like($out, qr/the system allows 600 open files, expected 808 at least: 500 for connections/, 'it says what it needs');
+like($out, qr/the system allows 600 open files, but at least 808 are needed: 500 for connections/, 'it says what it needs');
 ($rc, $out) = start_with_limit(810);
 is($rc, 0, 'few descriptors: it starts') or diag($out);
-like($out, qr/WARNING.*the system allows 810 open files: of layer files at most 10 are opened at a time, not 4000/, 'and opens fewer files');
+like($out, qr/WARNING.*the system allows 810 open files: at most 10 layer files are kept open, not 4000/, 'and opens fewer files');
 ($store->{pid}) = split /\n/, PostgreSQL::Test::Utils::slurp_file("$store->{dir}/pageserver.pid");
 $c = $store->start_compute('main', %conf);
 $c->sql_is("SELECT count(*) || ' ' || sum(hashtext(v)) FROM c", $sum{c}, 'all can be read');

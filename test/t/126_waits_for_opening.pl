@@ -1,7 +1,7 @@
-# Opening a branch may take long, when much of its WAL is in no layer file.  Who
-# waits for another's opening of it, whatever for, answers to a cancel, to the
-# end of its connection and to a stop of the store; who opens it is not
-# disturbed.  The opening is made long by a manifest that comes through a pipe.
+# Opening a branch can take long, if much of its WAL is in no layer file. Sessions that wait for
+# another session to open it, for whatever purpose, react to a cancel, to the end of their
+# connection and to a stop of the store; the session that opens it is not disturbed. The test makes
+# the opening long with a manifest that is read from a pipe.
 use strict;
 use warnings;
 use IO::Socket::UNIX;

@@ -1,8 +1,7 @@
-# A tenant that is detached while all kinds of work are done on it is let go
-# within seconds, loses nothing that was acknowledged, and its compute goes on
-# when it is back: while a compute writes, layer files are written and merged, a
-# database is copied, a backup is sent to a client that does not read on, a
-# branch is made and a branch is compacted.
+# A tenant that is detached while it is busy is released within seconds, loses nothing that was
+# acknowledged, and its compute continues when it is attached again. It is busy with a compute that
+# writes, layer files that are written and merged, a database that is copied, a backup that is sent
+# to a client that does not read, a branch that is created, and a branch that is compacted.
 use strict;
 use warnings;
 use IPC::Run ();

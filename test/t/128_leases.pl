@@ -1,5 +1,5 @@
-# Who reads at an LSN of the past holds a lease on it: what it reads stays as it
-# was though the window moves on, and is garbage when the lease ends.
+# A read at an LSN of the past holds a lease on that LSN: its data does not change although the
+# retention window moves on, and becomes garbage when the lease ends.
 use strict;
 use warnings;
 use IO::Socket::UNIX;

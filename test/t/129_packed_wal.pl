@@ -1,6 +1,6 @@
-# WAL that is in layer files is kept compressed: branches begin in it, as before,
-# at any LSN and moment; stock PostgreSQL recovers from it once it is unpacked; a
-# kill in between loses nothing; damage is an error of those who need the file.
+# WAL that is in layer files is kept compressed: branches can start in it at any LSN and time, as
+# before; stock PostgreSQL recovers from it once it is decompressed; a kill in between loses
+# nothing; damage is an error of those who need the file.
 use strict;
 use warnings;
 use PageserverTest;

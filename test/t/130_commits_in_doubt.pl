@@ -1,6 +1,5 @@
-# A commit whose wait for the store is cut short gets no answer, whatever cuts
-# it, and who connects to see what has become of it does not see what the next
-# compute may not have.
+# A commit whose wait for the store is cut short gets no answer, whatever cuts it short, and a
+# session that connects to look for its outcome does not see what the next compute may not have.
 use strict;
 use warnings;
 use PageserverTest;

@@ -1,6 +1,6 @@
-# Several CREATE DATABASE copy one template at the same time, in both ways: as on
-# a stock server each succeeds, and each copy has all rows.  A copy of files
-# sets the template's stubs aside, so it waits for the others, and they for it.
+# Several CREATE DATABASE copy one template at the same time, with both strategies: as on a stock
+# server, each succeeds and each copy has all rows. A file copy hides the template's stub files, so
+# it waits for the other copies, and they wait for it.
 use strict;
 use warnings;
 use PageserverTest;

@@ -1,6 +1,6 @@
-# A copy of a compute's directory has none of the data.  So every way to begin a
-# base backup of it is refused, and says what to use instead, before anything is
-# copied; and so is physical replication.  Logical replication works.
+# A copy of a compute's directory contains none of the data. Therefore every way to start a base
+# backup of it is refused, before anything is copied, with a message that says what to use instead;
+# physical replication is refused as well. Logical replication works.
 use strict;
 use warnings;
 use PageserverTest;

@@ -1,6 +1,5 @@
-# Where PostgreSQL, or an extension by PostgreSQL's C functions, looks into local
-# directories, a compute that has touched nothing says what the one that made it
-# all says.
+# Where PostgreSQL, or an extension through PostgreSQL's C functions, inspects local directories, a
+# compute that has not touched any relation returns what the compute that created them returns.
 use strict;
 use warnings;
 use PageserverTest;

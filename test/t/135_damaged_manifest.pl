@@ -1,7 +1,7 @@
-# One branch's manifest is damaged: what is known of it is listed, the others of
-# its cluster are served, cleaned up and deleted as before, and it can be deleted
-# by the name or id that the list shows.  If nobody knows where it begins, the list,
-# the log and the status say what that means.
+# One branch's manifest is damaged. The list shows what is known of the branch; the other branches
+# of its cluster are served, cleaned up and deleted as before; the branch can be deleted by the name
+# or id that the list shows. If nobody knows where it starts, the list, the log and the status say
+# what that means.
 use strict;
 use warnings;
 use PageserverTest;

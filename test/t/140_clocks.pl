@@ -1,5 +1,5 @@
-# Clocks that are wrong: a compute's that is ahead, the store's that jumps while
-# it is down and while it runs; moments that are to come.
+# Wrong clocks: a compute's clock that is ahead, the store's clock that jumps while the store is
+# down and while it runs, and points in time that are in the future.
 use strict;
 use warnings;
 use PageserverTest;
@@ -72,7 +72,7 @@ for my $word ('10 minutes', 'tomorrow', 'monday', '12', 'a', 'now', 'tomorrow 12
 {
 	$store->ctl_fails_like(qr/"\Q$word\E" is neither an LSN nor a time/, "\"$word\"", 'branch', 'create', 'no', '--from', "main\@$word");
 }
-$store->ctl_fails_like(qr/the moment 2999-01-01 12:00:00\.000000 UTC is in the future: the store's clock says 2/, 'a time that is to come',
+$store->ctl_fails_like(qr/the time 2999-01-01 12:00:00\.000000 UTC is in the future: the store's clock says 2/, 'a time that is to come',
 	'branch', 'create', 'no', '--from', 'main@2999-01-01 12:00+00');
 $store->ctl_fails_like(qr/is in the future/, 'an hour from now', 'branch', 'create', 'no', '--from', 'main@' . text(moment() + 3600));
 $store->ctl_fails_like(qr/is in the future/, 'restore', 'branch', 'restore', 'main@2999-01-01', '--force');
@@ -83,7 +83,7 @@ is(($store->command('branch_list'))[1] =~ /^no\|/m ? 1 : 0, 0, 'nothing was made
 
 # an export says which moment it is of
 my (undef, undef, $err) = $store->ctl('export', 'main@' . text($first), '-D', PageserverTest::test_dir() . '/export', '--no-sync');
-like($err, qr/branch "main" at [0-9A-F\/]+, after the commit of \Q$commit1\E.*the next commit is of \d/, 'an export tells it, too');
+like($err, qr/branch "main" at [0-9A-F\/]+: last commit at \Q$commit1\E.*, next commit at \d/, 'an export tells it, too');
 
 # ---- nothing goes because the store's clock is wrong
 sub oldest { return (split /\|/, (grep { /^main\|/ } split /\n/, ($store->command('branch_list'))[1])[0])[17]; }

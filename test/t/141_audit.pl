@@ -1,4 +1,4 @@
-# Every change of a store is a line in its log, with who asked for it.
+# Every change of a store is logged, with the client that requested it.
 use strict;
 use warnings;
 use PageserverTest;
@@ -29,22 +29,22 @@ sub ctl_is_logged
 	is_logged($pattern, "\"@command\" is in the log");
 }
 
-ctl_is_logged(qr/branch "main" created as a fresh cluster/, 'branch', 'create', 'main');
+ctl_is_logged(qr/branch "main" created as a new cluster/, 'branch', 'create', 'main');
 ctl_is_logged(qr/branch "dev" created from branch "main"/, 'branch', 'create', 'dev', '--from', 'main');
 my $c = $store->start_compute('main', name => 'first');
-is_logged(qr/branch "main" taken over by a compute: generation 1 \(\S+main_first\), before it 0 \(none\)/, 'a compute that starts');
+is_logged(qr/branch "main" taken over by a compute: generation 1 \(\S+main_first\), previously 0 \(none\)/, 'a compute that starts');
 $c->sql('CREATE TABLE t (i int)');
 my $lsn = $c->sql('SELECT pg_current_wal_flush_lsn()');
 my $second = $store->start_compute('main', name => 'second', args => ['--takeover']);
-is_logged(qr/branch "main" taken over by a compute: generation 2 \(\S+main_second\), before it 1 \(\S+main_first\), which was connected/, 'and one that takes over');
+is_logged(qr/branch "main" taken over by a compute: generation 2 \(\S+main_second\), previously 1 \(\S+main_first\), which was connected/, 'and one that takes over');
 delete $c->{pid};
 $second->stop;
 ctl_is_logged(qr/branch "at" created from branch "main" at LSN \Q$lsn\E \(\Q$lsn\E\)/, 'branch', 'create', 'at', '--from', "main\@$lsn");
 ctl_is_logged(qr/branch "dev" renamed to "dev2"/, 'branch', 'rename', 'dev', 'dev2');
-ctl_is_logged(qr/branch "dev2" reset to what its parent is; .*/, 'branch', 'reset', 'dev2');
+ctl_is_logged(qr/branch "dev2" reset to the state of its parent; .*/, 'branch', 'reset', 'dev2');
 ctl_is_logged(qr/branch "dev2" compacted/, 'branch', 'compact', 'dev2');
-ctl_is_logged(qr/branch "main" restored to what it was at LSN \Q$lsn\E \(\Q$lsn\E\); what it was until now is branch "main.1"/, 'branch', 'restore', "main\@$lsn");
-ctl_is_logged(qr/branch "dev2" deleted, it is in the trash/, 'branch', 'delete', 'dev2');
+ctl_is_logged(qr/branch "main" restored to LSN \Q$lsn\E \(\Q$lsn\E\); its previous state is branch "main.1"/, 'branch', 'restore', "main\@$lsn");
+ctl_is_logged(qr/branch "dev2" deleted \(moved to the trash\)/, 'branch', 'delete', 'dev2');
 ctl_is_logged(qr/export of branch "main" begins/, 'export', 'main', '-D', PageserverTest::test_dir() . '/plain', '--no-sync');
 ctl_is_logged(qr/branch "imported" imported from ".*\/plain"/, 'import', 'imported', '--pgdata', PageserverTest::test_dir() . '/plain');
 ctl_is_logged(qr/tenant "imported" detached/, 'tenant', 'detach', 'imported');
@@ -64,7 +64,7 @@ is_logged(qr/branch "there" renamed to "at"/, 'a name with a line feed', qr/127\
 $store->append_conf("log_level = debug\n");
 kill 'HUP', $store->{pid};
 PageserverTest::wait_until(sub { $store->log_content =~ /setting "log_level" changed to "debug"/ }, 'the settings');
-is_logged(qr/received signal SIGHUP: reading the settings again/, 'a change of settings', qr/uid $uid \(\Q$name\E\), PID $$/);
+is_logged(qr/received signal SIGHUP: reloading settings/, 'a change of settings', qr/uid $uid \(\Q$name\E\), PID $$/);
 $store->stop;
 is_logged(qr/received signal SIGINT: stopping/, 'the end', qr/uid $uid \(\Q$name\E\), PID \d+/);
 done_testing();

@@ -1,7 +1,7 @@
-# What is deleted is in the trash: branches and tenants can be had back with all
-# that they held, also after a kill and after garbage was collected in what they
-# begin in; nothing of it is served meanwhile; it goes when it is purged, or when
-# trash_interval is over.  What would be a pity is deleted with --force only.
+# Deleted branches and tenants are in the trash. They can be restored with all of their data, also
+# after a kill and after garbage collection in the branches that they start from. Nothing in the
+# trash is served. It is removed by a purge, or when trash_interval has passed. Branches and tenants
+# that would be missed are deleted with --force only.
 use strict;
 use warnings;
 use JSON::PP;
@@ -32,9 +32,9 @@ sub told { my ($what, @args) = @_; return decode_json($store->ctl_ok($what, @arg
 sub stops { my ($c, $what) = @_; PageserverTest::wait_gone($c->{pid}); like($c->log_content, qr/FATAL:  shutting down at once: the page store does not have timeline/, $what); delete $c->{pid}; }
 
 # ---- only with --force: with a compute, what begins in no other, what is protected
-refused(qr/branch "dev" is run by a compute/, 'delete with a compute', 'branch', 'delete', 'dev');
+refused(qr/branch "dev" is in use by a compute/, 'delete with a compute', 'branch', 'delete', 'dev');
 $dev->stop;
-refused(qr/branch "other" begins in no other.*--force/s, 'delete a root', 'branch', 'delete', 'other');
+refused(qr/branch "other" has no parent.*--force/s, 'delete a root', 'branch', 'delete', 'other');
 is_deeply(told('protect', 'branch', 'protect', 'dev'), { protected => 'dev' }, 'protect: JSON');
 is(column('dev', 22), 't', 'the list shows that');
 refused(qr/branch "dev" is protected.*unprotect/s, "$_->[1] of a protected branch", @$_)
@@ -49,7 +49,7 @@ is($store->ctl_ok('unprotect', 'branch', 'unprotect', 'dev'), "Branch \"dev\" is
 # ---- into the trash
 my $dir = dir_of('dev');
 is_deeply(told('delete', 'branch', 'delete', 'dev'), { deleted => 'dev' }, 'delete: JSON');
-like($store->log_content, qr/LOG:  branch "dev" deleted, it is in the trash, by uid \d+.*program "pageserver_ctl"/, 'the log says who did it');
+like($store->log_content, qr/LOG:  branch "dev" deleted \(moved to the trash\), by uid \d+.*program "pageserver_ctl"/, 'the log says who did it');
 is(column('dev', 0), undef, 'it is not in the list');
 like($store->ctl_ok('list', 'branch', 'list', '--deleted'), qr/^dev .* main +uid \d+ .*program "pageserver_ctl"/m, 'but in that of the deleted, with who did it');
 cmp_ok(deleted('dev', 5), '>', 6 * 86400, 'it has most of seven days left');
@@ -167,7 +167,7 @@ $store->ctl_ok('delete it', 'branch', 'delete', 'mid');
 
 # ---- tenants
 sub tenant { my ($list) = @_; my ($row) = grep { /^\Q$tenant\E\|/ } split /\n/, ($store->command($list))[1]; return defined $row ? (split /\|/, $row)[2] : undef; }
-refused(qr/tenant "main" is in service, with \d branches.*--force/s, 'a tenant in service', 'tenant', 'delete', 'main');
+refused(qr/tenant "main" is attached and has \d branches.*--force/s, 'a tenant in service', 'tenant', 'delete', 'main');
 is_deeply(told('with --force', 'tenant', 'delete', 'main', '--force'), { deleted => 'main' }, 'tenant delete: JSON');
 stops($c, 'the compute of one of its branches stops');
 is(tenant('tenant_list'), undef, 'it is not in the list');
@@ -177,7 +177,7 @@ $store->ctl_fails_like(qr/tenant \Q$tenant\E is deleted.*tenant undelete/s, 'it 
 $store->kill9;
 $store->start;
 is(tenant('tenant_list deleted'), 'deleted', 'a kill leaves it there');
-refused(qr/is deleted already/, 'deleted twice', 'tenant', 'delete', $tenant);
+refused(qr/is already deleted/, 'deleted twice', 'tenant', 'delete', $tenant);
 is_deeply(told('undelete', 'tenant', 'undelete', 'main'), { undeleted => 'main' }, 'tenant undelete: JSON');
 is(tenant('tenant_list'), 'detached', 'it is detached then');
 $store->ctl_ok('attach', 'tenant', 'attach', 'main');

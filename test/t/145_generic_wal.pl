@@ -1,7 +1,6 @@
-# Extensions log changes of their indexes as generic WAL.  A record may be a
-# delta to a page that was only extended; a compute has full_page_writes off, so
-# there is no image.  Every page of the next compute is as it was in the one
-# that made it, byte for byte.
+# Extensions log changes of their indexes as generic WAL. A record can be a delta against a page
+# that was only extended; a compute has full_page_writes off, so that there is no image. Every page
+# of the next compute is what it was in the compute that made it, byte for byte.
 use strict;
 use warnings;
 use PageserverTest;

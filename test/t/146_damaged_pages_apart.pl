@@ -1,6 +1,6 @@
-# A page that cannot be made does not keep anything else from what it needs:
-# upkeep goes on, an export can leave it out.  It is named in the list of
-# branches and, once, in the log, until it is well.
+# A page that cannot be reconstructed does not keep anything else from working: upkeep continues,
+# and an export can leave the page out. It is named in the list of branches and, once, in the log,
+# until it is repaired.
 use strict;
 use warnings;
 use PageserverTest;
@@ -81,7 +81,7 @@ $store->ctl_fails_like(qr{relation 1663/$db/$rel fork 0 block $blocks[0] .*--zer
 ok(!-e $dir, 'nothing is left of it');
 my ($rc, $out, $err) = $store->ctl('export', 'main', '-D', $dir, '--zero-damaged-pages');
 is($rc, 0, 'export of all the others');
-like($err, qr{warning: block $_ of relation $path is zeros in the copy: }, "block $_ is named") for @blocks;
+like($err, qr{warning: block $_ of relation "$path" is replaced by zeros: }, "block $_ is named") for @blocks;
 like($err, qr{warning: 2 damaged pages}, 'and how many there are');
 my $s = StockServer->new(PageserverTest::test_dir() . '/stock', from => $dir);
 is($s->sql('SELECT count(*) FROM t'), '2000', 'stock PostgreSQL has the table');

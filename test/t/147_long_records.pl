@@ -1,6 +1,6 @@
-# Records of many megabytes: a logical message, and the old row of a DELETE with
-# REPLICA IDENTITY FULL.  The store checks them to the last byte, but keeps
-# nothing of them that nobody will look at, so its memory does not depend on them.
+# Records of many megabytes: a logical message, and the old row of a DELETE with REPLICA IDENTITY
+# FULL. The store verifies them to the last byte, but keeps only what somebody will read, so that
+# its memory does not depend on their size.
 use strict;
 use warnings;
 use PageserverTest;

@@ -1,5 +1,5 @@
-# A branch that a compute runs: another one takes it over only if told to, and
-# only when it could start.
+# A branch that has a running compute: another compute takes it over only if it is told to, and only
+# if it can start.
 use strict;
 use warnings;
 use PageserverTest;

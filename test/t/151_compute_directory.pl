@@ -1,5 +1,5 @@
-# The directory of a compute: what runs in it, who may start it and how, and
-# that the owner's files in it stay.
+# The directory of a compute: what runs in it, who may start it and how, and that the owner's files
+# in it stay.
 use strict;
 use warnings;
 use Fcntl qw(O_RDONLY LOCK_EX);

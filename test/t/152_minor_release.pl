@@ -1,6 +1,6 @@
-# A PostgreSQL of the same major version that calls storage managers in an
-# older way: 15.10 and before.  Here it is this one, without the function by
-# which such are told apart.
+# A minor release of the same major version that calls storage managers in an older way: 15.10 and
+# before. The test makes one of the installed release, by renaming the function by which such a
+# release is recognized.
 use strict;
 use warnings;
 use PageserverTest;

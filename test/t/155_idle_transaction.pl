@@ -1,7 +1,6 @@
-# A session that is idle in a transaction, or a transaction that was prepared and
-# forgotten, keeps its own pages in the local cache, not those of others.  When
-# there is no room for pages that must be kept, the transaction that most of them
-# are kept for is ended; others go on, and can connect.
+# A session that is idle in a transaction, and a prepared transaction that was forgotten, keep their
+# own pages in the local cache, not those of others. When there is no space for pages that must be
+# kept, the transaction that needs most of them is ended; other sessions continue and can connect.
 use strict;
 use warnings;
 use PageserverTest;

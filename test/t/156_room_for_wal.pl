@@ -1,6 +1,6 @@
-# Room for WAL, and somebody to send it: pages that are only cached take no disk
-# space that WAL needs; the WAL worker is there whatever max_worker_processes is,
-# and keeps its connection whatever wal_sender_timeout is.
+# Space for WAL, and a process that sends it: pages that are merely cached take no disk space that
+# WAL needs; the WAL worker runs whatever max_worker_processes is, and keeps its connection whatever
+# wal_sender_timeout is.
 use strict;
 use warnings;
 use PageserverTest;

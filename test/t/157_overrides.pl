@@ -1,5 +1,5 @@
-# Settings of the owner that the library undoes are named in the log, once, with
-# the reason; those that say what is so anyway are not.
+# Settings of the owner that the library overrides are logged once, with the reason. Settings that
+# already have the required value are not.
 use strict;
 use warnings;
 use PageserverTest;

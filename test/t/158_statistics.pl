@@ -1,6 +1,6 @@
-# What a stock server keeps over a planned restart is there in the next compute,
-# too: cumulative statistics, pg_stat_statements, autoprewarm's list.  A branch
-# that begins where a compute was stopped has them; after a kill there are none.
+# What a stock server preserves across a planned restart is there in the next compute, too:
+# cumulative statistics, pg_stat_statements, autoprewarm's list. A branch that starts where a
+# compute was stopped has them; after a kill there are none.
 use strict;
 use warnings;
 use PageserverTest;

@@ -1,4 +1,4 @@
-# Branches whose WAL was damaged before it was in layer files: they fail, say so,
+# Branches whose WAL was damaged before it was in layer files: they fail with an error that says so,
 # and keep no memory that others need.
 use strict;
 use warnings;

@@ -1,6 +1,5 @@
-# Merges of layer files on a disk that has not much room: what there is no room for
-# is not begun, the oldest files are merged if there is room for them, and nobody
-# else waits.
+# Merges of layer files on a disk with little space: a merge that does not fit is not started, the
+# oldest files are merged if there is space for them, and nothing else waits.
 use strict;
 use warnings;
 use PageserverTest;

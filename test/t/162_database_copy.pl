@@ -1,7 +1,6 @@
-# Databases that are copied as a whole: the copy is there at once, however large the
-# source is, and stays right while and after its pages are written: beside changes
-# of both, when the source goes, in branches that begin in between, in the past, in
-# an export, after kills.
+# Databases that are copied as a whole: the copy is there at once, however large the source is, and
+# stays correct while and after its pages are written: beside changes of both databases, when the
+# source is dropped, in branches that start in between, in the past, in an export, and after kills.
 use strict;
 use warnings;
 use PageserverTest;

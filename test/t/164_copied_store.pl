@@ -1,5 +1,5 @@
-# A copy of a store's directory is right, or refused: one of a store that ran while
-# it was copied does not start, and says how to take one.
+# A copy of a store's directory is either correct or refused: a copy that was taken while the store
+# ran does not start, and the error says how to take one.
 use strict;
 use warnings;
 use PageserverTest;

@@ -1,6 +1,5 @@
-# Page streams of the store are shared when there are fewer than backends: nobody
-# waits for ever, each branch gets its share, and WAL and administrators have
-# connections of their own.
+# Page streams of the store are shared when there are fewer of them than backends: no backend waits
+# forever, each branch gets its share, and WAL and administrators have connections of their own.
 use strict;
 use warnings;
 use IO::Socket::UNIX;
@@ -150,19 +149,19 @@ my @holders = map { open_stream('main', $lsn) } 1 .. 3;
 is((next_message($_, 'WE'))[0], 'W', 'a stream that cannot be recalled') for @holders;
 my $t0 = time;
 $_->send('SELECT count(*) FROM t') for @sessions;
-PageserverTest::wait_until(sub { $store->log_content =~ /WARNING:  readers wait for a page stream/ }, "the store's log to tell of the wait");
+PageserverTest::wait_until(sub { $store->log_content =~ /WARNING:  readers are waiting for a page stream/ }, "the store's log to tell of the wait");
 cmp_ok(status('page_streams_awaited'), '>=', 1, 'and its status');
 $_->result for @sessions;
 cmp_ok(time - $t0, '<', 30, 'backends without a connection do not wait for ever');
 for my $s (@sessions)
 {
 	my $errors = $s->errors;
-	like($errors, qr/ERROR:  the page store has no connection for this backend: all 3 page streams of the store are at work/, 'they fail with an error');
+	like($errors, qr/ERROR:  the page store has no connection for this backend: all 3 page streams of the store are in use/, 'they fail with an error');
 	like($errors, qr/HINT:  Raise "max_connections"/, 'that says what to do');
 }
 close $_ for @holders;
 is($_->ask('SELECT count(*) FROM t'), '20000', 'and go on when there is one') for @sessions;
-PageserverTest::wait_until(sub { $store->log_content =~ /no reader waits for a page stream any more/ }, "the end of it in the store's log");
+PageserverTest::wait_until(sub { $store->log_content =~ /no reader is waiting for a page stream any longer/ }, "the end of it in the store's log");
 $_->close for @sessions;
 $c->stop;
 $store->stop;

@@ -1,5 +1,5 @@
-# What has lost its place stops: a compute whose branch was deleted or reset, or
-# whose tenant is gone; a store whose directory was removed or replaced.
+# What has lost its place stops: a compute whose branch was deleted or reset, or whose tenant was
+# deleted; a store whose directory was removed or replaced.
 use strict;
 use warnings;
 use File::Path qw(remove_tree);
@@ -35,7 +35,7 @@ sub lose_place
 	my $gone;
 	for (1 .. ($long ? 3 : 1)) { $gone ||= eval { PageserverTest::wait_gone($store->{pid}) }; }
 	ok($gone, "$name: the store ends") or return;
-	like($store->log_content, qr/FATAL:  the store ends at once: $message/, "$name: it says why");
+	like($store->log_content, qr/FATAL:  ending the store immediately: $message/, "$name: it says why");
 	if ($with_compute)
 	{
 		$writer->send('INSERT INTO t VALUES (2) RETURNING 2');

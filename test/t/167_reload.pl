@@ -1,6 +1,6 @@
-# Changes without a restart: the store's log is opened anew and its settings are
-# read again at SIGHUP; a restart or reload with bad settings is refused; a store
-# that moves is found again by backends that wait for it.
+# Changes without a restart: on SIGHUP the store reopens its log and reads its settings again; a
+# restart or reload with invalid settings is refused; backends that wait for a store that has moved
+# find it again.
 use strict;
 use warnings;
 use JSON::PP;
@@ -47,7 +47,7 @@ reload('log moved away');
 like(PostgreSQL::Test::Utils::slurp_file("$store->{log}.1"), qr/\Q$old\E/, 'the old log is as it was');
 $store->ctl_ok('something to log', 'branch', 'create', 'b', '--from', 'main');
 my $c2 = $store->start_compute('b');
-PageserverTest::wait_until(sub { $store->log_content =~ /branch "b": WAL comes/ }, 'the log to go on under its name');
+PageserverTest::wait_until(sub { $store->log_content =~ /branch "b": receiving WAL/ }, 'the log to go on under its name');
 unlike(PostgreSQL::Test::Utils::slurp_file("$store->{log}.1"), qr/branch "b"/, 'and no longer in the old one');
 is((stat $store->{log})[2] & 0777, 0600, 'permissions of the new log');
 # helpers hold no file that logrotate would want to compress
@@ -61,7 +61,7 @@ write_conf("min_free_space = 1TB\n");
 reload('min_free_space');
 my $writer = session($c);
 $writer->send('CREATE TABLE w (i int); INSERT INTO w VALUES (1) RETURNING i');
-PageserverTest::wait_until(sub { $store->log_content =~ /WARNING:  branch "main": WAL of its compute waits: less than 1048576 MB are free/ }, 'a commit to wait');
+PageserverTest::wait_until(sub { $store->log_content =~ /WARNING:  branch "main": WAL of its compute is waiting: less than 1048576 MB are free/ }, 'a commit to wait');
 write_conf("gc_horizon = 1GB\nlog_level = warning\nport = 1\npage_cache_size = 1MB\n");
 reload('what needs a restart');
 is($writer->result, '1', 'a commit that waited for a setting goes on when it is back');
@@ -82,7 +82,7 @@ for my $command ('reload', 'restart')
 $c->sql_is('INSERT INTO w VALUES (2) RETURNING i', '2', 'and takes WAL');
 # a signal alone, as others may send it
 kill 'HUP', $pid;
-PageserverTest::wait_until(sub { $store->log_content =~ /WARNING:  settings stay as they were: .*checkpoint_distance/ }, 'bad settings to be refused');
+PageserverTest::wait_until(sub { $store->log_content =~ /WARNING:  settings were not reloaded: .*checkpoint_distance/ }, 'bad settings to be refused');
 write_conf('');
 $store->ctl_ok('restart with good settings', 'restart', '-D', $store->dir, '-l', $store->{log});
 ($store->{pid}) = split /\n/, PostgreSQL::Test::Utils::slurp_file("$store->{dir}/pageserver.pid");

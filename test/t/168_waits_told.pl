@@ -1,5 +1,5 @@
-# Who waits is told for what: in the view, once in the logs of store and compute,
-# in status, branch list and compute status, also while the store is down.
+# Sessions that wait are told what they wait for: in the view, once in the logs of store and
+# compute, in status, branch list and compute status, also while the store is down.
 use strict;
 use warnings;
 use JSON::PP;
@@ -75,14 +75,14 @@ for my $round (1 .. 2)
 	is($observer->ask('SELECT count(*) >= 2 FROM t'), 't', 'no room: reads go on');
 	# it waits for more than one attempt, and says so once
 	usleep(2_500_000) if $round == 1;
-	is(count_in($store->log_content, qr/WARNING:  branch "main": WAL of its compute waits: less than/), $round, "no room: once in the store's log");
+	is(count_in($store->log_content, qr/WARNING:  branch "main": WAL of its compute is waiting: less than/), $round, "no room: once in the store's log");
 	is(count_in($c->log_content, qr/LOG:  the page store takes no WAL: less than/), $round, "no room: once in the compute's log");
 	set_conf('');
 	is($writer->result, $round, 'room again: the commit ends');
 	PageserverTest::wait_until(sub { $observer->ask($view) eq '|' }, 'the view to tell no more');
 	PageserverTest::wait_until(sub { told()->{state} eq 'streaming' }, 'the file to tell no more');
 	status_is(0, qr/, ready\)\.$/m, 'room again');
-	is(count_in($store->log_content, qr/LOG:  branch "main": WAL of its compute waits no longer, after \d+ s/), $round, "room again: the store's log");
+	is(count_in($store->log_content, qr/LOG:  branch "main": WAL of its compute is no longer waiting, after \d+ s/), $round, "room again: the store's log");
 	PageserverTest::wait_until(sub { count_in($c->log_content, qr/LOG:  the page store takes WAL again, after \d+ ms/) == $round }, "the compute's log");
 	unlike(($store->ctl('status', '-D', $store->dir))[1], qr/WAL of a compute waits/, 'room again: status of the store');
 }
@@ -133,7 +133,7 @@ $_->ask("SELECT count(*) FROM far WHERE false; $view") for $reader, $observer;
 	$reader->send('SELECT count(*) FROM far');
 	$reader->result;
 	like($reader->errors, qr/no connection for this backend/, 'a reader has got no connection');
-	like($observer->ask($view), qr/^all 1 page streams of the store are at work\|t$/, 'no connection: the view');
+	like($observer->ask($view), qr/^all 1 page streams of the store are in use\|t$/, 'no connection: the view');
 	PageserverTest::wait_until(sub { told()->{state} eq 'waiting' }, 'the file to tell of it');
 	status_is(5, qr/but waits: all 1 page streams/, 'no connection');
 	close $s;

@@ -1,5 +1,5 @@
-# After a crash a compute is started anew by its supervisor: the one that
-# "compute start" leaves behind, or "compute run".
+# After a crash, a compute is started again by its supervisor: the one that "compute start" leaves
+# behind, or "compute run".
 use strict;
 use warnings;
 use IO::Socket::UNIX;

@@ -1,6 +1,5 @@
-# pageserver_ctl as its users type it: where options may stand, what names a
-# store, exit codes that tell what happened, one line of success or JSON, and
-# surroundings that are not clean (libpq's variables, odd paths, other clocks).
+# pageserver_ctl as its users type it: where options may stand, what names a store, exit codes, one
+# line on success or JSON, and unusual surroundings (libpq's variables, odd paths, wrong clocks).
 use strict;
 use warnings;
 use PageserverTest;

@@ -1,6 +1,6 @@
-# Import of a cluster that the store does not find under the client's path: it
-# is sent.  /proc/self/cwd stands for a path that means one thing to the client
-# and another to the store, as on two machines.
+# Import of a cluster that the store does not find under the client's path: the client sends it.
+# /proc/self/cwd stands for a path that means different things to the client and the store, as on
+# two machines.
 use strict;
 use warnings;
 use PageserverTest;
@@ -102,10 +102,10 @@ sub send_archive
 my $odd = PageserverTest::test_dir() . '/odd';
 mkdir $odd;
 symlink '/etc/passwd', "$odd/PG_VERSION";
-like(send_archive(scalar `tar -c -C $odd .`), qr/has links or special files/, 'a link is refused');
+like(send_archive(scalar `tar -c -C $odd .`), qr/contains links or special files/, 'a link is refused');
 like(send_archive(join '', map { chr rand 256 } 1 .. 200000), qr/"\/bin\/tar" failed/, 'what is no tar is refused');
 like(send_archive(scalar `tar -c -C /etc hostname`), qr/could not read ".*PG_VERSION"/, 'what is no cluster');
-like(send_archive('', message('f', "no more\0")), qr/the client ended the copy: no more/, 'a client that gives up');
+like(send_archive('', message('f', "no more\0")), qr/the client aborted the copy: no more/, 'a client that gives up');
 unlike(send_archive('', ''), qr/SERROR.*internal/s, 'a client that goes away');
 PageserverTest::wait_until(sub { !glob "$dir/tmp/import-*" }, 'all of it to be removed');
 $store->ctl_ok('the store goes on', 'branch', 'list');

@@ -1,5 +1,5 @@
-# The settings of a branch are kept with it: an empty directory has them, a new
-# branch its parent's; versions can be looked at and gone back to.
+# The settings of a branch are kept with it: a compute in an empty directory has them, and a new
+# branch has its parent's. Versions can be shown and reverted to.
 use strict;
 use warnings;
 use PageserverTest;

@@ -1,5 +1,5 @@
-# Import of a cluster whose settings are not in its data directory, as Debian
-# has it: what decides what queries answer is taken, the rest is named; all with
+# Import of a cluster whose settings are not in its data directory, as on Debian: settings that
+# determine the results of queries are imported, the others are named; all are imported with
 # --settings-from.
 use strict;
 use warnings;

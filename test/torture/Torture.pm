@@ -1,5 +1,5 @@
-# Torture: rounds of load, something broken at a random moment, and a look at
-# everything afterwards.  README.md says what a round is.
+# Torture: rounds of load in which something is broken at a random time, and checks of everything afterwards.  README.md
+# describes a round.
 package Torture;
 
 use strict;
@@ -20,10 +20,10 @@ our (%actions, %explained_errors);	# TortureActions.pm
 our $store_conf = "checkpoint_distance = 8MB\nmin_free_space = 24MB\npage_cache_size = 4MB\nredo_helpers = 2\n";
 our $compute_conf = "shared_buffers=1MB pageserver_smgr.cache_size=1MB max_prepared_transactions=20 max_connections=40 restart_after_crash=off "
   . "autovacuum_naptime=1 min_wal_size=32MB max_wal_size=64MB wal_recycle=off checkpoint_timeout=30 jit=off listen_addresses=";
-# lock_timeout: clients are in one another's way, and a transaction that stays prepared may be in everybody's
+# lock_timeout: clients block one another, and a transaction that stays prepared may block all of them
 our $client_options = "connect_timeout=5 options='-c statement_timeout=30s -c lock_timeout=700ms'";
 
-# new(SEED, STORE_FS, COMPUTE_FS): two small file systems for what is tested
+# new(SEED, STORE_FS, COMPUTE_FS): two small file systems, for the store and for the computes
 sub new
 {
 	my ($class, $seed, $store_fs, $compute_fs) = @_;
@@ -62,7 +62,7 @@ sub new_store
 	$c->sql("CREATE EXTENSION amcheck; CREATE EXTENSION pageserver_smgr");
 }
 
-# Whether WAL and layers, which are kept for ever, have filled half of the store's disk.
+# Have WAL and layers, which are never removed, filled half of the store's disk?
 sub store_is_old
 {
 	my ($t) = @_;
@@ -70,8 +70,8 @@ sub store_is_old
 	return $free < $size / 2;
 }
 
-# Ends the store and its compute in good order, compares what is in the store with what stock PostgreSQL makes of its
-# WAL, and removes it.
+# Stops the store and its compute cleanly, compares the store's contents with what stock PostgreSQL makes of its WAL, and
+# removes the store.
 sub end_store
 {
 	my ($t) = @_;
@@ -115,7 +115,7 @@ sub tell_proxy
 	die "netproxy, \"$command\": no answer\n" unless $answer =~ /^ok/;
 }
 
-# A compute in a new directory, or again in the one of an earlier compute; each has a proxy of its own.
+# Starts a compute, in a new directory or in that of an earlier compute.  Each has a proxy of its own.
 sub start_compute
 {
 	my ($t, $earlier, %opt) = @_;
@@ -123,7 +123,7 @@ sub start_compute
 	my $c = bless { store => $t->{store}, started => time, branch => 'main', host => $t->{dir}, port => PageserverTest::free_port(),
 		dir => $earlier ? $earlier->{dir} : "$t->{compute_fs}/compute_$n" }, 'PageserverTest::Compute';
 	$c->{proxy} = $t->start_proxy;
-	# the proxy of an earlier compute may keep its connection, and some actions take over
+	# the proxy of an earlier compute may keep its connection open, and some actions use --takeover
 	my @args = ('compute', 'start', 'main', '--takeover', '-D', $c->{dir}, '-p', $c->{port}, '-S', "host=127.0.0.1 port=$c->{proxy}{port}",
 		'-o', join(' ', map { "-c $_" } split(' ', $compute_conf), "unix_socket_directories=$t->{dir}"));
 	my ($rc, $out, $err) = $t->{store}->ctl(@args);
@@ -151,7 +151,7 @@ sub end_proxy
 	delete $proxy->{pid};
 }
 
-# Waits until every process of the compute that there was has ended.
+# Waits until all processes of the previous compute have ended.
 sub compute_is_gone
 {
 	my ($t, $c, @pids) = @_;
@@ -162,7 +162,7 @@ sub compute_is_gone
 	@{ $t->{store}{computes} } = grep { $_ != $c } @{ $t->{store}{computes} };
 }
 
-# Kills every process of the compute.
+# Kills all processes of the compute.
 sub kill_compute
 {
 	my ($t, $c) = @_;
@@ -173,7 +173,7 @@ sub kill_compute
 	$t->compute_is_gone($c);
 }
 
-# A compute's directory removed.  If it was killed, nobody removes its shared memory but us (SharedMemory.pm).
+# Removes a compute's directory.  If the compute was killed, its shared memory must be removed here (SharedMemory.pm).
 sub throw_away
 {
 	my ($t, $c, %opt) = @_;
@@ -222,7 +222,7 @@ sub fill_disk
 
 # ---- rounds ----
 
-# The fault is over now: from here on the time to the first answer counts.
+# The fault ends now: the time to the first answer is measured from here.
 sub fault_is_over
 {
 	my ($t) = @_;
@@ -235,14 +235,14 @@ sub wrong
 	push @{ $t->{wrong} }, @what;
 }
 
-# The names of the actions, or of those that are to be tried (ACTIONS="net_cut ...").
+# The names of all actions, or of the requested ones (ACTIONS="net_cut ...").
 sub action_names
 {
 	my @names = split ' ', $ENV{TORTURE_ACTIONS} // '';
 	return sort { $a cmp $b } @names ? @names : keys %actions;
 }
 
-# All actions in random order, again and again.
+# All actions in random order, then all in another order, and so on.
 sub next_action
 {
 	my ($t) = @_;
@@ -258,8 +258,8 @@ sub next_action
 	return shift @{ $t->{queue} };
 }
 
-# What the clients have noted since the last call; the time of the first acknowledged commit that was begun after
-# a moment.
+# Reads what the clients have recorded since the last call; finds the time of the first acknowledged commit that started
+# after a point in time.
 sub read_ledger
 {
 	my ($t, $after) = @_;
@@ -285,7 +285,7 @@ sub read_ledger
 	return $first;
 }
 
-# A compute may end itself if its disk was full, also some time afterwards: a PANIC takes its time.
+# A compute may end itself because its disk was full, even some time later: a PANIC takes a while.
 sub start_again_if_ended
 {
 	my ($t) = @_;
@@ -303,7 +303,7 @@ sub await_first_answer
 	my ($t) = @_;
 	my $give_up = time + 60;
 	my $first;
-	# an older compute's last ones do not count
+	# the last errors of an older compute do not count
 	until (defined($first = $t->read_ledger($t->{gone} > $t->{over} ? $t->{gone} : $t->{over})))
 	{
 		die "no commit was acknowledged in 60 seconds\n" if time > $give_up;
@@ -338,12 +338,12 @@ sub start_load
 	POSIX::_exit(2);
 }
 
-# One round; returns what there is to say of it, {wrong} being a list that should be empty.
+# Runs one round.  Returns a description of it, in which the list {wrong} should be empty.
 sub round
 {
 	my ($t) = @_;
 	my $action = $t->next_action;
-	# a seed for each round, so that the sequence of actions does not depend on how they went
+	# one seed per round, so that the sequence of actions does not depend on their outcome
 	srand($t->{seed} + 1_000_003 * $t->{round});
 	my $p = { map { $_ => rand } qw(moment pick duration variant kill) };
 	my $seed = int(rand(1 << 30));

@@ -1,9 +1,8 @@
-# What is broken in a round of torture; part of package Torture.
+# The faults of a round of torture; part of package Torture.
 #
-# Each action does its harm and undoes it, says with fault_is_over() from when on
-# the time to the first answer counts, and returns what there is to say of it.
-# Its parameters are numbers between 0 and 1, drawn before: moment (when it
-# begins), pick, duration, variant, kill.
+# Each action causes a fault and repairs it, calls fault_is_over() at the time from which the first answer is measured,
+# and returns a description.  Its parameters are random numbers between 0 and 1: moment (when it starts), pick, duration,
+# variant, kill.
 package Torture;
 
 use strict;
@@ -13,14 +12,14 @@ use PageserverTest;
 use POSIX ();
 use Time::HiRes qw(time usleep);
 
-# One of the list, chosen by a number between 0 and 1.
+# Chooses one element of the list by a number between 0 and 1.
 sub pick
 {
 	my ($number, @list) = @_;
 	return @list ? $list[ $number * @list ] : undef;
 }
 
-# The compute's child processes whose title matches.
+# Child processes of the compute whose title matches.
 sub children_like
 {
 	my ($t, $pattern) = @_;
@@ -29,13 +28,13 @@ sub children_like
 	return grep { title($_) =~ $pattern } @pids;
 }
 
-# A child of the compute is killed: by design all of it goes down, and is started again.
+# Kills a child of the compute.  By design, the whole compute goes down, and it is started again.
 sub kill_child
 {
 	my ($t, $what, $p, $pattern) = @_;
 	my $c = $t->{compute};
 	my $pid;
-	# there are moments without one
+	# there may be none at times
 	PageserverTest::wait_until(sub { $pid = pick($p->{pick}, $t->children_like($pattern)) }, $what);
 	my @all = $c->processes;
 	my $title = title($pid);
@@ -47,8 +46,8 @@ sub kill_child
 	return $title;
 }
 
-# While the store cannot be reached: the compute is killed as well, in some rounds.  With it goes WAL that the store
-# does not have, and so none of it may have been acknowledged.  repair: what ends the fault.
+# While the store cannot be reached, some rounds also kill the compute.  WAL that the store does not have is lost with it,
+# so none of that WAL may have been acknowledged.  repair: ends the fault.
 sub maybe_kill_compute
 {
 	my ($t, $p, $repair) = @_;
@@ -228,7 +227,7 @@ our %actions = (
 		my $leave = $p->{pick} < 0.5 ? 0 : int($p->{pick} * 2 * 1024 * 1024);
 		$t->note_shared_memory($t->{compute});
 		$t->fill_disk($t->{compute_fs}, $leave);
-		# the next WAL file is wanted now
+		# force the next WAL file to be created
 		$t->{compute}->psql('SELECT pg_switch_wal()', timeout => 30) if $p->{variant} < 0.5;
 		usleep($p->{duration} * 1_500_000);
 		$t->fault_is_over;
@@ -258,7 +257,7 @@ our %actions = (
 		$t->{compute} = $t->start_compute;
 		return '';
 	},
-	# a second compute takes the branch while the first one runs, is asleep, or is cut off: the first must end itself
+	# a second compute takes the branch over while the first runs, is stopped, or is cut off: the first must end itself
 	takeover => sub {
 		my ($t, $p) = @_;
 		my $old = $t->{compute};
@@ -282,7 +281,7 @@ our %actions = (
 	},
 );
 
-# Errors that an action explains.
+# Errors that an action may cause.
 our %explained_errors = (fill_compute => qr/^E \d+ \d+ (53100|XX000 ERROR:  checkpoint request failed)/);
 
 1;

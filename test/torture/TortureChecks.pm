@@ -1,4 +1,4 @@
-# What is looked at after each round of torture; part of package Torture.
+# Checks after each round of torture; part of package Torture.
 package Torture;
 
 use strict;
@@ -11,7 +11,7 @@ use Time::HiRes qw(time usleep);
 
 # ---- the database ----
 
-# What is wrong in the database, after check.sql.
+# Problems of the database, according to check.sql.
 sub check_database
 {
 	my ($t) = @_;
@@ -22,7 +22,7 @@ sub check_database
 		my $seqs = $t->{told}{$client};
 		$sql .= "$client\t$_\t$seqs->{$_}\n" for keys %$seqs;
 	}
-	# pages come from the store again
+	# read the pages from the store
 	$sql .= "\\.\nSELECT pageserver_smgr_clear_cache() \\g /dev/null\n";
 	$sql .= PostgreSQL::Test::Utils::slurp_file("$ENV{PAGESERVER_TOP}/test/torture/check.sql");
 	my ($rc, $out, $err) = $c->psql($sql);
@@ -31,7 +31,7 @@ sub check_database
 	return @wrong;
 }
 
-# What pg_waldump says of all WAL that the store has.
+# The output of pg_waldump for all WAL of the store.
 sub waldump
 {
 	my ($t, @options) = @_;
@@ -42,9 +42,9 @@ sub waldump
 	return @lines;
 }
 
-# A relation that a transaction has created which a crash has interrupted stays in the store, as its files stay in a
-# stock server's directory, and if it is unlogged they are part of each base backup.  No other file may be there that
-# belongs to no relation.
+# A relation that was created by a transaction that a crash interrupted stays in the store, as its files stay in a stock
+# server's directory; if it is unlogged, its files are part of each base backup.  There must be no other file that belongs
+# to no relation.
 sub is_interrupted_creation
 {
 	my ($t, $file) = @_;
@@ -70,7 +70,7 @@ sub title
 	return $title;
 }
 
-# A zombie that nobody reaps is gone.
+# A zombie that nobody reaps counts as ended.
 sub is_alive
 {
 	my ($pid) = @_;
@@ -89,7 +89,7 @@ sub redo_helpers
 	return $t->{store}{pid} ? grep { title($_) =~ /--single/ } children($t->{store}{pid}) : ();
 }
 
-# Processes at work in the directories of the test that neither the store nor the compute has now.
+# Processes that run in the directories of the test and belong neither to the store nor to the current compute.
 sub stray_processes
 {
 	my ($t) = @_;
@@ -108,14 +108,14 @@ sub stray_processes
 
 # ---- shared memory ----
 
-# Remembers what shared memory a compute has, before it is brought to an end.
+# Records the shared memory of a compute, before the compute is ended.
 sub note_shared_memory
 {
 	my ($t, $c) = @_;
 	$c->{shared_memory}->note($c->processes);
 }
 
-# Shared memory of computes that are no more.
+# Shared memory of computes that have ended.
 sub stray_shared_memory
 {
 	my ($t) = @_;
@@ -125,7 +125,7 @@ sub stray_shared_memory
 
 # ---- files of the store ----
 
-# Files in the store's directory that nothing knows.
+# Files in the store's directory that nothing refers to.
 sub stray_store_files
 {
 	my ($t) = @_;
@@ -151,7 +151,7 @@ sub stray_store_files
 	return @strays;
 }
 
-# All that should not be there; what ends soon is waited for.
+# Everything that should not be there; waits for what is about to end.
 sub strays
 {
 	my ($t) = @_;

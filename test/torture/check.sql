@@ -1,10 +1,9 @@
--- check.sql: each line of output is something wrong.  The temporary table
--- told (client, seq, state) holds what test/load/ledger was told, and its
--- header comment says what the states are.
+-- check.sql: each line of output is a problem.  The temporary table told (client, seq, state) has what test/load/ledger
+-- was told; the comment at the head of ledger.c explains the states.
 \set QUIET on
 SET statement_timeout = '120s';
 
--- what was told, and what is there
+-- what clients were told, and what is there
 SELECT format('client %s, transaction %s, kind %s: told %s, %s in the ledger, %s prepared',
               client, seq, coalesce(kind, 'unknown'), coalesce(state::text, 'nothing'),
               CASE WHEN kind IS NULL THEN 'not' ELSE 'is' END, CASE WHEN gid IS NULL THEN 'not' ELSE 'is' END)
@@ -31,7 +30,7 @@ SELECT format('table wide: the sum is %s, of %s rows, ledger %s', v, rows, l)
   FROM (SELECT sum(v) v, count(*) AS rows FROM wide) w, (SELECT coalesce(sum(n), 0) l FROM ledger WHERE kind = 'long') l
  WHERE v <> l OR rows <> 3000;
 
--- rows that COPY brought, numbers of the sequence
+-- rows of COPY, values of the sequence
 SELECT format('table bulk, client %s, transaction %s: %s rows, expected %s', client, seq, b.rows, n)
   FROM (SELECT * FROM ledger WHERE kind = 'copy' AND n <> 0) l FULL JOIN (SELECT client, seq, count(*) AS rows FROM bulk GROUP BY 1, 2) b
        USING (client, seq)
@@ -42,7 +41,7 @@ SELECT format('table numbers, client %s, transaction %s: %s, expected %s', clien
 SELECT format('sequence at %s, and a number %s was given', last_value, v)
   FROM numbers_v_seq, (SELECT max(v) v FROM numbers) n WHERE v > last_value;
 
--- tables that DDL made: they are there or not, with their rows, which all indexes find
+-- tables created by DDL: they exist or not, with their rows, which all indexes find
 CREATE FUNCTION pg_temp.check_made() RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
 	made record;
@@ -79,7 +78,7 @@ END
 $$;
 SELECT * FROM pg_temp.check_made();
 
--- the structure of tables and indexes, the system's too
+-- the structure of tables and indexes, including catalogs
 SELECT format('table %s: block %s, item %s: %s', c.oid::regclass, v.blkno, v.offnum, v.msg)
   FROM pg_class c, LATERAL verify_heapam(c.oid::regclass, check_toast => true) v
  WHERE c.relkind IN ('r', 'm', 't') AND c.relpersistence <> 't';
@@ -103,7 +102,7 @@ SELECT r
 SELECT format('replication slot %s, active: %s', slot_name, active) FROM pg_replication_slots WHERE slot_name NOT LIKE 'pageserver%' OR NOT active;
 SELECT format('%s replication slots', count(*)) FROM pg_replication_slots HAVING count(*) <> 1;
 
--- files of relations that are no relations': a dropped one's goes with the next checkpoint
+-- files that belong to no relation; that of a dropped relation is removed by the next checkpoint
 CHECKPOINT;
 SELECT format('file %s/%s belongs to no relation', dir, f)
   FROM (VALUES ('base/' || (SELECT oid FROM pg_database WHERE datname = current_database())), ('global')) d(dir), LATERAL pg_ls_dir(dir) f

@@ -30,7 +30,11 @@
 #include "storage/bufpage.h"
 
 #include "redo_util.h"
-#include "wal/wal.h"
+#include "pg/interpret.h"
+#include "pg/control.h"
+#include "pg/decoder.h"
+#include "pg/walstate.h"
+#include "wal/reader.h"
 
 #define BINDIR      "/usr/lib/postgresql/15/bin"
 #define LIBRARY     "../../src/walredo/pageserver_walredo.so"

@@ -18,8 +18,9 @@
 #include "pgtar.h"
 #include "storage/bufpage.h"
 
-#include "backup/backup.h"
+#include "backup/backup_impl.h"
 #include "conf.h"
+#include "pg/control.h"
 #include "sqlstate.h"
 
 #define ASSERT_OK(expr)                           \
@@ -316,21 +317,21 @@ test_checksum(void **state)
 
 	memset(page.data, 0, BLCKSZ);
 	assert_true(page_is_zero(page.data));
-	page_set_checksum(page.data, 7);
+	page_checksum_set(page.data, 7);
 	assert_true(page_is_zero(page.data)); /* a new page has none */
-	assert_true(page_checksum_is_right(page.data, 7, &expected));
+	assert_true(page_checksum_matches(page.data, 7, &expected));
 	page.data[BLCKSZ - 1] = 1;
 	assert_false(page_is_zero(page.data));
-	assert_false(page_checksum_is_right(page.data, 7, &expected)); /* new, but not zeros */
+	assert_false(page_checksum_matches(page.data, 7, &expected)); /* new, but not zeros */
 
 	for (int i = 0; i < BLCKSZ; i++)
 		page.data[i] = (char) (i * 7);
 	((PageHeader) page.data)->pd_upper = 4096;
-	page_set_checksum(page.data, 7);
-	assert_true(page_checksum_is_right(page.data, 7, &expected));
-	assert_false(page_checksum_is_right(page.data, 8, &expected));
+	page_checksum_set(page.data, 7);
+	assert_true(page_checksum_matches(page.data, 7, &expected));
+	assert_false(page_checksum_matches(page.data, 8, &expected));
 	page.data[5000] ^= 1;
-	assert_false(page_checksum_is_right(page.data, 7, &expected));
+	assert_false(page_checksum_matches(page.data, 7, &expected));
 }
 
 /* ---- settings ---- */

@@ -17,6 +17,7 @@
 
 #include "bytes.h"
 #include "cluster_util.h"
+#include "pg/control.h"
 #include "sqlstate.h"
 
 #define ASSERT_OK(expr)                           \
@@ -378,7 +379,7 @@ test_refused(void **state)
 
 	c = make_cluster(x, 1);
 	cluster_write(c, "pageserver_smgr.conf", "", 0);
-	assert_refused(c, PS_SQLSTATE_STATE, "belongs to a compute");
+	assert_refused(c, PS_SQLSTATE_STATE, "data directory of a compute");
 
 	c = make_cluster(x, 1);
 	cluster_write(c, "backup_label", "", 0);
@@ -445,21 +446,21 @@ test_refused(void **state)
 	c = make_cluster(x, 1);
 	path = psprintf("%s/base/5/pg_filenode.map", c->pgdata);
 	assert_int_equal(truncate(path, (off_t) 5 * 1024 * 1024 * 1024), 0);
-	assert_refused(c, PS_SQLSTATE_CORRUPTED, "base/5/pg_filenode.map\" is not a file of at most");
+	assert_refused(c, PS_SQLSTATE_CORRUPTED, "base/5/pg_filenode.map\" is not a regular file of at most");
 	pfree(path);
 
 	c = make_cluster(x, 1);
 	path = psprintf("%s/global/pg_filenode.map", c->pgdata);
 	assert_int_equal(unlink(path), 0);
 	assert_int_equal(mkfifo(path, 0600), 0);
-	assert_refused(c, PS_SQLSTATE_CORRUPTED, "global/pg_filenode.map\" is not a file");
+	assert_refused(c, PS_SQLSTATE_CORRUPTED, "global/pg_filenode.map\" is not a regular file");
 	pfree(path);
 
 	c = make_cluster(x, 1);
 	path = psprintf("%s/global/pg_filenode.map", c->pgdata);
 	assert_int_equal(unlink(path), 0);
 	assert_int_equal(symlink("/dev/zero", path), 0);
-	assert_refused(c, PS_SQLSTATE_CORRUPTED, "global/pg_filenode.map\" is not a file");
+	assert_refused(c, PS_SQLSTATE_CORRUPTED, "global/pg_filenode.map\" is not a regular file");
 	pfree(path);
 
 	/* no cluster at all */

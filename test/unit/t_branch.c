@@ -41,7 +41,7 @@ end_test(TestStore *s, History *h)
 {
 	store_close(s->store);
 	remove_tree(s->dir);
-	history_free(h);
+	history_end(h);
 }
 
 /* ---- what is not ingested yet ---- */
@@ -74,7 +74,7 @@ test_moment_not_ingested(void **state)
 	Timeline *at;
 	pthread_t thread;
 
-	history_init(&h, rnd);
+	history_begin(&h, rnd);
 	for (int i = 0; i < 2000; i++)
 	{
 		history_next(&h)->next_xid++;
@@ -125,7 +125,7 @@ test_lsn_not_flushed(void **state)
 	TimelineInfo info;
 	pthread_t thread;
 
-	history_init(&h, rnd);
+	history_begin(&h, rnd);
 	for (int i = 0; i < 20; i++)
 		add_commit(&h, 0, -1);
 	store_make(&s, &h);
@@ -160,7 +160,7 @@ test_parent_is_deleted(void **state)
 	Timeline *child;
 	int n;
 
-	history_init(&h, rnd);
+	history_begin(&h, rnd);
 	store_make(&s, &h);
 	OK(store_branch(s.store, "parent", s.tl, PG_UINT64_MAX, NULL, NULL));
 	/* who makes a branch of it has found it, then it is deleted */
@@ -226,7 +226,7 @@ start_at_border(uint32 size, uint32 before)
 	Timeline *tl;
 	char rec[SizeOfXLogRecord + SizeOfXLogRecordDataHeaderShort + sizeof(CheckPoint)];
 
-	history_init(&h, rnd);
+	history_begin(&h, rnd);
 	fill_up_to(&h, size, before);
 	store_make(&s, &h);
 	receiver = new_receiver(&s, s.tl, &start);

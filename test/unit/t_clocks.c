@@ -63,7 +63,7 @@ pass(int64 us)
 static void
 make_store(TestStore *s, History *h, int pitr_interval)
 {
-	history_init(h, rnd);
+	history_begin(h, rnd);
 	store_make(s, h);
 	s->config.checkpoint_distance = 0;
 	s->config.pitr_interval = pitr_interval;
@@ -78,7 +78,7 @@ end_test(TestStore *s, History *h)
 {
 	store_close(s->store);
 	remove_tree(s->dir);
-	history_free(h);
+	history_end(h);
 }
 
 /* A commit, taken in, noted and written; returns its end.  A minute passes before and after. */

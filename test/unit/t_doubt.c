@@ -13,6 +13,8 @@
  */
 #include "scenarios.h"
 
+#include <dirent.h>
+
 #include "common/logging.h"
 #include "sqlstate.h"
 

@@ -340,10 +340,10 @@ make_store(TestStore *s, History *h, History *other)
 	TimelineInfo info;
 	Timeline *tl;
 
-	history_init(other, rnd + 1);
+	history_begin(other, rnd + 1);
 	for (int i = 0; i < 60; i++)
 		add_random_record(other);
-	history_init(h, rnd);
+	history_begin(h, rnd);
 	h->no_copies = true;
 	for (int i = 0; i < 300; i++)
 	{
@@ -429,7 +429,7 @@ main(void)
 	look(&s, &h, &other);
 	CHECK(outcome.right == 1);
 	remove_tree(s.dir);
-	history_free(&h);
-	history_free(&other);
+	history_end(&h);
+	history_end(&other);
 	return 0;
 }

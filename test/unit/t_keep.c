@@ -65,7 +65,7 @@ make_store(TestStore *s, History *h, int nfiles)
 	XLogRecPtr flushed;
 	WalReceiver *receiver;
 
-	history_init(h, rnd);
+	history_begin(h, rnd);
 	h->no_copies = true;
 	for (int i = 0; i < nfiles * 300; i++)
 		add_random_record(h);
@@ -86,7 +86,7 @@ end_test(TestStore *s, History *h)
 {
 	store_close(s->store);
 	remove_tree(s->dir);
-	history_free(h);
+	history_end(h);
 }
 
 /* ---- no manifest can be written ---- */
@@ -691,8 +691,8 @@ test_long_upkeep(void **state)
 	uint64 generation_of_other = 0;
 	int looks = 0;
 
-	history_init(&h, rnd);
-	history_init(&of_other, rnd + 1);
+	history_begin(&h, rnd);
+	history_begin(&of_other, rnd + 1);
 	h.no_copies = of_other.no_copies = true;
 	store_make(&s, &h);
 	store_add_seed(&s, &of_other, &other_tenant, &other_timeline, "other", &other);
@@ -727,7 +727,7 @@ test_long_upkeep(void **state)
 	pthread_mutex_unlock(&s.tl->upkeep_lock);
 	compare(s.tl, &h, h.gen.pos, 10, &rnd);
 	compare(other, &of_other, of_other.gen.pos, 10, &rnd);
-	history_free(&of_other);
+	history_end(&of_other);
 	end_test(&s, &h);
 }
 

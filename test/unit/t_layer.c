@@ -49,7 +49,7 @@ typedef struct Model
 static uint64
 below(Model *m, uint64 n)
 {
-	return next_random(&m->random) % n;
+	return layer_random(&m->random) % n;
 }
 
 /*

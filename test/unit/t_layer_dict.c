@@ -6,6 +6,7 @@
  */
 #include "ps_fe.h"
 
+#include <unistd.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -15,6 +16,7 @@
 #include <cmocka.h>
 
 #include "layer/layer_dict.h"
+#include "layer/layer_impl.h"
 #include "layer_util.h"
 
 #define NRECORDS 4000
@@ -42,10 +44,10 @@ make_record(int family, int i, char *data)
 		data[at] = (char) (at * (7 + family) + at / 9);
 	if (i % 9 == 8)
 		for (uint32 at = 0; at < len; at++)
-			data[at] = (char) next_random(&state);
+			data[at] = (char) layer_random(&state);
 	else
 		for (uint32 at = 4; at < Min(len, 44); at += 5)
-			data[at] = (char) next_random(&state);
+			data[at] = (char) layer_random(&state);
 	return len;
 }
 
@@ -227,7 +229,7 @@ test_no_dictionary(void **state)
 	for (int i = 0; i < 100000; i++)
 	{
 		for (int at = 0; at < 100; at++)
-			data[at] = (char) next_random(&random);
+			data[at] = (char) layer_random(&random);
 		dict_sample_add(&sample, data, 100);
 	}
 	assert_true(sample.used > DICT_SAMPLE_BYTES / 2 && sample.used <= DICT_SAMPLE_BYTES);

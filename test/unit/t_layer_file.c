@@ -5,6 +5,7 @@
  */
 #include "ps_fe.h"
 
+#include <sys/stat.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -155,7 +156,7 @@ flip_every_byte(const char *name)
 	initStringInfo(&good.value);
 	initStringInfo(&bad.text);
 	initStringInfo(&bad.value);
-	assert_ok(read_all(name, &test_tenant, &test_timeline, &good));
+	assert_ok(read_all(name, &layer_tenant, &layer_timeline, &good));
 	assert_true(good.text.len > 10000);
 
 	snprintf(path, sizeof(path), "%s/%s", test_dir, name);
@@ -170,7 +171,7 @@ flip_every_byte(const char *name)
 		assert_int_equal(pread(fd, &byte, 1, at), 1);
 		flipped = byte ^ (char) (1 << at % 8);
 		assert_int_equal(pwrite(fd, &flipped, 1, at), 1);
-		err = read_all(name, &test_tenant, &test_timeline, &bad);
+		err = read_all(name, &layer_tenant, &layer_timeline, &bad);
 		if (err == NULL)
 			fail_msg("byte %lld was changed and nobody noticed", (long long) at);
 		if (strstr(err->message, path) == NULL || strstr(err->message, "offset") == NULL)
@@ -181,7 +182,7 @@ flip_every_byte(const char *name)
 		assert_int_equal(pwrite(fd, &byte, 1, at), 1);
 	}
 	close(fd);
-	assert_ok(read_all(name, &test_tenant, &test_timeline, &bad));
+	assert_ok(read_all(name, &layer_tenant, &layer_timeline, &bad));
 	assert_int_equal(bad.text.len, good.text.len);
 	assert_memory_equal(bad.text.data, good.text.data, good.text.len);
 	free(good.text.data);
@@ -261,8 +262,8 @@ test_foreign_ids(void **state)
 {
 	char name[LAYER_NAME_MAX];
 	Layer *layer;
-	LayerSpace other_tenant = {.dir = test_dir, .tenant = {{0xAA}}, .timeline = test_timeline};
-	LayerSpace other_timeline = {.dir = test_dir, .tenant = test_tenant, .timeline = {{0xAA}}};
+	LayerSpace other_tenant = {.dir = test_dir, .tenant = {{0xAA}}, .timeline = layer_timeline};
+	LayerSpace other_timeline = {.dir = test_dir, .tenant = layer_tenant, .timeline = {{0xAA}}};
 
 	make_image(name);
 	check_error(layer_open(&other_tenant, name, &layer), PS_SQLSTATE_CORRUPTED,
@@ -347,7 +348,7 @@ test_nonsense_with_right_checksums(void **state)
 	for (int i = 0; i < 1000; i++)
 	{
 		/* one of the three pages; its header more often than the rest */
-		off_t page = st.st_size - LAYER_BLOCK_SIZE * (off_t) (1 + next_random(&random) % 3);
+		off_t page = st.st_size - LAYER_BLOCK_SIZE * (off_t) (1 + layer_random(&random) % 3);
 		uint8 good[LAYER_BLOCK_SIZE];
 		uint8 bad[LAYER_BLOCK_SIZE];
 		pg_crc32c crc;
@@ -355,20 +356,20 @@ test_nonsense_with_right_checksums(void **state)
 
 		assert_int_equal(pread(fd, good, sizeof(good), page), sizeof(good));
 		memcpy(bad, good, sizeof(bad));
-		for (uint64 n = 1 + next_random(&random) % 4; n > 0; n--)
-			bad[next_random(&random) % (n % 2 ? 20 : LAYER_BLOCK_SIZE)] = (uint8) next_random(&random);
+		for (uint64 n = 1 + layer_random(&random) % 4; n > 0; n--)
+			bad[layer_random(&random) % (n % 2 ? 20 : LAYER_BLOCK_SIZE)] = (uint8) layer_random(&random);
 		INIT_CRC32C(crc);
 		COMP_CRC32C(crc, bad + INDEX_PAGE_NUMBER, sizeof(bad) - INDEX_PAGE_NUMBER);
 		FIN_CRC32C(crc);
 		assert_int_equal(pwrite(fd, bad, sizeof(bad), page), sizeof(bad));
 		put_crc(fd, crc, page + INDEX_CRC);
-		err = read_all(name, &test_tenant, &test_timeline, &contents);
+		err = read_all(name, &layer_tenant, &layer_timeline, &contents);
 		errors += err != NULL;
 		ps_error_free(err);
 		assert_int_equal(pwrite(fd, good, sizeof(good), page), sizeof(good));
 	}
 	assert_true(errors > 100);
-	assert_ok(read_all(name, &test_tenant, &test_timeline, &contents));
+	assert_ok(read_all(name, &layer_tenant, &layer_timeline, &contents));
 	close(fd);
 	free(contents.text.data);
 	free(contents.value.data);
@@ -428,7 +429,8 @@ test_codecs(void **state)
 										   &offsets[codec][fill][i]));
 			}
 	assert_ok(layer_output_begin_index(out));
-	assert_ok(layer_output_finish(out, &layer));
+	assert_ok(layer_output_finish(out));
+	assert_ok(layer_open_written(&test_space, layer_output_summary(out), &layer));
 	layer_output_free(out);
 	for (int codec = 0; codec < 3; codec++)
 		for (int fill = 0; fill < 3; fill++)
@@ -522,7 +524,7 @@ test_open_layer_write_failure(void **state)
 	for (int i = 1; i < 10; i++)
 		open_layer_put_record(open, &(PsKey) {.kind = PS_KEY_RELBLOCK, .blk = i}, 100 * i + 50, 100 * i, 50, false);
 	check_error(open_layer_write(open, &test_space, read_test_record, NULL, &delta),
-				PS_SQLSTATE_INTERNAL, "before it is frozen");
+				PS_SQLSTATE_INTERNAL, "must be frozen before it is written");
 	open_layer_freeze(open, 2000);
 	check_error(open_layer_write(open, &test_space, failing_read, NULL, &delta), PS_SQLSTATE_IO,
 				"no such record");
@@ -597,7 +599,7 @@ test_empty_layers(void **state)
 		assert_ok(layer_map_collect(map, &key, 0, PG_UINT64_MAX, &list, &done));
 		assert_false(done);
 		assert_int_equal(list.n, 0);
-		assert_ok(read_all(layer_name(layer[i], name), &test_tenant, &test_timeline, &contents));
+		assert_ok(read_all(layer_name(layer[i], name), &layer_tenant, &layer_timeline, &contents));
 		assert_int_equal(contents.text.len, 0);
 		layer_unref(layer[i]);
 	}

@@ -7,6 +7,8 @@
  */
 #include "ps_fe.h"
 
+#include <dirent.h>
+#include <unistd.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -182,7 +184,7 @@ test_damaged_at_first_use(void **state)
 	infos[OTHER].entries++;
 
 	for (int i = 0; i < NFILES; i++)
-		layers[i] = layer_known(&test_space, &infos[i]);
+		layers[i] = layer_new(&test_space, &infos[i]);
 	map = layer_map_create(layers, NFILES);
 	for (int i = 0; i < NFILES; i++)
 		layer_unref(layers[i]);
@@ -371,7 +373,7 @@ read_blocks(void *arg)
 	for (bool stop = false; !stop && result->err == NULL;)
 	{
 		LayerMap *map = get_map(shared, &stop);
-		uint32 blk = (uint32) (next_random(&random) % (PARTS * KEYS_PER_PART));
+		uint32 blk = (uint32) (layer_random(&random) % (PARTS * KEYS_PER_PART));
 		PsKey lo = block(blk);
 		PsKey hi = block(blk + 30);
 		int scanned = 0;
@@ -485,7 +487,7 @@ test_bound_under_load(void **state)
 	/* each thread uses one file at a time, so the bound is never exceeded */
 	for (int round = 0; round < 3 * PARTS; round++)
 	{
-		assert_ok(merge_part(&shared, (int) (next_random(&random) % PARTS)));
+		assert_ok(merge_part(&shared, (int) (layer_random(&random) % PARTS)));
 		most = Max(most, count_descriptors());
 	}
 	pthread_mutex_lock(&shared.lock);

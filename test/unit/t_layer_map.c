@@ -55,13 +55,13 @@ some_layer(uint64 number)
 	info.lsn_end = kind < 10 ? lsn + 1 : lsn + 1 + below(LSNS / 20);
 	info.level = kind < 10 ? 0 : (int) below(3);
 	if (kind == 0)
-		return layer_known(&space, &info);
+		return layer_new(&space, &info);
 	info.key_min = some_key();
 	if (kind % 3 == 0)
 		info.key_min.blk = info.key_min.blk / 1000 * 1000;
 	info.key_max = info.key_min;
 	info.key_max.blk += kind < 12 ? below(20) : below(BLOCKS);
-	return layer_known(&space, &info);
+	return layer_new(&space, &info);
 }
 
 /* ---- what the map says, and what the list says ---- */

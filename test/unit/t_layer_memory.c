@@ -87,7 +87,7 @@ waits_for_nothing(Timeline *tl)
 static void
 start_history(TestStore *s, History *h, int nrecords)
 {
-	history_init(h, rnd);
+	history_begin(h, rnd);
 	h->no_copies = true;
 	for (int i = 0; i < nrecords; i++)
 		add_random_record(h);
@@ -125,7 +125,7 @@ end_test(TestStore *s, History *h)
 {
 	store_close(s->store);
 	remove_tree(s->dir);
-	history_free(h);
+	history_end(h);
 }
 
 /* ---- WAL that is damaged before it is in layer files ---- */
@@ -220,7 +220,7 @@ add_bad_record(Gen *gen)
 	for (int i = 0; i < 2; i++)
 	{
 		XLogRecordBlockHeader bh = {.id = i, .fork_flags = MAIN_FORKNUM | (i > 0 ? BKPBLOCK_SAME_REL : BKPBLOCK_HAS_IMAGE)};
-		XLogRecordBlockImageHeader ih = {.length = IMAGE_SIZE, .hole_offset = IMAGE_SIZE, .bimg_info = BKPIMAGE_HAS_HOLE | BKPIMAGE_APPLY};
+		XLogRecordBlockImageHeader ih = {.length = test_image_size, .hole_offset = test_image_size, .bimg_info = BKPIMAGE_HAS_HOLE | BKPIMAGE_APPLY};
 		BlockNumber blk = i;
 
 		appendBinaryStringInfo(&body, (char *) &bh, SizeOfXLogRecordBlockHeader);
@@ -232,7 +232,7 @@ add_bad_record(Gen *gen)
 		appendBinaryStringInfo(&body, (char *) &blk, sizeof(BlockNumber));
 	}
 	make_page(1, 0, page);
-	appendBinaryStringInfo(&body, page, IMAGE_SIZE);
+	appendBinaryStringInfo(&body, page, test_image_size);
 	gen_record(gen, RM_XLOG_ID, XLOG_FPI, 0, body.data, body.len);
 	pfree(body.data);
 }
@@ -305,7 +305,7 @@ test_stuck_branch(void **state)
 	Timeline *other;
 
 	start_history(&s, &h, 300);
-	history_init(&of_other, rnd + 1);
+	history_begin(&of_other, rnd + 1);
 	of_other.no_copies = true;
 	for (int i = 0; i < 3000; i++)
 		add_random_record(&of_other);
@@ -334,7 +334,7 @@ test_stuck_branch(void **state)
 	push_all(s.tl, &h);
 	compare(s.tl, &h, h.gen.pos, 10, &rnd);
 	store_release(other);
-	history_free(&of_other);
+	history_end(&of_other);
 	end_test(&s, &h);
 }
 

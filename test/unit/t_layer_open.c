@@ -107,10 +107,10 @@ test_hot_keys(void **state)
 
 	for (int i = 0; i < 20000; i++)
 	{
-		int k = 1 + (int) (next_random(&random) % KEYS);
+		int k = 1 + (int) (layer_random(&random) % KEYS);
 		PsKey key = block_key(k);
-		XLogRecPtr lsn_max = next_random(&random) % (VERSIONS + 10);
-		XLogRecPtr lsn_min = lsn_max - Min(lsn_max, next_random(&random) % 2000);
+		XLogRecPtr lsn_max = layer_random(&random) % (VERSIONS + 10);
+		XLogRecPtr lsn_min = lsn_max - Min(lsn_max, layer_random(&random) % 2000);
 		int n = 0;
 
 		list.n = 0;
@@ -272,9 +272,9 @@ reader(void *arg)
 		XLogRecPtr known = atomic_load(&shared->done);
 		Layer *delta = atomic_load(&shared->delta);
 		Layer *layer = delta != NULL && round % 2 == 0 ? delta : shared->open;
-		XLogRecPtr lsn_max = round % 3 == 0 ? known : known - next_random(&random) % (known + 1);
+		XLogRecPtr lsn_max = round % 3 == 0 ? known : known - layer_random(&random) % (known + 1);
 		XLogRecPtr lsn_min = lsn_max - Min(lsn_max, 500);
-		uint32 blk = round % 5 == 0 ? 0 : (uint32) (next_random(&random) % BLOCKS);
+		uint32 blk = round % 5 == 0 ? 0 : (uint32) (layer_random(&random) % BLOCKS);
 		PsKey key = block_key(blk);
 		bool done;
 

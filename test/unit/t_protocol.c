@@ -16,7 +16,7 @@
 
 #include "bytes.h"
 #include "base/clock.h"
-#include "serve/session.h"
+#include "serve/commands.h"
 #include "sqlstate.h"
 #include "wire.h"
 

@@ -152,7 +152,7 @@ make_store(TestStore *s, History *h, const char *io_method, int quarters)
 	XLogRecPtr flushed;
 	TimelineInfo info;
 
-	history_init(h, rnd);
+	history_begin(h, rnd);
 	next_random(&rnd, 2);
 	h->no_copies = true;
 	for (int i = 0; i < 400; i++)
@@ -182,7 +182,7 @@ end_store(TestStore *s, History *h)
 {
 	store_close(s->store);
 	remove_tree(s->dir);
-	history_free(h);
+	history_end(h);
 }
 
 /* Names of the files in layers/ or wal/; returns how many. */

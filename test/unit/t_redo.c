@@ -32,6 +32,7 @@
 #include "catalog/storage_xlog.h"
 #include "storage/bufpage.h"
 
+#include "pg/parse.h"
 #include "redo_proto.h"
 #include "redo_util.h"
 

@@ -362,7 +362,7 @@ make_cuts(Cuts *c, int ncut)
 	BlockNumber kept = 0;
 
 	memset(c, 0, sizeof(*c));
-	history_init(&c->h, rnd);
+	history_begin(&c->h, rnd);
 	gen_create(&c->h.gen, 0, 0);
 	for (int i = 0; i < ncut; i++)
 	{
@@ -516,7 +516,7 @@ test_truncations_in_a_store(void **state)
 	store_release(branch);
 	store_close(c.s.store);
 	remove_tree(c.s.dir);
-	history_free(&c.h);
+	history_end(&c.h);
 	free(c.steps);
 }
 
@@ -530,7 +530,7 @@ test_cached_page_is_gone(void **state)
 	Cuts c = {0};
 	uint64 generation = 0;
 
-	history_init(&c.h, rnd);
+	history_begin(&c.h, rnd);
 	gen_create(&c.h.gen, 0, 0);
 	add_step(&c, false, 0);
 	add_step(&c, false, 1);
@@ -558,7 +558,7 @@ test_cached_page_is_gone(void **state)
 	}
 	store_close(c.s.store);
 	remove_tree(c.s.dir);
-	history_free(&c.h);
+	history_end(&c.h);
 	free(c.steps);
 }
 

@@ -122,7 +122,7 @@ no_thread(void **state)
 }
 
 static PsError *
-always(void *arg)
+cancel_always(void *arg)
 {
 	return cancel_error(CANCEL_BY_CLIENT, NULL);
 }
@@ -131,13 +131,14 @@ always(void *arg)
 static void
 wal_files(void **state)
 {
+	static const CancelCheck canceled = {cancel_always, NULL};
 	char *zeros = pg_malloc0(SEG);
 	WalSegments *segs;
 
 	assert_ok(wal_segments_open(dir, SEG, &segs));
 	for (int s = 1; s <= 3; s++)
 		assert_ok(wal_segments_write(segs, (XLogRecPtr) s * SEG, zeros, SEG));
-	made(wal_segments_pack(segs, 3, &(CancelCheck) {always, NULL}), PS_SQLSTATE_CANCELED);
+	made(wal_segments_pack(segs, 3, &canceled), PS_SQLSTATE_CANCELED);
 	assert_ok(wal_segments_pack(segs, 3, NULL));
 	made(wal_segments_write(segs, SEG, zeros, 8), PS_SQLSTATE_INTERNAL);
 	wal_segments_close(segs);

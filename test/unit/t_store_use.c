@@ -56,7 +56,7 @@ make_branches(Branches *b)
 	TimelineInfo info;
 
 	memset(b, 0, sizeof(*b));
-	history_init(&b->h, rnd);
+	history_begin(&b->h, rnd);
 	b->h.no_copies = true;
 	for (int i = 0; i < 200; i++)
 		add_random_record(&b->h);
@@ -98,7 +98,7 @@ end_branches(Branches *b)
 {
 	store_close(b->s.store);
 	remove_tree(b->s.dir);
-	history_free(&b->h);
+	history_end(&b->h);
 }
 
 static int
@@ -547,7 +547,7 @@ test_opening_ends(void **state)
 	XLogRecPtr flushed;
 	WalReceiver *receiver;
 
-	history_init(&h, rnd);
+	history_begin(&h, rnd);
 	h.no_copies = true;
 	for (int i = 0; i < 12000; i++)
 		add_commit(&h, 0, -1);
@@ -565,7 +565,7 @@ test_opening_ends(void **state)
 	compare_at(s.tl, &h, h.gen.pos);
 	store_close(s.store);
 	remove_tree(s.dir);
-	history_free(&h);
+	history_end(&h);
 }
 
 /* ---- all at once ---- */
@@ -809,7 +809,7 @@ test_reasons(void **state)
 	XLogRecPtr beyond;
 	int n;
 
-	history_init(&h, rnd);
+	history_begin(&h, rnd);
 	store_make(&s, &h);
 	beyond = h.gen.pos + 1024;
 	OK(store_branch(s.store, "child", s.tl, PG_UINT64_MAX, NULL, &child));
@@ -833,7 +833,7 @@ test_reasons(void **state)
 	FAILS(store_find_branch(s.store, "child", &child), PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
 	store_close(s.store);
 	remove_tree(s.dir);
-	history_free(&h);
+	history_end(&h);
 }
 
 int

@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include "pg/slru.h"
 
 static int nrecords = 4000;
 static uint64 rnd;
@@ -22,7 +23,7 @@ static uint64 rnd;
 static void
 make_history(History *h, int n)
 {
-	history_init(h, rnd);
+	history_begin(h, rnd);
 	next_random(&rnd, 2);
 	while (n-- > 0)
 		add_random_record(h);
@@ -68,7 +69,7 @@ store_end(TestStore *s, History *h)
 	if (s->store != NULL)
 		store_close(s->store);
 	remove_tree(s->dir);
-	history_free(h);
+	history_end(h);
 }
 
 /* ---- life, with readers beside ---- */
@@ -208,7 +209,7 @@ test_db_copy_restart(void **state)
 		XLogRecPtr before;
 		XLogRecPtr copied;
 
-		history_init(&h, 1);
+		history_begin(&h, 1);
 		add_images(&h, 0, 0, 0, blks, 3);
 		add_images(&h, 0, 1, 1, blks, 2);
 		add_relmap(&h, 0);
@@ -305,7 +306,7 @@ test_long_records(void **state)
 	PGAlignedBlock page = {{0}};
 	StringInfoData value;
 
-	history_init(&h, rnd);
+	history_begin(&h, rnd);
 	for (int i = 0; i < lengthof(mb); i++)
 		add_long_commit(&h, mb[i] == 0 ? 100 : mb[i] * 1024 * 1024 / sizeof(TransactionId), i % 2 == 1);
 	store_make(&s, &h);
@@ -496,7 +497,7 @@ test_damaged_wal(void **state)
 	int refused = 0;
 	char path[512];
 
-	history_init(&h, rnd);
+	history_begin(&h, rnd);
 	h.no_copies = true;
 	for (int i = 0; i < 600; i++)
 		add_random_record(&h);

@@ -28,6 +28,9 @@
 #include "utils/relmapper.h"
 
 #include "bytes.h"
+#include "pg/interpret.h"
+#include "pg/slru.h"
+#include "pg/walstate.h"
 #include "pg/xact.h"
 
 #define LSN UINT64CONST(0x1000028)

@@ -11,7 +11,9 @@
 #include <sys/stat.h>
 #include <zstd.h>
 
+#include "pg/parse.h"
 #include "wal/packed.h"
+#include "wal/reader.h"
 
 #define SEG (1024 * 1024)
 

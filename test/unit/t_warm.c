@@ -251,7 +251,7 @@ make_store(Made *made, const char *io_method)
 	Outcome outcome;
 	LayerSpace space;
 
-	history_init(&made->h, 1);
+	history_begin(&made->h, 1);
 	store_make(&made->s, &made->h);
 	made->s.config.io_method = unconstify(char *, io_method);
 	made->s.config.io_workers = 4;
@@ -277,7 +277,7 @@ end_store(Made *made)
 {
 	store_close(made->s.store);
 	remove_tree(made->s.dir);
-	history_free(&made->h);
+	history_end(&made->h);
 }
 
 /* The store as it is after a start, and nothing counted. */

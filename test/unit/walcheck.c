@@ -35,7 +35,11 @@
 
 #include "common/controldata_utils.h"
 
-#include "wal/wal.h"
+#include "pg/interpret.h"
+#include "pg/control.h"
+#include "pg/slru.h"
+#include "pg/walstate.h"
+#include "wal/reader.h"
 #include "sqlstate.h"
 
 #define SEGMENT_SIZE (16 * 1024 * 1024)

@@ -1,14 +1,14 @@
 /*
  * basebackup.c
- *	  What a compute needs to start: a data directory without relations.
+ *	  The data directory that a compute starts on: everything except relations.
  */
 #include "ps_fe.h"
 
-#include "backup/backup.h"
+#include "backup/backup_impl.h"
 #include "conf.h"
 #include "store/stop_files.h"
 
-/* postgresql.conf as stored; the settings of this compute are included at its end, where they win. */
+/* Sends the stored postgresql.conf.  It includes the settings of this compute at its end, so that they take precedence. */
 static PsError *
 send_conf(Backup *backup)
 {
@@ -33,7 +33,7 @@ send_smgr_conf(Backup *backup, uint64 generation)
 	PsError *err;
 
 	initStringInfo(&conf);
-	appendStringInfo(&conf, "# Settings of this compute of branch \"%s\"; a new start replaces the file.\n", backup->info.name);
+	appendStringInfo(&conf, "# Settings of this compute of branch \"%s\".  Each start replaces this file.\n", backup->info.name);
 	conf_put(&conf, "shared_preload_libraries", libraries);
 	conf_put(&conf, "pageserver_smgr.tenant", ps_id_format(&backup->info.tenant, id));
 	conf_put(&conf, "pageserver_smgr.timeline", ps_id_format(&backup->info.timeline, id));
@@ -56,7 +56,7 @@ send_stop_file(void *arg, const char *name, const char *data, size_t len)
 }
 
 static PsError *
-send_all(Backup *backup, uint64 generation)
+send_basebackup(Backup *backup, uint64 generation)
 {
 	ForkSize *init_forks;
 	size_t n;
@@ -84,7 +84,7 @@ basebackup(Timeline *tl, const BaseBackup *base, const CancelCheck *cancel, Byte
 
 	backup.checkpoint_lsn = base->checkpoint_lsn;
 	if (err == NULL)
-		err = send_all(&backup, base->generation);
+		err = send_basebackup(&backup, base->generation);
 	backup_end(&backup);
 	return err;
 }
@@ -96,7 +96,7 @@ basebackup_rehearsal(Timeline *tl, const CancelCheck *cancel, ByteSink sink)
 	PsError *err = backup_begin_at(&backup, tl, InvalidXLogRecPtr, cancel, sink);
 
 	if (err == NULL)
-		err = send_all(&backup, 0);
+		err = send_basebackup(&backup, 0);
 	backup_end(&backup);
 	return err;
 }

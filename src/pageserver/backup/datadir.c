@@ -1,13 +1,12 @@
 /*
  * datadir.c
- *	  What is in a data directory: its relation files, and the rest that the
- *	  import takes.
+ *	  The contents of a data directory, as far as an import reads them.
  *
- * What PostgreSQL would not use is left out, by the rules of its own code:
- * temporary files (looks_like_temp_rel_name() of fd.c), forks but the init
- * fork of unlogged relations (ResetUnloggedRelations() of reinit.c), a block
- * that was not written whole at a file's end and segments after one that is
- * not full (mdnblocks() of md.c).
+ * Files that PostgreSQL would not use are left out, by the rules of its own code:
+ * temporary files (looks_like_temp_rel_name() of fd.c), all forks of unlogged
+ * relations except the init fork (ResetUnloggedRelations() of reinit.c), an
+ * incomplete block at the end of a file, and segments after one that is not full
+ * (mdnblocks() of md.c).
  */
 #include "ps_fe.h"
 
@@ -16,20 +15,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "catalog/catversion.h"
 #include "catalog/pg_tablespace_d.h"
-#include "common/relpath.h"
+#include "port/pg_crc32c.h"
 
-#include "backup/backup.h"
+#include "backup/datadir.h"
+#include "backup/pg_layout.h"
 #include "sqlstate.h"
 
-/* SLRU_PAGES_PER_SEGMENT of access/slru.h, which is not for frontends. */
-#define SLRU_PAGES_PER_SEGMENT 32
-
-/* More than any file has that becomes one value, as a value can have with its name. */
+/* Maximum size of a file that becomes one value: a value can be 1 GB, including the name of the file. */
 #define MAX_FILE_SIZE (1000 * 1024 * 1024)
 
-/* One file of a fork, as found. */
+/* One file of a fork. */
 typedef struct SegmentFile
 {
 	PsRel rel;
@@ -52,10 +48,10 @@ typedef struct SegmentFiles
 			(array) = pg_realloc((array), ((n) == 0 ? 1 : (n) *2) * sizeof(*(array))); \
 	} while (0)
 
-/* What list_directory() is told of one name. */
+/* Called by list_directory() for one name. */
 typedef PsError *(*EntryCallback)(void *arg, int dirfd, const char *name);
 
-/* Calls cb for each entry of pgdata/path but "." and ".."; a directory that is missing is empty if optional. */
+/* Calls cb for each entry of pgdata/path except "." and "..".  An optional directory may be missing. */
 static PsError *
 list_directory(const char *pgdata, const char *path, bool optional, EntryCallback cb, void *arg)
 {
@@ -81,70 +77,6 @@ list_directory(const char *pgdata, const char *path, bool optional, EntryCallbac
 	return err;
 }
 
-/* All of the name as a number; false if it is anything else, or has leading zeros in base 10. */
-static bool
-parse_number(const char *name, size_t len, int base, uint32 *value)
-{
-	uint64 v = 0;
-
-	if (len == 0 || len > 10 || (base == 10 && name[0] == '0'))
-		return false;
-	for (size_t i = 0; i < len; i++)
-	{
-		const char *digits = "0123456789ABCDEF";
-		const char *digit = memchr(digits, name[i], base);
-
-		if (digit == NULL)
-			return false;
-		v = v * base + (digit - digits);
-	}
-	*value = (uint32) v;
-	return v <= PG_UINT32_MAX;
-}
-
-/* The name of a relation's file: number[_fork][.segment]. */
-static bool
-parse_relation_file(const char *name, Oid *rel, ForkNumber *fork, uint32 *segno)
-{
-	size_t len = strcspn(name, "_.");
-
-	if (!parse_number(name, len, 10, rel))
-		return false;
-	name += len;
-	*fork = MAIN_FORKNUM;
-	if (*name == '_')
-	{
-		int fork_len = forkname_chars(name + 1, fork);
-
-		if (fork_len == 0)
-			return false;
-		name += 1 + fork_len;
-	}
-	*segno = 0;
-	if (*name == '.')
-		return parse_number(name + 1, strlen(name + 1), 10, segno);
-	return *name == '\0';
-}
-
-char *
-datadir_database_path(Oid spc, Oid db)
-{
-	return GetDatabasePath(db, spc);
-}
-
-char *
-datadir_fork_path(PsRel rel, ForkNumber fork, uint32 segno)
-{
-	char *path = GetRelationPath(rel.db, rel.spc, rel.rel, InvalidBackendId, fork);
-	char *with_segno;
-
-	if (segno == 0)
-		return path;
-	with_segno = psprintf("%s.%u", path, segno);
-	pfree(path);
-	return with_segno;
-}
-
 PsKey
 datadir_aux_key(const char *name)
 {
@@ -160,7 +92,7 @@ PsError *
 datadir_read_file(const char *pgdata, const char *name, StringInfo out, bool *found)
 {
 	char *path = psprintf("%s/%s", pgdata, name);
-	/* without waiting for somebody to write into it, if it is a pipe */
+	/* O_NONBLOCK: do not wait for a writer if it is a pipe */
 	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	struct stat st;
 	PsError *err = NULL;
@@ -177,7 +109,7 @@ datadir_read_file(const char *pgdata, const char *name, StringInfo out, bool *fo
 	if (fstat(fd, &st) != 0)
 		err = ps_error(PS_SQLSTATE_IO, "could not stat file \"%s\": %m", path);
 	else if (!S_ISREG(st.st_mode) || st.st_size > MAX_FILE_SIZE)
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "\"%s\" is not a file of at most %d bytes", path, MAX_FILE_SIZE);
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "\"%s\" is not a regular file of at most %d bytes", path, MAX_FILE_SIZE);
 	while (err == NULL)
 	{
 		char buf[8192];
@@ -186,7 +118,7 @@ datadir_read_file(const char *pgdata, const char *name, StringInfo out, bool *fo
 		if (n < 0)
 			err = ps_error(PS_SQLSTATE_IO, "could not read file \"%s\": %m", path);
 		else if (out->len + n > MAX_FILE_SIZE)
-			err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" grows while it is read, beyond %d bytes", path, MAX_FILE_SIZE);
+			err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" grew beyond %d bytes while being read", path, MAX_FILE_SIZE);
 		else if (n > 0)
 			appendBinaryStringInfo(out, buf, n);
 		if (n <= 0)
@@ -216,9 +148,9 @@ relation_entry(void *arg, int dirfd, const char *name)
 	SegmentFile file = {.rel = {.spc = scan->spc, .db = scan->db}};
 	struct stat st;
 
-	if (strcmp(name, "pg_filenode.map") == 0)
+	if (strcmp(name, PG_LAYOUT_RELMAP) == 0)
 		scan->has_relmap = true;
-	if (!parse_relation_file(name, &file.rel.rel, &file.fork, &file.segno))
+	if (!pg_layout_parse_relation(name, &file.rel.rel, &file.fork, &file.segno))
 		return NULL;
 	if (fstatat(dirfd, name, &st, 0) != 0)
 		return ps_error(PS_SQLSTATE_IO, "could not stat file \"%s\" of database %u: %m", name, scan->db);
@@ -237,7 +169,7 @@ static PsError *
 scan_relations(DataDir *dir, SegmentFiles *segments, Oid spc, Oid db)
 {
 	RelationScan scan = {.dir = dir, .segments = segments, .spc = spc, .db = db};
-	char *path = datadir_database_path(spc, db);
+	char *path = pg_layout_database_path(spc, db);
 	PsError *err = list_directory(dir->path, path, false, relation_entry, &scan);
 
 	if (err == NULL && scan.has_relmap)
@@ -249,7 +181,7 @@ scan_relations(DataDir *dir, SegmentFiles *segments, Oid spc, Oid db)
 	return err;
 }
 
-/* The databases' directories of one tablespace. */
+/* State of database_entry(): lists the databases of one tablespace. */
 typedef struct TablespaceScan
 {
 	DataDir *dir;
@@ -263,7 +195,7 @@ database_entry(void *arg, int dirfd, const char *name)
 	TablespaceScan *scan = arg;
 	Oid db;
 
-	if (!parse_number(name, strlen(name), 10, &db))
+	if (!pg_layout_parse_oid(name, &db))
 		return NULL; /* pgsql_tmp */
 	return scan_relations(scan->dir, scan->segments, scan->spc, db);
 }
@@ -278,7 +210,7 @@ tablespace_entry(void *arg, int dirfd, const char *name)
 	char *path;
 	PsError *err;
 
-	if (!parse_number(name, strlen(name), 10, &scan->spc))
+	if (!pg_layout_parse_oid(name, &scan->spc))
 		return NULL;
 	len = readlinkat(dirfd, name, location, sizeof(location));
 	if (len < 0 && errno == EINVAL)
@@ -288,7 +220,7 @@ tablespace_entry(void *arg, int dirfd, const char *name)
 	GROW(dir->tablespaces, dir->ntablespaces);
 	dir->tablespaces[dir->ntablespaces++] = (DataDirTablespace) {scan->spc, pnstrdup(location, len)};
 
-	path = psprintf("pg_tblspc/%s/%s", name, TABLESPACE_VERSION_DIRECTORY);
+	path = pg_layout_tablespace_path(scan->spc);
 	err = list_directory(dir->path, path, false, database_entry, scan);
 	pfree(path);
 	return err;
@@ -307,11 +239,11 @@ compare_segments(const void *a, const void *b)
 												: x->segno > y->segno;
 }
 
-/* Blocks of the fork whose files begin at segs[0]; *used: how many files they are. */
+/* Counts the blocks of the fork whose files begin at segs[0].  *used is the number of its files. */
 static PsError *
 fork_length(const SegmentFile *segs, size_t n, size_t *used, uint64 *nblocks)
 {
-	bool complete = segs[0].segno != 0; /* no first segment: mdexists() says no */
+	bool complete = segs[0].segno != 0; /* without a first segment, mdexists() returns false */
 
 	*nblocks = 0;
 	for (*used = 0; *used < n; (*used)++)
@@ -327,7 +259,7 @@ fork_length(const SegmentFile *segs, size_t n, size_t *used, uint64 *nblocks)
 			return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED,
 										  "segment %u of relation %u/%u/%u has %u blocks, but a segment before it is not full",
 										  seg->segno, seg->rel.spc, seg->rel.db, seg->rel.rel, seg->nblocks),
-								 "PostgreSQL would not read this segment. Find out whose it is (pg_filenode_relation()) and, if nobody's, remove it.");
+								 "PostgreSQL does not read this segment.  Find the relation it belongs to with pg_filenode_relation(); if there is none, remove the file.");
 		complete = complete || seg->nblocks < RELSEG_SIZE;
 	}
 	if (*nblocks > MaxBlockNumber)
@@ -336,14 +268,14 @@ fork_length(const SegmentFile *segs, size_t n, size_t *used, uint64 *nblocks)
 	return NULL;
 }
 
-/* Folds segments to forks, and leaves out what is unlogged. */
+/* Combines segments into forks, and leaves out the contents of unlogged relations. */
 static PsError *
 fold_segments(DataDir *dir, SegmentFiles *segments)
 {
 	size_t first_of_rel = 0;
 
 	if (segments->n == 0)
-		return ps_error(PS_SQLSTATE_STATE, "directory \"%s\" holds no relation files", dir->path);
+		return ps_error(PS_SQLSTATE_STATE, "directory \"%s\" contains no relation files", dir->path);
 	qsort(segments->files, segments->n, sizeof(SegmentFile), compare_segments);
 	for (size_t i = 0, used; i < segments->n; i += used)
 	{
@@ -368,7 +300,7 @@ fold_segments(DataDir *dir, SegmentFiles *segments)
 	return NULL;
 }
 
-/* ---- the rest ---- */
+/* ---- other files ---- */
 
 typedef struct SlruScan
 {
@@ -376,7 +308,6 @@ typedef struct SlruScan
 	PsSlru slru;
 } SlruScan;
 
-/* Names as SlruFileName() makes them: four to six hexadecimal digits. */
 static PsError *
 slru_entry(void *arg, int dirfd, const char *name)
 {
@@ -385,13 +316,13 @@ slru_entry(void *arg, int dirfd, const char *name)
 	uint32 segno;
 	struct stat st;
 
-	if (strlen(name) < 4 || strlen(name) > 6 || !parse_number(name, strlen(name), 16, &segno))
+	if (!pg_layout_parse_slru(name, &segno))
 		return NULL;
 	if (fstatat(dirfd, name, &st, 0) != 0)
 		return ps_error(PS_SQLSTATE_IO, "could not stat file \"%s/%s\": %m", ps_slru_dir[scan->slru], name);
-	if (st.st_size % BLCKSZ != 0 || st.st_size > SLRU_PAGES_PER_SEGMENT * BLCKSZ)
+	if (st.st_size % BLCKSZ != 0 || st.st_size > PG_LAYOUT_SLRU_PAGES * BLCKSZ)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s/%s\" has " INT64_FORMAT " bytes, expected at most %d pages of %d bytes",
-						ps_slru_dir[scan->slru], name, (int64) st.st_size, SLRU_PAGES_PER_SEGMENT, BLCKSZ);
+						ps_slru_dir[scan->slru], name, (int64) st.st_size, PG_LAYOUT_SLRU_PAGES, BLCKSZ);
 	GROW(dir->slrus, dir->nslrus);
 	dir->slrus[dir->nslrus++] = (DataDirSlru) {scan->slru, segno, st.st_size / BLCKSZ};
 	return NULL;
@@ -401,9 +332,9 @@ static PsError *
 twophase_entry(void *arg, int dirfd, const char *name)
 {
 	DataDir *dir = arg;
-	uint32 xid;
+	TransactionId xid;
 
-	if (strlen(name) != 8 || !parse_number(name, 8, 16, &xid))
+	if (!pg_layout_parse_twophase(name, &xid))
 		return NULL;
 	GROW(dir->twophase, dir->ntwophase);
 	dir->twophase[dir->ntwophase++] = xid;

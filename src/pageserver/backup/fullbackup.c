@@ -1,16 +1,19 @@
 /*
  * fullbackup.c
- *	  A complete data directory at an LSN, for stock PostgreSQL.
+ *	  A complete data directory as of an LSN, for stock PostgreSQL.
  *
- * It starts from a shutdown checkpoint at that LSN.  The record is made for the
- * backup and is in its WAL only: the timeline does not change.
+ * A server starts on it from a shutdown checkpoint at that LSN.  The record is
+ * created for the backup and is in the WAL of the backup only.
  */
 #include "ps_fe.h"
 
-#include "backup/backup.h"
+#include "backup/backup_impl.h"
 #include "conf.h"
 
-/* As stored.  Tablespaces are directories in pg_tblspc, which a standby of this cluster must be told to expect. */
+/*
+ * Sends the stored postgresql.conf.  A standby of a cluster whose tablespaces are
+ * directories in pg_tblspc needs allow_in_place_tablespaces.
+ */
 static PsError *
 send_conf(Backup *backup)
 {
@@ -20,7 +23,7 @@ send_conf(Backup *backup)
 	initStringInfo(&conf);
 	backup_put_conf(backup, &conf);
 	if (backup->has_tablespaces)
-		appendStringInfoString(&conf, "\n# The export keeps tablespaces in pg_tblspc itself.\nallow_in_place_tablespaces = on\n");
+		appendStringInfoString(&conf, "\n# The tablespaces of this export are directories in pg_tblspc.\nallow_in_place_tablespaces = on\n");
 	err = tar_file(backup->tar, "postgresql.conf", conf.data, conf.len);
 	pfree(conf.data);
 	return err;
@@ -49,7 +52,7 @@ send_relations(Backup *backup)
 	PS_GOTO(backup_list_forks(backup, false, &forks, &n), done);
 	for (size_t i = 0; i < n; i++)
 	{
-		/* of an unlogged relation there is nothing but what its init fork gives */
+		/* unlogged relations consist of their init fork and a copy of it */
 		if (ninit > 0 && bsearch(&forks[i], init_forks, ninit, sizeof(ForkSize), compare_forks) != NULL)
 			continue;
 		PS_GOTO(backup_send_fork(backup, &forks[i], forks[i].fork), done);
@@ -62,7 +65,7 @@ done:
 }
 
 static PsError *
-send_all(Backup *backup)
+send_fullbackup(Backup *backup)
 {
 	PS_TRY(backup_send_skeleton(backup));
 	PS_TRY(send_conf(backup));
@@ -80,7 +83,7 @@ fullbackup(Timeline *tl, XLogRecPtr lsn, const CancelCheck *cancel, const Progre
 
 	backup.damaged = damaged;
 	if (err == NULL)
-		err = send_all(&backup);
+		err = send_fullbackup(&backup);
 	backup_end(&backup);
 	return err;
 }

@@ -1,28 +1,27 @@
 /*
  * import.c
- *	  A data directory becomes a branch.
+ *	  Importing a data directory as a branch.
  *
- * The new timeline is made in STORE/tmp/<timeline id>, which a crash leaves to
- * be cleaned at the next start, and becomes part of the store in one step
- * (store_add_timeline()).  The data directory is only read, but nothing may
- * write to it meanwhile: pg_control is compared at the end.
+ * The new timeline is created in STORE/tmp/<timeline id> and becomes part of the
+ * store in one step (store_add_timeline()).  After a crash, the next start removes
+ * what is in STORE/tmp.  The data directory is only read.  To notice a server that
+ * was started meanwhile, pg_control is compared at the end.
  */
 #include "ps_fe.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "backup/backup.h"
+#include "backup/backup_impl.h"
 #include "conf.h"
 #include "base/config.h"
-#include "control_identity.h"
-#include "backup/import.h"
+#include "pg/control.h"
 #include "sqlstate.h"
 #include "base/fs.h"
 
-/* Files that say what a data directory is. */
+/* Rejects a directory that is not a data directory, or contains a file that says that it cannot be imported. */
 static PsError *
-check_kind(const char *pgdata)
+check_importable(const char *pgdata)
 {
 	static const struct
 	{
@@ -30,16 +29,16 @@ check_kind(const char *pgdata)
 		const char *what;
 		const char *hint;
 	} wrong[] = {
-		{PS_CONF_FILE, "belongs to a compute, whose data are in a page server",
-		 "Export the branch with \"pageserver_ctl export\", and import what it made."},
+		{PS_CONF_FILE, "is the data directory of a compute, whose data is in a store",
+		 "Export the branch with \"pageserver_ctl export\", and import the exported directory."},
 		{"postmaster.pid", "has a lock file: a server may be running on it",
-		 "Stop the server with \"pg_ctl stop -m fast\". If none is running, start and stop it once."},
-		{"backup_label", "is a base backup that was not started yet",
-		 "Start a server on it, stop that with \"pg_ctl stop -m fast\", and import it again."},
+		 "Stop the server with \"pg_ctl stop -m fast\".  If it is not running, start it and stop it."},
+		{"backup_label", "is a base backup that has not been started yet",
+		 "Start a server on it, stop the server with \"pg_ctl stop -m fast\", and retry the import."},
 		{"standby.signal", "is set up to start as a standby",
-		 "Promote the standby and stop it, or remove the file if the cluster is to go on as a primary."},
+		 "Promote the standby and stop it, or remove the file if the cluster is to continue as a primary."},
 		{"recovery.signal", "is set up to start a recovery",
-		 "Start a server on it, let it recover, stop it with \"pg_ctl stop -m fast\", and import it again."},
+		 "Start a server on it, let it recover, stop it with \"pg_ctl stop -m fast\", and retry the import."},
 	};
 	char *version = psprintf("%s/PG_VERSION", pgdata);
 	bool is_cluster = access(version, R_OK) == 0;
@@ -47,7 +46,7 @@ check_kind(const char *pgdata)
 
 	if (!is_cluster)
 		err = ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "could not read \"%s\": %m", version),
-							"The data directory of a PostgreSQL cluster is wanted, which the user that runs the page server can read.");
+							"Specify the data directory of a PostgreSQL cluster that the user running the store can read.");
 	pfree(version);
 	for (int i = 0; i < lengthof(wrong) && err == NULL; i++)
 	{
@@ -83,12 +82,12 @@ read_control(const char *pgdata, char contents[PG_CONTROL_FILE_SIZE], ControlFil
 }
 
 /*
- * The checkpoint record names the timeline that the cluster was on.  One that
- * was not the first must not be started from here, where all is timeline 1:
- * the first compute then appends a checkpoint of its own.
+ * Changes the state to timeline 1, to which all WAL in the store belongs.  If the
+ * checkpoint record names another one, no server may start from it: the first
+ * compute then gets a checkpoint of its own, which is appended.
  */
 static void
-adopt_state(WalState *state)
+convert_state(WalState *state)
 {
 	if (state->checkpoint.ThisTimeLineID != 1 || state->checkpoint.PrevTimeLineID != 1)
 		state->shutdown = false;
@@ -112,7 +111,7 @@ import_data_directory(const char *pgdata, const char *dir, const CancelCheck *ca
 	seed->space = (LayerSpace) {.dir = layers_dir, .tenant = seed->tenant, .timeline = seed->timeline, .next_number = 1};
 	seed->layers = NULL;
 	seed->nlayers = 0;
-	PS_GOTO(check_kind(pgdata), done);
+	PS_GOTO(check_importable(pgdata), done);
 	PS_GOTO(read_control(pgdata, contents, &control), done);
 	PS_GOTO(control_check_shutdown(&control, pgdata), done);
 	seed->system_identifier = control.system_identifier;
@@ -123,23 +122,23 @@ import_data_directory(const char *pgdata, const char *dir, const CancelCheck *ca
 	PS_GOTO(fs_make_dir(layers_dir), done);
 	PS_GOTO(import_wal(pgdata, wal_dir, &control, &seed->lsn), done);
 	wal_state_from_control(&state, &control, seed->lsn);
-	adopt_state(&state);
+	convert_state(&state);
 
 	PS_GOTO(datadir_read(pgdata, &datadir), done);
 	if (datadir.nunlogged > 0 && progress != NULL)
 	{
 		char line[128];
 
-		snprintf(line, sizeof(line), "%zu unlogged relations become empty, as after a crash", datadir.nunlogged);
+		snprintf(line, sizeof(line), "%zu unlogged relations will be empty, as after a crash", datadir.nunlogged);
 		progress->report(progress->arg, line);
 	}
 	PS_GOTO(import_layers(&datadir, contents, &state, cancel, progress, seed), done);
 
-	PS_GOTO(check_kind(pgdata), done);
+	PS_GOTO(check_importable(pgdata), done);
 	PS_GOTO(read_control(pgdata, contents_after, &control), done);
 	if (memcmp(contents, contents_after, sizeof(contents)) != 0)
 		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the cluster in \"%s\" was started during the import", pgdata),
-							"Stop it with \"pg_ctl stop -m fast\", and import it again.");
+							"Stop it with \"pg_ctl stop -m fast\", and retry the import.");
 	else if ((err = fs_sync(layers_dir)) == NULL)
 		err = fs_sync(dir);
 
@@ -207,7 +206,7 @@ import_cluster(Store *store, const char *name, const char *pgdata, const CancelC
 			err = store_add_timeline(store, &seed, tl);
 		import_free_layers(&seed);
 		if (err != NULL && !seed.in_doubt && access(tmp, F_OK) == 0)
-			(void) rmtree(tmp, true); /* says itself what it cannot remove; the next start does */
+			(void) rmtree(tmp, true); /* reports what it cannot remove; the next start of the store removes it */
 	}
 	pfree(tmp);
 	return err;

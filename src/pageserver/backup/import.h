@@ -1,33 +1,36 @@
 /*
  * import.h
- *	  What the files of the import know of each other.
+ *	  Clusters become branches: data directories on this machine, data
+ *	  directories that a client sends, and new clusters.
+ *
+ * These functions run in the thread of the connection that asked for them, any
+ * number at once.  The name must not be in use.  progress may be NULL.  After an
+ * error nothing is left behind.
  */
 #ifndef PS_IMPORT_H
 #define PS_IMPORT_H
 
-#include "backup/backup.h"
+#include "base/bytesink.h"
+#include "store/store.h"
+
+/* Imports a cluster that was shut down cleanly.  pgdata is only read. */
+extern PsError *import_cluster(Store *store, const char *name, const char *pgdata, const CancelCheck *cancel,
+							   const ProgressSink *progress, Timeline **tl);
 
 /*
- * import.c: makes dir (which must exist and be empty) what
- * store_add_timeline() takes: wal/ and layers/, durable.  The seed has its name
- * and ids, the rest is filled in; seed->layers must be released with
- * import_free_layers(), after an error, too.
+ * Checks whether the store finds the same cluster in pgdata as the client, which
+ * may be on another machine.  identity is what the client has found
+ * (control_identity() in pg/control.h).  PS_SQLSTATE_ELSEWHERE if it is another cluster, or
+ * cannot be read here.
  */
-extern PsError *import_data_directory(const char *pgdata, const char *dir, const CancelCheck *cancel,
-									  const ProgressSink *progress, TimelineSeed *seed);
-extern void import_free_layers(TimelineSeed *seed);
+extern PsError *import_check_identity(const char *pgdata, const char *identity);
 
-/*
- * import_wal.c: copies the WAL that holds the shutdown checkpoint to wal_dir,
- * as of timeline 1, and nothing after it; *end is where it ends.
- */
-extern PsError *import_wal(const char *pgdata, const char *wal_dir, const ControlFileData *control, XLogRecPtr *end);
+/* Imports a cluster whose data directory the client sends as a tar (import_stream.c). */
+extern PsError *import_stream(Store *store, const char *name, ByteSource source, const CancelCheck *cancel,
+							  const ProgressSink *progress, Timeline **tl);
 
-/*
- * import_layers.c: the contents of dir as image layers at seed->lsn, in seed->space.  control
- * is the file as it is, PG_CONTROL_FILE_SIZE bytes.
- */
-extern PsError *import_layers(const DataDir *dir, const char *control, const WalState *state,
-							  const CancelCheck *cancel, const ProgressSink *progress, TimelineSeed *seed);
+/* Imports a new cluster, created by initdb. */
+extern PsError *import_initdb(Store *store, const char *name, bool data_checksums, const CancelCheck *cancel,
+							  const ProgressSink *progress, Timeline **tl);
 
 #endif /* PS_IMPORT_H */

@@ -1,10 +1,10 @@
 /*
  * import_layers.c
- *	  The contents of a data directory as image layers.
+ *	  Writes the contents of a data directory as image layers.
  *
- * Everything goes, in the order of its keys, through one image writer at a
- * time; a layer ends when it holds LAYER_BYTES of values.  Memory holds the
- * list of files and one chunk of one file.
+ * All values are written in the order of their keys, to one layer at a time.  A
+ * layer is finished when it holds LAYER_BYTES of values.  Memory holds the list of
+ * files and one chunk of one file.
  */
 #include "ps_fe.h"
 
@@ -14,10 +14,11 @@
 #include "catalog/pg_tablespace_d.h"
 #include "storage/bufpage.h"
 
-#include "backup/backup.h"
+#include "backup/backup_impl.h"
 #include "conf.h"
-#include "backup/import.h"
 #include "bytes.h"
+#include "layer/layer_writer.h"
+#include "pg/control.h"
 #include "sqlstate.h"
 #include "pg/relsize.h"
 
@@ -54,13 +55,20 @@ finish_layer(LayerImport *imp)
 }
 
 static PsError *
-put(LayerImport *imp, const PsKey *key, const char *data, uint32 len)
+put_value(LayerImport *imp, const PsKey *key, const char *data, uint32 len)
 {
 	if (imp->writer == NULL)
 		PS_TRY(image_writer_create(&imp->seed->space, imp->seed->lsn, &imp->writer));
 	PS_TRY(image_writer_put(imp->writer, key, data, len));
 	imp->bytes += len;
 	return imp->bytes >= LAYER_BYTES ? finish_layer(imp) : NULL;
+}
+
+static PsError *
+truncated_error(const LayerImport *imp, const char *path)
+{
+	return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "file \"%s/%s\" was truncated while being read", imp->dir->path, path),
+						 "The data directory must not change during an import.");
 }
 
 static PsError *
@@ -72,13 +80,14 @@ put_file(LayerImport *imp, const PsKey *key, const char *path)
 	initStringInfo(&data);
 	err = datadir_read_file(imp->dir->path, path, &data, NULL);
 	if (err == NULL)
-		err = put(imp, key, data.data, data.len);
+		err = put_value(imp, key, data.data, data.len);
 	pfree(data.data);
 	return err;
 }
 
 /* ---- relations ---- */
 
+/* Writes the lengths of all init forks, or of all other forks. */
 static PsError *
 put_sizes(LayerImport *imp, bool init)
 {
@@ -96,24 +105,26 @@ put_sizes(LayerImport *imp, bool init)
 			continue;
 		resetStringInfo(&value);
 		relsize_encode(&size, &value);
-		err = put(imp, &key, value.data, value.len);
+		err = put_value(imp, &key, value.data, value.len);
 	}
 	pfree(value.data);
 	return err;
 }
 
+/* Verifies the checksum of a page, if the cluster has checksums. */
 static PsError *
 check_page(const LayerImport *imp, const char *page, BlockNumber blk, const char *path)
 {
 	uint16 expected;
 
-	if (imp->seed->data_checksum_version == 0 || page_checksum_is_right(page, blk, &expected))
+	if (imp->seed->data_checksum_version == 0 || page_checksum_matches(page, blk, &expected))
 		return NULL;
 	return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED, "block %u of the relation in file \"%s/%s\" has checksum %04X, expected %04X",
 								  blk, imp->dir->path, path, ((PageHeader) page)->pd_checksum, expected),
-						 "The page is damaged. \"pg_checksums --check\" lists all such pages; restore them from a backup.");
+						 "The page is damaged.  Find all damaged pages with \"pg_checksums --check\" and restore them from a backup.");
 }
 
+/* Counts n imported blocks, reports the progress, and checks for a cancel. */
 static PsError *
 report_progress(LayerImport *imp, BlockNumber n)
 {
@@ -133,13 +144,13 @@ report_progress(LayerImport *imp, BlockNumber n)
 	return NULL;
 }
 
-/* The pages of one file; a page of zeros needs no version. */
+/* Writes the pages of one file, except pages of zeros: a page without a value reads as zeros. */
 static PsError *
 put_segment(LayerImport *imp, const ForkSize *fork, uint32 segno)
 {
 	BlockNumber first = segno * (BlockNumber) RELSEG_SIZE;
 	BlockNumber nblocks = Min(fork->nblocks - first, RELSEG_SIZE);
-	char *path = datadir_fork_path(fork->rel, fork->fork, segno);
+	char *path = pg_layout_fork_path(fork->rel, fork->fork, segno);
 	char *full = psprintf("%s/%s", imp->dir->path, path);
 	int fd = open(full, O_RDONLY | O_CLOEXEC);
 	PsError *err = NULL;
@@ -164,8 +175,7 @@ put_segment(LayerImport *imp, const ForkSize *fork, uint32 segno)
 		n = len / BLCKSZ;
 		if (n == 0)
 		{
-			err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "file \"%s\" became shorter while it was read", full),
-								"Nothing may change the data directory during an import.");
+			err = truncated_error(imp, path);
 			goto done;
 		}
 		for (BlockNumber i = 0; i < n; i++)
@@ -176,7 +186,7 @@ put_segment(LayerImport *imp, const ForkSize *fork, uint32 segno)
 			if (page_is_zero(page))
 				continue;
 			PS_GOTO(check_page(imp, page, first + at + i, path), done);
-			PS_GOTO(put(imp, &key, page, BLCKSZ), done);
+			PS_GOTO(put_value(imp, &key, page, BLCKSZ), done);
 		}
 		PS_GOTO(report_progress(imp, n), done);
 	}
@@ -204,7 +214,7 @@ put_relations(LayerImport *imp)
 	return NULL;
 }
 
-/* ---- the rest ---- */
+/* ---- other files ---- */
 
 static PsError *
 put_databases(LayerImport *imp, PsKeyKind kind, const char *file)
@@ -218,8 +228,8 @@ put_databases(LayerImport *imp, PsKeyKind kind, const char *file)
 		PsError *err;
 
 		if (kind == PS_KEY_DATABASE && db->spc == GLOBALTABLESPACE_OID)
-			continue; /* shared relations have a map, but no PG_VERSION */
-		dir = datadir_database_path(db->spc, db->db);
+			continue; /* shared relations have a map but no PG_VERSION */
+		dir = pg_layout_database_path(db->spc, db->db);
 		path = psprintf("%s/%s", dir, file);
 		err = put_file(imp, &key, path);
 		pfree(dir);
@@ -232,18 +242,18 @@ put_databases(LayerImport *imp, PsKeyKind kind, const char *file)
 static PsError *
 put_slru_segment(LayerImport *imp, const DataDirSlru *segment, StringInfo data)
 {
-	char path[64];
+	char *path = pg_layout_slru_path(segment->slru, segment->segno);
+	PsError *err = datadir_read_file(imp->dir->path, path, data, NULL);
 
-	snprintf(path, sizeof(path), "%s/%04X", ps_slru_dir[segment->slru], segment->segno);
-	PS_TRY(datadir_read_file(imp->dir->path, path, data, NULL));
-	if (data->len < segment->pages * BLCKSZ)
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "file \"%s/%s\" became shorter while it was read", imp->dir->path, path),
-							 "Nothing may change the data directory during an import.");
+	if (err == NULL && data->len < segment->pages * BLCKSZ)
+		err = truncated_error(imp, path);
+	free(path);
+	PS_TRY(err);
 	for (uint32 page = 0; page < segment->pages; page++)
 	{
-		PsKey key = ps_key_slru_block(segment->slru, segment->segno * 32 + page);
+		PsKey key = ps_key_slru_block(segment->slru, segment->segno * PG_LAYOUT_SLRU_PAGES + page);
 
-		PS_TRY(put(imp, &key, data->data + (size_t) page * BLCKSZ, BLCKSZ));
+		PS_TRY(put_value(imp, &key, data->data + (size_t) page * BLCKSZ, BLCKSZ));
 	}
 	return NULL;
 }
@@ -261,7 +271,7 @@ put_slrus(LayerImport *imp)
 		char pages[4];
 
 		ps_put32(pages, segment->pages);
-		PS_TRY(put(imp, &key, pages, sizeof(pages)));
+		PS_TRY(put_value(imp, &key, pages, sizeof(pages)));
 	}
 	initStringInfo(&data);
 	for (size_t i = 0; i < imp->dir->nslrus && err == NULL; i++)
@@ -279,10 +289,11 @@ put_twophase(LayerImport *imp)
 	for (size_t i = 0; i < imp->dir->ntwophase; i++)
 	{
 		PsKey key = ps_key_simple(PS_KEY_TWOPHASE, 0, 0, imp->dir->twophase[i]);
-		char path[64];
+		char *path = pg_layout_twophase_path(imp->dir->twophase[i]);
+		PsError *err = put_file(imp, &key, path);
 
-		snprintf(path, sizeof(path), "pg_twophase/%08X", imp->dir->twophase[i]);
-		PS_TRY(put_file(imp, &key, path));
+		free(path);
+		PS_TRY(err);
 	}
 	return NULL;
 }
@@ -293,11 +304,11 @@ compare_origins(const void *a, const void *b)
 	return ((const ReplicationStateOnDisk *) a)->roident - ((const ReplicationStateOnDisk *) b)->roident;
 }
 
-/* CheckPointReplicationOrigin(): magic, entries in no order, CRC over both. */
+/* Reads the file that CheckPointReplicationOrigin() writes: magic, entries in no order, CRC over both. */
 static PsError *
 put_origins(LayerImport *imp)
 {
-	const char *name = "pg_logical/replorigin_checkpoint";
+	const char *name = PG_LAYOUT_ORIGINS;
 	StringInfoData data;
 	bool found;
 	uint32 magic;
@@ -334,7 +345,7 @@ put_origins(LayerImport *imp)
 		char lsn[8];
 
 		ps_put64(lsn, origins[i].remote_lsn);
-		err = put(imp, &key, lsn, sizeof(lsn));
+		err = put_value(imp, &key, lsn, sizeof(lsn));
 	}
 	free(origins);
 
@@ -351,7 +362,7 @@ put_tablespaces(LayerImport *imp)
 		const DataDirTablespace *spc = &imp->dir->tablespaces[i];
 		PsKey key = ps_key_simple(PS_KEY_TABLESPACE, spc->oid, 0, 0);
 
-		PS_TRY(put(imp, &key, spc->location, strlen(spc->location)));
+		PS_TRY(put_value(imp, &key, spc->location, strlen(spc->location)));
 	}
 	return NULL;
 }
@@ -365,7 +376,7 @@ compare_aux(const void *a, const void *b)
 	return ps_key_cmp(&x, &y);
 }
 
-/* Settings files. */
+/* Writes the settings files.  Settings that name files of the old machine are commented out. */
 static PsError *
 put_settings(LayerImport *imp)
 {
@@ -392,7 +403,7 @@ put_settings(LayerImport *imp)
 			conf_adopt(&value, text.data);
 		else
 			appendBinaryStringInfo(&value, text.data, text.len);
-		err = put(imp, &key, value.data, value.len);
+		err = put_value(imp, &key, value.data, value.len);
 	}
 	pfree(text.data);
 	pfree(value.data);
@@ -406,22 +417,22 @@ put_state(LayerImport *imp, const char *control, const WalState *state)
 	StringInfoData value;
 	PsError *err;
 
-	PS_TRY(put(imp, &key, control, PG_CONTROL_FILE_SIZE));
+	PS_TRY(put_value(imp, &key, control, PG_CONTROL_FILE_SIZE));
 	key.kind = PS_KEY_STATE;
 	initStringInfo(&value);
 	wal_state_encode(state, &value);
-	err = put(imp, &key, value.data, value.len);
+	err = put_value(imp, &key, value.data, value.len);
 	pfree(value.data);
 	return err;
 }
 
-/* Kinds in the order of PsKeyKind. */
+/* Writes all kinds of values in the order of PsKeyKind. */
 static PsError *
-put_all(LayerImport *imp, const char *control, const WalState *state)
+put_contents(LayerImport *imp, const char *control, const WalState *state)
 {
 	PS_TRY(put_relations(imp));
 	PS_TRY(put_databases(imp, PS_KEY_DATABASE, "PG_VERSION"));
-	PS_TRY(put_databases(imp, PS_KEY_RELMAP, "pg_filenode.map"));
+	PS_TRY(put_databases(imp, PS_KEY_RELMAP, PG_LAYOUT_RELMAP));
 	PS_TRY(put_slrus(imp));
 	PS_TRY(put_twophase(imp));
 	PS_TRY(put_origins(imp));
@@ -443,7 +454,7 @@ import_layers(const DataDir *dir, const char *control, const WalState *state,
 		.reported = time(NULL),
 		.chunk = pg_malloc((size_t) CHUNK_BLOCKS * BLCKSZ),
 	};
-	PsError *err = put_all(&imp, control, state);
+	PsError *err = put_contents(&imp, control, state);
 
 	if (imp.writer != NULL)
 		image_writer_abort(imp.writer);

@@ -1,12 +1,12 @@
 /*
  * import_stream.c
- *	  A data directory that a client sends becomes a branch.
+ *	  Importing a data directory that a client sends.
  *
- * The client may be on another machine, and of its path here nothing is known.
- * It sends a tar of the directory with what tablespaces hold in the place of
- * their links (pg_tblspc/OID, as in-place tablespaces have it).  That is
- * unpacked below STORE/tmp, which a crash leaves to be cleaned at the next
- * start, and imported from there: for a while it takes its room twice.
+ * The client may be on another machine.  It sends a tar of the directory, in which
+ * directories (pg_tblspc/OID, as for in-place tablespaces) replace the links to
+ * tablespaces.  The tar is unpacked in STORE/tmp and imported from there, so for a
+ * while the cluster needs its space twice.  After a crash, the next start removes
+ * what is in STORE/tmp.
  */
 #include "ps_fe.h"
 
@@ -14,30 +14,30 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "backup/backup.h"
+#include "backup/backup_impl.h"
 #include "base/config.h"
 #include "backup/program.h"
 #include "sqlstate.h"
 #include "base/fs.h"
 
-/* So much is taken between two looks at the room that is left. */
-#define CHECK_ROOM_BYTES (64 * 1024 * 1024)
+/* Free disk space is checked each time that this much has been received. */
+#define CHECK_SPACE_BYTES (64 * 1024 * 1024)
 
 static PsError *
-check_room(const Config *config)
+check_space(const Config *config)
 {
-	uint64 need = (uint64) config->min_free_space * 1024 * 1024 + CHECK_ROOM_BYTES;
+	uint64 need = (uint64) config->min_free_space * 1024 * 1024 + CHECK_SPACE_BYTES;
 	struct statvfs vfs;
 
 	if (statvfs(config->store_dir, &vfs) != 0 || (uint64) vfs.f_bavail * vfs.f_frsize >= need)
 		return NULL;
-	return ps_error_hint(ps_error(PS_SQLSTATE_DISK_FULL, "no room for the cluster in \"%s\": min_free_space (%d MB) is left free",
+	return ps_error_hint(ps_error(PS_SQLSTATE_DISK_FULL, "not enough disk space for the cluster in \"%s\": min_free_space is %d MB",
 								  config->store_dir, config->min_free_space),
-						 "What is received and the branch that is made of it need twice the cluster's size for a while.");
+						 "The import temporarily needs twice the size of the cluster.");
 }
 
 static PsError *
-unpack(const Config *config, const char *dir, ByteSource source)
+unpack_tar(const Config *config, const char *dir, ByteSource source)
 {
 	char *argv[] = {"/bin/tar", "-x", "--no-same-owner", "--no-same-permissions", "--warning=no-timestamp",
 					"-f", "-", "-C", (char *) dir, NULL};
@@ -48,7 +48,7 @@ unpack(const Config *config, const char *dir, ByteSource source)
 	PsError *err;
 	PsError *end;
 
-	PS_TRY(check_room(config));
+	PS_TRY(check_space(config));
 	PS_TRY(program_start(&tar, argv, true));
 	for (;;)
 	{
@@ -59,15 +59,15 @@ unpack(const Config *config, const char *dir, ByteSource source)
 		if (err != NULL)
 			break;
 		unchecked += len;
-		if (unchecked >= CHECK_ROOM_BYTES)
+		if (unchecked >= CHECK_SPACE_BYTES)
 		{
 			unchecked = 0;
-			err = check_room(config);
+			err = check_space(config);
 			if (err != NULL)
 				break;
 		}
 	}
-	/* a tar that does not read any more says why when it ends */
+	/* if tar has stopped reading, its exit status and messages say why */
 	end = program_finish(&tar, err != NULL && !ps_error_is(err, PS_SQLSTATE_INTERNAL), NULL);
 	if (err == NULL || (ps_error_is(err, PS_SQLSTATE_INTERNAL) && end != NULL))
 	{
@@ -78,23 +78,24 @@ unpack(const Config *config, const char *dir, ByteSource source)
 	return err;
 }
 
+/* An nftw() callback: ends the walk at the first file of another kind. */
 static int
-refuse_link(const char *path, const struct stat *st, int type, struct FTW *ftw)
+is_regular(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
 	return S_ISREG(st->st_mode) || S_ISDIR(st->st_mode) ? 0 : 1;
 }
 
-/* A link would make the import read whatever it points to, here. */
+/* Rejects links: the import would read the files of this machine that they point to. */
 static PsError *
 check_contents(const char *dir)
 {
-	int rc = nftw(dir, refuse_link, 64, FTW_PHYS);
+	int rc = nftw(dir, is_regular, 64, FTW_PHYS);
 
 	if (rc < 0)
-		return ps_error(PS_SQLSTATE_IO, "could not look through directory \"%s\": %m", dir);
+		return ps_error(PS_SQLSTATE_IO, "could not read directory \"%s\": %m", dir);
 	if (rc > 0)
-		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "the data directory that was sent has links or special files in it"),
-							 "Send it with links followed (tar --dereference).");
+		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "the received data directory contains links or special files"),
+							 "Follow links when sending it (tar --dereference).");
 	return NULL;
 }
 
@@ -111,13 +112,13 @@ import_stream(Store *store, const char *name, ByteSource source, const CancelChe
 	PS_TRY(store_check_new_name(store, name));
 	dir = psprintf("%s/tmp/import-%s", config->store_dir, ps_id_format(&unique, id));
 	PS_GOTO(fs_make_dir(dir), done);
-	PS_GOTO(unpack(config, dir, source), done);
+	PS_GOTO(unpack_tar(config, dir, source), done);
 	PS_GOTO(check_contents(dir), done);
 	err = import_cluster(store, name, dir, cancel, progress, tl);
 
 done:
 	if (access(dir, F_OK) == 0)
-		(void) rmtree(dir, true); /* says itself what it cannot remove; the next start does */
+		(void) rmtree(dir, true); /* reports what it cannot remove; the next start of the store removes it */
 	pfree(dir);
 	return err;
 }

@@ -1,28 +1,30 @@
 /*
  * import_wal.c
- *	  The WAL that a timeline begins with: the segment (or two) of the shutdown
- *	  checkpoint of the imported cluster.
+ *	  Copies the WAL that a timeline begins with: the segment, or the two segments,
+ *	  of the shutdown checkpoint of the imported cluster.
  *
- * A recycled segment holds old bytes after the end of WAL: they become zeros.
- * The export of a branch that began in the middle of a segment has zeros there
- * between the segment's first page and the branch's.
- * The store numbers its WAL as of timeline 1; page headers of a cluster that
- * was promoted once are changed to that (nothing else in a page names a
- * timeline, and the records' CRCs do not cover page headers).
+ * A recycled segment contains old data after the end of WAL, which is replaced by
+ * zeros.  The segment may have pages of zeros before the checkpoint, after its
+ * first page: it does if the cluster is an export of a branch that began in the
+ * middle of a segment.
+ *
+ * WAL in the store belongs to timeline 1.  The page headers of a cluster that was
+ * promoted are changed accordingly.  Nothing else in a page contains a timeline
+ * number, and the CRCs of records do not cover page headers.
  */
 #include "ps_fe.h"
 
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "backup/backup.h"
-#include "backup/import.h"
+#include "backup/backup_impl.h"
 #include "sqlstate.h"
 #include "base/fs.h"
 
-/* CreateCheckPoint(): one piece of main data, the CheckPoint, in a short header. */
+/* Length of the record of CreateCheckPoint(): a CheckPoint as main data with a short header. */
 #define CHECKPOINT_RECORD_LEN (SizeOfXLogRecord + SizeOfXLogRecordDataHeaderShort + sizeof(CheckPoint))
 
+/* The end of the checkpoint record that begins at start. */
 static XLogRecPtr
 checkpoint_end(XLogRecPtr start, uint32 segment_size)
 {
@@ -41,9 +43,9 @@ checkpoint_end(XLogRecPtr start, uint32 segment_size)
 	}
 }
 
-/* Checks the header of one page, and makes it of timeline 1. */
+/* Checks the header of a page and changes its timeline to 1. */
 static PsError *
-adopt_page(char *page, XLogRecPtr address, const ControlFileData *control, const char *path)
+convert_page(char *page, XLogRecPtr address, const ControlFileData *control, const char *path)
 {
 	XLogLongPageHeader header = (XLogLongPageHeader) page;
 
@@ -53,13 +55,13 @@ adopt_page(char *page, XLogRecPtr address, const ControlFileData *control, const
 						(uint32) XLogSegmentOffset(address, control->xlog_seg_size), XLOG_PAGE_MAGIC, LSN_FORMAT_ARGS(address));
 	if (XLogSegmentOffset(address, control->xlog_seg_size) == 0 &&
 		(header->xlp_sysid != control->system_identifier || header->xlp_seg_size != control->xlog_seg_size))
-		return ps_error(PS_SQLSTATE_CORRUPTED, "WAL file \"%s\" is of system identifier " UINT64_FORMAT " and segment size %u, expected " UINT64_FORMAT " and %u", path, header->xlp_sysid, header->xlp_seg_size,
-						control->system_identifier, control->xlog_seg_size);
+		return ps_error(PS_SQLSTATE_CORRUPTED, "WAL file \"%s\" has system identifier " UINT64_FORMAT " and segment size %u, expected " UINT64_FORMAT " and %u",
+						path, header->xlp_sysid, header->xlp_seg_size, control->system_identifier, control->xlog_seg_size);
 	header->std.xlp_tli = 1;
 	return NULL;
 }
 
-/* Copies one segment, up to end if it lies inside, zeros to its full size. */
+/* Copies one segment up to "end", if that is in the segment, followed by zeros. */
 static PsError *
 copy_segment(const char *pgdata, const char *wal_dir, const ControlFileData *control, XLogSegNo segno, XLogRecPtr end)
 {
@@ -82,7 +84,7 @@ copy_segment(const char *pgdata, const char *wal_dir, const ControlFileData *con
 	if (in < 0)
 	{
 		err = ps_error_hint(ps_error(ps_errno_state(), "could not open WAL file \"%s\": %m", from),
-							"It holds the cluster's last checkpoint and must be there.");
+							"This file contains the cluster's last checkpoint; the import needs it.");
 		goto done;
 	}
 	if (out < 0 || (errno = posix_fallocate(out, 0, segment_size)) != 0)
@@ -102,8 +104,8 @@ copy_segment(const char *pgdata, const char *wal_dir, const ControlFileData *con
 			goto done;
 		}
 		if (at > start && at + XLOG_BLCKSZ <= control->checkPoint && page_is_zero(page.data))
-			continue; /* as the new file has it already */
-		PS_GOTO(adopt_page(page.data, at, control, from), done);
+			continue; /* the new file has zeros there */
+		PS_GOTO(convert_page(page.data, at, control, from), done);
 		if (end - at < XLOG_BLCKSZ)
 			memset(page.data + (end - at), 0, XLOG_BLCKSZ - (end - at));
 		PS_GOTO(fs_write_at(out, to, page.data, XLOG_BLCKSZ, at - start), done);
@@ -121,7 +123,7 @@ done:
 	return err;
 }
 
-/* The record must be the one that the control file tells of. */
+/* Checks that the copied record is the shutdown checkpoint in the control file. */
 static PsError *
 check_checkpoint(const char *wal_dir, const char *pgdata, const ControlFileData *control)
 {
@@ -141,7 +143,7 @@ check_checkpoint(const char *wal_dir, const char *pgdata, const ControlFileData 
 	if (header.xl_rmid != RM_XLOG_ID || (header.xl_info & ~XLR_INFO_MASK) != XLOG_CHECKPOINT_SHUTDOWN ||
 		checkpoint.redo != control->checkPoint ||
 		checkpoint.nextXid.value != control->checkPointCopy.nextXid.value)
-		return ps_error(PS_SQLSTATE_CORRUPTED, "the WAL record at %X/%X in \"%s\" is not the shutdown checkpoint that pg_control tells of",
+		return ps_error(PS_SQLSTATE_CORRUPTED, "the WAL record at %X/%X in \"%s\" is not the shutdown checkpoint named in pg_control",
 						LSN_FORMAT_ARGS(control->checkPoint), pgdata);
 	return NULL;
 }

@@ -1,6 +1,6 @@
 /*
  * program.c
- *	  Programs that the store runs to their end: see program.h.
+ *	  Running programs (program.h).
  */
 #include "ps_fe.h"
 
@@ -16,13 +16,13 @@
 
 extern char **environ;
 
-/* What a program says is kept up to this many bytes, the last ones. */
+/* At least this many of the last bytes of a program's output are kept. */
 #define OUTPUT_KEPT 2000
 
-/* Lets a program work while we wait for its input; more is not allowed to ordinary users. */
+/* Size of the pipe to a program: the most that ordinary users may have. */
 #define PIPE_SIZE (1024 * 1024)
 
-/* The daemon blocks signals in all of its threads, and ignores SIGPIPE; a program must not. */
+/* Resets the signals that the daemon blocks in its threads, and SIGPIPE, which it ignores. */
 static void
 set_signals(posix_spawnattr_t *attr)
 {
@@ -90,7 +90,7 @@ program_start(Program *program, char *const argv[], bool with_input)
 	return NULL;
 }
 
-/* Takes what the program has said; keeps the end.  False: there is no more to come. */
+/* Reads output of the program and keeps its end.  Returns false at the end of the output. */
 static bool
 read_output(Program *program)
 {
@@ -117,7 +117,7 @@ program_write(Program *program, const char *data, size_t len)
 		struct pollfd pfds[2] = {{program->in, POLLOUT, 0}, {program->out, POLLIN, 0}};
 		ssize_t n;
 
-		/* one that complains much must not wait for us while we wait for it */
+		/* read its output, too: a program that waits for that does not read its input */
 		if (poll(pfds, 2, -1) < 0)
 			continue;
 		if ((pfds[1].revents & POLLIN) != 0)
@@ -135,7 +135,7 @@ program_write(Program *program, const char *data, size_t len)
 	return NULL;
 }
 
-/* Reads all that the program says.  An error: the wait was canceled before its end. */
+/* Reads the output up to its end.  Returns an error if the wait was canceled before. */
 static PsError *
 wait_for_output(Program *program, const CancelCheck *cancel)
 {

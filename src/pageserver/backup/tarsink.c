@@ -1,9 +1,9 @@
 /*
  * tarsink.c
- *	  Tar into a ByteSink.
+ *	  Writing a tar to a ByteSink.
  *
- * Headers are PostgreSQL's own (src/port/tar.c).  Everything goes through one
- * buffer, so that the ByteSink sees few and large pieces.
+ * Headers are created by PostgreSQL's own code (src/port/tar.c).  All output goes
+ * through one buffer, so the ByteSink gets few, large pieces.
  */
 #include "ps_fe.h"
 
@@ -12,14 +12,14 @@
 
 #include "pgtar.h"
 
-#include "backup/backup.h"
+#include "backup/backup_impl.h"
 #include "sqlstate.h"
 
 #define TAR_BUFFER_SIZE (128 * 1024)
 
-/* Fields of GNU's header for a sparse file that POSIX does not have: offset, length. */
+/* Fields of a header, some of them only in GNU's format for sparse files. */
 #define GNU_MAGIC_AT    257
-#define GNU_SPARSE_AT   386 /* four times: 12 bytes offset, 12 bytes length */
+#define GNU_SPARSE_AT   386 /* four pairs: 12 bytes offset, 12 bytes length */
 #define GNU_REALSIZE_AT 483
 #define GNU_NUMBER_LEN  12
 #define TAR_TYPE_AT     156
@@ -29,8 +29,8 @@
 struct TarSink
 {
 	ByteSink sink;
-	char *path;  /* file that is being written, NULL between files */
-	uint64 size; /* bytes that its header promised */
+	char *path;  /* the file being written, NULL between files */
+	uint64 size; /* size of the file in its header */
 	uint64 written;
 	time_t mtime; /* of all entries */
 	size_t used;
@@ -60,7 +60,7 @@ tar_free(TarSink *tar)
 }
 
 static PsError *
-flush(TarSink *tar)
+flush_buffer(TarSink *tar)
 {
 	size_t len = tar->used;
 
@@ -69,7 +69,7 @@ flush(TarSink *tar)
 }
 
 static PsError *
-put(TarSink *tar, const char *data, size_t len)
+put_bytes(TarSink *tar, const char *data, size_t len)
 {
 	while (len > 0)
 	{
@@ -80,7 +80,7 @@ put(TarSink *tar, const char *data, size_t len)
 		data += n;
 		len -= n;
 		if (tar->used == TAR_BUFFER_SIZE)
-			PS_TRY(flush(tar));
+			PS_TRY(flush_buffer(tar));
 	}
 	return NULL;
 }
@@ -96,7 +96,7 @@ put_zeros(TarSink *tar, uint64 len)
 		tar->used += n;
 		len -= n;
 		if (tar->used == TAR_BUFFER_SIZE)
-			PS_TRY(flush(tar));
+			PS_TRY(flush_buffer(tar));
 	}
 	return NULL;
 }
@@ -105,7 +105,7 @@ static PsError *
 make_header(TarSink *tar, char *header, const char *path, uint64 size, mode_t mode)
 {
 	if (tarCreateHeader(header, path, NULL, size, mode, geteuid(), getegid(), tar->mtime) != TAR_OK)
-		return ps_error(PS_SQLSTATE_INTERNAL, "file name \"%s\" is too long for the tar format", path);
+		return ps_error(PS_SQLSTATE_INTERNAL, "file name \"%s\" is too long for tar format", path);
 	return NULL;
 }
 
@@ -116,7 +116,7 @@ tar_directory(TarSink *tar, const char *path)
 
 	Assert(tar->path == NULL);
 	PS_TRY(make_header(tar, header, path, 0, S_IFDIR | S_IRWXU));
-	return put(tar, header, sizeof(header));
+	return put_bytes(tar, header, sizeof(header));
 }
 
 PsError *
@@ -129,7 +129,7 @@ tar_file_begin(TarSink *tar, const char *path, uint64 size)
 	tar->path = pg_strdup(path);
 	tar->size = size;
 	tar->written = 0;
-	return put(tar, header, sizeof(header));
+	return put_bytes(tar, header, sizeof(header));
 }
 
 PsError *
@@ -143,7 +143,7 @@ tar_sparse_file_begin(TarSink *tar, const char *path, uint64 used, uint64 size)
 	memcpy(header + GNU_MAGIC_AT, "ustar  ", 8);
 	print_tar_number(header + GNU_SPARSE_AT, GNU_NUMBER_LEN, 0);
 	print_tar_number(header + GNU_SPARSE_AT + GNU_NUMBER_LEN, GNU_NUMBER_LEN, used);
-	/* an empty piece at the end gives the file its length */
+	/* an empty piece at the end sets the length of the file */
 	print_tar_number(header + GNU_SPARSE_AT + 2 * GNU_NUMBER_LEN, GNU_NUMBER_LEN, size);
 	print_tar_number(header + GNU_SPARSE_AT + 3 * GNU_NUMBER_LEN, GNU_NUMBER_LEN, 0);
 	print_tar_number(header + GNU_REALSIZE_AT, GNU_NUMBER_LEN, size);
@@ -151,7 +151,7 @@ tar_sparse_file_begin(TarSink *tar, const char *path, uint64 used, uint64 size)
 	tar->path = pg_strdup(path);
 	tar->size = used;
 	tar->written = 0;
-	return put(tar, header, sizeof(header));
+	return put_bytes(tar, header, sizeof(header));
 }
 
 PsError *
@@ -159,7 +159,7 @@ tar_write(TarSink *tar, const char *data, size_t len)
 {
 	Assert(tar->path != NULL);
 	tar->written += len;
-	return put(tar, data, len);
+	return put_bytes(tar, data, len);
 }
 
 PsError *
@@ -175,7 +175,7 @@ tar_file_end(TarSink *tar)
 {
 	Assert(tar->path != NULL);
 	if (tar->written != tar->size)
-		return ps_error(PS_SQLSTATE_INTERNAL, "file \"%s\" of a backup got " UINT64_FORMAT " bytes, its header says " UINT64_FORMAT,
+		return ps_error(PS_SQLSTATE_INTERNAL, "file \"%s\" of a backup has " UINT64_FORMAT " bytes, but its header says " UINT64_FORMAT,
 						tar->path, tar->written, tar->size);
 	pg_free(tar->path);
 	tar->path = NULL;
@@ -190,11 +190,11 @@ tar_file(TarSink *tar, const char *path, const char *data, size_t len)
 	return tar_file_end(tar);
 }
 
-/* Two blocks of zeros end an archive. */
+/* Two blocks of zeros end the archive. */
 PsError *
 tar_finish(TarSink *tar)
 {
 	Assert(tar->path == NULL);
 	PS_TRY(put_zeros(tar, 2 * TAR_BLOCK_SIZE));
-	return flush(tar);
+	return flush_buffer(tar);
 }

@@ -15,10 +15,10 @@
 #include <netinet/in.h>
 #include <sys/stat.h>
 
+#include "base/aio_method.h"
 #include "base/bindir.h"
 #include "base/config.h"
 #include "sqlstate.h"
-#include "io/aio.h"
 #include "socket_dir.h"
 
 typedef enum SettingType
@@ -64,114 +64,116 @@ static const char *check_wal_compression(const char *value, const char **hint);
 
 static const Setting settings[] = {
 	{"Connections", STRING_SETTING(listen_addresses, ""), check_addresses, false,
-	 "TCP addresses to listen on, separated by commas: localhost, 127.0.0.1 or ::1.\n"
-	 "Empty: only the Unix socket.  Clients are not authenticated yet: whoever can\n"
-	 "connect can read and write every branch, so other addresses are refused, and\n"
-	 "with these every user of this machine has access.  The Unix socket is guarded\n"
-	 "by the permissions of its directory."},
+	 "TCP addresses to listen on, separated by commas: localhost, 127.0.0.1, ::1.\n"
+	 "If empty, the store listens on the Unix socket only.  Clients are not\n"
+	 "authenticated yet: everybody who can connect can read and write every branch.\n"
+	 "Therefore other addresses are refused, and with these addresses every user of\n"
+	 "this machine has access.  The Unix socket is protected by the permissions of\n"
+	 "its directory."},
 	{NULL, INT_SETTING(port, UNIT_NONE, 1, 65535, "5480"), NULL, false,
-	 "TCP port, and the number in the name of the Unix socket (.s.PGSQL.5480)."},
+	 "TCP port, also the number in the name of the Unix socket (.s.PGSQL.5480)."},
 	{NULL, STRING_SETTING(unix_socket_directory, ""), check_directory, false,
-	 "Absolute path of the directory of the Unix socket.  Empty: the store's own\n"
-	 "directory; or, if that has a comma in its path or a path that is too long for\n"
-	 "a socket, one that is made below the directory of PostgreSQL's sockets."},
+	 "Absolute path of the directory of the Unix socket.  If empty, this is the\n"
+	 "directory of the store or, if its path contains a comma or is too long for a\n"
+	 "socket, a new directory below the directory of PostgreSQL's sockets."},
 	{NULL, INT_SETTING(max_connections, UNIT_NONE, 1, 100000, "500"), NULL, true,
-	 "Page streams at a time: a backend of a compute has one from the first page on\n"
-	 "that it reads.  If there are more backends, those that need one at the moment\n"
-	 "get those of others, shared out evenly among the branches.  WAL has streams of\n"
-	 "its own, one for each branch; other connections, as those of pageserver_ctl,\n"
-	 "have as many again, or 100 if that is more."},
+	 "Maximum number of page streams.  A backend of a compute uses one from the first\n"
+	 "page that it reads.  If there are more backends, those that need a stream take\n"
+	 "over streams of idle backends, and branches get equal shares.  WAL streams, one\n"
+	 "for each branch, do not count.  Other connections, such as those of\n"
+	 "pageserver_ctl, are limited to the same number, or to 100 if that is more."},
 
 	{"Reading files", STRING_SETTING(io_method, "io_uring"), check_io_method, false,
-	 "How values that are not in the kernel's page cache are read, all that a request\n"
-	 "needs at once: io_uring; worker, by threads, also if the kernel refuses io_uring;\n"
-	 "or sync, one after the other."},
+	 "How layer data that is not in the kernel's page cache is read.  io_uring and\n"
+	 "worker (threads) read all that a request needs at once; worker is also used if\n"
+	 "the kernel does not allow io_uring.  sync reads one piece after the other."},
 	{NULL, INT_SETTING(io_workers, UNIT_NONE, 1, 1024, "32"), NULL, false,
-	 "Threads that read if that is done by threads."},
+	 "Number of threads of io_method worker."},
 
 	{"Redo", STRING_SETTING(bindir, ""), check_directory, false,
 	 "Absolute path of the directory of PostgreSQL's programs (postgres, initdb).\n"
-	 "Empty: the directory of the program pageserver itself."},
+	 "If empty, this is the directory of the program pageserver."},
 	{NULL, INT_SETTING(redo_helpers, UNIT_NONE, 0, 256, "0"), NULL, false,
-	 "Most redo helpers (processes of stock PostgreSQL that apply WAL records to\n"
-	 "pages) of one tenant.  0: one for each processor."},
+	 "Maximum number of redo helpers of each tenant.  Redo helpers are processes of\n"
+	 "stock PostgreSQL that apply WAL records to pages.  0 means one for each CPU."},
 	{NULL, INT_SETTING(redo_timeout, UNIT_MS, 100, INT_MAX, "60s"), NULL, true,
-	 "A redo helper that takes longer than this for one request is replaced."},
+	 "A redo helper that needs longer than this for one request is replaced."},
 
 	{"Ingest and flush", INT_SETTING(checkpoint_distance, UNIT_MB, 1, 65536, "256MB"), NULL, true,
-	 "WAL that the layer in memory covers before it is written as a file."},
+	 "Amount of WAL in a branch's in-memory layer after which it is written to a file."},
 	{NULL, INT_SETTING(checkpoint_timeout, UNIT_S, 1, 7 * 86400, "10min"), NULL, true,
-	 "Age at which the layer in memory is written although it is small."},
+	 "Age at which an in-memory layer is written to a file even if it is small."},
 	{NULL, INT_SETTING(open_layer_memory, UNIT_MB, 1, 65536, "256MB"), NULL, true,
-	 "Memory for the index of the layer in memory before it is written."},
+	 "Size of the index of an in-memory layer at which it is written to a file."},
 	{NULL, INT_SETTING(layer_memory, UNIT_MB, 2, 1024 * 1024, "1GB"), NULL, true,
-	 "Memory for the layers in memory of all branches together: beyond half of it\n"
-	 "the larger ones are written early, and one branch may have no more than that\n"
-	 "half.  At the limit WAL of branches that have more than their share is taken\n"
-	 "only as fast as their layers are written."},
+	 "Memory for the in-memory layers of all branches.  When more than half of it is\n"
+	 "used, large layers are written early, and no branch may use more than half.  When\n"
+	 "all of it is used, branches that use more than their share receive WAL only as\n"
+	 "fast as their layers are written."},
 	{NULL, INT_SETTING(max_ingest_lag, UNIT_MB, 1, 65536, "64MB"), NULL, true,
-	 "WAL that may be received and not yet visible to reads; beyond this, the store\n"
-	 "takes WAL only as fast as it can file it."},
+	 "Maximum amount of WAL that was received but is not visible to reads yet.  When it\n"
+	 "is reached, the store receives WAL only as fast as it can process it."},
 	{NULL, INT_SETTING(page_cache_size, UNIT_MB, 0, 1024 * 1024, "128MB"), NULL, false,
-	 "Memory for pages that were reconstructed."},
+	 "Memory for caching reconstructed pages."},
 	{NULL, INT_SETTING(max_open_layer_files, UNIT_NONE, 8, 30000, "4000"), NULL, true,
-	 "Most layer files that are open at a time; those that have not been read for\n"
-	 "the longest time are closed.  Each takes a file descriptor and a memory mapping,\n"
-	 "and up to 32 kB of memory for its dictionary.\n"
-	 "If the system allows fewer descriptors, it is what that leaves."},
+	 "Maximum number of layer files that are kept open; the least recently used are\n"
+	 "closed.  Each uses a file descriptor, a memory mapping, and up to 32 kB of memory\n"
+	 "for its dictionary.  The limit on open files may reduce this number."},
 	{NULL, INT_SETTING(min_free_space, UNIT_MB, 0, 1024 * 1024, "512MB"), NULL, true,
-	 "Free disk space below which no more WAL is taken: commits wait, reads go on.\n"
-	 "It is what writing the layers in memory may need: at least checkpoint_distance.\n"
-	 "Merges and image files leave it alone, too."},
+	 "When less disk space than this is free, the store receives no more WAL: commits\n"
+	 "wait, reads continue.  The space is reserved for writing in-memory layers, so it\n"
+	 "should be at least checkpoint_distance.  Merges and image files do not use it."},
 	{NULL, STRING_SETTING(wal_compression, "zstd"), check_wal_compression, true,
-	 "How WAL files are kept of which all is in layer files: zstd or none.  \"zstd -d\"\n"
-	 "makes of a compressed one what pg_waldump reads."},
+	 "Compression of WAL files whose contents are in layer files: zstd or none.\n"
+	 "\"zstd -d\" converts a compressed file to one that pg_waldump can read."},
 	{NULL, INT_SETTING(wait_timeout, UNIT_MS, 1, INT_MAX, "60s"), NULL, true,
-	 "How long a read waits for WAL that it needs."},
+	 "Maximum time that a read waits for WAL that it needs."},
 	{NULL, INT_SETTING(idle_timeline_timeout, UNIT_S, 0, INT_MAX / 1000, "5min"), NULL, true,
-	 "A branch is opened when it is first used.  When nobody has used it for this\n"
-	 "long, and all of its WAL is in layer files (checkpoint_timeout), it is closed:\n"
-	 "it needs no memory, threads and open files then.  0: it stays open."},
+	 "A branch is opened when it is first used.  It is closed, and then needs no\n"
+	 "memory, threads or open files, when it has not been used for this long and all\n"
+	 "of its WAL is in layer files (see checkpoint_timeout).  0 means never."},
 
 	{"Compaction", INT_SETTING(compaction_workers, UNIT_NONE, 0, 64, "1"), NULL, false,
-	 "Threads that merge layer files, make image files and remove what nobody can\n"
-	 "read any more; and as many that merge files as they were flushed, and do\n"
-	 "nothing else.  0: nothing of that is done, and files pile up."},
+	 "Number of threads that merge layer files, create image files and remove files\n"
+	 "that nothing can read any more, and number of additional threads that only merge\n"
+	 "newly written files.  0 turns all of this off, so files accumulate."},
 	{NULL, INT_SETTING(compaction_threshold, UNIT_NONE, 2, 1000, "4"), NULL, true,
-	 "Files as they were flushed that are merged into files ordered by key."},
+	 "Number of newly written files that are merged into files ordered by key."},
 	{NULL, INT_SETTING(compaction_fanout, UNIT_NONE, 2, 1000, "4"), NULL, true,
-	 "Such merged sets of one level that are merged into one of the next."},
+	 "Number of such merged sets of one level that are merged into one of the next."},
 	{NULL, INT_SETTING(compaction_backlog, UNIT_NONE, 2, 100000, "40"), NULL, true,
-	 "Files as they were flushed that wait to be merged, at which the store takes WAL\n"
-	 "only as fast as it merges.  From half as many on it becomes slower and slower.\n"
-	 "At least compaction_threshold.  If files cannot be merged, for want of disk space\n"
-	 "or because one is damaged, WAL is taken at a megabyte a second."},
+	 "Number of newly written files waiting to be merged at which the store receives\n"
+	 "WAL only as fast as it merges files; from half this number on, it gradually slows\n"
+	 "down.  Must be at least compaction_threshold.  If files cannot be merged, because\n"
+	 "the disk is full or a file is damaged, WAL is received at 1 MB/s."},
 	{NULL, INT_SETTING(target_file_size, UNIT_MB, 1, 65536, "128MB"), NULL, true,
-	 "Size of a merged file or an image file, about."},
+	 "Approximate size of a merged file or an image file."},
 	{NULL, INT_SETTING(compaction_memory, UNIT_MB, 1, 65536, "64MB"), NULL, true,
-	 "Memory that a merge may use, about, for each thread."},
+	 "Approximate memory that a merge may use, for each thread."},
 	{NULL, INT_SETTING(image_delta_records, UNIT_NONE, 1, 1000000, "16"), NULL, true,
-	 "An image file of a range of pages is made when so many records for each page have\n"
-	 "come since the last one, on an average, ..."},
+	 "An image file of a range of pages is created when, since the last one, an average\n"
+	 "of this many records for each page have accumulated, ..."},
 	{NULL, INT_SETTING(image_delta_percent, UNIT_NONE, 1, 10000, "300"), NULL, true,
-	 "... or records that take this many percent of its size ..."},
+	 "... or records whose size is this percentage of the image's size, ..."},
 	{NULL, INT_SETTING(image_delta_layers, UNIT_NONE, 1, 1000, "8"), NULL, true,
-	 "... or a tenth of either, in so many files above each other."},
+	 "... or a tenth of either, in this many files that overlap the range."},
 
 	{"History", INT_SETTING(gc_horizon, UNIT_MB, 0, INT_MAX, "64MB"), NULL, true,
-	 "WAL, counted back from the newest, at every moment of which a branch can begin ..."},
+	 "A branch can begin at any point of its parent's history within this amount of\n"
+	 "WAL ..."},
 	{NULL, INT_SETTING(pitr_interval, UNIT_S, 0, INT_MAX, "7d"), NULL, true,
-	 "... and time, counted back from now.  What is older than both is removed, but for\n"
-	 "the moments at which branches begin.  Counted is the time that the store has run\n"
-	 "since it took the WAL: no clock that is set can make it older."},
+	 "... and within this time.  History that is older than both is removed, except the\n"
+	 "points at which branches begin.  Time is counted while the store is running, from\n"
+	 "when it received the WAL, so setting a clock does not make history older."},
 
 	{"Trash", INT_SETTING(trash_interval, UNIT_S, 0, INT_MAX, "7d"), NULL, false,
-	 "How long a branch or tenant that was deleted can be had back (\"branch undelete\").\n"
-	 "It takes its space until then (\"branch list --deleted\").  Counted is the time that\n"
-	 "the store runs.  0: what is deleted is gone at once."},
+	 "How long deleted branches and tenants are kept in the trash, from which \"branch\n"
+	 "undelete\" and \"tenant undelete\" restore them.  Until then they use disk space\n"
+	 "(\"branch list --deleted\").  Time is counted while the store is running.  0 turns\n"
+	 "the trash off."},
 
 	{"Log", STRING_SETTING(log_level, "log"), check_log_level, true,
-	 "Least level that is logged: debug, log or warning."},
+	 "Minimum level of messages that are logged: debug, log or warning."},
 };
 
 static PsError *
@@ -675,16 +677,16 @@ config_write_default(StringInfo out)
 	appendStringInfoString(out,
 						   "# Settings of a store of pageserver_smgr.\n"
 						   "#\n"
-						   "# Lines have the form\n"
+						   "# This file consists of lines of the form\n"
 						   "#\n"
 						   "#   name = value\n"
 						   "#\n"
-						   "# Lines that begin with \"#\" are comments.  Every setting is shown here with its\n"
-						   "# default.  Values with blanks or other special signs are put in single quotes.\n"
-						   "# Memory units: kB, MB, GB, TB; time units: ms, s, min, h, d.\n"
+						   "# Comments begin with \"#\".  The settings below are commented out and show the\n"
+						   "# defaults.  Enclose values that contain spaces or special characters in single\n"
+						   "# quotes.  Memory units: kB, MB, GB, TB; time units: ms, s, min, h, d.\n"
 						   "#\n"
-						   "# A change takes effect when the store reads this file again (\"pageserver_ctl\n"
-						   "# reload\", or SIGHUP), but for settings that are marked below: they need a restart.\n");
+						   "# A change takes effect when the store reloads this file (\"pageserver_ctl reload\"\n"
+						   "# or SIGHUP), except for settings marked below, which require a restart.\n");
 	for (int i = 0; i < lengthof(settings); i++)
 	{
 		const Setting *s = &settings[i];

@@ -22,7 +22,7 @@ typedef struct Config
 	bool own_socket_directory;   /* it is no setting and not STORE: made at the start, removed at the stop */
 	int max_connections;
 	/* reading layer files */
-	char *io_method; /* as aio_method_by_name() knows it; NULL: the default */
+	char *io_method; /* see aio_method.h; NULL: the default */
 	int io_workers;  /* threads of the method "worker"; 0: the default */
 	/* redo */
 	int redo_helpers; /* per tenant, most; 0: one per core */

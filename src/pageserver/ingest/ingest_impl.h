@@ -7,7 +7,10 @@
 
 #include "ingest/ingest.h"
 #include "ingest/rel_sizes.h"
+#include "pg/decoder.h"
+#include "pg/interpret.h"
 #include "timeline/engine.h"
+#include "wal/reader.h"
 
 /*
  * Belongs to the connection that opened it, which frees it.  It may write as

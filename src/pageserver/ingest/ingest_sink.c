@@ -9,6 +9,7 @@
 #include "read/read.h"
 #include "bytes.h"
 #include "ingest/ingest_impl.h"
+#include "pg/slru.h"
 
 /* ---- sizes ---- */
 

@@ -19,24 +19,6 @@ struct Aio
 	WorkerPool *workers;
 };
 
-int aio_bench_delay = 0;
-
-static const char *const method_names[] = {"sync", "worker", "io_uring"};
-
-bool
-aio_method_by_name(const char *name, AioMethod *method)
-{
-	for (int i = 0; i < lengthof(method_names); i++)
-	{
-		if (strcmp(name, method_names[i]) == 0)
-		{
-			*method = (AioMethod) i;
-			return true;
-		}
-	}
-	return false;
-}
-
 PsError *
 aio_create(AioMethod method, int workers, Aio **result)
 {
@@ -79,26 +61,6 @@ AioMethod
 aio_method(const Aio *aio)
 {
 	return aio->method;
-}
-
-void
-aio_read_blocking(AioRead *read)
-{
-	if (unlikely(aio_bench_delay > 0))
-		usleep(aio_bench_delay);
-	read->error = 0;
-	while (read->done < read->len)
-	{
-		ssize_t n = pread(read->fd, read->buf + read->done, read->len - read->done, (off_t) (read->offset + read->done));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			read->error = errno;
-		if (n <= 0)
-			return;
-		read->done += n;
-	}
 }
 
 /*

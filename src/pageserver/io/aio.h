@@ -13,6 +13,7 @@
 #ifndef PS_AIO_H
 #define PS_AIO_H
 
+#include "base/aio_method.h"
 #include "base/error.h"
 
 typedef struct Aio Aio;
@@ -27,16 +28,6 @@ typedef struct AioRead
 	size_t done; /* bytes from the start of buf that are there */
 	int error;   /* errno, if that is less than len; 0: the file ends there */
 } AioRead;
-
-typedef enum AioMethod
-{
-	AIO_SYNC,
-	AIO_WORKER,
-	AIO_URING
-} AioMethod;
-
-/* Whether there is a method of that name. */
-extern bool aio_method_by_name(const char *name, AioMethod *method);
 
 /*
  * method: if it is io_uring and the kernel refuses that, worker takes its

@@ -7,7 +7,9 @@
 
 #include "io/aio.h"
 
-/* Reads what is not done yet, blocking; sets done and error. */
+/* ---- aio_blocking.c ---- */
+
+/* Reads what has not been read yet, in the calling thread; sets done and error. */
 extern void aio_read_blocking(AioRead *read);
 
 /* ---- aio_uring.c ---- */

@@ -2,8 +2,8 @@
  * blob.c
  *	  Values in a layer file: see blob.h, and layer_format.h for their form.
  *
- * Compression keeps its contexts and buffers for each thread, as making them
- * costs more than a page does.
+ * Each thread keeps its compression contexts and its buffer, because creating
+ * them costs more than compressing a page.
  */
 #include "ps_fe.h"
 
@@ -11,35 +11,36 @@
 #include <pthread.h>
 #include <zstd.h>
 
+#include "port/pg_crc32c.h"
+
+#include "bytes.h"
 #include "layer/blob.h"
 #include "layer/layer_dict.h"
-#include "port/pg_crc32c.h"
-#include "bytes.h"
 #include "sqlstate.h"
 
 #define ZSTD_LEVEL 1
 
-/* What the first read of a value takes, header included; the rest is read if there is more. */
+/* Size of the first read of a value, header included; a second one reads the rest of a longer value. */
 #define FIRST_READ_RECORD 2048
 #define FIRST_READ_IMAGE  (BLCKSZ + BLOB_HEADER_MAX)
 
-/* More than this is not kept for the next value. */
+/* A buffer that is larger than this is freed after use. */
 #define KEEP_BUFFER (1024 * 1024)
 
-/* Of one thread, freed when it ends. */
+/* State of one thread, freed when the thread ends. */
 typedef struct BlobThread
 {
-	char *buf; /* stored bytes of a value: read, or compressed to be written */
+	char *buf; /* stored form of a value that was read, or will be written */
 	size_t size;
 	void *lz4;
 	ZSTD_CCtx *compress;
 	ZSTD_DCtx *decompress;
 } BlobThread;
 
-/* A zstd frame begins with these, but not where it is stored without them. */
+/* Every zstd frame begins with these bytes; values are stored without them. */
 static const char zstd_magic[4] = {0x28, (char) 0xb5, 0x2f, (char) 0xfd};
 
-/* Room for such a frame that decompresses to at most LAYER_DICT_VALUE_MAX bytes, and became shorter. */
+/* Longest such frame: its value has at most LAYER_DICT_VALUE_MAX bytes, and became shorter. */
 #define DICT_FRAME_MAX (sizeof(zstd_magic) + LAYER_DICT_VALUE_MAX)
 
 static pthread_once_t thread_key_once = PTHREAD_ONCE_INIT;
@@ -81,7 +82,7 @@ get_thread(void)
 	return blob_thread;
 }
 
-/* The thread's buffer with room for "size" bytes; what was in it is kept. */
+/* Returns the thread's buffer, enlarged to at least "size" bytes; contents are kept. */
 static char *
 thread_buffer(BlobThread *thread, size_t size)
 {
@@ -106,7 +107,7 @@ release_buffer(BlobThread *thread)
 
 /*
  * Compresses into the thread's buffer.  Returns the length, or 0 if the value
- * does not become shorter by an eighth: what is not worth it is stored as it is.
+ * does not become shorter by an eighth, and so should be stored uncompressed.
  */
 static uint32
 compress(BlobThread *thread, LayerCodec codec, const char *data, uint32 len)
@@ -136,7 +137,7 @@ compress(BlobThread *thread, LayerCodec codec, const char *data, uint32 len)
 	}
 }
 
-/* The same with a dictionary. */
+/* Like compress(), with a dictionary. */
 static uint32
 compress_dict(BlobThread *thread, const LayerDict *dict, const char *data, uint32 len)
 {
@@ -151,7 +152,7 @@ compress_dict(BlobThread *thread, const LayerDict *dict, const char *data, uint3
 	return (uint32) n;
 }
 
-/* What a frame without its magic number decompresses to; false if that cannot be. */
+/* Gets the decompressed length of a frame without its magic number; returns false if it is invalid. */
 static bool
 dict_raw_length(const char *data, uint32 len, uint32 *raw_len)
 {
@@ -179,7 +180,7 @@ decompress_dict(BlobThread *thread, const LayerDict *dict, const char *data, uin
 									  dict->decompress) == raw_len;
 }
 
-/* Gives exactly raw_len bytes, or false. */
+/* Returns false if the result does not have exactly raw_len bytes. */
 static bool
 decompress(BlobThread *thread, LayerCodec codec, const char *data, uint32 len, char *raw, uint32 raw_len)
 {
@@ -200,7 +201,8 @@ decompress(BlobThread *thread, LayerCodec codec, const char *data, uint32 len, c
 static int
 header_size(ValueKind kind, LayerCodec codec)
 {
-	return BLOB_HEADER_MIN + (kind == VALUE_RECORD ? 8 : 0) + (codec == LAYER_CODEC_LZ4 || codec == LAYER_CODEC_ZSTD ? 4 : 0);
+	return BLOB_HEADER_MIN + (kind == VALUE_RECORD ? 8 : 0) +
+		   (codec == LAYER_CODEC_LZ4 || codec == LAYER_CODEC_ZSTD ? 4 : 0);
 }
 
 static pg_crc32c
@@ -236,7 +238,8 @@ blob_write_codec(LayerOutput *out, ValueKind kind, XLogRecPtr record_start, cons
 						layer_output_path(out), (unsigned long long) LAYER_OFFSET_LIMIT);
 	if (codec != LAYER_CODEC_NONE)
 	{
-		stored = codec == LAYER_CODEC_DICT ? compress_dict(thread, layer_output_dict(out), data, len) : compress(thread, codec, data, len);
+		stored = codec == LAYER_CODEC_DICT ? compress_dict(thread, layer_output_dict(out), data, len)
+										   : compress(thread, codec, data, len);
 		if (stored == 0)
 		{
 			codec = LAYER_CODEC_NONE;
@@ -267,7 +270,7 @@ blob_write_codec(LayerOutput *out, ValueKind kind, XLogRecPtr record_start, cons
 PsError *
 blob_write(LayerOutput *out, ValueKind kind, XLogRecPtr record_start, const char *data, uint32 len, uint64 *offset)
 {
-	LayerCodec codec = kind == VALUE_RECORD ? BLOB_RECORD_CODEC : BLOB_IMAGE_CODEC;
+	LayerCodec codec = kind == VALUE_RECORD ? LAYER_RECORD_CODEC : LAYER_IMAGE_CODEC;
 
 	if (kind == VALUE_RECORD && len <= LAYER_DICT_VALUE_MAX && layer_output_dict(out) != NULL)
 		codec = LAYER_CODEC_DICT;
@@ -285,14 +288,14 @@ blob_first_read(const LayerFile *file, uint64 offset, ValueKind kind, size_t *le
 		return layer_damaged(file->path, offset, "a value is expected here, outside of the values (%llu to %llu)",
 							 (unsigned long long) layer_values_start(&file->summary),
 							 (unsigned long long) file->summary.values_end);
-	/* now, while the file is surely open; blob_unpack() may need it */
+	/* blob_unpack() may need it; read it now, while the file is certainly open */
 	if (kind == VALUE_RECORD)
 		PS_TRY(layer_dict_of_file(file, &dict));
 	*len = Min(file->summary.values_end - offset, kind == VALUE_RECORD ? FIRST_READ_RECORD : FIRST_READ_IMAGE);
 	return NULL;
 }
 
-/* No length is believed before the CRC but to see that it stays within the values. */
+/* Until the CRC has been checked, lengths are only compared with the bounds of the values. */
 PsError *
 blob_check(const LayerFile *file, uint64 offset, ValueKind kind, const char *bytes, size_t have, StoredValue *stored)
 {
@@ -305,7 +308,8 @@ blob_check(const LayerFile *file, uint64 offset, ValueKind kind, const char *byt
 	if (have < stored->size)
 		return NULL;
 	codec = ((uint8) bytes[BLOB_FLAGS] >> 2) & 3;
-	if ((bytes[BLOB_FLAGS] & 3) != kind || ((uint8) bytes[BLOB_FLAGS] >> 4) != 0 || (codec == LAYER_CODEC_DICT && kind != VALUE_RECORD))
+	if ((bytes[BLOB_FLAGS] & 3) != kind || ((uint8) bytes[BLOB_FLAGS] >> 4) != 0 ||
+		(codec == LAYER_CODEC_DICT && kind != VALUE_RECORD))
 		return layer_damaged(file->path, offset, "value has flags %02X, expected kind %d", (uint8) bytes[BLOB_FLAGS], kind);
 	stored->codec = codec;
 	stored->header_size = header_size(kind, codec);
@@ -332,7 +336,7 @@ blob_check(const LayerFile *file, uint64 offset, ValueKind kind, const char *byt
 	else if (codec != LAYER_CODEC_DICT)
 		stored->raw_len = ps_get32(p);
 	else if (file->summary.dict_size == 0 || !dict_raw_length(p, stored->stored_len, &stored->raw_len))
-		return layer_damaged(file->path, offset, "value of %u bytes is no record compressed with the file's dictionary",
+		return layer_damaged(file->path, offset, "value of %u bytes is not a record compressed with the file's dictionary",
 							 stored->stored_len);
 	if (stored->raw_len > LAYER_VALUE_MAX)
 		return layer_damaged(file->path, offset, "value has %u bytes decompressed, the limit is %u", stored->raw_len,

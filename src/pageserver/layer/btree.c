@@ -2,10 +2,10 @@
  * btree.c
  *	  The index of a layer file: see btree.h, and layer_format.h for the pages.
  *
- * Reading trusts nothing that a page says: a position is made only of a page
- * whose numbers keep every access within it.  The CRC of a page is computed at
- * its first use, over a copy that is read from the file: a disk that cannot
- * give the page makes an error then, where touching the mapping would end the
+ * Nothing in a page is trusted: a position is created only on a page whose
+ * header keeps every access within the page.  The CRC of a page is computed at
+ * its first use, over a copy that is read from the file: if the disk cannot read
+ * the page, this is an error, whereas touching the mapping would terminate the
  * process with SIGBUS.
  */
 #include "ps_fe.h"
@@ -13,27 +13,31 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "layer/layer_impl.h"
 #include "port/pg_crc32c.h"
+
 #include "bytes.h"
+#include "layer/btree.h"
+#include "layer/layer_file.h"
+#include "layer/layer_output.h"
 #include "sqlstate.h"
 
 /*
- * Distinct keys of one byte after the prefix are at most 256, of two bytes no
- * more fit than this, of three fewer.
+ * Most entries of a page.  With one byte per key after the prefix, there are at
+ * most 256 distinct keys; with two bytes, no more than this fit; with three,
+ * fewer.
  */
 #define PAGE_ENTRIES_MAX ((LAYER_BLOCK_SIZE - INDEX_PREFIX) / (2 + INDEX_VALUE_SIZE))
 
 struct BtreeBuilder
 {
 	LayerOutput *out;
-	bool in_output; /* pages go there, else to pending */
+	bool in_output; /* pages are written to out; otherwise kept in pending */
 	char *pending;
 	size_t npending;
 	size_t pending_cap;
 	int key_size;
-	int level;      /* that is being written */
-	uint32 pages;   /* written, of all levels */
+	int level;      /* of the page that is being filled */
+	uint32 pages;   /* completed, on all levels */
 	uint64 entries; /* in leaves */
 
 	/* the page that is being filled */
@@ -41,7 +45,7 @@ struct BtreeBuilder
 	uint8 keys[PAGE_ENTRIES_MAX][DELTA_KEY_SIZE];
 	uint64 values[PAGE_ENTRIES_MAX];
 
-	/* the first key of each page of this level that is written */
+	/* the first key of each completed page of this level */
 	uint8 *first_keys;
 	uint32 nfirst;
 	uint32 first_cap;
@@ -247,6 +251,26 @@ btree_close(Btree *tree)
 	free((void *) tree->checked);
 }
 
+PsError *
+btree_entry_ref(const BtreePos *pos, XLogRecPtr lsn, ValueRef *ref)
+{
+	uint64 value = btree_value(pos);
+	uint8 kind = value >> ENTRY_KIND_SHIFT & 3;
+
+	if (kind > VALUE_RECORD || (kind != VALUE_RECORD && !(value & ENTRY_WILL_INIT)))
+		return layer_damaged(pos->tree->file->path, btree_pos_offset(pos),
+							 "entry %d of index page %u has value %012llX, of no known kind", pos->entry, pos->page,
+							 (unsigned long long) value);
+	*ref = (ValueRef) {
+		.lsn = lsn,
+		.kind = kind,
+		.place = VALUE_IN_LAYER,
+		.will_init = (value & ENTRY_WILL_INIT) != 0,
+		.shared = (value & ENTRY_SHARED) != 0,
+		.at.offset = value >> ENTRY_OFFSET_SHIFT};
+	return NULL;
+}
+
 uint64
 btree_pos_offset(const BtreePos *pos)
 {
@@ -308,7 +332,7 @@ is_missing(const uint32 *missing)
 	return missing != NULL && *missing != BTREE_NO_PART;
 }
 
-/* Reads and checks a part that was not used before; missing: see btree_seek_le(). */
+/* Reads and checks a part at its first use; missing: see btree_seek_le(). */
 static PsError *
 use_first(const Btree *tree, uint32 part, uint32 *missing)
 {
@@ -327,7 +351,7 @@ use_first(const Btree *tree, uint32 part, uint32 *missing)
 	return btree_part_check(tree, part, bytes);
 }
 
-/* As btree_load_page(); if *missing is set, pos is of no use. */
+/* Like btree_load_page(); if *missing is set, pos is not. */
 static PsError *
 load_page(const Btree *tree, uint32 number, int level, BtreePos *pos, uint32 *missing)
 {
@@ -336,7 +360,7 @@ load_page(const Btree *tree, uint32 number, int level, BtreePos *pos, uint32 *mi
 
 	if (number >= file->summary.index_pages)
 		return layer_damaged(file->path, file->summary.index_start,
-							 "index page %u is wanted, expected less than the %u that there are", number,
+							 "the index refers to page %u, but has only %u pages", number,
 							 file->summary.index_pages);
 	if (!btree_part_is_checked(tree, number))
 	{
@@ -451,7 +475,8 @@ btree_return(const Btree *tree, BtreePlace place, BtreePos *pos)
 	pos->entry = place.entry;
 	if (place.entry < pos->count)
 		return NULL;
-	return layer_damaged(tree->file->path, btree_pos_offset(pos), "index page %u has %d entries, and had more before", place.page, pos->count);
+	return layer_damaged(tree->file->path, btree_pos_offset(pos), "index page %u has %d entries, and had more before",
+						 place.page, pos->count);
 }
 
 PsError *

@@ -8,32 +8,36 @@
 
 #include <stdatomic.h>
 
-#include "base/error.h"
 #include "layer/layer_format.h"
+#include "layer/value.h"
 
 struct LayerFile;
 struct LayerOutput;
 
 /* ---- building ---- */
+
+/* Belongs to one thread. */
 typedef struct BtreeBuilder BtreeBuilder;
 
 extern BtreeBuilder *btree_builder_create(struct LayerOutput *out, int key_size);
 
 /*
- * The output has all values: what was added is written behind them, and so is
- * all that follows.  Until then pages are kept in memory.
+ * All values have been appended to the output: writes the pages that were kept
+ * in memory until now.  Later pages are written when they are full.
  */
 extern PsError *btree_builder_begin_output(BtreeBuilder *builder);
-extern size_t btree_builder_buffered(const BtreeBuilder *builder); /* bytes of such pages */
+extern size_t btree_builder_buffered(const BtreeBuilder *builder); /* bytes of the pages in memory */
 
-/* Keys strictly ascending; the caller sees to it. */
+/* The caller ensures that keys ascend strictly. */
 extern PsError *btree_builder_add(BtreeBuilder *builder, const uint8 *key, uint64 value);
 
-/* Writes what is left and the inner levels, after begin_output; fills in the output's summary. */
+/* After btree_builder_begin_output(): writes the rest of the index, and sets its fields in the output's summary. */
 extern PsError *btree_builder_finish(BtreeBuilder *builder);
-extern void btree_builder_free(BtreeBuilder *builder);
+extern void btree_builder_free(BtreeBuilder *builder); /* NULL is accepted */
 
 /* ---- reading ---- */
+
+/* Part of an open LayerFile.  Any thread, while the file is open. */
 typedef struct Btree
 {
 	const struct LayerFile *file;
@@ -41,19 +45,18 @@ typedef struct Btree
 	const uint8 *pages; /* index page 0, in the mapping */
 	void *map;
 	size_t map_size;
-	_Atomic uint64 *checked; /* a bit for each part that was found right; set and read relaxed, for
-								 * files never change */
+	_Atomic uint64 *checked; /* one bit for each part: it was found valid.  Relaxed: files never change */
 } Btree;
 
 /*
- * Parts of the file that are checked at their first use: index pages, by their
- * numbers, and what is between the values and the index, which belongs to none
- * of them and is checked before the first search.
+ * The parts of the file that are checked at their first use.  An index page has
+ * its page number.  The padding between the values and the index has a number
+ * of its own, and is checked before the first search.
  */
 #define BTREE_PADDING(tree) ((tree)->file->summary.index_pages)
 #define BTREE_NO_PART       PG_UINT32_MAX
 
-/* A place in the index: entry "entry" of a page that was checked. */
+/* A position: entry "entry" of a page that was checked.  Valid while the file is open. */
 typedef struct BtreePos
 {
 	const Btree *tree;
@@ -67,41 +70,45 @@ typedef struct BtreePos
 	const uint8 *values;
 } BtreePos;
 
-/* The same of a leaf, for who comes back to it when the file may have been closed and opened again. */
+/* A position in a leaf that stays valid when the file is closed and opened again. */
 typedef struct BtreePlace
 {
 	uint32 page;
 	int entry;
 } BtreePlace;
 
-/* file->summary is known and right. */
+/* Maps the index; file->summary must be set.  btree_close() must be called even after an error. */
 extern PsError *btree_open(Btree *tree, const struct LayerFile *file);
 extern void btree_close(Btree *tree);
 
-/* Sets pos to the first entry of a page, which is expected to be of that level. */
+/* Sets pos to the first entry of a page.  It is an error if the page is not of that level. */
 extern PsError *btree_load_page(const Btree *tree, uint32 number, int level, BtreePos *pos);
 
 /*
- * For who reads parts himself: where one is, at most LAYER_BLOCK_SIZE bytes;
- * whether it was found right; and the check of what was read of it.
+ * For callers that read parts themselves: where a part is (at most
+ * LAYER_BLOCK_SIZE bytes), whether it was found valid already, and the check of
+ * what was read of it.
  */
 extern void btree_part_place(const Btree *tree, uint32 part, uint64 *offset, size_t *len);
 extern bool btree_part_is_checked(const Btree *tree, uint32 part);
 extern PsError *btree_part_check(const Btree *tree, uint32 part, const uint8 *bytes);
 
 /*
- * The last entry that is <= key; *found false if there is none.
+ * Sets pos to the last entry that is <= key; *found is false if there is none.
  *
- * Who does not want to wait for the disk gives "missing", which is
- * BTREE_NO_PART: if a part that was not used before is not in the kernel's page
- * cache, it becomes that part, and *found false.  NULL: it is waited for.
+ * A caller that does not want to wait for the disk passes "missing", set to
+ * BTREE_NO_PART.  If an unchecked part is not in the kernel's page cache,
+ * *missing is set to it, and *found to false.  With NULL the search waits.
  */
 extern PsError *btree_seek_le(const Btree *tree, const uint8 *key, BtreePos *pos, bool *found, uint32 *missing);
 
-/* The first entry that is >= key. */
+/* Sets pos to the first entry that is >= key; *found is false if there is none. */
 extern PsError *btree_seek_ge(const Btree *tree, const uint8 *key, BtreePos *pos, bool *found);
 
-/* The leaf entry before and after; *found false at the end, pos is then of no use.  missing: as above. */
+/*
+ * Move pos to the previous or next leaf entry.  If there is none, *found is
+ * false, and pos must not be used.  missing: see btree_seek_le().
+ */
 extern PsError *btree_prev(BtreePos *pos, bool *found, uint32 *missing);
 extern PsError *btree_next(BtreePos *pos, bool *found);
 
@@ -111,6 +118,7 @@ btree_place(const BtreePos *pos)
 	return (BtreePlace) {pos->page, pos->entry};
 }
 
+/* Sets pos to a place that btree_place() returned. */
 extern PsError *btree_return(const Btree *tree, BtreePlace place, BtreePos *pos);
 
 /* Copies the entry's key (tree->key_size bytes). */
@@ -132,7 +140,10 @@ btree_value(const BtreePos *pos)
 		   (uint64) p[4] << 8 | p[5];
 }
 
-/* Where in the file the page of a position is, for messages. */
+/* Fills a reference from a leaf entry; sets ref->layer to NULL.  An entry of an unknown kind is an error. */
+extern PsError *btree_entry_ref(const BtreePos *pos, XLogRecPtr lsn, ValueRef *ref);
+
+/* Offset in the file of the page of a position, for messages. */
 extern uint64 btree_pos_offset(const BtreePos *pos);
 
 #endif /* PS_LAYER_BTREE_H */

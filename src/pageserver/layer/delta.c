@@ -4,10 +4,12 @@
  */
 #include "ps_fe.h"
 
+#include "bytes.h"
 #include "layer/blob.h"
+#include "layer/dict_sample.h"
 #include "layer/layer_dict.h"
 #include "layer/layer_impl.h"
-#include "bytes.h"
+#include "layer/layer_writer.h"
 #include "sqlstate.h"
 
 struct DeltaWriter
@@ -15,7 +17,7 @@ struct DeltaWriter
 	LayerOutput *out;
 	BtreeBuilder *index;
 	bool values_ended;
-	uint8 last[DELTA_KEY_SIZE]; /* the last entry's key, if there is one */
+	uint8 last[DELTA_KEY_SIZE]; /* key of the last entry, if has_last */
 	bool has_last;
 };
 
@@ -79,7 +81,8 @@ delta_writer_copy(DeltaWriter *writer, const ValueRef *ref, uint64 *offset)
 	PsError *err;
 
 	if (writer->values_ended || ref->place != VALUE_IN_LAYER)
-		return ps_error(PS_SQLSTATE_INTERNAL, "a value cannot be copied to layer file \"%s\"", layer_output_path(writer->out));
+		return ps_error(PS_SQLSTATE_INTERNAL, "a value cannot be copied to layer file \"%s\"",
+						layer_output_path(writer->out));
 	PS_TRY(layer_acquire(ref->layer));
 	err = blob_copy(writer->out, ref->layer->file, ref->at.offset, ref->kind, offset);
 	layer_release(ref->layer);
@@ -120,7 +123,8 @@ delta_writer_add(DeltaWriter *writer, const PsKey *key, XLogRecPtr lsn, ValueKin
 	if (writer->has_last && memcmp(writer->last, encoded, DELTA_KEY_SIZE) >= 0)
 		return ps_error(PS_SQLSTATE_INTERNAL, "%s at LSN %X/%X comes out of order in layer file \"%s\"",
 						ps_key_format(key, text), LSN_FORMAT_ARGS(lsn), layer_output_path(writer->out));
-	if (offset < LAYER_BLOCK_SIZE || offset >= (writer->values_ended ? summary->values_end : layer_output_position(writer->out)))
+	if (offset < LAYER_BLOCK_SIZE ||
+		offset >= (writer->values_ended ? summary->values_end : layer_output_position(writer->out)))
 		return ps_error(PS_SQLSTATE_INTERNAL, "no value is at offset %llu of layer file \"%s\"",
 						(unsigned long long) offset, layer_output_path(writer->out));
 	if (!writer->has_last)
@@ -129,7 +133,8 @@ delta_writer_add(DeltaWriter *writer, const PsKey *key, XLogRecPtr lsn, ValueKin
 	memcpy(writer->last, encoded, DELTA_KEY_SIZE);
 	writer->has_last = true;
 	return btree_builder_add(writer->index, encoded,
-							 offset << ENTRY_OFFSET_SHIFT | (shared ? ENTRY_SHARED : 0) | (uint64) kind << ENTRY_KIND_SHIFT |
+							 offset << ENTRY_OFFSET_SHIFT | (shared ? ENTRY_SHARED : 0) |
+								 (uint64) kind << ENTRY_KIND_SHIFT |
 								 (will_init || kind != VALUE_RECORD ? ENTRY_WILL_INIT : 0));
 }
 
@@ -139,12 +144,13 @@ delta_writer_finish(DeltaWriter *writer, Layer **layer)
 	if (!writer->values_ended)
 		PS_TRY(delta_writer_end_values(writer));
 	PS_TRY(btree_builder_finish(writer->index));
-	PS_TRY(layer_output_finish(writer->out, layer));
+	PS_TRY(layer_output_finish(writer->out));
+	PS_TRY(layer_open_written(layer_output_space(writer->out), layer_output_summary(writer->out), layer));
 	delta_writer_abort(writer);
 	return NULL;
 }
 
-/* After a success of finish the file has its name and only the memory goes. */
+/* Also called by delta_writer_finish(): then the file has its final name, and only memory is freed. */
 void
 delta_writer_abort(DeltaWriter *writer)
 {
@@ -194,7 +200,7 @@ delta_collect(const Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLogRecP
 		layer_missing_dict(list->missing, layer);
 	if (part == BTREE_NO_PART)
 		return NULL;
-	/* a chain that goes over several pages may go on over as many again */
+	/* a chain that has covered several pages may well cover as many again */
 	*done = layer_missing_part(list->missing, layer, part, list->n > first ? Min(first_page - part - 1, part) : 0);
 	return NULL;
 }

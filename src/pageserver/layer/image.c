@@ -2,13 +2,14 @@
  * image.c
  *	  Image files: whole values of keys at one LSN.
  *
- * Values and keys come together, and the index is behind the values, so the
- * writer keeps keys and offsets in memory: 32 bytes for each.
+ * Keys arrive together with their values, but the index follows all values in
+ * the file, so the writer keeps keys and offsets in memory: 32 bytes per key.
  */
 #include "ps_fe.h"
 
 #include "layer/blob.h"
 #include "layer/layer_impl.h"
+#include "layer/layer_writer.h"
 #include "sqlstate.h"
 
 typedef struct ImageEntry
@@ -74,10 +75,14 @@ image_writer_finish(ImageWriter *writer, Layer **layer)
 		uint8 key[IMAGE_KEY_SIZE];
 
 		ps_key_encode(&writer->entries[i].key, key);
-		PS_GOTO(btree_builder_add(index, key, writer->entries[i].offset << ENTRY_OFFSET_SHIFT | VALUE_IMAGE << ENTRY_KIND_SHIFT | ENTRY_WILL_INIT), done);
+		PS_GOTO(btree_builder_add(index, key,
+								  writer->entries[i].offset << ENTRY_OFFSET_SHIFT |
+									  VALUE_IMAGE << ENTRY_KIND_SHIFT | ENTRY_WILL_INIT),
+				done);
 	}
 	PS_GOTO(btree_builder_finish(index), done);
-	PS_GOTO(layer_output_finish(writer->out, layer), done);
+	PS_GOTO(layer_output_finish(writer->out), done);
+	PS_GOTO(layer_open_written(layer_output_space(writer->out), layer_output_summary(writer->out), layer), done);
 	image_writer_abort(writer);
 
 done:
@@ -85,7 +90,7 @@ done:
 	return err;
 }
 
-/* After a success of finish the file has its name and only the memory goes. */
+/* Also called by image_writer_finish(): then the file has its final name, and only memory is freed. */
 void
 image_writer_abort(ImageWriter *writer)
 {

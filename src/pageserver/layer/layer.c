@@ -1,23 +1,12 @@
 /*
  * layer.c
- *	  What is common to layers of every kind.
+ *	  Functions for layers of all types.
  */
 #include "ps_fe.h"
 
 #include "layer/blob.h"
 #include "layer/layer_impl.h"
 #include "sqlstate.h"
-
-void
-value_list_add(ValueList *list, const ValueRef *ref)
-{
-	if (list->n == list->cap)
-	{
-		list->cap = Max(16, list->cap * 2);
-		list->refs = pg_realloc(list->refs, list->cap * sizeof(ValueRef));
-	}
-	list->refs[list->n++] = *ref;
-}
 
 const LayerInfo *
 layer_info(const Layer *layer)
@@ -56,7 +45,7 @@ layer_set_damaged(const Layer *layer, bool damaged)
 	atomic_store_explicit(&((Layer *) layer)->damaged, damaged, memory_order_relaxed);
 }
 
-/* The error as it is, after a look whether it tells of damage. */
+/* Marks the layer as damaged if the error says so; returns the error unchanged. */
 static PsError *
 note_damage(const Layer *layer, PsError *err)
 {
@@ -157,7 +146,9 @@ layer_value_unpack(const ValueRef *ref, const char *bytes, const StoredValue *st
 }
 
 PsError *
-layer_value_unread(const ValueRef *ref, size_t have, size_t wanted, int read_errno)
+layer_value_short_read_error(const ValueRef *ref, size_t have, size_t wanted, int read_errno)
 {
-	return note_damage(ref->layer, layer_file_unread(ref->layer->file, ref->at.offset, have, wanted, read_errno));
+	PsError *err = layer_file_short_read_error(ref->layer->file, ref->at.offset, have, wanted, read_errno);
+
+	return note_damage(ref->layer, err);
 }

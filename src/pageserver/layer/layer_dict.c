@@ -6,142 +6,22 @@
 
 #include <zdict.h>
 
-#include "layer/blob.h"
-#include "layer/layer_dict.h"
 #include "port/pg_crc32c.h"
 
-/* A larger one saves no more, see README.md. */
+#include "layer/layer_dict.h"
+
+/* A larger dictionary saves no more: see docs/performance.md. */
 #define DICT_SIZE 4096
 
-/* With less than this there is little to learn, and little to save. */
+/* With a smaller sample a dictionary is not worth it. */
 #define DICT_SAMPLE_LEAST (128 * 1024)
 
 #define DICT_LEVEL 1
 
-/* A sample is of so many index pages of a file, on which records are taken to be that long. */
-#define SAMPLE_PAGES        64
-#define SAMPLE_RECORD_BYTES 80
-
-/* With so many of its values a dictionary is tried. */
+/* A dictionary is tried out on this many values of the sample. */
 #define SAMPLE_TRIES 500
 
-bool
-dict_sample_is_full(const DictSample *sample)
-{
-	return sample->used + LAYER_DICT_VALUE_MAX > DICT_SAMPLE_BYTES;
-}
-
-void
-dict_sample_add(DictSample *sample, const char *data, uint32 len)
-{
-	if (len > LAYER_DICT_VALUE_MAX || len == 0 || dict_sample_is_full(sample))
-		return;
-	if (sample->bytes == NULL)
-		sample->bytes = pg_malloc(DICT_SAMPLE_BYTES);
-	if (sample->n == sample->cap)
-	{
-		sample->cap = Max(1024, sample->cap * 2);
-		sample->lens = pg_realloc(sample->lens, sample->cap * sizeof(size_t));
-	}
-	memcpy(sample->bytes + sample->used, data, len);
-	sample->used += len;
-	sample->lens[sample->n++] = len;
-}
-
-void
-dict_sample_free(DictSample *sample)
-{
-	free(sample->bytes);
-	free(sample->lens);
-}
-
-/* Adds records of one file: of some of its leaf pages from the first on, evenly spread, some of the entries. */
-static PsError *
-sample_pages(DictSample *sample, const Layer *layer, uint32 first, uint32 npages, size_t bytes)
-{
-	uint32 nlooks = Min(npages, SAMPLE_PAGES);
-	size_t upto = sample->used;
-	StringInfoData value;
-	PsError *err = NULL;
-
-	initStringInfo(&value);
-	for (uint32 i = 0; i < nlooks; i++)
-	{
-		BtreePos pos;
-		int step;
-
-		PS_GOTO(btree_load_page(&layer->file->index, first + (uint32) ((uint64) npages * i / nlooks), 0, &pos), done);
-		upto += bytes / nlooks;
-		step = Max(1, pos.count / Max(1, (int) (bytes / nlooks / SAMPLE_RECORD_BYTES)));
-		for (; pos.entry < pos.count && sample->used < upto; pos.entry += step)
-		{
-			ValueRef ref;
-			StoredValue stored;
-
-			PS_GOTO(layer_entry_ref(layer, &pos, InvalidXLogRecPtr, &ref), done);
-			if (ref.kind != VALUE_RECORD)
-				continue;
-			PS_GOTO(blob_read(layer->file, ref.at.offset, ref.kind, &value, &stored), done);
-			dict_sample_add(sample, value.data, value.len);
-		}
-	}
-done:
-	free(value.data);
-	return err;
-}
-
-/* The leaf page with the first entry from the key on, and how many follow it; 0: no entry does. */
-static PsError *
-find_pages(const LayerFile *file, const PsKey *from, uint32 *first, uint32 *npages)
-{
-	uint8 target[DELTA_KEY_SIZE] = {0};
-	BtreePos pos;
-	bool found;
-
-	ps_key_encode(from, target);
-	PS_TRY(btree_seek_ge(&file->index, target, &pos, &found));
-	*first = found ? pos.page : 0;
-	*npages = found ? file->summary.leaf_pages - pos.page : 0;
-	return NULL;
-}
-
-PsError *
-dict_sample_layers(DictSample *sample, Layer *const *layers, int n, const PsKey *from, uint64 bytes)
-{
-	uint32 *first = pg_malloc0(Max(n, 1) * sizeof(uint32));
-	uint32 *npages = pg_malloc0(Max(n, 1) * sizeof(uint32));
-	uint64 pages = 0; /* of all files, from the key on */
-	double rest = 0;  /* their bytes, values included */
-	double part;
-	PsError *err = NULL;
-
-	for (int i = 0; i < n && err == NULL; i++)
-	{
-		PS_GOTO(layer_acquire(layers[i]), done);
-		err = find_pages(layers[i]->file, from, &first[i], &npages[i]);
-		if (err == NULL && npages[i] > 0)
-		{
-			pages += npages[i];
-			rest += (double) layers[i]->info.file_size * npages[i] / layers[i]->file->summary.leaf_pages;
-		}
-		layer_release(layers[i]);
-	}
-	part = rest > bytes ? bytes / rest : 1;
-	for (int i = 0; i < n && err == NULL; i++)
-		if (npages[i] > 0)
-		{
-			PS_GOTO(layer_acquire(layers[i]), done);
-			err = sample_pages(sample, layers[i], first[i], Max(1, (uint32) (npages[i] * part)),
-							   (size_t) ((double) DICT_SAMPLE_BYTES * npages[i] / pages));
-			layer_release(layers[i]);
-		}
-done:
-	free(first);
-	free(npages);
-	return err;
-}
-
-/* Of given bytes; NULL if zstd refuses them. */
+/* Creates a dictionary for writing; returns NULL if zstd rejects the bytes. */
 static LayerDict *
 create(const char *bytes, uint32 size)
 {
@@ -167,12 +47,12 @@ layer_dict_compress(const LayerDict *dict, char *out, size_t room, const char *d
 
 	if (len > LAYER_DICT_VALUE_MAX)
 		return 0;
-	/* after an error, too, it begins a new frame */
+	/* begins a new frame, even after an error */
 	n = ZSTD_compress2(dict->context, out, room, data, len);
 	return ZSTD_isError(n) ? 0 : n;
 }
 
-/* Does it make the first values of the sample shorter by an eighth? */
+/* Does it make the first values of the sample shorter by at least an eighth? */
 static bool
 saves_enough(const LayerDict *dict, const DictSample *sample)
 {
@@ -209,7 +89,7 @@ layer_dict_train(const DictSample *sample)
 	return NULL;
 }
 
-/* The one part of a file that is filled in later. */
+/* The only field of an open file that is set later. */
 static _Atomic(LayerDict *) *
 place_of(const LayerFile *file)
 {
@@ -236,7 +116,7 @@ layer_dict_set(const LayerFile *file, const char *bytes)
 	if (dict->decompress == NULL)
 	{
 		layer_dict_free(dict);
-		return layer_damaged(file->path, LAYER_BLOCK_SIZE, "these %u bytes are no dictionary", size);
+		return layer_damaged(file->path, LAYER_BLOCK_SIZE, "these %u bytes are not a dictionary", size);
 	}
 	if (!atomic_compare_exchange_strong(place_of(file), &others, dict))
 		layer_dict_free(dict); /* another thread was faster */

@@ -1,69 +1,47 @@
 /*
  * layer_dict.h
- *	  Dictionaries: what the short records of a layer file have in common, kept
- *	  in the file once, so that each becomes shorter (README.md has figures).
+ *	  Dictionaries: a file stores once what its short records have in common, so
+ *	  that each record becomes shorter.
  */
 #ifndef PS_LAYER_DICT_H
 #define PS_LAYER_DICT_H
 
 #include <zstd.h>
 
-#include "layer/layer_impl.h"
-
-/* Longer records are compressed without it. */
-#define LAYER_DICT_VALUE_MAX 1024
+#include "layer/dict_sample.h"
+#include "layer/layer_file.h"
 
 /*
- * Of a file that is read: immutable, any thread may use it.  Of one that is
- * written: the writer's.
+ * The dictionary of a file that is read is immutable: any thread may use it.
+ * That of a file that is being written belongs to the writer.
  */
 typedef struct LayerDict
 {
-	char *bytes; /* of a file that is written */
+	char *bytes; /* writing only */
 	uint32 size;
-	ZSTD_DDict *decompress; /* of a file that is read */
-	ZSTD_CDict *compress;   /* of a file that is written; */
-	ZSTD_CCtx *context;     /* and what compresses with it */
+	ZSTD_DDict *decompress; /* reading only */
+	ZSTD_CDict *compress;   /* writing only, as is: */
+	ZSTD_CCtx *context;
 } LayerDict;
 
-/* Values to make a dictionary of; start with all zeros. */
-typedef struct DictSample
-{
-	char *bytes;
-	size_t used;
-	size_t *lens;
-	int n;
-	int cap;
-} DictSample;
-
-/* How many bytes of values make a good sample. */
-#define DICT_SAMPLE_BYTES (400 * 1024)
-
-/* Adds a value, unless it is too long for a dictionary or there are enough. */
-extern void dict_sample_add(DictSample *sample, const char *data, uint32 len);
-extern bool dict_sample_is_full(const DictSample *sample);
-
-/*
- * Adds a sample of the records that delta files have from the key on; bytes:
- * about how much of the files is of interest.
- */
-extern PsError *dict_sample_layers(DictSample *sample, Layer *const *layers, int n, const PsKey *from, uint64 bytes);
-
-extern void dict_sample_free(DictSample *sample);
-
-/* Makes one for writing; NULL if there is too little to learn from, or it would save too little. */
+/* Creates one for writing.  Returns NULL if the sample is too small, or would not become shorter by an eighth. */
 extern LayerDict *layer_dict_train(const DictSample *sample);
 
-/* Compresses a value into room; 0: it does not fit, or is too long for a dictionary. */
+/* Compresses a value; returns the length, or 0 if it does not fit into "room" or is too long for a dictionary. */
 extern size_t layer_dict_compress(const LayerDict *dict, char *out, size_t room, const char *data, uint32 len);
 
 /*
- * The dictionary of a file, for reading: read and checked at the first call,
- * then there until the file is closed; NULL: it has none.  Any thread.
+ * Returns the dictionary of a file for reading; NULL if it has none.  The first
+ * call reads and checks it; after that it stays until the file is closed.  Any
+ * thread.
  */
 extern PsError *layer_dict_of_file(const LayerFile *file, const LayerDict **dict);
 
-/* For who reads it himself: has it to be read?  summary.dict_size bytes after the first block, which set() takes. */
+/*
+ * For callers that read it themselves: whether it must be read, which is
+ * summary.dict_size bytes after the first block.  layer_dict_set() checks them
+ * and sets the dictionary.  Any thread.
+ */
 static inline bool
 layer_dict_is_missing(const LayerFile *file)
 {
@@ -71,9 +49,8 @@ layer_dict_is_missing(const LayerFile *file)
 }
 
 extern PsError *layer_dict_set(const LayerFile *file, const char *bytes);
-extern void layer_dict_free(LayerDict *dict);
 
-/* delta.c: the sample is what the writer's records are like. */
-extern PsError *delta_writer_learn_sample(struct DeltaWriter *writer, DictSample *sample);
+/* NULL is accepted. */
+extern void layer_dict_free(LayerDict *dict);
 
 #endif /* PS_LAYER_DICT_H */

@@ -1,17 +1,17 @@
 /*
  * layer_file.c
- *	  The frame of a layer file: its summary, its name, opening and reading.
+ *	  The frame of a layer file: its summary, its name, reading.
  */
 #include "ps_fe.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "layer/layer_dict.h"
 #include "port/pg_crc32c.h"
+
 #include "bytes.h"
+#include "layer/layer_file.h"
 #include "sqlstate.h"
 
 int layer_bench_delay = 0;
@@ -27,14 +27,14 @@ layer_damaged(const char *path, uint64 offset, const char *fmt, ...)
 	va_end(args);
 	return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED, "layer file \"%s\" is damaged at offset %llu: %s", path,
 								  (unsigned long long) offset, what),
-						 "Check the disk, and replace the file by a good copy of it.");
+						 "Check the disk, and replace the file with an undamaged copy.");
 }
 
 /* ---- names ---- */
 
 static const char hex_digits[] = "0123456789abcdef";
 
-/* Not by snprintf(): a manifest has the names of all files. */
+/* The keys are not formatted with snprintf(), since a manifest has the names of all files. */
 const char *
 layer_name_format(const LayerInfo *info, char name[LAYER_NAME_MAX])
 {
@@ -61,7 +61,7 @@ layer_name_format(const LayerInfo *info, char name[LAYER_NAME_MAX])
 	return name;
 }
 
-/* false: there are not so many hexadecimal digits. */
+/* Returns false if there are not enough hexadecimal digits. */
 static bool
 parse_key(const char *hex, PsKey *key)
 {
@@ -80,7 +80,7 @@ parse_key(const char *hex, PsKey *key)
 	return true;
 }
 
-/* What the fields say must make the same name again. */
+/* A name is valid if formatting its fields again produces the same name. */
 bool
 layer_name_parse(const char *name, LayerInfo *info)
 {
@@ -103,11 +103,7 @@ layer_name_parse(const char *name, LayerInfo *info)
 	return info->lsn_start < info->lsn_end && strcmp(layer_name_format(info, again), name) == 0;
 }
 
-const char *
-layer_name(const Layer *layer, char name[LAYER_NAME_MAX])
-{
-	return layer_name_format(&layer->info, name);
-}
+/* ---- summary ---- */
 
 static pg_crc32c
 summary_crc(const uint8 *block)
@@ -152,13 +148,14 @@ layer_summary_encode(const LayerSummary *summary, uint8 *block)
 }
 
 /*
- * Whatever the CRC covers was written by us, yet the numbers by which memory
- * is addressed later are not believed without a look.
+ * A valid CRC means that we wrote the block, but the numbers that memory is
+ * addressed with later are checked nevertheless.
  */
 bool
 layer_summary_is_sane(const LayerSummary *summary)
 {
-	if (summary->dict_size > LAYER_DICT_MAX || summary->values_end < layer_values_start(summary) || summary->values_end > LAYER_OFFSET_LIMIT ||
+	if (summary->dict_size > LAYER_DICT_MAX || summary->values_end < layer_values_start(summary) ||
+		summary->values_end > LAYER_OFFSET_LIMIT ||
 		summary->index_start != TYPEALIGN64(LAYER_BLOCK_SIZE, summary->values_end) ||
 		summary->file_size != summary->index_start + (uint64) summary->index_pages * LAYER_BLOCK_SIZE)
 		return false;
@@ -178,8 +175,8 @@ layer_summary_is_sane(const LayerSummary *summary)
 }
 
 /*
- * The magic and the version are looked at before the CRC, so that a file of
- * another version is not called damaged.
+ * The magic and the version are checked before the CRC, so that a file of
+ * another version is not reported as damaged.
  */
 PsError *
 layer_summary_decode(const char *path, const uint8 *block, LayerSummary *summary)
@@ -190,7 +187,7 @@ layer_summary_decode(const char *path, const uint8 *block, LayerSummary *summary
 
 	memset(summary, 0, sizeof(*summary));
 	if (!is_image && memcmp(block + SUMMARY_MAGIC, LAYER_DELTA_MAGIC, LAYER_MAGIC_SIZE) != 0)
-		return layer_damaged(path, SUMMARY_MAGIC, "it does not begin with \"%s\" or \"%s\", so it is no layer file",
+		return layer_damaged(path, SUMMARY_MAGIC, "it does not begin with \"%s\" or \"%s\", so it is not a layer file",
 							 LAYER_DELTA_MAGIC, LAYER_IMAGE_MAGIC);
 	if (version != LAYER_FORMAT_VERSION)
 		return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED,
@@ -228,8 +225,62 @@ layer_summary_decode(const char *path, const uint8 *block, LayerSummary *summary
 	return NULL;
 }
 
+void
+layer_summary_info(const LayerSummary *summary, LayerInfo *info)
+{
+	*info = (LayerInfo) {
+		.type = summary->type,
+		.key_min = summary->key_min,
+		.key_max = summary->key_max,
+		.lsn_start = summary->lsn_start,
+		.lsn_end = summary->lsn_end,
+		.file_size = summary->file_size,
+		.entries = summary->entries,
+		.number = summary->number,
+		.level = summary->level};
+}
+
+/* Is the file in the directory of its tenant and timeline? */
+static PsError *
+check_ids(const LayerFile *file, const LayerSpace *space)
+{
+	char t1[PS_ID_TEXT];
+	char l1[PS_ID_TEXT];
+	char t2[PS_ID_TEXT];
+	char l2[PS_ID_TEXT];
+
+	if (ps_id_equal(&file->summary.tenant, &space->tenant) && ps_id_equal(&file->summary.timeline, &space->timeline))
+		return NULL;
+	return ps_error(PS_SQLSTATE_CORRUPTED,
+					"layer file \"%s\" is of tenant %s timeline %s (offset %d), expected tenant %s timeline %s",
+					file->path, ps_id_format(&file->summary.tenant, t1), ps_id_format(&file->summary.timeline, l1),
+					SUMMARY_TENANT, ps_id_format(&space->tenant, t2), ps_id_format(&space->timeline, l2));
+}
+
 PsError *
-layer_file_unread(const LayerFile *file, uint64 offset, size_t have, size_t wanted, int read_errno)
+layer_file_set_summary(LayerFile *file, const LayerSpace *space, const char *name, const uint8 *block)
+{
+	struct stat st;
+	LayerInfo info;
+	char expected[LAYER_NAME_MAX];
+
+	if (fstat(file->fd, &st) != 0)
+		return ps_error(ps_errno_state(), "could not get the size of layer file \"%s\": %m", file->path);
+	PS_TRY(layer_summary_decode(file->path, block, &file->summary));
+	PS_TRY(check_ids(file, space));
+	if ((uint64) st.st_size != file->summary.file_size)
+		return layer_damaged(file->path, (uint64) st.st_size, "the file ends here, expected it to have %llu bytes",
+							 (unsigned long long) file->summary.file_size);
+	layer_summary_info(&file->summary, &info);
+	if (strcmp(layer_name_format(&info, expected), name) != 0)
+		return layer_damaged(file->path, 0, "by its summary the file should be named \"%s\"", expected);
+	return NULL;
+}
+
+/* ---- reading ---- */
+
+PsError *
+layer_file_short_read_error(const LayerFile *file, uint64 offset, size_t have, size_t wanted, int read_errno)
 {
 	errno = read_errno;
 	if (read_errno != 0)
@@ -254,7 +305,7 @@ layer_file_read(const LayerFile *file, uint64 offset, void *buf, size_t len)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			return layer_file_unread(file, offset, done, len, n < 0 ? errno : 0);
+			return layer_file_short_read_error(file, offset, done, len, n < 0 ? errno : 0);
 		done += n;
 	}
 	return NULL;
@@ -266,38 +317,6 @@ layer_file_read_cached(const LayerFile *file, uint64 offset, void *buf, size_t l
 	struct iovec iov = {.iov_base = buf, .iov_len = len};
 
 	return layer_bench_delay == 0 && preadv2(file->fd, &iov, 1, (off_t) offset, RWF_NOWAIT) == (ssize_t) len;
-}
-
-void
-layer_summary_info(const LayerSummary *summary, LayerInfo *info)
-{
-	*info = (LayerInfo) {
-		.type = summary->type,
-		.key_min = summary->key_min,
-		.key_max = summary->key_max,
-		.lsn_start = summary->lsn_start,
-		.lsn_end = summary->lsn_end,
-		.file_size = summary->file_size,
-		.entries = summary->entries,
-		.number = summary->number,
-		.level = summary->level};
-}
-
-/* Is the file of the tenant and timeline that it was found with? */
-static PsError *
-check_ids(const LayerFile *file, const LayerSpace *space)
-{
-	char t1[PS_ID_TEXT];
-	char l1[PS_ID_TEXT];
-	char t2[PS_ID_TEXT];
-	char l2[PS_ID_TEXT];
-
-	if (ps_id_equal(&file->summary.tenant, &space->tenant) && ps_id_equal(&file->summary.timeline, &space->timeline))
-		return NULL;
-	return ps_error(PS_SQLSTATE_CORRUPTED,
-					"layer file \"%s\" is of tenant %s timeline %s (offset %d), expected tenant %s timeline %s",
-					file->path, ps_id_format(&file->summary.tenant, t1), ps_id_format(&file->summary.timeline, l1),
-					SUMMARY_TENANT, ps_id_format(&space->tenant, t2), ps_id_format(&space->timeline, l2));
 }
 
 PsError *
@@ -320,56 +339,4 @@ layer_file_check_padding(const LayerFile *file)
 
 	PS_TRY(layer_file_read(file, file->summary.values_end, bytes, file->summary.index_start - file->summary.values_end));
 	return layer_padding_check(file, bytes);
-}
-
-PsError *
-layer_file_open(const LayerSpace *space, const char *name, LayerFile **result)
-{
-	LayerFile *file = pg_malloc0(sizeof(LayerFile));
-
-	file->path = psprintf("%s/%s", space->dir, name);
-	/* when others have taken the descriptors that we counted on, files that nobody uses give theirs up */
-	do
-		file->fd = open(file->path, O_RDONLY | O_CLOEXEC);
-	while (file->fd < 0 && (errno == EMFILE || errno == ENFILE) && layer_close_unused());
-	if (file->fd < 0)
-	{
-		PsError *err = ps_error(ps_errno_state(), "could not open layer file \"%s\": %m", file->path);
-
-		layer_file_close(file);
-		return err;
-	}
-	*result = file;
-	return NULL;
-}
-
-PsError *
-layer_file_begin(LayerFile *file, const LayerSpace *space, const char *name, const uint8 *block)
-{
-	struct stat st;
-	LayerInfo info;
-	char expected[LAYER_NAME_MAX];
-
-	if (fstat(file->fd, &st) != 0)
-		return ps_error(ps_errno_state(), "could not get the size of layer file \"%s\": %m", file->path);
-	PS_TRY(layer_summary_decode(file->path, block, &file->summary));
-	PS_TRY(check_ids(file, space));
-	if ((uint64) st.st_size != file->summary.file_size)
-		return layer_damaged(file->path, (uint64) st.st_size, "the file ends here, expected it to have %llu bytes",
-							 (unsigned long long) file->summary.file_size);
-	layer_summary_info(&file->summary, &info);
-	if (strcmp(layer_name_format(&info, expected), name) != 0)
-		return layer_damaged(file->path, 0, "by its summary the file should be named \"%s\"", expected);
-	return btree_open(&file->index, file);
-}
-
-void
-layer_file_close(LayerFile *file)
-{
-	btree_close(&file->index);
-	layer_dict_free(file->dict);
-	if (file->fd >= 0)
-		close(file->fd);
-	pfree(file->path);
-	free(file);
 }

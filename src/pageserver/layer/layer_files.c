@@ -1,42 +1,43 @@
 /*
  * layer_files.c
- *	  Which layer files are open: at most as many as layer_set_max_open() says.
+ *	  Layers of files, and which of the files are open.
  *
- * A file is opened, mapped and checked when somebody uses it for the first
- * time, and stays open until others need its place.  Of those that nobody uses
- * the one goes that has not been used for about the longest time (the clock
- * algorithm, as PostgreSQL's buffers have it).  If all are in use the number is
- * exceeded for as long as that lasts: nobody waits.
+ * A file is opened, mapped and checked when it is used first, and stays open
+ * until another file needs its place.  Among the files that are not in use, the
+ * one to close is chosen by the clock algorithm, as for PostgreSQL's buffers.
+ * If all are in use the limit is exceeded while this lasts: nobody waits.
  *
- * Layer.users is -1 while the file is closed, else the number of users.  It
- * alone says whether Layer.file may be looked at, so finding a file open takes
- * no lock.  From -1 to 1 it goes under the layer's open lock, from 0 to -1 under
- * files.lock.
+ * Layer.users is -1 while the file is closed, otherwise the number of users.  It
+ * alone says whether Layer.file may be used, so a file that is open is found
+ * without a lock.  Layer.users changes from -1 to 1 under the layer's open lock
+ * and files.lock, from 0 to -1 under files.lock, and otherwise without a lock.
  */
 #include "ps_fe.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <unistd.h>
 
+#include "layer/layer_dict.h"
 #include "layer/layer_impl.h"
 
-/* Until layer_set_max_open() is called, as in tests and tools. */
+/* Before layer_set_max_open() is called, as in tests and tools. */
 #define DEFAULT_MAX_OPEN 512
 
-/* Of all layers of the process. */
+/* All layer files of the process. */
 static struct
 {
-	pthread_mutex_t lock; /* a leaf; protects what follows, Layer.place and removal from Layer.file */
+	pthread_mutex_t lock; /* a leaf in the lock order; protects the fields below, Layer.place and Layer.file */
 	int max_open;
-	int nopen;    /* files that are open or being opened */
-	Layer **open; /* those that are open */
+	int nopen;    /* number of files that are open or being opened */
+	Layer **open; /* the layers whose files are open */
 	int n;
 	int cap;
-	int hand;             /* where the search for one to close goes on */
-	atomic_bool exceeded; /* more than max_open are; looked at without the lock */
+	int hand;             /* of the clock: where the next search for a file to close begins */
+	atomic_bool exceeded; /* nopen > max_open; read without the lock */
 } files = {.lock = PTHREAD_MUTEX_INITIALIZER, .max_open = DEFAULT_MAX_OPEN};
 
-/* Held while a file is opened, so that it is opened once: by the layer's number. */
+/* Held while a file is opened, so that it is opened only once.  Chosen by the layer's number. */
 static pthread_mutex_t open_locks[16] = {
 	PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
 	PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
@@ -68,7 +69,53 @@ layer_count_open(void)
 	return n;
 }
 
-/* ---- under files.lock ---- */
+/* ---- opening and closing a file ---- */
+
+static void
+close_file(LayerFile *file)
+{
+	btree_close(&file->index);
+	layer_dict_free(file->dict);
+	close(file->fd);
+	pfree(file->path);
+	free(file);
+}
+
+/* Opens a file, without reading anything.  The caller has reserved a place for it. */
+static PsError *
+open_descriptor(const LayerSpace *space, const char *name, LayerFile **result)
+{
+	char *path = psprintf("%s/%s", space->dir, name);
+	LayerFile *file;
+	int fd;
+
+	/* if other parts of the process have used up the descriptors, close layer files that are not in use */
+	do
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+	while (fd < 0 && (errno == EMFILE || errno == ENFILE) && layer_close_unused());
+	if (fd < 0)
+	{
+		PsError *err = ps_error(ps_errno_state(), "could not open layer file \"%s\": %m", path);
+
+		pfree(path);
+		return err;
+	}
+	file = pg_malloc0(sizeof(LayerFile));
+	file->path = path;
+	file->fd = fd;
+	*result = file;
+	return NULL;
+}
+
+/* Checks a file's first block, and maps its index.  After an error the caller closes the file. */
+static PsError *
+prepare_file(LayerFile *file, const LayerSpace *space, const char *name, const uint8 *block)
+{
+	PS_TRY(layer_file_set_summary(file, space, name, block));
+	return btree_open(&file->index, file);
+}
+
+/* ---- the set of open files; caller holds files.lock ---- */
 
 static void
 put_in(Layer *layer)
@@ -93,11 +140,11 @@ take_out(Layer *layer)
 	return file;
 }
 
-/* Closes a file that nobody uses; false: there is none. */
+/* Closes a file that is not in use; returns false if there is none. */
 static bool
 close_one(void)
 {
-	for (int looks = 0; looks < 2 * files.n; looks++)
+	for (int tries = 0; tries < 2 * files.n; tries++)
 	{
 		Layer *layer;
 		int nobody = 0;
@@ -106,17 +153,18 @@ close_one(void)
 		layer = files.open[files.hand];
 		if (atomic_exchange_explicit(&layer->used, false, memory_order_relaxed))
 			continue;
-		if (!atomic_compare_exchange_strong_explicit(&layer->users, &nobody, -1, memory_order_acq_rel, memory_order_relaxed))
+		if (!atomic_compare_exchange_strong_explicit(&layer->users, &nobody, -1, memory_order_acq_rel,
+													 memory_order_relaxed))
 			continue;
-		layer_file_close(take_out(layer));
+		close_file(take_out(layer));
 		return true;
 	}
 	return false;
 }
 
-/* ---- */
+/* ---- places for open files ---- */
 
-/* Closes what must be closed before "more" are opened, which then count as open. */
+/* Reserves places for "more" files, and closes others until the limit is met, if possible. */
 static void
 make_room(int more)
 {
@@ -143,7 +191,7 @@ layer_close_unused(void)
 	return closed;
 }
 
-/* The same of one for who can do without: false if so many are in use that there is no room. */
+/* Reserves a place for one file, unless this would exceed the limit: then it returns false. */
 static bool
 reserve_if_room(void)
 {
@@ -166,7 +214,7 @@ unreserve(void)
 	pthread_mutex_unlock(&files.lock);
 }
 
-/* A file that was opened becomes the layer's, whose user the caller is. */
+/* Sets the layer's file, which takes the place that was reserved; the caller becomes its user. */
 static void
 set_file(Layer *layer, LayerFile *file)
 {
@@ -178,7 +226,7 @@ set_file(Layer *layer, LayerFile *file)
 	pthread_mutex_unlock(&files.lock);
 }
 
-/* Is it the file that the manifest means? */
+/* Is it the file that the manifest lists? */
 static PsError *
 check_info(const Layer *layer, const LayerFile *file)
 {
@@ -193,22 +241,23 @@ check_info(const Layer *layer, const LayerFile *file)
 						 (unsigned long long) info->entries, (unsigned long long) info->file_size);
 }
 
+/* Closes a file that has not become a layer's, and gives up its place. */
 static void
 discard(LayerFile *file)
 {
-	layer_file_close(file);
+	close_file(file);
 	unreserve();
 }
 
 /*
- * A file whose first block was read becomes the layer's, or after an error is
- * closed.  Caller holds the layer's open lock.
+ * Makes an open file, whose first block was read, the layer's file; closes it
+ * after an error.  The caller becomes its user, and holds the layer's open lock.
  */
 static PsError *
 begin_use(Layer *layer, LayerFile *file, const uint8 *block)
 {
 	char name[LAYER_NAME_MAX];
-	PsError *err = layer_file_begin(file, layer->space, layer_name(layer, name), block);
+	PsError *err = prepare_file(file, layer->space, layer_name(layer, name), block);
 
 	if (err == NULL)
 		err = check_info(layer, file);
@@ -219,14 +268,14 @@ begin_use(Layer *layer, LayerFile *file, const uint8 *block)
 	return err;
 }
 
-/* Opens a file, whatever their number, and reads its first block. */
+/* Opens a file, even if this exceeds the limit, and reads its first block. */
 static PsError *
 open_and_read(const LayerSpace *space, const char *name, LayerFile **file, uint8 *block)
 {
 	PsError *err;
 
 	make_room(1);
-	err = layer_file_open(space, name, file);
+	err = open_descriptor(space, name, file);
 	if (err != NULL)
 	{
 		unreserve();
@@ -238,7 +287,7 @@ open_and_read(const LayerSpace *space, const char *name, LayerFile **file, uint8
 	return err;
 }
 
-/* Caller holds the layer's open lock. */
+/* Opens the layer's file; the caller becomes its user, and holds the layer's open lock. */
 static PsError *
 open_file(Layer *layer)
 {
@@ -257,7 +306,8 @@ layer_acquire_if_open(const Layer *shared)
 	int users = atomic_load_explicit(&layer->users, memory_order_relaxed);
 
 	while (users >= 0)
-		if (atomic_compare_exchange_weak_explicit(&layer->users, &users, users + 1, memory_order_acquire, memory_order_relaxed))
+		if (atomic_compare_exchange_weak_explicit(&layer->users, &users, users + 1, memory_order_acquire,
+												  memory_order_relaxed))
 		{
 			if (!atomic_load_explicit(&layer->used, memory_order_relaxed))
 				atomic_store_explicit(&layer->used, true, memory_order_relaxed);
@@ -290,7 +340,7 @@ layer_open_ahead(const Layer *layer, LayerFile **file)
 
 	if (!reserve_if_room())
 		return false;
-	err = layer_file_open(layer->space, layer_name(layer, name), file);
+	err = open_descriptor(layer->space, layer_name(layer, name), file);
 	if (err == NULL)
 		return true;
 	unreserve();
@@ -332,6 +382,12 @@ layer_release(const Layer *layer)
 
 /* ---- layers of files ---- */
 
+const char *
+layer_name(const Layer *layer, char name[LAYER_NAME_MAX])
+{
+	return layer_name_format(&layer->info, name);
+}
+
 void
 layer_space_skip(LayerSpace *space, uint64 number)
 {
@@ -339,6 +395,17 @@ layer_space_skip(LayerSpace *space, uint64 number)
 
 	while (next <= number && !atomic_compare_exchange_weak(&space->next_number, &next, number + 1))
 		;
+}
+
+static void
+remove_file(const LayerSpace *space, const char *name)
+{
+	char *path = psprintf("%s/%s", space->dir, name);
+
+	/* the directory of a deleted branch may have been moved, to be removed as a whole */
+	if (unlink(path) != 0 && errno != ENOENT)
+		ps_log(PS_WARNING, "could not remove layer file \"%s\": %m", path);
+	pfree(path);
 }
 
 static Layer *
@@ -355,7 +422,7 @@ make_layer(LayerSpace *space, const LayerInfo *info)
 }
 
 Layer *
-layer_known(LayerSpace *space, const LayerInfo *info)
+layer_new(LayerSpace *space, const LayerInfo *info)
 {
 	return make_layer(space, info);
 }
@@ -369,7 +436,7 @@ layer_open(LayerSpace *space, const char *name, Layer **layer)
 	PsError *err;
 
 	PS_TRY(open_and_read(space, name, &file, block));
-	err = layer_file_begin(file, space, name, block);
+	err = prepare_file(file, space, name, block);
 	if (err != NULL)
 	{
 		discard(file);
@@ -380,6 +447,20 @@ layer_open(LayerSpace *space, const char *name, Layer **layer)
 	set_file(*layer, file);
 	layer_release(*layer);
 	return NULL;
+}
+
+PsError *
+layer_open_written(LayerSpace *space, const LayerSummary *summary, Layer **layer)
+{
+	LayerInfo info;
+	char name[LAYER_NAME_MAX];
+	PsError *err;
+
+	layer_summary_info(summary, &info);
+	err = layer_open(space, layer_name_format(&info, name), layer);
+	if (err != NULL)
+		remove_file(space, name);
+	return err;
 }
 
 void
@@ -401,15 +482,11 @@ layer_file_free(Layer *layer)
 	}
 	pthread_mutex_unlock(&files.lock);
 	if (file != NULL)
-		layer_file_close(file);
+		close_file(file);
 	if (atomic_load_explicit(&layer->removed, memory_order_relaxed))
 	{
 		char name[LAYER_NAME_MAX];
-		char *path = psprintf("%s/%s", layer->space->dir, layer_name(layer, name));
 
-		/* with a deleted branch its directory may have gone elsewhere, to be removed whole */
-		if (unlink(path) != 0 && errno != ENOENT)
-			ps_log(PS_WARNING, "could not remove layer file \"%s\": %m", path);
-		pfree(path);
+		remove_file(layer->space, layer_name(layer, name));
 	}
 }

@@ -2,14 +2,14 @@
  * layer_format.h
  *	  Layer files on disk, byte for byte.
  *
- * All integers are big-endian.  Keys are as ps_key_encode() makes them (18
- * bytes).  Every CRC is CRC-32C, begun with all ones and inverted at the end,
- * as port/pg_crc32c.h does it.
+ * All integers are big-endian.  Keys are encoded by ps_key_encode() (18 bytes).
+ * Every CRC is CRC-32C as port/pg_crc32c.h computes it: initialized with all
+ * ones and inverted at the end.
  *
  * A file is
  *
  *		block 0			the summary
- *		dictionary		if there is one: see below
+ *		dictionary		optional: see below
  *		values			one after the other, not aligned, up to values_end
  *		zeros			up to the next multiple of 8192
  *		index pages		8192 bytes each, up to the end of the file
@@ -25,21 +25,21 @@
  *	      32    16  timeline
  *	      48    18  key_min: smallest key inside (zeros: the file has no entries)
  *	      66    18  key_max: greatest key inside
- *	      84     1  codec that images were written with by default (LayerCodec)
- *	      85     1  the same of records
- *	      86     1  level: of a delta file; 0: written by a flush, n: merged from level n - 1
+ *	      84     1  default codec of images (LayerCodec)
+ *	      85     1  default codec of records
+ *	      86     1  level of a delta file; 0: written by a flush, n: merged from level n - 1
  *	      87     1  zero
  *	      88     8  lsn_start: every version has lsn_start <= LSN < lsn_end
- *	      96     8  lsn_end: of an image file lsn_start + 1
+ *	      96     8  lsn_end; in an image file lsn_start + 1
  *	     104     8  values_end: offset of the first byte after the last value
  *	     112     8  index_start: offset of index page 0; values_end rounded up to 8192
  *	     120     4  number of index pages
- *	     124     4  number of leaf pages; these are the first of the index, in key order
+ *	     124     4  number of leaf pages; these come first in the index, in key order
  *	     128     4  root: index page number
  *	     132     4  levels of the index; 1: the root is a leaf; 0: no entries, no pages
  *	     136     8  number of entries
  *	     144     8  file length; index_start + 8192 * index pages
- *	     152     8  number: no two files of a timeline have the same
+ *	     152     8  number: unique among the files of a timeline
  *	     160     4  length of the dictionary; 0: none, the values begin at 8192
  *	     164     4  CRC of the dictionary
  *	     168  8020  zeros
@@ -52,16 +52,16 @@
  *	     1  bits 0-1: ValueKind; bits 2-3: LayerCodec; bits 4-7: zero
  *	     4  stored length: of the payload as it is in the file
  *	     4  CRC of the header without this field, then of the payload
- *	     8  only of records: where the record starts in the WAL
- *	     4  only if the codec is lz4 or zstd: raw length, of the payload decompressed
- *	   ...  payload: a record's xl_tot_len bytes, an image's bytes, nothing of a tombstone
+ *	     8  only for records: where the record starts in the WAL
+ *	     4  only if the codec is lz4 or zstd: length of the decompressed payload
+ *	   ...  payload: a record's xl_tot_len bytes, an image's bytes, nothing for a tombstone
  *
  * Records up to LAYER_DICT_VALUE_MAX bytes may be compressed by zstd with the
- * file's dictionary, which was made of such records by zstd's ZDICT.  The
- * payload is then a zstd frame, without the 4 bytes of its magic number, that
- * has its content's size in it.
+ * file's dictionary, which ZDICT (part of zstd) trained on such records.  The
+ * payload is then a zstd frame that includes its content's size, but without
+ * the 4 bytes of its magic number.
  *
- * A WAL record that changes several pages is there once and has several
+ * A WAL record that changes several pages is stored once and has several
  * entries in the index.
  *
  *
@@ -72,7 +72,7 @@
  *	       4  4        number of this page
  *	       8  1        level: 0 leaf
  *	       9  1        K: size of a key of this index; delta 26 (key, LSN), image 18 (key)
- *	      10  1        P: length of the prefix that all keys of the page have in common
+ *	      10  1        P: length of the prefix that all keys of the page share
  *	      11  1        zero
  *	      12  2        n: number of entries, at least 1
  *	      14  2        zero
@@ -82,10 +82,10 @@
  *	      ..           zeros
  *
  * A value in a leaf is 48 bits: offset of the value in the file << 4 | shared
- * << 3 | ValueKind << 1 | will_init.  shared: other entries may have the same
- * value.  In an inner page it is the page number of a child, whose first key is
+ * << 3 | ValueKind << 1 | will_init.  shared: other entries may refer to the
+ * same value.  In an inner page it is the page number of a child, whose first key is
  * the key beside it.  The tree is built from sorted input: every page is as
- * full as it can be, each level is a run of pages in key order, the root is the
+ * full as possible, each level is a run of pages in key order, the root is the
  * last page.
  */
 #ifndef PS_LAYER_FORMAT_H
@@ -140,10 +140,12 @@ typedef enum LayerCodec
 #define BLOB_HEADER_MIN    9
 #define BLOB_HEADER_MAX    (BLOB_HEADER_MIN + 8 + 4)
 
-/* Longest value, raw or stored: the longest WAL record (WAL_MAX_RECORD of wal/wal.h), which a StringInfo can hold. */
+/* Longest value, raw or stored: the longest WAL record (WAL_MAX_RECORD of pg/record.h), which a StringInfo can hold. */
 #define LAYER_VALUE_MAX ((uint32) 0x3fffdfff)
 
-#define LAYER_DICT_MAX (64 * 1024)
+/* Longest dictionary, and longest record that is compressed with it. */
+#define LAYER_DICT_MAX       (64 * 1024)
+#define LAYER_DICT_VALUE_MAX 1024
 
 /* An index page. */
 #define INDEX_CRC           0
@@ -164,7 +166,7 @@ typedef enum LayerCodec
 #define ENTRY_SHARED       0x8
 #define ENTRY_OFFSET_SHIFT 4
 
-/* Offsets of values are less than this, as 44 bits are left for them. */
+/* Offsets of values are less than this: 44 bits are left for them. */
 #define LAYER_OFFSET_LIMIT (UINT64CONST(1) << 44)
 
 #define LAYER_LEVEL_MAX 15

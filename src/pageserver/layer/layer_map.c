@@ -2,24 +2,25 @@
  * layer_map.c
  *	  An immutable set of layer files, and the search in it.
  *
- * The layers are in a tree (layer_tree.h) of which a changed map shares all but
- * a few nodes, so neither a change nor a look-up depends much on how many
- * layers there are.  A search goes through the layers whose key range has the
- * key, by lsn_end, newest first: it keeps nodes and layers that it knows of in
- * a heap, and looks into a node only when nothing else is newer.  Whoever stops
- * at an image never looks at what is older.
+ * The layers are in a tree (layer_tree.h).  A changed map shares all nodes except
+ * a few with the old one, so the costs of a change and of a look-up hardly depend
+ * on the number of layers.  A search visits the layers whose key range includes
+ * the key in descending order of lsn_end: it keeps a heap of nodes and layers,
+ * and expands a node only when nothing newer is left.  So a search that ends at
+ * an image never visits what is older.
  *
- * An image at LSN L holds whatever is older than L or at L: once it has the
- * key, no version at or below L counts.  Layers whose LSN ranges overlap (an
- * image within the range of a delta; deltas that do, though none are expected)
- * are searched as one group, the groups one after the other until there is a
- * version that needs nothing older.
+ * An image at LSN L includes everything at or below L: if an image file has the
+ * key, no other version at or below L counts.  Layers whose LSN ranges overlap
+ * (an image within the range of a delta; or deltas, though this is not expected)
+ * are searched as one group.  Groups are searched one after the other until
+ * there is a version that needs no older one.
  */
 #include "ps_fe.h"
 
 #include "layer/layer_impl.h"
+#include "layer/layer_map.h"
 
-/* Immutable but for refs. */
+/* Immutable, except for refs. */
 struct LayerMap
 {
 	atomic_int refs;
@@ -39,7 +40,6 @@ count_layer(LayerMap *map, const Layer *layer, int sign)
 	map->bytes += sign * (int64) info->file_size;
 }
 
-/* Layers in memory have no place in a map.  A layer that is given twice counts once. */
 LayerMap *
 layer_map_create(Layer *const *layers, int n)
 {
@@ -117,7 +117,7 @@ layer_map_change(const LayerMap *map, Layer *const *add, int nadd, Layer *const 
 	return changed;
 }
 
-/* ---- which layers ---- */
+/* ---- finding layers ---- */
 
 typedef struct RangeSearch
 {
@@ -139,7 +139,8 @@ find_in_range(RangeSearch *search, const LayerNode *node)
 
 		if (ps_key_cmp(&entry->key_min, search->hi) > 0)
 			break;
-		if (entry->lsn_start > search->lsn_max || entry->lsn_end <= search->lsn_min || ps_key_cmp(&entry->key_max, search->lo) < 0)
+		if (entry->lsn_start > search->lsn_max || entry->lsn_end <= search->lsn_min ||
+			ps_key_cmp(&entry->key_max, search->lo) < 0)
 			continue;
 		if (node->level > 0)
 		{
@@ -156,7 +157,8 @@ find_in_range(RangeSearch *search, const LayerNode *node)
 }
 
 int
-layer_map_find(const LayerMap *map, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_min, XLogRecPtr lsn_max, Layer ***layers)
+layer_map_find(const LayerMap *map, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_min, XLogRecPtr lsn_max,
+			   Layer ***layers)
 {
 	RangeSearch search = {.lo = lo, .hi = hi, .lsn_min = lsn_min, .lsn_max = lsn_max};
 
@@ -256,7 +258,7 @@ layer_search_next(LayerSearch *search)
 
 /* ---- collect ---- */
 
-/* Newest first; of the same LSN an image layer's image comes first, then what needs nothing older. */
+/* Newest first.  At the same LSN, the image of an image file comes first, then versions with will_init. */
 static int
 cmp_refs(const void *a, const void *b)
 {
@@ -272,7 +274,10 @@ cmp_refs(const void *a, const void *b)
 	return (int) y->will_init - (int) x->will_init;
 }
 
-/* Sorts what several layers gave from list->refs[first] on, each version once, and cuts it after the first will_init. */
+/*
+ * Sorts the versions of several layers, from list->refs[first] on; removes
+ * duplicates, and everything after the first version with will_init.
+ */
 static void
 merge_refs(ValueList *list, int first)
 {
@@ -291,8 +296,8 @@ merge_refs(ValueList *list, int first)
 }
 
 /*
- * Collects from layers whose LSN ranges overlap: the newest image that has the
- * key, and of the deltas what is newer than that.
+ * Collects from layers whose LSN ranges overlap: the newest image of the key, and
+ * the newer versions in the delta files.
  */
 static PsError *
 collect_group(const LayerEntry *const *group, int n, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max,
@@ -374,11 +379,11 @@ layer_map_collect(const LayerMap *map, const PsKey *key, XLogRecPtr lsn_min, XLo
 
 /* ---- scan ---- */
 
-/* A layer in the range of a scan; its cursor is opened when the scan gets to its first key. */
+/* A layer in the range of a scan; its cursor is opened when the scan reaches its first key. */
 typedef struct ScanSource
 {
 	Layer *layer;
-	PsKey at; /* the cursor's key, or before it is open the layer's first */
+	PsKey at; /* the cursor's key; before it is open, the layer's first key */
 	bool is_open;
 	LayerCursor cursor;
 } ScanSource;
@@ -389,7 +394,7 @@ source_before(const ScanSource *a, const ScanSource *b)
 	return ps_key_cmp(&a->at, &b->at) < 0;
 }
 
-/* Restores the heap order when source i may be greater than what is below it. */
+/* Restores the heap order when source i may be greater than those below it. */
 static void
 sift_down(ScanSource **heap, int n, int i)
 {
@@ -410,7 +415,7 @@ sift_down(ScanSource **heap, int n, int i)
 	}
 }
 
-/* Tells of the newest version of one key, of those that the layers have. */
+/* Calls cb with the newest of the versions of one key. */
 static PsError *
 report_key(const PsKey *key, ValueList *versions, ScanCallback cb, void *arg)
 {
@@ -418,7 +423,10 @@ report_key(const PsKey *key, ValueList *versions, ScanCallback cb, void *arg)
 	return cb(arg, key, &versions->refs[0]);
 }
 
-/* Opens the cursor of the source that is first in the heap, or goes to its next key; a source without more leaves the heap. */
+/*
+ * Opens the cursor of the first source in the heap, or moves it to its next key.
+ * A source without more keys is removed from the heap.
+ */
 static PsError *
 advance_first(ScanSource **heap, int *n, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_max)
 {
@@ -454,7 +462,7 @@ layer_map_scan(const LayerMap *map, const PsKey *lo, const PsKey *hi, XLogRecPtr
 	ValueList versions = {0};
 	PsError *err = NULL;
 
-	/* they come in the order of their first keys, which is one of a heap too */
+	/* they are sorted by their first keys, so this is a valid heap */
 	for (int i = 0; i < n; i++)
 	{
 		sources[i].layer = layers[i];
@@ -465,7 +473,7 @@ layer_map_scan(const LayerMap *map, const PsKey *lo, const PsKey *hi, XLogRecPtr
 	{
 		PsKey key = heap[0]->at;
 
-		/* one that is not open yet has nothing to tell; opened, it may be at this key again */
+		/* a cursor that is not open yet has no versions; once open, it may be at this same key */
 		versions.n = 0;
 		while (n > 0 && err == NULL && ps_key_cmp(&heap[0]->at, &key) == 0)
 		{

@@ -3,19 +3,21 @@
  *	  The entries of several layer files, merged: ascending by key, of each key
  *	  ascending by LSN.
  *
- * Only the index is read, and memory does not grow with the number of entries:
- * each file has a position in its index, and a heap says which comes next.  A
- * file takes part from its first key to its last one: of thousands that follow
- * each other by key, few do at a time.  A version that several files have is
- * told of once: as an image layer's image, which stands for what is at its LSN,
- * else as the one that needs nothing older.
+ * Only indexes are read, and memory does not grow with the number of entries:
+ * there is a position in the index of each file, and a heap to find the one that
+ * comes next.  A file takes part from its first key to its last key, so that of
+ * thousands of files with successive key ranges few take part at a time.  A
+ * version that several files have is returned once: as the image of an image
+ * file, which includes everything at its LSN, or else with preference for the
+ * one that needs no older version.
  */
 #include "ps_fe.h"
 
-#include "layer/layer_impl.h"
 #include "bytes.h"
+#include "layer/layer_impl.h"
+#include "layer/layer_merge.h"
 
-/* An entry, and where it is: the file is not kept open between two. */
+/* An entry and its place, since the file is not kept open between entries. */
 typedef struct MergeEntry
 {
 	uint8 at[DELTA_KEY_SIZE]; /* key and LSN */
@@ -25,29 +27,29 @@ typedef struct MergeEntry
 
 typedef struct MergeSource
 {
-	Layer *layer;                 /* NULL: left behind */
+	Layer *layer;                 /* NULL: the merge has passed its last key */
 	uint8 first_key[PS_KEY_SIZE]; /* of the file */
 	MergeEntry now;
-	MergeEntry key_start; /* the first of the current key of the merge, if it is here */
-	bool at_end;          /* there is no entry */
+	MergeEntry key_start; /* the first entry of the merge's current key, if the file has the key */
+	bool at_end;          /* now is invalid: no more entries */
 } MergeSource;
 
 struct LayerMerge
 {
 	uint8 lo[DELTA_KEY_SIZE];
 	uint8 hi[PS_KEY_SIZE];
-	MergeSource *sources; /* by first_key */
+	MergeSource *sources; /* sorted by first_key */
 	int nsources;
-	int nstarted;       /* sources from here on begin later */
-	MergeSource **heap; /* those that are started and not at their end; the least first */
+	int nstarted;       /* sources from this one on do not take part yet */
+	MergeSource **heap; /* the sources that take part; the least entry first */
 	int n;
 	uint8 key[PS_KEY_SIZE]; /* the current key */
 	bool has_key;
-	MergeSource **of_key; /* those that have it */
+	MergeSource **of_key; /* the sources that have it */
 	int nof_key;
 };
 
-/* By key and LSN; of the same version the one that counts first. */
+/* Order by key and LSN; for the same version, the entry to return comes first. */
 static bool
 comes_before(const MergeSource *a, const MergeSource *b)
 {
@@ -93,7 +95,7 @@ sift_up(LayerMerge *merge, int i)
 	}
 }
 
-/* Reads the entry at a position, or finds that the range has ended.  Caller has acquired the layer. */
+/* Reads the entry at a position, or notices the end of the range.  Caller has acquired the layer. */
 static PsError *
 load(const LayerMerge *merge, MergeSource *source, const BtreePos *pos)
 {
@@ -107,7 +109,7 @@ load(const LayerMerge *merge, MergeSource *source, const BtreePos *pos)
 	return source->at_end ? NULL : layer_entry_ref(source->layer, pos, ps_get64(entry->at + PS_KEY_SIZE), &entry->ref);
 }
 
-/* Goes to the first entry of the range, or to the next. */
+/* Moves to the first entry of the range, or to the next entry. */
 static PsError *
 advance(const LayerMerge *merge, MergeSource *source, bool first)
 {
@@ -177,7 +179,7 @@ layer_merge_close(LayerMerge *merge)
 	free(merge);
 }
 
-/* Lets all sources take part that may have the next entry. */
+/* Starts all sources that may have the next entry. */
 static PsError *
 start_sources(LayerMerge *merge)
 {
@@ -197,7 +199,10 @@ start_sources(LayerMerge *merge)
 	return NULL;
 }
 
-/* Remembers where the current key begins in the sources below heap[i]: if one has it, so has the one above. */
+/*
+ * Remembers where the current key begins in the sources from heap[i] downwards.
+ * A source can have the key only if its parent in the heap has it.
+ */
 static void
 find_key(LayerMerge *merge, int i)
 {
@@ -212,7 +217,7 @@ find_key(LayerMerge *merge, int i)
 	find_key(merge, 2 * i + 2);
 }
 
-/* The next entry is of a new key. */
+/* The next entry has a new key. */
 static void
 begin_key(LayerMerge *merge)
 {

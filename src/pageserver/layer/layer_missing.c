@@ -1,71 +1,78 @@
 /*
  * layer_missing.c
- *	  What a search would have to wait for: noted, so that it can be read
- *	  together.
+ *	  What a search would have to wait for: collected, so that the caller can
+ *	  read it all at once.  See layer_missing.h.
  *
- * Of a layer file these parts are read once after it was opened: its first
- * block, by which it is opened; what is before its index; its dictionary; each
- * index page.  What is read is checked then as it is at any first use.  A part
- * that cannot be read or is not right stays missing: it becomes an error when a
- * search that waits (ValueList.missing NULL) comes to it, if one ever does.
+ * These parts of a layer file are read at their first use after the file was
+ * opened: the first block, with which opening is completed; the padding before
+ * the index; the dictionary; each index page.  They are checked as at any first
+ * use.
  */
 #include "ps_fe.h"
 
 #include "common/hashfn.h"
-#include "layer/layer_dict.h"
+#include "common/logging.h"
 
-/* Index pages of 8 kB: no more than 4 MB of memory to read them all. */
+#include "layer/layer_dict.h"
+#include "layer/layer_impl.h"
+#include "layer/layer_missing.h"
+
+/* At most 4 MB of memory to read all parts, most of which are index pages of 8 kB. */
 #define MAX_PARTS 512
 
-#define HASH_SIZE (2 * MAX_PARTS)
-
-/* What is no index page and not before the index has a number of its own. */
+/* Numbers of the parts that have none in btree.h. */
 #define PART_FIRST_BLOCK (-1)
 #define PART_DICT        (-2)
 
 struct LayerPart
 {
 	const Layer *layer;
-	int64 number;    /* as btree.h has them, or one of these */
-	LayerFile *file; /* while it is read; of the first block, one that is not the layer's yet */
+	int64 number;    /* see btree.h, or one of the above */
+	LayerFile *file; /* while it is being read; a first block's is not the layer's file yet */
 };
 
-/* A part is found by its place in "parts", plus one. */
-static uint16 *
-find_slot(LayerMissing *missing, const LayerPart *part)
+typedef struct PartKey
 {
-	uint32 hash = murmurhash32((uint32) ((uintptr_t) part->layer / sizeof(Layer)) ^ murmurhash32((uint32) part->number));
+	const Layer *layer;
+	int64 number;
+} PartKey;
 
-	for (;; hash++)
-	{
-		uint16 *slot = &missing->slots[hash % HASH_SIZE];
+typedef struct PartEntry
+{
+	PartKey key;
+	char status;
+} PartEntry;
 
-		if (*slot == 0 || (missing->parts[*slot - 1].layer == part->layer && missing->parts[*slot - 1].number == part->number))
-			return slot;
-	}
-}
+#define SH_PREFIX          partset
+#define SH_ELEMENT_TYPE    PartEntry
+#define SH_KEY_TYPE        PartKey
+#define SH_KEY             key
+#define SH_HASH_KEY(tb, k) hash_bytes((const unsigned char *) &(k), sizeof(k))
+#define SH_EQUAL(tb, a, b) ((a).layer == (b).layer && (a).number == (b).number)
+#define SH_SCOPE           static inline
+#define SH_RAW_ALLOCATOR   pg_malloc0
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
 
 static void
 add(LayerMissing *missing, const Layer *layer, int64 number)
 {
-	LayerPart part = {.layer = layer, .number = number};
-	uint16 *slot;
+	bool found;
 
 	if (missing->n == MAX_PARTS)
 		return;
 	if (missing->parts == NULL)
 	{
 		missing->parts = pg_malloc(MAX_PARTS * sizeof(LayerPart));
-		missing->slots = pg_malloc0(HASH_SIZE * sizeof(uint16));
+		missing->known = partset_create(64, NULL);
 	}
-	slot = find_slot(missing, &part);
-	if (*slot != 0)
-		return;
-	missing->parts[missing->n++] = part;
-	*slot = (uint16) missing->n;
+	partset_insert(missing->known, (PartKey) {layer, number}, &found);
+	if (!found)
+		missing->parts[missing->n++] = (LayerPart) {.layer = layer, .number = number};
 }
 
-/* One that may be needed too. */
+/* Adds a part that will probably be needed as well, unless it was checked already. */
 static void
 add_ahead(LayerMissing *missing, const Layer *layer, uint32 part)
 {
@@ -74,9 +81,9 @@ add_ahead(LayerMissing *missing, const Layer *layer, uint32 part)
 }
 
 /*
- * What the search says of a layer that it did not search to the end.  Of an
- * image file, that it has the key: most likely it does, and then nothing older
- * is needed.  If not, that shows when the search is made again.
+ * Does a search end at a layer of which a part is missing?  At an image file,
+ * yes: most likely it has the key, so that no older layer is needed.  If it does
+ * not, the repeated search will go on.
  */
 static bool
 ends_search(const LayerMissing *missing, const Layer *layer)
@@ -96,11 +103,11 @@ layer_missing_part(LayerMissing *missing, const Layer *layer, uint32 part, uint3
 {
 	const LayerSummary *summary = &layer->file->summary;
 
-	/* even if another thread has it by now: the search went on without it */
+	/* not add_ahead(): the search went on without this part, even if another thread has read it by now */
 	add(missing, layer, part);
 	for (uint32 i = 1; i <= before; i++)
 		add_ahead(missing, layer, part - i);
-	/* nothing was searched yet: the root is needed in any case */
+	/* the padding is checked before the search begins: the root will be needed in any case */
 	if (part == BTREE_PADDING(&layer->file->index) && summary->levels > 0)
 		add_ahead(missing, layer, summary->root);
 	if (layer_dict_is_missing(layer->file))
@@ -114,7 +121,7 @@ layer_missing_dict(LayerMissing *missing, const Layer *layer)
 	add(missing, layer, PART_DICT);
 }
 
-/* ---- for who reads them ---- */
+/* ---- for the caller that reads the parts ---- */
 
 bool
 layer_missing_place(LayerMissing *missing, int i, int *fd, uint64 *offset, size_t *len)
@@ -130,7 +137,7 @@ layer_missing_place(LayerMissing *missing, int i, int *fd, uint64 *offset, size_
 	}
 	else
 	{
-		/* not if it was closed meanwhile: then it is not opened for this part alone */
+		/* if it was closed meanwhile, it is not opened again for this part alone */
 		if (!layer_acquire_if_open(part->layer))
 			return false;
 		part->file = part->layer->file;
@@ -169,7 +176,7 @@ void
 layer_missing_reset(LayerMissing *missing)
 {
 	if (missing->n > 0)
-		memset(missing->slots, 0, HASH_SIZE * sizeof(uint16));
+		partset_reset(missing->known);
 	missing->n = 0;
 }
 
@@ -177,6 +184,7 @@ void
 layer_missing_free(LayerMissing *missing)
 {
 	free(missing->parts);
-	free(missing->slots);
+	if (missing->known != NULL)
+		partset_destroy(missing->known);
 	*missing = (LayerMissing) {0};
 }

@@ -2,20 +2,21 @@
  * layer_output.c
  *	  A layer file that is being written: temporary name, buffer, durability.
  *
- * The file's name has the key range in it, which is known at the end only, so
- * the temporary name is another one, which ends in ".tmp".  What a crash leaves
- * behind is removed at the start of the timeline.
+ * The final name contains the key range, which is known only at the end.  Until
+ * then the file has a temporary name, which ends in ".tmp".  Files that a crash
+ * leaves behind are removed when the timeline is opened.
  */
 #include "ps_fe.h"
 
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "layer/blob.h"
-#include "layer/layer_dict.h"
 #include "port/pg_crc32c.h"
-#include "sqlstate.h"
+
 #include "base/fs.h"
+#include "layer/layer_dict.h"
+#include "layer/layer_output.h"
+#include "sqlstate.h"
 
 #define OUTPUT_BUFFER_SIZE (1024 * 1024)
 
@@ -23,10 +24,10 @@ struct LayerOutput
 {
 	LayerSpace *space;
 	char *path; /* temporary */
-	int fd;     /* -1: closed, the file is finished or removed */
+	int fd;     /* -1: closed; the file is finished or removed */
 	char *buf;
 	size_t used;     /* bytes in buf */
-	uint64 written;  /* bytes in the file before them */
+	uint64 written;  /* bytes of the file before those in buf */
 	LayerDict *dict; /* or NULL */
 	LayerSummary summary;
 };
@@ -49,8 +50,8 @@ layer_output_create(LayerSpace *space, LayerType type, int level, XLogRecPtr lsn
 	out->summary.number = number;
 	out->summary.lsn_start = lsn_start;
 	out->summary.lsn_end = lsn_end;
-	out->summary.image_codec = BLOB_IMAGE_CODEC;
-	out->summary.record_codec = BLOB_RECORD_CODEC;
+	out->summary.image_codec = LAYER_IMAGE_CODEC;
+	out->summary.record_codec = LAYER_RECORD_CODEC;
 	out->fd = open(out->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (out->fd < 0)
 	{
@@ -71,6 +72,12 @@ layer_output_summary(LayerOutput *out)
 	return &out->summary;
 }
 
+LayerSpace *
+layer_output_space(const LayerOutput *out)
+{
+	return out->space;
+}
+
 const char *
 layer_output_path(const LayerOutput *out)
 {
@@ -84,8 +91,8 @@ layer_output_position(const LayerOutput *out)
 }
 
 /*
- * Writes the buffer.  Write-out to the disk begins at once, as otherwise the
- * fsync at the end would make commits wait that sync the WAL meanwhile.
+ * Writes the buffer.  Starts write-out to the disk at once: otherwise the fsync
+ * at the end would delay commits, which sync the WAL on the same disk.
  */
 static PsError *
 flush(LayerOutput *out)
@@ -168,7 +175,7 @@ discard(LayerOutput *out)
 }
 
 PsError *
-layer_output_finish(LayerOutput *out, Layer **layer)
+layer_output_finish(LayerOutput *out)
 {
 	uint8 block[LAYER_BLOCK_SIZE];
 	LayerInfo info;
@@ -196,8 +203,6 @@ layer_output_finish(LayerOutput *out, Layer **layer)
 	close(out->fd);
 	out->fd = -1;
 	err = out->space->synced_later ? NULL : fs_sync_new(out->space->dir);
-	if (err == NULL)
-		err = layer_open(out->space, name, layer);
 	if (err != NULL && unlink(path) != 0)
 		ps_log(PS_WARNING, "could not remove file \"%s\": %m", path);
 	pfree(path);

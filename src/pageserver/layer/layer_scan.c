@@ -1,45 +1,25 @@
 /*
  * layer_scan.c
- *	  Going over the versions in a layer file, key by key.
+ *	  Cursors over the versions in a layer file, key by key; size estimates.
  */
 #include "ps_fe.h"
 
-#include "layer/layer_impl.h"
 #include "bytes.h"
+#include "layer/layer_impl.h"
 
-PsError *
-layer_entry_ref(const Layer *layer, const BtreePos *pos, XLogRecPtr lsn, ValueRef *ref)
-{
-	uint64 value = btree_value(pos);
-	uint8 kind = value >> ENTRY_KIND_SHIFT & 3;
-
-	if (kind > VALUE_RECORD || (kind != VALUE_RECORD && !(value & ENTRY_WILL_INIT)))
-		return layer_damaged(layer->file->path, btree_pos_offset(pos),
-							 "entry %d of index page %u has value %012llX, of no known kind", pos->entry, pos->page,
-							 (unsigned long long) value);
-	*ref = (ValueRef) {
-		.lsn = lsn,
-		.kind = kind,
-		.place = VALUE_IN_LAYER,
-		.will_init = (value & ENTRY_WILL_INIT) != 0,
-		.shared = (value & ENTRY_SHARED) != 0,
-		.at.offset = value >> ENTRY_OFFSET_SHIFT,
-		.layer = layer};
-	return NULL;
-}
-
-/* Versions of one key that are gone over one by one to find the newest; then the index is asked. */
+/* After so many versions of one key, the newest is found by a search of the index instead. */
 #define STEPS_TO_NEWEST 32
 
 static PsError *
 out_of_order(const LayerCursor *cursor, const BtreePos *pos)
 {
-	return layer_damaged(cursor->layer->file->path, btree_pos_offset(pos), "the keys of index page %u are not in order", pos->page);
+	return layer_damaged(cursor->layer->file->path, btree_pos_offset(pos), "the keys of index page %u are not in order",
+						 pos->page);
 }
 
 /*
- * From an entry of a key in a delta file, which is not after lsn_max, to the
- * last such entry of the key; "at" is the one, then the other.
+ * Moves from an entry of a delta file, at or below lsn_max, to the last such
+ * entry of the same key.  "at" is the entry's key and LSN, before and after.
  */
 static PsError *
 seek_newest(const LayerCursor *cursor, uint8 *at, BtreePos *pos)
@@ -55,7 +35,7 @@ seek_newest(const LayerCursor *cursor, uint8 *at, BtreePos *pos)
 	return found && memcmp(at, target, PS_KEY_SIZE) == 0 ? NULL : out_of_order(cursor, pos);
 }
 
-/* To the first entry behind the key of an entry; *found false: there is none. */
+/* Moves to the first entry of the next key; *found is false if there is none. */
 static PsError *
 seek_next_key(const LayerCursor *cursor, const uint8 *at, BtreePos *pos, bool *found)
 {
@@ -71,7 +51,10 @@ seek_next_key(const LayerCursor *cursor, const uint8 *at, BtreePos *pos, bool *f
 	return memcmp(next, at, PS_KEY_SIZE) > 0 ? NULL : out_of_order(cursor, pos);
 }
 
-/* Reads on from pos to the end of the next key that has versions for us.  Caller has acquired the layer. */
+/*
+ * Reads from pos on, up to the end of the first key that has versions at or
+ * below lsn_max.  Caller has acquired the layer.
+ */
 static PsError *
 read_key(LayerCursor *cursor, BtreePos *pos)
 {
@@ -126,7 +109,7 @@ read_key(LayerCursor *cursor, BtreePos *pos)
 		if (skip)
 		{
 			PS_TRY(seek_next_key(cursor, at, pos, &found));
-			/* the inner pages led there: what they say need not be what the leaves are */
+			/* the inner pages led there, and may contradict the leaves: do not loop */
 			if (found && (pos->page < before.page || (pos->page == before.page && pos->entry <= before.entry)))
 				return out_of_order(cursor, pos);
 		}
@@ -136,7 +119,7 @@ read_key(LayerCursor *cursor, BtreePos *pos)
 	}
 	cursor->place = btree_place(pos);
 
-	/* they are in the file oldest first */
+	/* the file has the oldest first */
 	for (int i = 0, j = cursor->versions.n - 1; i < j; i++, j--)
 	{
 		ValueRef ref = cursor->versions.refs[i];
@@ -166,9 +149,9 @@ layer_cursor_next(LayerCursor *cursor)
 	return err;
 }
 
-/* After an error the cursor may be closed and no more. */
 PsError *
-layer_cursor_open(LayerCursor *cursor, const Layer *layer, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_max, bool newest)
+layer_cursor_open(LayerCursor *cursor, const Layer *layer, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_max,
+				  bool newest)
 {
 	uint8 target[DELTA_KEY_SIZE] = {0};
 	BtreePos pos;
@@ -190,7 +173,7 @@ layer_cursor_open(LayerCursor *cursor, const Layer *layer, const PsKey *lo, cons
 	return err;
 }
 
-/* Entries before a position, as if all leaf pages but the last were equally full. */
+/* Number of entries before a position, assuming that all leaf pages are equally full. */
 static double
 entries_before(const Layer *layer, const BtreePos *pos)
 {
@@ -218,7 +201,7 @@ find_range(const Layer *layer, const PsKey *lo, const PsKey *hi, LayerRange *ran
 	from = entries_before(layer, &pos);
 	ps_key_encode(hi, target);
 	btree_key(&pos, first);
-	/* nothing is nothing, however the fractions are rounded */
+	/* an empty range must be reported as empty, whatever the rounding */
 	if (memcmp(first, target, PS_KEY_SIZE) > 0)
 		return NULL;
 	memset(target + PS_KEY_SIZE, 0xFF, DELTA_KEY_SIZE - PS_KEY_SIZE);

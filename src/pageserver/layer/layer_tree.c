@@ -3,8 +3,8 @@
  *	  A set of layers in a tree: see layer_tree.h.
  *
  * Nodes are split when they have more than LAYER_TREE_FANOUT entries.  Two
- * neighbours that fit into three quarters of a node become one, so that nodes
- * are about half full at least, whatever has been removed.
+ * siblings that fit into three quarters of a node are merged, so that nodes stay
+ * about half full at least, whatever is removed.
  */
 #include "ps_fe.h"
 
@@ -109,7 +109,7 @@ append_entries(LayerNode *node, const LayerEntry *entries, int n)
 			layer_tree_ref(entries[i].at.node);
 }
 
-/* The node if nobody else has it, else a copy.  The caller's reference moves along. */
+/* Returns the node if it is not shared, otherwise a copy.  The caller's reference moves to the result. */
 static LayerNode *
 writable(LayerNode *node)
 {
@@ -123,7 +123,7 @@ writable(LayerNode *node)
 	return copy;
 }
 
-/* ---- making and looking ---- */
+/* ---- creation and look-ups ---- */
 
 LayerNode *
 layer_tree_create(Layer *const *layers, int n)
@@ -144,7 +144,7 @@ layer_tree_create(Layer *const *layers, int n)
 		}
 	n = distinct;
 
-	/* each level is made of the entries of the one below, which go over to it */
+	/* create one level after the other: the entries of the level below move into its nodes */
 	do
 	{
 		int nnodes = Max(1, (n + LAYER_TREE_FANOUT - 1) / LAYER_TREE_FANOUT);
@@ -190,7 +190,7 @@ layer_tree_get(const LayerNode *root, int i)
 	}
 }
 
-/* The last entry that is not after the given one; -1: all are. */
+/* Returns the last entry that is <= the given one, or -1. */
 static int
 find_le(const LayerNode *node, const LayerEntry *entry)
 {
@@ -209,7 +209,7 @@ find_le(const LayerNode *node, const LayerEntry *entry)
 	return lo - 1;
 }
 
-/* ---- changes, of nodes that are the caller's alone ---- */
+/* ---- changes of nodes that are not shared ---- */
 
 static void
 put_entry(LayerNode *node, int i, const LayerEntry *entry)
@@ -226,7 +226,7 @@ take_entry(LayerNode *node, int i)
 	memmove(node->entries + i, node->entries + i + 1, (node->n - i) * sizeof(LayerEntry));
 }
 
-/* Takes the upper half off a node that has too many entries; NULL: it has not. */
+/* Splits off the upper half of a node that has too many entries; otherwise returns NULL. */
 static LayerNode *
 split(LayerNode *node)
 {
@@ -242,7 +242,7 @@ split(LayerNode *node)
 	return upper;
 }
 
-/* *upper: what was split off the node, or NULL. */
+/* *upper: the node that was split off, or NULL. */
 static bool
 insert(LayerNode *node, const LayerEntry *entry, LayerNode **upper)
 {
@@ -297,7 +297,7 @@ layer_tree_insert(LayerNode *root, Layer *layer, bool *changed)
 	return root;
 }
 
-/* Makes one of the i-th child and the next, if both are there and small enough. */
+/* Merges the i-th child and the next one, if both exist and are small enough. */
 static void
 merge_children(LayerNode *node, int i)
 {

@@ -1,14 +1,13 @@
 /*
  * layer_tree.h
- *	  A set of layers in a tree; sets share what they have in common.
+ *	  A set of layers in a B+tree, in the order of (first key, number).
  *
- * A B+tree in the order of (first key, number).  Every entry has the box that
- * all below it is in, so that a search for a key and a range of LSNs goes down
- * only where there is something for it.
+ * Each entry of a node has the bounding box of everything below it, so that a
+ * search for a key and a range of LSNs descends only where there may be a match.
  *
- * A node that two trees have is immutable: a change copies the nodes on the way
- * to a layer and leaves all others to both.  Which are whose is known from the
- * counts of references.
+ * Trees share nodes.  A node that is shared is immutable: a change copies the
+ * nodes on the path to the layer and leaves all others to both trees.  The
+ * reference counts tell which nodes are shared.
  */
 #ifndef PS_LAYER_TREE_H
 #define PS_LAYER_TREE_H
@@ -23,12 +22,12 @@ typedef struct LayerNode LayerNode;
 
 typedef struct LayerEntry
 {
-	PsKey key_min; /* all that is below has keys from key_min to key_max */
+	PsKey key_min; /* everything below has keys from key_min to key_max ... */
 	PsKey key_max;
-	XLogRecPtr lsn_start; /* and lsn_start <= LSN < lsn_end */
+	XLogRecPtr lsn_start; /* ... and lsn_start <= LSN < lsn_end */
 	XLogRecPtr lsn_end;
-	uint64 number; /* of the first layer, whose first key key_min is */
-	uint32 count;  /* layers */
+	uint64 number; /* of the first layer, whose first key is key_min */
+	uint32 count;  /* number of layers below */
 	union
 	{
 		Layer *layer;
@@ -36,25 +35,31 @@ typedef struct LayerEntry
 	} at;
 } LayerEntry;
 
-/* Changed only while its one reference is that of a tree that nobody else knows yet. */
+/* May be changed only while it has a single reference, by a tree that no other thread knows. */
 struct LayerNode
 {
 	atomic_int refs;
-	int level; /* 0: entries are layers, else nodes of a level less */
+	int level; /* 0: entries are layers; otherwise nodes of the level below */
 	int n;
-	LayerEntry entries[LAYER_TREE_FANOUT + 1]; /* the last one: until the node is split */
+	LayerEntry entries[LAYER_TREE_FANOUT + 1]; /* the last one is used only until the node is split */
 };
 
-/* A tree is its root.  Takes a reference of each layer; a layer that is given twice counts once. */
+/*
+ * A tree is represented by its root.  The tree takes a reference to each layer;
+ * a layer that is given twice counts once.
+ */
 extern LayerNode *layer_tree_create(Layer *const *layers, int n);
 extern LayerNode *layer_tree_ref(LayerNode *root);
 extern void layer_tree_unref(LayerNode *root);
 extern int layer_tree_count(const LayerNode *root);
 
-/* The i-th in the order of first keys; no reference is taken. */
+/* The i-th layer in the order of first keys.  No reference is taken. */
 extern Layer *layer_tree_get(const LayerNode *root, int i);
 
-/* Take the caller's reference to the root over, and return one to the new root.  *changed false: it is (not) there already. */
+/*
+ * Return the root of the changed tree, in exchange for the caller's reference to
+ * the old root.  *changed is false if the layer was already, or not, there.
+ */
 extern LayerNode *layer_tree_insert(LayerNode *root, Layer *layer, bool *changed);
 extern LayerNode *layer_tree_remove(LayerNode *root, const Layer *layer, bool *changed);
 

@@ -1,18 +1,18 @@
 /*
  * layer_verify.c
- *	  All of a layer file, read and checked: the summary, against what the
- *	  manifest says of the file; the index, page by page; the dictionary; each
- *	  value.  The file is opened anew, so that nothing counts that was found right
- *	  before.
+ *	  Check of a whole layer file: the summary, which must match the manifest;
+ *	  each index page; the dictionary; each value.
+ *
+ * The file is opened a second time, so that earlier checks do not count.
  */
 #include "ps_fe.h"
 
+#include "bytes.h"
 #include "layer/blob.h"
 #include "layer/layer_dict.h"
 #include "layer/layer_impl.h"
-#include "bytes.h"
 
-/* A value that an entry names. */
+/* A value that an entry refers to. */
 typedef struct Place
 {
 	uint64 offset;
@@ -21,7 +21,7 @@ typedef struct Place
 
 typedef struct Verify
 {
-	Layer *layer; /* the file, acquired */
+	Layer *layer; /* acquired */
 	LayerPace pace;
 	void *arg;
 	Place *places;
@@ -41,10 +41,11 @@ note_entry(Verify *verify, const BtreePos *pos, uint8 last[DELTA_KEY_SIZE])
 	btree_key(pos, bytes);
 	ps_key_decode(bytes, &key);
 	lsn = s->type == LAYER_DELTA ? ps_get64(bytes + PS_KEY_SIZE) : s->lsn_start;
-	if (memcmp(last, bytes, DELTA_KEY_SIZE) >= 0 || ps_key_cmp(&key, &s->key_min) < 0 || ps_key_cmp(&key, &s->key_max) > 0 ||
-		lsn < s->lsn_start || lsn >= s->lsn_end)
+	if (memcmp(last, bytes, DELTA_KEY_SIZE) >= 0 || ps_key_cmp(&key, &s->key_min) < 0 ||
+		ps_key_cmp(&key, &s->key_max) > 0 || lsn < s->lsn_start || lsn >= s->lsn_end)
 		return layer_damaged(verify->layer->file->path, btree_pos_offset(pos),
-							 "entry %d of index page %u is out of order, or outside of what the summary says", pos->entry, pos->page);
+							 "entry %d of index page %u is out of order, or outside the ranges in the summary",
+							 pos->entry, pos->page);
 	memcpy(last, bytes, DELTA_KEY_SIZE);
 	PS_TRY(layer_entry_ref(verify->layer, pos, lsn, &ref));
 	if (verify->n == verify->cap)
@@ -72,12 +73,12 @@ verify_leaves(Verify *verify)
 			PS_TRY(note_entry(verify, &pos, last));
 	}
 	if (verify->n != file->summary.entries)
-		return layer_damaged(file->path, file->summary.index_start, "the index has %zu entries, by the summary %llu", verify->n,
-							 (unsigned long long) file->summary.entries);
+		return layer_damaged(file->path, file->summary.index_start, "the index has %zu entries, by the summary %llu",
+							 verify->n, (unsigned long long) file->summary.entries);
 	return NULL;
 }
 
-/* Each level is a run of pages that name all those of the level below, in order. */
+/* Each level is a run of pages that refers to all pages of the level below, in order. */
 static PsError *
 verify_inner_pages(Verify *verify)
 {
@@ -99,8 +100,9 @@ verify_inner_pages(Verify *verify)
 		PS_TRY(btree_load_page(&file->index, page, level, &pos));
 		for (; pos.entry < pos.count; pos.entry++, child++)
 			if (btree_value(&pos) != child)
-				return layer_damaged(file->path, btree_pos_offset(&pos), "entry %d of index page %u leads to page %llu, expected %u",
-									 pos.entry, page, (unsigned long long) btree_value(&pos), child);
+				return layer_damaged(file->path, btree_pos_offset(&pos),
+									 "entry %d of index page %u leads to page %llu, expected %u", pos.entry, page,
+									 (unsigned long long) btree_value(&pos), child);
 	}
 	return NULL;
 }
@@ -114,7 +116,7 @@ by_offset(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Each once, in the order in which they stand. */
+/* Reads each value once, in file order. */
 static PsError *
 verify_values(Verify *verify)
 {
@@ -153,7 +155,7 @@ verify_file(Verify *verify)
 PsError *
 layer_verify(Layer *layer, LayerPace pace, void *arg)
 {
-	Verify verify = {.layer = layer_known(layer->space, &layer->info), .pace = pace, .arg = arg};
+	Verify verify = {.layer = layer_new(layer->space, &layer->info), .pace = pace, .arg = arg};
 	PsError *err = layer_acquire(verify.layer);
 
 	if (err == NULL)

@@ -2,19 +2,20 @@
  * open_layer.c
  *	  The layer in memory: a hash table of keys with their versions.
  *
- * The keys are spread over shards by their hash, each with a read-write lock
- * that is held while one key is looked up or added to.  Keys of blocks, which
- * are many and never listed, are apart from the few others, which are.
+ * The keys are distributed over shards by their hash.  Each shard has a
+ * read-write lock, which is held while one key is looked up or changed.  Keys of
+ * blocks, which are many and are never scanned, are separate from the few other
+ * keys, which are.
  *
- * Versions of a key are an array in LSN order (a hot page gets 100,000 of
- * them), so that a reader finds the newest before an LSN by bisection.  The
- * arrays grow by doubling; what becomes free is used for another key's.
- * Everything but the longest arrays and the tables comes from an arena, which
- * goes as a whole with the layer.
+ * The versions of a key are an array (a "chain") in LSN order, in which a reader
+ * finds the newest version at or below an LSN by bisection: a hot page may get
+ * 100,000 versions.  Chains grow by doubling, and a chain that was outgrown is
+ * reused for another key.  Everything except the hash tables and the longest
+ * chains is allocated in an arena, which is freed with the layer.
  */
 #include "ps_fe.h"
 
-#include "layer/open_layer.h"
+#include "layer/open_layer_impl.h"
 
 #define FIRST_CHUNK ((size_t) 64 * 1024)
 #define LAST_CHUNK  ((size_t) 1024 * 1024)
@@ -34,7 +35,7 @@ open_layer_create(XLogRecPtr lsn_start)
 	}
 	memset(open, 0, sizeof(OpenLayer));
 	open->chunk_size = FIRST_CHUNK;
-	/* readers of a hot page, one after the other, must not keep ingest out */
+	/* a steady stream of readers of a hot page must not starve ingest */
 	pthread_rwlockattr_init(&attr);
 	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	for (int i = 0; i < NSHARDS; i++)
@@ -72,7 +73,7 @@ open_layer_free(OpenLayer *open)
 	free(open);
 }
 
-/* ---- memory; writer only ---- */
+/* ---- memory; for the writer only ---- */
 
 static void
 count_memory(OpenLayer *open, int64 bytes)
@@ -96,7 +97,7 @@ arena_alloc(OpenLayer *open, size_t size)
 		chunk->next = open->chunks;
 		open->chunks = chunk;
 		if (is_large)
-			return chunk->data; /* the chunk in use stays in use */
+			return chunk->data; /* continue to allocate from the current chunk */
 		open->arena_next = chunk->data;
 		open->arena_end = chunk->data + chunk_size;
 		open->chunk_size = Min(open->chunk_size * 2, LAST_CHUNK);
@@ -116,7 +117,7 @@ chain_class(uint32 cap)
 	return class;
 }
 
-/* A chain too long for the arena, in place of "old" if that is not NULL, with old's contents. */
+/* Allocates a chain that is too long for the arena, or enlarges "old" if that is not NULL. */
 static LongChain *
 long_chain_alloc(OpenLayer *open, LongChain *old, uint32 cap)
 {
@@ -138,8 +139,8 @@ long_chain_alloc(OpenLayer *open, LongChain *old, uint32 cap)
 }
 
 /*
- * Returns the versions of an entry that has one or more, with room for another
- * that the caller is about to add.
+ * Ensures that an entry, which has at least one version, has room for one more.
+ * Returns its versions.
  */
 static Version *
 make_room(OpenLayer *open, Entry *entry)
@@ -191,7 +192,7 @@ is_block_key(const PsKey *key)
 	return key->kind == PS_KEY_RELBLOCK || key->kind == PS_KEY_SLRU_BLOCK;
 }
 
-/* All bits of the key take part; the finish is that of MurmurHash3 (fmix64). */
+/* Combines all bits of the key; the last steps are those of MurmurHash3. */
 static uint64
 key_hash(const PsKey *key)
 {
@@ -215,7 +216,7 @@ shard_number(const PsKey *key, uint64 hash)
 	return is_block_key(key) ? (int) (hash >> 58) : OTHER_SHARD;
 }
 
-/* The slot that has the key, or the free one where it belongs; there are slots. */
+/* Returns the slot of the key, or the free slot where it belongs.  The table is not empty. */
 static Slot *
 find_slot(const Shard *shard, const PsKey *key, uint32 hash)
 {
@@ -264,9 +265,9 @@ note_key(OpenLayer *open, const PsKey *key)
 }
 
 /*
- * Files a version.  It comes after all others of its key but where the same
- * LSN is there, which it replaces.  (A lower LSN than the last is not expected;
- * it would go to its place.)
+ * Adds a version after those that its key has already.  If the key has a version
+ * at the same LSN, this one replaces it.  (An LSN below the last is not expected,
+ * but would be inserted in order.)
  */
 static void
 put(Layer *layer, const PsKey *key, const Version *version)
@@ -344,7 +345,7 @@ void
 open_layer_cut(Layer *layer, XLogRecPtr lsn)
 {
 	OpenLayer *open = layer->open;
-	uint64 gone = 0;
+	uint64 removed = 0;
 
 	for (int i = 0; i < NSHARDS; i++)
 	{
@@ -362,16 +363,16 @@ open_layer_cut(Layer *layer, XLogRecPtr lsn)
 				n--;
 			if (entry == NULL || n == entry->count)
 				continue;
-			gone += entry->count - n;
+			removed += entry->count - n;
 			first = versions[0];
-			/* a chain stays as it is, but that of a single version is inside */
+			/* a chain is kept, but a single version is stored in the entry */
 			if (entry->count > 1 && n <= 1)
 				entry->u.one = first;
 			entry->count = n;
 		}
 		pthread_rwlock_unlock(&shard->lock);
 	}
-	atomic_fetch_sub_explicit(&open->count, gone, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&open->count, removed, memory_order_relaxed);
 	open->lsn_max = Min(open->lsn_max, lsn);
 }
 
@@ -403,7 +404,7 @@ open_layer_count(const Layer *layer)
 
 /* ---- readers ---- */
 
-/* Returns whether a lock was needed and taken. */
+/* Locks the shard, unless the layer is frozen; returns whether it did. */
 static bool
 lock_shard(const OpenLayer *open, const Shard *shard)
 {
@@ -420,7 +421,7 @@ unlock_shard(const Shard *shard, bool locked)
 		pthread_rwlock_unlock(unconstify(pthread_rwlock_t *, &shard->lock));
 }
 
-/* Number of versions with LSN <= lsn_max. */
+/* Returns the number of versions with LSN <= lsn_max. */
 static uint32
 count_versions(const Entry *entry, XLogRecPtr lsn_max)
 {
@@ -428,7 +429,7 @@ count_versions(const Entry *entry, XLogRecPtr lsn_max)
 	uint32 lo = 0;
 	uint32 hi = entry->count;
 
-	/* most want the newest; none: see open_layer_cut() */
+	/* most callers want the newest; there is none at all if open_layer_cut() removed them */
 	if (hi == 0 || versions[hi - 1].lsn <= lsn_max)
 		return hi;
 	while (lo < hi)
@@ -489,13 +490,13 @@ open_layer_collect(const Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLo
 	return NULL;
 }
 
-/* Tells of the versions of one shard.  They are copied first: the callback must not hold up the writer. */
+/* Scans one shard.  The references are copied first, so that the callback does not block the writer. */
 static PsError *
 scan_shard(const OpenLayer *open, const Shard *shard, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_max,
 		   ScanCallback cb, void *arg)
 {
 	ValueList list = {0};
-	PsKey *keys = NULL; /* of each of the list */
+	PsKey *keys = NULL; /* the key of each version in the list */
 	int keys_cap = 0;
 	bool locked = lock_shard(open, shard);
 	PsError *err = NULL;

@@ -1,18 +1,19 @@
 /*
  * open_layer_write.c
- *	  Makes a delta file of a frozen layer.
+ *	  Writes a frozen layer as a delta file.
  *
- * Records are read from the WAL in LSN order and written as they come; then
- * the values that are in memory; then the index, sorted by key.  In the layer
- * nothing changes meanwhile, as readers use it: where a value went to is kept
- * beside it, in arrays of 24 bytes per record and 8 per value.
+ * Records are read from the WAL and written in LSN order; then the values in
+ * memory are written; then the index, sorted by key.  The layer itself must not
+ * change, because readers use it at the same time.  So the offsets in the file
+ * are kept in separate arrays: 24 bytes per record, 8 per value.
  *
- * Short records are not compressed: that is left to the merges that will follow
- * soon (README.md), so that taking WAL in does not wait for it.
+ * Short records are not compressed here, so that ingest does not wait for it:
+ * they will be when the file is merged (docs/performance.md).
  */
 #include "ps_fe.h"
 
-#include "layer/open_layer.h"
+#include "layer/layer_writer.h"
+#include "layer/open_layer_impl.h"
 #include "sqlstate.h"
 
 /* A WAL record of the layer, and where it is in the file. */
@@ -21,7 +22,7 @@ typedef struct Record
 	XLogRecPtr start;
 	uint64 offset;
 	uint32 len;
-	bool shared; /* filed under several keys */
+	bool shared; /* several keys have it */
 } Record;
 
 typedef struct Flush
@@ -29,9 +30,9 @@ typedef struct Flush
 	DeltaWriter *writer;
 	const Entry **entries; /* sorted by key */
 	size_t nentries;
-	Record *records; /* sorted by start, no two the same */
+	Record *records; /* sorted by start, without duplicates */
 	size_t nrecords;
-	uint64 *value_offsets; /* of values that are no records, in the order of entries and their versions */
+	uint64 *value_offsets; /* of values other than records, in the order of entries and their versions */
 	size_t nvalues;
 } Flush;
 
@@ -93,7 +94,7 @@ collect(const OpenLayer *open, Flush *flush)
 		if (distinct > 0 && flush->records[distinct - 1].start == record->start)
 		{
 			if (flush->records[distinct - 1].len != record->len)
-				return ps_error(PS_SQLSTATE_INTERNAL, "record at LSN %X/%X is filed with lengths %u and %u",
+				return ps_error(PS_SQLSTATE_INTERNAL, "record at LSN %X/%X was added with lengths %u and %u",
 								LSN_FORMAT_ARGS(record->start), flush->records[distinct - 1].len, record->len);
 			flush->records[distinct - 1].shared = true;
 			continue;
@@ -147,9 +148,9 @@ write_values(Flush *flush)
 }
 
 /*
- * The record that starts there; it is among them.  Records are spread nearly
- * evenly over the WAL, so the search begins where it would be if they were
- * (bisection of millions of records misses the cache 20 times).
+ * Returns the record that starts there, which must exist.  Records are spread
+ * nearly evenly over the WAL, so the search begins at an interpolated position:
+ * bisection over millions of records would miss the CPU cache 20 times.
  */
 static const Record *
 find_record(const Flush *flush, XLogRecPtr start)
@@ -157,7 +158,8 @@ find_record(const Flush *flush, XLogRecPtr start)
 	const Record *records = flush->records;
 	XLogRecPtr first = records[0].start;
 	XLogRecPtr last = records[flush->nrecords - 1].start;
-	size_t guess = last == first ? 0 : (size_t) ((double) (start - first) / (double) (last - first) * (double) (flush->nrecords - 1));
+	double part = last == first ? 0 : (double) (start - first) / (double) (last - first);
+	size_t guess = (size_t) (part * (double) (flush->nrecords - 1));
 	size_t lo = guess;     /* records[lo].start <= start */
 	size_t hi = guess + 1; /* hi is the end, or records[hi].start > start */
 
@@ -196,7 +198,8 @@ write_index(Flush *flush)
 			const Record *record = version->kind == VALUE_RECORD ? find_record(flush, version->at.record_start) : NULL;
 
 			PS_TRY(delta_writer_add(flush->writer, &entry->key, version->lsn, version->kind, version->will_init,
-									record != NULL && record->shared, record != NULL ? record->offset : flush->value_offsets[n++]));
+									record != NULL && record->shared,
+									record != NULL ? record->offset : flush->value_offsets[n++]));
 		}
 	return NULL;
 }
@@ -208,7 +211,7 @@ open_layer_write(Layer *frozen, LayerSpace *space, ReadRecord read_record, void 
 	PsError *err;
 
 	if (!atomic_load_explicit(&frozen->open->frozen, memory_order_acquire))
-		return ps_error(PS_SQLSTATE_INTERNAL, "open layer from LSN %X/%X is to be written before it is frozen",
+		return ps_error(PS_SQLSTATE_INTERNAL, "open layer from LSN %X/%X must be frozen before it is written",
 						LSN_FORMAT_ARGS(frozen->info.lsn_start));
 	PS_GOTO(collect(frozen->open, &flush), done);
 	PS_GOTO(delta_writer_create(space, 0, frozen->info.lsn_start, frozen->info.lsn_end, &flush.writer), done);

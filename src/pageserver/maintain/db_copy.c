@@ -12,6 +12,7 @@
  */
 #include "ps_fe.h"
 
+#include "layer/layer_writer.h"
 #include "maintain/maintain_impl.h"
 #include "sqlstate.h"
 #include "wire.h"

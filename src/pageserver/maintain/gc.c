@@ -10,6 +10,8 @@
  */
 #include "ps_fe.h"
 
+#include "layer/layer_merge.h"
+#include "layer/layer_writer.h"
 #include "maintain/maintain_impl.h"
 #include "maintain/merge.h"
 #include "sqlstate.h"

@@ -17,11 +17,13 @@
  */
 #include "ps_fe.h"
 
+#include "layer/layer_merge.h"
+#include "layer/layer_writer.h"
 #include "maintain/maintain_impl.h"
 #include "sqlstate.h"
 #include "wire.h"
 
-/* What a page takes in an image file, about; see layer/README.md. */
+/* What a page takes in an image file, about; see docs/performance.md. */
 #define IMAGE_PAGE_BYTES 3000
 
 /* What a value that is no page takes, about. */

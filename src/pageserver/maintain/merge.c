@@ -15,6 +15,8 @@
 #include "common/hashfn.h"
 #include "common/logging.h"
 
+#include "layer/layer_merge.h"
+#include "layer/layer_writer.h"
 #include "maintain/merge.h"
 #include "sqlstate.h"
 

@@ -19,7 +19,7 @@ typedef struct MergeJob
 	const Retention *retention;
 	bool forget_ends;   /* inputs and context are all that there is of these keys, so that a tombstone with
 								 * nothing before it can go; not of a page, whose older version may be in the page
-								 * cache (io/page_cache.h) */
+								 * cache (io/page_store.h) */
 	uint64 target_size; /* bytes of an output file, about */
 	size_t memory;      /* bytes that a merge may use, about */
 	CancelCheck cancel; /* check NULL: it is never canceled */

@@ -13,6 +13,7 @@
 #include "ingest/ingest.h"
 #include "maintain/maintain_impl.h"
 #include "sqlstate.h"
+#include "wal/reader.h"
 
 /* The longest pause between two looks whether to stop, ms. */
 #define LONGEST_PAUSE 100
@@ -210,7 +211,7 @@ verify_files_of_closed(TimelineSpec *spec, const Manifest *m, Pace *p, VerifyRep
 	PsError *err;
 
 	for (int i = 0; i < m->nlayers; i++)
-		layers[i] = layer_known(&spec->space, &m->layers[i]);
+		layers[i] = layer_new(&spec->space, &m->layers[i]);
 	map = layer_map_create(layers, m->nlayers);
 	for (int i = 0; i < m->nlayers; i++)
 		layer_unref(layers[i]);

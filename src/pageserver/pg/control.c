@@ -1,6 +1,6 @@
 /*
  * control.c
- *	  Reading and making pg_control (FACTS 2).
+ *	  Reading and making pg_control (docs/postgres-facts.md, section 6).
  *
  * The file is one struct in the machine's own layout, ControlFileData, with a
  * CRC-32C over all that comes before the CRC, padded with zeros to 8192 bytes
@@ -13,9 +13,8 @@
 #include "catalog/catversion.h"
 #include "storage/bufpage.h"
 
-#include "backup/backup.h"
 #include "sqlstate.h"
-#include "pg/xact.h"
+#include "pg/control.h"
 
 static pg_crc32c
 control_crc(const ControlFileData *control)
@@ -127,4 +126,11 @@ control_make(const ControlFileData *base, const WalState *state, const CheckPoin
 
 	memset(out, 0, PG_CONTROL_FILE_SIZE);
 	memcpy(out, &control, sizeof(control));
+}
+
+void
+control_identity(const ControlFileData *control, char identity[CONTROL_IDENTITY_SIZE])
+{
+	snprintf(identity, CONTROL_IDENTITY_SIZE, UINT64_FORMAT "-%llX-%08X", control->system_identifier,
+			 (unsigned long long) control->checkPoint, control->crc);
 }

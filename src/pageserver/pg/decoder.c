@@ -17,10 +17,12 @@
  */
 #include "ps_fe.h"
 
+#include "catalog/pg_control.h"
 #include "port/pg_crc32c.h"
 
 #include "sqlstate.h"
-#include "wal/wal.h"
+#include "pg/decoder.h"
+#include "pg/parse.h"
 
 /* First size of the buffer in which records are assembled, and what is kept of it from one to the next. */
 #define MIN_ASSEMBLY_SIZE  ((uint32) (64 * 1024))

@@ -11,14 +11,8 @@
 #include "access/rmgr.h"
 #include "catalog/pg_control.h"
 
-#include "pg/interpret.h"
+#include "pg/interpret_impl.h"
 #include "pg/xact.h"
-
-#define PG_RMGR(symname, name, redo, desc, identify, startup, cleanup, mask, decode) name,
-static const char *const rmgr_names[] = {
-#include "access/rmgrlist.h"
-};
-#undef PG_RMGR
 
 /*
  * The infos that PostgreSQL 15 writes, by resource manager: bit n stands for
@@ -115,7 +109,7 @@ wal_interpret(const WalRecord *rec, const WalParsed *parsed, bool track_commit_t
 							 "Resource managers of extensions are not supported.");
 	if ((known_infos[rmid] & (1 << (info >> 4))) == 0)
 		return wal_bad_contents(rec, "info %02X is not one of resource manager %u (%s) of PostgreSQL %s", info, rmid,
-								rmgr_names[rmid], PG_MAJORVERSION);
+								wal_rmgr_name(rmid), PG_MAJORVERSION);
 
 	switch (rmid)
 	{
@@ -164,5 +158,5 @@ wal_interpret(const WalRecord *rec, const WalParsed *parsed, bool track_commit_t
 			/* for standbys and logical decoding: nothing that is kept changes */
 			return NULL;
 	}
-	return wal_bad_contents(rec, "no rule for resource manager %u (%s)", rmid, rmgr_names[rmid]);
+	return wal_bad_contents(rec, "no rule for resource manager %u (%s)", rmid, wal_rmgr_name(rmid));
 }

@@ -14,7 +14,7 @@
 #include "storage/fsm_internals.h"
 #include "utils/relmapper.h"
 
-#include "pg/interpret.h"
+#include "pg/interpret_impl.h"
 #include "pg/xact.h"
 
 /* visibilitymap.c: two bits for each heap block */

@@ -10,7 +10,8 @@
 #include "access/multixact.h"
 #include "port/pg_crc32c.h"
 
-#include "pg/interpret.h"
+#include "pg/interpret_impl.h"
+#include "pg/slru.h"
 #include "pg/xact.h"
 
 /* Each page that holds the transaction or one of its subtransactions, which are ascending. */

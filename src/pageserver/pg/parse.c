@@ -17,7 +17,19 @@
 #include "common/pg_lzcompress.h"
 
 #include "sqlstate.h"
-#include "wal/wal.h"
+#include "pg/parse.h"
+
+#define PG_RMGR(symname, name, redo, desc, identify, startup, cleanup, mask, decode) name,
+static const char *const rmgr_names[] = {
+#include "access/rmgrlist.h"
+};
+#undef PG_RMGR
+
+const char *
+wal_rmgr_name(RmgrId rmid)
+{
+	return rmid < lengthof(rmgr_names) ? rmgr_names[rmid] : NULL;
+}
 
 /* Of a record that is cut, more of the main data than anybody looks at. */
 #define MIN_CUT_MAIN_DATA 1024

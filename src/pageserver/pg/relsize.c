@@ -4,6 +4,7 @@
  */
 #include "ps_fe.h"
 
+#include "base/error.h"
 #include "bytes.h"
 #include "sqlstate.h"
 #include "pg/relsize.h"

@@ -13,6 +13,7 @@
 #include "access/multixact.h"
 #include "access/transam.h"
 
+#include "pg/slru.h"
 #include "pg/xact.h"
 
 /* slru.h, which is closed to frontend programs */

@@ -4,7 +4,7 @@
  *
  * Followed record by record, as redo follows it in shared memory (varsup.c,
  * multixact.c, commit_ts.c) and then writes it in the checkpoint at the end of
- * recovery.  See FACTS 2 for what stock recovery does and where more is known
+ * recovery.  See docs/postgres-facts.md, section 6, for what stock recovery does and where more is known
  * than it uses.
  */
 #include "ps_fe.h"
@@ -18,6 +18,8 @@
 
 #include "bytes.h"
 #include "sqlstate.h"
+#include "pg/decoder.h"
+#include "pg/walstate.h"
 #include "pg/xact.h"
 
 /*

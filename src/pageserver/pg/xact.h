@@ -3,13 +3,13 @@
  *	  The contents of commit, abort and prepare records, for interpret_xact.c,
  *	  slru.c and walstate.c.
  */
-#ifndef PS_WAL_XACT_H
-#define PS_WAL_XACT_H
+#ifndef PS_PG_XACT_H
+#define PS_PG_XACT_H
 
 #include "access/xact.h"
 #include "datatype/timestamp.h"
 
-#include "wal/wal.h"
+#include "pg/parse.h"
 
 /*
  * What redo uses of a record that ends or prepares a transaction.  The arrays
@@ -59,32 +59,4 @@ extern PsError *xact_parse_prepare(const WalRecord *rec, const WalParsed *parsed
 /* The size in the PREPARE record's own header: that of the state file. */
 extern uint32 xact_prepare_total_len(const WalParsed *parsed);
 
-/*
- * The main data as a fixed-size struct; an error if it is shorter.  Longer is
- * allowed: some structs are followed by arrays.
- */
-extern PsError *wal_get_struct(const WalRecord *rec, const WalParsed *parsed, void *dst, uint32 size);
-
-/*
- * A boolean that was copied out of a record.  A record's bytes may be anything,
- * but C does not say what a bool is that is neither 0 nor 1.
- */
-static inline bool
-wal_bool(const bool *copied)
-{
-	return *(const unsigned char *) copied != 0;
-}
-
-/* The error of a record whose contents are not as they must be. */
-extern PsError *wal_bad_contents(const WalRecord *rec, const char *fmt, ...) pg_attribute_printf(2, 3);
-
-/* ---- slru.c: where things lie ---- */
-extern uint32 clog_page(TransactionId xid);
-extern uint32 commit_ts_page(TransactionId xid);
-extern uint32 multixact_offsets_page(MultiXactId multi);
-extern uint32 multixact_members_page(MultiXactOffset offset);
-
-/* The multixact after this one (RecordNewMultiXact() of multixact.c skips 0). */
-extern MultiXactId multixact_next(MultiXactId multi);
-
-#endif /* PS_WAL_XACT_H */
+#endif /* PS_PG_XACT_H */

@@ -18,6 +18,7 @@
 
 #include "sqlstate.h"
 #include "read/read_impl.h"
+#include "wal/reader.h"
 
 /* The newest state saved at or before lsn; *found false: there is none. */
 static PsError *

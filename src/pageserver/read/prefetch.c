@@ -19,6 +19,7 @@
 #include "ps_fe.h"
 
 #include "io/aio.h"
+#include "layer/layer_missing.h"
 #include "read/read_impl.h"
 
 /* More than trees have levels; also chains over thousands of index pages take less. */

@@ -8,6 +8,7 @@
 #include "ps_fe.h"
 
 #include "sqlstate.h"
+#include "wal/reader.h"
 #include "wire.h"
 #include "read/reconstruct.h"
 #include "read/read_impl.h"

@@ -5,6 +5,7 @@
 #ifndef PS_READ_IMPL_H
 #define PS_READ_IMPL_H
 
+#include "layer/layer_missing.h"
 #include "read/read.h"
 #include "read/view.h"
 

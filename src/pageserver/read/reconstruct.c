@@ -14,6 +14,8 @@
 
 #include "storage/bufpage.h"
 
+#include "pg/parse.h"
+#include "pg/slru.h"
 #include "sqlstate.h"
 #include "read/read_impl.h"
 #include "read/reconstruct.h"
@@ -77,7 +79,7 @@ plan_page(Batch *batch, PageWork *page, XLogRecPtr floor)
 	Timeline *tl = batch->view->tl;
 
 	if (!page->looked_up)
-		page->has_base = page_cache_get(tl->env->page_cache, tl->spec->cache_id, &page->key, floor + 1, batch->lsn, page->page,
+		page->has_base = page_store_get(tl->env->page_cache, tl->spec->cache_id, &page->key, floor + 1, batch->lsn, page->page,
 										&page->base_lsn);
 	page->looked_up = true;
 	page->first = batch->plan.versions.n;
@@ -347,7 +349,7 @@ finish_pages(Batch *batch)
 			damage_note(tl, &page->key, page->err);
 		}
 		else if (page->applied)
-			page_cache_put(tl->env->page_cache, tl->spec->cache_id, &page->key, batch->plan.versions.refs[page->first].lsn, page->page);
+			page_store_put(tl->env->page_cache, tl->spec->cache_id, &page->key, batch->plan.versions.refs[page->first].lsn, page->page);
 	}
 }
 

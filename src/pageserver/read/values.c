@@ -289,7 +289,7 @@ take_bytes(ValueBatch *batch, Place *place, size_t *longer)
 		return !too_much(batch, read, batch->used + *longer);
 	}
 	if (stored.size > place->have)
-		read->err = layer_value_unread(ref, place->have, stored.size, place->error);
+		read->err = layer_value_short_read_error(ref, place->have, stored.size, place->error);
 	else if ((room = take_room(batch, read, stored.raw_len)) != NULL)
 	{
 		read->err = layer_value_unpack(ref, place->bytes, &stored, room);

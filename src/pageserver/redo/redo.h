@@ -6,7 +6,9 @@
 #ifndef PS_REDO_H
 #define PS_REDO_H
 
-#include "wal/wal.h"
+#include "base/error.h"
+#include "pg/record.h"
+#include "rel.h"
 
 typedef struct RedoPool RedoPool;
 
@@ -15,7 +17,7 @@ typedef struct RedoOptions
 	const char *bindir;  /* where "postgres" is */
 	const char *workdir; /* the pool makes a directory per helper below; it is emptied at the start */
 	uint32 segment_size;
-	bool wal_log_hints; /* of the source cluster, or it has data checksums (FACTS 3, trap 3) */
+	bool wal_log_hints; /* of the source cluster, or it has data checksums (docs/postgres-facts.md, section 7) */
 	int max_helpers;
 	int timeout_ms;      /* a request that takes longer: the helper is killed */
 	const char *library; /* absolute path of pageserver_walredo.so, or NULL: that of pkglibdir */

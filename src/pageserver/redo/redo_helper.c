@@ -15,6 +15,8 @@
 #include "base/clock.h"
 #include "storage/bufpage.h"
 
+#include "key.h"
+#include "pg/parse.h"
 #include "sqlstate.h"
 #include "redo/redo_dir.h"
 #include "redo/redo_helper.h"

@@ -4,7 +4,7 @@
  *	  and ends it, redo_pool.c decides when.
  *
  * A RedoHelper is used by one thread at a time; which one, is the pool's rule
- * (redo_pool.c, "Slot").
+ * (redo_pool.c, "RedoSlot").
  */
 #ifndef PS_REDO_HELPER_H
 #define PS_REDO_HELPER_H

@@ -49,7 +49,7 @@ redo_pool_set_timeout(RedoPool *pool, int timeout_ms)
 
 /* Caller holds the lock. */
 static void
-set_deadline(RedoPool *pool, Slot *slot)
+set_deadline(RedoPool *pool, RedoSlot *slot)
 {
 	slot->deadline = clock_now_us() + atomic_load(&pool->timeout_ms) * INT64CONST(1000);
 	if (slot->deadline < pool->manager_wakes)
@@ -61,7 +61,7 @@ set_deadline(RedoPool *pool, Slot *slot)
 
 /* Caller holds the lock. */
 static void
-give_slot(RedoPool *pool, Slot *slot, Waiter *waiter)
+give_slot(RedoPool *pool, RedoSlot *slot, RedoWaiter *waiter)
 {
 	slot->state = SLOT_BUSY;
 	slot->owner = NULL;
@@ -71,10 +71,10 @@ give_slot(RedoPool *pool, Slot *slot, Waiter *waiter)
 }
 
 /* Caller holds the lock. */
-static Waiter *
+static RedoWaiter *
 pop_waiter(RedoPool *pool)
 {
-	Waiter *waiter = pool->first_waiter;
+	RedoWaiter *waiter = pool->first_waiter;
 
 	if (waiter != NULL)
 	{
@@ -88,9 +88,9 @@ pop_waiter(RedoPool *pool)
 
 /* The slot's helper is ready for the next request.  Caller holds the lock. */
 static void
-slot_is_free(RedoPool *pool, Slot *slot)
+slot_is_free(RedoPool *pool, RedoSlot *slot)
 {
-	Waiter *waiter = slot->owner;
+	RedoWaiter *waiter = slot->owner;
 
 	if (waiter == NULL)
 		waiter = pop_waiter(pool);
@@ -109,7 +109,7 @@ want_helpers(RedoPool *pool)
 
 	for (int i = 0; i < pool->options.max_helpers; i++)
 	{
-		Slot *slot = &pool->slots[i];
+		RedoSlot *slot = &pool->slots[i];
 
 		if ((slot->state == SLOT_WANTED || slot->state == SLOT_STARTING) && slot->owner == NULL)
 			missing--;
@@ -129,7 +129,7 @@ want_helpers(RedoPool *pool)
 
 /* The slot has no helper any more.  Caller holds the lock. */
 static void
-slot_is_empty(RedoPool *pool, Slot *slot)
+slot_is_empty(RedoPool *pool, RedoSlot *slot)
 {
 	slot->state = SLOT_EMPTY;
 	slot->owner = NULL;
@@ -138,7 +138,7 @@ slot_is_empty(RedoPool *pool, Slot *slot)
 
 /* Waits until the waiter got something.  Caller holds the lock. */
 static PsError *
-wait_for_slot(RedoPool *pool, Waiter *waiter, Slot **slot)
+wait_for_slot(RedoPool *pool, RedoWaiter *waiter, RedoSlot **slot)
 {
 	while (waiter->slot == NULL && waiter->err == NULL)
 		pthread_cond_wait(&waiter->cond, &pool->lock);
@@ -148,9 +148,9 @@ wait_for_slot(RedoPool *pool, Waiter *waiter, Slot **slot)
 }
 
 PsError *
-redo_slot_take(RedoPool *pool, Slot **slot)
+redo_slot_take(RedoPool *pool, RedoSlot **slot)
 {
-	Waiter waiter = {.cond = PTHREAD_COND_INITIALIZER};
+	RedoWaiter waiter = {.cond = PTHREAD_COND_INITIALIZER};
 	PsError *err;
 
 	*slot = NULL;
@@ -176,7 +176,7 @@ redo_slot_take(RedoPool *pool, Slot **slot)
 }
 
 void
-redo_slot_end_helper(RedoPool *pool, Slot *slot, PsError *err)
+redo_slot_end_helper(RedoPool *pool, RedoSlot *slot, PsError *err)
 {
 	char how[REDO_LOG_LINE + 128];
 
@@ -201,7 +201,7 @@ redo_pool_count_failure(RedoPool *pool)
 }
 
 void
-redo_slot_give_up(RedoPool *pool, Slot *slot)
+redo_slot_give_up(RedoPool *pool, RedoSlot *slot)
 {
 	pthread_mutex_lock(&pool->lock);
 	slot_is_empty(pool, slot);
@@ -209,7 +209,7 @@ redo_slot_give_up(RedoPool *pool, Slot *slot)
 }
 
 void
-redo_slot_renew(RedoPool *pool, Slot *slot)
+redo_slot_renew(RedoPool *pool, RedoSlot *slot)
 {
 	pthread_mutex_lock(&pool->lock);
 	set_deadline(pool, slot);
@@ -217,7 +217,7 @@ redo_slot_renew(RedoPool *pool, Slot *slot)
 }
 
 void
-redo_slot_release(RedoPool *pool, Slot *slot)
+redo_slot_release(RedoPool *pool, RedoSlot *slot)
 {
 	bool late;
 
@@ -235,9 +235,9 @@ redo_slot_release(RedoPool *pool, Slot *slot)
 }
 
 PsError *
-redo_slot_replace(RedoPool *pool, Slot **slot)
+redo_slot_replace(RedoPool *pool, RedoSlot **slot)
 {
-	Waiter waiter = {.cond = PTHREAD_COND_INITIALIZER};
+	RedoWaiter waiter = {.cond = PTHREAD_COND_INITIALIZER};
 	PsError *err;
 
 	pthread_mutex_lock(&pool->lock);
@@ -251,9 +251,9 @@ redo_slot_replace(RedoPool *pool, Slot **slot)
 
 /* A helper could not be started: tell whom it was meant for.  Called by the manager, with the lock. */
 static void
-start_failed(RedoPool *pool, Slot *slot, PsError *err)
+start_failed(RedoPool *pool, RedoSlot *slot, PsError *err)
 {
-	Waiter *waiter = slot->owner != NULL ? slot->owner : pop_waiter(pool);
+	RedoWaiter *waiter = slot->owner != NULL ? slot->owner : pop_waiter(pool);
 
 	/* no file of data is damaged by that (ps_error_is_damage()) */
 	if (ps_error_is(err, PS_SQLSTATE_IO))
@@ -271,7 +271,7 @@ start_failed(RedoPool *pool, Slot *slot, PsError *err)
 
 /* Starts a helper in a slot that is WANTED.  Called by the manager, with the lock, which is let go meanwhile. */
 static void
-start_helper(RedoPool *pool, Slot *slot)
+start_helper(RedoPool *pool, RedoSlot *slot)
 {
 	PsError *err;
 
@@ -289,7 +289,7 @@ start_helper(RedoPool *pool, Slot *slot)
 
 /* Something came from a helper that starts: its hello, or its end.  Called by the manager, with the lock. */
 static void
-helper_started(RedoPool *pool, Slot *slot)
+helper_started(RedoPool *pool, RedoSlot *slot)
 {
 	PsError *err = redo_helper_hello(&slot->helper);
 
@@ -308,7 +308,7 @@ helper_started(RedoPool *pool, Slot *slot)
 
 /* Nothing is to come from an idle helper but its end.  Called by the manager, with the lock. */
 static void
-idle_helper_ended(RedoPool *pool, Slot *slot)
+idle_helper_ended(RedoPool *pool, RedoSlot *slot)
 {
 	PsError *err = ps_error(PS_SQLSTATE_INTERNAL, "redo helper (PID %d) ended", (int) slot->helper.pid);
 
@@ -330,7 +330,7 @@ check_deadlines(RedoPool *pool)
 
 	for (int i = 0; i < pool->options.max_helpers; i++)
 	{
-		Slot *slot = &pool->slots[i];
+		RedoSlot *slot = &pool->slots[i];
 
 		if ((slot->state != SLOT_BUSY && slot->state != SLOT_STARTING) || slot->timed_out)
 			continue;
@@ -347,7 +347,7 @@ check_deadlines(RedoPool *pool)
 
 /* Acts upon what poll() told of a slot.  Called by the manager, with the lock. */
 static void
-check_slot(RedoPool *pool, Slot *slot, bool log, bool answers)
+check_slot(RedoPool *pool, RedoSlot *slot, bool log, bool answers)
 {
 	if (log && slot->state != SLOT_ENDING)
 		redo_helper_log(&slot->helper);
@@ -358,7 +358,7 @@ check_slot(RedoPool *pool, Slot *slot, bool log, bool answers)
 }
 
 static bool
-slot_has_helper(const Slot *slot)
+slot_has_helper(const RedoSlot *slot)
 {
 	return slot->state == SLOT_STARTING || slot->state == SLOT_IDLE || slot->state == SLOT_BUSY;
 }
@@ -401,7 +401,7 @@ manager_main(void *arg)
 		fds[0] = (struct pollfd) {.fd = pool->wakeup, .events = POLLIN};
 		for (int i = 0; i < n; i++)
 		{
-			Slot *slot = &pool->slots[i];
+			RedoSlot *slot = &pool->slots[i];
 			bool has = slot_has_helper(slot);
 			bool starting = slot->state == SLOT_STARTING;
 			bool watch = starting || slot->state == SLOT_IDLE;
@@ -489,7 +489,7 @@ redo_pool_create(const RedoOptions *options, RedoPool **result)
 	atomic_init(&pool->timeout_ms, options->timeout_ms);
 	pool->manager_wakes = PG_INT64_MAX;
 	pool->last_waiter = &pool->first_waiter;
-	pool->slots = pg_malloc0(options->max_helpers * sizeof(Slot));
+	pool->slots = pg_malloc0(options->max_helpers * sizeof(RedoSlot));
 	for (int i = 0; i < options->max_helpers; i++)
 	{
 		snprintf(pool->slots[i].dir, MAXPGPATH, "%s/" REDO_DIR_PREFIX "%d", options->workdir, i);

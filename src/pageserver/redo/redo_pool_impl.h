@@ -10,7 +10,7 @@
 
 #include "redo/redo_helper.h"
 
-typedef enum SlotState
+typedef enum RedoSlotState
 {
 	SLOT_EMPTY,
 	SLOT_WANTED,   /* the manager is to start a helper */
@@ -18,9 +18,9 @@ typedef enum SlotState
 	SLOT_IDLE,
 	SLOT_BUSY,  /* somebody's */
 	SLOT_ENDING /* somebody, or the manager, ends the helper */
-} SlotState;
+} RedoSlotState;
 
-typedef struct Waiter Waiter;
+typedef struct RedoWaiter RedoWaiter;
 
 /*
  * A place for one helper.  All but "helper" is under the pool's lock.  helper
@@ -28,24 +28,24 @@ typedef struct Waiter Waiter;
  * it while it is BUSY, to the one who ends it while it is ENDING; its log pipe
  * is read under the lock, by the manager, in all states but ENDING.
  */
-typedef struct Slot
+typedef struct RedoSlot
 {
-	SlotState state;
-	Waiter *owner;     /* WANTED, STARTING: whose it will be; NULL: the first in the queue's */
+	RedoSlotState state;
+	RedoWaiter *owner;     /* WANTED, STARTING: whose it will be; NULL: the first in the queue's */
 	uint64 generation; /* counts helpers that this slot has had */
 	int64 deadline;    /* STARTING, BUSY: when the manager kills the helper */
 	bool timed_out;    /* it has */
 	char dir[MAXPGPATH];
 	RedoHelper helper;
-} Slot;
+} RedoSlot;
 
 /* One who waits for a helper; on his stack, under the pool's lock. */
-struct Waiter
+struct RedoWaiter
 {
 	pthread_cond_t cond;
-	Slot *slot;   /* what he gets: a slot, or */
+	RedoSlot *slot;   /* what he gets: a slot, or */
 	PsError *err; /* an error */
-	Waiter *next;
+	RedoWaiter *next;
 };
 
 struct RedoPool
@@ -57,30 +57,30 @@ struct RedoPool
 	pthread_mutex_t lock; /* of everything below */
 	bool stop;
 	int64 manager_wakes; /* when the manager looks at deadlines next */
-	Waiter *first_waiter;
-	Waiter **last_waiter;
+	RedoWaiter *first_waiter;
+	RedoWaiter **last_waiter;
 	int nwaiters;
 	RedoStats stats; /* all but helpers */
-	Slot *slots;     /* options.max_helpers */
+	RedoSlot *slots;     /* options.max_helpers */
 };
 
 /* Takes a helper, in the order of arrival; it is the caller's until redo_slot_release(). */
-extern PsError *redo_slot_take(RedoPool *pool, Slot **slot);
+extern PsError *redo_slot_take(RedoPool *pool, RedoSlot **slot);
 
 /* Gives the helper back. */
-extern void redo_slot_release(RedoPool *pool, Slot *slot);
+extern void redo_slot_release(RedoPool *pool, RedoSlot *slot);
 
 /* Another request begins: the helper has the whole time for it. */
-extern void redo_slot_renew(RedoPool *pool, Slot *slot);
+extern void redo_slot_renew(RedoPool *pool, RedoSlot *slot);
 
 /* Ends the slot's helper, which is the caller's; how it ended becomes the detail of err, if there is one. */
-extern void redo_slot_end_helper(RedoPool *pool, Slot *slot, PsError *err);
+extern void redo_slot_end_helper(RedoPool *pool, RedoSlot *slot, PsError *err);
 
 /* Puts a new helper in place of one that was ended; if that fails, the slot is gone. */
-extern PsError *redo_slot_replace(RedoPool *pool, Slot **slot);
+extern PsError *redo_slot_replace(RedoPool *pool, RedoSlot **slot);
 
 /* Gives back a slot whose helper was ended. */
-extern void redo_slot_give_up(RedoPool *pool, Slot *slot);
+extern void redo_slot_give_up(RedoPool *pool, RedoSlot *slot);
 
 extern void redo_pool_count_failure(RedoPool *pool);
 

@@ -29,7 +29,7 @@ typedef struct Position
 typedef struct Conversation
 {
 	RedoPool *pool;
-	Slot *slot; /* NULL: there is no helper */
+	RedoSlot *slot; /* NULL: there is no helper */
 	RedoJob *jobs;
 	int n;
 	Position next;

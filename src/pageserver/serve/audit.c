@@ -1,6 +1,6 @@
 /*
  * audit.c
- *	  Who asked for what: see audit.h.
+ *	  Descriptions of those who ask the store for something, for the log.
  */
 #include "ps_fe.h"
 
@@ -9,9 +9,9 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "serve/audit.h"
+#include "serve/serve_impl.h"
 
-/* "uid 0 (root)", or without a name that is not known here. */
+/* Appends "uid 0 (root)", or "uid 0" if the user has no name here. */
 static void
 append_user(StringInfo out, uid_t uid)
 {
@@ -35,7 +35,7 @@ audit_sender(pid_t pid, uid_t uid)
 	return out.data;
 }
 
-/* The address of a TCP connection. */
+/* Appends the client's address of a TCP connection. */
 static void
 append_address(StringInfo out, int fd)
 {

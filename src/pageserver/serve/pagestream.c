@@ -1,25 +1,24 @@
 /*
  * pagestream.c
- *	  The conversation of a backend of a compute with the store: requests for
- *	  pages and sizes, pipelined, answered in order.  wire.h has the
- *	  messages.
+ *	  A page stream: a backend of a compute sends requests for pages and sizes,
+ *	  pipelined, and the store answers them in order.  wire.h has the messages.
  *
  * All requests that have arrived are decoded before the first is answered.
- * Requests for pages of one fork that follow each other are then read at once,
- * so that their I/O overlaps.
+ * Consecutive requests for pages of one fork are then read together, so that
+ * their I/O overlaps.
  */
 #include "ps_fe.h"
 
 #include "bytes.h"
 #include "pg/relsize.h"
-#include "serve/session.h"
+#include "serve/commands.h"
 #include "sqlstate.h"
 #include "wire.h"
 
-/* Most requests that are decoded ahead. */
+/* The most requests that are decoded before the first is answered. */
 #define MAX_AHEAD 32
 
-/* Where pages are read to must suit those who look into them as structs. */
+/* Alignment of the memory that pages are read into: the store accesses their headers in place. */
 #define PAGE_ALIGN 16
 
 typedef struct PageStream
@@ -32,13 +31,7 @@ typedef struct PageStream
 	int nrequests;
 } PageStream;
 
-static void
-begin_answer(PageStream *ps)
-{
-	conn_begin(ps->conn, 'd');
-}
-
-/* Answers with an error, which is freed.  The stream goes on. */
+/* Answers a request with an error and frees it.  The stream continues. */
 static void
 answer_error(PageStream *ps, uint64 reqid, PsError *err)
 {
@@ -48,11 +41,11 @@ answer_error(PageStream *ps, uint64 reqid, PsError *err)
 	resp.message = err->message;
 	resp.detail = err->detail ? err->detail : "";
 	resp.hint = err->hint ? err->hint : "";
-	begin_answer(ps);
+	conn_begin(ps->conn, 'd');
 	ps_wire_put_response(&ps->conn->out, &resp);
 	conn_end(ps->conn);
 
-	/* damage and failing disks concern whoever runs the store */
+	/* damage and I/O errors are also of interest to the administrator of the store */
 	ps_log_error(strncmp(err->sqlstate, "XX", 2) == 0 || strncmp(err->sqlstate, "58", 2) == 0 ? PS_WARNING : PS_DEBUG,
 				 err, "page stream request");
 }
@@ -66,13 +59,13 @@ answer_relsize(PageStream *ps, const PsRequest *req)
 
 	PS_TRY(timeline_read_lsn(ps->tl, req->request_lsn, req->not_modified_since, &ps->session->cancel, &resp.lsn));
 	PS_TRY(timeline_read_relsize(ps->tl, req->rel, req->fork, resp.lsn, &resp.exists, &resp.nblocks));
-	begin_answer(ps);
+	conn_begin(ps->conn, 'd');
 	ps_wire_put_response(&ps->conn->out, &resp);
 	conn_end(ps->conn);
 	return NULL;
 }
 
-/* Forks that are being listed. */
+/* State of answer_forks(). */
 typedef struct ForkList
 {
 	Session *session;
@@ -87,8 +80,8 @@ add_fork(void *arg, const PsKey *key, const char *value, uint32 len)
 	PsForkSize fork = {{key->spc, key->db, key->rel}, (ForkNumber) key->fork, relsize_value_nblocks(value, len)};
 
 	if (list->nforks == PS_MAX_FORKS)
-		return ps_error(PS_SQLSTATE_STATE, "there are more than %d forks of relations in the tablespace", PS_MAX_FORKS);
-	/* there may be a million relations: ask now and then */
+		return ps_error(PS_SQLSTATE_STATE, "the tablespace has more than %d forks of relations", PS_MAX_FORKS);
+	/* there may be millions of relations: check for a cancel now and then */
 	if (++list->nforks % 65536 == 0)
 		PS_TRY(session_check_cancel(list->session));
 	enlargeStringInfo(&list->forks, PS_FORK_SIZE);
@@ -97,7 +90,7 @@ add_fork(void *arg, const PsKey *key, const char *value, uint32 len)
 	return NULL;
 }
 
-/* All forks of the relations of a database in a tablespace, or of all databases. */
+/* Answers with all forks of the relations in a tablespace, of one database or (0) of all databases. */
 static PsError *
 answer_forks(PageStream *ps, const PsRequest *req)
 {
@@ -112,7 +105,14 @@ answer_forks(PageStream *ps, const PsRequest *req)
 	for (int i = 0; i < lengthof(kinds) && err == NULL; i++)
 	{
 		PsKey lo = {.kind = kinds[i], .spc = req->rel.spc, .db = db};
-		PsKey hi = {.kind = kinds[i], .spc = req->rel.spc, .db = db != 0 ? db : PG_UINT32_MAX, .rel = PG_UINT32_MAX, .fork = PG_UINT8_MAX, .blk = PG_UINT32_MAX};
+		PsKey hi = {
+			.kind = kinds[i],
+			.spc = req->rel.spc,
+			.db = db != 0 ? db : PG_UINT32_MAX,
+			.rel = PG_UINT32_MAX,
+			.fork = PG_UINT8_MAX,
+			.blk = PG_UINT32_MAX,
+		};
 
 		err = timeline_scan(ps->tl, &lo, &hi, resp.lsn, add_fork, &list);
 	}
@@ -120,7 +120,7 @@ answer_forks(PageStream *ps, const PsRequest *req)
 	{
 		resp.nforks = list.nforks;
 		resp.forks = list.forks.data;
-		begin_answer(ps);
+		conn_begin(ps->conn, 'd');
 		ps_wire_put_response(&ps->conn->out, &resp);
 		conn_end(ps->conn);
 	}
@@ -131,9 +131,9 @@ answer_forks(PageStream *ps, const PsRequest *req)
 /* ---- pages ---- */
 
 /*
- * How many requests from the first on can be answered by one read at lsn, which
- * is that of the first: the same fork, the same LSN asked for, nothing to wait
- * for, not too many pages.
+ * How many of the n requests can be answered by one read at lsn, the LSN at
+ * which the first is read: they must want the same fork at the same LSN, must
+ * not need to wait for WAL, and must fit into PS_MAX_BATCH pages.
  */
 static int
 count_mergeable(const PsRequest *reqs, int n, XLogRecPtr lsn)
@@ -170,8 +170,8 @@ pagestream_put_header(char *p, const PsRequest *req, XLogRecPtr lsn)
 }
 
 /*
- * Answers n requests of which some pages could not be read: an error for each
- * request that wanted one of them, the others as they should be.
+ * Answers n requests after some of their pages could not be read: with an error
+ * for each request that wants one of those, with pages for the others.
  */
 static void
 answer_partly(PageStream *ps, const PsRequest *reqs, int n, XLogRecPtr lsn, const char *pages, PsError **errors)
@@ -206,10 +206,10 @@ answer_partly(PageStream *ps, const PsRequest *reqs, int n, XLogRecPtr lsn, cons
 }
 
 /*
- * Answers n requests, which count_mergeable() found to go together, with one
- * read.  The pages are read into the output buffer behind where all headers
- * will be, then each answer moves down to its place: the last one, and a lone
- * answer in an empty buffer, need not move.  On error the output is as it was.
+ * Answers n mergeable requests with one read.  The pages are read into the
+ * output buffer, behind room for all headers; then each answer is moved down to
+ * its place.  The last one need not move, nor does the only answer in an empty
+ * buffer.  After an error the output is unchanged.
  */
 static PsError *
 answer_pages(PageStream *ps, const PsRequest *reqs, int n, XLogRecPtr lsn)
@@ -261,9 +261,9 @@ answer_pages(PageStream *ps, const PsRequest *reqs, int n, XLogRecPtr lsn)
 
 /* ---- the stream ---- */
 
-/* Answers the first requests of n; returns how many. */
+/* Answers the first request and those that can be merged with it.  Returns how many of the n are done. */
 static int
-answer_some(PageStream *ps, const PsRequest *reqs, int n, PsError **err)
+answer_first(PageStream *ps, const PsRequest *reqs, int n, PsError **err)
 {
 	XLogRecPtr lsn;
 	int together;
@@ -289,7 +289,7 @@ answer_some(PageStream *ps, const PsRequest *reqs, int n, PsError **err)
 	*err = answer_pages(ps, reqs, together, lsn);
 	if (*err != NULL && together > 1)
 	{
-		/* which of them it was shows when they are read one by one */
+		/* reading them one by one shows which of them has failed */
 		ps_error_free(*err);
 		together = 1;
 		*err = answer_pages(ps, reqs, 1, lsn);
@@ -300,21 +300,23 @@ answer_some(PageStream *ps, const PsRequest *reqs, int n, PsError **err)
 static PsError *
 answer_all(PageStream *ps)
 {
-	for (int i = 0; i < ps->nrequests;)
+	int i = 0;
+
+	while (i < ps->nrequests)
 	{
 		PsError *err;
 		uint64 reqid = ps->requests[i].reqid;
 
-		i += answer_some(ps, &ps->requests[i], ps->nrequests - i, &err);
-		if (err != NULL && error_ends_session(err))
+		i += answer_first(ps, &ps->requests[i], ps->nrequests - i, &err);
+		if (err != NULL && session_error_is_fatal(err))
 			return err;
 		if (err != NULL)
 			answer_error(ps, reqid, err);
 		if (conn_pending(ps->conn) >= CONN_FLUSH_SIZE)
 		{
-			server_session_idle(ps->session); /* the client may take its time */
+			streams_idle(ps->session); /* the client may be slow to read */
 			PS_TRY(conn_flush(ps->conn));
-			server_session_works(ps->session);
+			streams_busy(ps->session);
 		}
 		PS_TRY(session_check_stop(ps->session));
 	}
@@ -322,12 +324,25 @@ answer_all(PageStream *ps)
 	return NULL;
 }
 
-/* Takes a request in.  One that makes no sense is answered at once, after those before it. */
 static PsError *
-take_request(PageStream *ps, const Message *msg)
+wait_for_requests(void *arg)
 {
-	const char *problem = ps_wire_get_request(msg->body, msg->len, &ps->requests[ps->nrequests]);
+	PageStream *ps = arg;
 
+	streams_idle(ps->session);
+	return NULL;
+}
+
+/* Decodes a request.  An invalid one is answered at once, after those before it. */
+static PsError *
+decode_request(void *arg, const Message *msg)
+{
+	PageStream *ps = arg;
+	const char *problem;
+
+	if (ps->nrequests == 0)
+		streams_busy(ps->session);
+	problem = ps_wire_get_request(msg->body, msg->len, &ps->requests[ps->nrequests]);
 	if (problem == NULL)
 	{
 		ps->nrequests++;
@@ -339,60 +354,32 @@ take_request(PageStream *ps, const Message *msg)
 	return NULL;
 }
 
-static PsError *
-stream(PageStream *ps)
+static bool
+more_requests(void *arg)
 {
-	for (;;)
-	{
-		Message msg;
-		PsError *err;
+	PageStream *ps = arg;
+	Message msg;
 
-		server_session_idle(ps->session);
-		err = conn_read_message(ps->conn, &msg);
-		if (err != NULL)
-		{
-			PsError *stop = session_check_stop(ps->session);
-
-			if (stop == NULL)
-				stop = server_recalled(ps->session);
-			if (stop == NULL)
-				return err;
-			ps_error_free(err);
-			return stop;
-		}
-		switch (msg.type)
-		{
-			case 'd':
-				server_session_works(ps->session);
-				PS_TRY(take_request(ps, &msg));
-				while (ps->nrequests < MAX_AHEAD && conn_peek_message(ps->conn, &msg) && msg.type == 'd')
-				{
-					PS_TRY(conn_read_message(ps->conn, &msg));
-					PS_TRY(take_request(ps, &msg));
-				}
-				PS_TRY(answer_all(ps));
-				break;
-			case 'c':
-				conn_begin(ps->conn, 'c');
-				conn_end(ps->conn);
-				conn_send_complete(ps->conn, "PAGESTREAM");
-				return NULL;
-			case 'f':
-				return ps_error(PS_SQLSTATE_CANCELED, "the client ended the page stream with a failure");
-			case 'H':
-			case 'S':
-				break; /* as PostgreSQL does it: they mean nothing here */
-			case 'X':
-				return ps_error(PS_SQLSTATE_CONNECTION, "the client closed the connection");
-			default:
-				return ps_error(PS_SQLSTATE_PROTOCOL, "unexpected message of type \"%c\" in a page stream", msg.type);
-		}
-	}
+	return ps->nrequests < MAX_AHEAD && conn_peek_message(ps->conn, &msg) && msg.type == 'd';
 }
 
-/* Waits until the LSN can be read, and keeps it so. */
 static PsError *
-take_lease(Session *session, Timeline *tl, XLogRecPtr lsn)
+answer_requests(void *arg, bool done)
+{
+	return answer_all(arg);
+}
+
+static const CopyHandler handler = {
+	.tag = "PAGESTREAM",
+	.wait = wait_for_requests,
+	.take = decode_request,
+	.more = more_requests,
+	.answer = answer_requests,
+};
+
+/* Waits until the LSN can be read, and pins it. */
+static PsError *
+pin_lease(Session *session, Timeline *tl, XLogRecPtr lsn)
 {
 	XLogRecPtr seen;
 
@@ -400,35 +387,48 @@ take_lease(Session *session, Timeline *tl, XLogRecPtr lsn)
 	return timeline_pin(tl, lsn);
 }
 
-PsError *
-pagestream_run(Session *session, Timeline *tl, uint64 generation, XLogRecPtr lease)
+/* Serves the stream until the client ends it.  lease, unless it is InvalidXLogRecPtr, stays readable until then. */
+static PsError *
+stream_pages(Session *session, Timeline *tl, uint64 generation, XLogRecPtr lease)
 {
 	PageStream *ps;
 	PsError *err;
 
-	PS_TRY(timeline_check_generation(tl, generation));
-	PS_TRY(server_take_stream(session, tl, lease != InvalidXLogRecPtr));
 	if (lease != InvalidXLogRecPtr)
-	{
-		err = take_lease(session, tl, lease);
-		if (err != NULL)
-		{
-			server_give_stream(session);
-			return err;
-		}
-	}
+		PS_TRY(pin_lease(session, tl, lease));
 	ps_thread_name("page %d", session->id);
 	ps = pg_malloc0(sizeof(PageStream));
 	ps->session = session;
 	ps->conn = &session->conn;
 	ps->tl = tl;
 	ps->generation = generation;
-	conn_send_copy_response(ps->conn, 'W');
-	err = stream(ps);
+	err = copy_serve(session, &handler, ps);
+	free(ps);
+	ps_thread_name("session %d", session->id);
 	if (lease != InvalidXLogRecPtr)
 		timeline_unpin(tl, lease);
-	free(ps);
-	server_give_stream(session);
-	ps_thread_name("session %d", session->id);
+	return err;
+}
+
+/* pagestream TENANT TIMELINE GENERATION [LSN] */
+PsError *
+pagestream_run(Session *session, char **args, int nargs)
+{
+	Timeline *tl;
+	uint64 generation;
+	XLogRecPtr lease = InvalidXLogRecPtr;
+	PsError *err;
+
+	PS_TRY(command_find_timeline(session, args, &tl, &generation));
+	if (nargs > 3)
+	{
+		PS_TRY(command_parse_lsn(args[3], &lease));
+		if (lease == InvalidXLogRecPtr)
+			return ps_error(PS_SQLSTATE_INVALID, "cannot read at LSN %s", args[3]);
+	}
+	PS_TRY(timeline_check_generation(tl, generation));
+	PS_TRY(streams_begin_pages(session, tl, lease != InvalidXLogRecPtr));
+	err = stream_pages(session, tl, generation, lease);
+	streams_end_pages(session);
 	return err;
 }

@@ -1,6 +1,6 @@
 /*
  * protocol.c
- *	  Messages of PostgreSQL's protocol: see protocol.h.
+ *	  Reading and sending messages of PostgreSQL's protocol (protocol.h).
  */
 #include "ps_fe.h"
 
@@ -17,11 +17,11 @@
 
 #define IN_MIN_SIZE (16 * 1024)
 
-/* Larger buffers are given back when the client has been quiet for a while. */
+/* Larger buffers are freed when the client has sent nothing for QUIET_MS. */
 #define OUT_KEEP_SIZE (64 * 1024)
 #define QUIET_MS      1000
 
-/* Types of message that a client may send. */
+/* The message types that a client may send. */
 #define CLIENT_MESSAGE_TYPES "QXPBDECHSFdcfp"
 
 void
@@ -56,7 +56,7 @@ conn_set_input_size(Conn *conn, size_t size)
 	}
 }
 
-/* Makes room for all of a message of "total" bytes that begins at in_pos, and for one byte more than there is. */
+/* Makes room for a message of "total" bytes that begins at in_pos, and for at least one byte of input. */
 static void
 make_room(Conn *conn, size_t total)
 {
@@ -79,8 +79,8 @@ make_room(Conn *conn, size_t total)
 }
 
 /*
- * About to wait for a client to which everything has been sent: if it stays
- * quiet, gives back what buffers have grown to.
+ * Called before waiting for a client to which everything has been sent.  Shrinks
+ * large buffers if the client sends nothing for QUIET_MS.
  */
 static void
 shrink_buffers(Conn *conn)
@@ -105,9 +105,9 @@ shrink_buffers(Conn *conn)
 	}
 }
 
-/* One recv() into the free part of the buffer; at least one byte has come unless it fails. */
+/* Reads with one recv() into the free part of the buffer: at least one byte, unless it fails. */
 static PsError *
-fill(Conn *conn, size_t total, int flags)
+receive_input(Conn *conn, size_t total, int flags)
 {
 	ssize_t n;
 
@@ -120,7 +120,7 @@ fill(Conn *conn, size_t total, int flags)
 			int64 left = conn->deadline - clock_now_ms();
 
 			if (left <= 0 || (n = poll(&pfd, 1, (int) left)) == 0)
-				return ps_error(PS_SQLSTATE_CONNECTION, "the client did not finish its startup in time");
+				return ps_error(PS_SQLSTATE_CONNECTION, "client did not complete its startup in time");
 			if (n < 0 && errno != EINTR)
 				return ps_error(PS_SQLSTATE_CONNECTION, "could not wait for the client: %m");
 		}
@@ -150,11 +150,11 @@ conn_read_startup(Conn *conn, Message *msg)
 		{
 			total = ps_get32(conn->in + conn->in_pos);
 			if (total < 8 || total > CONN_MAX_STARTUP)
-				return ps_error(PS_SQLSTATE_PROTOCOL, "invalid length of startup packet: this is no client of PostgreSQL's protocol");
+				return ps_error(PS_SQLSTATE_PROTOCOL, "invalid length of startup packet: the client does not use PostgreSQL's protocol");
 			if (have >= total)
 				break;
 		}
-		PS_TRY(fill(conn, total, 0));
+		PS_TRY(receive_input(conn, total, 0));
 	}
 	msg->type = '\0';
 	msg->body = conn->in + conn->in_pos + 4;
@@ -164,9 +164,9 @@ conn_read_startup(Conn *conn, Message *msg)
 }
 
 /*
- * The message at in_pos, if all of it is there.  *total is its size, as far as
- * known.  The type is looked at before the length, as PostgreSQL's
- * SocketBackend() does, so that garbage is told at its first byte.
+ * Parses the message at in_pos.  *found: it has arrived in full.  *total is its
+ * size as far as known.  The type is checked before the length, as in
+ * PostgreSQL's SocketBackend(), so garbage is rejected at its first byte.
  */
 static PsError *
 parse_message(Conn *conn, Message *msg, size_t *total, bool *found)
@@ -185,7 +185,7 @@ parse_message(Conn *conn, Message *msg, size_t *total, bool *found)
 		return NULL;
 	len = ps_get32(p + 1);
 	if (len < 4 || len > conn->max_message)
-		return ps_error(PS_SQLSTATE_PROTOCOL, "invalid length %u of a message of type \"%c\": expected 4 to %u", len, *p,
+		return ps_error(PS_SQLSTATE_PROTOCOL, "invalid message length %u for type \"%c\": expected 4 to %u", len, *p,
 						conn->max_message);
 	*total = (size_t) len + 1;
 	if (have < *total)
@@ -213,7 +213,7 @@ conn_read_message(Conn *conn, Message *msg)
 		}
 		PS_TRY(conn_flush(conn));
 		shrink_buffers(conn);
-		PS_TRY(fill(conn, total, 0));
+		PS_TRY(receive_input(conn, total, 0));
 	}
 }
 
@@ -224,7 +224,7 @@ conn_peek_message(Conn *conn, Message *msg)
 	bool found;
 	PsError *err = parse_message(conn, msg, &total, &found);
 
-	ps_error_free(err); /* conn_read_message() meets it again */
+	ps_error_free(err); /* conn_read_message() will return it */
 	return err == NULL && found;
 }
 
@@ -258,7 +258,7 @@ conn_wait_message(Conn *conn, int timeout_ms)
 			return true;
 		if (n == 0)
 			return false;
-		err = fill(conn, total, MSG_DONTWAIT);
+		err = receive_input(conn, total, MSG_DONTWAIT);
 		if (err != NULL)
 		{
 			ps_error_free(err);
@@ -329,10 +329,6 @@ conn_pending(const Conn *conn)
 	return conn->out.len - CONN_OUT_PAD;
 }
 
-/*
- * Sends all that is buffered.  Waits as long as the client takes it; a stop of
- * the server ends that by shutting the socket down.
- */
 PsError *
 conn_flush(Conn *conn)
 {
@@ -447,9 +443,9 @@ conn_send_row_description(Conn *conn, const Column *columns, int n)
 		conn_put32(conn, 0); /* table */
 		conn_put16(conn, 0); /* its column */
 		conn_put32(conn, columns[i].type);
-		conn_put16(conn, (uint16) -1); /* typlen, typmod: not told */
+		conn_put16(conn, (uint16) -1); /* typlen and typmod are not known */
 		conn_put32(conn, (uint32) -1);
-		conn_put16(conn, 0); /* text */
+		conn_put16(conn, 0); /* text format */
 	}
 	conn_end(conn);
 }
@@ -487,9 +483,9 @@ parse_parameters(const char *p, Startup *startup)
 		const char *zero = memchr(p, '\0', end - p);
 
 		if (zero == NULL)
-			return "invalid startup packet: the list of parameters has no end";
+			return "invalid startup packet: the parameter list is not terminated";
 		if (*name == '\0')
-			return zero + 1 == end ? NULL : "invalid startup packet: bytes after the last parameter";
+			return zero + 1 == end ? NULL : "invalid startup packet: data after the last parameter";
 		value = zero + 1;
 		zero = memchr(value, '\0', end - value);
 		if (zero == NULL)
@@ -509,9 +505,7 @@ parse_parameters(const char *p, Startup *startup)
 	}
 }
 
-/*
- * Mirrors ProcessStartupPacket() of postmaster.c.
- */
+/* Mirrors ProcessStartupPacket() of postmaster.c. */
 const char *
 startup_parse(const char *body, uint32 len, Startup *startup)
 {
@@ -531,7 +525,7 @@ startup_parse(const char *body, uint32 len, Startup *startup)
 		case CANCEL_REQUEST_CODE:
 			startup->kind = STARTUP_CANCEL;
 			if (len != 12)
-				return "invalid length of a cancel request";
+				return "invalid length of cancel request packet";
 			startup->session_id = ps_get32(body + 4);
 			startup->secret = ps_get32(body + 8);
 			return NULL;
@@ -540,7 +534,7 @@ startup_parse(const char *body, uint32 len, Startup *startup)
 	}
 	startup->kind = STARTUP_SESSION;
 	if (PG_PROTOCOL_MAJOR(startup->protocol) != 3)
-		return "unsupported version of the frontend protocol: this server speaks version 3.0";
+		return "unsupported frontend protocol version: server supports 3.0";
 	return parse_parameters(body + 4, startup);
 }
 

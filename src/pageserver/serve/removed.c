@@ -1,17 +1,17 @@
 /*
  * removed.c
- *	  What became of timelines that were removed since the store was started,
- *	  for the computes that come to ask for them.
+ *	  How timelines were removed since the store was started.  Computes that ask
+ *	  for such a timeline get this as the detail of their error.
  */
 #include "ps_fe.h"
 
 #include <time.h>
 
-#include "serve/session.h"
+#include "serve/serve_impl.h"
 #include "sqlstate.h"
 
 void
-server_note_removed(Server *server, const PsId *timeline, const char *fmt, ...)
+removed_note(Server *server, const PsId *timeline, const char *fmt, ...)
 {
 	RemovedTimeline *note;
 	time_t now = time(NULL);
@@ -33,7 +33,7 @@ server_note_removed(Server *server, const PsId *timeline, const char *fmt, ...)
 }
 
 PsError *
-server_explain_removed(Server *server, const PsId *timeline, PsError *err)
+removed_explain(Server *server, const PsId *timeline, PsError *err)
 {
 	uint64 n;
 
@@ -41,7 +41,7 @@ server_explain_removed(Server *server, const PsId *timeline, PsError *err)
 		return err;
 	pthread_mutex_lock(&server->lock);
 	n = Min(server->nremoved, REMOVED_NOTES);
-	/* the newest: it may have come back meanwhile */
+	/* newest first: the timeline may have been removed, undeleted and removed again */
 	for (uint64 i = 1; i <= n; i++)
 	{
 		const RemovedTimeline *note = &server->removed[(server->nremoved - i) % REMOVED_NOTES];

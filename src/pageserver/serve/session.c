@@ -4,87 +4,15 @@
  */
 #include "ps_fe.h"
 
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include "base/clock.h"
-#include "serve/session.h"
 #include "base/version.h"
+#include "serve/commands.h"
 #include "sqlstate.h"
 
-/* A client has this long for its startup packets. */
+/* A client must send its startup packets within this time. */
 #define STARTUP_TIMEOUT_MS 30000
 
-void
-session_free(Session *session)
-{
-	Server *server = session->server;
-	SessionKind kind;
-
-	pthread_mutex_lock(&server->lock);
-	dlist_delete(&session->link);
-	kind = session->kind;
-	pthread_mutex_unlock(&server->lock);
-	close(session->conn.fd);
-	conn_free(&session->conn);
-	free(session->who);
-	free(session);
-
-	/* counted until everything is given back: who waits for zero may then free the server */
-	pthread_mutex_lock(&server->lock);
-	server->nsessions--;
-	server->count[kind]--;
-	pthread_cond_signal(&server->session_ended);
-	pthread_mutex_unlock(&server->lock);
-}
-
-void
-session_hold(Session *session, Timeline *tl)
-{
-	pthread_mutex_lock(&session->server->lock);
-	Assert(session->nheld < SESSION_TIMELINES);
-	session->held[session->nheld++] = tl;
-	pthread_mutex_unlock(&session->server->lock);
-}
-
-void
-session_release_all(Session *session)
-{
-	int n;
-
-	pthread_mutex_lock(&session->server->lock);
-	n = session->nheld;
-	session->nheld = 0;
-	pthread_mutex_unlock(&session->server->lock);
-	while (n > 0)
-		store_release(session->held[--n]);
-}
-
-PsError *
-session_check_stop(Session *session)
-{
-	return atomic_load(&session->server->stopping) ? cancel_error(CANCEL_STORE_STOPPING, NULL) : NULL;
-}
-
-PsError *
-session_check_cancel(void *arg)
-{
-	Session *session = arg;
-
-	PS_TRY(session_check_stop(session));
-	if (conn_is_closed(&session->conn))
-		return ps_error(PS_SQLSTATE_CONNECTION, "the client closed the connection");
-	return atomic_load(&session->canceled) ? cancel_error(CANCEL_BY_CLIENT, NULL) : NULL;
-}
-
-bool
-error_ends_session(const PsError *err)
-{
-	return ps_error_is(err, PS_SQLSTATE_CONNECTION) || ps_error_is(err, PS_SQLSTATE_PROTOCOL) ||
-		   ps_error_is(err, PS_SQLSTATE_TRY_AGAIN) || ps_error_is(err, PS_SQLSTATE_RECALLED);
-}
-
-/* Tells the client that a session has begun, with what libpq and psql want to know of a server. */
+/* Tells the client that the session has begun, with the parameters that libpq and psql expect from a server. */
 static void
 send_welcome(Session *session, const Startup *startup)
 {
@@ -115,16 +43,16 @@ send_welcome(Session *session, const Startup *startup)
 }
 
 /*
- * From the first packet to ReadyForQuery.  *go_on: there is a session; false
- * without an error after a cancel request.
+ * Handles the startup packets, up to the first ReadyForQuery.  *started is false
+ * after an error, and without one after a cancel request.
  */
 static PsError *
-session_startup(Session *session, bool *go_on)
+session_startup(Session *session, bool *started)
 {
 	Conn *conn = &session->conn;
 	int negotiations = 0;
 
-	*go_on = false;
+	*started = false;
 	conn->deadline = clock_now_ms() + STARTUP_TIMEOUT_MS;
 	for (;;)
 	{
@@ -140,28 +68,28 @@ session_startup(Session *session, bool *go_on)
 		{
 			case STARTUP_SSL:
 			case STARTUP_GSS:
-				/* each once, as libpq does */
+				/* libpq sends each of them once */
 				if (++negotiations > 2)
-					return ps_error(PS_SQLSTATE_PROTOCOL, "too many requests for encryption");
+					return ps_error(PS_SQLSTATE_PROTOCOL, "too many encryption requests");
 				conn_put8(conn, 'N');
 				PS_TRY(conn_flush(conn));
 				break;
 			case STARTUP_CANCEL:
-				server_cancel(session->server, startup.session_id, startup.secret);
+				sessions_cancel(session->server, startup.session_id, startup.secret);
 				return NULL;
 			case STARTUP_SESSION:
 				PS_TRY(session_check_stop(session));
-				PS_TRY(server_admit(session));
+				PS_TRY(streams_admit(session));
 				session->who = audit_peer(conn->fd, &startup);
 				send_welcome(session, &startup);
 				conn->deadline = 0;
-				*go_on = true;
+				*started = true;
 				return NULL;
 		}
 	}
 }
 
-/* A command failed: tells the client and, unless it was canceled, the log.  Takes err. */
+/* Sends the error of a command to the client and, unless it was canceled or malformed, logs it.  Frees err. */
 static void
 report_command_error(Session *session, PsError *err, const char *command)
 {
@@ -173,8 +101,8 @@ report_command_error(Session *session, PsError *err, const char *command)
 }
 
 /*
- * Messages of the extended query protocol: one error, then nothing until Sync.
- * *skip is true in between.
+ * Rejects messages of the extended query protocol: sends one error, then ignores
+ * messages until Sync.  *skip is true meanwhile.
  */
 static void
 refuse_extended(Session *session, const Message *msg, bool *skip)
@@ -189,8 +117,8 @@ refuse_extended(Session *session, const Message *msg, bool *skip)
 	else if (!*skip && msg->type != 'H')
 	{
 		*skip = true;
-		err = ps_error_hint(ps_error(PS_SQLSTATE_UNSUPPORTED, "the store does not speak the extended query protocol"),
-							"Send commands as simple queries, without parameters.");
+		err = ps_error_hint(ps_error(PS_SQLSTATE_UNSUPPORTED, "the store does not support the extended query protocol"),
+							"Send commands as simple queries without parameters.");
 		conn_send_error(&session->conn, "ERROR", err);
 		ps_error_free(err);
 	}
@@ -208,15 +136,15 @@ session_loop(Session *session)
 		PsError *err;
 
 		conn->max_message = CONN_MAX_COMMAND;
-		server_session_idle(session);
+		streams_idle(session);
 		err = conn_read_message(conn, &msg);
-		server_session_works(session);
+		streams_busy(session);
 		if (err == NULL || ps_error_is(err, PS_SQLSTATE_CONNECTION))
 		{
 			PsError *stop = session_check_stop(session);
 
 			if (stop == NULL && err != NULL)
-				stop = server_recalled(session);
+				stop = streams_check_recalled(session);
 			if (stop != NULL)
 			{
 				ps_error_free(err);
@@ -233,11 +161,11 @@ session_loop(Session *session)
 				if (skip_until_sync)
 					break;
 				if (msg.len == 0 || memchr(msg.body, '\0', msg.len) != msg.body + msg.len - 1)
-					return ps_error(PS_SQLSTATE_PROTOCOL, "invalid query message: not one string with a zero byte at its end");
+					return ps_error(PS_SQLSTATE_PROTOCOL, "invalid query message: expected one zero-terminated string");
 				command = pg_strdup(msg.body);
 				atomic_store(&session->canceled, false);
 				err = command_execute(session, command, msg.len - 1);
-				if (err != NULL && error_ends_session(err))
+				if (err != NULL && session_error_is_fatal(err))
 				{
 					free(command);
 					return err;
@@ -253,12 +181,12 @@ session_loop(Session *session)
 			case 'd':
 			case 'c':
 			case 'f':
-				break; /* what is left of a copy that an error ended */
+				break; /* the rest of a copy that ended with an error */
 			case 'p':
-				return ps_error(PS_SQLSTATE_PROTOCOL, "a password was sent that was not asked for");
+				return ps_error(PS_SQLSTATE_PROTOCOL, "unexpected password message");
 			default: /* P B D E C H S F */
 				refuse_extended(session, &msg, &skip_until_sync);
-				if (msg.type == 'F') /* a function call has no Sync */
+				if (msg.type == 'F') /* a function call is not followed by Sync */
 				{
 					skip_until_sync = false;
 					conn_send_ready(conn);
@@ -272,12 +200,12 @@ void *
 session_main(void *arg)
 {
 	Session *session = arg;
-	bool go_on;
+	bool started;
 	PsError *err;
 
 	ps_thread_name("session %d", session->id);
-	err = session_startup(session, &go_on);
-	if (err == NULL && go_on)
+	err = session_startup(session, &started);
+	if (err == NULL && started)
 		err = session_loop(session);
 	if (err != NULL)
 	{

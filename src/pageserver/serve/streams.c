@@ -1,22 +1,23 @@
 /*
  * streams.c
- *	  What each connection counts as, and who gets a page stream when there are
- *	  fewer than backends that want one.
+ *	  Places of connections, and the distribution of page streams among
+ *	  backends when there are fewer streams than backends that want one.
  *
- * Each kind of connection has places of its own, so that no kind keeps another
- * out: page streams (max_connections), WAL streams (one for each branch, for a
- * newer one supersedes it) and all others.  Which it will be shows with the
- * first command; so if there are too many of the others, the one that has been
- * idle for the longest time makes room for a new connection.
+ * Each kind of connection has places of its own, so no kind can keep another
+ * out: page streams (max_connections), WAL streams (one for each branch, since
+ * a newer one supersedes it), and all others.  The kind is known only with the
+ * first command.  Therefore, when there are too many others, the one that has
+ * been idle longest is ended to make room for a new connection.
  *
- * A backend keeps its page stream for life, though it needs one only while it
- * reads what its compute does not have.  So when a backend finds all places
- * taken, a stream is recalled that waits for its client at that moment: the
- * one that has waited longest, of the branch that has most streams.  Its client
- * connects again when it has something to ask.  If all are at work, the backend
- * waits for the first that is not; among those that wait, one of the branch
- * that has the fewest streams comes first.  So every branch gets its share, and
- * nobody waits for a stream that is held by somebody who waits for him.
+ * A backend keeps its page stream until it ends, although it needs one only
+ * while it reads blocks that its compute does not have.  When a backend finds
+ * all places taken, a stream that is waiting for its client is recalled: one of
+ * the branch that has most streams, and of these the one that has waited
+ * longest.  Its client reconnects when it next has something to ask.  If all
+ * streams are working, the backend waits for the first that becomes idle; of
+ * the waiting backends, one of the branch that has fewest streams comes first.
+ * So every branch gets its share, and no backend waits for a stream whose owner
+ * waits for that backend.
  */
 #include "ps_fe.h"
 
@@ -24,32 +25,29 @@
 #include <time.h>
 
 #include "base/clock.h"
-#include "serve/session.h"
+#include "serve/serve_impl.h"
 #include "sqlstate.h"
 
-/* At least so many connections that are no streams, and waiting readers, are let in. */
+/* At least this many connections that are not streams, and this many waiting readers, are admitted. */
 #define OTHERS_MIN 100
 
-/* A stream that has not answered anything yet is left to its client for so long. */
+/* A stream that has not answered anything yet is not recalled before this time. */
 #define FRESH_MS 1000
 
-/* A recalled stream whose client does not take its answers is cut off after so long. */
+/* A recalled stream is cut off after this time if its client does not read the answers. */
 #define CUT_MS 1000
 
-/* A reader that waits asks so often whether it still should. */
-#define LOOK_MS 100
-
-/* From such a wait on the log tells of it. */
+/* A wait of this length is logged. */
 #define SHORTAGE_MS 1000
 
-/* Recalls further apart than this are told of in the log one by one. */
-#define RECALL_LOG_MS 60000
+/* A shortage of places is logged again if the last one was longer ago than this. */
+#define SHORTAGE_LOG_MS 60000
 
-/* A branch that has page streams, or readers that wait for one.  Server.lock. */
+/* A branch that has page streams, or readers that wait for one.  Protected by Server.lock. */
 struct BranchStreams
 {
 	dlist_node link;    /* in Server.branches */
-	const Timeline *tl; /* no more than a name: its sessions hold it */
+	const Timeline *tl; /* only compared; sessions of the branch hold it */
 	int streams;
 	int waiting;
 };
@@ -59,18 +57,18 @@ struct StreamWait
 	dlist_node link; /* in Server.waits, oldest first */
 	Session *session;
 	bool granted;
-	pthread_cond_t changed; /* made with clock_cond_init() */
+	pthread_cond_t changed; /* initialized by clock_cond_init() */
 };
 
 void
-server_init_counts(Server *server)
+streams_init(Server *server)
 {
 	dlist_init(&server->branches);
 	dlist_init(&server->waits);
 	server->stream_wait_ms = STREAM_WAIT_MS;
 }
 
-/* Caller holds the lock. */
+/* Counts the session as another kind.  Caller holds the lock. */
 static void
 set_kind(Session *session, SessionKind kind)
 {
@@ -79,7 +77,10 @@ set_kind(Session *session, SessionKind kind)
 	session->kind = kind;
 }
 
-/* Ends the connection, no stream, that has been idle for the longest time; false if all are at work.  Caller holds the lock. */
+/*
+ * Ends the connection that has been idle longest among those that are not
+ * streams.  Returns false if all of them are working.  Caller holds the lock.
+ */
 static bool
 recall_other(Server *server)
 {
@@ -109,7 +110,7 @@ recall_other(Server *server)
 }
 
 PsError *
-server_admit(Session *session)
+streams_admit(Session *session)
 {
 	Server *server = session->server;
 	int max = Max(server->config->max_connections, OTHERS_MIN);
@@ -123,22 +124,30 @@ server_admit(Session *session)
 	if (room)
 		return NULL;
 	return ps_error_hint(ps_error(PS_SQLSTATE_TOO_MANY_CONNECTIONS, "too many connections: there are %d besides those for pages and WAL", max),
-						 "End some of them.  Their number is the greater of max_connections in %s and %d.", CONFIG_FILE_NAME, OTHERS_MIN);
+						 "Close some of them.  The limit is max_connections in %s, or %d if that is more.", CONFIG_FILE_NAME, OTHERS_MIN);
 }
 
 void
-server_count_wal(Session *session, bool begins)
+streams_begin_wal(Session *session)
 {
 	pthread_mutex_lock(&session->server->lock);
-	set_kind(session, begins ? SESSION_WAL : SESSION_OTHER);
+	set_kind(session, SESSION_WAL);
+	pthread_mutex_unlock(&session->server->lock);
+}
+
+void
+streams_end_wal(Session *session)
+{
+	pthread_mutex_lock(&session->server->lock);
+	set_kind(session, SESSION_OTHER);
 	pthread_mutex_unlock(&session->server->lock);
 }
 
 /* ---- page streams ---- */
 
-/* Caller holds the lock, as for all that follow without a word about it. */
+/* The branch's entry, which is created if there is none.  Caller holds the lock. */
 static BranchStreams *
-find_branch(Server *server, const Timeline *tl)
+find_branch_streams(Server *server, const Timeline *tl)
 {
 	BranchStreams *branch;
 	dlist_iter iter;
@@ -155,8 +164,9 @@ find_branch(Server *server, const Timeline *tl)
 	return branch;
 }
 
+/* Detaches the session from its branch's entry, and frees the entry if it is no longer used.  Caller holds the lock. */
 static void
-leave_branch(Session *session)
+leave_branch_streams(Session *session)
 {
 	BranchStreams *branch = session->branch;
 
@@ -167,9 +177,9 @@ leave_branch(Session *session)
 	free(branch);
 }
 
-/* Recalls a stream that waits for its client; false if there is none. */
+/* Recalls a page stream that waits for its client.  Returns false if there is none.  Caller holds the lock. */
 static bool
-recall_one(Server *server)
+recall_page_stream(Server *server)
 {
 	Session *best = NULL;
 	int64 best_since = 0;
@@ -198,12 +208,12 @@ recall_one(Server *server)
 	server->nrecalled++;
 	server->recalls++;
 
-	/* it reads what has arrived, answers that, and then reads an end of file */
+	/* the session answers what has arrived, then reads an end of file */
 	shutdown(best->conn.fd, SHUT_RD);
 	return true;
 }
 
-/* Cuts recalled streams off whose client does not take the answers: it may be idle for long. */
+/* Cuts off recalled streams whose clients do not read the answers.  Caller holds the lock. */
 static void
 cut_recalled(Server *server)
 {
@@ -220,9 +230,9 @@ cut_recalled(Server *server)
 	}
 }
 
-/* Who gets the next place. */
+/* The wait that gets the next place.  Caller holds the lock. */
 static StreamWait *
-next_wait(Server *server)
+choose_wait(Server *server)
 {
 	StreamWait *best = NULL;
 	dlist_iter iter;
@@ -237,13 +247,13 @@ next_wait(Server *server)
 	return best;
 }
 
-/* Gives free places to those that wait, and recalls streams for the rest. */
+/* Gives free places to waiting sessions, and recalls streams for the rest.  Caller holds the lock. */
 static void
-distribute(Server *server)
+distribute_places(Server *server)
 {
 	while (!dlist_is_empty(&server->waits) && server->count[SESSION_PAGES] < server->config->max_connections)
 	{
-		StreamWait *wait = next_wait(server);
+		StreamWait *wait = choose_wait(server);
 
 		dlist_delete(&wait->link);
 		wait->granted = true;
@@ -256,21 +266,22 @@ distribute(Server *server)
 		return;
 	if (server->nrecalled > 0)
 		cut_recalled(server);
-	while (server->nrecalled < server->count[SESSION_WAITING] && recall_one(server))
+	while (server->nrecalled < server->count[SESSION_WAITING] && recall_page_stream(server))
 		;
 }
 
 static PsError *
 no_place_error(const Server *server)
 {
-	return ps_error_hint(ps_error(PS_SQLSTATE_TOO_MANY_CONNECTIONS, "all %d page streams of the store are at work",
+	return ps_error_hint(ps_error(PS_SQLSTATE_TOO_MANY_CONNECTIONS, "all %d page streams of the store are in use",
 								  server->config->max_connections),
-						 "Raise max_connections in %s, or lower it in the computes.", CONFIG_FILE_NAME);
+						 "Increase max_connections in %s, or decrease it in the computes.", CONFIG_FILE_NAME);
 }
 
 /*
- * Readers wait, or do not any more: returns whether the log is to be told, and
- * since when they did (clock_now_ms()).
+ * Notes that readers begin to wait, or that none waits any more.  Returns true
+ * if that must be logged; *since is when the wait began (clock_now_ms()).
+ * Caller holds the lock.
  */
 static bool
 note_shortage(Server *server, bool begins, int64 *since)
@@ -282,7 +293,7 @@ note_shortage(Server *server, bool begins, int64 *since)
 	return true;
 }
 
-/* Waits in line.  Takes the lock. */
+/* Waits until the session gets a place, or too long. */
 static PsError *
 wait_for_place(Session *session)
 {
@@ -300,10 +311,10 @@ wait_for_place(Session *session)
 	session->branch->waiting++;
 	dlist_push_tail(&server->waits, &wait.link);
 	atomic_fetch_add(&server->nwaiting, 1);
-	distribute(server);
+	distribute_places(server);
 	while (!wait.granted && canceled == NULL && now - begin < server->stream_wait_ms)
 	{
-		clock_cond_wait(&wait.changed, &server->lock, LOOK_MS);
+		clock_cond_wait(&wait.changed, &server->lock, CANCEL_CHECK_MS);
 		now = clock_now_ms();
 		if (wait.granted)
 			break;
@@ -311,25 +322,25 @@ wait_for_place(Session *session)
 			tell = note_shortage(server, true, &since);
 		pthread_mutex_unlock(&server->lock);
 		if (tell)
-			ps_log(PS_WARNING, "readers wait for a page stream: all %d (max_connections) are at work", server->config->max_connections);
+			ps_log(PS_WARNING, "readers are waiting for a page stream: all %d (max_connections) are in use", server->config->max_connections);
 		tell = false;
 		canceled = session_check_cancel(session);
 		pthread_mutex_lock(&server->lock);
 		if (!wait.granted)
-			distribute(server);
+			distribute_places(server);
 	}
 	if (!wait.granted)
 	{
 		dlist_delete(&wait.link);
 		session->branch->waiting--;
-		leave_branch(session);
+		leave_branch_streams(session);
 		set_kind(session, SESSION_OTHER);
 	}
 	if (atomic_fetch_sub(&server->nwaiting, 1) == 1)
 		tell = note_shortage(server, false, &since);
 	pthread_mutex_unlock(&server->lock);
 	if (tell)
-		ps_log(PS_LOG, "no reader waits for a page stream any more, after " INT64_FORMAT " s", (clock_now_ms() - since + 500) / 1000);
+		ps_log(PS_LOG, "no reader is waiting for a page stream any longer, after " INT64_FORMAT " s", (clock_now_ms() - since + 500) / 1000);
 	pthread_cond_destroy(&wait.changed);
 	if (!wait.granted)
 		return canceled != NULL ? canceled : no_place_error(server);
@@ -338,7 +349,7 @@ wait_for_place(Session *session)
 }
 
 PsError *
-server_take_stream(Session *session, const Timeline *tl, bool leased)
+streams_begin_pages(Session *session, const Timeline *tl, bool leased)
 {
 	Server *server = session->server;
 	int max = server->config->max_connections;
@@ -352,14 +363,14 @@ server_take_stream(Session *session, const Timeline *tl, bool leased)
 	atomic_store(&session->idle_since, 0);
 	atomic_store(&session->has_answered, false);
 
-	/* who came before comes first, and no more may wait than there are streams */
+	/* sessions that wait come first, and no more may wait than there are streams */
 	taken = dlist_is_empty(&server->waits) && server->count[SESSION_PAGES] < max;
 	crowded = !taken && server->count[SESSION_WAITING] >= Max(max, OTHERS_MIN);
-	tell = !taken && (server->last_shortage == 0 || clock_now_ms() - server->last_shortage >= RECALL_LOG_MS);
+	tell = !taken && (server->last_shortage == 0 || clock_now_ms() - server->last_shortage >= SHORTAGE_LOG_MS);
 	if (!taken)
 		server->last_shortage = clock_now_ms();
 	if (!crowded)
-		session->branch = find_branch(server, tl);
+		session->branch = find_branch_streams(server, tl);
 	if (taken)
 	{
 		session->branch->streams++;
@@ -374,35 +385,38 @@ server_take_stream(Session *session, const Timeline *tl, bool leased)
 }
 
 void
-server_give_stream(Session *session)
+streams_end_pages(Session *session)
 {
 	Server *server = session->server;
 
 	pthread_mutex_lock(&server->lock);
 	server->nrecalled -= session->recalled_at != 0;
 	session->branch->streams--;
-	leave_branch(session);
+	leave_branch_streams(session);
 	set_kind(session, SESSION_OTHER);
-	distribute(server);
+	distribute_places(server);
 	pthread_mutex_unlock(&server->lock);
 }
 
 void
-server_session_idle(Session *session)
+streams_idle(Session *session)
 {
 	Server *server = session->server;
 
-	/* who begins to wait counts himself, and then looks at this: one of us sees the other */
+	/*
+	 * A session that begins to wait first increments nwaiting and then checks
+	 * idle_since.  So one of the two threads sees what the other one did.
+	 */
 	atomic_store(&session->idle_since, clock_now_ms());
 	if (atomic_load(&server->nwaiting) == 0)
 		return;
 	pthread_mutex_lock(&server->lock);
-	distribute(server);
+	distribute_places(server);
 	pthread_mutex_unlock(&server->lock);
 }
 
 void
-server_session_works(Session *session)
+streams_busy(Session *session)
 {
 	atomic_store(&session->idle_since, 0);
 	if (!atomic_load_explicit(&session->has_answered, memory_order_relaxed))
@@ -410,7 +424,7 @@ server_session_works(Session *session)
 }
 
 PsError *
-server_recalled(Session *session)
+streams_check_recalled(Session *session)
 {
 	bool recalled;
 
@@ -419,56 +433,11 @@ server_recalled(Session *session)
 	pthread_mutex_unlock(&session->server->lock);
 	if (!recalled)
 		return NULL;
-	return ps_error(PS_SQLSTATE_RECALLED, "the connection was idle, and its place is needed by another one");
-}
-
-/* ---- WAL streams ---- */
-
-void
-server_set_wait(Session *session, const char *branch, const char *waits_for)
-{
-	char before[WAIT_TEXT];
-	time_t since;
-
-	pthread_mutex_lock(&session->server->lock);
-	strlcpy(before, session->waits_for, sizeof(before));
-	since = session->waits_since;
-	strlcpy(session->waits_for, waits_for, sizeof(session->waits_for));
-	if (before[0] == '\0')
-		session->waits_since = time(NULL);
-	pthread_mutex_unlock(&session->server->lock);
-	if (before[0] == '\0' && waits_for[0] != '\0')
-		ps_log(PS_WARNING, "branch \"%s\": WAL of its compute waits: %s", branch, waits_for);
-	else if (before[0] != '\0' && waits_for[0] == '\0')
-		ps_log(PS_LOG, "branch \"%s\": WAL of its compute waits no longer, after %ld s", branch, (long) (time(NULL) - since));
-}
-
-char *
-server_wal_wait(Server *server, const Branch *branch)
-{
-	char *text = NULL;
-	dlist_iter iter;
-
-	pthread_mutex_lock(&server->lock);
-	dlist_foreach (iter, &server->sessions)
-	{
-		Session *session = dlist_container(Session, link, iter.cur);
-		struct tm tm;
-		char when[64];
-
-		if (session->kind != SESSION_WAL || session->waits_for[0] == '\0' || session->nheld == 0 || branch_of(session->held[0]) != branch)
-			continue;
-		gmtime_r(&session->waits_since, &tm);
-		strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S+00", &tm);
-		free(text);
-		text = psprintf("%s, since %s", session->waits_for, when);
-	}
-	pthread_mutex_unlock(&server->lock);
-	return text;
+	return ps_error(PS_SQLSTATE_RECALLED, "terminating idle connection because another one needs its place");
 }
 
 void
-server_counts(Server *server, ServerCounts *counts)
+streams_count(Server *server, StreamCounts *counts)
 {
 	pthread_mutex_lock(&server->lock);
 	counts->pages = server->count[SESSION_PAGES];

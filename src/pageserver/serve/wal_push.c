@@ -1,58 +1,61 @@
 /*
  * wal_push.c
- *	  WAL from a compute: PostgreSQL's streaming replication messages, sent by
- *	  the client.
+ *	  A WAL stream: a compute sends its WAL to the store, in the messages of
+ *	  PostgreSQL's streaming replication, with client and server exchanged.
  *
- * After CopyBothResponse the store sends a status ('r') whose flushed position
- * is where the client's stream has to begin.  Then the client sends
+ * After CopyBothResponse the store sends a status ('r').  The client's stream
+ * must begin at its flushed position.  Then the client sends
  *
- *	  'w'  u64 start, u64 end of WAL there is, u64 time, WAL
- *	  'k'  u64 end of WAL there is, u64 time, u8 a status is wanted
+ *	  'w'  u64 start, u64 end of the client's WAL, u64 time, WAL
+ *	  'k'  u64 end of the client's WAL, u64 time, u8 the client wants a status
  *
  * and the store answers with
  *
  *	  'r'  u64 written, u64 flushed, u64 applied, u64 time, u8 0
  *
- * written: received; flushed: durable, the end of a whole and checked record:
- * what releases commits; applied: visible to reads.  Statuses are not answers
- * to single messages: all WAL that has arrived is written, made durable by one
- * sync, and acknowledged by one status.
+ * written is what the store has received; flushed is durable, and the end of a
+ * whole record that was checked: it releases commits; applied is visible to
+ * reads.  A status does not answer a single message: all WAL that has arrived is
+ * written, made durable by one sync, and acknowledged by one status.
  *
- * When WAL is not taken for a while, for want of room or because the store is
- * behind, the client is told why, and when that is over, by ParameterStatus
- * messages (PS_WAIT_PARAMETER): clients that do not know them are not disturbed.
+ * When the store does not accept WAL for a while, because the disk is full or
+ * ingest is behind, ParameterStatus messages (PS_WAIT_PARAMETER) tell the client
+ * why, and when it is over.  Clients that do not know the parameter ignore it.
  */
 #include "ps_fe.h"
 
 #include <sys/time.h>
 
-#include "base/clock.h"
 #include "datatype/timestamp.h"
 
+#include "base/clock.h"
 #include "bytes.h"
-#include "serve/session.h"
+#include "serve/commands.h"
 #include "sqlstate.h"
 #include "wire.h"
 
-/* So much is read by one recv() if it is there. */
+/* Size of the input buffer: the most that one recv() reads. */
 #define WAL_INPUT_SIZE (1024 * 1024)
 
-/* Most WAL that is taken before it is synced, though more has arrived. */
+/* WAL is synced after this many bytes, even if more has arrived. */
 #define MAX_UNSYNCED (4 * 1024 * 1024)
 
-/* Idle: how often to look for a newer compute; how soon, at first, for progress of ingest. */
+/* While idle: how often to check for a newer compute, and how soon, at first, for progress of ingest. */
 #define IDLE_MS     1000
 #define PROGRESS_MS 1
 
-/* Disk full: how often to try again, with a status so that the client knows that the store is alive. */
+/* While the disk is full: how often to try again, and to send a status that shows that the store is alive. */
 #define DISK_FULL_RETRY_MS 1000
 
-/* While the receiver makes us wait (ingest lags): how often to tell the client that the store is alive. */
+/* While the receiver waits because ingest is behind: how often to send a status that shows that the store is alive. */
 #define ALIVE_MS 5000
 
-/* From such a wait on everybody is told of it; it is over when a message has been taken without one of so long. */
-#define WAIT_TOLD_MS 1000
-#define WAIT_OVER_MS 100
+/*
+ * A wait of WAIT_REPORT_MS is reported to the client and the log.  It is over
+ * when a message was accepted in less than WAIT_OVER_MS.
+ */
+#define WAIT_REPORT_MS 1000
+#define WAIT_OVER_MS   100
 
 #define WAL_HEADER_SIZE (1 + 8 + 8 + 8)
 #define KEEPALIVE_SIZE  (1 + 8 + 8 + 1)
@@ -64,7 +67,7 @@ typedef struct WalPush
 	Timeline *tl;
 	uint64 generation;
 	WalReceiver *receiver;
-	CancelCheck cancel; /* for waits of the receiver: see check_cancel() */
+	CancelCheck cancel; /* for waits of the receiver: check_cancel() */
 	int64 last_status;  /* clock_now_ms() */
 	XLogRecPtr written;
 	XLogRecPtr flushed;
@@ -73,10 +76,10 @@ typedef struct WalPush
 	bool status_wanted;
 	int64 write_began;         /* clock_now_ms() of the call that may wait */
 	const char *branch;        /* its name, for the log */
-	char waits_for[WAIT_TEXT]; /* what the client and others have been told; "": nothing */
+	char waits_for[WAIT_TEXT]; /* the wait that has been reported; "": none */
 } WalPush;
 
-/* Microseconds since 2000, as PostgreSQL's messages have it. */
+/* The time as PostgreSQL's messages have it: microseconds since 2000. */
 static uint64
 current_timestamp(void)
 {
@@ -86,7 +89,7 @@ current_timestamp(void)
 	return ((uint64) tv.tv_sec - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY) * USECS_PER_SEC + tv.tv_usec;
 }
 
-/* Looks how far reads see; true if it has changed. */
+/* Gets the LSN up to which WAL is visible to reads.  Returns true if it has advanced. */
 static bool
 update_applied(WalPush *wp)
 {
@@ -95,7 +98,7 @@ update_applied(WalPush *wp)
 
 	if (err != NULL)
 	{
-		/* ingest has stopped: it said so in the log */
+		/* ingest has stopped, and has logged that */
 		ps_error_free(err);
 		return false;
 	}
@@ -112,7 +115,12 @@ send_status(WalPush *wp)
 	PsWalStatus status;
 
 	update_applied(wp);
-	status = (PsWalStatus) {.written = wp->written, .flushed = wp->flushed, .applied = wp->applied, .time = current_timestamp()};
+	status = (PsWalStatus) {
+		.written = wp->written,
+		.flushed = wp->flushed,
+		.applied = wp->applied,
+		.time = current_timestamp(),
+	};
 	conn_begin(wp->conn, 'd');
 	ps_wire_put_status(&wp->conn->out, &status);
 	conn_end(wp->conn);
@@ -121,21 +129,22 @@ send_status(WalPush *wp)
 	return conn_flush(wp->conn);
 }
 
-/* WAL waits for this; "": for nothing.  Tells all who want to know, the client with the next status. */
+/* Reports what the WAL waits for ("": nothing) to the log and, with the next status, to the client. */
 static void
-set_wait(WalPush *wp, const char *waits_for)
+report_wait(WalPush *wp, const char *waits_for)
 {
 	if (strcmp(wp->waits_for, waits_for) == 0)
 		return;
 	strlcpy(wp->waits_for, waits_for, sizeof(wp->waits_for));
-	server_set_wait(wp->session, wp->branch, wp->waits_for);
+	wal_waits_set(wp->session, wp->branch, wp->waits_for);
 	conn_send_parameter(wp->conn, PS_WAIT_PARAMETER, wp->waits_for);
 	wp->status_wanted = true;
 }
 
 /*
- * The check of WalPush.cancel, called in waits of the receiver.  Those can be long,
- * and a compute that hears nothing for wal_sender_timeout takes the store for dead.
+ * The check of WalPush.cancel, called in waits of the receiver.  These waits can be
+ * long, and a compute that receives nothing for wal_sender_timeout closes the
+ * connection.  So this function also sends statuses.
  */
 static PsError *
 check_cancel(void *arg)
@@ -145,26 +154,26 @@ check_cancel(void *arg)
 	int64 now = clock_now_ms();
 
 	PS_TRY(session_check_cancel(wp->session));
-	/* what is told stays as it is: numbers in it change all the time */
-	if (wp->waits_for[0] == '\0' && now - wp->write_began >= WAIT_TOLD_MS &&
+	/* a text that was reported is not updated: the numbers in it change all the time */
+	if (wp->waits_for[0] == '\0' && now - wp->write_began >= WAIT_REPORT_MS &&
 		wal_receiver_waits_for(wp->receiver, waits_for, sizeof(waits_for)))
-		set_wait(wp, waits_for);
+		report_wait(wp, waits_for);
 	else if (now - wp->last_status < ALIVE_MS)
 		return NULL;
 	return send_status(wp);
 }
 
-/* An error if this connection must not go on writing. */
+/* Returns an error if this connection must not write any more. */
 static PsError *
 check_superseded(WalPush *wp)
 {
 	if (!wal_receiver_is_superseded(wp->receiver))
 		return NULL;
 	PS_TRY(timeline_check_generation(wp->tl, wp->generation));
-	return ps_error(PS_SQLSTATE_TRY_AGAIN, "a newer connection of the same compute sends WAL now");
+	return ps_error(PS_SQLSTATE_TRY_AGAIN, "a newer connection of the same compute is sending WAL");
 }
 
-/* The message without the branch's name at its beginning. */
+/* The message without the prefix that names the branch. */
 static const char *
 skip_branch(const WalPush *wp, const char *message)
 {
@@ -178,20 +187,20 @@ skip_branch(const WalPush *wp, const char *message)
 }
 
 /*
- * The disk is full (err, which is freed): waits a while.  Commits of the
- * compute wait meanwhile; reads go on.
+ * Waits a while because the disk is full (err, which is freed).  The compute's
+ * commits wait meanwhile; reads continue.
  */
 static PsError *
-wait_for_room(WalPush *wp, PsError *err)
+wait_for_space(WalPush *wp, PsError *err)
 {
 	int64 until = clock_now_ms() + DISK_FULL_RETRY_MS;
 	int64 left;
 
-	set_wait(wp, skip_branch(wp, err->message));
+	report_wait(wp, skip_branch(wp, err->message));
 	ps_error_free(err);
 	PS_TRY(send_status(wp));
 
-	/* no event tells of room on a disk, and input must stay where it is: look at the rest now and then */
+	/* nothing signals free space, and the input must not be read: check all other conditions now and then */
 	while ((left = until - clock_now_ms()) > 0)
 	{
 		PS_TRY(check_superseded(wp));
@@ -202,7 +211,7 @@ wait_for_room(WalPush *wp, PsError *err)
 }
 
 static PsError *
-take_wal(WalPush *wp, XLogRecPtr start, const char *data, size_t len)
+accept_wal(WalPush *wp, XLogRecPtr start, const char *data, size_t len)
 {
 	for (;;)
 	{
@@ -214,10 +223,10 @@ take_wal(WalPush *wp, XLogRecPtr start, const char *data, size_t len)
 			break;
 		if (!ps_error_is(err, PS_SQLSTATE_DISK_FULL))
 			return err;
-		PS_TRY(wait_for_room(wp, err));
+		PS_TRY(wait_for_space(wp, err));
 	}
 	if (wp->waits_for[0] != '\0' && clock_now_ms() - wp->write_began < WAIT_OVER_MS)
-		set_wait(wp, "");
+		report_wait(wp, "");
 	wp->written = start + len;
 	wp->unsynced += len;
 	return NULL;
@@ -236,43 +245,50 @@ sync_wal(WalPush *wp)
 			break;
 		if (!ps_error_is(err, PS_SQLSTATE_DISK_FULL))
 			return err;
-		PS_TRY(wait_for_room(wp, err));
+		PS_TRY(wait_for_space(wp, err));
 		waited = true;
 	}
 	if (waited)
-		set_wait(wp, "");
+		report_wait(wp, "");
 	wp->unsynced = 0;
 	return NULL;
 }
 
 static PsError *
-take_copy_data(WalPush *wp, const char *body, uint32 len)
+handle_message(void *arg, const Message *msg)
 {
+	WalPush *wp = arg;
+	const char *body = msg->body;
+	uint32 len = msg->len;
+
 	if (len > 0 && body[0] == 'w')
 	{
 		if (len < WAL_HEADER_SIZE)
 			return ps_error(PS_SQLSTATE_PROTOCOL, "WAL message of %u bytes is shorter than its header", len);
 		if (len == WAL_HEADER_SIZE)
 			return NULL;
-		return take_wal(wp, ps_get64(body + 1), body + WAL_HEADER_SIZE, len - WAL_HEADER_SIZE);
+		return accept_wal(wp, ps_get64(body + 1), body + WAL_HEADER_SIZE, len - WAL_HEADER_SIZE);
 	}
 	if (len > 0 && body[0] == 'k')
 	{
 		if (len != KEEPALIVE_SIZE)
-			return ps_error(PS_SQLSTATE_PROTOCOL, "keepalive message of %u bytes, expected %d", len, KEEPALIVE_SIZE);
+			return ps_error(PS_SQLSTATE_PROTOCOL, "keepalive message has %u bytes, expected %d", len, KEEPALIVE_SIZE);
 		wp->status_wanted = wp->status_wanted || body[KEEPALIVE_SIZE - 1] != 0;
 		return NULL;
 	}
 	return ps_error(PS_SQLSTATE_PROTOCOL, "unexpected message in a WAL stream: expected 'w' or 'k'");
 }
 
-/* Everything is acknowledged: waits for input, telling the client meanwhile how far ingest is. */
+/* Waits for input after everything was acknowledged; sends a status whenever ingest has advanced. */
 static PsError *
-wait_for_input(WalPush *wp)
+wait_for_input(void *arg)
 {
+	WalPush *wp = arg;
 	int64 begin = clock_now_ms();
 	int progress_ms = PROGRESS_MS;
 
+	if (wp->status_wanted)
+		PS_TRY(send_status(wp));
 	for (;;)
 	{
 		bool behind = wp->applied < wp->flushed;
@@ -281,104 +297,81 @@ wait_for_input(WalPush *wp)
 			return NULL;
 		PS_TRY(check_superseded(wp));
 		PS_TRY(session_check_stop(wp->session));
-		/* what the last message had to wait for */
+		/* a reported wait of the last message is over when the stream is idle */
 		if (wp->waits_for[0] != '\0' && clock_now_ms() - begin >= IDLE_MS)
-			set_wait(wp, "");
+			report_wait(wp, "");
 		if ((behind && update_applied(wp)) || wp->status_wanted)
 			PS_TRY(send_status(wp));
 		progress_ms = Min(progress_ms * 2, IDLE_MS);
 	}
 }
 
-/* Until the client ends it (NULL) or something fails. */
-static PsError *
-stream(WalPush *wp)
+static bool
+more_input(void *arg)
 {
-	PS_TRY(send_status(wp));
-	for (;;)
-	{
-		PS_TRY(wait_for_input(wp));
-		do
-		{
-			Message msg;
-			PsError *err = conn_read_message(wp->conn, &msg);
+	WalPush *wp = arg;
 
-			if (err != NULL)
-			{
-				PsError *stop = session_check_stop(wp->session);
-
-				if (stop == NULL)
-					return err;
-				ps_error_free(err);
-				return stop;
-			}
-			switch (msg.type)
-			{
-				case 'd':
-					PS_TRY(take_copy_data(wp, msg.body, msg.len));
-					break;
-				case 'c':
-					PS_TRY(sync_wal(wp));
-					PS_TRY(send_status(wp));
-					conn_begin(wp->conn, 'c');
-					conn_end(wp->conn);
-					conn_send_complete(wp->conn, "WAL_PUSH");
-					return NULL;
-				case 'f':
-					return ps_error(PS_SQLSTATE_CANCELED, "the client ended the WAL stream with a failure");
-				case 'H':
-				case 'S':
-					break;
-				case 'X':
-					return ps_error(PS_SQLSTATE_CONNECTION, "the client closed the connection");
-				default:
-					return ps_error(PS_SQLSTATE_PROTOCOL, "unexpected message of type \"%c\" in a WAL stream", msg.type);
-			}
-		} while (wp->unsynced < MAX_UNSYNCED && conn_wait_message(wp->conn, 0));
-
-		if (wp->unsynced > 0)
-		{
-			PS_TRY(sync_wal(wp));
-			wp->status_wanted = true;
-		}
-		if (wp->status_wanted)
-			PS_TRY(send_status(wp));
-		PS_TRY(session_check_stop(wp->session));
-	}
+	return wp->unsynced < MAX_UNSYNCED && conn_wait_message(wp->conn, 0);
 }
 
-PsError *
-wal_push_run(Session *session, Timeline *tl, uint64 generation)
+/* Makes what has been taken durable and acknowledges it. */
+static PsError *
+acknowledge(void *arg, bool done)
 {
-	WalPush wp = {.session = session, .conn = &session->conn, .tl = tl, .generation = generation};
+	WalPush *wp = arg;
+
+	if (wp->unsynced > 0)
+	{
+		PS_TRY(sync_wal(wp));
+		wp->status_wanted = true;
+	}
+	return wp->status_wanted || done ? send_status(wp) : NULL;
+}
+
+static const CopyHandler handler = {
+	.tag = "WAL_PUSH",
+	.wait = wait_for_input,
+	.take = handle_message,
+	.more = more_input,
+	.answer = acknowledge,
+};
+
+PsError *
+wal_push_run(Session *session, char **args, int nargs)
+{
+	WalPush wp = {.session = session, .conn = &session->conn, .status_wanted = true};
+	Timeline *tl;
+	uint64 generation;
 	TimelineInfo info;
 	PsError *err;
 
+	PS_TRY(command_find_timeline(session, args, &tl, &generation));
+	wp.tl = tl;
+	wp.generation = generation;
 	timeline_info(tl, &info);
 	PS_TRY(wal_receiver_open(tl, generation, &wp.receiver, &wp.written));
-	server_count_wal(session, true);
+	streams_begin_wal(session);
 	wal_receiver_set_client(wp.receiver, &session->cancel);
 	wp.cancel = (CancelCheck) {check_cancel, &wp};
 	wp.branch = info.name;
 	wp.flushed = wp.written;
 	ps_thread_name("wal %s", info.name);
-	ps_log(PS_LOG, "branch \"%s\": WAL comes from %X/%X on (generation " UINT64_FORMAT ", %s)", info.name,
+	ps_log(PS_LOG, "branch \"%s\": receiving WAL from %X/%X (generation " UINT64_FORMAT ", %s)", info.name,
 		   LSN_FORMAT_ARGS(wp.flushed), generation, info.owner);
 
 	wp.conn->max_message = CONN_MAX_COPY;
 	conn_set_input_size(wp.conn, WAL_INPUT_SIZE);
-	conn_send_copy_response(wp.conn, 'W');
-	err = stream(&wp);
+	err = copy_serve(session, &handler, &wp);
 
-	/* the last that the client sent before it went: not acknowledged any more, but why not keep it */
+	/* WAL that arrived before the connection ended will not be acknowledged, but is worth keeping */
 	if (wp.unsynced > 0)
 		ps_error_free(wal_receiver_sync(wp.receiver, &wp.flushed));
 	wal_receiver_close(wp.receiver);
 	if (wp.waits_for[0] != '\0')
-		server_set_wait(session, info.name, "");
-	server_count_wal(session, false);
+		wal_waits_set(session, info.name, "");
+	streams_end_wal(session);
 	ps_log(PS_LOG, "branch \"%s\": WAL stream ended at %X/%X: %s", info.name, LSN_FORMAT_ARGS(wp.flushed),
-		   err != NULL ? err->message : "the client is done");
+		   err != NULL ? err->message : "the client ended it");
 	ps_thread_name("session %d", session->id);
 	return err;
 }

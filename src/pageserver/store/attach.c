@@ -276,6 +276,8 @@ tenant_begin_change(Store *store, const char *name, bool deleted, Tenant **resul
 		err = ps_error(PS_SQLSTATE_STATE, "tenant %s is attached", ps_id_format(&id, text));
 	else if (tenant->deleted != deleted)
 		err = tenant_detached_error(tenant);
+	else if (deleted)
+		err = trash_mark_check(&tenant->trash_mark, tenant->dir);
 	if (err == NULL)
 	{
 		tenant->life = TENANT_CHANGING;
@@ -458,7 +460,22 @@ sync_tenant(const Tenant *tenant)
 	return err == NULL ? NULL : ps_error_hint(err, "Check the disk, then copy the tenant's directory again, if it was copied: what could not be written may read well, and be gone after a power failure.");
 }
 
-/* force: the tenant is served here whatever other store claims it. */
+/* Of one that is CHANGING: the start may not have been able to read the mark. */
+static PsError *
+check_not_deleted(Tenant *tenant)
+{
+	bool deleted;
+
+	PS_TRY(trash_mark_read(tenant->dir, tenant->store->clock, &tenant->trash_mark, &deleted));
+	if (!deleted)
+		return NULL;
+	pthread_mutex_lock(&tenant->store->lock);
+	tenant->deleted = true;
+	pthread_mutex_unlock(&tenant->store->lock);
+	return tenant_detached_error(tenant);
+}
+
+/* Whoever insists has it, whoever else has it. */
 static PsError *
 claim(Tenant *tenant, bool force)
 {
@@ -483,7 +500,9 @@ store_attach_tenant(Store *store, const char *name, bool force)
 	if (!ps_id_parse(name, &id) && !find_detached(store, name, false, &id))
 		return no_such_tenant(name);
 	PS_TRY(begin_attach(store, &id, force, &tenant));
-	err = tenant_read(tenant);
+	err = check_not_deleted(tenant);
+	if (err == NULL)
+		err = tenant_read(tenant);
 	if (err == NULL)
 		err = claim(tenant, force);
 	if (err == NULL)

@@ -11,8 +11,10 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "read/read.h"
 #include "ingest/ingest.h"
+#include "layer/layer_writer.h"
+#include "pg/decoder.h"
+#include "read/read.h"
 #include "sqlstate.h"
 #include "store/stop_files.h"
 #include "base/fs.h"

@@ -10,6 +10,7 @@
 #include "read/view.h"
 #include "sqlstate.h"
 #include "store/store_impl.h"
+#include "wal/reader.h"
 
 /* Records between two looks whether it is wanted still: that asks the kernel about a socket. */
 #define RECORDS_PER_LOOK 10000

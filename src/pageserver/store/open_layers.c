@@ -156,7 +156,7 @@ timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map)
 	{
 		for (int i = 0; i < m->nlayers; i++)
 		{
-			layers[i] = layer_known(&tl->spec->space, &m->layers[i]);
+			layers[i] = layer_new(&tl->spec->space, &m->layers[i]);
 			for (int k = 0; k < tl->spec->ndamaged; k++)
 				if (tl->spec->damaged[k] == m->layers[i].number)
 					layer_set_damaged(layers[i], true);

@@ -8,13 +8,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "access/xlog_internal.h"
-
 #include "bytes.h"
 #include "sqlstate.h"
 #include "store/stop_files.h"
 #include "base/crc.h"
 #include "base/fs.h"
+#include "pg/record.h"
 #include "timeline/engine.h"
 
 #define STOP_FILES_NAME "stopped"

@@ -272,7 +272,7 @@ store_open(const Config *config, Store **result)
 
 	store->config = config;
 	atomic_init(&store->stopping, false);
-	store->page_cache = page_cache_create((size_t) config->page_cache_size * 1024 * 1024);
+	store->page_cache = page_store_create((size_t) config->page_cache_size * 1024 * 1024);
 	store->memory = memory_budget_create((uint64) config->layer_memory * 1024 * 1024);
 	pthread_mutex_init(&store->lock, NULL);
 	clock_cond_init(&store->changed);
@@ -341,7 +341,7 @@ store_close(Store *store)
 		tenant_free(store->gone_tenants[i]);
 	free(store->gone_tenants);
 	memory_budget_free(store->memory);
-	page_cache_free(store->page_cache);
+	page_store_free(store->page_cache);
 	aio_free(store->aio);
 	store_clock_close(store->clock);
 	free(store->branches);
@@ -520,9 +520,9 @@ store_list_free(Branch **list, int n)
 void
 store_read_stats(Store *store, StoreReadStats *stats)
 {
-	PageCacheStats cache;
+	PageStoreStats cache;
 
-	page_cache_stats(store->page_cache, &cache);
+	page_store_stats(store->page_cache, &cache);
 	*stats = (StoreReadStats) {
 		.reads = atomic_load_explicit(&store->reads.keys, memory_order_relaxed),
 		.layers_searched = atomic_load_explicit(&store->reads.layers_searched, memory_order_relaxed),

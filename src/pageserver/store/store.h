@@ -7,10 +7,13 @@
 #ifndef PS_STORE_H
 #define PS_STORE_H
 
-#include "store/branch_settings.h"
+/* the last four: what can be done with a branch that is open */
 #include "base/config.h"
 #include "layer/layer.h"
+#include "store/branch_settings.h"
+#include "ingest/ingest.h"
 #include "maintain/maintain.h"
+#include "read/read.h"
 #include "timeline/timeline.h"
 
 typedef struct Store Store;

@@ -137,7 +137,7 @@ struct Store
 	pthread_cond_t changed;            /* a state, stopping, or users or uses fell to 0; made with clock_cond_init() */
 	struct Aio *aio;                   /* fixed once the store is open; any thread */
 	struct Upkeep *upkeep;             /* fixed once the store is open */
-	PageCache *page_cache;             /* fixed; has locks of its own */
+	PageStore *page_cache;             /* fixed; has locks of its own */
 	MemoryBudget *memory;              /* the same */
 	ReadCounters reads;                /* any thread */
 	atomic_int_fast64_t room_reserved; /* bytes that upkeep is about to write (maintain/room.c) */

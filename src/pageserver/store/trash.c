@@ -166,6 +166,7 @@ find_to_undelete(Store *store, const char *name, const char *new_name, const Can
 		PS_TRY(store_wait(store, &wait));
 	}
 	*result = branch;
+	PS_TRY(trash_mark_check(&branch->trash_mark, branch->spec.dir));
 	if (branch->ancestor != NULL && branch->ancestor->in_trash)
 		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\" begins in branch \"%s\", which is deleted, too", branch_name(branch), branch_name(branch->ancestor)),
 							 "Undelete that one first.");
@@ -257,16 +258,34 @@ store_release_deleted(Branch *branch)
 	pthread_mutex_unlock(&store->lock);
 }
 
+typedef struct DeletedCheck
+{
+	Branch *branch;
+	const CancelCheck *cancel; /* the caller's, or NULL */
+} DeletedCheck;
+
+static PsError *
+check_deleted(void *arg)
+{
+	const DeletedCheck *check = arg;
+
+	if (!store_is_in_trash(check->branch))
+		return ps_error(PS_SQLSTATE_TRY_AGAIN, "the branch was restored or removed from the trash while it was being verified");
+	return cancel_check(check->cancel);
+}
+
 PsError *
 store_verify_deleted(Branch *branch, int megabytes_per_second, const CancelCheck *cancel, VerifyReport report, void *arg)
 {
 	Store *store = branch->tenant->store;
+	DeletedCheck check = {branch, cancel};
+	CancelCheck deleted_check = {check_deleted, &check};
 	PsError *broken;
 
 	pthread_mutex_lock(&store->lock);
 	broken = branch->life == BRANCH_BROKEN ? ps_error_copy(branch->error) : NULL;
 	pthread_mutex_unlock(&store->lock);
-	return verify_closed(&branch->spec, broken, megabytes_per_second, cancel, report, arg);
+	return verify_closed(&branch->spec, broken, megabytes_per_second, &deleted_check, report, arg);
 }
 
 /* ---- away for good ---- */
@@ -327,6 +346,8 @@ store_purge_branch(Store *store, const char *name, const CancelCheck *cancel, Br
 	err = find_settled(store, name, cancel, &branch);
 	if (err == NULL && !ps_id_parse(name, &id))
 		err = check_is_only_one(store, branch);
+	if (err == NULL)
+		err = trash_mark_check(&branch->trash_mark, branch->spec.dir);
 	if (err == NULL)
 		err = store_check_no_children(store, branch, true);
 	if (err == NULL)
@@ -410,6 +431,7 @@ store_list_deleted(Store *store, int *n)
 	{
 		DeletedInfo *deleted = &list[*n];
 		TrashMark mark;
+		PsError *unreadable;
 		bool is_deleted;
 
 		pthread_mutex_lock(&store->lock);
@@ -420,6 +442,10 @@ store_list_deleted(Store *store, int *n)
 			continue;
 		/* which looks into its directories */
 		store_timeline_info(all[i], &deleted->info);
+		unreadable = trash_mark_check(&mark, all[i]->spec.dir);
+		if (unreadable != NULL)
+			strlcpy(deleted->info.error, unreadable->message, sizeof(deleted->info.error));
+		ps_error_free(unreadable);
 		deleted->when = mark.when;
 		deleted->by = pg_strdup(mark.by);
 		deleted->time_left = Max(trash_mark_time_left(&mark, store->clock, store->config->trash_interval), 0);

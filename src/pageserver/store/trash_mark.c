@@ -15,6 +15,7 @@
 void
 trash_mark_make(TrashMark *mark, StoreClock *clock, const char *by)
 {
+	mark->version = TRASH_MARK_VERSION;
 	mark->at = store_clock_now(clock);
 	mark->when = machine_clock_now();
 	strlcpy(mark->by, by, sizeof(mark->by));
@@ -90,14 +91,23 @@ trash_mark_read(const char *dir, StoreClock *clock, TrashMark *mark, bool *found
 	fs_remove_stray(path);
 	if (err != NULL || !*found)
 	{
+		*found = false;
 		pfree(path);
 		return err;
+	}
+	if (len >= 8 && ps_get32(buf) == TRASH_MARK_MAGIC && ps_get32(buf + 4) > TRASH_MARK_VERSION)
+	{
+		*mark = (TrashMark) {.version = ps_get32(buf + 4), .at = store_clock_now(clock)};
+		ps_log_error(PS_WARNING, trash_mark_check(mark, dir), "\"%s\" stays in the trash", dir);
+		pfree(path);
+		return NULL;
 	}
 	valid = len > HEAD_SIZE && ps_get32(buf) == TRASH_MARK_MAGIC && ps_get32(buf + 4) == TRASH_MARK_VERSION &&
 			ps_get32(buf + 40) <= TRASH_MARK_BY_MAX && len == HEAD_SIZE + (ssize_t) ps_get32(buf + 40) + 4 &&
 			ps_get32(buf + len - 4) == crc_of(buf, len - 4);
 	if (valid)
 	{
+		mark->version = TRASH_MARK_VERSION;
 		mark->at = (int64) ps_get64(buf + 24);
 		mark->when = (TimestampTz) ps_get64(buf + 32);
 		memcpy(mark->by, buf + HEAD_SIZE, len - HEAD_SIZE - 4);
@@ -119,8 +129,20 @@ trash_mark_read(const char *dir, StoreClock *clock, TrashMark *mark, bool *found
 	return NULL;
 }
 
+PsError *
+trash_mark_check(const TrashMark *mark, const char *dir)
+{
+	if (mark->version <= TRASH_MARK_VERSION)
+		return NULL;
+	return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "file \"%s/%s\" has format version %u, this pageserver reads version %d", dir,
+								  TRASH_MARK_FILE, mark->version, TRASH_MARK_VERSION),
+						 "Use the version of the program that put it in the trash to take it out, or to remove it.");
+}
+
 int64
 trash_mark_time_left(const TrashMark *mark, StoreClock *clock, int interval)
 {
+	if (mark->version > TRASH_MARK_VERSION)
+		return TRASH_MARK_NEVER;
 	return interval - (store_clock_now(clock) - mark->at) / USECS_PER_SEC;
 }

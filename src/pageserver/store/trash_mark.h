@@ -21,8 +21,9 @@
 
 typedef struct TrashMark
 {
+	uint32 version;   /* later than TRASH_MARK_VERSION: nothing else is known of it */
 	int64 at;         /* store_clock_now() */
-	TimestampTz when; /* by the machine's clock, for people */
+	TimestampTz when; /* by the machine's clock, for people; 0: not known */
 	char by[TRASH_MARK_BY_MAX + 1];
 } TrashMark;
 
@@ -35,12 +36,17 @@ extern PsError *trash_mark_write(const char *dir, StoreClock *clock, const Trash
 extern PsError *trash_mark_remove(const char *dir, StoreClock *clock, const TrashMark *mark, Outcome *outcome);
 
 /*
- * *found: is there one?  An error: nobody knows that.  Of one that is damaged, or was written by the clock of another
- * store, nobody knows the age: then it is written anew as of now.
+ * *found: is there one?  An error: nobody knows that, and *found is false.  Of one
+ * that is damaged, or was written by the clock of another store, nobody knows the
+ * age: then it is written anew as of now.  One of a later version is left alone.
  */
 extern PsError *trash_mark_read(const char *dir, StoreClock *clock, TrashMark *mark, bool *found);
 
-/* s until it is older than the interval. */
+/* May what it marks be taken out of the trash, or be removed?  An error if the mark is of a later version, which only that can tell. */
+extern PsError *trash_mark_check(const TrashMark *mark, const char *dir);
+
+/* s until it is older than the interval; of a later version: never. */
+#define TRASH_MARK_NEVER PG_INT64_MAX
 extern int64 trash_mark_time_left(const TrashMark *mark, StoreClock *clock, int interval);
 
 #endif /* PS_TRASH_MARK_H */

@@ -7,7 +7,8 @@
 
 #include <stdatomic.h>
 
-#include "layer/layer.h"
+#include "layer/layer_map.h"
+#include "layer/open_layer.h"
 
 /* Most layers in memory that wait to be written; then ingest waits. */
 #define MAX_FROZEN 3

@@ -13,7 +13,7 @@
 #include "base/config.h"
 #include "base/store_clock.h"
 #include "io/aio.h"
-#include "io/page_cache.h"
+#include "io/page_store.h"
 #include "redo/redo.h"
 #include "timeline/memory_budget.h"
 
@@ -32,7 +32,7 @@ typedef struct TimelineEnv
 	const Config *const _Atomic *config; /* swapped when settings are reloaded: see config.h */
 	StoreClock *clock;
 	Aio *aio;
-	PageCache *page_cache;
+	PageStore *page_cache;
 	MemoryBudget *memory;
 	ReadCounters *reads;
 	atomic_int_fast64_t *room_reserved; /* bytes that upkeep is about to write (maintain/room.c) */

@@ -4,7 +4,8 @@
  */
 #include "ps_fe.h"
 
-#include "wal/wal.h"
+#include "pg/decoder.h"
+#include "wal/reader.h"
 
 /* Bytes that are read at once. */
 #define READ_SIZE (256 * 1024)

@@ -11,7 +11,7 @@
 #include <stdatomic.h>
 
 #include "wal/packed.h"
-#include "wal/wal.h"
+#include "wal/segments.h"
 
 /* Descriptors that are kept open when nobody uses them. */
 #define CACHED_SEGMENT_FILES 8

@@ -11,7 +11,9 @@
 
 #include "sqlstate.h"
 #include "wal/packed.h"
-#include "wal/wal.h"
+#include "pg/decoder.h"
+#include "pg/parse.h"
+#include "wal/segments_impl.h"
 
 /* Fragments of a record that one preadv() reads, page headers included. */
 #define MAX_FRAGMENTS 512
@@ -60,7 +62,7 @@ read_fragments(const WalHold *hold, uint32 offset, struct iovec *iov, int n, siz
 PsError *
 wal_segments_read(WalSegments *segs, XLogRecPtr lsn, char *buf, size_t len)
 {
-	uint32 segment_size = wal_segments_segment_size(segs);
+	uint32 segment_size = segs->segment_size;
 
 	while (len > 0)
 	{
@@ -89,7 +91,7 @@ wal_segments_read(WalSegments *segs, XLogRecPtr lsn, char *buf, size_t len)
 static PsError *
 read_record_bytes(WalSegments *segs, XLogRecPtr *pos, uint32 len, char *buf)
 {
-	uint32 segment_size = wal_segments_segment_size(segs);
+	uint32 segment_size = segs->segment_size;
 	uint32 done = 0;
 
 	/* Fragments go to their place, page headers to where nobody looks. */
@@ -151,7 +153,7 @@ add_to_checksum(WalSegments *segs, XLogRecPtr pos, uint32 len, pg_crc32c *crc)
 static XLogRecPtr
 record_position(const WalSegments *segs, XLogRecPtr start, uint32 done)
 {
-	uint32 segment_size = wal_segments_segment_size(segs);
+	uint32 segment_size = segs->segment_size;
 	XLogRecPtr pos = start;
 
 	while (done > 0)
@@ -192,7 +194,7 @@ check_record(WalSegments *segs, XLogRecPtr start, uint32 len, char *buf)
 		char path[MAXPGPATH];
 		XLogSegNo segno;
 
-		XLByteToSeg(start, segno, wal_segments_segment_size(segs));
+		XLByteToSeg(start, segno, segs->segment_size);
 		wal_segments_path(segs, segno, path);
 		return ps_error(PS_SQLSTATE_CORRUPTED,
 						"WAL record at %X/%X in file \"%s\" has %u bytes and checksum %08X, expected %u and %08X",
@@ -215,7 +217,7 @@ wal_segments_read_record(WalSegments *segs, XLogRecPtr start, uint32 len, char *
 size_t
 wal_segments_record_extent(const WalSegments *segs, XLogRecPtr start, uint32 len)
 {
-	uint32 segment_size = wal_segments_segment_size(segs);
+	uint32 segment_size = segs->segment_size;
 	XLogRecPtr pos = start;
 
 	for (uint32 done = 0; done < len;)
@@ -234,7 +236,7 @@ wal_segments_record_extent(const WalSegments *segs, XLogRecPtr start, uint32 len
 PsError *
 wal_segments_unpack_record(WalSegments *segs, XLogRecPtr start, uint32 len, const char *bytes, char *out)
 {
-	uint32 segment_size = wal_segments_segment_size(segs);
+	uint32 segment_size = segs->segment_size;
 	XLogRecPtr pos = start;
 
 	for (uint32 done = 0; done < len;)
@@ -255,9 +257,9 @@ wal_segments_unread(const WalSegments *segs, XLogRecPtr start, size_t wanted, in
 	char path[MAXPGPATH];
 	XLogSegNo segno;
 
-	XLByteToSeg(start, segno, wal_segments_segment_size(segs));
+	XLByteToSeg(start, segno, segs->segment_size);
 	wal_segments_path(segs, segno, path);
 	errno = read_errno != 0 ? read_errno : EIO;
 	return ps_error(PS_SQLSTATE_IO, "could not read %zu bytes at offset %u of WAL file \"%s\": %m", wanted,
-					(uint32) XLogSegmentOffset(start, wal_segments_segment_size(segs)), path);
+					(uint32) XLogSegmentOffset(start, segs->segment_size), path);
 }

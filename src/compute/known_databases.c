@@ -1,0 +1,149 @@
+/*
+ * known_databases.c
+ *	  What this compute knows of databases and tablespaces without asking the
+ *	  store: how large they were when it was last asked, and of which databases
+ *	  catalog_reader.c has read the catalogs.
+ *
+ * A table in shared memory, of bounded size, under one lock.  Of what finds no
+ * room in it nothing is known: its size is waited for, its catalogs are not
+ * read ahead of need.
+ */
+#include "postgres.h"
+
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "utils/hsearch.h"
+#include "utils/timestamp.h"
+
+#include "compute.h"
+
+#define MAX_KNOWN 8192 /* of both kinds together */
+
+#define LOCK_TRANCHE "pageserver_smgr_databases"
+
+/* One of the two is InvalidOid: a database, in all its tablespaces, or a tablespace, with all its databases. */
+typedef struct KnownKey
+{
+	Oid spc;
+	Oid db;
+} KnownKey;
+
+typedef struct Known
+{
+	KnownKey key;
+	int64 size;
+	TimestampTz as_of; /* of size; 0: it is not known */
+	int tries;         /* to read the catalogs; CATALOG_TRIES: it is done, or given up */
+} Known;
+
+/* Protected by lock. */
+static HTAB *known;
+static LWLock *lock;
+
+void
+known_databases_request_shmem(void)
+{
+	RequestAddinShmemSpace(hash_estimate_size(MAX_KNOWN, sizeof(Known)));
+	RequestNamedLWLockTranche(LOCK_TRANCHE, 1);
+}
+
+/* From shmem_startup_hook, under AddinShmemInitLock. */
+void
+known_databases_startup_shmem(void)
+{
+	HASHCTL ctl = {.keysize = sizeof(KnownKey), .entrysize = sizeof(Known)};
+
+	known = ShmemInitHash("pageserver_smgr databases", MAX_KNOWN, MAX_KNOWN, &ctl, HASH_ELEM | HASH_BLOBS);
+	lock = &GetNamedLWLockTranche(LOCK_TRANCHE)->lock;
+}
+
+/* The entry, which is made if there is none; NULL if there is no room.  Caller holds the lock exclusively. */
+static Known *
+find_or_add(Oid spc, Oid db)
+{
+	KnownKey key = {spc, db};
+	Known *entry = hash_search(known, &key, HASH_FIND, NULL);
+
+	if (entry != NULL || hash_get_num_entries(known) >= MAX_KNOWN)
+		return entry;
+	entry = hash_search(known, &key, HASH_ENTER_NULL, NULL);
+	if (entry != NULL)
+	{
+		entry->size = 0;
+		entry->as_of = 0;
+		entry->tries = 0;
+	}
+	return entry;
+}
+
+void
+known_size_set(Oid spc, Oid db, int64 size)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Known *entry;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	entry = find_or_add(spc, db);
+	if (entry != NULL)
+	{
+		entry->size = size;
+		entry->as_of = now;
+	}
+	LWLockRelease(lock);
+}
+
+bool
+known_size_get(Oid spc, Oid db, int64 *size, TimestampTz *as_of)
+{
+	KnownKey key = {spc, db};
+	Known *entry;
+
+	*size = 0;
+	*as_of = 0;
+	LWLockAcquire(lock, LW_SHARED);
+	entry = hash_search(known, &key, HASH_FIND, NULL);
+	if (entry != NULL)
+	{
+		*size = entry->size;
+		*as_of = entry->as_of;
+	}
+	LWLockRelease(lock);
+	return *as_of != 0;
+}
+
+bool
+known_catalogs_wanted(Oid db)
+{
+	Known *entry;
+	bool wanted;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	entry = find_or_add(InvalidOid, db);
+	wanted = entry != NULL && entry->tries < CATALOG_TRIES;
+	LWLockRelease(lock);
+	return wanted;
+}
+
+void
+known_catalogs_tried(Oid db, int tries)
+{
+	KnownKey key = {InvalidOid, db};
+	Known *entry;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	entry = hash_search(known, &key, HASH_FIND, NULL);
+	if (entry != NULL)
+		entry->tries = Min(entry->tries + tries, CATALOG_TRIES);
+	LWLockRelease(lock);
+}
+
+void
+known_forget(Oid spc, Oid db)
+{
+	KnownKey key = {spc, db};
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	hash_search(known, &key, HASH_REMOVE, NULL);
+	LWLockRelease(lock);
+}

@@ -1,0 +1,53 @@
+/*
+ * pg_layout.h
+ *	  What depends on PostgreSQL's major version when clusters are read and
+ *	  written: the names of files in a data directory, and initdb's options.
+ *	  (pg/control.h has the contents of pg_control.)
+ *
+ * Paths are relative to the data directory.  The caller frees those that are
+ * returned as char *.
+ */
+#ifndef PS_PG_LAYOUT_H
+#define PS_PG_LAYOUT_H
+
+#include "access/transam.h"
+#include "common/relpath.h"
+
+#include "key.h"
+#include "rel.h"
+
+/* SLRU_PAGES_PER_SEGMENT of access/slru.h, which frontend code cannot include. */
+#define PG_LAYOUT_SLRU_PAGES 32
+
+#define PG_LAYOUT_RELMAP  "pg_filenode.map"
+#define PG_LAYOUT_ORIGINS "pg_logical/replorigin_checkpoint"
+
+/* The directories that initdb creates, except those of databases.  Parents come first; NULL ends the list. */
+extern const char *const pg_layout_directories[];
+
+/* The contents of PG_VERSION. */
+extern const char pg_layout_version[];
+
+/* The directory of the databases in a tablespace other than pg_default and pg_global. */
+extern char *pg_layout_tablespace_path(Oid spc);
+
+/* The directory of a database, of the shared relations if db is 0. */
+extern char *pg_layout_database_path(Oid spc, Oid db);
+
+/* A segment of a fork. */
+extern char *pg_layout_fork_path(PsRel rel, ForkNumber fork, uint32 segno);
+
+extern char *pg_layout_slru_path(PsSlru slru, uint32 segno);
+extern char *pg_layout_twophase_path(TransactionId xid);
+
+/* These parse the name of a directory entry.  They return false if it is something else. */
+extern bool pg_layout_parse_oid(const char *name, Oid *oid);
+extern bool pg_layout_parse_relation(const char *name, Oid *rel, ForkNumber *fork, uint32 *segno);
+extern bool pg_layout_parse_slru(const char *name, uint32 *segno);
+extern bool pg_layout_parse_twophase(const char *name, TransactionId *xid);
+
+/* Fills argv, which has PG_LAYOUT_INITDB_ARGS elements, with the command line of initdb. */
+#define PG_LAYOUT_INITDB_ARGS 16
+extern void pg_layout_initdb_args(const char *program, const char *pgdata, bool data_checksums, const char **argv);
+
+#endif /* PS_PG_LAYOUT_H */

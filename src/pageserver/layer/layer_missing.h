@@ -1,0 +1,55 @@
+/*
+ * layer_missing.h
+ *	  Searches that never wait for the disk.
+ *
+ * The first use of a part of a layer file is a read.  A search with
+ * ValueList.missing set does not do these reads: it adds each part that is not
+ * in the kernel's page cache to LayerMissing and goes on with older layers,
+ * which are most likely needed, too.  The caller reads all missing parts at
+ * once, and repeats the search:
+ *
+ *	  layer_missing_place()	for each i < n: where the part is
+ *	  (the caller reads them)
+ *	  layer_missing_take()	for each that had a place, in the same order, while
+ *							the layer's reference is still held
+ *	  layer_missing_reset()	and search again; or layer_missing_free()
+ *
+ * While missing->n > 0, the results of the search, be it versions or an error,
+ * are meaningless.  A part that cannot be read stays missing, without a message:
+ * the caller then searches without ValueList.missing, waits, and gets the error
+ * if the part is really needed.
+ *
+ * A LayerMissing belongs to one thread.
+ */
+#ifndef PS_LAYER_MISSING_H
+#define PS_LAYER_MISSING_H
+
+#include "layer/value.h"
+
+typedef struct LayerPart LayerPart;
+
+/* Initialize it with zeros. */
+struct LayerMissing
+{
+	int n;
+	LayerPart *parts;           /* in the order in which they were found to be missing, without duplicates */
+	struct partset_hash *known; /* the same parts, for look-ups */
+};
+
+/*
+ * Where the i-th part is.  The descriptor is valid until layer_missing_take().
+ * Returns false if the part cannot be read now or at all: the file is closed
+ * and there is no room to open it, or opening it failed.
+ */
+extern bool layer_missing_place(LayerMissing *missing, int i, int *fd, uint64 *offset, size_t *len);
+
+/*
+ * Checks what was read of the i-th part, and makes it known to searches.
+ * complete: all bytes were read.  Returns whether the part is no longer missing.
+ */
+extern bool layer_missing_take(LayerMissing *missing, int i, const char *bytes, bool complete);
+
+extern void layer_missing_reset(LayerMissing *missing);
+extern void layer_missing_free(LayerMissing *missing);
+
+#endif /* PS_LAYER_MISSING_H */

@@ -1,0 +1,133 @@
+# The store is down: every database can be connected to, also one that this
+# compute was never connected to, and what monitoring asks is answered.
+use strict;
+use warnings;
+use PageserverTest;
+use TrapTest;
+use Test::More;
+
+my $store = PageserverTest->new_store('main');
+$store->ctl_ok('a branch', 'branch', 'create', 'main');
+# what is read must stay in the local page cache: shared buffers have room for little of it
+my $conf = "autovacuum = off\nshared_buffers = 1MB\nmax_parallel_workers_per_gather = 0\nmax_prepared_transactions = 2\n"
+  . "log_min_messages = debug1\npageserver_smgr.catalog_read_interval = 1s\n";
+my $c = $store->start_compute('main', conf => $conf);
+$c->sql('CREATE EXTENSION pageserver_smgr; CREATE ROLE mon LOGIN IN ROLE pg_monitor; CREATE ROLE nobody LOGIN');
+$c->sql("CREATE DATABASE $_") for qw(d1 d2 stuck);
+$c->sql('CREATE TABLE t AS SELECT generate_series(1, 10000) i', db => 'd2');
+$c->sql('ALTER ROLE mon SET work_mem = 1111; ALTER DATABASE d1 SET work_mem = 2222; CREATE DATABASE closed ALLOW_CONNECTIONS false');
+# a reader that looks for our extension there waits; who connects does not
+my $stuck = $c->sql("SELECT oid FROM pg_database WHERE datname = 'stuck'");
+$c->sql("BEGIN; LOCK TABLE pg_depend; PREPARE TRANSACTION 'lock'", db => 'stuck');
+$c->stop;
+
+sub wait_for_log
+{
+	my ($compute, $pattern, $what) = @_;
+	PageserverTest::wait_until(sub { $compute->log_content =~ $pattern }, $what);
+}
+
+sub wait_until_read
+{
+	my ($compute, @databases) = @_;
+	wait_for_log($compute, qr/the catalogs of database $_ have been read/, "database $_") for @databases;
+}
+
+# ---- commands that allow nobody in a database, while catalogs are read ----
+$c = $store->start_compute('main', conf => $conf);
+for my $template (qw(d1 d2 template1))
+{
+	$c->sql("CREATE DATABASE new TEMPLATE $template");
+	$c->sql('CREATE DATABASE copied STRATEGY FILE_COPY');
+	$c->sql('DROP DATABASE copied');
+	$c->sql('DROP DATABASE new');
+}
+pass('databases can be copied and dropped');
+$c->sql('CREATE DATABASE made STRATEGY FILE_COPY');
+
+# ---- a reader that does not get on gives up, for now ----
+wait_for_log($c, qr/could not read the catalogs of database $stuck ahead of need: canceling/, 'the reader to give up');
+unlike($c->log_content, qr/the catalogs of database $stuck have been read/, 'a database whose catalogs are locked');
+$c->sql("ROLLBACK PREPARED 'lock'", db => 'stuck');
+
+# ---- all of them, and those that come later ----
+my %oid = map { split /\|/ } split /\n/, $c->sql('SELECT datname, oid FROM pg_database WHERE datallowconn');
+is(join(' ', sort keys %oid), 'd1 d2 made postgres stuck template1', 'all databases');
+wait_until_read($c, sort values %oid);
+my $closed = $c->sql("SELECT oid FROM pg_database WHERE datname = 'closed'");
+unlike($c->log_content, qr/the catalogs of database $closed/, 'not one that nobody can connect to');
+$c->sql_is("SELECT sum(xact_commit + xact_rollback + blks_hit + blks_read) FROM pg_stat_database WHERE datname IN ('d1', 'template1')", '0',
+	'no statistics of databases that nobody has used');
+unlike($c->log_content, qr/^.*(WARNING|ERROR|FATAL|PANIC): .*$/m, 'nothing has gone wrong');
+my $space = $c->sql("SELECT pg_tablespace_size('pg_default')");
+my $size = $c->sql("SELECT pg_database_size('made')");
+
+# ---- the store is down ----
+$store->stop;
+PageserverTest::wait_until(sub { PostgreSQL::Test::Utils::slurp_file("$c->{dir}/pageserver_smgr.status") =~ /"state": *"waiting"/ }, 'the compute to know');
+
+sub answers
+{
+	my ($what, $sql, $expected, %opt) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($rc, $out, $err) = eval { $c->psql($sql, timeout => 60, %opt) };
+	is($rc, 0, "$what: there is an answer") or return diag($@ || $err);
+	like($out, $expected, "$what: the answer");
+	return $err;
+}
+
+my @questions = (
+	"SELECT 'sessions', count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'",
+	"SELECT 'commits', datname, xact_commit, blks_hit FROM pg_stat_database WHERE datname = 'd1'",
+	"SELECT 'replication', application_name, pg_wal_lsn_diff(pg_current_wal_lsn(), sent_lsn) FROM pg_stat_replication",
+	"SELECT 'slots', slot_name, active FROM pg_replication_slots",
+	"SELECT 'tables', count(*), sum(n_dead_tup) FROM pg_stat_user_tables",
+	"SELECT 'locks', mode, count(*) FROM pg_locks GROUP BY mode",
+	"SELECT 'settings', setting FROM pg_settings WHERE name = 'work_mem'",
+	"SELECT 'checkpoints', checkpoints_timed, buffers_clean FROM pg_stat_bgwriter",
+	"SELECT 'sizes', count(*), count(pg_database_size(datname)), sum(pg_database_size(datname)) > 8 * 7000000 FROM pg_database",
+);
+for my $db (sort keys %oid)
+{
+	for my $user (qw(mon postgres))
+	{
+		my $work_mem = $user eq 'mon' ? 1111 : $db eq 'd1' ? 2222 : 4096;
+		my $err = answers("$user in $db", join(';', @questions),
+			qr/^sessions\|\d+\ncommits\|d1\|.*^slots\|pageserver\|.*^tables\|.*^locks\|.*^settings\|$work_mem\ncheckpoints\|\d+.*^sizes\|8\|8\|t$/ms,
+			db => "$db user=$user");
+		my $told = () = $err =~ /WARNING:  the page store does not answer: the size of database "\w+" is that of \d+-\d\d-\d\d \d\d:\d\d/g;
+		is($told, 2 * 8, "$user in $db: as of when sizes are");
+	}
+}
+answers('somebody else', "SELECT current_user, current_setting('work_mem')", qr/^nobody\|2222kB$/, db => 'd1 user=nobody');
+answers('our view', 'SELECT waits_for IS NOT NULL FROM pageserver_smgr_store', qr/^t$/, db => 'postgres user=mon');
+answers('our other view', 'SELECT used > 0 FROM pageserver_smgr_cache', qr/^t$/, db => 'postgres user=mon');
+answers('the size of a database', "SELECT pg_database_size('made')", qr/^$size$/);
+like(answers('the size of a tablespace', "SELECT pg_tablespace_size('pg_default')", qr/^$space$/),
+	qr/the size of tablespace "pg_default" is that of \d+-/, 'the size of a tablespace: as of when');
+unlike($c->log_content, qr/the size of/, 'which is not for the log');
+like(($c->psql("SET statement_timeout = '200ms'; SELECT pg_tablespace_size('pg_global')"))[2], qr/statement timeout/,
+	'a size that was never asked for is waited for');
+like(($c->psql('SET ROLE nobody; SELECT pg_tablespace_size($$pg_global$$)'))[2], qr/permission denied/, 'permissions are what they were');
+
+# ---- it is back ----
+$store->start;
+PageserverTest::wait_until(sub { $c->sql('SELECT connected FROM pageserver_smgr_store') eq 't' }, 'the compute to be connected');
+is(answers('sizes, store back', $questions[-1], qr/^sizes\|8\|8\|t$/), '', 'store back: nothing to tell');
+$c->sql('CREATE TABLE more AS SELECT generate_series(1, 10000) i', db => 'made');
+cmp_ok($c->sql("SELECT pg_database_size('made')"), '>', $size, 'a size that has changed');
+
+# a shutdown does not wait for readers
+$c->sql("CREATE DATABASE $_") for qw(e1 e2 e3);
+$c->stop;
+unlike($c->log_content, qr/^.*(FATAL|PANIC): .*$/m, 'readers end without a word');
+
+# ---- no place for readers, no room for pages ----
+$c = $store->start_compute('main', conf => $conf . "max_worker_processes = 2\n");
+wait_for_log($c, qr/no background worker is free for a pageserver catalog launcher/, 'no background worker');
+$c->stop;
+$c = $store->start_compute('main', conf => $conf . "pageserver_smgr.cache_size = 1MB\n");
+wait_for_log($c, qr/the local page cache has no room for the catalogs of database/, 'no room');
+$c->stop;
+$store->stop;
+done_testing();
