@@ -29,7 +29,6 @@
 #include "pg/relsize.h"
 #include "pg/slru.h"
 #include "serve/commands.h"
-#include "serve/session.h"
 #include "store/store_dir.h"
 #include "timeline/engine.h"
 

@@ -24,7 +24,6 @@
 #include "wire.h"
 #include "redo_proto.h"
 #include "serve/commands.h"
-#include "serve/session.h"
 #include "timeline/engine.h"
 
 /* A record larger than this is no seed. */

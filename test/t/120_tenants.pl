@@ -73,7 +73,7 @@ sub copy
 }
 $second->ctl_fails_like(qr/nor a directory ".*\Q$id\E"/, 'a directory that is not there', 'tenant', 'attach', $id);
 copy("$store->{dir}/tenants/$id", "$second->{dir}/tenants/$other_id");
-$second->ctl_fails_like(qr/is of another tenant/, 'a directory of another name', 'tenant', 'attach', $other_id);
+$second->ctl_fails_like(qr/belongs to another tenant/, 'a directory of another name', 'tenant', 'attach', $other_id);
 rename "$second->{dir}/tenants/$other_id", "$second->{dir}/tenants/$id" or die;
 $second->ctl_ok('attach to another store', 'tenant', 'attach', $id);
 my $there = $second->start_compute('main');
