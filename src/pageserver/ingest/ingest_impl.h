@@ -36,7 +36,7 @@ typedef struct Ingest
 	Layer *open;             /* the set's open layer */
 	XLogRecPtr open_start;   /* its lsn_start */
 	int64 open_since;        /* when its first record came (clock_now_ms()); 0: it is empty */
-	size_t open_counted;     /* of its memory, by layer_memory_add() */
+	size_t open_counted;     /* of its memory, by memory_budget_take() */
 	XLogSegNo state_segment; /* segment in which the state was saved last */
 	SizeCache sizes;
 	/* newest known segment of each SLRU: its number and pages; saves a look-up for each commit */

@@ -28,7 +28,7 @@
  * those of the relation of the same number in another database, or tablespace, at
  * an LSN.  A block of which no version counts that needs nothing older begins
  * with what it was there (read/reconstruct.c).  Once the pages are in image files
- * of this database's own (ingest/db_copy.c) there always is one, and the origin does
+ * of this database's own (maintain/db_copy.c) there always is one, and the origin does
  * not matter any more.  A floor ends it for the blocks that it is of.
  *
  * On disk, big-endian:

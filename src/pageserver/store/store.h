@@ -7,10 +7,11 @@
 #ifndef PS_STORE_H
 #define PS_STORE_H
 
-/* the last four: what can be done with a branch that is open */
 #include "base/config.h"
 #include "layer/layer.h"
 #include "store/branch_settings.h"
+
+/* what can be done with a branch that is open */
 #include "ingest/ingest.h"
 #include "maintain/maintain.h"
 #include "read/read.h"

@@ -12,12 +12,6 @@
 #define PS_TIMELINE_H
 
 #include "base/cancel.h"
-#include "layer/layer_map.h"
-#include "layer/open_layer.h"
-#include "pg/walstate.h"
-#include "redo/redo.h"
-#include "store/branch_settings.h"
-#include "wal/segments.h"
 #include "pg/walstate.h"
 #include "wal/segments.h"
 
