@@ -74,7 +74,7 @@ line_sets(const ConfLine *line, const char *name)
 	return line->name_len == strlen(name) && pg_strncasecmp(line->name, name, line->name_len) == 0;
 }
 
-/* As GUC_scanstr(), but for octal escapes, which stay as they are. */
+/* Like GUC_scanstr(), except that octal escapes stay as they are. */
 static char *
 unquote(const char *p, const char *end)
 {
@@ -163,7 +163,7 @@ next_item(const char **p, const char **item)
 {
 	size_t len;
 
-	/* isspace() and this must mean the same: an item of blanks only would be taken for the end */
+	/* this must agree with isspace(): an item of blanks would otherwise be taken as the end */
 	*p += strspn(*p, " \t\r\n\v\f,\"");
 	*item = *p;
 	len = strcspn(*p, ",\"");

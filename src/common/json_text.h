@@ -1,7 +1,7 @@
 /*
  * json_text.h
- *	  A text in JSON that may be in any encoding, as postgresql.conf's comments
- *	  may be: a string, or of what is no UTF-8 {"base64": ...}.
+ *	  Texts of any encoding in JSON, such as comments of postgresql.conf: a string,
+ *	  or {"base64": ...} if the text is not UTF-8.
  */
 #ifndef PS_JSON_TEXT_H
 #define PS_JSON_TEXT_H
@@ -27,7 +27,7 @@ json_text_encode(const char *text)
 	return value;
 }
 
-/* malloc'd; NULL: it is none. */
+/* malloc'd; NULL if the value is not such a text. */
 static inline char *
 json_text_decode(const json_t *value)
 {

@@ -1,6 +1,6 @@
 /*
  * key.h
- *	  Keys of the store: what a version of something is filed under.
+ *	  Keys of the store: under which each version of something is stored.
  *
  * A key is 18 bytes on disk, every field big-endian, so that memcmp() gives
  * the order in which layers are sorted.  In memory it is the struct PsKey.
@@ -17,7 +17,7 @@
  *
  *	kind            spc         db        rel       fork  blk    value
  *	RELSIZE         tablespace  database  relation  fork  0      RelSize (pg/relsize.h), forks but init
- *	INITSIZE        tablespace  database  relation  3     0      the same, of init forks only, so
+ *	INITSIZE        tablespace  database  relation  3     0      RelSize, init forks only, so
  *	                                                             that a base backup finds them fast
  *	RELBLOCK        tablespace  database  relation  fork  block  page
  *	DATABASE        tablespace  database  0         0     0      contents of PG_VERSION
@@ -99,7 +99,7 @@ extern const char *const ps_slru_dir[PS_NSLRU]; /* "pg_xact", ... */
 extern void ps_key_encode(const PsKey *key, uint8 out[PS_KEY_SIZE]);
 extern void ps_key_decode(const uint8 in[PS_KEY_SIZE], PsKey *key);
 
-/* Longest text that ps_key_format() makes, with its zero byte. */
+/* Longest text of ps_key_format(), including its zero byte. */
 #define PS_KEY_TEXT 96
 extern const char *ps_key_format(const PsKey *key, char out[PS_KEY_TEXT]);
 
@@ -125,7 +125,7 @@ ps_key_slru_segment(PsSlru slru, uint32 segno)
 	return (PsKey) {.kind = PS_KEY_SLRU_SEGMENT, .spc = slru, .rel = segno};
 }
 
-/* pageno counts from the SLRU's beginning, as PostgreSQL's slru.c does. */
+/* pageno counts from the beginning of the SLRU, as in PostgreSQL's slru.c. */
 static inline PsKey
 ps_key_slru_block(PsSlru slru, uint32 pageno)
 {

@@ -1,14 +1,13 @@
 /*
  * redo_proto.h
- *	  What a redo pool (src/pageserver/redo/redo_pool.c) and its helpers
- *	  (src/walredo) say to each other over two pipes.
+ *	  Messages between a redo pool (src/pageserver/redo/redo_pool.c) and its helpers
+ *	  (src/walredo), over two pipes.
  *
- * Both ends run on one machine and are built together, so structures travel in
- * memory's own byte order and alignment.  The helper says hello once, when it
- * is ready and locked in; from then on the pool sends requests, the helper
- * answers them in their order.  A request may be sent before the one before it
- * is answered, as long as all answers that are due fit into the pipe: else both
- * sides might wait until the other one reads.
+ * Both ends run on one machine and are built together, so structs are sent as they are
+ * in memory.  The helper says hello once, when it is ready and in its sandbox; from then
+ * on the pool sends requests, which the helper answers in order.  Several requests may be
+ * unanswered, as long as their answers fit into the pipe: otherwise both sides might
+ * wait until the other one reads.
  *
  *	  helper -> pool	RedoHello
  *	  pool -> helper	RedoRequest
@@ -26,26 +25,25 @@
 
 #include "rel.h"
 
-#define REDO_MAGIC         0x50535244 /* begins every message, so that a lost step is noticed */
+#define REDO_MAGIC         0x50535244 /* begins every message, so that lost synchronization is noticed */
 #define REDO_PROTO_VERSION 3
 
 #define REDO_ALIGN 8
 
 /*
- * The longest record is PostgreSQL's (WAL_MAX_RECORD of pg/record.h): a DELETE
- * with REPLICA IDENTITY FULL has the whole old row in it, toasted values too.
- * A request is one record, or some of a few MB together, and a base page.
+ * The longest record is PostgreSQL's (WAL_MAX_RECORD of pg/record.h).  A request has a
+ * base page and one record, or several records of a few MB together.
  */
 #define REDO_MAX_RECORD  ((uint32) 0x3fffffff)
 #define REDO_MAX_REQUEST (REDO_MAX_RECORD + 4 * 1024 * 1024)
 
-/* Buffers of a helper are given back after a request that is longer. */
+/* A helper frees its buffers after a request that is longer. */
 #define REDO_KEEP_REQUEST (8 * 1024 * 1024)
 
 /* Longest text of a REDO_FAILED answer. */
 #define REDO_MAX_TEXT 1024
 
-/* What the helper's environment names the version of the pool by. */
+/* Environment variable that tells a helper the pool's version of the protocol. */
 #define REDO_ENV_VERSION "PAGESERVER_WALREDO_PROTOCOL"
 
 typedef struct RedoHello
@@ -65,7 +63,7 @@ typedef struct RedoRequest
 	BlockNumber blk;
 	uint32 has_base; /* 0: the block was all zeros */
 	uint32 nrecords;
-	uint32 number; /* of the request: the helper's first is 0, the next 1, … */
+	uint32 number; /* of the request: 0 for a helper's first, then 1, … */
 } RedoRequest;
 
 typedef struct RedoRecordHeader
@@ -87,7 +85,7 @@ typedef struct RedoAnswer
 	uint32 magic;
 	uint32 status;        /* RedoStatus */
 	uint32 length;        /* bytes that follow this header */
-	uint32 failed_record; /* REDO_FAILED: which of the request's records, or nrecords: none of them */
+	uint32 failed_record; /* REDO_FAILED: index of the record; nrecords if it was none of them */
 	uint32 number;        /* the request's */
 } RedoAnswer;
 

@@ -1,16 +1,15 @@
 /*
  * smgr_table.c
- *	  Puts a storage manager into a PostgreSQL that has no hook for one.
+ *	  Installs a storage manager in a PostgreSQL that has no hook for that.
  *
- * storage/smgr/smgr.c calls storage managers through the constant table
- * smgrsw, which has one entry: md.c.  The table has no name that a library
- * could see, but md.c's functions have, and the table lies in the part of the
- * main program that the dynamic linker makes read-only after relocation
- * (PT_GNU_RELRO).  So it can be found there, as the only run of exactly these
- * pointers, and overwritten.
+ * storage/smgr/smgr.c calls storage managers through the constant table smgrsw, which
+ * has one entry: md.c.  The table has no symbol that a library could use, but the
+ * functions in md.c have, and the table is in the part of the main program that the
+ * dynamic linker makes read-only after relocation (PT_GNU_RELRO).  So it can be found
+ * there, as the only sequence of exactly these pointers, and overwritten.
  *
- * The compiler calls mdinit(), mdopen() and mdimmedsync() directly (15.20):
- * what a table has in their place is not called everywhere.
+ * The compiler calls mdinit(), mdopen() and mdimmedsync() directly (15.20), so their
+ * replacements in a table are not called everywhere.
  */
 #include "postgres.h"
 
@@ -23,9 +22,10 @@
 #include "smgr_table.h"
 
 /*
- * It came with 15.11, which gave smgr_truncate another argument: an older
- * server would call the table's function without it, and nothing else notices,
- * for libraries are checked for the major version only.
+ * PostgreSQL 15.11 introduced this function, and an additional argument of
+ * smgr_truncate.  An older server would call the function in the table without
+ * that argument, and nothing else would detect that, because the version of a
+ * library is checked only for the major version.
  */
 #pragma weak smgrtruncate2
 
@@ -53,7 +53,7 @@ typedef struct Search
 	int found;
 } Search;
 
-/* dl_iterate_phdr callback: looks through the RELRO segments of the main program, which comes first. */
+/* dl_iterate_phdr callback: searches the RELRO segments of the main program, which comes first. */
 static int
 search_main_program(struct dl_phdr_info *info, size_t size, void *arg)
 {
@@ -77,7 +77,7 @@ search_main_program(struct dl_phdr_info *info, size_t size, void *arg)
 }
 
 void
-program_poke(void *dst, const void *src, size_t len, int protection)
+smgr_table_poke(void *dst, const void *src, size_t len, int protection)
 {
 	uintptr_t page = sysconf(_SC_PAGESIZE);
 	uintptr_t start = (uintptr_t) dst & ~(page - 1);
@@ -85,13 +85,13 @@ program_poke(void *dst, const void *src, size_t len, int protection)
 
 	if (mprotect((void *) start, end - start, PROT_READ | PROT_WRITE) != 0)
 		ereport(FATAL,
-				(errmsg("could not make memory of the main program writable: %m"),
-				 errhint("A security policy may forbid it (SELinux: execmod, seccomp: mprotect).")));
+				(errmsg("could not make memory of the PostgreSQL executable writable: %m"),
+				 errhint("Check whether a security policy forbids it (SELinux: execmod, seccomp: mprotect).")));
 	memcpy(dst, src, len);
 	if (mprotect((void *) start, end - start, protection) != 0)
 		ereport(FATAL,
-				(errmsg("could not protect memory of the main program again: %m"),
-				 errhint("A security policy may forbid it (SELinux: execmod, seccomp: mprotect).")));
+				(errmsg("could not make memory of the PostgreSQL executable read-only again: %m"),
+				 errhint("Check whether a security policy forbids it (SELinux: execmod, seccomp: mprotect).")));
 }
 
 void
@@ -102,17 +102,18 @@ smgr_table_replace(const SmgrTable *table, const char *library)
 	if (smgrtruncate2 == NULL)
 		ereport(FATAL,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("%s needs PostgreSQL 15.11 or a newer minor release", library),
-				 errdetail("This server is version %s.", GetConfigOption("server_version", false, false)),
+				 errmsg("%s requires PostgreSQL 15.11 or a newer minor release", library),
+				 errdetail("The version of this server is %s.", GetConfigOption("server_version", false, false)),
 				 errhint("Install the current minor release.")));
 	dl_iterate_phdr(search_main_program, &search);
 	if (search.found != 1)
 		ereport(FATAL,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("%s cannot run in this build of PostgreSQL", library),
-				 errdetail("The table of storage managers was found %d times in the main program, expected once.",
+				 errdetail("The table of storage managers was found %d times in the executable. Expected is once.",
 						   search.found),
-				 errhint("Only builds for Linux with RELRO, as distributions ship them, are supported; \"%s\" must also be the only library that replaces the storage manager.",
+				 errhint("Use a build for Linux with RELRO, as distributions ship it. No library other than \"%s\" "
+						 "may replace the storage manager.",
 						 library)));
-	program_poke(search.table, table, sizeof(SmgrTable), PROT_READ);
+	smgr_table_poke(search.table, table, sizeof(SmgrTable), PROT_READ);
 }

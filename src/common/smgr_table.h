@@ -1,10 +1,10 @@
 /*
  * smgr_table.h
- *	  PostgreSQL's table of storage managers, and how to replace its one entry.
- *	  For the two libraries that are loaded into a stock server: the extension
- *	  of the compute and the redo helper.  Include after postgres.h.
+ *	  PostgreSQL's table of storage managers, and how to replace its only entry.
  *
- * What differs between major versions is here and in smgr_table.c.
+ * For libraries that are loaded into a stock server: the extension in a compute and
+ * the redo helper.  Include after postgres.h.  This file and smgr_table.c depend on
+ * the major version.
  */
 #ifndef PS_SMGR_TABLE_H
 #define PS_SMGR_TABLE_H
@@ -19,7 +19,7 @@
 #error "smgr_truncate has another argument since PostgreSQL 15.11: install the headers of a newer minor release"
 #endif
 
-/* f_smgr of smgr.c, which no header declares */
+/* f_smgr in smgr.c, which no header declares */
 typedef struct SmgrTable
 {
 	void (*smgr_init)(void);
@@ -42,13 +42,16 @@ typedef struct SmgrTable
 } SmgrTable;
 
 /*
- * Replaces md.c's entry by "table", for this process and the children that it
- * will have; called in _PG_init by the library named (in messages).  FATAL
- * unless the table is found exactly once, and in a server of 15.11 or newer.
+ * Replaces the functions of md.c by those in "table", in this process and its
+ * future children.  To be called from _PG_init; messages name the given library.
+ * FATAL unless the table is found exactly once and the server is 15.11 or newer.
  */
 extern void smgr_table_replace(const SmgrTable *table, const char *library);
 
-/* Overwrites memory of the main program that is not writable, and has this protection (PROT_*); FATAL on failure. */
-extern void program_poke(void *dst, const void *src, size_t len, int protection);
+/*
+ * Overwrites read-only memory of the main program, whose protection (PROT_*) is
+ * then set to the given one.  FATAL on failure.
+ */
+extern void smgr_table_poke(void *dst, const void *src, size_t len, int protection);
 
 #endif /* PS_SMGR_TABLE_H */

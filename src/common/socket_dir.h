@@ -1,23 +1,22 @@
 /*
  * socket_dir.h
- *	  The directory of a server's Unix socket: its own directory, which is
- *	  nobody else's, unless clients could not name that.
+ *	  The directory of a server's Unix socket: its own directory, to which nobody
+ *	  else has access, unless clients could not name that.
  */
 #ifndef PS_SOCKET_DIR_H
 #define PS_SOCKET_DIR_H
 
 /*
- * libpq takes a comma in "host" for the end of a host, whatever quotes are
- * around it, and the path of a socket is short.  In the place of such a
- * directory there is one below the directory of PostgreSQL's sockets, or /tmp,
- * that is made for it: *other is true.  malloc'd.
+ * libpq takes a comma in "host" as the end of a host, even in quotes, and the path of a
+ * socket must be short.  For such a directory another one, below the directory of
+ * PostgreSQL's sockets or /tmp, is returned, and *other is true.  malloc'd.
  */
 extern char *socket_dir_for(const char *server_dir, bool *other);
 
 /*
- * Makes that other directory, or checks that one that is there is this user's
- * and nobody else's to write: it is in one that others may write to.  False:
- * it is not, or errno tells (0: it is somebody else's).
+ * Creates that other directory, or checks that an existing one belongs to this user and
+ * nobody else can write to it, since others can write to its parent.  False with errno
+ * set, or with errno 0 if it belongs to somebody else or others can write to it.
  */
 extern bool socket_dir_make(const char *dir);
 

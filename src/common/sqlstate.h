@@ -4,7 +4,7 @@
  *
  * What a client does about an error follows from the list: whether the store
  * itself tries again (ps_error_is_transient()), whether a compute that opens a
- * page stream or a WAL stream tries again (page_client_retry.c), and the exit code
+ * page stream or a WAL stream tries again (page_client_outage.c), and the exit code
  * of pageserver_ctl (EXIT_* in ctl.h).  test/unit/t_sqlstates.c and
  * test/t/181_sqlstates.pl provoke each of them.
  */

@@ -9,20 +9,20 @@
  *
  *		pagestream TENANT TIMELINE GENERATION [LSN]
  *
- * (ids as 32 hex digits, generation decimal; 0 for a reader that is no
- * compute), answered by CopyBothResponse.  An LSN is a lease: it can be read as
- * long as the stream goes on, though the window of history moves past it.  Requests may be pipelined; answers
- * come in the order of the requests.
+ * (ids as 32 hex digits; generation decimal, 0 for a reader that is not a compute),
+ * answered by CopyBothResponse.  An LSN is a lease: it can be read until the stream
+ * ends, even when the window of history has moved past it.  Requests may be
+ * pipelined; answers come in the order of the requests.
  *
- * Every request begins with PsRequestHeader:
+ * Every request begins with:
  *
  *	  u8   type				PsRequestType
  *	  u8   version			PS_WIRE_VERSION
- *	  u64  request id		chosen by the client, comes back in the answer
+ *	  u64  request id		chosen by the client, repeated in the answer
  *	  u64  request LSN		read the state at this LSN, or PS_LSN_LATEST
- *	  u64  not_modified_since	the client knows that no later LSN than this
- *							changed what it asks for: the store waits until
- *							it has taken in WAL up to here, no further
+ *	  u64  not_modified_since	the client knows that nothing after this LSN changed
+ *							what it asks for: the store waits until
+ *							it has ingested WAL up to here, not further
  *
  * and goes on, by type:
  *
@@ -35,8 +35,8 @@
  *	  u8   type				PsResponseType
  *	  u8   version			PS_WIRE_VERSION
  *	  u64  request id
- *	  u64  LSN				the state that was read: every change up to here is
- *							in the answer
+ *	  u64  LSN				of the state that was read: the answer has every change
+ *							up to here
  *
  * and goes on:
  *
@@ -132,16 +132,16 @@ typedef struct PsWalStatus
 } PsWalStatus;
 
 /*
- * Name of the ParameterStatus by which the store tells, in a stream of WAL, what
- * keeps it from taking more: a text; empty when it goes on.
+ * Name of the ParameterStatus by which the store says, in a stream of WAL, why it does
+ * not accept more: a text, empty when it continues.
  */
 #define PS_WAIT_PARAMETER "pageserver_wait"
 
 /*
- * wire.c.  The encoders append one whole message to buf.  The decoders return
- * NULL, or a constant text that says what is wrong with the message; nothing
- * of the result may then be used.  A decoder accepts exactly the bytes that
- * the encoder makes: trailing bytes are an error.
+ * wire.c.  The encoders append one whole message to buf.  The decoders return NULL, or
+ * a constant text that says what is wrong with the message; the result is undefined
+ * then.  A decoder accepts exactly the bytes that the encoder makes: trailing bytes
+ * are an error.
  */
 extern void ps_wire_put_request(StringInfo buf, const PsRequest *req);
 extern const char *ps_wire_get_request(const char *data, size_t len, PsRequest *req);
@@ -150,11 +150,14 @@ extern const char *ps_wire_get_response(const char *data, size_t len, PsResponse
 extern void ps_wire_put_status(StringInfo buf, const PsWalStatus *status);
 extern const char *ps_wire_get_status(const char *data, size_t len, PsWalStatus *status);
 
-/* Is this the answer to a request of that type and id, of "count" blocks?  NULL, or what is wrong.  An error is one. */
+/*
+ * Is this an answer to a request of that type and id, for "count" blocks?  NULL, or a
+ * constant text that says what is wrong.  An error is a valid answer to any request.
+ */
 extern const char *ps_wire_check_response(const PsResponse *resp, PsRequestType type, uint64 reqid,
 										  XLogRecPtr not_modified_since, int count);
 
-/* One fork of a FORKS answer; to is of PS_FORK_SIZE bytes. */
+/* One fork of a FORKS answer, PS_FORK_SIZE bytes. */
 extern void ps_wire_put_fork(char *to, const PsForkSize *fork);
 extern PsForkSize ps_wire_get_fork(const char *from);
 

@@ -1,24 +1,22 @@
 /*
  * catalog_reader.c
- *	  Reads what new connections will need of the catalogs, while the store is
- *	  there: so that people, and monitoring, get into any database when it is
- *	  not.
+ *	  Reads catalogs ahead of need, while the store is up, so that users and
+ *	  monitoring can connect to any database when it is down.
  *
- * A compute begins with no page, and gets the catalogs of a database when
- * somebody connects to it.  Who does that for the first time while the store
- * is down would wait.  So, a moment after the start, and from then on now and
- * then for databases that are new, each database that can be connected to is
- * connected to once, by a background worker that also runs what monitoring
- * does.  What it reads stays in the local page cache, until the cache needs the
- * room for something else.
+ * A compute starts without pages, and gets the catalogs of a database when a session
+ * first connects to it.  If the store is down then, that session has to wait.
+ * Therefore each database that allows connections is connected to once, shortly
+ * after the start or, for new databases, at intervals, by a background worker that
+ * also executes what monitoring typically does.  The pages that it reads stay in the
+ * local page cache until the cache needs the room.
  *
- * The WAL worker, which must not read a page, starts a launcher, that looks into
- * pg_database, starts one reader after the other, and ends.  Both are dynamic
- * background workers, so that they take no place that others need all the time;
- * if there is none, it is tried again later.  Nothing waits for them, and they
- * wait for nothing long: a reader has VISIT_MS, which is less than DROP DATABASE
- * and others wait for the database to have no sessions, and ends when somebody
- * waits for its database.
+ * The WAL worker, which must not read pages, starts a launcher, which reads
+ * pg_database, starts one reader after another, and exits.  Both are dynamic
+ * background workers, so that they do not permanently use up a worker slot; if no
+ * slot is free, the next attempt is made later.  No process waits for them, and they
+ * do not wait long themselves: a reader has VISIT_MS, which is less than DROP DATABASE
+ * and other commands wait for sessions to end, and it exits if such a command waits
+ * for its database.
  */
 #include "postgres.h"
 
@@ -54,9 +52,14 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
-#include "wal_progress.h"
+#include "catalog_reader.h"
+#include "known_databases.h"
+#include "page_cache.h"
+#include "settings.h"
+#include "sizes.h"
+#include "wal_progress_impl.h"
 
-#define FIRST_MS          200 /* after the first connection to the store: whoever has waited for the start comes first */
+#define FIRST_MS          200 /* after the first connection to the store; sessions that have waited come first */
 #define PAUSE_MS          50  /* between two databases */
 #define VISIT_MS          3000
 #define MAX_SHARED_BLOCKS 1000 /* of each shared catalog and index */
@@ -65,32 +68,40 @@ PGDLLEXPORT void catalog_launcher_main(Datum arg);
 PGDLLEXPORT void catalog_reader_main(Datum arg);
 
 /*
- * What monitoring looks at, as one column of statements: views of statistics,
- * those over single tables once, and some others; those of our extension.
+ * Returns, as one column, the statements that read what monitoring reads:
+ * statistics views, of those for single tables only one kind, some other views,
+ * and the views of our extension.
  */
 static const char find_statements[] =
-	"SELECT format('SELECT * FROM %I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+	"SELECT format('SELECT * FROM %I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = "
+	"c.relnamespace"
 	" WHERE c.relkind = 'v' AND has_table_privilege(c.oid, 'SELECT')"
 	" AND (n.nspname = 'pg_catalog' AND c.relname ~ '^pg_(stat_|statio_|locks$|settings$|roles$|replication_slots$)'"
 	" AND c.relname !~ '_(all|sys|xact)_'"
-	" OR c.oid IN (SELECT d.objid FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid WHERE e.extname = 'pageserver_smgr'"
+	" OR c.oid IN (SELECT d.objid FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid WHERE e.extname = "
+	"'pageserver_smgr'"
 	" AND d.refclassid = 'pg_extension'::regclass AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'))";
 
-/* What it asks besides. */
+/* Other statements of monitoring. */
 static const char *const more_statements[] = {
-	"SELECT sum(pg_database_size(datname)), max(pg_size_pretty(pg_database_size(oid))), count(*), max(age(datfrozenxid)),"
+	"SELECT sum(pg_database_size(datname)), max(pg_size_pretty(pg_database_size(oid))), count(*), "
+	"max(age(datfrozenxid)),"
 	" max(mxid_age(datminmxid)), max(pg_encoding_to_char(encoding)), max(pg_get_userbyid(datdba)) FROM pg_database"
 	" WHERE datname = current_database()",
 	"SELECT version(), current_setting('server_version_num')::integer, pg_is_in_recovery(), pg_current_wal_lsn(),"
-	" pg_wal_lsn_diff(pg_current_wal_insert_lsn(), pg_current_wal_flush_lsn()), extract(epoch FROM now() - pg_postmaster_start_time()),"
+	" pg_wal_lsn_diff(pg_current_wal_insert_lsn(), pg_current_wal_flush_lsn()), extract(epoch FROM now() - "
+	"pg_postmaster_start_time()),"
 	" (SELECT coalesce(sum(size), 0) FROM pg_ls_waldir()), (SELECT string_agg(spcname, ', ') FROM pg_tablespace)",
 };
 
-/* Shared catalogs that a login looks into, by role or database, so that other pages of them are needed each time. */
+/*
+ * Shared catalogs in which a login searches by role or database, so that each
+ * login may need different pages.
+ */
 static const Oid shared_catalogs[] = {
 	AuthIdRelationId, AuthMemRelationId, DatabaseRelationId, DbRoleSettingRelationId, TableSpaceRelationId};
 
-/* ---- the WAL worker's part ---- */
+/* ---- in the WAL worker ---- */
 
 static bool
 start_worker(const char *function, const char *type, Datum arg, pid_t notify_pid, BackgroundWorkerHandle **handle)
@@ -109,11 +120,11 @@ start_worker(const char *function, const char *type, Datum arg, pid_t notify_pid
 	if (RegisterDynamicBackgroundWorker(&worker, handle))
 		return true;
 	ereport(DEBUG1,
-			(errmsg_internal("no background worker is free for a %s", type)));
+			(errmsg_internal("no background worker slot is free for %s", type)));
 	return false;
 }
 
-/* When the next launcher is to be started; 0: the store was not connected yet. */
+/* When to start the next launcher; 0: the store has not been connected yet. */
 static TimestampTz next_launch;
 
 long
@@ -136,12 +147,12 @@ catalog_reader_start(void)
 		return;
 	if (next_launch == 0)
 	{
-		if (wal_worker_is_connected())
+		if (wal_progress_is_connected())
 			next_launch = TimestampTzPlusMilliseconds(now, FIRST_MS);
 		return;
 	}
 	next_launch = TimestampTzPlusMilliseconds(now, ps_catalog_read_interval * INT64CONST(1000));
-	if (!wal_worker_is_connected())
+	if (!wal_progress_is_connected())
 		return;
 	if (launcher != NULL)
 	{
@@ -155,7 +166,7 @@ catalog_reader_start(void)
 	MemoryContextSwitchTo(old);
 }
 
-/* ---- what both workers are ---- */
+/* ---- in both background workers ---- */
 
 static void
 time_is_up(void)
@@ -166,9 +177,9 @@ time_is_up(void)
 }
 
 /*
- * Whatever is to end the process cancels what it does, as an error that it
- * catches, and ends without a word.  Nobody counts what it reads: a database
- * that nobody has used has no statistics, and so no autovacuum.
+ * Termination cancels the current action with an error, which is caught, so the
+ * worker exits silently.  Statistics are off: a database that nobody has used
+ * has none, and so is not visited by autovacuum; that must not change.
  */
 static void
 begin_worker(void)
@@ -179,7 +190,10 @@ begin_worker(void)
 	SetConfigOption("track_functions", "none", PGC_SUSET, PGC_S_OVERRIDE);
 }
 
-/* In PG_CATCH(): what has gone wrong, for the log, with a database or with the list of all. */
+/*
+ * To be called in PG_CATCH(): logs the error, which concerns a database or
+ * (InvalidOid) the list of databases.
+ */
 static void
 report_failure(Oid db)
 {
@@ -192,7 +206,8 @@ report_failure(Oid db)
 	AbortOutOfAnyTransaction();
 	ereport(error->sqlerrcode == ERRCODE_QUERY_CANCELED ? DEBUG1 : LOG,
 			(errcode(error->sqlerrcode),
-			 OidIsValid(db) ? errmsg("could not read the catalogs of database %u ahead of need: %s", db, error->message) : errmsg("could not read the list of databases ahead of need: %s", error->message)));
+			 OidIsValid(db) ? errmsg("could not read catalogs of database %u in advance: %s", db, error->message)
+							: errmsg("could not read list of databases in advance: %s", error->message)));
 }
 
 /* ---- the launcher ---- */
@@ -203,7 +218,7 @@ typedef struct Database
 	bool can_connect;
 } Database;
 
-/* Templates come last.  In CurrentMemoryContext. */
+/* Templates come last.  Allocated in CurrentMemoryContext. */
 static List *
 list_databases(void)
 {
@@ -235,13 +250,13 @@ list_databases(void)
 	return databases;
 }
 
-/* False if it makes no sense to go on now. */
+/* Returns false if it is useless to continue now. */
 static bool
 visit_database(Oid db)
 {
 	BackgroundWorkerHandle *reader;
 
-	if (!page_cache_has_room())
+	if (!page_cache_has_free_slots())
 	{
 		ereport(DEBUG1,
 				(errmsg_internal("the local page cache has no room for the catalogs of database %u", db)));
@@ -250,9 +265,9 @@ visit_database(Oid db)
 	if (!start_worker("catalog_reader_main", "pageserver catalog reader", ObjectIdGetDatum(db), MyProcPid, &reader))
 		return false;
 	(void) WaitForBackgroundWorkerShutdown(reader);
-	if (!wal_worker_is_connected())
+	if (!wal_progress_is_connected())
 		return false;
-	known_catalogs_tried(db, 1);
+	known_databases_catalogs_tried(db, 1);
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, PAUSE_MS, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
@@ -281,9 +296,10 @@ catalog_launcher_main(Datum arg)
 		{
 			Database *database = lfirst(lc);
 
-			if (!wal_worker_is_connected())
+			if (!wal_progress_is_connected())
 				break;
-			if (database->can_connect && known_catalogs_wanted(database->oid) && !visit_database(database->oid))
+			if (database->can_connect && known_databases_catalogs_wanted(database->oid) &&
+				!visit_database(database->oid))
 				break;
 		}
 	}
@@ -329,7 +345,7 @@ read_shared_catalogs(void)
 	}
 }
 
-/* Does a command that allows no session in the database wait for this one to end? */
+/* Is a command that does not allow sessions in the database waiting for this one to end? */
 static bool
 database_is_wanted(void)
 {
@@ -342,7 +358,7 @@ database_is_wanted(void)
 	return false;
 }
 
-/* Runs a statement for the sake of what it reads; all that it needs to give its first row. */
+/* Executes a statement only to have its pages read, up to its first row. */
 static void
 run(const char *statement)
 {
@@ -352,9 +368,9 @@ run(const char *statement)
 }
 
 /*
- * As a role that may see statistics, so that its rights are looked up as well,
- * and with no other: nothing that a user has made is to be run as a superuser.
- * False if the database is wanted.
+ * Uses a role that may see statistics, so that its privileges are looked up,
+ * too, and not a superuser, which must not execute anything that a user has
+ * created.  Returns false if the database is wanted by another command.
  */
 static bool
 run_statements(void)
@@ -402,7 +418,7 @@ catalog_reader_main(Datum arg)
 		read_shared_catalogs();
 		if (run_statements())
 		{
-			known_catalogs_tried(db, CATALOG_TRIES);
+			known_databases_catalogs_tried(db, CATALOG_TRIES);
 			ereport(DEBUG1,
 					(errmsg_internal("the catalogs of database %u have been read ahead of need", db)));
 		}
@@ -414,6 +430,6 @@ catalog_reader_main(Datum arg)
 		report_failure(db);
 	}
 	PG_END_TRY();
-	MyDatabaseId = InvalidOid; /* or the end of the process would make statistics for the database */
+	MyDatabaseId = InvalidOid; /* or the exit of the process would create statistics for the database */
 	proc_exit(0);
 }

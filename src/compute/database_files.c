@@ -1,20 +1,21 @@
 /*
  * database_files.c
- *	  Local directories of databases, before commands that copy or remove them
- *	  as such: CREATE DATABASE with STRATEGY FILE_COPY, ALTER DATABASE SET
- *	  TABLESPACE, DROP DATABASE.
+ *	  Local directories of databases, for commands that copy or remove them:
+ *	  CREATE DATABASE with STRATEGY FILE_COPY, ALTER DATABASE SET TABLESPACE, DROP
+ *	  DATABASE.
  *
- * These look for the tablespaces that a database uses by its directories, and
- * log what the store does for those which they found.  A tablespace of which
- * this compute has touched no relation has none: here it gets one.
+ * These commands find the tablespaces of a database by its directories, and log
+ * only those.  A tablespace in which this compute has touched no relation of the
+ * database has no directory, so it is created here.
  *
- * They copy files as they are, so a stub would become as many zeros as its
- * relation is long.  So stubs are set aside meanwhile, in a subdirectory, which
- * PostgreSQL does not copy.  The copy gets its own when they are asked for.
+ * They copy files as they are, so that a stub would become as many zeros as its
+ * relation is long.  Therefore stubs are hidden during the copy: moved into a
+ * subdirectory, which PostgreSQL does not copy.  The copy gets stubs of its own
+ * when they are needed.
  *
- * What is set aside is known to the backend that runs the command only, which
- * holds locks on the database that keep others out of it: sessions, and other
- * copies of it (hooks.c).
+ * Only the backend that runs the command knows about hidden stubs.  It holds locks
+ * on the database that keep out other sessions and other copies of it
+ * (database_commands.c).
  */
 #include "postgres.h"
 
@@ -31,26 +32,26 @@
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/fd.h"
-#include "storage/reinit.h"
 #include "utils/memutils.h"
 
-#include "smgr.h"
+#include "database_files.h"
+#include "page_client.h"
+#include "pg_compat.h"
 
-#define ASIDE "pageserver_smgr.stubs"
+#define HIDDEN_DIR "pageserver_smgr.stubs"
 
 /*
- * What a base backup puts into a directory that a move has made before it was
- * killed, besides relations, of which the store must have none.
+ * Files, other than relations, that a base backup restores to the directory of a
+ * database that was being moved when the server was killed.
  */
 static const char *const left_names[] = {"PG_VERSION", "pg_filenode.map"};
 
-/* Directories that have files set aside: of this database, in these tablespaces. */
-static Oid aside_database;
-static List *aside_tablespaces; /* in TopMemoryContext */
+/* The directories with hidden stubs: of one database, in these tablespaces. */
+static Oid hidden_database;
+static List *hidden_tablespaces; /* in TopMemoryContext */
 
-/* All that a database can have relations in. */
 List *
-all_tablespaces(void)
+database_files_tablespaces(void)
 {
 	List *list = list_make1_oid(DEFAULTTABLESPACE_OID);
 	DIR *dir = AllocateDir("pg_tblspc");
@@ -76,7 +77,7 @@ directory_exists(const char *path)
 }
 
 bool
-store_has_relations(Oid spc, Oid db)
+database_files_in_store(Oid spc, Oid db)
 {
 	int n;
 
@@ -85,10 +86,10 @@ store_has_relations(Oid spc, Oid db)
 }
 
 /*
- * Names of the stubs in a database's directory: files of relations that are
- * neither temporary nor unlogged, which an init fork tells.  Not empty ones:
- * there is nothing to copy, and one may be that of a dropped relation, which
- * the next checkpoint removes.
+ * The names of the stubs in a database's directory, which are the files of
+ * relations that are not temporary, and not unlogged (these have an init fork).
+ * Empty files are left out: there is nothing to copy, and they may belong to
+ * dropped relations, whose files the next checkpoint removes.
  */
 static List *
 list_stubs(const char *path)
@@ -100,14 +101,14 @@ list_stubs(const char *path)
 	List *stubs = NIL;
 	ListCell *lc;
 	ForkNumber fork;
-	int digits;
+	Oid rel;
 
 	while ((entry = ReadDir(dir, path)) != NULL)
 	{
-		if (!parse_filename_for_nontemp_relation(entry->d_name, &digits, &fork))
+		if (!compat_parse_file_name(entry->d_name, &rel, &fork))
 			continue;
 		if (fork == INIT_FORKNUM)
-			unlogged = lappend_oid(unlogged, (Oid) strtoul(entry->d_name, NULL, 10));
+			unlogged = lappend_oid(unlogged, rel);
 		else
 			names = lappend(names, pstrdup(entry->d_name));
 	}
@@ -128,21 +129,21 @@ list_stubs(const char *path)
 }
 
 static void
-set_aside(Oid spc, Oid db, bool with_files)
+hide_stubs(Oid spc, Oid db, bool with_files)
 {
 	char *path = GetDatabasePath(db, spc);
-	char *aside = psprintf("%s/" ASIDE, path);
+	char *hidden = psprintf("%s/" HIDDEN_DIR, path);
 	MemoryContext old;
 	ListCell *lc;
 
 	TablespaceCreateDbspace(spc, db, false);
-	if (MakePGDirectory(aside) < 0)
+	if (MakePGDirectory(hidden) < 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
-				 errmsg("could not create directory \"%s\": %m", aside)));
+				 errmsg("could not create directory \"%s\": %m", hidden)));
 	old = MemoryContextSwitchTo(TopMemoryContext);
-	aside_database = db;
-	aside_tablespaces = lappend_oid(aside_tablespaces, spc);
+	hidden_database = db;
+	hidden_tablespaces = lappend_oid(hidden_tablespaces, spc);
 	MemoryContextSwitchTo(old);
 
 	if (!with_files)
@@ -150,7 +151,7 @@ set_aside(Oid spc, Oid db, bool with_files)
 	foreach (lc, list_stubs(path))
 	{
 		char *from = psprintf("%s/%s", path, (char *) lfirst(lc));
-		char *to = psprintf("%s/%s", aside, (char *) lfirst(lc));
+		char *to = psprintf("%s/%s", hidden, (char *) lfirst(lc));
 
 		if (rename(from, to) != 0)
 			ereport(ERROR,
@@ -160,94 +161,91 @@ set_aside(Oid spc, Oid db, bool with_files)
 }
 
 /*
- * Before a database's directories are copied, all of them, or that in one
- * tablespace (only_spc).  Nobody but this session may be connected to it, nor
- * come in.  If this session is, its own stubs stay where they are and become
- * zeros: it may open one meanwhile (the relation cache may have to look into
- * catalogs at any time), which would be made anew, and lose its name to the one
- * that is put back while this session goes on to make it longer.
+ * If the session is connected to the database itself, its stubs are not hidden,
+ * and the copy has zeros.  The session may need a stub at any time, because the
+ * relation cache may have to read catalogs; it would create a new one, which
+ * database_files_restore() would then replace while the session keeps extending
+ * it.
  */
 void
 database_files_before_copy(Oid db, Oid only_spc)
 {
 	ListCell *lc;
 
-	foreach (lc, OidIsValid(only_spc) ? list_make1_oid(only_spc) : all_tablespaces())
+	foreach (lc, OidIsValid(only_spc) ? list_make1_oid(only_spc) : database_files_tablespaces())
 	{
 		Oid spc = lfirst_oid(lc);
 
-		if (directory_exists(GetDatabasePath(db, spc)) || store_has_relations(spc, db))
-			set_aside(spc, db, db != MyDatabaseId);
+		if (directory_exists(GetDatabasePath(db, spc)) || database_files_in_store(spc, db))
+			hide_stubs(spc, db, db != MyDatabaseId);
 	}
 }
 
-/* The directories with what was set aside are gone, or will be. */
 void
 database_files_forget(void)
 {
-	list_free(aside_tablespaces);
-	aside_tablespaces = NIL;
+	list_free(hidden_tablespaces);
+	hidden_tablespaces = NIL;
 }
 
 /*
- * Puts back what was set aside.  Called at the end of transactions, too: without
- * its stub a relation would be as long as the store knows it, and what is in
- * shared buffers may be longer, so a failure is a PANIC.
+ * Also called at the end of transactions.  Without its stub a relation would
+ * have the length that the store knows, but shared buffers may have more blocks
+ * of it; hence PANIC.
  */
 void
 database_files_restore(void)
 {
 	ListCell *lc;
 
-	foreach (lc, aside_tablespaces)
+	foreach (lc, hidden_tablespaces)
 	{
 		char path[MAXPGPATH];
-		char aside[MAXPGPATH];
+		char hidden[MAXPGPATH];
 		char from[MAXPGPATH * 2];
 		char to[MAXPGPATH * 2];
-		char *dbpath = GetDatabasePath(aside_database, lfirst_oid(lc));
+		char *dbpath = GetDatabasePath(hidden_database, lfirst_oid(lc));
 		DIR *dir;
 		struct dirent *entry;
 
 		strlcpy(path, dbpath, sizeof(path));
 		pfree(dbpath);
-		snprintf(aside, sizeof(aside), "%s/" ASIDE, path);
-		dir = opendir(aside);
+		snprintf(hidden, sizeof(hidden), "%s/" HIDDEN_DIR, path);
+		dir = opendir(hidden);
 		while (dir != NULL && (entry = readdir(dir)) != NULL)
 		{
 			if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
 				continue;
-			snprintf(from, sizeof(from), "%s/%s", aside, entry->d_name);
+			snprintf(from, sizeof(from), "%s/%s", hidden, entry->d_name);
 			snprintf(to, sizeof(to), "%s/%s", path, entry->d_name);
 			if (rename(from, to) != 0)
 				ereport(PANIC,
 						(errcode_for_file_access(),
 						 errmsg("could not rename file \"%s\" to \"%s\": %m", from, to)));
 		}
-		if (dir == NULL || closedir(dir) != 0 || rmdir(aside) != 0)
+		if (dir == NULL || closedir(dir) != 0 || rmdir(hidden) != 0)
 			ereport(PANIC,
 					(errcode_for_file_access(),
-					 errmsg("could not remove directory \"%s\": %m", aside)));
+					 errmsg("could not remove directory \"%s\": %m", hidden)));
 	}
 	database_files_forget();
 }
 
-/* Before a database is dropped: remove_dbtablespaces() shall find and log all tablespaces that it uses. */
+/* remove_dbtablespaces() finds and logs only tablespaces with a directory. */
 void
 database_files_before_drop(Oid db)
 {
 	ListCell *lc;
 
-	foreach (lc, all_tablespaces())
+	foreach (lc, database_files_tablespaces())
 	{
 		Oid spc = lfirst_oid(lc);
 
-		if (!directory_exists(GetDatabasePath(db, spc)) && store_has_relations(spc, db))
+		if (!directory_exists(GetDatabasePath(db, spc)) && database_files_in_store(spc, db))
 			TablespaceCreateDbspace(spc, db, false);
 	}
 }
 
-/* Does a database's directory have more than what may be left of a move? */
 bool
 database_files_exist(const char *path)
 {
@@ -266,10 +264,6 @@ database_files_exist(const char *path)
 	return exist;
 }
 
-/*
- * Removes what is left of a move: commands that want the directory to be empty
- * would mind.  db InvalidOid: of all databases.
- */
 void
 database_files_remove_left(Oid spc, Oid db)
 {
@@ -296,10 +290,10 @@ database_files_remove_left(Oid spc, Oid db)
 }
 
 /*
- * After ALTER DATABASE SET TABLESPACE has failed, when the copy was already
- * logged: the store has it.  PostgreSQL itself removes the files only.  Not
- * before: a stock server that recovers from this WAL forgets with this record
- * what it has not written of the database, and writes it when it copies.
+ * The store has applied the copy, whereas PostgreSQL, which removes the files,
+ * does not log that.  This must not be logged earlier: at this record a stock
+ * server that recovers from the WAL forgets what it has not written yet of the
+ * database, and it writes that when it replays the copy.
  */
 void
 database_files_log_drop(Oid db, Oid spc)

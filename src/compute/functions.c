@@ -1,14 +1,14 @@
 /*
  * functions.c
- *	  Replaces functions of the main program: those that look at local files for
- *	  what is in the store.
+ *	  Replaces functions of the main program, namely those that look at local
+ *	  files for what is in the store.
  *
- * PostgreSQL calls them through fmgr_builtins, extensions by their names, and
- * other parts of PostgreSQL directly.  All of these calls arrive at the
- * function's first instruction, so a jump is written there.  That is done once,
- * in the postmaster, before it has children or handles signals; they inherit the
- * changed page.  The old function is never run again, so what else was in the
- * place of the jump does not matter.
+ * PostgreSQL calls them through fmgr_builtins and directly; extensions call them
+ * by name.  All these calls arrive at the first instruction of the function, so
+ * a jump to the replacement is written there.  This is done once, in the
+ * postmaster, before it has children or handles signals; children inherit the
+ * changed page.  The original function is never executed again, so it does not
+ * matter what the jump overwrites.
  */
 #include "postgres.h"
 
@@ -16,14 +16,14 @@
 #include <link.h>
 #include <sys/mman.h>
 
-#include "compute.h"
+#include "functions.h"
 #include "smgr_table.h"
 
 #ifndef __x86_64__
 #error "functions.c knows the jump instruction of x86-64 only"
 #endif
 
-/* jmp *(%rip): to the address that follows the instruction. */
+/* jmp *(%rip): jumps to the address that follows the instruction. */
 typedef struct pg_attribute_packed() Jump
 {
 	unsigned char code[6];
@@ -43,6 +43,6 @@ function_replace(const char *name, void *function, void *replacement)
 		ereport(FATAL,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("pageserver_smgr cannot run in this build of PostgreSQL"),
-				 errdetail("There is no function \"%s\" of at least %zu bytes.", name, sizeof(jump))));
-	program_poke(function, &jump, sizeof(jump), PROT_READ | PROT_EXEC);
+				 errdetail("Function \"%s\" was not found, or is shorter than %zu bytes.", name, sizeof(jump))));
+	smgr_table_poke(function, &jump, sizeof(jump), PROT_READ | PROT_EXEC);
 }

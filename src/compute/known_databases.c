@@ -1,12 +1,12 @@
 /*
  * known_databases.c
- *	  What this compute knows of databases and tablespaces without asking the
- *	  store: how large they were when it was last asked, and of which databases
- *	  catalog_reader.c has read the catalogs.
+ *	  What this compute knows about databases and tablespaces without asking the
+ *	  store: their sizes when it was last asked, and which databases
+ *	  catalog_reader.c has read.
  *
- * A table in shared memory, of bounded size, under one lock.  Of what finds no
- * room in it nothing is known: its size is waited for, its catalogs are not
- * read ahead of need.
+ * This is a hash table of bounded size in shared memory, protected by one lock.
+ * Nothing is known about databases for which it has no room: queries for their
+ * sizes wait for the store, and their catalogs are not read ahead of need.
  */
 #include "postgres.h"
 
@@ -16,13 +16,16 @@
 #include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
-#include "compute.h"
+#include "known_databases.h"
 
-#define MAX_KNOWN 8192 /* of both kinds together */
+#define MAX_KNOWN 8192 /* databases and tablespaces together */
 
 #define LOCK_TRANCHE "pageserver_smgr_databases"
 
-/* One of the two is InvalidOid: a database, in all its tablespaces, or a tablespace, with all its databases. */
+/*
+ * A database in all its tablespaces (spc InvalidOid), or a tablespace with all
+ * its databases (db InvalidOid).
+ */
 typedef struct KnownKey
 {
 	Oid spc;
@@ -33,8 +36,8 @@ typedef struct Known
 {
 	KnownKey key;
 	int64 size;
-	TimestampTz as_of; /* of size; 0: it is not known */
-	int tries;         /* to read the catalogs; CATALOG_TRIES: it is done, or given up */
+	TimestampTz as_of; /* time of size; 0: size is not known */
+	int tries;         /* attempts to read the catalogs; CATALOG_TRIES: done, or given up */
 } Known;
 
 /* Protected by lock. */
@@ -48,7 +51,6 @@ known_databases_request_shmem(void)
 	RequestNamedLWLockTranche(LOCK_TRANCHE, 1);
 }
 
-/* From shmem_startup_hook, under AddinShmemInitLock. */
 void
 known_databases_startup_shmem(void)
 {
@@ -58,7 +60,7 @@ known_databases_startup_shmem(void)
 	lock = &GetNamedLWLockTranche(LOCK_TRANCHE)->lock;
 }
 
-/* The entry, which is made if there is none; NULL if there is no room.  Caller holds the lock exclusively. */
+/* Returns the entry, a new one if necessary; NULL if there is no room.  Caller holds the lock exclusively. */
 static Known *
 find_or_add(Oid spc, Oid db)
 {
@@ -78,7 +80,7 @@ find_or_add(Oid spc, Oid db)
 }
 
 void
-known_size_set(Oid spc, Oid db, int64 size)
+known_databases_set_size(Oid spc, Oid db, int64 size)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	Known *entry;
@@ -94,7 +96,7 @@ known_size_set(Oid spc, Oid db, int64 size)
 }
 
 bool
-known_size_get(Oid spc, Oid db, int64 *size, TimestampTz *as_of)
+known_databases_get_size(Oid spc, Oid db, int64 *size, TimestampTz *as_of)
 {
 	KnownKey key = {spc, db};
 	Known *entry;
@@ -113,7 +115,7 @@ known_size_get(Oid spc, Oid db, int64 *size, TimestampTz *as_of)
 }
 
 bool
-known_catalogs_wanted(Oid db)
+known_databases_catalogs_wanted(Oid db)
 {
 	Known *entry;
 	bool wanted;
@@ -126,7 +128,7 @@ known_catalogs_wanted(Oid db)
 }
 
 void
-known_catalogs_tried(Oid db, int tries)
+known_databases_catalogs_tried(Oid db, int tries)
 {
 	KnownKey key = {InvalidOid, db};
 	Known *entry;
@@ -139,7 +141,7 @@ known_catalogs_tried(Oid db, int tries)
 }
 
 void
-known_forget(Oid spc, Oid db)
+known_databases_forget(Oid spc, Oid db)
 {
 	KnownKey key = {spc, db};
 

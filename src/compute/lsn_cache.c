@@ -1,19 +1,19 @@
 /*
  * lsn_cache.c
- *	  Last-written LSNs: for every block, an LSN after which nothing has
- *	  changed it.  A read asks the store for no more than that, so that it
- *	  need not wait for WAL that has nothing to do with the page.
+ *	  Last-written LSNs: for each block, an LSN after which it has not
+ *	  changed.  A read asks the store for no later LSN, so that it does not wait
+ *	  for unrelated WAL.
  *
- * An array of LSNs indexed by a hash of the block, a smaller one indexed by a
- * hash of the relation for what concerns all its blocks, and a floor for
- * everything.  The answer is the greatest of the three.  Blocks that share an
- * entry get the later LSN of the two: a read may wait a little longer than it
- * must, but never sees too old a page.
+ * There is an array of LSNs indexed by a hash of the block, a smaller one indexed
+ * by a hash of the relation for changes that concern all its blocks, and a floor
+ * for everything.  The result is the greatest of the three.  Blocks that share an
+ * entry get the later LSN of the two: a read may wait slightly longer than
+ * necessary, but never returns a page that is too old.
  *
- * No locks: entries only ever rise, by compare-and-swap.  A page's LSN is set
- * before the page can be evicted (smgrwrite runs before that), and whoever
- * then reads it has synchronized with the evicting backend through the buffer
- * mapping locks.
+ * No locks are needed: entries only rise, by compare-and-swap.  A page's LSN is set
+ * before the page can be evicted, because smgrwrite() runs before that, and a
+ * process that reads it afterwards has synchronized with the evicting process
+ * through the buffer mapping locks.
  */
 #include "postgres.h"
 
@@ -26,17 +26,18 @@
 #include "storage/ipc.h"
 #include "storage/shmem.h"
 
-#include "compute.h"
+#include "lsn_cache.h"
+#include "settings.h"
 
-/* One relation entry to this many block entries. */
+/* Number of block entries for each relation entry. */
 #define BLOCKS_PER_RELATION 16
 
 typedef struct LsnCache
 {
 	pg_atomic_uint64 floor;
-	pg_atomic_uint64 max; /* of all that was ever set */
-	uint32 nblocks;       /* entries for blocks, a power of 2; constant */
-	uint32 nrelations;    /* entries for relations, which follow; constant */
+	pg_atomic_uint64 max; /* greatest LSN that was ever set */
+	uint32 nblocks;       /* entries for blocks; a power of 2; constant */
+	uint32 nrelations;    /* entries for relations, which follow those for blocks; constant */
 	pg_atomic_uint64 entries[FLEXIBLE_ARRAY_MEMBER];
 } LsnCache;
 
@@ -62,7 +63,7 @@ lsn_cache_request_shmem(void)
 	RequestAddinShmemSpace(cache_bytes());
 }
 
-/* Every page is, at the start, as the shutdown checkpoint of the base backup found it. */
+/* Initially all pages are as of the shutdown checkpoint in the base backup. */
 void
 lsn_cache_startup_shmem(void)
 {
@@ -151,13 +152,17 @@ lsn_cache_set_all(XLogRecPtr lsn)
 }
 
 XLogRecPtr
+lsn_cache_end_of_wal(XLogRecPtr lsn)
+{
+	if (XLogSegmentOffset(lsn, wal_segment_size) == SizeOfXLogLongPHD)
+		return lsn - SizeOfXLogLongPHD;
+	if (lsn % XLOG_BLCKSZ == SizeOfXLogShortPHD)
+		return lsn - SizeOfXLogShortPHD;
+	return lsn;
+}
+
+XLogRecPtr
 lsn_cache_insert_position(void)
 {
-	XLogRecPtr lsn = GetXLogInsertRecPtr();
-
-	if (XLogSegmentOffset(lsn, wal_segment_size) == SizeOfXLogLongPHD)
-		lsn -= SizeOfXLogLongPHD;
-	else if (lsn % XLOG_BLCKSZ == SizeOfXLogShortPHD)
-		lsn -= SizeOfXLogShortPHD;
-	return lsn;
+	return lsn_cache_end_of_wal(GetXLogInsertRecPtr());
 }

@@ -1,17 +1,17 @@
 /*
  * numbers.c
- *	  File numbers that are taken, made known to GetNewRelFileNode().
+ *	  Makes file numbers that are in use known to GetNewRelFileNode().
  *
- * It takes a number from the OID counter that no local file has.  But a relation
- * that this compute has not touched has no local file (stub.c), so when the
- * counter has wrapped around and comes along a relation's number, the number
- * looks free; smgr.c then refuses to make another relation of it, and the
- * command fails.  So before a command that may make relations, those of the
- * next numbers that pg_class says are taken get their stubs, and are passed
- * over as in any server.
+ * GetNewRelFileNode() takes a number from the OID counter for which there is no
+ * local file.  But a relation that this compute has not touched has no local file
+ * (stub.c).  After the counter has wrapped around, its number would look free;
+ * smgr.c refuses to create another relation with it, so that the command would
+ * fail.  Therefore, before a command that may create relations, stubs are made
+ * for relations in pg_class that have one of the next numbers.
  *
- * What is not in pg_class is left: mapped relations, and what a kill has left
- * behind.  It gets its stub when it is met, so that the command fails once.
+ * Relations that are not in pg_class under their number are not handled: mapped
+ * relations, and relations left behind by a killed server.  They get a stub when
+ * the number is tried, so that the command fails once.
  */
 #include "postgres.h"
 
@@ -29,15 +29,23 @@
 #include "utils/rel.h"
 #include "utils/relcache.h"
 
-#include "compute.h"
+#include "database_files.h"
+#include "numbers.h"
+#include "pg_compat.h"
+#include "utility_hook.h"
 
-/* How many numbers from the counter on are looked at, and how many of them at least must be left for a command. */
-#define LOOK_AHEAD  16384
+/*
+ * How many numbers, starting at the counter, are checked at a time, and how many
+ * checked numbers a command needs.
+ */
+#define CHECK_AHEAD 16384
 #define LEAST_AHEAD 8192
 
-/* Numbers that this process has looked at, of its database; from the first on, up to but without the last. */
-static Oid looked_from;
-static uint64 looked_to;
+static ProcessUtility_hook_type prev_ProcessUtility;
+
+/* The numbers of its database that this process has checked: checked_from <= number < checked_to. */
+static Oid checked_from;
+static uint64 checked_to;
 
 static bool
 may_make_relations(NodeTag tag)
@@ -65,7 +73,10 @@ may_make_relations(NodeTag tag)
 	}
 }
 
-/* Makes stubs for the permanent relations of a tablespace (InvalidOid: the database's) with a number of the range. */
+/*
+ * Makes stubs for the permanent relations in a tablespace (InvalidOid: the
+ * database's default) with first <= number <= last.
+ */
 static void
 make_stubs(Relation pg_class, Oid spc, Oid first, Oid last)
 {
@@ -80,19 +91,19 @@ make_stubs(Relation pg_class, Oid spc, Oid first, Oid last)
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
-		RelFileNode node = {OidIsValid(spc) ? spc : MyDatabaseTableSpace, MyDatabaseId, form->relfilenode};
+		PsRel rel = {OidIsValid(spc) ? spc : MyDatabaseTableSpace, MyDatabaseId, form->relfilenode};
 
 		CHECK_FOR_INTERRUPTS();
 		if (form->relpersistence == RELPERSISTENCE_PERMANENT)
-			(void) smgrexists(smgropen(node, InvalidBackendId), MAIN_FORKNUM);
+			(void) smgrexists(compat_smgropen(rel), MAIN_FORKNUM);
 	}
 	systable_endscan(scan);
 }
 
-void
-numbers_before_command(NodeTag tag)
+static void
+before_command(NodeTag tag)
 {
-	Oid next = ShmemVariableCache->nextOid;
+	Oid next = compat_next_oid();
 	Relation pg_class;
 	Oid last;
 	ListCell *lc;
@@ -101,16 +112,31 @@ numbers_before_command(NodeTag tag)
 		return;
 	if (next < FirstNormalObjectId)
 		next = FirstNormalObjectId;
-	if (next >= looked_from && (looked_to > PG_UINT32_MAX || (uint64) next + LEAST_AHEAD <= looked_to))
+	if (next >= checked_from && (checked_to > PG_UINT32_MAX || (uint64) next + LEAST_AHEAD <= checked_to))
 		return;
 
-	last = (Oid) Min((uint64) next + LOOK_AHEAD - 1, PG_UINT32_MAX);
+	last = (Oid) Min((uint64) next + CHECK_AHEAD - 1, PG_UINT32_MAX);
 	pg_class = table_open(RelationRelationId, AccessShareLock);
 	make_stubs(pg_class, InvalidOid, next, last);
-	foreach (lc, all_tablespaces())
+	foreach (lc, database_files_tablespaces())
 		if (lfirst_oid(lc) != MyDatabaseTableSpace)
 			make_stubs(pg_class, lfirst_oid(lc), next, last);
 	table_close(pg_class, AccessShareLock);
-	looked_from = next;
-	looked_to = (uint64) last + 1;
+	checked_from = next;
+	checked_to = (uint64) last + 1;
+}
+
+static void
+process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, ProcessUtilityContext context,
+				ParamListInfo params, QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
+{
+	before_command(nodeTag(pstmt->utilityStmt));
+	utility_hook_next(prev_ProcessUtility, pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+}
+
+void
+numbers_init(void)
+{
+	prev_ProcessUtility = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
 }

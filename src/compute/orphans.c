@@ -1,12 +1,12 @@
 /*
  * orphans.c
- *	  Relations in the store that no catalog names.
+ *	  SQL function pageserver_smgr_orphans(): relations in the store that are in
+ *	  no catalog.
  *
- * A server that is killed in the middle of CREATE TABLE, CREATE DATABASE or
- * ALTER DATABASE SET TABLESPACE leaves files behind, which keep a tablespace
- * from being dropped, or a database from being moved into it.  On a stock
- * server one looks for them and removes them by hand.  Here they are in the
- * store: this is the hand.
+ * A server that is killed during CREATE TABLE, CREATE DATABASE or ALTER DATABASE SET
+ * TABLESPACE leaves files behind.  They keep a tablespace from being dropped, or a
+ * database from being moved into it.  On a stock server an administrator would find
+ * and remove them by hand; here they are in the store, and this function does it.
  */
 #include "postgres.h"
 
@@ -27,10 +27,12 @@
 #include "tcop/utility.h"
 #include "utils/hsearch.h"
 #include "utils/relcache.h"
-#include "utils/relmapper.h"
 #include "utils/snapmgr.h"
 
-#include "smgr.h"
+#include "database_files.h"
+#include "page_client.h"
+#include "pg_compat.h"
+#include "settings.h"
 #include "wire.h"
 
 PG_FUNCTION_INFO_V1(pageserver_smgr_orphans);
@@ -46,19 +48,19 @@ create_set(const char *name, Size key_size)
 }
 
 /*
- * Calls a function for each row of a catalog, also for those that a transaction
- * in progress, or a prepared one, has made or removed.
+ * Calls a function for each row of a catalog, including rows that a transaction
+ * in progress or a prepared transaction has inserted or deleted.
  *
- * Whoever will remove what has no row keeps the catalog as it is until the
- * transaction ends (keep).  A row that is updated during the scan might not be
- * seen, neither the old nor the new one, and a database might be created after
- * it.  CREATE DATABASE and its kin lock the catalog until they commit.
+ * If lock is true, the catalog cannot be changed until the transaction ends, as
+ * is required before orphans are removed: the scan might miss both versions of a
+ * row that is updated meanwhile, and a database might be created after it.
+ * (CREATE DATABASE and similar commands lock the catalog until they commit.)
  */
 static void
-each_row(Oid catalog, bool keep, void (*call)(HeapTuple tuple, HTAB *set), HTAB *set)
+each_row(Oid catalog, bool lock, void (*call)(HeapTuple tuple, HTAB *set), HTAB *set)
 {
 	SnapshotData snapshot;
-	Relation rel = table_open(catalog, keep ? ShareLock : AccessShareLock);
+	Relation rel = table_open(catalog, lock ? ShareLock : AccessShareLock);
 	SysScanDesc scan;
 	HeapTuple tuple;
 
@@ -67,7 +69,7 @@ each_row(Oid catalog, bool keep, void (*call)(HeapTuple tuple, HTAB *set), HTAB 
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 		call(tuple, set);
 	systable_endscan(scan);
-	table_close(rel, keep ? NoLock : AccessShareLock);
+	table_close(rel, lock ? NoLock : AccessShareLock);
 }
 
 static void
@@ -88,36 +90,37 @@ add_relation(HeapTuple tuple, HTAB *set)
 	if (form->relisshared || !RELKIND_HAS_STORAGE(form->relkind))
 		return;
 	if (!OidIsValid(rel.rel))
-		rel.rel = RelationMapOidToFilenode(form->oid, false);
+		rel.rel = compat_mapped_file_number(form->oid);
 	hash_search(set, &rel, HASH_ENTER, NULL);
 }
 
 /*
- * Is it of a database that does not exist, or of this one, which has no such
- * relation?  Whatever this compute has created or used has a local file, also
- * while no row of a catalog names it yet.
+ * An orphan belongs to a database that does not exist, or to this database,
+ * which has no such relation.  Relations that this compute has created or used
+ * have a local file, even while no committed catalog row refers to them.
  */
 static bool
 is_orphan(PsRel rel, HTAB *databases, HTAB *relations)
 {
-	char *path = GetRelationPath(rel.db, rel.spc, rel.rel, InvalidBackendId, MAIN_FORKNUM);
-	bool is_known = rel.db == MyDatabaseId ? hash_search(relations, &rel, HASH_FIND, NULL) != NULL : hash_search(databases, &rel.db, HASH_FIND, NULL) != NULL;
+	char *path = compat_relation_path(rel, MAIN_FORKNUM);
+	bool is_known = rel.db == MyDatabaseId
+						? hash_search(relations, &rel, HASH_FIND, NULL) != NULL
+						: hash_search(databases, &rel.db, HASH_FIND, NULL) != NULL;
 	bool is_used = access(path, F_OK) == 0 || errno != ENOENT;
 
 	pfree(path);
 	return !is_known && !is_used;
 }
 
-/* Drops its storage, when the transaction commits. */
+/* Drops the storage of a relation when the transaction commits. */
 static void
 drop_at_commit(PsRel rel)
 {
-	RelFileNode node = {.spcNode = rel.spc, .dbNode = rel.db, .relNode = rel.rel};
-	Relation fake = CreateFakeRelcacheEntry(node);
+	Relation fake = CreateFakeRelcacheEntry(compat_node(rel));
 
 	RelationDropStorage(fake);
 	FreeFakeRelcacheEntry(fake);
-	/* a transaction without an ID has no commit record, and so drops nothing */
+	/* without a transaction ID there would be no commit record, and nothing would be dropped */
 	(void) GetCurrentTransactionId();
 }
 
@@ -125,10 +128,10 @@ drop_at_commit(PsRel rel)
  * pageserver_smgr_orphans(remove boolean) returns setof (tablespace oid,
  * database oid, filenode oid, size bigint)
  *
- * What there is of this database, and of such as do not exist (any more).  With
- * "remove" databases and relations of this database can be neither created nor
- * changed until the transaction ends.  Without, what others create meanwhile may
- * be among what is found.
+ * Returns the orphans of this database and of databases that do not exist.  With
+ * "remove" it also drops them at commit; until then, databases and relations of
+ * this database can be neither created nor changed.  Without it, relations that
+ * other sessions are just creating may be among the result.
  */
 Datum
 pageserver_smgr_orphans(PG_FUNCTION_ARGS)
@@ -139,19 +142,19 @@ pageserver_smgr_orphans(PG_FUNCTION_ARGS)
 	HTAB *relations = create_set("relations", sizeof(PsRel));
 	ListCell *lc;
 
-	check_active();
+	settings_require_compute();
 	if (remove)
 		PreventCommandIfReadOnly("pageserver_smgr_orphans(true)");
 	InitMaterializedSRF(fcinfo, 0);
 	each_row(DatabaseRelationId, remove, add_database, databases);
 	each_row(RelationRelationId, remove, add_relation, relations);
-	foreach (lc, all_tablespaces())
+	foreach (lc, database_files_tablespaces())
 	{
 		int n;
 		PsForkSize *forks = page_client_forks(lfirst_oid(lc), InvalidOid, true, &n);
 		int next;
 
-		/* the forks of a relation come one after the other */
+		/* the forks of a relation follow one another */
 		for (int i = 0; i < n; i = next)
 		{
 			PsRel rel = forks[i].rel;

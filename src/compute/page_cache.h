@@ -1,140 +1,99 @@
 /*
  * page_cache.h
- *	  What the parts of the page cache know of each other: page_cache_slots.c
- *	  (the table of slots, in a header of its own: page_cache_slots.h),
- *	  page_cache_spill.c (kept pages for which there is no slot),
- *	  page_cache_file.c (the file that both have their pages in),
- *	  page_cache_room.c (who pays when there is no room); page_cache.c
- *	  and page_cache_many.c, which look in both (one page, many at once).
+ *	  The local page cache: pages of the store in a local file, shared by all
+ *	  processes of the server.
+ *
+ * Callers may hold content locks of buffers, but no lock of the cache itself.
  */
 #ifndef PS_PAGE_CACHE_H
 #define PS_PAGE_CACHE_H
 
-#include "storage/block.h"
+#include "access/xlogdefs.h"
+#include "keep_reasons.h"
+#include "rel.h"
 
-#include "compute.h"
+extern void page_cache_request_shmem(void); /* from shmem_request_hook */
+extern void page_cache_startup_shmem(void); /* from shmem_startup_hook; creates the file */
 
-typedef struct CacheTag
-{
-	PsRel rel;
-	BlockNumber blk;
-	ForkNumber fork;
-} CacheTag;
+/* From _PG_init: registers a callback that frees spilled pages when transactions end. */
+extern void page_cache_xact_init(void);
 
-StaticAssertDecl(sizeof(CacheTag) == 20, "CacheTag is hashed and must not have padding");
-
-static inline uint32
-ps_pages_of_mb(int mb)
-{
-	return (uint32) Min((uint64) mb * (1024 * 1024 / BLCKSZ), (uint64) 1 << 31);
-}
-
-/* Relations, collected; all zeros: none yet. */
-typedef struct RelList
-{
-	PsRel *rels;
-	int n;
-	int allocated;
-} RelList;
-
-/* ---- page_cache_many.c ---- */
-extern void rel_list_add(RelList *list, PsRel rel);
-
-/* ---- page_cache_file.c ---- */
-
-/* In the postmaster: creates the file, or makes it empty, having made sure that no other server uses it. */
-extern void page_cache_file_open(void);
-
-/* One page; false with errno set.  A page that was never written cannot be read. */
-extern bool page_cache_file_read(uint64 pageno, char *page);
-extern bool page_cache_file_write(uint64 pageno, const char *page);
-
-/* Gives the disk space of pages back, if the file system can; what is read from them then is zeros. */
-extern void page_cache_file_punch(uint64 first, uint64 npages);
+/* From _PG_init: installs a hook that explains why a transaction was canceled to make room. */
+extern void page_cache_room_init(void);
 
 /*
- * How much of what pages can take a writer may use.  Pages that are only cached
- * leave twice as much of the file system free for WAL as those that must be kept.
+ * Copies a block into page and returns true, or returns false if the cache does
+ * not have it.  ERROR only if a page that must be kept cannot be read.
  */
-typedef enum RoomClaim
+extern bool page_cache_read(PsRel rel, ForkNumber fork, BlockNumber blk, char *page);
+
+/* Does the cache have the block?  Neither reads it nor counts a hit. */
+extern bool page_cache_has(PsRel rel, ForkNumber fork, BlockNumber blk);
+
+/*
+ * Stores a page that PostgreSQL writes, replacing the cached one and its keep
+ * reasons.  The caller has raised the block's last-written LSN before.  A page
+ * without keep reasons is stored if there is room; an I/O error only removes it
+ * from the cache.  For a page that must be kept, ERROR with a hint if the limit is
+ * reached, the disk is full or the file cannot be written.
+ */
+extern void page_cache_write(PsRel rel, ForkNumber fork, BlockNumber blk, const char *page, const KeepReasons *keep);
+
+/*
+ * Stores a page that the store returned as of store_lsn, unless the cache
+ * already has the block or the block's last-written LSN, checked under the
+ * slot's lock, is beyond store_lsn.
+ */
+extern void page_cache_fill(PsRel rel, ForkNumber fork, BlockNumber blk, const char *page, XLogRecPtr store_lsn);
+
+/*
+ * Remove the blocks of a fork from nblocks on; a whole fork; a database in one
+ * tablespace (spc InvalidOid: in all).  old_blocks is the previous length of the
+ * fork, or InvalidBlockNumber if it is not known, which may require a scan of all
+ * slots.  They raise no errors and may be called in critical sections.
+ */
+extern void page_cache_truncate(PsRel rel, ForkNumber fork, BlockNumber old_blocks, BlockNumber nblocks);
+extern void page_cache_drop_fork(PsRel rel, ForkNumber fork, BlockNumber old_blocks);
+extern void page_cache_drop_database(Oid spc, Oid db);
+
+/*
+ * Clears KEEP_NO_LSN of all cached pages of a fork of nblocks blocks, and raises
+ * their last-written LSN to lsn, where WAL has them by now.
+ */
+extern void page_cache_release_no_lsn(PsRel rel, ForkNumber fork, BlockNumber nblocks, XLogRecPtr lsn);
+
+/* Relations whose main fork's block 0 is kept for a reason of KEEP_UNTIL_WRITTEN; palloc'd, NULL if there is none. */
+extern PsRel *page_cache_held_relations(int *nrels);
+
+typedef struct PageCacheStats
 {
-	ROOM_CACHED,
-	ROOM_ORDINARY,
-	ROOM_ANOTHER_PAYS, /* room is being made: also most of what was left */
-	ROOM_ADMINISTRATOR /* cache_limit does not count */
-} RoomClaim;
+	uint64 size_pages;    /* cache_size */
+	uint64 limit_pages;   /* cache_limit; PG_UINT64_MAX: none */
+	uint64 used_pages;    /* including spilled pages */
+	uint64 spilled_pages; /* beyond cache_size */
+	uint64 kept_pages;    /* that must be kept now; counted by page_cache_stats() */
+	uint64 hits;
+	uint64 misses;
+	uint64 writes;
+	uint64 fills;
+	uint64 evictions;
+	uint64 io_errors;
+} PageCacheStats;
 
-/* False if so little of the file system is free that WAL may soon find no room. */
-extern bool page_cache_file_has_room(RoomClaim claim);
+/* Sets *stats.  Takes the locks of the cache one after another, so the counts are not of the same time. */
+extern void page_cache_stats(PageCacheStats *stats);
 
-/* ---- page_cache_spill.c ---- */
+/* Is a part of cache_size unused?  Approximate. */
+extern bool page_cache_has_free_slots(void);
 
-typedef enum SpillResult
-{
-	SPILL_DONE,
-	SPILL_ABSENT,    /* the block is not there */
-	SPILL_IO_ERROR,  /* errno says why; the block is not there any more if it was to be written */
-	SPILL_LIMIT,     /* cache_limit is reached, or nearly so */
-	SPILL_DISK_FULL, /* page_cache_file_has_room() says no */
-	SPILL_TABLE_FULL /* too many chunks */
-} SpillResult;
-
-extern Size page_cache_spill_shmem_size(void);
-extern void page_cache_spill_request_locks(void);
-
-/* first_page: of the file, for spilled pages; own_pages: how much of cache_limit the slots take. */
-extern void page_cache_spill_startup_shmem(uint64 first_page, uint64 own_pages);
+/* Removes all pages that need not be kept, including those that the store can return only after ingesting more WAL. */
+extern void page_cache_clear(void);
 
 /*
- * Of a block.  The caller holds the lock of the block's partition of the page
- * cache, shared to look and to read, exclusively to write.  Raises no errors.
+ * If WAL may soon run out of disk space, evicts pages that need not be kept and
+ * gives their disk space back.  To be called regularly by processes that use
+ * disk space or see others use it.
  */
-extern bool page_cache_spill_has(const CacheTag *tag);
-extern SpillResult page_cache_spill_read(const CacheTag *tag, char *page);
-
-/* lsn: the block's last-written LSN.  _update: only if the block is there. */
-extern SpillResult page_cache_spill_write(const CacheTag *tag, const char *page, const PageKeep *keep, XLogRecPtr lsn,
-										  RoomClaim claim);
-extern SpillResult page_cache_spill_update(const CacheTag *tag, const char *page, const PageKeep *keep, XLogRecPtr lsn);
-
-/* After a failed read: forgets the block, unless it must be kept. */
-extern void page_cache_spill_forget(const CacheTag *tag);
-
-/*
- * Gives up what need not be kept any more: as much as may be needed, or, now
- * and then, some of it.  The caller holds no lock of ours.
- */
-extern void page_cache_spill_reclaim(void);
-extern void page_cache_spill_tidy(void);
-extern void page_cache_spill_want_tidy(void); /* the next transaction that ends shall */
-
-/* As the functions of compute.h without "spill".  The caller holds no lock. */
-extern void page_cache_spill_truncate(PsRel rel, ForkNumber fork, BlockNumber old_blocks, BlockNumber nblocks);
-extern void page_cache_spill_drop_database(Oid spc, Oid db);
-extern void page_cache_spill_release_no_lsn(PsRel rel, ForkNumber fork, BlockNumber nblocks, XLogRecPtr lsn);
-extern void page_cache_spill_clear(void);
-extern void page_cache_spill_held_relations(RelList *list);
-extern void page_cache_spill_stats(PageCacheStats *stats);
-
-/* ---- page_cache_room.c ---- */
-
-extern void page_cache_room_request_shmem(void);
-extern void page_cache_room_startup_shmem(void);
-
-/*
- * There is no room for a page that must be kept: sees to it that there will be,
- * and says what the caller may claim.  ROOM_ORDINARY: it is for the caller to
- * fail.  The caller holds no lock of ours.
- */
-extern RoomClaim page_cache_room_claim(void);
-
-/*
- * To be called with all kept pages by the first two: for which transactions, or
- * for none, they are.  is_mixed: some of them need not be kept any more.
- */
-extern void page_cache_count_kept(void);
-extern void page_cache_spill_count_kept(void);
-extern void page_cache_room_count(const PageKeep *keep, uint64 npages, bool is_mixed);
-extern void page_cache_room_count_other(uint64 npages);
+extern void page_cache_leave_room(void);
 
 #endif /* PS_PAGE_CACHE_H */

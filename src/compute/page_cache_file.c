@@ -1,11 +1,11 @@
 /*
  * page_cache_file.c
- *	  The local file of the page cache: an array of pages.
+ *	  The file of the page cache: an array of pages.
  *
- * It belongs to one run of the server: it is emptied when the postmaster
- * starts, and what is where in it is known in shared memory only.  It is
- * sparse, so how large it looks says nothing of the disk space that it takes.
- * Opened by the postmaster, inherited by all.
+ * It belongs to one run of the server: the postmaster empties it at startup, and
+ * only shared memory says what is where in it.  It is sparse, so its apparent
+ * size says nothing about its disk space.  The postmaster opens it, and all
+ * processes inherit the descriptor.
  */
 #include "postgres.h"
 
@@ -19,13 +19,14 @@
 #include "storage/fd.h"
 #include "storage/ipc.h"
 
-#include "page_cache.h"
+#include "page_cache_impl.h"
+#include "settings.h"
 
-/* MB of the file system that are left free for WAL if max_wal_lag does not say how much may pile up. */
+/* MB of the file system left free for WAL if max_wal_lag does not limit how much may accumulate. */
 #define DEFAULT_RESERVE   512
-#define MAX_RESERVE_SHARE 16 /* but never more than this part of the file system */
+#define MAX_RESERVE_SHARE 16 /* but at most this fraction of the file system */
 
-/* The lock on it says that the file is in use. */
+/* Locked while the server runs, so that no other server uses the file. */
 static int cache_fd = -1;
 
 static void
@@ -48,7 +49,7 @@ page_cache_file_open(void)
 		ereport(FATAL,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("page cache file \"%s\" is in use by another server", ps_cache_path),
-				 errhint("Every server needs a file of its own: see \"pageserver_smgr.cache_path\".")));
+				 errhint("Each server needs its own file. Check \"pageserver_smgr.cache_path\".")));
 	if (ftruncate(cache_fd, 0) != 0)
 		ereport(FATAL,
 				(errcode_for_file_access(),
@@ -87,15 +88,15 @@ page_cache_file_punch(uint64 first, uint64 npages)
 {
 	int save_errno = errno;
 
-	/* where it is not supported, the space is at least used again */
+	/* if it is not supported, the space can still be reused for other pages */
 	(void) fallocate(cache_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 					 (off_t) first * BLCKSZ, (off_t) npages * BLCKSZ);
 	errno = save_errno;
 }
 
 /*
- * WAL that the store has not acknowledged stays in pg_wal, which mostly is in
- * the same file system, and finding no room for it is a PANIC.
+ * WAL that the store has not acknowledged stays in pg_wal, which usually is in
+ * the same file system.  If WAL finds no room, that is a PANIC.
  */
 bool
 page_cache_file_has_room(RoomClaim claim)

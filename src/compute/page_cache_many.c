@@ -1,25 +1,16 @@
 /*
  * page_cache_many.c
- *	  The page cache, many pages at once: those of forks and databases that are
- *	  truncated or dropped, those that need not be kept any more, and counts.
+ *	  The page cache, many pages at once: truncates and drops forks and
+ *	  databases, removes pages that need not be kept, counts.
  */
 #include "postgres.h"
 
+#include "lsn_cache.h"
 #include "page_cache_slots.h"
 #include "running.h"
+#include "settings.h"
 
-void
-rel_list_add(RelList *list, PsRel rel)
-{
-	if (list->n == list->allocated)
-	{
-		list->allocated = Max(64, list->allocated * 2);
-		list->rels = list->rels == NULL ? palloc(list->allocated * sizeof(PsRel)) : repalloc_huge(list->rels, list->allocated * sizeof(PsRel));
-	}
-	list->rels[list->n++] = rel;
-}
-
-/* How many pages of a partition to give back at a time. */
+/* How many slots of a partition are given back at a time. */
 #define GIVE_BACK_PAGES 64
 
 void
@@ -34,19 +25,19 @@ page_cache_leave_room(void)
 
 		p = (p + 1) % cache_table->npartitions;
 		LWLockAcquire(&cache_locks[p].lock, LW_EXCLUSIVE);
-		fruitless = give_back_slots(&cache_partitions[p], GIVE_BACK_PAGES, last_resort) > 0 ? 0 : fruitless + 1;
+		fruitless = slot_give_back(&cache_partitions[p], GIVE_BACK_PAGES, last_resort) > 0 ? 0 : fruitless + 1;
 		LWLockRelease(&cache_locks[p].lock);
 	}
 }
 
-/* What visit_pages() does with the slots that it finds. */
+/* Selects slots, and what is done with them. */
 typedef struct Visit
 {
-	PsRel rel; /* rel.rel InvalidOid: all of a database, and rel.spc InvalidOid: in all tablespaces */
+	PsRel rel; /* rel.rel InvalidOid: a whole database; rel.spc InvalidOid: in all tablespaces */
 	ForkNumber fork;
 	BlockNumber first_block;
-	bool unkept;  /* all that need not be kept; nothing of the above counts */
-	bool release; /* do not forget them, but let go those kept for KEEP_NO_LSN */
+	bool unkept;  /* select all pages that need not be kept; the fields above do not matter */
+	bool release; /* do not remove the pages, but clear KEEP_NO_LSN */
 	XLogRecPtr release_lsn;
 } Visit;
 
@@ -56,7 +47,7 @@ visit_slot(CachePartition *part, uint32 slot, const Visit *visit)
 	CacheTag *tag = &cache_slots[slot].tag;
 
 	if (!visit->release)
-		forget_slot(part, slot);
+		slot_forget(part, slot);
 	else if (cache_slots[slot].keep.reasons & KEEP_NO_LSN)
 	{
 		lsn_cache_set_block(tag->rel, tag->fork, tag->blk, visit->release_lsn);
@@ -71,13 +62,13 @@ visit_wants(const Visit *visit, const CacheSlot *slot)
 	const CacheTag *tag = &slot->tag;
 
 	if (visit->unkept)
-		return !page_keep_holds(&slot->keep);
+		return !keep_reasons_hold(&slot->keep);
 	if (OidIsValid(visit->rel.rel))
 		return ps_rel_equal(tag->rel, visit->rel) && tag->fork == visit->fork && tag->blk >= visit->first_block;
 	return tag->rel.db == visit->rel.db && (!OidIsValid(visit->rel.spc) || tag->rel.spc == visit->rel.spc);
 }
 
-/* Looks at all slots of a partition. */
+/* Visits all slots of a partition. */
 static void
 visit_partition(uint32 p, const Visit *visit)
 {
@@ -101,13 +92,13 @@ visit_partition(uint32 p, const Visit *visit)
 }
 
 /*
- * Visits the cached pages of a fork: looks up block by block if the fork is
- * short, else looks at all slots.  end_block: how long the fork is, or was.
+ * Visits the cached pages of a fork, which is or was end_block blocks long:
+ * looks up each block if the fork is short, else scans all slots.
  */
 static void
 visit_fork(const Visit *visit, BlockNumber end_block)
 {
-	pg_atomic_uint32 *counter = fork_counter(visit->rel, visit->fork);
+	pg_atomic_uint32 *counter = slot_fork_counter(visit->rel, visit->fork);
 
 	if (pg_atomic_read_u32(counter) == 0)
 		return;
@@ -121,15 +112,15 @@ visit_fork(const Visit *visit, BlockNumber end_block)
 	}
 	for (BlockNumber blk = visit->first_block; blk < end_block; blk++)
 	{
-		CacheTag tag = make_tag(visit->rel, visit->fork, blk);
-		uint32 hash = hash_tag(&tag);
-		LWLock *lock = &cache_locks[partition_of(hash)].lock;
+		CacheTag tag = cache_tag(visit->rel, visit->fork, blk);
+		uint32 hash = cache_tag_hash(&tag);
+		LWLock *lock = &cache_locks[slot_partition(hash)].lock;
 		uint32 slot;
 
 		LWLockAcquire(lock, LW_EXCLUSIVE);
-		slot = find_slot(&tag, hash);
+		slot = slot_find(&tag, hash);
 		if (slot != NO_SLOT)
-			visit_slot(&cache_partitions[partition_of(hash)], slot, visit);
+			visit_slot(&cache_partitions[slot_partition(hash)], slot, visit);
 		LWLockRelease(lock);
 		if (slot != NO_SLOT && !visit->release && pg_atomic_read_u32(counter) == 0)
 			break;
@@ -175,7 +166,7 @@ page_cache_clear(void)
 {
 	Visit visit = {.unkept = true};
 
-	running_look_again();
+	running_refresh();
 	for (uint32 p = 0; p < cache_table->npartitions; p++)
 		visit_partition(p, &visit);
 	page_cache_spill_clear();
@@ -209,7 +200,7 @@ page_cache_stats(PageCacheStats *stats)
 {
 	memset(stats, 0, sizeof(*stats));
 	stats->size_pages = (uint64) cache_table->npartitions * cache_table->own_slots;
-	stats->limit_pages = ps_cache_limit == -1 ? PG_UINT64_MAX : ps_pages_of_mb(ps_cache_limit);
+	stats->limit_pages = ps_cache_limit == -1 ? PG_UINT64_MAX : page_cache_pages_of_mb(ps_cache_limit);
 	page_cache_spill_stats(stats);
 	stats->used_pages = stats->spilled_pages;
 	for (uint32 p = 0; p < cache_table->npartitions; p++)
@@ -227,15 +218,14 @@ page_cache_stats(PageCacheStats *stats)
 		for (uint32 b = 0; part->used > 0 && b < cache_table->nbuckets; b++)
 			for (uint32 slot = cache_buckets[(Size) p * cache_table->nbuckets + b]; slot != NO_SLOT;
 				 slot = cache_slots[slot].next)
-				if (page_keep_holds(&cache_slots[slot].keep))
+				if (keep_reasons_hold(&cache_slots[slot].keep))
 					stats->kept_pages++;
 		LWLockRelease(&cache_locks[p].lock);
 	}
 }
 
-/* May be wrong by what changes meanwhile. */
 bool
-page_cache_has_room(void)
+page_cache_has_free_slots(void)
 {
 	uint64 size = (uint64) cache_table->npartitions * cache_table->own_slots;
 	uint64 used = 0;
@@ -264,9 +254,9 @@ page_cache_count_kept(void)
 			if (!OidIsValid(slot->tag.rel.rel))
 				continue;
 			if (slot->keep.reasons & KEEP_UNTIL_WRITTEN)
-				page_cache_room_count_other(1);
+				page_cache_payer_add_other(1);
 			else
-				page_cache_room_count(&slot->keep, 1, false);
+				page_cache_payer_add(&slot->keep, 1, false);
 		}
 		LWLockRelease(&cache_locks[p].lock);
 	}

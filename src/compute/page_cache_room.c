@@ -1,12 +1,12 @@
 /*
  * page_cache_room.c
- *	  Who pays when there is no room for another page that must be kept.
+ *	  What to do when there is no room for another page that must be kept.
  *
- * Not whoever happens to evict a page, which may be anybody's: the transaction
- * for which most pages are kept is ended.  Until it is, the others go on in
- * what is left of the room for that (RoomClaim).  Whoever starts a session, and
- * superusers, may go on a little beyond that, so that an administrator can get
- * in and look.
+ * The process that evicts a page does not fail, because the page may belong to
+ * another transaction.  Instead, the transaction for which most pages are kept is
+ * canceled.  Until it ends, other processes use the reserve (RoomClaim).  Sessions
+ * that are starting, and superusers, may go slightly beyond that, so that an
+ * administrator can connect and investigate.
  */
 #include "postgres.h"
 
@@ -19,53 +19,46 @@
 #include "storage/procarray.h"
 #include "storage/shmem.h"
 #include "utils/guc.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "page_cache.h"
+#include "page_cache_impl.h"
+#include "pg_compat.h"
 #include "running.h"
 
-/* A transaction that does not end is told again after so many microseconds, and in the end its session is ended. */
-#define TELL_INTERVAL 1000000
-#define MAX_CANCELS   3
+/*
+ * A transaction that does not end is canceled again after so many microseconds,
+ * and in the end its session is terminated.
+ */
+#define CANCEL_INTERVAL 1000000
+#define MAX_CANCELS     3
 
-/* Most pages that an administrator's transaction may have kept beyond the room, 512 kB. */
+/* Pages that a transaction of an administrator may use beyond the reserve: 512 kB. */
 #define ADMINISTRATOR_PAGES 64
 
-/* That a backend's transaction shall end.  Written under ProcArrayLock, shared, while the transaction runs. */
-typedef struct Told
+/*
+ * That a backend's transaction has been canceled.  Written while the transaction
+ * runs, with ProcArrayLock held in shared mode.
+ */
+typedef struct CancelRequest
 {
 	TransactionId xid;
 	int times;
 	TimestampTz last;
-} Told;
+} CancelRequest;
 
 typedef struct Room
 {
-	pg_atomic_uint32 payer;           /* the transaction that pays, a top-level one; it may be over */
-	Told told[FLEXIBLE_ARRAY_MEMBER]; /* by pgprocno */
+	pg_atomic_uint32 payer;                        /* top-level transaction that was chosen last; may have ended */
+	CancelRequest requests[FLEXIBLE_ARRAY_MEMBER]; /* index: process number */
 } Room;
-
-/* Pages kept for a transaction. */
-typedef struct Payer
-{
-	TransactionId xid;
-	uint64 npages;
-} Payer;
 
 static Room *room;
 static emit_log_hook_type prev_emit_log;
 
-/* What page_cache_room_count() counts, in this process. */
-static Payer *payers;
-static int npayers;
-static uint64 pages_of_nobody;
-static uint64 pages_unresolved;
-
 static Size
 room_bytes(void)
 {
-	return add_size(offsetof(Room, told), mul_size(MaxBackends, sizeof(Told)));
+	return add_size(offsetof(Room, requests), mul_size(MaxBackends, sizeof(CancelRequest)));
 }
 
 void
@@ -80,7 +73,6 @@ page_cache_room_startup_shmem(void)
 	bool found;
 
 	room = ShmemInitStruct("pageserver_smgr room for kept pages", room_bytes(), &found);
-	payers = MemoryContextAlloc(TopMemoryContext, mul_size(MaxBackends, sizeof(Payer)));
 	if (found)
 		return;
 	memset(room, 0, room_bytes());
@@ -88,21 +80,27 @@ page_cache_room_startup_shmem(void)
 }
 
 /*
- * The transaction of this session is ended by others: its error says why.  The
- * hook comes before the message goes to the log and to the client.
+ * Replaces the error of this session's transaction, if it was canceled here, by
+ * one that explains why.  The hook runs before the message is sent to the log
+ * and the client.
  */
 static void
-say_why(ErrorData *edata)
+explain_cancel(ErrorData *edata)
 {
 	if ((edata->sqlerrcode == ERRCODE_QUERY_CANCELED || edata->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN) &&
-		edata->elevel >= ERROR && MyProc != NULL && MyProc->pgprocno < MaxBackends &&
-		TransactionIdIsValid(room->told[MyProc->pgprocno].xid) &&
-		room->told[MyProc->pgprocno].xid == GetTopTransactionIdIfAny())
+		edata->elevel >= ERROR && MyProc != NULL && compat_proc_number(MyProc) < MaxBackends &&
+		TransactionIdIsValid(room->requests[compat_proc_number(MyProc)].xid) &&
+		room->requests[compat_proc_number(MyProc)].xid == GetTopTransactionIdIfAny())
 	{
 		edata->sqlerrcode = ERRCODE_DISK_FULL;
-		edata->message = pstrdup(edata->elevel >= FATAL ? "terminating connection because its transaction has changed too many pages" : "canceling statement because its transaction has changed too many pages");
-		edata->detail = pstrdup("Pages that an open transaction has changed must be kept in the local page cache, and there is no room for more.");
-		edata->hint = pstrdup("Change less in one transaction, raise \"pageserver_smgr.cache_limit\", or free disk space.");
+		if (edata->elevel >= FATAL)
+			edata->message = pstrdup("terminating connection because its transaction has changed too many pages");
+		else
+			edata->message = pstrdup("canceling statement because its transaction has changed too many pages");
+		edata->detail = pstrdup("Pages that an open transaction has changed must stay in the local page cache, which "
+								"is full.");
+		edata->hint = pstrdup("Change less in one transaction, increase \"pageserver_smgr.cache_limit\", or free "
+							  "disk space.");
 	}
 	if (prev_emit_log)
 		prev_emit_log(edata);
@@ -112,114 +110,71 @@ void
 page_cache_room_init(void)
 {
 	prev_emit_log = emit_log_hook;
-	emit_log_hook = say_why;
+	emit_log_hook = explain_cancel;
 }
 
-/* ---- which transaction ---- */
-
-void
-page_cache_room_count(const PageKeep *keep, uint64 npages, bool is_mixed)
-{
-	TransactionId xid;
-	int i = 0;
-
-	if (!(keep->reasons & KEEP_OPEN_XACT))
-		return;
-	xid = running_oldest_in_range(keep->oldest_xid, keep->newest_xid);
-	if (!TransactionIdIsValid(xid))
-		return;
-	if (is_mixed || (keep->reasons & KEEP_MULTI))
-	{
-		pages_unresolved += npages;
-		return;
-	}
-	while (i < npayers && payers[i].xid != xid)
-		i++;
-	if (i == MaxBackends)
-		return;
-	if (i == npayers)
-	{
-		payers[npayers].npages = 0;
-		payers[npayers++].xid = xid;
-	}
-	payers[i].npages += npages;
-}
-
-void
-page_cache_room_count_other(uint64 npages)
-{
-	pages_of_nobody += npages;
-}
-
-/*
- * The transaction for which most pages are kept, the oldest of several; invalid
- * if more are kept for other reasons, such as an index build, or if it is not
- * known whether and for whom they must be kept.
- */
 static TransactionId
-find_payer(void)
+find_payer(bool *unresolved)
 {
-	int most = -1;
+	TransactionId payer;
 
-	npayers = 0;
-	pages_of_nobody = pages_unresolved = 0;
-	running_hold(true); /* or what one has left might be put down to another */
+	page_cache_payer_reset();
+	running_hold(true); /* otherwise pages of a transaction that ends meanwhile might be attributed to another one */
 	page_cache_count_kept();
 	page_cache_spill_count_kept();
+	payer = page_cache_payer_find(unresolved);
 	running_hold(false);
-	for (int i = 0; i < npayers; i++)
-		if (most < 0 || payers[i].npages > payers[most].npages ||
-			(payers[i].npages == payers[most].npages && TransactionIdPrecedes(payers[i].xid, payers[most].xid)))
-			most = i;
-	if (most < 0 || payers[most].npages < Max(pages_of_nobody, pages_unresolved))
-		return InvalidTransactionId;
-	return payers[most].xid;
+	return payer;
 }
 
-/* ---- ending it ---- */
+/* ---- canceling ---- */
 
 /*
- * Tells the backend whose transaction it is to end it: cancels its statement,
- * or ends the session if there is none.  One that has committed and waits for
- * the store is let alone.
+ * Cancels the statement of the backend that runs the transaction, or terminates
+ * the session if it is idle.  A transaction that has committed and waits for the
+ * store is left alone.
  */
 static void
-tell(TransactionId xid)
+cancel_transaction(TransactionId xid)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	int pid = 0;
 
-	/* whoever holds this lock keeps the transaction from ending */
+	/* a transaction cannot end while this lock is held */
 	LWLockAcquire(ProcArrayLock, LW_SHARED);
 	for (int i = 0; i < MaxBackends; i++)
 	{
 		PGPROC *proc = &ProcGlobal->allProcs[i];
-		Told *told = &room->told[proc->pgprocno];
+		bool terminate;
+		CancelRequest *request = &room->requests[compat_proc_number(proc)];
 
 		if (proc->xid != xid || proc->pid == 0 || proc->wait_event_info == WAIT_EVENT_SYNC_REP)
 			continue;
-		if (told->xid != xid)
-			told->times = 0;
-		else if (now - told->last < TELL_INTERVAL)
+		if (request->xid != xid)
+			request->times = 0;
+		else if (now - request->last < CANCEL_INTERVAL)
 			break;
-		told->xid = xid;
-		told->last = now;
+		request->xid = xid;
+		request->last = now;
 		pid = proc->pid;
-		(void) kill(pid, proc->wait_event_info == WAIT_EVENT_CLIENT_READ || told->times >= MAX_CANCELS ? SIGTERM : SIGINT);
-		told->times++;
+		terminate = proc->wait_event_info == WAIT_EVENT_CLIENT_READ || request->times >= MAX_CANCELS;
+		(void) kill(pid, terminate ? SIGTERM : SIGINT);
+		request->times++;
 		break;
 	}
 	LWLockRelease(ProcArrayLock);
 	if (pid != 0)
 		ereport(LOG,
-				(errmsg("page cache is full of pages that must be kept, ending transaction %u of process %d, for which most of them are",
+				(errmsg("local page cache is full, canceling transaction %u of process %d, which has changed most of "
+						"the pages that must stay in it",
 						xid, pid)));
 }
 
 /*
- * May this page go beyond the room?  It is not known yet who starts a session:
- * it may be a superuser.  So many in a transaction are enough to get in and
- * look; more are those of work that needs the room itself, an index build say.
+ * May this page use the room for administrators?  A starting session counts as
+ * one, because its user is not known yet.  The number of pages is limited per
+ * transaction: it is enough to connect and look around, but not for work that
+ * needs room itself, such as an index build.
  */
 static bool
 may_be_administrator(void)
@@ -229,9 +184,9 @@ may_be_administrator(void)
 
 	if (MyBackendType != B_BACKEND || MyProc == NULL)
 		return false;
-	if (lxid != MyProc->lxid)
+	if (lxid != compat_local_xid(MyProc))
 	{
-		lxid = MyProc->lxid;
+		lxid = compat_local_xid(MyProc);
 		nbeyond = 0;
 	}
 	if (nbeyond++ >= ADMINISTRATOR_PAGES)
@@ -243,21 +198,22 @@ RoomClaim
 page_cache_room_claim(void)
 {
 	TransactionId payer = pg_atomic_read_u32(&room->payer);
+	bool unresolved = false;
 
 	if (!TransactionIdIsValid(payer) || !running_in_range(payer, payer))
 	{
-		payer = find_payer();
+		payer = find_payer(&unresolved);
 		pg_atomic_write_u32(&room->payer, payer);
 	}
 	if (TransactionIdIsValid(payer))
 	{
 		if (payer == GetTopTransactionIdIfAny())
 			return ROOM_ORDINARY;
-		tell(payer);
+		cancel_transaction(payer);
 	}
-	else if (pages_unresolved > pages_of_nobody)
+	else if (unresolved)
 	{
-		/* a transaction has just ended; or only other processes can find out, which then shall */
+		/* a transaction has just ended, or only ordinary backends can find out and should do so */
 		page_cache_spill_want_tidy();
 		return ROOM_ANOTHER_PAYS;
 	}

@@ -1,14 +1,16 @@
 /*
  * page_cache_slots.c
- *	  The slots of the page cache (page_cache_slots.h): their table, made at
- *	  the start of the server, and which of them a page gets.
+ *	  The table of slots of the page cache (page_cache_slots.h).
  */
 #include "postgres.h"
 
 #include "port/pg_bitutils.h"
 #include "storage/shmem.h"
 
+#include "lsn_cache.h"
 #include "page_cache_slots.h"
+#include "settings.h"
+#include "wal_progress.h"
 
 #define LOCK_TRANCHE "pageserver_smgr_cache"
 
@@ -18,15 +20,15 @@ uint32 *cache_buckets;
 CacheSlot *cache_slots;
 LWLockPadded *cache_locks;
 
-/* ---- size and start ---- */
+/* ---- startup ---- */
 
-/* Enough partitions that their locks are seldom waited for, but not too small ones. */
+/* As many partitions as are needed to avoid contention, but with at least some slots each. */
 static uint32
 count_partitions(void)
 {
 	uint32 n = 1;
 
-	while (n < MAX_PARTITIONS && ps_pages_of_mb(ps_cache_size) / (n * 2) >= (n < 128 ? 16 : 1024))
+	while (n < MAX_PARTITIONS && page_cache_pages_of_mb(ps_cache_size) / (n * 2) >= (n < 128 ? 16 : 1024))
 		n *= 2;
 	return n;
 }
@@ -34,7 +36,7 @@ count_partitions(void)
 static uint32
 count_buckets(void)
 {
-	return pg_nextpower2_32(ps_pages_of_mb(ps_cache_size) / count_partitions());
+	return pg_nextpower2_32(page_cache_pages_of_mb(ps_cache_size) / count_partitions());
 }
 
 static Size
@@ -44,28 +46,23 @@ cache_bytes(void)
 
 	size = add_size(size, mul_size(count_partitions(), sizeof(CachePartition)));
 	size = add_size(size, mul_size((Size) count_partitions() * count_buckets(), sizeof(uint32)));
-	size = add_size(size, mul_size(ps_pages_of_mb(ps_cache_size), sizeof(CacheSlot)));
+	size = add_size(size, mul_size(page_cache_pages_of_mb(ps_cache_size), sizeof(CacheSlot)));
 	return add_size(size, PG_CACHE_LINE_SIZE);
 }
 
 void
-page_cache_request_shmem(void)
+page_cache_slots_request_shmem(void)
 {
 	RequestAddinShmemSpace(cache_bytes());
 	RequestNamedLWLockTranche(LOCK_TRANCHE, count_partitions());
-	RequestAddinShmemSpace(page_cache_spill_shmem_size());
-	page_cache_spill_request_locks();
-	page_cache_room_request_shmem();
 }
 
-void
-page_cache_startup_shmem(void)
+bool
+page_cache_slots_startup_shmem(void)
 {
 	bool found;
 	char *at;
 
-	page_cache_spill_startup_shmem(ps_pages_of_mb(ps_cache_size), ps_pages_of_mb(ps_cache_size));
-	page_cache_room_startup_shmem();
 	cache_table = ShmemInitStruct("pageserver_smgr page cache", cache_bytes(), &found);
 	at = (char *) cache_table + MAXALIGN(sizeof(PageCache));
 	cache_partitions = (CachePartition *) CACHELINEALIGN(at);
@@ -73,11 +70,11 @@ page_cache_startup_shmem(void)
 	cache_slots = (CacheSlot *) &cache_buckets[(Size) count_partitions() * count_buckets()];
 	cache_locks = GetNamedLWLockTranche(LOCK_TRANCHE);
 	if (found)
-		return;
+		return false;
 
 	cache_table->npartitions = count_partitions();
 	cache_table->nbuckets = count_buckets();
-	cache_table->own_slots = ps_pages_of_mb(ps_cache_size) / cache_table->npartitions;
+	cache_table->own_slots = page_cache_pages_of_mb(ps_cache_size) / cache_table->npartitions;
 	for (int i = 0; i < FORK_COUNTERS; i++)
 		pg_atomic_init_u32(&cache_table->fork_pages[i], 0);
 
@@ -91,18 +88,19 @@ page_cache_startup_shmem(void)
 		part->first_slot = i * cache_table->own_slots;
 		part->free = part->first_slot;
 		for (uint32 s = 0; s < cache_table->own_slots; s++)
-			cache_slots[part->first_slot + s].next = s + 1 < cache_table->own_slots ? part->first_slot + s + 1 : NO_SLOT;
+			cache_slots[part->first_slot + s].next =
+				s + 1 < cache_table->own_slots ? part->first_slot + s + 1 : NO_SLOT;
 		pg_atomic_init_u64(&part->hits, 0);
 		pg_atomic_init_u64(&part->misses, 0);
 		pg_atomic_init_u64(&part->io_errors, 0);
 	}
-	page_cache_file_open();
+	return true;
 }
 
 /* ---- slots of a partition ---- */
 
 pg_atomic_uint32 *
-fork_counter(PsRel rel, ForkNumber fork)
+slot_fork_counter(PsRel rel, ForkNumber fork)
 {
 	uint32 key[] = {rel.spc, rel.db, rel.rel, (uint32) fork};
 
@@ -110,18 +108,18 @@ fork_counter(PsRel rel, ForkNumber fork)
 }
 
 static void
-set_keep(CachePartition *part, CacheSlot *slot, const PageKeep *keep)
+set_keep(CachePartition *part, CacheSlot *slot, const KeepReasons *keep)
 {
 	slot->keep = *keep;
 	if (keep->reasons == 0)
 		part->skip_sweeps = 0;
 }
 
-/* Gives an empty slot, which is in no list, a page. */
+/* Assigns a page to an empty slot, which is in no list. */
 static void
-link_slot(CachePartition *part, uint32 slot, const CacheTag *tag, uint32 hash, const PageKeep *keep, int usage)
+link_slot(CachePartition *part, uint32 slot, const CacheTag *tag, uint32 hash, const KeepReasons *keep, int usage)
 {
-	uint32 *bucket = bucket_of(hash);
+	uint32 *bucket = slot_bucket(hash);
 
 	cache_slots[slot].tag = *tag;
 	cache_slots[slot].usage = usage;
@@ -129,21 +127,21 @@ link_slot(CachePartition *part, uint32 slot, const CacheTag *tag, uint32 hash, c
 	cache_slots[slot].next = *bucket;
 	*bucket = slot;
 	part->used++;
-	pg_atomic_fetch_add_u32(fork_counter(tag->rel, tag->fork), 1);
+	pg_atomic_fetch_add_u32(slot_fork_counter(tag->rel, tag->fork), 1);
 }
 
-/* Takes the page from a slot, which then is in no list. */
+/* Removes the page from a slot, which is in no list afterwards. */
 static void
 unlink_slot(CachePartition *part, uint32 slot)
 {
 	CacheTag *tag = &cache_slots[slot].tag;
-	uint32 *link = bucket_of(hash_tag(tag));
+	uint32 *link = slot_bucket(cache_tag_hash(tag));
 
 	while (*link != slot)
 		link = &cache_slots[*link].next;
 	*link = cache_slots[slot].next;
 	part->used--;
-	pg_atomic_fetch_sub_u32(fork_counter(tag->rel, tag->fork), 1);
+	pg_atomic_fetch_sub_u32(slot_fork_counter(tag->rel, tag->fork), 1);
 	tag->rel.rel = InvalidOid;
 	cache_slots[slot].keep.reasons = 0;
 }
@@ -156,47 +154,48 @@ free_slot(CachePartition *part, uint32 slot)
 }
 
 void
-forget_slot(CachePartition *part, uint32 slot)
+slot_forget(CachePartition *part, uint32 slot)
 {
 	unlink_slot(part, slot);
 	free_slot(part, slot);
 }
 
-/* Has the store not ingested the last change of the block?  Then to give it back it would have to wait. */
+/* Has the store not ingested the last change of the block yet?  Then reading it would have to wait. */
 static bool
 is_ahead_of_store(const CacheTag *tag)
 {
-	XLogRecPtr ingested = wal_worker_ingested();
+	XLogRecPtr ingested = wal_progress_ingested();
 
 	return lsn_cache_get_max() > ingested && lsn_cache_get(tag->rel, tag->fork, tag->blk) > ingested;
 }
 
 /*
- * Must the page of a slot be kept?  If that is not known for certain, this
- * process may be able to find out.
+ * Must the page of a slot be kept?  If that is not certain, and this process can
+ * find out, it reads the page.
  */
 static bool
 slot_is_kept(uint32 slot)
 {
-	PageKeep *keep = &cache_slots[slot].keep;
+	KeepReasons *keep = &cache_slots[slot].keep;
 	PGAlignedBlock page;
 
-	if (!page_keep_holds(keep))
+	if (!keep_reasons_hold(keep))
 		return false;
-	if (!(keep->reasons & KEEP_MULTI) || !page_keep_can_resolve() || !page_cache_file_read(slot, page.data))
+	if (!(keep->reasons & KEEP_MULTI) || !keep_reasons_can_resolve() || !page_cache_file_read(slot, page.data))
 		return true;
-	page_keep_resolve(keep, page.data);
-	return page_keep_holds(keep);
+	keep_reasons_resolve(keep, page.data);
+	return keep_reasons_hold(keep);
 }
 
 /*
- * The clock: empties one of the partition's slots; NO_SLOT if none can be
- * given up.  last_resort: also pages that the store has to be waited for.
+ * The clock: empties one of the partition's slots and returns it, or NO_SLOT if
+ * no page can be evicted.  last_resort: also evicts pages that the store can
+ * return only after ingesting more WAL.
  */
 static uint32
 sweep(CachePartition *part, bool last_resort)
 {
-	uint32 in_a_row = 0; /* that cannot be given up */
+	uint32 in_a_row = 0; /* slots that cannot be emptied */
 
 	while (in_a_row < cache_table->own_slots)
 	{
@@ -223,8 +222,8 @@ sweep(CachePartition *part, bool last_resort)
 }
 
 /*
- * An empty slot for a page, or NO_SLOT.  claim: what disk space the page may
- * take if it needs more than the file has.
+ * Returns an empty slot for a page, or NO_SLOT.  claim: the disk space that may
+ * be used if the slot has none yet.
  */
 static uint32
 allocate_slot(CachePartition *part, RoomClaim claim, bool last_resort)
@@ -248,7 +247,7 @@ allocate_slot(CachePartition *part, RoomClaim claim, bool last_resort)
 }
 
 uint32
-give_back_slots(CachePartition *part, uint32 max, bool last_resort)
+slot_give_back(CachePartition *part, uint32 max, bool last_resort)
 {
 	uint32 n = 0;
 
@@ -274,10 +273,10 @@ give_back_slots(CachePartition *part, uint32 max, bool last_resort)
 }
 
 int
-store_page(CachePartition *part, const CacheTag *tag, uint32 hash, const char *page, const PageKeep *keep,
-		   int usage, bool last_resort, bool *stored)
+slot_store_page(CachePartition *part, const CacheTag *tag, uint32 hash, const char *page,
+				const KeepReasons *keep, int usage, bool last_resort, bool *stored)
 {
-	uint32 slot = find_slot(tag, hash);
+	uint32 slot = slot_find(tag, hash);
 	bool is_new = slot == NO_SLOT;
 
 	*stored = false;

@@ -1,34 +1,40 @@
 /*
  * page_cache_spill_many.c
- *	  Spilled pages, many at once: chunks that are given up because nothing in
- *	  them need be kept any more, or their relation is truncated or dropped, and
- *	  counts.
+ *	  Spilled pages, many at once: frees chunks of which nothing must be kept any
+ *	  more, or whose relation is truncated or dropped; counts.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "utils/timestamp.h"
 
+#include "lsn_cache.h"
 #include "page_cache_chunks.h"
 #include "running.h"
-#include "smgr.h"
+#include "wal_progress.h"
 
-/* When transactions end: how often, in microseconds, to look for chunks to give up, and how many at a time. */
+/*
+ * At the end of transactions: interval in microseconds between checks for chunks
+ * to free, and their number at a time.
+ */
 #define RECLAIM_INTERVAL 1000000
 #define RECLAIM_CHUNKS   128
 
-/* How many chunks, at a time, to look at page by page, and how many pages are enough if there is no room. */
+/*
+ * Number of chunks whose pages are checked one by one at a time, and number of
+ * freed pages that is enough if there is no room.
+ */
 #define THIN_CHUNKS  4
 #define ENOUGH_PAGES 1024
 
-/* ---- giving chunks up ---- */
+/* ---- freeing chunks ---- */
 
-/* What drop_chunks() looks for. */
+/* Selects chunks. */
 typedef struct ChunkFilter
 {
-	bool unkept;        /* chunks of which nothing must be kept; else those of a fork or database */
-	XLogRecPtr max_lsn; /* with unkept: and with no newer change */
-	PsRel rel;          /* rel.rel InvalidOid: all of a database, and rel.spc InvalidOid: in all tablespaces */
+	bool unkept;        /* select chunks of which nothing must be kept; otherwise those of a fork or database */
+	XLogRecPtr max_lsn; /* with unkept: newest change that a selected chunk may have */
+	PsRel rel;          /* rel.rel InvalidOid: a whole database; rel.spc InvalidOid: in all tablespaces */
 	ForkNumber fork;
 	uint32 first_chunk;
 } ChunkFilter;
@@ -39,93 +45,93 @@ filter_matches(const ChunkFilter *filter, const Chunk *chunk)
 	const ChunkKey *key = &chunk->key;
 
 	if (filter->unkept)
-		return chunk->nheld == 0 && chunk->newest_lsn <= filter->max_lsn && !page_keep_holds(&chunk->keep);
+		return chunk->nheld == 0 && chunk->newest_lsn <= filter->max_lsn && !keep_reasons_hold(&chunk->keep);
 	if (OidIsValid(filter->rel.rel))
 		return ps_rel_equal(key->rel, filter->rel) && key->fork == filter->fork && key->chunk >= filter->first_chunk;
 	return key->rel.db == filter->rel.db && (!OidIsValid(filter->rel.spc) || key->rel.spc == filter->rel.spc);
 }
 
 /*
- * Gives up the chunks that match, max at most; those whose locks are taken are
- * left out if only_free.  Returns how many.  May be called in critical sections.
+ * Frees up to max chunks that match; returns how many.  only_free: skips those
+ * whose locks are held by others.  May be called in critical sections.
  */
 static uint32
 drop_chunks(const ChunkFilter *filter, bool only_free, uint32 max)
 {
 	uint32 dropped = 0;
 
-	for (uint32 l = 0; l < SPILL_LOCKS && dropped < max && pg_atomic_read_u32(&spill->nchunks) > 0; l++)
+	for (uint32 l = 0; l < CHUNK_LOCKS && dropped < max && pg_atomic_read_u32(&chunk_table->nchunks) > 0; l++)
 	{
 		uint32 removed = NO_CHUNK;
 
 		if (!only_free)
-			LWLockAcquire(&spill_locks[l].lock, LW_EXCLUSIVE);
-		else if (!LWLockConditionalAcquire(&spill_locks[l].lock, LW_EXCLUSIVE))
+			LWLockAcquire(&chunk_locks[l].lock, LW_EXCLUSIVE);
+		else if (!LWLockConditionalAcquire(&chunk_locks[l].lock, LW_EXCLUSIVE))
 			continue;
-		for (uint32 b = l; b < NBUCKETS; b += SPILL_LOCKS)
-			for (uint32 i = spill->buckets[b], next; i != NO_CHUNK && dropped < max; i = next)
+		for (uint32 b = l; b < NBUCKETS; b += CHUNK_LOCKS)
+			for (uint32 i = chunk_table->buckets[b], next; i != NO_CHUNK && dropped < max; i = next)
 			{
-				next = spill->chunks[i].next;
-				if (!filter_matches(filter, &spill->chunks[i]))
+				next = chunk_table->chunks[i].next;
+				if (!filter_matches(filter, &chunk_table->chunks[i]))
 					continue;
-				remove_chunk(&spill->chunks[i], b);
-				spill->chunks[i].next = removed;
+				chunk_remove(&chunk_table->chunks[i], b);
+				chunk_table->chunks[i].next = removed;
 				removed = i;
 				dropped++;
 			}
-		LWLockRelease(&spill_locks[l].lock);
+		LWLockRelease(&chunk_locks[l].lock);
 		while (removed != NO_CHUNK)
 		{
-			Chunk *chunk = &spill->chunks[removed];
+			Chunk *chunk = &chunk_table->chunks[removed];
 
 			removed = chunk->next;
-			free_chunk(chunk);
+			chunk_free(chunk);
 		}
 	}
 	return dropped;
 }
 
 /*
- * Gives up the pages of a chunk, one by one, that need not be kept and have no
- * newer change, and finds out what the rest is kept for.  Returns how many.
- * Caller holds spill_lock() exclusively.
+ * Removes the pages of a chunk that need not be kept and have no change after
+ * max_lsn, and determines the reasons of the remaining ones.  Returns the number
+ * of removed pages.  Caller holds chunk_lock() exclusively.
  */
 static uint32
 thin_chunk(Chunk *chunk, XLogRecPtr max_lsn)
 {
 	const ChunkKey *key = &chunk->key;
-	PageKeep sum = {0};
+	KeepReasons sum = {0};
 	XLogRecPtr newest_lsn = InvalidXLogRecPtr;
 	uint32 given_up = 0;
-	bool look_again = false;
+	bool recheck = false;
 	PGAlignedBlock page;
 
-	/* those that are counted in the end must be those that pages were kept for */
+	/* the transactions counted at the end must be those for which pages were found to be kept */
 	running_hold(true);
 	for (uint32 i = 0; i < CHUNK_BLOCKS; i++)
 	{
 		BlockNumber blk = key->chunk * CHUNK_BLOCKS + i;
 		XLogRecPtr lsn;
-		PageKeep keep;
+		KeepReasons keep;
 
-		if (!bit_is_set(chunk->present, i))
+		if (!chunk_bit_is_set(chunk->present, i))
 			continue;
-		if (!page_cache_file_read(file_page(chunk, i), page.data))
+		if (!page_cache_file_read(chunk_file_page(chunk, i), page.data))
 		{
 			running_hold(false);
 			return given_up;
 		}
-		page_keep_reasons(key->fork, blk, page.data, &keep);
+		keep_reasons_of_page(key->fork, blk, page.data, &keep);
 		keep.reasons &= ~KEEP_UNTIL_WRITTEN;
 		lsn = lsn_cache_get(key->rel, key->fork, blk);
-		if (bit_is_set(chunk->held, i) || page_keep_holds(&keep))
-			page_keep_merge(&sum, &keep);
+		if (chunk_bit_is_set(chunk->held, i) || keep_reasons_hold(&keep))
+			keep_reasons_merge(&sum, &keep);
 		else if (lsn > max_lsn)
-			look_again = true;
+			recheck = true;
 		else
 		{
-			clear_block(chunk, i);
-			page_cache_file_punch(file_page(chunk, i), 1);
+			chunk_clear_block(chunk, i);
+			page_cache_file_punch(chunk_file_page(chunk, i), 1);
 			given_up++;
 			continue;
 		}
@@ -133,8 +139,8 @@ thin_chunk(Chunk *chunk, XLogRecPtr max_lsn)
 	}
 	chunk->keep = sum;
 	chunk->newest_lsn = newest_lsn;
-	if (look_again || (sum.reasons & KEEP_MULTI))
-		chunk->nrunning = LOOK_AGAIN;
+	if (recheck || (sum.reasons & KEEP_MULTI))
+		chunk->nrunning = RECHECK;
 	else if (sum.oldest_xid == sum.newest_xid)
 		chunk->nrunning = ALL_RUN;
 	else
@@ -143,16 +149,19 @@ thin_chunk(Chunk *chunk, XLogRecPtr max_lsn)
 	return given_up;
 }
 
-/* May some pages go, and others not? */
+/* May some pages of the chunk be free to go while others must be kept? */
 static bool
 is_mixed(const Chunk *chunk)
 {
-	return chunk->nrunning == LOOK_AGAIN ||
+	return chunk->nrunning == RECHECK ||
 		   (chunk->nrunning != ALL_RUN &&
 			running_count_in_range(chunk->keep.oldest_xid, chunk->keep.newest_xid) < chunk->nrunning);
 }
 
-/* Does so with max chunks, not always the same, until enough pages are given up. */
+/*
+ * Calls thin_chunk() for up to max chunks for which that is so, starting at a
+ * different one each time, until enough pages are freed.
+ */
 static uint32
 thin_chunks(bool only_free, uint32 max, uint32 enough, XLogRecPtr max_lsn)
 {
@@ -160,22 +169,22 @@ thin_chunks(bool only_free, uint32 max, uint32 enough, XLogRecPtr max_lsn)
 	uint32 given_up = 0;
 
 	first++;
-	for (uint32 n = 0; n < SPILL_LOCKS && max > 0 && given_up < enough; n++)
+	for (uint32 n = 0; n < CHUNK_LOCKS && max > 0 && given_up < enough; n++)
 	{
-		uint32 l = (first + n) % SPILL_LOCKS;
+		uint32 l = (first + n) % CHUNK_LOCKS;
 
 		if (!only_free)
-			LWLockAcquire(&spill_locks[l].lock, LW_EXCLUSIVE);
-		else if (!LWLockConditionalAcquire(&spill_locks[l].lock, LW_EXCLUSIVE))
+			LWLockAcquire(&chunk_locks[l].lock, LW_EXCLUSIVE);
+		else if (!LWLockConditionalAcquire(&chunk_locks[l].lock, LW_EXCLUSIVE))
 			continue;
-		for (uint32 b = l; b < NBUCKETS && max > 0; b += SPILL_LOCKS)
-			for (uint32 i = spill->buckets[b]; i != NO_CHUNK && max > 0; i = spill->chunks[i].next)
-				if (is_mixed(&spill->chunks[i]))
+		for (uint32 b = l; b < NBUCKETS && max > 0; b += CHUNK_LOCKS)
+			for (uint32 i = chunk_table->buckets[b]; i != NO_CHUNK && max > 0; i = chunk_table->chunks[i].next)
+				if (is_mixed(&chunk_table->chunks[i]))
 				{
-					given_up += thin_chunk(&spill->chunks[i], max_lsn);
+					given_up += thin_chunk(&chunk_table->chunks[i], max_lsn);
 					max--;
 				}
-		LWLockRelease(&spill_locks[l].lock);
+		LWLockRelease(&chunk_locks[l].lock);
 	}
 	return given_up;
 }
@@ -185,31 +194,34 @@ reclaim(bool only_free, uint32 max, XLogRecPtr max_lsn)
 {
 	ChunkFilter filter = {.unkept = true, .max_lsn = max_lsn};
 
-	running_look_again();
+	running_refresh();
 	return drop_chunks(&filter, only_free, max);
 }
 
-/* Is it time to look again? */
+/* Is it time for the next check? */
 static bool
 reclaim_is_due(TimestampTz now)
 {
-	return now >= (TimestampTz) pg_atomic_read_u64(&spill->next_reclaim);
+	return now >= (TimestampTz) pg_atomic_read_u64(&chunk_table->next_reclaim);
 }
 
 static void
 reclaim_some(TimestampTz now)
 {
-	pg_atomic_write_u64(&spill->next_reclaim, now + RECLAIM_INTERVAL);
-	if (reclaim(true, RECLAIM_CHUNKS, wal_worker_ingested()) == RECLAIM_CHUNKS)
-		pg_atomic_write_u64(&spill->next_reclaim, now); /* there may be more */
+	pg_atomic_write_u64(&chunk_table->next_reclaim, now + RECLAIM_INTERVAL);
+	if (reclaim(true, RECLAIM_CHUNKS, wal_progress_ingested()) == RECLAIM_CHUNKS)
+		pg_atomic_write_u64(&chunk_table->next_reclaim, now); /* there may be more */
 }
 
 void
 page_cache_spill_reclaim(void)
 {
-	XLogRecPtr ingested = wal_worker_ingested();
+	XLogRecPtr ingested = wal_progress_ingested();
 
-	/* rather than fail, also what the store can give back only when it has ingested more */
+	/*
+	 * in the last two steps also what the store can return only after ingesting
+	 * more WAL, which is better than to fail
+	 */
 	if (reclaim(false, MAX_CHUNKS, ingested) == 0 &&
 		thin_chunks(false, MAX_CHUNKS, ENOUGH_PAGES, ingested) == 0 &&
 		reclaim(false, MAX_CHUNKS, PG_UINT64_MAX) == 0)
@@ -224,35 +236,35 @@ page_cache_spill_tidy(void)
 	if (!reclaim_is_due(now))
 		return;
 	reclaim_some(now);
-	(void) thin_chunks(true, THIN_CHUNKS, UINT32_MAX, wal_worker_ingested());
+	(void) thin_chunks(true, THIN_CHUNKS, UINT32_MAX, wal_progress_ingested());
 }
 
 void
 page_cache_spill_want_tidy(void)
 {
-	pg_atomic_write_u64(&spill->next_reclaim, 0);
+	pg_atomic_write_u64(&chunk_table->next_reclaim, 0);
 }
 
-/* When the transaction is over, for others too, nothing may be thrown. */
+/* Once other processes see the transaction as ended, no error may be raised. */
 static void
 at_end_of_transaction(XactEvent event, void *arg)
 {
 	TimestampTz now;
 
-	/* pages are looked at while it lasts, when errors may be raised */
-	if (event == XACT_EVENT_PRE_COMMIT && pg_atomic_read_u32(&spill->nchunks) > 0)
+	/* thinning is done before the commit, while errors may be raised */
+	if (event == XACT_EVENT_PRE_COMMIT && pg_atomic_read_u32(&chunk_table->nchunks) > 0)
 		page_cache_spill_tidy();
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
-	if (pg_atomic_read_u32(&spill->nchunks) == 0)
+	if (pg_atomic_read_u32(&chunk_table->nchunks) == 0)
 	{
-		spill_in_transaction = false;
+		page_cache_spill_in_transaction = false;
 		return;
 	}
 	now = GetCurrentTimestamp();
-	if (!spill_in_transaction && !reclaim_is_due(now))
+	if (!page_cache_spill_in_transaction && !reclaim_is_due(now))
 		return;
-	spill_in_transaction = false;
+	page_cache_spill_in_transaction = false;
 	reclaim_some(now);
 }
 
@@ -269,23 +281,24 @@ page_cache_spill_truncate(PsRel rel, ForkNumber fork, BlockNumber old_blocks, Bl
 {
 	ChunkFilter filter = {.rel = rel, .fork = fork};
 
-	if (pg_atomic_read_u32(&spill->nchunks) == 0)
+	if (pg_atomic_read_u32(&chunk_table->nchunks) == 0)
 		return;
 	if (nblocks % CHUNK_BLOCKS != 0)
 	{
-		ChunkKey key = make_key(rel, fork, nblocks / CHUNK_BLOCKS);
+		ChunkKey key = chunk_key(rel, fork, nblocks / CHUNK_BLOCKS);
 		uint32 bucket = chunk_bucket(&key);
 		Chunk *chunk;
 
-		LWLockAcquire(spill_lock(bucket), LW_EXCLUSIVE);
-		chunk = find_chunk(&key, bucket);
+		LWLockAcquire(chunk_lock(bucket), LW_EXCLUSIVE);
+		chunk = chunk_find(&key, bucket);
 		if (chunk != NULL)
 		{
 			for (uint32 i = nblocks % CHUNK_BLOCKS; i < CHUNK_BLOCKS; i++)
-				clear_block(chunk, i);
-			page_cache_file_punch(file_page(chunk, nblocks % CHUNK_BLOCKS), CHUNK_BLOCKS - nblocks % CHUNK_BLOCKS);
+				chunk_clear_block(chunk, i);
+			page_cache_file_punch(chunk_file_page(chunk, nblocks % CHUNK_BLOCKS),
+								  CHUNK_BLOCKS - nblocks % CHUNK_BLOCKS);
 		}
-		LWLockRelease(spill_lock(bucket));
+		LWLockRelease(chunk_lock(bucket));
 	}
 	filter.first_chunk = nblocks / CHUNK_BLOCKS + (nblocks % CHUNK_BLOCKS != 0);
 	if (old_blocks == InvalidBlockNumber || old_blocks > (BlockNumber) filter.first_chunk * CHUNK_BLOCKS)
@@ -311,77 +324,77 @@ page_cache_spill_clear(void)
 void
 page_cache_spill_release_no_lsn(PsRel rel, ForkNumber fork, BlockNumber nblocks, XLogRecPtr lsn)
 {
-	if (pg_atomic_read_u32(&spill->nchunks) == 0)
+	if (pg_atomic_read_u32(&chunk_table->nchunks) == 0)
 		return;
 	for (uint32 c = 0; c * CHUNK_BLOCKS < nblocks; c++)
 	{
-		ChunkKey key = make_key(rel, fork, c);
+		ChunkKey key = chunk_key(rel, fork, c);
 		uint32 bucket = chunk_bucket(&key);
 		Chunk *chunk;
 
-		LWLockAcquire(spill_lock(bucket), LW_EXCLUSIVE);
-		chunk = find_chunk(&key, bucket);
+		LWLockAcquire(chunk_lock(bucket), LW_EXCLUSIVE);
+		chunk = chunk_find(&key, bucket);
 		for (uint32 i = 0; chunk != NULL && chunk->nheld > 0 && i < CHUNK_BLOCKS; i++)
-			if (bit_is_set(chunk->held, i))
+			if (chunk_bit_is_set(chunk->held, i))
 			{
 				lsn_cache_set_block(rel, fork, c * CHUNK_BLOCKS + i, lsn);
-				set_bit(chunk->held, i, false, &chunk->nheld);
+				chunk_set_bit(chunk->held, i, false, &chunk->nheld);
 				chunk->newest_lsn = Max(chunk->newest_lsn, lsn);
 			}
-		LWLockRelease(spill_lock(bucket));
+		LWLockRelease(chunk_lock(bucket));
 	}
 }
 
 void
 page_cache_spill_held_relations(RelList *list)
 {
-	for (uint32 l = 0; l < SPILL_LOCKS && pg_atomic_read_u32(&spill->nchunks) > 0; l++)
+	for (uint32 l = 0; l < CHUNK_LOCKS && pg_atomic_read_u32(&chunk_table->nchunks) > 0; l++)
 	{
-		LWLockAcquire(&spill_locks[l].lock, LW_SHARED);
-		for (uint32 b = l; b < NBUCKETS; b += SPILL_LOCKS)
-			for (uint32 i = spill->buckets[b]; i != NO_CHUNK; i = spill->chunks[i].next)
+		LWLockAcquire(&chunk_locks[l].lock, LW_SHARED);
+		for (uint32 b = l; b < NBUCKETS; b += CHUNK_LOCKS)
+			for (uint32 i = chunk_table->buckets[b]; i != NO_CHUNK; i = chunk_table->chunks[i].next)
 			{
-				Chunk *chunk = &spill->chunks[i];
+				Chunk *chunk = &chunk_table->chunks[i];
 
-				if (chunk->key.fork == MAIN_FORKNUM && chunk->key.chunk == 0 && bit_is_set(chunk->held, 0))
+				if (chunk->key.fork == MAIN_FORKNUM && chunk->key.chunk == 0 && chunk_bit_is_set(chunk->held, 0))
 					rel_list_add(list, chunk->key.rel);
 			}
-		LWLockRelease(&spill_locks[l].lock);
+		LWLockRelease(&chunk_locks[l].lock);
 	}
 }
 
 void
 page_cache_spill_count_kept(void)
 {
-	for (uint32 l = 0; l < SPILL_LOCKS && pg_atomic_read_u32(&spill->nchunks) > 0; l++)
+	for (uint32 l = 0; l < CHUNK_LOCKS && pg_atomic_read_u32(&chunk_table->nchunks) > 0; l++)
 	{
-		LWLockAcquire(&spill_locks[l].lock, LW_SHARED);
-		for (uint32 b = l; b < NBUCKETS; b += SPILL_LOCKS)
-			for (uint32 i = spill->buckets[b]; i != NO_CHUNK; i = spill->chunks[i].next)
+		LWLockAcquire(&chunk_locks[l].lock, LW_SHARED);
+		for (uint32 b = l; b < NBUCKETS; b += CHUNK_LOCKS)
+			for (uint32 i = chunk_table->buckets[b]; i != NO_CHUNK; i = chunk_table->chunks[i].next)
 			{
-				Chunk *chunk = &spill->chunks[i];
+				Chunk *chunk = &chunk_table->chunks[i];
 
-				page_cache_room_count_other(chunk->nheld);
-				page_cache_room_count(&chunk->keep, chunk->npages - chunk->nheld, is_mixed(chunk));
+				page_cache_payer_add_other(chunk->nheld);
+				page_cache_payer_add(&chunk->keep, chunk->npages - chunk->nheld, is_mixed(chunk));
 			}
-		LWLockRelease(&spill_locks[l].lock);
+		LWLockRelease(&chunk_locks[l].lock);
 	}
 }
 
 void
 page_cache_spill_stats(PageCacheStats *stats)
 {
-	for (uint32 l = 0; l < SPILL_LOCKS && pg_atomic_read_u32(&spill->nchunks) > 0; l++)
+	for (uint32 l = 0; l < CHUNK_LOCKS && pg_atomic_read_u32(&chunk_table->nchunks) > 0; l++)
 	{
-		LWLockAcquire(&spill_locks[l].lock, LW_SHARED);
-		for (uint32 b = l; b < NBUCKETS; b += SPILL_LOCKS)
-			for (uint32 i = spill->buckets[b]; i != NO_CHUNK; i = spill->chunks[i].next)
+		LWLockAcquire(&chunk_locks[l].lock, LW_SHARED);
+		for (uint32 b = l; b < NBUCKETS; b += CHUNK_LOCKS)
+			for (uint32 i = chunk_table->buckets[b]; i != NO_CHUNK; i = chunk_table->chunks[i].next)
 			{
-				Chunk *chunk = &spill->chunks[i];
+				Chunk *chunk = &chunk_table->chunks[i];
 
 				stats->spilled_pages += chunk->npages;
-				stats->kept_pages += page_keep_holds(&chunk->keep) ? chunk->npages : chunk->nheld;
+				stats->kept_pages += keep_reasons_hold(&chunk->keep) ? chunk->npages : chunk->nheld;
 			}
-		LWLockRelease(&spill_locks[l].lock);
+		LWLockRelease(&chunk_locks[l].lock);
 	}
 }

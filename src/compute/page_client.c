@@ -5,53 +5,14 @@
  */
 #include "postgres.h"
 
-#include "storage/shmem.h"
-
-#include "page_client.h"
+#include "lsn_cache.h"
+#include "page_client_impl.h"
 #include "sqlstate.h"
+#include "store_conn.h"
+#include "wal_progress.h"
 #include "wire.h"
 
-PageClientShared *page_client_counters;
-
-void
-page_client_request_shmem(void)
-{
-	RequestAddinShmemSpace(MAXALIGN(sizeof(PageClientShared)));
-}
-
-/* From shmem_startup_hook, which holds AddinShmemInitLock for all parts. */
-void
-page_client_startup_shmem(void)
-{
-	bool found;
-
-	page_client_counters = ShmemInitStruct("pageserver_smgr page client", sizeof(PageClientShared), &found);
-	if (found)
-		return;
-	pg_atomic_init_u64(&page_client_counters->requests, 0);
-	pg_atomic_init_u64(&page_client_counters->pages, 0);
-	pg_atomic_init_u64(&page_client_counters->prefetched, 0);
-	pg_atomic_init_u64(&page_client_counters->prefetch_hits, 0);
-	pg_atomic_init_u64(&page_client_counters->prefetch_dropped, 0);
-	pg_atomic_init_u64(&page_client_counters->reconnects, 0);
-	pg_atomic_init_u64(&page_client_counters->wait_usec, 0);
-}
-
-void
-page_client_stats(PageClientStats *stats)
-{
-	stats->requests = pg_atomic_read_u64(&page_client_counters->requests);
-	stats->pages = pg_atomic_read_u64(&page_client_counters->pages);
-	stats->prefetched = pg_atomic_read_u64(&page_client_counters->prefetched);
-	stats->prefetch_hits = pg_atomic_read_u64(&page_client_counters->prefetch_hits);
-	stats->prefetch_dropped = pg_atomic_read_u64(&page_client_counters->prefetch_dropped);
-	stats->reconnects = pg_atomic_read_u64(&page_client_counters->reconnects);
-	stats->wait_usec = pg_atomic_read_u64(&page_client_counters->wait_usec);
-}
-
-/* ---- requests that are waited for ---- */
-
-/* What was asked for, for a message; palloc'd. */
+/* Describes a request for a message; palloc'd. */
 static char *
 describe_request(const Request *req)
 {
@@ -67,7 +28,7 @@ describe_request(const Request *req)
 					req->rel.spc, req->rel.db, req->rel.rel, forkNames[req->fork]);
 }
 
-/* The store answered with an error: raises it. */
+/* Raises the error that the store has returned for a request. */
 static void
 raise_store_error(Request *req)
 {
@@ -78,7 +39,8 @@ raise_store_error(Request *req)
 	char *hint = pstrdup(answer->hint);
 	int code = ERRCODE_INTERNAL_ERROR;
 
-	if (strspn(answer->sqlstate, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5 && strncmp(answer->sqlstate, "00", 2) != 0)
+	if (strspn(answer->sqlstate, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5 &&
+		strncmp(answer->sqlstate, "00", 2) != 0)
 		code = MAKE_SQLSTATE(answer->sqlstate[0], answer->sqlstate[1], answer->sqlstate[2],
 							 answer->sqlstate[3], answer->sqlstate[4]);
 	ring_free(req);
@@ -90,10 +52,10 @@ raise_store_error(Request *req)
 }
 
 /*
- * Sends the request and waits for its answer, again and again over lost
- * connections, or, unless wait, until the first time that the store cannot be
- * reached.  Returns it with an answer that is no error, to be given to
- * ring_free(); NULL if it was not waited for.
+ * Sends a request and waits for its answer; repeats that if the connection is
+ * lost.  The answer of the returned request is not an error.  The caller frees it
+ * with ring_free().  If wait is false, returns NULL as soon as the store cannot be
+ * reached.
  */
 static Request *
 ask(PsRequestType type, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLogRecPtr not_modified_since,
@@ -121,7 +83,7 @@ ask(PsRequestType type, PsRel rel, ForkNumber fork, const BlockNumber *blks, int
 			error = ring_connection_lost(sqlstate);
 			if (strcmp(sqlstate, PS_SQLSTATE_RECALLED) == 0)
 			{
-				/* it was idle, and another backend has the store's connection now */
+				/* this process was idle, so the store has given its connection to another backend */
 				pfree(error);
 				continue;
 			}
@@ -169,7 +131,10 @@ page_client_read(PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLo
 	return lsn;
 }
 
-/* The connection broke while nobody waited for more than what was asked for ahead: who needs it will ask again. */
+/*
+ * Logs that the connection was lost while at most prefetched blocks were
+ * outstanding.  Whoever needs them will request them again.
+ */
 static void
 log_lost_connection(const char *protocol_error)
 {
@@ -179,7 +144,7 @@ log_lost_connection(const char *protocol_error)
 	if (strcmp(sqlstate, PS_SQLSTATE_RECALLED) != 0)
 		ereport(LOG,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("lost the connection to the page store: %s", protocol_error != NULL ? protocol_error : error)));
+				 errmsg("lost connection to the page store: %s", protocol_error != NULL ? protocol_error : error)));
 	pfree(error);
 }
 
@@ -196,7 +161,7 @@ page_client_prefetch(PsRel rel, ForkNumber fork, const BlockNumber *blks, int n,
 
 		if (!ring_make_room(true, batch))
 		{
-			/* Take in what has arrived; if that is not enough, the store has enough to do. */
+			/* Take in what has arrived.  If there is still no room, the store is busy enough. */
 			if (!ring_receive(&protocol_error))
 			{
 				log_lost_connection(protocol_error);
@@ -278,10 +243,10 @@ page_client_forks(Oid spc, Oid db, bool wait, int *n)
 	PsResponse *answer;
 	PsForkSize *forks;
 
-	/* what the WAL worker has found out is not to be found out for each database again */
-	if (!wait && !wal_worker_is_connected())
+	/* the WAL worker has noticed already if the store is down, so a new attempt for each database would be a waste */
+	if (!wait && !wal_progress_is_connected())
 		return NULL;
-	req = ask(PS_REQ_FORKS, rel, MAIN_FORKNUM, NULL, 0, wal_worker_flush_for_read(lsn_cache_insert_position()), wait);
+	req = ask(PS_REQ_FORKS, rel, MAIN_FORKNUM, NULL, 0, wal_progress_flush_for_read(lsn_cache_insert_position()), wait);
 	if (req == NULL)
 		return NULL;
 	answer = &req->answer;

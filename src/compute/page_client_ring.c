@@ -2,18 +2,18 @@
  * page_client_ring.c
  *	  The connection of this process to the store, and the requests on it.
  *
- * A process has one connection, opened when first needed.  Requests are put
- * into a ring in the order in which they are sent, which is the order of the
- * answers.  An answer stays in its place in the ring, in the buffer that libpq
- * gave, until it is taken or dropped.  There are two kinds of requests:
+ * A process has one connection, opened when it is first needed.  Requests are put
+ * into a ring in the order in which they are sent, which is also the order of the
+ * answers.  An answer stays at its position in the ring, in the buffer that libpq has
+ * returned, until it is taken or dropped.  There are two kinds of requests:
  *
- * - somebody waits for it: sent again if the connection is lost, for as long
- *	 as it takes (page_client.c).
- * - prefetch: best effort.  Forgotten with the connection, when its transaction
- *	 ends, and when it is the oldest and room is needed.
+ * - A request whose answer a caller waits for.  If the connection is lost, it is sent
+ *   again, for as long as that takes (page_client.c).
+ * - A prefetch request, which is best effort.  It is dropped with the connection, when
+ *   its transaction ends, and when it is the oldest one and room is needed.
  *
- * If an interrupt ends a wait, the request stays in the ring as an unwanted
- * one: its answer is still to come, and is dropped then.
+ * If an interrupt ends a wait, the request stays in the ring and is marked as
+ * unwanted: its answer will still arrive, and is dropped then.
  */
 #include "postgres.h"
 
@@ -27,7 +27,10 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "page_client.h"
+#include "page_client_impl.h"
+#include "settings.h"
+#include "store_conn.h"
+#include "wal_progress.h"
 #include "wire.h"
 
 #define RING_SIZE           1024 /* requests; a power of 2 */
@@ -35,20 +38,21 @@
 #define CONNECT_TIMEOUT_MS  10000
 
 /*
- * Ring positions only grow; a position's place is its remainder by RING_SIZE.
- * Places from oldest to unanswered hold answered requests, or NULL where one
- * was taken; from there to next those still to be answered.
+ * Positions only increase; the entry of a position is its remainder modulo
+ * RING_SIZE.  Positions from ring_oldest to ring_unanswered have answered
+ * requests, or NULL if the request has been freed; those from there to ring_next
+ * have unanswered ones.
  */
 static Request *ring[RING_SIZE];
 static uint64 ring_oldest;
 static uint64 ring_unanswered;
 static uint64 ring_next;
-static int prefetch_blocks; /* of all prefetch requests in the ring */
+static int prefetch_blocks; /* number of blocks of all prefetch requests in the ring */
 
 static StoreConn *conn;
-static int conn_pid; /* the process that the above belongs to */
+static int conn_pid; /* the process that all these variables belong to */
 static bool connected_before;
-static bool answer_overdue; /* why the connection is given up */
+static bool answer_overdue; /* this and the next: why the connection is being closed */
 static bool store_moved;
 static uint64 last_reqid;
 static StringInfoData out_message;
@@ -78,7 +82,7 @@ ring_free(Request *req)
 		ring_oldest++;
 }
 
-/* Gives up a request whether answered or not. */
+/* Drops a request, whether it has been answered or not. */
 static void
 ring_drop(Request *req)
 {
@@ -145,10 +149,7 @@ at_proc_exit(int code, Datum arg)
 		ring_disconnect();
 }
 
-/*
- * Prefetched pages are for the scan at hand: an idle session should not hold
- * on to megabytes of them.
- */
+/* Prefetched pages are for the current scan; an idle session should not keep megabytes of them. */
 static void
 at_xact_end(XactEvent event, void *arg)
 {
@@ -161,7 +162,7 @@ at_xact_end(XactEvent event, void *arg)
 			ring_drop(RING(pos));
 }
 
-/* Registers the callbacks, once per process, and forgets what a parent process left. */
+/* Registers callbacks, once per process. */
 static void
 init_process(void)
 {
@@ -170,7 +171,7 @@ init_process(void)
 	if (conn_pid == MyProcPid)
 		return;
 	if (!IsUnderPostmaster || MyProc == NULL)
-		elog(ERROR, "the page store cannot be asked by this process");
+		elog(ERROR, "this process cannot connect to the page store");
 	Assert(conn == NULL);
 	conn_pid = MyProcPid;
 	old = MemoryContextSwitchTo(TopMemoryContext);
@@ -200,11 +201,13 @@ ring_connect(Outage *outage)
 			 ps_tenant, ps_timeline, (unsigned long long) ps_generation);
 	while (conn == NULL)
 	{
+		int timeout_ms = CONNECT_TIMEOUT_MS;
 		char *error;
 		char sqlstate[6];
 
-		conn = store_conn_open(command, "pageserver_smgr",
-							   proc_exit_inprogress ? Min(CONNECT_TIMEOUT_MS, Max(ps_shutdown_timeout, 1)) : CONNECT_TIMEOUT_MS,
+		if (proc_exit_inprogress)
+			timeout_ms = Min(timeout_ms, Max(ps_shutdown_timeout, 1));
+		conn = store_conn_open(command, "pageserver_smgr", timeout_ms,
 							   WAIT_EVENT_DATA_FILE_READ, &error, sqlstate);
 		if (conn == NULL)
 		{
@@ -227,12 +230,12 @@ ring_connection_lost(char sqlstate[6])
 	if (answer_overdue)
 	{
 		pfree(error);
-		error = psprintf("no answer for %d ms (pageserver_smgr.response_timeout)", ps_response_timeout);
+		error = psprintf("no answer for %d ms (\"pageserver_smgr.response_timeout\")", ps_response_timeout);
 	}
 	if (store_moved)
 	{
 		pfree(error);
-		error = pstrdup("it has another address now (pageserver_smgr.store)");
+		error = pstrdup("\"pageserver_smgr.store\" was changed");
 	}
 	ring_disconnect();
 	return error;
@@ -326,13 +329,13 @@ ring_receive(const char **protocol_error)
 		ring_unanswered++;
 		if (req->unwanted)
 			ring_free(req);
-		/* an error will be met again by who reads the block */
+		/* whoever reads the block will get the error */
 		else if (req->prefetch && req->answer.type == PS_RESP_ERROR)
 			ring_free(req);
 	}
 }
 
-/* Hands the process latch back as it was found, so that nobody's wake-up is lost. */
+/* Sets the process latch if a wait has reset it, so that no wakeup is lost. */
 static void
 restore_latch(void)
 {
@@ -343,15 +346,15 @@ restore_latch(void)
 	}
 }
 
-/* What the process sees of a wrong answer: an error, and the connection is gone. */
+/* Closes the connection and raises an ERROR for an invalid answer. */
 static void
 raise_protocol_error(const char *protocol_error)
 {
 	ring_disconnect();
 	ereport(ERROR,
 			(errcode(ERRCODE_PROTOCOL_VIOLATION),
-			 errmsg("wrong answer from the page store: %s", protocol_error),
-			 errhint("Are compute and store of the same version of pageserver_smgr?")));
+			 errmsg("invalid answer from the page store: %s", protocol_error),
+			 errhint("Check that compute and page store have the same version of pageserver_smgr.")));
 }
 
 bool
@@ -382,7 +385,7 @@ ring_wait(uint64 pos, Request *wanted)
 			wanted->unwanted = false;
 		lost = !ring_receive(&protocol_error);
 
-		/* A peer, or something before it, that takes requests but does not answer. */
+		/* The peer may accept requests without answering them. */
 		if (ring_unanswered != answered)
 		{
 			answered = ring_unanswered;
@@ -394,7 +397,7 @@ ring_wait(uint64 pos, Request *wanted)
 		if (!lost && pos >= ring_unanswered && wal_progress_store_changed(conn->store_version))
 			lost = store_moved = true;
 
-		/* as in outage_wait() */
+		/* the same limit as in outage_wait() */
 		INSTR_TIME_SET_CURRENT(now);
 		INSTR_TIME_SUBTRACT(now, start);
 		if (proc_exit_inprogress && pos >= ring_unanswered && INSTR_TIME_GET_MILLISEC(now) >= ps_shutdown_timeout)

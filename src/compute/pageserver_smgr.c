@@ -1,7 +1,7 @@
 /*
  * pageserver_smgr.c
- *	  Entry point of the library: checks that this data directory may run, and
- *	  starts the parts.
+ *	  Entry point of the library: checks that a server may run in this data
+ *	  directory, and initializes all parts.
  */
 #include "postgres.h"
 
@@ -20,9 +20,26 @@
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 
-#include "compute.h"
+#include "commits.h"
 #include "conf.h"
+#include "database_commands.h"
+#include "keep_reasons.h"
+#include "known_databases.h"
+#include "lsn_cache.h"
+#include "numbers.h"
+#include "page_cache.h"
+#include "page_client.h"
+#include "rehearsal.h"
+#include "replication.h"
 #include "running.h"
+#include "settings.h"
+#include "sizes.h"
+#include "smgr.h"
+#include "stop_files.h"
+#include "stub.h"
+#include "subscriptions.h"
+#include "wal_progress.h"
+#include "wal_worker.h"
 
 PG_MODULE_MAGIC;
 
@@ -31,12 +48,13 @@ void _PG_init(void);
 static shmem_request_hook_type prev_shmem_request_hook;
 static shmem_startup_hook_type prev_shmem_startup_hook;
 
-#define START_AGAIN_HINT \
-	"The directory of a compute can be started once. Start the compute again from a base backup of its branch, for example with \"pageserver_ctl compute start\"."
+#define START_AGAIN_HINT                                                            \
+	"A data directory of a compute can be started only once. Start a compute on a " \
+	"new base backup of the branch with \"pageserver_ctl compute start\"."
 
 /*
- * Recovery of this directory would replay WAL over pages of another time; so
- * it must be exactly the base backup, shut down at its checkpoint.
+ * The directory must be exactly the base backup, shut down at its checkpoint.
+ * Otherwise recovery would replay WAL over pages of a different point in time.
  */
 static void
 check_control_file(void)
@@ -47,30 +65,31 @@ check_control_file(void)
 	if (!crc_ok)
 		ereport(FATAL,
 				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("\"global/pg_control\" has an incorrect checksum"),
+				 errmsg("incorrect checksum in control file \"global/pg_control\""),
 				 errhint(START_AGAIN_HINT)));
 	if (control->state != DB_SHUTDOWNED || control->checkPoint != ps_checkpoint_lsn)
 		ereport(FATAL,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("this data directory has been started before, or is not a base backup of the page store"),
-				 errdetail("\"global/pg_control\" has its last checkpoint at %X/%X and state %d; expected is a shutdown checkpoint (state %d) at %X/%X, the value of \"pageserver_smgr.checkpoint_lsn\".",
+				 errdetail("The last checkpoint in \"global/pg_control\" is at %X/%X with state %d. Expected is a "
+						   "shutdown checkpoint (state %d) at %X/%X, the value of \"pageserver_smgr.checkpoint_lsn\".",
 						   LSN_FORMAT_ARGS(control->checkPoint), (int) control->state,
 						   (int) DB_SHUTDOWNED, LSN_FORMAT_ARGS(ps_checkpoint_lsn)),
 				 errhint(START_AGAIN_HINT)));
 	if (control->blcksz != BLCKSZ || control->relseg_size != RELSEG_SIZE || control->xlog_blcksz != XLOG_BLCKSZ)
 		ereport(FATAL,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("the database cluster does not fit this build of pageserver_smgr"),
-				 errdetail("Block, segment and WAL block size are %u, %u and %u; expected are %d, %d and %d.",
+				 errmsg("database cluster is incompatible with this build of pageserver_smgr"),
+				 errdetail("Block size, segment size and WAL block size are %u, %u and %u. Expected are %d, %d and %d.",
 						   control->blcksz, control->relseg_size, control->xlog_blcksz,
 						   BLCKSZ, RELSEG_SIZE, XLOG_BLCKSZ)));
 	pfree(control);
 }
 
 /*
- * From now on no server starts on the directory, with the library or without
- * it.  Durable before the server writes anything: after a crash of the machine
- * pg_control may be what it was in the base backup, for fsync is off.
+ * Makes sure that no server starts in this directory again, with or without the
+ * library.  Must be durable before the server writes anything: fsync is off, so
+ * after a crash of the machine pg_control may be as it was in the base backup.
  */
 static void
 forbid_next_start(void)
@@ -79,17 +98,21 @@ forbid_next_start(void)
 	int fd = OpenTransientFile("PG_VERSION", O_WRONLY | O_CREAT | O_TRUNC | PG_BINARY);
 	int dir = OpenTransientFile(".", O_RDONLY);
 
-	errno = ENOSPC; /* what a short write means */
-	if (fd < 0 || dir < 0 || write(fd, text, strlen(text)) != (ssize_t) strlen(text) || fsync(fd) != 0 || fsync(dir) != 0)
+	errno = ENOSPC; /* a short write means that the disk is full */
+	if (fd < 0 || dir < 0 || write(fd, text, strlen(text)) != (ssize_t) strlen(text) ||
+		fsync(fd) != 0 || fsync(dir) != 0)
 		ereport(FATAL,
 				(errcode_for_file_access(),
 				 errmsg("could not write file \"%s\": %m", "PG_VERSION"),
-				 errdetail("It must say that this directory of a compute cannot be started again.")));
+				 errdetail("The file has to be changed so that no server starts in this data directory again.")));
 	CloseTransientFile(fd);
 	CloseTransientFile(dir);
 }
 
-/* A directory of a compute has no relations: without the store it would seem to be empty, and take writes. */
+/*
+ * The directory of a compute contains no relations.  A server that does not use
+ * the store would find it empty, and would accept writes.
+ */
 static void
 check_no_compute(void)
 {
@@ -98,9 +121,11 @@ check_no_compute(void)
 	if (stat(PS_CONF_FILE, &st) == 0)
 		ereport(FATAL,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"pageserver_smgr.store\" is not set, but this is the directory of a compute"),
-				 errdetail("There is a file \"%s\". Its setting is overridden, or the file is not included.", PS_CONF_FILE),
-				 errhint("Remove the setting from \"postgresql.conf\" and \"postgresql.auto.conf\", and start the compute again.")));
+				 errmsg("parameter \"pageserver_smgr.store\" is not set in the data directory of a compute"),
+				 errdetail("File \"%s\" exists, but its setting is overridden, or the file is not included.",
+						   PS_CONF_FILE),
+				 errhint("Remove the setting from \"postgresql.conf\" and \"postgresql.auto.conf\", and start the "
+						 "compute again.")));
 }
 
 /* A compute starts without recovery. */
@@ -115,11 +140,11 @@ check_no_recovery(void)
 		if (stat(files[i], &st) == 0)
 			ereport(FATAL,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("a compute cannot run recovery, but there is a file \"%s\"", files[i]),
+					 errmsg("a compute cannot perform recovery, but file \"%s\" exists", files[i]),
 					 errhint(START_AGAIN_HINT)));
 }
 
-/* WAL of a resource manager that is not PostgreSQL's own could not be replayed by the store. */
+/* The store cannot replay WAL of resource managers other than PostgreSQL's own. */
 static void
 check_no_custom_rmgr(void)
 {
@@ -128,7 +153,8 @@ check_no_custom_rmgr(void)
 			ereport(FATAL,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("pageserver_smgr does not support custom WAL resource managers"),
-					 errdetail("A library has registered \"%s\" with ID %d.", RmgrTable[id].rm_name, id),
+					 errdetail("A library has registered resource manager \"%s\" with ID %d.",
+							   RmgrTable[id].rm_name, id),
 					 errhint("Remove the library from \"shared_preload_libraries\".")));
 }
 
@@ -141,7 +167,7 @@ request_shmem(void)
 	lsn_cache_request_shmem();
 	page_cache_request_shmem();
 	page_client_request_shmem();
-	wal_worker_request_shmem();
+	wal_progress_request_shmem();
 	known_databases_request_shmem();
 }
 
@@ -150,16 +176,16 @@ startup_shmem(void)
 {
 	if (prev_shmem_startup_hook)
 		prev_shmem_startup_hook();
-	check_no_custom_rmgr(); /* all libraries have been loaded now */
+	check_no_custom_rmgr(); /* by now all libraries have been loaded */
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	stub_startup_shmem();
 	lsn_cache_startup_shmem();
-	page_keep_startup_shmem();
-	running_startup();
+	keep_reasons_startup_shmem();
+	running_startup_shmem();
 	page_cache_startup_shmem();
 	page_client_startup_shmem();
-	wal_worker_startup_shmem();
+	wal_progress_startup_shmem();
 	known_databases_startup_shmem();
 	LWLockRelease(AddinShmemInitLock);
 	stop_files_init();
@@ -172,14 +198,14 @@ void
 _PG_init(void)
 {
 	if (!process_shared_preload_libraries_in_progress)
-		return; /* CREATE EXTENSION in a server that does not use the store */
+		return; /* CREATE EXTENSION in a server that does not preload the library */
 
 	settings_init();
 	if (ps_store[0] == '\0')
 	{
 		check_no_compute();
 		ereport(LOG,
-				(errmsg("pageserver_smgr does nothing, because \"pageserver_smgr.store\" is not set")));
+				(errmsg("pageserver_smgr is inactive because \"pageserver_smgr.store\" is not set")));
 		return;
 	}
 
@@ -187,12 +213,12 @@ _PG_init(void)
 		ereport(FATAL,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("a compute cannot run in single-user mode"),
-				 errdetail("Its changes would not reach the page store."),
-				 errhint("Start it as a server.")));
+				 errdetail("Its changes would not be sent to the page store."),
+				 errhint("Start it with \"pageserver_ctl compute start\".")));
 	if (XLogRecPtrIsInvalid(ps_checkpoint_lsn))
 		ereport(FATAL,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"pageserver_smgr.checkpoint_lsn\" is not set"),
+				 errmsg("parameter \"pageserver_smgr.checkpoint_lsn\" is not set"),
 				 errhint(START_AGAIN_HINT)));
 	check_control_file();
 	check_no_recovery();
@@ -203,9 +229,11 @@ _PG_init(void)
 	page_cache_xact_init();
 	page_cache_room_init();
 	sizes_install();
-	hooks_install();
+	database_commands_init();
 	replication_install();
-	commits_install();
+	commits_init();
+	subscriptions_init();
+	numbers_init();
 	wal_worker_register();
 
 	prev_shmem_request_hook = shmem_request_hook;

@@ -1,38 +1,38 @@
 /*
  * persistence.c
- *	  Is a relation permanent (its pages come from the store), or temporary or
- *	  unlogged (they live in local files)?
+ *	  Determines whether a relation is permanent (its pages come from the store),
+ *	  or temporary or unlogged (they are in local files).
  *
- * A storage manager is not told.  It can be found out, in this order:
+ * PostgreSQL does not tell a storage manager.  It is determined in this order:
  *
- * 1. Temporary relations belong to a backend.  Init forks are permanent, but
- *	  kept as complete local files as well, because ResetUnloggedRelations()
- *	  and CREATE DATABASE copy the files: for us they are local.
- * 2. A page in shared buffers has BM_PERMANENT or not.  With data checksums
- *	  FlushBuffer() hands over a private copy (PageSetChecksumCopy()); its
- *	  buffer is then found in the buffer table, where it is pinned.
- * 3. A relation that is open in the relcache knows its relpersistence.
- * 4. RelationCopyStorage() extends a relation that has no relcache entry from
- *	  the private buffer into which it has read a page of one that has.
+ * 1. Temporary relations have a backend ID.  Init forks are permanent, but exist as
+ *    complete local files, too, because ResetUnloggedRelations() and CREATE DATABASE
+ *    copy the files; here they count as local.
+ * 2. The buffer of a page in shared buffers has BM_PERMANENT or not.  With data
+ *    checksums FlushBuffer() passes a private copy (PageSetChecksumCopy()); its
+ *    buffer is pinned, and is found in the buffer table.
+ * 3. A relation that is open in the relcache has a relpersistence.
+ * 4. RelationCopyStorage() extends a relation that has no relcache entry from the
+ *    private buffer into which it has read a page of a relation that has one.
  * 5. Only an unlogged relation has an init fork.
  *
- * smgr_owner and BM_PERMANENT agree always; the init fork alone is wrong while
- * a relation is created or rewritten, so it comes last.
+ * smgr_owner (3) and BM_PERMANENT (2) always agree.  The init fork is misleading
+ * while a relation is created or rewritten, so it is checked last.
  */
 #include "postgres.h"
 
 #include "access/xlog.h"
 #include "catalog/pg_class.h"
-#include "storage/buf_internals.h"
 #include "storage/bufmgr.h"
 #include "storage/md.h"
 #include "utils/rel.h"
 
-#include "smgr.h"
+#include "persistence.h"
+#include "pg_compat.h"
 
-/* The private buffer that was last read into, and where its page belongs. */
+/* The private buffer that was last read into, and the home of that page. */
 static char *last_read_buffer;
-static PsHome last_read_home;
+static PageHome last_read_home;
 
 static bool
 is_shared_buffer(const char *page)
@@ -40,22 +40,22 @@ is_shared_buffer(const char *page)
 	return page >= BufferBlocks && page < BufferBlocks + (Size) NBuffers * BLCKSZ;
 }
 
-static PsHome
+static PageHome
 home_of_buffer(BufferDesc *buf)
 {
-	return (pg_atomic_read_u32(&buf->state) & BM_PERMANENT) ? PS_HOME_STORE : PS_HOME_LOCAL;
+	return (pg_atomic_read_u32(&buf->state) & BM_PERMANENT) ? HOME_STORE : HOME_LOCAL;
 }
 
-/* The shared buffer that holds a block, or NULL; it is that block's for as long as it is pinned. */
+/* Returns the shared buffer of a block, or NULL.  The result is valid for as long as the buffer is pinned. */
 static BufferDesc *
-find_buffer(RelFileNode node, ForkNumber fork, BlockNumber blk)
+find_buffer(PsRel rel, ForkNumber fork, BlockNumber blk)
 {
 	BufferTag tag;
 	uint32 hash;
 	LWLock *lock;
 	int id;
 
-	INIT_BUFFERTAG(tag, node, fork, blk);
+	compat_init_buffer_tag(&tag, rel, fork, blk);
 	hash = BufTableHashCode(&tag);
 	lock = BufMappingPartitionLock(hash);
 	LWLockAcquire(lock, LW_SHARED);
@@ -65,72 +65,68 @@ find_buffer(RelFileNode node, ForkNumber fork, BlockNumber blk)
 }
 
 bool
-is_in_shared_buffers(RelFileNode node, ForkNumber fork, BlockNumber blk)
+persistence_in_shared_buffers(PsRel rel, ForkNumber fork, BlockNumber blk)
 {
-	return find_buffer(node, fork, blk) != NULL;
+	return find_buffer(rel, fork, blk) != NULL;
 }
 
-/* Is the page that smgrwrite() or smgrextend() got neither a shared buffer nor a copy of one? */
 bool
-is_private_page(SMgrRelation reln, ForkNumber fork, BlockNumber blk, const char *page)
+persistence_is_private_page(SMgrRelation reln, ForkNumber fork, BlockNumber blk, const char *page)
 {
 	return !is_shared_buffer(page) &&
-		   !(DataChecksumsEnabled() && is_in_shared_buffers(reln->smgr_rnode.node, fork, blk));
+		   !(DataChecksumsEnabled() && persistence_in_shared_buffers(compat_smgr_rel(reln), fork, blk));
 }
 
-static PsHome
+static PageHome
 home_by_relcache(SMgrRelation reln)
 {
-	Relation rel;
+	Relation rel = compat_relation_of_smgr(reln);
 
-	if (reln->smgr_owner == NULL)
-		return PS_HOME_UNKNOWN;
-	rel = (Relation) ((char *) reln->smgr_owner - offsetof(RelationData, rd_smgr));
-	if (rel->rd_rel == NULL)
-		return PS_HOME_UNKNOWN;
-	return rel->rd_rel->relpersistence == RELPERSISTENCE_PERMANENT ? PS_HOME_STORE : PS_HOME_LOCAL;
+	if (rel == NULL || rel->rd_rel == NULL)
+		return HOME_UNKNOWN;
+	return rel->rd_rel->relpersistence == RELPERSISTENCE_PERMANENT ? HOME_STORE : HOME_LOCAL;
 }
 
-PsHome
+PageHome
 persistence_of_page(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer)
 {
-	PsHome home = PS_HOME_UNKNOWN;
+	PageHome home = HOME_UNKNOWN;
 
 	if (SmgrIsTemp(reln) || fork == INIT_FORKNUM)
-		return PS_HOME_LOCAL;
+		return HOME_LOCAL;
 	if (is_shared_buffer(buffer))
 		return home_of_buffer(GetBufferDescriptor((buffer - BufferBlocks) / BLCKSZ));
 	if (DataChecksumsEnabled())
 	{
-		BufferDesc *buf = find_buffer(reln->smgr_rnode.node, fork, blk);
+		BufferDesc *buf = find_buffer(compat_smgr_rel(reln), fork, blk);
 
 		if (buf != NULL)
 			home = home_of_buffer(buf);
 	}
-	if (home == PS_HOME_UNKNOWN)
+	if (home == HOME_UNKNOWN)
 		home = home_by_relcache(reln);
-	if (home == PS_HOME_UNKNOWN && buffer == last_read_buffer)
+	if (home == HOME_UNKNOWN && buffer == last_read_buffer)
 		home = last_read_home;
-	if (home == PS_HOME_UNKNOWN && mdexists(reln, INIT_FORKNUM))
-		home = PS_HOME_LOCAL;
+	if (home == HOME_UNKNOWN && mdexists(reln, INIT_FORKNUM))
+		home = HOME_LOCAL;
 	return home;
 }
 
-PsHome
+PageHome
 persistence_of_fork(SMgrRelation reln, ForkNumber fork)
 {
-	PsHome home;
+	PageHome home;
 
 	if (SmgrIsTemp(reln) || fork == INIT_FORKNUM)
-		return PS_HOME_LOCAL;
+		return HOME_LOCAL;
 	home = home_by_relcache(reln);
-	if (home == PS_HOME_UNKNOWN && mdexists(reln, INIT_FORKNUM))
-		home = PS_HOME_LOCAL;
+	if (home == HOME_UNKNOWN && mdexists(reln, INIT_FORKNUM))
+		home = HOME_LOCAL;
 	return home;
 }
 
 void
-persistence_note_read(char *buffer, PsHome home)
+persistence_note_read(char *buffer, PageHome home)
 {
 	if (is_shared_buffer(buffer))
 		return;

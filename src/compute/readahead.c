@@ -1,44 +1,50 @@
 /*
  * readahead.c
- *	  Asking the store for blocks before they are read.
+ *	  Requests blocks from the store before they are read.
  *
- * Two sources: sequential reads, which are recognized here, block by block, for
- * several streams of one process at a time (a nested loop, a merge join, an
- * append); and smgrprefetch(), by which PostgreSQL announces blocks one at a
- * time (bitmap scans, VACUUM, ANALYZE) and which is collected into batches.
- * The answers wait in page_client_ring.c until the block is read.
- *
- * All of it is best effort, and belongs to one process: no locks.
+ * There are two sources: sequential reads, which are detected here from the sequence
+ * of blocks, for several streams of one process at a time (a nested loop, a merge
+ * join, an append); and smgrprefetch(), by which PostgreSQL announces blocks one at a
+ * time (bitmap scans, VACUUM, ANALYZE) and which is collected into batches.  Answers
+ * wait in page_client_ring.c until the block is read.
  */
 #include "postgres.h"
 
 #include "access/xlog.h"
-#include "smgr.h"
+#include "lsn_cache.h"
+#include "page_cache.h"
+#include "page_client.h"
+#include "persistence.h"
+#include "pg_compat.h"
+#include "readahead.h"
+#include "settings.h"
+#include "stub.h"
+#include "wal_progress.h"
 #include "wire.h"
 
 #define STREAMS      8
 #define FIRST_WINDOW 4
 
-/* Blocks that are in shared buffers are not read here: a stream may have gaps. */
+/* Largest gap in a stream: blocks in shared buffers are not read through here. */
 #define MAX_GAP 16
 
 typedef struct Stream
 {
 	PsRel rel;
 	ForkNumber fork;
-	BlockNumber next;  /* expected to be read next */
-	BlockNumber asked; /* blocks before this one have been asked for */
-	int window;        /* how far to ask ahead; 0: not yet known to be sequential */
+	BlockNumber next;  /* block expected to be read next */
+	BlockNumber asked; /* blocks before this one have been requested */
+	int window;        /* number of blocks to request ahead; 0: not known to be sequential yet */
 	uint64 last_used;
 } Stream;
 
 static Stream streams[STREAMS];
 static uint64 use_counter;
 
-/* A request being put together: blocks of one fork. */
+/* A request in the making: blocks of one fork. */
 typedef struct Batch
 {
-	RelFileNode node;
+	PsRel rel;
 	ForkNumber fork;
 	XLogRecPtr not_modified_since;
 	int n;
@@ -48,17 +54,17 @@ typedef struct Batch
 static Batch collected;
 
 /*
- * Adds a block, unless somebody has it or its WAL would have to be flushed
- * before the store could be asked.
+ * Adds a block, unless it is cached or prefetched already, or its WAL would have
+ * to be flushed before the store could be asked.  missing: the page cache is
+ * known not to have it.
  */
 static void
-batch_add(Batch *batch, BlockNumber blk, XLogRecPtr flushed)
+batch_add(Batch *batch, BlockNumber blk, XLogRecPtr flushed, bool missing)
 {
-	PsRel rel = ps_rel_from_node(batch->node);
-	XLogRecPtr lsn = lsn_cache_get(rel, batch->fork, blk);
+	XLogRecPtr lsn = lsn_cache_get(batch->rel, batch->fork, blk);
 
-	if (lsn > flushed || page_client_is_prefetched(rel, batch->fork, blk) ||
-		page_cache_has(rel, batch->fork, blk))
+	if (lsn > flushed || page_client_is_prefetched(batch->rel, batch->fork, blk) ||
+		(!missing && page_cache_has(batch->rel, batch->fork, blk)))
 		return;
 	batch->blks[batch->n++] = blk;
 	batch->not_modified_since = Max(batch->not_modified_since, lsn);
@@ -68,13 +74,13 @@ static void
 batch_send(Batch *batch)
 {
 	if (batch->n > 0)
-		page_client_prefetch(ps_rel_from_node(batch->node), batch->fork, batch->blks, batch->n,
-							 wal_worker_flush_for_read(batch->not_modified_since));
+		page_client_prefetch(batch->rel, batch->fork, batch->blks, batch->n,
+							 wal_progress_flush_for_read(batch->not_modified_since));
 	batch->n = 0;
 	batch->not_modified_since = InvalidXLogRecPtr;
 }
 
-/* The stream that a read of blk goes on with; or a new one in place of that longest unused. */
+/* Returns the stream that a read of blk continues, or else the least recently used one and sets *is_new. */
 static Stream *
 find_stream(PsRel rel, ForkNumber fork, BlockNumber blk, bool *is_new)
 {
@@ -95,13 +101,13 @@ find_stream(PsRel rel, ForkNumber fork, BlockNumber blk, bool *is_new)
 }
 
 /*
- * If blk goes on with a stream, and less than half a window has been asked for
- * beyond it, asks for the next window, blk itself first if it is needed now.
+ * If blk continues a stream for which less than half a window has been requested
+ * ahead, requests the next window, and blk itself first if it is missing.
  */
 void
 readahead_advance(SMgrRelation reln, ForkNumber fork, BlockNumber blk, bool missing)
 {
-	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
+	PsRel rel = compat_smgr_rel(reln);
 	bool is_new;
 	Stream *s;
 	BlockNumber nblocks;
@@ -130,22 +136,22 @@ readahead_advance(SMgrRelation reln, ForkNumber fork, BlockNumber blk, bool miss
 		return;
 
 	flushed = GetFlushRecPtr(NULL);
-	batch.node = reln->smgr_rnode.node;
+	batch.rel = rel;
 	batch.fork = fork;
 	batch.not_modified_since = InvalidXLogRecPtr;
 	batch.n = 0;
 	if (missing)
-		batch_add(&batch, blk, flushed);
+		batch_add(&batch, blk, flushed, true);
 	end = nblocks - s->next > s->window ? s->next + s->window : nblocks;
 	while (s->asked < end && batch.n < PS_MAX_BATCH)
 	{
-		if (!is_in_shared_buffers(batch.node, fork, s->asked))
-			batch_add(&batch, s->asked, flushed);
+		if (!persistence_in_shared_buffers(rel, fork, s->asked))
+			batch_add(&batch, s->asked, flushed, false);
 		s->asked++;
 	}
 	s->window = Min(s->window * 2, ps_readahead);
 
-	/* the block alone is no reading ahead */
+	/* a request for the block alone would not be a read-ahead */
 	if (batch.n > 1 || (batch.n == 1 && batch.blks[0] != blk))
 		batch_send(&batch);
 }
@@ -153,15 +159,16 @@ readahead_advance(SMgrRelation reln, ForkNumber fork, BlockNumber blk, bool miss
 void
 readahead_collect(SMgrRelation reln, ForkNumber fork, BlockNumber blk)
 {
-	if (collected.n > 0 &&
-		(!RelFileNodeEquals(collected.node, reln->smgr_rnode.node) || collected.fork != fork))
+	PsRel rel = compat_smgr_rel(reln);
+
+	if (collected.n > 0 && (!ps_rel_equal(collected.rel, rel) || collected.fork != fork))
 		batch_send(&collected);
 	for (int i = 0; i < collected.n; i++)
 		if (collected.blks[i] == blk)
 			return;
-	collected.node = reln->smgr_rnode.node;
+	collected.rel = rel;
 	collected.fork = fork;
-	batch_add(&collected, blk, GetFlushRecPtr(NULL));
+	batch_add(&collected, blk, GetFlushRecPtr(NULL), false);
 	if (collected.n == PS_MAX_BATCH)
 		batch_send(&collected);
 }

@@ -1,11 +1,12 @@
 /*
  * rehearsal.c
- *	  A start that ends before it has begun: pageserver_smgr.rehearsal.
+ *	  Implements pageserver_smgr.rehearsal: a startup that ends before it has any
+ *	  effect.
  *
- * Before a branch is taken over from a compute that works, its successor shows
- * that it could start: the server reads its settings, loads its libraries,
- * makes its shared memory, then does here what the postmaster would do next
- * that can fail, and ends.  It connects to nothing and replays nothing.
+ * Before a branch is taken over from a running compute, its successor shows that
+ * it could start: the server reads its settings, loads its libraries and creates
+ * its shared memory, then does here what the postmaster would do next and what can
+ * fail, and exits.  It does not connect to anything and does not replay anything.
  */
 #include "postgres.h"
 
@@ -17,16 +18,14 @@
 #include "utils/builtins.h"
 #include "utils/varlena.h"
 
-#include "compute.h"
+#include "pg_compat.h"
+#include "rehearsal.h"
 
-/* MAXLISTEN of postmaster.c */
-#define MAX_SOCKETS 64
-
-static pgsocket sockets[MAX_SOCKETS];
+static pgsocket sockets[COMPAT_MAX_LISTEN];
 
 /*
- * Listens on all addresses of a list, as PostmasterMain() does: it is enough if
- * one of them works.  StreamServerPort() logs what is wrong with another.
+ * Listens on all addresses in a list.  As in PostmasterMain(), one that works is
+ * enough; StreamServerPort() logs what is wrong with the others.
  */
 static void
 listen_on(const char *setting, const char *value, bool directories)
@@ -46,19 +45,20 @@ listen_on(const char *setting, const char *value, bool directories)
 		const char *host = directories || strcmp(name, "*") == 0 ? NULL : name;
 
 		if (StreamServerPort(directories ? AF_UNIX : AF_UNSPEC, host, (unsigned short) PostPortNumber,
-							 directories ? name : NULL, sockets, MAX_SOCKETS) == STATUS_OK)
+							 directories ? name : NULL, sockets, COMPAT_MAX_LISTEN) == STATUS_OK)
 			ok = true;
 	}
 	if (!ok && names != NIL)
 		ereport(FATAL,
 				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("could not listen on port %d at any of \"%s\" (\"%s\")", PostPortNumber, value, setting)));
+				 errmsg("could not listen on port %d at any address in \"%s\" (parameter \"%s\")",
+						PostPortNumber, value, setting)));
 }
 
 void
 rehearsal_end(void)
 {
-	for (int i = 0; i < MAX_SOCKETS; i++)
+	for (int i = 0; i < COMPAT_MAX_LISTEN; i++)
 		sockets[i] = PGINVALID_SOCKET;
 	if (ListenAddresses != NULL)
 		listen_on("listen_addresses", ListenAddresses, false);
@@ -69,7 +69,7 @@ rehearsal_end(void)
 				(errcode(ERRCODE_CONFIG_FILE_ERROR),
 				 errmsg("could not load pg_hba.conf")));
 	ereport(LOG,
-			(errmsg("this was a rehearsal: the server could start")));
+			(errmsg("rehearsal succeeded: the server could start")));
 	RemoveSocketFiles();
 	proc_exit(0);
 }

@@ -1,12 +1,12 @@
 /*
  * replication.c
- *	  What a compute does not give away: base backups, which would be empty, for
- *	  its relations are in the store, and its WAL to physical standbys, which may
- *	  not go anywhere before the store has it.
+ *	  Refuses base backups and physical replication.
  *
- * Connections that can do nothing else are refused.  Those of a database
- * (replication=database) are for logical replication, but physical commands
- * work on them as well: these are refused when they come so far.
+ * A base backup of a compute would be empty, because its relations are in the
+ * store; and its WAL must not be sent to a physical standby before the store has
+ * it.  Connections that can do nothing else are refused.  Connections to a database
+ * (replication=database) are needed for logical replication, but accept physical
+ * commands as well; these commands are refused when they are executed.
  */
 #include "postgres.h"
 
@@ -18,17 +18,21 @@
 #include "replication/walsender.h"
 #include "storage/proc.h"
 
-#include "compute.h"
+#include "functions.h"
+#include "pg_compat.h"
+#include "replication.h"
 
-#define BACKUP_HINT "To get a plain data directory, use \"pageserver_ctl export\"; to keep a state that can be gone back to, \"pageserver_ctl branch create\"."
+#define BACKUP_HINT                                                    \
+	"Use \"pageserver_ctl export\" to get a plain data directory, or " \
+	"\"pageserver_ctl branch create\" to preserve the current state."
 
 static ClientAuthentication_hook_type prev_ClientAuthentication;
 static const PQcommMethods *socket_methods;
 static PQcommMethods walsender_methods;
 
 /*
- * In place of do_pg_backup_start(), with which pg_backup_start() and BASE_BACKUP
- * begin, so that tools for backups fail before they have copied anything.
+ * Replaces do_pg_backup_start(), the first step of both pg_backup_start() and
+ * BASE_BACKUP, so that backup programs fail before they have copied anything.
  */
 static XLogRecPtr
 refuse_backup(const char *backupidstr, bool fast, TimeLineID *starttli_p,
@@ -37,15 +41,14 @@ refuse_backup(const char *backupidstr, bool fast, TimeLineID *starttli_p,
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			 errmsg("cannot take a base backup of a compute"),
-			 errdetail("Its relations are in the page store, and their files in the data directory are empty."),
+			 errdetail("Its relations are in the page store, not in the data directory."),
 			 errhint(BACKUP_HINT)));
 	return InvalidXLogRecPtr;
 }
 
 /*
- * In place of the function that sends a message to the client.  Before
- * START_REPLICATION sends anything else it says that streaming begins
- * (CopyBothResponse).
+ * Replaces the function that sends a message to the client.  CopyBothResponse is
+ * the first message that START_REPLICATION sends.
  */
 static int
 walsender_putmessage(char msgtype, const char *s, size_t len)
@@ -54,7 +57,8 @@ walsender_putmessage(char msgtype, const char *s, size_t len)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("a compute does not accept physical replication connections"),
-				 errdetail("Its relations are in the page store, and its WAL may not go anywhere before the store has it."),
+				 errdetail("Its relations are in the page store, and its WAL must not be sent elsewhere before the "
+						   "page store has it."),
 				 errhint(BACKUP_HINT)));
 	return socket_methods->putmessage(msgtype, s, len);
 }
@@ -71,21 +75,22 @@ client_authentication(Port *port, int status)
 		ereport(FATAL,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("a compute does not accept physical replication connections"),
-				 errdetail("Its relations are in the page store, and its WAL may not go anywhere before the store has it."),
+				 errdetail("Its relations are in the page store, and its WAL must not be sent elsewhere before the "
+						   "page store has it."),
 				 errhint(BACKUP_HINT)));
 
 	/*
-	 * The server has a free walsender for this connection: InitProcess() has
-	 * given it one of max_wal_senders PGPROCs.  But the WAL worker sits in one
-	 * of the WalSnd slots, so if it was the last, there is none left
-	 * (InitWalSenderSlot() would run into a null pointer).
+	 * InitProcess() has found a PGPROC among the max_wal_senders for this
+	 * connection.  But the WAL worker uses one of the WalSnd slots, so if that
+	 * was the last PGPROC, there is no slot for it (InitWalSenderSlot() would
+	 * dereference a null pointer).
 	 */
-	if (ProcGlobal->walsenderFreeProcs == NULL)
+	if (!compat_walsender_is_free())
 		ereport(FATAL,
 				(errcode(ERRCODE_TOO_MANY_CONNECTIONS),
 				 errmsg("number of requested standby connections exceeds max_wal_senders (currently %d)",
 						max_wal_senders),
-				 errdetail("One of them is used by the WAL worker of pageserver_smgr.")));
+				 errdetail("The WAL worker of pageserver_smgr uses one of them.")));
 
 	socket_methods = PqCommMethods;
 	walsender_methods = *socket_methods;

@@ -1,17 +1,17 @@
 /*
  * running.c
- *	  Which transactions run now, and to which of them a transaction ID belongs.
+ *	  Finds out which transactions are running, and to which of them a
+ *	  transaction ID belongs.
  *
- * keep.c asks, in whatever process writes a buffer.  TransactionIdIsInProgress()
- * does not work in processes that are not in the procarray: their pgxactoff is
- * 0, so that an entry is skipped, and they have no RecentXmin.  So this looks
- * into the PGPROCs itself, under the lock that a transaction must hold
- * exclusively to end.
+ * keep_reasons.c asks, in whatever process writes a buffer.  TransactionIdIsInProgress()
+ * does not work in processes that are not in the procarray: their pgxactoff is 0,
+ * so that an entry is skipped, and they have no RecentXmin.  So this examines the
+ * PGPROCs itself, with the lock that a transaction must hold exclusively to end.
  *
- * A process remembers for a moment what it has seen.  A transaction that was
- * not running then, and had its ID, is over for good, so what is remembered
- * only gets too old, never wrong: see next_xid.  Prepared transactions do not
- * run: no command of theirs will follow.
+ * A process remembers what it has seen for a short time.  A transaction that had an
+ * ID then and was not running has ended for good, so this can become outdated, but
+ * not wrong (see next_xid).  Prepared transactions do not count as running, because
+ * they execute no more commands.
  */
 #include "postgres.h"
 
@@ -26,36 +26,39 @@
 
 #include "running.h"
 
-/* How old, in microseconds, a process's idea of what runs may get. */
+/* Age in microseconds up to which a process uses what it has seen. */
 #define MAX_AGE      10000
 #define MAX_HELD_AGE 1000000
 
 typedef struct RunningXid
 {
-	TransactionId xid; /* of a transaction or subtransaction */
-	TransactionId top; /* of the transaction that it is part of */
+	TransactionId xid; /* ID of a transaction or subtransaction */
+	TransactionId top; /* the top-level transaction that it belongs to */
 } RunningXid;
 
 static struct
 {
 	TimestampTz taken_at;
 	int64 max_age;
-	TransactionId next_xid; /* what runs and came before is here */
+	TransactionId next_xid; /* all running transactions with smaller IDs are included */
 	TransactionId *tops;
 	int ntops;
-	RunningXid *xids; /* top-level ones included, sorted by xid as a number */
+	RunningXid *xids; /* including top-level ones; sorted by xid as an unsigned number */
 	int nxids;
 
-	/* The oldest transaction with subtransactions that do not fit into its PGPROC, and so are not here; or invalid. */
+	/*
+	 * The oldest transaction that has more subtransactions than fit into its
+	 * PGPROC, so that they are not all included; invalid: there is none.
+	 */
 	TransactionId overflowed;
 } seen;
 
 /*
- * From shmem_startup_hook: room for all that can run, so that none has to be
- * found later, where nothing may fail.  What is not used takes no memory.
+ * Allocates room for all transactions that can run, so that no memory has to be
+ * allocated later, where an error must not occur.  Unused pages take no memory.
  */
 void
-running_startup(void)
+running_startup_shmem(void)
 {
 	seen.max_age = MAX_AGE;
 	seen.tops = MemoryContextAlloc(TopMemoryContext, mul_size(MaxBackends, sizeof(TransactionId)));
@@ -80,12 +83,12 @@ add_xid(TransactionId xid, TransactionId top)
 }
 
 /*
- * Looks at all backends.  GetNewTransactionId() puts a new ID into the PGPROC
- * before it releases XidGenLock, so that after next_xid was read under that
- * lock none before it can be missed.
+ * Examines all PGPROCs.  GetNewTransactionId() stores a new ID in the PGPROC
+ * before it releases XidGenLock; next_xid is read with that lock, so no
+ * transaction before it can be missed.
  */
 static void
-look(void)
+examine_procs(void)
 {
 	seen.next_xid = ReadNextTransactionId();
 	seen.ntops = seen.nxids = 0;
@@ -116,9 +119,9 @@ look(void)
 	seen.taken_at = GetCurrentTimestamp();
 }
 
-/* Makes sure that what was seen is not old, and tells of xid. */
+/* Makes sure that what was seen is recent, and covers xid. */
 static void
-look_if_needed(TransactionId xid)
+refresh_if_needed(TransactionId xid)
 {
 	TimestampTz now;
 
@@ -128,11 +131,11 @@ look_if_needed(TransactionId xid)
 		if (now >= seen.taken_at && now - seen.taken_at <= seen.max_age)
 			return;
 	}
-	look();
+	examine_procs();
 }
 
 void
-running_look_again(void)
+running_refresh(void)
 {
 	seen.taken_at = 0;
 }
@@ -141,7 +144,7 @@ void
 running_hold(bool hold)
 {
 	if (hold)
-		look();
+		examine_procs();
 	seen.max_age = hold ? MAX_HELD_AGE : MAX_AGE;
 }
 
@@ -161,7 +164,7 @@ running_top(TransactionId xid)
 	static TimestampTz last_seen;
 	RunningXid *found;
 
-	look_if_needed(xid);
+	refresh_if_needed(xid);
 	if (xid == last_xid && last_seen == seen.taken_at)
 		return last_top;
 	last_xid = xid;
@@ -169,9 +172,10 @@ running_top(TransactionId xid)
 	last_seen = 0;
 
 	/*
-	 * A subtransaction that is not here has, in pg_subtrans, a way to the
-	 * transaction whose subtransactions did not fit.  What came before that
-	 * transaction is not of it, and may not be in pg_subtrans any more.
+	 * A subtransaction that is not included has a path in pg_subtrans to its
+	 * transaction, whose subtransactions did not fit.  IDs before that
+	 * transaction do not belong to it, and may have been removed from
+	 * pg_subtrans.
 	 */
 	found = find_xid(xid);
 	while (found == NULL && TransactionIdIsValid(seen.overflowed) && TransactionIdIsNormal(xid) &&
@@ -197,7 +201,7 @@ running_oldest_in_range(TransactionId oldest, TransactionId newest)
 {
 	TransactionId found = InvalidTransactionId;
 
-	look_if_needed(newest);
+	refresh_if_needed(newest);
 	for (int i = 0; i < seen.ntops; i++)
 		if (seen.tops[i] - oldest <= newest - oldest &&
 			(!TransactionIdIsValid(found) || seen.tops[i] - oldest < found - oldest))
@@ -210,7 +214,7 @@ running_count_in_range(TransactionId oldest, TransactionId newest)
 {
 	int n = 0;
 
-	look_if_needed(newest);
+	refresh_if_needed(newest);
 	for (int i = 0; i < seen.ntops; i++)
 		n += seen.tops[i] - oldest <= newest - oldest;
 	return n;
@@ -219,7 +223,7 @@ running_count_in_range(TransactionId oldest, TransactionId newest)
 bool
 running_all(TransactionId *oldest, TransactionId *newest)
 {
-	look();
+	examine_procs();
 	for (int i = 0; i < seen.ntops; i++)
 	{
 		if (i == 0 || TransactionIdPrecedes(seen.tops[i], *oldest))

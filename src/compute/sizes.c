@@ -1,15 +1,15 @@
 /*
  * sizes.c
- *	  pg_relation_size() and its kin, and pg_tablespace_databases().  PostgreSQL's
- *	  own look at the files of the data directory (dbsize.c, misc.c), which are
- *	  not where relations are; these take their place, with the same permissions,
- *	  results for what does not exist, and errors.
+ *	  pg_relation_size() and similar functions, and pg_tablespace_databases().
  *
- * A relation's size is what its storage manager says.  The size of a database
- * or tablespace is that of its local files, which is the truth for all that has
- * any, and what the store says of everything else.  If the store cannot be
- * asked, it is what it was when it last could, with a warning: monitoring wants
- * an answer, and a number that is right as of a time is one.
+ * PostgreSQL's own functions (dbsize.c, misc.c) use the files of the data directory,
+ * where the relations of a compute are not.  The functions here replace them, with
+ * the same permissions, errors, and results for objects that do not exist.
+ *
+ * The size of a relation is the one that its storage manager returns.  The size of a
+ * database or tablespace is that of its local files, plus what the store reports for
+ * relations without local files.  If the store cannot be reached, the last known size
+ * is returned with a warning, because monitoring needs an answer.
  */
 #include "postgres.h"
 
@@ -27,23 +27,26 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
-#include "storage/reinit.h"
 #include "storage/smgr.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
 #include "utils/timestamp.h"
 
-#include "compute.h"
+#include "database_files.h"
+#include "functions.h"
+#include "known_databases.h"
+#include "page_client.h"
+#include "pg_compat.h"
+#include "sizes.h"
 #include "wire.h"
 
 /* ---- relations ---- */
 
 /*
- * Size of one fork in bytes, 0 if there is none.  Safe for temporary tables of
- * other sessions.
+ * Returns the size of one fork in bytes, 0 if it does not exist.  Works for
+ * temporary tables of other sessions, too.
  */
 static int64
 fork_size(Relation rel, ForkNumber fork)
@@ -69,7 +72,7 @@ all_forks_size(Relation rel)
 	return size;
 }
 
-/* Of all indexes of the relation. */
+/* Returns the size of all indexes of a relation. */
 static int64
 indexes_size(Relation rel)
 {
@@ -91,7 +94,7 @@ indexes_size(Relation rel)
 	return size;
 }
 
-/* With the TOAST table and its index, but not other indexes. */
+/* Returns the size of a table with its TOAST table and that table's indexes, but without its own indexes. */
 static int64
 table_size(Relation rel)
 {
@@ -107,7 +110,10 @@ table_size(Relation rel)
 	return size;
 }
 
-/* NULL for a relation that does not exist, as it may have been dropped since the caller's snapshot. */
+/*
+ * Returns NULL for a relation that does not exist, because it may have been
+ * dropped since the caller's snapshot.
+ */
 static Datum
 size_or_null(FunctionCallInfo fcinfo, int64 (*size_of)(Relation))
 {
@@ -161,9 +167,8 @@ ps_total_relation_size(PG_FUNCTION_ARGS)
 /* ---- databases and tablespaces ---- */
 
 /*
- * A relation's fork of which there are local files: true for unlogged and
- * temporary relations, stubs and init forks.  Of all that has none the store
- * knows the length.
+ * A fork that has local files, as unlogged and temporary relations, stubs and
+ * init forks have.  The store knows the lengths of all other forks.
  */
 typedef struct LocalFork
 {
@@ -181,9 +186,9 @@ create_local_forks(void)
 }
 
 /*
- * The sum of the sizes of a directory's files, as PostgreSQL counts them, and
- * which forks they are, if it is that of a database (or of shared relations,
- * db InvalidOid).  0 if there is no such directory.
+ * Returns the sum of the sizes of a directory's files, as PostgreSQL counts
+ * them; 0 if it does not exist.  If it is the directory of a database (or of
+ * shared relations, db InvalidOid), adds its forks to the table.
  */
 static int64
 directory_size(const char *path, Oid db, HTAB *local)
@@ -197,7 +202,6 @@ directory_size(const char *path, Oid db, HTAB *local)
 		char file[MAXPGPATH * 2];
 		LocalFork fork = {.db = db};
 		struct stat st;
-		int digits;
 
 		CHECK_FOR_INTERRUPTS();
 		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
@@ -212,11 +216,8 @@ directory_size(const char *path, Oid db, HTAB *local)
 					 errmsg("could not stat file \"%s\": %m", file)));
 		}
 		size += st.st_size;
-		if (S_ISREG(st.st_mode) && parse_filename_for_nontemp_relation(entry->d_name, &digits, &fork.fork))
-		{
-			fork.rel = (Oid) strtoul(entry->d_name, NULL, 10);
+		if (S_ISREG(st.st_mode) && compat_parse_file_name(entry->d_name, &fork.rel, &fork.fork))
 			hash_search(local, &fork, HASH_ENTER, NULL);
-		}
 	}
 	if (dir != NULL)
 		FreeDir(dir);
@@ -224,9 +225,9 @@ directory_size(const char *path, Oid db, HTAB *local)
 }
 
 /*
- * Adds that of the forks that have no local file, of a database in a tablespace,
- * or of all databases (InvalidOid).  False if the store cannot be reached, and
- * wait is false.
+ * Adds the sizes of all forks without local files, of a database in a tablespace
+ * or (db InvalidOid) of all databases in it.  Returns false if the store cannot
+ * be reached and wait is false.
  */
 static bool
 add_remote_size(Oid spc, Oid db, HTAB *local, bool wait, int64 *size)
@@ -247,7 +248,7 @@ add_remote_size(Oid spc, Oid db, HTAB *local, bool wait, int64 *size)
 	return true;
 }
 
-/* Adds that of a database in one tablespace; as add_remote_size(). */
+/* Adds the size of a database in one tablespace.  Returns false like add_remote_size(). */
 static bool
 add_database_size_in(Oid spc, Oid db, const char *path, bool wait, int64 *size)
 {
@@ -260,7 +261,7 @@ add_database_size_in(Oid spc, Oid db, const char *path, bool wait, int64 *size)
 	return done;
 }
 
-/* Of a database in all tablespaces; as add_remote_size(). */
+/* Computes the size of a database in all tablespaces.  Returns false like add_remote_size(). */
 static bool
 measure_database(Oid db, bool wait, int64 *size)
 {
@@ -287,11 +288,11 @@ measure_database(Oid db, bool wait, int64 *size)
 	return done;
 }
 
-/* Of a database; permissions as dbsize.c, calculate_database_size(). */
+/* Checks permissions like calculate_database_size() in dbsize.c. */
 static int64
 database_size(Oid db)
 {
-	AclResult aclresult = pg_database_aclcheck(db, GetUserId(), ACL_CONNECT);
+	AclResult aclresult = compat_database_aclcheck(db, ACL_CONNECT);
 	int64 last;
 	TimestampTz as_of;
 	int64 size;
@@ -299,19 +300,19 @@ database_size(Oid db)
 	if (aclresult != ACLCHECK_OK && !has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
 		aclcheck_error(aclresult, OBJECT_DATABASE, get_database_name(db));
 
-	/* To the store, database 0 would be all of them. */
+	/* to the store, database 0 would mean all databases */
 	if (!OidIsValid(db))
 		return 0;
-	if (!measure_database(db, !known_size_get(InvalidOid, db, &last, &as_of), &size))
+	if (!measure_database(db, !known_databases_get_size(InvalidOid, db, &last, &as_of), &size))
 	{
-		/* the log has been told that there is no store */
+		/* the outage itself has been logged already */
 		ereport(WARNING_CLIENT_ONLY,
-				(errmsg("the page store does not answer: the size of database \"%s\" is that of %s",
+				(errmsg("page store cannot be reached, so the size of database \"%s\" is as of %s",
 						get_database_name(db), timestamptz_to_str(as_of))));
 		return last;
 	}
 	if (size > 0)
-		known_size_set(InvalidOid, db, size);
+		known_databases_set_size(InvalidOid, db, size);
 	return size;
 }
 
@@ -321,8 +322,8 @@ sizes_learn_database(Oid db)
 	int64 size;
 	TimestampTz as_of;
 
-	if (!known_size_get(InvalidOid, db, &size, &as_of) && measure_database(db, false, &size) && size > 0)
-		known_size_set(InvalidOid, db, size);
+	if (!known_databases_get_size(InvalidOid, db, &size, &as_of) && measure_database(db, false, &size) && size > 0)
+		known_databases_set_size(InvalidOid, db, size);
 }
 
 /* The directory of a tablespace; palloc'd. */
@@ -336,7 +337,10 @@ tablespace_path(Oid spc)
 	return psprintf("pg_tblspc/%u/%s", spc, TABLESPACE_VERSION_DIRECTORY);
 }
 
-/* Of all databases in a tablespace, which has this directory; as add_remote_size(). */
+/*
+ * Computes the size of all databases in the tablespace with this directory.
+ * Returns false like add_remote_size().
+ */
 static bool
 measure_tablespace(Oid spc, const char *path, bool wait, int64 *size)
 {
@@ -345,7 +349,7 @@ measure_tablespace(Oid spc, const char *path, bool wait, int64 *size)
 	struct dirent *entry;
 	bool done;
 
-	/* names of databases look like those of relations, but are no files */
+	/* directories of databases have names like those of relations, but are not counted as files */
 	*size = directory_size(path, InvalidOid, local);
 	dir = AllocateDir(path);
 	while (spc != GLOBALTABLESPACE_OID && (entry = ReadDir(dir, path)) != NULL)
@@ -367,8 +371,8 @@ measure_tablespace(Oid spc, const char *path, bool wait, int64 *size)
 }
 
 /*
- * Of a tablespace; -1 if there is none.  Permissions as dbsize.c,
- * calculate_tablespace_size().
+ * Returns -1 if the tablespace does not exist.  Checks permissions like
+ * calculate_tablespace_size() in dbsize.c.
  */
 static int64
 tablespace_size(Oid spc)
@@ -381,7 +385,7 @@ tablespace_size(Oid spc)
 
 	if (spc != MyDatabaseTableSpace && !has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
 	{
-		AclResult aclresult = pg_tablespace_aclcheck(spc, GetUserId(), ACL_CREATE);
+		AclResult aclresult = compat_tablespace_aclcheck(spc, ACL_CREATE);
 
 		if (aclresult != ACLCHECK_OK)
 			aclcheck_error(aclresult, OBJECT_TABLESPACE, get_tablespace_name(spc));
@@ -392,14 +396,14 @@ tablespace_size(Oid spc)
 	if (dir == NULL)
 		return -1;
 	FreeDir(dir);
-	if (!measure_tablespace(spc, path, !known_size_get(spc, InvalidOid, &last, &as_of), &size))
+	if (!measure_tablespace(spc, path, !known_databases_get_size(spc, InvalidOid, &last, &as_of), &size))
 	{
 		ereport(WARNING_CLIENT_ONLY,
-				(errmsg("the page store does not answer: the size of tablespace \"%s\" is that of %s",
+				(errmsg("page store cannot be reached, so the size of tablespace \"%s\" is as of %s",
 						get_tablespace_name(spc), timestamptz_to_str(as_of))));
 		return last;
 	}
-	known_size_set(spc, InvalidOid, size);
+	known_databases_set_size(spc, InvalidOid, size);
 	return size;
 }
 
@@ -448,9 +452,9 @@ ps_tablespace_size_name(PG_FUNCTION_ARGS)
 }
 
 /*
- * Which databases have relations in a tablespace: those that have local files
- * there, as misc.c, pg_tablespace_databases(), and those of which the store has
- * some.
+ * Returns the databases that have local files in a tablespace, like
+ * pg_tablespace_databases() in misc.c, and those that have relations there in
+ * the store.
  */
 static Datum
 ps_tablespace_databases(PG_FUNCTION_ARGS)
@@ -494,7 +498,7 @@ ps_tablespace_databases(PG_FUNCTION_ARGS)
 	}
 	FreeDir(dir);
 
-	/* all of a database's forks come one after the other */
+	/* the forks of a database follow one another */
 	forks = page_client_forks(spc, InvalidOid, true, &nforks);
 	for (int i = 0; i < nforks; i++)
 		if (i == 0 || forks[i].rel.db != forks[i - 1].rel.db)
@@ -511,7 +515,7 @@ ps_tablespace_databases(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* ---- taking their place ---- */
+/* ---- installation ---- */
 
 void
 sizes_install(void)

@@ -1,19 +1,20 @@
 /*
  * smgr.c
- *	  The storage manager: what PostgreSQL calls instead of md.c to create,
- *	  read, write, extend, truncate and drop the forks of relations.
+ *	  The storage manager: the functions that PostgreSQL calls in place of md.c
+ *	  to create, read, write, extend, truncate and drop the forks of relations.
  *
- * Temporary and unlogged relations, and init forks, go to md.c.  For permanent
- * relations:
+ * Temporary and unlogged relations, and init forks, are passed to md.c.  For
+ * permanent relations:
  *
  *	  sizes		stub.c: a local file of the fork's length
- *	  reads		the local page cache, else the store, asked for the page as of
- *				the last LSN at which it can have changed (lsn_cache.c)
- *	  writes	remembered LSN, local page cache; nothing is sent, WAL has it all
+ *	  reads		from the local page cache, else from the store, as of the last
+ *				LSN at which the page can have changed (lsn_cache.c)
+ *	  writes	the LSN is noted and the page goes to the local page cache; nothing
+ *				is sent, because the store gets all changes with the WAL
  *
- * ps_unlink() and ps_truncate() run where an error would mean PANIC, ps_write()
- * in every process: they neither wait for the store nor raise more errors than
- * md.c would, but for a full page cache.
+ * ps_unlink() and ps_truncate() run where an error would be a PANIC, and ps_write()
+ * runs in every process.  They do not wait for the store, and raise no errors that
+ * md.c would not raise, except if the page cache is full.
  */
 #include "postgres.h"
 
@@ -29,18 +30,26 @@
 #include "storage/md.h"
 #include "utils/memutils.h"
 
+#include "lsn_cache.h"
+#include "page_cache.h"
+#include "page_client.h"
+#include "persistence.h"
+#include "pg_compat.h"
+#include "readahead.h"
 #include "smgr.h"
+#include "stub.h"
+#include "wal_progress.h"
 
 /*
- * Forks into which this transaction has written pages from private memory with
- * LSN 1.  That is the sorted GiST build, which logs each of them right after
- * writing it: when the transaction ends, the store can give them back.
+ * Forks into which this transaction has written pages with LSN 1 from private
+ * memory.  These belong to a sorted GiST build, which logs each page right after
+ * writing it; so by the end of the transaction the store can return them.
  */
 typedef struct SortedGist
 {
 	PsRel rel;
 	ForkNumber fork;
-	BlockNumber nblocks; /* beyond the last such page */
+	BlockNumber nblocks; /* after the last such page */
 } SortedGist;
 
 static SortedGist *sorted_gists;
@@ -58,7 +67,7 @@ is_all_zeros(const char *data, size_t len)
 	return true;
 }
 
-/* A page of zeros, or one of the maps that is initialized and empty, which is read as the same. */
+/* Is it a page of zeros, or a page of a map that is initialized and empty, which has the same meaning? */
 static bool
 is_empty_page(ForkNumber fork, const char *page)
 {
@@ -80,7 +89,10 @@ note_sorted_gist(PsRel rel, ForkNumber fork, BlockNumber blk)
 		{
 			int n = Max(8, sorted_gists_allocated * 2);
 
-			sorted_gists = sorted_gists == NULL ? MemoryContextAlloc(TopMemoryContext, n * sizeof(SortedGist)) : repalloc(sorted_gists, n * sizeof(SortedGist));
+			Size size = n * sizeof(SortedGist);
+
+			sorted_gists = sorted_gists == NULL ? MemoryContextAlloc(TopMemoryContext, size)
+												: repalloc(sorted_gists, size);
 			sorted_gists_allocated = n;
 		}
 		last = &sorted_gists[sorted_gists_used++];
@@ -92,8 +104,9 @@ note_sorted_gist(PsRel rel, ForkNumber fork, BlockNumber blk)
 }
 
 /*
- * At the end of a transaction that has logged the pages: XactLastRecEnd, which
- * is still set before the commit record is written, is not before any of them.
+ * At the end of the transaction all pages have been logged.  XactLastRecEnd,
+ * which is still set before the commit record is written, is not before any of
+ * them.
  */
 static void
 release_sorted_gists(XactEvent event, void *arg)
@@ -114,28 +127,31 @@ smgr_xact_init(void)
 /* ---- the callbacks ---- */
 
 /*
- * A relation that the compute has never touched has no local file by which
- * GetNewRelFileNode() could see that its number is taken; numbers.c mostly has
- * seen to it that it has one.  That happens only after OIDs have wrapped around,
- * but would destroy a relation.
+ * A relation that this compute has never touched has no local file from which
+ * GetNewRelFileNode() could see that its number is in use.  That matters only
+ * after OIDs have wrapped around, and numbers.c usually has created a stub by
+ * then, but reusing the number would destroy a relation.
  */
 static void
 check_number_is_free(SMgrRelation reln)
 {
-	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
+	PsRel rel = compat_smgr_rel(reln);
 	BlockNumber nblocks;
 
-	/* what the store does not know yet is a relation that this compute has made, and that has a file, or dropped */
-	if (page_client_relsize(rel, MAIN_FORKNUM, wal_worker_flush_for_read(lsn_cache_get_floor()), &nblocks) &&
-		page_client_relsize(rel, MAIN_FORKNUM, wal_worker_flush_for_read(lsn_cache_get_relation(rel)), &nblocks))
+	/*
+	 * a relation that the store does not know yet was created by this compute,
+	 * so it has a file, or it has been dropped
+	 */
+	if (page_client_relsize(rel, MAIN_FORKNUM, wal_progress_flush_for_read(lsn_cache_get_floor()), &nblocks) &&
+		page_client_relsize(rel, MAIN_FORKNUM, wal_progress_flush_for_read(lsn_cache_get_relation(rel)), &nblocks))
 	{
-		/* the next command finds a file, and chooses another number */
+		/* the next command will find a file, and choose another number */
 		(void) stub_exists(reln, MAIN_FORKNUM);
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_FILE),
-				 errmsg("could not create file \"%s\": the page store has such a relation",
-						relpath(reln->smgr_rnode, MAIN_FORKNUM)),
-				 errhint("Try again: another file number will be chosen.")));
+				 errmsg("could not create file \"%s\": the page store already has a relation with this file number",
+						compat_relation_path(rel, MAIN_FORKNUM)),
+				 errhint("Retry the command. It will use another file number.")));
 	}
 }
 
@@ -155,7 +171,7 @@ ps_create(SMgrRelation reln, ForkNumber fork, bool isRedo)
 bool
 ps_exists(SMgrRelation reln, ForkNumber fork)
 {
-	if (persistence_of_fork(reln, fork) == PS_HOME_LOCAL)
+	if (persistence_of_fork(reln, fork) == HOME_LOCAL)
 		return mdexists(reln, fork);
 	return stub_exists(reln, fork);
 }
@@ -163,17 +179,17 @@ ps_exists(SMgrRelation reln, ForkNumber fork)
 BlockNumber
 ps_nblocks(SMgrRelation reln, ForkNumber fork)
 {
-	/* the usual case: the file is open, whatever it holds */
-	if (reln->md_num_open_segs[fork] > 0 || persistence_of_fork(reln, fork) == PS_HOME_LOCAL)
+	/* usually the file is open, whatever its persistence */
+	if (reln->md_num_open_segs[fork] > 0 || persistence_of_fork(reln, fork) == HOME_LOCAL)
 		return mdnblocks(reln, fork);
 	return stub_nblocks(reln, fork);
 }
 
-/* Runs after commit or abort: PostgreSQL has already logged that the relation goes. */
+/* Runs after commit or abort: PostgreSQL has already logged that the relation is dropped. */
 void
 ps_unlink(RelFileNodeBackend rnode, ForkNumber fork, bool isRedo)
 {
-	PsRel rel = ps_rel_from_node(rnode.node);
+	PsRel rel = compat_rel(rnode.node);
 	BlockNumber nblocks;
 
 	if (RelFileNodeBackendIsTemp(rnode))
@@ -185,7 +201,7 @@ ps_unlink(RelFileNodeBackend rnode, ForkNumber fork, bool isRedo)
 	{
 		if (fork != f && fork != InvalidForkNumber)
 			continue;
-		nblocks = stub_length_of_file(rnode, f);
+		nblocks = stub_length_of_file(rel, f);
 		mdunlink(rnode, f, isRedo);
 		page_cache_drop_fork(rel, f, nblocks);
 	}
@@ -196,7 +212,7 @@ ps_unlink(RelFileNodeBackend rnode, ForkNumber fork, bool isRedo)
 void
 ps_truncate(SMgrRelation reln, ForkNumber fork, BlockNumber old_blocks, BlockNumber nblocks)
 {
-	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
+	PsRel rel = compat_smgr_rel(reln);
 
 	if (SmgrIsTemp(reln))
 	{
@@ -208,7 +224,7 @@ ps_truncate(SMgrRelation reln, ForkNumber fork, BlockNumber old_blocks, BlockNum
 	page_cache_truncate(rel, fork, old_blocks, nblocks);
 }
 
-/* As mdread() complains of a block past the end of the file. */
+/* Reports a block past the end of the file like mdread(). */
 static void
 check_block_exists(SMgrRelation reln, ForkNumber fork, BlockNumber blk)
 {
@@ -217,20 +233,20 @@ check_block_exists(SMgrRelation reln, ForkNumber fork, BlockNumber blk)
 	ereport(ERROR,
 			(errcode(ERRCODE_DATA_CORRUPTED),
 			 errmsg("could not read block %u in file \"%s\": read only %d of %d bytes",
-					blk, relpath(reln->smgr_rnode, fork), 0, BLCKSZ)));
+					blk, compat_relation_path(compat_smgr_rel(reln), fork), 0, BLCKSZ)));
 }
 
 void
 ps_read(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer)
 {
-	PsHome home = persistence_of_page(reln, fork, blk, buffer);
-	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
+	PageHome home = persistence_of_page(reln, fork, blk, buffer);
+	PsRel rel = compat_smgr_rel(reln);
 	XLogRecPtr last_written;
 	XLogRecPtr store_lsn;
 	bool cached;
 
 	persistence_note_read(buffer, home);
-	if (home == PS_HOME_LOCAL)
+	if (home == HOME_LOCAL)
 	{
 		mdread(reln, fork, blk, buffer);
 		return;
@@ -244,9 +260,9 @@ ps_read(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer)
 
 	last_written = lsn_cache_get(rel, fork, blk);
 	if (!page_client_take_prefetched(rel, fork, blk, last_written, buffer, &store_lsn))
-		store_lsn = page_client_read(rel, fork, &blk, 1, wal_worker_flush_for_read(last_written), &buffer);
+		store_lsn = page_client_read(rel, fork, &blk, 1, wal_progress_flush_for_read(last_written), &buffer);
 
-	/* the store gives zeros for what it does not know; anything else exists */
+	/* the store returns zeros for a block that it does not know; any other block exists */
 	if (PageIsNew((Page) buffer) && is_all_zeros(buffer, BLCKSZ))
 		check_block_exists(reln, fork, blk);
 	else
@@ -257,23 +273,23 @@ ps_read(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer)
 bool
 ps_prefetch(SMgrRelation reln, ForkNumber fork, BlockNumber blk)
 {
-	if (persistence_of_fork(reln, fork) == PS_HOME_LOCAL)
+	if (persistence_of_fork(reln, fork) == HOME_LOCAL)
 		return mdprefetch(reln, fork, blk);
 	readahead_collect(reln, fork, blk);
 	return true;
 }
 
-/* Writers wait here if the store lags; not processes that others wait for. */
+/* Makes writers wait here if the store lags, but not processes that others wait for. */
 static void
 slow_down_writers(void)
 {
 	if (IsTransactionState() && CritSectionCount == 0)
-		wal_worker_backpressure();
+		wal_progress_backpressure();
 }
 
 /*
- * May this process insert WAL now?  Not the checkpointer at the shutdown
- * checkpoint, which must be the last record.
+ * May this process insert WAL now?  The checkpointer must not do it during the
+ * shutdown checkpoint, which has to be the last record.
  */
 static bool
 may_log(void)
@@ -283,22 +299,21 @@ may_log(void)
 }
 
 /*
- * An empty page is one that the store has nothing of.  But a map keeps its
- * length when this compute ends, so its pages are logged (a record has no room
- * for what is empty); and they are put into the cache, for they are read right
- * away, and the store would first have to ingest that.
+ * The store knows nothing about an empty page.  But a map must keep its length
+ * when this compute ends, so its pages are logged (an empty page has no room for
+ * a record). They are also put into the cache, because they are read right away,
+ * and the store would have to ingest that WAL first.
  */
 static void
-add_map_page(PsRel rel, ForkNumber fork, BlockNumber blk, const char *buffer, PsHome home)
+add_map_page(PsRel rel, ForkNumber fork, BlockNumber blk, const char *buffer, PageHome home)
 {
-	RelFileNode node = {rel.spc, rel.db, rel.rel};
-	PageKeep keep = {0};
+	KeepReasons keep = {0};
 	PGAlignedBlock page;
 
 	memcpy(page.data, buffer, BLCKSZ);
-	if (home == PS_HOME_STORE && !PageIsNew(page.data) && may_log())
+	if (home == HOME_STORE && !PageIsNew(page.data) && may_log())
 	{
-		lsn_cache_set_block(rel, fork, blk, log_newpage(&node, fork, blk, page.data, true));
+		lsn_cache_set_block(rel, fork, blk, compat_log_newpage(rel, fork, blk, page.data, true));
 		PageSetChecksumInplace(page.data, blk);
 	}
 	page_cache_write(rel, fork, blk, page.data, &keep);
@@ -307,12 +322,12 @@ add_map_page(PsRel rel, ForkNumber fork, BlockNumber blk, const char *buffer, Ps
 void
 ps_extend(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer, bool skipFsync)
 {
-	PsHome home = persistence_of_page(reln, fork, blk, buffer);
-	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
-	PageKeep keep = {0};
+	PageHome home = persistence_of_page(reln, fork, blk, buffer);
+	PsRel rel = compat_smgr_rel(reln);
+	KeepReasons keep = {0};
 	XLogRecPtr lsn;
 
-	if (home == PS_HOME_LOCAL)
+	if (home == HOME_LOCAL)
 	{
 		mdextend(reln, fork, blk, buffer, skipFsync);
 		return;
@@ -328,10 +343,10 @@ ps_extend(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer, boo
 	}
 
 	/*
-	 * Not a new shared buffer, then, but a page from private memory (a table
-	 * rewrite, an index build, RelationCopyStorage()).  It was logged as a
-	 * whole, all that keep.c looks for included; only the sorted GiST build
-	 * logs it afterwards.
+	 * This is not a new shared buffer, but a page from private memory (a table
+	 * rewrite, an index build, RelationCopyStorage()).  Everything on it that
+	 * keep_reasons.c checks for has been logged with it as a full page, except
+	 * by the sorted GiST build, which logs it afterwards.
 	 */
 	lsn = PageGetLSN((Page) buffer);
 	if (lsn <= GistBuildLSN)
@@ -342,7 +357,7 @@ ps_extend(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer, boo
 	}
 	else
 		lsn_cache_set_block(rel, fork, blk, lsn);
-	if (home == PS_HOME_UNKNOWN)
+	if (home == HOME_UNKNOWN)
 	{
 		keep.reasons |= KEEP_UNKNOWN_PERSISTENCE;
 		mdextend(reln, fork, blk, buffer, skipFsync);
@@ -354,27 +369,28 @@ ps_extend(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer, boo
 }
 
 /*
- * The free space map is not logged by PostgreSQL.  If it were lost with every
- * compute, tables would grow: all-visible pages are not put into it again.  So
- * a page of it that has changed since it was last written is logged here.
+ * PostgreSQL does not log the free space map.  If it were lost with each
+ * compute, tables would grow, because all-visible pages are not added to it
+ * again.  So a page of it that has changed since it was last written is logged
+ * here.
  */
 static void
 write_fsm_page(SMgrRelation reln, BlockNumber blk, const char *buffer)
 {
-	const size_t contents = offsetof(PageHeaderData, pd_flags); /* behind LSN and checksum */
-	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
-	PageKeep keep = {0};
+	const size_t contents = offsetof(PageHeaderData, pd_flags); /* after LSN and checksum */
+	PsRel rel = compat_smgr_rel(reln);
+	KeepReasons keep = {0};
 	PGAlignedBlock page;
 	PGAlignedBlock cached;
 
-	/* others may be changing it under a share lock */
+	/* other processes may be changing it with a share lock */
 	memcpy(page.data, buffer, BLCKSZ);
 	if (page_cache_read(rel, FSM_FORKNUM, blk, cached.data) &&
 		memcmp(page.data + contents, cached.data + contents, BLCKSZ - contents) == 0)
 		return;
 	if (!PageIsNew(page.data) && may_log())
 	{
-		XLogRecPtr lsn = log_newpage(&reln->smgr_rnode.node, FSM_FORKNUM, blk, page.data, false);
+		XLogRecPtr lsn = compat_log_newpage(rel, FSM_FORKNUM, blk, page.data, false);
 
 		PageSetChecksumInplace(page.data, blk);
 		lsn_cache_set_block(rel, FSM_FORKNUM, blk, lsn);
@@ -385,29 +401,29 @@ write_fsm_page(SMgrRelation reln, BlockNumber blk, const char *buffer)
 void
 ps_write(SMgrRelation reln, ForkNumber fork, BlockNumber blk, char *buffer, bool skipFsync)
 {
-	PsHome home = persistence_of_page(reln, fork, blk, buffer);
-	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
+	PageHome home = persistence_of_page(reln, fork, blk, buffer);
+	PsRel rel = compat_smgr_rel(reln);
 	XLogRecPtr lsn = PageGetLSN((Page) buffer);
-	PageKeep keep;
+	KeepReasons keep;
 
-	if (home == PS_HOME_LOCAL)
+	if (home == HOME_LOCAL)
 	{
 		mdwrite(reln, fork, blk, buffer, skipFsync);
 		return;
 	}
-	if (home == PS_HOME_STORE && fork == FSM_FORKNUM)
+	if (home == HOME_STORE && fork == FSM_FORKNUM)
 	{
 		write_fsm_page(reln, blk, buffer);
 		slow_down_writers();
 		return;
 	}
 
-	page_keep_reasons(fork, blk, buffer, &keep);
+	keep_reasons_of_page(fork, blk, buffer, &keep);
 	if (lsn > GistBuildLSN)
 		lsn_cache_set_block(rel, fork, blk, lsn);
-	else if (lsn == GistBuildLSN && is_private_page(reln, fork, blk, buffer))
+	else if (lsn == GistBuildLSN && persistence_is_private_page(reln, fork, blk, buffer))
 		note_sorted_gist(rel, fork, blk);
-	if (home == PS_HOME_UNKNOWN)
+	if (home == HOME_UNKNOWN)
 	{
 		keep.reasons |= KEEP_UNKNOWN_PERSISTENCE;
 		if (mdexists(reln, fork))

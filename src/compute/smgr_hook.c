@@ -1,10 +1,10 @@
 /*
  * smgr_hook.c
- *	  The compute's storage manager in PostgreSQL's table of them.  Done once, in
- *	  the postmaster; all its children inherit it.
+ *	  Installs our storage manager in PostgreSQL's table of storage managers.
+ *	  That is done once, in the postmaster; its children inherit it.
  *
- * mdinit(), mdopen() and mdimmedsync() are called directly in places
- * (smgr_table.c); the stub files (stub.c) are what they need.
+ * mdinit(), mdopen() and mdimmedsync() are called directly in some places
+ * (smgr_table.c); stub.c provides the files that they need.
  */
 #include "postgres.h"
 
@@ -12,8 +12,8 @@
 #include "smgr_table.h"
 
 /*
- * mdwriteback() touches only files that are open already, and stubs have
- * nothing to write back; syncing an empty stub costs nothing either.
+ * mdwriteback() affects only files that are already open, and stubs have nothing
+ * to write back; syncing a stub without contents costs nothing either.
  */
 static const SmgrTable ps_table = {
 	.smgr_init = mdinit,

@@ -10,12 +10,15 @@
 #include "access/xlogrecovery.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
 
-#include "compute.h"
+#include "page_cache.h"
+#include "page_client.h"
+#include "settings.h"
+#include "store_conn.h"
+#include "wal_progress.h"
 
 PG_FUNCTION_INFO_V1(pageserver_smgr_get_cache);
 PG_FUNCTION_INFO_V1(pageserver_smgr_get_store);
@@ -25,18 +28,10 @@ PG_FUNCTION_INFO_V1(pageserver_smgr_clear_cache);
 #define STORE_COLUMNS     23
 #define STORE_COLUMNS_1_0 21
 
-/* Without shared_preload_libraries, or with no store given, there is nothing to show. */
-void
-check_active(void)
-{
-	if (ps_store == NULL || ps_store[0] == '\0')
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("this server is not a compute of a page store"),
-				 errhint("Add \"pageserver_smgr\" to \"shared_preload_libraries\" and set \"pageserver_smgr.store\".")));
-}
-
-/* The row; of a function as an older version of the extension has made it, without the columns that came since. */
+/*
+ * Returns a row.  The function may have been created by an older version of the
+ * extension, with old_columns instead of columns.
+ */
 static Datum
 make_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls, int columns, int old_columns)
 {
@@ -46,7 +41,7 @@ make_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls, int columns, int o
 		(desc->natts != columns && desc->natts != old_columns))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
-				 errmsg("the function's result is not what the library expects"),
+				 errmsg("function result type does not match the library"),
 				 errhint("Run ALTER EXTENSION pageserver_smgr UPDATE.")));
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }
@@ -65,7 +60,7 @@ pageserver_smgr_get_cache(PG_FUNCTION_ARGS)
 	bool nulls[CACHE_COLUMNS] = {0};
 	int i = 0;
 
-	check_active();
+	settings_require_compute();
 	page_cache_stats(&stats);
 	values[i++] = pages_as_bytes(stats.size_pages);
 	nulls[i] = stats.limit_pages == PG_UINT64_MAX;
@@ -81,25 +76,6 @@ pageserver_smgr_get_cache(PG_FUNCTION_ARGS)
 	values[i++] = Int64GetDatum((int64) stats.io_errors);
 	Assert(i == CACHE_COLUMNS);
 	return make_row(fcinfo, values, nulls, CACHE_COLUMNS, CACHE_COLUMNS);
-}
-
-char *
-store_address(void)
-{
-	static const char *const shown[] = {"host", "hostaddr", "port", "dbname", "user"};
-	char address[STORE_ADDRESS_MAX];
-	PQconninfoOption *options;
-	StringInfoData buf;
-
-	wal_progress_store(address);
-	options = PQconninfoParse(address, NULL);
-	initStringInfo(&buf);
-	for (PQconninfoOption *option = options; option != NULL && option->keyword != NULL; option++)
-		for (int i = 0; i < lengthof(shown); i++)
-			if (option->val != NULL && strcmp(option->keyword, shown[i]) == 0)
-				appendStringInfo(&buf, "%s%s=%s", buf.len > 0 ? " " : "", option->keyword, option->val);
-	PQconninfoFree(options);
-	return buf.data;
 }
 
 static Datum
@@ -119,13 +95,13 @@ pageserver_smgr_get_store(PG_FUNCTION_ARGS)
 	bool nulls[STORE_COLUMNS] = {0};
 	int i = 0;
 
-	check_active();
-	wal_worker_state(&worker);
+	settings_require_compute();
+	wal_progress_state(&worker);
 	page_client_stats(&client);
-	/* after the worker's state, so that a lag is never less than it is */
+	/* after the worker's state, so that a lag is not reported as smaller than it is */
 	end = RecoveryInProgress() ? GetXLogReplayRecPtr(NULL) : GetXLogInsertRecPtr();
 
-	values[i++] = CStringGetTextDatum(store_address());
+	values[i++] = CStringGetTextDatum(store_conn_display_address());
 	values[i++] = CStringGetTextDatum(ps_tenant);
 	values[i++] = CStringGetTextDatum(ps_timeline);
 	values[i++] = DirectFunctionCall3(numeric_in, CStringGetDatum(psprintf(UINT64_FORMAT, ps_generation)),
@@ -163,11 +139,11 @@ pageserver_smgr_get_store(PG_FUNCTION_ARGS)
 	return make_row(fcinfo, values, nulls, STORE_COLUMNS, STORE_COLUMNS_1_0);
 }
 
-/* For tests and measurements: the next reads go to the store. */
+/* For tests and measurements: makes the next reads go to the store. */
 Datum
 pageserver_smgr_clear_cache(PG_FUNCTION_ARGS)
 {
-	check_active();
+	settings_require_compute();
 	page_cache_clear();
 	PG_RETURN_VOID();
 }

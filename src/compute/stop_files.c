@@ -1,19 +1,17 @@
 /*
  * stop_files.c
- *	  What a stock server keeps over a planned restart, sent to the store when
- *	  this one is stopped: the next compute of the branch is a new server in
- *	  another directory.
+ *	  Sends files that a stock server keeps over a planned restart to the store:
+ *	  the next compute of the branch is a new server in another directory.
  *
- * The cumulative statistics are written when the checkpointer ends, those of
- * pg_stat_statements when the postmaster does: so it is the postmaster, as the
- * last thing it does before it gives the data directory free, that sends what is
- * in pg_stat then, and what autoprewarm has noted.  Only after a clean
- * shutdown, and only if the store has all WAL of this compute: otherwise the
- * next one begins where these files do not belong to, and has none, as a stock
- * server after a crash.
+ * The cumulative statistics are written when the checkpointer exits, those of
+ * pg_stat_statements when the postmaster does.  So the postmaster sends what is in
+ * pg_stat, and the list of autoprewarm, as the last thing before it releases the
+ * data directory.  It does that only after a clean shutdown, and only if the store
+ * has all WAL of this compute.  Otherwise the files would not match the data that the
+ * next compute starts with, and it starts without statistics, as a stock server does
+ * after a crash.
  *
- * Nothing here fails the shutdown, or makes it last longer than
- * shutdown_timeout.
+ * No error here fails the shutdown, or delays it by more than shutdown_timeout.
  */
 #include "postgres.h"
 
@@ -28,16 +26,19 @@
 #include "storage/ipc.h"
 #include "utils/timestamp.h"
 
-#include "wal_progress.h"
+#include "libpq-fe.h"
+#include "settings.h"
+#include "stop_files.h"
+#include "wal_progress_impl.h"
 
 #define STATS_DIR        "pg_stat"
 #define AUTOPREWARM_FILE "autoprewarm.blocks"
 
-/* Most of one file, and of all, that are sent; the store takes a little more. */
+/* Largest size of one file and of all files that are sent; the store accepts slightly more. */
 #define MAX_FILE_SIZE (12 * 1024 * 1024)
 #define MAX_SIZE      (24 * 1024 * 1024)
 
-static XLogRecPtr stopped_at; /* shared memory is gone when this is needed */
+static XLogRecPtr stopped_at; /* copied because shared memory is gone when it is needed */
 static TimestampTz deadline;
 static size_t sent_bytes;
 
@@ -47,7 +48,7 @@ remember_end(int code, Datum arg)
 	stopped_at = pg_atomic_read_u64(&wal_progress->stopped_at);
 }
 
-/* Waits until libpq can go on; false if it takes too long. */
+/* Waits until libpq can continue; false after a timeout. */
 static bool
 wait_for_store(PGconn *pg, short events)
 {
@@ -89,7 +90,7 @@ flush(PGconn *pg)
 	return rc == 0;
 }
 
-/* The next result, if it has the status. */
+/* Waits for the next result; false if it has another status. */
 static bool
 get_result(PGconn *pg, ExecStatusType expected)
 {
@@ -107,7 +108,7 @@ get_result(PGconn *pg, ExecStatusType expected)
 	return ok;
 }
 
-/* Sends a file, if it is there; one that is too large is left out. */
+/* Sends a file if it exists.  A file that is too large is skipped. */
 static bool
 send_file(PGconn *pg, const char *path)
 {
@@ -122,7 +123,8 @@ send_file(PGconn *pg, const char *path)
 	if (st.st_size > MAX_FILE_SIZE || sent_bytes + st.st_size > MAX_SIZE)
 	{
 		ereport(LOG,
-				(errmsg("file \"%s\" has %lld bytes, too many to be kept for the next compute", path, (long long) st.st_size)));
+				(errmsg("file \"%s\" is too large (%lld bytes) to be preserved for the next compute",
+						path, (long long) st.st_size)));
 		return true;
 	}
 	file = fopen(path, PG_BINARY_R);
@@ -187,12 +189,13 @@ save_stop_files(int code, Datum arg)
 		char *error = pg != NULL ? pchomp(PQerrorMessage(pg)) : "out of memory";
 
 		ereport(LOG,
-				(errmsg("could not keep statistics for the next compute: %s", error[0] != '\0' ? error : "timeout")));
+				(errmsg("could not preserve statistics for the next compute: %s",
+						error[0] != '\0' ? error : "timeout")));
 	}
 	PQfinish(pg);
 }
 
-/* In the postmaster, from shmem_startup_hook: children forget what is to be done when it exits. */
+/* Child processes drop their inherited exit callbacks, so these run only in the postmaster. */
 void
 stop_files_init(void)
 {

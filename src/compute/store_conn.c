@@ -1,69 +1,32 @@
 /*
  * store_conn.c
- *	  A libpq connection to the store, in the COPY BOTH state, that a server
- *	  process can wait on without missing interrupts.
+ *	  A libpq connection to the store, in COPY BOTH mode, on which a server
+ *	  process can wait without missing interrupts.
  */
 #include "postgres.h"
 
 #include <signal.h>
 #include <unistd.h>
 
-#include "access/xact.h"
 #include "miscadmin.h"
-#include "postmaster/interrupt.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/procsignal.h"
-#include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "compute.h"
+#include "interrupts.h"
+#include "pg_compat.h"
+#include "settings.h"
 #include "sqlstate.h"
+#include "store_conn.h"
+#include "wal_progress.h"
 
-void
-store_conn_interrupts(void)
-{
-	/*
-	 * Processes to be stopped, and statements to be cancelled, although
-	 * interrupts are held off because of LWLocks: with these flags set
-	 * ProcessInterrupts() raises its error before it comes to anything that
-	 * would not be safe with locks held.  Not while a transaction commits or
-	 * aborts (then IsTransactionState() is false), where an error cannot be
-	 * dealt with.
-	 */
-	if (InterruptHoldoffCount == 0)
-		CHECK_FOR_INTERRUPTS();
-	else if (InterruptPending && CritSectionCount == 0 && QueryCancelHoldoffCount == 0 &&
-			 !proc_exit_inprogress && IsTransactionState() &&
-			 (ProcDiePending || ClientConnectionLost || QueryCancelPending))
-	{
-		uint32 holdoff = InterruptHoldoffCount;
-
-		InterruptHoldoffCount = 0;
-		ProcessInterrupts();
-		InterruptHoldoffCount = holdoff;
-	}
-
-	/*
-	 * The autovacuum launcher, and background workers as they may be, look at
-	 * this flag between two pieces of work only.  An error brings them there:
-	 * were it FATAL, the launcher's end would count as a crash.
-	 */
-	if (ShutdownRequestPending && CritSectionCount == 0 && QueryCancelHoldoffCount == 0 &&
-		!proc_exit_inprogress && IsTransactionState())
-		ereport(ERROR,
-				(errcode(ERRCODE_ADMIN_SHUTDOWN),
-				 errmsg("canceling a wait for the page store because the process is to shut down")));
-
-	/* DROP DATABASE and others wait until all processes have done this. */
-	if (ProcSignalBarrierPending && CritSectionCount == 0 && !proc_exit_inprogress)
-		ProcessProcSignalBarrier();
-}
-
-/* The postmaster is to stop at once.  It passes its SIGQUIT on: not before our message is out. */
+/*
+ * Makes the postmaster stop immediately.  It will send SIGQUIT to this process,
+ * too, which is blocked so that the caller can report the reason first.
+ */
 static void
 quit_postmaster(void)
 {
@@ -81,36 +44,35 @@ store_conn_superseded(const char *message)
 	quit_postmaster();
 	ereport(CritSectionCount > 0 ? LOG : FATAL,
 			(errcode(ERRCODE_ADMIN_SHUTDOWN),
-			 errmsg("shutting down at once: a newer compute runs timeline %s", ps_timeline),
-			 errdetail("This compute has generation %llu. The store said: %s",
+			 errmsg("shutting down immediately because a newer compute runs timeline %s", ps_timeline),
+			 errdetail("This compute has generation %llu. The page store reported: %s",
 					   (unsigned long long) ps_generation, message),
-			 errhint("Its data directory is of no more use; changes that were not acknowledged are not in the store.")));
+			 errhint("This data directory can be removed. Changes that were not acknowledged are not in the "
+					 "page store.")));
 	_exit(2);
 }
 
 void
-store_conn_gone(const char *message)
+store_conn_deleted(const char *message)
 {
 	quit_postmaster();
 	ereport(FATAL,
 			(errcode(ERRCODE_ADMIN_SHUTDOWN),
-			 errmsg("shutting down at once: the page store does not have timeline %s any more", ps_timeline),
-			 errdetail("The store said: %s", message),
+			 errmsg("shutting down immediately because the page store no longer has timeline %s", ps_timeline),
+			 errdetail("The page store reported: %s", message),
 			 errhint("The branch was deleted or reset, or its tenant was removed from the store. "
-					 "This data directory is of no more use; changes that were not acknowledged are lost.")));
+					 "This data directory can be removed. Changes that were not acknowledged are lost.")));
 	_exit(2);
 }
 
-/* The text, without the line end that libpq puts there. */
+/* The message of libpq without its trailing newline; palloc'd. */
 static char *
 libpq_error(PGconn *pg)
 {
 	return pchomp(PQerrorMessage(pg));
 }
 
-/*
- * Message and SQLSTATE out of a result with an error.
- */
+/* Returns the message of an error result, palloc'd, and sets sqlstate. */
 static char *
 result_error(PGresult *res, char sqlstate[6])
 {
@@ -135,11 +97,11 @@ store_conn_error(StoreConn *conn, char sqlstate[6])
 
 	strlcpy(sqlstate, PS_SQLSTATE_CONNECTION, 6);
 
-	/* An error message may stand behind data that nobody will read now. */
+	/* The error message may follow data that nobody will read any more. */
 	while (PQgetCopyData(conn->pg, &message, 1) > 0)
 		PQfreemem(message);
 
-	/* While libpq is not busy PQgetResult() does not block. */
+	/* PQgetResult() does not block unless libpq is busy. */
 	while (!PQisBusy(conn->pg) && (res = PQgetResult(conn->pg)) != NULL)
 	{
 		ExecStatusType status = PQresultStatus(res);
@@ -147,19 +109,16 @@ store_conn_error(StoreConn *conn, char sqlstate[6])
 		if (status == PGRES_FATAL_ERROR && error == NULL)
 			error = result_error(res, sqlstate);
 		PQclear(res);
-		/* PQgetResult() would go on for ever giving this one */
+		/* PQgetResult() would return this result forever */
 		if (status == PGRES_COPY_BOTH || status == PGRES_COPY_IN || status == PGRES_COPY_OUT)
 			break;
 	}
 	if (error == NULL && PQerrorMessage(conn->pg)[0] != '\0')
 		error = libpq_error(conn->pg);
-	return error != NULL ? error : pstrdup("the store ended the conversation");
+	return error != NULL ? error : pstrdup("the page store closed the connection");
 }
 
-/*
- * Waits on a socket before there is a wait set for it.  False: the deadline
- * has passed.
- */
+/* Waits on the socket, before there is a wait set for it.  False: the deadline has passed. */
 static bool
 wait_socket(StoreConn *conn, int events, TimestampTz deadline, uint32 wait_event)
 {
@@ -176,23 +135,21 @@ wait_socket(StoreConn *conn, int events, TimestampTz deadline, uint32 wait_event
 		{
 			ResetLatch(MyLatch);
 			conn->latch_was_set = true;
-			store_conn_interrupts();
+			interrupts_check();
 		}
 		if (rc & events)
 			return true;
 	}
 }
 
-/*
- * The steps of store_conn_open(); false on failure.
- */
+/* The part of store_conn_open() that may raise errors.  Returns false on failure. */
 static bool
 connect_and_send(StoreConn *conn, const char *command, const char *application_name,
 				 int timeout_ms, uint32 wait_event, char **error, char sqlstate[6])
 {
 	/*
-	 * What stands before dbname can be changed in pageserver_smgr.store.  A
-	 * peer that is gone without a word must be noticed some time.
+	 * Parameters before dbname can be overridden in pageserver_smgr.store.  They
+	 * make TCP detect a peer that has disappeared.
 	 */
 	const char *keys[] = {"keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
 						  "dbname", "fallback_application_name", NULL};
@@ -221,7 +178,7 @@ connect_and_send(StoreConn *conn, const char *command, const char *application_n
 		if (!wait_socket(conn, status == PGRES_POLLING_READING ? WL_SOCKET_READABLE : WL_SOCKET_WRITEABLE,
 						 deadline, wait_event))
 		{
-			*error = psprintf("timeout: no connection to the store after %d ms", timeout_ms);
+			*error = psprintf("connection timed out after %d ms", timeout_ms);
 			return false;
 		}
 		status = PQconnectPoll(conn->pg);
@@ -246,7 +203,7 @@ connect_and_send(StoreConn *conn, const char *command, const char *application_n
 		if (unsent >= 0 && !wait_socket(conn, WL_SOCKET_READABLE | (unsent ? WL_SOCKET_WRITEABLE : 0),
 										deadline, wait_event))
 		{
-			*error = psprintf("timeout: no answer to \"%s\" after %d ms", command, timeout_ms);
+			*error = psprintf("no answer to command \"%s\" after %d ms", command, timeout_ms);
 			return false;
 		}
 		if (unsent < 0 || !PQconsumeInput(conn->pg))
@@ -262,14 +219,14 @@ connect_and_send(StoreConn *conn, const char *command, const char *application_n
 	else if (result != PGRES_COPY_BOTH)
 	{
 		strlcpy(sqlstate, PS_SQLSTATE_PROTOCOL, 6);
-		*error = psprintf("unexpected answer to \"%s\": %s, expected %s", command,
+		*error = psprintf("unexpected result of command \"%s\": got %s, expected %s", command,
 						  PQresStatus(result), PQresStatus(PGRES_COPY_BOTH));
 	}
 	PQclear(res);
 	if (result != PGRES_COPY_BOTH)
 		return false;
 
-	conn->wait_set = CreateWaitEventSet(TopMemoryContext, 3);
+	conn->wait_set = compat_create_wait_event_set(3);
 	conn->socket_events = WL_SOCKET_READABLE;
 	conn->socket_pos = AddWaitEventToSet(conn->wait_set, conn->socket_events, PQsocket(conn->pg), NULL, NULL);
 	AddWaitEventToSet(conn->wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
@@ -287,7 +244,7 @@ store_conn_open(const char *command, const char *application_name, int timeout_m
 	*error = NULL;
 	strlcpy(sqlstate, PS_SQLSTATE_CONNECTION, 6);
 
-	/* libpq's socket; the wait set reserves its own */
+	/* for libpq's socket; the wait set reserves its own descriptor */
 	ReserveExternalFD();
 	PG_TRY();
 	{
@@ -299,7 +256,7 @@ store_conn_open(const char *command, const char *application_name, int timeout_m
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	/* what was done here may be in the middle of somebody's wait for the latch */
+	/* the caller, or its caller, may itself be waiting for the latch */
 	if (conn->latch_was_set)
 		SetLatch(MyLatch);
 	conn->latch_was_set = false;
@@ -337,4 +294,23 @@ store_conn_wait(StoreConn *conn, bool want_write, long timeout_ms, uint32 wait_e
 		ResetLatch(MyLatch);
 		conn->latch_was_set = true;
 	}
+}
+
+char *
+store_conn_display_address(void)
+{
+	static const char *const shown[] = {"host", "hostaddr", "port", "dbname", "user"};
+	char address[STORE_ADDRESS_MAX];
+	PQconninfoOption *options;
+	StringInfoData buf;
+
+	wal_progress_store(address);
+	options = PQconninfoParse(address, NULL);
+	initStringInfo(&buf);
+	for (PQconninfoOption *option = options; option != NULL && option->keyword != NULL; option++)
+		for (int i = 0; i < lengthof(shown); i++)
+			if (option->val != NULL && strcmp(option->keyword, shown[i]) == 0)
+				appendStringInfo(&buf, "%s%s=%s", buf.len > 0 ? " " : "", option->keyword, option->val);
+	PQconninfoFree(options);
+	return buf.data;
 }

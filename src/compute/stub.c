@@ -1,27 +1,26 @@
 /*
  * stub.c
- *	  Local files that stand for relations of the store.
+ *	  Stubs: local files that represent forks of relations in the store.
  *
- * The md.c file of a permanent relation's fork is a stub: it has exactly the
- * fork's true length, in segments as md.c makes them, but holds no pages and,
- * being sparse, takes no room.  PostgreSQL asks for sizes all the time, also
- * where nothing may be asked of a network (commit, abort, critical sections):
- * the stub answers, by md.c's own functions.  Several places of PostgreSQL
- * look at the files themselves: mdimmedsync(), GetNewRelFileNode(), DROP
+ * The md.c file of a permanent relation's fork is a stub.  It has exactly the fork's
+ * length, in segments like those of md.c, but it is sparse and contains no pages.
+ * PostgreSQL often asks for sizes, also where the network must not be used (commit,
+ * abort, critical sections); with stubs, md.c's own functions answer.  Several places
+ * in PostgreSQL use the files themselves: mdimmedsync(), GetNewRelFileNode(), DROP
  * TABLESPACE.
  *
- * A fork of the base backup has no stub until it is first asked for; its size
- * then comes from the store.  That a fork does not exist, which is asked again
- * and again of the free space and visibility maps, is remembered in a bounded
- * table in shared memory.
+ * A fork of the base backup has no stub until it is first used; then its size is
+ * requested from the store.  A bounded table in shared memory remembers forks that
+ * are known not to exist, because PostgreSQL asks again and again for free space and
+ * visibility maps.
  *
- * Locks: stub_lock(rel), one of a few LWLocks, exclusively while a stub is
- * created, made longer or shorter, or an entry of the table changes; shared
- * to look into the table.  It makes the decision "no local file, so create
- * one" one step, so that an older answer of the store never replaces a file
- * that somebody has made in between, and ftruncate() never shortens what
- * somebody else has just extended.  No request to the store is made while it
- * is held.  md.c's own lseek()s need no lock.
+ * Locks: stub_lock(rel), one of a few LWLocks, is held exclusively to create, extend
+ * or truncate a stub or to change the table, and shared to read the table.  It makes
+ * it atomic to see that there is no local file and to create one, so that an outdated
+ * answer of the store never replaces a file that another process has created
+ * meanwhile, and ftruncate() never shortens a file that another process has just
+ * extended.  No request is sent to the store while it is held.  md.c's lseek() needs
+ * no lock.
  */
 #include "postgres.h"
 
@@ -40,10 +39,14 @@
 #include "storage/md.h"
 #include "storage/shmem.h"
 
-#include "smgr.h"
+#include "lsn_cache.h"
+#include "page_client.h"
+#include "pg_compat.h"
+#include "stub.h"
+#include "wal_progress.h"
 
 #define STUB_LOCKS  64
-#define ABSENT_SETS 4096 /* a multiple of STUB_LOCKS: a lock covers whole sets */
+#define ABSENT_SETS 4096 /* a multiple of STUB_LOCKS, so that a lock covers whole sets */
 #define ABSENT_WAYS 4
 
 #define LOCK_TRANCHE "pageserver_smgr_stub"
@@ -55,7 +58,7 @@ typedef struct AbsentFork
 	ForkNumber fork;
 } AbsentFork;
 
-/* A relation's entries are all in one set; the newest is the first.  Protected by stub_lock(). */
+/* All entries of a relation are in the same set, the newest first.  Protected by stub_lock(). */
 typedef struct AbsentSet
 {
 	AbsentFork forks[ABSENT_WAYS];
@@ -140,7 +143,6 @@ absent_known(PsRel rel, ForkNumber fork)
 	return known;
 }
 
-/* After DROP DATABASE: another database may get the OID. */
 void
 stub_forget_database(Oid db)
 {
@@ -156,8 +158,8 @@ stub_forget_database(Oid db)
 }
 
 /*
- * During commit and abort (smgrDoPendingDeletes()), and in critical sections,
- * an error would end in PANIC, and nobody may wait for the network.
+ * During commit and abort (smgrDoPendingDeletes()) and in critical sections, an
+ * error would be a PANIC, and no process may wait for the network.
  */
 static bool
 local_knowledge_only(void)
@@ -171,7 +173,7 @@ local_file_exists(SMgrRelation reln, ForkNumber fork)
 	return reln->md_num_open_segs[fork] > 0 || mdexists(reln, fork);
 }
 
-/* Creates or empties a file and gives it a length, sparse. */
+/* Creates or empties a file and makes it sparse, with the given length. */
 static void
 create_sparse(const char *path, BlockNumber nblocks)
 {
@@ -180,19 +182,19 @@ create_sparse(const char *path, BlockNumber nblocks)
 	if (fd < 0 || ftruncate(fd, (off_t) nblocks * BLCKSZ) != 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
-				 errmsg("could not create file \"%s\" of %u blocks: %m", path, nblocks)));
+				 errmsg("could not create file \"%s\" with %u blocks: %m", path, nblocks)));
 	CloseTransientFile(fd);
 }
 
 /*
- * Makes the stub of a fork.  The first segment, by which others see that the
- * stub exists, appears last and with its length.  Caller holds stub_lock()
- * exclusively and has seen that there is none.
+ * Creates the stub of a fork.  The first segment, whose existence means that
+ * there is a stub, appears last and with its final length.  Caller holds
+ * stub_lock() exclusively and has checked that there is no stub.
  */
 static void
 make_stub(SMgrRelation reln, ForkNumber fork, BlockNumber nblocks)
 {
-	char *path = relpath(reln->smgr_rnode, fork);
+	char *path = compat_relation_path(compat_smgr_rel(reln), fork);
 	char *temporary = psprintf("%s.new", path);
 
 	for (BlockNumber segno = nblocks / RELSEG_SIZE; segno > 0; segno--)
@@ -216,24 +218,21 @@ make_stub(SMgrRelation reln, ForkNumber fork, BlockNumber nblocks)
 	pfree(path);
 }
 
-/*
- * Asks the store for a fork that has no local file; true if it exists, and
- * then it has a stub.
- */
+/* Asks the store for a fork that has no local file.  If it exists, creates a stub and returns true. */
 static bool
 fetch_stub(SMgrRelation reln, ForkNumber fork)
 {
-	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
+	PsRel rel = compat_smgr_rel(reln);
 	BlockNumber nblocks = 0;
 	bool exists;
 
-	exists = page_client_relsize(rel, fork, wal_worker_flush_for_read(lsn_cache_get_relation(rel)), &nblocks);
+	exists = page_client_relsize(rel, fork, wal_progress_flush_for_read(lsn_cache_get_relation(rel)), &nblocks);
 	if (exists)
 		TablespaceCreateDbspace(rel.spc, rel.db, false);
 
 	LWLockAcquire(stub_lock(rel), LW_EXCLUSIVE);
 	if (local_file_exists(reln, fork))
-		exists = true; /* somebody else was faster, and knows better by now */
+		exists = true; /* another process was faster; the file may have changed since */
 	else if (exists)
 		make_stub(reln, fork, nblocks);
 	else
@@ -242,15 +241,11 @@ fetch_stub(SMgrRelation reln, ForkNumber fork)
 	return exists;
 }
 
-/*
- * Does a fork of a permanent relation exist?  Where the store must not be
- * asked, "yes" is the safe answer if nothing is known: DROP then looks at all
- * buffers.
- */
+/* If true is returned although the fork does not exist, DROP searches all buffers for its pages. */
 bool
 stub_exists(SMgrRelation reln, ForkNumber fork)
 {
-	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
+	PsRel rel = compat_smgr_rel(reln);
 
 	if (fork != MAIN_FORKNUM && absent_known(rel, fork))
 	{
@@ -264,7 +259,6 @@ stub_exists(SMgrRelation reln, ForkNumber fork)
 	return !absent_known(rel, fork) && fetch_stub(reln, fork);
 }
 
-/* Length of a fork of a permanent relation; ERROR, as md.c raises it, if there is no such fork. */
 BlockNumber
 stub_nblocks(SMgrRelation reln, ForkNumber fork)
 {
@@ -273,7 +267,6 @@ stub_nblocks(SMgrRelation reln, ForkNumber fork)
 	return mdnblocks(reln, fork);
 }
 
-/* The same, if it is known without asking. */
 bool
 stub_nblocks_local(SMgrRelation reln, ForkNumber fork, BlockNumber *nblocks)
 {
@@ -283,14 +276,11 @@ stub_nblocks_local(SMgrRelation reln, ForkNumber fork, BlockNumber *nblocks)
 	return true;
 }
 
-/*
- * Creates a fork, of whatever persistence.  A new relation has neither free
- * space nor visibility map.
- */
+/* A new relation has neither a free space map nor a visibility map. */
 void
 stub_create(SMgrRelation reln, ForkNumber fork, bool isRedo)
 {
-	PsRel rel = ps_rel_from_node(reln->smgr_rnode.node);
+	PsRel rel = compat_smgr_rel(reln);
 
 	TablespaceCreateDbspace(rel.spc, rel.db, isRedo);
 	LWLockAcquire(stub_lock(rel), LW_EXCLUSIVE);
@@ -304,11 +294,10 @@ stub_create(SMgrRelation reln, ForkNumber fork, bool isRedo)
 	LWLockRelease(stub_lock(rel));
 }
 
-/* Makes a stub long enough to have block blk. */
 void
 stub_extend(SMgrRelation reln, ForkNumber fork, BlockNumber blk)
 {
-	LWLock *lock = stub_lock(ps_rel_from_node(reln->smgr_rnode.node));
+	LWLock *lock = stub_lock(compat_smgr_rel(reln));
 	BlockNumber nblocks;
 
 	(void) stub_nblocks(reln, fork); /* may have to ask the store */
@@ -320,7 +309,7 @@ stub_extend(SMgrRelation reln, ForkNumber fork, BlockNumber blk)
 	else if (blk != InvalidBlockNumber && blk / RELSEG_SIZE == nblocks / RELSEG_SIZE &&
 			 (nblocks == 0 || nblocks % RELSEG_SIZE != 0))
 	{
-		char *path = relpath(reln->smgr_rnode, fork);
+		char *path = compat_relation_path(compat_smgr_rel(reln), fork);
 		char *segment = blk < RELSEG_SIZE ? path : psprintf("%s.%u", path, blk / (BlockNumber) RELSEG_SIZE);
 
 		if (truncate(segment, (off_t) (blk % RELSEG_SIZE + 1) * BLCKSZ) != 0)
@@ -334,7 +323,7 @@ stub_extend(SMgrRelation reln, ForkNumber fork, BlockNumber blk)
 	}
 	else
 	{
-		/* md.c makes segments, and complains of too long relations */
+		/* md.c creates segments, and reports relations that are too long */
 		PGAlignedBlock zeros;
 
 		memset(zeros.data, 0, BLCKSZ);
@@ -343,22 +332,20 @@ stub_extend(SMgrRelation reln, ForkNumber fork, BlockNumber blk)
 	LWLockRelease(lock);
 }
 
-/* As mdtruncate(); may be called in a critical section. */
 void
 stub_truncate(SMgrRelation reln, ForkNumber fork, BlockNumber old_blocks, BlockNumber nblocks)
 {
-	LWLock *lock = stub_lock(ps_rel_from_node(reln->smgr_rnode.node));
+	LWLock *lock = stub_lock(compat_smgr_rel(reln));
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	mdtruncate(reln, fork, old_blocks, nblocks);
 	LWLockRelease(lock);
 }
 
-/* The length of a local file, whoever it belongs to; InvalidBlockNumber if there is none.  Raises no error. */
 BlockNumber
-stub_length_of_file(RelFileNodeBackend rnode, ForkNumber fork)
+stub_length_of_file(PsRel rel, ForkNumber fork)
 {
-	char *path = relpath(rnode, fork);
+	char *path = compat_relation_path(rel, fork);
 	char segment[MAXPGPATH];
 	BlockNumber nblocks = InvalidBlockNumber;
 	struct stat st;

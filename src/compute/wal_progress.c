@@ -1,13 +1,12 @@
 /*
  * wal_progress.c
- *	  What others need to know of the WAL worker, and wait for: how far the
- *	  store is, and whether writers are too far ahead of it.
+ *	  The state of the WAL worker in shared memory: how far the store has WAL,
+ *	  and what other processes wait for because of that.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "access/xlog_internal.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "replication/walsender.h"
@@ -15,25 +14,28 @@
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
-#include "wal_progress.h"
+#include "interrupts.h"
+#include "lsn_cache.h"
+#include "pg_compat.h"
+#include "settings.h"
+#include "wal_progress_impl.h"
 
 #define HELD_SLEEP_MS       100  /* longest sleep of a writer that holds locks */
-#define IN_DOUBT_WARNING_MS 1000 /* a wait after which the client is told why */
+#define IN_DOUBT_WARNING_MS 1000 /* duration of a wait after which the client is told the reason */
 
-/* What a reader has told counts for so long. */
+/* How long a reason that a reader has reported remains valid. */
 #define READERS_TELL_MS 10000
 
 WalProgress *wal_progress;
 
 void
-wal_worker_request_shmem(void)
+wal_progress_request_shmem(void)
 {
 	RequestAddinShmemSpace(MAXALIGN(sizeof(WalProgress)));
 }
 
-/* From shmem_startup_hook, under AddinShmemInitLock. */
 void
-wal_worker_startup_shmem(void)
+wal_progress_startup_shmem(void)
 {
 	bool found;
 
@@ -159,7 +161,7 @@ wal_progress_is_served(uint32 version)
 }
 
 void
-wal_worker_state(WalWorkerState *state)
+wal_progress_state(WalWorkerState *state)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
@@ -183,7 +185,7 @@ wal_worker_state(WalWorkerState *state)
 }
 
 bool
-wal_worker_is_connected(void)
+wal_progress_is_connected(void)
 {
 	bool connected;
 
@@ -194,54 +196,41 @@ wal_worker_is_connected(void)
 }
 
 XLogRecPtr
-wal_worker_ingested(void)
+wal_progress_ingested(void)
 {
-	/* the store began with what the base backup was made from */
+	/* the store started with the WAL that the base backup was made from */
 	return Max(pg_atomic_read_u64(&wal_progress->ingested), ps_checkpoint_lsn);
 }
 
 bool
-wal_worker_shutdown_is_overdue(void)
+wal_progress_shutdown_is_overdue(void)
 {
 	TimestampTz since = pg_atomic_read_u64(&wal_progress->stopping_since);
 
 	return since != 0 && TimestampDifferenceExceeds(since, GetCurrentTimestamp(), ps_shutdown_timeout);
 }
 
-/*
- * GetXLogInsertRecPtr() at the start of a page gives the place after the page
- * header, where WAL cannot end: takes such an LSN back to the page's start.
- */
-static XLogRecPtr
-end_of_wal(XLogRecPtr lsn)
-{
-	if (XLogSegmentOffset(lsn, wal_segment_size) == SizeOfXLogLongPHD)
-		return lsn - SizeOfXLogLongPHD;
-	if (lsn % XLOG_BLCKSZ == SizeOfXLogShortPHD)
-		return lsn - SizeOfXLogShortPHD;
-	return lsn;
-}
-
 XLogRecPtr
-wal_worker_flush_for_read(XLogRecPtr lsn)
+wal_progress_flush_for_read(XLogRecPtr lsn)
 {
-	lsn = end_of_wal(lsn);
+	lsn = lsn_cache_end_of_wal(lsn);
 	if (!RecoveryInProgress())
 	{
 		XLogFlush(lsn);
 
 		/*
-		 * WAL that went to disk because its segment or the WAL buffers were
-		 * full (XLogWrite() in AdvanceXLInsertBuffer()) wakes nobody up until
-		 * the process that wrote it flushes some more.
+		 * XLogFlush() wakes the worker.  But WAL that was written because its
+		 * segment or the WAL buffers were full (XLogWrite() in
+		 * AdvanceXLInsertBuffer()) wakes nobody until the process that wrote it
+		 * flushes more.
 		 */
 		if (pg_atomic_read_u64(&wal_progress->sent) < lsn)
-			WalSndWakeup();
+			compat_wake_walsenders();
 	}
 	return lsn;
 }
 
-/* More WAL than max_wal_lag has been written and not been acknowledged. */
+/* Has more WAL than max_wal_lag not been acknowledged yet? */
 static bool
 lag_is_too_large(void)
 {
@@ -255,19 +244,19 @@ lag_is_too_large(void)
 }
 
 /*
- * Where the caller can be interrupted, sleeps until the lag is small enough;
- * under locks, which others may wait for without being interruptible, only
- * slows down.
+ * If the caller can be interrupted, it waits until the lag is small enough.  If
+ * it holds locks, for which others may be waiting uninterruptibly, it is only
+ * slowed down.
  */
 void
-wal_worker_backpressure(void)
+wal_progress_backpressure(void)
 {
 	TimestampTz until = 0;
 	bool interruptible = InterruptHoldoffCount == 0;
 
 	if (ps_max_wal_lag == 0 || CritSectionCount > 0 || !IsTransactionState() || proc_exit_inprogress)
 		return;
-	if (!lag_is_too_large() || wal_worker_shutdown_is_overdue())
+	if (!lag_is_too_large() || wal_progress_shutdown_is_overdue())
 		return;
 	if (!interruptible)
 		until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HELD_SLEEP_MS);
@@ -277,18 +266,18 @@ wal_worker_backpressure(void)
 	{
 		long left = interruptible ? 1000 : TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 
-		if (left <= 0 || wal_worker_shutdown_is_overdue())
+		if (left <= 0 || wal_progress_shutdown_is_overdue())
 			break;
-		/* only what is flushed is sent, and nobody else may come to flush it soon */
+		/* only flushed WAL is sent, and it may take long until another process flushes it */
 		XLogFlush(GetInsertRecPtr());
 		ConditionVariableTimedSleep(&wal_progress->acknowledged, left, WAIT_EVENT_DATA_FILE_EXTEND);
-		store_conn_interrupts();
+		interrupts_check();
 	}
 	ConditionVariableCancelSleep();
 }
 
 void
-wal_worker_note_in_doubt(XLogRecPtr lsn)
+wal_progress_note_in_doubt(XLogRecPtr lsn)
 {
 	uint64 old = pg_atomic_read_u64(&wal_progress->in_doubt);
 
@@ -297,23 +286,25 @@ wal_worker_note_in_doubt(XLogRecPtr lsn)
 }
 
 void
-wal_worker_wait_for_commits_in_doubt(void)
+wal_progress_wait_for_commits_in_doubt(void)
 {
 	XLogRecPtr lsn = pg_atomic_read_u64(&wal_progress->in_doubt);
 	bool warned = false;
 
 	if (lsn <= pg_atomic_read_u64(&wal_progress->flushed))
 		return;
-	(void) wal_worker_flush_for_read(lsn);
+	(void) wal_progress_flush_for_read(lsn);
 	ConditionVariablePrepareToSleep(&wal_progress->acknowledged);
 	while (pg_atomic_read_u64(&wal_progress->flushed) < lsn)
 	{
-		if (ConditionVariableTimedSleep(&wal_progress->acknowledged, IN_DOUBT_WARNING_MS, WAIT_EVENT_SYNC_REP) && !warned)
+		if (ConditionVariableTimedSleep(&wal_progress->acknowledged, IN_DOUBT_WARNING_MS, WAIT_EVENT_SYNC_REP) &&
+			!warned)
 		{
 			warned = true;
 			ereport(WARNING,
-					(errmsg("waiting for the page store to acknowledge commits whose sessions were ended before it did"),
-					 errhint("To see data that may not be durable, SET pageserver_smgr.wait_for_commits_in_doubt = off.")));
+					(errmsg("waiting until the page store has acknowledged commits whose own wait was canceled"),
+					 errhint("To see data that may not be durable, execute SET "
+							 "pageserver_smgr.wait_for_commits_in_doubt = off.")));
 		}
 		CHECK_FOR_INTERRUPTS();
 	}

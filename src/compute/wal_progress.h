@@ -1,78 +1,81 @@
 /*
  * wal_progress.h
- *	  How far the WAL worker is: wal_worker*.c write it, wal_progress.c tells
- *	  others.
+ *	  How far the store has received this compute's WAL.
+ *
+ * The WAL worker maintains that in shared memory; any process may call these
+ * functions, and none of them asks the store.
  */
 #ifndef PS_WAL_PROGRESS_H
 #define PS_WAL_PROGRESS_H
 
-#include "port/atomics.h"
-#include "storage/condition_variable.h"
-#include "storage/spin.h"
+#include "access/xlogdefs.h"
+#include "datatype/timestamp.h"
 
-#include "compute.h"
+extern void wal_progress_request_shmem(void); /* from shmem_request_hook */
+extern void wal_progress_startup_shmem(void); /* from shmem_startup_hook; caller holds AddinShmemInitLock */
 
-typedef struct WalProgress
+/* Longest text of an error or of a reason to wait, including the terminating zero byte. */
+#define WAIT_TEXT 256
+
+typedef struct WalWorkerState
 {
-	slock_t mutex; /* protects what follows, up to store_served */
-	int pid;
-	bool connected;
+	int pid;        /* 0: not running */
+	bool connected; /* WAL is being streamed */
+	XLogRecPtr sent;
+	XLogRecPtr flushed;  /* acknowledged: durable in the store */
+	XLogRecPtr ingested; /* visible to reads in the store */
 	TimestampTz connected_since;
 	char last_error[WAIT_TEXT];
-
-	/*
-	 * What this compute waits for, and since when: WAL, as the worker knows it
-	 * ("": nothing), and readers, as the last of them knew it that failed to get
-	 * a connection though the worker has one.
-	 */
-	char waits_for[WAIT_TEXT];
+	char waits_for[WAIT_TEXT]; /* why commits, or else reads, wait now; empty: they do not */
 	TimestampTz waits_since;
-	char readers_wait_for[WAIT_TEXT];
-	TimestampTz readers_since;
-	TimestampTz readers_seen; /* when the last one told */
+} WalWorkerState;
 
-	/*
-	 * pageserver_smgr.store as the worker has it, for all processes: a backend
-	 * that waits for the store does not take over changed settings meanwhile.
-	 */
-	char store[STORE_ADDRESS_MAX];
-	uint32 store_served; /* the version (see below) at which the store was that of our timeline; 0: none yet */
+/* Copies the state.  Takes a spinlock. */
+extern void wal_progress_state(WalWorkerState *state);
 
-	pg_atomic_uint32 store_version; /* from 1 on; raised, under the mutex, when the address changes */
+/* Is WAL being streamed to the store? */
+extern bool wal_progress_is_connected(void);
 
-	/* Written by the worker only.  flushed and ingested never fall. */
-	pg_atomic_uint64 sent;
-	pg_atomic_uint64 flushed;
-	pg_atomic_uint64 ingested;
+/* Up to here reads do not have to wait in the store.  Never falls.  Takes no lock. */
+extern XLogRecPtr wal_progress_ingested(void);
 
-	ConditionVariable acknowledged; /* flushed has risen */
+/* Called by a process that cannot get a connection for reads, with the reason. */
+extern void wal_progress_reader_waits(const char *error);
 
-	/* End of the newest commit record that was not waited for.  Raised by compare-and-swap. */
-	pg_atomic_uint64 in_doubt;
+/*
+ * Copies the current value of pageserver_smgr.store into address, which has room
+ * for STORE_ADDRESS_MAX bytes, and returns the version of the value.
+ * wal_progress_store_changed() returns true if the value has changed since a
+ * version; then a connection made with it must be closed.  A process that waits
+ * for the store does not reload its configuration, so it has to ask here.
+ */
+extern uint32 wal_progress_store(char *address);
+extern uint32 wal_progress_store_version(void);
+extern bool wal_progress_store_changed(uint32 version);
 
-	/* When the worker was told to end, which is when the server shuts down; 0: it was not.  Written by it only. */
-	pg_atomic_uint64 stopping_since;
+/* Has a shutdown of the server been going on for longer than shutdown_timeout?  Then nothing should be waited for. */
+extern bool wal_progress_shutdown_is_overdue(void);
 
-	/* Where WAL ended when the worker did, if the store had acknowledged all of it; else 0.  Written by it only. */
-	pg_atomic_uint64 stopped_at;
-} WalProgress;
+/*
+ * Makes writers wait while more than max_wal_lag of WAL is not acknowledged: until
+ * it is less if the caller can be interrupted, else briefly.  Does nothing in
+ * critical sections, outside transactions and at process exit.
+ */
+extern void wal_progress_backpressure(void);
 
-extern WalProgress *wal_progress;
+/*
+ * Flushes WAL up to lsn, so that the store will receive it, and returns the LSN
+ * to use in a request: lsn, or the start of the WAL page if lsn points just past
+ * a page header.
+ */
+extern XLogRecPtr wal_progress_flush_for_read(XLogRecPtr lsn);
 
-/* Is there a stream, and if not, why not; error NULL: the last one stays. */
-extern void wal_progress_set_connected(bool connected, const char *error);
-
-/* The last error, of a stream that goes on. */
-extern void wal_progress_set_error(const char *error);
-
-/* WAL waits for this; "": for nothing.  since 0: from now on.  Returns since when it had waited for something; 0: it had not. */
-extern TimestampTz wal_progress_set_waits(const char *waits_for, TimestampTz since);
-
-/* The address is the worker's own setting from now on.  The WAL worker. */
-extern void wal_progress_publish_store(void);
-
-/* The store at this version of the address has our timeline; has it, or may the address be a wrong one? */
-extern void wal_progress_set_served(uint32 version);
-extern bool wal_progress_is_served(uint32 version);
+/*
+ * Commits in doubt (commits.c): notes that a commit record that ends at lsn is
+ * visible although the store has not acknowledged it; waits until the store
+ * has acknowledged all that were noted, which interrupts end.
+ */
+extern void wal_progress_note_in_doubt(XLogRecPtr lsn);
+extern void wal_progress_wait_for_commits_in_doubt(void);
 
 #endif /* PS_WAL_PROGRESS_H */

@@ -2,15 +2,15 @@
  * wal_worker.c
  *	  The background worker that streams WAL to the store.
  *
- * To the rest of the server the worker is a walsender with a synchronous
- * standby behind it: it has a WalSnd slot, through whose latch XLogFlush()
- * wakes it, and what the store acknowledges releases commits
- * (SyncRepReleaseWaiters).  It differs from a walsender in who connects (it
- * does), and in ending before the shutdown checkpoint is written, which the
- * store does not need: the next start of a compute makes its own.
+ * To the rest of the server the worker looks like a walsender with a synchronous
+ * standby: it has a WalSnd slot, through whose latch XLogFlush() wakes it, and
+ * acknowledgements of the store release waiting commits (SyncRepReleaseWaiters()).
+ * Unlike a walsender it makes the connection itself, and it exits before the
+ * shutdown checkpoint is written, which the store does not need because the next
+ * compute starts with a checkpoint of its own.
  *
- * The worker must never ask the store for a page: the answer could depend on
- * WAL that it has not sent yet.
+ * The worker must never request a page from the store: the answer could depend on
+ * WAL that the worker has not sent yet.
  */
 #include "postgres.h"
 
@@ -20,7 +20,6 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
-#include "postmaster/bgworker_internals.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -29,8 +28,12 @@
 #include "utils/ps_status.h"
 #include "utils/timestamp.h"
 
+#include "pg_compat.h"
+#include "settings.h"
 #include "sqlstate.h"
+#include "wal_progress.h"
 #include "wal_worker.h"
+#include "wal_worker_impl.h"
 
 #define WORKER_NAME "pageserver WAL worker"
 
@@ -39,17 +42,6 @@
 #define MAX_REGISTER_ATTEMPTS 16
 
 PGDLLEXPORT void wal_worker_main(Datum arg);
-
-static bool
-is_registered(void)
-{
-	slist_iter iter;
-
-	slist_foreach (iter, &BackgroundWorkerList)
-		if (strcmp(slist_container(RegisteredBgWorker, rw_lnode, iter.cur)->rw_worker.bgw_name, WORKER_NAME) == 0)
-			return true;
-	return false;
-}
 
 void
 wal_worker_register(void)
@@ -67,10 +59,11 @@ wal_worker_register(void)
 	RegisterBackgroundWorker(&worker);
 
 	/*
-	 * If there are too many it only logs that, but without this one no commit
-	 * would end.  Each attempt counts, failed ones and others' included.
+	 * If there are too many workers, RegisterBackgroundWorker() only logs that,
+	 * but without this worker no commit would finish.  Each attempt uses up a
+	 * number, even a failed one or one of another library.
 	 */
-	for (int i = 0; !is_registered() && i < MAX_REGISTER_ATTEMPTS; i++)
+	for (int i = 0; !compat_bgworker_is_registered(WORKER_NAME) && i < MAX_REGISTER_ATTEMPTS; i++)
 	{
 		char value[16];
 
@@ -80,14 +73,18 @@ wal_worker_register(void)
 	}
 	if (max_worker_processes != configured)
 		ereport(LOG,
-				(errmsg("\"max_worker_processes\" is set to %d, not to %d", max_worker_processes, configured),
-				 errdetail("The WAL worker, without which no commit would end, needs one besides those of other libraries.")));
-	if (!is_registered())
+				(errmsg("parameter \"max_worker_processes\" is forced to %d instead of %d",
+						max_worker_processes, configured),
+				 errdetail("The WAL worker, without which no commit can finish, needs one in addition to those of "
+						   "other libraries.")));
+	if (!compat_bgworker_is_registered(WORKER_NAME))
 		ereport(FATAL,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("could not register the background worker that streams WAL to the page store"),
-				 errdetail("\"max_worker_processes\" is %d, and the workers of other libraries take as many.", max_worker_processes),
-				 errhint("Raise \"max_worker_processes\", or put \"pageserver_smgr\" before those libraries in \"shared_preload_libraries\".")));
+				 errmsg("could not register the WAL worker of pageserver_smgr"),
+				 errdetail("\"max_worker_processes\" is %d, and other libraries have registered as many workers.",
+						   max_worker_processes),
+				 errhint("Increase \"max_worker_processes\", or list \"pageserver_smgr\" before these libraries in "
+						 "\"shared_preload_libraries\".")));
 }
 
 static void
@@ -99,7 +96,7 @@ at_exit(int code, Datum arg)
 	SpinLockRelease(&wal_progress->mutex);
 }
 
-/* Waits before the next attempt to connect; wake-ups because of new WAL do not shorten it. */
+/* Waits before the next attempt to connect.  Wakeups because of new WAL do not shorten the wait. */
 static void
 wait_for_retry(int delay_ms)
 {
@@ -110,10 +107,10 @@ wait_for_retry(int delay_ms)
 	{
 		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 
-		housekeeping(NULL);
+		wal_worker_housekeeping(NULL);
 		if (left <= 0 || wal_progress_store_changed(store_version))
 			break;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, limit_wait(left),
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, wal_worker_limit_wait(left),
 						 WAIT_EVENT_WAL_SENDER_MAIN);
 		ResetLatch(MyLatch);
 	}
@@ -126,7 +123,7 @@ wal_worker_main(Datum arg)
 	char logged_error[256] = "";
 	int delay_ms = FIRST_RETRY_MS;
 	MemoryContext context;
-	struct sigaction on_sigterm = {.sa_sigaction = handle_sigterm, .sa_flags = SA_SIGINFO | SA_RESTART};
+	struct sigaction on_sigterm = {.sa_sigaction = wal_worker_handle_sigterm, .sa_flags = SA_SIGINFO | SA_RESTART};
 
 	pg_atomic_write_u64(&wal_progress->stopping_since, 0);
 	sigemptyset(&on_sigterm.sa_mask);
@@ -160,37 +157,39 @@ wal_worker_main(Datum arg)
 
 		MemoryContextSwitchTo(context);
 		MemoryContextReset(context);
-		housekeeping(NULL);
+		wal_worker_housekeeping(NULL);
 		set_ps_display("connecting");
 		store_version = wal_progress_store_version();
-		conn = store_conn_open(command, STANDBY_NAME, limit_connect(CONNECT_TIMEOUT_MS), WAIT_EVENT_WAL_SENDER_MAIN,
-							   &error, sqlstate);
+		conn = store_conn_open(command, STANDBY_NAME, wal_worker_limit_connect(CONNECT_TIMEOUT_MS),
+							   WAIT_EVENT_WAL_SENDER_MAIN, &error, sqlstate);
 		if (conn != NULL)
 		{
 			error = stream_wal(conn, sqlstate);
 			store_conn_close(conn);
 			standby_disconnected();
-			/* a store that goes wrong at once each time is not to be asked in a hurry */
+			/* no hurry with a store that accepts connections but fails right away each time */
 			if (streaming_since != 0 &&
 				TimestampDifferenceExceeds(streaming_since, GetCurrentTimestamp(), ps_connect_retry))
 				delay_ms = FIRST_RETRY_MS;
 		}
 		wal_progress_set_connected(false, error);
-		wal_progress_set_waits(psprintf("no connection to the page store: %.*s", (int) strcspn(error, "\n"), error), outage_since);
-		set_ps_display("waiting for the store");
+		wal_progress_set_waits(psprintf("no connection to the page store: %.*s",
+										(int) strcspn(error, "\n"), error),
+							   outage_since);
+		set_ps_display("waiting for the page store");
 		status_file_changed();
 		if (strcmp(sqlstate, PS_SQLSTATE_SUPERSEDED) == 0)
 			store_conn_superseded(error);
-		/* at a new address it may be that the address is wrong */
+		/* at a new address the store may be the wrong one */
 		if (strcmp(sqlstate, PS_SQLSTATE_NOT_FOUND) == 0 && wal_progress_is_served(store_version))
-			store_conn_gone(error);
+			store_conn_deleted(error);
 
-		/* Once for an outage, and when the reason changes. */
+		/* Log it once per outage, and again when the reason changes. */
 		if (outage_since == 0 || strcmp(logged_error, error) != 0)
 			ereport(LOG,
 					(errcode(ERRCODE_CONNECTION_FAILURE),
-					 errmsg("cannot stream WAL to the page store, trying again: %s", error),
-					 errdetail("Until then commits wait.")));
+					 errmsg("could not stream WAL to the page store, retrying: %s", error),
+					 errdetail("Commits wait until WAL is streamed again.")));
 		strlcpy(logged_error, error, sizeof(logged_error));
 		if (outage_since == 0)
 			outage_since = GetCurrentTimestamp();

@@ -1,7 +1,7 @@
 /*
  * wal_worker_standby.c
- *	  What the rest of the server takes the WAL worker for: a walsender with a
- *	  synchronous standby behind it, and a slot that keeps WAL for it.
+ *	  Makes the WAL worker look like a walsender with a synchronous standby to
+ *	  the rest of the server, with a slot that retains WAL for it.
  */
 #include "postgres.h"
 
@@ -13,22 +13,23 @@
 #include "replication/walsender_private.h"
 #include "storage/spin.h"
 
-#include "wal_worker.h"
+#include "pg_compat.h"
+#include "wal_worker_impl.h"
 
-static XLogSegNo required_segno; /* that the slot was last counted with */
+static XLogSegNo required_segno; /* segment of the slot's position when it was last considered */
 
 /*
- * The slot that keeps WAL which the store does not have.  Its position is only
- * ever set from what the store says, never the other way round.
+ * The slot retains WAL that the store does not have.  Its position is set from
+ * what the store reports, and never used in the other direction.
  */
 static void
 acquire_slot(void)
 {
 	if (SearchNamedReplicationSlot(STANDBY_NAME, true) != NULL)
-		ReplicationSlotAcquire(STANDBY_NAME, true);
+		compat_acquire_slot(STANDBY_NAME);
 	else
 	{
-		ReplicationSlotCreate(STANDBY_NAME, false, RS_PERSISTENT, false);
+		compat_create_slot(STANDBY_NAME);
 		ReplicationSlotReserveWal();
 		ReplicationSlotMarkDirty();
 		ReplicationSlotSave();
@@ -39,15 +40,15 @@ void
 standby_init(void)
 {
 	/*
-	 * Takes one of max_wal_senders WalSnd slots.  One is free: replication.c refuses
-	 * the walsender that would leave none.
+	 * Uses one of max_wal_senders WalSnd slots.  One is free, because
+	 * replication.c refuses the walsender that would use the last one.
 	 */
 	am_walsender = true;
 	InitWalSender();
 
 	/*
-	 * What SyncRepInitConfig() finds out by comparing names; see settings.c
-	 * for why no name can match.
+	 * SyncRepInitConfig() would compute the priority from the application_name,
+	 * but no name can match (overrides.h).
 	 */
 	SpinLockAcquire(&MyWalSnd->mutex);
 	MyWalSnd->sync_standby_priority = 1;
@@ -56,7 +57,10 @@ standby_init(void)
 	acquire_slot();
 }
 
-/* As PhysicalConfirmReceivedLocation(); but WAL goes by segments, so counts by segments. */
+/*
+ * Like PhysicalConfirmReceivedLocation().  WAL is removed in segments, so the
+ * required LSN is recomputed only when the segment changes.
+ */
 void
 standby_advance_slot(XLogRecPtr lsn, bool first)
 {
@@ -78,10 +82,7 @@ standby_advance_slot(XLogRecPtr lsn, bool first)
 void
 standby_streaming(XLogRecPtr sent)
 {
-	/*
-	 * Not CATCHUP first: while that lasts, SyncRepReleaseWaiters() would
-	 * release nobody.
-	 */
+	/* WALSNDSTATE_CATCHUP is skipped: in that state SyncRepReleaseWaiters() releases no commit. */
 	SpinLockAcquire(&MyWalSnd->mutex);
 	MyWalSnd->sentPtr = sent;
 	MyWalSnd->state = WALSNDSTATE_STREAMING;
@@ -109,7 +110,7 @@ standby_acknowledged(XLogRecPtr written, XLogRecPtr flushed, XLogRecPtr applied,
 	standby_advance_slot(flushed, false);
 }
 
-/* As WalSndSetState(). */
+/* Like WalSndSetState(). */
 void
 standby_disconnected(void)
 {

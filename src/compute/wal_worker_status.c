@@ -1,13 +1,13 @@
 /*
  * wal_worker_status.c
- *	  The file pageserver_smgr.status in the data directory: one JSON object
- *	  that says how the compute stands with the store.
+ *	  The file pageserver_smgr.status in the data directory: a JSON object that
+ *	  describes the state of the connection to the store.
  *
- * It is for pageserver_ctl compute status and for monitoring: it can be read
+ * It is for "pageserver_ctl compute status" and for monitoring.  It can be read
  * without a session, which may need pages of a store that is down.  The file is
- * replaced by rename: a reader sees one state or another.  It is written when
- * something begins or ends to be waited for, when WAL goes on at most once a
- * second, and every ten seconds as a sign of life.
+ * replaced by rename, so a reader sees a consistent state.  It is written when a wait
+ * begins or ends, at most once a second while WAL progresses, and every ten seconds as
+ * a sign of life.
  */
 #include "postgres.h"
 
@@ -21,7 +21,9 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "wal_worker.h"
+#include "settings.h"
+#include "store_conn.h"
+#include "wal_worker_impl.h"
 
 #define STATUS_FILE     "pageserver_smgr.status"
 #define STATUS_FILE_TMP "pageserver_smgr.status.tmp"
@@ -30,10 +32,10 @@
 #define ALIVE_MS    10000
 
 static TimestampTz written_at;
-static uint64 written_sum; /* of the LSNs in it */
+static uint64 written_sum; /* sum of the LSNs in it */
 static char written_wait[WAIT_TEXT];
-static bool changed; /* is to be written at once */
-static bool failed;  /* to be written, and the log knows */
+static bool changed; /* write it immediately */
+static bool failed;  /* it could not be written, and that has been logged */
 
 static void
 add_name(StringInfo out, const char *name)
@@ -66,7 +68,7 @@ add_lsn(StringInfo out, const char *name, XLogRecPtr lsn)
 	add_text(out, name, lsn == InvalidXLogRecPtr ? NULL : psprintf("%X/%X", LSN_FORMAT_ARGS(lsn)));
 }
 
-/* 0: null */
+/* 0 is written as null */
 static void
 add_time(StringInfo out, const char *name, TimestampTz when)
 {
@@ -75,6 +77,13 @@ add_time(StringInfo out, const char *name, TimestampTz when)
 
 	pg_strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S+00", pg_gmtime(&seconds));
 	add_text(out, name, when == 0 ? NULL : text);
+}
+
+/* Bytes from lsn to the end of WAL; 0 if lsn is not known. */
+static int64
+lag(XLogRecPtr lsn, XLogRecPtr end)
+{
+	return lsn != InvalidXLogRecPtr && end > lsn ? end - lsn : 0;
 }
 
 static void
@@ -89,7 +98,7 @@ make_status(StringInfo out, const WalWorkerState *state, TimestampTz now)
 																					  : "connecting");
 	add_text(out, "waits_for", state->waits_for[0] != '\0' ? state->waits_for : NULL);
 	add_time(out, "waits_since", state->waits_for[0] != '\0' ? state->waits_since : 0);
-	add_text(out, "store", store_address());
+	add_text(out, "store", store_conn_display_address());
 	add_text(out, "tenant", ps_tenant);
 	add_text(out, "timeline", ps_timeline);
 	add_text(out, "generation", ps_generation_text);
@@ -97,13 +106,13 @@ make_status(StringInfo out, const WalWorkerState *state, TimestampTz now)
 	add_lsn(out, "sent_lsn", state->sent);
 	add_lsn(out, "flushed_lsn", state->flushed);
 	add_lsn(out, "ingested_lsn", state->ingested);
-	add_number(out, "flush_lag", end > state->flushed && state->flushed != InvalidXLogRecPtr ? end - state->flushed : 0);
-	add_number(out, "ingest_lag", end > state->ingested && state->ingested != InvalidXLogRecPtr ? end - state->ingested : 0);
+	add_number(out, "flush_lag", lag(state->flushed, end));
+	add_number(out, "ingest_lag", lag(state->ingested, end));
 	add_text(out, "last_error", state->last_error[0] != '\0' ? state->last_error : NULL);
 	appendStringInfoString(out, "\n}\n");
 }
 
-/* False, and errno, if it cannot be written. */
+/* Returns false with errno set if the file cannot be written. */
 static bool
 write_status(const StringInfo text)
 {
@@ -112,14 +121,14 @@ write_status(const StringInfo text)
 
 	if (fd < 0)
 		return false;
-	errno = ENOSPC; /* what a short write means */
+	errno = ENOSPC; /* a short write means that the disk is full */
 	ok = write(fd, text->data, text->len) == text->len;
 	if (close(fd) != 0)
 		ok = false;
 	return ok && rename(STATUS_FILE_TMP, STATUS_FILE) == 0;
 }
 
-/* Rises with each of them. */
+/* The sum rises whenever one of them rises. */
 static uint64
 sum_of_lsns(void)
 {
@@ -149,7 +158,7 @@ status_file_update(void)
 
 	if (!changed && !TimestampDifferenceExceeds(written_at, now, PROGRESS_MS))
 		return;
-	wal_worker_state(&state);
+	wal_progress_state(&state);
 	if (!changed && sum_of_lsns() == written_sum && strcmp(state.waits_for, written_wait) == 0 &&
 		!TimestampDifferenceExceeds(written_at, now, ALIVE_MS))
 		return;

@@ -1,7 +1,8 @@
 /*
  * wal_worker_stop.c
- *	  How the WAL worker ends: with the server, when all WAL is in the store,
- *	  or alone; and how it ends the server.
+ *	  How the WAL worker ends: in a shutdown, when all WAL is in the store;
+ *	  alone, when it is terminated; or together with the server, when the store will
+ *	  not accept its WAL.
  */
 #include "postgres.h"
 
@@ -16,21 +17,28 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
-#include "wal_worker.h"
+#include "catalog_reader.h"
+#include "log_pages.h"
+#include "lsn_cache.h"
+#include "page_cache.h"
+#include "pg_compat.h"
+#include "settings.h"
+#include "wal_worker_impl.h"
 
-#define STOP_POLL_MS 10 /* while other backends end; nothing tells when they have */
+#define STOP_POLL_MS 10 /* while other backends exit, which is not signaled */
 
-static volatile sig_atomic_t got_sigterm; /* of the postmaster */
+static volatile sig_atomic_t got_sigterm; /* from the postmaster */
 static volatile sig_atomic_t terminated;
-static XLogRecPtr stop_lsn; /* shutdown: all WAL that is to be sent */
+static XLogRecPtr stop_lsn; /* in a shutdown: end of the WAL that is to be sent */
 static TimestampTz stop_deadline;
 
 /*
- * From the postmaster it means a shutdown; from others, pg_terminate_backend()
- * for one, that this process is to end.
+ * SIGTERM from the postmaster means that the server is shutting down.  From
+ * another process, for example pg_terminate_backend(), it means that only this
+ * process should end.
  */
 void
-handle_sigterm(int signo, siginfo_t *info, void *context)
+wal_worker_handle_sigterm(int signo, siginfo_t *info, void *context)
 {
 	int save_errno = errno;
 
@@ -46,23 +54,27 @@ handle_sigterm(int signo, siginfo_t *info, void *context)
 }
 
 void
-give_up(const char *detail)
+wal_worker_give_up(const char *detail)
 {
 	wal_progress_set_connected(false, detail);
 	ereport(LOG,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("shutting down at once: WAL of this compute cannot be streamed to the page store"),
+			 errmsg("shutting down immediately because the page store cannot accept WAL of this compute"),
 			 errdetail_internal("%s", detail),
-			 errhint("Start the compute again, from a new base backup of the store.")));
-	/* to the postmaster it is a crash: an immediate shutdown would seem to be wanted, and the supervisor would not start the compute anew */
+			 errhint("Start the compute again with \"pageserver_ctl compute start\".")));
+	/*
+	 * the postmaster treats this as a crash; after an immediate shutdown, which
+	 * would look intended, the supervisor would not restart the compute
+	 */
 	proc_exit(2);
 }
 
 /*
- * Backends that may still write WAL: all with a PGPROC but walsenders, which
- * stay for the shutdown checkpoint, and this one.  Auxiliary processes and
- * prepared transactions come after MaxBackends.  ProcKill() leaves pid as it
- * is; the last that it undoes is that the process owns the latch.
+ * Are there backends that may still write WAL?  These are all with a PGPROC
+ * except this one and walsenders, which remain until the shutdown checkpoint.
+ * Auxiliary processes and prepared transactions come after MaxBackends.
+ * ProcKill() does not reset the pid; the last thing that it resets is the owner
+ * of the latch.
  */
 static bool
 other_backends_exist(void)
@@ -72,20 +84,20 @@ other_backends_exist(void)
 		PGPROC *proc = &ProcGlobal->allProcs[i];
 
 		if (((volatile Latch *) &proc->procLatch)->owner_pid != 0 && proc != MyProc &&
-			proc->procgloballist != &ProcGlobal->walsenderFreeProcs)
+			!compat_proc_is_walsender(proc))
 			return true;
 	}
 	return false;
 }
 
 /*
- * A shutdown: the postmaster has told all backends to end, and waits for this
- * process as well.  Once the others are gone, what WAL lacks is logged, and all
- * WAL there is has to go to the store, within the time limit.  Always exit(1),
- * as for exit(0) the postmaster would never start the worker again.
+ * In a shutdown the postmaster has told all backends to exit, and waits for this
+ * process, too.  When the others are gone, what WAL lacks is logged, and then
+ * all WAL has to be sent, within the time limit.  The exit code is always 1,
+ * because after exit(0) the postmaster would not restart the worker.
  */
 void
-exit_if_stopping(StoreConn *conn)
+wal_worker_exit_if_stopping(StoreConn *conn)
 {
 	XLogRecPtr flushed;
 
@@ -93,7 +105,7 @@ exit_if_stopping(StoreConn *conn)
 	{
 		ereport(LOG,
 				(errcode(ERRCODE_ADMIN_SHUTDOWN),
-				 errmsg("terminating the WAL worker due to administrator command, it will be started again")));
+				 errmsg("terminating WAL worker due to administrator command; it will be restarted")));
 		if (conn != NULL)
 			store_conn_close(conn);
 		proc_exit(1);
@@ -104,7 +116,7 @@ exit_if_stopping(StoreConn *conn)
 	{
 		if (other_backends_exist())
 			return;
-		log_before_shutdown();
+		log_pages_before_shutdown();
 		stop_lsn = lsn_cache_insert_position();
 		XLogFlush(stop_lsn);
 		stop_deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ps_shutdown_timeout);
@@ -116,7 +128,8 @@ exit_if_stopping(StoreConn *conn)
 		ereport(LOG,
 				(errmsg("WAL from %X/%X to %X/%X was not acknowledged by the page store before the shutdown",
 						LSN_FORMAT_ARGS(flushed), LSN_FORMAT_ARGS(stop_lsn)),
-				 errdetail("Waited %d ms (pageserver_smgr.shutdown_timeout). The changes in it are lost unless the store has received it.",
+				 errdetail("The shutdown has waited for \"pageserver_smgr.shutdown_timeout\" (%d ms). The changes in "
+						   "this WAL are lost unless the page store has received it.",
 						   ps_shutdown_timeout)));
 	else
 		pg_atomic_write_u64(&wal_progress->stopped_at, flushed);
@@ -127,7 +140,7 @@ exit_if_stopping(StoreConn *conn)
 }
 
 void
-housekeeping(StoreConn *conn)
+wal_worker_housekeeping(StoreConn *conn)
 {
 	if (ConfigReloadPending)
 	{
@@ -139,11 +152,11 @@ housekeeping(StoreConn *conn)
 	page_cache_leave_room();
 	status_file_update();
 	catalog_reader_start();
-	exit_if_stopping(conn);
+	wal_worker_exit_if_stopping(conn);
 }
 
 long
-limit_connect(long timeout_ms)
+wal_worker_limit_connect(long timeout_ms)
 {
 	if (stop_lsn == InvalidXLogRecPtr)
 		return timeout_ms;
@@ -151,9 +164,9 @@ limit_connect(long timeout_ms)
 }
 
 long
-limit_wait(long timeout_ms)
+wal_worker_limit_wait(long timeout_ms)
 {
 	if (got_sigterm && stop_lsn == InvalidXLogRecPtr)
 		return Min(timeout_ms, STOP_POLL_MS);
-	return limit_connect(Min(timeout_ms, Min(status_file_due(), catalog_reader_due())));
+	return wal_worker_limit_connect(Min(timeout_ms, Min(status_file_due(), catalog_reader_due())));
 }

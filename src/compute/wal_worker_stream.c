@@ -1,7 +1,7 @@
 /*
  * wal_worker_stream.c
- *	  WAL goes to the store, and its replies come: what is sent from where on,
- *	  and what an acknowledgement means.
+ *	  Sends WAL to the store and processes its replies: where to start, and what
+ *	  an acknowledgement means.
  */
 #include "postgres.h"
 
@@ -17,35 +17,42 @@
 #include "utils/timestamp.h"
 
 #include "bytes.h"
+#include "settings.h"
 #include "sqlstate.h"
-#include "wal_worker.h"
+#include "wal_worker_impl.h"
 #include "wire.h"
 
-#define MAX_CHUNK       (1024 * 1024) /* of WAL in one message */
+#define MAX_CHUNK       (1024 * 1024) /* bytes of WAL in one message */
 #define WAL_HEADER_SIZE 25            /* 'w', start, end of WAL, time */
 #define KEEPALIVE_SIZE  18            /* 'k', end of WAL, time, reply requested */
-#define KEEPALIVE_MS    5000          /* of silence, until the store is asked for a reply, at most */
+#define KEEPALIVE_MS    5000          /* longest silence until the store is asked for a reply */
 
 TimestampTz outage_since;
 TimestampTz streaming_since;
 
-static StoreConn *conn;                 /* that of stream_wal() */
+static StoreConn *conn;                 /* argument of stream_wal() */
 static XLogReaderState *reader;         /* for WALRead(), which keeps the segment open */
 static char *wal_message;               /* WAL_HEADER_SIZE + MAX_CHUNK bytes */
-static XLogRecPtr sent;                 /* invalid: the store has not said yet from where on to send */
-static XLogRecPtr confirmed;            /* flushed, as the store said on this connection */
-static char store_waits_for[WAIT_TEXT]; /* what it has said of that on this connection */
+static XLogRecPtr sent;                 /* invalid: the store has not said yet where to start */
+static XLogRecPtr confirmed;            /* flushed LSN that the store last reported on this connection */
+static char store_waits_for[WAIT_TEXT]; /* its last value of PS_WAIT_PARAMETER on this connection */
 static TimestampTz last_reply;
 static TimestampTz last_keepalive;
 
-/* After so much silence, in ms, the store is asked for a reply: early enough for one within wal_sender_timeout. */
+/*
+ * Silence in ms after which the store is asked for a reply, early enough to get
+ * one within wal_sender_timeout.
+ */
 static int
 keepalive_ms(void)
 {
 	return wal_sender_timeout > 0 ? Min(KEEPALIVE_MS, Max(wal_sender_timeout / 2, 1)) : KEEPALIVE_MS;
 }
 
-/* XLogReaderRoutine->segment_open: as wal_segment_open(), but a missing segment is the end. */
+/*
+ * XLogReaderRoutine->segment_open: like wal_segment_open(), but stops the server
+ * if the segment does not exist.
+ */
 static void
 open_segment(XLogReaderState *state, XLogSegNo segno, TimeLineID *tli)
 {
@@ -56,8 +63,8 @@ open_segment(XLogReaderState *state, XLogSegNo segno, TimeLineID *tli)
 	if (state->seg.ws_file >= 0)
 		return;
 	if (errno == ENOENT)
-		give_up(psprintf("The store needs WAL from %X/%X on, but file \"%s\" does not exist.",
-						 LSN_FORMAT_ARGS(sent), path));
+		wal_worker_give_up(psprintf("The page store needs WAL starting at %X/%X, but file \"%s\" does not exist.",
+									LSN_FORMAT_ARGS(sent), path));
 	ereport(ERROR,
 			(errcode_for_file_access(),
 			 errmsg("could not open file \"%s\": %m", path)));
@@ -85,8 +92,8 @@ send_keepalive(bool request_reply)
 }
 
 /*
- * Sends one chunk of the WAL that is flushed and was not sent.  False if the
- * connection is lost; *more: there is still WAL to send.
+ * Sends one chunk of flushed WAL that has not been sent yet, and sets *more if
+ * there is still WAL to send.  Returns false if the connection is lost.
  */
 static bool
 send_wal(bool *more)
@@ -110,7 +117,8 @@ send_wal(bool *more)
 		WALReadRaiseError(&error);
 	XLByteToSeg(sent, segno, wal_segment_size);
 	if (segno <= XLogGetLastRemovedSegno())
-		give_up(psprintf("The store needs WAL from %X/%X on, which has been removed.", LSN_FORMAT_ARGS(sent)));
+		wal_worker_give_up(psprintf("The page store needs WAL starting at %X/%X, which has been removed.",
+									LSN_FORMAT_ARGS(sent)));
 
 	wal_message[0] = 'w';
 	ps_put64(wal_message + 1, sent);
@@ -125,8 +133,9 @@ send_wal(bool *more)
 }
 
 /*
- * With the record of a switch the store has the rest of its segment, which is
- * padding, before we have sent it, or even flushed it.  to is beyond from.
+ * May the WAL from "from" to "to" be the padding after a segment switch?  When
+ * the store receives a switch record, it has the rest of the segment, too,
+ * before that is sent or even flushed.
  */
 static bool
 may_be_padding(XLogRecPtr from, XLogRecPtr to)
@@ -135,8 +144,8 @@ may_be_padding(XLogRecPtr from, XLogRecPtr to)
 }
 
 /*
- * The store's first reply says how far it has WAL: there the stream begins, if
- * that WAL is there.
+ * The first reply of the store says how far it has WAL.  The stream starts
+ * there, if this server still has the WAL from there on.
  */
 static void
 begin_at(XLogRecPtr lsn)
@@ -146,30 +155,33 @@ begin_at(XLogRecPtr lsn)
 	XLogSegNo segno;
 
 	if (lsn > end && !may_be_padding(end, lsn))
-		give_up(psprintf("The store has WAL of timeline %s up to %X/%X, but this compute ends at %X/%X.",
-						 ps_timeline, LSN_FORMAT_ARGS(lsn), LSN_FORMAT_ARGS(end)));
+		wal_worker_give_up(psprintf("The page store has WAL of timeline %s up to %X/%X, but the WAL of this compute "
+									"ends at %X/%X.",
+									ps_timeline, LSN_FORMAT_ARGS(lsn), LSN_FORMAT_ARGS(end)));
 	if (lsn <= ps_checkpoint_lsn)
-		give_up(psprintf("The store has WAL of timeline %s up to %X/%X only, but this compute was started from the checkpoint at %X/%X.",
-						 ps_timeline, LSN_FORMAT_ARGS(lsn), LSN_FORMAT_ARGS(ps_checkpoint_lsn)));
+		wal_worker_give_up(psprintf("The page store has WAL of timeline %s only up to %X/%X, but this compute was "
+									"started from the checkpoint at %X/%X.",
+									ps_timeline, LSN_FORMAT_ARGS(lsn), LSN_FORMAT_ARGS(ps_checkpoint_lsn)));
 	sent = lsn;
 	standby_advance_slot(lsn, true);
 	XLByteToSeg(lsn, segno, wal_segment_size);
 	if (segno <= XLogGetLastRemovedSegno())
-		give_up(psprintf("The store needs WAL from %X/%X on, which has been removed.", LSN_FORMAT_ARGS(lsn)));
+		wal_worker_give_up(psprintf("The page store needs WAL starting at %X/%X, which has been removed.",
+									LSN_FORMAT_ARGS(lsn)));
 	if (lsn < acknowledged)
 		ereport(LOG,
 				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("the page store has lost WAL that it had acknowledged, sending it again"),
-				 errdetail("It acknowledged WAL up to %X/%X, and now has it up to %X/%X.",
+				 errmsg("page store has lost WAL that it had acknowledged; sending it again"),
+				 errdetail("The page store had acknowledged WAL up to %X/%X, but has it only up to %X/%X.",
 						   LSN_FORMAT_ARGS(acknowledged), LSN_FORMAT_ARGS(lsn))));
 
 	if (outage_since != 0)
 		ereport(LOG,
-				(errmsg("streaming WAL to the page store again, from %X/%X, after %ld ms", LSN_FORMAT_ARGS(lsn),
+				(errmsg("resumed streaming WAL to the page store at %X/%X after %ld ms", LSN_FORMAT_ARGS(lsn),
 						TimestampDifferenceMilliseconds(outage_since, GetCurrentTimestamp()))));
 	else
 		ereport(LOG,
-				(errmsg("streaming WAL to the page store from %X/%X", LSN_FORMAT_ARGS(lsn))));
+				(errmsg("started streaming WAL to the page store at %X/%X", LSN_FORMAT_ARGS(lsn))));
 	outage_since = 0;
 	streaming_since = GetCurrentTimestamp();
 	wal_progress_set_connected(true, NULL);
@@ -181,10 +193,7 @@ begin_at(XLogRecPtr lsn)
 	set_ps_display("streaming");
 }
 
-/*
- * A reply of the store.
- * Returns what is wrong with it, or NULL.
- */
+/* Processes a reply of the store.  Returns what is wrong with it, or NULL. */
 static const char *
 process_reply(const char *message, int len)
 {
@@ -202,7 +211,7 @@ process_reply(const char *message, int len)
 	if (sent == InvalidXLogRecPtr)
 	{
 		if (flushed == InvalidXLogRecPtr)
-			return "the store did not say from where on it needs WAL";
+			return "the page store did not report where WAL streaming should start";
 		begin_at(flushed);
 		confirmed = flushed;
 	}
@@ -212,11 +221,11 @@ process_reply(const char *message, int len)
 		applied = Min(applied, sent);
 	}
 	if (status.written > sent || flushed > sent || applied > sent)
-		return "the store acknowledged WAL that was not sent to it";
+		return "the page store acknowledged WAL that was not sent to it";
 	if (flushed < confirmed)
-		return "the store took back an acknowledgement";
+		return "the page store revoked an acknowledgement";
 	if (status.reply_wanted && !send_keepalive(false))
-		return "could not send";
+		return "could not send a message";
 
 	confirmed = flushed;
 	standby_acknowledged(status.written, flushed, applied, (TimestampTz) status.time);
@@ -230,15 +239,20 @@ process_reply(const char *message, int len)
 	return NULL;
 }
 
-/* Does the store say that it takes no WAL now?  The log hears of it once, and of its end. */
+/*
+ * Checks whether the store reports that it does not accept WAL now.  Logs when
+ * that begins and when it ends.
+ */
 static void
-look_at_wait(void)
+check_wait(void)
 {
 	const char *told = PQparameterStatus(conn->pg, PS_WAIT_PARAMETER);
 	char waits_for[WAIT_TEXT];
 	TimestampTz since;
 
-	snprintf(waits_for, sizeof(waits_for), "%s%s", told != NULL && *told != '\0' ? "the page store takes no WAL: " : "",
+	snprintf(waits_for, sizeof(waits_for), "%s%s", told != NULL && *told != '\0' ? "the page store does not "
+																				   "accept WAL: "
+																				 : "",
 			 told != NULL ? told : "");
 	if (strcmp(waits_for, store_waits_for) == 0)
 		return;
@@ -250,10 +264,10 @@ look_at_wait(void)
 	if (since == 0)
 		ereport(LOG,
 				(errmsg("%s", waits_for),
-				 errdetail("Until it does commits wait.")));
+				 errdetail("Commits wait until the page store accepts WAL again.")));
 	else if (waits_for[0] == '\0')
 		ereport(LOG,
-				(errmsg("the page store takes WAL again, after %ld ms",
+				(errmsg("page store accepts WAL again after %ld ms",
 						TimestampDifferenceMilliseconds(since, GetCurrentTimestamp()))));
 }
 
@@ -276,9 +290,9 @@ stream_wal(StoreConn *stream_conn, char sqlstate[6])
 		bool more = false;
 		long silence;
 
-		housekeeping(conn);
+		wal_worker_housekeeping(conn);
 		if (wal_progress_store_changed(conn->store_version))
-			return pstrdup("it has another address now (pageserver_smgr.store)");
+			return pstrdup("\"pageserver_smgr.store\" was changed");
 
 		if (!PQconsumeInput(conn->pg))
 			return store_conn_error(conn, sqlstate);
@@ -291,10 +305,13 @@ stream_wal(StoreConn *stream_conn, char sqlstate[6])
 			return pstrdup(wrong);
 		if (len < 0)
 			return store_conn_error(conn, sqlstate);
-		look_at_wait();
-		exit_if_stopping(conn); /* the reply may be the one waited for */
+		check_wait();
+		wal_worker_exit_if_stopping(conn); /* the reply may be the one that is waited for */
 
-		/* The next chunk only when the last one is with the kernel: that bounds memory. */
+		/*
+		 * The next chunk is sent only when the kernel has accepted the last one,
+		 * which limits the memory that libpq needs.
+		 */
 		unsent = PQflush(conn->pg);
 		if (unsent == 0 && sent != InvalidXLogRecPtr)
 		{
@@ -307,7 +324,7 @@ stream_wal(StoreConn *stream_conn, char sqlstate[6])
 
 		silence = TimestampDifferenceMilliseconds(last_reply, GetCurrentTimestamp());
 		if (wal_sender_timeout > 0 && silence >= wal_sender_timeout)
-			return psprintf("no message from the store for %ld ms", silence);
+			return psprintf("no message from the page store for %ld ms", silence);
 		if (silence >= keepalive_ms() && sent != InvalidXLogRecPtr &&
 			TimestampDifferenceExceeds(last_keepalive, GetCurrentTimestamp(), keepalive_ms()))
 		{
@@ -316,6 +333,6 @@ stream_wal(StoreConn *stream_conn, char sqlstate[6])
 		}
 		if (more && unsent == 0)
 			continue;
-		store_conn_wait(conn, unsent > 0, limit_wait(keepalive_ms()), WAIT_EVENT_WAL_SENDER_MAIN);
+		store_conn_wait(conn, unsent > 0, wal_worker_limit_wait(keepalive_ms()), WAIT_EVENT_WAL_SENDER_MAIN);
 	}
 }

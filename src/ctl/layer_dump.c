@@ -14,7 +14,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-
 #include "ctl.h"
 #include "layer_dump.h"
 #include "bytes.h"

@@ -1,12 +1,12 @@
 /*
  * apply.c
- *	  One request: records applied to one block by PostgreSQL's own redo
- *	  functions.
+ *	  Serves one request: applies WAL records to one block, with PostgreSQL's own
+ *	  redo functions.
  *
- * The target block comes from walredo_page, every other block that a record
- * names is made up such that redo skips it (smgr_memory.c).  Records are
- * replayed whole, with all their images, for redo of some kinds insists on
- * them (GIN page splits, XLOG_FPI).
+ * The target block comes from walredo_page.  Every other block that a record refers
+ * to is made up so that redo skips it (smgr_memory.c).  Records are replayed as a
+ * whole, with all their images, because some redo functions insist on these (GIN page
+ * splits, XLOG_FPI).
  */
 #include "postgres.h"
 
@@ -25,22 +25,23 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
+#include "pg_compat.h"
 #include "walredo.h"
 
 /*
- * smgropen() makes an entry for every relation that it sees, and they stay:
- * they are let go every so many requests.
+ * smgropen() creates an entry for every relation, and entries stay.  They are
+ * closed after this number of requests.
  */
 #define REQUESTS_PER_SMGR_CLOSE 256
 
-/* Room for a decoded record. */
+/* Initial size of the buffer for a decoded record. */
 #define FIRST_DECODED_SIZE (256 * 1024)
 
 static XLogReaderState *reader;
 static MemoryContext request_context;
 static DecodedXLogRecord *decoded;
 static size_t decoded_size;
-static uint32 current_record; /* number in the request, for error reports */
+static uint32 current_record; /* its number in the request, for error reports */
 static int requests_since_close;
 static char error_text[REDO_MAX_TEXT];
 
@@ -57,8 +58,8 @@ walredo_apply_init(void)
 }
 
 /*
- * Throws all buffers away.  DropDatabaseBuffers() needs the database; a request
- * has one as a rule, but nothing stops a generic record from naming two.
+ * Drops all buffers.  DropDatabaseBuffers() works on one database.  Usually a
+ * request concerns only one, but a generic record may refer to two.
  */
 static void
 drop_all_buffers(void)
@@ -68,35 +69,35 @@ drop_all_buffers(void)
 		BufferDesc *buf = GetBufferDescriptor(i);
 
 		if (pg_atomic_read_u32(&buf->state) & BM_TAG_VALID)
-			DropDatabaseBuffers(buf->tag.rnode.dbNode);
+			DropDatabaseBuffers(compat_buffer_db(buf));
 	}
 }
 
 static Buffer
 pin_target(void)
 {
-	return ReadBufferWithoutRelcache(walredo_target.rnode, walredo_target.forkNum, walredo_target.blockNum,
+	return ReadBufferWithoutRelcache(compat_node(walredo_target.rel), walredo_target.fork, walredo_target.blk,
 									 RBM_NORMAL, NULL, true);
 }
 
 static bool
 block_is_target(const DecodedBkpBlock *block)
 {
-	return block->in_use && block->blkno == walredo_target.blockNum &&
-		   block->forknum == walredo_target.forkNum && RelFileNodeEquals(block->rnode, walredo_target.rnode);
+	return block->in_use && block->blkno == walredo_target.blk &&
+		   block->forknum == walredo_target.fork && ps_rel_equal(compat_block_rel(block), walredo_target.rel);
 }
 
 /*
- * Does the record clear visibility-map bits of the target's relation without
- * naming the map's page?  Heap records do (visibilitymap_clear() in
- * heapam.c's redo functions), and truncation.
+ * Does the record clear bits in the visibility map of the target's relation
+ * without a reference to the map's page?  Heap records do that
+ * (visibilitymap_clear() in heapam.c's redo functions), and so do truncations.
  */
 static bool
 may_change_visibility_map(const DecodedXLogRecord *record)
 {
 	uint8 info = record->header.xl_info & ~XLR_INFO_MASK;
 
-	if (walredo_target.forkNum != VISIBILITYMAP_FORKNUM)
+	if (walredo_target.fork != VISIBILITYMAP_FORKNUM)
 		return false;
 	if (record->header.xl_rmid == RM_SMGR_ID)
 	{
@@ -105,21 +106,21 @@ may_change_visibility_map(const DecodedXLogRecord *record)
 		if (info != XLOG_SMGR_TRUNCATE || record->main_data_len < sizeof(truncate))
 			return false;
 		memcpy(&truncate, record->main_data, sizeof(truncate));
-		return RelFileNodeEquals(truncate.rnode, walredo_target.rnode);
+		return ps_rel_equal(compat_truncated_rel(&truncate), walredo_target.rel);
 	}
 	if (record->header.xl_rmid != RM_HEAP_ID && record->header.xl_rmid != RM_HEAP2_ID)
 		return false;
 	for (int i = 0; i <= record->max_block_id; i++)
 	{
-		if (record->blocks[i].in_use && RelFileNodeEquals(record->blocks[i].rnode, walredo_target.rnode))
+		if (record->blocks[i].in_use && ps_rel_equal(compat_block_rel(&record->blocks[i]), walredo_target.rel))
 			return true;
 	}
 	return false;
 }
 
 /*
- * Refuses a record that has no business with the target.  Redo of such a
- * record may want files, other processes or the state of a real recovery.
+ * Rejects a record that does not concern the target.  Its redo function might
+ * need files, other processes or the state of a real recovery.
  */
 static void
 check_record(const DecodedXLogRecord *record)
@@ -132,12 +133,12 @@ check_record(const DecodedXLogRecord *record)
 	if (!may_change_visibility_map(record))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("record does not change the block that it was sent for")));
+				 errmsg("WAL record does not change the requested block")));
 }
 
 /*
- * Did the record make a page other than the target?  Then that page is no
- * longer made up: its LSN is the record's, and a later record would be
+ * Has the record initialized a page other than the target?  That page is no
+ * longer made up: its LSN is that of the record, so a later record would be
  * applied to it, and fail.
  */
 static bool
@@ -155,10 +156,10 @@ made_other_page(const DecodedXLogRecord *record)
 }
 
 /*
- * Is the block's data of a generic record a delta to a page of zeros?
- * computeDelta() (generic_xlog.c) then writes all of the page up to pd_lower as
- * the first fragment, and of what is behind pd_upper whatever is not zero.  A
- * delta to any other page begins behind pd_lsn, which only redo changes.
+ * Is the block's data in a generic record a delta to a page of zeros?  Then
+ * computeDelta() (generic_xlog.c) has written everything up to pd_lower as the
+ * first fragment, and everything after pd_upper that is not zero.  A delta to
+ * any other page starts after pd_lsn, which only redo changes.
  */
 static bool
 is_delta_to_zeros(const DecodedBkpBlock *block)
@@ -174,10 +175,10 @@ is_delta_to_zeros(const DecodedBkpBlock *block)
 }
 
 /*
- * An extension may register a page that was only extended without asking for a
- * full image.  The record of a compute then holds a delta to zeros, because
- * full_page_writes is off there, and generic_redo() does not touch a page that
- * is new.  So it gets an empty one, of which the delta leaves nothing.
+ * An extension may register a page that it has only extended without requesting
+ * a full image.  A compute runs with full_page_writes off, so its record then
+ * contains a delta to zeros, and generic_redo() does not touch a page that is
+ * new.  So the page is initialized here; the delta overwrites all of it.
  */
 static void
 prepare_generic(const DecodedXLogRecord *record)
@@ -186,7 +187,8 @@ prepare_generic(const DecodedXLogRecord *record)
 	{
 		Buffer buffer;
 
-		if (!block_is_target(&record->blocks[i]) || record->blocks[i].apply_image || !is_delta_to_zeros(&record->blocks[i]))
+		if (!block_is_target(&record->blocks[i]) || record->blocks[i].apply_image ||
+			!is_delta_to_zeros(&record->blocks[i]))
 			continue;
 		buffer = pin_target();
 		LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
@@ -219,7 +221,7 @@ apply_record(XLogRecord *record, const RedoRecordHeader *header, bool last)
 	if (!DecodeXLogRecord(reader, decoded, record, header->start, &errormsg))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("could not decode record: %s", errormsg)));
+				 errmsg("could not decode WAL record: %s", errormsg)));
 	decoded->next_lsn = header->end;
 	reader->record = decoded;
 
@@ -228,16 +230,19 @@ apply_record(XLogRecord *record, const RedoRecordHeader *header, bool last)
 		prepare_generic(decoded);
 	GetRmgr(record->xl_rmid).rm_redo(reader);
 
-	/* xlogutils.c notes a page that a record needs and that is all zeros, and goes on */
+	/* for a page of zeros that a record refers to, xlogutils.c only makes a note and continues */
 	if (XLogHaveInvalidPages())
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("record changes a page that is all zeros"),
-				 record->xl_rmid == RM_GENERIC_ID ? errdetail("The record is a delta to a page that an extension initialized without logging it.") : errdetail("A page before the record was expected.")));
+				 errmsg("WAL record modifies a page that is all zeros"),
+				 record->xl_rmid == RM_GENERIC_ID ? errdetail("The record is a delta to a page that an extension has "
+															  "initialized without logging it.")
+												  : errdetail("The page should have been "
+															  "initialized by an earlier record.")));
 
-	/* smgrtruncate() remembers a size that is not memory_nblocks()'s */
+	/* smgrtruncate() caches a size that is not the one of memory_nblocks() */
 	if (record->xl_rmid == RM_SMGR_ID)
-		smgrcloseall();
+		compat_smgr_close_all();
 
 	if (!last && made_other_page(decoded))
 	{
@@ -249,7 +254,7 @@ apply_record(XLogRecord *record, const RedoRecordHeader *header, bool last)
 	}
 }
 
-/* Names the record in errors, and in the log when PostgreSQL panics. */
+/* Names the record in error messages, and in the log when PostgreSQL panics. */
 static void
 apply_error_callback(void *arg)
 {
@@ -262,7 +267,7 @@ apply_error_callback(void *arg)
 	rmid = reader->record->header.xl_rmid;
 	if (RmgrIdExists(rmid))
 		name = GetRmgr(rmid).rm_identify(reader->record->header.xl_info);
-	errcontext("redo of record at %X/%X (%s/%s) for relation %u/%u/%u fork %u block %u",
+	errcontext("redo of WAL record at %X/%X (%s/%s) for relation %u/%u/%u fork %u block %u",
 			   LSN_FORMAT_ARGS(reader->ReadRecPtr), RmgrIdExists(rmid) ? GetRmgr(rmid).rm_name : "?",
 			   name ? name : "?", request->rel.spc, request->rel.db, request->rel.rel, request->fork, request->blk);
 }
@@ -284,20 +289,18 @@ walredo_apply(const RedoRequest *request, char *payload)
 
 	if (request->fork > MAX_FORKNUM)
 		elog(ERROR, "invalid fork number %u", request->fork);
-	walredo_target.rnode.spcNode = request->rel.spc;
-	walredo_target.rnode.dbNode = request->rel.db;
-	walredo_target.rnode.relNode = request->rel.rel;
-	walredo_target.forkNum = request->fork;
-	walredo_target.blockNum = request->blk;
+	walredo_target.rel = request->rel;
+	walredo_target.fork = request->fork;
+	walredo_target.blk = request->blk;
 	if (request->has_base)
 	{
 		if (end - payload < BLCKSZ)
-			elog(ERROR, "request ends within the base page");
+			elog(ERROR, "request ends inside the base page");
 		memcpy(walredo_page.data, payload, BLCKSZ);
 		payload += BLCKSZ;
 
-		/* bufmgr.c would zero a bad page of a visibility map, with no more than a warning */
-		if (!PageIsVerifiedExtended(walredo_page.data, request->blk, 0))
+		/* bufmgr.c would replace an invalid page of a visibility map by zeros, with only a warning */
+		if (!compat_page_is_valid(walredo_page.data, request->blk))
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_CORRUPTED),
 					 errmsg("base page has an invalid header")));
@@ -316,7 +319,7 @@ walredo_apply(const RedoRequest *request, char *payload)
 			elog(ERROR, "request ends within record %u of %u", current_record, request->nrecords);
 		record = (XLogRecord *) (payload + sizeof(RedoRecordHeader));
 		if (record->xl_tot_len != header->len)
-			elog(ERROR, "record of %u bytes says that it has %u", header->len, record->xl_tot_len);
+			elog(ERROR, "WAL record of %u bytes claims to have %u bytes", header->len, record->xl_tot_len);
 		apply_record(record, header, current_record == request->nrecords - 1);
 		payload += sizeof(RedoRecordHeader) + TYPEALIGN(REDO_ALIGN, header->len);
 	}
@@ -339,7 +342,7 @@ end_request(void)
 	}
 	if (++requests_since_close >= REQUESTS_PER_SMGR_CLOSE)
 	{
-		smgrcloseall();
+		compat_smgr_close_all();
 		requests_since_close = 0;
 	}
 	MemoryContextSwitchTo(TopMemoryContext);
@@ -365,12 +368,12 @@ walredo_recover(const RedoRequest *request, RedoAnswer *answer)
 
 	/* in the order of AbortTransaction() (xact.c) */
 	LWLockReleaseAll();
-	AbortBufferIO();
+	compat_abort_buffer_io();
 	UnlockBuffers();
 	ResourceOwnerRelease(CurrentResourceOwner, RESOURCE_RELEASE_BEFORE_LOCKS, false, true);
 
 	for (ForkNumber forknum = 0; forknum <= MAX_FORKNUM; forknum++)
-		XLogDropRelation(walredo_target.rnode, forknum);
+		XLogDropRelation(compat_node(walredo_target.rel), forknum);
 
 	snprintf(error_text, sizeof(error_text), "%s%s%s", edata->message, edata->detail ? ": " : "",
 			 edata->detail ? edata->detail : "");
@@ -380,8 +383,8 @@ walredo_recover(const RedoRequest *request, RedoAnswer *answer)
 	answer->failed_record = current_record;
 	answer->number = request->number;
 
-	/* before memory is reset: an smgr entry may be owned by a fake relcache entry in it */
-	smgrcloseall();
+	/* before the memory context is reset, because an entry may be owned by a fake relcache entry in it */
+	compat_smgr_close_all();
 	requests_since_close = 0;
 	end_request();
 	return error_text;

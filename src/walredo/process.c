@@ -1,12 +1,11 @@
 /*
  * process.c
- *	  What a stock postgres, started by --single, has to set up before redo
- *	  functions can run in it.
+ *	  Initializes a stock "postgres --single" so that redo functions can run in it.
  *
- * PostgresSingleUserMain() (postgres.c) calls us from
- * process_shared_preload_libraries(), with the data directory locked and the
- * control file read.  From there on we do its work, and that of the startup
- * process, ourselves.
+ * PostgresSingleUserMain() (postgres.c) calls this library from
+ * process_shared_preload_libraries(), when the data directory is locked and the
+ * control file has been read.  From there on this file does what it and the startup
+ * process would do.
  */
 #include "postgres.h"
 
@@ -58,9 +57,10 @@
 #include "walredo.h"
 
 /*
- * CreateSharedMemoryAndSemaphores() (ipci.c) on memory of our own.  A real
- * segment would outlive a helper that is killed; nobody else attaches to this
- * one.  Dynamic shared memory and LISTEN/NOTIFY, which make files, are left out.
+ * Like CreateSharedMemoryAndSemaphores() (ipci.c), but in private memory.  A
+ * real segment would outlive a helper that is killed, and no other process
+ * attaches to this one.  Dynamic shared memory and LISTEN/NOTIFY, which create
+ * files, are left out.
  */
 static void
 create_private_shared_memory(void)
@@ -117,23 +117,22 @@ create_private_shared_memory(void)
 	StatsShmemInit();
 }
 
-/*
- * After this, redo functions may be called: a process in recovery, with
- * buffers, locks and a resource owner.
- */
 void
 walredo_init_process(void)
 {
 	struct rlimit no_core = {0, 0};
 
-	/* a core file would hold tenants' pages, and fill the store's disk */
+	/* a core file would contain tenants' pages, and fill the store's disk */
 	setrlimit(RLIMIT_CORE, &no_core);
 
 	InitializeMaxBackends();
 	process_shmem_requests();
 	InitializeShmemGUCs();
 
-	/* the directory is ours alone; without the lock file the next helper need not ask who held it */
+	/*
+	 * no other process uses the directory; without the lock file the next helper
+	 * need not check who held it
+	 */
 	unlink("postmaster.pid");
 
 	create_private_shared_memory();
@@ -145,7 +144,7 @@ walredo_init_process(void)
 	CurrentResourceOwner = ResourceOwnerCreate(NULL, "WAL redo");
 	RmgrStartup();
 
-	/* --single comes with signals blocked, for handlers that we do not need */
+	/* --single starts with signals blocked, for handlers that are not needed here */
 	pqsignal(SIGTERM, SIG_DFL);
 	pqsignal(SIGINT, SIG_DFL);
 	pqsignal(SIGQUIT, SIG_DFL);

@@ -1,9 +1,9 @@
 /*
  * sandbox.c
- *	  Takes all system calls from the helper that redo does not need.
+ *	  Forbids all system calls that redo does not need.
  *
- * WAL and pages come from the outside: whoever can write them may try to take
- * over a helper by a bug in a redo function.  What is left then is the memory
+ * WAL and pages come from outside.  An attacker who can write them may try to take
+ * over a helper through a bug in a redo function.  In the sandbox he gains the memory
  * of one helper and three pipes.
  */
 #include "postgres.h"
@@ -25,13 +25,13 @@ allow(scmp_filter_ctx filter, int syscall, unsigned nargs, struct scmp_arg_cmp a
 }
 
 /*
- * No way back.  Any other system call kills the process (SIGSYS).
+ * There is no way back.  Any other system call kills the process (SIGSYS).
  *
- * read, write, writev		the pipes and standard error
- * brk, mmap, mremap, munmap	malloc; nothing executable
- * futex					semaphores behind LWLocks
- * clock_gettime, gettimeofday	time stamps, where the vDSO cannot give them
- * rt_sigprocmask, rt_sigaction, getpid, gettid, tgkill (of itself only)
+ * read, write, writev			the pipes and standard error
+ * brk, mmap, mremap, munmap	malloc; mmap of nothing executable
+ * futex						semaphores of LWLocks
+ * clock_gettime, gettimeofday	time stamps, where the vDSO cannot provide them
+ * rt_sigprocmask, rt_sigaction, getpid, gettid, tgkill (to itself only)
  *							abort() after a PANIC
  * rt_sigreturn				return from a signal handler
  * exit, exit_group
@@ -69,7 +69,7 @@ walredo_enter_sandbox(void)
 	allow(filter, SCMP_SYS(mmap), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
 	allow(filter, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t) getpid()));
 
-	/* sets PR_SET_NO_NEW_PRIVS too */
+	/* also sets PR_SET_NO_NEW_PRIVS */
 	rc = seccomp_load(filter);
 	if (rc != 0)
 		elog(FATAL, "could not load the seccomp filter: %s", strerror(-rc));

@@ -1,28 +1,29 @@
 /*
  * smgr_memory.c
- *	  The storage manager of a redo helper: it knows one page, the target, and
- *	  makes up every other.
+ *	  The storage manager of a redo helper: it has one page, the target, and
+ *	  makes up all others.
  *
- * A made-up page is not new and its LSN is the highest there is, so that
- * XLogReadBufferForRedoExtended() (xlogutils.c) answers BLK_DONE for it and
- * redo leaves it alone.  Every relation seems to be as large as can be, so
- * nothing is ever extended or missing.
+ * A made-up page is not new and has the greatest possible LSN, so that
+ * XLogReadBufferForRedoExtended() (xlogutils.c) returns BLK_DONE and redo leaves it
+ * alone.  Every relation appears to have the maximum length, so nothing is ever
+ * extended or missing.
  */
 #include "postgres.h"
 
 #include "storage/bufpage.h"
 
+#include "compat_rel.h"
 #include "smgr_table.h"
 #include "walredo.h"
 
-BufferTag walredo_target;
+WalredoTarget walredo_target;
 PGAlignedBlock walredo_page;
 
 static inline bool
 is_target(SMgrRelation reln, ForkNumber forknum, BlockNumber blocknum)
 {
-	return blocknum == walredo_target.blockNum && forknum == walredo_target.forkNum &&
-		   RelFileNodeEquals(reln->smgr_rnode.node, walredo_target.rnode);
+	return blocknum == walredo_target.blk && forknum == walredo_target.fork &&
+		   ps_rel_equal(compat_smgr_rel(reln), walredo_target.rel);
 }
 
 static void
@@ -41,9 +42,9 @@ memory_create(SMgrRelation reln, ForkNumber forknum, bool isRedo)
 }
 
 /*
- * Asked only by redo of a truncation (storage.c, smgr_redo): without a free
- * space map it has less to do, and no page of one is ever made here by
- * anything but an image.
+ * Called only by redo of a truncation (storage.c, smgr_redo).  Without a free
+ * space map that has less to do, and pages of such maps are only made from
+ * images.
  */
 static bool
 memory_exists(SMgrRelation reln, ForkNumber forknum)
@@ -56,7 +57,7 @@ memory_unlink(RelFileNodeBackend rnode, ForkNumber forknum, bool isRedo)
 {
 }
 
-/* The target may have to leave its buffer in the middle of a chain. */
+/* The target may have to leave its buffer in the middle of a chain of records. */
 static void
 memory_write(SMgrRelation reln, ForkNumber forknum, BlockNumber blocknum, char *buffer, bool skipFsync)
 {
@@ -98,10 +99,7 @@ memory_truncate(SMgrRelation reln, ForkNumber forknum, BlockNumber old_blocks, B
 {
 }
 
-/*
- * mdinit and mdopen are called by their names all the same (smgr_table.c);
- * neither touches a file.
- */
+/* mdinit() and mdopen() are called directly anyway (smgr_table.c); neither touches a file. */
 static const SmgrTable memory_smgr = {
 	.smgr_init = mdinit,
 	.smgr_shutdown = NULL,
@@ -121,7 +119,7 @@ static const SmgrTable memory_smgr = {
 };
 
 void
-memory_smgr_install(void)
+smgr_memory_install(void)
 {
 	smgr_table_replace(&memory_smgr, "pageserver_walredo");
 }

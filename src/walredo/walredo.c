@@ -1,9 +1,9 @@
 /*
  * walredo.c
- *	  pageserver_walredo: loaded by shared_preload_libraries into a stock
- *	  "postgres --single", it takes the process over and makes it a redo helper
- *	  of the page server, which answers requests (redo_proto.h) on its standard
- *	  input until that is closed.
+ *	  The library pageserver_walredo turns a stock "postgres --single", which
+ *	  loads it by shared_preload_libraries, into a redo helper of the store: a
+ *	  process that answers requests (redo_proto.h) on its standard input until that
+ *	  is closed.
  */
 #include "postgres.h"
 
@@ -25,15 +25,18 @@ extern void _PG_init(void);
 
 #define FIRST_INPUT_SIZE (256 * 1024)
 
-/* What has been read: from input_pos to input_len nothing has been used yet.  A request begins at a multiple of 8. */
+/*
+ * Data that has been read and not been used yet is at input_pos to input_len. A
+ * request starts at a multiple of 8.
+ */
 static char *input;
 static size_t input_size;
 static size_t input_pos;
 static size_t input_len;
 
 /*
- * Ends the process without PostgreSQL's exit callbacks, which the sandbox would
- * not let do their work; there is nothing to clean up.
+ * Exits without PostgreSQL's exit callbacks, which would not work in the
+ * sandbox; there is nothing to clean up.
  */
 static void
 die(const char *reason)
@@ -42,7 +45,7 @@ die(const char *reason)
 	_exit(1);
 }
 
-/* Reads until "want" unused bytes are in input; at the end of input the helper ends. */
+/* Reads until at least "want" unused bytes are in input, and returns them.  Exits at the end of input. */
 static char *
 fill_input(size_t want)
 {
@@ -66,7 +69,7 @@ fill_input(size_t want)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			die("could not read from the page server");
+			die("could not read from the page store");
 		if (n == 0)
 			_exit(0);
 		input_len += n;
@@ -106,7 +109,10 @@ send_output(const void *header, size_t header_len, const void *data, size_t len)
 	}
 }
 
-/* The page goes out of its buffer directly; the buffers are dropped after that, while the pool works. */
+/*
+ * The page is sent directly from its buffer.  Buffers are dropped afterwards,
+ * while the store processes the answer.
+ */
 static void
 answer_request(const RedoRequest *request, char *payload)
 {
@@ -151,7 +157,7 @@ serve(void)
 
 		request = (const RedoRequest *) fill_input(sizeof(RedoRequest));
 		if (request->magic != REDO_MAGIC || request->length > REDO_MAX_REQUEST)
-			die("invalid request from the page server");
+			die("received an invalid request from the page store");
 		len = sizeof(RedoRequest) + request->length;
 		request = (const RedoRequest *) fill_input(len);
 		answer_request(request, input + input_pos + sizeof(RedoRequest));
@@ -174,22 +180,23 @@ _PG_init(void)
 	if (IsPostmasterEnvironment || !process_shared_preload_libraries_in_progress)
 		ereport(FATAL,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("pageserver_walredo is not for a database server"),
-				 errhint("Remove it from shared_preload_libraries: the page server loads it into helper processes of its own.")));
+				 errmsg("pageserver_walredo cannot be loaded into a database server"),
+				 errhint("Remove it from \"shared_preload_libraries\". The page store starts helper processes that "
+						 "load it.")));
 	if (version == NULL || atoi(version) != REDO_PROTO_VERSION)
 		ereport(FATAL,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("pageserver_walredo speaks version %d of its protocol, the page server speaks %s",
-						REDO_PROTO_VERSION, version ? version : "none"),
-				 errhint("Install pageserver and pageserver_walredo of the same build.")));
+				 errmsg("pageserver_walredo uses protocol version %d, but the page store uses version %s",
+						REDO_PROTO_VERSION, version ? version : "(unknown)"),
+				 errhint("Install \"pageserver\" and \"pageserver_walredo\" from the same build.")));
 
-	/* if the page server goes before this, the end of standard input is noticed instead */
+	/* if the store has exited before this call, the end of standard input will be noticed instead */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
-		elog(FATAL, "could not ask to be ended with the page server: %m");
+		elog(FATAL, "could not set the parent death signal: %m");
 	prctl(PR_SET_NAME, "ps_walredo");
 
 	process_shared_preload_libraries_in_progress = false;
-	memory_smgr_install();
+	smgr_memory_install();
 	walredo_init_process();
 	walredo_apply_init();
 	input_size = FIRST_INPUT_SIZE;

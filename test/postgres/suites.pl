@@ -224,8 +224,10 @@ sub start
 {
 	my ($on_port) = @_;
 	return $store->start_compute('main', port => $on_port, host => $dir,
-		# one more for the WAL worker's slot, which the library adds only to the default
-		conf => ($settings =~ s/=/ = /gr) . "max_replication_slots = 5\n" . "shared_preload_libraries = $preload,pageserver_smgr\npageserver_smgr.cache_size = 1MB\n");
+		# One more for the WAL worker's slot, which the library adds only to the default.  Suites of dblink and postgres_fdw
+		# have the server connect to itself without naming a host: the stock server got PGHOST from this program, which
+		# pageserver_ctl does not hand on.
+		conf => ($settings =~ s/=/ = /gr) . "max_replication_slots = 5\nunix_socket_directories = $dir,/var/run/postgresql\n" . "shared_preload_libraries = $preload,pageserver_smgr\npageserver_smgr.cache_size = 1MB\n");
 }
 my $compute = start($port);
 if (@core)

@@ -1,5 +1,5 @@
 # Pages that WAL cannot restore must stay in the local cache. There is one scenario for each reason
-# in src/compute/keep.c; in each, the page is evicted while the reason holds.
+# in src/compute/keep_reasons.c; in each, the page is evicted while the reason holds.
 use strict;
 use warnings;
 use PageserverTest;

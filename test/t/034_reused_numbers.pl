@@ -77,7 +77,7 @@ $c->sql_is('SELECT count(*) FROM c', '0', 'the other is empty');
 # a relation that pg_class does not know either
 next_oid($unknown - 1);
 my ($rc, $stdout, $err) = $c->psql('CREATE TABLE e (id int)');
-like($err, qr/the page store has such a relation/, 'a number of a relation that nobody knows is not given out');
+like($err, qr/the page store already has a relation with this file number/, 'a number of a relation that nobody knows is not given out');
 $c->sql('CREATE TABLE e (id int)');
 cmp_ok($c->sql("SELECT oid FROM pg_class WHERE relname = 'e'"), '>', $unknown, 'and is passed over from then on');
 next_oid($c->sql("SELECT min(oid) FROM pg_class WHERE relname LIKE 't%' AND relkind = 'r' AND oid > $unknown + 2") - 1);

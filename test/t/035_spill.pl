@@ -159,7 +159,7 @@ $c = $store->start_compute('main', name => 'limited', conf => $conf . "pageserve
 $c->sql_is($sums, $expected, 'the next compute has it all');
 my ($rc, $o, $err) = $c->psql("BEGIN; INSERT INTO first VALUES (10); CREATE TABLE toomuch AS SELECT $row FROM generate_series(1, 50000) i");
 isnt($rc, 0, 'more than cache_limit fails');
-like($err, qr/page cache is full of pages that must be kept.*"pageserver_smgr.cache_limit" is 20 MB/s, 'with a message that says why');
+like($err, qr/page cache is full of pages that must stay in it.*"pageserver_smgr.cache_limit" is 20 MB/s, 'with a message that says why');
 cmp_ok(disk(), '<=', 21, 'and takes no more disk');
 $c->sql("BEGIN; INSERT INTO first VALUES (11); CREATE TABLE fits AS SELECT $row FROM generate_series(1, 10000) i; CHECKPOINT; COMMIT");
 $c->sql_is('SELECT count(*) FROM fits', '10000', 'what fits goes through after it');

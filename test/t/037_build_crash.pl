@@ -224,7 +224,7 @@ $kept = $observer->ask('SELECT kept / 8192 FROM pageserver_smgr_cache');
 for my $kind (grep { /^(gin|gist|spgist)/ } @kinds)
 {
 	my ($rc, undef, $err) = $c->psql(index_sql('t', $kind));
-	like($err, qr/page cache is full of pages that must be kept/, "index $kind is larger than cache_limit");
+	like($err, qr/page cache is full of pages that must stay in it/, "index $kind is larger than cache_limit");
 	nothing_left($c, $observer, $kept, "index $kind, larger than cache_limit");
 }
 

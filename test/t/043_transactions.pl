@@ -2,7 +2,7 @@
 # evicted between statements and within them. The same scripts run on a stock server, whose caches
 # are left alone, and the output of psql is compared.
 #
-# The test covers KEEP_OPEN_XACT in src/compute/keep.c (command IDs, combo command IDs, speculative
+# The test covers KEEP_OPEN_XACT in src/compute/keep_reasons.c (command IDs, combo command IDs, speculative
 # tokens), also where the executor and not a cursor relies on them (a statement does not see its own
 # rows; "cannot affect row a second time"), and that row locks, which are logged, come back from the
 # store unchanged.

@@ -125,9 +125,9 @@ $took = time - $t0;
 is($reader->errors, '', 'without an error');
 cmp_ok($took, '>', 1.3, 'after pageserver_smgr.response_timeout');
 cmp_ok($took, '<', 6, sprintf('after %.1f s', $took));
-like($c->log_content, qr/no answer for 1500 ms \(pageserver_smgr.response_timeout\)/, 'the log says so');
+like($c->log_content, qr/no answer for 1500 ms \("pageserver_smgr.response_timeout"\)/, 'the log says so');
 $c->sql('INSERT INTO w VALUES (2)');
-like($c->log_content, qr/no message from the store for/, 'and WAL does');
+like($c->log_content, qr/no message from the page store for/, 'and WAL does');
 $c->stop;
 
 # ---- shutdowns ----
@@ -189,7 +189,7 @@ for my $state (qw(stopped killed mute frozen))
 		stops_in($c, $mode, $mode eq 'fast' ? 12 : 3, "$mode shutdown, store $state");
 		$_->{h}->finish for @s;
 		my $log = $c->log_content;
-		like($log, qr/no connection to the page store while the process exits/, "temporary table at exit, store $state") if $state eq 'killed';
+		like($log, qr/could not connect to the page store while the process exits/, "temporary table at exit, store $state") if $state eq 'killed';
 		like($log, qr/no answer from the page store while the process exits/, "temporary table at exit, store $state") if $state eq 'frozen';
 		close $mute if $mute;
 		go_on_process($store->{pid}) if $state eq 'stopped';
@@ -234,8 +234,8 @@ for my $state (qw(stopped killed mute frozen))
 	stops_in($c, 'fast', 8, 'fast shutdown while an autovacuum launcher and a deaf worker read');
 	$s->{h}->finish;
 	my $log = $c->log_content;
-	like($log, qr/\[$launcher\] ERROR:  canceling a wait for the page store because the process is to shut down/, 'the launcher ends as soon as it is told to');
-	like($log, qr/\[$deaf\] ERROR:  canceling a wait for the page store because of the shutdown of the server/, 'the worker does after shutdown_timeout');
+	like($log, qr/\[$launcher\] ERROR:  canceling wait for the page store because the process is shutting down/, 'the launcher ends as soon as it is told to');
+	like($log, qr/\[$deaf\] ERROR:  canceling wait for the page store because the server is shutting down/, 'the worker does after shutdown_timeout');
 	unlike($log, qr/terminated by signal|terminating any other active server processes/, 'and that is no crash');
 	go_on_process($store->{pid});
 }

@@ -95,7 +95,7 @@ $c->sql('BEGIN; UPDATE rep SET v = v + 1; DELETE FROM rep WHERE id % 10 = 0; INS
 same_sums('and the changes');
 
 # What the subscriber reports as flushed the publisher forgets: the store must have it before.  PostgreSQL's rule is
-# that it is flushed locally; ours is send_what_is_acknowledged() (src/compute/commits.c), whatever becomes of the wait
+# that it is flushed locally; ours is send_acknowledged() (src/compute/subscriptions.c), whatever becomes of the wait
 # for the store that each commit is.
 my ($worker, $applier, $changed);
 my $waits = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'logical replication worker' AND wait_event = 'SyncRep'";

@@ -2,7 +2,7 @@
 # page is evicted, has cleared it for the next compute, too, and index-only scans notice. Redo
 # clears the bits according to flags of heap records that do not mention the map's page
 # (interpret_heap() in src/pageserver/pg/interpret_storage.c); a compute keeps the map's pages
-# (KEEP_COMPUTE_LIFE in src/compute/keep.c).
+# (KEEP_COMPUTE_LIFE in src/compute/keep_reasons.c).
 #
 # Only 030 and 060 have tables whose rows are on two pages of the map (one page covers 255 MB of
 # heap). XLOG_HEAP2_LOCK_UPDATED cannot clear a bit, because a page with a row version that is

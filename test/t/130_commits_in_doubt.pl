@@ -151,7 +151,7 @@ is($observer->ask($count), '1', 'an old session sees what others have committed'
 my $looker = new_session();
 $looker->say($count);
 waits($looker->{pid}, 'a new session');
-$looker->until_error(qr/WARNING: +waiting for the page store to acknowledge commits/);
+$looker->until_error(qr/WARNING: +waiting until the page store has acknowledged commits/);
 is($looker->{out}, '', 'a new session is told why it waits, and sees nothing');
 $observer->ask("SELECT pg_cancel_backend($looker->{pid})");
 $looker->until_error(qr/canceling statement due to user request/);

@@ -29,7 +29,7 @@ sub refused { my ($pattern, $what, @args) = @_; my ($rc, $out, $err) = $store->c
 # what --json tells of success; and --quiet nothing
 sub told { my ($what, @args) = @_; return decode_json($store->ctl_ok($what, @args, '--json')); }
 # a compute whose branch is deleted stops
-sub stops { my ($c, $what) = @_; PageserverTest::wait_gone($c->{pid}); like($c->log_content, qr/FATAL:  shutting down at once: the page store does not have timeline/, $what); delete $c->{pid}; }
+sub stops { my ($c, $what) = @_; PageserverTest::wait_gone($c->{pid}); like($c->log_content, qr/FATAL:  shutting down immediately because the page store no longer has timeline/, $what); delete $c->{pid}; }
 
 # ---- only with --force: with a compute, what begins in no other, what is protected
 refused(qr/branch "dev" is in use by a compute/, 'delete with a compute', 'branch', 'delete', 'dev');

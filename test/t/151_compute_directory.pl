@@ -213,7 +213,7 @@ $c->stop;
 
 # ---- without the store ----
 put("$c->{dir}/postgresql.conf", "$conf\npageserver_smgr.store = ''\n");
-$store->ctl_fails_like(qr/"pageserver_smgr.store" is not set, but this is the directory of a compute/, 'the setting is overridden', 'compute', 'start', 'main', '-D', $c->{dir});
+$store->ctl_fails_like(qr/parameter "pageserver_smgr.store" is not set in the data directory of a compute/, 'the setting is overridden', 'compute', 'start', 'main', '-D', $c->{dir});
 does_not_boot('after that');
 $store->stop;
 done_testing();

@@ -20,7 +20,7 @@ binmode $f;
 print $f $binary;
 close $f;
 chmod 0755, "$dir/bin", "$dir/bin/postgres";
-$store->ctl_fails_like(qr/FATAL:  pageserver_smgr needs PostgreSQL 15\.11 or a newer minor release/, 'a compute on an older minor release', 'compute', 'start', 'main',
+$store->ctl_fails_like(qr/FATAL:  pageserver_smgr requires PostgreSQL 15\.11 or a newer minor release/, 'a compute on an older minor release', 'compute', 'start', 'main',
 	'-D', "$dir/c", '-p', PageserverTest::free_port(), '--bindir', "$dir/bin", '-o', "-c unix_socket_directories=$dir");
 my $c = $store->start_compute('main');
 $c->sql_is('SELECT 1', 1, 'and one on this release');

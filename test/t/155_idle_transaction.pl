@@ -129,7 +129,7 @@ for my $state ('idle', 'at work')
 		$large->result;
 	}
 	like($large->errors, qr/because its transaction has changed too many pages/, "$state: so does its client's message");
-	like($c->log_content, qr/LOG:  page cache is full of pages that must be kept, ending transaction \d+ of process $large->{pid}/, "$state: who it was is in the log");
+	like($c->log_content, qr/LOG:  local page cache is full, canceling transaction \d+ of process $large->{pid}/, "$state: who it was is in the log");
 	$_->close for $state eq 'idle' ? $other : ($large, $other);
 }
 is($small->ask('COMMIT; SELECT count(*) FROM first WHERE i = 3'), '1', 'a small transaction that is older stays');
@@ -138,7 +138,7 @@ is($small->errors, '', 'and commits');
 # ---- a transaction that makes room for itself fails, and nobody else ----
 my $app = session($c, 'app');
 $app->ask('BEGIN; INSERT INTO first VALUES (2); UPDATE large SET n = n + 1');
-like($app->errors, qr{page cache is full of pages that must be kept|has changed too many pages}, 'a transaction that is too large fails');
+like($app->errors, qr{page cache is full of pages that must stay in it|has changed too many pages}, 'a transaction that is too large fails');
 for my $i (1 .. 5)
 {
 	$app->ask("ROLLBACK; BEGIN; INSERT INTO first VALUES (2); UPDATE large SET n = n + 1 WHERE id <= 2600; $evict");

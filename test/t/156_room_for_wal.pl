@@ -27,7 +27,7 @@ for my $workers (0, 1)
 	$c->sql_is("CREATE TABLE w$workers (i int); SELECT 'committed'", 'committed', "a commit ends with max_worker_processes = $workers");
 	# some times as long as the timeout, without anything to send
 	usleep(1_500_000) if $workers == 1;
-	unlike($c->log_content, qr/no message from the store/, 'a worker with nothing to do keeps its connection');
+	unlike($c->log_content, qr/no message from the page store/, 'a worker with nothing to do keeps its connection');
 	$c->stop;
 }
 

@@ -36,7 +36,7 @@ is($_->errors, '', 'without an error') for @sessions;
 cmp_ok(status('page_streams'), '<=', 3, 'there are no more streams than max_connections');
 cmp_ok(status('page_streams_recalled'), '>', 0, 'idle ones were given to others');
 is(status('wal_streams'), 1, 'WAL has its own');
-unlike($c->log_content, qr/no connection to the page store|lost the connection/, 'which is no outage to anybody');
+unlike($c->log_content, qr/could not connect to the page store|lost connection/, 'which is no outage to anybody');
 like($store->log_content, qr/all 3 page streams \(max_connections\) are taken/, "the store's log tells of it");
 
 # the backends have taken all places, and WAL goes on when its stream has to be made anew
@@ -156,8 +156,8 @@ cmp_ok(time - $t0, '<', 30, 'backends without a connection do not wait for ever'
 for my $s (@sessions)
 {
 	my $errors = $s->errors;
-	like($errors, qr/ERROR:  the page store has no connection for this backend: all 3 page streams of the store are in use/, 'they fail with an error');
-	like($errors, qr/HINT:  Raise "max_connections"/, 'that says what to do');
+	like($errors, qr/ERROR:  the page store has no free connection for this backend: all 3 page streams of the store are in use/, 'they fail with an error');
+	like($errors, qr/HINT:  Increase "max_connections"/, 'that says what to do');
 }
 close $_ for @holders;
 is($_->ask('SELECT count(*) FROM t'), '20000', 'and go on when there is one') for @sessions;

@@ -78,8 +78,8 @@ sub stops
 	$ctl[0]->($c) if ref $ctl[0] eq 'CODE';
 	PageserverTest::wait_gone($c->{pid});
 	pass("$what: its compute stops");
-	my ($message) = $c->log_content =~ /(FATAL:  shutting down at once:.*)/s;
-	like($message // $c->log_tail, qr/the page store does not have timeline [0-9a-f]{32} any more/, "$what: it says why");
+	my ($message) = $c->log_content =~ /(FATAL:  shutting down immediately.*)/s;
+	like($message // $c->log_tail, qr/the page store no longer has timeline [0-9a-f]{32}/, "$what: it says why");
 	delete $c->{pid};
 	return $message // '';
 }
@@ -106,7 +106,7 @@ my ($tenant) = ($store->command('tenant_list'))[1] =~ /([0-9a-f]{32})/;
 like(stops('a tenant that is gone', 'main', sub {
 	my ($c) = @_;
 	$store->ctl_ok('detach', 'tenant', 'detach', 'main');
-	PageserverTest::wait_until(sub { $c->log_content =~ /cannot stream WAL to the page store, trying again: tenant [0-9a-f]+ is detached/ }, 'the compute to notice');
+	PageserverTest::wait_until(sub { $c->log_content =~ /could not stream WAL to the page store, retrying: tenant [0-9a-f]+ is detached/ }, 'the compute to notice');
 	ok(kill(0, $c->{pid}), 'the compute of a detached tenant waits');
 	$store->ctl_ok('attach', 'tenant', 'attach', $tenant);
 	$c->sql('INSERT INTO t VALUES (1)');

@@ -95,7 +95,7 @@ my $expected = $c->sql('SELECT count(*), sum(i) FROM t');
 my @readers = map { session($c) } 1 .. 2;
 $store->stop;
 $_->send('SELECT count(*), sum(i) FROM t') for @readers;
-PageserverTest::wait_until(sub { $c->log_content =~ /cannot stream WAL to the page store/ }, 'the compute to notice');
+PageserverTest::wait_until(sub { $c->log_content =~ /could not stream WAL to the page store/ }, 'the compute to notice');
 rename $store->dir, "$dir/moved" or die "rename: $!";
 $store->{dir} = "$dir/moved";
 $store->start;
@@ -123,7 +123,7 @@ sub set_store
 	kill 'HUP', $c->{pid};
 }
 set_store($wrong);
-PageserverTest::wait_until(sub { $c->log_content =~ /cannot stream WAL to the page store, trying again: the store has no timeline/ }, 'the compute to come to the other store')
+PageserverTest::wait_until(sub { $c->log_content =~ /could not stream WAL to the page store, retrying: the store has no timeline/ }, 'the compute to come to the other store')
   or diag($c->log_tail . $wrong);
 ok($c->is_running, 'the compute waits');
 set_store($text);

@@ -63,9 +63,9 @@ for my $round (1 .. 2)
 	PageserverTest::wait_until(sub { count_in($store->log_content, qr/setting "min_free_space" changed to "1048576MB"/) == $round }, 'no room');
 	$writer->send("INSERT INTO t VALUES ($round) RETURNING i");
 	PageserverTest::wait_until(sub { $observer->ask('SELECT waits_for IS NOT NULL FROM pageserver_smgr_store') eq 't' }, 'the view to tell');
-	like($observer->ask($view), qr/^the page store takes no WAL: less than 1048576 MB are free in ".*": no WAL is accepted\|t$/, "no room, round $round: the view");
+	like($observer->ask($view), qr/^the page store does not accept WAL: less than 1048576 MB are free in ".*": no WAL is accepted\|t$/, "no room, round $round: the view");
 	PageserverTest::wait_until(sub { told()->{state} eq 'waiting' }, 'the file to tell');
-	$json = status_is(5, qr/but waits: the page store takes no WAL: less than 1048576 MB are free in .*, since \d+-/, 'no room');
+	$json = status_is(5, qr/but waits: the page store does not accept WAL: less than 1048576 MB are free in .*, since \d+-/, 'no room');
 	is($json->{state}, 'waiting', 'no room: state as JSON');
 	my $list = decode_json(($store->ctl('branch', 'list', '--json'))[1]);
 	like($list->[0]{waits_for}, qr/less than 1048576 MB are free.*, since \d+-/, 'no room: branch list as JSON');
@@ -76,19 +76,19 @@ for my $round (1 .. 2)
 	# it waits for more than one attempt, and says so once
 	usleep(2_500_000) if $round == 1;
 	is(count_in($store->log_content, qr/WARNING:  branch "main": WAL of its compute is waiting: less than/), $round, "no room: once in the store's log");
-	is(count_in($c->log_content, qr/LOG:  the page store takes no WAL: less than/), $round, "no room: once in the compute's log");
+	is(count_in($c->log_content, qr/LOG:  the page store does not accept WAL: less than/), $round, "no room: once in the compute's log");
 	set_conf('');
 	is($writer->result, $round, 'room again: the commit ends');
 	PageserverTest::wait_until(sub { $observer->ask($view) eq '|' }, 'the view to tell no more');
 	PageserverTest::wait_until(sub { told()->{state} eq 'streaming' }, 'the file to tell no more');
 	status_is(0, qr/, ready\)\.$/m, 'room again');
 	is(count_in($store->log_content, qr/LOG:  branch "main": WAL of its compute is no longer waiting, after \d+ s/), $round, "room again: the store's log");
-	PageserverTest::wait_until(sub { count_in($c->log_content, qr/LOG:  the page store takes WAL again, after \d+ ms/) == $round }, "the compute's log");
+	PageserverTest::wait_until(sub { count_in($c->log_content, qr/LOG:  page store accepts WAL again after \d+ ms/) == $round }, "the compute's log");
 	unlike(($store->ctl('status', '-D', $store->dir))[1], qr/WAL of a compute waits/, 'room again: status of the store');
 }
 
 # ---- the store is down ----
-my $outages = count_in($c->log_content, qr/cannot stream WAL to the page store/);
+my $outages = count_in($c->log_content, qr/could not stream WAL to the page store/);
 $store->stop;
 $writer->send('INSERT INTO t VALUES (3) RETURNING i');
 PageserverTest::wait_until(sub { told()->{state} eq 'waiting' }, 'the file to tell of the store');
@@ -100,7 +100,7 @@ is($writer->result, '3', 'store back: the commit ends');
 PageserverTest::wait_until(sub { told()->{state} eq 'streaming' }, 'the file to tell no more');
 status_is(0, qr/, ready\)\.$/m, 'store back');
 # again if the reason is another one: it closes the connection, it is not there
-cmp_ok(count_in($c->log_content, qr/cannot stream WAL to the page store/), '<=', $outages + 2, "store down: once for each reason in the compute's log");
+cmp_ok(count_in($c->log_content, qr/could not stream WAL to the page store/), '<=', $outages + 2, "store down: once for each reason in the compute's log");
 
 # ---- the WAL worker says nothing any more ----
 my $worker = $c->sql('SELECT worker_pid FROM pageserver_smgr_store');
@@ -132,7 +132,7 @@ $_->ask("SELECT count(*) FROM far WHERE false; $view") for $reader, $observer;
 	while ($answer !~ /W\0\0\0\x07/) { sysread $s, $answer, 4096, length $answer or die "no lease: $answer"; }
 	$reader->send('SELECT count(*) FROM far');
 	$reader->result;
-	like($reader->errors, qr/no connection for this backend/, 'a reader has got no connection');
+	like($reader->errors, qr/no free connection for this backend/, 'a reader has got no connection');
 	like($observer->ask($view), qr/^all 1 page streams of the store are in use\|t$/, 'no connection: the view');
 	PageserverTest::wait_until(sub { told()->{state} eq 'waiting' }, 'the file to tell of it');
 	status_is(5, qr/but waits: all 1 page streams/, 'no connection');

@@ -151,8 +151,8 @@ start('after they are mended', $dir);
 like(main::q("ALTER SYSTEM SET $_ = '1'") . `psql -XAtq -h '$dir' -p $port -U postgres -d postgres -c "ALTER SYSTEM SET $_ = '1'" 2>&1`, qr/cannot be changed/, "ALTER SYSTEM SET $_")
   for map { "pageserver_smgr.$_" } qw(store tenant timeline generation checkpoint_lsn);
 my $identity = PostgreSQL::Test::Utils::slurp_file("$dir/pageserver_smgr.conf");
-for ([ store => '', 'The store can be given, or taken away, only when the server starts' ],
-	[ store => 'host=a nonsense=b', 'not a connection string of libpq: invalid connection option "nonsense"' ],
+for ([ store => '', 'The parameter can be set or removed only at server start' ],
+	[ store => 'host=a nonsense=b', 'not a valid libpq connection string: invalid connection option "nonsense"' ],
 	[ tenant => 'abc', 'must be 32 hexadecimal digits' ],
 	[ timeline => '0123456789abcdef0123456789abcdeg', 'must be 32 hexadecimal digits' ],
 	[ generation => '-1', 'must be a decimal number of at most 64 bits' ],

@@ -46,7 +46,7 @@ pass('databases can be copied and dropped');
 $c->sql('CREATE DATABASE made STRATEGY FILE_COPY');
 
 # ---- a reader that does not get on gives up, for now ----
-wait_for_log($c, qr/could not read the catalogs of database $stuck ahead of need: canceling/, 'the reader to give up');
+wait_for_log($c, qr/could not read catalogs of database $stuck in advance: canceling/, 'the reader to give up');
 unlike($c->log_content, qr/the catalogs of database $stuck have been read/, 'a database whose catalogs are locked');
 $c->sql("ROLLBACK PREPARED 'lock'", db => 'stuck');
 
@@ -95,7 +95,7 @@ for my $db (sort keys %oid)
 		my $err = answers("$user in $db", join(';', @questions),
 			qr/^sessions\|\d+\ncommits\|d1\|.*^slots\|pageserver\|.*^tables\|.*^locks\|.*^settings\|$work_mem\ncheckpoints\|\d+.*^sizes\|8\|8\|t$/ms,
 			db => "$db user=$user");
-		my $told = () = $err =~ /WARNING:  the page store does not answer: the size of database "\w+" is that of \d+-\d\d-\d\d \d\d:\d\d/g;
+		my $told = () = $err =~ /WARNING:  page store cannot be reached, so the size of database "\w+" is as of \d+-\d\d-\d\d \d\d:\d\d/g;
 		is($told, 2 * 8, "$user in $db: as of when sizes are");
 	}
 }
@@ -104,7 +104,7 @@ answers('our view', 'SELECT waits_for IS NOT NULL FROM pageserver_smgr_store', q
 answers('our other view', 'SELECT used > 0 FROM pageserver_smgr_cache', qr/^t$/, db => 'postgres user=mon');
 answers('the size of a database', "SELECT pg_database_size('made')", qr/^$size$/);
 like(answers('the size of a tablespace', "SELECT pg_tablespace_size('pg_default')", qr/^$space$/),
-	qr/the size of tablespace "pg_default" is that of \d+-/, 'the size of a tablespace: as of when');
+	qr/the size of tablespace "pg_default" is as of \d+-/, 'the size of a tablespace: as of when');
 unlike($c->log_content, qr/the size of/, 'which is not for the log');
 like(($c->psql("SET statement_timeout = '200ms'; SELECT pg_tablespace_size('pg_global')"))[2], qr/statement timeout/,
 	'a size that was never asked for is waited for');
@@ -124,7 +124,7 @@ unlike($c->log_content, qr/^.*(FATAL|PANIC): .*$/m, 'readers end without a word'
 
 # ---- no place for readers, no room for pages ----
 $c = $store->start_compute('main', conf => $conf . "max_worker_processes = 2\n");
-wait_for_log($c, qr/no background worker is free for a pageserver catalog launcher/, 'no background worker');
+wait_for_log($c, qr/no background worker slot is free for pageserver catalog launcher/, 'no background worker');
 $c->stop;
 $c = $store->start_compute('main', conf => $conf . "pageserver_smgr.cache_size = 1MB\n");
 wait_for_log($c, qr/the local page cache has no room for the catalogs of database/, 'no room');

@@ -417,6 +417,53 @@ test_conf_libraries(void **state)
 	pfree(list);
 }
 
+/* ---- names in a data directory ---- */
+
+static void
+assert_path(char *path, const char *expected)
+{
+	assert_string_equal(path, expected);
+	free(path);
+}
+
+/* The names that PostgreSQL gives its files, and names that are something else. */
+static void
+test_layout(void **state)
+{
+	static const char *const not_relations[] = {"", "0", "016400", "16400_", "16400_x", "16400.", "16400.1.2", "t3_16400", "4294967296"};
+	PsRel rel = {1663, 5, 16400};
+	PsRel shared = {1664, 0, 1262};
+	Oid oid;
+	ForkNumber fork;
+	uint32 segno;
+	TransactionId xid;
+
+	assert_path(pg_layout_database_path(1663, 5), "base/5");
+	assert_path(pg_layout_database_path(1664, 0), "global");
+	assert_path(pg_layout_fork_path(rel, MAIN_FORKNUM, 0), "base/5/16400");
+	assert_path(pg_layout_fork_path(rel, FSM_FORKNUM, 12), "base/5/16400_fsm.12");
+	assert_path(pg_layout_fork_path(shared, INIT_FORKNUM, 0), "global/1262_init");
+	assert_path(pg_layout_tablespace_path(16385), "pg_tblspc/16385/" TABLESPACE_VERSION_DIRECTORY);
+	assert_path(pg_layout_slru_path(PS_SLRU_CLOG, 0xA), "pg_xact/000A");
+	assert_path(pg_layout_slru_path(PS_SLRU_CLOG, 0x12345), "pg_xact/12345");
+	assert_path(pg_layout_twophase_path(0x1F), "pg_twophase/0000001F");
+
+	assert_true(pg_layout_parse_relation("16400_vm.3", &oid, &fork, &segno));
+	assert_int_equal(oid, 16400);
+	assert_int_equal(fork, VISIBILITYMAP_FORKNUM);
+	assert_int_equal(segno, 3);
+	for (int i = 0; i < lengthof(not_relations); i++)
+		if (pg_layout_parse_relation(not_relations[i], &oid, &fork, &segno))
+			fail_msg("\"%s\" was taken for a relation", not_relations[i]);
+	assert_true(pg_layout_parse_slru("12345", &segno));
+	assert_int_equal(segno, 0x12345);
+	assert_false(pg_layout_parse_slru("00a0", &segno));
+	assert_false(pg_layout_parse_slru("001", &segno));
+	assert_true(pg_layout_parse_twophase("0000001F", &xid));
+	assert_int_equal(xid, 0x1F);
+	assert_false(pg_layout_parse_twophase("1F", &xid));
+}
+
 int
 main(void)
 {
@@ -428,6 +475,7 @@ main(void)
 		cmocka_unit_test(test_checksum),
 		cmocka_unit_test(test_conf),
 		cmocka_unit_test(test_conf_libraries),
+		cmocka_unit_test(test_layout),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -219,7 +219,7 @@ test_bad_input(void **state)
 	assert_fails(redo_page(pool, rel, VISIBILITYMAP_FORKNUM, 0, page, &second, 1, page), "base page has an invalid header");
 	assert_fails(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, &second, 1, page), "0/1001000");
 	assert_fails(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, &second, 1, page), "all zeros");
-	assert_fails(redo_page(pool, rel, MAIN_FORKNUM, 8, base, &second, 1, page), "does not change the block");
+	assert_fails(redo_page(pool, rel, MAIN_FORKNUM, 8, base, &second, 1, page), "does not change the requested block");
 	assert_fails(redo_page(pool, rel, MAIN_FORKNUM, 7, base, &unknown, 1, page), "resource manager");
 	((XLogRecord *) torn.data)->xl_tot_len -= 8;
 	torn.len -= 8;

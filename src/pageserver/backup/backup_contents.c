@@ -1,7 +1,7 @@
 /*
  * backup_contents.c
  *	  What base backups and full backups have in common: the data directory
- *	  without the files of permanent relations.
+ *	  without the files of permanent relations (docs/postgres-facts.md, section 6).
  */
 #include "ps_fe.h"
 

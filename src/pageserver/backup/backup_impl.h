@@ -8,12 +8,10 @@
 
 #include <time.h>
 
-#include "replication/origin.h"
-
 #include "backup/basebackup.h"
 #include "backup/datadir.h"
 #include "backup/import.h"
-#include "backup/pg_layout.h"
+#include "pg/layout.h"
 #include "pg/control.h"
 
 /* ---- tarsink.c: a tar written to a ByteSink ---- */
@@ -85,16 +83,6 @@ extern PsError *import_wal(const char *pgdata, const char *wal_dir, const Contro
  */
 extern PsError *import_layers(const DataDir *dir, const char *control, const WalState *state,
 							  const CancelCheck *cancel, const ProgressSink *progress, TimelineSeed *seed);
-
-/* ---- the file pg_logical/replorigin_checkpoint ---- */
-
-/* Both definitions are private to PostgreSQL's replication/logical/origin.c. */
-#define REPLICATION_STATE_MAGIC ((uint32) 0x1257DADE)
-typedef struct ReplicationStateOnDisk
-{
-	RepOriginId roident;
-	XLogRecPtr remote_lsn;
-} ReplicationStateOnDisk;
 
 /* ---- backup.c: a backup being sent ---- */
 

@@ -19,7 +19,7 @@
 #include "port/pg_crc32c.h"
 
 #include "backup/datadir.h"
-#include "backup/pg_layout.h"
+#include "pg/layout.h"
 #include "sqlstate.h"
 
 /* Maximum size of a file that becomes one value: a value can be 1 GB, including the name of the file. */

@@ -306,9 +306,8 @@ config_log_level(const Config *config)
 }
 
 /*
- * A number with or without a unit, as a multiple of the setting's unit.  A
- * value that is none is refused, where PostgreSQL would round.  Returns false,
- * and what is wrong in problem.
+ * A number with or without a unit.  It must be a multiple of the setting's unit;
+ * PostgreSQL would round.  Returns false with a description of the error in problem.
  */
 static bool
 parse_int(const Setting *s, const char *value, int *result, char *problem, size_t size)

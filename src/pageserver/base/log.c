@@ -16,7 +16,7 @@
 
 PsLogLevel ps_log_level = PS_LOG;
 
-static char log_path[MAXPGPATH]; /* set once, by ps_log_begin(); "": standard error is no file */
+static char log_path[MAXPGPATH]; /* set once, by ps_log_begin(); "" if standard error is not a regular file */
 static __thread char thread_name[16] = "main";
 
 void
@@ -53,7 +53,7 @@ ps_log(PsLogLevel level, const char *fmt, ...)
 	len += vsnprintf(line + len, sizeof(line) - len - 1, fmt, args);
 	va_end(args);
 	len = Min(len, sizeof(line) - 2);
-	/* texts of clients are in messages: none of them may look like a line of its own */
+	/* messages contain texts of clients, which must not be able to forge a log line */
 	for (size_t i = 0; i < len; i++)
 		if ((unsigned char) line[i] < ' ' || line[i] == 0x7f)
 			line[i] = '?';

@@ -13,10 +13,10 @@
 #include "base/fs.h"
 #include "base/store_clock.h"
 
-/* The file is written at most so often, us. */
+/* The file is written at most once in this time, us. */
 #define SAVE_PAUSE (60 * USECS_PER_SEC)
 
-/* The machine's clock was set if it is so far from where it should be, us: more than time servers slew in a minute. */
+/* A difference by which the machine's clock was set, us: more than time servers slew in a minute. */
 #define JUMP (10 * USECS_PER_SEC)
 
 struct StoreClock
@@ -29,10 +29,10 @@ struct StoreClock
 	int64 boot_begin;     /* CLOCK_BOOTTIME when this run began, us */
 
 	pthread_mutex_t lock; /* a leaf, held while the file is written; protects what follows */
-	int64 looked_at;      /* store_clock_now() at the last look at the machine's clock */
-	TimestampTz machine;  /* what that said */
+	int64 looked_at;      /* store_clock_now() when the machine's clock was last checked */
+	TimestampTz machine;  /* the machine's clock at that time */
 	int64 saved_at;       /* when the file was last written, or that was tried */
-	bool failed;          /* it could not be written, which has been logged */
+	bool failed;          /* writing failed, which has been logged */
 };
 
 static int64
@@ -108,10 +108,10 @@ read_file(StoreClock *clock, bool *found)
 	if (len >= 8 && ps_get32(buf) == STORE_CLOCK_MAGIC && ps_get32(buf + 4) != STORE_CLOCK_VERSION)
 		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "file \"%s\" has format version %u, this pageserver reads version %d",
 									  clock->path, ps_get32(buf + 4), STORE_CLOCK_VERSION),
-							 "It was made by a newer version: use that one.");
+							 "It was written by a newer version: use that version.");
 	if (len != STORE_CLOCK_SIZE || ps_get32(buf) != STORE_CLOCK_MAGIC || ps_get32(buf + STORE_CLOCK_SIZE - 4) != crc_of(buf, STORE_CLOCK_SIZE - 4))
 	{
-		ps_log(PS_WARNING, "file \"%s\" is damaged: the ages of what is in the store are not known, and are counted from now on",
+		ps_log(PS_WARNING, "file \"%s\" is damaged: the ages of WAL and of what is in the trash are unknown, and are counted from now on",
 			   clock->path);
 		return NULL;
 	}
@@ -141,7 +141,7 @@ write_file(const StoreClock *clock, int64 now)
 	return fs_replace_file(clock->path, buf, sizeof(buf), FS_NO_SYNC_NAME, NULL);
 }
 
-/* A failure is logged once, until it works again: nothing is lost but counted time.  Caller holds the lock. */
+/* A failure is logged once, until writing works again: only counted time is lost.  Caller holds the lock. */
 static void
 save(StoreClock *clock, int64 now)
 {
@@ -159,9 +159,9 @@ save(StoreClock *clock, int64 now)
 	}
 }
 
-/* ---- looking at the machine's clock ---- */
+/* ---- checking the machine's clock ---- */
 
-/* Logs it if the machine's clock is elsewhere than it should be by the time that has passed.  Caller holds the lock. */
+/* Logs if the machine's clock differs from what the time that has passed makes of it.  Caller holds the lock. */
 static void
 look(StoreClock *clock, int64 now)
 {
@@ -173,7 +173,7 @@ look(StoreClock *clock, int64 now)
 		char *from = timestamp_text(expected);
 		char *to = timestamp_text(machine);
 
-		ps_log(PS_WARNING, "the clock of this machine was set %s by %lld s, from %s to %s; history is removed, and the trash emptied, by the time that the store has run, which this does not change",
+		ps_log(PS_WARNING, "the clock of this machine was set %s by %lld s, from %s to %s; history and the trash are removed according to the time that the store has run, which this does not change",
 			   machine > expected ? "ahead" : "back",
 			   (long long) ((machine > expected ? machine - expected : expected - machine) / USECS_PER_SEC), from, to);
 		free(from);
@@ -183,7 +183,7 @@ look(StoreClock *clock, int64 now)
 	clock->looked_at = now;
 }
 
-/* The same from one run to the next: nobody knows how long the store was down. */
+/* Like look(), between two runs: how long the store was down is unknown. */
 static void
 look_at_start(StoreClock *clock)
 {
@@ -191,10 +191,10 @@ look_at_start(StoreClock *clock)
 	char *before = timestamp_text(clock->machine);
 
 	if (machine < clock->machine - JUMP)
-		ps_log(PS_WARNING, "the clock of this machine is %lld s behind %s, when the store last ran: it was ahead then, or is wrong now; history is removed, and the trash emptied, by the time that the store has run",
+		ps_log(PS_WARNING, "the clock of this machine is %lld s behind %s, when the store last ran: it was wrong then, or is wrong now; history and the trash are removed according to the time that the store has run, not to this clock",
 			   (long long) ((clock->machine - machine) / USECS_PER_SEC), before);
 	else if (machine > clock->machine + USECS_PER_DAY)
-		ps_log(PS_LOG, "by the clock of this machine the store did not run since %s: this time does not count for pitr_interval and trash_interval",
+		ps_log(PS_LOG, "according to the clock of this machine the store has not run since %s; this time does not count for pitr_interval and trash_interval",
 			   before);
 	free(before);
 }

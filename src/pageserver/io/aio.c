@@ -9,7 +9,7 @@
 
 #include "io/aio_impl.h"
 
-/* Reads that are waited for at the same time by one caller; what is more follows. */
+/* Most reads of one caller that are in progress at the same time. */
 #define MAX_PENDING 1024
 
 struct Aio
@@ -64,8 +64,8 @@ aio_method(const Aio *aio)
 }
 
 /*
- * Copies what is in the page cache.  The kernel begins to read what is not.
- * Whatever goes wrong here shows again when the read is made in earnest.
+ * Copies what is in the kernel's page cache; the kernel begins to read the rest.  Errors
+ * are ignored here: they will occur again in the real read.
  */
 static bool
 read_cached(AioRead *read)

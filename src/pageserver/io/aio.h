@@ -2,9 +2,8 @@
  * aio.h
  *	  Many reads of files at once, waited for once.
  *
- * What the kernel has in its page cache is copied at once, without waiting for
- * anything.  What it does not have is asked for together, by one of three
- * methods (setting "io_method"):
+ * What is in the kernel's page cache is copied without waiting.  Everything else is
+ * requested together, by one of three methods (setting "io_method"):
  *
  *	io_uring	one submission for all; needs a kernel that allows it
  *	worker		threads that read, shared by all
@@ -18,31 +17,31 @@
 
 typedef struct Aio Aio;
 
-/* One read.  Who asks fills in the first four; the answer is in the last two. */
+/* One read.  The caller fills in the first four fields; the last two are the answer. */
 typedef struct AioRead
 {
 	int fd;
 	uint64 offset;
 	size_t len;
 	char *buf;
-	size_t done; /* bytes from the start of buf that are there */
-	int error;   /* errno, if that is less than len; 0: the file ends there */
+	size_t done; /* bytes that were read to buf */
+	int error;   /* errno if done is less than len; 0: the file ends there */
 } AioRead;
 
 /*
- * method: if it is io_uring and the kernel refuses that, worker takes its
- * place, which is logged.  workers: threads of the method "worker", 0: 32.
+ * If the method is io_uring and the kernel refuses it, "worker" is used instead,
+ * which is logged.  workers: threads of the method "worker"; 0: 32.
  */
 extern PsError *aio_create(AioMethod method, int workers, Aio **aio);
-extern void aio_free(Aio *aio); /* nobody may be reading */
+extern void aio_free(Aio *aio); /* no read may be in progress; does nothing for NULL */
 extern AioMethod aio_method(const Aio *aio);
 
-/* Returns when all n are answered.  Any thread; at any time any number of them. */
+/* Returns when all n reads are answered.  Any number of threads may call this at the same time. */
 extern void aio_read(Aio *aio, AioRead *reads, int n);
 
 /*
- * For benchmarks: no read finds anything in the page cache, and each takes so
- * many microseconds longer.  Set before the first read.
+ * For benchmarks: microseconds by which each read takes longer; nothing is found in
+ * the kernel's page cache.  Set before the first read.
  */
 extern int aio_bench_delay;
 

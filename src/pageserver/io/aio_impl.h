@@ -1,6 +1,6 @@
 /*
  * aio_impl.h
- *	  What the methods of aio.h and their dispatcher share.
+ *	  Shared by aio.c and the methods.
  */
 #ifndef PS_AIO_IMPL_H
 #define PS_AIO_IMPL_H
@@ -15,7 +15,7 @@ extern void aio_read_blocking(AioRead *read);
 /* ---- aio_uring.c ---- */
 typedef struct UringPool UringPool;
 
-/* An error: the kernel does not allow it, or lacks what is needed. */
+/* Fails if the kernel does not allow io_uring or lacks an operation that is needed. */
 extern PsError *uring_pool_create(UringPool **pool);
 extern void uring_pool_free(UringPool *pool);
 extern void uring_read(UringPool *pool, AioRead *const *reads, int n);

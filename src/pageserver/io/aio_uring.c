@@ -2,12 +2,11 @@
  * aio_uring.c
  *	  Reads over io_uring.
  *
- * A ring is used by one thread at a time, which takes it from the pool when it
- * has reads to make and gives it back when they are answered.  Rings are made
- * when they are wanted, MAX_RINGS at most, so that any number of sessions costs
- * a bounded number of descriptors and a bounded amount of memory of the kernel
- * (some 30 kB for each ring); who finds none waits until one is given back.
- * MAX_RINGS * RING_ENTRIES reads at a time are more than any disk takes.
+ * A ring is used by one thread at a time, which takes it from the pool for its reads and
+ * returns it when they are answered.  Rings are created when they are needed, at most
+ * MAX_RINGS, so that any number of sessions needs a bounded number of descriptors and a
+ * bounded amount of kernel memory (some 30 kB for each ring); if all are in use a thread
+ * waits.  MAX_RINGS * RING_ENTRIES simultaneous reads are enough for any disk.
  */
 #include "ps_fe.h"
 
@@ -62,7 +61,7 @@ ring_free(Ring *ring)
 	free(ring);
 }
 
-/* The first ring tells whether the kernel plays along. */
+/* Creates the first ring, which shows whether the kernel allows it. */
 PsError *
 uring_pool_create(UringPool **result)
 {

@@ -2,8 +2,8 @@
  * aio_workers.c
  *	  Reads by threads, where io_uring is refused.
  *
- * Who has reads to make puts them into the pool's queue as one batch, and takes
- * part: so he goes on even if all threads are busy with others' reads.
+ * A caller puts its reads into the pool's queue as one batch, and works on them, too: so
+ * it makes progress even if all threads are busy with reads of others.
  */
 #include "ps_fe.h"
 

@@ -21,8 +21,8 @@ typedef struct Slot
 	PsKey key;
 	XLogRecPtr lsn; /* 0: slot is free */
 	int32 next;     /* in the hash chain; -1: end */
-	bool used;      /* again since it was put or the clock hand passed: what is read once, as by a
-								 * scan, goes first */
+	bool used;      /* read again since it was put or the clock hand passed; pages that are read only
+					 * once, as by a scan, are replaced first */
 } Slot;
 
 /* lock protects everything in the shard, pages included. */

@@ -1,10 +1,10 @@
 /*
  * page_store.h
- *	  Pages that were reconstructed, kept in memory: a hot page with a long
- *	  chain of records is made once, later reads apply only what came after.
+ *	  Reconstructed pages in memory (setting page_cache_size): a page with a long
+ *	  chain of records is made once; later reads apply only newer records.
  *
- * An entry says: at its LSN the key's newest version was this LSN's, and the
- * page was this.  There is at most one entry of a key; a newer one replaces it.
+ * An entry holds a page and the LSN of the newest version of its key at that time.
+ * A key has at most one entry; a newer one replaces it.
  */
 #ifndef PS_PAGE_STORE_H
 #define PS_PAGE_STORE_H
@@ -23,11 +23,14 @@ typedef struct PageStoreStats
 	uint64 limit;
 } PageStoreStats;
 
-/* bytes: of pages; 0 makes a cache that keeps nothing.  "timeline" below is any number that no two timelines share. */
+/*
+ * bytes: memory for pages; with 0 nothing is kept.  "timeline" below is any number
+ * that identifies the timeline.
+ */
 extern PageStore *page_store_create(size_t bytes);
 extern void page_store_free(PageStore *cache);
 
-/* Copies the page whose LSN lies in [lsn_min, lsn_max]; false if there is none.  All these: any thread. */
+/* Copies the page if its LSN is in [lsn_min, lsn_max]; false if there is none.  These may be called by any thread. */
 extern bool page_store_get(PageStore *cache, uint64 timeline, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn_max,
 						   char *page, XLogRecPtr *lsn);
 extern void page_store_put(PageStore *cache, uint64 timeline, const PsKey *key, XLogRecPtr lsn, const char *page);

@@ -102,7 +102,7 @@ control_make(const ControlFileData *base, const WalState *state, const CheckPoin
 {
 	ControlFileData control;
 
-	/* base came out of a file: its padding is known, so the result is the same on each call */
+	/* base was read from a file, so its padding is defined, and the result is the same on each call */
 	memcpy(&control, base, sizeof(control));
 	control.state = DB_SHUTDOWNED;
 	control.time = now;

@@ -1,6 +1,6 @@
 /*
  * control.h
- *	  Reading and writing pg_control.
+ *	  Reading and making pg_control.
  */
 #ifndef PS_PG_CONTROL_H
 #define PS_PG_CONTROL_H
@@ -11,18 +11,17 @@
 #include "pg/walstate.h"
 
 /*
- * Checks the length, CRC, version and layout constants of a pg_control file and
- * copies its contents to *control.  "what" names the file in errors.
+ * Checks length, CRC, version and layout constants of a control file; "what" names it
+ * in errors (CORRUPTED, or STATE if it belongs to another version or build).
  */
 extern PsError *control_decode(const char *data, size_t len, const char *what, ControlFileData *control);
 
-/* Returns an error that says what to do, unless the cluster was shut down cleanly. */
+/* An error with a hint unless the control file says that the cluster was shut down cleanly. */
 extern PsError *control_check_shutdown(const ControlFileData *control, const char *pgdata);
 
 /*
- * Creates the pg_control file of a cluster that was shut down with the checkpoint
- * record at checkpoint_lsn.  "base" supplies what never changes (identifiers,
- * layout).
+ * Makes the control file of a cluster that was shut down with the checkpoint record at
+ * checkpoint_lsn.  "base" has what never changes: identifiers and layout.
  */
 extern void control_make(const ControlFileData *base, const WalState *state, const CheckPoint *checkpoint,
 						 XLogRecPtr checkpoint_lsn, pg_time_t now, char out[PG_CONTROL_FILE_SIZE]);

@@ -2,17 +2,15 @@
  * decoder.c
  *	  From the bytes of a WAL stream to whole, checked records.
  *
- * The counterpart of XLogReadRecord() of xlogreader.c, turned round: bytes are
- * pushed in as they arrive, in pieces of any size, and records come out when
- * they are complete.
+ * Like XLogReadRecord() of xlogreader.c, except that bytes are pushed in as they arrive,
+ * in pieces of any size, and records come out when they are complete.
  *
- * Fed bytes lie in "buf" such that the byte with LSN L is at buf[L - buf_lsn],
- * with buf_lsn MAXALIGNed: a record is as aligned in memory as in the stream.
- * A record that lies within one page is checked and returned in place.  One
- * that crosses pages is assembled in "rec", fragment by fragment, as they
- * arrive; so buf never holds more than what was fed since the last call of
- * wal_decoder_next() plus less than a page.  Its checksum is computed on the
- * way, so that what nobody will look at need not be kept: a record may have a
+ * Fed bytes are in "buf": the byte with LSN L at buf[L - buf_lsn], with buf_lsn
+ * MAXALIGNed, so that a record has the same alignment as in the stream.  A record within
+ * one page is checked and returned in place.  One that crosses pages is assembled in
+ * "rec", fragment by fragment; so buf never has more than what was fed since the last
+ * call of wal_decoder_next() plus less than a page.  The checksum is computed as
+ * fragments arrive, so that parts that are not needed are not kept: a record may have a
  * gigabyte.
  */
 #include "ps_fe.h"
@@ -24,7 +22,7 @@
 #include "pg/decoder.h"
 #include "pg/parse.h"
 
-/* First size of the buffer in which records are assembled, and what is kept of it from one to the next. */
+/* Initial size of the buffer in which records are assembled, and the size above which it is freed. */
 #define MIN_ASSEMBLY_SIZE  ((uint32) (64 * 1024))
 #define KEEP_ASSEMBLY_SIZE WAL_CUT_LEN
 
@@ -38,21 +36,21 @@ struct WalDecoder
 	size_t buf_size;
 	XLogRecPtr buf_lsn; /* of buf[0] */
 	XLogRecPtr fed;     /* end of the fed bytes */
-	XLogRecPtr pos;     /* next byte to look at; may be beyond fed (padding, a switched segment) */
+	XLogRecPtr pos;     /* next byte to examine; may be beyond fed (padding, rest of a segment after a switch) */
 
 	/* the record that is being assembled */
 	char *rec;
 	uint32 rec_size; /* allocated */
 	uint32 rec_len;  /* xl_tot_len, 0: none */
 	uint32 rec_got;
-	uint32 rec_keep;   /* so many bytes of it go into rec */
-	pg_crc32c rec_crc; /* of what has come behind its header */
+	uint32 rec_keep;   /* number of its bytes that are kept in rec */
+	pg_crc32c rec_crc; /* of the bytes so far after its header */
 	XLogRecPtr rec_start;
 	WalContents contents;
 
 	bool skip_contrecord;   /* the first page may begin with the rest of a record to skip */
-	uint32 skip_len;        /* bytes of it that are left on later pages */
-	XLogRecPtr overwritten; /* start of the record whose rest was overwritten, until the record that says so */
+	uint32 skip_len;        /* bytes of it on later pages */
+	XLogRecPtr overwritten; /* start of the record whose rest was overwritten; 0 after the record that says so */
 
 	XLogRecPtr end;  /* of the last record */
 	XLogRecPtr prev; /* its start, or InvalidXLogRecPtr */
@@ -301,8 +299,8 @@ check_record_len(XLogRecPtr start, uint32 len)
 }
 
 /*
- * A whole record: header and CRC; crc is that of what is behind its header.  The
- * record after an overwritten one must name it (xlogrecovery.c,
+ * Checks the header and the CRC of a whole record; crc is the sum of all bytes after its
+ * header.  The record that follows an overwritten one must name it (xlogrecovery.c,
  * VerifyOverwriteContrecord()).
  */
 static PsError *
@@ -493,7 +491,7 @@ PsError *
 wal_decoder_next(WalDecoder *dec, WalRecord *rec, bool *found)
 {
 	*found = false;
-	/* nobody looks at the last record any more */
+	/* the last record is no longer in use */
 	if (dec->rec_len == 0 && dec->rec_size > KEEP_ASSEMBLY_SIZE)
 	{
 		free(dec->rec);

@@ -1,7 +1,7 @@
 /*
  * interpret_impl.h
- *	  The parts of interpret.c.  Each tells the sink what a record of some
- *	  resource managers changes besides the blocks that it references.
+ *	  The parts of interpret.c.  Each reports to the sink what records of some
+ *	  resource managers change besides the blocks that they reference.
  */
 #ifndef PS_PG_INTERPRET_IMPL_H
 #define PS_PG_INTERPRET_IMPL_H

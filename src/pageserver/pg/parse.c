@@ -31,7 +31,7 @@ wal_rmgr_name(RmgrId rmid)
 	return rmid < lengthof(rmgr_names) ? rmgr_names[rmid] : NULL;
 }
 
-/* Of a record that is cut, more of the main data than anybody looks at. */
+/* Bytes of main data that every cut record keeps: more than is needed. */
 #define MIN_CUT_MAIN_DATA 1024
 
 static PsError *bad_record(const WalRecord *rec, const char *fmt, ...) pg_attribute_printf(2, 3);

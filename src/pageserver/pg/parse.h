@@ -46,17 +46,17 @@ typedef struct WalParsed
 extern const char *wal_rmgr_name(RmgrId rmid);
 
 /*
- * Mirrors DecodeXLogRecord() of xlogreader.c, with the same checks.  Points into
- * rec->data.  Of a record that is cut, main_data has not all of main_data_len.
+ * Mirrors DecodeXLogRecord() of xlogreader.c, with the same checks.  The result points
+ * into rec->data.  Of a record that is cut, fewer than main_data_len bytes are there.
  */
 extern PsError *wal_parse(const WalRecord *rec, WalParsed *parsed);
 
-/* Does the end of such a record concern nobody, beyond WAL_CUT_LEN? */
+/* May a record with this header be cut to WAL_CUT_LEN bytes? */
 extern bool wal_record_can_be_cut(const XLogRecord *header);
 
 /*
- * Makes of the first WAL_CUT_LEN bytes of a longer record one of that length,
- * for redo, with main data that ends there.  Its xl_crc is that of the whole.
+ * Turns the first WAL_CUT_LEN bytes of a longer record into a record of that length,
+ * for redo, by shortening its main data.  xl_crc stays that of the whole record.
  */
 extern PsError *wal_record_cut(XLogRecPtr start, char *data);
 
@@ -64,9 +64,9 @@ extern PsError *wal_record_cut(XLogRecPtr start, char *data);
 extern PsError *wal_restore_image(const WalRecord *rec, const WalParsed *parsed, int block_id, char *page);
 
 /*
- * Is the image of a block, restored and stamped with the record's end LSN, all
- * that redo would do to that block?  False for GiST, hash (docs/postgres-facts.md, section 7) and
- * whatever else changes a page after BLK_RESTORED.
+ * Does redo do nothing to the block except restore its image and set the LSN?  False
+ * for GiST, hash (docs/postgres-facts.md, section 7) and others that change a page after
+ * BLK_RESTORED.
  */
 extern bool wal_image_is_final(const WalParsed *parsed, int block_id);
 
@@ -92,7 +92,7 @@ wal_bool(const bool *copied)
 	return *(const unsigned char *) copied != 0;
 }
 
-/* The error of a record whose contents are not as they must be. */
+/* An error (PS_SQLSTATE_CORRUPTED) about the contents of a record. */
 extern PsError *wal_bad_contents(const WalRecord *rec, const char *fmt, ...) pg_attribute_printf(2, 3);
 
 #endif /* PS_PG_PARSE_H */

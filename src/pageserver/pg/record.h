@@ -1,10 +1,10 @@
 /*
  * record.h
- *	  A WAL record, and the parts of PostgreSQL's WAL format that are the same in all
- * major versions: names and sizes of segments, page and record headers.
+ *	  A WAL record, and the parts of PostgreSQL's WAL format that are the same in
+ *	  all major versions: names and sizes of segments, page and record headers.
  *
- * Files outside of pg/ get PostgreSQL's xlog_internal.h from here only, and use of it
- * nothing that a major version changes (XLOG_PAGE_MAGIC, contents of records).
+ * Files outside of pg/ get PostgreSQL's declarations of the WAL format only from here,
+ * and use nothing of them that a major version changes, such as XLOG_PAGE_MAGIC.
  */
 #ifndef PS_PG_RECORD_H
 #define PS_PG_RECORD_H
@@ -15,28 +15,28 @@
 /* One whole record. */
 typedef struct WalRecord
 {
-	XLogRecPtr start; /* its first byte: what ReadRecPtr is in a reader */
-	XLogRecPtr end;   /* where the next record may begin (EndRecPtr): MAXALIGNed; after
-								 * XLOG_SWITCH the next segment's start.  Pages get this LSN */
+	XLogRecPtr start; /* its first byte (ReadRecPtr of XLogReaderState) */
+	XLogRecPtr end;   /* where the next record may begin (EndRecPtr), MAXALIGNed; after XLOG_SWITCH, the
+					   * start of the next segment.  Redo gives pages this LSN */
 	uint32 len;       /* xl_tot_len */
-	uint32 cut;       /* bytes of its end that are not at data (WalContents) */
-	const char *data; /* from the XLogRecord header on, contiguous, MAXALIGNed; belongs to
-								 * whoever made the record and lives until its next call */
+	uint32 cut;       /* bytes missing at the end of data (WalContents) */
+	const char *data; /* from the XLogRecord header on, contiguous, MAXALIGNed; belongs to the decoder or
+					   * reader, and is valid until its next call */
 } WalRecord;
 
 /*
  * The longest record that PostgreSQL 15 can read back: its reader rounds the
  * length up to whole pages and allocates that with palloc()
- * (allocate_recordbuf() of xlogreader.c).  It can write somewhat longer ones,
- * with which a stock server would not come through crash recovery.
+ * (allocate_recordbuf() of xlogreader.c).  It can write somewhat longer ones, which
+ * would make crash recovery of a stock server fail.
  */
 #define WAL_MAX_RECORD ((uint32) (0x3fffffff - 0x3fffffff % XLOG_BLCKSZ - 1))
 
 /*
- * So much is kept of a record that is longer, if its end concerns nobody here:
- * a logical message, and of a DELETE or UPDATE the old row, which is there for
- * logical decoding.  All block references with their images and data, and the
- * beginning of the main data, are in it, however many there are.
+ * This much is kept of a longer record whose end the store does not need: a logical
+ * message, or the old row of a DELETE or UPDATE, which is there for logical decoding.
+ * It has room for all block references with their images and data, and for the
+ * beginning of the main data.
  */
 #define WAL_CUT_LEN ((uint32) (4 * 1024 * 1024))
 

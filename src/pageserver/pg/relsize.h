@@ -3,9 +3,9 @@
  *	  The value of a RELSIZE or INITSIZE key: how long a fork is, and which
  *	  versions of its blocks still count.
  *
- * A block that was cut off by a truncation, or belonged to an earlier relation
- * of the same number, must read as zeros even though versions of it are in the
- * layers: stock PostgreSQL would find a hole in the file (docs/postgres-facts.md, section 5).  So each
+ * A block that was truncated away, or that belonged to an earlier relation with the
+ * same number, must read as zeros although versions of it are in the layers: stock
+ * PostgreSQL would find a hole in the file (docs/postgres-facts.md, section 5).  So each
  * truncation, creation and implicit creation leaves a floor (blk, lsn): of
  * block blk and those after it, only versions with an LSN > lsn count.  Floors
  * are ascending in both blk and lsn: a new floor removes those at or after its

@@ -258,7 +258,7 @@ wal_slru_truncates(const WalRecord *rec, PsSlru slru, uint32 cutoff_page, uint32
 	uint32 end;
 	PsError *err;
 
-	/* commit timestamps were switched off: all goes (commit_ts.c, DeactivateCommitTs()) */
+	/* commit timestamps were switched off: all segments are removed (DeactivateCommitTs() of commit_ts.c) */
 	if (hdr->xl_rmid == RM_XLOG_ID)
 		return true;
 

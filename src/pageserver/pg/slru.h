@@ -10,14 +10,14 @@
 #include "pg/parse.h"
 
 /*
- * Applies a record that wal_interpret() told of with sink->slru to one page.
- * pageno as there; page holds BLCKSZ bytes, zeros if the page is new.
+ * Applies a record for which wal_interpret() called sink->slru to one page, with the
+ * pageno of that call; page has BLCKSZ bytes, zeros if the page is new.
  */
 extern PsError *wal_slru_apply(const WalRecord *rec, PsSlru slru, uint32 pageno, char *page);
 
 /*
- * Does a record that wal_interpret() told of with sink->slru_truncate remove
- * this segment?  Mirrors SimpleLruTruncate() with the SLRU's PagePrecedes, and
+ * Does a record for which wal_interpret() called sink->slru_truncate remove this
+ * segment?  Mirrors SimpleLruTruncate() with the SLRU's PagePrecedes, and
  * PerformMembersTruncation() of multixact.c.
  */
 extern bool wal_slru_truncates(const WalRecord *rec, PsSlru slru, uint32 cutoff_page, uint32 segno);

@@ -12,8 +12,8 @@
 #include "pg/parse.h"
 
 /*
- * What a shutdown checkpoint written at "end" would hold, and what else of the
- * state at an LSN is in no page (docs/postgres-facts.md, section 6).
+ * What a shutdown checkpoint written at "end" would contain, and the other state at an
+ * LSN that is not in pages (docs/postgres-facts.md, section 6).
  */
 typedef struct WalState
 {
@@ -34,33 +34,31 @@ typedef struct WalState
 	TimestampTz last_commit; /* newest commit or abort time seen; until there is one, when the cluster was shut down */
 
 	/*
-	 * Of the last commit or abort record: its end and the time that it says; and
-	 * the end of the last one that says a time well before last_commit, after
-	 * which it is known that a clock was wrong.  0: there was none, or it was
-	 * before a state of version 1, which does not know.
+	 * Of the last commit or abort record: its end and its time; and the end of the
+	 * last one whose time is well before last_commit, which shows that a clock was
+	 * wrong.  0: there was none, or it came before a state of version 1, which does
+	 * not have it.
 	 */
 	XLogRecPtr commit_end;
 	TimestampTz commit_time;
 	XLogRecPtr step_back;
 } WalState;
 
-/* Commits may be so much out of order, us, and it means nothing. */
+/* Commit times may be out of order by this much, us, with a correct clock. */
 #define WAL_STATE_STEP_BACK (10 * USECS_PER_SEC)
 
-/* From a cluster that was shut down: state at the end of its checkpoint record. */
+/* The state of a cluster that was shut down, at the end of its checkpoint record. */
 extern void wal_state_from_control(WalState *state, const ControlFileData *control, XLogRecPtr checkpoint_end);
 extern PsError *wal_state_apply(WalState *state, const WalRecord *rec, const WalParsed *parsed);
 
-/* As bytes, with a version; decode knows the older one, too, and refuses others. */
+/* The state as bytes, with version and checksum.  Decoding accepts the previous version, too, and refuses others. */
 extern void wal_state_encode(const WalState *state, StringInfo out);
 extern PsError *wal_state_decode(const char *data, size_t len, WalState *state);
 
 /*
- * The shutdown checkpoint record that follows the state: its bytes as they
- * stand in the stream from state->end on, page header included where the
- * record begins at or crosses a page boundary; *start is the record's LSN,
- * *end its end.  page_tail_known etc: the bytes of the page before state->end
- * are not part of the result.  (xlog.c: CreateCheckPoint.)
+ * Makes the shutdown checkpoint record that follows the state (CreateCheckPoint() of
+ * xlog.c).  bytes: the WAL from state->end on, including a page header where the record
+ * begins at or crosses a page boundary.  *start is the record's LSN, *end its end.
  */
 extern void wal_make_shutdown_checkpoint(const WalState *state, uint64 system_identifier, uint32 segment_size,
 										 pg_time_t now, StringInfo bytes, CheckPoint *checkpoint,

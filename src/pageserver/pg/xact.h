@@ -12,18 +12,18 @@
 #include "pg/parse.h"
 
 /*
- * What redo uses of a record that ends or prepares a transaction.  The arrays
- * are not aligned: read them with xact_subxid() and xact_rel().
+ * What redo needs of a record that ends or prepares a transaction.  The arrays are not
+ * aligned: read them with xact_subxid() and xact_rel().
  */
 typedef struct XactRecord
 {
 	TransactionId xid; /* the transaction, also of COMMIT/ABORT PREPARED */
-	bool commit;       /* else abort; meaningless of PREPARE */
+	bool commit;       /* false: abort; undefined for PREPARE */
 	TimestampTz time;
-	uint32 xinfo; /* XACT_XINFO_*; 0 of PREPARE */
+	uint32 xinfo; /* XACT_XINFO_*; 0 for PREPARE */
 	uint32 nsubxacts;
 	const char *subxacts;
-	uint32 nrels; /* relations that go; not set of PREPARE */
+	uint32 nrels; /* dropped relations; not set for PREPARE */
 	const char *rels;
 	XLogRecPtr origin_lsn; /* if the record has an origin */
 	TimestampTz origin_timestamp;
@@ -56,7 +56,7 @@ extern PsError *xact_parse(const WalRecord *rec, const WalParsed *parsed, XactRe
 /* Mirrors ParsePrepareRecord(). */
 extern PsError *xact_parse_prepare(const WalRecord *rec, const WalParsed *parsed, XactRecord *xact);
 
-/* The size in the PREPARE record's own header: that of the state file. */
+/* The size in the header of a PREPARE record, which is that of the state file. */
 extern uint32 xact_prepare_total_len(const WalParsed *parsed);
 
 #endif /* PS_PG_XACT_H */

@@ -1,7 +1,7 @@
 /*
  * redo.h
- *	  The pool of redo helpers: base page + WAL records -> page, by stock
- *	  PostgreSQL's own redo functions (src/walredo).
+ *	  The pool of redo helpers: a base page and WAL records to a page, by the redo
+ *	  functions of stock PostgreSQL (src/walredo).
  */
 #ifndef PS_REDO_H
 #define PS_REDO_H
@@ -15,38 +15,38 @@ typedef struct RedoPool RedoPool;
 typedef struct RedoOptions
 {
 	const char *bindir;  /* where "postgres" is */
-	const char *workdir; /* the pool makes a directory per helper below; it is emptied at the start */
+	const char *workdir; /* has a directory for each helper; emptied by redo_pool_create() */
 	uint32 segment_size;
 	bool wal_log_hints; /* of the source cluster, or it has data checksums (docs/postgres-facts.md, section 7) */
 	int max_helpers;
-	int timeout_ms;      /* a request that takes longer: the helper is killed */
+	int timeout_ms;      /* a helper that needs longer for a request is killed */
 	const char *library; /* absolute path of pageserver_walredo.so, or NULL: that of pkglibdir */
 } RedoOptions;
 
 typedef struct RedoStats
 {
-	int helpers; /* that run now */
+	int helpers; /* running now */
 	uint64 started;
 	uint64 failed; /* died, hung or answered with an error */
 	uint64 requests;
 	uint64 records;
-	uint64 usec; /* sum of the time of requests, waiting for a helper included */
+	uint64 usec; /* total time of requests, including the wait for a helper */
 } RedoStats;
 
 /*
- * Starts one helper ahead, without waiting for it; the others start when they
- * are wanted.  SIGPIPE is ignored in the whole process from now on.
+ * Starts one helper in advance, without waiting for it; others start when they are
+ * needed.  From now on SIGPIPE is ignored in the whole process.
  */
 extern PsError *redo_pool_create(const RedoOptions *options, RedoPool **pool);
-extern void redo_pool_set_timeout(RedoPool *pool, int timeout_ms); /* of requests that begin from now on */
-extern void redo_pool_free(RedoPool *pool);                        /* no request may be under way */
+extern void redo_pool_set_timeout(RedoPool *pool, int timeout_ms); /* for requests that begin later */
+extern void redo_pool_free(RedoPool *pool);                        /* no request may be in progress */
 extern void redo_pool_stats(RedoPool *pool, RedoStats *stats);
 
 /*
- * Records, oldest first, to apply to one block.  page is the block before them,
- * or, if not has_base, anything: the first record makes it (or the block was
- * all zeros).  The result, BLCKSZ bytes, replaces it, with pd_checksum as redo
- * left it; after an error (*err) page holds nothing of use.
+ * Records, oldest first, to apply to one block.  With has_base, page is the block
+ * before them; without, its contents do not matter, since the first record
+ * initializes the block, or the block was all zeros.  The result, BLCKSZ bytes,
+ * replaces it, with pd_checksum as redo left it.  After an error page is undefined.
  */
 typedef struct RedoJob
 {
@@ -57,14 +57,13 @@ typedef struct RedoJob
 	char *page;
 	const WalRecord *records;
 	int nrecords;  /* at least 1 */
-	PsError **err; /* NULL if it went well */
+	PsError **err; /* set to NULL, or to an error that the caller frees */
 } RedoJob;
 
 /*
- * Does the jobs, one after the other, with one helper, which is sent the next
- * while it works.  Any thread; waits for a helper.  A helper that dies, hangs
- * or answers with an error is replaced and its job done once more on a fresh
- * one.
+ * Does the jobs in order with one helper, which is sent the next job while it works
+ * on one.  Waits for a helper; any thread may call this.  A helper that dies, hangs
+ * or answers with an error is replaced, and its job is done once more by a new one.
  */
 extern void redo_pages(RedoPool *pool, RedoJob *jobs, int n);
 

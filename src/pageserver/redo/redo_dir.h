@@ -7,13 +7,13 @@
 
 #include "base/error.h"
 
-/* Every directory of a helper is named so, and a number after it. */
+/* Names of helpers' directories: this and a number. */
 #define REDO_DIR_PREFIX "helper."
 
-/* Makes the directory, or sets an old one right.  Nothing in it needs to survive, so nothing is fsynced. */
+/* Creates the directory, or repairs an old one.  Nothing in it needs to survive, so that nothing is synced. */
 extern PsError *redo_dir_make(const char *dir, uint32 segment_size);
 
-/* Makes workdir if it is not there, removes the helpers' directories from it if it is. */
+/* Creates workdir if it does not exist; otherwise removes the helpers' directories in it. */
 extern PsError *redo_dir_clean(const char *workdir);
 
 #endif /* PS_REDO_DIR_H */

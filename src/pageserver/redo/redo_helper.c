@@ -22,7 +22,7 @@
 #include "redo/redo_helper.h"
 #include "redo_proto.h"
 
-/* A helper may log so many lines in a minute; what is more is counted only. */
+/* Lines that a helper may log in a minute; further ones are only counted. */
 #define LOG_LINES       50
 #define LOG_WINDOW_USEC (60 * INT64CONST(1000000))
 
@@ -103,7 +103,7 @@ redo_helper_start(RedoHelper *helper, const RedoOptions *options, const char *di
 		"-c", min_wal_size,
 		"-c", max_wal_size,
 		"-c", options->wal_log_hints ? "wal_log_hints=on" : "wal_log_hints=off",
-		/* a record names 33 blocks at most, and redo looks at a few more pages */
+		/* a record references at most 33 blocks, and redo reads a few more pages */
 		"-c", "shared_buffers=64",
 		"-c", "max_connections=1",
 		"-c", "autovacuum_max_workers=1",
@@ -372,7 +372,7 @@ log_line(RedoHelper *helper)
 	if (now >= helper->log_window_end)
 	{
 		if (helper->lines_dropped > 0)
-			ps_log(PS_WARNING, "redo helper (PID %d): %d lines more were not logged", (int) helper->pid, helper->lines_dropped);
+			ps_log(PS_WARNING, "redo helper (PID %d): %d more lines were not logged", (int) helper->pid, helper->lines_dropped);
 		helper->lines_dropped = 0;
 		helper->lines_left = LOG_LINES;
 		helper->log_window_end = now + LOG_WINDOW_USEC;

@@ -2,13 +2,13 @@
  * redo_pool.c
  *	  The pool of redo helpers: see redo.h.
  *
- * Whoever needs pages takes an idle helper, talks to it himself, blocking
- * (redo_request.c), and gives it back or hands it on to the one who has waited longest.  The
- * pool's own thread, the manager, starts helpers, kills those that take too
- * long (the caller then sees the end of the pipe), logs what they write to
- * standard error and clears away those that die while idle.  It lives as long
- * as the pool, and it alone starts helpers: the kernel sends PR_SET_PDEATHSIG
- * when the thread ends that made the process.
+ * A thread that needs pages takes an idle helper, talks to it directly, blocking
+ * (redo_request.c), and then returns it, or hands it to the request that has waited
+ * longest.  The pool's own thread, the manager, starts helpers, kills those that take too
+ * long (the caller then reads the end of the pipe), logs what they write to standard
+ * error, and removes those that die while idle.  It lives as long as the pool, and only
+ * it starts helpers, because the kernel sends PR_SET_PDEATHSIG when the thread that
+ * created a process ends.
  */
 #include "ps_fe.h"
 
@@ -23,7 +23,7 @@
 #include "redo/redo_dir.h"
 #include "redo/redo_pool_impl.h"
 
-/* A helper that is not ready after this is given up, or after a request's timeout if that is longer. */
+/* A helper that is not ready after this time, or after the timeout of a request if that is longer, is killed. */
 #define START_TIMEOUT_MS 10000
 
 static void
@@ -345,7 +345,7 @@ check_deadlines(RedoPool *pool)
 	return next;
 }
 
-/* Acts upon what poll() told of a slot.  Called by the manager, with the lock. */
+/* Handles the events of poll() for a slot.  Called by the manager, which holds the lock. */
 static void
 check_slot(RedoPool *pool, RedoSlot *slot, bool log, bool answers)
 {
@@ -409,13 +409,13 @@ manager_main(void *arg)
 			generations[i] = slot->generation;
 			fds[1 + 2 * i] = (struct pollfd) {.fd = has ? slot->helper.log : -1, .events = POLLIN};
 
-			/* of an idle helper, only the end of the pipe is told: answers to come are not for us */
+			/* for an idle helper only the end of the pipe matters: answers are for the requests */
 			fds[2 + 2 * i] = (struct pollfd) {.fd = watch ? slot->helper.answers : -1, .events = starting ? POLLIN : 0};
 		}
 		until = pool->manager_wakes = check_deadlines(pool);
 		pthread_mutex_unlock(&pool->lock);
 
-		/* whoever sets an earlier deadline meanwhile, wakes us */
+		/* a thread that sets an earlier deadline wakes us */
 		wait_for_events(pool, fds, until);
 		if (fds[0].revents)
 		{

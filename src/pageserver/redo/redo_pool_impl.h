@@ -1,6 +1,6 @@
 /*
  * redo_pool_impl.h
- *	  What the pool's own file and that of the requests share.
+ *	  Shared by redo_pool.c and redo_request.c.
  */
 #ifndef PS_REDO_POOL_IMPL_H
 #define PS_REDO_POOL_IMPL_H
@@ -13,73 +13,73 @@
 typedef enum RedoSlotState
 {
 	SLOT_EMPTY,
-	SLOT_WANTED,   /* the manager is to start a helper */
-	SLOT_STARTING, /* it has; the helper's hello has not come */
+	SLOT_WANTED,   /* the manager must start a helper */
+	SLOT_STARTING, /* it was started; its hello has not arrived */
 	SLOT_IDLE,
-	SLOT_BUSY,  /* somebody's */
-	SLOT_ENDING /* somebody, or the manager, ends the helper */
+	SLOT_BUSY,  /* in use by a request */
+	SLOT_ENDING /* a request or the manager is ending the helper */
 } RedoSlotState;
 
 typedef struct RedoWaiter RedoWaiter;
 
 /*
- * A place for one helper.  All but "helper" is under the pool's lock.  helper
- * belongs to the manager while the slot is STARTING, to the one who has taken
- * it while it is BUSY, to the one who ends it while it is ENDING; its log pipe
- * is read under the lock, by the manager, in all states but ENDING.
+ * A place for one helper.  Protected by the pool's lock, except "helper", which
+ * belongs to the manager while the slot is STARTING, to the request that has taken it
+ * while it is BUSY, and to the thread that ends it while it is ENDING.  The manager
+ * reads its log pipe, under the lock, in all states except ENDING.
  */
 typedef struct RedoSlot
 {
 	RedoSlotState state;
-	RedoWaiter *owner;     /* WANTED, STARTING: whose it will be; NULL: the first in the queue's */
-	uint64 generation; /* counts helpers that this slot has had */
+	RedoWaiter *owner; /* WANTED, STARTING: who gets it; NULL: the first in the queue */
+	uint64 generation; /* number of helpers that this slot has had */
 	int64 deadline;    /* STARTING, BUSY: when the manager kills the helper */
-	bool timed_out;    /* it has */
+	bool timed_out;    /* the manager has killed it */
 	char dir[MAXPGPATH];
 	RedoHelper helper;
 } RedoSlot;
 
-/* One who waits for a helper; on his stack, under the pool's lock. */
+/* A request that waits for a helper; on its stack, protected by the pool's lock. */
 struct RedoWaiter
 {
 	pthread_cond_t cond;
-	RedoSlot *slot;   /* what he gets: a slot, or */
-	PsError *err; /* an error */
+	RedoSlot *slot; /* the result: a slot, or */
+	PsError *err;   /* an error */
 	RedoWaiter *next;
 };
 
 struct RedoPool
 {
-	RedoOptions options; /* strings are copies; not changed, but for the timeout, which is not looked at here */
+	RedoOptions options; /* strings are copies; never changed; timeout_ms below counts instead of its timeout */
 	atomic_int timeout_ms;
-	int wakeup; /* eventfd: the manager is to look at the slots */
+	int wakeup; /* eventfd: the manager must check the slots */
 	pthread_t manager;
-	pthread_mutex_t lock; /* of everything below */
+	pthread_mutex_t lock; /* protects everything below */
 	bool stop;
-	int64 manager_wakes; /* when the manager looks at deadlines next */
+	int64 manager_wakes; /* when the manager checks deadlines next */
 	RedoWaiter *first_waiter;
 	RedoWaiter **last_waiter;
 	int nwaiters;
-	RedoStats stats; /* all but helpers */
-	RedoSlot *slots;     /* options.max_helpers */
+	RedoStats stats; /* except helpers */
+	RedoSlot *slots; /* options.max_helpers */
 };
 
-/* Takes a helper, in the order of arrival; it is the caller's until redo_slot_release(). */
+/* Waits for a helper, in order of arrival; it belongs to the caller until redo_slot_release(). */
 extern PsError *redo_slot_take(RedoPool *pool, RedoSlot **slot);
 
-/* Gives the helper back. */
+/* Returns the helper to the pool. */
 extern void redo_slot_release(RedoPool *pool, RedoSlot *slot);
 
-/* Another request begins: the helper has the whole time for it. */
+/* Another request begins: restarts the helper's timeout. */
 extern void redo_slot_renew(RedoPool *pool, RedoSlot *slot);
 
-/* Ends the slot's helper, which is the caller's; how it ended becomes the detail of err, if there is one. */
+/* Ends the helper of a slot that the caller has; if err is not NULL its detail says how the helper ended. */
 extern void redo_slot_end_helper(RedoPool *pool, RedoSlot *slot, PsError *err);
 
-/* Puts a new helper in place of one that was ended; if that fails, the slot is gone. */
+/* Replaces a helper that was ended; after an error the caller no longer has a slot. */
 extern PsError *redo_slot_replace(RedoPool *pool, RedoSlot **slot);
 
-/* Gives back a slot whose helper was ended. */
+/* Returns a slot whose helper was ended. */
 extern void redo_slot_give_up(RedoPool *pool, RedoSlot *slot);
 
 extern void redo_pool_count_failure(RedoPool *pool);

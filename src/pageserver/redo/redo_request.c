@@ -142,9 +142,8 @@ fail_rest(Conversation *c, int first, PsError *err)
 }
 
 /*
- * The oldest request has failed with "first".  That may be the fault of what the
- * helper did before: it is made once more, on a new helper, and the rest goes
- * on there.
+ * The oldest request has failed with "first".  Earlier requests may have caused that, so
+ * it is sent once more, to a new helper, which also gets the remaining requests.
  */
 static void
 try_again(Conversation *c, PsError *first, bool broken)

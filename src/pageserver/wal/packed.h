@@ -1,10 +1,10 @@
 /*
  * packed.h
- *	  A WAL segment that is kept compressed, once all of it is in layer files.
+ *	  A compressed WAL segment, whose contents are all in layer files.
  *
- * Its name is the segment's with ".zst" behind it, and it is what zstd calls a
- * seekable file: "zstd -d" makes the segment of it, and a part of it is read
- * without the rest.  All integers are little-endian, as zstd has them.
+ * Its name is the segment's name and ".zst".  It has zstd's seekable format: "zstd -d"
+ * restores the segment, and a part can be read without the rest.  All integers are
+ * little-endian, as in zstd.
  *
  *	  frames		one zstd frame for each PACKED_FRAME_SIZE bytes of the segment,
  *					each with its content's size and checksum
@@ -34,12 +34,12 @@
 #define PACKED_TABLE_MAGIC  0x184D2A5E
 #define PACKED_FOOTER_MAGIC 0x8F92EAB1
 
-/* Immutable, any thread. */
+/* Immutable; any thread may use it. */
 typedef struct PackedSegment PackedSegment;
 
 /*
- * Makes file "path" of a segment's open file; durable, but for its name.  After
- * an error there is no such file.
+ * Compresses a segment's open file into the file "path", which is durable, except for
+ * its name.  After an error there is no such file.
  */
 extern PsError *packed_segment_write(int segment_fd, const char *segment_path, uint32 segment_size, const char *path);
 

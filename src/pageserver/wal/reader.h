@@ -11,13 +11,13 @@
 
 typedef struct WalReader WalReader;
 
-/* Reads records from "start" (end of a record) on.  prev as for the decoder. */
+/* Reads records from "start", the end of a record, on.  prev as for wal_decoder_create(). */
 extern WalReader *wal_reader_create(WalSegments *segs, XLogRecPtr start, XLogRecPtr prev, uint64 system_identifier);
 extern void wal_reader_free(WalReader *reader);
 
 /*
- * The next record that ends at or before "upto", cut if that can be
- * (WAL_NEEDED); *found false if there is none yet (call again with a later upto).
+ * Returns the next record that ends at or before "upto", cut if possible (WAL_NEEDED).
+ * *found is false if there is none yet; call again with a later upto.
  */
 extern PsError *wal_reader_next(WalReader *reader, XLogRecPtr upto, WalRecord *rec, bool *found);
 

@@ -158,7 +158,7 @@ open_file(WalSegments *segs, XLogSegNo segno, bool create, SegmentFile **result)
 	opened.fd = open(path, O_RDWR | O_CLOEXEC);
 	if (opened.fd < 0 && errno != ENOENT)
 		err = ps_error(ps_errno_state(), "could not open WAL file \"%s\": %m", path);
-	/* the plain file goes only when the packed one has its name */
+	/* the plain file is removed only after the compressed one has its name */
 	else if (opened.fd < 0 && access(packed, F_OK) == 0)
 		err = packed_segment_open(packed, segs->segment_size, &opened.packed);
 	else if (opened.fd < 0 && create)
@@ -207,7 +207,7 @@ segment_file_acquire(WalSegments *segs, XLogSegNo segno, bool create, SegmentFil
 		char path[MAXPGPATH];
 
 		segment_packed_path(segs, segno, path);
-		err = ps_error(PS_SQLSTATE_INTERNAL, "WAL file \"%s\" cannot be written: it is compressed already", path);
+		err = ps_error(PS_SQLSTATE_INTERNAL, "WAL file \"%s\" cannot be written, because it is already compressed", path);
 	}
 	if (err == NULL)
 	{

@@ -189,7 +189,7 @@ wal_segments_sync(WalSegments *segs)
 	bool sync_directory;
 	PsError *err = NULL;
 
-	/* Whoever waits here finds, when it goes on, that most or all of its work is done. */
+	/* After waiting here, most or all of the work has been done by others: group commit. */
 	pthread_mutex_lock(&segs->sync_lock);
 	do
 	{
@@ -345,8 +345,8 @@ wal_segments_remove_before(WalSegments *segs, XLogSegNo first_kept, int *removed
 }
 
 /*
- * The packed file gets its name when it is durable; only then the plain one
- * goes.  If the store ends in between there are both, and the plain one counts.
+ * The compressed file gets its name when it is durable; only then is the plain one
+ * removed.  If the store ends in between both exist, and the plain one counts.
  */
 static PsError *
 pack_segment(WalSegments *segs, XLogSegNo segno)

@@ -85,8 +85,7 @@ wal_segments_read(WalSegments *segs, XLogRecPtr lsn, char *buf, size_t len)
 }
 
 /*
- * Reads the next len bytes of a record, of which something at *pos comes next;
- * *pos becomes where the rest goes on.
+ * Reads the next len bytes of a record, which continues at *pos; advances *pos.
  */
 static PsError *
 read_record_bytes(WalSegments *segs, XLogRecPtr *pos, uint32 len, char *buf)
@@ -94,7 +93,7 @@ read_record_bytes(WalSegments *segs, XLogRecPtr *pos, uint32 len, char *buf)
 	uint32 segment_size = segs->segment_size;
 	uint32 done = 0;
 
-	/* Fragments go to their place, page headers to where nobody looks. */
+	/* Fragments are read to their place, page headers to a buffer that is ignored. */
 	while (done < len)
 	{
 		struct iovec iov[MAX_FRAGMENTS];

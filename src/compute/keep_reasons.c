@@ -1,21 +1,20 @@
 /*
- * keep.c
- *	  Which pages must stay in the local page cache, because the store, which
- *	  makes pages from WAL, could not give back what was written.
+ * keep_reasons.c
+ *	  Determines which pages must stay in the local page cache, because the
+ *	  store, which makes pages from WAL, could not return them as written.
  *
- * README.md says for every resource manager what redo does not restore and
- * why it is, or is not, looked at here.
+ * docs/kept-pages.md describes for each resource manager what redo does not restore, and
+ * why it is, or is not, considered here.
  *
- * This runs in whatever process writes a buffer, the checkpointer and the
- * background writer included, with a share lock on the buffer at most.  When a
- * page is written, the transactions on it that run then are noted (running.c);
- * when its place is wanted, it is found out whether one of them still does
- * (page_keep_holds()).
+ * This runs in the process that writes a buffer, which may be the checkpointer or
+ * the background writer, with at least a share lock on the buffer.  When a page is
+ * written, the transactions on it that are running are noted (running.c); when its
+ * slot is needed, keep_reasons_hold() checks whether one of them is still running.
  *
- * GetMultiXactIdMembers() works in ordinary backends only: others would write
- * OldestVisibleMXactId[-1].  So a multixact may stand for all that ran when the
- * page was written (KEEP_MULTI), until a backend that wants the place looks at
- * the page again.
+ * GetMultiXactIdMembers() works only in ordinary backends; other processes would
+ * write to OldestVisibleMXactId[-1].  There, a multixact stands for all transactions
+ * that ran when the page was written (KEEP_MULTI), until a backend that needs the
+ * slot examines the page again.
  */
 #include "postgres.h"
 
@@ -29,29 +28,14 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 
+#include "keep_reasons.h"
+#include "pg_compat.h"
 #include "running.h"
-#include "smgr.h"
 
-/* SEQ_MAGIC of commands/sequence.c: the first word of a sequence page's special space. */
-#define SEQUENCE_MAGIC 0x1717
-
-/* BTVacInfo of access/nbtree/nbtutils.c: the VACUUMs that scan a btree now; BtreeVacuumLock protects it. */
-typedef struct BtreeVacuums
-{
-	BTCycleId cycle_ctr;
-	int num_vacuums;
-	int max_vacuums;
-	struct
-	{
-		LockRelId relid;
-		BTCycleId cycleid;
-	} vacuums[FLEXIBLE_ARRAY_MEMBER];
-} BtreeVacuums;
-
-static BtreeVacuums *btree_vacuums;
+static CompatBtreeVacuums *btree_vacuums;
 
 void
-page_keep_startup_shmem(void)
+keep_reasons_startup_shmem(void)
 {
 	bool found;
 
@@ -60,11 +44,11 @@ page_keep_startup_shmem(void)
 		elog(FATAL, "btree vacuum state is not in shared memory");
 }
 
-/* ---- what a page says ---- */
+/* ---- what is on a page ---- */
 
-/* Adds transactions that run to those that the page is kept for. */
+/* Extends the range of transactions for which the page is kept. */
 static void
-note_range(PageKeep *keep, TransactionId oldest, TransactionId newest)
+note_range(KeepReasons *keep, TransactionId oldest, TransactionId newest)
 {
 	if (!(keep->reasons & KEEP_OPEN_XACT) || TransactionIdPrecedes(oldest, keep->oldest_xid))
 		keep->oldest_xid = oldest;
@@ -74,7 +58,7 @@ note_range(PageKeep *keep, TransactionId oldest, TransactionId newest)
 }
 
 static void
-note_xid(PageKeep *keep, TransactionId xid)
+note_xid(KeepReasons *keep, TransactionId xid)
 {
 	TransactionId top = running_top(xid);
 
@@ -83,21 +67,21 @@ note_xid(PageKeep *keep, TransactionId xid)
 }
 
 bool
-page_keep_can_resolve(void)
+keep_reasons_can_resolve(void)
 {
-	return MyBackendId != InvalidBackendId && IsTransactionState() && CritSectionCount == 0;
+	return compat_has_backend_id() && IsTransactionState() && CritSectionCount == 0;
 }
 
-/* A multixact that has an updater; its members that only lock do not matter. */
+/* Notes the updater of a multixact, if it has one; members that only lock do not matter. */
 static void
-note_multi(PageKeep *keep, MultiXactId multi)
+note_multi(KeepReasons *keep, MultiXactId multi)
 {
 	MultiXactMember *members;
 	MultiXactId oldest;
 	MultiXactId next;
 	int n;
 
-	if (!page_keep_can_resolve())
+	if (!keep_reasons_can_resolve())
 	{
 		TransactionId oldest_xid;
 		TransactionId newest_xid;
@@ -110,7 +94,7 @@ note_multi(PageKeep *keep, MultiXactId multi)
 		return;
 	}
 
-	/* what is not of this range is damage, of which whoever reads the row will be told */
+	/* anything outside this range is corruption, which will be reported to whoever reads the row */
 	ReadMultiXactIdRange(&oldest, &next);
 	if (MultiXactIdPrecedes(multi, oldest) || !MultiXactIdPrecedes(multi, next))
 		return;
@@ -123,13 +107,13 @@ note_multi(PageKeep *keep, MultiXactId multi)
 }
 
 /*
- * Heap redo sets the command ID to FirstCommandId and clears HEAP_COMBOCID
- * (heap_xlog_insert() and others), and forgets speculative tokens.  Both mean
- * something only to a transaction that is still open; a tuple whose command ID
- * is FirstCommandId anyway is restored as it was.
+ * Heap redo sets the command ID to FirstCommandId, clears HEAP_COMBOCID
+ * (heap_xlog_insert() and others), and drops speculative tokens.  Both matter
+ * only while the transaction is open, and a tuple whose command ID is
+ * FirstCommandId anyway is restored as it was.
  */
 static void
-heap_tuple_reasons(HeapTupleHeader tup, PageKeep *keep)
+heap_tuple_reasons(HeapTupleHeader tup, KeepReasons *keep)
 {
 	TransactionId xid = HeapTupleHeaderGetRawXmin(tup);
 
@@ -143,7 +127,7 @@ heap_tuple_reasons(HeapTupleHeader tup, PageKeep *keep)
 	if (TransactionIdIsNormal(xid) && !(tup->t_infomask & (HEAP_XMIN_COMMITTED | HEAP_XMIN_INVALID)))
 		note_xid(keep, xid);
 
-	/* cmax means nothing if xmax only locks (heap_lock_tuple()) */
+	/* cmax has no meaning if xmax only locks (heap_lock_tuple()) */
 	if ((tup->t_infomask & (HEAP_XMAX_INVALID | HEAP_XMAX_COMMITTED)) ||
 		HEAP_XMAX_IS_LOCKED_ONLY(tup->t_infomask))
 		return;
@@ -155,7 +139,7 @@ heap_tuple_reasons(HeapTupleHeader tup, PageKeep *keep)
 }
 
 static void
-heap_page_reasons(const char *page, PageKeep *keep)
+heap_page_reasons(const char *page, KeepReasons *keep)
 {
 	OffsetNumber max = PageGetMaxOffsetNumber((Page) page);
 
@@ -169,17 +153,8 @@ heap_page_reasons(const char *page, PageKeep *keep)
 	}
 }
 
-bool
-is_sequence_page(const char *page)
-{
-	PageHeader header = (PageHeader) page;
-
-	return BLCKSZ - header->pd_special == MAXALIGN(sizeof(uint32)) &&
-		   *(const uint32 *) (page + header->pd_special) == SEQUENCE_MAGIC;
-}
-
 void
-page_keep_reasons(ForkNumber fork, BlockNumber blk, const char *page, PageKeep *keep)
+keep_reasons_of_page(ForkNumber fork, BlockNumber blk, const char *page, KeepReasons *keep)
 {
 	PageHeader header = (PageHeader) page;
 	XLogRecPtr lsn = PageGetLSN((Page) page);
@@ -199,8 +174,9 @@ page_keep_reasons(ForkNumber fork, BlockNumber blk, const char *page, PageKeep *
 	special = page + header->pd_special;
 
 	/*
-	 * Index builds write pages before they log them, with LSN 0, GiST with 1.
-	 * An empty heap page is what a page of zeros is initialized to anyway.
+	 * Index builds write pages, with LSN 0, before they log them; GiST uses LSN
+	 * 1.  An empty heap page is the same as what PostgreSQL makes from a page of
+	 * zeros.
 	 */
 	if (lsn <= GistBuildLSN && (special_size > 0 || PageGetMaxOffsetNumber((Page) page) > 0))
 		keep->reasons |= KEEP_NO_LSN;
@@ -218,13 +194,13 @@ page_keep_reasons(ForkNumber fork, BlockNumber blk, const char *page, PageKeep *
 			keep->btree_cycleid = cycleid;
 		}
 	}
-	else if (blk == 0 && is_sequence_page(page))
+	else if (blk == 0 && compat_is_sequence_page(page))
 		keep->reasons |= KEEP_COMPUTE_LIFE;
 }
 
 /* ---- what holds now ---- */
 
-/* Does a VACUUM run that looks for this cycle ID?  Not cached: one may start at any time. */
+/* Is a VACUUM running that uses this cycle ID?  Not cached, because one may start at any time. */
 static bool
 btree_cycle_is_active(uint16 cycleid)
 {
@@ -240,7 +216,7 @@ btree_cycle_is_active(uint16 cycleid)
 }
 
 bool
-page_keep_holds(const PageKeep *keep)
+keep_reasons_hold(const KeepReasons *keep)
 {
 	if (keep->reasons == 0)
 		return false;
@@ -251,7 +227,7 @@ page_keep_holds(const PageKeep *keep)
 }
 
 void
-page_keep_resolve(PageKeep *keep, const char *page)
+keep_reasons_resolve(KeepReasons *keep, const char *page)
 {
 	keep->reasons &= ~(KEEP_OPEN_XACT | KEEP_MULTI);
 	if (BLCKSZ == ((PageHeader) page)->pd_special)
@@ -259,7 +235,7 @@ page_keep_resolve(PageKeep *keep, const char *page)
 }
 
 void
-page_keep_merge(PageKeep *sum, const PageKeep *keep)
+keep_reasons_merge(KeepReasons *sum, const KeepReasons *keep)
 {
 	if (keep->reasons & KEEP_BTREE_CYCLE)
 	{
@@ -270,7 +246,7 @@ page_keep_merge(PageKeep *sum, const PageKeep *keep)
 	}
 	if (keep->reasons & KEEP_OPEN_XACT)
 	{
-		/* a range of transactions that are over must not meet one that began in between */
+		/* a merged range must not cover transactions that began after those of sum have ended */
 		if ((sum->reasons & KEEP_OPEN_XACT) && !running_in_range(sum->oldest_xid, sum->newest_xid))
 			sum->reasons &= ~(KEEP_OPEN_XACT | KEEP_MULTI);
 		note_range(sum, keep->oldest_xid, keep->newest_xid);

@@ -1,13 +1,13 @@
 /*
- * pg_layout.c
- *	  File names in a data directory, and initdb's options (pg_layout.h).
+ * layout.c
+ *	  File names in a data directory, and initdb's options (layout.h).
  */
 #include "ps_fe.h"
 
 #include "catalog/catversion.h"
 #include "storage/backendid.h"
 
-#include "backup/pg_layout.h"
+#include "pg/layout.h"
 
 /* pg_wal/summaries, which PostgreSQL 17 has too, is created by the server when it is missing. */
 const char *const pg_layout_directories[] = {

@@ -1,7 +1,7 @@
 /*
- * page_client_retry.c
- *	  Waiting for a store that cannot be reached, or does not answer: when to
- *	  try again, what ends the wait, which errors are final.
+ * page_client_outage.c
+ *	  Waits for a store that cannot be reached or does not answer: when to try
+ *	  again, what ends the wait, and which errors are final.
  */
 #include "postgres.h"
 
@@ -12,20 +12,25 @@
 #include "storage/latch.h"
 #include "utils/timestamp.h"
 
-#include "page_client.h"
+#include "interrupts.h"
+#include "page_client_impl.h"
+#include "settings.h"
 #include "sqlstate.h"
+#include "store_conn.h"
+#include "wal_progress.h"
 
 #define FIRST_RETRY_MS 10
 
 void
 page_client_interrupts(void)
 {
-	store_conn_interrupts();
-	if (CritSectionCount == 0 && !proc_exit_inprogress && IsTransactionState() && wal_worker_shutdown_is_overdue())
+	interrupts_check();
+	if (CritSectionCount == 0 && !proc_exit_inprogress && IsTransactionState() && wal_progress_shutdown_is_overdue())
 		ereport(ERROR,
 				(errcode(ERRCODE_ADMIN_SHUTDOWN),
-				 errmsg("canceling a wait for the page store because of the shutdown of the server"),
-				 errdetail("The shutdown has waited for %d ms (pageserver_smgr.shutdown_timeout).", ps_shutdown_timeout)));
+				 errmsg("canceling wait for the page store because the server is shutting down"),
+				 errdetail("The shutdown has lasted longer than \"pageserver_smgr.shutdown_timeout\" (%d ms).",
+						   ps_shutdown_timeout)));
 }
 
 bool
@@ -37,26 +42,28 @@ outage_wait(Outage *outage, const char *error, const char *sqlstate)
 
 	if (strcmp(sqlstate, PS_SQLSTATE_SUPERSEDED) == 0)
 		store_conn_superseded(error);
-	/* NOT_FOUND is among those that are tried again: then it is the WAL worker that ends the server. */
+	/* PS_SQLSTATE_NOT_FOUND is retried, too: the WAL worker will stop the server */
 	if (!ps_sqlstate_compute_retries(sqlstate))
 		ereport(ERROR,
 				(errcode(MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2], sqlstate[3], sqlstate[4])),
-				 errmsg("the page store refused the connection: %s", error),
-				 errdetail("Asked for timeline %s of tenant %s, generation %llu.",
+				 errmsg("the page store rejected the connection: %s", error),
+				 errdetail("The connection was for timeline %s of tenant %s, generation %llu.",
 						   ps_timeline, ps_tenant, (unsigned long long) ps_generation)));
 
 	wal_progress_reader_waits(error);
 
 	/*
-	 * The store has waited in vain for a place for us.  Others may wait for the
-	 * buffer that we have begun to read, and have that place.
+	 * The store has no connection to give.  Other backends may have one, and may
+	 * be waiting for the buffer that this one has started to read, so release
+	 * it.
 	 */
 	if (strcmp(sqlstate, PS_SQLSTATE_TOO_MANY_CONNECTIONS) == 0 && CritSectionCount == 0 && !proc_exit_inprogress &&
 		IsTransactionState())
 		ereport(ERROR,
 				(errcode(ERRCODE_TOO_MANY_CONNECTIONS),
-				 errmsg("the page store has no connection for this backend: %s", error),
-				 errhint("Raise \"max_connections\" in the store's pageserver.conf, or lower it in the computes.")));
+				 errmsg("the page store has no free connection for this backend: %s", error),
+				 errhint("Increase \"max_connections\" in \"pageserver.conf\" of the page store, or decrease it in "
+						 "the computes.")));
 
 	if (outage->no_wait)
 		return false;
@@ -66,15 +73,18 @@ outage_wait(Outage *outage, const char *error, const char *sqlstate)
 		outage->delay_ms = FIRST_RETRY_MS;
 		ereport(LOG,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("no connection to the page store, trying again: %s", error)));
+				 errmsg("could not connect to the page store, retrying: %s", error)));
 	}
 
-	/* Clean-up at exit, such as of temporary tables, cannot be interrupted and must not hang a shutdown. */
+	/*
+	 * Cleanup at exit, for example of temporary tables, cannot be interrupted,
+	 * and must not delay a shutdown forever.
+	 */
 	if (proc_exit_inprogress &&
 		TimestampDifferenceExceeds(outage->since, GetCurrentTimestamp(), ps_shutdown_timeout))
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("no connection to the page store while the process exits: %s", error)));
+				 errmsg("could not connect to the page store while the process exits: %s", error)));
 
 	until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), outage->delay_ms);
 	store_version = wal_progress_store_version();
@@ -104,6 +114,6 @@ outage_over(const Outage *outage)
 {
 	if (outage->since != 0)
 		ereport(LOG,
-				(errmsg("the page store answers again after %ld ms",
+				(errmsg("connection to the page store restored after %ld ms",
 						TimestampDifferenceMilliseconds(outage->since, GetCurrentTimestamp()))));
 }

@@ -1,8 +1,7 @@
 /*
- * pg_layout.h
- *	  What depends on PostgreSQL's major version when clusters are read and
- *	  written: the names of files in a data directory, and initdb's options.
- *	  (pg/control.h has the contents of pg_control.)
+ * layout.h
+ *	  The layout of a data directory: names of files, the file of replication
+ *	  origins, and initdb's options.  (control.h has pg_control.)
  *
  * Paths are relative to the data directory.  The caller frees those that are
  * returned as char *.
@@ -12,6 +11,7 @@
 
 #include "access/transam.h"
 #include "common/relpath.h"
+#include "replication/origin.h"
 
 #include "key.h"
 #include "rel.h"
@@ -21,6 +21,17 @@
 
 #define PG_LAYOUT_RELMAP  "pg_filenode.map"
 #define PG_LAYOUT_ORIGINS "pg_logical/replorigin_checkpoint"
+
+/*
+ * The file of replication origins.  Both definitions are private to PostgreSQL's
+ * replication/logical/origin.c.
+ */
+#define REPLICATION_STATE_MAGIC ((uint32) 0x1257DADE)
+typedef struct ReplicationStateOnDisk
+{
+	RepOriginId roident;
+	XLogRecPtr remote_lsn;
+} ReplicationStateOnDisk;
 
 /* The directories that initdb creates, except those of databases.  Parents come first; NULL ends the list. */
 extern const char *const pg_layout_directories[];

@@ -1,11 +1,10 @@
 /*
- * hooks.c
- *	  Commands and situations that go past the storage manager.
+ * database_commands.c
+ *	  Commands on databases and tablespaces.
  *
- * - Commands that copy, move or remove directories of relations: the caches
- *	 must forget what they know of them, and what they look for in local
- *	 directories is in the store.
- * - Commands and calls that commits.c must know of.
+ * Commands that copy, move or remove directories do not use the storage manager:
+ * the caches must forget the relations in them, and where the commands look for
+ * files in local directories, the store has to be asked as well.
  */
 #include "postgres.h"
 
@@ -21,27 +20,36 @@
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
-#include "tcop/utility.h"
-#include "utils/acl.h"
 #include "utils/syscache.h"
 
-#include "compute.h"
+#include "database_commands.h"
+#include "database_files.h"
+#include "known_databases.h"
+#include "log_pages.h"
+#include "lsn_cache.h"
+#include "page_cache.h"
+#include "pg_compat.h"
+#include "stub.h"
+#include "utility_hook.h"
 
-/* Sub-object of a database that stands for its stubs in locks.  PostgreSQL locks databases as a whole. */
+/*
+ * Sub-object of a database that represents its stubs in lock tags.  PostgreSQL
+ * itself locks databases as a whole (sub-object 0).
+ */
 #define STUBS_SUBID 1
 
 static ProcessUtility_hook_type prev_ProcessUtility;
 static object_access_hook_type prev_object_access;
 
 /*
- * Set while the transaction runs these commands, of which none may run in a
- * transaction block or function.
+ * State of the command that the current transaction executes.  These commands
+ * cannot run in transaction blocks or functions, so there is only one.
  */
-static Oid moving_database;             /* ALTER DATABASE SET TABLESPACE: database, */
-static Oid moving_to;                   /* tablespace, */
-static XLogRecPtr before_copy;          /* the last record before the copy is logged, */
-static bool moved;                      /* and whether the copy is made */
-static CreatedbStmt *creating_database; /* CREATE DATABASE, and what it has created so far */
+static Oid moving_database;             /* ALTER DATABASE SET TABLESPACE: the database */
+static Oid moving_to;                   /* the target tablespace */
+static XLogRecPtr before_copy;          /* ProcLastRecPtr before the copy is logged */
+static bool moved;                      /* the copy is complete */
+static CreatedbStmt *creating_database; /* CREATE DATABASE; the following two are set once known */
 static Oid created_database;
 static bool files_copied;
 static Oid dropped_database; /* DROP DATABASE */
@@ -49,9 +57,9 @@ static Oid dropped_database; /* DROP DATABASE */
 /* ---- databases and tablespaces ---- */
 
 /*
- * The store has, or will have, another content under the database's keys from
- * now on.  Reads must wait for WAL up to here, whatever they read: the last
- * changes of blocks are not known any more.
+ * From now on the store has, or will have, different contents under the
+ * database's keys.  Individual last-written LSNs of its blocks are not known any
+ * more, so reads of all blocks must wait for WAL up to here.
  */
 static void
 forget_database(Oid db)
@@ -59,7 +67,7 @@ forget_database(Oid db)
 	lsn_cache_set_all(lsn_cache_insert_position());
 	page_cache_drop_database(InvalidOid, db);
 	stub_forget_database(db);
-	known_forget(InvalidOid, db);
+	known_databases_forget(InvalidOid, db);
 }
 
 static Oid
@@ -77,21 +85,22 @@ tablespace_of_database(Oid db)
 }
 
 /*
- * Before a database is copied by its files or by its pages: what WAL, and so
- * the store, does not have of it.  Nobody else may be connected to it.
+ * Logs what WAL lacks of a database that is about to be copied, by files or by
+ * pages.  No other session may be connected to it.
  */
 static void
 log_before_copy(Oid db)
 {
 	FlushDatabaseBuffers(db);
-	log_sequences(db);
+	log_pages_of_sequences(db);
 }
 
 /*
- * ALTER DATABASE SET TABLESPACE: does what has to be done before movedb() copies
- * the directory, under the lock that movedb() takes.  It refuses if the target
- * tablespace has relations of the database, which it looks for in the local
- * directory.  All other reasons to refuse are left to it.
+ * Prepares ALTER DATABASE SET TABLESPACE, with the lock that movedb() takes
+ * before it copies the directory.  movedb() refuses if the target tablespace
+ * contains relations of the database, but looks only at the local directory; the
+ * same check against the store is done here.  All other checks are left to
+ * movedb().
  */
 static void
 prepare_move(AlterDatabaseStmt *stmt, const char *tablespace, bool is_top_level)
@@ -104,13 +113,13 @@ prepare_move(AlterDatabaseStmt *stmt, const char *tablespace, bool is_top_level)
 
 	PreventInTransactionBlock(is_top_level, "ALTER DATABASE SET TABLESPACE");
 	if (!OidIsValid(db) || !OidIsValid(spc) || spc == GLOBALTABLESPACE_OID || db == MyDatabaseId ||
-		!pg_database_ownercheck(db, GetUserId()))
+		!compat_is_database_owner(db))
 		return;
 	LockSharedObject(DatabaseRelationId, db, 0, AccessExclusiveLock);
 	from = tablespace_of_database(db);
 	if (get_database_oid(stmt->dbname, true) != db || spc == from || CountOtherDBBackends(db, &backends, &prepared))
 		return;
-	if (store_has_relations(spc, db))
+	if (database_files_in_store(spc, db))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("some relations of database \"%s\" are already in tablespace \"%s\"",
@@ -133,7 +142,7 @@ find_option(List *options, const char *name)
 	{
 		DefElem *option = lfirst_node(DefElem, lc);
 
-		/* an option may be given as DEFAULT */
+		/* an option may have been specified as DEFAULT */
 		if (strcmp(option->defname, name) == 0 && option->arg != NULL)
 			return option;
 	}
@@ -149,8 +158,8 @@ template_of(CreatedbStmt *stmt, bool missing_ok)
 }
 
 /*
- * CREATE DATABASE with a tablespace: removes what createdb() would take for
- * relations of the template there.  The lock is the one that createdb() takes.
+ * CREATE DATABASE with a tablespace: removes files there that createdb() would
+ * mistake for relations of the template.  Takes the same lock as createdb().
  */
 static void
 prepare_new_tablespace(CreatedbStmt *stmt)
@@ -160,7 +169,7 @@ prepare_new_tablespace(CreatedbStmt *stmt)
 	Oid spc = tablespace != NULL ? get_tablespace_oid(defGetString(tablespace), true) : InvalidOid;
 
 	if (!OidIsValid(db) || !OidIsValid(spc) || spc == GLOBALTABLESPACE_OID ||
-		pg_tablespace_aclcheck(spc, GetUserId(), ACL_CREATE) != ACLCHECK_OK)
+		compat_tablespace_aclcheck(spc, ACL_CREATE) != ACLCHECK_OK)
 		return;
 	LockSharedObject(DatabaseRelationId, db, 0, ShareLock);
 	if (template_of(stmt, true) == db && tablespace_of_database(db) != spc)
@@ -169,7 +178,7 @@ prepare_new_tablespace(CreatedbStmt *stmt)
 
 /*
  * createdb() refuses a default tablespace in which the template has relations
- * that are not in its own, for which it looks in the local directory.
+ * although it is not the template's own, but looks only at the local directory.
  */
 static void
 check_new_tablespace(CreatedbStmt *stmt, Oid db)
@@ -180,7 +189,7 @@ check_new_tablespace(CreatedbStmt *stmt, Oid db)
 	if (tablespace == NULL)
 		return;
 	spc = get_tablespace_oid(defGetString(tablespace), false);
-	if (spc != tablespace_of_database(db) && store_has_relations(spc, db))
+	if (spc != tablespace_of_database(db) && database_files_in_store(spc, db))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot assign new default tablespace \"%s\"", defGetString(tablespace)),
@@ -189,13 +198,13 @@ check_new_tablespace(CreatedbStmt *stmt, Oid db)
 }
 
 /*
- * CREATE DATABASE has locked its template and is about to copy it.  Its lock
- * lets others copy the template at the same time.  They must not while its
- * stubs are set aside: a copy of its pages would ask the store how long its
- * relations are, which may have been longer here for a while, and another copy
- * of its files would set aside what is left.  So it takes a lock of ours as
- * well, until the transaction ends.  Whoever waits for it has already passed
- * all that createdb() waits for.
+ * Called when CREATE DATABASE has locked its template and is about to copy it.
+ * That lock does not keep others from copying the same template.  They must not
+ * do that while its stubs are hidden: a copy by pages would ask the store for
+ * the lengths of relations, which may be longer here, and another copy by files
+ * would hide the remaining stubs.  So this takes a second lock, held until the
+ * transaction ends.  There is no deadlock with createdb(), because whoever waits
+ * here has already acquired all locks that createdb() takes.
  */
 static void
 prepare_create(CreatedbStmt *stmt)
@@ -214,19 +223,19 @@ prepare_create(CreatedbStmt *stmt)
 }
 
 /*
- * DropTableSpace() finds out whether a tablespace is empty by its directories.
- * Relations that this compute has not touched have no files there.  Those that
- * others create from now on have.
+ * DropTableSpace() checks only the local directory, where relations that this
+ * compute has not touched have no files.  Relations that other sessions create
+ * from now on do have files.
  */
 static void
 check_tablespace_is_empty(Oid spc)
 {
-	if (store_has_relations(spc, InvalidOid))
+	if (database_files_in_store(spc, InvalidOid))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("tablespace \"%s\" is not empty", get_tablespace_name(spc))));
 	database_files_remove_left(spc, InvalidOid);
-	known_forget(spc, InvalidOid);
+	known_databases_forget(spc, InvalidOid);
 }
 
 static void
@@ -235,9 +244,7 @@ object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId, voi
 	if (prev_object_access)
 		prev_object_access(access, classId, objectId, subId, arg);
 
-	if (access == OAT_FUNCTION_EXECUTE)
-		commits_function_call();
-	else if (classId == TableSpaceRelationId && access == OAT_DROP)
+	if (classId == TableSpaceRelationId && access == OAT_DROP)
 		check_tablespace_is_empty(objectId);
 	else if (classId == DatabaseRelationId && access == OAT_POST_CREATE && creating_database != NULL)
 	{
@@ -252,8 +259,8 @@ object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId, voi
 
 	/*
 	 * movedb() has flushed and dropped the database's buffers and logged the
-	 * copy, and still holds the database's lock.  When the statement ends,
-	 * others may already be connected.
+	 * copy, and still holds the lock on the database.  When the statement ends,
+	 * other sessions may already be connected.
 	 */
 	else if (classId == DatabaseRelationId && access == OAT_POST_ALTER && OidIsValid(moving_database))
 	{
@@ -292,79 +299,43 @@ xact_callback(XactEvent event, void *arg)
 	dropped_database = InvalidOid;
 }
 
-/* ---- the hooks ---- */
-
-static void
-run_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, ProcessUtilityContext context,
-			ParamListInfo params, QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
-{
-	if (prev_ProcessUtility)
-		prev_ProcessUtility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-	else
-		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-}
+/* ---- hooks ---- */
 
 static void
 process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, ProcessUtilityContext context,
 				ParamListInfo params, QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
 {
-	Node *stmt = pstmt->utilityStmt;
+	Node *stmt = pstmt->utilityStmt; /* may be freed by the command */
+	bool creates = IsA(stmt, CreatedbStmt);
+	bool drops = IsA(stmt, DropdbStmt);
 
-	numbers_before_command(nodeTag(stmt));
-	switch (nodeTag(stmt))
+	if (creates)
 	{
-		case T_CreatedbStmt:
-			prepare_new_tablespace((CreatedbStmt *) stmt);
-			creating_database = (CreatedbStmt *) stmt;
-			run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-
-			/* a copy of files; nobody can connect before the command commits */
-			if (files_copied)
-			{
-				database_files_restore();
-				forget_database(created_database);
-			}
-			return;
-
-		case T_DropdbStmt:
-			run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-			if (OidIsValid(dropped_database))
-				forget_database(dropped_database);
-			return;
-
-		case T_AlterDatabaseStmt:
-		{
-			DefElem *tablespace = find_option(((AlterDatabaseStmt *) stmt)->options, "tablespace");
-
-			if (tablespace != NULL)
-				prepare_move((AlterDatabaseStmt *) stmt, defGetString(tablespace), context == PROCESS_UTILITY_TOPLEVEL);
-			break;
-		}
-
-		case T_TransactionStmt:
-		{
-			TransactionStmtKind kind = ((TransactionStmt *) stmt)->kind;
-
-			run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-			if (kind == TRANS_STMT_COMMIT_PREPARED || kind == TRANS_STMT_ROLLBACK_PREPARED)
-				commits_check_last_record(kind == TRANS_STMT_COMMIT_PREPARED);
-			return;
-		}
-
-		case T_DiscardStmt:
-			run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-			if (((DiscardStmt *) stmt)->target == DISCARD_ALL)
-				commits_new_session();
-			return;
-
-		default:
-			break;
+		prepare_new_tablespace((CreatedbStmt *) stmt);
+		creating_database = (CreatedbStmt *) stmt;
 	}
-	run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+	else if (IsA(stmt, AlterDatabaseStmt))
+	{
+		DefElem *tablespace = find_option(((AlterDatabaseStmt *) stmt)->options, "tablespace");
+
+		if (tablespace != NULL)
+			prepare_move((AlterDatabaseStmt *) stmt, defGetString(tablespace), context == PROCESS_UTILITY_TOPLEVEL);
+	}
+
+	utility_hook_next(prev_ProcessUtility, pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+
+	/* a copy by files; nobody can connect to the new database before the command commits */
+	if (creates && files_copied)
+	{
+		database_files_restore();
+		forget_database(created_database);
+	}
+	else if (drops && OidIsValid(dropped_database))
+		forget_database(dropped_database);
 }
 
 void
-hooks_install(void)
+database_commands_init(void)
 {
 	prev_ProcessUtility = ProcessUtility_hook;
 	ProcessUtility_hook = process_utility;

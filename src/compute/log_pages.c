@@ -1,15 +1,15 @@
 /*
- * shutdown.c
- *	  What WAL does not yet say of pages, logged before a compute ends, so that
- *	  the next one goes on where this one was stopped, and before a database is
- *	  copied, so that the copy goes on where its template is.
+ * log_pages.c
+ *	  Logs pages that WAL does not describe completely: before a compute ends,
+ *	  so that the next one continues with the same contents, and before a database
+ *	  is copied, so that the copy has the same contents as its template.
  *
- * The free space map is logged when its pages are written out (smgr.c): a
- * checkpoint sees to that, while WAL can still be written.  A sequence's page
- * is behind its WAL record, which says that the next 32 values are taken
- * (nextval_internal()): here it is logged as it is, with log_cnt 0, so that the
- * next nextval() writes a record before it gives out a value.  That makes it
- * right at any time, also if this was not the end after all.
+ * The free space map is logged when its pages are written out (smgr.c), so a
+ * checkpoint while WAL can still be written is enough.  The page of a sequence is
+ * behind its WAL record, which says that the next 32 values are taken
+ * (nextval_internal()).  Here the page is logged as it is, with log_cnt 0, so that
+ * the next nextval() writes a record before it returns a value.  That is correct
+ * at any time, even if the server does not end afterwards.
  */
 #include "postgres.h"
 
@@ -25,9 +25,11 @@
 #include "storage/lwlock.h"
 #include "utils/resowner.h"
 
-#include "smgr.h"
+#include "log_pages.h"
+#include "page_cache.h"
+#include "pg_compat.h"
 
-/* The one tuple of a sequence's page. */
+/* Returns the only tuple of a sequence's page. */
 static Form_pg_sequence_data
 sequence_data(Page page)
 {
@@ -36,21 +38,20 @@ sequence_data(Page page)
 	return (Form_pg_sequence_data) ((char *) tup + tup->t_hoff);
 }
 
-/* Brings the WAL of a relation up to its page, if that is a sequence's and says less than the WAL. */
+/* Logs the page of a relation if it belongs to a sequence and is behind its WAL record. */
 static void
 log_sequence(PsRel rel)
 {
-	RelFileNode node = {rel.spc, rel.db, rel.rel};
 	Buffer buffer;
 	Page page;
 
-	/* kept, so this does not ask the store */
+	/* the page is kept in the cache, so this does not ask the store */
 	if (!page_cache_has(rel, MAIN_FORKNUM, 0))
 		return;
-	buffer = ReadBufferWithoutRelcache(node, MAIN_FORKNUM, 0, RBM_NORMAL, NULL, true);
+	buffer = compat_read_buffer(rel, MAIN_FORKNUM, 0);
 	page = BufferGetPage(buffer);
 	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
-	if (is_sequence_page(page) && PageGetMaxOffsetNumber(page) == FirstOffsetNumber &&
+	if (compat_is_sequence_page(page) && PageGetMaxOffsetNumber(page) == FirstOffsetNumber &&
 		sequence_data(page)->log_cnt != 0)
 	{
 		START_CRIT_SECTION();
@@ -63,7 +64,7 @@ log_sequence(PsRel rel)
 }
 
 void
-log_sequences(Oid db)
+log_pages_of_sequences(Oid db)
 {
 	int nrels;
 	PsRel *rels = page_cache_held_relations(&nrels);
@@ -84,12 +85,11 @@ release_resources(ResourceOwner owner, bool is_commit)
 }
 
 /*
- * To be called by the WAL worker when no backend is left that writes WAL.
- * What fails is logged: then the next compute finds a sequence some values
- * further on, as after a crash.
+ * If this fails, the error is logged, and in the next compute a sequence skips
+ * some values, as after a crash.
  */
 void
-log_before_shutdown(void)
+log_pages_before_shutdown(void)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = ResourceOwnerCreate(NULL, "pages logged at shutdown");
@@ -98,19 +98,19 @@ log_before_shutdown(void)
 	PG_TRY();
 	{
 		RequestCheckpoint(CHECKPOINT_IMMEDIATE | CHECKPOINT_FORCE | CHECKPOINT_WAIT);
-		log_sequences(InvalidOid);
+		log_pages_of_sequences(InvalidOid);
 		release_resources(owner, true);
 	}
 	PG_CATCH();
 	{
-		/* as AuxiliaryProcesses do it, BackgroundWriterMain() for one */
+		/* the same cleanup as in auxiliary processes, for example BackgroundWriterMain() */
 		MemoryContextSwitchTo(context);
 		HOLD_INTERRUPTS();
 		EmitErrorReport();
 		FlushErrorState();
 		LWLockReleaseAll();
 		ConditionVariableCancelSleep();
-		AbortBufferIO();
+		compat_abort_buffer_io();
 		UnlockBuffers();
 		release_resources(owner, false);
 		RESUME_INTERRUPTS();
