@@ -10,31 +10,31 @@
 #include "ctl.h"
 #include "base/version.h"
 
-static const Command commands[] = {
-	{"init", NULL, "DSUbpqj", 0, 0, run_init,
+static const CtlCommand commands[] = {
+	{"init", NULL, "DSUbpqj", 0, 0, cmd_init,
 	 "init [-D STORE] [--bindir DIR] [-p PORT]", "make a new, empty store",
 	 "STORE must not exist, or be empty. Its settings are in STORE/pageserver.conf.\n"
 	 "With --bindir or -p these settings are written there.\n"},
-	{"start", NULL, "DSUltwWqj", 0, 0, run_start,
+	{"start", NULL, "DSUltwWqj", 0, 0, cmd_start,
 	 "start [-D STORE] [-l LOG] [-t SECS] [-W]", "start a store in the background",
 	 "Waits until the store takes connections. Without -l the log is STORE/pageserver.log.\n"},
-	{"stop", NULL, "DSmtwWqj", 0, 0, run_stop,
+	{"stop", NULL, "DSmtwWqj", 0, 0, cmd_stop,
 	 "stop [-D STORE] [-m smart|fast|immediate] [-t SECS] [-W]", "stop a store",
 	 "Smart and fast are the same for a store: computes wait for it to come back.\n"
 	 "Immediate ends it on the spot; nothing that was acknowledged is lost.\n"},
-	{"restart", NULL, "DSUlmtwWqj", 0, 0, run_restart,
+	{"restart", NULL, "DSUlmtwWqj", 0, 0, cmd_restart,
 	 "restart [-D STORE] [-l LOG] [-m smart|fast|immediate] [-t SECS]", "stop a store and start it again",
 	 "A store that does not run is started. The settings are checked before the store\n"
 	 "is stopped.\n"},
-	{"reload", NULL, "DSqj", 0, 0, run_reload,
+	{"reload", NULL, "DSqj", 0, 0, cmd_reload,
 	 "reload [-D STORE]", "have a store read its settings again",
 	 "The settings are checked first. The store's log says what has changed, and opens\n"
 	 "its file anew if that was moved away; \"status\" names what needs a restart.\n"},
-	{"status", NULL, "DSjq", 0, 0, run_status,
+	{"status", NULL, "DSjq", 0, 0, cmd_status,
 	 "status [-D STORE] [--json]", "show whether a store runs",
 	 "Exit code 0: it runs; 3: it does not; 4: there is no store in the directory.\n"
 	 "If it runs it is asked whether settings were changed that need a restart.\n"},
-	{"branch", "create", "Skrqj", 1, 1, run_branch_create,
+	{"branch", "create", "Skrqj", 1, 1, cmd_branch_create,
 	 "branch create NAME [--from PARENT[@LSN|@TIME] | --data-checksums]", "make a branch",
 	 "With --from, the branch begins as PARENT is now, or was at an LSN such as\n"
 	 "0/16B3748, or at a time such as \"10 minutes ago\" or \"2026-11-20 12:00+00\": just\n"
@@ -42,7 +42,7 @@ static const Command commands[] = {
 	 "Without --from it is a fresh cluster, made by initdb: encoding UTF8, locale\n"
 	 "C.UTF-8, superuser postgres, trust on the unix socket, passwords (scram-sha-256)\n"
 	 "for TCP connections.\n"},
-	{"branch", "delete", "SfPqj", 1, 1, run_branch_delete,
+	{"branch", "delete", "SfPqj", 1, 1, cmd_branch_delete,
 	 "branch delete NAME [--force] [--purge]", "delete a branch",
 	 "It is in the trash then, for trash_interval (7 days), and can be had back with\n"
 	 "\"branch undelete\"; \"branch list --deleted\" shows what is there. With --purge it\n"
@@ -51,39 +51,39 @@ static const Command commands[] = {
 	 "is protected, and one with a compute on it are deleted with --force only.\n"
 	 "A branch that cannot be read may have no name: its timeline id, which the list\n"
 	 "shows then, does as well.\n"},
-	{"branch", "undelete", "Sqj", 1, 2, run_branch_undelete,
+	{"branch", "undelete", "Sqj", 1, 2, cmd_branch_undelete,
 	 "branch undelete NAME|ID [NEW_NAME]", "bring a branch back that was deleted",
 	 "Of several of the same name it is the one that was deleted last, unless it is\n"
 	 "named by its id. NEW_NAME if its name has been taken by another one.\n"},
-	{"branch", "protect", "Sqj", 1, 1, run_branch_protect,
+	{"branch", "protect", "Sqj", 1, 1, cmd_branch_protect,
 	 "branch protect NAME", "have a branch deleted, reset or restored with --force only", ""},
-	{"branch", "unprotect", "Sqj", 1, 1, run_branch_unprotect,
+	{"branch", "unprotect", "Sqj", 1, 1, cmd_branch_unprotect,
 	 "branch unprotect NAME", "end the protection of a branch", ""},
-	{"branch", "rename", "Sqj", 2, 2, run_branch_rename,
+	{"branch", "rename", "Sqj", 2, 2, cmd_branch_rename,
 	 "branch rename NAME NEW_NAME", "rename a branch", ""},
-	{"branch", "reset", "Sfqj", 1, 1, run_branch_reset,
+	{"branch", "reset", "Sfqj", 1, 1, cmd_branch_reset,
 	 "branch reset NAME [--force]", "make a branch what its parent is now",
 	 "What it was is in the trash, as a branch of another name. Not while other branches\n"
 	 "begin in it; with a compute on it, or if it is protected, only with --force.\n"},
-	{"branch", "restore", "Sfqj", 1, 1, run_branch_restore,
+	{"branch", "restore", "Sfqj", 1, 1, cmd_branch_restore,
 	 "branch restore NAME@LSN|TIME [--force]", "make a branch what it was at an earlier moment",
 	 "What it is now stays, as a branch of another name. With a compute on it, or if it\n"
 	 "is protected, only with --force; that compute goes on with what the branch was.\n"},
-	{"branch", "compact", "Sqj", 1, 1, run_branch_compact,
+	{"branch", "compact", "Sqj", 1, 1, cmd_branch_compact,
 	 "branch compact NAME", "merge a branch's layer files and remove what cannot be read any more, now",
 	 "The store does that by itself; this is for tests, and before a backup of a store.\n"},
-	{"branch", "list", "Sjqd", 0, 0, run_branch_list,
+	{"branch", "list", "Sjqd", 0, 0, cmd_branch_list,
 	 "branch list [--deleted] [--json]", "list the branches, or what is in the trash", ""},
-	{"tenant", "list", "Sjqd", 0, 0, run_tenant_list,
+	{"tenant", "list", "Sjqd", 0, 0, cmd_tenant_list,
 	 "tenant list [--deleted] [--json]", "show the tenants: clusters and all their branches",
 	 "A tenant is a cluster that was created or imported, with all branches that come\n"
 	 "from it. Shown by name: the branches that begin in no other.\n"},
-	{"tenant", "detach", "Sqj", 1, 1, run_tenant_detach,
+	{"tenant", "detach", "Sqj", 1, 1, cmd_tenant_detach,
 	 "tenant detach TENANT", "take a cluster and all its branches out of service",
 	 "TENANT is its id, or the name of one of its branches. Its computes wait until it\n"
 	 "is attached again; others notice nothing. It stays detached when the store is\n"
 	 "started again. Its directory, STORE/tenants/ID, may be copied or moved meanwhile.\n"},
-	{"tenant", "attach", "Sfqj", 1, 1, run_tenant_attach,
+	{"tenant", "attach", "Sfqj", 1, 1, cmd_tenant_attach,
 	 "tenant attach TENANT [--force]", "put a cluster and all its branches into service again",
 	 "TENANT is its id, or the name of one of its branches. A tenant of another store,\n"
 	 "that was detached there, is attached by its id when its directory has been copied\n"
@@ -91,15 +91,15 @@ static const Command commands[] = {
 	 "does not have yet. A copy of one that was not detached (its store was stopped, say),\n"
 	 "and a tenant that another store of this machine has in service, are attached with\n"
 	 "--force only: two would go on with the same cluster.\n"},
-	{"tenant", "delete", "SfPqj", 1, 1, run_tenant_delete,
+	{"tenant", "delete", "SfPqj", 1, 1, cmd_tenant_delete,
 	 "tenant delete TENANT [--force] [--purge]", "delete a cluster and all its branches",
 	 "It is in the trash then, for trash_interval (7 days), and can be had back with\n"
 	 "\"tenant undelete\". One that is not detached is deleted with --force only. With\n"
 	 "--purge it is gone at once; also if it is in the trash already.\n"},
-	{"tenant", "undelete", "Sqj", 1, 1, run_tenant_undelete,
+	{"tenant", "undelete", "Sqj", 1, 1, cmd_tenant_undelete,
 	 "tenant undelete TENANT", "bring a cluster back that was deleted",
 	 "It is detached then: \"tenant attach\" puts it into service.\n"},
-	{"compute", "start", "DSUbpotTqj", 1, 1, run_compute_start,
+	{"compute", "start", "DSUbpotTqj", 1, 1, cmd_compute_start,
 	 "compute start BRANCH -D COMPUTE [-p PORT] [-o OPTIONS] [-t SECS] [--takeover]", "start PostgreSQL on a branch",
 	 "COMPUTE must not exist, be empty, or be an earlier compute of the branch. That is\n"
 	 "stopped if it runs, and replaced; its settings, its log and all files of yours\n"
@@ -109,50 +109,50 @@ static const Command commands[] = {
 	 "OPTIONS are passed on to postgres. The server's log is COMPUTE/log/postgres.log.\n"
 	 "After a crash the compute is started anew, unless restart_after_crash is off.\n"
 	 "A compute cannot be started with pg_ctl: each start takes a new base backup.\n"},
-	{"compute", "run", "DSUbpotTqj", 1, 1, run_compute_run,
+	{"compute", "run", "DSUbpotTqj", 1, 1, cmd_compute_run,
 	 "compute run BRANCH -D COMPUTE [-p PORT] [-o OPTIONS] [-t SECS] [--takeover]", "run PostgreSQL on a branch in the foreground",
 	 "As compute start, but this program stays: for a service manager (Type=notify), a\n"
 	 "container, or a terminal. SIGTERM, SIGINT, SIGQUIT and SIGHUP are passed on to\n"
 	 "PostgreSQL: smart, fast and immediate stop, reload. After a crash the compute is\n"
 	 "started anew, unless restart_after_crash is off. Exit code 0: it was stopped, or\n"
 	 "another compute has taken the branch over.\n"},
-	{"compute", "stop", "Dmtqj", 0, 0, run_compute_stop,
+	{"compute", "stop", "Dmtqj", 0, 0, cmd_compute_stop,
 	 "compute stop -D COMPUTE [-m smart|fast|immediate] [-t SECS]", "stop a compute",
 	 "The modes are those of pg_ctl; fast is the default.\n"},
-	{"compute", "status", "Djq", 0, 0, run_compute_status,
+	{"compute", "status", "Djq", 0, 0, cmd_compute_status,
 	 "compute status -D COMPUTE [--json]", "show whether a compute runs",
 	 "Exit code 0: it runs; 3: it does not; 4: the directory is no compute; 5: it runs,\n"
 	 "but its commits or reads wait, for the reason that is shown. That is known from\n"
 	 "DIR/pageserver_smgr.status, also while the store is down.\n"},
-	{"settings", "list", "Sjq", 1, 1, run_settings_list,
+	{"settings", "list", "Sjq", 1, 1, cmd_settings_list,
 	 "settings list BRANCH [--json]", "list the versions of a branch's settings",
 	 "The settings of a branch's computes are kept with it: postgresql.conf,\n"
 	 "postgresql.auto.conf, pg_hba.conf, pg_ident.conf and options of the command line.\n"
 	 "The last 20 versions stay.\n"},
-	{"settings", "get", "Sjq", 1, 2, run_settings_get,
+	{"settings", "get", "Sjq", 1, 2, cmd_settings_get,
 	 "settings get BRANCH [NAME | FILE] [--json]", "show settings of a branch",
 	 "NAME is a setting; FILE one of the files, or \"options\". Without either, all that\n"
 	 "is set is listed.\n"},
-	{"settings", "set", "Soqj", 1, 100, run_settings_set,
+	{"settings", "set", "Soqj", 1, 100, cmd_settings_set,
 	 "settings set BRANCH [NAME=VALUE ...] [-o OPTIONS]", "change settings of a branch",
 	 "They are for the next start of a compute, as if it had been ALTER SYSTEM. OPTIONS\n"
 	 "are passed on to postgres at each start that gives no others.\n"},
-	{"settings", "reset", "Sqj", 2, 100, run_settings_reset,
+	{"settings", "reset", "Sqj", 2, 100, cmd_settings_reset,
 	 "settings reset BRANCH NAME ...", "take settings of a branch back",
 	 "What \"settings set\" or ALTER SYSTEM has set; what is in postgresql.conf stays.\n"},
-	{"settings", "edit", "Sqj", 1, 2, run_settings_edit,
+	{"settings", "edit", "Sqj", 1, 2, cmd_settings_edit,
 	 "settings edit BRANCH [FILE]", "edit a settings file of a branch",
 	 "FILE is postgresql.conf unless another is given. VISUAL or EDITOR name the editor.\n"},
-	{"settings", "revert", "Sqj", 2, 2, run_settings_revert,
+	{"settings", "revert", "Sqj", 2, 2, cmd_settings_revert,
 	 "settings revert BRANCH VERSION", "make an earlier version of the settings the newest", ""},
-	{"export", NULL, "DSUNZqj", 1, 1, run_export,
+	{"export", NULL, "DSUNZqj", 1, 1, cmd_export,
 	 "export BRANCH[@LSN|@TIME] -D DIR [--no-sync] [--zero-damaged-pages]", "write a branch as a plain data directory",
 	 "DIR must not exist, or be empty. Stock PostgreSQL starts on it, without this\n"
 	 "library. LSN is a WAL position such as 0/16B3748, TIME such as \"10 minutes ago\";\n"
 	 "without them the newest state is written. Tablespaces become directories in\n"
 	 "DIR/pg_tblspc. A page that cannot be read ends it with an error that names the\n"
 	 "page; with --zero-damaged-pages it is listed, and the rest is written.\n"},
-	{"import", NULL, "SgcGqj", 1, 1, run_import,
+	{"import", NULL, "SgcGqj", 1, 1, cmd_import,
 	 "import --pgdata DIR | --debian VERSION/CLUSTER [--settings-from DIR] NAME", "make a branch out of an existing cluster",
 	 "DIR is the data directory of a cluster that was shut down cleanly. It is only\n"
 	 "read: by the store, if that finds the same cluster there, else it is sent to the\n"
@@ -160,14 +160,14 @@ static const Command commands[] = {
 	 "Settings are taken from DIR. Where they are elsewhere, as Debian has them, they\n"
 	 "are taken with --settings-from, the directory of postgresql.conf, or --debian,\n"
 	 "such as 15/main; else only what decides what queries answer, such as timezone.\n"},
-	{"verify", NULL, "SAMqj", 0, 1, run_verify,
+	{"verify", NULL, "SAMqj", 0, 1, cmd_verify,
 	 "verify BRANCH | --all [--rate=MB] [--json]", "read and check all files of a branch",
 	 "Its manifest, the layer files that it names and its WAL are read and checked\n"
 	 "against their checksums and each other, while the store runs. A branch that is in\n"
 	 "the trash is checked, too, and with --all, those are as well. What is damaged is\n"
 	 "named, and shows in \"branch list\" until it is checked again and found well.\n"
 	 "Exit code 0: all is well; 9: something is damaged; 1: not all could be checked.\n"},
-	{"layer", "dump", "VxRFBnqj", 1, 1, run_layer_dump,
+	{"layer", "dump", "VxRFBnqj", 1, 1, cmd_layer_dump,
 	 "layer dump FILE [--values] [--hexdump] [-R T/D/R [-F FORK] [-B BLOCK]] [-n N] [--json]", "show what is in a layer file",
 	 "FILE is one of STORE/tenants/*/timelines/*/layers, or a copy of it; the store need not run.\n"
 	 "Its summary is shown, what takes how much room, and its entries by key and LSN.\n"
@@ -274,7 +274,7 @@ usage(void)
 }
 
 static void
-command_usage(const Command *command)
+command_usage(const CtlCommand *command)
 {
 	printf("Usage:\n  pageserver_ctl %s\n\nTo %s.\n%s\nOptions:\n", command->usage, command->summary, command->details);
 	for (int i = 0; i < lengthof(option_help); i++)
@@ -284,7 +284,7 @@ command_usage(const Command *command)
 }
 
 static void
-bad_usage(const Command *command)
+bad_usage(const CtlCommand *command)
 {
 	if (command == NULL)
 		pg_log_error_hint("Try \"%s --help\" for more information.", get_progname("pageserver_ctl"));
@@ -295,7 +295,7 @@ bad_usage(const Command *command)
 }
 
 /* The command that the first one or two words name. */
-static const Command *
+static const CtlCommand *
 find_command(int argc, char **argv)
 {
 	bool known = false;
@@ -496,7 +496,7 @@ int
 main(int argc, char **argv)
 {
 	Options options = {.user = DEFAULT_USER, .bindir = NULL, .mode = "fast", .timeout = DEFAULT_TIMEOUT};
-	const Command *command;
+	const CtlCommand *command;
 	int skip;
 	int c;
 
