@@ -84,9 +84,20 @@ typedef struct CtlCommand
 	int most;                           /* maximum number of arguments */
 	int (*run)(const Options *options); /* returns the exit code */
 	const char *usage;                  /* its syntax, without the program's name */
-	const char *summary;                /* one line, an infinitive without "to" */
+	const char *summary;                /* one line, in the imperative, without a period */
 	const char *details;                /* shown by --help; each line ends with a newline */
 } CtlCommand;
+
+/* ---- command_table.c ---- */
+
+extern const CtlCommand command_table[];
+extern const int command_table_size;
+
+/* Prints the help of the program. */
+extern void command_table_usage(void);
+
+/* Prints the help of a command. */
+extern void command_table_help(const CtlCommand *command);
 
 /*
  * The lock file of a server: of a store (STORE/pageserver.pid), of PostgreSQL
