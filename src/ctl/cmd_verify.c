@@ -1,6 +1,7 @@
 /*
  * cmd_verify.c
- *	  The command verify: has the store read and check the files of branches.
+ *	  The command verify, which makes the store read and check the files of
+ *	  branches.
  */
 #include "ps_fe.h"
 
@@ -16,14 +17,17 @@ typedef struct VerifyRun
 	int exit_code;
 } VerifyRun;
 
-/* A branch; deleted: the timeline of one that is in the trash, where several may have the name, else NULL. */
+/*
+ * A branch.  If it is in the trash, where several branches may have the same name,
+ * deleted is its timeline id; otherwise NULL.
+ */
 typedef struct VerifyBranch
 {
 	const char *name;
 	const char *deleted;
 } VerifyBranch;
 
-/* As a message has it; psprintf'd. */
+/* Describes the branch for a message; psprintf'd. */
 static char *
 branch_text(const VerifyBranch *branch)
 {
@@ -45,7 +49,7 @@ add_row(VerifyRun *verify, const VerifyBranch *branch, const char *file, const c
 	json_array_append_new(verify->rows, row);
 }
 
-/* A branch of which the store cannot say more: it is not served. */
+/* Records that the store could not check the branch at all. */
 static void
 note_failure(VerifyRun *verify, const VerifyBranch *branch, PGresult *res)
 {
@@ -80,7 +84,8 @@ verify_branch(VerifyRun *verify, const VerifyBranch *branch)
 	{
 		const char *error = PQgetvalue(res, r, PQfnumber(res, "error"));
 
-		add_row(verify, branch, PQgetvalue(res, r, PQfnumber(res, "file")), PQgetvalue(res, r, PQfnumber(res, "bytes")), error);
+		add_row(verify, branch, PQgetvalue(res, r, PQfnumber(res, "file")),
+				PQgetvalue(res, r, PQfnumber(res, "bytes")), error);
 		bytes += strtod(PQgetvalue(res, r, PQfnumber(res, "bytes")), NULL);
 		if (error[0] == '\0')
 			continue;
@@ -93,7 +98,7 @@ verify_branch(VerifyRun *verify, const VerifyBranch *branch)
 	text = branch_text(branch);
 	text[0] = pg_toupper(text[0]);
 	if (!verify->options->json && !verify->options->quiet && damaged == 0)
-		printf("%s: %d files with %.0f MB are well.\n", text, PQntuples(res), bytes / (1024 * 1024));
+		printf("%s: %d files (%.0f MB), no damage found.\n", text, PQntuples(res), bytes / (1024 * 1024));
 	else if (!verify->options->json && damaged > 0)
 		printf("%s: %d of %d files are damaged.\n", text, damaged, PQntuples(res));
 	pfree(text);
@@ -126,7 +131,7 @@ verify_served(VerifyRun *verify)
 	PQclear(list);
 }
 
-/* What is in the trash may be wanted again. */
+/* Deleted branches may be brought back, so they are checked as well. */
 static void
 verify_trash(VerifyRun *verify)
 {
@@ -135,7 +140,7 @@ verify_trash(VerifyRun *verify)
 	for (int r = 0; r < PQntuples(list); r++)
 	{
 		VerifyBranch branch = {.name = PQgetvalue(list, r, PQfnumber(list, "name")),
-						 .deleted = PQgetvalue(list, r, PQfnumber(list, "timeline"))};
+							   .deleted = PQgetvalue(list, r, PQfnumber(list, "timeline"))};
 
 		verify_branch(verify, &branch);
 	}
@@ -149,8 +154,8 @@ cmd_verify(const Options *options)
 
 	if (options->all == (options->nargs > 0))
 	{
-		pg_log_error(options->all ? "a branch was named, and --all given" : "no branch was named");
-		pg_log_error_hint("Name a branch, or give --all.");
+		pg_log_error(options->all ? "a branch and --all cannot be specified together" : "no branch specified");
+		pg_log_error_hint("Specify a branch or --all.");
 		return EXIT_USAGE;
 	}
 	verify.conn = store_connect(options);

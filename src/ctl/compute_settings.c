@@ -1,14 +1,15 @@
 /*
  * compute_settings.c
- *	  The settings in a compute's directory and those kept with its branch are
- *	  brought together at each start and stop.
+ *	  Synchronizes the settings in a compute's directory with those stored
+ *	  with its branch, at each start and stop.
  *
- * The file pageserver_smgr.settings says from which version of the branch's the
- * directory's settings come, and in its second line of which branch.  What the
- * owner has changed in the directory since then becomes the branch's newest
- * version; what was changed with the branch meanwhile comes into a directory
- * whose settings were left as they were.  If both were changed the directory's
- * count, and a warning names the version that they replace.
+ * The file pageserver_smgr.settings contains the version number of the branch's
+ * settings from which those in the directory were copied and, in its second line,
+ * the name of the branch.  Settings that the owner has changed in the directory
+ * since then become the branch's newest version.  If the settings in the directory
+ * are unchanged, but the branch has a newer version, that is copied into the
+ * directory.  If both were changed, the directory's settings are used, and a
+ * warning reports the version that they replace.
  */
 #include "ps_fe.h"
 
@@ -19,21 +20,21 @@
 
 #define VERSION_FILE "pageserver_smgr.settings"
 
-/* What compute_dir_complete() and the base backup put around the owner's postgresql.conf. */
-static const char *const not_the_owners[] = {
+/* Lines that compute_dir_complete() and the base backup add to the owner's postgresql.conf. */
+static const char *const added_lines[] = {
 	COMPUTE_DIR_FIRST_LINES, PS_CONF_LAST_LINES};
 
-/* The text without what is not its owner's, malloc'd. */
+/* Removes added_lines from a text, in place; returns the text. */
 static char *
 strip(char *text)
 {
-	for (int i = 0; i < lengthof(not_the_owners); i++)
+	for (int i = 0; i < lengthof(added_lines); i++)
 	{
-		char *found = strstr(text, not_the_owners[i]);
+		char *found = strstr(text, added_lines[i]);
 
 		if (found != NULL)
 		{
-			char *rest = found + strlen(not_the_owners[i]);
+			char *rest = found + strlen(added_lines[i]);
 
 			memmove(found, rest, strlen(rest) + 1);
 		}
@@ -74,7 +75,7 @@ same_text(const char *a, const char *b)
 	return strcmp(a != NULL ? a : "", b != NULL ? b : "") == 0;
 }
 
-/* Files only, not the options. */
+/* Compares the files only, not the command-line options. */
 static bool
 same_files(char *const a[SETTINGS_TEXTS], char *const b[SETTINGS_TEXTS])
 {
@@ -121,7 +122,7 @@ write_version(const char *dir, const char *branch, uint64 version)
 	pfree(text);
 }
 
-/* An earlier compute's directory: which of both counts? */
+/* For an earlier compute's directory: decides whether its settings or the branch's are used. */
 static void
 compare(ComputeSettings *settings, const char *dir, PGconn *conn)
 {
@@ -144,10 +145,11 @@ compare(ComputeSettings *settings, const char *dir, PGconn *conn)
 		}
 		if (settings->upload)
 		{
-			pg_log_warning("settings were changed both in \"%s\" and with branch \"%s\" (version " UINT64_FORMAT "): those in the directory count",
+			pg_log_warning("settings were changed both in \"%s\" and in branch \"%s\" (version " UINT64_FORMAT "): "
+						   "using those in the directory",
 						   dir, settings->branch, settings->newest.version);
-			pg_log_warning_hint("\"pageserver_ctl settings revert %s " UINT64_FORMAT "\" goes back to the others.", settings->branch,
-								settings->newest.version);
+			pg_log_warning_hint("To use those of the branch, run \"pageserver_ctl settings revert %s " UINT64_FORMAT "\".",
+								settings->branch, settings->newest.version);
 		}
 	}
 	for (int i = 0; i < SETTINGS_OPTIONS; i++)
@@ -155,7 +157,8 @@ compare(ComputeSettings *settings, const char *dir, PGconn *conn)
 }
 
 void
-compute_settings_begin(ComputeSettings *settings, const ComputeDir *dir, PGconn *conn, const char *branch, const char *options)
+compute_settings_begin(ComputeSettings *settings, const ComputeDir *dir, PGconn *conn, const char *branch,
+					   const char *options)
 {
 	memset(settings, 0, sizeof(*settings));
 	settings->branch = branch;
@@ -171,7 +174,7 @@ compute_settings_begin(ComputeSettings *settings, const ComputeDir *dir, PGconn 
 		settings->options = NULL;
 }
 
-/* Makes what is in the directory the newest version, if the branch still has the one that was looked at. */
+/* Stores the directory's settings as the newest version, unless the branch has a newer one than was read. */
 static bool
 upload(ComputeSettings *settings, const char *dir, PGconn *conn)
 {
@@ -184,7 +187,7 @@ upload(ComputeSettings *settings, const char *dir, PGconn *conn)
 	if (done)
 		write_version(dir, settings->branch, changed.version);
 	else
-		pg_log_warning("the settings in \"%s\" are not kept with branch \"%s\"", dir, settings->branch);
+		pg_log_warning("the settings in \"%s\" were not stored with branch \"%s\"", dir, settings->branch);
 	stored_settings_free(&changed);
 	return done;
 }

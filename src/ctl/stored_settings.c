@@ -1,7 +1,6 @@
 /*
  * stored_settings.c
- *	  The settings of a branch's computes, from and to the store: see
- *	  stored_settings.h.
+ *	  Reads and writes the settings of a branch's computes in the store.
  */
 #include "ps_fe.h"
 
@@ -37,7 +36,9 @@ take_rows(PGresult *res, StoredSettings *settings)
 static char *
 read_command(const char *branch, uint64 version)
 {
-	return version == 0 ? psprintf("settings_read %s", store_quote(branch)) : psprintf("settings_read %s " UINT64_FORMAT, store_quote(branch), version);
+	if (version == 0)
+		return psprintf("settings_read %s", store_quote(branch));
+	return psprintf("settings_read %s " UINT64_FORMAT, store_quote(branch), version);
 }
 
 void
@@ -86,7 +87,7 @@ stored_settings_write(PGconn *conn, const char *branch, StoredSettings *settings
 	text = json_dumps(root, JSON_COMPACT);
 	json_decref(root);
 	if (text == NULL)
-		pg_fatal("could not make JSON of the settings");
+		pg_fatal("could not convert the settings to JSON");
 	res = PQexec(conn, psprintf("settings_write %s " UINT64_FORMAT, store_quote(branch), settings->version));
 	if (PQresultStatus(res) == PGRES_COPY_IN)
 	{
