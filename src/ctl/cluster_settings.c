@@ -21,7 +21,8 @@
 static const char *const affect_results[] = {
 	"array_nulls", "backslash_quote", "bytea_output", "datestyle", "default_text_search_config",
 	"default_transaction_deferrable", "default_transaction_isolation", "default_transaction_read_only",
-	"extra_float_digits", "intervalstyle", "lc_messages", "lc_monetary", "lc_numeric", "lc_time", "max_prepared_transactions",
+	"extra_float_digits", "intervalstyle", "lc_messages", "lc_monetary", "lc_numeric", "lc_time",
+	"max_prepared_transactions",
 	"quote_all_identifiers", "row_security", "search_path", "standard_conforming_strings", "timezone",
 	"timezone_abbreviations", "transform_null_equals", "xmlbinary", "xmloption"};
 
@@ -196,7 +197,7 @@ cluster_settings_value(const char *path, const char *name)
 	return value;
 }
 
-/* Returns the text of the file that a setting names; by default, of the file beside postgresql.conf.  NULL if missing. */
+/* Reads the file that a setting names; by default, the file beside postgresql.conf.  Returns NULL if it is missing. */
 static char *
 read_other(const char *conf, const char *setting, const char *dir, const char *name)
 {
@@ -268,7 +269,8 @@ cluster_settings_reduce(StoredSettings *settings, char **lost)
 
 	initStringInfo(&reduction.kept);
 	initStringInfo(&reduction.lost);
-	appendStringInfoString(&reduction.kept, "# Imported from outside the data directory: settings that affect the results of queries.\n");
+	appendStringInfoString(&reduction.kept,
+						   "# Imported from outside the data directory: settings that affect the results of queries.\n");
 	conf_each(settings->texts[SETTINGS_CONF], keep_or_lose, &reduction);
 	if (settings->texts[SETTINGS_HBA] != NULL)
 		lose(&reduction.lost, "pg_hba.conf");

@@ -181,7 +181,8 @@ cmd_branch_rename(const Options *options)
 	const char *new_name = options->args[1];
 
 	execute(options, psprintf("branch_rename %s %s", store_quote(name), store_quote(new_name)));
-	print_done(options, psprintf("Branch \"%s\" was renamed to \"%s\".", name, new_name), "renamed", name, "name", new_name, NULL);
+	print_done(options, psprintf("Branch \"%s\" was renamed to \"%s\".", name, new_name),
+			   "renamed", name, "name", new_name, NULL);
 	return 0;
 }
 
@@ -299,7 +300,9 @@ cmd_export(const Options *options)
 		fsync_pgdata(dir, PG_VERSION_NUM);
 	if (damaged > 0)
 		pg_log_warning("%d damaged pages, listed above, were replaced with zeros in the export", damaged);
-	print_done(options, psprintf("Branch \"%s\" was exported to \"%s\". Start PostgreSQL on it with: %s -D %s start", branch, dir, postgres_program(options, "pg_ctl"), dir),
+	print_done(options,
+			   psprintf("Branch \"%s\" was exported to \"%s\". Start PostgreSQL on it with: %s -D %s start", branch,
+						dir, postgres_program(options, "pg_ctl"), dir),
 			   "exported", branch, "directory", dir, NULL);
 	return 0;
 }

@@ -10,7 +10,7 @@
 
 #include "compute.h"
 
-/* The compute's WAL worker writes it at least every 10 s; if it is older than STATUS_STALE seconds, the worker hangs. */
+/* The compute's WAL worker writes the file at least every 10 s; after STATUS_STALE seconds it must be hanging. */
 #define STATUS_FILE  "pageserver_smgr.status"
 #define STATUS_STALE 60
 
@@ -144,7 +144,8 @@ cmd_compute_status(const Options *options)
 		json_decref(status);
 	}
 	else if (wait != NULL)
-		printf("The compute in \"%s\" is running (PID %d, port %d), but is waiting: %s.\n", dir, (int) file.pid, file.port, wait);
+		printf("The compute in \"%s\" is running (PID %d, port %d), but is waiting: %s.\n", dir, (int) file.pid, file.port,
+			   wait);
 	else if (file.alive)
 		printf("The compute in \"%s\" is running (PID %d, port %d, %s).\n", dir, (int) file.pid, file.port, file.state);
 	else

@@ -195,7 +195,8 @@ scan_leaves(Dump *dump)
 		}
 	}
 	if (complete && count != s->entries)
-		report(dump, layer_damaged(dump->file.path, s->index_start, "the index has %llu entries, expected %llu according to the summary",
+		report(dump, layer_damaged(dump->file.path, s->index_start,
+								   "the index has %llu entries, expected %llu according to the summary",
 								   (unsigned long long) count, (unsigned long long) s->entries));
 }
 
@@ -284,7 +285,8 @@ scan_values(Dump *dump)
 		if (i > 0 && place->offset == place[-1].offset)
 		{
 			if (!place->shared || !place[-1].shared || place->kind != place[-1].kind)
-				report(dump, layer_damaged(path, place->offset, "several entries point to the value, but not all as a shared value of the same kind"));
+				report(dump, layer_damaged(path, place->offset,
+										   "several entries point to the value, but not all as a shared value of the same kind"));
 			continue;
 		}
 		if (!damaged && place->offset < end)

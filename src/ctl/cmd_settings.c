@@ -164,7 +164,9 @@ write_and_report(const Options *options, PGconn *conn, StoredSettings *settings)
 	char *version = psprintf(UINT64_FORMAT, settings->version);
 
 	if (rc == 0)
-		print_done(options, psprintf("Version %s of the settings of branch \"%s\" takes effect at the next start of a compute.", version, options->args[0]),
+		print_done(options,
+				   psprintf("Version %s of the settings of branch \"%s\" takes effect at the next start of a compute.",
+							version, options->args[0]),
 				   "branch", options->args[0], "version", version, NULL);
 	pfree(version);
 	stored_settings_free(settings);

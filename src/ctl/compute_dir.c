@@ -188,7 +188,8 @@ write_defaults(const ComputeDir *dir)
 	/* the setting is a list of paths, which are quoted with double quotes */
 	quoted = psprintf("\"%s\"", socket_dir);
 	initStringInfo(&text);
-	appendStringInfoString(&text, "# Defaults of a compute, written by pageserver_ctl. Settings in postgresql.conf override them.\n");
+	appendStringInfoString(&text,
+						   "# Defaults of a compute, written by pageserver_ctl. Settings in postgresql.conf override them.\n");
 	conf_put(&text, "unix_socket_directories", quoted);
 	write_file(dir->path, PS_DEFAULTS_FILE, text.data, false);
 	pfree(text.data);

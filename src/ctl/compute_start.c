@@ -493,7 +493,8 @@ compute_start(const Options *options, uint64 after)
 			printf("The compute at %s was superseded.\n", start.current);
 	}
 	else if (takes_over && begun)
-		pg_log_error_detail("The compute at %s was superseded: no compute is running on branch \"%s\" now.", start.current, start.branch);
+		pg_log_error_detail("The compute at %s was superseded: no compute is running on branch \"%s\" now.",
+							start.current, start.branch);
 	else if (takes_over)
 		pg_log_error_detail("The compute at %s continues to run.", start.current);
 	return rc;

@@ -104,7 +104,8 @@ print_totals(const LayerSummary *s, const DumpTotals *totals)
 
 		if (t->of_kind[VALUE_RECORD] + t->of_kind[VALUE_IMAGE] + t->of_kind[VALUE_TOMBSTONE] > 0)
 			printf("%-22s %12llu %12llu %12llu %12llu %12llu\n", dump_key_names[i],
-				   (unsigned long long) t->of_kind[VALUE_RECORD], (unsigned long long) t->will_init, (unsigned long long) t->of_kind[VALUE_IMAGE],
+				   (unsigned long long) t->of_kind[VALUE_RECORD], (unsigned long long) t->will_init,
+				   (unsigned long long) t->of_kind[VALUE_IMAGE],
 				   (unsigned long long) t->of_kind[VALUE_TOMBSTONE], (unsigned long long) t->shared);
 	}
 }
