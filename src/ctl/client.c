@@ -199,7 +199,7 @@ store_answers(const char *conninfo)
 }
 
 char *
-branch_of_timeline(PGconn *conn, const char *timeline)
+store_branch_of_timeline(PGconn *conn, const char *timeline)
 {
 	PGresult *res = store_query(conn, "branch_list");
 	char *name = NULL;

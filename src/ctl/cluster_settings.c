@@ -197,7 +197,7 @@ read_other(const char *conf, const char *setting, const char *dir, const char *n
 }
 
 void
-cluster_settings_read(const char *path, BranchSettings *settings)
+cluster_settings_read(const char *path, StoredSettings *settings)
 {
 	char *file = conf_path(path);
 	char *dir = pg_strdup(file);
@@ -253,7 +253,7 @@ keep_or_lose(void *arg, const char *name, const char *value)
 }
 
 void
-cluster_settings_reduce(BranchSettings *settings, char **lost)
+cluster_settings_reduce(StoredSettings *settings, char **lost)
 {
 	Reduction reduction = {settings->texts[SETTINGS_CONF]};
 

@@ -292,7 +292,7 @@ settle(Supervisor *s, int code)
 		setsid();
 	}
 	become_user_for_good(&s->options);
-	supervisor_lock(s->dir);
+	pidfile_lock_supervisor(s->dir);
 	if (!s->background)
 		return;
 	null = open("/dev/null", O_RDWR);
@@ -422,7 +422,7 @@ init_supervisor(Supervisor *s, const Options *options)
 }
 
 int
-run_compute_run(const Options *options)
+compute_run_foreground(const Options *options)
 {
 	Supervisor s;
 	int code;
@@ -430,12 +430,12 @@ run_compute_run(const Options *options)
 	init_supervisor(&s, options);
 	notify_init();
 	code = supervise(&s);
-	supervisor_unlock();
+	pidfile_unlock_supervisor();
 	return code;
 }
 
 int
-run_compute_start(const Options *options)
+compute_run_background(const Options *options)
 {
 	Supervisor s;
 	int fds[2];
@@ -457,7 +457,7 @@ run_compute_start(const Options *options)
 		s.report_fd = fds[1];
 		unsetenv("NOTIFY_SOCKET");
 		code = supervise(&s);
-		supervisor_unlock();
+		pidfile_unlock_supervisor();
 		return code;
 	}
 	close(fds[1]);

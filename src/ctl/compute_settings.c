@@ -46,7 +46,7 @@ read_directory(const char *dir, char *texts[SETTINGS_TEXTS])
 {
 	for (int i = 0; i < SETTINGS_OPTIONS; i++)
 	{
-		char *path = psprintf("%s/%s", dir, branch_settings_names[i]);
+		char *path = psprintf("%s/%s", dir, stored_settings_names[i]);
 
 		texts[i] = read_text_file(path);
 		if (texts[i] != NULL && i == SETTINGS_CONF)
@@ -60,7 +60,7 @@ write_directory(const char *dir, char *const texts[SETTINGS_TEXTS])
 {
 	for (int i = 0; i < SETTINGS_OPTIONS; i++)
 	{
-		char *path = psprintf("%s/%s", dir, branch_settings_names[i]);
+		char *path = psprintf("%s/%s", dir, stored_settings_names[i]);
 
 		if (texts[i] != NULL)
 			write_text_file(path, texts[i], false);
@@ -127,20 +127,20 @@ compare(ComputeSettings *settings, const char *dir, PGconn *conn)
 {
 	char *texts[SETTINGS_TEXTS] = {NULL};
 	uint64 version = read_version(dir);
-	BranchSettings origin;
+	StoredSettings origin;
 
 	read_directory(dir, texts);
 	settings->upload = !same_files(texts, settings->newest.texts);
 	if (settings->upload && version != settings->newest.version)
 	{
-		if (version > 0 && branch_settings_try_read(conn, settings->branch, version, &origin))
+		if (version > 0 && stored_settings_try_read(conn, settings->branch, version, &origin))
 		{
 			if (same_files(texts, origin.texts))
 			{
 				write_directory(dir, settings->newest.texts);
 				settings->upload = false;
 			}
-			branch_settings_free(&origin);
+			stored_settings_free(&origin);
 		}
 		if (settings->upload)
 		{
@@ -159,7 +159,7 @@ compute_settings_begin(ComputeSettings *settings, const ComputeDir *dir, PGconn 
 {
 	memset(settings, 0, sizeof(*settings));
 	settings->branch = branch;
-	branch_settings_read(conn, branch, 0, &settings->newest);
+	stored_settings_read(conn, branch, 0, &settings->newest);
 	if (dir->earlier)
 		compare(settings, dir->path, conn);
 	settings->options = options;
@@ -175,17 +175,17 @@ compute_settings_begin(ComputeSettings *settings, const ComputeDir *dir, PGconn 
 static bool
 upload(ComputeSettings *settings, const char *dir, PGconn *conn)
 {
-	BranchSettings changed = {.version = settings->newest.version};
+	StoredSettings changed = {.version = settings->newest.version};
 	bool done;
 
 	read_directory(dir, changed.texts);
 	changed.texts[SETTINGS_OPTIONS] = settings->options != NULL ? pg_strdup(settings->options) : NULL;
-	done = branch_settings_write(conn, settings->branch, &changed) == 0;
+	done = stored_settings_write(conn, settings->branch, &changed) == 0;
 	if (done)
 		write_version(dir, settings->branch, changed.version);
 	else
 		pg_log_warning("the settings in \"%s\" are not kept with branch \"%s\"", dir, settings->branch);
-	branch_settings_free(&changed);
+	stored_settings_free(&changed);
 	return done;
 }
 
@@ -213,16 +213,16 @@ compute_settings_keep(const char *dir)
 	if (conninfo == NULL || timeline == NULL || !store_answers(conninfo))
 		goto done;
 	conn = store_connect(&options);
-	settings.branch = branch_of_timeline(conn, timeline);
+	settings.branch = store_branch_of_timeline(conn, timeline);
 	if (settings.branch != NULL)
 	{
-		branch_settings_read(conn, settings.branch, 0, &settings.newest);
+		stored_settings_read(conn, settings.branch, 0, &settings.newest);
 		read_directory(dir, texts);
 		settings.options = settings.newest.texts[SETTINGS_OPTIONS];
 		kept = same_files(texts, settings.newest.texts);
 		if (!kept && read_version(dir) == settings.newest.version)
 			kept = upload(&settings, dir, conn);
-		branch_settings_free(&settings.newest);
+		stored_settings_free(&settings.newest);
 	}
 	PQfinish(conn);
 
@@ -243,7 +243,7 @@ compute_settings_stamp(const char *dir)
 	initStringInfo(&stamp);
 	for (int i = 0; i < SETTINGS_OPTIONS; i++)
 	{
-		char *path = psprintf("%s/%s", dir, branch_settings_names[i]);
+		char *path = psprintf("%s/%s", dir, stored_settings_names[i]);
 		struct stat st;
 
 		if (stat(path, &st) == 0)

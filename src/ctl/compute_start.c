@@ -294,11 +294,11 @@ stop_earlier(const Start *start)
 
 	supervisor_kind.find(start->dir.path, &file);
 	if (file.alive && file.pid != getppid())
-		stop_server(&supervisor_kind, start->dir.path, &file, "fast", timeout, false, "the earlier compute");
+		pidfile_stop_server(&supervisor_kind, start->dir.path, &file, "fast", timeout, false, "the earlier compute");
 	postmaster_kind.find(start->dir.path, &file);
 	if (file.alive)
-		stop_server(&postmaster_kind, start->dir.path, &file, "fast", timeout, false, "the earlier compute");
-	for (int64 waited = 0; postmaster_left_processes(&file); waited += POLL_INTERVAL_USEC)
+		pidfile_stop_server(&postmaster_kind, start->dir.path, &file, "fast", timeout, false, "the earlier compute");
+	for (int64 waited = 0; pidfile_has_orphans(&file); waited += POLL_INTERVAL_USEC)
 	{
 		if (waited >= (int64) timeout * 1000000)
 		{
@@ -379,7 +379,7 @@ start_postgres(const Start *start)
 	PidFile file;
 	bool child_ended;
 
-	if (wait_until_ready(&postmaster_kind, start->dir.path, pid, start->options->timeout, &file, &child_ended))
+	if (pidfile_wait_ready(&postmaster_kind, start->dir.path, pid, start->options->timeout, &file, &child_ended))
 	{
 		print_done(start->options, psprintf("A compute of branch \"%s\" runs in \"%s\" (PID %d, port %d%s%s).", start->branch, start->dir.path, (int) pid, file.port, file.socket_dir[0] ? ", socket directory " : "", file.socket_dir),
 				   "branch", start->branch, "directory", start->dir.path, "pid", psprintf("%d", (int) pid),

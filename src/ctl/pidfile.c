@@ -247,7 +247,7 @@ const ServerKind supervisor_kind = {read_supervisor_pidfile, find_supervisor};
 static char *supervisor_file;
 
 void
-supervisor_lock(const char *dir)
+pidfile_lock_supervisor(const char *dir)
 {
 	char *path = psprintf("%s/%s", dir, SUPERVISOR_PIDFILE);
 	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, S_IRUSR | S_IWUSR);
@@ -270,7 +270,7 @@ supervisor_lock(const char *dir)
 }
 
 void
-supervisor_unlock(void)
+pidfile_unlock_supervisor(void)
 {
 	if (supervisor_file != NULL)
 		(void) unlink(supervisor_file);
@@ -281,7 +281,7 @@ supervisor_unlock(void)
  * (the key is made of its inode), and somebody is attached to it.
  */
 bool
-postmaster_left_processes(const PidFile *file)
+pidfile_has_orphans(const PidFile *file)
 {
 	struct shmid_ds shm;
 
@@ -291,7 +291,7 @@ postmaster_left_processes(const PidFile *file)
 
 /* Neither server tells us when it is ready, so we look: often, for a compute is ready in some tens of milliseconds. */
 bool
-wait_until_ready(const ServerKind *kind, const char *dir, pid_t child, int timeout, PidFile *file, bool *child_ended)
+pidfile_wait_ready(const ServerKind *kind, const char *dir, pid_t child, int timeout, PidFile *file, bool *child_ended)
 {
 	for (int64 waited = 0; waited < (int64) timeout * 1000000; waited += POLL_INTERVAL_USEC)
 	{
@@ -364,7 +364,7 @@ signal_by_pidfd(const ServerKind *kind, const char *dir, const PidFile *file, in
 }
 
 bool
-signal_server(const ServerKind *kind, const char *dir, const PidFile *file, int signo, const char *what)
+pidfile_signal_server(const ServerKind *kind, const char *dir, const PidFile *file, int signo, const char *what)
 {
 	int pidfd = signal_by_pidfd(kind, dir, file, signo, what);
 
@@ -374,7 +374,7 @@ signal_server(const ServerKind *kind, const char *dir, const PidFile *file, int 
 }
 
 void
-stop_server(const ServerKind *kind, const char *dir, const PidFile *file, const char *mode, int timeout, bool no_wait,
+pidfile_stop_server(const ServerKind *kind, const char *dir, const PidFile *file, const char *mode, int timeout, bool no_wait,
 			const char *what)
 {
 	int signo = strcmp(mode, "smart") == 0 ? SIGTERM : strcmp(mode, "fast") == 0 ? SIGINT

@@ -1,5 +1,5 @@
 /*
- * verify.c
+ * cmd_verify.c
  *	  The command verify: has the store read and check the files of branches.
  */
 #include "ps_fe.h"
@@ -8,24 +8,24 @@
 
 #include "ctl.h"
 
-typedef struct Verify
+typedef struct VerifyRun
 {
 	const Options *options;
 	PGconn *conn;
 	json_t *rows; /* of all branches */
 	int exit_code;
-} Verify;
+} VerifyRun;
 
 /* A branch; deleted: the timeline of one that is in the trash, where several may have the name, else NULL. */
-typedef struct Branch
+typedef struct VerifyBranch
 {
 	const char *name;
 	const char *deleted;
-} Branch;
+} VerifyBranch;
 
 /* As a message has it; psprintf'd. */
 static char *
-branch_text(const Branch *branch)
+branch_text(const VerifyBranch *branch)
 {
 	if (branch->deleted == NULL)
 		return psprintf("branch \"%s\"", branch->name);
@@ -33,7 +33,7 @@ branch_text(const Branch *branch)
 }
 
 static void
-add_row(Verify *verify, const Branch *branch, const char *file, const char *bytes, const char *error)
+add_row(VerifyRun *verify, const VerifyBranch *branch, const char *file, const char *bytes, const char *error)
 {
 	json_t *row = json_object();
 
@@ -47,7 +47,7 @@ add_row(Verify *verify, const Branch *branch, const char *file, const char *byte
 
 /* A branch of which the store cannot say more: it is not served. */
 static void
-note_failure(Verify *verify, const Branch *branch, PGresult *res)
+note_failure(VerifyRun *verify, const VerifyBranch *branch, PGresult *res)
 {
 	const char *message = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
 
@@ -59,7 +59,7 @@ note_failure(Verify *verify, const Branch *branch, PGresult *res)
 }
 
 static void
-verify_branch(Verify *verify, const Branch *branch)
+verify_branch(VerifyRun *verify, const VerifyBranch *branch)
 {
 	char *rate = verify->options->rate > 0 ? psprintf(" %d", verify->options->rate) : pg_strdup("");
 	char *command = psprintf("verify %s%s", store_quote(branch->deleted != NULL ? branch->deleted : branch->name), rate);
@@ -101,13 +101,13 @@ verify_branch(Verify *verify, const Branch *branch)
 }
 
 static void
-verify_served(Verify *verify)
+verify_served(VerifyRun *verify)
 {
 	PGresult *list = store_query(verify->conn, "branch_list");
 
 	for (int r = 0; r < PQntuples(list); r++)
 	{
-		Branch branch = {.name = PQgetvalue(list, r, PQfnumber(list, "name"))};
+		VerifyBranch branch = {.name = PQgetvalue(list, r, PQfnumber(list, "name"))};
 
 		if (branch.name[0] != '\0')
 			verify_branch(verify, &branch);
@@ -128,13 +128,13 @@ verify_served(Verify *verify)
 
 /* What is in the trash may be wanted again. */
 static void
-verify_trash(Verify *verify)
+verify_trash(VerifyRun *verify)
 {
 	PGresult *list = store_query(verify->conn, "branch_list deleted");
 
 	for (int r = 0; r < PQntuples(list); r++)
 	{
-		Branch branch = {.name = PQgetvalue(list, r, PQfnumber(list, "name")),
+		VerifyBranch branch = {.name = PQgetvalue(list, r, PQfnumber(list, "name")),
 						 .deleted = PQgetvalue(list, r, PQfnumber(list, "timeline"))};
 
 		verify_branch(verify, &branch);
@@ -143,9 +143,9 @@ verify_trash(Verify *verify)
 }
 
 int
-run_verify(const Options *options)
+cmd_verify(const Options *options)
 {
-	Verify verify = {.options = options, .rows = json_array()};
+	VerifyRun verify = {.options = options, .rows = json_array()};
 
 	if (options->all == (options->nargs > 0))
 	{
@@ -154,9 +154,9 @@ run_verify(const Options *options)
 		return EXIT_USAGE;
 	}
 	verify.conn = store_connect(options);
-	branch_show_notices(verify.conn);
+	cmd_branch_show_notices(verify.conn);
 	if (!options->all)
-		verify_branch(&verify, &(Branch) {.name = options->args[0]});
+		verify_branch(&verify, &(VerifyBranch) {.name = options->args[0]});
 	else
 	{
 		verify_served(&verify);

@@ -1,5 +1,5 @@
 /*
- * tenant.c
+ * cmd_tenant.c
  *	  Commands for tenants: detach, attach, delete, undelete, list.
  */
 #include "ps_fe.h"
@@ -20,31 +20,31 @@ execute(const Options *options, const char *command, const char *done)
 }
 
 int
-run_tenant_detach(const Options *options)
+cmd_tenant_detach(const Options *options)
 {
 	return execute(options, "tenant_detach", "detached");
 }
 
 int
-run_tenant_attach(const Options *options)
+cmd_tenant_attach(const Options *options)
 {
 	return execute(options, "tenant_attach", "attached");
 }
 
 int
-run_tenant_delete(const Options *options)
+cmd_tenant_delete(const Options *options)
 {
 	return execute(options, "tenant_delete", "deleted");
 }
 
 int
-run_tenant_undelete(const Options *options)
+cmd_tenant_undelete(const Options *options)
 {
 	return execute(options, "tenant_undelete", "undeleted");
 }
 
 int
-run_tenant_list(const Options *options)
+cmd_tenant_list(const Options *options)
 {
 	static const char *const columns[] = {"tenant", "state", "branches", "system_identifier", "name"};
 	static const char *const deleted_columns[] = {"tenant", "deleted", "seconds_left", "branches", "system_identifier", "name", "by"};

@@ -1,5 +1,5 @@
 /*
- * moment.c
+ * point_in_time.c
  *	  What stands behind the "@" of BRANCH@MOMENT: an LSN, or a time as people
  *	  write it.
  *
@@ -17,7 +17,7 @@
 
 #include "ctl.h"
 
-bool
+static bool
 looks_like_lsn(const char *text)
 {
 	const char *slash = strchr(text, '/');
@@ -87,7 +87,7 @@ looks_like_time(const char *text)
 }
 
 char *
-moment_words(const char *text)
+point_in_time_words(const char *text)
 {
 	char microseconds[64];
 
@@ -103,17 +103,17 @@ moment_words(const char *text)
 }
 
 char *
-split_moment(const char *text, char **moment)
+point_in_time_split(const char *text, char **point)
 {
 	char *branch = pg_strdup(text);
 	char *at = strchr(branch, '@');
 
-	*moment = NULL;
+	*point = NULL;
 	if (at == NULL)
 		return branch;
 	*at = '\0';
 	if (at[1] == '\0')
 		pg_fatal("nothing follows the \"@\" in \"%s\"", text);
-	*moment = at + 1;
+	*point = at + 1;
 	return branch;
 }

@@ -1,5 +1,5 @@
 /*
- * compute.c
+ * cmd_compute.c
  *	  Commands for computes that run: stop, status.
  */
 #include "ps_fe.h"
@@ -15,7 +15,19 @@
 #define STATUS_STALE 60
 
 int
-run_compute_stop(const Options *options)
+cmd_compute_start(const Options *options)
+{
+	return compute_run_background(options);
+}
+
+int
+cmd_compute_run(const Options *options)
+{
+	return compute_run_foreground(options);
+}
+
+int
+cmd_compute_stop(const Options *options)
 {
 	const ServerKind *kind = &supervisor_kind;
 	char *dir = compute_dir_path(options);
@@ -38,7 +50,7 @@ run_compute_stop(const Options *options)
 		pg_log_error("the compute in \"%s\" does not run", dir);
 		return EXIT_NOT_RUNNING;
 	}
-	stop_server(kind, dir, &file, options->mode, options->timeout, false, "the compute");
+	pidfile_stop_server(kind, dir, &file, options->mode, options->timeout, false, "the compute");
 	(void) compute_settings_keep(dir);
 	print_done(options, psprintf("The compute in \"%s\" is stopped.", dir), "stopped", dir, NULL);
 	return 0;
@@ -80,7 +92,7 @@ compute_wait(const char *dir, const json_t *status)
 }
 
 int
-run_compute_status(const Options *options)
+cmd_compute_status(const Options *options)
 {
 	static const char *const settings[] = {"tenant", "timeline", "generation", "checkpoint_lsn", "store"};
 	char *dir = compute_dir_path(options);

@@ -1,5 +1,5 @@
 /*
- * store.c
+ * cmd_store.c
  *	  Commands for a store: init, start, stop, restart, reload, status.
  */
 #include "ps_fe.h"
@@ -48,7 +48,7 @@ check_store(const char *dir)
 }
 
 int
-run_init(const Options *options)
+cmd_init(const Options *options)
 {
 	char *dir = store_directory(options);
 	char *conf = psprintf("%s/pageserver.conf", dir);
@@ -85,7 +85,7 @@ run_init(const Options *options)
 }
 
 int
-run_start(const Options *options)
+cmd_start(const Options *options)
 {
 	char *dir = store_directory(options);
 	char *log = options->log ? absolute_path(options->log) : psprintf("%s/pageserver.log", dir);
@@ -109,7 +109,7 @@ run_start(const Options *options)
 	close(fd);
 	if (options->no_wait)
 		return 0;
-	if (wait_until_ready(&store_kind, dir, pid, options->timeout, &file, &child_ended))
+	if (pidfile_wait_ready(&store_kind, dir, pid, options->timeout, &file, &child_ended))
 	{
 		print_done(options, psprintf("The store \"%s\" runs (PID %d, port %d).", dir, (int) pid, file.port),
 				   "store", dir, "pid", psprintf("%d", (int) pid), "port", psprintf("%d", file.port), NULL);
@@ -125,7 +125,7 @@ run_start(const Options *options)
 }
 
 int
-run_stop(const Options *options)
+cmd_stop(const Options *options)
 {
 	char *dir = store_directory(options);
 	PidFile file;
@@ -137,7 +137,7 @@ run_stop(const Options *options)
 		pg_log_error("the store \"%s\" does not run", dir);
 		return EXIT_NOT_RUNNING;
 	}
-	stop_server(&store_kind, dir, &file, options->mode, options->timeout, options->no_wait, "the store");
+	pidfile_stop_server(&store_kind, dir, &file, options->mode, options->timeout, options->no_wait, "the store");
 	print_done(options, psprintf("The store \"%s\" %s.", dir, options->no_wait ? "is told to stop" : "is stopped"),
 			   options->no_wait ? "stopping" : "stopped", dir, NULL);
 	return 0;
@@ -156,7 +156,7 @@ check_settings(const char *dir)
 }
 
 int
-run_restart(const Options *options)
+cmd_restart(const Options *options)
 {
 	char *dir = store_directory(options);
 	PidFile file;
@@ -165,12 +165,12 @@ run_restart(const Options *options)
 	check_settings(dir);
 	store_kind.find(dir, &file);
 	if (file.alive)
-		stop_server(&store_kind, dir, &file, options->mode, options->timeout, false, "the store");
-	return run_start(options);
+		pidfile_stop_server(&store_kind, dir, &file, options->mode, options->timeout, false, "the store");
+	return cmd_start(options);
 }
 
 int
-run_reload(const Options *options)
+cmd_reload(const Options *options)
 {
 	char *dir = store_directory(options);
 	PidFile file;
@@ -179,7 +179,7 @@ run_reload(const Options *options)
 	store_kind.find(dir, &file);
 	if (file.alive)
 		check_settings(dir);
-	if (!file.alive || !signal_server(&store_kind, dir, &file, SIGHUP, "the store"))
+	if (!file.alive || !pidfile_signal_server(&store_kind, dir, &file, SIGHUP, "the store"))
 	{
 		pg_log_error("the store \"%s\" does not run", dir);
 		return EXIT_NOT_RUNNING;
@@ -206,7 +206,7 @@ status_value(const PGresult *res, const char *name)
 }
 
 int
-run_status(const Options *options)
+cmd_status(const Options *options)
 {
 	char *dir = store_directory(options);
 	PidFile file = {0};

@@ -1,5 +1,5 @@
 /*
- * settings.c
+ * cmd_settings.c
  *	  Commands for the settings of a branch's computes: list, get, set, reset,
  *	  edit, revert.
  *
@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "branch_settings.h"
+#include "stored_settings.h"
 #include "conf.h"
 
 /* ---- looking ---- */
@@ -31,7 +31,7 @@ format_time(const char *seconds)
 }
 
 int
-run_settings_list(const Options *options)
+cmd_settings_list(const Options *options)
 {
 	PGconn *conn = store_connect(options);
 	PGresult *res = store_query(conn, psprintf("settings_list %s", store_quote(options->args[0])));
@@ -59,7 +59,7 @@ static int
 find_text(const char *name)
 {
 	for (int i = 0; i < SETTINGS_TEXTS; i++)
-		if (strcmp(branch_settings_names[i], name) == 0)
+		if (strcmp(stored_settings_names[i], name) == 0)
 			return i;
 	return -1;
 }
@@ -89,7 +89,7 @@ list_setting(void *arg, const char *name, const char *value)
 
 /* Of a setting in two files the one that counts is printed: postgresql.auto.conf's. */
 static int
-get_setting(const Options *options, const BranchSettings *settings, const char *name)
+get_setting(const Options *options, const StoredSettings *settings, const char *name)
 {
 	char *value = NULL;
 
@@ -111,13 +111,13 @@ get_setting(const Options *options, const BranchSettings *settings, const char *
 }
 
 static int
-list_settings(const Options *options, const BranchSettings *settings)
+list_settings(const Options *options, const StoredSettings *settings)
 {
 	Listing listing = {.rows = options->json ? json_array() : NULL};
 
 	for (int i = SETTINGS_CONF; i <= SETTINGS_AUTO_CONF; i++)
 	{
-		listing.file = branch_settings_names[i];
+		listing.file = stored_settings_names[i];
 		if (settings->texts[i] != NULL)
 			conf_each(settings->texts[i], list_setting, &listing);
 	}
@@ -132,15 +132,15 @@ list_settings(const Options *options, const BranchSettings *settings)
 }
 
 int
-run_settings_get(const Options *options)
+cmd_settings_get(const Options *options)
 {
 	const char *name = options->nargs > 1 ? options->args[1] : NULL;
 	PGconn *conn = store_connect(options);
-	BranchSettings settings;
+	StoredSettings settings;
 	int text = name ? find_text(name) : -1;
 	int rc = 0;
 
-	branch_settings_read(conn, options->args[0], 0, &settings);
+	stored_settings_read(conn, options->args[0], 0, &settings);
 	if (name == NULL)
 		rc = list_settings(options, &settings);
 	else if (text < 0)
@@ -150,7 +150,7 @@ run_settings_get(const Options *options)
 	else
 		printf("%s%s", settings.texts[text] ? settings.texts[text] : "",
 			   text == SETTINGS_OPTIONS && settings.texts[text] ? "\n" : "");
-	branch_settings_free(&settings);
+	stored_settings_free(&settings);
 	PQfinish(conn);
 	return rc;
 }
@@ -158,22 +158,22 @@ run_settings_get(const Options *options)
 /* ---- changing ---- */
 
 static int
-write_and_tell(const Options *options, PGconn *conn, BranchSettings *settings)
+write_and_tell(const Options *options, PGconn *conn, StoredSettings *settings)
 {
-	int rc = branch_settings_write(conn, options->args[0], settings);
+	int rc = stored_settings_write(conn, options->args[0], settings);
 	char *version = psprintf(UINT64_FORMAT, settings->version);
 
 	if (rc == 0)
 		print_done(options, psprintf("Version %s of the settings of branch \"%s\" counts from the next start of a compute on.", version, options->args[0]),
 				   "branch", options->args[0], "version", version, NULL);
 	pfree(version);
-	branch_settings_free(settings);
+	stored_settings_free(settings);
 	PQfinish(conn);
 	return rc;
 }
 
 static void
-replace_text(BranchSettings *settings, int i, char *text)
+replace_text(StoredSettings *settings, int i, char *text)
 {
 	free(settings->texts[i]);
 	settings->texts[i] = text;
@@ -181,7 +181,7 @@ replace_text(BranchSettings *settings, int i, char *text)
 
 /* Takes a setting out of postgresql.auto.conf; value NULL: and that is it. */
 static void
-change_setting(BranchSettings *settings, const char *name, const char *value)
+change_setting(StoredSettings *settings, const char *name, const char *value)
 {
 	const char *old = settings->texts[SETTINGS_AUTO_CONF];
 	StringInfoData text;
@@ -210,10 +210,10 @@ check_name(const char *name)
 }
 
 int
-run_settings_set(const Options *options)
+cmd_settings_set(const Options *options)
 {
 	PGconn *conn;
-	BranchSettings settings;
+	StoredSettings settings;
 
 	if (options->nargs < 2 && options->server_options == NULL)
 	{
@@ -228,7 +228,7 @@ run_settings_set(const Options *options)
 		check_name(equals ? pnstrdup(options->args[i], equals - options->args[i]) : "");
 	}
 	conn = store_connect(options);
-	branch_settings_read(conn, options->args[0], 0, &settings);
+	stored_settings_read(conn, options->args[0], 0, &settings);
 	for (int i = 1; i < options->nargs; i++)
 	{
 		const char *equals = strchr(options->args[i], '=');
@@ -241,12 +241,12 @@ run_settings_set(const Options *options)
 }
 
 int
-run_settings_reset(const Options *options)
+cmd_settings_reset(const Options *options)
 {
 	PGconn *conn = store_connect(options);
-	BranchSettings settings;
+	StoredSettings settings;
 
-	branch_settings_read(conn, options->args[0], 0, &settings);
+	stored_settings_read(conn, options->args[0], 0, &settings);
 	for (int i = 1; i < options->nargs; i++)
 	{
 		check_name(options->args[i]);
@@ -258,10 +258,10 @@ run_settings_reset(const Options *options)
 }
 
 int
-run_settings_revert(const Options *options)
+cmd_settings_revert(const Options *options)
 {
 	PGconn *conn;
-	BranchSettings settings;
+	StoredSettings settings;
 	char *end;
 	uint64 version = strtoull(options->args[1], &end, 10);
 
@@ -272,9 +272,9 @@ run_settings_revert(const Options *options)
 		return EXIT_USAGE;
 	}
 	conn = store_connect(options);
-	branch_settings_read(conn, options->args[0], version, &settings);
+	stored_settings_read(conn, options->args[0], version, &settings);
 	/* a damaged newest version is what one goes back from */
-	settings.version = branch_settings_newest(conn, options->args[0]);
+	settings.version = stored_settings_newest(conn, options->args[0]);
 	return write_and_tell(options, conn, &settings);
 }
 
@@ -324,12 +324,12 @@ edit_text(const char *name, const char *text, char **path)
 }
 
 int
-run_settings_edit(const Options *options)
+cmd_settings_edit(const Options *options)
 {
 	const char *name = options->nargs > 1 ? options->args[1] : "postgresql.conf";
 	int text = find_text(name);
 	PGconn *conn;
-	BranchSettings settings;
+	StoredSettings settings;
 	char *edited;
 	char *path;
 	int rc;
@@ -341,7 +341,7 @@ run_settings_edit(const Options *options)
 		return EXIT_USAGE;
 	}
 	conn = store_connect(options);
-	branch_settings_read(conn, options->args[0], 0, &settings);
+	stored_settings_read(conn, options->args[0], 0, &settings);
 	edited = edit_text(name, settings.texts[text] ? settings.texts[text] : "", &path);
 	if (edited == NULL)
 	{

@@ -1,5 +1,5 @@
 /*
- * import.c
+ * cmd_import.c
  *	  The command import: an existing cluster becomes a branch.
  *
  * The store reads the data directory itself if it finds the same cluster under
@@ -180,7 +180,7 @@ import_by_sending(const Options *options, PGconn *conn, const char *pgdata, cons
 		return EXIT_UNREACHABLE;
 	}
 	res = PQgetResult(conn);
-	rc = branch_tell_made(options, conn, res);
+	rc = cmd_branch_report_created(options, conn, res);
 	PQclear(res);
 	return rc;
 }
@@ -212,7 +212,7 @@ read_control(const char *pgdata, ControlFileData *control)
  * what queries answer.  False: there are none, or nothing is known of them.
  */
 static bool
-read_settings(const Options *options, const char *pgdata, BranchSettings *settings)
+read_settings(const Options *options, const char *pgdata, StoredSettings *settings)
 {
 	char *path;
 	char *lost;
@@ -269,7 +269,7 @@ means(const char *value, const char *shown)
 
 /* Names what the owner has decided and computes will undo, as their logs will (force_setting() of the library). */
 static void
-warn_of_overrides(const BranchSettings *settings)
+warn_of_overrides(const StoredSettings *settings)
 {
 	for (int i = 0; i < lengthof(ps_overrides); i++)
 	{
@@ -294,12 +294,12 @@ warn_of_overrides(const BranchSettings *settings)
  * (else NULL), and says which will not count.  Returns the exit code.
  */
 static int
-keep_settings(PGconn *conn, const char *branch, BranchSettings *settings)
+keep_settings(PGconn *conn, const char *branch, StoredSettings *settings)
 {
-	BranchSettings imported;
+	StoredSettings imported;
 	int rc = 0;
 
-	branch_settings_read(conn, branch, 0, &imported);
+	stored_settings_read(conn, branch, 0, &imported);
 	if (settings == NULL)
 		warn_of_overrides(&imported);
 	else
@@ -307,21 +307,21 @@ keep_settings(PGconn *conn, const char *branch, BranchSettings *settings)
 		/* ALTER SYSTEM's are in the data directory, and so in the branch */
 		settings->texts[SETTINGS_AUTO_CONF] = imported.texts[SETTINGS_AUTO_CONF];
 		imported.texts[SETTINGS_AUTO_CONF] = NULL;
-		rc = branch_settings_write(conn, branch, settings);
+		rc = stored_settings_write(conn, branch, settings);
 		if (rc != 0)
 			pg_log_error_detail("The cluster is imported, its settings are not.");
 		else
 			warn_of_overrides(settings);
 	}
-	branch_settings_free(&imported);
+	stored_settings_free(&imported);
 	return rc;
 }
 
 int
-run_import(const Options *given)
+cmd_import(const Options *given)
 {
 	Options options = *given;
-	BranchSettings settings;
+	StoredSettings settings;
 	bool has_settings;
 	char *pgdata;
 	char identity[CONTROL_IDENTITY_SIZE];
@@ -344,7 +344,7 @@ run_import(const Options *given)
 	has_settings = read_settings(&options, pgdata, &settings);
 	control_identity(&control, identity);
 	conn = store_connect(&options);
-	branch_show_notices(conn);
+	cmd_branch_show_notices(conn);
 	res = PQexec(conn, psprintf("import %s %s %s", store_quote(options.args[0]), store_quote(pgdata), identity));
 	sqlstate = PQresultErrorField(res, PG_DIAG_SQLSTATE);
 	if (sqlstate != NULL && strcmp(sqlstate, PS_SQLSTATE_ELSEWHERE) == 0)
@@ -355,7 +355,7 @@ run_import(const Options *given)
 	}
 	else
 	{
-		rc = branch_tell_made(&options, conn, res);
+		rc = cmd_branch_report_created(&options, conn, res);
 		PQclear(res);
 	}
 	if (rc == 0)

@@ -19,12 +19,12 @@
 #include "bytes.h"
 
 /* A value that an entry names. */
-typedef struct Place
+typedef struct DumpPlace
 {
 	uint64 offset;
 	uint8 kind;
 	bool shared;
-} Place;
+} DumpPlace;
 
 typedef struct Dump
 {
@@ -42,7 +42,7 @@ typedef struct Dump
 	uint64 limit;
 
 	/* what was found */
-	Place *places;
+	DumpPlace *places;
 	size_t nplaces;
 	size_t places_cap;
 	DumpTotals totals;
@@ -188,9 +188,9 @@ scan_leaves(Dump *dump)
 			if (dump->nplaces == dump->places_cap)
 			{
 				dump->places_cap = Max(1024, dump->places_cap * 2);
-				dump->places = pg_realloc(dump->places, dump->places_cap * sizeof(Place));
+				dump->places = pg_realloc(dump->places, dump->places_cap * sizeof(DumpPlace));
 			}
-			dump->places[dump->nplaces++] = (Place) {.offset = ref.at.offset, .kind = ref.kind, .shared = ref.shared};
+			dump->places[dump->nplaces++] = (DumpPlace) {.offset = ref.at.offset, .kind = ref.kind, .shared = ref.shared};
 		}
 	}
 	if (complete && count != s->entries)
@@ -257,8 +257,8 @@ check_inner_pages(Dump *dump)
 static int
 compare_places(const void *a, const void *b)
 {
-	const Place *p = a;
-	const Place *q = b;
+	const DumpPlace *p = a;
+	const DumpPlace *q = b;
 
 	return p->offset < q->offset ? -1 : p->offset > q->offset;
 }
@@ -272,10 +272,10 @@ scan_values(Dump *dump)
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	qsort(dump->places, dump->nplaces, sizeof(Place), compare_places);
+	qsort(dump->places, dump->nplaces, sizeof(DumpPlace), compare_places);
 	for (size_t i = 0; i < dump->nplaces; i++)
 	{
-		Place *place = &dump->places[i];
+		DumpPlace *place = &dump->places[i];
 		StoredValue stored = {0};
 		DumpTotal *total;
 		PsError *err;
@@ -445,7 +445,7 @@ parse_filters(Dump *dump, const Options *options)
 }
 
 int
-run_layer_dump(const Options *options)
+cmd_layer_dump(const Options *options)
 {
 	Dump dump = {0};
 	LayerFile *file = &dump.file;

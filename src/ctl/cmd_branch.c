@@ -1,5 +1,5 @@
 /*
- * branch.c
+ * cmd_branch.c
  *	  Commands for branches: create, list, rename, delete, reset, restore, compact, export.
  */
 #include "ps_fe.h"
@@ -47,13 +47,13 @@ show_commits(const PGresult *res)
 static bool notice_line_open;
 
 void
-branch_show_notices(PGconn *conn)
+cmd_branch_show_notices(PGconn *conn)
 {
 	PQsetNoticeReceiver(conn, show_notice, &notice_line_open);
 }
 
 int
-branch_tell_made(const Options *options, PGconn *conn, PGresult *res)
+cmd_branch_report_created(const Options *options, PGconn *conn, PGresult *res)
 {
 	if (notice_line_open)
 		fputc('\n', stderr);
@@ -71,55 +71,55 @@ branch_tell_made(const Options *options, PGconn *conn, PGresult *res)
 }
 
 static int
-make_branch(const Options *options, const char *command)
+create_branch(const Options *options, const char *command)
 {
 	PGconn *conn = store_connect(options);
 	PGresult *res;
 	int rc;
 
-	branch_show_notices(conn);
+	cmd_branch_show_notices(conn);
 	res = PQexec(conn, command);
-	rc = branch_tell_made(options, conn, res);
+	rc = cmd_branch_report_created(options, conn, res);
 	PQclear(res);
 	PQfinish(conn);
 	return rc;
 }
 
 int
-run_branch_create(const Options *options)
+cmd_branch_create(const Options *options)
 {
 	const char *name = store_quote(options->args[0]);
-	char *moment;
+	char *point;
 	char *parent;
 
 	if (options->from == NULL)
-		return make_branch(options, psprintf("branch_create %s%s", name, options->data_checksums ? " data_checksums" : ""));
+		return create_branch(options, psprintf("branch_create %s%s", name, options->data_checksums ? " data_checksums" : ""));
 	if (options->data_checksums)
 		pg_fatal("a branch of another has its data checksums, or none: --data-checksums does not go with --from");
-	parent = split_moment(options->from, &moment);
-	return make_branch(options, psprintf("branch_create %s from %s %s", name, store_quote(parent),
-										 moment ? moment_words(moment) : ""));
+	parent = point_in_time_split(options->from, &point);
+	return create_branch(options, psprintf("branch_create %s from %s %s", name, store_quote(parent),
+										 point ? point_in_time_words(point) : ""));
 }
 
 int
-run_branch_reset(const Options *options)
+cmd_branch_reset(const Options *options)
 {
-	return make_branch(options, psprintf("branch_reset %s %s", store_quote(options->args[0]), options->force ? "force" : ""));
+	return create_branch(options, psprintf("branch_reset %s %s", store_quote(options->args[0]), options->force ? "force" : ""));
 }
 
 int
-run_branch_restore(const Options *options)
+cmd_branch_restore(const Options *options)
 {
-	char *moment;
-	char *branch = split_moment(options->args[0], &moment);
+	char *point;
+	char *branch = point_in_time_split(options->args[0], &point);
 
-	if (moment == NULL)
+	if (point == NULL)
 	{
 		pg_log_error("the moment to go back to is missing");
 		pg_log_error_hint("It follows the branch's name: %s@LSN or %s@TIME.", branch, branch);
 		return 1;
 	}
-	return make_branch(options, psprintf("branch_restore %s %s %s", store_quote(branch), moment_words(moment),
+	return create_branch(options, psprintf("branch_restore %s %s %s", store_quote(branch), point_in_time_words(point),
 										 options->force ? "force" : ""));
 }
 
@@ -133,7 +133,7 @@ execute(const Options *options, const char *command)
 }
 
 int
-run_branch_delete(const Options *options)
+cmd_branch_delete(const Options *options)
 {
 	const char *name = options->args[0];
 
@@ -143,14 +143,14 @@ run_branch_delete(const Options *options)
 }
 
 int
-run_branch_undelete(const Options *options)
+cmd_branch_undelete(const Options *options)
 {
-	return make_branch(options, psprintf("branch_undelete %s %s", store_quote(options->args[0]),
+	return create_branch(options, psprintf("branch_undelete %s %s", store_quote(options->args[0]),
 										 options->nargs > 1 ? store_quote(options->args[1]) : ""));
 }
 
 int
-run_branch_protect(const Options *options)
+cmd_branch_protect(const Options *options)
 {
 	const char *name = options->args[0];
 
@@ -160,7 +160,7 @@ run_branch_protect(const Options *options)
 }
 
 int
-run_branch_unprotect(const Options *options)
+cmd_branch_unprotect(const Options *options)
 {
 	const char *name = options->args[0];
 
@@ -170,7 +170,7 @@ run_branch_unprotect(const Options *options)
 }
 
 int
-run_branch_rename(const Options *options)
+cmd_branch_rename(const Options *options)
 {
 	const char *name = options->args[0];
 	const char *new_name = options->args[1];
@@ -181,7 +181,7 @@ run_branch_rename(const Options *options)
 }
 
 int
-run_branch_compact(const Options *options)
+cmd_branch_compact(const Options *options)
 {
 	const char *name = options->args[0];
 
@@ -214,7 +214,7 @@ order_tree(PGresult *res, const char *parent, int depth, int n, int *order, int 
 }
 
 int
-run_branch_list(const Options *options)
+cmd_branch_list(const Options *options)
 {
 	static const char *const columns[] = {"name", "connected", "protected", "start_lsn", "oldest_lsn", "flushed_lsn", "layer_bytes",
 										  "wal_bytes", "owner", "error", "waits_for"};
@@ -260,11 +260,11 @@ show_export_notice(void *arg, const PGresult *res)
 }
 
 int
-run_export(const Options *options)
+cmd_export(const Options *options)
 {
 	int damaged = 0;
-	char *moment;
-	char *branch = split_moment(options->args[0], &moment);
+	char *point;
+	char *branch = point_in_time_split(options->args[0], &point);
 	char *dir;
 	char *command;
 	PGconn *conn;
@@ -280,7 +280,7 @@ run_export(const Options *options)
 	conn = store_connect(options); /* before the directory is made */
 	made = make_directory(options, dir);
 	become_user(options, made ? dir : NULL);
-	command = psprintf("fullbackup %s %s%s", store_quote(branch), moment ? moment_words(moment) : "",
+	command = psprintf("fullbackup %s %s%s", store_quote(branch), point ? point_in_time_words(point) : "",
 					   options->zero_damaged_pages ? " zero_damaged_pages" : "");
 	PQsetNoticeReceiver(conn, show_export_notice, &damaged);
 	if (!unpack(conn, command, dir, NULL, "exported", NULL))
