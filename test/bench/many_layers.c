@@ -11,7 +11,7 @@
 
 #include "layer/layer_writer.h"
 #include "pg/relsize.h"
-#include "timeline/timeline_impl.h"
+#include "timeline/engine.h"
 
 /* In the place of the C library's: what is written here need not survive. */
 int

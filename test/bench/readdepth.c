@@ -25,7 +25,8 @@
 #include "layer/layer_impl.h"
 #include "sqlstate.h"
 #include "io/aio.h"
-#include "timeline/timeline.h"
+#include "read/read.h"
+#include "store/store.h"
 
 #define BATCH      32
 #define MAX_ROUNDS 99

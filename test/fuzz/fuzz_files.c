@@ -22,13 +22,15 @@
 #include "backup/backup_impl.h"
 #include "conf.h"
 #include "fuzz.h"
+#include "ingest/ingest.h"
 #include "pg/control.h"
 #include "pg/interpret.h"
 #include "pg/parse.h"
+#include "pg/relsize.h"
 #include "pg/slru.h"
 #include "serve/commands.h"
 #include "store/store_dir.h"
-#include "timeline/timeline_impl.h"
+#include "timeline/engine.h"
 
 /* The tenant of the store that is opened. */
 #define TENANT "000102030405060708090a0b0c0d0e0f"
@@ -104,7 +106,8 @@ fuzz_manifest(FuzzInput *in)
 static void
 fuzz_marker(FuzzInput *in)
 {
-	Timeline tl = {.dir = unconstify(char *, dir), .marker_fd = -1};
+	TimelineSpec spec = {.dir = unconstify(char *, dir)};
+	Timeline tl = {.spec = &spec, .marker_fd = -1};
 	XLogRecPtr lsn;
 	XLogRecPtr again;
 

@@ -24,7 +24,7 @@
 #include "wire.h"
 #include "redo_proto.h"
 #include "serve/commands.h"
-#include "timeline/timeline_impl.h"
+#include "timeline/engine.h"
 
 /* A record larger than this is no seed. */
 #define MAX_RECORD 700

@@ -33,6 +33,14 @@ sub wait_until_read
 	wait_for_log($compute, qr/the catalogs of database $_ have been read/, "database $_") for @databases;
 }
 
+# ---- a reader that is kept waiting gives up, and the next one has success ----
+$c = $store->start_compute('main', conf => $conf);
+wait_for_log($c, qr/could not read catalogs of database $stuck in advance: canceling/, 'the reader to give up');
+unlike($c->log_content, qr/the catalogs of database $stuck have been read/, 'a database whose catalogs are locked');
+$c->sql("ROLLBACK PREPARED 'lock'", db => 'stuck');
+wait_until_read($c, $stuck);
+$c->stop;
+
 # ---- commands that allow nobody in a database, while catalogs are read ----
 $c = $store->start_compute('main', conf => $conf);
 for my $template (qw(d1 d2 template1))
@@ -44,11 +52,9 @@ for my $template (qw(d1 d2 template1))
 }
 pass('databases can be copied and dropped');
 $c->sql('CREATE DATABASE made STRATEGY FILE_COPY');
-
-# ---- a reader that does not get on gives up, for now ----
-wait_for_log($c, qr/could not read catalogs of database $stuck in advance: canceling/, 'the reader to give up');
-unlike($c->log_content, qr/the catalogs of database $stuck have been read/, 'a database whose catalogs are locked');
-$c->sql("ROLLBACK PREPARED 'lock'", db => 'stuck');
+# a page that is read while its LSN is in doubt because of such commands does not get into the local page cache
+$c->stop;
+$c = $store->start_compute('main', conf => $conf);
 
 # ---- all of them, and those that come later ----
 my %oid = map { split /\|/ } split /\n/, $c->sql('SELECT datname, oid FROM pg_database WHERE datallowconn');
@@ -120,7 +126,8 @@ cmp_ok($c->sql("SELECT pg_database_size('made')"), '>', $size, 'a size that has 
 # a shutdown does not wait for readers
 $c->sql("CREATE DATABASE $_") for qw(e1 e2 e3);
 $c->stop;
-unlike($c->log_content, qr/^.*(FATAL|PANIC): .*$/m, 'readers end without a word');
+# a client's backend may be just ending
+unlike($c->log_content, qr/^.*(FATAL|PANIC): (?! *terminating connection due to administrator command).*$/m, 'readers end without a word');
 
 # ---- no place for readers, no room for pages ----
 $c = $store->start_compute('main', conf => $conf . "max_worker_processes = 2\n");

@@ -28,7 +28,7 @@ key_size(int db, int rel, int fork)
 
 /* What a key has at an LSN; a Version of nothing if it is not there. */
 Version
-model_get(const Branch *b, int key, XLogRecPtr lsn)
+model_get(const ModelBranch *b, int key, XLogRecPtr lsn)
 {
 	for (; b != NULL; lsn = Min(lsn, b->start), b = b->parent)
 	{
@@ -52,7 +52,7 @@ model_get(const Branch *b, int key, XLogRecPtr lsn)
 }
 
 void
-model_put(Branch *b, int key, XLogRecPtr lsn, uint32 value, XLogRecPtr page_lsn)
+model_put(ModelBranch *b, int key, XLogRecPtr lsn, uint32 value, XLogRecPtr page_lsn)
 {
 	Versions *v = &b->keys[key];
 
@@ -67,14 +67,14 @@ model_put(Branch *b, int key, XLogRecPtr lsn, uint32 value, XLogRecPtr page_lsn)
 }
 
 uint32
-model_now(const Branch *b, int key)
+model_now(const ModelBranch *b, int key)
 {
 	return model_get(b, key, PG_UINT64_MAX).value;
 }
 
 /* The last record that ends at or before lsn: its index in the branch's own records, or -1. */
 int
-model_find_record(const Branch *b, XLogRecPtr lsn)
+model_find_record(const ModelBranch *b, XLogRecPtr lsn)
 {
 	int lo = 0;
 	int hi = b->nrecords;
@@ -92,7 +92,7 @@ model_find_record(const Branch *b, XLogRecPtr lsn)
 }
 
 void
-add_place(Branch *b, XLogRecPtr start, XLogRecPtr end, TransactionId next_xid)
+add_place(ModelBranch *b, XLogRecPtr start, XLogRecPtr end, TransactionId next_xid)
 {
 	if ((b->nrecords & (b->nrecords - 1)) == 0)
 		b->records = pg_realloc(b->records, Max(1, b->nrecords * 2) * sizeof(RecordPlace));
@@ -101,7 +101,7 @@ add_place(Branch *b, XLogRecPtr start, XLogRecPtr end, TransactionId next_xid)
 
 /* Of the record that was just generated only its place stays. */
 void
-record_done(World *w, Branch *b, TransactionId next_xid)
+record_done(World *w, ModelBranch *b, TransactionId next_xid)
 {
 	const WalRecord *rec = &b->gen.records[--b->gen.n];
 
@@ -112,7 +112,7 @@ record_done(World *w, Branch *b, TransactionId next_xid)
 
 /* Removes everything after a record's end, which was never acknowledged and was lost. */
 void
-model_cut(Branch *b, XLogRecPtr lsn)
+model_cut(ModelBranch *b, XLogRecPtr lsn)
 {
 	for (int k = 0; k < NKEYS; k++)
 		while (b->keys[k].n > 0 && b->keys[k].items[b->keys[k].n - 1].lsn > lsn)
@@ -128,10 +128,10 @@ model_cut(Branch *b, XLogRecPtr lsn)
 
 /* ---- branches of the model ---- */
 
-Branch *
-model_add(World *w, const char *name, const PsId *id, Branch *parent, XLogRecPtr start)
+ModelBranch *
+model_add(World *w, const char *name, const PsId *id, ModelBranch *parent, XLogRecPtr start)
 {
-	Branch *b = pg_malloc0(sizeof(Branch));
+	ModelBranch *b = pg_malloc0(sizeof(ModelBranch));
 
 	CHECK(w->n < MAX_BRANCHES);
 	w->branches[w->n++] = b;
@@ -160,7 +160,7 @@ model_add(World *w, const char *name, const PsId *id, Branch *parent, XLogRecPtr
 }
 
 void
-model_remove(World *w, Branch *b)
+model_remove(World *w, ModelBranch *b)
 {
 	for (int i = 0; i < w->n; i++)
 		if (w->branches[i] == b)
@@ -177,7 +177,7 @@ model_remove(World *w, Branch *b)
 }
 
 bool
-has_children(const World *w, const Branch *b)
+has_children(const World *w, const ModelBranch *b)
 {
 	for (int i = 0; i < w->n; i++)
 		if (w->branches[i]->parent == b)
@@ -185,7 +185,7 @@ has_children(const World *w, const Branch *b)
 	return false;
 }
 
-Branch *
+ModelBranch *
 model_named(const World *w, const char *name)
 {
 	for (int i = 0; i < w->n; i++)
@@ -222,7 +222,7 @@ void
 world_begin(World *w, uint64 random)
 {
 	History h;
-	Branch *b;
+	ModelBranch *b;
 
 	/* in memory: files come and go all the time, and a disk may take long over each */
 	store_template = "/dev/shm/t_model.XXXXXX";

@@ -14,7 +14,8 @@
 #define MODEL_H
 
 #include "fault_fs.h"
-#include "timeline/timeline_impl.h"
+#include "ingest/ingest_impl.h"
+#include "store/store_impl.h"
 #include "timeline_util.h"
 
 #define MODEL_NREL   8
@@ -67,11 +68,11 @@ enum
 	NKEYS = KEY_ORIGIN + NORIGIN
 };
 
-typedef struct Branch
+typedef struct ModelBranch
 {
 	PsId id;
 	char name[TIMELINE_NAME_MAX + 1];
-	struct Branch *parent;
+	struct ModelBranch *parent;
 	XLogRecPtr start;
 	Versions keys[NKEYS];
 	XactEnd *xacts;
@@ -88,7 +89,7 @@ typedef struct Branch
 	WalReceiver *receiver;
 	bool unsettled; /* it may have been opened since its WAL was compared with this */
 	bool seen;
-} Branch;
+} ModelBranch;
 
 typedef enum PendingKind
 {
@@ -107,8 +108,8 @@ typedef enum PendingKind
 typedef struct Pending
 {
 	PendingKind kind;
-	Branch *branch;                       /* to be deleted, renamed, replaced */
-	Branch *parent;                       /* of the new branch */
+	ModelBranch *branch;                  /* to be deleted, renamed, replaced */
+	ModelBranch *parent;                  /* of the new branch */
 	XLogRecPtr lsn;                       /* of its beginning */
 	char name[TIMELINE_NAME_MAX + 1];     /* new */
 	char old_name[TIMELINE_NAME_MAX + 1]; /* PENDING_REPLACE: of what is replaced, afterwards */
@@ -117,7 +118,7 @@ typedef struct Pending
 typedef struct World
 {
 	TestStore s;
-	Branch *branches[MAX_BRANCHES];
+	ModelBranch *branches[MAX_BRANCHES];
 	int n;
 	bool has_imported;  /* a branch IMPORTED of another tenant */
 	Timeline *imported; /* that, in use; NULL: there is none, or the store is closed */
@@ -140,65 +141,65 @@ typedef struct World
 extern uint32 rnd32(World *w, uint32 n);
 extern int key_block(int db, int rel, int fork, int blk);
 extern int key_size(int db, int rel, int fork);
-extern Version model_get(const Branch *b, int key, XLogRecPtr lsn);
-extern void model_put(Branch *b, int key, XLogRecPtr lsn, uint32 value, XLogRecPtr page_lsn);
-extern uint32 model_now(const Branch *b, int key);
-extern int model_find_record(const Branch *b, XLogRecPtr lsn);
-extern void add_place(Branch *b, XLogRecPtr start, XLogRecPtr end, TransactionId next_xid);
-extern void record_done(World *w, Branch *b, TransactionId next_xid);
-extern void model_cut(Branch *b, XLogRecPtr lsn);
+extern Version model_get(const ModelBranch *b, int key, XLogRecPtr lsn);
+extern void model_put(ModelBranch *b, int key, XLogRecPtr lsn, uint32 value, XLogRecPtr page_lsn);
+extern uint32 model_now(const ModelBranch *b, int key);
+extern int model_find_record(const ModelBranch *b, XLogRecPtr lsn);
+extern void add_place(ModelBranch *b, XLogRecPtr start, XLogRecPtr end, TransactionId next_xid);
+extern void record_done(World *w, ModelBranch *b, TransactionId next_xid);
+extern void model_cut(ModelBranch *b, XLogRecPtr lsn);
 
 /* ---- random records ---- */
-extern void put_db_copy(World *w, Branch *b, int from, int to);
-extern void put_random_record(World *w, Branch *b);
+extern void put_db_copy(World *w, ModelBranch *b, int from, int to);
+extern void put_random_record(World *w, ModelBranch *b);
 
 /* ---- branches of the model ---- */
-extern Branch *model_add(World *w, const char *name, const PsId *id, Branch *parent, XLogRecPtr start);
-extern void model_remove(World *w, Branch *b);
-extern bool has_children(const World *w, const Branch *b);
-extern Branch *model_named(const World *w, const char *name);
+extern ModelBranch *model_add(World *w, const char *name, const PsId *id, ModelBranch *parent, XLogRecPtr start);
+extern void model_remove(World *w, ModelBranch *b);
+extern bool has_children(const World *w, const ModelBranch *b);
+extern ModelBranch *model_named(const World *w, const char *name);
 
 /* ---- what the store may have removed ---- */
-extern XLogRecPtr model_moment(const Branch *b, TimestampTz when, XLogRecPtr upto);
+extern XLogRecPtr model_moment(const ModelBranch *b, TimestampTz when, XLogRecPtr upto);
 extern TimestampTz now_timestamp(void);
-extern void model_move_window(World *w, Branch *b);
+extern void model_move_window(World *w, ModelBranch *b);
 
 /* ---- comparing ---- */
-extern void wrong(const Branch *b, XLogRecPtr lsn, const char *fmt, ...) pg_attribute_printf(3, 4);
-extern PsError *check_state(const Branch *b, XLogRecPtr lsn);
-extern void check_refused(const Branch *b, XLogRecPtr lsn, PsError *err);
-extern XLogRecPtr random_lsn(World *w, const Branch *b, XLogRecPtr from);
-extern PsError *wait_ingested(const Branch *b);
-extern PsError *check_branch(World *w, Branch *b, int n, bool all);
+extern void wrong(const ModelBranch *b, XLogRecPtr lsn, const char *fmt, ...) pg_attribute_printf(3, 4);
+extern PsError *check_state(const ModelBranch *b, XLogRecPtr lsn);
+extern void check_refused(const ModelBranch *b, XLogRecPtr lsn, PsError *err);
+extern XLogRecPtr random_lsn(World *w, const ModelBranch *b, XLogRecPtr from);
+extern PsError *wait_ingested(const ModelBranch *b);
+extern PsError *check_branch(World *w, ModelBranch *b, int n, bool all);
 
 /* ---- files ---- */
 extern void check_no_strays(World *w);
 
 /* ---- the store ---- */
 extern const CancelCheck model_cancel;
-extern void settle_wal(World *w, Branch *b);
-extern PsError *take(World *w, Branch *b);
+extern void settle_wal(World *w, ModelBranch *b);
+extern PsError *take(World *w, ModelBranch *b);
 extern void settle(World *w);
-extern void let_go(Branch *b);
+extern void let_go(ModelBranch *b);
 extern void world_close(World *w);
 extern void world_restart(World *w, FaultLoss loss, uint32 crash_percent, void (*change)(World *w));
 extern void forget_unsent(World *w);
 
 /* ---- operations ---- */
-extern Branch *random_branch(World *w);
-extern PsError *new_generation(World *w, Branch *b);
-extern PsError *connect_receiver(World *w, Branch *b);
-extern PsError *write_records(World *w, Branch *b, int n, bool torn);
-extern PsError *create_branch(World *w, Branch *parent, XLogRecPtr lsn);
-extern PsError *delete_branch(World *w, Branch *b);
-extern PsError *trash_branch(World *w, Branch *b, bool upkeep);
-extern PsError *rename_branch(World *w, Branch *b);
-extern PsError *replace_branch(World *w, Branch *b, Branch *parent, XLogRecPtr lsn, bool childless);
-extern PsError *keep_branch(World *w, Branch *b, bool all);
-extern void leave_branch(World *w, Branch *b);
+extern ModelBranch *random_branch(World *w);
+extern PsError *new_generation(World *w, ModelBranch *b);
+extern PsError *connect_receiver(World *w, ModelBranch *b);
+extern PsError *write_records(World *w, ModelBranch *b, int n, bool torn);
+extern PsError *create_branch(World *w, ModelBranch *parent, XLogRecPtr lsn);
+extern PsError *delete_branch(World *w, ModelBranch *b);
+extern PsError *trash_branch(World *w, ModelBranch *b, bool upkeep);
+extern PsError *rename_branch(World *w, ModelBranch *b);
+extern PsError *replace_branch(World *w, ModelBranch *b, ModelBranch *parent, XLogRecPtr lsn, bool childless);
+extern PsError *keep_branch(World *w, ModelBranch *b, bool all);
+extern void leave_branch(World *w, ModelBranch *b);
 extern PsError *detach_tenant(World *w);
 extern PsError *attach_tenant(World *w);
-extern PsError *check_moment(World *w, Branch *b);
+extern PsError *check_moment(World *w, ModelBranch *b);
 extern void note_files(World *w);
 
 /* ---- beginning and end ---- */

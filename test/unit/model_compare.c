@@ -17,7 +17,7 @@
  * "when" of the branch's own WAL up to an LSN; 0: there is no such.
  */
 XLogRecPtr
-model_moment(const Branch *b, TimestampTz when, XLogRecPtr upto)
+model_moment(const ModelBranch *b, TimestampTz when, XLogRecPtr upto)
 {
 	int lo = 0;
 	int hi = b->nxacts;
@@ -45,7 +45,7 @@ now_timestamp(void)
 
 /* The settings allow the store to forget up to here; it never un-forgets. */
 void
-model_move_window(World *w, Branch *b)
+model_move_window(World *w, ModelBranch *b)
 {
 	uint64 distance = (uint64) w->s.config.gc_horizon * 1024 * 1024;
 	XLogRecPtr by_distance = b->gen.pos > b->start + distance ? b->gen.pos - distance : b->start;
@@ -57,7 +57,7 @@ model_move_window(World *w, Branch *b)
 
 /* Does a branch begin there, so that it can be read at this LSN whatever the window? */
 static bool
-is_branch_point(const World *w, const Branch *b, XLogRecPtr lsn)
+is_branch_point(const World *w, const ModelBranch *b, XLogRecPtr lsn)
 {
 	for (int i = 0; i < w->n; i++)
 		if (w->branches[i]->parent == b && w->branches[i]->start == lsn)
@@ -68,7 +68,7 @@ is_branch_point(const World *w, const Branch *b, XLogRecPtr lsn)
 /* ---- comparing ---- */
 
 void
-wrong(const Branch *b, XLogRecPtr lsn, const char *fmt, ...)
+wrong(const ModelBranch *b, XLogRecPtr lsn, const char *fmt, ...)
 {
 	va_list args;
 
@@ -82,7 +82,7 @@ wrong(const Branch *b, XLogRecPtr lsn, const char *fmt, ...)
 }
 
 static PsError *
-check_fork(const Branch *b, int db, int rel, int fork, XLogRecPtr lsn)
+check_fork(const ModelBranch *b, int db, int rel, int fork, XLogRecPtr lsn)
 {
 	static __thread char pages[(MODEL_NBLOCK + 2) * BLCKSZ];
 	BlockNumber blks[MODEL_NBLOCK + 2];
@@ -110,7 +110,7 @@ check_fork(const Branch *b, int db, int rel, int fork, XLogRecPtr lsn)
 }
 
 static void
-check_bytes(const Branch *b, XLogRecPtr lsn, const PsKey *key, bool found, const StringInfo value, bool expected, const char *data,
+check_bytes(const ModelBranch *b, XLogRecPtr lsn, const PsKey *key, bool found, const StringInfo value, bool expected, const char *data,
 			uint32 len)
 {
 	char text[PS_KEY_TEXT];
@@ -122,11 +122,11 @@ check_bytes(const Branch *b, XLogRecPtr lsn, const PsKey *key, bool found, const
 
 /* The state of every transaction, of which there are a few pages. */
 static PsError *
-check_clog(const Branch *b, XLogRecPtr lsn, StringInfo value)
+check_clog(const ModelBranch *b, XLogRecPtr lsn, StringInfo value)
 {
 	static __thread char pages[NXID / XIDS_PER_PAGE + 1][BLCKSZ];
 	bool any[lengthof(pages)] = {false};
-	const Branch *chain[MAX_BRANCHES] = {b};
+	const ModelBranch *chain[MAX_BRANCHES] = {b};
 	XLogRecPtr upto[MAX_BRANCHES];
 	int n = 0;
 
@@ -161,7 +161,7 @@ check_clog(const Branch *b, XLogRecPtr lsn, StringInfo value)
 
 typedef struct SizeScan
 {
-	const Branch *b;
+	const ModelBranch *b;
 	XLogRecPtr lsn;
 	int found;
 } SizeScan;
@@ -180,7 +180,7 @@ check_scanned_size(void *arg, const PsKey *key, const char *value, uint32 len)
 }
 
 static PsError *
-check_values(const Branch *b, XLogRecPtr lsn, StringInfo value)
+check_values(const ModelBranch *b, XLogRecPtr lsn, StringInfo value)
 {
 	PsKey lo = ps_key_simple(PS_KEY_RELSIZE, 0, 0, 0);
 	PsKey hi = ps_key_simple(PS_KEY_RELSIZE, PG_UINT32_MAX, PG_UINT32_MAX, PG_UINT32_MAX);
@@ -220,7 +220,7 @@ check_values(const Branch *b, XLogRecPtr lsn, StringInfo value)
 }
 
 PsError *
-check_state(const Branch *b, XLogRecPtr lsn)
+check_state(const ModelBranch *b, XLogRecPtr lsn)
 {
 	const RecordPlace *place = &b->records[model_find_record(b, lsn)];
 	WalState state;
@@ -235,7 +235,7 @@ check_state(const Branch *b, XLogRecPtr lsn)
 
 /* Some keys, or all. */
 static PsError *
-check_pinned(World *w, const Branch *b, XLogRecPtr lsn, bool all)
+check_pinned(World *w, const ModelBranch *b, XLogRecPtr lsn, bool all)
 {
 	StringInfoData value;
 	PsError *err = NULL;
@@ -262,7 +262,7 @@ check_pinned(World *w, const Branch *b, XLogRecPtr lsn, bool all)
 
 /* An error that says from when on the branch can be read. */
 void
-check_refused(const Branch *b, XLogRecPtr lsn, PsError *err)
+check_refused(const ModelBranch *b, XLogRecPtr lsn, PsError *err)
 {
 	if (err == NULL)
 		wrong(b, lsn, "is not refused, although it may be gone");
@@ -273,7 +273,7 @@ check_refused(const Branch *b, XLogRecPtr lsn, PsError *err)
 
 /* All that is read at an LSN is as in the model; or it is refused, if it may be. */
 static PsError *
-check_at(World *w, Branch *b, XLogRecPtr lsn, bool all)
+check_at(World *w, ModelBranch *b, XLogRecPtr lsn, bool all)
 {
 	PsError *err = timeline_pin(b->tl, lsn);
 	BlockNumber nblocks;
@@ -297,7 +297,7 @@ check_at(World *w, Branch *b, XLogRecPtr lsn, bool all)
 }
 
 XLogRecPtr
-random_lsn(World *w, const Branch *b, XLogRecPtr from)
+random_lsn(World *w, const ModelBranch *b, XLogRecPtr from)
 {
 	uint64 offset = (uint64) rnd32(w, UINT32_MAX) << 32 | rnd32(w, UINT32_MAX);
 
@@ -306,7 +306,7 @@ random_lsn(World *w, const Branch *b, XLogRecPtr from)
 
 /* Until reads see all that was acknowledged, or the store crashes. */
 PsError *
-wait_ingested(const Branch *b)
+wait_ingested(const ModelBranch *b)
 {
 	for (int i = 0;; i++)
 	{
@@ -335,7 +335,7 @@ wait_ingested(const Branch *b)
 
 /* Everything at the end, at the points where branches begin, and n times at some LSN. */
 PsError *
-check_branch(World *w, Branch *b, int n, bool all)
+check_branch(World *w, ModelBranch *b, int n, bool all)
 {
 	PS_TRY(take(w, b));
 	PS_TRY(wait_ingested(b));
@@ -409,10 +409,10 @@ check_no_strays_in(Timeline *tl)
 	n = layer_map_count(set->map);
 	files = pg_malloc(Max(n, 1) * sizeof(char *));
 	/* if it cannot be written, it is with the next arrival */
-	check_names(tl->dir, in_timeline, lengthof(in_timeline), optional);
+	check_names(tl->spec->dir, in_timeline, lengthof(in_timeline), optional);
 	for (int k = 0; k < n; k++)
 		files[k] = pg_strdup(layer_name(layer_map_get(set->map, k), name));
-	check_names(tl->space.dir, files, n, NULL);
+	check_names(tl->spec->space.dir, files, n, NULL);
 	for (int k = 0; k < n; k++)
 		free((char *) files[k]);
 	free(files);
@@ -456,9 +456,9 @@ check_no_strays(World *w)
 	tenants[ntenants++] = pg_strdup(ps_id_format(&test_tenant, id));
 	if (w->imported != NULL)
 	{
-		tenants[ntenants++] = pg_strdup(ps_id_format(&w->imported->tenant->id, id));
-		names[0] = ps_id_format(&w->imported->id, id);
-		check_no_strays_of(w, &w->imported->tenant->id, names, 1);
+		tenants[ntenants++] = pg_strdup(ps_id_format(&w->imported->spec->tenant, id));
+		names[0] = ps_id_format(&w->imported->spec->id, id);
+		check_no_strays_of(w, &w->imported->spec->tenant, names, 1);
 		check_no_strays_in(w->imported);
 	}
 	snprintf(path, sizeof(path), "%s/tenants", w->s.dir);

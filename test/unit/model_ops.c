@@ -8,14 +8,14 @@
 
 /* ---- operations ---- */
 
-Branch *
+ModelBranch *
 random_branch(World *w)
 {
 	return w->branches[rnd32(w, w->n)];
 }
 
 PsError *
-new_generation(World *w, Branch *b)
+new_generation(World *w, ModelBranch *b)
 {
 	uint64 generation;
 	WalState state;
@@ -40,7 +40,7 @@ new_generation(World *w, Branch *b)
 }
 
 PsError *
-connect_receiver(World *w, Branch *b)
+connect_receiver(World *w, ModelBranch *b)
 {
 	XLogRecPtr start;
 
@@ -58,7 +58,7 @@ connect_receiver(World *w, Branch *b)
 }
 
 static PsError *
-sync_receiver(Branch *b)
+sync_receiver(ModelBranch *b)
 {
 	XLogRecPtr flushed;
 
@@ -70,7 +70,7 @@ sync_receiver(Branch *b)
 
 /* Sends what the branch has, in pieces; torn: up to somewhere.  The receiver is connected. */
 static PsError *
-send_wal(World *w, Branch *b, bool torn)
+send_wal(World *w, ModelBranch *b, bool torn)
 {
 	XLogRecPtr from;
 	XLogRecPtr to = b->gen.pos;
@@ -100,7 +100,7 @@ send_wal(World *w, Branch *b, bool torn)
 }
 
 PsError *
-write_records(World *w, Branch *b, int n, bool torn)
+write_records(World *w, ModelBranch *b, int n, bool torn)
 {
 	PS_TRY(connect_receiver(w, b));
 	while (n-- > 0)
@@ -110,7 +110,7 @@ write_records(World *w, Branch *b, int n, bool torn)
 
 /* Where a branch that is asked for at an LSN begins. */
 static void
-find_origin(Branch **parent, XLogRecPtr *lsn)
+find_origin(ModelBranch **parent, XLogRecPtr *lsn)
 {
 	while ((*parent)->parent != NULL && *lsn < (*parent)->start)
 		*parent = (*parent)->parent;
@@ -131,7 +131,7 @@ new_branch(World *w, const char *name, Timeline *tl)
 
 /* PG_UINT64_MAX: at the newest record. */
 PsError *
-create_branch(World *w, Branch *parent, XLogRecPtr lsn)
+create_branch(World *w, ModelBranch *parent, XLogRecPtr lsn)
 {
 	Pending *p = &w->pending;
 	Timeline *tl;
@@ -146,21 +146,21 @@ create_branch(World *w, Branch *parent, XLogRecPtr lsn)
 }
 
 PsError *
-delete_branch(World *w, Branch *b)
+delete_branch(World *w, ModelBranch *b)
 {
-	Timeline *tl;
+	Branch *removed;
 	PsError *err;
 
 	w->pending = (Pending) {.kind = PENDING_DELETE, .branch = b};
 	if (has_children(w, b))
 	{
-		FAILS(store_remove_branch(w->s.store, b->name, NULL, &tl), PS_SQLSTATE_STATE, "other branches begin in");
+		FAILS(store_remove_branch(w->s.store, b->name, NULL, &removed), PS_SQLSTATE_STATE, "other branches begin in");
 		return NULL;
 	}
 	let_go(b);
-	err = store_remove_branch(w->s.store, b->name, NULL, &tl);
-	if (tl != NULL)
-		store_destroy_branch(tl);
+	err = store_remove_branch(w->s.store, b->name, NULL, &removed);
+	if (removed != NULL)
+		store_destroy_branch(removed);
 	if (err != NULL)
 		return err;
 	model_remove(w, b);
@@ -173,22 +173,23 @@ delete_branch(World *w, Branch *b)
  * meanwhile, and must not remove what the branch needs.
  */
 PsError *
-trash_branch(World *w, Branch *b, bool upkeep)
+trash_branch(World *w, ModelBranch *b, bool upkeep)
 {
 	char name[TIMELINE_NAME_MAX + 1];
+	Branch *removed;
 	Timeline *tl;
 	PsError *err;
 
 	w->pending = (Pending) {.kind = PENDING_TRASH, .branch = b};
 	if (has_children(w, b))
 	{
-		FAILS(store_trash_branch(w->s.store, b->name, "test", NULL, &tl), PS_SQLSTATE_STATE, "other branches begin in");
+		FAILS(store_trash_branch(w->s.store, b->name, "test", NULL, &removed), PS_SQLSTATE_STATE, "other branches begin in");
 		return NULL;
 	}
 	let_go(b);
-	err = store_trash_branch(w->s.store, b->name, "test", NULL, &tl);
-	if (tl != NULL)
-		store_finish_trash(tl);
+	err = store_trash_branch(w->s.store, b->name, "test", NULL, &removed);
+	if (removed != NULL)
+		store_finish_trash(removed);
 	PS_TRY(err);
 	FAILS(store_find_branch(w->s.store, b->name, &tl), PS_SQLSTATE_NOT_FOUND, "it was deleted");
 	FAILS(store_find(w->s.store, &test_tenant, &b->id, &tl), PS_SQLSTATE_NOT_FOUND, "it was deleted");
@@ -204,7 +205,7 @@ trash_branch(World *w, Branch *b, bool upkeep)
 }
 
 PsError *
-rename_branch(World *w, Branch *b)
+rename_branch(World *w, ModelBranch *b)
 {
 	Pending *p = &w->pending;
 
@@ -218,12 +219,12 @@ rename_branch(World *w, Branch *b)
 
 /* reset: parent and PG_UINT64_MAX, childless; restore: itself and an LSN */
 PsError *
-replace_branch(World *w, Branch *b, Branch *parent, XLogRecPtr lsn, bool childless)
+replace_branch(World *w, ModelBranch *b, ModelBranch *parent, XLogRecPtr lsn, bool childless)
 {
 	Pending *p = &w->pending;
 	char old_name[TIMELINE_NAME_MAX + 1];
 	TimelineInfo info;
-	Branch *new;
+	ModelBranch *new;
 
 	PS_TRY(take(w, parent));
 	*p = (Pending) {.kind = PENDING_REPLACE, .branch = b, .parent = parent, .lsn = lsn};
@@ -249,7 +250,7 @@ replace_branch(World *w, Branch *b, Branch *parent, XLogRecPtr lsn, bool childle
 }
 
 PsError *
-keep_branch(World *w, Branch *b, bool all)
+keep_branch(World *w, ModelBranch *b, bool all)
 {
 	PS_TRY(take(w, b));
 	return maintain_timeline(b->tl, all);
@@ -257,19 +258,20 @@ keep_branch(World *w, Branch *b, bool all)
 
 /* Nobody uses the branch any more; it is closed, now or when the idle thread finds it, if all of it is in files. */
 void
-leave_branch(World *w, Branch *b)
+leave_branch(World *w, ModelBranch *b)
 {
-	Timeline *tl = b->tl;
+	Branch *branch;
 	Store *store = w->s.store;
 
-	if (tl == NULL)
+	if (b->tl == NULL)
 		return;
+	branch = branch_of(b->tl);
 	let_go(b);
 	pthread_mutex_lock(&store->lock);
-	tl->last_used = 0;
-	if (tl->life == TIMELINE_OPEN && tl->uses == 0 && timeline_is_settled(tl) && (!store->has_idle_thread || rnd32(w, 2) == 0))
+	branch->last_used = 0;
+	if (branch->life == BRANCH_OPEN && branch->uses == 0 && timeline_is_settled(branch->open) && (!store->has_idle_thread || rnd32(w, 2) == 0))
 	{
-		store_close_timeline(store, tl);
+		store_close_branch(store, branch);
 		w->closed++;
 	}
 	pthread_mutex_unlock(&store->lock);
@@ -278,11 +280,11 @@ leave_branch(World *w, Branch *b)
 PsError *
 detach_tenant(World *w)
 {
-	Branch *b = random_branch(w);
+	ModelBranch *b = random_branch(w);
 	char id[PS_ID_TEXT];
 	const char *name = rnd32(w, 2) == 0 ? b->name : ps_id_format(&test_tenant, id);
 	Tenant *tenant;
-	Timeline **timelines;
+	Branch **timelines;
 	int n;
 
 	w->pending = (Pending) {.kind = PENDING_DETACH};
@@ -312,9 +314,9 @@ attach_tenant(World *w)
  * that of the model, unless it may have been removed.
  */
 PsError *
-check_moment(World *w, Branch *b)
+check_moment(World *w, ModelBranch *b)
 {
-	Branch *at = b;
+	ModelBranch *at = b;
 	Timeline *tl;
 	XLogRecPtr lsn;
 	XLogRecPtr expected;
@@ -333,7 +335,7 @@ check_moment(World *w, Branch *b)
 	/* the first later commit that the branch has, of its ancestors up to where the next begins */
 	at = b;
 	expected = b->acked;
-	for (Branch *x = b, *next = NULL; x != NULL; next = x, x = x->parent)
+	for (ModelBranch *x = b, *next = NULL; x != NULL; next = x, x = x->parent)
 	{
 		XLogRecPtr moment = model_moment(x, when, next ? next->start : b->acked);
 
@@ -344,7 +346,7 @@ check_moment(World *w, Branch *b)
 		}
 	}
 	if (err == NULL && lsn != expected)
-		wrong(b, expected, "the LSN at the time %lld is %X/%X of \"%s\"", (long long) when, LSN_FORMAT_ARGS(lsn), tl->name);
+		wrong(b, expected, "the LSN at the time %lld is %X/%X of \"%s\"", (long long) when, LSN_FORMAT_ARGS(lsn), timeline_name(tl));
 	if (err != NULL && strstr(err->message, "can be read from") != NULL)
 	{
 		model_move_window(w, at);

@@ -9,7 +9,7 @@
 /* ---- random records ---- */
 
 static void
-drop_relation(Branch *b, int db, int rel, XLogRecPtr lsn)
+drop_relation(ModelBranch *b, int db, int rel, XLogRecPtr lsn)
 {
 	for (int fork = 0; fork < NFORK; fork++)
 	{
@@ -22,7 +22,7 @@ drop_relation(Branch *b, int db, int rel, XLogRecPtr lsn)
 }
 
 static void
-drop_database(Branch *b, int db, XLogRecPtr lsn)
+drop_database(ModelBranch *b, int db, XLogRecPtr lsn)
 {
 	for (int rel = 0; rel < MODEL_NREL; rel++)
 		drop_relation(b, db, rel, lsn);
@@ -31,7 +31,7 @@ drop_database(Branch *b, int db, XLogRecPtr lsn)
 }
 
 static void
-copy_key(Branch *b, int from, int to)
+copy_key(ModelBranch *b, int from, int to)
 {
 	Version v = model_get(b, from, PG_UINT64_MAX);
 
@@ -40,7 +40,7 @@ copy_key(Branch *b, int from, int to)
 }
 
 static void
-put_images(World *w, Branch *b)
+put_images(World *w, ModelBranch *b)
 {
 	int db = rnd32(w, NDB);
 	int rel = rnd32(w, MODEL_NREL);
@@ -63,7 +63,7 @@ put_images(World *w, Branch *b)
 }
 
 static void
-put_commit(World *w, Branch *b, bool drop)
+put_commit(World *w, ModelBranch *b, bool drop)
 {
 	int db = rnd32(w, NDB);
 	int rel = drop ? (int) rnd32(w, MODEL_NREL) : -1;
@@ -82,7 +82,7 @@ put_commit(World *w, Branch *b, bool drop)
 }
 
 static void
-put_origin(World *w, Branch *b)
+put_origin(World *w, ModelBranch *b)
 {
 	int id = rnd32(w, NORIGIN);
 
@@ -104,7 +104,7 @@ put_origin(World *w, Branch *b)
 }
 
 void
-put_db_copy(World *w, Branch *b, int from, int to)
+put_db_copy(World *w, ModelBranch *b, int from, int to)
 {
 	gen_db_copy(&b->gen, from, to);
 	drop_database(b, to, b->gen.pos);
@@ -118,7 +118,7 @@ put_db_copy(World *w, Branch *b, int from, int to)
 }
 
 static void
-put_truncate(World *w, Branch *b)
+put_truncate(World *w, ModelBranch *b)
 {
 	int db = rnd32(w, NDB);
 	int rel = rnd32(w, MODEL_NREL);
@@ -137,7 +137,7 @@ put_truncate(World *w, Branch *b)
 }
 
 void
-put_random_record(World *w, Branch *b)
+put_random_record(World *w, ModelBranch *b)
 {
 	int db = rnd32(w, NDB);
 	uint32 what = rnd32(w, 10000);

@@ -21,7 +21,7 @@ const CancelCheck model_cancel = {has_crashed, NULL};
  * of it may be missing, or there may be a new checkpoint.
  */
 void
-settle_wal(World *w, Branch *b)
+settle_wal(World *w, ModelBranch *b)
 {
 	TimelineInfo info;
 	int at;
@@ -59,7 +59,7 @@ settle_wal(World *w, Branch *b)
 
 /* The branch is in use, and open, until let_go(). */
 PsError *
-take(World *w, Branch *b)
+take(World *w, ModelBranch *b)
 {
 	if (b->tl == NULL)
 		PS_TRY(store_find(w->s.store, &test_tenant, &b->id, &b->tl));
@@ -132,7 +132,7 @@ void
 settle(World *w)
 {
 	Pending *p = &w->pending;
-	Timeline **list;
+	Branch **list;
 	int n;
 
 	settle_tenant(w);
@@ -144,7 +144,7 @@ settle(World *w)
 	for (int i = 0; i < n; i++)
 	{
 		TimelineInfo info;
-		Branch *b = NULL;
+		ModelBranch *b = NULL;
 
 		store_timeline_info(list[i], &info);
 		if (info.error[0] != '\0' && !info.open)
@@ -152,7 +152,7 @@ settle(World *w)
 			fprintf(stderr, "branch \"%s\" cannot be opened: %s\n", info.name, info.error);
 			abort();
 		}
-		if (list[i] == w->imported)
+		if (w->imported != NULL && list[i] == branch_of(w->imported))
 			continue;
 		for (int k = 0; k < w->n && b == NULL; k++)
 			if (ps_id_equal(&w->branches[k]->id, &info.timeline))
@@ -169,7 +169,7 @@ settle(World *w)
 		if (p->kind == PENDING_RENAME && b == p->branch && strcmp(info.name, p->name) == 0)
 			strcpy(b->name, p->name);
 		b->seen = true;
-		CHECK(b->tl == NULL || b->tl == list[i]);
+		CHECK(b->tl == NULL || branch_of(b->tl) == list[i]);
 		if (strcmp(info.name, b->name) != 0)
 			wrong(b, b->acked, "the branch is named \"%s\"", info.name);
 		b->unsettled = true;
@@ -178,7 +178,7 @@ settle(World *w)
 	}
 	for (int i = 0; i < w->n; i++)
 	{
-		Branch *b = w->branches[i];
+		ModelBranch *b = w->branches[i];
 
 		if (!b->seen)
 		{
@@ -191,7 +191,7 @@ settle(World *w)
 	for (int i = 0; i < n; i++)
 		for (int k = 0; k < w->n; k++)
 		{
-			Branch *b = w->branches[k];
+			ModelBranch *b = w->branches[k];
 			TimelineInfo info;
 
 			store_timeline_info(list[i], &info);
@@ -203,7 +203,7 @@ settle(World *w)
 }
 
 void
-let_go(Branch *b)
+let_go(ModelBranch *b)
 {
 	if (b->receiver != NULL)
 		wal_receiver_close(b->receiver);

@@ -12,10 +12,10 @@ Cluster *cluster;
 
 /* ---- scenarios: operations on a store that build() created ---- */
 
-Branch *
+ModelBranch *
 named(World *w, const char *name)
 {
-	Branch *b = model_named(w, name);
+	ModelBranch *b = model_named(w, name);
 
 	/* it may have been done before */
 	return b != NULL ? b : w->branches[0];
@@ -26,7 +26,7 @@ named(World *w, const char *name)
  * for ever: a copied database that is the last record is written with the next.
  */
 PsError *
-wait_flushed(World *w, Branch *b)
+wait_flushed(World *w, ModelBranch *b)
 {
 	for (int i = 0; i < 20000; i++)
 	{
@@ -47,7 +47,7 @@ wait_flushed(World *w, Branch *b)
 
 /* The next record begins a segment. */
 static PsError *
-switch_segment(World *w, Branch *b)
+switch_segment(World *w, ModelBranch *b)
 {
 	gen_record(&b->gen, RM_XLOG_ID, XLOG_SWITCH, 0, NULL, 0);
 	record_done(w, b, 0);
@@ -57,7 +57,7 @@ switch_segment(World *w, Branch *b)
 static PsError *
 do_write(World *w)
 {
-	Branch *b = named(w, "main");
+	ModelBranch *b = named(w, "main");
 
 	PS_TRY(write_records(w, b, 5, false));
 	PS_TRY(switch_segment(w, b));
@@ -67,7 +67,7 @@ do_write(World *w)
 static PsError *
 do_flush(World *w)
 {
-	Branch *b = named(w, "main");
+	ModelBranch *b = named(w, "main");
 
 	PS_TRY(write_records(w, b, 20, false));
 	/* going on, nothing is flushed */
@@ -85,7 +85,7 @@ do_upkeep(World *w)
 PsError *
 do_create(World *w)
 {
-	Branch *b = named(w, "main");
+	ModelBranch *b = named(w, "main");
 
 	PS_TRY(create_branch(w, b, b->records[b->nrecords / 2].end - 8));
 	return create_branch(w, named(w, "child"), PG_UINT64_MAX);
@@ -112,7 +112,7 @@ do_rename(World *w)
 static PsError *
 do_reset(World *w)
 {
-	Branch *leaf = named(w, "leaf");
+	ModelBranch *leaf = named(w, "leaf");
 
 	return replace_branch(w, leaf, leaf->parent, PG_UINT64_MAX, true);
 }
@@ -120,7 +120,7 @@ do_reset(World *w)
 static PsError *
 do_restore(World *w)
 {
-	Branch *child = named(w, "child");
+	ModelBranch *child = named(w, "child");
 
 	return replace_branch(w, child, child, child->records[child->nrecords / 2].end, false);
 }
@@ -162,7 +162,7 @@ do_generation(World *w)
 static PsError *
 do_db_copy(World *w)
 {
-	Branch *b = named(w, "main");
+	ModelBranch *b = named(w, "main");
 
 	PS_TRY(connect_receiver(w, b));
 	put_db_copy(w, b, 0, 1);
@@ -174,7 +174,7 @@ do_db_copy(World *w)
 PsError *
 do_db_copy_upkeep(World *w)
 {
-	Branch *b = named(w, "main");
+	ModelBranch *b = named(w, "main");
 
 	PS_TRY(connect_receiver(w, b));
 	put_db_copy(w, b, 0, 1);
@@ -216,7 +216,7 @@ const Scenario scenarios[NSCENARIOS] = {
 /* ---- the store ---- */
 
 void
-set_name(World *w, Branch *b, const char *name)
+set_name(World *w, ModelBranch *b, const char *name)
 {
 	OK(store_rename_branch(w->s.store, b->name, name, NULL));
 	strcpy(b->name, name);
@@ -233,7 +233,7 @@ set_config(World *w)
 }
 
 /*
- * Branch "main" with some files, "child" of it, "leaf" of that, each with some
+ * ModelBranch "main" with some files, "child" of it, "leaf" of that, each with some
  * WAL that is in no file yet, and half a record at the end of main's.
  */
 void
@@ -255,7 +255,7 @@ build(World *w, const Scenario *scenario, uint64 random)
 	{
 		if (i > 0)
 		{
-			Branch *parent = named(w, names[i - 1]);
+			ModelBranch *parent = named(w, names[i - 1]);
 
 			OK(create_branch(w, parent, parent->acked));
 			set_name(w, w->branches[i], names[i]);

@@ -22,8 +22,8 @@ extern uint64 seed;
 extern Cluster *cluster; /* to be imported */
 
 /* ---- scenarios: operations on a store that build() created ---- */
-extern Branch *named(World *w, const char *name);
-extern PsError *wait_flushed(World *w, Branch *b);
+extern ModelBranch *named(World *w, const char *name);
+extern PsError *wait_flushed(World *w, ModelBranch *b);
 extern PsError *do_create(World *w);
 extern PsError *do_reset_and_detach(World *w);
 extern PsError *do_restart(World *w);
@@ -40,7 +40,7 @@ typedef struct Scenario
 extern const Scenario scenarios[NSCENARIOS];
 
 /* ---- the store ---- */
-extern void set_name(World *w, Branch *b, const char *name);
+extern void set_name(World *w, ModelBranch *b, const char *name);
 extern void build(World *w, const Scenario *scenario, uint64 random);
 extern void check_all(World *w);
 extern void restart(World *w, FaultLoss loss);

@@ -13,7 +13,7 @@
 #include "timeline_util.h"
 
 #include "sqlstate.h"
-#include "timeline/timeline_impl.h"
+#include "store/store_impl.h"
 
 static uint64 rnd;
 
@@ -156,7 +156,7 @@ test_parent_is_deleted(void **state)
 	History h;
 	TestStore s;
 	Timeline *parent;
-	Timeline *gone;
+	Branch *gone;
 	Timeline *child;
 	int n;
 
@@ -166,7 +166,7 @@ test_parent_is_deleted(void **state)
 	/* who makes a branch of it has found it, then it is deleted */
 	OK(store_find_branch(s.store, "parent", &parent));
 	OK(store_remove_branch(s.store, "parent", NULL, &gone));
-	CHECK(gone == parent);
+	CHECK(gone == branch_of(parent));
 	FAILS(store_branch(s.store, "child", parent, PG_UINT64_MAX, NULL, &child), PS_SQLSTATE_NOT_FOUND, "\"parent\" does not exist");
 	store_release(parent);
 	store_destroy_branch(gone);

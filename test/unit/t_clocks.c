@@ -15,7 +15,7 @@
 
 #include "sqlstate.h"
 #include "timeline/arrivals.h"
-#include "timeline/timeline_impl.h"
+#include "store/store_impl.h"
 
 #define DAY    USECS_PER_DAY
 #define MINUTE (60 * USECS_PER_SEC)
@@ -264,7 +264,7 @@ test_retention(void **state)
 	XLogRecPtr second;
 
 	make_store(&s, &h, 7 * 86400);
-	start = s.tl->start_lsn;
+	start = s.tl->spec->start_lsn;
 	/* a compute whose clock is years behind, and one that is as far ahead */
 	commit(&s, s.tl, &h, now() - 5000 * DAY);
 	CHECK(cutoff_after_upkeep(s.tl) == start);
@@ -303,7 +303,7 @@ test_old_store(void **state)
 	char path[512];
 
 	make_store(&s, &h, 7 * 86400);
-	start = s.tl->start_lsn;
+	start = s.tl->spec->start_lsn;
 	commit(&s, s.tl, &h, now() - 30 * DAY);
 	commit(&s, s.tl, &h, now());
 	pass(8 * DAY);
@@ -331,8 +331,8 @@ check_moment(Timeline *tl, TimestampTz when, Timeline *at, XLogRecPtr lsn)
 	OK(timeline_lsn_at_time(tl, when, NULL, &found_at, &found));
 	if (found_at != at || found != lsn)
 	{
-		fprintf(stderr, "the moment is %X/%X of \"%s\", expected %X/%X of \"%s\"\n", LSN_FORMAT_ARGS(found), found_at->name,
-				LSN_FORMAT_ARGS(lsn), at->name);
+		fprintf(stderr, "the moment is %X/%X of \"%s\", expected %X/%X of \"%s\"\n", LSN_FORMAT_ARGS(found), timeline_name(found_at),
+				LSN_FORMAT_ARGS(lsn), timeline_name(at));
 		abort();
 	}
 }
@@ -387,7 +387,7 @@ test_ahead(void **state)
 	OK(timeline_commits_around(branch, c[1], NULL, &around));
 	CHECK(around.last == t_ahead && around.next == t[2]);
 	/* its first commit comes after the end of what it has of the other */
-	OK(timeline_commits_around(branch, branch->start_lsn, NULL, &around));
+	OK(timeline_commits_around(branch, branch->spec->start_lsn, NULL, &around));
 	CHECK(around.last == t[2] && around.has_next && around.next == t[3]);
 
 	/* when the time has come that it said, nothing is different */

@@ -30,7 +30,7 @@ static void
 test_failed_sync_is_final(void **state)
 {
 	World w;
-	Branch *b;
+	ModelBranch *b;
 	TimelineInfo info;
 	XLogRecPtr received;
 
@@ -124,7 +124,7 @@ test_delete_in_doubt(void **state)
 	for (int i = 0; i < lengthof(tries); i++)
 	{
 		World w;
-		Timeline *gone;
+		Branch *gone;
 		Timeline *tl;
 		PsError *err;
 
@@ -161,7 +161,7 @@ test_create_in_doubt(void **state)
 	for (int i = 0; i < 4; i++)
 	{
 		World w;
-		Branch *main_branch;
+		ModelBranch *main_branch;
 		Pending pending;
 		int n;
 
@@ -223,10 +223,10 @@ is_in_trash(World *w, const char *name)
 static void
 test_trash_in_doubt(void **state)
 {
+	Branch *removed;
 	for (int times = 1; times <= 2; times++)
 	{
 		World w;
-		Timeline *tl;
 		PsError *err;
 
 		build(&w, &scenarios[0], seed);
@@ -234,18 +234,18 @@ test_trash_in_doubt(void **state)
 		fault_arm_error(1, times, EIO);
 		fault_count_only(is_sync_of_mark);
 		w.pending = (Pending) {.kind = PENDING_TRASH, .branch = named(&w, "leaf")};
-		err = store_trash_branch(w.s.store, "leaf", "test", NULL, &tl);
+		err = store_trash_branch(w.s.store, "leaf", "test", NULL, &removed);
 		fault_disarm();
 		if (times == 2)
 		{
 			check_in_doubt(err, "is deleted now", "may be there again after a restart");
-			CHECK(tl != NULL);
-			store_finish_trash(tl);
+			CHECK(removed != NULL);
+			store_finish_trash(removed);
 		}
 		else
 		{
 			FAILS(err, PS_SQLSTATE_IO, "could not sync");
-			CHECK(tl == NULL);
+			CHECK(removed == NULL);
 		}
 		CHECK(is_in_trash(&w, "leaf") == (times == 2));
 		restart(&w, rnd32(&w, 2) == 0 ? LOSE_ALL : LOSE_SOME);
@@ -263,12 +263,13 @@ test_trash_in_doubt(void **state)
 static void
 test_undelete_in_doubt(void **state)
 {
+	Branch *removed;
 	char name[TIMELINE_NAME_MAX + 1];
 
 	for (int i = 0; i < 3; i++)
 	{
 		World w;
-		Branch *b;
+		ModelBranch *b;
 		Timeline *tl;
 
 		build(&w, &scenarios[0], seed);
@@ -277,8 +278,8 @@ test_undelete_in_doubt(void **state)
 		OK(write_records(&w, b, 1, false));
 		let_go(b);
 		w.pending = (Pending) {.kind = PENDING_TRASH, .branch = b};
-		OK(store_trash_branch(w.s.store, "leaf", "test", NULL, &tl));
-		store_finish_trash(tl);
+		OK(store_trash_branch(w.s.store, "leaf", "test", NULL, &removed));
+		store_finish_trash(removed);
 		/* put back; that is not durable either; not put back */
 		fault_arm_error(1, i == 0 ? 1 : 2, EIO);
 		fault_count_only(i < 2 ? is_sync_of_mark : is_sync_or_rename_of_mark);
@@ -370,7 +371,7 @@ static PsError *
 detach_it(World *w, const char *id)
 {
 	Tenant *tenant;
-	Timeline **timelines;
+	Branch **timelines;
 	int n;
 
 	PS_TRY(store_begin_detach(w->s.store, id, NULL, &tenant, &timelines, &n));

@@ -21,7 +21,7 @@
 #include <fcntl.h>
 
 #include "sqlstate.h"
-#include "timeline/timeline_impl.h"
+#include "store/store_impl.h"
 
 static uint64 rnd;
 
@@ -148,7 +148,7 @@ test_manifest_fails(void **state)
 	/* flushes, which are tried again each second */
 	make_store(&s, &h, 0);
 	block_manifest(&s, true);
-	number = atomic_load(&s.tl->space.next_number);
+	number = atomic_load(&s.tl->spec->space.next_number);
 	nfiles = count_files(&s);
 	{
 		uint64 generation = s.tl->generation;
@@ -162,7 +162,7 @@ test_manifest_fails(void **state)
 		OK(push(receiver, &h, start, h.gen.pos, &rnd, &flushed));
 		wal_receiver_close(receiver);
 	}
-	for (int i = 0; atomic_load(&s.tl->space.next_number) < number + 3; i++)
+	for (int i = 0; atomic_load(&s.tl->spec->space.next_number) < number + 3; i++)
 	{
 		CHECK(i < 30000);
 		pg_usleep(1000);
@@ -216,7 +216,7 @@ test_missing_file(void **state)
 	OK(store_try_open(&s));
 	CHECK(count_files(&s) == nfiles);
 	CHECK(access(stray, F_OK) == 0);
-	CHECK(atomic_load(&s.tl->space.next_number) == 1001);
+	CHECK(atomic_load(&s.tl->spec->space.next_number) == 1001);
 	timeline_info(s.tl, &tlinfo);
 	CHECK(strstr(tlinfo.error, "1 layer files were missing") != NULL);
 	/* so it stays open, for all to see */
@@ -251,7 +251,7 @@ flip_byte(const char *path)
 static void
 delete_named(TestStore *s, const char *name)
 {
-	Timeline *gone;
+	Branch *gone;
 
 	OK(store_remove_branch(s->store, name, NULL, &gone));
 	store_destroy_branch(gone);
@@ -275,12 +275,12 @@ find_broken(TestStore *s, TimelineInfo *info)
 	int n;
 	int broken;
 	int unknown;
-	Timeline **list = store_list(s->store, &n);
+	Branch **list = store_list(s->store, &n);
 
 	store_count_broken(s->store, &broken, &unknown);
 	CHECK(broken == 1 && unknown <= 1);
 	for (int i = 0; i < n; i++)
-		if (list[i]->life == TIMELINE_BROKEN)
+		if (list[i]->life == BRANCH_BROKEN)
 			store_timeline_info(list[i], info);
 	CHECK((unknown == 1) == (strstr(info->error, "is kept") != NULL));
 	store_list_free(list, n);
@@ -290,6 +290,7 @@ find_broken(TestStore *s, TimelineInfo *info)
 static void
 test_damaged_manifest(void **state)
 {
+	Branch *removed;
 	History h;
 	TestStore s;
 	XLogRecPtr begin;
@@ -301,7 +302,7 @@ test_damaged_manifest(void **state)
 	make_store(&s, &h, 6);
 	begin = h.gen.records[h.gen.n / 4].end;
 	OK(store_branch(s.store, "branch", s.tl, begin, NULL, &branch));
-	snprintf(manifest, sizeof(manifest), "%s/timeline.json", branch->dir);
+	snprintf(manifest, sizeof(manifest), "%s/timeline.json", branch->spec->dir);
 	store_release(branch);
 	store_close(s.store);
 	flip_byte(manifest);
@@ -311,7 +312,7 @@ test_damaged_manifest(void **state)
 	find_broken(&s, &info);
 	CHECK(strcmp(info.name, "branch") == 0 && strcmp(info.parent, "main") == 0 && info.start_lsn == begin);
 	FAILS(store_find_branch(s.store, "branch", &branch), PS_SQLSTATE_CORRUPTED, manifest);
-	FAILS(store_remove_branch(s.store, "main", NULL, &branch), PS_SQLSTATE_STATE, "\"branch\"");
+	FAILS(store_remove_branch(s.store, "main", NULL, &removed), PS_SQLSTATE_STATE, "\"branch\"");
 	store_close(s.store);
 
 	/* what it needs is still there */
@@ -328,11 +329,11 @@ test_damaged_manifest(void **state)
 	flip_byte(manifest);
 	OK(store_try_open(&s));
 	OK(store_find_branch(s.store, "branch", &branch));
-	CHECK(branch->start_lsn == h.gen.pos);
+	CHECK(branch->spec->start_lsn == h.gen.pos);
 	store_release(branch);
 	find_broken(&s, &info);
 	CHECK(info.name[0] == '\0' && strstr(info.error, ps_id_format(&info.timeline, id)) != NULL);
-	FAILS(store_remove_branch(s.store, "", NULL, &branch), PS_SQLSTATE_NOT_FOUND, "does not exist");
+	FAILS(store_remove_branch(s.store, "", NULL, &removed), PS_SQLSTATE_NOT_FOUND, "does not exist");
 	delete_named(&s, id);
 	delete_named(&s, "branch");
 	store_close(s.store);
@@ -340,7 +341,7 @@ test_damaged_manifest(void **state)
 	/* if nobody else has it, it is its own */
 	OK(store_try_open(&s));
 	OK(store_branch(s.store, "first", s.tl, h.gen.pos, NULL, &branch));
-	snprintf(manifest, sizeof(manifest), "%s/timeline.json", branch->dir);
+	snprintf(manifest, sizeof(manifest), "%s/timeline.json", branch->spec->dir);
 	store_release(branch);
 	OK(store_rename_branch(s.store, "first", "second", NULL));
 	store_close(s.store);
@@ -358,7 +359,7 @@ test_damaged_tenant(void **state)
 	History h;
 	TestStore s;
 	TimelineInfo info;
-	Timeline *gone;
+	Branch *gone;
 	char path[600];
 	char id[PS_ID_TEXT];
 	int fd;
@@ -386,6 +387,7 @@ test_damaged_tenant(void **state)
 static void
 test_unreadable_manifest(void **state)
 {
+	Branch *removed;
 	History h;
 	TestStore s;
 	XLogRecPtr begin;
@@ -400,7 +402,7 @@ test_unreadable_manifest(void **state)
 	begin = h.gen.records[h.gen.n / 4].end;
 	OK(store_branch(s.store, "branch", s.tl, begin, NULL, &branch));
 	OK(store_branch(s.store, "leaf", s.tl, h.gen.pos, NULL, NULL));
-	snprintf(manifest, sizeof(manifest), "%s/timeline.json", branch->dir);
+	snprintf(manifest, sizeof(manifest), "%s/timeline.json", branch->spec->dir);
 	snprintf(away, sizeof(away), "%s.away", manifest);
 	store_release(branch);
 	store_close(s.store);
@@ -414,7 +416,7 @@ test_unreadable_manifest(void **state)
 	compare(s.tl, &h, h.gen.pos, 5, &rnd);
 	find_broken(&s, &info);
 	CHECK(info.name[0] == '\0');
-	FAILS(store_remove_branch(s.store, "leaf", NULL, &branch), PS_SQLSTATE_STATE, ps_id_format(&info.timeline, id));
+	FAILS(store_remove_branch(s.store, "leaf", NULL, &removed), PS_SQLSTATE_STATE, ps_id_format(&info.timeline, id));
 	store_close(s.store);
 
 	/* and found again */
@@ -433,8 +435,8 @@ test_unreadable_manifest(void **state)
 	/* while it is not there, nothing in which it may begin goes from the trash, however old it is */
 	s.config.trash_interval = 86400;
 	OK(store_try_open(&s));
-	OK(store_trash_branch(s.store, "leaf", "test", NULL, &branch));
-	store_finish_trash(branch);
+	OK(store_trash_branch(s.store, "leaf", "test", NULL, &removed));
+	store_finish_trash(removed);
 	store_close(s.store);
 	unlink(manifest);
 	s.config.trash_interval = 0;
@@ -442,7 +444,7 @@ test_unreadable_manifest(void **state)
 	CHECK(atomic_load(&s.tl->env->keep_all) == 1);
 	trash_empty(s.store);
 	CHECK(is_in_trash(&s, "leaf"));
-	FAILS(store_purge_branch(s.store, "leaf", NULL, &branch), PS_SQLSTATE_STATE, id);
+	FAILS(store_purge_branch(s.store, "leaf", NULL, &removed), PS_SQLSTATE_STATE, id);
 	CHECK(is_in_trash(&s, "leaf"));
 
 	/* or it is deleted: then nothing is kept for it */
@@ -460,6 +462,7 @@ test_unreadable_manifest(void **state)
 static void
 test_branch_at_cutoff(void **state)
 {
+	Branch *removed;
 	History h;
 	TestStore s;
 	XLogRecPtr cutoff;
@@ -494,8 +497,8 @@ test_branch_at_cutoff(void **state)
 		OK(maintain_timeline(s.tl, true));
 		compare_at(branch, &h, info.start_lsn);
 		store_release(branch);
-		OK(store_remove_branch(s.store, "branch", NULL, &branch));
-		store_destroy_branch(branch);
+		OK(store_remove_branch(s.store, "branch", NULL, &removed));
+		store_destroy_branch(removed);
 	}
 	end_test(&s, &h);
 }
@@ -591,7 +594,7 @@ test_no_room_level0(void **state)
 	FAILS(maintain_timeline(s.tl, false), PS_SQLSTATE_DISK_FULL, "files of level 0 wait to be merged until");
 	CHECK(count_level(s.tl, 0) == nfiles);
 	/* what gives room goes on */
-	CHECK(s.tl->gc_time > 0);
+	CHECK(s.tl->spec->maintained.gc_time > 0);
 	store_close(s.store);
 
 	/* it is said, writers are slowed, and stopped neither by that nor by a try for each flush */
@@ -625,7 +628,7 @@ test_no_room_level0(void **state)
 	OK(timeline_wait_ingested(s.tl, flushed, 60000, NULL));
 	wait_until_written(s.tl);
 	CHECK(count_level(s.tl, 0) > nfiles);
-	turn = s.tl->upkeep[UPKEEP_LEVEL0];
+	turn = branch_of(s.tl)->upkeep[UPKEEP_LEVEL0];
 	CHECK(turn.failures >= 1 && turn.failures <= 1 + (clock_now_ms() - begin) / 10000);
 
 	/* with room for it they are merged */
@@ -717,7 +720,7 @@ test_long_upkeep(void **state)
 			CHECK(looks++ < 30000);
 			pg_usleep(1000);
 			pthread_mutex_lock(&other->upkeep_lock);
-			done = other->gc_time > 0;
+			done = other->spec->maintained.gc_time > 0;
 			pthread_mutex_unlock(&other->upkeep_lock);
 		}
 	}
@@ -817,7 +820,7 @@ test_damaged_file(void **state)
 		/* a record, which ingest does not look at again */
 		OK(layer_scan(layer, &lo, &hi, PG_UINT64_MAX, note_record, &offset));
 		if (layer_info(layer)->type == LAYER_DELTA)
-			snprintf(path, sizeof(path), "%s/%s", s.tl->space.dir, layer_name(layer, name));
+			snprintf(path, sizeof(path), "%s/%s", s.tl->spec->space.dir, layer_name(layer, name));
 		if (offset != 0)
 			break;
 	}

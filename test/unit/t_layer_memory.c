@@ -15,7 +15,7 @@
 #include <fcntl.h>
 
 #include "sqlstate.h"
-#include "timeline/timeline_impl.h"
+#include "store/store_impl.h"
 
 static uint64 rnd;
 

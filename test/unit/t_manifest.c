@@ -17,7 +17,7 @@
 #include <cmocka.h>
 
 #include "sqlstate.h"
-#include "timeline/timeline_impl.h"
+#include "store/store_impl.h"
 
 static char dir[] = "/tmp/t_manifest.XXXXXX";
 static char file[64];

@@ -53,9 +53,9 @@ after(World *w, PsError *err, const char *what)
 
 /* Where somebody might want a branch to begin: anywhere in the branch's history, or before it. */
 static XLogRecPtr
-wanted_lsn(World *w, const Branch *b)
+wanted_lsn(World *w, const ModelBranch *b)
 {
-	const Branch *at = b;
+	const ModelBranch *at = b;
 	XLogRecPtr lsn;
 
 	if (rnd32(w, 3) == 0)
@@ -86,7 +86,7 @@ allow_refusal(World *w, PsError *err)
 static void
 change_branches(World *w)
 {
-	Branch *b = random_branch(w);
+	ModelBranch *b = random_branch(w);
 	uint32 what = rnd32(w, 100);
 
 	if (what < 40)
@@ -123,7 +123,7 @@ detach_and_attach(World *w)
 static void
 operate(World *w)
 {
-	Branch *b = random_branch(w);
+	ModelBranch *b = random_branch(w);
 	uint32 what = rnd32(w, 1000);
 
 	if (what < 440)

@@ -72,20 +72,20 @@ rename_it(const Work *work)
 static PsError *
 delete_it(const Work *work)
 {
-	Timeline *tl;
+	Branch *removed;
 
-	PS_TRY(store_remove_branch(w.s.store, work->name, NULL, &tl));
-	store_destroy_branch(tl);
+	PS_TRY(store_remove_branch(w.s.store, work->name, NULL, &removed));
+	store_destroy_branch(removed);
 	return NULL;
 }
 
 static PsError *
 trash_it(const Work *work)
 {
-	Timeline *tl;
+	Branch *removed;
 
-	PS_TRY(store_trash_branch(w.s.store, work->name, "test", NULL, &tl));
-	store_finish_trash(tl);
+	PS_TRY(store_trash_branch(w.s.store, work->name, "test", NULL, &removed));
+	store_finish_trash(removed);
 	return NULL;
 }
 
@@ -119,10 +119,10 @@ undelete_it(const Work *work)
 static PsError *
 purge_it(const Work *work)
 {
-	Timeline *tl;
+	Branch *removed;
 
-	PS_TRY(store_purge_branch(w.s.store, work->name, NULL, &tl));
-	store_destroy_branch(tl);
+	PS_TRY(store_purge_branch(w.s.store, work->name, NULL, &removed));
+	store_destroy_branch(removed);
 	return NULL;
 }
 
@@ -147,7 +147,7 @@ check_others_go_on(const char *name)
 {
 	TimelineInfo info;
 	Timeline *tl;
-	Timeline **list;
+	Branch **list;
 	int n;
 
 	list = store_list(w.s.store, &n);
@@ -197,7 +197,7 @@ make_store(void)
 static void
 end_store(const char *const *names, int n)
 {
-	Timeline **list;
+	Branch **list;
 	int nlist;
 
 	while (w.n > 0)
@@ -210,9 +210,9 @@ end_store(const char *const *names, int n)
 		list = store_list(w.s.store, &nlist);
 		CHECK(nlist == n);
 		for (int i = 0; i < n; i++)
-			if (strcmp(list[i]->name, names[i]) != 0)
+			if (strcmp(branch_name(list[i]), names[i]) != 0)
 			{
-				fprintf(stderr, "branch \"%s\", expected \"%s\"\n", list[i]->name, names[i]);
+				fprintf(stderr, "branch \"%s\", expected \"%s\"\n", branch_name(list[i]), names[i]);
 				abort();
 			}
 		store_list_free(list, nlist);
@@ -228,12 +228,12 @@ end_store(const char *const *names, int n)
 static void
 test_create(void **state)
 {
+	Branch *removed;
 	static const char *const names[] = {"child", "main", "new", "other"};
 	Timeline *main_tl = make_store();
 	Work work = {create, .new_name = "new", .parent = main_tl};
-	Timeline *tl;
 	Tenant *tenant;
-	Timeline **timelines;
+	Branch **timelines;
 	int n;
 
 	begin_work(&work, "/timelines", 0);
@@ -241,7 +241,7 @@ test_create(void **state)
 	check_others_go_on("child");
 	CHECK(!exists("new"));
 	check_name_is_taken("new", main_tl);
-	FAILS(store_remove_branch(w.s.store, "main", &canceled, &tl), PS_SQLSTATE_STATE, "\"new\", which is just being made");
+	FAILS(store_remove_branch(w.s.store, "main", &canceled, &removed), PS_SQLSTATE_STATE, "\"new\", which is just being made");
 	FAILS(store_begin_detach(w.s.store, "main", &canceled, &tenant, &timelines, &n), PS_SQLSTATE_CANCELED, "client's request");
 	check_others_go_on("main");
 	end_work(&work);
@@ -256,7 +256,7 @@ rename_child(bool open)
 	Timeline *main_tl = make_store();
 	Work work = {rename_it, .name = "child", .new_name = "renamed"};
 	Timeline *tl = NULL;
-	Timeline *gone;
+	Branch *gone;
 
 	if (open)
 		OK(store_find_branch(w.s.store, "child", &tl));
@@ -299,7 +299,7 @@ delete_child(bool open)
 	static const char *const names[] = {"main", "other"};
 	Work work = {delete_it, .name = "child"};
 	Timeline *tl = NULL;
-	Timeline *gone;
+	Branch *gone;
 
 	make_store();
 	if (open)
@@ -338,9 +338,9 @@ trash_child(bool open)
 	char id[PS_ID_TEXT];
 	TimelineInfo info;
 	Timeline *tl = NULL;
-	Timeline *gone;
+	Branch *gone;
 	Tenant *tenant;
-	Timeline **timelines;
+	Branch **timelines;
 	int n;
 
 	OK(store_branch_info(w.s.store, "child", &info));
@@ -427,8 +427,8 @@ test_attach(void **state)
 	static const char *const names[] = {"child", "main", "other"};
 	char id[PS_ID_TEXT];
 	Work work = {attach_it, .name = id};
-	Timeline **timelines;
-	Timeline **list;
+	Branch **timelines;
+	Branch **list;
 	Tenant *tenant;
 	int n;
 

@@ -17,7 +17,7 @@
 #include <sys/resource.h>
 
 #include "sqlstate.h"
-#include "timeline/timeline_impl.h"
+#include "store/store_impl.h"
 
 #define NBRANCHES 16
 #define NTHREADS  4
@@ -36,7 +36,7 @@ typedef struct Branches
 } Branches;
 
 static void
-branch_name(int i, char name[64])
+name_of(int i, char name[64])
 {
 	if (i < 0)
 		strcpy(name, "main");
@@ -85,8 +85,8 @@ make_branches(Branches *b)
 
 		b->parent[i] = parent;
 		b->begin[i] = parent < 0 ? b->h.gen.records[b->h.first + most / 2 + next_random(&rnd, most / 2)].end : end;
-		branch_name(i, name);
-		branch_name(parent, of);
+		name_of(i, name);
+		name_of(parent, of);
 		OK(store_find_branch(b->s.store, of, &tl));
 		OK(store_branch(b->s.store, name, tl, b->begin[i], NULL, NULL));
 		store_release(tl);
@@ -106,7 +106,7 @@ count_open(Store *store)
 {
 	int n;
 	int open = 0;
-	Timeline **list = store_list(store, &n);
+	Branch **list = store_list(store, &n);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -128,13 +128,13 @@ close_one(Store *store, uint64 *random)
 
 	pthread_mutex_lock(&store->lock);
 	first = next_random(random, 1000);
-	for (int i = 0; i < store->ntimelines && !done; i++)
+	for (int i = 0; i < store->nbranches && !done; i++)
 	{
-		Timeline *tl = store->timelines[(first + i) % store->ntimelines];
+		Branch *branch = store->branches[(first + i) % store->nbranches];
 
-		if (tl->life != TIMELINE_OPEN || tl->uses > 0 || !timeline_is_settled(tl))
+		if (branch->life != BRANCH_OPEN || branch->uses > 0 || !timeline_is_settled(branch->open))
 			continue;
-		store_close_timeline(store, tl);
+		store_close_branch(store, branch);
 		done = true;
 	}
 	pthread_mutex_unlock(&store->lock);
@@ -147,7 +147,7 @@ check_branch(Branches *b, int i)
 	char name[64];
 	Timeline *tl;
 
-	branch_name(i, name);
+	name_of(i, name);
 	OK(store_find_branch(b->s.store, name, &tl));
 	compare_at(tl, &b->h, i < 0 ? b->h.gen.pos : b->begin[i]);
 	store_release(tl);
@@ -203,6 +203,7 @@ test_nothing_is_opened(void **state)
 static void
 test_closed_branches(void **state)
 {
+	Branch *removed;
 	Branches b;
 	TimelineInfo info;
 	Timeline *tl;
@@ -216,9 +217,9 @@ test_closed_branches(void **state)
 	b.s.config.image_delta_layers = 1000;
 	OK(store_open(&b.s.config, &b.s.store));
 	OK(store_rename_branch(b.s.store, "b15", "renamed", NULL));
-	FAILS(store_remove_branch(b.s.store, "main", NULL, &tl), PS_SQLSTATE_STATE, "other branches begin in branch \"main\"");
-	OK(store_remove_branch(b.s.store, "renamed", NULL, &tl));
-	store_destroy_branch(tl);
+	FAILS(store_remove_branch(b.s.store, "main", NULL, &removed), PS_SQLSTATE_STATE, "other branches begin in branch \"main\"");
+	OK(store_remove_branch(b.s.store, "renamed", NULL, &removed));
+	store_destroy_branch(removed);
 	assert_int_equal(count_open(b.s.store), 0);
 	FAILS(store_find_branch(b.s.store, "renamed", &tl), PS_SQLSTATE_NOT_FOUND, "does not exist");
 	OK(store_rename_branch(b.s.store, "b14", "other", NULL));
@@ -254,7 +255,7 @@ test_broken(void **state)
 	make_branches(&b);
 	while (child >= 0 && b.parent[child] < 0)
 		child--;
-	branch_name(b.parent[child], parent);
+	name_of(b.parent[child], parent);
 	OK(store_branch_info(b.s.store, parent, &info));
 	store_close(b.s.store);
 	store_path(&b.s, "", path);
@@ -269,7 +270,7 @@ test_broken(void **state)
 	OK(store_open(&b.s.config, &b.s.store));
 	OK(store_branch_info(b.s.store, parent, &info));
 	assert_string_equal(info.error, "");
-	branch_name(child, path);
+	name_of(child, path);
 	FAILS(store_find_branch(b.s.store, path, &tl), PS_SQLSTATE_CORRUPTED, "/flushed\" has 8 bytes");
 	FAILS(store_find_branch(b.s.store, parent, &tl), PS_SQLSTATE_CORRUPTED, "is not served");
 	OK(store_branch_info(b.s.store, parent, &info));
@@ -322,7 +323,7 @@ test_no_descriptors(void **state)
 	Branches b;
 	TimelineInfo info;
 	Timeline *tl;
-	Timeline **timelines;
+	Branch **timelines;
 	Tenant *tenant;
 	char id[PS_ID_TEXT];
 	bool failed = false;
@@ -343,7 +344,7 @@ test_no_descriptors(void **state)
 		{
 			char name[64];
 
-			branch_name(i, name);
+			name_of(i, name);
 			OK(store_branch_info(b.s.store, name, &info));
 			assert_string_equal(info.error, "");
 		}
@@ -418,11 +419,12 @@ ask_waiting(void *arg)
 static void *
 call_and_wait(void *arg)
 {
+	Branch *removed;
 	Waiting *w = arg;
 	Store *store = w->b->s.store;
 	CancelCheck cancel = {ask_waiting, w};
 	char old_name[TIMELINE_NAME_MAX + 1];
-	Timeline **timelines;
+	Branch **timelines;
 	Timeline *tl;
 	Tenant *tenant;
 	int n;
@@ -439,7 +441,7 @@ call_and_wait(void *arg)
 			w->err = store_rename_branch(store, "b0", "renamed", &cancel);
 			break;
 		case CALL_REMOVE:
-			w->err = store_remove_branch(store, "b0", &cancel, &tl);
+			w->err = store_remove_branch(store, "b0", &cancel, &removed);
 			break;
 		case CALL_DETACH:
 			w->err = store_begin_detach(store, "main", &cancel, &tenant, &timelines, &n);
@@ -472,6 +474,7 @@ test_waits_end(void **state)
 	Branches b;
 	Waiting waiting[NCALLS];
 	Timeline *main_tl;
+	Branch *branch;
 	Timeline *tl;
 	int users;
 
@@ -487,9 +490,9 @@ test_waits_end(void **state)
 
 		/* somebody opens it, and takes long */
 		pthread_mutex_lock(&b.s.store->lock);
-		tl = store_named(b.s.store, "b0");
-		CHECK(tl->life == TIMELINE_CLOSED);
-		tl->life = TIMELINE_OPENING;
+		branch = store_named(b.s.store, "b0");
+		CHECK(branch->life == BRANCH_CLOSED);
+		branch->life = BRANCH_OPENING;
 		pthread_mutex_unlock(&b.s.store->lock);
 		for (int call = 0; call < NCALLS; call++)
 		{
@@ -512,10 +515,10 @@ test_waits_end(void **state)
 			}
 		}
 		pthread_mutex_lock(&b.s.store->lock);
-		tl->life = TIMELINE_CLOSED;
-		users = tl->users;
-		for (int i = 0; i < b.s.store->ntimelines; i++)
-			users -= b.s.store->timelines[i]->ancestor == tl;
+		branch->life = BRANCH_CLOSED;
+		users = branch->users;
+		for (int i = 0; i < b.s.store->nbranches; i++)
+			users -= b.s.store->branches[i]->ancestor == branch;
 		pthread_mutex_unlock(&b.s.store->lock);
 		assert_int_equal(users, 0);
 		store_release(main_tl);
@@ -595,6 +598,7 @@ typedef struct User
 static void
 use_own(User *u, int k)
 {
+	Branch *removed;
 	Branches *b = u->b;
 	Store *store = b->s.store;
 	int of = next_random(&u->random, NBRANCHES);
@@ -603,7 +607,7 @@ use_own(User *u, int k)
 	char renamed[64];
 	Timeline *tl;
 
-	branch_name(of, parent);
+	name_of(of, parent);
 	snprintf(name, sizeof(name), "own%d.%d", u->number, k);
 	snprintf(renamed, sizeof(renamed), "%s.renamed", name);
 	OK(store_find_branch(store, parent, &tl));
@@ -622,8 +626,8 @@ use_own(User *u, int k)
 		compare_at(tl, &b->h, b->begin[of]);
 		store_release(tl);
 	}
-	OK(store_remove_branch(store, renamed, NULL, &tl));
-	store_destroy_branch(tl);
+	OK(store_remove_branch(store, renamed, NULL, &removed));
+	store_destroy_branch(removed);
 }
 
 static void *
@@ -652,7 +656,7 @@ test_many_users(void **state)
 	User users[NTHREADS];
 	pthread_t closer;
 	int n;
-	Timeline **list;
+	Branch **list;
 
 	make_branches(&b);
 	store_close(b.s.store);
@@ -672,7 +676,7 @@ test_many_users(void **state)
 	list = store_list(b.s.store, &n);
 	assert_int_equal(n, NBRANCHES + 1);
 	for (int i = 0; i < n; i++)
-		assert_int_equal(list[i]->npins, 0 + list[i]->users - 1); /* each child has a pin, and holds it; so does the list */
+		assert_int_equal(pins_count(list[i]->spec.pins), 0 + list[i]->users - 1); /* each child has a pin, and holds it; so does the list */
 	store_list_free(list, n);
 	while (close_one(b.s.store, &rnd))
 		;
@@ -697,7 +701,7 @@ use_what_is_there(void *arg)
 		Timeline *tl;
 		PsError *err;
 
-		branch_name(i, name);
+		name_of(i, name);
 		err = store_find_branch(b->s.store, name, &tl);
 		if (err != NULL)
 		{
@@ -733,14 +737,14 @@ test_detach(void **state)
 	}
 	for (int round = 0; round < 20; round++)
 	{
-		Timeline **timelines;
+		Branch **timelines;
 		Tenant *tenant;
 
 		OK(store_begin_detach(b.s.store, round % 2 == 0 ? "b7" : id, NULL, &tenant, &timelines, &n));
 		assert_int_equal(n, NBRANCHES + 1);
 		FAILS(store_attach_tenant(b.s.store, id, true), PS_SQLSTATE_STATE, "just being detached");
 		store_end_detach(b.s.store, tenant, timelines, n);
-		assert_int_equal(b.s.store->ntimelines, 0);
+		assert_int_equal(b.s.store->nbranches, 0);
 		assert_true(tenant->nopen == 0 && tenant->env.redo == NULL);
 		snprintf(path, sizeof(path), "%s/tenants/%s/detached", b.s.dir, id);
 		assert_true(access(path, F_OK) == 0);
@@ -788,6 +792,50 @@ test_idle_thread(void **state)
 	end_branches(&b);
 }
 
+/* ---- why it ends ---- */
+
+/* Use of an open branch ends with the reason for which it is taken away, not with another. */
+static void
+test_reasons(void **state)
+{
+	History h;
+	TestStore s;
+	char id[PS_ID_TEXT];
+	char tenant_detached[128];
+	Branch *deleted;
+	Branch **branches;
+	Tenant *tenant;
+	Timeline *child;
+	XLogRecPtr beyond;
+	int n;
+
+	history_begin(&h, rnd);
+	store_make(&s, &h);
+	beyond = h.gen.pos + 1024;
+	OK(store_branch(s.store, "child", s.tl, PG_UINT64_MAX, NULL, &child));
+	OK(store_trash_branch(s.store, "child", "test", NULL, &deleted));
+	FAILS(timeline_wait_ingested(child, beyond, -1, NULL), PS_SQLSTATE_NOT_FOUND, "branch \"child\" is being deleted");
+	FAILS(timeline_check_stopping(child), PS_SQLSTATE_NOT_FOUND, "branch \"child\" is being deleted");
+	store_release(child);
+	store_finish_trash(deleted);
+	OK(store_undelete_branch(s.store, "child", NULL, NULL, tenant_detached));
+
+	OK(store_begin_detach(s.store, "main", NULL, &tenant, &branches, &n));
+	snprintf(tenant_detached, sizeof(tenant_detached), "tenant %s is being detached", ps_id_format(&test_tenant, id));
+	FAILS(timeline_wait_ingested(s.tl, beyond, -1, NULL), PS_SQLSTATE_TRY_AGAIN, tenant_detached);
+	store_release(s.tl);
+	store_end_detach(s.store, tenant, branches, n);
+	OK(store_attach_tenant(s.store, "main", false));
+
+	OK(store_find_branch(s.store, "main", &s.tl));
+	store_stop(s.store);
+	FAILS(timeline_wait_ingested(s.tl, beyond, -1, NULL), PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
+	FAILS(store_find_branch(s.store, "child", &child), PS_SQLSTATE_TRY_AGAIN, "the store is stopping");
+	store_close(s.store);
+	remove_tree(s.dir);
+	history_end(&h);
+}
+
 int
 main(void)
 {
@@ -801,6 +849,7 @@ main(void)
 		cmocka_unit_test(test_many_users),
 		cmocka_unit_test(test_detach),
 		cmocka_unit_test(test_idle_thread),
+		cmocka_unit_test(test_reasons),
 	};
 	const char *seed = getenv("TEST_SEED");
 

@@ -16,7 +16,7 @@
 #include "common/logging.h"
 
 #include "sqlstate.h"
-#include "timeline/timeline_impl.h"
+#include "store/store_impl.h"
 
 static uint64 rnd;
 
@@ -25,6 +25,7 @@ static void
 make_store(TestStore *s, History *h, char leaf_mark[600], char tenant_mark[600])
 {
 	Timeline *leaf;
+	Branch *deleted;
 	char id[PS_ID_TEXT];
 
 	history_begin(h, rnd);
@@ -35,11 +36,11 @@ make_store(TestStore *s, History *h, char leaf_mark[600], char tenant_mark[600])
 	s->config.trash_interval = 86400;
 	OK(store_try_open(s));
 	OK(store_branch(s->store, "leaf", s->tl, PG_UINT64_MAX, NULL, &leaf));
-	snprintf(leaf_mark, 600, "%s/%s", leaf->dir, TRASH_MARK_FILE);
+	snprintf(leaf_mark, 600, "%s/%s", leaf->spec->dir, TRASH_MARK_FILE);
 	snprintf(tenant_mark, 600, "%s/tenants/%s/%s", s->dir, ps_id_format(&test_tenant, id), TRASH_MARK_FILE);
 	store_release(leaf);
-	OK(store_trash_branch(s->store, "leaf", "test", NULL, &leaf));
-	store_finish_trash(leaf);
+	OK(store_trash_branch(s->store, "leaf", "test", NULL, &deleted));
+	store_finish_trash(deleted);
 	store_close(s->store);
 	/* all that is in it is too old */
 	s->config.trash_interval = 0;
@@ -90,6 +91,7 @@ is_later(const char *path)
 static void
 test_branch_of_later_version(void **state)
 {
+	Branch *removed;
 	History h;
 	TestStore s;
 	char path[600];
@@ -111,8 +113,8 @@ test_branch_of_later_version(void **state)
 			FAILS(store_find_branch(s.store, "leaf", &tl), PS_SQLSTATE_NOT_FOUND, "it was deleted");
 		FAILS(store_undelete_branch(s.store, "leaf", NULL, NULL, name), PS_SQLSTATE_STATE, BOTH_VERSIONS);
 		FAILS(store_undelete_branch(s.store, "leaf", "other", NULL, name), PS_SQLSTATE_STATE, BOTH_VERSIONS);
-		FAILS(store_purge_branch(s.store, "leaf", NULL, &tl), PS_SQLSTATE_STATE, BOTH_VERSIONS);
-		CHECK(tl == NULL);
+		FAILS(store_purge_branch(s.store, "leaf", NULL, &removed), PS_SQLSTATE_STATE, BOTH_VERSIONS);
+		CHECK(removed == NULL);
 		trash_empty(s.store);
 		list = store_list_deleted(s.store, &n);
 		CHECK(n == 1 && strstr(list[0].info.error, BOTH_VERSIONS) != NULL && list[0].when == 0 && list[0].time_left == TRASH_MARK_NEVER);
@@ -121,7 +123,7 @@ test_branch_of_later_version(void **state)
 		/* the name is free; the branch in which it begins stays */
 		if (i == 0)
 			OK(store_branch(s.store, "leaf", s.tl, PG_UINT64_MAX, NULL, NULL));
-		FAILS(store_remove_branch(s.store, "main", NULL, &tl), PS_SQLSTATE_STATE, "\"leaf\" (deleted)");
+		FAILS(store_remove_branch(s.store, "main", NULL, &removed), PS_SQLSTATE_STATE, "\"leaf\" (deleted)");
 		store_close(s.store);
 	}
 	/* the later version goes back to this one's */
@@ -215,7 +217,7 @@ typedef struct Check
 {
 	TestStore *s;
 	bool purge; /* once the manifest has been read */
-	Timeline *gone;
+	Branch *gone;
 	int files;
 	int damaged;
 } Check;
@@ -240,18 +242,18 @@ test_verify_gives_way(void **state)
 	char leaf_mark[600];
 	char tenant_mark[600];
 	Check check = {.s = &s};
-	Timeline *tl;
+	Branch *removed;
 
 	make_store(&s, &h, leaf_mark, tenant_mark);
 	OK(store_try_open(&s));
-	OK(store_hold_deleted(s.store, "leaf", NULL, &tl));
-	OK(verify_deleted(tl, 1000, NULL, note_file, &check));
+	OK(store_hold_deleted(s.store, "leaf", NULL, &removed));
+	OK(store_verify_deleted(removed, 1000, NULL, note_file, &check));
 	CHECK(check.files == 3 && check.damaged == 0);
 	check.purge = true;
-	FAILS(verify_deleted(tl, 1000, NULL, note_file, &check), PS_SQLSTATE_TRY_AGAIN, "does not stay in the trash");
-	CHECK(check.gone == tl && check.files == 4 && check.damaged == 0);
-	store_release_deleted(tl);
-	store_destroy_branch(tl);
+	FAILS(store_verify_deleted(removed, 1000, NULL, note_file, &check), PS_SQLSTATE_TRY_AGAIN, "restored or removed from the trash");
+	CHECK(check.gone == removed && check.files == 4 && check.damaged == 0);
+	store_release_deleted(removed);
+	store_destroy_branch(removed);
 	end_test(&s, &h);
 }
 

@@ -457,11 +457,11 @@ packed(void **state)
 		assert_memory_equal(buf, gen.bytes.data + (s * SEG - gen.start), SEG);
 	}
 	/* nobody may write it: not when it is open, nor after a start */
-	assert_error(wal_segments_write(segs, 4 * SEG, "?", 1), "compressed already");
+	assert_error(wal_segments_write(segs, 4 * SEG, "?", 1), "already compressed");
 	wal_segments_close(segs);
 	assert_ok(wal_segments_open(dir, SEG, &segs));
-	assert_error(wal_segments_write(segs, 4 * SEG, "?", 1), "compressed already");
-	assert_error(wal_segments_cut(segs, 4 * SEG + 100), "compressed already");
+	assert_error(wal_segments_write(segs, 4 * SEG, "?", 1), "already compressed");
+	assert_error(wal_segments_cut(segs, 4 * SEG + 100), "already compressed");
 	assert_ok(wal_segments_remove_before(segs, 4, &removed));
 	assert_int_equal(removed, 1);
 	assert_int_not_equal(access(packed_path_of(3), F_OK), 0);

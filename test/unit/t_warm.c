@@ -18,7 +18,8 @@
 #include "layer/layer_impl.h"
 #include "io/aio.h"
 #include "read/values.h"
-#include "timeline/timeline_impl.h"
+#include "read/read_impl.h"
+#include "store/store_impl.h"
 
 #define NLAYERS      20
 #define NBLOCKS      500   /* of the relation; each layer has images of some */

@@ -31,7 +31,11 @@
 #include "layer/layer_writer.h"
 #include "sqlstate.h"
 #include "pg/relsize.h"
-#include "timeline/timeline.h"
+#include "ingest/ingest.h"
+#include "maintain/maintain.h"
+#include "pg/relsize.h"
+#include "read/read.h"
+#include "store/store.h"
 
 /* These stop the whole program, even in a thread or a child process, where cmocka's do not work. */
 #define CHECK(cond)                                                                  \

@@ -10,7 +10,7 @@
 #define PS_BASEBACKUP_H
 
 #include "base/bytesink.h"
-#include "timeline/timeline.h"
+#include "store/store.h"
 
 /* What timeline_take_over() has returned. */
 typedef struct BaseBackup

@@ -11,7 +11,7 @@
 #define PS_IMPORT_H
 
 #include "base/bytesink.h"
-#include "timeline/timeline.h"
+#include "store/store.h"
 
 /* Imports a cluster that was shut down cleanly.  pgdata is only read. */
 extern PsError *import_cluster(Store *store, const char *name, const char *pgdata, const CancelCheck *cancel,

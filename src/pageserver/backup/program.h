@@ -6,7 +6,7 @@
 #define PS_PROGRAM_H
 
 #include "lib/stringinfo.h"
-#include "timeline/timeline.h"
+#include "store/store.h"
 
 /* A running program.  It belongs to the thread that has started it. */
 typedef struct Program

@@ -14,7 +14,7 @@
  */
 #include "ps_fe.h"
 
-#include "maintain/maintain.h"
+#include "ingest/ingest_impl.h"
 #include "sqlstate.h"
 
 /* Pause after a failed flush, and between two messages about that; ms. */
@@ -39,15 +39,15 @@ flush_oldest(Timeline *tl)
 	Layer *delta = NULL;
 	PsError *err;
 
-	PS_GOTO(open_layer_write(layer, &tl->space, read_record, tl, &delta), done);
-	err = keep_flushed(tl, delta, layer);
+	PS_GOTO(open_layer_write(layer, &tl->spec->space, read_record, tl, &delta), done);
+	err = timeline_add_flushed(tl, delta, layer);
 	if (err == NULL)
 		tl->env->on_files_added(tl);
 	if (err == NULL)
 	{
 		char name[LAYER_NAME_MAX];
 
-		ps_log(PS_LOG, "branch \"%s\": wrote layer \"%s\" (%llu kB)", tl->name, layer_name(delta, name),
+		ps_log(PS_LOG, "branch \"%s\": wrote layer \"%s\" (%llu kB)", timeline_name(tl), layer_name(delta, name),
 			   (unsigned long long) layer_info(delta)->file_size / 1024);
 	}
 
@@ -102,7 +102,7 @@ give_memory_back(Timeline *tl)
 	pthread_mutex_unlock(&tl->lock);
 	layer_set_unref(old);
 	ps_log(PS_WARNING, "branch \"%s\": gave back %llu MB of layers in memory, which cannot be written; it can be read up to %X/%X, not %X/%X any more",
-		   tl->name, (unsigned long long) bytes / (1024 * 1024), LSN_FORMAT_ARGS(tl->disk_consistent_lsn),
+		   timeline_name(tl), (unsigned long long) bytes / (1024 * 1024), LSN_FORMAT_ARGS(tl->disk_consistent_lsn),
 		   LSN_FORMAT_ARGS(ingested));
 	pthread_mutex_lock(&tl->lock);
 }
@@ -117,7 +117,7 @@ pause_after_failure(Timeline *tl, PsError *err, int64 *next_warning)
 	strlcpy(tl->flush_error, err->message, sizeof(tl->flush_error));
 	if (now >= *next_warning && !tl->stopping)
 	{
-		ps_log(PS_WARNING, "branch \"%s\": could not write a layer, will try again: %s", tl->name, err->message);
+		ps_log(PS_WARNING, "branch \"%s\": could not write a layer, will try again: %s", timeline_name(tl), err->message);
 		*next_warning = now + WARNING_INTERVAL;
 	}
 	ps_error_free(err);
@@ -134,7 +134,7 @@ flush_main(void *arg)
 	Timeline *tl = arg;
 	int64 next_warning = 0;
 
-	ps_thread_name("flush %.9s", tl->name);
+	ps_thread_name("flush %.9s", timeline_name(tl));
 	pthread_mutex_lock(&tl->lock);
 	while (!tl->stopping)
 	{

@@ -14,7 +14,7 @@
 #include "mb/pg_wchar.h"
 
 #include "sqlstate.h"
-#include "timeline/timeline_impl.h"
+#include "ingest/ingest_impl.h"
 
 /*
  * Copies the name of an owner as far as it fits.  It comes from elsewhere, may
@@ -77,7 +77,7 @@ timeline_has_checkpoint(const Timeline *tl, const WalState *state)
 	if (!state->shutdown)
 		return false;
 	/* a branch has of its parent's WAL the page in which it begins, no more (branch.c) */
-	return tl->ancestor == NULL || state->prev >= tl->start_lsn - tl->start_lsn % XLOG_BLCKSZ;
+	return tl->ancestor == NULL || state->prev >= tl->spec->start_lsn - tl->spec->start_lsn % XLOG_BLCKSZ;
 }
 
 /*
@@ -125,13 +125,13 @@ append_checkpoint(Timeline *tl, const CancelCheck *cancel)
 		return err;
 
 	initStringInfo(&bytes);
-	wal_make_shutdown_checkpoint(&state, tl->system_identifier, tl->segment_size, (pg_time_t) time(NULL), &bytes, &checkpoint,
+	wal_make_shutdown_checkpoint(&state, tl->spec->system_identifier, tl->spec->segment_size, (pg_time_t) time(NULL), &bytes, &checkpoint,
 								 &start, &after);
 	pthread_mutex_lock(&tl->receive_lock);
 	err = NULL;
 	if (tl->receiver != NULL || tl->flushed_lsn != end)
 		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\": WAL after %X/%X came from elsewhere while a compute was started",
-									 tl->name, LSN_FORMAT_ARGS(end)),
+									 timeline_name(tl), LSN_FORMAT_ARGS(end)),
 							"Start the compute again.");
 	if (err == NULL)
 		err = wal_segments_write(tl->wal, end, bytes.data, bytes.len);
@@ -172,10 +172,7 @@ check_may_take_over(Timeline *tl, const char *owner, uint64 after)
 	time_t since;
 
 	copy_owner(new_owner, owner);
-	pthread_mutex_lock(&tl->receive_lock);
-	connected = receiver_is_connected(tl);
-	since = tl->receiver != NULL ? tl->receiver->since : 0;
-	pthread_mutex_unlock(&tl->receive_lock);
+	connected = receiver_is_connected(tl, &since);
 	pthread_mutex_lock(&tl->lock);
 	generation = tl->generation;
 	strlcpy(known_owner, tl->owner, sizeof(known_owner));
@@ -184,12 +181,12 @@ check_may_take_over(Timeline *tl, const char *owner, uint64 after)
 		return NULL;
 	if (after == 0 && connected)
 		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\" is run by a compute: %s, connected since %s",
-									  tl->name, known_owner, timeline_time_text(since, since_text)),
+									  timeline_name(tl), known_owner, timeline_time_text(since, since_text)),
 							 "Stop that compute, or take the branch over from it with \"pageserver_ctl compute start --takeover\".");
 	if (after != 0 && after != generation)
 		return ps_error(PS_SQLSTATE_SUPERSEDED,
 						"branch \"%s\" was taken over: a compute of generation " UINT64_FORMAT " (%s) was started, the last one known here is of generation " UINT64_FORMAT,
-						tl->name, generation, known_owner, after);
+						timeline_name(tl), generation, known_owner, after);
 	return NULL;
 }
 
@@ -208,7 +205,7 @@ new_generation(Timeline *tl, const char *owner, const CancelCheck *cancel, uint6
 		*state = tl->state;
 		pthread_mutex_unlock(&tl->lock);
 		*checkpoint_lsn = state->prev;
-		ps_log(PS_LOG, "branch \"%s\": generation " UINT64_FORMAT " (%s) begins at %X/%X", tl->name, *generation, owner,
+		ps_log(PS_LOG, "branch \"%s\": generation " UINT64_FORMAT " (%s) begins at %X/%X", timeline_name(tl), *generation, owner,
 			   LSN_FORMAT_ARGS(state->end));
 	}
 	return err;

@@ -12,8 +12,9 @@
  */
 #include "ps_fe.h"
 
+#include "read/read.h"
 #include "sqlstate.h"
-#include "ingest/ingest.h"
+#include "ingest/ingest_impl.h"
 
 /* Records between two looks at locks. */
 #define BATCH 256
@@ -23,7 +24,7 @@ ingest_stopping_error(Timeline *tl)
 {
 	PsError *err = timeline_check_stopping(tl);
 
-	return err != NULL ? err : ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\" takes in no more WAL", tl->name);
+	return err != NULL ? err : ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\" takes in no more WAL", timeline_name(tl));
 }
 
 /* Memory of layers is short: ingest may have to freeze its layer though nothing comes in, and flush to give memory back. */
@@ -47,8 +48,8 @@ ingest_create(Timeline *tl, const WalState *state)
 	in->state = *state;
 	in->open = layer_ref(tl->layers->open);
 	in->open_start = state->end + 1;
-	XLByteToSeg(state->end, in->state_segment, tl->segment_size);
-	in->reader = wal_reader_create(tl->wal, state->end, state->prev, tl->system_identifier);
+	XLByteToSeg(state->end, in->state_segment, tl->spec->segment_size);
+	in->reader = wal_reader_create(tl->wal, state->end, state->prev, tl->spec->system_identifier);
 	sizes_forget(&in->sizes);
 	initStringInfo(&in->buf);
 	tl->memory.wake = wake_threads;
@@ -83,7 +84,7 @@ ingest_save_state(Timeline *tl)
 	resetStringInfo(&in->buf);
 	wal_state_encode(&in->state, &in->buf);
 	open_layer_put_value(in->open, &key, in->state.end, VALUE_IMAGE, in->buf.data, in->buf.len);
-	XLByteToSeg(in->state.end, in->state_segment, tl->segment_size);
+	XLByteToSeg(in->state.end, in->state_segment, tl->spec->segment_size);
 }
 
 static void
@@ -143,7 +144,7 @@ ingest_record(Timeline *tl, const WalSink *sink, const WalRecord *rec)
 	PS_TRY(wal_parse(rec, &parsed));
 	PS_TRY(wal_interpret(rec, &parsed, in->state.track_commit_timestamp, sink));
 	PS_TRY(wal_state_apply(&in->state, rec, &parsed));
-	XLByteToSeg(rec->end, segment, tl->segment_size);
+	XLByteToSeg(rec->end, segment, tl->spec->segment_size);
 	if (segment != in->state_segment)
 		ingest_save_state(tl);
 	return NULL;
@@ -194,7 +195,7 @@ is_unwritable(Timeline *tl)
 }
 
 /*
- * Ingest ends for good, because of err unless flush.c has said why.  What it has
+ * Ingest ends for good, because of err, or if that is NULL for the reason that flush.c gave.  What it has
  * filed is made a layer that is written, as it would be sooner or later, so that
  * it does not stay in memory as long as the store runs; of the record that failed
  * nothing is in it.
@@ -260,7 +261,7 @@ wait_for_ancestors(Timeline *tl)
 	CancelCheck cancel = {timeline_check_stopping, tl};
 
 	for (Timeline *t = tl; t->ancestor != NULL; t = t->ancestor)
-		PS_TRY(timeline_wait_ingested(t->ancestor, t->start_lsn, -1, &cancel));
+		PS_TRY(timeline_wait_ingested(t->ancestor, t->spec->start_lsn, -1, &cancel));
 	return NULL;
 }
 
@@ -273,7 +274,7 @@ ingest_main(void *arg)
 	int64 note_in = 0; /* ms after which to note what has arrived, if nothing comes before; 0: that is done */
 	PsError *err = NULL;
 
-	ps_thread_name("ingest %.8s", tl->name);
+	ps_thread_name("ingest %.8s", timeline_name(tl));
 	sink.arg = tl;
 	err = wait_for_ancestors(tl);
 	while (err == NULL)

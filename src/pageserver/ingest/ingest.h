@@ -1,49 +1,90 @@
 /*
  * ingest.h
- *	  What the two parts of ingest know of each other: the thread (ingest.c),
- *	  and the sink that files what records change (ingest_sink.c).
+ *	  WAL coming in: which compute may write, what it sends, what becomes of it.
  */
-#ifndef PS_WAL_INGEST_H
-#define PS_WAL_INGEST_H
+#ifndef PS_INGEST_H
+#define PS_INGEST_H
 
-#include "ingest/rel_sizes.h"
-#include "pg/interpret.h"
-#include "wal/reader.h"
+#include <time.h>
 
-/* The ingest thread's own state: no other thread looks at it. */
-typedef struct Ingest
-{
-	WalReader *reader;
-	WalState state;
-	Layer *open;             /* the set's open layer */
-	XLogRecPtr open_start;   /* its lsn_start */
-	int64 open_since;        /* when its first record came (clock_now_ms()); 0: it is empty */
-	size_t open_counted;     /* of its memory, by layer_memory_add() */
-	XLogSegNo state_segment; /* segment in which the state was saved last */
-	SizeCache sizes;
-	/* newest known segment of each SLRU: its number and pages; saves a look-up for each commit */
-	bool slru_known[PS_NSLRU];
-	uint32 slru_segno[PS_NSLRU];
-	uint32 slru_pages[PS_NSLRU];
-	StringInfoData buf;
-} Ingest;
+#include "timeline/timeline.h"
 
-/* ---- ingest.c ---- */
-
-/* Files the state under the LSN that it is of: what timeline_state_at() begins with. */
-extern void ingest_save_state(Timeline *tl);
+/* ---- generation.c: one writer ---- */
 
 /*
- * The open layer ends at the last record; a new one begins.  Waits while too
- * many layers wait to be written; an error, as ingest_stopping_error(), if the
- * store stops, or they cannot be written ever.
+ * A new compute: raises the generation (durable on return), ends the
+ * connections of older ones, cuts what they left behind the last whole record,
+ * appends a shutdown checkpoint unless its WAL ends with one, makes it
+ * durable, waits until it is ingested.  *state is that of its end;
+ * *checkpoint_lsn where the record starts.
  */
-extern PsError *ingest_freeze(Timeline *tl);
+extern PsError *timeline_new_generation(Timeline *tl, const char *owner, const CancelCheck *cancel, uint64 *generation,
+										WalState *state, XLogRecPtr *checkpoint_lsn);
 
-/* Ends ingest without a failure: see ingest_main(). */
-extern PsError *ingest_stopping_error(Timeline *tl);
+/*
+ * timeline_new_generation() for a caller that must not end another compute by
+ * mistake.  after 0: refused while a compute is connected.  Else: the
+ * generation that the caller knows of; refused with PS_SQLSTATE_SUPERSEDED if
+ * there is a newer one, and its compute is superseded, connected or not.
+ * Ingest is waited for before the generation is raised, so that a compute is
+ * not ended because the store is behind or cannot go on.
+ */
+extern PsError *timeline_take_over(Timeline *tl, const char *owner, uint64 after, const CancelCheck *cancel, uint64 *generation,
+								   WalState *state, XLogRecPtr *checkpoint_lsn);
 
-/* ---- ingest_sink.c ---- */
-extern const WalSink ingest_sink; /* but for arg, a Timeline */
+/* A time as messages and rows have it: UTC. */
+#define TIME_TEXT_SIZE 32
+extern const char *timeline_time_text(time_t when, char text[TIME_TEXT_SIZE]);
 
-#endif /* PS_WAL_INGEST_H */
+/*
+ * Does the WAL up to the state end with a shutdown checkpoint that the
+ * timeline's own files have, for a compute to start at?  Any thread.
+ */
+extern bool timeline_has_checkpoint(const Timeline *tl, const WalState *state);
+
+/* ---- receiver.c: for serve/wal_push.c; one thread at a time calls these for a receiver ---- */
+typedef struct WalReceiver WalReceiver;
+
+/* Takes the writer's place (an older connection of the same generation is ended); *start is where the stream goes on. */
+extern PsError *wal_receiver_open(Timeline *tl, uint64 generation, WalReceiver **receiver, XLogRecPtr *start);
+
+/* Bytes that follow what came before; a gap is an error.  Decodes and checks; waits if ingest lags too far. */
+extern PsError *wal_receiver_write(WalReceiver *receiver, XLogRecPtr lsn, const char *data, size_t len,
+								   const CancelCheck *cancel);
+
+/* Makes all of it durable and hands it to ingest; *flushed is the end of the last whole record. */
+extern PsError *wal_receiver_sync(WalReceiver *receiver, XLogRecPtr *flushed);
+extern bool wal_receiver_is_superseded(WalReceiver *receiver);
+
+/* Tells any thread whether the client has gone; it must live until wal_receiver_close(). */
+extern void wal_receiver_set_client(WalReceiver *receiver, const CancelCheck *client);
+
+/* What wal_receiver_write() waits for, if it does not return; false: for nothing that is known. */
+extern bool wal_receiver_waits_for(WalReceiver *receiver, char *text, size_t size);
+extern void wal_receiver_close(WalReceiver *receiver);
+
+/* Does a compute stream WAL, and since when?  One whose connection has ended does not, although its thread may still run. */
+extern bool receiver_is_connected(Timeline *tl, time_t *since);
+
+/* Up to where whole records have come; the last of them may not be durable yet, but will be in a moment. */
+extern XLogRecPtr receiver_end_of_records(Timeline *tl);
+
+/* ---- for store/, while a timeline is being opened or closed ---- */
+
+/* The file "flushed": *lsn is what it says, or 0 if it says nothing.  The timeline keeps it open. */
+extern PsError *receiver_open_marker(Timeline *tl, XLogRecPtr *lsn);
+extern PsError *receiver_sync_marker(Timeline *tl, XLogRecPtr lsn); /* durably */
+extern void receiver_close_marker(Timeline *tl);
+
+/* Of a timeline that is not open; 0 also if the file is damaged, which opening the timeline will report. */
+extern XLogRecPtr receiver_look_at_marker(const char *dir);
+
+/* The state of the ingest thread, which begins at the state of WAL. */
+extern PsError *ingest_create(Timeline *tl, const WalState *state);
+extern void ingest_free(Timeline *tl); /* the threads have ended */
+
+/* The threads; arg is the Timeline. */
+extern void *ingest_main(void *arg);
+extern void *flush_main(void *arg);
+
+#endif /* PS_INGEST_H */

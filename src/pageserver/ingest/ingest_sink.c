@@ -6,8 +6,9 @@
  */
 #include "ps_fe.h"
 
+#include "read/read.h"
 #include "bytes.h"
-#include "ingest/ingest.h"
+#include "ingest/ingest_impl.h"
 #include "pg/slru.h"
 
 /* ---- sizes ---- */
@@ -348,7 +349,7 @@ for_each_key(DbCopying *copy, Oid spc, Oid db, KeyCallback cb)
  * CREATE DATABASE with STRATEGY FILE_COPY, ALTER DATABASE SET TABLESPACE: one
  * record for all that is copied.  Sizes and other small values are filed at once,
  * so that the cost is that of the number of relations; pages are found by the
- * origin of their fork (relsize.h) until upkeep has written them (ingest/db_copy.c).
+ * origin of their fork (relsize.h) until upkeep has written them (maintain/db_copy.c).
  */
 static PsError *
 sink_db_copy(void *arg, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, Oid db)

@@ -24,13 +24,13 @@
 
 #include "sqlstate.h"
 #include "base/fs.h"
-#include "timeline/timeline_impl.h"
+#include "ingest/ingest_impl.h"
 
 /* *lsn: as the file has it, or 0 if it says nothing.  While the timeline is opened. */
 PsError *
 receiver_open_marker(Timeline *tl, XLogRecPtr *lsn)
 {
-	char *path = psprintf("%s/flushed", tl->dir);
+	char *path = psprintf("%s/flushed", tl->spec->dir);
 	uint64 marker[2] = {0, 0};
 	struct stat st;
 	PsError *err = NULL;
@@ -61,7 +61,6 @@ receiver_close_marker(Timeline *tl)
 	tl->marker_fd = -1;
 }
 
-/* Of a timeline that is not open; 0 also if the file is damaged: who opens it says so. */
 XLogRecPtr
 receiver_look_at_marker(const char *dir)
 {
@@ -86,7 +85,7 @@ write_marker(Timeline *tl, XLogRecPtr lsn)
 	uint64 marker[2] = {lsn, ~lsn};
 	char path[MAXPGPATH];
 
-	snprintf(path, sizeof(path), "%s/flushed", tl->dir);
+	snprintf(path, sizeof(path), "%s/flushed", tl->spec->dir);
 	return fs_write_at(tl->marker_fd, path, marker, sizeof(marker), 0);
 }
 
@@ -96,8 +95,8 @@ receiver_sync_marker(Timeline *tl, XLogRecPtr lsn)
 {
 	PS_TRY(write_marker(tl, lsn));
 	if (fsync(tl->marker_fd) != 0)
-		return ps_error(PS_SQLSTATE_IO, "could not sync file \"%s/flushed\": %m", tl->dir);
-	return fs_sync(tl->dir);
+		return ps_error(PS_SQLSTATE_IO, "could not sync file \"%s/flushed\": %m", tl->spec->dir);
+	return fs_sync(tl->spec->dir);
 }
 
 PsError *
@@ -145,7 +144,7 @@ wal_receiver_open(Timeline *tl, uint64 generation, WalReceiver **result, XLogRec
 	receiver->generation = generation;
 	receiver->since = time(NULL);
 	atomic_init(&receiver->superseded, false);
-	receiver->decoder = wal_decoder_create(*start, tl->flushed_prev, tl->system_identifier, tl->segment_size, false);
+	receiver->decoder = wal_decoder_create(*start, tl->flushed_prev, tl->spec->system_identifier, tl->spec->segment_size, false);
 	wal_decoder_set_contents(receiver->decoder, WAL_HEADERS);
 	if (tl->receiver != NULL)
 		atomic_store(&tl->receiver->superseded, true);
@@ -167,11 +166,28 @@ wal_receiver_set_client(WalReceiver *receiver, const CancelCheck *client)
 }
 
 bool
-receiver_is_connected(const Timeline *tl)
+receiver_is_connected(Timeline *tl, time_t *since)
 {
-	const CancelCheck *client = tl->receiver != NULL ? tl->receiver->client : NULL;
+	bool connected;
 
-	return tl->receiver != NULL && !cancel_is_requested(client);
+	pthread_mutex_lock(&tl->receive_lock);
+	connected = tl->receiver != NULL && !cancel_is_requested(tl->receiver->client);
+	*since = tl->receiver != NULL ? tl->receiver->since : 0;
+	pthread_mutex_unlock(&tl->receive_lock);
+	return connected;
+}
+
+XLogRecPtr
+receiver_end_of_records(Timeline *tl)
+{
+	XLogRecPtr end;
+
+	pthread_mutex_lock(&tl->receive_lock);
+	end = tl->flushed_lsn;
+	if (tl->receiver != NULL)
+		end = Max(end, wal_decoder_record_end(tl->receiver->decoder));
+	pthread_mutex_unlock(&tl->receive_lock);
+	return end;
 }
 
 /* Caller holds receive_lock. */
@@ -185,7 +201,7 @@ check_place(WalReceiver *receiver)
 		return NULL;
 	err = timeline_check_generation(tl, receiver->generation);
 	if (err == NULL)
-		err = ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\": a newer connection of the same compute sends WAL now", tl->name);
+		err = ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\": a newer connection of the same compute sends WAL now", timeline_name(tl));
 	return err;
 }
 
@@ -292,7 +308,7 @@ check_space(Timeline *tl)
 {
 	uint64 need = (uint64) timeline_config(tl)->min_free_space * 1024 * 1024;
 	struct statvfs vfs;
-	bool full = statvfs(tl->dir, &vfs) == 0 && (uint64) vfs.f_bavail * vfs.f_frsize < need;
+	bool full = statvfs(tl->spec->dir, &vfs) == 0 && (uint64) vfs.f_bavail * vfs.f_frsize < need;
 
 	pthread_mutex_lock(&tl->lock);
 	if (full)
@@ -302,7 +318,7 @@ check_space(Timeline *tl)
 	pthread_mutex_unlock(&tl->lock);
 	if (full)
 		return ps_error_hint(ps_error(PS_SQLSTATE_DISK_FULL, "branch \"%s\": less than %d MB are free in \"%s\": no WAL is accepted",
-									  tl->name, timeline_config(tl)->min_free_space, tl->dir),
+									  timeline_name(tl), timeline_config(tl)->min_free_space, tl->spec->dir),
 							 "Make room on the disk of the store; writers go on by themselves then.");
 	return NULL;
 }
@@ -332,7 +348,7 @@ wal_receiver_write(WalReceiver *receiver, XLogRecPtr lsn, const char *data, size
 	expected = wal_decoder_feed_position(receiver->decoder);
 	if (lsn != expected)
 	{
-		err = ps_error_hint(ps_error(PS_SQLSTATE_PROTOCOL, "branch \"%s\": WAL from %X/%X was sent, expected %X/%X", tl->name,
+		err = ps_error_hint(ps_error(PS_SQLSTATE_PROTOCOL, "branch \"%s\": WAL from %X/%X was sent, expected %X/%X", timeline_name(tl),
 									 LSN_FORMAT_ARGS(lsn), LSN_FORMAT_ARGS(expected)),
 							"The sender must go on where the store told it to.");
 		goto done;
@@ -345,7 +361,7 @@ wal_receiver_write(WalReceiver *receiver, XLogRecPtr lsn, const char *data, size
 	} while (err == NULL && found);
 	if (err != NULL)
 	{
-		err = ps_error_context(err, "branch \"%s\": bad WAL from the compute", tl->name);
+		err = ps_error_context(err, "branch \"%s\": bad WAL from the compute", timeline_name(tl));
 		receiver->failed = ps_error(err->sqlstate, "%s", err->message);
 	}
 	pthread_mutex_lock(&tl->lock);

@@ -4,6 +4,8 @@
  */
 #include "ps_fe.h"
 
+#include "read/read.h"
+#include "read/view.h"
 #include "common/hashfn.h"
 
 #include "ingest/rel_sizes.h"

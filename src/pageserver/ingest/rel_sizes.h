@@ -7,7 +7,8 @@
 #ifndef PS_WAL_SIZES_H
 #define PS_WAL_SIZES_H
 
-#include "timeline/timeline_impl.h"
+#include "pg/relsize.h"
+#include "timeline/timeline.h"
 
 typedef struct CachedSize
 {
@@ -27,7 +28,7 @@ typedef struct SizeCache
 } SizeCache;
 
 /*
- * The size of a fork as of all records before this one; who changes it changes
+ * The size of a fork as of all records before this one; a caller that changes it changes
  * the layers, too.  It is valid until the next call.
  */
 extern PsError *sizes_get(SizeCache *cache, Timeline *tl, PsRel rel, ForkNumber fork, CachedSize **entry);

@@ -10,7 +10,7 @@
  */
 #include "ps_fe.h"
 
-#include "maintain/maintain.h"
+#include "maintain/maintain_impl.h"
 #include "maintain/merge.h"
 #include "layer/layer_format.h"
 #include "sqlstate.h"
@@ -89,7 +89,7 @@ merge_level(Timeline *tl, const LayerMap *map, const Level *level, int number)
 	const Config *config = timeline_config(tl);
 	History history;
 	MergeCheck check = {tl, level};
-	MergeJob job = {.space = &tl->space,
+	MergeJob job = {.space = &tl->spec->space,
 					.inputs = level->layers,
 					.ninputs = level->n,
 					.level = Min(number + 1, LAYER_LEVEL_MAX),
@@ -115,8 +115,8 @@ merge_level(Timeline *tl, const LayerMap *map, const Level *level, int number)
 	err = merge_layers(&job, &result);
 	if (err != NULL)
 		goto done;
-	PS_GOTO(keep_replace(tl, result.layers, result.nlayers, level->layers, level->n), done);
-	ps_log(PS_LOG, "branch \"%s\": merged %d files of level %d into %d, %llu versions of %llu kept", tl->name, level->n, number,
+	PS_GOTO(timeline_replace_files(tl, result.layers, result.nlayers, level->layers, level->n), done);
+	ps_log(PS_LOG, "branch \"%s\": merged %d files of level %d into %d, %llu versions of %llu kept", timeline_name(tl), level->n, number,
 		   result.nlayers, (unsigned long long) result.kept, (unsigned long long) (result.kept + result.dropped));
 
 done:
@@ -176,14 +176,14 @@ no_room(Timeline *tl, const Level *level, int number, uint64 needed)
 	pfree(what);
 	if (number == 0)
 		return err;
-	if (tl->room_warned == 0 || now - tl->room_warned >= WARNING_INTERVAL)
-		ps_log_error(PS_WARNING, err, "branch \"%s\"", tl->name);
+	if (tl->spec->maintained.room_warned == 0 || now - tl->spec->maintained.room_warned >= WARNING_INTERVAL)
+		ps_log_error(PS_WARNING, err, "branch \"%s\"", timeline_name(tl));
 	else
 	{
 		ps_error_free(err);
 		return NULL;
 	}
-	tl->room_warned = now;
+	tl->spec->maintained.room_warned = now;
 	return NULL;
 }
 

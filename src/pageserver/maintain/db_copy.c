@@ -13,7 +13,7 @@
 #include "ps_fe.h"
 
 #include "layer/layer_writer.h"
-#include "maintain/maintain.h"
+#include "maintain/maintain_impl.h"
 #include "sqlstate.h"
 #include "wire.h"
 
@@ -101,7 +101,7 @@ put_page(Copy *copy, const PsKey *key, const char *page)
 	if (copy->nwritten >= most)
 		PS_TRY(end_file(copy));
 	if (copy->writer == NULL)
-		PS_TRY(image_writer_create(&copy->tl->space, copy->of->end, &copy->writer));
+		PS_TRY(image_writer_create(&copy->tl->spec->space, copy->of->end, &copy->writer));
 	copy->nwritten++;
 	return image_writer_put(copy->writer, key, page, BLCKSZ);
 }
@@ -136,9 +136,9 @@ finish(Copy *copy)
 {
 	PsError *err;
 
-	err = keep_finish_copy(copy->tl, copy->layers, copy->nlayers, copy->of);
+	err = timeline_finish_copy(copy->tl, copy->layers, copy->nlayers, copy->of);
 	if (err == NULL)
-		ps_log(PS_LOG, "branch \"%s\": wrote the %llu pages of the copied database %u in tablespace %u to %d files", copy->tl->name,
+		ps_log(PS_LOG, "branch \"%s\": wrote the %llu pages of the copied database %u in tablespace %u to %d files", timeline_name(copy->tl),
 			   (unsigned long long) copy->npages, copy->of->db, copy->of->spc, copy->nlayers);
 	return err;
 }

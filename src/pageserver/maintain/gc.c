@@ -2,18 +2,17 @@
  * gc.c
  *	  Removes versions that nobody can read any more, wherever they are.
  *
- * One pass over the index of all files that reach back to the horizon counts
- * what is needed of each (retention.h): what is newer is needed, and makes
- * nothing before the horizon unnecessary.  A file of which nothing is needed
- * goes.  One of which much is
- * not needed is written anew with the rest.  The order of levels and LSN ranges
- * stays as it was, so readers see no difference.
+ * One pass over the index of all files that reach back to the horizon counts what
+ * is needed of each (retention.h); what is newer is needed, and makes nothing before
+ * the horizon unnecessary.  A file of which nothing is needed is removed.  One of
+ * which much is not needed is written anew with the rest.  The order of levels and
+ * LSN ranges stays as it was, so readers see no difference.
  */
 #include "ps_fe.h"
 
 #include "layer/layer_merge.h"
 #include "layer/layer_writer.h"
-#include "maintain/maintain.h"
+#include "maintain/maintain_impl.h"
 #include "maintain/merge.h"
 #include "sqlstate.h"
 
@@ -120,7 +119,7 @@ static PsError *
 rewrite_delta(Timeline *tl, const History *history, Layer *layer, Layer *const *layers, int n, Layer ***outputs, int *noutputs)
 {
 	const Config *config = timeline_config(tl);
-	MergeJob job = {.space = &tl->space,
+	MergeJob job = {.space = &tl->spec->space,
 					.inputs = &layer,
 					.ninputs = 1,
 					.level = layer_info(layer)->level,
@@ -146,7 +145,7 @@ rewrite_delta(Timeline *tl, const History *history, Layer *layer, Layer *const *
 	return NULL;
 }
 
-/* The same of an image file: an entry goes if the key has a newer version that makes it unnecessary. */
+/* Writes the needed part of an image file anew: an entry is dropped if a newer version of its key makes it unnecessary. */
 static PsError *
 rewrite_image(Timeline *tl, const History *history, Layer *layer, Layer *const *layers, int n, Layer ***outputs, int *noutputs)
 {
@@ -162,7 +161,7 @@ rewrite_image(Timeline *tl, const History *history, Layer *layer, Layer *const *
 
 	initStringInfo(&value);
 	key_retention_init(&kr, &history->retention);
-	PS_GOTO(image_writer_create(&tl->space, layer_info(layer)->lsn_start, &writer), done);
+	PS_GOTO(image_writer_create(&tl->spec->space, layer_info(layer)->lsn_start, &writer), done);
 	PS_GOTO(layer_merge_open(layers, n, &layer_info(layer)->key_min, &layer_info(layer)->key_max, &pass.entries), done);
 	while ((err = next_entry(&pass, &key, &ref, &found)) == NULL && found)
 	{
@@ -216,7 +215,7 @@ rewrite(Timeline *tl, const History *history, Layer *layer, Layer *const *layers
 	else
 		err = rewrite_delta(tl, history, layer, layers, n, &outputs, &noutputs);
 	if (err == NULL)
-		err = keep_replace(tl, outputs, noutputs, &layer, 1);
+		err = timeline_replace_files(tl, outputs, noutputs, &layer, 1);
 	if (err == NULL)
 	{
 		result->rewritten++;
@@ -253,11 +252,11 @@ remove_wal(Timeline *tl, const History *history, GcResult *result)
 	pfree(buf.data);
 	if (err != NULL || !found)
 		return err;
-	XLByteToSeg(state.end, segno, tl->segment_size);
+	XLByteToSeg(state.end, segno, tl->spec->segment_size);
 	if (!wal_segments_range(tl->wal, &oldest, &newest) || oldest >= segno)
 		return NULL;
 	/* perhaps no file was removed, and no manifest has the new gc_cutoff */
-	PS_TRY(keep_replace(tl, NULL, 0, NULL, 0));
+	PS_TRY(timeline_replace_files(tl, NULL, 0, NULL, 0));
 	return wal_segments_remove_before(tl->wal, segno, &result->wal_removed);
 }
 
@@ -289,7 +288,7 @@ remove_files(Timeline *tl, const Count *counts, int n, GcResult *result)
 			bytes += layer_info(counts[i].layer)->file_size;
 		}
 	if (ndrop > 0)
-		err = keep_replace(tl, NULL, 0, drop, ndrop);
+		err = timeline_replace_files(tl, NULL, 0, drop, ndrop);
 	pthread_mutex_unlock(&tl->level0_lock);
 	if (err == NULL)
 	{

@@ -11,7 +11,7 @@
  */
 #include "ps_fe.h"
 
-#include "maintain/maintain.h"
+#include "maintain/maintain_impl.h"
 
 static XLogRecPtr
 find_horizon(Timeline *tl)
@@ -28,7 +28,7 @@ find_horizon(Timeline *tl)
 	by_time = newest;
 	if (config->pitr_interval > 0)
 		by_time = Min(newest, arrivals_older_than(tl->arrivals, (int64) config->pitr_interval * USECS_PER_SEC));
-	return Min(by_time, newest > tl->start_lsn + distance ? newest - distance : tl->start_lsn);
+	return Min(by_time, newest > tl->spec->start_lsn + distance ? newest - distance : tl->spec->start_lsn);
 }
 
 static XLogRecPtr
@@ -78,7 +78,7 @@ void
 history_advance(Timeline *tl)
 {
 	if (atomic_load(&tl->env->keep_all) == 0)
-		timeline_begin_gc(tl, find_horizon(tl));
+		pins_raise_cutoff(tl->spec->pins, find_horizon(tl));
 }
 
 PsError *
@@ -94,7 +94,7 @@ history_init(History *history, Timeline *tl)
 	/* in this order: what can be read then, all that is in the view still has */
 	PS_TRY(view_open(&history->view, tl, PG_UINT64_MAX));
 	view_keep_files(&history->view, &latest);
-	timeline_readable(tl, latest, &history->retention.horizon, &history->points, &history->retention.npoints, &history->wal_from);
+	pins_readable(tl->spec->pins, latest, &history->retention.horizon, &history->points, &history->retention.npoints, &history->wal_from);
 	history->retention.points = history->points;
 	history->retention.floor = floor_of;
 	history->retention.arg = history;

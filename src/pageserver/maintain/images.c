@@ -19,7 +19,7 @@
 
 #include "layer/layer_merge.h"
 #include "layer/layer_writer.h"
-#include "maintain/maintain.h"
+#include "maintain/maintain_impl.h"
 #include "sqlstate.h"
 #include "wire.h"
 
@@ -286,7 +286,7 @@ write_part(Images *images, const Part *part)
 	uint64 n = 0;
 	PsError *err = NULL;
 
-	PS_TRY(image_writer_create(&tl->space, images->lsn, &writer));
+	PS_TRY(image_writer_create(&tl->spec->space, images->lsn, &writer));
 	if (!part->is_blocks)
 		err = put_values(images, writer, part);
 	else
@@ -304,13 +304,13 @@ write_part(Images *images, const Part *part)
 		image_writer_abort(writer);
 		return err;
 	}
-	err = keep_replace(tl, &layer, 1, NULL, 0);
+	err = timeline_replace_files(tl, &layer, 1, NULL, 0);
 	if (err == NULL)
 	{
 		char name[LAYER_NAME_MAX];
 
 		images->made++;
-		ps_log(PS_DEBUG, "branch \"%s\": wrote image layer \"%s\" (%llu kB)", tl->name, layer_name(layer, name),
+		ps_log(PS_DEBUG, "branch \"%s\": wrote image layer \"%s\" (%llu kB)", timeline_name(tl), layer_name(layer, name),
 			   (unsigned long long) layer_info(layer)->file_size / 1024);
 	}
 	layer_unref(layer);
@@ -425,7 +425,7 @@ done:
 PsError *
 make_images(Timeline *tl, bool all, int *made)
 {
-	Images images = {.tl = tl, .all = all, .looked_at = all ? 0 : tl->images_lsn};
+	Images images = {.tl = tl, .all = all, .looked_at = all ? 0 : tl->spec->maintained.images_lsn};
 	PsError *err;
 
 	pthread_mutex_lock(&tl->lock);
@@ -434,7 +434,7 @@ make_images(Timeline *tl, bool all, int *made)
 	err = make_all(&images);
 	*made = images.made;
 	if (err == NULL)
-		tl->images_lsn = images.lsn;
+		tl->spec->maintained.images_lsn = images.lsn;
 	return err;
 }
 
@@ -444,7 +444,7 @@ make_branch_images(Timeline *tl, int *made)
 	XLogRecPtr lsn;
 
 	*made = 0;
-	while ((lsn = timeline_pin_without_images(tl)) != InvalidXLogRecPtr)
+	while ((lsn = pins_without_images(tl->spec->pins)) != InvalidXLogRecPtr)
 	{
 		Images images = {.tl = tl, .for_branch = true, .lsn = lsn};
 		PsError *err = make_all(&images);
@@ -452,7 +452,7 @@ make_branch_images(Timeline *tl, int *made)
 		*made += images.made;
 		if (err != NULL)
 			return err;
-		timeline_pin_has_images(tl, lsn);
+		pins_set_imaged(tl->spec->pins, lsn);
 	}
 	return NULL;
 }

@@ -1,111 +1,36 @@
 /*
  * maintain.h
- *	  Upkeep of a timeline's layer files: what the parts of this folder offer
- *	  to each other and to the upkeep threads (upkeep.c).
- *
- * All of it works on files that are in the manifest, beside ingest and flush,
- * which only add files.  Nobody else takes files away: so for one timeline it
- * runs in one thread at a time (Timeline.upkeep_lock), but for merges of level
- * 0, which may run beside the rest (Timeline.level0_lock).
+ *	  Upkeep of the layer files of an open timeline, and checking its files.
  */
-#ifndef PS_KEEP_H
-#define PS_KEEP_H
+#ifndef PS_MAINTAIN_H
+#define PS_MAINTAIN_H
 
-#include "maintain/retention.h"
-#include "timeline/timeline_impl.h"
+#include "timeline/timeline.h"
 
 /*
- * Puts files in the place of others: manifest first, then the map, then what is
- * replaced is removed.  After an error the set of layers is as it was, and the
- * files that were to be added go (timeline_save()).
+ * Merges layer files, makes images and removes what cannot be read any more:
+ * what the store's upkeep threads do, now and in this thread.  all: also where
+ * it is not due yet.
  */
-extern PsError *keep_replace(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int ndrop);
+extern PsError *maintain_timeline(Timeline *tl, bool all);
 
 /*
- * Puts the file of the oldest frozen layer in its place, and raises
- * disk_consistent_lsn; for the flush thread.  Errors as above.
+ * maintain/verify.c: reads and checks all files of the timeline, at most so many
+ * megabytes a second.  report is told of each: its path in the timeline's
+ * directory, its size, and what is wrong with it, or NULL.  Files of WAL are told
+ * of as one.  What is damaged shows in TimelineInfo.error until it is found well.
  */
-extern PsError *keep_flushed(Timeline *tl, Layer *delta, const Layer *written);
-
-/* Adds the files of a copied database; the manifest that names them, and no other, forgets the copy. */
-extern PsError *keep_finish_copy(Timeline *tl, Layer *const *add, int nadd, const DbCopy *copy);
-
-/* ---- room.c: room on the disk beside min_free_space and what others write ---- */
-extern uint64 room_left(const Timeline *tl);
-
-/* false: there is not so much.  After a success room_release() is due when the files are there, or will not be. */
-extern bool room_reserve(Timeline *tl, uint64 bytes);
-extern void room_release(Timeline *tl, uint64 bytes);
-
-/* Others have taken so much of the disk meanwhile that min_free_space is touched. */
-extern bool room_is_over(const Timeline *tl);
-
-/* "WHAT until N MB are free": for what needs so many bytes. */
-extern PsError *room_error(const Timeline *tl, uint64 bytes, const char *what);
-
-/* ---- history.c: what can still be read ---- */
+typedef void (*VerifyReport)(void *arg, const char *file, uint64 bytes, const char *damage);
+extern PsError *verify_timeline(Timeline *tl, int megabytes_per_second, const CancelCheck *cancel, VerifyReport report, void *arg);
 
 /*
- * A Retention of the timeline as it is now, and what it needs; end with
- * history_free().  If nobody knows what is needed (Tenant.nunknown), all is.
+ * Like verify_timeline(), for a timeline that is not open, and is not opened for
+ * that.  broken: why it cannot be opened, which counts as damage of its manifest;
+ * NULL, or freed.  The caller's check must cancel this if the files do not stay.
  */
-typedef struct History
-{
-	Retention retention;
-	Timeline *tl;
-	XLogRecPtr *points;
-	XLogRecPtr wal_from; /* where the WAL that stays begins */
-	ReadView view;
-	/* sizes of the fork that was asked for last, at each point and the horizon */
-	PsKey fork; /* its size's key; kind 0: none */
-	bool *exists;
-	RelSize *sizes;
-} History;
-
-extern PsError *history_init(History *history, Timeline *tl);
-
-/* Raises gc_cutoff to where the settings have the horizon now.  Caller holds upkeep_lock. */
-extern void history_advance(Timeline *tl);
-extern void history_free(History *history);
-
-/* ---- compact.c ---- */
-
-/*
- * Merges the files of level 0, if there are enough; *done false: there was
- * nothing to do.  If there is no room for all, the oldest are merged; if there
- * is not even for two, that is an error, for writers are slowed.  Takes
- * level0_lock; upkeep_lock is not needed.
- */
-extern PsError *compact_level0(Timeline *tl, bool *done);
-
-/* The same of the lowest other level that has enough; without room that waits, with a word in the log.  Caller holds upkeep_lock, as of all that follows. */
-extern PsError *compact_levels(Timeline *tl, bool *done);
-
-/* ---- db_copy.c ---- */
-
-/* Writes the pages of databases that were copied, of those whose record is in layer files. */
-extern PsError *copy_databases(Timeline *tl);
-
-/* ---- images.c ---- */
-
-/* Makes image files of the key ranges where deltas have piled up; *made: how many. */
-extern PsError *make_images(Timeline *tl, bool all, int *made);
-
-/* The same where branches begin, of what only they can read; once for each since the timeline was opened. */
-extern PsError *make_branch_images(Timeline *tl, int *made);
-
-/* ---- gc.c ---- */
-typedef struct GcResult
-{
-	int removed; /* files */
-	int rewritten;
-	int wal_removed; /* segments */
-	uint64 bytes_before;
-	uint64 bytes_after;
-} GcResult;
-
-/* Removes what nobody can read any more. */
-extern PsError *gc_run(Timeline *tl, GcResult *result);
+struct TimelineSpec;
+extern PsError *verify_closed(struct TimelineSpec *spec, PsError *broken, int megabytes_per_second, const CancelCheck *cancel,
+							  VerifyReport report, void *arg);
 
 /* ---- maintain_timeline.c: for the upkeep threads, which hold no lock ---- */
 
@@ -127,9 +52,4 @@ extern bool maintain_is_quiet(Timeline *tl);
 /* Shows how upkeep of the kind ended (err or NULL) in TimelineInfo; true if it is another error than the last time. */
 extern bool maintain_set_error(Timeline *tl, UpkeepKind kind, const PsError *err);
 
-/* ---- pack.c ---- */
-
-/* Compresses the WAL files of which all is in layer files.  */
-extern PsError *pack_wal(Timeline *tl);
-
-#endif /* PS_KEEP_H */
+#endif /* PS_MAINTAIN_H */

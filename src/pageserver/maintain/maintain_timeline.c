@@ -7,7 +7,7 @@
  */
 #include "ps_fe.h"
 
-#include "maintain/maintain.h"
+#include "maintain/maintain_impl.h"
 #include "sqlstate.h"
 
 /* Garbage is looked for when so much of all layer files, percent, is new since the last time. */
@@ -32,21 +32,21 @@ collect_garbage(Timeline *tl, bool now, GcResult *result, bool *done)
 		const LayerInfo *info = layer_info(layer_map_get(set->map, i));
 
 		total += info->file_size;
-		if (info->number >= tl->gc_number)
+		if (info->number >= tl->spec->maintained.gc_number)
 			fresh += info->file_size;
 	}
 	layer_set_unref(set);
 	*done = false;
-	if (!now && fresh * 100 <= total * GC_CHANGED_PERCENT && ms - tl->gc_time < GC_PERIOD)
+	if (!now && fresh * 100 <= total * GC_CHANGED_PERCENT && ms - tl->spec->maintained.gc_time < GC_PERIOD)
 		return NULL;
 	err = gc_run(tl, result);
 	if (err == NULL)
 	{
 		*done = true;
-		tl->gc_number = atomic_load(&tl->space.next_number);
-		tl->gc_time = ms;
+		tl->spec->maintained.gc_number = atomic_load(&tl->spec->space.next_number);
+		tl->spec->maintained.gc_time = ms;
 		if (result->removed + result->rewritten > 0)
-			ps_log(PS_LOG, "branch \"%s\": removed %d files and rewrote %d, layers take %llu MB, %llu MB less", tl->name,
+			ps_log(PS_LOG, "branch \"%s\": removed %d files and rewrote %d, layers take %llu MB, %llu MB less", timeline_name(tl),
 				   result->removed, result->rewritten, (unsigned long long) result->bytes_after / (1024 * 1024),
 				   (unsigned long long) (result->bytes_before - result->bytes_after) / (1024 * 1024));
 	}
@@ -123,13 +123,10 @@ maintain_is_quiet(Timeline *tl)
 
 	pthread_mutex_lock(&tl->lock);
 	quiet = quiet && tl->ncopies == 0;
-	if (tl->disk_consistent_lsn > tl->start_lsn + distance && tl->gc_cutoff < tl->disk_consistent_lsn - distance)
+	if (tl->disk_consistent_lsn > tl->spec->start_lsn + distance && pins_cutoff(tl->spec->pins) < tl->disk_consistent_lsn - distance)
 		quiet = false;
-	/* what is read at such an LSN becomes garbage without anybody saying so */
-	for (int i = 0; i < tl->npins; i++)
-		quiet = quiet && !tl->pins[i].wal;
 	pthread_mutex_unlock(&tl->lock);
-	return quiet;
+	return quiet && !pins_have_lease(tl->spec->pins);
 }
 
 bool
@@ -138,7 +135,7 @@ maintain_has_level0(Timeline *tl)
 	int n;
 
 	pthread_mutex_lock(&tl->lock);
-	n = tl->layers != NULL ? tl->level0 : 0;
+	n = tl->level0;
 	pthread_mutex_unlock(&tl->lock);
 	return n >= timeline_config(tl)->compaction_threshold;
 }

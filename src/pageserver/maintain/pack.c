@@ -6,7 +6,7 @@
  */
 #include "ps_fe.h"
 
-#include "maintain/maintain.h"
+#include "maintain/maintain_impl.h"
 
 PsError *
 pack_wal(Timeline *tl)
@@ -18,7 +18,7 @@ pack_wal(Timeline *tl)
 	if (method != NULL && strcmp(method, "none") == 0)
 		return NULL;
 	pthread_mutex_lock(&tl->lock);
-	XLByteToSeg(tl->disk_consistent_lsn, first_needed, tl->segment_size);
+	XLByteToSeg(tl->disk_consistent_lsn, first_needed, tl->spec->segment_size);
 	pthread_mutex_unlock(&tl->lock);
 	return wal_segments_pack(tl->wal, first_needed, &cancel);
 }

@@ -66,7 +66,7 @@ key_retention_needs(const KeyRetention *kr, XLogRecPtr lsn)
 	if (lsn > r->horizon)
 		return true;
 
-	/* the first point at or after the LSN; a later one begins no earlier, but for floors */
+	/* the first point at or after the LSN; a later one begins no earlier, except because of floors */
 	while (lo < hi)
 	{
 		int mid = (lo + hi) / 2;

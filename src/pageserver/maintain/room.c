@@ -12,7 +12,7 @@
 
 #include <sys/statvfs.h>
 
-#include "maintain/maintain.h"
+#include "maintain/maintain_impl.h"
 #include "sqlstate.h"
 
 /* Bytes that are free beside min_free_space; PG_INT64_MAX if nobody can tell. */
@@ -22,7 +22,7 @@ free_bytes(const Timeline *tl)
 	int64 reserve = (int64) timeline_config(tl)->min_free_space * 1024 * 1024;
 	struct statvfs vfs;
 
-	if (statvfs(tl->dir, &vfs) != 0)
+	if (statvfs(tl->spec->dir, &vfs) != 0)
 		return PG_INT64_MAX;
 	return (int64) ((uint64) vfs.f_bavail * vfs.f_frsize) - reserve;
 }
@@ -67,6 +67,6 @@ room_error(const Timeline *tl, uint64 bytes, const char *what)
 	uint64 need = bytes + (uint64) timeline_config(tl)->min_free_space * 1024 * 1024;
 
 	return ps_error_hint(ps_error(PS_SQLSTATE_DISK_FULL, "%s until %llu MB are free in \"%s\"", what,
-								  (unsigned long long) (need / (1024 * 1024) + 1), tl->space.dir),
+								  (unsigned long long) (need / (1024 * 1024) + 1), tl->spec->space.dir),
 						 "Make room on the disk of the store.");
 }

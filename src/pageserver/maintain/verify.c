@@ -10,7 +10,8 @@
  */
 #include "ps_fe.h"
 
-#include "maintain/maintain.h"
+#include "ingest/ingest.h"
+#include "maintain/maintain_impl.h"
 #include "sqlstate.h"
 #include "wal/reader.h"
 
@@ -19,8 +20,7 @@
 
 typedef struct Pace
 {
-	Timeline *tl;
-	bool deleted; /* it is in the trash, and so not open */
+	Timeline *tl; /* NULL: it is not open */
 	const CancelCheck *cancel;
 	uint64 rate; /* bytes for each second */
 	int64 begin; /* clock_now_ms() */
@@ -33,7 +33,7 @@ typedef struct Pace
 static PsError *
 check_wanted(const Pace *p)
 {
-	if (!p->deleted)
+	if (p->tl != NULL)
 		PS_TRY(timeline_check_stopping(p->tl));
 	return cancel_check(p->cancel);
 }
@@ -65,7 +65,7 @@ pace(void *arg, size_t bytes)
 static PsError *
 tell(const Pace *p, const char *file, uint64 bytes, PsError *err, VerifyReport report, void *arg)
 {
-	PsError *unwanted = err != NULL && p->deleted ? check_wanted(p) : NULL;
+	PsError *unwanted = err != NULL && p->tl == NULL ? check_wanted(p) : NULL;
 
 	if (unwanted != NULL)
 	{
@@ -83,7 +83,7 @@ static PsError *
 verify_manifest(Timeline *tl, const Pace *p, VerifyReport report, void *arg)
 {
 	Manifest m;
-	PsError *err = manifest_read(tl->dir, &m);
+	PsError *err = manifest_read(tl->spec->dir, &m);
 
 	if (err == NULL)
 		manifest_free(&m);
@@ -109,9 +109,9 @@ verify_layers(const LayerMap *map, Pace *p, VerifyReport report, void *arg)
 
 /* The records from a state on, up to an LSN at which one ends. */
 static PsError *
-read_records(Timeline *tl, WalSegments *wal, const WalState *state, XLogRecPtr upto, Pace *p)
+read_records(const TimelineSpec *spec, WalSegments *wal, const WalState *state, XLogRecPtr upto, Pace *p)
 {
-	WalReader *reader = wal_reader_create(wal, state->end, state->prev, tl->system_identifier);
+	WalReader *reader = wal_reader_create(wal, state->end, state->prev, spec->system_identifier);
 	XLogRecPtr end = state->end;
 	WalRecord rec;
 	bool found = true;
@@ -124,7 +124,7 @@ read_records(Timeline *tl, WalSegments *wal, const WalState *state, XLogRecPtr u
 	}
 	wal_reader_free(reader);
 	if (err == NULL && end < upto)
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "WAL of branch \"%s\" ends at %X/%X, but was acknowledged up to %X/%X", tl->name,
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "WAL of branch \"%s\" ends at %X/%X, but was acknowledged up to %X/%X", spec->name.now,
 					   LSN_FORMAT_ARGS(end), LSN_FORMAT_ARGS(upto));
 	return err;
 }
@@ -140,7 +140,7 @@ read_wal(Timeline *tl, XLogRecPtr lsn, Pace *p)
 	upto = tl->flushed_lsn;
 	pthread_mutex_unlock(&tl->lock);
 	PS_TRY(timeline_state_at(tl, lsn, &state));
-	return read_records(tl, tl->wal, &state, upto, p);
+	return read_records(tl->spec, tl->wal, &state, upto, p);
 }
 
 static PsError *
@@ -176,39 +176,26 @@ verify_timeline(Timeline *tl, int megabytes_per_second, const CancelCheck *cance
 	layer_set_unref(set);
 	PS_TRY(err);
 	PS_TRY(verify_wal(tl, &p, report, arg));
-	/* pages that were met before the file was mended */
+	/* pages that were found damaged before the file was restored */
 	damage_look_again(tl);
 	return NULL;
 }
 
-/* ---- in the trash ---- */
-
-/* What timeline_load() found is damage, too. */
-static PsError *
-broken_error(Timeline *tl)
-{
-	Store *store = tl->tenant->store;
-	PsError *err;
-
-	pthread_mutex_lock(&store->lock);
-	err = tl->life == TIMELINE_BROKEN ? ps_error_copy(tl->error) : NULL;
-	pthread_mutex_unlock(&store->lock);
-	return err;
-}
+/* ---- not open ---- */
 
 /* WAL that timeline_open() reads, and what is kept of it before that for branches that begin there. */
 static PsError *
-read_wal_of_closed(Timeline *tl, const Manifest *m, const LayerMap *map, Pace *p)
+read_wal_of_closed(TimelineSpec *spec, const Manifest *m, const LayerMap *map, Pace *p)
 {
-	char *dir = psprintf("%s/wal", tl->dir);
-	XLogRecPtr upto = Max(receiver_look_at_marker(tl->dir), m->disk_consistent_lsn);
+	char *dir = psprintf("%s/wal", spec->dir);
+	XLogRecPtr upto = Max(receiver_look_at_marker(spec->dir), m->disk_consistent_lsn);
 	WalSegments *wal = NULL;
 	WalState state;
 	PsError *err;
 
-	PS_GOTO(timeline_saved_state(tl, map, Max(m->gc_cutoff, m->start_lsn), &state), done);
+	PS_GOTO(timeline_saved_state(spec, map, Max(m->gc_cutoff, m->start_lsn), &state), done);
 	PS_GOTO(wal_segments_open(dir, m->segment_size, &wal), done);
-	err = read_records(tl, wal, &state, upto, p);
+	err = read_records(spec, wal, &state, upto, p);
 done:
 	wal_segments_close(wal);
 	pfree(dir);
@@ -216,7 +203,7 @@ done:
 }
 
 static PsError *
-verify_files_of_closed(Timeline *tl, const Manifest *m, Pace *p, VerifyReport report, void *arg)
+verify_files_of_closed(TimelineSpec *spec, const Manifest *m, Pace *p, VerifyReport report, void *arg)
 {
 	Layer **layers = pg_malloc(Max(m->nlayers, 1) * sizeof(Layer *));
 	LayerMap *map;
@@ -224,7 +211,7 @@ verify_files_of_closed(Timeline *tl, const Manifest *m, Pace *p, VerifyReport re
 	PsError *err;
 
 	for (int i = 0; i < m->nlayers; i++)
-		layers[i] = layer_new(&tl->space, &m->layers[i]);
+		layers[i] = layer_new(&spec->space, &m->layers[i]);
 	map = layer_map_create(layers, m->nlayers);
 	for (int i = 0; i < m->nlayers; i++)
 		layer_unref(layers[i]);
@@ -233,7 +220,7 @@ verify_files_of_closed(Timeline *tl, const Manifest *m, Pace *p, VerifyReport re
 	before = p->bytes;
 	if (err == NULL)
 	{
-		err = read_wal_of_closed(tl, m, map, p);
+		err = read_wal_of_closed(spec, m, map, p);
 		err = tell(p, "wal", p->bytes - before, err, report, arg);
 	}
 	layer_map_unref(map);
@@ -241,12 +228,11 @@ verify_files_of_closed(Timeline *tl, const Manifest *m, Pace *p, VerifyReport re
 }
 
 PsError *
-verify_deleted(Timeline *tl, int megabytes_per_second, const CancelCheck *cancel, VerifyReport report, void *arg)
+verify_closed(TimelineSpec *spec, PsError *broken, int megabytes_per_second, const CancelCheck *cancel, VerifyReport report, void *arg)
 {
-	Pace p = {.tl = tl, .deleted = true, .cancel = cancel, .rate = (uint64) megabytes_per_second * 1024 * 1024, .begin = clock_now_ms()};
+	Pace p = {.cancel = cancel, .rate = (uint64) megabytes_per_second * 1024 * 1024, .begin = clock_now_ms()};
 	Manifest m;
-	PsError *broken = broken_error(tl);
-	PsError *err = manifest_read(tl->dir, &m);
+	PsError *err = manifest_read(spec->dir, &m);
 
 	if (err != NULL)
 	{
@@ -255,7 +241,7 @@ verify_deleted(Timeline *tl, int megabytes_per_second, const CancelCheck *cancel
 	}
 	err = tell(&p, "timeline.json", 0, broken, report, arg);
 	if (err == NULL)
-		err = verify_files_of_closed(tl, &m, &p, report, arg);
+		err = verify_files_of_closed(spec, &m, &p, report, arg);
 	manifest_free(&m);
 	return err;
 }

@@ -1,14 +1,14 @@
 /*
  * damage.c
- *	  Pages that could not be made: logged once, and remembered for whoever asks
- *	  how the branch is.
+ *	  Pages that could not be made: logged once, and remembered, to be
+ *	  shown with the branch.
  *
  * A page is forgotten when it can be read again in the newest state: because it
- * was written anew, its relation has gone, or what was wrong has been mended.
+ * was written anew, its relation was dropped, or the cause was fixed.
  */
 #include "ps_fe.h"
 
-#include "timeline/timeline_impl.h"
+#include "read/read_impl.h"
 
 /* So many pages are remembered; of more it is only known that there are some. */
 #define DAMAGE_MAX 64

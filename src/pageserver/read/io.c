@@ -5,7 +5,7 @@
 #include "ps_fe.h"
 
 #include "sqlstate.h"
-#include "timeline/timeline_impl.h"
+#include "read/read_impl.h"
 
 PsError *
 read_ref(const ReadView *view, const ValueRef *ref, StringInfo buf, XLogRecPtr *record_start)

@@ -17,7 +17,7 @@
 #include "ps_fe.h"
 
 #include "sqlstate.h"
-#include "timeline/timeline_impl.h"
+#include "read/read_impl.h"
 #include "wal/reader.h"
 
 /* The newest state saved at or before lsn; *found false: there is none. */
@@ -36,8 +36,12 @@ saved_state(Timeline *tl, XLogRecPtr lsn, WalState *state, bool *found)
 	return err;
 }
 
-PsError *
-timeline_saved_state_before(Timeline *tl, TimestampTz when, XLogRecPtr oldest, XLogRecPtr newest, WalState *state, bool *found)
+/*
+ * The newest state saved from "oldest" to "newest" that is of no later commit than
+ * "when"; *found false: there is none.
+ */
+static PsError *
+saved_state_before(Timeline *tl, TimestampTz when, XLogRecPtr oldest, XLogRecPtr newest, WalState *state, bool *found)
 {
 	XLogRecPtr lo = oldest;
 	XLogRecPtr hi = newest;
@@ -71,7 +75,7 @@ timeline_saved_state_before(Timeline *tl, TimestampTz when, XLogRecPtr oldest, X
 static PsError *
 read_on(Timeline *tl, WalState *state, TimestampTz when, XLogRecPtr upto, XLogRecPtr *lsn, bool *stopped)
 {
-	WalReader *reader = wal_reader_create(tl->wal, state->end, state->prev, tl->system_identifier);
+	WalReader *reader = wal_reader_create(tl->wal, state->end, state->prev, tl->spec->system_identifier);
 	bool found;
 	WalRecord rec;
 	WalParsed parsed;
@@ -120,7 +124,7 @@ line_hold(Line *line, Timeline *tl, XLogRecPtr newest)
 	for (int i = 0; i < n; i++, tl = tl->ancestor)
 	{
 		line->levels[i] = (Level) {.tl = tl, .from = timeline_hold_history(tl), .upto = newest};
-		newest = tl->start_lsn;
+		newest = tl->spec->start_lsn;
 	}
 }
 
@@ -143,7 +147,7 @@ too_early(const Level *level, TimestampTz when)
 
 	PS_TRY(saved_state(level->tl, level->from, &state, &found));
 	first = found ? timestamp_text(state.last_commit) : pg_strdup("an unknown time");
-	err = ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" can be read from %X/%X (%s) on, %s is before that", level->tl->name,
+	err = ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" can be read from %X/%X (%s) on, %s is before that", timeline_name(level->tl),
 								 LSN_FORMAT_ARGS(level->from), first, wanted),
 						"How far back is set by pitr_interval and gc_horizon.");
 	free(first);
@@ -185,7 +189,7 @@ find_by_arrival(const Line *line, int n, XLogRecPtr end, TimestampTz when, Timel
 		WalState state;
 		bool stopped;
 
-		if (there == InvalidXLogRecPtr || there < level->tl->start_lsn || there < end)
+		if (there == InvalidXLogRecPtr || there < level->tl->spec->start_lsn || there < end)
 			continue;
 		if (there < level->from)
 			return too_early(level, when);
@@ -215,7 +219,7 @@ search(const Line *line, TimestampTz when, Timeline **at, XLogRecPtr *lsn)
 		/* of an ancestor nothing before the level before may be left but where that begins, which is too late */
 		if (level->upto < level->from)
 			return too_early(level, when);
-		PS_TRY(timeline_saved_state_before(level->tl, when, level->from, level->upto, &state, &found));
+		PS_TRY(saved_state_before(level->tl, when, level->from, level->upto, &state, &found));
 		if (found)
 		{
 			PS_TRY(read_on(level->tl, &state, when, level->upto, lsn, &stopped));
@@ -282,9 +286,9 @@ look_around(const Line *line, XLogRecPtr lsn, CommitsAround *around)
 	WalState state;
 	int i = 0;
 
-	while (i < line->n - 1 && lsn < line->levels[i].tl->start_lsn)
+	while (i < line->n - 1 && lsn < line->levels[i].tl->spec->start_lsn)
 		i++;
-	/* who begins there is told so by others */
+	/* the caller that makes a branch there gets the error from others */
 	if (lsn < line->levels[i].from || lsn > line->levels[0].upto)
 		return NULL;
 	PS_TRY(timeline_state_at(line->levels[i].tl, lsn, &state));
@@ -296,7 +300,7 @@ look_around(const Line *line, XLogRecPtr lsn, CommitsAround *around)
 	{
 		const Level *level = &line->levels[i];
 
-		around->next_known = level->from == level->tl->start_lsn;
+		around->next_known = level->from == level->tl->spec->start_lsn;
 		if (!around->next_known)
 			break;
 		PS_TRY(timeline_state_at(level->tl, level->from, &state));

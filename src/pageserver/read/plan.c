@@ -4,7 +4,7 @@
  */
 #include "ps_fe.h"
 
-#include "timeline/timeline_impl.h"
+#include "read/read_impl.h"
 
 /*
  * After a start of the store, what an ancestor of a branch has only in its WAL
@@ -15,7 +15,7 @@ wait_for_ancestor(Timeline *tl, Timeline *t)
 {
 	if (t->ancestor == NULL || atomic_load(&t->ancestor_is_there))
 		return NULL;
-	PS_TRY(timeline_wait_ingested(t->ancestor, t->start_lsn, timeline_config(tl)->wait_timeout, NULL));
+	PS_TRY(timeline_wait_ingested(t->ancestor, t->spec->start_lsn, timeline_config(tl)->wait_timeout, NULL));
 	atomic_store(&t->ancestor_is_there, true);
 	return NULL;
 }
@@ -45,7 +45,7 @@ view_open(ReadView *view, Timeline *tl, XLogRecPtr lsn)
 		level->tl = t;
 		level->lsn = lsn;
 		view->n++;
-		lsn = Min(lsn, t->start_lsn);
+		lsn = Min(lsn, t->spec->start_lsn);
 	}
 	return NULL;
 }

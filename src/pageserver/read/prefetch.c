@@ -20,7 +20,7 @@
 
 #include "io/aio.h"
 #include "layer/layer_missing.h"
-#include "timeline/timeline_impl.h"
+#include "read/read_impl.h"
 
 /* More than trees have levels; also chains over thousands of index pages take less. */
 #define MAX_ROUNDS 16

@@ -2,7 +2,7 @@
  * read.c
  *	  Reads: pages, sizes and other values of a timeline at an LSN.
  *
- * plan.c says which versions are needed, io.c gets each, a page's chain
+ * plan.c says which versions are needed, values.c and io.c get them, a page's chain
  * is applied by the redo helpers (reconstruct.c), an SLRU page's by slru.c.
  */
 #include "ps_fe.h"
@@ -11,7 +11,7 @@
 #include "wal/reader.h"
 #include "wire.h"
 #include "read/reconstruct.h"
-#include "timeline/timeline_impl.h"
+#include "read/read_impl.h"
 
 PsError *
 timeline_read_lsn(Timeline *tl, XLogRecPtr request_lsn, XLogRecPtr not_modified_since, const CancelCheck *cancel, XLogRecPtr *lsn)
@@ -21,9 +21,9 @@ timeline_read_lsn(Timeline *tl, XLogRecPtr request_lsn, XLogRecPtr not_modified_
 	if (request_lsn != PS_LSN_LATEST && request_lsn < not_modified_since)
 		return ps_error(PS_SQLSTATE_INVALID, "request at %X/%X says that nothing changed since %X/%X, which is later",
 						LSN_FORMAT_ARGS(request_lsn), LSN_FORMAT_ARGS(not_modified_since));
-	if (request_lsn < tl->start_lsn)
-		return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" begins at %X/%X, %X/%X is before that", tl->name,
-						LSN_FORMAT_ARGS(tl->start_lsn), LSN_FORMAT_ARGS(request_lsn));
+	if (request_lsn < tl->spec->start_lsn)
+		return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" begins at %X/%X, %X/%X is before that", timeline_name(tl),
+						LSN_FORMAT_ARGS(tl->spec->start_lsn), LSN_FORMAT_ARGS(request_lsn));
 	pthread_mutex_lock(&tl->lock);
 	*lsn = tl->ingested_lsn;
 	flushed = tl->flushed_lsn;
@@ -32,7 +32,7 @@ timeline_read_lsn(Timeline *tl, XLogRecPtr request_lsn, XLogRecPtr not_modified_
 	{
 		/* no compute is 64 GB of WAL ahead of what it has sent */
 		if (not_modified_since > flushed + (uint64) UINT32_MAX * 16)
-			return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" has WAL up to %X/%X, %X/%X is not to be expected", tl->name,
+			return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" has WAL up to %X/%X, %X/%X is not to be expected", timeline_name(tl),
 							LSN_FORMAT_ARGS(flushed), LSN_FORMAT_ARGS(not_modified_since));
 		PS_TRY(timeline_wait_ingested(tl, not_modified_since, timeline_config(tl)->wait_timeout, cancel));
 		pthread_mutex_lock(&tl->lock);
@@ -70,7 +70,7 @@ read_relsize(const ReadView *view, PsRel rel, ForkNumber fork, XLogRecPtr lsn, b
 	{
 		char text[PS_KEY_TEXT];
 
-		err = ps_error_context(err, "branch \"%s\", %s", view->tl->name, ps_key_format(&key, text));
+		err = ps_error_context(err, "branch \"%s\", %s", timeline_name(view->tl), ps_key_format(&key, text));
 	}
 	return err;
 }
@@ -273,12 +273,12 @@ timeline_state_at(Timeline *tl, XLogRecPtr lsn, WalState *state)
 	PS_GOTO(timeline_read_value(tl, &key, lsn, &buf, &found), done);
 	if (!found)
 	{
-		err = ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" begins at %X/%X, %X/%X is before that", tl->name,
-					   LSN_FORMAT_ARGS(tl->start_lsn), LSN_FORMAT_ARGS(lsn));
+		err = ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" begins at %X/%X, %X/%X is before that", timeline_name(tl),
+					   LSN_FORMAT_ARGS(tl->spec->start_lsn), LSN_FORMAT_ARGS(lsn));
 		goto done;
 	}
 	PS_GOTO(wal_state_decode(buf.data, buf.len, state), done);
-	reader = wal_reader_create(tl->wal, state->end, state->prev, tl->system_identifier);
+	reader = wal_reader_create(tl->wal, state->end, state->prev, tl->spec->system_identifier);
 	while ((err = wal_reader_next(reader, lsn, &rec, &found)) == NULL && found)
 	{
 		PS_GOTO(wal_parse(&rec, &parsed), done);
@@ -287,5 +287,5 @@ timeline_state_at(Timeline *tl, XLogRecPtr lsn, WalState *state)
 done:
 	wal_reader_free(reader);
 	pfree(buf.data);
-	return err == NULL ? NULL : ps_error_context(err, "branch \"%s\": the state at %X/%X", tl->name, LSN_FORMAT_ARGS(lsn));
+	return err == NULL ? NULL : ps_error_context(err, "branch \"%s\": the state at %X/%X", timeline_name(tl), LSN_FORMAT_ARGS(lsn));
 }

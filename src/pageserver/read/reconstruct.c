@@ -17,6 +17,7 @@
 #include "pg/parse.h"
 #include "pg/slru.h"
 #include "sqlstate.h"
+#include "read/read_impl.h"
 #include "read/reconstruct.h"
 #include "read/values.h"
 
@@ -78,7 +79,7 @@ plan_page(Batch *batch, PageWork *page, XLogRecPtr floor)
 	Timeline *tl = batch->view->tl;
 
 	if (!page->looked_up)
-		page->has_base = page_store_get(tl->env->page_cache, tl->cache_id, &page->key, floor + 1, batch->lsn, page->page,
+		page->has_base = page_store_get(tl->env->page_cache, tl->spec->cache_id, &page->key, floor + 1, batch->lsn, page->page,
 										&page->base_lsn);
 	page->looked_up = true;
 	page->first = batch->plan.versions.n;
@@ -232,7 +233,7 @@ apply_to_slru(PageWork *page, const WalRecord *records, int n)
 	return NULL;
 }
 
-/* Applies the values of this round to a page, but for what redo helpers will do; records has room for them. */
+/* Applies the values of this round to a page, except what redo helpers will do; records has room for them. */
 static PsError *
 apply_values(Batch *batch, PageWork *page, WalRecord *records)
 {
@@ -343,12 +344,12 @@ finish_pages(Batch *batch)
 			memset(page->page, 0, BLCKSZ);
 		if (page->err != NULL)
 		{
-			page->err = ps_error_context(page->err, "branch \"%s\", %s at %X/%X", tl->name, ps_key_format(&page->key, text),
+			page->err = ps_error_context(page->err, "branch \"%s\", %s at %X/%X", timeline_name(tl), ps_key_format(&page->key, text),
 										 LSN_FORMAT_ARGS(batch->lsn));
 			damage_note(tl, &page->key, page->err);
 		}
 		else if (page->applied)
-			page_store_put(tl->env->page_cache, tl->cache_id, &page->key, batch->plan.versions.refs[page->first].lsn, page->page);
+			page_store_put(tl->env->page_cache, tl->spec->cache_id, &page->key, batch->plan.versions.refs[page->first].lsn, page->page);
 	}
 }
 
@@ -377,7 +378,7 @@ size_error(const Batch *batch, const PsKey *key, PsError *err)
 
 	if (err == NULL)
 		return NULL;
-	return ps_error_context(err, "branch \"%s\", %s", batch->view->tl->name, ps_key_format(key, text));
+	return ps_error_context(err, "branch \"%s\", %s", timeline_name(batch->view->tl), ps_key_format(key, text));
 }
 
 /* Plans the size and all pages.  That there is no such fork is not known before nothing is missing. */

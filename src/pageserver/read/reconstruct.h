@@ -5,7 +5,7 @@
 #ifndef PS_RECONSTRUCT_H
 #define PS_RECONSTRUCT_H
 
-#include "timeline/timeline_impl.h"
+#include "read/view.h"
 
 /*
  * Blocks of a fork at lsn, n * BLCKSZ bytes, read together.  No version, or no

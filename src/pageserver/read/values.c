@@ -126,7 +126,7 @@ take_memory(ValueBatch *batch, size_t size)
 	return p;
 }
 
-/* Puts a value off if with it there would be "bytes" of them.  Not the first: whoever calls again gets on. */
+/* Puts a value off if with it there would be "bytes" of them.  Never the first one, so that each call makes progress. */
 static bool
 too_much(ValueBatch *batch, ValueRead *read, size_t bytes)
 {

@@ -12,7 +12,7 @@
 #ifndef PS_VALUES_H
 #define PS_VALUES_H
 
-#include "timeline/timeline_impl.h"
+#include "read/view.h"
 
 /* One value.  Each has an answer of its own, which does not depend on the others'. */
 typedef struct ValueRead

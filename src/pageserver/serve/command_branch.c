@@ -158,13 +158,13 @@ check_removable(Session *session, const char *name, bool deleted)
 static PsError *
 delete_for_good(Session *session, const char *name)
 {
-	Timeline *tl;
-	PsError *err = store_remove_branch(session->server->store, name, &session->cancel, &tl);
+	Branch *branch;
+	PsError *err = store_remove_branch(session->server->store, name, &session->cancel, &branch);
 
-	if (tl != NULL)
+	if (branch != NULL)
 	{
-		sessions_end_users(session->server, tl, session);
-		store_destroy_branch(tl);
+		sessions_end_users(session->server, branch, session);
+		store_destroy_branch(branch);
 		audit_log(session->who, "branch \"%s\" deleted for good", name);
 	}
 	return err;
@@ -174,16 +174,16 @@ delete_for_good(Session *session, const char *name)
 static PsError *
 move_to_trash(Session *session, const char *name)
 {
-	Timeline *tl;
+	Branch *branch;
 	PsError *err;
 
 	if (session->server->config->trash_interval == 0)
 		return delete_for_good(session, name);
-	err = store_trash_branch(session->server->store, name, session->who, &session->cancel, &tl);
-	if (tl != NULL)
+	err = store_trash_branch(session->server->store, name, session->who, &session->cancel, &branch);
+	if (branch != NULL)
 	{
-		sessions_end_users(session->server, tl, session);
-		store_finish_trash(tl);
+		sessions_end_users(session->server, branch, session);
+		store_finish_trash(branch);
 		audit_log(session->who, "branch \"%s\" deleted (moved to the trash)", name);
 	}
 	return err;
@@ -193,13 +193,13 @@ move_to_trash(Session *session, const char *name)
 static PsError *
 delete_from_trash(Session *session, const char *name, bool *found)
 {
-	Timeline *tl;
-	PsError *err = store_purge_branch(session->server->store, name, &session->cancel, &tl);
+	Branch *branch;
+	PsError *err = store_purge_branch(session->server->store, name, &session->cancel, &branch);
 
 	*found = err == NULL || !ps_error_is(err, PS_SQLSTATE_NOT_FOUND);
-	if (tl != NULL)
+	if (branch != NULL)
 	{
-		store_destroy_branch(tl);
+		store_destroy_branch(branch);
 		audit_log(session->who, "branch \"%s\" removed from the trash", name);
 	}
 	return err;

@@ -95,7 +95,7 @@ command_branch_list(Session *session, char **args, int nargs)
 	Conn *conn = &session->conn;
 	int rows = 0;
 	int n;
-	Timeline **list;
+	Branch **list;
 	char tag[32];
 
 	if (nargs > 0 && pg_strcasecmp(args[0], "deleted") != 0)

@@ -13,7 +13,7 @@
 
 /* Sends a row for each branch whose WAL waits; returns the number of rows.  Frees the list. */
 static int
-send_waits(Session *session, Timeline **list, int nlist)
+send_waits(Session *session, Branch **list, int nlist)
 {
 	int n = 0;
 
@@ -43,7 +43,7 @@ command_status(Session *session, char **args, int nargs)
 	Server *server = session->server;
 	const Config *config = server->config;
 	Conn *conn = &session->conn;
-	Timeline **list;
+	Branch **list;
 	int nbranches;
 	int broken;
 	int unknown;

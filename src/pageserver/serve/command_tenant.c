@@ -14,14 +14,14 @@ static PsError *
 detach_tenant(Session *session, const char *name)
 {
 	Store *store = session->server->store;
-	Timeline **timelines;
+	Branch **branches;
 	Tenant *tenant;
 	int n;
 
-	PS_TRY(store_begin_detach(store, name, &session->cancel, &tenant, &timelines, &n));
+	PS_TRY(store_begin_detach(store, name, &session->cancel, &tenant, &branches, &n));
 	for (int i = 0; i < n; i++)
-		sessions_end_users(session->server, timelines[i], session);
-	store_end_detach(store, tenant, timelines, n);
+		sessions_end_users(session->server, branches[i], session);
+	store_end_detach(store, tenant, branches, n);
 	audit_log(session->who, "tenant \"%s\" detached", name);
 	return NULL;
 }

@@ -24,40 +24,13 @@ send_verified_file(void *arg, const char *file, uint64 bytes, const char *damage
 
 /* Holds a branch in the trash.  Returns false if there is none of that name or id. */
 static bool
-hold_deleted(Session *session, const char *name, Timeline **tl)
+hold_deleted(Session *session, const char *name, Branch **branch)
 {
-	PsError *err = store_hold_deleted(session->server->store, name, &session->cancel, tl);
+	PsError *err = store_hold_deleted(session->server->store, name, &session->cancel, branch);
 	bool found = err == NULL;
 
 	ps_error_free(err);
 	return found;
-}
-
-typedef struct DeletedCheck
-{
-	Session *session;
-	Timeline *tl;
-} DeletedCheck;
-
-/* The check of a CancelCheck; arg is a DeletedCheck. */
-static PsError *
-check_deleted(void *arg)
-{
-	DeletedCheck *check = arg;
-
-	if (!store_is_in_trash(check->tl))
-		return ps_error(PS_SQLSTATE_TRY_AGAIN, "the branch was restored or removed from the trash while it was being verified");
-	return cancel_check(&check->session->cancel);
-}
-
-/* Verifies a branch in the trash.  Ends early with an error if the branch leaves the trash. */
-static PsError *
-verify_deleted_branch(Session *session, Timeline *tl, int rate)
-{
-	DeletedCheck check = {session, tl};
-	CancelCheck cancel = {check_deleted, &check};
-
-	return verify_deleted(tl, rate, &cancel, send_verified_file, session);
 }
 
 /*
@@ -70,6 +43,7 @@ command_verify(Session *session, char **args, int nargs)
 	static const Column columns[] = {{"file", TEXTOID}, {"bytes", INT8OID}, {"error", TEXTOID}};
 	int rate = nargs > 1 ? atoi(args[1]) : VERIFY_RATE;
 	Timeline *tl;
+	Branch *deleted;
 	PsId id;
 	PsError *err;
 
@@ -81,14 +55,14 @@ command_verify(Session *session, char **args, int nargs)
 		conn_send_row_description(&session->conn, columns, lengthof(columns));
 		err = verify_timeline(tl, rate, &session->cancel, send_verified_file, session);
 	}
-	else if (ps_error_is(err, PS_SQLSTATE_NOT_FOUND) && hold_deleted(session, args[0], &tl))
+	else if (ps_error_is(err, PS_SQLSTATE_NOT_FOUND) && hold_deleted(session, args[0], &deleted))
 	{
 		ps_error_free(err);
 		if (!ps_id_parse(args[0], &id))
 			conn_send_notice(&session->conn, "the branch is in the trash");
 		conn_send_row_description(&session->conn, columns, lengthof(columns));
-		err = verify_deleted_branch(session, tl, rate);
-		store_release_deleted(tl);
+		err = store_verify_deleted(deleted, rate, &session->cancel, send_verified_file, session);
+		store_release_deleted(deleted);
 	}
 	PS_TRY(err);
 	conn_send_complete(&session->conn, "VERIFY");

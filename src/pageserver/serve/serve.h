@@ -7,7 +7,7 @@
 #define PS_SERVE_H
 
 #include "base/config.h"
-#include "timeline/timeline.h"
+#include "store/store.h"
 
 typedef struct Server Server;
 

@@ -166,7 +166,7 @@ extern void session_free(Session *session);
 extern void sessions_cancel(Server *server, int id, uint32 secret);
 
 /* Ends the connections of all sessions that use the timeline, except "except". */
-extern void sessions_end_users(Server *server, Timeline *tl, const Session *except);
+extern void sessions_end_users(Server *server, const Branch *branch, const Session *except);
 
 /* Calls shutdown(2) on the sockets of all sessions.  Caller holds Server.lock. */
 extern void sessions_shutdown(Server *server, int how);
@@ -263,7 +263,7 @@ extern void wal_waits_set(Session *session, const char *branch, const char *wait
  * What the WAL of the timeline waits for, as "TEXT, since TIME".  NULL if it
  * does not wait.  The caller frees the text.
  */
-extern char *wal_waits_get(Server *server, const Timeline *tl);
+extern char *wal_waits_get(Server *server, const Branch *branch);
 
 /* ---- removed.c ---- */
 

@@ -96,7 +96,7 @@ session_free(Session *session)
 }
 
 void
-sessions_end_users(Server *server, Timeline *tl, const Session *except)
+sessions_end_users(Server *server, const Branch *branch, const Session *except)
 {
 	dlist_iter iter;
 
@@ -106,7 +106,7 @@ sessions_end_users(Server *server, Timeline *tl, const Session *except)
 		Session *session = dlist_container(Session, link, iter.cur);
 
 		for (int i = 0; i < session->nheld && session != except; i++)
-			if (session->held[i] == tl)
+			if (branch_of(session->held[i]) == branch)
 				shutdown(session->conn.fd, SHUT_RDWR);
 	}
 	pthread_mutex_unlock(&server->lock);

@@ -29,7 +29,7 @@ wal_waits_set(Session *session, const char *branch, const char *waits_for)
 }
 
 char *
-wal_waits_get(Server *server, const Timeline *tl)
+wal_waits_get(Server *server, const Branch *branch)
 {
 	char *text = NULL;
 	dlist_iter iter;
@@ -41,7 +41,7 @@ wal_waits_get(Server *server, const Timeline *tl)
 		struct tm tm;
 		char when[64];
 
-		if (session->kind != SESSION_WAL || session->waits_for[0] == '\0' || session->nheld == 0 || session->held[0] != tl)
+		if (session->kind != SESSION_WAL || session->waits_for[0] == '\0' || session->nheld == 0 || branch_of(session->held[0]) != branch)
 			continue;
 		gmtime_r(&session->waits_since, &tm);
 		strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S+00", &tm);

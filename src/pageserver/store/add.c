@@ -9,7 +9,7 @@
 
 #include "sqlstate.h"
 #include "base/fs.h"
-#include "timeline/timeline_impl.h"
+#include "store/store_impl.h"
 
 /* As git has it for branches, "/" stands between parts that are names of their own: "feature/x". */
 bool
@@ -140,14 +140,14 @@ find_tenant(Store *store, const PsId *id)
 
 /* The timeline of a seed that is in place. */
 static PsError *
-load(Tenant *tenant, const TimelineSeed *seed, Timeline **tl)
+load(Tenant *tenant, const TimelineSeed *seed, Branch **branch)
 {
 	bool has_ancestor;
 	PsId ancestor;
-	PsError *err = timeline_load(tenant, &seed->timeline, NULL, tl, &has_ancestor, &ancestor);
+	PsError *err = branch_load(tenant, &seed->timeline, NULL, branch, &has_ancestor, &ancestor);
 
 	if (err == NULL)
-		(*tl)->ancestor = seed->ancestor;
+		(*branch)->ancestor = seed->ancestor;
 	return err;
 }
 
@@ -157,17 +157,17 @@ load(Tenant *tenant, const TimelineSeed *seed, Timeline **tl)
  * keeps the name reserved.
  */
 static PsError *
-open_new(Store *store, Timeline *tl, TimelineSeed *seed, const char *from, const char *to)
+open_new(Store *store, Branch *branch, TimelineSeed *seed, const char *from, const char *to)
 {
 	PsError *err;
 
-	tl->users++;
-	err = tl->life == TIMELINE_BROKEN ? ps_error_copy(tl->error) : store_open_timeline(store, tl, seed->cancel);
+	branch->users++;
+	err = branch->life == BRANCH_BROKEN ? ps_error_copy(branch->error) : store_open_branch(store, branch, seed->cancel);
 	if (err == NULL)
 		return NULL;
-	store_unhold(store, tl);
-	store_forget(store, tl);
-	store_destroy_timeline(store, tl);
+	store_unhold(store, branch);
+	store_forget(store, branch);
+	store_free_branch(store, branch);
 	pthread_mutex_unlock(&store->lock);
 	seed->in_doubt = !fs_rename_back(to, from);
 	pthread_mutex_lock(&store->lock);
@@ -178,7 +178,7 @@ open_new(Store *store, Timeline *tl, TimelineSeed *seed, const char *from, const
 static PsError *
 check_names(Store *store, const TimelineSeed *seed)
 {
-	Timeline *named;
+	Branch *named;
 
 	PS_TRY(store_save_names(store, seed->cancel));
 	if (seed->replaced == NULL)
@@ -190,8 +190,8 @@ check_names(Store *store, const TimelineSeed *seed)
 }
 
 /*
- * May the timeline have its name, and what it replaces the other, and is what
- * it begins in still there?  Caller holds Store.lock, which may be let go, but
+ * May the branch have its name, may the one that it replaces have its new name, and
+ * is the branch in which it begins still there?  Caller holds Store.lock, which may be let go, but
  * not after the last look at what begins and ends without the caller.
  */
 static PsError *
@@ -204,14 +204,14 @@ check_place(Store *store, const Tenant *tenant, const TimelineSeed *seed)
 		PS_TRY(check_names(store, seed));
 		if (tenant->life != TENANT_ATTACHED)
 			return tenant_detached_error(tenant);
-		/* who deletes a branch sees that nothing begins in it, and begins the change, under this lock */
+		/* a deletion checks that nothing begins in the branch, and begins its change, under one hold of this lock */
 		if (seed->ancestor == NULL || !seed->ancestor->changing)
 			break;
 		PS_TRY(store_wait(store, &wait));
 	}
 	if (seed->ancestor != NULL && seed->ancestor->in_trash)
 		return trash_error(seed->ancestor);
-	return seed->ancestor != NULL && seed->ancestor->gone ? store_no_such_branch(store, seed->ancestor->name) : NULL;
+	return seed->ancestor != NULL && seed->ancestor->gone ? store_no_such_branch(store, branch_name(seed->ancestor)) : NULL;
 }
 
 /*
@@ -219,12 +219,12 @@ check_place(Store *store, const Tenant *tenant, const TimelineSeed *seed)
  * made sure that it has that place to itself, and holds no lock.
  */
 static PsError *
-place_and_load(Tenant *tenant, TimelineSeed *seed, const char *from, const char *to, Timeline **tl)
+place_and_load(Tenant *tenant, TimelineSeed *seed, const char *from, const char *to, Branch **branch)
 {
 	PsError *err;
 
 	PS_TRY(put_in_place(from, to, &seed->in_doubt));
-	err = load(tenant, seed, tl);
+	err = load(tenant, seed, branch);
 	if (err != NULL)
 		seed->in_doubt = !fs_rename_back(to, from);
 	return err;
@@ -254,7 +254,7 @@ store_add_timeline(Store *store, TimelineSeed *seed, Timeline **result)
 	char *to;
 	Reservation reservation = {.name = seed->replaced != NULL ? seed->replaced_name : seed->name,
 							   .ancestor = seed->ancestor};
-	Timeline *tl;
+	Branch *branch;
 	PsError *err;
 
 	if (new_tenant)
@@ -271,10 +271,10 @@ store_add_timeline(Store *store, TimelineSeed *seed, Timeline **result)
 		to = psprintf("%s/timelines/%s", tenant->dir, id);
 	}
 	if (seed->ancestor != NULL)
-		m.ancestor = seed->ancestor->id;
+		m.ancestor = seed->ancestor->spec.id;
 	m.has_replaced = seed->replaced != NULL;
 	if (m.has_replaced)
-		m.replaced = seed->replaced->id;
+		m.replaced = seed->replaced->spec.id;
 	strlcpy(m.name, seed->name, sizeof(m.name));
 	m.layers = pg_malloc(Max(seed->nlayers, 1) * sizeof(LayerInfo));
 	for (int i = 0; i < seed->nlayers; i++)
@@ -296,13 +296,13 @@ store_add_timeline(Store *store, TimelineSeed *seed, Timeline **result)
 	if (seed->replaced != NULL)
 		store_begin_change(store, seed->replaced);
 	pthread_mutex_unlock(&store->lock);
-	err = place_and_load(tenant, seed, from, to, &tl);
+	err = place_and_load(tenant, seed, from, to, &branch);
 	pthread_mutex_lock(&store->lock);
 	if (err == NULL)
 	{
 		if (new_tenant)
 			store_put_tenant(store, tenant);
-		store_put_timeline(store, tl);
+		store_put_branch(store, branch);
 		if (seed->replaced != NULL)
 			store_set_aside(store, seed->replaced, seed->replaced_name);
 	}
@@ -310,12 +310,12 @@ store_add_timeline(Store *store, TimelineSeed *seed, Timeline **result)
 		store_end_change(store, seed->replaced);
 	if (err == NULL)
 	{
-		if (result != NULL || tl->life == TIMELINE_BROKEN)
-			err = open_new(store, tl, seed, from, to);
+		if (result != NULL || branch->life == BRANCH_BROKEN)
+			err = open_new(store, branch, seed, from, to);
 		if (err == NULL)
 		{
 			if (result != NULL)
-				*result = tl;
+				*result = branch->open;
 			new_tenant = false;
 		}
 		else if (new_tenant)

@@ -15,7 +15,7 @@
 
 #include "sqlstate.h"
 #include "base/fs.h"
-#include "timeline/timeline_impl.h"
+#include "store/store_impl.h"
 
 /* ---- the mark ---- */
 
@@ -110,11 +110,11 @@ being_changed(const Tenant *tenant)
 static bool
 is_settled(const Store *store, const Tenant *tenant)
 {
-	for (int i = 0; i < store->ntimelines; i++)
+	for (int i = 0; i < store->nbranches; i++)
 	{
-		const Timeline *tl = store->timelines[i];
+		const Branch *branch = store->branches[i];
 
-		if (tl->tenant == tenant && (tl->life == TIMELINE_OPENING || tl->life == TIMELINE_CLOSING || tl->changing))
+		if (branch->tenant == tenant && (branch->life == BRANCH_OPENING || branch->life == BRANCH_CLOSING || branch->changing))
 			return false;
 	}
 	for (const Reservation *r = store->reservations; r != NULL; r = r->next)
@@ -138,11 +138,11 @@ wait_settled(Store *store, const Tenant *tenant, const CancelCheck *cancel)
 }
 
 static int
-depth_of(const Timeline *tl)
+depth_of(const Branch *branch)
 {
 	int depth = 0;
 
-	for (; tl->ancestor != NULL; tl = tl->ancestor)
+	for (; branch->ancestor != NULL; branch = branch->ancestor)
 		depth++;
 	return depth;
 }
@@ -151,14 +151,14 @@ depth_of(const Timeline *tl)
 static int
 by_depth(const void *a, const void *b)
 {
-	return depth_of(*(Timeline *const *) b) - depth_of(*(Timeline *const *) a);
+	return depth_of(*(Branch *const *) b) - depth_of(*(Branch *const *) a);
 }
 
 PsError *
-store_begin_detach(Store *store, const char *name, const CancelCheck *cancel, Tenant **result, Timeline ***timelines, int *n)
+store_begin_detach(Store *store, const char *name, const CancelCheck *cancel, Tenant **result, Branch ***timelines, int *n)
 {
 	Tenant *tenant = NULL;
-	Timeline *tl;
+	Branch *branch;
 	PsId id;
 	PsError *err;
 
@@ -172,8 +172,8 @@ store_begin_detach(Store *store, const char *name, const CancelCheck *cancel, Te
 	}
 	if (ps_id_parse(name, &id))
 		tenant = tenant_by_id(store, &id);
-	if (tenant == NULL && (tl = store_named(store, name)) != NULL)
-		tenant = tl->tenant;
+	if (tenant == NULL && (branch = store_named(store, name)) != NULL)
+		tenant = branch->tenant;
 	if (tenant == NULL || tenant->life != TENANT_ATTACHED)
 	{
 		err = tenant == NULL ? no_such_tenant(name) : tenant_detached_error(tenant);
@@ -198,29 +198,29 @@ store_begin_detach(Store *store, const char *name, const CancelCheck *cancel, Te
 		pthread_mutex_unlock(&store->lock);
 		return err;
 	}
-	*timelines = pg_malloc(Max(store->ntimelines, 1) * sizeof(Timeline *));
+	*timelines = pg_malloc(Max(store->nbranches, 1) * sizeof(Branch *));
 	*n = 0;
-	for (int i = 0; i < store->ntimelines; i++)
-		if (store->timelines[i]->tenant == tenant)
-			(*timelines)[(*n)++] = store->timelines[i];
+	for (int i = 0; i < store->nbranches; i++)
+		if (store->branches[i]->tenant == tenant)
+			(*timelines)[(*n)++] = store->branches[i];
 	for (int i = 0; i < *n; i++)
 	{
 		store_forget(store, (*timelines)[i]);
-		if ((*timelines)[i]->life == TIMELINE_OPEN)
-			timeline_stop((*timelines)[i], CANCEL_TENANT_DETACHED);
+		if ((*timelines)[i]->life == BRANCH_OPEN)
+			timeline_stop((*timelines)[i]->open, CANCEL_TENANT_DETACHED);
 	}
 	pthread_mutex_unlock(&store->lock);
-	qsort(*timelines, *n, sizeof(Timeline *), by_depth);
+	qsort(*timelines, *n, sizeof(Branch *), by_depth);
 	*result = tenant;
 	return NULL;
 }
 
 void
-store_end_detach(Store *store, Tenant *tenant, Timeline **timelines, int n)
+store_end_detach(Store *store, Tenant *tenant, Branch **timelines, int n)
 {
 	pthread_mutex_lock(&store->lock);
 	for (int i = 0; i < n; i++)
-		store_destroy_timeline(store, timelines[i]);
+		store_free_branch(store, timelines[i]);
 	tenant_unclaim(tenant);
 	tenant->life = TENANT_DETACHED;
 	pthread_mutex_unlock(&store->lock);
@@ -365,55 +365,55 @@ begin_attach(Store *store, const PsId *id, bool force, Tenant **result)
 static int
 by_name(const void *a, const void *b)
 {
-	const Timeline *x = *(Timeline *const *) a;
-	const Timeline *y = *(Timeline *const *) b;
+	const Branch *x = *(Branch *const *) a;
+	const Branch *y = *(Branch *const *) b;
 
 	/* those in the trash last, whatever names they have */
 	if (x->in_trash != y->in_trash)
 		return x->in_trash - y->in_trash;
-	return strcmp(x->name, y->name);
+	return strcmp(branch_name(x), branch_name(y));
 }
 
 /* Names of branches are those of the whole store.  Sorts the timelines by them.  Caller holds Store.lock. */
 static PsError *
-check_names(Store *store, const Tenant *tenant, Timeline **timelines, int n)
+check_names(Store *store, const Tenant *tenant, Branch **timelines, int n)
 {
 	store_drop_old_names(timelines, n);
-	qsort(timelines, n, sizeof(Timeline *), by_name);
+	qsort(timelines, n, sizeof(Branch *), by_name);
 	for (int i = 1; i < n; i++)
 		if (!timelines[i]->in_trash && !timelines[i - 1]->in_trash &&
-			timelines[i]->name[0] != '\0' && strcmp(timelines[i - 1]->name, timelines[i]->name) == 0)
-			return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED, "two branches have the name \"%s\": \"%s\" and \"%s\"", timelines[i]->name,
-										  timelines[i - 1]->dir, timelines[i]->dir),
+			branch_name(timelines[i])[0] != '\0' && strcmp(branch_name(timelines[i - 1]), branch_name(timelines[i])) == 0)
+			return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED, "two branches have the name \"%s\": \"%s\" and \"%s\"", branch_name(timelines[i]),
+										  timelines[i - 1]->spec.dir, timelines[i]->spec.dir),
 								 "The store that it comes from was killed while it replaced one by the other: start that, stop it, and copy the directory again.");
 	for (int i = 0; i < n; i++)
 	{
-		const Timeline *other = store_named(store, timelines[i]->name);
+		const Branch *other = store_named(store, branch_name(timelines[i]));
 		char a[PS_ID_TEXT];
 		char b[PS_ID_TEXT];
 
 		if (timelines[i]->in_trash)
 			continue;
-		if (other != NULL && timelines[i]->life == TIMELINE_BROKEN)
+		if (other != NULL && timelines[i]->life == BRANCH_BROKEN)
 		{
 			store_drop_name(timelines[i]);
 			continue;
 		}
-		if (other == NULL && store_is_reserved(store, timelines[i]->name))
+		if (other == NULL && store_is_reserved(store, branch_name(timelines[i])))
 			return ps_error(PS_SQLSTATE_EXISTS, "tenant %s has a branch \"%s\", and another is just being made", ps_id_format(&tenant->id, a),
-							timelines[i]->name);
+							branch_name(timelines[i]));
 		if (other == NULL)
 			continue;
-		return ps_error_hint(ps_error(PS_SQLSTATE_EXISTS, "tenant %s has a branch \"%s\", as tenant %s has", ps_id_format(&tenant->id, a), other->name,
+		return ps_error_hint(ps_error(PS_SQLSTATE_EXISTS, "tenant %s has a branch \"%s\", as tenant %s has", ps_id_format(&tenant->id, a), branch_name(other),
 									  ps_id_format(&other->tenant->id, b)),
-							 "Rename that one: pageserver_ctl branch rename %s NEW_NAME", other->name);
+							 "Rename that one: pageserver_ctl branch rename %s NEW_NAME", branch_name(other));
 	}
 	return NULL;
 }
 
 /* Caller holds Store.lock, which is let go meanwhile; the names are reserved then. */
 static PsError *
-put_in_store(Store *store, Tenant *tenant, Timeline **timelines, int n)
+put_in_store(Store *store, Tenant *tenant, Branch **timelines, int n)
 {
 	Reservation *names;
 	PsError *err;
@@ -426,7 +426,7 @@ put_in_store(Store *store, Tenant *tenant, Timeline **timelines, int n)
 	names = pg_malloc0(n * sizeof(Reservation));
 	for (int i = 0; i < n; i++)
 	{
-		names[i].name = timelines[i]->in_trash ? "" : timelines[i]->name;
+		names[i].name = timelines[i]->in_trash ? "" : branch_name(timelines[i]);
 		store_reserve(store, &names[i]);
 	}
 	pthread_mutex_unlock(&store->lock);
@@ -441,7 +441,7 @@ put_in_store(Store *store, Tenant *tenant, Timeline **timelines, int n)
 	if (err != NULL)
 		return err;
 	for (int i = 0; i < n; i++)
-		store_put_timeline(store, timelines[i]);
+		store_put_branch(store, timelines[i]);
 	tenant->life = TENANT_ATTACHED;
 	return NULL;
 }
@@ -491,7 +491,7 @@ claim(Tenant *tenant, bool force)
 PsError *
 store_attach_tenant(Store *store, const char *name, bool force)
 {
-	Timeline **timelines = NULL;
+	Branch **timelines = NULL;
 	Tenant *tenant;
 	PsId id;
 	int n = 0;
@@ -519,7 +519,7 @@ store_attach_tenant(Store *store, const char *name, bool force)
 	}
 	pthread_mutex_unlock(&store->lock);
 	for (int i = 0; i < n && err != NULL; i++)
-		timeline_free(timelines[i]);
+		branch_free(timelines[i]);
 	free(timelines);
 	return err;
 }

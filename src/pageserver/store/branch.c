@@ -9,15 +9,16 @@
 #include "ps_fe.h"
 
 #include <fcntl.h>
-#include <limits.h>
 #include <unistd.h>
 
+#include "ingest/ingest.h"
 #include "layer/layer_writer.h"
 #include "pg/decoder.h"
+#include "read/read.h"
 #include "sqlstate.h"
 #include "store/stop_files.h"
 #include "base/fs.h"
-#include "timeline/timeline_impl.h"
+#include "store/store_impl.h"
 
 /*
  * The segment in which the branch begins, as far as the page that it begins
@@ -27,7 +28,7 @@
 static PsError *
 write_first_segment(Timeline *parent, XLogRecPtr lsn, const char *wal_dir)
 {
-	uint32 size = parent->segment_size;
+	uint32 size = parent->spec->segment_size;
 	XLogRecPtr page = lsn - lsn % XLOG_BLCKSZ;
 	XLogRecPtr start = lsn - XLogSegmentOffset(lsn, size);
 	char name[MAXFNAMELEN];
@@ -87,11 +88,11 @@ write_state_layer(TimelineSeed *seed, const WalState *state, Layer **layer)
 static PsError *
 copy_settings(const TimelineSeed *seed, const char *dir)
 {
-	Timeline *from = seed->replaced != NULL ? seed->replaced : seed->ancestor;
+	Branch *from = seed->replaced != NULL ? seed->replaced : seed->ancestor;
 	PsError *err;
 
 	pthread_mutex_lock(&from->settings_lock);
-	err = branch_settings_copy(from->dir, dir, seed->replaced != NULL);
+	err = branch_settings_copy(from->spec.dir, dir, seed->replaced != NULL);
 	pthread_mutex_unlock(&from->settings_lock);
 	return err;
 }
@@ -110,14 +111,14 @@ add_branch(Store *store, TimelineSeed *seed, const WalState *state, Timeline **r
 	PS_GOTO(fs_make_dir(dir), done);
 	PS_GOTO(fs_make_dir(wal_dir), done);
 	PS_GOTO(fs_make_dir(layers_dir), done);
-	PS_GOTO(write_first_segment(seed->ancestor, seed->lsn, wal_dir), done);
+	PS_GOTO(write_first_segment(seed->ancestor->open, seed->lsn, wal_dir), done);
 	/* what takes the place of a protected branch is protected, too */
-	if (seed->replaced != NULL && trash_is_protected(seed->replaced->dir))
+	if (seed->replaced != NULL && trash_is_protected(seed->replaced->spec.dir))
 		PS_GOTO(trash_set_protected(dir, true), done);
 	seed->space = (LayerSpace) {.dir = layers_dir, .tenant = seed->tenant, .timeline = seed->timeline, .next_number = 1, .synced_later = true};
 	PS_GOTO(write_state_layer(seed, state, &layer), done);
 	PS_GOTO(copy_settings(seed, dir), done);
-	stop_files_branch(seed->ancestor, seed->lsn, dir);
+	stop_files_branch(seed->ancestor->open, seed->lsn, dir);
 	seed->layers = &layer;
 	seed->nlayers = 1;
 	seed->synced_later = true;
@@ -132,36 +133,22 @@ done:
 	return err;
 }
 
-/* Up to where whole records have come; the last of them may not be durable yet, but will be in a moment. */
-static XLogRecPtr
-end_of_records(Timeline *tl)
-{
-	XLogRecPtr end;
-
-	pthread_mutex_lock(&tl->receive_lock);
-	end = tl->flushed_lsn;
-	if (tl->receiver != NULL)
-		end = Max(end, wal_decoder_record_end(tl->receiver->decoder));
-	pthread_mutex_unlock(&tl->receive_lock);
-	return end;
-}
-
 /* seed: has an id, the name, and what is replaced. */
 static PsError *
-branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn, const CancelCheck *cancel, Timeline **result)
+make_branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn, const CancelCheck *cancel, Timeline **result)
 {
 	TimelineInfo info;
 	WalState state;
 	PsError *err;
 
-	while (parent->ancestor != NULL && lsn < parent->start_lsn)
+	while (parent->ancestor != NULL && lsn < parent->spec->start_lsn)
 		parent = parent->ancestor;
 	timeline_info(parent, &info);
 	if (lsn != PG_UINT64_MAX && lsn > info.received_lsn)
 		return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" ends at %X/%X, there is no %X/%X yet", info.name,
 						LSN_FORMAT_ARGS(info.flushed_lsn), LSN_FORMAT_ARGS(lsn));
 	/* records end at such LSNs only; at others there are tombstones that nobody is to see (extend_fork()) */
-	lsn = lsn == PG_UINT64_MAX ? info.flushed_lsn : TYPEALIGN_DOWN(MAXIMUM_ALIGNOF, Min(lsn, end_of_records(parent)));
+	lsn = lsn == PG_UINT64_MAX ? info.flushed_lsn : TYPEALIGN_DOWN(MAXIMUM_ALIGNOF, Min(lsn, receiver_end_of_records(parent)));
 	PS_TRY(timeline_wait_ingested(parent, lsn, store->config->wait_timeout, cancel));
 	PS_TRY(timeline_pin_wal(parent, lsn));
 	err = timeline_state_at(parent, lsn, &state);
@@ -171,17 +158,17 @@ branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn, const
 		 * It begins where the record ends that is the last one before: perhaps
 		 * before gc_cutoff, but what is kept for the one LSN is for the other.
 		 */
-		seed->tenant = parent->tenant->id;
-		seed->system_identifier = parent->system_identifier;
-		seed->segment_size = parent->segment_size;
-		seed->data_checksum_version = parent->data_checksum_version;
+		seed->tenant = parent->spec->tenant;
+		seed->system_identifier = parent->spec->system_identifier;
+		seed->segment_size = parent->spec->segment_size;
+		seed->data_checksum_version = parent->spec->data_checksum_version;
 		seed->lsn = state.end;
-		seed->ancestor = parent;
+		seed->ancestor = branch_of(parent);
 		seed->cancel = cancel;
-		timeline_pin_branch(parent, state.end);
+		pins_add(parent->spec->pins, state.end, PIN_BRANCH);
 		err = add_branch(store, seed, &state, result);
 		if (err != NULL && !seed->in_doubt)
-			timeline_unpin_branch(parent, state.end);
+			pins_remove(parent->spec->pins, state.end, PIN_BRANCH);
 	}
 	timeline_unpin(parent, lsn);
 	return err;
@@ -194,7 +181,7 @@ store_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, c
 
 	PS_TRY(store_check_new_name(store, name));
 	strlcpy(seed.name, name, sizeof(seed.name));
-	return branch(store, &seed, parent, lsn, cancel, result);
+	return make_branch(store, &seed, parent, lsn, cancel, result);
 }
 
 PsError *
@@ -202,191 +189,50 @@ timeline_parent(Timeline *tl, Timeline **parent)
 {
 	*parent = tl->ancestor;
 	if (tl->ancestor == NULL)
-		return ps_error(PS_SQLSTATE_STATE, "branch \"%s\" has no parent", tl->name);
+		return ps_error(PS_SQLSTATE_STATE, "branch \"%s\" has no parent", timeline_name(tl));
 	return NULL;
-}
-
-/* ---- names ---- */
-
-/* Writes the manifest of a timeline that is not open. */
-static PsError *
-save_name_of_closed(Timeline *tl, const char *name, Outcome *outcome)
-{
-	Manifest m;
-	PsError *err;
-
-	*outcome = OUTCOME_NOT_DONE;
-	PS_TRY(manifest_read(tl->dir, &m));
-	strlcpy(m.name, name, sizeof(m.name));
-	err = manifest_write(tl->dir, &m, outcome);
-	manifest_free(&m);
-	return err;
-}
-
-/* Caller holds Store.lock. */
-static void
-set_name_in_memory(Timeline *tl, const char *new_name)
-{
-	tl->old_names = pg_realloc(tl->old_names, (tl->nold_names + 1) * sizeof(char *));
-	tl->old_names[tl->nold_names++] = tl->name;
-	tl->name = pg_strdup(new_name);
-}
-
-/* Writes the manifest with the name.  Caller has begun a change, and holds no lock. */
-static PsError *
-write_name(Timeline *tl, const char *name, Outcome *outcome)
-{
-	PsError *err;
-
-	pthread_mutex_lock(&tl->manifest_lock);
-	if (tl->life == TIMELINE_OPEN)
-		err = timeline_save_name(tl, name, outcome);
-	else
-		err = save_name_of_closed(tl, name, outcome);
-	if (err == NULL)
-		strlcpy(tl->saved_name, name, sizeof(tl->saved_name));
-	pthread_mutex_unlock(&tl->manifest_lock);
-	return err;
-}
-
-PsError *
-store_set_name(Store *store, Timeline *tl, const char *new_name)
-{
-	Outcome outcome;
-	PsError *err;
-
-	pthread_mutex_unlock(&store->lock);
-	err = write_name(tl, new_name, &outcome);
-	pthread_mutex_lock(&store->lock);
-	if (err == NULL)
-	{
-		if (strcmp(tl->name, new_name) != 0)
-			set_name_in_memory(tl, new_name);
-		tl->name_unsaved = false;
-	}
-	else if (outcome == OUTCOME_UNKNOWN)
-		tl->name_unsaved = true;
-	return err;
-}
-
-void
-store_set_aside(Store *store, Timeline *tl, const char *new_name)
-{
-	Outcome outcome;
-	PsError *err;
-
-	set_name_in_memory(tl, new_name);
-	tl->name_unsaved = true;
-	pthread_mutex_unlock(&store->lock);
-	err = write_name(tl, new_name, &outcome);
-	if (err != NULL)
-	{
-		ps_log_error(PS_WARNING, err, "the new name of branch \"%s\" is not in its manifest yet", new_name);
-		pthread_mutex_lock(&tl->manifest_lock);
-		strlcpy(tl->saved_name, new_name, sizeof(tl->saved_name));
-		pthread_mutex_unlock(&tl->manifest_lock);
-	}
-	pthread_mutex_lock(&store->lock);
-	tl->name_unsaved = err != NULL;
-}
-
-PsError *
-store_save_names(Store *store, const CancelCheck *cancel)
-{
-	for (int i = 0; i < store->ntimelines; i++)
-		if (store->timelines[i]->name_unsaved && !store->timelines[i]->in_trash)
-		{
-			Timeline *tl;
-			PsError *err = NULL;
-
-			/* lets the lock go if others are at it, and one of them may save the name */
-			PS_TRY(store_named_settled(store, store->timelines[i]->name, cancel, &tl));
-			if (tl->name_unsaved)
-			{
-				store_begin_change(store, tl);
-				err = store_set_name(store, tl, tl->name);
-				store_end_change(store, tl);
-			}
-			if (err != NULL)
-				return err;
-			i = -1;
-		}
-	return NULL;
-}
-
-/* One that is served.  Caller holds Store.lock, which may be let go. */
-static PsError *
-find_served(Store *store, const char *name, const CancelCheck *cancel, Timeline **tl)
-{
-	PS_TRY(store_named_settled(store, name, cancel, tl));
-	return (*tl)->life == TIMELINE_BROKEN ? store_broken_error(*tl) : NULL;
-}
-
-PsError *
-store_rename_branch(Store *store, const char *name, const char *new_name, const CancelCheck *cancel)
-{
-	Reservation reservation = {.name = new_name};
-	Timeline *tl;
-	PsError *err;
-
-	pthread_mutex_lock(&store->lock);
-	err = store_save_names(store, cancel);
-	if (err == NULL)
-		err = find_served(store, name, cancel, &tl);
-	if (err == NULL)
-		err = store_check_name_is_free(store, new_name);
-	if (err == NULL)
-	{
-		store_reserve(store, &reservation);
-		store_begin_change(store, tl);
-		err = store_set_name(store, tl, new_name);
-		store_end_change(store, tl);
-		store_unreserve(store, &reservation);
-	}
-	pthread_mutex_unlock(&store->lock);
-	return err;
 }
 
 /* ---- deletion ---- */
 
 PsError *
-store_check_no_children(const Store *store, const Timeline *tl, bool for_good)
+store_check_no_children(const Store *store, const Branch *branch, bool for_good)
 {
 	StringInfoData names;
 	PsError *err = NULL;
 
 	initStringInfo(&names);
-	for (int i = 0; i < store->ntimelines; i++)
-		if (store->timelines[i]->ancestor == tl && (for_good || !store->timelines[i]->in_trash))
-			appendStringInfo(&names, "%s\"%s\"%s", names.len > 0 ? ", " : "", store->timelines[i]->name,
-							 store->timelines[i]->in_trash ? " (deleted)" : "");
+	for (int i = 0; i < store->nbranches; i++)
+		if (store->branches[i]->ancestor == branch && (for_good || !store->branches[i]->in_trash))
+			appendStringInfo(&names, "%s\"%s\"%s", names.len > 0 ? ", " : "", branch_name(store->branches[i]),
+							 store->branches[i]->in_trash ? " (deleted)" : "");
 	for (const Reservation *r = store->reservations; r != NULL; r = r->next)
-		if (r->ancestor == tl)
+		if (r->ancestor == branch)
 			appendStringInfo(&names, "%s\"%s\", which is just being made", names.len > 0 ? ", " : "", r->name);
 
 	/* what cannot be read anyway cannot be read without this one */
-	for (int i = 0; i < store->ntimelines && !tl->origin_unknown; i++)
+	for (int i = 0; i < store->nbranches && !branch->origin_unknown; i++)
 	{
 		char id[PS_ID_TEXT];
 
-		if (store->timelines[i]->tenant == tl->tenant && store->timelines[i]->origin_unknown &&
-			(for_good || !store->timelines[i]->in_trash))
+		if (store->branches[i]->tenant == branch->tenant && store->branches[i]->origin_unknown &&
+			(for_good || !store->branches[i]->in_trash))
 			appendStringInfo(&names, "%sperhaps %s, which cannot be read", names.len > 0 ? ", " : "",
-							 ps_id_format(&store->timelines[i]->id, id));
+							 ps_id_format(&store->branches[i]->spec.id, id));
 	}
 	if (names.len > 0)
-		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "other branches begin in branch \"%s\": %s", tl->name, names.data),
+		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "other branches begin in branch \"%s\": %s", branch_name(branch), names.data),
 							for_good ? "Purge these first, with \"branch delete --purge\"." : "Delete these first.");
 	pfree(names.data);
 	return err;
 }
 
 static char *
-path_of_deleted(const Timeline *tl)
+path_of_deleted(const Branch *branch)
 {
 	char id[PS_ID_TEXT];
 
-	return psprintf("%s/tmp/deleted-%s", timeline_config(tl)->store_dir, ps_id_format(&tl->id, id));
+	return psprintf("%s/tmp/deleted-%s", branch->tenant->store->config->store_dir, ps_id_format(&branch->spec.id, id));
 }
 
 /*
@@ -395,29 +241,29 @@ path_of_deleted(const Timeline *tl)
  * change, and holds no lock.
  */
 PsError *
-store_move_away(Timeline *tl, Outcome *outcome)
+store_move_away(Branch *branch, Outcome *outcome)
 {
-	char *path = path_of_deleted(tl);
+	char *path = path_of_deleted(branch);
 	PsError *err = NULL;
 
 	*outcome = OUTCOME_NOT_DONE;
-	if (rename(tl->dir, path) != 0)
-		err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", tl->dir, path);
-	else if ((err = fs_sync_parent(tl->dir)) == NULL)
+	if (rename(branch->spec.dir, path) != 0)
+		err = ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", branch->spec.dir, path);
+	else if ((err = fs_sync_parent(branch->spec.dir)) == NULL)
 		*outcome = OUTCOME_DONE;
-	else if (!fs_rename_back(path, tl->dir))
+	else if (!fs_rename_back(path, branch->spec.dir))
 	{
 		*outcome = OUTCOME_UNKNOWN;
-		err = ps_error_unknown(err, "Branch \"%s\" is deleted now, but may be there again after a restart.", tl->name);
+		err = ps_error_unknown(err, "Branch \"%s\" is deleted now, but may be there again after a restart.", branch_name(branch));
 	}
 	pfree(path);
 	return err;
 }
 
 PsError *
-store_remove_branch(Store *store, const char *name, const CancelCheck *cancel, Timeline **result)
+store_remove_branch(Store *store, const char *name, const CancelCheck *cancel, Branch **result)
 {
-	Timeline *tl;
+	Branch *branch;
 	Outcome outcome;
 	PsError *err;
 
@@ -425,52 +271,52 @@ store_remove_branch(Store *store, const char *name, const CancelCheck *cancel, T
 	pthread_mutex_lock(&store->lock);
 	err = store_save_names(store, cancel);
 	if (err == NULL)
-		err = store_named_settled(store, name, cancel, &tl);
+		err = store_named_settled(store, name, cancel, &branch);
 	if (err == NULL)
-		err = store_check_no_children(store, tl, true);
+		err = store_check_no_children(store, branch, true);
 	if (err == NULL)
 	{
 		/* nothing begins in it meanwhile (check_place() in store/add.c) */
-		store_begin_change(store, tl);
+		store_begin_change(store, branch);
 		pthread_mutex_unlock(&store->lock);
-		err = store_move_away(tl, &outcome);
+		err = store_move_away(branch, &outcome);
 		pthread_mutex_lock(&store->lock);
 		if (outcome != OUTCOME_NOT_DONE)
 		{
-			tl->files_stay = outcome == OUTCOME_UNKNOWN;
-			store_forget(store, tl);
-			if (tl->life == TIMELINE_OPEN)
-				timeline_stop(tl, CANCEL_BRANCH_DELETED);
-			*result = tl;
+			branch->files_stay = outcome == OUTCOME_UNKNOWN;
+			store_forget(store, branch);
+			if (branch->life == BRANCH_OPEN)
+				timeline_stop(branch->open, CANCEL_BRANCH_DELETED);
+			*result = branch;
 		}
-		store_end_change(store, tl);
+		store_end_change(store, branch);
 	}
 	pthread_mutex_unlock(&store->lock);
 	return err;
 }
 
 void
-store_destroy_branch(Timeline *tl)
+store_destroy_branch(Branch *branch)
 {
-	Store *store = tl->tenant->store;
-	Timeline *ancestor = tl->ancestor;
-	XLogRecPtr start_lsn = tl->start_lsn;
-	char *path = path_of_deleted(tl);
-	Tenant *tenant = tl->tenant;
-	bool origin_unknown = tl->origin_unknown;
-	bool files_stay = tl->files_stay;
+	Store *store = branch->tenant->store;
+	Branch *ancestor = branch->ancestor;
+	XLogRecPtr start_lsn = branch->spec.start_lsn;
+	char *path = path_of_deleted(branch);
+	Tenant *tenant = branch->tenant;
+	bool origin_unknown = branch->origin_unknown;
+	bool files_stay = branch->files_stay;
 
 	pthread_mutex_lock(&store->lock);
 	if (ancestor != NULL)
 		ancestor->users++;
-	store_destroy_timeline(store, tl);
+	store_free_branch(store, branch);
 	if (origin_unknown && atomic_fetch_sub(&tenant->env.keep_all, 1) == 1)
-		for (int i = 0; i < store->ntimelines; i++)
-			if (store->timelines[i]->tenant == tenant)
-				upkeep_wake(store->upkeep, store->timelines[i]);
+		for (int i = 0; i < store->nbranches; i++)
+			if (store->branches[i]->tenant == tenant)
+				upkeep_wake(store->upkeep, store->branches[i]);
 	if (ancestor != NULL)
 	{
-		timeline_unpin_branch(ancestor, start_lsn);
+		pins_remove(ancestor->spec.pins, start_lsn, PIN_BRANCH);
 		upkeep_wake(store->upkeep, ancestor);
 		store_unhold(store, ancestor);
 	}
@@ -481,22 +327,6 @@ store_destroy_branch(Timeline *tl)
 }
 
 /* ---- a branch in the place of another ---- */
-
-/* NAME.1, NAME.2, ...: the first that is free.  Caller holds Store.lock. */
-static PsError *
-name_for_old(Store *store, const char *name, char *old_name)
-{
-	for (int i = 1; i < INT_MAX; i++)
-	{
-		char number[16];
-
-		snprintf(number, sizeof(number), ".%d", i);
-		snprintf(old_name, TIMELINE_NAME_MAX + 1, "%.*s%s", (int) (TIMELINE_NAME_MAX - strlen(number)), name, number);
-		if (store_named(store, old_name) == NULL && !store_is_reserved(store, old_name))
-			return NULL;
-	}
-	return ps_error(PS_SQLSTATE_INTERNAL, "no name is left for what branch \"%s\" was", name);
-}
 
 /*
  * The new branch comes into its place under the name that the other has still,
@@ -511,11 +341,11 @@ store_replace_branch(Store *store, const char *name, Timeline *parent, XLogRecPt
 	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = find_served(store, name, cancel, &seed.replaced);
+	err = store_named_served(store, name, cancel, &seed.replaced);
 	if (err == NULL && childless)
 		err = store_check_no_children(store, seed.replaced, store->config->trash_interval == 0);
 	if (err == NULL)
-		err = name_for_old(store, name, old_name);
+		err = store_name_for_old(store, name, old_name);
 	if (err == NULL)
 		seed.replaced->users++;
 	pthread_mutex_unlock(&store->lock);
@@ -523,27 +353,9 @@ store_replace_branch(Store *store, const char *name, Timeline *parent, XLogRecPt
 		return err;
 	strlcpy(seed.name, name, sizeof(seed.name));
 	strlcpy(seed.replaced_name, old_name, sizeof(seed.replaced_name));
-	err = branch(store, &seed, parent, lsn, cancel, NULL);
+	err = make_branch(store, &seed, parent, lsn, cancel, NULL);
 	pthread_mutex_lock(&store->lock);
 	store_unhold(store, seed.replaced);
-	pthread_mutex_unlock(&store->lock);
-	return err;
-}
-
-PsError *
-store_finish_replacement(Store *store, Timeline *old)
-{
-	char name[TIMELINE_NAME_MAX + 1];
-	PsError *err;
-
-	pthread_mutex_lock(&store->lock);
-	err = name_for_old(store, old->name, name);
-	if (err == NULL)
-	{
-		store_begin_change(store, old);
-		store_set_aside(store, old, name);
-		store_end_change(store, old);
-	}
 	pthread_mutex_unlock(&store->lock);
 	return err;
 }

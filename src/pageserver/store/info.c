@@ -8,7 +8,9 @@
 #include <dirent.h>
 #include <sys/stat.h>
 
-#include "timeline/timeline_impl.h"
+#include "read/view.h"
+#include "ingest/ingest.h"
+#include "store/store_impl.h"
 
 /* Number and size of a directory's files, as far as it can be read: it may just be deleted. */
 static void
@@ -42,13 +44,13 @@ timeline_info(Timeline *tl, TimelineInfo *info)
 
 	memset(info, 0, sizeof(*info));
 	info->open = true;
-	info->tenant = tl->tenant->id;
-	info->timeline = tl->id;
-	strlcpy(info->name, tl->name, sizeof(info->name));
-	info->system_identifier = tl->system_identifier;
-	info->segment_size = tl->segment_size;
-	info->data_checksum_version = tl->data_checksum_version;
-	info->start_lsn = tl->start_lsn;
+	info->tenant = tl->spec->tenant;
+	info->timeline = tl->spec->id;
+	strlcpy(info->name, timeline_name(tl), sizeof(info->name));
+	info->system_identifier = tl->spec->system_identifier;
+	info->segment_size = tl->spec->segment_size;
+	info->data_checksum_version = tl->spec->data_checksum_version;
+	info->start_lsn = tl->spec->start_lsn;
 	info->layer_files = layer_map_count(set->map);
 	info->layer_bytes = layer_map_bytes(set->map);
 	info->open_layer_bytes = open_layer_memory(set->open);
@@ -56,16 +58,9 @@ timeline_info(Timeline *tl, TimelineInfo *info)
 		info->open_layer_bytes += open_layer_memory(set->frozen[i]);
 	layer_set_unref(set);
 	if (tl->ancestor != NULL)
-	{
-		pthread_mutex_lock(&tl->ancestor->lock);
-		strlcpy(info->parent, tl->ancestor->name, sizeof(info->parent));
-		pthread_mutex_unlock(&tl->ancestor->lock);
-	}
+		strlcpy(info->parent, timeline_name(tl->ancestor), sizeof(info->parent));
 
-	pthread_mutex_lock(&tl->receive_lock);
-	info->compute_connected = receiver_is_connected(tl);
-	info->connected_since = tl->receiver != NULL ? tl->receiver->since : 0;
-	pthread_mutex_unlock(&tl->receive_lock);
+	info->compute_connected = receiver_is_connected(tl, &info->connected_since);
 	wal_failed = wal_segments_sync_failed(tl->wal, wal_error, sizeof(wal_error));
 	pthread_mutex_lock(&tl->lock);
 	info->generation = tl->generation;
@@ -74,7 +69,7 @@ timeline_info(Timeline *tl, TimelineInfo *info)
 	info->flushed_lsn = tl->flushed_lsn;
 	info->ingested_lsn = tl->ingested_lsn;
 	info->disk_consistent_lsn = tl->disk_consistent_lsn;
-	info->gc_cutoff = Max(tl->gc_cutoff, tl->start_lsn);
+	info->gc_cutoff = timeline_gc_cutoff(tl);
 	if (tl->failed != NULL)
 		strlcpy(info->error, tl->failed->message, sizeof(info->error));
 	else if (wal_failed)
@@ -99,50 +94,52 @@ timeline_info(Timeline *tl, TimelineInfo *info)
 
 /* Of one that is not open, what is known of it; the caller holds Store.lock. */
 static void
-closed_info(Timeline *tl, TimelineInfo *info)
+closed_info(Branch *branch, TimelineInfo *info)
 {
-	*info = tl->known;
+	*info = branch->known;
 	info->compute_connected = info->open = false;
 	info->open_layer_bytes = 0;
-	strlcpy(info->name, tl->name, sizeof(info->name));
-	if (tl->ancestor != NULL)
-		strlcpy(info->parent, tl->ancestor->name, sizeof(info->parent));
+	strlcpy(info->name, branch_name(branch), sizeof(info->name));
+	if (branch->ancestor != NULL)
+		strlcpy(info->parent, branch_name(branch->ancestor), sizeof(info->parent));
 	info->waits_for[0] = '\0';
-	if (tl->life == TIMELINE_BROKEN)
+	if (branch->life == BRANCH_BROKEN)
 	{
 		char id[PS_ID_TEXT];
 
-		snprintf(info->error, sizeof(info->error), "%s%s%s%s", tl->error->message,
-				 tl->origin_unknown ? "; until it can be read or is deleted for good, garbage of the other branches of its tenant is kept" : "",
-				 tl->name[0] == '\0' ? "; it can be deleted for good by its id (--purge), " : "", tl->name[0] == '\0' ? ps_id_format(&tl->id, id) : "");
+		snprintf(info->error, sizeof(info->error), "%s%s%s%s", branch->error->message,
+				 branch->origin_unknown ? "; until it can be read or is deleted for good, garbage of the other branches of its tenant is kept" : "",
+				 branch_name(branch)[0] == '\0' ? "; it can be deleted for good by its id (--purge), " : "", branch_name(branch)[0] == '\0' ? ps_id_format(&branch->spec.id, id) : "");
 	}
 }
 
 void
-store_timeline_info(Timeline *tl, TimelineInfo *info)
+store_timeline_info(Branch *branch, TimelineInfo *info)
 {
-	Store *store = tl->tenant->store;
-	char *wal_dir = psprintf("%s/wal", tl->dir);
+	Store *store = branch->tenant->store;
+	char *wal_dir = psprintf("%s/wal", branch->spec.dir);
 	uint64 segments;
+	Timeline *tl;
 	bool open;
 
 	pthread_mutex_lock(&store->lock);
-	open = tl->life == TIMELINE_OPEN;
+	open = branch->life == BRANCH_OPEN;
 	if (open)
 	{
-		tl->uses++;
+		branch->uses++;
+		tl = branch->open;
 		pthread_mutex_unlock(&store->lock);
 		timeline_info(tl, info);
 		pthread_mutex_lock(&store->lock);
-		store_end_use(store, tl, false);
+		store_end_use(store, branch, false);
 	}
 	else
-		closed_info(tl, info);
-	info->is_protected = tl->is_protected;
-	info->deleted = tl->in_trash;
+		closed_info(branch, info);
+	info->is_protected = branch->is_protected;
+	info->deleted = branch->in_trash;
 	pthread_mutex_unlock(&store->lock);
 	if (!open)
-		count_files(tl->space.dir, &info->layer_files, &info->layer_bytes);
+		count_files(branch->spec.space.dir, &info->layer_files, &info->layer_bytes);
 	count_files(wal_dir, &segments, &info->wal_bytes);
 	pfree(wal_dir);
 }
@@ -151,20 +148,20 @@ PsError *
 store_branch_info(Store *store, const char *name, TimelineInfo *info)
 {
 	PsError *err = NULL;
-	Timeline *tl;
+	Branch *branch;
 
 	pthread_mutex_lock(&store->lock);
-	tl = store_named(store, name);
-	if (tl != NULL)
-		tl->users++;
+	branch = store_named(store, name);
+	if (branch != NULL)
+		branch->users++;
 	else
 		err = store_no_such_branch(store, name);
 	pthread_mutex_unlock(&store->lock);
 	if (err != NULL)
 		return err;
-	store_timeline_info(tl, info);
+	store_timeline_info(branch, info);
 	pthread_mutex_lock(&store->lock);
-	store_unhold(store, tl);
+	store_unhold(store, branch);
 	pthread_mutex_unlock(&store->lock);
 	return NULL;
 }
@@ -174,32 +171,35 @@ store_branch_info(Store *store, const char *name, TimelineInfo *info)
 PsError *
 timeline_read_settings(Timeline *tl, uint64 version, BranchSettings *settings)
 {
+	Branch *branch = branch_of(tl);
 	PsError *err;
 
-	pthread_mutex_lock(&tl->settings_lock);
-	err = branch_settings_read(tl->dir, version, settings);
-	pthread_mutex_unlock(&tl->settings_lock);
+	pthread_mutex_lock(&branch->settings_lock);
+	err = branch_settings_read(branch->spec.dir, version, settings);
+	pthread_mutex_unlock(&branch->settings_lock);
 	return err;
 }
 
 PsError *
 timeline_write_settings(Timeline *tl, BranchSettings *settings, uint64 expected)
 {
+	Branch *branch = branch_of(tl);
 	PsError *err;
 
-	pthread_mutex_lock(&tl->settings_lock);
-	err = branch_settings_write(tl->dir, settings, expected);
-	pthread_mutex_unlock(&tl->settings_lock);
+	pthread_mutex_lock(&branch->settings_lock);
+	err = branch_settings_write(branch->spec.dir, settings, expected);
+	pthread_mutex_unlock(&branch->settings_lock);
 	return err;
 }
 
 PsError *
 timeline_settings_versions(Timeline *tl, uint64 **versions, int *n)
 {
+	Branch *branch = branch_of(tl);
 	PsError *err;
 
-	pthread_mutex_lock(&tl->settings_lock);
-	err = branch_settings_versions(tl->dir, versions, n);
-	pthread_mutex_unlock(&tl->settings_lock);
+	pthread_mutex_lock(&branch->settings_lock);
+	err = branch_settings_versions(branch->spec.dir, versions, n);
+	pthread_mutex_unlock(&branch->settings_lock);
 	return err;
 }

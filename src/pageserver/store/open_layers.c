@@ -13,7 +13,7 @@
 
 #include "sqlstate.h"
 #include "base/fs.h"
-#include "timeline/timeline_impl.h"
+#include "store/store_impl.h"
 
 /* A layer of the manifest, and whether its file is in the directory. */
 typedef struct Expected
@@ -56,7 +56,7 @@ typedef struct Strays
 static PsError *
 go_through_directory(const Timeline *tl, Expected *expected, int n, Strays *strays)
 {
-	const char *path = tl->space.dir;
+	const char *path = tl->spec->space.dir;
 	DIR *dir = opendir(path);
 	struct dirent *de;
 	PsError *err = NULL;
@@ -90,12 +90,12 @@ remove_strays(const Timeline *tl, const Strays *strays)
 {
 	if (strays->n == 0)
 		return NULL;
-	PS_TRY(fs_sync(tl->dir));
+	PS_TRY(fs_sync(tl->spec->dir));
 	for (int i = 0; i < strays->n; i++)
 	{
 		char path[MAXPGPATH];
 
-		snprintf(path, sizeof(path), "%s/%s", tl->space.dir, strays->names[i]);
+		snprintf(path, sizeof(path), "%s/%s", tl->spec->space.dir, strays->names[i]);
 		ps_log(PS_LOG, "removing \"%s\", which the manifest does not name", path);
 		if (unlink(path) != 0)
 			return ps_error(PS_SQLSTATE_IO, "could not remove file \"%s\": %m", path);
@@ -121,15 +121,15 @@ keep_strays(Timeline *tl, const Expected *expected, int n, int missing, const St
 	snprintf(tl->files_missing, sizeof(tl->files_missing), "%d layer files were missing when it was opened, the first is \"%s\"",
 			 missing, name);
 	pthread_mutex_unlock(&tl->lock);
-	ps_log(PS_WARNING, "branch \"%s\": %d layer files are missing, the first is \"%s/%s\"; what is in them cannot be read", tl->name, missing,
-		   tl->space.dir, name);
+	ps_log(PS_WARNING, "branch \"%s\": %d layer files are missing, the first is \"%s/%s\"; what is in them cannot be read", timeline_name(tl), missing,
+		   tl->spec->space.dir, name);
 	for (int i = 0; i < strays->n; i++)
 	{
 		LayerInfo info;
 
-		ps_log(PS_WARNING, "keeping \"%s/%s\", which the manifest does not name, because of that", tl->space.dir, strays->names[i]);
+		ps_log(PS_WARNING, "keeping \"%s/%s\", which the manifest does not name, because of that", tl->spec->space.dir, strays->names[i]);
 		if (layer_name_parse(strays->names[i], &info))
-			layer_space_skip(&tl->space, info.number);
+			layer_space_skip(&tl->spec->space, info.number);
 	}
 }
 
@@ -156,9 +156,9 @@ timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map)
 	{
 		for (int i = 0; i < m->nlayers; i++)
 		{
-			layers[i] = layer_new(&tl->space, &m->layers[i]);
-			for (int k = 0; k < tl->ndamaged; k++)
-				if (tl->damaged[k] == m->layers[i].number)
+			layers[i] = layer_new(&tl->spec->space, &m->layers[i]);
+			for (int k = 0; k < tl->spec->ndamaged; k++)
+				if (tl->spec->damaged[k] == m->layers[i].number)
 					layer_set_damaged(layers[i], true);
 		}
 		*map = layer_map_create(layers, m->nlayers);
@@ -176,14 +176,14 @@ timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map)
 void
 timeline_keep_damaged(Timeline *tl, const LayerMap *map)
 {
-	free(tl->damaged);
-	tl->damaged = NULL;
-	tl->ndamaged = 0;
+	free(tl->spec->damaged);
+	tl->spec->damaged = NULL;
+	tl->spec->ndamaged = 0;
 	for (int i = 0; i < layer_map_count(map); i++)
 	{
 		if (!layer_is_damaged(layer_map_get(map, i)))
 			continue;
-		tl->damaged = pg_realloc(tl->damaged, (tl->ndamaged + 1) * sizeof(uint64));
-		tl->damaged[tl->ndamaged++] = layer_info(layer_map_get(map, i))->number;
+		tl->spec->damaged = pg_realloc(tl->spec->damaged, (tl->spec->ndamaged + 1) * sizeof(uint64));
+		tl->spec->damaged[tl->spec->ndamaged++] = layer_info(layer_map_get(map, i))->number;
 	}
 }

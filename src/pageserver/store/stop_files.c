@@ -14,7 +14,7 @@
 #include "base/crc.h"
 #include "base/fs.h"
 #include "pg/record.h"
-#include "timeline/timeline_impl.h"
+#include "timeline/engine.h"
 
 #define STOP_FILES_NAME "stopped"
 
@@ -108,9 +108,9 @@ stop_files_save(Timeline *tl, StopFiles *files, uint64 generation, XLogRecPtr ls
 	pthread_mutex_unlock(&tl->lock);
 	if (err == NULL && end != lsn)
 		err = ps_error(PS_SQLSTATE_STATE, "branch \"%s\" has WAL up to %X/%X, but the compute was stopped at %X/%X",
-					   tl->name, LSN_FORMAT_ARGS(end), LSN_FORMAT_ARGS(lsn));
+					   timeline_name(tl), LSN_FORMAT_ARGS(end), LSN_FORMAT_ARGS(lsn));
 	if (err == NULL)
-		err = write_durably(tl->dir, files->bytes.data, files->bytes.len);
+		err = write_durably(tl->spec->dir, files->bytes.data, files->bytes.len);
 	pthread_mutex_unlock(&tl->generation_lock);
 	return err;
 }
@@ -123,7 +123,7 @@ read_file(Timeline *tl, StringInfo bytes)
 	struct stat st;
 	int fd;
 
-	snprintf(path, sizeof(path), "%s/" STOP_FILES_NAME, tl->dir);
+	snprintf(path, sizeof(path), "%s/" STOP_FILES_NAME, tl->spec->dir);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 	{

@@ -26,7 +26,7 @@
 
 #include "lib/stringinfo.h"
 
-#include "timeline/timeline.h"
+#include "store/store.h"
 
 /* Most that they may be together. */
 #define STOP_FILES_MAX_SIZE (32 * 1024 * 1024)

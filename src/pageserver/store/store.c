@@ -17,9 +17,10 @@
 #include "sqlstate.h"
 #include "io/aio.h"
 #include "base/fs.h"
-#include "timeline/timeline_impl.h"
+#include "store/store_impl.h"
 
-/* Caller holds Store.lock, or the store is being opened. */
+/* The caller of the functions up to store_named() holds Store.lock, or opens the store. */
+
 void
 store_put_tenant(Store *store, Tenant *tenant)
 {
@@ -27,7 +28,6 @@ store_put_tenant(Store *store, Tenant *tenant)
 	store->tenants[store->ntenants++] = tenant;
 }
 
-/* And what has no timelines goes again.  The same holds here. */
 void
 store_forget_tenant(Store *store, Tenant *tenant)
 {
@@ -47,37 +47,35 @@ store_forget_purged_tenant(Store *store, Tenant *tenant)
 	store->gone_tenants[store->ngone_tenants++] = tenant;
 }
 
-/* And here. */
 void
-store_put_timeline(Store *store, Timeline *tl)
+store_put_branch(Store *store, Branch *branch)
 {
-	PsError *err = tl->tenant->claim_fd == TENANT_NOT_CLAIMED ? tenant_claim(tl->tenant) : NULL;
+	PsError *err = branch->tenant->claim_fd == TENANT_NOT_CLAIMED ? tenant_claim(branch->tenant) : NULL;
 
-	/* who attaches a tenant has looked for that; here it is too late for more than a word */
+	/* attaching a tenant has claimed it already; at a start it is too late for more than a warning */
 	if (err != NULL)
 	{
-		tl->tenant->claim_fd = TENANT_CLAIM_FAILED;
+		branch->tenant->claim_fd = TENANT_CLAIM_FAILED;
 		ps_log_error(PS_WARNING, err, "a tenant is served all the same");
 	}
-	store->timelines = pg_realloc(store->timelines, (store->ntimelines + 1) * sizeof(Timeline *));
-	store->timelines[store->ntimelines++] = tl;
-	if (tl->ancestor != NULL)
-		tl->ancestor->users++;
+	store->branches = pg_realloc(store->branches, (store->nbranches + 1) * sizeof(Branch *));
+	store->branches[store->nbranches++] = branch;
+	if (branch->ancestor != NULL)
+		branch->ancestor->users++;
 }
 
-/* Caller holds Store.lock, or the store is being opened. */
-Timeline *
+Branch *
 store_named(Store *store, const char *name)
 {
 	PsId id;
 
 	/* that of a branch whose manifest cannot be read may be "" */
-	for (int i = 0; i < store->ntimelines && name[0] != '\0'; i++)
-		if (!store->timelines[i]->in_trash && strcmp(store->timelines[i]->name, name) == 0)
-			return store->timelines[i];
-	for (int i = 0; i < store->ntimelines && ps_id_parse(name, &id); i++)
-		if (!store->timelines[i]->in_trash && ps_id_equal(&store->timelines[i]->id, &id))
-			return store->timelines[i];
+	for (int i = 0; i < store->nbranches && name[0] != '\0'; i++)
+		if (!store->branches[i]->in_trash && strcmp(branch_name(store->branches[i]), name) == 0)
+			return store->branches[i];
+	for (int i = 0; i < store->nbranches && ps_id_parse(name, &id); i++)
+		if (!store->branches[i]->in_trash && ps_id_equal(&store->branches[i]->spec.id, &id))
+			return store->branches[i];
 	return NULL;
 }
 
@@ -117,34 +115,34 @@ store_list_ids(const char *path, PsId **ids, int *n)
 static int
 by_name(const void *a, const void *b)
 {
-	return strcmp((*(Timeline *const *) a)->name, (*(Timeline *const *) b)->name);
+	return strcmp(branch_name(*(Branch *const *) a), branch_name(*(Branch *const *) b));
 }
 
 /* Was a replaced by b, or b by a?  Then that one; else NULL. */
-static Timeline *
-replaced_one(Timeline *a, Timeline *b)
+static Branch *
+replaced_one(Branch *a, Branch *b)
 {
 	if (a->tenant != b->tenant)
 		return NULL;
-	if (b->has_replaced && ps_id_equal(&b->replaced, &a->id))
+	if (b->spec.has_replaced && ps_id_equal(&b->spec.replaced, &a->spec.id))
 		return a;
-	return a->has_replaced && ps_id_equal(&a->replaced, &b->id) ? b : NULL;
+	return a->spec.has_replaced && ps_id_equal(&a->spec.replaced, &b->spec.id) ? b : NULL;
 }
 
 void
-store_drop_name(Timeline *tl)
+store_drop_name(Branch *branch)
 {
 	ps_log(PS_WARNING, "the branch in \"%s\", which is not served, has no name: the last that is known of it, \"%s\", is that of another",
-		   tl->dir, tl->name);
-	tl->name[0] = '\0';
+		   branch->spec.dir, branch_name(branch));
+	branch->spec.name.now[0] = '\0';
 }
 
 void
-store_drop_old_names(Timeline **list, int n)
+store_drop_old_names(Branch **list, int n)
 {
 	for (int i = 0; i < n; i++)
-		for (int k = 0; k < n && list[i]->life == TIMELINE_BROKEN && list[i]->name[0] != '\0' && !list[i]->in_trash; k++)
-			if (k != i && !list[k]->in_trash && strcmp(list[k]->name, list[i]->name) == 0)
+		for (int k = 0; k < n && list[i]->life == BRANCH_BROKEN && branch_name(list[i])[0] != '\0' && !list[i]->in_trash; k++)
+			if (k != i && !list[k]->in_trash && strcmp(branch_name(list[k]), branch_name(list[i])) == 0)
 				store_drop_name(list[i]);
 }
 
@@ -157,33 +155,33 @@ check_names(Store *store)
 {
 	int nall;
 	int n = 0;
-	Timeline **all = store_list(store, &nall);
-	Timeline **list = pg_malloc(Max(nall, 1) * sizeof(Timeline *));
+	Branch **all = store_list(store, &nall);
+	Branch **list = pg_malloc(Max(nall, 1) * sizeof(Branch *));
 
 	/* what is in the trash has no name that others could not have */
 	for (int i = 0; i < nall; i++)
 		if (!all[i]->in_trash)
 			list[n++] = all[i];
 	store_drop_old_names(list, n);
-	qsort(list, n, sizeof(Timeline *), by_name);
+	qsort(list, n, sizeof(Branch *), by_name);
 	for (int i = 1; i < n; i++)
 	{
-		Timeline *replaced = replaced_one(list[i - 1], list[i]);
+		Branch *replaced = replaced_one(list[i - 1], list[i]);
 		PsError *err = NULL;
 
-		if (list[i]->name[0] == '\0' || strcmp(list[i - 1]->name, list[i]->name) != 0)
+		if (branch_name(list[i])[0] == '\0' || strcmp(branch_name(list[i - 1]), branch_name(list[i])) != 0)
 			continue;
 		if (replaced == NULL)
 		{
 			/* rather the one that no compute has used */
 			replaced = list[i - 1]->known.generation < list[i]->known.generation ? list[i - 1] : list[i];
-			err = ps_error(PS_SQLSTATE_CORRUPTED, "two branches have the name \"%s\": \"%s\" and \"%s\"", list[i]->name,
-						   list[i - 1]->dir, list[i]->dir);
+			err = ps_error(PS_SQLSTATE_CORRUPTED, "two branches have the name \"%s\": \"%s\" and \"%s\"", branch_name(list[i]),
+						   list[i - 1]->spec.dir, list[i]->spec.dir);
 		}
 		else
 			err = store_finish_replacement(store, replaced);
 		if (err != NULL)
-			timeline_set_broken(replaced, err);
+			branch_set_broken(replaced, err);
 	}
 	free(list);
 	store_list_free(all, nall);
@@ -195,7 +193,7 @@ open_tenant(Store *store, const PsId *id)
 {
 	Tenant *tenant = tenant_alloc(store, id);
 	PsError *problem;
-	Timeline **timelines;
+	Branch **timelines;
 	int n;
 	PsError *err;
 
@@ -215,7 +213,7 @@ open_tenant(Store *store, const PsId *id)
 		return problem;
 	err = tenant_load(tenant, problem, &timelines, &n);
 	for (int i = 0; i < n; i++)
-		store_put_timeline(store, timelines[i]);
+		store_put_branch(store, timelines[i]);
 	free(timelines);
 	ps_error_free(problem);
 	return err;
@@ -306,9 +304,9 @@ store_stop(Store *store)
 {
 	pthread_mutex_lock(&store->lock);
 	atomic_store(&store->stopping, true);
-	for (int i = 0; i < store->ntimelines; i++)
-		if (store->timelines[i]->life == TIMELINE_OPEN)
-			timeline_stop(store->timelines[i], CANCEL_STORE_STOPPING);
+	for (int i = 0; i < store->nbranches; i++)
+		if (store->branches[i]->life == BRANCH_OPEN)
+			timeline_stop(store->branches[i]->open, CANCEL_STORE_STOPPING);
 	pthread_cond_broadcast(&store->changed);
 	pthread_cond_broadcast(&store->idle_wake);
 	pthread_mutex_unlock(&store->lock);
@@ -323,19 +321,20 @@ store_close(Store *store)
 	if (store->has_idle_thread)
 		pthread_join(store->idle_thread, NULL);
 	/* before the first is closed, for the threads of a branch use those that it begins in */
-	for (int i = 0; i < store->ntimelines; i++)
-		if (store->timelines[i]->life == TIMELINE_OPEN)
-			timeline_join(store->timelines[i]);
-	for (int i = 0; i < store->ntimelines; i++)
-		if (store->timelines[i]->life == TIMELINE_OPEN)
+	for (int i = 0; i < store->nbranches; i++)
+		if (store->branches[i]->life == BRANCH_OPEN)
+			timeline_join(store->branches[i]->open);
+	for (int i = 0; i < store->nbranches; i++)
+		if (store->branches[i]->life == BRANCH_OPEN)
 		{
-			timeline_close(store->timelines[i]);
-			tenant_end_use(store->timelines[i]->tenant);
-			store->timelines[i]->life = TIMELINE_CLOSED;
+			timeline_close(store->branches[i]->open);
+			store->branches[i]->open = NULL;
+			tenant_end_use(store->branches[i]->tenant);
+			store->branches[i]->life = BRANCH_CLOSED;
 		}
 	upkeep_free(store->upkeep);
-	for (int i = 0; i < store->ntimelines; i++)
-		timeline_free(store->timelines[i]);
+	for (int i = 0; i < store->nbranches; i++)
+		branch_free(store->branches[i]);
 	for (int i = 0; i < store->ntenants; i++)
 		tenant_free(store->tenants[i]);
 	for (int i = 0; i < store->ngone_tenants; i++)
@@ -345,7 +344,7 @@ store_close(Store *store)
 	page_store_free(store->page_cache);
 	aio_free(store->aio);
 	store_clock_close(store->clock);
-	free(store->timelines);
+	free(store->branches);
 	free(store->tenants);
 	pthread_cond_destroy(&store->changed);
 	pthread_cond_destroy(&store->idle_wake);
@@ -387,19 +386,26 @@ store_config(const Store *store)
 
 /* ---- looking up ---- */
 
+Branch *
+branch_of(const Timeline *tl)
+{
+	return (Branch *) ((char *) tl->spec - offsetof(Branch, spec));
+}
+
 /* Holds it, and opens it.  The caller has the lock, which is let go. */
 static PsError *
-use_and_unlock(Store *store, Timeline *tl, const CancelCheck *cancel)
+use_and_unlock(Store *store, Branch *branch, const CancelCheck *cancel, Timeline **tl)
 {
-	bool was_open = tl->life == TIMELINE_OPEN;
+	bool was_open = branch->life == BRANCH_OPEN;
 	PsError *err;
 
-	tl->users++;
-	err = store_begin_use(store, tl, cancel);
+	branch->users++;
+	err = store_begin_use(store, branch, cancel);
 	if (err != NULL)
-		store_unhold(store, tl);
+		store_unhold(store, branch);
 	else if (!was_open)
-		upkeep_opened(store->upkeep, tl);
+		upkeep_opened(store->upkeep, branch);
+	*tl = err == NULL ? branch->open : NULL;
 	pthread_mutex_unlock(&store->lock);
 	return err;
 }
@@ -407,17 +413,17 @@ use_and_unlock(Store *store, Timeline *tl, const CancelCheck *cancel)
 PsError *
 store_use(Store *store, const PsId *tenant, const PsId *timeline, const CancelCheck *cancel, Timeline **tl)
 {
+	Branch *branch = NULL;
 	char a[PS_ID_TEXT],
 		b[PS_ID_TEXT];
 	PsError *err = NULL;
 
-	*tl = NULL;
 	pthread_mutex_lock(&store->lock);
-	for (int i = 0; i < store->ntimelines && *tl == NULL; i++)
-		if (ps_id_equal(&store->timelines[i]->id, timeline) && ps_id_equal(&store->timelines[i]->tenant->id, tenant))
-			*tl = store->timelines[i];
-	if (*tl != NULL)
-		return use_and_unlock(store, *tl, cancel);
+	for (int i = 0; i < store->nbranches && branch == NULL; i++)
+		if (ps_id_equal(&store->branches[i]->spec.id, timeline) && ps_id_equal(&store->branches[i]->tenant->id, tenant))
+			branch = store->branches[i];
+	if (branch != NULL)
+		return use_and_unlock(store, branch, cancel, tl);
 	for (int i = 0; i < store->ntenants && err == NULL; i++)
 		if (ps_id_equal(&store->tenants[i]->id, tenant) && store->tenants[i]->life != TENANT_ATTACHED)
 			err = tenant_detached_error(store->tenants[i]);
@@ -432,7 +438,7 @@ PsError *
 store_no_such_branch(const Store *store, const char *name)
 {
 	bool detached = false;
-	const Timeline *deleted = trash_named(store, name);
+	const Branch *deleted = trash_named(store, name);
 
 	if (deleted != NULL)
 		return trash_error(deleted);
@@ -446,56 +452,58 @@ store_no_such_branch(const Store *store, const char *name)
 PsError *
 store_use_branch(Store *store, const char *name, const CancelCheck *cancel, Timeline **tl)
 {
+	Branch *branch;
 	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
-	*tl = store_named(store, name);
-	if (*tl != NULL)
-		return use_and_unlock(store, *tl, cancel);
+	branch = store_named(store, name);
+	if (branch != NULL)
+		return use_and_unlock(store, branch, cancel, tl);
+	*tl = NULL;
 	err = store_no_such_branch(store, name);
 	pthread_mutex_unlock(&store->lock);
 	return err;
 }
 
 PsError *
-store_named_settled(Store *store, const char *name, const CancelCheck *cancel, Timeline **tl)
+store_named_settled(Store *store, const char *name, const CancelCheck *cancel, Branch **branch)
 {
 	CancelWait wait = {.cancel = cancel};
 	PsError *err;
 
-	while ((*tl = store_named(store, name)) != NULL)
+	while ((*branch = store_named(store, name)) != NULL)
 	{
-		if ((*tl)->life != TIMELINE_OPENING && (*tl)->life != TIMELINE_CLOSING && !(*tl)->changing)
+		if ((*branch)->life != BRANCH_OPENING && (*branch)->life != BRANCH_CLOSING && !(*branch)->changing)
 			return NULL;
-		(*tl)->users++;
+		(*branch)->users++;
 		err = store_wait(store, &wait);
-		store_unhold(store, *tl);
+		store_unhold(store, *branch);
 		if (err != NULL)
 			return err;
 	}
 	return store_no_such_branch(store, name);
 }
 
-Timeline **
+Branch **
 store_list(Store *store, int *n)
 {
-	Timeline **list;
+	Branch **list;
 
 	pthread_mutex_lock(&store->lock);
-	*n = store->ntimelines;
-	list = pg_malloc(Max(*n, 1) * sizeof(Timeline *));
+	*n = store->nbranches;
+	list = pg_malloc(Max(*n, 1) * sizeof(Branch *));
 	for (int i = 0; i < *n; i++)
 	{
-		list[i] = store->timelines[i];
+		list[i] = store->branches[i];
 		list[i]->users++;
 	}
 	pthread_mutex_unlock(&store->lock);
-	qsort(list, *n, sizeof(Timeline *), by_name);
+	qsort(list, *n, sizeof(Branch *), by_name);
 	return list;
 }
 
 void
-store_list_free(Timeline **list, int n)
+store_list_free(Branch **list, int n)
 {
 	if (n > 0)
 	{
@@ -527,52 +535,53 @@ store_count_broken(Store *store, int *broken, int *unknown)
 {
 	*broken = *unknown = 0;
 	pthread_mutex_lock(&store->lock);
-	for (int i = 0; i < store->ntimelines; i++)
+	for (int i = 0; i < store->nbranches; i++)
 	{
-		*broken += store->timelines[i]->life == TIMELINE_BROKEN && !store->timelines[i]->in_trash;
-		*unknown += store->timelines[i]->origin_unknown;
+		*broken += store->branches[i]->life == BRANCH_BROKEN && !store->branches[i]->in_trash;
+		*unknown += store->branches[i]->origin_unknown;
 	}
 	pthread_mutex_unlock(&store->lock);
 }
 
 void
-store_unhold(Store *store, Timeline *tl)
+store_unhold(Store *store, Branch *branch)
 {
-	if (--tl->users == 0)
+	if (--branch->users == 0)
 		pthread_cond_broadcast(&store->changed);
 }
 
 void
-store_destroy_timeline(Store *store, Timeline *tl)
+store_free_branch(Store *store, Branch *branch)
 {
-	while (tl->users > 0)
+	while (branch->users > 0)
 		pthread_cond_wait(&store->changed, &store->lock);
-	if (tl->life == TIMELINE_OPEN)
-		store_close_timeline(store, tl);
-	if (tl->ancestor != NULL)
-		store_unhold(store, tl->ancestor);
-	timeline_free(tl);
+	if (branch->life == BRANCH_OPEN)
+		store_close_branch(store, branch);
+	if (branch->ancestor != NULL)
+		store_unhold(store, branch->ancestor);
+	branch_free(branch);
 }
 
 void
 store_release(Timeline *tl)
 {
-	Store *store = tl->tenant->store;
+	Branch *branch = branch_of(tl);
+	Store *store = branch->tenant->store;
 
 	pthread_mutex_lock(&store->lock);
-	store_end_use(store, tl, true);
-	store_unhold(store, tl);
+	store_end_use(store, branch, true);
+	store_unhold(store, branch);
 	pthread_mutex_unlock(&store->lock);
 }
 
 void
-store_forget(Store *store, Timeline *tl)
+store_forget(Store *store, Branch *branch)
 {
-	for (int i = 0; i < store->ntimelines; i++)
-		if (store->timelines[i] == tl)
+	for (int i = 0; i < store->nbranches; i++)
+		if (store->branches[i] == branch)
 		{
-			tl->gone = true;
-			store->timelines[i] = store->timelines[--store->ntimelines];
+			branch->gone = true;
+			store->branches[i] = store->branches[--store->nbranches];
 			break;
 		}
 }

@@ -12,7 +12,7 @@
 #include "base/json_file.h"
 #include "sqlstate.h"
 #include "base/fs.h"
-#include "timeline/timeline_impl.h"
+#include "store/store_impl.h"
 
 #define TENANT_VERSION 2
 
@@ -153,7 +153,7 @@ tenant_end_use(Tenant *tenant)
 
 typedef struct Loaded
 {
-	Timeline *tl;
+	Branch *branch;
 	bool has_ancestor;
 	PsId ancestor;
 } Loaded;
@@ -167,13 +167,13 @@ typedef struct LoadedList
 static int
 by_id(const void *a, const void *b)
 {
-	return memcmp(&((const Loaded *) a)->tl->id, &((const Loaded *) b)->tl->id, sizeof(PsId));
+	return memcmp(&((const Loaded *) a)->branch->spec.id, &((const Loaded *) b)->branch->spec.id, sizeof(PsId));
 }
 
 static int
 cmp_id(const void *key, const void *item)
 {
-	return memcmp(key, &((const Loaded *) item)->tl->id, sizeof(PsId));
+	return memcmp(key, &((const Loaded *) item)->branch->spec.id, sizeof(PsId));
 }
 
 /* Finds the ancestors of timelines that are sorted by id. */
@@ -191,32 +191,32 @@ link_ancestors(const LoadedList *list)
 			continue;
 		ancestor = bsearch(&loaded->ancestor, list->items, list->n, sizeof(Loaded), cmp_id);
 		if (ancestor == NULL)
-			timeline_set_broken(loaded->tl, ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\" begins in timeline %s, which is not there",
-													 loaded->tl->name, ps_id_format(&loaded->ancestor, text)));
+			branch_set_broken(loaded->branch, ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\" begins in timeline %s, which is not there",
+													   branch_name(loaded->branch), ps_id_format(&loaded->ancestor, text)));
 		else
-			loaded->tl->ancestor = ancestor->tl;
+			loaded->branch->ancestor = ancestor->branch;
 	}
 	for (int i = 0; i < list->n; i++)
 	{
-		Timeline *tl = list->items[i].tl;
+		Branch *branch = list->items[i].branch;
 		int depth = 0;
 
-		for (Timeline *a = tl->ancestor; a != NULL && depth <= list->n; a = a->ancestor)
+		for (Branch *a = branch->ancestor; a != NULL && depth <= list->n; a = a->ancestor)
 			depth++;
 		if (depth <= list->n)
 			continue;
-		timeline_set_broken(tl, ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\" begins in itself", tl->name));
-		tl->ancestor = NULL;
+		branch_set_broken(branch, ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\" begins in itself", branch_name(branch)));
+		branch->ancestor = NULL;
 	}
 
 	/* whatever becomes of a branch, what it needs stays */
 	for (int i = 0; i < list->n; i++)
-		if (list->items[i].tl->ancestor != NULL)
-			timeline_pin_branch(list->items[i].tl->ancestor, list->items[i].tl->start_lsn);
+		if (list->items[i].branch->ancestor != NULL)
+			pins_add(list->items[i].branch->ancestor->spec.pins, list->items[i].branch->spec.start_lsn, PIN_BRANCH);
 }
 
 PsError *
-tenant_load(Tenant *tenant, const PsError *problem, Timeline ***timelines, int *n)
+tenant_load(Tenant *tenant, const PsError *problem, Branch ***timelines, int *n)
 {
 	char *path = psprintf("%s/timelines", tenant->dir);
 	LoadedList list = {0};
@@ -238,10 +238,10 @@ tenant_load(Tenant *tenant, const PsError *problem, Timeline ***timelines, int *
 	{
 		Loaded *loaded = &list.items[list.n];
 
-		err = timeline_load(tenant, &ids[list.n], problem, &loaded->tl, &loaded->has_ancestor, &loaded->ancestor);
+		err = branch_load(tenant, &ids[list.n], problem, &loaded->branch, &loaded->has_ancestor, &loaded->ancestor);
 		if (err != NULL)
 			break;
-		if (loaded->tl->origin_unknown)
+		if (loaded->branch->origin_unknown)
 			atomic_fetch_add(&tenant->env.keep_all, 1);
 		list.n++;
 	}
@@ -249,7 +249,7 @@ tenant_load(Tenant *tenant, const PsError *problem, Timeline ***timelines, int *
 	if (err != NULL)
 	{
 		for (int i = 0; i < list.n; i++)
-			timeline_free(list.items[i].tl);
+			branch_free(list.items[i].branch);
 		free(list.items);
 		return err;
 	}
@@ -258,9 +258,9 @@ tenant_load(Tenant *tenant, const PsError *problem, Timeline ***timelines, int *
 			   atomic_load(&tenant->env.keep_all), tenant->dir);
 	qsort(list.items, list.n, sizeof(Loaded), by_id);
 	link_ancestors(&list);
-	*timelines = pg_malloc(Max(list.n, 1) * sizeof(Timeline *));
+	*timelines = pg_malloc(Max(list.n, 1) * sizeof(Branch *));
 	for (int i = 0; i < list.n; i++)
-		(*timelines)[i] = list.items[i].tl;
+		(*timelines)[i] = list.items[i].branch;
 	*n = list.n;
 	free(list.items);
 	return NULL;

@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "sqlstate.h"
-#include "timeline/timeline_impl.h"
+#include "store/store_impl.h"
 
 static socklen_t
 claim_address(const Tenant *tenant, struct sockaddr_un *addr)

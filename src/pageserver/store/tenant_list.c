@@ -7,7 +7,7 @@
 
 #include <unistd.h>
 
-#include "timeline/timeline_impl.h"
+#include "store/store_impl.h"
 
 void
 tenant_read_names(const Tenant *tenant, StringInfo names, int *nbranches, const char *wanted, bool *found)
@@ -84,15 +84,15 @@ store_list_tenants(Store *store, int *n)
 			continue;
 		list[i].system_identifier = tenant->system_identifier;
 		resetStringInfo(&names);
-		for (int k = 0; k < store->ntimelines; k++)
+		for (int k = 0; k < store->nbranches; k++)
 		{
-			const Timeline *tl = store->timelines[k];
+			const Branch *branch = store->branches[k];
 
-			if (tl->tenant != tenant || tl->in_trash)
+			if (branch->tenant != tenant || branch->in_trash)
 				continue;
 			list[i].branches++;
-			if (tl->ancestor == NULL && tl->name[0] != '\0')
-				appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", tl->name);
+			if (branch->ancestor == NULL && branch_name(branch)[0] != '\0')
+				appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", branch_name(branch));
 		}
 		list[i].names = pg_strdup(names.data);
 	}

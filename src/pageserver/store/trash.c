@@ -21,27 +21,27 @@
 
 #include "sqlstate.h"
 #include "base/fs.h"
-#include "timeline/timeline_impl.h"
+#include "store/store_impl.h"
 
 /* ---- finding ---- */
 
-Timeline *
+Branch *
 trash_named(const Store *store, const char *name)
 {
-	Timeline *last = NULL;
+	Branch *last = NULL;
 	PsId id;
 	bool by_id = ps_id_parse(name, &id);
 
-	for (int i = 0; i < store->ntimelines; i++)
+	for (int i = 0; i < store->nbranches; i++)
 	{
-		Timeline *tl = store->timelines[i];
+		Branch *branch = store->branches[i];
 
-		if (!tl->in_trash)
+		if (!branch->in_trash)
 			continue;
-		if (by_id && ps_id_equal(&tl->id, &id))
-			return tl;
-		if (strcmp(tl->name, name) == 0 && (last == NULL || tl->trash_mark.at > last->trash_mark.at))
-			last = tl;
+		if (by_id && ps_id_equal(&branch->spec.id, &id))
+			return branch;
+		if (strcmp(branch_name(branch), name) == 0 && (last == NULL || branch->trash_mark.at > last->trash_mark.at))
+			last = branch;
 	}
 	return last;
 }
@@ -54,12 +54,12 @@ not_in_trash(const char *name)
 }
 
 PsError *
-trash_error(const Timeline *tl)
+trash_error(const Branch *branch)
 {
 	char id[PS_ID_TEXT];
 
-	return ps_error_hint(ps_error(PS_SQLSTATE_NOT_FOUND, "branch \"%s\" does not exist any more, it was deleted", tl->name),
-						 "\"pageserver_ctl branch undelete %s\" brings it back.", ps_id_format(&tl->id, id));
+	return ps_error_hint(ps_error(PS_SQLSTATE_NOT_FOUND, "branch \"%s\" does not exist any more, it was deleted", branch_name(branch)),
+						 "\"pageserver_ctl branch undelete %s\" brings it back.", ps_id_format(&branch->spec.id, id));
 }
 
 /* ---- into the trash ---- */
@@ -70,18 +70,18 @@ trash_error(const Timeline *tl)
  * not go on.  Caller has begun a change, and holds no lock.
  */
 static PsError *
-put_mark(const Timeline *tl, const TrashMark *mark, Outcome *outcome)
+put_mark(const Branch *branch, const TrashMark *mark, Outcome *outcome)
 {
-	PsError *err = trash_mark_write(tl->dir, tl->env->clock, mark, outcome);
+	PsError *err = trash_mark_write(branch->spec.dir, branch->tenant->store->clock, mark, outcome);
 
-	return *outcome != OUTCOME_UNKNOWN ? err : ps_error_unknown(err, "Branch \"%s\" is deleted now, but may be there again after a restart.", tl->name);
+	return *outcome != OUTCOME_UNKNOWN ? err : ps_error_unknown(err, "Branch \"%s\" is deleted now, but may be there again after a restart.", branch_name(branch));
 }
 
 PsError *
-store_trash_branch(Store *store, const char *name, const char *by, const CancelCheck *cancel, Timeline **result)
+store_trash_branch(Store *store, const char *name, const char *by, const CancelCheck *cancel, Branch **result)
 {
 	TrashMark mark;
-	Timeline *tl;
+	Branch *branch;
 	Outcome outcome;
 	PsError *err;
 
@@ -90,43 +90,43 @@ store_trash_branch(Store *store, const char *name, const char *by, const CancelC
 	pthread_mutex_lock(&store->lock);
 	err = store_save_names(store, cancel);
 	if (err == NULL)
-		err = store_named_settled(store, name, cancel, &tl);
+		err = store_named_settled(store, name, cancel, &branch);
 	if (err == NULL)
-		err = store_check_no_children(store, tl, false);
+		err = store_check_no_children(store, branch, false);
 	if (err == NULL)
 	{
 		/* nothing begins in it meanwhile (check_place() in store/add.c) */
-		store_begin_change(store, tl);
+		store_begin_change(store, branch);
 		pthread_mutex_unlock(&store->lock);
-		err = put_mark(tl, &mark, &outcome);
+		err = put_mark(branch, &mark, &outcome);
 		pthread_mutex_lock(&store->lock);
 		if (outcome != OUTCOME_NOT_DONE)
 		{
-			tl->in_trash = true;
-			tl->trash_mark = mark;
-			tl->users++; /* until store_finish_trash() */
-			if (tl->life == TIMELINE_OPEN)
-				timeline_stop(tl, CANCEL_BRANCH_DELETED);
-			*result = tl;
+			branch->in_trash = true;
+			branch->trash_mark = mark;
+			branch->users++; /* until store_finish_trash() */
+			if (branch->life == BRANCH_OPEN)
+				timeline_stop(branch->open, CANCEL_BRANCH_DELETED);
+			*result = branch;
 		}
-		store_end_change(store, tl);
+		store_end_change(store, branch);
 	}
 	pthread_mutex_unlock(&store->lock);
 	return err;
 }
 
 void
-store_finish_trash(Timeline *tl)
+store_finish_trash(Branch *branch)
 {
-	Store *store = tl->tenant->store;
+	Store *store = branch->tenant->store;
 
 	pthread_mutex_lock(&store->lock);
 	/* others may have closed it, then taken it out of the trash */
-	while (tl->in_trash && (tl->life == TIMELINE_CLOSING || (tl->life == TIMELINE_OPEN && tl->uses > 0)))
+	while (branch->in_trash && (branch->life == BRANCH_CLOSING || (branch->life == BRANCH_OPEN && branch->uses > 0)))
 		pthread_cond_wait(&store->changed, &store->lock);
-	if (tl->in_trash && tl->life == TIMELINE_OPEN)
-		store_close_timeline(store, tl);
-	store_unhold(store, tl);
+	if (branch->in_trash && branch->life == BRANCH_OPEN)
+		store_close_branch(store, branch);
+	store_unhold(store, branch);
 	pthread_mutex_unlock(&store->lock);
 }
 
@@ -134,15 +134,15 @@ store_finish_trash(Timeline *tl)
 
 /* trash_named(), when it is closed and nobody changes it.  Caller holds Store.lock, which may be let go. */
 static PsError *
-find_settled(Store *store, const char *name, const CancelCheck *cancel, Timeline **tl)
+find_settled(Store *store, const char *name, const CancelCheck *cancel, Branch **branch)
 {
 	CancelWait wait = {.cancel = cancel};
 
-	while ((*tl = trash_named(store, name)) != NULL)
+	while ((*branch = trash_named(store, name)) != NULL)
 	{
-		if ((*tl)->tenant->life != TENANT_ATTACHED)
-			return tenant_detached_error((*tl)->tenant);
-		if (((*tl)->life == TIMELINE_CLOSED || (*tl)->life == TIMELINE_BROKEN) && !(*tl)->changing)
+		if ((*branch)->tenant->life != TENANT_ATTACHED)
+			return tenant_detached_error((*branch)->tenant);
+		if (((*branch)->life == BRANCH_CLOSED || (*branch)->life == BRANCH_BROKEN) && !(*branch)->changing)
 			return NULL;
 		PS_TRY(store_wait(store, &wait));
 	}
@@ -151,29 +151,29 @@ find_settled(Store *store, const char *name, const CancelCheck *cancel, Timeline
 
 /* May it come back, and have the name?  Caller holds Store.lock, which may be let go, but not after the last look. */
 static PsError *
-find_to_undelete(Store *store, const char *name, const char *new_name, const CancelCheck *cancel, Timeline **result)
+find_to_undelete(Store *store, const char *name, const char *new_name, const CancelCheck *cancel, Branch **result)
 {
 	CancelWait wait = {.cancel = cancel};
-	Timeline *tl;
+	Branch *branch;
 	PsError *err;
 
 	for (;;)
 	{
-		PS_TRY(find_settled(store, name, cancel, &tl));
+		PS_TRY(find_settled(store, name, cancel, &branch));
 		/* it is being deleted, perhaps */
-		if (tl->ancestor == NULL || !tl->ancestor->changing)
+		if (branch->ancestor == NULL || !branch->ancestor->changing)
 			break;
 		PS_TRY(store_wait(store, &wait));
 	}
-	*result = tl;
-	PS_TRY(trash_mark_check(&tl->trash_mark, tl->dir));
-	if (tl->ancestor != NULL && tl->ancestor->in_trash)
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\" begins in branch \"%s\", which is deleted, too", tl->name, tl->ancestor->name),
+	*result = branch;
+	PS_TRY(trash_mark_check(&branch->trash_mark, branch->spec.dir));
+	if (branch->ancestor != NULL && branch->ancestor->in_trash)
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\" begins in branch \"%s\", which is deleted, too", branch_name(branch), branch_name(branch->ancestor)),
 							 "Undelete that one first.");
 	/* one that cannot be read may have no name, and is not served in any case */
-	if (new_name == NULL && tl->name[0] == '\0')
+	if (new_name == NULL && branch_name(branch)[0] == '\0')
 		return NULL;
-	err = store_check_name_is_free(store, new_name != NULL ? new_name : tl->name);
+	err = store_check_name_is_free(store, new_name != NULL ? new_name : branch_name(branch));
 	if (err != NULL && new_name == NULL && err->hint == NULL)
 		err = ps_error_hint(err, "Give another name: pageserver_ctl branch undelete %s NEW_NAME", name);
 	return err;
@@ -183,38 +183,38 @@ PsError *
 store_undelete_branch(Store *store, const char *name, const char *new_name, const CancelCheck *cancel,
 					  char result[TIMELINE_NAME_MAX + 1])
 {
-	Timeline *tl;
+	Branch *branch;
 	Outcome outcome;
 	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
 	err = store_save_names(store, cancel);
 	if (err == NULL)
-		err = find_to_undelete(store, name, new_name, cancel, &tl);
+		err = find_to_undelete(store, name, new_name, cancel, &branch);
 	if (err == NULL)
 	{
-		Reservation reservation = {.name = new_name != NULL ? new_name : tl->name,
-								   .ancestor = tl->ancestor};
+		Reservation reservation = {.name = new_name != NULL ? new_name : branch_name(branch),
+								   .ancestor = branch->ancestor};
 
 		store_reserve(store, &reservation);
-		store_begin_change(store, tl);
-		if (strcmp(reservation.name, tl->name) != 0 || tl->name_unsaved)
-			err = store_set_name(store, tl, reservation.name);
+		store_begin_change(store, branch);
+		if (strcmp(reservation.name, branch_name(branch)) != 0 || branch->name_unsaved)
+			err = store_set_name(store, branch, reservation.name);
 		if (err == NULL)
 		{
 			pthread_mutex_unlock(&store->lock);
-			err = trash_mark_remove(tl->dir, store->clock, &tl->trash_mark, &outcome);
+			err = trash_mark_remove(branch->spec.dir, store->clock, &branch->trash_mark, &outcome);
 			pthread_mutex_lock(&store->lock);
 			if (outcome == OUTCOME_UNKNOWN)
-				err = ps_error_unknown(err, "Branch \"%s\" is in the trash still, but may be out of it after a restart.", tl->name);
+				err = ps_error_unknown(err, "Branch \"%s\" is in the trash still, but may be out of it after a restart.", branch_name(branch));
 		}
 		if (err == NULL)
 		{
-			tl->in_trash = false;
-			strlcpy(result, tl->name, TIMELINE_NAME_MAX + 1);
-			upkeep_wake(store->upkeep, tl);
+			branch->in_trash = false;
+			strlcpy(result, branch_name(branch), TIMELINE_NAME_MAX + 1);
+			upkeep_wake(store->upkeep, branch);
 		}
-		store_end_change(store, tl);
+		store_end_change(store, branch);
 		store_unreserve(store, &reservation);
 	}
 	pthread_mutex_unlock(&store->lock);
@@ -224,38 +224,68 @@ store_undelete_branch(Store *store, const char *name, const char *new_name, cons
 /* ---- looking at what is in it ---- */
 
 PsError *
-store_hold_deleted(Store *store, const char *name, const CancelCheck *cancel, Timeline **tl)
+store_hold_deleted(Store *store, const char *name, const CancelCheck *cancel, Branch **branch)
 {
 	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = find_settled(store, name, cancel, tl);
+	err = find_settled(store, name, cancel, branch);
 	if (err == NULL)
-		(*tl)->users++;
+		(*branch)->users++;
 	pthread_mutex_unlock(&store->lock);
 	return err;
 }
 
 bool
-store_is_in_trash(Timeline *tl)
+store_is_in_trash(Branch *branch)
 {
-	Store *store = tl->tenant->store;
+	Store *store = branch->tenant->store;
 	bool is_in_trash;
 
 	pthread_mutex_lock(&store->lock);
-	is_in_trash = tl->in_trash && !tl->gone && !tl->changing && tl->tenant->life == TENANT_ATTACHED;
+	is_in_trash = branch->in_trash && !branch->gone && !branch->changing && branch->tenant->life == TENANT_ATTACHED;
 	pthread_mutex_unlock(&store->lock);
 	return is_in_trash;
 }
 
 void
-store_release_deleted(Timeline *tl)
+store_release_deleted(Branch *branch)
 {
-	Store *store = tl->tenant->store;
+	Store *store = branch->tenant->store;
 
 	pthread_mutex_lock(&store->lock);
-	store_unhold(store, tl);
+	store_unhold(store, branch);
 	pthread_mutex_unlock(&store->lock);
+}
+
+typedef struct DeletedCheck
+{
+	Branch *branch;
+	const CancelCheck *cancel; /* the caller's, or NULL */
+} DeletedCheck;
+
+static PsError *
+check_deleted(void *arg)
+{
+	const DeletedCheck *check = arg;
+
+	if (!store_is_in_trash(check->branch))
+		return ps_error(PS_SQLSTATE_TRY_AGAIN, "the branch was restored or removed from the trash while it was being verified");
+	return cancel_check(check->cancel);
+}
+
+PsError *
+store_verify_deleted(Branch *branch, int megabytes_per_second, const CancelCheck *cancel, VerifyReport report, void *arg)
+{
+	Store *store = branch->tenant->store;
+	DeletedCheck check = {branch, cancel};
+	CancelCheck deleted_check = {check_deleted, &check};
+	PsError *broken;
+
+	pthread_mutex_lock(&store->lock);
+	broken = branch->life == BRANCH_BROKEN ? ps_error_copy(branch->error) : NULL;
+	pthread_mutex_unlock(&store->lock);
+	return verify_closed(&branch->spec, broken, megabytes_per_second, &deleted_check, report, arg);
 }
 
 /* ---- away for good ---- */
@@ -266,83 +296,83 @@ store_release_deleted(Timeline *tl)
  * again.  Caller holds Store.lock, which is let go meanwhile.
  */
 static PsError *
-take_out(Store *store, Timeline *tl, bool *gone)
+take_out(Store *store, Branch *branch, bool *gone)
 {
 	Outcome outcome;
 	PsError *err;
 
-	store_begin_change(store, tl);
+	store_begin_change(store, branch);
 	pthread_mutex_unlock(&store->lock);
-	err = store_move_away(tl, &outcome);
+	err = store_move_away(branch, &outcome);
 	pthread_mutex_lock(&store->lock);
 	*gone = outcome != OUTCOME_NOT_DONE;
 	if (*gone)
 	{
-		tl->files_stay = outcome == OUTCOME_UNKNOWN;
-		store_forget(store, tl);
+		branch->files_stay = outcome == OUTCOME_UNKNOWN;
+		store_forget(store, branch);
 	}
-	store_end_change(store, tl);
+	store_end_change(store, branch);
 	return err;
 }
 
 /* An error if there are others of this name in the trash. */
 static PsError *
-check_is_only_one(const Store *store, const Timeline *tl)
+check_is_only_one(const Store *store, const Branch *branch)
 {
 	char a[PS_ID_TEXT];
 	char b[PS_ID_TEXT];
 
-	for (int i = 0; i < store->ntimelines; i++)
+	for (int i = 0; i < store->nbranches; i++)
 	{
-		const Timeline *other = store->timelines[i];
+		const Branch *other = store->branches[i];
 
-		if (other->in_trash && other != tl && strcmp(other->name, tl->name) == 0)
-			return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "several branches \"%s\" are in the trash: %s, %s", tl->name,
-										  ps_id_format(&tl->id, a), ps_id_format(&other->id, b)),
+		if (other->in_trash && other != branch && strcmp(branch_name(other), branch_name(branch)) == 0)
+			return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "several branches \"%s\" are in the trash: %s, %s", branch_name(branch),
+										  ps_id_format(&branch->spec.id, a), ps_id_format(&other->spec.id, b)),
 								 "Name the one that is to go by its id.");
 	}
 	return NULL;
 }
 
 PsError *
-store_purge_branch(Store *store, const char *name, const CancelCheck *cancel, Timeline **result)
+store_purge_branch(Store *store, const char *name, const CancelCheck *cancel, Branch **result)
 {
-	Timeline *tl;
+	Branch *branch;
 	PsId id;
 	bool gone = false;
 	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = find_settled(store, name, cancel, &tl);
+	err = find_settled(store, name, cancel, &branch);
 	if (err == NULL && !ps_id_parse(name, &id))
-		err = check_is_only_one(store, tl);
+		err = check_is_only_one(store, branch);
 	if (err == NULL)
-		err = trash_mark_check(&tl->trash_mark, tl->dir);
+		err = trash_mark_check(&branch->trash_mark, branch->spec.dir);
 	if (err == NULL)
-		err = store_check_no_children(store, tl, true);
+		err = store_check_no_children(store, branch, true);
 	if (err == NULL)
-		err = take_out(store, tl, &gone);
+		err = take_out(store, branch, &gone);
 	pthread_mutex_unlock(&store->lock);
-	*result = gone ? tl : NULL;
+	*result = gone ? branch : NULL;
 	return err;
 }
 
 /* One that has been there for long enough, and in which nothing begins; NULL: there is none.  Caller holds Store.lock. */
-static Timeline *
+static Branch *
 find_old(Store *store)
 {
-	for (int i = 0; i < store->ntimelines; i++)
+	for (int i = 0; i < store->nbranches; i++)
 	{
-		Timeline *tl = store->timelines[i];
+		Branch *branch = store->branches[i];
 		PsError *err;
 
-		if (!tl->in_trash || tl->changing || (tl->life != TIMELINE_CLOSED && tl->life != TIMELINE_BROKEN) ||
-			tl->tenant->life != TENANT_ATTACHED ||
-			trash_mark_time_left(&tl->trash_mark, store->clock, store->config->trash_interval) > 0)
+		if (!branch->in_trash || branch->changing || (branch->life != BRANCH_CLOSED && branch->life != BRANCH_BROKEN) ||
+			branch->tenant->life != TENANT_ATTACHED ||
+			trash_mark_time_left(&branch->trash_mark, store->clock, store->config->trash_interval) > 0)
 			continue;
-		err = store_check_no_children(store, tl, true);
+		err = store_check_no_children(store, branch, true);
 		if (err == NULL)
-			return tl;
+			return branch;
 		ps_error_free(err);
 	}
 	return NULL;
@@ -353,26 +383,26 @@ trash_empty(Store *store)
 {
 	for (;;)
 	{
-		Timeline *tl;
+		Branch *branch;
 		char name[TIMELINE_NAME_MAX + 1];
 		char id[PS_ID_TEXT];
 		bool gone = false;
 		PsError *err = NULL;
 
 		pthread_mutex_lock(&store->lock);
-		tl = atomic_load(&store->stopping) ? NULL : find_old(store);
-		if (tl != NULL)
+		branch = atomic_load(&store->stopping) ? NULL : find_old(store);
+		if (branch != NULL)
 		{
-			strlcpy(name, tl->name, sizeof(name));
-			ps_id_format(&tl->id, id);
-			err = take_out(store, tl, &gone);
+			strlcpy(name, branch_name(branch), sizeof(name));
+			ps_id_format(&branch->spec.id, id);
+			err = take_out(store, branch, &gone);
 		}
 		pthread_mutex_unlock(&store->lock);
 		if (err != NULL)
 			ps_log_error(PS_WARNING, err, "branch \"%s\" (%s) %s in the trash", name, id, gone ? "may still be" : "stays");
 		if (gone)
-			store_destroy_branch(tl);
-		if (tl == NULL || err != NULL)
+			store_destroy_branch(branch);
+		if (branch == NULL || err != NULL)
 			return;
 		ps_log(PS_LOG, "branch \"%s\" (%s) removed from the trash, trash_interval is over", name, id);
 	}
@@ -393,7 +423,7 @@ DeletedInfo *
 store_list_deleted(Store *store, int *n)
 {
 	int nall;
-	Timeline **all = store_list(store, &nall);
+	Branch **all = store_list(store, &nall);
 	DeletedInfo *list = pg_malloc0(Max(nall, 1) * sizeof(DeletedInfo));
 
 	*n = 0;
@@ -412,7 +442,7 @@ store_list_deleted(Store *store, int *n)
 			continue;
 		/* which looks into its directories */
 		store_timeline_info(all[i], &deleted->info);
-		unreadable = trash_mark_check(&mark, all[i]->dir);
+		unreadable = trash_mark_check(&mark, all[i]->spec.dir);
 		if (unreadable != NULL)
 			strlcpy(deleted->info.error, unreadable->message, sizeof(deleted->info.error));
 		ps_error_free(unreadable);
@@ -458,39 +488,39 @@ trash_set_protected(const char *timeline_dir, bool is_protected)
 
 /* Caller has begun a change, and holds no lock. */
 static PsError *
-set_protected(const Timeline *tl, bool is_protected)
+set_protected(const Branch *branch, bool is_protected)
 {
-	PsError *err = trash_set_protected(tl->dir, is_protected);
+	PsError *err = trash_set_protected(branch->spec.dir, is_protected);
 	PsError *undo;
 
 	if (err == NULL)
 		return NULL;
 	/* it may be done in spite of the error */
-	undo = trash_set_protected(tl->dir, tl->is_protected);
+	undo = trash_set_protected(branch->spec.dir, branch->is_protected);
 	if (undo == NULL)
 		return err;
 	ps_error_free(undo);
-	return ps_error_unknown(err, "Branch \"%s\" is %s now, but may be %s after a restart.", tl->name,
-							tl->is_protected ? "protected" : "not protected", is_protected ? "protected" : "unprotected");
+	return ps_error_unknown(err, "Branch \"%s\" is %s now, but may be %s after a restart.", branch_name(branch),
+							branch->is_protected ? "protected" : "not protected", is_protected ? "protected" : "unprotected");
 }
 
 PsError *
 store_protect_branch(Store *store, const char *name, bool is_protected, const CancelCheck *cancel)
 {
-	Timeline *tl;
+	Branch *branch;
 	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = store_named_settled(store, name, cancel, &tl);
+	err = store_named_settled(store, name, cancel, &branch);
 	if (err == NULL)
 	{
-		store_begin_change(store, tl);
+		store_begin_change(store, branch);
 		pthread_mutex_unlock(&store->lock);
-		err = set_protected(tl, is_protected);
+		err = set_protected(branch, is_protected);
 		pthread_mutex_lock(&store->lock);
 		if (err == NULL)
-			tl->is_protected = is_protected;
-		store_end_change(store, tl);
+			branch->is_protected = is_protected;
+		store_end_change(store, branch);
 	}
 	pthread_mutex_unlock(&store->lock);
 	return err;

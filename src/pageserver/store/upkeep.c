@@ -18,6 +18,7 @@
 #include "ps_fe.h"
 
 #include "maintain/maintain.h"
+#include "store/store_impl.h"
 #include "sqlstate.h"
 
 /* How often a timeline is looked at that has not asked, ms. */
@@ -45,34 +46,34 @@ struct Upkeep
 	Store *store; /* fixed */
 	int nthreads;
 	UpkeepThread *threads;
-	pthread_mutex_t lock; /* a leaf; protects what follows, and Timeline.upkeep */
+	pthread_mutex_t lock; /* a leaf; protects what follows, and Branch.upkeep */
 	pthread_cond_t wake;
 	uint64 wakes; /* how often there may have been more to do than before */
 	bool stopping;
 };
 
 void
-upkeep_plan(Timeline *tl, bool quiet)
+upkeep_plan(Branch *branch, bool quiet)
 {
 	uint32 spread = 0;
 
-	for (int i = 0; i < sizeof(tl->id.b); i++)
-		spread = spread * 31 + tl->id.b[i];
-	tl->upkeep[UPKEEP_LEVEL0] = (UpkeepTurn) {.due = PG_INT64_MAX, .quiet = true};
-	tl->upkeep[UPKEEP_ALL] = (UpkeepTurn) {.due = clock_now_ms() + spread % UPKEEP_PERIOD, .quiet = quiet};
+	for (int i = 0; i < sizeof(branch->spec.id.b); i++)
+		spread = spread * 31 + branch->spec.id.b[i];
+	branch->upkeep[UPKEEP_LEVEL0] = (UpkeepTurn) {.due = PG_INT64_MAX, .quiet = true};
+	branch->upkeep[UPKEEP_ALL] = (UpkeepTurn) {.due = clock_now_ms() + spread % UPKEEP_PERIOD, .quiet = quiet};
 }
 
 /*
  * The timeline that has been due for the longest time, which is then the
  * caller's to give back with give_back(); NULL: none is due before *wait_ms.
  */
-static Timeline *
+static Branch *
 take_due(Upkeep *upkeep, UpkeepKind kind, int64 *wait_ms)
 {
 	int n;
-	Timeline **list = store_list(upkeep->store, &n);
+	Branch **list = store_list(upkeep->store, &n);
 	int64 now = clock_now_ms();
-	Timeline *next = NULL;
+	Branch *next = NULL;
 
 	pthread_mutex_lock(&upkeep->lock);
 	*wait_ms = TICK;
@@ -116,9 +117,9 @@ retry_delay(int failures, const PsError *err)
 
 /* err, quiet: of what was done, and found. */
 static void
-give_back(Upkeep *upkeep, UpkeepKind kind, Timeline *tl, const PsError *err, bool quiet)
+give_back(Upkeep *upkeep, UpkeepKind kind, Branch *branch, const PsError *err, bool quiet)
 {
-	UpkeepTurn *turn = &tl->upkeep[kind];
+	UpkeepTurn *turn = &branch->upkeep[kind];
 
 	pthread_mutex_lock(&upkeep->lock);
 	turn->busy = false;
@@ -134,40 +135,51 @@ give_back(Upkeep *upkeep, UpkeepKind kind, Timeline *tl, const PsError *err, boo
 	}
 	pthread_mutex_unlock(&upkeep->lock);
 	pthread_mutex_lock(&upkeep->store->lock);
-	store_unhold(upkeep->store, tl);
+	store_unhold(upkeep->store, branch);
 	pthread_mutex_unlock(&upkeep->store->lock);
 }
 
-/* Opens it, if it is not open, for as long as it takes.  *is_news: the error is not that of the last time. */
+/*
+ * Does what upkeep of the kind has to do for a branch, which is opened for that
+ * unless it is open.  *is_news: the error is not that of the last time.  *quiet:
+ * nothing more is to be done before a flush adds a file.
+ */
 static PsError *
-work_on(Upkeep *upkeep, UpkeepKind kind, Timeline *tl, bool *is_news)
+work_on(Upkeep *upkeep, UpkeepKind kind, Branch *branch, bool *is_news, bool *quiet)
 {
 	Store *store = upkeep->store;
 	bool more = false;
-	PsError *err;
+	Timeline *tl = NULL;
+	PsError *err = NULL;
 
 	*is_news = false;
-	if (kind == UPKEEP_LEVEL0 && !maintain_has_level0(tl))
-	{
-		maintain_set_error(tl, kind, NULL);
-		return NULL;
-	}
+	*quiet = kind == UPKEEP_LEVEL0;
 	pthread_mutex_lock(&store->lock);
-	err = store_begin_use(store, tl, NULL);
-	pthread_mutex_unlock(&store->lock);
-	if (err != NULL)
+	/* files of level 0 come by flushes, so a branch that is closed need not be opened for them */
+	if (kind != UPKEEP_LEVEL0 || branch->life == BRANCH_OPEN)
 	{
-		/* who opened it, or tried to, has said why */
+		err = store_begin_use(store, branch, NULL);
+		tl = err == NULL ? branch->open : NULL;
+	}
+	pthread_mutex_unlock(&store->lock);
+	if (tl == NULL)
+	{
+		/* the thread that opened it, or tried to, has reported why */
 		ps_error_free(err);
 		return NULL;
 	}
-	err = kind == UPKEEP_LEVEL0 ? maintain_level0(tl, &more) : maintain_all(tl);
+	if (kind == UPKEEP_ALL)
+		err = maintain_all(tl);
+	else if (maintain_has_level0(tl))
+		err = maintain_level0(tl, &more);
 	if (err == NULL || !timeline_is_stopping(tl))
 		*is_news = maintain_set_error(tl, kind, err);
+	if (kind == UPKEEP_ALL)
+		*quiet = maintain_is_quiet(tl);
 	if (more)
-		upkeep_wake(upkeep, tl);
+		upkeep_wake(upkeep, branch);
 	pthread_mutex_lock(&store->lock);
-	store_end_use(store, tl, false);
+	store_end_use(store, branch, false);
 	pthread_mutex_unlock(&store->lock);
 	return err;
 }
@@ -208,8 +220,9 @@ upkeep_main(void *arg)
 	while (look(upkeep, &wakes))
 	{
 		int64 wait_ms;
-		Timeline *tl;
+		Branch *branch;
 		bool is_news;
+		bool quiet;
 		PsError *err;
 
 		store_clock_tick(upkeep->store->clock);
@@ -219,16 +232,16 @@ upkeep_main(void *arg)
 			trash_empty(upkeep->store);
 			trash_empty_tenants(upkeep->store);
 		}
-		tl = take_due(upkeep, kind, &wait_ms);
-		if (tl == NULL)
+		branch = take_due(upkeep, kind, &wait_ms);
+		if (branch == NULL)
 		{
 			wait_for_work(upkeep, wakes, wait_ms);
 			continue;
 		}
-		err = work_on(upkeep, kind, tl, &is_news);
+		err = work_on(upkeep, kind, branch, &is_news, &quiet);
 		if (err != NULL && is_news)
-			ps_log_error(PS_WARNING, ps_error_copy(err), "branch \"%s\": upkeep of layer files failed, will try again", tl->name);
-		give_back(upkeep, kind, tl, err, kind == UPKEEP_LEVEL0 || maintain_is_quiet(tl));
+			ps_log_error(PS_WARNING, ps_error_copy(err), "branch \"%s\": upkeep of layer files failed, will try again", branch_name(branch));
+		give_back(upkeep, kind, branch, err, quiet);
 		ps_error_free(err);
 	}
 	return NULL;
@@ -260,14 +273,14 @@ upkeep_start(Store *store, Upkeep **result)
 }
 
 void
-upkeep_wake(Upkeep *upkeep, Timeline *tl)
+upkeep_wake(Upkeep *upkeep, Branch *branch)
 {
 	if (upkeep == NULL)
 		return;
 	pthread_mutex_lock(&upkeep->lock);
 	for (int kind = 0; kind < UPKEEP_KINDS; kind++)
 	{
-		UpkeepTurn *turn = &tl->upkeep[kind];
+		UpkeepTurn *turn = &branch->upkeep[kind];
 
 		turn->due = Min(turn->due, Max(clock_now_ms(), turn->not_before));
 		turn->quiet = false;
@@ -280,21 +293,23 @@ upkeep_wake(Upkeep *upkeep, Timeline *tl)
 void
 upkeep_files_added(Timeline *tl)
 {
-	upkeep_wake(tl->tenant->store->upkeep, tl);
+	Branch *branch = branch_of(tl);
+
+	upkeep_wake(branch->tenant->store->upkeep, branch);
 }
 
 void
-upkeep_opened(Upkeep *upkeep, Timeline *tl)
+upkeep_opened(Upkeep *upkeep, Branch *branch)
 {
 	bool quiet;
 
 	if (upkeep == NULL)
 		return;
 	pthread_mutex_lock(&upkeep->lock);
-	quiet = tl->upkeep[UPKEEP_ALL].quiet;
+	quiet = branch->upkeep[UPKEEP_ALL].quiet;
 	pthread_mutex_unlock(&upkeep->lock);
 	if (!quiet)
-		upkeep_wake(upkeep, tl);
+		upkeep_wake(upkeep, branch);
 }
 
 void

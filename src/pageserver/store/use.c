@@ -3,8 +3,8 @@
  *	  Which timelines are open: those that somebody uses, and those that
  *	  somebody has used a moment ago.
  *
- * Who needs one opens it, if it is not open yet, and its ancestors first: an
- * open timeline uses its ancestor.  One thread opens a timeline, others wait
+ * The first use opens a branch, and its ancestors before it: an open branch uses
+ * its ancestor.  One thread opens a timeline, others wait
  * for it.  A thread of the store's own closes what nobody has used for
  * idle_timeline_timeout.  So a store's start costs no more for a thousand
  * branches than their manifests, and threads, open files and memory are those
@@ -13,7 +13,7 @@
 #include "ps_fe.h"
 
 #include "sqlstate.h"
-#include "timeline/timeline_impl.h"
+#include "store/store_impl.h"
 
 /* The longest turn of store_wait(), which ends earlier when something has changed, ms. */
 #define STORE_WAIT_MS 1000
@@ -23,12 +23,12 @@
 #define IDLE_LOOK_MAX 10000
 
 PsError *
-store_broken_error(const Timeline *tl)
+store_broken_error(const Branch *branch)
 {
-	const char *hint = tl->error->hint;
+	const char *hint = branch->error->hint;
 
-	return ps_error_hint(ps_error(tl->error->sqlstate, "branch \"%s\" is not served: %s", tl->name, tl->error->message),
-						 "%s%sRestart the store when it is mended.", hint ? hint : "", hint ? " " : "");
+	return ps_error_hint(ps_error(branch->error->sqlstate, "branch \"%s\" is not served: %s", branch_name(branch), branch->error->message),
+						 "%s%sFix the cause, then restart the store.", hint ? hint : "", hint ? " " : "");
 }
 
 PsError *
@@ -41,121 +41,150 @@ store_wait(Store *store, CancelWait *wait)
 
 /* Tells everybody that the timeline is no longer being opened or closed, and is not open. */
 static void
-is_closed(Store *store, Timeline *tl)
+is_closed(Store *store, Branch *branch)
 {
 	store->nopen--;
-	if (tl->ancestor != NULL)
-		store_end_use(store, tl->ancestor, true);
+	if (branch->ancestor != NULL)
+		store_end_use(store, branch->ancestor, true);
 	pthread_cond_broadcast(&store->changed);
 }
 
-PsError *
-store_open_timeline(Store *store, Timeline *tl, const CancelCheck *cancel)
+/* Why an opening may be canceled: on behalf of the caller, or because the branch is not wanted any more. */
+typedef struct OpenCheck
 {
+	const Branch *branch;
+	const CancelCheck *cancel; /* the caller's, or NULL */
+} OpenCheck;
+
+static PsError *
+check_open(void *arg)
+{
+	const OpenCheck *check = arg;
+	Tenant *tenant = check->branch->tenant;
+	Store *store = tenant->store;
+	PsError *err = NULL;
+
+	pthread_mutex_lock(&store->lock);
+	if (atomic_load(&store->stopping))
+		err = cancel_error(CANCEL_STORE_STOPPING, NULL);
+	else if (tenant->life != TENANT_ATTACHED)
+		err = tenant_detached_error(tenant);
+	pthread_mutex_unlock(&store->lock);
+	return err != NULL ? err : cancel_check(check->cancel);
+}
+
+PsError *
+store_open_branch(Store *store, Branch *branch, const CancelCheck *cancel)
+{
+	Timeline *ancestor = branch->ancestor != NULL ? branch->ancestor->open : NULL;
+	OpenCheck check = {branch, cancel};
+	CancelCheck open_check = {check_open, &check};
+	Timeline *tl;
 	PsError *err;
 
-	Assert(tl->life == TIMELINE_CLOSED && (tl->ancestor == NULL || tl->ancestor->uses > 0));
-	tl->life = TIMELINE_OPENING;
-	if (tl->ancestor != NULL)
-		tl->ancestor->uses++;
+	Assert(branch->life == BRANCH_CLOSED && (branch->ancestor == NULL || branch->ancestor->uses > 0));
+	branch->life = BRANCH_OPENING;
+	if (branch->ancestor != NULL)
+		branch->ancestor->uses++;
 	if (store->nopen++ == 0)
 		pthread_cond_signal(&store->idle_wake);
 	pthread_mutex_unlock(&store->lock);
-	err = tenant_begin_use(tl->tenant);
+	err = tenant_begin_use(branch->tenant);
 	if (err == NULL)
 	{
-		err = timeline_open(tl, cancel);
+		err = timeline_open(branch, ancestor, &open_check, &tl);
 		if (err != NULL)
-			tenant_end_use(tl->tenant);
+			tenant_end_use(branch->tenant);
 	}
 	pthread_mutex_lock(&store->lock);
 	if (err == NULL)
 	{
-		tl->life = TIMELINE_OPEN;
-		tl->uses++;
+		branch->life = BRANCH_OPEN;
+		branch->open = tl;
+		branch->uses++;
 		if (atomic_load(&store->stopping))
-			timeline_stop(tl, CANCEL_STORE_STOPPING);
+			timeline_stop(branch->open, CANCEL_STORE_STOPPING);
 		pthread_cond_broadcast(&store->changed);
 		return NULL;
 	}
-	tl->life = TIMELINE_CLOSED;
+	branch->life = BRANCH_CLOSED;
 	if (!ps_error_is_transient(err))
-		timeline_set_broken(tl, ps_error_copy(err));
-	is_closed(store, tl);
+		branch_set_broken(branch, ps_error_copy(err));
+	is_closed(store, branch);
 	return err;
 }
 
 void
-store_begin_change(Store *store, Timeline *tl)
+store_begin_change(Store *store, Branch *branch)
 {
-	Assert(!tl->changing && tl->life != TIMELINE_OPENING && tl->life != TIMELINE_CLOSING);
-	tl->changing = true;
-	tl->users++;
-	tl->uses += tl->life == TIMELINE_OPEN;
+	Assert(!branch->changing && branch->life != BRANCH_OPENING && branch->life != BRANCH_CLOSING);
+	branch->changing = true;
+	branch->users++;
+	branch->uses += branch->life == BRANCH_OPEN;
 }
 
 void
-store_end_change(Store *store, Timeline *tl)
+store_end_change(Store *store, Branch *branch)
 {
-	tl->changing = false;
-	if (tl->life == TIMELINE_OPEN)
-		store_end_use(store, tl, false);
-	store_unhold(store, tl);
+	branch->changing = false;
+	if (branch->life == BRANCH_OPEN)
+		store_end_use(store, branch, false);
+	store_unhold(store, branch);
 	pthread_cond_broadcast(&store->changed);
 }
 
 /* Makes sure that a timeline is open, whatever state it is in, and uses it.  The caller uses its ancestor. */
 static PsError *
-use_one(Store *store, Timeline *tl, const CancelCheck *cancel)
+use_one(Store *store, Branch *branch, const CancelCheck *cancel)
 {
 	CancelWait wait = {.cancel = cancel};
 	PsError *err;
 
-	while (tl->life == TIMELINE_OPENING || tl->life == TIMELINE_CLOSING || (tl->changing && tl->life != TIMELINE_OPEN))
+	while (branch->life == BRANCH_OPENING || branch->life == BRANCH_CLOSING || (branch->changing && branch->life != BRANCH_OPEN))
 		PS_TRY(store_wait(store, &wait));
 	if (atomic_load(&store->stopping))
 		return cancel_error(CANCEL_STORE_STOPPING, NULL);
-	if (tl->tenant->life != TENANT_ATTACHED)
-		return tenant_detached_error(tl->tenant);
-	if (tl->gone)
-		return store_no_such_branch(store, tl->name);
-	if (tl->in_trash)
-		return trash_error(tl);
-	if (tl->life == TIMELINE_OPEN)
+	if (branch->tenant->life != TENANT_ATTACHED)
+		return tenant_detached_error(branch->tenant);
+	if (branch->gone)
+		return store_no_such_branch(store, branch_name(branch));
+	if (branch->in_trash)
+		return trash_error(branch);
+	if (branch->life == BRANCH_OPEN)
 	{
-		tl->uses++;
+		branch->uses++;
 		return NULL;
 	}
-	if (tl->life == TIMELINE_BROKEN)
-		return store_broken_error(tl);
-	err = store_open_timeline(store, tl, cancel);
-	if (err == NULL || tl->life != TIMELINE_BROKEN)
+	if (branch->life == BRANCH_BROKEN)
+		return store_broken_error(branch);
+	err = store_open_branch(store, branch, cancel);
+	if (err == NULL || branch->life != BRANCH_BROKEN)
 		return err;
 	ps_error_free(err);
-	return store_broken_error(tl);
+	return store_broken_error(branch);
 }
 
 PsError *
-store_begin_use(Store *store, Timeline *tl, const CancelCheck *cancel)
+store_begin_use(Store *store, Branch *branch, const CancelCheck *cancel)
 {
-	Timeline **chain;
-	Timeline *t;
+	Branch **chain;
+	Branch *t;
 	int n = 0;
 	PsError *err = NULL;
 
-	if (tl->in_trash)
-		return trash_error(tl);
-	if (tl->life == TIMELINE_OPEN && !tl->gone && tl->tenant->life == TENANT_ATTACHED && !atomic_load(&store->stopping))
+	if (branch->in_trash)
+		return trash_error(branch);
+	if (branch->life == BRANCH_OPEN && !branch->gone && branch->tenant->life == TENANT_ATTACHED && !atomic_load(&store->stopping))
 	{
-		tl->uses++;
+		branch->uses++;
 		return NULL;
 	}
 
 	/* from the nearest that is open, or from the first of all, each by the use of the one before */
-	for (t = tl; t->life != TIMELINE_OPEN && t->ancestor != NULL; t = t->ancestor)
+	for (t = branch; t->life != BRANCH_OPEN && t->ancestor != NULL; t = t->ancestor)
 		n++;
-	chain = pg_malloc((n + 1) * sizeof(Timeline *));
-	t = tl;
+	chain = pg_malloc((n + 1) * sizeof(Branch *));
+	t = branch;
 	for (int i = n; i >= 0; i--, t = t->ancestor)
 		chain[i] = t;
 	for (int i = 0; i <= n && err == NULL; i++)
@@ -169,36 +198,38 @@ store_begin_use(Store *store, Timeline *tl, const CancelCheck *cancel)
 }
 
 void
-store_end_use(Store *store, Timeline *tl, bool counts)
+store_end_use(Store *store, Branch *branch, bool counts)
 {
 	/* store_finish_trash() waits for that */
-	if (--tl->uses == 0 && tl->in_trash)
+	if (--branch->uses == 0 && branch->in_trash)
 		pthread_cond_broadcast(&store->changed);
 	if (counts)
-		tl->last_used = clock_now_ms();
+		branch->last_used = clock_now_ms();
 }
 
 /* ---- closing ---- */
 
 void
-store_close_timeline(Store *store, Timeline *tl)
+store_close_branch(Store *store, Branch *branch)
 {
+	Timeline *tl = branch->open;
 	TimelineInfo info;
 
-	Assert(tl->life == TIMELINE_OPEN && tl->uses == 0);
-	tl->life = TIMELINE_CLOSING;
+	Assert(branch->life == BRANCH_OPEN && branch->uses == 0);
+	branch->life = BRANCH_CLOSING;
+	branch->open = NULL;
 	pthread_mutex_unlock(&store->lock);
 	timeline_info(tl, &info);
 	timeline_close(tl);
-	tenant_end_use(tl->tenant);
+	tenant_end_use(branch->tenant);
 	pthread_mutex_lock(&store->lock);
-	tl->life = TIMELINE_CLOSED;
-	tl->known = info;
-	is_closed(store, tl);
+	branch->life = BRANCH_CLOSED;
+	branch->known = info;
+	is_closed(store, branch);
 }
 
 /* One that is to be closed now, or NULL. */
-static Timeline *
+static Branch *
 find_idle(Store *store)
 {
 	int timeout = store->config->idle_timeline_timeout;
@@ -206,12 +237,12 @@ find_idle(Store *store)
 
 	if (timeout == 0)
 		return NULL;
-	for (int i = 0; i < store->ntimelines; i++)
+	for (int i = 0; i < store->nbranches; i++)
 	{
-		Timeline *tl = store->timelines[i];
+		Branch *branch = store->branches[i];
 
-		if (tl->life == TIMELINE_OPEN && tl->uses == 0 && tl->last_used <= before && timeline_is_settled(tl))
-			return tl;
+		if (branch->life == BRANCH_OPEN && branch->uses == 0 && branch->last_used <= before && timeline_is_settled(branch->open))
+			return branch;
 	}
 	return NULL;
 }
@@ -225,13 +256,13 @@ idle_main(void *arg)
 	pthread_mutex_lock(&store->lock);
 	while (!atomic_load(&store->stopping))
 	{
-		Timeline *tl = find_idle(store);
+		Branch *branch = find_idle(store);
 		int64 pause = (int64) store->config->idle_timeline_timeout * 1000 / 4;
 
-		if (tl != NULL)
+		if (branch != NULL)
 		{
-			ps_log(PS_DEBUG, "branch \"%s\": closed, nobody uses it", tl->name);
-			store_close_timeline(store, tl);
+			ps_log(PS_DEBUG, "branch \"%s\": closed, nobody uses it", branch_name(branch));
+			store_close_branch(store, branch);
 			continue;
 		}
 		if (store->nopen == 0)

@@ -25,7 +25,7 @@
 #include "port/pg_crc32c.h"
 #include "sqlstate.h"
 #include "base/fs.h"
-#include "timeline/timeline_impl.h"
+#include "timeline/engine.h"
 
 #define MANIFEST_NAME           "timeline.json"
 #define MANIFEST_OLD            MANIFEST_NAME ".old"
@@ -404,23 +404,23 @@ static PsError *
 save(Timeline *tl, const char *name, const LayerMap *map, XLogRecPtr disk_consistent_lsn, uint64 generation, const char *owner,
 	 Layer *const *add, int nadd, Outcome *outcome)
 {
-	Manifest m = {.tenant = tl->tenant->id,
-				  .timeline = tl->id,
-				  .system_identifier = tl->system_identifier,
-				  .segment_size = tl->segment_size,
-				  .data_checksum_version = tl->data_checksum_version,
-				  .start_lsn = tl->start_lsn,
+	Manifest m = {.tenant = tl->spec->tenant,
+				  .timeline = tl->spec->id,
+				  .system_identifier = tl->spec->system_identifier,
+				  .segment_size = tl->spec->segment_size,
+				  .data_checksum_version = tl->spec->data_checksum_version,
+				  .start_lsn = tl->spec->start_lsn,
 				  .disk_consistent_lsn = disk_consistent_lsn,
 				  .gc_cutoff = timeline_gc_cutoff(tl),
 				  .generation = generation};
 	PsError *err;
 
-	m.has_replaced = tl->has_replaced;
-	m.replaced = tl->replaced;
+	m.has_replaced = tl->spec->has_replaced;
+	m.replaced = tl->spec->replaced;
 	if (tl->ancestor != NULL)
 	{
 		m.has_ancestor = true;
-		m.ancestor = tl->ancestor->id;
+		m.ancestor = tl->ancestor->spec->id;
 	}
 	strlcpy(m.name, name, sizeof(m.name));
 	strlcpy(m.owner, owner, sizeof(m.owner));
@@ -434,7 +434,7 @@ save(Timeline *tl, const char *name, const LayerMap *map, XLogRecPtr disk_consis
 		if (tl->copies[i].end <= disk_consistent_lsn && !tl->copies[i].done)
 			m.copies[m.ncopies++] = tl->copies[i];
 	pthread_mutex_unlock(&tl->lock);
-	err = manifest_write(tl->dir, &m, outcome);
+	err = manifest_write(tl->spec->dir, &m, outcome);
 	manifest_free(&m);
 	switch (*outcome)
 	{
@@ -462,11 +462,17 @@ timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn, uint6
 }
 
 PsError *
-timeline_save_name(Timeline *tl, const char *name, Outcome *outcome)
+timeline_save_name(Timeline *tl, const char *name, bool later, Outcome *outcome)
 {
-	LayerSet *set = timeline_layers(tl);
-	PsError *err = save(tl, name, set->map, tl->disk_consistent_lsn, tl->generation, tl->owner, NULL, 0, outcome);
+	LayerSet *set;
+	PsError *err;
 
+	pthread_mutex_lock(&tl->manifest_lock);
+	set = timeline_layers(tl);
+	err = save(tl, name, set->map, tl->disk_consistent_lsn, tl->generation, tl->owner, NULL, 0, outcome);
 	layer_set_unref(set);
+	if (err == NULL || later)
+		strlcpy(tl->saved_name, name, sizeof(tl->saved_name));
+	pthread_mutex_unlock(&tl->manifest_lock);
 	return err;
 }

@@ -4,7 +4,7 @@
  */
 #include "ps_fe.h"
 
-#include "maintain/maintain.h"
+#include "timeline/engine.h"
 
 /*
  * written: the oldest layer in memory, which is in files now and leaves memory;
@@ -48,7 +48,7 @@ change_files(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int 
 }
 
 PsError *
-keep_replace(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int ndrop)
+timeline_replace_files(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int ndrop)
 {
 	PS_TRY(change_files(tl, add, nadd, drop, ndrop, NULL, NULL));
 	for (int i = 0; i < ndrop; i++)
@@ -57,13 +57,13 @@ keep_replace(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int 
 }
 
 PsError *
-keep_flushed(Timeline *tl, Layer *delta, const Layer *written)
+timeline_add_flushed(Timeline *tl, Layer *delta, const Layer *written)
 {
 	return change_files(tl, &delta, 1, NULL, 0, written, NULL);
 }
 
 PsError *
-keep_finish_copy(Timeline *tl, Layer *const *add, int nadd, const DbCopy *copy)
+timeline_finish_copy(Timeline *tl, Layer *const *add, int nadd, const DbCopy *copy)
 {
 	return change_files(tl, add, nadd, NULL, 0, NULL, copy);
 }

@@ -10,35 +10,54 @@
 #include <time.h>
 
 #include "sqlstate.h"
-#include "timeline/timeline_impl.h"
+#include "timeline/engine.h"
 
-/* ---- the set of layers that readers see ---- */
+/* ---- making and freeing one ---- */
 
-LayerSet *
-layer_set_create(Layer *open, Layer *const *frozen, int nfrozen, LayerMap *map)
+Timeline *
+timeline_create(TimelineSpec *spec, TimelineEnv *env, Timeline *ancestor, const char *saved_name)
 {
-	LayerSet *set = pg_malloc0(sizeof(LayerSet));
+	Timeline *tl = pg_malloc0(sizeof(Timeline));
 
-	atomic_init(&set->refcount, 1);
-	set->open = open;
-	set->nfrozen = nfrozen;
-	if (nfrozen > 0)
-		memcpy(set->frozen, frozen, nfrozen * sizeof(Layer *));
-	set->map = map;
-	return set;
+	tl->spec = spec;
+	tl->env = env;
+	tl->ancestor = ancestor;
+	tl->marker_fd = -1;
+	strlcpy(tl->saved_name, saved_name, sizeof(tl->saved_name));
+	pthread_mutex_init(&tl->upkeep_lock, NULL);
+	pthread_mutex_init(&tl->level0_lock, NULL);
+	pthread_mutex_init(&tl->generation_lock, NULL);
+	pthread_mutex_init(&tl->receive_lock, NULL);
+	pthread_mutex_init(&tl->manifest_lock, NULL);
+	pthread_mutex_init(&tl->lock, NULL);
+	clock_cond_init(&tl->changed);
+	clock_cond_init(&tl->layers_changed);
+	return tl;
 }
 
 void
-layer_set_unref(LayerSet *set)
+timeline_free(Timeline *tl)
 {
-	if (set == NULL || atomic_fetch_sub(&set->refcount, 1) > 1)
-		return;
-	layer_unref(set->open);
-	for (int i = 0; i < set->nfrozen; i++)
-		layer_unref(set->frozen[i]);
-	layer_map_unref(set->map);
-	free(set);
+	layer_set_unref(tl->layers);
+	/* when it is opened the next time, it is known which manifest there is */
+	while (tl->nin_doubt > 0)
+		layer_unref(tl->in_doubt[--tl->nin_doubt]);
+	free(tl->in_doubt);
+	timeline_set_copies(tl, NULL, 0);
+	free(tl->copies);
+	ps_error_free(tl->failed);
+	pthread_cond_destroy(&tl->changed);
+	pthread_cond_destroy(&tl->layers_changed);
+	pthread_mutex_destroy(&tl->lock);
+	pthread_mutex_destroy(&tl->manifest_lock);
+	pthread_mutex_destroy(&tl->receive_lock);
+	pthread_mutex_destroy(&tl->generation_lock);
+	pthread_mutex_destroy(&tl->level0_lock);
+	pthread_mutex_destroy(&tl->upkeep_lock);
+	free(tl);
 }
+
+/* ---- the set of layers that readers see ---- */
 
 /* The set as it is now; the caller ends with layer_set_unref(). */
 LayerSet *
@@ -61,29 +80,6 @@ timeline_files(Timeline *tl)
 
 	layer_set_unref(set);
 	return files;
-}
-
-XLogRecPtr
-layer_set_memory_start(const LayerSet *set)
-{
-	return layer_info(set->nfrozen > 0 ? set->frozen[set->nfrozen - 1] : set->open)->lsn_start;
-}
-
-LayerSet *
-layer_set_files(const LayerSet *set)
-{
-	return layer_set_create(open_layer_create(layer_set_memory_start(set)), NULL, 0, layer_map_ref(set->map));
-}
-
-int
-layers_damaged(const LayerMap *map, char name[LAYER_NAME_MAX])
-{
-	int n = 0;
-
-	for (int i = 0; i < layer_map_count(map); i++)
-		if (layer_is_damaged(layer_map_get(map, i)) && n++ == 0)
-			layer_name(layer_map_get(map, i), name);
-	return n;
 }
 
 LayerSet *
@@ -115,43 +111,29 @@ timeline_set_map(Timeline *tl, LayerMap *map, int written)
 XLogRecPtr
 timeline_gc_cutoff(Timeline *tl)
 {
-	XLogRecPtr cutoff;
-
-	pthread_mutex_lock(&tl->lock);
-	cutoff = Max(tl->gc_cutoff, tl->start_lsn);
-	pthread_mutex_unlock(&tl->lock);
-	return cutoff;
+	return pins_cutoff(tl->spec->pins);
 }
 
-static bool
-is_pinned(const Timeline *tl, XLogRecPtr lsn, bool wal)
-{
-	for (int i = 0; i < tl->npins; i++)
-		if (tl->pins[i].lsn == lsn && (tl->pins[i].wal || !wal))
-			return true;
-	return false;
-}
-
-/* wal: and the WAL from the state that was saved before it on?  Caller holds Timeline.lock. */
 static PsError *
-check_kept(const Timeline *tl, XLogRecPtr lsn, bool wal)
+not_kept(const Timeline *tl, XLogRecPtr lsn)
 {
-	XLogRecPtr oldest = Max(tl->gc_cutoff, tl->start_lsn);
-
-	if (lsn >= oldest || is_pinned(tl, lsn, wal))
-		return NULL;
-	return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" can be read from %X/%X on, %X/%X is before that", tl->name,
-					LSN_FORMAT_ARGS(oldest), LSN_FORMAT_ARGS(lsn));
+	return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" can be read from %X/%X on, %X/%X is before that", timeline_name(tl),
+					LSN_FORMAT_ARGS(pins_cutoff(tl->spec->pins)), LSN_FORMAT_ARGS(lsn));
 }
 
+/*
+ * With Timeline.lock held from the question to the reference: a map from which
+ * something was removed comes after the cutoff that allowed that, and under this lock.
+ */
 PsError *
 timeline_layers_at(Timeline *tl, XLogRecPtr lsn, LayerSet **set)
 {
-	PsError *err;
+	PsError *err = NULL;
 
 	pthread_mutex_lock(&tl->lock);
-	err = check_kept(tl, lsn, false);
-	if (err == NULL && tl->forgotten && lsn > tl->ingested_lsn)
+	if (!pins_keep(tl->spec->pins, lsn, false))
+		err = not_kept(tl, lsn);
+	else if (tl->forgotten && lsn > tl->ingested_lsn)
 		err = timeline_failure(tl);
 	if (err == NULL)
 	{
@@ -162,155 +144,57 @@ timeline_layers_at(Timeline *tl, XLogRecPtr lsn, LayerSet **set)
 	return err;
 }
 
-/* Caller holds Timeline.lock. */
-static void
-add_pin(Timeline *tl, XLogRecPtr lsn, bool wal)
-{
-	tl->pins = pg_realloc(tl->pins, (tl->npins + 1) * sizeof(Pin));
-	tl->pins[tl->npins++] = (Pin) {.lsn = lsn, .wal = wal};
-}
-
-static PsError *
-pin(Timeline *tl, XLogRecPtr lsn, bool wal)
-{
-	PsError *err;
-
-	pthread_mutex_lock(&tl->lock);
-	err = check_kept(tl, lsn, wal);
-	if (err == NULL)
-		add_pin(tl, lsn, true);
-	pthread_mutex_unlock(&tl->lock);
-	return err;
-}
-
 PsError *
 timeline_pin(Timeline *tl, XLogRecPtr lsn)
 {
-	return pin(tl, lsn, false);
+	return pins_lease(tl->spec->pins, lsn, false) ? NULL : not_kept(tl, lsn);
 }
 
 PsError *
 timeline_pin_wal(Timeline *tl, XLogRecPtr lsn)
 {
-	return pin(tl, lsn, true);
-}
-
-void
-timeline_pin_branch(Timeline *tl, XLogRecPtr lsn)
-{
-	pthread_mutex_lock(&tl->lock);
-	add_pin(tl, lsn, false);
-	pthread_mutex_unlock(&tl->lock);
-}
-
-XLogRecPtr
-timeline_hold_history(Timeline *tl)
-{
-	XLogRecPtr from;
-
-	pthread_mutex_lock(&tl->lock);
-	from = Max(tl->gc_cutoff, tl->start_lsn);
-	add_pin(tl, from, true);
-	tl->pins[tl->npins - 1].history = true;
-	pthread_mutex_unlock(&tl->lock);
-	return from;
-}
-
-static void
-remove_pin(Timeline *tl, XLogRecPtr lsn, bool wal, bool history)
-{
-	pthread_mutex_lock(&tl->lock);
-	for (int i = 0; i < tl->npins; i++)
-		if (tl->pins[i].lsn == lsn && tl->pins[i].wal == wal && tl->pins[i].history == history)
-		{
-			tl->pins[i] = tl->pins[--tl->npins];
-			break;
-		}
-	pthread_mutex_unlock(&tl->lock);
-}
-
-void
-timeline_unpin_branch(Timeline *tl, XLogRecPtr lsn)
-{
-	remove_pin(tl, lsn, false, false);
+	return pins_lease(tl->spec->pins, lsn, true) ? NULL : not_kept(tl, lsn);
 }
 
 void
 timeline_unpin(Timeline *tl, XLogRecPtr lsn)
 {
-	remove_pin(tl, lsn, true, false);
+	pins_remove(tl->spec->pins, lsn, PIN_LEASE);
+}
+
+XLogRecPtr
+timeline_hold_history(Timeline *tl)
+{
+	return pins_hold_history(tl->spec->pins);
 }
 
 void
 timeline_unhold_history(Timeline *tl, XLogRecPtr from)
 {
-	remove_pin(tl, from, true, true);
+	pins_remove(tl->spec->pins, from, PIN_HISTORY);
 }
 
-XLogRecPtr
-timeline_pin_without_images(Timeline *tl)
+PsError *
+timeline_saved_state(const TimelineSpec *spec, const LayerMap *map, XLogRecPtr lsn, WalState *state)
 {
-	XLogRecPtr lsn = InvalidXLogRecPtr;
+	PsKey key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
+	ValueList list = {0};
+	StringInfoData buf;
+	bool done = false;
+	XLogRecPtr start;
+	PsError *err;
 
-	pthread_mutex_lock(&tl->lock);
-	for (int i = 0; i < tl->npins && lsn == InvalidXLogRecPtr; i++)
-		if (!tl->pins[i].wal && !tl->pins[i].imaged && tl->pins[i].lsn < tl->gc_cutoff)
-			lsn = tl->pins[i].lsn;
-	pthread_mutex_unlock(&tl->lock);
-	return lsn;
-}
-
-void
-timeline_pin_has_images(Timeline *tl, XLogRecPtr lsn)
-{
-	pthread_mutex_lock(&tl->lock);
-	for (int i = 0; i < tl->npins; i++)
-		if (tl->pins[i].lsn == lsn)
-			tl->pins[i].imaged = true;
-	pthread_mutex_unlock(&tl->lock);
-}
-
-static int
-by_value(const void *a, const void *b)
-{
-	XLogRecPtr x = *(const XLogRecPtr *) a;
-	XLogRecPtr y = *(const XLogRecPtr *) b;
-
-	return x < y ? -1 : x > y;
-}
-
-void
-timeline_begin_gc(Timeline *tl, XLogRecPtr horizon)
-{
-	pthread_mutex_lock(&tl->lock);
-	for (int i = 0; i < tl->npins; i++)
-		if (tl->pins[i].history)
-			horizon = Min(horizon, tl->pins[i].lsn);
-	tl->gc_cutoff = Max(tl->gc_cutoff, horizon);
-	pthread_mutex_unlock(&tl->lock);
-}
-
-void
-timeline_readable(Timeline *tl, XLogRecPtr latest, XLogRecPtr *horizon, XLogRecPtr **points, int *npoints, XLogRecPtr *wal_from)
-{
-	int n = 0;
-
-	pthread_mutex_lock(&tl->lock);
-	*horizon = *wal_from = Min(Max(tl->gc_cutoff, tl->start_lsn), latest);
-	*points = pg_malloc(Max(tl->npins, 1) * sizeof(XLogRecPtr));
-	for (int i = 0; i < tl->npins; i++)
-		if (tl->pins[i].lsn < *horizon)
-		{
-			(*points)[n++] = tl->pins[i].lsn;
-			if (tl->pins[i].wal)
-				*wal_from = Min(*wal_from, tl->pins[i].lsn);
-		}
-	pthread_mutex_unlock(&tl->lock);
-	qsort(*points, n, sizeof(XLogRecPtr), by_value);
-	*npoints = 0;
-	for (int i = 0; i < n; i++)
-		if (i == 0 || (*points)[i] != (*points)[i - 1])
-			(*points)[(*npoints)++] = (*points)[i];
+	initStringInfo(&buf);
+	err = layer_map_collect(map, &key, 0, lsn, &list, &done);
+	if (err == NULL && list.n == 0)
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\": the layers hold no state at %X/%X", spec->name.now, LSN_FORMAT_ARGS(lsn));
+	if (err == NULL)
+		err = layer_read_value(&list.refs[0], &buf, &start);
+	if (err == NULL)
+		err = wal_state_decode(buf.data, buf.len, state);
+	free(list.refs);
+	pfree(buf.data);
+	return err;
 }
 
 /* ---- waits and failures ---- */
@@ -341,7 +225,7 @@ timeline_report_wait(Timeline *tl, WaitKind kind, const char *fmt, ...)
 	va_end(args);
 	if (now - wait->since < LOG_WAIT_AFTER || wait->is_logged || kind == WAIT_FOR_ROOM)
 		return;
-	ps_log(PS_WARNING, "branch \"%s\": WAL waits for %s", tl->name, wait->text);
+	ps_log(PS_WARNING, "branch \"%s\": WAL waits for %s", timeline_name(tl), wait->text);
 	wait->is_logged = true;
 }
 
@@ -351,14 +235,14 @@ timeline_end_wait(Timeline *tl, WaitKind kind)
 	Wait *wait = &tl->waits[kind];
 
 	if (wait->is_logged)
-		ps_log(PS_LOG, "branch \"%s\": WAL goes on after %lld ms", tl->name, (long long) (clock_now_ms() - wait->since));
+		ps_log(PS_LOG, "branch \"%s\": WAL goes on after %lld ms", timeline_name(tl), (long long) (clock_now_ms() - wait->since));
 	memset(wait, 0, sizeof(*wait));
 }
 
 void
 timeline_fail(Timeline *tl, PsError *err)
 {
-	ps_log(PS_WARNING, "branch \"%s\" takes in no more WAL: %s", tl->name, err->message);
+	ps_log(PS_WARNING, "branch \"%s\" takes in no more WAL: %s", timeline_name(tl), err->message);
 	pthread_mutex_lock(&tl->lock);
 	if (tl->failed == NULL)
 		tl->failed = err;
@@ -372,7 +256,7 @@ timeline_fail(Timeline *tl, PsError *err)
 PsError *
 timeline_failure(Timeline *tl)
 {
-	PsError *err = ps_error(tl->failed->sqlstate, "branch \"%s\" takes in no more WAL after %X/%X: %s", tl->name,
+	PsError *err = ps_error(tl->failed->sqlstate, "branch \"%s\" takes in no more WAL after %X/%X: %s", timeline_name(tl),
 							LSN_FORMAT_ARGS(tl->ingested_lsn), tl->failed->message);
 
 	return tl->failed->hint ? ps_error_hint(err, "%s", tl->failed->hint) : err;
@@ -394,7 +278,7 @@ timeline_wait_ingested(Timeline *tl, XLogRecPtr lsn, int timeout_ms, const Cance
 			err = timeline_stopping_error(tl);
 		else if (timeout_ms >= 0 && clock_now_ms() >= end)
 			err = ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\" has WAL up to %X/%X only, after waiting %d ms for %X/%X",
-						   tl->name, LSN_FORMAT_ARGS(tl->ingested_lsn), timeout_ms, LSN_FORMAT_ARGS(lsn));
+						   timeline_name(tl), LSN_FORMAT_ARGS(tl->ingested_lsn), timeout_ms, LSN_FORMAT_ARGS(lsn));
 		else
 			err = cancel_wait(&wait, &tl->changed, &tl->lock, 100);
 	}
@@ -439,7 +323,7 @@ timeline_stopping_error(const Timeline *tl)
 {
 	char id[PS_ID_TEXT];
 
-	return cancel_error(tl->stopping, tl->stopping == CANCEL_TENANT_DETACHED ? ps_id_format(&tl->tenant->id, id) : tl->name);
+	return cancel_error(tl->stopping, tl->stopping == CANCEL_TENANT_DETACHED ? ps_id_format(&tl->spec->tenant, id) : timeline_name(tl));
 }
 
 PsError *
@@ -474,7 +358,7 @@ superseded(Timeline *tl, uint64 generation)
 {
 	PsError *err = ps_error(PS_SQLSTATE_SUPERSEDED,
 							"branch \"%s\" is run by a newer compute: generation " UINT64_FORMAT " (%s), this one is generation " UINT64_FORMAT,
-							tl->name, tl->generation, tl->owner[0] ? tl->owner : "unknown", generation);
+							timeline_name(tl), tl->generation, tl->owner[0] ? tl->owner : "unknown", generation);
 
 	return ps_error_hint(err, "Only one compute can run a branch.  If this one should, start it again.");
 }
@@ -491,7 +375,7 @@ timeline_check_generation(Timeline *tl, uint64 generation)
 		err = superseded(tl, generation);
 	else if (generation > tl->generation)
 		err = ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" has no generation " UINT64_FORMAT " yet, its newest is " UINT64_FORMAT,
-					   tl->name, generation, tl->generation);
+					   timeline_name(tl), generation, tl->generation);
 	pthread_mutex_unlock(&tl->lock);
 	return err;
 }

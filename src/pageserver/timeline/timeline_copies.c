@@ -1,25 +1,17 @@
 /*
  * timeline_copies.c
  *	  The databases of a timeline that were copied as a whole and whose pages are
- *	  not written yet: DbCopy in timeline_impl.h.
+ *	  not written yet: DbCopy in manifest.h.
  */
 #include "ps_fe.h"
 
-#include "timeline/timeline_impl.h"
-
-/* Where no branch begins, no images are made for it. */
-static void
-pin_copy(Timeline *tl, XLogRecPtr lsn)
-{
-	timeline_pin_branch(tl, lsn);
-	timeline_pin_has_images(tl, lsn);
-}
+#include "timeline/engine.h"
 
 void
 timeline_add_copy(Timeline *tl, const DbCopy *copy)
 {
-	pin_copy(tl, copy->start);
-	pin_copy(tl, copy->end);
+	pins_add(tl->spec->pins, copy->start, PIN_COPY);
+	pins_add(tl->spec->pins, copy->end, PIN_COPY);
 	pthread_mutex_lock(&tl->lock);
 	tl->copies = pg_realloc(tl->copies, (tl->ncopies + 1) * sizeof(DbCopy));
 	tl->copies[tl->ncopies++] = *copy;
@@ -49,8 +41,8 @@ timeline_remove_copy(Timeline *tl, const DbCopy *copy)
 	pthread_mutex_unlock(&tl->lock);
 	if (found == NULL)
 		return;
-	timeline_unpin_branch(tl, gone.start);
-	timeline_unpin_branch(tl, gone.end);
+	pins_remove(tl->spec->pins, gone.start, PIN_COPY);
+	pins_remove(tl->spec->pins, gone.end, PIN_COPY);
 }
 
 void
