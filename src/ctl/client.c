@@ -110,7 +110,8 @@ store_connect(const Options *options)
 
 	if (given == NULL)
 	{
-		pg_log_error("invalid connection string \"%s\" for the store: %s", conninfo, problem ? problem : "out of memory");
+		pg_log_error("invalid connection string \"%s\" for the store: %s", conninfo,
+					 problem ? problem : "out of memory");
 		exit(EXIT_USAGE);
 	}
 	/* the last value of a keyword is used */

@@ -59,7 +59,8 @@ char *
 cluster_settings_find(const char *pgdata)
 {
 	char *opts = read_text_file(psprintf("%s/postmaster.opts", pgdata));
-	static const char *const options[] = {"\"config_file=", "\"--config-file=", "\"--config_file=", "\"-D\" \"", "\"-D"};
+	static const char *const options[] = {
+		"\"config_file=", "\"--config-file=", "\"--config_file=", "\"-D\" \"", "\"-D"};
 	const char *debian = "/var/lib/postgresql/";
 	char *found = NULL;
 
@@ -270,7 +271,8 @@ cluster_settings_reduce(StoredSettings *settings, char **lost)
 	initStringInfo(&reduction.kept);
 	initStringInfo(&reduction.lost);
 	appendStringInfoString(&reduction.kept,
-						   "# Imported from outside the data directory: settings that affect the results of queries.\n");
+						   "# Imported from outside the data directory: "
+						   "settings that affect the results of queries.\n");
 	conf_each(settings->texts[SETTINGS_CONF], keep_or_lose, &reduction);
 	if (settings->texts[SETTINGS_HBA] != NULL)
 		lose(&reduction.lost, "pg_hba.conf");

@@ -95,7 +95,8 @@ cmd_branch_create(const Options *options)
 	char *parent;
 
 	if (options->from == NULL)
-		return create_branch(options, psprintf("branch_create %s%s", name, options->data_checksums ? " data_checksums" : ""));
+		return create_branch(options, psprintf("branch_create %s%s", name,
+											   options->data_checksums ? " data_checksums" : ""));
 	if (options->data_checksums)
 		pg_fatal("options --from and --data-checksums cannot be used together");
 	parent = point_in_time_split(options->from, &point);

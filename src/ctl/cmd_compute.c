@@ -144,8 +144,8 @@ cmd_compute_status(const Options *options)
 		json_decref(status);
 	}
 	else if (wait != NULL)
-		printf("The compute in \"%s\" is running (PID %d, port %d), but is waiting: %s.\n", dir, (int) file.pid, file.port,
-			   wait);
+		printf("The compute in \"%s\" is running (PID %d, port %d), but is waiting: %s.\n", dir, (int) file.pid,
+			   file.port, wait);
 	else if (file.alive)
 		printf("The compute in \"%s\" is running (PID %d, port %d, %s).\n", dir, (int) file.pid, file.port, file.state);
 	else

@@ -155,7 +155,8 @@ check_is_stopped(const char *pgdata, const ControlFileData *control)
 		pg_log_error("lock file \"postmaster.pid\" exists in \"%s\": a server may be running", pgdata);
 	else
 		pg_log_error("the cluster in \"%s\" was not shut down cleanly", pgdata);
-	pg_log_error_hint("Stop the server with \"pg_ctl stop -m fast\". If it is not running, start it and stop it again.");
+	pg_log_error_hint("Stop the server with \"pg_ctl stop -m fast\". If it is not running, start it and "
+					  "stop it again.");
 	exit(EXIT_REFUSED);
 }
 
@@ -378,7 +379,8 @@ cmd_import(const Options *given)
 	sqlstate = PQresultErrorField(res, PG_DIAG_SQLSTATE);
 	if (sqlstate != NULL && strcmp(sqlstate, PS_SQLSTATE_ELSEWHERE) == 0)
 	{
-		fprintf(stderr, "%s; sending the data directory to the store\n", PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY));
+		fprintf(stderr, "%s; sending the data directory to the store\n",
+				PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY));
 		PQclear(res);
 		rc = import_by_sending(&options, conn, pgdata, &control);
 	}

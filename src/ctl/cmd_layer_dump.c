@@ -105,7 +105,8 @@ check_file(Dump *dump)
 	if (strcmp(slash ? slash + 1 : file->path, name) != 0)
 		pg_log_warning("according to its summary, the name of the file should be \"%s\"", name);
 	if (dump->totals.length != file->summary.file_size)
-		report(dump, layer_damaged(file->path, dump->totals.length, "the file ends here, expected it to have %llu bytes",
+		report(dump, layer_damaged(file->path, dump->totals.length,
+								   "the file ends here, expected it to have %llu bytes",
 								   (unsigned long long) file->summary.file_size));
 	if (dump->totals.length >= file->summary.index_start)
 		report(dump, layer_file_check_padding(file));
@@ -136,8 +137,8 @@ check_entry(Dump *dump, const BtreePos *pos, const PsKey *key, XLogRecPtr lsn)
 
 	if (ps_key_cmp(key, &s->key_min) < 0 || ps_key_cmp(key, &s->key_max) > 0 || lsn < s->lsn_start || lsn >= s->lsn_end)
 		return layer_damaged(dump->file.path, btree_pos_offset(pos),
-							 "entry %d of index page %u is for %s at LSN %X/%X, outside the range of the summary", pos->entry,
-							 pos->page, ps_key_format(key, text), LSN_FORMAT_ARGS(lsn));
+							 "entry %d of index page %u is for %s at LSN %X/%X, outside the range of the summary",
+							 pos->entry, pos->page, ps_key_format(key, text), LSN_FORMAT_ARGS(lsn));
 	return NULL;
 }
 
@@ -173,7 +174,8 @@ scan_leaves(Dump *dump)
 			count++;
 			if (memcmp(last, bytes, DELTA_KEY_SIZE) >= 0)
 				report(dump, layer_damaged(dump->file.path, btree_pos_offset(&pos),
-										   "entry %d of index page %u is not greater than the previous entry", pos.entry, page));
+										   "entry %d of index page %u is not greater than the previous entry",
+										   pos.entry, page));
 			memcpy(last, bytes, DELTA_KEY_SIZE);
 			report(dump, check_entry(dump, &pos, &key, entry_lsn(dump, bytes)));
 			err = btree_entry_ref(&pos, entry_lsn(dump, bytes), &ref);
@@ -191,7 +193,9 @@ scan_leaves(Dump *dump)
 				dump->places_cap = Max(1024, dump->places_cap * 2);
 				dump->places = pg_realloc(dump->places, dump->places_cap * sizeof(DumpPlace));
 			}
-			dump->places[dump->nplaces++] = (DumpPlace) {.offset = ref.at.offset, .kind = ref.kind, .shared = ref.shared};
+			dump->places[dump->nplaces].offset = ref.at.offset;
+			dump->places[dump->nplaces].kind = ref.kind;
+			dump->places[dump->nplaces++].shared = ref.shared;
 		}
 	}
 	if (complete && count != s->entries)
@@ -226,7 +230,8 @@ check_inner_page(Dump *dump, uint32 page, int level, uint32 *next_child)
 		entry_key(&child, first);
 		if (memcmp(key, first, DELTA_KEY_SIZE) != 0)
 			return layer_damaged(tree->file->path, btree_pos_offset(&pos),
-								 "entry %d of index page %u does not have the first key of page %u", pos.entry, page, *next_child);
+								 "entry %d of index page %u does not have the first key of page %u",
+								 pos.entry, page, *next_child);
 	}
 	return NULL;
 }
@@ -251,7 +256,8 @@ check_inner_pages(Dump *dump)
 	}
 	if (dump->problems == problems && s->levels > 1 && (level != (int) s->levels - 1 || next_child != s->root))
 		report(dump, layer_damaged(dump->file.path, s->index_start,
-								   "the last page of the index is not its root, page %u at level %u", s->root, s->levels - 1));
+								   "the last page of the index is not its root, page %u at level %u",
+								   s->root, s->levels - 1));
 }
 
 /* ---- second pass: the values ---- */
@@ -286,7 +292,8 @@ scan_values(Dump *dump)
 		{
 			if (!place->shared || !place[-1].shared || place->kind != place[-1].kind)
 				report(dump, layer_damaged(path, place->offset,
-										   "several entries point to the value, but not all as a shared value of the same kind"));
+										   "several entries point to the value, but not all as a shared value "
+										   "of the same kind"));
 			continue;
 		}
 		if (!damaged && place->offset < end)
@@ -351,8 +358,8 @@ show_entry(Dump *dump, const PsKey *key, const ValueRef *ref, StringInfo buf)
 	dump->printer->entry(&entry);
 	layer_value_free(&value);
 	if (err != NULL)
-		report(dump, ps_error_context(err, "value at offset %llu of layer file \"%s\"", (unsigned long long) ref->at.offset,
-									  dump->file.path));
+		report(dump, ps_error_context(err, "value at offset %llu of layer file \"%s\"",
+									  (unsigned long long) ref->at.offset, dump->file.path));
 }
 
 static void

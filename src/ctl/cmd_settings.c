@@ -81,8 +81,12 @@ list_setting(void *arg, const char *name, const char *value)
 		return;
 	listing->found = true;
 	if (listing->rows != NULL)
+	{
+		json_t *text = json_string(value);
+
 		json_array_append_new(listing->rows, json_pack("{s:s, s:o, s:s}", "name", name, "value",
-													   json_string(value) ? json_string(value) : json_null(), "file", listing->file));
+													   text != NULL ? text : json_null(), "file", listing->file));
+	}
 	else if (listing->only == NULL)
 		printf("%s = '%s'	# %s\n", name, value, listing->file);
 }
@@ -242,7 +246,8 @@ cmd_settings_set(const Options *options)
 		change_setting(&settings, pnstrdup(options->args[i], equals - options->args[i]), equals + 1);
 	}
 	if (options->server_options != NULL)
-		replace_text(&settings, SETTINGS_OPTIONS, options->server_options[0] ? pg_strdup(options->server_options) : NULL);
+		replace_text(&settings, SETTINGS_OPTIONS,
+					 options->server_options[0] ? pg_strdup(options->server_options) : NULL);
 	return write_and_report(options, conn, &settings);
 }
 
@@ -257,8 +262,10 @@ cmd_settings_reset(const Options *options)
 	{
 		check_name(options->args[i]);
 		change_setting(&settings, options->args[i], NULL);
-		if (settings.texts[SETTINGS_CONF] != NULL && conf_value(settings.texts[SETTINGS_CONF], options->args[i]) != NULL)
-			pg_log_warning("setting \"%s\" is also set in postgresql.conf; that value takes effect now", options->args[i]);
+		if (settings.texts[SETTINGS_CONF] != NULL &&
+			conf_value(settings.texts[SETTINGS_CONF], options->args[i]) != NULL)
+			pg_log_warning("setting \"%s\" is also set in postgresql.conf; that value takes effect now",
+						   options->args[i]);
 	}
 	return write_and_report(options, conn, &settings);
 }
@@ -344,7 +351,8 @@ cmd_settings_edit(const Options *options)
 	if (text < 0)
 	{
 		pg_log_error("invalid settings file \"%s\"", name);
-		pg_log_error_hint("Valid names are postgresql.conf, postgresql.auto.conf, pg_hba.conf, pg_ident.conf and options.");
+		pg_log_error_hint("Valid names are postgresql.conf, postgresql.auto.conf, pg_hba.conf, pg_ident.conf "
+						  "and options.");
 		return EXIT_USAGE;
 	}
 	conn = store_connect(options);
@@ -363,7 +371,8 @@ cmd_settings_edit(const Options *options)
 	if (rc == 0)
 		remove_edited(path);
 	else
-		pg_log_error_hint("Your changes are in \"%s\". \"pageserver_ctl settings edit %s %s\" edits the current version.",
+		pg_log_error_hint("Your changes are in \"%s\". \"pageserver_ctl settings edit %s %s\" edits the "
+						  "current version.",
 						  path, options->args[0], name);
 	return rc;
 }

@@ -66,7 +66,8 @@ static void
 verify_branch(VerifyRun *verify, const VerifyBranch *branch)
 {
 	char *rate = verify->options->rate > 0 ? psprintf(" %d", verify->options->rate) : pg_strdup("");
-	char *command = psprintf("verify %s%s", store_quote(branch->deleted != NULL ? branch->deleted : branch->name), rate);
+	const char *id = branch->deleted != NULL ? branch->deleted : branch->name;
+	char *command = psprintf("verify %s%s", store_quote(id), rate);
 	PGresult *res = PQexec(verify->conn, command);
 	double bytes = 0;
 	int damaged = 0;

@@ -114,7 +114,8 @@ compute_dir_open(ComputeDir *dir, const Options *options)
 	if (!dir->earlier && pg_check_dir(dir->path) > 1)
 	{
 		pg_log_error("directory \"%s\" is not empty and is not a compute", dir->path);
-		pg_log_error_hint("Specify a directory that does not exist, is empty, or contains an earlier compute of the branch.");
+		pg_log_error_hint("Specify a directory that does not exist, is empty, or contains an earlier compute "
+						  "of the branch.");
 		exit(1);
 	}
 }
@@ -189,7 +190,8 @@ write_defaults(const ComputeDir *dir)
 	quoted = psprintf("\"%s\"", socket_dir);
 	initStringInfo(&text);
 	appendStringInfoString(&text,
-						   "# Defaults of a compute, written by pageserver_ctl. Settings in postgresql.conf override them.\n");
+						   "# Defaults of a compute, written by pageserver_ctl. "
+						   "Settings in postgresql.conf override them.\n");
 	conf_put(&text, "unix_socket_directories", quoted);
 	write_file(dir->path, PS_DEFAULTS_FILE, text.data, false);
 	pfree(text.data);

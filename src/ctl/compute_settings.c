@@ -148,7 +148,8 @@ compare(ComputeSettings *settings, const char *dir, PGconn *conn)
 			pg_log_warning("settings were changed both in \"%s\" and in branch \"%s\" (version " UINT64_FORMAT "): "
 						   "using those in the directory",
 						   dir, settings->branch, settings->newest.version);
-			pg_log_warning_hint("To use those of the branch, run \"pageserver_ctl settings revert %s " UINT64_FORMAT "\".",
+			pg_log_warning_hint("To use those of the branch, run "
+								"\"pageserver_ctl settings revert %s " UINT64_FORMAT "\".",
 								settings->branch, settings->newest.version);
 		}
 	}

@@ -244,7 +244,8 @@ read_settings(Start *start)
 	if (list == NULL)
 	{
 		pg_log_error("PostgreSQL rejected the settings of the compute in \"%s\"", start->dir.path);
-		pg_log_error_hint("Correct the settings in \"%s/postgresql.conf\" or the -o options, then start the compute again.",
+		pg_log_error_hint("Correct the settings in \"%s/postgresql.conf\" or the -o options, "
+						  "then start the compute again.",
 						  start->dir.path);
 		return false;
 	}

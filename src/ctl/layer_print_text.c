@@ -97,7 +97,8 @@ print_totals(const LayerSummary *s, const DumpTotals *totals)
 		   s->entries ? (double) s->index_pages * LAYER_BLOCK_SIZE / s->entries : 0);
 	printf("file: %llu bytes, ratio %.2f\n", (unsigned long long) totals->length, ratio(all.raw, totals->length));
 
-	printf("\n%-22s %12s %12s %12s %12s %12s\n", "Entries of", "records", "of it init", "images", "tombstones", "shared");
+	printf("\n%-22s %12s %12s %12s %12s %12s\n", "Entries of", "records", "will_init", "images",
+		   "tombstones", "shared");
 	for (int i = 0; i < DUMP_KEY_KINDS; i++)
 	{
 		const DumpEntryTotal *t = &totals->entries[i];
@@ -118,8 +119,8 @@ print_record(const LayerValue *value)
 	const WalParsed *parsed = &value->record.parsed;
 	const XLogRecord *header = parsed->header;
 
-	printf("    rmgr: %s, info: %02X, len: %u, tx: %u, lsn: %X/%08X, prev: %X/%08X", value->record.rmgr, header->xl_info,
-		   value->len, header->xl_xid, LSN_FORMAT_ARGS(value->record.start), LSN_FORMAT_ARGS(header->xl_prev));
+	printf("    rmgr: %s, info: %02X, len: %u, tx: %u, lsn: %X/%08X, prev: %X/%08X", value->record.rmgr,
+		   header->xl_info, value->len, header->xl_xid, LSN_FORMAT_ARGS(value->record.start), LSN_FORMAT_ARGS(header->xl_prev));
 	for (int i = 0; i <= parsed->max_block_id; i++)
 	{
 		const WalBlockRef *block = &parsed->blocks[i];
@@ -205,8 +206,8 @@ print_value(const LayerValue *value)
 			print_state(&value->state);
 			break;
 		case LAYER_VALUE_CONTROL:
-			printf("    system identifier: %llu, checkpoint: %X/%08X\n", (unsigned long long) value->control.system_identifier,
-				   LSN_FORMAT_ARGS(value->control.checkPoint));
+			printf("    system identifier: %llu, checkpoint: %X/%08X\n",
+				   (unsigned long long) value->control.system_identifier, LSN_FORMAT_ARGS(value->control.checkPoint));
 			break;
 		case LAYER_VALUE_CONTROL_SHORT:
 			printf("    control file: %u bytes, too short\n", value->len);

@@ -94,8 +94,8 @@ point_in_time_words(const char *text)
 	if (!looks_like_time(text) || !ask_date(text, microseconds, sizeof(microseconds)))
 	{
 		pg_log_error("invalid point in time \"%s\": must be an LSN or a time", text);
-		pg_log_error_hint("Examples are 0/16B3748, \"10 minutes ago\", \"yesterday 14:00\" and \"2026-11-20 12:00+00\". "
-						  "For the current state of the branch, omit the \"@\".");
+		pg_log_error_hint("Examples are 0/16B3748, \"10 minutes ago\", \"yesterday 14:00\" and "
+						  "\"2026-11-20 12:00+00\". For the current state of the branch, omit the \"@\".");
 		exit(1);
 	}
 	return psprintf("time %s", microseconds);

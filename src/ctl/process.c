@@ -146,8 +146,9 @@ postgres_program(const Options *options, const char *name)
 
 	if (access(path, X_OK) != 0)
 	{
-		pg_log_error("could not find program \"%s\": %m", path);
-		pg_log_error_hint("Install PostgreSQL " PG_MAJORVERSION ", or specify the directory of its programs with --bindir.");
+		pg_log_error("could not find the program \"%s\": %m", path);
+		pg_log_error_hint("Install PostgreSQL " PG_MAJORVERSION ", or specify the directory of its programs with "
+						  "--bindir.");
 		exit(1);
 	}
 	return path;
@@ -173,7 +174,7 @@ own_program(const char *name)
 	}
 	if (access(path, X_OK) != 0)
 	{
-		pg_log_error("could not find program \"%s\" in \"%s\", the directory of pageserver_ctl", name, self);
+		pg_log_error("could not find the program \"%s\" in \"%s\", the directory of pageserver_ctl", name, self);
 		pg_log_error_hint("\"make install\" installs both.");
 		exit(1);
 	}

@@ -97,7 +97,7 @@ is_deeply(json('tenant', 'attach', 'main'), { attached => 'main' }, 'attach');
 is_deeply(json('export', 'main', '-D', "$scratch/plain"), { exported => 'main', directory => "$scratch/plain" }, 'export');
 
 # ---- the settings of a store ----
-for my $case ([ '/nowhere', qr/could not find program "\/nowhere\/postgres"/ ], [ $scratch, qr/could not find program/ ])
+for my $case ([ '/nowhere', qr/could not find the program "\/nowhere\/postgres"/ ], [ $scratch, qr/could not find the program/ ])
 {
 	my ($bindir, $message) = @$case;
 	like(exits(1, "init with programs in $bindir", 'init', '-D', "$scratch/bad", '--bindir', $bindir), $message, 'says what is missing');
