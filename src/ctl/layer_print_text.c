@@ -120,7 +120,8 @@ print_record(const LayerValue *value)
 	const XLogRecord *header = parsed->header;
 
 	printf("    rmgr: %s, info: %02X, len: %u, tx: %u, lsn: %X/%08X, prev: %X/%08X", value->record.rmgr,
-		   header->xl_info, value->len, header->xl_xid, LSN_FORMAT_ARGS(value->record.start), LSN_FORMAT_ARGS(header->xl_prev));
+		   header->xl_info, value->len, header->xl_xid, LSN_FORMAT_ARGS(value->record.start),
+		   LSN_FORMAT_ARGS(header->xl_prev));
 	for (int i = 0; i <= parsed->max_block_id; i++)
 	{
 		const WalBlockRef *block = &parsed->blocks[i];

@@ -60,10 +60,10 @@ sub totals_as_text
 	my $text = sprintf "\n%-10s %-6s %12s %15s %15s %8s\n", 'Values', 'codec', 'number', 'bytes', 'in the file', 'ratio';
 	my %all = (kind => 'all', codec => '', map { my $n = $_; ($n => eval { my $sum = 0; $sum += $_->{$n} for @{ $t->{values} }; $sum }) } qw(number bytes stored_bytes));
 	$text .= sprintf "%-10s %-6s %12d %15d %15d %8.2f\n", @$_{qw(kind codec number bytes stored_bytes)}, ratio(@$_{qw(bytes stored_bytes)}) for @{ $t->{values} }, \%all;
-	$text .= "their headers: $t->{header_bytes} bytes; named by no entry: $t->{unnamed_bytes} bytes\n";
+	$text .= "their headers: $t->{header_bytes} bytes; not referenced by any entry: $t->{unnamed_bytes} bytes\n";
 	$text .= sprintf "index: %d bytes, %.1f for each entry\n", $t->{index_bytes}, $s->{entries} ? $t->{index_bytes} / $s->{entries} : 0;
 	$text .= sprintf "file: %d bytes, ratio %.2f\n", $t->{file_bytes}, ratio($all{bytes}, $t->{file_bytes});
-	$text .= sprintf "\n%-22s %12s %12s %12s %12s %12s\n", 'Entries of', 'records', 'of it init', 'images', 'tombstones', 'shared';
+	$text .= sprintf "\n%-22s %12s %12s %12s %12s %12s\n", 'Entries of', 'records', 'will_init', 'images', 'tombstones', 'shared';
 	$text .= sprintf "%-22s %12d %12d %12d %12d %12d\n", @$_{qw(of records will_init images tombstones shared)} for @{ $t->{entries} };
 	return $text;
 }
