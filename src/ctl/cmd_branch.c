@@ -143,7 +143,7 @@ cmd_branch_delete(const Options *options)
 
 	execute(options, psprintf("branch_delete %s %s %s", store_quote(name), options->force ? "force" : "",
 							  options->purge ? "purge" : ""));
-	print_done(options, psprintf("Branch \"%s\" was %s.", name, options->purge ? "purged" : "moved to the trash"),
+	print_done(options, psprintf("Branch \"%s\" was %s.", name, options->purge ? "purged" : "deleted"),
 			   "deleted", name, NULL);
 	return 0;
 }

@@ -152,7 +152,7 @@ check_settings(const char *dir)
 
 	if (wait_program(start_program(argv, -1, -1, false), "pageserver --check-config"))
 		return;
-	pg_log_error_hint("The running store was not affected. Correct \"%s/pageserver.conf\" and try again.", dir);
+	pg_log_error_hint("No changes were made. Correct \"%s/pageserver.conf\" and try again.", dir);
 	exit(1);
 }
 
