@@ -76,7 +76,7 @@ write_conf("checkpoint_distance = nonsense\n");
 my $pid = $store->{pid};
 for my $command ('reload', 'restart')
 {
-	$store->ctl_fails_like(qr/checkpoint_distance.*Nothing was changed/s, "$command with bad settings", $command, '-D', $store->dir);
+	$store->ctl_fails_like(qr/checkpoint_distance.*No changes were made/s, "$command with bad settings", $command, '-D', $store->dir);
 	ok(kill(0, $pid), "$command with bad settings: the store runs on");
 }
 $c->sql_is('INSERT INTO w VALUES (2) RETURNING i', '2', 'and takes WAL');
