@@ -26,7 +26,6 @@ typedef struct Pace
 	int64 begin; /* clock_now_ms() */
 	uint64 bytes;
 	uint64 looked_at; /* bytes, at the last look */
-	bool is_canceled; /* the error is no damage */
 } Pace;
 
 /* An error if the files may be removed or changed meanwhile. */
@@ -54,9 +53,7 @@ pace(void *arg, size_t bytes)
 		else if (p->bytes - p->looked_at < 1024 * 1024)
 			return NULL;
 		p->looked_at = p->bytes;
-		p->is_canceled = true;
 		PS_TRY(check_wanted(p));
-		p->is_canceled = false;
 	} while (early > 0);
 	return NULL;
 }
@@ -72,7 +69,7 @@ tell(const Pace *p, const char *file, uint64 bytes, PsError *err, VerifyReport r
 		ps_error_free(err);
 		return unwanted;
 	}
-	if (err != NULL && (p->is_canceled || ps_error_is_transient(err)))
+	if (err != NULL && ps_error_is_transient(err))
 		return err;
 	report(arg, file, bytes, err != NULL ? err->message : NULL);
 	ps_error_free(err);
@@ -154,7 +151,7 @@ verify_wal(Timeline *tl, Pace *p, VerifyReport report, void *arg)
 		return err;
 	err = read_wal(tl, lsn, p);
 	timeline_unpin(tl, lsn);
-	if (err == NULL || !(p->is_canceled || ps_error_is_transient(err)))
+	if (err == NULL || !ps_error_is_transient(err))
 	{
 		pthread_mutex_lock(&tl->lock);
 		strlcpy(tl->wal_error, err != NULL ? err->message : "", sizeof(tl->wal_error));
