@@ -528,19 +528,23 @@ test_waits_end(void **state)
 	end_branches(&b);
 }
 
+/* The answer of a session whose client sent a cancel request, or is no longer connected. */
 static PsError *
 ask_never_again(void *arg)
 {
-	return cancel_error(CANCEL_BY_CLIENT, NULL);
+	const char *const *sqlstate = arg;
+
+	return sqlstate == NULL ? cancel_error(CANCEL_BY_CLIENT, NULL) : ps_error(*sqlstate, "asked to end");
 }
 
-/* Who opens a branch answers, too; the next one opens it. */
+/* The thread that opens a branch ends, too, whatever the reason; the next one opens the branch. */
 static void
 test_opening_ends(void **state)
 {
 	History h;
 	TestStore s;
 	CancelCheck cancel = {ask_never_again, NULL};
+	const char *reasons[] = {PS_SQLSTATE_CONNECTION, PS_SQLSTATE_NOT_FOUND, PS_SQLSTATE_TRY_AGAIN};
 	uint64 generation;
 	WalState walstate;
 	XLogRecPtr start;
@@ -559,6 +563,12 @@ test_opening_ends(void **state)
 	store_close(s.store);
 	OK(store_open(&s.config, &s.store));
 	FAILS(store_use_branch(s.store, "main", &cancel, &s.tl), PS_SQLSTATE_CANCELED, "client's request");
+	assert_int_equal(count_open(s.store), 0);
+	for (int i = 0; i < lengthof(reasons); i++)
+	{
+		cancel.arg = &reasons[i];
+		FAILS(store_use_branch(s.store, "main", &cancel, &s.tl), reasons[i], "asked to end");
+	}
 	assert_int_equal(count_open(s.store), 0);
 	OK(store_find_branch(s.store, "main", &s.tl));
 	OK(timeline_wait_ingested(s.tl, h.gen.pos, 60000, NULL));

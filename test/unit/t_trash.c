@@ -257,6 +257,43 @@ test_verify_gives_way(void **state)
 	end_test(&s, &h);
 }
 
+static PsError *
+client_has_left(void *arg)
+{
+	return ps_error(PS_SQLSTATE_CONNECTION, "the client closed the connection");
+}
+
+/* A check that ends because its client or the branch is gone says nothing about the file that it was reading. */
+static void
+test_verify_ends(void **state)
+{
+	History h;
+	TestStore s;
+	CancelCheck left = {client_has_left, NULL};
+	Check check = {.s = &s};
+	TimelineInfo info;
+	char name[LAYER_NAME_MAX];
+	LayerSet *set;
+
+	history_begin(&h, rnd);
+	store_make(&s, &h);
+	/* slowly, so that it asks at the first value */
+	FAILS(verify_timeline(s.tl, 1, &left, note_file, &check), PS_SQLSTATE_CONNECTION, "closed the connection");
+	set = timeline_layers(s.tl);
+	CHECK(layers_damaged(set->map, name) == 0);
+	timeline_stop(s.tl, CANCEL_BRANCH_DELETED);
+	FAILS(verify_timeline(s.tl, 1, NULL, note_file, &check), PS_SQLSTATE_NOT_FOUND, "is being deleted");
+	CHECK(layers_damaged(set->map, name) == 0);
+	layer_set_unref(set);
+	timeline_info(s.tl, &info);
+	CHECK(info.error[0] == '\0');
+	CHECK(check.files == 2 && check.damaged == 0);
+	store_release(s.tl);
+	store_close(s.store);
+	remove_tree(s.dir);
+	history_end(&h);
+}
+
 int
 main(void)
 {
@@ -265,6 +302,7 @@ main(void)
 		cmocka_unit_test(test_tenant_of_later_version),
 		cmocka_unit_test(test_unreadable_mark),
 		cmocka_unit_test(test_verify_gives_way),
+		cmocka_unit_test(test_verify_ends),
 	};
 	const char *seed = getenv("TEST_SEED");
 

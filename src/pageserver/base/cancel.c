@@ -8,8 +8,16 @@
 #include "base/clock.h"
 #include "sqlstate.h"
 
-PsError *
-cancel_error(CancelReason reason, const char *name)
+static PsError *
+mark(PsError *err)
+{
+	if (err != NULL)
+		err->is_cancel = true;
+	return err;
+}
+
+static PsError *
+error_of(CancelReason reason, const char *name)
 {
 	switch (reason)
 	{
@@ -26,6 +34,18 @@ cancel_error(CancelReason reason, const char *name)
 			return ps_error(PS_SQLSTATE_CANCELED, "canceling the command on the client's request");
 	}
 	return NULL;
+}
+
+PsError *
+cancel_error(CancelReason reason, const char *name)
+{
+	return mark(error_of(reason, name));
+}
+
+PsError *
+cancel_check(const CancelCheck *cancel)
+{
+	return cancel != NULL ? mark(cancel->check(cancel->arg)) : NULL;
 }
 
 bool

@@ -21,12 +21,8 @@ typedef struct CancelCheck
 	void *arg;
 } CancelCheck;
 
-/* The answer of a check; one that is NULL never cancels. */
-static inline PsError *
-cancel_check(const CancelCheck *cancel)
-{
-	return cancel != NULL ? cancel->check(cancel->arg) : NULL;
-}
+/* The answer of a check, marked as such (PsError.is_cancel); one that is NULL never cancels. */
+extern PsError *cancel_check(const CancelCheck *cancel);
 
 /* For callers that do not need the reason. */
 extern bool cancel_is_requested(const CancelCheck *cancel);
@@ -43,8 +39,9 @@ typedef enum CancelReason
 /*
  * The error of a reason, NULL for CANCEL_NONE: PS_SQLSTATE_TRY_AGAIN if the store
  * is stopping or the tenant being detached, PS_SQLSTATE_NOT_FOUND if the branch
- * is being deleted, PS_SQLSTATE_CANCELED if the client asked for it.  name: of
- * the branch, or the tenant's id; not used for the other reasons.
+ * is being deleted, PS_SQLSTATE_CANCELED if the client asked for it.  It has
+ * PsError.is_cancel.  name: of the branch, or the tenant's id; not used for the
+ * other reasons.
  */
 extern PsError *cancel_error(CancelReason reason, const char *name);
 

@@ -145,7 +145,7 @@ ps_errno_state(void)
 bool
 ps_error_is_transient(const PsError *err)
 {
-	return ps_sqlstate_store_retries(err->sqlstate);
+	return err->is_cancel || ps_sqlstate_store_retries(err->sqlstate);
 }
 
 bool
@@ -160,6 +160,7 @@ ps_error_copy(const PsError *err)
 	PsError *copy = pg_malloc0(sizeof(PsError));
 
 	strlcpy(copy->sqlstate, err->sqlstate, sizeof(copy->sqlstate));
+	copy->is_cancel = err->is_cancel;
 	copy->message = pg_strdup(err->message);
 	copy->detail = err->detail != NULL ? pg_strdup(err->detail) : NULL;
 	copy->hint = err->hint != NULL ? pg_strdup(err->hint) : NULL;

@@ -22,6 +22,7 @@
 typedef struct PsError
 {
 	char sqlstate[6];
+	bool is_cancel; /* the answer of a CancelCheck (cancel.h): work was ended, and nothing failed */
 	char *message;
 	char *detail; /* or NULL */
 	char *hint;   /* or NULL */
@@ -55,7 +56,10 @@ extern bool ps_error_is(const PsError *err, const char *sqlstate);
  */
 extern const char *ps_errno_state(void);
 
-/* May another attempt succeed although nothing was repaired?  The list in sqlstate.h says so. */
+/*
+ * May another attempt succeed although nothing was repaired?  Always if work was
+ * canceled, whatever the reason; otherwise the list in sqlstate.h says so.
+ */
 extern bool ps_error_is_transient(const PsError *err);
 
 /* Does it mean that the data is damaged or cannot be read, rather than that the reader has a problem? */

@@ -27,7 +27,6 @@ typedef struct Pace
 	int64 begin;       /* clock_now_ms() */
 	uint64 bytes;      /* read so far */
 	uint64 checked_at; /* "bytes" at the last check whether to stop */
-	bool is_canceled;  /* an error is not damage */
 } Pace;
 
 /* Returns an error if the files may be removed or changed from now on. */
@@ -55,9 +54,7 @@ pace(void *arg, size_t bytes)
 		else if (p->bytes - p->checked_at < 1024 * 1024)
 			return NULL;
 		p->checked_at = p->bytes;
-		p->is_canceled = true;
 		PS_TRY(check_wanted(p));
-		p->is_canceled = false;
 	} while (early > 0);
 	return NULL;
 }
@@ -76,7 +73,7 @@ report_file(const Pace *p, const char *file, uint64 bytes, PsError *err, VerifyR
 		ps_error_free(err);
 		return canceled;
 	}
-	if (err != NULL && (p->is_canceled || ps_error_is_transient(err)))
+	if (err != NULL && ps_error_is_transient(err))
 		return err;
 	report(arg, file, bytes, err != NULL ? err->message : NULL);
 	ps_error_free(err);
@@ -158,7 +155,7 @@ verify_wal(Timeline *tl, Pace *p, VerifyReport report, void *arg)
 		return err;
 	err = read_wal(tl, lsn, p);
 	timeline_unpin(tl, lsn);
-	if (err == NULL || !(p->is_canceled || ps_error_is_transient(err)))
+	if (err == NULL || !ps_error_is_transient(err))
 	{
 		pthread_mutex_lock(&tl->lock);
 		strlcpy(tl->wal_error, err != NULL ? err->message : "", sizeof(tl->wal_error));
