@@ -147,7 +147,7 @@ find_newest_image(const Part *part, Layer *const *layers, int nlayers, XLogRecPt
 	return NULL;
 }
 
-/* Do n delta files with so many entries justify an image of nkeys keys? */
+/* Do the n delta files with these entries justify an image of nkeys keys? */
 static bool
 image_is_worthwhile(const Images *images, int n, const LayerRange *deltas, uint64 nkeys, uint64 image_bytes)
 {
