@@ -173,7 +173,7 @@ my $one = pages('latest', 0, $filenode, 0, 0);
 like(converse($stream, pages('latest', $future, $filenode, 0, 0)), qr/has WAL up to \Q@{[lsn_text($l->{flushed})]}\E, but the request depends on \Q@{[lsn_text($future)]}\E/, 'an LSN from the future is named');
 like(converse($stream, pages('latest', $l->{flushed} + 8, $filenode, 0, 0)), qr/E[^\0]*@{[lsn_text($l->{flushed} + 8)]}/, 'one from the near future: the wait has its limit');
 like(converse($stream, pages(0x1000, 0, $filenode, 0, 0)), qr/begins at [0-9A-F]+\/[0-9A-F]+, but LSN 0\/1000 was requested/, 'an LSN from before the beginning is named');
-like(converse($stream, pages(0x1000, 0x2000, $filenode, 0, 0)), qr/0\/1000.*0\/2000, which is later/, 'LSNs that contradict each other');
+like(converse($stream, pages(0x1000, 0x2000, $filenode, 0, 0)), qr/0\/1000.*0\/2000/, 'LSNs that contradict each other');
 unlike(converse($stream, pages('latest', 0, $filenode, 0, 0xfffffffe, 0xffffffff, 100000)), qr/[^\x01-\x7e]E[^\0]*XX/, 'blocks beyond the end, and beyond any: zeros');
 like(converse($stream, pages('latest', 0, $filenode, 9, 0)), qr/fork number is out of range/, 'a fork that does not exist');
 like(converse($stream, pages('latest', 0, $filenode, 0, (0) x 129)), qr/number of blocks is out of range/, 'a batch that is too large');
