@@ -475,7 +475,7 @@ check_not_deleted(Tenant *tenant)
 	return tenant_detached_error(tenant);
 }
 
-/* Whoever insists has it, whoever else has it. */
+/* Claims the tenant; with force, even if another store of this machine has it. */
 static PsError *
 claim(Tenant *tenant, bool force)
 {

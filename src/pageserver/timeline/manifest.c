@@ -14,7 +14,7 @@
  * text too.  Of each layer file there is "NAME level N entries N bytes N": what
  * must be known of it before it is opened.  If there are databases whose copies
  * are not in files of their own yet, "copies" has "TABLESPACE/DATABASE LSN LSN" of
- * each (DbCopy), and the version is 4.  A new manifest is written beside the
+ * each (DbCopy), and the version is 4.  A new manifest is written next to the
  * old one, synced and renamed; the one before stays as timeline.json.old.
  */
 #include "ps_fe.h"

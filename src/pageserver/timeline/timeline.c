@@ -117,7 +117,7 @@ timeline_gc_cutoff(Timeline *tl)
 static PsError *
 not_kept(const Timeline *tl, XLogRecPtr lsn)
 {
-	return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" can be read from %X/%X on, %X/%X is before that", timeline_name(tl),
+	return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" can be read from %X/%X on, but %X/%X was requested", timeline_name(tl),
 					LSN_FORMAT_ARGS(pins_cutoff(tl->spec->pins)), LSN_FORMAT_ARGS(lsn));
 }
 
@@ -205,7 +205,7 @@ timeline_wait(Timeline *tl, pthread_cond_t *cond, int64 ms)
 	clock_cond_wait(cond, &tl->lock, ms);
 }
 
-/* A wait that is not over after so long is told to those who ask, and after so long to the log, ms. */
+/* After these times a wait is reported by timeline_info(), and logged, ms. */
 #define REPORT_WAIT_AFTER 1000
 #define LOG_WAIT_AFTER    10000
 
@@ -235,7 +235,8 @@ timeline_end_wait(Timeline *tl, WaitKind kind)
 	Wait *wait = &tl->waits[kind];
 
 	if (wait->is_logged)
-		ps_log(PS_LOG, "branch \"%s\": WAL goes on after %lld ms", timeline_name(tl), (long long) (clock_now_ms() - wait->since));
+		ps_log(PS_LOG, "branch \"%s\": WAL continues after a wait of %lld ms", timeline_name(tl),
+			   (long long) (clock_now_ms() - wait->since));
 	memset(wait, 0, sizeof(*wait));
 }
 
