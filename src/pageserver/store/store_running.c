@@ -25,7 +25,7 @@ write_running(const char *path, int fd)
 	int len;
 
 	if (fstat(fd, &st) < 0)
-		return ps_error(PS_SQLSTATE_IO, "could not look at file \"%s\": %m", path);
+		return ps_error(PS_SQLSTATE_IO, "could not stat file \"%s\": %m", path);
 	len = snprintf(text, sizeof(text),
 				   "%llu\n"
 				   "A pageserver runs on this directory, or was killed.  In a copy the number above is\n"

@@ -252,7 +252,7 @@ read_file(const char *dir, const char *name, Manifest *m)
 		!get_lsn(body, "gc_cutoff", &m->gc_cutoff) ||
 		!get_u64(body, "generation", &m->generation) || !get_text(body, "owner", m->owner, sizeof(m->owner)) ||
 		!get_copies(body, m) || !get_layers(body, m))
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "manifest \"%s\" lacks a member, or one is not what it should be", path);
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "manifest \"%s\" has a missing or invalid member", path);
 	json_decref(root);
 	if (err != NULL)
 		manifest_free(m);

@@ -243,7 +243,7 @@ timeline_end_wait(Timeline *tl, WaitKind kind)
 void
 timeline_fail(Timeline *tl, PsError *err)
 {
-	ps_log(PS_WARNING, "branch \"%s\" takes in no more WAL: %s", timeline_name(tl), err->message);
+	ps_log(PS_WARNING, "branch \"%s\" accepts no more WAL: %s", timeline_name(tl), err->message);
 	pthread_mutex_lock(&tl->lock);
 	if (tl->failed == NULL)
 		tl->failed = err;
@@ -257,7 +257,7 @@ timeline_fail(Timeline *tl, PsError *err)
 PsError *
 timeline_failure(Timeline *tl)
 {
-	PsError *err = ps_error(tl->failed->sqlstate, "branch \"%s\" takes in no more WAL after %X/%X: %s", timeline_name(tl),
+	PsError *err = ps_error(tl->failed->sqlstate, "branch \"%s\" accepts no more WAL after %X/%X: %s", timeline_name(tl),
 							LSN_FORMAT_ARGS(tl->ingested_lsn), tl->failed->message);
 
 	return tl->failed->hint ? ps_error_hint(err, "%s", tl->failed->hint) : err;
