@@ -32,7 +32,7 @@ is($rc, 6, 'exit code');
 ok(!-e $newcomer, 'nothing is left of it');
 my ($status, $out, $err) = $store->command("basebackup main 'elsewhere:/dir'");
 isnt($status, 0, 'the store refuses it, too');
-like($err, qr/branch "main" is run by a compute: \S+first, connected since .*\n.*HINT: .*--takeover/, 'and says who runs the branch');
+like($err, qr/branch "main" is in use by a compute \(\S+first, connected since .*\)\n.*HINT: .*--takeover/, 'and says who runs the branch');
 ($status, $out, $err) = $store->command("basebackup main 'elsewhere:/dir' 7");
 like($err, qr/was taken over: a compute of generation 1 \(\S+first\) was started, the last one known here is of generation 7/, 'a generation that is not the newest');
 
