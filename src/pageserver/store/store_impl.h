@@ -321,7 +321,7 @@ extern void upkeep_stop(Upkeep *upkeep);                     /* waits for the th
 extern void upkeep_free(Upkeep *upkeep);                     /* no flush thread is left, which may wake it */
 extern void upkeep_wake(Upkeep *upkeep, Branch *branch);     /* there may be something to do */
 extern void upkeep_files_added(Timeline *tl);                /* TimelineEnv.on_files_added */
-extern void upkeep_opened(Upkeep *upkeep, Branch *branch);   /* somebody opened it: do overdue upkeep now */
+extern void upkeep_opened(Upkeep *upkeep, Branch *branch);   /* it was opened: upkeep that waited for that is done */
 extern void upkeep_plan(Branch *branch, bool quiet);         /* of a new one; quiet: nothing is to be done */
 
 /* ---- branch_load.c ---- */

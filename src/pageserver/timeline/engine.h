@@ -231,7 +231,7 @@ extern void timeline_wait(Timeline *tl, pthread_cond_t *cond, int64 ms);
 extern void timeline_report_wait(Timeline *tl, WaitKind kind, const char *fmt, ...) pg_attribute_printf(3, 4);
 extern void timeline_end_wait(Timeline *tl, WaitKind kind);
 
-/* Ingest or flush cannot continue: remembers the error (frees err later) and wakes all waits. */
+/* Ingest or flush cannot continue: remembers err, which belongs to the timeline from now on, and wakes all waits. */
 extern void timeline_fail(Timeline *tl, PsError *err);
 extern PsError *timeline_failure(Timeline *tl); /* a copy of that error; caller holds Timeline.lock */
 
