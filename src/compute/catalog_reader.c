@@ -127,10 +127,17 @@ start_worker(const char *function, const char *type, Datum arg, pid_t notify_pid
 /* When to start the next launcher; 0: the store has not been connected yet. */
 static TimestampTz next_launch;
 
+/* In a shutdown, which may wait for the store for long, no launcher is ever due. */
+static bool
+is_wanted(void)
+{
+	return ps_catalog_read_interval != 0 && pg_atomic_read_u64(&wal_progress->stopping_since) == 0;
+}
+
 long
 catalog_reader_due(void)
 {
-	if (next_launch == 0 || ps_catalog_read_interval == 0)
+	if (next_launch == 0 || !is_wanted())
 		return LONG_MAX;
 	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next_launch);
 }
@@ -143,7 +150,7 @@ catalog_reader_start(void)
 	MemoryContext old;
 	pid_t pid;
 
-	if (now < next_launch || ps_catalog_read_interval == 0 || pg_atomic_read_u64(&wal_progress->stopping_since) != 0)
+	if (now < next_launch || !is_wanted())
 		return;
 	if (next_launch == 0)
 	{

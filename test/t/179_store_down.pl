@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 use PageserverTest;
+use POSIX ();
 use TrapTest;
 use Test::More;
 
@@ -128,6 +129,29 @@ $c->sql("CREATE DATABASE $_") for qw(e1 e2 e3);
 $c->stop;
 # a client's backend may be just ending
 unlike($c->log_content, qr/^.*(FATAL|PANIC): (?! *terminating connection due to administrator command).*$/m, 'readers end without a word');
+
+# ---- a shutdown that waits for the store does not use the processor, though a launcher would be due ----
+$c = $store->start_compute('main', conf => $conf . "pageserver_smgr.shutdown_timeout = 10min\n");
+my $worker = $c->sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'pageserver WAL worker'");
+my $session = session($c);
+$session->ask("SELECT pg_logical_emit_message(false, 'x', 'to have read what this needs')");
+$store->stop;
+$session->ask("SELECT pg_logical_emit_message(false, 'x', 'WAL that the store does not have')");
+kill 'INT', $c->{pid};
+PageserverTest::wait_until(sub { $c->processes == 3 }, 'only postmaster, checkpointer and WAL worker to be left');
+
+sub worker_ticks
+{
+	my @stat = split ' ', PostgreSQL::Test::Utils::slurp_file("/proc/$worker/stat") =~ s/^.*\) //r;
+	return $stat[11] + $stat[12];
+}
+sleep 1;    # catalog_read_interval
+my $ticks = worker_ticks();
+sleep 2;
+cmp_ok(worker_ticks() - $ticks, '<', POSIX::sysconf(POSIX::_SC_CLK_TCK()) / 5, 'the WAL worker sleeps');
+$store->start;
+PageserverTest::wait_gone($c->{pid});
+delete $c->{pid};
 
 # ---- no place for readers, no room for pages ----
 $c = $store->start_compute('main', conf => $conf . "max_worker_processes = 2\n");
