@@ -1,0 +1,370 @@
+/*
+ * t_http.c
+ *	  The HTTP client against a server that answers, and one that fails.
+ */
+#include "ps_fe.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "http_server.h"
+#include "remote/http.h"
+#include "sqlstate.h"
+
+static HttpServer *server;
+static HttpClient *client;
+static ServerFault fault; /* of the next request only */
+
+/* Answers with what it got; the target says what else to do. */
+static void
+handler(void *arg, const ServerRequest *request, ServerAnswer *answer)
+{
+	answer->fault = fault;
+	fault = SERVER_ANSWERS;
+	if (strcmp(request->target, "/error") == 0)
+	{
+		server_answer_text(answer, 503, "<Error><Code>SlowDown</Code></Error>");
+		answer->headers = strdup("Retry-After: 7\r\nDate: Fri, 24 May 2013 00:00:00 GMT\r\n");
+	}
+	else if (strcmp(request->target, "/retry-date") == 0)
+	{
+		server_answer_text(answer, 503, "");
+		answer->headers = strdup("Date: Fri, 24 May 2013 00:00:00 GMT\r\nRetry-After: Fri, 24 May 2013 00:00:05 GMT\r\n");
+	}
+	else if (strcmp(request->target, "/range") == 0)
+	{
+		server_answer_text(answer, 206, "abc");
+		answer->headers = strdup("Content-Range: bytes 5-7/1234567890123\r\nETag: \"e\"\r\n"
+								 "x-amz-bucket-region: eu-west-1\r\n");
+	}
+	else if (strcmp(request->target, "/large") == 0)
+	{
+		answer->body_len = 3 * 1024 * 1024;
+		answer->body = malloc(answer->body_len);
+		memset(answer->body, 'x', answer->body_len);
+	}
+	else
+	{
+		char *text = psprintf("%s %s %zu %.100s", request->method, request->target, request->body_len, request->body);
+
+		server_answer_text(answer, 200, text);
+		free(text);
+	}
+}
+
+static int
+setup(void **state)
+{
+	HttpSettings settings = {.idle_handles = 4, .proxy = "", .stall_timeout = 2, .connect_timeout = 5};
+
+	fault = SERVER_ANSWERS;
+	server = http_server_start(handler, NULL);
+	client = http_client_create(&settings);
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	http_client_destroy(client);
+	http_server_stop(server);
+	return 0;
+}
+
+static PsError *
+perform(HttpRequest *request, const char *path, HttpAnswer *answer)
+{
+	char url[200];
+
+	snprintf(url, sizeof(url), "http://127.0.0.1:%d%s", http_server_port(server), path);
+	request->url = url;
+	return http_perform(client, request, NULL, answer);
+}
+
+/* Text of the answer to a request that is answered with 200. */
+static void
+assert_answer(HttpRequest *request, const char *path, const char *text)
+{
+	HttpAnswer answer;
+	PsError *err = perform(request, path, &answer);
+
+	if (err != NULL)
+		fail_msg("%s", err->message);
+	assert_int_equal(answer.status, 200);
+	assert_string_equal(answer.body.data, text);
+	http_answer_free(&answer);
+}
+
+static void
+test_methods(void **state)
+{
+	const char *headers[] = {"x-test: 1"};
+
+	assert_answer(&(HttpRequest) {.method = "GET", .headers = headers, .nheaders = 1}, "/a?b=c%20d", "GET /a?b=c%20d 0 ");
+	assert_answer(&(HttpRequest) {.method = "PUT", .has_body = true, .body = "hello", .body_len = 5}, "/p", "PUT /p 5 hello");
+	assert_answer(&(HttpRequest) {.method = "PUT", .has_body = true, .body = ""}, "/p", "PUT /p 0 ");
+	assert_answer(&(HttpRequest) {.method = "POST", .has_body = true, .body = "x", .body_len = 1}, "/p", "POST /p 1 x");
+	assert_answer(&(HttpRequest) {.method = "POST", .has_body = true, .body = ""}, "/p?uploads=", "POST /p?uploads= 0 ");
+	assert_answer(&(HttpRequest) {.method = "DELETE"}, "/p", "DELETE /p 0 ");
+	assert_answer(&(HttpRequest) {.method = "HEAD"}, "/p", "");
+	assert_int_equal(http_server_connections(server), 1);
+}
+
+static void
+test_headers(void **state)
+{
+	HttpAnswer answer;
+
+	assert_null(perform(&(HttpRequest) {.method = "GET"}, "/error", &answer));
+	assert_int_equal(answer.status, 503);
+	assert_int_equal(answer.retry_after_ms, 7000);
+	assert_int_equal(answer.date, 1369353600);
+	assert_string_equal(answer.body.data, "<Error><Code>SlowDown</Code></Error>");
+	assert_int_equal(answer.content_total, -1);
+	http_answer_free(&answer);
+
+	assert_null(perform(&(HttpRequest) {.method = "GET"}, "/retry-date", &answer));
+	assert_int_equal(answer.retry_after_ms, 5000);
+	http_answer_free(&answer);
+
+	assert_null(perform(&(HttpRequest) {.method = "GET"}, "/range", &answer));
+	assert_int_equal(answer.status, 206);
+	assert_int_equal(answer.content_total, INT64CONST(1234567890123));
+	assert_string_equal(answer.etag, "\"e\"");
+	assert_string_equal(answer.region, "eu-west-1");
+	assert_int_equal(answer.date, 0);
+	http_answer_free(&answer);
+}
+
+/* Bodies above the size at which libcurl waits for "100 Continue", of memory and of a file's part. */
+static void
+test_large_bodies(void **state)
+{
+	size_t len = 5 * 1024 * 1024;
+	char *body = malloc(len);
+	char path[] = "/tmp/t_http.XXXXXX";
+	int fd = mkstemp(path);
+	HttpAnswer answer;
+	PsError *err;
+
+	unlink(path);
+	memset(body, 'y', len);
+	assert_answer(&(HttpRequest) {.method = "PUT", .has_body = true, .body = "z", .body_len = 1}, "/p", "PUT /p 1 z");
+	assert_null(perform(&(HttpRequest) {.method = "PUT", .has_body = true, .body = body, .body_len = len}, "/p", &answer));
+	assert_int_equal(strncmp(answer.body.data, "PUT /p 5242880 yyy", 18), 0);
+	http_answer_free(&answer);
+
+	assert_int_equal(pwrite(fd, "0123456789", 10, 0), 10);
+	assert_answer(&(HttpRequest) {.method = "PUT", .has_body = true, .body_fd = fd, .body_offset = 3, .body_len = 4}, "/p",
+				  "PUT /p 4 3456");
+	/* shorter than it was said to be */
+	err = perform(&(HttpRequest) {.method = "PUT", .has_body = true, .body_fd = fd, .body_len = 11}, "/p", &answer);
+	assert_non_null(err);
+	assert_string_equal(err->sqlstate, PS_SQLSTATE_IO);
+	ps_error_free(err);
+	http_answer_free(&answer);
+	close(fd);
+	free(body);
+}
+
+typedef struct Sink
+{
+	int64 got;
+	int64 fail_at; /* -1: never */
+} Sink;
+
+static PsError *
+take(void *arg, const char *data, size_t len)
+{
+	Sink *sink = arg;
+
+	sink->got += len;
+	return sink->fail_at >= 0 && sink->got > sink->fail_at ? ps_error(PS_SQLSTATE_DISK_FULL, "full") : NULL;
+}
+
+static void
+test_sinks(void **state)
+{
+	Sink all = {.fail_at = -1};
+	Sink some = {.fail_at = 100000};
+	Sink none = {.fail_at = -1};
+	HttpAnswer answer;
+	PsError *err;
+
+	assert_null(perform(&(HttpRequest) {.method = "GET", .sink = &(ByteSink) {take, &all}}, "/large", &answer));
+	assert_int_equal(all.got, 3 * 1024 * 1024);
+	assert_int_equal(answer.sunk, all.got);
+	http_answer_free(&answer);
+
+	/* the sink's error */
+	err = perform(&(HttpRequest) {.method = "GET", .sink = &(ByteSink) {take, &some}}, "/large", &answer);
+	assert_non_null(err);
+	assert_string_equal(err->sqlstate, PS_SQLSTATE_DISK_FULL);
+	ps_error_free(err);
+	http_answer_free(&answer);
+
+	/* the body of an error is not for the sink */
+	assert_null(perform(&(HttpRequest) {.method = "GET", .sink = &(ByteSink) {take, &none}}, "/error", &answer));
+	assert_int_equal(none.got, 0);
+	assert_true(answer.body.len > 0);
+	http_answer_free(&answer);
+
+	/* no sink, and more than is allowed */
+	err = perform(&(HttpRequest) {.method = "GET", .max_body = 1000}, "/large", &answer);
+	assert_non_null(err);
+	assert_string_equal(err->sqlstate, PS_SQLSTATE_CORRUPTED);
+	ps_error_free(err);
+	http_answer_free(&answer);
+}
+
+static void
+assert_fails(HttpRequest *request, ServerFault with, bool may_have_arrived)
+{
+	HttpAnswer answer;
+	PsError *err;
+
+	fault = with;
+	err = perform(request, "/p", &answer);
+	assert_non_null(err);
+	assert_string_equal(err->sqlstate, PS_SQLSTATE_TRY_AGAIN);
+	assert_int_equal(answer.status, 0);
+	assert_int_equal(answer.may_have_arrived, may_have_arrived);
+	ps_error_free(err);
+	http_answer_free(&answer);
+}
+
+static void
+test_faults(void **state)
+{
+	HttpRequest get = {.method = "GET"};
+	HttpRequest put = {.method = "PUT", .has_body = true, .body = "hello", .body_len = 5};
+	int requests;
+
+	/* on a new connection: an error at once */
+	assert_fails(&put, SERVER_CLOSES, true);
+	assert_fails(&get, SERVER_CUTS, true);
+	assert_fails(&put, SERVER_HANGS, true);
+
+	/* on one that was kept open libcurl sends it again by itself: the server has executed it twice */
+	assert_answer(&get, "/x", "GET /x 0 ");
+	requests = http_server_requests(server);
+	fault = SERVER_CLOSES;
+	assert_answer(&put, "/p", "PUT /p 5 hello");
+	assert_int_equal(http_server_requests(server), requests + 2);
+}
+
+static void
+test_deadline(void **state)
+{
+	HttpAnswer answer;
+	int64 begin = clock_now_ms();
+	PsError *err;
+
+	fault = SERVER_TRICKLES;
+	err = perform(&(HttpRequest) {.method = "GET", .deadline = begin + 100}, "/large", &answer);
+	assert_non_null(err);
+	assert_string_equal(err->sqlstate, PS_SQLSTATE_TRY_AGAIN);
+	assert_true(clock_now_ms() >= begin + 100);
+	ps_error_free(err);
+	http_answer_free(&answer);
+}
+
+static PsError *
+cancel_later(void *arg)
+{
+	int *calls = arg;
+
+	return ++*calls > 2 ? cancel_error(CANCEL_STORE_STOPPING, NULL) : NULL;
+}
+
+static void
+test_cancel(void **state)
+{
+	int calls = 0;
+	CancelCheck cancel = {cancel_later, &calls};
+	char url[100];
+	HttpAnswer answer;
+	PsError *err;
+
+	fault = SERVER_HANGS;
+	snprintf(url, sizeof(url), "http://127.0.0.1:%d/", http_server_port(server));
+	err = http_perform(client, &(HttpRequest) {.method = "GET", .url = url}, &cancel, &answer);
+	assert_non_null(err);
+	assert_true(err->is_cancel);
+	ps_error_free(err);
+	http_answer_free(&answer);
+}
+
+static void
+test_nobody_listens(void **state)
+{
+	HttpSettings settings = {.proxy = ""};
+	HttpClient *other = http_client_create(&settings);
+	HttpAnswer answer;
+	PsError *err;
+
+	/* port 1 of the loopback address */
+	err = http_perform(other, &(HttpRequest) {.method = "GET", .url = "http://127.0.0.1:1/"}, NULL, &answer);
+	assert_non_null(err);
+	assert_string_equal(err->sqlstate, PS_SQLSTATE_TRY_AGAIN);
+	assert_false(answer.may_have_arrived);
+	ps_error_free(err);
+	http_answer_free(&answer);
+
+	err = http_perform(other, &(HttpRequest) {.method = "GET", .url = "file:///etc/passwd"}, NULL, &answer);
+	assert_non_null(err);
+	assert_string_equal(err->sqlstate, PS_SQLSTATE_STATE);
+	ps_error_free(err);
+	http_answer_free(&answer);
+	http_client_destroy(other);
+}
+
+static void *
+many_requests(void *arg)
+{
+	for (int i = 0; i < 100; i++)
+		assert_answer(&(HttpRequest) {.method = "PUT", .has_body = true, .body = "hello", .body_len = 5}, "/t",
+					  "PUT /t 5 hello");
+	return NULL;
+}
+
+static void
+test_threads(void **state)
+{
+	pthread_t threads[4];
+
+	for (int i = 0; i < lengthof(threads); i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, many_requests, NULL), 0);
+	for (int i = 0; i < lengthof(threads); i++)
+		pthread_join(threads[i], NULL);
+	/* connections are kept */
+	assert_in_range(http_server_connections(server), 1, lengthof(threads));
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_methods, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_headers, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_large_bodies, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_sinks, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_faults, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_deadline, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_cancel, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_nobody_listens, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
+	};
+
+	signal(SIGPIPE, SIG_IGN);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
