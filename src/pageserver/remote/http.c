@@ -214,7 +214,7 @@ on_body(char *data, size_t size, size_t nmemb, void *arg)
 	long status = 0;
 
 	curl_easy_getinfo(transfer->curl, CURLINFO_RESPONSE_CODE, &status);
-	if (status / 100 == 2 && transfer->request->sink != NULL)
+	if (transfer->request->sink != NULL && status == transfer->request->sink_status)
 	{
 		transfer->err = transfer->request->sink->write(transfer->request->sink->arg, data, len);
 		if (transfer->err != NULL)
@@ -226,8 +226,8 @@ on_body(char *data, size_t size, size_t nmemb, void *arg)
 	{
 		if (status / 100 == 2)
 		{
-			transfer->err = ps_error(PS_SQLSTATE_CORRUPTED, "the answer to %s %s is larger than %zu bytes",
-									 transfer->request->method, transfer->request->url, transfer->max_body);
+			transfer->err = ps_error(PS_SQLSTATE_CORRUPTED, "the answer to a request of %s is larger than %zu bytes",
+									 transfer->request->method, transfer->max_body);
 			return 0;
 		}
 		appendBinaryStringInfo(&answer->body, data, transfer->max_body - answer->body.len);
@@ -349,16 +349,17 @@ set_options(HttpClient *client, Transfer *transfer, struct curl_slist *headers, 
 	curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, request->method);
 }
 
-/* The error of a request that libcurl could not complete. */
+/* The error of a request that libcurl could not complete.  The query is left out: there may be a secret in it. */
 static PsError *
 transfer_error(const Transfer *transfer, CURLcode code, const char *message)
 {
 	const HttpRequest *request = transfer->request;
+	int len = strcspn(request->url, "?");
 	const char *state = PS_SQLSTATE_TRY_AGAIN;
 	PsError *err;
 
 	if (transfer->timed_out)
-		return ps_error(PS_SQLSTATE_TRY_AGAIN, "%s %s was not answered in time", request->method, request->url);
+		return ps_error(PS_SQLSTATE_TRY_AGAIN, "%s %.*s was not answered in time", request->method, len, request->url);
 	switch (code)
 	{
 		case CURLE_SSL_CACERT_BADFILE:
@@ -371,7 +372,7 @@ transfer_error(const Transfer *transfer, CURLcode code, const char *message)
 		default:
 			break;
 	}
-	err = ps_error(state, "could not send %s %s: %s", request->method, request->url,
+	err = ps_error(state, "could not send %s %.*s: %s", request->method, len, request->url,
 				   message[0] != '\0' ? message : curl_easy_strerror(code));
 	if (code == CURLE_PEER_FAILED_VERIFICATION)
 		ps_error_hint(err, "If the service has a CA of its own, set remote_ca_file.");
@@ -431,6 +432,7 @@ http_perform(HttpClient *client, const HttpRequest *request, const CancelCheck *
 	curl_easy_getinfo(handle->curl, CURLINFO_RESPONSE_CODE, &status);
 	answer->status = code == CURLE_OK ? (int) status : 0;
 	answer->may_have_arrived = code != CURLE_OK && may_have_arrived(handle->curl, code);
+	answer->ended_here = transfer.err != NULL;
 	return_handle(client, handle);
 	curl_slist_free_all(headers);
 	if (transfer.err != NULL)

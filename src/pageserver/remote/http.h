@@ -43,9 +43,10 @@ typedef struct HttpRequest
 	int64 body_len;
 	int body_fd; /* if body is NULL: body_len bytes of this file, from body_offset on */
 	int64 body_offset;
-	const ByteSink *sink; /* gets the body of an answer with status 2xx; NULL: HttpAnswer.body does */
-	size_t max_body;      /* limit of HttpAnswer.body; 0: 1 MB.  The body of another status is cut there */
-	int64 deadline;       /* of clock_now_ms(); 0: none */
+	const ByteSink *sink; /* gets the body of an answer with status sink_status; NULL: HttpAnswer.body does */
+	int sink_status;
+	size_t max_body; /* limit of HttpAnswer.body; 0: 1 MB.  The body of another status is cut there */
+	int64 deadline;  /* of clock_now_ms(); 0: none */
 } HttpRequest;
 
 typedef struct HttpAnswer
@@ -59,6 +60,7 @@ typedef struct HttpAnswer
 	int64 retry_after_ms;  /* 0 if there was none */
 	int64 content_total;   /* of Content-Range: bytes of the whole object; -1 if there was none */
 	bool may_have_arrived; /* no answer: the request may have reached the service, which may execute it yet */
+	bool ended_here;       /* the error is of the sink, the check, the file to be sent or a limit */
 } HttpAnswer;
 
 /*

@@ -14,7 +14,9 @@ object_store_open(const char *url, const ObjectSettings *settings, ObjectStore *
 	PsError *err;
 
 	*store = NULL;
-	if (strncmp(url, "file:///", 8) == 0)
+	if (strncmp(url, "s3://", 5) == 0)
+		err = object_s3_open(url + 5, settings, store);
+	else if (strncmp(url, "file:///", 8) == 0)
 		err = object_dir_open(url + 7, store);
 	else
 		err = ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "invalid object storage URL \"%s\"", url),

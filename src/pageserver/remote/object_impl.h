@@ -35,6 +35,7 @@ struct ObjectStore
 
 /* url: without its scheme. */
 extern PsError *object_dir_open(const char *dir, ObjectStore **store);
+extern PsError *object_s3_open(const char *bucket_prefix, const ObjectSettings *settings, ObjectStore **store);
 
 /* The error of an ended wait, or NULL: canceled, or past the deadline. */
 extern PsError *object_wait_check(const ObjectWait *wait);

@@ -10,11 +10,14 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <openssl/sha.h>
+#include <unistd.h>
 
 #include "remote/sign.h"
+#include "sqlstate.h"
 
-#define ALGORITHM "AWS4-HMAC-SHA256"
-#define HASH_LEN  32
+#define ALGORITHM   "AWS4-HMAC-SHA256"
+#define HASH_LEN    32
+#define HASH_BUFFER (256 * 1024)
 
 void
 sign_hex(const uint8 *src, size_t len, char *dst)
@@ -31,6 +34,41 @@ sign_hash(const void *data, size_t len, char hash[SIGN_HASH_SIZE])
 
 	SHA256(data, len, digest);
 	sign_hex(digest, HASH_LEN, hash);
+}
+
+PsError *
+sign_hash_file(int fd, int64 offset, int64 len, char hash[SIGN_HASH_SIZE])
+{
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	char *buf = pg_malloc(HASH_BUFFER);
+	uint8 digest[HASH_LEN];
+	PsError *err = NULL;
+
+	if (ctx == NULL || EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) != 1)
+		err = ps_error(PS_SQLSTATE_OUT_OF_MEMORY, "no memory for a checksum");
+	while (err == NULL && len > 0)
+	{
+		ssize_t n = pread(fd, buf, Min(len, HASH_BUFFER), offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			err = ps_error(ps_errno_state(), "could not read the file to be sent: %m");
+		else if (n == 0)
+			err = ps_error(PS_SQLSTATE_IO, "the file to be sent has become shorter");
+		else
+			EVP_DigestUpdate(ctx, buf, n);
+		offset += n;
+		len -= n;
+	}
+	if (err == NULL)
+	{
+		EVP_DigestFinal_ex(ctx, digest, NULL);
+		sign_hex(digest, HASH_LEN, hash);
+	}
+	free(buf);
+	EVP_MD_CTX_free(ctx);
+	return err;
 }
 
 void

@@ -11,6 +11,8 @@
 
 #include "lib/stringinfo.h"
 
+#include "base/error.h"
+
 /* A header or a parameter of the query; not escaped. */
 typedef struct SignPair
 {
@@ -58,6 +60,9 @@ extern void sign_query(StringInfo out, const SignPair *query, int nquery);
 
 extern void sign_date(time_t now, char date[SIGN_DATE_SIZE]);
 extern void sign_hash(const void *data, size_t len, char hash[SIGN_HASH_SIZE]);
+
+/* Of part of a file; PS_SQLSTATE_IO also if it is shorter. */
+extern PsError *sign_hash_file(int fd, int64 offset, int64 len, char hash[SIGN_HASH_SIZE]);
 
 /* The bytes in lower-case hex; dst has room for 2 * len + 1. */
 extern void sign_hex(const uint8 *src, size_t len, char *dst);

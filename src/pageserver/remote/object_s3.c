@@ -1,0 +1,571 @@
+/*
+ * object_s3.c
+ *	  Object storage in S3, and in what speaks its protocol; see object.h.
+ *
+ * The only condition that is used is If-None-Match: * of a PUT.  It is atomic in the
+ * services that have it; deletes, completed multipart uploads and If-Match differ, or
+ * ignore it.
+ */
+#include "ps_fe.h"
+
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "remote/s3_impl.h"
+#include "sqlstate.h"
+
+#define DELETES_PER_REQUEST 1000
+#define MAX_PARTS           10000
+#define ABORT_MS            5000              /* for removing the parts of an upload that failed */
+#define MAX_LIST_BODY       (8 * 1024 * 1024) /* 1000 objects with all that is said of them */
+
+/* Headers of what is written, beside those of its contents. */
+static void
+add_write_headers(S3Store *store, S3Request *request)
+{
+	for (int i = 0; i < store->nsse; i++)
+		s3_add_header(request, store->sse[i].name, store->sse[i].value);
+	if (store->storage_class != NULL)
+		s3_add_header(request, "x-amz-storage-class", store->storage_class);
+}
+
+/* Headers of all requests that write or read contents with a key of the customer. */
+static void
+add_customer_headers(S3Store *store, S3Request *request)
+{
+	for (int i = 0; i < store->ncustomer; i++)
+		s3_add_header(request, store->customer[i].name, store->customer[i].value);
+}
+
+/* The error of a request that was answered, if it did not succeed. */
+static PsError *
+expect_success(S3Store *store, const S3Request *request)
+{
+	return request->answer.status / 100 == 2 ? NULL : s3_refused(store, request);
+}
+
+/* ---- read ---- */
+
+/* A part of an object that is read, perhaps by several requests: each continues where the one before failed. */
+typedef struct Read
+{
+	const ByteSink *sink;
+	int64 offset; /* of the next byte */
+	int64 end;    /* -1: that of the object */
+	char range[64];
+} Read;
+
+static bool
+prepare_read(void *arg)
+{
+	Read *read = arg;
+
+	if (read->offset == read->end)
+		return false;
+	if (read->end < 0)
+		snprintf(read->range, sizeof(read->range), "bytes=%lld-", (long long) read->offset);
+	else
+		snprintf(read->range, sizeof(read->range), "bytes=%lld-%lld", (long long) read->offset, (long long) read->end - 1);
+	return true;
+}
+
+static PsError *
+write_read(void *arg, const char *data, size_t len)
+{
+	Read *read = arg;
+
+	/* not more than was asked for, whatever the service sends */
+	if (read->end >= 0 && len > read->end - read->offset)
+		return ps_error(PS_SQLSTATE_CORRUPTED, "object storage sent more than it was asked for");
+	PS_TRY(read->sink->write(read->sink->arg, data, len));
+	read->offset += len;
+	return NULL;
+}
+
+/* Is all there that was asked for? */
+static PsError *
+check_read(void *arg, const HttpAnswer *answer, S3Error *error)
+{
+	Read *read = arg;
+	int64 end = answer->content_total;
+
+	if (answer->status != 206 || end < 0)
+	{
+		if (s3_xml_error(answer->body.data, answer->body.len, error))
+			return NULL;
+		return ps_error(PS_SQLSTATE_CORRUPTED, "object storage does not say which part of an object it sent (status %d)",
+						answer->status);
+	}
+	if (read->end >= 0)
+		end = Min(end, read->end);
+	if (read->offset == end)
+		return NULL;
+	return ps_error(PS_SQLSTATE_CORRUPTED, "object storage sent an object up to byte %lld, expected %lld",
+					(long long) read->offset, (long long) end);
+}
+
+static PsError *
+s3_read(ObjectStore *base, const char *key, int64 offset, int64 len, const ByteSink *sink, const ObjectWait *wait)
+{
+	S3Store *store = (S3Store *) base;
+	Read read = {.sink = sink, .offset = offset, .end = len < 0 ? -1 : offset + len};
+	ByteSink through = {write_read, &read};
+	S3Request request = {.method = "GET", .key = key, .sink = &through, .sink_status = 206, .prepare = prepare_read, .parse = check_read, .arg = &read};
+	PsError *err;
+
+	s3_add_header(&request, "range", read.range);
+	add_customer_headers(store, &request);
+	err = s3_send(store, &request, wait);
+	/* 416: the offset is at the end, or behind it */
+	if (err == NULL && request.answer.status != 416 && request.answer.status != 0)
+		err = expect_success(store, &request);
+	s3_request_free(&request);
+	return err != NULL && !err->is_cancel ? ps_error_context(err, "object \"%s\"", key) : err;
+}
+
+/* ---- put ---- */
+
+/* Is the object equal to this?  It is if one's own request, whose answer was lost, has created it. */
+static PsError *
+compare_object(S3Store *store, const char *key, const void *data, size_t len, const ObjectWait *wait, bool *equal)
+{
+	void *found;
+	size_t found_len;
+	PsError *err = object_get(&store->base, key, len + 1, &found, &found_len, wait);
+
+	*equal = err == NULL && found_len == len && memcmp(found, data, len) == 0;
+	free(found);
+	/* larger, or deleted since: somebody else's */
+	if (err != NULL && !err->is_cancel && (ps_error_is(err, PS_SQLSTATE_CORRUPTED) || ps_error_is(err, PS_SQLSTATE_NOT_FOUND)))
+	{
+		ps_error_free(err);
+		return NULL;
+	}
+	return err;
+}
+
+static PsError *
+s3_put(ObjectStore *base, const char *key, const void *data, size_t len, bool once, const ObjectWait *wait,
+	   ObjectOutcome *outcome)
+{
+	S3Store *store = (S3Store *) base;
+	S3Request request = {.method = "PUT", .key = key, .has_body = true, .body = data != NULL ? data : "", .body_len = len};
+	bool equal;
+	PsError *err;
+
+	if (once)
+		s3_add_header(&request, "if-none-match", "*");
+	add_write_headers(store, &request);
+	add_customer_headers(store, &request);
+	err = s3_send(store, &request, wait);
+	if (err == NULL && once && request.answer.status == 412)
+	{
+		*outcome = OBJECT_UNKNOWN;
+		err = compare_object(store, key, data, len, wait, &equal);
+		if (err == NULL)
+			*outcome = equal ? OBJECT_DONE : OBJECT_EXISTS;
+		s3_request_free(&request);
+		return err;
+	}
+	if (err == NULL)
+		err = expect_success(store, &request);
+	*outcome = err == NULL ? OBJECT_DONE : request.in_doubt ? OBJECT_UNKNOWN
+															: OBJECT_NOT_DONE;
+	s3_request_free(&request);
+	return err;
+}
+
+/* An upload in parts. */
+typedef struct Upload
+{
+	S3Store *store;
+	const char *key;
+	int fd;
+	int64 size;
+	int64 part_size;
+	char *id;
+	char **etags;
+	int nparts;
+} Upload;
+
+static PsError *
+parse_upload(void *arg, const HttpAnswer *answer, S3Error *error)
+{
+	Upload *upload = arg;
+
+	free(upload->id);
+	return s3_xml_upload(answer->body.data, answer->body.len, &upload->id, error);
+}
+
+static PsError *
+begin_upload(Upload *upload, const ObjectWait *wait)
+{
+	S3Request request = {.method = "POST", .key = upload->key, .has_body = true, .body = "", .parse = parse_upload, .arg = upload};
+	PsError *err;
+
+	s3_add_query(&request, "uploads", "");
+	add_write_headers(upload->store, &request);
+	add_customer_headers(upload->store, &request);
+	err = s3_send(upload->store, &request, wait);
+	if (err == NULL)
+		err = expect_success(upload->store, &request);
+	s3_request_free(&request);
+	return err;
+}
+
+static PsError *
+put_part(Upload *upload, int part, const ObjectWait *wait)
+{
+	int64 offset = part * upload->part_size;
+	S3Request request = {.method = "PUT", .key = upload->key, .has_body = true, .body_fd = upload->fd, .body_offset = offset, .body_len = Min(upload->part_size, upload->size - offset)};
+	char number[16];
+	PsError *err;
+
+	snprintf(number, sizeof(number), "%d", part + 1);
+	s3_add_query(&request, "partNumber", number);
+	s3_add_query(&request, "uploadId", upload->id);
+	add_customer_headers(upload->store, &request);
+	err = s3_send(upload->store, &request, wait);
+	if (err == NULL)
+		err = expect_success(upload->store, &request);
+	if (err == NULL && request.answer.etag[0] == '\0')
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "object storage gave no ETag for part %d of \"%s\"", part + 1, upload->key);
+	if (err == NULL)
+		upload->etags[part] = pg_strdup(request.answer.etag);
+	s3_request_free(&request);
+	return err;
+}
+
+static PsError *
+parse_completed(void *arg, const HttpAnswer *answer, S3Error *error)
+{
+	return s3_xml_completed(answer->body.data, answer->body.len, error);
+}
+
+/* Size of an object; -1: there is none. */
+static PsError *
+object_size(S3Store *store, const char *key, const ObjectWait *wait, int64 *size)
+{
+	S3Request request = {.method = "GET", .key = key};
+	PsError *err;
+
+	*size = -1;
+	s3_add_header(&request, "range", "bytes=0-0");
+	add_customer_headers(store, &request);
+	err = s3_send(store, &request, wait);
+	if (err == NULL && request.answer.status == 206)
+		*size = request.answer.content_total;
+	s3_request_free(&request);
+	return err;
+}
+
+static PsError *
+complete_upload(Upload *upload, const ObjectWait *wait)
+{
+	S3Request request = {.method = "POST", .key = upload->key, .has_body = true, .parse = parse_completed};
+	StringInfoData body;
+	PsError *err;
+
+	initStringInfo(&body);
+	s3_xml_put_complete(&body, upload->etags, upload->nparts);
+	request.body = body.data;
+	request.body_len = body.len;
+	s3_add_query(&request, "uploadId", upload->id);
+	add_customer_headers(upload->store, &request);
+	err = s3_send(upload->store, &request, wait);
+	if (err == NULL)
+		err = expect_success(upload->store, &request);
+	if (err != NULL && request.in_doubt && strcmp(request.error.code, "NoSuchUpload") == 0)
+	{
+		/* an attempt whose answer was lost may have completed it */
+		int64 size;
+		PsError *size_err = object_size(upload->store, upload->key, wait, &size);
+
+		if (size_err == NULL && size == upload->size)
+		{
+			ps_error_free(err);
+			err = NULL;
+		}
+		ps_error_free(size_err);
+	}
+	s3_request_free(&request);
+	pfree(body.data);
+	return err;
+}
+
+/* Removes the parts; what cannot be removed costs space only. */
+static void
+abort_upload(Upload *upload)
+{
+	S3Request request = {.method = "DELETE", .key = upload->key};
+	ObjectWait wait = {.deadline = clock_now_ms() + ABORT_MS};
+
+	s3_add_query(&request, "uploadId", upload->id);
+	ps_error_free(s3_send(upload->store, &request, &wait));
+	s3_request_free(&request);
+}
+
+static PsError *
+put_parts(Upload *upload, const ObjectWait *wait)
+{
+	PsError *err;
+
+	/* parts are larger than asked for if there would be too many; a multiple of 1 MB */
+	upload->part_size = upload->store->part_size;
+	if (upload->size / upload->part_size >= MAX_PARTS)
+		upload->part_size = (upload->size / MAX_PARTS / (1024 * 1024) + 1) * 1024 * 1024;
+	upload->nparts = (upload->size + upload->part_size - 1) / upload->part_size;
+	upload->etags = pg_malloc0(upload->nparts * sizeof(char *));
+	err = begin_upload(upload, wait);
+	for (int i = 0; err == NULL && i < upload->nparts; i++)
+		err = put_part(upload, i, wait);
+	if (err == NULL)
+		err = complete_upload(upload, wait);
+	if (err != NULL && upload->id != NULL)
+		abort_upload(upload);
+	for (int i = 0; i < upload->nparts; i++)
+		free(upload->etags[i]);
+	free(upload->etags);
+	free(upload->id);
+	return err;
+}
+
+static PsError *
+s3_put_file(ObjectStore *base, const char *key, const char *path, const ObjectWait *wait)
+{
+	S3Store *store = (S3Store *) base;
+	Upload upload = {.store = store, .key = key};
+	struct stat st;
+	PsError *err;
+
+	upload.fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (upload.fd < 0)
+		return ps_error(ps_errno_state(), "could not open file \"%s\": %m", path);
+	if (fstat(upload.fd, &st) != 0)
+		err = ps_error(ps_errno_state(), "could not stat file \"%s\": %m", path);
+	else if (st.st_size > store->part_size)
+	{
+		upload.size = st.st_size;
+		err = put_parts(&upload, wait);
+	}
+	else
+	{
+		S3Request request = {.method = "PUT", .key = key, .has_body = true, .body_fd = upload.fd, .body_len = st.st_size};
+
+		add_write_headers(store, &request);
+		add_customer_headers(store, &request);
+		err = s3_send(store, &request, wait);
+		if (err == NULL)
+			err = expect_success(store, &request);
+		s3_request_free(&request);
+	}
+	close(upload.fd);
+	return err;
+}
+
+/* ---- list ---- */
+
+typedef struct Item
+{
+	char *key; /* without the store's prefix */
+	int64 size;
+} Item;
+
+/* One page, collected: an answer that ends early is asked for again. */
+typedef struct Page
+{
+	S3Store *store;
+	Item *items;
+	int n;
+	char *token;
+} Page;
+
+static void
+clear_page(Page *page)
+{
+	for (int i = 0; i < page->n; i++)
+		free(page->items[i].key);
+	free(page->items);
+	free(page->token);
+	page->items = NULL;
+	page->token = NULL;
+	page->n = 0;
+}
+
+static PsError *
+add_item(void *arg, const char *key, int64 size)
+{
+	Page *page = arg;
+	size_t len = strlen(page->store->prefix);
+
+	if (strncmp(key, page->store->prefix, len) != 0)
+		return ps_error(PS_SQLSTATE_CORRUPTED, "object storage listed \"%s\", which does not start with \"%s\"", key,
+						page->store->prefix);
+	/* doubled when it is full, at powers of two */
+	if ((page->n & (page->n - 1)) == 0)
+		page->items = pg_realloc(page->items, Max(page->n * 2, 1) * sizeof(Item));
+	page->items[page->n++] = (Item) {pg_strdup(key + len), size};
+	return NULL;
+}
+
+static PsError *
+parse_page(void *arg, const HttpAnswer *answer, S3Error *error)
+{
+	Page *page = arg;
+	S3ListSink sink = {add_item, page};
+
+	clear_page(page);
+	return s3_xml_list(answer->body.data, answer->body.len, &sink, &page->token, error);
+}
+
+static int
+compare_items(const void *a, const void *b)
+{
+	return strcmp(((const Item *) a)->key, ((const Item *) b)->key);
+}
+
+static PsError *
+list_page(S3Store *store, const char *prefix, const char *after, bool folders, const char *token, Page *page,
+		  const ObjectWait *wait)
+{
+	S3Request request = {.method = "GET", .max_body = MAX_LIST_BODY, .parse = parse_page, .arg = page};
+	char *full_prefix = psprintf("%s%s", store->prefix, prefix);
+	char *full_after = psprintf("%s%s", store->prefix, after);
+	PsError *err;
+
+	s3_add_query(&request, "list-type", "2");
+	s3_add_query(&request, "prefix", full_prefix);
+	if (folders)
+		s3_add_query(&request, "delimiter", "/");
+	if (token != NULL)
+		s3_add_query(&request, "continuation-token", token);
+	else if (after[0] != '\0')
+		s3_add_query(&request, "start-after", full_after);
+	err = s3_send(store, &request, wait);
+	if (err == NULL)
+		err = expect_success(store, &request);
+	s3_request_free(&request);
+	free(full_prefix);
+	free(full_after);
+	return err;
+}
+
+static PsError *
+s3_list(ObjectStore *base, const char *prefix, const char *after, bool folders, const ObjectListSink *sink,
+		const ObjectWait *wait)
+{
+	S3Store *store = (S3Store *) base;
+	char *token = NULL;
+	bool stop = false;
+	PsError *err;
+
+	do
+	{
+		Page page = {.store = store};
+
+		err = list_page(store, prefix, after, folders, token, &page, wait);
+		/* folders come behind the objects of their page */
+		if (page.n > 1)
+			qsort(page.items, page.n, sizeof(Item), compare_items);
+		for (int i = 0; err == NULL && !stop && i < page.n; i++)
+		{
+			ObjectInfo info = {page.items[i].key, page.items[i].size};
+
+			/* of a folder that was the last one there may be more objects */
+			if (strcmp(info.key, after) > 0)
+				err = sink->item(sink->arg, &info, &stop);
+		}
+		free(token);
+		token = page.token;
+		page.token = NULL;
+		clear_page(&page);
+	} while (err == NULL && !stop && token != NULL);
+	free(token);
+	return err;
+}
+
+/* ---- delete ---- */
+
+static PsError *
+parse_deleted(void *arg, const HttpAnswer *answer, S3Error *error)
+{
+	int nfailed;
+
+	return s3_xml_deleted(answer->body.data, answer->body.len, &nfailed, error);
+}
+
+static PsError *
+delete_one(S3Store *store, const char *key, const ObjectWait *wait)
+{
+	S3Request request = {.method = "DELETE", .key = key};
+	PsError *err = s3_send(store, &request, wait);
+
+	if (err == NULL && request.answer.status != 404)
+		err = expect_success(store, &request);
+	s3_request_free(&request);
+	return err;
+}
+
+/* Deletes many with one request.  *supported false: the service has no such request. */
+static PsError *
+delete_many(S3Store *store, const char *const *keys, int nkeys, const ObjectWait *wait, bool *supported)
+{
+	S3Request request = {.method = "POST", .has_body = true, .parse = parse_deleted};
+	uint8 digest[EVP_MAX_MD_SIZE];
+	unsigned digest_len;
+	char md5[64];
+	StringInfoData body;
+	PsError *err;
+
+	initStringInfo(&body);
+	s3_xml_put_delete(&body, store->prefix, keys, nkeys);
+	EVP_Digest(body.data, body.len, digest, &digest_len, EVP_md5(), NULL);
+	EVP_EncodeBlock((uint8 *) md5, digest, digest_len);
+	request.body = body.data;
+	request.body_len = body.len;
+	s3_add_query(&request, "delete", "");
+	s3_add_header(&request, "content-md5", md5);
+	err = s3_send(store, &request, wait);
+	*supported = !(err != NULL && (request.answer.status == 501 || request.answer.status == 405 || strcmp(request.error.code, "NotImplemented") == 0));
+	if (err == NULL)
+		err = expect_success(store, &request);
+	s3_request_free(&request);
+	pfree(body.data);
+	return err;
+}
+
+static PsError *
+s3_delete(ObjectStore *base, const char *const *keys, int nkeys, const ObjectWait *wait)
+{
+	S3Store *store = (S3Store *) base;
+
+	while (nkeys > 0)
+	{
+		int n = Min(nkeys, DELETES_PER_REQUEST);
+		bool supported = n > 1 && !__atomic_load_n(&store->no_multiple_deletes, __ATOMIC_RELAXED);
+		PsError *err = NULL;
+
+		if (supported)
+		{
+			err = delete_many(store, keys, n, wait, &supported);
+			if (!supported)
+			{
+				ps_error_free(err);
+				err = NULL;
+				__atomic_store_n(&store->no_multiple_deletes, true, __ATOMIC_RELAXED);
+			}
+		}
+		if (!supported)
+			for (int i = 0; err == NULL && i < n; i++)
+				err = delete_one(store, keys[i], wait);
+		PS_TRY(err);
+		keys += n;
+		nkeys -= n;
+	}
+	return NULL;
+}
+
+const ObjectBackend s3_backend = {s3_store_close, s3_put, s3_put_file, s3_read, s3_list, s3_delete};

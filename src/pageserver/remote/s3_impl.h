@@ -1,0 +1,97 @@
+/*
+ * s3_impl.h
+ *	  A store in S3, and requests to it: for this folder only.
+ */
+#ifndef PS_S3_IMPL_H
+#define PS_S3_IMPL_H
+
+#include "remote/credentials.h"
+#include "remote/http.h"
+#include "remote/object_impl.h"
+#include "remote/retry.h"
+#include "remote/s3_xml.h"
+#include "remote/sign.h"
+
+typedef struct S3Store
+{
+	ObjectStore base;
+	char *bucket;
+	char *prefix; /* "", or with a slash at its end */
+	char *origin; /* "https://host[:port]" */
+	char *host;   /* the same without the scheme: the header "host" */
+	char *root;   /* path of the bucket: "/bucket" or "" */
+	char *region;
+	char *storage_class; /* or NULL */
+	int64 part_size;
+
+	/* encryption: headers of all that is written (0 to 2), and of all requests for the contents (0 or 3) */
+	SignPair sse[2];
+	int nsse;
+	SignPair customer[3];
+	int ncustomer;
+	char *kms_key;
+	char customer_key[64];
+	char customer_md5[32];
+
+	HttpClient *http;
+	Credentials *credentials;
+	RetryGate gate;
+	int64 clock_offset;       /* s to add to the clock of this machine for that of the service; accessed with __atomic */
+	bool no_multiple_deletes; /* the service does not know DeleteObjects; accessed with __atomic */
+} S3Store;
+
+/* One request, which may be sent several times. */
+typedef struct S3Request
+{
+	const char *method;
+	const char *key; /* of an object, without the store's prefix; NULL: the bucket */
+	SignPair query[8];
+	int nquery;
+	SignPair headers[12]; /* besides those that each request has */
+	int nheaders;
+	bool has_body;
+	const void *body; /* as in HttpRequest */
+	int64 body_len;
+	int body_fd;
+	int64 body_offset;
+	const ByteSink *sink;
+	int sink_status;
+	size_t max_body;
+
+	/* Called before each attempt, to change what headers point to; or NULL.  False: there is nothing left to ask for. */
+	bool (*prepare)(void *arg);
+
+	/*
+	 * Reads an answer with status 2xx; or NULL: it is searched for an <Error>.  Sets the
+	 * code of *error if the answer is one.  PS_SQLSTATE_CORRUPTED: not a whole answer, which is
+	 * asked for again.  May be called several times.
+	 */
+	PsError *(*parse)(void *arg, const HttpAnswer *answer, S3Error *error);
+	void *arg;
+
+	/* results */
+	HttpAnswer answer; /* the last one; to be freed with s3_request_free() */
+	S3Error error;     /* what it said, if its status is not 2xx */
+	bool in_doubt;     /* an attempt that was not answered, or that ended in an error of the service, may have been executed */
+} S3Request;
+
+extern void s3_add_query(S3Request *request, const char *name, const char *value);
+extern void s3_add_header(S3Request *request, const char *name, const char *value);
+
+/*
+ * Sends a request until it succeeds, is refused, or the wait ends.  No error: the
+ * status is 2xx, or one of 404 (not of the bucket), 412, 416, of which the caller says
+ * what they mean.
+ */
+extern PsError *s3_send(S3Store *store, S3Request *request, const ObjectWait *wait);
+
+/* The error for an answer that the caller did not want. */
+extern PsError *s3_refused(const S3Store *store, const S3Request *request);
+
+/* Prepares a request for use again. */
+extern void s3_request_free(S3Request *request);
+
+extern const ObjectBackend s3_backend;
+extern void s3_store_close(ObjectStore *store);
+
+#endif /* PS_S3_IMPL_H */
