@@ -43,6 +43,7 @@ typedef struct Transfer
 	HttpAnswer *answer;
 	size_t max_body;
 	int64 sent; /* bytes of the request's body that libcurl has taken */
+	bool sent_again;
 	bool timed_out;
 	PsError *err; /* why it was ended from this side, or NULL */
 } Transfer;
@@ -272,6 +273,7 @@ on_seek(void *arg, curl_off_t offset, int origin)
 
 	if (origin != SEEK_SET || offset < 0 || offset > transfer->request->body_len)
 		return CURL_SEEKFUNC_FAIL;
+	transfer->sent_again |= transfer->sent > 0;
 	transfer->sent = offset;
 	return CURL_SEEKFUNC_OK;
 }
@@ -431,7 +433,7 @@ http_perform(HttpClient *client, const HttpRequest *request, const CancelCheck *
 	code = curl_easy_perform(handle->curl);
 	curl_easy_getinfo(handle->curl, CURLINFO_RESPONSE_CODE, &status);
 	answer->status = code == CURLE_OK ? (int) status : 0;
-	answer->may_have_arrived = code != CURLE_OK && may_have_arrived(handle->curl, code);
+	answer->may_have_arrived = transfer.sent_again || (code != CURLE_OK && may_have_arrived(handle->curl, code));
 	answer->ended_here = transfer.err != NULL;
 	return_handle(client, handle);
 	curl_slist_free_all(headers);

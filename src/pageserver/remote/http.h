@@ -53,14 +53,19 @@ typedef struct HttpAnswer
 {
 	int status; /* 0: there was no answer */
 	StringInfoData body;
-	int64 sunk;            /* bytes that the sink got */
-	char etag[128];        /* as it came, with quotes; "" if there was none */
-	char region[64];       /* x-amz-bucket-region; "" if there was none */
-	int64 date;            /* of the service, s since 1970; 0 if there was none */
-	int64 retry_after_ms;  /* 0 if there was none */
-	int64 content_total;   /* of Content-Range: bytes of the whole object; -1 if there was none */
-	bool may_have_arrived; /* no answer: the request may have reached the service, which may execute it yet */
-	bool ended_here;       /* the error is of the sink, the check, the file to be sent or a limit */
+	int64 sunk;           /* bytes that the sink got */
+	char etag[128];       /* as it came, with quotes; "" if there was none */
+	char region[64];      /* x-amz-bucket-region; "" if there was none */
+	int64 date;           /* of the service, s since 1970; 0 if there was none */
+	int64 retry_after_ms; /* 0 if there was none */
+	int64 content_total;  /* of Content-Range: bytes of the whole object; -1 if there was none */
+	/*
+	 * The request may have reached the service, which may execute it yet, without an
+	 * answer: there is an error, or libcurl has sent it again, since the connection that was
+	 * kept open had been closed.
+	 */
+	bool may_have_arrived;
+	bool ended_here; /* the error is of the sink, the check, the file to be sent or a limit */
 } HttpAnswer;
 
 /*

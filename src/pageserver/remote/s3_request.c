@@ -273,9 +273,9 @@ attempt(S3Store *store, S3Request *request, const char *hash, const ObjectWait *
 		return VERDICT_REFUSED;
 	}
 	*err = send_once(store, request, hash, &keys, wait);
+	request->in_doubt |= request->answer.may_have_arrived;
 	if (*err != NULL)
 	{
-		request->in_doubt |= request->answer.may_have_arrived;
 		verdict = ps_error_is(*err, PS_SQLSTATE_TRY_AGAIN) && !request->answer.ended_here ? VERDICT_AGAIN : VERDICT_REFUSED;
 	}
 	else
