@@ -160,12 +160,13 @@ list(const ServerRequest *request, ServerAnswer *answer)
 	for (int i = 0; i < nobjects && !truncated; i++)
 	{
 		const char *key = objects[i].key;
-		const char *slash = delimiter != NULL ? strchr(key + strlen(prefix), '/') : NULL;
+		const char *slash;
 
 		/* a folder that was listed is behind all that is in it */
 		if (strncmp(key, prefix, strlen(prefix)) != 0 || strcmp(key, from) <= 0 ||
 			(token != NULL && token[strlen(token) - 1] == '/' && strncmp(key, token, strlen(token)) == 0))
 			continue;
+		slash = delimiter != NULL ? strchr(key + strlen(prefix), '/') : NULL;
 		if (slash != NULL && strncmp(last_folder, key, slash + 1 - key) == 0 && last_folder[slash + 1 - key] == '\0')
 			continue;
 		if (n == PAGE)
