@@ -9,6 +9,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -22,14 +23,13 @@
 
 static HttpServer *server;
 static HttpClient *client;
-static ServerFault fault; /* of the next request only */
+static _Atomic ServerFault fault; /* of the next request only */
 
 /* Answers with what it got; the target says what else to do. */
 static void
 handler(void *arg, const ServerRequest *request, ServerAnswer *answer)
 {
-	answer->fault = fault;
-	fault = SERVER_ANSWERS;
+	answer->fault = atomic_exchange(&fault, SERVER_ANSWERS);
 	if (strcmp(request->target, "/error") == 0)
 	{
 		server_answer_text(answer, 503, "<Error><Code>SlowDown</Code></Error>");

@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -35,7 +36,7 @@ typedef enum LinkFault
 	LINK_FAILED, /* acts, and says EIO */
 	LINK_EIO     /* does not act, and says EIO */
 } LinkFault;
-static LinkFault link_fault;
+static _Atomic LinkFault link_fault;
 /* the number of the fsync() that fails, from 1; 0: none */
 static int failing_sync;
 
@@ -47,9 +48,8 @@ extern int __wrap_fsync(int fd);
 int
 __wrap_link(const char *from, const char *to)
 {
-	LinkFault fault = link_fault;
+	LinkFault fault = atomic_exchange(&link_fault, LINK_NORMAL);
 
-	link_fault = LINK_NORMAL;
 	if (fault == LINK_EIO)
 	{
 		errno = EIO;
