@@ -286,6 +286,16 @@ test_failed_sync(void **state)
 		assert_object(key, "mine");
 		free(key);
 	}
+
+	/* those of an overwritten object: of the file, then of the names */
+	for (int i = 1; i <= 4; i++)
+	{
+		failing_sync = i;
+		assert_state(object_put(store, "s/p/k", "mine", 4, NULL), PS_SQLSTATE_IO);
+		assert_int_equal(failing_sync, 0);
+	}
+	put("s/p/k", "yours");
+	assert_object("s/p/k", "yours");
 	assert_int_equal(count_tmp(), 0);
 }
 
