@@ -93,7 +93,8 @@ read_request(Connection *connection, ServerRequest *request)
 		size_t n;
 
 		if (connection->len + 1 >= sizeof(connection->buf) ||
-			!read_some(connection, connection->buf + connection->len, sizeof(connection->buf) - 1 - connection->len, &n))
+			!read_some(connection, connection->buf + connection->len,
+					   sizeof(connection->buf) - 1 - connection->len, &n))
 			return false;
 		connection->len += n;
 	}

@@ -109,11 +109,15 @@ test_methods(void **state)
 {
 	const char *headers[] = {"x-test: 1"};
 
-	assert_answer(&(HttpRequest) {.method = "GET", .headers = headers, .nheaders = 1}, "/a?b=c%20d", "GET /a?b=c%20d 0 ");
-	assert_answer(&(HttpRequest) {.method = "PUT", .has_body = true, .body = "hello", .body_len = 5}, "/p", "PUT /p 5 hello");
+	assert_answer(&(HttpRequest) {.method = "GET", .headers = headers, .nheaders = 1}, "/a?b=c%20d",
+				  "GET /a?b=c%20d 0 ");
+	assert_answer(&(HttpRequest) {.method = "PUT", .has_body = true, .body = "hello", .body_len = 5}, "/p",
+				  "PUT /p 5 hello");
 	assert_answer(&(HttpRequest) {.method = "PUT", .has_body = true, .body = ""}, "/p", "PUT /p 0 ");
-	assert_answer(&(HttpRequest) {.method = "POST", .has_body = true, .body = "x", .body_len = 1}, "/p", "POST /p 1 x");
-	assert_answer(&(HttpRequest) {.method = "POST", .has_body = true, .body = ""}, "/p?uploads=", "POST /p?uploads= 0 ");
+	assert_answer(&(HttpRequest) {.method = "POST", .has_body = true, .body = "x", .body_len = 1}, "/p",
+				  "POST /p 1 x");
+	assert_answer(&(HttpRequest) {.method = "POST", .has_body = true, .body = ""}, "/p?uploads=",
+				  "POST /p?uploads= 0 ");
 	assert_answer(&(HttpRequest) {.method = "DELETE"}, "/p", "DELETE /p 0 ");
 	assert_answer(&(HttpRequest) {.method = "HEAD"}, "/p", "");
 	assert_int_equal(http_server_connections(server), 1);
@@ -159,7 +163,8 @@ test_large_bodies(void **state)
 	unlink(path);
 	memset(body, 'y', len);
 	assert_answer(&(HttpRequest) {.method = "PUT", .has_body = true, .body = "z", .body_len = 1}, "/p", "PUT /p 1 z");
-	assert_null(perform(&(HttpRequest) {.method = "PUT", .has_body = true, .body = body, .body_len = len}, "/p", &answer));
+	assert_null(perform(&(HttpRequest) {.method = "PUT", .has_body = true, .body = body, .body_len = len}, "/p",
+						&answer));
 	assert_int_equal(strncmp(answer.body.data, "PUT /p 5242880 yyy", 18), 0);
 	http_answer_free(&answer);
 
@@ -200,20 +205,23 @@ test_sinks(void **state)
 	HttpAnswer answer;
 	PsError *err;
 
-	assert_null(perform(&(HttpRequest) {.method = "GET", .sink_status = 200, .sink = &(ByteSink) {take, &all}}, "/large", &answer));
+	assert_null(perform(&(HttpRequest) {.method = "GET", .sink_status = 200, .sink = &(ByteSink) {take, &all}},
+						"/large", &answer));
 	assert_int_equal(all.got, 3 * 1024 * 1024);
 	assert_int_equal(answer.sunk, all.got);
 	http_answer_free(&answer);
 
 	/* the sink's error */
-	err = perform(&(HttpRequest) {.method = "GET", .sink_status = 200, .sink = &(ByteSink) {take, &some}}, "/large", &answer);
+	err = perform(&(HttpRequest) {.method = "GET", .sink_status = 200, .sink = &(ByteSink) {take, &some}},
+				  "/large", &answer);
 	assert_non_null(err);
 	assert_string_equal(err->sqlstate, PS_SQLSTATE_DISK_FULL);
 	ps_error_free(err);
 	http_answer_free(&answer);
 
 	/* the body of an error is not for the sink */
-	assert_null(perform(&(HttpRequest) {.method = "GET", .sink_status = 200, .sink = &(ByteSink) {take, &none}}, "/error", &answer));
+	assert_null(perform(&(HttpRequest) {.method = "GET", .sink_status = 200, .sink = &(ByteSink) {take, &none}},
+						"/error", &answer));
 	assert_int_equal(none.got, 0);
 	assert_true(answer.body.len > 0);
 	http_answer_free(&answer);

@@ -66,7 +66,8 @@ __wrap_link(const char *from, const char *to)
 int
 __wrap_fsync(int fd)
 {
-	if (__atomic_load_n(&failing_sync, __ATOMIC_RELAXED) > 0 && __atomic_sub_fetch(&failing_sync, 1, __ATOMIC_RELAXED) == 0)
+	if (__atomic_load_n(&failing_sync, __ATOMIC_RELAXED) > 0 &&
+		__atomic_sub_fetch(&failing_sync, 1, __ATOMIC_RELAXED) == 0)
 	{
 		errno = EIO;
 		return -1;
@@ -195,7 +196,8 @@ test_put_get(void **state)
 static void
 test_keys(void **state)
 {
-	static const char *const invalid[] = {"", "/a", "a/", "a//b", ".", "..", "a/../b", ".tmp/x", "a/.b", "a b", "a\\b", "\xc3\xa4", "a?b"};
+	static const char *const invalid[] = {"", "/a", "a/", "a//b", ".", "..", "a/../b", ".tmp/x", "a/.b", "a b",
+										  "a\\b", "\xc3\xa4", "a?b"};
 	char long_key[OBJECT_KEY_MAX + 2];
 	void *data;
 	size_t len;
@@ -215,7 +217,8 @@ test_keys(void **state)
 static void
 test_urls(void **state)
 {
-	static const char *const invalid[] = {"", "/tmp", "file:/tmp", "file://host/tmp", "ftp://x", "file:///no/such/directory"};
+	static const char *const invalid[] = {"", "/tmp", "file:/tmp", "file://host/tmp", "ftp://x",
+										  "file:///no/such/directory"};
 	ObjectStore *none;
 
 	for (int i = 0; i < lengthof(invalid); i++)

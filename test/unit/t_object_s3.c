@@ -227,7 +227,8 @@ get(const ServerRequest *request, ServerAnswer *answer, const char *key, bool wh
 		answer->body_len = Min(last + 1, object->len) - first;
 		answer->body = malloc(answer->body_len);
 		memcpy(answer->body, object->data + first, answer->body_len);
-		answer->headers = psprintf("Content-Range: bytes %lld-%lld/%zu\r\n", first, first + (long long) answer->body_len - 1,
+		answer->headers = psprintf("Content-Range: bytes %lld-%lld/%zu\r\n", first,
+								   first + (long long) answer->body_len - 1,
 								   object->len);
 	}
 	free(range);
@@ -264,7 +265,8 @@ post(const ServerRequest *request, ServerAnswer *answer, const char *key)
 	if (strstr(request->target, "?uploads=") != NULL)
 	{
 		upload_open = true;
-		server_answer_text(answer, 200, "<InitiateMultipartUploadResult><UploadId>u1</UploadId></InitiateMultipartUploadResult>");
+		server_answer_text(answer, 200,
+						   "<InitiateMultipartUploadResult><UploadId>u1</UploadId></InitiateMultipartUploadResult>");
 	}
 	else if (strstr(request->target, "uploadId=u1") != NULL && upload_open)
 	{
@@ -289,7 +291,8 @@ post(const ServerRequest *request, ServerAnswer *answer, const char *key)
 		set_object(key, all.data, all.len);
 		pfree(all.data);
 		upload_open = false;
-		server_answer_text(answer, 200, "<CompleteMultipartUploadResult><ETag>x</ETag></CompleteMultipartUploadResult>");
+		server_answer_text(answer, 200,
+						   "<CompleteMultipartUploadResult><ETag>x</ETag></CompleteMultipartUploadResult>");
 	}
 	else if (strstr(request->target, "?delete=") != NULL && no_multiple_deletes)
 		answer_error(answer, 501, "NotImplemented");
@@ -582,7 +585,8 @@ test_clock_and_keys(void **state)
 {
 	put_ok("k/1", "x");
 	/* 2030-01-01 */
-	add_fault((Fault) {"GET", .status = 403, .code = "RequestTimeTooSkewed", .header = "Date: Tue, 01 Jan 2030 00:00:00 GMT\r\n"});
+	add_fault((Fault) {"GET", .status = 403, .code = "RequestTimeTooSkewed",
+					   .header = "Date: Tue, 01 Jan 2030 00:00:00 GMT\r\n"});
 	assert_object("k/1", "x");
 	assert_non_null(strstr(last_headers.data, "x-amz-date: 20300101T0000"));
 
@@ -735,7 +739,8 @@ test_cancel(void **state)
 static void
 test_settings(void **state)
 {
-	static const char *const urls[] = {"s3://", "s3://ab", "s3:///x", "s3://buck et/x", "s3://bucket/a//b", "s3://bucket/a b"};
+	static const char *const urls[] = {"s3://", "s3://ab", "s3:///x", "s3://buck et/x", "s3://bucket/a//b",
+									   "s3://bucket/a b"};
 	ObjectSettings bad[] = {{.endpoint = "127.0.0.1"}, {.endpoint = "ftp://x"}, {.endpoint = "https://"}, {.endpoint = "http://x/y"}, {.region = "a b"}, {.sse = "rot13"}, {.sse = "customer:/dev/null"}};
 	ObjectStore *none;
 

@@ -97,8 +97,10 @@ test_errors(void **state)
 	static const char skewed[] = XML "<Error><Code>RequestTimeTooSkewed</Code><Message>The difference</Message>"
 									 "<RequestId>x</RequestId></Error>";
 	static const char moved[] = "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-central-1</Region></Error>";
-	static const char *const none[] = {"", "<html><body>Bad Gateway</body></html>", "<Error></Error>", "<Error><Code>X</Code>",
-									   "<Other><Code>X</Code></Other>", "<Error><Other><Code>X</Code></Other></Error>"};
+	static const char *const none[] = {"", "<html><body>Bad Gateway</body></html>", "<Error></Error>",
+									   "<Error><Code>X</Code>",
+									   "<Other><Code>X</Code></Other>",
+									   "<Error><Other><Code>X</Code></Other></Error>"};
 	StringInfoData big;
 	S3Error error;
 
@@ -242,8 +244,9 @@ test_requests(void **state)
 
 	initStringInfo(&out);
 	s3_xml_put_complete(&out, etags, 2);
-	assert_string_equal(out.data, "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>&quot;a1&quot;</ETag></Part>"
-								  "<Part><PartNumber>2</PartNumber><ETag>b&amp;&lt;2&gt;</ETag></Part></CompleteMultipartUpload>");
+	assert_string_equal(out.data,
+						"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>&quot;a1&quot;</ETag></Part>"
+						"<Part><PartNumber>2</PartNumber><ETag>b&amp;&lt;2&gt;</ETag></Part></CompleteMultipartUpload>");
 	resetStringInfo(&out);
 	s3_xml_put_delete(&out, "p/", keys, 2);
 	assert_string_equal(out.data, "<Delete><Quiet>true</Quiet><Object><Key>p/x</Key></Object>"

@@ -149,7 +149,8 @@ fetch_file(Credentials *credentials, Fetched *fetched)
 	if (stat(credentials->key_file, &st) != 0)
 		return ps_error(PS_SQLSTATE_STATE, "could not stat key file \"%s\": %m", credentials->key_file);
 	if ((st.st_mode & (S_IRWXG | S_IRWXO)) != 0)
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "key file \"%s\" has group or world access", credentials->key_file),
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "key file \"%s\" has group or world access",
+									  credentials->key_file),
 							 "Permissions should be u=rw (0600) or less.");
 	fetched->mtime = st.st_mtim;
 	PS_TRY(read_text(credentials->key_file, &text));
@@ -216,7 +217,8 @@ ask(Credentials *credentials, HttpRequest *request, const CancelCheck *cancel, c
 
 		(void) s3_xml_error(answer.body.data, answer.body.len, &error);
 		err = ps_error(answer.status >= 500 || answer.status == 429 ? PS_SQLSTATE_TRY_AGAIN : PS_SQLSTATE_STATE,
-					   "%s answered with status %d%s%s", what, answer.status, error.code[0] != '\0' ? ": " : "", error.code);
+					   "%s answered with status %d%s%s", what, answer.status, error.code[0] != '\0' ? ": " : "",
+					   error.code);
 	}
 	if (err == NULL)
 		*text = pg_strdup(answer.body.data);
@@ -271,7 +273,8 @@ fetch_web_identity(Credentials *credentials, const CancelCheck *cancel, Fetched 
 
 		sign_query(&url, query, lengthof(query));
 	}
-	err = ask(credentials, &(HttpRequest) {.method = "GET", .url = url.data, .headers = headers, .nheaders = 1}, cancel, "STS",
+	err = ask(credentials, &(HttpRequest) {.method = "GET", .url = url.data, .headers = headers, .nheaders = 1},
+			  cancel, "STS",
 			  &text);
 	pfree(url.data);
 	free(token);
@@ -318,7 +321,8 @@ fetch_container(Credentials *credentials, const CancelCheck *cancel, Fetched *fe
 		const char *headers[] = {header};
 
 		err = ask(credentials,
-				  &(HttpRequest) {.method = "GET", .url = url, .headers = headers, .nheaders = header != NULL ? 1 : 0}, cancel,
+				  &(HttpRequest) {.method = "GET", .url = url, .headers = headers, .nheaders = header != NULL},
+				  cancel,
 				  "the container's credential service", &text);
 	}
 	if (err == NULL)
@@ -336,6 +340,7 @@ fetch_metadata(Credentials *credentials, const CancelCheck *cancel, Fetched *fet
 	static const char what[] = "the machine's metadata service";
 	const char *base = environment("AWS_EC2_METADATA_SERVICE_ENDPOINT");
 	const char *ttl[] = {"x-aws-ec2-metadata-token-ttl-seconds: 21600"};
+	HttpRequest token_request = {.method = "PUT", .has_body = true, .body = "", .headers = ttl, .nheaders = 1};
 	const char *headers[1] = {NULL};
 	char *url;
 	char *token = NULL;
@@ -346,17 +351,22 @@ fetch_metadata(Credentials *credentials, const CancelCheck *cancel, Fetched *fet
 
 	base = base != NULL ? base : METADATA_URL;
 	url = psprintf("%s/latest/api/token", base);
-	PS_GOTO(ask(credentials, &(HttpRequest) {.method = "PUT", .url = url, .has_body = true, .body = "", .headers = ttl, .nheaders = 1}, cancel, what, &token), done);
+	token_request.url = url;
+	PS_GOTO(ask(credentials, &token_request, cancel, what, &token), done);
 	header = psprintf("x-aws-ec2-metadata-token: %s", token);
 	headers[0] = header;
 	free(url);
 	url = psprintf("%s" METADATA_PATH, base);
-	PS_GOTO(ask(credentials, &(HttpRequest) {.method = "GET", .url = url, .headers = headers, .nheaders = 1}, cancel, what, &role), done);
+	PS_GOTO(ask(credentials, &(HttpRequest) {.method = "GET", .url = url, .headers = headers, .nheaders = 1},
+				cancel, what, &role),
+			done);
 	/* the first role; there is only one */
 	role[strcspn(role, "\r\n")] = '\0';
 	free(url);
 	url = psprintf("%s" METADATA_PATH "%s", base, role);
-	PS_GOTO(ask(credentials, &(HttpRequest) {.method = "GET", .url = url, .headers = headers, .nheaders = 1}, cancel, what, &text), done);
+	PS_GOTO(ask(credentials, &(HttpRequest) {.method = "GET", .url = url, .headers = headers, .nheaders = 1},
+				cancel, what, &text),
+			done);
 	err = parse_keys(text, what, fetched);
 
 done:
@@ -386,7 +396,8 @@ fetch(Credentials *credentials, const CancelCheck *cancel, Fetched *fetched)
 	}
 	if (environment("AWS_WEB_IDENTITY_TOKEN_FILE") != NULL && environment("AWS_ROLE_ARN") != NULL)
 		return fetch_web_identity(credentials, cancel, fetched);
-	if (environment("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") != NULL || environment("AWS_CONTAINER_CREDENTIALS_FULL_URI") != NULL)
+	if (environment("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") != NULL ||
+		environment("AWS_CONTAINER_CREDENTIALS_FULL_URI") != NULL)
 		return fetch_container(credentials, cancel, fetched);
 	if (disabled != NULL && pg_strcasecmp(disabled, "true") == 0)
 		err = ps_error(PS_SQLSTATE_STATE, "there are no keys for object storage");
@@ -395,7 +406,7 @@ fetch(Credentials *credentials, const CancelCheck *cancel, Fetched *fetched)
 	if (err == NULL || err->is_cancel)
 		return err;
 	return ps_error_hint(err,
-						 "Set remote_key_file, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment of the store.");
+						 "Set remote_key_file, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment.");
 }
 
 /* ---- keeping them ---- */
@@ -421,7 +432,8 @@ copy_keys(Credentials *credentials, CredentialKeys *keys, bool *fresh)
 	bool usable;
 
 	pthread_mutex_lock(&credentials->lock);
-	usable = credentials->keys.access_key != NULL && !credentials->rejected && (credentials->end == 0 || now < credentials->end);
+	usable = credentials->keys.access_key != NULL && !credentials->rejected &&
+			 (credentials->end == 0 || now < credentials->end);
 	*fresh = usable && (credentials->renew_at == 0 || now < credentials->renew_at) && !file_changed(credentials);
 	memset(keys, 0, sizeof(CredentialKeys));
 	if (usable)

@@ -361,7 +361,8 @@ transfer_error(const Transfer *transfer, CURLcode code, const char *message)
 	PsError *err;
 
 	if (transfer->timed_out)
-		return ps_error(PS_SQLSTATE_TRY_AGAIN, "%s %.*s was not answered in time", request->method, len, request->url);
+		return ps_error(PS_SQLSTATE_TRY_AGAIN, "%s %.*s was not answered in time", request->method, len,
+						request->url);
 	switch (code)
 	{
 		case CURLE_SSL_CACERT_BADFILE:

@@ -117,7 +117,8 @@ add_to_whole(void *arg, const char *data, size_t len)
 		char *larger = realloc(whole->data, size);
 
 		if (larger == NULL)
-			return ps_error(PS_SQLSTATE_OUT_OF_MEMORY, "no memory for an object of at least %zu bytes", whole->len + len);
+			return ps_error(PS_SQLSTATE_OUT_OF_MEMORY, "no memory for an object of at least %zu bytes",
+							whole->len + len);
 		whole->data = larger;
 		whole->allocated = size;
 	}

@@ -113,8 +113,8 @@ extern PsError *object_get(ObjectStore *store, const char *key, size_t max, void
  * Part of an object into buf; *got is less than len only at the end of the object.
  * An offset at or behind the end gives 0 bytes.
  */
-extern PsError *object_get_range(ObjectStore *store, const char *key, int64 offset, size_t len, void *buf, size_t *got,
-								 const ObjectWait *wait);
+extern PsError *object_get_range(ObjectStore *store, const char *key, int64 offset, size_t len, void *buf,
+								 size_t *got, const ObjectWait *wait);
 
 /* From an offset to the end of the object, to a sink.  An attempt continues where the one before failed. */
 extern PsError *object_read(ObjectStore *store, const char *key, int64 offset, const ByteSink *sink,

@@ -163,7 +163,8 @@ remove_old_tmp(const DirStore *store)
 		char *path = psprintf("%s/%s", folder, de->d_name);
 		struct stat st;
 
-		if (de->d_name[0] != '.' && stat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_mtime < time(NULL) - TMP_MAX_AGE)
+		if (de->d_name[0] != '.' && stat(path, &st) == 0 && S_ISREG(st.st_mode) &&
+			st.st_mtime < time(NULL) - TMP_MAX_AGE)
 			(void) unlink(path);
 		free(path);
 	}

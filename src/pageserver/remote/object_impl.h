@@ -16,14 +16,14 @@
 typedef struct ObjectBackend
 {
 	void (*close)(ObjectStore *store);
-	PsError *(*put)(ObjectStore *store, const char *key, const void *data, size_t len, bool once, const ObjectWait *wait,
-					ObjectOutcome *outcome);
+	PsError *(*put)(ObjectStore *store, const char *key, const void *data, size_t len, bool once,
+					const ObjectWait *wait, ObjectOutcome *outcome);
 	PsError *(*put_file)(ObjectStore *store, const char *key, const char *path, const ObjectWait *wait);
 	/* to the end of the object if len is -1; less than len at its end */
 	PsError *(*read)(ObjectStore *store, const char *key, int64 offset, int64 len, const ByteSink *sink,
 					 const ObjectWait *wait);
-	PsError *(*list)(ObjectStore *store, const char *prefix, const char *after, bool folders, const ObjectListSink *sink,
-					 const ObjectWait *wait);
+	PsError *(*list)(ObjectStore *store, const char *prefix, const char *after, bool folders,
+					 const ObjectListSink *sink, const ObjectWait *wait);
 	PsError *(*delete_keys)(ObjectStore *store, const char *const *keys, int nkeys, const ObjectWait *wait);
 } ObjectBackend;
 

@@ -68,7 +68,8 @@ prepare_read(void *arg)
 	if (read->end < 0)
 		snprintf(read->range, sizeof(read->range), "bytes=%lld-", (long long) read->offset);
 	else
-		snprintf(read->range, sizeof(read->range), "bytes=%lld-%lld", (long long) read->offset, (long long) read->end - 1);
+		snprintf(read->range, sizeof(read->range), "bytes=%lld-%lld", (long long) read->offset,
+				 (long long) read->end - 1);
 	return true;
 }
 
@@ -96,7 +97,8 @@ check_read(void *arg, const HttpAnswer *answer, S3Error *error)
 	{
 		if (s3_xml_error(answer->body.data, answer->body.len, error))
 			return NULL;
-		return ps_error(PS_SQLSTATE_CORRUPTED, "object storage does not say which part of an object it sent (status %d)",
+		return ps_error(PS_SQLSTATE_CORRUPTED,
+						"object storage does not say which part of an object it sent (status %d)",
 						answer->status);
 	}
 	if (read->end >= 0)
@@ -113,7 +115,15 @@ s3_read(ObjectStore *base, const char *key, int64 offset, int64 len, const ByteS
 	S3Store *store = (S3Store *) base;
 	Read read = {.sink = sink, .offset = offset, .end = len < 0 ? -1 : offset + len};
 	ByteSink through = {write_read, &read};
-	S3Request request = {.method = "GET", .key = key, .sink = &through, .sink_status = 206, .prepare = prepare_read, .parse = check_read, .arg = &read};
+	S3Request request = {
+		.method = "GET",
+		.key = key,
+		.sink = &through,
+		.sink_status = 206,
+		.prepare = prepare_read,
+		.parse = check_read,
+		.arg = &read,
+	};
 	PsError *err;
 
 	s3_add_header(&request, "range", read.range);
@@ -139,7 +149,8 @@ compare_object(S3Store *store, const char *key, const void *data, size_t len, co
 	*equal = err == NULL && found_len == len && memcmp(found, data, len) == 0;
 	free(found);
 	/* larger, or deleted since: somebody else's */
-	if (err != NULL && !err->is_cancel && (ps_error_is(err, PS_SQLSTATE_CORRUPTED) || ps_error_is(err, PS_SQLSTATE_NOT_FOUND)))
+	if (err != NULL && !err->is_cancel &&
+		(ps_error_is(err, PS_SQLSTATE_CORRUPTED) || ps_error_is(err, PS_SQLSTATE_NOT_FOUND)))
 	{
 		ps_error_free(err);
 		return NULL;
@@ -152,7 +163,13 @@ s3_put(ObjectStore *base, const char *key, const void *data, size_t len, bool on
 	   ObjectOutcome *outcome)
 {
 	S3Store *store = (S3Store *) base;
-	S3Request request = {.method = "PUT", .key = key, .has_body = true, .body = data != NULL ? data : "", .body_len = len};
+	S3Request request = {
+		.method = "PUT",
+		.key = key,
+		.has_body = true,
+		.body = data != NULL ? data : "",
+		.body_len = len,
+	};
 	bool equal;
 	PsError *err;
 
@@ -203,7 +220,14 @@ parse_upload(void *arg, const HttpAnswer *answer, S3Error *error)
 static PsError *
 begin_upload(Upload *upload, const ObjectWait *wait)
 {
-	S3Request request = {.method = "POST", .key = upload->key, .has_body = true, .body = "", .parse = parse_upload, .arg = upload};
+	S3Request request = {
+		.method = "POST",
+		.key = upload->key,
+		.has_body = true,
+		.body = "",
+		.parse = parse_upload,
+		.arg = upload,
+	};
 	PsError *err;
 
 	s3_add_query(&request, "uploads", "");
@@ -220,7 +244,14 @@ static PsError *
 put_part(Upload *upload, int part, const ObjectWait *wait)
 {
 	int64 offset = part * upload->part_size;
-	S3Request request = {.method = "PUT", .key = upload->key, .has_body = true, .body_fd = upload->fd, .body_offset = offset, .body_len = Min(upload->part_size, upload->size - offset)};
+	S3Request request = {
+		.method = "PUT",
+		.key = upload->key,
+		.has_body = true,
+		.body_fd = upload->fd,
+		.body_offset = offset,
+		.body_len = Min(upload->part_size, upload->size - offset),
+	};
 	char number[16];
 	PsError *err;
 
@@ -232,7 +263,8 @@ put_part(Upload *upload, int part, const ObjectWait *wait)
 	if (err == NULL)
 		err = expect_success(upload->store, &request);
 	if (err == NULL && request.answer.etag[0] == '\0')
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "object storage gave no ETag for part %d of \"%s\"", part + 1, upload->key);
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "object storage gave no ETag for part %d of \"%s\"", part + 1,
+					   upload->key);
 	if (err == NULL)
 		upload->etags[part] = pg_strdup(request.answer.etag);
 	s3_request_free(&request);
@@ -353,7 +385,13 @@ s3_put_file(ObjectStore *base, const char *key, const char *path, const ObjectWa
 	}
 	else
 	{
-		S3Request request = {.method = "PUT", .key = key, .has_body = true, .body_fd = upload.fd, .body_len = st.st_size};
+		S3Request request = {
+			.method = "PUT",
+			.key = key,
+			.has_body = true,
+			.body_fd = upload.fd,
+			.body_len = st.st_size,
+		};
 
 		add_write_headers(store, &request);
 		add_customer_headers(store, &request);
@@ -529,7 +567,8 @@ delete_many(S3Store *store, const char *const *keys, int nkeys, const ObjectWait
 	s3_add_query(&request, "delete", "");
 	s3_add_header(&request, "content-md5", md5);
 	err = s3_send(store, &request, wait);
-	*supported = !(err != NULL && (request.answer.status == 501 || request.answer.status == 405 || strcmp(request.error.code, "NotImplemented") == 0));
+	*supported = err == NULL || (request.answer.status != 501 && request.answer.status != 405 &&
+								 strcmp(request.error.code, "NotImplemented") != 0);
 	if (err == NULL)
 		err = expect_success(store, &request);
 	s3_request_free(&request);

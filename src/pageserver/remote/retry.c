@@ -28,7 +28,7 @@ retry_pause(int failed, int64 asked_ms)
 	return pause;
 }
 
-/* Waits for the condition once: until it is signaled, at most ms, for a check of the caller's, or until the deadline. */
+/* Waits for the condition once: until it is signaled, for at most ms, or until the deadline; asks the check. */
 static PsError *
 wait_once(CancelWait *wait, pthread_cond_t *cond, pthread_mutex_t *lock, int64 ms, int64 deadline)
 {

@@ -36,7 +36,7 @@ typedef struct S3Store
 	HttpClient *http;
 	Credentials *credentials;
 	RetryGate gate;
-	int64 clock_offset;       /* s to add to the clock of this machine for that of the service; accessed with __atomic */
+	int64 clock_offset;       /* s, of the service's clock ahead of this machine's; accessed with __atomic */
 	bool no_multiple_deletes; /* the service does not know DeleteObjects; accessed with __atomic */
 } S3Store;
 
@@ -58,7 +58,7 @@ typedef struct S3Request
 	int sink_status;
 	size_t max_body;
 
-	/* Called before each attempt, to change what headers point to; or NULL.  False: there is nothing left to ask for. */
+	/* Called before each attempt, to change what headers point to; or NULL.  False: nothing is left to ask for. */
 	bool (*prepare)(void *arg);
 
 	/*
@@ -72,7 +72,7 @@ typedef struct S3Request
 	/* results */
 	HttpAnswer answer; /* the last one; to be freed with s3_request_free() */
 	S3Error error;     /* what it said, if its status is not 2xx */
-	bool in_doubt;     /* an attempt that was not answered, or that ended in an error of the service, may have been executed */
+	bool in_doubt;     /* an attempt without an answer, or with an error of the service, may have been executed */
 } S3Request;
 
 extern void s3_add_query(S3Request *request, const char *name, const char *value);

@@ -128,7 +128,8 @@ s3_request_free(S3Request *request)
 static char *
 describe(const S3Store *store, const S3Request *request)
 {
-	return psprintf("%s of \"s3://%s/%s%s\"", request->method, store->bucket, store->prefix, request->key != NULL ? request->key : "");
+	return psprintf("%s of \"s3://%s/%s%s\"", request->method, store->bucket, store->prefix,
+					request->key != NULL ? request->key : "");
 }
 
 PsError *
@@ -215,7 +216,18 @@ send_once(S3Store *store, S3Request *request, const char *hash, const Credential
 		appendStringInfoChar(&url, '?');
 	sign_query(&url, request->query, request->nquery);
 
-	sign = (SignRequest) {.method = request->method, .path = path.data, .query = request->query, .nquery = request->nquery, .headers = pairs, .nheaders = npairs, .payload_hash = hash, .date = date, .region = store->region, .service = "s3"};
+	sign = (SignRequest) {
+		.method = request->method,
+		.path = path.data,
+		.query = request->query,
+		.nquery = request->nquery,
+		.headers = pairs,
+		.nheaders = npairs,
+		.payload_hash = hash,
+		.date = date,
+		.region = store->region,
+		.service = "s3",
+	};
 	initStringInfo(&authorization);
 	appendStringInfoString(&authorization, "authorization: ");
 	sign_authorization(&authorization, &sign, &(SignKeys) {keys->access_key, keys->secret_key});
@@ -224,7 +236,21 @@ send_once(S3Store *store, S3Request *request, const char *hash, const Credential
 		lines[nlines++] = psprintf("%s: %s", pairs[i].name, pairs[i].value);
 	lines[nlines++] = authorization.data;
 
-	http = (HttpRequest) {.method = request->method, .url = url.data, .headers = (const char *const *) lines, .nheaders = nlines, .has_body = request->has_body, .body = request->body, .body_len = request->body_len, .body_fd = request->body_fd, .body_offset = request->body_offset, .sink = request->sink, .sink_status = request->sink_status, .max_body = request->max_body, .deadline = wait != NULL ? wait->deadline : 0};
+	http = (HttpRequest) {
+		.method = request->method,
+		.url = url.data,
+		.headers = (const char *const *) lines,
+		.nheaders = nlines,
+		.has_body = request->has_body,
+		.body = request->body,
+		.body_len = request->body_len,
+		.body_fd = request->body_fd,
+		.body_offset = request->body_offset,
+		.sink = request->sink,
+		.sink_status = request->sink_status,
+		.max_body = request->max_body,
+		.deadline = wait != NULL ? wait->deadline : 0,
+	};
 	err = http_perform(store->http, &http, wait != NULL ? wait->cancel : NULL, &request->answer);
 
 	for (int i = 0; i < nlines; i++)
@@ -276,7 +302,10 @@ attempt(S3Store *store, S3Request *request, const char *hash, const ObjectWait *
 	request->in_doubt |= request->answer.may_have_arrived;
 	if (*err != NULL)
 	{
-		verdict = ps_error_is(*err, PS_SQLSTATE_TRY_AGAIN) && !request->answer.ended_here ? VERDICT_AGAIN : VERDICT_REFUSED;
+		verdict = ps_error_is(*err, PS_SQLSTATE_TRY_AGAIN) &&
+						  !request->answer.ended_here
+					  ? VERDICT_AGAIN
+					  : VERDICT_REFUSED;
 	}
 	else
 	{
@@ -303,7 +332,8 @@ set_clock(S3Store *store, const HttpAnswer *answer)
 	if (answer->date == 0)
 		return false;
 	__atomic_store_n(&store->clock_offset, offset, __ATOMIC_RELAXED);
-	ps_log(PS_WARNING, "the clock of this machine differs by %lld s from that of object storage, whose time is used for requests",
+	ps_log(PS_WARNING,
+		   "the clock of this machine differs by %lld s from that of object storage, whose time is used for requests",
 		   (long long) offset);
 	return true;
 }

@@ -77,7 +77,8 @@ set_region(S3Store *store, const char *region)
 static PsError *
 set_endpoint(S3Store *store, const ObjectSettings *settings)
 {
-	char *endpoint = is_set(settings->endpoint) ? pg_strdup(settings->endpoint) : psprintf("https://s3.%s.amazonaws.com", store->region);
+	char *endpoint = is_set(settings->endpoint) ? pg_strdup(settings->endpoint)
+												: psprintf("https://s3.%s.amazonaws.com", store->region);
 	bool https = strncmp(endpoint, "https://", 8) == 0;
 	char *host = endpoint + (https ? 8 : 7);
 	const char *default_port = https ? ":443" : ":80";
