@@ -8,44 +8,13 @@
  */
 #include "ps_fe.h"
 
-#include <fcntl.h>
 #include <openssl/evp.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "base/clock.h"
 #include "remote/s3_impl.h"
 #include "sqlstate.h"
 
 #define DELETES_PER_REQUEST 1000
-#define MAX_PARTS           10000
-#define ABORT_MS            5000              /* for removing the parts of an upload that failed */
 #define MAX_LIST_BODY       (8 * 1024 * 1024) /* 1000 objects with all that is said of them */
-
-/* Headers of what is written, beside those of its contents. */
-static void
-add_write_headers(S3Store *store, S3Request *request)
-{
-	for (int i = 0; i < store->nsse; i++)
-		s3_add_header(request, store->sse[i].name, store->sse[i].value);
-	if (store->storage_class != NULL)
-		s3_add_header(request, "x-amz-storage-class", store->storage_class);
-}
-
-/* Headers of all requests that write or read contents with a key of the customer. */
-static void
-add_customer_headers(S3Store *store, S3Request *request)
-{
-	for (int i = 0; i < store->ncustomer; i++)
-		s3_add_header(request, store->customer[i].name, store->customer[i].value);
-}
-
-/* The error of a request that was answered, if it did not succeed. */
-static PsError *
-expect_success(S3Store *store, const S3Request *request)
-{
-	return request->answer.status / 100 == 2 ? NULL : s3_refused(store, request);
-}
 
 /* ---- read ---- */
 
@@ -127,11 +96,11 @@ s3_read(ObjectStore *base, const char *key, int64 offset, int64 len, const ByteS
 	PsError *err;
 
 	s3_add_header(&request, "range", read.range);
-	add_customer_headers(store, &request);
+	s3_add_customer_headers(store, &request);
 	err = s3_send(store, &request, wait);
 	/* 416: the offset is at the end, or behind it */
 	if (err == NULL && request.answer.status != 416 && request.answer.status != 0)
-		err = expect_success(store, &request);
+		err = s3_expect_success(store, &request);
 	s3_request_free(&request);
 	return err != NULL && !err->is_cancel ? ps_error_context(err, "object \"%s\"", key) : err;
 }
@@ -175,8 +144,8 @@ s3_put(ObjectStore *base, const char *key, const void *data, size_t len, bool on
 
 	if (once)
 		s3_add_header(&request, "if-none-match", "*");
-	add_write_headers(store, &request);
-	add_customer_headers(store, &request);
+	s3_add_write_headers(store, &request);
+	s3_add_customer_headers(store, &request);
 	err = s3_send(store, &request, wait);
 	if (err == NULL && once && request.answer.status == 412)
 	{
@@ -188,219 +157,10 @@ s3_put(ObjectStore *base, const char *key, const void *data, size_t len, bool on
 		return err;
 	}
 	if (err == NULL)
-		err = expect_success(store, &request);
+		err = s3_expect_success(store, &request);
 	*outcome = err == NULL ? OBJECT_DONE : request.in_doubt ? OBJECT_UNKNOWN
 															: OBJECT_NOT_DONE;
 	s3_request_free(&request);
-	return err;
-}
-
-/* An upload in parts. */
-typedef struct Upload
-{
-	S3Store *store;
-	const char *key;
-	int fd;
-	int64 size;
-	int64 part_size;
-	char *id;
-	char **etags;
-	int nparts;
-} Upload;
-
-static PsError *
-parse_upload(void *arg, const HttpAnswer *answer, S3Error *error)
-{
-	Upload *upload = arg;
-
-	free(upload->id);
-	return s3_xml_upload(answer->body.data, answer->body.len, &upload->id, error);
-}
-
-static PsError *
-begin_upload(Upload *upload, const ObjectWait *wait)
-{
-	S3Request request = {
-		.method = "POST",
-		.key = upload->key,
-		.has_body = true,
-		.body = "",
-		.parse = parse_upload,
-		.arg = upload,
-	};
-	PsError *err;
-
-	s3_add_query(&request, "uploads", "");
-	add_write_headers(upload->store, &request);
-	add_customer_headers(upload->store, &request);
-	err = s3_send(upload->store, &request, wait);
-	if (err == NULL)
-		err = expect_success(upload->store, &request);
-	s3_request_free(&request);
-	return err;
-}
-
-static PsError *
-put_part(Upload *upload, int part, const ObjectWait *wait)
-{
-	int64 offset = part * upload->part_size;
-	S3Request request = {
-		.method = "PUT",
-		.key = upload->key,
-		.has_body = true,
-		.body_fd = upload->fd,
-		.body_offset = offset,
-		.body_len = Min(upload->part_size, upload->size - offset),
-	};
-	char number[16];
-	PsError *err;
-
-	snprintf(number, sizeof(number), "%d", part + 1);
-	s3_add_query(&request, "partNumber", number);
-	s3_add_query(&request, "uploadId", upload->id);
-	add_customer_headers(upload->store, &request);
-	err = s3_send(upload->store, &request, wait);
-	if (err == NULL)
-		err = expect_success(upload->store, &request);
-	if (err == NULL && request.answer.etag[0] == '\0')
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "object storage gave no ETag for part %d of \"%s\"", part + 1,
-					   upload->key);
-	if (err == NULL)
-		upload->etags[part] = pg_strdup(request.answer.etag);
-	s3_request_free(&request);
-	return err;
-}
-
-static PsError *
-parse_completed(void *arg, const HttpAnswer *answer, S3Error *error)
-{
-	return s3_xml_completed(answer->body.data, answer->body.len, error);
-}
-
-/* Size of an object; -1: there is none. */
-static PsError *
-object_size(S3Store *store, const char *key, const ObjectWait *wait, int64 *size)
-{
-	S3Request request = {.method = "GET", .key = key};
-	PsError *err;
-
-	*size = -1;
-	s3_add_header(&request, "range", "bytes=0-0");
-	add_customer_headers(store, &request);
-	err = s3_send(store, &request, wait);
-	if (err == NULL && request.answer.status == 206)
-		*size = request.answer.content_total;
-	s3_request_free(&request);
-	return err;
-}
-
-static PsError *
-complete_upload(Upload *upload, const ObjectWait *wait)
-{
-	S3Request request = {.method = "POST", .key = upload->key, .has_body = true, .parse = parse_completed};
-	StringInfoData body;
-	PsError *err;
-
-	initStringInfo(&body);
-	s3_xml_put_complete(&body, upload->etags, upload->nparts);
-	request.body = body.data;
-	request.body_len = body.len;
-	s3_add_query(&request, "uploadId", upload->id);
-	add_customer_headers(upload->store, &request);
-	err = s3_send(upload->store, &request, wait);
-	if (err == NULL)
-		err = expect_success(upload->store, &request);
-	if (err != NULL && request.in_doubt && strcmp(request.error.code, "NoSuchUpload") == 0)
-	{
-		/* an attempt whose answer was lost may have completed it */
-		int64 size;
-		PsError *size_err = object_size(upload->store, upload->key, wait, &size);
-
-		if (size_err == NULL && size == upload->size)
-		{
-			ps_error_free(err);
-			err = NULL;
-		}
-		ps_error_free(size_err);
-	}
-	s3_request_free(&request);
-	pfree(body.data);
-	return err;
-}
-
-/* Removes the parts; what cannot be removed costs space only. */
-static void
-abort_upload(Upload *upload)
-{
-	S3Request request = {.method = "DELETE", .key = upload->key};
-	ObjectWait wait = {.deadline = clock_now_ms() + ABORT_MS};
-
-	s3_add_query(&request, "uploadId", upload->id);
-	ps_error_free(s3_send(upload->store, &request, &wait));
-	s3_request_free(&request);
-}
-
-static PsError *
-put_parts(Upload *upload, const ObjectWait *wait)
-{
-	PsError *err;
-
-	/* parts are larger than asked for if there would be too many; a multiple of 1 MB */
-	upload->part_size = upload->store->part_size;
-	if (upload->size / upload->part_size >= MAX_PARTS)
-		upload->part_size = (upload->size / MAX_PARTS / (1024 * 1024) + 1) * 1024 * 1024;
-	upload->nparts = (upload->size + upload->part_size - 1) / upload->part_size;
-	upload->etags = pg_malloc0(upload->nparts * sizeof(char *));
-	err = begin_upload(upload, wait);
-	for (int i = 0; err == NULL && i < upload->nparts; i++)
-		err = put_part(upload, i, wait);
-	if (err == NULL)
-		err = complete_upload(upload, wait);
-	if (err != NULL && upload->id != NULL)
-		abort_upload(upload);
-	for (int i = 0; i < upload->nparts; i++)
-		free(upload->etags[i]);
-	free(upload->etags);
-	free(upload->id);
-	return err;
-}
-
-static PsError *
-s3_put_file(ObjectStore *base, const char *key, const char *path, const ObjectWait *wait)
-{
-	S3Store *store = (S3Store *) base;
-	Upload upload = {.store = store, .key = key};
-	struct stat st;
-	PsError *err;
-
-	upload.fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (upload.fd < 0)
-		return ps_error(ps_errno_state(), "could not open file \"%s\": %m", path);
-	if (fstat(upload.fd, &st) != 0)
-		err = ps_error(ps_errno_state(), "could not stat file \"%s\": %m", path);
-	else if (st.st_size > store->part_size)
-	{
-		upload.size = st.st_size;
-		err = put_parts(&upload, wait);
-	}
-	else
-	{
-		S3Request request = {
-			.method = "PUT",
-			.key = key,
-			.has_body = true,
-			.body_fd = upload.fd,
-			.body_len = st.st_size,
-		};
-
-		add_write_headers(store, &request);
-		add_customer_headers(store, &request);
-		err = s3_send(store, &request, wait);
-		if (err == NULL)
-			err = expect_success(store, &request);
-		s3_request_free(&request);
-	}
-	close(upload.fd);
 	return err;
 }
 
@@ -484,7 +244,7 @@ list_page(S3Store *store, const char *prefix, const char *after, bool folders, c
 		s3_add_query(&request, "start-after", full_after);
 	err = s3_send(store, &request, wait);
 	if (err == NULL)
-		err = expect_success(store, &request);
+		err = s3_expect_success(store, &request);
 	s3_request_free(&request);
 	free(full_prefix);
 	free(full_after);
@@ -542,7 +302,7 @@ delete_one(S3Store *store, const char *key, const ObjectWait *wait)
 	PsError *err = s3_send(store, &request, wait);
 
 	if (err == NULL && request.answer.status != 404)
-		err = expect_success(store, &request);
+		err = s3_expect_success(store, &request);
 	s3_request_free(&request);
 	return err;
 }
@@ -570,7 +330,7 @@ delete_many(S3Store *store, const char *const *keys, int nkeys, const ObjectWait
 	*supported = err == NULL || (request.answer.status != 501 && request.answer.status != 405 &&
 								 strcmp(request.error.code, "NotImplemented") != 0);
 	if (err == NULL)
-		err = expect_success(store, &request);
+		err = s3_expect_success(store, &request);
 	s3_request_free(&request);
 	pfree(body.data);
 	return err;

@@ -78,6 +78,12 @@ typedef struct S3Request
 extern void s3_add_query(S3Request *request, const char *name, const char *value);
 extern void s3_add_header(S3Request *request, const char *name, const char *value);
 
+/* Headers of what is written, beside those of its contents. */
+extern void s3_add_write_headers(S3Store *store, S3Request *request);
+
+/* Headers of all requests that write or read contents with a key of the customer. */
+extern void s3_add_customer_headers(S3Store *store, S3Request *request);
+
 /*
  * Sends a request until it succeeds, is refused, or the wait ends.  No error: the
  * status is 2xx, or one of 404 (not of the bucket), 412, 416, of which the caller says
@@ -88,10 +94,14 @@ extern PsError *s3_send(S3Store *store, S3Request *request, const ObjectWait *wa
 /* The error for an answer that the caller did not want. */
 extern PsError *s3_refused(const S3Store *store, const S3Request *request);
 
+/* That error if the status is not 2xx. */
+extern PsError *s3_expect_success(S3Store *store, const S3Request *request);
+
 /* Prepares a request for use again. */
 extern void s3_request_free(S3Request *request);
 
 extern const ObjectBackend s3_backend;
+extern PsError *s3_put_file(ObjectStore *base, const char *key, const char *path, const ObjectWait *wait);
 extern void s3_store_close(ObjectStore *store);
 
 #endif /* PS_S3_IMPL_H */

@@ -118,6 +118,28 @@ s3_add_header(S3Request *request, const char *name, const char *value)
 }
 
 void
+s3_add_write_headers(S3Store *store, S3Request *request)
+{
+	for (int i = 0; i < store->nsse; i++)
+		s3_add_header(request, store->sse[i].name, store->sse[i].value);
+	if (store->storage_class != NULL)
+		s3_add_header(request, "x-amz-storage-class", store->storage_class);
+}
+
+void
+s3_add_customer_headers(S3Store *store, S3Request *request)
+{
+	for (int i = 0; i < store->ncustomer; i++)
+		s3_add_header(request, store->customer[i].name, store->customer[i].value);
+}
+
+PsError *
+s3_expect_success(S3Store *store, const S3Request *request)
+{
+	return request->answer.status / 100 == 2 ? NULL : s3_refused(store, request);
+}
+
+void
 s3_request_free(S3Request *request)
 {
 	http_answer_free(&request->answer);
