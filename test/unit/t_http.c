@@ -4,7 +4,12 @@
  */
 #include "ps_fe.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -365,6 +370,143 @@ test_threads(void **state)
 	assert_in_range(http_server_connections(server), 1, lengthof(threads));
 }
 
+/* ---- TLS ---- */
+
+typedef struct TlsServer
+{
+	int fd;
+	int port;
+	SSL_CTX *ctx;
+	pthread_t thread;
+	int handshakes; /* that succeeded; read after the thread has ended */
+} TlsServer;
+
+/* Answers one request of each connection; ends when the socket is shut down. */
+static void *
+run_tls(void *arg)
+{
+	static const char text[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+	TlsServer *tls = arg;
+	int fd;
+
+	while ((fd = accept(tls->fd, NULL, NULL)) >= 0)
+	{
+		SSL *ssl = SSL_new(tls->ctx);
+		char buf[4096];
+
+		SSL_set_fd(ssl, fd);
+		if (SSL_accept(ssl) == 1 && SSL_read(ssl, buf, sizeof(buf)) > 0)
+		{
+			tls->handshakes++;
+			SSL_write(ssl, text, strlen(text));
+			SSL_shutdown(ssl);
+		}
+		SSL_free(ssl);
+		close(fd);
+	}
+	return NULL;
+}
+
+/* A server with a certificate of its own for this address; writes the certificate to a file. */
+static void
+start_tls(TlsServer *tls, const char *address, const char *cert_file)
+{
+	struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(addr);
+	EVP_PKEY *key = EVP_EC_gen("P-256");
+	X509 *cert = X509_new();
+	X509_NAME *name = X509_get_subject_name(cert);
+	X509_EXTENSION *alternative = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, address);
+	X509_EXTENSION *ca = X509V3_EXT_conf_nid(NULL, NULL, NID_basic_constraints, "critical,CA:TRUE");
+	FILE *f = fopen(cert_file, "w");
+
+	memset(tls, 0, sizeof(TlsServer));
+	X509_set_version(cert, 2);
+	ASN1_INTEGER_set(X509_get_serialNumber(cert), 1);
+	X509_gmtime_adj(X509_getm_notBefore(cert), -3600);
+	X509_gmtime_adj(X509_getm_notAfter(cert), 3600);
+	X509_set_pubkey(cert, key);
+	X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *) "t_http", -1, -1, 0);
+	X509_set_issuer_name(cert, name);
+	X509_add_ext(cert, alternative, -1);
+	X509_add_ext(cert, ca, -1);
+	assert_true(X509_sign(cert, key, EVP_sha256()) > 0);
+	assert_int_equal(PEM_write_X509(f, cert), 1);
+	fclose(f);
+	tls->ctx = SSL_CTX_new(TLS_server_method());
+	assert_int_equal(SSL_CTX_use_certificate(tls->ctx, cert), 1);
+	assert_int_equal(SSL_CTX_use_PrivateKey(tls->ctx, key), 1);
+	X509_EXTENSION_free(alternative);
+	X509_EXTENSION_free(ca);
+	X509_free(cert);
+	EVP_PKEY_free(key);
+
+	tls->fd = socket(AF_INET, SOCK_STREAM, 0);
+	assert_int_equal(bind(tls->fd, (struct sockaddr *) &addr, len), 0);
+	assert_int_equal(listen(tls->fd, 8), 0);
+	assert_int_equal(getsockname(tls->fd, (struct sockaddr *) &addr, &len), 0);
+	tls->port = ntohs(addr.sin_port);
+	assert_int_equal(pthread_create(&tls->thread, NULL, run_tls, tls), 0);
+}
+
+static void
+stop_tls(TlsServer *tls)
+{
+	shutdown(tls->fd, SHUT_RDWR);
+	pthread_join(tls->thread, NULL);
+	close(tls->fd);
+	SSL_CTX_free(tls->ctx);
+}
+
+/* Status of the answer to a request with these settings; 0: it was refused before it was sent. */
+static int
+tls_status(const TlsServer *tls, const char *ca_file, bool no_verify)
+{
+	HttpSettings settings = {.proxy = "", .ca_file = ca_file, .no_verify_tls = no_verify};
+	HttpClient *other = http_client_create(&settings);
+	char url[100];
+	HttpAnswer answer;
+	PsError *err;
+	int status;
+
+	snprintf(url, sizeof(url), "https://127.0.0.1:%d/", tls->port);
+	err = http_perform(other, &(HttpRequest) {.method = "GET", .url = url}, NULL, &answer);
+	status = answer.status;
+	if (err != NULL)
+	{
+		assert_string_equal(err->sqlstate, PS_SQLSTATE_STATE);
+		assert_false(answer.may_have_arrived);
+	}
+	ps_error_free(err);
+	http_answer_free(&answer);
+	http_client_destroy(other);
+	return status;
+}
+
+static void
+test_tls(void **state)
+{
+	char cert_file[] = "/tmp/t_http.XXXXXX";
+	TlsServer tls;
+
+	close(mkstemp(cert_file));
+	start_tls(&tls, "IP:127.0.0.1", cert_file);
+	/* unknown to the system; known; whatever it is; a file that does not exist */
+	assert_int_equal(tls_status(&tls, NULL, false), 0);
+	assert_int_equal(tls_status(&tls, cert_file, false), 200);
+	assert_int_equal(tls_status(&tls, NULL, true), 200);
+	assert_int_equal(tls_status(&tls, "/nonexistent", false), 0);
+	stop_tls(&tls);
+	assert_int_equal(tls.handshakes, 2);
+
+	/* a known CA's certificate for another host */
+	start_tls(&tls, "DNS:example.com", cert_file);
+	assert_int_equal(tls_status(&tls, cert_file, false), 0);
+	stop_tls(&tls);
+	assert_int_equal(tls.handshakes, 0);
+	unlink(cert_file);
+}
+
 int
 main(void)
 {
@@ -378,6 +520,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_cancel, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nobody_listens, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
+		cmocka_unit_test(test_tls),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
