@@ -11,13 +11,11 @@
 #
 # Parts of "make check":
 #	make check-format  clang-format, and lines of 120 columns at most
+#	make check-house   includes between folders, private headers, names in comments and READMEs
 #	make check-install "make install" and "make uninstall" below a temporary DESTDIR
 #	make check-unit    TESTS="t_wal_decoder t_layer" runs these only
 #	make check-fuzz    fuzzers, for some seconds each
 #	make check-tap     PROVE_TESTS="020_life 060_oracle" runs these only
-#
-# Not a part of it yet:
-#	make check-house   includes between folders, private headers, names in comments and READMEs
 #
 # Longer tests, and benchmarks (test/README.md):
 #	make check-long    relations of more than 4 GB; a store damaged byte by byte; a million operations against a model
@@ -72,6 +70,7 @@ check:
 	@test/install-deps --check
 	@$(MAKE) all
 	@$(MAKE) check-format
+	@$(MAKE) check-house
 	@$(MAKE) check-install
 	@$(MAKE) check-unit
 	@$(MAKE) check-fuzz

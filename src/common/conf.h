@@ -3,7 +3,7 @@
  *	  Reading postgresql.conf as text: what the store and pageserver_ctl must know
  *	  about a cluster's settings without a running server.
  *
- * Each function looks at one file: include directives are not followed.
+ * Each function reads one file: include directives are not followed.
  */
 #ifndef PS_CONF_H
 #define PS_CONF_H

@@ -24,7 +24,7 @@
  *							what it asks for: the store waits until
  *							it has ingested WAL up to here, not further
  *
- * and goes on, by type:
+ * and continues, depending on the type, with:
  *
  *	  RELSIZE	u32 spc, u32 db, u32 rel, u8 fork
  *	  FORKS		u32 spc, u32 db; db 0: of all databases in the tablespace
@@ -38,7 +38,7 @@
  *	  u64  LSN				of the state that was read: the answer has every change
  *							up to here
  *
- * and goes on:
+ * and continues with:
  *
  *	  RELSIZE	u8 exists, u32 blocks
  *	  FORKS		u32 count, then of each fork that exists: u32 spc, u32 db, u32 rel,

@@ -94,7 +94,7 @@ note_multi(KeepReasons *keep, MultiXactId multi)
 		return;
 	}
 
-	/* anything outside this range is corruption, which will be reported to whoever reads the row */
+	/* anything outside this range is corruption, which will be reported when the row is read */
 	ReadMultiXactIdRange(&oldest, &next);
 	if (MultiXactIdPrecedes(multi, oldest) || !MultiXactIdPrecedes(multi, next))
 		return;

@@ -26,7 +26,7 @@
 #include "running.h"
 
 /*
- * A transaction that does not end is canceled again after so many microseconds,
+ * A transaction that does not end is canceled again after this time (us),
  * and in the end its session is terminated.
  */
 #define CANCEL_INTERVAL 1000000

@@ -1,6 +1,6 @@
 /*
  * page_cache_spill_many.c
- *	  Spilled pages, many at once: frees chunks of which nothing must be kept any
+ *	  Spilled pages, many at once: frees chunks in which nothing must be kept any
  *	  more, or whose relation is truncated or dropped; counts.
  */
 #include "postgres.h"
@@ -32,7 +32,7 @@
 /* Selects chunks. */
 typedef struct ChunkFilter
 {
-	bool unkept;        /* select chunks of which nothing must be kept; otherwise those of a fork or database */
+	bool unkept;        /* select chunks in which nothing must be kept; otherwise those of a fork or database */
 	XLogRecPtr max_lsn; /* with unkept: newest change that a selected chunk may have */
 	PsRel rel;          /* rel.rel InvalidOid: a whole database; rel.spc InvalidOid: in all tablespaces */
 	ForkNumber fork;
@@ -159,7 +159,7 @@ is_mixed(const Chunk *chunk)
 }
 
 /*
- * Calls thin_chunk() for up to max chunks for which that is so, starting at a
+ * Calls thin_chunk() for up to max chunks that qualify, starting at a
  * different one each time, until enough pages are freed.
  */
 static uint32

@@ -133,7 +133,7 @@ page_client_read(PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLo
 
 /*
  * Logs that the connection was lost while at most prefetched blocks were
- * outstanding.  Whoever needs them will request them again.
+ * outstanding.  They are requested again if they are needed.
  */
 static void
 log_lost_connection(const char *protocol_error)

@@ -329,7 +329,7 @@ ring_receive(const char **protocol_error)
 		ring_unanswered++;
 		if (req->unwanted)
 			ring_free(req);
-		/* whoever reads the block will get the error */
+		/* the reader of the block will get the error */
 		else if (req->prefetch && req->answer.type == PS_RESP_ERROR)
 			ring_free(req);
 	}

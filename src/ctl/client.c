@@ -1,6 +1,6 @@
 /*
  * client.c
- *	  The store as its clients see it: where it is, connections, answers.
+ *	  The store as a client sees it: locating it, connections, results.
  */
 #include "ps_fe.h"
 
@@ -33,10 +33,7 @@ store_name(const Options *options)
 	return env != NULL && *env != '\0' ? env : DEFAULT_STORE;
 }
 
-/*
- * A path that begins with "/" or ".", or that exists, is a directory, whatever
- * characters it has.
- */
+/* A name that begins with "/" or ".", or that exists as a path, is a directory, even if it contains "=". */
 bool
 store_is_conninfo(const char *name)
 {
@@ -46,7 +43,7 @@ store_is_conninfo(const char *name)
 		   strncmp(name, "postgres://", strlen("postgres://")) == 0;
 }
 
-/* A value of a connection string. */
+/* Appends a quoted value of a connection string. */
 static void
 append_quoted(StringInfo out, const char *value)
 {
@@ -73,16 +70,17 @@ store_conninfo(const Options *options)
 	dir = absolute_path(name);
 	if (access(dir, X_OK) != 0)
 	{
-		pg_log_error("could not find the store \"%s\": %m", dir);
-		pg_log_error_hint("Name it with --store or the environment variable PAGESERVER_STORE; \"pageserver_ctl init -D %s\" makes a new one.",
+		pg_log_error("could not access store \"%s\": %m", dir);
+		pg_log_error_hint("Specify the store with --store or the environment variable PAGESERVER_STORE, "
+						  "or create one with \"pageserver_ctl init -D %s\".",
 						  dir);
 		exit(EXIT_NOT_FOUND);
 	}
 	store_kind.find(dir, &file);
 	if (!file.alive)
 	{
-		pg_log_error("the store \"%s\" does not run", dir);
-		pg_log_error_hint("\"pageserver_ctl start -D %s\" starts it.", dir);
+		pg_log_error("store \"%s\" is not running", dir);
+		pg_log_error_hint("Start it with \"pageserver_ctl start -D %s\".", dir);
 		exit(EXIT_UNREACHABLE);
 	}
 	initStringInfo(&conninfo);
@@ -93,7 +91,7 @@ store_conninfo(const Options *options)
 	return conninfo.data;
 }
 
-/* What a connection string of the store need not say. */
+/* Used for keywords that the connection string does not set. */
 static const char *const connection_defaults[][2] = {
 	{"dbname", "store"}, {"user", "pageserver"}, {"port", "5480"}, {"fallback_application_name", "pageserver_ctl"}};
 
@@ -112,10 +110,11 @@ store_connect(const Options *options)
 
 	if (given == NULL)
 	{
-		pg_log_error("invalid connection string of the store \"%s\": %s", conninfo, problem ? problem : "out of memory");
+		pg_log_error("invalid connection string \"%s\" for the store: %s", conninfo,
+					 problem ? problem : "out of memory");
 		exit(EXIT_USAGE);
 	}
-	/* of a keyword that comes twice the last one counts */
+	/* the last value of a keyword is used */
 	for (int i = 0; i < lengthof(connection_defaults); i++)
 	{
 		keywords[n] = connection_defaults[i][0];
@@ -140,7 +139,7 @@ store_connect(const Options *options)
 	return conn;
 }
 
-/* Waits for the socket; false: the time is over. */
+/* Waits until the socket is ready; returns false at the time "until". */
 static bool
 wait_for_socket(PGconn *conn, bool to_write, int64 until)
 {
@@ -199,7 +198,7 @@ store_answers(const char *conninfo)
 }
 
 char *
-branch_of_timeline(PGconn *conn, const char *timeline)
+store_branch_of_timeline(PGconn *conn, const char *timeline)
 {
 	PGresult *res = store_query(conn, "branch_list");
 	char *name = NULL;
@@ -297,7 +296,7 @@ display_width(const char *text)
 	int width = 0;
 
 	for (; *text; text++)
-		width += ((unsigned char) *text & 0xC0) != 0x80; /* characters of UTF-8 */
+		width += ((unsigned char) *text & 0xC0) != 0x80; /* count UTF-8 characters */
 	return width;
 }
 
@@ -353,7 +352,7 @@ print_json(PGresult *res)
 			else if (PQftype(res, c) == INT8OID && strcmp(PQfname(res, c), "system_identifier") != 0)
 				value = json_integer(strtoll(text, NULL, 10));
 			else
-				value = json_string(text); /* an identifier of 64 bits is no number that every reader can hold */
+				value = json_string(text); /* many JSON readers round 64-bit identifiers */
 			json_object_set_new(row, PQfname(res, c), value ? value : json_null());
 		}
 		json_array_append_new(rows, row);
@@ -384,7 +383,7 @@ print_done(const Options *options, const char *line, ...)
 		const char *value = va_arg(members, const char *);
 		json_t *text = value ? json_string(value) : NULL;
 
-		/* a path need not be UTF-8 */
+		/* json_string() fails if a path is not valid UTF-8 */
 		json_object_set_new(object, name, text ? text : json_null());
 	}
 	va_end(members);

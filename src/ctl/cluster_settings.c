@@ -1,6 +1,6 @@
 /*
  * cluster_settings.c
- *	  Settings of a cluster that is imported: see cluster_settings.h.
+ *	  Settings of an imported cluster that are not in its data directory.
  */
 #include "ps_fe.h"
 
@@ -11,14 +11,18 @@
 #include "cluster_settings.h"
 #include "conf.h"
 
-/* As guc-file.l has it. */
+/* The limit of PostgreSQL (guc-file.l). */
 #define MAX_INCLUDE_DEPTH 10
 
-/* What decides how values are read, shown, compared or searched, and which rows a query sees. */
-static const char *const decide_answers[] = {
+/*
+ * Settings that affect how values are parsed, displayed, compared or searched,
+ * and which rows a query sees.
+ */
+static const char *const affect_results[] = {
 	"array_nulls", "backslash_quote", "bytea_output", "datestyle", "default_text_search_config",
 	"default_transaction_deferrable", "default_transaction_isolation", "default_transaction_read_only",
-	"extra_float_digits", "intervalstyle", "lc_messages", "lc_monetary", "lc_numeric", "lc_time", "max_prepared_transactions",
+	"extra_float_digits", "intervalstyle", "lc_messages", "lc_monetary", "lc_numeric", "lc_time",
+	"max_prepared_transactions",
 	"quote_all_identifiers", "row_security", "search_path", "standard_conforming_strings", "timezone",
 	"timezone_abbreviations", "transform_null_equals", "xmlbinary", "xmloption"};
 
@@ -34,7 +38,10 @@ existing_file(char *path)
 	return stat(path, &st) == 0 && S_ISREG(st.st_mode) ? path : NULL;
 }
 
-/* The value of an option in postmaster.opts, all of whose words are in double quotes (CreateOptsFile()); NULL: it has none. */
+/*
+ * Returns the value of an option in postmaster.opts, or NULL if it is not there.
+ * Every word of that file is in double quotes (CreateOptsFile()).
+ */
 static char *
 option_value(const char *opts, const char *option)
 {
@@ -52,7 +59,8 @@ char *
 cluster_settings_find(const char *pgdata)
 {
 	char *opts = read_text_file(psprintf("%s/postmaster.opts", pgdata));
-	static const char *const options[] = {"\"config_file=", "\"--config-file=", "\"--config_file=", "\"-D\" \"", "\"-D"};
+	static const char *const options[] = {
+		"\"config_file=", "\"--config-file=", "\"--config_file=", "\"-D\" \"", "\"-D"};
 	const char *debian = "/var/lib/postgresql/";
 	char *found = NULL;
 
@@ -79,7 +87,7 @@ cluster_settings_inside(const char *pgdata)
 
 typedef struct Reading
 {
-	const char *dir; /* of the file that is read: what it includes is relative to that */
+	const char *dir; /* of the file being read; the paths that it includes are relative to it */
 	int depth;
 } Reading;
 
@@ -91,7 +99,7 @@ compare_names(const void *a, const void *b)
 	return strcmp(*(char *const *) a, *(char *const *) b);
 }
 
-/* Files *.conf of a directory, in the order of their names (ParseConfigDirectory()). */
+/* Appends the files *.conf of a directory, ordered by name like ParseConfigDirectory(). */
 static void
 append_directory(StringInfo out, const char *path, int depth)
 {
@@ -125,7 +133,7 @@ include(void *arg, StringInfo out, const char *directive, const char *value)
 	char *path = value[0] == '/' ? pg_strdup(value) : psprintf("%s/%s", reading->dir, value);
 
 	if (reading->depth >= MAX_INCLUDE_DEPTH)
-		pg_fatal("could not read \"%s\": files include one another more than %d levels deep", path, MAX_INCLUDE_DEPTH);
+		pg_fatal("could not read file \"%s\": maximum nesting depth of %d exceeded", path, MAX_INCLUDE_DEPTH);
 	appendStringInfo(out, "# %s '%s':\n", directive, value);
 	if (strcmp(directive, "include_dir") == 0)
 		append_directory(out, path, reading->depth + 1);
@@ -154,7 +162,10 @@ append_file(StringInfo out, const char *path, int depth, bool may_be_missing)
 	free(dir);
 }
 
-/* The path of postgresql.conf, where the directory is named, too; ends the program if there is none. */
+/*
+ * Returns the path of postgresql.conf, given that path or its directory; ends the
+ * program if the file does not exist.
+ */
 static char *
 conf_path(const char *path)
 {
@@ -162,7 +173,7 @@ conf_path(const char *path)
 
 	if (found == NULL)
 	{
-		pg_log_error("could not find postgresql.conf as or in \"%s\"", path);
+		pg_log_error("could not find postgresql.conf at \"%s\"", path);
 		exit(EXIT_NOT_FOUND);
 	}
 	return found;
@@ -187,7 +198,7 @@ cluster_settings_value(const char *path, const char *name)
 	return value;
 }
 
-/* Of the file that a setting names, else of the one beside postgresql.conf, if there is one. */
+/* Reads the file that a setting names; by default, the file beside postgresql.conf.  Returns NULL if it is missing. */
 static char *
 read_other(const char *conf, const char *setting, const char *dir, const char *name)
 {
@@ -197,7 +208,7 @@ read_other(const char *conf, const char *setting, const char *dir, const char *n
 }
 
 void
-cluster_settings_read(const char *path, BranchSettings *settings)
+cluster_settings_read(const char *path, StoredSettings *settings)
 {
 	char *file = conf_path(path);
 	char *dir = pg_strdup(file);
@@ -224,7 +235,7 @@ typedef struct Reduction
 	StringInfoData lost;
 } Reduction;
 
-/* Adds a name to a list, once. */
+/* Adds a name to a list, unless it is there already. */
 static void
 lose(StringInfo list, const char *name)
 {
@@ -241,9 +252,9 @@ keep_or_lose(void *arg, const char *name, const char *value)
 {
 	Reduction *reduction = arg;
 
-	for (int i = 0; i < lengthof(decide_answers); i++)
+	for (int i = 0; i < lengthof(affect_results); i++)
 	{
-		if (pg_strcasecmp(name, decide_answers[i]) == 0)
+		if (pg_strcasecmp(name, affect_results[i]) == 0)
 		{
 			conf_put(&reduction->kept, name, value);
 			return;
@@ -253,13 +264,15 @@ keep_or_lose(void *arg, const char *name, const char *value)
 }
 
 void
-cluster_settings_reduce(BranchSettings *settings, char **lost)
+cluster_settings_reduce(StoredSettings *settings, char **lost)
 {
 	Reduction reduction = {settings->texts[SETTINGS_CONF]};
 
 	initStringInfo(&reduction.kept);
 	initStringInfo(&reduction.lost);
-	appendStringInfoString(&reduction.kept, "# Of the settings that the cluster had elsewhere, those that decide what queries answer.\n");
+	appendStringInfoString(&reduction.kept,
+						   "# Imported from outside the data directory: "
+						   "settings that affect the results of queries.\n");
 	conf_each(settings->texts[SETTINGS_CONF], keep_or_lose, &reduction);
 	if (settings->texts[SETTINGS_HBA] != NULL)
 		lose(&reduction.lost, "pg_hba.conf");

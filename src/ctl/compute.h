@@ -1,112 +1,147 @@
 /*
  * compute.h
- *	  What the files about computes know of each other: compute.c (the
- *	  commands), compute_dir.c (a compute's directory), compute_start.c,
- *	  compute_run.c (the supervisor).
+ *	  Declarations shared by the files about computes: cmd_compute.c (the
+ *	  commands), compute_dir.c (a compute's directory), compute_settings.c,
+ *	  compute_start.c and compute_run.c (the supervisor).
  */
 #ifndef PS_CTL_COMPUTE_H
 #define PS_CTL_COMPUTE_H
 
-#include "branch_settings.h"
 #include "conf.h"
 #include "ctl.h"
+#include "stored_settings.h"
 
-/* ---- compute_dir.c: COMPUTE, its files, and who may change them ---- */
+/* ---- compute_dir.c: the directory of a compute and its files ---- */
 
 typedef struct ComputeDir
 {
 	char *path;     /* absolute; malloc'd */
-	bool made;      /* by this program */
-	bool earlier;   /* a compute was started here before: the owner's settings are there */
+	bool made;      /* this program created it */
+	bool earlier;   /* a compute was started here before, so the owner's settings are there */
 	char *old_conf; /* pageserver_smgr.conf of that compute; malloc'd */
 } ComputeDir;
 
-/* The directory that -D names, absolute; malloc'd.  Ends the program if it was not given. */
+/* Returns the absolute path of the directory given with -D, malloc'd; ends the program if -D is missing. */
 extern char *compute_dir_path(const Options *options);
 
-/* pageserver_smgr.conf, which marks the directory as a compute's; malloc'd, NULL: it is none. */
+/* Returns pageserver_smgr.conf, malloc'd, or NULL if the directory is not a compute's. */
 extern char *compute_dir_conf(const char *path);
 
 /*
- * Makes the directory if it is missing, becomes the user that the compute is
- * to run as, locks the directory until this process ends, and looks at what it
- * is.  Ends the program if somebody else is at work there, or if it holds
- * anything but a compute.
+ * Opens the directory dir->path: creates it if it is missing, becomes the user
+ * that the compute will run as, locks the directory until this process ends,
+ * and sets the other fields.  Ends the program if another process holds the
+ * lock, or if the directory contains something other than a compute.
  */
 extern void compute_dir_open(ComputeDir *dir, const Options *options);
 
 /*
- * Removes what a base backup brings and what PostgreSQL makes; all else is the
- * owner's.  all: the settings as well, of a directory that had none before.
- * False: something could not be removed, and a message said so.
+ * Removes what a base backup brings and what PostgreSQL creates; all other
+ * files are the owner's.  With "all" the settings are removed as well; use it for
+ * a directory that contained none before.  Returns false, with the error
+ * reported, if something could not be removed.
  */
 extern bool compute_dir_clear(const ComputeDir *dir, bool all);
 
-/* Unpacks what a command of the store sends; *begun as unpack() has it.  False: it failed, and said so. */
+/*
+ * Unpacks the archive that a command of the store sends, leaving PG_VERSION and
+ * the owner's settings files as they are.  For *begun see unpack().  Returns
+ * false, with the error reported, if it failed.
+ */
 extern bool compute_dir_unpack(const ComputeDir *dir, PGconn *conn, const char *command, bool *begun);
 
-/* Adds to pageserver_smgr.conf what the store cannot know, and makes sure that postgresql.conf includes it.  port may be NULL. */
+/*
+ * Adds to pageserver_smgr.conf what the store cannot know, and makes sure that
+ * postgresql.conf includes it.  port may be NULL: the port of the last start is
+ * kept.
+ */
 extern void compute_dir_complete(const ComputeDir *dir, const char *conninfo, const char *port);
 
-/* shared_preload_libraries with ours, if the two files say all there is; malloc'd.  NULL: others are included. */
+/*
+ * Returns shared_preload_libraries with our library added, malloc'd, as read
+ * from postgresql.conf and postgresql.auto.conf.  Returns NULL if these include
+ * other files, which may set it as well.
+ */
 extern char *compute_dir_libraries(const ComputeDir *dir);
 
 /*
- * May PostgreSQL be started on the directory?  A start by anything but this
- * program would run without the library, or a second time; so PG_VERSION has
- * what no server takes, except while this program starts one.
+ * Allows or prevents starting PostgreSQL in the directory.  A start by anything
+ * but this program would run without the library, or would boot the directory a
+ * second time.  So PG_VERSION has contents that every server rejects, except
+ * while this program starts one.
  */
 extern void compute_dir_allow_start(const ComputeDir *dir, bool allow);
 
-/* What postgresql.conf begins with in a compute's directory; see PS_DEFAULTS_FILE. */
+/* The first lines of postgresql.conf in a compute's directory; see PS_DEFAULTS_FILE. */
 #define COMPUTE_DIR_FIRST_LINES                            \
 	"# Defaults of a compute. Must stay the first line.\n" \
 	"include '" PS_DEFAULTS_FILE "'\n\n"
 
-/* ---- compute_settings.c: settings in the directory, and those kept with the branch ---- */
+/* ---- compute_settings.c: settings in the directory and settings stored with the branch ---- */
 
 typedef struct ComputeSettings
 {
 	const char *branch;
-	BranchSettings newest; /* as the branch has them */
-	bool upload;           /* those in the directory are to become the branch's */
-	const char *options;   /* that postgres is started with, NULL: none */
+	StoredSettings newest; /* the branch's current version */
+	bool upload;           /* the directory's settings are to become the branch's next version */
+	const char *options;   /* command-line options for postgres, or NULL */
 } ComputeSettings;
 
 /*
- * Before a start, with the directory locked: finds out which settings count,
- * and puts the branch's into an earlier compute's directory if these do.
- * options: those of the command line, or NULL; then the branch's count.
+ * Decides, before a start and with the directory locked, whether the settings of
+ * the directory or those of the branch are used; writes the branch's into an
+ * earlier compute's directory if it is those.  options are the -o options of the
+ * command line; if NULL, those stored with the branch are used.
  */
-extern void compute_settings_begin(ComputeSettings *settings, const ComputeDir *dir, PGconn *conn, const char *branch,
-								   const char *options);
+extern void compute_settings_begin(ComputeSettings *settings, const ComputeDir *dir, PGconn *conn,
+								   const char *branch, const char *options);
 
-/* When it is clear that PostgreSQL takes them: the directory's become the branch's, if they count. */
+/*
+ * Stores the directory's settings with the branch, if compute_settings_begin()
+ * decided so.  Call it when it is clear that PostgreSQL accepts them.  A failure
+ * is reported as a warning.
+ */
 extern void compute_settings_end(ComputeSettings *settings, const ComputeDir *dir, PGconn *conn);
 
 /*
- * While it runs, and after a stop: what was changed in the directory since the
- * start (ALTER SYSTEM) becomes the branch's.  False: the store is not there, or
- * does not take it; the next start in the directory does it.
+ * Stores settings that were changed in the directory since the start (by ALTER
+ * SYSTEM, for example) with the branch; called while the compute runs and after
+ * it was stopped.  Returns false if the store cannot be reached or refuses; the
+ * next start in the directory stores them then.
  */
 extern bool compute_settings_keep(const char *dir);
 
-/* Name of the branch whose settings are in the directory, malloc'd; NULL: not known. */
+/* Returns the name of the branch whose settings are in the directory, malloc'd, or NULL if it is not known. */
 extern char *compute_settings_branch(const char *dir);
 
-/* Changes when one of the settings files does; malloc'd. */
+/* Returns a text that changes whenever one of the settings files does; malloc'd. */
 extern char *compute_settings_stamp(const char *dir);
 
 /* ---- compute_start.c ---- */
 
 /*
- * Starts a compute of the branch in options->args[0]; returns the exit code.
- * after: the generation that it follows, if that is still the newest one, or 0.
- * Messages say why it failed; the program may end here, too.
+ * Starts a compute of the branch in options->args[0] and returns the exit code.
+ * If after is not 0, the start fails unless that is still the newest generation
+ * of the branch.  Errors are reported; the program may end here as well.
  */
 extern int compute_start(const Options *options, uint64 after);
 
-/* A setting as PostgreSQL reads it for a start in the directory; malloc'd.  NULL: it refuses the settings, and said why. */
+/*
+ * Returns the value of a setting as PostgreSQL would use it when started in the
+ * directory; malloc'd.  Returns NULL, with the error reported, if PostgreSQL
+ * rejects the settings.
+ */
 extern char *compute_setting(const Options *options, const char *dir, const char *name);
+
+/* ---- compute_run.c ---- */
+
+/* Runs the supervisor of a compute in this process until the compute was stopped; returns the exit code. */
+extern int compute_run_foreground(const Options *options);
+
+/*
+ * Starts the supervisor of a compute in the background; returns the exit code of
+ * the first start.  Also returns in the supervisor's process, when that is done.
+ */
+extern int compute_run_background(const Options *options);
 
 #endif /* PS_CTL_COMPUTE_H */

@@ -2,11 +2,11 @@
  * compute_dir.c
  *	  The directory of a compute.
  *
- * It boots once: PostgreSQL would replay the WAL that is in it over pages of
- * another time.  So each start empties it and fills it with a fresh base
- * backup; the owner's files stay.  The file pageserver_smgr.conf marks it as a
- * compute's; it stays until the backup replaces it, so that a start that
- * failed can be made again.
+ * PostgreSQL can boot a compute's directory only once: a second time, it would
+ * replay the WAL in the directory over newer pages.  So each start removes the
+ * files of the last start and unpacks a new base backup; the owner's files are
+ * kept.  The file pageserver_smgr.conf marks the directory as a compute's.  It is
+ * kept until the backup replaces it, so that a failed start can be repeated.
  */
 #include "ps_fe.h"
 
@@ -18,11 +18,14 @@
 #include "compute.h"
 #include "socket_dir.h"
 
-/* The owner's, if they are there; else the base backup's. */
+/* If they exist, the owner's files are kept; otherwise the base backup brings them. */
 static const char *const settings_files[] = {
 	"postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf"};
 
-/* What a base backup, PostgreSQL and the library put into the directory; PG_VERSION stays, to keep servers off. */
+/*
+ * Files that a base backup, PostgreSQL and the library create in the directory.
+ * PG_VERSION is not removed, because it prevents other servers from starting.
+ */
 static const char *const server_files[] = {
 	"backup_label", "backup_label.old", "backup_manifest", "base", "current_logfiles",
 	"current_logfiles.tmp", "global", "pageserver_smgr.cache", "pageserver_smgr.status",
@@ -36,8 +39,8 @@ compute_dir_path(const Options *options)
 {
 	if (options->directory == NULL)
 	{
-		pg_log_error("no directory of a compute was given");
-		pg_log_error_hint("Name it with -D.");
+		pg_log_error("no compute directory specified");
+		pg_log_error_hint("Specify it with -D.");
 		exit(1);
 	}
 	return absolute_path(options->directory);
@@ -70,7 +73,10 @@ compute_dir_conf(const char *path)
 
 /* ---- opening ---- */
 
-/* The lock is the directory's own, and ends with this process; programs that it starts do not inherit it. */
+/*
+ * Locks the directory itself (flock).  The lock ends with this process; programs
+ * that it starts do not inherit it.
+ */
 static void
 lock_directory(const char *path)
 {
@@ -87,8 +93,9 @@ lock_directory(const char *path)
 		pg_log_error("another pageserver_ctl is starting a compute in directory \"%s\"", path);
 		exit(1);
 	}
-	/* the other one may have failed, and removed what it had made */
-	if (fstat(fd, &by_fd) != 0 || stat(path, &by_name) != 0 || by_fd.st_ino != by_name.st_ino || by_fd.st_dev != by_name.st_dev)
+	/* the process that held the lock before may have failed and removed the directory */
+	if (fstat(fd, &by_fd) != 0 || stat(path, &by_name) != 0 || by_fd.st_ino != by_name.st_ino ||
+		by_fd.st_dev != by_name.st_dev)
 		pg_fatal("directory \"%s\" was removed by another pageserver_ctl", path);
 }
 
@@ -106,8 +113,9 @@ compute_dir_open(ComputeDir *dir, const Options *options)
 	dir->earlier = dir->old_conf != NULL;
 	if (!dir->earlier && pg_check_dir(dir->path) > 1)
 	{
-		pg_log_error("directory \"%s\" is not empty, and is no compute", dir->path);
-		pg_log_error_hint("Give a directory that does not exist, is empty, or is an earlier compute of the branch.");
+		pg_log_error("directory \"%s\" is not empty and is not a compute", dir->path);
+		pg_log_error_hint("Specify a directory that does not exist, is empty, or contains an earlier compute "
+						  "of the branch.");
 		exit(1);
 	}
 }
@@ -139,7 +147,7 @@ compute_dir_clear(const ComputeDir *dir, bool all)
 		ok &= remove_path(dir->path, PS_DEFAULTS_FILE);
 		ok &= remove_path(dir->path, "pageserver_smgr.settings");
 		ok &= remove_path(dir->path, "PG_VERSION");
-		/* as root the one who waits for us removes it (become_user()) */
+		/* if started by root, the waiting root process removes it (become_user()) */
 		if (dir->made)
 			(void) rmdir(dir->path);
 	}
@@ -161,8 +169,8 @@ compute_dir_unpack(const ComputeDir *dir, PGconn *conn, const char *command, boo
 }
 
 /*
- * The socket of a compute is in a directory of its user's own: a fresh cluster
- * trusts whoever may use it.
+ * Writes the defaults of a compute.  The socket is in a directory that only the
+ * compute's user can access, because a new cluster uses "trust" for it.
  */
 static void
 write_defaults(const ComputeDir *dir)
@@ -174,14 +182,16 @@ write_defaults(const ComputeDir *dir)
 
 	if (other && !socket_dir_make(socket_dir))
 	{
-		pg_log_error("could not make directory \"%s\" for the socket: %s", socket_dir,
-					 errno != 0 ? strerror(errno) : "it is not this user's alone");
+		pg_log_error("could not create socket directory \"%s\": %s", socket_dir,
+					 errno != 0 ? strerror(errno) : "it belongs to another user or is accessible by others");
 		exit(1);
 	}
-	/* a list of paths, each of which may be in double quotes */
+	/* the setting is a list of paths, which are quoted with double quotes */
 	quoted = psprintf("\"%s\"", socket_dir);
 	initStringInfo(&text);
-	appendStringInfoString(&text, "# Defaults of a compute, made by pageserver_ctl. What postgresql.conf says wins.\n");
+	appendStringInfoString(&text,
+						   "# Defaults of a compute, written by pageserver_ctl. "
+						   "Settings in postgresql.conf override them.\n");
 	conf_put(&text, "unix_socket_directories", quoted);
 	write_file(dir->path, PS_DEFAULTS_FILE, text.data, false);
 	pfree(text.data);
@@ -196,9 +206,12 @@ note_identity(void *arg, const char *name, const char *value)
 		*(char **) arg = pg_strdup(name);
 }
 
-/* ALTER SYSTEM does not take what says which compute this is, but it did once, and people edit that file. */
+/*
+ * Removes the settings that identify the compute from postgresql.auto.conf.  ALTER
+ * SYSTEM refuses them, but earlier versions did not, and the file may be edited.
+ */
 static void
-forget_identity(const ComputeDir *dir)
+remove_identity(const ComputeDir *dir)
 {
 	char *text = read_file(dir->path, "postgresql.auto.conf");
 	char *name;
@@ -213,7 +226,8 @@ forget_identity(const ComputeDir *dir)
 			break;
 		initStringInfo(&without);
 		conf_remove(&without, text, name);
-		pg_log_warning("setting \"%s\" is removed from \"%s/postgresql.auto.conf\": it says which compute this is", name, dir->path);
+		pg_log_warning("removed setting \"%s\" from \"%s/postgresql.auto.conf\": it identifies the compute",
+					   name, dir->path);
 		write_file(dir->path, "postgresql.auto.conf", without.data, false);
 		free(text);
 		text = without.data;
@@ -251,13 +265,13 @@ compute_dir_complete(const ComputeDir *dir, const char *conninfo, const char *po
 	StringInfoData settings;
 
 	initStringInfo(&settings);
-	conf_disable(&settings, text != NULL ? text : "", on_command_line, "pageserver_ctl gives it on the command line");
+	conf_disable(&settings, text != NULL ? text : "", on_command_line, "pageserver_ctl sets it on the command line");
 	conf_put(&settings, "pageserver_smgr.store", conninfo);
 	if (port != NULL || old_port != NULL)
 		conf_put(&settings, "port", port != NULL ? port : old_port);
 	write_file(dir->path, PS_CONF_FILE, settings.data, false);
 	write_defaults(dir);
-	forget_identity(dir);
+	remove_identity(dir);
 	include_files(dir);
 	free(text);
 	free(old_port);
@@ -271,7 +285,7 @@ compute_dir_libraries(const ComputeDir *dir)
 	char *auto_conf = read_file(dir->path, "postgresql.auto.conf");
 	char *libraries = NULL;
 
-	/* one include is ours */
+	/* one include directive is the compute's own */
 	if (conf != NULL && conf_count(conf, "include") == 1 && conf_count(conf, "include_dir") == 0 &&
 		conf_count(conf, "include_if_exists") == 0)
 		libraries = conf_preload_libraries(conf, auto_conf != NULL ? auto_conf : "");

@@ -1,24 +1,24 @@
 /*
  * compute_run.c
- *	  A compute's supervisor: starts it anew after a crash.
+ *	  A compute's supervisor, which restarts it after a crash.
  *
- * A stock postmaster starts its other processes again when one has crashed,
- * and recovers from its WAL.  A compute's directory boots once, so that its
- * postmaster ends instead (restart_after_crash is off in it), and the
- * supervisor starts another one on a fresh base backup.  The owner's setting
- * restart_after_crash tells whether it does.
+ * When a process has crashed, a stock postmaster restarts all its child processes
+ * and recovers from WAL.  A compute's directory can boot only once, so its
+ * postmaster ends instead (restart_after_crash is off while it runs), and the
+ * supervisor starts a new one on a new base backup.  It does so if the owner's
+ * setting of restart_after_crash is on.
  *
- * "compute run" is the supervisor, in the foreground, as a service manager
- * wants it; "compute start" leaves one behind.  Each start is made by a child
- * process that does what "compute start" does and ends: so no failure ends the
- * supervisor.  PostgreSQL, whose parent has ended then, becomes the
+ * "compute run" is the supervisor in the foreground, for a service manager;
+ * "compute start" leaves a supervisor in the background.  Each start is made by a
+ * child process, which calls compute_start() and ends, so that a failure cannot
+ * end the supervisor.  PostgreSQL, whose parent has ended, then becomes the
  * supervisor's child (PR_SET_CHILD_SUBREAPER).
  *
- * It also looks now and then whether settings in the directory have changed,
- * and has them kept with the branch.
+ * The supervisor also checks periodically whether settings in the directory have
+ * changed, and stores them with the branch.
  *
- * It follows the generation that it started: if any other compute of the branch
- * was started meanwhile, the store refuses, and the supervisor ends.
+ * Each restart names the generation of the last start: if another compute of the
+ * branch was started in the meantime, the store refuses, and the supervisor ends.
  */
 #include "ps_fe.h"
 
@@ -34,34 +34,40 @@
 
 #include "compute.h"
 
-/* Pauses between starts, doubled with each; none before the first, or if the compute has lived for so long. */
+/*
+ * Pauses between restarts: none before the first one, then doubled with each.  They
+ * start over if the compute has run for STEADY_SECONDS.
+ */
 #define FIRST_PAUSE_MS   1000
 #define LONGEST_PAUSE_MS 30000
 #define STEADY_SECONDS   60
 
-/* How often it is looked whether settings in the directory have changed. */
+/* How often the settings in the directory are checked for changes. */
 #define SETTINGS_CHECK_MS 5000
 
 typedef struct Supervisor
 {
-	Options options; /* with absolute paths: the supervisor leaves the directory that it was started in */
+	Options options; /* with absolute paths, because the supervisor changes its working directory */
 	const char *dir; /* of the compute */
 	bool background;
-	int report_fd;    /* background: whom to tell the exit code of the first start; -1: nobody any more */
-	sigset_t signals; /* blocked, and waited for */
+	int report_fd;    /* background: pipe for the exit code of the first start; otherwise -1 */
+	sigset_t signals; /* blocked; received with sigtimedwait() */
 	sigset_t old_mask;
-	pid_t postmaster;     /* 0: none */
-	int asked;            /* the signal that has asked us to stop, or 0 */
-	char *settings;       /* stamp of the settings that the branch has; NULL: not known */
-	char *settings_now;   /* of those that settings_child looks after */
-	pid_t settings_child; /* 0: none */
+	pid_t postmaster;     /* 0 if it is not running */
+	int stop_signal;      /* the signal that requested a stop, or 0 */
+	char *settings;       /* stamp of the settings that were stored with the branch; NULL if unknown */
+	char *settings_now;   /* stamp of the settings that settings_child is storing */
+	pid_t settings_child; /* 0 if there is none */
 } Supervisor;
 
 /* ---- the service manager ---- */
 
 static char *notify_socket;
 
-/* PostgreSQL would tell it, too, and of each crash that it stops. */
+/*
+ * Takes the service manager's socket from the environment and removes it there:
+ * PostgreSQL would use it as well, and report each crash as the end of the service.
+ */
 static void
 notify_init(void)
 {
@@ -72,7 +78,7 @@ notify_init(void)
 	unsetenv("NOTIFY_SOCKET");
 }
 
-/* As sd_notify(); nothing happens without a service manager. */
+/* Like sd_notify(); does nothing without a service manager. */
 static void
 notify(const char *state)
 {
@@ -87,17 +93,18 @@ notify(const char *state)
 		return;
 	memcpy(addr.sun_path, notify_socket, len);
 	if (addr.sun_path[0] == '@')
-		addr.sun_path[0] = '\0'; /* an abstract name */
-	(void) sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *) &addr, offsetof(struct sockaddr_un, sun_path) + len);
+		addr.sun_path[0] = '\0'; /* abstract socket address */
+	(void) sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *) &addr,
+				  offsetof(struct sockaddr_un, sun_path) + len);
 	close(fd);
 }
 
 /* ---- signals and children ---- */
 
 /*
- * Waits for a signal; 0: ms (-1: no limit) have passed.  One that asks us to
- * stop is noted.  A postmaster gets all but SIGCHLD, and takes them as it does
- * when it is started by hand.
+ * Waits for a signal for at most ms milliseconds (-1: no limit) and returns it, or
+ * 0 after a timeout.  A signal that requests a stop is noted in stop_signal.  All
+ * signals except SIGCHLD are passed on to the postmaster.
  */
 static int
 wait_signal(Supervisor *s, int ms)
@@ -111,7 +118,7 @@ wait_signal(Supervisor *s, int ms)
 	} while (signo < 0 && errno == EINTR);
 	if (signo == SIGTERM || signo == SIGINT || signo == SIGQUIT)
 	{
-		s->asked = signo;
+		s->stop_signal = signo;
 		notify("STOPPING=1");
 	}
 	if (signo > 0 && signo != SIGCHLD && s->postmaster != 0)
@@ -119,7 +126,7 @@ wait_signal(Supervisor *s, int ms)
 	return Max(signo, 0);
 }
 
-/* The child that looked after the settings has ended. */
+/* settings_child has ended; kept says whether the settings are now stored with the branch. */
 static void
 settings_kept(Supervisor *s, bool kept)
 {
@@ -135,8 +142,9 @@ settings_kept(Supervisor *s, bool kept)
 }
 
 /*
- * Settings that ALTER SYSTEM, or the owner, has changed become the branch's, by
- * a child, for that may take long.  If it fails it is tried again.
+ * If settings in the directory have changed (by ALTER SYSTEM or by the owner),
+ * stores them with the branch.  A child process does it, because it may take long.
+ * If it fails, the next call tries again.
  */
 static void
 keep_settings(Supervisor *s)
@@ -164,7 +172,7 @@ keep_settings(Supervisor *s)
 		settings_kept(s, false);
 }
 
-/* Reaps all children that have ended; true, and its status, if this one is among them. */
+/* Reaps all children that have ended.  If wanted is among them, sets *status to its status and returns true. */
 static bool
 reap(Supervisor *s, pid_t wanted, int *status)
 {
@@ -184,7 +192,7 @@ reap(Supervisor *s, pid_t wanted, int *status)
 	return found;
 }
 
-/* The postmaster of the directory, if it is our child. */
+/* Sets s->postmaster if the directory's postmaster is running and is a child of this process. */
 static void
 adopt(Supervisor *s)
 {
@@ -196,7 +204,11 @@ adopt(Supervisor *s)
 		s->postmaster = file.pid;
 }
 
-/* One start, after a generation (0: the first), in a child; its exit code.  Who asks us to stop ends it. */
+/*
+ * Starts the compute in a child process and returns the exit code.  after is the
+ * generation of the last start, or 0 for the first.  A signal that requests a stop
+ * ends the child.
+ */
 static int
 attempt(Supervisor *s, uint64 after)
 {
@@ -217,16 +229,16 @@ attempt(Supervisor *s, uint64 after)
 		exit(compute_start(&s->options, after));
 	}
 	while (!reap(s, child, &status))
-		if (wait_signal(s, -1) != SIGCHLD && s->asked)
+		if (wait_signal(s, -1) != SIGCHLD && s->stop_signal)
 			kill(child, SIGTERM);
 	adopt(s);
-	/* it came too late for the signal */
-	if (s->asked && s->postmaster != 0)
-		kill(s->postmaster, s->asked);
+	/* the postmaster was not known when the signal arrived */
+	if (s->stop_signal && s->postmaster != 0)
+		kill(s->postmaster, s->stop_signal);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
-/* Until the postmaster ends; its status. */
+/* Waits until the postmaster ends and returns its status. */
 static int
 watch(Supervisor *s)
 {
@@ -239,7 +251,7 @@ watch(Supervisor *s)
 	return status;
 }
 
-/* Waits, unless we are asked to stop. */
+/* Waits, but not longer than until a stop is requested. */
 static void
 pause_for(Supervisor *s, int ms)
 {
@@ -249,7 +261,7 @@ pause_for(Supervisor *s, int ms)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	end = now.tv_sec * INT64CONST(1000) + now.tv_nsec / 1000000 + ms;
-	while (left > 0 && !s->asked)
+	while (left > 0 && !s->stop_signal)
 	{
 		int status;
 
@@ -262,7 +274,10 @@ pause_for(Supervisor *s, int ms)
 
 /* ---- the supervisor ---- */
 
-/* In the background: messages go to the compute's log, which may have been moved away since the last time. */
+/*
+ * In the background, sends messages to the compute's log.  It is reopened each time,
+ * because it may have been moved.
+ */
 static void
 open_output(const Supervisor *s)
 {
@@ -277,12 +292,12 @@ open_output(const Supervisor *s)
 }
 
 /*
- * The first start is over.  In the background: tells who waits for it, and
- * leaves its session, its user and its output.  Then others find us by our lock
- * file.
+ * Called after the first successful start.  Takes the lock file, by which other
+ * commands find the supervisor.  In the background, detaches from the session and
+ * the output of "compute start" and reports the exit code to it.
  */
 static void
-settle(Supervisor *s, int code)
+start_supervision(Supervisor *s, int code)
 {
 	int null;
 
@@ -292,7 +307,7 @@ settle(Supervisor *s, int code)
 		setsid();
 	}
 	become_user_for_good(&s->options);
-	supervisor_lock(s->dir);
+	pidfile_lock_supervisor(s->dir);
 	if (!s->background)
 		return;
 	null = open("/dev/null", O_RDWR);
@@ -304,27 +319,27 @@ settle(Supervisor *s, int code)
 	close(s->report_fd);
 }
 
-/* After a failure: is the compute to be started again?  Says what has happened. */
+/* Logs that the compute has ended with a failure; returns whether it is to be restarted. */
 static bool
-is_to_be_started(const Supervisor *s, int status)
+is_to_be_restarted(const Supervisor *s, int status)
 {
 	char *value;
 	bool wanted;
 
 	open_output(s);
 	pg_log_error("the compute in \"%s\" has ended: %s", s->dir, wait_result_to_str(status));
-	/* as of a stock server: who kills the postmaster wants it to end */
+	/* like a stock server: a postmaster that was killed is not restarted */
 	if (s->background && WIFSIGNALED(status))
 		return false;
 	value = compute_setting(&s->options, s->dir, "restart_after_crash");
 	wanted = value != NULL && strcmp(value, "on") == 0;
 	free(value);
 	if (!wanted)
-		pg_log_error_detail("It is not started again: \"restart_after_crash\" is off, or cannot be read.");
+		pg_log_error_detail("The compute is not restarted because \"restart_after_crash\" is off or cannot be read.");
 	return wanted;
 }
 
-/* The generation of the directory's last base backup; 0 if there is none. */
+/* Returns the generation of the directory's last base backup; 0 if there is none. */
 static uint64
 last_generation(const char *dir)
 {
@@ -337,7 +352,10 @@ last_generation(const char *dir)
 	return generation;
 }
 
-/* Starts the compute again and again until it runs; 0, or the exit code for which it is given up. */
+/*
+ * Tries to start the compute until it is running or a stop is requested; returns 0
+ * then.  Returns the exit code of a failure that is permanent.
+ */
 static int
 start_again(Supervisor *s, int *pause_ms)
 {
@@ -348,14 +366,14 @@ start_again(Supervisor *s, int *pause_ms)
 
 		pause_for(s, *pause_ms);
 		*pause_ms = Min(Max(*pause_ms * 2, FIRST_PAUSE_MS), LONGEST_PAUSE_MS);
-		if (s->asked)
+		if (s->stop_signal)
 			return 0;
-		notify("STATUS=starting again after a crash");
+		notify("STATUS=restarting after a crash");
 		open_output(s);
 		generation = last_generation(s->dir);
 		if (generation == 0)
 		{
-			pg_log_error("directory \"%s\" is no compute any more", s->dir);
+			pg_log_error("directory \"%s\" is no longer a compute", s->dir);
 			return 1;
 		}
 		code = attempt(s, generation);
@@ -373,7 +391,7 @@ supervise(Supervisor *s)
 	int code;
 
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)
-		pg_fatal("could not become the parent of orphans: %m");
+		pg_fatal("could not set PR_SET_CHILD_SUBREAPER: %m");
 	sigemptyset(&s->signals);
 	sigaddset(&s->signals, SIGTERM);
 	sigaddset(&s->signals, SIGINT);
@@ -384,8 +402,8 @@ supervise(Supervisor *s)
 
 	code = attempt(s, 0);
 	if (s->postmaster == 0)
-		return s->asked && !s->background ? 0 : code;
-	settle(s, code);
+		return s->stop_signal && !s->background ? 0 : code;
+	start_supervision(s, code);
 	while (s->postmaster != 0)
 	{
 		time_t started = time(NULL);
@@ -394,16 +412,16 @@ supervise(Supervisor *s)
 		notify("READY=1\nSTATUS=running");
 		status = watch(s);
 		code = 0;
-		if (s->asked || (WIFEXITED(status) && WEXITSTATUS(status) == 0))
+		if (s->stop_signal || (WIFEXITED(status) && WEXITSTATUS(status) == 0))
 			break;
 		code = 1;
-		if (!is_to_be_started(s, status))
+		if (!is_to_be_restarted(s, status))
 			break;
 		if (time(NULL) - started >= STEADY_SECONDS)
 			pause_ms = 0;
 		code = start_again(s, &pause_ms);
 	}
-	/* one that was superseded has done its duty */
+	/* being superseded by another compute is not a failure */
 	return code == EXIT_REFUSED ? 0 : code;
 }
 
@@ -422,7 +440,7 @@ init_supervisor(Supervisor *s, const Options *options)
 }
 
 int
-run_compute_run(const Options *options)
+compute_run_foreground(const Options *options)
 {
 	Supervisor s;
 	int code;
@@ -430,12 +448,12 @@ run_compute_run(const Options *options)
 	init_supervisor(&s, options);
 	notify_init();
 	code = supervise(&s);
-	supervisor_unlock();
+	pidfile_unlock_supervisor();
 	return code;
 }
 
 int
-run_compute_start(const Options *options)
+compute_run_background(const Options *options)
 {
 	Supervisor s;
 	int fds[2];
@@ -457,13 +475,13 @@ run_compute_start(const Options *options)
 		s.report_fd = fds[1];
 		unsetenv("NOTIFY_SOCKET");
 		code = supervise(&s);
-		supervisor_unlock();
+		pidfile_unlock_supervisor();
 		return code;
 	}
 	close(fds[1]);
 	if (read(fds[0], &code, sizeof(code)) == sizeof(code))
 		return code;
-	/* it did not come so far: its exit code is that of the start */
+	/* the supervisor ended before it reported; its exit code is that of the start */
 	while (waitpid(child, &code, 0) < 0)
 		if (errno != EINTR)
 			return 1;

@@ -1,14 +1,15 @@
 /*
  * compute_settings.c
- *	  The settings in a compute's directory and those kept with its branch are
- *	  brought together at each start and stop.
+ *	  Synchronizes the settings in a compute's directory with those stored
+ *	  with its branch, at each start and stop.
  *
- * The file pageserver_smgr.settings says from which version of the branch's the
- * directory's settings come, and in its second line of which branch.  What the
- * owner has changed in the directory since then becomes the branch's newest
- * version; what was changed with the branch meanwhile comes into a directory
- * whose settings were left as they were.  If both were changed the directory's
- * count, and a warning names the version that they replace.
+ * The file pageserver_smgr.settings contains the version number of the branch's
+ * settings from which those in the directory were copied and, in its second line,
+ * the name of the branch.  Settings that the owner has changed in the directory
+ * since then become the branch's newest version.  If the settings in the directory
+ * are unchanged, but the branch has a newer version, that is copied into the
+ * directory.  If both were changed, the directory's settings are used, and a
+ * warning reports the version that they replace.
  */
 #include "ps_fe.h"
 
@@ -19,21 +20,21 @@
 
 #define VERSION_FILE "pageserver_smgr.settings"
 
-/* What compute_dir_complete() and the base backup put around the owner's postgresql.conf. */
-static const char *const not_the_owners[] = {
+/* Lines that compute_dir_complete() and the base backup add to the owner's postgresql.conf. */
+static const char *const added_lines[] = {
 	COMPUTE_DIR_FIRST_LINES, PS_CONF_LAST_LINES};
 
-/* The text without what is not its owner's, malloc'd. */
+/* Removes added_lines from a text, in place; returns the text. */
 static char *
 strip(char *text)
 {
-	for (int i = 0; i < lengthof(not_the_owners); i++)
+	for (int i = 0; i < lengthof(added_lines); i++)
 	{
-		char *found = strstr(text, not_the_owners[i]);
+		char *found = strstr(text, added_lines[i]);
 
 		if (found != NULL)
 		{
-			char *rest = found + strlen(not_the_owners[i]);
+			char *rest = found + strlen(added_lines[i]);
 
 			memmove(found, rest, strlen(rest) + 1);
 		}
@@ -46,7 +47,7 @@ read_directory(const char *dir, char *texts[SETTINGS_TEXTS])
 {
 	for (int i = 0; i < SETTINGS_OPTIONS; i++)
 	{
-		char *path = psprintf("%s/%s", dir, branch_settings_names[i]);
+		char *path = psprintf("%s/%s", dir, stored_settings_names[i]);
 
 		texts[i] = read_text_file(path);
 		if (texts[i] != NULL && i == SETTINGS_CONF)
@@ -60,7 +61,7 @@ write_directory(const char *dir, char *const texts[SETTINGS_TEXTS])
 {
 	for (int i = 0; i < SETTINGS_OPTIONS; i++)
 	{
-		char *path = psprintf("%s/%s", dir, branch_settings_names[i]);
+		char *path = psprintf("%s/%s", dir, stored_settings_names[i]);
 
 		if (texts[i] != NULL)
 			write_text_file(path, texts[i], false);
@@ -74,7 +75,7 @@ same_text(const char *a, const char *b)
 	return strcmp(a != NULL ? a : "", b != NULL ? b : "") == 0;
 }
 
-/* Files only, not the options. */
+/* Compares the files only, not the command-line options. */
 static bool
 same_files(char *const a[SETTINGS_TEXTS], char *const b[SETTINGS_TEXTS])
 {
@@ -121,33 +122,35 @@ write_version(const char *dir, const char *branch, uint64 version)
 	pfree(text);
 }
 
-/* An earlier compute's directory: which of both counts? */
+/* For an earlier compute's directory: decides whether its settings or the branch's are used. */
 static void
 compare(ComputeSettings *settings, const char *dir, PGconn *conn)
 {
 	char *texts[SETTINGS_TEXTS] = {NULL};
 	uint64 version = read_version(dir);
-	BranchSettings origin;
+	StoredSettings origin;
 
 	read_directory(dir, texts);
 	settings->upload = !same_files(texts, settings->newest.texts);
 	if (settings->upload && version != settings->newest.version)
 	{
-		if (version > 0 && branch_settings_try_read(conn, settings->branch, version, &origin))
+		if (version > 0 && stored_settings_try_read(conn, settings->branch, version, &origin))
 		{
 			if (same_files(texts, origin.texts))
 			{
 				write_directory(dir, settings->newest.texts);
 				settings->upload = false;
 			}
-			branch_settings_free(&origin);
+			stored_settings_free(&origin);
 		}
 		if (settings->upload)
 		{
-			pg_log_warning("settings were changed both in \"%s\" and with branch \"%s\" (version " UINT64_FORMAT "): those in the directory count",
+			pg_log_warning("settings were changed both in \"%s\" and in branch \"%s\" (version " UINT64_FORMAT "): "
+						   "using those in the directory",
 						   dir, settings->branch, settings->newest.version);
-			pg_log_warning_hint("\"pageserver_ctl settings revert %s " UINT64_FORMAT "\" goes back to the others.", settings->branch,
-								settings->newest.version);
+			pg_log_warning_hint("To use those of the branch, run "
+								"\"pageserver_ctl settings revert %s " UINT64_FORMAT "\".",
+								settings->branch, settings->newest.version);
 		}
 	}
 	for (int i = 0; i < SETTINGS_OPTIONS; i++)
@@ -155,11 +158,12 @@ compare(ComputeSettings *settings, const char *dir, PGconn *conn)
 }
 
 void
-compute_settings_begin(ComputeSettings *settings, const ComputeDir *dir, PGconn *conn, const char *branch, const char *options)
+compute_settings_begin(ComputeSettings *settings, const ComputeDir *dir, PGconn *conn, const char *branch,
+					   const char *options)
 {
 	memset(settings, 0, sizeof(*settings));
 	settings->branch = branch;
-	branch_settings_read(conn, branch, 0, &settings->newest);
+	stored_settings_read(conn, branch, 0, &settings->newest);
 	if (dir->earlier)
 		compare(settings, dir->path, conn);
 	settings->options = options;
@@ -171,21 +175,21 @@ compute_settings_begin(ComputeSettings *settings, const ComputeDir *dir, PGconn 
 		settings->options = NULL;
 }
 
-/* Makes what is in the directory the newest version, if the branch still has the one that was looked at. */
+/* Stores the directory's settings as the newest version, unless the branch has a newer one than was read. */
 static bool
 upload(ComputeSettings *settings, const char *dir, PGconn *conn)
 {
-	BranchSettings changed = {.version = settings->newest.version};
+	StoredSettings changed = {.version = settings->newest.version};
 	bool done;
 
 	read_directory(dir, changed.texts);
 	changed.texts[SETTINGS_OPTIONS] = settings->options != NULL ? pg_strdup(settings->options) : NULL;
-	done = branch_settings_write(conn, settings->branch, &changed) == 0;
+	done = stored_settings_write(conn, settings->branch, &changed) == 0;
 	if (done)
 		write_version(dir, settings->branch, changed.version);
 	else
-		pg_log_warning("the settings in \"%s\" are not kept with branch \"%s\"", dir, settings->branch);
-	branch_settings_free(&changed);
+		pg_log_warning("the settings in \"%s\" were not stored with branch \"%s\"", dir, settings->branch);
+	stored_settings_free(&changed);
 	return done;
 }
 
@@ -213,16 +217,16 @@ compute_settings_keep(const char *dir)
 	if (conninfo == NULL || timeline == NULL || !store_answers(conninfo))
 		goto done;
 	conn = store_connect(&options);
-	settings.branch = branch_of_timeline(conn, timeline);
+	settings.branch = store_branch_of_timeline(conn, timeline);
 	if (settings.branch != NULL)
 	{
-		branch_settings_read(conn, settings.branch, 0, &settings.newest);
+		stored_settings_read(conn, settings.branch, 0, &settings.newest);
 		read_directory(dir, texts);
 		settings.options = settings.newest.texts[SETTINGS_OPTIONS];
 		kept = same_files(texts, settings.newest.texts);
 		if (!kept && read_version(dir) == settings.newest.version)
 			kept = upload(&settings, dir, conn);
-		branch_settings_free(&settings.newest);
+		stored_settings_free(&settings.newest);
 	}
 	PQfinish(conn);
 
@@ -243,7 +247,7 @@ compute_settings_stamp(const char *dir)
 	initStringInfo(&stamp);
 	for (int i = 0; i < SETTINGS_OPTIONS; i++)
 	{
-		char *path = psprintf("%s/%s", dir, branch_settings_names[i]);
+		char *path = psprintf("%s/%s", dir, stored_settings_names[i]);
 		struct stat st;
 
 		if (stat(path, &st) == 0)

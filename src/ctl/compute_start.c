@@ -2,11 +2,11 @@
  * compute_start.c
  *	  Starts a compute.
  *
- * Whatever can be found out without changing anything is found out first: the
- * branch, who runs it, the settings.  A compute that is to take the branch over
- * from one that works shows that it could start before the other is ended.
- * Only then the store is asked for a base backup, with which a new generation
- * begins: a compute of an older one is superseded and stops.
+ * Everything that can be checked without changing anything is checked first: the
+ * branch, whether a compute is connected to it, and the settings.  With
+ * --takeover, PostgreSQL must also show that it can start before the other compute
+ * is superseded.  Only then is the store asked for a base backup, which begins a
+ * new generation of the branch: computes of older generations stop.
  */
 #include "ps_fe.h"
 
@@ -20,7 +20,7 @@
 #define MAX_OPTION_WORDS   200
 #define POLL_INTERVAL_USEC 2000
 
-/* How long the store may take to notice that a connection has ended: through a network, or a proxy. */
+/* How long to wait until the store has noticed, possibly through a proxy, that a connection was closed. */
 #define DISCONNECT_USEC      1000000
 #define DISCONNECT_POLL_USEC 20000
 
@@ -30,20 +30,20 @@ typedef struct Start
 	const char *branch;
 	ComputeDir dir;
 	char *conninfo;  /* of the store */
-	char *owner;     /* what others are told of us */
+	char *owner;     /* HOST:DIRECTORY, which identifies this compute to others */
 	char *postgres;  /* the program */
-	char *libraries; /* shared_preload_libraries, as the owner has it and with ours */
+	char *libraries; /* the owner's shared_preload_libraries with ours added */
 
-	/* as the store had it when it was looked at */
+	/* the state of the branch when look_up_branch() was last called */
 	char *timeline;
-	char *generation; /* "0": no compute was started yet */
-	char *current;    /* owner of the compute that is connected, NULL: none is */
+	char *generation; /* "0" if no compute was ever started */
+	char *current;    /* owner of the connected compute, or NULL */
 	char *current_since;
 } Start;
 
 /* ---- the branch ---- */
 
-/* What others are told of who runs the branch. */
+/* Returns the text that identifies a compute in this directory to others. */
 static char *
 make_owner(const char *dir)
 {
@@ -63,9 +63,9 @@ field(PGresult *res, int row, const char *column)
 	return number < 0 || PQgetisnull(res, row, number) ? NULL : pg_strdup(PQgetvalue(res, row, number));
 }
 
-/* Looks the branch up; may be called again. */
+/* Reads the state of the branch; may be called again. */
 static void
-look_at_branch(Start *start, PGconn *conn)
+look_up_branch(Start *start, PGconn *conn)
 {
 	PGresult *res = store_query(conn, "branch_list");
 	int row;
@@ -76,7 +76,8 @@ look_at_branch(Start *start, PGconn *conn)
 	if (row == PQntuples(res))
 	{
 		pg_log_error("branch \"%s\" does not exist", start->branch);
-		pg_log_error_hint("\"pageserver_ctl branch list\" shows the branches, \"pageserver_ctl tenant list\" what is detached.");
+		pg_log_error_hint("List the branches with \"pageserver_ctl branch list\", and detached tenants with "
+						  "\"pageserver_ctl tenant list\".");
 		exit(EXIT_NOT_FOUND);
 	}
 	start->current = start->current_since = NULL;
@@ -91,8 +92,9 @@ look_at_branch(Start *start, PGconn *conn)
 }
 
 /*
- * An earlier compute's directory must be of this branch: of its timeline, or of
- * one that had the branch's name until it was restored or reset.
+ * Checks that an earlier compute's directory belongs to this branch: to its
+ * timeline, or to one that had the branch's name until the branch was restored or
+ * reset.
  */
 static void
 check_timeline(const Start *start, PGconn *conn)
@@ -102,7 +104,8 @@ check_timeline(const Start *start, PGconn *conn)
 	PGresult *res;
 	const char *other = NULL;
 
-	if (timeline == NULL || strcmp(timeline, start->timeline) == 0 || (branch != NULL && strcmp(branch, start->branch) == 0))
+	if (timeline == NULL || strcmp(timeline, start->timeline) == 0 ||
+		(branch != NULL && strcmp(branch, start->branch) == 0))
 	{
 		free(timeline);
 		free(branch);
@@ -114,11 +117,11 @@ check_timeline(const Start *start, PGconn *conn)
 			other = PQgetvalue(res, i, PQfnumber(res, "name"));
 	pg_log_error("directory \"%s\" belongs to a compute of another branch%s%s%s", start->dir.path,
 				 other ? " (\"" : "", other ? other : "", other ? "\")" : "");
-	pg_log_error_hint("Use another directory, or remove it first if its settings are not needed.");
+	pg_log_error_hint("Specify another directory, or remove this one if its settings are not needed.");
 	exit(EXIT_NOT_FOUND);
 }
 
-/* Is the compute that is connected the one of this directory, or what is left of it? */
+/* Does the connection belong to an earlier compute in this directory? */
 static bool
 current_is_ours(const Start *start)
 {
@@ -131,8 +134,8 @@ current_is_ours(const Start *start)
 }
 
 /*
- * Is the branch run by a compute elsewhere?  One that was stopped or killed
- * just now may seem to be connected for a moment.
+ * Is a compute elsewhere connected to the branch?  A compute that has just been
+ * stopped or killed may still appear to be connected for a short time.
  */
 static bool
 is_taken(Start *start, PGconn *conn)
@@ -144,13 +147,13 @@ is_taken(Start *start, PGconn *conn)
 		if (start->options->takeover || waited >= DISCONNECT_USEC)
 			return true;
 		pg_usleep(DISCONNECT_POLL_USEC);
-		look_at_branch(start, conn);
+		look_up_branch(start, conn);
 	}
 }
 
 /* ---- settings and PostgreSQL ---- */
 
-/* Splits the options for postgres at blanks; quotes and backslashes as in a shell.  argv has room for max. */
+/* Splits the options for postgres into at most max words; quotes and backslashes work as in a shell. */
 static int
 split_options(const char *text, char **argv, int max)
 {
@@ -166,7 +169,7 @@ split_options(const char *text, char **argv, int max)
 		if (*p == '\0')
 			return n;
 		if (n == max)
-			pg_fatal("too many options for postgres: at most %d words", max);
+			pg_fatal("too many command-line options for postgres (at most %d words)", max);
 		initStringInfo(&word);
 		for (; *p && (quote || !isspace((unsigned char) *p)); p++)
 		{
@@ -178,14 +181,18 @@ split_options(const char *text, char **argv, int max)
 				appendStringInfoChar(&word, *p);
 		}
 		if (quote)
-			pg_fatal("a quote is not closed in the options for postgres: %s", text);
+			pg_fatal("unterminated quote in the command-line options for postgres: %s", text);
 		argv[n++] = word.data;
 	}
 }
 
-/* The command line: the owner's options, then a setting (NULL: none) that wins over all others.  argv has room. */
+/*
+ * Makes the command line of postgres in argv[ARGV_SIZE]: the two first words, the
+ * owner's options, then two settings, which override all others.  Each may be NULL.
+ */
 static void
-make_command(const Start *start, char **argv, const char *first, const char *second, const char *setting, const char *other)
+make_command(const Start *start, char **argv, const char *first, const char *second, const char *setting,
+			 const char *other)
 {
 	int n = 0;
 
@@ -225,8 +232,9 @@ compute_setting(const Options *options, const char *dir, const char *name)
 }
 
 /*
- * PostgreSQL reads the settings as it would at a start, wherever they are, and
- * tells which libraries are wanted.  False: it refuses them, and said why.
+ * Makes PostgreSQL read the settings as it would at a start, and takes the list of
+ * libraries to preload from them.  Returns false, with the error reported, if
+ * PostgreSQL rejects the settings.
  */
 static bool
 read_settings(Start *start)
@@ -235,8 +243,9 @@ read_settings(Start *start)
 
 	if (list == NULL)
 	{
-		pg_log_error("PostgreSQL does not take the settings of the compute in \"%s\"", start->dir.path);
-		pg_log_error_hint("Settings are in \"%s/postgresql.conf\" and in what is given with -o; start the compute again when they are right.",
+		pg_log_error("PostgreSQL rejected the settings of the compute in \"%s\"", start->dir.path);
+		pg_log_error_hint("Correct the settings in \"%s/postgresql.conf\" or the -o options, "
+						  "then start the compute again.",
 						  start->dir.path);
 		return false;
 	}
@@ -247,8 +256,9 @@ read_settings(Start *start)
 }
 
 /*
- * Of a directory that was empty the base backup's files say which libraries are
- * wanted, unless an option does: that saves a tenth of a cold start.
+ * Like read_settings(), for a directory that was empty: unless the options may set
+ * the libraries, takes them from the base backup's files, which is faster than
+ * running postgres -C.
  */
 static bool
 read_fresh_settings(Start *start)
@@ -260,7 +270,7 @@ read_fresh_settings(Start *start)
 	return start->libraries != NULL || read_settings(start);
 }
 
-/* Runs PostgreSQL with its log in COMPUTE/log; *log_end is how long that was before. */
+/* Starts PostgreSQL with its log in COMPUTE/log.  Sets *log_end to the previous length of the log. */
 static pid_t
 run_postgres(const Start *start, const char *setting, char **log, off_t *log_end)
 {
@@ -282,9 +292,18 @@ run_postgres(const Start *start, const char *setting, char **log, off_t *log_end
 
 /* ---- steps of a start ---- */
 
+/* The hint for a PostgreSQL that failed to start. */
+static void
+hint_at_log(const Start *start, const char *log)
+{
+	pg_log_error_hint("Examine the log \"%s\". If a setting is wrong, correct it in \"%s/postgresql.conf\", "
+					  "then start the compute again.",
+					  log, start->dir.path);
+}
+
 /*
- * The compute that was started here before must have ended before anything is
- * removed, also its processes whose postmaster was killed: those still write.
+ * Stops the earlier compute in this directory.  Nothing may be removed before all
+ * its processes have ended; if its postmaster was killed, others may still write.
  */
 static void
 stop_earlier(const Start *start)
@@ -294,24 +313,29 @@ stop_earlier(const Start *start)
 
 	supervisor_kind.find(start->dir.path, &file);
 	if (file.alive && file.pid != getppid())
-		stop_server(&supervisor_kind, start->dir.path, &file, "fast", timeout, false, "the earlier compute");
+		pidfile_stop_server(&supervisor_kind, start->dir.path, &file, "fast", timeout, false, "the earlier compute");
 	postmaster_kind.find(start->dir.path, &file);
 	if (file.alive)
-		stop_server(&postmaster_kind, start->dir.path, &file, "fast", timeout, false, "the earlier compute");
-	for (int64 waited = 0; postmaster_left_processes(&file); waited += POLL_INTERVAL_USEC)
+		pidfile_stop_server(&postmaster_kind, start->dir.path, &file, "fast", timeout, false, "the earlier compute");
+	for (int64 waited = 0; pidfile_has_orphans(&file); waited += POLL_INTERVAL_USEC)
 	{
 		if (waited >= (int64) timeout * 1000000)
 		{
-			pg_log_error("processes of the earlier compute in \"%s\" still run, although its postmaster (PID %d) has ended",
+			pg_log_error("processes of the earlier compute in \"%s\" are still running, "
+						 "although its postmaster (PID %d) has ended",
 						 start->dir.path, (int) file.pid);
-			pg_log_error_hint("End them (those that work in this directory), and start the compute again.");
+			pg_log_error_hint("Terminate the postgres processes whose working directory is this directory, "
+							  "then start the compute again.");
 			exit(1);
 		}
 		pg_usleep(POLL_INTERVAL_USEC);
 	}
 }
 
-/* Fills the directory.  False: it failed, and said so; what was not there before is gone then. */
+/*
+ * Unpacks a base backup and completes the directory.  Returns false, with the error
+ * reported and the new files removed, if it failed.
+ */
 static bool
 fill_directory(Start *start, PGconn *conn, const char *command, bool *begun)
 {
@@ -326,8 +350,9 @@ fill_directory(Start *start, PGconn *conn, const char *command, bool *begun)
 }
 
 /*
- * Before another compute is superseded: a directory as it would be now, and
- * PostgreSQL in it as far as it comes without having begun.
+ * Checks, before another compute is superseded, that PostgreSQL can start: unpacks
+ * a base backup of the current state and runs PostgreSQL on it, which ends before
+ * it would replay WAL (compute/rehearsal.c).
  */
 static bool
 rehearse(Start *start, PGconn *conn)
@@ -347,17 +372,16 @@ rehearse(Start *start, PGconn *conn)
 		return true;
 	show_log(log, log_end);
 	compute_dir_clear(&start->dir, false);
-	pg_log_error_hint("Its log \"%s\" says why. Settings are in \"%s/postgresql.conf\"; start the compute again when they are right.",
-					  log, start->dir.path);
+	hint_at_log(start, log);
 	return false;
 }
 
 /*
- * All that comes before something is changed for others.  The directory is
- * empty of what is not the owner's then.
+ * Does everything that comes before the base backup, which affects others.
+ * Afterward the directory contains only the owner's files.
  */
 static bool
-prove(Start *start, PGconn *conn, bool takes_over)
+prepare(Start *start, PGconn *conn, bool takes_over)
 {
 	if (start->dir.earlier && !read_settings(start))
 		return false;
@@ -379,9 +403,12 @@ start_postgres(const Start *start)
 	PidFile file;
 	bool child_ended;
 
-	if (wait_until_ready(&postmaster_kind, start->dir.path, pid, start->options->timeout, &file, &child_ended))
+	if (pidfile_wait_ready(&postmaster_kind, start->dir.path, pid, start->options->timeout, &file, &child_ended))
 	{
-		print_done(start->options, psprintf("A compute of branch \"%s\" runs in \"%s\" (PID %d, port %d%s%s).", start->branch, start->dir.path, (int) pid, file.port, file.socket_dir[0] ? ", socket directory " : "", file.socket_dir),
+		print_done(start->options,
+				   psprintf("A compute of branch \"%s\" is running in \"%s\" (PID %d, port %d%s%s).", start->branch,
+							start->dir.path, (int) pid, file.port, file.socket_dir[0] ? ", socket directory " : "",
+							file.socket_dir),
 				   "branch", start->branch, "directory", start->dir.path, "pid", psprintf("%d", (int) pid),
 				   "port", psprintf("%d", file.port), "unix_socket_directory", file.socket_dir, NULL);
 		return 0;
@@ -390,16 +417,15 @@ start_postgres(const Start *start)
 	if (child_ended)
 	{
 		compute_dir_allow_start(&start->dir, false);
-		pg_log_error("PostgreSQL did not start in \"%s\"", start->dir.path);
+		pg_log_error("could not start PostgreSQL in \"%s\"", start->dir.path);
 	}
 	else
-		pg_log_error("PostgreSQL was not ready in %d seconds; it goes on starting", start->options->timeout);
-	pg_log_error_hint("Its log \"%s\" says why. Settings are in \"%s/postgresql.conf\"; start the compute again when they are right.",
-					  log, start->dir.path);
+		pg_log_error("PostgreSQL was not ready within %d seconds; it continues to start", start->options->timeout);
+	hint_at_log(start, log);
 	return child_ended ? 1 : EXIT_TIMEOUT;
 }
 
-/* The exit code for a base backup that failed. */
+/* Returns the exit code for a base backup that failed. */
 static int
 basebackup_failed(bool begun)
 {
@@ -412,7 +438,7 @@ compute_start(const Options *options, uint64 after)
 	Options with_settings = *options;
 	Start start = {.options = &with_settings, .branch = options->args[0]};
 	ComputeSettings settings;
-	bool takes_over; /* from a compute elsewhere that works */
+	bool takes_over; /* a compute elsewhere is connected and will be superseded */
 	bool begun;
 	PGconn *conn;
 	StringInfoData command;
@@ -423,14 +449,14 @@ compute_start(const Options *options, uint64 after)
 	start.owner = make_owner(start.dir.path);
 	start.postgres = postgres_program(options, "postgres");
 	conn = store_connect(options);
-	look_at_branch(&start, conn);
+	look_up_branch(&start, conn);
 	compute_dir_open(&start.dir, options);
 	check_timeline(&start, conn);
 
 	takes_over = after == 0 && is_taken(&start, conn);
 	if (takes_over && !options->takeover)
 	{
-		pg_log_error("branch \"%s\" is run by a compute: %s, connected since %s", start.branch, start.current,
+		pg_log_error("branch \"%s\" is in use by a compute (%s, connected since %s)", start.branch, start.current,
 					 start.current_since ? start.current_since : "an unknown time");
 		pg_log_error_hint("Stop that compute, or take the branch over from it with --takeover.");
 		if (start.dir.made)
@@ -439,10 +465,10 @@ compute_start(const Options *options, uint64 after)
 	}
 	compute_settings_begin(&settings, &start.dir, conn, start.branch, options->server_options);
 	with_settings.server_options = settings.options;
-	if (!prove(&start, conn, takes_over))
+	if (!prepare(&start, conn, takes_over))
 	{
 		if (takes_over)
-			pg_log_error_detail("The compute at %s goes on.", start.current);
+			pg_log_error_detail("The compute at %s continues to run.", start.current);
 		return 1;
 	}
 
@@ -465,11 +491,12 @@ compute_start(const Options *options, uint64 after)
 	if (takes_over && rc == 0)
 	{
 		if (!options->quiet && !options->json)
-			printf("It has superseded the compute at %s.\n", start.current);
+			printf("The compute at %s was superseded.\n", start.current);
 	}
 	else if (takes_over && begun)
-		pg_log_error_detail("The compute at %s was superseded: nobody runs branch \"%s\" now.", start.current, start.branch);
+		pg_log_error_detail("The compute at %s was superseded: no compute is running on branch \"%s\" now.",
+							start.current, start.branch);
 	else if (takes_over)
-		pg_log_error_detail("The compute at %s goes on.", start.current);
+		pg_log_error_detail("The compute at %s continues to run.", start.current);
 	return rc;
 }

@@ -1,7 +1,7 @@
 /*
  * layer_dump.h
- *	  What the files of layer dump know of each other: the walk over a layer
- *	  file (layer_dump.c) finds what is in it, and hands that to a printer.
+ *	  Declarations shared by the files of "layer dump": cmd_layer_dump.c reads
+ *	  a layer file and passes what it finds to a printer.
  */
 #ifndef PS_LAYER_DUMP_H
 #define PS_LAYER_DUMP_H
@@ -16,16 +16,19 @@
 #define DUMP_CODECS    (LAYER_CODEC_DICT + 1)
 #define DUMP_KEY_KINDS (PS_KEY_AUX + 1)
 
-/* Names by ValueKind; by codec, with "?" for one that is none; by PsKeyKind, [0] for kinds that are none. */
+/*
+ * Names by ValueKind; by codec, with "?" for an invalid one; by PsKeyKind, with [0]
+ * for an invalid one.
+ */
 extern const char *const dump_kind_names[DUMP_KINDS];
 extern const char *const dump_codec_names[DUMP_CODECS + 1];
 extern const char *const dump_key_names[DUMP_KEY_KINDS];
 
-/* ---- layer_value.c: what is in a value ---- */
+/* ---- layer_value.c: decoding a value ---- */
 
 typedef enum LayerValueType
 {
-	LAYER_VALUE_NOTHING, /* a tombstone, or what has no form that is known */
+	LAYER_VALUE_NOTHING, /* a tombstone, or a value of unknown format */
 	LAYER_VALUE_RECORD,
 	LAYER_VALUE_PAGE,
 	LAYER_VALUE_RELSIZE,
@@ -35,11 +38,11 @@ typedef enum LayerValueType
 	LAYER_VALUE_SLRU_PAGES,
 	LAYER_VALUE_REMOTE_LSN,
 	LAYER_VALUE_TEXT,
-	LAYER_VALUE_FILE, /* its name, then its bytes */
+	LAYER_VALUE_FILE, /* the name of a file, then its contents */
 	LAYER_VALUE_BYTES
 } LayerValueType;
 
-/* A value taken apart; it points into the bytes that it was made of. */
+/* A decoded value.  It points into the bytes from which it was decoded. */
 typedef struct LayerValue
 {
 	LayerValueType type;
@@ -61,18 +64,23 @@ typedef struct LayerValue
 		struct
 		{
 			const char *what;
-			char *text;  /* malloc'd: as far as a zero byte or the line's end */
-			uint32 rest; /* bytes behind its zero byte */
+			char *text;  /* malloc'd: up to the first zero byte or newline */
+			uint32 rest; /* number of bytes after the zero byte */
 		} text;
 	};
 } LayerValue;
 
-/* An error if the bytes cannot be what the key says; there is nothing to free then. */
-extern PsError *layer_value_decode(const PsKey *key, ValueKind kind, const char *data, uint32 len, XLogRecPtr record_start,
-								   LayerValue *value);
+/*
+ * Decodes a value.  Returns an error if the bytes are not valid for the kind of the
+ * key; there is nothing to free then.
+ */
+extern PsError *layer_value_decode(const PsKey *key, ValueKind kind, const char *data, uint32 len,
+								   XLogRecPtr record_start, LayerValue *value);
+
+/* Frees what layer_value_decode() allocated. */
 extern void layer_value_free(LayerValue *value);
 
-/* All bytes are zero. */
+/* Are all bytes zero? */
 extern bool layer_value_is_zeros(const char *data, uint32 len);
 
 /* ---- printers ---- */
@@ -95,27 +103,27 @@ typedef struct DumpTotals
 {
 	DumpEntryTotal entries[DUMP_KEY_KINDS];
 	DumpTotal values[DUMP_KINDS][DUMP_CODECS];
-	uint64 headers; /* bytes of the headers of values */
-	uint64 unnamed; /* bytes among the values that no entry names */
-	uint64 length;  /* of the file as it is */
+	uint64 headers; /* bytes used by the headers of values */
+	uint64 unnamed; /* bytes between values to which no entry points */
+	uint64 length;  /* actual length of the file */
 } DumpTotals;
 
 typedef struct DumpEntry
 {
 	const PsKey *key;
 	const ValueRef *ref;
-	bool damaged; /* the value cannot be read: nothing of it follows */
+	bool damaged; /* the value cannot be read; the members below are not set */
 	StoredValue stored;
 	const char *data;
 	uint32 len;
-	const LayerValue *value; /* NULL: not wanted, or the bytes cannot be what the key says */
-	bool hexdump;            /* the bytes are wanted */
+	const LayerValue *value; /* NULL if not requested or not valid for the key */
+	bool hexdump;            /* the bytes are to be shown */
 } DumpEntry;
 
 /*
- * All on standard output, in the order of the members, as far as the file can
- * be read; problems come at any time.  Damage is told on standard error by the
- * caller.
+ * A printer writes to standard output.  Its functions are called in the order of the
+ * members, as far as the file can be read; problem() is called at any time.  The
+ * caller also reports damage on standard error.
  */
 typedef struct DumpPrinter
 {
@@ -124,7 +132,7 @@ typedef struct DumpPrinter
 	void (*totals)(const LayerSummary *summary, const DumpTotals *totals);
 	void (*begin_entries)(void);
 	void (*entry)(const DumpEntry *entry);
-	void (*damaged_page)(uint32 page); /* among the entries */
+	void (*damaged_page)(uint32 page); /* called between entries */
 	void (*end_entries)(void);
 	void (*problem)(const PsError *err);
 	void (*end)(void);

@@ -1,20 +1,22 @@
 /*
  * layer_print_json.c
- *	  layer dump for a program: one JSON object.
+ *	  Prints the output of "layer dump" as one JSON object.
  *
- * A file may have millions of entries, so they are written one by one, each on a
- * line.  The object has, in this order:
+ * A file may have millions of entries, so each entry is written as soon as it is
+ * read, on a line of its own.  The object has these members, in this order:
  *
- *	  "file"      its path
- *	  "summary"   what block 0 says; missing if that cannot be read
- *	  "totals"    "values" by kind and codec, "entries" by kind of key, bytes;
- *	              missing, as "entries" is, if the index cannot be found
- *	  "entries"   those that are to be shown; missing with a limit of 0
- *	  "problems"  damage, each with "message" and perhaps "hint"; none: all is well
+ *	  "file"      the path of the file
+ *	  "summary"   the contents of block 0; missing if it cannot be read
+ *	  "totals"    "values" by kind and codec, "entries" by kind of key, and sizes in
+ *	              bytes; missing, like "entries", if the index cannot be found
+ *	  "entries"   the entries to be shown; missing with a limit of 0
+ *	  "problems"  damage, each with "message" and optionally "hint"; empty if the
+ *	              file is not damaged
  *
- * LSNs, and what the text form writes in hexadecimal, are strings written as
- * there.  So are numbers beyond 2^63 - 1, which no whole summary has, and the
- * system identifier, which many a reader of JSON would round.
+ * LSNs and hexadecimal numbers are strings with the format of the text output.
+ * Numbers greater than 2^63 - 1, which an undamaged summary does not contain, and
+ * the system identifier are decimal strings, because many JSON readers would round
+ * them.
  */
 #include "ps_fe.h"
 
@@ -25,7 +27,7 @@
 #include "layer_dump.h"
 #include "bytes.h"
 
-/* The problems so far, as elements of the array: as they may be many, in a file. */
+/* A temporary file with the elements of "problems" so far, of which there may be many. */
 static FILE *problems;
 static bool first_entry;
 
@@ -81,7 +83,7 @@ put_relation(json_t *object, Oid spc, Oid db, uint32 rel, int fork)
 	put_text(object, "fork", fork <= MAX_FORKNUM ? forkNames[fork] : "?");
 }
 
-/* ---- the whole ---- */
+/* ---- the object ---- */
 
 static void
 print_and_free(FILE *out, json_t *value)
@@ -109,7 +111,7 @@ print_problem(const PsError *err)
 		put_text(problem, "hint", err->hint);
 	fprintf(problems, "%s\n    ", ftell(problems) > 0 ? "," : "");
 	print_and_free(problems, problem);
-	/* what is written until now goes before the message on standard error */
+	/* keep the order of the output and the message on standard error */
 	fflush(stdout);
 }
 
@@ -345,12 +347,24 @@ put_state(json_t *object, const WalState *state)
 	put_number(object, "next_multixact_offset", state->checkpoint.nextMultiOffset);
 }
 
-/* "type" says which members follow. */
+/* The member "type" determines which other members there are. */
 static json_t *
 value_object(const LayerValue *value)
 {
 	static const char *const types[] = {
-		[LAYER_VALUE_NOTHING] = "none", [LAYER_VALUE_RECORD] = "record", [LAYER_VALUE_PAGE] = "page", [LAYER_VALUE_RELSIZE] = "size", [LAYER_VALUE_STATE] = "state", [LAYER_VALUE_CONTROL] = "control", [LAYER_VALUE_CONTROL_SHORT] = "bytes", [LAYER_VALUE_SLRU_PAGES] = "slru_segment", [LAYER_VALUE_REMOTE_LSN] = "origin", [LAYER_VALUE_TEXT] = "text", [LAYER_VALUE_FILE] = "file", [LAYER_VALUE_BYTES] = "bytes"};
+		[LAYER_VALUE_NOTHING] = "none",
+		[LAYER_VALUE_RECORD] = "record",
+		[LAYER_VALUE_PAGE] = "page",
+		[LAYER_VALUE_RELSIZE] = "size",
+		[LAYER_VALUE_STATE] = "state",
+		[LAYER_VALUE_CONTROL] = "control",
+		[LAYER_VALUE_CONTROL_SHORT] = "bytes",
+		[LAYER_VALUE_SLRU_PAGES] = "slru_segment",
+		[LAYER_VALUE_REMOTE_LSN] = "origin",
+		[LAYER_VALUE_TEXT] = "text",
+		[LAYER_VALUE_FILE] = "file",
+		[LAYER_VALUE_BYTES] = "bytes",
+	};
 	json_t *object = json_object();
 	char digits[32];
 
@@ -416,7 +430,7 @@ bytes_text(const char *data, uint32 len)
 	return value;
 }
 
-/* Of a damaged value there is no size, nor what is in it. */
+/* For a damaged value, size and contents are omitted. */
 static void
 print_entry(const DumpEntry *entry)
 {
@@ -452,7 +466,7 @@ print_entry(const DumpEntry *entry)
 	print_and_free(stdout, object);
 }
 
-/* A problem tells of it. */
+/* "problems" contains it. */
 static void
 print_damaged_page(uint32 page)
 {

@@ -1,6 +1,7 @@
 /*
  * layer_print_text.c
- *	  layer dump for a person.  Lines of records are in the manner of pg_waldump.
+ *	  Prints the output of "layer dump" as text.  WAL records are formatted like
+ *	  the output of pg_waldump.
  */
 #include "ps_fe.h"
 
@@ -28,7 +29,7 @@ print_begin(const char *path)
 static void
 print_problem(const PsError *err)
 {
-	/* it goes to standard error: in the order in which both are written */
+	/* keep the order of the output and the message on standard error */
 	fflush(stdout);
 }
 
@@ -90,20 +91,22 @@ print_totals(const LayerSummary *s, const DumpTotals *totals)
 		}
 	printf("%-10s %-6s %12llu %15llu %15llu %8.2f\n", "all", "", (unsigned long long) all.values,
 		   (unsigned long long) all.raw, (unsigned long long) all.stored, ratio(all.raw, all.stored));
-	printf("their headers: %llu bytes; named by no entry: %llu bytes\n", (unsigned long long) totals->headers,
+	printf("their headers: %llu bytes; not referenced by any entry: %llu bytes\n", (unsigned long long) totals->headers,
 		   (unsigned long long) totals->unnamed);
 	printf("index: %llu bytes, %.1f for each entry\n", (unsigned long long) s->index_pages * LAYER_BLOCK_SIZE,
 		   s->entries ? (double) s->index_pages * LAYER_BLOCK_SIZE / s->entries : 0);
 	printf("file: %llu bytes, ratio %.2f\n", (unsigned long long) totals->length, ratio(all.raw, totals->length));
 
-	printf("\n%-22s %12s %12s %12s %12s %12s\n", "Entries of", "records", "of it init", "images", "tombstones", "shared");
+	printf("\n%-22s %12s %12s %12s %12s %12s\n", "Entries of", "records", "will_init", "images",
+		   "tombstones", "shared");
 	for (int i = 0; i < DUMP_KEY_KINDS; i++)
 	{
 		const DumpEntryTotal *t = &totals->entries[i];
 
 		if (t->of_kind[VALUE_RECORD] + t->of_kind[VALUE_IMAGE] + t->of_kind[VALUE_TOMBSTONE] > 0)
-			printf("%-22s %12llu %12llu %12llu %12llu %12llu\n", dump_key_names[i], (unsigned long long) t->of_kind[VALUE_RECORD],
-				   (unsigned long long) t->will_init, (unsigned long long) t->of_kind[VALUE_IMAGE],
+			printf("%-22s %12llu %12llu %12llu %12llu %12llu\n", dump_key_names[i],
+				   (unsigned long long) t->of_kind[VALUE_RECORD], (unsigned long long) t->will_init,
+				   (unsigned long long) t->of_kind[VALUE_IMAGE],
 				   (unsigned long long) t->of_kind[VALUE_TOMBSTONE], (unsigned long long) t->shared);
 	}
 }
@@ -116,8 +119,9 @@ print_record(const LayerValue *value)
 	const WalParsed *parsed = &value->record.parsed;
 	const XLogRecord *header = parsed->header;
 
-	printf("    rmgr: %s, info: %02X, len: %u, tx: %u, lsn: %X/%08X, prev: %X/%08X", value->record.rmgr, header->xl_info,
-		   value->len, header->xl_xid, LSN_FORMAT_ARGS(value->record.start), LSN_FORMAT_ARGS(header->xl_prev));
+	printf("    rmgr: %s, info: %02X, len: %u, tx: %u, lsn: %X/%08X, prev: %X/%08X", value->record.rmgr,
+		   header->xl_info, value->len, header->xl_xid, LSN_FORMAT_ARGS(value->record.start),
+		   LSN_FORMAT_ARGS(header->xl_prev));
 	for (int i = 0; i <= parsed->max_block_id; i++)
 	{
 		const WalBlockRef *block = &parsed->blocks[i];
@@ -140,7 +144,8 @@ print_page(const LayerValue *value)
 	if (PageIsNew((Page) page))
 		printf("    page: new, %s\n", layer_value_is_zeros(value->data, value->len) ? "zeros" : "but not zeros");
 	else
-		printf("    page: LSN %X/%08X, checksum %04X, flags %04X, lower %u, upper %u, special %u, version %u, line pointers %d, prune xid %u\n",
+		printf("    page: LSN %X/%08X, checksum %04X, flags %04X, lower %u, upper %u, special %u, version %u, "
+			   "line pointers %d, prune xid %u\n",
 			   LSN_FORMAT_ARGS(PageXLogRecPtrGet(page->pd_lsn)), page->pd_checksum, page->pd_flags, page->pd_lower,
 			   page->pd_upper, page->pd_special, PageGetPageLayoutVersion((Page) page),
 			   (int) PageGetMaxOffsetNumber((Page) page), page->pd_prune_xid);
@@ -161,14 +166,15 @@ print_relsize(const RelSize *size)
 static void
 print_state(const WalState *state)
 {
-	printf("    state at: %X/%08X, last record: %X/%08X, last checkpoint: %X/%08X, next xid: %u:%u, oldest xid: %u, next oid: %u, next multixact: %u, next multixact offset: %u\n",
+	printf("    state at: %X/%08X, last record: %X/%08X, last checkpoint: %X/%08X, "
+		   "next xid: %u:%u, oldest xid: %u, next oid: %u, next multixact: %u, next multixact offset: %u\n",
 		   LSN_FORMAT_ARGS(state->end), LSN_FORMAT_ARGS(state->prev), LSN_FORMAT_ARGS(state->last_checkpoint),
 		   EpochFromFullTransactionId(state->checkpoint.nextXid), XidFromFullTransactionId(state->checkpoint.nextXid),
 		   state->checkpoint.oldestXid, state->checkpoint.nextOid, state->checkpoint.nextMulti,
 		   state->checkpoint.nextMultiOffset);
 }
 
-/* A text that came from a file: nothing of it reaches a terminal but letters. */
+/* The text comes from a file; control characters must not reach the terminal. */
 static void
 print_text(const LayerValue *value)
 {
@@ -201,8 +207,8 @@ print_value(const LayerValue *value)
 			print_state(&value->state);
 			break;
 		case LAYER_VALUE_CONTROL:
-			printf("    system identifier: %llu, checkpoint: %X/%08X\n", (unsigned long long) value->control.system_identifier,
-				   LSN_FORMAT_ARGS(value->control.checkPoint));
+			printf("    system identifier: %llu, checkpoint: %X/%08X\n",
+				   (unsigned long long) value->control.system_identifier, LSN_FORMAT_ARGS(value->control.checkPoint));
 			break;
 		case LAYER_VALUE_CONTROL_SHORT:
 			printf("    control file: %u bytes, too short\n", value->len);
@@ -223,7 +229,7 @@ print_value(const LayerValue *value)
 	}
 }
 
-/* Lines that repeat the one before are left out, as hexdump -C does. */
+/* Repeated lines are replaced with "*", like hexdump -C does. */
 static void
 print_hexdump(const char *data, uint32 len)
 {

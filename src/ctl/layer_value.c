@@ -1,7 +1,6 @@
 /*
  * layer_value.c
- *	  Values of a layer file taken apart: what a record, a page or a small thing
- *	  of the store has in it.
+ *	  Decodes the values of a layer file for "layer dump".
  */
 #include "ps_fe.h"
 
@@ -18,7 +17,7 @@ decode_record(const char *data, uint32 len, XLogRecPtr start, LayerValue *value)
 	const XLogRecord *header = (const XLogRecord *) data;
 
 	if (len < SizeOfXLogRecord)
-		return ps_error(PS_SQLSTATE_CORRUPTED, "a WAL record has %u bytes, less than its header", len);
+		return ps_error(PS_SQLSTATE_CORRUPTED, "WAL record has %u bytes, less than its header", len);
 	PS_TRY(wal_parse(&rec, &value->record.parsed));
 	value->type = LAYER_VALUE_RECORD;
 	value->record.start = start;
@@ -33,7 +32,7 @@ static PsError *
 decode_page(uint32 len, LayerValue *value)
 {
 	if (len != BLCKSZ)
-		return ps_error(PS_SQLSTATE_CORRUPTED, "a page has %u bytes, expected %d", len, BLCKSZ);
+		return ps_error(PS_SQLSTATE_CORRUPTED, "page has %u bytes, expected %d", len, BLCKSZ);
 	value->type = LAYER_VALUE_PAGE;
 	return NULL;
 }
@@ -59,7 +58,8 @@ decode_text(LayerValueType type, const char *what, const char *data, uint32 len,
 }
 
 PsError *
-layer_value_decode(const PsKey *key, ValueKind kind, const char *data, uint32 len, XLogRecPtr record_start, LayerValue *value)
+layer_value_decode(const PsKey *key, ValueKind kind, const char *data, uint32 len, XLogRecPtr record_start,
+				   LayerValue *value)
 {
 	value->type = LAYER_VALUE_NOTHING;
 	value->data = data;

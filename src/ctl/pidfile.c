@@ -1,18 +1,18 @@
 /*
  * pidfile.c
- *	  Servers by their lock files: do they run, are they ready, stop them.
+ *	  Finds, waits for, signals and stops servers by their lock files.
  *
- * All kinds of files have the process id in line 1, the port in line 4, the
- * socket directory in line 5; the state is in line 6 of a store's file and of a
- * supervisor's, and in line 8 of postmaster.pid (utils/pidfile.h).
+ * All kinds of lock files have the PID in line 1, the port in line 4 and the socket
+ * directory in line 5.  The state is in line 6 of the file of a store or of a
+ * supervisor, and in line 8 of postmaster.pid (utils/pidfile.h).
  *
- * A number in a file proves nothing: its process may have ended without a
- * word, and the number be that of any other by now.  A store and the supervisor
- * of a compute hold a lock on their file (flock) as long as they live.
- * PostgreSQL does not; but it works in its directory, as a store does, so that
- * the process's working directory tells.  Signals are
- * sent to the process that was looked at and no other (pidfd), and with the
- * rights of the file's owner, who might have written into it what he likes.
+ * A PID in a file proves nothing: the process may have been killed, and the PID
+ * may have been reused.  A store and the supervisor of a compute hold a lock on
+ * their file (flock) until they end.  PostgreSQL does not, so its process is
+ * identified by its name and its working directory.  Signals are sent through a
+ * pidfd, so that they reach the process that was checked and no other; root sends
+ * them with the privileges of the file's owner, who may have written any PID into
+ * the file.
  */
 #include "ps_fe.h"
 
@@ -36,21 +36,21 @@
 #define LOCKED_LINE_STATE  6
 #define POLL_INTERVAL_USEC 2000
 
-/* How long a server that has just taken its lock may take to write its number. */
-#define NUMBER_USEC 1000000
+/* How long a server that has just locked its file may take to write its PID. */
+#define PID_USEC 1000000
 
-/* How often a lock is tried: others test it by taking it for a moment. */
+/* How often locking is tried: other processes test the lock by holding it for a short time. */
 #define LOCK_TRIES 50
 
-/* Is a process the server of a directory? */
+/* Whether a process is the server of a directory. */
 typedef enum Identity
 {
-	IS_ANOTHER, /* or there is none */
+	IS_ANOTHER, /* it is not, or it does not exist */
 	IS_SERVER,
-	IS_UNKNOWN /* we must not look */
+	IS_UNKNOWN /* we lack the permission to check */
 } Identity;
 
-/* A zombie that nobody reaps, as in a container without an init, is gone. */
+/* A zombie is not alive: without an init process, as in some containers, nobody may ever reap it. */
 static bool
 process_is_alive(pid_t pid)
 {
@@ -73,7 +73,7 @@ process_is_alive(pid_t pid)
 	return paren == NULL || (paren[1] == ' ' && paren[2] != 'Z' && paren[2] != 'X');
 }
 
-/* Does the process work in the directory, and has it the name (NULL: any)? */
+/* Checks whether the process has this working directory and this name (NULL: any). */
 static Identity
 identify(pid_t pid, const char *dir, const char *name)
 {
@@ -102,7 +102,7 @@ identify(pid_t pid, const char *dir, const char *name)
 	return strcmp(comm, name) == 0 ? IS_SERVER : IS_ANOTHER;
 }
 
-/* What is written in a lock file. */
+/* Parses a lock file. */
 static void
 parse_pidfile(FILE *file, int state_line, PidFile *result)
 {
@@ -130,7 +130,7 @@ parse_pidfile(FILE *file, int state_line, PidFile *result)
 	result->found = result->pid > 0;
 }
 
-/* Opens a lock file; NULL: there is none. */
+/* Opens a lock file; returns NULL if it does not exist. */
 static FILE *
 open_pidfile(const char *dir, const char *name)
 {
@@ -168,9 +168,9 @@ read_postmaster_pidfile(const char *pgdata, PidFile *result)
 }
 
 /*
- * Of a server that locks its file (flock), the lock tells whether it runs.  It
- * locks the file before it writes its number into it, so the number is looked
- * at until it is right.
+ * Finds a server that locks its file (flock): it is running if the lock is held.
+ * Since it locks the file before it writes its PID, the file is read until the PID
+ * is that of a process whose working directory is works_in.
  */
 static void
 find_by_lock(const char *dir, const char *name, const char *works_in, PidFile *result)
@@ -191,7 +191,7 @@ find_by_lock(const char *dir, const char *name, const char *works_in, PidFile *r
 		parse_pidfile(file, LOCKED_LINE_STATE, result);
 		if (!locked || identify(result->pid, works_in, NULL) != IS_ANOTHER)
 			break;
-		if (waited >= NUMBER_USEC)
+		if (waited >= PID_USEC)
 		{
 			result->pid = 0;
 			break;
@@ -242,12 +242,12 @@ const ServerKind store_kind = {read_store_pidfile, find_store};
 const ServerKind postmaster_kind = {read_postmaster_pidfile, find_postmaster};
 const ServerKind supervisor_kind = {read_supervisor_pidfile, find_supervisor};
 
-/* ---- the supervisor's own ---- */
+/* ---- the supervisor's lock file ---- */
 
 static char *supervisor_file;
 
 void
-supervisor_lock(const char *dir)
+pidfile_lock_supervisor(const char *dir)
 {
 	char *path = psprintf("%s/%s", dir, SUPERVISOR_PIDFILE);
 	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, S_IRUSR | S_IWUSR);
@@ -259,10 +259,10 @@ supervisor_lock(const char *dir)
 	while (flock(fd, LOCK_EX | LOCK_NB) != 0)
 	{
 		if (errno != EWOULDBLOCK || ++tries == LOCK_TRIES)
-			pg_fatal("could not lock the file \"%s\": %m", path);
+			pg_fatal("could not lock file \"%s\": %m", path);
 		pg_usleep(POLL_INTERVAL_USEC);
 	}
-	errno = ENOSPC; /* what a short write means */
+	errno = ENOSPC; /* if write() is short, assume that the disk is full */
 	if (ftruncate(fd, 0) != 0 || write(fd, text, strlen(text)) != (ssize_t) strlen(text) || chdir("/") != 0)
 		pg_fatal("could not write file \"%s\": %m", path);
 	pfree(text);
@@ -270,18 +270,18 @@ supervisor_lock(const char *dir)
 }
 
 void
-supervisor_unlock(void)
+pidfile_unlock_supervisor(void)
 {
 	if (supervisor_file != NULL)
 		(void) unlink(supervisor_file);
 }
 
 /*
- * As PostgreSQL itself looks for them: its shared memory is of this directory
- * (the key is made of its inode), and somebody is attached to it.
+ * Uses PostgreSQL's own test: the shared memory segment belongs to this directory
+ * (its key is derived from the inode) and has processes attached.
  */
 bool
-postmaster_left_processes(const PidFile *file)
+pidfile_has_orphans(const PidFile *file)
 {
 	struct shmid_ds shm;
 
@@ -289,9 +289,9 @@ postmaster_left_processes(const PidFile *file)
 		   (unsigned long) shm.shm_perm.__key == file->shm_key && shm.shm_nattch > 0;
 }
 
-/* Neither server tells us when it is ready, so we look: often, for a compute is ready in some tens of milliseconds. */
+/* The servers do not notify us, so the lock file is polled.  A compute is ready within tens of milliseconds. */
 bool
-wait_until_ready(const ServerKind *kind, const char *dir, pid_t child, int timeout, PidFile *file, bool *child_ended)
+pidfile_wait_ready(const ServerKind *kind, const char *dir, pid_t child, int timeout, PidFile *file, bool *child_ended)
 {
 	for (int64 waited = 0; waited < (int64) timeout * 1000000; waited += POLL_INTERVAL_USEC)
 	{
@@ -308,7 +308,7 @@ wait_until_ready(const ServerKind *kind, const char *dir, pid_t child, int timeo
 	return false;
 }
 
-/* Sends a signal; 0 or an errno.  Root does it with the rights of the owner of the lock file. */
+/* Sends a signal; root does it with the privileges of the lock file's owner.  Returns 0 or an errno. */
 static int
 send_signal(int pidfd, uid_t owner, int signo)
 {
@@ -333,7 +333,7 @@ send_signal(int pidfd, uid_t owner, int signo)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : EIO;
 }
 
-/* Returns a pidfd of the server, -1 if it has ended by itself. */
+/* Sends a signal and returns a pidfd of the server, or -1 if the server has already ended. */
 static int
 signal_by_pidfd(const ServerKind *kind, const char *dir, const PidFile *file, int signo, const char *what)
 {
@@ -343,14 +343,14 @@ signal_by_pidfd(const ServerKind *kind, const char *dir, const PidFile *file, in
 
 	if (file->pid == 0)
 	{
-		pg_log_error("%s holds its lock file in \"%s\", but is no process that can be seen from here", what, dir);
-		pg_log_error_hint("Signal it where it was started, for example in its container.");
+		pg_log_error("%s in \"%s\" is running, but its process is not visible from here", what, dir);
+		pg_log_error_hint("Run the command where the server was started, for example in the same container.");
 		exit(1);
 	}
 	pidfd = pidfd_open(file->pid, 0);
 	if (pidfd < 0 && errno != ESRCH)
 		pg_fatal("could not open process %d: %m", (int) file->pid);
-	/* only now is it certain that the number stays what it is */
+	/* now that the pidfd is open, check once more that the PID is the server's */
 	kind->find(dir, &now);
 	if (pidfd < 0 || !now.alive || now.pid != file->pid)
 		return -1;
@@ -364,7 +364,7 @@ signal_by_pidfd(const ServerKind *kind, const char *dir, const PidFile *file, in
 }
 
 bool
-signal_server(const ServerKind *kind, const char *dir, const PidFile *file, int signo, const char *what)
+pidfile_signal_server(const ServerKind *kind, const char *dir, const PidFile *file, int signo, const char *what)
 {
 	int pidfd = signal_by_pidfd(kind, dir, file, signo, what);
 
@@ -374,8 +374,8 @@ signal_server(const ServerKind *kind, const char *dir, const PidFile *file, int 
 }
 
 void
-stop_server(const ServerKind *kind, const char *dir, const PidFile *file, const char *mode, int timeout, bool no_wait,
-			const char *what)
+pidfile_stop_server(const ServerKind *kind, const char *dir, const PidFile *file, const char *mode, int timeout,
+					bool no_wait, const char *what)
 {
 	int signo = strcmp(mode, "smart") == 0 ? SIGTERM : strcmp(mode, "fast") == 0 ? SIGINT
 																				 : SIGQUIT;
@@ -387,7 +387,7 @@ stop_server(const ServerKind *kind, const char *dir, const PidFile *file, const 
 		return;
 	for (int64 waited = 0; !no_wait && waited < (int64) timeout * 1000000; waited += POLL_INTERVAL_USEC)
 	{
-		/* an orderly stop removes the file as the last thing */
+		/* an orderly shutdown removes the lock file last */
 		kind->read(dir, &now);
 		if ((signo != SIGQUIT && (!now.found || now.pid != file->pid)) ||
 			poll(&pfd, 1, POLL_INTERVAL_USEC / 1000) > 0)
@@ -396,7 +396,7 @@ stop_server(const ServerKind *kind, const char *dir, const PidFile *file, const 
 	close(pfd.fd);
 	if (no_wait)
 		return;
-	pg_log_error("%s (PID %d) did not stop in %d seconds", what, (int) file->pid, timeout);
-	pg_log_error_hint("It may still be stopping. Look into its log; \"-m immediate\" does not wait for anything.");
+	pg_log_error("%s (PID %d) did not stop within %d seconds", what, (int) file->pid, timeout);
+	pg_log_error_hint("It may still be stopping; examine its log. \"-m immediate\" stops it at once.");
 	exit(EXIT_TIMEOUT);
 }

@@ -16,7 +16,7 @@
 #include "base/bindir.h"
 #include "ctl.h"
 
-/* Of a log that is shown after a failure. */
+/* How much of a log show_log() shows. */
 #define LOG_LINES_SHOWN 20
 #define LOG_BYTES_READ  16384
 
@@ -28,7 +28,7 @@ absolute_path(const char *path)
 	char *result = make_absolute_path(path);
 
 	if (result == NULL)
-		exit(1); /* it has said why */
+		exit(1); /* the error was reported */
 	return result;
 }
 
@@ -42,15 +42,15 @@ target_user(const Options *options)
 	if (pw == NULL)
 	{
 		pg_log_error("could not find user \"%s\"%s%s", options->user, errno ? ": " : "", errno ? strerror(errno) : "");
-		pg_log_error_hint("PostgreSQL does not run as root. Name the user to run as with --user.");
+		pg_log_error_hint("PostgreSQL cannot be run as root. Specify the user to run as with --user.");
 		exit(1);
 	}
 	if (pw->pw_uid == 0)
-		pg_fatal("user \"%s\" is root, as which PostgreSQL does not run", options->user);
+		pg_fatal("cannot run PostgreSQL as root (user \"%s\")", options->user);
 	return pw;
 }
 
-/* The one who stays root: waits for the other, and removes a directory that only root may remove. */
+/* The root process: waits for the child, and removes the directory if only root can do that. */
 static void
 wait_as_root(pid_t child, const char *made)
 {
@@ -60,7 +60,7 @@ wait_as_root(pid_t child, const char *made)
 		if (errno != EINTR)
 			_exit(1);
 	if (status != 0 && made != NULL)
-		(void) rmdir(made); /* it stays if there is something in it */
+		(void) rmdir(made); /* fails if it is not empty */
 	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
 }
 
@@ -89,7 +89,7 @@ become_user(const Options *options, const char *made)
 		pg_fatal("could not start a process: %m");
 	if (child > 0)
 	{
-		/* a terminal sends these to both; the child ends, and so do we */
+		/* a terminal sends these to the child as well; end when it ends */
 		signal(SIGINT, SIG_IGN);
 		signal(SIGHUP, SIG_IGN);
 		wait_as_root(child, made);
@@ -115,13 +115,13 @@ make_directory(const Options *options, const char *path)
 	if (kind > 1)
 	{
 		pg_log_error("directory \"%s\" is not empty", path);
-		pg_log_error_hint("Give a directory that does not exist or is empty%s.",
-						  kind == 3 ? ": one below the mount point" : "");
+		pg_log_error_hint("Specify a directory that does not exist or is empty%s.",
+						  kind == 3 ? ", for example one below the mount point" : "");
 		exit(1);
 	}
 	if (kind == 0)
 	{
-		char *copy = pg_strdup(path); /* pg_mkdir_p() writes to it */
+		char *copy = pg_strdup(path); /* pg_mkdir_p() modifies its argument */
 
 		if (pg_mkdir_p(copy, S_IRWXU) != 0)
 			pg_fatal("could not create directory \"%s\": %m", path);
@@ -132,10 +132,10 @@ make_directory(const Options *options, const char *path)
 		const struct passwd *pw = target_user(options);
 
 		if (chown(path, pw->pw_uid, pw->pw_gid) != 0)
-			pg_fatal("could not give directory \"%s\" to user \"%s\": %m", path, pw->pw_name);
+			pg_fatal("could not change owner of directory \"%s\" to \"%s\": %m", path, pw->pw_name);
 	}
 	if (chmod(path, S_IRWXU) != 0)
-		pg_fatal("could not set permissions of directory \"%s\": %m", path);
+		pg_fatal("could not change permissions of directory \"%s\": %m", path);
 	return kind == 0;
 }
 
@@ -147,13 +147,14 @@ postgres_program(const Options *options, const char *name)
 	if (access(path, X_OK) != 0)
 	{
 		pg_log_error("could not find the program \"%s\": %m", path);
-		pg_log_error_hint("Install PostgreSQL " PG_MAJORVERSION ", or name the directory of its programs with --bindir.");
+		pg_log_error_hint("Install PostgreSQL " PG_MAJORVERSION ", or specify the directory of its programs with "
+						  "--bindir.");
 		exit(1);
 	}
 	return path;
 }
 
-/* Beside this program when installed, or where the source tree has it. */
+/* Installed programs are in the directory of this one; in the source tree, each has its own directory. */
 char *
 own_program(const char *name)
 {
@@ -162,7 +163,7 @@ own_program(const char *name)
 	char *path;
 
 	if (len < 0)
-		pg_fatal("could not find out where this program is: %m");
+		pg_fatal("could not determine the path of this program: %m");
 	self[len] = '\0';
 	get_parent_directory(self);
 	path = psprintf("%s/%s", self, name);
@@ -173,14 +174,14 @@ own_program(const char *name)
 	}
 	if (access(path, X_OK) != 0)
 	{
-		pg_log_error("could not find the program \"%s\" beside pageserver_ctl in \"%s\"", name, self);
+		pg_log_error("could not find the program \"%s\" in \"%s\", the directory of pageserver_ctl", name, self);
 		pg_log_error_hint("\"make install\" installs both.");
 		exit(1);
 	}
 	return path;
 }
 
-/* Runs in the child between fork and exec. */
+/* Runs in the child process; calls execv(). */
 static void
 exec_program(char *const argv[], int in, int out, int error, bool detach)
 {
@@ -268,7 +269,7 @@ wait_program(pid_t pid, const char *name)
 
 /* ---- small files ---- */
 
-/* As the user whose server writes it; errno is set if that may not. */
+/* Opens the log as the user of --user; returns -1 with errno set if that fails. */
 static int
 open_log_as_user(const Options *options, const char *path)
 {
@@ -290,9 +291,9 @@ open_log_as_user(const Options *options, const char *path)
 }
 
 /*
- * A directory in which only root may write, as its home: the file is made for
- * the user.  One that exists is taken if it is a plain file; no link is
- * followed, since root would write wherever it points to.
+ * Opens a log in a directory in which only root can write, such as root's home: a
+ * new file is given to the user.  An existing file is used if it is a regular file.
+ * Symbolic links are not followed, since root would write to wherever they point.
  */
 static int
 open_log_as_root(const Options *options, const char *path)
@@ -305,7 +306,7 @@ open_log_as_root(const Options *options, const char *path)
 		const struct passwd *pw = target_user(options);
 
 		if (fchown(fd, pw->pw_uid, pw->pw_gid) != 0)
-			pg_fatal("could not give log file \"%s\" to user \"%s\": %m", path, pw->pw_name);
+			pg_fatal("could not change owner of log file \"%s\" to \"%s\": %m", path, pw->pw_name);
 		return fd;
 	}
 	if (errno != EEXIST)
@@ -382,7 +383,7 @@ write_text_file(const char *path, const char *text, bool append)
 
 	if (fd < 0)
 		pg_fatal("could not open file \"%s\" for writing: %m", path);
-	errno = ENOSPC; /* what a short write means */
+	errno = ENOSPC; /* if write() is short, assume that the disk is full */
 	if (write(fd, text, strlen(text)) != (ssize_t) strlen(text) || close(fd) != 0)
 		pg_fatal("could not write file \"%s\": %m", path);
 }
@@ -422,7 +423,7 @@ empty_directory(const char *path, bool itself)
 			ok &= remove_path(path, de->d_name);
 	}
 	closedir(dir);
-	/* as root the one who waits for us removes it (become_user()) */
+	/* if started by root, the waiting root process removes it (become_user()) */
 	if (itself && ok && rmdir(path) != 0 && errno != EACCES)
 	{
 		pg_log_error("could not remove directory \"%s\": %m", path);

@@ -1,7 +1,7 @@
 /*
  * unpack.c
- *	  From a COPY of the store into tar: base backups and exports, without a
- *	  file in between.
+ *	  Passes the data of a COPY from the store to tar, which unpacks it: base
+ *	  backups and exports.  No temporary file is used.
  */
 #include "ps_fe.h"
 
@@ -14,7 +14,7 @@
 
 #include "ctl.h"
 
-/* Helps tar to work while we wait for the store; more is not allowed to ordinary users. */
+/* Lets tar work while we wait for the store.  1 MB is the limit for unprivileged users. */
 #define PIPE_SIZE (1024 * 1024)
 
 static volatile sig_atomic_t interrupted;
@@ -25,7 +25,7 @@ handle_interrupt(int signo)
 	interrupted = 1;
 }
 
-/* Without SA_RESTART, so that poll() ends. */
+/* Installs the handler without SA_RESTART, so that a signal interrupts poll(). */
 static void
 catch_interrupts(void)
 {
@@ -61,8 +61,6 @@ start_tar(const char *dir, const char *const *exclude, int *pipe_end)
 	argv[n++] = "-p";
 	argv[n++] = "--warning=no-timestamp"; /* the store's clock may be ahead of ours */
 	argv[n++] = "--anchored";
-	/* the clock of this machine may be behind the store's, which means nothing for the files */
-	argv[n++] = "--warning=no-timestamp";
 	for (; exclude != NULL && *exclude != NULL && n < lengthof(argv) - 6; exclude++)
 		argv[n++] = psprintf("--exclude=%s", *exclude);
 	argv[n++] = "-f";
@@ -101,7 +99,7 @@ write_all(int fd, const char *data, size_t len)
 	return true;
 }
 
-/* One line that is written over; last: it stays. */
+/* Overwrites the progress line, at most once per second; with last, ends it. */
 static void
 show_progress(const char *name, uint64 bytes, time_t started, bool last)
 {
@@ -115,7 +113,7 @@ show_progress(const char *name, uint64 bytes, time_t started, bool last)
 			bytes / (1024 * 1024) / Max(now - started, 1), last ? "\n" : "");
 }
 
-/* All data of the COPY; true at its end, which may still turn out to be an error. */
+/* Passes on all data of the COPY.  Returns true at its end; the COPY may still have failed (copy_succeeded()). */
 static bool
 copy_to_pipe(PGconn *conn, int fd, const char *progress)
 {
@@ -159,7 +157,7 @@ copy_to_pipe(PGconn *conn, int fd, const char *progress)
 	}
 }
 
-/* What the store says after the data. */
+/* Reads the result that follows the data; reports an error. */
 static bool
 copy_succeeded(PGconn *conn)
 {
@@ -173,7 +171,8 @@ copy_succeeded(PGconn *conn)
 }
 
 bool
-unpack(PGconn *conn, const char *command, const char *dir, const char *const *exclude, const char *progress, bool *begun)
+unpack(PGconn *conn, const char *command, const char *dir, const char *const *exclude, const char *progress,
+	   bool *begun)
 {
 	PGresult *res = PQexec(conn, command);
 	pid_t tar;
@@ -196,7 +195,7 @@ unpack(PGconn *conn, const char *command, const char *dir, const char *const *ex
 	{
 		int status;
 
-		/* before the pipe is closed: an archive that ends early may look complete to tar */
+		/* kill tar before closing the pipe, since a truncated archive may look complete to it */
 		kill(tar, SIGKILL);
 		while (waitpid(tar, &status, 0) < 0 && errno == EINTR)
 			;

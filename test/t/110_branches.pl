@@ -68,7 +68,7 @@ $store->ctl_fails_like(qr/does not exist/, 'a parent that does not exist', 'bran
 $store->ctl_fails_like(qr/can be read from .* on/, 'a time before the beginning', 'branch', 'create', 'z', '--from', 'main@2001-01-01');
 $store->ctl_fails_like(qr/can be read from .* on/, 'an LSN before the beginning', 'branch', 'create', 'z', '--from', 'main@0/100');
 $store->ctl_fails_like(qr/there is no .* yet/, 'an LSN after the end', 'branch', 'create', 'z', '--from', 'main@FF/100');
-$store->ctl_fails_like(qr/neither an LSN nor a time/, 'nonsense', 'branch', 'create', 'z', '--from', 'main@when it was nice');
+$store->ctl_fails_like(qr/must be an LSN or a time/, 'nonsense', 'branch', 'create', 'z', '--from', 'main@when it was nice');
 $store->ctl_fails_like(qr/begin in branch "lsn0": "leaf"/, 'deletion of a branch with children', 'branch', 'delete', '--force', 'lsn0');
 $store->ctl_fails_like(qr/in use by a compute/, 'deletion of a branch with a compute', 'branch', 'delete', 'leaf');
 

@@ -60,10 +60,10 @@ sub totals_as_text
 	my $text = sprintf "\n%-10s %-6s %12s %15s %15s %8s\n", 'Values', 'codec', 'number', 'bytes', 'in the file', 'ratio';
 	my %all = (kind => 'all', codec => '', map { my $n = $_; ($n => eval { my $sum = 0; $sum += $_->{$n} for @{ $t->{values} }; $sum }) } qw(number bytes stored_bytes));
 	$text .= sprintf "%-10s %-6s %12d %15d %15d %8.2f\n", @$_{qw(kind codec number bytes stored_bytes)}, ratio(@$_{qw(bytes stored_bytes)}) for @{ $t->{values} }, \%all;
-	$text .= "their headers: $t->{header_bytes} bytes; named by no entry: $t->{unnamed_bytes} bytes\n";
+	$text .= "their headers: $t->{header_bytes} bytes; not referenced by any entry: $t->{unnamed_bytes} bytes\n";
 	$text .= sprintf "index: %d bytes, %.1f for each entry\n", $t->{index_bytes}, $s->{entries} ? $t->{index_bytes} / $s->{entries} : 0;
 	$text .= sprintf "file: %d bytes, ratio %.2f\n", $t->{file_bytes}, ratio($all{bytes}, $t->{file_bytes});
-	$text .= sprintf "\n%-22s %12s %12s %12s %12s %12s\n", 'Entries of', 'records', 'of it init', 'images', 'tombstones', 'shared';
+	$text .= sprintf "\n%-22s %12s %12s %12s %12s %12s\n", 'Entries of', 'records', 'will_init', 'images', 'tombstones', 'shared';
 	$text .= sprintf "%-22s %12d %12d %12d %12d %12d\n", @$_{qw(of records will_init images tombstones shared)} for @{ $t->{entries} };
 	return $text;
 }
@@ -158,7 +158,7 @@ for my $file (@files)
 	my $counted = 0;
 	$counted += $1 + $2 + $3 while $out =~ /^(?:blocks of|sizes of|SLRU|databases|relation maps|states|control|files|two-phase|tablespaces|replication).*? +(\d+) +\d+ +(\d+) +(\d+) +\d+$/mg;
 	is($counted, $entries, 'each entry is counted');
-	like($out, qr/named by no entry: 0 bytes/, 'each value is named');
+	like($out, qr/not referenced by any entry: 0 bytes/, 'each value is named');
 	my ($image) = $out =~ m{^LSN: +(\S+)$}m;
 	$start = $image if defined $image && (!defined $start || lsn($image) < lsn($start));
 	my ($below) = $out =~ m{^All LSNs are below: +(\S+)$}m;
@@ -227,11 +227,11 @@ ok(!exists decode_json(($store->ctl('layer', 'dump', $delta, '-n', '0', '--json'
 	my $json = decode_json(($store->ctl('layer', 'dump', $odd, '-n', '0', '--json'))[1]);
 	is_deeply($json->{file}, { base64 => encode_base64($odd, '') }, 'JSON: a path that is no UTF-8');
 }
-$store->ctl_fails_like(qr/need a relation/, 'a block of no relation', 'layer', 'dump', $delta, '-B', '3');
-$store->ctl_fails_like(qr/main, fsm, vm or init is expected/, 'a fork that is none', 'layer', 'dump', $delta, '-R', $rel, '-F', 'x');
-$store->ctl_fails_like(qr{TABLESPACE/DATABASE/RELFILENODE is expected}, 'a relation that is none', 'layer', 'dump', $delta, '-R', 't');
+$store->ctl_fails_like(qr/require --relation/, 'a block of no relation', 'layer', 'dump', $delta, '-B', '3');
+$store->ctl_fails_like(qr/must be main, fsm, vm or init/, 'a fork that is none', 'layer', 'dump', $delta, '-R', $rel, '-F', 'x');
+$store->ctl_fails_like(qr{must be TABLESPACE/DATABASE/RELFILENODE}, 'a relation that is none', 'layer', 'dump', $delta, '-R', 't');
 $store->ctl_fails_like(qr/could not open layer file/, 'a file that is not there', 'layer', 'dump', "$delta.x");
-$store->ctl_fails_like(qr/is no file/, 'a directory', 'layer', 'dump', "$timeline/layers");
+$store->ctl_fails_like(qr/is not a regular file/, 'a directory', 'layer', 'dump', "$timeline/layers");
 
 # ---- damage ----
 my $copy = PageserverTest::test_dir() . '/copy';

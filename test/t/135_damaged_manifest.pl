@@ -70,7 +70,7 @@ damage("$timelines/$id{nameless}/$_") for qw(timeline.json timeline.json.old);
 $store->start;
 my $list = $store->ctl_ok('branch list', 'branch', 'list');
 like($list, qr/manifest .*\Q$id{nameless}\E.*garbage of the other branches of its tenant is kept; it can be deleted for good by its id \(--purge\), $id{nameless}/, 'the list says what it means');
-like($store->log_content, qr/WARNING.*nobody knows where 1 branches in .* begin/, 'the log, too');
+like($store->log_content, qr/WARNING.*it is unknown where 1 branches in .* begin/, 'the log, too');
 is(status_of('branches_keeping_garbage'), '1', 'and the status');
 $store->ctl_fails_like(qr/perhaps $id{nameless}/, 'no other branch can be deleted', 'branch', 'delete', 'other');
 $c = $store->start_compute('main');

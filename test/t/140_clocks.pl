@@ -58,11 +58,11 @@ my ($first, $commit1) = write_row('1');
 my $second = (write_row('2 ahead', clock('+1d')))[0];
 my ($third, $commit3) = write_row('3');
 my $out = rows_at($first, '1', 'before the commit of the clock that was ahead');
-like($out, qr/^The last commit in it is of \Q$commit1\E:\d\d\.\d+ UTC\.$/m, 'the last commit of the branch is named');
-like($out, qr/^The next commit, which is not in it, is of \d{4}-\d\d-\d\d /m, 'and the next one');
+like($out, qr/^Its last commit is from \Q$commit1\E:\d\d\.\d+ UTC\.$/m, 'the last commit of the branch is named');
+like($out, qr/^The next commit of the parent, from \d{4}-\d\d-\d\d .*, is not included\.$/m, 'and the next one');
 rows_at($second, '1 2 ahead', 'after it');
 $out = rows_at($third, '1 2 ahead 3', 'after the next, of a clock that is right');
-like($out, qr/^The last commit in it is of \Q$commit3\E/m, 'its time is told');
+like($out, qr/^Its last commit is from \Q$commit3\E/m, 'its time is told');
 $store->stop;
 $store->start;
 rows_at($third, '1 2 ahead 3', 'the same when the store was restarted');
@@ -70,7 +70,7 @@ rows_at($third, '1 2 ahead 3', 'the same when the store was restarted');
 # ---- moments that are to come, or are none
 for my $word ('10 minutes', 'tomorrow', 'monday', '12', 'a', 'now', 'tomorrow 12:00', 'next year', '20300101')
 {
-	$store->ctl_fails_like(qr/"\Q$word\E" is neither an LSN nor a time/, "\"$word\"", 'branch', 'create', 'no', '--from', "main\@$word");
+	$store->ctl_fails_like(qr/"\Q$word\E": must be an LSN or a time/, "\"$word\"", 'branch', 'create', 'no', '--from', "main\@$word");
 }
 $store->ctl_fails_like(qr/the time 2999-01-01 12:00:00\.000000 UTC is in the future: the store's clock says 2/, 'a time that is to come',
 	'branch', 'create', 'no', '--from', 'main@2999-01-01 12:00+00');

@@ -80,7 +80,7 @@ is(deleted('dev'), 'dev', 'a kill leaves it in the trash');
 $store->ctl_ok('a new branch has its name', 'branch', 'create', 'dev', '--from', 'main');
 $store->ctl_fails_like(qr/branch "dev" exists already.*NEW_NAME/s, 'undelete: the name is taken', 'branch', 'undelete', 'dev');
 is(($store->ctl('branch', 'undelete', 'dev'))[0], 5, 'its exit code');
-like($store->ctl_ok('undelete under another name', 'branch', 'undelete', 'dev', 'dev2'), qr/Branch "dev2" begins at/, 'it says so');
+like($store->ctl_ok('undelete under another name', 'branch', 'undelete', 'dev', 'dev2'), qr/Branch "dev2" starts at/, 'it says so');
 is(deleted('dev'), undef, 'it is out of the trash');
 $dev = $store->start_compute('dev2', name => 'dev2');
 $dev->sql_is($digest, $dev_has, 'all is there');

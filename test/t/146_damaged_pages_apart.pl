@@ -67,7 +67,7 @@ like(error_in_list(), qr{2 pages cannot be read, one of them: branch "main", rel
 compact();
 for my $block (@blocks)
 {
-	my @lines = $store->log_content =~ m{^.*WARNING.*a page cannot be read: .*relation 1663/$db/$rel fork 0 block $block .*initialized without logging it.*$}mg;
+	my @lines = $store->log_content =~ m{^.*WARNING.*could not read a page: .*relation 1663/$db/$rel fork 0 block $block .*initialized without logging it.*$}mg;
 	is(scalar(@lines), 1, "block $block is in the log once");
 }
 unlike($store->log_content, qr/upkeep of layer files failed/, 'upkeep did not fail');

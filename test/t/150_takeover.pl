@@ -27,17 +27,17 @@ sub fails
 }
 
 # without a word
-my ($rc) = fails('no --takeover', qr/branch "main" is run by a compute: \S+:\Q$c->{dir}\E, connected since \d{4}-\d\d-\d\d [\d:]+\+00\n.*hint: .*--takeover/, '');
+my ($rc) = fails('no --takeover', qr/branch "main" is in use by a compute \(\S+:\Q$c->{dir}\E, connected since \d{4}-\d\d-\d\d [\d:]+\+00\)\n.*hint: .*--takeover/, '');
 is($rc, 6, 'exit code');
 ok(!-e $newcomer, 'nothing is left of it');
 my ($status, $out, $err) = $store->command("basebackup main 'elsewhere:/dir'");
 isnt($status, 0, 'the store refuses it, too');
-like($err, qr/branch "main" is run by a compute: \S+first, connected since .*\n.*HINT: .*--takeover/, 'and says who runs the branch');
+like($err, qr/branch "main" is in use by a compute \(\S+first, connected since .*\)\n.*HINT: .*--takeover/, 'and says who runs the branch');
 ($status, $out, $err) = $store->command("basebackup main 'elsewhere:/dir' 7");
 like($err, qr/was taken over: a compute of generation 1 \(\S+first\) was started, the last one known here is of generation 7/, 'a generation that is not the newest');
 
 # one that could not start
-my $goes_on = qr/The compute at \S+first goes on/;
+my $goes_on = qr/The compute at \S+first continues to run/;
 fails('an unknown setting', qr/unrecognized configuration parameter "nosuch".*$goes_on/s, '-c nosuch=1', '--takeover');
 fails('a bad value', qr/invalid value for parameter "work_mem".*$goes_on/s, '-c work_mem=much', '--takeover');
 fails('a missing library', qr/could not access file "nosuch".*$goes_on/s, '-c shared_preload_libraries=nosuch', '--takeover');

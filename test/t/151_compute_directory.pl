@@ -64,7 +64,7 @@ for my $victim ([ 'another compute', $other->{pid} ], [ 'the store', $store->{pi
 	put($pidfile, $saved);
 	name_in_pidfile($pid);
 	is(($store->ctl('compute', 'status', '-D', $c->{dir}))[0], 3, "$what in postmaster.pid: status says that no compute runs");
-	$store->ctl_fails_like(qr/does not run/, "$what in postmaster.pid: stop", 'compute', 'stop', '-D', $c->{dir}, '-m', 'immediate');
+	$store->ctl_fails_like(qr/is not running/, "$what in postmaster.pid: stop", 'compute', 'stop', '-D', $c->{dir}, '-m', 'immediate');
 	restart();
 	$c->sql_is('SELECT count(*) FROM t', 1000, "$what in postmaster.pid: the compute starts");
 	ok(kill(0, $pid), "$what: is still there");
@@ -73,7 +73,7 @@ $other->sql_is('SELECT 1', 1, 'the other compute works');
 $store->stop('immediate');
 put($store->dir . '/pageserver.pid', "$sleeper\n" . $store->dir . "\n1\n" . $store->port . "\n" . $store->dir . "\nready\n");
 is(($store->ctl('status', '-D', $store->dir))[0], 3, 'any process in pageserver.pid: status says that no store runs');
-$store->ctl_fails_like(qr/does not run/, 'any process in pageserver.pid: stop', 'stop', '-D', $store->dir);
+$store->ctl_fails_like(qr/is not running/, 'any process in pageserver.pid: stop', 'stop', '-D', $store->dir);
 $store->start;
 ok(kill(0, $sleeper), 'it is still there');
 $sleep->kill_kill;
@@ -86,7 +86,7 @@ PageserverTest::wait_until(sub { $backend = $c->sql("SELECT pid FROM pg_stat_act
 kill 'STOP', $backend;
 $c->kill9_postmaster;
 PageserverTest::wait_gone($c->{pid});
-$store->ctl_fails_like(qr/processes of the earlier compute in .* still run/, 'a process is left', 'compute', 'start', 'main', '-D', $c->{dir}, '-t', 1);
+$store->ctl_fails_like(qr/processes of the earlier compute in .* are still running/, 'a process is left', 'compute', 'start', 'main', '-D', $c->{dir}, '-t', 1);
 ok(-e $pidfile, 'nothing is removed under it');
 kill 'KILL', $backend;
 delete $c->{$_} for qw(pid orphans);
@@ -194,7 +194,7 @@ restart();
 $c->stop;
 
 # a start that fails, too
-$store->ctl_fails_like(qr/PostgreSQL did not start/, 'a start that fails', 'compute', 'start', 'main', '-D', $c->{dir}, '-o', '-c shared_preload_libraries=nosuch');
+$store->ctl_fails_like(qr/could not start PostgreSQL/, 'a start that fails', 'compute', 'start', 'main', '-D', $c->{dir}, '-o', '-c shared_preload_libraries=nosuch');
 does_not_boot('after a start that failed');
 
 # ---- a machine that crashes ----

@@ -57,7 +57,7 @@ for my $branch (qw(a1 a2))
 	PageserverTest::wait_until(sub { column($branch, 18) =~ /could not write a layer: WAL record at/ }, "the error of branch $branch");
 	pass("branch $branch says that it has failed");
 }
-like($store->log_content, qr/branch "a1" takes in no more WAL: could not write a layer/, 'the log does, too');
+like($store->log_content, qr/branch "a1" accepts no more WAL: could not write a layer/, 'the log does, too');
 
 # five times layer_memory
 $compute{b}->sql("INSERT INTO t SELECT i, repeat('y', 300) FROM generate_series(1, 10000) i; UPDATE t SET v = v || 'z'; UPDATE t SET v = v || 'z'") for 1 .. 6;

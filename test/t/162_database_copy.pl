@@ -85,7 +85,7 @@ $c = $store->start_compute('main', conf => $small);
 $store->ctl_ok('compact', 'branch', 'compact', 'main');
 unlike(manifest(), qr/"copies"/, 'the pages of all have been written');
 like(manifest(), qr/"version": 3/, 'and older programs can read the manifest again');
-like($store->log_content, qr/wrote the \d+ pages of the copied database \d+ in tablespace \d+ to ([2-9]|\d\d) files/, 'to files of the size that files have');
+like($store->log_content, qr/wrote \d+ pages of copied database \d+ in tablespace \d+ to ([2-9]|\d\d) files/, 'to files of the size that files have');
 all_is_there('with the pages written');
 $store->ctl_ok('compact again', 'branch', 'compact', 'main');
 next_compute();

@@ -22,12 +22,12 @@ sub error_of
 }
 
 my $out = $store->ctl_ok('verify', 'verify', 'main');
-like($out, qr/^Branch "main": \d+ files with \d+ MB are well\.$/, 'all is well');
+like($out, qr/^Branch "main": \d+ files \(\d+ MB\), no damage found\.$/, 'all is well');
 $out = $store->ctl_ok('verify --all', 'verify', '--all', '--json', '--rate=1000');
 like($out, qr/"branch": "$_",\s+"file": "timeline.json"/, "the manifest of $_") for qw(main child);
 like($out, qr{"file": "layers/\w+-\w+__\w+},  'the layer files');
 like($out, qr{"branch": "child",\s+"file": "wal",\s+"bytes": \d+,\s+"error": ""}, 'the WAL');
-$store->ctl_fails_like(qr/no branch was named/, 'without a branch', 'verify');
+$store->ctl_fails_like(qr/no branch specified/, 'without a branch', 'verify');
 $store->ctl_fails_like(qr/there is no branch "nobody"|branch "nobody"/, 'an unknown branch', 'verify', 'nobody');
 
 # bytes of values in the largest file, behind the store's back
@@ -113,7 +113,7 @@ sub files_of { my ($d) = @_; return { map { ($_ => join ',', (stat $_)[1, 7, 9])
 my ($twin_dir) = glob "$store->{dir}/tenants/*/timelines/$twins[0]";
 my $files = files_of($twin_dir);
 $out = $store->ctl_ok('verify --all', 'verify', '--all');
-like($out, qr/^Deleted branch "twin" \($_\): \d+ files with \d+ MB are well\.$/m, 'verify --all reads the trash') for @twins;
+like($out, qr/^Deleted branch "twin" \($_\): \d+ files \(\d+ MB\), no damage found\.$/m, 'verify --all reads the trash') for @twins;
 is_deeply(files_of($twin_dir), $files, 'and changes nothing there');
 (undef, $json) = $store->ctl('verify', '--all', '--json');
 is_deeply({ map { ($_->{deleted} => 1) } grep { $_->{branch} eq 'twin' && $_->{file} eq 'wal' && $_->{error} eq '' } rows($json) }, { map { ($_ => 1) } @twins }, 'JSON says which is which');

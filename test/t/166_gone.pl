@@ -46,22 +46,22 @@ sub lose_place
 	delete $store->{pid};
 }
 
-lose_place('removed', sub { remove_tree($_[0]->dir) }, 'the directory ".*" of the store is gone', 1);
-lose_place('moved', sub { rename $_[0]->dir, $_[0]->dir . '.old' or die "rename: $!" }, 'the directory ".*" of the store is gone');
+lose_place('removed', sub { remove_tree($_[0]->dir) }, 'store directory ".*" does not exist any more', 1);
+lose_place('moved', sub { rename $_[0]->dir, $_[0]->dir . '.old' or die "rename: $!" }, 'store directory ".*" does not exist any more');
 my $moved;
 lose_place('replaced', sub {
 	rename $_[0]->dir, $_[0]->dir . '.old' or die "rename: $!";
 	$moved = PageserverTest->new_store('second', dir => $_[0]->dir);
-}, 'the directory ".*" is another one than the store was started in');
+}, 'store directory ".*" was replaced by another one');
 is(($moved->command('status'))[0], 0, 'the other store goes on');
 like(PostgreSQL::Test::Utils::slurp_file($moved->dir . '/pageserver.pid'), qr/^$moved->{pid}\n/, 'with its lock file');
 $moved->stop;
-lose_place('no_lock', sub { unlink $_[0]->dir . '/pageserver.pid' or die "unlink: $!" }, 'the lock file ".*" is gone');
+lose_place('no_lock', sub { unlink $_[0]->dir . '/pageserver.pid' or die "unlink: $!" }, 'lock file ".*" was removed');
 lose_place('not_its_lock', sub {
 	my $file = $_[0]->dir . '/pageserver.pid';
 	PostgreSQL::Test::Utils::append_to_file("$file.new", PostgreSQL::Test::Utils::slurp_file($file));
 	rename "$file.new", $file or die "rename: $!";
-}, 'the lock file ".*" was replaced');
+}, 'lock file ".*" was replaced');
 
 # ---- a compute's branch ----
 my $store = PageserverTest->new_store('main');

@@ -68,7 +68,7 @@ is($writer->result, '1', 'a commit that waited for a setting goes on when it is 
 is(status('restart_needed'), 'port, page_cache_size', 'what needs a restart is named in the status');
 like($store->log_content, qr/LOG:  setting "min_free_space" changed to "512MB"/, 'the log names what has changed');
 like($store->log_content, qr/WARNING:  setting "port" cannot be changed to "1" without a restart/, 'and what needs a restart');
-like($store->ctl_ok('status', 'status', '-D', $store->dir), qr/restart is needed for changed settings: port, page_cache_size\./, 'so does pageserver_ctl status');
+like($store->ctl_ok('status', 'status', '-D', $store->dir), qr/Changed settings that require a restart: port, page_cache_size\./, 'so does pageserver_ctl status');
 is(decode_json($store->ctl_ok('status', 'status', '-D', $store->dir, '--json'))->{restart_needed}, 'port, page_cache_size', 'also as JSON');
 
 # ---- bad settings ----
@@ -76,7 +76,7 @@ write_conf("checkpoint_distance = nonsense\n");
 my $pid = $store->{pid};
 for my $command ('reload', 'restart')
 {
-	$store->ctl_fails_like(qr/checkpoint_distance.*Nothing was changed/s, "$command with bad settings", $command, '-D', $store->dir);
+	$store->ctl_fails_like(qr/checkpoint_distance.*No changes were made/s, "$command with bad settings", $command, '-D', $store->dir);
 	ok(kill(0, $pid), "$command with bad settings: the store runs on");
 }
 $c->sql_is('INSERT INTO w VALUES (2) RETURNING i', '2', 'and takes WAL');

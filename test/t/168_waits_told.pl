@@ -65,12 +65,12 @@ for my $round (1 .. 2)
 	PageserverTest::wait_until(sub { $observer->ask('SELECT waits_for IS NOT NULL FROM pageserver_smgr_store') eq 't' }, 'the view to tell');
 	like($observer->ask($view), qr/^the page store does not accept WAL: less than 1048576 MB are free in ".*": no WAL is accepted\|t$/, "no room, round $round: the view");
 	PageserverTest::wait_until(sub { told()->{state} eq 'waiting' }, 'the file to tell');
-	$json = status_is(5, qr/but waits: the page store does not accept WAL: less than 1048576 MB are free in .*, since \d+-/, 'no room');
+	$json = status_is(5, qr/but is waiting: the page store does not accept WAL: less than 1048576 MB are free in .*, since \d+-/, 'no room');
 	is($json->{state}, 'waiting', 'no room: state as JSON');
 	my $list = decode_json(($store->ctl('branch', 'list', '--json'))[1]);
 	like($list->[0]{waits_for}, qr/less than 1048576 MB are free.*, since \d+-/, 'no room: branch list as JSON');
 	like(($store->ctl('branch', 'list'))[1], qr/less than 1048576 MB are free/, 'no room: branch list');
-	like(($store->ctl('status', '-D', $store->dir))[1], qr/WAL of a compute waits: branch "main": less than 1048576 MB are free/, 'no room: status of the store');
+	like(($store->ctl('status', '-D', $store->dir))[1], qr/WAL of a compute is waiting: branch "main": less than 1048576 MB are free/, 'no room: status of the store');
 	# reads go on
 	is($observer->ask('SELECT count(*) >= 2 FROM t'), 't', 'no room: reads go on');
 	# it waits for more than one attempt, and says so once
@@ -84,7 +84,7 @@ for my $round (1 .. 2)
 	status_is(0, qr/, ready\)\.$/m, 'room again');
 	is(count_in($store->log_content, qr/LOG:  branch "main": WAL of its compute is no longer waiting, after \d+ s/), $round, "room again: the store's log");
 	PageserverTest::wait_until(sub { count_in($c->log_content, qr/LOG:  page store accepts WAL again after \d+ ms/) == $round }, "the compute's log");
-	unlike(($store->ctl('status', '-D', $store->dir))[1], qr/WAL of a compute waits/, 'room again: status of the store');
+	unlike(($store->ctl('status', '-D', $store->dir))[1], qr/WAL of a compute is waiting/, 'room again: status of the store');
 }
 
 # ---- the store is down ----
@@ -92,7 +92,7 @@ my $outages = count_in($c->log_content, qr/could not stream WAL to the page stor
 $store->stop;
 $writer->send('INSERT INTO t VALUES (3) RETURNING i');
 PageserverTest::wait_until(sub { told()->{state} eq 'waiting' }, 'the file to tell of the store');
-$json = status_is(5, qr/but waits: no connection to the page store: .*, since \d+-/, 'store down');
+$json = status_is(5, qr/but is waiting: no connection to the page store: .*, since \d+-/, 'store down');
 like($json->{worker}{waits_since}, qr/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\+00$/, 'store down: since when');
 like($observer->ask($view), qr/^no connection to the page store: .*\|t$/, 'store down: the view');
 $store->start;
@@ -106,7 +106,7 @@ cmp_ok(count_in($c->log_content, qr/could not stream WAL to the page store/), '<
 my $worker = $c->sql('SELECT worker_pid FROM pageserver_smgr_store');
 stop_process($worker);
 utime time - 120, time - 120, $file or die "utime: $!";
-status_is(5, qr/but waits: its WAL worker has told nothing for 1\d\d s/, 'WAL worker stopped');
+status_is(5, qr/but is waiting: its WAL worker has not updated ".*" for 1\d\d s/, 'WAL worker stopped');
 go_on_process($worker);
 PageserverTest::wait_until(sub { (compute_status())[0] == 0 }, 'the WAL worker to tell something');
 
@@ -135,7 +135,7 @@ $_->ask("SELECT count(*) FROM far WHERE false; $view") for $reader, $observer;
 	like($reader->errors, qr/no free connection for this backend/, 'a reader has got no connection');
 	like($observer->ask($view), qr/^all 1 page streams of the store are in use\|t$/, 'no connection: the view');
 	PageserverTest::wait_until(sub { told()->{state} eq 'waiting' }, 'the file to tell of it');
-	status_is(5, qr/but waits: all 1 page streams/, 'no connection');
+	status_is(5, qr/but is waiting: all 1 page streams/, 'no connection');
 	close $s;
 }
 is($reader->ask('SELECT count(*) FROM far'), '5000', 'the reader goes on');

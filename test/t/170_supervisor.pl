@@ -82,7 +82,7 @@ is(($store->ctl('compute', 'status', '-D', $c->{dir}))[0], 3, 'with restart_afte
 $c = $store->start_compute('main', name => 'c', port => $c->{port});
 $store->stop;
 crash_without_store($c);
-like(($store->ctl('compute', 'status', '-D', $c->{dir}))[1], qr/does not run, and is being started again/, 'status while it is started again');
+like(($store->ctl('compute', 'status', '-D', $c->{dir}))[1], qr/is not running, but is being restarted/, 'status while it is started again');
 $store->start;
 is_back($c, 'the store was down');
 $store->stop;
@@ -100,7 +100,7 @@ sub crash_without_store
 	$compute->{shared_memory}->note($compute->{pid}, @children);
 	kill 'KILL', $children[0];
 	PageserverTest::wait_gone($compute->{pid});
-	PageserverTest::wait_until(sub { $compute->log_content =~ /the store .* does not run/ }, 'a start that fails');
+	PageserverTest::wait_until(sub { $compute->log_content =~ /store .* is not running/ }, 'a start that fails');
 	unlink "$compute->{dir}/log/postgres.log";
 }
 

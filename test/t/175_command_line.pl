@@ -122,7 +122,7 @@ for my $name ('a,b', 'a=b', q(it's "x" \\ $y), 'long' x 25)
 	mkdir $odd or die "$odd: $!";
 	exits(0, "store below \"$name\"", 'init', '-D', "$odd/store", '-p', $port);
 	exits(0, 'started', 'start', '-D', "$odd/store", '-l', $log);
-	is(exits(5, 'a second one', 'start', '-D', "$odd/store", '-l', $log) =~ /runs already/, 1, 'is refused');
+	is(exits(5, 'a second one', 'start', '-D', "$odd/store", '-l', $log) =~ /is already running/, 1, 'is refused');
 	exits(0, 'a branch', 'branch', 'create', 'main', '-S', "$odd/store");
 	my ($rc, $out) = ctl('status', '--json', '-D', "$odd/store");
 	my $socket_dir = decode_json($out)->{unix_socket_directory};

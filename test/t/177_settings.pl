@@ -34,7 +34,7 @@ is(settings('get', 'main', 'options'), "-c maintenance_work_mem=33MB\n", 'option
 	local $ENV{EDITOR} = 'true';
 	like(settings('edit', 'main'), qr/Nothing was changed/, 'an edit that changes nothing');
 	local $ENV{EDITOR} = 'false';
-	my $kept = qr/"(\/tmp\/pageserver_ctl.[^"]*)" stays/;
+	my $kept = qr/your changes are in "(\/tmp\/pageserver_ctl.[^"]*)"/;
 	unlike(settings('edit', 'main'), $kept, 'an editor that fails leaves nothing behind');
 	like(settings('edit', 'main'), qr/editor "false" failed/, 'and is named');
 	local $ENV{EDITOR} = q(sh -c 'echo more >>"$0"; exit 1');
@@ -58,7 +58,7 @@ for ([ 'it was changed meanwhile', 'pageserver_ctl settings set dev0 work_mem=3M
 	my ($rc, $out, $err) = $store->ctl('settings', 'edit', 'dev0', 'pg_hba.conf');
 	isnt($rc, 0, "$what: refused");
 	like($err, $message, "$what: why");
-	my ($path) = $err =~ /What you have written stays in "([^"]+)"/;
+	my ($path) = $err =~ /Your changes are in "([^"]+)"/;
 	is($path, left() . '/pg_hba.conf', "$what: a file stays");
 	like(PostgreSQL::Test::Utils::slurp_file($path), qr/^local +all.*^# long work$/ms, "$what: with the text");
 	PageserverTest::remove_tree($path =~ s/\/[^\/]+$//r);
@@ -76,7 +76,7 @@ $store->start;
 # what is no setting, or nobody's to set
 like(settings('set', 'main', 'work_mem'), qr/^exit code 2/, 'no value');
 like(settings('set', 'main', 'a b=c'), qr/^exit code 2/, 'no name');
-like(settings('set', 'main', 'pageserver_smgr.Generation=1'), qr/^exit code 6: .*which compute this is/s, 'which compute it is cannot be set');
+like(settings('set', 'main', 'pageserver_smgr.Generation=1'), qr/^exit code 6: .*it identifies the compute/s, 'which compute it is cannot be set');
 like(settings('get', 'main', 'nonsense'), qr/^exit code 4/, 'not set');
 like(settings('revert', 'main', '99'), qr/^exit code 4/, 'no such version');
 like(settings('get', 'nobody'), qr/^exit code 4/, 'no such branch');
@@ -135,12 +135,12 @@ is(main::q('SHOW max_connections'), "170\n", 'what was set with the branch count
 $store->ctl_ok('set', 'settings', 'set', 'main', 'max_connections=180');
 main::q('ALTER SYSTEM SET work_mem = \'9MB\'');
 my ($rc, $out, $err) = $store->ctl('compute', 'start', 'main', '-D', $dir, '-p', $port);
-like($err, qr/settings were changed both in .* and with branch "main" \(version \d+\)/, 'changed in both places: a warning');
+like($err, qr/settings were changed both in .* and in branch "main" \(version \d+\)/, 'changed in both places: a warning');
 is(main::q('SHOW max_connections') . main::q('SHOW work_mem'), "170\n9MB\n", 'the directory wins');
 # settings that PostgreSQL does not take are not kept
 PostgreSQL::Test::Utils::append_to_file("$dir/postgresql.conf", "nonsense = 'x\n");
 $newest = versions('main')->[-1];
-$store->ctl_fails_like(qr/PostgreSQL does not take the settings/, 'settings that are wrong', 'compute', 'start', 'main', '-D', $dir);
+$store->ctl_fails_like(qr/PostgreSQL rejected the settings/, 'settings that are wrong', 'compute', 'start', 'main', '-D', $dir);
 is(versions('main')->[-1], $newest, 'do not become the branch\'s');
 my $conf = PostgreSQL::Test::Utils::slurp_file("$dir/postgresql.conf");
 open my $f, '>', "$dir/postgresql.conf" or die;
@@ -173,7 +173,7 @@ for ([ store => '', 'The parameter can be set or removed only at server start' ]
 PostgreSQL::Test::Utils::append_to_file("$dir/postgresql.auto.conf", "pageserver_smgr.generation = '1'\n");
 ($rc, $out, $err) = $store->ctl('compute', 'start', 'main', '-D', $dir, '-p', $port);
 is($rc, 0, 'such a line in postgresql.auto.conf') or diag($err);
-like($err, qr/setting "pageserver_smgr.generation" is removed/, 'is removed, and that is told');
+like($err, qr/removed setting "pageserver_smgr.generation"/, 'is removed, and that is told');
 # the branch of a branch, and a reset, have no command line of another's compute
 $store->ctl_ok('options', 'settings', 'set', 'main', '-o', '-c work_mem=10MB');
 $store->ctl_ok('branch', 'branch', 'create', 'child', '--from', 'main');

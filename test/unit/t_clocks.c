@@ -408,7 +408,7 @@ test_ahead(void **state)
 		Timeline *at;
 		XLogRecPtr lsn;
 
-		FAILS(timeline_lsn_at_time(branch, t[3] - MINUTE, NULL, &at, &lsn), PS_SQLSTATE_INVALID, "is before that");
+		FAILS(timeline_lsn_at_time(branch, t[3] - MINUTE, NULL, &at, &lsn), PS_SQLSTATE_INVALID, "was requested");
 	}
 	store_release(branch);
 	end_test(&s, &h);

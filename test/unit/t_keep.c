@@ -549,7 +549,7 @@ test_no_room(void **state)
 		int runs = count_level(s.tl, 1);
 
 		/* image files need room, too */
-		FAILS(maintain_timeline(s.tl, true), PS_SQLSTATE_DISK_FULL, "image files are not made until");
+		FAILS(maintain_timeline(s.tl, true), PS_SQLSTATE_DISK_FULL, "image files cannot be written until");
 		CHECK(count_level(s.tl, 0) == 0 && count_level(s.tl, 1) == runs && count_level(s.tl, 2) == 0);
 	}
 	s.config.min_free_space = 0;

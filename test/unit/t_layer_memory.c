@@ -181,21 +181,21 @@ test_damaged_wal(void **state)
 	s.config.checkpoint_distance = 0;
 	OK(wal_receiver_sync(receiver, &start));
 	wait_for(s.tl, has_failed);
-	FAILS(wal_receiver_write(receiver, h.gen.pos, "", 1, NULL), PS_SQLSTATE_CORRUPTED, "takes in no more WAL");
+	FAILS(wal_receiver_write(receiver, h.gen.pos, "", 1, NULL), PS_SQLSTATE_CORRUPTED, "accepts no more WAL");
 	wal_receiver_close(receiver);
 	timeline_info(s.tl, &info);
 	CHECK(strstr(info.error, "could not write a layer: WAL record at") != NULL);
 	compare_at(s.tl, &h, undamaged);
 	FAILS(timeline_new_generation(s.tl, "test", NULL, &(uint64) {0}, &(WalState) {0}, &start), PS_SQLSTATE_CORRUPTED,
-		  "takes in no more WAL");
+		  "accepts no more WAL");
 
 	/* others want the memory: what was in it cannot be read any more, what is in files can */
 	set_used_by_others(&s, MUCH);
 	wait_for(s.tl, has_no_memory);
 	set_used_by_others(&s, -MUCH);
 	FAILS(timeline_read_relsize(s.tl, model_rel(0, 0), MAIN_FORKNUM, undamaged, &exists, &nblocks), PS_SQLSTATE_CORRUPTED,
-		  "takes in no more WAL after");
-	FAILS(timeline_wait_ingested(s.tl, undamaged, 60000, NULL), PS_SQLSTATE_CORRUPTED, "takes in no more WAL after");
+		  "accepts no more WAL after");
+	FAILS(timeline_wait_ingested(s.tl, undamaged, 60000, NULL), PS_SQLSTATE_CORRUPTED, "accepts no more WAL after");
 	compare_at(s.tl, &h, h.gen.records[h.first].end);
 
 	/* it is mended, and nothing is lost */
@@ -265,7 +265,7 @@ test_bad_record(void **state)
 	OK(push(receiver, &h, start, h.gen.pos, &rnd, &flushed));
 	wait_for(s.tl, has_failed);
 	wal_receiver_close(receiver);
-	FAILS(timeline_wait_ingested(s.tl, h.gen.pos, 60000, NULL), PS_SQLSTATE_CORRUPTED, "takes in no more WAL after");
+	FAILS(timeline_wait_ingested(s.tl, h.gen.pos, 60000, NULL), PS_SQLSTATE_CORRUPTED, "accepts no more WAL after");
 
 	/* what came before it goes to files, though much less than checkpoint_distance; nothing of the record */
 	wait_for(s.tl, is_written);

@@ -355,7 +355,7 @@ one_round(Fixture *f)
 		job.inputs = inputs;
 		job.context = context;
 		job.retention = &f->retention;
-		job.forget_ends = all;
+		job.drop_oldest_tombstones = all;
 		assert_ok(merge_layers(&job, &result));
 		assert_true(result.kept + result.dropped <= entries);
 		needed = count_needed(f, &job);
@@ -391,7 +391,7 @@ test_garbage_goes(void **state)
 {
 	Fixture f = {.random = 1};
 	Retention retention = {0};
-	MergeJob job = {.space = &test_space, .level = 1, .retention = &retention, .forget_ends = true, .target_size = 1024 * 1024 * 1024, .memory = 1024 * 1024 * 1024};
+	MergeJob job = {.space = &test_space, .level = 1, .retention = &retention, .drop_oldest_tombstones = true, .target_size = 1024 * 1024 * 1024, .memory = 1024 * 1024 * 1024};
 	MergeResult result;
 
 	for (int i = 0; i < 10; i++)

@@ -160,8 +160,8 @@ check_others_go_on(const char *name)
 static void
 check_name_is_taken(const char *name, Timeline *parent)
 {
-	FAILS(store_branch(w.s.store, name, parent, PG_UINT64_MAX, &canceled, NULL), PS_SQLSTATE_EXISTS, "is just being made");
-	FAILS(store_rename_branch(w.s.store, "other", name, &canceled), PS_SQLSTATE_EXISTS, "is just being made");
+	FAILS(store_branch(w.s.store, name, parent, PG_UINT64_MAX, &canceled, NULL), PS_SQLSTATE_EXISTS, "is being created");
+	FAILS(store_rename_branch(w.s.store, "other", name, &canceled), PS_SQLSTATE_EXISTS, "is being created");
 }
 
 static bool
@@ -241,7 +241,7 @@ test_create(void **state)
 	check_others_go_on("child");
 	CHECK(!exists("new"));
 	check_name_is_taken("new", main_tl);
-	FAILS(store_remove_branch(w.s.store, "main", &canceled, &removed), PS_SQLSTATE_STATE, "\"new\", which is just being made");
+	FAILS(store_remove_branch(w.s.store, "main", &canceled, &removed), PS_SQLSTATE_STATE, "\"new\", which is being created");
 	FAILS(store_begin_detach(w.s.store, "main", &canceled, &tenant, &timelines, &n), PS_SQLSTATE_CANCELED, "client's request");
 	check_others_go_on("main");
 	end_work(&work);
@@ -372,7 +372,7 @@ trash_child(bool open)
 	check_others_go_on("main");
 	check_name_is_taken("back", main_tl);
 	CHECK(!exists("child") && !exists("back"));
-	FAILS(store_trash_branch(w.s.store, "main", "test", &canceled, &gone), PS_SQLSTATE_STATE, "\"back\", which is just being made");
+	FAILS(store_trash_branch(w.s.store, "main", "test", &canceled, &gone), PS_SQLSTATE_STATE, "\"back\", which is being created");
 	FAILS(store_purge_branch(w.s.store, id, &canceled, &gone), PS_SQLSTATE_CANCELED, "client's request");
 	FAILS(store_begin_detach(w.s.store, "main", &canceled, &tenant, &timelines, &n), PS_SQLSTATE_CANCELED, "client's request");
 	end_work(&undelete);
@@ -442,7 +442,7 @@ test_attach(void **state)
 	list = store_list(w.s.store, &n);
 	CHECK(n == 0);
 	store_list_free(list, n);
-	FAILS(store_check_new_name(w.s.store, "child"), PS_SQLSTATE_EXISTS, "is just being made");
+	FAILS(store_check_new_name(w.s.store, "child"), PS_SQLSTATE_EXISTS, "is being created");
 	OK(store_check_new_name(w.s.store, "third"));
 	end_work(&work);
 	check_others_go_on("main");

@@ -752,7 +752,7 @@ test_detach(void **state)
 
 		OK(store_begin_detach(b.s.store, round % 2 == 0 ? "b7" : id, NULL, &tenant, &timelines, &n));
 		assert_int_equal(n, NBRANCHES + 1);
-		FAILS(store_attach_tenant(b.s.store, id, true), PS_SQLSTATE_STATE, "just being detached");
+		FAILS(store_attach_tenant(b.s.store, id, true), PS_SQLSTATE_STATE, "being detached");
 		store_end_detach(b.s.store, tenant, timelines, n);
 		assert_int_equal(b.s.store->nbranches, 0);
 		assert_true(tenant->nopen == 0 && tenant->env.redo == NULL);

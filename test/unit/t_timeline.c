@@ -948,14 +948,14 @@ test_bad_record(void **state)
 	OK(push(receiver, &h, start, h.gen.pos, &rnd, &flushed));
 	for (int round = 0; round < 2; round++)
 	{
-		FAILS(timeline_wait_ingested(s.tl, h.gen.pos, 10000, NULL), PS_SQLSTATE_CORRUPTED, "takes in no more WAL");
+		FAILS(timeline_wait_ingested(s.tl, h.gen.pos, 10000, NULL), PS_SQLSTATE_CORRUPTED, "accepts no more WAL");
 		OK(timeline_read_lsn(s.tl, PS_LSN_LATEST, InvalidXLogRecPtr, NULL, &lsn));
 		CHECK(lsn == good);
 		compare_at(s.tl, &h, good);
 		if (receiver != NULL)
 			wal_receiver_close(receiver);
 		receiver = NULL;
-		FAILS(wal_receiver_open(s.tl, generation, &receiver, &start), PS_SQLSTATE_CORRUPTED, "takes in no more WAL");
+		FAILS(wal_receiver_open(s.tl, generation, &receiver, &start), PS_SQLSTATE_CORRUPTED, "accepts no more WAL");
 		receiver = NULL;
 		store_reopen(&s);
 	}

@@ -382,7 +382,7 @@ overwritten_contrecord(void **state)
 		else
 		{
 			assert_int_equal(decode_and_compare(&gen, dec, 0, 3000, &err), 1);
-			assert_error(err, "overwritten");
+			assert_error(err, "overwrite-contrecord record");
 		}
 		wal_decoder_free(dec);
 		gen_free(&gen);

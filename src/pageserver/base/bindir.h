@@ -17,7 +17,7 @@ extern char *bindir_default(void);
 /*
  * Are "postgres" and "initdb" there, and is that PostgreSQL of our major
  * version?  Runs "postgres --version".  For a start and for --check-config:
- * else the first branch or the first page that needs redo would tell.
+ * otherwise the first branch or the first page that needs redo would fail.
  */
 extern PsError *bindir_check(const char *bindir);
 

@@ -11,7 +11,7 @@
 #include "base/error.h"
 
 /*
- * write: takes all len bytes, in any portions, or fails (the reader has gone,
+ * write: takes all len bytes, in any portions, or fails (the client has disconnected,
  * the store is stopping); the producer then stops and returns that error.
  * Called from one thread at a time.
  */
@@ -32,8 +32,8 @@ typedef struct ByteSource
 } ByteSource;
 
 /*
- * report: shows a line of text (no newline at its end) to whoever waits for a
- * long command.  Cannot fail: a reader that has gone is noticed elsewhere
+ * report: shows a line of text (no newline at its end) to the client that waits
+ * for a long command.  Cannot fail: a lost connection is noticed elsewhere
  * (ByteSink, CancelCheck).
  */
 typedef struct ProgressSink

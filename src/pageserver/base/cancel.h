@@ -1,6 +1,6 @@
 /*
  * cancel.h
- *	  Ending what takes long: who asks for it, and the errors that name the reason.
+ *	  Cancellation of long operations, with errors that name the reason.
  */
 #ifndef PS_CANCEL_H
 #define PS_CANCEL_H
@@ -54,8 +54,8 @@ typedef struct CancelWait
 
 /*
  * Waits for the condition, made with clock_cond_init(), for at most ms, as one
- * turn of a loop that looks at what it waits for.  Lets the lock go to ask the
- * check about once in CANCEL_CHECK_MS, and returns its error.
+ * turn of the caller's loop, which tests what it waits for.  About once in
+ * CANCEL_CHECK_MS releases the lock and asks the check, whose error it returns.
  */
 #define CANCEL_CHECK_MS 100
 extern PsError *cancel_wait(CancelWait *wait, pthread_cond_t *cond, pthread_mutex_t *lock, int64 ms);

@@ -1,7 +1,7 @@
 /*
  * clock.h
  *	  The monotonic clock, and waits for conditions that use it.  Nobody can set
- *	  this clock; it says nothing about the time of day, and starts anew with the
+ *	  this clock; it says nothing about the time of day, and starts again with the
  *	  machine.  (store_clock.h has the time that survives a restart.)
  */
 #ifndef PS_CLOCK_H

@@ -491,7 +491,7 @@ parse_line(Config *config, char *text, const char *path, int line)
 	initStringInfo(&names);
 	for (int i = 0; i < lengthof(settings); i++)
 		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "", settings[i].name);
-	err = ps_error_hint(config_error(path, line, "unknown setting \"%s\"", name), "There are: %s.", names.data);
+	err = ps_error_hint(config_error(path, line, "unknown setting \"%s\"", name), "Valid settings are: %s.", names.data);
 	pfree(names.data);
 	return err;
 }

@@ -21,7 +21,7 @@
 
 /*
  * What became of a change that takes several steps to become durable.  A caller
- * that keeps or removes files because of the change must look at this, not only
+ * that keeps or removes files because of the change must check this, not only
  * at the error.
  */
 typedef enum Outcome

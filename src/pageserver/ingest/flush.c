@@ -101,7 +101,7 @@ give_memory_back(Timeline *tl)
 	ingest_forget(tl);
 	pthread_mutex_unlock(&tl->lock);
 	layer_set_unref(old);
-	ps_log(PS_WARNING, "branch \"%s\": gave back %llu MB of layers in memory, which cannot be written; it can be read up to %X/%X, not %X/%X any more",
+	ps_log(PS_WARNING, "branch \"%s\": freed %llu MB of layers in memory that cannot be written; can be read up to %X/%X, no longer up to %X/%X",
 		   timeline_name(tl), (unsigned long long) bytes / (1024 * 1024), LSN_FORMAT_ARGS(tl->disk_consistent_lsn),
 		   LSN_FORMAT_ARGS(ingested));
 	pthread_mutex_lock(&tl->lock);

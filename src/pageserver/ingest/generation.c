@@ -180,7 +180,7 @@ check_may_take_over(Timeline *tl, const char *owner, uint64 after)
 	if (strcmp(known_owner, new_owner) == 0 && !connected)
 		return NULL;
 	if (after == 0 && connected)
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\" is run by a compute: %s, connected since %s",
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\" is in use by a compute (%s, connected since %s)",
 									  timeline_name(tl), known_owner, timeline_time_text(since, since_text)),
 							 "Stop that compute, or take the branch over from it with \"pageserver_ctl compute start --takeover\".");
 	if (after != 0 && after != generation)

@@ -24,7 +24,7 @@ ingest_stopping_error(Timeline *tl)
 {
 	PsError *err = timeline_check_stopping(tl);
 
-	return err != NULL ? err : ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\" takes in no more WAL", timeline_name(tl));
+	return err != NULL ? err : ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\" accepts no more WAL", timeline_name(tl));
 }
 
 /* Memory of layers is short: ingest may have to freeze its layer though nothing comes in, and flush to give memory back. */

@@ -45,28 +45,31 @@ extern bool timeline_has_checkpoint(const Timeline *tl, const WalState *state);
 /* ---- receiver.c: for serve/wal_push.c; one thread at a time calls these for a receiver ---- */
 typedef struct WalReceiver WalReceiver;
 
-/* Takes the writer's place (an older connection of the same generation is ended); *start is where the stream goes on. */
+/* Becomes the writer; ends an older connection of the same generation.  *start is where the stream continues. */
 extern PsError *wal_receiver_open(Timeline *tl, uint64 generation, WalReceiver **receiver, XLogRecPtr *start);
 
-/* Bytes that follow what came before; a gap is an error.  Decodes and checks; waits if ingest lags too far. */
+/*
+ * Writes bytes that follow those before; a gap is an error.  Decodes and checks records.  Waits if
+ * ingest lags too far.
+ */
 extern PsError *wal_receiver_write(WalReceiver *receiver, XLogRecPtr lsn, const char *data, size_t len,
 								   const CancelCheck *cancel);
 
-/* Makes all of it durable and hands it to ingest; *flushed is the end of the last whole record. */
+/* Makes everything received durable and passes it to ingest; *flushed is the end of the last whole record. */
 extern PsError *wal_receiver_sync(WalReceiver *receiver, XLogRecPtr *flushed);
 extern bool wal_receiver_is_superseded(WalReceiver *receiver);
 
-/* Tells any thread whether the client has gone; it must live until wal_receiver_close(). */
+/* Sets the check by which any thread can find out that the client has disconnected; valid until wal_receiver_close(). */
 extern void wal_receiver_set_client(WalReceiver *receiver, const CancelCheck *client);
 
-/* What wal_receiver_write() waits for, if it does not return; false: for nothing that is known. */
+/* Describes what wal_receiver_write() is waiting for; false if nothing is known. */
 extern bool wal_receiver_waits_for(WalReceiver *receiver, char *text, size_t size);
 extern void wal_receiver_close(WalReceiver *receiver);
 
-/* Does a compute stream WAL, and since when?  One whose connection has ended does not, although its thread may still run. */
+/* Is a compute connected, and since when?  After its connection has ended it is not, although the thread may still run. */
 extern bool receiver_is_connected(Timeline *tl, time_t *since);
 
-/* Up to where whole records have come; the last of them may not be durable yet, but will be in a moment. */
+/* The end of the last whole record received; it may not be durable yet, but will be soon. */
 extern XLogRecPtr receiver_end_of_records(Timeline *tl);
 
 /* ---- for store/, while a timeline is being opened or closed ---- */

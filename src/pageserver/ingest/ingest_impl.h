@@ -25,7 +25,7 @@ struct WalReceiver
 	int64 owed_us;             /* for what was taken and not waited for; of the connection's thread */
 	atomic_bool superseded;    /* set under receive_lock, read by any thread */
 	time_t since;              /* when it was opened; fixed */
-	const CancelCheck *client; /* under receive_lock: asked by any thread whether the client has gone; NULL: not known */
+	const CancelCheck *client; /* under receive_lock: any thread asks it whether the client has disconnected; NULL: unknown */
 };
 
 /* The ingest thread's own state: no other thread reads it. */

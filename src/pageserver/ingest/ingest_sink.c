@@ -25,7 +25,7 @@ put_size(Timeline *tl, const WalRecord *rec, const CachedSize *entry)
 	open_layer_put_value(in->open, &key, rec->end, entry->exists ? VALUE_IMAGE : VALUE_TOMBSTONE, in->buf.data, in->buf.len);
 }
 
-/* The fork begins anew, with no blocks: versions from before this record do not count. */
+/* The fork starts again, with no blocks: versions from before this record do not count. */
 static void
 begin_fork(CachedSize *entry, const WalRecord *rec)
 {

@@ -319,7 +319,7 @@ check_space(Timeline *tl)
 	if (full)
 		return ps_error_hint(ps_error(PS_SQLSTATE_DISK_FULL, "branch \"%s\": less than %d MB are free in \"%s\": no WAL is accepted",
 									  timeline_name(tl), timeline_config(tl)->min_free_space, tl->spec->dir),
-							 "Make room on the disk of the store; writers go on by themselves then.");
+							 "Free disk space on the store's file system; writers continue by themselves then.");
 	return NULL;
 }
 
@@ -350,7 +350,7 @@ wal_receiver_write(WalReceiver *receiver, XLogRecPtr lsn, const char *data, size
 	{
 		err = ps_error_hint(ps_error(PS_SQLSTATE_PROTOCOL, "branch \"%s\": WAL from %X/%X was sent, expected %X/%X", timeline_name(tl),
 									 LSN_FORMAT_ARGS(lsn), LSN_FORMAT_ARGS(expected)),
-							"The sender must go on where the store told it to.");
+							"The sender must continue at the LSN that the store returned.");
 		goto done;
 	}
 	PS_GOTO(wal_segments_write(tl->wal, lsn, data, len), done);

@@ -10,7 +10,7 @@
 
 #include "ingest/rel_sizes.h"
 
-/* Sizes that are remembered; when there are more the cache starts anew. */
+/* Maximum number of cached sizes; when there are more, the cache is emptied. */
 #define MAX_CACHED_SIZES 100000
 
 static uint32

@@ -8,6 +8,10 @@
  *	io_uring	one submission for all; needs a kernel that allows it
  *	worker		threads that read, shared by all
  *	sync		one after the other
+ *
+ * On a file system without RWF_NOWAIT (FUSE, some network file systems) the kernel's page
+ * cache cannot be tried first, so all reads use the method.  A single remaining read is a
+ * pread() with any method.
  */
 #ifndef PS_AIO_H
 #define PS_AIO_H
@@ -29,8 +33,10 @@ typedef struct AioRead
 } AioRead;
 
 /*
- * If the method is io_uring and the kernel refuses it, "worker" is used instead,
- * which is logged.  workers: threads of the method "worker"; 0: 32.
+ * If the method is io_uring and the kernel refuses it, "worker" is used instead, which is
+ * logged.  A kernel may refuse because of kernel.io_uring_disabled, of seccomp in a
+ * container, or of RLIMIT_MEMLOCK before 5.12, or because it is too old.  workers: threads
+ * of the method "worker"; 0: 32.
  */
 extern PsError *aio_create(AioMethod method, int workers, Aio **aio);
 extern void aio_free(Aio *aio); /* no read may be in progress; does nothing for NULL */

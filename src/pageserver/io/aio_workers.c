@@ -29,7 +29,7 @@ struct WorkerPool
 {
 	pthread_mutex_t lock;  /* of all that follows */
 	pthread_cond_t wanted; /* there is something in the queue, or stop is set */
-	Batch *first;          /* batches of which not all reads are taken */
+	Batch *first;          /* batches with reads that no thread has taken yet */
 	Batch **last;
 	bool stop;
 	int nthreads;

@@ -109,7 +109,7 @@ extern PsError *layer_range(const Layer *layer, const PsKey *lo, const PsKey *hi
  */
 extern Layer *layer_new(LayerSpace *space, const LayerInfo *info);
 
-/* Opens a file of which only the name is known, and creates its layer. */
+/* Opens a file when only its name is known, and creates its layer. */
 extern PsError *layer_open(LayerSpace *space, const char *name, Layer **layer);
 
 /*

@@ -84,7 +84,7 @@
  * A value in a leaf is 48 bits: offset of the value in the file << 4 | shared
  * << 3 | ValueKind << 1 | will_init.  shared: other entries may refer to the
  * same value.  In an inner page it is the page number of a child, whose first key is
- * the key beside it.  The tree is built from sorted input: every page is as
+ * the key next to it.  The tree is built from sorted input: every page is as
  * full as possible, each level is a run of pages in key order, the root is the
  * last page.
  */

@@ -81,9 +81,9 @@ add_ahead(LayerMissing *missing, const Layer *layer, uint32 part)
 }
 
 /*
- * Does a search end at a layer of which a part is missing?  At an image file,
+ * Does a search end at a layer with a missing part?  At an image file,
  * yes: most likely it has the key, so that no older layer is needed.  If it does
- * not, the repeated search will go on.
+ * not, the repeated search will continue.
  */
 static bool
 ends_search(const LayerMissing *missing, const Layer *layer)

@@ -4,7 +4,7 @@
  *
  * The first use of a part of a layer file is a read.  A search with
  * ValueList.missing set does not do these reads: it adds each part that is not
- * in the kernel's page cache to LayerMissing and goes on with older layers,
+ * in the kernel's page cache to LayerMissing and continues with older layers,
  * which are most likely needed, too.  The caller reads all missing parts at
  * once, and repeats the search:
  *

@@ -7,7 +7,7 @@
 #include "bytes.h"
 #include "layer/layer_impl.h"
 
-/* After so many versions of one key, the newest is found by a search of the index instead. */
+/* After this many versions of one key, the newest is found by a search of the index instead. */
 #define STEPS_TO_NEWEST 32
 
 static PsError *

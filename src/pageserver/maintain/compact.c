@@ -1,12 +1,11 @@
 /*
  * compact.c
- *	  Merging delta files, so that a read looks at few of them.
+ *	  Merges delta files, so that a read has to search only a few of them.
  *
- * Files of level 0 are what flushes wrote: each covers all keys.  When there
- * are compaction_threshold of them they become a *run* of level 1: files that
- * follow each other by key.  When a level has compaction_fanout runs these
- * become one of the next.  So a value is written once for each level, and a
- * read looks at a few files of each, until an image ends it (images.c).
+ * Flushes write files of level 0, each of which covers all keys.  compaction_threshold of
+ * them become a *run* of level 1: files that follow each other by key.  compaction_fanout
+ * runs of a level become one run of the next.  So a value is written once for each level,
+ * and a read searches a few files of each, until it finds an image (images.c).
  */
 #include "ps_fe.h"
 
@@ -15,7 +14,7 @@
 #include "layer/layer_format.h"
 #include "sqlstate.h"
 
-/* Between two messages that there is no room for a merge, ms. */
+/* Time between two warnings that there is no disk space for a merge, ms. */
 #define WARNING_INTERVAL (3600 * 1000)
 
 /* Delta files of one level, oldest first. */
@@ -27,21 +26,22 @@ typedef struct Level
 	uint64 bytes;
 } Level;
 
-/* A merge that is running, as the check of its CancelCheck sees it. */
+/* Argument of check_merge(). */
 typedef struct MergeCheck
 {
 	Timeline *tl;
 	const Level *level;
 } MergeCheck;
 
+/* The CancelCheck of a merge: ends it when the timeline stops or others have used up the disk. */
 static PsError *
 check_merge(void *arg)
 {
 	const MergeCheck *check = arg;
 
 	PS_TRY(timeline_check_stopping(check->tl));
-	if (room_is_over(check->tl))
-		return room_error(check->tl, check->level->bytes, "a merge of layer files was given up");
+	if (room_is_exhausted(check->tl))
+		return room_error(check->tl, check->level->bytes, "merge of layer files was abandoned and is postponed");
 	return NULL;
 }
 
@@ -56,7 +56,7 @@ by_lsn(const void *a, const void *b)
 	return x->lsn_end < y->lsn_end ? -1 : x->lsn_end > y->lsn_end;
 }
 
-/* Files whose LSN ranges overlap are of one run. */
+/* Finds the delta files of a level.  Files whose LSN ranges overlap belong to the same run. */
 static void
 find_level(const LayerMap *map, int level, Level *found)
 {
@@ -103,7 +103,7 @@ merge_level(Timeline *tl, const LayerMap *map, const Level *level, int number)
 	PS_GOTO(history_init(&history, tl), done);
 	job.retention = &history.retention;
 
-	/* a newer image makes what is before it unnecessary, if nobody can read in between */
+	/* images make older versions unnecessary unless somebody can read in between */
 	for (int i = 0; i < layer_map_count(map); i++)
 	{
 		Layer *layer = layer_map_get(map, i);
@@ -116,8 +116,9 @@ merge_level(Timeline *tl, const LayerMap *map, const Level *level, int number)
 	if (err != NULL)
 		goto done;
 	PS_GOTO(timeline_replace_files(tl, result.layers, result.nlayers, level->layers, level->n), done);
-	ps_log(PS_LOG, "branch \"%s\": merged %d files of level %d into %d, %llu versions of %llu kept", timeline_name(tl), level->n, number,
-		   result.nlayers, (unsigned long long) result.kept, (unsigned long long) (result.kept + result.dropped));
+	ps_log(PS_LOG, "branch \"%s\": merged %d files of level %d into %d, kept %llu of %llu versions", timeline_name(tl),
+		   level->n, number, result.nlayers, (unsigned long long) result.kept,
+		   (unsigned long long) (result.kept + result.dropped));
 
 done:
 	merge_result_free(&result);
@@ -127,8 +128,9 @@ done:
 }
 
 /*
- * Leaves only the oldest runs, two at least, for whose merge there is room,
- * which is reserved; else *needed is what that of two would take.
+ * Reserves disk space for merging the level.  If there is not enough, reduces the level to
+ * the oldest runs for which there is, at least two.  Returns false if there is no space
+ * for two; *needed is what those need.
  */
 static bool
 reserve_room(Timeline *tl, Level *level, uint64 *needed)
@@ -165,7 +167,10 @@ reserve_room(Timeline *tl, Level *level, uint64 *needed)
 	return true;
 }
 
-/* Writers wait for level 0, so that is an error; of others it is said now and then. */
+/*
+ * No disk space for a merge.  That is an error for level 0, because writers wait for it;
+ * for other levels a warning is logged from time to time.
+ */
 static PsError *
 no_room(Timeline *tl, const Level *level, int number, uint64 needed)
 {

@@ -1,14 +1,29 @@
 /*
  * db_copy.c
- *	  The pages of a database that was copied as a whole (CREATE DATABASE with
+ *	  Writes the pages of a database that was copied as a whole (CREATE DATABASE with
  *	  STRATEGY FILE_COPY, ALTER DATABASE SET TABLESPACE).
  *
- * Ingest files sizes with an origin (relsize.h): reads find the pages at the
- * source, which is kept as it was then (DbCopy).  Here, in upkeep, the pages are
- * written under the destination's keys to image files at the record's end, which
- * all come into one manifest, and the source need not be kept any more.  Pages of
- * zeros are written, too: a block without a version would be looked for at the
- * source.
+ * Such a copy is a single WAL record for any number of pages.
+ *
+ * Ingest (ingest/ingest_sink.c) ends what the destination had, and files the sizes and
+ * other small values of the source under the destination's keys, at the record's end.
+ * Each fork gets an *origin* (relsize.h): the source's fork at the record's start.  This
+ * costs as much as there are relations.
+ *
+ * A read of a block that has no version and no base starts with the page at the origin,
+ * which may have an origin itself (read/reconstruct.c).  A truncation ends the origin of
+ * the blocks that it cuts off.
+ *
+ * Two pins for each copy (DbCopy) keep what is needed, also if the source is dropped: at
+ * the record's start for its pages, and at its end for this file.  Copies whose record is
+ * in layer files are in the manifest, which has version 4 then; others are found again when
+ * WAL is ingested again.
+ *
+ * When the record is in layer files, this file writes the pages under the destination's
+ * keys to image files at the record's end.  One manifest adds all of them and forgets the
+ * copy; after a stop or a crash before it, the work starts again.  Pages of zeros are
+ * written, too: every block then has a version, and no read goes to the origin any more.
+ * Branches that begin in between find these images as their parent does.
  */
 #include "ps_fe.h"
 
@@ -17,7 +32,7 @@
 #include "sqlstate.h"
 #include "wire.h"
 
-/* What a page takes in an image file, about; as images.c has it. */
+/* Estimated size of a page in an image file; images.c has the same constant. */
 #define IMAGE_PAGE_BYTES 3000
 
 typedef struct Fork
@@ -36,8 +51,8 @@ typedef struct Copy
 	uint64 npages; /* of all forks */
 	char *pages;
 	ImageWriter *writer; /* NULL: no file is being written */
-	uint64 nwritten;     /* pages, to it */
-	Layer **layers;      /* that are written */
+	uint64 nwritten;     /* pages in that file so far */
+	Layer **layers;      /* files that are complete */
 	int nlayers;
 } Copy;
 
@@ -112,7 +127,7 @@ copy_fork(Copy *copy, const Fork *fork)
 	PsRel rel = {fork->key.spc, fork->key.db, fork->key.rel};
 	BlockNumber blks[PS_MAX_BATCH];
 
-	/* no further than nblocks, which may be the greatest number there is */
+	/* do not count beyond nblocks, which may be the largest BlockNumber */
 	for (BlockNumber blk = 0, n; blk < fork->nblocks; blk += n)
 	{
 		n = Min(PS_MAX_BATCH, fork->nblocks - blk);
@@ -130,7 +145,7 @@ copy_fork(Copy *copy, const Fork *fork)
 	return NULL;
 }
 
-/* Puts the files in place, and forgets the copy, in one manifest. */
+/* Adds the files and forgets the copy, in one manifest. */
 static PsError *
 finish(Copy *copy)
 {
@@ -138,8 +153,8 @@ finish(Copy *copy)
 
 	err = timeline_finish_copy(copy->tl, copy->layers, copy->nlayers, copy->of);
 	if (err == NULL)
-		ps_log(PS_LOG, "branch \"%s\": wrote the %llu pages of the copied database %u in tablespace %u to %d files", timeline_name(copy->tl),
-			   (unsigned long long) copy->npages, copy->of->db, copy->of->spc, copy->nlayers);
+		ps_log(PS_LOG, "branch \"%s\": wrote %llu pages of copied database %u in tablespace %u to %d files",
+			   timeline_name(copy->tl), (unsigned long long) copy->npages, copy->of->db, copy->of->spc, copy->nlayers);
 	return err;
 }
 
@@ -154,7 +169,7 @@ write_copy(Timeline *tl, const DbCopy *of)
 	PS_GOTO(find_forks(&copy, PS_KEY_INITSIZE), done);
 	if (!room_reserve(tl, copy.npages * IMAGE_PAGE_BYTES))
 	{
-		err = room_error(tl, copy.npages * IMAGE_PAGE_BYTES, "the pages of a copied database are not written");
+		err = room_error(tl, copy.npages * IMAGE_PAGE_BYTES, "pages of a copied database cannot be written");
 		goto done;
 	}
 	bytes = copy.npages * IMAGE_PAGE_BYTES;
@@ -165,7 +180,7 @@ write_copy(Timeline *tl, const DbCopy *of)
 		PS_GOTO(copy_fork(&copy, &copy.forks[i]), done);
 	PS_GOTO(end_file(&copy), done);
 	err = finish(&copy);
-	/* the manifest has them, or timeline_save() has seen to it that they go */
+	/* the manifest has the files, or timeline_save() has arranged for their removal */
 	for (int i = 0; i < copy.nlayers; i++)
 		layer_unref(copy.layers[i]);
 	copy.nlayers = 0;

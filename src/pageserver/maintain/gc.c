@@ -1,12 +1,12 @@
 /*
  * gc.c
- *	  Removes versions that nobody can read any more, wherever they are.
+ *	  Garbage collection: removes versions that nobody can read any more.
  *
- * One pass over the index of all files that reach back to the horizon counts what
- * is needed of each (retention.h); what is newer is needed, and makes nothing before
- * the horizon unnecessary.  A file of which nothing is needed is removed.  One of
- * which much is not needed is written anew with the rest.  The order of levels and
- * LSN ranges stays as it was, so readers see no difference.
+ * One pass over the indexes of all files that reach back to the horizon counts the needed
+ * entries of each (retention.h).  Newer files are needed completely, and nothing in them
+ * makes a version before the horizon unnecessary.  A file without needed entries is
+ * removed; one with few of them is rewritten.  Levels and LSN ranges stay the same, so
+ * readers see no difference.
  */
 #include "ps_fe.h"
 
@@ -19,15 +19,15 @@
 /* A file is rewritten if less than this of its entries are needed, percent. */
 #define REWRITE_BELOW 70
 
-/* Entries between two looks whether to stop. */
-#define ENTRIES_PER_LOOK 4096
+/* Entries between two checks whether to stop. */
+#define ENTRIES_PER_CHECK 4096
 
-/* A pass over entries. */
+/* A pass over the entries of several files. */
 typedef struct Pass
 {
 	Timeline *tl;
 	LayerMerge *entries;
-	uint64 looked_at; /* those seen twice counted twice */
+	uint64 visited; /* entries; those visited twice count twice */
 } Pass;
 
 typedef struct Count
@@ -62,12 +62,12 @@ count_of(Count *counts, int n, const Layer *layer)
 static PsError *
 next_entry(Pass *pass, PsKey *key, ValueRef *ref, bool *found)
 {
-	if (++pass->looked_at % ENTRIES_PER_LOOK == 0)
+	if (++pass->visited % ENTRIES_PER_CHECK == 0)
 		PS_TRY(timeline_check_stopping(pass->tl));
 	return layer_merge_next(pass->entries, key, ref, found);
 }
 
-/* Counts of one key, whose first version is *ref. */
+/* Counts the needed entries of one key, whose first version is *ref. */
 static PsError *
 count_key(Pass *pass, KeyRetention *kr, PsKey *key, ValueRef *ref, Count *counts, int n)
 {
@@ -94,7 +94,12 @@ static PsError *
 count_needed(Timeline *tl, const History *history, Layer *const *layers, Count *counts, int n)
 {
 	PsKey lo = {.kind = 0};
-	PsKey hi = {.kind = UINT8_MAX, .fork = UINT8_MAX, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX, .blk = PG_UINT32_MAX};
+	PsKey hi = {.kind = UINT8_MAX,
+				.fork = UINT8_MAX,
+				.spc = PG_UINT32_MAX,
+				.db = PG_UINT32_MAX,
+				.rel = PG_UINT32_MAX,
+				.blk = PG_UINT32_MAX};
 	KeyRetention kr;
 	Pass pass = {.tl = tl};
 	PsKey key;
@@ -112,11 +117,12 @@ done:
 	return err;
 }
 
-/* ---- what is done then ---- */
+/* ---- removal ---- */
 
-/* Writes the needed part of a delta file anew. */
+/* Writes the needed entries of a delta file to new files. */
 static PsError *
-rewrite_delta(Timeline *tl, const History *history, Layer *layer, Layer *const *layers, int n, Layer ***outputs, int *noutputs)
+rewrite_delta(Timeline *tl, const History *history, Layer *layer, Layer *const *layers, int n,
+			  Layer ***outputs, int *noutputs)
 {
 	const Config *config = timeline_config(tl);
 	MergeJob job = {.space = &tl->spec->space,
@@ -135,7 +141,7 @@ rewrite_delta(Timeline *tl, const History *history, Layer *layer, Layer *const *
 		if (layers[i] != layer)
 			context[job.ncontext++] = layers[i];
 	job.context = context;
-	job.forget_ends = tl->ancestor == NULL; /* else there is more behind the files */
+	job.drop_oldest_tombstones = tl->ancestor == NULL; /* otherwise the ancestor has older versions */
 	err = merge_layers(&job, &result);
 	free(context);
 	if (err != NULL)
@@ -145,9 +151,10 @@ rewrite_delta(Timeline *tl, const History *history, Layer *layer, Layer *const *
 	return NULL;
 }
 
-/* Writes the needed part of an image file anew: an entry is dropped if a newer version of its key makes it unnecessary. */
+/* Writes the needed entries of an image file to a new file. */
 static PsError *
-rewrite_image(Timeline *tl, const History *history, Layer *layer, Layer *const *layers, int n, Layer ***outputs, int *noutputs)
+rewrite_image(Timeline *tl, const History *history, Layer *layer, Layer *const *layers, int n,
+			  Layer ***outputs, int *noutputs)
 {
 	KeyRetention kr;
 	Pass pass = {.tl = tl};
@@ -230,8 +237,9 @@ rewrite(Timeline *tl, const History *history, Layer *layer, Layer *const *layers
 }
 
 /*
- * WAL is needed from the saved state on from which that of History.wal_from is
- * found by reading on; and all that is not in layer files.
+ * Removes WAL segments before the newest state saved at or before History.wal_from: states
+ * from there on are computed by decoding WAL from that state.  WAL that is not in layer
+ * files is newer than that.
  */
 static PsError *
 remove_wal(Timeline *tl, const History *history, GcResult *result)
@@ -240,8 +248,8 @@ remove_wal(Timeline *tl, const History *history, GcResult *result)
 	StringInfoData buf;
 	WalState state;
 	XLogSegNo segno;
-	XLogSegNo oldest,
-		newest;
+	XLogSegNo oldest;
+	XLogSegNo newest;
 	bool found;
 	PsError *err;
 
@@ -255,7 +263,7 @@ remove_wal(Timeline *tl, const History *history, GcResult *result)
 	XLByteToSeg(state.end, segno, tl->spec->segment_size);
 	if (!wal_segments_range(tl->wal, &oldest, &newest) || oldest >= segno)
 		return NULL;
-	/* perhaps no file was removed, and no manifest has the new gc_cutoff */
+	/* a manifest must have the new gc_cutoff first; there is none if no layer file was removed */
 	PS_TRY(timeline_replace_files(tl, NULL, 0, NULL, 0));
 	return wal_segments_remove_before(tl->wal, segno, &result->wal_removed);
 }
@@ -269,7 +277,7 @@ has_layer(const LayerSet *set, const Layer *layer)
 	return false;
 }
 
-/* Those of which nothing is needed; a file of level 0 may have been merged meanwhile. */
+/* Removes the files without needed entries, except files of level 0 that were merged meanwhile. */
 static PsError *
 remove_files(Timeline *tl, const Count *counts, int n, GcResult *result)
 {
@@ -300,7 +308,7 @@ remove_files(Timeline *tl, const Count *counts, int n, GcResult *result)
 	return err;
 }
 
-/* The files that reach back to the horizon; returns how many. */
+/* Finds the files that reach back to the horizon; returns their number. */
 static int
 find_old(const LayerMap *map, XLogRecPtr horizon, Layer **layers)
 {
@@ -312,7 +320,7 @@ find_old(const LayerMap *map, XLogRecPtr horizon, Layer **layers)
 	return n;
 }
 
-/* Writes a file anew with what is needed, looking at the files as they are now; if it is still one of them. */
+/* Rewrites a file, considering the files that there are now, if it is still one of them. */
 static PsError *
 rewrite_file(Timeline *tl, const History *history, Layer *layer, GcResult *result)
 {
@@ -334,9 +342,9 @@ rewrite_file(Timeline *tl, const History *history, Layer *layer, GcResult *resul
 }
 
 /*
- * Removes files first, all at once, then rewrites one after the other.  Each
- * looks at the files as they are then: what is unnecessary because of a version
- * in a file stays so when that file is rewritten, for it keeps this version.
+ * Removes files first, all at once, and then rewrites others one by one.  Each rewrite
+ * considers the files that there are then.  An entry that is unneeded because of a version
+ * in another file stays so when that file is rewritten, because the version is kept.
  */
 PsError *
 gc_run(Timeline *tl, GcResult *result)
@@ -373,7 +381,7 @@ gc_run(Timeline *tl, GcResult *result)
 			continue;
 		rewrite_err = rewrite_file(tl, &history, counts[i].layer, result);
 		room_release(tl, bytes);
-		/* one that is damaged stays as it is, which is no reason to keep anything else */
+		/* a damaged file stays as it is, and does not prevent the rewriting of others */
 		if (rewrite_err != NULL && !ps_error_is_damage(rewrite_err))
 		{
 			err = ps_error_first(err, rewrite_err);

@@ -1,13 +1,12 @@
 /*
  * history.c
- *	  What of a timeline can still be read: from when on every LSN, and which
- *	  single LSNs before that; and which blocks were there at them.
+ *	  Determines which LSNs of a timeline can be read: the horizon and the single
+ *	  points before it, and which blocks existed there.
  *
- * The horizon is as far back as both settings want it: gc_horizon in WAL,
- * pitr_interval in time.  How old WAL is, is told by the store's own time of
- * its arrival (arrivals.h), not by the time that commits have from the clock of
- * a compute, nor by this machine's clock as it is now: one that is wrong for a
- * moment must not remove anything.
+ * The horizon satisfies both settings: gc_horizon in bytes of WAL, pitr_interval in time.
+ * The age of WAL is the store's own time since it arrived (arrivals.h), not the time of its
+ * commits, which comes from a compute's clock, and not this machine's clock: a clock that
+ * is wrong for a while must not cause a removal.
  */
 #include "ps_fe.h"
 
@@ -21,7 +20,7 @@ find_horizon(Timeline *tl)
 	XLogRecPtr newest;
 	XLogRecPtr by_time;
 
-	/* what is not in files yet is no business of anybody here */
+	/* upkeep is not concerned with what is not in files yet */
 	pthread_mutex_lock(&tl->lock);
 	newest = tl->disk_consistent_lsn;
 	pthread_mutex_unlock(&tl->lock);
@@ -45,8 +44,8 @@ forget_sizes(History *history)
 }
 
 /*
- * A block that is beyond the fork's end, or of a fork that does not exist, or
- * has been cut off since, is zeros: no version of it counts.
+ * A block beyond the end of its fork, or of a fork that does not exist, is zeros: no version
+ * of it is needed.  Nor are versions before the block was last truncated away.
  */
 static PsError *
 floor_of(void *arg, const PsKey *key, int i, XLogRecPtr *floor)
@@ -88,13 +87,14 @@ history_init(History *history, Timeline *tl)
 
 	memset(history, 0, sizeof(*history));
 	history->tl = tl;
-	/* a branch may begin anywhere: the horizon is before all, so that every version is needed */
+	/* a branch may begin anywhere: with a horizon of 0, every version is needed */
 	if (atomic_load(&tl->env->keep_all) > 0)
 		return NULL;
-	/* in this order: what can be read then, all that is in the view still has */
+	/* in this order, so that the view has all sizes at the points that can be read */
 	PS_TRY(view_open(&history->view, tl, PG_UINT64_MAX));
 	view_keep_files(&history->view, &latest);
-	pins_readable(tl->spec->pins, latest, &history->retention.horizon, &history->points, &history->retention.npoints, &history->wal_from);
+	pins_readable(tl->spec->pins, latest, &history->retention.horizon, &history->points, &history->retention.npoints,
+				  &history->wal_from);
 	history->retention.points = history->points;
 	history->retention.floor = floor_of;
 	history->retention.arg = history;

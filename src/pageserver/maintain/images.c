@@ -1,19 +1,23 @@
 /*
  * images.c
- *	  Image files: whole values of a range of keys at one LSN, where deltas have
- *	  piled up.
+ *	  Writes image files: complete values of a range of keys at one LSN, where many
+ *	  deltas have accumulated.
  *
- * The keys are cut into parts of about a file's size, relation by relation,
- * large ones at multiples of a fixed number of blocks.  A part gets an image
- * file when a read of one of its pages has become long: many records to apply
- * (image_delta_records), many bytes beside those of an image
- * (image_delta_percent), or many files to look at (image_delta_layers) that have
- * at least a tenth of these records or bytes.  So what a read looks at is
- * bounded, and so is what images take beside the deltas, all of which have to be
- * kept as long as somebody may read the past: a third of them, or about.
+ * The keys are divided into parts of about the size of a file, in the order of relations;
+ * large relations are divided at multiples of a fixed number of blocks.  A part gets an
+ * image file when reads of its pages have become expensive:
  *
- * Where a branch begins, before the horizon of its parent, a part gets one if
- * the deltas that are kept for that branch alone take more than an image.
+ *	- image_delta_records records for each page since its last image, on average,
+ *	- or image_delta_percent of the bytes that an image would take,
+ *	- or a tenth of either in image_delta_layers files.
+ *
+ * So the work of a read is bounded.  So is the space for images: all deltas of the window
+ * must be kept, and an image inside the window makes none of them unnecessary.  Images are
+ * written so late that they take about a third of what the deltas take.  Only parts for
+ * which a new file has entries are examined.
+ *
+ * At the beginning of a branch, before the horizon of its parent, a part gets an image if
+ * the deltas that are kept for that branch alone take more space than an image.
  */
 #include "ps_fe.h"
 
@@ -23,10 +27,10 @@
 #include "sqlstate.h"
 #include "wire.h"
 
-/* What a page takes in an image file, about; see docs/performance.md. */
+/* Estimated size of a page in an image file; see docs/performance.md. */
 #define IMAGE_PAGE_BYTES 3000
 
-/* What a value that is no page takes, about. */
+/* Estimated size of any other value. */
 #define IMAGE_VALUE_BYTES 100
 
 typedef struct Fork
@@ -42,7 +46,7 @@ typedef struct ForkList
 	int cap;
 } ForkList;
 
-/* Keys lo to hi; the blocks are forks[first] from first_block on, up to forks[last] before end_block. */
+/* Keys lo to hi.  The blocks begin in forks[first] at first_block and end in forks[last] before end_block. */
 typedef struct Part
 {
 	PsKey lo;
@@ -60,13 +64,13 @@ typedef struct Images
 	Timeline *tl;
 	XLogRecPtr lsn; /* of the images */
 	LayerSet *set;
-	bool all;             /* wherever there are deltas */
-	XLogRecPtr looked_at; /* parts for which nothing has come since are as they were */
-	bool for_branch;      /* the LSN is where a branch begins: nothing around it can be read */
+	bool all;                /* wherever there are deltas */
+	XLogRecPtr examined_lsn; /* LSN of the last complete run; only parts with newer deltas are examined */
+	bool for_branch;         /* a branch begins at the LSN; nothing around it can be read */
 	ForkList forks;
 	char *pages;
-	int made;
-	PsError *err; /* of the first part that could not be done */
+	int made;     /* number of files written */
+	PsError *err; /* of the first damaged part */
 } Images;
 
 static PsError *
@@ -83,7 +87,7 @@ note_fork(void *arg, const PsKey *key, const char *value, uint32 len)
 	return NULL;
 }
 
-/* In the order of keys of blocks. */
+/* The order that keys of blocks have. */
 static int
 by_key(const void *a, const void *b)
 {
@@ -97,7 +101,10 @@ by_key(const void *a, const void *b)
 
 /* ---- is an image due ---- */
 
-/* What a delta file has for the part, about; for a branch only versions after the LSN, up to its beginning. */
+/*
+ * Estimates what a delta file has for the part.  For images of a branch, only versions after
+ * "after" and up to the branch's beginning count.
+ */
 static PsError *
 find_deltas(const Images *images, const Part *part, Layer *layer, XLogRecPtr after, LayerRange *range)
 {
@@ -119,7 +126,7 @@ find_deltas(const Images *images, const Part *part, Layer *layer, XLogRecPtr aft
 	return err;
 }
 
-/* Of all layers that have something for the part: up to where it has images, and what a key takes in the newest of them. */
+/* Finds the LSN of the newest image file of the part, and the average size of a key in it. */
 static PsError *
 find_newest_image(const Part *part, Layer *const *layers, int nlayers, XLogRecPtr *lsn, uint64 *key_bytes)
 {
@@ -140,9 +147,9 @@ find_newest_image(const Part *part, Layer *const *layers, int nlayers, XLogRecPt
 	return NULL;
 }
 
-/* Are n deltas that take so much worth an image of nkeys keys? */
+/* Do the n delta files with these entries justify an image of nkeys keys? */
 static bool
-is_long(const Images *images, int n, const LayerRange *deltas, uint64 nkeys, uint64 image_bytes)
+image_is_worthwhile(const Images *images, int n, const LayerRange *deltas, uint64 nkeys, uint64 image_bytes)
 {
 	const Config *config = timeline_config(images->tl);
 	uint64 records = nkeys * config->image_delta_records;
@@ -156,14 +163,14 @@ is_long(const Images *images, int n, const LayerRange *deltas, uint64 nkeys, uin
 		   (n >= config->image_delta_layers && (deltas->entries >= records / 10 || deltas->bytes >= bytes / 10));
 }
 
-/* Has a file with versions that were not there when all parts were looked at last anything for this one? */
+/* Does any file with versions newer than the last complete run have entries for this part? */
 static PsError *
 has_changed(const Images *images, const Part *part, Layer *const *layers, int nlayers, bool *changed)
 {
 	LayerRange range = {0};
 
 	for (int i = 0; i < nlayers && range.entries == 0; i++)
-		if (layer_info(layers[i])->type == LAYER_DELTA && layer_info(layers[i])->lsn_end > images->looked_at + 1)
+		if (layer_info(layers[i])->type == LAYER_DELTA && layer_info(layers[i])->lsn_end > images->examined_lsn + 1)
 			PS_TRY(layer_range(layers[i], &part->lo, &part->hi, &range));
 	*changed = range.entries > 0;
 	return NULL;
@@ -199,13 +206,13 @@ image_is_due(const Images *images, const Part *part, bool *due)
 			n++;
 		}
 	}
-	*due = is_long(images, n, &deltas, part->nkeys, part->nkeys * key_bytes);
+	*due = image_is_worthwhile(images, n, &deltas, part->nkeys, part->nkeys * key_bytes);
 done:
 	free(layers);
 	return err;
 }
 
-/* ---- writing one ---- */
+/* ---- writing an image file ---- */
 
 static PsError *
 put_value(void *arg, const PsKey *key, const char *value, uint32 len)
@@ -214,12 +221,13 @@ put_value(void *arg, const PsKey *key, const char *value, uint32 len)
 }
 
 /*
- * Puts count blocks from blk on, which are in images->pages unless they could
- * not be made.  A page that is damaged is left out: a read of it goes on to what
- * is older, as without the image, and that stays.
+ * Writes "count" blocks from blk on, whose pages are in images->pages, except those with an
+ * error.  A damaged page is left out: a read of it continues to older versions, as it would
+ * without the image, and those are kept.
  */
 static PsError *
-put_pages(Images *images, ImageWriter *writer, const Fork *fork, BlockNumber blk, int count, PsError **errors, uint64 *n)
+put_pages(Images *images, ImageWriter *writer, const Fork *fork, BlockNumber blk, int count, PsError **errors,
+		  uint64 *n)
 {
 	static const char zeros[BLCKSZ];
 	PsRel rel = {fork->key.spc, fork->key.db, fork->key.rel};
@@ -239,7 +247,7 @@ put_pages(Images *images, ImageWriter *writer, const Fork *fork, BlockNumber blk
 			else
 				err = errors[i];
 		}
-		/* zeros are what a key without a version reads as */
+		/* a key without a version reads as zeros, so zeros need not be written */
 		else if (memcmp(page, zeros, BLCKSZ) != 0)
 		{
 			err = image_writer_put(writer, &key, page, BLCKSZ);
@@ -256,7 +264,7 @@ put_fork(Images *images, ImageWriter *writer, const Fork *fork, BlockNumber from
 	BlockNumber blks[PS_MAX_BATCH];
 	PsError *errors[PS_MAX_BATCH];
 
-	/* no further than "to", which may be the greatest number there is */
+	/* do not count beyond "to", which may be the largest BlockNumber */
 	for (BlockNumber blk = from, count; blk < to; blk += count)
 	{
 		count = Min(PS_MAX_BATCH, to - blk);
@@ -270,7 +278,7 @@ put_fork(Images *images, ImageWriter *writer, const Fork *fork, BlockNumber from
 	return NULL;
 }
 
-/* Pages of SLRUs and what is no page. */
+/* Writes pages of SLRUs and all other values that are not blocks of relations. */
 static PsError *
 put_values(Images *images, ImageWriter *writer, const Part *part)
 {
@@ -317,9 +325,12 @@ write_part(Images *images, const Part *part)
 	return err;
 }
 
-/* Damage ends this part, but not the others: what is damaged is told in the end. */
+/*
+ * Writes an image of a part if one is due.  Damage prevents this part only; it is reported
+ * when all parts are done.
+ */
 static PsError *
-do_part(Images *images, const Part *part)
+write_part_if_due(Images *images, const Part *part)
 {
 	uint64 bytes = part->nkeys * (part->is_blocks ? IMAGE_PAGE_BYTES : IMAGE_VALUE_BYTES);
 	bool due;
@@ -330,7 +341,7 @@ do_part(Images *images, const Part *part)
 	if (err == NULL && due)
 	{
 		if (!room_reserve(images->tl, bytes))
-			return room_error(images->tl, bytes, "image files are not made");
+			return room_error(images->tl, bytes, "image files cannot be written");
 		err = write_part(images, part);
 		room_release(images->tl, bytes);
 	}
@@ -343,13 +354,18 @@ do_part(Images *images, const Part *part)
 /* ---- all parts ---- */
 
 static PsError *
-do_values(Images *images, PsKeyKind from, PsKeyKind to, uint64 nvalues)
+do_value_parts(Images *images, PsKeyKind from, PsKeyKind to, uint64 nvalues)
 {
 	Part part = {.nkeys = nvalues};
 
 	part.lo = (PsKey) {.kind = from};
-	part.hi = (PsKey) {.kind = to, .fork = UINT8_MAX, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX, .blk = PG_UINT32_MAX};
-	return do_part(images, &part);
+	part.hi = (PsKey) {.kind = to,
+					   .fork = UINT8_MAX,
+					   .spc = PG_UINT32_MAX,
+					   .db = PG_UINT32_MAX,
+					   .rel = PG_UINT32_MAX,
+					   .blk = PG_UINT32_MAX};
+	return write_part_if_due(images, &part);
 }
 
 static PsKey
@@ -360,9 +376,9 @@ block_key(const Fork *fork, BlockNumber blk)
 	return ps_key_block(rel, (ForkNumber) fork->key.fork, blk);
 }
 
-/* Cuts the blocks of all forks into parts. */
+/* Divides the blocks of all forks into parts. */
 static PsError *
-do_blocks(Images *images)
+do_block_parts(Images *images)
 {
 	const Config *config = timeline_config(images->tl);
 	BlockNumber most = Max(1, (BlockNumber) ((uint64) config->target_file_size * 1024 * 1024 / IMAGE_PAGE_BYTES));
@@ -393,13 +409,13 @@ do_blocks(Images *images)
 			continue;
 		part.lo = block_key(&forks[part.first], part.first_block);
 		part.hi = block_key(&forks[part.last], part.end_block - 1);
-		PS_TRY(do_part(images, &part));
+		PS_TRY(write_part_if_due(images, &part));
 	}
 	return NULL;
 }
 
 static PsError *
-make_all(Images *images)
+do_all_parts(Images *images)
 {
 	PsKey lo = ps_key_simple(PS_KEY_RELSIZE, 0, 0, 0);
 	PsKey hi = ps_key_simple(PS_KEY_INITSIZE, PG_UINT32_MAX, PG_UINT32_MAX, PG_UINT32_MAX);
@@ -411,9 +427,9 @@ make_all(Images *images)
 	PS_GOTO(timeline_scan(images->tl, &lo, &hi, images->lsn, note_fork, &images->forks), done);
 	if (images->forks.n > 0)
 		qsort(images->forks.forks, images->forks.n, sizeof(Fork), by_key);
-	PS_GOTO(do_values(images, PS_KEY_RELSIZE, PS_KEY_INITSIZE, images->forks.n), done);
-	PS_GOTO(do_blocks(images), done);
-	err = do_values(images, PS_KEY_DATABASE, PS_KEY_AUX, images->forks.n);
+	PS_GOTO(do_value_parts(images, PS_KEY_RELSIZE, PS_KEY_INITSIZE, images->forks.n), done);
+	PS_GOTO(do_block_parts(images), done);
+	err = do_value_parts(images, PS_KEY_DATABASE, PS_KEY_AUX, images->forks.n);
 done:
 	err = ps_error_first(err, images->err);
 	layer_set_unref(images->set);
@@ -425,13 +441,13 @@ done:
 PsError *
 make_images(Timeline *tl, bool all, int *made)
 {
-	Images images = {.tl = tl, .all = all, .looked_at = all ? 0 : tl->spec->maintained.images_lsn};
+	Images images = {.tl = tl, .all = all, .examined_lsn = all ? 0 : tl->spec->maintained.images_lsn};
 	PsError *err;
 
 	pthread_mutex_lock(&tl->lock);
 	images.lsn = tl->disk_consistent_lsn;
 	pthread_mutex_unlock(&tl->lock);
-	err = make_all(&images);
+	err = do_all_parts(&images);
 	*made = images.made;
 	if (err == NULL)
 		tl->spec->maintained.images_lsn = images.lsn;
@@ -447,7 +463,7 @@ make_branch_images(Timeline *tl, int *made)
 	while ((lsn = pins_without_images(tl->spec->pins)) != InvalidXLogRecPtr)
 	{
 		Images images = {.tl = tl, .for_branch = true, .lsn = lsn};
-		PsError *err = make_all(&images);
+		PsError *err = do_all_parts(&images);
 
 		*made += images.made;
 		if (err != NULL)

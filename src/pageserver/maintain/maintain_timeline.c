@@ -1,22 +1,22 @@
 /*
  * maintain_timeline.c
- *	  All that upkeep does for one timeline, in its order: merges, images,
- *	  garbage, and images where branches begin, which make garbage.
+ *	  The steps of upkeep for one timeline, in order: merges, images, garbage,
+ *	  images where branches begin, which make more garbage, compression of WAL.
  *
- * What fails keeps nothing else from being done; the first error is returned.
+ * A failed step does not prevent the next ones; the first error is returned.
  */
 #include "ps_fe.h"
 
 #include "maintain/maintain_impl.h"
 #include "sqlstate.h"
 
-/* Garbage is looked for when so much of all layer files, percent, is new since the last time. */
+/* Garbage is collected when more than this percentage of all layer bytes is new since the last time ... */
 #define GC_CHANGED_PERCENT 10
 
-/* And so often in any case, ms. */
+/* ... or this time has passed, ms. */
 #define GC_PERIOD (3600 * 1000)
 
-/* Takes garbage away if enough has changed since the last time (*done), or if it is wanted now. */
+/* Collects garbage if enough has changed since the last time, or "now" is true; sets *done if it did. */
 static PsError *
 collect_garbage(Timeline *tl, bool now, GcResult *result, bool *done)
 {
@@ -46,17 +46,16 @@ collect_garbage(Timeline *tl, bool now, GcResult *result, bool *done)
 		tl->spec->maintained.gc_number = atomic_load(&tl->spec->space.next_number);
 		tl->spec->maintained.gc_time = ms;
 		if (result->removed + result->rewritten > 0)
-			ps_log(PS_LOG, "branch \"%s\": removed %d files and rewrote %d, layers take %llu MB, %llu MB less", timeline_name(tl),
-				   result->removed, result->rewritten, (unsigned long long) result->bytes_after / (1024 * 1024),
+			ps_log(PS_LOG, "branch \"%s\": removed %d layer files and rewrote %d; they take %llu MB now, %llu MB less",
+				   timeline_name(tl), result->removed, result->rewritten, (unsigned long long) result->bytes_after / (1024 * 1024),
 				   (unsigned long long) (result->bytes_before - result->bytes_after) / (1024 * 1024));
 	}
 	return err;
 }
 
 /*
- * All but merges of level 0, of which a failure need not keep images from being
- * made; and neither of these keeps garbage from being collected.  Caller holds
- * upkeep_lock.
+ * Does everything except merges of level 0.  Failed merges do not prevent images, and neither
+ * prevents garbage collection.  Caller holds upkeep_lock.
  */
 static PsError *
 maintain_files(Timeline *tl, bool all)
@@ -67,7 +66,7 @@ maintain_files(Timeline *tl, bool all)
 	PsError *copy_err;
 	PsError *err = NULL;
 
-	damage_look_again(tl);
+	damage_recheck(tl);
 	copy_err = copy_databases(tl);
 	while (err == NULL && done && !timeline_is_stopping(tl))
 		err = compact_levels(tl, &done);
@@ -89,13 +88,13 @@ bool
 maintain_set_error(Timeline *tl, UpkeepKind kind, const PsError *err)
 {
 	char *known = tl->upkeep_errors[kind];
-	bool is_news;
+	bool is_new;
 
 	pthread_mutex_lock(&tl->lock);
-	is_news = err != NULL && strncmp(known, err->message, sizeof(tl->upkeep_errors[kind]) - 1) != 0;
+	is_new = err != NULL && strncmp(known, err->message, sizeof(tl->upkeep_errors[kind]) - 1) != 0;
 	strlcpy(known, err != NULL ? err->message : "", sizeof(tl->upkeep_errors[kind]));
 	pthread_mutex_unlock(&tl->lock);
-	return is_news;
+	return is_new;
 }
 
 PsError *
@@ -123,7 +122,8 @@ maintain_is_quiet(Timeline *tl)
 
 	pthread_mutex_lock(&tl->lock);
 	quiet = quiet && tl->ncopies == 0;
-	if (tl->disk_consistent_lsn > tl->spec->start_lsn + distance && pins_cutoff(tl->spec->pins) < tl->disk_consistent_lsn - distance)
+	if (tl->disk_consistent_lsn > tl->spec->start_lsn + distance &&
+		pins_cutoff(tl->spec->pins) < tl->disk_consistent_lsn - distance)
 		quiet = false;
 	pthread_mutex_unlock(&tl->lock);
 	return quiet && !pins_have_lease(tl->spec->pins);

@@ -1,14 +1,14 @@
 /*
  * merge.c
- *	  Delta files merged into delta files: see merge.h.
+ *	  Merges delta files into delta files: see merge.h.
  *
- * Goes over the entries of all files twice for each key: first to see what is
- * needed of it (retention.h), then to copy that.  Values are copied as they are
- * stored.  A record that is filed under several keys is copied once for each
- * output file; where it went to is remembered as far as memory allows.
+ * The entries of each key are visited twice, in all files together: first to determine
+ * which are needed (retention.h), then to copy those.  Values are copied as they are
+ * stored.  A record with several keys is copied once for each output file; where it was
+ * copied to is remembered as far as memory allows.
  *
- * A file ends at a key once it is large enough.  A key whose versions alone
- * would be larger than a file has files of its own, cut by LSN.
+ * An output file that is large enough ends after a key.  A key whose versions alone are
+ * larger than a file gets files of its own, divided by LSN.
  */
 #include "ps_fe.h"
 
@@ -20,10 +20,10 @@
 #include "maintain/merge.h"
 #include "sqlstate.h"
 
-/* Entries between two looks whether to stop. */
-#define ENTRIES_PER_LOOK 4096
+/* Entries between two checks whether to stop. */
+#define ENTRIES_PER_CHECK 4096
 
-/* Where a value that several entries have was copied to. */
+/* Where a value that several entries share was copied to. */
 typedef struct SharedKey
 {
 	const Layer *layer;
@@ -58,17 +58,17 @@ typedef struct Merge
 	XLogRecPtr lsn_end;
 	double entry_bytes; /* of the inputs, on average */
 	LayerMerge *entries;
-	uint64 looked_at;           /* entries, those seen twice counted twice */
+	uint64 visited;             /* entries; those visited twice count twice */
 	DeltaWriter *writer;        /* NULL: no file is being written */
-	struct shared_hash *shared; /* of this file */
+	struct shared_hash *shared; /* values copied to that file */
 } Merge;
 
 /* What the first pass over a key found. */
 typedef struct KeyVersions
 {
-	uint64 needed;      /* of the inputs */
-	XLogRecPtr oldest;  /* in any file */
-	bool oldest_is_end; /* and it is a tombstone */
+	uint64 needed;            /* entries of the inputs */
+	XLogRecPtr oldest;        /* LSN of the oldest version in any file */
+	bool oldest_is_tombstone; /* and whether that is a tombstone */
 } KeyVersions;
 
 static int
@@ -92,18 +92,18 @@ check_canceled(const Merge *merge)
 	return merge->job->cancel.check != NULL ? cancel_check(&merge->job->cancel) : NULL;
 }
 
-/* The next entry of all files, unless the merge is to stop. */
+/* Gets the next entry of all files, unless the merge is canceled. */
 static PsError *
 next_entry(Merge *merge, PsKey *key, ValueRef *ref, bool *found)
 {
-	if (++merge->looked_at % ENTRIES_PER_LOOK == 0)
+	if (++merge->visited % ENTRIES_PER_CHECK == 0)
 		PS_TRY(check_canceled(merge));
 	return layer_merge_next(merge->entries, key, ref, found);
 }
 
 /* ---- outputs ---- */
 
-/* The file's first entry will be of the key. */
+/* Begins an output file whose first entry will have the key. */
 static PsError *
 begin_file(Merge *merge, const PsKey *key)
 {
@@ -138,7 +138,7 @@ file_is_full(const Merge *merge)
 			delta_writer_memory(merge->writer) >= merge->job->memory / 2);
 }
 
-/* Copies a value, or finds where the file has it already. */
+/* Copies a value, unless the file has it already; *offset is where it is. */
 static PsError *
 copy_value(Merge *merge, const ValueRef *ref, uint64 *offset)
 {
@@ -156,7 +156,8 @@ copy_value(Merge *merge, const ValueRef *ref, uint64 *offset)
 	}
 	PS_TRY(delta_writer_copy(merge->writer, ref, offset));
 	/* the table doubles when it is 90 % full */
-	if (merge->shared->size * sizeof(SharedEntry) * 2 > merge->job->memory / 2 && merge->shared->members >= merge->shared->grow_threshold)
+	if (merge->shared->size * sizeof(SharedEntry) * 2 > merge->job->memory / 2 &&
+		merge->shared->members >= merge->shared->grow_threshold)
 		shared_reset(merge->shared);
 	shared_insert(merge->shared, key, &found)->copied_to = *offset;
 	return NULL;
@@ -176,14 +177,14 @@ copy_entry(Merge *merge, const PsKey *key, const ValueRef *ref)
 
 /* ---- one key ---- */
 
-/* Sees what is needed of the key whose first version is *ref; *ref becomes its last. */
+/* First pass: determines what is needed of the key whose first version is *ref; *ref becomes its last. */
 static PsError *
-look_at_key(Merge *merge, KeyRetention *kr, PsKey *key, ValueRef *ref, KeyVersions *versions)
+find_needed(Merge *merge, KeyRetention *kr, PsKey *key, ValueRef *ref, KeyVersions *versions)
 {
 	bool found;
 
 	versions->oldest = ref->lsn;
-	versions->oldest_is_end = ref->kind == VALUE_TOMBSTONE;
+	versions->oldest_is_tombstone = ref->kind == VALUE_TOMBSTONE;
 	PS_TRY(key_retention_begin(kr, key));
 	key_retention_add(kr, ref->lsn, ref->will_init);
 	while (!layer_merge_key_ends(merge->entries))
@@ -194,9 +195,12 @@ look_at_key(Merge *merge, KeyRetention *kr, PsKey *key, ValueRef *ref, KeyVersio
 	return NULL;
 }
 
-/* Goes over the key once more: calls copy_entry() for what is needed of the inputs, or only counts it. */
+/*
+ * Second pass over the key: copies the needed entries of the inputs, or only counts them if
+ * !copy.  "alone": the key has files of its own.
+ */
 static PsError *
-go_over_key(Merge *merge, const KeyRetention *kr, KeyVersions *versions, bool copy, bool alone)
+copy_or_count_needed(Merge *merge, const KeyRetention *kr, KeyVersions *versions, bool copy, bool alone)
 {
 	PsKey key;
 	ValueRef ref;
@@ -209,8 +213,8 @@ go_over_key(Merge *merge, const KeyRetention *kr, KeyVersions *versions, bool co
 		if (!is_input(merge, ref.layer))
 			continue;
 		if (!key_retention_needs(kr, ref.lsn) ||
-			(merge->job->forget_ends && versions->oldest_is_end && key.kind != PS_KEY_RELBLOCK && ref.lsn == versions->oldest &&
-			 ref.lsn <= merge->job->retention->horizon))
+			(merge->job->drop_oldest_tombstones && versions->oldest_is_tombstone && key.kind != PS_KEY_RELBLOCK &&
+			 ref.lsn == versions->oldest && ref.lsn <= merge->job->retention->horizon))
 		{
 			merge->result->dropped += copy;
 			continue;
@@ -231,16 +235,16 @@ merge_key(Merge *merge, KeyRetention *kr, PsKey *key, ValueRef *ref)
 	KeyVersions versions = {0};
 	bool alone;
 
-	PS_TRY(look_at_key(merge, kr, key, ref, &versions));
-	PS_TRY(go_over_key(merge, kr, &versions, false, false));
+	PS_TRY(find_needed(merge, kr, key, ref, &versions));
+	PS_TRY(copy_or_count_needed(merge, kr, &versions, false, false));
 	alone = versions.needed * merge->entry_bytes > merge->job->target_size;
 	if (alone || file_is_full(merge))
 		PS_TRY(end_file(merge));
-	PS_TRY(go_over_key(merge, kr, &versions, true, alone));
+	PS_TRY(copy_or_count_needed(merge, kr, &versions, true, alone));
 	return alone ? end_file(merge) : NULL;
 }
 
-/* ---- the whole ---- */
+/* ---- all keys ---- */
 
 static void
 prepare(Merge *merge)
@@ -266,7 +270,7 @@ prepare(Merge *merge)
 	merge->shared = shared_create(1024, NULL);
 }
 
-/* The keys that the inputs have are between these. */
+/* Finds the range of the inputs' keys. */
 static void
 key_range(const MergeJob *job, PsKey *lo, PsKey *hi)
 {
@@ -289,8 +293,8 @@ merge_layers(const MergeJob *job, MergeResult *result)
 	Merge merge = {.job = job, .result = result};
 	KeyRetention kr;
 	Layer **all = pg_malloc((job->ninputs + job->ncontext) * sizeof(Layer *));
-	PsKey lo,
-		hi;
+	PsKey lo;
+	PsKey hi;
 	PsKey key;
 	ValueRef ref;
 	bool found;

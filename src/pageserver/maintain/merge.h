@@ -1,9 +1,9 @@
 /*
  * merge.h
- *	  Delta files merged into delta files, without what nobody needs.
+ *	  Merges delta files into delta files, without versions that nobody needs.
  */
-#ifndef PS_KEEP_MERGE_H
-#define PS_KEEP_MERGE_H
+#ifndef PS_MERGE_H
+#define PS_MERGE_H
 
 #include "base/cancel.h"
 #include "maintain/retention.h"
@@ -13,31 +13,35 @@ typedef struct MergeJob
 	LayerSpace *space;
 	Layer *const *inputs; /* delta files that the outputs replace */
 	int ninputs;
-	Layer *const *context; /* other files: what they have may make versions of the inputs unnecessary */
+	Layer *const *context; /* other files, whose versions may make versions of the inputs unnecessary */
 	int ncontext;
 	int level; /* of the outputs */
 	const Retention *retention;
-	bool forget_ends;   /* inputs and context are all that there is of these keys, so that a tombstone with
-								 * nothing before it can go; not of a page, whose older version may be in the page
-								 * cache (io/page_store.h) */
-	uint64 target_size; /* bytes of an output file, about */
-	size_t memory;      /* bytes that a merge may use, about */
-	CancelCheck cancel; /* check NULL: it is never canceled */
+	/*
+	 * Inputs and context have all versions of their keys, so a tombstone that is the oldest
+	 * version can be dropped, except of a page: an older state of the page may be in the
+	 * page cache (io/page_store.h).
+	 */
+	bool drop_oldest_tombstones;
+	uint64 target_size; /* approximate size of an output file, bytes */
+	size_t memory;      /* approximate limit of the merge's memory, bytes */
+	CancelCheck cancel; /* check is NULL if the merge cannot be canceled */
 } MergeJob;
 
 typedef struct MergeResult
 {
-	Layer **layers; /* each with a reference; ascending by key */
+	Layer **layers; /* in the order of their keys, each with a reference */
 	int nlayers;
-	uint64 kept; /* entries */
-	uint64 dropped;
+	uint64 kept;    /* entries */
+	uint64 dropped; /* entries */
 } MergeResult;
 
 /*
- * Streams: memory depends neither on the number of keys nor on that of their
- * versions.  After an error there are no outputs.
+ * The memory needed depends neither on the number of keys nor on that of their versions.
+ * The outputs have their final names but are not in the manifest.  After an error there
+ * are none.  The caller frees the result with merge_result_free().
  */
 extern PsError *merge_layers(const MergeJob *job, MergeResult *result);
 extern void merge_result_free(MergeResult *result);
 
-#endif /* PS_KEEP_MERGE_H */
+#endif /* PS_MERGE_H */

@@ -1,8 +1,8 @@
 /*
  * pack.c
- *	  WAL that is kept for history alone is kept compressed (wal/packed.h): all
- *	  of it is in layer files, so it is read only where a branch begins, or for
- *	  an export.
+ *	  Compresses WAL segments that are completely in layer files (wal/packed.h).
+ *
+ * Such WAL is read rarely: where a branch begins, and for backups.
  */
 #include "ps_fe.h"
 

@@ -1,6 +1,6 @@
 /*
  * retention.c
- *	  Which versions of a key somebody may still read: see retention.h.
+ *	  Determines which versions of a key may still be read: see retention.h.
  */
 #include "ps_fe.h"
 
@@ -66,7 +66,10 @@ key_retention_needs(const KeyRetention *kr, XLogRecPtr lsn)
 	if (lsn > r->horizon)
 		return true;
 
-	/* the first point at or after the LSN; a later one begins no earlier, except because of floors */
+	/*
+	 * Find the first point at or after the LSN.  A version that it does not need is not needed at
+	 * later points either, unless the floors differ, so those are checked, too.
+	 */
 	while (lo < hi)
 	{
 		int mid = (lo + hi) / 2;

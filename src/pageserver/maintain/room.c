@@ -1,12 +1,12 @@
 /*
  * room.c
- *	  Room on the disk for files that upkeep writes.
+ *	  Reservation of disk space for files that upkeep writes.
  *
- * What a merge writes is there beside its inputs until it ends.  Begun without
- * room for that it would fill the disk, stop all writers at min_free_space,
- * give up and begin again.  So each reserves what it may take, beside
- * min_free_space, which is for flushes, and what others have reserved.  What
- * they have written already counts twice meanwhile.
+ * The outputs of a merge take space in addition to its inputs until it ends.  A merge that
+ * started without enough space would fill the disk, stop all writers at min_free_space, be
+ * abandoned, and start again.  So each task reserves what it may write, beyond
+ * min_free_space, which is for flushes, and beyond the reservations of others.  What others
+ * have already written of their reservation counts twice until they release it.
  */
 #include "ps_fe.h"
 
@@ -15,7 +15,7 @@
 #include "maintain/maintain_impl.h"
 #include "sqlstate.h"
 
-/* Bytes that are free beside min_free_space; PG_INT64_MAX if nobody can tell. */
+/* Free bytes beyond min_free_space; PG_INT64_MAX if that cannot be determined. */
 static int64
 free_bytes(const Timeline *tl)
 {
@@ -56,7 +56,7 @@ room_release(Timeline *tl, uint64 bytes)
 }
 
 bool
-room_is_over(const Timeline *tl)
+room_is_exhausted(const Timeline *tl)
 {
 	return free_bytes(tl) < 0;
 }
@@ -68,5 +68,5 @@ room_error(const Timeline *tl, uint64 bytes, const char *what)
 
 	return ps_error_hint(ps_error(PS_SQLSTATE_DISK_FULL, "%s until %llu MB are free in \"%s\"", what,
 								  (unsigned long long) (need / (1024 * 1024) + 1), tl->spec->space.dir),
-						 "Make room on the disk of the store.");
+						 "Free disk space on the store's file system.");
 }

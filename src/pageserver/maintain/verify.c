@@ -1,12 +1,13 @@
 /*
  * verify.c
- *	  Reads all files of a timeline and checks them: the manifest, the layer
- *	  files that it names, WAL from the oldest LSN that can be read on.  What is
- *	  damaged shows in timeline_info() from then on, until it is found well again.
+ *	  Reads and checks all files of a timeline: the manifest, the layer files that
+ *	  it names, and WAL from the oldest LSN that can be read.
  *
- * A timeline in the trash is not opened, which would change it: its files are
- * found from its manifest.  It may be taken out, or purged, meanwhile; that goes
- * first, and what is met then is no damage.
+ * Damage is shown by timeline_info() until the file is found to be valid.
+ *
+ * A timeline in the trash is not opened, because that would change it; its files are found
+ * from its manifest.  It may be taken out or purged during the check; that has priority,
+ * and errors that result from it are not damage.
  */
 #include "ps_fe.h"
 
@@ -15,20 +16,20 @@
 #include "sqlstate.h"
 #include "wal/reader.h"
 
-/* The longest pause between two looks whether to stop, ms. */
+/* The longest pause between two checks whether to stop, ms. */
 #define LONGEST_PAUSE 100
 
 typedef struct Pace
 {
 	Timeline *tl; /* NULL: it is not open */
 	const CancelCheck *cancel;
-	uint64 rate; /* bytes for each second */
-	int64 begin; /* clock_now_ms() */
-	uint64 bytes;
-	uint64 looked_at; /* bytes, at the last look */
+	uint64 rate;       /* bytes per second */
+	int64 begin;       /* clock_now_ms() */
+	uint64 bytes;      /* read so far */
+	uint64 checked_at; /* "bytes" at the last check whether to stop */
 } Pace;
 
-/* An error if the files may be removed or changed meanwhile. */
+/* Returns an error if the files may be removed or changed from now on. */
 static PsError *
 check_wanted(const Pace *p)
 {
@@ -37,7 +38,7 @@ check_wanted(const Pace *p)
 	return cancel_check(p->cancel);
 }
 
-/* So many bytes have been read: waits until there is time for more. */
+/* Called after "bytes" were read: waits as long as the rate demands. */
 static PsError *
 pace(void *arg, size_t bytes)
 {
@@ -50,24 +51,27 @@ pace(void *arg, size_t bytes)
 		early = (int64) (p->bytes * 1000 / p->rate) - (clock_now_ms() - p->begin);
 		if (early > 0)
 			pg_usleep(Min(early, LONGEST_PAUSE) * 1000);
-		else if (p->bytes - p->looked_at < 1024 * 1024)
+		else if (p->bytes - p->checked_at < 1024 * 1024)
 			return NULL;
-		p->looked_at = p->bytes;
+		p->checked_at = p->bytes;
 		PS_TRY(check_wanted(p));
 	} while (early > 0);
 	return NULL;
 }
 
-/* Tells of a file; damage, which is freed.  An error that is none of the file's is returned. */
+/*
+ * Reports a file, with the damage err or NULL, and frees err.  An error that is not damage of
+ * the file is returned instead.
+ */
 static PsError *
-tell(const Pace *p, const char *file, uint64 bytes, PsError *err, VerifyReport report, void *arg)
+report_file(const Pace *p, const char *file, uint64 bytes, PsError *err, VerifyReport report, void *arg)
 {
-	PsError *unwanted = err != NULL && p->tl == NULL ? check_wanted(p) : NULL;
+	PsError *canceled = err != NULL && p->tl == NULL ? check_wanted(p) : NULL;
 
-	if (unwanted != NULL)
+	if (canceled != NULL)
 	{
 		ps_error_free(err);
-		return unwanted;
+		return canceled;
 	}
 	if (err != NULL && ps_error_is_transient(err))
 		return err;
@@ -84,7 +88,7 @@ verify_manifest(Timeline *tl, const Pace *p, VerifyReport report, void *arg)
 
 	if (err == NULL)
 		manifest_free(&m);
-	return tell(p, "timeline.json", 0, err, report, arg);
+	return report_file(p, "timeline.json", 0, err, report, arg);
 }
 
 static PsError *
@@ -99,12 +103,12 @@ verify_layers(const LayerMap *map, Pace *p, VerifyReport report, void *arg)
 		char path[LAYER_NAME_MAX + 8];
 
 		snprintf(path, sizeof(path), "layers/%s", layer_name(layer, name));
-		err = tell(p, path, layer_info(layer)->file_size, layer_verify(layer, pace, p), report, arg);
+		err = report_file(p, path, layer_info(layer)->file_size, layer_verify(layer, pace, p), report, arg);
 	}
 	return err;
 }
 
-/* The records from a state on, up to an LSN at which one ends. */
+/* Reads the records from a state up to an LSN at which one ends. */
 static PsError *
 read_records(const TimelineSpec *spec, WalSegments *wal, const WalState *state, XLogRecPtr upto, Pace *p)
 {
@@ -121,12 +125,12 @@ read_records(const TimelineSpec *spec, WalSegments *wal, const WalState *state, 
 	}
 	wal_reader_free(reader);
 	if (err == NULL && end < upto)
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "WAL of branch \"%s\" ends at %X/%X, but was acknowledged up to %X/%X", spec->name.now,
-					   LSN_FORMAT_ARGS(end), LSN_FORMAT_ARGS(upto));
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "WAL of branch \"%s\" ends at %X/%X, but was acknowledged up to %X/%X",
+					   spec->name.now, LSN_FORMAT_ARGS(end), LSN_FORMAT_ARGS(upto));
 	return err;
 }
 
-/* The records from the state at an LSN, which is pinned, on. */
+/* Reads the records from the state at an LSN, which the caller has pinned. */
 static PsError *
 read_wal(Timeline *tl, XLogRecPtr lsn, Pace *p)
 {
@@ -157,7 +161,7 @@ verify_wal(Timeline *tl, Pace *p, VerifyReport report, void *arg)
 		strlcpy(tl->wal_error, err != NULL ? err->message : "", sizeof(tl->wal_error));
 		pthread_mutex_unlock(&tl->lock);
 	}
-	return tell(p, "wal", p->bytes - before, err, report, arg);
+	return report_file(p, "wal", p->bytes - before, err, report, arg);
 }
 
 PsError *
@@ -173,14 +177,14 @@ verify_timeline(Timeline *tl, int megabytes_per_second, const CancelCheck *cance
 	layer_set_unref(set);
 	PS_TRY(err);
 	PS_TRY(verify_wal(tl, &p, report, arg));
-	/* pages that were found damaged before the file was restored */
-	damage_look_again(tl);
+	/* pages may have been found damaged before a file was restored */
+	damage_recheck(tl);
 	return NULL;
 }
 
-/* ---- not open ---- */
+/* ---- timelines that are not open ---- */
 
-/* WAL that timeline_open() reads, and what is kept of it before that for branches that begin there. */
+/* Reads the WAL that timeline_open() would read, and the WAL before it that is kept for history. */
 static PsError *
 read_wal_of_closed(TimelineSpec *spec, const Manifest *m, const LayerMap *map, Pace *p)
 {
@@ -218,14 +222,15 @@ verify_files_of_closed(TimelineSpec *spec, const Manifest *m, Pace *p, VerifyRep
 	if (err == NULL)
 	{
 		err = read_wal_of_closed(spec, m, map, p);
-		err = tell(p, "wal", p->bytes - before, err, report, arg);
+		err = report_file(p, "wal", p->bytes - before, err, report, arg);
 	}
 	layer_map_unref(map);
 	return err;
 }
 
 PsError *
-verify_closed(TimelineSpec *spec, PsError *broken, int megabytes_per_second, const CancelCheck *cancel, VerifyReport report, void *arg)
+verify_closed(TimelineSpec *spec, PsError *broken, int megabytes_per_second, const CancelCheck *cancel,
+			  VerifyReport report, void *arg)
 {
 	Pace p = {.cancel = cancel, .rate = (uint64) megabytes_per_second * 1024 * 1024, .begin = clock_now_ms()};
 	Manifest m;
@@ -234,9 +239,9 @@ verify_closed(TimelineSpec *spec, PsError *broken, int megabytes_per_second, con
 	if (err != NULL)
 	{
 		ps_error_free(broken);
-		return tell(&p, "timeline.json", 0, err, report, arg);
+		return report_file(&p, "timeline.json", 0, err, report, arg);
 	}
-	err = tell(&p, "timeline.json", 0, broken, report, arg);
+	err = report_file(&p, "timeline.json", 0, broken, report, arg);
 	if (err == NULL)
 		err = verify_files_of_closed(spec, &m, &p, report, arg);
 	manifest_free(&m);

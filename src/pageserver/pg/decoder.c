@@ -322,11 +322,11 @@ check_record(WalDecoder *dec, WalRecord *rec, pg_crc32c crc)
 		PS_TRY(wal_parse(rec, &parsed));
 		if (hdr->xl_rmid != RM_XLOG_ID || (hdr->xl_info & ~XLR_INFO_MASK) != XLOG_OVERWRITE_CONTRECORD ||
 			parsed.main_data_len != sizeof(xlrec))
-			return bad_wal(rec->start, "expected a record that tells of the overwritten one at %X/%X",
+			return bad_wal(rec->start, "expected an overwrite-contrecord record for the incomplete record at %X/%X",
 						   LSN_FORMAT_ARGS(dec->overwritten));
 		memcpy(&xlrec, parsed.main_data, sizeof(xlrec));
 		if (xlrec.overwritten_lsn != dec->overwritten)
-			return bad_wal(rec->start, "record tells of an overwritten one at %X/%X, expected %X/%X",
+			return bad_wal(rec->start, "overwrite-contrecord record is for %X/%X, expected %X/%X",
 						   LSN_FORMAT_ARGS(xlrec.overwritten_lsn), LSN_FORMAT_ARGS(dec->overwritten));
 		dec->overwritten = InvalidXLogRecPtr;
 	}

@@ -157,7 +157,7 @@ wal_parse(const WalRecord *rec, WalParsed *parsed)
 				have_rel = true;
 			}
 			else if (!have_rel)
-				return bad_record(rec, "block %u is of the same relation as the one before, but there is none", block_id);
+				return bad_record(rec, "block %u has BKPBLOCK_SAME_REL, but no block precedes it", block_id);
 			blk->rel = rel;
 			GET_FIELD(&blk->blk, sizeof(BlockNumber));
 			if (blk->blk > MaxBlockNumber)
@@ -191,7 +191,7 @@ wal_parse(const WalRecord *rec, WalParsed *parsed)
 #undef GET_FIELD
 
 	if (remaining != datatotal)
-		return bad_record(rec, "its headers tell of %u bytes of data, but %u follow", datatotal, remaining);
+		return bad_record(rec, "its headers announce %u bytes of data, but %u follow", datatotal, remaining);
 
 	for (int i = 0; i <= parsed->max_block_id; i++)
 	{
@@ -298,7 +298,7 @@ wal_restore_image(const WalRecord *rec, const WalParsed *parsed, int block_id, c
 }
 
 /*
- * The redo functions that go on after BLK_RESTORED: gistRedoClearFollowRight()
+ * The redo functions that do more after BLK_RESTORED: gistRedoClearFollowRight()
  * on the left child of an insertion (block 1) or a split (block 0),
  * hash_xlog_split_allocate_page() on the old bucket and
  * hash_xlog_split_complete() on both.  A block with WILL_INIT is made by redo

@@ -26,10 +26,10 @@
  * A fork that was copied with its database (CREATE DATABASE with STRATEGY
  * FILE_COPY, ALTER DATABASE SET TABLESPACE) has an origin: its first blocks are
  * those of the relation of the same number in another database, or tablespace, at
- * an LSN.  A block of which no version counts that needs nothing older begins
- * with what it was there (read/reconstruct.c).  Once the pages are in image files
- * of this database's own (maintain/db_copy.c) there always is one, and the origin does
- * not matter any more.  A floor ends it for the blocks that it is of.
+ * an LSN.  A block without a version that
+ * counts and needs no older one starts with the page there (read/reconstruct.c).  Once the pages are in image files
+ * of this database's own (maintain/db_copy.c) there always is one, and the origin has
+ * no effect any more.  A floor ends the origin of its blocks.
  *
  * On disk, big-endian:
  *	  u32 number of blocks, u32 number of floors, then for each floor u32 blk, u64 lsn
@@ -44,7 +44,7 @@
 #include "base/error.h"
 #include "key.h"
 
-/* At most so many tombstones are written for one record. */
+/* Maximum number of tombstones that are written for one record. */
 #define RELSIZE_MAX_ENDED 1024
 
 typedef struct RelSizeFloor

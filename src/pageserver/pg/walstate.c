@@ -315,7 +315,7 @@ wal_state_apply(WalState *state, const WalRecord *rec, const WalParsed *parsed)
 			{
 				xl_clog_truncate trunc;
 
-				/* what is older is gone: the limit that vac_truncate_clog() sets right after this record */
+				/* older ones are truncated: the limit that vac_truncate_clog() sets right after this record */
 				PS_TRY(wal_get_struct(rec, parsed, &trunc, sizeof(trunc)));
 				if (xid_precedes(cp->oldestXid, trunc.oldestXact))
 				{
@@ -516,7 +516,7 @@ wal_state_decode(const char *data, size_t len, WalState *state)
 	return NULL;
 }
 
-/* The header of the page at "page", of which rem_len bytes continue a record; as xlog.c, AdvanceXLInsertBuffer(). */
+/* The header of the page at "page", of which rem_len bytes continue a record; like AdvanceXLInsertBuffer() in xlog.c. */
 static void
 append_page_header(StringInfo out, XLogRecPtr page, uint32 rem_len, uint64 system_identifier, uint32 segment_size)
 {

@@ -1,19 +1,18 @@
 /*
  * damage.c
- *	  Pages that could not be made: logged once, and remembered, to be
- *	  shown with the branch.
+ *	  Pages that could not be read: logged once, and remembered for "branch list".
  *
- * A page is forgotten when it can be read again in the newest state: because it
- * was written anew, its relation was dropped, or the cause was fixed.
+ * A page is forgotten when it can be read again in the newest state: because it was
+ * written again as a whole, its relation was dropped, or the cause was fixed.
  */
 #include "ps_fe.h"
 
 #include "read/read_impl.h"
 
-/* So many pages are remembered; of more it is only known that there are some. */
+/* At most this many pages are remembered; beyond that only that there are more. */
 #define DAMAGE_MAX 64
 
-/* All of it is under Timeline.lock, as is the pointer to it. */
+/* Timeline.lock protects this and the pointer to it. */
 struct Damage
 {
 	int n;
@@ -25,7 +24,7 @@ struct Damage
 	bool more;
 };
 
-/* Remembers a page; false: it is known, or there are too many.  Caller holds Timeline.lock. */
+/* Returns false if the page is known already, or there are too many.  Caller holds Timeline.lock. */
 static bool
 remember(Timeline *tl, const PsKey *key, const PsError *err)
 {
@@ -57,7 +56,7 @@ damage_note(Timeline *tl, const PsKey *key, const PsError *err)
 	is_new = remember(tl, key, err);
 	pthread_mutex_unlock(&tl->lock);
 	if (is_new)
-		ps_log_error(PS_WARNING, ps_error_copy(err), "a page cannot be read");
+		ps_log_error(PS_WARNING, ps_error_copy(err), "could not read a page");
 }
 
 /* Caller holds Timeline.lock. */
@@ -71,11 +70,11 @@ forget(struct Damage *damage, const PsKey *key)
 		free(damage->pages[i].message);
 		damage->n--;
 		memmove(&damage->pages[i], &damage->pages[i + 1], (damage->n - i) * sizeof(damage->pages[0]));
-		damage->more = false; /* what else there is will be met again */
+		damage->more = false; /* the others are noted when they are read again */
 	}
 }
 
-/* Can the page be read in the newest state?  One whose relation has gone can: as zeros. */
+/* Can the page be read in the newest state?  A page of a dropped relation can: it is zeros. */
 static bool
 can_be_read(Timeline *tl, const PsKey *key)
 {
@@ -104,7 +103,7 @@ can_be_read(Timeline *tl, const PsKey *key)
 }
 
 void
-damage_look_again(Timeline *tl)
+damage_recheck(Timeline *tl)
 {
 	PsKey keys[DAMAGE_MAX];
 	int n = 0;
@@ -134,7 +133,7 @@ damage_text(const Timeline *tl, char *out, size_t size)
 	if (damage->n == 1)
 		strlcpy(out, damage->pages[0].message, size);
 	else
-		snprintf(out, size, "%d pages%s cannot be read, one of them: %s", damage->n, damage->more ? " or more" : "",
+		snprintf(out, size, "%d%s pages cannot be read, one of them: %s", damage->n, damage->more ? " or more" : "",
 				 damage->pages[0].message);
 }
 

@@ -1,6 +1,6 @@
 /*
  * io.c
- *	  Getting the values that a plan refers to, wherever they are.
+ *	  Reads the value of one reference, from memory, WAL or a layer file.
  */
 #include "ps_fe.h"
 
@@ -31,5 +31,5 @@ read_ref(const ReadView *view, const ValueRef *ref, StringInfo buf, XLogRecPtr *
 			return layer_read_value(ref, buf, record_start ? record_start : &start);
 		}
 	}
-	return ps_error(PS_SQLSTATE_INTERNAL, "unknown place %d of a value", ref->place);
+	return ps_error(PS_SQLSTATE_INTERNAL, "value has unknown place %d", ref->place);
 }

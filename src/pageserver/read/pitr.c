@@ -1,18 +1,25 @@
 /*
  * pitr.c
- *	  From a moment in time to the LSN at which a branch stood then.
+ *	  Finds the LSN of a branch at a point in time.
  *
- * As recovery_target_time has it: just before the first commit or abort with a
- * later time.  States that were saved, one for each WAL segment, say in which
- * segment that is (PS_KEY_STATE, WalState.last_commit); the WAL of that segment
- * says where.
+ * The result is that of recovery_target_time: just before the first commit or abort with
+ * a later time.  The saved states, one for each WAL segment (PS_KEY_STATE,
+ * WalState.last_commit), give the segment, and its WAL gives the place.
  *
- * The times are those of the computes' clocks, which may be wrong.  As long as
- * they rise, nothing else is asked.  A commit that says a later time than the
- * moment does not end the search if it is known to come from a clock that was
- * ahead: commits after it say earlier times, or it says one that is still to
- * come, and the store had it at the moment, long before the time that it says
- * (arrivals.h).  Then the search goes on from what the store had at the moment.
+ * The times come from the clocks of the computes, which may be wrong.  As long as they
+ * only increase, they alone decide, and so they do if commits are out of order by no more
+ * than WAL_STATE_STEP_BACK.  A commit with a later time than the target does not end the
+ * search if its clock is known to have been ahead:
+ *
+ *	- commits after it have earlier times (WalState.step_back), or its time is still in
+ *	  the future, and
+ *	- the store had received it by the target time, long before the commit's own time
+ *	  (arrivals.h).
+ *
+ * Then the search continues from what the store had received by the target time.  A clock
+ * that was behind never makes later commits part of the result.  Whatever the search
+ * decides, timeline_commits_around() tells the user the last commit that is in the branch
+ * and the first that is not.
  */
 #include "ps_fe.h"
 
@@ -20,7 +27,7 @@
 #include "read/read_impl.h"
 #include "wal/reader.h"
 
-/* The newest state saved at or before lsn; *found false: there is none. */
+/* Reads the newest state saved at or before lsn, if there is one. */
 static PsError *
 saved_state(Timeline *tl, XLogRecPtr lsn, WalState *state, bool *found)
 {
@@ -37,8 +44,8 @@ saved_state(Timeline *tl, XLogRecPtr lsn, WalState *state, bool *found)
 }
 
 /*
- * The newest state saved from "oldest" to "newest" that is of no later commit than
- * "when"; *found false: there is none.
+ * Finds the newest state saved from "oldest" to "newest" whose last commit is not later
+ * than "when", if there is one.
  */
 static PsError *
 saved_state_before(Timeline *tl, TimestampTz when, XLogRecPtr oldest, XLogRecPtr newest, WalState *state, bool *found)
@@ -50,7 +57,7 @@ saved_state_before(Timeline *tl, TimestampTz when, XLogRecPtr oldest, XLogRecPtr
 	if (!*found || state->last_commit <= when)
 		return NULL;
 
-	/* the state at lo is not later than when, or there is none such; that after hi is later */
+	/* the state at lo is not later than "when", unless all of them are; the one after hi is later */
 	while (lo < hi)
 	{
 		XLogRecPtr mid = lo + (hi - lo + 1) / 2;
@@ -68,12 +75,12 @@ saved_state_before(Timeline *tl, TimestampTz when, XLogRecPtr oldest, XLogRecPtr
 }
 
 /*
- * Reads WAL from the state on up to the first commit or abort that is later:
- * *lsn is the end of the record before it, the state its end; *stopped false:
- * there is none.
+ * Reads WAL from the state up to the first commit or abort that is later than "when", but
+ * not beyond "upto".  *stopped says whether there is one: then *lsn is the end of the
+ * record before it, and the state is that after it.
  */
 static PsError *
-read_on(Timeline *tl, WalState *state, TimestampTz when, XLogRecPtr upto, XLogRecPtr *lsn, bool *stopped)
+read_to_later_commit(Timeline *tl, WalState *state, TimestampTz when, XLogRecPtr upto, XLogRecPtr *lsn, bool *stopped)
 {
 	WalReader *reader = wal_reader_create(tl->wal, state->end, state->prev, tl->spec->system_identifier);
 	bool found;
@@ -97,13 +104,13 @@ done:
 	return err;
 }
 
-/* ---- a line of history: a branch, that in which it begins, and so on ---- */
+/* ---- a line of history: a branch and its ancestors ---- */
 
 typedef struct Level
 {
 	Timeline *tl;
-	XLogRecPtr from; /* from here on it can be read, and is held so */
-	XLogRecPtr upto; /* where the level before begins; of the first, what is ingested */
+	XLogRecPtr from; /* can be read from here on; held with timeline_hold_history() */
+	XLogRecPtr upto; /* where its descendant begins; of the branch itself, what is ingested */
 } Level;
 
 typedef struct Line
@@ -112,6 +119,7 @@ typedef struct Line
 	int n;
 } Line;
 
+/* Also keeps history as it is until line_release(), so that gc_cutoff does not change during the search. */
 static void
 line_hold(Line *line, Timeline *tl, XLogRecPtr newest)
 {
@@ -136,6 +144,7 @@ line_release(Line *line)
 	free(line->levels);
 }
 
+/* The error for a time that is before the history of a level. */
 static PsError *
 too_early(const Level *level, TimestampTz when)
 {
@@ -147,9 +156,9 @@ too_early(const Level *level, TimestampTz when)
 
 	PS_TRY(saved_state(level->tl, level->from, &state, &found));
 	first = found ? timestamp_text(state.last_commit) : pg_strdup("an unknown time");
-	err = ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" can be read from %X/%X (%s) on, %s is before that", timeline_name(level->tl),
-								 LSN_FORMAT_ARGS(level->from), first, wanted),
-						"How far back is set by pitr_interval and gc_horizon.");
+	err = ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" can be read from %X/%X (%s) on, but %s was requested",
+				   timeline_name(level->tl), LSN_FORMAT_ARGS(level->from), first, wanted);
+	err = ps_error_hint(err, "The settings pitr_interval and gc_horizon determine how much history is kept.");
 	free(first);
 	free(wanted);
 	return err;
@@ -157,9 +166,9 @@ too_early(const Level *level, TimestampTz when)
 
 /* ---- clocks that were ahead ---- */
 
-/* A commit that ends at an LSN of the level says a time later than "when": did its clock go ahead? */
+/* A commit that ends at an LSN of the level has a time later than "when": was its clock ahead? */
 static bool
-was_ahead(const Line *line, const Level *level, XLogRecPtr end, TimestampTz says, TimestampTz when)
+was_ahead(const Line *line, const Level *level, XLogRecPtr end, TimestampTz commit_time, TimestampTz when)
 {
 	Timeline *newest = line->levels[0].tl;
 	XLogRecPtr step_back;
@@ -168,15 +177,16 @@ was_ahead(const Line *line, const Level *level, XLogRecPtr end, TimestampTz says
 	pthread_mutex_lock(&newest->lock);
 	step_back = newest->state.step_back;
 	pthread_mutex_unlock(&newest->lock);
-	if (step_back <= end && says <= machine_clock_now() + WAL_STATE_STEP_BACK)
+	if (step_back <= end && commit_time <= machine_clock_now() + WAL_STATE_STEP_BACK)
 		return false;
-	return arrivals_time_of(level->tl->arrivals, end, &arrived) && arrived <= when && arrived < says - WAL_STATE_STEP_BACK;
+	return arrivals_time_of(level->tl->arrivals, end, &arrived) && arrived <= when &&
+		   arrived < commit_time - WAL_STATE_STEP_BACK;
 }
 
 /*
- * What the store had at the moment, and after that up to the first commit that
- * is later; *found false: that is not known, or not after "end", an LSN of the
- * last of n levels.
+ * Starts from what the store had received at "when", and continues to the first commit
+ * with a later time.  Searches the first n levels.  *found is false if it is unknown what
+ * the store had received, or if that is not after "end", an LSN of the last of them.
  */
 static PsError *
 find_by_arrival(const Line *line, int n, XLogRecPtr end, TimestampTz when, Timeline **at, XLogRecPtr *lsn, bool *found)
@@ -194,7 +204,7 @@ find_by_arrival(const Line *line, int n, XLogRecPtr end, TimestampTz when, Timel
 		if (there < level->from)
 			return too_early(level, when);
 		PS_TRY(timeline_state_at(level->tl, there, &state));
-		PS_TRY(read_on(level->tl, &state, when, level->upto, lsn, &stopped));
+		PS_TRY(read_to_later_commit(level->tl, &state, when, level->upto, lsn, &stopped));
 		*at = level->tl;
 		*found = true;
 		return NULL;
@@ -216,17 +226,17 @@ search(const Line *line, TimestampTz when, Timeline **at, XLogRecPtr *lsn)
 	for (int i = 0; i < line->n; i++)
 	{
 		level = &line->levels[i];
-		/* of an ancestor nothing before the level before may be left but where that begins, which is too late */
+		/* an ancestor may retain only the point where its descendant begins, which is too late */
 		if (level->upto < level->from)
 			return too_early(level, when);
 		PS_TRY(saved_state_before(level->tl, when, level->from, level->upto, &state, &found));
 		if (found)
 		{
-			PS_TRY(read_on(level->tl, &state, when, level->upto, lsn, &stopped));
+			PS_TRY(read_to_later_commit(level->tl, &state, when, level->upto, lsn, &stopped));
 			*at = level->tl;
 			if (stopped && was_ahead(line, level, state.commit_end, state.commit_time, when))
 				return find_by_arrival(line, i + 1, state.commit_end, when, at, lsn, &passed);
-			/* the moment is in what the level before has forgotten: neither here nor in what is left there */
+			/* the time is in the removed history of the descendant: after this level, before what is left of that one */
 			return stopped || i == 0 ? NULL : too_early(level - 1, when);
 		}
 		PS_TRY(saved_state(level->tl, level->from, &state, &found));
@@ -250,7 +260,7 @@ timeline_lsn_at_time(Timeline *tl, TimestampTz when, const CancelCheck *cancel, 
 
 	pthread_mutex_lock(&tl->lock);
 	newest = tl->flushed_lsn;
-	/* a later commit than the moment has been seen, and there is no doubt of its time: what is not ingested yet is later, too */
+	/* if a commit later than the target was ingested, and its time is plausible, what is not ingested yet is later, too */
 	if (tl->state.last_commit > when && tl->state.step_back == InvalidXLogRecPtr && tl->state.last_commit <= now)
 		newest = tl->ingested_lsn;
 	pthread_mutex_unlock(&tl->lock);
@@ -261,41 +271,44 @@ timeline_lsn_at_time(Timeline *tl, TimestampTz when, const CancelCheck *cancel, 
 	return err;
 }
 
-/* ---- what a moment is between ---- */
+/* ---- the commits around an LSN ---- */
 
-/* So much WAL is read to find the commit that follows, bytes. */
+/* WAL that is read at most to find the next commit, bytes. */
 #define NEXT_COMMIT_LIMIT (64 * 1024 * 1024)
 
-/* The first commit or abort after the state, which is of the level; *known false: it is too far away. */
+/*
+ * Finds the first commit or abort after the state, in WAL of the level.  *known is false
+ * if the search gave up after NEXT_COMMIT_LIMIT.
+ */
 static PsError *
-find_next(const Level *level, WalState *state, CommitsAround *around, bool *known)
+find_next_commit(const Level *level, WalState *state, CommitsAround *around, bool *known)
 {
 	XLogRecPtr limit = Min(level->upto, state->end + NEXT_COMMIT_LIMIT);
 	XLogRecPtr lsn;
 
-	/* every time is later than this one */
-	PS_TRY(read_on(level->tl, state, PG_INT64_MIN, limit, &lsn, &around->has_next));
+	/* every commit is later than PG_INT64_MIN */
+	PS_TRY(read_to_later_commit(level->tl, state, PG_INT64_MIN, limit, &lsn, &around->has_next));
 	around->next = state->commit_time;
 	*known = around->has_next || limit == level->upto;
 	return NULL;
 }
 
 static PsError *
-look_around(const Line *line, XLogRecPtr lsn, CommitsAround *around)
+find_commits_around(const Line *line, XLogRecPtr lsn, CommitsAround *around)
 {
 	WalState state;
 	int i = 0;
 
 	while (i < line->n - 1 && lsn < line->levels[i].tl->spec->start_lsn)
 		i++;
-	/* the caller that makes a branch there gets the error from others */
+	/* not an error here: a caller that reads or branches there gets it from that */
 	if (lsn < line->levels[i].from || lsn > line->levels[0].upto)
 		return NULL;
 	PS_TRY(timeline_state_at(line->levels[i].tl, lsn, &state));
 	around->has_last = state.commit_end != InvalidXLogRecPtr;
 	around->last = state.commit_time;
 	around->last_end = state.commit_end;
-	PS_TRY(find_next(&line->levels[i], &state, around, &around->next_known));
+	PS_TRY(find_next_commit(&line->levels[i], &state, around, &around->next_known));
 	while (around->next_known && !around->has_next && --i >= 0)
 	{
 		const Level *level = &line->levels[i];
@@ -304,7 +317,7 @@ look_around(const Line *line, XLogRecPtr lsn, CommitsAround *around)
 		if (!around->next_known)
 			break;
 		PS_TRY(timeline_state_at(level->tl, level->from, &state));
-		PS_TRY(find_next(level, &state, around, &around->next_known));
+		PS_TRY(find_next_commit(level, &state, around, &around->next_known));
 	}
 	return NULL;
 }
@@ -322,7 +335,7 @@ timeline_commits_around(Timeline *tl, XLogRecPtr lsn, const CancelCheck *cancel,
 	pthread_mutex_unlock(&tl->lock);
 	PS_TRY(timeline_wait_ingested(tl, newest, timeline_config(tl)->wait_timeout, cancel));
 	line_hold(&line, tl, newest);
-	err = look_around(&line, lsn, around);
+	err = find_commits_around(&line, lsn, around);
 	line_release(&line);
 	return err;
 }

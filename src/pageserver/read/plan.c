@@ -1,14 +1,14 @@
 /*
  * plan.c
- *	  Which versions a read needs: the index alone says so, no value is read.
+ *	  Determines which versions a read needs, from the indexes of layers alone.
  */
 #include "ps_fe.h"
 
 #include "read/read_impl.h"
 
 /*
- * After a start of the store, what an ancestor of a branch has only in its WAL
- * comes back as it is ingested: before it is all there, nobody reads it.
+ * Waits until the ancestor of t has ingested its WAL up to where t begins.  After a start
+ * of the store, what is not in the ancestor's files is missing until then.
  */
 static PsError *
 wait_for_ancestor(Timeline *tl, Timeline *t)

@@ -1,20 +1,19 @@
 /*
  * prefetch.c
- *	  What a plan would have to wait for, read together.
+ *	  Reads together everything that a plan would have to wait for.
  *
- * The first use of an index page after its file was opened takes a read of it,
- * and a file that is not open one more.  A plan that waited for them where it
- * meets them would take as many latencies as there are layers, times the levels
- * of their indexes.  So it is made in rounds: it notes what it misses, for all
- * its keys and in all layers that it comes to without it; all of that is read at
- * once; then it is made again.  That is a round for the first blocks of files
- * and one for each level of the indexes.
+ * The first use of an index page after its file was opened is a read, and opening the
+ * file is another.  A plan that waited for each of them would take one disk latency for
+ * each layer and each level of its index.  Therefore it is made in rounds: a round notes
+ * what is missing, for all keys and in all layers that it can reach; all of that is read
+ * at once; then the plan is made again.  So there is one wait for the first blocks of the
+ * files, and one for each level of their indexes, whatever the number of layers and keys.
  *
- * (With "io_method" sync, reads are made one after the other in any case: then
- * there is one round, which waits for what it needs and no more.)
+ * With io_method "sync", reads are made one after the other anyway, so there is a single
+ * round, which reads only what it needs.
  *
- * Nothing that fails here is an error.  What could not be had is left to the
- * last round, which waits for what it needs, and tells of that alone.
+ * A failure here is not reported.  What could not be prefetched is read in the last round,
+ * which waits for what it needs, and reports only errors of that.
  */
 #include "ps_fe.h"
 
@@ -22,10 +21,10 @@
 #include "layer/layer_missing.h"
 #include "read/read_impl.h"
 
-/* More than trees have levels; also chains over thousands of index pages take less. */
+/* More than any index has levels; even chains over thousands of index pages need fewer. */
 #define MAX_ROUNDS 16
 
-/* Returns whether any of it is there now. */
+/* Returns whether any of the missing parts was read. */
 static bool
 read_missing(Aio *aio, LayerMissing *missing)
 {
@@ -66,7 +65,7 @@ plan_init(Plan *plan, const ReadView *view)
 {
 	memset(plan, 0, sizeof(*plan));
 	plan->view = view;
-	/* one after the other, reading what may not be needed only takes longer */
+	/* reads made one after the other would only take longer if they include some that are not needed */
 	if (aio_method(view->tl->env->aio) != AIO_SYNC)
 		plan->versions.missing = &plan->missing;
 }

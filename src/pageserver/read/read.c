@@ -1,9 +1,9 @@
 /*
  * read.c
- *	  Reads: pages, sizes and other values of a timeline at an LSN.
+ *	  Reads pages, sizes and other values of a timeline at an LSN.
  *
- * plan.c says which versions are needed, values.c and io.c get them, a page's chain
- * is applied by the redo helpers (reconstruct.c), an SLRU page's by slru.c.
+ * plan.c determines which versions are needed, values.c and io.c read them, and
+ * reconstruct.c applies WAL records, those of relations in redo helpers.
  */
 #include "ps_fe.h"
 
@@ -14,15 +14,16 @@
 #include "read/read_impl.h"
 
 PsError *
-timeline_read_lsn(Timeline *tl, XLogRecPtr request_lsn, XLogRecPtr not_modified_since, const CancelCheck *cancel, XLogRecPtr *lsn)
+timeline_read_lsn(Timeline *tl, XLogRecPtr request_lsn, XLogRecPtr not_modified_since, const CancelCheck *cancel,
+				  XLogRecPtr *lsn)
 {
 	XLogRecPtr flushed;
 
 	if (request_lsn != PS_LSN_LATEST && request_lsn < not_modified_since)
-		return ps_error(PS_SQLSTATE_INVALID, "request at %X/%X says that nothing changed since %X/%X, which is later",
+		return ps_error(PS_SQLSTATE_INVALID, "requested LSN %X/%X is before the not-modified-since LSN %X/%X",
 						LSN_FORMAT_ARGS(request_lsn), LSN_FORMAT_ARGS(not_modified_since));
 	if (request_lsn < tl->spec->start_lsn)
-		return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" begins at %X/%X, %X/%X is before that", timeline_name(tl),
+		return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" begins at %X/%X, but LSN %X/%X was requested", timeline_name(tl),
 						LSN_FORMAT_ARGS(tl->spec->start_lsn), LSN_FORMAT_ARGS(request_lsn));
 	pthread_mutex_lock(&tl->lock);
 	*lsn = tl->ingested_lsn;
@@ -30,10 +31,10 @@ timeline_read_lsn(Timeline *tl, XLogRecPtr request_lsn, XLogRecPtr not_modified_
 	pthread_mutex_unlock(&tl->lock);
 	if (not_modified_since > *lsn)
 	{
-		/* no compute is 64 GB of WAL ahead of what it has sent */
+		/* a compute cannot be 64 GB of WAL ahead of what it has sent */
 		if (not_modified_since > flushed + (uint64) UINT32_MAX * 16)
-			return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" has WAL up to %X/%X, %X/%X is not to be expected", timeline_name(tl),
-							LSN_FORMAT_ARGS(flushed), LSN_FORMAT_ARGS(not_modified_since));
+			return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" has WAL up to %X/%X, but the request depends on %X/%X",
+							timeline_name(tl), LSN_FORMAT_ARGS(flushed), LSN_FORMAT_ARGS(not_modified_since));
 		PS_TRY(timeline_wait_ingested(tl, not_modified_since, timeline_config(tl)->wait_timeout, cancel));
 		pthread_mutex_lock(&tl->lock);
 		*lsn = tl->ingested_lsn;
@@ -44,7 +45,6 @@ timeline_read_lsn(Timeline *tl, XLogRecPtr request_lsn, XLogRecPtr not_modified_
 	return NULL;
 }
 
-/* Size of a fork at lsn; the caller frees *size with relsize_free() if it exists. */
 PsError *
 read_relsize(const ReadView *view, PsRel rel, ForkNumber fork, XLogRecPtr lsn, bool *exists, RelSize *size)
 {
@@ -91,8 +91,8 @@ timeline_read_relsize(Timeline *tl, PsRel rel, ForkNumber fork, XLogRecPtr lsn, 
 }
 
 PsError *
-timeline_read_each_page(Timeline *tl, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLogRecPtr lsn, char *pages,
-						PsError **errors)
+timeline_read_each_page(Timeline *tl, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLogRecPtr lsn,
+						char *pages, PsError **errors)
 {
 	ReadView view;
 	PsError *err;
@@ -104,7 +104,8 @@ timeline_read_each_page(Timeline *tl, PsRel rel, ForkNumber fork, const BlockNum
 }
 
 PsError *
-timeline_read_pages(Timeline *tl, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLogRecPtr lsn, char *pages)
+timeline_read_pages(Timeline *tl, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n, XLogRecPtr lsn,
+					char *pages)
 {
 	PsError **errors = pg_malloc(n * sizeof(PsError *));
 	PsError *err = timeline_read_each_page(tl, rel, fork, blks, n, lsn, pages, errors);
@@ -162,7 +163,10 @@ typedef struct FoundList
 	size_t cap;
 } FoundList;
 
-/* A layer tells of a key's versions one after the other, newest first: of each layer the newest is enough. */
+/*
+ * Callback of a layer's scan.  A layer reports the versions of a key newest first, and
+ * only the newest is needed.
+ */
 static PsError *
 gather(void *arg, const PsKey *key, const ValueRef *ref)
 {
@@ -179,7 +183,7 @@ gather(void *arg, const PsKey *key, const ValueRef *ref)
 	return NULL;
 }
 
-/* From one timeline, memory and files. */
+/* Scans the layers of one timeline, in memory and in files. */
 static PsError *
 gather_level(const ReadLevel *level, int number, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn, FoundList *list)
 {
@@ -194,7 +198,7 @@ gather_level(const ReadLevel *level, int number, const PsKey *lo, const PsKey *h
 	return NULL;
 }
 
-/* By key, of each key newest first. */
+/* By key, then newest first. */
 static int
 by_key_and_lsn(const void *a, const void *b)
 {
@@ -273,7 +277,7 @@ timeline_state_at(Timeline *tl, XLogRecPtr lsn, WalState *state)
 	PS_GOTO(timeline_read_value(tl, &key, lsn, &buf, &found), done);
 	if (!found)
 	{
-		err = ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" begins at %X/%X, %X/%X is before that", timeline_name(tl),
+		err = ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" begins at %X/%X, but LSN %X/%X was requested", timeline_name(tl),
 					   LSN_FORMAT_ARGS(tl->spec->start_lsn), LSN_FORMAT_ARGS(lsn));
 		goto done;
 	}
@@ -287,5 +291,7 @@ timeline_state_at(Timeline *tl, XLogRecPtr lsn, WalState *state)
 done:
 	wal_reader_free(reader);
 	pfree(buf.data);
-	return err == NULL ? NULL : ps_error_context(err, "branch \"%s\": the state at %X/%X", timeline_name(tl), LSN_FORMAT_ARGS(lsn));
+	if (err == NULL)
+		return NULL;
+	return ps_error_context(err, "branch \"%s\", state at %X/%X", timeline_name(tl), LSN_FORMAT_ARGS(lsn));
 }

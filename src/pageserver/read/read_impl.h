@@ -1,6 +1,6 @@
 /*
  * read_impl.h
- *	  What the files of this folder know of each other.
+ *	  Shared by the files of this folder.
  */
 #ifndef PS_READ_IMPL_H
 #define PS_READ_IMPL_H
@@ -12,8 +12,9 @@
 /* ---- plan.c ---- */
 
 /*
- * The versions that keys are made of.  It does not wait for the disk key by key
- * and layer by layer, but once for all that it misses, and is then made again:
+ * A plan lists the versions that the values of some keys are made of.  It does not wait
+ * for the disk at each key and layer.  It notes which index pages are missing in memory,
+ * reads all of them together, and is then made again:
  *
  *	  plan_init()
  *	  do
@@ -21,32 +22,40 @@
  *	  while (plan_again())
  *	  plan_free()
  *
- * While it is not made for the last time, what plan_key() gives means nothing.
+ * The results of plan_key() are valid only after plan_again() has returned false.
  */
 typedef struct Plan
 {
 	const ReadView *view;
 	ValueList versions; /* of all keys */
-	/* inside (read/prefetch.c) */
+	/* private to read/prefetch.c */
 	LayerMissing missing;
-	int keys; /* that were planned */
+	int keys; /* number of keys planned, for statistics */
 	int rounds;
 } Plan;
 
-/* Adds the versions of a key with lsn_min <= LSN <= lsn, newest first, until one needs nothing older. */
+/*
+ * Appends the versions of a key with lsn_min <= LSN <= lsn, newest first, up to the first
+ * that needs no older one.
+ */
 extern PsError *plan_key(Plan *plan, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn);
 
-/* The plan of one key, from plan_init() on. */
+/* The whole loop for a single key, including plan_init().  The caller calls plan_free(), also after an error. */
 extern PsError *plan_one_key(Plan *plan, const ReadView *view, const PsKey *key, XLogRecPtr lsn_min, XLogRecPtr lsn);
 
 /* ---- prefetch.c ---- */
 extern void plan_init(Plan *plan, const ReadView *view);
-extern bool plan_again(Plan *plan, PsError **err); /* true: err is NULL, there are no versions */
+
+/*
+ * Returns false if the plan is final.  Otherwise reads what was missing, discards the
+ * versions, frees *err and sets it to NULL; the caller makes the plan again.
+ */
+extern bool plan_again(Plan *plan, PsError **err);
 extern void plan_free(Plan *plan);
 
 /* ---- io.c ---- */
 
-/* Reads whatever a reference is of, into buf.  Of a record, *record_start. */
+/* Reads the value of a reference into buf, and sets *record_start, unless that is NULL, if it is a record. */
 extern PsError *read_ref(const ReadView *view, const ValueRef *ref, StringInfo buf, XLogRecPtr *record_start);
 
 #endif /* PS_READ_IMPL_H */

@@ -1,14 +1,12 @@
 /*
  * reconstruct.c
- *	  From the versions of pages to the pages: see reconstruct.h.
+ *	  Reconstructs pages from their versions: see reconstruct.h.
  *
- * All pages of a batch are planned, then their values are read together, then
- * they are made.  The page cache gives a base if it has one that is new enough;
- * else a page begins with an image, a record that makes it, with the page that it
- * is a copy of (relsize.h), or nothing (zeros).
- * A record's own image is restored here where redo would do nothing more with
- * it; what remains goes to a redo helper.  What takes much memory is done in
- * several rounds.
+ * All pages of a batch are planned, then their values are read together, then the records
+ * are applied, oldest first.  The base of a page is what the page cache has, an image, a
+ * record that initializes the page, the page that it is a copy of (relsize.h), or zeros.
+ * An image in a record is restored here if redo would do nothing else with it; other
+ * records go to a redo helper.  A batch that needs much memory is done in several rounds.
  */
 #include "ps_fe.h"
 
@@ -21,20 +19,20 @@
 #include "read/reconstruct.h"
 #include "read/values.h"
 
-/* A page being made from its versions. */
+/* A page that is being reconstructed. */
 typedef struct PageWork
 {
 	PsKey key;
 	char *page;
-	bool looked_up;      /* in the page cache */
-	bool has_base;       /* page holds what has been applied so far; else that is all zeros, and page anything */
-	bool applied;        /* something has been, so that the page is worth keeping */
+	bool looked_up;      /* the page cache was searched */
+	bool has_base;       /* "page" is valid up to what was applied; otherwise it stands for zeros */
+	bool applied;        /* a record was applied, so the page is worth keeping in the page cache */
 	XLogRecPtr base_lsn; /* of a base from the page cache */
-	int first;           /* its versions in the plan, newest first */
-	int next;            /* the oldest that is not applied yet; first - 1: all are */
-	int first_read;      /* in this round: its values in Batch.values, oldest first */
+	int first;           /* index of its newest version in the plan; older ones follow */
+	int next;            /* index of the oldest version not applied yet; first - 1 if there is none */
+	int first_read;      /* index of its first value of this round in Batch.values, oldest first */
 	int nreads;
-	PsError *err; /* nothing more is done about it */
+	PsError *err; /* nothing more is done for this page */
 } PageWork;
 
 typedef struct Batch
@@ -45,7 +43,7 @@ typedef struct Batch
 	int n;
 	Plan plan;          /* of all pages */
 	ValueBatch values;  /* of this round */
-	WalRecord *records; /* of this round: what is left for redo helpers */
+	WalRecord *records; /* records of this round for redo helpers */
 	int records_cap;
 	RedoJob *jobs; /* of this round */
 	int njobs;
@@ -72,15 +70,15 @@ batch_free(Batch *batch)
 	free(batch->jobs);
 }
 
-/* Finds a page's versions newer than the floor (relsize.h). */
+/* Plans the versions of a page that are newer than the floor (relsize.h). */
 static PsError *
 plan_page(Batch *batch, PageWork *page, XLogRecPtr floor)
 {
 	Timeline *tl = batch->view->tl;
 
 	if (!page->looked_up)
-		page->has_base = page_store_get(tl->env->page_cache, tl->spec->cache_id, &page->key, floor + 1, batch->lsn, page->page,
-										&page->base_lsn);
+		page->has_base = page_store_get(tl->env->page_cache, tl->spec->cache_id, &page->key, floor + 1, batch->lsn,
+										page->page, &page->base_lsn);
 	page->looked_up = true;
 	page->first = batch->plan.versions.n;
 	PS_TRY(plan_key(&batch->plan, &page->key, page->has_base ? page->base_lsn + 1 : floor + 1, batch->lsn));
@@ -88,7 +86,7 @@ plan_page(Batch *batch, PageWork *page, XLogRecPtr floor)
 	return NULL;
 }
 
-/* The floor has become known after the plan was made: forgets what is not above it. */
+/* The floor has become known after the plan was made: discards what is not above it. */
 static void
 apply_floor(Batch *batch, PageWork *page, XLogRecPtr floor)
 {
@@ -106,14 +104,14 @@ apply_floor(Batch *batch, PageWork *page, XLogRecPtr floor)
 	}
 }
 
-/* Does anything older than its versions, or the base, belong to the page? */
+/* Is there neither a base nor a version that needs no older one? */
 static bool
 is_open_ended(const Batch *batch, const PageWork *page)
 {
 	return !page->has_base && (page->next < page->first || !batch->plan.versions.refs[page->next].will_init);
 }
 
-/* Pages that nothing else begins with begin with what they were at the origin of their fork (relsize.h). */
+/* Gives pages that have no other base the page at the origin of their fork (relsize.h). */
 static PsError *
 add_origins(Batch *batch, const RelSize *size)
 {
@@ -141,8 +139,8 @@ add_origins(Batch *batch, const RelSize *size)
 
 		bytes = pg_malloc((size_t) n * BLCKSZ);
 		errors = pg_malloc(n * sizeof(PsError *));
-		err = reconstruct_pages(batch->view, rel, (ForkNumber) pages[0]->key.fork, blks, n, Min(origin->lsn, batch->lsn), bytes,
-								errors);
+		err = reconstruct_pages(batch->view, rel, (ForkNumber) pages[0]->key.fork, blks, n, Min(origin->lsn, batch->lsn),
+								bytes, errors);
 		for (int i = 0; err == NULL && i < n; i++)
 		{
 			memcpy(pages[i]->page, bytes + (size_t) i * BLCKSZ, BLCKSZ);
@@ -157,7 +155,7 @@ add_origins(Batch *batch, const RelSize *size)
 	return err;
 }
 
-/* Adds the page's next values to this round, as far as there is room. */
+/* Adds the next values of the page to this round, up to the memory limit, but at least one to the round. */
 static void
 add_values(Batch *batch, PageWork *page)
 {
@@ -173,7 +171,7 @@ add_values(Batch *batch, PageWork *page)
 	page->nreads = values->n - page->first_read;
 }
 
-/* If the record holds an image of the block that redo would only copy, restores it: *done. */
+/* Restores the record's image of the block if redo would only copy it, and sets *done. */
 static PsError *
 restore_image(PageWork *page, const WalRecord *rec, bool *done)
 {
@@ -200,7 +198,7 @@ restore_image(PageWork *page, const WalRecord *rec, bool *done)
 	return NULL;
 }
 
-/* Records of a relation's block: what is left after restoring an image becomes a job for a helper. */
+/* Restores an image in the first record of a relation's block, and makes a job for a redo helper of the rest. */
 static PsError *
 prepare_block(Batch *batch, PageWork *page, WalRecord *records, int n)
 {
@@ -233,7 +231,7 @@ apply_to_slru(PageWork *page, const WalRecord *records, int n)
 	return NULL;
 }
 
-/* Applies the values of this round to a page, except what redo helpers will do; records has room for them. */
+/* Applies the values of this round to a page, except records for redo helpers, which become a job. */
 static PsError *
 apply_values(Batch *batch, PageWork *page, WalRecord *records)
 {
@@ -259,9 +257,10 @@ apply_values(Batch *batch, PageWork *page, WalRecord *records)
 				break;
 			case VALUE_RECORD:
 				if (read->len < SizeOfXLogRecord)
-					return ps_error(PS_SQLSTATE_CORRUPTED, "record at %X/%X has %u bytes", LSN_FORMAT_ARGS(read->record_start),
-									read->len);
-				records[n++] = (WalRecord) {.start = read->record_start, .end = read->ref.lsn, .len = read->len, .data = read->data};
+					return ps_error(PS_SQLSTATE_CORRUPTED, "record at %X/%X has only %u bytes",
+									LSN_FORMAT_ARGS(read->record_start), read->len);
+				records[n++] = (WalRecord) {
+					.start = read->record_start, .end = read->ref.lsn, .len = read->len, .data = read->data};
 				break;
 		}
 	}
@@ -273,7 +272,7 @@ apply_values(Batch *batch, PageWork *page, WalRecord *records)
 	return apply_to_slru(page, records, n);
 }
 
-/* What a round has read that nobody has looked at. */
+/* Discards the values of a round, with errors that nobody has taken. */
 static void
 end_round(Batch *batch)
 {
@@ -282,7 +281,7 @@ end_round(Batch *batch)
 	value_batch_reset(&batch->values);
 }
 
-/* Makes all pages go on by what has been read for them. */
+/* Applies what was read in this round to all pages. */
 static void
 apply_round(Batch *batch)
 {
@@ -310,6 +309,7 @@ apply_round(Batch *batch)
 	end_round(batch);
 }
 
+/* Adds the next values of all pages; false if all pages are complete. */
 static bool
 add_round(Batch *batch)
 {
@@ -329,7 +329,7 @@ add_round(Batch *batch)
 	return any;
 }
 
-/* What was made goes into the page cache; what could not be made gets its place told. */
+/* Puts pages into the page cache, and adds branch, key and LSN to the errors of those that failed. */
 static void
 finish_pages(Batch *batch)
 {
@@ -344,18 +344,19 @@ finish_pages(Batch *batch)
 			memset(page->page, 0, BLCKSZ);
 		if (page->err != NULL)
 		{
-			page->err = ps_error_context(page->err, "branch \"%s\", %s at %X/%X", timeline_name(tl), ps_key_format(&page->key, text),
-										 LSN_FORMAT_ARGS(batch->lsn));
+			page->err = ps_error_context(page->err, "branch \"%s\", %s at %X/%X", timeline_name(tl),
+										 ps_key_format(&page->key, text), LSN_FORMAT_ARGS(batch->lsn));
 			damage_note(tl, &page->key, page->err);
 		}
 		else if (page->applied)
-			page_store_put(tl->env->page_cache, tl->spec->cache_id, &page->key, batch->plan.versions.refs[page->first].lsn, page->page);
+			page_store_put(tl->env->page_cache, tl->spec->cache_id, &page->key,
+						   batch->plan.versions.refs[page->first].lsn, page->page);
 	}
 }
 
 /*
- * The fork's size, as far as it is known without reading a file: *ref is where
- * it is; else *known.  *exists false: there is no such fork.
+ * Plans the fork's size.  If its value is in memory, sets *known and *size, otherwise *ref
+ * says where it is.  *exists is false if there is no such fork.
  */
 static PsError *
 plan_size(Batch *batch, const PsKey *key, ValueRef *ref, RelSize *size, bool *exists, bool *known)
@@ -381,7 +382,7 @@ size_error(const Batch *batch, const PsKey *key, PsError *err)
 	return ps_error_context(err, "branch \"%s\", %s", timeline_name(batch->view->tl), ps_key_format(key, text));
 }
 
-/* Plans the size and all pages.  That there is no such fork is not known before nothing is missing. */
+/* Plans the size and all pages.  Whether the fork exists is certain only if no part of an index is missing. */
 static PsError *
 plan_batch(Batch *batch, const PsKey *size_key, ValueRef *size_ref, RelSize *size, bool *exists, bool *known)
 {
@@ -394,7 +395,7 @@ plan_batch(Batch *batch, const PsKey *size_key, ValueRef *size_ref, RelSize *siz
 	return NULL;
 }
 
-/* Takes the fork's size from the first value of the round, and the floors from it. */
+/* Decodes the fork's size, the first value of the round, and applies its floors. */
 static PsError *
 take_size(Batch *batch, RelSize *size)
 {
@@ -410,8 +411,8 @@ take_size(Batch *batch, RelSize *size)
 }
 
 /*
- * The fork's size says which versions count.  If it is in a file, it is read
- * together with the pages' values.
+ * Reconstructs all pages except that zeros are not filled in.  The fork's size determines
+ * which versions count; if it is in a file, it is read together with the pages' values.
  */
 static PsError *
 make_pages(Batch *batch, const PsKey *size_key, bool *exists)

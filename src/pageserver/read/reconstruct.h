@@ -1,6 +1,6 @@
 /*
  * reconstruct.h
- *	  From the versions of pages to the pages.
+ *	  Reconstructs pages from their versions.
  */
 #ifndef PS_RECONSTRUCT_H
 #define PS_RECONSTRUCT_H
@@ -8,15 +8,16 @@
 #include "read/view.h"
 
 /*
- * Blocks of a fork at lsn, n * BLCKSZ bytes, read together.  No version, or no
- * such fork: zeros.  errors[i] says why a page could not be made; the others
- * are as they should be.  An error of the whole (the index of a layer, the
- * fork's size) is returned; then there are no others.  Any thread.
+ * Reads n blocks of a fork at lsn together, to pages (n * BLCKSZ bytes).  Blocks without a
+ * version, and blocks of a fork that does not exist, are zeros.  errors[i], which the
+ * caller frees, says why a page could not be reconstructed; the other pages are valid.  An
+ * error that concerns all pages (the index of a layer, the fork's size) is returned, and
+ * all errors[i] are NULL then.
  */
 extern PsError *reconstruct_pages(const ReadView *view, PsRel rel, ForkNumber fork, const BlockNumber *blks, int n,
 								  XLogRecPtr lsn, char *pages, PsError **errors);
 
-/* The page of an SLRU; *found false (and zeros) if it has no version. */
+/* Reads a page of an SLRU; if it has no version, *found is false and the page is zeros. */
 extern PsError *reconstruct_slru(const ReadView *view, const PsKey *key, XLogRecPtr lsn, char *page, bool *found);
 
 #endif /* PS_RECONSTRUCT_H */

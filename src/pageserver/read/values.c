@@ -1,11 +1,11 @@
 /*
  * values.c
- *	  Many values read at once: see values.h.
+ *	  Reads many values at once: see values.h.
  *
- * Places in files become reads, those that lie next to each other one; all are
- * made together (aio.h).  What a layer file's value is long is not known
- * before its header has been read: most values are there after the first
- * round, the others, longer ones, are read in a second.
+ * Each place in a file becomes a read, places close to each other become one read, and
+ * all reads are made together (aio.h).  The length of a value in a layer file is in its
+ * header, so the first round reads what most values take (2 kB for a record, a page for an
+ * image); longer values are read in a second round.
  */
 #include "ps_fe.h"
 
@@ -14,17 +14,17 @@
 #include "read/values.h"
 
 /*
- * Places in a file with no more than this between them are read as one, up to
- * that many bytes.  Copying the gap costs less than another call of the kernel;
- * a wider one might cost more memory than the values do.
+ * Places in a file whose distance is at most JOIN_GAP are read together, up to JOIN_MAX
+ * bytes.  Reading the gap costs less than another system call; larger gaps might cost more
+ * memory than the values.
  */
 #define JOIN_GAP 512
 #define JOIN_MAX (256 * 1024)
 
-/* So many places need no memory of their own. */
+/* Up to this many places are on the stack. */
 #define FEW 32
 
-/* Least memory that is taken for values. */
+/* Smallest chunk of memory for values. */
 #define CHUNK_BYTES (16 * 1024)
 
 struct ValueChunk
@@ -35,7 +35,7 @@ struct ValueChunk
 	char data[FLEXIBLE_ARRAY_MEMBER];
 };
 
-/* Where the bytes of a value are in a file, and after reading, in memory. */
+/* Where the bytes of a value are in a file and, after reading, in memory. */
 typedef struct Place
 {
 	ValueRead *read;
@@ -43,8 +43,8 @@ typedef struct Place
 	uint64 offset;
 	size_t len; /* to read */
 	const char *bytes;
-	size_t have; /* that were read */
-	int error;   /* errno, if that is less than len; 0: the file ends */
+	size_t have; /* bytes that were read */
+	int error;   /* errno if that is less than len; 0 if the file ends there */
 } Place;
 
 void
@@ -54,12 +54,12 @@ value_batch_init(ValueBatch *batch, const ReadView *view)
 	batch->view = view;
 }
 
-/* What reading a value takes, about: of one in a layer file, what is read first. */
+/* Estimated memory for reading a value; of one in a layer file, for the first round. */
 static size_t
 expected_memory(const ValueRef *ref)
 {
-	size_t len = ref->len > 0 ? ref->len : ref->kind == VALUE_RECORD ? 2048
-																	 : BLCKSZ;
+	size_t unknown_len = ref->kind == VALUE_RECORD ? 2048 : BLCKSZ;
+	size_t len = ref->len > 0 ? ref->len : unknown_len;
 
 	return len + sizeof(ValueRead) + sizeof(Place) + sizeof(AioRead);
 }
@@ -102,7 +102,7 @@ value_batch_free(ValueBatch *batch)
 	free(batch->holds);
 }
 
-/* Aligned memory that lives until the batch is reset. */
+/* Returns aligned memory that stays valid until the batch is reset. */
 static char *
 take_memory(ValueBatch *batch, size_t size)
 {
@@ -126,7 +126,10 @@ take_memory(ValueBatch *batch, size_t size)
 	return p;
 }
 
-/* Puts a value off if with it there would be "bytes" of them.  Never the first one, so that each call makes progress. */
+/*
+ * Defers a value with which the batch would use "bytes" of memory, if that is too much.
+ * Never defers the first one, so that each call makes progress.
+ */
 static bool
 too_much(ValueBatch *batch, ValueRead *read, size_t bytes)
 {
@@ -134,7 +137,7 @@ too_much(ValueBatch *batch, ValueRead *read, size_t bytes)
 	return read->deferred;
 }
 
-/* Where the answer is to be put; NULL: not now, or never. */
+/* Returns where to put the value; NULL if it is deferred or has a wrong length, which sets read->err. */
 static char *
 take_room(ValueBatch *batch, ValueRead *read, uint32 len)
 {
@@ -142,8 +145,8 @@ take_room(ValueBatch *batch, ValueRead *read, uint32 len)
 	{
 		if (len == BLCKSZ)
 			return read->into;
-		read->err = ps_error(PS_SQLSTATE_CORRUPTED, "image at %X/%X has %u bytes, expected %d", LSN_FORMAT_ARGS(read->ref.lsn),
-							 len, BLCKSZ);
+		read->err = ps_error(PS_SQLSTATE_CORRUPTED, "image at %X/%X has %u bytes, expected %d",
+							 LSN_FORMAT_ARGS(read->ref.lsn), len, BLCKSZ);
 		return NULL;
 	}
 	if (too_much(batch, read, batch->used + len))
@@ -166,8 +169,9 @@ wal_of(const ValueBatch *batch, const ValueRead *read)
 }
 
 /*
- * The descriptor of the segment with the record, -1 if it is kept compressed;
- * the one asked for last is most often right.
+ * Sets *fd to a descriptor of the segment with the record, or to -1 if the segment is
+ * compressed.  Most records are in the segment of the one before, so the search starts at
+ * the end.
  */
 static PsError *
 hold_segment(ValueBatch *batch, WalSegments *segs, XLogRecPtr lsn, int *fd)
@@ -196,7 +200,10 @@ hold_segment(ValueBatch *batch, WalSegments *segs, XLogRecPtr lsn, int *fd)
 	return NULL;
 }
 
-/* A record in the WAL: *place, or, if it is in two segments or a compressed one, the answer itself and *placed false. */
+/*
+ * Finds a record in WAL: sets *place and *placed.  A record that is in two segments, or in
+ * a compressed one, is read at once instead, and *placed is false.
+ */
 static PsError *
 place_record(ValueBatch *batch, ValueRead *read, Place *place, bool *placed)
 {
@@ -205,7 +212,7 @@ place_record(ValueBatch *batch, ValueRead *read, Place *place, bool *placed)
 	char *room;
 
 	if (read->ref.len < SizeOfXLogRecord)
-		return ps_error(PS_SQLSTATE_CORRUPTED, "record at %X/%X has %u bytes", LSN_FORMAT_ARGS(start), read->ref.len);
+		return ps_error(PS_SQLSTATE_CORRUPTED, "record at %X/%X has only %u bytes", LSN_FORMAT_ARGS(start), read->ref.len);
 	place->len = wal_segments_record_extent(segs, start, read->ref.len);
 	if (place->len > 0)
 	{
@@ -223,7 +230,7 @@ place_record(ValueBatch *batch, ValueRead *read, Place *place, bool *placed)
 	return NULL;
 }
 
-/* Either the answer, or a place in a file (true). */
+/* Returns true if the value must be read from *place; otherwise the answer is already there. */
 static bool
 find_place(ValueBatch *batch, ValueRead *read, Place *place)
 {
@@ -251,11 +258,14 @@ find_place(ValueBatch *batch, ValueRead *read, Place *place)
 			read->held = read->err == NULL;
 			return read->held;
 	}
-	read->err = ps_error(PS_SQLSTATE_INTERNAL, "unknown place %d of a value", ref->place);
+	read->err = ps_error(PS_SQLSTATE_INTERNAL, "value has unknown place %d", ref->place);
 	return false;
 }
 
-/* Makes the answer of what was read.  Returns true if more must be read: place->len bytes, which are added to *longer. */
+/*
+ * Turns the bytes read into the answer.  Returns true if the value is longer: then
+ * place->len bytes must be read, which are added to *longer.
+ */
 static bool
 take_bytes(ValueBatch *batch, Place *place, size_t *longer)
 {
@@ -278,7 +288,7 @@ take_bytes(ValueBatch *batch, Place *place, size_t *longer)
 		return false;
 	}
 
-	/* a read that came short may still have all of the value */
+	/* even a short read may contain the whole value */
 	read->err = layer_value_check(ref, place->bytes, place->have, &stored);
 	if (read->err != NULL)
 		return false;
@@ -310,8 +320,8 @@ by_place(const void *a, const void *b)
 }
 
 /*
- * The reads for n places, which are sorted, and of each its first place.
- * Returns how many, and the memory that they need.
+ * Makes the reads for n sorted places, and for each the index of its first place.  Returns
+ * their number, and in *bytes the memory that they need.
  */
 static int
 join_places(Place *const *places, int n, AioRead *reads, int *first_place, size_t *bytes)
@@ -346,9 +356,9 @@ join_places(Place *const *places, int n, AioRead *reads, int *first_place, size_
 	return nreads;
 }
 
-/* Tells a place what a read gave of it. */
+/* Sets the result of a place from a read that includes it. */
 static void
-share_out(const AioRead *read, Place *place)
+set_place_result(const AioRead *read, Place *place)
 {
 	uint64 skip = place->offset - read->offset;
 
@@ -357,7 +367,7 @@ share_out(const AioRead *read, Place *place)
 	place->error = read->error;
 }
 
-/* Reads all places; their bytes are in memory that the caller frees. */
+/* Reads all places.  Returns the memory that their bytes are in, which the caller frees. */
 static char *
 read_places(Aio *aio, Place *places, int n)
 {
@@ -398,14 +408,15 @@ read_places(Aio *aio, Place *places, int n)
 		{
 			Place *place = sorted[k];
 
-			share_out(&reads[i], place);
+			set_place_result(&reads[i], place);
 			if (place->have < place->len && end > first_place[i] + 1)
 			{
-				/* a bad sector may be another's */
-				AioRead alone = {.fd = place->fd, .offset = place->offset, .len = place->len, .buf = unconstify(char *, place->bytes)};
+				/* the bad sector may belong to another place of this read */
+				char *bytes = unconstify(char *, place->bytes);
+				AioRead alone = {.fd = place->fd, .offset = place->offset, .len = place->len, .buf = bytes};
 
 				aio_read(aio, &alone, 1);
-				share_out(&alone, place);
+				set_place_result(&alone, place);
 			}
 		}
 	}

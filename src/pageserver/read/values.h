@@ -1,12 +1,12 @@
 /*
  * values.h
- *	  Many values read at once, wherever they are.
+ *	  Reads many values at once, from memory, WAL files and layer files.
  *
  *	  value_batch_init()
- *	  value_batch_add() for each value, in the order in which they are wanted
- *	  value_batch_read()			one wait for all
- *	  look at batch.reads[]
- *	  value_batch_reset()			and again; or
+ *	  value_batch_add() for each value, the most urgent first
+ *	  value_batch_read()			waits once for all
+ *	  use batch.reads[]
+ *	  value_batch_reset()			to start the next round, or
  *	  value_batch_free()
  */
 #ifndef PS_VALUES_H
@@ -14,39 +14,39 @@
 
 #include "read/view.h"
 
-/* One value.  Each has an answer of its own, which does not depend on the others'. */
+/* One value.  Its answer does not depend on whether the others could be read. */
 typedef struct ValueRead
 {
 	ValueRef ref;
-	char *into; /* an image of BLCKSZ bytes is wanted there; NULL: the value may be anywhere */
+	char *into; /* where an image of BLCKSZ bytes is to be put; NULL: data may point anywhere */
 	/* the answer */
-	const char *data; /* MAXALIGNed if it is a record; until the batch is reset */
+	const char *data; /* MAXALIGNed if it is a record; valid until the batch is reset */
 	uint32 len;
 	XLogRecPtr record_start; /* of a record */
-	bool deferred;           /* not read, for others took too much memory; never the first */
-	bool held;               /* inside: its file is kept open */
-	PsError *err;            /* the reader's to free, or NULL */
+	bool deferred;           /* not read because others took too much memory; never set for the first */
+	bool held;               /* private: its file is kept open */
+	PsError *err;            /* NULL, or why it could not be read; the caller frees it */
 } ValueRead;
 
 typedef struct ValueChunk ValueChunk;
 
-/* One thread's. */
+/* Used by one thread. */
 typedef struct ValueBatch
 {
 	const ReadView *view;
 	ValueRead *reads;
 	int n;
 	int cap;
-	size_t expected; /* bytes that reading all of these will take, about */
-	/* inside */
+	size_t expected; /* estimated memory for reading all of them, bytes */
+	/* private */
 	size_t used;        /* bytes of values in chunks */
-	ValueChunk *chunks; /* memory for values: the newest first */
-	WalHold *holds;     /* WAL files that are being read */
+	ValueChunk *chunks; /* memory for values, the newest chunk first */
+	WalHold *holds;     /* WAL files in use */
 	int nholds;
 	int holds_cap;
 } ValueBatch;
 
-/* The most that one batch should be expected to take; more is not refused. */
+/* Callers should not add values beyond this, by "expected"; the batch does not refuse them. */
 #define VALUE_BATCH_BYTES (4 * 1024 * 1024)
 
 extern void value_batch_init(ValueBatch *batch, const ReadView *view);

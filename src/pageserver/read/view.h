@@ -1,7 +1,7 @@
 /*
  * view.h
- *	  What a read looks at, for callers that read many values of one view; and
- *	  pages that were found damaged.
+ *	  Views of a timeline, for callers that read many values at once, and the list
+ *	  of pages that were found damaged.
  */
 #ifndef PS_READ_VIEW_H
 #define PS_READ_VIEW_H
@@ -10,15 +10,15 @@
 #include "timeline/engine.h"
 
 /*
- * What a read looks at: the layers of a timeline, then those of its ancestors,
- * each up to where the one before branches off.  One thread's.  References to
- * values (ValueRef) are valid as long as it is open.
+ * A view has the layers of a timeline and then those of its ancestors, each up to the LSN
+ * at which its descendant begins.  It is used by one thread.  References to values
+ * (ValueRef) are valid as long as the view is open.
  */
 typedef struct ReadLevel
 {
 	Timeline *tl;
 	LayerSet *set;
-	XLogRecPtr lsn; /* nothing later counts */
+	XLogRecPtr lsn; /* later versions are ignored */
 } ReadLevel;
 
 typedef struct ReadView
@@ -26,32 +26,40 @@ typedef struct ReadView
 	Timeline *tl;
 	int n;
 	ReadLevel *levels;
-	ReadLevel few[2]; /* levels, if they are not more */
+	ReadLevel few[2]; /* memory of levels if it is large enough */
 } ReadView;
 
-/* Everything up to lsn; an error if that may be gone.  After an error there is nothing to close. */
+/*
+ * Opens a view of everything up to lsn.  Fails if versions at lsn may already have been
+ * removed as garbage.  May wait until an ancestor has ingested its WAL after a start.
+ * After an error there is nothing to close.
+ */
 extern PsError *view_open(ReadView *view, Timeline *tl, XLogRecPtr lsn);
 extern void view_close(ReadView *view);
 
 /*
- * For a view that is kept open for hours: lets go of the layers in memory that are not
- * needed up to *latest, the last LSN at which all of the timeline is in files.
+ * For a view that stays open for hours: sets *latest to the last LSN up to which the
+ * timeline is completely in files, and releases the layers in memory that are not needed
+ * for reads up to there.
  */
 extern void view_keep_files(ReadView *view, XLogRecPtr *latest);
 
-/* Size of a fork at lsn; the caller frees *size with relsize_free() if it exists. */
-extern PsError *read_relsize(const ReadView *view, PsRel rel, ForkNumber fork, XLogRecPtr lsn, bool *exists, RelSize *size);
+/* Reads the size of a fork at lsn.  If *exists, the caller frees *size with relsize_free(). */
+extern PsError *read_relsize(const ReadView *view, PsRel rel, ForkNumber fork, XLogRecPtr lsn, bool *exists,
+							 RelSize *size);
 
 /* ---- damage.c ---- */
 
-/* A page that could not be made; of an error that is no damage (ps_error_is_damage()) nothing is noted. */
+/* Logs and remembers a page that could not be read.  Does nothing if the error is not damage (ps_error_is_damage()). */
 extern void damage_note(Timeline *tl, const PsKey *key, const PsError *err);
 
-/* Forgets those that can be read now; reads them. */
-extern void damage_look_again(Timeline *tl);
+/* Reads the remembered pages again, in the newest state, and forgets those that can be read. */
+extern void damage_recheck(Timeline *tl);
 
-/* Which there are, "" if there are none.  Caller holds Timeline.lock. */
+/* Describes the remembered pages in out; "" if there are none.  Caller holds Timeline.lock. */
 extern void damage_text(const Timeline *tl, char *out, size_t size);
+
+/* Frees the list; no other thread may use the timeline any more. */
 extern void damage_free(Timeline *tl);
 
 #endif /* PS_READ_VIEW_H */

@@ -37,7 +37,7 @@ close_pipe(int *fd)
 	*fd = -1;
 }
 
-/* posix_spawn() is vfork() and exec() without a moment in which the child runs our code: safe with threads. */
+/* posix_spawn() never runs our code in the child, so it is safe with threads. */
 static PsError *
 spawn(RedoHelper *helper, const char *program, char *const argv[], char *const envp[], int in, int out, int log)
 {

@@ -249,7 +249,7 @@ redo_slot_replace(RedoPool *pool, RedoSlot **slot)
 	return err;
 }
 
-/* A helper could not be started: tell whom it was meant for.  Called by the manager, with the lock. */
+/* Passes the error to the waiter for which a helper could not be started.  Called by the manager, with the lock. */
 static void
 start_failed(RedoPool *pool, RedoSlot *slot, PsError *err)
 {

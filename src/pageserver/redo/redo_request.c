@@ -176,7 +176,7 @@ try_again(Conversation *c, PsError *first, bool broken)
 	if (broken)
 	{
 		redo_slot_end_helper(c->pool, c->slot, err);
-		/* that helpers end at it says more of what they are sent than of them */
+		/* two helpers ended at the same request, so most likely the request is bad, not the helpers */
 		if (!c->slot->timed_out)
 			ps_error_set_state(err, PS_SQLSTATE_CORRUPTED);
 		redo_slot_give_up(c->pool, c->slot);

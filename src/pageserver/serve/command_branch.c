@@ -106,7 +106,7 @@ command_import(Session *session, char **args, int nargs)
 
 	if (args[1][0] != '/')
 		return ps_error_hint(ps_error(PS_SQLSTATE_SYNTAX, "\"%s\" is not an absolute path", args[1]),
-							 "The store reads the directory, and its working directory is not yours.");
+							 "The store reads the directory itself, and it has another working directory.");
 	if (nargs > 2)
 		PS_TRY(import_check_identity(args[1], args[2]));
 	PS_TRY(import_cluster(session->server->store, args[0], args[1], &session->cancel, &progress, &tl));

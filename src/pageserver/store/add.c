@@ -41,7 +41,7 @@ store_check_name_is_free(Store *store, const char *name)
 	if (store_named(store, name) != NULL)
 		return ps_error(PS_SQLSTATE_EXISTS, "branch \"%s\" exists already", name);
 	if (store_is_reserved(store, name))
-		return ps_error(PS_SQLSTATE_EXISTS, "branch \"%s\" is just being made", name);
+		return ps_error(PS_SQLSTATE_EXISTS, "branch \"%s\" is being created", name);
 	return NULL;
 }
 

@@ -102,7 +102,7 @@ being_changed(const Tenant *tenant)
 {
 	char id[PS_ID_TEXT];
 
-	return ps_error(PS_SQLSTATE_STATE, "tenant %s is just being detached or attached", ps_id_format(&tenant->id, id));
+	return ps_error(PS_SQLSTATE_STATE, "tenant %s is being detached or attached", ps_id_format(&tenant->id, id));
 }
 
 /* ---- detaching ---- */
@@ -303,7 +303,7 @@ look_at_directory(Tenant *tenant, bool force)
 	if (force || tenant->deleted || tenant_is_marked_detached(tenant))
 		return NULL;
 	return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "\"%s\" is a copy of a tenant that was in service when it was made", tenant->dir),
-						 "Both would go on with the same WAL. Detach it where it comes from and copy it again; or, if that is gone for good: pageserver_ctl tenant attach --force %s",
+						 "Both copies would continue the same WAL. Detach the tenant in the store that it comes from, and copy it again; or, if that store no longer exists: pageserver_ctl tenant attach --force %s",
 						 ps_id_format(&tenant->id, id));
 }
 
@@ -385,7 +385,7 @@ check_names(Store *store, const Tenant *tenant, Branch **timelines, int n)
 			branch_name(timelines[i])[0] != '\0' && strcmp(branch_name(timelines[i - 1]), branch_name(timelines[i])) == 0)
 			return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED, "two branches have the name \"%s\": \"%s\" and \"%s\"", branch_name(timelines[i]),
 										  timelines[i - 1]->spec.dir, timelines[i]->spec.dir),
-								 "The store that it comes from was killed while it replaced one by the other: start that, stop it, and copy the directory again.");
+								 "The store that it comes from was killed while it replaced one by the other. Start and stop that store, then copy the directory again.");
 	for (int i = 0; i < n; i++)
 	{
 		const Branch *other = store_named(store, branch_name(timelines[i]));
@@ -400,7 +400,7 @@ check_names(Store *store, const Tenant *tenant, Branch **timelines, int n)
 			continue;
 		}
 		if (other == NULL && store_is_reserved(store, branch_name(timelines[i])))
-			return ps_error(PS_SQLSTATE_EXISTS, "tenant %s has a branch \"%s\", and another is just being made", ps_id_format(&tenant->id, a),
+			return ps_error(PS_SQLSTATE_EXISTS, "tenant %s has a branch \"%s\", and another is being created", ps_id_format(&tenant->id, a),
 							branch_name(timelines[i]));
 		if (other == NULL)
 			continue;
@@ -475,7 +475,7 @@ check_not_deleted(Tenant *tenant)
 	return tenant_detached_error(tenant);
 }
 
-/* Whoever insists has it, whoever else has it. */
+/* Claims the tenant; with force, even if another store of this machine has it. */
 static PsError *
 claim(Tenant *tenant, bool force)
 {

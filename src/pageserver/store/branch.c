@@ -208,7 +208,7 @@ store_check_no_children(const Store *store, const Branch *branch, bool for_good)
 							 store->branches[i]->in_trash ? " (deleted)" : "");
 	for (const Reservation *r = store->reservations; r != NULL; r = r->next)
 		if (r->ancestor == branch)
-			appendStringInfo(&names, "%s\"%s\", which is just being made", names.len > 0 ? ", " : "", r->name);
+			appendStringInfo(&names, "%s\"%s\", which is being created", names.len > 0 ? ", " : "", r->name);
 
 	/* what cannot be read anyway cannot be read without this one */
 	for (int i = 0; i < store->nbranches && !branch->origin_unknown; i++)

@@ -99,7 +99,7 @@ parse(json_t *root, const char *path, BranchSettings *settings)
 
 	if (json_unpack(root, "{s:I, s:I, s:s, s:o, s:o}", "version", &version, "time", &when, "by", &by, "files", &files,
 					"options", &options) != 0)
-		return ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" lacks what settings of a branch have", path);
+		return ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" lacks members that settings of a branch must have", path);
 	settings->version = version;
 	settings->time = when;
 	settings->by = pg_strdup(by);
@@ -186,7 +186,7 @@ branch_settings_write(const char *dir, BranchSettings *settings, uint64 expected
 		free(versions);
 		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the settings have version %llu now, not %llu", (unsigned long long) newest,
 									  (unsigned long long) expected),
-							 "Somebody else has changed them; look at them, then try again.");
+							 "Somebody else has changed them; check the new version, then try again.");
 	}
 	settings->version = newest + 1;
 	settings->time = time(NULL);

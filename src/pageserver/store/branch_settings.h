@@ -12,7 +12,7 @@
  *		"format_version": 1,
  *		"version": 7,				from 1 on
  *		"time": 1796040000,			seconds since 1970, the store's clock
- *		"by": "...",				who made it, as the store's log has it
+ *		"by": "...",				who created it, in the form of the store's log
  *		"files": {					those that there are, by settings_file_names
  *			"postgresql.conf": "..." or {"base64": "..."} if it is no UTF-8
  *		},

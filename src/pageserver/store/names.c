@@ -165,7 +165,7 @@ store_name_for_old(Store *store, const char *name, char *old_name)
 		if (store_named(store, old_name) == NULL && !store_is_reserved(store, old_name))
 			return NULL;
 	}
-	return ps_error(PS_SQLSTATE_INTERNAL, "no name is left for what branch \"%s\" was", name);
+	return ps_error(PS_SQLSTATE_INTERNAL, "could not find a free name for the previous state of branch \"%s\"", name);
 }
 
 PsError *

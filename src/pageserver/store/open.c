@@ -12,8 +12,8 @@
 #include "store/store_impl.h"
 #include "wal/reader.h"
 
-/* Records between two looks whether it is wanted still: that asks the kernel about a socket. */
-#define RECORDS_PER_LOOK 10000
+/* Records between two checks for cancellation, which ask the kernel about a socket. */
+#define RECORDS_PER_CHECK 10000
 
 /* The state saved in the layers for the LSN up to which they are complete. */
 static PsError *
@@ -61,7 +61,7 @@ find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker, const Cance
 		{
 			prev = rec.start;
 			end = rec.end;
-			if (n % RECORDS_PER_LOOK == 0 && (unwanted = cancel_check(cancel)) != NULL)
+			if (n % RECORDS_PER_CHECK == 0 && (unwanted = cancel_check(cancel)) != NULL)
 				break;
 		}
 		wal_reader_free(reader);

@@ -178,7 +178,7 @@ stop_files_visit(Timeline *tl, uint64 generation, XLogRecPtr checkpoint_lsn, Sto
 	{
 		XLogRecPtr lsn = ps_get64(bytes.data + 16);
 
-		/* the checkpoint comes right after, but for the header of a page */
+		/* the checkpoint comes right after, except for a page header in between */
 		if (ps_get64(bytes.data + 8) + 1 == generation &&
 			checkpoint_lsn >= lsn && checkpoint_lsn - lsn <= SizeOfXLogLongPHD)
 			err = visit_all(bytes.data, bytes.len - CRC_SIZE, visit, arg);

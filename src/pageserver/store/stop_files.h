@@ -40,7 +40,7 @@ typedef struct StopFiles
 extern void stop_files_init(StopFiles *files);
 extern void stop_files_free(StopFiles *files);
 
-/* PS_SQLSTATE_INVALID if the name is none of those that may be kept, or they are too large. */
+/* PS_SQLSTATE_INVALID if the name is not one of the files that are kept, or they are too large. */
 extern PsError *stop_files_add(StopFiles *files, const char *name, const char *data, size_t len);
 
 /* Durable when it returns.  Refused if the timeline has another generation, or its WAL another end. */

@@ -132,7 +132,7 @@ replaced_one(Branch *a, Branch *b)
 void
 store_drop_name(Branch *branch)
 {
-	ps_log(PS_WARNING, "the branch in \"%s\", which is not served, has no name: the last that is known of it, \"%s\", is that of another",
+	ps_log(PS_WARNING, "the branch in \"%s\", which is not served, has no name: its last known name, \"%s\", belongs to another branch",
 		   branch->spec.dir, branch_name(branch));
 	branch->spec.name.now[0] = '\0';
 }

@@ -247,7 +247,7 @@ typedef struct TimelineInfo
 	bool is_protected;
 	bool deleted;        /* it is in the trash */
 	char error[512];     /* what is wrong with it: why ingest stopped, why it cannot be opened, …; "" if all is well */
-	char waits_for[160]; /* what its WAL has been waiting for, for more than a moment; "": nothing */
+	char waits_for[160]; /* what its WAL has been waiting for, for a second or more; "": nothing */
 } TimelineInfo;
 
 extern void timeline_info(Timeline *tl, TimelineInfo *info); /* of an open one */
@@ -265,8 +265,8 @@ extern PsError *store_branch_info(Store *store, const char *name, TimelineInfo *
  * does, and closes it.  What it needs of its ancestor stays.  Refused while
  * other branches begin in it that are not in the trash.  *branch is the caller's in
  * between; NULL after an error, unless that is PS_SQLSTATE_UNKNOWN: then it is in
- * the trash, and the caller goes on as without one, but may be there again after
- * the next start.
+ * the trash, and the caller continues as without an error, but after the next start
+ * it may not be.
  */
 extern PsError *store_trash_branch(Store *store, const char *name, const char *by, const CancelCheck *cancel, Branch **branch);
 extern void store_finish_trash(Branch *branch);

@@ -169,7 +169,7 @@ read_pid(int fd)
 	return pread(fd, text, sizeof(text) - 1, 0) > 0 ? atoi(text) : 0;
 }
 
-/* Locks the file.  pageserver_ctl tests the lock by taking it for a moment: that must not look like another store. */
+/* Locks the file.  pageserver_ctl tests the lock by taking it briefly, which must not look like another store. */
 static bool
 lock_file_lock(int fd)
 {
@@ -183,9 +183,9 @@ lock_file_lock(int fd)
 }
 
 /*
- * Opens and locks the file.  Whoever held it may have removed it between our
- * open and our lock: then it is no longer what the name stands for, and the
- * next try makes a new one.
+ * Opens and locks the file.  Its previous holder may have removed it between our open
+ * and our lock: then the name does not refer to it any more, and the next attempt
+ * creates a new one.
  */
 static PsError *
 open_and_lock(const char *dir, const char *path, int *result)
@@ -251,7 +251,7 @@ lock_file_take(const char *dir, int port, const char *socket_dir, LockFile **res
 	return NULL;
 }
 
-/* Is it the file that it was?  If that cannot be told, it is.  *gone: there is none of that name. */
+/* Is it still the same file?  If that cannot be determined, true.  *gone: the name does not exist. */
 static bool
 is_same_file(const char *path, const struct stat *was, bool *gone)
 {
@@ -262,7 +262,7 @@ is_same_file(const char *path, const struct stat *was, bool *gone)
 		return now.st_ino == was->st_ino && now.st_dev == was->st_dev;
 	*gone = errno == ENOENT || errno == ENOTDIR;
 	if (!*gone)
-		ps_log(PS_WARNING, "could not look whether the store is still in its place: could not stat \"%s\": %m", path);
+		ps_log(PS_WARNING, "could not check whether the store is still in its place: could not stat \"%s\": %m", path);
 	return !*gone;
 }
 
@@ -274,9 +274,10 @@ lock_file_check(const LockFile *lock)
 	int pid;
 
 	if (!is_same_file(lock->dir, &lock->dir_was, &gone))
-		return ps_error(PS_SQLSTATE_STATE, gone ? "the directory \"%s\" of the store is gone" : "the directory \"%s\" is another one than the store was started in", lock->dir);
+		return ps_error(PS_SQLSTATE_STATE, gone ? "store directory \"%s\" does not exist any more" : "store directory \"%s\" was replaced by another one",
+						lock->dir);
 	if (fstat(lock->fd, &was) == 0 && !is_same_file(lock->path, &was, &gone))
-		return ps_error(PS_SQLSTATE_STATE, gone ? "the lock file \"%s\" is gone" : "the lock file \"%s\" was replaced by another one",
+		return ps_error(PS_SQLSTATE_STATE, gone ? "lock file \"%s\" was removed" : "lock file \"%s\" was replaced by another one",
 						lock->path);
 	pid = read_pid(lock->fd);
 	if (pid != (int) getpid())

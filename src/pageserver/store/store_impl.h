@@ -86,7 +86,7 @@ struct Branch
 	BranchLife life;
 	Timeline *open;                            /* OPEN: the engine; else NULL */
 	int users;                                 /* who holds it, open or not: branches that begin in it, lists; and all uses */
-	int uses;                                  /* who needs it open */
+	int uses;                                  /* users that need it open */
 	int64 last_used;                           /* when uses fell to 0, clock_now_ms() */
 	bool changing;                             /* store_begin_change() */
 	bool name_unsaved;                         /* its manifest has another name, or may have after a crash */
@@ -321,7 +321,7 @@ extern void upkeep_stop(Upkeep *upkeep);                     /* waits for the th
 extern void upkeep_free(Upkeep *upkeep);                     /* no flush thread is left, which may wake it */
 extern void upkeep_wake(Upkeep *upkeep, Branch *branch);     /* there may be something to do */
 extern void upkeep_files_added(Timeline *tl);                /* TimelineEnv.on_files_added */
-extern void upkeep_opened(Upkeep *upkeep, Branch *branch);   /* somebody uses it: a good moment, if there is */
+extern void upkeep_opened(Upkeep *upkeep, Branch *branch);   /* it was opened: upkeep that waited for that is done */
 extern void upkeep_plan(Branch *branch, bool quiet);         /* of a new one; quiet: nothing is to be done */
 
 /* ---- branch_load.c ---- */

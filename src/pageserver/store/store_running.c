@@ -2,10 +2,10 @@
  * store_running.c
  *	  A copy of a store that was taken, file by file, while the store ran.
  *
- * Its manifests and the files that they name are of different moments, so that
- * files may be missing, or WAL end before what its marker says.  Much of that is
- * found out when it is read, but not where somebody looks who wants to know
- * whether he has a backup.  So such a copy does not start.
+ * Its manifests and the files that they name are from different points in time, so files
+ * may be missing, or WAL may end before the marker.  Most of that would be noticed only
+ * when it is read, too late for somebody who relies on the copy as a backup.  Therefore
+ * such a copy does not start.
  */
 #include "ps_fe.h"
 
@@ -25,7 +25,7 @@ write_running(const char *path, int fd)
 	int len;
 
 	if (fstat(fd, &st) < 0)
-		return ps_error(PS_SQLSTATE_IO, "could not look at file \"%s\": %m", path);
+		return ps_error(PS_SQLSTATE_IO, "could not stat file \"%s\": %m", path);
 	len = snprintf(text, sizeof(text),
 				   "%llu\n"
 				   "A pageserver runs on this directory, or was killed.  In a copy the number above is\n"

@@ -191,7 +191,7 @@ link_ancestors(const LoadedList *list)
 			continue;
 		ancestor = bsearch(&loaded->ancestor, list->items, list->n, sizeof(Loaded), cmp_id);
 		if (ancestor == NULL)
-			branch_set_broken(loaded->branch, ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\" begins in timeline %s, which is not there",
+			branch_set_broken(loaded->branch, ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\" begins in timeline %s, which does not exist",
 													   branch_name(loaded->branch), ps_id_format(&loaded->ancestor, text)));
 		else
 			loaded->branch->ancestor = ancestor->branch;
@@ -229,7 +229,7 @@ tenant_load(Tenant *tenant, const PsError *problem, Branch ***timelines, int *n)
 	pfree(path);
 	if (err != NULL && !ps_error_is_transient(err))
 	{
-		ps_log_error(PS_WARNING, err, "could not look for the branches of a tenant");
+		ps_log_error(PS_WARNING, err, "could not find the branches of a tenant");
 		err = NULL;
 	}
 	list.items = pg_malloc0(Max(nids, 1) * sizeof(Loaded));
@@ -254,7 +254,7 @@ tenant_load(Tenant *tenant, const PsError *problem, Branch ***timelines, int *n)
 		return err;
 	}
 	if (atomic_load(&tenant->env.keep_all) > 0)
-		ps_log(PS_WARNING, "nobody knows where %d branches in \"%s/timelines\" begin, so nothing of the others there is removed until these can be read, or are deleted with --purge",
+		ps_log(PS_WARNING, "it is unknown where %d branches in \"%s/timelines\" begin; no garbage of the others there is removed until these can be read or are deleted with --purge",
 			   atomic_load(&tenant->env.keep_all), tenant->dir);
 	qsort(list.items, list.n, sizeof(Loaded), by_id);
 	link_ancestors(&list);

@@ -329,7 +329,7 @@ check_is_only_one(const Store *store, const Branch *branch)
 		if (other->in_trash && other != branch && strcmp(branch_name(other), branch_name(branch)) == 0)
 			return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "several branches \"%s\" are in the trash: %s, %s", branch_name(branch),
 										  ps_id_format(&branch->spec.id, a), ps_id_format(&other->spec.id, b)),
-								 "Name the one that is to go by its id.");
+								 "Specify the branch by its id.");
 	}
 	return NULL;
 }

@@ -1,7 +1,7 @@
 /*
  * trash_mark.h
- *	  The file that says of a timeline's or a tenant's directory that it is in
- *	  the trash: since when, and who has put it there.
+ *	  The file that marks a timeline's or a tenant's directory as being in the
+ *	  trash, with the time and the user that put it there.
  */
 #ifndef PS_TRASH_MARK_H
 #define PS_TRASH_MARK_H
@@ -36,9 +36,9 @@ extern PsError *trash_mark_write(const char *dir, StoreClock *clock, const Trash
 extern PsError *trash_mark_remove(const char *dir, StoreClock *clock, const TrashMark *mark, Outcome *outcome);
 
 /*
- * *found: is there one?  An error: nobody knows that, and *found is false.  Of one
- * that is damaged, or was written by the clock of another store, nobody knows the
- * age: then it is written anew as of now.  One of a later version is left alone.
+ * Sets *found if there is a mark.  After an error that is unknown, and *found is false.  If
+ * the mark is damaged, or was written with the clock of another store, its age is unknown,
+ * so it is rewritten with the present time.  A mark of a later version is not changed.
  */
 extern PsError *trash_mark_read(const char *dir, StoreClock *clock, TrashMark *mark, bool *found);
 

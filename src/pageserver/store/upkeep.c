@@ -1,19 +1,18 @@
 /*
  * upkeep.c
- *	  The threads that keep layer files in order: for the whole store
- *	  compaction_workers that merge files of level 0, and as many that do all,
- *	  so that nothing else waits for them and they do not wait for each other.
+ *	  The upkeep threads of the store: compaction_workers threads that merge files of
+ *	  level 0, and as many that do everything else.
  *
- * Writers wait for merges of level 0 (merge_delay() in ingest/receiver.c).  Such a
- * merge takes seconds; of a large timeline the others, images and garbage may
- * take hours.  So these never keep a thread from those.
+ * Writers wait for merges of level 0 (merge_delay() in ingest/receiver.c), which take
+ * seconds.  Other merges, images and garbage collection of a large timeline may take hours,
+ * and must not delay merges of level 0, so they have threads of their own.
  *
- * A timeline asks for them when a flush has added a file, or a branch of it has
- * gone (upkeep_wake()); each is looked at once in UPKEEP_PERIOD besides, for
- * time alone makes history unreadable.  One that is not open is opened for that,
- * by one thread at a time, the timelines of a store spread over the period; but
- * not if there is nothing to do before it asks (maintain_is_quiet()).  Of either
- * kind one thread at a time works on a timeline (maintain/maintain_timeline.c).
+ * A timeline gets upkeep when a flush has added a file or a branch that began in it was
+ * deleted (upkeep_wake()).  Besides, each gets it once in UPKEEP_PERIOD, because history
+ * also becomes unreadable as time passes.  A closed timeline is opened for that, by one
+ * thread at a time, spread over the period, unless there is nothing to do until the next
+ * flush (maintain_is_quiet()).  For each kind, one thread at a time works on a timeline
+ * (maintain/maintain_timeline.c).
  */
 #include "ps_fe.h"
 
@@ -21,17 +20,17 @@
 #include "store/store_impl.h"
 #include "sqlstate.h"
 
-/* How often a timeline is looked at that has not asked, ms. */
+/* How often a timeline gets upkeep that nobody asked for, ms. */
 #define UPKEEP_PERIOD (3600 * 1000)
 
-/* So often a thread that has nothing to do looks at the time, ms (store_clock_tick()). */
+/* How often an idle thread calls store_clock_tick(), ms. */
 #define TICK 60000
 
-/* Pause after a failure, ms; after each further one twice as long, up to the longest. */
+/* Pause after a failure, ms; it doubles with each further failure, up to the longest. */
 #define RETRY_DELAY         10000
 #define LONGEST_RETRY_DELAY (640 * 1000)
 
-/* The longest if there was no room on the disk, which can change at any time, ms. */
+/* The longest pause if the disk was full, which can change at any time, ms. */
 #define LONGEST_ROOM_DELAY (60 * 1000)
 
 typedef struct UpkeepThread
@@ -103,7 +102,7 @@ take_due(Upkeep *upkeep, UpkeepKind kind, int64 *wait_ms)
 	return next;
 }
 
-/* How long to wait after so many failures in a row, the last of which was err. */
+/* How long to wait after a number of consecutive failures, the last of which was err. */
 static int64
 retry_delay(int failures, const PsError *err)
 {
@@ -184,7 +183,7 @@ work_on(Upkeep *upkeep, UpkeepKind kind, Branch *branch, bool *is_news, bool *qu
 	return err;
 }
 
-/* Until it is told to stop, or there may be more to do than there was at the number of wakes. */
+/* Waits until the thread is to stop, upkeep_wake() was called since "wakes" was read, or ms have passed. */
 static void
 wait_for_work(Upkeep *upkeep, uint64 wakes, int64 ms)
 {

@@ -1,12 +1,11 @@
 /*
  * use.c
- *	  Which timelines are open: those that somebody uses, and those that
- *	  somebody has used a moment ago.
+ *	  Determines which timelines are open: those in use, and those that were in use
+ *	  recently.
  *
  * The first use opens a branch, and its ancestors before it: an open branch uses
- * its ancestor.  One thread opens a timeline, others wait
- * for it.  A thread of the store's own closes what nobody has used for
- * idle_timeline_timeout.  So a store's start costs no more for a thousand
+ * its ancestor.  One thread opens a timeline, others wait for it.  A thread of the
+ * store closes timelines that were not in use for idle_timeline_timeout.  So a store's start costs no more for a thousand
  * branches than their manifests, and threads, open files and memory are those
  * of the branches in use.
  */

@@ -14,7 +14,7 @@
 #include "base/fs.h"
 #include "bytes.h"
 
-/* So many are thinned out; about a third of them stays. */
+/* Arrivals are thinned out when there are this many; about a third of them stays. */
 #define MAX_ARRIVALS 2048
 
 /* Those of an age stay whose distance is at least this part of it, or the least distance. */
@@ -36,7 +36,7 @@ struct Arrivals
 	char *path;
 
 	/* of the thread that notes them, or opens or closes the timeline */
-	int fd;      /* -1: the file is to be written anew */
+	int fd;      /* -1: the file must be rewritten */
 	off_t size;  /* of what is right in it */
 	bool failed; /* an error was logged, and all has failed since */
 
@@ -125,7 +125,7 @@ read_file(Arrivals *arrivals, XLogRecPtr end, int64 now)
 	}
 	free(buf);
 
-	/* if there is more, it is written anew */
+	/* if there is more, the file is rewritten */
 	if (arrivals->fd >= 0 && (arrivals->size == 0 || arrivals->size != len))
 	{
 		close(arrivals->fd);

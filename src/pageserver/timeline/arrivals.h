@@ -1,15 +1,14 @@
 /*
  * arrivals.h
- *	  When WAL of a timeline arrived, by the store's own time (store_clock.h):
- *	  by this it is decided what is old enough to be removed (maintain/history.c),
- *	  and whose clock was wrong if commits contradict each other about the time
- *	  (read/pitr.c).
+ *	  When WAL of a timeline arrived, by the store's own time (store_clock.h).  This
+ *	  decides what is old enough to be removed (maintain/history.c), and which clock
+ *	  was wrong if the times of commits contradict each other (read/pitr.c).
  *
  * An arrival says that all WAL up to an LSN was there at a time, and perhaps
  * before.  The file TIMELINE/arrivals has them in order.  They are noted a few
  * times a second, and thinned out as they age: then their distance is a part
- * of their age.  They are appended without a sync, and what cannot be read any
- * more is as if it had never been noted: that only makes WAL younger.
+ * of their age.  They are appended without a sync.  An entry that cannot be read is
+ * ignored: that only makes WAL younger.
  */
 #ifndef PS_ARRIVALS_H
 #define PS_ARRIVALS_H
@@ -35,29 +34,30 @@
 typedef struct Arrivals Arrivals;
 
 /*
- * Of a timeline that is opened and has WAL up to "end", which is noted.  A file
- * that cannot be read is logged, and is no reason not to open the timeline.
+ * Reads the file when a timeline is opened, and notes that WAL up to "end" is there.  A
+ * file that cannot be read is logged, and does not prevent opening the timeline.
  */
 extern Arrivals *arrivals_open(const char *timeline_dir, StoreClock *clock, XLogRecPtr end);
-extern void arrivals_close(Arrivals *arrivals); /* NULL: nothing */
+extern void arrivals_close(Arrivals *arrivals); /* does nothing for NULL */
 
 /*
- * Notes that WAL up to lsn is there, unless one was noted a moment ago: then it
- * returns after how many ms to call it again, else 0.  One thread at a time;
- * beside it, any thread may ask.  An error of the file is logged.
+ * Notes that WAL up to lsn is there and returns 0, unless an arrival was noted within
+ * ARRIVALS_PAUSE: then it returns after how many ms to call it again.  Called by one thread
+ * at a time; the functions below may be called by any thread.  An error of the file is
+ * logged.
  */
 extern int64 arrivals_note(Arrivals *arrivals, XLogRecPtr lsn);
 
-/* The greatest LSN up to which all was there at least "age" us ago; InvalidXLogRecPtr: it is not known of any. */
+/* The greatest LSN up to which WAL is known to have been there "age" us ago; InvalidXLogRecPtr: unknown. */
 extern XLogRecPtr arrivals_older_than(Arrivals *arrivals, int64 age);
 
 /*
- * What was there at a time of the past, as the machine's clock now counts back:
- * the last arrival before the first that is later; InvalidXLogRecPtr: none.
+ * Up to which LSN WAL was there at a past time of the machine's clock, counted back from
+ * now: the last arrival before the first that is later; InvalidXLogRecPtr: unknown.
  */
 extern XLogRecPtr arrivals_at(Arrivals *arrivals, TimestampTz when);
 
-/* When WAL up to lsn was there at the latest, by the same; false: it is not known. */
+/* The time of the machine's clock, counted back from now, when WAL up to lsn was there; false: unknown. */
 extern bool arrivals_time_of(Arrivals *arrivals, XLogRecPtr lsn, TimestampTz *when);
 
 #endif /* PS_ARRIVALS_H */

@@ -28,11 +28,11 @@
 #include "timeline/timeline.h"
 #include "timeline/timeline_env.h"
 
-/* For what the WAL of a timeline may wait. */
+/* What the WAL of a timeline may wait for. */
 typedef enum WaitKind
 {
 	WAIT_FOR_MEMORY, /* ingest, until layers in memory are written (memory_budget.h) */
-	WAIT_FOR_INGEST, /* the receiver, until ingest has gone on (ingest/receiver.c) */
+	WAIT_FOR_INGEST, /* the receiver, until ingest has progressed (ingest/receiver.c) */
 	WAIT_FOR_MERGES, /* the receiver, which may only be slowed */
 	WAIT_FOR_ROOM,   /* the receiver, until there is room on the disk; serve/wal_push.c logs that */
 	WAIT_KINDS
@@ -139,7 +139,7 @@ struct Timeline
 	XLogRecPtr ingested_lsn;
 	WalState state; /* at ingested_lsn */
 	LayerSet *layers;
-	CancelReason stopping; /* CANCEL_NONE: it goes on; set once */
+	CancelReason stopping; /* CANCEL_NONE: it is not stopping; set once */
 	PsError *failed;       /* why ingest stopped; set once */
 	bool unwritable;       /* its layers in memory can never be written, so failed is set, too (ingest/flush.c) */
 	bool ingest_ended;     /* the ingest thread touches nothing any more */
@@ -200,7 +200,7 @@ extern LayerSet *timeline_layers(Timeline *tl);               /* a reference */
 
 /*
  * Like timeline_layers(), without what is in memory; for work on files, which may take
- * hours: a layer in memory keeps its memory until its last reference is gone.
+ * hours: a layer in memory uses memory until its last reference is released.
  */
 extern LayerSet *timeline_files(Timeline *tl);
 /* The state of WAL that the layers have saved for the LSN, or for the last before it. */
@@ -224,33 +224,33 @@ extern LayerSet *timeline_set_map(Timeline *tl, LayerMap *map, int written);
 extern void timeline_wait(Timeline *tl, pthread_cond_t *cond, int64 ms);
 
 /*
- * The caller waits for what the text tells ("… to be …"), and calls this again
- * and again.  When the wait has lasted for a second timeline_info() tells of it until
- * timeline_end_wait(); after ten seconds it is logged, once.  Caller holds Timeline.lock.
+ * The caller waits for what the text says ("… to be …"), and calls this repeatedly.  When
+ * the wait has lasted for a second, timeline_info() reports it until timeline_end_wait();
+ * after ten seconds it is logged, once.  Caller holds Timeline.lock.
  */
 extern void timeline_report_wait(Timeline *tl, WaitKind kind, const char *fmt, ...) pg_attribute_printf(3, 4);
 extern void timeline_end_wait(Timeline *tl, WaitKind kind);
 
-/* Ingest or flush cannot go on: remembers why (takes err), wakes everybody. */
+/* Ingest or flush cannot continue: remembers err, which belongs to the timeline from now on, and wakes all waits. */
 extern void timeline_fail(Timeline *tl, PsError *err);
-extern PsError *timeline_failure(Timeline *tl); /* a copy of it as an error to return; caller holds Timeline.lock */
+extern PsError *timeline_failure(Timeline *tl); /* a copy of that error; caller holds Timeline.lock */
 
 /*
- * Until timeline_unhold_history() all that can be read now stays readable, from
- * the LSN on that is returned; for a search through all of it.
+ * Keeps everything readable that can be read now, until timeline_unhold_history().  Returns
+ * the LSN from which on that is so.  For searches through all of history.
  */
 extern XLogRecPtr timeline_hold_history(Timeline *tl);
 extern void timeline_unhold_history(Timeline *tl, XLogRecPtr from);
 
 /* ---- timeline_copies.c ---- */
 
-/* A database was copied: what that needs is kept from now on. */
+/* Notes that a database was copied: what the copy needs is kept from now on. */
 extern void timeline_add_copy(Timeline *tl, const DbCopy *copy);
 
-/* Those of the manifest, and no others: the timeline is being loaded, or opened. */
+/* Sets the copies to those of the manifest, while the timeline is loaded or opened. */
 extern void timeline_set_copies(Timeline *tl, const DbCopy *copies, int n);
 
-/* One whose pages are to be written, and can: its record is in layer files; false: there is none. */
+/* Finds a copy whose pages can be written because its record is in layer files; false if there is none. */
 extern bool timeline_next_copy(Timeline *tl, DbCopy *copy);
 
 /* The next manifest does not have it, or does after all.  Caller holds Timeline.manifest_lock. */

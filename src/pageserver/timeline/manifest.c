@@ -14,7 +14,7 @@
  * text too.  Of each layer file there is "NAME level N entries N bytes N": what
  * must be known of it before it is opened.  If there are databases whose copies
  * are not in files of their own yet, "copies" has "TABLESPACE/DATABASE LSN LSN" of
- * each (DbCopy), and the version is 4.  A new manifest is written beside the
+ * each (DbCopy), and the version is 4.  A new manifest is written next to the
  * old one, synced and renamed; the one before stays as timeline.json.old.
  */
 #include "ps_fe.h"
@@ -252,7 +252,7 @@ read_file(const char *dir, const char *name, Manifest *m)
 		!get_lsn(body, "gc_cutoff", &m->gc_cutoff) ||
 		!get_u64(body, "generation", &m->generation) || !get_text(body, "owner", m->owner, sizeof(m->owner)) ||
 		!get_copies(body, m) || !get_layers(body, m))
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "manifest \"%s\" lacks a member, or one is not what it should be", path);
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "manifest \"%s\" has a missing or invalid member", path);
 	json_decref(root);
 	if (err != NULL)
 		manifest_free(m);

@@ -54,13 +54,13 @@ extern void memory_budget_take(MemoryBudget *budget, MemoryUser *user, int64 del
 /* An open layer got its first record (1), or is frozen or freed (-1). */
 extern void memory_budget_count_open(MemoryBudget *budget, int delta);
 
-/* Should an open layer of so many bytes be frozen? */
+/* Should an open layer of this size be frozen? */
 extern bool memory_budget_is_over(const MemoryBudget *budget, uint64 size);
 
-/* Is so much in use that memory which is of no more use should be given back? */
+/* Is so much in use that callers should free what they do not need? */
 extern bool memory_budget_is_short(const MemoryBudget *budget);
 
-/* Does the user have to wait until some of its memory is given back? */
+/* Does the user have to wait until some of its memory is freed? */
 extern bool memory_budget_must_wait(const MemoryBudget *budget, const MemoryUser *user);
 
 /* Wakes all users if memory is nearly used up, but not more often than once in MEMORY_ASK_MS. */

@@ -46,7 +46,10 @@ extern bool pins_lease(Pins *pins, XLogRecPtr lsn, bool wal);
 /* Adds a PIN_HISTORY at the cutoff, which it returns. */
 extern XLogRecPtr pins_hold_history(Pins *pins);
 
-/* An LSN that is kept for another reason at this moment, or was before the store was started.  The same LSN may be added often. */
+/*
+ * Adds a pin at an LSN that is currently kept for another reason, or was kept before the store
+ * was started.  The same LSN may be added several times.
+ */
 extern void pins_add(Pins *pins, XLogRecPtr lsn, PinKind kind);
 extern void pins_remove(Pins *pins, XLogRecPtr lsn, PinKind kind);
 

@@ -117,7 +117,7 @@ timeline_gc_cutoff(Timeline *tl)
 static PsError *
 not_kept(const Timeline *tl, XLogRecPtr lsn)
 {
-	return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" can be read from %X/%X on, %X/%X is before that", timeline_name(tl),
+	return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" can be read from %X/%X on, but %X/%X was requested", timeline_name(tl),
 					LSN_FORMAT_ARGS(pins_cutoff(tl->spec->pins)), LSN_FORMAT_ARGS(lsn));
 }
 
@@ -205,7 +205,7 @@ timeline_wait(Timeline *tl, pthread_cond_t *cond, int64 ms)
 	clock_cond_wait(cond, &tl->lock, ms);
 }
 
-/* A wait that is not over after so long is told to those who ask, and after so long to the log, ms. */
+/* After these times a wait is reported by timeline_info(), and logged, ms. */
 #define REPORT_WAIT_AFTER 1000
 #define LOG_WAIT_AFTER    10000
 
@@ -235,14 +235,15 @@ timeline_end_wait(Timeline *tl, WaitKind kind)
 	Wait *wait = &tl->waits[kind];
 
 	if (wait->is_logged)
-		ps_log(PS_LOG, "branch \"%s\": WAL goes on after %lld ms", timeline_name(tl), (long long) (clock_now_ms() - wait->since));
+		ps_log(PS_LOG, "branch \"%s\": WAL continues after a wait of %lld ms", timeline_name(tl),
+			   (long long) (clock_now_ms() - wait->since));
 	memset(wait, 0, sizeof(*wait));
 }
 
 void
 timeline_fail(Timeline *tl, PsError *err)
 {
-	ps_log(PS_WARNING, "branch \"%s\" takes in no more WAL: %s", timeline_name(tl), err->message);
+	ps_log(PS_WARNING, "branch \"%s\" accepts no more WAL: %s", timeline_name(tl), err->message);
 	pthread_mutex_lock(&tl->lock);
 	if (tl->failed == NULL)
 		tl->failed = err;
@@ -256,7 +257,7 @@ timeline_fail(Timeline *tl, PsError *err)
 PsError *
 timeline_failure(Timeline *tl)
 {
-	PsError *err = ps_error(tl->failed->sqlstate, "branch \"%s\" takes in no more WAL after %X/%X: %s", timeline_name(tl),
+	PsError *err = ps_error(tl->failed->sqlstate, "branch \"%s\" accepts no more WAL after %X/%X: %s", timeline_name(tl),
 							LSN_FORMAT_ARGS(tl->ingested_lsn), tl->failed->message);
 
 	return tl->failed->hint ? ps_error_hint(err, "%s", tl->failed->hint) : err;

@@ -18,7 +18,7 @@ timeline_add_copy(Timeline *tl, const DbCopy *copy)
 	pthread_mutex_unlock(&tl->lock);
 }
 
-/* The copy among those of the timeline; NULL: it has gone.  Caller holds Timeline.lock. */
+/* Finds the copy among those of the timeline; NULL if it was removed.  Caller holds Timeline.lock. */
 static DbCopy *
 find_copy(Timeline *tl, const DbCopy *copy)
 {

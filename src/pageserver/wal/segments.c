@@ -308,7 +308,7 @@ zero_tail(WalSegments *segs, XLogSegNo segno, uint32 offset)
 	return err;
 }
 
-/* Caller holds "lock".  Readers that have the file open go on. */
+/* Caller holds "lock".  Readers that have the file open can continue. */
 static PsError *
 remove_file(WalSegments *segs, XLogSegNo segno)
 {

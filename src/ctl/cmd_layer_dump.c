@@ -1,12 +1,12 @@
 /*
- * layer_dump.c
- *	  layer dump: what is in a layer file, without a store that runs.
+ * cmd_layer_dump.c
+ *	  The command layer dump, which shows the contents of a layer file.  The
+ *	  store need not be running.
  *
- * It reads all of the file, in three passes: the index, the values in the
- * order in which they stand, and, for what is to be shown, the entries by key.
- * So it tells of all damage, whatever is shown.  What it cannot read it tells
- * of on standard error and goes on behind it.  What it finds is shown by a
- * printer, as text or as JSON.
+ * The whole file is read in three passes: the index, the values in file order and,
+ * for the entries to be shown, the entries by key.  So all damage is found, whatever
+ * is shown.  Damage is reported on standard error, and the command continues after
+ * it.  A printer shows the contents as text or as JSON.
  */
 #include "ps_fe.h"
 
@@ -18,13 +18,13 @@
 #include "layer_dump.h"
 #include "bytes.h"
 
-/* A value that an entry names. */
-typedef struct Place
+/* A value to which an entry points. */
+typedef struct DumpPlace
 {
 	uint64 offset;
 	uint8 kind;
 	bool shared;
-} Place;
+} DumpPlace;
 
 typedef struct Dump
 {
@@ -36,13 +36,13 @@ typedef struct Dump
 	/* what is shown */
 	bool has_rel;
 	PsRel rel;
-	int fork; /* -1: all */
+	int fork; /* -1: all forks */
 	bool has_block;
 	BlockNumber block;
 	uint64 limit;
 
 	/* what was found */
-	Place *places;
+	DumpPlace *places;
 	size_t nplaces;
 	size_t places_cap;
 	DumpTotals totals;
@@ -50,11 +50,12 @@ typedef struct Dump
 
 const char *const dump_kind_names[DUMP_KINDS] = {"tombstone", "image", "record"};
 const char *const dump_codec_names[DUMP_CODECS + 1] = {"none", "lz4", "zstd", "dict", "?"};
-const char *const dump_key_names[DUMP_KEY_KINDS] = {"unknown", "sizes of relations", "sizes of init forks", "blocks of relations",
-													"databases", "relation maps", "SLRU segments", "SLRU pages", "two-phase states", "replication origins",
-													"tablespaces", "control file", "states", "files"};
+const char *const dump_key_names[DUMP_KEY_KINDS] = {
+	"unknown", "sizes of relations", "sizes of init forks", "blocks of relations",
+	"databases", "relation maps", "SLRU segments", "SLRU pages", "two-phase states", "replication origins",
+	"tablespaces", "control file", "states", "files"};
 
-/* Tells of damage and goes on. */
+/* Reports damage (NULL: there is none) and frees the error. */
 static void
 report(Dump *dump, PsError *err)
 {
@@ -62,7 +63,7 @@ report(Dump *dump, PsError *err)
 		return;
 	dump->printer->problem(err);
 	pg_log_error("%s", err->message);
-	/* a hint of damage is the same each time */
+	/* all errors about damage have the same hint */
 	if (err->hint != NULL && dump->problems == 0)
 		pg_log_error_hint("%s", err->hint);
 	dump->problems++;
@@ -71,7 +72,7 @@ report(Dump *dump, PsError *err)
 
 /* ---- the summary ---- */
 
-/* Reads and shows block 0; false if it leads nowhere. */
+/* Reads and shows the summary in block 0; returns false if the rest of the file cannot be read by it. */
 static bool
 dump_summary(Dump *dump)
 {
@@ -89,7 +90,7 @@ dump_summary(Dump *dump)
 	return layer_summary_is_sane(s);
 }
 
-/* What the summary says of the file, which may be a copy under another name. */
+/* Checks name and length of the file, its padding and its dictionary against the summary. */
 static void
 check_file(Dump *dump)
 {
@@ -102,9 +103,10 @@ check_file(Dump *dump)
 	layer_summary_info(&file->summary, &info);
 	layer_name_format(&info, name);
 	if (strcmp(slash ? slash + 1 : file->path, name) != 0)
-		pg_log_warning("by its summary the file should be named \"%s\"", name);
+		pg_log_warning("according to its summary, the name of the file should be \"%s\"", name);
 	if (dump->totals.length != file->summary.file_size)
-		report(dump, layer_damaged(file->path, dump->totals.length, "the file ends here, expected it to have %llu bytes",
+		report(dump, layer_damaged(file->path, dump->totals.length,
+								   "the file ends here, expected it to have %llu bytes",
 								   (unsigned long long) file->summary.file_size));
 	if (dump->totals.length >= file->summary.index_start)
 		report(dump, layer_file_check_padding(file));
@@ -113,7 +115,7 @@ check_file(Dump *dump)
 
 /* ---- first pass: the index ---- */
 
-/* Key and LSN of an entry, as bytes that compare. */
+/* Returns key and LSN of an entry, encoded so that memcmp() orders them. */
 static void
 entry_key(const BtreePos *pos, uint8 bytes[DELTA_KEY_SIZE])
 {
@@ -135,12 +137,12 @@ check_entry(Dump *dump, const BtreePos *pos, const PsKey *key, XLogRecPtr lsn)
 
 	if (ps_key_cmp(key, &s->key_min) < 0 || ps_key_cmp(key, &s->key_max) > 0 || lsn < s->lsn_start || lsn >= s->lsn_end)
 		return layer_damaged(dump->file.path, btree_pos_offset(pos),
-							 "entry %d of index page %u is of %s at LSN %X/%X, which the summary excludes", pos->entry,
-							 pos->page, ps_key_format(key, text), LSN_FORMAT_ARGS(lsn));
+							 "entry %d of index page %u is for %s at LSN %X/%X, outside the range of the summary",
+							 pos->entry, pos->page, ps_key_format(key, text), LSN_FORMAT_ARGS(lsn));
 	return NULL;
 }
 
-/* Goes over the leaves: counts entries, notes the values that they name. */
+/* Reads the leaf pages: counts the entries and collects the values to which they point. */
 static void
 scan_leaves(Dump *dump)
 {
@@ -172,7 +174,8 @@ scan_leaves(Dump *dump)
 			count++;
 			if (memcmp(last, bytes, DELTA_KEY_SIZE) >= 0)
 				report(dump, layer_damaged(dump->file.path, btree_pos_offset(&pos),
-										   "entry %d of index page %u is not greater than the one before", pos.entry, page));
+										   "entry %d of index page %u is not greater than the previous entry",
+										   pos.entry, page));
 			memcpy(last, bytes, DELTA_KEY_SIZE);
 			report(dump, check_entry(dump, &pos, &key, entry_lsn(dump, bytes)));
 			err = btree_entry_ref(&pos, entry_lsn(dump, bytes), &ref);
@@ -188,19 +191,22 @@ scan_leaves(Dump *dump)
 			if (dump->nplaces == dump->places_cap)
 			{
 				dump->places_cap = Max(1024, dump->places_cap * 2);
-				dump->places = pg_realloc(dump->places, dump->places_cap * sizeof(Place));
+				dump->places = pg_realloc(dump->places, dump->places_cap * sizeof(DumpPlace));
 			}
-			dump->places[dump->nplaces++] = (Place) {.offset = ref.at.offset, .kind = ref.kind, .shared = ref.shared};
+			dump->places[dump->nplaces].offset = ref.at.offset;
+			dump->places[dump->nplaces].kind = ref.kind;
+			dump->places[dump->nplaces++].shared = ref.shared;
 		}
 	}
 	if (complete && count != s->entries)
-		report(dump, layer_damaged(dump->file.path, s->index_start, "the index has %llu entries, by the summary %llu",
+		report(dump, layer_damaged(dump->file.path, s->index_start,
+								   "the index has %llu entries, expected %llu according to the summary",
 								   (unsigned long long) count, (unsigned long long) s->entries));
 }
 
 /*
- * The pages above the leaves: each level is a run of pages, and names all those
- * of the level below in order, each by its first key.
+ * Checks a page above the leaves.  Each level is a run of pages, whose entries point
+ * to all pages of the level below in order, each with the first key of that page.
  */
 static PsError *
 check_inner_page(Dump *dump, uint32 page, int level, uint32 *next_child)
@@ -217,14 +223,15 @@ check_inner_page(Dump *dump, uint32 page, int level, uint32 *next_child)
 
 		if (btree_value(&pos) != *next_child)
 			return layer_damaged(tree->file->path, btree_pos_offset(&pos),
-								 "entry %d of index page %u leads to page %llu, expected %u", pos.entry, page,
+								 "entry %d of index page %u points to page %llu, expected %u", pos.entry, page,
 								 (unsigned long long) btree_value(&pos), *next_child);
 		PS_TRY(btree_load_page(tree, *next_child, level - 1, &child));
 		entry_key(&pos, key);
 		entry_key(&child, first);
 		if (memcmp(key, first, DELTA_KEY_SIZE) != 0)
 			return layer_damaged(tree->file->path, btree_pos_offset(&pos),
-								 "entry %d of index page %u has not the first key of page %u", pos.entry, page, *next_child);
+								 "entry %d of index page %u does not have the first key of page %u",
+								 pos.entry, page, *next_child);
 	}
 	return NULL;
 }
@@ -249,7 +256,8 @@ check_inner_pages(Dump *dump)
 	}
 	if (dump->problems == problems && s->levels > 1 && (level != (int) s->levels - 1 || next_child != s->root))
 		report(dump, layer_damaged(dump->file.path, s->index_start,
-								   "the index does not end in its root, page %u at level %u", s->root, s->levels - 1));
+								   "the last page of the index is not its root, page %u at level %u",
+								   s->root, s->levels - 1));
 }
 
 /* ---- second pass: the values ---- */
@@ -257,8 +265,8 @@ check_inner_pages(Dump *dump)
 static int
 compare_places(const void *a, const void *b)
 {
-	const Place *p = a;
-	const Place *q = b;
+	const DumpPlace *p = a;
+	const DumpPlace *q = b;
 
 	return p->offset < q->offset ? -1 : p->offset > q->offset;
 }
@@ -267,15 +275,15 @@ static void
 scan_values(Dump *dump)
 {
 	const char *path = dump->file.path;
-	uint64 end = layer_values_start(&dump->file.summary); /* of the value before */
-	bool damaged = false;                                 /* that one's end is not known */
+	uint64 end = layer_values_start(&dump->file.summary); /* of the previous value */
+	bool damaged = false;                                 /* the previous value is damaged, so its end is unknown */
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	qsort(dump->places, dump->nplaces, sizeof(Place), compare_places);
+	qsort(dump->places, dump->nplaces, sizeof(DumpPlace), compare_places);
 	for (size_t i = 0; i < dump->nplaces; i++)
 	{
-		Place *place = &dump->places[i];
+		DumpPlace *place = &dump->places[i];
 		StoredValue stored = {0};
 		DumpTotal *total;
 		PsError *err;
@@ -283,11 +291,13 @@ scan_values(Dump *dump)
 		if (i > 0 && place->offset == place[-1].offset)
 		{
 			if (!place->shared || !place[-1].shared || place->kind != place[-1].kind)
-				report(dump, layer_damaged(path, place->offset, "several entries name the value, not all as a shared one of one kind"));
+				report(dump, layer_damaged(path, place->offset,
+										   "several entries point to the value, but not all as a shared value "
+										   "of the same kind"));
 			continue;
 		}
 		if (!damaged && place->offset < end)
-			report(dump, layer_damaged(path, place->offset, "a value begins here, within the one before it"));
+			report(dump, layer_damaged(path, place->offset, "a value begins here, within the previous value"));
 		if (!damaged && place->offset > end)
 			dump->totals.unnamed += place->offset - end;
 		err = blob_read(&dump->file, place->offset, place->kind, &buf, &stored);
@@ -309,7 +319,7 @@ scan_values(Dump *dump)
 	free(buf.data);
 }
 
-/* ---- third pass: what is to be shown ---- */
+/* ---- third pass: the entries to be shown ---- */
 
 static bool
 is_shown(const Dump *dump, const PsKey *key)
@@ -323,7 +333,7 @@ is_shown(const Dump *dump, const PsKey *key)
 	return !dump->has_block || (key->kind == PS_KEY_RELBLOCK && key->blk == dump->block);
 }
 
-/* One entry and, if wanted, its value.  Damage was told of by the passes before. */
+/* Shows one entry and, if requested, its value.  Damage was reported by the previous passes. */
 static void
 show_entry(Dump *dump, const PsKey *key, const ValueRef *ref, StringInfo buf)
 {
@@ -348,8 +358,8 @@ show_entry(Dump *dump, const PsKey *key, const ValueRef *ref, StringInfo buf)
 	dump->printer->entry(&entry);
 	layer_value_free(&value);
 	if (err != NULL)
-		report(dump, ps_error_context(err, "value at offset %llu of layer file \"%s\"", (unsigned long long) ref->at.offset,
-									  dump->file.path));
+		report(dump, ps_error_context(err, "value at offset %llu of layer file \"%s\"",
+									  (unsigned long long) ref->at.offset, dump->file.path));
 }
 
 static void
@@ -406,7 +416,7 @@ parse_number(const char *what, const char *text, uint64 max)
 	errno = 0;
 	value = strtoull(text, &end, 10);
 	if (strspn(text, "0123456789") != strlen(text) || end == text || errno != 0 || value > max)
-		pg_fatal("invalid %s \"%s\": a number up to %llu is expected", what, text, (unsigned long long) max);
+		pg_fatal("invalid %s \"%s\": must be a number from 0 to %llu", what, text, (unsigned long long) max);
 	return value;
 }
 
@@ -423,13 +433,14 @@ parse_filters(Dump *dump, const Options *options)
 	{
 		dump->has_rel = true;
 		if (sscanf(options->relation, "%u/%u/%u%c", &dump->rel.spc, &dump->rel.db, &dump->rel.rel, &rest) != 3)
-			pg_fatal("invalid relation \"%s\": TABLESPACE/DATABASE/RELFILENODE is expected, such as 1663/5/16384", options->relation);
+			pg_fatal("invalid relation \"%s\": must be TABLESPACE/DATABASE/RELFILENODE, for example 1663/5/16384",
+					 options->relation);
 	}
 	if (options->fork != NULL)
 	{
 		dump->fork = forkname_to_number(options->fork);
 		if (dump->fork == InvalidForkNumber)
-			pg_fatal("invalid fork \"%s\": main, fsm, vm or init is expected", options->fork);
+			pg_fatal("invalid fork \"%s\": must be main, fsm, vm or init", options->fork);
 	}
 	if (options->block != NULL)
 	{
@@ -438,14 +449,14 @@ parse_filters(Dump *dump, const Options *options)
 	}
 	if ((dump->fork >= 0 || dump->has_block) && !dump->has_rel)
 	{
-		pg_log_error("--fork and --block need a relation");
-		pg_log_error_hint("Name it with --relation=TABLESPACE/DATABASE/RELFILENODE.");
+		pg_log_error("options --fork and --block require --relation");
+		pg_log_error_hint("Specify the relation with --relation=TABLESPACE/DATABASE/RELFILENODE.");
 		exit(1);
 	}
 }
 
 int
-run_layer_dump(const Options *options)
+cmd_layer_dump(const Options *options)
 {
 	Dump dump = {0};
 	LayerFile *file = &dump.file;
@@ -458,7 +469,7 @@ run_layer_dump(const Options *options)
 	if (file->fd < 0 || fstat(file->fd, &st) != 0)
 		pg_fatal("could not open layer file \"%s\": %m", file->path);
 	if (!S_ISREG(st.st_mode))
-		pg_fatal("\"%s\" is no file", file->path);
+		pg_fatal("\"%s\" is not a regular file", file->path);
 	dump.totals.length = (uint64) st.st_size;
 	dump.printer->begin(file->path);
 	if (dump_summary(&dump))
@@ -483,7 +494,7 @@ run_layer_dump(const Options *options)
 	if (dump.problems > 0)
 	{
 		fflush(stdout);
-		pg_log_error("%llu places of layer file \"%s\" are damaged", (unsigned long long) dump.problems, file->path);
+		pg_log_error("layer file \"%s\" is damaged in %llu places", file->path, (unsigned long long) dump.problems);
 	}
 	return dump.problems > 0 ? 1 : 0;
 }

@@ -1,6 +1,7 @@
 /*
- * branch.c
- *	  Commands for branches: create, list, rename, delete, reset, restore, compact, export.
+ * cmd_branch.c
+ *	  The commands branch create, list, rename, delete, undelete, protect,
+ *	  unprotect, reset, restore and compact, and export.
  */
 #include "ps_fe.h"
 
@@ -11,7 +12,7 @@
 
 #include "ctl.h"
 
-/* Lines of progress replace one another on a terminal. */
+/* On a terminal, each progress line overwrites the one before. */
 static void
 show_notice(void *arg, const PGresult *res)
 {
@@ -27,7 +28,7 @@ show_notice(void *arg, const PGresult *res)
 	*(bool *) arg = progress && isatty(STDERR_FILENO);
 }
 
-/* Between which commits of the parent a branch begins, if that is known. */
+/* Prints the last commit before the branch point and the first one after it, if they are known. */
 static void
 show_commits(const PGresult *res)
 {
@@ -37,23 +38,23 @@ show_commits(const PGresult *res)
 	if (last < 0 || next < 0 || (PQgetisnull(res, 0, last) && PQgetisnull(res, 0, next)))
 		return;
 	if (!PQgetisnull(res, 0, last))
-		printf("The last commit in it is of %s.\n", PQgetvalue(res, 0, last));
+		printf("Its last commit is from %s.\n", PQgetvalue(res, 0, last));
 	if (strcmp(PQgetvalue(res, 0, next), "none") == 0)
-		printf("There is no later commit.\n");
+		printf("The parent has no later commit.\n");
 	else if (!PQgetisnull(res, 0, next))
-		printf("The next commit, which is not in it, is of %s.\n", PQgetvalue(res, 0, next));
+		printf("The next commit of the parent, from %s, is not included.\n", PQgetvalue(res, 0, next));
 }
 
 static bool notice_line_open;
 
 void
-branch_show_notices(PGconn *conn)
+cmd_branch_show_notices(PGconn *conn)
 {
 	PQsetNoticeReceiver(conn, show_notice, &notice_line_open);
 }
 
 int
-branch_tell_made(const Options *options, PGconn *conn, PGresult *res)
+cmd_branch_report_created(const Options *options, PGconn *conn, PGresult *res)
 {
 	if (notice_line_open)
 		fputc('\n', stderr);
@@ -64,63 +65,66 @@ branch_tell_made(const Options *options, PGconn *conn, PGresult *res)
 		print_json(res);
 	else if (!options->quiet)
 	{
-		printf("Branch \"%s\" begins at %s.\n", PQgetvalue(res, 0, PQfnumber(res, "name")), PQgetvalue(res, 0, PQfnumber(res, "lsn")));
+		printf("Branch \"%s\" starts at %s.\n", PQgetvalue(res, 0, PQfnumber(res, "name")),
+			   PQgetvalue(res, 0, PQfnumber(res, "lsn")));
 		show_commits(res);
 	}
 	return 0;
 }
 
 static int
-make_branch(const Options *options, const char *command)
+create_branch(const Options *options, const char *command)
 {
 	PGconn *conn = store_connect(options);
 	PGresult *res;
 	int rc;
 
-	branch_show_notices(conn);
+	cmd_branch_show_notices(conn);
 	res = PQexec(conn, command);
-	rc = branch_tell_made(options, conn, res);
+	rc = cmd_branch_report_created(options, conn, res);
 	PQclear(res);
 	PQfinish(conn);
 	return rc;
 }
 
 int
-run_branch_create(const Options *options)
+cmd_branch_create(const Options *options)
 {
 	const char *name = store_quote(options->args[0]);
-	char *moment;
+	char *point;
 	char *parent;
 
 	if (options->from == NULL)
-		return make_branch(options, psprintf("branch_create %s%s", name, options->data_checksums ? " data_checksums" : ""));
+		return create_branch(options, psprintf("branch_create %s%s", name,
+											   options->data_checksums ? " data_checksums" : ""));
 	if (options->data_checksums)
-		pg_fatal("a branch of another has its data checksums, or none: --data-checksums does not go with --from");
-	parent = split_moment(options->from, &moment);
-	return make_branch(options, psprintf("branch_create %s from %s %s", name, store_quote(parent),
-										 moment ? moment_words(moment) : ""));
+		pg_fatal("options --from and --data-checksums cannot be used together");
+	parent = point_in_time_split(options->from, &point);
+	return create_branch(options, psprintf("branch_create %s from %s %s", name, store_quote(parent),
+										   point ? point_in_time_words(point) : ""));
 }
 
 int
-run_branch_reset(const Options *options)
+cmd_branch_reset(const Options *options)
 {
-	return make_branch(options, psprintf("branch_reset %s %s", store_quote(options->args[0]), options->force ? "force" : ""));
+	return create_branch(options, psprintf("branch_reset %s %s", store_quote(options->args[0]),
+										   options->force ? "force" : ""));
 }
 
 int
-run_branch_restore(const Options *options)
+cmd_branch_restore(const Options *options)
 {
-	char *moment;
-	char *branch = split_moment(options->args[0], &moment);
+	char *point;
+	char *branch = point_in_time_split(options->args[0], &point);
 
-	if (moment == NULL)
+	if (point == NULL)
 	{
-		pg_log_error("the moment to go back to is missing");
-		pg_log_error_hint("It follows the branch's name: %s@LSN or %s@TIME.", branch, branch);
+		pg_log_error("no point in time specified");
+		pg_log_error_hint("Specify it after the name of the branch: %s@LSN or %s@TIME.", branch, branch);
 		return 1;
 	}
-	return make_branch(options, psprintf("branch_restore %s %s %s", store_quote(branch), moment_words(moment),
-										 options->force ? "force" : ""));
+	return create_branch(options, psprintf("branch_restore %s %s %s", store_quote(branch), point_in_time_words(point),
+										   options->force ? "force" : ""));
 }
 
 static void
@@ -133,34 +137,36 @@ execute(const Options *options, const char *command)
 }
 
 int
-run_branch_delete(const Options *options)
+cmd_branch_delete(const Options *options)
 {
 	const char *name = options->args[0];
 
-	execute(options, psprintf("branch_delete %s %s %s", store_quote(name), options->force ? "force" : "", options->purge ? "purge" : ""));
-	print_done(options, psprintf(options->purge ? "Branch \"%s\" is gone." : "Branch \"%s\" is deleted.", name), "deleted", name, NULL);
+	execute(options, psprintf("branch_delete %s %s %s", store_quote(name), options->force ? "force" : "",
+							  options->purge ? "purge" : ""));
+	print_done(options, psprintf("Branch \"%s\" was %s.", name, options->purge ? "purged" : "deleted"),
+			   "deleted", name, NULL);
 	return 0;
 }
 
 int
-run_branch_undelete(const Options *options)
+cmd_branch_undelete(const Options *options)
 {
-	return make_branch(options, psprintf("branch_undelete %s %s", store_quote(options->args[0]),
-										 options->nargs > 1 ? store_quote(options->args[1]) : ""));
+	return create_branch(options, psprintf("branch_undelete %s %s", store_quote(options->args[0]),
+										   options->nargs > 1 ? store_quote(options->args[1]) : ""));
 }
 
 int
-run_branch_protect(const Options *options)
+cmd_branch_protect(const Options *options)
 {
 	const char *name = options->args[0];
 
 	execute(options, psprintf("branch_protect %s", store_quote(name)));
-	print_done(options, psprintf("Branch \"%s\" is protected.", name), "protected", name, NULL);
+	print_done(options, psprintf("Branch \"%s\" is now protected.", name), "protected", name, NULL);
 	return 0;
 }
 
 int
-run_branch_unprotect(const Options *options)
+cmd_branch_unprotect(const Options *options)
 {
 	const char *name = options->args[0];
 
@@ -170,29 +176,31 @@ run_branch_unprotect(const Options *options)
 }
 
 int
-run_branch_rename(const Options *options)
+cmd_branch_rename(const Options *options)
 {
 	const char *name = options->args[0];
 	const char *new_name = options->args[1];
 
 	execute(options, psprintf("branch_rename %s %s", store_quote(name), store_quote(new_name)));
-	print_done(options, psprintf("Branch \"%s\" is \"%s\" now.", name, new_name), "renamed", name, "name", new_name, NULL);
+	print_done(options, psprintf("Branch \"%s\" was renamed to \"%s\".", name, new_name),
+			   "renamed", name, "name", new_name, NULL);
 	return 0;
 }
 
 int
-run_branch_compact(const Options *options)
+cmd_branch_compact(const Options *options)
 {
 	const char *name = options->args[0];
 
 	execute(options, psprintf("branch_compact %s", store_quote(name)));
-	print_done(options, psprintf("Branch \"%s\" is compacted.", name), "compacted", name, NULL);
+	print_done(options, psprintf("Branch \"%s\" was compacted.", name), "compacted", name, NULL);
 	return 0;
 }
 
 /*
- * Puts the branches that begin in a branch behind it, indented; "parent" is ""
- * for those that begin in none.  Returns how many rows are ordered.
+ * Appends the children of a branch to order[], each followed by its own
+ * children, which are indented.  parent is "" for the branches without a parent;
+ * n is the number of rows in order[] so far.  Returns the new number.
  */
 static int
 order_tree(PGresult *res, const char *parent, int depth, int n, int *order, int *indent)
@@ -206,7 +214,7 @@ order_tree(PGresult *res, const char *parent, int depth, int n, int *order, int 
 			continue;
 		order[n++] = r;
 		indent[r] = 2 * depth;
-		/* a branch that cannot be read has no name */
+		/* a branch that cannot be read has an empty name, like the parent of the top level */
 		if (PQgetvalue(res, r, name)[0] != '\0')
 			n = order_tree(res, PQgetvalue(res, r, name), depth + 1, n, order, indent);
 	}
@@ -214,12 +222,12 @@ order_tree(PGresult *res, const char *parent, int depth, int n, int *order, int 
 }
 
 int
-run_branch_list(const Options *options)
+cmd_branch_list(const Options *options)
 {
-	static const char *const columns[] = {"name", "connected", "protected", "start_lsn", "oldest_lsn", "flushed_lsn", "layer_bytes",
-										  "wal_bytes", "owner", "error", "waits_for"};
-	static const char *const deleted_columns[] = {"name", "timeline", "deleted", "seconds_left", "layer_bytes", "wal_bytes", "parent",
-												  "by"};
+	static const char *const columns[] = {"name", "connected", "protected", "start_lsn", "oldest_lsn", "flushed_lsn",
+										  "layer_bytes", "wal_bytes", "owner", "error", "waits_for"};
+	static const char *const deleted_columns[] = {"name", "timeline", "deleted", "seconds_left", "layer_bytes",
+												  "wal_bytes", "parent", "by"};
 	PGconn *conn = store_connect(options);
 	PGresult *res = store_query(conn, options->deleted ? "branch_list deleted" : "branch_list");
 	int n = PQntuples(res);
@@ -243,7 +251,7 @@ run_branch_list(const Options *options)
 	return 0;
 }
 
-/* Which moment it is of, then each page that could not be read. */
+/* The store sends the point in time of the export, then a warning for each page that could not be read. */
 static void
 show_export_notice(void *arg, const PGresult *res)
 {
@@ -260,11 +268,11 @@ show_export_notice(void *arg, const PGresult *res)
 }
 
 int
-run_export(const Options *options)
+cmd_export(const Options *options)
 {
 	int damaged = 0;
-	char *moment;
-	char *branch = split_moment(options->args[0], &moment);
+	char *point;
+	char *branch = point_in_time_split(options->args[0], &point);
 	char *dir;
 	char *command;
 	PGconn *conn;
@@ -272,15 +280,15 @@ run_export(const Options *options)
 
 	if (options->directory == NULL)
 	{
-		pg_log_error("no directory to write to was given");
-		pg_log_error_hint("Name it with -D.");
+		pg_log_error("no directory specified");
+		pg_log_error_hint("Specify it with -D.");
 		return 1;
 	}
 	dir = absolute_path(options->directory);
-	conn = store_connect(options); /* before the directory is made */
+	conn = store_connect(options); /* before the directory is created */
 	made = make_directory(options, dir);
 	become_user(options, made ? dir : NULL);
-	command = psprintf("fullbackup %s %s%s", store_quote(branch), moment ? moment_words(moment) : "",
+	command = psprintf("fullbackup %s %s%s", store_quote(branch), point ? point_in_time_words(point) : "",
 					   options->zero_damaged_pages ? " zero_damaged_pages" : "");
 	PQsetNoticeReceiver(conn, show_export_notice, &damaged);
 	if (!unpack(conn, command, dir, NULL, "exported", NULL))
@@ -292,8 +300,10 @@ run_export(const Options *options)
 	if (!options->no_sync)
 		fsync_pgdata(dir, PG_VERSION_NUM);
 	if (damaged > 0)
-		pg_log_warning("%d damaged pages, named above, are zeros in the copy", damaged);
-	print_done(options, psprintf("Branch \"%s\" is in \"%s\". Stock PostgreSQL starts on it: %s -D %s start", branch, dir, postgres_program(options, "pg_ctl"), dir),
+		pg_log_warning("%d damaged pages, listed above, were replaced with zeros in the export", damaged);
+	print_done(options,
+			   psprintf("Branch \"%s\" was exported to \"%s\". Start PostgreSQL on it with: %s -D %s start", branch,
+						dir, postgres_program(options, "pg_ctl"), dir),
 			   "exported", branch, "directory", dir, NULL);
 	return 0;
 }

@@ -1,6 +1,7 @@
 /*
- * verify.c
- *	  The command verify: has the store read and check the files of branches.
+ * cmd_verify.c
+ *	  The command verify, which makes the store read and check the files of
+ *	  branches.
  */
 #include "ps_fe.h"
 
@@ -8,24 +9,27 @@
 
 #include "ctl.h"
 
-typedef struct Verify
+typedef struct VerifyRun
 {
 	const Options *options;
 	PGconn *conn;
 	json_t *rows; /* of all branches */
 	int exit_code;
-} Verify;
+} VerifyRun;
 
-/* A branch; deleted: the timeline of one that is in the trash, where several may have the name, else NULL. */
-typedef struct Branch
+/*
+ * A branch.  If it is in the trash, where several branches may have the same name,
+ * deleted is its timeline id; otherwise NULL.
+ */
+typedef struct VerifyBranch
 {
 	const char *name;
 	const char *deleted;
-} Branch;
+} VerifyBranch;
 
-/* As a message has it; psprintf'd. */
+/* Describes the branch for a message; psprintf'd. */
 static char *
-branch_text(const Branch *branch)
+branch_text(const VerifyBranch *branch)
 {
 	if (branch->deleted == NULL)
 		return psprintf("branch \"%s\"", branch->name);
@@ -33,7 +37,7 @@ branch_text(const Branch *branch)
 }
 
 static void
-add_row(Verify *verify, const Branch *branch, const char *file, const char *bytes, const char *error)
+add_row(VerifyRun *verify, const VerifyBranch *branch, const char *file, const char *bytes, const char *error)
 {
 	json_t *row = json_object();
 
@@ -45,9 +49,9 @@ add_row(Verify *verify, const Branch *branch, const char *file, const char *byte
 	json_array_append_new(verify->rows, row);
 }
 
-/* A branch of which the store cannot say more: it is not served. */
+/* Records that the store could not check the branch at all. */
 static void
-note_failure(Verify *verify, const Branch *branch, PGresult *res)
+note_failure(VerifyRun *verify, const VerifyBranch *branch, PGresult *res)
 {
 	const char *message = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
 
@@ -59,10 +63,11 @@ note_failure(Verify *verify, const Branch *branch, PGresult *res)
 }
 
 static void
-verify_branch(Verify *verify, const Branch *branch)
+verify_branch(VerifyRun *verify, const VerifyBranch *branch)
 {
 	char *rate = verify->options->rate > 0 ? psprintf(" %d", verify->options->rate) : pg_strdup("");
-	char *command = psprintf("verify %s%s", store_quote(branch->deleted != NULL ? branch->deleted : branch->name), rate);
+	const char *id = branch->deleted != NULL ? branch->deleted : branch->name;
+	char *command = psprintf("verify %s%s", store_quote(id), rate);
 	PGresult *res = PQexec(verify->conn, command);
 	double bytes = 0;
 	int damaged = 0;
@@ -80,7 +85,8 @@ verify_branch(Verify *verify, const Branch *branch)
 	{
 		const char *error = PQgetvalue(res, r, PQfnumber(res, "error"));
 
-		add_row(verify, branch, PQgetvalue(res, r, PQfnumber(res, "file")), PQgetvalue(res, r, PQfnumber(res, "bytes")), error);
+		add_row(verify, branch, PQgetvalue(res, r, PQfnumber(res, "file")),
+				PQgetvalue(res, r, PQfnumber(res, "bytes")), error);
 		bytes += strtod(PQgetvalue(res, r, PQfnumber(res, "bytes")), NULL);
 		if (error[0] == '\0')
 			continue;
@@ -93,7 +99,7 @@ verify_branch(Verify *verify, const Branch *branch)
 	text = branch_text(branch);
 	text[0] = pg_toupper(text[0]);
 	if (!verify->options->json && !verify->options->quiet && damaged == 0)
-		printf("%s: %d files with %.0f MB are well.\n", text, PQntuples(res), bytes / (1024 * 1024));
+		printf("%s: %d files (%.0f MB), no damage found.\n", text, PQntuples(res), bytes / (1024 * 1024));
 	else if (!verify->options->json && damaged > 0)
 		printf("%s: %d of %d files are damaged.\n", text, damaged, PQntuples(res));
 	pfree(text);
@@ -101,13 +107,13 @@ verify_branch(Verify *verify, const Branch *branch)
 }
 
 static void
-verify_served(Verify *verify)
+verify_served(VerifyRun *verify)
 {
 	PGresult *list = store_query(verify->conn, "branch_list");
 
 	for (int r = 0; r < PQntuples(list); r++)
 	{
-		Branch branch = {.name = PQgetvalue(list, r, PQfnumber(list, "name"))};
+		VerifyBranch branch = {.name = PQgetvalue(list, r, PQfnumber(list, "name"))};
 
 		if (branch.name[0] != '\0')
 			verify_branch(verify, &branch);
@@ -126,16 +132,16 @@ verify_served(Verify *verify)
 	PQclear(list);
 }
 
-/* What is in the trash may be wanted again. */
+/* Deleted branches may be brought back, so they are checked as well. */
 static void
-verify_trash(Verify *verify)
+verify_trash(VerifyRun *verify)
 {
 	PGresult *list = store_query(verify->conn, "branch_list deleted");
 
 	for (int r = 0; r < PQntuples(list); r++)
 	{
-		Branch branch = {.name = PQgetvalue(list, r, PQfnumber(list, "name")),
-						 .deleted = PQgetvalue(list, r, PQfnumber(list, "timeline"))};
+		VerifyBranch branch = {.name = PQgetvalue(list, r, PQfnumber(list, "name")),
+							   .deleted = PQgetvalue(list, r, PQfnumber(list, "timeline"))};
 
 		verify_branch(verify, &branch);
 	}
@@ -143,20 +149,20 @@ verify_trash(Verify *verify)
 }
 
 int
-run_verify(const Options *options)
+cmd_verify(const Options *options)
 {
-	Verify verify = {.options = options, .rows = json_array()};
+	VerifyRun verify = {.options = options, .rows = json_array()};
 
 	if (options->all == (options->nargs > 0))
 	{
-		pg_log_error(options->all ? "a branch was named, and --all given" : "no branch was named");
-		pg_log_error_hint("Name a branch, or give --all.");
+		pg_log_error(options->all ? "a branch and --all cannot be specified together" : "no branch specified");
+		pg_log_error_hint("Specify a branch or --all.");
 		return EXIT_USAGE;
 	}
 	verify.conn = store_connect(options);
-	branch_show_notices(verify.conn);
+	cmd_branch_show_notices(verify.conn);
 	if (!options->all)
-		verify_branch(&verify, &(Branch) {.name = options->args[0]});
+		verify_branch(&verify, &(VerifyBranch) {.name = options->args[0]});
 	else
 	{
 		verify_served(&verify);

@@ -1,13 +1,11 @@
 /*
- * moment.c
- *	  What stands behind the "@" of BRANCH@MOMENT: an LSN, or a time as people
- *	  write it.
+ * point_in_time.c
+ *	  The point in time that follows the "@" of BRANCH@LSN or BRANCH@TIME.
  *
- * Times are read by date(1), which every Debian has: it knows "10 minutes ago",
- * "yesterday 14:00" and ISO 8601 with time zones.  It knows much more, and makes
- * a time of nearly everything: of "10 minutes" one that is to come, of "12" noon,
- * of "a" midnight in a time zone.  So only what looks like a time of the past is
- * given to it.
+ * Times are parsed by date(1), which understands "10 minutes ago", "yesterday
+ * 14:00" and ISO 8601 with time zones.  But it accepts nearly everything: "10
+ * minutes" is a time in the future, "12" is noon, and "a" is midnight in a military
+ * time zone.  So only texts that look like a time in the past are passed to it.
  */
 #include "ps_fe.h"
 
@@ -17,7 +15,7 @@
 
 #include "ctl.h"
 
-bool
+static bool
 looks_like_lsn(const char *text)
 {
 	const char *slash = strchr(text, '/');
@@ -26,7 +24,7 @@ looks_like_lsn(const char *text)
 		   strspn(text, "0123456789abcdefABCDEF/") == strlen(text);
 }
 
-/* What "date" prints of a time: microseconds since 1970.  False: it does not understand it. */
+/* Converts a time to microseconds since 1970 with date(1); returns false if that does not understand it. */
 static bool
 ask_date(const char *text, char *out, size_t size)
 {
@@ -64,7 +62,7 @@ ask_date(const char *text, char *out, size_t size)
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0 && len > 0;
 }
 
-/* Does the text begin with this pattern, where 0 stands for a digit? */
+/* Does the text begin with this pattern, in which 0 matches any digit? */
 static bool
 begins_like(const char *text, const char *pattern)
 {
@@ -87,7 +85,7 @@ looks_like_time(const char *text)
 }
 
 char *
-moment_words(const char *text)
+point_in_time_words(const char *text)
 {
 	char microseconds[64];
 
@@ -95,25 +93,26 @@ moment_words(const char *text)
 		return psprintf("lsn %s", store_quote(text));
 	if (!looks_like_time(text) || !ask_date(text, microseconds, sizeof(microseconds)))
 	{
-		pg_log_error("\"%s\" is neither an LSN nor a time", text);
-		pg_log_error_hint("Examples: 0/16B3748, \"10 minutes ago\", \"yesterday 14:00\", \"2026-11-20 12:00+00\". For what the branch is now, give no moment.");
+		pg_log_error("invalid point in time \"%s\": must be an LSN or a time", text);
+		pg_log_error_hint("Examples are 0/16B3748, \"10 minutes ago\", \"yesterday 14:00\" and "
+						  "\"2026-11-20 12:00+00\". For the current state of the branch, omit the \"@\".");
 		exit(1);
 	}
 	return psprintf("time %s", microseconds);
 }
 
 char *
-split_moment(const char *text, char **moment)
+point_in_time_split(const char *text, char **point)
 {
 	char *branch = pg_strdup(text);
 	char *at = strchr(branch, '@');
 
-	*moment = NULL;
+	*point = NULL;
 	if (at == NULL)
 		return branch;
 	*at = '\0';
 	if (at[1] == '\0')
-		pg_fatal("nothing follows the \"@\" in \"%s\"", text);
-	*moment = at + 1;
+		pg_fatal("no point in time specified after the \"@\" in \"%s\"", text);
+	*point = at + 1;
 	return branch;
 }

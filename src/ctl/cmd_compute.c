@@ -1,6 +1,6 @@
 /*
- * compute.c
- *	  Commands for computes that run: stop, status.
+ * cmd_compute.c
+ *	  The commands compute start, run, stop and status.
  */
 #include "ps_fe.h"
 
@@ -10,12 +10,24 @@
 
 #include "compute.h"
 
-/* Written by the compute's WAL worker, every ten seconds at least; of one that is older nobody knows. */
+/* The compute's WAL worker writes the file at least every 10 s; after STATUS_STALE seconds it must be hanging. */
 #define STATUS_FILE  "pageserver_smgr.status"
 #define STATUS_STALE 60
 
 int
-run_compute_stop(const Options *options)
+cmd_compute_start(const Options *options)
+{
+	return compute_run_background(options);
+}
+
+int
+cmd_compute_run(const Options *options)
+{
+	return compute_run_foreground(options);
+}
+
+int
+cmd_compute_stop(const Options *options)
 {
 	const ServerKind *kind = &supervisor_kind;
 	char *dir = compute_dir_path(options);
@@ -23,10 +35,10 @@ run_compute_stop(const Options *options)
 
 	if (compute_dir_conf(dir) == NULL)
 	{
-		pg_log_error("directory \"%s\" is no compute", dir);
+		pg_log_error("directory \"%s\" is not a compute", dir);
 		return EXIT_NOT_FOUND;
 	}
-	/* the supervisor passes it on, and starts nothing any more */
+	/* the supervisor passes the signal on and does not restart the compute */
 	supervisor_kind.find(dir, &file);
 	if (!file.alive)
 	{
@@ -35,23 +47,26 @@ run_compute_stop(const Options *options)
 	}
 	if (!file.alive)
 	{
-		pg_log_error("the compute in \"%s\" does not run", dir);
+		pg_log_error("the compute in \"%s\" is not running", dir);
 		return EXIT_NOT_RUNNING;
 	}
-	stop_server(kind, dir, &file, options->mode, options->timeout, false, "the compute");
+	pidfile_stop_server(kind, dir, &file, options->mode, options->timeout, false, "the compute");
 	(void) compute_settings_keep(dir);
-	print_done(options, psprintf("The compute in \"%s\" is stopped.", dir), "stopped", dir, NULL);
+	print_done(options, psprintf("The compute in \"%s\" was stopped.", dir), "stopped", dir, NULL);
 	return 0;
 }
 
-/* What the compute's WAL worker writes (src/compute/wal_worker_status.c); NULL: nothing, or nothing that can be read. */
+/*
+ * Reads the file that the compute's WAL worker writes
+ * (src/compute/wal_worker_status.c); NULL if it is missing or cannot be read.
+ */
 static json_t *
 read_status_file(const char *dir, pid_t postmaster)
 {
 	char *path = psprintf("%s/" STATUS_FILE, dir);
 	json_t *status = json_load_file(path, 0, NULL);
 
-	/* left behind by a compute that was killed? */
+	/* a compute that was killed leaves its file behind */
 	if (status != NULL && json_integer_value(json_object_get(status, "pid")) != postmaster)
 	{
 		json_decref(status);
@@ -61,7 +76,7 @@ read_status_file(const char *dir, pid_t postmaster)
 	return status;
 }
 
-/* Why the compute waits, with since when; NULL: it does not.  malloc'd. */
+/* Returns why and since when the compute is waiting, malloc'd, or NULL if it is not waiting. */
 static char *
 compute_wait(const char *dir, const json_t *status)
 {
@@ -72,7 +87,7 @@ compute_wait(const char *dir, const json_t *status)
 	struct stat st;
 
 	if (status != NULL && stat(path, &st) == 0 && time(NULL) - st.st_mtime > STATUS_STALE)
-		result = psprintf("its WAL worker has told nothing for %ld s (\"%s\")", (long) (time(NULL) - st.st_mtime), path);
+		result = psprintf("its WAL worker has not updated \"%s\" for %ld s", path, (long) (time(NULL) - st.st_mtime));
 	else if (waits_for != NULL)
 		result = psprintf("%s, since %s", waits_for, since != NULL ? since : "?");
 	pfree(path);
@@ -80,7 +95,7 @@ compute_wait(const char *dir, const json_t *status)
 }
 
 int
-run_compute_status(const Options *options)
+cmd_compute_status(const Options *options)
 {
 	static const char *const settings[] = {"tenant", "timeline", "generation", "checkpoint_lsn", "store"};
 	char *dir = compute_dir_path(options);
@@ -92,7 +107,7 @@ run_compute_status(const Options *options)
 
 	if (conf == NULL)
 	{
-		pg_log_error("directory \"%s\" is no compute", dir);
+		pg_log_error("directory \"%s\" is not a compute", dir);
 		return EXIT_NOT_FOUND;
 	}
 	supervisor_kind.find(dir, &supervisor);
@@ -129,11 +144,12 @@ run_compute_status(const Options *options)
 		json_decref(status);
 	}
 	else if (wait != NULL)
-		printf("The compute in \"%s\" runs (PID %d, port %d), but waits: %s.\n", dir, (int) file.pid, file.port, wait);
+		printf("The compute in \"%s\" is running (PID %d, port %d), but is waiting: %s.\n", dir, (int) file.pid,
+			   file.port, wait);
 	else if (file.alive)
-		printf("The compute in \"%s\" runs (PID %d, port %d, %s).\n", dir, (int) file.pid, file.port, file.state);
+		printf("The compute in \"%s\" is running (PID %d, port %d, %s).\n", dir, (int) file.pid, file.port, file.state);
 	else
-		printf("The compute in \"%s\" does not run%s.\n", dir, supervisor.alive ? ", and is being started again" : "");
+		printf("The compute in \"%s\" is not running%s.\n", dir, supervisor.alive ? ", but is being restarted" : "");
 	return !file.alive ? EXIT_NOT_RUNNING : wait != NULL ? EXIT_WAITS
 														 : 0;
 }

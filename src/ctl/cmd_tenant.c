@@ -1,6 +1,6 @@
 /*
- * tenant.c
- *	  Commands for tenants: detach, attach, delete, undelete, list.
+ * cmd_tenant.c
+ *	  The commands tenant detach, attach, delete, undelete and list.
  */
 #include "ps_fe.h"
 
@@ -15,39 +15,40 @@ execute(const Options *options, const char *command, const char *done)
 	store_execute(conn, psprintf("%s %s%s%s", command, store_quote(tenant), options->force ? " force" : "",
 								 options->purge ? " purge" : ""));
 	PQfinish(conn);
-	print_done(options, psprintf("Tenant \"%s\" is %s.", tenant, done), done, tenant, NULL);
+	print_done(options, psprintf("Tenant \"%s\" was %s.", tenant, done), done, tenant, NULL);
 	return 0;
 }
 
 int
-run_tenant_detach(const Options *options)
+cmd_tenant_detach(const Options *options)
 {
 	return execute(options, "tenant_detach", "detached");
 }
 
 int
-run_tenant_attach(const Options *options)
+cmd_tenant_attach(const Options *options)
 {
 	return execute(options, "tenant_attach", "attached");
 }
 
 int
-run_tenant_delete(const Options *options)
+cmd_tenant_delete(const Options *options)
 {
 	return execute(options, "tenant_delete", "deleted");
 }
 
 int
-run_tenant_undelete(const Options *options)
+cmd_tenant_undelete(const Options *options)
 {
 	return execute(options, "tenant_undelete", "undeleted");
 }
 
 int
-run_tenant_list(const Options *options)
+cmd_tenant_list(const Options *options)
 {
 	static const char *const columns[] = {"tenant", "state", "branches", "system_identifier", "name"};
-	static const char *const deleted_columns[] = {"tenant", "deleted", "seconds_left", "branches", "system_identifier", "name", "by"};
+	static const char *const deleted_columns[] = {"tenant", "deleted", "seconds_left", "branches",
+												  "system_identifier", "name", "by"};
 	PGconn *conn = store_connect(options);
 	PGresult *res = store_query(conn, options->deleted ? "tenant_list deleted" : "tenant_list");
 

@@ -1,6 +1,6 @@
 /*
- * store.c
- *	  Commands for a store: init, start, stop, restart, reload, status.
+ * cmd_store.c
+ *	  The commands init, start, stop, restart, reload and status, for stores.
  */
 #include "ps_fe.h"
 
@@ -10,17 +10,17 @@
 
 #include "ctl.h"
 
-/* "status" waits so long for an answer of the store. */
+/* How long "status" waits for the store's answer. */
 #define STATUS_TIMEOUT_MS 5000
 
-/* The store's directory: -D, or what the other commands would take. */
+/* Returns the store's directory: that of -D or, without -D, the one that other commands would use; malloc'd. */
 static char *
 store_directory(const Options *options)
 {
 	const char *name = options->directory != NULL ? options->directory : store_name(options);
 
 	if (options->directory == NULL && store_is_conninfo(name))
-		pg_fatal("this command needs the directory of a store, not a connection string");
+		pg_fatal("this command requires the directory of a store, not a connection string");
 	return absolute_path(name);
 }
 
@@ -30,9 +30,9 @@ is_store(const char *dir)
 	char *path = psprintf("%s/PAGESERVER_VERSION", dir);
 	bool result = access(path, F_OK) == 0;
 
-	/* root sees it, but the one who may not look inside cannot tell */
+	/* without search permission, it is not known whether the file exists */
 	if (!result && errno == EACCES)
-		pg_fatal("could not look into directory \"%s\": %m", dir);
+		pg_fatal("could not access directory \"%s\": %m", dir);
 	pfree(path);
 	return result;
 }
@@ -42,13 +42,13 @@ check_store(const char *dir)
 {
 	if (is_store(dir))
 		return;
-	pg_log_error("there is no store in directory \"%s\"", dir);
-	pg_log_error_hint("\"pageserver_ctl init -D %s\" makes one.", dir);
+	pg_log_error("directory \"%s\" is not a store", dir);
+	pg_log_error_hint("Create a store with \"pageserver_ctl init -D %s\".", dir);
 	exit(EXIT_NOT_FOUND);
 }
 
 int
-run_init(const Options *options)
+cmd_init(const Options *options)
 {
 	char *dir = store_directory(options);
 	char *conf = psprintf("%s/pageserver.conf", dir);
@@ -80,12 +80,13 @@ run_init(const Options *options)
 		empty_directory(dir, made);
 		return 1;
 	}
-	print_done(options, psprintf("A new store is in \"%s\". \"pageserver_ctl start -D %s\" starts it.", dir, dir), "store", dir, NULL);
+	print_done(options, psprintf("Store \"%s\" was created. Start it with: pageserver_ctl start -D %s", dir, dir),
+			   "store", dir, NULL);
 	return 0;
 }
 
 int
-run_start(const Options *options)
+cmd_start(const Options *options)
 {
 	char *dir = store_directory(options);
 	char *log = options->log ? absolute_path(options->log) : psprintf("%s/pageserver.log", dir);
@@ -100,7 +101,7 @@ run_start(const Options *options)
 	store_kind.find(dir, &file);
 	if (file.alive)
 	{
-		pg_log_error("the store \"%s\" runs already (PID %d)", dir, (int) file.pid);
+		pg_log_error("store \"%s\" is already running (PID %d)", dir, (int) file.pid);
 		return EXIT_EXISTS;
 	}
 	fd = open_log(options, log, &log_end);
@@ -109,23 +110,23 @@ run_start(const Options *options)
 	close(fd);
 	if (options->no_wait)
 		return 0;
-	if (wait_until_ready(&store_kind, dir, pid, options->timeout, &file, &child_ended))
+	if (pidfile_wait_ready(&store_kind, dir, pid, options->timeout, &file, &child_ended))
 	{
-		print_done(options, psprintf("The store \"%s\" runs (PID %d, port %d).", dir, (int) pid, file.port),
+		print_done(options, psprintf("Store \"%s\" is running (PID %d, port %d).", dir, (int) pid, file.port),
 				   "store", dir, "pid", psprintf("%d", (int) pid), "port", psprintf("%d", file.port), NULL);
 		return 0;
 	}
 	show_log(log, log_end);
 	if (child_ended)
-		pg_log_error("the store \"%s\" did not start", dir);
+		pg_log_error("could not start store \"%s\"", dir);
 	else
-		pg_log_error("the store \"%s\" was not ready in %d seconds; it goes on starting", dir, options->timeout);
-	pg_log_error_hint("Its log \"%s\" says why.", log);
+		pg_log_error("store \"%s\" was not ready within %d seconds; it continues to start", dir, options->timeout);
+	pg_log_error_hint("Examine the log \"%s\".", log);
 	return child_ended ? 1 : EXIT_TIMEOUT;
 }
 
 int
-run_stop(const Options *options)
+cmd_stop(const Options *options)
 {
 	char *dir = store_directory(options);
 	PidFile file;
@@ -134,16 +135,16 @@ run_stop(const Options *options)
 	store_kind.find(dir, &file);
 	if (!file.alive)
 	{
-		pg_log_error("the store \"%s\" does not run", dir);
+		pg_log_error("store \"%s\" is not running", dir);
 		return EXIT_NOT_RUNNING;
 	}
-	stop_server(&store_kind, dir, &file, options->mode, options->timeout, options->no_wait, "the store");
-	print_done(options, psprintf("The store \"%s\" %s.", dir, options->no_wait ? "is told to stop" : "is stopped"),
+	pidfile_stop_server(&store_kind, dir, &file, options->mode, options->timeout, options->no_wait, "the store");
+	print_done(options, psprintf("Store \"%s\" %s.", dir, options->no_wait ? "is stopping" : "was stopped"),
 			   options->no_wait ? "stopping" : "stopped", dir, NULL);
 	return 0;
 }
 
-/* Would the store start with these settings?  Else the program ends, with what the store says. */
+/* Checks whether the store would start with its settings; ends the program if not. */
 static void
 check_settings(const char *dir)
 {
@@ -151,12 +152,12 @@ check_settings(const char *dir)
 
 	if (wait_program(start_program(argv, -1, -1, false), "pageserver --check-config"))
 		return;
-	pg_log_error_hint("Nothing was changed. Correct \"%s/pageserver.conf\" first.", dir);
+	pg_log_error_hint("No changes were made. Correct \"%s/pageserver.conf\" and try again.", dir);
 	exit(1);
 }
 
 int
-run_restart(const Options *options)
+cmd_restart(const Options *options)
 {
 	char *dir = store_directory(options);
 	PidFile file;
@@ -165,12 +166,12 @@ run_restart(const Options *options)
 	check_settings(dir);
 	store_kind.find(dir, &file);
 	if (file.alive)
-		stop_server(&store_kind, dir, &file, options->mode, options->timeout, false, "the store");
-	return run_start(options);
+		pidfile_stop_server(&store_kind, dir, &file, options->mode, options->timeout, false, "the store");
+	return cmd_start(options);
 }
 
 int
-run_reload(const Options *options)
+cmd_reload(const Options *options)
 {
 	char *dir = store_directory(options);
 	PidFile file;
@@ -179,23 +180,24 @@ run_reload(const Options *options)
 	store_kind.find(dir, &file);
 	if (file.alive)
 		check_settings(dir);
-	if (!file.alive || !signal_server(&store_kind, dir, &file, SIGHUP, "the store"))
+	if (!file.alive || !pidfile_signal_server(&store_kind, dir, &file, SIGHUP, "the store"))
 	{
-		pg_log_error("the store \"%s\" does not run", dir);
+		pg_log_error("store \"%s\" is not running", dir);
 		return EXIT_NOT_RUNNING;
 	}
-	print_done(options, psprintf("The store \"%s\" reads its settings again (PID %d).", dir, (int) file.pid), "reloaded", dir, NULL);
+	print_done(options, psprintf("Store \"%s\" (PID %d) was signaled to reload its settings.", dir, (int) file.pid),
+			   "reloaded", dir, NULL);
 	return 0;
 }
 
-/* What a store says of itself that its lock file does not; NULL: it does not answer. */
+/* Asks a store for its status; NULL if it does not answer. */
 static PGresult *
 ask_status(const PidFile *file)
 {
 	return strcmp(file->state, "ready") == 0 ? store_ask(file, "status", STATUS_TIMEOUT_MS) : NULL;
 }
 
-/* A value of that; "" if it is not there. */
+/* Returns a value of the status; "" if it is missing. */
 static const char *
 status_value(const PGresult *res, const char *name)
 {
@@ -206,7 +208,7 @@ status_value(const PGresult *res, const char *name)
 }
 
 int
-run_status(const Options *options)
+cmd_status(const Options *options)
 {
 	char *dir = store_directory(options);
 	PidFile file = {0};
@@ -244,20 +246,20 @@ run_status(const Options *options)
 		json_decref(status);
 	}
 	else if (!exists)
-		pg_log_error("there is no store in directory \"%s\"", dir);
+		pg_log_error("directory \"%s\" is not a store", dir);
 	else if (!file.alive)
-		printf("The store \"%s\" does not run.\n", dir);
+		printf("Store \"%s\" is not running.\n", dir);
 	else
 	{
-		printf("The store \"%s\" runs (PID %d, port %d, socket directory \"%s\", %s).\n", dir, (int) file.pid, file.port,
-			   file.socket_dir, file.state);
+		printf("Store \"%s\" is running (PID %d, port %d, socket directory \"%s\", %s).\n", dir, (int) file.pid,
+			   file.port, file.socket_dir, file.state);
 		if (res == NULL && strcmp(file.state, "ready") == 0)
 			printf("It does not answer.\n");
 		for (int i = 0; i < (res != NULL ? PQntuples(res) : 0); i++)
 			if (strcmp(PQgetvalue(res, i, 0), "waits") == 0)
-				printf("WAL of a compute waits: %s.\n", PQgetvalue(res, i, 1));
+				printf("WAL of a compute is waiting: %s.\n", PQgetvalue(res, i, 1));
 		if (*status_value(res, "restart_needed") != '\0')
-			printf("A restart is needed for changed settings: %s.\n", status_value(res, "restart_needed"));
+			printf("Changed settings that require a restart: %s.\n", status_value(res, "restart_needed"));
 	}
 	PQclear(res);
 	return !exists ? EXIT_NOT_FOUND : !file.alive ? EXIT_NOT_RUNNING

@@ -1,7 +1,7 @@
 /*
- * settings.c
- *	  Commands for the settings of a branch's computes: list, get, set, reset,
- *	  edit, revert.
+ * cmd_settings.c
+ *	  The commands settings list, get, set, reset, edit and revert, for the
+ *	  settings of a branch's computes.
  *
  * "set" and "reset" do to a branch what ALTER SYSTEM does to a server: they
  * change its postgresql.auto.conf, which wins over postgresql.conf.
@@ -14,10 +14,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "branch_settings.h"
+#include "stored_settings.h"
 #include "conf.h"
 
-/* ---- looking ---- */
+/* ---- reading ---- */
 
 static char *
 format_time(const char *seconds)
@@ -31,7 +31,7 @@ format_time(const char *seconds)
 }
 
 int
-run_settings_list(const Options *options)
+cmd_settings_list(const Options *options)
 {
 	PGconn *conn = store_connect(options);
 	PGresult *res = store_query(conn, psprintf("settings_list %s", store_quote(options->args[0])));
@@ -54,12 +54,12 @@ run_settings_list(const Options *options)
 	return 0;
 }
 
-/* Which of the texts is it?  -1: none. */
+/* Returns the index of the text with this name, or -1 if there is none. */
 static int
 find_text(const char *name)
 {
 	for (int i = 0; i < SETTINGS_TEXTS; i++)
-		if (strcmp(branch_settings_names[i], name) == 0)
+		if (strcmp(stored_settings_names[i], name) == 0)
 			return i;
 	return -1;
 }
@@ -68,7 +68,7 @@ typedef struct Listing
 {
 	const char *only; /* a setting, or NULL for all */
 	const char *file;
-	json_t *rows; /* NULL: they are printed */
+	json_t *rows; /* NULL: the settings are printed */
 	bool found;
 } Listing;
 
@@ -81,15 +81,19 @@ list_setting(void *arg, const char *name, const char *value)
 		return;
 	listing->found = true;
 	if (listing->rows != NULL)
+	{
+		json_t *text = json_string(value);
+
 		json_array_append_new(listing->rows, json_pack("{s:s, s:o, s:s}", "name", name, "value",
-													   json_string(value) ? json_string(value) : json_null(), "file", listing->file));
+													   text != NULL ? text : json_null(), "file", listing->file));
+	}
 	else if (listing->only == NULL)
 		printf("%s = '%s'	# %s\n", name, value, listing->file);
 }
 
-/* Of a setting in two files the one that counts is printed: postgresql.auto.conf's. */
+/* If both files contain the setting, the value in postgresql.auto.conf is the effective one. */
 static int
-get_setting(const Options *options, const BranchSettings *settings, const char *name)
+get_setting(const Options *options, const StoredSettings *settings, const char *name)
 {
 	char *value = NULL;
 
@@ -111,13 +115,13 @@ get_setting(const Options *options, const BranchSettings *settings, const char *
 }
 
 static int
-list_settings(const Options *options, const BranchSettings *settings)
+list_settings(const Options *options, const StoredSettings *settings)
 {
 	Listing listing = {.rows = options->json ? json_array() : NULL};
 
 	for (int i = SETTINGS_CONF; i <= SETTINGS_AUTO_CONF; i++)
 	{
-		listing.file = branch_settings_names[i];
+		listing.file = stored_settings_names[i];
 		if (settings->texts[i] != NULL)
 			conf_each(settings->texts[i], list_setting, &listing);
 	}
@@ -132,15 +136,15 @@ list_settings(const Options *options, const BranchSettings *settings)
 }
 
 int
-run_settings_get(const Options *options)
+cmd_settings_get(const Options *options)
 {
 	const char *name = options->nargs > 1 ? options->args[1] : NULL;
 	PGconn *conn = store_connect(options);
-	BranchSettings settings;
+	StoredSettings settings;
 	int text = name ? find_text(name) : -1;
 	int rc = 0;
 
-	branch_settings_read(conn, options->args[0], 0, &settings);
+	stored_settings_read(conn, options->args[0], 0, &settings);
 	if (name == NULL)
 		rc = list_settings(options, &settings);
 	else if (text < 0)
@@ -150,44 +154,48 @@ run_settings_get(const Options *options)
 	else
 		printf("%s%s", settings.texts[text] ? settings.texts[text] : "",
 			   text == SETTINGS_OPTIONS && settings.texts[text] ? "\n" : "");
-	branch_settings_free(&settings);
+	stored_settings_free(&settings);
 	PQfinish(conn);
 	return rc;
 }
 
-/* ---- changing ---- */
+/* ---- writing ---- */
 
 static int
-write_and_tell(const Options *options, PGconn *conn, BranchSettings *settings)
+write_and_report(const Options *options, PGconn *conn, StoredSettings *settings)
 {
-	int rc = branch_settings_write(conn, options->args[0], settings);
+	int rc = stored_settings_write(conn, options->args[0], settings);
 	char *version = psprintf(UINT64_FORMAT, settings->version);
 
 	if (rc == 0)
-		print_done(options, psprintf("Version %s of the settings of branch \"%s\" counts from the next start of a compute on.", version, options->args[0]),
+		print_done(options,
+				   psprintf("Version %s of the settings of branch \"%s\" takes effect at the next start of a compute.",
+							version, options->args[0]),
 				   "branch", options->args[0], "version", version, NULL);
 	pfree(version);
-	branch_settings_free(settings);
+	stored_settings_free(settings);
 	PQfinish(conn);
 	return rc;
 }
 
 static void
-replace_text(BranchSettings *settings, int i, char *text)
+replace_text(StoredSettings *settings, int i, char *text)
 {
 	free(settings->texts[i]);
 	settings->texts[i] = text;
 }
 
-/* Takes a setting out of postgresql.auto.conf; value NULL: and that is it. */
+/* Replaces a setting in postgresql.auto.conf, or removes it if value is NULL. */
 static void
-change_setting(BranchSettings *settings, const char *name, const char *value)
+change_setting(StoredSettings *settings, const char *name, const char *value)
 {
 	const char *old = settings->texts[SETTINGS_AUTO_CONF];
 	StringInfoData text;
 
 	initStringInfo(&text);
-	conf_remove(&text, old ? old : "# Do not edit this file manually!\n# It will be overwritten by the ALTER SYSTEM command.\n", name);
+	if (old == NULL)
+		old = "# Do not edit this file manually!\n# It will be overwritten by the ALTER SYSTEM command.\n";
+	conf_remove(&text, old, name);
 	if (value != NULL)
 		conf_put(&text, name, value);
 	replace_text(settings, SETTINGS_AUTO_CONF, text.data);
@@ -196,29 +204,31 @@ change_setting(BranchSettings *settings, const char *name, const char *value)
 static void
 check_name(const char *name)
 {
-	if (name[0] == '\0' || strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.") != strlen(name))
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.";
+
+	if (name[0] == '\0' || strspn(name, allowed) != strlen(name))
 	{
-		pg_log_error("\"%s\" is not the name of a setting", name);
-		pg_log_error_hint("Settings are given as NAME=VALUE.");
+		pg_log_error("invalid setting name \"%s\"", name);
+		pg_log_error_hint("Specify settings as NAME=VALUE.");
 		exit(EXIT_USAGE);
 	}
 	if (conf_is_of_compute(name))
 	{
-		pg_log_error("setting \"%s\" cannot be set: it says which compute this is", name);
+		pg_log_error("setting \"%s\" cannot be changed: it identifies the compute", name);
 		exit(EXIT_REFUSED);
 	}
 }
 
 int
-run_settings_set(const Options *options)
+cmd_settings_set(const Options *options)
 {
 	PGconn *conn;
-	BranchSettings settings;
+	StoredSettings settings;
 
 	if (options->nargs < 2 && options->server_options == NULL)
 	{
-		pg_log_error("no setting was given");
-		pg_log_error_hint("Settings are given as NAME=VALUE, options of the command line of postgres with -o.");
+		pg_log_error("no setting specified");
+		pg_log_error_hint("Specify settings as NAME=VALUE, and command-line options for postgres with -o.");
 		return EXIT_USAGE;
 	}
 	for (int i = 1; i < options->nargs; i++)
@@ -228,7 +238,7 @@ run_settings_set(const Options *options)
 		check_name(equals ? pnstrdup(options->args[i], equals - options->args[i]) : "");
 	}
 	conn = store_connect(options);
-	branch_settings_read(conn, options->args[0], 0, &settings);
+	stored_settings_read(conn, options->args[0], 0, &settings);
 	for (int i = 1; i < options->nargs; i++)
 	{
 		const char *equals = strchr(options->args[i], '=');
@@ -236,50 +246,53 @@ run_settings_set(const Options *options)
 		change_setting(&settings, pnstrdup(options->args[i], equals - options->args[i]), equals + 1);
 	}
 	if (options->server_options != NULL)
-		replace_text(&settings, SETTINGS_OPTIONS, options->server_options[0] ? pg_strdup(options->server_options) : NULL);
-	return write_and_tell(options, conn, &settings);
+		replace_text(&settings, SETTINGS_OPTIONS,
+					 options->server_options[0] ? pg_strdup(options->server_options) : NULL);
+	return write_and_report(options, conn, &settings);
 }
 
 int
-run_settings_reset(const Options *options)
+cmd_settings_reset(const Options *options)
 {
 	PGconn *conn = store_connect(options);
-	BranchSettings settings;
+	StoredSettings settings;
 
-	branch_settings_read(conn, options->args[0], 0, &settings);
+	stored_settings_read(conn, options->args[0], 0, &settings);
 	for (int i = 1; i < options->nargs; i++)
 	{
 		check_name(options->args[i]);
 		change_setting(&settings, options->args[i], NULL);
-		if (settings.texts[SETTINGS_CONF] != NULL && conf_value(settings.texts[SETTINGS_CONF], options->args[i]) != NULL)
-			pg_log_warning("\"%s\" is also set in postgresql.conf, which counts now", options->args[i]);
+		if (settings.texts[SETTINGS_CONF] != NULL &&
+			conf_value(settings.texts[SETTINGS_CONF], options->args[i]) != NULL)
+			pg_log_warning("setting \"%s\" is also set in postgresql.conf; that value takes effect now",
+						   options->args[i]);
 	}
-	return write_and_tell(options, conn, &settings);
+	return write_and_report(options, conn, &settings);
 }
 
 int
-run_settings_revert(const Options *options)
+cmd_settings_revert(const Options *options)
 {
 	PGconn *conn;
-	BranchSettings settings;
+	StoredSettings settings;
 	char *end;
 	uint64 version = strtoull(options->args[1], &end, 10);
 
 	if (version == 0 || *end != '\0' || options->args[1][0] == '-')
 	{
-		pg_log_error("\"%s\" is not the number of a version", options->args[1]);
-		pg_log_error_hint("\"pageserver_ctl settings list %s\" shows them.", options->args[0]);
+		pg_log_error("invalid version number \"%s\"", options->args[1]);
+		pg_log_error_hint("List the versions with \"pageserver_ctl settings list %s\".", options->args[0]);
 		return EXIT_USAGE;
 	}
 	conn = store_connect(options);
-	branch_settings_read(conn, options->args[0], version, &settings);
-	/* a damaged newest version is what one goes back from */
-	settings.version = branch_settings_newest(conn, options->args[0]);
-	return write_and_tell(options, conn, &settings);
+	stored_settings_read(conn, options->args[0], version, &settings);
+	/* the newest version may be damaged, which is a reason to revert */
+	settings.version = stored_settings_newest(conn, options->args[0]);
+	return write_and_report(options, conn, &settings);
 }
 
 static void
-forget_edited(const char *path)
+remove_edited(const char *path)
 {
 	char *dir = pnstrdup(path, strrchr(path, '/') - path);
 
@@ -289,8 +302,9 @@ forget_edited(const char *path)
 }
 
 /*
- * Runs the user's editor on a text, in *path, a file in a directory of its own,
- * where it stays until forget_edited(); NULL: it was left as it was.
+ * Runs the user's editor on a text.  Returns the new text, or NULL if it was not
+ * changed.  The text is in the file *path, in a directory of its own; remove it
+ * with remove_edited().
  */
 static char *
 edit_text(const char *name, const char *text, char **path)
@@ -311,52 +325,54 @@ edit_text(const char *name, const char *text, char **path)
 	fflush(NULL);
 	rc = system(psprintf("%s '%s'", editor, *path));
 	edited = read_text_file(*path);
-	/* what was written in vain is kept */
+	/* keep what the user has written */
 	if (rc != 0 && edited != NULL && strcmp(edited, text) != 0)
-		pg_fatal("editor \"%s\" failed: %s; \"%s\" stays", editor, wait_result_to_str(rc), *path);
+		pg_fatal("editor \"%s\" failed: %s; your changes are in \"%s\"", editor, wait_result_to_str(rc), *path);
 	if (rc != 0 || edited == NULL)
-		forget_edited(*path);
+		remove_edited(*path);
 	if (rc != 0)
 		pg_fatal("editor \"%s\" failed: %s", editor, wait_result_to_str(rc));
 	if (edited == NULL)
-		pg_fatal("\"%s\" is gone", *path);
+		pg_fatal("editor removed file \"%s\"", *path);
 	return strcmp(edited, text) == 0 ? NULL : edited;
 }
 
 int
-run_settings_edit(const Options *options)
+cmd_settings_edit(const Options *options)
 {
 	const char *name = options->nargs > 1 ? options->args[1] : "postgresql.conf";
 	int text = find_text(name);
 	PGconn *conn;
-	BranchSettings settings;
+	StoredSettings settings;
 	char *edited;
 	char *path;
 	int rc;
 
 	if (text < 0)
 	{
-		pg_log_error("\"%s\" is not a file of settings", name);
-		pg_log_error_hint("There are postgresql.conf, postgresql.auto.conf, pg_hba.conf, pg_ident.conf and options.");
+		pg_log_error("invalid settings file \"%s\"", name);
+		pg_log_error_hint("Valid names are postgresql.conf, postgresql.auto.conf, pg_hba.conf, pg_ident.conf "
+						  "and options.");
 		return EXIT_USAGE;
 	}
 	conn = store_connect(options);
-	branch_settings_read(conn, options->args[0], 0, &settings);
+	stored_settings_read(conn, options->args[0], 0, &settings);
 	edited = edit_text(name, settings.texts[text] ? settings.texts[text] : "", &path);
 	if (edited == NULL)
 	{
-		forget_edited(path);
+		remove_edited(path);
 		print_done(options, "Nothing was changed.", "branch", options->args[0], NULL);
 		return 0;
 	}
 	if (text == SETTINGS_OPTIONS)
 		edited[strcspn(edited, "\n")] = '\0';
 	replace_text(&settings, text, edited);
-	rc = write_and_tell(options, conn, &settings);
+	rc = write_and_report(options, conn, &settings);
 	if (rc == 0)
-		forget_edited(path);
+		remove_edited(path);
 	else
-		pg_log_error_hint("What you have written stays in \"%s\"; \"pageserver_ctl settings edit %s %s\" shows what counts now.", path,
-						  options->args[0], name);
+		pg_log_error_hint("Your changes are in \"%s\". \"pageserver_ctl settings edit %s %s\" edits the "
+						  "current version.",
+						  path, options->args[0], name);
 	return rc;
 }

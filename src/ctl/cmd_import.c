@@ -1,10 +1,10 @@
 /*
- * import.c
- *	  The command import: an existing cluster becomes a branch.
+ * cmd_import.c
+ *	  The command import, which makes an existing cluster a branch.
  *
- * The store reads the data directory itself if it finds the same cluster under
- * its path.  Else (it is on another machine, in another mount namespace, or its
- * user may not read there) the directory is sent to it.
+ * The store reads the data directory itself if it finds the same cluster at that
+ * path.  Otherwise (it is on another machine, in another mount namespace, or its
+ * user lacks the permission) the directory is sent to it.
  */
 #include "ps_fe.h"
 
@@ -22,10 +22,10 @@
 #include "overrides.h"
 #include "sqlstate.h"
 
-/* What is read from tar at a time. */
+/* How many bytes are read from tar at a time. */
 #define CHUNK_SIZE (256 * 1024)
 
-/* Of a data directory, what an import does not look at; names as tar has them. */
+/* The files of a data directory that an import does not need, as patterns for tar. */
 static const char not_sent[] =
 	"./postmaster.opts\n"
 	"./log\n"
@@ -41,7 +41,10 @@ static const char not_sent[] =
 	"pgsql_tmp\n"
 	"lost+found\n";
 
-/* The WAL files that hold the shutdown checkpoint, which may begin at the end of one. */
+/*
+ * Is it one of the WAL files that contain the shutdown checkpoint record?  The
+ * record may begin at the end of one file and continue in the next.
+ */
 static bool
 wal_file_is_wanted(const ControlFileData *control, const char *name)
 {
@@ -58,7 +61,7 @@ wal_file_is_wanted(const ControlFileData *control, const char *name)
 	return false;
 }
 
-/* A file without a name that lists what tar is to leave out. */
+/* Returns an unlinked temporary file with the patterns that tar is to exclude. */
 static FILE *
 write_exclude_list(const char *pgdata, const ControlFileData *control)
 {
@@ -82,13 +85,14 @@ write_exclude_list(const char *pgdata, const ControlFileData *control)
 	return list;
 }
 
-/* Starts tar on the directory; *out is where its archive comes from. */
+/* Starts tar on the directory; *out is the end of the pipe to read the archive from. */
 static pid_t
 start_tar(const char *pgdata, FILE *exclude, int *out)
 {
-	char *argv[] = {find_tar(), "-c", "--dereference", "--sparse", "--format=gnu", "-X", NULL, "-f", NULL, "-C", (char *) pgdata, ".", NULL};
+	char *argv[] = {find_tar(), "-c", "--dereference", "--sparse", "--format=gnu", "-X", NULL,
+					"-f", NULL, "-C", (char *) pgdata, ".", NULL};
 	int fds[2];
-	int list = dup(fileno(exclude)); /* without close-on-exec */
+	int list = dup(fileno(exclude)); /* dup() clears close-on-exec */
 	pid_t pid;
 
 	if (list < 0 || pipe(fds) != 0)
@@ -103,7 +107,10 @@ start_tar(const char *pgdata, FILE *exclude, int *out)
 	return pid;
 }
 
-/* Sends what tar gives.  False: the store does not take it, which the result of the copy tells. */
+/*
+ * Sends tar's output to the store.  Returns false if the store stopped receiving;
+ * the result of the COPY says why.
+ */
 static bool
 send_archive(PGconn *conn, int fd)
 {
@@ -131,7 +138,10 @@ send_archive(PGconn *conn, int fd)
 	return ok;
 }
 
-/* What the store would refuse after all has been sent. */
+/*
+ * Refuses a cluster that was not shut down cleanly.  The store checks this as
+ * well, but only after everything has been sent.
+ */
 static void
 check_is_stopped(const char *pgdata, const ControlFileData *control)
 {
@@ -141,8 +151,12 @@ check_is_stopped(const char *pgdata, const ControlFileData *control)
 	pfree(pid_file);
 	if (control->state == DB_SHUTDOWNED && !locked)
 		return;
-	pg_log_error("the cluster in \"%s\" %s", pgdata, locked ? "has a lock file: a server may be running on it" : "was not shut down cleanly");
-	pg_log_error_hint("Stop the server with \"pg_ctl stop -m fast\". If none is running, start and stop it once.");
+	if (locked)
+		pg_log_error("lock file \"postmaster.pid\" exists in \"%s\": a server may be running", pgdata);
+	else
+		pg_log_error("the cluster in \"%s\" was not shut down cleanly", pgdata);
+	pg_log_error_hint("Stop the server with \"pg_ctl stop -m fast\". If it is not running, start it and "
+					  "stop it again.");
 	exit(EXIT_REFUSED);
 }
 
@@ -166,7 +180,7 @@ import_by_sending(const Options *options, PGconn *conn, const char *pgdata, cons
 	sent = send_archive(conn, fd);
 	close(fd);
 	fclose(exclude);
-	/* a tar that failed has said why; a store that ended the copy says it below */
+	/* if tar failed, it has reported why; if the store ended the COPY, its result says why */
 	if (!sent)
 		(void) waitpid(tar, NULL, 0);
 	else if (!wait_program(tar, "tar"))
@@ -180,7 +194,7 @@ import_by_sending(const Options *options, PGconn *conn, const char *pgdata, cons
 		return EXIT_UNREACHABLE;
 	}
 	res = PQgetResult(conn);
-	rc = branch_tell_made(options, conn, res);
+	rc = cmd_branch_report_created(options, conn, res);
 	PQclear(res);
 	return rc;
 }
@@ -193,26 +207,28 @@ read_control(const char *pgdata, ControlFileData *control)
 
 	if (access(path, R_OK) != 0)
 	{
-		pg_log_error("could not read \"%s\": %m", path);
-		pg_log_error_hint("The data directory of a PostgreSQL cluster is wanted.");
+		pg_log_error("could not read file \"%s\": %m", path);
+		pg_log_error_hint("Specify the data directory of a PostgreSQL " PG_MAJORVERSION " cluster.");
 		exit(errno == ENOENT ? EXIT_NOT_FOUND : 1);
 	}
 	*control = *get_controlfile(pgdata, &crc_ok);
 	if (!crc_ok)
-		pg_fatal("\"%s\" has a wrong checksum: it is damaged, or of another version of PostgreSQL than " PG_MAJORVERSION, path);
+		pg_fatal("incorrect checksum in file \"%s\": it is damaged or was not written by PostgreSQL " PG_MAJORVERSION,
+				 path);
 	if (!IsValidWalSegSize(control->xlog_seg_size))
-		pg_fatal("\"%s\" has an invalid WAL segment size", path);
+		pg_fatal("invalid WAL segment size in file \"%s\"", path);
 	pfree(path);
 }
 
 /* ---- settings that are not in the data directory ---- */
 
 /*
- * Reads them, if there are any: all with --settings-from, else what decides
- * what queries answer.  False: there are none, or nothing is known of them.
+ * Reads the settings that are not in the data directory: all of them with
+ * --settings-from, otherwise only those that affect the results of queries.
+ * Returns false if there are none or if they cannot be found.
  */
 static bool
-read_settings(const Options *options, const char *pgdata, BranchSettings *settings)
+read_settings(const Options *options, const char *pgdata, StoredSettings *settings)
 {
 	char *path;
 	char *lost;
@@ -228,20 +244,27 @@ read_settings(const Options *options, const char *pgdata, BranchSettings *settin
 	path = cluster_settings_find(pgdata);
 	if (path == NULL || access(path, R_OK) != 0)
 	{
-		pg_log_warning("the cluster's settings are not in its data directory%s%s%s: computes of the branch will have defaults",
-					   path ? ", and \"" : "", path ? path : "", path ? "\" cannot be read" : "");
-		pg_log_warning_hint("Name the directory of its postgresql.conf with --settings-from.");
+		if (path == NULL)
+			pg_log_warning("the data directory does not contain postgresql.conf: "
+						   "computes of the branch will use default settings");
+		else
+			pg_log_warning("the data directory does not contain postgresql.conf, and \"%s\" cannot be read: "
+						   "computes of the branch will use default settings",
+						   path);
+		pg_log_warning_hint("Specify the directory of the cluster's postgresql.conf with --settings-from.");
 		return false;
 	}
 	cluster_settings_read(path, settings);
 	cluster_settings_reduce(settings, &lost);
-	pg_log_warning("the cluster's settings are in \"%s\"; not taken over: %s", path, lost[0] ? lost : "none");
-	pg_log_warning_hint("With --settings-from all are taken; \"pageserver_ctl settings edit %s\" changes them later.", options->args[0]);
+	pg_log_warning("the cluster's settings are in \"%s\"; settings not imported: %s", path, lost[0] ? lost : "none");
+	pg_log_warning_hint("Import all settings with --settings-from, or change them later with "
+						"\"pageserver_ctl settings edit %s\".",
+						options->args[0]);
 	free(lost);
 	return true;
 }
 
-/* The cluster of Debian's postgresql-common: VERSION/NAME. */
+/* Finds the settings and the data directory of the cluster named by --debian (VERSION/NAME of postgresql-common). */
 static void
 find_debian(Options *options)
 {
@@ -251,7 +274,7 @@ find_debian(Options *options)
 		options->pgdata = psprintf("/var/lib/postgresql/%s", options->debian);
 }
 
-/* Two values of a setting, one of them as PostgreSQL shows it. */
+/* Is a value the same as another one, which is written as PostgreSQL displays it? */
 static bool
 means(const char *value, const char *shown)
 {
@@ -267,9 +290,12 @@ means(const char *value, const char *shown)
 	return false;
 }
 
-/* Names what the owner has decided and computes will undo, as their logs will (force_setting() of the library). */
+/*
+ * Warns of settings of the owner that every compute overrides.  The compute logs
+ * them as well (force_setting() of the library).
+ */
 static void
-warn_of_overrides(const BranchSettings *settings)
+warn_of_overrides(const StoredSettings *settings)
 {
 	for (int i = 0; i < lengthof(ps_overrides); i++)
 	{
@@ -282,7 +308,7 @@ warn_of_overrides(const BranchSettings *settings)
 			value = conf_value(settings->texts[SETTINGS_CONF], override->name);
 		if (value != NULL && !means(value, override->value) && !means(value, override->by_default))
 		{
-			pg_log_warning("\"%s\" is \"%s\" in the cluster's settings, and is not in computes", override->name, value);
+			pg_log_warning("the cluster sets \"%s\" to \"%s\", but computes override it", override->name, value);
 			pg_log_warning_detail("%s", override->why);
 		}
 		free(value);
@@ -290,38 +316,39 @@ warn_of_overrides(const BranchSettings *settings)
 }
 
 /*
- * Keeps the settings with the branch, if they were not in the data directory
- * (else NULL), and says which will not count.  Returns the exit code.
+ * Stores the settings with the branch, unless settings is NULL because they were
+ * in the data directory, and warns of those that computes override.  Returns the
+ * exit code.
  */
 static int
-keep_settings(PGconn *conn, const char *branch, BranchSettings *settings)
+keep_settings(PGconn *conn, const char *branch, StoredSettings *settings)
 {
-	BranchSettings imported;
+	StoredSettings imported;
 	int rc = 0;
 
-	branch_settings_read(conn, branch, 0, &imported);
+	stored_settings_read(conn, branch, 0, &imported);
 	if (settings == NULL)
 		warn_of_overrides(&imported);
 	else
 	{
-		/* ALTER SYSTEM's are in the data directory, and so in the branch */
+		/* postgresql.auto.conf is always in the data directory, so the import stored it */
 		settings->texts[SETTINGS_AUTO_CONF] = imported.texts[SETTINGS_AUTO_CONF];
 		imported.texts[SETTINGS_AUTO_CONF] = NULL;
-		rc = branch_settings_write(conn, branch, settings);
+		rc = stored_settings_write(conn, branch, settings);
 		if (rc != 0)
-			pg_log_error_detail("The cluster is imported, its settings are not.");
+			pg_log_error_detail("The cluster was imported, but its settings were not.");
 		else
 			warn_of_overrides(settings);
 	}
-	branch_settings_free(&imported);
+	stored_settings_free(&imported);
 	return rc;
 }
 
 int
-run_import(const Options *given)
+cmd_import(const Options *given)
 {
 	Options options = *given;
-	BranchSettings settings;
+	StoredSettings settings;
 	bool has_settings;
 	char *pgdata;
 	char identity[CONTROL_IDENTITY_SIZE];
@@ -333,8 +360,11 @@ run_import(const Options *given)
 
 	if ((options.pgdata == NULL) == (options.debian == NULL))
 	{
-		pg_log_error(options.pgdata == NULL ? "no data directory was given" : "--pgdata and --debian name different clusters");
-		pg_log_error_hint("Name it with --pgdata, or a cluster of Debian's postgresql-common with --debian.");
+		if (options.pgdata == NULL)
+			pg_log_error("no data directory specified");
+		else
+			pg_log_error("options --pgdata and --debian cannot be used together");
+		pg_log_error_hint("Specify either a data directory with --pgdata or a Debian cluster with --debian.");
 		return EXIT_USAGE;
 	}
 	if (options.debian != NULL)
@@ -344,18 +374,19 @@ run_import(const Options *given)
 	has_settings = read_settings(&options, pgdata, &settings);
 	control_identity(&control, identity);
 	conn = store_connect(&options);
-	branch_show_notices(conn);
+	cmd_branch_show_notices(conn);
 	res = PQexec(conn, psprintf("import %s %s %s", store_quote(options.args[0]), store_quote(pgdata), identity));
 	sqlstate = PQresultErrorField(res, PG_DIAG_SQLSTATE);
 	if (sqlstate != NULL && strcmp(sqlstate, PS_SQLSTATE_ELSEWHERE) == 0)
 	{
-		fprintf(stderr, "%s: it is sent to the store\n", PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY));
+		fprintf(stderr, "%s; sending the data directory to the store\n",
+				PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY));
 		PQclear(res);
 		rc = import_by_sending(&options, conn, pgdata, &control);
 	}
 	else
 	{
-		rc = branch_tell_made(&options, conn, res);
+		rc = cmd_branch_report_created(&options, conn, res);
 		PQclear(res);
 	}
 	if (rc == 0)

@@ -1,20 +1,19 @@
 /*
- * branch_settings.c
- *	  The settings of a branch's computes, from and to the store: see
- *	  branch_settings.h.
+ * stored_settings.c
+ *	  Reads and writes the settings of a branch's computes in the store.
  */
 #include "ps_fe.h"
 
 #include <jansson.h>
 
-#include "branch_settings.h"
+#include "stored_settings.h"
 #include "json_text.h"
 
-const char *const branch_settings_names[SETTINGS_TEXTS] = {
+const char *const stored_settings_names[SETTINGS_TEXTS] = {
 	"postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf", "options"};
 
 void
-branch_settings_free(BranchSettings *settings)
+stored_settings_free(StoredSettings *settings)
 {
 	for (int i = 0; i < SETTINGS_TEXTS; i++)
 		free(settings->texts[i]);
@@ -22,14 +21,14 @@ branch_settings_free(BranchSettings *settings)
 }
 
 static void
-take_rows(PGresult *res, BranchSettings *settings)
+take_rows(PGresult *res, StoredSettings *settings)
 {
 	memset(settings, 0, sizeof(*settings));
 	for (int r = 0; r < PQntuples(res); r++)
 	{
 		settings->version = strtoull(PQgetvalue(res, r, 0), NULL, 10);
 		for (int i = 0; i < SETTINGS_TEXTS; i++)
-			if (strcmp(PQgetvalue(res, r, 1), branch_settings_names[i]) == 0 && !PQgetisnull(res, r, 2))
+			if (strcmp(PQgetvalue(res, r, 1), stored_settings_names[i]) == 0 && !PQgetisnull(res, r, 2))
 				settings->texts[i] = pg_strdup(PQgetvalue(res, r, 2));
 	}
 }
@@ -37,11 +36,13 @@ take_rows(PGresult *res, BranchSettings *settings)
 static char *
 read_command(const char *branch, uint64 version)
 {
-	return version == 0 ? psprintf("settings_read %s", store_quote(branch)) : psprintf("settings_read %s " UINT64_FORMAT, store_quote(branch), version);
+	if (version == 0)
+		return psprintf("settings_read %s", store_quote(branch));
+	return psprintf("settings_read %s " UINT64_FORMAT, store_quote(branch), version);
 }
 
 void
-branch_settings_read(PGconn *conn, const char *branch, uint64 version, BranchSettings *settings)
+stored_settings_read(PGconn *conn, const char *branch, uint64 version, StoredSettings *settings)
 {
 	PGresult *res = store_query(conn, read_command(branch, version));
 
@@ -50,7 +51,7 @@ branch_settings_read(PGconn *conn, const char *branch, uint64 version, BranchSet
 }
 
 bool
-branch_settings_try_read(PGconn *conn, const char *branch, uint64 version, BranchSettings *settings)
+stored_settings_try_read(PGconn *conn, const char *branch, uint64 version, StoredSettings *settings)
 {
 	PGresult *res = PQexec(conn, read_command(branch, version));
 	bool ok = PQresultStatus(res) == PGRES_TUPLES_OK;
@@ -62,7 +63,7 @@ branch_settings_try_read(PGconn *conn, const char *branch, uint64 version, Branc
 }
 
 uint64
-branch_settings_newest(PGconn *conn, const char *branch)
+stored_settings_newest(PGconn *conn, const char *branch)
 {
 	PGresult *res = store_query(conn, psprintf("settings_list %s", store_quote(branch)));
 	int n = PQntuples(res);
@@ -73,7 +74,7 @@ branch_settings_newest(PGconn *conn, const char *branch)
 }
 
 int
-branch_settings_write(PGconn *conn, const char *branch, BranchSettings *settings)
+stored_settings_write(PGconn *conn, const char *branch, StoredSettings *settings)
 {
 	json_t *root = json_object();
 	char *text;
@@ -82,11 +83,11 @@ branch_settings_write(PGconn *conn, const char *branch, BranchSettings *settings
 
 	for (int i = 0; i < SETTINGS_TEXTS; i++)
 		if (settings->texts[i] != NULL)
-			json_object_set_new(root, branch_settings_names[i], json_text_encode(settings->texts[i]));
+			json_object_set_new(root, stored_settings_names[i], json_text_encode(settings->texts[i]));
 	text = json_dumps(root, JSON_COMPACT);
 	json_decref(root);
 	if (text == NULL)
-		pg_fatal("could not make JSON of the settings");
+		pg_fatal("could not convert the settings to JSON");
 	res = PQexec(conn, psprintf("settings_write %s " UINT64_FORMAT, store_quote(branch), settings->version));
 	if (PQresultStatus(res) == PGRES_COPY_IN)
 	{
