@@ -6,7 +6,7 @@ use PageserverTest;
 use TrapTest;
 use Test::More;
 
-my $conf = "autovacuum = off\ncheckpoint_timeout = 3600\nallow_in_place_tablespaces = on\n";
+my $conf = "pageserver_smgr.catalog_read_interval = 0\nautovacuum = off\ncheckpoint_timeout = 3600\nallow_in_place_tablespaces = on\n";
 my $store = PageserverTest->new_store('main');
 $store->ctl_ok('branch create', 'branch', 'create', 'main');
 my $c = $store->start_compute('main', conf => $conf);

@@ -138,6 +138,20 @@ give_back(Upkeep *upkeep, UpkeepKind kind, Branch *branch, const PsError *err, b
 	pthread_mutex_unlock(&upkeep->store->lock);
 }
 
+/* The branch is due now, or when the pause after its last failure ends. */
+static void
+wake_kind(Upkeep *upkeep, UpkeepKind kind, Branch *branch)
+{
+	UpkeepTurn *turn = &branch->upkeep[kind];
+
+	pthread_mutex_lock(&upkeep->lock);
+	turn->due = Min(turn->due, Max(clock_now_ms(), turn->not_before));
+	turn->quiet = false;
+	upkeep->wakes++;
+	pthread_cond_broadcast(&upkeep->wake);
+	pthread_mutex_unlock(&upkeep->lock);
+}
+
 /*
  * Does what upkeep of the kind has to do for a branch, which is opened for that
  * unless it is open.  *is_news: the error is not that of the last time.  *quiet:
@@ -168,7 +182,12 @@ work_on(Upkeep *upkeep, UpkeepKind kind, Branch *branch, bool *is_news, bool *qu
 		return NULL;
 	}
 	if (kind == UPKEEP_ALL)
+	{
+		/* a killed store may have left more files than writers wait for, and the branch is only open since now */
+		if (maintain_has_level0(tl))
+			wake_kind(upkeep, UPKEEP_LEVEL0, branch);
 		err = maintain_all(tl);
+	}
 	else if (maintain_has_level0(tl))
 		err = maintain_level0(tl, &more);
 	if (err == NULL || !timeline_is_stopping(tl))
@@ -276,17 +295,8 @@ upkeep_wake(Upkeep *upkeep, Branch *branch)
 {
 	if (upkeep == NULL)
 		return;
-	pthread_mutex_lock(&upkeep->lock);
 	for (int kind = 0; kind < UPKEEP_KINDS; kind++)
-	{
-		UpkeepTurn *turn = &branch->upkeep[kind];
-
-		turn->due = Min(turn->due, Max(clock_now_ms(), turn->not_before));
-		turn->quiet = false;
-	}
-	upkeep->wakes++;
-	pthread_cond_broadcast(&upkeep->wake);
-	pthread_mutex_unlock(&upkeep->lock);
+		wake_kind(upkeep, kind, branch);
 }
 
 void
