@@ -54,6 +54,7 @@ static Object parts[100]; /* of the upload; the key is the part's number */
 static int nparts;
 static bool upload_open;
 static bool no_multiple_deletes;
+static const char *delete_error; /* code for each key of a multiple delete; NULL: none */
 static int nputs;
 static StringInfoData last_headers; /* of the last request that was executed */
 
@@ -296,6 +297,13 @@ post(const ServerRequest *request, ServerAnswer *answer, const char *key)
 	}
 	else if (strstr(request->target, "?delete=") != NULL && no_multiple_deletes)
 		answer_error(answer, 501, "NotImplemented");
+	else if (strstr(request->target, "?delete=") != NULL && delete_error != NULL)
+	{
+		char *text = psprintf("<DeleteResult><Error><Key>k</Key><Code>%s</Code></Error></DeleteResult>", delete_error);
+
+		server_answer_text(answer, 200, text);
+		free(text);
+	}
 	else if (strstr(request->target, "?delete=") != NULL)
 	{
 		for (const char *at = request->body; (at = strstr(at, "<Key>")) != NULL; at++)
@@ -398,6 +406,7 @@ setup(void **state)
 
 	nobjects = nfaults = nparts = nputs = 0;
 	upload_open = no_multiple_deletes = false;
+	delete_error = NULL;
 	initStringInfo(&last_headers);
 	server = http_server_start(handler, NULL);
 	endpoint = psprintf("http://127.0.0.1:%d", http_server_port(server));
@@ -638,6 +647,7 @@ static void
 test_list_delete(void **state)
 {
 	const char *keys[] = {"l/a/1", "l/none", "l/a/2"};
+	ObjectWait wait = {0};
 
 	put_ok("l/a/1", "x");
 	put_ok("l/a/2", "xx");
@@ -660,6 +670,15 @@ test_list_delete(void **state)
 	assert_ok(object_delete(store, keys, lengthof(keys), NULL));
 	assert_non_null(strstr(last_headers.data, "content-md5: "));
 	assert_list("l/", NULL, false, 0, "l/a-b=3 l/b/c/d=0 l/b0=0 ");
+
+	/* refused inside of a 200 */
+	delete_error = "AccessDenied";
+	assert_state(object_delete(store, keys, lengthof(keys), NULL), PS_SQLSTATE_STATE);
+	delete_error = "InternalError";
+	wait.deadline = clock_now_ms() + 100;
+	assert_state(object_delete(store, keys, lengthof(keys), &wait), PS_SQLSTATE_TRY_AGAIN);
+	delete_error = NULL;
+
 	keys[0] = "l/a-b";
 	keys[1] = "l/b0";
 	no_multiple_deletes = true;

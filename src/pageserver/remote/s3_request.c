@@ -34,7 +34,16 @@ static const struct
 	const char *code;
 	Verdict verdict;
 } codes[] = {
+	/* refusals that also come inside of a 200 */
 	{"NoSuchBucket", VERDICT_REFUSED},
+	{"AccessDenied", VERDICT_REFUSED},
+	{"QuotaExceeded", VERDICT_REFUSED},
+	{"InvalidArgument", VERDICT_REFUSED},
+	{"InvalidPart", VERDICT_REFUSED},
+	{"InvalidPartOrder", VERDICT_REFUSED},
+	{"EntityTooSmall", VERDICT_REFUSED},
+	{"MalformedXML", VERDICT_REFUSED},
+	{"NotImplemented", VERDICT_REFUSED},
 	{"NoSuchKey", VERDICT_ANSWER},
 	{"NoSuchUpload", VERDICT_ANSWER},
 	{"PreconditionFailed", VERDICT_ANSWER},
@@ -88,8 +97,10 @@ judge(const S3Request *request)
 		default:
 			break;
 	}
-	/* an <Error> with an unknown code and status 200 is most likely a failure of the service */
-	return status >= 500 || status / 100 == 2 ? VERDICT_AGAIN : VERDICT_REFUSED;
+	/* an <Error> with an unknown code inside of a 200 may be a failure of the service, or a refusal */
+	if (status / 100 == 2)
+		return VERDICT_DAMAGED;
+	return status >= 500 ? VERDICT_AGAIN : VERDICT_REFUSED;
 }
 
 /* Has a request that was answered so perhaps been executed? */
