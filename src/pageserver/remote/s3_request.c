@@ -191,6 +191,8 @@ s3_refused(const S3Store *store, const S3Request *request)
 		ps_error_hint(err, "The bucket is in region \"%s\", and remote_region is \"%s\".", region, store->region);
 	else if (strcmp(error->code, "NoSuchBucket") == 0)
 		ps_error_hint(err, "Create the bucket, or correct remote_storage.");
+	else if (strcmp(error->code, "SignatureDoesNotMatch") == 0 || verdict == VERDICT_KEYS)
+		ps_error_hint(err, "Check the keys in remote_key_file or in the environment.");
 	else if (verdict == VERDICT_CLOCK)
 		ps_error_hint(err, "Set the clock of this machine.");
 	return err;
