@@ -4,6 +4,7 @@
  */
 #include "ps_fe.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -309,4 +310,37 @@ lock_file_release(LockFile *lock)
 	free(lock->dir);
 	free(lock->head);
 	free(lock);
+}
+
+/* ---- subdirectories ---- */
+
+PsError *
+store_dir_list_ids(const char *path, PsId **ids, int *n)
+{
+	DIR *dir = opendir(path);
+	struct dirent *de;
+	PsError *err = NULL;
+
+	*ids = NULL;
+	*n = 0;
+	if (dir == NULL)
+		return ps_error(ps_errno_state(), "could not open directory \"%s\": %m", path);
+	while (errno = 0, (de = readdir(dir)) != NULL)
+	{
+		PsId id;
+
+		if (ps_id_parse(de->d_name, &id))
+		{
+			/* doubled when it is full, at powers of two */
+			if ((*n & (*n - 1)) == 0)
+				*ids = pg_realloc(*ids, Max(*n * 2, 1) * sizeof(PsId));
+			(*ids)[(*n)++] = id;
+		}
+		else if (de->d_name[0] != '.')
+			ps_log(PS_WARNING, "\"%s/%s\" does not belong here and is left alone", path, de->d_name);
+	}
+	if (errno != 0)
+		err = ps_error(ps_errno_state(), "could not read directory \"%s\": %m", path);
+	closedir(dir);
+	return err;
 }

@@ -6,6 +6,7 @@
 #define PS_STORE_DIR_H
 
 #include "base/error.h"
+#include "base/id.h"
 
 /*
  * STORE/PAGESERVER_VERSION holds this number.  It changes when the files of a
@@ -20,6 +21,9 @@
  * error nothing is left of it.
  */
 extern PsError *store_dir_init(const char *dir);
+
+/* The subdirectories of a directory that are named by an id; free() the array.  Logs a warning for anything else there. */
+extern PsError *store_dir_list_ids(const char *path, PsId **ids, int *n);
 
 /* Is it a store that this daemon can read, and this user's own? */
 extern PsError *store_dir_check(const char *dir);

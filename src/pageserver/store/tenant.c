@@ -12,6 +12,7 @@
 #include "base/json_file.h"
 #include "sqlstate.h"
 #include "base/fs.h"
+#include "store/store_dir.h"
 #include "store/store_impl.h"
 
 #define TENANT_VERSION 2
@@ -62,6 +63,32 @@ tenant_read(Tenant *tenant)
 		tenant->segment_size = segment_size;
 	}
 	json_decref(root);
+	return err;
+}
+
+static char *
+mark_path(const Tenant *tenant)
+{
+	return psprintf("%s/detached", tenant->dir);
+}
+
+bool
+tenant_is_marked_detached(const Tenant *tenant)
+{
+	char *path = mark_path(tenant);
+	bool marked = access(path, F_OK) == 0;
+
+	pfree(path);
+	return marked;
+}
+
+PsError *
+tenant_mark_detached(const Tenant *tenant, bool detached)
+{
+	char *path = mark_path(tenant);
+	PsError *err = fs_set_mark(path, detached);
+
+	pfree(path);
 	return err;
 }
 
@@ -222,7 +249,7 @@ tenant_load(Tenant *tenant, const PsError *problem, Branch ***timelines, int *n)
 	LoadedList list = {0};
 	PsId *ids;
 	int nids;
-	PsError *err = store_list_ids(path, &ids, &nids);
+	PsError *err = store_dir_list_ids(path, &ids, &nids);
 
 	*timelines = NULL;
 	*n = 0;

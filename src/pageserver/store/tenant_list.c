@@ -7,6 +7,7 @@
 
 #include <unistd.h>
 
+#include "store/store_dir.h"
 #include "store/store_impl.h"
 
 void
@@ -16,7 +17,7 @@ tenant_read_names(const Tenant *tenant, StringInfo names, int *nbranches, const 
 	PsId *ids;
 	int n;
 
-	ps_error_free(store_list_ids(path, &ids, &n));
+	ps_error_free(store_dir_list_ids(path, &ids, &n));
 	*nbranches = 0;
 	for (int i = 0; i < n; i++)
 	{
