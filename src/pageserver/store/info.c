@@ -1,18 +1,16 @@
 /*
  * info.c
- *	  What others may know of a timeline: of one that is open, and of any
- *	  without opening it; and the settings that are kept with it.
+ *	  What is shown of a branch, whether it is open or not; and the settings of its
+ *	  computes.
  */
 #include "ps_fe.h"
 
 #include <dirent.h>
 #include <sys/stat.h>
 
-#include "read/view.h"
-#include "ingest/ingest.h"
 #include "store/store_impl.h"
 
-/* Number and size of a directory's files, as far as it can be read: it may just be deleted. */
+/* Number and size of the files in a directory.  Errors are ignored: it may be being deleted. */
 static void
 count_files(const char *path, uint64 *files, uint64 *bytes)
 {
@@ -33,7 +31,7 @@ count_files(const char *path, uint64 *files, uint64 *bytes)
 		closedir(dir);
 }
 
-/* Of one that is not open, what is known of it; the caller holds Store.lock. */
+/* What is known of a branch that is not open.  Caller holds Store.lock. */
 static void
 closed_info(Branch *branch, TimelineInfo *info)
 {
@@ -47,10 +45,12 @@ closed_info(Branch *branch, TimelineInfo *info)
 	if (branch->life == BRANCH_BROKEN)
 	{
 		char id[PS_ID_TEXT];
+		bool no_name = branch_name(branch)[0] == '\0';
+		const char *kept = "; until it can be read or is deleted for good, garbage of the other branches of its tenant is kept";
 
-		snprintf(info->error, sizeof(info->error), "%s%s%s%s", branch->error->message,
-				 branch->origin_unknown ? "; until it can be read or is deleted for good, garbage of the other branches of its tenant is kept" : "",
-				 branch_name(branch)[0] == '\0' ? "; it can be deleted for good by its id (--purge), " : "", branch_name(branch)[0] == '\0' ? ps_id_format(&branch->spec.id, id) : "");
+		snprintf(info->error, sizeof(info->error), "%s%s%s%s", branch->error->message, branch->origin_unknown ? kept : "",
+				 no_name ? "; it can be deleted for good by its id (--purge), " : "",
+				 no_name ? ps_id_format(&branch->spec.id, id) : "");
 	}
 }
 

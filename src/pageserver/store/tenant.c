@@ -2,8 +2,8 @@
  * tenant.c
  *	  A tenant: a cluster family, with a directory of its own.
  *
- * TENANT/tenant.json says of which family it is, with a checksum.  It is
- * written once, when the tenant is made.
+ * TENANT/tenant.json says to which family the tenant belongs, with a checksum.  It is
+ * written once, when the tenant is created.
  */
 #include "ps_fe.h"
 
@@ -19,7 +19,6 @@
 
 static const JsonFormat tenant_format = {"file", "pageserver tenant", "version", TENANT_VERSION, TENANT_VERSION};
 
-/* Writes DIR/tenant.json, which nobody looks at yet. */
 PsError *
 tenant_write(const Tenant *tenant, const char *dir)
 {
@@ -124,9 +123,9 @@ tenant_free(Tenant *tenant)
 	free(tenant);
 }
 
-/* ---- what its reads need ---- */
+/* ---- redo helpers ---- */
 
-/* Where its redo helpers work; nothing of it stays when there are none. */
+/* The working directory of the redo helpers, which exists only while there are any. */
 static char *
 redo_workdir(const Tenant *tenant)
 {
@@ -143,7 +142,7 @@ tenant_begin_use(Tenant *tenant)
 	RedoOptions options = {.bindir = config->bindir,
 						   .workdir = workdir,
 						   .segment_size = tenant->segment_size,
-						   .wal_log_hints = true, /* every compute has it on (src/compute/settings.c) */
+						   .wal_log_hints = true, /* every compute sets it (src/compute/settings.c) */
 						   .max_helpers = config->redo_helpers > 0 ? config->redo_helpers : (int) sysconf(_SC_NPROCESSORS_ONLN),
 						   .timeout_ms = config->redo_timeout};
 	PsError *err = NULL;
@@ -176,7 +175,7 @@ tenant_end_use(Tenant *tenant)
 	pthread_mutex_unlock(&tenant->lock);
 }
 
-/* ---- its timelines ---- */
+/* ---- branches ---- */
 
 typedef struct Loaded
 {
@@ -192,18 +191,21 @@ typedef struct LoadedList
 } LoadedList;
 
 static int
-by_id(const void *a, const void *b)
+compare_loaded(const void *a, const void *b)
 {
 	return memcmp(&((const Loaded *) a)->branch->spec.id, &((const Loaded *) b)->branch->spec.id, sizeof(PsId));
 }
 
 static int
-cmp_id(const void *key, const void *item)
+compare_id(const void *key, const void *item)
 {
 	return memcmp(key, &((const Loaded *) item)->branch->spec.id, sizeof(PsId));
 }
 
-/* Finds the ancestors of timelines that are sorted by id. */
+/*
+ * Finds the ancestors, and pins what their children need.  A branch with an ancestor that
+ * does not exist, or that is its own ancestor, is BROKEN.  The list is sorted by id.
+ */
 static void
 link_ancestors(const LoadedList *list)
 {
@@ -216,10 +218,11 @@ link_ancestors(const LoadedList *list)
 
 		if (!loaded->has_ancestor)
 			continue;
-		ancestor = bsearch(&loaded->ancestor, list->items, list->n, sizeof(Loaded), cmp_id);
+		ancestor = bsearch(&loaded->ancestor, list->items, list->n, sizeof(Loaded), compare_id);
 		if (ancestor == NULL)
-			branch_set_broken(loaded->branch, ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\" begins in timeline %s, which does not exist",
-													   branch_name(loaded->branch), ps_id_format(&loaded->ancestor, text)));
+			branch_set_broken(loaded->branch,
+							  ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\" begins in timeline %s, which does not exist",
+									   branch_name(loaded->branch), ps_id_format(&loaded->ancestor, text)));
 		else
 			loaded->branch->ancestor = ancestor->branch;
 	}
@@ -236,7 +239,7 @@ link_ancestors(const LoadedList *list)
 		branch->ancestor = NULL;
 	}
 
-	/* whatever becomes of a branch, what it needs stays */
+	/* also for those that are BROKEN */
 	for (int i = 0; i < list->n; i++)
 		if (list->items[i].branch->ancestor != NULL)
 			pins_add(list->items[i].branch->ancestor->spec.pins, list->items[i].branch->spec.start_lsn, PIN_BRANCH);
@@ -281,9 +284,11 @@ tenant_load(Tenant *tenant, const PsError *problem, Branch ***timelines, int *n)
 		return err;
 	}
 	if (atomic_load(&tenant->env.keep_all) > 0)
-		ps_log(PS_WARNING, "it is unknown where %d branches in \"%s/timelines\" begin; no garbage of the others there is removed until these can be read or are deleted with --purge",
+		ps_log(PS_WARNING,
+			   "it is unknown where %d branches in \"%s/timelines\" begin; no garbage of the others there is removed until "
+			   "these can be read or are deleted with --purge",
 			   atomic_load(&tenant->env.keep_all), tenant->dir);
-	qsort(list.items, list.n, sizeof(Loaded), by_id);
+	qsort(list.items, list.n, sizeof(Loaded), compare_loaded);
 	link_ancestors(&list);
 	*timelines = pg_malloc(Max(list.n, 1) * sizeof(Branch *));
 	for (int i = 0; i < list.n; i++)

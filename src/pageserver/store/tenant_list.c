@@ -1,7 +1,6 @@
 /*
  * tenant_list.c
- *	  Which tenants a store has, and what is known of those that it does not
- *	  serve: their directories are looked at for that.
+ *	  Lists the tenants of a store.  For those that are not served, manifests are read.
  */
 #include "ps_fe.h"
 
@@ -53,7 +52,7 @@ tenant_read_names(const Tenant *tenant, StringInfo names, int *nbranches, const 
 }
 
 static int
-by_tenant_id(const void *a, const void *b)
+compare_tenants(const void *a, const void *b)
 {
 	return memcmp(&((const TenantInfo *) a)->id, &((const TenantInfo *) b)->id, sizeof(PsId));
 }
@@ -112,7 +111,7 @@ store_list_tenants(Store *store, int *n)
 		list[i].system_identifier = tenant->system_identifier;
 		tenant_free(tenant);
 	}
-	qsort(list, *n, sizeof(TenantInfo), by_tenant_id);
+	qsort(list, *n, sizeof(TenantInfo), compare_tenants);
 	pfree(names.data);
 	return list;
 }

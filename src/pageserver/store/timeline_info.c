@@ -56,7 +56,8 @@ timeline_info(Timeline *tl, TimelineInfo *info)
 	else
 		damage_text(tl, info->error, sizeof(info->error));
 	if (info->error[0] == '\0')
-		strlcpy(info->error, tl->files_missing[0] != '\0' ? tl->files_missing : tl->upkeep_errors[UPKEEP_ALL], sizeof(info->error));
+		strlcpy(info->error, tl->files_missing[0] != '\0' ? tl->files_missing : tl->upkeep_errors[UPKEEP_ALL],
+				sizeof(info->error));
 	if (info->error[0] == '\0')
 		strlcpy(info->error, tl->wal_error, sizeof(info->error));
 	if (info->error[0] == '\0' && damaged > 0)
