@@ -13,10 +13,10 @@
 
 /*
  * Renames a directory to its place, durably.  After an error it is where it was, unless
- * *in_doubt is set: then the next start may find it in its place.
+ * *outcome_unknown is set: then the next start may find it in its place.
  */
 static PsError *
-put_in_place(const char *from, const char *to, bool *in_doubt)
+put_in_place(const char *from, const char *to, bool *outcome_unknown)
 {
 	PsError *err;
 
@@ -24,7 +24,7 @@ put_in_place(const char *from, const char *to, bool *in_doubt)
 		return ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", from, to);
 	err = fs_sync_parent(to);
 	if (err != NULL)
-		*in_doubt = !fs_rename_back(to, from);
+		*outcome_unknown = !fs_rename_back(to, from);
 	return err;
 }
 
@@ -34,13 +34,13 @@ build_tenant(const Tenant *tenant, const char *dir, const char *timeline_from)
 {
 	char *timelines = psprintf("%s/timelines", dir);
 	char *to = psprintf("%s/%s", timelines, strrchr(timeline_from, '/') + 1);
-	bool in_doubt; /* ignored: the next start empties STORE/tmp */
+	bool outcome_unknown; /* ignored: the next start empties STORE/tmp */
 	PsError *err;
 
 	PS_GOTO(fs_make_dir(dir), done);
 	PS_GOTO(fs_make_dir(timelines), done);
 	PS_GOTO(tenant_write(tenant, dir), done);
-	PS_GOTO(put_in_place(timeline_from, to, &in_doubt), done);
+	PS_GOTO(put_in_place(timeline_from, to, &outcome_unknown), done);
 	err = fs_sync(dir);
 
 done:
@@ -80,7 +80,7 @@ open_new(Store *store, Branch *branch, TimelineSeed *seed, const char *from, con
 	catalog_remove_branch(store, branch);
 	use_free_branch(store, branch);
 	pthread_mutex_unlock(&store->lock);
-	seed->in_doubt = !fs_rename_back(to, from);
+	seed->outcome_unknown = !fs_rename_back(to, from);
 	pthread_mutex_lock(&store->lock);
 	return err;
 }
@@ -136,10 +136,10 @@ place_and_load(Tenant *tenant, TimelineSeed *seed, const char *from, const char 
 {
 	PsError *err;
 
-	PS_TRY(put_in_place(from, to, &seed->in_doubt));
+	PS_TRY(put_in_place(from, to, &seed->outcome_unknown));
 	err = load_seed(tenant, seed, branch);
 	if (err != NULL)
-		seed->in_doubt = !fs_rename_back(to, from);
+		seed->outcome_unknown = !fs_rename_back(to, from);
 	return err;
 }
 
@@ -242,12 +242,12 @@ store_add_timeline(Store *store, TimelineSeed *seed, Timeline **result)
 	pthread_mutex_unlock(&store->lock);
 
 done:
-	if (seed->in_doubt)
+	if (seed->outcome_unknown)
 		err = ps_error_unknown(err, "Branch \"%s\" was not created, but may exist after a restart.", seed->name);
 	if (new_tenant)
 	{
 		/* the caller removes the timeline's own directory, if it was not moved into this one */
-		if (!seed->in_doubt && access(from, F_OK) == 0)
+		if (!seed->outcome_unknown && access(from, F_OK) == 0)
 			(void) rmtree(from, true);
 		tenant_free(tenant);
 	}

@@ -39,7 +39,8 @@ static PsError *
 no_tenant_error(const char *name)
 {
 	return ps_error_hint(ps_error(PS_SQLSTATE_NOT_FOUND, "tenant \"%s\" does not exist", name),
-						 "A tenant is named by its id, or by one of its branches; \"pageserver_ctl tenant list\" shows them.");
+						 "A tenant is named by its id or by one of its branches; "
+						 "\"pageserver_ctl tenant list\" shows them.");
 }
 
 static PsError *
@@ -60,7 +61,8 @@ is_settled(const Store *store, const Tenant *tenant)
 	{
 		const Branch *branch = store->branches[i];
 
-		if (branch->tenant == tenant && (branch->life == BRANCH_OPENING || branch->life == BRANCH_CLOSING || branch->changing))
+		if (branch->tenant == tenant &&
+			(branch->life == BRANCH_OPENING || branch->life == BRANCH_CLOSING || branch->changing))
 			return false;
 	}
 	for (const Reservation *r = store->reservations; r != NULL; r = r->next)
@@ -98,7 +100,8 @@ by_depth(const void *a, const void *b)
 }
 
 PsError *
-store_begin_detach(Store *store, const char *name, const CancelCheck *cancel, Tenant **result, Branch ***timelines, int *n)
+store_begin_detach(Store *store, const char *name, const CancelCheck *cancel, Tenant **result,
+				   Branch ***timelines, int *n)
 {
 	Tenant *tenant = NULL;
 	Branch *branch;
@@ -246,10 +249,11 @@ check_new_directory(Tenant *tenant, bool force)
 	PS_TRY(trash_mark_read(tenant->dir, tenant->store->clock, &tenant->trash_mark, &tenant->deleted));
 	if (force || tenant->deleted || tenant_is_marked_detached(tenant))
 		return NULL;
-	return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "\"%s\" is a copy of a tenant that was in service when it was made",
-								  tenant->dir),
-						 "Both copies would continue the same WAL. Detach the tenant in the store that it comes from, and copy it "
-						 "again; or, if that store no longer exists: pageserver_ctl tenant attach --force %s",
+	return ps_error_hint(ps_error(PS_SQLSTATE_STATE,
+								  "\"%s\" is a copy of a tenant that was in service when it was made", tenant->dir),
+						 "Both copies would continue the same WAL. Detach the tenant in the store that it comes from, "
+						 "and copy it again; or, if that store no longer exists: "
+						 "pageserver_ctl tenant attach --force %s",
 						 ps_id_format(&tenant->id, id));
 }
 
@@ -327,12 +331,16 @@ check_names(Store *store, const Tenant *tenant, Branch **timelines, int n)
 	names_drop_old(timelines, n);
 	qsort(timelines, n, sizeof(Branch *), compare_names);
 	for (int i = 1; i < n; i++)
-		if (!timelines[i]->in_trash && !timelines[i - 1]->in_trash &&
-			branch_name(timelines[i])[0] != '\0' && strcmp(branch_name(timelines[i - 1]), branch_name(timelines[i])) == 0)
+	{
+		const Branch *a = timelines[i - 1];
+		const Branch *b = timelines[i];
+
+		if (!b->in_trash && !a->in_trash && branch_name(b)[0] != '\0' && strcmp(branch_name(a), branch_name(b)) == 0)
 			return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED, "two branches have the name \"%s\": \"%s\" and \"%s\"",
-										  branch_name(timelines[i]), timelines[i - 1]->spec.dir, timelines[i]->spec.dir),
+										  branch_name(b), a->spec.dir, b->spec.dir),
 								 "The store that it comes from was killed while it replaced one by the other. "
 								 "Start and stop that store, then copy the directory again.");
+	}
 	for (int i = 0; i < n; i++)
 	{
 		const Branch *other = catalog_find_branch(store, branch_name(timelines[i]));
@@ -352,7 +360,8 @@ check_names(Store *store, const Tenant *tenant, Branch **timelines, int n)
 		if (other == NULL)
 			continue;
 		return ps_error_hint(ps_error(PS_SQLSTATE_EXISTS, "tenant %s has a branch \"%s\", as tenant %s has",
-									  ps_id_format(&tenant->id, a), branch_name(other), ps_id_format(&other->tenant->id, b)),
+									  ps_id_format(&tenant->id, a), branch_name(other),
+									  ps_id_format(&other->tenant->id, b)),
 							 "Rename that one: pageserver_ctl branch rename %s NEW_NAME", branch_name(other));
 	}
 	return NULL;

@@ -131,7 +131,7 @@ add_branch(Store *store, TimelineSeed *seed, const WalState *state, Timeline **r
 	err = store_add_timeline(store, seed, result);
 done:
 	layer_unref(layer);
-	if (!seed->in_doubt && access(dir, F_OK) == 0)
+	if (!seed->outcome_unknown && access(dir, F_OK) == 0)
 		(void) rmtree(dir, true);
 	pfree(dir);
 	pfree(wal_dir);
@@ -178,7 +178,7 @@ create_branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn
 		seed->cancel = cancel;
 		pins_add(parent->spec->pins, state.end, PIN_BRANCH);
 		err = add_branch(store, seed, &state, result);
-		if (err != NULL && !seed->in_doubt)
+		if (err != NULL && !seed->outcome_unknown)
 			pins_remove(parent->spec->pins, state.end, PIN_BRANCH);
 	}
 	timeline_unpin(parent, lsn);
@@ -186,7 +186,8 @@ create_branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn
 }
 
 PsError *
-store_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, const CancelCheck *cancel, Timeline **result)
+store_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, const CancelCheck *cancel,
+			 Timeline **result)
 {
 	TimelineSeed seed = {.timeline = ps_id_random()};
 
@@ -228,7 +229,8 @@ branch_move_away(Branch *branch, Outcome *outcome)
 	else if (!fs_rename_back(path, branch->spec.dir))
 	{
 		*outcome = OUTCOME_UNKNOWN;
-		err = ps_error_unknown(err, "Branch \"%s\" is deleted now, but may be there again after a restart.", branch_name(branch));
+		err = ps_error_unknown(err, "Branch \"%s\" is deleted now, but may be there again after a restart.",
+							   branch_name(branch));
 	}
 	pfree(path);
 	return err;
@@ -308,8 +310,8 @@ store_destroy_branch(Branch *branch)
  * renames it (names_finish_replacement()).
  */
 PsError *
-store_replace_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, bool childless, const CancelCheck *cancel,
-					 char *old_name)
+store_replace_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, bool childless,
+					 const CancelCheck *cancel, char *old_name)
 {
 	TimelineSeed seed = {.timeline = ps_id_random()};
 	PsError *err;

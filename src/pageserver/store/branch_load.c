@@ -53,8 +53,8 @@ branch_free(Branch *branch)
 void
 branch_set_broken(Branch *branch, PsError *err)
 {
-	ps_log(PS_WARNING, "could not open \"%s\", branch \"%s\", which is not served: %s", branch->spec.dir, branch_name(branch),
-		   err->message);
+	ps_log(PS_WARNING, "could not open \"%s\", branch \"%s\", which is not served: %s", branch->spec.dir,
+		   branch_name(branch), err->message);
 	ps_error_free(branch->error);
 	branch->error = err;
 	branch->life = BRANCH_BROKEN;

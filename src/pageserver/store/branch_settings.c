@@ -64,7 +64,8 @@ branch_settings_versions(const char *dir, uint64 **versions, int *n)
 		unsigned long long version;
 		int len = 0;
 
-		if (sscanf(de->d_name, "settings-%llu.json%n", &version, &len) != 1 || len == 0 || de->d_name[len] != '\0' || version == 0)
+		if (sscanf(de->d_name, "settings-%llu.json%n", &version, &len) != 1 || len == 0 ||
+			de->d_name[len] != '\0' || version == 0)
 			continue;
 		*versions = pg_realloc(*versions, (*n + 1) * sizeof(uint64));
 		(*versions)[(*n)++] = version;
@@ -161,8 +162,8 @@ format_settings(const BranchSettings *settings, const char *path, char **text)
 	if (size > SETTINGS_MAX_BYTES)
 	{
 		json_decref(files);
-		return ps_error(PS_SQLSTATE_INVALID, "the settings files have %zu bytes, at most %d are kept with a branch", size,
-						SETTINGS_MAX_BYTES);
+		return ps_error(PS_SQLSTATE_INVALID, "the settings files have %zu bytes, at most %d are kept with a branch",
+						size, SETTINGS_MAX_BYTES);
 	}
 	return json_file_text(&settings_format, SETTINGS_FORMAT_VERSION,
 						  json_pack("{s:I, s:I, s:s, s:o, s:o}", "version", (json_int_t) settings->version, "time",

@@ -218,9 +218,11 @@ PsError *
 catalog_deleted_error(const Branch *branch)
 {
 	char id[PS_ID_TEXT];
-	PsError *err = ps_error(PS_SQLSTATE_NOT_FOUND, "branch \"%s\" does not exist any more, it was deleted", branch_name(branch));
+	PsError *err = ps_error(PS_SQLSTATE_NOT_FOUND, "branch \"%s\" does not exist any more, it was deleted",
+							branch_name(branch));
 
-	return ps_error_hint(err, "\"pageserver_ctl branch undelete %s\" brings it back.", ps_id_format(&branch->spec.id, id));
+	return ps_error_hint(err, "\"pageserver_ctl branch undelete %s\" brings it back.",
+						 ps_id_format(&branch->spec.id, id));
 }
 
 PsError *
@@ -274,7 +276,8 @@ catalog_check_no_children(const Store *store, const Branch *branch, bool for_goo
 							 ps_id_format(&store->branches[i]->spec.id, id));
 	}
 	if (names.len > 0)
-		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "other branches begin in branch \"%s\": %s", branch_name(branch), names.data),
+		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "other branches begin in branch \"%s\": %s",
+									 branch_name(branch), names.data),
 							for_good ? "Purge these first, with \"branch delete --purge\"." : "Delete these first.");
 	pfree(names.data);
 	return err;

@@ -46,9 +46,11 @@ closed_info(Branch *branch, TimelineInfo *info)
 	{
 		char id[PS_ID_TEXT];
 		bool no_name = branch_name(branch)[0] == '\0';
-		const char *kept = "; until it can be read or is deleted for good, garbage of the other branches of its tenant is kept";
+		const char *kept = "; until it can be read or is deleted for good, "
+						   "garbage of the other branches of its tenant is kept";
 
-		snprintf(info->error, sizeof(info->error), "%s%s%s%s", branch->error->message, branch->origin_unknown ? kept : "",
+		snprintf(info->error, sizeof(info->error), "%s%s%s%s", branch->error->message,
+				 branch->origin_unknown ? kept : "",
 				 no_name ? "; it can be deleted for good by its id (--purge), " : "",
 				 no_name ? ps_id_format(&branch->spec.id, id) : "");
 	}

@@ -225,7 +225,8 @@ void
 names_drop(Branch *branch)
 {
 	ps_log(PS_WARNING,
-		   "the branch in \"%s\", which is not served, has no name: its last known name, \"%s\", belongs to another branch",
+		   "the branch in \"%s\", which is not served, has no name: "
+		   "its last known name, \"%s\", belongs to another branch",
 		   branch->spec.dir, branch_name(branch));
 	branch->spec.name.now[0] = '\0';
 }

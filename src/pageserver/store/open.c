@@ -76,9 +76,10 @@ find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker, const Cance
 		XLByteToSeg(end, segno, tl->spec->segment_size);
 		XLogFileName(name, 1, segno, tl->spec->segment_size);
 		damage = ps_error(PS_SQLSTATE_CORRUPTED,
-						  "WAL of branch \"%s\" ends at %X/%X in file \"%s/wal/%s\", but was acknowledged up to %X/%X%s%s",
-						  timeline_name(tl), LSN_FORMAT_ARGS(end), tl->spec->dir, name, LSN_FORMAT_ARGS(marker), err ? ": " : "",
-						  err ? err->message : "");
+						  "WAL of branch \"%s\" ends at %X/%X in file \"%s/wal/%s\", "
+						  "but was acknowledged up to %X/%X%s%s",
+						  timeline_name(tl), LSN_FORMAT_ARGS(end), tl->spec->dir, name, LSN_FORMAT_ARGS(marker),
+						  err ? ": " : "", err ? err->message : "");
 		ps_error_free(err);
 		return ps_error_hint(damage, "The file, or one after it, is damaged or missing; restore it from a copy.");
 	}
@@ -86,8 +87,8 @@ find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker, const Cance
 		return ps_error_context(err, "branch \"%s\": looking for the end of WAL after %X/%X", timeline_name(tl),
 								LSN_FORMAT_ARGS(end));
 	if (err != NULL)
-		ps_log(PS_DEBUG, "branch \"%s\": WAL ends at %X/%X, the rest is cut off: %s", timeline_name(tl), LSN_FORMAT_ARGS(end),
-			   err->message);
+		ps_log(PS_DEBUG, "branch \"%s\": WAL ends at %X/%X, the rest is cut off: %s", timeline_name(tl),
+			   LSN_FORMAT_ARGS(end), err->message);
 	ps_error_free(err);
 	PS_TRY(wal_segments_rewrite(tl->wal, Max(marker, state->end), end));
 	PS_TRY(wal_segments_cut(tl->wal, end));
@@ -133,7 +134,8 @@ open_files(Timeline *tl, Branch *branch, const CancelCheck *cancel)
 	PsError *err;
 
 	PS_GOTO(branch_read_manifest(branch, false, &m), done);
-	if (m.has_ancestor != (tl->ancestor != NULL) || (tl->ancestor != NULL && !ps_id_equal(&m.ancestor, &tl->ancestor->spec->id)))
+	if (m.has_ancestor != (tl->ancestor != NULL) ||
+		(tl->ancestor != NULL && !ps_id_equal(&m.ancestor, &tl->ancestor->spec->id)))
 	{
 		err = ps_error(PS_SQLSTATE_CORRUPTED, "manifest in \"%s\" belongs to another timeline", tl->spec->dir);
 		goto done;

@@ -119,10 +119,11 @@ keep_strays(Timeline *tl, const Expected *expected, int n, int missing, const St
 		first++;
 	layer_name_format(expected[first].info, name);
 	pthread_mutex_lock(&tl->lock);
-	snprintf(tl->files_missing, sizeof(tl->files_missing), "%d layer files were missing when the branch was opened, the first is \"%s\"",
-			 missing, name);
+	snprintf(tl->files_missing, sizeof(tl->files_missing),
+			 "%d layer files were missing when the branch was opened, the first is \"%s\"", missing, name);
 	pthread_mutex_unlock(&tl->lock);
-	ps_log(PS_WARNING, "branch \"%s\": %d layer files are missing, the first is \"%s/%s\"; what is in them cannot be read",
+	ps_log(PS_WARNING,
+		   "branch \"%s\": %d layer files are missing, the first is \"%s/%s\"; what is in them cannot be read",
 		   timeline_name(tl), missing, tl->spec->space.dir, name);
 	for (int i = 0; i < strays->n; i++)
 	{

@@ -44,7 +44,8 @@ set_protected(const Branch *branch, bool is_protected)
 		return err;
 	ps_error_free(undo);
 	return ps_error_unknown(err, "Branch \"%s\" is %s now, but may be %s after a restart.", branch_name(branch),
-							branch->is_protected ? "protected" : "not protected", is_protected ? "protected" : "unprotected");
+							branch->is_protected ? "protected" : "not protected",
+							is_protected ? "protected" : "unprotected");
 }
 
 PsError *

@@ -159,7 +159,7 @@ visit_each(const char *data, size_t len, StopFileVisitor visit, void *arg)
 		size_t size = ps_get32(data + pos + 4);
 
 		if (name_len >= sizeof(name) || pos + ENTRY_SIZE + name_len + size > len)
-			return ps_error(PS_SQLSTATE_CORRUPTED, "file \"" STOP_FILES_NAME "\" is damaged although its checksum is right");
+			return ps_error(PS_SQLSTATE_CORRUPTED, "file \"" STOP_FILES_NAME "\" does not match its checksum");
 		memcpy(name, data + pos + ENTRY_SIZE, name_len);
 		name[name_len] = '\0';
 		PS_TRY(visit(arg, name, data + pos + ENTRY_SIZE + name_len, size));

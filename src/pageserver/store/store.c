@@ -93,7 +93,8 @@ open_tenant(Store *store, const PsId *id)
 	catalog_add_tenant(store, tenant);
 	/* a killed store may have created or removed a mark without syncing the directory */
 	problem = fs_sync(tenant->dir);
-	problem = ps_error_first(problem, trash_mark_read(tenant->dir, store->clock, &tenant->trash_mark, &tenant->deleted));
+	problem = ps_error_first(problem,
+							 trash_mark_read(tenant->dir, store->clock, &tenant->trash_mark, &tenant->deleted));
 	if (tenant->deleted || tenant_is_marked_detached(tenant))
 	{
 		ps_error_free(problem);

@@ -51,7 +51,8 @@ extern void store_reload(Store *store, const Config *config);
  * that reads all WAL that is not in layer files.  If another thread is opening or closing
  * it, waits for that.  The timeline stays open until the caller calls store_release().
  */
-extern PsError *store_use(Store *store, const PsId *tenant, const PsId *timeline, const CancelCheck *cancel, Timeline **tl);
+extern PsError *store_use(Store *store, const PsId *tenant, const PsId *timeline, const CancelCheck *cancel,
+						  Timeline **tl);
 extern PsError *store_use_branch(Store *store, const char *name, const CancelCheck *cancel, Timeline **tl);
 
 /* store_use() and store_use_branch() without a cancel, for tests. */
@@ -102,11 +103,11 @@ typedef struct TimelineSeed
 	uint64 system_identifier;
 	uint32 segment_size;                       /* of WAL files, bytes */
 	uint32 data_checksum_version;              /* of pg_control; 0: none */
-	XLogRecPtr lsn;                            /* where it begins: the end of the shutdown checkpoint, or the branch point */
+	XLogRecPtr lsn;                            /* where it begins: end of the shutdown checkpoint, or branch point */
 	Branch *ancestor;                          /* in which it begins; NULL: none */
 	Branch *replaced;                          /* has the name until the new branch is added; NULL: none */
 	char replaced_name[TIMELINE_NAME_MAX + 1]; /* its new name */
-	LayerSpace space;                          /* STORE/tmp/<timeline id>/layers, where layers are written; must outlive the layers */
+	LayerSpace space;                          /* for writing layers in STORE/tmp/<timeline id>; outlives these */
 	Layer **layers;                            /* the layers that were written there */
 	int nlayers;
 	bool synced_later;         /* the (few) files in STORE/tmp/<timeline id> are not synced yet */
@@ -117,7 +118,7 @@ typedef struct TimelineSeed
 	 * the next start may find the timeline in its place.  Then nothing in STORE/tmp
 	 * may be removed, and what the branch needs of its ancestor must stay.
 	 */
-	bool in_doubt;
+	bool outcome_unknown;
 } TimelineSeed;
 
 /*
@@ -192,8 +193,8 @@ extern void store_list_tenants_free(TenantInfo *list, int n);
  * that has been received is ingested.  An LSN before the parent's own beginning belongs to
  * one of its ancestors, and the branch begins in that.
  */
-extern PsError *store_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, const CancelCheck *cancel,
-							 Timeline **result);
+extern PsError *store_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn,
+							 const CancelCheck *cancel, Timeline **result);
 
 /* The timeline in which this one begins, which is open as long as this one is; an error if there is none. */
 extern PsError *timeline_parent(Timeline *tl, Timeline **parent);
@@ -234,7 +235,7 @@ typedef struct TimelineInfo
 	char parent[TIMELINE_NAME_MAX + 1]; /* "": none */
 	XLogRecPtr start_lsn;               /* where it begins */
 	uint64 generation;                  /* of the newest compute; 0: there was none */
-	char owner[OWNER_SIZE];             /* of the generation: host and directory, as the start of the compute reported them */
+	char owner[OWNER_SIZE];             /* of the generation: host and directory, as the compute reported them */
 	XLogRecPtr received_lsn;            /* WAL that was written; may not be durable, or not end with a whole record */
 	XLogRecPtr flushed_lsn;             /* end of the last durable whole record: WAL is acknowledged up to here */
 	XLogRecPtr ingested_lsn;            /* reads can use LSNs up to here */
@@ -270,7 +271,8 @@ extern PsError *store_branch_info(Store *store, const char *name, TimelineInfo *
  * Except for PS_SQLSTATE_UNKNOWN: then the branch is in the trash, and the caller
  * continues, but it may not be in the trash after the next start.
  */
-extern PsError *store_trash_branch(Store *store, const char *name, const char *by, const CancelCheck *cancel, Branch **branch);
+extern PsError *store_trash_branch(Store *store, const char *name, const char *by, const CancelCheck *cancel,
+								   Branch **branch);
 extern void store_finish_trash(Branch *branch);
 
 /*

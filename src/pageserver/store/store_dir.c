@@ -109,7 +109,8 @@ check_version(const char *dir)
 	PsError *err = NULL;
 
 	if (file == NULL && errno == ENOENT)
-		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "\"%s\" is not a store: it has no file %s", dir, STORE_VERSION_FILE),
+		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "\"%s\" is not a store: it has no file %s", dir,
+									 STORE_VERSION_FILE),
 							"\"pageserver_ctl init -D %s\" creates one.", dir);
 	else if (file == NULL)
 		err = ps_error(PS_SQLSTATE_IO, "could not open \"%s\": %m", path);
@@ -127,11 +128,12 @@ check_version(const char *dir)
 		if (end == text || *end != '\n' || errno != 0 || format <= 0)
 			err = ps_error(PS_SQLSTATE_CORRUPTED, "\"%s\" does not hold the number of a format", path);
 		else if (format != STORE_FORMAT)
-			err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the store \"%s\" has format %ld, and this pageserver reads format %d",
-										 dir, format, STORE_FORMAT),
-								format > STORE_FORMAT
-									? "It was created by a newer version: use that one."
-									: "It was created by an older version: export its branches with that one and import them.");
+			err = ps_error_hint(ps_error(PS_SQLSTATE_STATE,
+										 "the store \"%s\" has format %ld, and this pageserver reads format %d", dir,
+										 format, STORE_FORMAT),
+								format > STORE_FORMAT ? "It was created by a newer version: use that one."
+													  : "It was created by an older version: "
+														"export its branches with that one and import them.");
 	}
 	free(path);
 	return err;
@@ -150,12 +152,13 @@ store_dir_check(const char *dir)
 
 	/* requires the ownership and permissions that checkDataDir() of miscinit.c does */
 	if (st.st_uid != geteuid())
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the directory \"%s\" belongs to another user (uid %d)", dir, (int) st.st_uid),
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the directory \"%s\" belongs to another user (uid %d)", dir,
+									  (int) st.st_uid),
 							 "A store must be started by the user who owns it.");
 	PS_TRY(check_version(dir));
 	if (st.st_mode & (S_IWGRP | S_IRWXO))
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the store \"%s\" can be accessed by others: permissions are %03o", dir,
-									  (unsigned int) st.st_mode & 0777),
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE,
+									  "the store \"%s\" can be accessed by others: permissions are %03o", dir, (unsigned int) st.st_mode & 0777),
 							 "They must be 0700 or 0750.");
 	return NULL;
 }
@@ -204,8 +207,9 @@ open_and_lock(const char *dir, const char *path, int *result)
 		if (!lock_file_lock(fd))
 		{
 			if (errno == EWOULDBLOCK)
-				err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the store \"%s\" is in use: another pageserver runs on it (PID %d)",
-											 dir, read_pid(fd)),
+				err = ps_error_hint(ps_error(PS_SQLSTATE_STATE,
+											 "the store \"%s\" is in use: another pageserver runs on it (PID %d)", dir,
+											 read_pid(fd)),
 									"\"pageserver_ctl stop -D %s\" stops it.", dir);
 			else
 				err = ps_error(PS_SQLSTATE_IO, "could not lock the file \"%s\": %m", path);
@@ -286,10 +290,12 @@ lock_file_check(const LockFile *lock)
 						lock->dir);
 	if (fstat(lock->fd, &was) == 0 && !is_same_file(lock->path, &was, &gone))
 		return ps_error(PS_SQLSTATE_STATE,
-						gone ? "lock file \"%s\" was removed" : "lock file \"%s\" was replaced by another one", lock->path);
+						gone ? "lock file \"%s\" was removed" : "lock file \"%s\" was replaced by another one",
+						lock->path);
 	pid = read_pid(lock->fd);
 	if (pid != (int) getpid())
-		return ps_error(PS_SQLSTATE_STATE, "the lock file \"%s\" contains PID %d, expected %d", lock->path, pid, (int) getpid());
+		return ps_error(PS_SQLSTATE_STATE, "the lock file \"%s\" contains PID %d, expected %d", lock->path, pid,
+						(int) getpid());
 	return NULL;
 }
 

@@ -19,7 +19,7 @@
 /* Creates a store in a directory that does not exist or is empty.  Removes what it created after an error. */
 extern PsError *store_dir_init(const char *dir);
 
-/* The subdirectories of a directory that are named by an id; free() the array.  Logs a warning for anything else there. */
+/* The subdirectories of a directory that are named by an id; free() the array.  Logs a warning for other names. */
 extern PsError *store_dir_list_ids(const char *path, PsId **ids, int *n);
 
 /* An error if it is not a store, this daemon cannot read it, or it belongs to another user. */

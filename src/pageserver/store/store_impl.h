@@ -87,13 +87,13 @@ struct Branch
 	/* Store.lock protects what follows, and the name, except where noted otherwise */
 	BranchLife life;
 	Timeline *open;                            /* OPEN: the timeline; else NULL */
-	int users;                                 /* holders, whether it is open or not: child branches, lists, and all uses */
+	int users;                                 /* holders, open or not: child branches, lists, and all uses */
 	int uses;                                  /* holders that need it open */
 	int64 last_used;                           /* when uses fell to 0, clock_now_ms() */
 	bool changing;                             /* catalog_begin_change() */
 	bool name_unsaved;                         /* its manifest has another name, or may have after a crash */
 	bool gone;                                 /* removed from the catalog */
-	bool in_trash;                             /* its name is free and no use of it begins; what it needs of its ancestor stays pinned */
+	bool in_trash;                             /* its name is free, and no use of it begins; its pins stay */
 	TrashMark trash_mark;                      /* if in_trash */
 	bool is_protected;                         /* the file TIMELINE/protected exists */
 	PsError *error;                            /* BROKEN: why */
@@ -137,7 +137,7 @@ struct Store
 	int nbranches;
 	Reservation *reservations;
 	int nopen;                         /* branches that are neither CLOSED nor BROKEN */
-	pthread_cond_t changed;            /* a life, a reservation or stopping changed, or users or uses fell to 0; clock_cond_init() */
+	pthread_cond_t changed;            /* a life, reservations or stopping; or users or uses fell to 0 */
 	struct Aio *aio;                   /* fixed once the store is open; any thread */
 	struct Upkeep *upkeep;             /* fixed once the store is open */
 	PageStore *page_cache;             /* fixed; has locks of its own */
@@ -165,7 +165,7 @@ extern void catalog_add_tenant(Store *store, Tenant *tenant);
 extern void catalog_remove_tenant(Store *store, Tenant *tenant);  /* of which no other thread knows */
 extern void catalog_retire_tenant(Store *store, Tenant *tenant);  /* a purged one: removes it; store_close() frees it */
 extern Tenant *catalog_find_tenant(Store *store, const PsId *id); /* NULL: not found */
-extern PsError *catalog_detached_error(const Tenant *tenant);     /* says that it is detached or deleted, and how to get it back */
+extern PsError *catalog_detached_error(const Tenant *tenant);     /* says how to get it back */
 
 /* Adds a branch, and claims its tenant if that is not claimed.  The ancestor gets a user. */
 extern void catalog_add_branch(Store *store, Branch *branch);
@@ -224,7 +224,7 @@ typedef struct Upkeep Upkeep;
 extern void upkeep_plan(Branch *branch, bool quiet);       /* of a new branch; quiet: there is nothing to do yet */
 extern void upkeep_wake(Upkeep *upkeep, Branch *branch);   /* there may be something to do */
 extern void upkeep_files_added(Timeline *tl);              /* TimelineEnv.on_files_added */
-extern void upkeep_opened(Upkeep *upkeep, Branch *branch); /* it was opened: starts upkeep that was put off until then */
+extern void upkeep_opened(Upkeep *upkeep, Branch *branch); /* it was opened: upkeep that waited for that starts */
 
 /* ---- protect.c: no lock is needed; protect_set() is durable ---- */
 extern bool protect_is_set(const char *timeline_dir);
@@ -241,8 +241,10 @@ extern PsError *protect_set(const char *timeline_dir, bool is_protected);
 extern PsError *branch_load(Tenant *tenant, const PsId *id, const PsError *problem, Branch **branch, bool *has_ancestor,
 							PsId *ancestor);
 extern PsError *branch_read_manifest(const Branch *branch, bool old, Manifest *m); /* old: the previous one */
-extern void branch_set_broken(Branch *branch, PsError *err);                       /* owns the error; no other thread uses the branch */
-extern void branch_free(Branch *branch);                                           /* must not be open */
+
+/* Takes over the error; no other thread uses the branch. */
+extern void branch_set_broken(Branch *branch, PsError *err);
+extern void branch_free(Branch *branch); /* must not be open */
 
 /* ---- tenant.c ---- */
 extern Tenant *tenant_alloc(Store *store, const PsId *id);
@@ -383,7 +385,7 @@ extern PsError *attach_begin_change(Store *store, const char *name, bool deleted
 
 /* ---- upkeep.c ---- */
 extern PsError *upkeep_start(Store *store, Upkeep **upkeep); /* even after an error *upkeep must be stopped and freed */
-extern void upkeep_stop(Upkeep *upkeep);                     /* waits for the threads; timelines have been told to stop */
-extern void upkeep_free(Upkeep *upkeep);                     /* no flush thread may be left, as it could call upkeep_wake() */
+extern void upkeep_stop(Upkeep *upkeep);                     /* waits for the threads; timelines are stopping */
+extern void upkeep_free(Upkeep *upkeep);                     /* no flush thread is left to call upkeep_wake() */
 
 #endif /* PS_STORE_IMPL_H */

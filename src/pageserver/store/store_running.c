@@ -55,8 +55,9 @@ check_running(const char *dir, const char *path, int fd)
 	ps_error_detail(err, "If the store ran while it was copied, file by file, the files do not belong together: "
 						 "some may be missing, or be older than others.");
 	return ps_error_hint(err,
-						 "Stop the store before you copy it, take a snapshot of its file system, or detach its tenants one after "
-						 "the other and copy their directories.  If no store ran on the original at that time, remove \"%s\".",
+						 "Stop the store before you copy it, take a snapshot of its file system, or detach its tenants "
+						 "one after the other and copy their directories.  "
+						 "If no store ran on the original at that time, remove \"%s\".",
 						 path);
 }
 

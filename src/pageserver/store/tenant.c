@@ -31,8 +31,8 @@ tenant_write(const Tenant *tenant, const char *dir)
 	snprintf(sysid, sizeof(sysid), UINT64_FORMAT, tenant->system_identifier);
 	snprintf(path, sizeof(path), "%s/tenant.json", dir);
 	PS_TRY(json_file_text(&tenant_format, TENANT_VERSION,
-						  json_pack("{s:s, s:s, s:i}", "tenant", ps_id_format(&tenant->id, text), "system_identifier", sysid,
-									"segment_size", (int) tenant->segment_size),
+						  json_pack("{s:s, s:s, s:i}", "tenant", ps_id_format(&tenant->id, text),
+									"system_identifier", sysid, "segment_size", (int) tenant->segment_size),
 						  path, &dump));
 	err = fs_write_new_file(path, dump, strlen(dump), true);
 	free(dump);
@@ -52,10 +52,12 @@ tenant_read(Tenant *tenant)
 
 	snprintf(path, sizeof(path), "%s/tenant.json", tenant->dir);
 	PS_TRY(json_file_read(&tenant_format, path, &root));
-	if (json_unpack(root, "{s:s, s:s, s:i}", "tenant", &id, "system_identifier", &sysid, "segment_size", &segment_size) != 0)
+	if (json_unpack(root, "{s:s, s:s, s:i}", "tenant", &id, "system_identifier", &sysid, "segment_size",
+					&segment_size) != 0)
 		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" does not describe a tenant", path);
 	else if (strcmp(id, ps_id_format(&tenant->id, text)) != 0 || !IsValidWalSegSize(segment_size))
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" belongs to another tenant or has an invalid WAL segment size", path);
+		err = ps_error(PS_SQLSTATE_CORRUPTED,
+					   "file \"%s\" belongs to another tenant or has an invalid WAL segment size", path);
 	else
 	{
 		tenant->system_identifier = strtoull(sysid, NULL, 10);
@@ -139,11 +141,12 @@ tenant_begin_use(Tenant *tenant)
 {
 	const Config *config = tenant->store->config;
 	char *workdir = redo_workdir(tenant);
+	int helpers = config->redo_helpers > 0 ? config->redo_helpers : (int) sysconf(_SC_NPROCESSORS_ONLN);
 	RedoOptions options = {.bindir = config->bindir,
 						   .workdir = workdir,
 						   .segment_size = tenant->segment_size,
 						   .wal_log_hints = true, /* every compute sets it (src/compute/settings.c) */
-						   .max_helpers = config->redo_helpers > 0 ? config->redo_helpers : (int) sysconf(_SC_NPROCESSORS_ONLN),
+						   .max_helpers = helpers,
 						   .timeout_ms = config->redo_timeout};
 	PsError *err = NULL;
 
@@ -221,7 +224,8 @@ link_ancestors(const LoadedList *list)
 		ancestor = bsearch(&loaded->ancestor, list->items, list->n, sizeof(Loaded), compare_id);
 		if (ancestor == NULL)
 			branch_set_broken(loaded->branch,
-							  ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\" begins in timeline %s, which does not exist",
+							  ps_error(PS_SQLSTATE_CORRUPTED,
+									   "branch \"%s\" begins in timeline %s, which does not exist",
 									   branch_name(loaded->branch), ps_id_format(&loaded->ancestor, text)));
 		else
 			loaded->branch->ancestor = ancestor->branch;
@@ -235,7 +239,8 @@ link_ancestors(const LoadedList *list)
 			depth++;
 		if (depth <= list->n)
 			continue;
-		branch_set_broken(branch, ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\" begins in itself", branch_name(branch)));
+		branch_set_broken(branch,
+						  ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\" begins in itself", branch_name(branch)));
 		branch->ancestor = NULL;
 	}
 
@@ -285,8 +290,8 @@ tenant_load(Tenant *tenant, const PsError *problem, Branch ***timelines, int *n)
 	}
 	if (atomic_load(&tenant->env.keep_all) > 0)
 		ps_log(PS_WARNING,
-			   "it is unknown where %d branches in \"%s/timelines\" begin; no garbage of the others there is removed until "
-			   "these can be read or are deleted with --purge",
+			   "it is unknown where %d branches in \"%s/timelines\" begin; "
+			   "no garbage of the others there is removed until these can be read or are deleted with --purge",
 			   atomic_load(&tenant->env.keep_all), tenant->dir);
 	qsort(list.items, list.n, sizeof(Loaded), compare_loaded);
 	link_ancestors(&list);

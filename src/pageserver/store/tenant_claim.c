@@ -50,7 +50,8 @@ claimed_error(const Tenant *tenant, const struct sockaddr_un *addr, socklen_t le
 	snprintf(link, sizeof(link), "/proc/%d/cwd", (int) cred.pid);
 	n = readlink(link, store, sizeof(store) - 1);
 	strcpy(store + Max(n, 0), n > 0 ? "" : "?");
-	return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "tenant %s is in service in another store of this machine: \"%s\" (PID %d)",
+	return ps_error_hint(ps_error(PS_SQLSTATE_STATE,
+								  "tenant %s is in service in another store of this machine: \"%s\" (PID %d)",
 								  ps_id_format(&tenant->id, id), store, (int) cred.pid),
 						 "One of the two is a copy: detach or delete it there, or attach it here with --force.");
 }

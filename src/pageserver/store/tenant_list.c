@@ -78,7 +78,8 @@ store_list_tenants(Store *store, int *n)
 		{
 			list[i].when = tenant->trash_mark.when;
 			list[i].by = pg_strdup(tenant->trash_mark.by);
-			list[i].time_left = Max(trash_mark_time_left(&tenant->trash_mark, store->clock, store->config->trash_interval), 0);
+			list[i].time_left = trash_mark_time_left(&tenant->trash_mark, store->clock, store->config->trash_interval);
+			list[i].time_left = Max(list[i].time_left, 0);
 		}
 		if (!list[i].attached)
 			continue;

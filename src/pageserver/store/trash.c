@@ -41,7 +41,8 @@ write_mark(const Branch *branch, const TrashMark *mark, Outcome *outcome)
 
 	if (*outcome != OUTCOME_UNKNOWN)
 		return err;
-	return ps_error_unknown(err, "Branch \"%s\" is deleted now, but may be there again after a restart.", branch_name(branch));
+	return ps_error_unknown(err, "Branch \"%s\" is deleted now, but may be there again after a restart.",
+							branch_name(branch));
 }
 
 PsError *
@@ -99,7 +100,10 @@ store_finish_trash(Branch *branch)
 
 /* ---- undeleting ---- */
 
-/* Like catalog_find_deleted(), but waits until the branch is closed and not being changed.  Caller holds Store.lock, which may be released. */
+/*
+ * Like catalog_find_deleted(), but waits until the branch is closed and not being changed.
+ * Caller holds Store.lock, which may be released.
+ */
 static PsError *
 find_deleted_settled(Store *store, const char *name, const CancelCheck *cancel, Branch **branch)
 {
@@ -177,7 +181,8 @@ store_undelete_branch(Store *store, const char *name, const char *new_name, cons
 			err = trash_mark_remove(branch->spec.dir, store->clock, &branch->trash_mark, &outcome);
 			pthread_mutex_lock(&store->lock);
 			if (outcome == OUTCOME_UNKNOWN)
-				err = ps_error_unknown(err, "Branch \"%s\" is still in the trash, but may be out of it after a restart.",
+				err = ps_error_unknown(err,
+									   "Branch \"%s\" is still in the trash, but may be out of it after a restart.",
 									   branch_name(branch));
 		}
 		if (err == NULL)
@@ -242,12 +247,14 @@ check_deleted(void *arg)
 	const DeletedCheck *check = arg;
 
 	if (!store_is_in_trash(check->branch))
-		return ps_error(PS_SQLSTATE_TRY_AGAIN, "the branch was restored or removed from the trash while it was being verified");
+		return ps_error(PS_SQLSTATE_TRY_AGAIN,
+						"the branch was restored or removed from the trash while it was being verified");
 	return cancel_check(check->cancel);
 }
 
 PsError *
-store_verify_deleted(Branch *branch, int megabytes_per_second, const CancelCheck *cancel, VerifyReport report, void *arg)
+store_verify_deleted(Branch *branch, int megabytes_per_second, const CancelCheck *cancel, VerifyReport report,
+					 void *arg)
 {
 	Store *store = branch->tenant->store;
 	DeletedCheck check = {branch, cancel};
@@ -372,7 +379,8 @@ trash_empty(Store *store)
 		}
 		pthread_mutex_unlock(&store->lock);
 		if (err != NULL)
-			ps_log_error(PS_WARNING, err, "branch \"%s\" (%s) %s in the trash", name, id, gone ? "may still be" : "stays");
+			ps_log_error(PS_WARNING, err, "branch \"%s\" (%s) %s in the trash", name, id,
+						 gone ? "may still be" : "stays");
 		if (gone)
 			store_destroy_branch(branch);
 		if (branch == NULL || err != NULL)

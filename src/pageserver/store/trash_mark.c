@@ -115,7 +115,8 @@ trash_mark_read(const char *dir, StoreClock *clock, TrashMark *mark, bool *found
 	}
 	else
 	{
-		ps_log(PS_WARNING, "file \"%s\" is damaged: what it marks stays in the trash, and trash_interval begins now", path);
+		ps_log(PS_WARNING, "file \"%s\" is damaged: what it marks stays in the trash, and trash_interval begins now",
+			   path);
 		trash_mark_make(mark, clock, "nobody knows");
 	}
 	if (valid && memcmp(buf + 8, store_clock_id(clock)->b, 16) != 0)
@@ -134,7 +135,8 @@ trash_mark_check(const TrashMark *mark, const char *dir)
 {
 	if (mark->version <= TRASH_MARK_VERSION)
 		return NULL;
-	return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "file \"%s/%s\" has format version %u, this pageserver reads version %d", dir,
+	return ps_error_hint(ps_error(PS_SQLSTATE_STATE,
+								  "file \"%s/%s\" has format version %u, this pageserver reads version %d", dir,
 								  TRASH_MARK_FILE, mark->version, TRASH_MARK_VERSION),
 						 "Use the version of the program that put it in the trash to take it out, or to remove it.");
 }

@@ -50,7 +50,8 @@ store_undelete_tenant(Store *store, const char *name)
 	if (err == NULL)
 		err = trash_mark_remove(tenant->dir, store->clock, &tenant->trash_mark, &outcome);
 	if (outcome == OUTCOME_UNKNOWN)
-		err = ps_error_unknown(err, "Tenant \"%s\" is still in the trash, but may be only detached after a restart.", name);
+		err = ps_error_unknown(err, "Tenant \"%s\" is still in the trash, but may be only detached after a restart.",
+							   name);
 	end_change(store, tenant, err != NULL);
 	return err;
 }
@@ -128,7 +129,8 @@ trash_empty_tenants(Store *store)
 		err = remove_tenant(store, tenant, &outcome);
 		if (err != NULL)
 		{
-			ps_log_error(PS_WARNING, err, "tenant %s %s in the trash", id, outcome == OUTCOME_UNKNOWN ? "may still be" : "stays");
+			ps_log_error(PS_WARNING, err, "tenant %s %s in the trash", id,
+						 outcome == OUTCOME_UNKNOWN ? "may still be" : "stays");
 			return;
 		}
 		ps_log(PS_LOG, "tenant %s removed from the trash, trash_interval is over", id);

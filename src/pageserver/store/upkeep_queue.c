@@ -16,7 +16,7 @@
 /* How often a branch gets upkeep without upkeep_wake(), ms. */
 #define UPKEEP_PERIOD (3600 * 1000)
 
-/* The longest wait of a thread that has nothing to do, ms; it calls store_clock_tick() and empties the trash after it. */
+/* The longest wait of an idle thread, ms; after it, the thread calls store_clock_tick() and empties the trash. */
 #define LONGEST_WAIT 60000
 
 /* Pause after a failure, ms; it doubles with each further failure, up to the longest. */
