@@ -23,8 +23,8 @@ can_be_read(Timeline *tl, const PsKey *key)
 	initStringInfo(&page);
 	enlargeStringInfo(&page, BLCKSZ);
 	if (key->kind == PS_KEY_RELBLOCK)
-		err = timeline_read_each_page(tl, (PsRel) {key->spc, key->db, key->rel}, (ForkNumber) key->fork, &key->blk, 1, lsn,
-									  page.data, &page_err);
+		err = timeline_read_each_page(tl, (PsRel) {key->spc, key->db, key->rel}, (ForkNumber) key->fork, &key->blk, 1,
+									  lsn, page.data, &page_err);
 	else
 		err = timeline_read_value(tl, key, lsn, &page, &found);
 	result = err == NULL && page_err == NULL;

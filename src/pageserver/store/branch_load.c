@@ -91,7 +91,7 @@ set_from_manifest(Branch *branch, const Manifest *m)
 	known->generation = m->generation;
 	strlcpy(known->owner, m->owner, sizeof(known->owner));
 	known->disk_consistent_lsn = known->ingested_lsn = m->disk_consistent_lsn;
-	known->flushed_lsn = known->received_lsn = Max(receiver_look_at_marker(spec->dir), m->disk_consistent_lsn);
+	known->flushed_lsn = known->received_lsn = Max(receiver_read_marker(spec->dir), m->disk_consistent_lsn);
 	known->gc_cutoff = Max(m->gc_cutoff, m->start_lsn);
 }
 

@@ -158,7 +158,8 @@ store_dir_check(const char *dir)
 	PS_TRY(check_version(dir));
 	if (st.st_mode & (S_IWGRP | S_IRWXO))
 		return ps_error_hint(ps_error(PS_SQLSTATE_STATE,
-									  "the store \"%s\" can be accessed by others: permissions are %03o", dir, (unsigned int) st.st_mode & 0777),
+									  "the store \"%s\" can be accessed by others: permissions are %03o", dir,
+									  (unsigned int) st.st_mode & 0777),
 							 "They must be 0700 or 0750.");
 	return NULL;
 }
