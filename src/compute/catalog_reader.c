@@ -43,6 +43,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lock.h"
+#include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -101,10 +102,18 @@ static const char *const more_statements[] = {
 static const Oid shared_catalogs[] = {
 	AuthIdRelationId, AuthMemRelationId, DatabaseRelationId, DbRoleSettingRelationId, TableSpaceRelationId};
 
+/* What the launcher tells a reader, in bgw_extra. */
+typedef struct ReaderArg
+{
+	Oid db;
+	Oid owner; /* of the database */
+} ReaderArg;
+
 /* ---- in the WAL worker ---- */
 
 static bool
-start_worker(const char *function, const char *type, Datum arg, pid_t notify_pid, BackgroundWorkerHandle **handle)
+start_worker(const char *function, const char *type, const ReaderArg *arg, pid_t notify_pid,
+			 BackgroundWorkerHandle **handle)
 {
 	BackgroundWorker worker = {0};
 
@@ -115,7 +124,8 @@ start_worker(const char *function, const char *type, Datum arg, pid_t notify_pid
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	strlcpy(worker.bgw_library_name, "pageserver_smgr", BGW_MAXLEN);
 	strlcpy(worker.bgw_function_name, function, BGW_MAXLEN);
-	worker.bgw_main_arg = arg;
+	if (arg != NULL)
+		memcpy(worker.bgw_extra, arg, sizeof(*arg));
 	worker.bgw_notify_pid = notify_pid;
 	if (RegisterDynamicBackgroundWorker(&worker, handle))
 		return true;
@@ -169,7 +179,7 @@ catalog_reader_start(void)
 		launcher = NULL;
 	}
 	old = MemoryContextSwitchTo(TopMemoryContext);
-	(void) start_worker("catalog_launcher_main", "pageserver catalog launcher", (Datum) 0, 0, &launcher);
+	(void) start_worker("catalog_launcher_main", "pageserver catalog launcher", NULL, 0, &launcher);
 	MemoryContextSwitchTo(old);
 }
 
@@ -221,7 +231,7 @@ report_failure(Oid db)
 
 typedef struct Database
 {
-	Oid oid;
+	ReaderArg arg;
 	bool can_connect;
 } Database;
 
@@ -245,7 +255,7 @@ list_databases(void)
 		MemoryContext old = MemoryContextSwitchTo(context);
 		Database *database = palloc(sizeof(Database));
 
-		database->oid = form->oid;
+		database->arg = (ReaderArg) {.db = form->oid, .owner = form->datdba};
 		database->can_connect = form->datallowconn && !database_is_invalid_form(form);
 		databases = form->datistemplate ? lappend(databases, database) : lcons(database, databases);
 		MemoryContextSwitchTo(old);
@@ -259,8 +269,9 @@ list_databases(void)
 
 /* Returns false if it is useless to continue now. */
 static bool
-visit_database(Oid db)
+visit_database(const ReaderArg *arg)
 {
+	Oid db = arg->db;
 	BackgroundWorkerHandle *reader;
 
 	if (!page_cache_has_free_slots())
@@ -269,7 +280,7 @@ visit_database(Oid db)
 				(errmsg_internal("the local page cache has no room for the catalogs of database %u", db)));
 		return false;
 	}
-	if (!start_worker("catalog_reader_main", "pageserver catalog reader", ObjectIdGetDatum(db), MyProcPid, &reader))
+	if (!start_worker("catalog_reader_main", "pageserver catalog reader", arg, MyProcPid, &reader))
 		return false;
 	(void) WaitForBackgroundWorkerShutdown(reader);
 	if (!wal_progress_is_connected())
@@ -296,7 +307,7 @@ catalog_launcher_main(Datum arg)
 		foreach (lc, databases)
 		{
 			StartTransactionCommand();
-			sizes_learn_database(((Database *) lfirst(lc))->oid);
+			sizes_learn_database(((Database *) lfirst(lc))->arg.db);
 			CommitTransactionCommand();
 		}
 		foreach (lc, databases)
@@ -305,8 +316,8 @@ catalog_launcher_main(Datum arg)
 
 			if (!wal_progress_is_connected())
 				break;
-			if (database->can_connect && known_databases_catalogs_wanted(database->oid) &&
-				!visit_database(database->oid))
+			if (database->can_connect && known_databases_catalogs_wanted(database->arg.db) &&
+				!visit_database(&database->arg))
 				break;
 		}
 	}
@@ -407,9 +418,19 @@ run_statements(void)
 void
 catalog_reader_main(Datum arg)
 {
-	Oid db = DatumGetObjectId(arg);
+	ReaderArg reader;
+	Oid db;
 	TimeoutId timeout;
 
+	memcpy(&reader, MyBgworkerEntry->bgw_extra, sizeof(reader));
+	db = reader.db;
+
+	/*
+	 * A process counts as one of this role for those who want to end it; without a
+	 * role only members of pg_signal_backend could.  So whoever may drop the
+	 * database can do that with FORCE (TerminateOtherDBBackends()).
+	 */
+	MyProc->roleId = reader.owner;
 	begin_worker();
 	timeout = RegisterTimeout(USER_TIMEOUT, time_is_up);
 	enable_timeout_after(timeout, VISIT_MS);

@@ -130,6 +130,28 @@ $c->stop;
 # a client's backend may be just ending
 unlike($c->log_content, qr/^.*(FATAL|PANIC): (?! *terminating connection due to administrator command).*$/m, 'readers end without a word');
 
+# ---- the owner of a database, no superuser, drops it with FORCE while a reader is in it ----
+$c = $store->start_compute('main', conf => $conf);
+$c->sql('CREATE ROLE owner LOGIN NOINHERIT; GRANT postgres TO owner');
+my $owned;
+for (my $i = 0; !$owned; $i++)
+{
+	my $oid = $c->sql("CREATE DATABASE owned$i OWNER owner") . $c->sql("SELECT oid FROM pg_database WHERE datname = 'owned$i'");
+	my $holder = session($c, "owner dbname=owned$i");
+	# the owner's session, too, which FORCE is to end
+	$holder->ask('SET ROLE postgres; BEGIN; LOCK TABLE pg_depend');
+	PageserverTest::wait_until(
+		sub {
+			$owned = $c->sql("SELECT datname FROM pg_stat_activity WHERE datid = $oid AND backend_type = 'pageserver catalog reader'");
+			# a reader may have been there before the lock was; then the next database
+			return $owned || $c->log_content =~ /the catalogs of database $oid have been read/;
+		},
+		'a reader');
+}
+my ($dropped, undef, $why) = $c->psql("DROP DATABASE $owned WITH (FORCE)", db => 'postgres user=owner');
+is($dropped, 0, 'the owner of a database can drop it while a reader is in it') or diag($why);
+$c->stop;
+
 # ---- a shutdown that waits for the store does not use the processor, though a launcher would be due ----
 $c = $store->start_compute('main', conf => $conf . "pageserver_smgr.shutdown_timeout = 10min\n");
 my $worker = $c->sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'pageserver WAL worker'");

@@ -235,7 +235,7 @@ world_begin(World *w, uint64 random)
 	store_close(w->s.store);
 	b = model_add(w, "main", &test_timeline, NULL, h.gen.pos);
 	b->gen.prev = h.gen.prev;
-	b->now = now_timestamp() - 30 * USECS_PER_DAY;
+	b->now = now_timestamp() - 365 * USECS_PER_DAY;
 	add_place(b, h.gen.records[0].start, h.gen.pos, 1000);
 	model_put(b, KEY_DB, h.gen.pos, 1, 0);
 	history_end(&h);

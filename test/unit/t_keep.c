@@ -731,6 +731,69 @@ test_long_upkeep(void **state)
 	end_test(&s, &h);
 }
 
+/*
+ * A store that was killed with many files of level 0: upkeep merges them, also if it
+ * is upkeep that opens the branch.
+ */
+static void
+test_level0_of_closed_branch(void **state)
+{
+	static const PsId other_tenant = {{0xcc, 1}};
+	static const PsId other_timeline = {{0xdd, 2}};
+	History h;
+	History of_other;
+	TestStore s;
+	Timeline *other;
+	Branch *branch = NULL;
+	Branch **list;
+	uint64 generation = 0;
+	uint64 generation_of_other = 0;
+	int n;
+
+	history_begin(&h, rnd);
+	history_begin(&of_other, rnd + 1);
+	h.no_copies = of_other.no_copies = true;
+	store_make(&s, &h);
+	store_add_seed(&s, &of_other, &other_tenant, &other_timeline, "other", &other);
+	store_close(s.store);
+	set_upkeep(&s.config);
+	s.config.compaction_workers = 0;
+	OK(store_try_open(&s));
+	for (int i = 0; i < 4; i++)
+	{
+		for (int k = 0; k < 1000; k++)
+			add_random_record(&h);
+		push_more(s.tl, &h, &generation);
+	}
+	CHECK(s.tl->level0 >= s.config.compaction_threshold);
+	store_close(s.store);
+
+	s.config.compaction_workers = 1;
+	OK(store_open(&s.config, &s.store));
+	list = store_list(s.store, &n);
+	for (int i = 0; i < n; i++)
+		if (strcmp(branch_name(list[i]), "main") == 0)
+			branch = list[i];
+	CHECK(branch != NULL && branch->life == BRANCH_CLOSED);
+	/* its hour has come; the threads see that when a file of another branch wakes them */
+	__atomic_store_n(&branch->upkeep[UPKEEP_ALL].due, 0, __ATOMIC_RELAXED);
+	OK(store_find_branch(s.store, "other", &other));
+	for (int k = 0; k < 1000; k++)
+		add_random_record(&of_other);
+	push_more(other, &of_other, &generation_of_other);
+	for (int i = 0; branch->life != BRANCH_OPEN; i++)
+	{
+		CHECK(i < 30000);
+		pg_usleep(1000);
+	}
+	OK(store_find_branch(s.store, "main", &s.tl));
+	store_list_free(list, n);
+	wait_until_merged(s.tl);
+	compare(s.tl, &h, h.gen.pos, 10, &rnd);
+	history_end(&of_other);
+	end_test(&s, &h);
+}
+
 /* ---- back-pressure ---- */
 
 /* However little comes at a time. */
@@ -910,6 +973,7 @@ main(void)
 		cmocka_unit_test(test_branch_at_cutoff),
 		cmocka_unit_test(test_no_room),
 		cmocka_unit_test(test_no_room_level0),
+		cmocka_unit_test(test_level0_of_closed_branch),
 		cmocka_unit_test(test_long_upkeep),
 		cmocka_unit_test(test_slow_writer),
 		cmocka_unit_test(test_damaged_file),

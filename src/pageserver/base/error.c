@@ -94,7 +94,7 @@ ps_error_unknown(PsError *err, const char *detail, ...)
 {
 	va_list args;
 
-	strlcpy(err->sqlstate, PS_SQLSTATE_UNKNOWN, sizeof(err->sqlstate));
+	ps_error_set_state(err, PS_SQLSTATE_UNKNOWN);
 	free(err->detail);
 	va_start(args, detail);
 	err->detail = vformat(detail, args);
@@ -114,6 +114,7 @@ ps_error_first(PsError *first, PsError *second)
 void
 ps_error_set_state(PsError *err, const char *sqlstate)
 {
+	err->is_cancel = false;
 	strlcpy(err->sqlstate, sqlstate, sizeof(err->sqlstate));
 }
 

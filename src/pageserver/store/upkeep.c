@@ -45,7 +45,12 @@ work_on(Upkeep *upkeep, UpkeepKind kind, Branch *branch, bool *is_news, bool *qu
 		return NULL;
 	}
 	if (kind == UPKEEP_ALL)
+	{
+		/* a killed store may have left files of level 0, and the branch was not open for merging them until now */
+		if (maintain_has_level0(tl))
+			upkeep_queue_wake(upkeep, UPKEEP_LEVEL0, branch);
 		err = maintain_all(tl);
+	}
 	else if (maintain_has_level0(tl))
 		err = maintain_level0(tl, &more);
 	if (err == NULL || !timeline_is_stopping(tl))

@@ -136,21 +136,25 @@ upkeep_queue_begin(Upkeep *upkeep, uint64 *wakes)
 }
 
 void
+upkeep_queue_wake(Upkeep *upkeep, UpkeepKind kind, Branch *branch)
+{
+	UpkeepTurn *turn = &branch->upkeep[kind];
+
+	pthread_mutex_lock(&upkeep->lock);
+	turn->due = Min(turn->due, Max(clock_now_ms(), turn->not_before));
+	turn->quiet = false;
+	upkeep->wakes++;
+	pthread_cond_broadcast(&upkeep->wake);
+	pthread_mutex_unlock(&upkeep->lock);
+}
+
+void
 upkeep_wake(Upkeep *upkeep, Branch *branch)
 {
 	if (upkeep == NULL)
 		return;
-	pthread_mutex_lock(&upkeep->lock);
 	for (int kind = 0; kind < UPKEEP_KINDS; kind++)
-	{
-		UpkeepTurn *turn = &branch->upkeep[kind];
-
-		turn->due = Min(turn->due, Max(clock_now_ms(), turn->not_before));
-		turn->quiet = false;
-	}
-	upkeep->wakes++;
-	pthread_cond_broadcast(&upkeep->wake);
-	pthread_mutex_unlock(&upkeep->lock);
+		upkeep_queue_wake(upkeep, kind, branch);
 }
 
 void

@@ -37,6 +37,9 @@ extern Branch *upkeep_queue_take(Upkeep *upkeep, UpkeepKind kind, int64 *wait_ms
 /* err: the result of the work; quiet: the work found nothing that remains to be done. */
 extern void upkeep_queue_give_back(Upkeep *upkeep, UpkeepKind kind, Branch *branch, const PsError *err, bool quiet);
 
+/* Makes a branch due now, or when the pause after its last failure ends, for upkeep of one kind. */
+extern void upkeep_queue_wake(Upkeep *upkeep, UpkeepKind kind, Branch *branch);
+
 /* Waits until the thread is to stop, there may be more to do than at upkeep_queue_begin(), or ms have passed. */
 extern void upkeep_queue_wait(Upkeep *upkeep, uint64 wakes, int64 ms);
 
