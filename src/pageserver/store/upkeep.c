@@ -82,7 +82,7 @@ upkeep_main(void *arg)
 		PsError *err;
 
 		store_clock_tick(upkeep->store->clock);
-		/* one kind is enough: this waits until no thread holds what it removes */
+		/* not in threads for level 0, because this waits until no thread holds what it removes */
 		if (kind == UPKEEP_ALL)
 		{
 			trash_empty(upkeep->store);
