@@ -23,10 +23,10 @@ $store->ctl_ok('branch', 'branch', 'create', 'main');
 # ---- max_worker_processes, wal_sender_timeout ----
 for my $workers (0, 1)
 {
-	my $c = $store->start_compute('main', name => "workers$workers", conf => "max_worker_processes = $workers\nwal_sender_timeout = 200\n");
+	my $c = $store->start_compute('main', name => "workers$workers", conf => "max_worker_processes = $workers\nwal_sender_timeout = 1000\n");
 	$c->sql_is("CREATE TABLE w$workers (i int); SELECT 'committed'", 'committed', "a commit ends with max_worker_processes = $workers");
 	# some times as long as the timeout, without anything to send
-	usleep(1_500_000) if $workers == 1;
+	usleep(3_500_000) if $workers == 1;
 	unlike($c->log_content, qr/no message from the page store/, 'a worker with nothing to do keeps its connection');
 	$c->stop;
 }
