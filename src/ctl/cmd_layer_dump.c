@@ -48,13 +48,6 @@ typedef struct Dump
 	DumpTotals totals;
 } Dump;
 
-const char *const dump_kind_names[DUMP_KINDS] = {"tombstone", "image", "record"};
-const char *const dump_codec_names[DUMP_CODECS + 1] = {"none", "lz4", "zstd", "dict", "?"};
-const char *const dump_key_names[DUMP_KEY_KINDS] = {
-	"unknown", "sizes of relations", "sizes of init forks", "blocks of relations",
-	"databases", "relation maps", "SLRU segments", "SLRU pages", "two-phase states", "replication origins",
-	"tablespaces", "control file", "states", "files"};
-
 /* Reports damage (NULL: there is none) and frees the error. */
 static void
 report(Dump *dump, PsError *err)

@@ -271,7 +271,7 @@ leave_branch(World *w, ModelBranch *b)
 	branch->last_used = 0;
 	if (branch->life == BRANCH_OPEN && branch->uses == 0 && timeline_is_settled(branch->open) && (!store->has_idle_thread || rnd32(w, 2) == 0))
 	{
-		store_close_branch(store, branch);
+		use_close(store, branch);
 		w->closed++;
 	}
 	pthread_mutex_unlock(&store->lock);

@@ -36,7 +36,6 @@
 #include "pg/walstate.h"
 #include "wal/reader.h"
 
-#define BINDIR      "/usr/lib/postgresql/15/bin"
 #define LIBRARY     "../../src/walredo/pageserver_walredo.so"
 #define NTHREADS    2
 #define MAX_REPORTS 20
@@ -615,7 +614,8 @@ int
 main(int argc, char **argv)
 {
 	char workdir[] = "/tmp/redocheck.XXXXXX";
-	RedoOptions options = {.bindir = BINDIR, .max_helpers = NTHREADS, .timeout_ms = 60000};
+	char *bindir = redo_test_bindir();
+	RedoOptions options = {.bindir = bindir, .max_helpers = NTHREADS, .timeout_ms = 60000};
 	ControlFileData control;
 	RedoStats stats;
 	uint32 hi;
@@ -668,6 +668,7 @@ main(int argc, char **argv)
 	ok &= stats.failed == 0;
 	redo_pool_free(pool);
 	free(unconstify(char *, options.library));
+	free(bindir);
 	rmdir(workdir);
 	return ok ? 0 : 1;
 }

@@ -171,8 +171,8 @@ test_create_in_doubt(void **state)
 		fault_count_only(i % 2 == 0 ? is_sync_of_place : is_sync_or_rename_of_place);
 		main_branch = named(&w, "main");
 		n = w.n;
-		check_in_doubt(create_branch(&w, main_branch, main_branch->records[main_branch->nrecords / 2].end), "was not made",
-					   "may be there after a restart");
+		check_in_doubt(create_branch(&w, main_branch, main_branch->records[main_branch->nrecords / 2].end), "was not created",
+					   "may exist after a restart");
 		fault_disarm();
 		pending = w.pending;
 		/* what it needs stays */
@@ -214,7 +214,7 @@ is_in_trash(World *w, const char *name)
 	bool there;
 
 	pthread_mutex_lock(&w->s.store->lock);
-	there = trash_named(w->s.store, name) != NULL;
+	there = catalog_find_deleted(w->s.store, name) != NULL;
 	pthread_mutex_unlock(&w->s.store->lock);
 	return there;
 }
@@ -286,7 +286,7 @@ test_undelete_in_doubt(void **state)
 		if (i == 0)
 			FAILS(store_undelete_branch(w.s.store, "leaf", NULL, NULL, name), PS_SQLSTATE_IO, "could not sync");
 		else
-			check_in_doubt(store_undelete_branch(w.s.store, "leaf", NULL, NULL, name), "is in the trash still",
+			check_in_doubt(store_undelete_branch(w.s.store, "leaf", NULL, NULL, name), "is still in the trash",
 						   "may be out of it after a restart");
 		fault_disarm();
 		CHECK(is_in_trash(&w, "leaf"));
@@ -422,9 +422,9 @@ test_tenant_in_doubt(void **state)
 		{detach_it, is_sync_of_tenant, 1, "is attached now", "may be detached after a restart", {false, false, false}},
 		/* the first is of what may have been copied */
 		{attach_it, is_sync_of_tenant, 2, "is detached now", "may be attached after a restart", {false, false, false}},
-		{delete_it, is_sync_of_tenant, 1, "is deleted now", "may be detached only after a restart", {false, false, true}},
+		{delete_it, is_sync_of_tenant, 1, "is deleted now", "may be only detached after a restart", {false, false, true}},
 		/* the first is of the mark that it is detached */
-		{undelete_it, is_sync_of_tenant, 2, "is in the trash still", "may be detached only after a restart", {true, true, true}},
+		{undelete_it, is_sync_of_tenant, 2, "is still in the trash", "may be only detached after a restart", {true, true, true}},
 		{purge_it, is_sync_of_tenants, 1, "is removed now", "may be there again after a restart", {true, true, false}},
 	};
 

@@ -263,7 +263,7 @@ is_in_trash(TestStore *s, const char *name)
 	bool there;
 
 	pthread_mutex_lock(&s->store->lock);
-	there = trash_named(s->store, name) != NULL;
+	there = catalog_find_deleted(s->store, name) != NULL;
 	pthread_mutex_unlock(&s->store->lock);
 	return there;
 }

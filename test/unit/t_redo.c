@@ -36,11 +36,11 @@
 #include "redo_proto.h"
 #include "redo_util.h"
 
-#define BINDIR  "/usr/lib/postgresql/15/bin"
 #define LIBRARY "../../src/walredo/pageserver_walredo.so"
 
 static char workdir[] = "/tmp/t_redo.XXXXXX";
 static char *library;
+static char *bindir;
 static RedoPool *pool;
 
 static const PsRel rel = {1663, 5, 16384};
@@ -65,7 +65,7 @@ assert_fails(PsError *err, const char *text)
 static RedoOptions
 default_options(void)
 {
-	return (RedoOptions) {.bindir = BINDIR, .workdir = workdir, .segment_size = 16 * 1024 * 1024, .max_helpers = 2, .timeout_ms = 20000, .library = library};
+	return (RedoOptions) {.bindir = bindir, .workdir = workdir, .segment_size = 16 * 1024 * 1024, .max_helpers = 2, .timeout_ms = 20000, .library = library};
 }
 
 static int
@@ -993,6 +993,7 @@ main(void)
 	};
 
 	become_postgres();
+	bindir = redo_test_bindir();
 	library = realpath(LIBRARY, NULL); /* NULL: the installed one */
 	if (mkdtemp(workdir) == NULL)
 	{

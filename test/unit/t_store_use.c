@@ -134,7 +134,7 @@ close_one(Store *store, uint64 *random)
 
 		if (branch->life != BRANCH_OPEN || branch->uses > 0 || !timeline_is_settled(branch->open))
 			continue;
-		store_close_branch(store, branch);
+		use_close(store, branch);
 		done = true;
 	}
 	pthread_mutex_unlock(&store->lock);
@@ -490,7 +490,7 @@ test_waits_end(void **state)
 
 		/* somebody opens it, and takes long */
 		pthread_mutex_lock(&b.s.store->lock);
-		branch = store_named(b.s.store, "b0");
+		branch = catalog_find_branch(b.s.store, "b0");
 		CHECK(branch->life == BRANCH_CLOSED);
 		branch->life = BRANCH_OPENING;
 		pthread_mutex_unlock(&b.s.store->lock);

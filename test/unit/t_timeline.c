@@ -1017,7 +1017,7 @@ test_add_fails(void **state)
 		CHECK(mkdir(path, 0700) == 0);
 		strcat(path, "/layers");
 		CHECK(mkdir(path, 0700) == 0);
-		FAILS(store_add_timeline(s.store, &seed, &tl), PS_SQLSTATE_CORRUPTED, "no state");
+		FAILS(store_add_timeline(s.store, &seed, &tl), PS_SQLSTATE_CORRUPTED, "no WAL state");
 		free(store_list(s.store, &n));
 		CHECK(n == 1);
 		snprintf(path, sizeof(path), "%s/tenants/%s", s.dir, ps_id_format(&seed.tenant, id));
@@ -1031,7 +1031,7 @@ test_add_fails(void **state)
 	CHECK(mkdir(path, 0700) == 0);
 	strcat(path, "/layers");
 	CHECK(mkdir(path, 0700) == 0);
-	FAILS(store_add_timeline(s.store, &seed, &tl), PS_SQLSTATE_CORRUPTED, "no state");
+	FAILS(store_add_timeline(s.store, &seed, &tl), PS_SQLSTATE_CORRUPTED, "no WAL state");
 	store_reopen(&s);
 	compare(s.tl, &h, h.gen.records[0].end, 0, &rnd);
 	free(store_list(s.store, &n));

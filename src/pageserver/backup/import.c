@@ -205,7 +205,7 @@ import_cluster(Store *store, const char *name, const char *pgdata, const CancelC
 		if (err == NULL)
 			err = store_add_timeline(store, &seed, tl);
 		import_free_layers(&seed);
-		if (err != NULL && !seed.in_doubt && access(tmp, F_OK) == 0)
+		if (err != NULL && !seed.outcome_unknown && access(tmp, F_OK) == 0)
 			(void) rmtree(tmp, true); /* reports what it cannot remove; the next start of the store removes it */
 	}
 	pfree(tmp);

@@ -52,9 +52,10 @@ bool
 cancel_is_requested(const CancelCheck *cancel)
 {
 	PsError *err = cancel_check(cancel);
+	bool requested = err != NULL;
 
 	ps_error_free(err);
-	return err != NULL;
+	return requested;
 }
 
 PsError *

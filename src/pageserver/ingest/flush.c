@@ -1,23 +1,24 @@
 /*
  * flush.c
- *	  The timeline's flush thread: frozen layers become delta files.
+ *	  The flush thread of a timeline: it writes frozen layers as delta files, the
+ *	  oldest first.
  *
- * Oldest first.  A layer is dropped from memory only when the manifest that
- * names its file is durable; disk_consistent_lsn moves with it.  A flush that
- * fails (a full disk) is tried again; meanwhile reads go on from memory, and
- * ingest waits when too many layers are to be written.
+ * A layer is dropped from memory only when the manifest that names its file is durable;
+ * disk_consistent_lsn is raised at the same time.  A flush that fails (for example, because
+ * the disk is full) is tried again; meanwhile reads use the layer in memory, and ingest
+ * waits when too many layers are to be written.
  *
- * If WAL that is to be read for it is damaged, it will not help to take in more:
- * what comes after that record is lost at the next start.  So the branch fails,
- * and with it its commits.  Its layers stay in memory for reads until others
- * want that memory (memory_budget.h).
+ * If WAL that a flush must read is damaged, accepting more WAL makes no sense: what comes
+ * after that record would be lost at the next start.  So the timeline fails, and with it
+ * its commits.  Its layers stay in memory for reads until other timelines need the memory
+ * (memory_budget.h).
  */
 #include "ps_fe.h"
 
 #include "ingest/ingest_impl.h"
 #include "sqlstate.h"
 
-/* Pause after a failed flush, and between two messages about that; ms. */
+/* Pause after a failed flush, and between two messages about failures, ms. */
 #define RETRY_DELAY      1000
 #define WARNING_INTERVAL 60000
 
@@ -30,7 +31,7 @@ read_record(void *arg, XLogRecPtr start, uint32 len, char *buf)
 	return wal_segments_read_record(tl->wal, start, len, buf);
 }
 
-/* Writes the oldest frozen layer; caller made sure that there is one. */
+/* Writes the oldest frozen layer, which must exist. */
 static PsError *
 flush_oldest(Timeline *tl)
 {
@@ -58,14 +59,14 @@ done:
 	return err;
 }
 
-/* Is it no use to try again, unless somebody puts an undamaged file in place? */
+/* Will the flush fail again until a damaged file is restored? */
 static bool
 is_final(const PsError *err)
 {
 	return ps_error_is(err, PS_SQLSTATE_CORRUPTED) || ps_error_is(err, PS_SQLSTATE_INTERNAL);
 }
 
-/* The layers in memory cannot be written: so that ingest ends.  Takes a copy of err. */
+/* The layers in memory cannot be written: makes ingest end.  The caller keeps err. */
 static void
 set_unwritable(Timeline *tl, const PsError *err)
 {
@@ -81,12 +82,11 @@ set_unwritable(Timeline *tl, const PsError *err)
 }
 
 /*
- * Drops the layers in memory, which cannot be written, if the memory is wanted.
- * What is in them cannot be read any more.  Caller holds Timeline.lock, which is
- * let go meanwhile.
+ * Drops unwritable layers from memory, if memory is short; their WAL cannot be read any
+ * more.  Caller holds Timeline.lock, which is released meanwhile.
  */
 static void
-give_memory_back(Timeline *tl)
+drop_unwritable(Timeline *tl)
 {
 	uint64 bytes = atomic_load(&tl->memory.used);
 	XLogRecPtr ingested = tl->ingested_lsn;
@@ -101,13 +101,15 @@ give_memory_back(Timeline *tl)
 	ingest_forget(tl);
 	pthread_mutex_unlock(&tl->lock);
 	layer_set_unref(old);
-	ps_log(PS_WARNING, "branch \"%s\": freed %llu MB of layers in memory that cannot be written; can be read up to %X/%X, no longer up to %X/%X",
+	ps_log(PS_WARNING,
+		   "branch \"%s\": freed %llu MB of layers in memory that cannot be written; "
+		   "can be read up to %X/%X, no longer up to %X/%X",
 		   timeline_name(tl), (unsigned long long) bytes / (1024 * 1024), LSN_FORMAT_ARGS(tl->disk_consistent_lsn),
 		   LSN_FORMAT_ARGS(ingested));
 	pthread_mutex_lock(&tl->lock);
 }
 
-/* Notes and frees the error, and waits before the next attempt.  Caller holds Timeline.lock. */
+/* Reports and frees the error, and waits before the next attempt.  Caller holds Timeline.lock. */
 static void
 pause_after_failure(Timeline *tl, PsError *err, int64 *next_warning)
 {
@@ -117,14 +119,15 @@ pause_after_failure(Timeline *tl, PsError *err, int64 *next_warning)
 	strlcpy(tl->flush_error, err->message, sizeof(tl->flush_error));
 	if (now >= *next_warning && !tl->stopping)
 	{
-		ps_log(PS_WARNING, "branch \"%s\": could not write a layer, will try again: %s", timeline_name(tl), err->message);
+		ps_log(PS_WARNING, "branch \"%s\": could not write a layer, will try again: %s", timeline_name(tl),
+			   err->message);
 		*next_warning = now + WARNING_INTERVAL;
 	}
 	ps_error_free(err);
 	for (; !tl->stopping && now < until; now = clock_now_ms())
 	{
 		timeline_wait(tl, &tl->layers_changed, until - now);
-		give_memory_back(tl);
+		drop_unwritable(tl);
 	}
 }
 

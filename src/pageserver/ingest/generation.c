@@ -1,11 +1,11 @@
 /*
  * generation.c
- *	  One writer: each start of a compute raises the timeline's generation.
+ *	  Ensures that only one compute writes: each start of a compute raises the
+ *	  timeline's generation.
  *
- * The manifest with the new number is durable before anything else happens.
- * What an older compute had acknowledged until it was turned away stays, the
- * checkpoint comes after it; from then on it can never write again, whatever
- * is killed.
+ * The manifest with the new generation is durable before anything else happens; from then
+ * on an older compute can never write again, whichever process is killed.  WAL that the
+ * older compute was acknowledged until then stays, and the checkpoint follows it.
  */
 #include "ps_fe.h"
 
@@ -17,8 +17,8 @@
 #include "ingest/ingest_impl.h"
 
 /*
- * Copies the name of an owner as far as it fits.  It comes from elsewhere, may
- * be cut within a character, and goes into a manifest, which must be UTF-8.
+ * Copies the name of an owner, as far as it fits.  It comes from a client and may be invalid
+ * or cut within a character; the result is valid UTF-8, as a manifest requires.
  */
 static void
 copy_owner(char out[OWNER_SIZE], const char *owner)
@@ -46,7 +46,7 @@ copy_owner(char out[OWNER_SIZE], const char *owner)
 	out[n] = '\0';
 }
 
-/* Makes the number durable, then known: until then the old one counts.  Caller holds generation_lock. */
+/* Raises the generation, first durably in the manifest, then in memory.  Caller holds generation_lock. */
 static PsError *
 raise_generation(Timeline *tl, const char *owner, uint64 *generation)
 {
@@ -76,12 +76,12 @@ timeline_has_checkpoint(const Timeline *tl, const WalState *state)
 {
 	if (!state->shutdown)
 		return false;
-	/* a branch has of its parent's WAL the page in which it begins, no more (branch.c) */
+	/* of its parent's WAL, a branch has only the page in which it begins (store/branch.c) */
 	return tl->ancestor == NULL || state->prev >= tl->spec->start_lsn - tl->spec->start_lsn % XLOG_BLCKSZ;
 }
 
 /*
- * Takes the place of the writer, cuts what is no whole record, and appends the
+ * Supersedes the receiver, cuts off bytes after the last whole record, and appends the
  * checkpoint.  Caller holds generation_lock.
  */
 static PsError *
@@ -91,8 +91,8 @@ append_checkpoint(Timeline *tl, const CancelCheck *cancel)
 	WalState state;
 	StringInfoData bytes;
 	CheckPoint checkpoint;
-	XLogRecPtr start,
-		after;
+	XLogRecPtr start;
+	XLogRecPtr after;
 	PsError *err;
 
 	pthread_mutex_lock(&tl->receive_lock);
@@ -115,7 +115,7 @@ append_checkpoint(Timeline *tl, const CancelCheck *cancel)
 	if (err != NULL)
 		return err;
 
-	/* nobody should write now: no compute has been told of this generation yet */
+	/* no receiver should write now, because no compute knows this generation yet */
 	PS_TRY(timeline_wait_ingested(tl, end, timeline_config(tl)->wait_timeout, cancel));
 	pthread_mutex_lock(&tl->lock);
 	state = tl->state;
@@ -125,12 +125,13 @@ append_checkpoint(Timeline *tl, const CancelCheck *cancel)
 		return err;
 
 	initStringInfo(&bytes);
-	wal_make_shutdown_checkpoint(&state, tl->spec->system_identifier, tl->spec->segment_size, (pg_time_t) time(NULL), &bytes, &checkpoint,
-								 &start, &after);
+	wal_make_shutdown_checkpoint(&state, tl->spec->system_identifier, tl->spec->segment_size, (pg_time_t) time(NULL),
+								 &bytes, &checkpoint, &start, &after);
 	pthread_mutex_lock(&tl->receive_lock);
 	err = NULL;
 	if (tl->receiver != NULL || tl->flushed_lsn != end)
-		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\": WAL after %X/%X came from elsewhere while a compute was started",
+		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE,
+									 "branch \"%s\": WAL after %X/%X came from elsewhere while a compute was started",
 									 timeline_name(tl), LSN_FORMAT_ARGS(end)),
 							"Start the compute again.");
 	if (err == NULL)
@@ -157,9 +158,9 @@ timeline_time_text(time_t when, char text[TIME_TEXT_SIZE])
 }
 
 /*
- * May a compute that knows of generation "after" (0: of none) take the branch
- * over?  See timeline_take_over().  One whose last start failed need not know
- * which generation that got.
+ * May a compute that knows generation "after" (0: none) take the branch over?  See
+ * timeline_take_over().  The owner of the newest generation may if it is not connected: if
+ * its last start failed, it does not know the generation of that.
  */
 static PsError *
 check_may_take_over(Timeline *tl, const char *owner, uint64 after)
@@ -180,20 +181,23 @@ check_may_take_over(Timeline *tl, const char *owner, uint64 after)
 	if (strcmp(known_owner, new_owner) == 0 && !connected)
 		return NULL;
 	if (after == 0 && connected)
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\" is in use by a compute (%s, connected since %s)",
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE,
+									  "branch \"%s\" is in use by a compute (%s, connected since %s)",
 									  timeline_name(tl), known_owner, timeline_time_text(since, since_text)),
-							 "Stop that compute, or take the branch over from it with \"pageserver_ctl compute start --takeover\".");
+							 "Stop that compute, or take the branch over from it with "
+							 "\"pageserver_ctl compute start --takeover\".");
 	if (after != 0 && after != generation)
 		return ps_error(PS_SQLSTATE_SUPERSEDED,
-						"branch \"%s\" was taken over: a compute of generation " UINT64_FORMAT " (%s) was started, the last one known here is of generation " UINT64_FORMAT,
+						"branch \"%s\" was taken over: a compute of generation " UINT64_FORMAT
+						" (%s) was started, the last one known here is of generation " UINT64_FORMAT,
 						timeline_name(tl), generation, known_owner, after);
 	return NULL;
 }
 
-/* Caller holds generation_lock. */
+/* timeline_new_generation(); caller holds generation_lock. */
 static PsError *
-new_generation(Timeline *tl, const char *owner, const CancelCheck *cancel, uint64 *generation, WalState *state,
-			   XLogRecPtr *checkpoint_lsn)
+start_generation(Timeline *tl, const char *owner, const CancelCheck *cancel, uint64 *generation, WalState *state,
+				 XLogRecPtr *checkpoint_lsn)
 {
 	PsError *err = raise_generation(tl, owner, generation);
 
@@ -205,8 +209,8 @@ new_generation(Timeline *tl, const char *owner, const CancelCheck *cancel, uint6
 		*state = tl->state;
 		pthread_mutex_unlock(&tl->lock);
 		*checkpoint_lsn = state->prev;
-		ps_log(PS_LOG, "branch \"%s\": generation " UINT64_FORMAT " (%s) begins at %X/%X", timeline_name(tl), *generation, owner,
-			   LSN_FORMAT_ARGS(state->end));
+		ps_log(PS_LOG, "branch \"%s\": generation " UINT64_FORMAT " (%s) begins at %X/%X", timeline_name(tl),
+			   *generation, owner, LSN_FORMAT_ARGS(state->end));
 	}
 	return err;
 }
@@ -218,14 +222,14 @@ timeline_new_generation(Timeline *tl, const char *owner, const CancelCheck *canc
 	PsError *err;
 
 	pthread_mutex_lock(&tl->generation_lock);
-	err = new_generation(tl, owner, cancel, generation, state, checkpoint_lsn);
+	err = start_generation(tl, owner, cancel, generation, state, checkpoint_lsn);
 	pthread_mutex_unlock(&tl->generation_lock);
 	return err;
 }
 
 PsError *
-timeline_take_over(Timeline *tl, const char *owner, uint64 after, const CancelCheck *cancel, uint64 *generation, WalState *state,
-				   XLogRecPtr *checkpoint_lsn)
+timeline_take_over(Timeline *tl, const char *owner, uint64 after, const CancelCheck *cancel, uint64 *generation,
+				   WalState *state, XLogRecPtr *checkpoint_lsn)
 {
 	XLogRecPtr flushed;
 	PsError *err;
@@ -236,9 +240,9 @@ timeline_take_over(Timeline *tl, const char *owner, uint64 after, const CancelCh
 	flushed = tl->flushed_lsn;
 	pthread_mutex_unlock(&tl->lock);
 	PS_GOTO(timeline_wait_ingested(tl, flushed, timeline_config(tl)->wait_timeout, cancel), done);
-	/* the wait may have been long */
+	/* again, because the wait may have been long */
 	PS_GOTO(check_may_take_over(tl, owner, after), done);
-	err = new_generation(tl, owner, cancel, generation, state, checkpoint_lsn);
+	err = start_generation(tl, owner, cancel, generation, state, checkpoint_lsn);
 done:
 	pthread_mutex_unlock(&tl->generation_lock);
 	return err;

@@ -1,14 +1,15 @@
 /*
  * ingest.c
- *	  The timeline's ingest thread: durable WAL to versions in the open layer.
+ *	  The ingest thread of a timeline: it turns durable WAL into versions in the open
+ *	  layer.
  *
- * Records are read back from the timeline's files up to flushed_lsn, told to
- * the sink (ingest_sink.c) by wal_interpret(), and filed.  ingested_lsn is
- * published after each batch; readers look at nothing beyond it, so that a
- * record is seen whole or not at all.
+ * Records are read from the timeline's files up to flushed_lsn, and wal_interpret() passes
+ * their changes to the sink (ingest_sink.c), which adds them to the open layer.
+ * ingested_lsn is published after each batch; readers do not read beyond it, so they see
+ * all of a record or nothing.
  *
- * The open layer is frozen when it covers enough WAL, holds much memory or is
- * old; ingest/flush.c writes it.
+ * The open layer is frozen when it covers enough WAL, uses much memory or is old;
+ * ingest/flush.c writes it.
  */
 #include "ps_fe.h"
 
@@ -16,18 +17,24 @@
 #include "sqlstate.h"
 #include "ingest/ingest_impl.h"
 
-/* Records between two looks at locks. */
+/* Maximum number of records that are ingested before ingested_lsn is published. */
 #define BATCH 256
 
-PsError *
-ingest_stopping_error(Timeline *tl)
+/* An error that ends ingest without calling timeline_fail(): see ingest_main(). */
+static PsError *
+stopping_error(Timeline *tl)
 {
 	PsError *err = timeline_check_stopping(tl);
 
-	return err != NULL ? err : ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\" accepts no more WAL", timeline_name(tl));
+	if (err != NULL)
+		return err;
+	return ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\" accepts no more WAL", timeline_name(tl));
 }
 
-/* Memory of layers is short: ingest may have to freeze its layer though nothing comes in, and flush to give memory back. */
+/*
+ * Called when memory of layers is short: ingest may have to freeze its layer although no WAL
+ * arrives, and the flush thread may have to drop layers.
+ */
 static void
 wake_threads(void *arg)
 {
@@ -75,8 +82,9 @@ ingest_free(Timeline *tl)
 	tl->ingest = NULL;
 }
 
-void
-ingest_save_state(Timeline *tl)
+/* Saves the WAL state in the open layer, where timeline_state_at() finds it. */
+static void
+save_state(Timeline *tl)
 {
 	Ingest *in = tl->ingest;
 	PsKey key = ps_key_simple(PS_KEY_STATE, 0, 0, 0);
@@ -97,8 +105,13 @@ count_memory(Timeline *tl)
 	in->open_counted = memory;
 }
 
-PsError *
-ingest_freeze(Timeline *tl)
+/*
+ * Freezes the open layer, which ends at the last record, and begins a new one.  Waits while
+ * too many layers wait to be written.  Returns stopping_error() if the timeline is stopping,
+ * or layers can never be written.
+ */
+static PsError *
+freeze_layer(Timeline *tl)
 {
 	Ingest *in = tl->ingest;
 	LayerSet *old;
@@ -114,7 +127,7 @@ ingest_freeze(Timeline *tl)
 	if (tl->stopping || tl->unwritable)
 	{
 		pthread_mutex_unlock(&tl->lock);
-		return ingest_stopping_error(tl);
+		return stopping_error(tl);
 	}
 	open_layer_freeze(in->open, in->state.end + 1);
 	count_memory(tl);
@@ -128,7 +141,8 @@ ingest_freeze(Timeline *tl)
 	in->open_start = in->state.end + 1;
 	in->open_since = 0;
 	in->open_counted = 0;
-	old = timeline_set_layers(tl, layer_set_create(layer_ref(in->open), frozen, old->nfrozen + 1, layer_map_ref(old->map)));
+	old = timeline_set_layers(tl, layer_set_create(layer_ref(in->open), frozen, old->nfrozen + 1,
+												   layer_map_ref(old->map)));
 	pthread_mutex_unlock(&tl->lock);
 	layer_set_unref(old);
 	return NULL;
@@ -146,7 +160,7 @@ ingest_record(Timeline *tl, const WalSink *sink, const WalRecord *rec)
 	PS_TRY(wal_state_apply(&in->state, rec, &parsed));
 	XLByteToSeg(rec->end, segment, tl->spec->segment_size);
 	if (segment != in->state_segment)
-		ingest_save_state(tl);
+		save_state(tl);
 	return NULL;
 }
 
@@ -195,10 +209,9 @@ is_unwritable(Timeline *tl)
 }
 
 /*
- * Ingest ends for good, because of err, or if that is NULL for the reason that flush.c gave.  What it has
- * filed is made a layer that is written, as it would be sooner or later, so that
- * it does not stay in memory as long as the store runs; of the record that failed
- * nothing is in it.
+ * Ends ingest for good, because of err, or if that is NULL, because flush.c has called
+ * timeline_fail().  The open layer, without the record that failed, is frozen, so that it is
+ * written and does not stay in memory as long as the store runs.
  */
 static void
 end_ingest(Timeline *tl, PsError *err)
@@ -211,10 +224,10 @@ end_ingest(Timeline *tl, PsError *err)
 	open_layer_cut(in->open, in->state.end);
 	if (in->open_start <= in->state.end)
 	{
-		ingest_save_state(tl);
-		unwritten = ingest_freeze(tl);
+		save_state(tl);
+		unwritten = freeze_layer(tl);
 	}
-	/* the store stops, or it cannot be written: then it stays until that memory is wanted */
+	/* the timeline is stopping, or the layer cannot be written, and stays until memory is short */
 	ps_error_free(unwritten);
 	pthread_mutex_lock(&tl->lock);
 	layer_unref(in->open);
@@ -235,7 +248,7 @@ ingest_forget(Timeline *tl)
 	memory_budget_take(tl->env->memory, &tl->memory, -atomic_load(&tl->memory.used));
 }
 
-/* Waits while the timeline's layers take too much memory; ends when it is stopping, or the layers are unwritable. */
+/* Waits while the timeline's layers use too much memory, unless it is stopping or they are unwritable. */
 static void
 wait_for_memory(Timeline *tl)
 {
@@ -245,7 +258,8 @@ wait_for_memory(Timeline *tl)
 	pthread_mutex_lock(&tl->lock);
 	while (memory_budget_must_wait(budget, &tl->memory) && !tl->stopping && !tl->unwritable)
 	{
-		timeline_report_wait(tl, WAIT_FOR_MEMORY, "%llu MB of its layers in memory to be written (layer_memory is %llu MB)",
+		timeline_report_wait(tl, WAIT_FOR_MEMORY,
+							 "%llu MB of its layers in memory to be written (layer_memory is %llu MB)",
 							 (unsigned long long) atomic_load(&tl->memory.used) / (1024 * 1024),
 							 (unsigned long long) memory_budget_limit(budget) / (1024 * 1024));
 		timeline_wait(tl, &tl->layers_changed, MEMORY_ASK_MS);
@@ -254,7 +268,10 @@ wait_for_memory(Timeline *tl)
 	pthread_mutex_unlock(&tl->lock);
 }
 
-/* Sizes of relations that begin in an ancestor are not known before it has them (read/plan.c); however long that takes. */
+/*
+ * Waits without a limit until the ancestors are ingested up to where the next branch begins:
+ * before that, sizes of relations that exist in an ancestor are unknown (read/plan.c).
+ */
 static PsError *
 wait_for_ancestors(Timeline *tl)
 {
@@ -271,7 +288,7 @@ ingest_main(void *arg)
 	Timeline *tl = arg;
 	Ingest *in = tl->ingest;
 	WalSink sink = ingest_sink;
-	int64 note_in = 0; /* ms after which to note what has arrived, if nothing comes before; 0: that is done */
+	int64 note_in = 0; /* when to call arrivals_note() again, even if no WAL arrives, ms; 0: not necessary */
 	PsError *err = NULL;
 
 	ps_thread_name("ingest %.8s", timeline_name(tl));
@@ -313,26 +330,26 @@ ingest_main(void *arg)
 				break;
 			err = ingest_record(tl, &sink, &rec);
 			n++;
-			/* after the record: a copy of a database freezes what was before it */
+			/* the open layer has its first record now */
 			if (in->open_since == 0)
 			{
 				in->open_since = clock_now_ms();
 				memory_budget_count_open(tl->env->memory, 1);
 			}
 		}
-		/* what came before a record that failed is seen; of that one nothing, its LSN is beyond */
+		/* if a record failed, the records before it can be read, but nothing of it, because its LSN is later */
 		if (n > 0)
 			publish(tl);
 		note_in = arrivals_note(tl->arrivals, in->state.end);
 		count_memory(tl);
 		if (err == NULL && time_to_freeze(tl))
 		{
-			ingest_save_state(tl);
-			err = ingest_freeze(tl);
+			save_state(tl);
+			err = freeze_layer(tl);
 		}
 		wait_for_memory(tl);
 	}
-	/* an ancestor may be told to stop first */
+	/* PS_SQLSTATE_TRY_AGAIN: an ancestor is stopping, of which the timeline may not have been told yet */
 	if (err != NULL && (timeline_is_stopping(tl) || ps_error_is(err, PS_SQLSTATE_TRY_AGAIN)))
 	{
 		ps_error_free(err);

@@ -1,8 +1,8 @@
 /*
  * ingest_sink.c
- *	  What records change, into the open layer: what a record does to a page is
- *	  a reference to the record; sizes and other small values are held in
- *	  memory.  wal_interpret() calls this, in the ingest thread.
+ *	  Adds the changes of records to the open layer: for a page, a reference to the
+ *	  record; for sizes and other small values, the value.  wal_interpret() calls
+ *	  this, in the ingest thread.
  */
 #include "ps_fe.h"
 
@@ -22,10 +22,11 @@ put_size(Timeline *tl, const WalRecord *rec, const CachedSize *entry)
 	resetStringInfo(&in->buf);
 	if (entry->exists)
 		relsize_encode(&entry->size, &in->buf);
-	open_layer_put_value(in->open, &key, rec->end, entry->exists ? VALUE_IMAGE : VALUE_TOMBSTONE, in->buf.data, in->buf.len);
+	open_layer_put_value(in->open, &key, rec->end, entry->exists ? VALUE_IMAGE : VALUE_TOMBSTONE, in->buf.data,
+						 in->buf.len);
 }
 
-/* The fork starts again, with no blocks: versions from before this record do not count. */
+/* The fork is created, with no blocks: versions from before this record are invisible. */
 static void
 begin_fork(CachedSize *entry, const WalRecord *rec)
 {
@@ -35,17 +36,17 @@ begin_fork(CachedSize *entry, const WalRecord *rec)
 }
 
 /*
- * Of blocks that come back after a truncation, older versions do not count.
- * The tombstones are a byte before the record's end, an LSN that nobody reads
- * at: the record itself may make some of these blocks.
+ * Tombstones hide older versions of blocks that exist again after a truncation.  They are at
+ * the LSN before the record's end, at which no read happens, because the record itself may
+ * write some of these blocks.
  */
 static void
-extend_fork(Timeline *tl, const WalRecord *rec, CachedSize *entry, BlockNumber nblocks, bool is_made)
+extend_fork(Timeline *tl, const WalRecord *rec, CachedSize *entry, BlockNumber nblocks, bool will_init)
 {
 	BlockNumber blk;
 	BlockNumber end;
 
-	relsize_extend(&entry->size, nblocks, is_made, &blk, &end);
+	relsize_extend(&entry->size, nblocks, will_init, &blk, &end);
 	for (; blk < end; blk++)
 	{
 		PsKey key = ps_key_block(entry->rel, (ForkNumber) entry->fork, blk);
@@ -66,10 +67,10 @@ sink_block(void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork, BlockNum
 	PS_TRY(sizes_get(&tl->ingest->sizes, tl, rel, fork, &entry));
 	if (!entry->exists || blk >= entry->size.nblocks)
 	{
-		/* a truncation does not make the page whose rest it would clear */
+		/* a truncation does not create the page whose rest it clears */
 		if (((const XLogRecord *) rec->data)->xl_rmid == RM_SMGR_ID)
 			return NULL;
-		/* as XLogReadBufferExtended does, a fork is made when it is first touched */
+		/* like XLogReadBufferExtended(), creates a fork when it is first accessed */
 		if (!entry->exists)
 			begin_fork(entry, rec);
 		extend_fork(tl, rec, entry, blk + 1, will_init);
@@ -87,7 +88,7 @@ sink_rel_create(void *arg, const WalRecord *rec, PsRel rel, ForkNumber fork)
 
 	PS_TRY(sizes_get(&tl->ingest->sizes, tl, rel, fork, &entry));
 	if (entry->exists)
-		return NULL; /* mdcreate() in redo leaves what exists */
+		return NULL; /* in redo, mdcreate() does nothing if the fork exists */
 	begin_fork(entry, rec);
 	put_size(tl, rec, entry);
 	return NULL;
@@ -240,7 +241,8 @@ drop_fork(void *arg, const PsKey *key, const char *value, uint32 len)
 	DbDrop *d = arg;
 	CachedSize *entry;
 
-	PS_TRY(sizes_get(&d->tl->ingest->sizes, d->tl, (PsRel) {key->spc, key->db, key->rel}, (ForkNumber) key->fork, &entry));
+	PS_TRY(sizes_get(&d->tl->ingest->sizes, d->tl, (PsRel) {key->spc, key->db, key->rel}, (ForkNumber) key->fork,
+					 &entry));
 	relsize_free(&entry->size);
 	entry->exists = false;
 	put_size(d->tl, d->rec, entry);
@@ -268,7 +270,7 @@ sink_db_drop(void *arg, const WalRecord *rec, Oid spc, Oid db)
 	return sink_del(arg, rec, &key);
 }
 
-/* A database's copy: what the destination held ends, then what the source has begins. */
+/* The copy of a database: deletes what the destination has, then copies what the source has. */
 typedef struct DbCopying
 {
 	Timeline *tl;
@@ -280,9 +282,9 @@ typedef struct DbCopying
 } DbCopying;
 
 /*
- * Is the copy in an image file of the manifest, as versions of this program wrote
- * it before they knew origins (relsize.h)?  A source that has nothing leaves
- * nothing to see: then the copy is made again, which changes nothing.
+ * Is the copy in an image file of the manifest?  Versions of this program that did not know
+ * origins (relsize.h) wrote it there.  The copy of an empty database has no file: it is made
+ * again, which changes nothing.
  */
 static bool
 copy_is_done(Timeline *tl, const WalRecord *rec, Oid spc, Oid db)
@@ -294,14 +296,15 @@ copy_is_done(Timeline *tl, const WalRecord *rec, Oid spc, Oid db)
 	{
 		const LayerInfo *info = layer_info(layer_map_get(set->map, i));
 
-		found = info->type == LAYER_IMAGE && info->lsn_start == rec->end && info->key_min.spc == spc && info->key_min.db == db;
+		found = info->type == LAYER_IMAGE && info->lsn_start == rec->end && info->key_min.spc == spc &&
+				info->key_min.db == db;
 	}
 	layer_set_unref(set);
 	return found;
 }
 
 static PsError *
-end_key(void *arg, const PsKey *key, const char *value, uint32 len)
+delete_key(void *arg, const PsKey *key, const char *value, uint32 len)
 {
 	DbCopying *copy = arg;
 
@@ -346,10 +349,10 @@ for_each_key(DbCopying *copy, Oid spc, Oid db, KeyCallback cb)
 }
 
 /*
- * CREATE DATABASE with STRATEGY FILE_COPY, ALTER DATABASE SET TABLESPACE: one
- * record for all that is copied.  Sizes and other small values are filed at once,
- * so that the cost is that of the number of relations; pages are found by the
- * origin of their fork (relsize.h) until upkeep has written them (maintain/db_copy.c).
+ * CREATE DATABASE with STRATEGY FILE_COPY, ALTER DATABASE SET TABLESPACE: one record for the
+ * whole copy.  Sizes and other small values are copied here, so that the cost depends on the
+ * number of relations; pages are found by the origin of their fork (relsize.h) until upkeep
+ * has written them (maintain/db_copy.c).
  */
 static PsError *
 sink_db_copy(void *arg, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, Oid db)
@@ -362,7 +365,7 @@ sink_db_copy(void *arg, const WalRecord *rec, Oid src_spc, Oid src_db, Oid spc, 
 	timeline_add_copy(arg, &pending);
 	sizes_forget(&copy.tl->ingest->sizes);
 	/* a second version of a key at the same LSN replaces the first */
-	PS_TRY(for_each_key(&copy, spc, db, end_key));
+	PS_TRY(for_each_key(&copy, spc, db, delete_key));
 	return for_each_key(&copy, src_spc, src_db, copy_key);
 }
 

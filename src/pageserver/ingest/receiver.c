@@ -1,18 +1,17 @@
 /*
  * receiver.c
- *	  WAL coming in: written to the timeline's files, checked, made durable.
+ *	  Receives WAL: writes it to the timeline's files, checks it, makes it durable.
  *
- * The connection's thread calls wal_receiver_write() for what has arrived and
- * then wal_receiver_sync() once: one fdatasync for all of it.  Only the end of
- * the last whole and checked record is ever acknowledged.
+ * The connection's thread calls wal_receiver_write() for the bytes that have arrived, then
+ * wal_receiver_sync() once: one fdatasync for all of them.  Only the end of the last whole
+ * and checked record is ever acknowledged.
  *
- * The file "flushed" of a timeline is a marker: the LSN up to which WAL was
- * acknowledged, and its complement, in the machine's byte order.  It is written
- * before each acknowledgement, without a sync of its own: so it outlives a kill
- * of the store, and is a lower bound after a power failure.  A start that finds
- * the WAL damaged before the marker knows that something acknowledged is lost,
- * and says so (timeline.c).  A missing or empty file, as a new timeline has it,
- * says nothing.
+ * The file "flushed" of a timeline is a marker: the LSN up to which WAL was acknowledged, and
+ * its complement, in the machine's byte order.  It is written before each acknowledgement,
+ * without a sync of its own: so it is exact after a kill of the store, and a lower bound
+ * after a power failure.  If opening a timeline finds WAL damaged before the marker,
+ * acknowledged WAL is lost, and that is an error (store/open.c).  A missing or empty file,
+ * which a new timeline has, is no marker.
  */
 #include "ps_fe.h"
 
@@ -26,7 +25,6 @@
 #include "base/fs.h"
 #include "ingest/ingest_impl.h"
 
-/* *lsn: as the file has it, or 0 if it says nothing.  While the timeline is opened. */
 PsError *
 receiver_open_marker(Timeline *tl, XLogRecPtr *lsn)
 {
@@ -39,16 +37,19 @@ receiver_open_marker(Timeline *tl, XLogRecPtr *lsn)
 	tl->marker_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (tl->marker_fd < 0 || fstat(tl->marker_fd, &st) != 0)
 		err = ps_error(ps_errno_state(), "could not open file \"%s\": %m", path);
-	else if (st.st_size != 0 && (st.st_size != sizeof(marker) || pread(tl->marker_fd, marker, sizeof(marker), 0) != sizeof(marker)))
+	else if (st.st_size != 0 && (st.st_size != sizeof(marker) ||
+								 pread(tl->marker_fd, marker, sizeof(marker), 0) != sizeof(marker)))
 		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" has %lld bytes, expected %zu", path, (long long) st.st_size,
 					   sizeof(marker));
 	else if (marker[0] != ~marker[1] && (marker[0] != 0 || marker[1] != 0))
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" is damaged: it holds %016llX and %016llX, expected a number and its complement",
+		err = ps_error(PS_SQLSTATE_CORRUPTED,
+					   "file \"%s\" is damaged: it holds %016llX and %016llX, expected a number and its complement",
 					   path, (unsigned long long) marker[0], (unsigned long long) marker[1]);
 	else
 		*lsn = marker[0];
 	if (err != NULL && ps_error_is(err, PS_SQLSTATE_CORRUPTED))
-		err = ps_error_hint(err, "It says up to where WAL was acknowledged. Restore it from a copy; without it, the end of WAL is taken from the WAL files alone.");
+		err = ps_error_hint(err, "It says up to where WAL was acknowledged. Restore it from a copy; "
+								 "without it, the end of WAL is taken from the WAL files alone.");
 	pfree(path);
 	return err;
 }
@@ -62,7 +63,7 @@ receiver_close_marker(Timeline *tl)
 }
 
 XLogRecPtr
-receiver_look_at_marker(const char *dir)
+receiver_read_marker(const char *dir)
 {
 	char *path = psprintf("%s/flushed", dir);
 	uint64 marker[2];
@@ -76,8 +77,8 @@ receiver_look_at_marker(const char *dir)
 }
 
 /*
- * Written in place, not by fs_replace_file(), as it is written for each sync of WAL;
- * 16 bytes within one sector.  Caller holds receive_lock, or opens the timeline.
+ * Written in place, not by fs_replace_file(), because it is written for each sync of WAL;
+ * its 16 bytes are in one sector.  Caller holds receive_lock, or opens the timeline.
  */
 static PsError *
 write_marker(Timeline *tl, XLogRecPtr lsn)
@@ -89,7 +90,6 @@ write_marker(Timeline *tl, XLogRecPtr lsn)
 	return fs_write_at(tl->marker_fd, path, marker, sizeof(marker), 0);
 }
 
-/* Durably; while the timeline is opened. */
 PsError *
 receiver_sync_marker(Timeline *tl, XLogRecPtr lsn)
 {
@@ -113,9 +113,8 @@ receiver_set_flushed(Timeline *tl, XLogRecPtr lsn, XLogRecPtr prev)
 }
 
 /*
- * Takes the writer's place.  receive_lock is held from the look at the
- * generation on: one that is raised meanwhile finds this receiver and turns it
- * away (generation.c).
+ * Holds receive_lock from the check of the generation on: a thread that raises the
+ * generation meanwhile finds this receiver and supersedes it (generation.c).
  */
 PsError *
 wal_receiver_open(Timeline *tl, uint64 generation, WalReceiver **result, XLogRecPtr *start)
@@ -131,7 +130,7 @@ wal_receiver_open(Timeline *tl, uint64 generation, WalReceiver **result, XLogRec
 		err = timeline_failure(tl);
 	*start = tl->flushed_lsn;
 	pthread_mutex_unlock(&tl->lock);
-	/* bytes of an unfinished record that an earlier connection left are sent again */
+	/* the client sends bytes of an unfinished record again that an earlier connection left */
 	if (err == NULL)
 		err = wal_segments_cut(tl->wal, *start);
 	if (err != NULL)
@@ -144,7 +143,8 @@ wal_receiver_open(Timeline *tl, uint64 generation, WalReceiver **result, XLogRec
 	receiver->generation = generation;
 	receiver->since = time(NULL);
 	atomic_init(&receiver->superseded, false);
-	receiver->decoder = wal_decoder_create(*start, tl->flushed_prev, tl->spec->system_identifier, tl->spec->segment_size, false);
+	receiver->decoder = wal_decoder_create(*start, tl->flushed_prev, tl->spec->system_identifier,
+										   tl->spec->segment_size, false);
 	wal_decoder_set_contents(receiver->decoder, WAL_HEADERS);
 	if (tl->receiver != NULL)
 		atomic_store(&tl->receiver->superseded, true);
@@ -190,9 +190,9 @@ receiver_end_of_records(Timeline *tl)
 	return end;
 }
 
-/* Caller holds receive_lock. */
+/* Fails if the receiver was superseded.  Caller holds receive_lock. */
 static PsError *
-check_place(WalReceiver *receiver)
+check_not_superseded(WalReceiver *receiver)
 {
 	Timeline *tl = receiver->tl;
 	PsError *err;
@@ -201,18 +201,18 @@ check_place(WalReceiver *receiver)
 		return NULL;
 	err = timeline_check_generation(tl, receiver->generation);
 	if (err == NULL)
-		err = ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\": a newer connection of the same compute sends WAL now", timeline_name(tl));
+		err = ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\": a newer connection of the same compute sends WAL now",
+					   timeline_name(tl));
 	return err;
 }
 
 /*
- * How long to wait before len bytes more are taken, us, because of files that
- * wait to be merged: nothing up to half of compaction_backlog, then more and
- * more, to a second for a megabyte; -1: until there are fewer.  If they cannot
- * be merged, because one is damaged or the disk has no room for that, this may
- * take for ever: then it stays at that second.  Without room for a merge of two
- * of them little more can come before min_free_space stops writers.  Caller
- * holds Timeline.lock.
+ * How long to wait before len more bytes are accepted, us, because of files that wait to be
+ * merged: 0 up to half of compaction_backlog, then increasingly, up to a second per
+ * megabyte; -1: until there are fewer files than compaction_backlog.  If they cannot be
+ * merged, because one is damaged or the disk has no room for that, that could take forever,
+ * so the delay stays at that second.  (If there is no room to merge two of them,
+ * min_free_space stops writers soon.)  Caller holds Timeline.lock.
  */
 static int64
 merge_delay(const Timeline *tl, size_t len)
@@ -220,7 +220,7 @@ merge_delay(const Timeline *tl, size_t len)
 	const Config *config = timeline_config(tl);
 	int most = config->compaction_backlog;
 
-	/* below compaction_threshold nothing is merged */
+	/* below compaction_threshold no files are merged */
 	if (config->compaction_workers == 0 || tl->level0 <= most / 2 || tl->level0 < config->compaction_threshold)
 		return 0;
 	if (tl->level0 >= most && tl->upkeep_errors[UPKEEP_LEVEL0][0] == '\0')
@@ -245,17 +245,17 @@ wal_receiver_waits_for(WalReceiver *receiver, char *text, size_t size)
 	strlcpy(problem, tl->upkeep_errors[UPKEEP_LEVEL0], sizeof(problem));
 	pthread_mutex_unlock(&tl->lock);
 	if (lag > (uint64) config->max_ingest_lag * 1024 * 1024)
-		snprintf(text, size, "ingest is " UINT64_FORMAT " MB of WAL behind (max_ingest_lag is %d MB)", lag / (1024 * 1024),
-				 config->max_ingest_lag);
+		snprintf(text, size, "ingest is " UINT64_FORMAT " MB of WAL behind (max_ingest_lag is %d MB)",
+				 lag / (1024 * 1024), config->max_ingest_lag);
 	else if (merges)
-		snprintf(text, size, "%d layer files wait to be merged (compaction_backlog is %d)%s%s", level0, config->compaction_backlog,
-				 problem[0] != '\0' ? ": " : "", problem);
+		snprintf(text, size, "%d layer files wait to be merged (compaction_backlog is %d)%s%s", level0,
+				 config->compaction_backlog, problem[0] != '\0' ? ": " : "", problem);
 	else
 		return false;
 	return true;
 }
 
-/* Waits while the store is further behind than the settings allow, so that the sender is slowed. */
+/* Waits while the store is further behind than the settings allow, which slows down the sender. */
 static PsError *
 wait_for_store(WalReceiver *receiver, size_t len, const CancelCheck *cancel)
 {
@@ -281,8 +281,9 @@ wait_for_store(WalReceiver *receiver, size_t len, const CancelCheck *cancel)
 		if (tl->flushed_lsn - tl->ingested_lsn > max_lag)
 			left = 100;
 		if (delay != 0)
-			timeline_report_wait(tl, WAIT_FOR_MERGES, "%d files of level 0 to be merged, and is %s (compaction_backlog is %d)",
-								 tl->level0, delay < 0 ? "stopped" : "slowed", timeline_config(tl)->compaction_backlog);
+			timeline_report_wait(tl, WAIT_FOR_MERGES,
+								 "%d files of level 0 to be merged, and is %s (compaction_backlog is %d)", tl->level0,
+								 delay < 0 ? "stopped" : "slowed", timeline_config(tl)->compaction_backlog);
 		else
 			timeline_end_wait(tl, WAIT_FOR_MERGES);
 		if (left <= 0)
@@ -297,12 +298,12 @@ wait_for_store(WalReceiver *receiver, size_t len, const CancelCheck *cancel)
 	}
 	timeline_end_wait(tl, WAIT_FOR_INGEST);
 	pthread_mutex_unlock(&tl->lock);
-	/* what few bytes owe is less than can be waited for: it adds up */
+	/* the delay for a few bytes is too short to wait for, so it is summed up */
 	receiver->owed_us = Max(receiver->owed_us + delay - (clock_now_ms() - begin) * 1000, 0);
 	return err;
 }
 
-/* Room for one flush is kept free, so that a full disk stops writes but never the way out of it. */
+/* Keeps room for one flush, so that a full disk stops writes, but not the flush that can free space. */
 static PsError *
 check_space(Timeline *tl)
 {
@@ -312,21 +313,19 @@ check_space(Timeline *tl)
 
 	pthread_mutex_lock(&tl->lock);
 	if (full)
-		timeline_report_wait(tl, WAIT_FOR_ROOM, "%d MB to be free on the disk (min_free_space)", timeline_config(tl)->min_free_space);
+		timeline_report_wait(tl, WAIT_FOR_ROOM, "%d MB to be free on the disk (min_free_space)",
+							 timeline_config(tl)->min_free_space);
 	else
 		timeline_end_wait(tl, WAIT_FOR_ROOM);
 	pthread_mutex_unlock(&tl->lock);
 	if (full)
-		return ps_error_hint(ps_error(PS_SQLSTATE_DISK_FULL, "branch \"%s\": less than %d MB are free in \"%s\": no WAL is accepted",
+		return ps_error_hint(ps_error(PS_SQLSTATE_DISK_FULL,
+									  "branch \"%s\": less than %d MB are free in \"%s\": no WAL is accepted",
 									  timeline_name(tl), timeline_config(tl)->min_free_space, tl->spec->dir),
 							 "Free disk space on the store's file system; writers continue by themselves then.");
 	return NULL;
 }
 
-/*
- * PS_SQLSTATE_DISK_FULL: nothing of data was taken; the caller may try the same
- * again.  Any other error ends the connection.
- */
 PsError *
 wal_receiver_write(WalReceiver *receiver, XLogRecPtr lsn, const char *data, size_t len, const CancelCheck *cancel)
 {
@@ -339,7 +338,7 @@ wal_receiver_write(WalReceiver *receiver, XLogRecPtr lsn, const char *data, size
 	PS_TRY(wait_for_store(receiver, len, cancel));
 	PS_TRY(check_space(tl));
 	pthread_mutex_lock(&tl->receive_lock);
-	PS_GOTO(check_place(receiver), done);
+	PS_GOTO(check_not_superseded(receiver), done);
 	if (receiver->failed != NULL)
 	{
 		err = ps_error(receiver->failed->sqlstate, "%s", receiver->failed->message);
@@ -348,8 +347,8 @@ wal_receiver_write(WalReceiver *receiver, XLogRecPtr lsn, const char *data, size
 	expected = wal_decoder_feed_position(receiver->decoder);
 	if (lsn != expected)
 	{
-		err = ps_error_hint(ps_error(PS_SQLSTATE_PROTOCOL, "branch \"%s\": WAL from %X/%X was sent, expected %X/%X", timeline_name(tl),
-									 LSN_FORMAT_ARGS(lsn), LSN_FORMAT_ARGS(expected)),
+		err = ps_error_hint(ps_error(PS_SQLSTATE_PROTOCOL, "branch \"%s\": WAL from %X/%X was sent, expected %X/%X",
+									 timeline_name(tl), LSN_FORMAT_ARGS(lsn), LSN_FORMAT_ARGS(expected)),
 							"The sender must continue at the LSN that the store returned.");
 		goto done;
 	}
@@ -365,7 +364,7 @@ wal_receiver_write(WalReceiver *receiver, XLogRecPtr lsn, const char *data, size
 		receiver->failed = ps_error(err->sqlstate, "%s", err->message);
 	}
 	pthread_mutex_lock(&tl->lock);
-	/* the rest of a segment after a switch was acknowledged with the switch */
+	/* after a WAL switch, the rest of the segment was acknowledged with the switch record */
 	tl->received_lsn = Max(tl->flushed_lsn, lsn + len);
 	pthread_mutex_unlock(&tl->lock);
 done:
@@ -373,10 +372,6 @@ done:
 	return err;
 }
 
-/*
- * One sync for all that was written.  PS_SQLSTATE_DISK_FULL: may be tried again;
- * any other error ends the connection.  After an error *flushed is as it was.
- */
 PsError *
 wal_receiver_sync(WalReceiver *receiver, XLogRecPtr *flushed)
 {
@@ -385,7 +380,7 @@ wal_receiver_sync(WalReceiver *receiver, XLogRecPtr *flushed)
 	PsError *err;
 
 	pthread_mutex_lock(&tl->receive_lock);
-	err = check_place(receiver);
+	err = check_not_superseded(receiver);
 	if (err == NULL)
 	{
 		end = wal_decoder_record_end(receiver->decoder);
@@ -395,7 +390,6 @@ wal_receiver_sync(WalReceiver *receiver, XLogRecPtr *flushed)
 			if (err == NULL)
 				err = receiver_set_flushed(tl, end, wal_decoder_record_prev(receiver->decoder));
 		}
-		/* the caller acknowledges what is there */
 		if (err == NULL)
 			*flushed = end;
 	}

@@ -31,7 +31,7 @@ sizes_forget(SizeCache *cache)
 	cache->n = 0;
 }
 
-/* The entry of a fork, or the free place where it belongs. */
+/* The entry of a fork, or the unused entry for it. */
 static CachedSize *
 place_of(SizeCache *cache, PsRel rel, ForkNumber fork)
 {

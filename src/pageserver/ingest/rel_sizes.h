@@ -1,8 +1,8 @@
 /*
  * rel_sizes.h
- *	  Sizes of relation forks as of the record that is being ingested, so that
- *	  not every record has to look for one in the layers.  Of the ingest thread
- *	  alone: no lock.
+ *	  A cache of the sizes of relation forks as of the record that is being ingested,
+ *	  so that ingest need not read them from the layers for each record.  Used only
+ *	  by the ingest thread: no lock.
  */
 #ifndef PS_WAL_SIZES_H
 #define PS_WAL_SIZES_H
@@ -14,12 +14,12 @@ typedef struct CachedSize
 {
 	PsRel rel;
 	uint8 fork;
-	bool used; /* the place in the table is taken */
+	bool used; /* the entry of the table is in use */
 	bool exists;
 	RelSize size;
 } CachedSize;
 
-/* All zeros, then sizes_forget(): an empty one. */
+/* Initialized by zeroing it and calling sizes_forget(). */
 typedef struct SizeCache
 {
 	CachedSize *entries; /* open addressing, power of two */
@@ -28,12 +28,12 @@ typedef struct SizeCache
 } SizeCache;
 
 /*
- * The size of a fork as of all records before this one; a caller that changes it changes
- * the layers, too.  It is valid until the next call.
+ * Returns the size of a fork after all previous records.  A caller that changes *entry must
+ * change the layers, too.  The pointer is valid until the next call.
  */
 extern PsError *sizes_get(SizeCache *cache, Timeline *tl, PsRel rel, ForkNumber fork, CachedSize **entry);
 
-/* The layers have changed otherwise. */
+/* Empties the cache; called when sizes in the layers were changed directly. */
 extern void sizes_forget(SizeCache *cache);
 extern void sizes_free(SizeCache *cache);
 

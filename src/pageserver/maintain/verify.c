@@ -189,7 +189,7 @@ static PsError *
 read_wal_of_closed(TimelineSpec *spec, const Manifest *m, const LayerMap *map, Pace *p)
 {
 	char *dir = psprintf("%s/wal", spec->dir);
-	XLogRecPtr upto = Max(receiver_look_at_marker(spec->dir), m->disk_consistent_lsn);
+	XLogRecPtr upto = Max(receiver_read_marker(spec->dir), m->disk_consistent_lsn);
 	WalSegments *wal = NULL;
 	WalState state;
 	PsError *err;

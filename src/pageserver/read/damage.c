@@ -9,9 +9,6 @@
 
 #include "read/read_impl.h"
 
-/* At most this many pages are remembered; beyond that only that there are more. */
-#define DAMAGE_MAX 64
-
 /* Timeline.lock protects this and the pointer to it. */
 struct Damage
 {
@@ -59,10 +56,25 @@ damage_note(Timeline *tl, const PsKey *key, const PsError *err)
 		ps_log_error(PS_WARNING, ps_error_copy(err), "could not read a page");
 }
 
-/* Caller holds Timeline.lock. */
-static void
-forget(struct Damage *damage, const PsKey *key)
+int
+damage_list(Timeline *tl, PsKey keys[DAMAGE_MAX])
 {
+	int n = 0;
+
+	pthread_mutex_lock(&tl->lock);
+	for (; tl->damage != NULL && n < tl->damage->n; n++)
+		keys[n] = tl->damage->pages[n].key;
+	pthread_mutex_unlock(&tl->lock);
+	return n;
+}
+
+void
+damage_forget(Timeline *tl, const PsKey *key)
+{
+	struct Damage *damage;
+
+	pthread_mutex_lock(&tl->lock);
+	damage = tl->damage;
 	for (int i = 0; i < damage->n; i++)
 	{
 		if (ps_key_cmp(&damage->pages[i].key, key) != 0)
@@ -72,54 +84,7 @@ forget(struct Damage *damage, const PsKey *key)
 		memmove(&damage->pages[i], &damage->pages[i + 1], (damage->n - i) * sizeof(damage->pages[0]));
 		damage->more = false; /* the others are noted when they are read again */
 	}
-}
-
-/* Can the page be read in the newest state?  A page of a dropped relation can: it is zeros. */
-static bool
-can_be_read(Timeline *tl, const PsKey *key)
-{
-	StringInfoData page;
-	PsError *err;
-	PsError *page_err = NULL;
-	XLogRecPtr lsn;
-	bool found;
-	bool result;
-
-	pthread_mutex_lock(&tl->lock);
-	lsn = tl->ingested_lsn;
 	pthread_mutex_unlock(&tl->lock);
-	initStringInfo(&page);
-	enlargeStringInfo(&page, BLCKSZ);
-	if (key->kind == PS_KEY_RELBLOCK)
-		err = timeline_read_each_page(tl, (PsRel) {key->spc, key->db, key->rel}, (ForkNumber) key->fork, &key->blk, 1, lsn,
-									  page.data, &page_err);
-	else
-		err = timeline_read_value(tl, key, lsn, &page, &found);
-	result = err == NULL && page_err == NULL;
-	ps_error_free(err);
-	ps_error_free(page_err);
-	pfree(page.data);
-	return result;
-}
-
-void
-damage_recheck(Timeline *tl)
-{
-	PsKey keys[DAMAGE_MAX];
-	int n = 0;
-
-	pthread_mutex_lock(&tl->lock);
-	for (; tl->damage != NULL && n < tl->damage->n; n++)
-		keys[n] = tl->damage->pages[n].key;
-	pthread_mutex_unlock(&tl->lock);
-	for (int i = 0; i < n && !timeline_is_stopping(tl); i++)
-	{
-		if (!can_be_read(tl, &keys[i]))
-			continue;
-		pthread_mutex_lock(&tl->lock);
-		forget(tl->damage, &keys[i]);
-		pthread_mutex_unlock(&tl->lock);
-	}
 }
 
 void

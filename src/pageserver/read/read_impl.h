@@ -58,4 +58,15 @@ extern void plan_free(Plan *plan);
 /* Reads the value of a reference into buf, and sets *record_start, unless that is NULL, if it is a record. */
 extern PsError *read_ref(const ReadView *view, const ValueRef *ref, StringInfo buf, XLogRecPtr *record_start);
 
+/* ---- damage.c: callers do not hold Timeline.lock ---- */
+
+/* At most this many pages are remembered; beyond that only that there are more. */
+#define DAMAGE_MAX 64
+
+/* Copies the keys of the remembered pages; returns their number. */
+extern int damage_list(Timeline *tl, PsKey keys[DAMAGE_MAX]);
+
+/* Forgets a page that was remembered when damage_list() was called. */
+extern void damage_forget(Timeline *tl, const PsKey *key);
+
 #endif /* PS_READ_IMPL_H */

@@ -53,13 +53,15 @@ extern PsError *read_relsize(const ReadView *view, PsRel rel, ForkNumber fork, X
 /* Logs and remembers a page that could not be read.  Does nothing if the error is not damage (ps_error_is_damage()). */
 extern void damage_note(Timeline *tl, const PsKey *key, const PsError *err);
 
-/* Reads the remembered pages again, in the newest state, and forgets those that can be read. */
-extern void damage_recheck(Timeline *tl);
-
 /* Describes the remembered pages in out; "" if there are none.  Caller holds Timeline.lock. */
 extern void damage_text(const Timeline *tl, char *out, size_t size);
 
 /* Frees the list; no other thread may use the timeline any more. */
 extern void damage_free(Timeline *tl);
+
+/* ---- damage_recheck.c ---- */
+
+/* Reads the remembered pages again, in the newest state, and forgets those that can be read. */
+extern void damage_recheck(Timeline *tl);
 
 #endif /* PS_READ_VIEW_H */

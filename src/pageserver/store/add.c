@@ -1,7 +1,7 @@
 /*
  * add.c
- *	  New timelines, and with them new tenants: made in STORE/tmp, renamed to
- *	  their place.
+ *	  Adds new timelines, and with them new tenants: they are created in STORE/tmp,
+ *	  then renamed to their place.
  */
 #include "ps_fe.h"
 
@@ -11,85 +11,12 @@
 #include "base/fs.h"
 #include "store/store_impl.h"
 
-/* As git has it for branches, "/" stands between parts that are names of their own: "feature/x". */
-bool
-timeline_name_is_valid(const char *name)
-{
-	size_t len = strlen(name);
-	bool begins = true;
-
-	if (len > TIMELINE_NAME_MAX)
-		return false;
-	for (const char *p = name; *p != '\0'; p++)
-	{
-		bool alphanumeric = strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", *p) != NULL;
-
-		if (!alphanumeric && (begins || strchr("_-./", *p) == NULL))
-			return false;
-		begins = *p == '/';
-	}
-	return !begins;
-}
-
-PsError *
-store_check_name_is_free(Store *store, const char *name)
-{
-	if (!timeline_name_is_valid(name))
-		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "\"%s\" cannot be the name of a branch", name),
-							 "A name has 1 to %d letters, digits, \"_\", \"-\", \".\" or \"/\", and begins with a letter or digit, also behind a \"/\".",
-							 TIMELINE_NAME_MAX);
-	if (store_named(store, name) != NULL)
-		return ps_error(PS_SQLSTATE_EXISTS, "branch \"%s\" exists already", name);
-	if (store_is_reserved(store, name))
-		return ps_error(PS_SQLSTATE_EXISTS, "branch \"%s\" is being created", name);
-	return NULL;
-}
-
-void
-store_reserve(Store *store, Reservation *reservation)
-{
-	reservation->next = store->reservations;
-	store->reservations = reservation;
-}
-
-void
-store_unreserve(Store *store, Reservation *reservation)
-{
-	Reservation **p = &store->reservations;
-
-	while (*p != reservation)
-		p = &(*p)->next;
-	*p = reservation->next;
-	pthread_cond_broadcast(&store->changed);
-}
-
-bool
-store_is_reserved(const Store *store, const char *name)
-{
-	/* that of a branch which cannot be read may be "" */
-	for (const Reservation *r = store->reservations; r != NULL && name[0] != '\0'; r = r->next)
-		if (strcmp(r->name, name) == 0)
-			return true;
-	return false;
-}
-
-PsError *
-store_check_new_name(Store *store, const char *name)
-{
-	PsError *err;
-
-	pthread_mutex_lock(&store->lock);
-	err = store_check_name_is_free(store, name);
-	pthread_mutex_unlock(&store->lock);
-	return err;
-}
-
 /*
- * Moves a directory to where it counts, durably; after an error it is where it
- * was, unless *in_doubt is set: then the next start may find it in its place.
+ * Renames a directory to its place, durably.  After an error it is where it was, unless
+ * *outcome_unknown is set: then the next start may find it in its place.
  */
 static PsError *
-put_in_place(const char *from, const char *to, bool *in_doubt)
+put_in_place(const char *from, const char *to, bool *outcome_unknown)
 {
 	PsError *err;
 
@@ -97,26 +24,23 @@ put_in_place(const char *from, const char *to, bool *in_doubt)
 		return ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", from, to);
 	err = fs_sync_parent(to);
 	if (err != NULL)
-		*in_doubt = !fs_rename_back(to, from);
+		*outcome_unknown = !fs_rename_back(to, from);
 	return err;
 }
 
-/*
- * Makes STORE/tmp/tenant-<id>, a directory of a tenant with one timeline, which
- * is moved there from where it was made.
- */
+/* Creates the directory of a tenant in STORE/tmp, and moves its first timeline into it. */
 static PsError *
 build_tenant(const Tenant *tenant, const char *dir, const char *timeline_from)
 {
 	char *timelines = psprintf("%s/timelines", dir);
 	char *to = psprintf("%s/%s", timelines, strrchr(timeline_from, '/') + 1);
-	bool in_doubt; /* of no interest: the tenant's directory does not count yet */
+	bool outcome_unknown; /* ignored: the next start empties STORE/tmp */
 	PsError *err;
 
 	PS_GOTO(fs_make_dir(dir), done);
 	PS_GOTO(fs_make_dir(timelines), done);
 	PS_GOTO(tenant_write(tenant, dir), done);
-	PS_GOTO(put_in_place(timeline_from, to, &in_doubt), done);
+	PS_GOTO(put_in_place(timeline_from, to, &outcome_unknown), done);
 	err = fs_sync(dir);
 
 done:
@@ -125,22 +49,9 @@ done:
 	return err;
 }
 
-static Tenant *
-find_tenant(Store *store, const PsId *id)
-{
-	Tenant *tenant = NULL;
-
-	pthread_mutex_lock(&store->lock);
-	for (int i = 0; i < store->ntenants && tenant == NULL; i++)
-		if (ps_id_equal(&store->tenants[i]->id, id))
-			tenant = store->tenants[i];
-	pthread_mutex_unlock(&store->lock);
-	return tenant;
-}
-
-/* The timeline of a seed that is in place. */
+/* Loads the timeline of a seed that is in its place. */
 static PsError *
-load(Tenant *tenant, const TimelineSeed *seed, Branch **branch)
+load_seed(Tenant *tenant, const TimelineSeed *seed, Branch **branch)
 {
 	bool has_ancestor;
 	PsId ancestor;
@@ -152,8 +63,8 @@ load(Tenant *tenant, const TimelineSeed *seed, Branch **branch)
 }
 
 /*
- * Opens it for the caller; after an error it is taken out of the store and its
- * directory moved back.  Caller holds Store.lock, which is let go meanwhile, and
+ * Opens the new branch for the caller; after an error, removes it from the catalog and
+ * moves its directory back.  Caller holds Store.lock, which is released meanwhile, and
  * keeps the name reserved.
  */
 static PsError *
@@ -162,37 +73,37 @@ open_new(Store *store, Branch *branch, TimelineSeed *seed, const char *from, con
 	PsError *err;
 
 	branch->users++;
-	err = branch->life == BRANCH_BROKEN ? ps_error_copy(branch->error) : store_open_branch(store, branch, seed->cancel);
+	err = branch->life == BRANCH_BROKEN ? ps_error_copy(branch->error) : use_open(store, branch, seed->cancel);
 	if (err == NULL)
 		return NULL;
-	store_unhold(store, branch);
-	store_forget(store, branch);
-	store_free_branch(store, branch);
+	catalog_unhold(store, branch);
+	catalog_remove_branch(store, branch);
+	use_free_branch(store, branch);
 	pthread_mutex_unlock(&store->lock);
-	seed->in_doubt = !fs_rename_back(to, from);
+	seed->outcome_unknown = !fs_rename_back(to, from);
 	pthread_mutex_lock(&store->lock);
 	return err;
 }
 
-/* Caller holds Store.lock, which may be let go. */
+/* Are the names that the seed needs available?  Caller holds Store.lock, which may be released. */
 static PsError *
 check_names(Store *store, const TimelineSeed *seed)
 {
 	Branch *named;
 
-	PS_TRY(store_save_names(store, seed->cancel));
+	PS_TRY(names_save(store, seed->cancel));
 	if (seed->replaced == NULL)
-		return store_check_name_is_free(store, seed->name);
-	PS_TRY(store_named_settled(store, seed->name, seed->cancel, &named));
+		return names_check_is_free(store, seed->name);
+	PS_TRY(catalog_find_settled(store, seed->name, seed->cancel, &named));
 	if (named != seed->replaced)
 		return ps_error(PS_SQLSTATE_STATE, "branch \"%s\" was replaced meanwhile", seed->name);
-	return store_check_name_is_free(store, seed->replaced_name);
+	return names_check_is_free(store, seed->replaced_name);
 }
 
 /*
- * May the branch have its name, may the one that it replaces have its new name, and
- * is the branch in which it begins still there?  Caller holds Store.lock, which may be let go, but
- * not after the last look at what begins and ends without the caller.
+ * Are the names available, is the tenant attached, and does the branch in which the new
+ * one begins still exist?  Caller holds Store.lock, which may be released, but not after
+ * the last of these checks.
  */
 static PsError *
 check_place(Store *store, const Tenant *tenant, const TimelineSeed *seed)
@@ -203,37 +114,39 @@ check_place(Store *store, const Tenant *tenant, const TimelineSeed *seed)
 	{
 		PS_TRY(check_names(store, seed));
 		if (tenant->life != TENANT_ATTACHED)
-			return tenant_detached_error(tenant);
-		/* a deletion checks that nothing begins in the branch, and begins its change, under one hold of this lock */
+			return catalog_detached_error(tenant);
+		/* a deletion does not release the lock between its check for children and the beginning of its change */
 		if (seed->ancestor == NULL || !seed->ancestor->changing)
 			break;
-		PS_TRY(store_wait(store, &wait));
+		PS_TRY(catalog_wait(store, &wait));
 	}
 	if (seed->ancestor != NULL && seed->ancestor->in_trash)
-		return trash_error(seed->ancestor);
-	return seed->ancestor != NULL && seed->ancestor->gone ? store_no_such_branch(store, branch_name(seed->ancestor)) : NULL;
+		return catalog_deleted_error(seed->ancestor);
+	if (seed->ancestor != NULL && seed->ancestor->gone)
+		return catalog_no_branch_error(store, branch_name(seed->ancestor));
+	return NULL;
 }
 
 /*
- * Moves what was made to its place, and reads it from there.  The caller has
- * made sure that it has that place to itself, and holds no lock.
+ * Moves what was created to its place, and loads it from there.  The caller has made sure
+ * that no other thread uses that place, and holds no lock.
  */
 static PsError *
 place_and_load(Tenant *tenant, TimelineSeed *seed, const char *from, const char *to, Branch **branch)
 {
 	PsError *err;
 
-	PS_TRY(put_in_place(from, to, &seed->in_doubt));
-	err = load(tenant, seed, branch);
+	PS_TRY(put_in_place(from, to, &seed->outcome_unknown));
+	err = load_seed(tenant, seed, branch);
 	if (err != NULL)
-		seed->in_doubt = !fs_rename_back(to, from);
+		seed->outcome_unknown = !fs_rename_back(to, from);
 	return err;
 }
 
 /*
- * The new timeline, and with it a new tenant, is made complete in STORE/tmp,
- * then renamed to its place: after a crash, and after an error, it is there
- * whole or not at all.  Two callers must not add the same tenant.
+ * The new timeline, and its tenant if that is new, is completed in STORE/tmp, then renamed
+ * to its place: after a crash or an error it exists as a whole or not at all.  Two callers
+ * must not add the same tenant.
  */
 PsError *
 store_add_timeline(Store *store, TimelineSeed *seed, Timeline **result)
@@ -247,16 +160,20 @@ store_add_timeline(Store *store, TimelineSeed *seed, Timeline **result)
 				  .has_ancestor = seed->ancestor != NULL,
 				  .start_lsn = seed->lsn,
 				  .disk_consistent_lsn = seed->lsn};
-	Tenant *tenant = find_tenant(store, &seed->tenant);
-	bool new_tenant = tenant == NULL;
+	Tenant *tenant;
+	bool new_tenant;
 	char *made = psprintf("%s/tmp/%s", store->config->store_dir, ps_id_format(&seed->timeline, id));
-	char *from; /* what is renamed, and to where */
-	char *to;
+	char *from; /* the directory that is renamed */
+	char *to;   /* to this name */
 	Reservation reservation = {.name = seed->replaced != NULL ? seed->replaced_name : seed->name,
 							   .ancestor = seed->ancestor};
 	Branch *branch;
 	PsError *err;
 
+	pthread_mutex_lock(&store->lock);
+	tenant = catalog_find_tenant(store, &seed->tenant);
+	pthread_mutex_unlock(&store->lock);
+	new_tenant = tenant == NULL;
 	if (new_tenant)
 	{
 		tenant = tenant_alloc(store, &seed->tenant);
@@ -292,22 +209,22 @@ store_add_timeline(Store *store, TimelineSeed *seed, Timeline **result)
 		pthread_mutex_unlock(&store->lock);
 		goto done;
 	}
-	store_reserve(store, &reservation);
+	catalog_reserve(store, &reservation);
 	if (seed->replaced != NULL)
-		store_begin_change(store, seed->replaced);
+		catalog_begin_change(store, seed->replaced);
 	pthread_mutex_unlock(&store->lock);
 	err = place_and_load(tenant, seed, from, to, &branch);
 	pthread_mutex_lock(&store->lock);
 	if (err == NULL)
 	{
 		if (new_tenant)
-			store_put_tenant(store, tenant);
-		store_put_branch(store, branch);
+			catalog_add_tenant(store, tenant);
+		catalog_add_branch(store, branch);
 		if (seed->replaced != NULL)
-			store_set_aside(store, seed->replaced, seed->replaced_name);
+			names_set_of_replaced(store, seed->replaced, seed->replaced_name);
 	}
 	if (seed->replaced != NULL)
-		store_end_change(store, seed->replaced);
+		catalog_end_change(store, seed->replaced);
 	if (err == NULL)
 	{
 		if (result != NULL || branch->life == BRANCH_BROKEN)
@@ -319,18 +236,18 @@ store_add_timeline(Store *store, TimelineSeed *seed, Timeline **result)
 			new_tenant = false;
 		}
 		else if (new_tenant)
-			store_forget_tenant(store, tenant);
+			catalog_remove_tenant(store, tenant);
 	}
-	store_unreserve(store, &reservation);
+	catalog_unreserve(store, &reservation);
 	pthread_mutex_unlock(&store->lock);
 
 done:
-	if (seed->in_doubt)
-		err = ps_error_unknown(err, "Branch \"%s\" was not made, but may be there after a restart.", seed->name);
+	if (seed->outcome_unknown)
+		err = ps_error_unknown(err, "Branch \"%s\" was not created, but may exist after a restart.", seed->name);
 	if (new_tenant)
 	{
-		/* the timeline's own directory is the caller's to remove, if it has not gone into this one */
-		if (!seed->in_doubt && access(from, F_OK) == 0)
+		/* the caller removes the timeline's own directory, if it was not moved into this one */
+		if (!seed->outcome_unknown && access(from, F_OK) == 0)
 			(void) rmtree(from, true);
 		tenant_free(tenant);
 	}

@@ -1,10 +1,11 @@
 /*
  * branch.c
- *	  Branches of branches: new timelines that share another one's history.
+ *	  New branches, which share the history of their parent; their deletion; and
+ *	  branches that replace another one.
  *
- * A branch has no data of its own when it is made: a layer file with the state
- * of WAL where it begins, and the page of WAL that it begins in.  It pins that
- * LSN in its parent, so that nothing it needs is removed there.
+ * A new branch has only a layer file with the WAL state where it begins, and the page of
+ * WAL in which it begins.  It pins that LSN in its parent, so that nothing it needs is
+ * removed there.
  */
 #include "ps_fe.h"
 
@@ -21,9 +22,10 @@
 #include "store/store_impl.h"
 
 /*
- * The segment in which the branch begins, as far as the page that it begins
- * in; what is before that is in the parent's.  Nothing at a segment's start.  A
- * sparse file, hence not by fs_write_new_file().
+ * Writes the WAL segment in which the branch begins: its first page header and the page in
+ * which the branch begins; earlier pages are read from the parent.  Writes nothing if the
+ * branch begins at the start of a segment.  The file is sparse, hence no
+ * fs_write_new_file().
  */
 static PsError *
 write_first_segment(Timeline *parent, XLogRecPtr lsn, const char *wal_dir)
@@ -47,7 +49,7 @@ write_first_segment(Timeline *parent, XLogRecPtr lsn, const char *wal_dir)
 	if (fd < 0 || ftruncate(fd, size) != 0)
 		err = ps_error(ps_errno_state(), "could not create file \"%s\": %m", path);
 
-	/* the first page's header, which says whose file it is, then the page that is written on */
+	/* the header of the first page, which identifies the file, then the page to which WAL will be appended */
 	for (int i = 0; i < 2 && err == NULL; i++)
 	{
 		XLogRecPtr from = i == 0 ? start : page;
@@ -63,7 +65,7 @@ write_first_segment(Timeline *parent, XLogRecPtr lsn, const char *wal_dir)
 	return err;
 }
 
-/* A layer file with nothing but the state. */
+/* Writes a layer file that holds only the WAL state. */
 static PsError *
 write_state_layer(TimelineSeed *seed, const WalState *state, Layer **layer)
 {
@@ -84,7 +86,7 @@ write_state_layer(TimelineSeed *seed, const WalState *state, Layer **layer)
 	return err;
 }
 
-/* What takes another's place keeps its settings; a new branch has its parent's, except for the command line of its compute. */
+/* A branch that replaces another gets all of its settings; else the parent's, without the command line options. */
 static PsError *
 copy_settings(const TimelineSeed *seed, const char *dir)
 {
@@ -97,7 +99,7 @@ copy_settings(const TimelineSeed *seed, const char *dir)
 	return err;
 }
 
-/* Makes what store_add_timeline() syncs and puts in place, and has it do that. */
+/* Creates the files in STORE/tmp, then calls store_add_timeline(), which syncs them and moves them to their place. */
 static PsError *
 add_branch(Store *store, TimelineSeed *seed, const WalState *state, Timeline **result)
 {
@@ -112,10 +114,14 @@ add_branch(Store *store, TimelineSeed *seed, const WalState *state, Timeline **r
 	PS_GOTO(fs_make_dir(wal_dir), done);
 	PS_GOTO(fs_make_dir(layers_dir), done);
 	PS_GOTO(write_first_segment(seed->ancestor->open, seed->lsn, wal_dir), done);
-	/* what takes the place of a protected branch is protected, too */
-	if (seed->replaced != NULL && trash_is_protected(seed->replaced->spec.dir))
-		PS_GOTO(trash_set_protected(dir, true), done);
-	seed->space = (LayerSpace) {.dir = layers_dir, .tenant = seed->tenant, .timeline = seed->timeline, .next_number = 1, .synced_later = true};
+	/* a branch that replaces a protected one is protected, too */
+	if (seed->replaced != NULL && protect_is_set(seed->replaced->spec.dir))
+		PS_GOTO(protect_set(dir, true), done);
+	seed->space = (LayerSpace) {.dir = layers_dir,
+								.tenant = seed->tenant,
+								.timeline = seed->timeline,
+								.next_number = 1,
+								.synced_later = true};
 	PS_GOTO(write_state_layer(seed, state, &layer), done);
 	PS_GOTO(copy_settings(seed, dir), done);
 	stop_files_branch(seed->ancestor->open, seed->lsn, dir);
@@ -125,7 +131,7 @@ add_branch(Store *store, TimelineSeed *seed, const WalState *state, Timeline **r
 	err = store_add_timeline(store, seed, result);
 done:
 	layer_unref(layer);
-	if (!seed->in_doubt && access(dir, F_OK) == 0)
+	if (!seed->outcome_unknown && access(dir, F_OK) == 0)
 		(void) rmtree(dir, true);
 	pfree(dir);
 	pfree(wal_dir);
@@ -133,9 +139,10 @@ done:
 	return err;
 }
 
-/* seed: has an id, the name, and what is replaced. */
+/* seed: the id, the name and the replaced branch are set. */
 static PsError *
-make_branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn, const CancelCheck *cancel, Timeline **result)
+create_branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn, const CancelCheck *cancel,
+			  Timeline **result)
 {
 	TimelineInfo info;
 	WalState state;
@@ -147,16 +154,20 @@ make_branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn, 
 	if (lsn != PG_UINT64_MAX && lsn > info.received_lsn)
 		return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" ends at %X/%X, there is no %X/%X yet", info.name,
 						LSN_FORMAT_ARGS(info.flushed_lsn), LSN_FORMAT_ARGS(lsn));
-	/* records end at such LSNs only; at others there are tombstones that nobody is to see (extend_fork()) */
-	lsn = lsn == PG_UINT64_MAX ? info.flushed_lsn : TYPEALIGN_DOWN(MAXIMUM_ALIGNOF, Min(lsn, receiver_end_of_records(parent)));
+	/* records end only at aligned LSNs; extend_fork() puts tombstones at others, which no reader may see */
+	if (lsn == PG_UINT64_MAX)
+		lsn = info.flushed_lsn;
+	else
+		lsn = TYPEALIGN_DOWN(MAXIMUM_ALIGNOF, Min(lsn, receiver_end_of_records(parent)));
 	PS_TRY(timeline_wait_ingested(parent, lsn, store->config->wait_timeout, cancel));
 	PS_TRY(timeline_pin_wal(parent, lsn));
 	err = timeline_state_at(parent, lsn, &state);
 	if (err == NULL)
 	{
 		/*
-		 * It begins where the record ends that is the last one before: perhaps
-		 * before gc_cutoff, but what is kept for the one LSN is for the other.
+		 * The branch begins at the end of the last record before the LSN.  That may
+		 * be before gc_cutoff, but no data changes between the two LSNs, so what is
+		 * kept for one serves the other.
 		 */
 		seed->tenant = parent->spec->tenant;
 		seed->system_identifier = parent->spec->system_identifier;
@@ -167,7 +178,7 @@ make_branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn, 
 		seed->cancel = cancel;
 		pins_add(parent->spec->pins, state.end, PIN_BRANCH);
 		err = add_branch(store, seed, &state, result);
-		if (err != NULL && !seed->in_doubt)
+		if (err != NULL && !seed->outcome_unknown)
 			pins_remove(parent->spec->pins, state.end, PIN_BRANCH);
 	}
 	timeline_unpin(parent, lsn);
@@ -175,13 +186,14 @@ make_branch(Store *store, TimelineSeed *seed, Timeline *parent, XLogRecPtr lsn, 
 }
 
 PsError *
-store_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, const CancelCheck *cancel, Timeline **result)
+store_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, const CancelCheck *cancel,
+			 Timeline **result)
 {
 	TimelineSeed seed = {.timeline = ps_id_random()};
 
 	PS_TRY(store_check_new_name(store, name));
 	strlcpy(seed.name, name, sizeof(seed.name));
-	return make_branch(store, &seed, parent, lsn, cancel, result);
+	return create_branch(store, &seed, parent, lsn, cancel, result);
 }
 
 PsError *
@@ -195,38 +207,6 @@ timeline_parent(Timeline *tl, Timeline **parent)
 
 /* ---- deletion ---- */
 
-PsError *
-store_check_no_children(const Store *store, const Branch *branch, bool for_good)
-{
-	StringInfoData names;
-	PsError *err = NULL;
-
-	initStringInfo(&names);
-	for (int i = 0; i < store->nbranches; i++)
-		if (store->branches[i]->ancestor == branch && (for_good || !store->branches[i]->in_trash))
-			appendStringInfo(&names, "%s\"%s\"%s", names.len > 0 ? ", " : "", branch_name(store->branches[i]),
-							 store->branches[i]->in_trash ? " (deleted)" : "");
-	for (const Reservation *r = store->reservations; r != NULL; r = r->next)
-		if (r->ancestor == branch)
-			appendStringInfo(&names, "%s\"%s\", which is being created", names.len > 0 ? ", " : "", r->name);
-
-	/* what cannot be read anyway cannot be read without this one */
-	for (int i = 0; i < store->nbranches && !branch->origin_unknown; i++)
-	{
-		char id[PS_ID_TEXT];
-
-		if (store->branches[i]->tenant == branch->tenant && store->branches[i]->origin_unknown &&
-			(for_good || !store->branches[i]->in_trash))
-			appendStringInfo(&names, "%sperhaps %s, which cannot be read", names.len > 0 ? ", " : "",
-							 ps_id_format(&store->branches[i]->spec.id, id));
-	}
-	if (names.len > 0)
-		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "other branches begin in branch \"%s\": %s", branch_name(branch), names.data),
-							for_good ? "Purge these first, with \"branch delete --purge\"." : "Delete these first.");
-	pfree(names.data);
-	return err;
-}
-
 static char *
 path_of_deleted(const Branch *branch)
 {
@@ -235,13 +215,8 @@ path_of_deleted(const Branch *branch)
 	return psprintf("%s/tmp/deleted-%s", branch->tenant->store->config->store_dir, ps_id_format(&branch->spec.id, id));
 }
 
-/*
- * Moves the directory away, durably.  OUTCOME_UNKNOWN: nobody knows where it is
- * after a power failure, so the branch must not go on.  Caller has begun a
- * change, and holds no lock.
- */
 PsError *
-store_move_away(Branch *branch, Outcome *outcome)
+branch_move_away(Branch *branch, Outcome *outcome)
 {
 	char *path = path_of_deleted(branch);
 	PsError *err = NULL;
@@ -254,7 +229,8 @@ store_move_away(Branch *branch, Outcome *outcome)
 	else if (!fs_rename_back(path, branch->spec.dir))
 	{
 		*outcome = OUTCOME_UNKNOWN;
-		err = ps_error_unknown(err, "Branch \"%s\" is deleted now, but may be there again after a restart.", branch_name(branch));
+		err = ps_error_unknown(err, "Branch \"%s\" is deleted now, but may be there again after a restart.",
+							   branch_name(branch));
 	}
 	pfree(path);
 	return err;
@@ -269,27 +245,27 @@ store_remove_branch(Store *store, const char *name, const CancelCheck *cancel, B
 
 	*result = NULL;
 	pthread_mutex_lock(&store->lock);
-	err = store_save_names(store, cancel);
+	err = names_save(store, cancel);
 	if (err == NULL)
-		err = store_named_settled(store, name, cancel, &branch);
+		err = catalog_find_settled(store, name, cancel, &branch);
 	if (err == NULL)
-		err = store_check_no_children(store, branch, true);
+		err = catalog_check_no_children(store, branch, true);
 	if (err == NULL)
 	{
-		/* nothing begins in it meanwhile (check_place() in store/add.c) */
-		store_begin_change(store, branch);
+		/* the change keeps others from adding branches that begin in it (check_place() in store/add.c) */
+		catalog_begin_change(store, branch);
 		pthread_mutex_unlock(&store->lock);
-		err = store_move_away(branch, &outcome);
+		err = branch_move_away(branch, &outcome);
 		pthread_mutex_lock(&store->lock);
 		if (outcome != OUTCOME_NOT_DONE)
 		{
 			branch->files_stay = outcome == OUTCOME_UNKNOWN;
-			store_forget(store, branch);
+			catalog_remove_branch(store, branch);
 			if (branch->life == BRANCH_OPEN)
 				timeline_stop(branch->open, CANCEL_BRANCH_DELETED);
 			*result = branch;
 		}
-		store_end_change(store, branch);
+		catalog_end_change(store, branch);
 	}
 	pthread_mutex_unlock(&store->lock);
 	return err;
@@ -309,7 +285,7 @@ store_destroy_branch(Branch *branch)
 	pthread_mutex_lock(&store->lock);
 	if (ancestor != NULL)
 		ancestor->users++;
-	store_free_branch(store, branch);
+	use_free_branch(store, branch);
 	if (origin_unknown && atomic_fetch_sub(&tenant->env.keep_all, 1) == 1)
 		for (int i = 0; i < store->nbranches; i++)
 			if (store->branches[i]->tenant == tenant)
@@ -318,34 +294,34 @@ store_destroy_branch(Branch *branch)
 	{
 		pins_remove(ancestor->spec.pins, start_lsn, PIN_BRANCH);
 		upkeep_wake(store->upkeep, ancestor);
-		store_unhold(store, ancestor);
+		catalog_unhold(store, ancestor);
 	}
 	pthread_mutex_unlock(&store->lock);
 	if (!files_stay)
-		(void) rmtree(path, true); /* says itself what it cannot remove; the next start does */
+		(void) rmtree(path, true); /* logs what it cannot remove; the next start removes it */
 	pfree(path);
 }
 
-/* ---- a branch in the place of another ---- */
+/* ---- a branch that replaces another ---- */
 
 /*
- * The new branch comes into its place under the name that the other has still,
- * and its manifest says which that is: if the store ends before the other has
- * its new name, the next start gives it that (store_finish_replacement()).
+ * The new branch is added under the name that the replaced one still has, and its manifest
+ * names the replaced one: if the store ends before that has its new name, the next start
+ * renames it (names_finish_replacement()).
  */
 PsError *
-store_replace_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, bool childless, const CancelCheck *cancel,
-					 char *old_name)
+store_replace_branch(Store *store, const char *name, Timeline *parent, XLogRecPtr lsn, bool childless,
+					 const CancelCheck *cancel, char *old_name)
 {
 	TimelineSeed seed = {.timeline = ps_id_random()};
 	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = store_named_served(store, name, cancel, &seed.replaced);
+	err = catalog_find_served(store, name, cancel, &seed.replaced);
 	if (err == NULL && childless)
-		err = store_check_no_children(store, seed.replaced, store->config->trash_interval == 0);
+		err = catalog_check_no_children(store, seed.replaced, store->config->trash_interval == 0);
 	if (err == NULL)
-		err = store_name_for_old(store, name, old_name);
+		err = names_find_for_old(store, name, old_name);
 	if (err == NULL)
 		seed.replaced->users++;
 	pthread_mutex_unlock(&store->lock);
@@ -353,9 +329,9 @@ store_replace_branch(Store *store, const char *name, Timeline *parent, XLogRecPt
 		return err;
 	strlcpy(seed.name, name, sizeof(seed.name));
 	strlcpy(seed.replaced_name, old_name, sizeof(seed.replaced_name));
-	err = make_branch(store, &seed, parent, lsn, cancel, NULL);
+	err = create_branch(store, &seed, parent, lsn, cancel, NULL);
 	pthread_mutex_lock(&store->lock);
-	store_unhold(store, seed.replaced);
+	catalog_unhold(store, seed.replaced);
 	pthread_mutex_unlock(&store->lock);
 	return err;
 }

@@ -1,6 +1,6 @@
 /*
  * branch_load.c
- *	  A branch of the catalogue: made of what its manifest says, without opening it.
+ *	  Creates a branch of the catalog from its manifest, without opening it.
  */
 #include "ps_fe.h"
 
@@ -53,7 +53,8 @@ branch_free(Branch *branch)
 void
 branch_set_broken(Branch *branch, PsError *err)
 {
-	ps_log(PS_WARNING, "could not open \"%s\", branch \"%s\", which is not served: %s", branch->spec.dir, branch_name(branch), err->message);
+	ps_log(PS_WARNING, "could not open \"%s\", branch \"%s\", which is not served: %s", branch->spec.dir,
+		   branch_name(branch), err->message);
 	ps_error_free(branch->error);
 	branch->error = err;
 	branch->life = BRANCH_BROKEN;
@@ -71,12 +72,12 @@ branch_read_manifest(const Branch *branch, bool old, Manifest *m)
 		 (m->system_identifier == tenant->system_identifier && m->segment_size == tenant->segment_size)))
 		return NULL;
 	manifest_free(m);
-	return ps_error(PS_SQLSTATE_CORRUPTED, "manifest in \"%s\" is of another timeline", spec->dir);
+	return ps_error(PS_SQLSTATE_CORRUPTED, "manifest in \"%s\" belongs to another timeline", spec->dir);
 }
 
-/* What is fixed, and what is shown of a branch that is not open. */
+/* Sets what is fixed, and what is shown of a branch that is not open. */
 static void
-take_over(Branch *branch, const Manifest *m)
+set_from_manifest(Branch *branch, const Manifest *m)
 {
 	TimelineSpec *spec = &branch->spec;
 	TimelineInfo *known = &branch->known;
@@ -90,7 +91,7 @@ take_over(Branch *branch, const Manifest *m)
 	known->generation = m->generation;
 	strlcpy(known->owner, m->owner, sizeof(known->owner));
 	known->disk_consistent_lsn = known->ingested_lsn = m->disk_consistent_lsn;
-	known->flushed_lsn = known->received_lsn = Max(receiver_look_at_marker(spec->dir), m->disk_consistent_lsn);
+	known->flushed_lsn = known->received_lsn = Max(receiver_read_marker(spec->dir), m->disk_consistent_lsn);
 	known->gc_cutoff = Max(m->gc_cutoff, m->start_lsn);
 }
 
@@ -126,7 +127,7 @@ branch_load(Tenant *tenant, const PsId *id, const PsError *problem, Branch **res
 	strlcpy(branch->manifest_name, m.name, sizeof(branch->manifest_name));
 	branch->origin_unknown = old_err != NULL;
 	ps_error_free(old_err);
-	branch->is_protected = trash_is_protected(branch->spec.dir);
+	branch->is_protected = protect_is_set(branch->spec.dir);
 	branch->spec.pins = pins_create(m.start_lsn, m.gc_cutoff);
 	err = ps_error_first(err, mark_err);
 	if (problem != NULL)
@@ -140,8 +141,9 @@ branch_load(Tenant *tenant, const PsId *id, const PsError *problem, Branch **res
 		return NULL;
 	*has_ancestor = m.has_ancestor;
 	*ancestor = m.ancestor;
-	take_over(branch, &m);
-	/* one file: that of its beginning */
+	set_from_manifest(branch, &m);
+
+	/* with only its first file, there is nothing for upkeep to do */
 	upkeep_plan(branch, m.nlayers <= 1 && m.ncopies == 0);
 	manifest_free(&m);
 	return NULL;

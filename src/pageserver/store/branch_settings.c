@@ -64,7 +64,8 @@ branch_settings_versions(const char *dir, uint64 **versions, int *n)
 		unsigned long long version;
 		int len = 0;
 
-		if (sscanf(de->d_name, "settings-%llu.json%n", &version, &len) != 1 || len == 0 || de->d_name[len] != '\0' || version == 0)
+		if (sscanf(de->d_name, "settings-%llu.json%n", &version, &len) != 1 || len == 0 ||
+			de->d_name[len] != '\0' || version == 0)
 			continue;
 		*versions = pg_realloc(*versions, (*n + 1) * sizeof(uint64));
 		(*versions)[(*n)++] = version;
@@ -126,7 +127,8 @@ branch_settings_read(const char *dir, uint64 version, BranchSettings *settings)
 	}
 	path = settings_path(dir, version);
 	if (!newest && access(path, F_OK) != 0)
-		err = ps_error(PS_SQLSTATE_NOT_FOUND, "there is no version %llu of the settings, or no more", (unsigned long long) version);
+		err = ps_error(PS_SQLSTATE_NOT_FOUND, "there is no version %llu of the settings, or no more",
+					   (unsigned long long) version);
 	else
 		err = json_file_read(&settings_format, path, &root);
 	if (err == NULL)
@@ -160,7 +162,8 @@ format_settings(const BranchSettings *settings, const char *path, char **text)
 	if (size > SETTINGS_MAX_BYTES)
 	{
 		json_decref(files);
-		return ps_error(PS_SQLSTATE_INVALID, "the settings files have %zu bytes, at most %d are kept with a branch", size, SETTINGS_MAX_BYTES);
+		return ps_error(PS_SQLSTATE_INVALID, "the settings files have %zu bytes, at most %d are kept with a branch",
+						size, SETTINGS_MAX_BYTES);
 	}
 	return json_file_text(&settings_format, SETTINGS_FORMAT_VERSION,
 						  json_pack("{s:I, s:I, s:s, s:o, s:o}", "version", (json_int_t) settings->version, "time",
@@ -184,8 +187,8 @@ branch_settings_write(const char *dir, BranchSettings *settings, uint64 expected
 	if (expected != PG_UINT64_MAX && expected != newest)
 	{
 		free(versions);
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the settings have version %llu now, not %llu", (unsigned long long) newest,
-									  (unsigned long long) expected),
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the settings have version %llu now, not %llu",
+									  (unsigned long long) newest, (unsigned long long) expected),
 							 "Somebody else has changed them; check the new version, then try again.");
 	}
 	settings->version = newest + 1;
@@ -194,7 +197,7 @@ branch_settings_write(const char *dir, BranchSettings *settings, uint64 expected
 	err = format_settings(settings, path, &text);
 	if (err == NULL)
 	{
-		/* a version that is not known to be durable is the newest all the same, or there is none with its number */
+		/* after an error the version may exist; a later write continues from whichever version is the newest */
 		err = fs_replace_file(path, text, strlen(text), 0, NULL);
 		free(text);
 	}
@@ -218,10 +221,10 @@ branch_settings_copy(const char *from_dir, const char *dir, bool with_options)
 	char *text;
 	PsError *err = branch_settings_read(from_dir, 0, &settings);
 
-	/* settings that cannot be read keep nobody from making a branch: it has those of the import */
+	/* unreadable settings must not prevent a new branch; it gets those of the import */
 	if (err != NULL)
 	{
-		ps_log_error(PS_WARNING, err, "the settings of the parent are not taken over");
+		ps_log_error(PS_WARNING, err, "the settings of the parent were not copied");
 		return NULL;
 	}
 	if (settings.version == 0)

@@ -1,18 +1,16 @@
 /*
  * info.c
- *	  What others may know of a timeline: of one that is open, and of any
- *	  without opening it; and the settings that are kept with it.
+ *	  What is shown of a branch, whether it is open or not; and the settings of its
+ *	  computes.
  */
 #include "ps_fe.h"
 
 #include <dirent.h>
 #include <sys/stat.h>
 
-#include "read/view.h"
-#include "ingest/ingest.h"
 #include "store/store_impl.h"
 
-/* Number and size of a directory's files, as far as it can be read: it may just be deleted. */
+/* Number and size of the files in a directory.  Errors are ignored: it may be being deleted. */
 static void
 count_files(const char *path, uint64 *files, uint64 *bytes)
 {
@@ -33,66 +31,7 @@ count_files(const char *path, uint64 *files, uint64 *bytes)
 		closedir(dir);
 }
 
-void
-timeline_info(Timeline *tl, TimelineInfo *info)
-{
-	LayerSet *set = timeline_layers(tl);
-	char wal_error[sizeof(info->error)];
-	bool wal_failed;
-	char damaged_name[LAYER_NAME_MAX];
-	int damaged = layers_damaged(set->map, damaged_name);
-
-	memset(info, 0, sizeof(*info));
-	info->open = true;
-	info->tenant = tl->spec->tenant;
-	info->timeline = tl->spec->id;
-	strlcpy(info->name, timeline_name(tl), sizeof(info->name));
-	info->system_identifier = tl->spec->system_identifier;
-	info->segment_size = tl->spec->segment_size;
-	info->data_checksum_version = tl->spec->data_checksum_version;
-	info->start_lsn = tl->spec->start_lsn;
-	info->layer_files = layer_map_count(set->map);
-	info->layer_bytes = layer_map_bytes(set->map);
-	info->open_layer_bytes = open_layer_memory(set->open);
-	for (int i = 0; i < set->nfrozen; i++)
-		info->open_layer_bytes += open_layer_memory(set->frozen[i]);
-	layer_set_unref(set);
-	if (tl->ancestor != NULL)
-		strlcpy(info->parent, timeline_name(tl->ancestor), sizeof(info->parent));
-
-	info->compute_connected = receiver_is_connected(tl, &info->connected_since);
-	wal_failed = wal_segments_sync_failed(tl->wal, wal_error, sizeof(wal_error));
-	pthread_mutex_lock(&tl->lock);
-	info->generation = tl->generation;
-	strlcpy(info->owner, tl->owner, sizeof(info->owner));
-	info->received_lsn = tl->received_lsn;
-	info->flushed_lsn = tl->flushed_lsn;
-	info->ingested_lsn = tl->ingested_lsn;
-	info->disk_consistent_lsn = tl->disk_consistent_lsn;
-	info->gc_cutoff = timeline_gc_cutoff(tl);
-	if (tl->failed != NULL)
-		strlcpy(info->error, tl->failed->message, sizeof(info->error));
-	else if (wal_failed)
-		strlcpy(info->error, wal_error, sizeof(info->error));
-	else if (tl->flush_error[0] != '\0')
-		strlcpy(info->error, tl->flush_error, sizeof(info->error));
-	else if (tl->upkeep_errors[UPKEEP_LEVEL0][0] != '\0')
-		strlcpy(info->error, tl->upkeep_errors[UPKEEP_LEVEL0], sizeof(info->error));
-	else
-		damage_text(tl, info->error, sizeof(info->error));
-	if (info->error[0] == '\0')
-		strlcpy(info->error, tl->files_missing[0] != '\0' ? tl->files_missing : tl->upkeep_errors[UPKEEP_ALL], sizeof(info->error));
-	if (info->error[0] == '\0')
-		strlcpy(info->error, tl->wal_error, sizeof(info->error));
-	if (info->error[0] == '\0' && damaged > 0)
-		snprintf(info->error, sizeof(info->error), "layer file \"%s\"%s damaged or cannot be read", damaged_name,
-				 damaged > 1 ? " and others are" : " is");
-	for (int i = 0; i < WAIT_KINDS && info->waits_for[0] == '\0'; i++)
-		strlcpy(info->waits_for, tl->waits[i].text, sizeof(info->waits_for));
-	pthread_mutex_unlock(&tl->lock);
-}
-
-/* Of one that is not open, what is known of it; the caller holds Store.lock. */
+/* What is known of a branch that is not open.  Caller holds Store.lock. */
 static void
 closed_info(Branch *branch, TimelineInfo *info)
 {
@@ -106,10 +45,14 @@ closed_info(Branch *branch, TimelineInfo *info)
 	if (branch->life == BRANCH_BROKEN)
 	{
 		char id[PS_ID_TEXT];
+		bool no_name = branch_name(branch)[0] == '\0';
+		const char *kept = "; until it can be read or is deleted for good, "
+						   "garbage of the other branches of its tenant is kept";
 
 		snprintf(info->error, sizeof(info->error), "%s%s%s%s", branch->error->message,
-				 branch->origin_unknown ? "; until it can be read or is deleted for good, garbage of the other branches of its tenant is kept" : "",
-				 branch_name(branch)[0] == '\0' ? "; it can be deleted for good by its id (--purge), " : "", branch_name(branch)[0] == '\0' ? ps_id_format(&branch->spec.id, id) : "");
+				 branch->origin_unknown ? kept : "",
+				 no_name ? "; it can be deleted for good by its id (--purge), " : "",
+				 no_name ? ps_id_format(&branch->spec.id, id) : "");
 	}
 }
 
@@ -131,7 +74,7 @@ store_timeline_info(Branch *branch, TimelineInfo *info)
 		pthread_mutex_unlock(&store->lock);
 		timeline_info(tl, info);
 		pthread_mutex_lock(&store->lock);
-		store_end_use(store, branch, false);
+		use_end(store, branch, false);
 	}
 	else
 		closed_info(branch, info);
@@ -151,17 +94,17 @@ store_branch_info(Store *store, const char *name, TimelineInfo *info)
 	Branch *branch;
 
 	pthread_mutex_lock(&store->lock);
-	branch = store_named(store, name);
+	branch = catalog_find_branch(store, name);
 	if (branch != NULL)
 		branch->users++;
 	else
-		err = store_no_such_branch(store, name);
+		err = catalog_no_branch_error(store, name);
 	pthread_mutex_unlock(&store->lock);
 	if (err != NULL)
 		return err;
 	store_timeline_info(branch, info);
 	pthread_mutex_lock(&store->lock);
-	store_unhold(store, branch);
+	catalog_unhold(store, branch);
 	pthread_mutex_unlock(&store->lock);
 	return NULL;
 }

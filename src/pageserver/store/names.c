@@ -1,9 +1,9 @@
 /*
  * names.c
- *	  Names of branches: changed in the manifest, then in memory.
+ *	  Names of branches: a name is changed in the manifest, then in memory.
  *
  * The manifest of an open branch is written by its timeline, which writes the name
- * that it was given last; that of a closed one is read and written here.
+ * that it was given last; the manifest of a closed branch is rewritten here.
  */
 #include "ps_fe.h"
 
@@ -12,7 +12,53 @@
 #include "sqlstate.h"
 #include "store/store_impl.h"
 
-/* Writes the manifest of a timeline that is not open. */
+/* Like in git, "/" separates parts of a name, each of which must be valid: "feature/x". */
+bool
+timeline_name_is_valid(const char *name)
+{
+	size_t len = strlen(name);
+	bool begins = true;
+
+	if (len > TIMELINE_NAME_MAX)
+		return false;
+	for (const char *p = name; *p != '\0'; p++)
+	{
+		bool alphanumeric = strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", *p) != NULL;
+
+		if (!alphanumeric && (begins || strchr("_-./", *p) == NULL))
+			return false;
+		begins = *p == '/';
+	}
+	return !begins;
+}
+
+PsError *
+names_check_is_free(Store *store, const char *name)
+{
+	if (!timeline_name_is_valid(name))
+		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "\"%s\" cannot be the name of a branch", name),
+							 "A name has 1 to %d letters, digits, \"_\", \"-\", \".\" or \"/\", "
+							 "and begins with a letter or digit, also after a \"/\".",
+							 TIMELINE_NAME_MAX);
+	if (catalog_find_branch(store, name) != NULL)
+		return ps_error(PS_SQLSTATE_EXISTS, "branch \"%s\" exists already", name);
+	if (catalog_is_reserved(store, name))
+		return ps_error(PS_SQLSTATE_EXISTS, "branch \"%s\" is being created", name);
+	return NULL;
+}
+
+PsError *
+store_check_new_name(Store *store, const char *name)
+{
+	PsError *err;
+
+	pthread_mutex_lock(&store->lock);
+	err = names_check_is_free(store, name);
+	pthread_mutex_unlock(&store->lock);
+	return err;
+}
+
+/* Changes the name in the manifest of a branch that is not open. */
 static PsError *
 save_name_of_closed(Branch *branch, const char *name, Outcome *outcome)
 {
@@ -39,15 +85,15 @@ set_name_in_memory(Branch *branch, const char *new_name)
 }
 
 /*
- * Writes the manifest with the name.  later: if that fails, the next manifest is
- * to have it.  Caller has begun a change, and holds no lock.
+ * Writes the manifest with the name.  later: if that fails, the next manifest will have
+ * it.  Caller has begun a change of the branch, and holds no lock.
  */
 static PsError *
 write_name(Branch *branch, const char *name, bool later, Outcome *outcome)
 {
 	PsError *err;
 
-	/* nobody opens or closes it meanwhile */
+	/* the change keeps other threads from opening or closing it */
 	if (branch->open != NULL)
 		err = timeline_save_name(branch->open, name, later, outcome);
 	else
@@ -58,7 +104,7 @@ write_name(Branch *branch, const char *name, bool later, Outcome *outcome)
 }
 
 PsError *
-store_set_name(Store *store, Branch *branch, const char *new_name)
+names_set(Store *store, Branch *branch, const char *new_name)
 {
 	Outcome outcome;
 	PsError *err;
@@ -78,7 +124,7 @@ store_set_name(Store *store, Branch *branch, const char *new_name)
 }
 
 void
-store_set_aside(Store *store, Branch *branch, const char *new_name)
+names_set_of_replaced(Store *store, Branch *branch, const char *new_name)
 {
 	Outcome outcome;
 	PsError *err;
@@ -88,15 +134,13 @@ store_set_aside(Store *store, Branch *branch, const char *new_name)
 	pthread_mutex_unlock(&store->lock);
 	err = write_name(branch, new_name, true, &outcome);
 	if (err != NULL)
-	{
 		ps_log_error(PS_WARNING, err, "the new name of branch \"%s\" is not in its manifest yet", new_name);
-	}
 	pthread_mutex_lock(&store->lock);
 	branch->name_unsaved = err != NULL;
 }
 
 PsError *
-store_save_names(Store *store, const CancelCheck *cancel)
+names_save(Store *store, const CancelCheck *cancel)
 {
 	for (int i = 0; i < store->nbranches; i++)
 		if (store->branches[i]->name_unsaved && !store->branches[i]->in_trash)
@@ -104,27 +148,19 @@ store_save_names(Store *store, const CancelCheck *cancel)
 			Branch *branch;
 			PsError *err = NULL;
 
-			/* lets the lock go if another thread works on the branch, which may save the name */
-			PS_TRY(store_named_settled(store, branch_name(store->branches[i]), cancel, &branch));
+			/* while this waits for another thread to finish with the branch, that may save the name */
+			PS_TRY(catalog_find_settled(store, branch_name(store->branches[i]), cancel, &branch));
 			if (branch->name_unsaved)
 			{
-				store_begin_change(store, branch);
-				err = store_set_name(store, branch, branch_name(branch));
-				store_end_change(store, branch);
+				catalog_begin_change(store, branch);
+				err = names_set(store, branch, branch_name(branch));
+				catalog_end_change(store, branch);
 			}
 			if (err != NULL)
 				return err;
 			i = -1;
 		}
 	return NULL;
-}
-
-/* One that is served.  Caller holds Store.lock, which may be let go. */
-PsError *
-store_named_served(Store *store, const char *name, const CancelCheck *cancel, Branch **branch)
-{
-	PS_TRY(store_named_settled(store, name, cancel, branch));
-	return (*branch)->life == BRANCH_BROKEN ? store_broken_error(*branch) : NULL;
 }
 
 PsError *
@@ -135,26 +171,25 @@ store_rename_branch(Store *store, const char *name, const char *new_name, const 
 	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = store_save_names(store, cancel);
+	err = names_save(store, cancel);
 	if (err == NULL)
-		err = store_named_served(store, name, cancel, &branch);
+		err = catalog_find_served(store, name, cancel, &branch);
 	if (err == NULL)
-		err = store_check_name_is_free(store, new_name);
+		err = names_check_is_free(store, new_name);
 	if (err == NULL)
 	{
-		store_reserve(store, &reservation);
-		store_begin_change(store, branch);
-		err = store_set_name(store, branch, new_name);
-		store_end_change(store, branch);
-		store_unreserve(store, &reservation);
+		catalog_reserve(store, &reservation);
+		catalog_begin_change(store, branch);
+		err = names_set(store, branch, new_name);
+		catalog_end_change(store, branch);
+		catalog_unreserve(store, &reservation);
 	}
 	pthread_mutex_unlock(&store->lock);
 	return err;
 }
 
-/* NAME.1, NAME.2, ...: the first that is free.  Caller holds Store.lock. */
 PsError *
-store_name_for_old(Store *store, const char *name, char *old_name)
+names_find_for_old(Store *store, const char *name, char *old_name)
 {
 	for (int i = 1; i < INT_MAX; i++)
 	{
@@ -162,26 +197,49 @@ store_name_for_old(Store *store, const char *name, char *old_name)
 
 		snprintf(number, sizeof(number), ".%d", i);
 		snprintf(old_name, TIMELINE_NAME_MAX + 1, "%.*s%s", (int) (TIMELINE_NAME_MAX - strlen(number)), name, number);
-		if (store_named(store, old_name) == NULL && !store_is_reserved(store, old_name))
+		if (catalog_find_branch(store, old_name) == NULL && !catalog_is_reserved(store, old_name))
 			return NULL;
 	}
 	return ps_error(PS_SQLSTATE_INTERNAL, "could not find a free name for the previous state of branch \"%s\"", name);
 }
 
 PsError *
-store_finish_replacement(Store *store, Branch *old)
+names_finish_replacement(Store *store, Branch *old)
 {
 	char name[TIMELINE_NAME_MAX + 1];
 	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = store_name_for_old(store, branch_name(old), name);
+	err = names_find_for_old(store, branch_name(old), name);
 	if (err == NULL)
 	{
-		store_begin_change(store, old);
-		store_set_aside(store, old, name);
-		store_end_change(store, old);
+		catalog_begin_change(store, old);
+		names_set_of_replaced(store, old, name);
+		catalog_end_change(store, old);
 	}
 	pthread_mutex_unlock(&store->lock);
 	return err;
+}
+
+void
+names_drop(Branch *branch)
+{
+	ps_log(PS_WARNING,
+		   "the branch in \"%s\", which is not served, has no name: "
+		   "its last known name, \"%s\", belongs to another branch",
+		   branch->spec.dir, branch_name(branch));
+	branch->spec.name.now[0] = '\0';
+}
+
+void
+names_drop_old(Branch **list, int n)
+{
+	for (int i = 0; i < n; i++)
+		for (int k = 0; k < n; k++)
+		{
+			if (list[i]->life != BRANCH_BROKEN || branch_name(list[i])[0] == '\0' || list[i]->in_trash)
+				break;
+			if (k != i && !list[k]->in_trash && strcmp(branch_name(list[k]), branch_name(list[i])) == 0)
+				names_drop(list[i]);
+		}
 }

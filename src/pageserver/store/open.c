@@ -1,7 +1,7 @@
 /*
  * open.c
- *	  Opening a branch as a timeline, also after a crash, and closing it.  When
- *	  that happens is decided in use.c.
+ *	  Opens a branch as a timeline, also after a crash, and closes it.  use.c decides
+ *	  when.
  */
 #include "ps_fe.h"
 
@@ -12,40 +12,39 @@
 #include "store/store_impl.h"
 #include "wal/reader.h"
 
-/* Records between two checks for cancellation, which ask the kernel about a socket. */
+/* Records between two checks for cancellation, which make a system call. */
 #define RECORDS_PER_CHECK 10000
 
-/* The state saved in the layers for the LSN up to which they are complete. */
+/* Loads the WAL state that was saved in the layers for the LSN up to which they are complete. */
 static PsError *
 load_state(const Timeline *tl, const LayerMap *map, XLogRecPtr lsn, WalState *state)
 {
 	PS_TRY(timeline_saved_state(tl->spec, map, lsn, state));
 	if (state->end == lsn)
 		return NULL;
-	return ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\": the newest saved state is of %X/%X, expected %X/%X", timeline_name(tl),
-					LSN_FORMAT_ARGS(state->end), LSN_FORMAT_ARGS(lsn));
+	return ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\": the newest saved WAL state is at %X/%X, expected %X/%X",
+					timeline_name(tl), LSN_FORMAT_ARGS(state->end), LSN_FORMAT_ARGS(lsn));
 }
 
 /*
- * Finds the end of the whole records in the WAL files, from where the layers
- * end.  Everything up to the marker was acknowledged: damage before it is an
- * error.  So is a file that cannot be read, wherever it is.  What else comes
- * behind the last whole record was never acknowledged; it is cut off, so that
- * the next record is written over it.  What is left counts as acknowledged
- * from now on, and the marker says so.
+ * Finds the end of the last whole record in the WAL files, starting where the layers end.
+ * All WAL up to the marker was acknowledged: damage before it is an error.  A file that
+ * cannot be read is always an error.  WAL after the last whole record was never
+ * acknowledged; it is cut off, so that the next record overwrites it.  The remaining WAL
+ * counts as acknowledged from now on, and the marker is set to its end.
  *
- * So it must be durable first.  Up to the marker it was synced before it was
- * acknowledged.  What is after it a killed store may have written and not synced
- * yet; or the sync failed, and then the kernel takes these pages for clean, and
- * another sync would write nothing: they are written again.
+ * Therefore it must be durable before that.  WAL up to the marker was synced before it was
+ * acknowledged.  WAL after it may have been written by a killed store that did not sync
+ * it; or the sync failed, and the kernel considers the pages clean, so that another sync
+ * would write nothing.  Hence it is written again, and then synced.
  */
 static PsError *
 find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker, const CancelCheck *cancel)
 {
 	XLogRecPtr end = state->end;
 	XLogRecPtr prev = state->prev;
-	XLogSegNo oldest,
-		newest;
+	XLogSegNo oldest;
+	XLogSegNo newest;
 	PsError *err = NULL;
 
 	if (wal_segments_range(tl->wal, &oldest, &newest))
@@ -54,19 +53,19 @@ find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker, const Cance
 		WalReader *reader = wal_reader_create(tl->wal, end, prev, tl->spec->system_identifier);
 		WalRecord rec;
 		bool found;
-		PsError *unwanted = NULL;
+		PsError *canceled = NULL;
 
 		XLogSegNoOffsetToRecPtr(newest + 1, 0, tl->spec->segment_size, limit);
 		for (int n = 1; (err = wal_reader_next(reader, limit, &rec, &found)) == NULL && found; n++)
 		{
 			prev = rec.start;
 			end = rec.end;
-			if (n % RECORDS_PER_CHECK == 0 && (unwanted = cancel_check(cancel)) != NULL)
+			if (n % RECORDS_PER_CHECK == 0 && (canceled = cancel_check(cancel)) != NULL)
 				break;
 		}
 		wal_reader_free(reader);
-		if (unwanted != NULL)
-			return unwanted;
+		if (canceled != NULL)
+			return canceled;
 	}
 	if (end < marker)
 	{
@@ -77,20 +76,23 @@ find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker, const Cance
 		XLByteToSeg(end, segno, tl->spec->segment_size);
 		XLogFileName(name, 1, segno, tl->spec->segment_size);
 		damage = ps_error(PS_SQLSTATE_CORRUPTED,
-						  "WAL of branch \"%s\" ends at %X/%X in file \"%s/wal/%s\", but was acknowledged up to %X/%X%s%s",
-						  timeline_name(tl), LSN_FORMAT_ARGS(end), tl->spec->dir, name, LSN_FORMAT_ARGS(marker), err ? ": " : "",
-						  err ? err->message : "");
+						  "WAL of branch \"%s\" ends at %X/%X in file \"%s/wal/%s\", "
+						  "but was acknowledged up to %X/%X%s%s",
+						  timeline_name(tl), LSN_FORMAT_ARGS(end), tl->spec->dir, name, LSN_FORMAT_ARGS(marker),
+						  err ? ": " : "", err ? err->message : "");
 		ps_error_free(err);
 		return ps_error_hint(damage, "The file, or one after it, is damaged or missing; restore it from a copy.");
 	}
 	if (err != NULL && !ps_error_is(err, PS_SQLSTATE_CORRUPTED))
-		return ps_error_context(err, "branch \"%s\": looking for the end of WAL after %X/%X", timeline_name(tl), LSN_FORMAT_ARGS(end));
+		return ps_error_context(err, "branch \"%s\": looking for the end of WAL after %X/%X", timeline_name(tl),
+								LSN_FORMAT_ARGS(end));
 	if (err != NULL)
-		ps_log(PS_DEBUG, "branch \"%s\": WAL ends at %X/%X, the rest is cut off: %s", timeline_name(tl), LSN_FORMAT_ARGS(end), err->message);
+		ps_log(PS_DEBUG, "branch \"%s\": WAL ends at %X/%X, the rest is cut off: %s", timeline_name(tl),
+			   LSN_FORMAT_ARGS(end), err->message);
 	ps_error_free(err);
 	PS_TRY(wal_segments_rewrite(tl->wal, Max(marker, state->end), end));
 	PS_TRY(wal_segments_cut(tl->wal, end));
-	/* and with its directory that the timeline is in the trash no more, which a killed store may not have synced */
+	/* this also syncs the directory, from which a killed store may have removed the trash mark without a sync */
 	PS_TRY(receiver_sync_marker(tl, end));
 	pthread_mutex_lock(&tl->lock);
 	tl->received_lsn = tl->flushed_lsn = end;
@@ -101,7 +103,7 @@ find_wal_end(Timeline *tl, const WalState *state, XLogRecPtr marker, const Cance
 
 /* ---- opening and closing ---- */
 
-/* timeline_close() ends those threads that have been started, also after an error. */
+/* Starts the threads; after an error, timeline_close() ends those that were started. */
 static PsError *
 start_threads(Timeline *tl)
 {
@@ -118,8 +120,8 @@ start_threads(Timeline *tl)
 }
 
 /*
- * Nobody else knows the timeline yet, so some of what Timeline.lock protects is
- * read and set without it.
+ * Loads all of a timeline and starts its threads.  No other thread knows the timeline yet,
+ * so some of what Timeline.lock protects is accessed without it.
  */
 static PsError *
 open_files(Timeline *tl, Branch *branch, const CancelCheck *cancel)
@@ -132,22 +134,23 @@ open_files(Timeline *tl, Branch *branch, const CancelCheck *cancel)
 	PsError *err;
 
 	PS_GOTO(branch_read_manifest(branch, false, &m), done);
-	if (m.has_ancestor != (tl->ancestor != NULL) || (tl->ancestor != NULL && !ps_id_equal(&m.ancestor, &tl->ancestor->spec->id)))
+	if (m.has_ancestor != (tl->ancestor != NULL) ||
+		(tl->ancestor != NULL && !ps_id_equal(&m.ancestor, &tl->ancestor->spec->id)))
 	{
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "manifest in \"%s\" is of another timeline", tl->spec->dir);
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "manifest in \"%s\" belongs to another timeline", tl->spec->dir);
 		goto done;
 	}
 	tl->disk_consistent_lsn = tl->ingested_lsn = m.disk_consistent_lsn;
 	tl->generation = m.generation;
 	strlcpy(tl->owner, m.owner, sizeof(tl->owner));
-	/* what was there when it was open before may be ahead of the manifest (maintain/gc.c) */
+	/* spec->pins outlives a close, and its cutoff may be ahead of that in the manifest (maintain/gc.c) */
 	pins_raise_cutoff(tl->spec->pins, m.gc_cutoff);
 
 	timeline_set_copies(tl, m.copies, m.ncopies);
 	manifest_remove_stray(tl->spec->dir);
 	PS_GOTO(timeline_open_layers(tl, &m, &map), done);
 	PS_GOTO(load_state(tl, map, m.disk_consistent_lsn, &state), done);
-	/* names that a killed store may not have synced */
+	/* a killed store may have created files without syncing the directory */
 	PS_GOTO(fs_sync(wal_dir), done);
 	PS_GOTO(wal_segments_open(wal_dir, tl->spec->segment_size, &tl->wal), done);
 	PS_GOTO(receiver_open_marker(tl, &marker), done);

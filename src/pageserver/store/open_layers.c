@@ -1,10 +1,10 @@
 /*
  * open_layers.c
- *	  The layer files of a timeline that is being opened.
+ *	  Creates the layers of a timeline that is being opened.
  *
- * All that the map needs to know is in the manifest, so no file is looked at:
- * each is opened when a read needs it.  The directory is gone through once, for
- * what does not belong there.
+ * The manifest has all that the layer map needs, so no layer file is opened: the first read
+ * that needs a file opens it.  The directory is read once, to find missing files and files
+ * that do not belong there.
  */
 #include "ps_fe.h"
 
@@ -23,7 +23,7 @@ typedef struct Expected
 } Expected;
 
 static int
-by_number(const void *a, const void *b)
+compare_numbers(const void *a, const void *b)
 {
 	uint64 x = ((const Expected *) a)->info->number;
 	uint64 y = ((const Expected *) b)->info->number;
@@ -38,23 +38,24 @@ find_expected(Expected *expected, int n, const char *name)
 	LayerInfo info;
 	Expected key = {.info = &info};
 	Expected *found;
-	char is[LAYER_NAME_MAX];
+	char found_name[LAYER_NAME_MAX];
 
 	if (!layer_name_parse(name, &info))
 		return NULL;
-	found = bsearch(&key, expected, n, sizeof(Expected), by_number);
-	return found != NULL && strcmp(layer_name_format(found->info, is), name) == 0 ? found : NULL;
+	found = bsearch(&key, expected, n, sizeof(Expected), compare_numbers);
+	return found != NULL && strcmp(layer_name_format(found->info, found_name), name) == 0 ? found : NULL;
 }
 
-/* Names in the directory that the manifest does not have. */
+/* Names in the directory that are not in the manifest. */
 typedef struct Strays
 {
 	char **names;
 	int n;
 } Strays;
 
+/* Sets Expected.seen, and collects the strays. */
 static PsError *
-go_through_directory(const Timeline *tl, Expected *expected, int n, Strays *strays)
+scan_directory(const Timeline *tl, Expected *expected, int n, Strays *strays)
 {
 	const char *path = tl->spec->space.dir;
 	DIR *dir = opendir(path);
@@ -81,9 +82,9 @@ go_through_directory(const Timeline *tl, Expected *expected, int n, Strays *stra
 }
 
 /*
- * Removes what a crash in a flush or in upkeep has left behind.  The crash may
- * have come between the rename of the manifest and its sync: then the one before
- * names what this one does not, and would be there after a power failure.
+ * Removes what a crash during a flush or upkeep left behind.  The crash may have come
+ * between the rename of the manifest and the sync of its directory: then a power failure
+ * could bring back the previous manifest, which may name these files.  Hence the sync.
  */
 static PsError *
 remove_strays(const Timeline *tl, const Strays *strays)
@@ -104,9 +105,9 @@ remove_strays(const Timeline *tl, const Strays *strays)
 }
 
 /*
- * A file that is missing is an error of those reads that need it.  The manifest
- * may not be the newest, or not the one that belongs to these files, so those
- * that it does not name stay, and no new file gets the name of one.
+ * A missing file is reported as an error by reads that need it.  The manifest may be
+ * outdated, or may not belong to these files, so files that it does not name are kept, and
+ * no new file gets the number of one of them.
  */
 static void
 keep_strays(Timeline *tl, const Expected *expected, int n, int missing, const Strays *strays)
@@ -118,16 +119,18 @@ keep_strays(Timeline *tl, const Expected *expected, int n, int missing, const St
 		first++;
 	layer_name_format(expected[first].info, name);
 	pthread_mutex_lock(&tl->lock);
-	snprintf(tl->files_missing, sizeof(tl->files_missing), "%d layer files were missing when it was opened, the first is \"%s\"",
-			 missing, name);
+	snprintf(tl->files_missing, sizeof(tl->files_missing),
+			 "%d layer files were missing when the branch was opened, the first is \"%s\"", missing, name);
 	pthread_mutex_unlock(&tl->lock);
-	ps_log(PS_WARNING, "branch \"%s\": %d layer files are missing, the first is \"%s/%s\"; what is in them cannot be read", timeline_name(tl), missing,
-		   tl->spec->space.dir, name);
+	ps_log(PS_WARNING,
+		   "branch \"%s\": %d layer files are missing, the first is \"%s/%s\"; what is in them cannot be read",
+		   timeline_name(tl), missing, tl->spec->space.dir, name);
 	for (int i = 0; i < strays->n; i++)
 	{
 		LayerInfo info;
 
-		ps_log(PS_WARNING, "keeping \"%s/%s\", which the manifest does not name, because of that", tl->spec->space.dir, strays->names[i]);
+		ps_log(PS_WARNING, "keeping \"%s/%s\", which the manifest does not name, because of that", tl->spec->space.dir,
+			   strays->names[i]);
 		if (layer_name_parse(strays->names[i], &info))
 			layer_space_skip(&tl->spec->space, info.number);
 	}
@@ -144,8 +147,8 @@ timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map)
 
 	for (int i = 0; i < m->nlayers; i++)
 		expected[i] = (Expected) {.info = &m->layers[i]};
-	qsort(expected, m->nlayers, sizeof(Expected), by_number);
-	err = go_through_directory(tl, expected, m->nlayers, &strays);
+	qsort(expected, m->nlayers, sizeof(Expected), compare_numbers);
+	err = scan_directory(tl, expected, m->nlayers, &strays);
 	for (int i = 0; i < m->nlayers; i++)
 		missing += !expected[i].seen;
 	if (err == NULL && missing > 0)

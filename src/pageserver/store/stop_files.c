@@ -1,6 +1,6 @@
 /*
  * stop_files.c
- *	  What a stopped compute leaves to the next one: see stop_files.h.
+ *	  Files that a stopped compute leaves for the next one: see stop_files.h.
  */
 #include "ps_fe.h"
 
@@ -18,10 +18,12 @@
 
 #define STOP_FILES_NAME "stopped"
 
+#define FILE_NAME_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+
 #define MAGIC       0x50535346
 #define VERSION     1
 #define HEADER_SIZE 28
-#define ENTRY_SIZE  8 /* of a file, before its name */
+#define ENTRY_SIZE  8 /* of the lengths before the name of a file */
 #define CRC_SIZE    4
 
 void
@@ -40,7 +42,7 @@ stop_files_free(StopFiles *files)
 	pfree(files->bytes.data);
 }
 
-/* A file of pg_stat, or that of autoprewarm: nothing else goes into a data directory from here. */
+/* Is it a file of pg_stat or of autoprewarm?  No other file may get into a data directory from here. */
 static bool
 is_stop_file(const char *name)
 {
@@ -49,7 +51,7 @@ is_stop_file(const char *name)
 	if (strcmp(name, "autoprewarm.blocks") == 0)
 		return true;
 	return strncmp(name, "pg_stat/", strlen("pg_stat/")) == 0 && file[0] != '\0' && file[0] != '.' &&
-		   strlen(file) < NAMEDATALEN && strspn(file, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == strlen(file);
+		   strlen(file) < NAMEDATALEN && strspn(file, FILE_NAME_CHARS) == strlen(file);
 }
 
 PsError *
@@ -71,7 +73,7 @@ stop_files_add(StopFiles *files, const char *name, const char *data, size_t len)
 }
 
 static PsError *
-write_durably(const char *dir, const char *data, size_t len)
+write_stop_file(const char *dir, const char *data, size_t len)
 {
 	char path[MAXPGPATH];
 
@@ -79,9 +81,9 @@ write_durably(const char *dir, const char *data, size_t len)
 	return fs_replace_file(path, data, len, 0, NULL);
 }
 
-/* Fills in the header of a file and adds its CRC. */
+/* Fills in the header and appends the CRC. */
 static void
-finish(StringInfo bytes, uint64 generation, XLogRecPtr lsn, uint32 nfiles)
+finish_file(StringInfo bytes, uint64 generation, XLogRecPtr lsn, uint32 nfiles)
 {
 	char crc[CRC_SIZE];
 
@@ -100,7 +102,7 @@ stop_files_save(Timeline *tl, StopFiles *files, uint64 generation, XLogRecPtr ls
 	XLogRecPtr end;
 	PsError *err;
 
-	finish(&files->bytes, generation, lsn, files->nfiles);
+	finish_file(&files->bytes, generation, lsn, files->nfiles);
 	pthread_mutex_lock(&tl->generation_lock);
 	err = timeline_check_generation(tl, generation);
 	pthread_mutex_lock(&tl->lock);
@@ -110,14 +112,14 @@ stop_files_save(Timeline *tl, StopFiles *files, uint64 generation, XLogRecPtr ls
 		err = ps_error(PS_SQLSTATE_STATE, "branch \"%s\" has WAL up to %X/%X, but the compute was stopped at %X/%X",
 					   timeline_name(tl), LSN_FORMAT_ARGS(end), LSN_FORMAT_ARGS(lsn));
 	if (err == NULL)
-		err = write_durably(tl->spec->dir, files->bytes.data, files->bytes.len);
+		err = write_stop_file(tl->spec->dir, files->bytes.data, files->bytes.len);
 	pthread_mutex_unlock(&tl->generation_lock);
 	return err;
 }
 
-/* The file of a timeline, checked; bytes.len 0: there is none.  A damaged one is in the log. */
+/* Reads and checks the file of a timeline; bytes.len 0: there is no valid one.  Damage is logged. */
 static void
-read_file(Timeline *tl, StringInfo bytes)
+read_stop_file(Timeline *tl, StringInfo bytes)
 {
 	char path[MAXPGPATH];
 	struct stat st;
@@ -141,12 +143,12 @@ read_file(Timeline *tl, StringInfo bytes)
 		ps_get32(bytes->data + 4) == VERSION &&
 		ps_get32(bytes->data + bytes->len - CRC_SIZE) == crc_of(bytes->data, bytes->len - CRC_SIZE))
 		return;
-	ps_log(PS_WARNING, "file \"%s\" is damaged, or of another version: statistics of the branch are lost", path);
+	ps_log(PS_WARNING, "file \"%s\" is damaged or has another version: statistics of the branch are lost", path);
 	bytes->len = 0;
 }
 
 static PsError *
-visit_all(const char *data, size_t len, StopFileVisitor visit, void *arg)
+visit_each(const char *data, size_t len, StopFileVisitor visit, void *arg)
 {
 	size_t pos = HEADER_SIZE;
 
@@ -157,7 +159,7 @@ visit_all(const char *data, size_t len, StopFileVisitor visit, void *arg)
 		size_t size = ps_get32(data + pos + 4);
 
 		if (name_len >= sizeof(name) || pos + ENTRY_SIZE + name_len + size > len)
-			return ps_error(PS_SQLSTATE_CORRUPTED, "file \"" STOP_FILES_NAME "\" is not what its checksum says");
+			return ps_error(PS_SQLSTATE_CORRUPTED, "file \"" STOP_FILES_NAME "\" does not match its checksum");
 		memcpy(name, data + pos + ENTRY_SIZE, name_len);
 		name[name_len] = '\0';
 		PS_TRY(visit(arg, name, data + pos + ENTRY_SIZE + name_len, size));
@@ -173,15 +175,15 @@ stop_files_visit(Timeline *tl, uint64 generation, XLogRecPtr checkpoint_lsn, Sto
 	PsError *err = NULL;
 
 	initStringInfo(&bytes);
-	read_file(tl, &bytes);
+	read_stop_file(tl, &bytes);
 	if (bytes.len > 0)
 	{
 		XLogRecPtr lsn = ps_get64(bytes.data + 16);
 
-		/* the checkpoint comes right after, except for a page header in between */
+		/* the checkpoint record follows directly, possibly after a page header */
 		if (ps_get64(bytes.data + 8) + 1 == generation &&
 			checkpoint_lsn >= lsn && checkpoint_lsn - lsn <= SizeOfXLogLongPHD)
-			err = visit_all(bytes.data, bytes.len - CRC_SIZE, visit, arg);
+			err = visit_each(bytes.data, bytes.len - CRC_SIZE, visit, arg);
 	}
 	pfree(bytes.data);
 	return err;
@@ -193,17 +195,17 @@ stop_files_branch(Timeline *parent, XLogRecPtr lsn, const char *dir)
 	StringInfoData bytes;
 
 	initStringInfo(&bytes);
-	read_file(parent, &bytes);
+	read_stop_file(parent, &bytes);
 	if (bytes.len > 0 && ps_get64(bytes.data + 16) == lsn)
 	{
 		char *path = psprintf("%s/" STOP_FILES_NAME, dir);
 		PsError *err;
 
 		bytes.len -= CRC_SIZE;
-		finish(&bytes, 0, lsn, ps_get32(bytes.data + 24));
+		finish_file(&bytes, 0, lsn, ps_get32(bytes.data + 24));
 		err = fs_write_new_file(path, bytes.data, bytes.len, false);
 		if (err != NULL)
-			ps_log_error(PS_WARNING, err, "statistics are not in the new branch");
+			ps_log_error(PS_WARNING, err, "statistics were not copied to the new branch");
 		pfree(path);
 	}
 	pfree(bytes.data);

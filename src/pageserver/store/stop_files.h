@@ -1,21 +1,21 @@
 /*
  * stop_files.h
- *	  Files of a compute that a stock server keeps over a planned restart and
- *	  throws away after a crash: cumulative statistics, pg_stat_statements and
- *	  others in pg_stat, and what autoprewarm has noted.
+ *	  Files of a compute that a stock server keeps across a planned restart and
+ *	  discards after a crash: cumulative statistics, pg_stat_statements and others
+ *	  in pg_stat, and the block list of autoprewarm.
  *
- * A compute that was stopped sends them when its data directory is shut down and
- * the store has all of its WAL.  They are in the file "stopped" of the
- * timeline's directory, and go into the next base backup, if that continues
- * exactly there.  A branch that begins there has a copy.  They are of use only,
- * so that a file which is damaged or missing is no error.
+ * A stopped compute sends them after its data directory is shut down and the store has all
+ * of its WAL.  They are stored in the file "stopped" in the timeline's directory, and are
+ * added to the next base backup, if that continues exactly where they were saved.  A branch
+ * that begins there gets a copy.  No data depends on them, so it is no error if the file is
+ * damaged or missing.
  *
  * The file, integers big-endian:
  *
  *	  offset  size  field
  *	       0     4  magic, 0x50535346
  *	       4     4  version, 1
- *	       8     8  generation of the compute; 0: of another branch
+ *	       8     8  generation of the compute; 0: copied from another branch
  *	      16     8  LSN: the end of its WAL
  *	      24     4  number of files
  *	      28        the files: u32 length of the name, u32 length of the contents, name, contents
@@ -28,7 +28,7 @@
 
 #include "store/store.h"
 
-/* Most that they may be together. */
+/* The maximum of their total size, with names and lengths, bytes. */
 #define STOP_FILES_MAX_SIZE (32 * 1024 * 1024)
 
 typedef struct StopFiles
@@ -40,21 +40,22 @@ typedef struct StopFiles
 extern void stop_files_init(StopFiles *files);
 extern void stop_files_free(StopFiles *files);
 
-/* PS_SQLSTATE_INVALID if the name is not one of the files that are kept, or they are too large. */
+/* PS_SQLSTATE_INVALID if the file is not one of those that are kept, or if they are too large. */
 extern PsError *stop_files_add(StopFiles *files, const char *name, const char *data, size_t len);
 
-/* Durable when it returns.  Refused if the timeline has another generation, or its WAL another end. */
+/* Saves them durably.  Refused if the timeline has another generation, or its WAL ends elsewhere. */
 extern PsError *stop_files_save(Timeline *tl, StopFiles *files, uint64 generation, XLogRecPtr lsn);
 
 typedef PsError *(*StopFileVisitor)(void *arg, const char *name, const char *data, size_t len);
 
 /*
- * Calls visit for each file that a compute of this generation, whose checkpoint
- * is at the LSN, starts with.
+ * Calls visit for each file for a compute of this generation that starts from the checkpoint
+ * at the LSN; for none if they were saved elsewhere.
  */
-extern PsError *stop_files_visit(Timeline *tl, uint64 generation, XLogRecPtr checkpoint_lsn, StopFileVisitor visit, void *arg);
+extern PsError *stop_files_visit(Timeline *tl, uint64 generation, XLogRecPtr checkpoint_lsn, StopFileVisitor visit,
+								 void *arg);
 
-/* A branch begins at an LSN of the parent: copies the file, if it is of that LSN, into dir, which is synced later. */
+/* For a branch that begins at an LSN of the parent: copies the file, if it was saved there, into dir; does not sync. */
 extern void stop_files_branch(Timeline *parent, XLogRecPtr lsn, const char *dir);
 
 #endif /* PS_STOP_FILES_H */

@@ -1,9 +1,10 @@
 /*
  * store_dir.c
- *	  A STORE directory as such: see store_dir.h.
+ *	  The STORE directory: see store_dir.h.
  */
 #include "ps_fe.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -25,8 +26,8 @@ struct LockFile
 	int fd;
 	char *path;
 	char *dir;
-	struct stat dir_was; /* when the file was taken */
-	char *head;          /* all lines but the state */
+	struct stat dir_was; /* of dir, when the lock was acquired */
+	char *head;          /* all lines before the state */
 };
 
 /* ---- init ---- */
@@ -71,7 +72,7 @@ store_dir_init(const char *dir)
 	PS_GOTO(fs_write_new_file(conf, text.data, text.len, true), done);
 	PS_GOTO(fs_sync(dir), done);
 
-	/* this file makes a store of it: last */
+	/* last, because this file makes the directory a store */
 	snprintf(number, sizeof(number), "%d\n", STORE_FORMAT);
 	PS_GOTO(fs_write_new_file(version, number, strlen(number), true), done);
 	PS_GOTO(fs_sync(dir), done);
@@ -108,8 +109,9 @@ check_version(const char *dir)
 	PsError *err = NULL;
 
 	if (file == NULL && errno == ENOENT)
-		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "\"%s\" is not a store: it has no file %s", dir, STORE_VERSION_FILE),
-							"\"pageserver_ctl init -D %s\" makes one.", dir);
+		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "\"%s\" is not a store: it has no file %s", dir,
+									 STORE_VERSION_FILE),
+							"\"pageserver_ctl init -D %s\" creates one.", dir);
 	else if (file == NULL)
 		err = ps_error(PS_SQLSTATE_IO, "could not open \"%s\": %m", path);
 	else
@@ -126,10 +128,12 @@ check_version(const char *dir)
 		if (end == text || *end != '\n' || errno != 0 || format <= 0)
 			err = ps_error(PS_SQLSTATE_CORRUPTED, "\"%s\" does not hold the number of a format", path);
 		else if (format != STORE_FORMAT)
-			err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the store \"%s\" has format %ld, and this pageserver reads format %d",
-										 dir, format, STORE_FORMAT),
-								format > STORE_FORMAT ? "It was made by a newer version: use that one."
-													  : "It was made by an older version: export its branches with that one and import them.");
+			err = ps_error_hint(ps_error(PS_SQLSTATE_STATE,
+										 "the store \"%s\" has format %ld, and this pageserver reads format %d", dir,
+										 format, STORE_FORMAT),
+								format > STORE_FORMAT ? "It was created by a newer version: use that one."
+													  : "It was created by an older version: "
+														"export its branches with that one and import them.");
 	}
 	free(path);
 	return err;
@@ -142,17 +146,19 @@ store_dir_check(const char *dir)
 
 	if (stat(dir, &st) < 0)
 		return ps_error_hint(ps_error(PS_SQLSTATE_IO, "could not find the store \"%s\": %m", dir),
-							 "\"pageserver_ctl init -D %s\" makes one.", dir);
+							 "\"pageserver_ctl init -D %s\" creates one.", dir);
 	if (!S_ISDIR(st.st_mode))
 		return ps_error(PS_SQLSTATE_STATE, "\"%s\" is not a directory", dir);
 
-	/* ownership and permissions as checkDataDir() of miscinit.c demands them */
+	/* requires the ownership and permissions that checkDataDir() of miscinit.c does */
 	if (st.st_uid != geteuid())
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the directory \"%s\" belongs to another user (uid %d)", dir, (int) st.st_uid),
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the directory \"%s\" belongs to another user (uid %d)", dir,
+									  (int) st.st_uid),
 							 "A store must be started by the user who owns it.");
 	PS_TRY(check_version(dir));
 	if (st.st_mode & (S_IWGRP | S_IRWXO))
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the store \"%s\" can be accessed by others: permissions are %03o", dir,
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE,
+									  "the store \"%s\" can be accessed by others: permissions are %03o", dir,
 									  (unsigned int) st.st_mode & 0777),
 							 "They must be 0700 or 0750.");
 	return NULL;
@@ -202,7 +208,9 @@ open_and_lock(const char *dir, const char *path, int *result)
 		if (!lock_file_lock(fd))
 		{
 			if (errno == EWOULDBLOCK)
-				err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the store \"%s\" is in use: another pageserver runs on it (PID %d)", dir, read_pid(fd)),
+				err = ps_error_hint(ps_error(PS_SQLSTATE_STATE,
+											 "the store \"%s\" is in use: another pageserver runs on it (PID %d)", dir,
+											 read_pid(fd)),
 									"\"pageserver_ctl stop -D %s\" stops it.", dir);
 			else
 				err = ps_error(PS_SQLSTATE_IO, "could not lock the file \"%s\": %m", path);
@@ -241,7 +249,10 @@ lock_file_take(const char *dir, int port, const char *socket_dir, LockFile **res
 	lock->path = path;
 	lock->dir = pg_strdup(dir);
 	lock->head = psprintf("%d\n%s\n%ld\n%d\n%s\n", (int) getpid(), dir, (long) time(NULL), port, socket_dir);
-	err = stat(dir, &lock->dir_was) < 0 ? ps_error(PS_SQLSTATE_IO, "could not stat \"%s\": %m", dir) : lock_file_set_state(lock, "starting");
+	if (stat(dir, &lock->dir_was) < 0)
+		err = ps_error(PS_SQLSTATE_IO, "could not stat \"%s\": %m", dir);
+	else
+		err = lock_file_set_state(lock, "starting");
 	if (err != NULL)
 	{
 		lock_file_release(lock);
@@ -274,14 +285,18 @@ lock_file_check(const LockFile *lock)
 	int pid;
 
 	if (!is_same_file(lock->dir, &lock->dir_was, &gone))
-		return ps_error(PS_SQLSTATE_STATE, gone ? "store directory \"%s\" does not exist any more" : "store directory \"%s\" was replaced by another one",
+		return ps_error(PS_SQLSTATE_STATE,
+						gone ? "store directory \"%s\" does not exist any more"
+							 : "store directory \"%s\" was replaced by another one",
 						lock->dir);
 	if (fstat(lock->fd, &was) == 0 && !is_same_file(lock->path, &was, &gone))
-		return ps_error(PS_SQLSTATE_STATE, gone ? "lock file \"%s\" was removed" : "lock file \"%s\" was replaced by another one",
+		return ps_error(PS_SQLSTATE_STATE,
+						gone ? "lock file \"%s\" was removed" : "lock file \"%s\" was replaced by another one",
 						lock->path);
 	pid = read_pid(lock->fd);
 	if (pid != (int) getpid())
-		return ps_error(PS_SQLSTATE_STATE, "the lock file \"%s\" contains PID %d, expected %d", lock->path, pid, (int) getpid());
+		return ps_error(PS_SQLSTATE_STATE, "the lock file \"%s\" contains PID %d, expected %d", lock->path, pid,
+						(int) getpid());
 	return NULL;
 }
 
@@ -292,7 +307,7 @@ lock_file_set_state(LockFile *lock, const char *state)
 	size_t len = strlen(text);
 	PsError *err = NULL;
 
-	/* In place, as others hold the file open; one write, of a length that does not change: no reader sees a half. */
+	/* in place, because readers have the file open; one write of constant length, so that no reader sees a part */
 	err = fs_write_at(lock->fd, lock->path, text, len, 0);
 	if (err == NULL && ftruncate(lock->fd, len) < 0)
 		err = ps_error(PS_SQLSTATE_IO, "could not truncate the lock file \"%s\": %m", lock->path);
@@ -309,4 +324,37 @@ lock_file_release(LockFile *lock)
 	free(lock->dir);
 	free(lock->head);
 	free(lock);
+}
+
+/* ---- subdirectories ---- */
+
+PsError *
+store_dir_list_ids(const char *path, PsId **ids, int *n)
+{
+	DIR *dir = opendir(path);
+	struct dirent *de;
+	PsError *err = NULL;
+
+	*ids = NULL;
+	*n = 0;
+	if (dir == NULL)
+		return ps_error(ps_errno_state(), "could not open directory \"%s\": %m", path);
+	while (errno = 0, (de = readdir(dir)) != NULL)
+	{
+		PsId id;
+
+		if (ps_id_parse(de->d_name, &id))
+		{
+			/* doubled when it is full, at powers of two */
+			if ((*n & (*n - 1)) == 0)
+				*ids = pg_realloc(*ids, Max(*n * 2, 1) * sizeof(PsId));
+			(*ids)[(*n)++] = id;
+		}
+		else if (de->d_name[0] != '.')
+			ps_log(PS_WARNING, "\"%s/%s\" does not belong here and is left alone", path, de->d_name);
+	}
+	if (errno != 0)
+		err = ps_error(ps_errno_state(), "could not read directory \"%s\": %m", path);
+	closedir(dir);
+	return err;
 }

@@ -1,32 +1,33 @@
 /*
  * store_dir.h
- *	  A STORE directory as such: made, recognised, locked.
+ *	  The STORE directory: creation, checks, and the lock file.
  */
 #ifndef PS_STORE_DIR_H
 #define PS_STORE_DIR_H
 
 #include "base/error.h"
+#include "base/id.h"
 
 /*
- * STORE/PAGESERVER_VERSION holds this number.  It changes when the files of a
- * store change so that an older or newer daemon cannot read them.
+ * The file STORE/PAGESERVER_VERSION holds this number.  It is incremented when a format
+ * changes such that another version of the daemon cannot read the store.
  */
 #define STORE_FORMAT       1
 #define STORE_VERSION_FILE "PAGESERVER_VERSION"
 #define STORE_LOCK_FILE    "pageserver.pid"
 
-/*
- * Makes a store in a directory that does not exist or is empty.  After an
- * error nothing is left of it.
- */
+/* Creates a store in a directory that does not exist or is empty.  Removes what it created after an error. */
 extern PsError *store_dir_init(const char *dir);
 
-/* Is it a store that this daemon can read, and this user's own? */
+/* The subdirectories of a directory that are named by an id; free() the array.  Logs a warning for other names. */
+extern PsError *store_dir_list_ids(const char *path, PsId **ids, int *n);
+
+/* An error if it is not a store, this daemon cannot read it, or it belongs to another user. */
 extern PsError *store_dir_check(const char *dir);
 
 /*
- * The lock file: one daemon per store.  What counts is the lock (flock) on it,
- * which ends with the process however that ends.  Its lines are for people and
+ * The lock file ensures that only one daemon runs on a store, by a lock (flock) on it, which
+ * the kernel releases when the process ends in any way.  Its lines are for users and
  * pageserver_ctl:
  *
  *	  process id
@@ -34,16 +35,17 @@ extern PsError *store_dir_check(const char *dir);
  *	  time of the start, seconds since 1970
  *	  port
  *	  directory of the Unix socket
- *	  state: starting, ready or stopping, with blanks behind it
+ *	  state: starting, ready or stopping, padded with blanks
  */
 typedef struct LockFile LockFile;
 
 extern PsError *lock_file_take(const char *dir, int port, const char *socket_dir, LockFile **lock);
+
 /*
- * Is the store still where it was?  An error if the lock file was removed or is
- * another's, or the directory is no longer the one that the store began in:
- * then nothing may be acknowledged any more, for nobody would find it.  What
- * cannot be told (the file cannot be read) is no error, but logged.
+ * Checks that the store is still in its place.  An error if the lock file was removed or
+ * replaced, or if the directory is not the one in which the store started: then no WAL may
+ * be acknowledged any more, because a restart would not find it.  If that cannot be
+ * determined, because of an I/O error, a warning is logged.
  */
 extern PsError *lock_file_check(const LockFile *lock);
 

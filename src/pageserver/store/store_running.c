@@ -32,14 +32,14 @@ write_running(const char *path, int fd)
 				   "not the inode number of this file: then the store may have run while it was copied.\n",
 				   (unsigned long long) st.st_ino);
 
-	/* In place, not fs_replace_file(): the number is that of this very file. */
+	/* in place, not by fs_replace_file(), because the number is that of this file */
 	PS_TRY(fs_write_at(fd, path, text, len, 0));
 	if (ftruncate(fd, len) < 0 || fsync(fd) < 0)
 		return ps_error(ps_errno_state(), "could not write file \"%s\": %m", path);
 	return NULL;
 }
 
-/* A file that a crash has left empty was never a whole one, and no copy of one. */
+/* An empty file was left by a crash while it was being created, and is not a copy. */
 static PsError *
 check_running(const char *dir, const char *path, int fd)
 {
@@ -52,8 +52,12 @@ check_running(const char *dir, const char *path, int fd)
 	if (text[0] == '\0' || strtoull(text, NULL, 10) == (unsigned long long) st.st_ino)
 		return NULL;
 	err = ps_error(PS_SQLSTATE_STATE, "\"%s\" is a copy of a store that was not shut down", dir);
-	ps_error_detail(err, "If the store ran while it was copied, file by file, the files do not belong together: some may be missing, or be older than others.");
-	return ps_error_hint(err, "Stop the store before you copy it, take a snapshot of its file system, or detach its tenants one after the other and copy their directories.  If no store ran on the original at that time, remove \"%s\".",
+	ps_error_detail(err, "If the store ran while it was copied, file by file, the files do not belong together: "
+						 "some may be missing, or be older than others.");
+	return ps_error_hint(err,
+						 "Stop the store before you copy it, take a snapshot of its file system, or detach its tenants "
+						 "one after the other and copy their directories.  "
+						 "If no store ran on the original at that time, remove \"%s\".",
 						 path);
 }
 

@@ -2,8 +2,8 @@
  * tenant.c
  *	  A tenant: a cluster family, with a directory of its own.
  *
- * TENANT/tenant.json says of which family it is, with a checksum.  It is
- * written once, when the tenant is made.
+ * TENANT/tenant.json says to which family the tenant belongs, with a checksum.  It is
+ * written once, when the tenant is created.
  */
 #include "ps_fe.h"
 
@@ -12,13 +12,13 @@
 #include "base/json_file.h"
 #include "sqlstate.h"
 #include "base/fs.h"
+#include "store/store_dir.h"
 #include "store/store_impl.h"
 
 #define TENANT_VERSION 2
 
 static const JsonFormat tenant_format = {"file", "pageserver tenant", "version", TENANT_VERSION, TENANT_VERSION};
 
-/* Writes DIR/tenant.json, which nobody looks at yet. */
 PsError *
 tenant_write(const Tenant *tenant, const char *dir)
 {
@@ -31,8 +31,8 @@ tenant_write(const Tenant *tenant, const char *dir)
 	snprintf(sysid, sizeof(sysid), UINT64_FORMAT, tenant->system_identifier);
 	snprintf(path, sizeof(path), "%s/tenant.json", dir);
 	PS_TRY(json_file_text(&tenant_format, TENANT_VERSION,
-						  json_pack("{s:s, s:s, s:i}", "tenant", ps_id_format(&tenant->id, text), "system_identifier", sysid,
-									"segment_size", (int) tenant->segment_size),
+						  json_pack("{s:s, s:s, s:i}", "tenant", ps_id_format(&tenant->id, text),
+									"system_identifier", sysid, "segment_size", (int) tenant->segment_size),
 						  path, &dump));
 	err = fs_write_new_file(path, dump, strlen(dump), true);
 	free(dump);
@@ -52,16 +52,44 @@ tenant_read(Tenant *tenant)
 
 	snprintf(path, sizeof(path), "%s/tenant.json", tenant->dir);
 	PS_TRY(json_file_read(&tenant_format, path, &root));
-	if (json_unpack(root, "{s:s, s:s, s:i}", "tenant", &id, "system_identifier", &sysid, "segment_size", &segment_size) != 0)
+	if (json_unpack(root, "{s:s, s:s, s:i}", "tenant", &id, "system_identifier", &sysid, "segment_size",
+					&segment_size) != 0)
 		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" does not describe a tenant", path);
 	else if (strcmp(id, ps_id_format(&tenant->id, text)) != 0 || !IsValidWalSegSize(segment_size))
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" belongs to another tenant or has an invalid WAL segment size", path);
+		err = ps_error(PS_SQLSTATE_CORRUPTED,
+					   "file \"%s\" belongs to another tenant or has an invalid WAL segment size", path);
 	else
 	{
 		tenant->system_identifier = strtoull(sysid, NULL, 10);
 		tenant->segment_size = segment_size;
 	}
 	json_decref(root);
+	return err;
+}
+
+static char *
+mark_path(const Tenant *tenant)
+{
+	return psprintf("%s/detached", tenant->dir);
+}
+
+bool
+tenant_is_marked_detached(const Tenant *tenant)
+{
+	char *path = mark_path(tenant);
+	bool marked = access(path, F_OK) == 0;
+
+	pfree(path);
+	return marked;
+}
+
+PsError *
+tenant_mark_detached(const Tenant *tenant, bool detached)
+{
+	char *path = mark_path(tenant);
+	PsError *err = fs_set_mark(path, detached);
+
+	pfree(path);
 	return err;
 }
 
@@ -97,9 +125,9 @@ tenant_free(Tenant *tenant)
 	free(tenant);
 }
 
-/* ---- what its reads need ---- */
+/* ---- redo helpers ---- */
 
-/* Where its redo helpers work; nothing of it stays when there are none. */
+/* The working directory of the redo helpers, which exists only while there are any. */
 static char *
 redo_workdir(const Tenant *tenant)
 {
@@ -113,11 +141,12 @@ tenant_begin_use(Tenant *tenant)
 {
 	const Config *config = tenant->store->config;
 	char *workdir = redo_workdir(tenant);
+	int helpers = config->redo_helpers > 0 ? config->redo_helpers : (int) sysconf(_SC_NPROCESSORS_ONLN);
 	RedoOptions options = {.bindir = config->bindir,
 						   .workdir = workdir,
 						   .segment_size = tenant->segment_size,
-						   .wal_log_hints = true, /* every compute has it on (src/compute/settings.c) */
-						   .max_helpers = config->redo_helpers > 0 ? config->redo_helpers : (int) sysconf(_SC_NPROCESSORS_ONLN),
+						   .wal_log_hints = true, /* every compute sets it (src/compute/settings.c) */
+						   .max_helpers = helpers,
 						   .timeout_ms = config->redo_timeout};
 	PsError *err = NULL;
 
@@ -149,7 +178,7 @@ tenant_end_use(Tenant *tenant)
 	pthread_mutex_unlock(&tenant->lock);
 }
 
-/* ---- its timelines ---- */
+/* ---- branches ---- */
 
 typedef struct Loaded
 {
@@ -165,18 +194,21 @@ typedef struct LoadedList
 } LoadedList;
 
 static int
-by_id(const void *a, const void *b)
+compare_loaded(const void *a, const void *b)
 {
 	return memcmp(&((const Loaded *) a)->branch->spec.id, &((const Loaded *) b)->branch->spec.id, sizeof(PsId));
 }
 
 static int
-cmp_id(const void *key, const void *item)
+compare_id(const void *key, const void *item)
 {
 	return memcmp(key, &((const Loaded *) item)->branch->spec.id, sizeof(PsId));
 }
 
-/* Finds the ancestors of timelines that are sorted by id. */
+/*
+ * Finds the ancestors, and pins what their children need.  A branch with an ancestor that
+ * does not exist, or that is its own ancestor, is BROKEN.  The list is sorted by id.
+ */
 static void
 link_ancestors(const LoadedList *list)
 {
@@ -189,10 +221,12 @@ link_ancestors(const LoadedList *list)
 
 		if (!loaded->has_ancestor)
 			continue;
-		ancestor = bsearch(&loaded->ancestor, list->items, list->n, sizeof(Loaded), cmp_id);
+		ancestor = bsearch(&loaded->ancestor, list->items, list->n, sizeof(Loaded), compare_id);
 		if (ancestor == NULL)
-			branch_set_broken(loaded->branch, ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\" begins in timeline %s, which does not exist",
-													   branch_name(loaded->branch), ps_id_format(&loaded->ancestor, text)));
+			branch_set_broken(loaded->branch,
+							  ps_error(PS_SQLSTATE_CORRUPTED,
+									   "branch \"%s\" begins in timeline %s, which does not exist",
+									   branch_name(loaded->branch), ps_id_format(&loaded->ancestor, text)));
 		else
 			loaded->branch->ancestor = ancestor->branch;
 	}
@@ -205,11 +239,12 @@ link_ancestors(const LoadedList *list)
 			depth++;
 		if (depth <= list->n)
 			continue;
-		branch_set_broken(branch, ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\" begins in itself", branch_name(branch)));
+		branch_set_broken(branch,
+						  ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\" begins in itself", branch_name(branch)));
 		branch->ancestor = NULL;
 	}
 
-	/* whatever becomes of a branch, what it needs stays */
+	/* also for those that are BROKEN */
 	for (int i = 0; i < list->n; i++)
 		if (list->items[i].branch->ancestor != NULL)
 			pins_add(list->items[i].branch->ancestor->spec.pins, list->items[i].branch->spec.start_lsn, PIN_BRANCH);
@@ -222,7 +257,7 @@ tenant_load(Tenant *tenant, const PsError *problem, Branch ***timelines, int *n)
 	LoadedList list = {0};
 	PsId *ids;
 	int nids;
-	PsError *err = store_list_ids(path, &ids, &nids);
+	PsError *err = store_dir_list_ids(path, &ids, &nids);
 
 	*timelines = NULL;
 	*n = 0;
@@ -254,9 +289,11 @@ tenant_load(Tenant *tenant, const PsError *problem, Branch ***timelines, int *n)
 		return err;
 	}
 	if (atomic_load(&tenant->env.keep_all) > 0)
-		ps_log(PS_WARNING, "it is unknown where %d branches in \"%s/timelines\" begin; no garbage of the others there is removed until these can be read or are deleted with --purge",
+		ps_log(PS_WARNING,
+			   "it is unknown where %d branches in \"%s/timelines\" begin; "
+			   "no garbage of the others there is removed until these can be read or are deleted with --purge",
 			   atomic_load(&tenant->env.keep_all), tenant->dir);
-	qsort(list.items, list.n, sizeof(Loaded), by_id);
+	qsort(list.items, list.n, sizeof(Loaded), compare_loaded);
 	link_ancestors(&list);
 	*timelines = pg_malloc(Max(list.n, 1) * sizeof(Branch *));
 	for (int i = 0; i < list.n; i++)

@@ -1,13 +1,12 @@
 /*
  * tenant_claim.c
- *	  Only one store of a machine has a tenant in service.
+ *	  Ensures that only one store of a machine has a tenant in service.
  *
- * A tenant's directory can be copied, and from then on there are two that
- * believe to be the tenant.  While a store serves one it listens on an abstract
- * Unix socket with the tenant's id in its name: the kernel lets one process
- * have that, and takes it away when the process ends, however it does.  So a
- * second store on the machine finds out.  It is not known on other machines,
- * nor in other network namespaces.
+ * The directory of a tenant can be copied to another store, and both stores would serve
+ * the tenant.  While a store serves a tenant it listens on an abstract Unix socket that is
+ * named by the tenant's id.  Only one process can have that, and the kernel releases it
+ * when the process ends in any way.  So a second store on the machine is refused.  Stores on
+ * other machines or in other network namespaces are not detected.
  */
 #include "ps_fe.h"
 
@@ -26,12 +25,12 @@ claim_address(const Tenant *tenant, struct sockaddr_un *addr)
 
 	memset(addr, 0, sizeof(*addr));
 	addr->sun_family = AF_UNIX;
-	/* a zero byte first: it is no file */
+	/* a leading zero byte makes the address abstract */
 	snprintf(addr->sun_path + 1, sizeof(addr->sun_path) - 1, "pageserver/tenant/%s", ps_id_format(&tenant->id, id));
 	return offsetof(struct sockaddr_un, sun_path) + 1 + strlen(addr->sun_path + 1);
 }
 
-/* The process that has the claim, and its directory, which is its store. */
+/* Names the process that has the claim, and its working directory, which is its store. */
 static PsError *
 claimed_error(const Tenant *tenant, const struct sockaddr_un *addr, socklen_t len)
 {
@@ -43,14 +42,16 @@ claimed_error(const Tenant *tenant, const struct sockaddr_un *addr, socklen_t le
 	char store[MAXPGPATH];
 	ssize_t n;
 
-	if (fd < 0 || connect(fd, (const struct sockaddr *) addr, len) != 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &cred_len) != 0)
+	if (fd < 0 || connect(fd, (const struct sockaddr *) addr, len) != 0 ||
+		getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &cred_len) != 0)
 		cred.pid = 0;
 	if (fd >= 0)
 		close(fd);
 	snprintf(link, sizeof(link), "/proc/%d/cwd", (int) cred.pid);
 	n = readlink(link, store, sizeof(store) - 1);
 	strcpy(store + Max(n, 0), n > 0 ? "" : "?");
-	return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "tenant %s is in service in another store of this machine: \"%s\" (PID %d)",
+	return ps_error_hint(ps_error(PS_SQLSTATE_STATE,
+								  "tenant %s is in service in another store of this machine: \"%s\" (PID %d)",
 								  ps_id_format(&tenant->id, id), store, (int) cred.pid),
 						 "One of the two is a copy: detach or delete it there, or attach it here with --force.");
 }

@@ -1,12 +1,12 @@
 /*
  * tenant_list.c
- *	  Which tenants a store has, and what is known of those that it does not
- *	  serve: their directories are looked at for that.
+ *	  Lists the tenants of a store.  For those that are not served, manifests are read.
  */
 #include "ps_fe.h"
 
 #include <unistd.h>
 
+#include "store/store_dir.h"
 #include "store/store_impl.h"
 
 void
@@ -16,7 +16,7 @@ tenant_read_names(const Tenant *tenant, StringInfo names, int *nbranches, const 
 	PsId *ids;
 	int n;
 
-	ps_error_free(store_list_ids(path, &ids, &n));
+	ps_error_free(store_dir_list_ids(path, &ids, &n));
 	*nbranches = 0;
 	for (int i = 0; i < n; i++)
 	{
@@ -52,7 +52,7 @@ tenant_read_names(const Tenant *tenant, StringInfo names, int *nbranches, const 
 }
 
 static int
-by_tenant_id(const void *a, const void *b)
+compare_tenants(const void *a, const void *b)
 {
 	return memcmp(&((const TenantInfo *) a)->id, &((const TenantInfo *) b)->id, sizeof(PsId));
 }
@@ -78,7 +78,8 @@ store_list_tenants(Store *store, int *n)
 		{
 			list[i].when = tenant->trash_mark.when;
 			list[i].by = pg_strdup(tenant->trash_mark.by);
-			list[i].time_left = Max(trash_mark_time_left(&tenant->trash_mark, store->clock, store->config->trash_interval), 0);
+			list[i].time_left = trash_mark_time_left(&tenant->trash_mark, store->clock, store->config->trash_interval);
+			list[i].time_left = Max(list[i].time_left, 0);
 		}
 		if (!list[i].attached)
 			continue;
@@ -111,7 +112,7 @@ store_list_tenants(Store *store, int *n)
 		list[i].system_identifier = tenant->system_identifier;
 		tenant_free(tenant);
 	}
-	qsort(list, *n, sizeof(TenantInfo), by_tenant_id);
+	qsort(list, *n, sizeof(TenantInfo), compare_tenants);
 	pfree(names.data);
 	return list;
 }

@@ -1,19 +1,16 @@
 /*
  * trash.c
- *	  Branches that were deleted, and can be had back for trash_interval; those
- *	  that are protected from that.
+ *	  Branches that were deleted, and can be undeleted for trash_interval.
  *
- * A file in the timeline's directory says that it is in the trash
- * (trash_mark.h); the directory stays where it is.  In memory it stays in the
- * store, with what it pins in its ancestor, but has no name that others could
- * find, and nobody can use it.  So a crash leaves it in the trash or not, and
- * nothing that it needs goes.  Its files and its memory go when it has been
- * there for long enough, or is purged.  Files are written and moved while the
- * thread has begun a change of the timeline (store_begin_change()), never with
- * Store.lock held.
+ * A file in the timeline's directory marks it as being in the trash (trash_mark.h); the
+ * directory stays where it is.  The branch stays in the catalog, with its pins in its
+ * ancestor, but is not found by its name, and no use of it begins.  So after a crash it is
+ * in the trash or not, and nothing that it needs has been removed.  Its files and its
+ * memory are freed when trash_interval is over, or when it is purged.  Files are written
+ * and moved within a change of the branch (catalog_begin_change()), without Store.lock.
  *
- * What begins in it goes before it, and comes back after it: whatever has an
- * ancestor in the trash is in the trash itself.
+ * Children are deleted before their ancestor and undeleted after it: a branch whose
+ * ancestor is in the trash is in the trash itself.
  */
 #include "ps_fe.h"
 
@@ -23,58 +20,29 @@
 #include "base/fs.h"
 #include "store/store_impl.h"
 
-/* ---- finding ---- */
-
-Branch *
-trash_named(const Store *store, const char *name)
-{
-	Branch *last = NULL;
-	PsId id;
-	bool by_id = ps_id_parse(name, &id);
-
-	for (int i = 0; i < store->nbranches; i++)
-	{
-		Branch *branch = store->branches[i];
-
-		if (!branch->in_trash)
-			continue;
-		if (by_id && ps_id_equal(&branch->spec.id, &id))
-			return branch;
-		if (strcmp(branch_name(branch), name) == 0 && (last == NULL || branch->trash_mark.at > last->trash_mark.at))
-			last = branch;
-	}
-	return last;
-}
-
 static PsError *
-not_in_trash(const char *name)
+not_in_trash_error(const char *name)
 {
 	return ps_error_hint(ps_error(PS_SQLSTATE_NOT_FOUND, "there is no branch \"%s\" in the trash", name),
 						 "\"pageserver_ctl branch list --deleted\" shows what is there.");
 }
 
-PsError *
-trash_error(const Branch *branch)
-{
-	char id[PS_ID_TEXT];
-
-	return ps_error_hint(ps_error(PS_SQLSTATE_NOT_FOUND, "branch \"%s\" does not exist any more, it was deleted", branch_name(branch)),
-						 "\"pageserver_ctl branch undelete %s\" brings it back.", ps_id_format(&branch->spec.id, id));
-}
-
-/* ---- into the trash ---- */
+/* ---- deleting ---- */
 
 /*
- * OUTCOME_UNKNOWN: the mark could neither be made durable nor be taken back, and
- * nobody knows whether it is there after a power failure.  Then the branch must
- * not go on.  Caller has begun a change, and holds no lock.
+ * Writes the mark.  OUTCOME_UNKNOWN: it could neither be made durable nor be removed again,
+ * and may or may not exist after a power failure; the branch must not be used any more.
+ * Caller has begun a change, and holds no lock.
  */
 static PsError *
-put_mark(const Branch *branch, const TrashMark *mark, Outcome *outcome)
+write_mark(const Branch *branch, const TrashMark *mark, Outcome *outcome)
 {
 	PsError *err = trash_mark_write(branch->spec.dir, branch->tenant->store->clock, mark, outcome);
 
-	return *outcome != OUTCOME_UNKNOWN ? err : ps_error_unknown(err, "Branch \"%s\" is deleted now, but may be there again after a restart.", branch_name(branch));
+	if (*outcome != OUTCOME_UNKNOWN)
+		return err;
+	return ps_error_unknown(err, "Branch \"%s\" is deleted now, but may be there again after a restart.",
+							branch_name(branch));
 }
 
 PsError *
@@ -88,17 +56,17 @@ store_trash_branch(Store *store, const char *name, const char *by, const CancelC
 	*result = NULL;
 	trash_mark_make(&mark, store->clock, by);
 	pthread_mutex_lock(&store->lock);
-	err = store_save_names(store, cancel);
+	err = names_save(store, cancel);
 	if (err == NULL)
-		err = store_named_settled(store, name, cancel, &branch);
+		err = catalog_find_settled(store, name, cancel, &branch);
 	if (err == NULL)
-		err = store_check_no_children(store, branch, false);
+		err = catalog_check_no_children(store, branch, false);
 	if (err == NULL)
 	{
-		/* nothing begins in it meanwhile (check_place() in store/add.c) */
-		store_begin_change(store, branch);
+		/* the change keeps others from adding branches that begin in it (check_place() in store/add.c) */
+		catalog_begin_change(store, branch);
 		pthread_mutex_unlock(&store->lock);
-		err = put_mark(branch, &mark, &outcome);
+		err = write_mark(branch, &mark, &outcome);
 		pthread_mutex_lock(&store->lock);
 		if (outcome != OUTCOME_NOT_DONE)
 		{
@@ -109,7 +77,7 @@ store_trash_branch(Store *store, const char *name, const char *by, const CancelC
 				timeline_stop(branch->open, CANCEL_BRANCH_DELETED);
 			*result = branch;
 		}
-		store_end_change(store, branch);
+		catalog_end_change(store, branch);
 	}
 	pthread_mutex_unlock(&store->lock);
 	return err;
@@ -121,35 +89,41 @@ store_finish_trash(Branch *branch)
 	Store *store = branch->tenant->store;
 
 	pthread_mutex_lock(&store->lock);
-	/* others may have closed it, then taken it out of the trash */
+	/* it may have been closed and undeleted by other threads */
 	while (branch->in_trash && (branch->life == BRANCH_CLOSING || (branch->life == BRANCH_OPEN && branch->uses > 0)))
 		pthread_cond_wait(&store->changed, &store->lock);
 	if (branch->in_trash && branch->life == BRANCH_OPEN)
-		store_close_branch(store, branch);
-	store_unhold(store, branch);
+		use_close(store, branch);
+	catalog_unhold(store, branch);
 	pthread_mutex_unlock(&store->lock);
 }
 
-/* ---- out of it ---- */
+/* ---- undeleting ---- */
 
-/* trash_named(), when it is closed and nobody changes it.  Caller holds Store.lock, which may be let go. */
+/*
+ * Like catalog_find_deleted(), but waits until the branch is closed and not being changed.
+ * Caller holds Store.lock, which may be released.
+ */
 static PsError *
-find_settled(Store *store, const char *name, const CancelCheck *cancel, Branch **branch)
+find_deleted_settled(Store *store, const char *name, const CancelCheck *cancel, Branch **branch)
 {
 	CancelWait wait = {.cancel = cancel};
 
-	while ((*branch = trash_named(store, name)) != NULL)
+	while ((*branch = catalog_find_deleted(store, name)) != NULL)
 	{
 		if ((*branch)->tenant->life != TENANT_ATTACHED)
-			return tenant_detached_error((*branch)->tenant);
+			return catalog_detached_error((*branch)->tenant);
 		if (((*branch)->life == BRANCH_CLOSED || (*branch)->life == BRANCH_BROKEN) && !(*branch)->changing)
 			return NULL;
-		PS_TRY(store_wait(store, &wait));
+		PS_TRY(catalog_wait(store, &wait));
 	}
-	return not_in_trash(name);
+	return not_in_trash_error(name);
 }
 
-/* May it come back, and have the name?  Caller holds Store.lock, which may be let go, but not after the last look. */
+/*
+ * Finds a branch that may be undeleted under the name.  Caller holds Store.lock, which may
+ * be released, but not after the last check.
+ */
 static PsError *
 find_to_undelete(Store *store, const char *name, const char *new_name, const CancelCheck *cancel, Branch **result)
 {
@@ -159,21 +133,22 @@ find_to_undelete(Store *store, const char *name, const char *new_name, const Can
 
 	for (;;)
 	{
-		PS_TRY(find_settled(store, name, cancel, &branch));
-		/* it is being deleted, perhaps */
+		PS_TRY(find_deleted_settled(store, name, cancel, &branch));
+		/* the ancestor may be being purged */
 		if (branch->ancestor == NULL || !branch->ancestor->changing)
 			break;
-		PS_TRY(store_wait(store, &wait));
+		PS_TRY(catalog_wait(store, &wait));
 	}
 	*result = branch;
 	PS_TRY(trash_mark_check(&branch->trash_mark, branch->spec.dir));
 	if (branch->ancestor != NULL && branch->ancestor->in_trash)
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\" begins in branch \"%s\", which is deleted, too", branch_name(branch), branch_name(branch->ancestor)),
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\" begins in branch \"%s\", which is deleted, too",
+									  branch_name(branch), branch_name(branch->ancestor)),
 							 "Undelete that one first.");
-	/* one that cannot be read may have no name, and is not served in any case */
+	/* a branch that cannot be read may have no name; it is BROKEN in any case */
 	if (new_name == NULL && branch_name(branch)[0] == '\0')
 		return NULL;
-	err = store_check_name_is_free(store, new_name != NULL ? new_name : branch_name(branch));
+	err = names_check_is_free(store, new_name != NULL ? new_name : branch_name(branch));
 	if (err != NULL && new_name == NULL && err->hint == NULL)
 		err = ps_error_hint(err, "Give another name: pageserver_ctl branch undelete %s NEW_NAME", name);
 	return err;
@@ -188,7 +163,7 @@ store_undelete_branch(Store *store, const char *name, const char *new_name, cons
 	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = store_save_names(store, cancel);
+	err = names_save(store, cancel);
 	if (err == NULL)
 		err = find_to_undelete(store, name, new_name, cancel, &branch);
 	if (err == NULL)
@@ -196,17 +171,19 @@ store_undelete_branch(Store *store, const char *name, const char *new_name, cons
 		Reservation reservation = {.name = new_name != NULL ? new_name : branch_name(branch),
 								   .ancestor = branch->ancestor};
 
-		store_reserve(store, &reservation);
-		store_begin_change(store, branch);
+		catalog_reserve(store, &reservation);
+		catalog_begin_change(store, branch);
 		if (strcmp(reservation.name, branch_name(branch)) != 0 || branch->name_unsaved)
-			err = store_set_name(store, branch, reservation.name);
+			err = names_set(store, branch, reservation.name);
 		if (err == NULL)
 		{
 			pthread_mutex_unlock(&store->lock);
 			err = trash_mark_remove(branch->spec.dir, store->clock, &branch->trash_mark, &outcome);
 			pthread_mutex_lock(&store->lock);
 			if (outcome == OUTCOME_UNKNOWN)
-				err = ps_error_unknown(err, "Branch \"%s\" is in the trash still, but may be out of it after a restart.", branch_name(branch));
+				err = ps_error_unknown(err,
+									   "Branch \"%s\" is still in the trash, but may be out of it after a restart.",
+									   branch_name(branch));
 		}
 		if (err == NULL)
 		{
@@ -214,14 +191,14 @@ store_undelete_branch(Store *store, const char *name, const char *new_name, cons
 			strlcpy(result, branch_name(branch), TIMELINE_NAME_MAX + 1);
 			upkeep_wake(store->upkeep, branch);
 		}
-		store_end_change(store, branch);
-		store_unreserve(store, &reservation);
+		catalog_end_change(store, branch);
+		catalog_unreserve(store, &reservation);
 	}
 	pthread_mutex_unlock(&store->lock);
 	return err;
 }
 
-/* ---- looking at what is in it ---- */
+/* ---- reading a deleted branch ---- */
 
 PsError *
 store_hold_deleted(Store *store, const char *name, const CancelCheck *cancel, Branch **branch)
@@ -229,7 +206,7 @@ store_hold_deleted(Store *store, const char *name, const CancelCheck *cancel, Br
 	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = find_settled(store, name, cancel, branch);
+	err = find_deleted_settled(store, name, cancel, branch);
 	if (err == NULL)
 		(*branch)->users++;
 	pthread_mutex_unlock(&store->lock);
@@ -254,7 +231,7 @@ store_release_deleted(Branch *branch)
 	Store *store = branch->tenant->store;
 
 	pthread_mutex_lock(&store->lock);
-	store_unhold(store, branch);
+	catalog_unhold(store, branch);
 	pthread_mutex_unlock(&store->lock);
 }
 
@@ -270,12 +247,14 @@ check_deleted(void *arg)
 	const DeletedCheck *check = arg;
 
 	if (!store_is_in_trash(check->branch))
-		return ps_error(PS_SQLSTATE_TRY_AGAIN, "the branch was restored or removed from the trash while it was being verified");
+		return ps_error(PS_SQLSTATE_TRY_AGAIN,
+						"the branch was restored or removed from the trash while it was being verified");
 	return cancel_check(check->cancel);
 }
 
 PsError *
-store_verify_deleted(Branch *branch, int megabytes_per_second, const CancelCheck *cancel, VerifyReport report, void *arg)
+store_verify_deleted(Branch *branch, int megabytes_per_second, const CancelCheck *cancel, VerifyReport report,
+					 void *arg)
 {
 	Store *store = branch->tenant->store;
 	DeletedCheck check = {branch, cancel};
@@ -288,34 +267,34 @@ store_verify_deleted(Branch *branch, int megabytes_per_second, const CancelCheck
 	return verify_closed(&branch->spec, broken, megabytes_per_second, &deleted_check, report, arg);
 }
 
-/* ---- away for good ---- */
+/* ---- removing for good ---- */
 
 /*
- * Takes a closed one, which nobody changes, out of the store; *gone: for
- * store_destroy_branch(), also after an error that says that it may be there
- * again.  Caller holds Store.lock, which is let go meanwhile.
+ * Removes a closed branch, which no thread is changing, from the catalog.  *gone: it is
+ * removed, and the caller calls store_destroy_branch(), also if an error says that it may
+ * exist after a restart.  Caller holds Store.lock, which is released meanwhile.
  */
 static PsError *
-take_out(Store *store, Branch *branch, bool *gone)
+remove_closed(Store *store, Branch *branch, bool *gone)
 {
 	Outcome outcome;
 	PsError *err;
 
-	store_begin_change(store, branch);
+	catalog_begin_change(store, branch);
 	pthread_mutex_unlock(&store->lock);
-	err = store_move_away(branch, &outcome);
+	err = branch_move_away(branch, &outcome);
 	pthread_mutex_lock(&store->lock);
 	*gone = outcome != OUTCOME_NOT_DONE;
 	if (*gone)
 	{
 		branch->files_stay = outcome == OUTCOME_UNKNOWN;
-		store_forget(store, branch);
+		catalog_remove_branch(store, branch);
 	}
-	store_end_change(store, branch);
+	catalog_end_change(store, branch);
 	return err;
 }
 
-/* An error if there are others of this name in the trash. */
+/* Fails if another branch of this name is in the trash. */
 static PsError *
 check_is_only_one(const Store *store, const Branch *branch)
 {
@@ -327,8 +306,9 @@ check_is_only_one(const Store *store, const Branch *branch)
 		const Branch *other = store->branches[i];
 
 		if (other->in_trash && other != branch && strcmp(branch_name(other), branch_name(branch)) == 0)
-			return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "several branches \"%s\" are in the trash: %s, %s", branch_name(branch),
-										  ps_id_format(&branch->spec.id, a), ps_id_format(&other->spec.id, b)),
+			return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "several branches \"%s\" are in the trash: %s, %s",
+										  branch_name(branch), ps_id_format(&branch->spec.id, a),
+										  ps_id_format(&other->spec.id, b)),
 								 "Specify the branch by its id.");
 	}
 	return NULL;
@@ -343,23 +323,23 @@ store_purge_branch(Store *store, const char *name, const CancelCheck *cancel, Br
 	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = find_settled(store, name, cancel, &branch);
+	err = find_deleted_settled(store, name, cancel, &branch);
 	if (err == NULL && !ps_id_parse(name, &id))
 		err = check_is_only_one(store, branch);
 	if (err == NULL)
 		err = trash_mark_check(&branch->trash_mark, branch->spec.dir);
 	if (err == NULL)
-		err = store_check_no_children(store, branch, true);
+		err = catalog_check_no_children(store, branch, true);
 	if (err == NULL)
-		err = take_out(store, branch, &gone);
+		err = remove_closed(store, branch, &gone);
 	pthread_mutex_unlock(&store->lock);
 	*result = gone ? branch : NULL;
 	return err;
 }
 
-/* One that has been there for long enough, and in which nothing begins; NULL: there is none.  Caller holds Store.lock. */
+/* Finds a branch whose trash_interval is over and that has no children, or NULL.  Caller holds Store.lock. */
 static Branch *
-find_old(Store *store)
+find_expired(Store *store)
 {
 	for (int i = 0; i < store->nbranches; i++)
 	{
@@ -370,7 +350,7 @@ find_old(Store *store)
 			branch->tenant->life != TENANT_ATTACHED ||
 			trash_mark_time_left(&branch->trash_mark, store->clock, store->config->trash_interval) > 0)
 			continue;
-		err = store_check_no_children(store, branch, true);
+		err = catalog_check_no_children(store, branch, true);
 		if (err == NULL)
 			return branch;
 		ps_error_free(err);
@@ -390,16 +370,17 @@ trash_empty(Store *store)
 		PsError *err = NULL;
 
 		pthread_mutex_lock(&store->lock);
-		branch = atomic_load(&store->stopping) ? NULL : find_old(store);
+		branch = atomic_load(&store->stopping) ? NULL : find_expired(store);
 		if (branch != NULL)
 		{
 			strlcpy(name, branch_name(branch), sizeof(name));
 			ps_id_format(&branch->spec.id, id);
-			err = take_out(store, branch, &gone);
+			err = remove_closed(store, branch, &gone);
 		}
 		pthread_mutex_unlock(&store->lock);
 		if (err != NULL)
-			ps_log_error(PS_WARNING, err, "branch \"%s\" (%s) %s in the trash", name, id, gone ? "may still be" : "stays");
+			ps_log_error(PS_WARNING, err, "branch \"%s\" (%s) %s in the trash", name, id,
+						 gone ? "may still be" : "stays");
 		if (gone)
 			store_destroy_branch(branch);
 		if (branch == NULL || err != NULL)
@@ -411,7 +392,7 @@ trash_empty(Store *store)
 /* ---- listing ---- */
 
 static int
-by_time_left(const void *a, const void *b)
+compare_time_left(const void *a, const void *b)
 {
 	int64 x = ((const DeletedInfo *) a)->time_left;
 	int64 y = ((const DeletedInfo *) b)->time_left;
@@ -440,7 +421,7 @@ store_list_deleted(Store *store, int *n)
 		pthread_mutex_unlock(&store->lock);
 		if (!is_deleted)
 			continue;
-		/* which looks into its directories */
+		/* reads directories, hence without the lock */
 		store_timeline_info(all[i], &deleted->info);
 		unreadable = trash_mark_check(&mark, all[i]->spec.dir);
 		if (unreadable != NULL)
@@ -452,7 +433,7 @@ store_list_deleted(Store *store, int *n)
 		(*n)++;
 	}
 	store_list_free(all, nall);
-	qsort(list, *n, sizeof(DeletedInfo), by_time_left);
+	qsort(list, *n, sizeof(DeletedInfo), compare_time_left);
 	return list;
 }
 
@@ -462,66 +443,4 @@ store_list_deleted_free(DeletedInfo *list, int n)
 	for (int i = 0; i < n; i++)
 		free(list[i].by);
 	free(list);
-}
-
-/* ---- protection ---- */
-
-bool
-trash_is_protected(const char *timeline_dir)
-{
-	char *path = psprintf("%s/protected", timeline_dir);
-	bool is_protected = access(path, F_OK) == 0;
-
-	pfree(path);
-	return is_protected;
-}
-
-PsError *
-trash_set_protected(const char *timeline_dir, bool is_protected)
-{
-	char *path = psprintf("%s/protected", timeline_dir);
-	PsError *err = fs_set_mark(path, is_protected);
-
-	pfree(path);
-	return err;
-}
-
-/* Caller has begun a change, and holds no lock. */
-static PsError *
-set_protected(const Branch *branch, bool is_protected)
-{
-	PsError *err = trash_set_protected(branch->spec.dir, is_protected);
-	PsError *undo;
-
-	if (err == NULL)
-		return NULL;
-	/* it may be done in spite of the error */
-	undo = trash_set_protected(branch->spec.dir, branch->is_protected);
-	if (undo == NULL)
-		return err;
-	ps_error_free(undo);
-	return ps_error_unknown(err, "Branch \"%s\" is %s now, but may be %s after a restart.", branch_name(branch),
-							branch->is_protected ? "protected" : "not protected", is_protected ? "protected" : "unprotected");
-}
-
-PsError *
-store_protect_branch(Store *store, const char *name, bool is_protected, const CancelCheck *cancel)
-{
-	Branch *branch;
-	PsError *err;
-
-	pthread_mutex_lock(&store->lock);
-	err = store_named_settled(store, name, cancel, &branch);
-	if (err == NULL)
-	{
-		store_begin_change(store, branch);
-		pthread_mutex_unlock(&store->lock);
-		err = set_protected(branch, is_protected);
-		pthread_mutex_lock(&store->lock);
-		if (err == NULL)
-			branch->is_protected = is_protected;
-		store_end_change(store, branch);
-	}
-	pthread_mutex_unlock(&store->lock);
-	return err;
 }

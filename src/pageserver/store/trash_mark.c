@@ -1,6 +1,6 @@
 /*
  * trash_mark.c
- *	  The mark of what is in the trash: see trash_mark.h.
+ *	  The file that marks a directory as being in the trash: see trash_mark.h.
  */
 #include "ps_fe.h"
 
@@ -21,9 +21,9 @@ trash_mark_make(TrashMark *mark, StoreClock *clock, const char *by)
 	strlcpy(mark->by, by, sizeof(mark->by));
 }
 
-/* With an error: OUTCOME_NOT_DONE, or OUTCOME_UNKNOWN. */
+/* Writes or replaces the file, durably.  *outcome after an error: OUTCOME_NOT_DONE or OUTCOME_UNKNOWN. */
 static PsError *
-put_in_place(const char *path, StoreClock *clock, const TrashMark *mark, Outcome *outcome)
+write_mark_file(const char *path, StoreClock *clock, const TrashMark *mark, Outcome *outcome)
 {
 	char buf[MAX_SIZE];
 	size_t len = strlen(mark->by);
@@ -43,7 +43,7 @@ PsError *
 trash_mark_write(const char *dir, StoreClock *clock, const TrashMark *mark, Outcome *outcome)
 {
 	char *path = psprintf("%s/%s", dir, TRASH_MARK_FILE);
-	PsError *err = put_in_place(path, clock, mark, outcome);
+	PsError *err = write_mark_file(path, clock, mark, outcome);
 	Outcome undone;
 
 	if (*outcome == OUTCOME_UNKNOWN)
@@ -69,7 +69,7 @@ trash_mark_remove(const char *dir, StoreClock *clock, const TrashMark *mark, Out
 
 	if (*outcome == OUTCOME_UNKNOWN)
 	{
-		ps_error_free(put_in_place(path, clock, mark, &undone));
+		ps_error_free(write_mark_file(path, clock, mark, &undone));
 		if (undone == OUTCOME_DONE)
 			*outcome = OUTCOME_NOT_DONE;
 	}
@@ -115,7 +115,8 @@ trash_mark_read(const char *dir, StoreClock *clock, TrashMark *mark, bool *found
 	}
 	else
 	{
-		ps_log(PS_WARNING, "file \"%s\" is damaged: what it marks stays in the trash, and its time there begins now", path);
+		ps_log(PS_WARNING, "file \"%s\" is damaged: what it marks stays in the trash, and trash_interval begins now",
+			   path);
 		trash_mark_make(mark, clock, "nobody knows");
 	}
 	if (valid && memcmp(buf + 8, store_clock_id(clock)->b, 16) != 0)
@@ -123,8 +124,8 @@ trash_mark_read(const char *dir, StoreClock *clock, TrashMark *mark, bool *found
 		mark->at = store_clock_now(clock);
 		valid = false;
 	}
-	if (!valid && (err = put_in_place(path, clock, mark, &outcome)) != NULL)
-		ps_log_error(PS_WARNING, err, "the time that it was deleted is not in the file yet");
+	if (!valid && (err = write_mark_file(path, clock, mark, &outcome)) != NULL)
+		ps_log_error(PS_WARNING, err, "could not save the new time of the deletion");
 	pfree(path);
 	return NULL;
 }
@@ -134,7 +135,8 @@ trash_mark_check(const TrashMark *mark, const char *dir)
 {
 	if (mark->version <= TRASH_MARK_VERSION)
 		return NULL;
-	return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "file \"%s/%s\" has format version %u, this pageserver reads version %d", dir,
+	return ps_error_hint(ps_error(PS_SQLSTATE_STATE,
+								  "file \"%s/%s\" has format version %u, this pageserver reads version %d", dir,
 								  TRASH_MARK_FILE, mark->version, TRASH_MARK_VERSION),
 						 "Use the version of the program that put it in the trash to take it out, or to remove it.");
 }

@@ -1,7 +1,7 @@
 /*
  * trash_tenant.c
- *	  Tenants that were deleted: detached, and with the mark of the trash in
- *	  their directory (trash_mark.h) until they are undeleted, or removed.
+ *	  Tenants that were deleted: they are detached, and their directory has the trash
+ *	  mark (trash_mark.h) until they are undeleted or removed.
  */
 #include "ps_fe.h"
 
@@ -10,7 +10,7 @@
 #include "base/fs.h"
 #include "store/store_impl.h"
 
-/* The caller has made the tenant CHANGING; it is DETACHED again. */
+/* Sets a tenant that the caller made CHANGING to DETACHED again. */
 static void
 end_change(Store *store, Tenant *tenant, bool deleted)
 {
@@ -27,12 +27,12 @@ store_trash_tenant(Store *store, const char *name, const char *by)
 	Outcome outcome;
 	PsError *err;
 
-	PS_TRY(tenant_begin_change(store, name, false, &tenant));
+	PS_TRY(attach_begin_change(store, name, false, &tenant));
 	trash_mark_make(&tenant->trash_mark, store->clock, by);
 	err = trash_mark_write(tenant->dir, store->clock, &tenant->trash_mark, &outcome);
-	/* it is out of service in any case */
+	/* the tenant is out of service in any case */
 	if (outcome == OUTCOME_UNKNOWN)
-		err = ps_error_unknown(err, "Tenant \"%s\" is deleted now, but may be detached only after a restart.", name);
+		err = ps_error_unknown(err, "Tenant \"%s\" is deleted now, but may be only detached after a restart.", name);
 	end_change(store, tenant, outcome != OUTCOME_NOT_DONE);
 	return err;
 }
@@ -44,22 +44,23 @@ store_undelete_tenant(Store *store, const char *name)
 	Outcome outcome = OUTCOME_NOT_DONE;
 	PsError *err;
 
-	PS_TRY(tenant_begin_change(store, name, true, &tenant));
-	/* it may have been deleted without having been detached before, in another store */
-	err = tenant_mark_detached(tenant);
+	PS_TRY(attach_begin_change(store, name, true, &tenant));
+	/* if it was deleted in another store, it may not have the mark of a detached tenant */
+	err = tenant_mark_detached(tenant, true);
 	if (err == NULL)
 		err = trash_mark_remove(tenant->dir, store->clock, &tenant->trash_mark, &outcome);
 	if (outcome == OUTCOME_UNKNOWN)
-		err = ps_error_unknown(err, "Tenant \"%s\" is in the trash still, but may be detached only after a restart.", name);
+		err = ps_error_unknown(err, "Tenant \"%s\" is still in the trash, but may be only detached after a restart.",
+							   name);
 	end_change(store, tenant, err != NULL);
 	return err;
 }
 
 /*
- * Moves the directory of a tenant that is CHANGING to STORE/tmp, durably, forgets
- * the tenant, and removes it.  OUTCOME_UNKNOWN: the move could neither be made
- * durable nor be taken back; the tenant is gone, but its files stay until the
- * next start, which finds them wherever they are then.
+ * Moves the directory of a tenant that is CHANGING to STORE/tmp, durably, removes the
+ * tenant from the catalog, and then the files.  OUTCOME_UNKNOWN: the move could neither be
+ * made durable nor be undone; the tenant is out of the catalog, but its files stay until the
+ * next start, which finds them in either place.
  */
 static PsError *
 remove_tenant(Store *store, Tenant *tenant, Outcome *outcome)
@@ -81,10 +82,10 @@ remove_tenant(Store *store, Tenant *tenant, Outcome *outcome)
 	if (*outcome != OUTCOME_NOT_DONE)
 	{
 		pthread_mutex_lock(&store->lock);
-		store_forget_purged_tenant(store, tenant);
+		catalog_retire_tenant(store, tenant);
 		pthread_mutex_unlock(&store->lock);
 		if (*outcome == OUTCOME_DONE)
-			(void) rmtree(path, true); /* says itself what it cannot remove; the next start does */
+			(void) rmtree(path, true); /* logs what it cannot remove; the next start removes it */
 	}
 	else
 		end_change(store, tenant, tenant->deleted);
@@ -98,7 +99,7 @@ store_purge_tenant(Store *store, const char *name)
 	Tenant *tenant;
 	Outcome outcome;
 
-	PS_TRY(tenant_begin_change(store, name, true, &tenant));
+	PS_TRY(attach_begin_change(store, name, true, &tenant));
 	return remove_tenant(store, tenant, &outcome);
 }
 
@@ -128,7 +129,8 @@ trash_empty_tenants(Store *store)
 		err = remove_tenant(store, tenant, &outcome);
 		if (err != NULL)
 		{
-			ps_log_error(PS_WARNING, err, "tenant %s %s in the trash", id, outcome == OUTCOME_UNKNOWN ? "may still be" : "stays");
+			ps_log_error(PS_WARNING, err, "tenant %s %s in the trash", id,
+						 outcome == OUTCOME_UNKNOWN ? "may still be" : "stays");
 			return;
 		}
 		ps_log(PS_LOG, "tenant %s removed from the trash, trash_interval is over", id);

@@ -1,60 +1,39 @@
 /*
  * use.c
- *	  Determines which timelines are open: those in use, and those that were in use
- *	  recently.
+ *	  Opens branches when they are used, and closes them when they are idle.
  *
- * The first use opens a branch, and its ancestors before it: an open branch uses
- * its ancestor.  One thread opens a timeline, others wait for it.  A thread of the
- * store closes timelines that were not in use for idle_timeline_timeout.  So a store's start costs no more for a thousand
- * branches than their manifests, and threads, open files and memory are those
- * of the branches in use.
+ * The first use opens a branch, and its ancestors before it: an open branch uses its
+ * ancestor.  One thread opens a branch, others wait for it.  The idle thread closes
+ * branches that were not in use for idle_timeline_timeout.  So starting a store reads
+ * only the manifests, and only branches in use need threads, open files and memory.
  */
 #include "ps_fe.h"
 
 #include "sqlstate.h"
 #include "store/store_impl.h"
 
-/* The longest turn of store_wait(), which ends earlier when something has changed, ms. */
-#define STORE_WAIT_MS 1000
+/* How often the idle thread checks for idle branches: a quarter of the timeout, within these limits, ms. */
+#define IDLE_CHECK_MIN 100
+#define IDLE_CHECK_MAX 10000
 
-/* At most so often the idle thread looks at what is open, ms. */
-#define IDLE_LOOK_MIN 100
-#define IDLE_LOOK_MAX 10000
-
-PsError *
-store_broken_error(const Branch *branch)
-{
-	const char *hint = branch->error->hint;
-
-	return ps_error_hint(ps_error(branch->error->sqlstate, "branch \"%s\" is not served: %s", branch_name(branch), branch->error->message),
-						 "%s%sFix the cause, then restart the store.", hint ? hint : "", hint ? " " : "");
-}
-
-PsError *
-store_wait(Store *store, CancelWait *wait)
-{
-	if (atomic_load(&store->stopping))
-		return cancel_error(CANCEL_STORE_STOPPING, NULL);
-	return cancel_wait(wait, &store->changed, &store->lock, STORE_WAIT_MS);
-}
-
-/* Tells everybody that the timeline is no longer being opened or closed, and is not open. */
+/* After a failed opening, or a close: ends the use of the ancestor, and wakes up those who wait for the branch. */
 static void
-is_closed(Store *store, Branch *branch)
+note_closed(Store *store, Branch *branch)
 {
 	store->nopen--;
 	if (branch->ancestor != NULL)
-		store_end_use(store, branch->ancestor, true);
+		use_end(store, branch->ancestor, true);
 	pthread_cond_broadcast(&store->changed);
 }
 
-/* Why an opening may be canceled: on behalf of the caller, or because the branch is not wanted any more. */
+/* For check_open(). */
 typedef struct OpenCheck
 {
 	const Branch *branch;
 	const CancelCheck *cancel; /* the caller's, or NULL */
 } OpenCheck;
 
+/* Cancels an opening if its caller does, the store is stopping, or the tenant is being detached. */
 static PsError *
 check_open(void *arg)
 {
@@ -67,13 +46,13 @@ check_open(void *arg)
 	if (atomic_load(&store->stopping))
 		err = cancel_error(CANCEL_STORE_STOPPING, NULL);
 	else if (tenant->life != TENANT_ATTACHED)
-		err = tenant_detached_error(tenant);
+		err = catalog_detached_error(tenant);
 	pthread_mutex_unlock(&store->lock);
 	return err != NULL ? err : cancel_check(check->cancel);
 }
 
 PsError *
-store_open_branch(Store *store, Branch *branch, const CancelCheck *cancel)
+use_open(Store *store, Branch *branch, const CancelCheck *cancel)
 {
 	Timeline *ancestor = branch->ancestor != NULL ? branch->ancestor->open : NULL;
 	OpenCheck check = {branch, cancel};
@@ -109,62 +88,44 @@ store_open_branch(Store *store, Branch *branch, const CancelCheck *cancel)
 	branch->life = BRANCH_CLOSED;
 	if (!ps_error_is_transient(err))
 		branch_set_broken(branch, ps_error_copy(err));
-	is_closed(store, branch);
+	note_closed(store, branch);
 	return err;
 }
 
-void
-store_begin_change(Store *store, Branch *branch)
-{
-	Assert(!branch->changing && branch->life != BRANCH_OPENING && branch->life != BRANCH_CLOSING);
-	branch->changing = true;
-	branch->users++;
-	branch->uses += branch->life == BRANCH_OPEN;
-}
-
-void
-store_end_change(Store *store, Branch *branch)
-{
-	branch->changing = false;
-	if (branch->life == BRANCH_OPEN)
-		store_end_use(store, branch, false);
-	store_unhold(store, branch);
-	pthread_cond_broadcast(&store->changed);
-}
-
-/* Makes sure that a timeline is open, whatever state it is in, and uses it.  The caller uses its ancestor. */
+/* Begins a use of one branch, whatever its state, and opens it if necessary.  The caller uses its ancestor. */
 static PsError *
 use_one(Store *store, Branch *branch, const CancelCheck *cancel)
 {
 	CancelWait wait = {.cancel = cancel};
 	PsError *err;
 
-	while (branch->life == BRANCH_OPENING || branch->life == BRANCH_CLOSING || (branch->changing && branch->life != BRANCH_OPEN))
-		PS_TRY(store_wait(store, &wait));
+	while (branch->life == BRANCH_OPENING || branch->life == BRANCH_CLOSING ||
+		   (branch->changing && branch->life != BRANCH_OPEN))
+		PS_TRY(catalog_wait(store, &wait));
 	if (atomic_load(&store->stopping))
 		return cancel_error(CANCEL_STORE_STOPPING, NULL);
 	if (branch->tenant->life != TENANT_ATTACHED)
-		return tenant_detached_error(branch->tenant);
+		return catalog_detached_error(branch->tenant);
 	if (branch->gone)
-		return store_no_such_branch(store, branch_name(branch));
+		return catalog_no_branch_error(store, branch_name(branch));
 	if (branch->in_trash)
-		return trash_error(branch);
+		return catalog_deleted_error(branch);
 	if (branch->life == BRANCH_OPEN)
 	{
 		branch->uses++;
 		return NULL;
 	}
 	if (branch->life == BRANCH_BROKEN)
-		return store_broken_error(branch);
-	err = store_open_branch(store, branch, cancel);
+		return catalog_broken_error(branch);
+	err = use_open(store, branch, cancel);
 	if (err == NULL || branch->life != BRANCH_BROKEN)
 		return err;
 	ps_error_free(err);
-	return store_broken_error(branch);
+	return catalog_broken_error(branch);
 }
 
 PsError *
-store_begin_use(Store *store, Branch *branch, const CancelCheck *cancel)
+use_begin(Store *store, Branch *branch, const CancelCheck *cancel)
 {
 	Branch **chain;
 	Branch *t;
@@ -172,14 +133,15 @@ store_begin_use(Store *store, Branch *branch, const CancelCheck *cancel)
 	PsError *err = NULL;
 
 	if (branch->in_trash)
-		return trash_error(branch);
-	if (branch->life == BRANCH_OPEN && !branch->gone && branch->tenant->life == TENANT_ATTACHED && !atomic_load(&store->stopping))
+		return catalog_deleted_error(branch);
+	if (branch->life == BRANCH_OPEN && !branch->gone && branch->tenant->life == TENANT_ATTACHED &&
+		!atomic_load(&store->stopping))
 	{
 		branch->uses++;
 		return NULL;
 	}
 
-	/* from the nearest that is open, or from the first of all, each by the use of the one before */
+	/* from the nearest open ancestor, or the root, down to the branch; each use keeps the ancestor open for the next */
 	for (t = branch; t->life != BRANCH_OPEN && t->ancestor != NULL; t = t->ancestor)
 		n++;
 	chain = pg_malloc((n + 1) * sizeof(Branch *));
@@ -190,16 +152,16 @@ store_begin_use(Store *store, Branch *branch, const CancelCheck *cancel)
 	{
 		err = use_one(store, chain[i], cancel);
 		if (i > 0)
-			store_end_use(store, chain[i - 1], true);
+			use_end(store, chain[i - 1], true);
 	}
 	free(chain);
 	return err;
 }
 
 void
-store_end_use(Store *store, Branch *branch, bool counts)
+use_end(Store *store, Branch *branch, bool counts)
 {
-	/* store_finish_trash() waits for that */
+	/* store_finish_trash() waits for this */
 	if (--branch->uses == 0 && branch->in_trash)
 		pthread_cond_broadcast(&store->changed);
 	if (counts)
@@ -209,7 +171,7 @@ store_end_use(Store *store, Branch *branch, bool counts)
 /* ---- closing ---- */
 
 void
-store_close_branch(Store *store, Branch *branch)
+use_close(Store *store, Branch *branch)
 {
 	Timeline *tl = branch->open;
 	TimelineInfo info;
@@ -224,10 +186,10 @@ store_close_branch(Store *store, Branch *branch)
 	pthread_mutex_lock(&store->lock);
 	branch->life = BRANCH_CLOSED;
 	branch->known = info;
-	is_closed(store, branch);
+	note_closed(store, branch);
 }
 
-/* One that is to be closed now, or NULL. */
+/* Returns a branch that has been idle for long enough to be closed, or NULL. */
 static Branch *
 find_idle(Store *store)
 {
@@ -240,7 +202,8 @@ find_idle(Store *store)
 	{
 		Branch *branch = store->branches[i];
 
-		if (branch->life == BRANCH_OPEN && branch->uses == 0 && branch->last_used <= before && timeline_is_settled(branch->open))
+		if (branch->life == BRANCH_OPEN && branch->uses == 0 && branch->last_used <= before &&
+			timeline_is_settled(branch->open))
 			return branch;
 	}
 	return NULL;
@@ -260,8 +223,8 @@ idle_main(void *arg)
 
 		if (branch != NULL)
 		{
-			ps_log(PS_DEBUG, "branch \"%s\": closed, nobody uses it", branch_name(branch));
-			store_close_branch(store, branch);
+			ps_log(PS_DEBUG, "branch \"%s\": closing it, it is not in use", branch_name(branch));
+			use_close(store, branch);
 			continue;
 		}
 		if (store->nopen == 0)
@@ -270,14 +233,14 @@ idle_main(void *arg)
 			continue;
 		}
 		clock_cond_wait(&store->idle_wake, &store->lock,
-						pause == 0 ? IDLE_LOOK_MAX : Min(Max(pause, IDLE_LOOK_MIN), IDLE_LOOK_MAX));
+						pause == 0 ? IDLE_CHECK_MAX : Min(Max(pause, IDLE_CHECK_MIN), IDLE_CHECK_MAX));
 	}
 	pthread_mutex_unlock(&store->lock);
 	return NULL;
 }
 
 PsError *
-store_start_idle_thread(Store *store)
+use_start_idle_thread(Store *store)
 {
 	int rc;
 
@@ -287,4 +250,88 @@ store_start_idle_thread(Store *store)
 		return NULL;
 	errno = rc;
 	return ps_error(PS_SQLSTATE_OUT_OF_MEMORY, "could not start the thread that closes branches: %m");
+}
+
+/* ---- the interface of store.h ---- */
+
+void
+use_free_branch(Store *store, Branch *branch)
+{
+	while (branch->users > 0)
+		pthread_cond_wait(&store->changed, &store->lock);
+	if (branch->life == BRANCH_OPEN)
+		use_close(store, branch);
+	if (branch->ancestor != NULL)
+		catalog_unhold(store, branch->ancestor);
+	branch_free(branch);
+}
+
+/* Holds a branch and begins a use of it.  Caller holds Store.lock, which is released. */
+static PsError *
+use_and_unlock(Store *store, Branch *branch, const CancelCheck *cancel, Timeline **tl)
+{
+	bool was_open = branch->life == BRANCH_OPEN;
+	PsError *err;
+
+	branch->users++;
+	err = use_begin(store, branch, cancel);
+	if (err != NULL)
+		catalog_unhold(store, branch);
+	else if (!was_open)
+		upkeep_opened(store->upkeep, branch);
+	*tl = err == NULL ? branch->open : NULL;
+	pthread_mutex_unlock(&store->lock);
+	return err;
+}
+
+PsError *
+store_use(Store *store, const PsId *tenant, const PsId *timeline, const CancelCheck *cancel, Timeline **tl)
+{
+	Branch *branch = NULL;
+	char tenant_id[PS_ID_TEXT];
+	char timeline_id[PS_ID_TEXT];
+	PsError *err = NULL;
+
+	pthread_mutex_lock(&store->lock);
+	for (int i = 0; i < store->nbranches && branch == NULL; i++)
+		if (ps_id_equal(&store->branches[i]->spec.id, timeline) && ps_id_equal(&store->branches[i]->tenant->id, tenant))
+			branch = store->branches[i];
+	if (branch != NULL)
+		return use_and_unlock(store, branch, cancel, tl);
+	for (int i = 0; i < store->ntenants && err == NULL; i++)
+		if (ps_id_equal(&store->tenants[i]->id, tenant) && store->tenants[i]->life != TENANT_ATTACHED)
+			err = catalog_detached_error(store->tenants[i]);
+	pthread_mutex_unlock(&store->lock);
+	if (err != NULL)
+		return err;
+	return ps_error(PS_SQLSTATE_NOT_FOUND, "the store has no timeline %s of tenant %s",
+					ps_id_format(timeline, timeline_id), ps_id_format(tenant, tenant_id));
+}
+
+PsError *
+store_use_branch(Store *store, const char *name, const CancelCheck *cancel, Timeline **tl)
+{
+	Branch *branch;
+	PsError *err;
+
+	pthread_mutex_lock(&store->lock);
+	branch = catalog_find_branch(store, name);
+	if (branch != NULL)
+		return use_and_unlock(store, branch, cancel, tl);
+	*tl = NULL;
+	err = catalog_no_branch_error(store, name);
+	pthread_mutex_unlock(&store->lock);
+	return err;
+}
+
+void
+store_release(Timeline *tl)
+{
+	Branch *branch = branch_of(tl);
+	Store *store = branch->tenant->store;
+
+	pthread_mutex_lock(&store->lock);
+	use_end(store, branch, true);
+	catalog_unhold(store, branch);
+	pthread_mutex_unlock(&store->lock);
 }

@@ -14,10 +14,10 @@
 #include "base/fs.h"
 #include "bytes.h"
 
-/* Arrivals are thinned out when there are this many; about a third of them stays. */
+/* Arrivals are thinned out when there are this many; about a third of them is kept. */
 #define MAX_ARRIVALS 2048
 
-/* Those of an age stay whose distance is at least this part of it, or the least distance. */
+/* An arrival is kept if its distance from the one before is this fraction of its age, and at least LEAST_DISTANCE. */
 #define AGE_PER_DISTANCE 64
 #define LEAST_DISTANCE   USECS_PER_SEC
 
@@ -35,10 +35,10 @@ struct Arrivals
 	StoreClock *clock;
 	char *path;
 
-	/* of the thread that notes them, or opens or closes the timeline */
+	/* owned by the thread that notes arrivals, or opens or closes the timeline */
 	int fd;      /* -1: the file must be rewritten */
-	off_t size;  /* of what is right in it */
-	bool failed; /* an error was logged, and all has failed since */
+	off_t size;  /* of its valid part */
+	bool failed; /* an error was logged, and no write has succeeded since */
 
 	pthread_mutex_t lock; /* a leaf, not held during I/O; protects what follows */
 	Arrival *items;       /* ascending by lsn and at */
@@ -58,7 +58,7 @@ encode_head(const Arrivals *arrivals, char buf[ARRIVALS_HEAD_SIZE])
 }
 
 static void
-encode(const Arrival *arrival, char buf[ARRIVALS_ENTRY_SIZE])
+encode_entry(const Arrival *arrival, char buf[ARRIVALS_ENTRY_SIZE])
 {
 	ps_put64(buf, arrival->lsn);
 	ps_put64(buf + 8, (uint64) arrival->at);
@@ -68,14 +68,17 @@ encode(const Arrival *arrival, char buf[ARRIVALS_ENTRY_SIZE])
 }
 
 static bool
-decode(const char buf[ARRIVALS_ENTRY_SIZE], Arrival *arrival)
+decode_entry(const char buf[ARRIVALS_ENTRY_SIZE], Arrival *arrival)
 {
-	*arrival = (Arrival) {.lsn = ps_get64(buf), .at = (int64) ps_get64(buf + 8), .machine = (TimestampTz) ps_get64(buf + 16), .run = ps_get32(buf + 24)};
+	*arrival = (Arrival) {.lsn = ps_get64(buf),
+						  .at = (int64) ps_get64(buf + 8),
+						  .machine = (TimestampTz) ps_get64(buf + 16),
+						  .run = ps_get32(buf + 24)};
 	return ps_get32(buf + 28) == crc_of(buf, 28);
 }
 
 static void
-append(Arrivals *arrivals, const Arrival *arrival)
+append_to_list(Arrivals *arrivals, const Arrival *arrival)
 {
 	if (arrivals->n == arrivals->cap)
 	{
@@ -86,13 +89,13 @@ append(Arrivals *arrivals, const Arrival *arrival)
 }
 
 /*
- * Takes over what is right in the file, up to the end of WAL and to now: what
- * comes later is of WAL that was lost, whose LSNs may be those of other WAL the
- * next time, or of a time that is not yet, since the clock went back with its
- * file.  Of a file of another clock nothing is: its times mean nothing here.
+ * Loads the valid entries of the file, up to the end of WAL and the current time.  Entries
+ * with later LSNs are of WAL that was lost, and other WAL will get these LSNs.  Entries with
+ * later times exist if the store's clock went back because its file did.  A file that was
+ * written with another clock is ignored, because its times have no meaning here.
  */
 static void
-read_file(Arrivals *arrivals, XLogRecPtr end, int64 now)
+load_file(Arrivals *arrivals, XLogRecPtr end, int64 now)
 {
 	char head[ARRIVALS_HEAD_SIZE];
 	char *buf = NULL;
@@ -117,10 +120,10 @@ read_file(Arrivals *arrivals, XLogRecPtr end, int64 now)
 		Arrival arrival;
 		const Arrival *last = arrivals->n > 0 ? &arrivals->items[arrivals->n - 1] : NULL;
 
-		if (!decode(buf + arrivals->size, &arrival) || arrival.lsn > end || arrival.at > now ||
+		if (!decode_entry(buf + arrivals->size, &arrival) || arrival.lsn > end || arrival.at > now ||
 			(last != NULL && (arrival.lsn <= last->lsn || arrival.at < last->at)))
 			break;
-		append(arrivals, &arrival);
+		append_to_list(arrivals, &arrival);
 		arrivals->size += ARRIVALS_ENTRY_SIZE;
 	}
 	free(buf);
@@ -133,9 +136,9 @@ read_file(Arrivals *arrivals, XLogRecPtr end, int64 now)
 	}
 }
 
-/* Writes all of them to a new file, which replaces the old one. */
+/* Replaces the file by a new one with all arrivals. */
 static PsError *
-write_all(Arrivals *arrivals)
+write_new_file(Arrivals *arrivals)
 {
 	size_t size = ARRIVALS_HEAD_SIZE + (size_t) arrivals->n * ARRIVALS_ENTRY_SIZE;
 	char *buf = pg_malloc(size);
@@ -146,9 +149,9 @@ write_all(Arrivals *arrivals)
 	arrivals->fd = -1;
 	encode_head(arrivals, buf);
 	for (int i = 0; i < arrivals->n; i++)
-		encode(&arrivals->items[i], buf + ARRIVALS_HEAD_SIZE + (size_t) i * ARRIVALS_ENTRY_SIZE);
+		encode_entry(&arrivals->items[i], buf + ARRIVALS_HEAD_SIZE + (size_t) i * ARRIVALS_ENTRY_SIZE);
 
-	/* nothing is lost with it but the ages of WAL, which is then kept for longer */
+	/* without a sync: if the file is lost, WAL is only kept for longer */
 	err = fs_replace_file(arrivals->path, buf, size, FS_NO_SYNC, NULL);
 	free(buf);
 	if (err != NULL)
@@ -158,16 +161,16 @@ write_all(Arrivals *arrivals)
 	return arrivals->fd >= 0 ? NULL : ps_error(ps_errno_state(), "could not open file \"%s\": %m", arrivals->path);
 }
 
-/* Writes the last one. */
+/* Appends the last arrival to the file. */
 static PsError *
-write_last(Arrivals *arrivals)
+append_to_file(Arrivals *arrivals)
 {
 	char buf[ARRIVALS_ENTRY_SIZE];
 	PsError *err;
 
 	if (arrivals->fd < 0)
-		return write_all(arrivals);
-	encode(&arrivals->items[arrivals->n - 1], buf);
+		return write_new_file(arrivals);
+	encode_entry(&arrivals->items[arrivals->n - 1], buf);
 	err = fs_write_at(arrivals->fd, arrivals->path, buf, sizeof(buf), arrivals->size);
 	if (err != NULL)
 	{
@@ -181,7 +184,7 @@ write_last(Arrivals *arrivals)
 
 /* ---- noting ---- */
 
-/* Drops those that are close to the one before that stays, for their age; not the last.  Caller holds the lock. */
+/* Drops arrivals that are too close to the previous kept one for their age, except the last.  Caller holds the lock. */
 static void
 thin_out(Arrivals *arrivals)
 {
@@ -198,28 +201,28 @@ thin_out(Arrivals *arrivals)
 	arrivals->n = kept;
 }
 
-/* The caller is the one thread that changes them. */
+/* Adds an arrival and writes it.  Caller is the only thread that changes arrivals. */
 static void
-note(Arrivals *arrivals, XLogRecPtr lsn, int64 now)
+add_arrival(Arrivals *arrivals, XLogRecPtr lsn, int64 now)
 {
 	Arrival arrival = {.lsn = lsn, .at = now, .machine = machine_clock_now(), .run = store_clock_run(arrivals->clock)};
 	bool thin;
 	PsError *err;
 
 	pthread_mutex_lock(&arrivals->lock);
-	append(arrivals, &arrival);
+	append_to_list(arrivals, &arrival);
 	thin = arrivals->n >= MAX_ARRIVALS;
 	if (thin)
 		thin_out(arrivals);
 	pthread_mutex_unlock(&arrivals->lock);
-	err = thin ? write_all(arrivals) : write_last(arrivals);
+	err = thin ? write_new_file(arrivals) : append_to_file(arrivals);
 	if (err == NULL)
 		arrivals->failed = false;
 	else if (arrivals->failed)
 		ps_error_free(err);
 	else
 	{
-		/* tried again with the next */
+		/* the next arrival tries again, with a new file */
 		arrivals->failed = true;
 		ps_log_error(PS_WARNING, err, "could not note when WAL has arrived, it will be kept for longer");
 	}
@@ -235,7 +238,7 @@ arrivals_note(Arrivals *arrivals, XLogRecPtr lsn)
 		return 0;
 	if (last != NULL && now - last->at < ARRIVALS_PAUSE)
 		return (last->at + ARRIVALS_PAUSE - now) / 1000 + 1;
-	note(arrivals, lsn, now);
+	add_arrival(arrivals, lsn, now);
 	return 0;
 }
 
@@ -249,9 +252,9 @@ arrivals_open(const char *timeline_dir, StoreClock *clock, XLogRecPtr end)
 	arrivals->path = psprintf("%s/%s", timeline_dir, ARRIVALS_FILE);
 	pthread_mutex_init(&arrivals->lock, NULL);
 	fs_remove_stray(arrivals->path);
-	read_file(arrivals, end, now);
+	load_file(arrivals, end, now);
 	if (arrivals->n == 0 || arrivals->items[arrivals->n - 1].lsn < end)
-		note(arrivals, end, now);
+		add_arrival(arrivals, end, now);
 	return arrivals;
 }
 
@@ -268,7 +271,7 @@ arrivals_close(Arrivals *arrivals)
 	free(arrivals);
 }
 
-/* ---- asking ---- */
+/* ---- searching ---- */
 
 XLogRecPtr
 arrivals_older_than(Arrivals *arrivals, int64 age)
@@ -284,15 +287,18 @@ arrivals_older_than(Arrivals *arrivals, int64 age)
 }
 
 /*
- * When each of them was, as the machine's clock now counts back: within a run
- * by the store's clock, which nobody sets.  Of earlier runs the last that the
- * machine's clock said has to do.  Caller holds the lock, and frees the result.
+ * Computes the time of each arrival by the machine's clock, counted back from now.  Within a
+ * run (store_clock_run()), distances are those of the store's clock, which users cannot set.
+ * For each earlier run, the machine's clock at the last arrival of that run is used.  Caller
+ * holds the lock, and frees the result.
  */
 static TimestampTz *
 times_of(Arrivals *arrivals)
 {
 	TimestampTz *times = pg_malloc(Max(arrivals->n, 1) * sizeof(TimestampTz));
-	Arrival ref = {.at = store_clock_now(arrivals->clock), .machine = machine_clock_now(), .run = store_clock_run(arrivals->clock)};
+	Arrival ref = {.at = store_clock_now(arrivals->clock),
+				   .machine = machine_clock_now(),
+				   .run = store_clock_run(arrivals->clock)};
 
 	for (int i = arrivals->n - 1; i >= 0; i--)
 	{

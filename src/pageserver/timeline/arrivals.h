@@ -1,14 +1,13 @@
 /*
  * arrivals.h
- *	  When WAL of a timeline arrived, by the store's own time (store_clock.h).  This
- *	  decides what is old enough to be removed (maintain/history.c), and which clock
- *	  was wrong if the times of commits contradict each other (read/pitr.c).
+ *	  When WAL of a timeline arrived, by the store's clock (store_clock.h).  This
+ *	  determines what is old enough to be removed (maintain/history.c), and which
+ *	  clock was wrong if the times of commits contradict each other (read/pitr.c).
  *
- * An arrival says that all WAL up to an LSN was there at a time, and perhaps
- * before.  The file TIMELINE/arrivals has them in order.  They are noted a few
- * times a second, and thinned out as they age: then their distance is a part
- * of their age.  They are appended without a sync.  An entry that cannot be read is
- * ignored: that only makes WAL younger.
+ * An arrival says that all WAL up to an LSN was there at a time, or earlier.  The file
+ * TIMELINE/arrivals has them in order.  They are noted a few times a second, and thinned out
+ * as they age, so that their distance is a fraction of their age.  They are appended without
+ * a sync.  If entries are lost, WAL is considered younger than it is, and is kept for longer.
  */
 #ifndef PS_ARRIVALS_H
 #define PS_ARRIVALS_H
@@ -18,9 +17,22 @@
 #include "base/store_clock.h"
 
 /*
- * TIMELINE/arrivals, big-endian: a head of magic, version, id of the store's
- * clock (16 bytes), CRC32C of all before; then entries of LSN, store_clock_now(),
- * the machine's clock, store_clock_run(), CRC32C of the entry before it.
+ * TIMELINE/arrivals; integers are big-endian:
+ *
+ *	  offset  size  field
+ *	       0     4  magic
+ *	       4     4  version
+ *	       8    16  id of the store's clock
+ *	      24     4  CRC-32C of all before
+ *	      28        entries
+ *
+ * Each entry:
+ *
+ *	       0     8  LSN
+ *	       8     8  store_clock_now()
+ *	      16     8  time of the machine's clock
+ *	      24     4  store_clock_run()
+ *	      28     4  CRC-32C of the entry before this field
  */
 #define ARRIVALS_FILE       "arrivals"
 #define ARRIVALS_MAGIC      0x50534152 /* "PSAR" */
@@ -28,7 +40,7 @@
 #define ARRIVALS_HEAD_SIZE  (4 + 4 + 16 + 4)
 #define ARRIVALS_ENTRY_SIZE (8 + 8 + 8 + 4 + 4)
 
-/* Two are noted with this pause between them at least, us. */
+/* The least time between two arrivals, us. */
 #define ARRIVALS_PAUSE (200 * 1000)
 
 typedef struct Arrivals Arrivals;

@@ -1,6 +1,6 @@
 /*
  * layer_set.c
- *	  The layers of a timeline as a reader sees them: see layer_set.h.
+ *	  The layers of a timeline that a reader uses: see layer_set.h.
  */
 #include "ps_fe.h"
 

@@ -1,6 +1,6 @@
 /*
  * layer_set.h
- *	  The layers of a timeline as a reader sees them.
+ *	  The layers of a timeline that a reader uses.
  */
 #ifndef PS_LAYER_SET_H
 #define PS_LAYER_SET_H
@@ -10,12 +10,12 @@
 #include "layer/layer_map.h"
 #include "layer/open_layer.h"
 
-/* Most layers in memory that wait to be written; then ingest waits. */
+/* Maximum number of layers in memory that wait to be written; if it is reached, ingest waits. */
 #define MAX_FROZEN 3
 
 /*
- * What a reader looks at: an immutable set with a count of references, swapped
- * by pointer under Timeline.lock.  Newest first: open, frozen[0], frozen[1], …, map.
+ * An immutable set with a reference count; Timeline.layers is replaced under
+ * Timeline.lock.  From the newest to the oldest: open, frozen[0], frozen[1], ..., map.
  */
 typedef struct LayerSet
 {
@@ -26,17 +26,17 @@ typedef struct LayerSet
 	LayerMap *map;
 } LayerSet;
 
-/* References are taken over. */
+/* The set owns the references from now on. */
 extern LayerSet *layer_set_create(Layer *open, Layer *const *frozen, int nfrozen, LayerMap *map);
 extern void layer_set_unref(LayerSet *set);
 
-/* A new set with the files of this one, and nothing that is in memory. */
+/* A new set with only the files of this one. */
 extern LayerSet *layer_set_files(const LayerSet *set);
 
-/* What is older than this LSN is in the set's files. */
+/* All WAL before this LSN is in the files of the set. */
 extern XLogRecPtr layer_set_memory_start(const LayerSet *set);
 
-/* How many files of the map are known to be damaged, and the name of the first. */
+/* Returns how many files of the map are known to be damaged; name: of the first. */
 extern int layers_damaged(const LayerMap *map, char name[LAYER_NAME_MAX]);
 
 #endif /* PS_LAYER_SET_H */

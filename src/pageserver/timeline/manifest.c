@@ -7,15 +7,15 @@
  *		"version": 3,
  *		"crc32c": "0123abcd",		of "timeline" without "layers", dumped compact with sorted
  *									keys, then of each layer's text and a newline
- *		"timeline": { … }
+ *		"timeline": { ... }
  *	  }
  *
- * LSNs are text as PostgreSQL shows them; numbers that may exceed 53 bits are
- * text too.  Of each layer file there is "NAME level N entries N bytes N": what
- * must be known of it before it is opened.  If there are databases whose copies
- * are not in files of their own yet, "copies" has "TABLESPACE/DATABASE LSN LSN" of
- * each (DbCopy), and the version is 4.  A new manifest is written next to the
- * old one, synced and renamed; the one before stays as timeline.json.old.
+ * LSNs are text as PostgreSQL shows them; numbers that may exceed 53 bits are text, too.
+ * "layers" has "NAME level N entries N bytes N" for each layer file: what must be known
+ * before it is opened.  If pages of copied databases are not written yet, "copies" has
+ * "TABLESPACE/DATABASE LSN LSN" for each copy (DbCopy), and the version is 4.  A new
+ * manifest is written next to the old one, synced and renamed; the previous one is kept as
+ * timeline.json.old.
  */
 #include "ps_fe.h"
 
@@ -32,7 +32,7 @@
 #define MANIFEST_VERSION        3
 #define MANIFEST_VERSION_COPIES 4
 
-/* "layers" is summed apart: there may be very many, and to dump them once more would double the cost. */
+/* "layers" is not dumped for the CRC: there may be very many, and that would double the cost. */
 static uint32
 manifest_crc(const json_t *root)
 {
@@ -60,8 +60,8 @@ manifest_crc(const json_t *root)
 	return crc;
 }
 
-static const JsonFormat manifest_format = {"manifest", "pageserver timeline", "version", MANIFEST_VERSION, MANIFEST_VERSION_COPIES,
-										   manifest_crc};
+static const JsonFormat manifest_format = {"manifest", "pageserver timeline", "version",
+										   MANIFEST_VERSION, MANIFEST_VERSION_COPIES, manifest_crc};
 
 static json_t *
 json_lsn(XLogRecPtr lsn)
@@ -75,7 +75,7 @@ json_u64(uint64 v)
 	return json_sprintf("%llu", (unsigned long long) v);
 }
 
-/* ---- reading: each returns false if the member is missing or of another kind ---- */
+/* ---- reading: the functions return false if the member is missing or has another type ---- */
 
 static bool
 get_text(json_t *body, const char *name, char *out, size_t size)
@@ -89,8 +89,8 @@ static bool
 get_lsn(json_t *body, const char *name, XLogRecPtr *lsn)
 {
 	char text[32];
-	uint32 hi,
-		lo;
+	uint32 hi;
+	uint32 lo;
 	char after;
 
 	if (!get_text(body, name, text, sizeof(text)) || sscanf(text, "%X/%X%c", &hi, &lo, &after) != 2)
@@ -131,7 +131,7 @@ get_id(json_t *body, const char *name, PsId *id)
 	return get_text(body, name, text, sizeof(text)) && ps_id_parse(text, id);
 }
 
-/* "": none */
+/* "" means that there is none. */
 static bool
 get_ancestor(json_t *body, Manifest *m)
 {
@@ -143,7 +143,7 @@ get_ancestor(json_t *body, Manifest *m)
 	return !m->has_ancestor || ps_id_parse(text, &m->ancestor);
 }
 
-/* Longest text of a layer, with its zero byte. */
+/* The maximum length of the text of a layer, with its zero byte. */
 #define LAYER_TEXT_MAX (LAYER_NAME_MAX + 96)
 
 static void
@@ -168,7 +168,8 @@ parse_layer(const char *text, LayerInfo *info)
 	if (len >= sizeof(name))
 		return false;
 	strlcpy(name, text, len + 1);
-	if (!layer_name_parse(name, info) || sscanf(text + len, " level %d entries %llu bytes %llu", &level, &entries, &bytes) != 3)
+	if (!layer_name_parse(name, info) ||
+		sscanf(text + len, " level %d entries %llu bytes %llu", &level, &entries, &bytes) != 3)
 		return false;
 	info->level = level;
 	info->entries = entries;
@@ -177,7 +178,7 @@ parse_layer(const char *text, LayerInfo *info)
 	return strcmp(again, text) == 0;
 }
 
-/* Most have none. */
+/* The member is optional. */
 static bool
 get_replaced(json_t *body, Manifest *m)
 {
@@ -185,7 +186,7 @@ get_replaced(json_t *body, Manifest *m)
 	return !m->has_replaced || get_id(body, "replaced", &m->replaced);
 }
 
-/* Most have none. */
+/* The member is optional. */
 static bool
 get_copies(json_t *body, Manifest *m)
 {
@@ -202,7 +203,10 @@ get_copies(json_t *body, Manifest *m)
 
 		if (text == NULL || sscanf(text, "%u/%u %X/%X %X/%X%c", &n[0], &n[1], &n[2], &n[3], &n[4], &n[5], &after) != 6)
 			return false;
-		m->copies[i] = (DbCopy) {.spc = n[0], .db = n[1], .start = (uint64) n[2] << 32 | n[3], .end = (uint64) n[4] << 32 | n[5]};
+		m->copies[i] = (DbCopy) {.spc = n[0],
+								 .db = n[1],
+								 .start = (uint64) n[2] << 32 | n[3],
+								 .end = (uint64) n[4] << 32 | n[5]};
 	}
 	m->ncopies = (int) json_array_size(copies);
 	return json_is_array(copies);
@@ -227,12 +231,8 @@ get_layers(json_t *body, Manifest *m)
 	return true;
 }
 
-/*
- * A missing, damaged or foreign file is an error that names it.  The caller
- * frees with manifest_free(), on success.
- */
 static PsError *
-read_file(const char *dir, const char *name, Manifest *m)
+read_manifest(const char *dir, const char *name, Manifest *m)
 {
 	char path[MAXPGPATH];
 	json_t *root;
@@ -248,7 +248,8 @@ read_file(const char *dir, const char *name, Manifest *m)
 		!get_u64(body, "system_identifier", &m->system_identifier) ||
 		!get_u32(body, "segment_size", &m->segment_size) || !IsValidWalSegSize(m->segment_size) ||
 		!get_u32(body, "data_checksum_version", &m->data_checksum_version) ||
-		!get_ancestor(body, m) || !get_replaced(body, m) || !get_lsn(body, "start_lsn", &m->start_lsn) || !get_lsn(body, "disk_consistent_lsn", &m->disk_consistent_lsn) ||
+		!get_ancestor(body, m) || !get_replaced(body, m) || !get_lsn(body, "start_lsn", &m->start_lsn) ||
+		!get_lsn(body, "disk_consistent_lsn", &m->disk_consistent_lsn) ||
 		!get_lsn(body, "gc_cutoff", &m->gc_cutoff) ||
 		!get_u64(body, "generation", &m->generation) || !get_text(body, "owner", m->owner, sizeof(m->owner)) ||
 		!get_copies(body, m) || !get_layers(body, m))
@@ -262,16 +263,16 @@ read_file(const char *dir, const char *name, Manifest *m)
 PsError *
 manifest_read(const char *dir, Manifest *m)
 {
-	return read_file(dir, MANIFEST_NAME, m);
+	return read_manifest(dir, MANIFEST_NAME, m);
 }
 
 PsError *
 manifest_read_old(const char *dir, Manifest *m)
 {
-	return read_file(dir, MANIFEST_OLD, m);
+	return read_manifest(dir, MANIFEST_OLD, m);
 }
 
-/* The whole file; free() it. */
+/* Formats the whole file; free() *text. */
 static PsError *
 manifest_text(const Manifest *m, const char *path, char **text)
 {
@@ -306,8 +307,12 @@ manifest_text(const Manifest *m, const char *path, char **text)
 		json_t *copies = json_array();
 
 		for (int i = 0; i < m->ncopies; i++)
-			rc |= json_array_append_new(copies, json_sprintf("%u/%u %X/%X %X/%X", m->copies[i].spc, m->copies[i].db,
-															 LSN_FORMAT_ARGS(m->copies[i].start), LSN_FORMAT_ARGS(m->copies[i].end)));
+		{
+			const DbCopy *copy = &m->copies[i];
+
+			rc |= json_array_append_new(copies, json_sprintf("%u/%u %X/%X %X/%X", copy->spc, copy->db,
+															 LSN_FORMAT_ARGS(copy->start), LSN_FORMAT_ARGS(copy->end)));
+		}
 		rc |= json_object_set_new(body, "copies", copies);
 	}
 	rc |= json_object_set_new(body, "layers", layers);
@@ -320,7 +325,6 @@ manifest_text(const Manifest *m, const char *path, char **text)
 						  body != NULL ? json_pack("{s:o}", "timeline", body) : NULL, path, text);
 }
 
-/* Writes DIR/timeline.json durably. */
 PsError *
 manifest_write(const char *dir, const Manifest *m, Outcome *outcome)
 {
@@ -336,11 +340,6 @@ manifest_write(const char *dir, const Manifest *m, Outcome *outcome)
 	return err == NULL ? NULL : ps_error_context(err, "could not write manifest \"%s\"", path);
 }
 
-/*
- * The first one, in a new directory, which the caller syncs before anybody looks
- * at it; without "sync", it syncs the files, too.  It takes the place of the one
- * before as well.
- */
 PsError *
 manifest_write_new(const char *dir, const Manifest *m, bool sync)
 {
@@ -359,7 +358,6 @@ manifest_write_new(const char *dir, const Manifest *m, bool sync)
 	return err;
 }
 
-/* Removes what a crash in manifest_write() left behind; only while nobody writes. */
 void
 manifest_remove_stray(const char *dir)
 {
@@ -377,32 +375,33 @@ manifest_free(Manifest *m)
 	memset(m, 0, sizeof(*m));
 }
 
-/* Either manifest may be there after a crash: what the new one names stays. */
+/* After OUTCOME_UNKNOWN either manifest may be found after a crash: keeps the files that only the new one names. */
 static void
-begin_doubt(Timeline *tl, Layer *const *add, int nadd)
+keep_uncertain(Timeline *tl, Layer *const *add, int nadd)
 {
 	if (nadd == 0)
 		return;
-	tl->in_doubt = pg_realloc(tl->in_doubt, (tl->nin_doubt + nadd) * sizeof(Layer *));
+	tl->uncertain = pg_realloc(tl->uncertain, (tl->nuncertain + nadd) * sizeof(Layer *));
 	for (int i = 0; i < nadd; i++)
-		tl->in_doubt[tl->nin_doubt++] = layer_ref(add[i]);
+		tl->uncertain[tl->nuncertain++] = layer_ref(add[i]);
 }
 
-/* The manifest is durable, and names none of these. */
+/* The manifest is durable and does not name these files: removes them. */
 static void
-end_doubt(Timeline *tl)
+remove_uncertain(Timeline *tl)
 {
-	for (int i = 0; i < tl->nin_doubt; i++)
+	for (int i = 0; i < tl->nuncertain; i++)
 	{
-		layer_remove(tl->in_doubt[i]);
-		layer_unref(tl->in_doubt[i]);
+		layer_remove(tl->uncertain[i]);
+		layer_unref(tl->uncertain[i]);
 	}
-	tl->nin_doubt = 0;
+	tl->nuncertain = 0;
 }
 
+/* timeline_save() with a name.  Caller holds Timeline.manifest_lock. */
 static PsError *
-save(Timeline *tl, const char *name, const LayerMap *map, XLogRecPtr disk_consistent_lsn, uint64 generation, const char *owner,
-	 Layer *const *add, int nadd, Outcome *outcome)
+save_with_name(Timeline *tl, const char *name, const LayerMap *map, XLogRecPtr disk_consistent_lsn, uint64 generation,
+			   const char *owner, Layer *const *add, int nadd, Outcome *outcome)
 {
 	Manifest m = {.tenant = tl->spec->tenant,
 				  .timeline = tl->spec->id,
@@ -439,10 +438,10 @@ save(Timeline *tl, const char *name, const LayerMap *map, XLogRecPtr disk_consis
 	switch (*outcome)
 	{
 		case OUTCOME_DONE:
-			end_doubt(tl);
+			remove_uncertain(tl);
 			break;
 		case OUTCOME_UNKNOWN:
-			begin_doubt(tl, add, nadd);
+			keep_uncertain(tl, add, nadd);
 			break;
 		case OUTCOME_NOT_DONE:
 			for (int i = 0; i < nadd; i++)
@@ -458,7 +457,7 @@ timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn, uint6
 {
 	Outcome outcome;
 
-	return save(tl, tl->saved_name, map, disk_consistent_lsn, generation, owner, add, nadd, &outcome);
+	return save_with_name(tl, tl->saved_name, map, disk_consistent_lsn, generation, owner, add, nadd, &outcome);
 }
 
 PsError *
@@ -469,7 +468,7 @@ timeline_save_name(Timeline *tl, const char *name, bool later, Outcome *outcome)
 
 	pthread_mutex_lock(&tl->manifest_lock);
 	set = timeline_layers(tl);
-	err = save(tl, name, set->map, tl->disk_consistent_lsn, tl->generation, tl->owner, NULL, 0, outcome);
+	err = save_with_name(tl, name, set->map, tl->disk_consistent_lsn, tl->generation, tl->owner, NULL, 0, outcome);
 	layer_set_unref(set);
 	if (err == NULL || later)
 		strlcpy(tl->saved_name, name, sizeof(tl->saved_name));

@@ -1,7 +1,7 @@
 /*
  * manifest.h
- *	  TIMELINE/timeline.json: what of a timeline's directory counts.  manifest.c
- *	  has the format.
+ *	  The manifest, TIMELINE/timeline.json: which layer files belong to a timeline,
+ *	  and its properties.  manifest.c has the format.
  */
 #ifndef PS_MANIFEST_H
 #define PS_MANIFEST_H
@@ -12,8 +12,8 @@
 
 /*
  * A database that was copied as a whole, by the record from start to end.  Until
- * maintain/db_copy.c has written its pages, what they were at start is kept for its
- * reads, and what it was itself at end for that work.
+ * maintain/db_copy.c has written its pages, the pages of the source at start are kept for
+ * reads, and the state of the copy at end for that work.
  */
 typedef struct DbCopy
 {
@@ -21,7 +21,7 @@ typedef struct DbCopy
 	XLogRecPtr end;
 	Oid spc;
 	Oid db;
-	bool done; /* the next manifest does not have it */
+	bool done; /* the next manifest does not name it */
 } DbCopy;
 
 typedef struct Manifest
@@ -34,7 +34,7 @@ typedef struct Manifest
 	uint32 data_checksum_version;
 	bool has_ancestor;
 	PsId ancestor;
-	bool has_replaced; /* it was made in the place of a branch whose name it had or has */
+	bool has_replaced; /* it was created to replace a branch, whose name it got */
 	PsId replaced;
 	XLogRecPtr start_lsn;
 	XLogRecPtr disk_consistent_lsn;
@@ -47,12 +47,25 @@ typedef struct Manifest
 	int nlayers;
 } Manifest;
 
+/*
+ * Reads DIR/timeline.json.  The error for a missing, damaged or invalid file names it.  On
+ * success the caller calls manifest_free().
+ */
 extern PsError *manifest_read(const char *dir, Manifest *m);
 
-/* The one before: what never changes is as in the newest, the name and all else may be older. */
+/* Reads the previous manifest: what never changes is right, but the name and the rest may be outdated. */
 extern PsError *manifest_read_old(const char *dir, Manifest *m);
+
+/* Writes DIR/timeline.json durably; the previous one becomes the old one. */
 extern PsError *manifest_write(const char *dir, const Manifest *m, Outcome *outcome);
+
+/*
+ * Writes the first manifest, also as the old one, into a new directory, which the caller
+ * syncs; without "sync", the caller syncs the files, too.
+ */
 extern PsError *manifest_write_new(const char *dir, const Manifest *m, bool sync);
+
+/* Removes a file that a crash in manifest_write() left.  No other thread may write the manifest. */
 extern void manifest_remove_stray(const char *dir);
 extern void manifest_free(Manifest *m);
 

@@ -1,6 +1,6 @@
 /*
  * memory_budget.c
- *	  Memory of layers: see memory_budget.h.
+ *	  Limits the memory of layers: see memory_budget.h.
  */
 #include "ps_fe.h"
 
@@ -53,12 +53,12 @@ memory_budget_limit(const MemoryBudget *budget)
 }
 
 static uint64
-used(const MemoryBudget *budget)
+used_bytes(const MemoryBudget *budget)
 {
 	return atomic_load_explicit(&budget->used, memory_order_relaxed);
 }
 
-/* What the open layer of each timeline may take, if there are many. */
+/* The share of each open layer when memory is short. */
 static uint64
 share(const MemoryBudget *budget)
 {
@@ -100,7 +100,7 @@ memory_budget_count_open(MemoryBudget *budget, int delta)
 bool
 memory_budget_is_short(const MemoryBudget *budget)
 {
-	return used(budget) > memory_budget_limit(budget) / 2;
+	return used_bytes(budget) > memory_budget_limit(budget) / 2;
 }
 
 bool
@@ -115,7 +115,7 @@ memory_budget_must_wait(const MemoryBudget *budget, const MemoryUser *user)
 	uint64 limit = memory_budget_limit(budget);
 	uint64 own = atomic_load_explicit(&user->used, memory_order_relaxed);
 
-	return own > limit / 2 || (used(budget) > limit && own > share(budget));
+	return own > limit / 2 || (used_bytes(budget) > limit && own > share(budget));
 }
 
 void
@@ -125,7 +125,7 @@ memory_budget_ask(MemoryBudget *budget)
 	int64 asked = atomic_load(&budget->asked);
 	dlist_iter iter;
 
-	if (used(budget) <= memory_budget_limit(budget) / 4 * 3 || now - asked < MEMORY_ASK_MS ||
+	if (used_bytes(budget) <= memory_budget_limit(budget) / 4 * 3 || now - asked < MEMORY_ASK_MS ||
 		!atomic_compare_exchange_strong(&budget->asked, &asked, now))
 		return;
 	pthread_mutex_lock(&budget->lock);

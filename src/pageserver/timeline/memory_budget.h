@@ -1,23 +1,22 @@
 /*
  * memory_budget.h
- *	  Memory of layers: what all timelines of a store may take together.
+ *	  Limits the memory of layers that all timelines of a store use together.
  *
- * open_layer_memory bounds one layer; there are as many as branches that are
- * written.  Beyond half of the limit (layer_memory) each may have its share of
- * that half: layers that are larger are frozen, so that their flush threads
- * write them.
+ * open_layer_memory limits the open layer of one timeline, but many branches may be written
+ * at a time.  When all layers together use more than half of the limit (layer_memory), each
+ * open layer may have an equal share of that half; larger ones are frozen, so that their
+ * flush threads write them.
  *
- * A timeline waits for its own flushes only, never for those of another.  It
- * takes in no WAL while its layers take more than half of the limit, or more
- * than its share while those of all take more than the limit.  As no open layer
- * is larger than that, some of its memory is being written then, and the wait
- * ends.  So a timeline whose layers cannot be written (the disk is full, or a
- * directory cannot be written to) keeps what it has, and the others go on with
- * small layers.
+ * A timeline waits only for its own flushes, never for those of another.  It ingests no WAL
+ * while its layers use more than half of the limit, or more than its share while all
+ * together use more than the limit.  Its open layer is not that large, so some of its
+ * memory is being written at that time, and the wait ends.  So a timeline whose layers
+ * cannot be written (the disk is full, or its directory is not writable) keeps the memory
+ * that it has, and the others continue with small layers.
  *
- * Any thread may call any function.  MemoryBudget.lock is taken before the locks
- * of the users' wake functions: no caller of memory_budget_add_user(),
- * memory_budget_remove_user() or memory_budget_ask() may hold one of those.
+ * Any thread may call any function.  MemoryBudget.lock is acquired before the locks of the
+ * users' wake functions: no caller of memory_budget_add_user(), memory_budget_remove_user()
+ * or memory_budget_ask() may hold one of those.
  */
 #ifndef PS_MEMORY_BUDGET_H
 #define PS_MEMORY_BUDGET_H
@@ -28,23 +27,23 @@
 
 typedef struct MemoryBudget MemoryBudget;
 
-/* One that takes memory.  Its owner's, which sets the two last fields before it is added. */
+/* A user of memory.  Part of its owner, which sets the last two fields before it is added. */
 typedef struct MemoryUser
 {
 	dlist_node link;           /* private */
-	atomic_int_fast64_t used;  /* bytes, as they were counted last; changed by memory_budget_take() only */
-	void (*wake)(void *owner); /* memory is short: look at memory_budget_is_over() and memory_budget_is_short() */
+	atomic_int_fast64_t used;  /* bytes; changed only by memory_budget_take() */
+	void (*wake)(void *owner); /* memory is short: check memory_budget_is_over() and memory_budget_is_short() */
 	void *owner;
 } MemoryUser;
 
 extern MemoryBudget *memory_budget_create(uint64 limit);
-extern void memory_budget_free(MemoryBudget *budget); /* no user is left */
+extern void memory_budget_free(MemoryBudget *budget); /* no user may be left */
 
-/* Bytes; settings were reloaded. */
+/* The limit, bytes; it is set again when settings are reloaded. */
 extern void memory_budget_set_limit(MemoryBudget *budget, uint64 limit);
 extern uint64 memory_budget_limit(const MemoryBudget *budget);
 
-/* Only those that were added are woken.  What a user has taken when it is removed is given back. */
+/* Users that were added are woken.  Removing a user gives back the memory that it has. */
 extern void memory_budget_add_user(MemoryBudget *budget, MemoryUser *user);
 extern void memory_budget_remove_user(MemoryBudget *budget, MemoryUser *user);
 
@@ -63,7 +62,7 @@ extern bool memory_budget_is_short(const MemoryBudget *budget);
 /* Does the user have to wait until some of its memory is freed? */
 extern bool memory_budget_must_wait(const MemoryBudget *budget, const MemoryUser *user);
 
-/* Wakes all users if memory is nearly used up, but not more often than once in MEMORY_ASK_MS. */
+/* Wakes all users if three quarters of the limit are in use, at most once in MEMORY_ASK_MS. */
 #define MEMORY_ASK_MS 1000
 extern void memory_budget_ask(MemoryBudget *budget);
 

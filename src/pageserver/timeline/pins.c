@@ -1,6 +1,6 @@
 /*
  * pins.c
- *	  What of a timeline's past must stay readable: see pins.h.
+ *	  What of a timeline's history must stay readable: see pins.h.
  */
 #include "ps_fe.h"
 
@@ -19,7 +19,11 @@ typedef struct Pin
 struct Pins
 {
 	XLogRecPtr start_lsn; /* fixed */
-	/* Changed under the lock; read with it or without: who sees an old one has a set of layers from before (timeline_layers_at()). */
+
+	/*
+	 * Changed under lock; readers need no lock: a reader that sees an old cutoff has a
+	 * set of layers from before the removal (timeline_layers_at()).
+	 */
 	atomic_uint_fast64_t cutoff;
 	pthread_mutex_t lock;
 	Pin *items; /* in no order */
@@ -99,7 +103,7 @@ pins_keep(Pins *pins, XLogRecPtr lsn, bool wal)
 
 /* Caller holds the lock. */
 static void
-add(Pins *pins, XLogRecPtr lsn, PinKind kind)
+add_pin(Pins *pins, XLogRecPtr lsn, PinKind kind)
 {
 	pins->items = pg_realloc(pins->items, (pins->n + 1) * sizeof(Pin));
 	pins->items[pins->n++] = (Pin) {.lsn = lsn, .kind = kind};
@@ -113,7 +117,7 @@ pins_lease(Pins *pins, XLogRecPtr lsn, bool wal)
 	pthread_mutex_lock(&pins->lock);
 	kept = is_kept(pins, lsn, wal);
 	if (kept)
-		add(pins, lsn, PIN_LEASE);
+		add_pin(pins, lsn, PIN_LEASE);
 	pthread_mutex_unlock(&pins->lock);
 	return kept;
 }
@@ -125,7 +129,7 @@ pins_hold_history(Pins *pins)
 
 	pthread_mutex_lock(&pins->lock);
 	from = atomic_load(&pins->cutoff);
-	add(pins, from, PIN_HISTORY);
+	add_pin(pins, from, PIN_HISTORY);
 	pthread_mutex_unlock(&pins->lock);
 	return from;
 }
@@ -134,7 +138,7 @@ void
 pins_add(Pins *pins, XLogRecPtr lsn, PinKind kind)
 {
 	pthread_mutex_lock(&pins->lock);
-	add(pins, lsn, kind);
+	add_pin(pins, lsn, kind);
 	pthread_mutex_unlock(&pins->lock);
 }
 
@@ -152,7 +156,7 @@ pins_remove(Pins *pins, XLogRecPtr lsn, PinKind kind)
 }
 
 static int
-by_value(const void *a, const void *b)
+compare_lsns(const void *a, const void *b)
 {
 	XLogRecPtr x = *(const XLogRecPtr *) a;
 	XLogRecPtr y = *(const XLogRecPtr *) b;
@@ -161,7 +165,8 @@ by_value(const void *a, const void *b)
 }
 
 void
-pins_readable(Pins *pins, XLogRecPtr latest, XLogRecPtr *horizon, XLogRecPtr **points, int *npoints, XLogRecPtr *wal_from)
+pins_readable(Pins *pins, XLogRecPtr latest, XLogRecPtr *horizon, XLogRecPtr **points, int *npoints,
+			  XLogRecPtr *wal_from)
 {
 	int n = 0;
 
@@ -176,7 +181,7 @@ pins_readable(Pins *pins, XLogRecPtr latest, XLogRecPtr *horizon, XLogRecPtr **p
 				*wal_from = Min(*wal_from, pins->items[i].lsn);
 		}
 	pthread_mutex_unlock(&pins->lock);
-	qsort(*points, n, sizeof(XLogRecPtr), by_value);
+	qsort(*points, n, sizeof(XLogRecPtr), compare_lsns);
 	*npoints = 0;
 	for (int i = 0; i < n; i++)
 		if (i == 0 || (*points)[i] != (*points)[i - 1])
@@ -213,7 +218,8 @@ pins_without_images(Pins *pins)
 
 	pthread_mutex_lock(&pins->lock);
 	for (int i = 0; i < pins->n && lsn == InvalidXLogRecPtr; i++)
-		if (pins->items[i].kind == PIN_BRANCH && !pins->items[i].imaged && pins->items[i].lsn < atomic_load(&pins->cutoff))
+		if (pins->items[i].kind == PIN_BRANCH && !pins->items[i].imaged &&
+			pins->items[i].lsn < atomic_load(&pins->cutoff))
 			lsn = pins->items[i].lsn;
 	pthread_mutex_unlock(&pins->lock);
 	return lsn;

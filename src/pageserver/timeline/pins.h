@@ -1,12 +1,11 @@
 /*
  * pins.h
- *	  What of a timeline's past must stay readable: everything from a cutoff on,
- *	  and before it single LSNs, the pins.
+ *	  What of a timeline's history must stay readable: everything from a cutoff on,
+ *	  and single LSNs before it, the pins.
  *
- * Belongs to the branch and lives as long as it does, for where branches begin
- * is known, and must be kept, also while the timeline is closed.  The open
- * timeline shares it.  It has a lock of its own, a leaf; any thread may call any
- * function.
+ * Part of the branch, not of the open timeline, because the LSNs at which other branches
+ * begin must be kept while the timeline is closed.  It has a lock of its own, a leaf; any
+ * thread may call any function.
  */
 #ifndef PS_PINS_H
 #define PS_PINS_H
@@ -18,9 +17,9 @@ typedef struct Pins Pins;
 typedef enum PinKind
 {
 	PIN_BRANCH, /* a branch begins here */
-	PIN_COPY,   /* a copy of a database needs it (DbCopy); as PIN_BRANCH, but no images are made for it */
-	PIN_LEASE,  /* somebody reads here: WAL from here on stays, too */
-	PIN_HISTORY /* a lease on everything from here on: the cutoff does not pass it */
+	PIN_COPY,   /* a copy of a database needs it (DbCopy); like PIN_BRANCH, but gets no images */
+	PIN_LEASE,  /* a reader uses it: WAL from here on is kept, too */
+	PIN_HISTORY /* a lease on everything from here on: the cutoff is not raised beyond it */
 } PinKind;
 
 /* The cutoff is never before start_lsn, where the timeline begins. */
@@ -31,19 +30,19 @@ extern void pins_free(Pins *pins);
 extern XLogRecPtr pins_cutoff(const Pins *pins);
 
 /*
- * Whatever is before the horizon and is not pinned may be removed from now on:
- * it is refused to readers and to new leases.  Nothing is removed before a
- * manifest that has the new cutoff, which only rises.
+ * Raises the cutoff to the horizon, unless it is there already or a PIN_HISTORY forbids it:
+ * from now on, what is before it and not pinned is refused to readers and new leases, and
+ * may be removed once a manifest has the new cutoff.
  */
 extern void pins_raise_cutoff(Pins *pins, XLogRecPtr horizon);
 
-/* Can be read: with the WAL that leads to it, if "wal". */
+/* Can the LSN be read?  wal: with the WAL that leads to it. */
 extern bool pins_keep(Pins *pins, XLogRecPtr lsn, bool wal);
 
-/* Adds a lease if pins_keep() is true, which it returns. */
+/* Adds a lease and returns true, if pins_keep() is true. */
 extern bool pins_lease(Pins *pins, XLogRecPtr lsn, bool wal);
 
-/* Adds a PIN_HISTORY at the cutoff, which it returns. */
+/* Adds a PIN_HISTORY at the cutoff, and returns that. */
 extern XLogRecPtr pins_hold_history(Pins *pins);
 
 /*
@@ -54,17 +53,18 @@ extern void pins_add(Pins *pins, XLogRecPtr lsn, PinKind kind);
 extern void pins_remove(Pins *pins, XLogRecPtr lsn, PinKind kind);
 
 /*
- * What can be read, all at one point in time: everything from *horizon on, which
- * is not after "latest", and before it *points, ascending, each once; the caller
- * frees them.  *wal_from: where the WAL that stays begins.
+ * Returns, as of one point in time, what can be read: everything from *horizon on, which is
+ * at most "latest", and before it *points, ascending and unique; the caller frees them.
+ * *wal_from: where the WAL that is kept begins.
  */
-extern void pins_readable(Pins *pins, XLogRecPtr latest, XLogRecPtr *horizon, XLogRecPtr **points, int *npoints, XLogRecPtr *wal_from);
+extern void pins_readable(Pins *pins, XLogRecPtr latest, XLogRecPtr *horizon, XLogRecPtr **points, int *npoints,
+						  XLogRecPtr *wal_from);
 
-/* Is there a lease?  What is read there becomes garbage without notice when it ends. */
+/* Is there a lease?  When it ends, what it kept becomes garbage without a notification. */
 extern bool pins_have_lease(Pins *pins);
 extern int pins_count(Pins *pins);
 
-/* A branch's beginning before the cutoff that was not considered for images yet; InvalidXLogRecPtr: there is none. */
+/* A PIN_BRANCH before the cutoff that was not considered for images yet; InvalidXLogRecPtr: there is none. */
 extern XLogRecPtr pins_without_images(Pins *pins);
 extern void pins_set_imaged(Pins *pins, XLogRecPtr lsn);
 

@@ -1,17 +1,18 @@
 /*
  * replace.c
- *	  Other layer files: in the manifest, then in the map.
+ *	  Changes the layer files of a timeline: in the manifest, then in the map.
  */
 #include "ps_fe.h"
 
 #include "timeline/engine.h"
 
 /*
- * written: the oldest layer in memory, which is in files now and leaves memory;
- * copy: one that the manifest forgets with that.  NULL: none.
+ * written: the oldest frozen layer, which is in a file now and is dropped from memory; copy:
+ * the manifest no longer names it.  Either may be NULL.
  */
 static PsError *
-change_files(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int ndrop, const Layer *written, const DbCopy *copy)
+change_files(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int ndrop, const Layer *written,
+			 const DbCopy *copy)
 {
 	LayerSet *set;
 	LayerSet *old;

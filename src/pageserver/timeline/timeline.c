@@ -1,8 +1,7 @@
 /*
  * timeline.c
- *	  A timeline in memory: its set of layers, waits, failures, what others may
- *	  know of it.  What all that works on an open timeline builds on; opening
- *	  and closing, which know of all of that, are in store/open.c.
+ *	  The basics of an open timeline: its set of layers, waits, failures.  Opening and
+ *	  closing, which call all parts of it, are in store/open.c.
  */
 #include "ps_fe.h"
 
@@ -12,7 +11,7 @@
 #include "sqlstate.h"
 #include "timeline/engine.h"
 
-/* ---- making and freeing one ---- */
+/* ---- creating and freeing ---- */
 
 Timeline *
 timeline_create(TimelineSpec *spec, TimelineEnv *env, Timeline *ancestor, const char *saved_name)
@@ -39,10 +38,10 @@ void
 timeline_free(Timeline *tl)
 {
 	layer_set_unref(tl->layers);
-	/* when it is opened the next time, it is known which manifest there is */
-	while (tl->nin_doubt > 0)
-		layer_unref(tl->in_doubt[--tl->nin_doubt]);
-	free(tl->in_doubt);
+	/* the next opening reads the manifest that exists, and removes what it does not name */
+	while (tl->nuncertain > 0)
+		layer_unref(tl->uncertain[--tl->nuncertain]);
+	free(tl->uncertain);
 	timeline_set_copies(tl, NULL, 0);
 	free(tl->copies);
 	ps_error_free(tl->failed);
@@ -57,9 +56,8 @@ timeline_free(Timeline *tl)
 	free(tl);
 }
 
-/* ---- the set of layers that readers see ---- */
+/* ---- the set of layers ---- */
 
-/* The set as it is now; the caller ends with layer_set_unref(). */
 LayerSet *
 timeline_layers(Timeline *tl)
 {
@@ -106,7 +104,7 @@ timeline_set_map(Timeline *tl, LayerMap *map, int written)
 	return timeline_set_layers(tl, layer_set_create(layer_ref(now->open), frozen, n, map));
 }
 
-/* ---- what is kept of the past ---- */
+/* ---- history that is kept ---- */
 
 XLogRecPtr
 timeline_gc_cutoff(Timeline *tl)
@@ -115,15 +113,15 @@ timeline_gc_cutoff(Timeline *tl)
 }
 
 static PsError *
-not_kept(const Timeline *tl, XLogRecPtr lsn)
+not_kept_error(const Timeline *tl, XLogRecPtr lsn)
 {
-	return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" can be read from %X/%X on, but %X/%X was requested", timeline_name(tl),
-					LSN_FORMAT_ARGS(pins_cutoff(tl->spec->pins)), LSN_FORMAT_ARGS(lsn));
+	return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" can be read from %X/%X on, but %X/%X was requested",
+					timeline_name(tl), LSN_FORMAT_ARGS(pins_cutoff(tl->spec->pins)), LSN_FORMAT_ARGS(lsn));
 }
 
 /*
- * With Timeline.lock held from the question to the reference: a map from which
- * something was removed comes after the cutoff that allowed that, and under this lock.
+ * Holds Timeline.lock from pins_keep() until it has the reference: a map without some files
+ * is installed under this lock, after the cutoff that allowed to remove them was raised.
  */
 PsError *
 timeline_layers_at(Timeline *tl, XLogRecPtr lsn, LayerSet **set)
@@ -132,7 +130,7 @@ timeline_layers_at(Timeline *tl, XLogRecPtr lsn, LayerSet **set)
 
 	pthread_mutex_lock(&tl->lock);
 	if (!pins_keep(tl->spec->pins, lsn, false))
-		err = not_kept(tl, lsn);
+		err = not_kept_error(tl, lsn);
 	else if (tl->forgotten && lsn > tl->ingested_lsn)
 		err = timeline_failure(tl);
 	if (err == NULL)
@@ -147,13 +145,13 @@ timeline_layers_at(Timeline *tl, XLogRecPtr lsn, LayerSet **set)
 PsError *
 timeline_pin(Timeline *tl, XLogRecPtr lsn)
 {
-	return pins_lease(tl->spec->pins, lsn, false) ? NULL : not_kept(tl, lsn);
+	return pins_lease(tl->spec->pins, lsn, false) ? NULL : not_kept_error(tl, lsn);
 }
 
 PsError *
 timeline_pin_wal(Timeline *tl, XLogRecPtr lsn)
 {
-	return pins_lease(tl->spec->pins, lsn, true) ? NULL : not_kept(tl, lsn);
+	return pins_lease(tl->spec->pins, lsn, true) ? NULL : not_kept_error(tl, lsn);
 }
 
 void
@@ -187,7 +185,8 @@ timeline_saved_state(const TimelineSpec *spec, const LayerMap *map, XLogRecPtr l
 	initStringInfo(&buf);
 	err = layer_map_collect(map, &key, 0, lsn, &list, &done);
 	if (err == NULL && list.n == 0)
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\": the layers hold no state at %X/%X", spec->name.now, LSN_FORMAT_ARGS(lsn));
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "branch \"%s\": the layers have no WAL state at %X/%X", spec->name.now,
+					   LSN_FORMAT_ARGS(lsn));
 	if (err == NULL)
 		err = layer_read_value(&list.refs[0], &buf, &start);
 	if (err == NULL)
@@ -205,7 +204,7 @@ timeline_wait(Timeline *tl, pthread_cond_t *cond, int64 ms)
 	clock_cond_wait(cond, &tl->lock, ms);
 }
 
-/* After these times a wait is reported by timeline_info(), and logged, ms. */
+/* A wait is shown by timeline_info() and logged after these times, ms. */
 #define REPORT_WAIT_AFTER 1000
 #define LOG_WAIT_AFTER    10000
 
@@ -257,8 +256,8 @@ timeline_fail(Timeline *tl, PsError *err)
 PsError *
 timeline_failure(Timeline *tl)
 {
-	PsError *err = ps_error(tl->failed->sqlstate, "branch \"%s\" accepts no more WAL after %X/%X: %s", timeline_name(tl),
-							LSN_FORMAT_ARGS(tl->ingested_lsn), tl->failed->message);
+	PsError *err = ps_error(tl->failed->sqlstate, "branch \"%s\" accepts no more WAL after %X/%X: %s",
+							timeline_name(tl), LSN_FORMAT_ARGS(tl->ingested_lsn), tl->failed->message);
 
 	return tl->failed->hint ? ps_error_hint(err, "%s", tl->failed->hint) : err;
 }
@@ -278,16 +277,15 @@ timeline_wait_ingested(Timeline *tl, XLogRecPtr lsn, int timeout_ms, const Cance
 		else if (tl->stopping != CANCEL_NONE)
 			err = timeline_stopping_error(tl);
 		else if (timeout_ms >= 0 && clock_now_ms() >= end)
-			err = ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\" has WAL up to %X/%X only, after waiting %d ms for %X/%X",
-						   timeline_name(tl), LSN_FORMAT_ARGS(tl->ingested_lsn), timeout_ms, LSN_FORMAT_ARGS(lsn));
+			err = ps_error(PS_SQLSTATE_TRY_AGAIN,
+						   "branch \"%s\" has WAL up to %X/%X only, after waiting %d ms for %X/%X", timeline_name(tl),
+						   LSN_FORMAT_ARGS(tl->ingested_lsn), timeout_ms, LSN_FORMAT_ARGS(lsn));
 		else
 			err = cancel_wait(&wait, &tl->changed, &tl->lock, 100);
 	}
 	pthread_mutex_unlock(&tl->lock);
 	return err;
 }
-
-/* ---- what others may know ---- */
 
 WalSegments *
 timeline_wal(Timeline *tl)
@@ -324,7 +322,8 @@ timeline_stopping_error(const Timeline *tl)
 {
 	char id[PS_ID_TEXT];
 
-	return cancel_error(tl->stopping, tl->stopping == CANCEL_TENANT_DETACHED ? ps_id_format(&tl->spec->tenant, id) : timeline_name(tl));
+	return cancel_error(tl->stopping, tl->stopping == CANCEL_TENANT_DETACHED ? ps_id_format(&tl->spec->tenant, id)
+																			 : timeline_name(tl));
 }
 
 PsError *
@@ -344,7 +343,7 @@ timeline_is_settled(Timeline *tl)
 {
 	bool settled;
 
-	/* opened again, it would forget that */
+	/* a close would lose this information */
 	if (wal_segments_sync_failed(tl->wal, NULL, 0))
 		return false;
 	pthread_mutex_lock(&tl->lock);
@@ -355,10 +354,11 @@ timeline_is_settled(Timeline *tl)
 }
 
 static PsError *
-superseded(Timeline *tl, uint64 generation)
+superseded_error(Timeline *tl, uint64 generation)
 {
 	PsError *err = ps_error(PS_SQLSTATE_SUPERSEDED,
-							"branch \"%s\" is run by a newer compute: generation " UINT64_FORMAT " (%s), this one is generation " UINT64_FORMAT,
+							"branch \"%s\" is run by a newer compute: generation " UINT64_FORMAT
+							" (%s), this one is generation " UINT64_FORMAT,
 							timeline_name(tl), tl->generation, tl->owner[0] ? tl->owner : "unknown", generation);
 
 	return ps_error_hint(err, "Only one compute can run a branch.  If this one should, start it again.");
@@ -373,9 +373,10 @@ timeline_check_generation(Timeline *tl, uint64 generation)
 		return NULL;
 	pthread_mutex_lock(&tl->lock);
 	if (generation < tl->generation)
-		err = superseded(tl, generation);
+		err = superseded_error(tl, generation);
 	else if (generation > tl->generation)
-		err = ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" has no generation " UINT64_FORMAT " yet, its newest is " UINT64_FORMAT,
+		err = ps_error(PS_SQLSTATE_INVALID,
+					   "branch \"%s\" has no generation " UINT64_FORMAT " yet, its newest is " UINT64_FORMAT,
 					   timeline_name(tl), generation, tl->generation);
 	pthread_mutex_unlock(&tl->lock);
 	return err;

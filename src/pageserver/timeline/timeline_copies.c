@@ -1,7 +1,7 @@
 /*
  * timeline_copies.c
- *	  The databases of a timeline that were copied as a whole and whose pages are
- *	  not written yet: DbCopy in manifest.h.
+ *	  Databases of a timeline that were copied as a whole and whose pages are not
+ *	  written yet: see DbCopy in manifest.h.
  */
 #include "ps_fe.h"
 

@@ -1,9 +1,9 @@
 /*
  * timeline_env.h
- *	  What an open timeline needs of the process that it is open in.
+ *	  Services that an open timeline needs.
  *
- * Handed in when it is opened, and there as long as it is open.  All timelines
- * of a tenant have the same.  Timelines know neither the store nor the tenant.
+ * All timelines of a tenant have the same TimelineEnv, which is passed when they are opened
+ * and exists while they are open.  Timelines know neither the store nor the tenant.
  */
 #ifndef PS_TIMELINE_ENV_H
 #define PS_TIMELINE_ENV_H
@@ -19,11 +19,11 @@
 
 struct Timeline;
 
-/* What reads came to since the start; changed by any thread. */
+/* Statistics of reads since the start of the store; changed by any thread. */
 typedef struct ReadCounters
 {
-	atomic_uint_fast64_t keys;            /* that were looked for */
-	atomic_uint_fast64_t layers_searched; /* for them */
+	atomic_uint_fast64_t keys;            /* keys that were searched for */
+	atomic_uint_fast64_t layers_searched; /* layers in which they were searched */
 } ReadCounters;
 
 typedef struct TimelineEnv
@@ -37,15 +37,15 @@ typedef struct TimelineEnv
 	ReadCounters *reads;
 	atomic_int_fast64_t *room_reserved; /* bytes that upkeep is about to write (maintain/room.c) */
 
-	/* A flush added a file: there may be something for upkeep to do.  Called with no lock held. */
+	/* Called after a flush has added a file: there may be something for upkeep to do.  No lock is held. */
 	void (*on_files_added)(struct Timeline *tl);
 
 	/* changed only while no timeline of this env is open */
 	RedoPool *redo;
 
 	/*
-	 * Not 0: branches may begin in these timelines at LSNs that nobody knows, so
-	 * nothing of them is garbage.  Changed by any thread.
+	 * Not 0: branches may begin in these timelines at unknown LSNs, so nothing of them
+	 * may be removed as garbage.  Changed by any thread.
 	 */
 	atomic_int keep_all;
 } TimelineEnv;
