@@ -27,6 +27,8 @@
 	X(TRY_AGAIN, "PS003", true, true, UNREACHABLE)                                                                 \
 	/* A path that the client named means something else on the store's machine (import). */                       \
 	X(ELSEWHERE, "PS004", false, false, FAILURE)                                                                   \
+	/* Another store has taken over the tenant, in object storage.  A compute may find it there. */                \
+	X(FENCED, "PS005", false, true, REFUSED)                                                                       \
 	/* The connection failed or was closed.  Made by both ends; the peer never receives it. */                     \
 	X(CONNECTION, "08006", false, true, UNREACHABLE)                                                               \
 	/* A message that breaks the protocol, or is not allowed now. */                                               \

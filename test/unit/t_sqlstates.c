@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "bucket/claim.h"
 #include "io/aio.h"
 #include "serve/protocol.h"
 #include "sqlstate.h"
@@ -145,6 +146,28 @@ wal_files(void **state)
 	free(zeros);
 }
 
+/* A tenant in object storage that a second store takes over. */
+static void
+bucket(void **state)
+{
+	const StoreIdentity who = {ps_id_random(), "host", "/store"};
+	PsId tenant = ps_id_random();
+	char *url = psprintf("file://%s", dir);
+	ObjectStore *store;
+	TenantOwner owner;
+	Claim claim;
+	Claim newer;
+
+	assert_ok(object_store_open(url, NULL, &store));
+	claim_make(&claim, NULL, &who);
+	assert_ok(claim_put(store, &tenant, &claim, NULL, &owner));
+	claim_make(&newer, &claim, &who);
+	assert_ok(claim_put(store, &tenant, &newer, NULL, &(TenantOwner) {0}));
+	made(claim_check(&owner, NULL), PS_SQLSTATE_FENCED);
+	object_store_close(store);
+	free(url);
+}
+
 static void
 connection(void **state)
 {
@@ -221,6 +244,7 @@ main(void)
 		cmocka_unit_test(files),
 		cmocka_unit_test(no_thread),
 		cmocka_unit_test(wal_files),
+		cmocka_unit_test(bucket),
 		cmocka_unit_test(connection),
 		cmocka_unit_test(all_are_made),
 	};

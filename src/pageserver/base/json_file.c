@@ -88,6 +88,25 @@ json_file_read(const JsonFormat *format, const char *path, json_t **root)
 }
 
 PsError *
+json_file_parse(const JsonFormat *format, const char *name, const char *text, size_t len, json_t **root)
+{
+	json_error_t jerr;
+	PsError *err;
+
+	*root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &jerr);
+	if (*root == NULL)
+		return ps_error(PS_SQLSTATE_CORRUPTED, "could not read %s \"%s\": line %d: %s", format->what, name, jerr.line,
+						jerr.text);
+	err = check(format, name, *root);
+	if (err != NULL)
+	{
+		json_decref(*root);
+		*root = NULL;
+	}
+	return err;
+}
+
+PsError *
 json_file_text(const JsonFormat *format, int version, json_t *members, const char *path, char **text)
 {
 	json_t *root = json_pack("{s:s, s:i, s:s}", FORMAT_MEMBER, format->format, format->version_member, version, CRC_MEMBER, "");

@@ -1,0 +1,100 @@
+/*
+ * chain.h
+ *	  The WAL of a timeline in the bucket, as far as it is not in layer files there.
+ *
+ * A chain is a sequence of objects, numbered without gaps as long as they are needed: the tenant's
+ * log says from which number on they are.  An object is a chunk of WAL or a fence.
+ * Each is created by object_put_once() under the next free number, whoever the writer
+ * is, so a chain has one order that all owners of the tenant agree upon.
+ *
+ * A new owner of the tenant reads the chain to its end and puts a fence there, before
+ * it appends anything.  What owners before it have appended until then is in the chain, and was
+ * perhaps acknowledged.  After that, the number at which such an owner would
+ * append is taken by the fence, so it fails, however late its request is executed.  This is
+ * why fences are never deleted.  Nobody needs to know the others.
+ *
+ * An object is an envelope (envelope.h) with WAL, or nothing if it is a fence, and
+ *	  16	timeline
+ *	   8	number of the object
+ *	   8	the owner's generation
+ *	   4	kind: 1 chunk, 2 fence
+ *	   8	generation of the compute that has sent the WAL
+ *	   8	LSN at which the WAL starts
+ *	   8	LSN at which it ends; of a fence, both are the end of the chain
+ *
+ * A chunk starts where the one before ends, or earlier: then it replaces the WAL from
+ * there on, as after the end of an incomplete record was cut off.
+ */
+#ifndef PS_CHAIN_H
+#define PS_CHAIN_H
+
+#include "access/xlogdefs.h"
+
+#include "bucket/claim.h"
+#include "bucket/deleter.h"
+
+#define CHAIN_CHUNK_MAX (16 * 1024 * 1024) /* bytes of WAL in a chunk */
+
+typedef struct ChainChunk
+{
+	uint64 number;
+	uint64 generation; /* of the owner that put it */
+	uint64 compute_generation;
+	XLogRecPtr start;
+	XLogRecPtr end;
+} ChainChunk;
+
+/*
+ * Accepts the WAL of each chunk, in order, which is valid during the call.  Called by
+ * the thread that opens the chain; an error ends that and is returned.
+ */
+typedef struct ChainSink
+{
+	PsError *(*chunk)(void *arg, const ChainChunk *chunk, const char *wal);
+	void *arg;
+} ChainSink;
+
+/*
+ * One thread opens, appends, settles and closes; the other functions may be called by
+ * any thread meanwhile.  Chain.lock, which protects what they share, is a leaf except
+ * for Deleter.lock, and not held during a request.
+ */
+typedef struct Chain Chain;
+
+/*
+ * Opens the chain of a timeline for appending: reads it from an object on, which the
+ * tenant's log has named together with an LSN, up to which layer files have the WAL's contents.
+ * A timeline that has no chain yet begins at number 0.  To be called for each
+ * timeline of a tenant before anybody writes to it, and again after an error of
+ * chain_append() whose outcome the caller does not wait for.
+ *
+ * PS_SQLSTATE_FENCED: somebody else owns the tenant; what the sink has received is of no use.
+ */
+extern PsError *chain_open(const TenantOwner *owner, const PsId *timeline, uint64 number, XLogRecPtr lsn,
+						   const ChainSink *sink, const ObjectWait *wait, Chain **chain);
+extern void chain_close(Chain *chain);
+
+/*
+ * Appends a chunk of at most CHAIN_CHUNK_MAX bytes, which must start at chain_end() or
+ * before.  On success it is durable, and whoever takes over finds it.
+ *
+ * PS_SQLSTATE_FENCED: somebody else owns the tenant, and the WAL has not been
+ * appended.  After another error it may or may not have been: chain_settle() tries again, and
+ * until that succeeds nothing else can be appended.
+ */
+extern PsError *chain_append(Chain *chain, XLogRecPtr start, const char *wal, size_t len, uint64 compute_generation,
+							 const ObjectWait *wait);
+
+/* Appends the chunk whose outcome is unknown, if there is one. */
+extern PsError *chain_settle(Chain *chain, const ObjectWait *wait);
+
+/* The end of the WAL that is known to be in the chain. */
+extern XLogRecPtr chain_end(Chain *chain);
+
+/* The number of the first object with WAL behind an LSN: what the log is to name together with that LSN. */
+extern uint64 chain_first_needed(Chain *chain, XLogRecPtr lsn);
+
+/* A committed entry of the log names the object of this number as the first: those before it are not needed. */
+extern void chain_remove_before(Chain *chain, uint64 number, Deleter *deleter);
+
+#endif /* PS_CHAIN_H */
