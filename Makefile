@@ -18,7 +18,8 @@
 #	make check-tap     PROVE_TESTS="020_life 060_oracle" runs these only
 #
 # Longer tests, and benchmarks (test/README.md):
-#	make check-long    relations of more than 4 GB; a store damaged byte by byte; a million operations against a model
+#	make check-long    relations of more than 4 GB; a store damaged byte by byte; a million operations against a model;
+#	                   20,000 schedules of owners of a tenant in object storage
 #	make check-torture ROUNDS=500 SEED=n
 #	make check-postgres    PostgreSQL's own suites ("make deps-postgres" installs more packages for it)
 #	make bench
@@ -98,7 +99,7 @@ check-tap: all
 	@test/run-tap $(PROVE_TESTS)
 
 check-long: all
-	@PAGESERVER_LONG=1 $(if $(SEED),TEST_SEED=$(SEED)) $(MAKE) -C test/unit check TESTS="t_flips t_model t_faults"
+	@PAGESERVER_LONG=1 $(if $(SEED),TEST_SEED=$(SEED)) $(MAKE) -C test/unit check TESTS="t_flips t_model t_faults t_bucket_protocol"
 	@PAGESERVER_LONG=1 test/run-tap 041_large_relations
 
 check-torture: all
