@@ -190,7 +190,8 @@ give_up(FakeStore *store, const char *key)
 
 /* Sends a request that writes, until it is answered; *unknown: without an answer it may be executed. */
 static PsError *
-send_write(FakeStore *store, FakeKind kind, const char *key, const void *data, size_t len, bool *executed, bool *unknown)
+send_write(FakeStore *store, FakeKind kind, const char *key, const void *data, size_t len, bool *executed,
+		   bool *unknown)
 {
 	FakeBucket *bucket = store->bucket;
 
@@ -323,11 +324,12 @@ fake_list(ObjectStore *base, const char *prefix, const char *after, bool folders
 	{
 		const FakeObject *object = &bucket->objects[i];
 		ObjectInfo info = {object->key, object->len};
-		const char *slash = strncmp(object->key, prefix, strlen(prefix)) == 0 ? strchr(object->key + strlen(prefix), '/') : NULL;
+		const char *slash;
 
 		if (strncmp(object->key, prefix, strlen(prefix)) != 0 || object->born > then ||
 			(object->died != 0 && object->died <= then))
 			continue;
+		slash = strchr(object->key + strlen(prefix), '/');
 		if (folders && slash != NULL)
 		{
 			if (strncmp(object->key, folder, Max(strlen(folder), 1)) == 0)

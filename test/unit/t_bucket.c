@@ -156,7 +156,8 @@ keys(void **state)
 	assert_true(ps_id_parse(L, &l));
 	check_key((BucketKey) {BUCKET_KEY_CLAIM, t, .generation = 1}, T "/own/fffffffffffffffe");
 	check_key((BucketKey) {BUCKET_KEY_LOG, t, .generation = 16, .number = 0}, T "/m/ffffffffffffffef-ffffffffffffffff");
-	check_key((BucketKey) {BUCKET_KEY_LAYER, t, l, .number = UINT64CONST(5) << 32 | 0xab}, T "/l/" L "/00000005000000ab");
+	check_key((BucketKey) {BUCKET_KEY_LAYER, t, l, .number = UINT64CONST(5) << 32 | 0xab},
+			  T "/l/" L "/00000005000000ab");
 	check_key((BucketKey) {BUCKET_KEY_CHAIN, t, l, .number = UINT64_MAX}, T "/w/" L "/ffffffffffffffff");
 	check_key((BucketKey) {BUCKET_KEY_SEGMENT, t, l, .generation = 3, .number = UINT64CONST(0x1A000000FF)},
 			  T "/s/" L "/0000000000000003-000000010000001A000000FF.zst");

@@ -316,7 +316,8 @@ owners(void **unused)
 	assert_ok(tenant_log_append(log, NULL, 0, NULL));
 	assert_ok(append(log, "{'tenant': {'name': 'n'}, 'timelines': {'a': {'layers': ['x 1']}}}", 0));
 	/* a change that does not fit changes nothing */
-	assert_state(append(log, "{'tenant': {'name': 'm'}, 'timelines': {'b': {'add': ['x 1']}}}", 0), PS_SQLSTATE_CORRUPTED);
+	assert_state(append(log, "{'tenant': {'name': 'm'}, 'timelines': {'b': {'add': ['x 1']}}}", 0),
+				 PS_SQLSTATE_CORRUPTED);
 	assert_ok(append(log, "{'timelines': {'a': {'add': ['y 1']}}}", 0));
 	assert_is(tenant_log_state(log), "{'tenant': {'name': 'n'}, 'timelines': {'a': {'layers': ['x 1', 'y 1']}}}");
 
@@ -338,7 +339,8 @@ owners(void **unused)
 	claim(&first);
 	assert_ok(tenant_log_open(&first, deleter, NULL, &log, &newest));
 	assert_true(newest.flags & LOG_RELEASED);
-	assert_is(tenant_log_state(log), "{'tenant': {'name': 'n'}, 'timelines': {'a': {'layers': ['x 1', 'y 1']}, 'b': {'layers': []}}}");
+	assert_is(tenant_log_state(log), "{'tenant': {'name': 'n'},"
+									 " 'timelines': {'a': {'layers': ['x 1', 'y 1']}, 'b': {'layers': []}}}");
 	assert_ok(tenant_log_append(log, NULL, 0, NULL));
 	tenant_log_close(log);
 	claim(&second);
@@ -405,11 +407,15 @@ layer_text(int i, int level)
 
 	for (int k = 0; k < 4; k++)
 		snprintf(keys[k], sizeof(keys[k]), "%016lx", (unsigned long) fake_random(bucket, UINT64_MAX));
-	return json_sprintf("010000%s%s-010000%s%s-%016x-%016x-%08x level %d entries %d bytes %d", keys[0], keys[1], keys[2],
+	return json_sprintf("010000%s%s-010000%s%s-%016x-%016x-%08x level %d entries %d bytes %d",
+						keys[0], keys[1], keys[2],
 						keys[3], i * 1000, i * 1000 + 999, i, level, 1234, i);
 }
 
-/* A tenant of 1,000 branches with 100,000 files: what is written for one more, and how many requests it takes to attach it. */
+/*
+ * A tenant of 1,000 branches with 100,000 files: what is written for one more, and how
+ * many requests it takes to attach it.
+ */
 static void
 costs(void **unused)
 {

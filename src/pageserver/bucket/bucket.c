@@ -14,7 +14,8 @@
 #define FORMAT_VERSION 1
 #define PROBES         "probe/"
 
-static const JsonFormat bucket_format = {"object", "pageserver bucket", "version", FORMAT_VERSION, FORMAT_VERSION, NULL};
+static const JsonFormat bucket_format = {"object", "pageserver bucket", "version", FORMAT_VERSION, FORMAT_VERSION,
+										 NULL};
 
 /* An error if the object is there and is not one of ours. */
 static PsError *
@@ -68,10 +69,12 @@ check_empty(ObjectStore *store, const ObjectWait *wait)
 	PsError *err = object_list(store, NULL, NULL, true, &sink, wait);
 
 	if (err == NULL && other != NULL)
-		err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "\"%s\" has an object \"%s\", but no object \"" FORMAT_KEY "\"",
-									 object_store_url(store), other),
-							"Use a prefix without objects, or the one that the store's tenants are in.  If \"" FORMAT_KEY
-							"\" was deleted there, restore it from a copy.");
+	{
+		err = ps_error(PS_SQLSTATE_STATE, "\"%s\" has an object \"%s\", but no object \"" FORMAT_KEY "\"",
+					   object_store_url(store), other);
+		ps_error_hint(err, "Use a prefix without objects, or the one that the tenants are in.  "
+						   "If its \"" FORMAT_KEY "\" was deleted, restore that from a copy.");
+	}
 	free(other);
 	return err;
 }
@@ -105,7 +108,10 @@ bucket_open(ObjectStore *store, const ObjectWait *wait, PsId *id)
 		return NULL;
 	PS_TRY(create_format(store, wait));
 	PS_TRY(read_format(store, wait, id, &found));
-	return found ? NULL : ps_error(PS_SQLSTATE_STATE, "object \"%s/" FORMAT_KEY "\" was deleted by another program", object_store_url(store));
+	if (!found)
+		return ps_error(PS_SQLSTATE_STATE, "object \"%s/" FORMAT_KEY "\" was deleted by another program",
+						object_store_url(store));
+	return NULL;
 }
 
 PsError *

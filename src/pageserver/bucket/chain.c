@@ -20,7 +20,8 @@ typedef enum LinkKind
 
 #define LINK_FIELDS 60
 
-static const EnvelopeFormat link_format = {"an object of a WAL chain", 0x5053574c /* "PSWL" */, 1, LINK_FIELDS, CHAIN_CHUNK_MAX};
+static const EnvelopeFormat link_format = {"an object of a WAL chain", 0x5053574c /* "PSWL" */, 1, LINK_FIELDS,
+										   CHAIN_CHUNK_MAX};
 
 #define AT_TIMELINE           0
 #define AT_NUMBER             16
@@ -154,7 +155,8 @@ accept_link(Chain *chain, const Link *link, const char *wal, const ChainSink *si
 	if (link->chunk.generation > chain->owner.generation && BUCKET_RULE(RULE_STOP_AT_NEWER))
 		return claim_fenced(&chain->owner, wait);
 	if (link->kind == LINK_CHUNK && link->chunk.start > chain->end)
-		return ps_error(PS_SQLSTATE_CORRUPTED, "object \"%s\" has WAL from %X/%X on, but the one before it ends at %X/%X",
+		return ps_error(PS_SQLSTATE_CORRUPTED,
+						"object \"%s\" has WAL from %X/%X on, but the one before it ends at %X/%X",
 						bucket_key_format(&key, name), LSN_FORMAT_ARGS(link->chunk.start), LSN_FORMAT_ARGS(chain->end));
 	if (link->kind == LINK_CHUNK)
 		PS_TRY(sink->chunk(sink->arg, &link->chunk, wal));
@@ -260,7 +262,8 @@ chain_append(Chain *chain, XLogRecPtr start, const char *wal, size_t len, uint64
 			 const ObjectWait *wait)
 {
 	if (chain->pending != NULL || len == 0 || len > CHAIN_CHUNK_MAX || start > chain->end)
-		return ps_error(PS_SQLSTATE_INTERNAL, "%zu bytes of WAL from %X/%X on cannot be appended to a chain that ends at %X/%X%s",
+		return ps_error(PS_SQLSTATE_INTERNAL,
+						"%zu bytes of WAL from %X/%X on cannot be appended to a chain that ends at %X/%X%s",
 						len, LSN_FORMAT_ARGS(start), LSN_FORMAT_ARGS(chain->end),
 						chain->pending != NULL ? ", with a chunk whose outcome is unknown" : "");
 	chain->pending_link = (Link) {.kind = LINK_CHUNK,

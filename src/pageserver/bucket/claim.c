@@ -190,7 +190,8 @@ fenced_error(const PsId *tenant, uint64 generation, const Claim *theirs)
 							  "It has generation " UINT64_FORMAT ", this store has " UINT64_FORMAT ".",
 							  theirs->generation, generation);
 	}
-	return ps_error_hint(err, "Nothing of the tenant can be changed here any more.  Use that store, or detach the tenant there and attach it here.");
+	return ps_error_hint(err, "Nothing of the tenant can be changed here any more.  "
+							  "Use that store, or detach the tenant there and attach it here.");
 }
 
 PsError *
@@ -205,9 +206,11 @@ claim_fenced(const TenantOwner *owner, const ObjectWait *wait)
 	ps_error_free(err);
 	if (!readable || newest.generation > owner->generation)
 		return fenced_error(&owner->tenant, owner->generation, readable ? &newest : NULL);
-	return ps_error_hint(ps_error(PS_SQLSTATE_FENCED, "another process writes to tenant \"%s\" with the claim of this store, generation " UINT64_FORMAT,
-								  ps_id_format(&owner->tenant, id), owner->generation),
-						 "Perhaps this machine was copied while the store ran.  Stop one of the two, then restart the other one.");
+	err = ps_error(PS_SQLSTATE_FENCED,
+				   "another process writes to tenant \"%s\" with the claim of this store, generation " UINT64_FORMAT,
+				   ps_id_format(&owner->tenant, id), owner->generation);
+	return ps_error_hint(err, "Perhaps this machine was copied while the store ran.  "
+							  "Stop one of the two, then restart the other one.");
 }
 
 PsError *

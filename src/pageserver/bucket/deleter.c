@@ -90,10 +90,12 @@ due_keys(Deleter *deleter, BucketKey keys[BATCH])
 	int nkeys = 0;
 
 	pthread_mutex_lock(&deleter->lock);
-	for (int i = deleter->head; i < deleter->n && nkeys < BATCH && deleter->ranges[i].since + deleter->delay <= now; i++)
+	for (int i = deleter->head; i < deleter->n && nkeys < BATCH; i++)
 	{
 		const Range *range = &deleter->ranges[i];
 
+		if (range->since + deleter->delay > now)
+			break;
 		for (uint64 j = 0; j < range->count && nkeys < BATCH; j++)
 		{
 			keys[nkeys] = range->first;

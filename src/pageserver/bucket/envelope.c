@@ -68,7 +68,8 @@ envelope_open(const EnvelopeFormat *format, const char *key, const char *data, s
 	if (ps_get32(data + AT_CRC) != crc_of(data + AT_VERSION, data_len - AT_VERSION))
 		return ps_error(PS_SQLSTATE_CORRUPTED, "object \"%s\", %s, has a wrong checksum", key, format->what);
 	if (ps_get32(data + AT_VERSION) != format->version)
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "object \"%s\", %s, has format version %u, this pageserver reads version %u",
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE,
+									  "object \"%s\", %s, has format version %u, this pageserver reads version %u",
 									  key, format->what, ps_get32(data + AT_VERSION), format->version),
 							 "Use the version of the program that wrote it.");
 	*len = ps_get64(data + AT_CONTENTS_LEN);

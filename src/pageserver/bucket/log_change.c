@@ -222,7 +222,8 @@ log_change_check(const LogChange *state, const LogChange *change)
 		json_object_foreach(json_object_get(record, "add"), name, value)
 		{
 			if (json_object_get(layers, name) != NULL && json_object_get(drop, name) == NULL)
-				return ps_error(PS_SQLSTATE_CORRUPTED, "layer \"%s\" of timeline \"%s\" is added, but exists", name, id);
+				return ps_error(PS_SQLSTATE_CORRUPTED, "layer \"%s\" of timeline \"%s\" is added, but exists", name,
+								id);
 		}
 	}
 	return NULL;

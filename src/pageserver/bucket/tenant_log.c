@@ -48,7 +48,8 @@ tenant_log_open(const TenantOwner *owner, Deleter *deleter, const ObjectWait *wa
 				LogEntryInfo *newest)
 {
 	TenantLog *log = pg_malloc0(sizeof(*log));
-	PsError *err = log_read_path(owner->store, &owner->tenant, owner->generation, wait, newest, &log->state, &log->read);
+	PsError *err = log_read_path(owner->store, &owner->tenant, owner->generation, wait, newest, &log->state,
+								 &log->read);
 
 	*result = NULL;
 	if (err != NULL)
@@ -258,7 +259,8 @@ tenant_log_settle(TenantLog *log, const ObjectWait *wait)
 		return NULL;
 	if (pending->data == NULL)
 		PS_TRY(make_full(log));
-	PS_TRY(object_put_once(log->owner.store, bucket_key_format(&key, name), pending->data, pending->len, wait, &outcome));
+	PS_TRY(object_put_once(log->owner.store, bucket_key_format(&key, name), pending->data, pending->len, wait,
+						   &outcome));
 	if (outcome == OBJECT_EXISTS)
 		return claim_fenced(&log->owner, wait);
 	if (BUCKET_RULE(RULE_CHECK_AFTER_COMMIT))

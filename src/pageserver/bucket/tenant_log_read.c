@@ -12,7 +12,8 @@
 /* How often the newest entry is looked for again because one that it builds on is missing. */
 #define READ_RETRIES 5
 
-const EnvelopeFormat log_entry_format = {"an entry of a tenant's log", 0x50534c45 /* "PSLE" */, 1, LOG_FIELDS, UINT64CONST(4) << 30};
+const EnvelopeFormat log_entry_format = {"an entry of a tenant's log", 0x50534c45 /* "PSLE" */, 1, LOG_FIELDS,
+										 UINT64CONST(4) << 30};
 
 #define AT_TENANT     0
 #define AT_GENERATION 16
@@ -66,7 +67,8 @@ open_entry(const BucketKey *key, const char *name, const char *data, size_t len,
 	get_fields(raw, fields);
 	full = fields->info.flags & LOG_FULL;
 	if (!ps_id_equal(&fields->tenant, &key->tenant) || fields->info.generation != key->generation ||
-		fields->info.number != key->number || (full ? fields->builds_on != key->number : fields->builds_on >= key->number))
+		fields->info.number != key->number ||
+		(full ? fields->builds_on != key->number : fields->builds_on >= key->number))
 	{
 		free(text);
 		return ps_error(PS_SQLSTATE_CORRUPTED, "object \"%s\" has the contents of another one", name);
@@ -180,7 +182,8 @@ read_path(ObjectStore *store, const PsId *tenant, const ObjectWait *wait, Entry 
 	while (err == NULL && *found && !(entries[n - 1].fields.info.flags & LOG_FULL))
 	{
 		if (n == LOG_MAX_PATH)
-			err = ps_error(PS_SQLSTATE_CORRUPTED, "entry " UINT64_FORMAT " of the log of generation " UINT64_FORMAT " builds on too many others",
+			err = ps_error(PS_SQLSTATE_CORRUPTED,
+						   "log entry " UINT64_FORMAT " of generation " UINT64_FORMAT " builds on too many others",
 						   newest->fields.info.number, newest->fields.info.generation);
 		else
 		{
@@ -229,8 +232,10 @@ log_read_path(ObjectStore *store, const PsId *tenant, uint64 below, const Object
 		if (found)
 			return NULL;
 	}
-	return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED, "object \"%s\" of the tenant's log is missing", bucket_key_format(&missing, name)),
-						 "Something other than the store has deleted it, a rule of the bucket perhaps.  Restore it from a copy.");
+	return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED, "object \"%s\" of the tenant's log is missing",
+								  bucket_key_format(&missing, name)),
+						 "Something other than the store has deleted it, a rule of the bucket perhaps.  "
+						 "Restore it from a copy.");
 }
 
 PsError *
