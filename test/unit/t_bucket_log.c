@@ -123,6 +123,16 @@ assert_is(const LogChange *state, const char *text)
 	log_change_free(&expected);
 }
 
+/* Appends a change whose text is freed. */
+static PsError *
+append_text(TenantLog *log, char *text)
+{
+	PsError *err = append(log, text, 0);
+
+	pfree(text);
+	return err;
+}
+
 /* ---- changes ---- */
 
 static void
@@ -192,7 +202,7 @@ random_change(const LogChange *state, int *number)
 	json_t *record = json_object();
 
 	if (before == NULL || fake_random(bucket, 20) == 0)
-		json_object_set_new(record, "layers", json_pack("[s++]", "f", psprintf("%d", ++*number), " 0"));
+		json_object_set_new(record, "layers", json_pack("[o]", json_sprintf("f%d 0", ++*number)));
 	else if (fake_random(bucket, 20) == 0)
 	{
 		json_decref(record);
@@ -366,7 +376,7 @@ random_log(void **unused)
 		assert_ok(tenant_log_append(log, NULL, 0, NULL));
 		/* large enough that changes do not outweigh it soon */
 		for (int i = 0; i < 30; i++)
-			assert_ok(append(log, psprintf("{'tenant': {'g%d-%d': '%0*d'}}", generation, i, 100, 0), 0));
+			assert_ok(append_text(log, psprintf("{'tenant': {'g%d-%d': '%0*d'}}", generation, i, 100, 0)));
 		for (uint64 n = 31; n < 300; n++)
 		{
 			json_t *change = random_change(tenant_log_state(log), &number);
@@ -494,9 +504,9 @@ damage(void **unused)
 
 	claim(&owner);
 	assert_ok(tenant_log_open(&owner, deleter, NULL, &log, &newest));
-	assert_ok(append(log, psprintf("{'tenant': {'text': '%0*d'}, 'timelines': {'a': {'layers': []}}}", 2000, 0), 0));
+	assert_ok(append_text(log, psprintf("{'tenant': {'text': '%0*d'}, 'timelines': {'a': {'layers': []}}}", 2000, 0)));
 	for (int i = 1; i <= 21; i++)
-		assert_ok(append(log, psprintf("{'timelines': {'a': {'add': ['f%d 0']}}}", i), 0));
+		assert_ok(append_text(log, psprintf("{'timelines': {'a': {'add': ['f%d 0']}}}", i)));
 	assert_log(&owner, tenant_log_state(log), 21); /* 111 in base 4: 0, 16, 20, 21 */
 	key.tenant = tenant;
 	key.generation = 1;

@@ -335,6 +335,7 @@ chain_remove_before(Chain *chain, uint64 number, Deleter *deleter)
 			deleter_add(deleter, &key, 1);
 	}
 	chain->nlinks -= n;
-	memmove(chain->links, chain->links + n, chain->nlinks * sizeof(Link));
+	if (n > 0)
+		memmove(chain->links, chain->links + n, chain->nlinks * sizeof(Link));
 	pthread_mutex_unlock(&chain->lock);
 }

@@ -71,7 +71,8 @@ deleter_add(Deleter *deleter, const BucketKey *first, uint64 count)
 	{
 		/* the space of what was deleted, if that is half of it, otherwise more */
 		deleter->n -= deleter->head;
-		memmove(deleter->ranges, deleter->ranges + deleter->head, deleter->n * sizeof(Range));
+		if (deleter->head > 0)
+			memmove(deleter->ranges, deleter->ranges + deleter->head, deleter->n * sizeof(Range));
 		deleter->head = 0;
 		if (deleter->n >= deleter->room / 2)
 			deleter->room = Max(deleter->room * 2, 16);
