@@ -165,7 +165,7 @@ $store->stop;
 $store->start;
 $store->ctl_ok('delete it', 'branch', 'delete', 'mid');
 
-# ---- tenants
+# ---- tenants ----
 sub tenant { my ($list) = @_; my ($row) = grep { /^\Q$tenant\E\|/ } split /\n/, ($store->command($list))[1]; return defined $row ? (split /\|/, $row)[2] : undef; }
 refused(qr/tenant "main" is attached and has \d branches.*--force/s, 'a tenant in service', 'tenant', 'delete', 'main');
 is_deeply(told('with --force', 'tenant', 'delete', 'main', '--force'), { deleted => 'main' }, 'tenant delete: JSON');
