@@ -123,7 +123,7 @@ cmp_ok($took, '>', 1.3, 'it is repeated after pageserver_smgr.response_timeout')
 cmp_ok($took, '<', 6, sprintf('after %.1f s', $took));
 like($c->log_content, qr/no answer for 1500 ms \("pageserver_smgr.response_timeout"\)/, 'the log reports the missing answer');
 $c->sql('INSERT INTO w VALUES (2)');
-like($c->log_content, qr/no message from the page store for/, 'and WAL does');
+like($c->log_content, qr/no message from the page store for/, 'the log reports the missing answer to WAL');
 $c->stop;
 
 # ---- shutdowns ----

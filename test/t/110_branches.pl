@@ -101,7 +101,7 @@ $computes{leaf}->program_ok('pg_amcheck of a leaf', 'pg_amcheck', '--all', '--in
 # rename; reset; restore
 $store->ctl_ok('rename', 'branch', 'rename', 'time2', 'renamed');
 $computes{time2}->sql('INSERT INTO t VALUES (-9, \'renamed\')');
-$store->ctl_fails_like(qr/does not exist/, 'the old name is gone', 'branch', 'delete', 'time2');
+$store->ctl_fails_like(qr/does not exist/, 'the old name of a renamed branch does not exist', 'branch', 'delete', 'time2');
 $computes{time2}->stop;
 $store->ctl_ok('reset', 'branch', 'reset', 'renamed');
 delete $computes{time2};

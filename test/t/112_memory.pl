@@ -33,7 +33,7 @@ diag(sprintf 'memory of the store: %.0f MB, later at most %.0f MB', $before, $pe
 # Allocators keep some of the freed memory, and the sessions of the computes have buffers.
 SKIP:
 {
-	skip 'a sanitizer has an allocator of its own, which keeps what is freed', 1 if $ENV{SANITIZE_LOGS};
+	skip 'a sanitizer has an allocator of its own, which keeps freed memory', 1 if $ENV{SANITIZE_LOGS};
 	cmp_ok($peak, '<', $before + 3 * $limit, 'the memory stays near its bound');
 }
 $computes{$_}->sql_is('SELECT count(*), sum(v) FROM t', '5000|' . 5000 * (16 + 4 * (24 - $branches)), "branch $_ has its rows") for 1 .. $branches;

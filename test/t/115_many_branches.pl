@@ -74,7 +74,7 @@ sub helpers
 	return grep { -r "/proc/$_/status" && do { open my $f, '<', "/proc/$_/status"; local $/; (<$f> // '') =~ /^PPid:\s+$store->{pid}$/m } }
 	  map { m{/(\d+)$} } glob '/proc/[0-9]*';
 }
-PageserverTest::wait_until(sub { threads() < 10 && !helpers() }, 'their threads and redo helpers to be gone');
+PageserverTest::wait_until(sub { threads() < 10 && !helpers() }, 'their threads and redo helpers to end');
 like(($store->command('branch_list'))[1], qr{^b50\|(?:[^|]*\|){5}[^|]+\|([^|]+)\|\1\|\1\|\1\|}m, 'the list shows the last LSNs of a closed branch');
 
 # closed branches are renamed, branched and deleted

@@ -92,7 +92,7 @@ for my $round (1 .. $rounds)
 	unlike(substr($store->log_content, -3000), qr/exiting without closing|sessions are still working/, 'all sessions have ended');
 	$store->start;
 	my %now = map { $_->{id} => acknowledged($_) } @clients[-3 .. -1];
-	PageserverTest::wait_until(sub { !grep { acknowledged($_) <= $now{ $_->{id} } } @clients[-3 .. -1] }, 'the clients to go on');
+	PageserverTest::wait_until(sub { !grep { acknowledged($_) <= $now{ $_->{id} } } @clients[-3 .. -1] }, 'the clients to continue');
 	$_->{h}->kill_kill for @clients[-3 .. -1];
 	$copy->finish if $round < 3;
 }

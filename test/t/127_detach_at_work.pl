@@ -70,7 +70,7 @@ for my $round (1 .. 3)
 	$store->ctl_ok("detach, round $round", 'tenant', 'detach', 'main');
 	alarm 0;
 	my $took = time - $begin;
-	cmp_ok($took, '<', $limit, sprintf('takes %.1f s', $took));
+	cmp_ok($took, '<', $limit, sprintf('the detach took %.1f s', $took));
 	$_->kill_kill for $backup, $branch, $compact;
 	close $read;
 	my @threads = map { do { open my $t, '<', "$_/comm"; <$t> // '' } } glob "/proc/$store->{pid}/task/*";
@@ -78,7 +78,7 @@ for my $round (1 .. 3)
 	is_deeply([ glob "$store->{dir}/tmp/*" ], [], 'no temporary files are left');
 	my $acked = acknowledged();
 	$store->ctl_ok('attach', 'tenant', 'attach', 'main');
-	PageserverTest::wait_until(sub { acknowledged() > $acked + 3 }, 'the client to go on');
+	PageserverTest::wait_until(sub { acknowledged() > $acked + 3 }, 'the client to continue');
 	$copy->finish;
 	is($copy->result(0), 0, 'the copy of the database succeeds') or diag(PostgreSQL::Test::Utils::slurp_file("$dir/copy.out"));
 }

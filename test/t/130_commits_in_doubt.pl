@@ -32,7 +32,7 @@ sub new_session
 	my $s = bless { in => '', out => '', err => '' }, 'Client';
 	$s->{h} = IPC::Run::start([ PageserverTest::bindir() . '/psql', '-X', '-A', '-t', '-d', $c->connstr ],
 		'<', \$s->{in}, '>', \$s->{out}, '2>', \$s->{err});
-	# none of these statements waits
+	# no statement that would wait
 	my $name = 'client' . ++$clients;
 	$s->ask("SET application_name = '$name'");
 	$s->{pid} = $observer->ask("SELECT pid FROM pg_stat_activity WHERE application_name = '$name'");

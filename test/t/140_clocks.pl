@@ -56,7 +56,7 @@ sub rows_at
 	return $out;
 }
 
-# ---- A compute's clock is ahead by a day, once. ----
+# ---- a compute's clock is ahead by a day, once ----
 my ($first, $commit1) = write_row('1');
 my $second = (write_row('2 ahead', clock('+1d')))[0];
 my ($third, $commit3) = write_row('3');
@@ -70,7 +70,7 @@ $store->stop;
 $store->start;
 rows_at($third, '1 2 ahead 3', 'after that commit, when the store was restarted');
 
-# ---- Times that are in the future or invalid. ----
+# ---- times that are in the future or invalid ----
 for my $word ('10 minutes', 'tomorrow', 'monday', '12', 'a', 'now', 'tomorrow 12:00', 'next year', '20300101')
 {
 	$store->ctl_fails_like(qr/"\Q$word\E": must be an LSN or a time/, "\"$word\"", 'branch', 'create', 'no', '--from', "main\@$word");
@@ -88,7 +88,7 @@ is(($store->command('branch_list'))[1] =~ /^no\|/m ? 1 : 0, 0, 'no branch was cr
 my (undef, undef, $err) = $store->ctl('export', 'main@' . text($first), '-D', PageserverTest::test_dir() . '/export', '--no-sync');
 like($err, qr/branch "main" at [0-9A-F\/]+: last commit at \Q$commit1\E.*, next commit at \d/, 'an export names the last and the next commit');
 
-# ---- No history is removed because the store's clock is wrong. ----
+# ---- no history is removed because the store's clock is wrong ----
 sub oldest { return (split /\|/, (grep { /^main\|/ } split /\n/, ($store->command('branch_list'))[1])[0])[17]; }
 SKIP:
 {
@@ -110,7 +110,7 @@ SKIP:
 	rows_at($first, '1', 'the state before the commit is still readable');
 }
 
-# ---- tar does not warn because the compute's clock is behind. ----
+# ---- tar does not warn because the compute's clock is behind ----
 {
 	local %ENV = (%ENV, clock('-1h'));
 	my ($rc, $stdout, $stderr) = $store->ctl('export', 'main', '-D', PageserverTest::test_dir() . '/export2', '--no-sync');

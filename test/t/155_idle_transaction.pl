@@ -91,7 +91,7 @@ $c->sql("ROLLBACK PREPARED 'forgotten'");
 	}
 	is($worker->errors . $locker->errors, '', 'updates of rows that others lock cause no error');
 	is_not_kept('multixacts');
-	# The pages that an updating transaction has changed are kept for it.
+	# The pages that the updating transaction has changed are kept.
 	$locker->ask("BEGIN; SELECT count(*) FROM (SELECT 1 FROM shared WHERE id <= 300 FOR KEY SHARE) x");
 	$worker->ask("BEGIN; INSERT INTO first VALUES (1); DECLARE c CURSOR FOR SELECT id, n FROM shared WHERE id <= 300 ORDER BY id;"
 		  . " UPDATE shared SET n = -1 WHERE id <= 300; CHECKPOINT");

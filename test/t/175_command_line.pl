@@ -155,7 +155,7 @@ for my $case ([ 'plain', sub { $_[0] } ], [ 'a b', sub { $_[0] } ], [ 'long' x 2
 	exits(0, 'started again', 'compute', 'start', 'main', '-S', $dir, '-D', $compute_dir);
 	is(`psql -XAt -h '$scratch' -p $port -U postgres -d postgres -c 'SELECT 1'`, "1\n", 'the owner has put the socket elsewhere');
 	exits(0, 'stopped', 'compute', 'stop', '-D', $compute_dir);
-	exits(0, 'nor has the next one', 'settings', 'reset', 'main', 'unix_socket_directories', '-S', $dir);
+	exits(0, 'reset of the setting', 'settings', 'reset', 'main', 'unix_socket_directories', '-S', $dir);
 }
 
 # ---- a store whose clock is ahead of the compute's: tar prints no warnings ----

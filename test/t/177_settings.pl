@@ -48,8 +48,8 @@ is_deeply(versions('main'), [ 1, 2, 3 ], 'three versions');
 # If the store does not accept the edited text, it is kept in a file, which is named; otherwise no file is
 # left.
 for ([ 'it was changed meanwhile', 'pageserver_ctl settings set dev0 work_mem=3MB -q', qr/changed/ ],
-	[ 'the branch is gone', 'pageserver_ctl branch delete dev0 -q', qr/does not exist/ ],
-	[ 'the store is gone', 'kill -9 $STORE_PID', qr/server closed the connection/ ])
+	[ 'the branch was deleted', 'pageserver_ctl branch delete dev0 -q', qr/does not exist/ ],
+	[ 'the store was killed', 'kill -9 $STORE_PID', qr/server closed the connection/ ])
 {
 	my ($what, $meanwhile, $message) = @$_;
 	$store->ctl('branch', 'create', 'dev0', '--from', 'main');
