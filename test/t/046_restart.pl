@@ -256,7 +256,7 @@ for my $state (qw(stopped killed mute frozen))
 	$s[0]->ask('SELECT count(*) FROM r5');
 	stop_process($worker);
 	# a read that waits in the store for WAL
-	$s[3]->ask("SET synchronous_commit = local; UPDATE r5 SET i = i + 1 WHERE i % 10 = 0; $push_out");
+	$s[3]->ask("SET synchronous_commit = local; UPDATE r5 SET i = i WHERE i % 10 = 1; $push_out");
 	$s[3]->ask('SELECT pageserver_smgr_clear_cache()');
 	$s[0]->send('SELECT count(*) FROM r5');
 	wait_for('a read to wait in the store', sub { return 0 for grep { usleep(20_000); $s[3]->ask("SELECT wait_event FROM pg_stat_get_activity($s[0]{pid})") ne 'DataFileRead' } 1 .. 5; 1 });
