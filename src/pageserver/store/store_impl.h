@@ -131,7 +131,7 @@ struct Store
 	pthread_mutex_t lock;         /* protects the arrays, and the fields of their entries that say so */
 	Tenant **tenants;             /* they live until store_close() */
 	int ntenants;
-	Tenant **gone_tenants; /* purged ones, which other threads may still refer to */
+	Tenant **gone_tenants; /* those that were removed, which other threads may still refer to */
 	int ngone_tenants;
 	Branch **branches;
 	int nbranches;
@@ -162,8 +162,7 @@ extern void tenant_unclaim(Tenant *tenant);
  * the lock while they wait.
  */
 extern void catalog_add_tenant(Store *store, Tenant *tenant);
-extern void catalog_remove_tenant(Store *store, Tenant *tenant);  /* of which no other thread knows */
-extern void catalog_retire_tenant(Store *store, Tenant *tenant);  /* a purged one: removes it; store_close() frees it */
+extern void catalog_remove_tenant(Store *store, Tenant *tenant);  /* frees its claim; store_close() frees the tenant */
 extern Tenant *catalog_find_tenant(Store *store, const PsId *id); /* NULL: not found */
 extern PsError *catalog_detached_error(const Tenant *tenant);     /* says how to get it back */
 
