@@ -218,7 +218,8 @@ test_closed_branches(void **state)
 	b.s.config.image_delta_layers = 1000;
 	OK(store_open(&b.s.config, &b.s.store));
 	OK(store_rename_branch(b.s.store, "b15", "renamed", NULL));
-	FAILS(store_remove_branch(b.s.store, "main", NULL, &removed), PS_SQLSTATE_STATE, "other branches begin in branch \"main\"");
+	FAILS(store_remove_branch(b.s.store, "main", NULL, &removed), PS_SQLSTATE_STATE,
+		  "other branches begin in branch \"main\"");
 	OK(store_remove_branch(b.s.store, "renamed", NULL, &removed));
 	store_destroy_branch(removed);
 	assert_int_equal(count_open(b.s.store), 0);
@@ -468,7 +469,7 @@ wait_until_it_waits(Waiting *w)
 	}
 }
 
-/* Whoever waits for another's opening of a branch answers to a cancel, and to a stop of the store, and changes nothing. */
+/* A call that waits while another opens the branch returns on a cancel or a store stop, and changes nothing. */
 static void
 test_waits_end(void **state)
 {
@@ -687,7 +688,10 @@ test_many_users(void **state)
 	list = store_list(b.s.store, &n);
 	assert_int_equal(n, NBRANCHES + 1);
 	for (int i = 0; i < n; i++)
-		assert_int_equal(pins_count(list[i]->spec.pins), 0 + list[i]->users - 1); /* each child has a pin, and holds it; so does the list */
+	{
+		/* each child has a pin, and holds it; the list holds it too */
+		assert_int_equal(pins_count(list[i]->spec.pins), 0 + list[i]->users - 1);
+	}
 	store_list_free(list, n);
 	while (close_one(b.s.store, &rnd))
 		;
