@@ -3,6 +3,9 @@
 use strict;
 use warnings;
 use File::Path qw(remove_tree);
+use IO::Select;
+use IO::Socket::INET;
+use IO::Socket::UNIX;
 use PageserverTest;
 use TrapTest;
 use Test::More;
@@ -71,7 +74,8 @@ $store->ctl_ok('a branch', 'branch', 'create', 'main');
 sub stops
 {
 	my ($what, $branch, @ctl) = @_;
-	my $c = $store->start_compute($branch, name => "$branch\_compute");
+	my $conf = ref $ctl[0] eq 'CODE' ? $ctl[1] : undef;
+	my $c = $store->start_compute($branch, name => "$branch\_compute", conf => $conf);
 	$c->sql('CREATE TABLE IF NOT EXISTS t (i int)');
 	my $writer = session($c);
 	$store->ctl_ok($what, @ctl, '--force') if ref $ctl[0] ne 'CODE';
@@ -90,6 +94,77 @@ like(stops('reset', 'b', 'branch', 'reset', 'b'), qr/Branch "b" was reset .* at 
 my $again = $store->start_compute('b');
 $again->sql_is("SELECT count(*) FROM pg_class WHERE relname = 't'", '0', 'a compute of the branch after the reset runs');
 $again->stop;
+
+# A session whose request is refused because the branch is being deleted waits until its compute stops, or
+# continues if it does not.  A proxy between compute and store refuses requests while the file $refuse exists.
+my $refuse = "$dir/refuse";
+my $proxy_port = PageserverTest::free_port();
+my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $proxy_port, Proto => 'tcp',
+	Listen => 50, ReuseAddr => 1) or die "listen: $!";
+my $proxy = fork // die "fork: $!";
+pass_on($listener, "$store->{dir}/.s.PGSQL.$store->{port}") if !$proxy;
+close $listener;
+END { my $code = $?; kill 'KILL', $proxy if $proxy; $? = $code; }
+
+sub pass_on
+{
+	my ($listener, $socket) = @_;
+	my $select = IO::Select->new($listener);
+	my (%peer, %is_page_stream);
+	while (my @ready = $select->can_read)
+	{
+		for my $from (@ready)
+		{
+			if ($from == $listener)
+			{
+				my ($client, $server) = (scalar $listener->accept, IO::Socket::UNIX->new(Peer => $socket));
+				@peer{ $client, $server } = ($server, $client);
+				$select->add($client, $server);
+				next;
+			}
+			my $to = $peer{$from};
+			next unless defined fileno $from;
+			if (!sysread $from, my $data, 65536)
+			{
+				$select->remove($from, $to);
+				close $_ for $from, $to;
+			}
+			elsif ($is_page_stream{$from} && -e $refuse)
+			{
+				# type and length of the message, kind of request, version, number of the request
+				while ($data =~ s/^d(.{4}).(.)(.{8})//s)
+				{
+					substr($data, 0, unpack('N', $1) - 14) = '';
+					my $answer = "E$2$3" . pack('Q>', 0) . "PS002branch \"d\" is being deleted\0\0\0";
+					syswrite $from, 'd' . pack('N', 4 + length $answer) . $answer;
+				}
+			}
+			else
+			{
+				$is_page_stream{$from} ||= $data =~ /^Q.{4}pagestream /s;
+				syswrite $to, $data;
+			}
+		}
+	}
+}
+
+$store->ctl_ok('branch d', 'branch', 'create', 'd', '--from', 'main');
+stops('a branch with a reader', 'd', sub {
+	my ($c) = @_;
+	my $reader = session($c);
+	is($reader->ask("SELECT pg_database_size('postgres') > 0"), 't', 'a reader');
+	PostgreSQL::Test::Utils::append_to_file($refuse, '');
+	# no session has asked for this size, so the query waits for the store
+	$reader->send("SELECT pg_tablespace_size('pg_global') > 0");
+	PageserverTest::wait_until(sub { $c->log_content =~ /ERROR: |could not connect to the page store, retrying: / },
+		'the request of the reader to be refused');
+	like($c->log_content, qr/could not connect to the page store, retrying: branch "d" is being deleted/,
+		'a reader whose request is refused waits');
+	unlink $refuse;
+	is($reader->result, 't', 'the reader gets the answer when requests are no longer refused');
+	is($reader->errors, '', 'the reader gets no error');
+	$store->ctl_ok('delete', 'branch', 'delete', 'd', '--force');
+}, "pageserver_smgr.store = postgresql://postgres\@127.0.0.1:$proxy_port/store\n");
 
 # The branch is removed while the store is down.
 like(stops('a branch that is missing when the store comes back', 'c', sub {

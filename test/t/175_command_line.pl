@@ -70,6 +70,46 @@ exits(6, 'a parent', '-S', $dir, 'branch', 'reset', 'main');
 exits(0, 'help of a command', 'branch', 'list', '--help');
 exits(0, 'version', '--version');
 
+# ---- output that cannot be written ----
+# (exit code, standard error) of a command whose output goes there
+sub full
+{
+	my ($to, @args) = @_;
+	my $err = '';
+	my $h = IPC::Run::start([ 'sh', '-c', "\"\$0\" \"\$@\" $to", $ctl, @args ], '<', \undef, '2>', \$err);
+	$h->finish;
+	return ($h->result(0), $err);
+}
+for my $case (
+	[ 'a list', '-S', $dir, 'branch', 'list' ],
+	[ 'a JSON text', '-S', $dir, 'branch', 'list', '--json' ],
+	[ 'more than a buffer', 'help' ],
+	[ 'help of a command', 'branch', 'list', '--help' ],
+	[ 'the version', '--version' ])
+{
+	my ($what, @args) = @$case;
+	my ($rc, $err) = full('>/dev/full', @args);
+	is($rc, 1, "$what on a full disk: exit code");
+	is($err, "pageserver_ctl: error: could not write to standard output: No space left on device\n", "$what: the reason");
+}
+is((full('>/dev/full', '-S', $dir, 'branch', 'rename', 'nobody', 'x'))[0], 4, 'another error keeps its exit code');
+is_deeply([ full('>&-', '-q', '-S', $dir, 'branch', 'protect', 'main') ], [ 0, '' ], 'standard output is closed, but nothing is printed');
+exits(0, 'unprotect', '-S', $dir, 'branch', 'unprotect', 'main');
+{
+	# a pipe that nobody reads any more
+	pipe my $r, my $w or die "pipe: $!";
+	close $r;
+	for my $args ("-S '$dir' branch list", 'help')
+	{
+		open my $stdout, '>&', \*STDOUT or die "dup: $!";
+		open STDOUT, '>&', $w or die "dup: $!";
+		my $rc = system("'$ctl' $args 2>'$scratch/err'");
+		open STDOUT, '>&', $stdout or die "dup: $!";
+		is($rc >> 8, 1, 'output to a pipe that is closed: exit code');
+		is(PostgreSQL::Test::Utils::slurp_file("$scratch/err"), '', 'output to a pipe that is closed: no message, as with SIGPIPE');
+	}
+}
+
 # ---- names of branches ----
 exits(0, "a name with \"/\" ($_)", '-S', $dir, 'branch', 'create', $_, '--from', 'main') for 'feature/x', 'a.b/c-d/e_f';
 like(exits(1, "an invalid name: \"$_\"", '-S', $dir, 'branch', 'create', '--from', 'main', '--', $_), qr/cannot be the name of a branch/, 'the error says that the name is invalid')

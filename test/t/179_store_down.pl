@@ -177,6 +177,35 @@ $store->start;
 PageserverTest::wait_gone($c->{pid});
 delete $c->{pid};
 
+# ---- a database that is dropped while its size is measured is not remembered ----
+$c = $store->start_compute('main',
+	conf => $conf =~ s/shared_buffers = 1MB/shared_buffers = 32MB/r =~ s/(catalog_read_interval) = 1s/$1 = 0/r);
+my ($observer, $measuring, $dropper) = map { session($c) } 1 .. 3;
+my $wait_event = "SELECT wait_event FROM pg_stat_activity WHERE pid = $measuring->{pid}";
+$dropper->ask('SET synchronous_commit = local');
+my $size_of_dropped;
+# the first round, in which the store answers, brings everything that is needed of the catalog into shared buffers
+for my $name (qw(warm gone))
+{
+	$dropper->ask("CREATE DATABASE $name");
+	my $oid = $dropper->ask("SELECT oid FROM pg_database WHERE datname = '$name'");
+	$size_of_dropped = "SELECT pg_database_size($oid\::oid)";
+	$observer->ask($wait_event);
+	stop_process($store->{pid}) if $name eq 'gone';
+	$measuring->send($size_of_dropped);
+	PageserverTest::wait_until(
+		sub { $name eq 'gone' ? $observer->ask($wait_event) eq 'DataFileRead' : $measuring->done },
+		'the size to be measured');
+	$dropper->ask("DROP DATABASE $name");
+}
+go_on_process($store->{pid});
+cmp_ok($measuring->result, '>', 0, 'the size of a database that is dropped meanwhile is returned');
+$store->stop;
+unlike(($c->psql("SET statement_timeout = '200ms'; $size_of_dropped"))[2], qr/is as of/,
+	'the size of the dropped database is not remembered');
+$store->start;
+$c->stop;
+
 # ---- no slot for readers, no space for pages ----
 $c = $store->start_compute('main', conf => $conf . "max_worker_processes = 2\n");
 wait_for_log($c, qr/no background worker slot is free for pageserver catalog launcher/, 'no background worker');

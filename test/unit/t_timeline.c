@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include "pg/slru.h"
+#include "store/store_impl.h"
 
 static int nrecords = 4000;
 static uint64 rnd;
@@ -1033,6 +1034,10 @@ test_add_fails(void **state)
 		CHECK(n == 1);
 		snprintf(path, sizeof(path), "%s/tenants/%s", s.dir, ps_id_format(&seed.tenant, id));
 		CHECK(access(path, F_OK) != 0);
+
+		/* except in memory, as other threads could find the tenant meanwhile */
+		CHECK(s.store->ntenants == 1 && s.store->ngone_tenants == round + 1);
+		CHECK(s.store->gone_tenants[round]->claim_fd == TENANT_NOT_CLAIMED);
 	}
 	/* nor of one in a tenant that exists */
 	seed.tenant = test_tenant;

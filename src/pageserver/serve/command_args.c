@@ -16,15 +16,14 @@
 /*
  * Notes that the command uses the timeline.  A thread that takes a timeline out
  * of service first marks it as stopping and then ends the sessions that hold
- * it.  So either this function sees the mark, or that thread sees this session.
+ * it.  So either this function sees the mark, and returns the reason as an
+ * error, or that thread sees this session.
  */
 static PsError *
 hold_timeline(Session *session, Timeline *tl)
 {
 	session_hold(session, tl);
-	if (!timeline_is_stopping(tl))
-		return NULL;
-	return ps_error(PS_SQLSTATE_TRY_AGAIN, "the branch is being closed");
+	return timeline_check_stopping(tl);
 }
 
 PsError *
@@ -47,7 +46,7 @@ command_find_timeline(Session *session, char **args, Timeline **tl, uint64 *gene
 	PS_TRY(command_parse_number("generation", args[2], generation));
 	PS_TRY(removed_explain(session->server, &timeline,
 						   store_use(session->server->store, &tenant, &timeline, &session->cancel, tl)));
-	return hold_timeline(session, *tl);
+	return removed_explain(session->server, &timeline, hold_timeline(session, *tl));
 }
 
 PsError *
