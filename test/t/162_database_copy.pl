@@ -27,6 +27,12 @@ sub manifest
 	return PostgreSQL::Test::Utils::slurp_file(glob "$store->{dir}/tenants/*/timelines/$id/timeline.json");
 }
 
+# The copies that the manifest names.
+sub copies
+{
+	return manifest() =~ m{"(\d+/\d+ [0-9A-F]+/[0-9A-F]+ [0-9A-F]+/[0-9A-F]+)"}g;
+}
+
 # Both change after the copy, through records that need the previous page; one relation is truncated,
 # another one dropped.
 $c->sql('CREATE DATABASE a TEMPLATE src STRATEGY file_copy');
@@ -67,15 +73,14 @@ $store->kill9;
 $store->start;
 next_compute();
 all_is_there('after a kill');
-PageserverTest::wait_until(sub { $c->sql('CREATE TABLE IF NOT EXISTS w (i int); INSERT INTO w SELECT generate_series(1, 5000)'); manifest() =~ /"copies"/ }, 'the records to be in layer files');
+PageserverTest::wait_until(sub { $c->sql('CREATE TABLE IF NOT EXISTS w (i int); INSERT INTO w SELECT generate_series(1, 5000)'); (() = copies()) == 4 }, 'the records to be in layer files');
 like(manifest(), qr/"version": 4/, 'the manifest has the version that lists copies');
 like(manifest(), qr{"\d+/\d+ [0-9A-F]+/[0-9A-F]+ [0-9A-F]+/[0-9A-F]+"}, 'the manifest lists the copies');
 $store->kill9;
 $store->start;
 next_compute();
 all_is_there('after a kill with the records in layer files');
-my $copies = () = manifest() =~ m{"\d+/\d+ [0-9A-F]+/[0-9A-F]+ [0-9A-F]+/[0-9A-F]+"}g;
-is($copies, 4, 'all copies are still to be written');
+is(scalar(() = copies()), 4, 'all copies are still to be written');
 
 # Only the present is kept, and what the copies need.
 $c->stop;
