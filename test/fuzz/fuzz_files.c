@@ -254,7 +254,11 @@ fuzz_id(FuzzInput *in)
 static void
 fuzz_tenant(FuzzInput *in)
 {
-	Config config = {.store_dir = unconstify(char *, dir), .bindir = (char *) "/nowhere", .redo_helpers = 1, .redo_timeout = 100, .page_cache_size = 1};
+	Config config = {.store_dir = unconstify(char *, dir),
+					 .bindir = (char *) "/nowhere",
+					 .redo_helpers = 1,
+					 .redo_timeout = 100,
+					 .page_cache_size = 1};
 	Store *store;
 	int n;
 
@@ -281,8 +285,8 @@ int
 LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 {
 	static void (*const readers[])(FuzzInput * in) = {
-		fuzz_config, fuzz_manifest, fuzz_marker, fuzz_control, fuzz_relsize, fuzz_conf, fuzz_version, fuzz_command, fuzz_id,
-		fuzz_tenant};
+		fuzz_config, fuzz_manifest, fuzz_marker, fuzz_control, fuzz_relsize, fuzz_conf, fuzz_version, fuzz_command,
+		fuzz_id, fuzz_tenant};
 	FuzzInput in = {data, size};
 
 	readers[fuzz_u8(&in) % lengthof(readers)](&in);

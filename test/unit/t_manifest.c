@@ -23,8 +23,23 @@ static char dir[] = "/tmp/t_manifest.XXXXXX";
 static char file[64];
 
 static LayerInfo layers[] = {
-	{.type = LAYER_IMAGE, .key_min = {.kind = 1, .spc = 1663, .db = 5}, .key_max = {.kind = 13, .blk = 7}, .lsn_start = 0x1000000, .lsn_end = 0x1000001, .number = 1, .entries = 7, .file_size = 24576},
-	{.type = LAYER_DELTA, .key_min = {.kind = 1, .spc = 1663, .db = 5}, .key_max = {.kind = 255, .fork = 255, .spc = PG_UINT32_MAX, .db = 1, .rel = 2, .blk = 3}, .lsn_start = 0x1000001, .lsn_end = PG_UINT64_MAX, .number = PG_UINT64_MAX, .level = 15, .entries = PG_UINT64_MAX, .file_size = 1},
+	{.type = LAYER_IMAGE,
+	 .key_min = {.kind = 1, .spc = 1663, .db = 5},
+	 .key_max = {.kind = 13, .blk = 7},
+	 .lsn_start = 0x1000000,
+	 .lsn_end = 0x1000001,
+	 .number = 1,
+	 .entries = 7,
+	 .file_size = 24576},
+	{.type = LAYER_DELTA,
+	 .key_min = {.kind = 1, .spc = 1663, .db = 5},
+	 .key_max = {.kind = 255, .fork = 255, .spc = PG_UINT32_MAX, .db = 1, .rel = 2, .blk = 3},
+	 .lsn_start = 0x1000001,
+	 .lsn_end = PG_UINT64_MAX,
+	 .number = PG_UINT64_MAX,
+	 .level = 15,
+	 .entries = PG_UINT64_MAX,
+	 .file_size = 1},
 };
 
 static Manifest
@@ -65,9 +80,10 @@ assert_same(const Manifest *a, const Manifest *b)
 		const LayerInfo *x = &a->layers[i];
 		const LayerInfo *y = &b->layers[i];
 
-		assert_true(x->type == y->type && ps_key_cmp(&x->key_min, &y->key_min) == 0 && ps_key_cmp(&x->key_max, &y->key_max) == 0 &&
-					x->lsn_start == y->lsn_start && x->lsn_end == y->lsn_end && x->file_size == y->file_size &&
-					x->entries == y->entries && x->number == y->number && x->level == y->level);
+		assert_true(x->type == y->type && ps_key_cmp(&x->key_min, &y->key_min) == 0 &&
+					ps_key_cmp(&x->key_max, &y->key_max) == 0 && x->lsn_start == y->lsn_start &&
+					x->lsn_end == y->lsn_end && x->file_size == y->file_size && x->entries == y->entries &&
+					x->number == y->number && x->level == y->level);
 	}
 }
 
@@ -126,7 +142,10 @@ test_round_trip(void **state)
 	manifest_free(&back);
 
 	/* databases that were copied */
-	m.copies = (DbCopy[]) {{.start = UINT64CONST(0x1FFFFFFF0), .end = UINT64CONST(0x200000058), .spc = 1663, .db = PG_UINT32_MAX},
+	m.copies = (DbCopy[]) {{.start = UINT64CONST(0x1FFFFFFF0),
+							.end = UINT64CONST(0x200000058),
+							.spc = 1663,
+							.db = PG_UINT32_MAX},
 						   {.start = 16, .end = PG_UINT64_MAX, .spc = PG_UINT32_MAX, .db = 5}};
 	m.ncopies = 2;
 	write_manifest(&m);

@@ -83,8 +83,10 @@ files(void **state)
 	struct rlimit limit;
 	struct rlimit none = {0};
 	Outcome outcome;
+	char *missing = psprintf("%s/none", dir);
+	char *file = psprintf("%s/file", dir);
 
-	made(fs_sync(psprintf("%s/none", dir)), PS_SQLSTATE_IO);
+	made(fs_sync(missing), PS_SQLSTATE_IO);
 
 	/* a device whose every write says ENOSPC */
 	made(fs_write_new_file("/dev/full", "x", 1, false), PS_SQLSTATE_DISK_FULL);
@@ -97,11 +99,13 @@ files(void **state)
 
 	/* the file's, then the directory's after the rename */
 	sync_to_fail = 1;
-	made(fs_replace_file(psprintf("%s/file", dir), "x", 1, 0, &outcome), PS_SQLSTATE_IO);
+	made(fs_replace_file(file, "x", 1, 0, &outcome), PS_SQLSTATE_IO);
 	assert_int_equal(outcome, OUTCOME_NOT_DONE);
 	sync_to_fail = 2;
-	made(fs_replace_file(psprintf("%s/file", dir), "x", 1, 0, &outcome), PS_SQLSTATE_UNKNOWN);
+	made(fs_replace_file(file, "x", 1, 0, &outcome), PS_SQLSTATE_UNKNOWN);
 	assert_int_equal(outcome, OUTCOME_UNKNOWN);
+	pfree(missing);
+	pfree(file);
 }
 
 /* No address space for the stack of a thread. */
