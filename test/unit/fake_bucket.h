@@ -5,7 +5,7 @@
  * A request may get lost, be executed after its sender has given up, be executed
  * twice, or lose its answer; lists may be old.  Apart from lists, the bucket
  * is linearizable.  Stores that fake_bucket_open() returns repeat requests as
- * those of remote/object.h do, and sometimes give up, with PS_SQLSTATE_TRY_AGAIN and OBJECT_UNKNOWN.
+ * object.h says, and sometimes give up, with PS_SQLSTATE_TRY_AGAIN and OBJECT_UNKNOWN.
  *
  * Random numbers come from the seed alone.  One thread at a time may use a
  * bucket and its stores.

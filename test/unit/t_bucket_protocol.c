@@ -2,12 +2,13 @@
  * t_bucket_protocol.c
  *	  Random schedules of several stores that all believe they own one tenant.
  *
- * Each store is a thread that claims the tenant, reads its log, opens chains, and
- * then commits, flushes, merges, deletes, closes and opens again.  One thread runs at a time; at each request the
- * scheduler, which has random numbers from the seed alone, may let another one
- * run, for as long as it likes, or kill it.  Requests get lost, are late, doubled, or lose
- * their answers; lists are old.  At the end a store that nothing happens to must
- * find all that was acknowledged, and no newest owner may have been stopped.
+ * Each store is a thread that claims the tenant, reads its log, opens chains, and then
+ * commits, flushes, merges, deletes, closes chains and opens them again.  One thread runs
+ * at a time.  At each request the scheduler, whose random numbers come from the seed
+ * alone, may let another one run, for as long as it likes, or kill it.  Requests get
+ * lost, are late or doubled, or lose their answers; lists are old.  In the end, a store
+ * without such faults must find all that was acknowledged, and no newest owner may have
+ * been stopped.
  *
  * The folder is compiled once more for this test, with rules that can be taken out
  * (bucket_impl.h): without any of them a violation must be found.
@@ -286,7 +287,7 @@ commit(Store *store, Branch *branch)
 	return true;
 }
 
-/* The text of a file in the log is "NUMBER BASE COUNT"; the object has COUNT values from position BASE on. */
+/* The text of a file in the log is "NUMBER BASE COUNT": it has COUNT values from position BASE on. */
 static BucketKey
 layer_key(const World *world, const PsId *branch, const char *text)
 {

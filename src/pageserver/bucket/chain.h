@@ -2,16 +2,16 @@
  * chain.h
  *	  The WAL of a timeline in the bucket, as far as it is not in layer files there.
  *
- * A chain is a sequence of objects, numbered without gaps as long as they are needed: the tenant's
- * log says from which number on they are.  An object is a chunk of WAL or a fence.
+ * A chain is a sequence of numbered objects.  The tenant's log says from which number
+ * on they are needed; those have no gaps.  An object is a chunk of WAL or a fence.
  * Each is created by object_put_once() under the next free number, whoever the writer
- * is, so a chain has one order that all owners of the tenant agree upon.
+ * is, so a chain has one order, upon which all owners of the tenant agree.
  *
- * A new owner of the tenant reads the chain to its end and puts a fence there, before
- * it appends anything.  What owners before it have appended until then is in the chain, and was
- * perhaps acknowledged.  After that, the number at which such an owner would
- * append is taken by the fence, so it fails, however late its request is executed.  This is
- * why fences are never deleted.  Nobody needs to know the others.
+ * A new owner of the tenant reads the chain to its end and puts a fence there before
+ * it appends anything.  Whatever older owners have appended until then is in the chain,
+ * since they may have acknowledged it.  After that, the number under which an older
+ * owner would append is taken, so its request fails, however late it is executed.
+ * This is why fences are never deleted.
  *
  * An object is an envelope (envelope.h) with WAL, or nothing if it is a fence, and
  *	  16	timeline
@@ -62,11 +62,11 @@ typedef struct ChainSink
 typedef struct Chain Chain;
 
 /*
- * Opens the chain of a timeline for appending: reads it from an object on, which the
- * tenant's log has named together with an LSN, up to which layer files have the WAL's contents.
- * A timeline that has no chain yet begins at number 0.  To be called for each
- * timeline of a tenant before anybody writes to it, and again after an error of
- * chain_append() whose outcome the caller does not wait for.
+ * Opens the chain of a timeline for appending.  Reads it from the number and the LSN on
+ * that the tenant's log has; layer files contain what is before that LSN.  The chain of
+ * a new timeline begins at number 0.  To be called before anybody writes to the
+ * timeline, and again if the outcome of chain_append() is unknown and chain_settle()
+ * is not called.
  *
  * PS_SQLSTATE_FENCED: somebody else owns the tenant; what the sink has received is of no use.
  */
@@ -79,7 +79,7 @@ extern void chain_close(Chain *chain);
  * before.  On success it is durable, and whoever takes over finds it.
  *
  * PS_SQLSTATE_FENCED: somebody else owns the tenant, and the WAL has not been
- * appended.  After another error it may or may not have been: chain_settle() tries again, and
+ * appended.  After another error it may have been: chain_settle() tries again, and
  * until that succeeds nothing else can be appended.
  */
 extern PsError *chain_append(Chain *chain, XLogRecPtr start, const char *wal, size_t len, uint64 compute_generation,
@@ -91,10 +91,13 @@ extern PsError *chain_settle(Chain *chain, const ObjectWait *wait);
 /* The end of the WAL that is known to be in the chain. */
 extern XLogRecPtr chain_end(Chain *chain);
 
-/* The number of the first object with WAL behind an LSN: what the log is to name together with that LSN. */
+/*
+ * The number of the first object with WAL behind an LSN, which the caller writes to the
+ * tenant's log together with that LSN.
+ */
 extern uint64 chain_first_needed(Chain *chain, XLogRecPtr lsn);
 
-/* A committed entry of the log names the object of this number as the first: those before it are not needed. */
+/* Gives objects before this number to the deleter: a committed entry of the tenant's log does not need them. */
 extern void chain_remove_before(Chain *chain, uint64 number, Deleter *deleter);
 
 #endif /* PS_CHAIN_H */

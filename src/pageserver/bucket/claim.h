@@ -60,7 +60,7 @@ typedef struct TenantOwner
 /* The newest claim.  *found is false if the bucket has no such tenant. */
 extern PsError *claim_newest(ObjectStore *store, const PsId *tenant, const ObjectWait *wait, Claim *claim, bool *found);
 
-/* Makes the claim of the next generation after "newest", or the first one if that is NULL; it is not written yet. */
+/* Makes the claim of the generation after "newest", or the first one if that is NULL.  Writes nothing. */
 extern void claim_make(Claim *claim, const Claim *newest, const StoreIdentity *who);
 
 /*

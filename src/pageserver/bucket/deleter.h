@@ -4,8 +4,8 @@
  *
  * Only the owner deletes, and only what a commit (tenant_log_append() or
  * tenant_log_settle() without an error) does not name any more: whoever takes over
- * after that finds this commit.  The delay lets a store take over although a list
- * shows it the state of some time ago, and a person undo a mistake.
+ * later finds this commit.  Because of the delay, a store can take over even if a list
+ * shows it an older state, and a person can undo a mistake.
  *
  * The list of what to delete is in memory.  What a store that stops leaves in it
  * stays in the bucket until somebody looks for objects that no log names.
@@ -37,7 +37,7 @@ extern void deleter_add(Deleter *deleter, const BucketKey *first, uint64 count);
 /* Deletes what is due.  What could not be deleted stays in the list. */
 extern PsError *deleter_run(Deleter *deleter, const ObjectWait *wait);
 
-/* How many objects are in the list; *next_due is the clock_now_ms() at which the first is due, 0 if there is none. */
+/* The number of objects in the list; *next_due is the clock_now_ms() at which the first is due, 0: there is none. */
 extern uint64 deleter_count(Deleter *deleter, int64 *next_due);
 
 #endif /* PS_DELETER_H */

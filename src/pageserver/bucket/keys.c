@@ -86,7 +86,7 @@ skip(const char **text, const char *prefix)
 	return true;
 }
 
-/* Sets the fields from a text of the right length; other characters than digits are found by formatting again. */
+/* Sets the fields; does not notice everything that is not a key. */
 static bool
 parse(const char *at, BucketKey *key)
 {

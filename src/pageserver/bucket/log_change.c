@@ -42,7 +42,10 @@ is_whole(const json_t *record)
 
 /* ---- arrays of files to objects, and back ---- */
 
-/* The object of an array's files: NAME: text, or NAME: true if the array has names only.  NULL: not as described. */
+/*
+ * The object for an array of files: NAME: text, or NAME: true if the array has names
+ * only.  NULL: the array is not valid.
+ */
 static json_t *
 files_from_array(const json_t *array, bool names_only)
 {

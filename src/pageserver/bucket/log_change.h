@@ -4,16 +4,16 @@
  *
  *	  {"tenant": {...}, "timelines": {ID: record, ...}}
  *
- * Both members are optional in a change.  Members of "tenant" and of a record are
- * replaced by those of a newer change; objects are merged, and null removes.  A record that is null removes the
- * timeline.  Layer files are the exception: a record with "layers", an array
- * of texts "NAME ...", is a whole timeline and replaces it; any other record
- * changes the timeline that is there: "drop", an array of names, removes files, and
- * then "add", texts like those of "layers", adds files.  What else is in a record
- * is not looked at.
+ * Both members are optional in a change.  A change replaces members of "tenant" and of
+ * the records of timelines; members that are objects are merged, and null removes a
+ * member, or a timeline.
  *
- * In memory these arrays are objects, with the names as their members: a change
- * costs as much as it is large, however many files the timeline has.
+ * A record with "layers", an array of texts "NAME ...", one for each layer file, is
+ * a whole timeline, and replaces the one that is there.  Any other record changes it:
+ * "drop", an array of names, removes files, then "add", an array of texts, adds some.
+ *
+ * In memory these arrays are objects whose members are the names, so that the cost
+ * of a change does not depend on the number of files.
  *
  * A LogChange is used by one thread at a time.
  */
@@ -34,9 +34,8 @@ extern void log_change_init(LogChange *change); /* empty, as a state or as a cha
 extern void log_change_free(LogChange *change);
 
 /*
- * Converts from JSON, which may be NULL for an empty one.  The JSON is not changed, but
- * may be shared: nobody must change it later.  PS_SQLSTATE_CORRUPTED: it is not as
- * described above.
+ * Converts JSON, or NULL for an empty change.  The result refers to parts of it, which
+ * must not be changed later.  PS_SQLSTATE_CORRUPTED: it is not as described above.
  */
 extern PsError *log_change_load(LogChange *change, const json_t *json);
 

@@ -176,7 +176,7 @@ make_full(TenantLog *log)
 	return make_entry(log, 0, &none, text, len);
 }
 
-/* Makes the pending entry of a change, which has been applied to the state and is used up, and of runs before it. */
+/* Makes the pending entry of a change, which is used up, and of runs before it.  It has been applied to the state. */
 static PsError *
 make_change(TenantLog *log, LogChange *change)
 {

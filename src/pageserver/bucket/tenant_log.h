@@ -5,18 +5,18 @@
  *
  * The log is the tenant's state (log_change.h) as a sequence of entries in each owner's
  * generation.  The first entry of a generation is full; others contain changes.  So
- * that a change costs little and reading takes few requests, an entry contains the
- * changes of several before it as well, and names the one on which it builds: with
- * i entries since the full one, that is the one whose i is the same in base 4, but for the
- * last digit that is not zero, which is zero there:
+ * that a change costs little and reading takes few requests, an entry also contains the
+ * changes of some entries before it, and names the one on which it builds.  If i
+ * is the number of entries since the full one, in base 4, that is the entry whose i
+ * has a zero instead of the last digit that is not zero:
  *
  *	  i			0		1	2	3	10	11	12	13	20	...	100
  *	  builds on	full	0	0	0	0	10	10	10	0		0
  *
- * LOG_FULL_AFTER entries later, or if the changes are larger than the whole
- * state, the next entry is full.  A reader needs as many entries as i has digits other than
- * zero, and one: 7 at most; a change is written 10 times on average, compressed
- * together with others.
+ * After LOG_FULL_AFTER entries, or if the changes would be larger than the whole
+ * state, an entry is full.  A reader needs one entry for each digit of i that is not
+ * zero, and the full one: 7 at most.  A change is written about 10 times on average,
+ * compressed together with others.
  *
  * An entry is an envelope (envelope.h) with the JSON of the state or change, and
  *	  16	tenant
@@ -65,8 +65,8 @@ typedef struct TenantLog TenantLog;
 
 /*
  * Opens the log for the new owner of a tenant, with the newest state of the owners
- * before; "newest" says where that is from.  Nothing is written.  What entries replace is given to the
- * deleter, which must live longer.
+ * before; "newest" says which entry that is.  Nothing is written.  Entries that are
+ * replaced by newer ones are given to the deleter, which must live longer than the log.
  */
 extern PsError *tenant_log_open(const TenantOwner *owner, Deleter *deleter, const ObjectWait *wait, TenantLog **log,
 								LogEntryInfo *newest);
@@ -80,10 +80,11 @@ extern const LogChange *tenant_log_state(const TenantLog *log);
  * The first one must be appended before anything else is done as owner.
  *
  * On success it is committed.  PS_SQLSTATE_CORRUPTED: the change does not fit the
- * state, and nothing happened.  PS_SQLSTATE_FENCED: somebody else owns the tenant, and the
- * entry does not count; the log can only be closed.  After another error the entry is pending: tenant_log_settle()
- * tries again, and until that succeeds no other entry can be appended, nothing that this one drops may be deleted,
- * and nobody may be told that the change is done.
+ * state, and nothing happened.  PS_SQLSTATE_FENCED: somebody else owns the tenant, and
+ * the entry does not count; the log can only be closed.  After another error the entry
+ * is pending: tenant_log_settle() tries again.  Until that succeeds, no other entry can
+ * be appended, nothing that this one drops may be deleted, and nobody may be told that
+ * the change is done.
  */
 extern PsError *tenant_log_append(TenantLog *log, const json_t *change, uint32 flags, const ObjectWait *wait);
 

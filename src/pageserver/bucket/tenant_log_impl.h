@@ -22,7 +22,7 @@ extern const EnvelopeFormat log_entry_format;
 extern BucketKey log_entry_key(const PsId *tenant, uint64 generation, uint64 number);
 extern void log_entry_put_fields(const LogEntryFields *fields, char out[LOG_FIELDS]);
 
-/* The most entries that a state is read from: one for each digit of LOG_FULL_AFTER in base 4, and the full one. */
+/* The most entries that a state is read from: the digits of LOG_FULL_AFTER in base 4, and the full one. */
 #define LOG_MAX_PATH 8
 
 /* Where a state has been read from: the numbers of the entries, full one first. */
