@@ -409,6 +409,25 @@ random_log(void **unused)
 	assert_true(fake_bucket_count(bucket, "t/") < 4 + 100);
 }
 
+/* Changes that are larger than the state are not written: the state is. */
+static void
+small_state(void **unused)
+{
+	TenantOwner owner;
+	TenantLog *log;
+	LogEntryInfo newest;
+
+	claim(&owner);
+	assert_ok(tenant_log_open(&owner, deleter, NULL, &log, &newest));
+	assert_ok(tenant_log_append(log, NULL, 0, NULL));
+	for (int i = 1; i <= 295; i++)
+		assert_ok(append_text(log, psprintf("{'tenant': {'m%d': 1, 'm%d': null}}", i, i - 1)));
+	bucket->counts = (FakeCounts) {0};
+	assert_log(&owner, tenant_log_state(log), 295);
+	assert_int_equal(bucket->counts.gets, 2); /* the newest entry, and whether there is another one */
+	tenant_log_close(log);
+}
+
 /* A file, as a manifest has it: its keys are random. */
 static json_t *
 layer_text(int i, int level)
@@ -499,6 +518,7 @@ damage(void **unused)
 	LogChange state;
 	BucketKey key = {BUCKET_KEY_LOG};
 	char name[BUCKET_KEY_TEXT];
+	const char *data;
 	char *copy;
 	size_t len;
 
@@ -512,8 +532,6 @@ damage(void **unused)
 	key.generation = 1;
 	for (int i = 0; i < 4; i++)
 	{
-		const char *data;
-
 		key.number = (uint64[]) {0, 16, 20, 21}[i];
 		data = fake_bucket_peek(bucket, bucket_key_format(&key, name), &len);
 		copy = pg_malloc(len);
@@ -538,6 +556,15 @@ damage(void **unused)
 		free(copy);
 	}
 	assert_log(&owner, tenant_log_state(log), 21);
+
+	/* one under the key of another */
+	data = fake_bucket_peek(bucket, bucket_key_format(&key, name), &len);
+	copy = pg_malloc(len);
+	memcpy(copy, data, len);
+	key.number = 22;
+	fake_bucket_poke(bucket, bucket_key_format(&key, name), copy, len);
+	assert_state(tenant_log_read(store, &tenant, 2, NULL, &newest, &state), PS_SQLSTATE_CORRUPTED);
+	free(copy);
 	tenant_log_close(log);
 }
 
@@ -551,6 +578,7 @@ main(void)
 		TEST(folding),
 		TEST(owners),
 		TEST(random_log),
+		TEST(small_state),
 		TEST(costs),
 		TEST(damage),
 	};
