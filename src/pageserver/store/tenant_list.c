@@ -25,7 +25,7 @@ tenant_read_names(const Tenant *tenant, StringInfo names, int *nbranches, const 
 		char *mark = psprintf("%s/%s", dir, TRASH_MARK_FILE);
 		bool deleted = access(mark, F_OK) == 0;
 		Manifest m;
-		PsError *err = manifest_read(dir, &m);
+		PsError *err = manifest_read(dir, &m, NULL);
 
 		(*nbranches) += !deleted;
 		if (err != NULL && !deleted)
