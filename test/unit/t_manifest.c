@@ -25,7 +25,8 @@
 
 #define FILE_MAX 16384
 
-static char dir[] = "/tmp/t_manifest.XXXXXX";
+/* in memory, because files are written many thousands of times */
+static char dir[] = "/dev/shm/t_manifest.XXXXXX";
 static char file[64];
 
 static LayerInfo layers[] = {
@@ -327,33 +328,29 @@ test_changes(void **state)
 
 /* ---- torn ends ---- */
 
-/* Writes a state and two changes; the last one begins at an offset with this remainder by 512, and is of some length. */
+/*
+ * Writes a state and two changes.  The last one begins at an offset with this remainder by 512, if
+ * there can be one, and has an owner of this length.
+ */
 static void
 write_two_changes(int remainder, int owner_len, Manifest *before, Manifest *after, ManifestLog *log)
 {
-	Manifest m = sample();
-	Manifest was = m;
-	uint64 before_offset;
+	int pad = 1;
 
-	write_whole(&m, log);
-	for (int pad = 0;; pad++)
+	for (int i = 0; i < 3; i++)
 	{
-		*log = (ManifestLog) {0};
-		write_whole(&was, log);
-		m = was;
-		snprintf(m.owner, sizeof(m.owner), "%0*d", pad + 1, 7);
-		append(log, &was, &m, NULL, 0, NULL, 0);
-		before_offset = log->size;
-		if (before_offset % 512 == remainder)
-			break;
-		/* these remainders do not occur */
-		if (pad > 600)
-		{
-			assert_true(remainder == 1 || remainder == 511);
-			break;
-		}
+		Manifest m = sample();
+
+		write_whole(&m, log);
+		*before = m;
+		snprintf(before->owner, sizeof(before->owner), "%0*d", pad, 7);
+		append(log, &m, before, NULL, 0, NULL, 0);
+		pad += (512 + remainder - log->size % 512) % 512;
+		if (pad >= 1000)
+			pad -= 512;
 	}
-	*before = *after = m;
+	assert_true(log->size % 512 == remainder || remainder == 1 || remainder == 511);
+	*after = *before;
 	memset(after->owner, 'x', owner_len);
 	after->owner[owner_len] = '\0';
 	append(log, before, after, NULL, 0, NULL, 0);

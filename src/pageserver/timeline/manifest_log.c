@@ -96,7 +96,7 @@ has_empty_sector(const char *text, size_t begin, size_t end)
 
 		while (n < next && text[n] == '\0')
 			n++;
-		if (n == next && next - begin >= 2)
+		if (n == next)
 			return true;
 		begin = next;
 	}
