@@ -742,15 +742,16 @@ test_failed_sync(void **state)
 	assert_int_equal(nsyncs, 0);
 }
 
-/* The first record of a damaged log says where the branch begins, or the log before. */
+/* What is before the damage says where the branch begins, or the log before. */
 static void
-test_old(void **state)
+test_damaged(void **state)
 {
 	Manifest m = sample();
 	Manifest was = m;
 	Manifest back;
 	ManifestLog log;
 	char text[FILE_MAX];
+	size_t second = 0;
 	size_t len;
 	PsError *err;
 
@@ -759,24 +760,35 @@ test_old(void **state)
 	m.generation = 2;
 	write_whole(&m, &log);
 	was = m;
-	m.generation = 3;
-	append(&log, &was, &m, NULL, 0, NULL, 0);
+	for (int i = 3; i <= 5; i++)
+	{
+		was = m;
+		m.generation = i;
+		append(&log, &was, &m, NULL, 0, NULL, 0);
+		second = i == 4 ? log.last : second;
+	}
 	len = read_file(text);
-	text[log.last + 20] ^= 1;
+	text[second + 20] ^= 1;
+	write_file(text, len);
+	assert_refused(PS_SQLSTATE_CORRUPTED, "line 3");
+	OK(manifest_read_damaged(dir, &back));
+	assert_int_equal(back.generation, 3);
+	manifest_free(&back);
+	text[log.state_size + 20] ^= 1;
 	write_file(text, len);
 	assert_refused(PS_SQLSTATE_CORRUPTED, "line 2");
-	OK(manifest_read_old(dir, &back));
+	OK(manifest_read_damaged(dir, &back));
 	assert_int_equal(back.generation, 2);
 	manifest_free(&back);
 	text[20] ^= 1;
 	write_file(text, len);
 	assert_refused(PS_SQLSTATE_CORRUPTED, "line 1");
-	OK(manifest_read_old(dir, &back));
+	OK(manifest_read_damaged(dir, &back));
 	assert_int_equal(back.generation, 1);
 	manifest_free(&back);
 	snprintf(text, sizeof(text), "%s.old", file);
 	assert_int_equal(truncate(text, 100), 0);
-	err = manifest_read_old(dir, &back);
+	err = manifest_read_damaged(dir, &back);
 	assert_non_null(err);
 	assert_non_null(strstr(err->message, "timeline.log.old"));
 	ps_error_free(err);
@@ -863,7 +875,7 @@ test_upgrade(void **state)
 		assert_reads(&m, &log);
 		assert_true(log.write_whole);
 		OK(manifest_log_confirm(dir, &log));
-		OK(manifest_read_old(dir, &back));
+		OK(manifest_read_damaged(dir, &back));
 		assert_true(is_same(&older, &back));
 		manifest_free(&back);
 		manifest_remove_stray(dir);
@@ -933,7 +945,7 @@ main(void)
 		cmocka_unit_test(test_foreign),
 		cmocka_unit_test(test_full_disk),
 		cmocka_unit_test(test_failed_sync),
-		cmocka_unit_test(test_old),
+		cmocka_unit_test(test_damaged),
 		cmocka_unit_test(test_not_utf8),
 		cmocka_unit_test(test_is_long),
 		cmocka_unit_test(test_upgrade),

@@ -140,7 +140,7 @@ branch_load(Tenant *tenant, const PsId *id, const PsError *problem, Branch **res
 	*has_ancestor = false;
 	if (err != NULL && !ps_error_is_transient(err))
 	{
-		old_err = manifest_read_old(branch->spec.dir, &m);
+		old_err = manifest_read_damaged(branch->spec.dir, &m);
 		if (old_err == NULL)
 			old_err = check_manifest(branch, &m);
 	}

@@ -31,7 +31,7 @@ tenant_read_names(const Tenant *tenant, StringInfo names, int *nbranches, const 
 		if (err != NULL && !deleted)
 		{
 			ps_error_free(err);
-			err = manifest_read_old(dir, &m);
+			err = manifest_read_damaged(dir, &m);
 		}
 		if (err == NULL && deleted)
 			manifest_free(&m);

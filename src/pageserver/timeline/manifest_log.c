@@ -207,30 +207,38 @@ parse_record(const char *path, const char *line, size_t len, bool is_state, Mani
 	return err;
 }
 
-/* Parses the first record, or all; log may be NULL. */
+/* Parses the log; log may be NULL.  despite_damage: parses what is before the damage, if that is a record at least. */
 static PsError *
-parse_log(const char *path, const char *text, size_t len, bool only_first, Manifest *m, ManifestLog *log)
+parse_log(const char *path, const char *text, size_t len, bool despite_damage, Manifest *m, ManifestLog *log)
 {
 	ManifestLog found = {0};
 	int n = 0;
 
-	while (found.size < len && (n == 0 || !only_first))
+	while (found.size < len)
 	{
 		const char *line = text + found.size;
 		const char *newline = memchr(line, '\n', len - found.size);
 		size_t line_len = newline != NULL ? (size_t) (newline - line) : len - found.size;
+		PsError *err;
 
 		if (newline == NULL || !is_record(line, line_len, &found.crc))
 		{
 			bool is_last = newline == NULL || newline + 1 == text + len;
 
 			found.write_whole = n > 0 && is_last && is_torn(text, found.size, len, found.crc);
-			if (found.write_whole)
+			if (found.write_whole || (despite_damage && n > 0))
 				break;
 			return ps_error(PS_SQLSTATE_CORRUPTED, "manifest \"%s\" has a wrong checksum in line %d, at offset %llu",
 							path, n + 1, (unsigned long long) found.size);
 		}
-		PS_TRY(parse_record(path, line, line_len, n == 0, m));
+		err = parse_record(path, line, line_len, n == 0, m);
+		if (err != NULL && despite_damage && n > 0)
+		{
+			ps_error_free(err);
+			break;
+		}
+		if (err != NULL)
+			return err;
 		found.last = found.size;
 		found.size += line_len + 1;
 		if (n++ == 0)
@@ -238,7 +246,7 @@ parse_log(const char *path, const char *text, size_t len, bool only_first, Manif
 	}
 	if (n == 0)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "manifest \"%s\" is empty", path);
-	if (!manifest_finish(m))
+	if (!manifest_finish(m) && !despite_damage)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "manifest \"%s\" drops a layer file that it does not have", path);
 	if (found.write_whole && log != NULL)
 		ps_log(PS_LOG, "ignoring what a crash left of the last record of manifest \"%s\", at offset %llu", path,
@@ -250,7 +258,7 @@ parse_log(const char *path, const char *text, size_t len, bool only_first, Manif
 
 /* *found false: there is no such file. */
 static PsError *
-read_log(const char *path, bool only_first, Manifest *m, ManifestLog *log, bool *found)
+read_log(const char *path, bool despite_damage, Manifest *m, ManifestLog *log, bool *found)
 {
 	char *text;
 	size_t len;
@@ -264,7 +272,7 @@ read_log(const char *path, bool only_first, Manifest *m, ManifestLog *log, bool 
 	*found = text != NULL;
 	if (text == NULL)
 		return NULL;
-	err = parse_log(path, text, len, only_first, m, log);
+	err = parse_log(path, text, len, despite_damage, m, log);
 	free(text);
 	if (err != NULL)
 		manifest_free(m);
@@ -297,7 +305,7 @@ manifest_read(const char *dir, Manifest *m, ManifestLog *log)
 }
 
 PsError *
-manifest_read_old(const char *dir, Manifest *m)
+manifest_read_damaged(const char *dir, Manifest *m)
 {
 	char path[MAXPGPATH];
 	char old[MAXPGPATH + 8];

@@ -12,7 +12,8 @@
  *
  * A change is appended and synced.  When the changes take more than the whole state, the whole
  * state is written to a new file, which replaces the log; the one before is kept as
- * timeline.log.old, because its first line also says where the branch begins.
+ * timeline.log.old: if the first line is damaged, that of the log before also says where the
+ * branch begins.
  *
  * A crash during an append leaves a torn end: a last line without its newline, or in which a
  * sector (512 bytes) is zeros as far as the line goes.  It was not acknowledged, and is
@@ -50,10 +51,11 @@ typedef struct ManifestLog
 extern PsError *manifest_read(const char *dir, Manifest *m, ManifestLog *log);
 
 /*
- * Reads the first record of the log, or else of the one before it: what never changes is right,
- * but the name and the rest may be outdated.
+ * For a log that manifest_read() finds damaged: reads the records before the damage, or the log
+ * before it if the first one is damaged.  What never changes is right, but the name and the rest
+ * may be outdated.
  */
-extern PsError *manifest_read_old(const char *dir, Manifest *m);
+extern PsError *manifest_read_damaged(const char *dir, Manifest *m);
 
 /*
  * Makes what was read durable, except for the name of the file.  A killed store may not have
