@@ -319,8 +319,8 @@ conf_is_of_compute(const char *name)
 void
 conf_adopt(StringInfo out, const char *text)
 {
-	static const char *const elsewhere[] = {"data_directory", "config_file", "hba_file", "ident_file", "external_pid_file",
-											"include", "include_dir", "include_if_exists", NULL};
+	static const char *const elsewhere[] = {"data_directory", "config_file", "hba_file", "ident_file",
+											"external_pid_file", "include", "include_dir", "include_if_exists", NULL};
 	char *libraries = conf_value(text, "shared_preload_libraries");
 
 	conf_disable(out, text, elsewhere, "left out by the import into the page server");

@@ -19,7 +19,10 @@
 	"\n# Settings of the compute, made by the page server. Must stay the last line.\n" \
 	"include '" PS_CONF_FILE "'\n"
 
-/* File that the start of a compute creates; postgresql.conf includes it at its beginning, so that the owner's settings win. */
+/*
+ * File that the start of a compute creates; postgresql.conf includes it at its beginning, so that the owner's settings
+ * take precedence.
+ */
 #define PS_DEFAULTS_FILE "pageserver_smgr.defaults.conf"
 
 /* Does the setting say which compute this is, and of which store?  Only the start of a compute may set it. */
@@ -56,7 +59,8 @@ extern void conf_adopt(StringInfo out, const char *text);
  * what the callback appends for it.
  */
 extern void conf_resolve(StringInfo out, const char *text,
-						 void (*callback)(void *arg, StringInfo out, const char *directive, const char *value), void *arg);
+						 void (*callback)(void *arg, StringInfo out, const char *directive, const char *value),
+						 void *arg);
 
 /* Is the library in the list, which is a value of shared_preload_libraries? */
 extern bool conf_list_has(const char *list, const char *library);

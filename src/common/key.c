@@ -35,8 +35,9 @@ ps_key_decode(const uint8 in[PS_KEY_SIZE], PsKey *key)
 const char *
 ps_key_format(const PsKey *key, char out[PS_KEY_TEXT])
 {
-	static const char *const name[] = {"?", "size of relation", "size of relation", "relation", "database", "relation map of",
-									   "SLRU segment", "SLRU page", "two-phase state", "replication origin", "tablespace", "control file", "state", "file"};
+	static const char *const name[] = {"?", "size of relation", "size of relation", "relation", "database",
+									   "relation map of", "SLRU segment", "SLRU page", "two-phase state",
+									   "replication origin", "tablespace", "control file", "state", "file"};
 
 	switch (key->kind)
 	{
@@ -45,14 +46,17 @@ ps_key_format(const PsKey *key, char out[PS_KEY_TEXT])
 			snprintf(out, PS_KEY_TEXT, "%s %u/%u/%u fork %u", name[key->kind], key->spc, key->db, key->rel, key->fork);
 			break;
 		case PS_KEY_RELBLOCK:
-			snprintf(out, PS_KEY_TEXT, "%s %u/%u/%u fork %u block %u", name[key->kind], key->spc, key->db, key->rel, key->fork, key->blk);
+			snprintf(out, PS_KEY_TEXT, "%s %u/%u/%u fork %u block %u", name[key->kind], key->spc, key->db, key->rel,
+					 key->fork, key->blk);
 			break;
 		case PS_KEY_SLRU_SEGMENT:
 		case PS_KEY_SLRU_BLOCK:
-			snprintf(out, PS_KEY_TEXT, "%s %s/%04X page %u", name[key->kind], key->spc < PS_NSLRU ? ps_slru_dir[key->spc] : "?", key->rel, key->blk);
+			snprintf(out, PS_KEY_TEXT, "%s %s/%04X page %u", name[key->kind],
+					 key->spc < PS_NSLRU ? ps_slru_dir[key->spc] : "?", key->rel, key->blk);
 			break;
 		default:
-			snprintf(out, PS_KEY_TEXT, "%s %u/%u/%u", key->kind < lengthof(name) ? name[key->kind] : name[0], key->spc, key->db, key->rel);
+			snprintf(out, PS_KEY_TEXT, "%s %u/%u/%u", key->kind < lengthof(name) ? name[key->kind] : name[0], key->spc,
+					 key->db, key->rel);
 			break;
 	}
 	return out;

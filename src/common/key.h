@@ -106,7 +106,12 @@ extern const char *ps_key_format(const PsKey *key, char out[PS_KEY_TEXT]);
 static inline PsKey
 ps_key_block(PsRel rel, ForkNumber fork, BlockNumber blk)
 {
-	return (PsKey) {.kind = PS_KEY_RELBLOCK, .fork = (uint8) fork, .spc = rel.spc, .db = rel.db, .rel = rel.rel, .blk = blk};
+	return (PsKey) {.kind = PS_KEY_RELBLOCK,
+					.fork = (uint8) fork,
+					.spc = rel.spc,
+					.db = rel.db,
+					.rel = rel.rel,
+					.blk = blk};
 }
 
 static inline PsKey

@@ -284,7 +284,8 @@ ps_wire_get_response(const char *data, size_t len, PsResponse *resp)
 }
 
 const char *
-ps_wire_check_response(const PsResponse *resp, PsRequestType type, uint64 reqid, XLogRecPtr not_modified_since, int count)
+ps_wire_check_response(const PsResponse *resp, PsRequestType type, uint64 reqid, XLogRecPtr not_modified_since,
+					   int count)
 {
 	if (resp->reqid != reqid)
 		return "request id does not match";

@@ -52,7 +52,8 @@ static bool moved;                      /* the copy is complete */
 static CreatedbStmt *creating_database; /* CREATE DATABASE; the following two are set once known */
 static Oid created_database;
 static bool files_copied;
-static Oid dropped_database; /* DROP DATABASE */
+static Oid dropped_database;   /* DROP DATABASE */
+static Oid dropped_tablespace; /* DROP TABLESPACE */
 
 /* ---- databases and tablespaces ---- */
 
@@ -235,7 +236,6 @@ check_tablespace_is_empty(Oid spc)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("tablespace \"%s\" is not empty", get_tablespace_name(spc))));
 	database_files_remove_left(spc, InvalidOid);
-	known_databases_forget(spc, InvalidOid);
 }
 
 static void
@@ -245,7 +245,10 @@ object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId, voi
 		prev_object_access(access, classId, objectId, subId, arg);
 
 	if (classId == TableSpaceRelationId && access == OAT_DROP)
+	{
+		dropped_tablespace = objectId;
 		check_tablespace_is_empty(objectId);
+	}
 	else if (classId == DatabaseRelationId && access == OAT_POST_CREATE && creating_database != NULL)
 	{
 		created_database = objectId;
@@ -297,6 +300,7 @@ xact_callback(XactEvent event, void *arg)
 	created_database = InvalidOid;
 	files_copied = false;
 	dropped_database = InvalidOid;
+	dropped_tablespace = InvalidOid;
 }
 
 /* ---- hooks ---- */
@@ -308,6 +312,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, 
 	Node *stmt = pstmt->utilityStmt; /* may be freed by the command */
 	bool creates = IsA(stmt, CreatedbStmt);
 	bool drops = IsA(stmt, DropdbStmt);
+	bool drops_tablespace = IsA(stmt, DropTableSpaceStmt);
 
 	if (creates)
 	{
@@ -332,6 +337,8 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, 
 	}
 	else if (drops && OidIsValid(dropped_database))
 		forget_database(dropped_database);
+	else if (drops_tablespace && OidIsValid(dropped_tablespace))
+		known_databases_forget(dropped_tablespace, InvalidOid);
 }
 
 void

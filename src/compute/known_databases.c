@@ -42,12 +42,13 @@ typedef struct Known
 
 /* Protected by lock. */
 static HTAB *known;
+static uint64 *forgotten; /* number of calls of known_databases_forget() */
 static LWLock *lock;
 
 void
 known_databases_request_shmem(void)
 {
-	RequestAddinShmemSpace(hash_estimate_size(MAX_KNOWN, sizeof(Known)));
+	RequestAddinShmemSpace(add_size(hash_estimate_size(MAX_KNOWN, sizeof(Known)), MAXALIGN(sizeof(uint64))));
 	RequestNamedLWLockTranche(LOCK_TRANCHE, 1);
 }
 
@@ -55,8 +56,12 @@ void
 known_databases_startup_shmem(void)
 {
 	HASHCTL ctl = {.keysize = sizeof(KnownKey), .entrysize = sizeof(Known)};
+	bool found;
 
 	known = ShmemInitHash("pageserver_smgr databases", MAX_KNOWN, MAX_KNOWN, &ctl, HASH_ELEM | HASH_BLOBS);
+	forgotten = ShmemInitStruct("pageserver_smgr forgotten databases", sizeof(uint64), &found);
+	if (!found)
+		*forgotten = 0;
 	lock = &GetNamedLWLockTranche(LOCK_TRANCHE)->lock;
 }
 
@@ -80,13 +85,13 @@ find_or_add(Oid spc, Oid db)
 }
 
 void
-known_databases_set_size(Oid spc, Oid db, int64 size)
+known_databases_set_size(Oid spc, Oid db, int64 size, const KnownSize *last)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	Known *entry;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	entry = find_or_add(spc, db);
+	entry = *forgotten == last->forgotten ? find_or_add(spc, db) : NULL;
 	if (entry != NULL)
 	{
 		entry->size = size;
@@ -96,32 +101,32 @@ known_databases_set_size(Oid spc, Oid db, int64 size)
 }
 
 bool
-known_databases_get_size(Oid spc, Oid db, int64 *size, TimestampTz *as_of)
+known_databases_get_size(Oid spc, Oid db, KnownSize *last)
 {
 	KnownKey key = {spc, db};
 	Known *entry;
 
-	*size = 0;
-	*as_of = 0;
 	LWLockAcquire(lock, LW_SHARED);
+	*last = (KnownSize) {.forgotten = *forgotten};
 	entry = hash_search(known, &key, HASH_FIND, NULL);
 	if (entry != NULL)
 	{
-		*size = entry->size;
-		*as_of = entry->as_of;
+		last->size = entry->size;
+		last->as_of = entry->as_of;
 	}
 	LWLockRelease(lock);
-	return *as_of != 0;
+	return last->as_of != 0;
 }
 
 bool
 known_databases_catalogs_wanted(Oid db)
 {
+	KnownKey key = {InvalidOid, db};
 	Known *entry;
 	bool wanted;
 
-	LWLockAcquire(lock, LW_EXCLUSIVE);
-	entry = find_or_add(InvalidOid, db);
+	LWLockAcquire(lock, LW_SHARED);
+	entry = hash_search(known, &key, HASH_FIND, NULL);
 	wanted = entry != NULL && entry->tries < CATALOG_TRIES;
 	LWLockRelease(lock);
 	return wanted;
@@ -147,5 +152,6 @@ known_databases_forget(Oid spc, Oid db)
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	hash_search(known, &key, HASH_REMOVE, NULL);
+	(*forgotten)++;
 	LWLockRelease(lock);
 }

@@ -293,8 +293,7 @@ static int64
 database_size(Oid db)
 {
 	AclResult aclresult = compat_database_aclcheck(db, ACL_CONNECT);
-	int64 last;
-	TimestampTz as_of;
+	KnownSize last;
 	int64 size;
 
 	if (aclresult != ACLCHECK_OK && !has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
@@ -303,27 +302,27 @@ database_size(Oid db)
 	/* to the store, database 0 would mean all databases */
 	if (!OidIsValid(db))
 		return 0;
-	if (!measure_database(db, !known_databases_get_size(InvalidOid, db, &last, &as_of), &size))
+	if (!measure_database(db, !known_databases_get_size(InvalidOid, db, &last), &size))
 	{
 		/* the outage itself has been logged already */
 		ereport(WARNING_CLIENT_ONLY,
 				(errmsg("page store cannot be reached, so the size of database \"%s\" is as of %s",
-						get_database_name(db), timestamptz_to_str(as_of))));
-		return last;
+						get_database_name(db), timestamptz_to_str(last.as_of))));
+		return last.size;
 	}
 	if (size > 0)
-		known_databases_set_size(InvalidOid, db, size);
+		known_databases_set_size(InvalidOid, db, size, &last);
 	return size;
 }
 
 void
 sizes_learn_database(Oid db)
 {
+	KnownSize last;
 	int64 size;
-	TimestampTz as_of;
 
-	if (!known_databases_get_size(InvalidOid, db, &size, &as_of) && measure_database(db, false, &size) && size > 0)
-		known_databases_set_size(InvalidOid, db, size);
+	if (!known_databases_get_size(InvalidOid, db, &last) && measure_database(db, false, &size) && size > 0)
+		known_databases_set_size(InvalidOid, db, size, &last);
 }
 
 /* The directory of a tablespace; palloc'd. */
@@ -379,8 +378,7 @@ tablespace_size(Oid spc)
 {
 	DIR *dir;
 	const char *path;
-	int64 last;
-	TimestampTz as_of;
+	KnownSize last;
 	int64 size;
 
 	if (spc != MyDatabaseTableSpace && !has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
@@ -396,14 +394,14 @@ tablespace_size(Oid spc)
 	if (dir == NULL)
 		return -1;
 	FreeDir(dir);
-	if (!measure_tablespace(spc, path, !known_databases_get_size(spc, InvalidOid, &last, &as_of), &size))
+	if (!measure_tablespace(spc, path, !known_databases_get_size(spc, InvalidOid, &last), &size))
 	{
 		ereport(WARNING_CLIENT_ONLY,
 				(errmsg("page store cannot be reached, so the size of tablespace \"%s\" is as of %s",
-						get_tablespace_name(spc), timestamptz_to_str(as_of))));
-		return last;
+						get_tablespace_name(spc), timestamptz_to_str(last.as_of))));
+		return last.size;
 	}
-	known_databases_set_size(spc, InvalidOid, size);
+	known_databases_set_size(spc, InvalidOid, size, &last);
 	return size;
 }
 

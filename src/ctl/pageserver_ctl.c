@@ -258,17 +258,14 @@ forget_libpq_variables(void)
 	unsetenv("PGSYSCONFDIR");
 }
 
-int
-main(int argc, char **argv)
+/* Runs the command line and returns the exit code. */
+static int
+run(int argc, char **argv)
 {
 	Options options = {.user = DEFAULT_USER, .bindir = NULL, .mode = "fast", .timeout = DEFAULT_TIMEOUT};
 	const CtlCommand *command;
 	int skip;
 	int c;
-
-	pg_logging_init(argv[0]);
-	signal(SIGPIPE, SIG_IGN);
-	forget_libpq_variables();
 
 	/* options before the command */
 	while ((c = getopt_long(argc, argv, "+S:qh?V", long_options, NULL)) != -1)
@@ -337,4 +334,39 @@ main(int argc, char **argv)
 		bad_usage(command);
 	}
 	return command->run(&options);
+}
+
+/*
+ * Reports an error and returns false if something that was printed could not be
+ * written: commands do not check that themselves.  If the reader of a pipe has
+ * read enough, like "head", there is no message, as if SIGPIPE were not ignored.
+ */
+static bool
+output_is_written(void)
+{
+	bool failed = ferror(stdout) != 0;
+
+	/* an earlier failure is repeated to learn its reason; the output is incomplete anyway */
+	clearerr(stdout);
+	if (failed)
+		putchar('\n');
+	if (fflush(stdout) == 0 && !failed)
+		return true;
+	if (!ferror(stdout))
+		pg_log_error("could not write all output to standard output");
+	else if (errno != EPIPE)
+		pg_log_error("could not write to standard output: %m");
+	return false;
+}
+
+int
+main(int argc, char **argv)
+{
+	int code;
+
+	pg_logging_init(argv[0]);
+	signal(SIGPIPE, SIG_IGN);
+	forget_libpq_variables();
+	code = run(argc, argv);
+	return output_is_written() || code != 0 ? code : EXIT_FAILURE;
 }

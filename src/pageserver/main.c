@@ -76,8 +76,10 @@ refuse_root(const char *dir)
 	if (geteuid() != 0)
 		return NULL;
 	return ps_error_hint(ps_error_detail(ps_error(PS_SQLSTATE_STATE, "pageserver cannot be run as root"),
-										 "It runs PostgreSQL's programs, which cannot be run as root, and a store must belong to an unprivileged user."),
-						 "Use pageserver_ctl, which runs it as user postgres, or run: runuser -u postgres -- pageserver -D %s",
+										 "It runs PostgreSQL's programs, which cannot be run as root, "
+										 "and a store must belong to an unprivileged user."),
+						 "Use pageserver_ctl, which runs it as user postgres, "
+						 "or run: runuser -u postgres -- pageserver -D %s",
 						 dir);
 }
 
@@ -98,16 +100,21 @@ set_file_limits(const Config *config)
 	{
 		limit.rlim_cur = Min(limit.rlim_max, MAX_OPEN_FILES);
 		if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-			return ps_error(PS_SQLSTATE_IO, "could not raise the limit on open files to %llu: %m", (unsigned long long) limit.rlim_cur);
+			return ps_error(PS_SQLSTATE_IO, "could not raise the limit on open files to %llu: %m",
+							(unsigned long long) limit.rlim_cur);
 	}
 	left = (int64) Min(limit.rlim_cur, MAX_OPEN_FILES) - config->max_connections - OTHER_FILES;
 	if (left < LAYER_FILES_MIN)
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the system allows %llu open files, but at least %d are needed: %d for connections, %d for layer files, %d others",
-									  (unsigned long long) limit.rlim_cur, config->max_connections + LAYER_FILES_MIN + OTHER_FILES,
-									  config->max_connections, LAYER_FILES_MIN, OTHER_FILES),
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE,
+									  "the system allows %llu open files, but at least %d are needed: "
+									  "%d for connections, %d for layer files, %d others",
+									  (unsigned long long) limit.rlim_cur,
+									  config->max_connections + LAYER_FILES_MIN + OTHER_FILES, config->max_connections,
+									  LAYER_FILES_MIN, OTHER_FILES),
 							 "Increase the limit (ulimit -n, LimitNOFILE in systemd), or decrease max_connections.");
 	if (left < config->max_open_layer_files)
-		ps_log(PS_WARNING, "the system allows %llu open files: at most %d layer files are kept open, not %d (max_open_layer_files)",
+		ps_log(PS_WARNING,
+			   "the system allows %llu open files: at most %d layer files are kept open, not %d (max_open_layer_files)",
 			   (unsigned long long) limit.rlim_cur, (int) left, config->max_open_layer_files);
 	layer_set_max_open((int) Min(left, config->max_open_layer_files));
 	return NULL;
@@ -246,7 +253,8 @@ run_store(const char *dir)
 	PS_GOTO(set_file_limits(config), done);
 	warm_up_crc();
 	PS_GOTO(lock_file_take(config->store_dir, config->port, config->unix_socket_directory, &lock), done);
-	ps_log(PS_LOG, "starting pageserver %s for PostgreSQL %s on \"%s\"", PS_VERSION, PG_MAJORVERSION, config->store_dir);
+	ps_log(PS_LOG, "starting pageserver %s for PostgreSQL %s on \"%s\"", PS_VERSION, PG_MAJORVERSION,
+		   config->store_dir);
 
 	PS_GOTO(store_running_begin(config->store_dir), done);
 	PS_GOTO(store_dir_raise_format(config->store_dir), done);

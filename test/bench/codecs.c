@@ -1,16 +1,17 @@
 /*
  * codecs.c
- *	  What compressing values is worth, on layer files of a real store:
+ *	  Measures the compression of values, on layer files of a real store:
  *
  *		codecs [NAME=TABLESPACE/DATABASE/RELFILENODE ...] -- LAYER_FILE ...
  *
- * Images of pages by relation (those that are not named together), WAL records
- * by length; each as it is, with lz4, with zstd, and with zstd and a dictionary
- * made for each file.  Printed are the ratio (with the dictionary itself, and
- * the few bytes that a compressed value has more in its header; a value that
- * does not become shorter by an eighth stays as it is) and microseconds of CPU
- * time for each value, in and out.  Contexts are kept, as blob.c keeps them.
- * "none" is the checksum and a copy.
+ * Page images are grouped by relation (all unnamed relations together), WAL
+ * records by length.  Each group is measured uncompressed, with lz4, with zstd,
+ * and with zstd and a dictionary for each file.  Printed are the compression
+ * ratio and the microseconds of CPU time to compress and to decompress a value.
+ * The ratio includes the dictionary and the few additional bytes in the header
+ * of a compressed value; a value that does not become shorter by an eighth
+ * stays uncompressed.  Contexts are reused, as in blob.c.  "none" is the
+ * checksum and a copy.
  */
 #include "ps_fe.h"
 
@@ -24,10 +25,10 @@
 #include "layer/blob.h"
 #include "port/pg_crc32c.h"
 
-/* More raw bytes of a group in one file are not looked at. */
+/* The values of a group in one file are measured up to this number of raw bytes. */
 #define GROUP_LIMIT (48 * 1024 * 1024)
 
-/* Training wants about a hundred times the dictionary. */
+/* Training needs samples of about a hundred times the size of the dictionary. */
 #define TRAIN_RATIO 100
 
 typedef enum Method
@@ -53,13 +54,13 @@ typedef struct Value
 	int group;
 } Value;
 
-/* What values have in common: the relation of a page, the length of a record. */
+/* Values that are measured together: pages of a relation, or records of similar length. */
 typedef struct Group
 {
 	char name[64];
 	bool is_record;
 	PsRel rel;
-	uint32 len_below; /* of records */
+	uint32 len_below; /* for records */
 	uint64 values;
 	uint64 raw;
 	uint64 stored[NMETHODS];
@@ -76,7 +77,7 @@ static const uint32 record_lengths[] = {64, 96, 128, 256, 512, 1024, 4096, PG_UI
 static Value *values;
 static int nvalues;
 static int values_cap;
-static uint64 *seen; /* offsets of shared ones */
+static uint64 *seen; /* offsets of shared values */
 static int nseen;
 static int seen_cap;
 static uint64 file_raw[MAX_GROUPS];
@@ -85,7 +86,7 @@ static ZSTD_CCtx *cctx;
 static ZSTD_DCtx *dctx;
 static void *lz4;
 
-/* Of all files: time to make dictionaries, and their bytes. */
+/* For all files: time to create dictionaries, and their bytes. */
 static double train_time[NMETHODS];
 static int trained[NMETHODS];
 static uint64 dict_bytes[2][NMETHODS];
@@ -134,7 +135,7 @@ compare_offsets(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* First the offsets of shared values, to take each once; then the values. */
+/* Collects the offsets of shared values before the values are read, so that each is used once. */
 static PsError *
 note_shared(void *arg, const PsKey *key, const ValueRef *ref)
 {
@@ -162,7 +163,7 @@ take_value(void *arg, const PsKey *key, const ValueRef *ref)
 	{
 		uint64 *at = bsearch(&ref->at.offset, seen, nseen, sizeof(uint64), compare_offsets);
 
-		/* the bit above all offsets: taken */
+		/* a used offset is marked by its lowest bit, so that it is not found again */
 		if (at == NULL)
 			return NULL;
 		*at |= 1;
@@ -222,7 +223,7 @@ read_file(const char *path)
 	layer_unref(layer);
 }
 
-/* A dictionary of values of one kind, every n-th of them; 0: too few. */
+/* Creates a dictionary from every n-th value of one kind; returns 0 if there are too few. */
 static size_t
 train(bool is_record, size_t size, char *dict)
 {
@@ -244,7 +245,7 @@ train(bool is_record, size_t size, char *dict)
 
 		if (groups[v->group].is_record != is_record)
 			continue;
-		/* spread over the file */
+		/* samples are spread over the file */
 		skip += v->len;
 		if (used > (double) skip / total * want || used + len > want)
 			continue;
@@ -285,7 +286,7 @@ compress(Method method, const Value *v, char *buf, size_t room)
 	return ZSTD_isError(n) ? 0 : n;
 }
 
-/* Values of one kind with one method, whose contexts are set; if it is not usable they stay as they are. */
+/* Measures values of one kind with one method, whose contexts are set up; if not usable, values stay uncompressed. */
 static void
 measure(Method method, bool is_record, bool usable)
 {
@@ -298,7 +299,7 @@ measure(Method method, bool is_record, bool usable)
 	out = pg_realloc(out, GROUP_LIMIT);
 	sizes = pg_realloc(sizes, (nvalues + 1) * sizeof(size_t));
 	stored = pg_realloc(stored, (nvalues + 1) * sizeof(char *));
-	/* values of a group stand together in "values": one look at the clock for each run of them */
+	/* values of a group are adjacent in "values": the clock is read once for each run of them */
 	for (int first = 0, end; first < nvalues; first = end)
 	{
 		Group *g = &groups[values[first].group];

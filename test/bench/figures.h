@@ -1,7 +1,6 @@
 /*
  * figures.h
- *	  Measuring, for the programs of the benchmarks: a clock, and what stands for
- *	  many values.
+ *	  A clock and percentiles, for the benchmark programs.
  */
 #ifndef PS_BENCH_FIGURES_H
 #define PS_BENCH_FIGURES_H
@@ -26,14 +25,14 @@ compare_figures(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Sorts the values: for percentile(). */
+/* Sorts the values for percentile(). */
 static inline void
 sort_figures(double *values, int n)
 {
 	qsort(values, n, sizeof(double), compare_figures);
 }
 
-/* Of sorted values; percent is less than 100. */
+/* Returns a percentile of sorted values; percent must be less than 100. */
 static inline double
 percentile(const double *values, int n, int percent)
 {

@@ -1,7 +1,7 @@
 /*
  * getpage.c
- *	  Latency of single pages from the store, over one connection, one request
- *	  at a time.
+ *	  Measures the latency of single pages from the store, over one connection,
+ *	  one request at a time.
  *
  *	  getpage CONNINFO TENANT TIMELINE SPC DB REL NBLOCKS COUNT
  *

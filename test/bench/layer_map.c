@@ -1,14 +1,14 @@
 /*
  * layer_map.c
- *	  How fast the layer map is: look-ups, and what a change of it costs.
+ *	  Measures the layer map: look-ups, and the cost of a change.
  *
  *	  layer_map [NUMBER_OF_LAYERS ...]
  *
- * The layers are made up, in the shape that upkeep gives a timeline: 16 files of
+ * The layers are artificial, in the shape that upkeep gives a timeline: 16 files of
  * level 0 over all keys, three runs of merged files, and images of all parts at
  * two LSNs.  A look-up goes through the layers that may have a key, newest
- * first, until an image, as a read does.  A change takes a file of level 0 out
- * and puts another in.  A merge takes all of level 0 out and puts a run in.
+ * first, until an image, as a read does.  A change removes a file of level 0
+ * and adds another.  A merge removes all of level 0 and adds a run.
  */
 #include "ps_fe.h"
 
@@ -49,7 +49,7 @@ make_layer(LayerType type, int level, uint32 first_block, uint32 last_block, XLo
 	return layer_new(&space, &info);
 }
 
-/* Files that follow each other by key, up to "blocks". */
+/* Creates adjacent files that together cover the keys below "blocks". */
 static int
 make_run(Layer **layers, int n, LayerType type, int level, uint32 blocks, XLogRecPtr lsn_start, XLogRecPtr lsn_end)
 {

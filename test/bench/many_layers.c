@@ -13,7 +13,7 @@
 #include "pg/relsize.h"
 #include "timeline/engine.h"
 
-/* In the place of the C library's: what is written here need not survive. */
+/* Replaces that of the C library, because the written files need not survive a crash. */
 int
 fsync(int fd)
 {

@@ -1,18 +1,20 @@
 /*
  * readdepth.c
- *	  What reading pages costs whose versions are in so many layer files, by
- *	  each method of I/O, values in the kernel's page cache or a delay away.
+ *	  Measures reads of pages whose versions are in a given number of layer
+ *	  files, by each method of I/O, with values in the kernel's page cache or
+ *	  with a delay for each read.
  *
  *	  readdepth STORE BRANCH SPC DB REL NBLOCKS ROUNDS DEPTH LSN [DEPTH LSN ...]
  *
  * The store must not be running.  It is opened in this process, as the daemon
- * would, without its page cache.  Blocks are drawn at random from the first
+ * opens it, but without its page cache.  Blocks are drawn at random from the first
  * NBLOCKS of the relation's main fork.  Methods take turns; figures are medians
  * of the rounds.  A delay is added to each read of a file (aio_bench_delay,
  * layer_bench_delay).
  *
- * A first read is one as after a start of the store: no file is open, and the
- * kernel has none of them in its page cache.  The redo helper is there.
+ * A first read happens in the state after a start of the store: no file is open,
+ * and the kernel has none of them in its page cache.  The redo helper is already
+ * running.
  */
 #include "ps_fe.h"
 
@@ -33,7 +35,7 @@
 
 static const char *const methods[] = {"sync", "worker", "io_uring"};
 
-/* What is measured of one method at one depth. */
+/* Measurements of one method at one depth. */
 typedef struct Figures
 {
 	double p50[MAX_ROUNDS];
@@ -41,7 +43,7 @@ typedef struct Figures
 	double single[MAX_ROUNDS];      /* pages per second, one at a time */
 	double batched[MAX_ROUNDS];     /* the same, BATCH at a time */
 	double first[MAX_ROUNDS];       /* p50 of first reads of one page */
-	double first_batch[MAX_ROUNDS]; /* and of BATCH pages */
+	double first_batch[MAX_ROUNDS]; /* p50 of first reads of BATCH pages */
 } Figures;
 
 static double
@@ -97,7 +99,7 @@ measure(Timeline *tl, PsRel rel, uint32 nblocks, XLogRecPtr lsn, int count, Figu
 	free(pages);
 }
 
-/* Nothing of a layer file is in memory, ours or the kernel's. */
+/* Closes all layer files and drops them from the kernel's page cache. */
 static void
 forget_files(const char *store)
 {
@@ -120,7 +122,7 @@ forget_files(const char *store)
 	pfree(pattern);
 }
 
-/* p50 of first reads of n pages together. */
+/* Returns the p50 of first reads of n pages together. */
 static double
 first_read(const char *store, Timeline *tl, PsRel rel, uint32 nblocks, XLogRecPtr lsn, int n, int count)
 {
@@ -191,7 +193,7 @@ main(int argc, char **argv)
 					if (sscanf(argv[9 + 2 * i], "%X/%X", &hi, &lo) != 2)
 						must(ps_error(PS_SQLSTATE_INVALID, "\"%s\" is no LSN", argv[9 + 2 * i]));
 
-					/* what the first use of a layer and of a helper costs is not meant */
+					/* exclude the cost of the first use of a layer and of a helper */
 					measure(tl, rel, nblocks, (uint64) hi << 32 | lo, delays[d] ? 20 : 500, f, 0);
 					if (round < 0)
 						continue;

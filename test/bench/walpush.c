@@ -1,12 +1,14 @@
 /*
  * walpush.c
- *	  Gives a branch the WAL of a stock server, as fast as the store takes it.
+ *	  Sends the WAL of a stock server to a branch, as fast as the store accepts
+ *	  it.
  *
  *	  walpush CONNINFO TENANT TIMELINE WALDIR SEGMENT_SIZE END
  *
- * The server began with an export of the branch, which has had generation 1
- * since then and no WAL.  END is an LSN where a record ends.  Prints the milliseconds until all
- * was acknowledged as durable, and until it could be read.
+ * The server started from an export of the branch, which has had generation 1
+ * and no WAL since then.  END is an LSN where a record ends.  Prints the
+ * milliseconds until all WAL was acknowledged as durable, and until it could be
+ * read.
  */
 #include "ps_fe.h"
 
@@ -19,7 +21,7 @@
 #include "bytes.h"
 #include "wire.h"
 
-/* As a compute sends it (walsender.c: MAX_SEND_SIZE). */
+/* The size that a compute sends at once (walsender.c: MAX_SEND_SIZE). */
 #define CHUNK (16 * XLOG_BLCKSZ)
 
 static void
@@ -29,7 +31,7 @@ die(const char *what, const char *why)
 	exit(1);
 }
 
-/* Takes what statuses there are; waits for one if "wait". */
+/* Reads the statuses that have arrived; with "wait", waits for at least one. */
 static void
 take_status(PGconn *conn, bool wait, PsWalStatus *status)
 {

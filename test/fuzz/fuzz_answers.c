@@ -69,7 +69,8 @@ fuzz_answer(FuzzInput *in)
 					fuzz_touch(resp.forks, (size_t) resp.nforks * PS_FORK_SIZE);
 					break;
 				case PS_RESP_ERROR:
-					REQUIRE(strlen(resp.message) + strlen(resp.detail) + strlen(resp.hint) < len && strlen(resp.sqlstate) <= 5);
+					REQUIRE(strlen(resp.message) + strlen(resp.detail) + strlen(resp.hint) < len &&
+							strlen(resp.sqlstate) <= 5);
 					break;
 			}
 		}
@@ -138,7 +139,12 @@ fuzz_helper(FuzzInput *in)
 	if (fuzz_result(redo_helper_hello(&helper)))
 		for (int i = 0; i < 5; i++)
 		{
-			RedoPiece piece = {.rel = {1663, 5, 16384}, .fork = MAIN_FORKNUM, .blk = 7, .base = i % 2 == 0 ? NULL : page, .records = &rec, .nrecords = 1};
+			RedoPiece piece = {.rel = {1663, 5, 16384},
+							   .fork = MAIN_FORKNUM,
+							   .blk = 7,
+							   .base = i % 2 == 0 ? NULL : page,
+							   .records = &rec,
+							   .nrecords = 1};
 			bool broken;
 
 			memset(page, 0, BLCKSZ);

@@ -88,7 +88,8 @@ check_manifest(const Manifest *m)
 	Manifest again;
 	Outcome outcome;
 
-	REQUIRE(IsValidWalSegSize(m->segment_size) && strlen(m->name) <= TIMELINE_NAME_MAX && strlen(m->owner) < OWNER_SIZE);
+	REQUIRE(IsValidWalSegSize(m->segment_size));
+	REQUIRE(strlen(m->name) <= TIMELINE_NAME_MAX && strlen(m->owner) < OWNER_SIZE);
 	MUST(manifest_write(dir, m, NULL, &outcome));
 	MUST(manifest_read(dir, &again, NULL));
 	REQUIRE(again.generation == m->generation && again.start_lsn == m->start_lsn && again.nlayers == m->nlayers &&
@@ -278,7 +279,11 @@ fuzz_id(FuzzInput *in)
 static void
 fuzz_tenant(FuzzInput *in)
 {
-	Config config = {.store_dir = unconstify(char *, dir), .bindir = (char *) "/nowhere", .redo_helpers = 1, .redo_timeout = 100, .page_cache_size = 1};
+	Config config = {.store_dir = unconstify(char *, dir),
+					 .bindir = (char *) "/nowhere",
+					 .redo_helpers = 1,
+					 .redo_timeout = 100,
+					 .page_cache_size = 1};
 	Store *store;
 	int n;
 
@@ -305,8 +310,8 @@ int
 LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 {
 	static void (*const readers[])(FuzzInput * in) = {
-		fuzz_config, fuzz_manifest, fuzz_marker, fuzz_control, fuzz_relsize, fuzz_conf, fuzz_version, fuzz_command, fuzz_id,
-		fuzz_tenant, fuzz_json_manifest};
+		fuzz_config, fuzz_manifest, fuzz_marker, fuzz_control, fuzz_relsize, fuzz_conf, fuzz_version, fuzz_command,
+		fuzz_id, fuzz_tenant, fuzz_json_manifest};
 	FuzzInput in = {data, size};
 
 	readers[fuzz_u8(&in) % lengthof(readers)](&in);

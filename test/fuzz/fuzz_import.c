@@ -43,16 +43,16 @@ static const char *const dirs[] = {
 	"pg_tblspc/17000/PG_" PG_MAJORVERSION "_" CppAsString2(CATALOG_VERSION_NO),
 	"pg_tblspc/17000/PG_" PG_MAJORVERSION "_" CppAsString2(CATALOG_VERSION_NO) "/5"};
 static const char *const files[] = {
-	"global/pg_control", "pg_wal/000000010000000000000007", "PG_VERSION", "base/5/1259", "base/5/1259_fsm", "base/5/2000_init",
-	"base/5/PG_VERSION", "base/5/pg_filenode.map", "global/1262", "global/pg_filenode.map", "pg_xact/0000",
-	"pg_multixact/offsets/0000", "pg_multixact/members/0000", "pg_twophase/00000320", "pg_logical/replorigin_checkpoint",
-	"postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "base/1/PG_VERSION", "base/1/pg_filenode.map", "postmaster.pid",
-	"backup_label", "base/5/1259.1"};
+	"global/pg_control", "pg_wal/000000010000000000000007", "PG_VERSION", "base/5/1259", "base/5/1259_fsm",
+	"base/5/2000_init", "base/5/PG_VERSION", "base/5/pg_filenode.map", "global/1262", "global/pg_filenode.map",
+	"pg_xact/0000", "pg_multixact/offsets/0000", "pg_multixact/members/0000", "pg_twophase/00000320",
+	"pg_logical/replorigin_checkpoint", "postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "base/1/PG_VERSION",
+	"base/1/pg_filenode.map", "postmaster.pid", "backup_label", "base/5/1259.1"};
 
 /* Files of the cluster as it is: the first of files[], with these sizes; -1: there is none. */
 static const int sizes[] = {
-	PG_CONTROL_FILE_SIZE, SEGMENT_SIZE, 3, 2 * BLCKSZ, BLCKSZ, BLCKSZ, 3, 512, BLCKSZ, 512, BLCKSZ, BLCKSZ, BLCKSZ, 100, 8, 30, 0, 0,
-	3, 512, -1, -1, -1};
+	PG_CONTROL_FILE_SIZE, SEGMENT_SIZE, 3, 2 * BLCKSZ, BLCKSZ, BLCKSZ, 3, 512, BLCKSZ, 512, BLCKSZ, BLCKSZ, BLCKSZ, 100,
+	8, 30, 0, 0, 3, 512, -1, -1, -1};
 static const char *const targets[] = {"/nowhere", ".", "..", "../base", "1259", "/dev/null", "/dev/zero"};
 
 static const char *top;
@@ -80,7 +80,13 @@ make_control(void)
 {
 	ControlFileData control = {0};
 	WalState state = {.prev = WAL_START + 100, .end = WAL_START + 1000};
-	XLogLongPageHeaderData header = {.std.xlp_magic = XLOG_PAGE_MAGIC, .std.xlp_tli = 1, .std.xlp_pageaddr = WAL_START, .std.xlp_info = XLP_LONG_HEADER, .xlp_sysid = SYSTEM_IDENTIFIER, .xlp_seg_size = SEGMENT_SIZE, .xlp_xlog_blcksz = XLOG_BLCKSZ};
+	XLogLongPageHeaderData header = {.std.xlp_magic = XLOG_PAGE_MAGIC,
+									 .std.xlp_tli = 1,
+									 .std.xlp_pageaddr = WAL_START,
+									 .std.xlp_info = XLP_LONG_HEADER,
+									 .xlp_sysid = SYSTEM_IDENTIFIER,
+									 .xlp_seg_size = SEGMENT_SIZE,
+									 .xlp_xlog_blcksz = XLOG_BLCKSZ};
 	XLogRecPtr end;
 
 	state.checkpoint.ThisTimeLineID = state.checkpoint.PrevTimeLineID = 1;
@@ -269,7 +275,12 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 	FuzzInput in = {data, size};
 	TimelineSeed seed = {.tenant = {{1}}, .timeline = {{2}}};
 	PsKey lo = {0};
-	PsKey hi = {.kind = 255, .fork = 255, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX, .blk = PG_UINT32_MAX};
+	PsKey hi = {.kind = 255,
+				.fork = 255,
+				.spc = PG_UINT32_MAX,
+				.db = PG_UINT32_MAX,
+				.rel = PG_UINT32_MAX,
+				.blk = PG_UINT32_MAX};
 	StringInfoData value;
 	bool imported;
 

@@ -53,10 +53,10 @@ enum
 
 static const char *const commands[] = {
 	"pagestream \1 0", "pagestream \1 \2", "wal_push \1 \2", "basebackup main fuzzer", "fullbackup main",
-	"basebackup main fuzzer 0", "basebackup main fuzzer 99999999999999999999", "basebackup_rehearsal main", "basebackup_rehearsal nosuch",
-	"fullbackup main 0/702000", "branch_list", "status", "branch_create main", "import again /nowhere",
-	"wal_push \1 0", "pagestream \1 99", "fullbackup main FFFFFFFF/FFFFFFF8", "basebackup nosuch x", "import x relative",
-	"fullbackup main 0/1", ";", "branch_create other data_checksums"};
+	"basebackup main fuzzer 0", "basebackup main fuzzer 99999999999999999999", "basebackup_rehearsal main",
+	"basebackup_rehearsal nosuch", "fullbackup main 0/702000", "branch_list", "status", "branch_create main",
+	"import again /nowhere", "wal_push \1 0", "pagestream \1 99", "fullbackup main FFFFFFFF/FFFFFFF8",
+	"basebackup nosuch x", "import x relative", "fullbackup main 0/1", ";", "branch_create other data_checksums"};
 static const char message_types[] = "XPBDECHSFdcfp?";
 
 static TestStore store;
@@ -594,7 +594,12 @@ look_at_branch(void)
 {
 	TimelineInfo info;
 	PsKey lo = {0};
-	PsKey hi = {.kind = PS_KEY_INITSIZE, .fork = 255, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX, .blk = PG_UINT32_MAX};
+	PsKey hi = {.kind = PS_KEY_INITSIZE,
+				.fork = 255,
+				.spc = PG_UINT32_MAX,
+				.db = PG_UINT32_MAX,
+				.rel = PG_UINT32_MAX,
+				.blk = PG_UINT32_MAX};
 
 	timeline_info(store.tl, &info);
 	REQUIRE(info.flushed_lsn >= flushed && info.ingested_lsn <= info.flushed_lsn);

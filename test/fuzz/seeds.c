@@ -307,7 +307,12 @@ static void
 layer_seeds(const char *dir, const char *name, const Manifest *m, int number)
 {
 	PsKey lo = {0};
-	PsKey hi = {.kind = 255, .fork = 255, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX, .blk = PG_UINT32_MAX};
+	PsKey hi = {.kind = 255,
+				.fork = 255,
+				.spc = PG_UINT32_MAX,
+				.db = PG_UINT32_MAX,
+				.rel = PG_UINT32_MAX,
+				.blk = PG_UINT32_MAX};
 	static Sample s;
 	static uint64 offsets[500];
 	Layer *layer;
@@ -463,20 +468,26 @@ small_files(const char *timeline_dir, LayerMap *map)
 	memset(value.data + offsetof(ControlFileData, crc), 0, sizeof(pg_crc32c));
 	file_seed(3, "control", value.data, sizeof(ControlFileData));
 	FILE_SEED(4, "relsize", "\0\0\0\7\0\0\0\2\0\0\0\0\0\0\0\0\0\0\0\1\0\0\0\3\0\0\0\0\0\0\0\2");
-	FILE_SEED(5, "conf", "port = 5432\nshared_preload_libraries = 'a, \"b c\", pageserver_smgr' # x\n\0shared_preload_libraries = 'd'\n");
+	FILE_SEED(5, "conf",
+			  "port = 5432\n"
+			  "shared_preload_libraries = 'a, \"b c\", pageserver_smgr' # x\n\0shared_preload_libraries = 'd'\n");
 	FILE_SEED(6, "version", "1\n");
 	FILE_SEED(7, "command", "import x '/a b''c';");
 	FILE_SEED(8, "id", "\3\0\0\6\177\0\0\0\5\0\0\100\0\0\0\0\0\7"
 					   "000102030405060708090a0b0c0d0e0f");
 	config_seed();
-	FILE_SEED(9, "tenant", "{\"format\": \"pageserver tenant\", \"version\": 2, \"crc32c\": \"00000000\", \"tenant\": \"000102030405060708090a0b0c0d0e0f\","
-						   " \"system_identifier\": \"7123456789012345678\", \"segment_size\": 16777216}");
-	FILE_SEED(10, "json_manifest", "{\"format\": \"pageserver timeline\", \"version\": 4, \"crc32c\": \"00000000\", \"timeline\": {"
-								   "\"tenant\": \"000102030405060708090a0b0c0d0e0f\", \"timeline\": \"000102030405060708090a0b0c0d0e0f\","
-								   " \"name\": \"main\", \"system_identifier\": \"7123456789012345678\", \"segment_size\": 16777216,"
-								   " \"data_checksum_version\": 1, \"ancestor\": \"\", \"start_lsn\": \"0/1000028\","
-								   " \"disk_consistent_lsn\": \"0/1000028\", \"gc_cutoff\": \"0/0\", \"generation\": \"1\", \"owner\": \"x\","
-								   " \"copies\": [\"1663/5 0/1 0/2\"], \"layers\": []}}");
+	FILE_SEED(9, "tenant",
+			  "{\"format\": \"pageserver tenant\", \"version\": 2, \"crc32c\": \"00000000\","
+			  " \"tenant\": \"000102030405060708090a0b0c0d0e0f\","
+			  " \"system_identifier\": \"7123456789012345678\", \"segment_size\": 16777216}");
+	FILE_SEED(10, "json_manifest",
+			  "{\"format\": \"pageserver timeline\", \"version\": 4, \"crc32c\": \"00000000\", \"timeline\": {"
+			  "\"tenant\": \"000102030405060708090a0b0c0d0e0f\","
+			  " \"timeline\": \"000102030405060708090a0b0c0d0e0f\", \"name\": \"main\","
+			  " \"system_identifier\": \"7123456789012345678\", \"segment_size\": 16777216,"
+			  " \"data_checksum_version\": 1, \"ancestor\": \"\", \"start_lsn\": \"0/1000028\","
+			  " \"disk_consistent_lsn\": \"0/1000028\", \"gc_cutoff\": \"0/0\", \"generation\": \"1\","
+			  " \"owner\": \"x\", \"copies\": [\"1663/5 0/1 0/2\"], \"layers\": []}}");
 }
 
 /* ---- conversations and answers ---- */
@@ -498,8 +509,10 @@ static void
 conversations(void)
 {
 	PROTOCOL_SEED("commands", "\0\2\6\2\7\2\4\2\5\2\3\1\13branch_list");
-	PROTOCOL_SEED("pages", "\0\2\0\3\0\0\1\0\0\0\3\0\1\2\3\3\0\2\1\1\1\0\7\0\1\2\3\4\5\6\7\3\1\0\1\0\2\0\3\2\0\1\0\0\0\11\2\6");
-	PROTOCOL_SEED("history", "\0\2\0\3\0\14\1\0\0\0\3\0\1\2\3\3\0\44\1\1\1\0\7\0\1\2\3\4\5\6\7\3\0\46\1\1\1\0\2\0\200\377\11\2\6");
+	PROTOCOL_SEED("pages",
+				  "\0\2\0\3\0\0\1\0\0\0\3\0\1\2\3\3\0\2\1\1\1\0\7\0\1\2\3\4\5\6\7\3\1\0\1\0\2\0\3\2\0\1\0\0\0\11\2\6");
+	PROTOCOL_SEED("history",
+				  "\0\2\0\3\0\14\1\0\0\0\3\0\1\2\3\3\0\44\1\1\1\0\7\0\1\2\3\4\5\6\7\3\0\46\1\1\1\0\2\0\200\377\11\2\6");
 	PROTOCOL_SEED("wal", "\0\2\2\5\50\5\74\11\2\1\3\0\0\3\0\0\0\3\0\1\2\3\11\2\2\5\310\11");
 	PROTOCOL_SEED("compute", "\0\2\3\2\2\5\12\11\2\3\2\1\3\0\0\3\0\0\0\1\0\1\11");
 	PROTOCOL_SEED("startup", "\1\10\0\0\0\10\4\322\26\57\0\0\0\0");
@@ -538,9 +551,25 @@ data_directories(void)
 static void
 answers(void)
 {
-	PsResponse resp = {.type = PS_RESP_ERROR, .reqid = 1, .lsn = 0x2000, .exists = true, .nblocks = 7, .nforks = 1, .forks = "\0\0\6\177\0\0\0\5\0\0\100\0\0\0\0\0\7", .count = 1, .sqlstate = "XX001", .message = "message", .detail = "detail", .hint = "hint"};
+	PsResponse resp = {.type = PS_RESP_ERROR,
+					   .reqid = 1,
+					   .lsn = 0x2000,
+					   .exists = true,
+					   .nblocks = 7,
+					   .nforks = 1,
+					   .forks = "\0\0\6\177\0\0\0\5\0\0\100\0\0\0\0\0\7",
+					   .count = 1,
+					   .sqlstate = "XX001",
+					   .message = "message",
+					   .detail = "detail",
+					   .hint = "hint"};
 	PsWalStatus status = {3, 2, 1, 4, true};
-	PsRequest req = {.type = PS_REQ_PAGES, .reqid = 7, .request_lsn = PS_LSN_LATEST, .not_modified_since = 1, .rel = {1663, 5, 16384}, .count = 2};
+	PsRequest req = {.type = PS_REQ_PAGES,
+					 .reqid = 7,
+					 .request_lsn = PS_LSN_LATEST,
+					 .not_modified_since = 1,
+					 .rel = {1663, 5, 16384},
+					 .count = 2};
 	static const PsResponseType types[] = {PS_RESP_RELSIZE, PS_RESP_FORKS, PS_RESP_ERROR};
 	struct
 	{

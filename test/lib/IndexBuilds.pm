@@ -1,8 +1,8 @@
-# IndexBuilds: a table with a column for each kind of index, these indexes, and checks of them (test/t/036_index_builds.pl,
-# 037_build_crash.pl).
+# IndexBuilds: a table with a column for each kind of index, these indexes, and checks of them
+# (test/t/036_index_builds.pl, 037_build_crash.pl).
 #
-# The caches are as small as builds allow: log_newpage_range() pins 32 buffers at once, so that builds fail on any server
-# with fewer than about 40.
+# The caches are as small as builds allow: log_newpage_range() pins 32 buffers at once, so that builds fail on any
+# server with fewer than about 40.
 package IndexBuilds;
 
 use strict;
@@ -17,8 +17,8 @@ our @EXPORT = qw($small_caches @kinds %index make_table rows index_sql check_ind
 our $small_caches = "shared_buffers = 400kB\npageserver_smgr.cache_size = 1MB\nmaintenance_work_mem = 1MB\n";
 my $caches_size = 1400 * 1024;
 
-# How each index is built, and conditions that use it.  $n is a row number: different numbers find different rows.  "all"
-# finds every row.
+# How each index is built, and conditions that use it.  $n is a row number: different numbers find different rows.
+# "all" finds every row.
 our %index = (
 	btree => { using => '(btree)', all => "btree >= ''", some => sub { my $x = sprintf '%02x', $_[0] % 256; "btree >= '$x' AND btree < '${x}8'" } },
 	# posting lists, made by deduplication

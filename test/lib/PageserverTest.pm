@@ -52,8 +52,8 @@ sub free_port
 	croak "no free port";
 }
 
-# Returns a directory that has the timeline's WAL, whose directory is WAL, in the form that pg_waldump and recovery read.
-# Another call brings it up to date: WAL has been added and removed since.
+# Returns a directory with the WAL of the timeline whose WAL directory is given, in the form that pg_waldump and
+# recovery read.  Another call updates the directory, because WAL has been added and removed since.
 my %plain_made_of;
 sub plain_wal
 {

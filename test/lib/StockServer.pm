@@ -63,8 +63,8 @@ sub stop
 	@running = grep { $_ != $self } @running;
 }
 
-# Kills all of its processes, and removes the files that would tell the next postmaster that this one, which may not have
-# been reaped, still runs.
+# Kills all of its processes, and removes the files that would tell the next postmaster that this one, which may not
+# have been reaped, still runs.
 sub kill9
 {
 	my ($self) = @_;

@@ -47,8 +47,8 @@ sub evict
 	return "SELECT pg_prewarm('big') \\g /dev/null\n";
 }
 
-# Evicts from shared buffers, and from the page cache every page that need not be kept.  Without the wait, the page cache
-# would prefer to keep pages that the store has not ingested yet.
+# Evicts from shared buffers, and from the page cache every page that need not be kept.  Without the wait, the page
+# cache would prefer to keep pages that the store has not ingested yet.
 sub churn
 {
 	return evict() . "SELECT pageserver_smgr_clear_cache() \\g /dev/null\n";
@@ -110,9 +110,9 @@ sub wait_ingested
 	wait_for('ingest', sub { $observer->ask("SELECT ingested_lsn >= '$now' FROM pageserver_smgr_store") eq 't' });
 }
 
-# Stops the WAL worker: the store has all WAL up to now and gets no more until go_on_wal().  If the page cache has room for
-# table "big", the table is in it, so that evict() needs nothing from the store: one of its many blocks may share an entry
-# of last-written LSNs with a block that is changed now.
+# Stops the WAL worker: the store has all WAL up to now and gets no more until go_on_wal().  If the page cache has room
+# for table "big", the table is in it, so that evict() needs nothing from the store: one of its many blocks may share an
+# entry of last-written LSNs with a block that is changed now.
 our $held;
 
 sub stop_wal
@@ -149,11 +149,11 @@ sub while_wal_is_held
 	return ($s->result, $waited);
 }
 
-# Extends the table by 20 blocks that are not logged (RelationAddExtraBlocks()).  One session extends it while WAL may not
-# grow any more (max_wal_lag must be 1), and waits while it holds the extension lock; two more wait for that lock.  The
-# first of these sees a waiter, and adds 20 blocks.  A row fills a page, and each session remembers the page that it used
-# last, so that nobody tries the table's last page, which the first session is about to fill.  This inserts 6 rows with
-# id 1000; column pad must have storage PLAIN.
+# Extends the table by 20 blocks that are not logged (RelationAddExtraBlocks()).  One session extends it while WAL may
+# not grow any more (max_wal_lag must be 1), and waits while it holds the extension lock; two more wait for that lock.
+# The first of these sees a waiter, and adds 20 blocks.  A row fills a page, and each session remembers the page that it
+# used last, so that nobody tries the table's last page, which the first session is about to fill.  This inserts 6 rows
+# with id 1000; column pad must have storage PLAIN.
 sub extend_by_many
 {
 	my ($c, $observer, $table) = @_;

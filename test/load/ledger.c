@@ -1,29 +1,29 @@
 /*
  * ledger.c
- *	  A load that knows what it was told: mixed clients that note outside the
- *	  database what became of each of their transactions.
+ *	  A load that records its outcomes: clients of several kinds that write down,
+ *	  outside the database, the outcome of each of their transactions.
  *
  *	  ledger init CONNINFO
  *	  ledger run  @ADDRESS FILE ROUND SEED	until SIGTERM
  *
- * ADDRESS is a file that holds a connection string; a client reads it anew
+ * ADDRESS is a file that holds a connection string; a client reads it again
  * each time that it connects, so the database may move.  Transaction SEQ of
  * client CLIENT adds the row (CLIENT, SEQ, kind, n) to the table "ledger", and
- * does something else of which n tells what must be there afterwards
+ * makes another change; n determines the data that must exist afterwards
  * (test/torture/check.sql).  FILE gets a line "CLIENT SEQ STATE BEGIN END"
  * (milliseconds since 1970), and further ones if the state changes:
  *
- *	  A		COMMIT or COMMIT PREPARED was answered: the row must be there
+ *	  A		COMMIT or COMMIT PREPARED was answered: the row must exist
  *	  F		an error was answered, the transaction was rolled back, or the
- *			connection ended before COMMIT was sent: it must not be there
+ *			connection ended before COMMIT was sent: it must not exist
  *	  U		the connection ended after COMMIT was sent: either is right
  *	  P		PREPARE TRANSACTION was answered: it must be prepared
- *	  Q		that is unknown: it may be prepared, but not committed
- *	  C		COMMIT PREPARED is unknown: it is committed or still prepared
- *	  D		ROLLBACK PREPARED is unknown: it is gone or still prepared
+ *	  Q		its outcome is unknown: it may be prepared, but not committed
+ *	  C		that of COMMIT PREPARED is unknown: it is committed or still prepared
+ *	  D		that of ROLLBACK PREPARED is unknown: it is aborted or still prepared
  *
  * and a line "E CLIENT SEQ SQLSTATE message" for an error that the clients'
- * doings do not explain.
+ * own actions do not explain.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -46,17 +46,17 @@
 #define TELLERS        40
 #define BRANCHES       8
 #define WIDE_ROWS      3000
-#define HASTY_CLIENT   1 /* cancels a COMMIT that takes long */
+#define HASTY_CLIENT   1 /* cancels a COMMIT that takes too long */
 #define PATIENCE_USEC  300000
-#define MAX_MADE       3 /* tables that a client has made and not dropped */
+#define MAX_MADE       3 /* tables that a client has created and not dropped */
 #define SEQS_PER_ROUND 100000
 
-/* What became of a statement. */
+/* The outcome of a statement. */
 typedef enum Result
 {
 	OK,
-	FAILED, /* an error was answered, the connection is there */
-	LOST    /* the connection is not */
+	FAILED, /* the server returned an error, the connection is usable */
+	LOST    /* the connection is lost */
 } Result;
 
 typedef struct Client
@@ -134,7 +134,7 @@ unexpected(Client *c, const char *sqlstate, const char *message)
 	note(c, line, len);
 }
 
-/* Errors that the clients make for one another, or that a slow store makes. */
+/* Errors that the clients cause for one another, or that a slow store causes. */
 static bool
 is_expected(const char *sqlstate)
 {
@@ -166,7 +166,7 @@ take_result(Client *c, PGresult *res)
 		c->value[0] = '\0';
 	if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK && status != PGRES_COPY_IN)
 	{
-		/* an ERROR is an answer; a FATAL, with which the server ends the connection, is none */
+		/* an ERROR is an answer; a FATAL, with which the server ends the connection, is not */
 		result =
 			PQstatus(c->conn) == CONNECTION_OK && severity != NULL && strcmp(severity, "ERROR") == 0
 				? FAILED
@@ -204,8 +204,8 @@ run(Client *c, const char *format, ...)
 	} while (0)
 
 /*
- * COMMIT, cancelled after a while: statement_timeout does not cut its wait for
- * the acknowledgement short, a cancel does.
+ * COMMIT, canceled after a while: statement_timeout does not cut its wait for
+ * the acknowledgement short, but a cancel does.
  */
 static PGcancel *cancel;
 
@@ -236,7 +236,7 @@ hasty_commit(Client *c)
 	return res;
 }
 
-/* After the statements of a transaction: ends it, and tells how. */
+/* Ends a transaction after its statements, and records its outcome. */
 static Result
 finish(Client *c, Result result, bool commit)
 {
@@ -271,7 +271,7 @@ add_row(Client *c, const char *kind, long n)
 	return run(c, "INSERT INTO ledger VALUES (%d, %d, '%s', %ld)", c->id, c->seq, kind, n);
 }
 
-/* ---- short transactions, as TPC-B has them ---- */
+/* ---- short transactions like those of TPC-B ---- */
 
 /*
  * Those that may stay prepared have a teller and a branch of their own, so
@@ -310,9 +310,8 @@ client_short(Client *c)
 /* ---- long transactions ---- */
 
 /*
- * Changes more than the caches hold, some of it in subtransactions that are
- * rolled back, while a cursor must go on seeing what was there when it was
- * opened.
+ * Changes more than the caches hold, partly in subtransactions that are rolled
+ * back, while a cursor must see the rows as of its opening.
  */
 static Result
 long_statements(Client *c)
@@ -472,7 +471,7 @@ copy_statements(Client *c)
 	char line[600];
 
 	TRY(run(c, "BEGIN"));
-	/* the older ones go */
+	/* delete the older rows */
 	TRY(run(
 		c,
 		"DELETE FROM bulk WHERE client = %d AND seq IN"
@@ -506,7 +505,7 @@ client_copy(Client *c)
 
 	begin(c);
 	result = copy_statements(c);
-	/* what PQgetResult() has to give before another statement can be run */
+	/* remaining results must be read before another statement can be run */
 	for (PGresult *res; result != LOST && (res = PQgetResult(c->conn)) != NULL;)
 		PQclear(res);
 	return finish(c, result, random_to(10) != 0);
@@ -514,7 +513,7 @@ client_copy(Client *c)
 
 /* ---- two-phase commit ---- */
 
-/* A prepared transaction of this client's: COMMIT PREPARED or ROLLBACK PREPARED. */
+/* Runs COMMIT PREPARED or ROLLBACK PREPARED for a prepared transaction of this client. */
 static Result
 resolve(Client *c, int seq)
 {
@@ -526,7 +525,7 @@ resolve(Client *c, int seq)
 		told_of(c, seq, commit ? 'A' : 'F');
 	else if (result == LOST)
 		told_of(c, seq, commit ? 'C' : 'D');
-	return result; /* an error: as before */
+	return result; /* after an error, its state is unchanged */
 }
 
 static Result
@@ -534,7 +533,7 @@ client_two_phase(Client *c)
 {
 	Result result;
 
-	/* what an interrupted round has left */
+	/* transactions that an interrupted round has left */
 	c->begun = now_ms();
 	TRY(run(
 		c,
@@ -585,7 +584,7 @@ client_numbers(Client *c)
 	return finish(c, number_statements(c), random_to(5) != 0);
 }
 
-/* ---- maintenance: no rows in the ledger, but it must not hurt anybody ---- */
+/* ---- maintenance: no rows in the ledger, but it must not disturb other clients ---- */
 
 static Result
 client_maintenance(Client *c)
@@ -667,7 +666,7 @@ try_connect(const char *conninfo)
 	return NULL;
 }
 
-/* Indexes that a CONCURRENTLY has not finished are its user's to drop. */
+/* Drops indexes that CREATE INDEX CONCURRENTLY has not finished, as its user must. */
 static Result
 drop_unfinished(Client *c)
 {
@@ -718,7 +717,7 @@ run_clients(const char *conninfo, const char *file, int round, unsigned seed)
 	int result = 0;
 	pid_t parent = getpid();
 
-	/* an interrupted sleep ends; libpq goes on after EINTR */
+	/* an interrupted sleep ends; libpq continues after EINTR */
 	sigaction(SIGTERM, &action, NULL);
 	for (int i = 0; i < N_CLIENTS; i++)
 	{

@@ -5,13 +5,13 @@
  *	  netproxy PORT SOCKET
  *
  * Accepts TCP connections on 127.0.0.1:PORT and forwards each to the Unix
- * socket SOCKET.  Reads commands from its standard input, one a line, and
- * answers each with "ok N", N being the number of connections now; ends when
- * its standard input does, so that it never outlives the test.
+ * socket SOCKET.  Reads commands from its standard input, one per line, and
+ * answers each with "ok N", where N is the current number of connections; exits
+ * when its standard input ends, so that it never outlives the test.
  *
- *	  pass		forwards at once (as at the beginning); takes up what was held
- *	  delay MS	forwards what arrives from now on after so many milliseconds
- *	  hold D	a black hole: nothing goes on, neither data nor ends of
+ *	  pass		forwards at once (the initial state), including data that was held
+ *	  delay MS	forwards data that arrives from now on after MS milliseconds
+ *	  hold D	a black hole: nothing is forwarded, neither data nor ends of
  *				connections; D is "out" (to the store), "in" or "both"
  *	  cut		resets all connections and refuses new ones
  *	  reset N	resets one connection, the Nth modulo their number
@@ -37,7 +37,7 @@
 #define MAX_QUEUED (1024 * 1024)
 #define CHUNK      16384
 
-/* What was read from one side at once, to be written to the other when it is due. */
+/* Data that one read() returned from one side, to be written to the other side when it is due. */
 typedef struct Chunk
 {
 	struct Chunk *next;
@@ -50,10 +50,10 @@ typedef struct Chunk
 typedef struct Queue
 {
 	Chunk *first;
-	Chunk **last; /* where the next one goes */
+	Chunk **last; /* where the next one is linked */
 	size_t size;
 	bool eof;  /* its source has ended */
-	bool shut; /* and its target was told */
+	bool shut; /* and its target was shut down */
 } Queue;
 
 /* fd[0] is the compute's, fd[1] the store's side; queue[d] goes from fd[d] to fd[1 - d]. */
@@ -103,7 +103,7 @@ open_listener(void)
 		fail("could not listen");
 }
 
-/* Ends a link; a reset is what the compute sees of it. */
+/* Ends a link; the compute sees a connection reset. */
 static void
 drop_link(int i)
 {
@@ -296,7 +296,7 @@ serve_once(void)
 			else if (q->first != NULL && q->first->due < wake)
 				wake = q->first->due;
 		}
-		/* an end that is not to be heard yet would wake us all the time */
+		/* poll() would return at once, again and again, for the end of a connection that is held back */
 		for (int d = 0; d < 2; d++)
 			if (fds[2 + 2 * i + d].events == 0)
 				fds[2 + 2 * i + d].fd = -1;
@@ -304,7 +304,7 @@ serve_once(void)
 	if (poll(fds, 2 + 2 * n, (int) ((wake - now()) * 1000) + 1) < 0 && errno != EINTR)
 		fail("poll");
 
-	/* backwards: a link that is dropped is replaced by the last one */
+	/* backwards, because a link that is dropped is replaced by the last one */
 	for (int i = n - 1; i >= 0; i--)
 	{
 		bool ok = true;

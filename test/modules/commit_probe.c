@@ -1,7 +1,7 @@
 /*
  * commit_probe.c
- *	  Commits in situations that only chance, or other extensions, would bring
- *	  about.
+ *	  Commits in situations that would otherwise arise only by chance, or
+ *	  through other extensions.
  */
 #include "postgres.h"
 
@@ -57,7 +57,7 @@ terminate_when_canceled(PG_FUNCTION_ARGS)
 /*
  * write_at_commit()
  *
- * The transaction writes nothing but a message, when it commits.
+ * The transaction writes only a logical message, at the time of its commit.
  */
 Datum
 write_at_commit(PG_FUNCTION_ARGS)
@@ -76,14 +76,14 @@ at_commit(XactEvent event, void *arg)
 	}
 }
 
-/* Callbacks are called in the reverse order of their registration: preloaded first, this is the last. */
+/* Callbacks are called in the reverse order of their registration: this one, preloaded first, is called last. */
 void
 _PG_init(void)
 {
 	RegisterXactCallback(at_commit, NULL);
 }
 
-/* Inserts a row into table committed, and then says that it goes on. */
+/* Inserts a row into table committed, then logs that it continues. */
 void
 committer_main(Datum arg)
 {

@@ -1,7 +1,7 @@
 /*
  * direct_calls.c
- *	  Functions of PostgreSQL that are for SQL, called in C as extensions call
- *	  them: by their names, not through the function manager.
+ *	  Calls SQL functions of PostgreSQL from C as extensions do: by name, not
+ *	  through the function manager.
  */
 #include "postgres.h"
 

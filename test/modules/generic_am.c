@@ -3,10 +3,11 @@
  *	  An index access method that uses generic WAL in every way that
  *	  generic_xlog.h allows.
  *
- * An index of one int4 column.  Block 0 is the meta page, which knows the last
- * page; entries are added to that, and looked for in all pages.  How a page is
- * made and laid out depends on its number (PageKind): all but PAGE_IMAGE are
- * logged as a delta to what an extension of the relation leaves, zeros.
+ * An index of one int4 column.  Block 0 is the meta page, which has the number
+ * of the last page; entries are added to the last page, and scans read all
+ * pages.  How a page is created and laid out depends on its number (PageKind):
+ * all kinds except PAGE_IMAGE are logged as a delta to the zeros that an
+ * extension of the relation leaves.
  */
 #include "postgres.h"
 
@@ -38,17 +39,17 @@ typedef enum PageKind
 	PAGE_LOWER, /* entries grow upwards, as line pointers do */
 	PAGE_UPPER, /* entries grow downwards, from a special space that is not empty */
 	PAGE_WHOLE, /* no standard layout: pd_lower is the page's end */
-	PAGE_IMAGE, /* made with GENERIC_XLOG_FULL_IMAGE */
-	PAGE_MANY,  /* made by a record with as many pages as one may have */
+	PAGE_IMAGE, /* created with GENERIC_XLOG_FULL_IMAGE */
+	PAGE_MANY,  /* created by a record with the maximum number of pages */
 	PAGE_KINDS
 } PageKind;
 
-/* Behind the page header. */
+/* Follows the page header. */
 typedef struct PageHead
 {
 	uint16 kind;
 	uint16 count;
-	BlockNumber last; /* of the meta page: the page that entries are added to; of others: the page after it, or 0 */
+	BlockNumber last; /* in the meta page: the page that entries are added to; in other pages: the next page, or 0 */
 } PageHead;
 
 typedef struct Entry
@@ -75,7 +76,7 @@ page_entry(Page page, int i)
 	return (Entry *) (page_head(page) + 1) + i;
 }
 
-/* Sets the bounds of what the page's kind has unused. */
+/* Sets the bounds of the page's unused space, according to its kind. */
 static void
 page_set_count(Page page, int count)
 {
@@ -138,7 +139,7 @@ make_meta_page(Relation index)
 	UnlockReleaseBuffer(buffer);
 }
 
-/* Adds the entry to a new page, which becomes the last one.  last: the page that was, or InvalidBuffer. */
+/* Adds the entry to a new page, which becomes the last one.  last: the previous last page, or InvalidBuffer. */
 static void
 add_page(Relation index, Buffer meta, Buffer last, int32 key, ItemPointer tid)
 {
@@ -187,7 +188,7 @@ add_entry(Relation index, int32 key, ItemPointer tid)
 		}
 		else
 		{
-			/* nothing of this must be seen anywhere */
+			/* an aborted change must not be visible anywhere */
 			memset(PageGetContents(page), 0xee, 1000);
 			GenericXLogAbort(state);
 		}
@@ -364,8 +365,9 @@ generic_am_handler(PG_FUNCTION_ARGS)
 /*
  * generic_am_unlogged_init(index regclass) returns bigint
  *
- * What works only with full_page_writes: a new page is initialized without WAL,
- * and the first record that changes it is a delta to that.  Returns its number.
+ * This works only with full_page_writes: a new page is initialized without WAL,
+ * and the first record that changes it is a delta to the initialized page.
+ * Returns the number of the page.
  */
 Datum
 generic_am_unlogged_init(PG_FUNCTION_ARGS)

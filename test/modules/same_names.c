@@ -1,7 +1,7 @@
 /*
  * same_names.c
- *	  Another library of a compute, loaded before ours, whose functions and
- *	  variables happen to have names of ours.
+ *	  Another library in a compute, loaded before pageserver_smgr, some of whose
+ *	  functions and variables happen to have the same names.
  */
 #include "postgres.h"
 

@@ -1,8 +1,8 @@
 /*
  * wait_probe.c
- *	  Reads a block of a relation in situations that a statement does not get
- *	  into when a test wants it to; and a background worker of the kind that
- *	  only looks between two pieces of work whether it is to end.
+ *	  Reads a block of a relation in situations that a test cannot create with
+ *	  SQL statements; and a background worker of the kind that checks for a
+ *	  request to end only between two pieces of work.
  */
 #include "postgres.h"
 
@@ -31,9 +31,10 @@ PGDLLEXPORT void deaf_worker_main(Datum arg);
 /*
  * wait_probe(relation regclass, block bigint, how text) returns boolean
  *
- * Reads the block: how = 'locked': while it holds the content lock of block 0,
- * as index access methods do; 'critical': in a critical section as well; 'latch': after
- * the process latch was reset.  Returns whether the latch is set afterwards.
+ * Reads the block in the given way.  'locked': while it holds the content lock of
+ * block 0, as index access methods do; 'critical': additionally in a critical
+ * section; 'latch': after a reset of the process latch.  Returns whether the latch
+ * is set afterwards.
  */
 Datum
 wait_probe(PG_FUNCTION_ARGS)
@@ -74,7 +75,7 @@ note_stop(SIGNAL_ARGS)
 	SetLatch(MyLatch);
 }
 
-/* Reads all blocks of a relation, again and again. */
+/* Reads all blocks of a relation repeatedly. */
 void
 deaf_worker_main(Datum arg)
 {

@@ -1,5 +1,5 @@
-# Pages that redo helpers make are compared with those of stock recovery, byte for byte
-# (test/unit/redocheck.c). A broad workload runs on a stock server, with each of the settings that
+# The pages that redo helpers produce are compared with those of stock recovery, byte for byte
+# (test/unit/redocheck.c). A broad workload runs on a stock server, once with each of the settings that
 # change what WAL contains and what redo does.
 use strict;
 use warnings;
@@ -11,7 +11,7 @@ use Test::More;
 my $redocheck = "$ENV{PAGESERVER_TOP}/test/unit/redocheck";
 die "$redocheck is missing: run \"make -C test/unit\"" unless -x $redocheck;
 
-# How much: 1 takes some 20 s for each variant.
+# The scale of the workload: 1 takes about 20 s for each variant.
 my $scale = $ENV{REDO_SCALE} || 1;
 
 my @load = (
@@ -114,7 +114,7 @@ EOC
 	$node->backup_fs_cold('cold');
 	$node->start;
 
-	# several sessions of small transactions besides the one load
+	# several sessions of small transactions, beside the main load
 	my $bench = $node->basedir . '/pgbench.out';
 	$node->safe_psql('postgres', 'CREATE DATABASE bench');
 	$node->command_ok([ 'pgbench', '-i', '-q', 'bench' ], "$name: pgbench -i");
@@ -129,10 +129,10 @@ EOC
 		$failed++;
 		diag("$sql: $err");
 	}
-	is($failed, 0, "$name: load ran");
+	is($failed, 0, "$name: the load succeeds");
 	$node->safe_psql('d2', "CREATE TABLE x AS SELECT i FROM generate_series(1, 1000) i; VACUUM FREEZE pg_class; VACUUM FULL pg_proc");
 	IPC::Run::finish($pgbench);
-	is($? >> 8, 0, "$name: pgbench ran");
+	is($? >> 8, 0, "$name: pgbench succeeds");
 	$node->safe_psql('bench', 'VACUUM');
 	my $copied = $node->safe_psql('postgres', 'CHECKPOINT; SELECT pg_create_restore_point(\'end\')');
 	$node->safe_psql('postgres', 'SELECT pg_switch_wal()');
@@ -149,7 +149,7 @@ checkpoint_timeout = 1h
 EOC
 	$replayed->set_recovery_mode;
 	IPC::Run::run([ 'postgres', '-D', $replayed->data_dir ], '>', $replayed->logfile, '2>&1');
-	like(slurp_file($replayed->logfile), qr/recovery stopping at restore point "end"/, "$name: stock recovery ran");
+	like(slurp_file($replayed->logfile), qr/recovery stopping at restore point "end"/, "$name: stock recovery reaches its target");
 
 	chdir "$ENV{PAGESERVER_TOP}/test/unit" or die;
 	my ($stdout, $stderr);
@@ -157,14 +157,14 @@ EOC
 		'>', \$stdout, '2>', \$stderr);
 	note($stdout);
 	diag($stderr) if !$ok;
-	ok($ok, "$name: pages are those of stock recovery");
+	ok($ok, "$name: pages equal those of stock recovery");
 	$_->clean_node for ($node, $replayed);
 }
 
 my %variants = (
 	plain => [ [], "full_page_writes = on", '--bench' ],
 	checksums => [ ['--data-checksums'], "wal_compression = lz4", '--hints' ],
-	# what a compute is set to
+	# the settings that a compute has
 	compute => [ [], "full_page_writes = off\nwal_log_hints = on", '--hints' ],
 	segments => [ ['--wal-segsize=64'], "wal_compression = pglz\nwal_level = logical\nmin_wal_size = 128MB\nwal_consistency_checking = 'gin,gist'" ],
 );

@@ -1,6 +1,6 @@
-# What a page can hold that WAL does not restore. Shared buffers are small and the page cache is the
-# smallest possible, so that pages are evicted and read back all the time. This is the broad test;
-# 031 to 034 test one rule at a time, at the point where it matters.
+# Page contents that WAL does not restore. Shared buffers are small and the page cache has its minimum
+# size, so that pages are evicted and read back all the time. This is the broad test; 031 to 034 test one
+# rule at a time, at the point where it matters.
 use strict;
 use warnings;
 use PageserverTest;
@@ -14,7 +14,7 @@ my $c = $store->start_compute('main', conf => $conf);
 $c->sql('CREATE EXTENSION amcheck; CREATE EXTENSION pg_prewarm; CREATE EXTENSION pageserver_smgr');
 # a table that is read to push everything else out of the caches
 $c->sql("CREATE TABLE big AS SELECT i, repeat('x', 500) pad FROM generate_series(1, 6000) i");
-# (a scan of it would use only a ring of shared buffers)
+# (a sequential scan of it would use only a ring of shared buffers)
 my $churn = "SELECT pg_prewarm('big'), pageserver_smgr_clear_cache() \\g /dev/null\n";
 
 # ---- command ids: a cursor sees the rows as of its opening ----
@@ -39,13 +39,14 @@ for my $sub (0, 1)
 		  . "SELECT 'now', count(*), sum(v) FROM cid;\nCOMMIT;\nSELECT 'after', count(*), sum(v) FROM cid;\n");
 	my @rows = split /\n/, $out;
 	my @fetched = grep { /^\d/ } @rows;
-	is(scalar(@fetched), 30000, "a cursor sees the rows of its time, $name");
-	is(scalar(grep { /\|0$/ } @fetched), 30000, "and none changed later");
-	is($rows[-2], 'now|40000|220000', 'the transaction sees its own work');
-	is($rows[-1], 'after|40000|220000', 'and all see it after commit');
+	is(scalar(@fetched), 30000, "a cursor sees the rows as of its opening, $name");
+	is(scalar(grep { /\|0$/ } @fetched), 30000, "a cursor sees no later change, $name");
+	is($rows[-2], 'now|40000|220000', "the transaction sees its own changes, $name");
+	is($rows[-1], 'after|40000|220000', "everybody sees the changes after commit, $name");
 }
 
-# many subtransactions (more than the 64 that a backend shows), pages written by checkpointer and bgwriter meanwhile
+# many subtransactions (more than the 64 that a backend advertises), with pages written by the
+# checkpointer and background writer meanwhile
 $c->sql('CREATE TABLE subs (id int, pad text)');
 my $script = "BEGIN;\nINSERT INTO subs SELECT i, repeat('p', 200) FROM generate_series(1, 2000) i;\n";
 $script .= "SAVEPOINT s$_;\nINSERT INTO subs SELECT $_ * 1000 + i, repeat('q', 200) FROM generate_series(1, 100) i;\n" for 1 .. 100;
@@ -54,7 +55,7 @@ $script .= "DECLARE c CURSOR FOR SELECT id FROM subs;\nSAVEPOINT t1;\nDELETE FRO
 $script .= "FETCH ALL FROM c;\nROLLBACK TO t2;\nCOMMIT;\nSELECT 'after', count(*) FROM subs;\n";
 my @rows = split /\n/, $c->sql($script);
 is(scalar(grep { /^\d/ } @rows), 12000, 'a cursor with 100 subtransactions, written out by the checkpointer');
-is($rows[-1], 'after|6000', 'and what is left after the rollback of one');
+is($rows[-1], 'after|6000', 'the rows that are left after one subtransaction was rolled back');
 
 # row locks by several sessions: multixacts survive being written out
 $c->sql('CREATE TABLE locked AS SELECT i AS id, 0 AS n, repeat(\'l\', 100) pad FROM generate_series(1, 5000) i; ALTER TABLE locked ADD PRIMARY KEY (id)');
@@ -67,14 +68,14 @@ my @lockers = map {
 PageserverTest::wait_until(sub { $c->sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%KEY SHARE%pg_sleep%' AND wait_event = 'PgSleep'") eq '2' }, 'the sessions that lock');
 $c->sql("CHECKPOINT;\n$churn$churn");
 my ($rc, $out, $err) = $c->psql("SET lock_timeout = '300ms'; DELETE FROM locked WHERE id = 4000");
-like($err, qr/lock timeout/, 'locks of two sessions still hold after the page went out');
+like($err, qr/lock timeout/, 'row locks of two sessions hold after the page was evicted');
 $c->sql("UPDATE locked SET n = n + 1 WHERE id % 10 = 0");
 $c->sql("CHECKPOINT;\n$churn");
-$c->sql_is('SELECT sum(n) FROM locked', '500', 'a non-key update goes through');
+$c->sql_is('SELECT sum(n) FROM locked', '500', 'a non-key update succeeds');
 $c->sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%KEY SHARE%pg_sleep%' AND pid <> pg_backend_pid()");
 $_->finish for @lockers;
 $c->sql('DELETE FROM locked WHERE id <= 10');
-$c->sql_is('SELECT count(*), sum(n) FROM locked', '4990|499', 'and a delete once the locks are gone');
+$c->sql_is('SELECT count(*), sum(n) FROM locked', '4990|499', 'a delete succeeds once the locks are released');
 
 # ---- indexes built without WAL, larger than the caches ----
 $c->sql("CREATE TABLE idx AS SELECT i AS id, ARRAY[i % 1000, (i * 7) % 1000 + 1000, i % 77 + 3000] AS a, point(i % 251, i % 241) AS p,"
@@ -121,7 +122,7 @@ for my $kind (sort grep { $_ ne 'brin' } keys %index)
 $c->sql("CREATE TABLE cut AS SELECT i AS id, repeat('c', 900) pad FROM generate_series(1, 8000) i");
 $c->sql('CHECKPOINT; DELETE FROM cut WHERE id > 4000; VACUUM cut');
 my $before = $c->sql("SELECT pg_relation_size('cut') / 8192");
-ok($before < 600, "VACUUM cut the table ($before blocks)");
+ok($before < 600, "VACUUM truncated the table ($before blocks)");
 my @writers = map {
 	IPC::Run::start([ PageserverTest::bindir() . '/psql', '-X', '-q', '-d', $c->connstr, '-c',
 			"INSERT INTO cut SELECT $_ * 100000 + i, repeat('d', 900) FROM generate_series(1, 800) i" ],
@@ -129,14 +130,14 @@ my @writers = map {
 } 1 .. 6;
 $_->finish for @writers;
 $c->sql("CHECKPOINT;\n$churn");
-$c->sql_is('SELECT count(*), count(*) FILTER (WHERE id > 4000 AND id < 100000) FROM cut', '8800|0', 'rows that were cut off do not come back');
+$c->sql_is('SELECT count(*), count(*) FILTER (WHERE id > 4000 AND id < 100000) FROM cut', '8800|0', 'rows in truncated blocks do not come back');
 $c->sql('TRUNCATE cut');
 $c->sql("INSERT INTO cut SELECT i, 'new' FROM generate_series(1, 10) i");
 $c->sql("CHECKPOINT;\n$churn");
 $c->sql_is('SELECT count(*) FROM cut', '10', 'TRUNCATE');
 $c->sql("BEGIN; CREATE TABLE inplace (id int, pad text); INSERT INTO inplace SELECT i, repeat('i', 900) FROM generate_series(1, 4000) i;"
 	  . " TRUNCATE inplace; INSERT INTO inplace SELECT i, 'new' FROM generate_series(1, 10) i; COMMIT; CHECKPOINT;\n$churn");
-$c->sql_is('SELECT count(*) FROM inplace', '10', 'TRUNCATE in place');
+$c->sql_is('SELECT count(*) FROM inplace', '10', 'TRUNCATE in place leaves the new rows only');
 
 # ---- visibility map ----
 $c->sql("CREATE TABLE vis (id int PRIMARY KEY, pad text); INSERT INTO vis SELECT i, repeat('v', 100) FROM generate_series(1, 20000) i; VACUUM vis");
@@ -148,9 +149,9 @@ $c->sql("VACUUM vis; CHECKPOINT;\n$churn");
 $c->sql("INSERT INTO vis SELECT i, 'n' FROM generate_series(100001, 105000) i");
 $c->sql("BEGIN; DELETE FROM vis WHERE id % 4 = 1; CHECKPOINT;\n$churn ROLLBACK");
 $c->sql("$churn");
-$c->sql_is('SET enable_seqscan = off; SET enable_bitmapscan = off; SELECT count(id) FROM vis', '20000', 'and insertions');
+$c->sql_is('SET enable_seqscan = off; SET enable_bitmapscan = off; SELECT count(id) FROM vis', '20000', 'an index-only scan sees insertions');
 $c->sql("BEGIN; INSERT INTO vis SELECT i, 'aborted' FROM generate_series(200001, 201000) i; CHECKPOINT;\n$churn ROLLBACK");
-$c->sql_is('SET enable_seqscan = off; SET enable_bitmapscan = off; SELECT count(id) FROM vis', '20000', 'and not what was rolled back');
+$c->sql_is('SET enable_seqscan = off; SET enable_bitmapscan = off; SELECT count(id) FROM vis', '20000', 'an index-only scan does not see what was rolled back');
 
 # ---- splits during VACUUM ----
 $c->sql("CREATE TABLE split (k int, pad text); CREATE INDEX split_k ON split (k); INSERT INTO split SELECT (i * 7919) % 100000, repeat('s', 60) FROM generate_series(1, 40000) i");
@@ -164,21 +165,22 @@ for my $round (1 .. 3)
 	$insert->finish;
 	$vacuum->finish;
 	$c->sql("CHECKPOINT;\n$churn");
-	# every entry of the index leads to a row that is there: the heap is small, so dead entries would meet reused line pointers
+	# Every index entry leads to an existing row: the heap is small, so dead entries would meet reused
+	# line pointers.
 	$c->sql_is("SELECT bt_index_parent_check('split_k', true, true)", '', "index after splits during VACUUM, round $round");
 	my $heap = $c->sql('SET enable_indexscan = off; SET enable_indexonlyscan = off; SET enable_bitmapscan = off; SELECT count(*), sum(k) FROM split');
-	$c->sql_is('SET enable_seqscan = off; SELECT count(*), sum(k) FROM split WHERE k >= 0', $heap, "the index gives the rows of the heap, round $round");
+	$c->sql_is('SET enable_seqscan = off; SELECT count(*), sum(k) FROM split WHERE k >= 0', $heap, "the index returns the rows of the heap, round $round");
 }
 
 # ---- sequences ----
 $c->sql('CREATE SEQUENCE seq');
 for my $i (1 .. 5)
 {
-	$c->sql_is("SELECT nextval('seq')", $i, "a sequence that was pushed out goes on without a jump ($i)");
+	$c->sql_is("SELECT nextval('seq')", $i, "an evicted sequence continues without a gap ($i)");
 	$c->sql("CHECKPOINT;\n$churn");
 }
 
-# ---- free space map: a table does not grow without end over changes of the compute ----
+# ---- free space map: a table does not grow indefinitely when computes change ----
 $c->sql("CREATE TABLE fsm AS SELECT i AS id, repeat('f', 400) pad FROM generate_series(1, 10000) i");
 $c->sql('DELETE FROM fsm WHERE id % 2 = 0; VACUUM fsm; CHECKPOINT');
 my $size = $c->sql("SELECT pg_relation_size('fsm')");
@@ -191,8 +193,8 @@ $c = $store->start_compute('main', conf => $conf);
 ($rc, $out, $err) = $c->psql("SET lock_timeout = '300ms'; UPDATE locked SET n = 1 WHERE id = 100");
 like($err, qr/lock timeout/, 'a prepared transaction holds its locks in the next compute');
 $c->sql("COMMIT PREPARED 'held'");
-$c->sql_is('SELECT n FROM locked WHERE id = 100', '1000', 'and commits there');
-ok($c->sql("SELECT nextval('seq')") > $last, 'the sequence gives no value twice after a kill');
+$c->sql_is('SELECT n FROM locked WHERE id = 100', '1000', 'a prepared transaction commits in the next compute');
+ok($c->sql("SELECT nextval('seq')") > $last, 'the sequence returns no value twice after a kill');
 $c->sql_is('SET enable_seqscan = off; SET enable_bitmapscan = off; SELECT count(id) FROM vis', '20000', 'index-only scan in the next compute');
 $c->sql("INSERT INTO fsm SELECT i, repeat('g', 400) FROM generate_series(1, 3000) i");
 ok($c->sql("SELECT pg_relation_size('fsm')") <= $size * 1.05, 'free space is found again in the next compute');

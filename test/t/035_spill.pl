@@ -1,5 +1,6 @@
-# Transactions that change far more pages than the page cache can hold. Pages that must be kept go
-# beyond cache_size, are what later reads return, and are released afterwards.
+# Transactions that change far more pages than the page cache can hold. Pages that must be kept are
+# spilled beyond cache_size, are returned by later reads, and are released afterwards. A transaction that
+# exceeds cache_limit fails with an error, and others continue.
 use strict;
 use warnings;
 use PageserverTest;
@@ -14,7 +15,7 @@ $c->sql('CREATE EXTENSION pageserver_smgr; CREATE TABLE first (i int)');
 my $spilled = 'SELECT spilled / 1048576 FROM pageserver_smgr_cache';
 my $row = "i, i % 1000 AS n, repeat('x', 900) AS pad";
 
-# MB of disk that the cache's file takes
+# Megabytes of disk that the cache's file occupies.
 sub disk
 {
 	return int((stat($c->dir . '/pageserver_smgr.cache'))[12] * 512 / 1048576);
@@ -28,11 +29,11 @@ sub given_back
 		last if $c->sql($spilled) eq '0';
 		sleep 1;
 	}
-	is($c->sql($spilled), '0', "$what: spilled pages are given up");
-	cmp_ok(disk(), '<', 8, "$what: disk space is given back");
+	is($c->sql($spilled), '0', "$what: spilled pages are released");
+	cmp_ok(disk(), '<', 8, "$what: disk space is released");
 }
 
-# psql in the background; its input is a file, for nobody would feed a pipe
+# Starts psql in the background.  Its input is a file, because nobody would feed a pipe.
 my $scripts = 0;
 
 sub background
@@ -44,13 +45,14 @@ sub background
 		'<', \undef, '>', "$file.out", '2>', "$file.err");
 }
 
-# Transactions that end all the time: what need not be kept is then given up.
+# Commits transactions all the time, because pages that need not be kept are released when a transaction
+# ends.
 sub ticker
 {
 	return background("SELECT 1 FROM pg_sleep(0.1) \\g /dev/null\n" x 6000);
 }
 
-# ---- CREATE TABLE AS, 200 MB, behind another command ----
+# ---- CREATE TABLE AS of 200 MB, after another command ----
 my $ticker = ticker();
 my $out = $c->sql("BEGIN; INSERT INTO first VALUES (1);\n"
 	  . "CREATE TABLE ctas AS SELECT $row FROM generate_series(1, 200000) i;\n"
@@ -65,16 +67,16 @@ my $out = $c->sql("BEGIN; INSERT INTO first VALUES (1);\n"
 	  . "SELECT 'now', count(*), sum(n), min(i) FROM ctas;\nCOMMIT;\nSELECT 'after', count(*), sum(n), min(i) FROM ctas;");
 $ticker->kill_kill;
 my @rows = split /\n/, $out;
-cmp_ok(shift @rows, '>', 150, 'a load behind another command goes beyond the cache');
+cmp_ok(shift @rows, '>', 150, 'a load after another command spills beyond the cache');
 my ($now, $after) = splice @rows, -2;
-is(scalar(@rows), 100000, 'a cursor sees the rows of its time, in the half that was spilled too');
-is(scalar(grep { my ($i, $n) = split /\|/; $n ne $i % 1000 } @rows), 0, 'as they were then');
-is($now, 'now|230000|' . (200000 / 1000 * 499500 - 200 * (49500 + 49600) - 20000) . '|-50000', 'the transaction sees its own work');
-is($after =~ s/after/now/r, $now, 'and all do after the commit');
+is(scalar(@rows), 100000, 'a cursor sees all rows as of its opening, including those that were spilled');
+is(scalar(grep { my ($i, $n) = split /\|/; $n ne $i % 1000 } @rows), 0, 'the rows that the cursor sees are unchanged');
+is($now, 'now|230000|' . (200000 / 1000 * 499500 - 200 * (49500 + 49600) - 20000) . '|-50000', 'the transaction sees its own changes');
+is($after =~ s/after/now/r, $now, 'everybody sees the changes after the commit');
 given_back('CREATE TABLE AS');
-is($c->sql('SELECT count(*), sum(n), min(i) FROM ctas'), $now =~ s/now\|//r, 'the store has it all');
+is($c->sql('SELECT count(*), sum(n), min(i) FROM ctas'), $now =~ s/now\|//r, 'the store has all changes');
 
-# ---- COPY with subtransactions; others work at the same time ----
+# ---- COPY with subtransactions, while other sessions work ----
 $c->sql("CREATE TABLE other (id int PRIMARY KEY, n int, pad text); INSERT INTO other SELECT i, 0, repeat('o', 400) FROM generate_series(1, 20000) i");
 $c->sql("CREATE TABLE copied (i int, n int, pad text)");
 my $program = q{seq 1 100000 | awk '{ printf "%d\t%d\t%0900d\n", $1, $1 % 1000, $1 }'};
@@ -87,9 +89,9 @@ $out = $c->sql("BEGIN; INSERT INTO first VALUES (2);\nCOPY copied FROM PROGRAM \
 	  . "ROLLBACK TO b;\nSELECT count(*), sum(n), sum(pad::numeric) FROM copied;\n"
 	  . "ROLLBACK TO a;\nSELECT count(*), sum(n) FROM copied;\nCOMMIT;\nSELECT count(*), sum(n), sum(pad::numeric) FROM copied;");
 $_->finish for @others;
-is(scalar(grep { $_->result(0) != 0 } @others), 0, 'other sessions go on meanwhile');
+is(scalar(grep { $_->result(0) != 0 } @others), 0, 'other sessions continue meanwhile');
 is($out, "100000|74950000\n200000|99900000|10000100000\n100000|49950000\n100000|49950000|5000050000", 'COPY with subtransactions');
-$c->sql_is('SELECT sum(n) FROM other', 3 * 6 * 2500, 'and what others did is right');
+$c->sql_is('SELECT sum(n) FROM other', 3 * 6 * 2500, 'the changes of the other sessions are right');
 given_back('COPY');
 
 # ---- rollback ----
@@ -107,27 +109,28 @@ $out = $c->sql("BEGIN; INSERT INTO first VALUES (4);\n"
 is($out, "100|5050\n60100|1800035050\n60100|1800035050", 'TRUNCATE in place, DROP');
 given_back('TRUNCATE, DROP');
 
-# VACUUM cuts off pages that must be kept, then the table grows again.  The transaction that they are kept for has taken
-# its changes back, and so has no lock on the table any more; but it has more subtransactions than can be seen from
-# outside, so that the one which was taken back may still run.
+# VACUUM truncates pages that must be kept, then the table grows again.  The transaction for which they
+# are kept has rolled back its changes, and so has no lock on the table any more; but it has more
+# subtransactions than are visible to other backends, so that the one that was rolled back may still be
+# running.
 $c->sql("CREATE TABLE short AS SELECT $row FROM generate_series(1, 40000) i");
 $c->sql('DELETE FROM short WHERE i > 20000');
 my $left = $c->sql('SELECT count(*), sum(i) FROM short');
 my $old = background("BEGIN; INSERT INTO first VALUES (7);\n" . join('', map { "SAVEPOINT s$_; INSERT INTO first VALUES (7);\n" } 1 .. 70)
 	  . "SAVEPOINT last; UPDATE short SET n = 8; UPDATE copied SET n = 8; ROLLBACK TO last; CHECKPOINT; SELECT pg_sleep(600);\n");
 PageserverTest::wait_until(sub { $c->sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") ne '0' }, 'the sleeping session');
-cmp_ok($c->sql($spilled), '>', 20, 'pages of a subtransaction of which only the parent can be seen are kept');
+cmp_ok($c->sql($spilled), '>', 20, 'pages of a subtransaction of which only the parent is visible are kept');
 $c->sql('VACUUM short');
 $c->sql("CREATE TABLE reuse AS SELECT $row FROM generate_series(1, 5000) i; INSERT INTO short SELECT -i, 9, repeat('y', 900) FROM generate_series(1, 40000) i; CHECKPOINT");
-$c->sql_is('SELECT count(*), sum(i) FROM short WHERE i > 0', $left, 'VACUUM, then growing again');
-$c->sql_is('SELECT count(*), sum(i) FROM short WHERE i < 0', '40000|-800020000', 'with the new rows');
+$c->sql_is('SELECT count(*), sum(i) FROM short WHERE i > 0', $left, 'the old rows after VACUUM and growth');
+$c->sql_is('SELECT count(*), sum(i) FROM short WHERE i < 0', '40000|-800020000', 'the new rows after VACUUM and growth');
 $c->sql('DROP TABLE short; TRUNCATE copied');
-cmp_ok($c->sql($spilled), '<', 20, 'DROP and TRUNCATE give spilled pages up at once');
+cmp_ok($c->sql($spilled), '<', 20, 'DROP and TRUNCATE release spilled pages at once');
 $c->sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
 $old->finish;
 given_back('VACUUM');
 
-# ---- an index built without WAL, the fork's pages written again when it is logged ----
+# ---- an index built without WAL, whose pages are written again when it is logged ----
 $c->sql("CREATE TABLE tree AS SELECT i AS id, md5(i::text) AS t, point(i % 251, i % 241) AS p, ARRAY[i % 1000, i % 77 + 3000] AS a FROM generate_series(1, 150000) i");
 $ticker = ticker();
 $c->sql('BEGIN; INSERT INTO first VALUES (8); CREATE INDEX ON tree USING spgist (t); CREATE INDEX ON tree USING gist (p); CREATE INDEX ON tree USING gin (a); CHECKPOINT; COMMIT');
@@ -156,13 +159,13 @@ my $sums = 'SELECT (SELECT count(*) + sum(n) FROM ctas), (SELECT count(*) FROM t
 my $expected = $c->sql($sums);
 $c->stop;
 $c = $store->start_compute('main', name => 'limited', conf => $conf . "pageserver_smgr.cache_limit = 20MB\n");
-$c->sql_is($sums, $expected, 'the next compute has it all');
+$c->sql_is($sums, $expected, 'the next compute has all data');
 my ($rc, $o, $err) = $c->psql("BEGIN; INSERT INTO first VALUES (10); CREATE TABLE toomuch AS SELECT $row FROM generate_series(1, 50000) i");
 isnt($rc, 0, 'more than cache_limit fails');
-like($err, qr/page cache is full of pages that must stay in it.*"pageserver_smgr.cache_limit" is 20 MB/s, 'with a message that says why');
-cmp_ok(disk(), '<=', 21, 'and takes no more disk');
+like($err, qr/page cache is full of pages that must stay in it.*"pageserver_smgr.cache_limit" is 20 MB/s, 'the error says why');
+cmp_ok(disk(), '<=', 21, 'the failed load occupies no more disk than cache_limit');
 $c->sql("BEGIN; INSERT INTO first VALUES (11); CREATE TABLE fits AS SELECT $row FROM generate_series(1, 10000) i; CHECKPOINT; COMMIT");
-$c->sql_is('SELECT count(*) FROM fits', '10000', 'what fits goes through after it');
+$c->sql_is('SELECT count(*) FROM fits', '10000', 'a load that fits succeeds afterwards');
 given_back('limit');
 $c->program_ok('pg_amcheck', 'pg_amcheck', '--install-missing', '--all', '--heapallindexed');
 $c->stop;

@@ -23,9 +23,9 @@ make_table($c, 't', $rows);
 $c->sql('VACUUM (FREEZE) t');
 my @numbers = map { 1 + int(rand($rows)) } 1 .. 3;
 
-# Starts a build in a session, and waits for a random moment in it: when so many
-# blocks of the table have been read, or so much of the WAL been written.
-# Returns the session, or undef if the build ended too early.
+# Starts a build in a session, and waits for a random point in it: when a number of blocks of the table
+# have been read, or an amount of WAL has been written. Returns the session, or undef if the build ended
+# too early.
 sub start_build
 {
 	my ($kind, $sql) = @_;
@@ -46,7 +46,7 @@ sub start_build
 	return $s;
 }
 
-# Builds until one is caught in the middle; $code interferes, and says whether it did.
+# Builds until one is caught in the middle; $code interferes, and returns whether it did.
 sub interfere
 {
 	my ($kind, $what, $code, $sql) = @_;
@@ -66,15 +66,15 @@ for my $kind (@kinds)
 	$wal{$kind} = $observer->ask("SELECT pg_current_wal_insert_lsn() - '$begun'");
 	$c->sql("DROP INDEX t_$kind");
 }
-# catalog pages and maps are kept for reasons of their own
+# Catalog pages and maps are kept for reasons of their own.
 $observer->ask('CHECKPOINT');
 my $kept = $observer->ask('SELECT kept / 8192 FROM pageserver_smgr_cache');
 
-# ---- cancelled ----
+# ---- canceled ----
 my $cancel = sub {
 	my ($s) = @_;
 	$observer->ask("SELECT pg_cancel_backend($s->{pid})");
-	# a cancel that meets the wait for a commit ends the session
+	# A cancel that arrives during the wait for a commit ends the session.
 	my $alive = eval { $s->result; 1; };
 	my $canceled = $s->errors =~ /canceling statement due to user request/;
 	eval { $s->close; };
@@ -84,9 +84,9 @@ for my $kind (@kinds)
 {
 	interfere($kind, 'cancel', $cancel) or next;
 	nothing_left($c, $observer, $kept, "index $kind, cancelled");
-	# a concurrent build leaves an invalid index, as in stock, until it is dropped
+	# A concurrent build leaves an invalid index, as on a stock server, until it is dropped.
 	interfere($kind, 'cancel', $cancel, index_sql('t', $kind, 'CONCURRENTLY'));
-	$c->sql_is("SELECT indisvalid FROM pg_index WHERE indexrelid = 't_$kind'::regclass", 'f', "index $kind, cancelled in a concurrent build, is invalid");
+	$c->sql_is("SELECT indisvalid FROM pg_index WHERE indexrelid = 't_$kind'::regclass", 'f', "index $kind, canceled in a concurrent build, is invalid");
 	if (rand() < 0.5) { $c->sql("REINDEX INDEX t_$kind"); }
 	else { $c->sql("DROP INDEX t_$kind; " . index_sql('t', $kind)); }
 	check_index($c, 't', $kind, 'built after a cancel', @numbers);
@@ -94,8 +94,8 @@ for my $kind (@kinds)
 	nothing_left($c, $observer, $kept, "index $kind, dropped");
 }
 
-# ---- the compute killed ----
-# A build whose commit was on its way may be there after all, and then is whole.
+# ---- the compute is killed ----
+# A build whose commit was already on its way may have succeeded, and then the index must be complete.
 sub crash
 {
 	my ($kind, $sql, $in_the_middle) = @_;
@@ -120,7 +120,7 @@ for my $kind (@kinds)
 	check_index($c, 't', $kind, 'built after a kill of the compute', @numbers);
 	$c->sql("DROP INDEX t_$kind");
 	next unless $concurrently{$kind};
-	# an invalid index is left, as in stock
+	# An invalid index is left, as on a stock server.
 	crash($kind, index_sql('t', $kind, 'CONCURRENTLY'), 'f') or next;
 	if (rand() < 0.5) { $c->sql("REINDEX INDEX CONCURRENTLY t_$kind"); }
 	else { $c->sql("DROP INDEX t_$kind; " . index_sql('t', $kind)); }
@@ -128,7 +128,7 @@ for my $kind (@kinds)
 	$c->sql("DROP INDEX t_$kind");
 }
 
-# ---- the store killed: the build waits, and goes on, or can be cancelled at once ----
+# ---- the store is killed: the build waits and continues, or can be canceled at once ----
 $observer->ask('CHECKPOINT');
 $kept = $observer->ask('SELECT kept / 8192 FROM pageserver_smgr_cache');
 for my $kind (@kinds)
@@ -141,9 +141,9 @@ for my $kind (@kinds)
 	}) or next;
 	$store->start;
 	$session->result;
-	is($session->errors, '', "index $kind is built on while the store is killed");
+	is($session->errors, '', "the build of index $kind continues when the store is killed");
 	$session->close;
-	check_index($c, 't', $kind, 'built on over a kill of the store', @numbers);
+	check_index($c, 't', $kind, 'built across a kill of the store', @numbers);
 	$c->sql("DROP INDEX t_$kind");
 }
 for my $kind (map { $kinds[ rand(@kinds) ] } 1 .. 3)
@@ -161,8 +161,8 @@ for my $kind (map { $kinds[ rand(@kinds) ] } 1 .. 3)
 		eval { $s->close; };
 		return $alive && $canceled;
 	}) or next;
-	cmp_ok($took, '<', 5, "index $kind is given up without the store");
-	nothing_left($c, $observer, $kept, "index $kind, given up without the store");
+	cmp_ok($took, '<', 5, "the build of index $kind can be canceled without the store");
+	nothing_left($c, $observer, $kept, "index $kind, canceled without the store");
 }
 
 # ---- a table rewritten with its indexes ----
@@ -174,7 +174,7 @@ my $begun = $observer->ask('SELECT pg_current_wal_insert_lsn()');
 $c->sql('CLUSTER t USING t_btree');
 $wal{rewrite} = $observer->ask("SELECT pg_current_wal_insert_lsn() - '$begun'");
 
-# Starts a rewrite and waits for a random moment in it.
+# Starts a rewrite and waits for a random point in it.
 sub start_rewrite
 {
 	my ($sql) = @_;
@@ -204,9 +204,9 @@ for my $sql ('VACUUM FULL t', 'CLUSTER t USING t_btree')
 	$store->kill9;
 	$store->start;
 	$s->result;
-	is($s->errors, '', "$sql goes on when the store is there again");
+	is($s->errors, '', "$sql continues when the store is back");
 	$s->close;
-	check_rewritten("$sql over a kill of the store");
+	check_rewritten("$sql across a kill of the store");
 	$s = start_rewrite($sql);
 	$c->kill9;
 	eval { $s->close; };
@@ -215,7 +215,7 @@ for my $sql ('VACUUM FULL t', 'CLUSTER t USING t_btree')
 	check_rewritten("$sql and a kill of the compute");
 }
 
-# ---- more pages that must be kept than the cache may hold ----
+# ---- the pages that must be kept exceed cache_limit ----
 $c->sql('DROP INDEX t_gin');
 $c->stop;
 $c = trap_compute($store, 0, $small_caches . "pageserver_smgr.cache_limit = 1MB\n");

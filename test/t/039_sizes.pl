@@ -1,9 +1,9 @@
-# The size functions return what they return on a stock server that has done the same: each fork of
-# each relation to the block, databases and tablespaces to the byte.
+# The size functions return what they return on a stock server that has run the same statements: each fork
+# of each relation to the block, databases and tablespaces to the byte.
 #
-# Two things differ between any two servers and are excluded on both sides: the size of directories
-# themselves, which pg_tablespace_size() includes, is subtracted, and pg_internal.init, a cache that
-# sessions write at any time, is removed.
+# Two things differ between any two servers and are excluded on both sides. The size of directories
+# themselves, which pg_tablespace_size() includes, is subtracted; pg_internal.init, a cache that sessions
+# write at any time, is removed.
 use strict;
 use warnings;
 use File::Find;
@@ -27,12 +27,12 @@ sub both
 	same($c, $stock, "SET client_min_messages = warning; $sql", $opt{what} // (split /\n/, $sql)[0], %opt);
 }
 
-# every relation, also those of the catalog; temporary ones of other sessions too
+# every relation, including catalogs and temporary relations of other sessions
 my $relations = "SELECT relname, relpersistence, pg_relation_size(oid) / 8192 main, pg_relation_size(oid, 'fsm') / 8192 fsm,"
   . " pg_relation_size(oid, 'vm') / 8192 vm, pg_relation_size(oid, 'init') / 8192 init, pg_table_size(oid), pg_indexes_size(oid), pg_total_relation_size(oid)"
   . " FROM pg_class c WHERE relkind <> 'v' ORDER BY relname COLLATE \"C\"";
 
-# the bytes of directories in a tablespace, and pg_internal.init gone
+# Returns the bytes of the directories in a tablespace, and removes pg_internal.init.
 sub directory_bytes
 {
 	my ($server, $path) = @_;
@@ -60,7 +60,7 @@ sub totals
 	my @lines;
 	for my $db (split /\n/, $server->sql('SELECT datname FROM pg_database ORDER BY 1'))
 	{
-		# the session writes the file again
+		# The session writes the file again.
 		remove_init_files($server);
 		my ($by_name, $by_oid) = split /\|/, $server->sql("SELECT pg_database_size(datname), pg_database_size(oid) FROM pg_database WHERE datname = '$db'", db => 'template1');
 		push @lines, "database $db: $by_name" . ($by_name eq $by_oid ? '' : ", by OID $by_oid");
@@ -112,11 +112,11 @@ compare('a temporary table of another session');
 $temporary->end;
 both("DELETE FROM heap WHERE id % 2 = 0; DELETE FROM toasted WHERE id > 50; DELETE FROM unlogged WHERE id > 500; VACUUM");
 compare('VACUUM');
-# a map gets its first page, although nothing in it can be set
+# A map gets its first page, although no bit in it can be set.
 both("CREATE TABLE invisible (id int) WITH (autovacuum_enabled = off); INSERT INTO invisible SELECT generate_series(1, 1000)");
 my $snapshot = TempSession->new($c, $stock, 'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
 both("DELETE FROM invisible; VACUUM invisible; DELETE FROM heap WHERE id < 100; VACUUM heap");
-compare('VACUUM behind a snapshot');
+compare('VACUUM with an old snapshot open');
 $snapshot->end;
 both("DELETE FROM heap WHERE id > 2000; VACUUM (TRUNCATE) heap; DELETE FROM toasted WHERE id > 20; VACUUM toasted; DELETE FROM unlogged WHERE id > 100; VACUUM unlogged");
 compare('VACUUM that truncates');
@@ -132,7 +132,7 @@ both("DROP TABLE toasted; DROP INDEX heap_hash");
 both("CHECKPOINT");
 compare('DROP');
 
-# what does not exist, and who may not
+# objects that do not exist, and users without permission
 both("SELECT pg_relation_size(999999), pg_relation_size(999999, 'vm'), pg_table_size(999999), pg_indexes_size(999999), pg_total_relation_size(999999),"
 	  . " pg_database_size(999999), pg_tablespace_size(999999), pg_database_size(0::oid), pg_tablespace_size(0), pg_relation_size(0)", what => 'what does not exist');
 both("SELECT pg_relation_size('looks'), pg_table_size('parted'), pg_indexes_size('parted'), pg_total_relation_size('parted_pkey'), pg_relation_size('heap_gin', 'main')", what => 'relations without storage');
@@ -153,7 +153,7 @@ for my $change ('kill', 'stop')
 	}
 	else
 	{
-		# a clean stop of a stock server keeps unlogged relations: it has none by now
+		# A clean stop of a stock server preserves unlogged relations, but there are none by now.
 		both("DROP TABLE unlogged, parted_0, parted", db => $_) for 'postgres', 'other';
 		both("CHECKPOINT");
 		$_->stop for $c, $stock;

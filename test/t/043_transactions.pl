@@ -1,11 +1,11 @@
-# What a transaction sees of its own changes, and of rows that others lock, while its pages are
-# evicted between statements and within them. The same scripts run on a stock server, whose caches
-# are left alone, and the output of psql is compared.
+# What a transaction sees of its own changes, and of rows that others lock, while its pages are evicted
+# between and within statements. The same scripts run on a stock server, whose caches are left alone, and
+# the output of psql is compared.
 #
-# The test covers KEEP_OPEN_XACT in src/compute/keep_reasons.c (command IDs, combo command IDs, speculative
-# tokens), also where the executor and not a cursor relies on them (a statement does not see its own
-# rows; "cannot affect row a second time"), and that row locks, which are logged, come back from the
-# store unchanged.
+# The test covers KEEP_OPEN_XACT in src/compute/keep_reasons.c (command IDs, combo command IDs,
+# speculative tokens). This includes cases in which the executor, not a cursor, relies on them: a
+# statement does not see its own rows; "cannot affect row a second time". Row locks, which are logged,
+# must come back from the store unchanged.
 use strict;
 use warnings;
 use Oracle;
@@ -19,7 +19,7 @@ my $c = trap_compute($store, 1);
 my $stock = StockServer->new(PageserverTest::test_dir() . '/stock', conf => "max_prepared_transactions = 4\nautovacuum = off\njit = off\n"
 	  . "max_parallel_workers_per_gather = 0\n");
 
-# what follows has the same names on both
+# The statements below use the same names on both servers.
 $stock->sql("CREATE TABLE big (i int); CREATE EXTENSION pg_prewarm; CREATE FUNCTION pageserver_smgr_clear_cache() RETURNS void LANGUAGE SQL AS ''");
 $_->sql(<<'END') for $stock, $c;
 -- all that a cursor still has, as sums
@@ -83,7 +83,7 @@ my @scripts = (
 		"RELEASE s60;\nDECLARE late CURSOR FOR SELECT id, v FROM nest;\nDELETE FROM nest;\n", $push, $see->('n27', 'late'),
 		"ROLLBACK TO s30;\n", $push, "SELECT count(*), sum(id), sum(v) FROM nest;\nCOMMIT;\nSELECT count(*), sum(id), sum(v) FROM nest;\nDROP TABLE nest;\n" ],
 
-	[ 'rows that one transaction makes, changes and deletes', join '',
+	[ 'rows that one transaction inserts, changes and deletes', join '',
 		"CREATE TABLE combo (id int PRIMARY KEY, v int, pad text) WITH (fillfactor = 60);\nINSERT INTO combo SELECT i, 0, repeat('c', 500) FROM generate_series(1, 1000) i;\n",
 		"BEGIN;\nINSERT INTO combo SELECT i, 0, repeat('c', 500) FROM generate_series(1001, 5000) i;\n",
 		(map { ("DECLARE k$_ CURSOR FOR SELECT id, v FROM combo;\n",
@@ -99,7 +99,7 @@ my @scripts = (
 	[ 'statements that must not see their own rows', join '',
 		"CREATE TABLE own (id int, v int, pad text);\nCREATE INDEX own_v ON own (v);\nBEGIN;\nINSERT INTO own SELECT i, i, repeat('o', 500) FROM generate_series(1, 4000) i;\n", $push,
 		"SET LOCAL enable_seqscan = off;\nSET LOCAL enable_bitmapscan = off;\n",
-		# the new versions are further on in the index that is being read
+		# The new versions are further ahead in the index that is being scanned.
 		"UPDATE own SET v = out_every(v + 1000, 500) WHERE v > 0;\nSELECT count(*), sum(id), sum(v) FROM own;\n",
 		"RESET enable_seqscan;\nSET LOCAL enable_indexscan = off;\n",
 		"INSERT INTO own SELECT out_every(id, 700) + 10000, v, pad FROM own;\nSELECT count(*), sum(id), sum(v) FROM own;\n",
@@ -165,7 +165,7 @@ END3
 		"SELECT (SELECT count(*) FROM parent), (SELECT count(*) FROM child);\nDROP TABLE child, parent;\n" ],
 );
 
-# What psql says to a script, its errors in their places.
+# The output of psql for a script, with errors in their places.
 sub script
 {
 	my ($server, $sql) = @_;
@@ -197,9 +197,9 @@ sub differences
 
 # ---- several sessions ----
 
-# Plays steps in the sessions that they name, and pushes everything out after
-# each.  A step is [ session, statement ], or [ session, statement, 'waits' ]
-# for one that must be seen waiting for a lock, or [ session ] for its result.
+# Runs steps in the sessions that they name, and evicts everything after each.  A step is [ session,
+# statement ], or [ session, statement, 'waits' ] for one that must be seen waiting for a lock, or [
+# session ] to get its result.
 sub play
 {
 	my ($server, $push, @steps) = @_;
@@ -238,14 +238,15 @@ my @plays = (
 	[ 'row locks, multixacts and subtransactions',
 		[ 's', "CREATE TABLE locks (id int PRIMARY KEY, v int, pad text) WITH (fillfactor = 70); INSERT INTO locks SELECT i, 0, repeat('l', 300) FROM generate_series(1, 200) i; VACUUM (FREEZE) locks" ],
 		[ 'a', 'BEGIN' ],
-		# rows 1 to 4 by the transaction, 5 to 8 by a subtransaction, 9 to 12 by one that is rolled back
+		# rows 1 to 4 are locked by the transaction, 5 to 8 by a subtransaction, 9 to 12 by one that is
+		# rolled back
 		(map { [ 'a', "SELECT id FROM locks WHERE id = " . ($_ + 1) . " FOR $locks[$_]" ] } 0 .. 3),
 		[ 'a', 'SAVEPOINT s' ], (map { [ 'a', "SELECT id FROM locks WHERE id = " . ($_ + 5) . " FOR $locks[$_]" ] } 0 .. 3), [ 'a', 'RELEASE s' ],
 		[ 'a', 'SAVEPOINT s' ], (map { [ 'a', "SELECT id FROM locks WHERE id = " . ($_ + 9) . " FOR $locks[$_]" ] } 0 .. 3), [ 'a', 'ROLLBACK TO s' ],
 		[ 'd', $try ],
 		[ 'b', "BEGIN; SELECT id FROM locks WHERE id <= 12 FOR KEY SHARE SKIP LOCKED" ],
 		[ 'd', $try ],
-		# a third one updates what two others lock, and its subtransaction more
+		# A third one updates what two others lock, and its subtransaction updates more.
 		[ 'c', "BEGIN; UPDATE locks SET v = 1 WHERE id IN (SELECT id FROM locks WHERE id <= 12 FOR NO KEY UPDATE SKIP LOCKED)" ],
 		[ 'c', "SAVEPOINT s; UPDATE locks SET v = v + 10 WHERE v = 1" ],
 		[ 'c', $rows ], [ 'd', $rows ], [ 'd', $try ],
@@ -285,12 +286,12 @@ my @plays = (
 	[ 'ON CONFLICT that meets a row which another inserts just then',
 		[ 's', "CREATE TABLE spec (k int, v text, pad text) WITH (fillfactor = 50)" ],
 		[ 's', "CREATE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS \$\$ BEGIN IF current_setting('trap.slow', true) = \$1::text THEN PERFORM pg_advisory_lock_shared(1); END IF; RETURN \$1; END \$\$" ],
-		# the unique index is written first, the other one takes its time
+		# The unique index is written first; the other one waits.
 		[ 's', 'CREATE UNIQUE INDEX spec_1 ON spec (k); CREATE INDEX spec_2 ON spec (slow(k))' ],
 		[ 'h', 'SELECT pg_advisory_lock(1)' ],
 		[ 'a', "SET trap.slow = 1; BEGIN" ],
 		[ 'a', "INSERT INTO spec VALUES (1, 'a') ON CONFLICT (k) DO UPDATE SET v = spec.v || 'a'", 'waits' ],
-		# as long as it has not made up its mind it is waited for by its token, then by its transaction
+		# Until its outcome is known, the others wait for its token, then for its transaction.
 		[ 'b', "INSERT INTO spec VALUES (1, 'b') ON CONFLICT (k) DO UPDATE SET v = spec.v || 'b'", 'waits' ],
 		[ 'c', "INSERT INTO spec VALUES (1, 'c') ON CONFLICT (k) DO NOTHING", 'waits' ],
 		[ 'h', 'SELECT pg_advisory_unlock(1)' ],
@@ -305,7 +306,7 @@ my @plays = (
 		[ 'b', 'BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT count(*) FROM ssi WHERE on_call' ],
 		[ 'a', 'UPDATE ssi SET on_call = false WHERE id = 1' ], [ 'b', 'UPDATE ssi SET on_call = false WHERE id = 900' ],
 		[ 'a', 'COMMIT' ], [ 'b', 'COMMIT' ], [ 'b', 'ROLLBACK' ],
-		# by index; the reader is prepared
+		# through the index; the reader is prepared
 		[ 'a', "BEGIN ISOLATION LEVEL SERIALIZABLE; SET enable_seqscan = off; SELECT id FROM ssi WHERE id IN (10, 2000)" ],
 		[ 'b', "BEGIN ISOLATION LEVEL SERIALIZABLE; SET enable_seqscan = off; SELECT id FROM ssi WHERE id IN (20, 3000)" ],
 		[ 'a', "INSERT INTO ssi VALUES (3000, true); PREPARE TRANSACTION 'ssi'" ],
@@ -322,9 +323,9 @@ for my $p (@plays)
 	ok($got eq $expected, $name) or diag(differences($expected, $got));
 	note($expected);
 }
-like(play($stock, '', [ 's', 'SELECT 1' ]), qr/^s> SELECT 1\n1\n/, 'what is compared has results in it');
+like(play($stock, '', [ 's', 'SELECT 1' ]), qr/^s> SELECT 1\n1\n/, 'the compared output contains results');
 
-# ---- many conflicts, for real ----
+# ---- many conflicts between concurrent sessions ----
 $c->sql("CREATE TABLE upserts (k int PRIMARY KEY, n int, pad text) WITH (fillfactor = 50)");
 my @sessions = map { session($c) } 1 .. 4;
 my $observer = session($c);
@@ -335,11 +336,11 @@ while (grep { !$_->done } @sessions)
 	$observer->ask($push);
 	$pushed++;
 }
-is(join('', map { $_->result; $_->errors } @sessions), '', "no error of four sessions with the same keys, all pushed out $pushed times meanwhile");
-$c->sql_is('SELECT count(*), min(n), max(n) FROM upserts', '300|4|4', 'each has counted once');
+is(join('', map { $_->result; $_->errors } @sessions), '', "no error of four sessions with the same keys, with everything evicted $pushed times meanwhile");
+$c->sql_is('SELECT count(*), min(n), max(n) FROM upserts', '300|4|4', 'each session has counted each key once');
 $_->close for @sessions, $observer;
 
-cmp_ok($c->sql('SELECT kept / 8192 FROM pageserver_smgr_cache'), '<', 50, 'nothing is kept in the end');
+cmp_ok($c->sql('SELECT kept / 8192 FROM pageserver_smgr_cache'), '<', 50, 'no pages are kept at the end');
 $c->program_ok('pg_amcheck', 'pg_amcheck', '--all', '--heapallindexed');
 $stock->stop;
 $c->stop;

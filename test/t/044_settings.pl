@@ -1,9 +1,9 @@
-# Clusters and computes with other settings. Each does the same work, with small caches and across
-# changes of the compute; then everything must be unchanged, pg_amcheck must be clean, and stock
-# programs must accept an export, checksums included.
+# Clusters and computes with various settings. Each does the same work, with small caches and across
+# changes of the compute; then all data must be unchanged, pg_amcheck must be clean, and stock programs
+# must accept an export, checksums included.
 #
-# The test also covers settings that change from one compute to the next, commit timestamps,
-# prepared transactions across several computes, and what a killed compute leaves behind.
+# The test also covers settings that change from one compute to the next, commit timestamps, prepared
+# transactions across several computes, and what a killed compute leaves behind.
 use strict;
 use warnings;
 use Oracle;
@@ -54,7 +54,8 @@ my @clusters = (
 	{ name => 'checksums_pglz_1MB', initdb => [ '-k', '--wal-segsize=1' ], conf => "wal_compression = pglz\n" },
 	{ name => 'lz4_64MB', initdb => ['--wal-segsize=64'], conf => "wal_compression = lz4\nwal_level = logical\n" },
 	{ name => 'checksums_zstd', create => ['--data-checksums'], conf => "wal_compression = zstd\ntrack_commit_timestamp = on\n", checksums => 1 },
-	# what the library does not allow is not taken; and it is not mistaken for another that has functions of the same names
+	# Settings that the library does not allow are overridden; and the library is not confused with
+	# another one that has functions of the same names.
 	{ name => 'full_page_writes', create => [], conf => "full_page_writes = on\nwal_log_hints = off\nfsync = on\nshared_buffers = 128\n"
 		  . "shared_preload_libraries = '$ENV{PAGESERVER_TOP}/test/modules/same_names,pageserver_smgr'\n" },
 );
@@ -77,10 +78,10 @@ for my $cluster (@clusters)
 	$c->sql_is("SELECT string_agg(current_setting(s), ' ') FROM unnest(ARRAY['data_checksums', 'full_page_writes', 'wal_log_hints', 'fsync']) s",
 		($checksums ? 'on' : 'off') . ' off on off', "$name: settings");
 	$c->sql($work =~ s/;\n/";\nCHECKPOINT;\n" . churn()/ger);
-	$c->sql_is("$sums; $by_index", $before, "$name: the work");
+	$c->sql_is("$sums; $by_index", $before, "$name: the data");
 	if (my ($kind) = $cluster->{conf} =~ /wal_compression = (\w+)/)
 	{
-		# index builds log whole pages
+		# Index builds log whole pages.
 		my $lsn = $c->sql('CREATE EXTENSION pg_walinspect; SELECT pg_current_wal_lsn()');
 		$c->sql("CREATE INDEX big_i ON big (i)");
 		like($c->sql("SELECT string_agg(block_ref, ' ') FROM (SELECT block_ref FROM pg_get_wal_records_info_till_end_of_wal('$lsn') WHERE fpi_length > 0) x"),
@@ -91,12 +92,12 @@ for my $cluster (@clusters)
 	$c->sql_is("$sums; $by_index", $before, "$name: in the next compute");
 	$c->sql_is('SELECT count(*) FROM w_u', '0', "$name: unlogged tables are empty");
 	$c->sql("COMMIT PREPARED 'w1'; ROLLBACK PREPARED 'w2'");
-	$c->sql_is(churn() . "$sums; $by_index", $after, "$name: and after its prepared transactions");
+	$c->sql_is(churn() . "$sums; $by_index", $after, "$name: after its prepared transactions have ended");
 	$c->sql('CREATE TABLE after_start (i int)', db => 'w_db');
 	$c->program_ok("$name: pg_amcheck", 'pg_amcheck', '--all', '--install-missing', '--heapallindexed', '--parent-check');
 	$c->stop;
 
-	# what stock programs say to it
+	# what stock programs report about the export
 	$store->ctl_ok("$name: export", 'export', $name, '-D', "$dir/export_$name");
 	my $out = '';
 	my $ok = IPC::Run::run([ "$bindir/pg_checksums", '--check', '-D', "$dir/export_$name" ], '<', \undef, '>&', \$out);
@@ -109,7 +110,7 @@ for my $cluster (@clusters)
 	oracle_ok($store, $name, name => $name, count => 1) if $cluster->{initdb};
 }
 
-# ---- from one compute to the next, other settings ----
+# ---- other settings from one compute to the next ----
 
 my $branch = 'checksums_zstd';
 my $commit_time = "SELECT count(pg_xact_commit_timestamp(xmin)), count(*) FROM w WHERE id > 30000";
@@ -121,52 +122,53 @@ $c->sql("COMMIT PREPARED 'ts'");
 my $times = "SELECT id, pg_xact_commit_timestamp(xmin), (pg_xact_commit_timestamp_origin(xmin)).roident FROM w WHERE id > 30000 ORDER BY id";
 my $last = 'SELECT xid, timestamp, roident FROM pg_last_committed_xact()';
 my ($t, $l) = ($c->sql($times), $c->sql($last));
-is(scalar(grep { /\|2\d\d\d-/ } split /\n/, $t), 14, 'commit timestamps');
+is(scalar(grep { /\|2\d\d\d-/ } split /\n/, $t), 14, 'commit timestamps are recorded');
 $c->kill9;
 $c = start($branch, "track_commit_timestamp = on\nmax_connections = 2000\nmax_worker_processes = 30\nmax_locks_per_transaction = 128\nmax_prepared_transactions = 50\n");
-is($c->sql($times), $t, 'of an older compute');
-# so says a stock server after a restart
-$c->sql_is('SELECT xid IS NULL FROM pg_last_committed_xact()', 't', 'nothing was committed here yet');
+is($c->sql($times), $t, 'commit timestamps of an older compute');
+# A stock server returns the same after a restart.
+$c->sql_is('SELECT xid IS NULL FROM pg_last_committed_xact()', 't', 'nothing was committed in this compute yet');
 $c->sql('SHOW max_connections');
-# more prepared transactions than the next computes take by default
+# more prepared transactions than the next computes accept by default
 $c->sql("BEGIN; UPDATE w SET n = -$_ WHERE id = $_; SAVEPOINT s; INSERT INTO w (id) VALUES (40000 + $_); CREATE TABLE made$_ (i int); INSERT INTO made$_ VALUES ($_);"
 	  . " PREPARE TRANSACTION 'p$_'") for 1 .. 20;
 $c->stop;
 $c = start($branch, "max_connections = 20\nmax_prepared_transactions = 25\nmax_worker_processes = 8\n");
 my ($rc, $out, $err) = $c->psql($times);
-like($err, qr/could not get commit timestamp data/, 'without track_commit_timestamp there are none');
+like($err, qr/could not get commit timestamp data/, 'without track_commit_timestamp there are no commit timestamps');
 $c->sql('INSERT INTO w (id) VALUES (50001)');
-$c->sql_is('SELECT count(*) FROM pg_prepared_xacts', '20', 'all prepared transactions are there');
+$c->sql_is('SELECT count(*) FROM pg_prepared_xacts', '20', 'all prepared transactions survive');
 $c->kill9;
 my ($fails, $o, $e) = $store->start_compute($branch, name => 'toofew', conf => $TrapTest::conf . "max_prepared_transactions = 5\n", ok => 0);
 isnt($fails, 0, 'a compute with too small max_prepared_transactions does not start');
 my $log = PostgreSQL::Test::Utils::slurp_file("$dir/main_toofew/log/postgres.log");
-like($log, qr/maximum number of prepared transactions reached/, 'and says why');
+like($log, qr/maximum number of prepared transactions reached/, 'the log says why the compute does not start');
 $c = start($branch, "track_commit_timestamp = on\nmax_prepared_transactions = 30\n");
 for my $i (1, 10, 20)
 {
 	($rc, $out, $err) = $c->psql("SET lock_timeout = '50ms'; UPDATE w SET n = 0 WHERE id = $i");
-	like($err, qr/lock timeout/, "the row lock of p$i holds after three changes of the compute");
+	like($err, qr/lock timeout/, "the row lock of p$i is held after three changes of the compute");
 }
 $c->sql(($_ % 2 ? 'COMMIT' : 'ROLLBACK') . " PREPARED 'p$_'") for 1 .. 20;
-$c->sql_is('SELECT count(*), sum(n) FROM w WHERE n < 0', '9|-93', 'each is committed or rolled back');
-$c->sql_is("SELECT count(*) FROM w WHERE id BETWEEN 40001 AND 40020", '10', 'with its subtransaction');
-$c->sql_is("SELECT count(*) FROM pg_class WHERE relname ~ '^made\\d+\$'", '10', 'and its tables');
+$c->sql_is('SELECT count(*), sum(n) FROM w WHERE n < 0', '9|-93', 'each prepared transaction is committed or rolled back');
+$c->sql_is("SELECT count(*) FROM w WHERE id BETWEEN 40001 AND 40020", '10', 'subtransactions of the prepared transactions have the same outcome');
+$c->sql_is("SELECT count(*) FROM pg_class WHERE relname ~ '^made\\d+\$'", '10', 'the tables of the committed transactions exist');
 $c->sql_is("SELECT * FROM made$_", $_, "made$_") for 1, 19;
-# timestamps begin anew
+# commit timestamps start again
 ($rc, $out, $err) = $c->psql("SELECT pg_xact_commit_timestamp(xmin) FROM w WHERE id = 50001");
-is($out, '', 'switched on again, there is none of the time before');
-# nor of transactions that began then
+is($out, '', 'no commit timestamps from before track_commit_timestamp was switched on again');
+# nor of transactions that began before
 my $now = 'SELECT id, pg_xact_commit_timestamp(xmin) FROM w WHERE id IN (40001, 50001, 50002) ORDER BY id';
 $c->sql('INSERT INTO w (id) VALUES (50002)');
 my $times_now = $c->sql($now);
-like($times_now, qr/^40001\|\n50001\|\n50002\|2\d\d\d-/, 'but of a transaction of now');
+like($times_now, qr/^40001\|\n50001\|\n50002\|2\d\d\d-/, 'a new transaction has a commit timestamp');
 $c->kill9;
 $c = start($branch, "track_commit_timestamp = on\nmax_prepared_transactions = 30\n");
-$c->sql_is($now, $times_now, 'which the next compute knows');
+$c->sql_is($now, $times_now, 'the next compute has the new commit timestamp');
 
-# ---- a parallel worker that reads its first page from the store while it takes over its leader's settings ----
-# .store is reset then, as all settings are, and default_tablespace is checked: nobody has read pg_tablespace before
+# ---- a parallel worker that reads its first page from the store while it takes over the settings of its leader ----
+# All settings are reset then, .store included, and default_tablespace is checked, for which pg_tablespace
+# must be read.
 $c->stop;
 $c = $store->start_compute($branch, conf => "max_prepared_transactions = 30\nautovacuum = off\n");
 my $parallel = "SET statement_timeout = '20s'; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;\n"
@@ -176,8 +178,8 @@ PostgreSQL::Test::Utils::append_to_file("$c->{dir}/postgresql.conf", "default_ta
 $c->sql('SELECT pg_reload_conf()');
 wait_for('the new setting', sub { $c->sql('SHOW default_tablespace') eq 'pg_default' });
 ($rc, $out, $err) = $c->psql($parallel);
-is($err, '', 'a parallel query whose workers begin with a request to the store');
-like($out, qr/Workers Launched: [1-9]/, 'it had workers');
+is($err, '', 'no error from a parallel query whose workers begin with a request to the store');
+like($out, qr/Workers Launched: [1-9]/, 'the parallel query had workers');
 $c->stop;
 $c = start($branch, "track_commit_timestamp = on\nmax_prepared_transactions = 30\n");
 
@@ -188,17 +190,18 @@ my $sorting = $s->ask('SELECT pg_backend_pid()');
 $s->send('SET work_mem = 64; SELECT a.pad FROM big a, big b ORDER BY 1');
 my $temp = sub { my @files = glob "$c->{dir}/base/pgsql_tmp/*"; return scalar @files };
 wait_for('temporary files', sub { $temp->() > 0 });
-# or it may see the end of the postmaster before it is killed itself, and remove them
+# Stopped, so that it cannot notice the end of the postmaster and remove the files before it is killed
+# itself.
 stop_process($sorting);
 my $killed = $c->{dir};
 my $port = PageserverTest::free_port();
 $c->kill9;
 cmp_ok($temp->(), '>', 0, 'a killed compute leaves temporary files');
-$store->ctl_ok('it is started again in its directory', 'compute', 'start', $branch, '-D', $killed, '-p', $port, '-o', "-c unix_socket_directories=$dir");
+$store->ctl_ok('the compute is started again in its directory', 'compute', 'start', $branch, '-D', $killed, '-p', $port, '-o', "-c unix_socket_directories=$dir");
 $c->{port} = $port;
 $c->{pid} = (split /\n/, PostgreSQL::Test::Utils::slurp_file("$killed/postmaster.pid"))[0];
-is($temp->(), 0, 'they are gone');
-$c->sql_is('SELECT count(*) FROM w WHERE id > 30000', '26', 'and the rows are there');
+is($temp->(), 0, 'the temporary files are removed');
+$c->sql_is('SELECT count(*) FROM w WHERE id > 30000', '26', 'the rows survive');
 $c->stop;
 $store->stop;
 done_testing();

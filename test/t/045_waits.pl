@@ -1,9 +1,9 @@
-# Every wait for the store can be ended, and a store that comes back is used again.
+# Every wait for the store can be interrupted, and a store that comes back is used again.
 #
-# Each kind of wait (src/compute/README.md lists them) is tested with a store that is stopped (the
-# kernel accepts requests, nobody answers), killed (connections are refused) and silent (connections
-# are accepted and nothing follows). Cancel, statement_timeout and pg_terminate_backend() end the
-# wait within a second, lock_timeout does not, and the same statement works when the store is back.
+# Each kind of wait (src/compute/README.md lists them) is tested with a store that is stopped (the kernel
+# accepts requests, nobody answers), killed (connections are refused) and silent (connections are
+# accepted, then nothing is sent). Cancel, statement_timeout and pg_terminate_backend() end the wait
+# within a second, lock_timeout does not, and the same statement works when the store is back.
 use strict;
 use warnings;
 use PageserverTest;
@@ -29,13 +29,13 @@ $c->sql('CREATE TABLE w (i int, pad text); ALTER TABLE w ALTER pad SET STORAGE P
 $c->sql('CREATE DATABASE other');
 $c->sql("CREATE TABLESPACE s$_ LOCATION '$space/$_'") for grep { mkdir "$space/$_" } 0 .. 1;
 
-# The next compute has no page of r1 to r20, and does not know their sizes; what
-# the statements need of the catalog it gets while the store answers.
+# The next compute has no page of r1 to r20, and does not know their sizes; the catalog pages that the
+# statements need are read while the store answers.
 $c->stop;
 $c = $store->start_compute('main', conf => $conf);
 my $observer = session($c);
 
-# A session that needs nothing more of the catalog for the statements below.
+# A session that has read all catalog pages for the statements below.
 sub warm_session
 {
 	my $s = session($c);
@@ -49,7 +49,7 @@ sub warm_session
 	return $s;
 }
 
-# What a backend waits for.
+# The wait event of a backend.
 sub waits_for
 {
 	my ($pid) = @_;
@@ -59,7 +59,7 @@ sub waits_for
 sub wait_in_store
 {
 	my ($pid, $event, $what) = @_;
-	# not just for an answer that comes at once
+	# not just for an answer that arrives at once
 	wait_for("$what: the wait", sub { return 0 for grep { usleep(10_000); waits_for($pid) !~ /^$event$/ } 1 .. 5; 1 });
 }
 
@@ -79,7 +79,7 @@ my @kinds = (
 		  . 'SET min_parallel_table_scan_size = 0; SELECT count(*) FROM r5', qr/^5000$/m, 'RESET max_parallel_workers_per_gather' ],
 );
 
-# One statement of a kind waits for the store, and an interrupt ends it.
+# Makes one statement of a kind wait for the store, and interrupts it.
 sub interrupted
 {
 	my ($s, $kind, $state, $interrupt) = @_;
@@ -96,7 +96,7 @@ sub interrupted
 	else
 	{
 		$s->send($sql);
-		# with statements before that take no time
+		# after statements that take no time
 		wait_in_store($s->{pid}, 'DataFileRead|ExecuteGather|BgWorkerShutdown', $what);
 		$t0 = time;
 		my $function = $interrupt eq 'cancel' ? 'pg_cancel_backend' : 'pg_terminate_backend';
@@ -105,7 +105,7 @@ sub interrupted
 	if ($interrupt eq 'terminate')
 	{
 		wait_for("$what: end", sub { $observer->ask("SELECT count(*) FROM pg_stat_get_activity($s->{pid})") eq '0' });
-		cmp_ok(time - $t0, '<', 1.5, "$what: the backend ends");
+		cmp_ok(time - $t0, '<', 1.5, "$what: the backend ends in time");
 		return;
 	}
 	$s->result;
@@ -137,7 +137,7 @@ for my $state (qw(stopped killed mute))
 	else
 	{
 		$listener = IO::Socket::UNIX->new(Local => "$store->{dir}/.s.PGSQL.$store->{port}", Listen => 100) or die "listen: $!";
-		# nobody is to be left with the refused connection
+		# Nobody is to be left with a refused connection.
 		$s->send($kinds[1][1]);
 		wait_for('a connection to the mute store', sub { my $r = ''; vec($r, fileno $listener, 1) = 1; select($r, undef, undef, 0) });
 		$observer->ask("SELECT pg_cancel_backend($s->{pid})");
@@ -153,39 +153,39 @@ for my $state (qw(stopped killed mute))
 	if ($state eq 'stopped')
 	{
 		interrupted($to_terminate[$_], $kinds[$_], $state, 'terminate') for 0 .. $#kinds;
-		# nothing of this needs the store
+		# None of this needs the store.
 		$s->ask('CHECKPOINT');
-		is($s->errors, '', "store $state: a checkpoint does not wait for it");
+		is($s->errors, '', "store $state: a checkpoint does not wait for the store");
 		$s->send('SELECT count(*) FROM r19');
 		wait_in_store($s->{pid}, 'DataFileRead', 'lock_timeout');
 		usleep(200_000);
 		go_on_process($store->{pid});
 		is($s->result, '5000', 'lock_timeout does not end a wait for the store');
-		is($s->errors, '', 'and there was no error');
+		is($s->errors, '', 'the statement that waited longer than lock_timeout had no error');
 	}
 }
 
-# A statement that waits for a connection gets it, also when the store was away
-# in both ways.
+# A statement that waits for a connection gets it, even if the store was unreachable in both ways.
 $s->send($kinds[1][1]);
 wait_in_store($s->{pid}, 'DataFileRead', 'mute store');
 close $listener;
 $store->start;
 my $t0 = time;
-like($s->result, $kinds[1][2], 'a statement goes on when the store is back');
-cmp_ok(time - $t0, '<', 30, 'before response_timeout');
+like($s->result, $kinds[1][2], 'a statement continues when the store is back');
+cmp_ok(time - $t0, '<', 30, 'it does so before response_timeout');
 for my $kind (@kinds)
 {
 	my ($name, $sql, $right, $after) = @$kind;
-	like($s->ask($sql), $right, "$name: right when the store is back");
-	is($s->errors, '', "$name: no error");
+	like($s->ask($sql), $right, "$name: the right answer when the store is back");
+	is($s->errors, '', "$name: no error when the store is back");
 	$s->ask($after) if $after;
 }
 
-# A wait in the store, for WAL that it does not get: it answers after
-# wait_timeout that it must be asked again, which no client sees.
+# A wait within the store, for WAL that does not arrive: after wait_timeout the store answers that it must
+# be asked again, which clients do not notice.
 $s->ask('INSERT INTO w SELECT 1 FROM generate_series(1, 10); SELECT count(*) FROM w');
-# more than shared buffers; all of it in the page cache, so that it pushes the page out without asking the store
+# More than shared buffers can hold, all of it in the page cache, so that it evicts the page without a
+# request to the store.
 my $push_out = join('; ', map { "SELECT count(*) FROM r$_" } 10 .. 18);
 $s->ask($push_out);
 stop_wal($observer);
@@ -195,13 +195,13 @@ interrupted($s, [ 'a page that the store does not have yet' => 'SELECT pad FROM 
 $s->send('SELECT pad FROM r6 WHERE i = 1');
 my $log_before = length $c->log_content;
 wait_for('the store to give up waiting', sub { substr($c->log_content, $log_before) =~ /after waiting 1000 ms/ });
-ok(!$s->done, 'the client goes on waiting when the store has waited for wait_timeout');
+ok(!$s->done, 'the client continues to wait when the store has waited for wait_timeout');
 go_on_wal();
-is($s->result, 'y', 'and gets the page');
-is($s->errors, '', 'without an error');
+is($s->result, 'y', 'the client gets the page in the end');
+is($s->errors, '', 'the client gets no error');
 $s->ask('RESET synchronous_commit');
 
-# In a critical section an error would be a PANIC: a cancel waits.
+# In a critical section, an error would be a PANIC, so a cancel waits.
 $s->ask("EXPLAIN SELECT count(*) FROM r7; SELECT wait_probe('r7', 0, 'latch')");
 stop_process($store->{pid});
 $s->send("SELECT wait_probe('r7', 9, 'critical')");
@@ -211,11 +211,11 @@ usleep(300_000);
 ok(!$s->done, 'a cancel does not end a wait in a critical section');
 go_on_process($store->{pid});
 $s->result;
-unlike($s->errors, qr/PANIC|terminat/, 'and does not end the server');
-is($s->ask('SELECT 1'), '1', 'the session lives');
+unlike($s->errors, qr/PANIC|terminat/, 'a cancel in a critical section does not end the server');
+is($s->ask('SELECT 1'), '1', 'the session survives');
 
-# The latch may belong to a wait that the caller is in: it is handed back, if it
-# was set while an answer was waited for, or a connection.
+# The latch may belong to a wait of the caller: it is set again if it was set while the process waited for
+# an answer or a connection.
 $s->ask("SELECT wait_probe('r8', 0, 'latch'), wait_probe('r9', 0, 'latch')");
 $s->errors;
 stop_process($store->{pid});
@@ -224,7 +224,7 @@ wait_in_store($s->{pid}, 'DataFileRead', 'latch');
 kill 'HUP', $s->{pid};
 usleep(100_000);
 go_on_process($store->{pid});
-is($s->result, 't', 'a latch that is set while an answer is waited for stays set');
+is($s->result, 't', 'a latch that is set during a wait for an answer stays set');
 $store->kill9;
 $s->send("SELECT wait_probe('r9', 9, 'latch')");
 wait_in_store($s->{pid}, 'DataFileRead', 'latch');
@@ -236,12 +236,12 @@ kill 'HUP', $s->{pid};
 usleep(100_000);
 close $listener;
 $store->start;
-is($s->result, 't', 'and one that is set while a connection is waited for');
+is($s->result, 't', 'a latch that is set during a wait for a connection stays set');
 
 # ---- commits and writers ----
 
-# A commit that waits: the connection ends, without an answer.  (As in any server,
-# statement_timeout does not count while a transaction commits.)
+# A commit that waits: the connection ends without an answer.  (As on any server, statement_timeout does
+# not apply while a transaction commits.)
 for my $interrupt (qw(pg_cancel_backend pg_terminate_backend))
 {
 	my $committer = session($c);
@@ -255,7 +255,7 @@ for my $interrupt (qw(pg_cancel_backend pg_terminate_backend))
 	cmp_ok(time - $t0, '<', 2, "commit, $interrupt: the backend ends");
 	$committer->{h}->finish;
 	isnt($committer->{h}->result(0), 0, "commit, $interrupt: the connection ends");
-	unlike($committer->{out}, qr/^done $committer->{n}$/m, "commit, $interrupt: it does not look like a commit");
+	unlike($committer->{out}, qr/^done $committer->{n}$/m, "commit, $interrupt: no commit is reported");
 	go_on_process($store->{pid});
 }
 
@@ -269,8 +269,8 @@ $s->ask('INSERT INTO w VALUES (0)');
 $t0 = time;
 $s->ask($insert);
 my $took = time - $t0;
-# the WAL writer sleeps for 10 s: the writer itself must flush what it waits for
-cmp_ok($took, '<', 5, sprintf('a writer at max_wal_lag goes on when the store has the WAL (%.1f s)', $took));
+# The WAL writer sleeps for 10 s: the writing backend itself must flush the WAL that it waits for.
+cmp_ok($took, '<', 5, sprintf('a writer at max_wal_lag continues when the store has the WAL (%.1f s)', $took));
 stop_process($store->{pid});
 interrupted($s, [ 'acknowledged WAL (max_wal_lag)' => $insert ], 'stopped', 'statement_timeout');
 $s->send($insert);
@@ -284,18 +284,18 @@ $s->send($insert);
 wait_in_store($s->{pid}, 'DataFileExtend', 'back-pressure');
 go_on_process($store->{pid});
 $s->result;
-is($s->errors, '', 'a writer goes on when the store does');
+is($s->errors, '', 'a writer continues when the store does');
 
 # ---- backends that start ----
 
-# The same directory three times, for its pg_hba.conf.  Nobody has read the
-# catalog when the first backend starts.
+# The same directory is used three times, because of its pg_hba.conf.  Nobody has read the catalog when
+# the first backend starts.
 $c->stop;
 my %starting = (name => 'starting', conf => $conf . "authentication_timeout = 2\n");
 $c = $store->start_compute('main', %starting);
 stop_process($store->{pid});
 
-# A backend of the compute that has come so far as its command line says.
+# A backend of the compute that has reached the stage that its command line shows.
 sub backend_like
 {
 	my ($pattern) = @_;
@@ -325,10 +325,10 @@ usleep(300_000);
 $t0 = time;
 kill 'TERM', $pid;
 $client->finish;
-isnt($client->result(0), 0, 'a backend that reads the catalog to start is ended by SIGTERM');
-cmp_ok(time - $t0, '<', 1.5, 'in time');
+isnt($client->result(0), 0, 'SIGTERM ends a backend that reads the catalog during its start');
+cmp_ok(time - $t0, '<', 1.5, 'SIGTERM ends it in time');
 go_on_process($store->{pid});
-$c->sql_is('SELECT 1', '1', 'others can connect when the store goes on');
+$c->sql_is('SELECT 1', '1', 'others can connect when the store continues');
 
 # A password is in the catalog: authentication_timeout ends the wait for it.
 $c->sql("CREATE ROLE scram LOGIN PASSWORD 'x'");
@@ -346,12 +346,12 @@ $client = client('scram', \$err);
 $client->finish;
 $took = time - $t0;
 isnt($client->result(0), 0, 'authentication_timeout ends the wait for a password');
-cmp_ok($took, '>', 1.5, 'not before');
-cmp_ok($took, '<', 4, "in time ($err)");
+cmp_ok($took, '>', 1.5, 'authentication_timeout does not end it too early');
+cmp_ok($took, '<', 4, "authentication_timeout ends it in time ($err)");
 go_on_process($store->{pid});
 $client = client('scram', \$err);
 $client->finish;
-is($client->result(0), 0, 'the password is right');
+is($client->result(0), 0, 'the password is accepted when the store is back');
 $c->stop;
 $store->stop;
 done_testing();

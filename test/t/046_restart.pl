@@ -1,10 +1,7 @@
-# Outages, shutdowns and crashes.
-#
-# - Clients wait for a store that is away, and go on when it is back; no error,
-#   no commit lost.  (PAGESERVER_LONG=1: a minute long.)
-# - A connection on which nothing is answered any more is replaced.
-# - Every shutdown ends within its limits, whatever the store does.
-# - A crash of whatever process never leads to recovery of the local state.
+# Outages, shutdowns and crashes. Clients wait for an unreachable store, and continue when it is back,
+# without an error and without losing a commit (PAGESERVER_LONG=1: the outage takes a minute). A
+# connection on which no answer arrives is replaced. Every shutdown ends within its limits, whatever the
+# store does. A crash of any process never leads to recovery of the local state.
 use strict;
 use warnings;
 use PageserverTest;
@@ -43,14 +40,14 @@ $store->kill9;
 $committer->send('INSERT INTO w VALUES (1)');
 $reader->send('SELECT count(*) FROM r1');
 usleep($outage * 1_000_000);
-ok(!$committer->done && !$reader->done, "clients wait for $outage s while the store is away");
+ok(!$committer->done && !$reader->done, "clients wait for $outage s while the store is down");
 $store->start;
 my $t0 = time;
 $committer->result;
-is($reader->result, '5000', 'they go on when it is back');
+is($reader->result, '5000', 'a reader continues when the store is back');
 my $took = time - $t0;
 cmp_ok($took, '<', 3, sprintf('after %.1f s', $took));
-is($committer->errors . $reader->errors, '', 'without an error');
+is($committer->errors . $reader->errors, '', 'clients that waited had no error');
 $bench->finish;
 is($bench->result(0), 0, 'pgbench saw no error') or diag($bench_out);
 my ($processed) = $bench_out =~ /actually processed: (\d+)/;
@@ -58,12 +55,11 @@ $_->close for $committer, $reader;
 $c->kill9;
 $c = $store->start_compute('main', conf => $conf);
 $c->sql_is('SELECT count(*) FROM pgbench_history', $processed, 'no commit was lost');
-$c->sql_is('SELECT count(*) FROM w WHERE i = 1', '1', 'nor the one that waited');
+$c->sql_is('SELECT count(*) FROM w WHERE i = 1', '1', 'the commit that waited was not lost');
 
-# ---- a connection on which nothing comes ----
+# ---- a connection on which no answer arrives ----
 
-# A proxy for TCP; SIGUSR1: the connections that there are stay open, but
-# nothing passes any more; new ones work.
+# A TCP proxy; on SIGUSR1, existing connections stay open, but no longer forward anything; new ones work.
 my $proxy_port = PageserverTest::free_port();
 my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $proxy_port, Proto => 'tcp', Listen => 50, ReuseAddr => 1) or die "listen: $!";
 my $proxy = fork;
@@ -114,28 +110,28 @@ $observer->ask('SELECT pg_terminate_backend(1)');
 $observer->errors;
 $reader->ask('EXPLAIN SELECT count(*) FROM r2');
 $reader->ask('EXPLAIN SELECT count(*) FROM r3');
-# the compute's end of its connections: on an idle one the timer of keepalives runs
+# The compute's end of its connections: the keepalive timer runs on an idle one.
 my $hex = sprintf '%04X', $proxy_port;
 my @timers = map { (split)[5] } grep { (split)[2] =~ /:$hex$/ && (split)[3] eq '01' } split /\n/, PostgreSQL::Test::Utils::slurp_file('/proc/net/tcp');
-cmp_ok(scalar(grep { /^02:/ } @timers), '>', 0, 'keepalives are on') or diag("@timers");
+cmp_ok(scalar(grep { /^02:/ } @timers), '>', 0, 'keepalives are enabled') or diag("@timers");
 kill 'USR1', $proxy;
 $t0 = time;
-is($reader->ask('SELECT count(*) FROM r2'), '5000', 'a request goes over another connection when no answer comes');
+is($reader->ask('SELECT count(*) FROM r2'), '5000', 'a request is repeated over another connection when no answer arrives');
 $took = time - $t0;
-is($reader->errors, '', 'without an error');
-cmp_ok($took, '>', 1.3, 'after pageserver_smgr.response_timeout');
+is($reader->errors, '', 'the repeated request had no error');
+cmp_ok($took, '>', 1.3, 'it is repeated after pageserver_smgr.response_timeout');
 cmp_ok($took, '<', 6, sprintf('after %.1f s', $took));
-like($c->log_content, qr/no answer for 1500 ms \("pageserver_smgr.response_timeout"\)/, 'the log says so');
+like($c->log_content, qr/no answer for 1500 ms \("pageserver_smgr.response_timeout"\)/, 'the log reports the missing answer');
 $c->sql('INSERT INTO w VALUES (2)');
-like($c->log_content, qr/no message from the page store for/, 'and WAL does');
+like($c->log_content, qr/no message from the page store for/, 'the log reports the missing answer to WAL');
 $c->stop;
 
 # ---- shutdowns ----
 
-# A compute with readers, commits, an index build and dirty pages that wait for
-# a store in some state is stopped.  One of them drops a temporary table when it
-# exits; $warm: and has all that this needs of the catalog, so that its commit is
-# what must not wait; else nothing of it, so that it asks the store.
+# Stops a compute with readers, commits, an index build and dirty pages, which wait for a store in some
+# state.  One session drops a temporary table when it exits; with $warm, it has read all of the catalog
+# that this needs, so that only its commit could wait; without, it has read none of it, so that it asks
+# the store.
 sub busy_compute
 {
 	my ($settings, $warm) = @_;
@@ -198,7 +194,7 @@ for my $state (qw(stopped killed mute frozen))
 	}
 }
 
-# smart: when the clients have gone; nobody waits for the store then
+# smart: starts when the clients have disconnected; nobody waits for the store then
 {
 	my ($c, @s) = busy_compute();
 	$store->kill9;
@@ -208,8 +204,8 @@ for my $state (qw(stopped killed mute frozen))
 	$store->start;
 }
 
-# Processes that do not look at SIGTERM while they read: the autovacuum launcher,
-# and a background worker.  What they read is in no cache.
+# Processes that do not react to SIGTERM while they read: the autovacuum launcher, and a background
+# worker.  What they read is in no cache.
 {
 	my $c = $store->start_compute('main', conf => "$conf\nautovacuum = on\nautovacuum_naptime = 1\npageserver_smgr.catalog_read_interval = 0\n");
 	my $s = session($c);
@@ -221,8 +217,19 @@ for my $state (qw(stopped killed mute frozen))
 	wait_for('the worker to read', sub { $deaf = $s->ask("SELECT pid FROM pg_stat_activity WHERE backend_type = 'deaf worker' AND wait_event IS NOT NULL") });
 	$s->ask($clear);
 	$waits->($launcher);
-	stop_process($_) for $launcher, $deaf;
-	$s->ask($clear);
+	# A process that is stopped while it holds a lock, or while it reads a page that others need, makes the session wait:
+	# then they are stopped again, at another moment.
+	for my $try (1 .. 50)
+	{
+		stop_process($_) for $launcher, $deaf;
+		$s->send($clear);
+		my $until = time + 2;
+		usleep(2_000) until $s->done || time > $until;
+		last if $s->done;
+		go_on_process($_) for $launcher, $deaf;
+		$s->result;
+	}
+	ok($s->done, 'nothing waits for the stopped processes');
 	stop_process($store->{pid});
 	go_on_process($_) for $launcher, $deaf;
 	for my $pid ($launcher, $deaf)
@@ -234,13 +241,13 @@ for my $state (qw(stopped killed mute frozen))
 	stops_in($c, 'fast', 8, 'fast shutdown while an autovacuum launcher and a deaf worker read');
 	$s->{h}->finish;
 	my $log = $c->log_content;
-	like($log, qr/\[$launcher\] ERROR:  canceling wait for the page store because the process is shutting down/, 'the launcher ends as soon as it is told to');
-	like($log, qr/\[$deaf\] ERROR:  canceling wait for the page store because the server is shutting down/, 'the worker does after shutdown_timeout');
-	unlike($log, qr/terminated by signal|terminating any other active server processes/, 'and that is no crash');
+	like($log, qr/\[$launcher\] ERROR:  canceling wait for the page store because the process is shutting down/, 'the launcher ends as soon as it is told to end');
+	like($log, qr/\[$deaf\] ERROR:  canceling wait for the page store because the server is shutting down/, 'the worker ends after shutdown_timeout');
+	unlike($log, qr/terminated by signal|terminating any other active server processes/, 'the end of the worker is not taken for a crash');
 	go_on_process($store->{pid});
 }
 
-# ---- the store stops, and computes are connected ----
+# ---- the store stops while computes are connected ----
 {
 	my ($c, @s) = busy_compute('', 'warm');
 	my $push_out = "SELECT pg_prewarm('r7') \\g /dev/null\n";
@@ -249,19 +256,19 @@ for my $state (qw(stopped killed mute frozen))
 	$s[0]->ask('SELECT count(*) FROM r5');
 	stop_process($worker);
 	# a read that waits in the store for WAL
-	$s[3]->ask("SET synchronous_commit = local; UPDATE r5 SET i = i + 1 WHERE i % 10 = 0; $push_out");
+	$s[3]->ask("SET synchronous_commit = local; UPDATE r5 SET i = i WHERE i % 10 = 1; $push_out");
 	$s[3]->ask('SELECT pageserver_smgr_clear_cache()');
 	$s[0]->send('SELECT count(*) FROM r5');
 	wait_for('a read to wait in the store', sub { return 0 for grep { usleep(20_000); $s[3]->ask("SELECT wait_event FROM pg_stat_get_activity($s[0]{pid})") ne 'DataFileRead' } 1 .. 5; 1 });
 	my $t0 = time;
 	$store->stop;
-	cmp_ok(time - $t0, '<', 8, 'a stop of the store is not held up by computes');
+	cmp_ok(time - $t0, '<', 8, 'computes do not delay a stop of the store');
 	$store->start;
 	$store->ctl_ok('restart of the store', 'restart', '-D', $store->{dir});
 	($store->{pid}) = split /\n/, PostgreSQL::Test::Utils::slurp_file("$store->{dir}/pageserver.pid");
 	go_on_process($worker);
-	is($s[0]->result, '5000', 'computes go on with a store that was stopped and restarted');
-	is($s[0]->errors, '', 'without an error');
+	is($s[0]->result, '5000', 'a read continues when the store was stopped and restarted');
+	is($s[0]->errors, '', 'the read that continued had no error');
 	$_->close for @s;
 	$c->stop;
 }
@@ -273,7 +280,7 @@ my @victims = (
 	[ 'autovacuum launcher', 'KILL' ], [ 'logical replication launcher', 'KILL' ]
 );
 my $crash_dir = 'crash';
-# or it would be started again at once (170_supervisor)
+# Otherwise it would be started again at once (170_supervisor).
 my $crash_conf = "autovacuum = on\nrestart_after_crash = off\n";
 $c = $store->start_compute('main', name => $crash_dir, conf => $crash_conf);
 $c->sql("ALTER SYSTEM SET work_mem = '7MB'; ALTER SYSTEM SET restart_after_crash = on");
@@ -297,22 +304,22 @@ for my $victim (@victims)
 	$s->{h}->finish;
 	my $log = $c->log_content;
 	like($log, qr/terminated by signal/, "$what: the compute ends");
-	like($log, qr/shutting down because restart_after_crash is off/, "$what: it says why");
+	like($log, qr/shutting down because restart_after_crash is off/, "$what: the log says why");
 	unlike($log, qr/redo starts|automatic recovery in progress/, "$what: there was no recovery");
 	my ($rc, $out) = $c->program('pg_ctl', 'start', '-s', '-w', '-D', $c->{dir}, '-l', "$c->{dir}.again.log");
 	my $again = PostgreSQL::Test::Utils::slurp_file("$c->{dir}.again.log");
 	unlink "$c->{dir}.again.log";
-	isnt($rc, 0, "$what: the directory does not boot again");
-	like($again, qr/start-it-with:pageserver_ctl-compute-start/, "$what: and it is said how to start the compute");
-	unlike($again, qr/redo starts|recovery/, "$what: still no recovery");
+	isnt($rc, 0, "$what: postgres refuses to start in the directory");
+	like($again, qr/start-it-with:pageserver_ctl-compute-start/, "$what: the refusal says how to start the compute");
+	unlike($again, qr/redo starts|recovery/, "$what: no recovery when the start is refused");
 	unlink "$c->{dir}/log/postgres.log";
 	$c = $store->start_compute('main', name => $crash_dir, port => $c->{port}, conf => $crash_conf);
 	$c->sql_is("SELECT count(*), sum(i), current_setting('work_mem') FROM crashes", join('|', $n, $n * ($n + 1) / 2, '7MB'),
-		"$what: the next start has what was committed, and the settings");
+		"$what: the next start has all committed rows and the settings");
 }
-like(PostgreSQL::Test::Utils::slurp_file("$c->{dir}/pg_hba.conf"), qr/^# ours$/m, 'pg_hba.conf is kept, too');
+like(PostgreSQL::Test::Utils::slurp_file("$c->{dir}/pg_hba.conf"), qr/^# ours$/m, 'pg_hba.conf is preserved');
 
-# The WAL worker may be told to end: it is started again, commits go on.
+# If the WAL worker is told to end, it is started again, and commits continue.
 my $old = $c->sql('SELECT worker_pid FROM pageserver_smgr_store');
 $c->sql("SELECT pg_terminate_backend($old, 10000)");
 $c->sql('INSERT INTO crashes VALUES (0)');

@@ -1,4 +1,4 @@
-# wal_level = logical: decoding returns what it returns on a stock server, and what a subscriber has
+# wal_level = logical. Decoding returns what it returns on a stock server, and what a subscriber has
 # reported to its publisher as received is not lost together with the compute.
 use strict;
 use warnings;
@@ -64,7 +64,7 @@ sub psql_says
 	return $out;
 }
 my ($expected, $got) = map { psql_says($_) } $stock, $c;
-unlike($expected, qr/ERROR/, 'the script goes through');
+unlike($expected, qr/ERROR/, 'the script runs without an error');
 is($got, $expected, 'decoding');
 $stock->stop;
 
@@ -90,17 +90,18 @@ sub same_sums
 	eval { wait_for('the subscriber', sub { ($last = $s->sql($sums)) eq $all }) };
 	is($last, $all, $what);
 }
-same_sums('the subscriber has the initial copy');
+same_sums('the initial copy arrives in the subscriber');
 $c->sql('BEGIN; UPDATE rep SET v = v + 1; DELETE FROM rep WHERE id % 10 = 0; INSERT INTO log VALUES (1); COMMIT');
-same_sums('and the changes');
+same_sums('changes arrive in the subscriber');
 
-# What the subscriber reports as flushed the publisher forgets: the store must have it before.  PostgreSQL's rule is
-# that it is flushed locally; ours is send_acknowledged() (src/compute/subscriptions.c), whatever becomes of the wait
-# for the store that each commit is.
+# The publisher discards what the subscriber reports as flushed, so the store must have it before.
+# PostgreSQL's rule is that it is flushed locally; send_acknowledged() (src/compute/subscriptions.c) makes
+# it wait for the store, whatever happens to the wait that is part of each commit.
 my ($worker, $applier, $changed);
 my $waits = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'logical replication worker' AND wait_event = 'SyncRep'";
 
-# Whether the publisher has been told that the subscriber has what change_while_store_has_no_wal() changed.
+# Whether the publisher has been told that the subscriber has received what
+# change_while_store_has_no_wal() changed.
 sub reported
 {
 	return $c->sql("SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'subscr' AND confirmed_flush_lsn > '$changed'") eq '1';
@@ -110,10 +111,11 @@ sub not_reported
 {
 	my ($what) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	ok(!reported(), $what) or die 'the publisher has forgotten what the rest of the test needs';
+	ok(!reported(), $what) or die 'the publisher has discarded what the rest of the test needs';
 }
 
-# Holds the subscriber's WAL back, and runs SQL in the publisher, which gives the WAL position before the commit record.
+# Holds the subscriber's WAL back, and runs SQL in the publisher, which returns the WAL position before
+# the commit record.
 sub change_while_store_has_no_wal
 {
 	my ($sql) = @_;
@@ -121,7 +123,7 @@ sub change_while_store_has_no_wal
 	stop_process($worker);
 	$changed = $c->sql($sql);
 	wait_for('the change to arrive in the subscriber', sub { $s->sql($waits) eq '1' || reported() });
-	not_reported('the subscriber does not report what the store has not acknowledged');
+	not_reported('the subscriber does not report changes that the store has not acknowledged');
 	$applier = $s->sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'logical replication worker'");
 }
 
@@ -134,25 +136,26 @@ sub lose_subscriber
 	same_sums($what);
 }
 
-# the wait goes on
+# the wait continues
 my $insert = 'BEGIN; INSERT INTO log VALUES (2); SELECT pg_current_wal_insert_lsn(); COMMIT';
 change_while_store_has_no_wal($insert);
-lose_subscriber('a subscriber that is killed gets again what was lost');
+lose_subscriber('a killed subscriber receives the lost changes again');
 
-# the end of the postmaster ends the wait, of a commit, and of PREPARE TRANSACTION
+# The end of the postmaster ends the wait of a commit and of PREPARE TRANSACTION.
 for my $sql ($insert, "BEGIN; INSERT INTO log VALUES (3); SELECT pg_current_wal_insert_lsn(); PREPARE TRANSACTION 'gid'")
 {
 	change_while_store_has_no_wal($sql);
 	$s->kill9_postmaster;
 	wait_for('the end of the worker', sub { !kill(0, $applier) && $c->sql("SELECT count(*) FROM pg_stat_replication WHERE application_name = 'subscr'") eq '0' });
-	not_reported('nor when its postmaster is killed');
-	lose_subscriber('and gets that again, too');
+	not_reported('the subscriber does not report them when its postmaster is killed');
+	lose_subscriber('a subscriber whose postmaster was killed receives the changes again');
 }
 my $prepared = sub { $s->sql('SELECT count(*) FROM pg_prepared_xacts') };
 wait_for('the prepared transaction', sub { $prepared->() eq '1' });
 
-# A worker that is terminated has committed; the one that follows it goes on from there.  One that follows another sets
-# the last hint bits of the catalogs, so that the next has no WAL of its own to wait for.
+# A worker that is terminated has committed; the worker that follows continues from there.  A worker that
+# follows another one sets the last hint bits of the catalogs, so that the next one has no WAL of its own
+# to wait for.
 sub follow
 {
 	my ($old) = @_;
@@ -161,12 +164,12 @@ sub follow
 	wait_for('the next worker', sub { $s->sql($next) || $s->sql("$waits AND pid <> $old") eq '1' || reported() });
 	return $s->sql($next);
 }
-same_sums('the worker runs');
+same_sums('changes arrive when the worker runs again');
 follow(follow($s->sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'logical replication worker'")));
 change_while_store_has_no_wal($insert);
 follow($applier);
-not_reported('nor by a worker that follows the one that did not wait to the end');
-lose_subscriber('and gets that again, too');
+not_reported('the changes are not reported by the successor of a worker whose wait was cut short');
+lose_subscriber('a subscriber whose worker was terminated receives the changes again');
 
 # COMMIT PREPARED, whose wait is canceled
 change_while_store_has_no_wal("SELECT pg_current_wal_insert_lsn(); COMMIT PREPARED 'gid'");
@@ -174,11 +177,11 @@ $s->sql("SELECT pg_cancel_backend($applier)");
 wait_for('the worker', sub {
 	return ($s->log_content =~ /canceling wait for synchronous replication/ && $s->sql($waits) eq '1') || reported();
 });
-not_reported('nor after the wait for COMMIT PREPARED was canceled');
-lose_subscriber('and the transaction is committed');
-is($prepared->(), '0', 'and not prepared any more');
+not_reported('the changes are not reported after the wait for COMMIT PREPARED was canceled');
+lose_subscriber('the prepared transaction is committed again');
+is($prepared->(), '0', 'the transaction is no longer prepared');
 
-# and nothing twice: killed at random while it applies
+# nothing is applied twice: killed at random while it applies
 for my $round (1 .. 3)
 {
 	$c->sql("INSERT INTO log VALUES ($_)") for 1 .. 20;
@@ -187,11 +190,11 @@ for my $round (1 .. 3)
 	$s = subscriber();
 	$c->sql("DO \$\$ BEGIN FOR i IN 1 .. 50 LOOP INSERT INTO log VALUES (i); COMMIT; END LOOP; END \$\$");
 }
-same_sums('nothing is missing and nothing applied twice');
+same_sums('nothing is missing and nothing is applied twice after kills');
 $s->stop;
 $c->sql('INSERT INTO log VALUES (5)');
 $s = subscriber();
-same_sums('nor after a clean stop');
+same_sums('nothing is missing and nothing is applied twice after a clean stop');
 $s->sql('DROP SUBSCRIPTION subscr');
 $_->program_ok('pg_amcheck', 'pg_amcheck', '--install-missing', '--all', '--heapallindexed') for $c, $s;
 $_->stop for $c, $s;

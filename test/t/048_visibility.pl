@@ -1,16 +1,15 @@
-# The visibility map. Whatever clears a page's bit, right before the compute is killed or the map's
-# page is evicted, has cleared it for the next compute, too, and index-only scans notice. Redo
-# clears the bits according to flags of heap records that do not mention the map's page
-# (interpret_heap() in src/pageserver/pg/interpret_storage.c); a compute keeps the map's pages
-# (KEEP_COMPUTE_LIFE in src/compute/keep_reasons.c).
+# The visibility map. A page's bit that was cleared right before the compute is killed, or right before
+# the map's page is evicted, is clear in the next compute, too, and index-only scans notice. Redo clears
+# the bits according to flags of heap records that do not mention the map's page (interpret_heap() in
+# src/pageserver/pg/interpret_storage.c); a compute keeps the map's pages (KEEP_COMPUTE_LIFE in
+# src/compute/keep_reasons.c).
 #
-# Only 030 and 060 have tables whose rows are on two pages of the map (one page covers 255 MB of
-# heap). XLOG_HEAP2_LOCK_UPDATED cannot clear a bit, because a page with a row version that is
-# locked through an older one has a transaction that is not frozen; test/unit/t_wal_records.c tests
-# its rule.
+# Only 030 and 060 have tables whose rows are on two pages of the map (one page covers 255 MB of heap).
+# XLOG_HEAP2_LOCK_UPDATED cannot clear a bit, because a page with a row version that is locked through an
+# older one has a transaction that is not frozen; test/unit/t_wal_records.c tests its rule.
 #
-# Hint bits: a page on which only hints were set is evicted and read back, with data checksums, in
-# another session.
+# Hint bits: a page on which only hints were set is evicted and read back by another session, with data
+# checksums enabled.
 use strict;
 use warnings;
 use Oracle;
@@ -23,7 +22,8 @@ $store->ctl_ok('branch create', 'branch', 'create', '--data-checksums', 'main');
 my $c = trap_compute($store, 1);
 my $out = "CHECKPOINT;\n" . churn();
 
-# each with its table of 2000 rows, frozen; what it does to it, and what an index-only scan then counts
+# Each operation has its own table of 2000 rows, frozen: the statement, and what an index-only scan then
+# counts.
 my %ops = (
 	insert => [ "INSERT INTO t VALUES (0, 0, 'new')", 2001 ],
 	multi_insert => [ "COPY t FROM PROGRAM 'seq -f %g,0,n -2 -1' (FORMAT csv)", 2002 ],
@@ -57,10 +57,10 @@ sub check_tables
 	{
 		my $table = "vis_$op";
 		$c->sql_is(churn() . "SET enable_seqscan = off; SET enable_bitmapscan = off; SELECT count(id) FROM $table", $ops{$op}[1], "$op, $when: index-only scan");
-		# pages that the map calls all-visible or all-frozen, and are not
+		# pages that the map wrongly calls all-visible or all-frozen
 		$c->sql_is("SELECT (SELECT count(*) FROM pg_check_visible('$table')), (SELECT count(*) FROM pg_check_frozen('$table'))", '0|0', "$op, $when: the map is right");
-		# nor more than needed: two or three pages of about 35
-		cmp_ok($c->sql("SELECT count(*) FROM pg_visibility_map('$table') WHERE all_visible"), '>', 25, "$op, $when: the other pages are still in it")
+		# no more bits are cleared than needed: those of two or three of about 35 pages
+		cmp_ok($c->sql("SELECT count(*) FROM pg_visibility_map('$table') WHERE all_visible"), '>', 25, "$op, $when: the other pages are still all-visible")
 		  unless $op eq 'copy_freeze';
 	}
 }
@@ -68,11 +68,11 @@ sub check_tables
 make_tables();
 like($c->sql('SET enable_seqscan = off; SET enable_bitmapscan = off; EXPLAIN SELECT count(id) FROM vis_insert'), qr/Index Only Scan/, 'the scans are index-only');
 $c->sql($ops{$_}[0] =~ s/\bt\b(?=[ ;(])/vis_$_/gr) for sort keys %ops;
-check_tables('pushed out');
+check_tables('evicted');
 $c->sql("ROLLBACK PREPARED 'p'");
 $c->sql("DROP TABLE vis_$_") for keys %ops;
 
-# now the compute is killed right after
+# The compute is killed right after the changes.
 make_tables();
 $c->sql(join ";\n", map { $ops{$_}[0] =~ s/\bt\b(?=[ ;(])/vis_$_/gr } sort keys %ops);
 $c->kill9;

@@ -1,4 +1,4 @@
-# Torture: whatever is killed, stopped, cut off or full, acknowledged transactions are there, failed
+# Torture: whatever is killed, stopped, cut off or full, acknowledged transactions are present, failed
 # ones are not, and nothing is left behind (test/torture/README.md).
 #	make check-torture ROUNDS=n SEED=n ACTIONS="net_cut ..."
 use strict;
@@ -49,8 +49,8 @@ for my $round (1 .. $rounds)
 		diag($_) for @{ $r->{wrong} };
 		diag($t->{compute}->log_tail) if $t->{compute};
 		diag($t->{store}->log_tail);
-		diag("the same again: make check-torture ROUNDS=$round SEED=$seed" . ($ENV{TORTURE_ACTIONS} ? " ACTIONS='$ENV{TORTURE_ACTIONS}'" : ''));
-		# what is on the small file systems would be lost
+		diag("to repeat this round: make check-torture ROUNDS=$round SEED=$seed" . ($ENV{TORTURE_ACTIONS} ? " ACTIONS='$ENV{TORTURE_ACTIONS}'" : ''));
+		# The contents of the small file systems would be lost.
 		system('cp', '-a', $t->{store}{dir}, "$t->{dir}/failed_store");
 		system('cp', '-a', $t->{compute}{dir}, "$t->{dir}/failed_compute") if $t->{compute};
 		last;
@@ -59,7 +59,7 @@ for my $round (1 .. $rounds)
 	{
 		$rounds_of_store = 0;
 		my @strays = $t->end_store;
-		is("@strays", '', "store $t->{stores}: nothing is left of it");
+		is("@strays", '', "store $t->{stores}: nothing is left behind");
 	}
 }
 
@@ -74,6 +74,6 @@ for my $action (sort keys %summary)
 my @names = Torture::action_names();
 my @all = map { @$_ } values %summary;
 note(sprintf '%d rounds, %d commits acknowledged, %d wrong', scalar(@all), $acknowledged, scalar(grep { @{ $_->{wrong} } } @all));
-is_deeply([ sort keys %summary ], \@names, 'each kind of action was tried') if @all == $rounds && $rounds >= @names;
-cmp_ok($acknowledged, '>', $rounds * 20, 'there was something to lose') if @all == $rounds;
+is_deeply([ sort keys %summary ], \@names, 'each kind of action was used') if @all == $rounds && $rounds >= @names;
+cmp_ok($acknowledged, '>', $rounds * 20, 'enough commits were acknowledged') if @all == $rounds;
 done_testing();

@@ -1,11 +1,11 @@
-# A script with a lot of DDL prints what it prints on a stock server, and leaves the same data. Then
-# the oracle compares what a stock server makes of the store's own WAL with what the store exports,
-# at LSNs within that WAL and at its end.
+# A script with a lot of DDL prints what it prints on a stock server, and leaves the same data. Then the
+# oracle compares the result of replaying the store's own WAL on a stock server with what the store
+# exports, at LSNs within that WAL and at its end.
 #
 # Other tests end with the same comparison, after the compute was stopped or killed:
 #	use Oracle;
 #	oracle_ok($store, 'main', lsns => [ ... ], count => 2);
-# lsns: interesting positions, from pg_current_wal_insert_lsn(). test/lib/Oracle.pm has the details.
+# lsns: LSNs of interest, from pg_current_wal_insert_lsn(). test/lib/Oracle.pm has the details.
 use strict;
 use warnings;
 use Oracle;
@@ -39,12 +39,12 @@ system("$bindir/pg_ctl stop -s -w -m fast -D $dir/stock");
 
 my $c = $store->start_compute('main', conf => $conf);
 my $out = script($dir, $c->port, 'ddl.sql', "$dir/ddl.compute");
-ok($out eq $stock_out, 'the script gives the same output as on a stock server') or diag(`diff $dir/ddl.stock $dir/ddl.compute | head -60`);
-ok(script($dir, $c->port, 'ddl_check.sql', "$dir/check.compute") eq $stock_check, 'and leaves the same') or diag(`diff $dir/check.stock $dir/check.compute | head -60`);
+ok($out eq $stock_out, 'the script prints the same as on a stock server') or diag(`diff $dir/ddl.stock $dir/ddl.compute | head -60`);
+ok(script($dir, $c->port, 'ddl_check.sql', "$dir/check.compute") eq $stock_check, 'the script leaves the same data as on a stock server') or diag(`diff $dir/check.stock $dir/check.compute | head -60`);
 $c->program_ok('pg_amcheck', 'pg_amcheck', '--all', '--install-missing', '--heapallindexed');
 $c->kill9;
 $c = $store->start_compute('main', conf => $conf);
-ok(script($dir, $c->port, 'ddl_check.sql', "$dir/check.second") eq $stock_check, 'and the same on the next compute') or diag(`diff $dir/check.stock $dir/check.second | head -60`);
+ok(script($dir, $c->port, 'ddl_check.sql', "$dir/check.second") eq $stock_check, 'the next compute has the same data') or diag(`diff $dir/check.stock $dir/check.second | head -60`);
 $c->program_ok('pg_amcheck', 'pg_amcheck', '--all', '--heapallindexed');
 
 # ---- the oracle ----
@@ -61,10 +61,10 @@ $c->kill9;
 oracle_ok($store, 'main', count => 4);
 $store->ctl_ok('export of the end', 'export', 'main', '-D', "$dir/end");
 
-# the export is a cluster that works
+# the export is a working cluster
 my $port = PageserverTest::free_port();
 is(system("$bindir/pg_ctl start -s -w -D $dir/end -l $dir/end.log -o '-p $port -c listen_addresses= -c unix_socket_directories=$dir -c max_prepared_transactions=10'"), 0, 'stock PostgreSQL starts on the export');
-ok(script($dir, $port, 'ddl_check.sql', "$dir/check.export") eq $last_check, 'which holds what the last compute had') or diag(`diff $dir/check.last $dir/check.export | head -60`);
+ok(script($dir, $port, 'ddl_check.sql', "$dir/check.export") eq $last_check, 'the export has the data of the last compute') or diag(`diff $dir/check.last $dir/check.export | head -60`);
 system("$bindir/pg_ctl stop -s -w -m fast -D $dir/end");
 $store->stop;
 done_testing();

@@ -1,4 +1,5 @@
-# Two computes on one branch: the newer wins, the older stops.
+# Two computes on one branch: the newer one wins, the older one stops. Everything that the older one
+# acknowledged is preserved, and nothing that it writes later is accepted.
 use strict;
 use warnings;
 use PageserverTest;
@@ -10,7 +11,7 @@ my $old = $store->start_compute('main', name => 'old');
 $old->sql('CREATE TABLE t (who text)');
 $old->sql("INSERT INTO t VALUES ('old, before')");
 
-# a client that goes on writing to the older one
+# a client that continues to write to the older compute
 my $file = PageserverTest::test_dir() . '/told';
 my $writer = IPC::Run::start([ 'sh', '-c', "i=0; while [ \$i -lt 2000 ]; do i=\$((i+1)); " . PageserverTest::bindir()
 	  . "/psql -X -q -d '" . $old->connstr . "' -c \"INSERT INTO t VALUES ('old \$i')\" >/dev/null 2>&1 && echo \$i >> $file || exit 0; done" ]);
@@ -21,16 +22,16 @@ $writer->finish;
 my @told = split /\n/, PostgreSQL::Test::Utils::slurp_file($file);
 $new->sql("INSERT INTO t VALUES ('new')");
 
-# every insert that the older one acknowledged is there, and nothing came after the change
-$new->sql_is("SELECT count(*) >= " . (@told + 1) . " FROM t WHERE who LIKE 'old%'", 't', 'all that the older compute acknowledged (' . @told . ' rows) is there');
-$new->sql_is("SELECT count(*) FROM t WHERE who LIKE 'old%'", $seen, 'and nothing of it came in later');
+# Every insert that the older compute acknowledged is preserved, and none arrived after the takeover.
+$new->sql_is("SELECT count(*) >= " . (@told + 1) . " FROM t WHERE who LIKE 'old%'", 't', 'everything that the older compute acknowledged (' . @told . ' rows) is preserved');
+$new->sql_is("SELECT count(*) FROM t WHERE who LIKE 'old%'", $seen, 'nothing of the older compute arrived later');
 
 PageserverTest::wait_gone($old->{pid});
 pass('the older compute stops by itself');
-like($old->log_content, qr/FATAL:.*newer compute/, 'with a FATAL that says that there is a newer one');
-like($old->log_content, qr/generation 2 \([^)]*new/, 'and who runs it');
+like($old->log_content, qr/FATAL:.*newer compute/, 'its log says that there is a newer compute');
+like($old->log_content, qr/generation 2 \([^)]*new/, 'its log says where the newer compute runs');
 delete $old->{pid};
-$new->sql_is("SELECT count(*) FROM t WHERE who = 'new'", '1', 'the newer one goes on');
+$new->sql_is("SELECT count(*) FROM t WHERE who = 'new'", '1', 'the newer compute continues');
 $new->stop;
 $store->stop;
 done_testing();

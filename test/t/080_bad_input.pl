@@ -1,4 +1,5 @@
-# Invalid input: each kind gets a clear error, nothing is lost, and reads continue.
+# Invalid input on the command line, on the store's port, in WAL and in files on disk: each kind gets a
+# clear error that names the problem. Nothing is lost, and reads of other data continue.
 use strict;
 use warnings;
 use IO::Socket::UNIX;
@@ -18,21 +19,21 @@ sub still_answers
 	my ($what) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my ($rc) = $store->command('branch_list');
-	is($rc, 0, "$what: the store answers");
-	$c->sql_is('INSERT INTO t VALUES (1); SELECT count(*) > 0 FROM t', 't', "$what: the compute goes on");
+	is($rc, 0, "$what: the store still answers");
+	$c->sql_is('INSERT INTO t VALUES (1); SELECT count(*) > 0 FROM t', 't', "$what: the compute still works");
 }
 
 # ---- pageserver_ctl ----
 $store->ctl_fails_like(qr/"nosuch" does not exist/, 'a branch that does not exist', 'compute', 'start', 'nosuch', '-D', "$dir/c1", '-p', PageserverTest::free_port());
-ok(!-e "$dir/c1", 'leaves no directory');
-$store->ctl_fails_like(qr/"nosuch" does not exist/, 'an export of it', 'export', 'nosuch', '-D', "$dir/e1");
+ok(!-e "$dir/c1", 'a failed start leaves no directory');
+$store->ctl_fails_like(qr/"nosuch" does not exist/, 'an export of a branch that does not exist', 'export', 'nosuch', '-D', "$dir/e1");
 $store->ctl_fails_like(qr/exists already/, 'a branch name that is taken', 'branch', 'create', 'main');
-$store->ctl_fails_like(qr/cannot be the name/, 'a branch name that is none', 'branch', 'create', 'a/../b');
+$store->ctl_fails_like(qr/cannot be the name/, 'an invalid branch name', 'branch', 'create', 'a/../b');
 mkdir "$dir/full";
 PostgreSQL::Test::Utils::append_to_file("$dir/full/precious", "data\n");
 $store->ctl_fails_like(qr/not empty|no compute/, 'a compute directory that is not empty', 'compute', 'start', 'main', '-D', "$dir/full", '-p', PageserverTest::free_port());
 $store->ctl_fails_like(qr/not empty/, 'an export directory that is not empty', 'export', 'main', '-D', "$dir/full");
-is(PostgreSQL::Test::Utils::slurp_file("$dir/full/precious"), "data\n", 'which is left as it was');
+is(PostgreSQL::Test::Utils::slurp_file("$dir/full/precious"), "data\n", 'the directory that is not empty is unchanged');
 $store->ctl_fails_like(qr/not empty/, 'init of a directory that is not empty', 'init', '-D', "$dir/full");
 $store->ctl_fails_like(qr/port/i, 'a compute on a port in use', 'compute', 'start', 'other', '-D', "$dir/c2", '-p', $c->port, '-o', "-c unix_socket_directories=$dir");
 $store->ctl_fails_like(qr/unknown|unrecognized|invalid|help/i, 'a command that does not exist', 'frobnicate');
@@ -85,7 +86,7 @@ pass('garbage ends connections');
 }
 still_answers('after garbage');
 
-# A session of the protocol: startup, one query, then what is in @messages as CopyData.
+# A session of the protocol: startup, one query, then @messages as CopyData.
 sub session
 {
 	my ($query, @messages) = @_;
@@ -99,7 +100,7 @@ sub session
 }
 
 like(session('frobnicate'), qr/frobnicate/, 'an unknown command is named');
-like(session('pagestream x y z'), qr/\0/, 'a pagestream of nothing');
+like(session('pagestream x y z'), qr/\0/, 'a pagestream with invalid ids');
 like(session('pagestream ' . ('0' x 32) . ' ' . ('0' x 32) . ' 1'), qr/PS002/, 'a pagestream of a timeline that does not exist');
 
 my ($rc, $list) = $store->command('branch_list');
@@ -111,13 +112,13 @@ for my $path (glob "$store->{dir}/tenants/*/timelines/*")
 }
 like(session("pagestream @{$id{main}} 0", "n\1garbage"), qr/too short/, 'a message that is too short');
 like(session("pagestream @{$id{main}} 0", "g\7" . ("\0" x 24)), qr/version/, 'a message of another version');
-# a page at an LSN that is nonsense, many blocks
+# a page at an invalid LSN, and many blocks
 like(session("pagestream @{$id{main}} 0", pack('CCNNNNNNNNNCnN', ord('g'), 1, 0, 1, 0xffffffff, 0xffffffff, 0x7fffffff, 0, 1663, 5, 1259, 0, 1, 0)), qr/but the request depends on/, 'an LSN from the future');
 like(session("pagestream @{$id{main}} 0", pack('CCNNNNNNNNNCn', ord('g'), 1, 0, 1, 0xffffffff, 0xffffffff, 0, 0, 1663, 5, 1259, 0, 65535)), qr/out of range/, 'too many blocks');
 like(session("wal_push @{$id{main}} 99"), qr/generation/, 'WAL of a generation that does not exist');
 still_answers('after bad messages');
 
-# WAL with a gap, and WAL that is no WAL, into a branch of its own
+# WAL with a gap, and bytes that are not WAL, sent to a branch of their own
 my $other = $store->start_compute('other');
 $other->sql('CREATE TABLE t AS SELECT generate_series(1, 1000) i');
 $other->stop;
@@ -131,13 +132,13 @@ my $where = session("wal_push @{$id{other}} $generation");
 my $at = index($where, 'd', index($where, 'W'));
 my ($hi, $lo) = unpack('NN', substr($where, $at + 5 + 1 + 8, 8));
 my $flushed = $hi << 32 | $lo;
-cmp_ok($flushed, '>', 0, sprintf('the store says where to go on: %X/%X', $hi, $lo));
+cmp_ok($flushed, '>', 0, sprintf('the store says where to continue: %X/%X', $hi, $lo));
 like(session("wal_push @{$id{other}} $generation", wal_message($flushed + 8192, 'x' x 100)), qr/was sent, expected/, 'a gap in WAL');
-like(session("wal_push @{$id{other}} $generation", wal_message($flushed, 'x' x 3000)), qr/C[^\0]*XX001|C[^\0]*08P01|invalid|expected/i, 'WAL that is no WAL');
+like(session("wal_push @{$id{other}} $generation", wal_message($flushed, 'x' x 3000)), qr/C[^\0]*XX001|C[^\0]*08P01|invalid|expected/i, 'bytes that are not WAL');
 my ($hdr) = '';
 like(session("wal_push @{$id{other}} $generation", wal_message($flushed, pack('VVVVCCvV', 100, 0, 0, 0, 0, 0, 0, 0) . ("\0" x 200))), qr/expected|invalid|CRC|checksum/i, 'a record with a wrong CRC');
 $other = $store->start_compute('other');
-$other->sql_is('SELECT count(*) FROM t', '1000', 'the branch is as it was');
+$other->sql_is('SELECT count(*) FROM t', '1000', 'the branch is unchanged after bad WAL');
 $other->sql('INSERT INTO t VALUES (1)');
 $other->stop;
 still_answers('after bad WAL');
@@ -148,7 +149,7 @@ my ($other_row) = grep { /^other\|/ } split /\n/, ($store->command('branch_list'
 my ($end_hi, $end_lo) = (split /\|/, $other_row)[8] =~ /(.*)\/(.*)/;
 $store->stop;
 
-# WAL that was acknowledged: the branch waits for its file to be restored, and is then as it was
+# Damaged WAL that was acknowledged: the branch waits for its file to be restored, and is then unchanged.
 my $wal = sprintf("$store->{dir}/tenants/$id{other}[0]/timelines/$id{other}[1]/wal/00000001%08X%08X", hex($end_hi), hex($end_lo) >> 24);
 open my $w, '+<:raw', $wal or die "$wal: $!";
 seek $w, (hex($end_lo) & 0xffffff) - 64, 0;
@@ -157,11 +158,11 @@ seek $w, (hex($end_lo) & 0xffffff) - 64, 0;
 print $w ~$bytes;
 close $w;
 $store->start;
-unlike(($store->command('branch_list'))[1], qr/acknowledged/, 'a branch that nobody uses is not looked at');
-$store->ctl_fails_like(qr/"other" is not served.*\Q$wal\E/s, 'damaged WAL is named, its branch not served', 'compute', 'start', 'other', '-D', PageserverTest::test_dir() . '/damaged');
-like(($store->command('branch_list'))[1], qr/^other\|.*\Q$wal\E.*acknowledged up to \Q$end_hi\/$end_lo\E/m, 'from then on the list shows it');
+unlike(($store->command('branch_list'))[1], qr/acknowledged/, 'a branch that nobody uses is not checked');
+$store->ctl_fails_like(qr/"other" is not served.*\Q$wal\E/s, 'damaged WAL is named, and its branch is not served', 'compute', 'start', 'other', '-D', PageserverTest::test_dir() . '/damaged');
+like(($store->command('branch_list'))[1], qr/^other\|.*\Q$wal\E.*acknowledged up to \Q$end_hi\/$end_lo\E/m, 'from then on the branch list shows the damage');
 $c = $store->start_compute('main');
-$c->sql_is('SELECT count(*) > 0 FROM t', 't', 'the other branch is served');
+$c->sql_is('SELECT count(*) > 0 FROM t', 't', 'the other branch is served while WAL is damaged');
 $c->stop;
 $store->stop;
 open $w, '+<:raw', $wal or die "$wal: $!";
@@ -170,7 +171,7 @@ print $w $bytes;
 close $w;
 $store->start;
 $other = $store->start_compute('other');
-$other->sql_is('SELECT count(*) FROM t', '1001', 'with the WAL restored the branch is as it was');
+$other->sql_is('SELECT count(*) FROM t', '1001', 'the branch is unchanged when its WAL is restored');
 $other->stop;
 $store->stop;
 
@@ -180,22 +181,22 @@ seek $f, 0, 0;
 print $f 'damaged!';
 close $f;
 $store->start;
-$store->ctl_fails_like(qr/"other" is not served.*\Q$layer\E/s, 'its branch is not served', 'compute', 'start', 'other', '-D', PageserverTest::test_dir() . '/damaged');
-like($store->ctl_ok('branch list', 'branch', 'list'), qr/^other .*\Q$layer\E/m, 'the list says why');
-like($store->log_content, qr/\Q$layer\E/, 'and the log');
-$store->ctl_fails_like(qr/exists already/, 'its name is taken', 'branch', 'create', 'other');
+$store->ctl_fails_like(qr/"other" is not served.*\Q$layer\E/s, 'the branch of a damaged layer file is not served', 'compute', 'start', 'other', '-D', PageserverTest::test_dir() . '/damaged');
+like($store->ctl_ok('branch list', 'branch', 'list'), qr/^other .*\Q$layer\E/m, 'the branch list names the layer file');
+like($store->log_content, qr/\Q$layer\E/, 'the log names the layer file');
+$store->ctl_fails_like(qr/exists already/, 'the name of a damaged branch is taken', 'branch', 'create', 'other');
 $c = $store->start_compute('main');
-$c->sql_is('SELECT count(*) FROM pg_class WHERE relname = \'pg_class\'', '1', 'the other branch is served');
+$c->sql_is('SELECT count(*) FROM pg_class WHERE relname = \'pg_class\'', '1', 'the other branch is served while a layer file is damaged');
 $c->stop;
 $store->stop;
 
-# a manifest that is none: the name is not known
+# An invalid manifest: the name of the branch is not known.
 my $manifest = "$store->{dir}/tenants/$id{other}[0]/timelines/$id{other}[1]/timeline.log";
 PostgreSQL::Test::Utils::append_to_file($manifest, "x\n");
 $store->start;
 like($store->ctl_ok('branch list', 'branch', 'list'), qr/\Q$manifest\E/, 'a damaged manifest is named');
 $c = $store->start_compute('main');
-$c->sql_is('SELECT count(*) FROM pg_class WHERE relname = \'pg_class\'', '1', 'the other branch is served');
+$c->sql_is('SELECT count(*) FROM pg_class WHERE relname = \'pg_class\'', '1', 'the other branch is served while a manifest is damaged');
 $c->stop;
 $store->stop;
 done_testing();

@@ -1,7 +1,6 @@
-# A compute that lies. Whatever a client of the store's port sends for its own branch, it gets
-# errors that name the problem. It cannot touch another branch, it can use bounded resources only,
-# and the computes of other branches do not notice: the latency of their answers is measured
-# meanwhile.
+# A compute that lies. Whatever a client of the store's port sends for its own branch, it gets errors that
+# name the problem. It cannot touch another branch, it can use only bounded resources, and the computes of
+# other branches do not notice: the latency of their answers is measured meanwhile.
 use strict;
 use warnings;
 use IO::Select;
@@ -12,7 +11,8 @@ use Socket qw(SOL_SOCKET SO_RCVBUF);
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-# Longest that a query of somebody else may take meanwhile, and memory that the store may gain in all.
+# The longest that a query of another compute may take meanwhile, and the memory that the store may gain
+# in total.
 my $limit_ms = 2000;
 my $limit_mb = $ENV{SANITIZE_LOGS} ? 2000 : 300;	# the address sanitizer keeps what is freed for a while
 
@@ -64,7 +64,7 @@ sub slurp_socket
 	return $all;
 }
 
-# A conversation from startup to the end; all that the store said.
+# A conversation from startup to the end; returns everything that the store sent.
 sub converse
 {
 	my ($command, @messages) = @_;
@@ -106,7 +106,8 @@ sub record
 	return $head . pack('V', crc32c($body . $head)) . $body;
 }
 
-# The bytes of a stream from an LSN on that hold the record: with the headers of the pages that it comes to.
+# The bytes of a stream, from an LSN on, that contain the record, including the headers of the pages that
+# it reaches.
 sub stream
 {
 	my ($lsn, $record) = @_;
@@ -129,7 +130,7 @@ sub stream
 	return $out . "\0" x (-$lsn % 8);
 }
 
-# A heap insertion into a block, whose redo finds nonsense.
+# A heap insertion into a block, which redo cannot apply.
 sub nonsense_insert
 {
 	my ($prev, $block) = @_;
@@ -137,14 +138,15 @@ sub nonsense_insert
 	return record($prev, 10, 0, 800, pack('CCvVVVVCC', 0, 0x20, length($data), 1663, $database, $filenode, $block, 255, 3) . $data . pack('vC', 4000, 0));
 }
 
-# ---- the others ----
+# ---- the other computes ----
 PostgreSQL::Test::Utils::append_to_file("$dir/honest.sql", "\\set i random(1, 20000)\nSELECT a FROM t WHERE i = :i;\nUPDATE t SET a = repeat('y', 100) WHERE i = :i;\n");
 my $pid = $store->{pid};
 sub memory_mb { return (PostgreSQL::Test::Utils::slurp_file("/proc/$pid/status") =~ /VmRSS:\s+(\d+)/)[0] / 1024; }
 sub threads { my @t = glob "/proc/$pid/task/*"; return scalar @t; }
 sub files { my @f = glob "/proc/$pid/fd/*"; return scalar @f; }
 
-# Runs an attack again and again while the honest compute reads from the store and commits; how long it took at most.
+# Repeats an attack while the honest compute reads from the store and commits; checks the longest time
+# that this took.
 sub meanwhile
 {
 	my ($what, $attack, @options) = @_;
@@ -158,7 +160,7 @@ sub meanwhile
 	$pgbench->finish;
 	my ($late) = $out =~ /above the .* latency limit: (\d+)/;
 	my ($n) = $out =~ /transactions actually processed: (\d+)/;
-	ok($pgbench->result(0) == 0 && $n > 10 && $late == 0, "$what: the honest compute's transactions go on")
+	ok($pgbench->result(0) == 0 && $n > 10 && $late == 0, "$what: the honest compute's transactions continue")
 	  or diag($out . $store->log_tail);
 	note("$what: $rounds rounds, $n transactions, " . ($out =~ /(latency average = .*)/)[0] . sprintf(', store %d MB, %d threads', memory_mb(), threads()));
 }
@@ -171,29 +173,30 @@ my $stream = "pagestream $l->{tenant} $l->{timeline} $l->{generation}";
 my $future = $l->{flushed} + (1 << 36);
 my $one = pages('latest', 0, $filenode, 0, 0);
 like(converse($stream, pages('latest', $future, $filenode, 0, 0)), qr/has WAL up to \Q@{[lsn_text($l->{flushed})]}\E, but the request depends on \Q@{[lsn_text($future)]}\E/, 'an LSN from the future is named');
-like(converse($stream, pages('latest', $l->{flushed} + 8, $filenode, 0, 0)), qr/E[^\0]*@{[lsn_text($l->{flushed} + 8)]}/, 'one from the near future: the wait has its limit');
-like(converse($stream, pages(0x1000, 0, $filenode, 0, 0)), qr/begins at [0-9A-F]+\/[0-9A-F]+, but LSN 0\/1000 was requested/, 'an LSN from before the beginning is named');
+like(converse($stream, pages('latest', $l->{flushed} + 8, $filenode, 0, 0)), qr/E[^\0]*@{[lsn_text($l->{flushed} + 8)]}/, 'an LSN from the near future: the wait is limited');
+like(converse($stream, pages(0x1000, 0, $filenode, 0, 0)), qr/begins at [0-9A-F]+\/[0-9A-F]+, but LSN 0\/1000 was requested/, 'an LSN before the beginning is named');
 like(converse($stream, pages(0x1000, 0x2000, $filenode, 0, 0)), qr/0\/1000.*0\/2000/, 'LSNs that contradict each other');
-unlike(converse($stream, pages('latest', 0, $filenode, 0, 0xfffffffe, 0xffffffff, 100000)), qr/[^\x01-\x7e]E[^\0]*XX/, 'blocks beyond the end, and beyond any: zeros');
+unlike(converse($stream, pages('latest', 0, $filenode, 0, 0xfffffffe, 0xffffffff, 100000)), qr/[^\x01-\x7e]E[^\0]*XX/, 'blocks beyond the end, and beyond the largest possible, are zeros');
 like(converse($stream, pages('latest', 0, $filenode, 9, 0)), qr/fork number is out of range/, 'a fork that does not exist');
 like(converse($stream, pages('latest', 0, $filenode, 0, (0) x 129)), qr/number of blocks is out of range/, 'a batch that is too large');
 my $h = $branch{honest};
 like(converse("pagestream $l->{tenant} $h->{timeline} 1", $one), qr/PS002.*\Q$h->{timeline}\E/s, 'a timeline of another tenant is not found');
-like(converse("pagestream $h->{tenant} $l->{timeline} 1", $one), qr/PS002.*\Q$l->{timeline}\E/s, 'nor a tenant of another timeline');
+like(converse("pagestream $h->{tenant} $l->{timeline} 1", $one), qr/PS002.*\Q$l->{timeline}\E/s, 'a timeline under a wrong tenant is not found');
 like(converse("pagestream $l->{tenant} $l->{timeline} " . ($l->{generation} + 1), $one), qr/generation/, 'a generation that does not exist');
 like(converse("wal_push $l->{tenant} $h->{timeline} 1"), qr/PS002/, 'WAL for a timeline of another tenant');
 
-like(converse('fullbackup liar lsn FFFFFFFF/0'), qr/\0M[^\0]*FFFFFFFF\/0/, 'a backup of the future');
-like(converse('fullbackup liar lsn 0/1000'), qr/\0M[^\0]*begins at [^\0]*0\/1000/, 'a backup of before the beginning');
-like(converse("fullbackup 'no\nforged line\n\e[31m'"), qr/does not exist/, 'a name with line ends');
-like($store->log_content, qr/no\?forged line/, 'is in the log');
-unlike($store->log_content, qr/^forged line|\e/m, 'on the line where it belongs');
+like(converse('fullbackup liar lsn FFFFFFFF/0'), qr/\0M[^\0]*FFFFFFFF\/0/, 'a backup at an LSN in the future');
+like(converse('fullbackup liar lsn 0/1000'), qr/\0M[^\0]*begins at [^\0]*0\/1000/, 'a backup at an LSN before the beginning');
+like(converse("fullbackup 'no\nforged line\n\e[31m'"), qr/does not exist/, 'a name with line breaks does not exist');
+like($store->log_content, qr/no\?forged line/, 'a name with line breaks is in the log');
+unlike($store->log_content, qr/^forged line|\e/m, 'a name with line breaks cannot forge log lines');
 
 meanwhile('nonsense requests', sub {
 	converse($stream, map { (pages('latest', $future, $filenode, 0, 0), pages(0x1000, 0, $filenode, 0, 1), pages('latest', 0, int(rand(1 << 32)), 3, map { int(rand(1 << 32)) } 1 .. 128)) } 1 .. 20);
 });
 
-# Huge batches whose answers nobody takes: each connection is held up, with no more in memory than a few batches.
+# Huge batches whose answers nobody reads: each connection is blocked, with no more than a few batches in
+# memory.
 {
 	my @sockets;
 	meanwhile('huge batches', sub {
@@ -209,10 +212,11 @@ meanwhile('nonsense requests', sub {
 	close $_ for @sockets;
 }
 
-# ---- connections that never begin, or never go on ----
+# ---- connections that never begin, or never continue ----
 {
 	my @sockets;
-	# each transaction of the others is on a connection of its own, whose backend needs one to the store
+	# Each transaction of the other computes uses a connection of its own, whose backend needs a
+	# connection to the store.
 	meanwhile('half-open connections', sub {
 		if (@sockets < 600)
 		{
@@ -226,15 +230,15 @@ meanwhile('nonsense requests', sub {
 	cmp_ok(threads() - $threads, '<', 150, 'half-open connections: threads are bounded');
 	is(($store->command('status'))[0], 0, 'half-open connections: another client gets in');
 	my $again = $store->start_compute('liar', name => 'besides');
-	$again->sql_is('SELECT count(*) FROM t', '20000', 'and a compute starts');
+	$again->sql_is('SELECT count(*) FROM t', '20000', 'half-open connections: a compute starts');
 	$again->stop;
 	close $_ for @sockets;
 }
 PageserverTest::wait_until(sub { threads() <= $threads + 5 }, 'threads to end');
 PageserverTest::wait_until(sub { files() <= $files + 10 }, 'files to be closed');
-pass('threads and files are as before');
+pass('the numbers of threads and files are as before');
 
-# more sessions than there may be: each is told, but those that are idle make room
+# More sessions than are allowed: each gets an error, but idle ones make room.
 {
 	my @sockets = map { my $s = connect_raw(); syswrite($s, startup()); $s } 1 .. 110;
 	my ($refused, $ended) = (0, 0);
@@ -245,7 +249,7 @@ pass('threads and files are as before');
 	}
 	my $open = 110 - $refused;
 	usleep(1_100_000);
-	is(($store->command('status'))[0], 0, 'another client gets in while there are as many as may be') for 1 .. 5;
+	is(($store->command('status'))[0], 0, 'another client gets in while the number of sessions is at its limit') for 1 .. 5;
 	for my $s (@sockets)
 	{
 		my $r = '';
@@ -253,19 +257,19 @@ pass('threads and files are as before');
 		next if !select($r, undef, undef, 0) || !sysread($s, my $answer, 4096);
 		$ended++ if $answer =~ /57P05.*terminating idle connection/s;
 	}
-	cmp_ok($refused + $ended, '>=', 10, "too many sessions are told so ($refused refused, $ended ended)");
+	cmp_ok($refused + $ended, '>=', 10, "sessions beyond the limit get an error ($refused refused, $ended ended)");
 	close $_ for @sockets;
 }
 PageserverTest::wait_until(sub { threads() <= $threads + 5 }, 'threads to end');
 
 # ---- WAL ----
-# the compute that started besides has raised the generation
+# The additional compute has raised the generation.
 my $old_generation = $l->{generation};
 my ($row) = grep { /^liar\|/ } split /\n/, ($store->command('branch_list'))[1];
 my @column = split /\|/, $row;
 $l->{generation} = $column[4];
 $l->{flushed} = lsn($column[8]);
-cmp_ok($l->{generation}, '>', $old_generation, 'a newer compute has been there');
+cmp_ok($l->{generation}, '>', $old_generation, 'a newer compute has raised the generation');
 my ($wal) = reverse sort glob $store->dir . "/tenants/$l->{tenant}/timelines/$l->{timeline}/wal/0*";
 my ($records) = PostgreSQL::Test::Utils::run_command([ PageserverTest::bindir() . '/pg_waldump', '-s', lsn_text($l->{flushed} - 0x2000), $wal ]);
 my ($last) = $records =~ /.*lsn: ([0-9A-F]+\/[0-9A-F]+)/s or die $records;
@@ -277,46 +281,47 @@ my $start = $l->{flushed} % 8192 == 0 ? $l->{flushed} + 24 : $l->{flushed};
 like(converse("wal_push $l->{tenant} $l->{timeline} $old_generation", wal_message($l->{flushed}, stream($l->{flushed}, nonsense_insert($prev, 0)))),
 	qr/PS001.*generation/s, 'WAL of an older generation is refused');
 like(converse($push, wal_message($l->{flushed}, stream($l->{flushed}, nonsense_insert($prev - 8, 0)))),
-	qr/\Q@{[lsn_text($start)]}\E: record follows one at \Q@{[lsn_text($prev - 8)]}\E, expected 0*\Q@{[lsn_text($prev)]}\E/, 'a wrong pointer to the record before is named');
+	qr/\Q@{[lsn_text($start)]}\E: record follows one at \Q@{[lsn_text($prev - 8)]}\E, expected 0*\Q@{[lsn_text($prev)]}\E/, 'a wrong pointer to the previous record is named');
 like(converse($push, wal_message($l->{flushed} + (1 << 30), 'x' x 100)), qr/was sent, expected \Q@{[lsn_text($l->{flushed})]}\E/, 'WAL from the future');
-like(converse($push, wal_message($l->{flushed} - 4096, 'x' x 100)), qr/was sent, expected \Q@{[lsn_text($l->{flushed})]}\E/, 'WAL that was acknowledged is not written over');
+like(converse($push, wal_message($l->{flushed} - 4096, 'x' x 100)), qr/was sent, expected \Q@{[lsn_text($l->{flushed})]}\E/, 'WAL that was acknowledged is not overwritten');
 like(converse($push, wal_message($l->{flushed}, stream($l->{flushed}, pack('VVQ<CCvV', 0x3fffffff, 0, $prev, 0, 10, 0, 0) . "\0" x 100))),
 	qr/record of 1073741823 bytes, expected 24 to 1073733631/, 'a record that is too long');
 
-# a record that claims a gigabyte: what has come is kept, no more
+# A record that claims to have a gigabyte: only what has arrived is kept.
 meanwhile('a record that never ends', sub {
 	converse($push, wal_message($l->{flushed}, stream($l->{flushed}, pack('VVQ<CCvV', 0x3fff0000, 0, $prev, 0, 10, 0, 0) . "\0" x 1000)));
 });
-cmp_ok(memory_mb() - $memory, '<', $limit_mb, 'memory is bounded');
+cmp_ok(memory_mb() - $memory, '<', $limit_mb, 'a record that never ends: memory is bounded');
 
-# right in all that can be checked when it comes, but redo makes nothing of it: one page is lost to its own compute
+# Valid in everything that can be checked on arrival, but redo cannot apply it: one page is lost to its
+# own compute.
 my $insert = stream($l->{flushed}, nonsense_insert($prev, 3));
 my $said = converse($push, wal_message($l->{flushed}, $insert));
-unlike($said, qr/XX001|08P01/, 'nonsense with a right checksum is taken');
+unlike($said, qr/XX001|08P01/, 'nonsense with a valid checksum is accepted');
 my $after = $l->{flushed} + length $insert;
 $stream = "pagestream $l->{tenant} $l->{timeline} $l->{generation}";
-like(converse($stream, pages('latest', $after, $filenode, 0, 3)), qr/XX\w+.*redo.*@{[lsn_text($start)]}/s, 'its page cannot be made: the error names the record');
-unlike(converse($stream, pages('latest', $after, $filenode, 0, 4)), qr/XX001/, 'another page can');
+like(converse($stream, pages('latest', $after, $filenode, 0, 3)), qr/XX\w+.*redo.*@{[lsn_text($start)]}/s, 'its page cannot be reconstructed: the error names the record');
+unlike(converse($stream, pages('latest', $after, $filenode, 0, 4)), qr/XX001/, 'another page can be reconstructed');
 meanwhile('pages that redo cannot make', sub { converse($stream, (pages('latest', $after, $filenode, 0, 3)) x 20) });
-like(converse($stream, pages($l->{flushed}, 0, $filenode, 0, 3)), qr/x{100}/, 'nor is it lost at an LSN before');
+like(converse($stream, pages($l->{flushed}, 0, $filenode, 0, 3)), qr/x{100}/, 'the page is not lost at an earlier LSN');
 
-# a record that the store itself must understand, and cannot
+# a record that the store itself must interpret, and cannot
 my $commit = stream($after, record($start, 1, 0x80, 801, pack('CC', 255, 9) . "\0" x 8 . "\xff"));
 converse($push, wal_message($after, $commit));
 my $bad = lsn_text($after % 8192 == 0 ? $after + 24 : $after);
 like(converse($stream, pages('latest', $after + length $commit, $filenode, 0, 4)), qr/invalid WAL record at \Q$bad\E.*too short/s, 'a commit record of nonsense is named');
-like(($store->command('branch_list'))[1], qr/^liar\|.*\Q$bad\E/m, 'also in the list of branches');
+like(($store->command('branch_list'))[1], qr/^liar\|.*\Q$bad\E/m, 'the branch list names the bad record');
 $store->ctl_fails_like(qr/\Q$bad\E/, 'a compute of that branch does not start', 'compute', 'start', 'liar', '-D', "$dir/no", '-p', PageserverTest::free_port());
-like(($store->command('branch_list'))[1], qr/^liar\|(?:[^|]*\|){3}2\|/m, 'and has not raised the generation');
-$honest->sql_is('SELECT count(*) FROM t', '20000', 'the honest compute is as it was');
+like(($store->command('branch_list'))[1], qr/^liar\|(?:[^|]*\|){3}2\|/m, 'the failed start has not raised the generation');
+$honest->sql_is('SELECT count(*) FROM t', '20000', 'the table of the honest compute is unchanged');
 
-# ---- the same after a restart ----
+# ---- the same checks after a restart ----
 $store->kill9;
 $store->start;
-$store->ctl('branch', 'compact', 'liar');	# a branch is opened when it is used
+$store->ctl('branch', 'compact', 'liar');	# a branch is opened when it is first used
 PageserverTest::wait_until(sub { ($store->command('branch_list'))[1] =~ /^liar\|.*\Q$bad\E/m }, 'the bad record to be met again');
-$honest->sql_is('UPDATE t SET a = i::text WHERE i = 7 RETURNING a', '7', 'and so is the other');
+$honest->sql_is('UPDATE t SET a = i::text WHERE i = 7 RETURNING a', '7', 'the honest compute works after a restart');
 my $next = $store->start_compute('honest', name => 'next', args => ['--takeover']);
-$next->sql_is("SELECT count(*), max(a) FILTER (WHERE i = 7) FROM t", '20000|7', 'all of it is in the store');
+$next->sql_is("SELECT count(*), max(a) FILTER (WHERE i = 7) FROM t", '20000|7', 'the store has all rows of the honest branch');
 $next->stop;
 done_testing();

@@ -1,5 +1,5 @@
-# The store's disk is full: writes wait, reads continue, and everything works again when there is
-# space.
+# The store's disk is full. Writes wait, reads continue, the log says why, and everything works again when
+# there is space. Acknowledged rows survive a kill of the store on a full disk.
 use strict;
 use warnings;
 use PageserverTest;
@@ -21,15 +21,16 @@ is(system("dd if=/dev/zero of=$small/filler bs=1M count=1000 2>/dev/null") >> 8,
 my $insert = IPC::Run::start([ PageserverTest::bindir() . '/psql', '-X', '-q', '-d', $c->connstr, '-c', "INSERT INTO t SELECT i, 'later' FROM generate_series(10001, 10100) i" ], '<', \undef, '>', '/dev/null');
 PageserverTest::wait_until(sub { $c->sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'") ne '0' }, 'a commit that waits');
 pass('a commit waits');
-$c->sql_is('SELECT count(*), sum(length(pad)) FROM t WHERE i <= 10000', '10000|5000000', 'reads go on');
+$c->sql_is('SELECT count(*), sum(length(pad)) FROM t WHERE i <= 10000', '10000|5000000', 'reads continue');
 like($store->log_content, qr/free in/, 'the log of the store says why');
 is($c->sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"), '1', 'the commit still waits');
 unlink "$small/filler";
 $insert->finish;
-is($insert->result(0), 0, 'and goes through when there is room');
-$c->sql_is('SELECT count(*) FROM t', '10100', 'all rows are there');
+is($insert->result(0), 0, 'the commit succeeds when there is space');
+$c->sql_is('SELECT count(*) FROM t', '10100', 'no row is missing');
 
-# full while it flushes, and killed in it; a redo helper needs room for a lock file
+# The disk becomes full while the store flushes, and the store is killed; a redo helper needs space for a
+# lock file.
 system("dd if=/dev/zero of=$small/filler bs=1M count=1000 2>/dev/null");
 truncate("$small/filler", (-s "$small/filler") - 4 * 1024 * 1024);
 $store->kill9;
@@ -39,7 +40,7 @@ unlink "$small/filler";
 $c->sql("UPDATE t SET pad = pad || 'y'");
 $c->kill9;
 $c = $store->start_compute('main', name => 'second');
-$c->sql_is('SELECT count(*), sum(length(pad)) FROM t', '10100|5010600', 'nothing is lost');
+$c->sql_is('SELECT count(*), sum(length(pad)) FROM t', '10100|5010600', 'no acknowledged row is lost');
 $c->stop;
 $store->stop;
 done_testing();

@@ -1,4 +1,5 @@
-# The first hour of README.md, line by line as it is typed, except for make, paths and ports.
+# The first hour of README.md, line by line as it is typed, except for make, paths and ports. Every
+# command must succeed.
 use strict;
 use warnings;
 use PageserverTest;
@@ -6,7 +7,7 @@ use Test::More;
 
 my $dir = PageserverTest::test_dir();
 my $text = PostgreSQL::Test::Utils::slurp_file("$ENV{PAGESERVER_TOP}/README.md");
-my ($lines) = $text =~ /^## A first hour\n.*?^```\n(.*?)^```/ms or BAIL_OUT('README.md has no first hour');
+my ($lines) = $text =~ /^## A first hour\n.*?^```\n(.*?)^```/ms or BAIL_OUT('README.md has no section "A first hour"');
 my %port = map { $_ => PageserverTest::free_port() } $lines =~ /-p (\d+)/g;
 
 $lines =~ s!/srv/!$dir/!g;
@@ -14,7 +15,7 @@ $lines =~ s!\bstore\.log!$dir/store.log!;
 $lines =~ s!-p (\d+)!-p $port{$1}!g;
 my @commands = grep { /\S/ && !/^make\b/ } split /\n/, $lines;
 
-# a shell of its own for each line, in which those that set something have been typed, too
+# A shell of its own for each line; lines that set something are repeated in it.
 my $environment = join ';', grep { /^export/ } @commands;
 $environment =~ s!/usr/lib/postgresql/15/bin!PageserverTest::bindir()!e;
 for my $command (grep { !/^export/ } @commands)
@@ -23,13 +24,13 @@ for my $command (grep { !/^export/ } @commands)
 	$h->finish;
 	is($h->result(0), 0, $command =~ s/\s*#.*//r) or diag(PostgreSQL::Test::Utils::slurp_file("$dir/out") . PostgreSQL::Test::Utils::slurp_file("$dir/err"));
 }
-cmp_ok(scalar(@commands), '>', 12, 'that was an hour');
+cmp_ok(scalar(@commands), '>', 12, 'the first hour has many commands');
 done_testing();
 
 END
 {
 	my $code = $?;
-	# if a line has failed, what others have started
+	# If a line has failed, this stops what others have started.
 	for my $path (glob "$dir/compute*")
 	{
 		system(PageserverTest::bindir() . "/pageserver_ctl compute stop -q -m immediate -D $path >/dev/null 2>&1");

@@ -1,8 +1,8 @@
-# The space of a table that is updated again and again. What nobody can read any more is removed, as
-# whole files and within files, also below the LSNs where other branches start.
+# The space of a table that is updated again and again. Data that can no longer be read by anybody is
+# removed, as whole files and within files, also below the LSNs where other branches start.
 #
-# The space that the retained history needs is measured, not computed: it is that of the layers that
-# an import of each retained state makes, plus no more WAL than the window has.
+# The space that the retained history needs is measured, not computed: it is that of the layers that an
+# import of each retained state creates, plus no more WAL than the window has.
 use strict;
 use warnings;
 use Manifest;
@@ -25,7 +25,7 @@ sub bytes
 	return $bytes;
 }
 
-# What a store of its own takes for the state of a branch at an LSN.
+# The space that the state of a branch at an LSN needs in a store of its own.
 my $states = 0;
 sub needed
 {
@@ -49,7 +49,7 @@ for my $i (1 .. $updates)
 	$c->sql('VACUUM t');
 	next if $i != $updates / 2;
 	$branch_point = $c->sql('SELECT pg_current_wal_flush_lsn()');
-	$store->ctl_ok('a branch in the middle', 'branch', 'create', 'half', '--from', "main\@$branch_point");
+	$store->ctl_ok('a branch at an LSN in the middle', 'branch', 'create', 'half', '--from', "main\@$branch_point");
 }
 my $wal = $c->sql("SELECT pg_current_wal_lsn() - '0/0'") / MB;
 $c->stop;
@@ -64,24 +64,24 @@ my $has = compact();
 my $needs = needed('main') + needed('half');
 diag(sprintf '%d updates, %.0f MB of WAL: the store has %.1f MB of layers, its two states need %.1f MB: %.2f times', $updates, $wal, $has / MB, $needs / MB, $has / $needs);
 cmp_ok($has, '<', 1.5 * $needs, 'layers are within 1.5 times of what two states need');
-cmp_ok(bytes($store, 'main', 'wal'), '<=', 4 * 16 * MB, 'old WAL is gone');
+cmp_ok(bytes($store, 'main', 'wal'), '<=', 4 * 16 * MB, 'old WAL is removed');
 my $half = $store->start_compute('half');
 $half->sql_is('SELECT count(*), min(n), max(n) FROM t', "30000|@{[ $updates / 2 ]}|@{[ $updates / 2 ]}", 'the branch reads its state');
 $half->stop;
 
-# without the branch its state goes, too
-$store->ctl_ok('the branch goes', 'branch', 'delete', '--purge', 'half');
+# Without the branch, its state is removed, too.
+$store->ctl_ok('the branch is purged', 'branch', 'delete', '--purge', 'half');
 $has = compact();
 $needs = needed('main');
 diag(sprintf 'without the branch: %.1f MB, needed %.1f MB: %.2f times', $has / MB, $needs / MB, $has / $needs);
-cmp_ok($has, '<', 1.5 * $needs, 'and of what one state needs, when the branch is gone');
+cmp_ok($has, '<', 1.5 * $needs, 'layers are within 1.5 times of what one state needs, when the branch is purged');
 $c = $store->start_compute('main');
 $c->sql_is('SELECT count(*), min(n), max(n) FROM t', "30000|$updates|$updates", 'the state is right');
 $c->stop;
 $store->stop;
 
-# With all history retained every delta is needed.  Images make reads short; what
-# they take besides is bounded, also for a table that is loaded and never changed.
+# When all history is retained, every delta is needed.  Images make reads short; the additional space that
+# they need is bounded, even for a table that is loaded and never changed.
 $store = PageserverTest->new_store('history', conf => "checkpoint_distance = 4MB\ntarget_file_size = 4MB\n");
 sub deltas_and_images
 {
@@ -120,6 +120,6 @@ cmp_ok($images, '<', 0.5 * $deltas, 'a table that is loaded is within 1.5 times 
 	}
 });
 cmp_ok($images, '>', 0, 'a table that is updated has images');
-cmp_ok($images, '<', 0.5 * $deltas, 'and is within 1.5 times of what all history needs');
+cmp_ok($images, '<', 0.5 * $deltas, 'a table that is updated is within 1.5 times of what all history needs');
 $store->stop;
 done_testing();

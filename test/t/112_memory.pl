@@ -1,5 +1,5 @@
-# Memory of the layers in memory is bounded for all branches together, even if many branches are
-# written to, each of them little.
+# The memory of layers in memory is bounded for all branches together, even if many branches are written
+# to, each of them little. No rows are lost when layers are written out early.
 use strict;
 use warnings;
 use PageserverTest;
@@ -24,17 +24,17 @@ my $before = memory();
 my $peak = 0;
 for my $round (1 .. 24)
 {
-	# first one after the other, so that the early ones hold much and then are idle
+	# One after the other at first, so that the early ones hold a lot of memory and then are idle.
 	my @now = $round <= $branches ? ($round) : 1 .. $branches;
 	$computes{$_}->sql('UPDATE t SET v = v + 1; UPDATE t SET v = v + 1; VACUUM t;' x ($round <= $branches ? 8 : 2)) for @now;
 	$peak = memory() if memory() > $peak;
 }
 diag(sprintf 'memory of the store: %.0f MB, later at most %.0f MB', $before, $peak);
-# allocators keep some of what is freed, and the sessions of the computes have buffers
+# Allocators keep some of the freed memory, and the sessions of the computes have buffers.
 SKIP:
 {
-	skip 'a sanitizer has an allocator of its own, which keeps what is freed', 1 if $ENV{SANITIZE_LOGS};
-	cmp_ok($peak, '<', $before + 3 * $limit, 'it stays near its bound');
+	skip 'a sanitizer has an allocator of its own, which keeps freed memory', 1 if $ENV{SANITIZE_LOGS};
+	cmp_ok($peak, '<', $before + 3 * $limit, 'the memory stays near its bound');
 }
 $computes{$_}->sql_is('SELECT count(*), sum(v) FROM t', '5000|' . 5000 * (16 + 4 * (24 - $branches)), "branch $_ has its rows") for 1 .. $branches;
 $computes{$_}->stop for 1 .. $branches;

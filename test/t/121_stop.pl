@@ -1,6 +1,6 @@
 # A store that is told to stop ends within seconds, whatever it is doing, and loses nothing that was
-# acknowledged: while computes write, layer files are written and merged, a backup is sent to a
-# client that does not read, a database is copied, and branches are created, one waiting for ingest
+# acknowledged. It is stopped while computes write, layer files are written and merged, a backup is sent
+# to a client that does not read, a database is copied, and branches are created, one waiting for ingest
 # and one running initdb.
 use strict;
 use warnings;
@@ -9,7 +9,8 @@ use PageserverTest;
 use Test::More;
 use Time::HiRes qw(time);
 
-# what a stop may take, on a machine that has other things to do; the client of the backup is given 2 s
+# The time that a stop may take, on a machine that is busy with other things; the client of the backup is
+# given 2 s.
 my $limit = 10;
 my $rounds = 3;
 
@@ -26,7 +27,7 @@ my $dir = PageserverTest::test_dir();
 my $n = 0;
 my @clients;
 
-# psql that inserts one row after the other; each line in its file is an acknowledged one
+# Starts a psql that inserts one row after the other; each line in its file is an acknowledged row.
 sub start_client
 {
 	my ($id, $connstr) = @_;
@@ -62,7 +63,7 @@ for my $round (1 .. $rounds)
 	PageserverTest::wait_until(sub { acknowledged($clients[-1]) > 10 && acknowledged($clients[-3]) > 10 }, 'the clients to write');
 	my $merges = () = $store->log_content =~ /merged \d+ files/g;
 
-	# a client that takes the beginning of a backup, and no more
+	# a client that reads the beginning of a backup, and no more
 	my $out = '';
 	pipe(my $read, my $write) or die;
 	my $backup = IPC::Run::start([ PageserverTest::bindir() . '/psql', '-X', '-h', $store->{dir}, '-p', $store->{port}, '-U', 'postgres', '-d', 'store', '-c', 'fullbackup main' ],
@@ -70,7 +71,7 @@ for my $round (1 .. $rounds)
 	close $write;
 	sysread $read, $out, 10000;
 
-	# a copy of a database, which ingest is at for a while; a branch that waits for that; a fresh cluster
+	# a copy of a database, which takes ingest a while; a branch that waits for that; a new cluster
 	my $copy = IPC::Run::start([ PageserverTest::bindir() . '/psql', '-X', '-q', '-d', $c->connstr, '-c', "CREATE DATABASE copy$round TEMPLATE big STRATEGY FILE_COPY" ],
 		'<', \undef, '>', "$dir/copy.out", '2>&1');
 	my $fresh = ctl_in_background('branch', 'create', "fresh$round");
@@ -87,11 +88,11 @@ for my $round (1 .. $rounds)
 	$_->kill_kill for $backup, $fresh, $branch;
 	my @left = grep { -r "/proc/$_/cmdline" && do { open my $f, '<', "/proc/$_/cmdline"; local $/; (<$f> // '') =~ /\Q$store->{dir}\E\/tmp/ } }
 	  map { m{/(\d+)$} } glob '/proc/[0-9]*';
-	is(scalar @left, 0, 'and nothing that it had started is left');
+	is(scalar @left, 0, 'no process that the store had started is left');
 	unlike(substr($store->log_content, -3000), qr/exiting without closing|sessions are still working/, 'all sessions have ended');
 	$store->start;
 	my %now = map { $_->{id} => acknowledged($_) } @clients[-3 .. -1];
-	PageserverTest::wait_until(sub { !grep { acknowledged($_) <= $now{ $_->{id} } } @clients[-3 .. -1] }, 'the clients to go on');
+	PageserverTest::wait_until(sub { !grep { acknowledged($_) <= $now{ $_->{id} } } @clients[-3 .. -1] }, 'the clients to continue');
 	$_->{h}->kill_kill for @clients[-3 .. -1];
 	$copy->finish if $round < 3;
 }
@@ -109,8 +110,8 @@ check('the compute');
 $c->stop('immediate');
 $c = $store->start_compute('main');
 check('a new compute');
-$c->sql_is('SELECT count(*) FROM filler', '20000', 'the other table');
+$c->sql_is('SELECT count(*) FROM filler', '20000', 'the other table has all its rows');
 $c->stop;
 $store->stop;
-unlike($store->log_content, qr/PANIC|upkeep of layer files failed/, 'the log of the store');
+unlike($store->log_content, qr/PANIC|upkeep of layer files failed/, 'no PANIC and no failed upkeep in the log of the store');
 done_testing();

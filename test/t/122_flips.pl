@@ -51,7 +51,7 @@ sub flip
 	close $f;
 	$store->start;
 	my $other = $store->start_compute('other');
-	is($other->sql($query), $seen{other}[0], "$what, byte $offset: the other branch has all it had");
+	is($other->sql($query), $seen{other}[0], "$what, byte $offset: the other branch has all its rows");
 	my ($c, $err) = $store->start_compute('main', may_fail => 1);
 	if (!defined $c)
 	{
@@ -70,8 +70,8 @@ sub flip
 		$c->kill9;
 	}
 	$other->kill9;
-	ok(kill(0, $store->{pid}), 'the store runs on');
-	unlike($store->log_content, qr/PANIC|FATAL|was terminated/, 'and says nothing of an end');
+	ok(kill(0, $store->{pid}), 'the store is still running');
+	unlike($store->log_content, qr/PANIC|FATAL|was terminated/, 'the log has no PANIC, no FATAL and no killed process');
 	$store->stop('immediate');
 	unlink $store->{log};
 	system('rm', '-rf', $store->{dir}) == 0 && system('cp', '-a', '--sparse=always', $copy, $store->{dir}) == 0 or die;
@@ -91,12 +91,12 @@ flip('the index of a delta file', $delta, (-s $delta) - 8192, (-s $delta) - 8000
 flip('values of an image file', $images[0], 8192, (-s $images[0]) / 2);
 flip('values of an image file', $images[0], 8192, (-s $images[0]) / 2);
 flip('WAL that is in no layer', $wal, $in_wal, $in_wal + 4000);
-ok($opened > 0 && $failed > 0, 'some of it kept the branch from opening, some did not');
+ok($opened > 0 && $failed > 0, 'some of the damage kept the branch from opening, some did not');
 
-# all is well again
+# the original files again
 $store->start;
 my $c = $store->start_compute('main');
-is($c->sql($query), $seen{main}[0], 'nothing of it is left');
+is($c->sql($query), $seen{main}[0], 'the branch has all its rows when the damage is undone');
 $c->stop;
 $store->stop;
 done_testing();

@@ -1,6 +1,5 @@
-# Page requests that arrive together are read together. A request for a damaged page gets an error
-# that names the place; requests before and after it get their pages, and the answers keep their
-# order.
+# Page requests that arrive together are read together. A request for a damaged page gets an error that
+# names the place. Requests before and after it get their pages, and the answers keep their order.
 use strict;
 use warnings;
 use IO::Socket::UNIX;
@@ -14,7 +13,8 @@ $store->ctl_ok('branch create', 'branch', 'create', 'main');
 my (undef, $list) = $store->command('branch_list');
 my @id = (split(/\|/, $list))[ 1, 2 ];
 
-# All requests in one write, each for some blocks of pg_proc; the answers, in the order in which they come.
+# Sends all requests in one write, each for some blocks of pg_proc; returns the answers, in the order of
+# their arrival.
 sub ask
 {
 	my $s = IO::Socket::UNIX->new(Peer => $store->dir . '/.s.PGSQL.' . $store->port) || die "connect: $!";
@@ -51,10 +51,10 @@ sub in_order
 }
 
 my @before = ask();
-ok(in_order(@before) && !(grep { $_->{kind} ne 'G' || length($_->{body}) != 2 + BLOCKS * BLCKSZ } @before), 'all pages before');
-isnt($before[0]{body}, $before[1]{body}, 'which are not all the same');
+ok(in_order(@before) && !(grep { $_->{kind} ne 'G' || length($_->{body}) != 2 + BLOCKS * BLCKSZ } @before), 'all pages before the damage');
+isnt($before[0]{body}, $before[1]{body}, 'the pages are not all the same');
 
-# A byte in each so many of the file with the images; the index at its end stays as it is.
+# Damages a byte at regular distances in the file with the images; the index at its end is left alone.
 my ($file) = sort { -s $b <=> -s $a } glob($store->dir . '/tenants/*/timelines/*/layers/*');
 my ($name) = $file =~ m{([^/]+)$};
 my @damaged;
@@ -82,13 +82,13 @@ for (my $phase = 9000; $phase < 60000 && !(@good && @bad); $phase += 5000)
 	@good = grep { $_->{kind} eq 'G' } @answers;
 	@bad = grep { $_->{kind} eq 'E' } @answers;
 	ok(in_order(@answers), "damage at $phase: each request has its answer, in order");
-	is(scalar(grep { $_->{body} ne $before[ $_->{reqid} - 1000 ]{body} } @good), 0, 'pages that are given are right');
+	is(scalar(grep { $_->{body} ne $before[ $_->{reqid} - 1000 ]{body} } @good), 0, 'pages that are returned are right');
 	is(scalar(grep { $_->{body} !~ /^XX001.*relation 1663\/5\/1255.*\Q$name\E" is damaged at offset \d+/s } @bad), 0, 'errors name relation, file and offset');
 }
 ok(@good && @bad, 'some requests have an error, others have pages');
 note(scalar(@good) . ' good, ' . scalar(@bad) . ' bad');
 my @after = ask();
-is(scalar(grep { $after[$_]{body} ne $before[$_]{body} } 0 .. REQUESTS - 1), 0, 'the damage undone, all pages');
+is(scalar(grep { $after[$_]{body} ne $before[$_]{body} } 0 .. REQUESTS - 1), 0, 'all pages are right when the damage is undone');
 
 $store->stop;
 done_testing();

@@ -1,6 +1,6 @@
-# "pageserver_ctl layer dump" on the files of a real store: its output agrees with what pg_waldump
-# and the server know about the table. It names damage by file and offset, and continues behind it.
-# As JSON it says the same.
+# "pageserver_ctl layer dump" on the files of a real store: its output agrees with what pg_waldump and the
+# server know about the table. It names damage by file and offset, and continues after it. With --json it
+# reports the same.
 use strict;
 use warnings;
 use File::Copy qw(copy);
@@ -22,11 +22,11 @@ my $blocks = $c->sql("SELECT pg_relation_size('t') / 8192");
 my ($timeline) = glob("$store->{dir}/tenants/*/timelines/*");
 sub lsn { my ($hi, $lo) = map { hex } split m{/}, $_[0]; return $hi << 32 | $lo; }
 
-# enough WAL behind it that what was done until here is in files
+# enough WAL after it that everything up to here is in files
 my $done = lsn($c->sql('SELECT pg_current_wal_flush_lsn()'));
 $c->sql("CREATE TABLE filler AS SELECT i, repeat('x', 200) FROM generate_series(1, 20000) i");
 PageserverTest::wait_until(sub { grep { /-([0-9a-f]{16})__[0-9a-f]+$/ && hex($1) > $done } glob("$timeline/layers/*") }, 'a delta file');
-# and merged: then short records are compressed with a dictionary
+# The files must also be merged, because short records are then compressed with a dictionary.
 PageserverTest::wait_until(sub {
 	$store->ctl('branch', 'compact', 'main');
 	return grep { /-([0-9a-f]{16})__[0-9a-f]+ level [1-9]/ && hex($1) > $done } @{ Manifest::state($timeline)->{layers} };
@@ -35,7 +35,7 @@ $c->stop;
 $store->stop;
 my @files = grep { !/\.tmp$/ } glob("$timeline/layers/*");
 
-# ---- the JSON form, written as the text form is ----
+# ---- the JSON form, formatted like the text form ----
 sub ratio { my ($raw, $stored) = @_; return $stored > 0 ? $raw / $stored : 1; }
 
 sub summary_as_text
@@ -89,7 +89,7 @@ my %value_as_text = (
 	text => sub { my $v = $_; join '', map { "$_: \"$v->{$_}\"" } grep { $_ ne 'type' } keys %$v },
 	file => sub { "file: \"$_->{file}\", $_->{file_bytes} bytes" });
 
-# the number of bytes is the entry's
+# The number of bytes is that of the entry.
 my %types;
 sub value_of
 {
@@ -115,18 +115,19 @@ sub as_text
 	  $j->{entries} ? ("\n", map { entry_as_text($_) } @{ $j->{entries} }) : '';
 }
 
-# Both forms say the same of the file, with damage or without it: on standard error, too, and by the exit code.
+# Both forms report the same about the file, with or without damage; this includes standard error and the
+# exit code.
 sub forms_agree
 {
 	my ($rc, $out, $err, $file, @args) = @_;
 	my ($json_rc, $json, $json_err) = $store->ctl('layer', 'dump', $file, '--json', @args);
 	my $object = eval { decode_json($json) };
 	my $text = $object ? as_text($object) : "no JSON: $@";
-	# damaged pages of the index are among the problems; bytes have another form
+	# Damaged pages of the index are among the problems; bytes have another form.
 	$out =~ s/^(\(index page \d+ is DAMAGED\)|    [0-9a-f]{6}  .*|    \*)\n//gm;
 	my $same = $json_rc == $rc && $json_err eq $err && $object && $text eq $out;
 	my @problems = map { /^pageserver_ctl: error: (.*)$/ ? $1 : () } split /\n/, $err;
-	# the last line counts them
+	# The last line has their number.
 	pop @problems;
 	return 1 if $same && "@problems" eq join(' ', map { $_->{message} } @{ $object->{problems} });
 	my @lines = split /\n/, $text;
@@ -141,12 +142,12 @@ sub dump_of
 	my ($rc, $out, $err) = $store->ctl('layer', 'dump', $file, @args);
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	is($rc, 0, 'layer dump ' . join(' ', @args)) or diag($err);
-	is($err, '', 'it complains of nothing');
-	ok(forms_agree($rc, $out, $err, $file, @args), 'JSON says the same');
+	is($err, '', 'layer dump reports no problem');
+	ok(forms_agree($rc, $out, $err, $file, @args), 'JSON reports the same');
 	return $out;
 }
 
-# ---- all of it, beside what the server and its WAL say ----
+# ---- all entries, compared with what the server and its WAL say ----
 my (%records, %images, $size, $size_lsn, $start, $end);
 
 for my $file (@files)
@@ -159,7 +160,7 @@ for my $file (@files)
 	my $counted = 0;
 	$counted += $1 + $2 + $3 while $out =~ /^(?:blocks of|sizes of|SLRU|databases|relation maps|states|control|files|two-phase|tablespaces|replication).*? +(\d+) +\d+ +(\d+) +(\d+) +\d+$/mg;
 	is($counted, $entries, 'each entry is counted');
-	like($out, qr/not referenced by any entry: 0 bytes/, 'each value is named');
+	like($out, qr/not referenced by any entry: 0 bytes/, 'each value is referenced by an entry');
 	my ($image) = $out =~ m{^LSN: +(\S+)$}m;
 	$start = $image if defined $image && (!defined $start || lsn($image) < lsn($start));
 	my ($below) = $out =~ m{^All LSNs are below: +(\S+)$}m;
@@ -185,8 +186,8 @@ for my $file (@files)
 	}
 }
 is($size, $blocks, 'the size of the table');
-is(scalar keys %records, $blocks, 'records of each of its blocks');
-is(scalar keys %images, $blocks, 'an image of each of its blocks');
+is(scalar keys %records, $blocks, 'there are records of each block');
+is(scalar keys %images, $blocks, 'there is an image of each block');
 
 my $wal = PageserverTest::plain_wal("$timeline/wal");
 for my $block (0, int($blocks / 2), $blocks - 1)
@@ -194,10 +195,10 @@ for my $block (0, int($blocks / 2), $blocks - 1)
 	my $waldump = `pg_waldump --relation=$rel --fork=main --block=$block -p '$wal' -s $start 2>/dev/null`;
 	my @expected = grep { $_ < $end } map { lsn($_) } $waldump =~ m{lsn: (\S+),}g;
 	ok(@expected > 10, "pg_waldump knows records of block $block");
-	is_deeply([ sort { $a <=> $b } keys %{ $records{$block} } ], \@expected, 'and so does layer dump');
+	is_deeply([ sort { $a <=> $b } keys %{ $records{$block} } ], \@expected, 'layer dump shows the same records');
 }
 
-# an image is of the page as its last record left it
+# An image shows the page as its last record left it.
 my $bad = 0;
 for my $block (keys %images)
 {
@@ -212,10 +213,10 @@ is($bad, 0, 'each image has the LSN of the last record before it');
 # ---- filters ----
 my ($delta) = grep { dump_of($_, '-R', $rel, '-F', 'main', '-B', '3') =~ /^Level: +[1-9].*block 3,/ms } @files;
 my $out = dump_of($delta, '-R', $rel, '-F', 'main', '-B', '3');
-ok($out =~ /block 3,/ && $out !~ /block (?!3,)\d/, 'one block');
-is(() = dump_of($delta, '--limit=5') =~ /, lsn: /g, 5, 'so many entries');
+ok($out =~ /block 3,/ && $out !~ /block (?!3,)\d/, 'filter: one block');
+is(() = dump_of($delta, '--limit=5') =~ /, lsn: /g, 5, 'filter: the number of entries');
 like(dump_of($delta, '-R', $rel, '-F', 'main', '-B', '3', '-n', '1', '--hexdump'), qr/^    000000  ([0-9a-f]{2} ){16} \|.{16}\|$/m, 'bytes');
-# all kinds of values
+# values of all kinds
 dump_of($_, '--values') for grep { -s $_ < 300_000 } @files;
 is_deeply([ grep { $_ ne 'none' } sort keys %types ], [qw(bytes control file page record size slru_segment state text)], 'all kinds of values');
 my ($entry) = @{ decode_json(($store->ctl('layer', 'dump', $delta, '-R', $rel, '-F', 'main', '-B', '3', '-n', '1', '--hexdump', '--json'))[1])->{entries} };
@@ -226,12 +227,12 @@ ok(!exists decode_json(($store->ctl('layer', 'dump', $delta, '-n', '0', '--json'
 	my $odd = PageserverTest::test_dir() . "/gr\xfcn";
 	copy($delta, $odd) or die;
 	my $json = decode_json(($store->ctl('layer', 'dump', $odd, '-n', '0', '--json'))[1]);
-	is_deeply($json->{file}, { base64 => encode_base64($odd, '') }, 'JSON: a path that is no UTF-8');
+	is_deeply($json->{file}, { base64 => encode_base64($odd, '') }, 'JSON: a path that is not UTF-8');
 }
-$store->ctl_fails_like(qr/require --relation/, 'a block of no relation', 'layer', 'dump', $delta, '-B', '3');
-$store->ctl_fails_like(qr/must be main, fsm, vm or init/, 'a fork that is none', 'layer', 'dump', $delta, '-R', $rel, '-F', 'x');
-$store->ctl_fails_like(qr{must be TABLESPACE/DATABASE/RELFILENODE}, 'a relation that is none', 'layer', 'dump', $delta, '-R', 't');
-$store->ctl_fails_like(qr/could not open layer file/, 'a file that is not there', 'layer', 'dump', "$delta.x");
+$store->ctl_fails_like(qr/require --relation/, 'a block without a relation', 'layer', 'dump', $delta, '-B', '3');
+$store->ctl_fails_like(qr/must be main, fsm, vm or init/, 'an invalid fork', 'layer', 'dump', $delta, '-R', $rel, '-F', 'x');
+$store->ctl_fails_like(qr{must be TABLESPACE/DATABASE/RELFILENODE}, 'an invalid relation', 'layer', 'dump', $delta, '-R', 't');
+$store->ctl_fails_like(qr/could not open layer file/, 'a file that does not exist', 'layer', 'dump', "$delta.x");
 $store->ctl_fails_like(qr/is not a regular file/, 'a directory', 'layer', 'dump', "$timeline/layers");
 
 # ---- damage ----
@@ -260,7 +261,7 @@ sub damaged
 	like($err, qr/layer file "\Q$copy\E" $message/, "$what: file and place");
 	like($o, $shown, "$what: the rest is shown");
 	my @some = ('--values', '-R', $rel, '-F', 'main', '-B', 3);
-	ok(forms_agree($store->ctl('layer', 'dump', $copy, @some), $copy, @some), "$what: JSON says the same");
+	ok(forms_agree($store->ctl('layer', 'dump', $copy, @some), $copy, @some), "$what: JSON reports the same");
 }
 my ($offset, $stored) = $out =~ /offset: (\d+), stored: (\d+)/;
 damaged('a value', $offset + 17 + $stored - 1, "\xff", "is damaged at offset $offset: checksum of the value", qr/block 3, .*DAMAGED\n(?!.*DAMAGED)/);
@@ -273,9 +274,9 @@ damaged('the summary', 152, "\x01", 'is damaged at offset 0: checksum of the sum
 damaged('a short file', $index + 8192, undef, 'is damaged at offset ' . ($index + 8192) . ': the file ends here', qr/, lsn: .*\(index page 1 is DAMAGED\)/s);
 damaged('a shorter one', 4000, undef, 'is damaged at offset 4000: the file ends here', qr/^$/);
 damaged('another version', 8, pack('N', 99), 'has format version 99', qr/^$/);
-damaged('no layer file', 0, 'ELF', 'is damaged at offset 0: it does not begin with', qr/^$/);
+damaged('a file that is not a layer file', 0, 'ELF', 'is damaged at offset 0: it does not begin with', qr/^$/);
 
-# any byte
+# random bytes
 my $seed = $ENV{TEST_SEED} // time;
 srand($seed);
 note("TEST_SEED=$seed");
@@ -296,7 +297,7 @@ for my $file ($delta, (sort { -s $a <=> -s $b } grep { !/-[0-9a-f]{16}__[0-9a-f]
 		push @unnoticed, "$at: exit code $rc" if $rc != 1 || $err !~ /\Q$copy\E" (is damaged at offset|has format version)/;
 		push @differ, $at if !forms_agree($rc, $o, $err, $copy, '--values', '-n', '100');
 	}
-	is("@differ", '', 'and JSON says the same');
-	is("@unnoticed", '', 'whatever byte is changed, it is told of');
+	is("@differ", '', 'JSON reports the same for random damage');
+	is("@unnoticed", '', 'a change of any byte is reported');
 }
 done_testing();

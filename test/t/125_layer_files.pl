@@ -1,6 +1,6 @@
-# Layer files are opened when something in them is read, not because upkeep has its turn. A damaged or missing file affects only its
-# own contents, and nothing any more once it is repaired. No more files are open than
-# max_open_layer_files and the system allow.
+# Layer files are opened when something in them is read, and not because a branch gets upkeep. A damaged or
+# missing file affects only its own contents, and nothing any more once it is repaired. The number of open files stays within
+# max_open_layer_files and the limit of the system.
 use strict;
 use warnings;
 use IPC::Run ();
@@ -35,20 +35,21 @@ $c->stop;
 $store->stop;
 my @files = glob("$dir/*");
 cmp_ok(scalar @files, '>', 2 * $bound, 'there are many files');
-# The newest images of blocks of b other than the first: older images, which merges beside the inserts made, are not read.
+# The newest images of blocks of b other than the first: older images, which merges created during the
+# inserts, are not read.
 my %at_lsn;
 m{/$b(?!0{8})[0-9a-f]{8}-$b[0-9a-f]{8}__([0-9a-f]{16})__} and push @{ $at_lsn{$1} }, $_ for @files;
 my ($newest) = reverse sort keys %at_lsn;
 my @of_b = @{ $at_lsn{ $newest // '' } // [] };
-cmp_ok(scalar @of_b, '>=', 2, 'some have nothing but blocks of one table') or diag("b is $b", "\n", join "\n", @files);
+cmp_ok(scalar @of_b, '>=', 2, 'some files contain only blocks of one table') or diag("b is $b", "\n", join "\n", @files);
 
 # ---- the bound, and what is open after a start ----
 $store->start;
-cmp_ok(scalar(open_files()), '<=', 1, 'no file is opened because it is there');
+cmp_ok(scalar(open_files()), '<=', 1, 'a start does not open layer files');
 $c = $store->start_compute('main', %conf);
 for my $t (@tables)
 {
-	$c->sql_is("SELECT count(*) || ' ' || sum(hashtext(v)) FROM $t", $sum{$t}, "$t, a file at a time");
+	$c->sql_is("SELECT count(*) || ' ' || sum(hashtext(v)) FROM $t", $sum{$t}, "$t can be read, a file at a time");
 	PageserverTest::wait_until(sub { open_files() <= $bound }, "no more than $bound open layer files");
 }
 $c->stop;
@@ -70,10 +71,10 @@ $c->sql_is("SELECT count(*) || ' ' || sum(hashtext(v)) FROM $_", $sum{$_}, "$_ c
 my ($rc, $out, $err) = $c->psql("SELECT count(*) || ' ' || sum(hashtext(v)) FROM b");
 isnt($rc, 0, 'b cannot be read');
 like($err, qr/layer file "(\Q$damaged\E" is damaged at offset \d+|\Q$missing\E")/, 'the error names the file, and the offset');
-$c->sql_is("SELECT v FROM b WHERE ctid = '(0,1)'", $row, 'what is in other files of b can be read');
+$c->sql_is("SELECT v FROM b WHERE ctid = '(0,1)'", $row, 'rows of b that are in other files can be read');
 $c->sql('INSERT INTO a VALUES (0)');
 
-# mended, without a restart
+# repaired, without a restart
 open $f, '+<:raw', $damaged or die;
 seek $f, 100, 0;
 print $f $right;
@@ -83,7 +84,7 @@ $c->sql_is("SELECT count(*) || ' ' || sum(hashtext(v)) FROM b", $sum{b}, 'b, men
 $c->stop;
 $store->stop;
 
-# ---- what the system allows ----
+# ---- the limit of the system ----
 sub start_with_limit
 {
 	my ($n) = @_;
@@ -95,14 +96,14 @@ sub start_with_limit
 
 $store->append_conf("max_open_layer_files = 4000\n");
 ($rc, $out) = start_with_limit(600);
-isnt($rc, 0, 'too few descriptors: the store does not start');
-like($out, qr/the system allows 600 open files, but at least 808 are needed: 500 for connections/, 'it says what it needs');
+isnt($rc, 0, 'the store does not start with too few file descriptors');
+like($out, qr/the system allows 600 open files, but at least 808 are needed: 500 for connections/, 'the error says how many file descriptors it needs');
 ($rc, $out) = start_with_limit(810);
-is($rc, 0, 'few descriptors: it starts') or diag($out);
-like($out, qr/WARNING.*the system allows 810 open files: at most 10 layer files are kept open, not 4000/, 'and opens fewer files');
+is($rc, 0, 'the store starts with few file descriptors') or diag($out);
+like($out, qr/WARNING.*the system allows 810 open files: at most 10 layer files are kept open, not 4000/, 'the log says that fewer layer files are kept open');
 ($store->{pid}) = split /\n/, PostgreSQL::Test::Utils::slurp_file("$store->{dir}/pageserver.pid");
 $c = $store->start_compute('main', %conf);
-$c->sql_is("SELECT count(*) || ' ' || sum(hashtext(v)) FROM c", $sum{c}, 'all can be read');
+$c->sql_is("SELECT count(*) || ' ' || sum(hashtext(v)) FROM c", $sum{c}, 'everything can be read with few open layer files');
 PageserverTest::wait_until(sub { open_files() <= 10 }, 'no more than 10 open layer files');
 $c->stop;
 

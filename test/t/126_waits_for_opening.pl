@@ -1,7 +1,7 @@
-# Opening a branch can take long, if much of its WAL is in no layer file. Sessions that wait for
-# another session to open it, for whatever purpose, react to a cancel, to the end of their
-# connection and to a stop of the store; the session that opens it is not disturbed. The test makes
-# the opening long with a manifest that is read from a pipe.
+# Opening a branch can take long, if much of its WAL is in no layer file. Sessions that wait for another
+# session to open it, for whatever purpose, react to a cancel, to the end of their connection and to a
+# stop of the store; the session that opens it is not disturbed. A manifest that is read from a pipe makes
+# the opening take long.
 use strict;
 use warnings;
 use IO::Socket::UNIX;
@@ -18,7 +18,7 @@ my $manifest = "$store->{dir}/tenants/$tenant/timelines/$timeline/timeline.log";
 
 # ---- a client of the store's port ----
 
-# The next message: its type and body; undef at the end of the connection.
+# Returns the next message, its type and body; undef at the end of the connection.
 sub message
 {
 	my ($s) = @_;
@@ -81,7 +81,7 @@ sub has_answer
 	return select($rin, undef, undef, $seconds);
 }
 
-# Again and again, for one that comes before the command has begun is not meant for it.
+# Repeated, because a cancel that arrives before the command has begun has no effect.
 sub cancel
 {
 	my ($s) = @_;
@@ -98,7 +98,7 @@ sub cancel
 
 sub connections { return ($store->command('status'))[1] =~ /^connections\|(\d+)$/m ? $1 : die; }
 
-# ---- an opening that takes as long as we want ----
+# ---- an opening that takes as long as the test wants ----
 
 sub begin_opening
 {
@@ -134,39 +134,39 @@ for my $command ('fullbackup dev', "pagestream $tenant $timeline 0", 'branch_cre
 	send_command($s, $command);
 	like(cancel($s), qr/^57014 canceling the command on the client's request/, "canceled: $command");
 	send_command($s, 'status');
-	is(answer($s), 'done', 'and the session goes on');
+	is(answer($s), 'done', 'the session continues after the cancel');
 }
 ok(!-e "$store->{dir}/tenants/$tenant/detached", 'the tenant is not detached');
 for my $command ('fullbackup dev', 'branch_delete dev', 'tenant_detach dev')
 {
 	my $s = client();
-	is(connections(), $before + 1, 'another connection');
+	is(connections(), $before + 1, 'the waiting session has a connection');
 	send_command($s, $command);
 	close $s->{socket};
 	PageserverTest::wait_until(sub { connections() == $before }, 'the session to end');
 	pass("ends with its client: $command");
 }
-ok(!-e "$store->{dir}/tenants/$tenant/detached", 'nor is it now');
-ok(!has_answer($opener, 0), 'the one that opens the branch has noticed nothing');
+ok(!-e "$store->{dir}/tenants/$tenant/detached", 'the tenant is not detached after its client has disconnected');
+ok(!has_answer($opener, 0), 'the session that opens the branch is not disturbed');
 my $waits = client();
 send_command($waits, 'fullbackup dev');
 end_opening($pipe);
-is(answer($opener), 'done', 'and gets what it wanted');
-is(answer($waits), 'done', 'so does one that waited');
+is(answer($opener), 'done', 'the session that opens the branch succeeds');
+is(answer($waits), 'done', 'a session that waited succeeds');
 
-# ---- a stop, which the opening of the branch outlasts ----
+# ---- a stop, during which the branch is still being opened ----
 $store->stop;
 $store->start;
 ($opener, $pipe) = begin_opening();
 $waits = client();
 send_command($waits, 'branch_rename dev other');
 my $stop = IPC::Run::start([ PageserverTest::bindir() . '/pageserver_ctl', 'stop', '-D', $store->{dir} ], '<', \undef, '>', \my $out, '2>', \my $err);
-like(answer($waits), qr/^PS003 /, 'who waits is told that the store stops');
+like(answer($waits), qr/^PS003 /, 'a session that waits is told that the store stops');
 end_opening($pipe);
-like(answer($opener), qr/^PS003 /, 'who opens the branch, too');
+like(answer($opener), qr/^PS003 /, 'the session that opens the branch is told that the store stops');
 ok($stop->finish, 'the store has stopped') or diag("$out$err");
 $store->start;
-is(($store->command('branch_rename dev other'))[0], 0, 'the branch is as it was');
+is(($store->command('branch_rename dev other'))[0], 0, 'the branch is unchanged');
 $store->stop;
-unlike($store->log_content, qr/WARNING|PANIC/, 'the log of the store');
+unlike($store->log_content, qr/WARNING|PANIC/, 'no warning in the log of the store');
 done_testing();

@@ -1,7 +1,7 @@
 # A tenant that is detached while it is busy is released within seconds, loses nothing that was
 # acknowledged, and its compute continues when it is attached again. It is busy with a compute that
-# writes, layer files that are written and merged, a database that is copied, a backup that is sent
-# to a client that does not read, a branch that is created, and a branch that is compacted.
+# writes, layer files that are written and merged, a database that is copied, a backup that is sent to a
+# client that does not read, a branch that is created, and a branch that is compacted.
 use strict;
 use warnings;
 use IPC::Run ();
@@ -9,7 +9,7 @@ use PageserverTest;
 use Test::More;
 use Time::HiRes qw(time);
 
-# what a detach may take, on a machine that has other things to do
+# The time that a detach may take, on a machine that is busy with other things.
 my $limit = 10;
 
 my $store = PageserverTest->new_store('main',
@@ -24,7 +24,7 @@ $c->sql("CREATE TABLE t AS SELECT i, repeat('y', 500) AS v FROM generate_series(
 my $dir = PageserverTest::test_dir();
 my $psql = PageserverTest::bindir() . '/psql';
 
-# one row after the other; each line in the file is an acknowledged one
+# one row after the other; each line in the file is an acknowledged row
 open my $f, '>', "$dir/script" or die;
 print $f "UPDATE filler SET v = repeat(chr(65 + $_ % 26), 500) WHERE i % 1000 = $_ % 1000 \\g /dev/null\nINSERT INTO acked VALUES ($_) RETURNING i;\n" for 1 .. 50000;
 close $f;
@@ -50,13 +50,14 @@ for my $round (1 .. 3)
 	my $begun = acknowledged();
 	PageserverTest::wait_until(sub { acknowledged() > $begun + 10 }, 'the client to write');
 
-	# a client that takes the beginning of a backup, and no more
+	# a client that reads the beginning of a backup, and no more
 	pipe(my $read, my $write) or die;
 	my $backup = store_command('fullbackup main', $write);
 	close $write;
 	sysread $read, my $beginning, 10000;
 
-	# a copy of a database, which ingest is at for a while; a branch that waits for that; files that are merged
+	# a copy of a database, which takes ingest a while; a branch that waits for that; files that are
+	# merged
 	my $copy = IPC::Run::start([ $psql, '-X', '-q', '-d', $c->connstr, '-c', "CREATE DATABASE copy$round TEMPLATE big STRATEGY FILE_COPY" ],
 		'<', \undef, '>', "$dir/copy.out", '2>&1');
 	my $branch = store_command("branch_create b$round from main", "$dir/branch.out");
@@ -69,17 +70,17 @@ for my $round (1 .. 3)
 	$store->ctl_ok("detach, round $round", 'tenant', 'detach', 'main');
 	alarm 0;
 	my $took = time - $begin;
-	cmp_ok($took, '<', $limit, sprintf('takes %.1f s', $took));
+	cmp_ok($took, '<', $limit, sprintf('the detach took %.1f s', $took));
 	$_->kill_kill for $backup, $branch, $compact;
 	close $read;
 	my @threads = map { do { open my $t, '<', "$_/comm"; <$t> // '' } } glob "/proc/$store->{pid}/task/*";
-	is(scalar(grep { /main|b\d/ } @threads), 0, 'none of its threads is left');
-	is_deeply([ glob "$store->{dir}/tmp/*" ], [], 'nor anything that was being made');
+	is(scalar(grep { /main|b\d/ } @threads), 0, 'no thread of the tenant is left');
+	is_deeply([ glob "$store->{dir}/tmp/*" ], [], 'no temporary files are left');
 	my $acked = acknowledged();
 	$store->ctl_ok('attach', 'tenant', 'attach', 'main');
-	PageserverTest::wait_until(sub { acknowledged() > $acked + 3 }, 'the client to go on');
+	PageserverTest::wait_until(sub { acknowledged() > $acked + 3 }, 'the client to continue');
 	$copy->finish;
-	is($copy->result(0), 0, 'and the copy') or diag(PostgreSQL::Test::Utils::slurp_file("$dir/copy.out"));
+	is($copy->result(0), 0, 'the copy of the database succeeds') or diag(PostgreSQL::Test::Utils::slurp_file("$dir/copy.out"));
 }
 $writer->kill_kill;
 my $acked = acknowledged();
@@ -88,9 +89,9 @@ sub check
 {
 	my ($what) = @_;
 	my ($rows, $max) = split /\|/, $c->sql('SELECT count(*), max(i) FROM acked');
-	ok($rows >= $acked && $rows == $max, "$what: all $acked rows are there") or diag("rows $rows, newest $max");
-	$c->sql_is('SELECT count(*) FROM filler', '20000', "$what: another table");
-	$c->sql_is('SELECT count(*), min(v) FROM t', '40000|' . 'y' x 500, "$what: a copied database", db => "copy$_") for 1 .. 3;
+	ok($rows >= $acked && $rows == $max, "$what: all $acked rows are present") or diag("rows $rows, newest $max");
+	$c->sql_is('SELECT count(*) FROM filler', '20000', "$what: another table has all its rows");
+	$c->sql_is('SELECT count(*), min(v) FROM t', '40000|' . 'y' x 500, "$what: the copied database $_ has all its rows", db => "copy$_") for 1 .. 3;
 }
 check('the compute');
 $c->stop('immediate');
@@ -98,5 +99,5 @@ $c = $store->start_compute('main');
 check('a new compute');
 $c->stop;
 $store->stop;
-unlike($store->log_content, qr/PANIC|upkeep of layer files failed/, 'the log of the store');
+unlike($store->log_content, qr/PANIC|upkeep of layer files failed/, 'no PANIC and no failed upkeep in the log of the store');
 done_testing();

@@ -1,5 +1,5 @@
-# A read at an LSN of the past holds a lease on that LSN: its data does not change although the
-# retention window moves on, and becomes garbage when the lease ends.
+# A read at a past LSN holds a lease on that LSN. Its data does not change although the retention window
+# moves on, and becomes garbage when the lease ends.
 use strict;
 use warnings;
 use IO::Socket::UNIX;
@@ -44,7 +44,7 @@ sub next_message
 	}
 }
 
-# A page at an LSN, or the message of the error.
+# Returns a page at an LSN, or the message of the error.
 sub page
 {
 	my ($s, $lsn, $block) = @_;
@@ -57,9 +57,9 @@ sub page
 
 my $lsn = $c->sql('SELECT pg_current_wal_flush_lsn()');
 my $holder = open_stream($lsn);
-is((next_message($holder, 'WE'))[0], 'W', 'a lease is given');
+is((next_message($holder, 'WE'))[0], 'W', 'a lease is granted');
 my @before = map { page($holder, $lsn, $_) } 0 .. 50;
-is(scalar(grep { length != 8192 } @before), 0, 'pages are read under it');
+is(scalar(grep { length != 8192 } @before), 0, 'pages can be read under the lease');
 
 sub churn
 {
@@ -76,14 +76,14 @@ sub layer_bytes
 
 churn();
 my @after = map { page($holder, $lsn, $_) } 0 .. 50;
-is_deeply(\@after, \@before, 'they are the same when the window has passed');
+is_deeply(\@after, \@before, 'the pages are the same when the window has moved on');
 my $before_lsn = sprintf('%X/%X', map { $_ } hex(($lsn =~ m{(.*)/})[0]), hex(($lsn =~ m{/(.*)})[0]) - 8);
 my $stream = open_stream('');
-like(page($stream, $before_lsn, 0), qr/can be read from/, 'what nobody holds is outside of the window');
+like(page($stream, $before_lsn, 0), qr/can be read from/, 'an LSN without a lease is outside the window');
 my ($type, $body) = next_message(open_stream($before_lsn), 'WE');
-ok($type eq 'E' && $body =~ /can be read from/, 'and cannot be held any more');
+ok($type eq 'E' && $body =~ /can be read from/, 'an LSN outside the window cannot get a lease');
 ($type) = next_message(open_stream('0/0'), 'WE');
-is($type, 'E', 'nor can nonsense');
+is($type, 'E', 'an invalid LSN cannot get a lease');
 
 my $held = layer_bytes();
 close $holder;
@@ -91,8 +91,8 @@ PageserverTest::wait_until(sub { page($stream, $lsn, 0) =~ /can be read from/ },
 churn();
 my $free = layer_bytes();
 diag(sprintf 'layers: %d kB under the lease, %d kB without it', $held / 1024, $free / 1024);
-cmp_ok($free, '<', $held, 'what it kept is gone');
-$c->sql_is('SELECT count(*) FROM t', '20000', 'the table is there');
+cmp_ok($free, '<', $held, 'the garbage that the lease kept is removed');
+$c->sql_is('SELECT count(*) FROM t', '20000', 'the table has all its rows');
 $c->stop;
 $store->stop;
 done_testing();

@@ -1,6 +1,6 @@
-# WAL that is in layer files is kept compressed: branches can start in it at any LSN and time, as
-# before; stock PostgreSQL recovers from it once it is decompressed; a kill in between loses
-# nothing; damage is an error of those who need the file.
+# WAL that is in layer files is kept compressed. Branches can start in it at any LSN and time, as before;
+# stock PostgreSQL recovers from it once it is decompressed; a kill during the compression loses nothing.
+# A damaged file causes an error only when it is needed.
 use strict;
 use warnings;
 use PageserverTest;
@@ -35,16 +35,16 @@ for my $i (1 .. 5)
 $c->sql("INSERT INTO t SELECT i, repeat(md5(i::text), 100) FROM generate_series(1, 1000) i");
 PageserverTest::wait_until(sub { packed() >= 4 }, 'WAL is compressed');
 my @now = segments();
-unlike($now[-1], qr/zst/, 'what is written is not');
-is(scalar(grep { my $s = $_; grep { $_ eq "$s.zst" } @now } @now), 0, 'no segment is there twice');
+unlike($now[-1], qr/zst/, 'the segment that is being written is not compressed');
+is(scalar(grep { my $s = $_; grep { $_ eq "$s.zst" } @now } @now), 0, 'no segment exists in both forms');
 my ($wal) = glob "$store->{dir}/tenants/*/timelines/*/wal";
 my ($row) = grep { /^main\|/ } split /\n/, ($store->command('branch_list'))[1];
 my $bytes = 0;
 $bytes += -s $_ for glob "$wal/0*";
 like($row, qr/\|$bytes\|/, 'the list of branches has the size of the files');
-cmp_ok($bytes, '<', 16 * 1024 * 1024 * (@now - 3), 'which is less than that of the segments');
+cmp_ok($bytes, '<', 16 * 1024 * 1024 * (@now - 3), 'the size is less than that of the segments');
 
-# branches begin in what is compressed; after a kill of the store as before it
+# Branches begin in compressed WAL, before and after a kill of the store.
 sub check_moments
 {
 	my ($when) = @_;
@@ -55,7 +55,7 @@ sub check_moments
 			my $name = "$when$what$i";
 			$store->ctl_ok("branch $name", 'branch', 'create', $name, '--from', "main\@$moments[$i]{$what}");
 			my $compute = $store->start_compute($name);
-			$compute->sql_is($digest, $moments[$i]{seen}, 'has what was there');
+			$compute->sql_is($digest, $moments[$i]{seen}, 'the branch has the state of its LSN or time');
 			$compute->stop;
 		}
 	}
@@ -64,11 +64,12 @@ check_moments('first');
 $store->kill9;
 $store->start;
 check_moments('again');
-$c->sql_is('SELECT count(*) FROM t', 5 * 2 * 2001 + 1000, 'all is there');
+$c->sql_is('SELECT count(*) FROM t', 5 * 2 * 2001 + 1000, 'the compute has all rows');
 $c->stop;
 oracle_ok($store, 'main');
 
-# damage: in the part with the segment's beginning, which a branch that begins in it has, too
+# Damage in the part that has the beginning of the segment, which a branch that begins in the segment has,
+# too.
 $store->stop;
 my $victim = (packed())[1];
 open my $f, '+<:raw', "$wal/$victim" or die $!;
@@ -79,13 +80,13 @@ print $f chr(ord($byte) ^ 1);
 close $f;
 $store->start;
 $c = $store->start_compute('main');
-$c->sql_is('SELECT count(*) FROM t', 5 * 2 * 2001 + 1000, 'a damaged old WAL file is in nobody\'s way');
+$c->sql_is('SELECT count(*) FROM t', 5 * 2 * 2001 + 1000, 'a damaged old WAL file does not affect the compute');
 $c->stop;
-$store->ctl_fails_like(qr/\Q$victim\E" is damaged at offset \d+/, 'but of who needs it', 'branch', 'create', 'no', '--from', "main\@$moments[2]{lsn}");
-$store->ctl_ok('others have theirs', 'branch', 'create', 'yes', '--from', "main\@$moments[7]{lsn}");
+$store->ctl_fails_like(qr/\Q$victim\E" is damaged at offset \d+/, 'a branch that needs the damaged file gets an error', 'branch', 'create', 'no', '--from', "main\@$moments[2]{lsn}");
+$store->ctl_ok('a branch that does not need the damaged file is created', 'branch', 'create', 'yes', '--from', "main\@$moments[7]{lsn}");
 $store->stop;
 
-# none of it if it is not wanted; what there is stays
+# Nothing is compressed when the setting is off; existing compressed files stay.
 $store->append_conf("wal_compression = none\n");
 $store->start;
 my $before = packed();
@@ -95,9 +96,9 @@ for my $i (1 .. 3)
 	$c->sql("INSERT INTO t SELECT i, repeat(md5(i::text), 100) FROM generate_series(-$i * 2000, -$i * 2000 + 1000) i");
 	$c->sql('SELECT pg_switch_wal()');
 }
-$store->ctl_ok('all upkeep is done', 'branch', 'compact', 'main');
-is(scalar(packed()), $before, 'no more is compressed when it is not wanted');
-$c->sql_is('SELECT count(*) FROM t', 5 * 2 * 2001 + 4003, 'all is there');
+$store->ctl_ok('upkeep runs with the setting off', 'branch', 'compact', 'main');
+is(scalar(packed()), $before, 'nothing is compressed when the setting is off');
+$c->sql_is('SELECT count(*) FROM t', 5 * 2 * 2001 + 4003, 'the compute has all rows with the setting off');
 $c->stop;
 $store->stop;
 done_testing();

@@ -1,5 +1,5 @@
-# A commit whose wait for the store is cut short gets no answer, whatever cuts it short, and a
-# session that connects to look for its outcome does not see what the next compute may not have.
+# A commit whose wait for the store is cut short gets no answer, whatever cuts it short. A session that
+# connects to find out the outcome does not see anything that the next compute may not have.
 use strict;
 use warnings;
 use PageserverTest;
@@ -26,13 +26,13 @@ sub observe
 }
 observe();
 
-# A psql that prints command tags: an answer is seen even if the connection ends right after.
+# A psql that prints command tags, so that an answer is seen even if the connection ends right after it.
 sub new_session
 {
 	my $s = bless { in => '', out => '', err => '' }, 'Client';
 	$s->{h} = IPC::Run::start([ PageserverTest::bindir() . '/psql', '-X', '-A', '-t', '-d', $c->connstr ],
 		'<', \$s->{in}, '>', \$s->{out}, '2>', \$s->{err});
-	# no statement that waits
+	# no statement that would wait
 	my $name = 'client' . ++$clients;
 	$s->ask("SET application_name = '$name'");
 	$s->{pid} = $observer->ask("SELECT pid FROM pg_stat_activity WHERE application_name = '$name'");
@@ -40,7 +40,7 @@ sub new_session
 	return $s;
 }
 
-# One that has had its first statement.
+# A session that has already run its first statement.
 sub client
 {
 	my $s = new_session();
@@ -93,18 +93,19 @@ for my $how ('cancel', 'cancel and terminate', 'terminate')
 		ended($client->{pid});
 		$client->{h}->finish;
 		is($client->{out}, '', "$what: no answer");
-		like($client->{err}, qr/first statement of a new session waits/, "$what: what to do") if $how eq 'cancel';
+		like($client->{err}, qr/first statement of a new session waits/, "$what: the error says what to do") if $how eq 'cancel';
 		go_on_process($worker);
 	}
 }
 
-# by the extended protocol, which commits only after it has sent the command's tag: no program takes that for the end
+# With the extended protocol, the commit happens only after the command tag has been sent: no program
+# takes the tag for a commit.
 PostgreSQL::Test::Utils::append_to_file(PageserverTest::test_dir() . '/insert.sql', 'INSERT INTO committed VALUES (7);');
 for my $mode ('extended', 'prepared')
 {
 	my $said = '';
 	my $pid;
-	$c->sql('SELECT 1');    # so nothing is in doubt
+	$c->sql('SELECT 1');    # no commit has an unknown outcome now
 	stop_process($worker);
 	my $bench = IPC::Run::start([ PageserverTest::bindir() . '/pgbench', '-h', $c->{host}, '-p', $c->{port}, '-U', 'postgres', '-n', '-t', '1', '-M', $mode,
 			'-f', PageserverTest::test_dir() . '/insert.sql', 'postgres' ], '<', \undef, '>&', \$said);
@@ -113,15 +114,15 @@ for my $mode ('extended', 'prepared')
 	ended($pid);
 	$bench->finish;
 	isnt($bench->result(0), 0, "$mode protocol: the client has an error");
-	like($said, qr/number of transactions actually processed: 0\/1/, "$mode protocol: and has not committed") or diag($said);
+	like($said, qr/number of transactions actually processed: 0\/1/, "$mode protocol: the client has seen no commit") or diag($said);
 	go_on_process($worker);
 }
 
-# the rows are there in the end, each as often as it was committed
+# In the end the rows are present, each as often as it was committed.
 my $all = $c->sql('SELECT i, count(*) FROM committed GROUP BY i ORDER BY i');
-is($all, "1|3\n2|3\n3|3\n5|3\n7|2", 'all have committed');
+is($all, "1|3\n2|3\n3|3\n5|3\n7|2", 'every transaction has committed');
 
-# a background worker ends, too
+# A background worker ends as well.
 stop_process($worker);
 $observer->ask("SELECT start_committer('$probe')");
 my $committer;
@@ -129,15 +130,15 @@ wait_for('the committer', sub { $committer = $observer->ask("SELECT pid FROM pg_
 waits($committer, 'the committer');
 $observer->ask("SELECT pg_cancel_backend($committer)");
 ended($committer);
-unlike($c->log_content, qr/the committer goes on/, 'a background worker does not go on after a canceled commit');
+unlike($c->log_content, qr/the committer goes on/, 'a background worker does not continue after a canceled commit');
 go_on_process($worker);
 
-# ---- who looks ----
+# ---- sessions that look for the outcome ----
 
 my $in_old = client();
 $in_old->ask('SELECT count(*) FROM committed');
 my $lost = client();
-# psql asks for numbers of functions when it first deals with large objects
+# psql asks for the OIDs of functions when it first uses large objects.
 $in_old->say('\lo_unlink 1');
 $in_old->until_error(qr/does not exist/);
 stop_process($worker);
@@ -157,16 +158,17 @@ $observer->ask("SELECT pg_cancel_backend($looker->{pid})");
 $looker->until_error(qr/canceling statement due to user request/);
 $looker->say("COPY committed TO STDOUT");
 waits($looker->{pid}, 'the next statement');
-is($looker->{out}, '', 'a canceled wait was not the last');
+is($looker->{out}, '', 'a statement after a canceled wait waits, too');
 $observer->ask("SELECT pg_cancel_backend($looker->{pid})");
 $looker->until_error(qr/canceling statement due to user request.*canceling statement due to user request/s);
 $looker->ask('SET pageserver_smgr.wait_for_commits_in_doubt = off');
 $looker->{out} = '';
 $looker->say($count);
 $looker->until(qr/^1$/m);
-pass('one that does not want to wait sees what is here');
+pass('a session that chooses not to wait sees the local state');
 
-# a pooler's connection has a new client after DISCARD ALL, also one that calls a function without a statement
+# A pooler's connection has a new client after DISCARD ALL; this includes a client that calls a function
+# without a statement.
 $in_old->ask('DISCARD ALL');
 $in_old->{err} = '';
 $in_old->say('\lo_unlink 1');
@@ -181,10 +183,10 @@ $looker->until(qr/^1$/m);
 $in_old->until_error(qr/does not exist/);
 $c->kill9;
 $c = $store->start_compute('main', conf => $conf);
-$c->sql_is($count, '1', 'and the next compute has what it saw');
-$c->sql_is('SELECT count(*) FROM committed WHERE i = -1', '1', 'and what the background worker committed');
+$c->sql_is($count, '1', 'the next compute has the rows that the session saw');
+$c->sql_is('SELECT count(*) FROM committed WHERE i = -1', '1', 'the next compute has what the background worker committed');
 
-# ---- what was in doubt, and is lost ----
+# ---- commits of unknown outcome that are lost ----
 observe();
 $lost = client();
 stop_process($worker);
@@ -195,7 +197,7 @@ ended($lost->{pid});
 $looker = new_session();
 $looker->say('SELECT count(*) FROM committed WHERE i = 200');
 waits($looker->{pid}, 'a new session');
-# the end of the postmaster, too, cuts a wait short
+# The end of the postmaster also cuts a wait short.
 my $last = new_session();
 $last->ask('SET pageserver_smgr.wait_for_commits_in_doubt = off');
 $last->{out} = '';
@@ -207,7 +209,7 @@ is($_->{out}, '', 'no answer when the postmaster ends') for $lost, $looker, $las
 $c->kill9;
 go_on_process($worker);
 $c = $store->start_compute('main', conf => $conf);
-$c->sql_is('SELECT count(*) FROM committed WHERE i IN (200, 300)', '0', 'nobody was told of what is lost');
+$c->sql_is('SELECT count(*) FROM committed WHERE i IN (200, 300)', '0', 'no client saw the lost commits');
 $c->stop;
 $store->stop;
 done_testing();
@@ -248,7 +250,7 @@ sub until_error
 	$s->wait_like('err', $pattern);
 }
 
-# Says it and waits until it is done.
+# Sends a line and waits until it is done.
 sub ask
 {
 	my ($s, $sql) = @_;

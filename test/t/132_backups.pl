@@ -30,24 +30,24 @@ fails_like("SELECT pg_backup_start('x', true)", $refused, 'pg_backup_start()');
 fails_like("SELECT pg_backup_stop()", qr/backup is not in progress/, 'pg_backup_stop()');
 fails_like("DO \$\$ BEGIN PERFORM pg_backup_start('x'); END \$\$", $refused, 'pg_backup_start() in a function');
 $c->sql("CREATE FUNCTION my_start(text, boolean) RETURNS pg_lsn LANGUAGE internal AS 'pg_backup_start'");
-fails_like("SELECT my_start('x', true)", $refused, 'by another name');
+fails_like("SELECT my_start('x', true)", $refused, 'pg_backup_start() under another name');
 $c->sql("CREATE FUNCTION start_in_c(text, boolean) RETURNS pg_lsn AS '$probe' LANGUAGE C");
-fails_like("SELECT start_in_c('x', true)", $refused, 'called in C');
+fails_like("SELECT start_in_c('x', true)", $refused, 'pg_backup_start() called in C');
 
 # ---- replication connections of a database ----
 my %walsender = (db => 'postgres replication=database');
 fails_like("BASE_BACKUP (LABEL 'x')", $refused, 'BASE_BACKUP', %walsender);
 fails_like("BASE_BACKUP (TARGET 'blackhole')", $refused, 'BASE_BACKUP to nowhere', %walsender);
 fails_like("BASE_BACKUP (TARGET 'server', TARGET_DETAIL '$dir/backup')", $refused, 'BASE_BACKUP on the server', %walsender);
-ok(!-e "$dir/backup/base", 'there is nothing');
+ok(!-e "$dir/backup/base", 'BASE_BACKUP on the server copies nothing');
 my $lsn = $c->sql('SELECT pg_current_wal_flush_lsn()');
 fails_like("START_REPLICATION $lsn", $no_standby, 'START_REPLICATION', %walsender);
 fails_like("START_REPLICATION PHYSICAL 0/1000000", $no_standby, 'START_REPLICATION from elsewhere', %walsender);
 $c->sql("SELECT pg_create_physical_replication_slot('standby', true)");
 fails_like("START_REPLICATION SLOT standby PHYSICAL $lsn", $no_standby, 'START_REPLICATION with a slot', %walsender);
-$c->sql_is("SELECT active FROM pg_replication_slots WHERE slot_name = 'standby'", 'f', 'the slot is free');
+$c->sql_is("SELECT active FROM pg_replication_slots WHERE slot_name = 'standby'", 'f', 'the slot is not active');
 $c->sql("SELECT pg_drop_replication_slot('standby')");
-# in the next command of the connection all is well
+# the next commands of the connection work
 my ($rc, $out, $err) = $c->psql("\\set ON_ERROR_STOP 0\nBASE_BACKUP;\nSTART_REPLICATION $lsn;\nIDENTIFY_SYSTEM;\nSHOW wal_level;\nSELECT count(*) FROM t;\nCOPY (SELECT max(i) FROM t) TO STDOUT;\n", %walsender);
 like($out, qr/^\d+\|1\|[0-9A-F\/]+\|postgres\nlogical\n1000\n1000$/, 'other commands work, after errors too') or diag($err);
 unlike($c->log_content, qr/PANIC|TRAP|was terminated/, 'no crash');
@@ -57,7 +57,7 @@ my $run = sub { my ($what, $pattern, @command) = @_; my ($rc, $out) = $c->progra
 $run->('pg_basebackup', $no_standby, 'pg_basebackup', '-D', "$dir/basebackup");
 $run->('pg_receivewal', qr/a compute does not accept physical replication connections/, 'pg_receivewal', '-D', $dir, '--no-loop');
 my @recv = ('-d', 'postgres', '--slot', 'dec');
-$c->program_ok('pg_recvlogical makes a slot', 'pg_recvlogical', @recv, '--create-slot', '-P', 'test_decoding');
+$c->program_ok('pg_recvlogical creates a slot', 'pg_recvlogical', @recv, '--create-slot', '-P', 'test_decoding');
 $c->sql('INSERT INTO t VALUES (-1)');
 my $end = $c->sql('SELECT pg_current_wal_flush_lsn()');
 like($c->program_ok('pg_recvlogical streams', 'pg_recvlogical', @recv, '--start', '--endpos', $end, '-f', '-'), qr/INSERT: i\[integer\]:-1/, 'pg_recvlogical gets the row');
@@ -82,12 +82,12 @@ is($rc, 0, 'pgbackrest stanza-create') or diag($out);
 isnt($rc, 0, 'pgbackrest backup: fails');
 like($out, $refused, 'pgbackrest backup: says why');
 ($rc, $out) = pgbackrest('info');
-like($out, qr/no valid backups/, 'there is no backup');
+like($out, qr/no valid backups/, 'pgbackrest has no backup');
 
-# nothing of a backup is left that would be in the way
+# nothing of a backup is left that would get in the way
 $c->stop;
 $c = $store->start_compute('main');
-$c->sql_is('SELECT count(*) FROM t', '1001', 'the data are where they were');
+$c->sql_is('SELECT count(*) FROM t', '1001', 'the data are unchanged');
 $c->stop;
 $store->stop;
 done_testing();

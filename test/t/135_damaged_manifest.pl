@@ -1,7 +1,7 @@
-# One branch's manifest is damaged. The list shows what is known of the branch; the other branches
-# of its cluster are served, cleaned up and deleted as before; the branch can be deleted by the name
-# or id that the list shows. If nobody knows where it starts, the list, the log and the status say
-# what that means.
+# One branch's manifest is damaged. The list shows what is known of the branch; the other branches of its
+# cluster are served, cleaned up and deleted as before; the branch can be deleted by the name or id that
+# the list shows. If it is not known where the branch begins, the list, the log and the status say what
+# that means.
 use strict;
 use warnings;
 use PageserverTest;
@@ -32,7 +32,7 @@ sub status_of
 	return $out =~ /^$what\|(.*)$/m ? $1 : undef;
 }
 
-# what can be read of main moves on as it is written
+# The oldest readable LSN of main advances as it is written to.
 sub garbage_goes
 {
 	my ($c) = @_;
@@ -42,8 +42,8 @@ sub garbage_goes
 	PageserverTest::wait_until(sub {
 		$c->sql('UPDATE t SET v = v || $$x$$') if $i++ % 20 == 0;
 		return $oldest->() ne $before;
-	}, 'history that nobody needs goes');
-	pass('history that nobody needs goes');
+	}, 'history that nobody needs to be removed');
+	pass('history that nobody needs is removed');
 }
 
 my $c = $store->start_compute('main');
@@ -53,38 +53,38 @@ $store->stop;
 damage("$timelines/$id{named}/timeline.log");
 $store->start;
 like($store->ctl_ok('branch list', 'branch', 'list'), qr/^  named .*manifest .*\Q$id{named}\E.*checksum/m, 'a damaged manifest is named, with the branch under its parent');
-is(status_of('branches_not_served'), '1', 'the status counts it');
-is(status_of('branches_keeping_garbage'), '0', 'it keeps nobody from being cleaned up');
+is(status_of('branches_not_served'), '1', 'the status counts a branch that is not served');
+is(status_of('branches_keeping_garbage'), '0', 'the status counts no branch that keeps garbage');
 $c = $store->start_compute('main');
 garbage_goes($c);
-$store->ctl_fails_like(qr/"named" is not served.*checksum/s, 'its branch is not served', 'export', 'named', '-D', PageserverTest::test_dir() . '/none');
-$store->ctl_fails_like(qr/other branches begin in branch "main".*"named"/s, 'what it begins in cannot be deleted', 'branch', 'delete', '--force', 'main');
-$store->ctl_ok('another can be', 'branch', 'delete', 'unrelated');
-$store->ctl_ok('and it itself, by its name', 'branch', 'delete', 'named');
-is(status_of('branches_not_served'), '0', 'the status counts none then');
+$store->ctl_fails_like(qr/"named" is not served.*checksum/s, 'a branch with a damaged manifest is not served', 'export', 'named', '-D', PageserverTest::test_dir() . '/none');
+$store->ctl_fails_like(qr/other branches begin in branch "main".*"named"/s, 'the branch in which it begins cannot be deleted', 'branch', 'delete', '--force', 'main');
+$store->ctl_ok('another branch can be deleted', 'branch', 'delete', 'unrelated');
+$store->ctl_ok('the branch itself can be deleted by its name', 'branch', 'delete', 'named');
+is(status_of('branches_not_served'), '0', 'the status counts no branch that is not served');
 $c->stop;
 $store->stop;
 
-# neither of two
+# Both copies of the manifest are damaged.
 damage("$timelines/$id{nameless}/$_") for qw(timeline.log timeline.log.old);
 $store->start;
 my $list = $store->ctl_ok('branch list', 'branch', 'list');
-like($list, qr/manifest .*\Q$id{nameless}\E.*garbage of the other branches of its tenant is kept; it can be deleted for good by its id \(--purge\), $id{nameless}/, 'the list says what it means');
-like($store->log_content, qr/WARNING.*it is unknown where 1 branches in .* begin/, 'the log, too');
-is(status_of('branches_keeping_garbage'), '1', 'and the status');
+like($list, qr/manifest .*\Q$id{nameless}\E.*garbage of the other branches of its tenant is kept; it can be deleted for good by its id \(--purge\), $id{nameless}/, 'the list says what an unknown beginning means');
+like($store->log_content, qr/WARNING.*it is unknown where 1 branches in .* begin/, 'the log says that the beginning is unknown');
+is(status_of('branches_keeping_garbage'), '1', 'the status counts the branch that keeps garbage');
 $store->ctl_fails_like(qr/perhaps $id{nameless}/, 'no other branch can be deleted', 'branch', 'delete', 'other');
 $c = $store->start_compute('main');
-$store->ctl_ok('it can be, by its id', 'branch', 'delete', $id{nameless});
-is(status_of('branches_not_served'), '0', 'it is in the trash');
-is(status_of('branches_keeping_garbage'), '1', 'what it may need stays, for it can come back');
-$store->ctl_ok('another can follow it there', 'branch', 'delete', 'other');
-$store->ctl_fails_like(qr/perhaps $id{nameless}.*Purge these first/s, 'but not go before it', 'branch', 'delete', '--purge', 'other');
-$store->ctl_ok('nor is that lost', 'branch', 'undelete', 'other');
-$store->ctl_ok('for good', 'branch', 'delete', '--purge', $id{nameless});
-is(status_of('branches_keeping_garbage'), '0', 'nothing is kept for it then');
+$store->ctl_ok('the damaged branch can be deleted by its id', 'branch', 'delete', $id{nameless});
+is(status_of('branches_not_served'), '0', 'the status does not count a branch in the trash');
+is(status_of('branches_keeping_garbage'), '1', 'what a branch in the trash may need is kept');
+$store->ctl_ok('another branch can be moved to the trash, too', 'branch', 'delete', 'other');
+$store->ctl_fails_like(qr/perhaps $id{nameless}.*Purge these first/s, 'another branch cannot be purged before it', 'branch', 'delete', '--purge', 'other');
+$store->ctl_ok('another branch can be restored from the trash', 'branch', 'undelete', 'other');
+$store->ctl_ok('the damaged branch is purged', 'branch', 'delete', '--purge', $id{nameless});
+is(status_of('branches_keeping_garbage'), '0', 'nothing is kept for a purged branch');
 garbage_goes($c);
-$store->ctl_ok('the other, by its id', 'branch', 'delete', $id{other});
-unlike($store->ctl_ok('branch list', 'branch', 'list'), qr/other|$id{nameless}/, 'both are gone');
+$store->ctl_ok('the other branch can be deleted by its id', 'branch', 'delete', $id{other});
+unlike($store->ctl_ok('branch list', 'branch', 'list'), qr/other|$id{nameless}/, 'both branches are not listed any more');
 $c->sql_is('SELECT count(*) FROM t', '2000', 'main is served');
 $c->stop;
 $store->stop;

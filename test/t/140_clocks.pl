@@ -1,5 +1,6 @@
-# Wrong clocks: a compute's clock that is ahead, the store's clock that jumps while the store is
-# down and while it runs, and points in time that are in the future.
+# Wrong clocks: a compute's clock that is ahead, the store's clock that jumps while the store is down and
+# while it runs, and points in time that are in the future. Branches at a time have the right rows, and no
+# history is removed too early.
 use strict;
 use warnings;
 use PageserverTest;
@@ -9,7 +10,8 @@ use Time::HiRes;
 my ($faketime) = glob '/usr/lib/*/faketime/libfaketime.so.1';
 BAIL_OUT('package faketime is missing') unless $faketime;
 
-# Environment in which a program and what it starts have another clock; only times of day, no waits, are others.
+# Environment for a program, and what it starts, with another clock; only the time of day changes, waits
+# do not.
 sub clock
 {
 	my ($offset) = @_;
@@ -19,7 +21,8 @@ sub clock
 my $store = PageserverTest->new_store('main', conf => "checkpoint_distance = 1MB\ngc_horizon = 0\npitr_interval = 7d\n");
 $store->ctl_ok('branch create', 'branch', 'create', 'main');
 
-# a compute for one row; returns a moment of this machine's clock after it, and the time that the row's commit says
+# Runs a compute for one row; returns a time on this machine's clock after it, and the time in the commit
+# record of the row.
 sub write_row
 {
 	my ($row, %env) = @_;
@@ -33,7 +36,7 @@ sub write_row
 	$commit = $c->sql("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')");
 	$c->stop;
 	my $after = moment();
-	# arrivals are noted a few times a second, and the next is to be later than this
+	# Arrival times are recorded a few times per second, and the next one must be later than this.
 	PageserverTest::wait_until(sub { moment() - $after > 0.5 }, 'the clock');
 	return ($after, $commit);
 }
@@ -53,39 +56,39 @@ sub rows_at
 	return $out;
 }
 
-# ---- a compute's clock is ahead by a day, once
+# ---- a compute's clock is ahead by a day, once ----
 my ($first, $commit1) = write_row('1');
 my $second = (write_row('2 ahead', clock('+1d')))[0];
 my ($third, $commit3) = write_row('3');
 my $out = rows_at($first, '1', 'before the commit of the clock that was ahead');
 like($out, qr/^Its last commit is from \Q$commit1\E:\d\d\.\d+ UTC\.$/m, 'the last commit of the branch is named');
-like($out, qr/^The next commit of the parent, from \d{4}-\d\d-\d\d .*, is not included\.$/m, 'and the next one');
-rows_at($second, '1 2 ahead', 'after it');
-$out = rows_at($third, '1 2 ahead 3', 'after the next, of a clock that is right');
-like($out, qr/^Its last commit is from \Q$commit3\E/m, 'its time is told');
+like($out, qr/^The next commit of the parent, from \d{4}-\d\d-\d\d .*, is not included\.$/m, 'the next commit of the parent is named');
+rows_at($second, '1 2 ahead', 'after the commit of the clock that was ahead');
+$out = rows_at($third, '1 2 ahead 3', 'after the next commit, of a clock that is right');
+like($out, qr/^Its last commit is from \Q$commit3\E/m, 'the time of that commit is named');
 $store->stop;
 $store->start;
-rows_at($third, '1 2 ahead 3', 'the same when the store was restarted');
+rows_at($third, '1 2 ahead 3', 'after that commit, when the store was restarted');
 
-# ---- moments that are to come, or are none
+# ---- times that are in the future or invalid ----
 for my $word ('10 minutes', 'tomorrow', 'monday', '12', 'a', 'now', 'tomorrow 12:00', 'next year', '20300101')
 {
 	$store->ctl_fails_like(qr/"\Q$word\E": must be an LSN or a time/, "\"$word\"", 'branch', 'create', 'no', '--from', "main\@$word");
 }
-$store->ctl_fails_like(qr/the time 2999-01-01 12:00:00\.000000 UTC is in the future: the store's clock says 2/, 'a time that is to come',
+$store->ctl_fails_like(qr/the time 2999-01-01 12:00:00\.000000 UTC is in the future: the store's clock says 2/, 'a time in the future',
 	'branch', 'create', 'no', '--from', 'main@2999-01-01 12:00+00');
 $store->ctl_fails_like(qr/is in the future/, 'an hour from now', 'branch', 'create', 'no', '--from', 'main@' . text(moment() + 3600));
 $store->ctl_fails_like(qr/is in the future/, 'restore', 'branch', 'restore', 'main@2999-01-01', '--force');
 $store->ctl_fails_like(qr/is in the future/, 'export', 'export', 'main@2999-01-01', '-D', PageserverTest::test_dir() . '/no');
 $store->ctl_fails_like(qr/LSN FFFFFFFF\/FFFFFFFF is in the future/, 'the greatest LSN', $_->@*)
   for ([ 'branch', 'create', 'no', '--from', 'main@FFFFFFFF/FFFFFFFF' ], [ 'branch', 'restore', 'main@FFFFFFFF/FFFFFFFF', '--force' ]);
-is(($store->command('branch_list'))[1] =~ /^no\|/m ? 1 : 0, 0, 'nothing was made');
+is(($store->command('branch_list'))[1] =~ /^no\|/m ? 1 : 0, 0, 'no branch was created');
 
-# an export says which moment it is of
+# An export says which point in time it contains.
 my (undef, undef, $err) = $store->ctl('export', 'main@' . text($first), '-D', PageserverTest::test_dir() . '/export', '--no-sync');
-like($err, qr/branch "main" at [0-9A-F\/]+: last commit at \Q$commit1\E.*, next commit at \d/, 'an export tells it, too');
+like($err, qr/branch "main" at [0-9A-F\/]+: last commit at \Q$commit1\E.*, next commit at \d/, 'an export names the last and the next commit');
 
-# ---- nothing goes because the store's clock is wrong
+# ---- no history is removed because the store's clock is wrong ----
 sub oldest { return (split /\|/, (grep { /^main\|/ } split /\n/, ($store->command('branch_list'))[1])[0])[17]; }
 SKIP:
 {
@@ -96,23 +99,23 @@ SKIP:
 		local %ENV = (%ENV, clock('+30d'));
 		$store->start;
 		$store->ctl_ok('upkeep while the clock is a month ahead', 'branch', 'compact', 'main');
-		is(oldest(), $oldest, 'it removes no history');
+		is(oldest(), $oldest, 'upkeep removes no history');
 		$store->stop;
 	}
 	$store->start;
-	like($store->log_content, qr/according to the clock of this machine the store has not run since .*does not count for pitr_interval/, 'the time that it was down is logged');
-	like($store->log_content, qr/WARNING:  the clock of this machine is \d+ s behind .*, when the store last ran/, 'and that the clock went back');
+	like($store->log_content, qr/according to the clock of this machine the store has not run since .*does not count for pitr_interval/, 'the log reports how long the store was down');
+	like($store->log_content, qr/WARNING:  the clock of this machine is \d+ s behind .*, when the store last ran/, 'the log reports that the clock went back');
 	$store->ctl_ok('upkeep', 'branch', 'compact', 'main');
-	is(oldest(), $oldest, 'nor does it then');
-	rows_at($first, '1', 'all moments are there');
+	is(oldest(), $oldest, 'no history is removed when the clock went back');
+	rows_at($first, '1', 'the state before the commit is still readable');
 }
 
-# ---- tar does not mind that the compute's clock is behind
+# ---- tar does not warn because the compute's clock is behind ----
 {
 	local %ENV = (%ENV, clock('-1h'));
 	my ($rc, $stdout, $stderr) = $store->ctl('export', 'main', '-D', PageserverTest::test_dir() . '/export2', '--no-sync');
 	is($rc, 0, 'export with a clock that is behind');
-	unlike($stderr, qr/in the future/, 'without warnings');
+	unlike($stderr, qr/in the future/, 'the export with a clock that is behind prints no warnings');
 }
 $store->stop;
 done_testing();

@@ -1,4 +1,5 @@
-# Every change of a store is logged, with the client that requested it.
+# Every change of a store is logged once, with the client that requested it. This includes refused
+# commands, and a client cannot forge log lines.
 use strict;
 use warnings;
 use PageserverTest;
@@ -10,7 +11,7 @@ my $seen = length $store->log_content;
 my $uid = $<;
 my $name = getpwuid($uid);
 
-# What the log has since the last look; the line is there before the command ends.
+# Checks what the log has since the last check; the line is written before the command ends.
 sub is_logged
 {
 	my ($pattern, $what, $who) = @_;
@@ -36,7 +37,7 @@ is_logged(qr/branch "main" taken over by a compute: generation 1 \(\S+main_first
 $c->sql('CREATE TABLE t (i int)');
 my $lsn = $c->sql('SELECT pg_current_wal_flush_lsn()');
 my $second = $store->start_compute('main', name => 'second', args => ['--takeover']);
-is_logged(qr/branch "main" taken over by a compute: generation 2 \(\S+main_second\), previously 1 \(\S+main_first\), which was connected/, 'and one that takes over');
+is_logged(qr/branch "main" taken over by a compute: generation 2 \(\S+main_second\), previously 1 \(\S+main_first\), which was connected/, 'a compute that takes over');
 delete $c->{pid};
 $second->stop;
 ctl_is_logged(qr/branch "at" created from branch "main" at LSN \Q$lsn\E \(\Q$lsn\E\)/, 'branch', 'create', 'at', '--from', "main\@$lsn");
@@ -50,21 +51,21 @@ ctl_is_logged(qr/branch "imported" imported from ".*\/plain"/, 'import', 'import
 ctl_is_logged(qr/tenant "imported" detached/, 'tenant', 'detach', 'imported');
 ctl_is_logged(qr/tenant "imported" attached/, 'tenant', 'attach', 'imported');
 
-# what was refused, and over TCP, where nobody vouches for the user
+# refused commands, and commands over TCP, where the user name is not authenticated
 $store->ctl_fails_like(qr/exists already/, 'a branch that exists', 'branch', 'create', 'main');
-like(substr($store->log_content, $seen), qr/command "branch_create 'main'" failed, by uid $uid .*: branch "main" exists already/, 'a refusal is in the log, too');
-is_logged(qr/.*/, 'read up to there', qr/.*/);
+like(substr($store->log_content, $seen), qr/command "branch_create 'main'" failed, by uid $uid .*: branch "main" exists already/, 'a refused command is in the log');
+is_logged(qr/.*/, 'the log up to the refused command has been read', qr/.*/);
 IPC::Run::run([ PageserverTest::bindir() . '/psql', '-X', '-h', '127.0.0.1', '-p', $store->port, '-U', 'someone', '-d', 'store', '-c', 'branch_rename at there' ]);
 is_logged(qr/branch "at" renamed to "there"/, 'a change over TCP', qr/127\.0\.0\.1, port \d+, program "psql", user "someone"/);
-# nobody makes a line of his own
+# No client can forge a log line.
 IPC::Run::run([ PageserverTest::bindir() . '/psql', '-X', '-d', "host=127.0.0.1 port=" . $store->port . " dbname=store user=x application_name='a\nb'", '-c', 'branch_rename there at' ]);
-is_logged(qr/branch "there" renamed to "at"/, 'a name with a line feed', qr/127\.0\.0\.1, port \d+, program "a\?b", user "x"/);
+is_logged(qr/branch "there" renamed to "at"/, 'an application name with a line feed', qr/127\.0\.0\.1, port \d+, program "a\?b", user "x"/);
 
-# settings: asked for by a signal
+# settings, reloaded by a signal
 $store->append_conf("log_level = debug\n");
 kill 'HUP', $store->{pid};
 PageserverTest::wait_until(sub { $store->log_content =~ /setting "log_level" changed to "debug"/ }, 'the settings');
 is_logged(qr/received signal SIGHUP: reloading settings/, 'a change of settings', qr/uid $uid \(\Q$name\E\), PID $$/);
 $store->stop;
-is_logged(qr/received signal SIGINT: stopping/, 'the end', qr/uid $uid \(\Q$name\E\), PID \d+/);
+is_logged(qr/received signal SIGINT: stopping/, 'a stop', qr/uid $uid \(\Q$name\E\), PID \d+/);
 done_testing();

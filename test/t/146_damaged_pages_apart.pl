@@ -11,7 +11,7 @@ my $store = PageserverTest->new_store('main', conf => "checkpoint_timeout = 1s\n
 $store->ctl_ok('branch create', 'branch', 'create', 'main');
 my $c = $store->start_compute('main');
 
-# (exit code, result, errors)
+# Returns (exit code, result, errors).
 sub by_index
 {
 	return $_[0]->psql("SET enable_seqscan = off; SELECT count(*) FROM t WHERE k = 7");
@@ -30,7 +30,7 @@ sub compact
 	return $err;
 }
 
-# Until all is in files: upkeep sees only that.
+# Waits until everything is in files: upkeep sees only these.
 sub wait_for_flush
 {
 	PageserverTest::wait_until(
@@ -55,15 +55,15 @@ my @blocks = map { $c->sql("SELECT generic_am_unlogged_init('own')") } 1 .. 2;
 $c->sql('INSERT INTO t SELECT i % 100 FROM generate_series(1, 1000) i');
 my $path = $c->sql("SELECT pg_relation_filepath('own')");
 my ($db, $rel) = $path =~ m{base/(\d+)/(\d+)};
-is((by_index($c))[1], '20', 'where it was written, the index can be read');
+is((by_index($c))[1], '20', 'the index can be read in the compute that wrote it');
 $c->kill9;
 wait_for_flush();
 
 my $images = image_files();
 my $notice = compact();
-cmp_ok(scalar(image_files()), '>', $images, 'images are made');
-like($notice, qr{2 pages cannot be read, one of them: branch "main", relation 1663/$db/$rel fork 0 block $blocks[0] }, 'and what cannot be read is told');
-like(error_in_list(), qr{2 pages cannot be read, one of them: branch "main", relation 1663/$db/$rel fork 0 block $blocks[0] }, 'it is in the list');
+cmp_ok(scalar(image_files()), '>', $images, 'images are created');
+like($notice, qr{2 pages cannot be read, one of them: branch "main", relation 1663/$db/$rel fork 0 block $blocks[0] }, 'branch compact names a page that cannot be read');
+like(error_in_list(), qr{2 pages cannot be read, one of them: branch "main", relation 1663/$db/$rel fork 0 block $blocks[0] }, 'the branch list names a page that cannot be read');
 compact();
 for my $block (@blocks)
 {
@@ -73,28 +73,28 @@ for my $block (@blocks)
 unlike($store->log_content, qr/upkeep of layer files failed/, 'upkeep did not fail');
 
 $c = $store->start_compute('main');
-is($c->sql('SELECT count(*) FROM t'), '2000', 'the table is as it was');
-like((by_index($c))[2], qr{ERROR:.*relation 1663/$db/$rel fork 0 block $blocks[0] .*all zeros}, 'the index has an error that names the page');
+is($c->sql('SELECT count(*) FROM t'), '2000', 'the table is unchanged');
+like((by_index($c))[2], qr{ERROR:.*relation 1663/$db/$rel fork 0 block $blocks[0] .*all zeros}, 'a read of the index gets an error that names the page');
 
 my $dir = PageserverTest::test_dir() . '/export';
 $store->ctl_fails_like(qr{relation 1663/$db/$rel fork 0 block $blocks[0] .*--zero-damaged-pages}s, 'export', 'export', 'main', '-D', $dir);
-ok(!-e $dir, 'nothing is left of it');
+ok(!-e $dir, 'a failed export leaves nothing');
 my ($rc, $out, $err) = $store->ctl('export', 'main', '-D', $dir, '--zero-damaged-pages');
-is($rc, 0, 'export of all the others');
+is($rc, 0, 'an export can leave damaged pages out');
 like($err, qr{warning: block $_ of relation "$path" is replaced by zeros: }, "block $_ is named") for @blocks;
-like($err, qr{warning: 2 damaged pages}, 'and how many there are');
+like($err, qr{warning: 2 damaged pages}, 'the export prints the number of damaged pages');
 my $s = StockServer->new(PageserverTest::test_dir() . '/stock', from => $dir);
-is($s->sql('SELECT count(*) FROM t'), '2000', 'stock PostgreSQL has the table');
-is((by_index($s))[1], '20', 'and reads the index');
-is($s->sql("SELECT pg_relation_size('own') / 8192 > $blocks[1]"), 't', 'which is as long as it was');
+is($s->sql('SELECT count(*) FROM t'), '2000', 'stock PostgreSQL can read the exported table');
+is((by_index($s))[1], '20', 'stock PostgreSQL can read the exported index');
+is($s->sql("SELECT pg_relation_size('own') / 8192 > $blocks[1]"), 't', 'the exported index has its length');
 $s->stop;
 
 $c->sql('REINDEX INDEX own');
-is((by_index($c))[1], '20', 'the index made anew');
+is((by_index($c))[1], '20', 'the index can be read when it is rebuilt');
 $c->kill9;
 wait_for_flush();
-is(compact(), '', 'no page that cannot be read');
-is(error_in_list(), '', 'nor in the list');
+is(compact(), '', 'branch compact names no page when the index is rebuilt');
+is(error_in_list(), '', 'the branch list names no page when the index is rebuilt');
 
 $store->stop;
 done_testing();

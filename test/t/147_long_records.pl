@@ -12,7 +12,7 @@ my $store = PageserverTest->new_store('main', conf => "page_cache_size = 0\nchec
 $store->ctl_ok('branch create', 'branch', 'create', 'main');
 my $c = $store->start_compute('main', conf => "wal_level = logical\n");
 
-# The most memory that a process has had, kB.
+# Returns the peak memory of a process, in kB.
 sub peak
 {
 	my ($pid) = @_;
@@ -25,7 +25,7 @@ sub helpers
 	return map { split ' ', PostgreSQL::Test::Utils::slurp_file($_) } glob "/proc/$store->{pid}/task/*/children";
 }
 
-# Until all is in files.
+# Waits until everything is in files.
 sub wait_for_flush
 {
 	PageserverTest::wait_until(
@@ -78,8 +78,8 @@ for my $where ('WAL', 'files')
 	}
 	$before = peak($store->{pid}) if $where eq 'WAL';
 	$c = $store->start_compute('main');
-	is($c->sql("SELECT string_agg(id::text, ',' ORDER BY id) FROM t"), '2,3', "the row is gone, from $where");
-	cmp_ok(peak($store->{pid}), '<', $before + 2 * MOST_KB, 'memory of the store');
+	is($c->sql("SELECT string_agg(id::text, ',' ORDER BY id) FROM t"), '2,3', "the row is deleted, read from $where");
+	cmp_ok(peak($store->{pid}), '<', $before + 2 * MOST_KB, 'memory of the store while it reads the long records');
 	cmp_ok(peak($_), '<', 2 * MOST_KB, "memory of redo helper $_") for helpers();
 }
 $c->kill9;

@@ -1,5 +1,5 @@
-# A branch that has a running compute: another compute takes it over only if it is told to, and only
-# if it can start.
+# A branch that has a running compute. Another compute takes it over only if it is told to, and only if it
+# can start; otherwise the first compute continues undisturbed.
 use strict;
 use warnings;
 use PageserverTest;
@@ -13,7 +13,7 @@ $c->sql('CREATE TABLE t AS SELECT generate_series(1, 1000) i');
 my $newcomer = "$dir/newcomer";
 my $port = PageserverTest::free_port();
 
-# starts another compute that must fail, and the first one goes on
+# Starts another compute, which must fail, while the first one continues.
 sub fails
 {
 	my ($what, $pattern, $options, @args) = @_;
@@ -26,17 +26,17 @@ sub fails
 	return ($rc, $err);
 }
 
-# without a word
+# without --takeover
 my ($rc) = fails('no --takeover', qr/branch "main" is in use by a compute \(\S+:\Q$c->{dir}\E, connected since \d{4}-\d\d-\d\d [\d:]+\+00\)\n.*hint: .*--takeover/, '');
-is($rc, 6, 'exit code');
-ok(!-e $newcomer, 'nothing is left of it');
+is($rc, 6, 'no --takeover: exit code');
+ok(!-e $newcomer, 'no --takeover: nothing is left of the new compute');
 my ($status, $out, $err) = $store->command("basebackup main 'elsewhere:/dir'");
-isnt($status, 0, 'the store refuses it, too');
-like($err, qr/branch "main" is in use by a compute \(\S+first, connected since .*\)\n.*HINT: .*--takeover/, 'and says who runs the branch');
+isnt($status, 0, 'the store refuses a base backup for another compute');
+like($err, qr/branch "main" is in use by a compute \(\S+first, connected since .*\)\n.*HINT: .*--takeover/, 'the refusal says who runs the branch');
 ($status, $out, $err) = $store->command("basebackup main 'elsewhere:/dir' 7");
 like($err, qr/was taken over: a compute of generation 1 \(\S+first\) was started, the last one known here is of generation 7/, 'a generation that is not the newest');
 
-# one that could not start
+# computes that cannot start
 my $goes_on = qr/The compute at \S+first continues to run/;
 fails('an unknown setting', qr/unrecognized configuration parameter "nosuch".*$goes_on/s, '-c nosuch=1', '--takeover');
 fails('a bad value', qr/invalid value for parameter "work_mem".*$goes_on/s, '-c work_mem=much', '--takeover');
@@ -53,7 +53,7 @@ close $hba;
 fails('a bad pg_hba.conf', qr/could not load pg_hba.conf.*$goes_on/s, '', '--takeover');
 unlink "$newcomer/pg_hba.conf";
 
-# a start that cannot succeed because the store cannot give a base backup
+# A start that cannot succeed because the store cannot send a base backup.
 SKIP:
 {
 	skip 'needs root, for a small file system', 4 if $> != 0;
@@ -61,22 +61,22 @@ SKIP:
 	$newcomer = "$dir/small/newcomer";
 	mkdir "$dir/small";
 	system('mount', '-t', 'tmpfs', '-o', 'size=200k', 'tmpfs', "$dir/small") == 0 or skip 'cannot mount', 4;
-	fails('no room', qr/No space left on device.*$goes_on/s, '', '--takeover');
+	fails('no space', qr/No space left on device.*$goes_on/s, '', '--takeover');
 	system('umount', "$dir/small");
 	$newcomer = $whole;
 }
 
-# who may
+# a compute that may take over
 my $second = $store->start_compute('main', name => 'newcomer', args => ['--takeover']);
-$second->sql_is('SELECT count(*) FROM t', 1000, 'with --takeover it starts');
+$second->sql_is('SELECT count(*) FROM t', 1000, 'another compute starts with --takeover');
 PageserverTest::wait_gone($c->{pid});
 delete $c->{pid};
-like($c->log_content, qr/newer compute.*generation 2/s, 'and the first one stops');
+like($c->log_content, qr/newer compute.*generation 2/s, 'the first compute stops');
 
-# a compute that is gone is replaced without a word, at once
+# A compute that has been killed is replaced at once, without --takeover.
 $second->kill9;
 my $third = $store->start_compute('main', name => 'third');
-$third->sql_is('SELECT count(*) FROM t', 1000, 'after a kill no word is needed');
+$third->sql_is('SELECT count(*) FROM t', 1000, 'after a kill --takeover is not needed');
 $third->stop;
 my $fourth = $store->start_compute('main', name => 'fourth');
 $fourth->stop('immediate');

@@ -1,5 +1,5 @@
-# Space for WAL, and a process that sends it: pages that are merely cached take no disk space that
-# WAL needs; the WAL worker runs whatever max_worker_processes is, and keeps its connection whatever
+# Space for WAL, and a process that sends it. Pages that are merely cached occupy no disk space that WAL
+# needs. The WAL worker runs whatever max_worker_processes is, and keeps its connection whatever
 # wal_sender_timeout is.
 use strict;
 use warnings;
@@ -24,8 +24,8 @@ $store->ctl_ok('branch', 'branch', 'create', 'main');
 for my $workers (0, 1)
 {
 	my $c = $store->start_compute('main', name => "workers$workers", conf => "max_worker_processes = $workers\nwal_sender_timeout = 1000\n");
-	$c->sql_is("CREATE TABLE w$workers (i int); SELECT 'committed'", 'committed', "a commit ends with max_worker_processes = $workers");
-	# some times as long as the timeout, without anything to send
+	$c->sql_is("CREATE TABLE w$workers (i int); SELECT 'committed'", 'committed', "a commit succeeds with max_worker_processes = $workers");
+	# several times as long as the timeout, without anything to send
 	usleep(3_500_000) if $workers == 1;
 	unlike($c->log_content, qr/no message from the page store/, 'a worker with nothing to do keeps its connection');
 	$c->stop;
@@ -41,21 +41,21 @@ mkdir "$small/compute" or die $!;
 chmod 0700, "$small/compute";
 $c = $store->start_compute('main', name => 'small', conf => "shared_buffers = 16MB\nmax_wal_size = 2GB\nmax_parallel_workers_per_gather = 0\nwal_recycle = off\n");
 my $filler = free_mb() - 130;
-is(system("dd if=/dev/zero of=$small/filler bs=1M count=$filler 2>/dev/null"), 0, 'a small disk');
+is(system("dd if=/dev/zero of=$small/filler bs=1M count=$filler 2>/dev/null"), 0, 'the disk is filled');
 $c->sql('SELECT count(*) FROM a');
-cmp_ok(free_mb(), '>=', 45, 'a sequential scan leaves room for WAL');
-$c->sql_is('SELECT count(*) FROM a', '120000', 'as does another');
+cmp_ok(free_mb(), '>=', 45, 'a sequential scan leaves space for WAL');
+$c->sql_is('SELECT count(*) FROM a', '120000', 'a second sequential scan reads all rows');
 $c->sql("INSERT INTO b SELECT i, repeat('x', 1000) FROM generate_series(1, 75000) i");
-$c->sql_is('SELECT count(*) FROM b', '75000', 'and WAL gets what the cache had');
-# WAL of pages that stay in shared buffers: only the worker can see that it comes
+$c->sql_is('SELECT count(*) FROM b', '75000', 'WAL gets the space of the cache');
+# WAL of pages that stay in shared buffers: only the worker can notice that it is written.
 $c->sql("SELECT count(pg_logical_emit_message(false, 'x', repeat('y', 4000))) FROM generate_series(1, 3500)");
 $c->sql('SELECT count(*) FROM a');
-cmp_ok(free_mb(), '<', 60, '(the disk is nearly full)');
-unlike($c->log_content, qr/No space left|PANIC/, 'nothing was out of room');
+cmp_ok(free_mb(), '<', 60, 'the disk is nearly full');
+unlike($c->log_content, qr/No space left|PANIC/, 'nothing ran out of space');
 unlink "$small/filler";
 my $used = 'SELECT used / 1048576 FROM pageserver_smgr_cache';
 $c->sql('SELECT count(*) FROM a');
-cmp_ok($c->sql($used), '>', 100, 'with more room more is cached');
+cmp_ok($c->sql($used), '>', 100, 'more is cached when there is more space');
 $c->stop;
 $store->stop;
 done_testing();

@@ -1,6 +1,6 @@
-# What a stock server preserves across a planned restart is there in the next compute, too:
-# cumulative statistics, pg_stat_statements, autoprewarm's list. A branch that starts where a
-# compute was stopped has them; after a kill there are none.
+# The statistics that a stock server preserves across a planned restart are present in the next compute,
+# too: cumulative statistics, pg_stat_statements, and autoprewarm's list. A branch that starts where a
+# compute was stopped has them. After a kill there are none.
 use strict;
 use warnings;
 use PageserverTest;
@@ -39,44 +39,44 @@ $store->ctl_ok('a branch from where it was stopped', 'branch', 'create', 'side',
 
 # ---- the next compute, in another directory ----
 $c = start('main');
-is(tuples($c), $tuples, 'they are there after a planned stop');
-is(statements($c), '3', 'so are those of pg_stat_statements');
-ok(-s $c->dir . '/autoprewarm.blocks', 'and the blocks that autoprewarm loads');
+is(tuples($c), $tuples, 'cumulative statistics survive a planned stop');
+is(statements($c), '3', 'pg_stat_statements survives a planned stop');
+ok(-s $c->dir . '/autoprewarm.blocks', 'the list of autoprewarm survives a planned stop');
 PageserverTest::wait_until(sub { $c->log_content =~ /autoprewarm successfully prewarmed [1-9]/ }, 'autoprewarm');
 $c->sql('SELECT count(*) FROM t /* counted */');
-# a store that is started in between has them, too
+# They also survive a restart of the store in between.
 $c->stop;
 $store->stop;
 $store->start;
 $c = start('main');
-is(statements($c), '4', 'they go on over several stops');
+is(statements($c), '4', 'pg_stat_statements continues across several stops');
 
 # ---- a kill ----
 $c->kill9;
 $c = start('main');
-is(tuples($c), '0|0|f', 'after a kill there are none');
-is(statements($c), '', 'of pg_stat_statements neither');
+is(tuples($c), '0|0|f', 'no cumulative statistics after a kill');
+is(statements($c), '', 'no statements in pg_stat_statements after a kill');
 $c->stop('immediate');
 $c = start('main');
-is(tuples($c), '0|0|f', 'nor after an immediate stop');
+is(tuples($c), '0|0|f', 'no cumulative statistics after an immediate stop');
 $c->stop;
 
 # ---- the branch ----
 $c = start('side');
-is(tuples($c), $tuples, 'the branch has what was when it began') or diag($c->log_tail . $store->log_tail);
+is(tuples($c), $tuples, 'a branch has the statistics as of its beginning') or diag($c->log_tail . $store->log_tail);
 is(statements($c), '3', 'pg_stat_statements, too');
 $c->kill9;
 $c = start('side');
-is(tuples($c), '0|0|f', 'but not after a kill');
+is(tuples($c), '0|0|f', 'a branch has no statistics after a kill');
 
-# ---- a store that is down does not keep a compute from being stopped ----
+# ---- a compute can be stopped while the store is down ----
 $store->stop;
 $c->stop;
 $store->start;
 $c = start('side');
-is(tuples($c), '0|0|f', 'what the store could not be given is lost');
+is(tuples($c), '0|0|f', 'statistics that could not be sent to the store are lost');
 
-# ---- a damaged file is no obstacle, and nothing of it is taken ----
+# ---- a damaged file does not prevent a start, and none of it is used ----
 for my $damage ('cut off', 'changed')
 {
 	$c->sql('ANALYZE t');
@@ -95,14 +95,14 @@ for my $damage ('cut off', 'changed')
 		truncate($file, 100) or die $!;
 	}
 	$c = start('side');
-	like(tuples($c), qr/\|f$/, "a file that is $damage");
-	like($store->log_content, qr/WARNING:  file "\Q$file\E" is damaged/, 'of which the log tells');
+	like(tuples($c), qr/\|f$/, "no statistics from a file that is $damage");
+	like($store->log_content, qr/WARNING:  file "\Q$file\E" is damaged/, 'the log names the damaged file');
 }
 $c->sql('ANALYZE t');
 PageserverTest::wait_until(sub { tuples($c) =~ /\|t$/ }, 'the statistics');
 $c->stop;
 $c = start('side');
-like(tuples($c), qr/\|t$/, 'the next one is whole');
+like(tuples($c), qr/\|t$/, 'the statistics survive the next stop');
 $c->stop;
 $store->stop;
 done_testing();

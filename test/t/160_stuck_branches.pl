@@ -1,5 +1,5 @@
-# Branches whose WAL was damaged before it was in layer files: they fail with an error that says so,
-# and keep no memory that others need.
+# Branches whose WAL was damaged before it was in layer files. They fail with an error that says so, and
+# occupy no memory that others need.
 use strict;
 use warnings;
 use PageserverTest;
@@ -17,7 +17,7 @@ for my $branch (qw(a1 a2 b))
 
 sub lsn { return hex(join '', map { sprintf '%08s', $_ } split m{/}, $_[0]); }
 
-# Bytes in the middle of what a branch has taken in and not written yet.
+# Damages bytes in the middle of the WAL that a branch has accepted and not yet written to layer files.
 sub damage
 {
 	my ($branch) = @_;
@@ -44,7 +44,7 @@ my @sessions;
 for my $branch (qw(a1 a2))
 {
 	damage($branch);
-	# until it does not answer any more
+	# until it no longer answers
 	push @sessions, IPC::Run::start([ PageserverTest::bindir() . '/pgbench', '-n', '-T', '1000', '-f', PageserverTest::test_dir() . '/insert.sql', '-d', $compute{$branch}->connstr ],
 		'<', \undef, '>', '/dev/null', '2>', '/dev/null', init => sub {
 			open my $f, '>', PageserverTest::test_dir() . '/insert.sql';
@@ -57,15 +57,15 @@ for my $branch (qw(a1 a2))
 	PageserverTest::wait_until(sub { column($branch, 18) =~ /could not write a layer: WAL record at/ }, "the error of branch $branch");
 	pass("branch $branch says that it has failed");
 }
-like($store->log_content, qr/branch "a1" accepts no more WAL: could not write a layer/, 'the log does, too');
+like($store->log_content, qr/branch "a1" accepts no more WAL: could not write a layer/, 'the log says that branch a1 has failed');
 
 # five times layer_memory
 $compute{b}->sql("INSERT INTO t SELECT i, repeat('y', 300) FROM generate_series(1, 10000) i; UPDATE t SET v = v || 'z'; UPDATE t SET v = v || 'z'") for 1 .. 6;
-$compute{b}->sql_is('SELECT count(*), sum(length(v)) FROM t', '60000|' . (10000 * (312 + 310 + 308 + 306 + 304 + 302)), 'a branch of another tenant goes on');
-$store->ctl_ok('it can be branched', 'branch', 'create', 'b2', '--from', 'b');
+$compute{b}->sql_is('SELECT count(*), sum(length(v)) FROM t', '60000|' . (10000 * (312 + 310 + 308 + 306 + 304 + 302)), 'a branch of another tenant continues');
+$store->ctl_ok('the other branch can be branched', 'branch', 'create', 'b2', '--from', 'b');
 $compute{b}->stop;
 $compute{b} = $store->start_compute('b');
-$compute{b}->sql_is('SELECT count(*) FROM t', '60000', 'and started anew');
+$compute{b}->sql_is('SELECT count(*) FROM t', '60000', 'the other branch has its rows in the next compute');
 
 $_->kill_kill for @sessions;
 $compute{$_}->kill9 for qw(a1 a2);

@@ -1,5 +1,5 @@
-# Merges of layer files on a disk with little space: a merge that does not fit is not started, the
-# oldest files are merged if there is space for them, and nothing else waits.
+# Merges of layer files on a disk with little space. A merge that does not fit is not started, the oldest
+# files are merged if there is space for them, and nothing else waits for that.
 use strict;
 use warnings;
 use Manifest;
@@ -31,7 +31,7 @@ sub level0
 
 sub free_mb { return (split ' ', `df -m --output=avail $small | tail -1`)[0]; }
 
-# Others take the disk, but for so many megabytes.
+# Fills the disk except for the given number of megabytes.
 sub leave_free
 {
 	my ($mb) = @_;
@@ -44,44 +44,44 @@ while (level0() < 7)
 {
 	$c->sql("INSERT INTO t SELECT i, encode(sha512(i::text::bytea), 'hex') || encode(sha512((i + 7)::text::bytea), 'hex') FROM generate_series(1, 6000) i");
 }
-# WAL that is to come has its file already
+# The file of the next WAL segment exists already.
 $other->sql('SELECT pg_switch_wal(); INSERT INTO o VALUES (0)');
 $c->stop;
 my @files = level0();
 diag('files of level 0: ' . join(', ', map { sprintf '%.1f MB', $_->[1] } @files));
 $store->stop;
 
-# not even for two
+# not enough for two files
 leave_free($reserve + ($files[0][1] + $files[1][1]) / 2);
 $store->append_conf("compaction_workers = 1\n");
 $store->start;
 sub main_error { return (map { (split /\|/, $_, -1)[18] } grep { /^main\|/ } split /\n/, ($store->command('branch_list'))[1])[0]; }
-# the branch is opened by somebody
+# Another command opens the branch.
 $store->command('branch_compact other');
 my ($rc, $out, $err) = $store->command('branch_compact main');
-isnt($rc, 0, 'a merge that is asked for is refused');
-like($err, qr/files of level 0 wait to be merged until \d+ MB are free/, 'which says how much room it wants');
+isnt($rc, 0, 'a requested merge is refused');
+like($err, qr/files of level 0 wait to be merged until \d+ MB are free/, 'the refusal says how much space is needed');
 PageserverTest::wait_until(sub { main_error() =~ /files of level 0 wait to be merged until \d+ MB are free/ }, 'the error of the branch');
-pass('branch list says so');
+pass('the branch list shows that merges wait for space');
 $other->sql("INSERT INTO o VALUES ($_)") for 1 .. 20;
-$other->sql_is('SELECT count(*) FROM o', 21, 'others do not wait');
-unlike($store->log_content, qr/waits for room/, 'for nothing was written that takes the room for flushes');
-is(scalar(level0()), scalar(@files), 'the files are as they were');
+$other->sql_is('SELECT count(*) FROM o', 21, 'other branches do not wait');
+unlike($store->log_content, qr/waits for room/, 'flushes do not wait for space');
+is(scalar(level0()), scalar(@files), 'the files are unchanged');
 
-# for some
+# enough for some files
 leave_free($reserve + $files[0][1] + $files[1][1] + $files[2][1] / 2);
 $store->command('branch_compact main');
-like($store->log_content, qr/merged 2 files of level 0/, 'the oldest are merged if there is room for them');
-unlike($store->log_content, qr/waits for room/, 'nobody waits for that, either');
+like($store->log_content, qr/merged 2 files of level 0/, 'the oldest files are merged if there is space for them');
+unlike($store->log_content, qr/waits for room/, 'flushes do not wait for space after the merge');
 
-# for all
+# enough for all files
 unlink "$small/filler";
 $store->command('branch_compact main');
 PageserverTest::wait_until(sub { level0() == 0 || level0() < 6 }, 'merges');
 $c = $store->start_compute('main');
 $c->sql('SELECT sum(i), count(*) FROM t');
-PageserverTest::wait_until(sub { main_error() eq '' }, 'the error to go');
-pass('with room for all of them the error goes');
+PageserverTest::wait_until(sub { main_error() eq '' }, 'the error to disappear');
+pass('the error disappears when there is space for all files');
 $c->stop;
 $other->stop;
 $store->stop;

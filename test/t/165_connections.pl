@@ -1,4 +1,4 @@
-# Page streams of the store are shared when there are fewer of them than backends: no backend waits
+# Page streams of the store are shared when there are fewer of them than backends. No backend waits
 # forever, each branch gets its share, and WAL and administrators have connections of their own.
 use strict;
 use warnings;
@@ -29,23 +29,23 @@ for (1 .. 2)
 {
 	$_->send('SELECT count(*), sum(i) FROM t') for @sessions;
 	my ($rc) = $store->ctl('branch', 'list');
-	is($rc, 0, 'an administrator gets in meanwhile');
-	is($_->result, $expected, 'a backend reads all') for @sessions;
+	is($rc, 0, 'an administrator can connect meanwhile');
+	is($_->result, $expected, 'a backend reads all rows') for @sessions;
 }
-is($_->errors, '', 'without an error') for @sessions;
-cmp_ok(status('page_streams'), '<=', 3, 'there are no more streams than max_connections');
-cmp_ok(status('page_streams_recalled'), '>', 0, 'idle ones were given to others');
-is(status('wal_streams'), 1, 'WAL has its own');
-unlike($c->log_content, qr/could not connect to the page store|lost connection/, 'which is no outage to anybody');
-like($store->log_content, qr/all 3 page streams \(max_connections\) are taken/, "the store's log tells of it");
+is($_->errors, '', 'the backend had no error') for @sessions;
+cmp_ok(status('page_streams'), '<=', 3, 'the number of streams stays within max_connections');
+cmp_ok(status('page_streams_recalled'), '>', 0, 'idle streams were given to other backends');
+is(status('wal_streams'), 1, 'WAL has a stream of its own');
+unlike($c->log_content, qr/could not connect to the page store|lost connection/, 'no process of the compute reports an outage');
+like($store->log_content, qr/all 3 page streams \(max_connections\) are taken/, "the store's log says that all streams are in use");
 
-# the backends have taken all places, and WAL goes on when its stream has to be made anew
+# The backends have taken all streams, and WAL continues when its stream must be opened again.
 my $worker = $c->sql("SELECT pid FROM pg_stat_replication WHERE application_name = 'pageserver'");
 $c->sql("SELECT pg_terminate_backend($worker)");
 PageserverTest::wait_until(sub { $c->sql("SELECT count(*) FROM pg_stat_replication WHERE pid <> $worker") eq '1' }, 'the next WAL worker');
 is($sessions[0]->ask('CREATE TABLE after_it (i int); INSERT INTO after_it VALUES (1) RETURNING i'), '1', 'a commit over a new WAL stream');
 
-# nor do connections that say nothing keep it out, or an administrator
+# Idle connections do not keep it out, and do not keep an administrator out.
 my @silent = map {
 	my $s = IO::Socket::UNIX->new(Peer => $store->dir . '/.s.PGSQL.' . $store->port) || die "connect: $!";
 	my $params = "user\0postgres\0database\0store\0\0";
@@ -57,20 +57,20 @@ usleep(1_100_000);
 $worker = $c->sql("SELECT pid FROM pg_stat_replication WHERE application_name = 'pageserver'");
 $c->sql("SELECT pg_terminate_backend($worker)");
 PageserverTest::wait_until(sub { $c->sql("SELECT count(*) FROM pg_stat_replication WHERE pid <> $worker") eq '1' }, 'the next WAL worker');
-is($sessions[0]->ask('INSERT INTO after_it VALUES (2) RETURNING i'), '2', 'a commit over a new WAL stream while others fill the store');
-is(($store->ctl('branch', 'list'))[0], 0, 'an administrator gets in');
+is($sessions[0]->ask('INSERT INTO after_it VALUES (2) RETURNING i'), '2', 'a commit over a new WAL stream while other connections fill the store');
+is(($store->ctl('branch', 'list'))[0], 0, 'an administrator can connect while other connections fill the store');
 close $_ for @silent;
 
-# a backend that is idle within a transaction, with a cursor, goes on where it was
+# A backend that is idle in a transaction, with a cursor, continues where it was.
 my $cursor = $sessions[0];
 $cursor->ask('SET synchronize_seqscans = off; BEGIN; DECLARE c CURSOR FOR SELECT i FROM t; MOVE 1000 IN c');
 $_->send('SELECT count(*), sum(i) FROM t') for @sessions[ 1 .. 9 ];
-is($_->result, $expected, 'the others read') for @sessions[ 1 .. 9 ];
-is($cursor->ask('FETCH 1 FROM c; MOVE ALL IN c; COMMIT'), '1001', 'a cursor goes on');
-is($_->errors, '', 'no error') for @sessions;
+is($_->result, $expected, 'the other backends read all rows') for @sessions[ 1 .. 9 ];
+is($cursor->ask('FETCH 1 FROM c; MOVE ALL IN c; COMMIT'), '1001', 'a cursor continues');
+is($_->errors, '', 'no backend had an error') for @sessions;
 
 # ---- each branch gets its share ----
-# Streams in the words of the protocol, which are at work, or idle, as the test wants it.
+# Streams that speak the protocol directly, which are busy or idle as the test requires.
 my %id;
 for (split /\n/, ($store->command('branch_list'))[1])
 {
@@ -107,18 +107,18 @@ sub next_message
 	}
 }
 
-# A stream that has answered a request, and is idle now.
+# Opens a stream that has answered a request, and is idle now.
 sub used_stream
 {
 	my ($branch) = @_;
 	my $s = open_stream($branch);
 	is((next_message($s, 'WE'))[0], 'W', "a stream of branch $branch");
 	syswrite $s, message('d', pack('CCQ>Q>Q>NNNCnN', ord('g'), 1, 1, ~0, 0, 1663, $db, $rel, 0, 1, 0));
-	is(substr((next_message($s, 'd'))[1], 0, 1), 'G', 'which answers');
+	is(substr((next_message($s, 'd'))[1], 0, 1), 'G', "the stream of branch $branch answers");
 	return $s;
 }
 
-# Has it been recalled?  Else it answers.
+# Has the stream been recalled?  Otherwise it answers.
 sub is_recalled
 {
 	my ($s) = @_;
@@ -126,7 +126,7 @@ sub is_recalled
 	syswrite $s, message('d', pack('CCQ>Q>Q>NNNCnN', ord('g'), 1, 1, ~0, 0, 1663, $db, $rel, 0, 1, 0));
 	my ($type, $body) = next_message($s, 'dE');
 	return 0 if $type eq 'd';
-	like($body, qr/C57P05/, 'it is told why');
+	like($body, qr/C57P05/, 'the recalled stream is told why');
 	return 1;
 }
 
@@ -135,13 +135,13 @@ $c->stop;
 PageserverTest::wait_until(sub { status('page_streams') == 0 }, 'all streams to end');
 my @streams = (used_stream('main'), used_stream('other'), used_stream('other'));
 my $next = used_stream('main');
-is_deeply([ map { is_recalled($_) } @streams, $next ], [ 0, 1, 0, 0 ], 'the longest idle of the branch that has most gives way');
+is_deeply([ map { is_recalled($_) } @streams, $next ], [ 0, 1, 0, 0 ], 'the stream that is idle longest, of the branch that has most, is recalled');
 close $_ for @streams, $next;
 PageserverTest::wait_until(sub { status('page_streams') == 0 }, 'all streams to end');
 
-# ---- no stream can be had: the backend fails, and whoever waits for its buffer goes on ----
+# ---- no stream is available: the backend fails, and backends that wait for its buffer continue ----
 $c = $store->start_compute('main', conf => $small);
-# what the statement needs of the catalog is there
+# The catalog pages that the statement needs are read before.
 @sessions = map { session($c) } 1 .. 2;
 $_->ask('SELECT count(*) FROM t WHERE i < 0; SELECT pageserver_smgr_clear_cache()') for @sessions;
 my $lsn = $c->sql('SELECT pg_current_wal_flush_lsn()');
@@ -149,19 +149,19 @@ my @holders = map { open_stream('main', $lsn) } 1 .. 3;
 is((next_message($_, 'WE'))[0], 'W', 'a stream that cannot be recalled') for @holders;
 my $t0 = time;
 $_->send('SELECT count(*) FROM t') for @sessions;
-PageserverTest::wait_until(sub { $store->log_content =~ /WARNING:  readers are waiting for a page stream/ }, "the store's log to tell of the wait");
-cmp_ok(status('page_streams_awaited'), '>=', 1, 'and its status');
+PageserverTest::wait_until(sub { $store->log_content =~ /WARNING:  readers are waiting for a page stream/ }, "the store's log to report the wait");
+cmp_ok(status('page_streams_awaited'), '>=', 1, 'the status of the store counts the wait');
 $_->result for @sessions;
-cmp_ok(time - $t0, '<', 30, 'backends without a connection do not wait for ever');
+cmp_ok(time - $t0, '<', 30, 'backends without a connection do not wait forever');
 for my $s (@sessions)
 {
 	my $errors = $s->errors;
-	like($errors, qr/ERROR:  the page store has no free connection for this backend: all 3 page streams of the store are in use/, 'they fail with an error');
-	like($errors, qr/HINT:  Increase "max_connections"/, 'that says what to do');
+	like($errors, qr/ERROR:  the page store has no free connection for this backend: all 3 page streams of the store are in use/, 'a backend without a connection fails with an error');
+	like($errors, qr/HINT:  Increase "max_connections"/, 'the error says what to do');
 }
 close $_ for @holders;
-is($_->ask('SELECT count(*) FROM t'), '20000', 'and go on when there is one') for @sessions;
-PageserverTest::wait_until(sub { $store->log_content =~ /no reader is waiting for a page stream any longer/ }, "the end of it in the store's log");
+is($_->ask('SELECT count(*) FROM t'), '20000', 'the backend continues when there is a stream') for @sessions;
+PageserverTest::wait_until(sub { $store->log_content =~ /no reader is waiting for a page stream any longer/ }, "the end of the wait in the store's log");
 $_->close for @sessions;
 $c->stop;
 $store->stop;

@@ -1,6 +1,5 @@
-# Changes without a restart: on SIGHUP the store reopens its log and reads its settings again; a
-# restart or reload with invalid settings is refused; backends that wait for a store that has moved
-# find it again.
+# Changes without a restart. On SIGHUP the store reopens its log and reads its settings again; a restart
+# or reload with invalid settings is refused; backends that wait for a store that has moved find it again.
 use strict;
 use warnings;
 use JSON::PP;
@@ -44,13 +43,13 @@ sub reload
 my $old = $store->log_content;
 rename $store->{log}, "$store->{log}.1" or die "rename: $!";
 reload('log moved away');
-like(PostgreSQL::Test::Utils::slurp_file("$store->{log}.1"), qr/\Q$old\E/, 'the old log is as it was');
+like(PostgreSQL::Test::Utils::slurp_file("$store->{log}.1"), qr/\Q$old\E/, 'the old log is unchanged');
 $store->ctl_ok('something to log', 'branch', 'create', 'b', '--from', 'main');
 my $c2 = $store->start_compute('b');
-PageserverTest::wait_until(sub { $store->log_content =~ /branch "b": receiving WAL/ }, 'the log to go on under its name');
-unlike(PostgreSQL::Test::Utils::slurp_file("$store->{log}.1"), qr/branch "b"/, 'and no longer in the old one');
+PageserverTest::wait_until(sub { $store->log_content =~ /branch "b": receiving WAL/ }, 'the log to continue under its name');
+unlike(PostgreSQL::Test::Utils::slurp_file("$store->{log}.1"), qr/branch "b"/, 'the old log gets no new lines');
 is((stat $store->{log})[2] & 0777, 0600, 'permissions of the new log');
-# helpers hold no file that logrotate would want to compress
+# Helpers do not hold a file open that logrotate would compress.
 $c2->sql('SELECT count(*) FROM t');
 my @holders = grep { (readlink $_ // '') eq "$store->{log}.1" } glob "/proc/[0-9]*/fd/*";
 is("@holders", '', 'no process has the old log open');
@@ -63,13 +62,13 @@ my $writer = session($c);
 $writer->send('CREATE TABLE w (i int); INSERT INTO w VALUES (1) RETURNING i');
 PageserverTest::wait_until(sub { $store->log_content =~ /WARNING:  branch "main": WAL of its compute is waiting: less than 1048576 MB are free/ }, 'a commit to wait');
 write_conf("gc_horizon = 1GB\nlog_level = warning\nport = 1\npage_cache_size = 1MB\n");
-reload('what needs a restart');
-is($writer->result, '1', 'a commit that waited for a setting goes on when it is back');
-is(status('restart_needed'), 'port, page_cache_size', 'what needs a restart is named in the status');
-like($store->log_content, qr/LOG:  setting "min_free_space" changed to "512MB"/, 'the log names what has changed');
-like($store->log_content, qr/WARNING:  setting "port" cannot be changed to "1" without a restart/, 'and what needs a restart');
-like($store->ctl_ok('status', 'status', '-D', $store->dir), qr/Changed settings that require a restart: port, page_cache_size\./, 'so does pageserver_ctl status');
-is(decode_json($store->ctl_ok('status', 'status', '-D', $store->dir, '--json'))->{restart_needed}, 'port, page_cache_size', 'also as JSON');
+reload('settings that need a restart');
+is($writer->result, '1', 'a commit that waited because of a setting continues when that is reverted');
+is(status('restart_needed'), 'port, page_cache_size', 'the status names settings that need a restart');
+like($store->log_content, qr/LOG:  setting "min_free_space" changed to "512MB"/, 'the log names the changed settings');
+like($store->log_content, qr/WARNING:  setting "port" cannot be changed to "1" without a restart/, 'the log names settings that need a restart');
+like($store->ctl_ok('status', 'status', '-D', $store->dir), qr/Changed settings that require a restart: port, page_cache_size\./, 'pageserver_ctl status names settings that need a restart');
+is(decode_json($store->ctl_ok('status', 'status', '-D', $store->dir, '--json'))->{restart_needed}, 'port, page_cache_size', 'pageserver_ctl status --json names settings that need a restart');
 
 # ---- bad settings ----
 write_conf("checkpoint_distance = nonsense\n");
@@ -77,18 +76,18 @@ my $pid = $store->{pid};
 for my $command ('reload', 'restart')
 {
 	$store->ctl_fails_like(qr/checkpoint_distance.*No changes were made/s, "$command with bad settings", $command, '-D', $store->dir);
-	ok(kill(0, $pid), "$command with bad settings: the store runs on");
+	ok(kill(0, $pid), "$command with bad settings: the store is still running");
 }
-$c->sql_is('INSERT INTO w VALUES (2) RETURNING i', '2', 'and takes WAL');
-# a signal alone, as others may send it
+$c->sql_is('INSERT INTO w VALUES (2) RETURNING i', '2', 'the store accepts WAL after a refused reload');
+# SIGHUP alone, as other programs may send it
 kill 'HUP', $pid;
 PageserverTest::wait_until(sub { $store->log_content =~ /WARNING:  settings were not reloaded: .*checkpoint_distance/ }, 'bad settings to be refused');
 write_conf('');
 $store->ctl_ok('restart with good settings', 'restart', '-D', $store->dir, '-l', $store->{log});
 ($store->{pid}) = split /\n/, PostgreSQL::Test::Utils::slurp_file("$store->{dir}/pageserver.pid");
-isnt($store->{pid}, $pid, 'it is another process');
-is(status('restart_needed'), '', 'nothing is pending then');
-$c->sql_is('SELECT count(*) FROM w', '2', 'and the compute goes on');
+isnt($store->{pid}, $pid, 'the restarted store is another process');
+is(status('restart_needed'), '', 'no setting needs a restart after the restart');
+$c->sql_is('SELECT count(*) FROM w', '2', 'the compute continues after the restart');
 
 # ---- a store that moves ----
 my $expected = $c->sql('SELECT count(*), sum(i) FROM t');
@@ -106,11 +105,11 @@ open my $f, '>', $smgr_conf or die;
 print $f $text;
 close $f;
 kill 'HUP', $c->{pid};
-is($_->result, $expected, 'a statement that waits at the old place goes on at the new one') for @readers;
-is($_->errors, '', 'without an error') for @readers;
-$c->sql_is('INSERT INTO w VALUES (3) RETURNING i', '3', 'so does a commit, over a new connection');
+is($_->result, $expected, 'a statement that waits at the old address continues at the new one') for @readers;
+is($_->errors, '', 'the statement that waited had no error') for @readers;
+$c->sql_is('INSERT INTO w VALUES (3) RETURNING i', '3', 'a commit succeeds over a new connection');
 
-# a wrong address is no reason to give up: that of a store which has other branches
+# A wrong address, that of a store with other branches, does not make a compute give up.
 my $other = PageserverTest->new_store('other');
 (my $wrong = $text) =~ s/moved/store_other/;
 $wrong =~ s/port=$store->{port}/port=$other->{port}/;
@@ -123,11 +122,11 @@ sub set_store
 	kill 'HUP', $c->{pid};
 }
 set_store($wrong);
-PageserverTest::wait_until(sub { $c->log_content =~ /could not stream WAL to the page store, retrying: the store has no timeline/ }, 'the compute to come to the other store')
+PageserverTest::wait_until(sub { $c->log_content =~ /could not stream WAL to the page store, retrying: the store has no timeline/ }, 'the compute to connect to the other store')
   or diag($c->log_tail . $wrong);
-ok($c->is_running, 'the compute waits');
+ok($c->is_running, 'the compute waits while the address is wrong');
 set_store($text);
-$c->sql_is('INSERT INTO w VALUES (4) RETURNING i', '4', 'and goes on when the address is right');
+$c->sql_is('INSERT INTO w VALUES (4) RETURNING i', '4', 'the compute continues when the address is right');
 $c->stop;
 $_->stop for $store, $other;
 done_testing();

@@ -1,5 +1,6 @@
-# After a crash, a compute is started again by its supervisor: the one that "compute start" leaves
-# behind, or "compute run".
+# After a crash, a compute is started again by its supervisor: the one that "compute start" leaves behind,
+# or "compute run". A compute that was stopped, or whose branch another compute has taken over, is not
+# started again.
 use strict;
 use warnings;
 use IO::Socket::UNIX;
@@ -22,7 +23,7 @@ sub supervisor
 	return -s $supervisor_file ? (split /\n/, PostgreSQL::Test::Utils::slurp_file($supervisor_file))[0] : undef;
 }
 
-# Kills a backend at work, as the kernel does when memory is short; returns when the postmaster has ended.
+# Kills a busy backend, as the kernel does when memory is short; returns when the postmaster has ended.
 sub crash
 {
 	my ($compute) = @_;
@@ -35,14 +36,14 @@ sub crash
 	$session->finish;
 }
 
-# Waits until the compute takes connections, as another process.
+# Waits until the compute accepts connections, as another process.
 sub is_back
 {
 	my ($compute, $what) = @_;
 	my $old = $compute->{pid};
 	my $file = "$compute->{dir}/postmaster.pid";
 	PageserverTest::wait_until(sub { -e $file && PostgreSQL::Test::Utils::slurp_file($file) =~ /^(\d+)\n.*\nready *\n/s && $1 != $old && ($compute->{pid} = $1) }, $what);
-	$compute->sql_is("SELECT count(*), current_setting('work_mem') FROM t", '1|7MB', "$what: it is back, with the settings");
+	$compute->sql_is("SELECT count(*), current_setting('work_mem') FROM t", '1|7MB', "$what: it runs again, with the settings");
 }
 
 # ---- compute start ----
@@ -54,35 +55,35 @@ for my $n (1 .. 2)
 like($c->log_content, qr/pageserver_ctl: error: the compute in "\Q$c->{dir}\E" has ended: .*exit code 1/, 'the log says why it was started again');
 is(($store->ctl('compute', 'status', '-D', $c->{dir}))[0], 0, 'status');
 
-# stopped, by whatever means, it stays down
+# A compute that was stopped, by any means, stays stopped.
 my $supervisor = supervisor();
 $c->stop;
 PageserverTest::wait_gone($supervisor);
-ok(!-e $supervisor_file && !-e "$c->{dir}/postmaster.pid", 'after a stop nothing runs');
+ok(!-e $supervisor_file && !-e "$c->{dir}/postmaster.pid", 'nothing runs after a stop');
 $c = $store->start_compute('main', name => 'c', port => $c->{port});
 $supervisor = supervisor();
 system("$pg_bin/pg_ctl", 'stop', '-s', '-D', $c->{dir}) if $> != 0;
 system('setpriv', '--reuid', 'postgres', '--regid', 'postgres', '--init-groups', "$pg_bin/pg_ctl", 'stop', '-s', '-D', $c->{dir}) if $> == 0;
 PageserverTest::wait_gone($supervisor);
-ok(!-e "$c->{dir}/postmaster.pid", 'after pg_ctl stop, too');
+ok(!-e "$c->{dir}/postmaster.pid", 'nothing runs after pg_ctl stop');
 $c = $store->start_compute('main', name => 'c', port => $c->{port});
 $supervisor = supervisor();
 $c->kill9;
 PageserverTest::wait_gone($supervisor);
-ok(!-e $supervisor_file, 'and if the postmaster is killed');
+ok(!-e $supervisor_file, 'the supervisor ends when the postmaster was killed');
 
-# the owner does not want it
+# The owner has switched restarts off.
 $c = $store->start_compute('main', name => 'c', port => $c->{port}, conf => "restart_after_crash = off\n");
 $supervisor = supervisor();
 crash($c);
 PageserverTest::wait_gone($supervisor);
-is(($store->ctl('compute', 'status', '-D', $c->{dir}))[0], 3, 'with restart_after_crash = off it stays down');
+is(($store->ctl('compute', 'status', '-D', $c->{dir}))[0], 3, 'the compute is not started again with restart_after_crash = off');
 
-# the store is down: it is tried again and again, until it succeeds or somebody has enough of it
+# The store is down: the start is tried again and again, until it succeeds or the compute is stopped.
 $c = $store->start_compute('main', name => 'c', port => $c->{port});
 $store->stop;
 crash_without_store($c);
-like(($store->ctl('compute', 'status', '-D', $c->{dir}))[1], qr/is not running, but is being restarted/, 'status while it is started again');
+like(($store->ctl('compute', 'status', '-D', $c->{dir}))[1], qr/is not running, but is being restarted/, 'status while the compute is being started again');
 $store->start;
 is_back($c, 'the store was down');
 $store->stop;
@@ -104,7 +105,7 @@ sub crash_without_store
 	unlink "$compute->{dir}/log/postgres.log";
 }
 
-# a compute whose WAL the store cannot get any more
+# a compute with WAL that the store can no longer get
 $c = $store->start_compute('main', name => 'c', port => $c->{port});
 $c->{shared_memory}->note($c->processes);
 my $write = "INSERT INTO t VALUES (2); DELETE FROM t WHERE i = 2; SELECT pg_switch_wal();\n";
@@ -112,19 +113,19 @@ my $script = "$dir/lost.sql";
 PostgreSQL::Test::Utils::append_to_file($script, "SET synchronous_commit = off;\n$write"
 	. "\\! touch $dir/warm; while [ ! -e $dir/cold ]; do sleep 0.02; done\n${write}INSERT INTO t VALUES (3);\n");
 my $writer = IPC::Run::start([ "$pg_bin/psql", '-X', '-q', '-d', $c->connstr, '-f', $script ], '<', \undef, '>', '/dev/null');
-PageserverTest::wait_until(sub { -e "$dir/warm" }, 'a session that needs the store no more');
+PageserverTest::wait_until(sub { -e "$dir/warm" }, 'a session that no longer needs the store');
 $store->stop;
 PostgreSQL::Test::Utils::append_to_file("$dir/cold", '');
 $writer->finish;
-is($writer->result(0), 0, 'WAL that the store does not have');
+is($writer->result(0), 0, 'the compute has WAL that the store does not have');
 my ($segment) = reverse sort grep { /\/[0-9A-F]{24}$/ } glob "$c->{dir}/pg_wal/*";
 unlink $segment or die "$segment: $!";
 $store->start;
-is_back($c, 'some of it is gone');
-$c->sql_is('SELECT i FROM t', '1', 'it begins with what the store has');
+is_back($c, 'some of its WAL is missing');
+$c->sql_is('SELECT i FROM t', '1', 'it starts with the WAL that the store has');
 $c->stop;
 
-# another compute was started meanwhile: this one is not
+# If another compute was started meanwhile, this one is not started again.
 $c = $store->start_compute('main', name => 'c', port => $c->{port});
 $supervisor = supervisor();
 kill 'STOP', $supervisor;
@@ -134,9 +135,9 @@ PageserverTest::wait_until(sub { !-e "$c->{dir}/postmaster.pid" }, 'the end of t
 my $d = $store->start_compute('main', name => 'd');
 kill 'CONT', $supervisor;
 PageserverTest::wait_gone($supervisor);
-$d->sql_is('SELECT i FROM t', 1, 'a compute that was started after the crash goes on');
-like($c->log_content, qr/was taken over: a compute of generation \d+ \(\S+_d\) was started/, 'and the log of the other says why it was not started again');
-ok(!-e "$c->{dir}/postmaster.pid", 'it was not');
+$d->sql_is('SELECT i FROM t', 1, 'a compute that was started after the crash continues');
+like($c->log_content, qr/was taken over: a compute of generation \d+ \(\S+_d\) was started/, 'the log of the first compute says why it was not started again');
+ok(!-e "$c->{dir}/postmaster.pid", 'the first compute was not started again');
 $d->stop;
 delete $c->{pid};
 
@@ -158,7 +159,7 @@ sub was_told
 	pass("the service manager is told $what");
 }
 
-# starts it in the foreground; the compute, with its handle
+# Starts it in the foreground; returns the compute, with its handle.
 sub run_compute
 {
 	my ($compute, @args) = @_;
@@ -171,7 +172,7 @@ sub run_compute
 	$compute->{run_pid} = $compute->{run}{KIDS}[0]{PID};
 }
 
-# its exit code
+# Returns its exit code.
 sub end_of_run
 {
 	my ($compute) = @_;
@@ -212,12 +213,12 @@ is($session->result(0), 0, 'run: SIGTERM waits for the session');
 run_compute($r);
 my $other = $store->start_compute('main', name => 'other', args => ['--takeover']);
 is(end_of_run($r), 0, 'run: exit code when another compute takes over');
-$other->sql_is('SELECT i FROM t', 1, 'the other one works');
+$other->sql_is('SELECT i FROM t', 1, 'run: the compute that took over works');
 $other->stop;
 delete $r->{pid};
 
 my ($rc, $out, $err) = $store->ctl('compute', 'run', 'main', '-D', $r->{dir}, '-o', '-c nosuch=1');
-is($rc, 1, 'run: settings that PostgreSQL does not take');
-like($err, qr/unrecognized configuration parameter "nosuch"/, 'run: it says so');
+is($rc, 1, 'run: exit code when PostgreSQL rejects a setting');
+like($err, qr/unrecognized configuration parameter "nosuch"/, 'run: the error names the setting');
 $store->stop;
 done_testing();

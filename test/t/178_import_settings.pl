@@ -1,6 +1,5 @@
-# Import of a cluster whose settings are not in its data directory, as on Debian: settings that
-# determine the results of queries are imported, the others are named; all are imported with
-# --settings-from.
+# Import of a cluster whose settings are not in its data directory, as on Debian. Settings that determine
+# the results of queries are imported, the others are named; all are imported with --settings-from.
 use strict;
 use warnings;
 use File::Path qw(make_path);
@@ -20,7 +19,7 @@ $node->safe_psql('postgres', "ALTER SYSTEM SET max_slot_wal_keep_size = '2GB'");
 $node->stop;
 my $data = $node->data_dir;
 
-# its files are moved to where Debian has them, with some of the settings in other files
+# Its files are moved to their places on Debian, with some of the settings in other files.
 make_path("$etc/conf.d/more");
 rename "$data/$_", "$etc/$_" or die for qw(postgresql.conf pg_hba.conf pg_ident.conf);
 append_to_file("$etc/postgresql.conf", "data_directory = '$data'\nhba_file = '$etc/pg_hba.conf'\nident_file = '$etc/pg_ident.conf'\n"
@@ -39,10 +38,10 @@ sub setting { my ($name, $what) = @_; my ($rc, $out) = $store->ctl('settings', '
 
 my ($rc, $out, $err) = import_as('some', '--pgdata', $data);
 is($rc, 0, 'import without its settings') or diag($err);
-like($err, qr/settings are in "\Q$etc\E\/postgresql.conf"; settings not imported: (?=.*max_connections)(?=.*shared_buffers)(?=.*pg_hba.conf)/, 'what is lost is named');
-unlike($err, qr/(?<!log_)timezone,|lc_monetary|default_text_search_config/, 'what decides answers is not lost');
-like($err, qr/--settings-from/, 'nor is there no way to have the rest');
-like($err, qr/warning: the cluster sets "max_slot_wal_keep_size" to "2GB", but computes override it\n.*detail: WAL /, 'what computes undo is named');
+like($err, qr/settings are in "\Q$etc\E\/postgresql.conf"; settings not imported: (?=.*max_connections)(?=.*shared_buffers)(?=.*pg_hba.conf)/, 'settings that are not imported are named');
+unlike($err, qr/(?<!log_)timezone,|lc_monetary|default_text_search_config/, 'settings that determine the results of queries are imported');
+like($err, qr/--settings-from/, 'the message names --settings-from');
+like($err, qr/warning: the cluster sets "max_slot_wal_keep_size" to "2GB", but computes override it\n.*detail: WAL /, 'settings that computes override are named');
 my $compute = $store->start_compute('some');
 $compute->sql_is("SELECT to_tsvector('the running dogs'), current_setting('timezone'), current_setting('lc_monetary'), current_setting('work_mem'), current_setting('max_connections')",
 	"'dog':3 'run':2|Europe/Berlin|C|7MB|100", 'queries answer as they did');
@@ -51,26 +50,26 @@ $compute->stop;
 append_to_file("$etc/conf.d/20.conf", "archive_mode = on\nfsync = True\nfull_page_writes = 0\nwal_log_hints = no\nsynchronous_standby_names = ''\n");
 ($rc, $out, $err) = import_as('all', '--pgdata', $data, '--settings-from', $etc);
 is($rc, 0, 'import with its settings') or diag($err);
-unlike($err, qr/settings not imported/, 'nothing is lost');
+unlike($err, qr/settings not imported/, 'all settings are imported');
 is_deeply([ sort $err =~ /^.*warning: the cluster sets "(\w+)" to ".*", but/mg ], [qw(archive_mode max_slot_wal_keep_size)],
-	'what computes undo is named, and not what is so by default, or as they have it');
+	'overridden settings are named, except defaults and those with the required value');
 is(setting('all', $_->[0]), $_->[1], "$_->[0]") for [ max_connections => 77 ], [ shared_buffers => '33MB' ], [ maintenance_work_mem => '55MB' ], [ timezone => 'Europe/Berlin' ], [ work_mem => '7MB' ],
   [ data_directory => 'exit code 4' ], [ include_dir => 'exit code 4' ];
-like(setting('all', 'pg_hba.conf'), qr/^host all all 10.2.0.0\/16 reject$/m, 'pg_hba.conf');
+like(setting('all', 'pg_hba.conf'), qr/^host all all 10.2.0.0\/16 reject$/m, 'pg_hba.conf is imported');
 $compute = $store->start_compute('all');
-$compute->sql_is("SELECT current_setting('max_connections'), current_setting('shared_buffers')", '77|33MB', 'a compute has them');
+$compute->sql_is("SELECT current_setting('max_connections'), current_setting('shared_buffers')", '77|33MB', 'a compute has the imported settings');
 $compute->stop;
 
-# nobody knows where they are
+# The location of the settings is not known.
 unlink "$data/postmaster.opts";
 ($rc, $out, $err) = import_as('none', '--pgdata', $data);
 is($rc, 0, 'settings that cannot be found') or diag($err);
-like($err, qr/does not contain postgresql.conf: computes of the branch will use default settings/, 'are said to be lost');
+like($err, qr/does not contain postgresql.conf: computes of the branch will use default settings/, 'the message says that default settings will be used');
 is((import_as('x', '--pgdata', $data, '--settings-from', $scratch))[0], 4, 'a directory without a postgresql.conf');
 is((import_as('x', '--pgdata', $data, '--debian', '15/main'))[0], 2, 'two clusters named');
 is((import_as('x'))[0], 2, 'none named');
 like((import_as('x', '--debian', '15/nowhere'))[2], qr/could not find postgresql.conf at "\/etc\/postgresql\/15\/nowhere"/, 'a cluster that Debian does not have');
 append_to_file("$etc/conf.d/20.conf", "include '20.conf'\n");
 like((import_as('x', '--pgdata', $data, '--settings-from', $etc))[2], qr/maximum nesting depth of 10 exceeded/, 'files that include one another');
-unlike(($store->command('branch_list'))[1], qr/^x\|/m, 'nothing was imported then');
+unlike(($store->command('branch_list'))[1], qr/^x\|/m, 'a refused import creates no branch');
 done_testing();

@@ -1,5 +1,6 @@
-# The store is down: every database can be connected to, also one that this
-# compute was never connected to, and what monitoring asks is answered.
+# The store is down. It must be possible to connect to every database, including those that this compute
+# has never been connected to, and what monitoring asks must be answered. To make this possible, catalogs
+# are read in advance while the store is up.
 use strict;
 use warnings;
 use PageserverTest;
@@ -9,7 +10,7 @@ use Test::More;
 
 my $store = PageserverTest->new_store('main');
 $store->ctl_ok('a branch', 'branch', 'create', 'main');
-# what is read must stay in the local page cache: shared buffers have room for little of it
+# What is read must stay in the local page cache: shared buffers have room for little of it.
 my $conf = "autovacuum = off\nshared_buffers = 1MB\nmax_parallel_workers_per_gather = 0\nmax_prepared_transactions = 2\n"
   . "log_min_messages = debug1\npageserver_smgr.catalog_read_interval = 1s\n";
 my $c = $store->start_compute('main', conf => $conf);
@@ -17,7 +18,7 @@ $c->sql('CREATE EXTENSION pageserver_smgr; CREATE ROLE mon LOGIN IN ROLE pg_moni
 $c->sql("CREATE DATABASE $_") for qw(d1 d2 stuck);
 $c->sql('CREATE TABLE t AS SELECT generate_series(1, 10000) i', db => 'd2');
 $c->sql('ALTER ROLE mon SET work_mem = 1111; ALTER DATABASE d1 SET work_mem = 2222; CREATE DATABASE closed ALLOW_CONNECTIONS false');
-# a reader that looks for our extension there waits; who connects does not
+# A reader that looks for the extension there waits; sessions that connect do not.
 my $stuck = $c->sql("SELECT oid FROM pg_database WHERE datname = 'stuck'");
 $c->sql("BEGIN; LOCK TABLE pg_depend; PREPARE TRANSACTION 'lock'", db => 'stuck');
 $c->stop;
@@ -34,15 +35,15 @@ sub wait_until_read
 	wait_for_log($compute, qr/the catalogs of database $_ have been read/, "database $_") for @databases;
 }
 
-# ---- a reader that is kept waiting gives up, and the next one has success ----
+# ---- a reader that is kept waiting gives up, and the next one succeeds ----
 $c = $store->start_compute('main', conf => $conf);
 wait_for_log($c, qr/could not read catalogs of database $stuck in advance: canceling/, 'the reader to give up');
-unlike($c->log_content, qr/the catalogs of database $stuck have been read/, 'a database whose catalogs are locked');
+unlike($c->log_content, qr/the catalogs of database $stuck have been read/, 'a database whose catalogs are locked is not reported as read');
 $c->sql("ROLLBACK PREPARED 'lock'", db => 'stuck');
 wait_until_read($c, $stuck);
 $c->stop;
 
-# ---- commands that allow nobody in a database, while catalogs are read ----
+# ---- commands that need a database without sessions, while catalogs are read ----
 $c = $store->start_compute('main', conf => $conf);
 for my $template (qw(d1 d2 template1))
 {
@@ -53,25 +54,26 @@ for my $template (qw(d1 d2 template1))
 }
 pass('databases can be copied and dropped');
 $c->sql('CREATE DATABASE made STRATEGY FILE_COPY');
-# a page that is read while its LSN is in doubt because of such commands does not get into the local page cache
+# A page that is read while its LSN is uncertain because of such commands is not put into the local page
+# cache.
 $c->stop;
 $c = $store->start_compute('main', conf => $conf);
 
-# ---- all of them, and those that come later ----
+# ---- all databases, including those that are created later ----
 my %oid = map { split /\|/ } split /\n/, $c->sql('SELECT datname, oid FROM pg_database WHERE datallowconn');
-is(join(' ', sort keys %oid), 'd1 d2 made postgres stuck template1', 'all databases');
+is(join(' ', sort keys %oid), 'd1 d2 made postgres stuck template1', 'the databases that can be connected to');
 wait_until_read($c, sort values %oid);
 my $closed = $c->sql("SELECT oid FROM pg_database WHERE datname = 'closed'");
-unlike($c->log_content, qr/the catalogs of database $closed/, 'not one that nobody can connect to');
+unlike($c->log_content, qr/the catalogs of database $closed/, 'a database that nobody can connect to is not read');
 $c->sql_is("SELECT sum(xact_commit + xact_rollback + blks_hit + blks_read) FROM pg_stat_database WHERE datname IN ('d1', 'template1')", '0',
-	'no statistics of databases that nobody has used');
-unlike($c->log_content, qr/^.*(WARNING|ERROR|FATAL|PANIC): .*$/m, 'nothing has gone wrong');
+	'databases that nobody has used have no statistics');
+unlike($c->log_content, qr/^.*(WARNING|ERROR|FATAL|PANIC): .*$/m, 'no warning or error in the log');
 my $space = $c->sql("SELECT pg_tablespace_size('pg_default')");
 my $size = $c->sql("SELECT pg_database_size('made')");
 
 # ---- the store is down ----
 $store->stop;
-PageserverTest::wait_until(sub { PostgreSQL::Test::Utils::slurp_file("$c->{dir}/pageserver_smgr.status") =~ /"state": *"waiting"/ }, 'the compute to know');
+PageserverTest::wait_until(sub { PostgreSQL::Test::Utils::slurp_file("$c->{dir}/pageserver_smgr.status") =~ /"state": *"waiting"/ }, 'the compute to notice');
 
 sub answers
 {
@@ -103,7 +105,7 @@ for my $db (sort keys %oid)
 			qr/^sessions\|\d+\ncommits\|d1\|.*^slots\|pageserver\|.*^tables\|.*^locks\|.*^settings\|$work_mem\ncheckpoints\|\d+.*^sizes\|8\|8\|t$/ms,
 			db => "$db user=$user");
 		my $told = () = $err =~ /WARNING:  page store cannot be reached, so the size of database "\w+" is as of \d+-\d\d-\d\d \d\d:\d\d/g;
-		is($told, 2 * 8, "$user in $db: as of when sizes are");
+		is($told, 2 * 8, "$user in $db: the warnings say as of when sizes are");
 	}
 }
 answers('somebody else', "SELECT current_user, current_setting('work_mem')", qr/^nobody\|2222kB$/, db => 'd1 user=nobody');
@@ -112,25 +114,25 @@ answers('our other view', 'SELECT used > 0 FROM pageserver_smgr_cache', qr/^t$/,
 answers('the size of a database', "SELECT pg_database_size('made')", qr/^$size$/);
 like(answers('the size of a tablespace', "SELECT pg_tablespace_size('pg_default')", qr/^$space$/),
 	qr/the size of tablespace "pg_default" is as of \d+-/, 'the size of a tablespace: as of when');
-unlike($c->log_content, qr/the size of/, 'which is not for the log');
+unlike($c->log_content, qr/the size of/, 'the warning about sizes is not logged');
 like(($c->psql("SET statement_timeout = '200ms'; SELECT pg_tablespace_size('pg_global')"))[2], qr/statement timeout/,
-	'a size that was never asked for is waited for');
-like(($c->psql('SET ROLE nobody; SELECT pg_tablespace_size($$pg_global$$)'))[2], qr/permission denied/, 'permissions are what they were');
+	'a size that was never requested before waits for the store');
+like(($c->psql('SET ROLE nobody; SELECT pg_tablespace_size($$pg_global$$)'))[2], qr/permission denied/, 'permissions are still checked');
 
-# ---- it is back ----
+# ---- the store is back ----
 $store->start;
 PageserverTest::wait_until(sub { $c->sql('SELECT connected FROM pageserver_smgr_store') eq 't' }, 'the compute to be connected');
-is(answers('sizes, store back', $questions[-1], qr/^sizes\|8\|8\|t$/), '', 'store back: nothing to tell');
+is(answers('sizes, store back', $questions[-1], qr/^sizes\|8\|8\|t$/), '', 'store back: no warnings about sizes');
 $c->sql('CREATE TABLE more AS SELECT generate_series(1, 10000) i', db => 'made');
-cmp_ok($c->sql("SELECT pg_database_size('made')"), '>', $size, 'a size that has changed');
+cmp_ok($c->sql("SELECT pg_database_size('made')"), '>', $size, 'store back: a size that has changed');
 
 # a shutdown does not wait for readers
 $c->sql("CREATE DATABASE $_") for qw(e1 e2 e3);
 $c->stop;
-# a client's backend may be just ending
-unlike($c->log_content, qr/^.*(FATAL|PANIC): (?! *terminating connection due to administrator command).*$/m, 'readers end without a word');
+# A client's backend may be about to end.
+unlike($c->log_content, qr/^.*(FATAL|PANIC): (?! *terminating connection due to administrator command).*$/m, 'readers end without a message');
 
-# ---- the owner of a database, no superuser, drops it with FORCE while a reader is in it ----
+# ---- the owner of a database, not a superuser, drops it with FORCE while a reader is in it ----
 $c = $store->start_compute('main', conf => $conf);
 $c->sql('CREATE ROLE owner LOGIN NOINHERIT; GRANT postgres TO owner');
 my $owned;
@@ -138,12 +140,12 @@ for (my $i = 0; !$owned; $i++)
 {
 	my $oid = $c->sql("CREATE DATABASE owned$i OWNER owner") . $c->sql("SELECT oid FROM pg_database WHERE datname = 'owned$i'");
 	my $holder = session($c, "owner dbname=owned$i");
-	# the owner's session, too, which FORCE is to end
+	# the owner's session, which FORCE is to end as well
 	$holder->ask('SET ROLE postgres; BEGIN; LOCK TABLE pg_depend');
 	PageserverTest::wait_until(
 		sub {
 			$owned = $c->sql("SELECT datname FROM pg_stat_activity WHERE datid = $oid AND backend_type = 'pageserver catalog reader'");
-			# a reader may have been there before the lock was; then the next database
+			# A reader may have been there before the lock was taken; then the next database is tried.
 			return $owned || $c->log_content =~ /the catalogs of database $oid have been read/;
 		},
 		'a reader');
@@ -152,7 +154,7 @@ my ($dropped, undef, $why) = $c->psql("DROP DATABASE $owned WITH (FORCE)", db =>
 is($dropped, 0, 'the owner of a database can drop it while a reader is in it') or diag($why);
 $c->stop;
 
-# ---- a shutdown that waits for the store does not use the processor, though a launcher would be due ----
+# ---- a shutdown that waits for the store uses no CPU, although a launcher would be due ----
 $c = $store->start_compute('main', conf => $conf . "pageserver_smgr.shutdown_timeout = 10min\n");
 my $worker = $c->sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'pageserver WAL worker'");
 my $session = session($c);
@@ -175,7 +177,36 @@ $store->start;
 PageserverTest::wait_gone($c->{pid});
 delete $c->{pid};
 
-# ---- no place for readers, no room for pages ----
+# ---- a database that is dropped while its size is measured is not remembered ----
+$c = $store->start_compute('main',
+	conf => $conf =~ s/shared_buffers = 1MB/shared_buffers = 32MB/r =~ s/(catalog_read_interval) = 1s/$1 = 0/r);
+my ($observer, $measuring, $dropper) = map { session($c) } 1 .. 3;
+my $wait_event = "SELECT wait_event FROM pg_stat_activity WHERE pid = $measuring->{pid}";
+$dropper->ask('SET synchronous_commit = local');
+my $size_of_dropped;
+# the first round, in which the store answers, brings everything that is needed of the catalog into shared buffers
+for my $name (qw(warm gone))
+{
+	$dropper->ask("CREATE DATABASE $name");
+	my $oid = $dropper->ask("SELECT oid FROM pg_database WHERE datname = '$name'");
+	$size_of_dropped = "SELECT pg_database_size($oid\::oid)";
+	$observer->ask($wait_event);
+	stop_process($store->{pid}) if $name eq 'gone';
+	$measuring->send($size_of_dropped);
+	PageserverTest::wait_until(
+		sub { $name eq 'gone' ? $observer->ask($wait_event) eq 'DataFileRead' : $measuring->done },
+		'the size to be measured');
+	$dropper->ask("DROP DATABASE $name");
+}
+go_on_process($store->{pid});
+cmp_ok($measuring->result, '>', 0, 'the size of a database that is dropped meanwhile is returned');
+$store->stop;
+unlike(($c->psql("SET statement_timeout = '200ms'; $size_of_dropped"))[2], qr/is as of/,
+	'the size of the dropped database is not remembered');
+$store->start;
+$c->stop;
+
+# ---- no slot for readers, no space for pages ----
 $c = $store->start_compute('main', conf => $conf . "max_worker_processes = 2\n");
 wait_for_log($c, qr/no background worker slot is free for pageserver catalog launcher/, 'no background worker');
 $c->stop;

@@ -1,6 +1,6 @@
-# Each SQLSTATE of the store (src/common/sqlstate.h) that a client can provoke by
-# commands, and the exit code of pageserver_ctl for it.  test/unit/t_sqlstates.c
-# makes the others, and checks that none is missing in both.
+# Each SQLSTATE of the store (src/common/sqlstate.h) that a client can provoke by commands, and the exit
+# code of pageserver_ctl for it. test/unit/t_sqlstates.c provokes the others, and checks that none is
+# missing in both.
 use strict;
 use warnings;
 use IO::Socket::UNIX;
@@ -34,7 +34,7 @@ for my $manifest (glob sprintf('%s/tenants/%s/timelines/%s/timeline.log', $store
 }
 $store->start;
 
-# ---- sessions in the words of the protocol ----
+# ---- sessions that speak the protocol directly ----
 
 sub message { my ($type, $body) = @_; return $type . pack('N', 4 + length $body) . $body; }
 
@@ -43,7 +43,7 @@ sub connect_raw
 	return IO::Socket::UNIX->new(Peer => $store->dir . '/.s.PGSQL.' . $store->port) || die "connect: $!";
 }
 
-# A session that has been greeted, or refused; its key to cancel is in %$s.
+# A session that was accepted or refused; its key for cancel requests is in %$s.
 sub client
 {
 	my $params = "user\0postgres\0database\0store\0\0";
@@ -52,7 +52,7 @@ sub client
 	return $s;
 }
 
-# The next message that has one of these types; nothing at the end of the connection.
+# Returns the next message of one of these types; nothing at the end of the connection.
 sub next_message
 {
 	my ($s, $types) = @_;
@@ -71,7 +71,7 @@ sub next_message
 	}
 }
 
-# The SQLSTATE of the error that comes next.
+# Returns the SQLSTATE of the next error.
 sub state_of
 {
 	my ($s) = @_;
@@ -79,7 +79,7 @@ sub state_of
 	return $type && $type eq 'E' && $body =~ /C(\w{5})\0/ ? $1 : 'none';
 }
 
-# A session's answer to these bytes.
+# Returns a session's answer to these bytes.
 sub answer
 {
 	my ($bytes) = @_;
@@ -90,7 +90,7 @@ sub answer
 
 sub command { return answer(message('Q', "$_[0]\0")); }
 
-# A request of a page stream; the state is in an answer of the stream.
+# A request of a page stream; the SQLSTATE is in an answer of the stream.
 sub page_answer
 {
 	my ($query, $request) = @_;
@@ -106,7 +106,7 @@ sub canceled
 {
 	my $s = client();
 	next_message($s, 'Z');
-	# which takes long, for it may read one megabyte in a second only
+	# This takes long, because it may read only one megabyte per second.
 	syswrite $s->{socket}, message('Q', "verify main 1\0");
 	my $answered = sub {
 		my $rin = '';
@@ -124,7 +124,7 @@ sub canceled
 	return state_of($s);
 }
 
-# The one page stream is idle, and another one wants its place.
+# The only page stream is idle, and another one needs its place.
 sub recalled
 {
 	my @streams;
@@ -137,7 +137,7 @@ sub recalled
 	return state_of($streams[0]);
 }
 
-# As many as may be, each at work: it receives settings.
+# As many sessions as allowed, each busy: it receives settings.
 sub too_many
 {
 	my @clients;
@@ -154,7 +154,7 @@ sub too_many
 	return 'none';
 }
 
-# code, how; and if a command of pageserver_ctl can get it, its arguments and exit code
+# code, how to provoke it; and, if a command of pageserver_ctl can get it, the arguments and exit code
 my @table = (
 	[ 'PS001', sub { command("wal_push $id{main} 1") } ],
 	[ 'PS002', sub { command('branch_delete nosuch') }, [qw(branch delete nosuch)], 4 ],
@@ -175,14 +175,14 @@ my @table = (
 for (@table)
 {
 	my ($code, $provoke, $ctl, $exit_code) = @$_;
-	is($provoke->(), $code, "$code is made");
+	is($provoke->(), $code, "$code is provoked");
 	next unless $ctl;
 	my ($rc, $out, $err) = $store->ctl(@$ctl);
 	is($rc, $exit_code, "@$ctl: exit code") or diag($err);
 }
 
-# an error within a page stream has its state in the answer, and the stream goes on
+# An error within a page stream has its SQLSTATE in the answer, and the stream continues.
 is(page_answer("pagestream $id{main} 0", pack('CCQ>Q>Q>NNNCnN', ord('g'), 1, 1, ~0, 0x7fffffff << 32, 1663, 1, 1259, 0, 1, 0)),
-	'22023', 'a state within a page stream');
+	'22023', 'an SQLSTATE within a page stream');
 $store->stop;
 done_testing();

@@ -1,4 +1,4 @@
-# summary.pl: makes the table of docs/performance.md from the output of check-torture.
+# summary.pl: prints the table of docs/performance.md from the output of check-torture.
 #	perl test/torture/summary.pl FILE
 use strict;
 use warnings;

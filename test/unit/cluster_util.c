@@ -88,7 +88,8 @@ cluster_wal_write(const Cluster *c, XLogRecPtr at, const char *data, size_t len)
 	{
 		size_t n = Min(len, SEGMENT_SIZE - at % SEGMENT_SIZE);
 
-		XLogFileName(name + strlen("pg_wal/"), c->control.checkPointCopy.ThisTimeLineID, at / SEGMENT_SIZE, SEGMENT_SIZE);
+		XLogFileName(name + strlen("pg_wal/"), c->control.checkPointCopy.ThisTimeLineID, at / SEGMENT_SIZE,
+					 SEGMENT_SIZE);
 		cluster_write_at(c, name, data, n, at % SEGMENT_SIZE);
 		data += n;
 		len -= n;
@@ -170,7 +171,8 @@ Cluster *
 make_cluster(XLogRecPtr x, TimeLineID tli)
 {
 	static const char *const dirs[] = {"base", "base/5", "global", "pg_xact", "pg_multixact", "pg_multixact/offsets",
-									   "pg_multixact/members", "pg_commit_ts", "pg_twophase", "pg_wal", "pg_tblspc", "pg_logical"};
+									   "pg_multixact/members", "pg_commit_ts", "pg_twophase", "pg_wal", "pg_tblspc",
+									   "pg_logical"};
 	Cluster *c = pg_malloc0(sizeof(Cluster));
 	PsRel rel = {1663, 5, 1259};
 

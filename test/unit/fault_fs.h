@@ -42,7 +42,7 @@ typedef enum FaultLoss
 {
 	LOSE_NOTHING, /* the process was killed; a power failure after the restart may still lose what was not synced */
 	LOSE_ALL,     /* the power failed, and only what was synced had been written */
-	LOSE_SOME     /* the power failed; of each file random pages had been written, of each directory the first changes */
+	LOSE_SOME     /* the power failed after random pages of files and the first changes of directories were written */
 } FaultLoss;
 
 /* A page of a file as it was at the file's last sync. */
@@ -97,7 +97,8 @@ typedef struct FaultFs
 	long upto;                                        /* the last one to fail */
 	int error;                                        /* 0: crash */
 	bool (*only)(const char *name, const char *path); /* which operations are counted; NULL: all */
-	long kills;                                       /* operations, counted or not, after the first that failed until a crash; 0: no crash */
+	long kills;                                       /* operations, counted or not, from the first failure until a
+													   * crash; 0: no crash */
 	bool happened;
 	atomic_bool crashed;
 	char what[1200];       /* the operation at which it happened */

@@ -34,7 +34,8 @@ __wrap_open(const char *path, int flags, ...)
 		return __real_open(path, flags, mode);
 	pthread_mutex_lock(&fault.lock);
 	before = fault_ino(path);
-	if ((((flags & O_CREAT) && before == 0) || ((flags & O_TRUNC) && before != 0)) && fault_strikes("create", path, &torn))
+	if ((((flags & O_CREAT) && before == 0) || ((flags & O_TRUNC) && before != 0)) &&
+		fault_strikes("create", path, &torn))
 		fd = -1;
 	else
 		fd = __real_open(path, flags & ~O_TRUNC, mode);

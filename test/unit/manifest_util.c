@@ -1,6 +1,6 @@
 /*
  * manifest_util.c
- *	  Manifests as stores of format 1 have them: see manifest_util.h.
+ *	  Manifests in the format of stores of format 1: see manifest_util.h.
  */
 #include "manifest_util.h"
 

@@ -1,6 +1,6 @@
 /*
  * manifest_util.h
- *	  Manifests as stores of format 1 have them.
+ *	  Manifests in the format of stores of format 1.
  */
 #ifndef MANIFEST_UTIL_H
 #define MANIFEST_UTIL_H

@@ -72,8 +72,8 @@ wrong(const ModelBranch *b, XLogRecPtr lsn, const char *fmt, ...)
 {
 	va_list args;
 
-	fprintf(stderr, "branch \"%s\" (from %X/%X, acknowledged up to %X/%X) at %X/%X: ", b->name, LSN_FORMAT_ARGS(b->start),
-			LSN_FORMAT_ARGS(b->acked), LSN_FORMAT_ARGS(lsn));
+	fprintf(stderr, "branch \"%s\" (from %X/%X, acknowledged up to %X/%X) at %X/%X: ", b->name,
+			LSN_FORMAT_ARGS(b->start), LSN_FORMAT_ARGS(b->acked), LSN_FORMAT_ARGS(lsn));
 	va_start(args, fmt);
 	vfprintf(stderr, fmt, args);
 	va_end(args);
@@ -110,14 +110,14 @@ check_fork(const ModelBranch *b, int db, int rel, int fork, XLogRecPtr lsn)
 }
 
 static void
-check_bytes(const ModelBranch *b, XLogRecPtr lsn, const PsKey *key, bool found, const StringInfo value, bool expected, const char *data,
-			uint32 len)
+check_bytes(const ModelBranch *b, XLogRecPtr lsn, const PsKey *key, bool found, const StringInfo value, bool expected,
+			const char *data, uint32 len)
 {
 	char text[PS_KEY_TEXT];
 
 	if (found != expected || (found && (value->len != (int) len || memcmp(value->data, data, len) != 0)))
-		wrong(b, lsn, "%s: found %d with %d bytes, expected %d with %u bytes", ps_key_format(key, text), found, value->len,
-			  expected, len);
+		wrong(b, lsn, "%s: found %d with %d bytes, expected %d with %u bytes", ps_key_format(key, text), found,
+			  value->len, expected, len);
 }
 
 /* The state of every transaction, of which there are a few pages. */
@@ -173,8 +173,8 @@ check_scanned_size(void *arg, const PsKey *key, const char *value, uint32 len)
 	uint32 size = model_get(scan->b, key_size(key->db - FIRST_DB, key->rel - FIRST_REL, key->fork), scan->lsn).value;
 
 	if (size == 0 || relsize_value_nblocks(value, len) + 1 != size)
-		wrong(scan->b, scan->lsn, "the scan finds a fork of %u/%u/%u with %u blocks, expected %u less one", key->db, key->rel,
-			  key->fork, relsize_value_nblocks(value, len), size);
+		wrong(scan->b, scan->lsn, "the scan finds a fork of %u/%u/%u with %u blocks, expected %u less one", key->db,
+			  key->rel, key->fork, relsize_value_nblocks(value, len), size);
 	scan->found++;
 	return NULL;
 }
@@ -228,8 +228,9 @@ check_state(const ModelBranch *b, XLogRecPtr lsn)
 	PS_TRY(timeline_state_at(b->tl, lsn, &state));
 	if (state.end != place->end || state.prev != place->start || state.checkpoint.nextXid.value != place->next_xid)
 		wrong(b, lsn, "the state is of %X/%X, record from %X/%X, next xid %llu, expected %X/%X, %X/%X, %u",
-			  LSN_FORMAT_ARGS(state.end), LSN_FORMAT_ARGS(state.prev), (unsigned long long) state.checkpoint.nextXid.value,
-			  LSN_FORMAT_ARGS(place->end), LSN_FORMAT_ARGS(place->start), place->next_xid);
+			  LSN_FORMAT_ARGS(state.end), LSN_FORMAT_ARGS(state.prev),
+			  (unsigned long long) state.checkpoint.nextXid.value, LSN_FORMAT_ARGS(place->end),
+			  LSN_FORMAT_ARGS(place->start), place->next_xid);
 	return NULL;
 }
 

@@ -183,7 +183,8 @@ trash_branch(World *w, ModelBranch *b, bool upkeep)
 	w->pending = (Pending) {.kind = PENDING_TRASH, .branch = b};
 	if (has_children(w, b))
 	{
-		FAILS(store_trash_branch(w->s.store, b->name, "test", NULL, &removed), PS_SQLSTATE_STATE, "other branches begin in");
+		FAILS(store_trash_branch(w->s.store, b->name, "test", NULL, &removed), PS_SQLSTATE_STATE,
+			  "other branches begin in");
 		return NULL;
 	}
 	let_go(b);
@@ -234,8 +235,8 @@ replace_branch(World *w, ModelBranch *b, ModelBranch *parent, XLogRecPtr lsn, bo
 		snprintf(p->old_name, sizeof(p->old_name), "%s.%d", b->name, i);
 	if (childless && has_children(w, b))
 	{
-		FAILS(store_replace_branch(w->s.store, p->name, parent->tl, lsn, true, &model_cancel, old_name), PS_SQLSTATE_STATE,
-			  "other branches begin in");
+		FAILS(store_replace_branch(w->s.store, p->name, parent->tl, lsn, true, &model_cancel, old_name),
+			  PS_SQLSTATE_STATE, "other branches begin in");
 		return NULL;
 	}
 	PS_TRY(store_replace_branch(w->s.store, p->name, parent->tl, lsn, childless, &model_cancel, old_name));
@@ -269,7 +270,8 @@ leave_branch(World *w, ModelBranch *b)
 	let_go(b);
 	pthread_mutex_lock(&store->lock);
 	branch->last_used = 0;
-	if (branch->life == BRANCH_OPEN && branch->uses == 0 && timeline_is_settled(branch->open) && (!store->has_idle_thread || rnd32(w, 2) == 0))
+	if (branch->life == BRANCH_OPEN && branch->uses == 0 && timeline_is_settled(branch->open) &&
+		(!store->has_idle_thread || rnd32(w, 2) == 0))
 	{
 		use_close(store, branch);
 		w->closed++;
@@ -346,7 +348,8 @@ check_moment(World *w, ModelBranch *b)
 		}
 	}
 	if (err == NULL && lsn != expected)
-		wrong(b, expected, "the LSN at the time %lld is %X/%X of \"%s\"", (long long) when, LSN_FORMAT_ARGS(lsn), timeline_name(tl));
+		wrong(b, expected, "the LSN at the time %lld is %X/%X of \"%s\"", (long long) when, LSN_FORMAT_ARGS(lsn),
+			  timeline_name(tl));
 	if (err != NULL && strstr(err->message, "can be read from") != NULL)
 	{
 		model_move_window(w, at);

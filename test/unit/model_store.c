@@ -41,8 +41,10 @@ settle_wal(World *w, ModelBranch *b)
 		/* only a generation's checkpoint can be there that we have not sent; what was not acknowledged it cut off */
 		OK(timeline_wait_ingested(b->tl, info.flushed_lsn, 60000, NULL));
 		OK(timeline_state_at(b->tl, info.flushed_lsn, &state));
-		if (w->pending.kind != PENDING_GENERATION || w->pending.branch != b || !state.shutdown || state.end != info.flushed_lsn)
-			wrong(b, info.flushed_lsn, "WAL ends here, where no record ends that was sent; the one before ends at %X/%X, all at %X/%X",
+		if (w->pending.kind != PENDING_GENERATION || w->pending.branch != b || !state.shutdown ||
+			state.end != info.flushed_lsn)
+			wrong(b, info.flushed_lsn,
+				  "WAL ends here, where no record ends that was sent; the one before ends at %X/%X, all at %X/%X",
 				  LSN_FORMAT_ARGS(b->records[at].end), LSN_FORMAT_ARGS(b->gen.pos));
 		for (at = b->nrecords - 1; b->records[at].end > state.prev; at--)
 			;

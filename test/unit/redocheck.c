@@ -363,8 +363,8 @@ check_image(const Block *b, const WalRecord *rec)
 		atomic_fetch_add(&images_checked, 1);
 		if (memcmp(image, page, BLCKSZ) != 0)
 		{
-			fprintf(stderr, "image of block %d of the record at %X/%X (rmgr %d info %02X) is not all that redo does\n", i,
-					LSN_FORMAT_ARGS(rec->start), parsed.header->xl_rmid, parsed.header->xl_info);
+			fprintf(stderr, "image of block %d of the record at %X/%X (rmgr %d info %02X) is not all that redo does\n",
+					i, LSN_FORMAT_ARGS(rec->start), parsed.header->xl_rmid, parsed.header->xl_info);
 			atomic_fetch_add(&images_wrong, 1);
 		}
 	}
@@ -513,7 +513,8 @@ compare(bool from_base)
 		for (int k = 0; k < sizeof(Counts) / sizeof(uint64); k++)
 			sum[k] += ((uint64 *) &jobs[i].counts)[k];
 	}
-	printf("%s: exact %llu, visibility map but for its LSN %llu, different %llu, errors %llu; gone %llu, skipped %llu; %llu records applied\n",
+	printf("%s: exact %llu, visibility map but for its LSN %llu, different %llu, errors %llu; "
+		   "gone %llu, skipped %llu; %llu records applied\n",
 		   from_base ? "from the base" : "from the last image", (unsigned long long) all.exact,
 		   (unsigned long long) all.vm_lsn, (unsigned long long) all.wrong, (unsigned long long) all.errors,
 		   (unsigned long long) all.gone, (unsigned long long) all.skipped, (unsigned long long) all.records);
@@ -584,8 +585,8 @@ bench(RmgrId rmid, int n)
 				total += usec[k];
 			}
 			qsort(usec, ROUNDS, sizeof(double), compare_double);
-			printf("%d records of rmgr %d: mean %.1f us, p50 %.1f, p99 %.1f\n", n, rmid, total / ROUNDS, usec[ROUNDS / 2],
-				   usec[ROUNDS * 99 / 100]);
+			printf("%d records of rmgr %d: mean %.1f us, p50 %.1f, p99 %.1f\n", n, rmid, total / ROUNDS,
+				   usec[ROUNDS / 2], usec[ROUNDS * 99 / 100]);
 		}
 		free(chain);
 		if (ok)

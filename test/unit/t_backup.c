@@ -224,8 +224,19 @@ test_control(void **state)
 {
 	ControlFileData base;
 	ControlFileData control;
-	WalState wal = {.max_connections = 123, .max_worker_processes = 9, .max_wal_senders = 11, .max_prepared_xacts = 5, .max_locks_per_xact = 65, .wal_level = 2, .wal_log_hints = true, .track_commit_timestamp = true};
-	CheckPoint checkpoint = {.redo = 0x1234560, .ThisTimeLineID = 1, .PrevTimeLineID = 1, .nextOid = 24576, .nextMulti = 7};
+	WalState wal = {.max_connections = 123,
+					.max_worker_processes = 9,
+					.max_wal_senders = 11,
+					.max_prepared_xacts = 5,
+					.max_locks_per_xact = 65,
+					.wal_level = 2,
+					.wal_log_hints = true,
+					.track_commit_timestamp = true};
+	CheckPoint checkpoint = {.redo = 0x1234560,
+							 .ThisTimeLineID = 1,
+							 .PrevTimeLineID = 1,
+							 .nextOid = 24576,
+							 .nextMulti = 7};
 	char file[PG_CONTROL_FILE_SIZE];
 	char again[PG_CONTROL_FILE_SIZE];
 
@@ -430,7 +441,8 @@ assert_path(char *path, const char *expected)
 static void
 test_layout(void **state)
 {
-	static const char *const not_relations[] = {"", "0", "016400", "16400_", "16400_x", "16400.", "16400.1.2", "t3_16400", "4294967296"};
+	static const char *const not_relations[] = {"", "0", "016400", "16400_", "16400_x", "16400.", "16400.1.2",
+												"t3_16400", "4294967296"};
 	PsRel rel = {1663, 5, 16400};
 	PsRel shared = {1664, 0, 1262};
 	Oid oid;

@@ -77,7 +77,12 @@ check_layers(Cluster *c)
 {
 	Check check = {.cluster = c};
 	PsKey lo = {0};
-	PsKey hi = {.kind = 255, .fork = 255, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX, .blk = PG_UINT32_MAX};
+	PsKey hi = {.kind = 255,
+				.fork = 255,
+				.spc = PG_UINT32_MAX,
+				.db = PG_UINT32_MAX,
+				.rel = PG_UINT32_MAX,
+				.blk = PG_UINT32_MAX};
 	char text[PS_KEY_TEXT];
 
 	assert_int_equal(c->seed.lsn, c->checkpoint_end);
@@ -246,8 +251,10 @@ test_everything(void **state)
 	cluster_expect(c, datadir_aux_key("pg_hba.conf"), "pg_hba.conf\0local all all peer\n", 12 + 19);
 #define CONF "port = 1\ninclude 'a'\nshared_preload_libraries = 'x, pageserver_smgr'\n"
 	cluster_write(c, "postgresql.conf", CONF, strlen(CONF));
-#define CONF_AFTER "postgresql.conf\0port = 1\n#include 'a'	# left out by the import into the page server\n" \
-				   "shared_preload_libraries = 'x, pageserver_smgr'\n\n# the page server adds its own library\nshared_preload_libraries = 'x'\n"
+#define CONF_AFTER                                                                                \
+	"postgresql.conf\0port = 1\n#include 'a'	# left out by the import into the page server\n"     \
+	"shared_preload_libraries = 'x, pageserver_smgr'\n\n# the page server adds its own library\n" \
+	"shared_preload_libraries = 'x'\n"
 	cluster_expect(c, datadir_aux_key("postgresql.conf"), CONF_AFTER, sizeof(CONF_AFTER) - 1);
 
 	ASSERT_OK(import(c));

@@ -167,7 +167,8 @@ test_parent_is_deleted(void **state)
 	OK(store_find_branch(s.store, "parent", &parent));
 	OK(store_remove_branch(s.store, "parent", NULL, &gone));
 	CHECK(gone == branch_of(parent));
-	FAILS(store_branch(s.store, "child", parent, PG_UINT64_MAX, NULL, &child), PS_SQLSTATE_NOT_FOUND, "\"parent\" does not exist");
+	FAILS(store_branch(s.store, "child", parent, PG_UINT64_MAX, NULL, &child), PS_SQLSTATE_NOT_FOUND,
+		  "\"parent\" does not exist");
 	store_release(parent);
 	store_destroy_branch(gone);
 	store_reopen(&s);
@@ -190,7 +191,7 @@ fill_up_to(History *h, uint32 size, uint32 before)
 
 		if (h->gen.pos == start)
 			return;
-		/* whole pages first; a record of main data takes SizeOfXLogRecord + 5 bytes more than its data, 2 if it is short */
+		/* whole pages first; a record takes SizeOfXLogRecord + 5 bytes more than its main data, + 2 if that is short */
 		left = h->gen.pos < start ? start - h->gen.pos : start + size - h->gen.pos;
 		history_next(h);
 		if (left > XLOG_BLCKSZ + 1000)

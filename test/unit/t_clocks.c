@@ -158,7 +158,8 @@ test_clock(void **state)
 		StoreClock *again;
 
 		OK(store_clock_open(dir, &again));
-		CHECK(store_clock_now(again) > before - 60 * USECS_PER_SEC && store_clock_now(again) < before + 60 * USECS_PER_SEC);
+		CHECK(store_clock_now(again) > before - 60 * USECS_PER_SEC &&
+			  store_clock_now(again) < before + 60 * USECS_PER_SEC);
 		store_clock_close(again);
 	}
 	store_clock_close(clock);
@@ -220,7 +221,8 @@ test_arrivals(void **state)
 
 		/* they come in order, so the next one is younger */
 		CHECK(old >= 1000 && old == arrivals_at(arrivals, now() - age));
-		CHECK(arrivals_time_of(arrivals, old, &when) && when <= now() - age && when > now() - age - Max(age / 16, 20 * 3600 * USECS_PER_SEC));
+		CHECK(arrivals_time_of(arrivals, old, &when) && when <= now() - age &&
+			  when > now() - age - Max(age / 16, 20 * 3600 * USECS_PER_SEC));
 		if (age < 3600 * USECS_PER_SEC)
 			CHECK(when > now() - age - 3 * MINUTE);
 		CHECK(arrivals_time_of(arrivals, old + 1, &when) && when > now() - age);
@@ -331,8 +333,8 @@ check_moment(Timeline *tl, TimestampTz when, Timeline *at, XLogRecPtr lsn)
 	OK(timeline_lsn_at_time(tl, when, NULL, &found_at, &found));
 	if (found_at != at || found != lsn)
 	{
-		fprintf(stderr, "the moment is %X/%X of \"%s\", expected %X/%X of \"%s\"\n", LSN_FORMAT_ARGS(found), timeline_name(found_at),
-				LSN_FORMAT_ARGS(lsn), timeline_name(at));
+		fprintf(stderr, "the moment is %X/%X of \"%s\", expected %X/%X of \"%s\"\n", LSN_FORMAT_ARGS(found),
+				timeline_name(found_at), LSN_FORMAT_ARGS(lsn), timeline_name(at));
 		abort();
 	}
 }

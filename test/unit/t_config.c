@@ -207,8 +207,9 @@ together(void **state)
 static void
 only_loopback(void **state)
 {
-	static const char *const others[] = {"*", "0.0.0.0", "::", "192.168.1.1", "localhost,10.0.0.1", "128.0.0.1", "example.org",
-										 "localhost.example.org", "::2", "::ffff:10.0.0.1", "127.1", "127.0.0.1.2"};
+	static const char *const others[] = {"*", "0.0.0.0", "::", "192.168.1.1", "localhost,10.0.0.1", "128.0.0.1",
+										 "example.org", "localhost.example.org", "::2", "::ffff:10.0.0.1", "127.1",
+										 "127.0.0.1.2"};
 
 	for (int i = 0; i < lengthof(others); i++)
 	{

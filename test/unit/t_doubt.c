@@ -171,8 +171,8 @@ test_create_in_doubt(void **state)
 		fault_count_only(i % 2 == 0 ? is_sync_of_place : is_sync_or_rename_of_place);
 		main_branch = named(&w, "main");
 		n = w.n;
-		check_in_doubt(create_branch(&w, main_branch, main_branch->records[main_branch->nrecords / 2].end), "was not created",
-					   "may exist after a restart");
+		check_in_doubt(create_branch(&w, main_branch, main_branch->records[main_branch->nrecords / 2].end),
+					   "was not created", "may exist after a restart");
 		fault_disarm();
 		pending = w.pending;
 		/* what it needs stays */
@@ -219,7 +219,10 @@ is_in_trash(World *w, const char *name)
 	return there;
 }
 
-/* A deletion whose mark may be there or not counts until the next start, and says so; whatever is on disk then, nothing of the branch is lost. */
+/*
+ * A deletion whose mark may or may not be on disk holds until the next start, and its error says so.  Nothing of the
+ * branch is lost, whichever of the two the next start finds.
+ */
 static void
 test_trash_in_doubt(void **state)
 {
@@ -422,9 +425,19 @@ test_tenant_in_doubt(void **state)
 		{detach_it, is_sync_of_tenant, 1, "is attached now", "may be detached after a restart", {false, false, false}},
 		/* the first is of what may have been copied */
 		{attach_it, is_sync_of_tenant, 2, "is detached now", "may be attached after a restart", {false, false, false}},
-		{delete_it, is_sync_of_tenant, 1, "is deleted now", "may be only detached after a restart", {false, false, true}},
+		{delete_it,
+		 is_sync_of_tenant,
+		 1,
+		 "is deleted now",
+		 "may be only detached after a restart",
+		 {false, false, true}},
 		/* the first is of the mark that it is detached */
-		{undelete_it, is_sync_of_tenant, 2, "is still in the trash", "may be only detached after a restart", {true, true, true}},
+		{undelete_it,
+		 is_sync_of_tenant,
+		 2,
+		 "is still in the trash",
+		 "may be only detached after a restart",
+		 {true, true, true}},
 		{purge_it, is_sync_of_tenants, 1, "is removed now", "may be there again after a restart", {true, true, false}},
 	};
 
@@ -497,7 +510,10 @@ copy_tree(const char *from, const char *to)
 	closedir(dir);
 }
 
-/* All of it outlives a power failure once it is attached, though nothing of the copy was synced; also if a sync fails. */
+/*
+ * A copied tenant survives a power failure once it is attached, although the copy was not synced, and even if a sync
+ * failed before.
+ */
 static void
 test_copied_tenant(void **state)
 {
@@ -545,7 +561,8 @@ main(void)
 		cmocka_unit_test(test_copied_tenant),
 	};
 
-	seed = getenv("TEST_SEED") != NULL ? strtoul(getenv("TEST_SEED"), NULL, 10) : (uint64) time(NULL) ^ (uint64) getpid() << 16;
+	seed = getenv("TEST_SEED") != NULL ? strtoul(getenv("TEST_SEED"), NULL, 10)
+									   : (uint64) time(NULL) ^ (uint64) getpid() << 16;
 	print_message("TEST_SEED=%llu\n", (unsigned long long) seed);
 	ps_log_level = PS_FATAL;
 	pg_logging_set_level(PG_LOG_OFF);

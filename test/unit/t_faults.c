@@ -36,7 +36,7 @@ typedef struct FaultKind
 {
 	const char *name;
 	FaultLoss loss;                                   /* of a crash */
-	bool at_start;                                    /* nothing is lost at the crash, but while the store starts the next time */
+	bool at_start;                                    /* the power fails at the next start, not at the crash */
 	int error;                                        /* 0: crash */
 	long times;                                       /* so many operations fail */
 	bool kill;                                        /* then the store is killed, at once or a bit later */
@@ -377,7 +377,8 @@ main(void)
 	};
 	int failed;
 
-	seed = getenv("TEST_SEED") != NULL ? strtoul(getenv("TEST_SEED"), NULL, 10) : (uint64) time(NULL) ^ (uint64) getpid() << 16;
+	seed = getenv("TEST_SEED") != NULL ? strtoul(getenv("TEST_SEED"), NULL, 10)
+									   : (uint64) time(NULL) ^ (uint64) getpid() << 16;
 	print_message("TEST_SEED=%llu\n", (unsigned long long) seed);
 	all = getenv("PAGESERVER_LONG") != NULL;
 	verbose = getenv("TEST_VERBOSE") != NULL;

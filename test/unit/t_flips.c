@@ -46,7 +46,8 @@ expect_named(PsError *err)
 	base = base != NULL ? base + 1 : damaged_file;
 	if (strstr(err->message, base) == NULL)
 	{
-		fprintf(stderr, "byte %lld of %s was changed, but the error is: %s\n", (long long) damaged_at, damaged_file, err->message);
+		fprintf(stderr, "byte %lld of %s was changed, but the error is: %s\n", (long long) damaged_at, damaged_file,
+				err->message);
 		abort();
 	}
 	ps_error_free(err);
@@ -57,8 +58,8 @@ expect(bool right, const char *what, XLogRecPtr lsn)
 {
 	if (right)
 		return;
-	fprintf(stderr, "byte %lld of %s was changed, and %s at %X/%X is wrong\n", (long long) damaged_at, damaged_file, what,
-			LSN_FORMAT_ARGS(lsn));
+	fprintf(stderr, "byte %lld of %s was changed, and %s at %X/%X is wrong\n", (long long) damaged_at, damaged_file,
+			what, LSN_FORMAT_ARGS(lsn));
 	abort();
 }
 
@@ -98,7 +99,8 @@ read_all_at(Timeline *tl, const History *h, XLogRecPtr lsn)
 		if (err == NULL)
 		{
 			make_relmap(m->relmap[db], expected);
-			expect(found == (m->relmap[db] != 0) && (!found || (value.len == 512 && memcmp(value.data, expected, 512) == 0)),
+			expect(found == (m->relmap[db] != 0) &&
+					   (!found || (value.len == 512 && memcmp(value.data, expected, 512) == 0)),
 				   "a relation map", lsn);
 		}
 		else

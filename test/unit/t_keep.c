@@ -482,7 +482,8 @@ test_branch_at_cutoff(void **state)
 		timeline_info(branch, &info);
 		CHECK(info.start_lsn == h.gen.records[h.first + history_find(&h, cutoff)].end);
 		compare_at(branch, &h, info.start_lsn);
-		FAILS(store_branch(s.store, "other", s.tl, info.start_lsn - 8, NULL, NULL), PS_SQLSTATE_INVALID, "can be read from");
+		FAILS(store_branch(s.store, "other", s.tl, info.start_lsn - 8, NULL, NULL), PS_SQLSTATE_INVALID,
+			  "can be read from");
 		/* garbage goes, but not what the branch needs */
 		OK(maintain_timeline(s.tl, true));
 		compare_at(branch, &h, info.start_lsn);
@@ -502,7 +503,8 @@ count_level(Timeline *tl, int level)
 	int n = 0;
 
 	for (int i = 0; i < layer_map_count(set->map); i++)
-		n += layer_info(layer_map_get(set->map, i))->type == LAYER_DELTA && layer_info(layer_map_get(set->map, i))->level == level;
+		n += layer_info(layer_map_get(set->map, i))->type == LAYER_DELTA &&
+			 layer_info(layer_map_get(set->map, i))->level == level;
 	layer_set_unref(set);
 	return n;
 }

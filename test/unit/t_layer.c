@@ -395,7 +395,13 @@ make_image(Model *m)
 	for (int k = lo; k <= hi; k++)
 	{
 		char data[BLCKSZ];
-		ModelVersion v = {.key = k, .lsn = lsn, .kind = VALUE_IMAGE, .will_init = true, .in_image_layer = true, .seed = lsn * 131 + k, .len = BLCKSZ};
+		ModelVersion v = {.key = k,
+						  .lsn = lsn,
+						  .kind = VALUE_IMAGE,
+						  .will_init = true,
+						  .in_image_layer = true,
+						  .seed = lsn * 131 + k,
+						  .len = BLCKSZ};
 
 		if (below(m, 4) == 0)
 			continue;

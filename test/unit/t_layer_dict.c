@@ -300,7 +300,8 @@ test_flipped_bytes(void **state)
 		err = read_layer(layer, 1);
 		assert_non_null(err);
 		assert_non_null(strstr(err->message, path));
-		assert_non_null(strstr(err->message, at < layer_values_start(s) ? "offset 8192: checksum of the dictionary" : "is damaged at offset"));
+		assert_non_null(strstr(err->message, at < layer_values_start(s) ? "offset 8192: checksum of the dictionary"
+																		: "is damaged at offset"));
 		ps_error_free(err);
 		layer_unref(layer);
 		assert_int_equal(pwrite(fd, &byte, 1, at), 1);

@@ -249,9 +249,15 @@ test_cut_off_while_open(void **state)
 	snprintf(path, sizeof(path), "%s/%s", test_dir, name);
 	assert_ok(layer_open(&test_space, name, &layer));
 	assert_int_equal(truncate(path, LAYER_BLOCK_SIZE), 0);
-	check_error(layer_collect(layer, &key, 0, PG_UINT64_MAX, &list, &done), PS_SQLSTATE_CORRUPTED, "the file ends here");
+	check_error(layer_collect(layer, &key, 0, PG_UINT64_MAX, &list, &done), PS_SQLSTATE_CORRUPTED,
+				"the file ends here");
 	initStringInfo(&buf);
-	check_error(layer_read_value(&(ValueRef) {.place = VALUE_IN_LAYER, .kind = VALUE_RECORD, .layer = layer, .at.offset = LAYER_BLOCK_SIZE}, &buf, &start), PS_SQLSTATE_CORRUPTED, "the file ends here");
+	check_error(layer_read_value(&(ValueRef) {.place = VALUE_IN_LAYER,
+											  .kind = VALUE_RECORD,
+											  .layer = layer,
+											  .at.offset = LAYER_BLOCK_SIZE},
+								 &buf, &start),
+				PS_SQLSTATE_CORRUPTED, "the file ends here");
 	layer_unref(layer);
 	free(buf.data);
 	unlink(path);
@@ -449,7 +455,8 @@ test_codecs(void **state)
 	assert_true(offsets[2][2][5] - offsets[2][2][4] < 100);
 
 	/* kinds and places that the index cannot have meant */
-	check_error(blob_read(layer->file, offsets[0][0][0], VALUE_RECORD, &buf, &stored), PS_SQLSTATE_CORRUPTED, "expected kind 2");
+	check_error(blob_read(layer->file, offsets[0][0][0], VALUE_RECORD, &buf, &stored), PS_SQLSTATE_CORRUPTED,
+				"expected kind 2");
 	check_error(blob_read(layer->file, 0, VALUE_IMAGE, &buf, &stored), PS_SQLSTATE_CORRUPTED, "outside of the values");
 	check_error(blob_read(layer->file, layer->file->summary.values_end - 3, VALUE_IMAGE, &buf, &stored),
 				PS_SQLSTATE_CORRUPTED, "outside of the values");
@@ -552,14 +559,21 @@ test_writer_misuse(void **state)
 	assert_ok(delta_writer_create(&test_space, 0, 10, 20, &writer));
 	assert_ok(delta_writer_value(writer, VALUE_IMAGE, 0, "x", 1, &offset));
 	assert_ok(delta_writer_add(writer, &key, 15, VALUE_IMAGE, true, false, offset));
-	check_error(delta_writer_add(writer, &key, 15, VALUE_IMAGE, true, false, offset), PS_SQLSTATE_INTERNAL, "out of order");
-	check_error(delta_writer_add(writer, &key, 14, VALUE_IMAGE, true, false, offset), PS_SQLSTATE_INTERNAL, "out of order");
-	check_error(delta_writer_add(writer, &before, 16, VALUE_IMAGE, true, false, offset), PS_SQLSTATE_INTERNAL, "out of order");
-	check_error(delta_writer_add(writer, &key, 20, VALUE_IMAGE, true, false, offset), PS_SQLSTATE_INTERNAL, "does not belong");
-	check_error(delta_writer_add(writer, &key, 9, VALUE_IMAGE, true, false, offset), PS_SQLSTATE_INTERNAL, "does not belong");
-	check_error(delta_writer_add(writer, &key, 16, VALUE_IMAGE, true, false, 100000), PS_SQLSTATE_INTERNAL, "no value is at");
+	check_error(delta_writer_add(writer, &key, 15, VALUE_IMAGE, true, false, offset), PS_SQLSTATE_INTERNAL,
+				"out of order");
+	check_error(delta_writer_add(writer, &key, 14, VALUE_IMAGE, true, false, offset), PS_SQLSTATE_INTERNAL,
+				"out of order");
+	check_error(delta_writer_add(writer, &before, 16, VALUE_IMAGE, true, false, offset), PS_SQLSTATE_INTERNAL,
+				"out of order");
+	check_error(delta_writer_add(writer, &key, 20, VALUE_IMAGE, true, false, offset), PS_SQLSTATE_INTERNAL,
+				"does not belong");
+	check_error(delta_writer_add(writer, &key, 9, VALUE_IMAGE, true, false, offset), PS_SQLSTATE_INTERNAL,
+				"does not belong");
+	check_error(delta_writer_add(writer, &key, 16, VALUE_IMAGE, true, false, 100000), PS_SQLSTATE_INTERNAL,
+				"no value is at");
 	assert_ok(delta_writer_end_values(writer));
-	check_error(delta_writer_value(writer, VALUE_IMAGE, 0, "x", 1, &offset), PS_SQLSTATE_INTERNAL, "after the end of values");
+	check_error(delta_writer_value(writer, VALUE_IMAGE, 0, "x", 1, &offset), PS_SQLSTATE_INTERNAL,
+				"after the end of values");
 	delta_writer_abort(writer);
 	assert_ok(image_writer_create(&test_space, 10, &image));
 	assert_ok(image_writer_put(image, &key, "x", 1));

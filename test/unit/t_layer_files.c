@@ -80,7 +80,8 @@ read_block(const LayerMap *map, uint32 blk, int *n, int *wrong)
 
 		snprintf(expected, sizeof(expected), "block %u at %d", blk, (int) (list.refs[i].lsn - FIRST_LSN));
 		err = layer_read_value(&list.refs[i], &buf, &start);
-		*wrong += err == NULL && (strlen(expected) != buf.len || memcmp(expected, buf.data, buf.len) != 0 || start != list.refs[i].lsn - 1);
+		*wrong += err == NULL && (strlen(expected) != buf.len || memcmp(expected, buf.data, buf.len) != 0 ||
+								  start != list.refs[i].lsn - 1);
 	}
 	free(list.refs);
 	free(buf.data);
@@ -208,7 +209,10 @@ test_damaged_at_first_use(void **state)
 	count_files(test_dir, true);
 }
 
-/* A file that is removed is there for whoever has an old map, also if it was never opened or had been closed; then it goes. */
+/*
+ * A removed file stays until the last map that has it is freed, even if it was never opened or had been closed; then
+ * it is deleted.
+ */
 static void
 test_removed_files_are_readable(void **state)
 {
@@ -422,7 +426,8 @@ merge_part(Shared *shared, int part)
 
 	/* those that reach beyond stay as they are */
 	for (int i = 0; i < n; i++)
-		if (ps_key_cmp(&layer_info(found[i])->key_min, &lo) >= 0 && ps_key_cmp(&layer_info(found[i])->key_max, &hi) <= 0)
+		if (ps_key_cmp(&layer_info(found[i])->key_min, &lo) >= 0 &&
+			ps_key_cmp(&layer_info(found[i])->key_max, &hi) <= 0)
 			inputs[ninputs++] = found[i];
 	free(found);
 	PS_GOTO(layer_merge_open(inputs, ninputs, &lo, &hi, &merge), done);
@@ -522,7 +527,12 @@ test_bound_under_load(void **state)
 static void
 test_names(void **state)
 {
-	LayerInfo info = {.type = LAYER_DELTA, .key_min = block(5), .key_max = {255, 255, ~0, ~0, ~0, ~0}, .lsn_start = 7, .lsn_end = PG_UINT64_MAX, .number = PG_UINT64_MAX};
+	LayerInfo info = {.type = LAYER_DELTA,
+					  .key_min = block(5),
+					  .key_max = {255, 255, ~0, ~0, ~0, ~0},
+					  .lsn_start = 7,
+					  .lsn_end = PG_UINT64_MAX,
+					  .number = PG_UINT64_MAX};
 	LayerInfo back;
 	char name[LAYER_NAME_MAX];
 
@@ -535,8 +545,9 @@ test_names(void **state)
 		}
 		layer_name_format(&info, name);
 		assert_true(layer_name_parse(name, &back));
-		assert_true(back.type == info.type && back.lsn_start == info.lsn_start && back.lsn_end == info.lsn_end && back.number == info.number &&
-					ps_key_cmp(&back.key_min, &info.key_min) == 0 && ps_key_cmp(&back.key_max, &info.key_max) == 0);
+		assert_true(back.type == info.type && back.lsn_start == info.lsn_start && back.lsn_end == info.lsn_end &&
+					back.number == info.number && ps_key_cmp(&back.key_min, &info.key_min) == 0 &&
+					ps_key_cmp(&back.key_max, &info.key_max) == 0);
 		for (size_t len = strlen(name), i = 0; i < len; i++)
 		{
 			char was = name[i];

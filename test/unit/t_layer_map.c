@@ -98,7 +98,8 @@ scan_list(const List *list, const PsKey *lo, const PsKey *hi, XLogRecPtr lsn_min
 	{
 		const LayerInfo *info = layer_info(list->layers[i]);
 
-		if (ps_key_cmp(&info->key_min, hi) <= 0 && ps_key_cmp(&info->key_max, lo) >= 0 && info->lsn_start <= lsn_max && info->lsn_end > lsn_min)
+		if (ps_key_cmp(&info->key_min, hi) <= 0 && ps_key_cmp(&info->key_max, lo) >= 0 && info->lsn_start <= lsn_max &&
+			info->lsn_end > lsn_min)
 			out[n++] = list->layers[i];
 	}
 	return n;
@@ -189,7 +190,10 @@ change(const LayerMap *map, List *list, uint64 *number)
 	return changed;
 }
 
-/* Old maps stay as they were, whatever is changed after them; one that is made anew of a changed one's layers is the same. */
+/*
+ * Old maps stay as they were, whatever changes are made to newer ones.  A map created from the layers of a changed map
+ * is the same as that map.
+ */
 static void
 test_model(void **state)
 {

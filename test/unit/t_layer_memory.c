@@ -193,8 +193,8 @@ test_damaged_wal(void **state)
 	set_used_by_others(&s, MUCH);
 	wait_for(s.tl, has_no_memory);
 	set_used_by_others(&s, -MUCH);
-	FAILS(timeline_read_relsize(s.tl, model_rel(0, 0), MAIN_FORKNUM, undamaged, &exists, &nblocks), PS_SQLSTATE_CORRUPTED,
-		  "accepts no more WAL after");
+	FAILS(timeline_read_relsize(s.tl, model_rel(0, 0), MAIN_FORKNUM, undamaged, &exists, &nblocks),
+		  PS_SQLSTATE_CORRUPTED, "accepts no more WAL after");
 	FAILS(timeline_wait_ingested(s.tl, undamaged, 60000, NULL), PS_SQLSTATE_CORRUPTED, "accepts no more WAL after");
 	compare_at(s.tl, &h, h.gen.records[h.first].end);
 
@@ -219,8 +219,11 @@ add_bad_record(Gen *gen)
 	initStringInfo(&body);
 	for (int i = 0; i < 2; i++)
 	{
-		XLogRecordBlockHeader bh = {.id = i, .fork_flags = MAIN_FORKNUM | (i > 0 ? BKPBLOCK_SAME_REL : BKPBLOCK_HAS_IMAGE)};
-		XLogRecordBlockImageHeader ih = {.length = test_image_size, .hole_offset = test_image_size, .bimg_info = BKPIMAGE_HAS_HOLE | BKPIMAGE_APPLY};
+		XLogRecordBlockHeader bh = {.id = i,
+									.fork_flags = MAIN_FORKNUM | (i > 0 ? BKPBLOCK_SAME_REL : BKPBLOCK_HAS_IMAGE)};
+		XLogRecordBlockImageHeader ih = {.length = test_image_size,
+										 .hole_offset = test_image_size,
+										 .bimg_info = BKPIMAGE_HAS_HOLE | BKPIMAGE_APPLY};
 		BlockNumber blk = i;
 
 		appendBinaryStringInfo(&body, (char *) &bh, SizeOfXLogRecordBlockHeader);

@@ -1,10 +1,10 @@
 /*
  * t_manifest.c
- *	  The manifest of a timeline and its log: round trip, changes, torn ends,
- *	  every bit flipped, foreign and newer files, a full disk, failed syncs, the
- *	  log before, texts that JSON cannot hold, manifests of stores of format 1.
+ *	  The manifest of a timeline and its log: round trips, changes, torn ends,
+ *	  every flipped bit, foreign and newer files, full disks, failed syncs,
+ *	  damaged logs, texts that are not UTF-8, manifests of stores of format 1.
  *
- * t_manifest_save has what an open timeline does with it.
+ * t_manifest_save.c tests how open timelines and the store use it.
  */
 #include "ps_fe.h"
 
@@ -25,13 +25,28 @@
 
 #define FILE_MAX 16384
 
-/* in memory, because files are written many thousands of times */
+/* In memory, because the tests write many thousands of files. */
 static char dir[] = "/dev/shm/t_manifest.XXXXXX";
 static char file[64];
 
 static LayerInfo layers[] = {
-	{.type = LAYER_IMAGE, .key_min = {.kind = 1, .spc = 1663, .db = 5}, .key_max = {.kind = 13, .blk = 7}, .lsn_start = 0x1000000, .lsn_end = 0x1000001, .number = 1, .entries = 7, .file_size = 24576},
-	{.type = LAYER_DELTA, .key_min = {.kind = 1, .spc = 1663, .db = 5}, .key_max = {.kind = 255, .fork = 255, .spc = PG_UINT32_MAX, .db = 1, .rel = 2, .blk = 3}, .lsn_start = 0x1000001, .lsn_end = PG_UINT64_MAX, .number = PG_UINT64_MAX, .level = 15, .entries = PG_UINT64_MAX, .file_size = 1},
+	{.type = LAYER_IMAGE,
+	 .key_min = {.kind = 1, .spc = 1663, .db = 5},
+	 .key_max = {.kind = 13, .blk = 7},
+	 .lsn_start = 0x1000000,
+	 .lsn_end = 0x1000001,
+	 .number = 1,
+	 .entries = 7,
+	 .file_size = 24576},
+	{.type = LAYER_DELTA,
+	 .key_min = {.kind = 1, .spc = 1663, .db = 5},
+	 .key_max = {.kind = 255, .fork = 255, .spc = PG_UINT32_MAX, .db = 1, .rel = 2, .blk = 3},
+	 .lsn_start = 0x1000001,
+	 .lsn_end = PG_UINT64_MAX,
+	 .number = PG_UINT64_MAX,
+	 .level = 15,
+	 .entries = PG_UINT64_MAX,
+	 .file_size = 1},
 };
 
 static DbCopy copies[] = {
@@ -62,9 +77,9 @@ sample(void)
 static bool
 same_layer(const LayerInfo *x, const LayerInfo *y)
 {
-	return x->type == y->type && ps_key_cmp(&x->key_min, &y->key_min) == 0 && ps_key_cmp(&x->key_max, &y->key_max) == 0 &&
-		   x->lsn_start == y->lsn_start && x->lsn_end == y->lsn_end && x->file_size == y->file_size &&
-		   x->entries == y->entries && x->number == y->number && x->level == y->level;
+	return x->type == y->type && ps_key_cmp(&x->key_min, &y->key_min) == 0 &&
+		   ps_key_cmp(&x->key_max, &y->key_max) == 0 && x->lsn_start == y->lsn_start && x->lsn_end == y->lsn_end &&
+		   x->file_size == y->file_size && x->entries == y->entries && x->number == y->number && x->level == y->level;
 }
 
 static bool
@@ -92,7 +107,7 @@ is_same(const Manifest *a, const Manifest *b)
 	return same && b->ndropped == 0;
 }
 
-/* Reads the file and compares it; *log is where it ends. */
+/* Checks that the file contains this manifest; *log is set to where it ends. */
 static void
 assert_reads(const Manifest *m, ManifestLog *log)
 {
@@ -167,12 +182,16 @@ test_round_trip(void **state)
 	assert_reads(&m, &log);
 	assert_true(!log.write_whole && log.last == 0 && log.size == log.state_size);
 
-	/* all that is optional */
+	/* with all optional members */
 	m.copies = copies;
 	m.ncopies = lengthof(copies);
 	m.imaged = imaged;
 	m.nimaged = lengthof(imaged);
-	m.marks = (UpkeepMarks) {.images_lsn = 7, .gc_number = PG_UINT64_MAX, .gc_time = PG_INT64_MAX, .gc_clock = {{9, 8}}, .gc_readable = PG_UINT32_MAX};
+	m.marks = (UpkeepMarks) {.images_lsn = 7,
+							 .gc_number = PG_UINT64_MAX,
+							 .gc_time = PG_INT64_MAX,
+							 .gc_clock = {{9, 8}},
+							 .gc_readable = PG_UINT32_MAX};
 	m.has_ancestor = m.has_replaced = true;
 	m.ancestor.b[3] = 3;
 	m.replaced.b[15] = 4;
@@ -180,7 +199,7 @@ test_round_trip(void **state)
 	write_whole(&m, NULL);
 	assert_reads(&m, NULL);
 
-	/* over the old one; no layers, nobody */
+	/* without layers and owner */
 	m = sample();
 	m.nlayers = 0;
 	m.owner[0] = '\0';
@@ -204,7 +223,7 @@ fake_layer(uint64 number)
 	return layer_new(&space, &info);
 }
 
-/* Each member alone and all together, many times: what is read is what was written, and the log goes on from there. */
+/* Appends changes of each member alone, then random ones; after each, the file is read and compared. */
 static void
 test_changes(void **state)
 {
@@ -234,7 +253,6 @@ test_changes(void **state)
 		ndrop = Min(n, ndrop);
 		for (int k = 0; k < ndrop; k++)
 		{
-			/* its place is kept by those that follow it */
 			int at = next_random(&rnd, n);
 
 			drop[k] = there[at];
@@ -257,7 +275,7 @@ test_changes(void **state)
 		if (what & 32)
 			m.generation--;
 		if (what & 64)
-			snprintf(m.owner, sizeof(m.owner), "%.*s", (int) next_random(&rnd, 200), "host:/\"\\\n\xc3\xa4/0123456789012345678901234567890123456789012345678901234567890123456789");
+			snprintf(m.owner, sizeof(m.owner), "host:/\"\\\n\xc3\xa4/%0*d", 1 + (int) next_random(&rnd, 300), i);
 		if (what & 128)
 		{
 			m.copies = copies;
@@ -308,7 +326,7 @@ test_changes(void **state)
 		free(json);
 	}
 
-	/* a change that cannot have been is damage */
+	/* changes that are not possible */
 	OK(manifest_log_append(dir, &log, json_pack("{s:[s]}", "drop", "a"), &outcome));
 	assert_refused(PS_SQLSTATE_CORRUPTED, "invalid member");
 	write_whole(&m, &log);
@@ -356,7 +374,7 @@ write_two_changes(int remainder, int owner_len, Manifest *before, Manifest *afte
 	append(log, before, after, NULL, 0, NULL, 0);
 }
 
-/* What is found is the state before the last record, and the log must be written whole. */
+/* Checks that the last record is ignored, and that the next write would replace the log. */
 static void
 assert_is_torn(const Manifest *before)
 {
@@ -370,7 +388,8 @@ static void
 test_torn_ends(void **state)
 {
 	static const int remainders[] = {0, 1, 2, 3, 9, 100, 256, 500, 509, 510, 511};
-	static const int lens[] = {1, 20, 460, 478, 479, 480, 481, 482, 483, 484, 485, 486, 487, 488, 489, 490, 491, 520, 1200};
+	static const int lens[] = {1, 20, 460, 478, 479, 480, 481, 482, 483, 484, 485, 486, 487, 488, 489, 490, 491, 520,
+							   1200};
 
 	for (int r = 0; r < lengthof(remainders); r++)
 		for (int k = 0; k < lengthof(lens); k++)
@@ -388,17 +407,17 @@ test_torn_ends(void **state)
 			len = read_file(right);
 			assert_int_equal(len, log.size);
 
-			/* never a single byte in a sector */
+			/* no sector has a single byte of a record */
 			assert_true(log.last % 512 != 511 && len % 512 != 1);
 
-			/* cut anywhere */
+			/* cut off at each byte */
 			for (size_t cut = log.last + 1; cut < len; cut++)
 			{
 				write_file(right, cut);
 				assert_is_torn(&before);
 			}
 
-			/* each subset of the sectors is not on the disk, and the length may be another, too */
+			/* each subset of the sectors is zeros, and the file may be shorter, too */
 			sectors = (len - 1) / 512 - log.last / 512 + 1;
 			for (uint32 lost = 1; lost < 1 << sectors; lost++)
 				for (int shorter = 0; shorter < 2; shorter++)
@@ -417,9 +436,9 @@ test_torn_ends(void **state)
 
 /* ---- damage ---- */
 
-/* The file has these contents: an error that names it, or one of the two states, of which b may be NULL. */
+/* Checks that a file with these contents results in an error that names it, or in this state. */
 static void
-assert_damage_is_seen(const char *data, size_t len, const Manifest *a, const Manifest *b, size_t at)
+assert_damage_is_seen(const char *data, size_t len, const Manifest *m, size_t at)
 {
 	Manifest back;
 	PsError *err;
@@ -433,12 +452,12 @@ assert_damage_is_seen(const char *data, size_t len, const Manifest *a, const Man
 		ps_error_free(err);
 		return;
 	}
-	if (!is_same(a, &back) && (b == NULL || !is_same(b, &back)))
+	if (!is_same(m, &back))
 		fail_msg("byte %zu (\"%.20s\") can change", at, data + at);
 	manifest_free(&back);
 }
 
-/* Every bit of a log, also of one with a torn end, which must not hide damage of what was acknowledged. */
+/* Flips every bit of a log, also of one with a torn end, which must not hide damage of acknowledged records. */
 static void
 test_every_bit(void **state)
 {
@@ -456,10 +475,10 @@ test_every_bit(void **state)
 		{
 			memcpy(wrong, right, len);
 			wrong[i] ^= (char) (1 << bit);
-			assert_damage_is_seen(wrong, len, &after, NULL, i);
+			assert_damage_is_seen(wrong, len, &after, i);
 		}
 
-	/* without its last bytes, and with zeros in its second sector */
+	/* a log that lacks its last bytes, and one with zeros in its last sector */
 	for (int zeros = 0; zeros < 2; zeros++)
 		for (size_t i = 0; i < len; i++)
 			for (int bit = 0; bit < 8; bit++)
@@ -471,19 +490,19 @@ test_every_bit(void **state)
 					memset(wrong + log.last + 22, '\0', len - log.last - 22);
 				wrong[i] ^= (char) (1 << bit);
 				if (i < end)
-					assert_damage_is_seen(wrong, end, &before, NULL, i);
+					assert_damage_is_seen(wrong, end, &before, i);
 			}
 
-	/* the last record and the newline before it: every value of each byte */
+	/* each other value of each byte of the last record and of the newline before it */
 	for (size_t i = log.last - 1; i < len; i++)
 		for (int value = 1; value < 256; value++)
 		{
 			memcpy(wrong, right, len);
 			wrong[i] ^= (char) value;
-			assert_damage_is_seen(wrong, len, &after, NULL, i);
+			assert_damage_is_seen(wrong, len, &after, i);
 		}
 
-	/* longer; records that are twice there, or not there */
+	/* a record that is repeated, and one that is missing */
 	memcpy(wrong, right, len);
 	memcpy(wrong + len, right + log.last, len - log.last);
 	write_file(wrong, len + len - log.last);
@@ -492,7 +511,7 @@ test_every_bit(void **state)
 	write_file(wrong, log.state_size + len - log.last);
 	assert_refused(PS_SQLSTATE_CORRUPTED, "wrong checksum in line 2");
 
-	/* nothing of the whole state can be torn */
+	/* the first record is written before the file gets its name, so it cannot be torn */
 	for (size_t i = 0; i < log.state_size; i++)
 	{
 		write_file(right, i);
@@ -500,7 +519,7 @@ test_every_bit(void **state)
 	}
 }
 
-/* The line becomes another, with the right CRC. */
+/* Makes this the only record of the file, with the right CRC. */
 static void
 write_state_text(const char *json)
 {
@@ -554,7 +573,7 @@ test_foreign(void **state)
 
 /* ---- errors while it is written ---- */
 
-/* What cannot be written leaves the old one, and nothing beside it. */
+/* A failed write changes nothing, and leaves no other file behind. */
 static void
 test_full_disk(void **state)
 {
@@ -588,7 +607,7 @@ test_full_disk(void **state)
 		assert_false(log.write_whole);
 	}
 
-	/* a record that is written in part does not count, and nothing is appended after it */
+	/* a record that is written in part is ignored, and nothing is appended after it */
 	was = m;
 	m.generation = 77;
 	append(&log, &was, &m, NULL, 0, NULL, 0);
@@ -615,7 +634,7 @@ test_full_disk(void **state)
 		assert_int_equal(truncate(file, log.size), 0);
 	}
 
-	/* no directory: an error, and the reason is the right one */
+	/* the error for a missing directory has the right reason */
 	err = manifest_write("/tmp/t_manifest.none", &m, NULL, &outcome);
 	assert_non_null(err);
 	assert_non_null(strstr(err->message, "No such file"));
@@ -670,9 +689,9 @@ assert_generation(const char *name, uint64 generation)
 }
 
 /*
- * A new log: if the file cannot be synced nothing has changed.  If its name cannot be, the
- * new one is there, and the outcome says that it may not stay.  The one before is there in
- * any case.
+ * If a new log cannot be synced, nothing has changed.  If its name cannot be synced, the new log
+ * is in place, and the outcome says that a power failure may undo that.  The previous log exists
+ * in any case.
  */
 static void
 test_failed_sync(void **state)
@@ -713,7 +732,7 @@ test_failed_sync(void **state)
 	assert_generation("timeline.log.old", 2);
 	assert_true(log.write_whole);
 
-	/* a record that was appended: it is there, and nothing is appended to it */
+	/* an appended record whose sync fails is read, and nothing is appended after it */
 	write_whole(&m, &log);
 	was = m;
 	m.generation = 4;
@@ -726,7 +745,7 @@ test_failed_sync(void **state)
 	assert_true(log.write_whole);
 	assert_reads(&m, &found);
 
-	/* the next start makes sure of it; of a whole state there is nothing to make sure */
+	/* the next start makes it durable, which is not necessary for a whole state */
 	nsyncs = 0;
 	OK(manifest_log_confirm(dir, &found));
 	assert_int_equal(nsyncs, 1);
@@ -742,7 +761,7 @@ test_failed_sync(void **state)
 	assert_int_equal(nsyncs, 0);
 }
 
-/* What is before the damage says where the branch begins, or the log before. */
+/* The records before the damage say where the branch begins, or else the previous log. */
 static void
 test_damaged(void **state)
 {
@@ -794,7 +813,7 @@ test_damaged(void **state)
 	ps_error_free(err);
 }
 
-/* A text that is no UTF-8 would make a manifest that cannot be read. */
+/* With a text that is not UTF-8, the manifest could not be read. */
 static void
 test_not_utf8(void **state)
 {
@@ -881,7 +900,7 @@ test_upgrade(void **state)
 		manifest_remove_stray(dir);
 		assert_true(there_is("timeline.json"));
 
-		/* damaged, it is an error that names it */
+		/* the error for a damaged one names it */
 		assert_int_equal(truncate(json, 300), 0);
 		err = manifest_read(dir, &back, NULL);
 		assert_non_null(err);
@@ -889,7 +908,7 @@ test_upgrade(void **state)
 		ps_error_free(err);
 		write_json_manifest(dir, "timeline.json", &m);
 
-		/* nothing of it goes as long as there is no log for sure, which also has one before it */
+		/* it stays until the log is durable; the first log is also the previous one */
 		m.generation = 33;
 		sync_to_fail = 1;
 		err = manifest_write(dir, &m, &log, &outcome);
@@ -909,7 +928,7 @@ test_upgrade(void **state)
 		assert_reads(&m, NULL);
 		assert_generation("timeline.log.old", 33);
 
-		/* the log wins; what a crash left is removed */
+		/* if there are both, the log counts, and the other is removed */
 		write_json_manifest(dir, "timeline.json", &older);
 		assert_reads(&m, NULL);
 		manifest_remove_stray(dir);

@@ -1,12 +1,10 @@
 /*
  * t_manifest_save.c
- *	  What a store does with the logs of its manifests: stores of format 1, a log
- *	  that ends in the middle of a record, the size of logs, and what upkeep
- *	  remembers over a restart.
+ *	  How a store uses the logs of its manifests: stores of format 1, torn ends,
+ *	  the size of logs, and what upkeep remembers after a restart.
  *
- * Rules: a change of one file among many writes a few bytes; a log does not grow
- * without bounds; upkeep of a branch in which nothing has changed reads none of
- * its layer files, and does again what was not finished.
+ * A change of one file among many writes a few bytes.  A log does not grow without
+ * limit.  Upkeep of a branch in which nothing has changed reads no layer file.
  *
  * TEST_SEED in the environment repeats a run.
  */
@@ -37,7 +35,7 @@ wait_until_written(Timeline *tl)
 	}
 }
 
-/* Adds so many records to "main", of which each 256 are a layer file. */
+/* Adds n records to "main"; 256 of them make a layer file. */
 static void
 add_records(TestStore *s, History *h, int n)
 {
@@ -59,7 +57,7 @@ add_records(TestStore *s, History *h, int n)
 	wait_until_written(s->tl);
 }
 
-/* A store without threads of upkeep. */
+/* A store that has no threads of upkeep. */
 static void
 make_store(TestStore *s, History *h, int nrecords)
 {
@@ -121,7 +119,6 @@ downgrade_tenant(const TestStore *s)
 	OK(json_file_read(&tenant_format, path, &root));
 	json_object_del(root, "version");
 	OK(json_file_text(&tenant_format, 2, root, path, &text));
-	/* as the program that wrote the store did */
 	CHECK(strstr(text, "\"version\": 2") != NULL);
 	OK(fs_write_new_file(path, text, strlen(text), false));
 	free(text);
@@ -143,8 +140,8 @@ version_of_tenant(const TestStore *s)
 }
 
 /*
- * All of it is read; each branch gets its log when it first changes, open or not; older
- * programs refuse the tenant before that.
+ * A store of format 1 is read.  Each branch gets its log when it first changes, open or not.
+ * Before that, the version of the tenant has been raised.
  */
 static void
 test_format_1(void **state)
@@ -239,14 +236,14 @@ test_torn_end(void **state)
 	compare(s.tl, &h, h.gen.pos, 5, &rnd);
 	CHECK(size_of(&s, "timeline.log") == size + 18);
 
-	/* nothing is appended to it */
+	/* the next change replaces the log */
 	add_records(&s, &h, 1);
 	CHECK(size_of(&s, "timeline.log.old") == size + 18);
 	store_reopen(&s);
 	compare(s.tl, &h, h.gen.pos, 5, &rnd);
 	CHECK(s.tl->spec->start_lsn == start_lsn);
 
-	/* what was appended to the new one is read */
+	/* later changes are appended to the new one */
 	add_records(&s, &h, 300);
 	CHECK(size_of(&s, "timeline.log.old") == size + 18);
 	store_reopen(&s);
@@ -293,7 +290,7 @@ test_rewritten(void **state)
 	end_test(&s, &h);
 }
 
-/* Adding and removing one file among 100,000 appends a line, and the whole is written rarely. */
+/* Adding and removing one file among 100,000 appends a short line. */
 static void
 test_one_of_many(void **state)
 {
@@ -331,7 +328,7 @@ test_one_of_many(void **state)
 	before = size_of(&s, "timeline.log");
 	CHECK(before > 10 * 1024 * 1024);
 
-	/* the change was larger than the state before */
+	/* the log is written whole now, because that change was larger than the state before it */
 	OK(timeline_replace_files(s.tl, &layers[MANY], 1, NULL, 0));
 	whole = size_of(&s, "timeline.log");
 	CHECK(size_of(&s, "timeline.log.old") == before);
@@ -357,7 +354,7 @@ test_one_of_many(void **state)
 	CHECK(m.nlayers == nreal + MANY + 1 - 10);
 	manifest_free(&m);
 
-	/* as few as there were */
+	/* removes them again: they do not exist */
 	for (int i = 0; i <= MANY; i++)
 		layer_unref(layers[i]);
 	layer_set_unref(set);
@@ -381,7 +378,7 @@ marks_of(const Timeline *tl)
 	return &tl->spec->maintained.marks;
 }
 
-/* Upkeep without anything new; returns how many layer files it opened. */
+/* Returns how many layer files upkeep opens. */
 static int
 opened_by_upkeep(TestStore *s)
 {
@@ -417,7 +414,7 @@ test_marks(void **state)
 	OK(maintain_all(s.tl));
 	CHECK(size_of(&s, "timeline.log") == size);
 
-	/* they are there after a restart, and upkeep reads nothing */
+	/* the marks exist after a restart, and upkeep reads nothing */
 	store_reopen(&s);
 	CHECK(memcmp(&s.tl->spec->maintained.marks, &marks, sizeof(marks)) == 0);
 	CHECK(pins_without_images(s.tl->spec->pins) == InvalidXLogRecPtr);
@@ -425,12 +422,12 @@ test_marks(void **state)
 	CHECK(opened_by_upkeep(&s) == 0);
 	CHECK(size_of(&s, "timeline.log") == size);
 
-	/* however much time has passed, if nothing else has */
+	/* the passing of time alone is no reason to read anything */
 	s.tl->spec->maintained.marks.gc_time = -2 * INT64CONST(3600) * USECS_PER_SEC;
 	CHECK(opened_by_upkeep(&s) == 0);
 	CHECK(marks_of(s.tl)->gc_time < 0);
 
-	/* a branch that is deleted leaves garbage, which goes when the time has passed */
+	/* a branch that is deleted leaves garbage, which is collected after that time */
 	{
 		Branch *gone;
 
@@ -440,7 +437,7 @@ test_marks(void **state)
 	OK(maintain_all(s.tl));
 	CHECK(marks_of(s.tl)->gc_time > 0 && marks_of(s.tl)->gc_readable != marks.gc_readable);
 
-	/* with what is new, it does what there is to do, once */
+	/* what is new is examined once */
 	add_records(&s, &h, 600);
 	CHECK(s.tl->disk_consistent_lsn > marks.images_lsn);
 	store_reopen(&s);
@@ -449,7 +446,7 @@ test_marks(void **state)
 	store_reopen(&s);
 	CHECK(opened_by_upkeep(&s) == 0);
 
-	/* another clock: nothing has an age yet */
+	/* if the store has another clock, nothing has an age yet */
 	marks = *marks_of(s.tl);
 	store_close(s.store);
 	snprintf(path, sizeof(path), "%s/%s", s.dir, STORE_CLOCK_FILE);
@@ -463,7 +460,7 @@ test_marks(void **state)
 	end_test(&s, &h);
 }
 
-/* Without disk space for all of it, garbage is looked for again. */
+/* Garbage that could not be removed for lack of disk space is removed later. */
 static void
 test_postponed_garbage(void **state)
 {
@@ -475,7 +472,7 @@ test_postponed_garbage(void **state)
 	OK(maintain_timeline(s.tl, false));
 	CHECK(marks_of(s.tl)->gc_readable != 0);
 
-	/* now some of each of these files is garbage */
+	/* now a part of each of these files is garbage */
 	add_records(&s, &h, 600);
 	s.config.compaction_threshold = 1000;
 	atomic_store(&s.store->room_reserved, (int64) 1 << 60);

@@ -326,7 +326,10 @@ one_round(Fixture *f)
 	bool hot = below(f, 5) == 0;
 	int first;
 	int count;
-	MergeJob job = {.space = &test_space, .level = 1, .target_size = 20000 + below(f, 400000), .memory = 64 * 1024 + below(f, 1024 * 1024)};
+	MergeJob job = {.space = &test_space,
+					.level = 1,
+					.target_size = 20000 + below(f, 400000),
+					.memory = 64 * 1024 + below(f, 1024 * 1024)};
 	MergeResult result;
 	LayerMap *before;
 	LayerMap *after;
@@ -391,7 +394,12 @@ test_garbage_goes(void **state)
 {
 	Fixture f = {.random = 1};
 	Retention retention = {0};
-	MergeJob job = {.space = &test_space, .level = 1, .retention = &retention, .drop_oldest_tombstones = true, .target_size = 1024 * 1024 * 1024, .memory = 1024 * 1024 * 1024};
+	MergeJob job = {.space = &test_space,
+					.level = 1,
+					.retention = &retention,
+					.drop_oldest_tombstones = true,
+					.target_size = 1024 * 1024 * 1024,
+					.memory = 1024 * 1024 * 1024};
 	MergeResult result;
 
 	for (int i = 0; i < 10; i++)
@@ -414,7 +422,11 @@ static void
 test_shared_records_stay_shared(void **state)
 {
 	Retention retention = {0};
-	MergeJob job = {.space = &test_space, .level = 1, .retention = &retention, .target_size = 1024 * 1024 * 1024, .memory = 1024 * 1024};
+	MergeJob job = {.space = &test_space,
+					.level = 1,
+					.retention = &retention,
+					.target_size = 1024 * 1024 * 1024,
+					.memory = 1024 * 1024};
 	MergeResult result;
 	Layer *open = open_layer_create(10);
 	Layer *delta;
@@ -452,7 +464,12 @@ test_cancel(void **state)
 	Fixture f = {.random = 7};
 	Retention retention = {0};
 	int calls = 0;
-	MergeJob job = {.space = &test_space, .level = 1, .retention = &retention, .target_size = 20000, .memory = 1024 * 1024, .cancel = {cancel_later, &calls}};
+	MergeJob job = {.space = &test_space,
+					.level = 1,
+					.retention = &retention,
+					.target_size = 20000,
+					.memory = 1024 * 1024,
+					.cancel = {cancel_later, &calls}};
 	MergeResult result;
 	PsError *err;
 

@@ -201,7 +201,8 @@ main(void)
 		cmocka_unit_test(test_model),
 	};
 
-	seed = getenv("TEST_SEED") != NULL ? strtoul(getenv("TEST_SEED"), NULL, 10) : (uint64) time(NULL) ^ (uint64) getpid() << 16;
+	seed = getenv("TEST_SEED") != NULL ? strtoul(getenv("TEST_SEED"), NULL, 10)
+									   : (uint64) time(NULL) ^ (uint64) getpid() << 16;
 	print_message("TEST_SEED=%llu\n", (unsigned long long) seed);
 	if (getenv("PAGESERVER_LONG") != NULL)
 		noperations = 1000000;

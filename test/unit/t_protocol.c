@@ -445,7 +445,11 @@ pages_header(void **state)
 {
 	static char pages[2 * BLCKSZ];
 	PsRequest req = {.type = PS_REQ_PAGES, .reqid = 0x0102030405060708, .count = 2};
-	PsResponse resp = {.type = PS_RESP_PAGES, .reqid = req.reqid, .lsn = 0x1122334455667788, .count = 2, .pages = pages};
+	PsResponse resp = {.type = PS_RESP_PAGES,
+					   .reqid = req.reqid,
+					   .lsn = 0x1122334455667788,
+					   .count = 2,
+					   .pages = pages};
 	char header[PAGES_HEADER_SIZE];
 
 	conn_begin(&conn, 'd');

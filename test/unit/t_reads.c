@@ -33,7 +33,8 @@ typedef struct Result
 static void
 check_message(PsError *err, const char *file)
 {
-	if (strstr(err->message, file) == NULL || (strstr(err->message, "offset") == NULL && strstr(err->message, "WAL record at") == NULL))
+	if (strstr(err->message, file) == NULL ||
+		(strstr(err->message, "offset") == NULL && strstr(err->message, "WAL record at") == NULL))
 	{
 		fprintf(stderr, "message: %s, expected it to name %s\n", err->message, file);
 		abort();
@@ -80,7 +81,8 @@ read_all(const TestStore *s, const History *h, const char *file)
 		int fork = i % NFORK;
 		int good = result.good;
 		int bad = result.bad;
-		PsError *err = timeline_read_each_page(s->tl, model_rel(db, rel), fork, blks, NBLOCK, h->gen.pos, pages, errors);
+		PsError *err = timeline_read_each_page(s->tl, model_rel(db, rel), fork, blks, NBLOCK, h->gen.pos, pages,
+											   errors);
 
 		if (err != NULL)
 		{
@@ -102,8 +104,9 @@ read_all(const TestStore *s, const History *h, const char *file)
 			make_page(f->pages[blks[b]].seed, f->pages[blks[b]].lsn, expected);
 			if (memcmp(pages + b * BLCKSZ, expected, BLCKSZ) != 0)
 			{
-				fprintf(stderr, "db %d rel %d fork %d block %u: page has LSN %X/%X, expected %X/%X\n", db, rel, fork, blks[b],
-						LSN_FORMAT_ARGS(PageGetLSN(pages + b * BLCKSZ)), LSN_FORMAT_ARGS(PageGetLSN(expected)));
+				fprintf(stderr, "db %d rel %d fork %d block %u: page has LSN %X/%X, expected %X/%X\n", db, rel, fork,
+						blks[b], LSN_FORMAT_ARGS(PageGetLSN(pages + b * BLCKSZ)),
+						LSN_FORMAT_ARGS(PageGetLSN(expected)));
 				abort();
 			}
 			result.good++;

@@ -65,7 +65,12 @@ assert_fails(PsError *err, const char *text)
 static RedoOptions
 default_options(void)
 {
-	return (RedoOptions) {.bindir = bindir, .workdir = workdir, .segment_size = 16 * 1024 * 1024, .max_helpers = 2, .timeout_ms = 20000, .library = library};
+	return (RedoOptions) {.bindir = bindir,
+						  .workdir = workdir,
+						  .segment_size = 16 * 1024 * 1024,
+						  .max_helpers = 2,
+						  .timeout_ms = 20000,
+						  .library = library};
 }
 
 static int
@@ -125,7 +130,8 @@ make_insert(XLogRecPtr lsn, PsRel r, BlockNumber blk, OffsetNumber off, bool ini
 	memset(block_data + SizeOfHeapHeader, 0, 1);
 	memset(block_data + SizeOfHeapHeader + 1, fill, size);
 	return make_record(lsn, RM_HEAP_ID, XLOG_HEAP_INSERT | (init ? XLOG_HEAP_INIT_PAGE : 0), r, blk,
-					   init ? BKPBLOCK_WILL_INIT : 0, block_data, SizeOfHeapHeader + 1 + size, &insert, SizeOfHeapInsert);
+					   init ? BKPBLOCK_WILL_INIT : 0, block_data, SizeOfHeapHeader + 1 + size, &insert,
+					   SizeOfHeapInsert);
 }
 
 static void
@@ -216,7 +222,8 @@ test_bad_input(void **state)
 	memset(page, 0x5a, BLCKSZ);
 	assert_fails(redo_page(pool, rel, MAIN_FORKNUM, 7, page, &second, 1, page), "base page has an invalid header");
 	memset(page, 0x5a, BLCKSZ);
-	assert_fails(redo_page(pool, rel, VISIBILITYMAP_FORKNUM, 0, page, &second, 1, page), "base page has an invalid header");
+	assert_fails(redo_page(pool, rel, VISIBILITYMAP_FORKNUM, 0, page, &second, 1, page),
+				 "base page has an invalid header");
 	assert_fails(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, &second, 1, page), "0/1001000");
 	assert_fails(redo_page(pool, rel, MAIN_FORKNUM, 7, NULL, &second, 1, page), "all zeros");
 	assert_fails(redo_page(pool, rel, MAIN_FORKNUM, 8, base, &second, 1, page), "does not change the requested block");
@@ -279,7 +286,9 @@ test_generic(void **state)
 	memset(first + header->pd_upper + 4, 0x22, 20);
 	memset(first + header->pd_special, 0x33, 8);
 	recs[0] = make_generic(0x1000000, first, 3,
-						   (const uint16[][2]) {{0, header->pd_lower}, {header->pd_upper + 4, 20}, {header->pd_special, 8}});
+						   (const uint16[][2]) {{0, header->pd_lower},
+												{header->pd_upper + 4, 20},
+												{header->pd_special, 8}});
 	PageXLogRecPtrSet(header->pd_lsn, recs[0].end);
 	memcpy(second, first, BLCKSZ);
 	second[SizeOfPageHeaderData] = 0x44;
@@ -333,17 +342,20 @@ make_liar(const char *dir, int number_off, int lsn_off)
 	snprintf(path, sizeof(path), "%s/postgres", dir);
 	f = fopen(path, "w");
 	assert_non_null(f);
-	fprintf(f, "#!/usr/bin/perl\n"
-			   "sub get { my $d = ''; while (length($d) < $_[0]) { sysread(STDIN, $d, $_[0] - length($d), length($d)) || exit; } return $d; }\n"
-			   "syswrite(STDOUT, pack('L4', %u, %d, %d, %d));\n"
-			   "while (1) {\n"
-			   "	my @request = unpack('L%zu', get(%zu));\n"
-			   "	my (undef, $end) = unpack('Q2', get($request[1]));\n"
-			   "	$end += %d;\n"
-			   "	syswrite(STDOUT, pack('L5 L2', %u, 0, %d, 0, $request[9] + %d, $end >> 32, $end & 0xffffffff) . (\"\\1\" x (%d - 8)));\n"
-			   "}\n",
-			REDO_MAGIC, REDO_PROTO_VERSION, PG_VERSION_NUM, BLCKSZ, sizeof(RedoRequest) / 4, sizeof(RedoRequest), lsn_off, REDO_MAGIC, BLCKSZ,
-			number_off, BLCKSZ);
+	fprintf(f,
+			"#!/usr/bin/perl\n"
+			"sub get { my $d = ''; while (length($d) < $_[0]) "
+			"{ sysread(STDIN, $d, $_[0] - length($d), length($d)) || exit; } return $d; }\n"
+			"syswrite(STDOUT, pack('L4', %u, %d, %d, %d));\n"
+			"while (1) {\n"
+			"	my @request = unpack('L%zu', get(%zu));\n"
+			"	my (undef, $end) = unpack('Q2', get($request[1]));\n"
+			"	$end += %d;\n"
+			"	syswrite(STDOUT, pack('L5 L2', %u, 0, %d, 0, $request[9] + %d, "
+			"$end >> 32, $end & 0xffffffff) . (\"\\1\" x (%d - 8)));\n"
+			"}\n",
+			REDO_MAGIC, REDO_PROTO_VERSION, PG_VERSION_NUM, BLCKSZ, sizeof(RedoRequest) / 4, sizeof(RedoRequest),
+			lsn_off, REDO_MAGIC, BLCKSZ, number_off, BLCKSZ);
 	fclose(f);
 	assert_int_equal(chmod(path, 0700), 0);
 }
@@ -357,7 +369,13 @@ test_wrong_answers(void **state)
 		int number;
 		int lsn;
 		const char *error;
-	} lies[] = {{0, 0, NULL}, {1, 0, "gave an invalid answer"}, {-1, 0, "gave an invalid answer"}, {0, -8, "gave a page with LSN 0/1000068"}, {0, 8, "gave a page with LSN 0/1000078"}};
+	} lies[] = {
+		{0, 0, NULL},
+		{1, 0, "gave an invalid answer"},
+		{-1, 0, "gave an invalid answer"},
+		{0, -8, "gave a page with LSN 0/1000068"},
+		{0, 8, "gave a page with LSN 0/1000078"},
+	};
 	WalRecord rec = make_insert(0x1000000, rel, 7, 1, true, 40, 1);
 	char dir[] = "/tmp/t_redo_liar.XXXXXX";
 	char path[MAXPGPATH];
@@ -447,7 +465,8 @@ test_truncate_map(void **state)
 	/* blocks 0 to 2 stay, two bits each; then the insertion clears block 1's */
 	recs[0] = make_truncate(0x1000000, rel, 3);
 	recs[1] = make_insert(0x1001000, rel, 1, 1, true, 40, 1);
-	((char *) recs[1].data)[recs[1].len - SizeOfHeapInsert + offsetof(xl_heap_insert, flags)] = XLH_INSERT_ALL_VISIBLE_CLEARED;
+	((char *) recs[1].data)[recs[1].len - SizeOfHeapInsert + offsetof(xl_heap_insert, flags)] =
+		XLH_INSERT_ALL_VISIBLE_CLEARED;
 	for (int i = 0; i < 10; i++)
 	{
 		assert_ok(redo_page(pool, rel, VISIBILITYMAP_FORKNUM, 0, base, recs, 1, page));
@@ -647,7 +666,13 @@ load_thread(void *arg)
 
 			for (int i = 0; i < n; i++)
 				recs[k][i] = make_insert(0x1000000 + 2000 * i, r, blk, i + 1, i == 0, 40 + rand_r(&seed) % 1000, i + 1);
-			jobs[k] = (RedoJob) {.rel = r, .fork = MAIN_FORKNUM, .blk = blk, .page = pages + k * BLCKSZ, .records = recs[k], .nrecords = n, .err = &errors[k]};
+			jobs[k] = (RedoJob) {.rel = r,
+								 .fork = MAIN_FORKNUM,
+								 .blk = blk,
+								 .page = pages + k * BLCKSZ,
+								 .records = recs[k],
+								 .nrecords = n,
+								 .err = &errors[k]};
 		}
 		redo_pages(pool, jobs, njobs);
 		for (int k = 0; k < njobs; k++)
@@ -703,7 +728,13 @@ test_batch(void **state)
 		{
 			for (int i = 0; i < 2; i++)
 				recs[k][i] = make_insert(0x1000000 + 2000 * i, rel, k, i + 1, i == 0, 40 + k, i + 1);
-			jobs[k] = (RedoJob) {.rel = rel, .fork = MAIN_FORKNUM, .blk = k, .page = pages + k * BLCKSZ, .records = recs[k], .nrecords = 2, .err = &errors[k]};
+			jobs[k] = (RedoJob) {.rel = rel,
+								 .fork = MAIN_FORKNUM,
+								 .blk = k,
+								 .page = pages + k * BLCKSZ,
+								 .records = recs[k],
+								 .nrecords = 2,
+								 .err = &errors[k]};
 			/* a record without the one before it */
 			if (bad && k % 30 == 7)
 			{

@@ -104,7 +104,8 @@ create_in_vain(const Work *work)
 {
 	static const CancelCheck cancel = {note_wait, NULL};
 
-	FAILS(store_branch(w.s.store, work->new_name, work->parent, PG_UINT64_MAX, &cancel, NULL), PS_SQLSTATE_NOT_FOUND, "it was deleted");
+	FAILS(store_branch(w.s.store, work->new_name, work->parent, PG_UINT64_MAX, &cancel, NULL), PS_SQLSTATE_NOT_FOUND,
+		  "it was deleted");
 	return NULL;
 }
 
@@ -160,7 +161,8 @@ check_others_go_on(const char *name)
 static void
 check_name_is_taken(const char *name, Timeline *parent)
 {
-	FAILS(store_branch(w.s.store, name, parent, PG_UINT64_MAX, &canceled, NULL), PS_SQLSTATE_EXISTS, "is being created");
+	FAILS(store_branch(w.s.store, name, parent, PG_UINT64_MAX, &canceled, NULL), PS_SQLSTATE_EXISTS,
+		  "is being created");
 	FAILS(store_rename_branch(w.s.store, "other", name, &canceled), PS_SQLSTATE_EXISTS, "is being created");
 }
 
@@ -241,8 +243,10 @@ test_create(void **state)
 	check_others_go_on("child");
 	CHECK(!exists("new"));
 	check_name_is_taken("new", main_tl);
-	FAILS(store_remove_branch(w.s.store, "main", &canceled, &removed), PS_SQLSTATE_STATE, "\"new\", which is being created");
-	FAILS(store_begin_detach(w.s.store, "main", &canceled, &tenant, &timelines, &n), PS_SQLSTATE_CANCELED, "client's request");
+	FAILS(store_remove_branch(w.s.store, "main", &canceled, &removed), PS_SQLSTATE_STATE,
+		  "\"new\", which is being created");
+	FAILS(store_begin_detach(w.s.store, "main", &canceled, &tenant, &timelines, &n), PS_SQLSTATE_CANCELED,
+		  "client's request");
 	check_others_go_on("main");
 	end_work(&work);
 	check_others_go_on("new");
@@ -311,7 +315,8 @@ delete_child(bool open)
 	FAILS(store_remove_branch(w.s.store, "child", &canceled, &gone), PS_SQLSTATE_CANCELED, "client's request");
 	if (open)
 	{
-		FAILS(store_branch(w.s.store, "grandchild", tl, PG_UINT64_MAX, &canceled, NULL), PS_SQLSTATE_CANCELED, "client's request");
+		FAILS(store_branch(w.s.store, "grandchild", tl, PG_UINT64_MAX, &canceled, NULL), PS_SQLSTATE_CANCELED,
+			  "client's request");
 		store_release(tl);
 	}
 	end_work(&work);
@@ -358,7 +363,8 @@ trash_child(bool open)
 	{
 		Work grandchild = {create_in_vain, .new_name = "grandchild", .parent = tl};
 
-		FAILS(store_branch(w.s.store, "grandchild", tl, PG_UINT64_MAX, &canceled, NULL), PS_SQLSTATE_CANCELED, "client's request");
+		FAILS(store_branch(w.s.store, "grandchild", tl, PG_UINT64_MAX, &canceled, NULL), PS_SQLSTATE_CANCELED,
+			  "client's request");
 		atomic_store(&waits, false);
 		CHECK(pthread_create(&grandchild.thread, NULL, work_main, &grandchild) == 0);
 		while (!atomic_load(&waits))
@@ -373,9 +379,11 @@ trash_child(bool open)
 	check_others_go_on("main");
 	check_name_is_taken("back", main_tl);
 	CHECK(!exists("child") && !exists("back"));
-	FAILS(store_trash_branch(w.s.store, "main", "test", &canceled, &gone), PS_SQLSTATE_STATE, "\"back\", which is being created");
+	FAILS(store_trash_branch(w.s.store, "main", "test", &canceled, &gone), PS_SQLSTATE_STATE,
+		  "\"back\", which is being created");
 	FAILS(store_purge_branch(w.s.store, id, &canceled, &gone), PS_SQLSTATE_CANCELED, "client's request");
-	FAILS(store_begin_detach(w.s.store, "main", &canceled, &tenant, &timelines, &n), PS_SQLSTATE_CANCELED, "client's request");
+	FAILS(store_begin_detach(w.s.store, "main", &canceled, &tenant, &timelines, &n), PS_SQLSTATE_CANCELED,
+		  "client's request");
 	end_work(&undelete);
 	check_others_go_on("back");
 

@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 
+#include "serve/commands.h"
 #include "sqlstate.h"
 #include "store/store_impl.h"
 
@@ -217,7 +218,8 @@ test_closed_branches(void **state)
 	b.s.config.image_delta_layers = 1000;
 	OK(store_open(&b.s.config, &b.s.store));
 	OK(store_rename_branch(b.s.store, "b15", "renamed", NULL));
-	FAILS(store_remove_branch(b.s.store, "main", NULL, &removed), PS_SQLSTATE_STATE, "other branches begin in branch \"main\"");
+	FAILS(store_remove_branch(b.s.store, "main", NULL, &removed), PS_SQLSTATE_STATE,
+		  "other branches begin in branch \"main\"");
 	OK(store_remove_branch(b.s.store, "renamed", NULL, &removed));
 	store_destroy_branch(removed);
 	assert_int_equal(count_open(b.s.store), 0);
@@ -467,7 +469,7 @@ wait_until_it_waits(Waiting *w)
 	}
 }
 
-/* Whoever waits for another's opening of a branch answers to a cancel, and to a stop of the store, and changes nothing. */
+/* A call that waits while another opens the branch returns on a cancel or a store stop, and changes nothing. */
 static void
 test_waits_end(void **state)
 {
@@ -686,7 +688,10 @@ test_many_users(void **state)
 	list = store_list(b.s.store, &n);
 	assert_int_equal(n, NBRANCHES + 1);
 	for (int i = 0; i < n; i++)
-		assert_int_equal(pins_count(list[i]->spec.pins), 0 + list[i]->users - 1); /* each child has a pin, and holds it; so does the list */
+	{
+		/* each child has a pin, and holds it; the list holds it too */
+		assert_int_equal(pins_count(list[i]->spec.pins), 0 + list[i]->users - 1);
+	}
 	store_list_free(list, n);
 	while (close_one(b.s.store, &rnd))
 		;
@@ -846,6 +851,73 @@ test_reasons(void **state)
 	history_end(&h);
 }
 
+typedef struct Finder
+{
+	pthread_t thread;
+	Session session;
+	char *args[3];
+	PsError *err;
+} Finder;
+
+static void *
+find_timeline(void *arg)
+{
+	Finder *f = arg;
+	Timeline *tl;
+	uint64 generation;
+
+	f->err = command_find_timeline(&f->session, f->args, &tl, &generation);
+	return NULL;
+}
+
+/* A command that found its branch when the deletion of it had not begun gets the same error as a later one. */
+static void
+test_deleted_when_found(void **state)
+{
+	History h;
+	TestStore s;
+	Server *server = pg_malloc0(sizeof(Server));
+	char tenant[PS_ID_TEXT];
+	char timeline[PS_ID_TEXT];
+	Finder f = {.session = {.server = server}, .args = {tenant, timeline, "0"}};
+	Branch *branch;
+	int uses;
+
+	history_begin(&h, rnd);
+	store_make(&s, &h);
+	server->store = s.store;
+	pthread_mutex_init(&server->lock, NULL);
+	(void) ps_id_format(&test_tenant, tenant);
+	(void) ps_id_format(&test_timeline, timeline);
+	removed_note(server, &test_timeline, "Branch \"main\" was deleted");
+
+	/* what a session uses is noted under Server.lock */
+	pthread_mutex_lock(&server->lock);
+	CHECK(pthread_create(&f.thread, NULL, find_timeline, &f) == 0);
+	for (int i = 0; i == 0 || uses < 2; i++)
+	{
+		CHECK(i < 30000);
+		pg_usleep(1000);
+		pthread_mutex_lock(&s.store->lock);
+		uses = branch_of(s.tl)->uses;
+		pthread_mutex_unlock(&s.store->lock);
+	}
+	OK(store_trash_branch(s.store, "main", "test", NULL, &branch));
+	pthread_mutex_unlock(&server->lock);
+	pthread_join(f.thread, NULL);
+	CHECK(f.err != NULL && f.err->detail != NULL && strstr(f.err->detail, "Branch \"main\" was deleted at") != NULL);
+	FAILS(f.err, PS_SQLSTATE_NOT_FOUND, "branch \"main\" is being deleted");
+
+	session_release_all(&f.session);
+	store_release(s.tl);
+	store_finish_trash(branch);
+	store_close(s.store);
+	pthread_mutex_destroy(&server->lock);
+	free(server);
+	remove_tree(s.dir);
+	history_end(&h);
+}
+
 int
 main(void)
 {
@@ -860,6 +932,7 @@ main(void)
 		cmocka_unit_test(test_detach),
 		cmocka_unit_test(test_idle_thread),
 		cmocka_unit_test(test_reasons),
+		cmocka_unit_test(test_deleted_when_found),
 	};
 	const char *seed = getenv("TEST_SEED");
 

@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include "pg/slru.h"
+#include "store/store_impl.h"
 
 static int nrecords = 4000;
 static uint64 rnd;
@@ -184,7 +185,10 @@ test_life_flushing(void **state)
 	life(0, 0, false, 0);
 }
 
-/* With few files open at a time.  Merged, with images, and everything readable; then with all that nobody reads removed at once. */
+/*
+ * With few files open at a time.  Layers are merged and images created, first with all history kept, then with history
+ * that nobody reads removed at once.
+ */
 static void
 test_life_compacting(void **state)
 {
@@ -369,7 +373,8 @@ test_kill(void **state)
 {
 	History h;
 	TestStore s;
-	_Atomic uint64 *acknowledged = mmap(NULL, sizeof(uint64), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	_Atomic uint64 *acknowledged = mmap(NULL, sizeof(uint64), PROT_READ | PROT_WRITE,
+										MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	uint64 generation;
 	XLogRecPtr start;
 	int kills = 0;
@@ -795,7 +800,8 @@ test_disk_full(void **state)
 
 	/* nor a manifest: the old compute stays */
 	limit_files(100);
-	FAILS(timeline_new_generation(s.tl, "new", NULL, &newer, &walstate, &checkpoint), PS_SQLSTATE_DISK_FULL, "manifest");
+	FAILS(timeline_new_generation(s.tl, "new", NULL, &newer, &walstate, &checkpoint), PS_SQLSTATE_DISK_FULL,
+		  "manifest");
 	CHECK(!wal_receiver_is_superseded(receiver));
 	OK(timeline_check_generation(s.tl, generation));
 	wal_receiver_close(receiver);
@@ -847,7 +853,8 @@ test_sync_fails(void **state)
 	make_history(&h, 50);
 	store_make(&s, &h);
 	receiver = receiver_for(&s, &generation, &start);
-	OK(wal_receiver_write(receiver, start, h.gen.bytes.data + (start - h.gen.start), h.gen.records[20].end - start, NULL));
+	OK(wal_receiver_write(receiver, start, h.gen.bytes.data + (start - h.gen.start), h.gen.records[20].end - start,
+						  NULL));
 	limit_files(0); /* the marker cannot be written */
 	FAILS(wal_receiver_sync(receiver, &flushed), PS_SQLSTATE_DISK_FULL, "/flushed");
 	limit_files(RLIM_INFINITY);
@@ -1001,7 +1008,12 @@ test_add_fails(void **state)
 {
 	History h;
 	TestStore s;
-	TimelineSeed seed = {.tenant = {{0xcc}}, .timeline = {{0xdd}}, .name = "other", .system_identifier = 1, .segment_size = SEGMENT_SIZE, .lsn = 8};
+	TimelineSeed seed = {.tenant = {{0xcc}},
+						 .timeline = {{0xdd}},
+						 .name = "other",
+						 .system_identifier = 1,
+						 .segment_size = SEGMENT_SIZE,
+						 .lsn = 8};
 	Timeline *tl;
 	char path[512];
 	char id[PS_ID_TEXT];
@@ -1022,6 +1034,10 @@ test_add_fails(void **state)
 		CHECK(n == 1);
 		snprintf(path, sizeof(path), "%s/tenants/%s", s.dir, ps_id_format(&seed.tenant, id));
 		CHECK(access(path, F_OK) != 0);
+
+		/* except in memory, as other threads could find the tenant meanwhile */
+		CHECK(s.store->ntenants == 1 && s.store->ngone_tenants == round + 1);
+		CHECK(s.store->gone_tenants[round]->claim_fd == TENANT_NOT_CLAIMED);
 	}
 	/* nor of one in a tenant that exists */
 	seed.tenant = test_tenant;

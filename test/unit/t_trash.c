@@ -117,7 +117,8 @@ test_branch_of_later_version(void **state)
 		CHECK(removed == NULL);
 		trash_empty(s.store);
 		list = store_list_deleted(s.store, &n);
-		CHECK(n == 1 && strstr(list[0].info.error, BOTH_VERSIONS) != NULL && list[0].when == 0 && list[0].time_left == TRASH_MARK_NEVER);
+		CHECK(n == 1 && strstr(list[0].info.error, BOTH_VERSIONS) != NULL && list[0].when == 0 &&
+			  list[0].time_left == TRASH_MARK_NEVER);
 		store_list_deleted_free(list, n);
 		CHECK(is_later(path));
 		/* the name is free; the branch in which it begins stays */
@@ -250,7 +251,8 @@ test_verify_gives_way(void **state)
 	OK(store_verify_deleted(removed, 1000, NULL, note_file, &check));
 	CHECK(check.files == 3 && check.damaged == 0);
 	check.purge = true;
-	FAILS(store_verify_deleted(removed, 1000, NULL, note_file, &check), PS_SQLSTATE_TRY_AGAIN, "restored or removed from the trash");
+	FAILS(store_verify_deleted(removed, 1000, NULL, note_file, &check), PS_SQLSTATE_TRY_AGAIN,
+		  "restored or removed from the trash");
 	CHECK(check.gone == removed && check.files == 4 && check.damaged == 0);
 	store_release_deleted(removed);
 	store_destroy_branch(removed);

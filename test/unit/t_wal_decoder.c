@@ -80,7 +80,8 @@ assert_decodes(const Gen *gen, uint32 max_piece)
 static void
 every_alignment(void **state)
 {
-	static const uint32 lengths[] = {0, 1, 2, 7, 8, 9, 100, 8000, 8127, 8128, 8129, 8152, 8160, 8168, 8192, 16384, 30000};
+	static const uint32 lengths[] = {0, 1, 2, 7, 8, 9, 100, 8000, 8127, 8128, 8129, 8152, 8160, 8168,
+									 8192, 16384, 30000};
 
 	gen_seed();
 	for (int page = 0; page < 3; page++)
@@ -206,7 +207,14 @@ long_records(void **state)
 		size_t kept; /* 0: all */
 		size_t memory;
 	} cases[] = {
-		{RM_LOGICALMSG_ID, WAL_WHOLE, 0, 70000000}, {RM_LOGICALMSG_ID, WAL_NEEDED, WAL_CUT_LEN, 6000000}, {RM_LOGICALMSG_ID, WAL_HEADERS, 65536, 1500000}, {RM_HEAP_ID, WAL_NEEDED, WAL_CUT_LEN, 6000000}, {RM_HEAP2_ID, WAL_NEEDED, WAL_CUT_LEN, 6000000}, {RM_XACT_ID, WAL_NEEDED, 0, 70000000}, {RM_XACT_ID, WAL_HEADERS, 65536, 1500000}};
+		{RM_LOGICALMSG_ID, WAL_WHOLE, 0, 70000000},
+		{RM_LOGICALMSG_ID, WAL_NEEDED, WAL_CUT_LEN, 6000000},
+		{RM_LOGICALMSG_ID, WAL_HEADERS, 65536, 1500000},
+		{RM_HEAP_ID, WAL_NEEDED, WAL_CUT_LEN, 6000000},
+		{RM_HEAP2_ID, WAL_NEEDED, WAL_CUT_LEN, 6000000},
+		{RM_XACT_ID, WAL_NEEDED, 0, 70000000},
+		{RM_XACT_ID, WAL_HEADERS, 65536, 1500000},
+	};
 	char *body = pg_malloc(len);
 	uint32 main_len = len - 5;
 

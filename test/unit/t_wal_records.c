@@ -56,8 +56,8 @@ begin(Maker *m)
 }
 
 static void
-add_block(Maker *m, uint8 id, PsRel rel, ForkNumber fork, BlockNumber blk, uint8 flags, const char *image, uint16 image_len,
-		  uint16 hole_offset, uint16 hole_length, uint8 bimg_info, const char *data, uint16 data_len)
+add_block(Maker *m, uint8 id, PsRel rel, ForkNumber fork, BlockNumber blk, uint8 flags, const char *image,
+		  uint16 image_len, uint16 hole_offset, uint16 hole_length, uint8 bimg_info, const char *data, uint16 data_len)
 {
 	RelFileNode node = {.spcNode = rel.spc, .dbNode = rel.db, .relNode = rel.rel};
 
@@ -333,7 +333,8 @@ images(void **state)
 
 			begin(&m);
 			plain_block(&m, 0, rel, MAIN_FORKNUM, 3, 0);
-			add_block(&m, 2, rel, MAIN_FORKNUM, 4, BKPBLOCK_SAME_REL, packed, len, hole ? lower : 0, hole_len, info, "abc", 3);
+			add_block(&m, 2, rel, MAIN_FORKNUM, 4, BKPBLOCK_SAME_REL, packed, len, hole ? lower : 0, hole_len, info,
+					  "abc", 3);
 			add_main(&m, "main", 4);
 			rec = finish(&m, RM_HEAP_ID, XLOG_HEAP_INPLACE, 9);
 			assert_ok(wal_parse(&rec, &parsed));
@@ -381,7 +382,8 @@ damaged_records(void **state)
 
 		begin(&m);
 		if (random() % 2)
-			add_block(&m, 0, rel, MAIN_FORKNUM, 3, 0, "0123456789", 10, 24, 8100, BKPIMAGE_APPLY | BKPIMAGE_HAS_HOLE | (random() % 2 ? BKPIMAGE_COMPRESS_LZ4 : 0), "abc", 3);
+			add_block(&m, 0, rel, MAIN_FORKNUM, 3, 0, "0123456789", 10, 24, 8100,
+					  BKPIMAGE_APPLY | BKPIMAGE_HAS_HOLE | (random() % 2 ? BKPIMAGE_COMPRESS_LZ4 : 0), "abc", 3);
 		if (random() % 2)
 			plain_block(&m, 1, rel, VISIBILITYMAP_FORKNUM, 3, 0);
 		add_main(&m, "0123456789012345678901234567890123456789", random() % 41);
@@ -410,7 +412,8 @@ damaged_records(void **state)
 				wal_image_is_final(&parsed, i);
 			}
 			assert_true(parsed.main_data_len == 0 ||
-						(parsed.main_data >= rec.data && parsed.main_data + parsed.main_data_len == rec.data + rec.len));
+						(parsed.main_data >= rec.data &&
+						 parsed.main_data + parsed.main_data_len == rec.data + rec.len));
 			ps_error_free(wal_interpret(&rec, &parsed, true, &sink));
 			ps_error_free(wal_state_apply(&st, &rec, &parsed));
 			ps_error_free(xact_parse(&rec, &parsed, &xact));
@@ -519,7 +522,8 @@ visibility(void **state)
 		uint8 flag;
 	} cases[] = {
 		{RM_HEAP_ID, XLOG_HEAP_INSERT, offsetof(xl_heap_insert, flags), XLH_INSERT_ALL_VISIBLE_CLEARED},
-		{RM_HEAP_ID, XLOG_HEAP_INSERT | XLOG_HEAP_INIT_PAGE, offsetof(xl_heap_insert, flags), XLH_INSERT_ALL_VISIBLE_CLEARED},
+		{RM_HEAP_ID, XLOG_HEAP_INSERT | XLOG_HEAP_INIT_PAGE, offsetof(xl_heap_insert, flags),
+		 XLH_INSERT_ALL_VISIBLE_CLEARED},
 		{RM_HEAP_ID, XLOG_HEAP_DELETE, offsetof(xl_heap_delete, flags), XLH_DELETE_ALL_VISIBLE_CLEARED},
 		{RM_HEAP_ID, XLOG_HEAP_LOCK, offsetof(xl_heap_lock, flags), XLH_LOCK_ALL_FROZEN_CLEARED},
 		{RM_HEAP_ID, XLOG_HEAP_HOT_UPDATE, offsetof(xl_heap_update, flags), XLH_UPDATE_OLD_ALL_VISIBLE_CLEARED},
@@ -665,17 +669,21 @@ storage(void **state)
 	interpret(simple(RM_SMGR_ID, XLOG_SMGR_CREATE, 0, &create, sizeof(create)), false, "create 7.3;");
 	create.forkNum = 4;
 	refuse(simple(RM_SMGR_ID, XLOG_SMGR_CREATE, 0, &create, sizeof(create)), "fork 4");
-	interpret(simple(RM_DBASE_ID, XLOG_DBASE_CREATE_FILE_COPY, 1, &copy, sizeof(copy)), false, "copy 1664/1 to 1663/9;");
-	interpret(simple(RM_DBASE_ID, XLOG_DBASE_CREATE_WAL_LOG, 1, &wal_log, sizeof(wal_log)), false, "put database 1663/9/0 3;");
+	interpret(simple(RM_DBASE_ID, XLOG_DBASE_CREATE_FILE_COPY, 1, &copy, sizeof(copy)), false,
+			  "copy 1664/1 to 1663/9;");
+	interpret(simple(RM_DBASE_ID, XLOG_DBASE_CREATE_WAL_LOG, 1, &wal_log, sizeof(wal_log)), false,
+			  "put database 1663/9/0 3;");
 	interpret(simple(RM_DBASE_ID, XLOG_DBASE_DROP, 1, drop, sizeof(drop)), false, "dropdb 1663/9;dropdb 1700/9;");
 	refuse(simple(RM_DBASE_ID, XLOG_DBASE_DROP, 1, drop, sizeof(drop) - 1), "2 tablespaces in 15 bytes");
 
 	memcpy(relmap, (Oid[]) {9, 1663, 512}, 12);
-	interpret(simple(RM_RELMAP_ID, XLOG_RELMAP_UPDATE, 1, relmap, sizeof(relmap)), false, "put relation map of 1663/9/0 512;");
+	interpret(simple(RM_RELMAP_ID, XLOG_RELMAP_UPDATE, 1, relmap, sizeof(relmap)), false,
+			  "put relation map of 1663/9/0 512;");
 	refuse(simple(RM_RELMAP_ID, XLOG_RELMAP_UPDATE, 1, relmap, sizeof(relmap) - 1), "expected 512");
 
 	memcpy(tblspc, &ts, 4);
-	interpret(simple(RM_TBLSPC_ID, XLOG_TBLSPC_CREATE, 1, tblspc, sizeof(tblspc)), false, "put tablespace 1700/0/0 10;");
+	interpret(simple(RM_TBLSPC_ID, XLOG_TBLSPC_CREATE, 1, tblspc, sizeof(tblspc)), false,
+			  "put tablespace 1700/0/0 10;");
 	refuse(simple(RM_TBLSPC_ID, XLOG_TBLSPC_CREATE, 1, tblspc, sizeof(tblspc) - 1), "has no end");
 	interpret(simple(RM_TBLSPC_ID, XLOG_TBLSPC_DROP, 1, &ts, 4), false, "del tablespace 1700/0/0;");
 }
@@ -899,7 +907,12 @@ static void
 prepare(void **state)
 {
 	char main[200] = {0};
-	xl_xact_prepare hdr = {.magic = 0x57F94534, .total_len = sizeof(main) + 4, .xid = 1234, .gidlen = 4, .nsubxacts = 1, .origin_lsn = 0x30};
+	xl_xact_prepare hdr = {.magic = 0x57F94534,
+						   .total_len = sizeof(main) + 4,
+						   .xid = 1234,
+						   .gidlen = 4,
+						   .nsubxacts = 1,
+						   .origin_lsn = 0x30};
 	TransactionId subxid = 1300;
 	WalSink keep = sink;
 	WalParsed parsed;
@@ -947,7 +960,8 @@ origins(void **state)
 	interpret(simple(RM_REPLORIGIN_ID, XLOG_REPLORIGIN_SET, 0, &set, sizeof(set)), false, "origin 4 0/55;");
 	set.node_id = DoNotReplicateId;
 	interpret(simple(RM_REPLORIGIN_ID, XLOG_REPLORIGIN_SET, 0, &set, sizeof(set)), false, "");
-	interpret(simple(RM_REPLORIGIN_ID, XLOG_REPLORIGIN_DROP, 0, &drop, sizeof(drop)), false, "del replication origin 0/0/4;");
+	interpret(simple(RM_REPLORIGIN_ID, XLOG_REPLORIGIN_DROP, 0, &drop, sizeof(drop)), false,
+			  "del replication origin 0/0/4;");
 }
 
 /* ---- walstate.c ---- */
@@ -1175,7 +1189,8 @@ made_checkpoint(void **state)
 		bool found;
 
 		/* no record ends within a page header */
-		if (end % XLOG_BLCKSZ > 0 && end % XLOG_BLCKSZ < (end % SEG < XLOG_BLCKSZ ? SizeOfXLogLongPHD : SizeOfXLogShortPHD))
+		if (end % XLOG_BLCKSZ > 0 &&
+			end % XLOG_BLCKSZ < (end % SEG < XLOG_BLCKSZ ? SizeOfXLogLongPHD : SizeOfXLogShortPHD))
 			continue;
 		fill_random(&st.checkpoint, sizeof(st.checkpoint));
 		st.checkpoint.fullPageWrites = random() % 2;

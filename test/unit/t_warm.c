@@ -328,7 +328,10 @@ read_blocks(Made *made, const BlockNumber *blks, int n)
 
 /* ---- tests ---- */
 
-/* One for the first blocks of files, one for each level, one for the values: of one page or many, in one layer or all. */
+/*
+ * The first read waits once for the first blocks of the files, once for each level of the index and once for the
+ * values, whether it reads one page or many, from one layer or from all.
+ */
 static void
 test_rounds(Made *made)
 {
@@ -451,7 +454,10 @@ damage(const char *path, off_t offset)
 	close(fd);
 }
 
-/* Of the blocks, those that need the layer fail, or if it is one request, all; others are read, whatever else is in the layer. */
+/*
+ * Reads of blocks that need the damaged layer fail, and so does a request for several blocks of which one needs it;
+ * other blocks are read.
+ */
 static void
 check_damaged(Made *made, int number, const char *what)
 {
@@ -508,7 +514,8 @@ test_damaged(Made *made)
 	{
 		off_t offsets[] = {100, summary.index_start - 1, summary.index_start + 100,
 						   summary.index_start + (uint64) summary.root * LAYER_BLOCK_SIZE + 100};
-		static const char *const what[] = {"checksum of the summary", "byte between values and index", "checksum of index page 0", "checksum of index page"};
+		static const char *const what[] = {"checksum of the summary", "byte between values and index",
+										   "checksum of index page 0", "checksum of index page"};
 
 		damage(path, offsets[i]);
 		check_damaged(made, number, what[i]);
@@ -565,7 +572,7 @@ read_at_random(void *arg)
 	return NULL;
 }
 
-/* The same files are opened, and the same pages checked, by several at a time; with enough room, and with too little. */
+/* Several threads open the same files and check the same pages, with room for all open files and with too little. */
 static void
 test_threads(Made *made)
 {

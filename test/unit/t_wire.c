@@ -58,7 +58,11 @@ static PsRequest
 random_request(void)
 {
 	static const PsRequestType types[] = {PS_REQ_RELSIZE, PS_REQ_FORKS, PS_REQ_PAGES};
-	PsRequest req = {.type = types[random_bits() % 3], .reqid = random_bits(), .request_lsn = random_bits(), .not_modified_since = random_bits(), .rel = {random_bits(), random_bits(), 0}};
+	PsRequest req = {.type = types[random_bits() % 3],
+					 .reqid = random_bits(),
+					 .request_lsn = random_bits(),
+					 .not_modified_since = random_bits(),
+					 .rel = {random_bits(), random_bits(), 0}};
 
 	if (req.type != PS_REQ_FORKS)
 	{
@@ -110,10 +114,18 @@ requests_round_trip(void **state)
 static void
 request_format(void **state)
 {
-	PsRequest req = {.type = PS_REQ_PAGES, .reqid = 0x0102030405060708, .request_lsn = PS_LSN_LATEST, .not_modified_since = 0x1122334455667788, .rel = {1663, 5, 16384}, .fork = VISIBILITYMAP_FORKNUM, .count = 1, .blocks = {0xA0B0C0D0}};
+	PsRequest req = {.type = PS_REQ_PAGES,
+					 .reqid = 0x0102030405060708,
+					 .request_lsn = PS_LSN_LATEST,
+					 .not_modified_since = 0x1122334455667788,
+					 .rel = {1663, 5, 16384},
+					 .fork = VISIBILITYMAP_FORKNUM,
+					 .count = 1,
+					 .blocks = {0xA0B0C0D0}};
 	static const uint8 expected[] = {
-		'g', 1, 1, 2, 3, 4, 5, 6, 7, 8, 255, 255, 255, 255, 255, 255, 255, 255, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88,
-		0, 0, 6, 127, 0, 0, 0, 5, 0, 0, 64, 0, 2, 0, 1, 0xA0, 0xB0, 0xC0, 0xD0};
+		'g', 1, 1, 2, 3, 4, 5, 6, 7, 8, 255, 255, 255, 255, 255, 255, 255, 255,
+		0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0, 0, 6, 127, 0, 0, 0, 5, 0, 0, 64, 0, 2, 0, 1,
+		0xA0, 0xB0, 0xC0, 0xD0};
 	StringInfoData buf;
 
 	initStringInfo(&buf);
@@ -166,7 +178,19 @@ responses_round_trip(void **state)
 	for (int round = 0; round < 400; round++)
 	{
 		static const PsResponseType types[] = {PS_RESP_RELSIZE, PS_RESP_FORKS, PS_RESP_PAGES, PS_RESP_ERROR};
-		PsResponse resp = {.type = types[random_bits() % 4], .reqid = random_bits(), .lsn = random_bits(), .exists = random_bits() & 1, .nblocks = random_bits(), .nforks = random_bits() % 5, .forks = pages, .count = 1 + random_bits() % (round % 20 == 0 ? PS_MAX_BATCH : 3), .pages = pages, .sqlstate = "XX001", .message = "a message", .detail = round & 1 ? "" : "some detail", .hint = round & 2 ? "" : "a hint"};
+		PsResponse resp = {.type = types[random_bits() % 4],
+						   .reqid = random_bits(),
+						   .lsn = random_bits(),
+						   .exists = random_bits() & 1,
+						   .nblocks = random_bits(),
+						   .nforks = random_bits() % 5,
+						   .forks = pages,
+						   .count = 1 + random_bits() % (round % 20 == 0 ? PS_MAX_BATCH : 3),
+						   .pages = pages,
+						   .sqlstate = "XX001",
+						   .message = "a message",
+						   .detail = round & 1 ? "" : "some detail",
+						   .hint = round & 2 ? "" : "a hint"};
 		PsResponse got;
 		StringInfoData buf;
 		int step;
@@ -308,7 +332,8 @@ statuses(void **state)
 	assert_int_equal(buf.len, sizeof(expected));
 	assert_memory_equal(buf.data, expected, sizeof(expected));
 	assert_null(ps_wire_get_status(buf.data, buf.len, &got));
-	assert_true(got.written == status.written && got.flushed == 2 && got.applied == 3 && got.time == 4 && got.reply_wanted);
+	assert_true(got.written == status.written && got.flushed == 2 && got.applied == 3 && got.time == 4 &&
+				got.reply_wanted);
 	for (int len = 0; len < buf.len; len++)
 	{
 		char *copy = malloc(len + 1);
@@ -332,7 +357,12 @@ random_key(void)
 	/* few values, so that fields are often equal */
 	static const uint32 values[] = {0, 1, 255, 256, 65536, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF};
 #define PICK values[random_bits() % lengthof(values)]
-	return (PsKey) {.kind = 1 + random_bits() % 13, .fork = random_bits() % 4, .spc = PICK, .db = PICK, .rel = PICK, .blk = PICK};
+	return (PsKey) {.kind = 1 + random_bits() % 13,
+					.fork = random_bits() % 4,
+					.spc = PICK,
+					.db = PICK,
+					.rel = PICK,
+					.blk = PICK};
 #undef PICK
 }
 
@@ -362,7 +392,12 @@ keys_sort_as_bytes(void **state)
 static void
 key_format(void **state)
 {
-	PsKey key = {.kind = PS_KEY_RELBLOCK, .spc = 0x01020304, .db = 0x05060708, .rel = 0x090A0B0C, .fork = 1, .blk = 0x0D0E0F10};
+	PsKey key = {.kind = PS_KEY_RELBLOCK,
+				 .spc = 0x01020304,
+				 .db = 0x05060708,
+				 .rel = 0x090A0B0C,
+				 .fork = 1,
+				 .blk = 0x0D0E0F10};
 	static const uint8 expected[PS_KEY_SIZE] = {3, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 1, 13, 14, 15, 16};
 	uint8 bytes[PS_KEY_SIZE];
 	char text[PS_KEY_TEXT];
@@ -380,7 +415,12 @@ key_format(void **state)
 	/* kinds and SLRUs that do not exist still make a text that fits */
 	for (int kind = 0; kind < 256; kind++)
 	{
-		key = (PsKey) {.kind = kind, .fork = 255, .spc = PG_UINT32_MAX, .db = PG_UINT32_MAX, .rel = PG_UINT32_MAX, .blk = PG_UINT32_MAX};
+		key = (PsKey) {.kind = kind,
+					   .fork = 255,
+					   .spc = PG_UINT32_MAX,
+					   .db = PG_UINT32_MAX,
+					   .rel = PG_UINT32_MAX,
+					   .blk = PG_UINT32_MAX};
 		assert_true(strlen(ps_key_format(&key, text)) < PS_KEY_TEXT);
 	}
 }

@@ -123,9 +123,9 @@ print_record(const WalRecord *rec, const WalParsed *parsed)
 		if (parsed->blocks[i].in_use && parsed->blocks[i].has_image)
 			images += parsed->blocks[i].bimg_len;
 	}
-	printf("rmgr: %-11s len (rec/tot): %6u/%6u, tx: %10u, lsn: %X/%08X, prev %X/%08X", rmgr_names[parsed->header->xl_rmid],
-		   rec->len - images, rec->len, parsed->header->xl_xid, LSN_FORMAT_ARGS(rec->start),
-		   LSN_FORMAT_ARGS(parsed->header->xl_prev));
+	printf("rmgr: %-11s len (rec/tot): %6u/%6u, tx: %10u, lsn: %X/%08X, prev %X/%08X",
+		   rmgr_names[parsed->header->xl_rmid], rec->len - images, rec->len, parsed->header->xl_xid,
+		   LSN_FORMAT_ARGS(rec->start), LSN_FORMAT_ARGS(parsed->header->xl_prev));
 	for (int i = 0; i <= parsed->max_block_id; i++)
 	{
 		const WalBlockRef *blk = &parsed->blocks[i];
@@ -730,7 +730,8 @@ apply(const char *base, const char *after, bool crash)
 
 	control = get_controlfile(after, &crc_ok);
 	/* the last record is a shutdown checkpoint of 114 bytes */
-	upto = control->checkPoint + 120 + ((control->checkPoint + 114) / XLOG_BLCKSZ > control->checkPoint / XLOG_BLCKSZ ? SizeOfXLogShortPHD : 0);
+	upto = control->checkPoint + 120 +
+		   ((control->checkPoint + 114) / XLOG_BLCKSZ > control->checkPoint / XLOG_BLCKSZ ? SizeOfXLogShortPHD : 0);
 	control = get_controlfile(base, &crc_ok);
 	visit_pgdata(base, store);
 
@@ -754,7 +755,8 @@ apply(const char *base, const char *after, bool crash)
 			break;
 		nrecords++;
 		check(wal_parse(&rec, &parsed));
-		if (parsed.header->xl_rmid == RM_XLOG_ID && (parsed.header->xl_info & ~XLR_INFO_MASK) == XLOG_CHECKPOINT_SHUTDOWN)
+		if (parsed.header->xl_rmid == RM_XLOG_ID &&
+			(parsed.header->xl_info & ~XLR_INFO_MASK) == XLOG_CHECKPOINT_SHUTDOWN)
 			compare_checkpoint(&state, &rec, &parsed, crash);
 		check(wal_interpret(&rec, &parsed, state.track_commit_timestamp, &sink));
 		check(wal_state_apply(&state, &rec, &parsed));

@@ -126,8 +126,8 @@ send_slru_segment(Backup *backup, const BackupEntry *entry)
 	PsError *err;
 
 	if (slru >= PS_NSLRU || pages == 0 || pages > PG_LAYOUT_SLRU_PAGES)
-		return ps_error(PS_SQLSTATE_CORRUPTED, "SLRU segment %u/%04X has %u pages, expected 1 to %d", entry->key.spc, entry->key.rel, pages,
-						PG_LAYOUT_SLRU_PAGES);
+		return ps_error(PS_SQLSTATE_CORRUPTED, "SLRU segment %u/%04X has %u pages, expected 1 to %d", entry->key.spc,
+						entry->key.rel, pages, PG_LAYOUT_SLRU_PAGES);
 	path = pg_layout_slru_path(slru, entry->key.rel);
 	err = tar_file_begin(backup->tar, path, (uint64) pages * BLCKSZ);
 	initStringInfo(&page);
@@ -139,7 +139,8 @@ send_slru_segment(Backup *backup, const BackupEntry *entry)
 		resetStringInfo(&page);
 		err = timeline_read_value(backup->tl, &key, backup->state.end, &page, &found);
 		if (err == NULL && found && page.len != BLCKSZ)
-			err = ps_error(PS_SQLSTATE_CORRUPTED, "page %u of \"%s\" has %d bytes, expected %d", i, path, page.len, BLCKSZ);
+			err = ps_error(PS_SQLSTATE_CORRUPTED, "page %u of \"%s\" has %d bytes, expected %d", i, path, page.len,
+						   BLCKSZ);
 		if (err == NULL)
 			err = found ? tar_write(backup->tar, page.data, BLCKSZ) : tar_write_zeros(backup->tar, BLCKSZ);
 	}

@@ -112,7 +112,8 @@ typedef struct Backup
  * otherwise the caller sets checkpoint, checkpoint_lsn and wal_tail before it
  * sends anything.  backup_end() must follow, also after an error.
  */
-extern PsError *backup_begin(Backup *backup, Timeline *tl, const WalState *state, const CancelCheck *cancel, ByteSink sink);
+extern PsError *backup_begin(Backup *backup, Timeline *tl, const WalState *state, const CancelCheck *cancel,
+							 ByteSink sink);
 
 /*
  * Begins a backup as of an LSN, rounded down to the end of a record

@@ -8,7 +8,9 @@
 #include "conf.h"
 #include "store/stop_files.h"
 
-/* Sends the stored postgresql.conf.  It includes the settings of this compute at its end, so that they take precedence. */
+/*
+ * Sends the stored postgresql.conf.  It includes the settings of this compute at its end, so that they take precedence.
+ */
 static PsError *
 send_conf(Backup *backup)
 {
@@ -33,7 +35,8 @@ send_smgr_conf(Backup *backup, uint64 generation)
 	PsError *err;
 
 	initStringInfo(&conf);
-	appendStringInfo(&conf, "# Settings of this compute of branch \"%s\".  Each start replaces this file.\n", backup->info.name);
+	appendStringInfo(&conf, "# Settings of this compute of branch \"%s\".  Each start replaces this file.\n",
+					 backup->info.name);
 	conf_put(&conf, "shared_preload_libraries", libraries);
 	conf_put(&conf, "pageserver_smgr.tenant", ps_id_format(&backup->info.tenant, id));
 	conf_put(&conf, "pageserver_smgr.timeline", ps_id_format(&backup->info.timeline, id));

@@ -40,7 +40,8 @@ extern PsError *basebackup_rehearsal(Timeline *tl, const CancelCheck *cancel, By
  * relation is an error if "damaged" is NULL; otherwise it is reported there, and
  * zeros are sent in its place.
  */
-extern PsError *fullbackup(Timeline *tl, XLogRecPtr lsn, const CancelCheck *cancel, const ProgressSink *damaged, ByteSink sink);
+extern PsError *fullbackup(Timeline *tl, XLogRecPtr lsn, const CancelCheck *cancel, const ProgressSink *damaged,
+						   ByteSink sink);
 
 /*
  * The settings files of the next base backup: the newest version kept with the

@@ -118,7 +118,8 @@ datadir_read_file(const char *pgdata, const char *name, StringInfo out, bool *fo
 		if (n < 0)
 			err = ps_error(PS_SQLSTATE_IO, "could not read file \"%s\": %m", path);
 		else if (out->len + n > MAX_FILE_SIZE)
-			err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" grew beyond %d bytes while being read", path, MAX_FILE_SIZE);
+			err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" grew beyond %d bytes while being read", path,
+						   MAX_FILE_SIZE);
 		else if (n > 0)
 			appendBinaryStringInfo(out, buf, n);
 		if (n <= 0)
@@ -257,9 +258,12 @@ fork_length(const SegmentFile *segs, size_t n, size_t *used, uint64 *nblocks)
 			*nblocks += seg->nblocks;
 		else if (seg->nblocks > 0)
 			return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED,
-										  "segment %u of relation %u/%u/%u has %u blocks, but a segment before it is not full",
+										  "segment %u of relation %u/%u/%u has %u blocks, "
+										  "but a segment before it is not full",
 										  seg->segno, seg->rel.spc, seg->rel.db, seg->rel.rel, seg->nblocks),
-								 "PostgreSQL does not read this segment.  Find the relation it belongs to with pg_filenode_relation(); if there is none, remove the file.");
+								 "PostgreSQL does not read this segment.  "
+								 "Find the relation it belongs to with pg_filenode_relation(); "
+								 "if there is none, remove the file.");
 		complete = complete || seg->nblocks < RELSEG_SIZE;
 	}
 	if (*nblocks > MaxBlockNumber)
@@ -321,7 +325,8 @@ slru_entry(void *arg, int dirfd, const char *name)
 	if (fstatat(dirfd, name, &st, 0) != 0)
 		return ps_error(PS_SQLSTATE_IO, "could not stat file \"%s/%s\": %m", ps_slru_dir[scan->slru], name);
 	if (st.st_size % BLCKSZ != 0 || st.st_size > PG_LAYOUT_SLRU_PAGES * BLCKSZ)
-		return ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s/%s\" has " INT64_FORMAT " bytes, expected at most %d pages of %d bytes",
+		return ps_error(PS_SQLSTATE_CORRUPTED,
+						"file \"%s/%s\" has " INT64_FORMAT " bytes, expected at most %d pages of %d bytes",
 						ps_slru_dir[scan->slru], name, (int64) st.st_size, PG_LAYOUT_SLRU_PAGES, BLCKSZ);
 	GROW(dir->slrus, dir->nslrus);
 	dir->slrus[dir->nslrus++] = (DataDirSlru) {scan->slru, segno, st.st_size / BLCKSZ};

@@ -23,7 +23,9 @@ send_conf(Backup *backup)
 	initStringInfo(&conf);
 	backup_put_conf(backup, &conf);
 	if (backup->has_tablespaces)
-		appendStringInfoString(&conf, "\n# The tablespaces of this export are directories in pg_tblspc.\nallow_in_place_tablespaces = on\n");
+		appendStringInfoString(&conf,
+							   "\n# The tablespaces of this export are directories in pg_tblspc.\n"
+							   "allow_in_place_tablespaces = on\n");
 	err = tar_file(backup->tar, "postgresql.conf", conf.data, conf.len);
 	pfree(conf.data);
 	return err;

@@ -46,14 +46,16 @@ check_importable(const char *pgdata)
 
 	if (!is_cluster)
 		err = ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "could not read \"%s\": %m", version),
-							"Specify the data directory of a PostgreSQL cluster that the user running the store can read.");
+							"Specify the data directory of a PostgreSQL cluster "
+							"that the user running the store can read.");
 	pfree(version);
 	for (int i = 0; i < lengthof(wrong) && err == NULL; i++)
 	{
 		char *path = psprintf("%s/%s", pgdata, wrong[i].file);
 
 		if (access(path, F_OK) == 0)
-			err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the directory \"%s\" %s (file \"%s\")", pgdata, wrong[i].what, wrong[i].file),
+			err = ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the directory \"%s\" %s (file \"%s\")", pgdata,
+										 wrong[i].what, wrong[i].file),
 								"%s", wrong[i].hint);
 		pfree(path);
 	}
@@ -108,7 +110,10 @@ import_data_directory(const char *pgdata, const char *dir, const CancelCheck *ca
 	char *layers_dir = psprintf("%s/layers", dir);
 	PsError *err;
 
-	seed->space = (LayerSpace) {.dir = layers_dir, .tenant = seed->tenant, .timeline = seed->timeline, .next_number = 1};
+	seed->space = (LayerSpace) {.dir = layers_dir,
+								.tenant = seed->tenant,
+								.timeline = seed->timeline,
+								.next_number = 1};
 	seed->layers = NULL;
 	seed->nlayers = 0;
 	PS_GOTO(check_importable(pgdata), done);
@@ -170,7 +175,9 @@ import_check_identity(const char *pgdata, const char *identity)
 
 	if (err != NULL)
 	{
-		PsError *elsewhere = ps_error_detail(ps_error(PS_SQLSTATE_ELSEWHERE, "could not read the cluster in \"%s\" on the store's machine", pgdata),
+		PsError *elsewhere = ps_error_detail(ps_error(PS_SQLSTATE_ELSEWHERE,
+													  "could not read the cluster in \"%s\" on the store's machine",
+													  pgdata),
 											 "%s", err->message);
 
 		ps_error_free(err);
@@ -178,14 +185,15 @@ import_check_identity(const char *pgdata, const char *identity)
 	}
 	control_identity(&control, found);
 	if (strcmp(found, identity) != 0)
-		return ps_error(PS_SQLSTATE_ELSEWHERE, "the store's machine has another cluster in \"%s\" (system identifier " UINT64_FORMAT ")",
+		return ps_error(PS_SQLSTATE_ELSEWHERE,
+						"the store's machine has another cluster in \"%s\" (system identifier " UINT64_FORMAT ")",
 						pgdata, control.system_identifier);
 	return NULL;
 }
 
 PsError *
-import_cluster(Store *store, const char *name, const char *pgdata, const CancelCheck *cancel, const ProgressSink *progress,
-			   Timeline **tl)
+import_cluster(Store *store, const char *name, const char *pgdata, const CancelCheck *cancel,
+			   const ProgressSink *progress, Timeline **tl)
 {
 	TimelineSeed seed;
 	char id[PS_ID_TEXT];

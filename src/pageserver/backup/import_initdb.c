@@ -24,8 +24,8 @@ run_initdb(const Config *config, const char *dir, bool data_checksums, const Can
 }
 
 PsError *
-import_initdb(Store *store, const char *name, bool data_checksums, const CancelCheck *cancel, const ProgressSink *progress,
-			  Timeline **tl)
+import_initdb(Store *store, const char *name, bool data_checksums, const CancelCheck *cancel,
+			  const ProgressSink *progress, Timeline **tl)
 {
 	const Config *config = store_config(store);
 	PsId unique = ps_id_random();

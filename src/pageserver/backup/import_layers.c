@@ -67,7 +67,8 @@ put_value(LayerImport *imp, const PsKey *key, const char *data, uint32 len)
 static PsError *
 truncated_error(const LayerImport *imp, const char *path)
 {
-	return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "file \"%s/%s\" was truncated while being read", imp->dir->path, path),
+	return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "file \"%s/%s\" was truncated while being read", imp->dir->path,
+								  path),
 						 "The data directory must not change during an import.");
 }
 
@@ -119,9 +120,11 @@ check_page(const LayerImport *imp, const char *page, BlockNumber blk, const char
 
 	if (imp->seed->data_checksum_version == 0 || page_checksum_matches(page, blk, &expected))
 		return NULL;
-	return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED, "block %u of the relation in file \"%s/%s\" has checksum %04X, expected %04X",
-								  blk, imp->dir->path, path, ((PageHeader) page)->pd_checksum, expected),
-						 "The page is damaged.  Find all damaged pages with \"pg_checksums --check\" and restore them from a backup.");
+	return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED,
+								  "block %u of the relation in file \"%s/%s\" has checksum %04X, expected %04X", blk,
+								  imp->dir->path, path, ((PageHeader) page)->pd_checksum, expected),
+						 "The page is damaged.  "
+						 "Find all damaged pages with \"pg_checksums --check\" and restore them from a backup.");
 }
 
 /* Counts n imported blocks, reports the progress, and checks for a cancel. */
@@ -333,7 +336,8 @@ put_origins(LayerImport *imp)
 	}
 	if (magic != REPLICATION_STATE_MAGIC || memcmp(&crc, data.data + data.len - sizeof(crc), sizeof(crc)) != 0)
 	{
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s/%s\" is damaged: its length, magic number or CRC is wrong", imp->dir->path, name);
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s/%s\" is damaged: its length, magic number or CRC is wrong",
+					   imp->dir->path, name);
 		goto done;
 	}
 	origins = pg_malloc(Max(n, 1) * sizeof(ReplicationStateOnDisk));

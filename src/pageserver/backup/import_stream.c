@@ -31,7 +31,8 @@ check_space(const Config *config)
 
 	if (statvfs(config->store_dir, &vfs) != 0 || (uint64) vfs.f_bavail * vfs.f_frsize >= need)
 		return NULL;
-	return ps_error_hint(ps_error(PS_SQLSTATE_DISK_FULL, "not enough disk space for the cluster in \"%s\": min_free_space is %d MB",
+	return ps_error_hint(ps_error(PS_SQLSTATE_DISK_FULL,
+								  "not enough disk space for the cluster in \"%s\": min_free_space is %d MB",
 								  config->store_dir, config->min_free_space),
 						 "The import temporarily needs twice the size of the cluster.");
 }
@@ -94,14 +95,15 @@ check_contents(const char *dir)
 	if (rc < 0)
 		return ps_error(PS_SQLSTATE_IO, "could not read directory \"%s\": %m", dir);
 	if (rc > 0)
-		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "the received data directory contains links or special files"),
+		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID,
+									  "the received data directory contains links or special files"),
 							 "Follow links when sending it (tar --dereference).");
 	return NULL;
 }
 
 PsError *
-import_stream(Store *store, const char *name, ByteSource source, const CancelCheck *cancel, const ProgressSink *progress,
-			  Timeline **tl)
+import_stream(Store *store, const char *name, ByteSource source, const CancelCheck *cancel,
+			  const ProgressSink *progress, Timeline **tl)
 {
 	const Config *config = store_config(store);
 	PsId unique = ps_id_random();

@@ -50,13 +50,18 @@ convert_page(char *page, XLogRecPtr address, const ControlFileData *control, con
 	XLogLongPageHeader header = (XLogLongPageHeader) page;
 
 	if (header->std.xlp_magic != XLOG_PAGE_MAGIC || header->std.xlp_pageaddr != address)
-		return ps_error(PS_SQLSTATE_CORRUPTED, "WAL file \"%s\" has magic number %04X and address %X/%X at offset %u, expected %04X and %X/%X",
+		return ps_error(PS_SQLSTATE_CORRUPTED,
+						"WAL file \"%s\" has magic number %04X and address %X/%X at offset %u, expected %04X and %X/%X",
 						path, header->std.xlp_magic, LSN_FORMAT_ARGS(header->std.xlp_pageaddr),
-						(uint32) XLogSegmentOffset(address, control->xlog_seg_size), XLOG_PAGE_MAGIC, LSN_FORMAT_ARGS(address));
+						(uint32) XLogSegmentOffset(address, control->xlog_seg_size), XLOG_PAGE_MAGIC,
+						LSN_FORMAT_ARGS(address));
 	if (XLogSegmentOffset(address, control->xlog_seg_size) == 0 &&
 		(header->xlp_sysid != control->system_identifier || header->xlp_seg_size != control->xlog_seg_size))
-		return ps_error(PS_SQLSTATE_CORRUPTED, "WAL file \"%s\" has system identifier " UINT64_FORMAT " and segment size %u, expected " UINT64_FORMAT " and %u",
-						path, header->xlp_sysid, header->xlp_seg_size, control->system_identifier, control->xlog_seg_size);
+		return ps_error(PS_SQLSTATE_CORRUPTED,
+						"WAL file \"%s\" has system identifier " UINT64_FORMAT
+						" and segment size %u, expected " UINT64_FORMAT " and %u",
+						path, header->xlp_sysid, header->xlp_seg_size, control->system_identifier,
+						control->xlog_seg_size);
 	header->std.xlp_tli = 1;
 	return NULL;
 }
@@ -100,7 +105,8 @@ copy_segment(const char *pgdata, const char *wal_dir, const ControlFileData *con
 		{
 			if (len >= 0)
 				errno = EIO;
-			err = ps_error(PS_SQLSTATE_IO, "could not read WAL file \"%s\" at offset " UINT64_FORMAT ": %m", from, (uint64) (at - start));
+			err = ps_error(PS_SQLSTATE_IO, "could not read WAL file \"%s\" at offset " UINT64_FORMAT ": %m", from,
+						   (uint64) (at - start));
 			goto done;
 		}
 		if (at > start && at + XLOG_BLCKSZ <= control->checkPoint && page_is_zero(page.data))
@@ -143,7 +149,8 @@ check_checkpoint(const char *wal_dir, const char *pgdata, const ControlFileData 
 	if (header.xl_rmid != RM_XLOG_ID || (header.xl_info & ~XLR_INFO_MASK) != XLOG_CHECKPOINT_SHUTDOWN ||
 		checkpoint.redo != control->checkPoint ||
 		checkpoint.nextXid.value != control->checkPointCopy.nextXid.value)
-		return ps_error(PS_SQLSTATE_CORRUPTED, "the WAL record at %X/%X in \"%s\" is not the shutdown checkpoint named in pg_control",
+		return ps_error(PS_SQLSTATE_CORRUPTED,
+						"the WAL record at %X/%X in \"%s\" is not the shutdown checkpoint named in pg_control",
 						LSN_FORMAT_ARGS(control->checkPoint), pgdata);
 	return NULL;
 }

@@ -175,7 +175,8 @@ tar_file_end(TarSink *tar)
 {
 	Assert(tar->path != NULL);
 	if (tar->written != tar->size)
-		return ps_error(PS_SQLSTATE_INTERNAL, "file \"%s\" of a backup has " UINT64_FORMAT " bytes, but its header says " UINT64_FORMAT,
+		return ps_error(PS_SQLSTATE_INTERNAL,
+						"file \"%s\" of a backup has " UINT64_FORMAT " bytes, but its header says " UINT64_FORMAT,
 						tar->path, tar->written, tar->size);
 	pg_free(tar->path);
 	tar->path = NULL;

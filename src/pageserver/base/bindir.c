@@ -10,7 +10,8 @@
 #include "base/config.h"
 #include "sqlstate.h"
 
-#define BINDIR_HINT "Set \"bindir\" in " CONFIG_FILE_NAME " to the directory of PostgreSQL " PG_MAJORVERSION "'s programs."
+#define BINDIR_HINT \
+	"Set \"bindir\" in " CONFIG_FILE_NAME " to the directory of PostgreSQL " PG_MAJORVERSION "'s programs."
 
 /* set by the Makefiles to what pg_config says */
 #ifndef PS_BINDIR
@@ -61,15 +62,16 @@ bindir_check(const char *bindir)
 
 	/* in the double quotes of a shell */
 	if (strpbrk(bindir, "\"$`\\") != NULL)
-		return ps_error(PS_SQLSTATE_INVALID, "the directory of PostgreSQL's programs \"%s\" has a quote, \"$\", \"`\" or \"\\\" in its name",
+		return ps_error(PS_SQLSTATE_INVALID,
+						"the directory of PostgreSQL's programs \"%s\" has a quote, \"$\", \"`\" or \"\\\" in its name",
 						bindir);
 	command = psprintf("\"%s/postgres\" --version", bindir);
 	answered = pipe_read_line(command, version, sizeof(version)) != NULL;
 	pfree(command);
 	version[strcspn(version, "\n")] = '\0';
 	if (!answered || strncmp(version, expected, len) != 0 || isdigit((unsigned char) version[len]))
-		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "\"%s/postgres\" is \"%s\", expected PostgreSQL %s", bindir, version,
-									  PG_MAJORVERSION),
+		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "\"%s/postgres\" is \"%s\", expected PostgreSQL %s", bindir,
+									  version, PG_MAJORVERSION),
 							 BINDIR_HINT);
 	return NULL;
 }

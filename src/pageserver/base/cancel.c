@@ -24,7 +24,8 @@ error_of(CancelReason reason, const char *name)
 		case CANCEL_NONE:
 			break;
 		case CANCEL_STORE_STOPPING:
-			return ps_error_hint(ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping"), "Connect again when it is back.");
+			return ps_error_hint(ps_error(PS_SQLSTATE_TRY_AGAIN, "the store is stopping"),
+								 "Connect again when it is back.");
 		case CANCEL_BRANCH_DELETED:
 			return ps_error(PS_SQLSTATE_NOT_FOUND, "branch \"%s\" is being deleted", name);
 		case CANCEL_TENANT_DETACHED:

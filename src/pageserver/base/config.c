@@ -60,7 +60,8 @@ static const char *check_log_level(const char *value, const char **hint);
 static const char *check_wal_compression(const char *value, const char **hint);
 
 #define INT_SETTING(field, unit, min, max, value) #field, SETTING_INT, unit, min, max, value, offsetof(Config, field)
-#define STRING_SETTING(field, value)              #field, SETTING_STRING, UNIT_NONE, 0, 0, value, offsetof(Config, field)
+
+#define STRING_SETTING(field, value) #field, SETTING_STRING, UNIT_NONE, 0, 0, value, offsetof(Config, field)
 
 static const Setting settings[] = {
 	{"Connections", STRING_SETTING(listen_addresses, ""), check_addresses, false,
@@ -336,7 +337,8 @@ parse_int(const Setting *s, const char *value, int *result, char *problem, size_
 	};
 	static const char *const unit_names[] = {"", "MB", "ms", "s"};
 	static const char *const valid_units[] = {"", ", with or without one of the units kB, MB, GB, TB",
-											  ", with or without one of the units ms, s, min, h, d", ", with or without one of the units ms, s, min, h, d"};
+											  ", with or without one of the units ms, s, min, h, d",
+											  ", with or without one of the units ms, s, min, h, d"};
 	char *end;
 	long long number;
 	int64 mul = 1;
@@ -491,7 +493,8 @@ parse_line(Config *config, char *text, const char *path, int line)
 	initStringInfo(&names);
 	for (int i = 0; i < lengthof(settings); i++)
 		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "", settings[i].name);
-	err = ps_error_hint(config_error(path, line, "unknown setting \"%s\"", name), "Valid settings are: %s.", names.data);
+	err = ps_error_hint(config_error(path, line, "unknown setting \"%s\"", name), "Valid settings are: %s.",
+						names.data);
 	pfree(names.data);
 	return err;
 }
@@ -502,11 +505,15 @@ check_together(const Config *config, const char *path)
 {
 	if (config->compaction_threshold > config->compaction_backlog)
 		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID,
-									  "%s: \"compaction_threshold\" is %d, more than \"compaction_backlog\", which is %d: the store would take no more WAL before anything is merged",
+									  "%s: \"compaction_threshold\" is %d, more than "
+									  "\"compaction_backlog\", which is %d: "
+									  "the store would take no more WAL before anything is merged",
 									  path, config->compaction_threshold, config->compaction_backlog),
 							 "Set \"compaction_backlog\" to twice \"compaction_threshold\" at least.");
 	if (config->min_free_space > 0 && config->min_free_space < config->checkpoint_distance)
-		ps_log(PS_WARNING, "%s: \"min_free_space\" is %d MB, less than \"checkpoint_distance\", which is %d MB: a full disk may have no room to write a layer",
+		ps_log(PS_WARNING,
+			   "%s: \"min_free_space\" is %d MB, less than \"checkpoint_distance\", which is %d MB: "
+			   "a full disk may have no room to write a layer",
 			   path, config->min_free_space, config->checkpoint_distance);
 	return NULL;
 }
@@ -657,7 +664,8 @@ config_reload(Config *running, Config **result)
 			ps_log(PS_LOG, "setting \"%s\" changed to \"%s\"", s->name, show_value(s, fresh));
 		else
 		{
-			ps_log(PS_WARNING, "setting \"%s\" cannot be changed to \"%s\" without a restart of the store", s->name, show_value(s, fresh));
+			ps_log(PS_WARNING, "setting \"%s\" cannot be changed to \"%s\" without a restart of the store", s->name,
+				   show_value(s, fresh));
 			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", s->name);
 			copy_value(s, fresh, running);
 		}

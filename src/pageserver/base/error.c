@@ -99,7 +99,10 @@ ps_error_unknown(PsError *err, const char *detail, ...)
 	va_start(args, detail);
 	err->detail = vformat(detail, args);
 	va_end(args);
-	return ps_error_hint(err, "Check the disk, then restart the store, which determines the outcome.  \"pageserver_ctl branch list\" and \"pageserver_ctl tenant list\" show it, with --deleted what is in the trash.");
+	return ps_error_hint(err,
+						 "Check the disk, then restart the store, which determines the outcome.  "
+						 "\"pageserver_ctl branch list\" and \"pageserver_ctl tenant list\" show it, "
+						 "with --deleted what is in the trash.");
 }
 
 PsError *

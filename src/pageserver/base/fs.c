@@ -122,7 +122,8 @@ fs_replace_file(const char *path, const void *data, size_t len, int flags, Outco
 	if (err == NULL)
 		return NULL;
 	ps_error_set_state(err, PS_SQLSTATE_UNKNOWN);
-	return ps_error_detail(err, "The new contents of \"%s\" are visible now, but may be lost in a power failure.", path);
+	return ps_error_detail(err, "The new contents of \"%s\" are visible now, but may be lost in a power failure.",
+						   path);
 }
 
 void
@@ -265,7 +266,8 @@ fs_sync_new_tree(const char *dir)
 	if (err == NULL)
 	{
 		/* without more threads it takes longer, but works */
-		while (nthreads < Min(SYNC_THREADS, list.n) - 1 && pthread_create(&threads[nthreads], NULL, sync_some, &list) == 0)
+		while (nthreads < Min(SYNC_THREADS, list.n) - 1 &&
+			   pthread_create(&threads[nthreads], NULL, sync_some, &list) == 0)
 			nthreads++;
 		sync_some(&list);
 		while (nthreads > 0)

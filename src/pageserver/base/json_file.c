@@ -51,10 +51,12 @@ check(const JsonFormat *format, const char *path, json_t *root)
 		return ps_error_hint(ps_error(PS_SQLSTATE_STATE,
 									  format->version_min == format->version_max
 										  ? "%s \"%s\" has format version %lld, this pageserver reads version %d"
-										  : "%s \"%s\" has format version %lld, this pageserver reads versions %d to %d",
+										  : "%s \"%s\" has format version %lld, "
+											"this pageserver reads versions %d to %d",
 									  format->what, path, (long long) json_integer_value(version), format->version_min,
 									  format->version_max),
-							 "Use the version of the program that wrote the store, or export its branches with that and import them.");
+							 "Use the version of the program that wrote the store, "
+							 "or export its branches with that and import them.");
 	if (stated == NULL || !sum_of(format, root, crc) || strcmp(stated, crc) != 0)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "%s \"%s\" has a wrong checksum", format->what, path);
 	return NULL;
@@ -69,13 +71,14 @@ json_file_read(const JsonFormat *format, const char *path, json_t **root)
 
 	*root = NULL;
 	if (file == NULL)
-		return ps_error(errno == ENOENT ? PS_SQLSTATE_CORRUPTED : ps_errno_state(), "could not read %s \"%s\": %m", format->what,
-						path);
+		return ps_error(errno == ENOENT ? PS_SQLSTATE_CORRUPTED : ps_errno_state(), "could not read %s \"%s\": %m",
+						format->what, path);
 	*root = json_loadf(file, JSON_REJECT_DUPLICATES, &jerr);
 	if (ferror(file))
 		err = ps_error(PS_SQLSTATE_IO, "could not read %s \"%s\"", format->what, path);
 	else if (*root == NULL)
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "could not read %s \"%s\": line %d: %s", format->what, path, jerr.line, jerr.text);
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "could not read %s \"%s\": line %d: %s", format->what, path, jerr.line,
+					   jerr.text);
 	else
 		err = check(format, path, *root);
 	if (err != NULL)
@@ -90,7 +93,8 @@ json_file_read(const JsonFormat *format, const char *path, json_t **root)
 PsError *
 json_file_text(const JsonFormat *format, int version, json_t *members, const char *path, char **text)
 {
-	json_t *root = json_pack("{s:s, s:i, s:s}", FORMAT_MEMBER, format->format, format->version_member, version, CRC_MEMBER, "");
+	json_t *root = json_pack("{s:s, s:i, s:s}", FORMAT_MEMBER, format->format, format->version_member, version,
+							 CRC_MEMBER, "");
 	char crc[CRC_TEXT];
 
 	*text = NULL;
@@ -100,6 +104,7 @@ json_file_text(const JsonFormat *format, int version, json_t *members, const cha
 	json_decref(root);
 	json_decref(members);
 	if (*text == NULL)
-		return ps_error(PS_SQLSTATE_INVALID, "could not write %s \"%s\": a text in it is not UTF-8", format->what, path);
+		return ps_error(PS_SQLSTATE_INVALID, "could not write %s \"%s\": a text in it is not UTF-8", format->what,
+						path);
 	return NULL;
 }

@@ -72,8 +72,8 @@ ps_log_error(PsLogLevel level, PsError *err, const char *what, ...)
 	va_start(args, what);
 	vsnprintf(prefix, sizeof(prefix), what, args);
 	va_end(args);
-	ps_log(level, "%s: %s%s%s%s%s", prefix, err->message, err->detail ? " DETAIL:  " : "", err->detail ? err->detail : "",
-		   err->hint ? " HINT:  " : "", err->hint ? err->hint : "");
+	ps_log(level, "%s: %s%s%s%s%s", prefix, err->message, err->detail ? " DETAIL:  " : "",
+		   err->detail ? err->detail : "", err->hint ? " HINT:  " : "", err->hint ? err->hint : "");
 	ps_error_free(err);
 }
 

@@ -106,12 +106,16 @@ read_file(StoreClock *clock, bool *found)
 	if (len < 0)
 		return NULL;
 	if (len >= 8 && ps_get32(buf) == STORE_CLOCK_MAGIC && ps_get32(buf + 4) != STORE_CLOCK_VERSION)
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "file \"%s\" has format version %u, this pageserver reads version %d",
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE,
+									  "file \"%s\" has format version %u, this pageserver reads version %d",
 									  clock->path, ps_get32(buf + 4), STORE_CLOCK_VERSION),
 							 "It was written by a newer version: use that version.");
-	if (len != STORE_CLOCK_SIZE || ps_get32(buf) != STORE_CLOCK_MAGIC || ps_get32(buf + STORE_CLOCK_SIZE - 4) != crc_of(buf, STORE_CLOCK_SIZE - 4))
+	if (len != STORE_CLOCK_SIZE || ps_get32(buf) != STORE_CLOCK_MAGIC ||
+		ps_get32(buf + STORE_CLOCK_SIZE - 4) != crc_of(buf, STORE_CLOCK_SIZE - 4))
 	{
-		ps_log(PS_WARNING, "file \"%s\" is damaged: the ages of WAL and of what is in the trash are unknown, and are counted from now on",
+		ps_log(PS_WARNING,
+			   "file \"%s\" is damaged: the ages of WAL and of what is in the trash are unknown, "
+			   "and are counted from now on",
 			   clock->path);
 		return NULL;
 	}
@@ -173,7 +177,10 @@ look(StoreClock *clock, int64 now)
 		char *from = timestamp_text(expected);
 		char *to = timestamp_text(machine);
 
-		ps_log(PS_WARNING, "the clock of this machine was set %s by %lld s, from %s to %s; history and the trash are removed according to the time that the store has run, which this does not change",
+		ps_log(PS_WARNING,
+			   "the clock of this machine was set %s by %lld s, from %s to %s; "
+			   "history and the trash are removed according to the time that the store has run, "
+			   "which this does not change",
 			   machine > expected ? "ahead" : "back",
 			   (long long) ((machine > expected ? machine - expected : expected - machine) / USECS_PER_SEC), from, to);
 		free(from);
@@ -191,10 +198,15 @@ look_at_start(StoreClock *clock)
 	char *before = timestamp_text(clock->machine);
 
 	if (machine < clock->machine - JUMP)
-		ps_log(PS_WARNING, "the clock of this machine is %lld s behind %s, when the store last ran: it was wrong then, or is wrong now; history and the trash are removed according to the time that the store has run, not to this clock",
+		ps_log(PS_WARNING,
+			   "the clock of this machine is %lld s behind %s, when the store last ran: "
+			   "it was wrong then, or is wrong now; history and the trash are removed according to "
+			   "the time that the store has run, not to this clock",
 			   (long long) ((clock->machine - machine) / USECS_PER_SEC), before);
 	else if (machine > clock->machine + USECS_PER_DAY)
-		ps_log(PS_LOG, "according to the clock of this machine the store has not run since %s; this time does not count for pitr_interval and trash_interval",
+		ps_log(PS_LOG,
+			   "according to the clock of this machine the store has not run since %s; "
+			   "this time does not count for pitr_interval and trash_interval",
 			   before);
 	free(before);
 }

@@ -18,7 +18,8 @@ aio_read_blocking(AioRead *read)
 	read->error = 0;
 	while (read->done < read->len)
 	{
-		ssize_t n = pread(read->fd, read->buf + read->done, read->len - read->done, (off_t) (read->offset + read->done));
+		ssize_t n = pread(read->fd, read->buf + read->done, read->len - read->done,
+						  (off_t) (read->offset + read->done));
 
 		if (n < 0 && errno == EINTR)
 			continue;

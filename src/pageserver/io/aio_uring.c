@@ -219,7 +219,8 @@ ring_read(Ring *ring, AioRead *const *reads, int n)
 		while (ok && next < n && under_way + io_uring_sq_ready(&ring->uring) + ENTRIES_PER_READ <= RING_ENTRIES)
 			queue_read(ring, reads[next++]);
 		queued = io_uring_sq_ready(&ring->uring);
-		rc = ok ? io_uring_submit_and_wait(&ring->uring, 1) : io_uring_wait_cqe(&ring->uring, &(struct io_uring_cqe *) {NULL});
+		rc = ok ? io_uring_submit_and_wait(&ring->uring, 1)
+				: io_uring_wait_cqe(&ring->uring, &(struct io_uring_cqe *) {NULL});
 		under_way += queued - io_uring_sq_ready(&ring->uring);
 		if (rc < 0 && rc != -EINTR)
 		{

@@ -100,7 +100,8 @@ worker_pool_create(int nthreads, WorkerPool **result)
 		{
 			worker_pool_free(pool);
 			errno = rc;
-			return ps_error_hint(ps_error(PS_SQLSTATE_OUT_OF_MEMORY, "could not start a thread that reads layer files: %m"),
+			return ps_error_hint(ps_error(PS_SQLSTATE_OUT_OF_MEMORY,
+										  "could not start a thread that reads layer files: %m"),
 								 "\"io_workers\" is %d; set it lower, or \"io_method\" to \"sync\".", nthreads);
 		}
 	}

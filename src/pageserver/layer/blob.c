@@ -231,8 +231,8 @@ blob_write_codec(LayerOutput *out, ValueKind kind, XLogRecPtr record_start, cons
 
 	*offset = layer_output_position(out);
 	if (len > LAYER_VALUE_MAX)
-		return ps_error(PS_SQLSTATE_INVALID, "value of %u bytes is too long for layer file \"%s\", the limit is %u", len,
-						layer_output_path(out), LAYER_VALUE_MAX);
+		return ps_error(PS_SQLSTATE_INVALID, "value of %u bytes is too long for layer file \"%s\", the limit is %u",
+						len, layer_output_path(out), LAYER_VALUE_MAX);
 	if (*offset + BLOB_HEADER_MAX + len > LAYER_OFFSET_LIMIT)
 		return ps_error(PS_SQLSTATE_INVALID, "layer file \"%s\" would become longer than %llu bytes",
 						layer_output_path(out), (unsigned long long) LAYER_OFFSET_LIMIT);
@@ -310,14 +310,15 @@ blob_check(const LayerFile *file, uint64 offset, ValueKind kind, const char *byt
 	codec = ((uint8) bytes[BLOB_FLAGS] >> 2) & 3;
 	if ((bytes[BLOB_FLAGS] & 3) != kind || ((uint8) bytes[BLOB_FLAGS] >> 4) != 0 ||
 		(codec == LAYER_CODEC_DICT && kind != VALUE_RECORD))
-		return layer_damaged(file->path, offset, "value has flags %02X, expected kind %d", (uint8) bytes[BLOB_FLAGS], kind);
+		return layer_damaged(file->path, offset, "value has flags %02X, expected kind %d", (uint8) bytes[BLOB_FLAGS],
+							 kind);
 	stored->codec = codec;
 	stored->header_size = header_size(kind, codec);
 	stored->stored_len = ps_get32(bytes + BLOB_STORED_LENGTH);
 	stored->size = stored->header_size + (size_t) stored->stored_len;
 	if (stored->size > room || stored->stored_len > LAYER_VALUE_MAX)
-		return layer_damaged(file->path, offset, "value has %u bytes, more than the %llu up to the index", stored->stored_len,
-							 (unsigned long long) room);
+		return layer_damaged(file->path, offset, "value has %u bytes, more than the %llu up to the index",
+							 stored->stored_len, (unsigned long long) room);
 	if (stored->size > have)
 		return NULL;
 	crc = blob_crc((const uint8 *) bytes, stored->header_size, bytes + stored->header_size, stored->stored_len);
@@ -336,7 +337,8 @@ blob_check(const LayerFile *file, uint64 offset, ValueKind kind, const char *byt
 	else if (codec != LAYER_CODEC_DICT)
 		stored->raw_len = ps_get32(p);
 	else if (file->summary.dict_size == 0 || !dict_raw_length(p, stored->stored_len, &stored->raw_len))
-		return layer_damaged(file->path, offset, "value of %u bytes is not a record compressed with the file's dictionary",
+		return layer_damaged(file->path, offset,
+							 "value of %u bytes is not a record compressed with the file's dictionary",
 							 stored->stored_len);
 	if (stored->raw_len > LAYER_VALUE_MAX)
 		return layer_damaged(file->path, offset, "value has %u bytes decompressed, the limit is %u", stored->raw_len,
@@ -361,7 +363,8 @@ blob_unpack(const LayerFile *file, uint64 offset, const char *bytes, const Store
 			ok = decompress_dict(get_thread(), dict, payload, stored->stored_len, out, stored->raw_len);
 			break;
 		default:
-			ok = decompress(get_thread(), (LayerCodec) stored->codec, payload, stored->stored_len, out, stored->raw_len);
+			ok = decompress(get_thread(), (LayerCodec) stored->codec, payload, stored->stored_len, out,
+							stored->raw_len);
 			break;
 	}
 	if (!ok)

@@ -381,7 +381,8 @@ load_page(const Btree *tree, uint32 number, int level, BtreePos *pos, uint32 *mi
 		INDEX_PREFIX + pos->prefix_size + pos->count * (tree->key_size - pos->prefix_size + INDEX_VALUE_SIZE) >
 			LAYER_BLOCK_SIZE)
 		return layer_damaged(file->path, btree_pos_offset(pos),
-							 "index page %u has level %d, key size %d, prefix %d and %d entries, which cannot be right at level %d with key size %d",
+							 "index page %u has level %d, key size %d, prefix %d and %d entries, "
+							 "which cannot be right at level %d with key size %d",
 							 number, pos->level, page[INDEX_KEY_SIZE], pos->prefix_size, pos->count, level,
 							 tree->key_size);
 	pos->prefix = page + INDEX_PREFIX;

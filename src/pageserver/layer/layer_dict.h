@@ -45,7 +45,8 @@ extern PsError *layer_dict_of_file(const LayerFile *file, const LayerDict **dict
 static inline bool
 layer_dict_is_missing(const LayerFile *file)
 {
-	return file->summary.dict_size > 0 && atomic_load_explicit(&((LayerFile *) file)->dict, memory_order_relaxed) == NULL;
+	return file->summary.dict_size > 0 &&
+		   atomic_load_explicit(&((LayerFile *) file)->dict, memory_order_relaxed) == NULL;
 }
 
 extern PsError *layer_dict_set(const LayerFile *file, const char *bytes);

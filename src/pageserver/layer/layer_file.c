@@ -191,7 +191,8 @@ layer_summary_decode(const char *path, const uint8 *block, LayerSummary *summary
 							 LAYER_DELTA_MAGIC, LAYER_IMAGE_MAGIC);
 	if (version != LAYER_FORMAT_VERSION)
 		return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED,
-									  "layer file \"%s\" has format version %u at offset %d, this program reads version %d",
+									  "layer file \"%s\" has format version %u at offset %d, "
+									  "this program reads version %d",
 									  path, version, SUMMARY_VERSION, LAYER_FORMAT_VERSION),
 							 "Use the version of the program that wrote the store, or export and import its branches.");
 	summary->type = is_image ? LAYER_IMAGE : LAYER_DELTA;
@@ -337,6 +338,7 @@ layer_file_check_padding(const LayerFile *file)
 {
 	uint8 bytes[LAYER_BLOCK_SIZE];
 
-	PS_TRY(layer_file_read(file, file->summary.values_end, bytes, file->summary.index_start - file->summary.values_end));
+	PS_TRY(layer_file_read(file, file->summary.values_end, bytes,
+						   file->summary.index_start - file->summary.values_end));
 	return layer_padding_check(file, bytes);
 }

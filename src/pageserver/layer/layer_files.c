@@ -236,9 +236,10 @@ check_info(const Layer *layer, const LayerFile *file)
 	if (info->level == summary->level && info->entries == summary->entries && info->file_size == summary->file_size)
 		return NULL;
 	return layer_damaged(file->path, 0,
-						 "by its summary it has level %d, %llu entries and %llu bytes, by the manifest level %d, %llu entries and %llu bytes",
-						 summary->level, (unsigned long long) summary->entries, (unsigned long long) summary->file_size, info->level,
-						 (unsigned long long) info->entries, (unsigned long long) info->file_size);
+						 "by its summary it has level %d, %llu entries and %llu bytes, "
+						 "by the manifest level %d, %llu entries and %llu bytes",
+						 summary->level, (unsigned long long) summary->entries, (unsigned long long) summary->file_size,
+						 info->level, (unsigned long long) info->entries, (unsigned long long) info->file_size);
 }
 
 /* Closes a file that has not become a layer's, and gives up its place. */

@@ -320,7 +320,11 @@ void
 open_layer_put_record(Layer *layer, const PsKey *key, XLogRecPtr lsn, XLogRecPtr record_start, uint32 len,
 					  bool will_init)
 {
-	Version version = {.lsn = lsn, .at.record_start = record_start, .len = len, .kind = VALUE_RECORD, .will_init = will_init};
+	Version version = {.lsn = lsn,
+					   .at.record_start = record_start,
+					   .len = len,
+					   .kind = VALUE_RECORD,
+					   .will_init = will_init};
 
 	put(layer, key, &version);
 }

@@ -108,7 +108,8 @@ merge_level(Timeline *tl, const LayerMap *map, const Level *level, int number)
 	{
 		Layer *layer = layer_map_get(map, i);
 
-		if (layer_info(layer)->type == LAYER_IMAGE && layer_info(layer)->lsn_start >= layer_info(level->layers[0])->lsn_start)
+		if (layer_info(layer)->type == LAYER_IMAGE &&
+			layer_info(layer)->lsn_start >= layer_info(level->layers[0])->lsn_start)
 			images[job.ncontext++] = layer;
 	}
 	job.context = images;

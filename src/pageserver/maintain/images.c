@@ -271,8 +271,8 @@ put_fork(Images *images, ImageWriter *writer, const Fork *fork, BlockNumber from
 		PS_TRY(timeline_check_stopping(images->tl));
 		for (int i = 0; i < count; i++)
 			blks[i] = blk + i;
-		PS_TRY(timeline_read_each_page(images->tl, rel, (ForkNumber) fork->key.fork, blks, count, images->lsn, images->pages,
-									   errors));
+		PS_TRY(timeline_read_each_page(images->tl, rel, (ForkNumber) fork->key.fork, blks, count, images->lsn,
+									   images->pages, errors));
 		PS_TRY(put_pages(images, writer, fork, blk, count, errors, n));
 	}
 	return NULL;
@@ -318,8 +318,8 @@ write_part(Images *images, const Part *part)
 		char name[LAYER_NAME_MAX];
 
 		images->made++;
-		ps_log(PS_DEBUG, "branch \"%s\": wrote image layer \"%s\" (%llu kB)", timeline_name(tl), layer_name(layer, name),
-			   (unsigned long long) layer_info(layer)->file_size / 1024);
+		ps_log(PS_DEBUG, "branch \"%s\": wrote image layer \"%s\" (%llu kB)", timeline_name(tl),
+			   layer_name(layer, name), (unsigned long long) layer_info(layer)->file_size / 1024);
 	}
 	layer_unref(layer);
 	return err;

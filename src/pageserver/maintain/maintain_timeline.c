@@ -63,7 +63,8 @@ collect_garbage(Timeline *tl, bool now, GcResult *result, bool *done)
 		marks->gc_readable = result->postponed == 0 ? result->readable : 0;
 		if (result->removed + result->rewritten > 0)
 			ps_log(PS_LOG, "branch \"%s\": removed %d layer files and rewrote %d; they take %llu MB now, %llu MB less",
-				   timeline_name(tl), result->removed, result->rewritten, (unsigned long long) result->bytes_after / (1024 * 1024),
+				   timeline_name(tl), result->removed, result->rewritten,
+				   (unsigned long long) result->bytes_after / (1024 * 1024),
 				   (unsigned long long) (result->bytes_before - result->bytes_after) / (1024 * 1024));
 	}
 	return err;

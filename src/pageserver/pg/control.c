@@ -36,16 +36,21 @@ control_decode(const char *data, size_t len, const char *what, ControlFileData *
 	memcpy(control, data, sizeof(ControlFileData));
 
 	if (control->pg_control_version != PG_CONTROL_VERSION)
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "%s is of another version of PostgreSQL: it has control file version %u, expected %u",
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE,
+									  "%s is of another version of PostgreSQL: "
+									  "it has control file version %u, expected %u",
 									  what, control->pg_control_version, PG_CONTROL_VERSION),
-							 "This store holds clusters of PostgreSQL %s; upgrade the cluster with pg_upgrade first.", PG_MAJORVERSION);
+							 "This store holds clusters of PostgreSQL %s; upgrade the cluster with pg_upgrade first.",
+							 PG_MAJORVERSION);
 	if (!EQ_CRC32C(control_crc(control), control->crc))
-		return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED, "%s has CRC %08X, expected %08X", what, control->crc, control_crc(control)),
+		return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED, "%s has CRC %08X, expected %08X", what, control->crc,
+									  control_crc(control)),
 							 "The file is damaged; restore the cluster from a backup.");
 	if (control->catalog_version_no != CATALOG_VERSION_NO)
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "%s has catalog version %u, expected %u",
-									  what, control->catalog_version_no, CATALOG_VERSION_NO),
-							 "This store holds clusters of PostgreSQL %s; upgrade the cluster with pg_upgrade first.", PG_MAJORVERSION);
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "%s has catalog version %u, expected %u", what,
+									  control->catalog_version_no, CATALOG_VERSION_NO),
+							 "This store holds clusters of PostgreSQL %s; upgrade the cluster with pg_upgrade first.",
+							 PG_MAJORVERSION);
 
 #define CHECK_CONSTANT(field, value)                                                                             \
 	if (control->field != (value))                                                                               \
@@ -60,10 +65,12 @@ control_decode(const char *data, size_t len, const char *what, ControlFileData *
 	CHECK_CONSTANT(indexMaxKeys, INDEX_MAX_KEYS);
 #undef CHECK_CONSTANT
 	if (control->floatFormat != FLOATFORMAT_VALUE)
-		return ps_error(PS_SQLSTATE_STATE, "%s has floatFormat %g, this machine has %g", what, control->floatFormat, FLOATFORMAT_VALUE);
+		return ps_error(PS_SQLSTATE_STATE, "%s has floatFormat %g, this machine has %g", what, control->floatFormat,
+						FLOATFORMAT_VALUE);
 	if (!IsValidWalSegSize(control->xlog_seg_size))
-		return ps_error(PS_SQLSTATE_CORRUPTED, "%s has WAL segments of %u bytes, expected a power of two from 1 MB to 1 GB",
-						what, control->xlog_seg_size);
+		return ps_error(PS_SQLSTATE_CORRUPTED,
+						"%s has WAL segments of %u bytes, expected a power of two from 1 MB to 1 GB", what,
+						control->xlog_seg_size);
 	if (control->data_checksum_version > PG_DATA_CHECKSUM_VERSION)
 		return ps_error(PS_SQLSTATE_STATE, "%s has data checksums of version %u, expected 0 or %u",
 						what, control->data_checksum_version, PG_DATA_CHECKSUM_VERSION);
@@ -89,10 +96,14 @@ control_check_shutdown(const ControlFileData *control, const char *pgdata)
 		case DB_SHUTDOWNED_IN_RECOVERY:
 		case DB_IN_ARCHIVE_RECOVERY:
 			err = ps_error(PS_SQLSTATE_STATE, "the cluster in \"%s\" is a standby", pgdata);
-			return ps_error_hint(err, "Promote it (pg_ctl promote), then stop it with \"pg_ctl stop -m fast\", and import it again.");
+			return ps_error_hint(err,
+								 "Promote it (pg_ctl promote), then stop it with \"pg_ctl stop -m fast\", "
+								 "and import it again.");
 		default:
 			err = ps_error(PS_SQLSTATE_STATE, "the cluster in \"%s\" was not shut down cleanly, or is running", pgdata);
-			return ps_error_hint(err, "Start it if it does not run, so that it recovers, stop it with \"pg_ctl stop -m fast\", and import it again.");
+			return ps_error_hint(err,
+								 "Start it if it does not run, so that it recovers, "
+								 "stop it with \"pg_ctl stop -m fast\", and import it again.");
 	}
 }
 

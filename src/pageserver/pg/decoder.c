@@ -58,7 +58,8 @@ struct WalDecoder
 };
 
 WalDecoder *
-wal_decoder_create(XLogRecPtr start, XLogRecPtr prev, uint64 system_identifier, uint32 segment_size, bool skip_contrecord)
+wal_decoder_create(XLogRecPtr start, XLogRecPtr prev, uint64 system_identifier, uint32 segment_size,
+				   bool skip_contrecord)
 {
 	WalDecoder *dec = pg_malloc0(sizeof(WalDecoder));
 
@@ -217,7 +218,10 @@ read_page_header(WalDecoder *dec, bool *complete)
 	if ((hdr->xlp_info & ~XLP_ALL_FLAGS) != 0)
 		return bad_wal(page, "page header has unknown flags %04X", hdr->xlp_info);
 	if (((hdr->xlp_info & XLP_LONG_HEADER) != 0) != is_long)
-		return bad_wal(page, is_long ? "the first page of a segment has no long page header" : "long page header in the middle of a segment of %u bytes", dec->segment_size);
+		return bad_wal(page,
+					   is_long ? "the first page of a segment has no long page header"
+							   : "long page header in the middle of a segment of %u bytes",
+					   dec->segment_size);
 	if (hdr->xlp_pageaddr != page)
 		return bad_wal(page, "page header has address %X/%X", LSN_FORMAT_ARGS(hdr->xlp_pageaddr));
 	if (hdr->xlp_tli != 1)
@@ -238,7 +242,8 @@ read_page_header(WalDecoder *dec, bool *complete)
 
 	is_cont = (hdr->xlp_info & XLP_FIRST_IS_CONTRECORD) != 0;
 	if (is_cont != (hdr->xlp_rem_len != 0))
-		return bad_wal(page, "page header has flags %04X, but %u bytes of a continued record", hdr->xlp_info, hdr->xlp_rem_len);
+		return bad_wal(page, "page header has flags %04X, but %u bytes of a continued record", hdr->xlp_info,
+					   hdr->xlp_rem_len);
 	if (is_cont && (hdr->xlp_info & XLP_FIRST_IS_OVERWRITE_CONTRECORD) != 0)
 		return bad_wal(page, "page header has contradictory flags %04X", hdr->xlp_info);
 

@@ -105,7 +105,8 @@ wal_interpret(const WalRecord *rec, const WalParsed *parsed, bool track_commit_t
 	uint8 info = parsed->header->xl_info & ~XLR_INFO_MASK;
 
 	if (rmid > RM_MAX_BUILTIN_ID)
-		return ps_error_hint(wal_bad_contents(rec, "resource manager %u is not one of PostgreSQL %s", rmid, PG_MAJORVERSION),
+		return ps_error_hint(wal_bad_contents(rec, "resource manager %u is not one of PostgreSQL %s", rmid,
+											  PG_MAJORVERSION),
 							 "Resource managers of extensions are not supported.");
 	if ((known_infos[rmid] & (1 << (info >> 4))) == 0)
 		return wal_bad_contents(rec, "info %02X is not one of resource manager %u (%s) of PostgreSQL %s", info, rmid,

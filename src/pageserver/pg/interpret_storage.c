@@ -108,7 +108,8 @@ interpret_dbase(const WalRecord *rec, const WalParsed *parsed, const WalSink *si
 	{
 		case XLOG_DBASE_CREATE_FILE_COPY:
 			PS_TRY(wal_get_struct(rec, parsed, &copy, sizeof(copy)));
-			return sink->db_copy(sink->arg, rec, copy.src_tablespace_id, copy.src_db_id, copy.tablespace_id, copy.db_id);
+			return sink->db_copy(sink->arg, rec, copy.src_tablespace_id, copy.src_db_id, copy.tablespace_id,
+								 copy.db_id);
 
 		case XLOG_DBASE_CREATE_WAL_LOG:
 			/* CreateDirAndVersionFile() */

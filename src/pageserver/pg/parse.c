@@ -59,8 +59,8 @@ check_image(const WalRecord *rec, int block_id, const WalBlockRef *blk)
 		return bad_record(rec, "image of block %d has a hole, but hole offset %u length %u, image length %u", block_id,
 						  blk->hole_offset, blk->hole_length, blk->bimg_len);
 	if (!has_hole && (blk->hole_offset != 0 || blk->hole_length != 0))
-		return bad_record(rec, "image of block %d has no hole, but hole offset %u length %u", block_id, blk->hole_offset,
-						  blk->hole_length);
+		return bad_record(rec, "image of block %d has no hole, but hole offset %u length %u", block_id,
+						  blk->hole_offset, blk->hole_length);
 	if (compressed && blk->bimg_len == BLCKSZ)
 		return bad_record(rec, "compressed image of block %d has length %u", block_id, blk->bimg_len);
 	if (!has_hole && !compressed && blk->bimg_len != BLCKSZ)
@@ -129,7 +129,8 @@ wal_parse(const WalRecord *rec, WalParsed *parsed)
 			has_data = (blk->flags & BKPBLOCK_HAS_DATA) != 0;
 			GET_FIELD(&blk->data_len, sizeof(uint16));
 			if (has_data != (blk->data_len != 0))
-				return bad_record(rec, "block %u has flags %02X, but %u bytes of data", block_id, blk->flags, blk->data_len);
+				return bad_record(rec, "block %u has flags %02X, but %u bytes of data", block_id, blk->flags,
+								  blk->data_len);
 			datatotal += blk->data_len;
 
 			if (blk->has_image)
@@ -177,7 +178,8 @@ wal_parse(const WalRecord *rec, WalParsed *parsed)
 		{
 			GET_FIELD(&parsed->main_data_len, sizeof(uint32));
 			if (parsed->main_data_len > remaining)
-				return bad_record(rec, "it has %u bytes of main data, but only %u are left", parsed->main_data_len, remaining);
+				return bad_record(rec, "it has %u bytes of main data, but only %u are left", parsed->main_data_len,
+								  remaining);
 			datatotal += parsed->main_data_len;
 			break;
 		}
@@ -234,7 +236,7 @@ wal_record_cut(XLogRecPtr start, char *data)
 	char *length;
 
 	PS_TRY(wal_parse(&rec, &parsed));
-	/* the length of the main data is the last of the headers: the data of the blocks lies between it and the main data */
+	/* the length of the main data is the last header: only the data of the blocks lies between it and the main data */
 	length = unconstify(char *, parsed.main_data);
 	for (int i = 0; i <= parsed.max_block_id; i++)
 		if (parsed.blocks[i].in_use)

@@ -40,6 +40,7 @@ typedef struct WalRecord
  */
 #define WAL_CUT_LEN ((uint32) (4 * 1024 * 1024))
 
-StaticAssertDecl(WAL_CUT_LEN > (XLR_MAX_BLOCK_ID + 1) * (BLCKSZ + 64 * 1024 + 64) + 1024 * 1024, "WAL_CUT_LEN is too small");
+StaticAssertDecl(WAL_CUT_LEN > (XLR_MAX_BLOCK_ID + 1) * (BLCKSZ + 64 * 1024 + 64) + 1024 * 1024,
+				 "WAL_CUT_LEN is too small");
 
 #endif /* PS_PG_RECORD_H */

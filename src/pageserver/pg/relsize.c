@@ -86,7 +86,8 @@ relsize_decode(const char *value, uint32 len, RelSize *size)
 
 	memset(size, 0, sizeof(*size));
 	if (len != floors_end && (len != floors_end + ORIGIN_SIZE || ps_get32(value + floors_end + 16) == 0))
-		return ps_error(PS_SQLSTATE_CORRUPTED, "size of a relation has %u bytes, which do not fit its number of floors", len);
+		return ps_error(PS_SQLSTATE_CORRUPTED, "size of a relation has %u bytes, which do not fit its number of floors",
+						len);
 	size->nblocks = ps_get32(value);
 	size->nfloors = ps_get32(value + 4);
 	if (size->nfloors > 0)
@@ -98,7 +99,8 @@ relsize_decode(const char *value, uint32 len, RelSize *size)
 	}
 	origin = value + floors_end;
 	if (len > floors_end)
-		size->origin = (RelSizeOrigin) {ps_get32(origin), ps_get32(origin + 4), ps_get64(origin + 8), ps_get32(origin + 16)};
+		size->origin = (RelSizeOrigin) {ps_get32(origin), ps_get32(origin + 4), ps_get64(origin + 8),
+										ps_get32(origin + 16)};
 	return NULL;
 }
 

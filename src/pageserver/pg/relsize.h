@@ -80,7 +80,8 @@ extern void relsize_add_floor(RelSize *size, BlockNumber blk, XLogRecPtr lsn);
  * before the record's end and after all older versions, for each block from
  * *ended up to (not including) *ended_end.
  */
-extern void relsize_extend(RelSize *size, BlockNumber nblocks, bool is_made, BlockNumber *ended, BlockNumber *ended_end);
+extern void relsize_extend(RelSize *size, BlockNumber nblocks, bool is_made, BlockNumber *ended,
+						   BlockNumber *ended_end);
 
 /* Only versions with an LSN greater than this count; 0: all. */
 extern XLogRecPtr relsize_floor(const RelSize *size, BlockNumber blk);

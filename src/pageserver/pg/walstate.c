@@ -247,8 +247,11 @@ apply_xact(WalState *state, const WalRecord *rec, const WalParsed *parsed)
 			PS_TRY(wal_get_struct(rec, parsed, &assignment, MinSizeOfXactAssignment));
 			if (assignment.nsubxacts < 0 ||
 				parsed->main_data_len < MinSizeOfXactAssignment + (uint64) assignment.nsubxacts * sizeof(TransactionId))
-				return wal_bad_contents(rec, "%d subtransactions in %u bytes", assignment.nsubxacts, parsed->main_data_len);
-			xact = (XactRecord) {.xid = assignment.xtop, .nsubxacts = assignment.nsubxacts, .subxacts = parsed->main_data + MinSizeOfXactAssignment};
+				return wal_bad_contents(rec, "%d subtransactions in %u bytes", assignment.nsubxacts,
+										parsed->main_data_len);
+			xact = (XactRecord) {.xid = assignment.xtop,
+								 .nsubxacts = assignment.nsubxacts,
+								 .subxacts = parsed->main_data + MinSizeOfXactAssignment};
 			advance_past_xact(cp, &xact);
 			return NULL;
 	}
@@ -269,7 +272,8 @@ apply_multixact(WalState *state, const WalRecord *rec, const WalParsed *parsed)
 			PS_TRY(wal_get_struct(rec, parsed, &create, SizeOfMultiXactCreate));
 			if (create.nmembers < 0 ||
 				parsed->main_data_len < SizeOfMultiXactCreate + (uint64) create.nmembers * sizeof(MultiXactMember))
-				return wal_bad_contents(rec, "multixact of %d members in %u bytes", create.nmembers, parsed->main_data_len);
+				return wal_bad_contents(rec, "multixact of %d members in %u bytes", create.nmembers,
+										parsed->main_data_len);
 			advance_next_multi(cp, create.mid + 1, create.moff + create.nmembers);
 			for (int32 i = 0; i < create.nmembers; i++)
 			{
@@ -332,7 +336,8 @@ wal_state_apply(WalState *state, const WalRecord *rec, const WalParsed *parsed)
 
 				/* AdvanceOldestCommitTsXid() */
 				PS_TRY(wal_get_struct(rec, parsed, &trunc, SizeOfCommitTsTruncate));
-				if (cp->oldestCommitTsXid != InvalidTransactionId && xid_precedes(cp->oldestCommitTsXid, trunc.oldestXid))
+				if (cp->oldestCommitTsXid != InvalidTransactionId &&
+					xid_precedes(cp->oldestCommitTsXid, trunc.oldestXid))
 					cp->oldestCommitTsXid = trunc.oldestXid;
 			}
 			break;
@@ -470,7 +475,8 @@ wal_state_decode(const char *data, size_t len, WalState *state)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "saved WAL state of %zu bytes has no magic number", len);
 	version = get32(&p);
 	if (version != 1 && version != STATE_VERSION)
-		return ps_error(PS_SQLSTATE_CORRUPTED, "saved WAL state has format version %u, expected %u or 1", version, STATE_VERSION);
+		return ps_error(PS_SQLSTATE_CORRUPTED, "saved WAL state has format version %u, expected %u or 1", version,
+						STATE_VERSION);
 	size = version == 1 ? STATE_SIZE_1 : STATE_SIZE;
 	if (len != size)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "saved WAL state has %zu bytes, expected %d", len, size);
@@ -516,7 +522,10 @@ wal_state_decode(const char *data, size_t len, WalState *state)
 	return NULL;
 }
 
-/* The header of the page at "page", of which rem_len bytes continue a record; like AdvanceXLInsertBuffer() in xlog.c. */
+/*
+ * Appends the header of the page at "page", whose first rem_len bytes continue a record, like AdvanceXLInsertBuffer()
+ * in xlog.c.
+ */
 static void
 append_page_header(StringInfo out, XLogRecPtr page, uint32 rem_len, uint64 system_identifier, uint32 segment_size)
 {

@@ -19,7 +19,8 @@ read_ref(const ReadView *view, const ValueRef *ref, StringInfo buf, XLogRecPtr *
 		case VALUE_IN_WAL:
 			resetStringInfo(buf);
 			enlargeStringInfo(buf, ref->len);
-			PS_TRY(wal_segments_read_record(view->levels[ref->source].tl->wal, ref->at.record_start, ref->len, buf->data));
+			PS_TRY(wal_segments_read_record(view->levels[ref->source].tl->wal, ref->at.record_start, ref->len,
+											buf->data));
 			buf->len = ref->len;
 			if (record_start != NULL)
 				*record_start = ref->at.record_start;

@@ -236,7 +236,7 @@ search(const Line *line, TimestampTz when, Timeline **at, XLogRecPtr *lsn)
 			*at = level->tl;
 			if (stopped && was_ahead(line, level, state.commit_end, state.commit_time, when))
 				return find_by_arrival(line, i + 1, state.commit_end, when, at, lsn, &passed);
-			/* the time is in the removed history of the descendant: after this level, before what is left of that one */
+			/* the time is in removed history: after this level, and before what is left of its descendant */
 			return stopped || i == 0 ? NULL : too_early(level - 1, when);
 		}
 		PS_TRY(saved_state(level->tl, level->from, &state, &found));
@@ -260,7 +260,7 @@ timeline_lsn_at_time(Timeline *tl, TimestampTz when, const CancelCheck *cancel, 
 
 	pthread_mutex_lock(&tl->lock);
 	newest = tl->flushed_lsn;
-	/* if a commit later than the target was ingested, and its time is plausible, what is not ingested yet is later, too */
+	/* WAL that is not ingested yet is later than "when" if a commit with a later, plausible time was ingested */
 	if (tl->state.last_commit > when && tl->state.step_back == InvalidXLogRecPtr && tl->state.last_commit <= now)
 		newest = tl->ingested_lsn;
 	pthread_mutex_unlock(&tl->lock);

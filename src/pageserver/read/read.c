@@ -23,8 +23,8 @@ timeline_read_lsn(Timeline *tl, XLogRecPtr request_lsn, XLogRecPtr not_modified_
 		return ps_error(PS_SQLSTATE_INVALID, "requested LSN %X/%X is before the not-modified-since LSN %X/%X",
 						LSN_FORMAT_ARGS(request_lsn), LSN_FORMAT_ARGS(not_modified_since));
 	if (request_lsn < tl->spec->start_lsn)
-		return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" begins at %X/%X, but LSN %X/%X was requested", timeline_name(tl),
-						LSN_FORMAT_ARGS(tl->spec->start_lsn), LSN_FORMAT_ARGS(request_lsn));
+		return ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" begins at %X/%X, but LSN %X/%X was requested",
+						timeline_name(tl), LSN_FORMAT_ARGS(tl->spec->start_lsn), LSN_FORMAT_ARGS(request_lsn));
 	pthread_mutex_lock(&tl->lock);
 	*lsn = tl->ingested_lsn;
 	flushed = tl->flushed_lsn;
@@ -172,7 +172,8 @@ gather(void *arg, const PsKey *key, const ValueRef *ref)
 {
 	FoundList *list = arg;
 
-	if (list->n > 0 && list->items[list->n - 1].ref.lsn >= ref->lsn && ps_key_cmp(&list->items[list->n - 1].key, key) == 0)
+	if (list->n > 0 && list->items[list->n - 1].ref.lsn >= ref->lsn &&
+		ps_key_cmp(&list->items[list->n - 1].key, key) == 0)
 		return NULL;
 	if (list->n == list->cap)
 	{
@@ -277,8 +278,8 @@ timeline_state_at(Timeline *tl, XLogRecPtr lsn, WalState *state)
 	PS_GOTO(timeline_read_value(tl, &key, lsn, &buf, &found), done);
 	if (!found)
 	{
-		err = ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" begins at %X/%X, but LSN %X/%X was requested", timeline_name(tl),
-					   LSN_FORMAT_ARGS(tl->spec->start_lsn), LSN_FORMAT_ARGS(lsn));
+		err = ps_error(PS_SQLSTATE_INVALID, "branch \"%s\" begins at %X/%X, but LSN %X/%X was requested",
+					   timeline_name(tl), LSN_FORMAT_ARGS(tl->spec->start_lsn), LSN_FORMAT_ARGS(lsn));
 		goto done;
 	}
 	PS_GOTO(wal_state_decode(buf.data, buf.len, state), done);

@@ -139,8 +139,8 @@ add_origins(Batch *batch, const RelSize *size)
 
 		bytes = pg_malloc((size_t) n * BLCKSZ);
 		errors = pg_malloc(n * sizeof(PsError *));
-		err = reconstruct_pages(batch->view, rel, (ForkNumber) pages[0]->key.fork, blks, n, Min(origin->lsn, batch->lsn),
-								bytes, errors);
+		err = reconstruct_pages(batch->view, rel, (ForkNumber) pages[0]->key.fork, blks, n,
+								Min(origin->lsn, batch->lsn), bytes, errors);
 		for (int i = 0; err == NULL && i < n; i++)
 		{
 			memcpy(pages[i]->page, bytes + (size_t) i * BLCKSZ, BLCKSZ);
@@ -461,7 +461,9 @@ reconstruct_pages(const ReadView *view, PsRel rel, ForkNumber fork, const BlockN
 
 	batch_init(&batch, view, lsn, states, n);
 	for (int i = 0; i < n; i++)
-		states[i] = (PageWork) {.key = ps_key_block(rel, fork, blks[i]), .page = pages + (size_t) i * BLCKSZ, .next = -1};
+		states[i] = (PageWork) {.key = ps_key_block(rel, fork, blks[i]),
+								.page = pages + (size_t) i * BLCKSZ,
+								.next = -1};
 	err = make_pages(&batch, &size_key, &exists);
 	if (err == NULL && exists)
 		finish_pages(&batch);

@@ -212,7 +212,8 @@ place_record(ValueBatch *batch, ValueRead *read, Place *place, bool *placed)
 	char *room;
 
 	if (read->ref.len < SizeOfXLogRecord)
-		return ps_error(PS_SQLSTATE_CORRUPTED, "record at %X/%X has only %u bytes", LSN_FORMAT_ARGS(start), read->ref.len);
+		return ps_error(PS_SQLSTATE_CORRUPTED, "record at %X/%X has only %u bytes", LSN_FORMAT_ARGS(start),
+						read->ref.len);
 	place->len = wal_segments_record_extent(segs, start, read->ref.len);
 	if (place->len > 0)
 	{

@@ -218,7 +218,8 @@ redo_helper_hello(RedoHelper *helper)
 	if (hello.magic != REDO_MAGIC || hello.version != REDO_PROTO_VERSION ||
 		hello.pg_version_num / 10000 != PG_VERSION_NUM / 10000 || hello.block_size != BLCKSZ)
 		return ps_error_hint(ps_error(PS_SQLSTATE_INTERNAL,
-									  "redo helper (PID %d) speaks protocol %u of PostgreSQL %u with %u-byte blocks, expected protocol %d of PostgreSQL %d with %d-byte blocks",
+									  "redo helper (PID %d) speaks protocol %u of PostgreSQL %u with %u-byte blocks, "
+									  "expected protocol %d of PostgreSQL %d with %d-byte blocks",
 									  (int) helper->pid, hello.version, hello.pg_version_num / 10000, hello.block_size,
 									  REDO_PROTO_VERSION, PG_VERSION_NUM / 10000, BLCKSZ),
 							 "Install pageserver and pageserver_walredo of the same build.");
@@ -230,7 +231,13 @@ redo_helper_send(RedoHelper *helper, const RedoPiece *piece)
 {
 	const WalRecord *records = piece->records;
 	int nrecords = piece->nrecords;
-	RedoRequest request = {.magic = REDO_MAGIC, .rel = piece->rel, .fork = piece->fork, .blk = piece->blk, .has_base = piece->base != NULL, .nrecords = nrecords, .number = helper->sent++};
+	RedoRequest request = {.magic = REDO_MAGIC,
+						   .rel = piece->rel,
+						   .fork = piece->fork,
+						   .blk = piece->blk,
+						   .has_base = piece->base != NULL,
+						   .nrecords = nrecords,
+						   .number = helper->sent++};
 	/* what stands before a record: zeros that round up the record before it, and its header */
 	struct
 	{
@@ -320,7 +327,9 @@ redo_helper_receive(RedoHelper *helper, const RedoPiece *piece, char *page, bool
 		goto ended;
 	helper->received++;
 	if (answer.status == REDO_OK && !lsn_is_right(piece, page))
-		return ps_error(PS_SQLSTATE_INTERNAL, "redo helper (PID %d) gave a page with LSN %X/%X for %s after %d WAL records from %X/%X to %X/%X",
+		return ps_error(PS_SQLSTATE_INTERNAL,
+						"redo helper (PID %d) gave a page with LSN %X/%X for %s "
+						"after %d WAL records from %X/%X to %X/%X",
 						(int) helper->pid, LSN_FORMAT_ARGS(PageXLogRecPtrGet(((PageHeaderData *) page)->pd_lsn)),
 						ps_key_format(&key, text), nrecords, LSN_FORMAT_ARGS(records[0].start),
 						LSN_FORMAT_ARGS(records[nrecords - 1].end));
@@ -337,7 +346,8 @@ redo_helper_receive(RedoHelper *helper, const RedoPiece *piece, char *page, bool
 					LSN_FORMAT_ARGS(lsn), ps_key_format(&key, text), (int) answer.length, page);
 
 ended:
-	return ps_error(PS_SQLSTATE_INTERNAL, "redo helper (PID %d) ended while it applied %d WAL records from %X/%X to %X/%X to %s",
+	return ps_error(PS_SQLSTATE_INTERNAL,
+					"redo helper (PID %d) ended while it applied %d WAL records from %X/%X to %X/%X to %s",
 					(int) helper->pid, nrecords, LSN_FORMAT_ARGS(records[0].start),
 					LSN_FORMAT_ARGS(records[nrecords - 1].start), ps_key_format(&key, text));
 }
@@ -372,7 +382,8 @@ log_line(RedoHelper *helper)
 	if (now >= helper->log_window_end)
 	{
 		if (helper->lines_dropped > 0)
-			ps_log(PS_WARNING, "redo helper (PID %d): %d more lines were not logged", (int) helper->pid, helper->lines_dropped);
+			ps_log(PS_WARNING, "redo helper (PID %d): %d more lines were not logged", (int) helper->pid,
+				   helper->lines_dropped);
 		helper->lines_dropped = 0;
 		helper->lines_left = LOG_LINES;
 		helper->log_window_end = now + LOG_WINDOW_USEC;

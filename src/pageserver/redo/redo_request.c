@@ -83,7 +83,8 @@ check_job(const RedoJob *job)
 		const WalRecord *rec = &job->records[i];
 
 		if (rec->len > REDO_MAX_RECORD)
-			return ps_error(PS_SQLSTATE_INVALID, "WAL record at %X/%X is too long for redo: %u bytes, at most %u expected",
+			return ps_error(PS_SQLSTATE_INVALID,
+							"WAL record at %X/%X is too long for redo: %u bytes, at most %u expected",
 							LSN_FORMAT_ARGS(rec->start), rec->len, REDO_MAX_RECORD);
 	}
 	return NULL;

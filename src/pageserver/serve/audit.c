@@ -45,7 +45,8 @@ append_address(StringInfo out, int fd)
 	char port[NI_MAXSERV];
 
 	if (getpeername(fd, (struct sockaddr *) &addr, &len) == 0 &&
-		getnameinfo((struct sockaddr *) &addr, len, host, sizeof(host), port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+		getnameinfo((struct sockaddr *) &addr, len, host, sizeof(host), port, sizeof(port),
+					NI_NUMERICHOST | NI_NUMERICSERV) == 0)
 		appendStringInfo(out, "%s, port %s", host, port);
 	else
 		appendStringInfoString(out, "an unknown address");

@@ -16,15 +16,14 @@
 /*
  * Notes that the command uses the timeline.  A thread that takes a timeline out
  * of service first marks it as stopping and then ends the sessions that hold
- * it.  So either this function sees the mark, or that thread sees this session.
+ * it.  So either this function sees the mark, and returns the reason as an
+ * error, or that thread sees this session.
  */
 static PsError *
 hold_timeline(Session *session, Timeline *tl)
 {
 	session_hold(session, tl);
-	if (!timeline_is_stopping(tl))
-		return NULL;
-	return ps_error(PS_SQLSTATE_TRY_AGAIN, "the branch is being closed");
+	return timeline_check_stopping(tl);
 }
 
 PsError *
@@ -47,7 +46,7 @@ command_find_timeline(Session *session, char **args, Timeline **tl, uint64 *gene
 	PS_TRY(command_parse_number("generation", args[2], generation));
 	PS_TRY(removed_explain(session->server, &timeline,
 						   store_use(session->server->store, &tenant, &timeline, &session->cancel, tl)));
-	return hold_timeline(session, *tl);
+	return removed_explain(session->server, &timeline, hold_timeline(session, *tl));
 }
 
 PsError *
@@ -71,7 +70,8 @@ command_parse_lsn(const char *text, XLogRecPtr *lsn)
 
 	if (strspn(text, "0123456789abcdefABCDEF/") != strlen(text) || strlen(text) > 17 ||
 		sscanf(text, "%8X/%8X%n", &hi, &lo, &used) != 2 || text[used] != '\0')
-		return ps_error(PS_SQLSTATE_SYNTAX, "invalid LSN \"%s\": expected two hexadecimal numbers, as in 0/16B3748", text);
+		return ps_error(PS_SQLSTATE_SYNTAX, "invalid LSN \"%s\": expected two hexadecimal numbers, as in 0/16B3748",
+						text);
 	*lsn = ((uint64) hi << 32) | lo;
 	/* inside the store the greatest number means "the newest LSN" */
 	if (*lsn == PG_UINT64_MAX)
@@ -84,7 +84,9 @@ future_error(TimestampTz when, TimestampTz now)
 {
 	char *when_text = timestamp_text(when);
 	char *now_text = timestamp_text(now);
-	PsError *err = ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "the time %s is in the future: the store's clock says %s", when_text, now_text),
+	PsError *err = ps_error_hint(ps_error(PS_SQLSTATE_INVALID,
+										  "the time %s is in the future: the store's clock says %s", when_text,
+										  now_text),
 								 "To use the current state of the branch, specify no time.");
 
 	free(when_text);
@@ -149,7 +151,8 @@ command_parse_options(char **args, int nargs, int first, bool *force, bool *purg
 		else if (purge != NULL && pg_strcasecmp(args[i], "purge") == 0)
 			*purge = true;
 		else
-			return ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected force%s", args[i], purge != NULL ? " or purge" : "");
+			return ps_error(PS_SQLSTATE_SYNTAX, "unknown option \"%s\": expected force%s", args[i],
+							purge != NULL ? " or purge" : "");
 	}
 	return NULL;
 }

@@ -93,8 +93,11 @@ command_basebackup(Session *session, char **args, int nargs)
 		PS_TRY(command_parse_number("generation", args[2], &after));
 	PS_TRY(command_find_branch(session, args[0], &tl));
 	timeline_info(tl, &before);
-	PS_TRY(timeline_take_over(tl, args[1], after, &session->cancel, &base.generation, &base.state, &base.checkpoint_lsn));
-	audit_log(session->who, "branch \"%s\" taken over by a compute: generation " UINT64_FORMAT " (%s), previously " UINT64_FORMAT " (%s)%s",
+	PS_TRY(timeline_take_over(tl, args[1], after, &session->cancel, &base.generation, &base.state,
+							  &base.checkpoint_lsn));
+	audit_log(session->who,
+			  "branch \"%s\" taken over by a compute: generation " UINT64_FORMAT " (%s), previously " UINT64_FORMAT
+			  " (%s)%s",
 			  before.name, base.generation, args[1], before.generation, before.generation > 0 ? before.owner : "none",
 			  before.compute_connected ? ", which was connected" : "");
 	copy_sink_begin(&sink, session);
@@ -153,7 +156,8 @@ command_fullbackup(Session *session, char **args, int nargs)
 	PsError *err;
 
 	if (zero && pg_strcasecmp(args[nargs - 1], "zero_damaged_pages") != 0)
-		return ps_error(PS_SQLSTATE_SYNTAX, "expected [LSN lsn | TIME microseconds] [zero_damaged_pages] after the branch");
+		return ps_error(PS_SQLSTATE_SYNTAX,
+						"expected [LSN lsn | TIME microseconds] [zero_damaged_pages] after the branch");
 	PS_TRY(command_find_branch(session, args[0], &tl));
 	if (nargs > 2)
 	{
@@ -167,6 +171,8 @@ command_fullbackup(Session *session, char **args, int nargs)
 	copy_sink_begin(&sink, session);
 	err = fullbackup(tl, lsn, &session->cancel, zero ? &damaged : NULL, (ByteSink) {copy_sink_write, &sink});
 	if (err != NULL && !zero && err->hint == NULL && ps_error_is(err, PS_SQLSTATE_CORRUPTED))
-		ps_error_hint(err, "If this is a page of a relation, --zero-damaged-pages exports zeros in its place and reports it.");
+		ps_error_hint(err,
+					  "If this is a page of a relation, "
+					  "--zero-damaged-pages exports zeros in its place and reports it.");
 	return copy_sink_finish(&sink, err, "FULLBACKUP");
 }

@@ -63,7 +63,8 @@ create_from(Session *session, char **args, int nargs)
 	Timeline *parent;
 
 	if (nargs != 3 && nargs != 5)
-		return ps_error(PS_SQLSTATE_SYNTAX, "expected FROM PARENT, optionally followed by LSN lsn or TIME microseconds");
+		return ps_error(PS_SQLSTATE_SYNTAX,
+						"expected FROM PARENT, optionally followed by LSN lsn or TIME microseconds");
 	PS_TRY(command_find_branch(session, args[2], &parent));
 	if (nargs == 5)
 		PS_TRY(command_parse_point(session, args[3], args[4], parent, &parent, &lsn, &around));
@@ -72,7 +73,8 @@ create_from(Session *session, char **args, int nargs)
 	{
 		char *point = command_point_text(args[3], args[4]);
 
-		audit_log(session->who, "branch \"%s\" created from branch \"%s\" at %s (%X/%X)", args[0], args[2], point, LSN_FORMAT_ARGS(lsn));
+		audit_log(session->who, "branch \"%s\" created from branch \"%s\" at %s (%X/%X)", args[0], args[2], point,
+				  LSN_FORMAT_ARGS(lsn));
 		free(point);
 	}
 	else
@@ -142,14 +144,16 @@ check_removable(Session *session, const char *name, bool deleted)
 
 	PS_TRY(store_branch_info(session->server->store, name, &info));
 	if (info.compute_connected)
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\" is in use by a compute (%s)", info.name, info.owner),
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\" is in use by a compute (%s)", info.name,
+									  info.owner),
 							 "Stop the compute first, or use --force.");
 	if (info.is_protected)
 		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\" is protected", info.name),
 							 "Run \"pageserver_ctl branch unprotect %s\" first, or use --force.", info.name);
 	/* if the manifest cannot be read, it is not known whether the branch has a parent */
 	if (deleted && info.parent[0] == '\0' && info.system_identifier != 0)
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "branch \"%s\" has no parent: it holds all data of its cluster", info.name),
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE,
+									  "branch \"%s\" has no parent: it holds all data of its cluster", info.name),
 							 "Use --force to delete it anyway.");
 	return NULL;
 }
@@ -301,11 +305,14 @@ command_branch_reset(Session *session, char **args, int nargs)
 	PS_TRY(store_use_branch(session->server->store, args[0], &session->cancel, &tl));
 	err = timeline_parent(tl, &parent);
 	if (err == NULL)
-		err = store_replace_branch(session->server->store, args[0], parent, PG_UINT64_MAX, true, &session->cancel, old_name);
+		err = store_replace_branch(session->server->store, args[0], parent, PG_UINT64_MAX, true, &session->cancel,
+								   old_name);
 	store_release(tl);
 	if (err != NULL)
 		return err;
-	audit_log(session->who, "branch \"%s\" reset to the state of its parent; its previous state is branch \"%s\", which is to be deleted",
+	audit_log(session->who,
+			  "branch \"%s\" reset to the state of its parent; "
+			  "its previous state is branch \"%s\", which is to be deleted",
 			  args[0], old_name);
 	removed_note(session->server, &info.timeline, "Branch \"%s\" was reset to the state of its parent", info.name);
 	PS_TRY(move_to_trash(session, old_name));

@@ -94,7 +94,8 @@ command_tenant_delete(Session *session, char **args, int nargs)
 	if (find_tenant(session, name, &info) && info.attached)
 	{
 		if (!force)
-			return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "tenant \"%s\" is attached and has %d branches", name, info.branches),
+			return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "tenant \"%s\" is attached and has %d branches", name,
+										  info.branches),
 								 "Detach it first, or use --force.");
 		PS_TRY(detach_tenant(session, name));
 		/* a branch's name does not find a detached tenant */
@@ -103,7 +104,7 @@ command_tenant_delete(Session *session, char **args, int nargs)
 	if (!info.deleted)
 	{
 		err = store_trash_tenant(store, name, session->who);
-		/* store_trash_tenant() does not find a tenant in the trash by the name of a branch, store_purge_tenant() does */
+		/* only store_purge_tenant() finds a tenant in the trash by the name of a branch */
 		if (err != NULL && purge && ps_error_is(err, PS_SQLSTATE_NOT_FOUND))
 			ps_error_free(err);
 		else

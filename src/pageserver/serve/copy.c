@@ -34,7 +34,8 @@ copy_read(Session *session, Message *msg)
 		case 'S':
 			return NULL;
 		case 'f':
-			return ps_error(PS_SQLSTATE_CANCELED, "the client aborted the copy: %.*s", (int) strnlen(msg->body, msg->len), msg->body);
+			return ps_error(PS_SQLSTATE_CANCELED, "the client aborted the copy: %.*s",
+							(int) strnlen(msg->body, msg->len), msg->body);
 		case 'X':
 			return ps_error(PS_SQLSTATE_CONNECTION, "the client closed the connection");
 		default:

@@ -43,7 +43,9 @@ add_listener(Server *server, int family, const struct sockaddr *addr, socklen_t 
 		*missing = errno == EADDRNOTAVAIL;
 		err = ps_error(PS_SQLSTATE_IO, "could not bind to %s: %m", name);
 		if (in_use)
-			ps_error_hint(err, "Is another server running on port %d?  If not, wait a few seconds and retry, or set \"port\" in %s to another number.",
+			ps_error_hint(err,
+						  "Is another server running on port %d?  "
+						  "If not, wait a few seconds and retry, or set \"port\" in %s to another number.",
 						  server->config->port, CONFIG_FILE_NAME);
 		close(fd);
 		return err;
@@ -84,7 +86,8 @@ remove_stale_socket(const struct sockaddr_un *addr)
 	rc = connect(fd, (const struct sockaddr *) addr, sizeof(*addr)) < 0 ? errno : 0;
 	close(fd);
 	if (rc != ECONNREFUSED)
-		return ps_error_hint(ps_error(PS_SQLSTATE_IO, "another server is listening on the Unix socket \"%s\"", addr->sun_path),
+		return ps_error_hint(ps_error(PS_SQLSTATE_IO, "another server is listening on the Unix socket \"%s\"",
+									  addr->sun_path),
 							 "Change \"port\" or \"unix_socket_directory\" in %s.", CONFIG_FILE_NAME);
 	if (unlink(addr->sun_path) < 0)
 		return ps_error(PS_SQLSTATE_IO, "could not remove the stale socket \"%s\": %m", addr->sun_path);
@@ -102,14 +105,17 @@ listen_unix(Server *server)
 
 	if (snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/.s.PGSQL.%d", config->unix_socket_directory,
 				 config->port) >= sizeof(addr.sun_path))
-		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID, "Unix socket path \"%s/.s.PGSQL.%d\" is too long (maximum %d bytes)",
+		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID,
+									  "Unix socket path \"%s/.s.PGSQL.%d\" is too long (maximum %d bytes)",
 									  config->unix_socket_directory, config->port, (int) sizeof(addr.sun_path) - 1),
-							 "Set \"unix_socket_directory\" in %s to a directory with a shorter path.", CONFIG_FILE_NAME);
+							 "Set \"unix_socket_directory\" in %s to a directory with a shorter path.",
+							 CONFIG_FILE_NAME);
 	if (config->own_socket_directory && !socket_dir_make(config->unix_socket_directory))
 	{
 		if (errno != 0)
 			return ps_error(PS_SQLSTATE_IO, "could not create directory \"%s\": %m", config->unix_socket_directory);
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "\"%s\" is not a directory that belongs to this user and has permissions 0700",
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE,
+									  "\"%s\" is not a directory that belongs to this user and has permissions 0700",
 									  config->unix_socket_directory),
 							 "Remove it, or set \"unix_socket_directory\" in %s.", CONFIG_FILE_NAME);
 	}
@@ -165,7 +171,9 @@ listen_tcp(Server *server, const char *host)
 		if (is_loopback(ai->ai_addr))
 			err = add_listener(server, ai->ai_family, ai->ai_addr, ai->ai_addrlen, name, &missing);
 		else
-			err = ps_error(PS_SQLSTATE_INVALID, "cannot listen on \"%s\" (%s): only loopback addresses are allowed, because clients are not authenticated",
+			err = ps_error(PS_SQLSTATE_INVALID,
+						   "cannot listen on \"%s\" (%s): only loopback addresses are allowed, "
+						   "because clients are not authenticated",
 						   host, text);
 		free(name);
 		if (err == NULL)

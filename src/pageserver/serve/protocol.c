@@ -150,7 +150,8 @@ conn_read_startup(Conn *conn, Message *msg)
 		{
 			total = ps_get32(conn->in + conn->in_pos);
 			if (total < 8 || total > CONN_MAX_STARTUP)
-				return ps_error(PS_SQLSTATE_PROTOCOL, "invalid length of startup packet: the client does not use PostgreSQL's protocol");
+				return ps_error(PS_SQLSTATE_PROTOCOL,
+								"invalid length of startup packet: the client does not use PostgreSQL's protocol");
 			if (have >= total)
 				break;
 		}

@@ -124,7 +124,7 @@ typedef struct Session
 
 	/* page streams and connections that are not streams */
 	int64 recalled_at;        /* Server.lock; clock_now_ms(); 0: not recalled */
-	_Atomic int64 idle_since; /* clock_now_ms() since when it waits for its client; 0: it is working; written by its thread */
+	_Atomic int64 idle_since; /* clock_now_ms() when it began to wait for its client; 0: working; set by its thread */
 	atomic_bool has_answered; /* written by the session's thread */
 
 	/* used by the session's thread only */

@@ -123,8 +123,10 @@ streams_admit(Session *session)
 	pthread_mutex_unlock(&server->lock);
 	if (room)
 		return NULL;
-	return ps_error_hint(ps_error(PS_SQLSTATE_TOO_MANY_CONNECTIONS, "too many connections: there are %d besides those for pages and WAL", max),
-						 "Close some of them.  The limit is max_connections in %s, or %d if that is more.", CONFIG_FILE_NAME, OTHERS_MIN);
+	return ps_error_hint(ps_error(PS_SQLSTATE_TOO_MANY_CONNECTIONS,
+								  "too many connections: there are %d besides those for pages and WAL", max),
+						 "Close some of them.  The limit is max_connections in %s, or %d if that is more.",
+						 CONFIG_FILE_NAME, OTHERS_MIN);
 }
 
 void
@@ -322,7 +324,8 @@ wait_for_place(Session *session)
 			tell = note_shortage(server, true, &since);
 		pthread_mutex_unlock(&server->lock);
 		if (tell)
-			ps_log(PS_WARNING, "readers are waiting for a page stream: all %d (max_connections) are in use", server->config->max_connections);
+			ps_log(PS_WARNING, "readers are waiting for a page stream: all %d (max_connections) are in use",
+				   server->config->max_connections);
 		tell = false;
 		canceled = session_check_cancel(session);
 		pthread_mutex_lock(&server->lock);
@@ -340,7 +343,8 @@ wait_for_place(Session *session)
 		tell = note_shortage(server, false, &since);
 	pthread_mutex_unlock(&server->lock);
 	if (tell)
-		ps_log(PS_LOG, "no reader is waiting for a page stream any longer, after " INT64_FORMAT " s", (clock_now_ms() - since + 500) / 1000);
+		ps_log(PS_LOG, "no reader is waiting for a page stream any longer, after " INT64_FORMAT " s",
+			   (clock_now_ms() - since + 500) / 1000);
 	pthread_cond_destroy(&wait.changed);
 	if (!wait.granted)
 		return canceled != NULL ? canceled : no_place_error(server);

@@ -361,7 +361,7 @@ wal_push_run(Session *session, char **args, int nargs)
 
 	wp.conn->max_message = CONN_MAX_COPY;
 	conn_set_input_size(wp.conn, WAL_INPUT_SIZE);
-	err = copy_serve(session, &handler, &wp);
+	err = removed_explain(session->server, &info.timeline, copy_serve(session, &handler, &wp));
 
 	/* WAL that arrived before the connection ended will not be acknowledged, but is worth keeping */
 	if (wp.unsynced > 0)

@@ -25,7 +25,8 @@ wal_waits_set(Session *session, const char *branch, const char *waits_for)
 	if (before[0] == '\0' && waits_for[0] != '\0')
 		ps_log(PS_WARNING, "branch \"%s\": WAL of its compute is waiting: %s", branch, waits_for);
 	else if (before[0] != '\0' && waits_for[0] == '\0')
-		ps_log(PS_LOG, "branch \"%s\": WAL of its compute is no longer waiting, after %ld s", branch, (long) (time(NULL) - since));
+		ps_log(PS_LOG, "branch \"%s\": WAL of its compute is no longer waiting, after %ld s", branch,
+			   (long) (time(NULL) - since));
 }
 
 char *
@@ -41,7 +42,8 @@ wal_waits_get(Server *server, const Branch *branch)
 		struct tm tm;
 		char when[64];
 
-		if (session->kind != SESSION_WAL || session->waits_for[0] == '\0' || session->nheld == 0 || branch_of(session->held[0]) != branch)
+		if (session->kind != SESSION_WAL || session->waits_for[0] == '\0' || session->nheld == 0 ||
+			branch_of(session->held[0]) != branch)
 			continue;
 		gmtime_r(&session->waits_since, &tm);
 		strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S+00", &tm);

@@ -162,6 +162,7 @@ store_add_timeline(Store *store, TimelineSeed *seed, Timeline **result)
 				  .disk_consistent_lsn = seed->lsn};
 	Tenant *tenant;
 	bool new_tenant;
+	bool in_catalog; /* the tenant is, or was, so other threads may refer to it */
 	char *made = psprintf("%s/tmp/%s", store->config->store_dir, ps_id_format(&seed->timeline, id));
 	char *from; /* the directory that is renamed */
 	char *to;   /* to this name */
@@ -174,6 +175,7 @@ store_add_timeline(Store *store, TimelineSeed *seed, Timeline **result)
 	tenant = catalog_find_tenant(store, &seed->tenant);
 	pthread_mutex_unlock(&store->lock);
 	new_tenant = tenant == NULL;
+	in_catalog = tenant != NULL;
 	if (new_tenant)
 	{
 		tenant = tenant_alloc(store, &seed->tenant);
@@ -219,6 +221,7 @@ store_add_timeline(Store *store, TimelineSeed *seed, Timeline **result)
 	{
 		if (new_tenant)
 			catalog_add_tenant(store, tenant);
+		in_catalog = true;
 		catalog_add_branch(store, branch);
 		if (seed->replaced != NULL)
 			names_set_of_replaced(store, seed->replaced, seed->replaced_name);
@@ -244,13 +247,11 @@ store_add_timeline(Store *store, TimelineSeed *seed, Timeline **result)
 done:
 	if (seed->outcome_unknown)
 		err = ps_error_unknown(err, "Branch \"%s\" was not created, but may exist after a restart.", seed->name);
-	if (new_tenant)
-	{
-		/* the caller removes the timeline's own directory, if it was not moved into this one */
-		if (!seed->outcome_unknown && access(from, F_OK) == 0)
-			(void) rmtree(from, true);
+	/* the caller removes the timeline's own directory, if it was not moved into this one */
+	if (new_tenant && !seed->outcome_unknown && access(from, F_OK) == 0)
+		(void) rmtree(from, true);
+	if (!in_catalog)
 		tenant_free(tenant);
-	}
 	manifest_free(&m);
 	pfree(made);
 	pfree(from);

@@ -32,12 +32,7 @@ catalog_remove_tenant(Store *store, Tenant *tenant)
 			store->tenants[i] = store->tenants[--store->ntenants];
 			break;
 		}
-}
-
-void
-catalog_retire_tenant(Store *store, Tenant *tenant)
-{
-	catalog_remove_tenant(store, tenant);
+	tenant_unclaim(tenant);
 	store->gone_tenants = pg_realloc(store->gone_tenants, (store->ngone_tenants + 1) * sizeof(Tenant *));
 	store->gone_tenants[store->ngone_tenants++] = tenant;
 }

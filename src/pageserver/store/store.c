@@ -182,7 +182,7 @@ store_open(const Config *config, Store **result)
 	if (err == NULL)
 		err = open_tenants(store);
 	if (err == NULL)
-		err = upkeep_start(store, &store->upkeep);
+		err = upkeep_start(store);
 	if (err == NULL)
 		err = use_start_idle_thread(store);
 	if (err != NULL)

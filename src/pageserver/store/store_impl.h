@@ -132,7 +132,7 @@ struct Store
 	pthread_mutex_t lock;         /* protects the arrays, and the fields of their entries that say so */
 	Tenant **tenants;             /* they live until store_close() */
 	int ntenants;
-	Tenant **gone_tenants; /* purged ones, which other threads may still refer to */
+	Tenant **gone_tenants; /* those that were removed, which other threads may still refer to */
 	int ngone_tenants;
 	Branch **branches;
 	int nbranches;
@@ -140,7 +140,7 @@ struct Store
 	int nopen;                         /* branches that are neither CLOSED nor BROKEN */
 	pthread_cond_t changed;            /* a life, reservations or stopping; or users or uses fell to 0 */
 	struct Aio *aio;                   /* fixed once the store is open; any thread */
-	struct Upkeep *upkeep;             /* fixed once the store is open */
+	struct Upkeep *upkeep;             /* set before the first thread that opens branches; fixed from then on */
 	PageStore *page_cache;             /* fixed; has locks of its own */
 	MemoryBudget *memory;              /* fixed; has locks of its own */
 	ReadCounters reads;                /* any thread */
@@ -163,8 +163,7 @@ extern void tenant_unclaim(Tenant *tenant);
  * the lock while they wait.
  */
 extern void catalog_add_tenant(Store *store, Tenant *tenant);
-extern void catalog_remove_tenant(Store *store, Tenant *tenant);  /* of which no other thread knows */
-extern void catalog_retire_tenant(Store *store, Tenant *tenant);  /* a purged one: removes it; store_close() frees it */
+extern void catalog_remove_tenant(Store *store, Tenant *tenant);  /* frees its claim; store_close() frees the tenant */
 extern Tenant *catalog_find_tenant(Store *store, const PsId *id); /* NULL: not found */
 extern PsError *catalog_detached_error(const Tenant *tenant);     /* says how to get it back */
 
@@ -391,8 +390,8 @@ extern void trash_empty_tenants(Store *store);
 extern PsError *attach_begin_change(Store *store, const char *name, bool deleted, Tenant **tenant);
 
 /* ---- upkeep.c ---- */
-extern PsError *upkeep_start(Store *store, Upkeep **upkeep); /* even after an error *upkeep must be stopped and freed */
-extern void upkeep_stop(Upkeep *upkeep);                     /* waits for the threads; timelines are stopping */
-extern void upkeep_free(Upkeep *upkeep);                     /* no flush thread is left to call upkeep_wake() */
+extern PsError *upkeep_start(Store *store); /* sets Store.upkeep, which even after an error must be stopped and freed */
+extern void upkeep_stop(Upkeep *upkeep);    /* waits for the threads; timelines are stopping; NULL: does nothing */
+extern void upkeep_free(Upkeep *upkeep);    /* no flush thread is left to call upkeep_wake(); NULL: does nothing */
 
 #endif /* PS_STORE_IMPL_H */

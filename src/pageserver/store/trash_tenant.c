@@ -82,7 +82,7 @@ remove_tenant(Store *store, Tenant *tenant, Outcome *outcome)
 	if (*outcome != OUTCOME_NOT_DONE)
 	{
 		pthread_mutex_lock(&store->lock);
-		catalog_retire_tenant(store, tenant);
+		catalog_remove_tenant(store, tenant);
 		pthread_mutex_unlock(&store->lock);
 		if (*outcome == OUTCOME_DONE)
 			(void) rmtree(path, true); /* logs what it cannot remove; the next start removes it */

@@ -107,9 +107,9 @@ upkeep_main(void *arg)
 }
 
 PsError *
-upkeep_start(Store *store, Upkeep **result)
+upkeep_start(Store *store)
 {
-	Upkeep *upkeep = pg_malloc0(sizeof(Upkeep));
+	Upkeep *upkeep = store->upkeep = pg_malloc0(sizeof(Upkeep));
 	int rc = 0;
 
 	upkeep->store = store;
@@ -124,7 +124,6 @@ upkeep_start(Store *store, Upkeep **result)
 		rc = pthread_create(&thread->thread, NULL, upkeep_main, thread);
 		upkeep->nthreads += rc == 0;
 	}
-	*result = upkeep;
 	if (rc == 0)
 		return NULL;
 	errno = rc;

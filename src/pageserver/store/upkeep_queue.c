@@ -151,8 +151,6 @@ upkeep_queue_wake(Upkeep *upkeep, UpkeepKind kind, Branch *branch)
 void
 upkeep_wake(Upkeep *upkeep, Branch *branch)
 {
-	if (upkeep == NULL)
-		return;
 	for (int kind = 0; kind < UPKEEP_KINDS; kind++)
 		upkeep_queue_wake(upkeep, kind, branch);
 }
@@ -170,8 +168,6 @@ upkeep_opened(Upkeep *upkeep, Branch *branch)
 {
 	bool quiet;
 
-	if (upkeep == NULL)
-		return;
 	pthread_mutex_lock(&upkeep->lock);
 	quiet = branch->upkeep[UPKEEP_ALL].quiet;
 	pthread_mutex_unlock(&upkeep->lock);

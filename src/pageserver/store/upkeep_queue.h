@@ -17,7 +17,7 @@ typedef struct UpkeepThread
 struct Upkeep
 {
 	Store *store; /* fixed */
-	int nthreads; /* fixed once upkeep_start() has returned, like the next */
+	int nthreads; /* changed by upkeep_start() only, like the next; no thread of upkeep reads them */
 	UpkeepThread *threads;
 	pthread_mutex_t lock; /* a leaf; protects what follows, and Branch.upkeep */
 	pthread_cond_t wake;

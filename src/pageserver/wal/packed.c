@@ -97,14 +97,15 @@ write_frames(int from, const char *from_path, uint32 segment_size, int to, const
 
 		if (!read_fully(from, content, PACKED_FRAME_SIZE, offset))
 		{
-			err = ps_error(PS_SQLSTATE_IO, "could not read %d bytes at offset %u of WAL file \"%s\": %m", PACKED_FRAME_SIZE, offset,
-						   from_path);
+			err = ps_error(PS_SQLSTATE_IO, "could not read %d bytes at offset %u of WAL file \"%s\": %m",
+						   PACKED_FRAME_SIZE, offset, from_path);
 			goto done;
 		}
 		n = ZSTD_compress2(context, frame, room, content, PACKED_FRAME_SIZE);
 		if (ZSTD_isError(n))
 		{
-			err = ps_error(PS_SQLSTATE_INTERNAL, "could not compress WAL file \"%s\": %s", from_path, ZSTD_getErrorName(n));
+			err = ps_error(PS_SQLSTATE_INTERNAL, "could not compress WAL file \"%s\": %s", from_path,
+						   ZSTD_getErrorName(n));
 			goto done;
 		}
 		PS_GOTO(fs_write_at(to, to_path, frame, n, written), done);
@@ -149,7 +150,8 @@ damaged(const PackedSegment *packed, uint64 offset, const char *what)
 {
 	return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED, "WAL file \"%s\" is damaged at offset %llu: %s", packed->path,
 								  (unsigned long long) offset, what),
-						 "Restore it from a copy. Branches that begin in its part of history cannot be made without it.");
+						 "Restore it from a copy. "
+						 "Branches that begin in its part of history cannot be made without it.");
 }
 
 /* Reads the seek table, and checks that all lengths fit. */

@@ -207,7 +207,8 @@ segment_file_acquire(WalSegments *segs, XLogSegNo segno, bool create, SegmentFil
 		char path[MAXPGPATH];
 
 		segment_packed_path(segs, segno, path);
-		err = ps_error(PS_SQLSTATE_INTERNAL, "WAL file \"%s\" cannot be written, because it is already compressed", path);
+		err = ps_error(PS_SQLSTATE_INTERNAL, "WAL file \"%s\" cannot be written, because it is already compressed",
+					   path);
 	}
 	if (err == NULL)
 	{

@@ -34,7 +34,8 @@ check_entry(WalSegments *segs, const char *name)
 	struct stat st;
 	TimeLineID tli;
 	XLogSegNo segno;
-	bool packed = strlen(name) == XLOG_FNAME_LEN + strlen(PACKED_SUFFIX) && strcmp(name + XLOG_FNAME_LEN, PACKED_SUFFIX) == 0;
+	bool packed = strlen(name) == XLOG_FNAME_LEN + strlen(PACKED_SUFFIX) &&
+				  strcmp(name + XLOG_FNAME_LEN, PACKED_SUFFIX) == 0;
 
 	strlcpy(plain, name, packed ? XLOG_FNAME_LEN + 1 : sizeof(plain));
 	snprintf(path, sizeof(path), "%s/%s", segs->dir, name);
@@ -49,14 +50,15 @@ check_entry(WalSegments *segs, const char *name)
 	XLogFromFileName(plain, &tli, &segno, segs->segment_size);
 	segment_name(segs, segno, expected);
 	if (strcmp(plain, expected) != 0)
-		return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED, "WAL file \"%s\" is not of timeline 1 with segments of %u bytes",
-									  path, segs->segment_size),
+		return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED,
+									  "WAL file \"%s\" is not of timeline 1 with segments of %u bytes", path,
+									  segs->segment_size),
 							 "Segments of other timelines do not belong here; move the file away.");
 	if (!packed && stat(path, &st) < 0)
 		return ps_error(ps_errno_state(), "could not stat file \"%s\": %m", path);
 	if (!packed && st.st_size != segs->segment_size)
-		return ps_error(PS_SQLSTATE_CORRUPTED, "WAL file \"%s\" has %lld bytes, expected %u", path, (long long) st.st_size,
-						segs->segment_size);
+		return ps_error(PS_SQLSTATE_CORRUPTED, "WAL file \"%s\" has %lld bytes, expected %u", path,
+						(long long) st.st_size, segs->segment_size);
 	segment_added(segs, segno);
 	/* if there are both, it was to go next (pack_segment()) */
 	if (!packed)
@@ -127,7 +129,8 @@ write_in_segment(WalSegments *segs, const SegmentFile *file, uint32 offset, cons
 	if (fs_pwrite(file->fd, data, len, offset))
 		return NULL;
 	wal_segments_path(segs, file->segno, path);
-	return ps_error(ps_errno_state(), "could not write %zu bytes at offset %u of WAL file \"%s\": %m", len, offset, path);
+	return ps_error(ps_errno_state(), "could not write %zu bytes at offset %u of WAL file \"%s\": %m", len, offset,
+					path);
 }
 
 PsError *
@@ -298,7 +301,8 @@ zero_tail(WalSegments *segs, XLogSegNo segno, uint32 offset)
 			char path[MAXPGPATH];
 
 			wal_segments_path(segs, segno, path);
-			err = ps_error(PS_SQLSTATE_IO, "could not read %u bytes at offset %u of WAL file \"%s\": %m", n, offset, path);
+			err = ps_error(PS_SQLSTATE_IO, "could not read %u bytes at offset %u of WAL file \"%s\": %m", n, offset,
+						   path);
 		}
 		else if (memcmp(page.data, zeros.data, n) != 0)
 			err = write_in_segment(segs, file, offset, zeros.data, n);

@@ -77,14 +77,16 @@ typedef struct WalHold
 	WalSegments *segs;
 	XLogSegNo segno;
 	int fd;
-	const struct PackedSegment *packed; /* if not NULL there is no fd, and only wal_segments_read_record() can read it */
+	/* if not NULL, the segment is compressed: there is no fd, and only wal_segments_read_record() can read it */
+	const struct PackedSegment *packed;
 	struct SegmentFile *file;
 } WalHold;
 
 extern PsError *wal_segments_hold(WalSegments *segs, XLogRecPtr lsn, WalHold *hold);
 extern void wal_segments_release(WalHold *hold);
 extern size_t wal_segments_record_extent(const WalSegments *segs, XLogRecPtr start, uint32 len);
-extern PsError *wal_segments_unpack_record(WalSegments *segs, XLogRecPtr start, uint32 len, const char *bytes, char *out);
+extern PsError *wal_segments_unpack_record(WalSegments *segs, XLogRecPtr start, uint32 len, const char *bytes,
+										   char *out);
 extern PsError *wal_segments_unread(const WalSegments *segs, XLogRecPtr start, size_t wanted, int read_errno);
 
 /* The numbers of the oldest and the newest segment; false if there is none. */

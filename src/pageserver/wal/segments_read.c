@@ -40,7 +40,8 @@ read_fragments(const WalHold *hold, uint32 offset, struct iovec *iov, int n, siz
 			if (got == 0)
 				errno = EIO;
 			wal_segments_path(hold->segs, hold->segno, path);
-			return ps_error(PS_SQLSTATE_IO, "could not read %zu bytes at offset %u of WAL file \"%s\": %m", len, offset, path);
+			return ps_error(PS_SQLSTATE_IO, "could not read %zu bytes at offset %u of WAL file \"%s\": %m", len, offset,
+							path);
 		}
 		len -= got;
 		offset += got;
