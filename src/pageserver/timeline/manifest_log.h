@@ -15,10 +15,11 @@
  * timeline.log.old: if the first line is damaged, that of the log before also says where the
  * branch begins.
  *
- * A crash during an append leaves a torn end: a last line without its newline, or in which a
- * sector (512 bytes) is zeros as far as the line goes.  It was not acknowledged, and is
- * ignored.  No other damage of the last line looks like that: a sector never has just one byte
- * of a record, and a record that lacks nothing but its newline is recognized.
+ * A crash during an append, or a write that failed, leaves a torn end: a last line without its
+ * newline, or in which a sector (512 bytes) is zeros as far as the line goes.  It was not
+ * acknowledged, and is ignored.  No damage of a single byte can make an acknowledged record look
+ * like that: a sector never has just one byte of a record, and a whole record that is followed
+ * by another byte than a newline is damage.
  *
  * Stores of format 1 have timeline.json instead (manifest_upgrade.c), which is read if there
  * is no log; the first log that is written replaces it.
@@ -33,7 +34,7 @@
 
 #define MANIFEST_LOG_NAME "timeline.log"
 
-/* Where the log of an open timeline ends. */
+/* Where a log ends.  Of an open timeline: under Timeline.manifest_lock. */
 typedef struct ManifestLog
 {
 	uint64 size;       /* of all records that count */
@@ -68,10 +69,10 @@ extern PsError *manifest_log_confirm(const char *dir, const ManifestLog *log);
 extern bool manifest_log_is_long(const ManifestLog *log);
 
 /*
- * Appends a change, which is released; NULL: a text in it is not UTF-8.  Not if
- * log->write_whole is set; that is what an error sets.  OUTCOME_NOT_DONE: the record will not
- * be read; OUTCOME_UNKNOWN: it is read now, but a power failure may undo it, and the error is
- * PS_SQLSTATE_UNKNOWN.
+ * Appends a change, which is released; NULL: a text in it is not UTF-8.  The caller checks
+ * log->write_whole first, which is set if the write or the sync fails.  OUTCOME_NOT_DONE: the
+ * record will not be read.  OUTCOME_UNKNOWN: it is read now, but a power failure may undo it;
+ * the error is PS_SQLSTATE_UNKNOWN.
  */
 extern PsError *manifest_log_append(const char *dir, ManifestLog *log, json_t *change, Outcome *outcome);
 
