@@ -68,7 +68,7 @@ $store->kill9;
 $store->start;
 next_compute();
 all_is_there('after a kill');
-PageserverTest::wait_until(sub { $c->sql('CREATE TABLE IF NOT EXISTS w (i int); INSERT INTO w SELECT generate_series(1, 5000)'); copies() > 0 }, 'the records to be in layer files');
+PageserverTest::wait_until(sub { $c->sql('CREATE TABLE IF NOT EXISTS w (i int); INSERT INTO w SELECT generate_series(1, 5000)'); (() = copies()) == 4 }, 'the records to be in layer files');
 like($_, qr{^\d+/\d+ [0-9A-F]+/[0-9A-F]+ [0-9A-F]+/[0-9A-F]+$}, 'the manifest lists the copy') for copies();
 $store->kill9;
 $store->start;

@@ -43,12 +43,11 @@ static PsError *
 finish_layer(LayerImport *imp)
 {
 	TimelineSeed *seed = imp->seed;
-	ImageWriter *writer = imp->writer;
 	Layer *layer;
 
+	PS_TRY(image_writer_finish(imp->writer, &layer));
 	imp->writer = NULL;
 	imp->bytes = 0;
-	PS_TRY(image_writer_finish(writer, &layer));
 	seed->layers = pg_realloc(seed->layers, (seed->nlayers + 1) * sizeof(Layer *));
 	seed->layers[seed->nlayers++] = layer;
 	return NULL;
