@@ -124,7 +124,7 @@ verify_served(VerifyRun *verify)
 
 			branch.name = PQgetvalue(list, r, PQfnumber(list, "timeline"));
 			verify->exit_code = EXIT_DAMAGED;
-			add_row(verify, &branch, "timeline.json", "0", error);
+			add_row(verify, &branch, "timeline.log", "0", error);
 			if (!verify->options->json)
 				pg_log_error("timeline %s: %s", branch.name, error);
 		}

@@ -257,6 +257,7 @@ run_store(const char *dir)
 		   config->store_dir);
 
 	PS_GOTO(store_running_begin(config->store_dir), done);
+	PS_GOTO(store_dir_raise_format(config->store_dir), done);
 	PS_GOTO(store_open(config, &store), done);
 	PS_GOTO(server_create(config, store, &server), done);
 	PS_GOTO(lock_file_set_state(lock, "ready"), done);

@@ -60,7 +60,7 @@ main(int argc, char **argv)
 		fprintf(stderr, "usage: many_layers TIMELINE_DIR COUNT\n");
 		return 1;
 	}
-	must(manifest_read(dir, &m));
+	must(manifest_read(dir, &m, NULL));
 	space = (LayerSpace) {.tenant = m.tenant, .timeline = m.timeline, .next_number = 1};
 	space.dir = psprintf("%s/layers", dir);
 	for (int i = 0; i < m.nlayers; i++)
@@ -77,6 +77,6 @@ main(int argc, char **argv)
 		snprintf(page + 100, BLCKSZ - 100, "block %d", i);
 		write_image(&m, &space, &key, page, BLCKSZ);
 	}
-	must(manifest_write(dir, &m, &outcome));
+	must(manifest_write(dir, &m, NULL, &outcome));
 	return 0;
 }

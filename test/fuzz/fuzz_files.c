@@ -5,7 +5,7 @@
  * The first byte of an input says which file the rest is:
  *
  *	  0		pageserver.conf
- *	  1		timeline.json
+ *	  1		timeline.log
  *	  2		the marker "flushed"
  *	  3		pg_control
  *	  4		the value of a relation's size
@@ -14,6 +14,7 @@
  *	  7		a command of the store's port, as text
  *	  8		id and key as text and bytes
  *	  9		tenant.json
+ *	  10	timeline.json
  */
 #include "ps_fe.h"
 
@@ -82,25 +83,49 @@ fuzz_config(FuzzInput *in)
 
 /* What is accepted can be written again, and is then the same. */
 static void
-fuzz_manifest(FuzzInput *in)
+check_manifest(const Manifest *m)
 {
-	Manifest m;
 	Manifest again;
 	Outcome outcome;
 
-	write_rest("timeline.json", in);
-	if (!fuzz_result(manifest_read(dir, &m)))
-		return;
-	REQUIRE(IsValidWalSegSize(m.segment_size) && strlen(m.name) <= TIMELINE_NAME_MAX && strlen(m.owner) < OWNER_SIZE);
-	MUST(manifest_write(dir, &m, &outcome));
-	MUST(manifest_read(dir, &again));
-	REQUIRE(again.generation == m.generation && again.start_lsn == m.start_lsn && again.nlayers == m.nlayers &&
-			again.disk_consistent_lsn == m.disk_consistent_lsn && again.system_identifier == m.system_identifier &&
-			strcmp(again.name, m.name) == 0 && strcmp(again.owner, m.owner) == 0);
-	for (int i = 0; i < m.nlayers; i++)
-		REQUIRE(memcmp(&m.layers[i], &again.layers[i], sizeof(LayerInfo)) == 0);
-	manifest_free(&m);
+	REQUIRE(IsValidWalSegSize(m->segment_size));
+	REQUIRE(strlen(m->name) <= TIMELINE_NAME_MAX && strlen(m->owner) < OWNER_SIZE);
+	MUST(manifest_write(dir, m, NULL, &outcome));
+	MUST(manifest_read(dir, &again, NULL));
+	REQUIRE(again.generation == m->generation && again.start_lsn == m->start_lsn && again.nlayers == m->nlayers &&
+			again.ncopies == m->ncopies && again.nimaged == m->nimaged &&
+			memcmp(&again.marks, &m->marks, sizeof(m->marks)) == 0 &&
+			again.disk_consistent_lsn == m->disk_consistent_lsn && again.system_identifier == m->system_identifier &&
+			strcmp(again.name, m->name) == 0 && strcmp(again.owner, m->owner) == 0);
+	for (int i = 0; i < m->nlayers; i++)
+		REQUIRE(memcmp(&m->layers[i], &again.layers[i], sizeof(LayerInfo)) == 0);
 	manifest_free(&again);
+}
+
+static void
+fuzz_manifest(FuzzInput *in)
+{
+	Manifest m;
+
+	write_rest(MANIFEST_LOG_NAME, in);
+	if (!fuzz_result(manifest_read(dir, &m, NULL)))
+		return;
+	check_manifest(&m);
+	manifest_free(&m);
+}
+
+static void
+fuzz_json_manifest(FuzzInput *in)
+{
+	char path[512];
+	Manifest m;
+
+	write_rest(MANIFEST_JSON_NAME, in);
+	snprintf(path, sizeof(path), "%s/" MANIFEST_JSON_NAME, dir);
+	if (!fuzz_result(manifest_read_json(path, &m)))
+		return;
+	check_manifest(&m);
+	manifest_free(&m);
 }
 
 static void
@@ -286,7 +311,7 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 {
 	static void (*const readers[])(FuzzInput * in) = {
 		fuzz_config, fuzz_manifest, fuzz_marker, fuzz_control, fuzz_relsize, fuzz_conf, fuzz_version, fuzz_command,
-		fuzz_id, fuzz_tenant};
+		fuzz_id, fuzz_tenant, fuzz_json_manifest};
 	FuzzInput in = {data, size};
 
 	readers[fuzz_u8(&in) % lengthof(readers)](&in);

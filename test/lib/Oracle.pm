@@ -50,6 +50,7 @@ use ClusterCompare;
 use Exporter 'import';
 use File::Path qw(make_path remove_tree);
 use JSON::PP;
+use Manifest;
 use PageserverTest;
 use PostgreSQL::Test::Utils ();
 use Test::More;
@@ -73,12 +74,8 @@ sub format_lsn
 sub find_branch
 {
 	my ($store, $branch) = @_;
-	for my $file (glob "$store->{dir}/tenants/*/timelines/*/timeline.json")
-	{
-		my $manifest = decode_json(PostgreSQL::Test::Utils::slurp_file($file))->{timeline};
-		return ($manifest, PageserverTest::plain_wal($file =~ s/timeline\.json$/wal/r)) if $manifest->{name} eq $branch;
-	}
-	croak "the store has no branch $branch";
+	my $dir = Manifest::directory($store, $branch);
+	return (Manifest::state($dir), PageserverTest::plain_wal("$dir/wal"));
 }
 
 # LSNs at which records start, from $lsn on, according to pg_waldump; at most $n.

@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 use IO::Socket::UNIX;
+use Manifest;
 use PageserverTest;
 use Test::More;
 
@@ -107,8 +108,7 @@ my ($tenant) = $list =~ /([0-9a-f]{32})/;
 my %id;
 for my $path (glob "$store->{dir}/tenants/*/timelines/*")
 {
-	my ($name) = PostgreSQL::Test::Utils::slurp_file("$path/timeline.json") =~ /"name": "(\w+)"/;
-	$id{$name} = [ $path =~ m{tenants/([0-9a-f]{32})/timelines/([0-9a-f]{32})} ];
+	$id{ Manifest::state($path)->{name} } = [ $path =~ m{tenants/([0-9a-f]{32})/timelines/([0-9a-f]{32})} ];
 }
 like(session("pagestream @{$id{main}} 0", "n\1garbage"), qr/too short/, 'a message that is too short');
 like(session("pagestream @{$id{main}} 0", "g\7" . ("\0" x 24)), qr/version/, 'a message of another version');
@@ -191,8 +191,8 @@ $c->stop;
 $store->stop;
 
 # An invalid manifest: the name of the branch is not known.
-my $manifest = "$store->{dir}/tenants/$id{other}[0]/timelines/$id{other}[1]/timeline.json";
-PostgreSQL::Test::Utils::append_to_file($manifest, 'x');
+my $manifest = "$store->{dir}/tenants/$id{other}[0]/timelines/$id{other}[1]/timeline.log";
+PostgreSQL::Test::Utils::append_to_file($manifest, "x\n");
 $store->start;
 like($store->ctl_ok('branch list', 'branch', 'list'), qr/\Q$manifest\E/, 'a damaged manifest is named');
 $c = $store->start_compute('main');

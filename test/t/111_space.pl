@@ -5,6 +5,7 @@
 # import of each retained state creates, plus no more WAL than the window has.
 use strict;
 use warnings;
+use Manifest;
 use PageserverTest;
 use Test::More;
 
@@ -20,8 +21,7 @@ sub bytes
 {
 	my ($s, $branch, $what) = @_;
 	my $bytes = 0;
-	my ($manifest) = grep { PostgreSQL::Test::Utils::slurp_file($_) =~ /"name": *"$branch"/ } glob "$s->{dir}/tenants/*/timelines/*/timeline.json";
-	$bytes += -s $_ for glob(($manifest =~ s/timeline\.json$//r) . "$what/*");
+	$bytes += -s $_ for glob(Manifest::directory($s, $branch) . "/$what/*");
 	return $bytes;
 }
 
@@ -92,10 +92,9 @@ sub deltas_and_images
 	$work->($compute);
 	$compute->stop;
 	$store->ctl_ok("restart after $what", 'restart');
-	my ($manifest) = grep { /"name": *"$what"/ } map { PostgreSQL::Test::Utils::slurp_file($_) } glob "$store->{dir}/tenants/*/timelines/*/timeline.json";
-	while ($manifest =~ /__(\w+|\w+-\w+)__\w+ level \d+ entries \d+ bytes (\d+)"/g)
+	for (@{ Manifest::state(Manifest::directory($store, $what))->{layers} })
 	{
-		my ($lsns, $size) = ($1, $2);
+		my ($lsns, $size) = /__(\w+|\w+-\w+)__\w+ level \d+ entries \d+ bytes (\d+)$/;
 		$bytes{ $lsns =~ /-/ ? 'delta' : 'image' } += $size;
 	}
 	diag(sprintf '%s, all history: %.1f MB of deltas, %.1f MB of images', $what, $bytes{delta} / MB, $bytes{image} / MB);

@@ -4,6 +4,7 @@
 # TEST_SEED repeats a run. (test/unit/t_flips.c does this thousands of times, without PostgreSQL.)
 use strict;
 use warnings;
+use Manifest;
 use PageserverTest;
 use Test::More;
 
@@ -26,7 +27,7 @@ for my $branch (qw(main other))
 	$seen{$branch} = [ $c->sql($query), $c->sql($by_index) ];
 	$c->stop;
 }
-my @timelines = grep { PostgreSQL::Test::Utils::slurp_file("$_/timeline.json") =~ /"name": "main"/ } glob("$store->{dir}/tenants/*/timelines/*");
+my @timelines = grep { Manifest::state($_)->{name} eq 'main' } glob("$store->{dir}/tenants/*/timelines/*");
 is(scalar @timelines, 1, 'the timeline of main');
 my $timeline = $timelines[0];
 sub layers { return grep { !/\.tmp$/ } glob("$timeline/layers/*"); }
@@ -78,11 +79,11 @@ sub flip
 
 my ($delta) = grep { /-[0-9a-f]{16}__[0-9a-f]+$/ } layers();
 my @images = sort { -s $b <=> -s $a } grep { !/-[0-9a-f]{16}__[0-9a-f]+$/ } layers();
-my ($end) = PostgreSQL::Test::Utils::slurp_file("$timeline/timeline.json") =~ m{"disk_consistent_lsn": "0/([0-9A-F]+)"};
+my ($end) = Manifest::state($timeline)->{disk_consistent_lsn} =~ m{^0/([0-9A-F]+)$};
 my ($wal) = sort glob("$timeline/wal/0*");
 my $in_wal = hex($end) % (16 * 1024 * 1024);
 
-flip('the manifest', "$timeline/timeline.json", 0, -s "$timeline/timeline.json");
+flip('the manifest', "$timeline/timeline.log", 0, -s "$timeline/timeline.log");
 flip('the marker', "$timeline/flushed", 0, 16);
 flip('the summary of a delta file', $delta, 0, 168);
 flip('values of a delta file', $delta, 16384, (-s $delta) / 2);

@@ -6,6 +6,7 @@ use warnings;
 use File::Copy qw(copy);
 use JSON::PP;
 use MIME::Base64;
+use Manifest;
 use PageserverTest;
 use Test::More;
 
@@ -28,7 +29,7 @@ PageserverTest::wait_until(sub { grep { /-([0-9a-f]{16})__[0-9a-f]+$/ && hex($1)
 # The files must also be merged, because short records are then compressed with a dictionary.
 PageserverTest::wait_until(sub {
 	$store->ctl('branch', 'compact', 'main');
-	return PostgreSQL::Test::Utils::slurp_file("$timeline/timeline.json") =~ /-([0-9a-f]{16})__[0-9a-f]+ level [1-9]/ && hex($1) > $done;
+	return grep { /-([0-9a-f]{16})__[0-9a-f]+ level [1-9]/ && hex($1) > $done } @{ Manifest::state($timeline)->{layers} };
 }, 'a merged file');
 $c->stop;
 $store->stop;

@@ -1,5 +1,5 @@
-# Layer files are opened when something in them is read. A damaged or missing file affects only its own
-# contents, and nothing any more once it is repaired. The number of open files stays within
+# Layer files are opened when something in them is read, and not because a branch gets upkeep. A damaged or
+# missing file affects only its own contents, and nothing any more once it is repaired. The number of open files stays within
 # max_open_layer_files and the limit of the system.
 use strict;
 use warnings;
@@ -105,6 +105,23 @@ like($out, qr/WARNING.*the system allows 810 open files: at most 10 layer files 
 $c = $store->start_compute('main', %conf);
 $c->sql_is("SELECT count(*) || ' ' || sum(hashtext(v)) FROM c", $sum{c}, 'everything can be read with few open layer files');
 PageserverTest::wait_until(sub { open_files() <= 10 }, 'no more than 10 open layer files');
+$c->stop;
+
+# ---- what upkeep reads after a start, of a branch in which nothing has changed ----
+$store->ctl_ok('compact again', 'branch', 'compact', 'main');
+$store->stop;
+$store->append_conf("log_level = debug\n");
+$store->start;
+$c = $store->start_compute('main', %conf);
+PageserverTest::wait_until(sub { $store->log_content =~ /branch "main": finished upkeep/ }, 'upkeep of the branch');
+# user tables, which the start of a compute does not read: their blocks, and nothing else
+my @of_tables = grep { m{/03([0-9a-f]{24})[0-9a-f]{2}[0-9a-f]{8}-03([0-9a-f]{24})} && hex(substr $1, 16) >= 16384 && hex(substr $2, 16) >= 16384 } glob("$dir/*");
+my %open = map { $_ => 1 } open_files();
+cmp_ok(scalar @of_tables, '>', $bound, 'many files have nothing but blocks of tables');
+is(scalar(grep { $open{$_} } @of_tables), 0, 'none of them is open after upkeep');
+$c->sql_is("SELECT count(*) || ' ' || sum(hashtext(v)) FROM $_", $sum{$_}, "$_ is there") for qw(b c);
+%open = map { $_ => 1 } open_files();
+cmp_ok(scalar(grep { $open{$_} } @of_tables), '>', 3, 'and these when they are read');
 $c->stop;
 $store->stop;
 done_testing();

@@ -14,7 +14,7 @@ my $store = PageserverTest->new_store('main');
 $store->ctl_ok('branch create', 'branch', 'create', 'main');
 $store->ctl_ok('a branch of it', 'branch', 'create', 'dev', '--from', 'main');
 my ($tenant, $timeline) = (split /\|/, (grep { /^dev\|/ } split /\n/, ($store->command('branch_list'))[1])[0])[ 1, 2 ];
-my $manifest = "$store->{dir}/tenants/$tenant/timelines/$timeline/timeline.json";
+my $manifest = "$store->{dir}/tenants/$tenant/timelines/$timeline/timeline.log";
 
 # ---- a client of the store's port ----
 

@@ -50,7 +50,7 @@ my $c = $store->start_compute('main');
 $c->sql('CREATE TABLE t AS SELECT i, md5(i::text) v FROM generate_series(1, 2000) i');
 $c->stop;
 $store->stop;
-damage("$timelines/$id{named}/timeline.json");
+damage("$timelines/$id{named}/timeline.log");
 $store->start;
 like($store->ctl_ok('branch list', 'branch', 'list'), qr/^  named .*manifest .*\Q$id{named}\E.*checksum/m, 'a damaged manifest is named, with the branch under its parent');
 is(status_of('branches_not_served'), '1', 'the status counts a branch that is not served');
@@ -66,7 +66,7 @@ $c->stop;
 $store->stop;
 
 # Both copies of the manifest are damaged.
-damage("$timelines/$id{nameless}/$_") for qw(timeline.json timeline.json.old);
+damage("$timelines/$id{nameless}/$_") for qw(timeline.log timeline.log.old);
 $store->start;
 my $list = $store->ctl_ok('branch list', 'branch', 'list');
 like($list, qr/manifest .*\Q$id{nameless}\E.*garbage of the other branches of its tenant is kept; it can be deleted for good by its id \(--purge\), $id{nameless}/, 'the list says what an unknown beginning means');

@@ -2,6 +2,7 @@
 # files are merged if there is space for them, and nothing else waits for that.
 use strict;
 use warnings;
+use Manifest;
 use PageserverTest;
 use Test::More;
 
@@ -23,10 +24,8 @@ $other->sql('CREATE TABLE o (i int)');
 # Files of level 0, the oldest first: [ path, megabytes ]
 sub level0
 {
-	my ($id) = map { (split /\|/)[2] } grep { /^main\|/ } split /\n/, ($store->command('branch_list'))[1];
-	my $manifest = PostgreSQL::Test::Utils::slurp_file(glob "$store->{dir}/tenants/*/timelines/$id/timeline.json");
 	my @files = sort { $a->[2] cmp $b->[2] } map { [ $_->[0], $_->[2] / 1024 / 1024, ($_->[0] =~ /__(\w+)-/)[0] ] }
-	  grep { $_->[1] == 0 && $_->[0] =~ /__\w+-\w+/ } map { [ /"(\S+) level (\d+) entries \d+ bytes (\d+)"/ ] } grep { / level \d+ entries / } split /\n/, $manifest;
+	  grep { $_->[1] == 0 && $_->[0] =~ /__\w+-\w+/ } map { [ /^(\S+) level (\d+) entries \d+ bytes (\d+)$/ ] } @{ Manifest::state(Manifest::directory($store, 'main'))->{layers} };
 	return @files;
 }
 

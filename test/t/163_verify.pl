@@ -24,7 +24,7 @@ sub error_of
 my $out = $store->ctl_ok('verify', 'verify', 'main');
 like($out, qr/^Branch "main": \d+ files \(\d+ MB\), no damage found\.$/, 'verify finds no damage');
 $out = $store->ctl_ok('verify --all', 'verify', '--all', '--json', '--rate=1000');
-like($out, qr/"branch": "$_",\s+"file": "timeline.json"/, "JSON has the manifest of $_") for qw(main child);
+like($out, qr/"branch": "$_",\s+"file": "timeline.log"/, "JSON has the manifest of $_") for qw(main child);
 like($out, qr{"file": "layers/\w+-\w+__\w+},  'JSON has the layer files');
 like($out, qr{"branch": "child",\s+"file": "wal",\s+"bytes": \d+,\s+"error": ""}, 'the WAL');
 $store->ctl_fails_like(qr/no branch specified/, 'without a branch', 'verify');
@@ -144,17 +144,17 @@ my $record = rindex(PostgreSQL::Test::Utils::slurp_file($newest), pack('V', 114)
 flip($newest, $record + 1);
 $store->ctl_fails_like(qr/branch "$twins[0]": WAL .* ends at \S+, but was acknowledged up to/, 'WAL that ends early', 'verify', $twins[0]);
 flip($newest, $record + 1);
-flip("$twin_dir/timeline.json", 300);
-$store->ctl_fails_like(qr/branch "$twins[0]": .*timeline.json/, 'a damaged manifest in the trash', 'verify', $twins[0]);
-flip("$twin_dir/timeline.json", 300);
+flip("$twin_dir/timeline.log", 300);
+$store->ctl_fails_like(qr/branch "$twins[0]": .*timeline.log/, 'a damaged manifest in the trash', 'verify', $twins[0]);
+flip("$twin_dir/timeline.log", 300);
 $store->ctl_ok('verify finds no damage after all repairs', 'verify', '--all', '-q');
 $store->ctl_ok('undelete', 'branch', 'undelete', $twins[0], 'back');
 $store->ctl_ok('verify of the undeleted branch', 'verify', 'back');
 
 # a manifest
-flip("$dir/timeline.json", 300);
-$store->ctl_fails_like(qr/branch "main": .*timeline.json/, 'a damaged manifest', 'verify', 'main');
-flip("$dir/timeline.json", 300);
+flip("$dir/timeline.log", 300);
+$store->ctl_fails_like(qr/branch "main": .*timeline.log/, 'a damaged manifest', 'verify', 'main');
+flip("$dir/timeline.log", 300);
 $store->ctl_ok('verify', 'verify', '--all');
 $store->stop;
 done_testing();

@@ -26,7 +26,7 @@ for (1 .. 2)
 	$store->start_compute('main', name => 'c')->stop;
 }
 $store->stop;
-for my $manifest (glob sprintf('%s/tenants/%s/timelines/%s/timeline.json', $store->dir, split / /, $id{broken}))
+for my $manifest (glob sprintf('%s/tenants/%s/timelines/%s/timeline.log', $store->dir, split / /, $id{broken}))
 {
 	open my $f, '>', $manifest or die "$manifest: $!";
 	print $f 'no manifest';

@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use File::Find;
+use Manifest;
 use PageserverTest;
 use SharedMemory;
 use Time::HiRes qw(time usleep);
@@ -138,12 +139,12 @@ sub stray_store_files
 				$path =~ s{^/}{} or return;
 				return if $path =~ m{^(PAGESERVER_VERSION|pageserver\.conf|pageserver\.running|clock|tmp|tenants(/$id(/timelines(/$id(/wal|/layers)?)?)?)?)$};
 				return if $t->{store}{pid} && $path =~ m{^(pageserver\.pid|\.s\.PGSQL\.\d+(\.lock)?)$};
-				return if $path =~ m{^tenants/$id/tenant\.json$|^tenants/$id/timelines/$id/(timeline\.json(\.old)?|settings-\d{8}\.json|stopped|deleted|protected|flushed|arrivals|wal/[0-9A-F]{24}(\.zst)?)$};
+				return if $path =~ m{^tenants/$id/tenant\.json$|^tenants/$id/timelines/$id/(timeline\.log(\.old)?|settings-\d{8}\.json|stopped|deleted|protected|flushed|arrivals|wal/[0-9A-F]{24}(\.zst)?)$};
 				return if $path =~ m{^tmp/redo-$id$} || ($path =~ m{^tmp/redo-$id/helper\.\d+$} && $t->{store}{pid});
 				return if $path =~ m{^(tmp/redo-$id/helper\.\d+)/(PG_VERSION|global(/pg_control)?|postgresql(\.auto)?\.conf)$} && $t->{store}{pid};
 				if ($path =~ m{^(tenants/$id/timelines/$id)/layers/([0-9a-f_-]+)$})
 				{
-					$manifests{$1} //= PostgreSQL::Test::Utils::slurp_file("$dir/$1/timeline.json");
+					$manifests{$1} //= join ' ', @{ Manifest::state("$dir/$1")->{layers} };
 					return if index($manifests{$1}, $2) >= 0;
 				}
 				push @strays, "file of the store: $path";

@@ -395,8 +395,8 @@ check_names(const char *dir, const char *const *names, int n, const char *const 
 static void
 check_no_strays_in(Timeline *tl)
 {
-	static const char *const optional[] = {"timeline.json.old", ARRIVALS_FILE, "protected", NULL};
-	static const char *const in_timeline[] = {"timeline.json", "flushed", "wal", "layers"};
+	static const char *const optional[] = {"timeline.log.old", ARRIVALS_FILE, "protected", NULL};
+	static const char *const in_timeline[] = {"timeline.log", "flushed", "wal", "layers"};
 	LayerSet *set;
 	int n;
 	const char **files;

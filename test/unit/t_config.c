@@ -59,6 +59,19 @@ write_text(const char *name, const char *text)
 	write_bytes(name, text, strlen(text));
 }
 
+/* The first bytes of a file. */
+static const char *
+text_of(const char *name)
+{
+	static char text[128];
+	FILE *file = fopen(path_of(name), "r");
+
+	assert_non_null(file);
+	text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+	fclose(file);
+	return text;
+}
+
 static Config *
 load(const char *text)
 {
@@ -336,13 +349,21 @@ init_and_check(void **state)
 	assert_null(store_dir_check(store));
 
 	/* other formats */
-	write_text("a/store/" STORE_VERSION_FILE, "2\n");
-	expect_error(store_dir_check(store), "format 2");
+	write_text("a/store/" STORE_VERSION_FILE, "3\n");
+	expect_error(store_dir_check(store), "has format 3, and this pageserver reads formats 1 to 2");
+	expect_error(store_dir_raise_format(store), "format 3");
 	write_text("a/store/" STORE_VERSION_FILE, "1");
 	expect_error(store_dir_check(store), "does not hold");
 	write_text("a/store/" STORE_VERSION_FILE, "");
 	expect_error(store_dir_check(store), "does not hold");
 	write_text("a/store/" STORE_VERSION_FILE, "1\n");
+	assert_null(store_dir_check(store));
+	assert_string_equal(text_of("a/store/" STORE_VERSION_FILE), "1\n");
+
+	/* which a daemon raises when it starts */
+	assert_null(store_dir_raise_format(store));
+	assert_string_equal(text_of("a/store/" STORE_VERSION_FILE), "2\n");
+	assert_null(store_dir_raise_format(store));
 	assert_null(store_dir_check(store));
 
 	chmod(store, 0701);

@@ -56,6 +56,13 @@ static const FaultKind errors[] = {
 	{"a disk that stays full", .error = ENOSPC, .times = LONG_MAX / 2},
 };
 
+/* Of a change that was appended to a manifest. */
+static bool
+is_sync_of_log(const char *name, const char *path)
+{
+	return strcmp(name, "fdatasync") == 0 && strcmp(strrchr(path, '/'), "/timeline.log") == 0;
+}
+
 /* The directory in which a manifest was renamed. */
 static bool
 is_sync_of_branch(const char *name, const char *path)
@@ -68,6 +75,7 @@ is_sync_of_branch(const char *name, const char *path)
 static const FaultKind errors_and_kills[] = {
 	{"one I/O error, then a kill", .error = EIO, .times = 1, .kill = true},
 	{"two I/O errors, then a kill", .error = EIO, .times = 2, .kill = true},
+	{"a manifest's log not synced, then a kill", .error = EIO, .times = 1, .kill = true, .only = is_sync_of_log},
 	{"a branch's directory not synced, then a kill", .error = EIO, .times = 1, .kill = true, .only = is_sync_of_branch},
 	{"WAL not synced, then a kill", .error = EIO, .times = 1, .kill = true, .only = is_sync_of_wal},
 };

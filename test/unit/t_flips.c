@@ -398,7 +398,7 @@ main(void)
 	store_template = memory;
 	make_store(&s, &h, &other);
 
-	flip_some(&s, &h, &other, store_path(&s, "timeline.json", path), long_form ? 100000 : 150);
+	flip_some(&s, &h, &other, store_path(&s, "timeline.log", path), long_form ? 100000 : 150);
 	snprintf(path, sizeof(path), "%s/tenants/%s/tenant.json", s.dir, ps_id_format(&test_tenant, a));
 	flip_some(&s, &h, &other, path, long_form ? 100000 : 60);
 	flip_some(&s, &h, &other, store_path(&s, "flushed", path), 16);

@@ -108,16 +108,6 @@ count_files(const TestStore *s)
 }
 
 static void
-block_manifest(const TestStore *s, bool block)
-{
-	char path[512];
-
-	/* a directory where the new manifest is to be written */
-	store_path(s, "timeline.json.tmp", path);
-	CHECK(block ? mkdir(path, 0700) == 0 : rmdir(path) == 0);
-}
-
-static void
 test_manifest_fails(void **state)
 {
 	History h;
@@ -302,7 +292,7 @@ test_damaged_manifest(void **state)
 	make_store(&s, &h, 6);
 	begin = h.gen.records[h.gen.n / 4].end;
 	OK(store_branch(s.store, "branch", s.tl, begin, NULL, &branch));
-	snprintf(manifest, sizeof(manifest), "%s/timeline.json", branch->spec->dir);
+	snprintf(manifest, sizeof(manifest), "%s/timeline.log", branch->spec->dir);
 	store_release(branch);
 	store_close(s.store);
 	flip_byte(manifest);
@@ -341,7 +331,7 @@ test_damaged_manifest(void **state)
 	/* if nobody else has it, it is its own */
 	OK(store_try_open(&s));
 	OK(store_branch(s.store, "first", s.tl, h.gen.pos, NULL, &branch));
-	snprintf(manifest, sizeof(manifest), "%s/timeline.json", branch->spec->dir);
+	snprintf(manifest, sizeof(manifest), "%s/timeline.log", branch->spec->dir);
 	store_release(branch);
 	OK(store_rename_branch(s.store, "first", "second", NULL));
 	store_close(s.store);
@@ -402,7 +392,7 @@ test_unreadable_manifest(void **state)
 	begin = h.gen.records[h.gen.n / 4].end;
 	OK(store_branch(s.store, "branch", s.tl, begin, NULL, &branch));
 	OK(store_branch(s.store, "leaf", s.tl, h.gen.pos, NULL, NULL));
-	snprintf(manifest, sizeof(manifest), "%s/timeline.json", branch->spec->dir);
+	snprintf(manifest, sizeof(manifest), "%s/timeline.log", branch->spec->dir);
 	snprintf(away, sizeof(away), "%s.away", manifest);
 	store_release(branch);
 	store_close(s.store);
@@ -596,7 +586,7 @@ test_no_room_level0(void **state)
 	FAILS(maintain_timeline(s.tl, false), PS_SQLSTATE_DISK_FULL, "files of level 0 wait to be merged until");
 	CHECK(count_level(s.tl, 0) == nfiles);
 	/* what gives room goes on */
-	CHECK(s.tl->spec->maintained.gc_time > 0);
+	CHECK(s.tl->spec->maintained.marks.gc_time > 0);
 	store_close(s.store);
 
 	/* it is said, writers are slowed, and stopped neither by that nor by a try for each flush */
@@ -722,7 +712,7 @@ test_long_upkeep(void **state)
 			CHECK(looks++ < 30000);
 			pg_usleep(1000);
 			pthread_mutex_lock(&other->upkeep_lock);
-			done = other->spec->maintained.gc_time > 0;
+			done = other->spec->maintained.marks.gc_time > 0;
 			pthread_mutex_unlock(&other->upkeep_lock);
 		}
 	}

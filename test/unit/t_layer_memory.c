@@ -288,16 +288,6 @@ test_bad_record(void **state)
 /* ---- a branch that cannot be written at the moment ---- */
 
 static void
-block_manifest(const TestStore *s, bool block)
-{
-	char path[512];
-
-	/* a directory where the new manifest is to be written */
-	store_path(s, "timeline.json.tmp", path);
-	CHECK(block ? mkdir(path, 0700) == 0 : rmdir(path) == 0);
-}
-
-static void
 test_stuck_branch(void **state)
 {
 	static const PsId other_tenant = {{0xcc, 1}};

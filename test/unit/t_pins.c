@@ -87,6 +87,51 @@ test_kinds(void **state)
 	pins_free(pins);
 }
 
+/* What is saved with the manifest: which pins were considered for images, and a digest of what can be read. */
+static void
+test_saved(void **state)
+{
+	static const XLogRecPtr imaged[] = {110, 130};
+	Pins *pins = pins_create(100, 200);
+	XLogRecPtr *saved;
+	uint32 digest;
+	int n;
+
+	/* pins that are added after that have been considered, if they are of branches */
+	pins_load_imaged(pins, imaged, lengthof(imaged));
+	pins_add(pins, 130, PIN_BRANCH);
+	pins_add(pins, 130, PIN_BRANCH);
+	pins_add(pins, 120, PIN_BRANCH);
+	pins_add(pins, 110, PIN_COPY);
+	assert_int_equal(pins_without_images(pins), 120);
+	saved = pins_imaged(pins, &n);
+	assert_true(n == 1 && saved[0] == 130);
+	free(saved);
+	pins_set_imaged(pins, 120);
+	saved = pins_imaged(pins, &n);
+	assert_true(n == 2 && saved[0] == 120 && saved[1] == 130);
+	free(saved);
+
+	/* the digest changes if and only if something else can be read */
+	digest = pins_digest(pins);
+	assert_true(digest != 0 && digest == pins_digest(pins));
+	pins_add(pins, 120, PIN_BRANCH);
+	pins_add(pins, 210, PIN_BRANCH);
+	assert_int_equal(pins_digest(pins), digest);
+	pins_remove(pins, 130, PIN_BRANCH);
+	assert_int_equal(pins_digest(pins), digest);
+	pins_remove(pins, 130, PIN_BRANCH);
+	assert_int_not_equal(pins_digest(pins), digest);
+	digest = pins_digest(pins);
+	assert_true(pins_lease(pins, 120, false));
+	assert_int_not_equal(pins_digest(pins), digest);
+	pins_remove(pins, 120, PIN_LEASE);
+	assert_int_equal(pins_digest(pins), digest);
+	pins_raise_cutoff(pins, 201);
+	assert_int_not_equal(pins_digest(pins), digest);
+	pins_free(pins);
+}
+
 static void
 count_wakes(void *owner)
 {
@@ -140,6 +185,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_cutoff),
 		cmocka_unit_test(test_kinds),
+		cmocka_unit_test(test_saved),
 		cmocka_unit_test(test_budget),
 	};
 

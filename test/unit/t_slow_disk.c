@@ -264,7 +264,8 @@ rename_child(bool open)
 
 	if (open)
 		OK(store_find_branch(w.s.store, "child", &tl));
-	begin_work(&work, "timeline.json.tmp", 0);
+	/* the log of an open branch is appended to */
+	begin_work(&work, open ? "timeline.log" : "timeline.log.tmp", 0);
 	check_others_go_on("main");
 	check_name_is_taken("renamed", main_tl);
 	CHECK(exists("child") && !exists("renamed"));
@@ -420,7 +421,7 @@ test_replace(void **state)
 	CHECK(exists("child") && exists("child.1"));
 	OK(delete_it(&(Work) {.name = "child.1"}));
 
-	begin_work(&work, "timeline.json.tmp", 0);
+	begin_work(&work, "timeline.log.tmp", 0);
 	check_others_go_on("main");
 	check_others_go_on("child");
 	FAILS(store_use_branch(w.s.store, "child.1", &canceled, &tl), PS_SQLSTATE_CANCELED, "client's request");

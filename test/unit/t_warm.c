@@ -258,7 +258,7 @@ make_store(Made *made, const char *io_method)
 	made->s.config.page_cache_size = 0;
 	store_close(made->s.store);
 
-	OK(manifest_read(store_path(&made->s, "", path), &m));
+	OK(manifest_read(store_path(&made->s, "", path), &m, NULL));
 	space = (LayerSpace) {.dir = psprintf("%slayers", path), .tenant = test_tenant, .timeline = test_timeline};
 	atomic_init(&space.next_number, 100);
 	write_images(&m, &space, rel, FIRST_LSN - 1, true);
@@ -266,7 +266,7 @@ make_store(Made *made, const char *io_method)
 	for (int i = 0; i < NLAYERS; i++)
 		write_layer(&m, &space, i, made->files[i]);
 	write_hot(&m, &space, made->hot_file);
-	OK(manifest_write(path, &m, &outcome));
+	OK(manifest_write(path, &m, NULL, &outcome));
 	manifest_free(&m);
 	pfree(space.dir);
 	OK(store_try_open(&made->s));

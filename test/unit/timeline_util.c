@@ -4,6 +4,7 @@
  */
 #include "ps_fe.h"
 
+#include "timeline/manifest_log.h"
 #include "timeline_util.h"
 
 /* ---- the store ---- */
@@ -160,6 +161,20 @@ store_path(const TestStore *s, const char *name, char path[512])
 	snprintf(path, 512, "%s/tenants/%s/timelines/%s/%s", s->dir, ps_id_format(&test_tenant, a),
 			 ps_id_format(&test_timeline, b), name);
 	return path;
+}
+
+void
+block_manifest(const TestStore *s, bool block)
+{
+	char path[512];
+	char away[512];
+
+	store_path(s, MANIFEST_LOG_NAME, path);
+	store_path(s, MANIFEST_LOG_NAME ".away", away);
+	if (block)
+		CHECK(rename(path, away) == 0 && mkdir(path, 0700) == 0);
+	else
+		CHECK(rmdir(path) == 0 && rename(away, path) == 0);
 }
 
 /* Sends WAL up to an LSN, in random pieces with a sync now and then and at the end. */

@@ -171,6 +171,9 @@ extern PsError *store_try_open(TestStore *s);
 extern void store_reopen(TestStore *s);
 extern void remove_tree(const char *dir);
 extern const char *store_path(const TestStore *s, const char *name, char path[512]);
+
+/* While it is blocked, the manifest can be neither appended to nor replaced: a directory has its name. */
+extern void block_manifest(const TestStore *s, bool block);
 extern PsError *push(WalReceiver *receiver, const History *h, XLogRecPtr from, XLogRecPtr to, uint64 *random,
 					 XLogRecPtr *flushed);
 

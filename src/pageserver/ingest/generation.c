@@ -50,16 +50,14 @@ copy_owner(char out[OWNER_SIZE], const char *owner)
 static PsError *
 raise_generation(Timeline *tl, const char *owner, uint64 *generation)
 {
-	LayerSet *set;
 	char new_owner[OWNER_SIZE];
+	TimelineChange change = {.owner = new_owner};
 	PsError *err;
 
 	copy_owner(new_owner, owner);
 	pthread_mutex_lock(&tl->manifest_lock);
-	*generation = tl->generation + 1;
-	set = timeline_layers(tl);
-	err = timeline_save(tl, set->map, tl->disk_consistent_lsn, *generation, new_owner, NULL, 0);
-	layer_set_unref(set);
+	*generation = change.generation = tl->generation + 1;
+	err = timeline_save(tl, &change, NULL);
 	if (err == NULL)
 	{
 		pthread_mutex_lock(&tl->lock);

@@ -16,12 +16,11 @@
  *
  * Two pins for each copy (DbCopy) keep what is needed, also if the source is dropped: at
  * the record's start for its pages, and at its end for this file.  Copies whose record is
- * in layer files are in the manifest, which has version 4 then; others are found again when
- * WAL is ingested again.
+ * in layer files are in the manifest; others are found again when WAL is ingested again.
  *
  * When the record is in layer files, this file writes the pages under the destination's
- * keys to image files at the record's end.  One manifest adds all of them and forgets the
- * copy; after a stop or a crash before it, the work starts again.  Pages of zeros are
+ * keys to image files at the record's end.  One change of the manifest adds all of them and
+ * forgets the copy; after a stop or a crash before it, the work starts again.  Pages of zeros are
  * written, too: every block then has a version, and no read goes to the origin any more.
  * Branches that begin in between find these images as their parent does.
  */
@@ -145,7 +144,7 @@ copy_fork(Copy *copy, const Fork *fork)
 	return NULL;
 }
 
-/* Adds the files and forgets the copy, in one manifest. */
+/* Adds the files and forgets the copy, in one change of the manifest. */
 static PsError *
 finish(Copy *copy)
 {

@@ -362,9 +362,11 @@ gc_run(Timeline *tl, GcResult *result)
 	for (int i = 0; i < nlayers; i++)
 		result->bytes_before += layer_info(layer_map_get(set->map, i))->file_size;
 	result->bytes_after = result->bytes_before;
-	if (nlayers == 0 || atomic_load(&tl->env->keep_all) > 0)
-		goto done;
 	PS_GOTO(history_init(&history, tl), done);
+	result->readable = pins_digest_of(history.retention.horizon, history.points, history.retention.npoints,
+									  history.wal_from);
+	if (nlayers == 0)
+		goto done;
 	n = find_old(set->map, history.retention.horizon, layers);
 	for (int i = 0; i < n; i++)
 		counts[i].layer = layers[i];
@@ -376,9 +378,13 @@ gc_run(Timeline *tl, GcResult *result)
 		uint64 bytes = layer_info(counts[i].layer)->file_size;
 		PsError *rewrite_err;
 
-		if (counts[i].needed == 0 || counts[i].needed * 100 >= layer_info(counts[i].layer)->entries * REWRITE_BELOW ||
-			!room_reserve(tl, bytes))
+		if (counts[i].needed == 0 || counts[i].needed * 100 >= layer_info(counts[i].layer)->entries * REWRITE_BELOW)
 			continue;
+		if (!room_reserve(tl, bytes))
+		{
+			result->postponed++;
+			continue;
+		}
 		rewrite_err = rewrite_file(tl, &history, counts[i].layer, result);
 		room_release(tl, bytes);
 		/* a damaged file stays as it is, and does not prevent the rewriting of others */

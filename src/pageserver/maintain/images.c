@@ -441,16 +441,20 @@ done:
 PsError *
 make_images(Timeline *tl, bool all, int *made)
 {
-	Images images = {.tl = tl, .all = all, .examined_lsn = all ? 0 : tl->spec->maintained.images_lsn};
+	Images images = {.tl = tl, .all = all, .examined_lsn = all ? 0 : tl->spec->maintained.marks.images_lsn};
 	PsError *err;
 
+	*made = 0;
 	pthread_mutex_lock(&tl->lock);
 	images.lsn = tl->disk_consistent_lsn;
 	pthread_mutex_unlock(&tl->lock);
+	/* no part has changed, and no file need be read to know that */
+	if (images.examined_lsn >= images.lsn)
+		return NULL;
 	err = do_all_parts(&images);
 	*made = images.made;
 	if (err == NULL)
-		tl->spec->maintained.images_lsn = images.lsn;
+		tl->spec->maintained.marks.images_lsn = images.lsn;
 	return err;
 }
 

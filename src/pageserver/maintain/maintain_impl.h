@@ -95,11 +95,13 @@ typedef struct GcResult
 	int removed;     /* files */
 	int rewritten;   /* files */
 	int wal_removed; /* segments */
+	int postponed;   /* files that were not rewritten for lack of disk space */
+	uint32 readable; /* pins_digest() of what was considered readable */
 	uint64 bytes_before;
 	uint64 bytes_after;
 } GcResult;
 
-/* Removes files, parts of files and WAL that nobody can read any more. */
+/* Removes files, parts of files and WAL that nobody can read any more.  Not while TimelineEnv.keep_all is set. */
 extern PsError *gc_run(Timeline *tl, GcResult *result);
 
 /* ---- pack.c ---- */

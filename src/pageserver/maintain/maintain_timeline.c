@@ -13,38 +13,54 @@
 /* Garbage is collected when more than this percentage of all layer bytes is new since the last time ... */
 #define GC_CHANGED_PERCENT 10
 
-/* ... or this time has passed, ms. */
-#define GC_PERIOD (3600 * 1000)
+/* ... or less is, or something cannot be read any more, and this time has passed, us. */
+#define GC_PERIOD (INT64CONST(3600) * USECS_PER_SEC)
 
-/* Collects garbage if enough has changed since the last time, or "now" is true; sets *done if it did. */
-static PsError *
-collect_garbage(Timeline *tl, bool now, GcResult *result, bool *done)
+/* Has enough changed since garbage was collected last? */
+static bool
+garbage_is_due(Timeline *tl)
 {
+	const UpkeepMarks *marks = &tl->spec->maintained.marks;
 	LayerSet *set = timeline_layers(tl);
 	uint64 total = 0;
 	uint64 fresh = 0;
-	int64 ms = clock_now_ms();
-	PsError *err = NULL;
 
-	memset(result, 0, sizeof(*result));
 	for (int i = 0; i < layer_map_count(set->map); i++)
 	{
 		const LayerInfo *info = layer_info(layer_map_get(set->map, i));
 
 		total += info->file_size;
-		if (info->number >= tl->spec->maintained.gc_number)
+		if (info->number >= marks->gc_number)
 			fresh += info->file_size;
 	}
 	layer_set_unref(set);
+	if (fresh * 100 > total * GC_CHANGED_PERCENT)
+		return true;
+	if (marks->gc_time != 0 && store_clock_now(tl->env->clock) - marks->gc_time < GC_PERIOD)
+		return false;
+	return fresh > 0 || marks->gc_readable != pins_digest(tl->spec->pins);
+}
+
+/* Collects garbage if that is due, or "now" is true; sets *done if it did. */
+static PsError *
+collect_garbage(Timeline *tl, bool now, GcResult *result, bool *done)
+{
+	UpkeepMarks *marks = &tl->spec->maintained.marks;
+	int64 begin = store_clock_now(tl->env->clock);
+	PsError *err;
+
+	memset(result, 0, sizeof(*result));
 	*done = false;
-	if (!now && fresh * 100 <= total * GC_CHANGED_PERCENT && ms - tl->spec->maintained.gc_time < GC_PERIOD)
+	if (atomic_load(&tl->env->keep_all) > 0 || (!now && !garbage_is_due(tl)))
 		return NULL;
 	err = gc_run(tl, result);
 	if (err == NULL)
 	{
 		*done = true;
-		tl->spec->maintained.gc_number = atomic_load(&tl->spec->space.next_number);
-		tl->spec->maintained.gc_time = ms;
+		marks->gc_number = atomic_load(&tl->spec->space.next_number);
+		marks->gc_time = Max(begin, 1);
+		marks->gc_clock = *store_clock_id(tl->env->clock);
+		marks->gc_readable = result->postponed == 0 ? result->readable : 0;
 		if (result->removed + result->rewritten > 0)
 			ps_log(PS_LOG, "branch \"%s\": removed %d layer files and rewrote %d; they take %llu MB now, %llu MB less",
 				   timeline_name(tl), result->removed, result->rewritten,
@@ -54,12 +70,9 @@ collect_garbage(Timeline *tl, bool now, GcResult *result, bool *done)
 	return err;
 }
 
-/*
- * Does everything except merges of level 0.  Failed merges do not prevent images, and neither
- * prevents garbage collection.  Caller holds upkeep_lock.
- */
+/* maintain_files(), before its results are saved. */
 static PsError *
-maintain_files(Timeline *tl, bool all)
+do_steps(Timeline *tl, bool all)
 {
 	bool done = true;
 	int made = 0;
@@ -83,6 +96,18 @@ maintain_files(Timeline *tl, bool all)
 	if (done && made > 0)
 		err = ps_error_first(err, collect_garbage(tl, true, &result, &done));
 	return ps_error_first(err, pack_wal(tl));
+}
+
+/*
+ * Does everything except merges of level 0.  Failed merges do not prevent images, and neither
+ * prevents garbage collection.  Caller holds upkeep_lock.
+ */
+static PsError *
+maintain_files(Timeline *tl, bool all)
+{
+	PsError *err = do_steps(tl, all);
+
+	return ps_error_first(err, timeline_save_marks(tl));
 }
 
 bool

@@ -84,11 +84,15 @@ static PsError *
 verify_manifest(Timeline *tl, const Pace *p, VerifyReport report, void *arg)
 {
 	Manifest m;
-	PsError *err = manifest_read(tl->spec->dir, &m);
+	PsError *err;
 
+	/* no other thread writes it meanwhile */
+	pthread_mutex_lock(&tl->manifest_lock);
+	err = manifest_read(tl->spec->dir, &m, NULL);
+	pthread_mutex_unlock(&tl->manifest_lock);
 	if (err == NULL)
 		manifest_free(&m);
-	return report_file(p, "timeline.json", 0, err, report, arg);
+	return report_file(p, MANIFEST_LOG_NAME, 0, err, report, arg);
 }
 
 static PsError *
@@ -234,14 +238,14 @@ verify_closed(TimelineSpec *spec, PsError *broken, int megabytes_per_second, con
 {
 	Pace p = {.cancel = cancel, .rate = (uint64) megabytes_per_second * 1024 * 1024, .begin = clock_now_ms()};
 	Manifest m;
-	PsError *err = manifest_read(spec->dir, &m);
+	PsError *err = manifest_read(spec->dir, &m, NULL);
 
 	if (err != NULL)
 	{
 		ps_error_free(broken);
-		return report_file(&p, "timeline.json", 0, err, report, arg);
+		return report_file(&p, MANIFEST_LOG_NAME, 0, err, report, arg);
 	}
-	err = report_file(&p, "timeline.json", 0, broken, report, arg);
+	err = report_file(&p, MANIFEST_LOG_NAME, 0, broken, report, arg);
 	if (err == NULL)
 		err = verify_files_of_closed(spec, &m, &p, report, arg);
 	manifest_free(&m);

@@ -389,7 +389,9 @@ add_to_catalog(Store *store, Tenant *tenant, Branch **timelines, int n)
 		catalog_reserve(store, &names[i]);
 	}
 	pthread_mutex_unlock(&store->lock);
-	err = tenant_mark_detached(tenant, false);
+	err = tenant_raise_format(tenant);
+	if (err == NULL)
+		err = tenant_mark_detached(tenant, false);
 	/* the mark may be removed in spite of the error, and the next start would serve the tenant */
 	if (err != NULL)
 		err = undo_mark(tenant, true, err);

@@ -60,19 +60,51 @@ branch_set_broken(Branch *branch, PsError *err)
 	branch->life = BRANCH_BROKEN;
 }
 
-PsError *
-branch_read_manifest(const Branch *branch, bool old, Manifest *m)
+/* Checks that a manifest is that of the branch; otherwise frees it. */
+static PsError *
+check_manifest(const Branch *branch, Manifest *m)
 {
 	const Tenant *tenant = branch->tenant;
 	const TimelineSpec *spec = &branch->spec;
 
-	PS_TRY(old ? manifest_read_old(spec->dir, m) : manifest_read(spec->dir, m));
 	if (ps_id_equal(&m->timeline, &spec->id) && ps_id_equal(&m->tenant, &tenant->id) &&
 		(tenant->segment_size == 0 ||
 		 (m->system_identifier == tenant->system_identifier && m->segment_size == tenant->segment_size)))
 		return NULL;
 	manifest_free(m);
 	return ps_error(PS_SQLSTATE_CORRUPTED, "manifest in \"%s\" belongs to another timeline", spec->dir);
+}
+
+PsError *
+branch_read_manifest(const Branch *branch, Manifest *m, ManifestLog *log)
+{
+	PS_TRY(manifest_read(branch->spec.dir, m, log));
+	return check_manifest(branch, m);
+}
+
+/*
+ * Sets what upkeep remembers.  Numbers of files that were removed may be given again, so the
+ * mark is not beyond the files that there are.  A time of another clock, or one that this clock
+ * has lost, means nothing: then the last search for garbage was now.
+ */
+static void
+set_marks(Branch *branch, const Manifest *m)
+{
+	StoreClock *clock = branch->tenant->store->clock;
+	UpkeepMarks *marks = &branch->spec.maintained.marks;
+	int64 now = store_clock_now(clock);
+	uint64 next_number = 1;
+
+	*marks = m->marks;
+	for (int i = 0; i < m->nlayers; i++)
+		next_number = Max(next_number, m->layers[i].number + 1);
+	marks->gc_number = Min(marks->gc_number, next_number);
+	if (marks->gc_time != 0 && (!ps_id_equal(&marks->gc_clock, store_clock_id(clock)) || marks->gc_time > now))
+	{
+		marks->gc_time = now;
+		marks->gc_clock = *store_clock_id(clock);
+	}
+	pins_load_imaged(branch->spec.pins, m->imaged, m->nimaged);
 }
 
 /* Sets what is fixed, and what is shown of a branch that is not open. */
@@ -93,6 +125,7 @@ set_from_manifest(Branch *branch, const Manifest *m)
 	known->disk_consistent_lsn = known->ingested_lsn = m->disk_consistent_lsn;
 	known->flushed_lsn = known->received_lsn = Max(receiver_read_marker(spec->dir), m->disk_consistent_lsn);
 	known->gc_cutoff = Max(m->gc_cutoff, m->start_lsn);
+	set_marks(branch, m);
 }
 
 PsError *
@@ -100,13 +133,17 @@ branch_load(Tenant *tenant, const PsId *id, const PsError *problem, Branch **res
 {
 	Branch *branch = branch_alloc(tenant, id);
 	Manifest m = {0};
-	PsError *err = branch_read_manifest(branch, false, &m);
+	PsError *err = branch_read_manifest(branch, &m, NULL);
 	PsError *old_err = NULL;
 	PsError *mark_err;
 
 	*has_ancestor = false;
 	if (err != NULL && !ps_error_is_transient(err))
-		old_err = branch_read_manifest(branch, true, &m);
+	{
+		old_err = manifest_read_damaged(branch->spec.dir, &m);
+		if (old_err == NULL)
+			old_err = check_manifest(branch, &m);
+	}
 	if ((err != NULL && ps_error_is_transient(err)) || (old_err != NULL && ps_error_is_transient(old_err)))
 	{
 		branch_free(branch);

@@ -66,9 +66,9 @@ save_name_of_closed(Branch *branch, const char *name, Outcome *outcome)
 	PsError *err;
 
 	*outcome = OUTCOME_NOT_DONE;
-	PS_TRY(manifest_read(branch->spec.dir, &m));
+	PS_TRY(manifest_read(branch->spec.dir, &m, NULL));
 	strlcpy(m.name, name, sizeof(m.name));
-	err = manifest_write(branch->spec.dir, &m, outcome);
+	err = manifest_write(branch->spec.dir, &m, NULL, outcome);
 	manifest_free(&m);
 	return err;
 }

@@ -133,13 +133,16 @@ open_files(Timeline *tl, Branch *branch, const CancelCheck *cancel)
 	char *wal_dir = psprintf("%s/wal", tl->spec->dir);
 	PsError *err;
 
-	PS_GOTO(branch_read_manifest(branch, false, &m), done);
+	PS_GOTO(branch_read_manifest(branch, &m, &tl->log), done);
 	if (m.has_ancestor != (tl->ancestor != NULL) ||
 		(tl->ancestor != NULL && !ps_id_equal(&m.ancestor, &tl->ancestor->spec->id)))
 	{
 		err = ps_error(PS_SQLSTATE_CORRUPTED, "manifest in \"%s\" belongs to another timeline", tl->spec->dir);
 		goto done;
 	}
+	manifest_remove_stray(tl->spec->dir);
+	PS_GOTO(manifest_log_confirm(tl->spec->dir, &tl->log), done);
+	manifest_copy(&tl->saved, &m);
 	tl->disk_consistent_lsn = tl->ingested_lsn = m.disk_consistent_lsn;
 	tl->generation = m.generation;
 	strlcpy(tl->owner, m.owner, sizeof(tl->owner));
@@ -147,7 +150,6 @@ open_files(Timeline *tl, Branch *branch, const CancelCheck *cancel)
 	pins_raise_cutoff(tl->spec->pins, m.gc_cutoff);
 
 	timeline_set_copies(tl, m.copies, m.ncopies);
-	manifest_remove_stray(tl->spec->dir);
 	PS_GOTO(timeline_open_layers(tl, &m, &map), done);
 	PS_GOTO(load_state(tl, map, m.disk_consistent_lsn, &state), done);
 	/* a killed store may have created files without syncing the directory */

@@ -84,7 +84,8 @@ scan_directory(const Timeline *tl, Expected *expected, int n, Strays *strays)
 /*
  * Removes what a crash during a flush or upkeep left behind.  The crash may have come
  * between the rename of the manifest and the sync of its directory: then a power failure
- * could bring back the previous manifest, which may name these files.  Hence the sync.
+ * could bring back the previous manifest, which may name these files.  Hence the sync.  The
+ * manifest's contents are durable already (manifest_log_confirm()).
  */
 static PsError *
 remove_strays(const Timeline *tl, const Strays *strays)

@@ -103,6 +103,8 @@ open_tenant(Store *store, const PsId *id)
 	}
 	if (problem == NULL)
 		problem = tenant_read(tenant);
+	if (problem == NULL)
+		problem = tenant_raise_format(tenant);
 	if (problem != NULL && ps_error_is_transient(problem))
 		return problem;
 	err = tenant_load(tenant, problem, &timelines, &n);

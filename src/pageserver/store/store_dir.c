@@ -98,14 +98,15 @@ done:
 
 /* ---- check ---- */
 
+/* Reads and checks the number of the format. */
 static PsError *
-check_version(const char *dir)
+read_format(const char *dir, int *result)
 {
 	char *path = psprintf("%s/%s", dir, STORE_VERSION_FILE);
 	FILE *file = fopen(path, "re");
 	char text[32] = "";
 	char *end;
-	long format;
+	long format = 0;
 	PsError *err = NULL;
 
 	if (file == NULL && errno == ENOENT)
@@ -127,14 +128,35 @@ check_version(const char *dir)
 		format = strtol(text, &end, 10);
 		if (end == text || *end != '\n' || errno != 0 || format <= 0)
 			err = ps_error(PS_SQLSTATE_CORRUPTED, "\"%s\" does not hold the number of a format", path);
-		else if (format != STORE_FORMAT)
+		else if (format > STORE_FORMAT)
 			err = ps_error_hint(ps_error(PS_SQLSTATE_STATE,
-										 "the store \"%s\" has format %ld, and this pageserver reads format %d", dir,
-										 format, STORE_FORMAT),
-								format > STORE_FORMAT ? "It was created by a newer version: use that one."
-													  : "It was created by an older version: "
-														"export its branches with that one and import them.");
+										 "the store \"%s\" has format %ld, and this pageserver reads formats %d to %d",
+										 dir, format, STORE_FORMAT_MIN, STORE_FORMAT),
+								"It was created or used by a newer version: use that one.");
 	}
+	*result = (int) format;
+	free(path);
+	return err;
+}
+
+PsError *
+store_dir_raise_format(const char *dir)
+{
+	char *path = psprintf("%s/%s", dir, STORE_VERSION_FILE);
+	char number[16];
+	int format;
+	PsError *err;
+
+	PS_GOTO(read_format(dir, &format), done);
+	fs_remove_stray(path);
+	if (format == STORE_FORMAT)
+		goto done;
+	snprintf(number, sizeof(number), "%d\n", STORE_FORMAT);
+	err = fs_replace_file(path, number, strlen(number), 0, NULL);
+	if (err == NULL)
+		ps_log(PS_LOG, "the format of the store is now %d, it was %d: older versions of pageserver refuse the store",
+			   STORE_FORMAT, format);
+done:
 	free(path);
 	return err;
 }
@@ -143,6 +165,7 @@ PsError *
 store_dir_check(const char *dir)
 {
 	struct stat st;
+	int format;
 
 	if (stat(dir, &st) < 0)
 		return ps_error_hint(ps_error(PS_SQLSTATE_IO, "could not find the store \"%s\": %m", dir),
@@ -155,7 +178,7 @@ store_dir_check(const char *dir)
 		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "the directory \"%s\" belongs to another user (uid %d)", dir,
 									  (int) st.st_uid),
 							 "A store must be started by the user who owns it.");
-	PS_TRY(check_version(dir));
+	PS_TRY(read_format(dir, &format));
 	if (st.st_mode & (S_IWGRP | S_IRWXO))
 		return ps_error_hint(ps_error(PS_SQLSTATE_STATE,
 									  "the store \"%s\" can be accessed by others: permissions are %03o", dir,

@@ -11,8 +11,12 @@
 /*
  * The file STORE/PAGESERVER_VERSION holds this number.  It is incremented when a format
  * changes such that another version of the daemon cannot read the store.
+ *
+ *	  1		manifests are timeline.json
+ *	  2		manifests are timeline.log; timeline.json is read, and replaced when it changes
  */
-#define STORE_FORMAT       1
+#define STORE_FORMAT       2
+#define STORE_FORMAT_MIN   1 /* the oldest that can be read */
 #define STORE_VERSION_FILE "PAGESERVER_VERSION"
 #define STORE_LOCK_FILE    "pageserver.pid"
 
@@ -24,6 +28,12 @@ extern PsError *store_dir_list_ids(const char *path, PsId **ids, int *n);
 
 /* An error if it is not a store, this daemon cannot read it, or it belongs to another user. */
 extern PsError *store_dir_check(const char *dir);
+
+/*
+ * Sets the format of a store to the current one, durably, before anything in that format is
+ * written: from then on older daemons refuse the store.  For the daemon that has the lock file.
+ */
+extern PsError *store_dir_raise_format(const char *dir);
 
 /*
  * The lock file ensures that only one daemon runs on a store, by a lock (flock) on it, which

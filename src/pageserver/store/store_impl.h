@@ -41,6 +41,7 @@ struct Tenant
 	/* fixed while branches are in the catalog */
 	uint64 system_identifier;
 	uint32 segment_size; /* 0: tenant.json cannot be read */
+	bool old_format;     /* tenant_raise_format() is needed before the tenant is served */
 
 	/*
 	 * What its timelines are given.  env.redo exists while one of them is open.
@@ -239,7 +240,7 @@ extern PsError *protect_set(const char *timeline_dir, bool is_protected);
  */
 extern PsError *branch_load(Tenant *tenant, const PsId *id, const PsError *problem, Branch **branch, bool *has_ancestor,
 							PsId *ancestor);
-extern PsError *branch_read_manifest(const Branch *branch, bool old, Manifest *m); /* old: the previous one */
+extern PsError *branch_read_manifest(const Branch *branch, Manifest *m, ManifestLog *log); /* manifest_read() */
 
 /* Takes over the error; no other thread uses the branch. */
 extern void branch_set_broken(Branch *branch, PsError *err);
@@ -250,6 +251,12 @@ extern Tenant *tenant_alloc(Store *store, const PsId *id);
 extern PsError *tenant_read(Tenant *tenant);                         /* TENANT/tenant.json */
 extern PsError *tenant_write(const Tenant *tenant, const char *dir); /* DIR/tenant.json, which no thread reads yet */
 extern void tenant_free(Tenant *tenant);
+
+/*
+ * After tenant_read(), before a file of the tenant is written: sets the version of tenant.json
+ * to the current one, durably, so that older daemons refuse the tenant.
+ */
+extern PsError *tenant_raise_format(Tenant *tenant);
 
 /* The file TENANT/detached; the change is durable unless there is an error. */
 extern bool tenant_is_marked_detached(const Tenant *tenant);

@@ -3,7 +3,7 @@
  *	  A tenant: a cluster family, with a directory of its own.
  *
  * TENANT/tenant.json says to which family the tenant belongs, with a checksum.  It is
- * written once, when the tenant is created.
+ * written when the tenant is created, and when its format is raised.
  */
 #include "ps_fe.h"
 
@@ -15,28 +15,58 @@
 #include "store/store_dir.h"
 #include "store/store_impl.h"
 
-#define TENANT_VERSION 2
+/* With version 3, timelines have timeline.log; with version 2, none has. */
+#define TENANT_VERSION     3
+#define TENANT_VERSION_MIN 2
 
-static const JsonFormat tenant_format = {"file", "pageserver tenant", "version", TENANT_VERSION, TENANT_VERSION};
+static const JsonFormat tenant_format = {"file", "pageserver tenant", "version", TENANT_VERSION_MIN, TENANT_VERSION};
+
+/* The text of DIR/tenant.json, and its path; free() *text. */
+static PsError *
+tenant_text(const Tenant *tenant, const char *dir, char path[MAXPGPATH], char **text)
+{
+	char id[PS_ID_TEXT];
+	char sysid[32];
+
+	snprintf(sysid, sizeof(sysid), UINT64_FORMAT, tenant->system_identifier);
+	snprintf(path, MAXPGPATH, "%s/tenant.json", dir);
+	return json_file_text(&tenant_format, TENANT_VERSION,
+						  json_pack("{s:s, s:s, s:i}", "tenant", ps_id_format(&tenant->id, id),
+									"system_identifier", sysid, "segment_size", (int) tenant->segment_size),
+						  path, text);
+}
 
 PsError *
 tenant_write(const Tenant *tenant, const char *dir)
 {
 	char path[MAXPGPATH];
-	char text[PS_ID_TEXT];
-	char sysid[32];
-	char *dump;
+	char *text;
 	PsError *err;
 
-	snprintf(sysid, sizeof(sysid), UINT64_FORMAT, tenant->system_identifier);
-	snprintf(path, sizeof(path), "%s/tenant.json", dir);
-	PS_TRY(json_file_text(&tenant_format, TENANT_VERSION,
-						  json_pack("{s:s, s:s, s:i}", "tenant", ps_id_format(&tenant->id, text),
-									"system_identifier", sysid, "segment_size", (int) tenant->segment_size),
-						  path, &dump));
-	err = fs_write_new_file(path, dump, strlen(dump), true);
-	free(dump);
+	PS_TRY(tenant_text(tenant, dir, path, &text));
+	err = fs_write_new_file(path, text, strlen(text), true);
+	free(text);
 	return err;
+}
+
+PsError *
+tenant_raise_format(Tenant *tenant)
+{
+	char path[MAXPGPATH];
+	char *text;
+	PsError *err;
+
+	snprintf(path, sizeof(path), "%s/tenant.json", tenant->dir);
+	fs_remove_stray(path);
+	if (!tenant->old_format)
+		return NULL;
+	PS_TRY(tenant_text(tenant, tenant->dir, path, &text));
+	err = fs_replace_file(path, text, strlen(text), 0, NULL);
+	free(text);
+	if (err != NULL)
+		return ps_error_context(err, "could not raise the format of a tenant");
+	tenant->old_format = false;
+	return NULL;
 }
 
 PsError *
@@ -62,6 +92,7 @@ tenant_read(Tenant *tenant)
 	{
 		tenant->system_identifier = strtoull(sysid, NULL, 10);
 		tenant->segment_size = segment_size;
+		tenant->old_format = json_integer_value(json_object_get(root, "version")) < TENANT_VERSION;
 	}
 	json_decref(root);
 	return err;

@@ -25,13 +25,13 @@ tenant_read_names(const Tenant *tenant, StringInfo names, int *nbranches, const 
 		char *mark = psprintf("%s/%s", dir, TRASH_MARK_FILE);
 		bool deleted = access(mark, F_OK) == 0;
 		Manifest m;
-		PsError *err = manifest_read(dir, &m);
+		PsError *err = manifest_read(dir, &m, NULL);
 
 		(*nbranches) += !deleted;
 		if (err != NULL && !deleted)
 		{
 			ps_error_free(err);
-			err = manifest_read_old(dir, &m);
+			err = manifest_read_damaged(dir, &m);
 		}
 		if (err == NULL && deleted)
 			manifest_free(&m);

@@ -50,6 +50,8 @@ work_on(Upkeep *upkeep, UpkeepKind kind, Branch *branch, bool *is_news, bool *qu
 		if (maintain_has_level0(tl))
 			upkeep_queue_wake(upkeep, UPKEEP_LEVEL0, branch);
 		err = maintain_all(tl);
+		if (err == NULL)
+			ps_log(PS_DEBUG, "branch \"%s\": finished upkeep of layer files", branch_name(branch));
 	}
 	else if (maintain_has_level0(tl))
 		err = maintain_level0(tl, &more);

@@ -22,7 +22,7 @@
 #include "base/clock.h"
 #include "timeline/arrivals.h"
 #include "timeline/layer_set.h"
-#include "timeline/manifest.h"
+#include "timeline/manifest_log.h"
 #include "timeline/pins.h"
 #include "timeline/timeline.h"
 #include "timeline/timeline_env.h"
@@ -58,10 +58,8 @@ typedef struct TimelineName
 /* What upkeep remembers from its last check, also while the timeline is closed.  Under Timeline.upkeep_lock. */
 typedef struct MaintainMemory
 {
-	XLogRecPtr images_lsn; /* LSN at which all of the timeline was checked for images that are due */
-	uint64 gc_number;      /* files with this or a higher number are newer than the last search for garbage */
-	int64 gc_time;         /* of that search, clock_now_ms() */
-	int64 room_warned;     /* when the lack of room for a merge was logged last, clock_now_ms(); 0: never */
+	UpkeepMarks marks; /* timeline_save_marks() puts them into the manifest */
+	int64 room_warned; /* when the lack of room for a merge was logged last, clock_now_ms(); 0: never */
 } MaintainMemory;
 
 /*
@@ -113,8 +111,10 @@ struct Timeline
 
 	/* held while the manifest is written and the fields that it contains are changed */
 	pthread_mutex_t manifest_lock;
-	char saved_name[TIMELINE_NAME_MAX + 1]; /* for the next manifest; may differ from spec->name for a moment */
-	Layer **uncertain;                      /* files that the manifest on disk may name, but not the map (manifest.c) */
+	char next_name[TIMELINE_NAME_MAX + 1]; /* for the next change; may differ from spec->name for a moment */
+	ManifestLog log;
+	Manifest saved;    /* what the log says, except the layers, unless log.write_whole is set */
+	Layer **uncertain; /* files that the manifest on disk may name, but not the map (timeline_save.c) */
 	int nuncertain;
 
 	/*
@@ -184,9 +184,9 @@ timeline_config(const Timeline *tl)
 
 /*
  * Allocates a Timeline that is about to be opened: no WAL, no layers, no threads.
- * saved_name: the name for the next manifest.
+ * next_name: the name for the next change of the manifest.
  */
-extern Timeline *timeline_create(TimelineSpec *spec, TimelineEnv *env, Timeline *ancestor, const char *saved_name);
+extern Timeline *timeline_create(TimelineSpec *spec, TimelineEnv *env, Timeline *ancestor, const char *next_name);
 
 /*
  * Frees what timeline_create() allocated, and the layers.  No other thread uses the
@@ -265,30 +265,49 @@ extern void timeline_set_copies(Timeline *tl, const DbCopy *copies, int n);
 /* Finds a copy whose pages can be written because its record is in layer files; false if there is none. */
 extern bool timeline_next_copy(Timeline *tl, DbCopy *copy);
 
-/* done: the next manifest does not name the copy.  Caller holds Timeline.manifest_lock. */
-extern void timeline_mark_copy(Timeline *tl, const DbCopy *copy, bool done);
-
 /* Removes a copy and its pins. */
 extern void timeline_remove_copy(Timeline *tl, const DbCopy *copy);
 
-/* ---- manifest.c ---- */
+/* ---- timeline_save.c ---- */
+
+/* A change of the manifest of an open timeline; what is 0 or NULL stays as it is. */
+typedef struct TimelineChange
+{
+	const char *name;
+	XLogRecPtr disk_consistent_lsn;
+	uint64 generation;
+	const char *owner;
+	const DbCopy *copy_done; /* is in the manifest no more */
+	const UpkeepMarks *marks;
+	LayerMap *map; /* with these files added and dropped */
+	Layer *const *add;
+	int nadd;
+	Layer *const *drop;
+	int ndrop;
+} TimelineChange;
 
 /*
- * Writes the manifest of an open timeline with the given values.  Caller holds
- * Timeline.manifest_lock, so that manifests are written in the order of the changes, and
- * changes the fields after a success.  add: files of the map that no manifest has named
- * yet.  After an error they are removed, when the last reference is released.  If the
- * outcome is OUTCOME_UNKNOWN, they are removed only when the next manifest is durable, or
- * when the timeline is opened the next time and its manifest does not name them.
+ * Makes a change of the manifest durable, with the cutoff of spec->pins and what else belongs
+ * to it.  Caller holds Timeline.manifest_lock, so that changes are written in their order, and
+ * changes the fields after a success.  add: files that no manifest has named yet.  After an
+ * error they are removed, when the last reference is released.  If the outcome is
+ * OUTCOME_UNKNOWN, they are removed only when the next change is durable, or when the timeline
+ * is opened the next time and its manifest does not name them.  outcome may be NULL.
  */
-extern PsError *timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn, uint64 generation,
-							  const char *owner, Layer *const *add, int nadd);
+extern PsError *timeline_save(Timeline *tl, const TimelineChange *change, Outcome *outcome);
 
 /*
- * Writes a manifest with a new name.  later: even after an error, the next manifest will
- * have the name.  Acquires Timeline.manifest_lock.
+ * Makes a new name durable.  later: even after an error, the next change will include it.
+ * Acquires Timeline.manifest_lock.
  */
 extern PsError *timeline_save_name(Timeline *tl, const char *name, bool later, Outcome *outcome);
+
+/*
+ * Makes what upkeep remembers durable: spec->maintained, and which pins were considered for
+ * images.  Does nothing if it is as before.  Caller holds upkeep_lock; acquires
+ * Timeline.manifest_lock.
+ */
+extern PsError *timeline_save_marks(Timeline *tl);
 
 /* ---- replace.c ---- */
 

@@ -1,67 +1,22 @@
 /*
  * manifest.c
- *	  The manifest of a timeline: TIMELINE/timeline.json.
- *
- *	  {
- *		"format": "pageserver timeline",
- *		"version": 3,
- *		"crc32c": "0123abcd",		of "timeline" without "layers", dumped compact with sorted
- *									keys, then of each layer's text and a newline
- *		"timeline": { ... }
- *	  }
- *
- * LSNs are text as PostgreSQL shows them; numbers that may exceed 53 bits are text, too.
- * "layers" has "NAME level N entries N bytes N" for each layer file: what must be known
- * before it is opened.  If pages of copied databases are not written yet, "copies" has
- * "TABLESPACE/DATABASE LSN LSN" for each copy (DbCopy), and the version is 4.  A new
- * manifest is written next to the old one, synced and renamed; the previous one is kept as
- * timeline.json.old.
+ *	  The manifest of a timeline as records in JSON: see manifest.h.
  */
 #include "ps_fe.h"
 
-#include <unistd.h>
-
-#include "base/json_file.h"
-#include "port/pg_crc32c.h"
 #include "sqlstate.h"
-#include "base/fs.h"
-#include "timeline/engine.h"
+#include "timeline/manifest.h"
 
-#define MANIFEST_NAME           "timeline.json"
-#define MANIFEST_OLD            MANIFEST_NAME ".old"
-#define MANIFEST_VERSION        3
-#define MANIFEST_VERSION_COPIES 4
+#define MANIFEST_FORMAT  "pageserver timeline"
+#define MANIFEST_VERSION 5
 
-/* "layers" is not dumped for the CRC: there may be very many, and that would double the cost. */
-static uint32
-manifest_crc(const json_t *root)
-{
-	json_t *body = json_copy(json_object_get(root, "timeline"));
-	const json_t *layers = json_object_get(json_object_get(root, "timeline"), "layers");
-	char *text;
-	pg_crc32c crc;
+/* The maximum length of "XXXXXXXX/XXXXXXXX". */
+#define LSN_TEXT_MAX 17
 
-	json_object_del(body, "layers");
-	text = json_dumps(body, JSON_COMPACT | JSON_SORT_KEYS);
-	INIT_CRC32C(crc);
-	if (text != NULL)
-		COMP_CRC32C(crc, text, strlen(text));
-	for (size_t i = 0; i < json_array_size(layers); i++)
-	{
-		const json_t *layer = json_array_get(layers, i);
+/* The maximum length of the text of a layer, with its zero byte. */
+#define LAYER_TEXT_MAX (LAYER_NAME_MAX + 96)
 
-		if (json_is_string(layer))
-			COMP_CRC32C(crc, json_string_value(layer), json_string_length(layer));
-		COMP_CRC32C(crc, "\n", 1);
-	}
-	FIN_CRC32C(crc);
-	free(text);
-	json_decref(body);
-	return crc;
-}
-
-static const JsonFormat manifest_format = {"manifest", "pageserver timeline", "version",
-										   MANIFEST_VERSION, MANIFEST_VERSION_COPIES, manifest_crc};
+/* ---- formatting ---- */
 
 static json_t *
 json_lsn(XLogRecPtr lsn)
@@ -75,10 +30,176 @@ json_u64(uint64 v)
 	return json_sprintf("%llu", (unsigned long long) v);
 }
 
-/* ---- reading: the functions return false if the member is missing or has another type ---- */
+static json_t *
+json_id(const PsId *id)
+{
+	char text[PS_ID_TEXT];
+
+	return json_string(ps_id_format(id, text));
+}
+
+static void
+format_layer(const LayerInfo *info, char text[LAYER_TEXT_MAX])
+{
+	char name[LAYER_NAME_MAX];
+
+	snprintf(text, LAYER_TEXT_MAX, "%s level %d entries %llu bytes %llu", layer_name_format(info, name), info->level,
+			 (unsigned long long) info->entries, (unsigned long long) info->file_size);
+}
+
+static json_t *
+json_layer(const LayerInfo *info)
+{
+	char text[LAYER_TEXT_MAX];
+
+	format_layer(info, text);
+	return json_string(text);
+}
+
+static json_t *
+json_copies(const DbCopy *copies, int n)
+{
+	json_t *list = json_array();
+
+	for (int i = 0; i < n; i++)
+		json_array_append_new(list, json_sprintf("%u/%u %X/%X %X/%X", copies[i].spc, copies[i].db,
+												 LSN_FORMAT_ARGS(copies[i].start), LSN_FORMAT_ARGS(copies[i].end)));
+	return list;
+}
 
 static bool
-get_text(json_t *body, const char *name, char *out, size_t size)
+same_copies(const Manifest *a, const Manifest *b)
+{
+	bool same = a->ncopies == b->ncopies;
+
+	for (int i = 0; i < a->ncopies && same; i++)
+	{
+		const DbCopy *x = &a->copies[i];
+		const DbCopy *y = &b->copies[i];
+
+		same = x->start == y->start && x->end == y->end && x->spc == y->spc && x->db == y->db;
+	}
+	return same;
+}
+
+/* The marks that differ from those of "was"; NULL: none does. */
+static json_t *
+json_upkeep(const Manifest *was, const Manifest *now)
+{
+	const UpkeepMarks *a = &was->marks;
+	const UpkeepMarks *b = &now->marks;
+	json_t *upkeep = json_object();
+
+	if (a->images_lsn != b->images_lsn)
+		json_object_set_new(upkeep, "images_lsn", json_lsn(b->images_lsn));
+	if (a->gc_number != b->gc_number)
+		json_object_set_new(upkeep, "gc_number", json_u64(b->gc_number));
+	if (a->gc_time != b->gc_time)
+		json_object_set_new(upkeep, "gc_time", json_u64((uint64) b->gc_time));
+	if (!ps_id_equal(&a->gc_clock, &b->gc_clock))
+		json_object_set_new(upkeep, "gc_clock", json_id(&b->gc_clock));
+	if (a->gc_readable != b->gc_readable)
+		json_object_set_new(upkeep, "gc_readable", json_integer(b->gc_readable));
+	if (was->nimaged != now->nimaged ||
+		(now->nimaged > 0 && memcmp(was->imaged, now->imaged, now->nimaged * sizeof(XLogRecPtr)) != 0))
+	{
+		json_t *imaged = json_array();
+
+		for (int i = 0; i < now->nimaged; i++)
+			json_array_append_new(imaged, json_lsn(now->imaged[i]));
+		json_object_set_new(upkeep, "imaged", imaged);
+	}
+	if (json_object_size(upkeep) > 0)
+		return upkeep;
+	json_decref(upkeep);
+	return NULL;
+}
+
+json_t *
+manifest_state_json(const Manifest *m)
+{
+	static const Manifest nothing;
+	json_t *body = json_object();
+	json_t *layers = json_array();
+	json_t *upkeep = json_upkeep(&nothing, m);
+	int rc = 0;
+
+	rc |= json_object_set_new(body, "tenant", json_id(&m->tenant));
+	rc |= json_object_set_new(body, "timeline", json_id(&m->timeline));
+	rc |= json_object_set_new(body, "name", json_string(m->name));
+	rc |= json_object_set_new(body, "system_identifier", json_u64(m->system_identifier));
+	rc |= json_object_set_new(body, "segment_size", json_integer(m->segment_size));
+	rc |= json_object_set_new(body, "data_checksum_version", json_integer(m->data_checksum_version));
+	rc |= json_object_set_new(body, "ancestor", m->has_ancestor ? json_id(&m->ancestor) : json_string(""));
+	if (m->has_replaced)
+		rc |= json_object_set_new(body, "replaced", json_id(&m->replaced));
+	rc |= json_object_set_new(body, "start_lsn", json_lsn(m->start_lsn));
+	rc |= json_object_set_new(body, "disk_consistent_lsn", json_lsn(m->disk_consistent_lsn));
+	rc |= json_object_set_new(body, "gc_cutoff", json_lsn(m->gc_cutoff));
+	rc |= json_object_set_new(body, "generation", json_u64(m->generation));
+	rc |= json_object_set_new(body, "owner", json_string(m->owner));
+	if (m->ncopies > 0)
+		rc |= json_object_set_new(body, "copies", json_copies(m->copies, m->ncopies));
+	if (upkeep != NULL)
+		rc |= json_object_set_new(body, "upkeep", upkeep);
+	for (int i = 0; i < m->nlayers; i++)
+		rc |= json_array_append_new(layers, json_layer(&m->layers[i]));
+	rc |= json_object_set_new(body, "layers", layers);
+	if (rc == 0)
+		return json_pack("{s:s, s:i, s:o}", "format", MANIFEST_FORMAT, "version", MANIFEST_VERSION, "timeline", body);
+	json_decref(body);
+	return NULL;
+}
+
+json_t *
+manifest_change_json(const Manifest *was, const Manifest *now, Layer *const *add, int nadd, Layer *const *drop,
+					 int ndrop)
+{
+	json_t *change = json_object();
+	json_t *files;
+	json_t *upkeep;
+	char name[LAYER_NAME_MAX];
+	int rc = 0;
+
+	if (nadd > 0)
+	{
+		files = json_array();
+		for (int i = 0; i < nadd; i++)
+			rc |= json_array_append_new(files, json_layer(layer_info(add[i])));
+		rc |= json_object_set_new(change, "add", files);
+	}
+	if (ndrop > 0)
+	{
+		files = json_array();
+		for (int i = 0; i < ndrop; i++)
+			rc |= json_array_append_new(files, json_string(layer_name(drop[i], name)));
+		rc |= json_object_set_new(change, "drop", files);
+	}
+	if (strcmp(was->name, now->name) != 0)
+		rc |= json_object_set_new(change, "name", json_string(now->name));
+	if (was->disk_consistent_lsn != now->disk_consistent_lsn)
+		rc |= json_object_set_new(change, "disk_consistent_lsn", json_lsn(now->disk_consistent_lsn));
+	if (was->gc_cutoff != now->gc_cutoff)
+		rc |= json_object_set_new(change, "gc_cutoff", json_lsn(now->gc_cutoff));
+	if (was->generation != now->generation)
+		rc |= json_object_set_new(change, "generation", json_u64(now->generation));
+	if (strcmp(was->owner, now->owner) != 0)
+		rc |= json_object_set_new(change, "owner", json_string(now->owner));
+	if (!same_copies(was, now))
+		rc |= json_object_set_new(change, "copies", json_copies(now->copies, now->ncopies));
+	upkeep = json_upkeep(was, now);
+	if (upkeep != NULL)
+		rc |= json_object_set_new(change, "upkeep", upkeep);
+	if (rc == 0)
+		return change;
+	json_decref(change);
+	return NULL;
+}
+
+/* ---- parsing: the functions return false if the member is missing or invalid ---- */
+
+static bool
+get_text(const json_t *body, const char *name, char *out, size_t size)
 {
 	const char *text = json_string_value(json_object_get(body, name));
 
@@ -86,21 +207,27 @@ get_text(json_t *body, const char *name, char *out, size_t size)
 }
 
 static bool
-get_lsn(json_t *body, const char *name, XLogRecPtr *lsn)
+parse_lsn(const json_t *value, XLogRecPtr *lsn)
 {
-	char text[32];
+	const char *text = json_string_value(value);
 	uint32 hi;
 	uint32 lo;
 	char after;
 
-	if (!get_text(body, name, text, sizeof(text)) || sscanf(text, "%X/%X%c", &hi, &lo, &after) != 2)
+	if (text == NULL || strlen(text) > LSN_TEXT_MAX || sscanf(text, "%X/%X%c", &hi, &lo, &after) != 2)
 		return false;
 	*lsn = (uint64) hi << 32 | lo;
 	return true;
 }
 
 static bool
-get_u64(json_t *body, const char *name, uint64 *v)
+get_lsn(const json_t *body, const char *name, XLogRecPtr *lsn)
+{
+	return parse_lsn(json_object_get(body, name), lsn);
+}
+
+static bool
+get_u64(const json_t *body, const char *name, uint64 *v)
 {
 	char text[32];
 	unsigned long long n;
@@ -113,9 +240,9 @@ get_u64(json_t *body, const char *name, uint64 *v)
 }
 
 static bool
-get_u32(json_t *body, const char *name, uint32 *v)
+get_u32(const json_t *body, const char *name, uint32 *v)
 {
-	json_t *n = json_object_get(body, name);
+	const json_t *n = json_object_get(body, name);
 
 	if (!json_is_integer(n) || json_integer_value(n) < 0 || json_integer_value(n) > PG_UINT32_MAX)
 		return false;
@@ -124,7 +251,7 @@ get_u32(json_t *body, const char *name, uint32 *v)
 }
 
 static bool
-get_id(json_t *body, const char *name, PsId *id)
+get_id(const json_t *body, const char *name, PsId *id)
 {
 	char text[PS_ID_TEXT];
 
@@ -133,7 +260,7 @@ get_id(json_t *body, const char *name, PsId *id)
 
 /* "" means that there is none. */
 static bool
-get_ancestor(json_t *body, Manifest *m)
+get_ancestor(const json_t *body, Manifest *m)
 {
 	char text[PS_ID_TEXT];
 
@@ -143,23 +270,91 @@ get_ancestor(json_t *body, Manifest *m)
 	return !m->has_ancestor || ps_id_parse(text, &m->ancestor);
 }
 
-/* The maximum length of the text of a layer, with its zero byte. */
-#define LAYER_TEXT_MAX (LAYER_NAME_MAX + 96)
-
-static void
-format_layer(const LayerInfo *info, char text[LAYER_TEXT_MAX])
+/* The member is optional. */
+static bool
+get_replaced(const json_t *body, Manifest *m)
 {
-	char name[LAYER_NAME_MAX];
+	m->has_replaced = json_object_get(body, "replaced") != NULL;
+	return !m->has_replaced || get_id(body, "replaced", &m->replaced);
+}
 
-	snprintf(text, LAYER_TEXT_MAX, "%s level %d entries %llu bytes %llu", layer_name_format(info, name), info->level,
-			 (unsigned long long) info->entries, (unsigned long long) info->file_size);
+static bool
+get_copies(const json_t *body, Manifest *m)
+{
+	const json_t *copies = json_object_get(body, "copies");
+
+	free(m->copies);
+	m->copies = pg_malloc0(Max(json_array_size(copies), 1) * sizeof(DbCopy));
+	m->ncopies = 0;
+	for (size_t i = 0; i < json_array_size(copies); i++)
+	{
+		const char *text = json_string_value(json_array_get(copies, i));
+		uint32 n[6];
+		char after;
+
+		if (text == NULL || sscanf(text, "%u/%u %X/%X %X/%X%c", &n[0], &n[1], &n[2], &n[3], &n[4], &n[5], &after) != 6)
+			return false;
+		m->copies[m->ncopies++] = (DbCopy) {.spc = n[0],
+											.db = n[1],
+											.start = (uint64) n[2] << 32 | n[3],
+											.end = (uint64) n[4] << 32 | n[5]};
+	}
+	return json_is_array(copies);
+}
+
+static bool
+get_imaged(const json_t *upkeep, Manifest *m)
+{
+	const json_t *imaged = json_object_get(upkeep, "imaged");
+
+	free(m->imaged);
+	m->imaged = pg_malloc0(Max(json_array_size(imaged), 1) * sizeof(XLogRecPtr));
+	m->nimaged = 0;
+	for (size_t i = 0; i < json_array_size(imaged); i++)
+	{
+		XLogRecPtr *lsn = &m->imaged[m->nimaged++];
+
+		if (!parse_lsn(json_array_get(imaged, i), lsn) || (i > 0 && *lsn <= lsn[-1]))
+			return false;
+	}
+	return json_is_array(imaged);
+}
+
+/* Each of its members is optional. */
+static bool
+get_upkeep(const json_t *body, Manifest *m)
+{
+	json_t *upkeep = json_object_get(body, "upkeep");
+	UpkeepMarks *marks = &m->marks;
+	const char *name;
+	json_t *value;
+	bool valid = json_is_object(upkeep);
+
+	json_object_foreach(upkeep, name, value)
+	{
+		if (strcmp(name, "images_lsn") == 0)
+			valid &= get_lsn(upkeep, name, &marks->images_lsn);
+		else if (strcmp(name, "gc_number") == 0)
+			valid &= get_u64(upkeep, name, &marks->gc_number);
+		else if (strcmp(name, "gc_time") == 0)
+			valid &= get_u64(upkeep, name, (uint64 *) &marks->gc_time);
+		else if (strcmp(name, "gc_clock") == 0)
+			valid &= get_id(upkeep, name, &marks->gc_clock);
+		else if (strcmp(name, "gc_readable") == 0)
+			valid &= get_u32(upkeep, name, &marks->gc_readable);
+		else if (strcmp(name, "imaged") == 0)
+			valid &= get_imaged(upkeep, m);
+		else
+			valid = false;
+	}
+	return valid;
 }
 
 static bool
 parse_layer(const char *text, LayerInfo *info)
 {
 	char name[LAYER_NAME_MAX];
-	size_t len = strcspn(text, " ");
+	size_t len = text != NULL ? strcspn(text, " ") : sizeof(name);
 	int level;
 	unsigned long long entries;
 	unsigned long long bytes;
@@ -178,300 +373,177 @@ parse_layer(const char *text, LayerInfo *info)
 	return strcmp(again, text) == 0;
 }
 
-/* The member is optional. */
+/* Appends files to the layers. */
 static bool
-get_replaced(json_t *body, Manifest *m)
+add_layers(const json_t *files, Manifest *m)
 {
-	m->has_replaced = json_object_get(body, "replaced") != NULL;
-	return !m->has_replaced || get_id(body, "replaced", &m->replaced);
-}
-
-/* The member is optional. */
-static bool
-get_copies(json_t *body, Manifest *m)
-{
-	json_t *copies = json_object_get(body, "copies");
-
-	if (copies == NULL)
-		return true;
-	m->copies = pg_malloc0(Max(json_array_size(copies), 1) * sizeof(DbCopy));
-	for (size_t i = 0; i < json_array_size(copies); i++)
+	m->layers = pg_realloc(m->layers, Max(m->nlayers + json_array_size(files), 1) * sizeof(LayerInfo));
+	for (size_t i = 0; i < json_array_size(files); i++)
 	{
-		const char *text = json_string_value(json_array_get(copies, i));
-		uint32 n[6];
-		char after;
+		LayerInfo *info = &m->layers[m->nlayers];
 
-		if (text == NULL || sscanf(text, "%u/%u %X/%X %X/%X%c", &n[0], &n[1], &n[2], &n[3], &n[4], &n[5], &after) != 6)
+		memset(info, 0, sizeof(*info));
+		if (!parse_layer(json_string_value(json_array_get(files, i)), info))
 			return false;
-		m->copies[i] = (DbCopy) {.spc = n[0],
-								 .db = n[1],
-								 .start = (uint64) n[2] << 32 | n[3],
-								 .end = (uint64) n[4] << 32 | n[5]};
+		m->nlayers++;
 	}
-	m->ncopies = (int) json_array_size(copies);
-	return json_is_array(copies);
+	return json_is_array(files);
 }
 
+/* Remembers names of files for manifest_finish(): to look for each now would take long if there are many. */
 static bool
-get_layers(json_t *body, Manifest *m)
+drop_layers(const json_t *names, Manifest *m)
 {
-	json_t *layers = json_object_get(body, "layers");
-
-	if (!json_is_array(layers))
-		return false;
-	m->layers = pg_malloc0(Max(json_array_size(layers), 1) * sizeof(LayerInfo));
-	for (size_t i = 0; i < json_array_size(layers); i++)
+	m->dropped = pg_realloc(m->dropped, Max(m->ndropped + json_array_size(names), 1) * sizeof(LayerInfo));
+	for (size_t i = 0; i < json_array_size(names); i++)
 	{
-		const char *text = json_string_value(json_array_get(layers, i));
+		const char *name = json_string_value(json_array_get(names, i));
+		LayerInfo *info = &m->dropped[m->ndropped];
 
-		if (text == NULL || !parse_layer(text, &m->layers[i]))
+		memset(info, 0, sizeof(*info));
+		if (name == NULL || !layer_name_parse(name, info))
 			return false;
+		m->ndropped++;
 	}
-	m->nlayers = (int) json_array_size(layers);
-	return true;
+	return json_is_array(names);
 }
 
-static PsError *
-read_manifest(const char *dir, const char *name, Manifest *m)
+bool
+manifest_parse_body(const json_t *body, Manifest *m)
 {
-	char path[MAXPGPATH];
-	json_t *root;
-	json_t *body;
-	PsError *err = NULL;
-
 	memset(m, 0, sizeof(*m));
-	snprintf(path, sizeof(path), "%s/%s", dir, name);
-	PS_TRY(json_file_read(&manifest_format, path, &root));
-	body = json_object_get(root, "timeline");
-	if (!json_is_object(body) || !get_id(body, "tenant", &m->tenant) || !get_id(body, "timeline", &m->timeline) ||
-		!get_text(body, "name", m->name, sizeof(m->name)) ||
-		!get_u64(body, "system_identifier", &m->system_identifier) ||
-		!get_u32(body, "segment_size", &m->segment_size) || !IsValidWalSegSize(m->segment_size) ||
-		!get_u32(body, "data_checksum_version", &m->data_checksum_version) ||
-		!get_ancestor(body, m) || !get_replaced(body, m) || !get_lsn(body, "start_lsn", &m->start_lsn) ||
-		!get_lsn(body, "disk_consistent_lsn", &m->disk_consistent_lsn) ||
-		!get_lsn(body, "gc_cutoff", &m->gc_cutoff) ||
-		!get_u64(body, "generation", &m->generation) || !get_text(body, "owner", m->owner, sizeof(m->owner)) ||
-		!get_copies(body, m) || !get_layers(body, m))
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "manifest \"%s\" has a missing or invalid member", path);
-	json_decref(root);
-	if (err != NULL)
-		manifest_free(m);
-	return err;
+	return json_is_object(body) && get_id(body, "tenant", &m->tenant) && get_id(body, "timeline", &m->timeline) &&
+		   get_text(body, "name", m->name, sizeof(m->name)) &&
+		   get_u64(body, "system_identifier", &m->system_identifier) &&
+		   get_u32(body, "segment_size", &m->segment_size) && IsValidWalSegSize(m->segment_size) &&
+		   get_u32(body, "data_checksum_version", &m->data_checksum_version) && get_ancestor(body, m) &&
+		   get_replaced(body, m) && get_lsn(body, "start_lsn", &m->start_lsn) &&
+		   get_lsn(body, "disk_consistent_lsn", &m->disk_consistent_lsn) && get_lsn(body, "gc_cutoff", &m->gc_cutoff) &&
+		   get_u64(body, "generation", &m->generation) && get_text(body, "owner", m->owner, sizeof(m->owner)) &&
+		   (json_object_get(body, "copies") == NULL || get_copies(body, m)) &&
+		   (json_object_get(body, "upkeep") == NULL || get_upkeep(body, m)) &&
+		   add_layers(json_object_get(body, "layers"), m);
 }
 
 PsError *
-manifest_read(const char *dir, Manifest *m)
+manifest_check_format(const json_t *state, const char *path)
 {
-	return read_manifest(dir, MANIFEST_NAME, m);
+	const char *format = json_string_value(json_object_get(state, "format"));
+	const json_t *version = json_object_get(state, "version");
+
+	if (format == NULL || strcmp(format, MANIFEST_FORMAT) != 0 || !json_is_integer(version))
+		return ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" does not have the format \"%s\"", path, MANIFEST_FORMAT);
+	if (json_integer_value(version) != MANIFEST_VERSION)
+		return ps_error_hint(ps_error(PS_SQLSTATE_STATE,
+									  "manifest \"%s\" has format version %lld, this pageserver reads version %d", path,
+									  (long long) json_integer_value(version), MANIFEST_VERSION),
+							 "Use the version of the program that wrote the store, "
+							 "or export its branches with that and import them.");
+	return NULL;
 }
 
-PsError *
-manifest_read_old(const char *dir, Manifest *m)
+bool
+manifest_parse_state(const json_t *state, Manifest *m)
 {
-	return read_manifest(dir, MANIFEST_OLD, m);
+	return manifest_parse_body(json_object_get(state, "timeline"), m);
 }
 
-/* Formats the whole file; free() *text. */
-static PsError *
-manifest_text(const Manifest *m, const char *path, char **text)
+bool
+manifest_apply_change(const json_t *change, Manifest *m)
 {
-	char id[PS_ID_TEXT];
-	json_t *layers = json_array();
-	json_t *body = json_object();
-	int rc = 0;
+	const char *name;
+	json_t *value;
+	bool valid = json_is_object(change);
 
+	json_object_foreach((json_t *) change, name, value)
+	{
+		if (strcmp(name, "add") == 0)
+			valid &= add_layers(value, m);
+		else if (strcmp(name, "drop") == 0)
+			valid &= drop_layers(value, m);
+		else if (strcmp(name, "name") == 0)
+			valid &= get_text(change, name, m->name, sizeof(m->name));
+		else if (strcmp(name, "disk_consistent_lsn") == 0)
+			valid &= get_lsn(change, name, &m->disk_consistent_lsn);
+		else if (strcmp(name, "gc_cutoff") == 0)
+			valid &= get_lsn(change, name, &m->gc_cutoff);
+		else if (strcmp(name, "generation") == 0)
+			valid &= get_u64(change, name, &m->generation);
+		else if (strcmp(name, "owner") == 0)
+			valid &= get_text(change, name, m->owner, sizeof(m->owner));
+		else if (strcmp(name, "copies") == 0)
+			valid &= get_copies(change, m);
+		else if (strcmp(name, "upkeep") == 0)
+			valid &= get_upkeep(change, m);
+		else
+			valid = false;
+	}
+	return valid;
+}
+
+static int
+by_number(const void *a, const void *b)
+{
+	uint64 x = ((const LayerInfo *) a)->number;
+	uint64 y = ((const LayerInfo *) b)->number;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Each file that was dropped must be there once; numbers of files are not used again. */
+bool
+manifest_finish(Manifest *m)
+{
+	int n = 0;
+	int removed = 0;
+
+	if (m->ndropped == 0)
+		return true;
+	qsort(m->dropped, m->ndropped, sizeof(LayerInfo), by_number);
 	for (int i = 0; i < m->nlayers; i++)
 	{
-		char layer[LAYER_TEXT_MAX];
+		const LayerInfo *dropped = bsearch(&m->layers[i], m->dropped, m->ndropped, sizeof(LayerInfo), by_number);
+		char name[LAYER_NAME_MAX];
+		char dropped_name[LAYER_NAME_MAX];
 
-		format_layer(&m->layers[i], layer);
-		rc |= json_array_append_new(layers, json_string(layer));
+		if (dropped == NULL)
+			m->layers[n++] = m->layers[i];
+		else if (strcmp(layer_name_format(dropped, dropped_name), layer_name_format(&m->layers[i], name)) == 0)
+			removed++;
 	}
-	rc |= json_object_set_new(body, "tenant", json_string(ps_id_format(&m->tenant, id)));
-	rc |= json_object_set_new(body, "timeline", json_string(ps_id_format(&m->timeline, id)));
-	rc |= json_object_set_new(body, "name", json_string(m->name));
-	rc |= json_object_set_new(body, "system_identifier", json_u64(m->system_identifier));
-	rc |= json_object_set_new(body, "segment_size", json_integer(m->segment_size));
-	rc |= json_object_set_new(body, "data_checksum_version", json_integer(m->data_checksum_version));
-	rc |= json_object_set_new(body, "ancestor", json_string(m->has_ancestor ? ps_id_format(&m->ancestor, id) : ""));
-	if (m->has_replaced)
-		rc |= json_object_set_new(body, "replaced", json_string(ps_id_format(&m->replaced, id)));
-	rc |= json_object_set_new(body, "start_lsn", json_lsn(m->start_lsn));
-	rc |= json_object_set_new(body, "disk_consistent_lsn", json_lsn(m->disk_consistent_lsn));
-	rc |= json_object_set_new(body, "gc_cutoff", json_lsn(m->gc_cutoff));
-	rc |= json_object_set_new(body, "generation", json_u64(m->generation));
-	rc |= json_object_set_new(body, "owner", json_string(m->owner));
-	if (m->ncopies > 0)
-	{
-		json_t *copies = json_array();
-
-		for (int i = 0; i < m->ncopies; i++)
-		{
-			const DbCopy *copy = &m->copies[i];
-
-			rc |= json_array_append_new(copies, json_sprintf("%u/%u %X/%X %X/%X", copy->spc, copy->db,
-															 LSN_FORMAT_ARGS(copy->start), LSN_FORMAT_ARGS(copy->end)));
-		}
-		rc |= json_object_set_new(body, "copies", copies);
-	}
-	rc |= json_object_set_new(body, "layers", layers);
-	if (rc != 0)
-	{
-		json_decref(body);
-		body = NULL;
-	}
-	return json_file_text(&manifest_format, m->ncopies > 0 ? MANIFEST_VERSION_COPIES : MANIFEST_VERSION,
-						  body != NULL ? json_pack("{s:o}", "timeline", body) : NULL, path, text);
-}
-
-PsError *
-manifest_write(const char *dir, const Manifest *m, Outcome *outcome)
-{
-	char path[MAXPGPATH];
-	char *text;
-	PsError *err;
-
-	*outcome = OUTCOME_NOT_DONE;
-	snprintf(path, sizeof(path), "%s/" MANIFEST_NAME, dir);
-	PS_TRY(manifest_text(m, path, &text));
-	err = fs_replace_file(path, text, strlen(text), FS_KEEP_OLD, outcome);
-	free(text);
-	return err == NULL ? NULL : ps_error_context(err, "could not write manifest \"%s\"", path);
-}
-
-PsError *
-manifest_write_new(const char *dir, const Manifest *m, bool sync)
-{
-	char path[MAXPGPATH];
-	char old[MAXPGPATH];
-	char *text;
-	PsError *err;
-
-	snprintf(path, sizeof(path), "%s/" MANIFEST_NAME, dir);
-	snprintf(old, sizeof(old), "%s/" MANIFEST_OLD, dir);
-	PS_TRY(manifest_text(m, path, &text));
-	err = fs_write_new_file(path, text, strlen(text), sync);
-	if (err == NULL)
-		err = fs_write_new_file(old, text, strlen(text), sync);
-	free(text);
-	return err;
+	m->nlayers = n;
+	free(m->dropped);
+	m->dropped = NULL;
+	n = m->ndropped;
+	m->ndropped = 0;
+	return removed == n;
 }
 
 void
-manifest_remove_stray(const char *dir)
+manifest_copy(Manifest *to, const Manifest *from)
 {
-	char path[MAXPGPATH];
+	Manifest copy = *from;
 
-	snprintf(path, sizeof(path), "%s/" MANIFEST_NAME, dir);
-	fs_remove_stray(path);
+	copy.layers = NULL;
+	copy.nlayers = 0;
+	copy.dropped = NULL;
+	copy.ndropped = 0;
+	copy.copies = pg_malloc(Max(from->ncopies, 1) * sizeof(DbCopy));
+	if (from->ncopies > 0)
+		memcpy(copy.copies, from->copies, from->ncopies * sizeof(DbCopy));
+	copy.imaged = pg_malloc(Max(from->nimaged, 1) * sizeof(XLogRecPtr));
+	if (from->nimaged > 0)
+		memcpy(copy.imaged, from->imaged, from->nimaged * sizeof(XLogRecPtr));
+	manifest_free(to);
+	*to = copy;
 }
 
 void
 manifest_free(Manifest *m)
 {
-	free(m->layers);
 	free(m->copies);
+	free(m->imaged);
+	free(m->layers);
+	free(m->dropped);
 	memset(m, 0, sizeof(*m));
-}
-
-/* After OUTCOME_UNKNOWN either manifest may be found after a crash: keeps the files that only the new one names. */
-static void
-keep_uncertain(Timeline *tl, Layer *const *add, int nadd)
-{
-	if (nadd == 0)
-		return;
-	tl->uncertain = pg_realloc(tl->uncertain, (tl->nuncertain + nadd) * sizeof(Layer *));
-	for (int i = 0; i < nadd; i++)
-		tl->uncertain[tl->nuncertain++] = layer_ref(add[i]);
-}
-
-/* The manifest is durable and does not name these files: removes them. */
-static void
-remove_uncertain(Timeline *tl)
-{
-	for (int i = 0; i < tl->nuncertain; i++)
-	{
-		layer_remove(tl->uncertain[i]);
-		layer_unref(tl->uncertain[i]);
-	}
-	tl->nuncertain = 0;
-}
-
-/* timeline_save() with a name.  Caller holds Timeline.manifest_lock. */
-static PsError *
-save_with_name(Timeline *tl, const char *name, const LayerMap *map, XLogRecPtr disk_consistent_lsn, uint64 generation,
-			   const char *owner, Layer *const *add, int nadd, Outcome *outcome)
-{
-	Manifest m = {.tenant = tl->spec->tenant,
-				  .timeline = tl->spec->id,
-				  .system_identifier = tl->spec->system_identifier,
-				  .segment_size = tl->spec->segment_size,
-				  .data_checksum_version = tl->spec->data_checksum_version,
-				  .start_lsn = tl->spec->start_lsn,
-				  .disk_consistent_lsn = disk_consistent_lsn,
-				  .gc_cutoff = timeline_gc_cutoff(tl),
-				  .generation = generation};
-	PsError *err;
-
-	m.has_replaced = tl->spec->has_replaced;
-	m.replaced = tl->spec->replaced;
-	if (tl->ancestor != NULL)
-	{
-		m.has_ancestor = true;
-		m.ancestor = tl->ancestor->spec->id;
-	}
-	strlcpy(m.name, name, sizeof(m.name));
-	strlcpy(m.owner, owner, sizeof(m.owner));
-	m.nlayers = layer_map_count(map);
-	m.layers = pg_malloc(Max(m.nlayers, 1) * sizeof(LayerInfo));
-	for (int i = 0; i < m.nlayers; i++)
-		m.layers[i] = *layer_info(layer_map_get(map, i));
-	pthread_mutex_lock(&tl->lock);
-	m.copies = pg_malloc(Max(tl->ncopies, 1) * sizeof(DbCopy));
-	for (int i = 0; i < tl->ncopies; i++)
-		if (tl->copies[i].end <= disk_consistent_lsn && !tl->copies[i].done)
-			m.copies[m.ncopies++] = tl->copies[i];
-	pthread_mutex_unlock(&tl->lock);
-	err = manifest_write(tl->spec->dir, &m, outcome);
-	manifest_free(&m);
-	switch (*outcome)
-	{
-		case OUTCOME_DONE:
-			remove_uncertain(tl);
-			break;
-		case OUTCOME_UNKNOWN:
-			keep_uncertain(tl, add, nadd);
-			break;
-		case OUTCOME_NOT_DONE:
-			for (int i = 0; i < nadd; i++)
-				layer_remove(add[i]);
-			break;
-	}
-	return err;
-}
-
-PsError *
-timeline_save(Timeline *tl, LayerMap *map, XLogRecPtr disk_consistent_lsn, uint64 generation, const char *owner,
-			  Layer *const *add, int nadd)
-{
-	Outcome outcome;
-
-	return save_with_name(tl, tl->saved_name, map, disk_consistent_lsn, generation, owner, add, nadd, &outcome);
-}
-
-PsError *
-timeline_save_name(Timeline *tl, const char *name, bool later, Outcome *outcome)
-{
-	LayerSet *set;
-	PsError *err;
-
-	pthread_mutex_lock(&tl->manifest_lock);
-	set = timeline_layers(tl);
-	err = save_with_name(tl, name, set->map, tl->disk_consistent_lsn, tl->generation, tl->owner, NULL, 0, outcome);
-	layer_set_unref(set);
-	if (err == NULL || later)
-		strlcpy(tl->saved_name, name, sizeof(tl->saved_name));
-	pthread_mutex_unlock(&tl->manifest_lock);
-	return err;
 }

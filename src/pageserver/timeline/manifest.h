@@ -1,12 +1,35 @@
 /*
  * manifest.h
- *	  The manifest, TIMELINE/timeline.json: which layer files belong to a timeline,
- *	  and its properties.  manifest.c has the format.
+ *	  The manifest of a timeline: its properties, and which layer files belong to it.
+ *
+ * It is kept as a sequence of records in JSON: the whole state, then changes of it.
+ * manifest_log.h has the file in which they are; here they are formatted, parsed and applied.
+ *
+ * The whole state:
+ *
+ *	  {"format": "pageserver timeline", "version": 5, "timeline": {
+ *		"tenant": ID, "timeline": ID, "name": TEXT, "system_identifier": U64, "segment_size": N,
+ *		"data_checksum_version": N, "ancestor": ID or "", "replaced": ID, "start_lsn": LSN,
+ *		"disk_consistent_lsn": LSN, "gc_cutoff": LSN, "generation": U64, "owner": TEXT,
+ *		"copies": ["TABLESPACE/DATABASE LSN LSN", ...], "upkeep": {...}, "layers": [FILE, ...]}}
+ *
+ * A change has only what changed:
+ *
+ *	  {"add": [FILE, ...], "drop": [NAME, ...], "name": ..., "disk_consistent_lsn": ...,
+ *	   "gc_cutoff": ..., "generation": ..., "owner": ..., "copies": [...], "upkeep": {...}}
+ *
+ * "upkeep" has the members of UpkeepMarks, and "imaged", a list of LSNs; in a change, only
+ * those that changed.  Lists other than "add" and "drop" are given whole.  FILE is "NAME level
+ * N entries N bytes N": what must be known of a layer file before it is opened.  LSNs are text
+ * as PostgreSQL shows them; U64, a number that may exceed 53 bits, is text, too.  "replaced",
+ * "copies" and "upkeep" are optional.
  */
 #ifndef PS_MANIFEST_H
 #define PS_MANIFEST_H
 
-#include "base/fs.h"
+#include <jansson.h>
+
+#include "base/error.h"
 #include "layer/layer.h"
 #include "timeline/timeline.h"
 
@@ -21,14 +44,26 @@ typedef struct DbCopy
 	XLogRecPtr end;
 	Oid spc;
 	Oid db;
-	bool done; /* the next manifest does not name it */
 } DbCopy;
+
+/*
+ * What upkeep found out about the layer files at its last check, so that it does not read
+ * them again before something has changed.
+ */
+typedef struct UpkeepMarks
+{
+	XLogRecPtr images_lsn; /* LSN at which all of the timeline was checked for images that are due */
+	uint64 gc_number;      /* files with this or a higher number are newer than the last search for garbage */
+	int64 gc_time;         /* of that search, store_clock_now(); 0: never */
+	PsId gc_clock;         /* store_clock_id(): gc_time means nothing to another clock */
+	uint32 gc_readable;    /* pins_digest() of that search; 0: it left garbage that can be removed later */
+} UpkeepMarks;
 
 typedef struct Manifest
 {
+	/* fixed */
 	PsId tenant;
 	PsId timeline;
-	char name[TIMELINE_NAME_MAX + 1];
 	uint64 system_identifier;
 	uint32 segment_size;
 	uint32 data_checksum_version;
@@ -37,36 +72,53 @@ typedef struct Manifest
 	bool has_replaced; /* it was created to replace a branch, whose name it got */
 	PsId replaced;
 	XLogRecPtr start_lsn;
+
+	char name[TIMELINE_NAME_MAX + 1];
 	XLogRecPtr disk_consistent_lsn;
 	XLogRecPtr gc_cutoff;
 	uint64 generation;
 	char owner[OWNER_SIZE];
 	DbCopy *copies;
 	int ncopies;
+	UpkeepMarks marks;
+	XLogRecPtr *imaged; /* ascending: beginnings of branches that were considered for images (pins.h) */
+	int nimaged;
 	LayerInfo *layers;
 	int nlayers;
+
+	/* files in "layers" that were dropped; only until manifest_finish() */
+	LayerInfo *dropped;
+	int ndropped;
 } Manifest;
 
 /*
- * Reads DIR/timeline.json.  The error for a missing, damaged or invalid file names it.  On
- * success the caller calls manifest_free().
+ * Both return NULL if a text is not UTF-8.  The change leads from "was" to "now", of which
+ * "layers" is not used, and adds and drops these files; it is an empty object if nothing
+ * changes.
  */
-extern PsError *manifest_read(const char *dir, Manifest *m);
-
-/* Reads the previous manifest: what never changes is right, but the name and the rest may be outdated. */
-extern PsError *manifest_read_old(const char *dir, Manifest *m);
-
-/* Writes DIR/timeline.json durably; the previous one becomes the old one. */
-extern PsError *manifest_write(const char *dir, const Manifest *m, Outcome *outcome);
+extern json_t *manifest_state_json(const Manifest *m);
+extern json_t *manifest_change_json(const Manifest *was, const Manifest *now, Layer *const *add, int nadd,
+									Layer *const *drop, int ndrop);
 
 /*
- * Writes the first manifest, also as the old one, into a new directory, which the caller
- * syncs; without "sync", the caller syncs the files, too.
+ * Checks that a record is the whole state of a manifest, of a version that can be read.
+ * Errors: PS_SQLSTATE_CORRUPTED; PS_SQLSTATE_STATE for another version.  path is for the
+ * message.
  */
-extern PsError *manifest_write_new(const char *dir, const Manifest *m, bool sync);
+extern PsError *manifest_check_format(const json_t *state, const char *path);
 
-/* Removes a file that a crash in manifest_write() left.  No other thread may write the manifest. */
-extern void manifest_remove_stray(const char *dir);
+/*
+ * These return false if a member is missing or invalid.  First manifest_parse_state(), then
+ * manifest_apply_change() for each change in order, then manifest_finish().  In any case the
+ * caller calls manifest_free().  manifest_parse_body() is given the object "timeline" alone.
+ */
+extern bool manifest_parse_state(const json_t *state, Manifest *m);
+extern bool manifest_parse_body(const json_t *body, Manifest *m);
+extern bool manifest_apply_change(const json_t *change, Manifest *m);
+extern bool manifest_finish(Manifest *m);
+
+/* Makes *to a copy of all except the layers; what *to had is freed. */
+extern void manifest_copy(Manifest *to, const Manifest *from);
 extern void manifest_free(Manifest *m);
 
 #endif /* PS_MANIFEST_H */

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "port/pg_crc32c.h"
 #include "timeline/pins.h"
 
 typedef struct Pin
@@ -28,6 +29,8 @@ struct Pins
 	pthread_mutex_t lock;
 	Pin *items; /* in no order */
 	int n;
+	XLogRecPtr *loaded; /* ascending: pins_load_imaged() */
+	int nloaded;
 };
 
 Pins *
@@ -48,6 +51,7 @@ pins_free(Pins *pins)
 		return;
 	pthread_mutex_destroy(&pins->lock);
 	free(pins->items);
+	free(pins->loaded);
 	free(pins);
 }
 
@@ -101,12 +105,37 @@ pins_keep(Pins *pins, XLogRecPtr lsn, bool wal)
 	return kept;
 }
 
+static int
+compare_lsns(const void *a, const void *b)
+{
+	XLogRecPtr x = *(const XLogRecPtr *) a;
+	XLogRecPtr y = *(const XLogRecPtr *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Sorts a list of LSNs and removes duplicates.  Returns how many are left. */
+static int
+sort_unique(XLogRecPtr *lsns, int n)
+{
+	int unique = 0;
+
+	qsort(lsns, n, sizeof(XLogRecPtr), compare_lsns);
+	for (int i = 0; i < n; i++)
+		if (i == 0 || lsns[i] != lsns[i - 1])
+			lsns[unique++] = lsns[i];
+	return unique;
+}
+
 /* Caller holds the lock. */
 static void
 add_pin(Pins *pins, XLogRecPtr lsn, PinKind kind)
 {
+	bool imaged = kind == PIN_BRANCH && pins->nloaded > 0 &&
+				  bsearch(&lsn, pins->loaded, pins->nloaded, sizeof(XLogRecPtr), compare_lsns) != NULL;
+
 	pins->items = pg_realloc(pins->items, (pins->n + 1) * sizeof(Pin));
-	pins->items[pins->n++] = (Pin) {.lsn = lsn, .kind = kind};
+	pins->items[pins->n++] = (Pin) {.lsn = lsn, .kind = kind, .imaged = imaged};
 }
 
 bool
@@ -155,15 +184,6 @@ pins_remove(Pins *pins, XLogRecPtr lsn, PinKind kind)
 	pthread_mutex_unlock(&pins->lock);
 }
 
-static int
-compare_lsns(const void *a, const void *b)
-{
-	XLogRecPtr x = *(const XLogRecPtr *) a;
-	XLogRecPtr y = *(const XLogRecPtr *) b;
-
-	return x < y ? -1 : x > y;
-}
-
 void
 pins_readable(Pins *pins, XLogRecPtr latest, XLogRecPtr *horizon, XLogRecPtr **points, int *npoints,
 			  XLogRecPtr *wal_from)
@@ -181,11 +201,36 @@ pins_readable(Pins *pins, XLogRecPtr latest, XLogRecPtr *horizon, XLogRecPtr **p
 				*wal_from = Min(*wal_from, pins->items[i].lsn);
 		}
 	pthread_mutex_unlock(&pins->lock);
-	qsort(*points, n, sizeof(XLogRecPtr), compare_lsns);
-	*npoints = 0;
-	for (int i = 0; i < n; i++)
-		if (i == 0 || (*points)[i] != (*points)[i - 1])
-			(*points)[(*npoints)++] = (*points)[i];
+	*npoints = sort_unique(*points, n);
+}
+
+uint32
+pins_digest_of(XLogRecPtr horizon, const XLogRecPtr *points, int npoints, XLogRecPtr wal_from)
+{
+	pg_crc32c crc;
+
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, &horizon, sizeof(horizon));
+	COMP_CRC32C(crc, &wal_from, sizeof(wal_from));
+	if (npoints > 0)
+		COMP_CRC32C(crc, points, npoints * sizeof(XLogRecPtr));
+	FIN_CRC32C(crc);
+	return crc != 0 ? crc : 1;
+}
+
+uint32
+pins_digest(Pins *pins)
+{
+	XLogRecPtr horizon;
+	XLogRecPtr *points;
+	int npoints;
+	XLogRecPtr wal_from;
+	uint32 digest;
+
+	pins_readable(pins, PG_UINT64_MAX, &horizon, &points, &npoints, &wal_from);
+	digest = pins_digest_of(horizon, points, npoints, wal_from);
+	free(points);
+	return digest;
 }
 
 bool
@@ -232,5 +277,32 @@ pins_set_imaged(Pins *pins, XLogRecPtr lsn)
 	for (int i = 0; i < pins->n; i++)
 		if (pins->items[i].lsn == lsn)
 			pins->items[i].imaged = true;
+	pthread_mutex_unlock(&pins->lock);
+}
+
+XLogRecPtr *
+pins_imaged(Pins *pins, int *n)
+{
+	XLogRecPtr *lsns;
+
+	*n = 0;
+	pthread_mutex_lock(&pins->lock);
+	lsns = pg_malloc(Max(pins->n, 1) * sizeof(XLogRecPtr));
+	for (int i = 0; i < pins->n; i++)
+		if (pins->items[i].kind == PIN_BRANCH && pins->items[i].imaged)
+			lsns[(*n)++] = pins->items[i].lsn;
+	pthread_mutex_unlock(&pins->lock);
+	*n = sort_unique(lsns, *n);
+	return lsns;
+}
+
+void
+pins_load_imaged(Pins *pins, const XLogRecPtr *lsns, int n)
+{
+	pthread_mutex_lock(&pins->lock);
+	pins->loaded = pg_realloc(pins->loaded, Max(n, 1) * sizeof(XLogRecPtr));
+	if (n > 0)
+		memcpy(pins->loaded, lsns, n * sizeof(XLogRecPtr));
+	pins->nloaded = n;
 	pthread_mutex_unlock(&pins->lock);
 }

@@ -68,4 +68,19 @@ extern int pins_count(Pins *pins);
 extern XLogRecPtr pins_without_images(Pins *pins);
 extern void pins_set_imaged(Pins *pins, XLogRecPtr lsn);
 
+/*
+ * The LSNs of PIN_BRANCH that were considered, ascending and unique; the caller frees the list.
+ * pins_load_imaged() is called when the branch is loaded: pins that are added later at one of
+ * these LSNs have been considered.
+ */
+extern XLogRecPtr *pins_imaged(Pins *pins, int *n);
+extern void pins_load_imaged(Pins *pins, const XLogRecPtr *lsns, int n);
+
+/*
+ * A checksum of what pins_readable() has returned, or would return now, with the LSN of the
+ * cutoff as "latest"; never 0.  If it is as before, what can be read is as before.
+ */
+extern uint32 pins_digest_of(XLogRecPtr horizon, const XLogRecPtr *points, int npoints, XLogRecPtr wal_from);
+extern uint32 pins_digest(Pins *pins);
+
 #endif /* PS_PINS_H */

@@ -14,36 +14,33 @@ static PsError *
 change_files(Timeline *tl, Layer *const *add, int nadd, Layer *const *drop, int ndrop, const Layer *written,
 			 const DbCopy *copy)
 {
+	TimelineChange change = {.copy_done = copy, .add = add, .nadd = nadd, .drop = drop, .ndrop = ndrop};
 	LayerSet *set;
 	LayerSet *old;
-	LayerMap *map;
-	XLogRecPtr lsn;
 	PsError *err;
 
 	pthread_mutex_lock(&tl->manifest_lock);
-	if (copy != NULL)
-		timeline_mark_copy(tl, copy, true);
 	set = timeline_layers(tl);
-	map = layer_map_change(set->map, add, nadd, drop, ndrop);
+	change.map = layer_map_change(set->map, add, nadd, drop, ndrop);
 	layer_set_unref(set);
-	lsn = written != NULL ? layer_info(written)->lsn_end - 1 : tl->disk_consistent_lsn;
-	err = timeline_save(tl, map, lsn, tl->generation, tl->owner, add, nadd);
+	if (written != NULL)
+		change.disk_consistent_lsn = layer_info(written)->lsn_end - 1;
+	err = timeline_save(tl, &change, NULL);
 	if (err == NULL)
 	{
 		pthread_mutex_lock(&tl->lock);
-		tl->disk_consistent_lsn = lsn;
-		old = timeline_set_map(tl, map, written != NULL);
+		if (written != NULL)
+			tl->disk_consistent_lsn = change.disk_consistent_lsn;
+		old = timeline_set_map(tl, change.map, written != NULL);
 		if (written != NULL)
 			memory_budget_take(tl->env->memory, &tl->memory, -(int64) open_layer_memory(written));
 		pthread_mutex_unlock(&tl->lock);
 		layer_set_unref(old);
 	}
 	else
-		layer_map_unref(map);
+		layer_map_unref(change.map);
 	if (copy != NULL && err == NULL)
 		timeline_remove_copy(tl, copy);
-	else if (copy != NULL)
-		timeline_mark_copy(tl, copy, false);
 	pthread_mutex_unlock(&tl->manifest_lock);
 	return err;
 }

@@ -14,7 +14,7 @@
 /* ---- creating and freeing ---- */
 
 Timeline *
-timeline_create(TimelineSpec *spec, TimelineEnv *env, Timeline *ancestor, const char *saved_name)
+timeline_create(TimelineSpec *spec, TimelineEnv *env, Timeline *ancestor, const char *next_name)
 {
 	Timeline *tl = pg_malloc0(sizeof(Timeline));
 
@@ -22,7 +22,7 @@ timeline_create(TimelineSpec *spec, TimelineEnv *env, Timeline *ancestor, const 
 	tl->env = env;
 	tl->ancestor = ancestor;
 	tl->marker_fd = -1;
-	strlcpy(tl->saved_name, saved_name, sizeof(tl->saved_name));
+	strlcpy(tl->next_name, next_name, sizeof(tl->next_name));
 	pthread_mutex_init(&tl->upkeep_lock, NULL);
 	pthread_mutex_init(&tl->level0_lock, NULL);
 	pthread_mutex_init(&tl->generation_lock, NULL);
@@ -42,6 +42,7 @@ timeline_free(Timeline *tl)
 	while (tl->nuncertain > 0)
 		layer_unref(tl->uncertain[--tl->nuncertain]);
 	free(tl->uncertain);
+	manifest_free(&tl->saved);
 	timeline_set_copies(tl, NULL, 0);
 	free(tl->copies);
 	ps_error_free(tl->failed);

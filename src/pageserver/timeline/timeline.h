@@ -1,7 +1,7 @@
 /*
  * timeline.h
  *	  An open timeline: one line of history of a cluster, with its WAL (wal/), its
- *	  layers (layers/) and its manifest (timeline.json).  Users know it as a branch.
+ *	  layers (layers/) and its manifest (timeline.log).  Users know it as a branch.
  *
  * This is the interface for serve/ and backup/; timeline/engine.h has the struct, for the
  * folders that implement it.  Any thread may call these functions while the timeline is

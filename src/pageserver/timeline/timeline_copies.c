@@ -70,15 +70,3 @@ timeline_next_copy(Timeline *tl, DbCopy *copy)
 	pthread_mutex_unlock(&tl->lock);
 	return found;
 }
-
-void
-timeline_mark_copy(Timeline *tl, const DbCopy *copy, bool done)
-{
-	DbCopy *found;
-
-	pthread_mutex_lock(&tl->lock);
-	found = find_copy(tl, copy);
-	if (found != NULL)
-		found->done = done;
-	pthread_mutex_unlock(&tl->lock);
-}
