@@ -79,7 +79,11 @@ for my $where ('WAL', 'files')
 	$before = peak($store->{pid}) if $where eq 'WAL';
 	$c = $store->start_compute('main');
 	is($c->sql("SELECT string_agg(id::text, ',' ORDER BY id) FROM t"), '2,3', "the row is deleted, read from $where");
-	cmp_ok(peak($store->{pid}), '<', $before + 2 * MOST_KB, 'memory of the store while it reads the long records');
+	SKIP:
+	{
+		skip 'a sanitizer has an allocator of its own, which keeps freed memory', 1 if $ENV{SANITIZE_LOGS};
+		cmp_ok(peak($store->{pid}), '<', $before + 2 * MOST_KB, 'memory of the store while it reads the long records');
+	}
 	cmp_ok(peak($_), '<', 2 * MOST_KB, "memory of redo helper $_") for helpers();
 }
 $c->kill9;

@@ -39,7 +39,7 @@
 #define LIBRARY "../../src/walredo/pageserver_walredo.so"
 
 static char workdir[] = "/tmp/t_redo.XXXXXX";
-static char *library;
+static char library[] = "/tmp/t_redo_library.XXXXXX";
 static char *bindir;
 static RedoPool *pool;
 
@@ -1002,6 +1002,34 @@ become_postgres(void)
 	}
 }
 
+/*
+ * Copies the library, because the postgres user may have no access to this tree.  It was
+ * opened before become_postgres().
+ */
+static void
+copy_library(int from)
+{
+	int to = mkstemp(library);
+	char buf[65536];
+	ssize_t n = -1;
+
+	if (from < 0 || to < 0)
+	{
+		perror("could not copy " LIBRARY);
+		exit(1);
+	}
+	while ((n = read(from, buf, sizeof(buf))) > 0)
+		if (write(to, buf, n) != n)
+			break;
+	if (n != 0 || fchmod(to, 0755) != 0)
+	{
+		perror("could not copy " LIBRARY);
+		exit(1);
+	}
+	close(from);
+	close(to);
+}
+
 int
 main(void)
 {
@@ -1023,13 +1051,18 @@ main(void)
 		cmocka_unit_test(test_nothing_left),
 	};
 
+	int from = open(LIBRARY, O_RDONLY | O_CLOEXEC);
+	int failed;
+
 	become_postgres();
+	copy_library(from);
 	bindir = redo_test_bindir();
-	library = realpath(LIBRARY, NULL); /* NULL: the installed one */
 	if (mkdtemp(workdir) == NULL)
 	{
 		perror("mkdtemp");
 		return 1;
 	}
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	unlink(library);
+	return failed;
 }

@@ -260,7 +260,8 @@ store_reload(Store *store, const Config *config)
 	pthread_mutex_lock(&store->lock);
 	n = store->ntenants;
 	tenants = pg_malloc((n + 1) * sizeof(Tenant *));
-	memcpy(tenants, store->tenants, n * sizeof(Tenant *));
+	for (int i = 0; i < n; i++)
+		tenants[i] = store->tenants[i];
 	pthread_cond_broadcast(&store->idle_wake);
 	pthread_mutex_unlock(&store->lock);
 	for (int i = 0; i < n; i++)
