@@ -344,6 +344,39 @@ test_changes(void **state)
 		layer_unref(there[--n]);
 }
 
+/*
+ * A number must not be given again while a record names a file that had it.  A log in which that
+ * happened is refused: it must not make a file vanish.
+ */
+static void
+test_number_again(void **state)
+{
+	Manifest m = sample();
+	Manifest back;
+	ManifestLog log;
+	Layer *first = fake_layer(2);
+	Layer *second;
+	LayerSpace space = {0};
+	LayerInfo info = *layer_info(first);
+
+	info.lsn_start += 100;
+	info.lsn_end += 100;
+	second = layer_new(&space, &info);
+	m.nlayers = 1;
+	write_whole(&m, &log);
+	append(&log, &m, &m, &first, 1, NULL, 0);
+	append(&log, &m, &m, NULL, 0, &first, 1);
+
+	/* what is read says which numbers have been used */
+	OK(manifest_read(dir, &back, NULL));
+	assert_true(back.nlayers == 1 && back.max_number == 2);
+	manifest_free(&back);
+	append(&log, &m, &m, &second, 1, NULL, 0);
+	assert_refused(PS_SQLSTATE_CORRUPTED, "layer file");
+	layer_unref(first);
+	layer_unref(second);
+}
+
 /* ---- torn ends ---- */
 
 /*
@@ -959,6 +992,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_changes),
+		cmocka_unit_test(test_number_again),
 		cmocka_unit_test(test_torn_ends),
 		cmocka_unit_test(test_every_bit),
 		cmocka_unit_test(test_foreign),
