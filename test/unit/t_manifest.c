@@ -301,6 +301,7 @@ test_changes(void **state)
 		assert_int_equal(found.size, log.size);
 		assert_int_equal(found.state_size, log.state_size);
 		assert_int_equal(found.last, log.last);
+		assert_int_equal(found.before, log.before);
 		assert_int_equal(found.crc, log.crc);
 		assert_false(found.write_whole);
 		if (log.size > FILE_MAX - 2000)
@@ -788,6 +789,30 @@ test_failed_sync(void **state)
 	assert_true(ps_error_is(err, PS_SQLSTATE_IO));
 	ps_error_free(err);
 	assert_reads(&m, NULL);
+
+	/* it is not if it is not there any more, which happens to pages that could not be written */
+	{
+		char text[FILE_MAX];
+		char after[FILE_MAX];
+		size_t len = read_file(text);
+
+		text[found.last + 20] = '\0';
+		write_file(text, len);
+		nsyncs = 0;
+		for (int i = 0; i < 2; i++)
+		{
+			err = manifest_log_confirm(dir, &found);
+			assert_non_null(err);
+			assert_true(ps_error_is(err, PS_SQLSTATE_CORRUPTED) && strstr(err->message, file) != NULL);
+			ps_error_free(err);
+			assert_int_equal(nsyncs, 0);
+			assert_int_equal(read_file(after), len);
+			assert_memory_equal(after, text, len);
+			len--;
+			write_file(text, len);
+		}
+	}
+
 	write_whole(&m, &log);
 	nsyncs = 0;
 	OK(manifest_log_confirm(dir, &log));
