@@ -465,7 +465,13 @@ test_marks(void **state)
 		OK(store_remove_branch(s.store, "child", NULL, &gone));
 		store_destroy_branch(gone);
 	}
+	s.tl->spec->maintained.marks.gc_time = store_clock_now(s.store->clock);
+	CHECK(opened_by_upkeep(&s) == 0);
+	CHECK(marks_of(s.tl)->gc_readable == marks.gc_readable);
+	CHECK(!maintain_is_quiet(s.tl));
+	s.tl->spec->maintained.marks.gc_time = -2 * INT64CONST(3600) * USECS_PER_SEC;
 	OK(maintain_all(s.tl));
+	CHECK(maintain_is_quiet(s.tl));
 	CHECK(marks_of(s.tl)->gc_time > 0 && marks_of(s.tl)->gc_readable != marks.gc_readable);
 
 	/* what is new is examined once */
