@@ -1,7 +1,7 @@
 /*
  * t_manifest_save.c
  *	  How a store uses the logs of its manifests: stores of format 1, torn ends,
- *	  the size of logs, and what upkeep remembers after a restart.
+ *	  numbers of files, the size of logs, and what upkeep remembers after a restart.
  *
  * A change of one file among many writes a few bytes.  A log does not grow without
  * limit.  Upkeep of a branch in which nothing has changed reads no layer file.
