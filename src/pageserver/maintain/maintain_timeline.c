@@ -146,7 +146,7 @@ maintain_is_quiet(Timeline *tl)
 	uint64 distance = (uint64) timeline_config(tl)->gc_horizon * 1024 * 1024;
 	bool quiet = atomic_load(&tl->env->keep_all) == 0;
 
-	/* what cannot be read any more may become garbage that is due when time has passed; meanwhile, others may see to it */
+	/* garbage may be due later; another thread that does upkeep now may take hours */
 	if (pthread_mutex_trylock(&tl->upkeep_lock) != 0)
 		return false;
 	quiet = quiet && tl->spec->maintained.marks.gc_readable == pins_digest(tl->spec->pins);

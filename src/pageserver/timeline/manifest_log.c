@@ -249,7 +249,9 @@ parse_log(const char *path, const char *text, size_t len, bool despite_damage, M
 	if (n == 0)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "manifest \"%s\" is empty", path);
 	if (!manifest_finish(m) && !despite_damage)
-		return ps_error(PS_SQLSTATE_CORRUPTED, "manifest \"%s\" drops a layer file that it does not have, or has another one with its number", path);
+		return ps_error(PS_SQLSTATE_CORRUPTED,
+						"manifest \"%s\" drops a layer file that it does not have, or has another one with its number",
+						path);
 	if (found.write_whole && log != NULL)
 		ps_log(PS_LOG, "ignoring what a crash left of the last record of manifest \"%s\", at offset %llu", path,
 			   (unsigned long long) found.size);
