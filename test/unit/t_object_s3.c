@@ -102,8 +102,10 @@ remove_object(const char *key)
 static void
 answer_error(ServerAnswer *answer, int status, const char *code)
 {
-	char *body = code != NULL ? psprintf("<?xml version=\"1.0\"?><Error><Code>%s</Code><Message>of the test</Message></Error>", code)
-							  : strdup("");
+	char *body =
+		code != NULL
+			? psprintf("<?xml version=\"1.0\"?><Error><Code>%s</Code><Message>of the test</Message></Error>", code)
+			: strdup("");
 
 	server_answer_text(answer, status, body);
 	free(body);
@@ -190,9 +192,10 @@ list(const ServerRequest *request, ServerAnswer *answer)
 		}
 	}
 	{
-		char *body = psprintf("<ListBucketResult>%s<IsTruncated>%s</IsTruncated><NextContinuationToken>%s</NextContinuationToken>"
-							  "</ListBucketResult>",
-							  items.data, truncated ? "true" : "false", truncated ? last : "");
+		char *body = psprintf(
+			"<ListBucketResult>%s<IsTruncated>%s</IsTruncated><NextContinuationToken>%s</NextContinuationToken>"
+			"</ListBucketResult>",
+			items.data, truncated ? "true" : "false", truncated ? last : "");
 
 		server_answer_text(answer, 200, body);
 		free(body);
