@@ -39,7 +39,8 @@ answer_keys(ServerAnswer *answer, const char *format)
 	if (strcmp(format, "sts") == 0)
 		body = psprintf(
 			"{\"AssumeRoleWithWebIdentityResponse\": {\"AssumeRoleWithWebIdentityResult\": {\"Credentials\": "
-			"{\"AccessKeyId\": \"sts%d\", \"SecretAccessKey\": \"s\", \"SessionToken\": \"t\", \"Expiration\": %lld}}}}",
+			"{\"AccessKeyId\": \"sts%d\", \"SecretAccessKey\": \"s\", \"SessionToken\": \"t\", "
+			"\"Expiration\": %lld}}}}",
 			fetches, (long long) end);
 	else
 		body =

@@ -763,7 +763,15 @@ test_settings(void **state)
 {
 	static const char *const urls[] = {"s3://", "s3://ab", "s3:///x", "s3://buck et/x", "s3://bucket/a//b",
 									   "s3://bucket/a b"};
-	ObjectSettings bad[] = {{.endpoint = "127.0.0.1"}, {.endpoint = "ftp://x"}, {.endpoint = "https://"}, {.endpoint = "http://x/y"}, {.region = "a b"}, {.sse = "rot13"}, {.sse = "customer:/dev/null"}};
+	ObjectSettings bad[] = {
+		{.endpoint = "127.0.0.1"},
+		{.endpoint = "ftp://x"},
+		{.endpoint = "https://"},
+		{.endpoint = "http://x/y"},
+		{.region = "a b"},
+		{.sse = "rot13"},
+		{.sse = "customer:/dev/null"},
+	};
 	ObjectStore *none;
 
 	for (int i = 0; i < lengthof(urls); i++)
