@@ -1,7 +1,7 @@
 /*
  * config.h
  *	  Settings of the store: STORE/pageserver.conf, "name = value" as in
- *	  postgresql.conf.  The table in config.c has names, units, defaults and
+ *	  postgresql.conf.  The table in config_table.c has names, units, defaults and
  *	  descriptions; the file is generated from it.
  */
 #ifndef PS_CONFIG_H
