@@ -112,6 +112,21 @@ bad:
 	return false;
 }
 
+/* The words that PostgreSQL accepts; false: it is none of them. */
+static bool
+parse_bool_word(const char *value, bool *result)
+{
+	static const char *const words[] = {"on", "off", "true", "false", "yes", "no", "1", "0"};
+
+	for (int i = 0; i < lengthof(words); i++)
+		if (pg_strcasecmp(value, words[i]) == 0)
+		{
+			*result = i % 2 == 0;
+			return true;
+		}
+	return false;
+}
+
 static PsError *
 set_value(Config *config, const Setting *s, const char *value, const char *path, int line)
 {
@@ -121,6 +136,11 @@ set_value(Config *config, const Setting *s, const char *value, const char *path,
 
 		if (!parse_int(s, value, (int *) ((char *) config + s->offset), problem, sizeof(problem)))
 			return config_error(path, line, "invalid value \"%s\" for \"%s\": %s", value, s->name, problem);
+	}
+	else if (s->type == SETTING_BOOL)
+	{
+		if (!parse_bool_word(value, (bool *) ((char *) config + s->offset)))
+			return config_error(path, line, "invalid value \"%s\" for \"%s\": it must be on or off", value, s->name);
 	}
 	else
 	{
@@ -321,6 +341,8 @@ setting_differs(const Setting *s, const Config *a, const Config *b)
 
 	if (s->type == SETTING_INT)
 		return *(const int *) x != *(const int *) y;
+	if (s->type == SETTING_BOOL)
+		return *(const bool *) x != *(const bool *) y;
 	return strcmp(*(char *const *) x, *(char *const *) y) != 0;
 }
 
@@ -334,6 +356,8 @@ show_value(const Setting *s, const Config *config)
 
 	if (s->type == SETTING_STRING)
 		return *(char *const *) field;
+	if (s->type == SETTING_BOOL)
+		return *(const bool *) field ? "on" : "off";
 	snprintf(text, sizeof(text), "%d%s", *(const int *) field, units[s->unit]);
 	return text;
 }
@@ -347,6 +371,8 @@ copy_value(const Setting *s, Config *config, const Config *other)
 
 	if (s->type == SETTING_INT)
 		*(int *) to = *(const int *) from;
+	else if (s->type == SETTING_BOOL)
+		*(bool *) to = *(const bool *) from;
 	else
 	{
 		free(*(char **) to);

@@ -17,9 +17,13 @@ static const char *check_addresses(const char *value, const char **hint);
 static const char *check_directory(const char *value, const char **hint);
 static const char *check_io_method(const char *value, const char **hint);
 static const char *check_log_level(const char *value, const char **hint);
+static const char *check_path_style(const char *value, const char **hint);
+static const char *check_remote_storage(const char *value, const char **hint);
 static const char *check_wal_compression(const char *value, const char **hint);
 
 #define INT_SETTING(field, unit, min, max, value) #field, SETTING_INT, unit, min, max, value, offsetof(Config, field)
+
+#define BOOL_SETTING(field, value) #field, SETTING_BOOL, UNIT_NONE, 0, 1, value, offsetof(Config, field)
 
 #define STRING_SETTING(field, value) #field, SETTING_STRING, UNIT_NONE, 0, 0, value, offsetof(Config, field)
 
@@ -133,6 +137,41 @@ const Setting config_settings[] = {
 	 "(\"branch list --deleted\").  Time is counted while the store is running.  0 turns\n"
 	 "the trash off."},
 
+	{"Object storage", STRING_SETTING(remote_storage, ""), check_remote_storage, false,
+	 "Object storage of this store: s3://BUCKET/PREFIX, of S3 or a service with its\n"
+	 "protocol, or file:///DIRECTORY, which must exist.  The store checks at its start\n"
+	 "that it can be used.  Nothing is uploaded yet.  If empty, there is none."},
+	{NULL, STRING_SETTING(remote_endpoint, ""), NULL, false,
+	 "https://HOST or https://HOST:PORT of the service.  If empty, AWS's in the region."},
+	{NULL, STRING_SETTING(remote_region, ""), NULL, false,
+	 "Region.  If empty, the environment variables AWS_REGION and AWS_DEFAULT_REGION\n"
+	 "are used, or us-east-1."},
+	{NULL, STRING_SETTING(remote_path_style, "auto"), check_path_style, false,
+	 "Whether the bucket's name is in the path of an object's address (on) or in the\n"
+	 "host name (off).  auto means on if remote_endpoint is set."},
+	{NULL, STRING_SETTING(remote_ca_file, ""), check_directory, false,
+	 "Absolute path of a PEM file with the certificates of authorities that are\n"
+	 "trusted.  If empty, these are the system's."},
+	{NULL, BOOL_SETTING(remote_verify_tls, "on"), NULL, false,
+	 "off accepts any certificate.  Whoever is between the store and the service can\n"
+	 "then read and change what is stored."},
+	{NULL, STRING_SETTING(remote_proxy, ""), NULL, false,
+	 "URL of a proxy.  If empty, the environment variables https_proxy, http_proxy and\n"
+	 "no_proxy are used."},
+	{NULL, STRING_SETTING(remote_key_file, ""), check_directory, false,
+	 "Absolute path of a file with credentials, in the form of ~/.aws/credentials.  If\n"
+	 "empty, they are taken from the environment, or from what the machine offers."},
+	{NULL, STRING_SETTING(remote_sse, ""), NULL, false,
+	 "Encryption by the service: AES256, aws:kms, aws:kms:KEY, or customer:FILE with\n"
+	 "a file of 32 bytes.  If empty, the bucket's default applies."},
+	{NULL, STRING_SETTING(remote_storage_class, ""), NULL, false,
+	 "Storage class of objects, such as STANDARD_IA.  If empty, the bucket's default\n"
+	 "applies."},
+	{NULL, INT_SETTING(remote_connections, UNIT_NONE, 1, 1024, "64"), NULL, false,
+	 "Maximum number of requests at a time."},
+	{NULL, INT_SETTING(remote_part_size, UNIT_MB, 5, 5120, "64MB"), NULL, false,
+	 "Files larger than this are uploaded in parts of this size."},
+
 	{"Log", STRING_SETTING(log_level, "log"), check_log_level, true,
 	 "Minimum level of messages that are logged: debug, log or warning."},
 };
@@ -204,6 +243,22 @@ static const char *
 check_directory(const char *value, const char **hint)
 {
 	return value[0] == '\0' || value[0] == '/' ? NULL : "it must be an absolute path";
+}
+
+static const char *
+check_remote_storage(const char *value, const char **hint)
+{
+	if (value[0] == '\0' || strncmp(value, "s3://", 5) == 0 || strncmp(value, "file:///", 8) == 0)
+		return NULL;
+	return "it must be s3://BUCKET/PREFIX or file:///DIRECTORY";
+}
+
+static const char *
+check_path_style(const char *value, const char **hint)
+{
+	if (strcmp(value, "auto") == 0 || strcmp(value, "on") == 0 || strcmp(value, "off") == 0)
+		return NULL;
+	return "it must be auto, on or off";
 }
 
 static const char *

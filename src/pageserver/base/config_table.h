@@ -10,6 +10,7 @@
 typedef enum SettingType
 {
 	SETTING_INT,
+	SETTING_BOOL,
 	SETTING_STRING
 } SettingType;
 
