@@ -180,6 +180,8 @@ store_open(const Config *config, Store **result)
 	if (err == NULL)
 		err = open_aio(store);
 	if (err == NULL)
+		err = store_remote_open(store);
+	if (err == NULL)
 		err = open_tenants(store);
 	if (err == NULL)
 		err = upkeep_start(store);
@@ -238,6 +240,7 @@ store_close(Store *store)
 	memory_budget_free(store->memory);
 	page_store_free(store->page_cache);
 	aio_free(store->aio);
+	object_store_close(store->remote);
 	store_clock_close(store->clock);
 	free(store->branches);
 	free(store->tenants);

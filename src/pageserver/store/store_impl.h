@@ -12,6 +12,7 @@
 #define PS_STORE_IMPL_H
 
 #include "base/fs.h"
+#include "remote/object.h"
 #include "store/store.h"
 #include "store/trash_mark.h"
 #include "timeline/engine.h"
@@ -143,6 +144,7 @@ struct Store
 	struct Upkeep *upkeep;             /* set before the first thread that opens branches; fixed from then on */
 	PageStore *page_cache;             /* fixed; has locks of its own */
 	MemoryBudget *memory;              /* fixed; has locks of its own */
+	ObjectStore *remote;               /* object storage; NULL: none; fixed once the store is open */
 	ReadCounters reads;                /* any thread */
 	atomic_int_fast64_t room_reserved; /* bytes that upkeep is about to write (maintain/room.c) */
 
@@ -151,6 +153,14 @@ struct Store
 	bool has_idle_thread;
 	pthread_cond_t idle_wake; /* nopen is no longer 0, or stopping changed; clock_cond_init() */
 };
+
+/*
+ * ---- store_remote.c ----
+ *
+ * At the start: opens the object storage of the settings, if there is one, as Store.remote, and
+ * checks that it can be used.  No error if it does not answer: it has not been checked then.
+ */
+extern PsError *store_remote_open(Store *store);
 
 /* ---- tenant_claim.c: fails if another store of this machine has the tenant in service ---- */
 extern PsError *tenant_claim(Tenant *tenant);
