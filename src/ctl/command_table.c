@@ -187,6 +187,14 @@ const CtlCommand command_table[] = {
 	 "\"branch list\" until a later check finds no damage.\n"
 	 "Exit code 0: no damage found; 9: something is damaged; 1: not everything could be\n"
 	 "checked.\n"},
+	{"remote", "check", "SEqj", 0, 1, cmd_remote_check,
+	 "remote check [TENANT] [--read] [--json]", "check tenants in object storage",
+	 "Checks that every object that the log of a tenant names is in the object storage of\n"
+	 "the store, with its size, and that the WAL there has no gap. TENANT is a tenant's id;\n"
+	 "the default is all, those of other stores included. With --read, the contents of\n"
+	 "layer files are read and checked, too. Orphans are objects that no log names any\n"
+	 "more; the store that owns the tenant removes them.\n"
+	 "Exit code 0: everything is there; 9: something is missing or damaged.\n"},
 	{"layer", "dump", "VxRFBnqj", 1, 1, cmd_layer_dump,
 	 "layer dump FILE [--values] [--hexdump] [-R T/D/R [-F FORK] [-B BLOCK]] [-n N] [--json]",
 	 "show the contents of a layer file",

@@ -70,6 +70,7 @@ typedef struct Options
 	const char *block;          /* -B */
 	const char *limit;          /* -n */
 	bool all;                   /* --all */
+	bool read;                  /* --read */
 	int rate;                   /* --rate, MB per second; 0 means the store's default */
 	char **args;                /* the arguments that are not options */
 	int nargs;
@@ -156,6 +157,9 @@ extern int cmd_import(const Options *options);
 
 /* cmd_verify.c */
 extern int cmd_verify(const Options *options);
+
+/* cmd_remote.c */
+extern int cmd_remote_check(const Options *options);
 
 /* cmd_tenant.c */
 extern int cmd_tenant_detach(const Options *options);

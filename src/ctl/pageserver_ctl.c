@@ -42,6 +42,7 @@ static const struct option long_options[] = {
 	{"block", required_argument, NULL, 'B'},
 	{"limit", required_argument, NULL, 'n'},
 	{"all", no_argument, NULL, 'A'},
+	{"read", no_argument, NULL, 'E'},
 	{"rate", required_argument, NULL, 'M'},
 	{"help", no_argument, NULL, 'h'},
 	{"version", no_argument, NULL, 'v'},
@@ -219,6 +220,9 @@ parse_option(Options *options, int c)
 			break;
 		case 'n':
 			options->limit = optarg;
+			break;
+		case 'E':
+			options->read = true;
 			break;
 		case 'A':
 			options->all = true;

@@ -1,6 +1,7 @@
 /*
  * t_inventory.c
- *	  bucket/inventory: what a tenant's objects are, what is missing, what is removed.
+ *	  bucket/inventory, bucket/audit: what a tenant's objects are, what is missing or
+ *	  damaged, what is removed.
  */
 #include "ps_fe.h"
 
@@ -10,10 +11,10 @@
 
 #include <cmocka.h>
 
+#include "bucket/audit.h"
 #include "bucket/chain.h"
-#include "bucket/inventory.h"
 #include "fake_bucket.h"
-#include "layer/layer.h"
+#include "layer_util.h"
 #include "sqlstate.h"
 
 static FakeBucket *bucket;
@@ -22,13 +23,6 @@ static PsId tenant;
 static PsId timeline = {{0x11}};
 static PsId gone = {{0x22}}; /* a timeline that no log names */
 static const StoreIdentity me = {{{1}}, "host1", "/store1"};
-
-static void
-assert_ok(PsError *err)
-{
-	if (err != NULL)
-		fail_msg("%s: %s", err->sqlstate, err->message);
-}
 
 static int
 setup(void **state)
@@ -264,7 +258,137 @@ test_inventory(void **unused)
 	deleter_free(deleter);
 }
 
-static const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(test_inventory, setup, teardown)};
+/* Reads a file into memory. */
+static char *
+slurp(const char *path, size_t *len)
+{
+	FILE *f = fopen(path, "r");
+	char *data = malloc(1 << 20);
+
+	assert_non_null(f);
+	*len = fread(data, 1, 1 << 20, f);
+	fclose(f);
+	return data;
+}
+
+static int
+count_findings(const AuditResult *result, AuditKind kind)
+{
+	int n = 0;
+
+	for (int i = 0; i < result->nfindings; i++)
+		n += result->findings[i].kind == kind;
+	return n;
+}
+
+/* A tenant with one layer file and some WAL: found as it is, and with each of its bytes flipped. */
+static void
+test_audit(void **unused)
+{
+	static const PsKey key = {.kind = PS_KEY_RELBLOCK, .spc = 1663, .db = 5, .rel = 16384, .blk = 1};
+	Deleter *deleter;
+	TenantOwner owner;
+	TenantLog *log;
+	LogEntryInfo newest;
+	json_t *record;
+	Chain *chain;
+	ImageWriter *writer;
+	Layer *layer;
+	char name[LAYER_NAME_MAX];
+	char object[BUCKET_KEY_TEXT];
+	char id[PS_ID_TEXT];
+	char *path;
+	char *data;
+	size_t len;
+	AuditResult result;
+	PsId *tenants;
+	int n;
+	uint64 g = UINT64CONST(1) << 32;
+
+	make_test_dir(NULL);
+	tenant = layer_tenant;
+	timeline = layer_timeline;
+	deleter = deleter_create(store, 0);
+	claim(&owner);
+	layer_space_skip(&test_space, g);
+	assert_ok(image_writer_create(&test_space, 100, &writer));
+	assert_ok(image_writer_put(writer, &key, "hello", 5));
+	assert_ok(image_writer_finish(writer, &layer));
+	path = psprintf("%s/%s", test_dir, layer_name(layer, name));
+	data = slurp(path, &len);
+	strlcpy(object, key_text(BUCKET_KEY_LAYER, &timeline, 0, layer_info(layer)->number), sizeof(object));
+	fake_bucket_poke(bucket, object, data, len);
+	assert_ok(tenant_log_open(&owner, deleter, NULL, &log, &newest));
+	chain = open_chain(&owner, &timeline, 0, 100);
+	assert_ok(chain_append(chain, 100, "first", 5, 1, NULL));
+	assert_ok(chain_append(chain, 105, "second", 6, 1, NULL));
+	record = json_pack("{s:{s:{s:[o], s:o}}}", "timelines", ps_id_format(&timeline, id), "layers",
+					   json_sprintf("%s level 0 entries 1 bytes %d", name, (int) len), "wal",
+					   log_change_make_wal(1, 100));
+	assert_ok(tenant_log_append(log, record, 0, NULL));
+	json_decref(record);
+
+	assert_ok(audit_tenants(store, NULL, &tenants, &n));
+	assert_int_equal(n, 1);
+	assert_memory_equal(&tenants[0], &tenant, sizeof(PsId));
+	free(tenants);
+	assert_ok(audit_tenant(store, &tenant, test_dir, NULL, &result));
+	assert_int_equal(result.nfindings, 0);
+	assert_int_equal(result.objects, 1 + 1 + 1 + 3); /* claim, entry, file, chain */
+	assert_int_equal(result.entry.generation, 1);
+	audit_free(&result);
+
+	/* bytes that are nobody's are zeros, and checked as well */
+	for (size_t i = 0; i < len; i += 1 + len / 200)
+	{
+		data[i] ^= 4;
+		fake_bucket_poke(bucket, object, data, len);
+		assert_ok(audit_tenant(store, &tenant, test_dir, NULL, &result));
+		if (count_findings(&result, AUDIT_DAMAGED) != 1)
+			fail_msg("byte %zu of %zu: the damage is not found", i, len);
+		assert_string_equal(result.findings[0].object, object);
+		audit_free(&result);
+		/* without the contents, the file is as it must be */
+		assert_ok(audit_tenant(store, &tenant, NULL, NULL, &result));
+		assert_int_equal(result.nfindings, 0);
+		audit_free(&result);
+		data[i] ^= 4;
+	}
+	fake_bucket_poke(bucket, object, NULL, 0);
+	assert_ok(audit_tenant(store, &tenant, NULL, NULL, &result));
+	assert_int_equal(count_findings(&result, AUDIT_MISSING), 1);
+	audit_free(&result);
+	fake_bucket_poke(bucket, object, data, len);
+
+	/* a chain without one of its chunks, or with a damaged one */
+	strlcpy(object, key_text(BUCKET_KEY_CHAIN, &timeline, 0, 2), sizeof(object));
+	fake_bucket_poke(bucket, object, "nonsense", 8);
+	assert_ok(audit_tenant(store, &tenant, NULL, NULL, &result));
+	assert_int_equal(count_findings(&result, AUDIT_DAMAGED), 1);
+	audit_free(&result);
+	assert_ok(audit_tenant(store, &tenant, NULL, NULL, &result));
+	audit_free(&result);
+
+	tenant = ps_id_random();
+	{
+		PsError *err = audit_tenant(store, &tenant, NULL, NULL, &result);
+
+		assert_non_null(err);
+		assert_string_equal(err->sqlstate, PS_SQLSTATE_NOT_FOUND);
+		ps_error_free(err);
+		audit_free(&result);
+	}
+	chain_close(chain);
+	tenant_log_close(log);
+	deleter_free(deleter);
+	layer_unref(layer);
+	free(data);
+	pfree(path);
+	remove_test_dir(NULL);
+}
+
+static const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(test_inventory, setup, teardown),
+										  cmocka_unit_test_setup_teardown(test_audit, setup, teardown)};
 
 int
 main(void)

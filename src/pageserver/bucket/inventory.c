@@ -16,6 +16,7 @@ typedef struct NamedFile
 	PsId timeline;
 	uint64 number;
 	int64 size;
+	const char *name;
 	bool seen;
 } NamedFile;
 
@@ -93,13 +94,15 @@ read_state(Inventory *inventory, const LogChange *state)
 		const char *name;
 		json_t *text;
 
-		if (!ps_id_parse(id_text, &timeline->id) || !log_change_wal(record, &timeline->chain, &lsn))
+		/* a timeline without "wal" has not uploaded any */
+		if (!ps_id_parse(id_text, &timeline->id) ||
+			(json_object_get(record, "wal") != NULL && !log_change_wal(record, &timeline->chain, &lsn)))
 			return ps_error(PS_SQLSTATE_CORRUPTED, "the tenant's log has an invalid record of timeline \"%s\"",
 							id_text);
 		timeline->next = timeline->chain;
 		json_object_foreach(json_object_get(record, "layers"), name, text)
 		{
-			NamedFile file = {.timeline = timeline->id};
+			NamedFile file = {.timeline = timeline->id, .name = name};
 
 			if (!json_is_string(text) || !parse_file(json_string_value(text), &file))
 				return ps_error(PS_SQLSTATE_CORRUPTED,
@@ -138,13 +141,25 @@ find_timeline(const Inventory *inventory, const PsId *id)
 
 /* ---- objects ---- */
 
+/* Reports an object; "file" is what the log says of a layer file that it names, else NULL. */
 static PsError *
-report(const Inventory *inventory, InventoryVerdict verdict, const char *text, const BucketKey *key, int64 size,
-	   int64 expected)
+report_file(const Inventory *inventory, InventoryVerdict verdict, const char *text, const BucketKey *key, int64 size,
+			const NamedFile *file)
 {
-	InventoryItem item = {.verdict = verdict, .text = text, .key = *key, .size = size, .expected = expected};
+	InventoryItem item = {.verdict = verdict,
+						  .text = text,
+						  .key = *key,
+						  .size = size,
+						  .expected = file != NULL ? file->size : -1,
+						  .file = file != NULL ? file->name : NULL};
 
 	return inventory->sink->item(inventory->sink->arg, &item);
+}
+
+static PsError *
+report(const Inventory *inventory, InventoryVerdict verdict, const char *text, const BucketKey *key, int64 size)
+{
+	return report_file(inventory, verdict, text, key, size, NULL);
 }
 
 /*
@@ -170,21 +185,20 @@ judge_link(Inventory *inventory, const BucketKey *key, const char *text, int64 s
 			missing.number = timeline->next;
 			PS_TRY(chain_peek(inventory->store, &missing, inventory->wait, &chunk, &fence, &found));
 			if (!found)
-				PS_TRY(report(inventory, INVENTORY_MISSING, bucket_key_format(&missing, missing_text), &missing, -1,
-							  -1));
+				PS_TRY(report(inventory, INVENTORY_MISSING, bucket_key_format(&missing, missing_text), &missing, -1));
 		}
 		timeline->next = key->number + 1;
-		return report(inventory, INVENTORY_NEEDED, text, key, size, -1);
+		return report(inventory, INVENTORY_NEEDED, text, key, size);
 	}
 	if (timeline != NULL && size > CHAIN_FENCE_MAX)
-		return report(inventory, INVENTORY_ORPHAN, text, key, size, -1);
+		return report(inventory, INVENTORY_ORPHAN, text, key, size);
 	PS_TRY(chain_peek(inventory->store, key, inventory->wait, &chunk, &fence, &found));
 	if (!found)
 		return NULL; /* deleted since it was listed */
 	if (fence)
-		return report(inventory, INVENTORY_NEEDED, text, key, size, -1);
+		return report(inventory, INVENTORY_NEEDED, text, key, size);
 	return report(inventory, chunk.generation >= inventory->newest->generation ? INVENTORY_UNDER_WAY : INVENTORY_ORPHAN,
-				  text, key, size, -1);
+				  text, key, size);
 }
 
 static PsError *
@@ -196,23 +210,23 @@ judge(void *arg, const ObjectInfo *info, bool *stop)
 	NamedFile *file;
 
 	if (!bucket_key_parse(info->key, &key))
-		return report(inventory, INVENTORY_FOREIGN, info->key, &key, info->size, -1);
+		return report(inventory, INVENTORY_FOREIGN, info->key, &key, info->size);
 	switch (key.kind)
 	{
 		case BUCKET_KEY_CLAIM:
-			return report(inventory, INVENTORY_NEEDED, info->key, &key, info->size, -1);
+			return report(inventory, INVENTORY_NEEDED, info->key, &key, info->size);
 		case BUCKET_KEY_LOG:
 			/* which of the owner's own entries are still needed, its deleter knows */
 			return report(inventory, key.generation < newest ? INVENTORY_ORPHAN : INVENTORY_NEEDED, info->key, &key,
-						  info->size, -1);
+						  info->size);
 		case BUCKET_KEY_LAYER:
 			file = find_file(inventory, &key);
 			if (file == NULL)
-				return report(inventory, key.number >> 32 < newest ? INVENTORY_ORPHAN : INVENTORY_UNDER_WAY, info->key,
-							  &key, info->size, -1);
+				return report(inventory, key.number >> 32 < newest ? INVENTORY_ORPHAN : INVENTORY_UNDER_WAY,
+							  info->key, &key, info->size);
 			file->seen = true;
-			return report(inventory, info->size == file->size ? INVENTORY_NEEDED : INVENTORY_WRONG_SIZE, info->key,
-						  &key, info->size, file->size);
+			return report_file(inventory, info->size == file->size ? INVENTORY_NEEDED : INVENTORY_WRONG_SIZE,
+							   info->key, &key, info->size, file);
 		case BUCKET_KEY_CHAIN:
 			return judge_link(inventory, &key, info->key, info->size);
 		case BUCKET_KEY_SEGMENT:
@@ -220,7 +234,7 @@ judge(void *arg, const ObjectInfo *info, bool *stop)
 						  find_timeline(inventory, &key.timeline) != NULL ? INVENTORY_NEEDED
 						  : key.generation < newest                       ? INVENTORY_ORPHAN
 																		  : INVENTORY_UNDER_WAY,
-						  info->key, &key, info->size, -1);
+						  info->key, &key, info->size);
 	}
 	return NULL;
 }
@@ -240,11 +254,11 @@ check_unseen(const Inventory *inventory, const NamedFile *file)
 									&got, inventory->wait);
 
 	if (err == NULL)
-		return report(inventory, got == 1 ? INVENTORY_NEEDED : INVENTORY_WRONG_SIZE, text, &key, -1, file->size);
+		return report_file(inventory, got == 1 ? INVENTORY_NEEDED : INVENTORY_WRONG_SIZE, text, &key, -1, file);
 	if (!ps_error_is(err, PS_SQLSTATE_NOT_FOUND))
 		return err;
 	ps_error_free(err);
-	return report(inventory, INVENTORY_MISSING, text, &key, -1, file->size);
+	return report_file(inventory, INVENTORY_MISSING, text, &key, -1, file);
 }
 
 PsError *

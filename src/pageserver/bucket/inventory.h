@@ -28,6 +28,7 @@ typedef struct InventoryItem
 	BucketKey key;    /* unless it is foreign */
 	int64 size;       /* bytes; -1: missing */
 	int64 expected;   /* bytes that the log says; -1: it does not say */
+	const char *file; /* the name of a layer file that the log names; else NULL */
 } InventoryItem;
 
 /* Called by the thread that takes the inventory; an error ends that and is returned. */

@@ -7,6 +7,7 @@
 #define PS_STORE_H
 
 #include "base/config.h"
+#include "bucket/audit.h"
 #include "layer/layer.h"
 #include "store/branch_settings.h"
 
@@ -311,5 +312,16 @@ extern void store_list_deleted_free(DeletedInfo *list, int n);
 
 /* ---- protect.c: a protected branch is deleted, reset or restored only if the request says so ---- */
 extern PsError *store_protect_branch(Store *store, const char *name, bool is_protected, const CancelCheck *cancel);
+
+/* ---- object storage (store_audit.c) ---- */
+
+/*
+ * audit_tenants() and audit_tenant() on the store's object storage; read: with a scratch
+ * directory, of which there is one: PS_SQLSTATE_TRY_AGAIN if another check uses it.
+ * PS_SQLSTATE_STATE: the store has no object storage.
+ */
+extern PsError *store_audit_tenants(Store *store, const CancelCheck *cancel, PsId **tenants, int *n);
+extern PsError *store_audit(Store *store, const PsId *tenant, bool read, const CancelCheck *cancel,
+							AuditResult *result);
 
 #endif /* PS_STORE_H */
