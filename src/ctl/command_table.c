@@ -7,10 +7,11 @@
 #include "ctl.h"
 
 const CtlCommand command_table[] = {
-	{"init", NULL, "DSUbpqj", 0, 0, cmd_init,
-	 "init [-D STORE] [--bindir DIR] [-p PORT]", "create a new, empty store",
+	{"init", NULL, "DSUbpXqj", 0, 0, cmd_init,
+	 "init [-D STORE] [--bindir DIR] [-p PORT] [--remote URL]", "create a new, empty store",
 	 "STORE must not exist or must be an empty directory. The settings of the store are\n"
-	 "in STORE/pageserver.conf; --bindir and -p are written to that file.\n"},
+	 "in STORE/pageserver.conf; --bindir, -p and --remote (remote_storage) are written to\n"
+	 "that file.\n"},
 	{"start", NULL, "DSUltwWqj", 0, 0, cmd_start,
 	 "start [-D STORE] [-l LOG] [-t SECS] [-W]", "start a store in the background",
 	 "Waits until the store accepts connections. The default log file is\n"

@@ -52,6 +52,7 @@ typedef struct Options
 	const char *settings_from;  /* --settings-from */
 	const char *debian;         /* --debian */
 	const char *from;           /* --from */
+	const char *remote;         /* --remote */
 	int timeout;                /* -t, seconds */
 	bool no_wait;               /* -W */
 	bool json;                  /* --json */

@@ -31,6 +31,7 @@ static const struct option long_options[] = {
 	{"no-sync", no_argument, NULL, 'N'},
 	{"zero-damaged-pages", no_argument, NULL, 'Z'},
 	{"from", required_argument, NULL, 'r'},
+	{"remote", required_argument, NULL, 'X'},
 	{"force", no_argument, NULL, 'f'},
 	{"takeover", no_argument, NULL, 'T'},
 	{"purge", no_argument, NULL, 'P'},
@@ -181,6 +182,9 @@ parse_option(Options *options, int c)
 			break;
 		case 'k':
 			options->data_checksums = true;
+			break;
+		case 'X':
+			options->remote = optarg;
 			break;
 		case 'r':
 			options->from = optarg;

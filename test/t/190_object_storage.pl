@@ -48,6 +48,16 @@ $store->start;
 is(bucket_id(), $id, 'it is the same after a restart');
 $store->stop;
 
+# ---- at the creation of a store ----
+my $remote = PageserverTest::test_dir() . '/store_remote';
+my ($rc, $out, $err) = $store->ctl('init', '-D', $remote, '--remote', "file://$bucket");
+is($rc, 0, 'init --remote') or diag($err);
+like(PostgreSQL::Test::Utils::slurp_file("$remote/pageserver.conf"), qr{^remote_storage = 'file://\Q$bucket\E'$}m, 'it becomes a setting');
+($rc, $out, $err) = $store->ctl('init', '-D', "$remote.2", '--remote', "ftp://$bucket");
+isnt($rc, 0, 'init --remote with an invalid URL');
+like($err, qr/remote_storage/, 'and the reason');
+ok(!-e "$remote.2", 'nothing is left of it');
+
 # ---- a service that does not answer ----
 my $port = PageserverTest::free_port();
 open $f, '>', "$dir/keys" or die "open: $!";
