@@ -570,6 +570,24 @@ test_repeated(void **state)
 	}
 }
 
+/* An <Error> in a 200 is not a success, also if its code is one that callers expect with other statuses. */
+static void
+test_errors_in_success(void **state)
+{
+	ObjectOutcome outcome;
+	void *data;
+	size_t len;
+
+	put_ok("e/1", "x");
+	add_fault((Fault) {"GET", .status = 200, .code = "NoSuchKey"});
+	assert_state(object_get(store, "e/1", 10, &data, &len, NULL), PS_SQLSTATE_STATE);
+	add_fault((Fault) {"PUT", .status = 200, .code = "PreconditionFailed"});
+	assert_state(object_put_once(store, "e/2", "x", 1, NULL, &outcome), PS_SQLSTATE_STATE);
+	assert_int_equal(outcome, OBJECT_NOT_DONE);
+	add_fault((Fault) {"PUT", .status = 200, .code = "NoSuchKey"});
+	assert_state(object_put(store, "e/3", "x", 1, NULL), PS_SQLSTATE_STATE);
+}
+
 static void
 test_cut_reads(void **state)
 {
@@ -720,6 +738,11 @@ test_parts(void **state)
 	assert_ok(object_put_file(other, "big2", path, NULL));
 	assert_int_equal(find("big2")->len, size);
 
+	/* not completed, which a 200 says */
+	add_fault((Fault) {"POST", .skip = 1, .status = 200, .code = "NoSuchUpload"});
+	assert_state(object_put_file(other, "big4", path, NULL), PS_SQLSTATE_STATE);
+	assert_null(find("big4"));
+
 	/* refused: the parts are removed */
 	add_fault((Fault) {"PUT", .skip = 1, .status = 403, .code = "QuotaExceeded"});
 	assert_state(object_put_file(other, "big3", path, NULL), PS_SQLSTATE_STATE);
@@ -787,6 +810,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_put_get, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_put_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_repeated, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_errors_in_success, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cut_reads, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_clock_and_keys, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_list_delete, setup, teardown),

@@ -147,7 +147,9 @@ s3_add_customer_headers(S3Store *store, S3Request *request)
 PsError *
 s3_expect_success(S3Store *store, const S3Request *request)
 {
-	return request->answer.status / 100 == 2 ? NULL : s3_refused(store, request);
+	bool success = request->answer.status / 100 == 2 && request->error.code[0] == '\0';
+
+	return success ? NULL : s3_refused(store, request);
 }
 
 void
