@@ -588,6 +588,34 @@ test_errors_in_success(void **state)
 	assert_state(object_put(store, "e/3", "x", 1, NULL), PS_SQLSTATE_STATE);
 }
 
+/* A 404 of a proxy, whose service is being restarted, say, does not mean that there is no such object. */
+static void
+test_not_found(void **state)
+{
+	ObjectWait wait = {0};
+	ObjectOutcome outcome;
+	void *data;
+	size_t len;
+	PsError *err;
+
+	put_ok("n/1", "x");
+	add_fault((Fault) {"GET", .status = 404});
+	assert_object("n/1", "x");
+	add_fault((Fault) {"PUT", .status = 404});
+	assert_int_equal(put_once("n/2", "x"), OBJECT_DONE);
+	add_fault((Fault) {"GET", .status = 404, .code = "NoSuchTenant"});
+	assert_state(object_get(store, "n/1", 10, &data, &len, NULL), PS_SQLSTATE_STATE);
+
+	for (int i = 0; i < 16; i++)
+		add_fault((Fault) {"PUT", .status = 404});
+	wait.deadline = clock_now_ms() + 100;
+	err = object_put_once(store, "n/3", "x", 1, &wait, &outcome);
+	assert_int_equal(outcome, OBJECT_NOT_DONE);
+	assert_non_null(err);
+	assert_non_null(strstr(err->hint, "remote_endpoint"));
+	assert_state(err, PS_SQLSTATE_TRY_AGAIN);
+}
+
 static void
 test_cut_reads(void **state)
 {
@@ -811,6 +839,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_put_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_repeated, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_errors_in_success, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_not_found, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cut_reads, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_clock_and_keys, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_list_delete, setup, teardown),

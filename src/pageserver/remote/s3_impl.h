@@ -86,7 +86,7 @@ extern void s3_add_customer_headers(S3Store *store, S3Request *request);
 
 /*
  * Sends a request until it succeeds, is refused, or the wait ends.  No error: the
- * status is 2xx, or one of 404 (not of the bucket), 412, 416, of which the caller says
+ * status is 2xx, or 404 with NoSuchKey or NoSuchUpload, 412, 416, of which the caller says
  * what they mean.  A 2xx may have an <Error> with the code of one of these, so it is a
  * success only if s3_expect_success() says so.
  */

@@ -4,7 +4,7 @@
  *
  * What an answer means is decided by the <Code> of its <Error>: one status has many
  * meanings, and services differ in which status goes with a code.  An answer without a
- * code (of a proxy, or to a HEAD) is judged by its status.
+ * code (of a proxy) is judged by its status.
  */
 #include "ps_fe.h"
 
@@ -82,7 +82,11 @@ judge(const S3Request *request)
 	switch (status)
 	{
 		case 404:
-			return request->key != NULL ? VERDICT_ANSWER : VERDICT_REFUSED;
+			/*
+			 * Only the service says that there is no such object, and with a code.  A proxy also answers so while
+			 * the service is not there, and an owner must not conclude from that that nobody replaced it.
+			 */
+			return request->error.code[0] == '\0' ? VERDICT_AGAIN : VERDICT_REFUSED;
 		case 412:
 		case 416:
 			return VERDICT_ANSWER;
@@ -197,6 +201,8 @@ s3_refused(const S3Store *store, const S3Request *request)
 		ps_error_hint(err, "Check the keys in remote_key_file or in the environment.");
 	else if (verdict == VERDICT_CLOCK)
 		ps_error_hint(err, "Set the clock of this machine.");
+	else if (answer->status == 404 && error->code[0] == '\0')
+		ps_error_hint(err, "This is not an answer of S3.  Check remote_endpoint, and proxies before the service.");
 	return err;
 }
 
