@@ -283,6 +283,43 @@ test_faults(void **state)
 	http_answer_free(&answer);
 }
 
+/* The server has the request, but is not there any more when libcurl sends it again on another connection. */
+static void
+test_server_dies(void **state)
+{
+	HttpRequest requests[] = {
+		{.method = "PUT", .has_body = true, .body = "hello", .body_len = 5},
+		{.method = "PUT", .has_body = true, .body = ""},
+		{.method = "DELETE"},
+	};
+	HttpAnswer answer;
+	int before;
+
+	for (int i = 0; i < lengthof(requests); i++)
+	{
+		if (i > 0)
+			setup(state);
+		assert_answer(&(HttpRequest) {.method = "GET"}, "/x", "GET /x 0 ");
+		before = http_server_requests(server);
+		assert_fails(&requests[i], SERVER_DIES, true);
+		assert_int_equal(http_server_requests(server), before + 1);
+		/* of one that was never sent that is known */
+		assert_fails(&requests[i], SERVER_ANSWERS, false);
+		if (i < lengthof(requests) - 1)
+			teardown(state);
+	}
+
+	/* a request without a body is sent again, too, and answered */
+	teardown(state);
+	setup(state);
+	assert_answer(&(HttpRequest) {.method = "GET"}, "/x", "GET /x 0 ");
+	fault = SERVER_CLOSES;
+	assert_null(perform(&requests[1], "/p", &answer));
+	assert_int_equal(answer.status, 200);
+	assert_true(answer.may_have_arrived);
+	http_answer_free(&answer);
+}
+
 static void
 test_deadline(void **state)
 {
@@ -517,6 +554,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_large_bodies, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_sinks, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_faults, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_server_dies, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_deadline, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cancel, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nobody_listens, setup, teardown),

@@ -42,8 +42,8 @@ typedef struct Transfer
 	const CancelCheck *cancel;
 	HttpAnswer *answer;
 	size_t max_body;
-	int64 sent; /* bytes of the request's body that libcurl has taken */
-	bool sent_again;
+	int64 sent;   /* bytes of the request's body that libcurl has taken */
+	int attempts; /* connections on which the request was, or was about to be, sent */
 	bool timed_out;
 	PsError *err; /* why it was ended from this side, or NULL */
 } Transfer;
@@ -265,7 +265,18 @@ on_read(char *buf, size_t size, size_t nmemb, void *arg)
 	return len;
 }
 
-/* A connection that was kept open turned out to be closed: the body is sent again on another. */
+/*
+ * A connection is ready, and the request will be sent.  Called once more if that was kept
+ * open and turns out to be closed, since libcurl then sends the request again on another.
+ */
+static int
+on_connected(void *arg, char *remote_address, char *local_address, int remote_port, int local_port)
+{
+	((Transfer *) arg)->attempts++;
+	return CURL_PREREQFUNC_OK;
+}
+
+/* The body is to be sent again. */
 static int
 on_seek(void *arg, curl_off_t offset, int origin)
 {
@@ -273,7 +284,6 @@ on_seek(void *arg, curl_off_t offset, int origin)
 
 	if (origin != SEEK_SET || offset < 0 || offset > transfer->request->body_len)
 		return CURL_SEEKFUNC_FAIL;
-	transfer->sent_again |= transfer->sent > 0;
 	transfer->sent = offset;
 	return CURL_SEEKFUNC_OK;
 }
@@ -329,6 +339,8 @@ set_options(HttpClient *client, Transfer *transfer, struct curl_slist *headers, 
 	if (client->proxy != NULL)
 		curl_easy_setopt(curl, CURLOPT_PROXY, client->proxy);
 
+	curl_easy_setopt(curl, CURLOPT_PREREQFUNCTION, on_connected);
+	curl_easy_setopt(curl, CURLOPT_PREREQDATA, transfer);
 	curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(curl, CURLOPT_HEADERDATA, transfer);
 	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
@@ -382,30 +394,6 @@ transfer_error(const Transfer *transfer, CURLcode code, const char *message)
 	return err;
 }
 
-/* Did the request get so far that the service may have read it? */
-static bool
-may_have_arrived(CURL *curl, CURLcode code)
-{
-	curl_off_t sent_at = 0;
-
-	switch (code)
-	{
-		case CURLE_COULDNT_RESOLVE_HOST:
-		case CURLE_COULDNT_RESOLVE_PROXY:
-		case CURLE_COULDNT_CONNECT:
-		case CURLE_SSL_CONNECT_ERROR:
-		case CURLE_PEER_FAILED_VERIFICATION:
-		case CURLE_URL_MALFORMAT:
-			return false;
-		default:
-			break;
-	}
-	/* the time at which the connection was ready and the request about to be sent; 0: it never was */
-	if (curl_easy_getinfo(curl, CURLINFO_PRETRANSFER_TIME_T, &sent_at) != CURLE_OK)
-		return true;
-	return sent_at > 0;
-}
-
 PsError *
 http_perform(HttpClient *client, const HttpRequest *request, const CancelCheck *cancel, HttpAnswer *answer)
 {
@@ -434,7 +422,8 @@ http_perform(HttpClient *client, const HttpRequest *request, const CancelCheck *
 	code = curl_easy_perform(handle->curl);
 	curl_easy_getinfo(handle->curl, CURLINFO_RESPONSE_CODE, &status);
 	answer->status = code == CURLE_OK ? (int) status : 0;
-	answer->may_have_arrived = transfer.sent_again || (code != CURLE_OK && may_have_arrived(handle->curl, code));
+	/* all attempts but the last one had no answer */
+	answer->may_have_arrived = transfer.attempts > (code == CURLE_OK ? 1 : 0);
 	answer->ended_here = transfer.err != NULL;
 	return_handle(client, handle);
 	curl_slist_free_all(headers);
