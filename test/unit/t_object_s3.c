@@ -43,6 +43,7 @@ typedef struct Fault
 	ServerFault fault;  /* of the connection, after executing it */
 	bool whole;         /* a GET: the whole object with status 200, whatever the range */
 	bool brief;         /* a GET: half of the bytes that it says are there, with no sign of an error */
+	const char *range;  /* a GET: its header line instead of the right Content-Range; "": none */
 } Fault;
 
 /* The fake S3.  Changed by the server's threads, one at a time, while the test waits for them. */
@@ -368,6 +369,11 @@ handler(void *arg, const ServerRequest *request, ServerAnswer *answer)
 		execute(request, answer, fault.whole);
 	if (fault.brief)
 		answer->body_len /= 2;
+	if (fault.range != NULL)
+	{
+		free(answer->headers);
+		answer->headers = strdup(fault.range);
+	}
 	answer->fault = fault.fault;
 	if (fault.status != 0)
 	{
@@ -664,6 +670,44 @@ test_clock_and_keys(void **state)
 	}
 }
 
+/* Bytes are from where they were asked for, or there is an error; and an end that the service says is the end. */
+static void
+test_wrong_ranges(void **state)
+{
+	static const char *const ranges[] = {
+		"",
+		"Content-Range: bytes 0-2/10\r\n",
+		"Content-Range: bytes 2-4/3\r\n",
+		"Content-Range: bytes */10\r\n",
+	};
+	char buf[10] = "?";
+	void *data;
+	size_t len;
+	size_t got;
+
+	put_ok("w/1", "0123456789");
+	for (int i = 0; i < lengthof(ranges); i++)
+	{
+		add_fault((Fault) {"GET", .range = ranges[i]});
+		assert_state(object_get_range(store, "w/1", 2, 3, buf, &got, NULL), PS_SQLSTATE_CORRUPTED);
+		assert_int_equal(got, 0);
+	}
+	assert_int_equal(buf[0], '?');
+
+	/* an end in the middle of the object, of which the attempt before said that it is longer, or the answer itself */
+	add_fault((Fault) {"GET", .fault = SERVER_CUTS});
+	add_fault((Fault) {"GET", .status = 416, .code = "InvalidRange"});
+	assert_state(object_get(store, "w/1", 10, &data, &len, NULL), PS_SQLSTATE_CORRUPTED);
+	add_fault((Fault) {"GET", .status = 416, .code = "InvalidRange", .header = "Content-Range: bytes */10\r\n"});
+	assert_state(object_get(store, "w/1", 10, &data, &len, NULL), PS_SQLSTATE_CORRUPTED);
+
+	/* another size than the attempt before said */
+	add_fault((Fault) {"GET", .fault = SERVER_CUTS});
+	add_fault((Fault) {"GET", .range = "Content-Range: bytes 5-9/11\r\n"});
+	assert_state(object_get(store, "w/1", 10, &data, &len, NULL), PS_SQLSTATE_CORRUPTED);
+	assert_int_equal(nfaults, 0);
+}
+
 typedef struct Items
 {
 	StringInfoData text;
@@ -841,6 +885,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_errors_in_success, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_not_found, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cut_reads, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_wrong_ranges, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_clock_and_keys, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_list_delete, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_parts, setup, teardown),

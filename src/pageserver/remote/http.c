@@ -178,7 +178,7 @@ on_header(char *line, size_t size, size_t nmemb, void *arg)
 		/* another answer begins: that to Expect, or a proxy's */
 		answer->etag[0] = answer->region[0] = '\0';
 		answer->date = answer->retry_after_ms = 0;
-		answer->content_total = -1;
+		answer->content_first = answer->content_total = -1;
 	}
 	else if (header_value(line, len, "etag", value, sizeof(value)))
 		strlcpy(answer->etag, value, sizeof(answer->etag));
@@ -198,8 +198,11 @@ on_header(char *line, size_t size, size_t nmemb, void *arg)
 	}
 	else if (header_value(line, len, "content-range", value, sizeof(value)))
 	{
+		/* "bytes 0-9/100", or "bytes *" and the total if there is no such range */
 		const char *slash = strchr(value, '/');
 
+		if (strncmp(value, "bytes ", 6) == 0 && value[6] >= '0' && value[6] <= '9')
+			answer->content_first = strtoll(value + 6, NULL, 10);
 		if (slash != NULL && slash[1] >= '0' && slash[1] <= '9')
 			answer->content_total = strtoll(slash + 1, NULL, 10);
 	}
@@ -405,7 +408,7 @@ http_perform(HttpClient *client, const HttpRequest *request, const CancelCheck *
 	long status = 0;
 
 	memset(answer, 0, sizeof(HttpAnswer));
-	answer->content_total = -1;
+	answer->content_first = answer->content_total = -1;
 	initStringInfo(&answer->body);
 	transfer.max_body = request->max_body > 0 ? request->max_body : MAX_BODY;
 	PS_TRY(cancel_check(cancel));

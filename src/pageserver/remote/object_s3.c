@@ -22,8 +22,11 @@
 typedef struct Read
 {
 	const ByteSink *sink;
-	int64 offset; /* of the next byte */
-	int64 end;    /* -1: that of the object */
+	const HttpAnswer *answer; /* of the request that is running */
+	int64 begin;              /* where that starts */
+	int64 offset;             /* of the next byte */
+	int64 end;                /* -1: that of the object */
+	int64 total;              /* bytes of the object, as the first answer said; -1: there was none yet */
 	char range[64];
 } Read;
 
@@ -34,6 +37,7 @@ prepare_read(void *arg)
 
 	if (read->offset == read->end)
 		return false;
+	read->begin = read->offset;
 	if (read->end < 0)
 		snprintf(read->range, sizeof(read->range), "bytes=%lld-", (long long) read->offset);
 	else
@@ -42,17 +46,50 @@ prepare_read(void *arg)
 	return true;
 }
 
+/* An answer begins: is it the part that was asked for, of an object of the same size as before? */
+static PsError *
+check_range(Read *read)
+{
+	const HttpAnswer *answer = read->answer;
+
+	if (answer->content_first < 0 || answer->content_total < 0)
+		return ps_error(PS_SQLSTATE_CORRUPTED, "object storage does not say which part of an object it sent");
+	if (answer->content_first != read->begin)
+		return ps_error(PS_SQLSTATE_CORRUPTED, "object storage sent an object from byte %lld on, expected %lld",
+						(long long) answer->content_first, (long long) read->begin);
+	if (read->total >= 0 && answer->content_total != read->total)
+		return ps_error(PS_SQLSTATE_CORRUPTED, "the size of an object in object storage has changed from %lld to %lld",
+						(long long) read->total, (long long) answer->content_total);
+	read->total = answer->content_total;
+	return NULL;
+}
+
 static PsError *
 write_read(void *arg, const char *data, size_t len)
 {
 	Read *read = arg;
+	int64 end;
 
+	if (read->offset == read->begin)
+		PS_TRY(check_range(read));
 	/* not more than was asked for, whatever the service sends */
-	if (read->end >= 0 && len > read->end - read->offset)
+	end = read->end >= 0 ? Min(read->end, read->total) : read->total;
+	if ((int64) len > end - read->offset)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "object storage sent more than it was asked for");
 	PS_TRY(read->sink->write(read->sink->arg, data, len));
 	read->offset += len;
 	return NULL;
+}
+
+/* 416 means that the offset is at the end of the object, or behind it: is that possible? */
+static PsError *
+check_end(const Read *read, int64 total)
+{
+	total = Max(total, read->total);
+	if (read->offset >= total)
+		return NULL;
+	return ps_error(PS_SQLSTATE_CORRUPTED, "object storage has nothing at byte %lld of an object of %lld bytes",
+					(long long) read->offset, (long long) total);
 }
 
 /* Is all there that was asked for? */
@@ -82,7 +119,7 @@ static PsError *
 s3_read(ObjectStore *base, const char *key, int64 offset, int64 len, const ByteSink *sink, const ObjectWait *wait)
 {
 	S3Store *store = (S3Store *) base;
-	Read read = {.sink = sink, .offset = offset, .end = len < 0 ? -1 : offset + len};
+	Read read = {.sink = sink, .offset = offset, .end = len < 0 ? -1 : offset + len, .total = -1};
 	ByteSink through = {write_read, &read};
 	S3Request request = {
 		.method = "GET",
@@ -95,11 +132,13 @@ s3_read(ObjectStore *base, const char *key, int64 offset, int64 len, const ByteS
 	};
 	PsError *err;
 
+	read.answer = &request.answer;
 	s3_add_header(&request, "range", read.range);
 	s3_add_customer_headers(store, &request);
 	err = s3_send(store, &request, wait);
-	/* 416: the offset is at the end, or behind it */
-	if (err == NULL && request.answer.status != 416 && request.answer.status != 0)
+	if (err == NULL && request.answer.status == 416)
+		err = check_end(&read, request.answer.content_total);
+	else if (err == NULL && request.answer.status != 0)
 		err = s3_expect_success(store, &request);
 	s3_request_free(&request);
 	return err != NULL && !err->is_cancel ? ps_error_context(err, "object \"%s\"", key) : err;
