@@ -538,6 +538,15 @@ test_put_once(void **state)
 	assert_state(object_put_once(store, "o/again", "mine", 4, NULL, &outcome), PS_SQLSTATE_STATE);
 	assert_int_equal(outcome, OBJECT_UNKNOWN);
 
+	/* executed, the answer lost, and what is there cannot be read: that does not make it somebody else's */
+	add_fault((Fault) {"PUT", .fault = SERVER_CLOSES});
+	add_fault((Fault) {"GET", .range = "Content-Range: bytes 1-4/5\r\n"});
+	assert_state(object_put_once(store, "o/unreadable", "mine", 4, NULL, &outcome), PS_SQLSTATE_CORRUPTED);
+	assert_int_equal(outcome, OBJECT_UNKNOWN);
+	assert_int_equal(put_once("o/unreadable", "mine"), OBJECT_DONE);
+	assert_int_equal(put_once("o/unreadable", "minx"), OBJECT_EXISTS);
+	assert_int_equal(put_once("o/unreadable", "mine2"), OBJECT_EXISTS);
+
 	/* refused after an attempt that may have been */
 	add_fault((Fault) {"PUT", .status = 500, .execute = true});
 	add_fault((Fault) {"PUT", .status = 403, .code = "AccessDenied"});

@@ -146,19 +146,41 @@ s3_read(ObjectStore *base, const char *key, int64 offset, int64 len, const ByteS
 
 /* ---- put ---- */
 
-/* Is the object equal to this?  It is if one's own request, whose answer was lost, has created it. */
+/* What an object is compared with, as it is read. */
+typedef struct Comparison
+{
+	const char *data; /* that have not been compared */
+	size_t len;
+	bool differs;
+} Comparison;
+
+static PsError *
+compare_part(void *arg, const char *data, size_t len)
+{
+	Comparison *comparison = arg;
+
+	comparison->differs = len > comparison->len || memcmp(data, comparison->data, len) != 0;
+	if (comparison->differs)
+		return ps_error(PS_SQLSTATE_STATE, "the contents differ");
+	comparison->data += len;
+	comparison->len -= len;
+	return NULL;
+}
+
+/*
+ * Is the object equal to this?  It is if one's own request, whose answer was lost, has
+ * created it.  An error if that cannot be known.
+ */
 static PsError *
 compare_object(S3Store *store, const char *key, const void *data, size_t len, const ObjectWait *wait, bool *equal)
 {
-	void *found;
-	size_t found_len;
-	PsError *err = object_get(&store->base, key, len + 1, &found, &found_len, wait);
+	Comparison comparison = {data, len, false};
+	ByteSink sink = {compare_part, &comparison};
+	PsError *err = s3_read(&store->base, key, 0, -1, &sink, wait);
 
-	*equal = err == NULL && found_len == len && memcmp(found, data, len) == 0;
-	free(found);
-	/* larger, or deleted since: somebody else's */
-	if (err != NULL && !err->is_cancel &&
-		(ps_error_is(err, PS_SQLSTATE_CORRUPTED) || ps_error_is(err, PS_SQLSTATE_NOT_FOUND)))
+	*equal = err == NULL && comparison.len == 0;
+	/* different, or deleted since: somebody else's */
+	if (comparison.differs || (err != NULL && !err->is_cancel && ps_error_is(err, PS_SQLSTATE_NOT_FOUND)))
 	{
 		ps_error_free(err);
 		return NULL;
