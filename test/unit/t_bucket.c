@@ -21,6 +21,7 @@
 #include "bucket/deleter.h"
 #include "bucket/keys.h"
 #include "fake_bucket.h"
+#include "remote/object_impl.h"
 #include "sqlstate.h"
 
 static char dir[MAXPGPATH];
@@ -312,6 +313,33 @@ damaged_claim(void **state)
 	fake_bucket_poke(bucket, name, large, 100000);
 	assert_state(claim_check(&owner, NULL), PS_SQLSTATE_FENCED);
 	free(large);
+}
+
+static PsError *
+damaged_read(ObjectStore *damaged, const char *key, int64 offset, int64 len, const ByteSink *sink,
+			 const ObjectWait *wait)
+{
+	return ps_error(PS_SQLSTATE_CORRUPTED, "not the part that was asked for");
+}
+
+static PsError *
+damaged_list(ObjectStore *damaged, const char *prefix, const char *after, bool folders, const ObjectListSink *sink,
+			 const ObjectWait *wait)
+{
+	return ps_error(PS_SQLSTATE_CORRUPTED, "not a list");
+}
+
+/* If the bucket gives answers that make no sense, that is no newer claim. */
+static void
+damaged_answers(void **state)
+{
+	const ObjectBackend backend = {.read = damaged_read, .list = damaged_list};
+	ObjectStore damaged = {.backend = &backend, .url = "fake:"};
+	TenantOwner owner;
+
+	claim(&me, &owner);
+	owner.store = &damaged;
+	assert_state(claim_check(&owner, NULL), PS_SQLSTATE_CORRUPTED);
 }
 
 /* A claim of another tenant or generation, or one with a changed byte, is not accepted. */
@@ -675,6 +703,7 @@ main(void)
 		FAKE(claims),
 		DIRECTORY(claims),
 		FAKE(damaged_claim),
+		FAKE(damaged_answers),
 		FAKE(claim_of_another),
 		FAKE(stale_claims),
 		FAKE(deletion),

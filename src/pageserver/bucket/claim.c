@@ -106,19 +106,19 @@ read_claim(ObjectStore *store, const PsId *tenant, uint64 generation, const Obje
 	return err;
 }
 
-/* Whether there is a claim, readable or not. */
+/* Whether there is a claim, valid or not. */
 static PsError *
 claim_exists(ObjectStore *store, const PsId *tenant, uint64 generation, const ObjectWait *wait, bool *exists)
 {
 	BucketKey key = claim_key(tenant, generation);
-	char *data;
+	char name[BUCKET_KEY_TEXT];
+	char byte;
 	size_t len;
-	PsError *err = bucket_get(store, &key, CLAIM_MAX, wait, &data, &len, exists);
+	PsError *err = object_get_range(store, bucket_key_format(&key, name), 0, 1, &byte, &len, wait);
 
-	free(data);
-	if (err != NULL && ps_error_is(err, PS_SQLSTATE_CORRUPTED)) /* it is too large */
+	*exists = err == NULL;
+	if (err != NULL && ps_error_is(err, PS_SQLSTATE_NOT_FOUND))
 	{
-		*exists = true;
 		ps_error_free(err);
 		return NULL;
 	}
