@@ -170,6 +170,26 @@ assert_none(Credentials *credentials, const char *sqlstate)
 	ps_error_free(err);
 }
 
+/* Asks for the keys n times, and returns the number of lines that are logged meanwhile. */
+static int
+count_warnings(Credentials *credentials, const char *access_key, const char *token, int n)
+{
+	FILE *log = tmpfile();
+	int saved = dup(STDERR_FILENO);
+	int lines = 0;
+
+	assert_true(saved >= 0 && dup2(fileno(log), STDERR_FILENO) >= 0);
+	while (n-- > 0)
+		assert_keys(credentials, access_key, token);
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	rewind(log);
+	for (int c; (c = fgetc(log)) != EOF;)
+		lines += c == '\n';
+	fclose(log);
+	return lines;
+}
+
 static void
 test_file(void **state)
 {
@@ -192,9 +212,13 @@ test_file(void **state)
 			   0600);
 	assert_keys(credentials, "default", "tok");
 
-	/* a damaged one: the keys that were read are used on */
+	/* one that others may read: the keys that were read are used on, and that is not said at each request */
+	write_file("aws_access_key_id = plain\naws_secret_access_key=a=b\n", 0644);
+	assert_int_equal(count_warnings(credentials, "default", "tok", 5), 1);
+
+	/* a damaged one: likewise */
 	write_file("nothing\n", 0600);
-	assert_keys(credentials, "default", "tok");
+	assert_int_equal(count_warnings(credentials, "default", "tok", 5), 1);
 	credentials_destroy(credentials);
 }
 

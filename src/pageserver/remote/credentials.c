@@ -148,11 +148,11 @@ fetch_file(Credentials *credentials, Fetched *fetched)
 
 	if (stat(credentials->key_file, &st) != 0)
 		return ps_error(PS_SQLSTATE_STATE, "could not stat key file \"%s\": %m", credentials->key_file);
+	fetched->mtime = st.st_mtim;
 	if ((st.st_mode & (S_IRWXG | S_IRWXO)) != 0)
 		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "key file \"%s\" has group or world access",
 									  credentials->key_file),
 							 "Permissions should be u=rw (0600) or less.");
-	fetched->mtime = st.st_mtim;
 	PS_TRY(read_text(credentials->key_file, &text));
 	for (char *line = strtok_r(text, "\n", &save); line != NULL; line = strtok_r(NULL, "\n", &save))
 	{
