@@ -8,6 +8,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -15,6 +16,7 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "http_server.h"
 #include "remote/credentials.h"
 #include "sqlstate.h"
@@ -23,6 +25,7 @@ static HttpServer *server;
 static int valid_s;    /* for which the server's keys are good */
 static int fetches;    /* that gave keys */
 static bool broken;    /* the server answers 500 */
+static bool hanging;   /* the server does not answer */
 static char file[100]; /* with keys, or a token */
 
 static void
@@ -59,6 +62,7 @@ handler(void *arg, const ServerRequest *request, ServerAnswer *answer)
 	char *authorization = server_request_header(request, "authorization");
 	const char *role = "/latest/meta-data/iam/security-credentials/";
 
+	answer->fault = hanging ? SERVER_HANGS : SERVER_ANSWERS;
 	if (broken)
 		server_answer_text(answer, 500, "<Error><Code>InternalFailure</Code></Error>");
 	else if (strcmp(request->target, "/latest/api/token") == 0 && strcmp(request->method, "PUT") == 0)
@@ -128,7 +132,7 @@ setup(void **state)
 		unsetenv(variables[i]);
 	valid_s = 3600;
 	fetches = 0;
-	broken = false;
+	broken = hanging = false;
 	snprintf(file, sizeof(file), "/tmp/t_credentials.%d", (int) getpid());
 	server = http_server_start(handler, NULL);
 	return 0;
@@ -146,7 +150,7 @@ static void
 assert_keys(Credentials *credentials, const char *access_key, const char *token)
 {
 	CredentialKeys keys;
-	PsError *err = credentials_get(credentials, NULL, &keys);
+	PsError *err = credentials_get(credentials, NULL, 0, &keys);
 
 	if (err != NULL)
 		fail_msg("%s", err->message);
@@ -162,7 +166,7 @@ static void
 assert_none(Credentials *credentials, const char *sqlstate)
 {
 	CredentialKeys keys;
-	PsError *err = credentials_get(credentials, NULL, &keys);
+	PsError *err = credentials_get(credentials, NULL, 0, &keys);
 
 	assert_non_null(err);
 	assert_string_equal(err->sqlstate, sqlstate);
@@ -237,7 +241,7 @@ test_environment(void **state)
 	/* rejected: they are read again */
 	setenv("AWS_SESSION_TOKEN", "tok", 1);
 	assert_keys(credentials, "environment", NULL);
-	assert_null(credentials_get(credentials, NULL, &keys));
+	assert_null(credentials_get(credentials, NULL, 0, &keys));
 	credentials_reject(credentials, &keys);
 	assert_keys(credentials, "environment", "tok");
 	/* of keys that others have replaced nothing follows */
@@ -290,7 +294,7 @@ test_renewal(void **state)
 
 	/* good for longer than the margin; then rejected by the service */
 	assert_keys(credentials, "machine1", "t");
-	assert_null(credentials_get(credentials, NULL, &keys));
+	assert_null(credentials_get(credentials, NULL, 0, &keys));
 	credentials_reject(credentials, &keys);
 	credential_keys_free(&keys);
 	broken = true;
@@ -303,7 +307,7 @@ test_renewal(void **state)
 	broken = true;
 	do
 	{
-		err = credentials_get(credentials, NULL, &keys);
+		err = credentials_get(credentials, NULL, 0, &keys);
 		credential_keys_free(&keys);
 	} while (err == NULL);
 	assert_string_equal(err->sqlstate, PS_SQLSTATE_TRY_AGAIN);
@@ -316,7 +320,7 @@ test_renewal(void **state)
 	credentials_destroy(credentials);
 	credentials = credentials_create(NULL, "us-east-1");
 	valid_s = -10;
-	err = credentials_get(credentials, NULL, &keys);
+	err = credentials_get(credentials, NULL, 0, &keys);
 	if (err == NULL)
 	{
 		/* within the millisecond that they are given at least */
@@ -332,7 +336,7 @@ get_many(void *arg)
 	for (int i = 0; i < 200; i++)
 	{
 		CredentialKeys keys;
-		PsError *err = credentials_get(arg, NULL, &keys);
+		PsError *err = credentials_get(arg, NULL, 0, &keys);
 
 		assert_null(err);
 		assert_non_null(keys.access_key);
@@ -359,6 +363,110 @@ test_threads(void **state)
 	credentials_destroy(credentials);
 }
 
+#define WAITERS 6
+
+static _Atomic bool canceled;
+
+static PsError *
+is_canceled(void *arg)
+{
+	return atomic_load(&canceled) ? cancel_error(CANCEL_STORE_STOPPING, NULL) : NULL;
+}
+
+typedef struct Waiter
+{
+	pthread_t thread;
+	Credentials *credentials;
+	CancelCheck cancel;
+	int64 deadline;
+	PsError *err;
+} Waiter;
+
+static void *
+get_one(void *arg)
+{
+	Waiter *waiter = arg;
+	CredentialKeys keys;
+
+	waiter->err = credentials_get(waiter->credentials, &waiter->cancel, waiter->deadline, &keys);
+	credential_keys_free(&keys);
+	return NULL;
+}
+
+/* Starts threads that want keys; all but the first have this deadline. */
+static void
+start_waiters(Waiter *waiters, Credentials *credentials, int64 deadline)
+{
+	atomic_store(&canceled, false);
+	for (int i = 0; i < WAITERS; i++)
+	{
+		waiters[i] = (Waiter) {.credentials = credentials, .cancel = {is_canceled}, .deadline = i == 0 ? 0 : deadline};
+		assert_int_equal(pthread_create(&waiters[i].thread, NULL, get_one, &waiters[i]), 0);
+		/* the first one is fetching when the others come */
+		while (i == 0 && http_server_requests(server) == 0)
+			usleep(1000);
+	}
+}
+
+/* Threads that wait for another's request end with it, at their deadline, or when they are canceled. */
+static void
+test_waiters(void **state)
+{
+	Credentials *credentials = credentials_create(NULL, "us-east-1");
+	Waiter waiters[WAITERS];
+	int64 begin = clock_now_ms();
+
+	set_endpoint("AWS_EC2_METADATA_SERVICE_ENDPOINT", "");
+	hanging = true;
+	start_waiters(waiters, credentials, begin + 200);
+	for (int i = 1; i < WAITERS; i++)
+	{
+		pthread_join(waiters[i].thread, NULL);
+		assert_non_null(waiters[i].err);
+		assert_string_equal(waiters[i].err->sqlstate, PS_SQLSTATE_TRY_AGAIN);
+		assert_false(waiters[i].err->is_cancel);
+		ps_error_free(waiters[i].err);
+	}
+	/* nobody else has asked */
+	assert_int_equal(http_server_requests(server), 1);
+	atomic_store(&canceled, true);
+	pthread_join(waiters[0].thread, NULL);
+	assert_true(waiters[0].err->is_cancel);
+	ps_error_free(waiters[0].err);
+	/* all of it is shorter than one request may be */
+	assert_true(clock_now_ms() - begin < 5000);
+
+	teardown(state);
+	setup(state);
+	set_endpoint("AWS_EC2_METADATA_SERVICE_ENDPOINT", "");
+	hanging = true;
+	start_waiters(waiters, credentials, 0);
+	atomic_store(&canceled, true);
+	for (int i = 0; i < WAITERS; i++)
+	{
+		pthread_join(waiters[i].thread, NULL);
+		assert_true(waiters[i].err->is_cancel);
+		ps_error_free(waiters[i].err);
+	}
+
+	/* a request that fails has failed for all */
+	teardown(state);
+	setup(state);
+	set_endpoint("AWS_EC2_METADATA_SERVICE_ENDPOINT", "");
+	hanging = true;
+	start_waiters(waiters, credentials, 0);
+	for (int i = 0; i < WAITERS; i++)
+	{
+		pthread_join(waiters[i].thread, NULL);
+		assert_string_equal(waiters[i].err->sqlstate, PS_SQLSTATE_TRY_AGAIN);
+		ps_error_free(waiters[i].err);
+	}
+	assert_in_range(http_server_requests(server), 1, 2);
+	hanging = false;
+	assert_keys(credentials, "machine1", "t");
+	credentials_destroy(credentials);
+}
+
 int
 main(void)
 {
@@ -368,6 +476,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_services, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_renewal, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_waiters, setup, teardown),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

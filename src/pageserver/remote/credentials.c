@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "remote/credentials.h"
+#include "remote/retry.h"
 #include "remote/s3_xml.h"
 #include "remote/sign.h"
 #include "sqlstate.h"
@@ -28,18 +29,23 @@ struct Credentials
 	char *key_file;
 	char *region;
 	HttpClient *http;
-	pthread_mutex_t fetching; /* held by the thread that fetches keys, over its requests; taken before lock */
-	pthread_mutex_t lock;     /* protects all below; a leaf */
-	CredentialKeys keys;      /* access_key NULL: none */
-	int64 renew_at;           /* of clock_now_ms(); 0: they do not end */
-	int64 end;                /* likewise */
-	struct timespec mtime;    /* of the key file as it was read */
-	bool rejected;            /* keys must not be used again */
+	pthread_mutex_t lock;  /* protects all below; a leaf */
+	pthread_cond_t ended;  /* fetching has become false */
+	bool fetching;         /* a thread fetches keys */
+	uint64 fetches;        /* that have ended */
+	PsError *failure;      /* of the last one, for those that wait for it; NULL if it succeeded or was canceled */
+	CredentialKeys keys;   /* access_key NULL: none */
+	int64 renew_at;        /* of clock_now_ms(); 0: they do not end */
+	int64 end;             /* likewise */
+	struct timespec mtime; /* of the key file as it was read */
+	bool rejected;         /* keys must not be used again */
 };
 
-/* What a source gave. */
+/* For how long a source may be asked, and what it gave. */
 typedef struct Fetched
 {
+	const CancelCheck *cancel;
+	int64 deadline; /* 0: none */
 	CredentialKeys keys;
 	int64 valid_ms; /* 0: they do not end */
 	struct timespec mtime;
@@ -66,8 +72,8 @@ credentials_create(const char *key_file, const char *region)
 	credentials->key_file = key_file != NULL && key_file[0] != '\0' ? pg_strdup(key_file) : NULL;
 	credentials->region = pg_strdup(region);
 	credentials->http = http_client_create(&settings);
-	pthread_mutex_init(&credentials->fetching, NULL);
 	pthread_mutex_init(&credentials->lock, NULL);
+	clock_cond_init(&credentials->ended);
 	return credentials;
 }
 
@@ -78,8 +84,9 @@ credentials_destroy(Credentials *credentials)
 		return;
 	credential_keys_free(&credentials->keys);
 	http_client_destroy(credentials->http);
-	pthread_mutex_destroy(&credentials->fetching);
 	pthread_mutex_destroy(&credentials->lock);
+	pthread_cond_destroy(&credentials->ended);
+	ps_error_free(credentials->failure);
 	free(credentials->key_file);
 	free(credentials->region);
 	free(credentials);
@@ -202,15 +209,17 @@ parse_end(const char *text)
 
 /* A request to a service that has keys; what: for messages.  The caller frees *text. */
 static PsError *
-ask(Credentials *credentials, HttpRequest *request, const CancelCheck *cancel, const char *what, char **text)
+ask(Credentials *credentials, HttpRequest *request, const Fetched *fetched, const char *what, char **text)
 {
 	HttpAnswer answer;
 	PsError *err;
 
 	*text = NULL;
 	request->deadline = clock_now_ms() + REQUEST_MS;
+	if (fetched->deadline != 0)
+		request->deadline = Min(request->deadline, fetched->deadline);
 	request->max_body = FILE_MAX;
-	err = http_perform(credentials->http, request, cancel, &answer);
+	err = http_perform(credentials->http, request, fetched->cancel, &answer);
 	if (err == NULL && answer.status != 200)
 	{
 		S3Error error;
@@ -246,7 +255,7 @@ parse_keys(const char *text, const char *what, Fetched *fetched)
 }
 
 static PsError *
-fetch_web_identity(Credentials *credentials, const CancelCheck *cancel, Fetched *fetched)
+fetch_web_identity(Credentials *credentials, Fetched *fetched)
 {
 	const char *endpoint = environment("AWS_ENDPOINT_URL_STS");
 	const char *session = environment("AWS_ROLE_SESSION_NAME");
@@ -274,8 +283,7 @@ fetch_web_identity(Credentials *credentials, const CancelCheck *cancel, Fetched 
 		sign_query(&url, query, lengthof(query));
 	}
 	err = ask(credentials, &(HttpRequest) {.method = "GET", .url = url.data, .headers = headers, .nheaders = 1},
-			  cancel, "STS",
-			  &text);
+			  fetched, "STS", &text);
 	pfree(url.data);
 	free(token);
 	PS_TRY(err);
@@ -298,7 +306,7 @@ fetch_web_identity(Credentials *credentials, const CancelCheck *cancel, Fetched 
 }
 
 static PsError *
-fetch_container(Credentials *credentials, const CancelCheck *cancel, Fetched *fetched)
+fetch_container(Credentials *credentials, Fetched *fetched)
 {
 	const char *relative = environment("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
 	const char *token_file = environment("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
@@ -322,8 +330,7 @@ fetch_container(Credentials *credentials, const CancelCheck *cancel, Fetched *fe
 
 		err = ask(credentials,
 				  &(HttpRequest) {.method = "GET", .url = url, .headers = headers, .nheaders = header != NULL},
-				  cancel,
-				  "the container's credential service", &text);
+				  fetched, "the container's credential service", &text);
 	}
 	if (err == NULL)
 		err = parse_keys(text, "the container's credential service", fetched);
@@ -335,7 +342,7 @@ fetch_container(Credentials *credentials, const CancelCheck *cancel, Fetched *fe
 }
 
 static PsError *
-fetch_metadata(Credentials *credentials, const CancelCheck *cancel, Fetched *fetched)
+fetch_metadata(Credentials *credentials, Fetched *fetched)
 {
 	static const char what[] = "the machine's metadata service";
 	const char *base = environment("AWS_EC2_METADATA_SERVICE_ENDPOINT");
@@ -352,20 +359,20 @@ fetch_metadata(Credentials *credentials, const CancelCheck *cancel, Fetched *fet
 	base = base != NULL ? base : METADATA_URL;
 	url = psprintf("%s/latest/api/token", base);
 	token_request.url = url;
-	PS_GOTO(ask(credentials, &token_request, cancel, what, &token), done);
+	PS_GOTO(ask(credentials, &token_request, fetched, what, &token), done);
 	header = psprintf("x-aws-ec2-metadata-token: %s", token);
 	headers[0] = header;
 	free(url);
 	url = psprintf("%s" METADATA_PATH, base);
 	PS_GOTO(ask(credentials, &(HttpRequest) {.method = "GET", .url = url, .headers = headers, .nheaders = 1},
-				cancel, what, &role),
+				fetched, what, &role),
 			done);
 	/* the first role; there is only one */
 	role[strcspn(role, "\r\n")] = '\0';
 	free(url);
 	url = psprintf("%s" METADATA_PATH "%s", base, role);
 	PS_GOTO(ask(credentials, &(HttpRequest) {.method = "GET", .url = url, .headers = headers, .nheaders = 1},
-				cancel, what, &text),
+				fetched, what, &text),
 			done);
 	err = parse_keys(text, what, fetched);
 
@@ -380,7 +387,7 @@ done:
 
 /* Keys of the first source that is there. */
 static PsError *
-fetch(Credentials *credentials, const CancelCheck *cancel, Fetched *fetched)
+fetch(Credentials *credentials, Fetched *fetched)
 {
 	const char *disabled = environment("AWS_EC2_METADATA_DISABLED");
 	PsError *err;
@@ -395,14 +402,14 @@ fetch(Credentials *credentials, const CancelCheck *cancel, Fetched *fetched)
 		return NULL;
 	}
 	if (environment("AWS_WEB_IDENTITY_TOKEN_FILE") != NULL && environment("AWS_ROLE_ARN") != NULL)
-		return fetch_web_identity(credentials, cancel, fetched);
+		return fetch_web_identity(credentials, fetched);
 	if (environment("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") != NULL ||
 		environment("AWS_CONTAINER_CREDENTIALS_FULL_URI") != NULL)
-		return fetch_container(credentials, cancel, fetched);
+		return fetch_container(credentials, fetched);
 	if (disabled != NULL && pg_strcasecmp(disabled, "true") == 0)
 		err = ps_error(PS_SQLSTATE_STATE, "there are no keys for object storage");
 	else
-		err = fetch_metadata(credentials, cancel, fetched);
+		err = fetch_metadata(credentials, fetched);
 	if (err == NULL || err->is_cancel)
 		return err;
 	return ps_error_hint(err,
@@ -422,18 +429,16 @@ file_changed(const Credentials *credentials)
 }
 
 /*
- * The state of the keys, and a copy of them if they may be used.  *fresh: nobody needs
- * to fetch others.
+ * The state of the keys, and a copy of them if they may be used; with the lock held.
+ * *fresh: nobody needs to fetch others.
  */
 static bool
-copy_keys(Credentials *credentials, CredentialKeys *keys, bool *fresh)
+copy_keys(const Credentials *credentials, CredentialKeys *keys, bool *fresh)
 {
 	int64 now = clock_now_ms();
-	bool usable;
+	bool usable = credentials->keys.access_key != NULL && !credentials->rejected &&
+				  (credentials->end == 0 || now < credentials->end);
 
-	pthread_mutex_lock(&credentials->lock);
-	usable = credentials->keys.access_key != NULL && !credentials->rejected &&
-			 (credentials->end == 0 || now < credentials->end);
 	*fresh = usable && (credentials->renew_at == 0 || now < credentials->renew_at) && !file_changed(credentials);
 	memset(keys, 0, sizeof(CredentialKeys));
 	if (usable)
@@ -443,18 +448,16 @@ copy_keys(Credentials *credentials, CredentialKeys *keys, bool *fresh)
 		keys->token = copy_or_null(credentials->keys.token);
 		keys->generation = credentials->keys.generation;
 	}
-	pthread_mutex_unlock(&credentials->lock);
 	return usable;
 }
 
+/* The keys are what was fetched; with the lock held. */
 static void
-publish(Credentials *credentials, Fetched *fetched)
+publish(Credentials *credentials, const Fetched *fetched)
 {
 	int64 now = clock_now_ms();
-	uint64 generation;
+	uint64 generation = credentials->keys.generation + 1;
 
-	pthread_mutex_lock(&credentials->lock);
-	generation = credentials->keys.generation + 1;
 	credential_keys_free(&credentials->keys);
 	credentials->keys = fetched->keys;
 	credentials->keys.generation = generation;
@@ -465,61 +468,82 @@ publish(Credentials *credentials, Fetched *fetched)
 	credentials->renew_at = fetched->valid_ms > 0
 								? now + Max(fetched->valid_ms - CREDENTIALS_RENEW_MS, fetched->valid_ms / 2)
 								: 0;
+}
+
+/* Fetches keys; with the lock held, which is released meanwhile.  Returns the error that others are to have, too. */
+static PsError *
+fetch_and_publish(Credentials *credentials, Fetched *fetched)
+{
+	PsError *err;
+
+	credentials->fetching = true;
 	pthread_mutex_unlock(&credentials->lock);
+	err = fetch(credentials, fetched);
+	pthread_mutex_lock(&credentials->lock);
+	credentials->fetching = false;
+	credentials->fetches++;
+	ps_error_free(credentials->failure);
+	credentials->failure = err != NULL && !err->is_cancel ? ps_error_copy(err) : NULL;
+	pthread_cond_broadcast(&credentials->ended);
+	if (err == NULL)
+	{
+		publish(credentials, fetched);
+		return NULL;
+	}
+	credential_keys_free(&fetched->keys);
+	credentials->renew_at = clock_now_ms() + RENEW_AGAIN_MS;
+	if (fetched->mtime.tv_sec != 0)
+		credentials->mtime = fetched->mtime;
+	return err;
+}
+
+/* Waits for the thread that fetches keys; with the lock held.  Returns its error, or that of the wait. */
+static PsError *
+wait_for_fetch(Credentials *credentials, const CancelCheck *cancel, int64 deadline)
+{
+	CancelWait wait = {.cancel = cancel};
+	uint64 fetches = credentials->fetches;
+	PsError *err = NULL;
+
+	while (err == NULL && credentials->fetches == fetches)
+		err = retry_wait(&wait, &credentials->ended, &credentials->lock, CANCEL_CHECK_MS, deadline);
+	if (err == NULL && credentials->failure != NULL)
+		err = ps_error_copy(credentials->failure);
+	return err;
 }
 
 PsError *
-credentials_get(Credentials *credentials, const CancelCheck *cancel, CredentialKeys *keys)
+credentials_get(Credentials *credentials, const CancelCheck *cancel, int64 deadline, CredentialKeys *keys)
 {
-	Fetched fetched = {0};
+	Fetched fetched = {.cancel = cancel, .deadline = deadline};
+	PsError *err = NULL;
+	bool usable;
 	bool fresh;
-	bool usable = copy_keys(credentials, keys, &fresh);
-	PsError *err;
 
-	if (fresh)
-		return NULL;
-	if (usable)
+	pthread_mutex_lock(&credentials->lock);
+	/* once more if the thread that fetched them was canceled */
+	while (!(usable = copy_keys(credentials, keys, &fresh)) && credentials->fetching)
 	{
-		/* another thread is fetching: these do */
-		if (pthread_mutex_trylock(&credentials->fetching) != 0)
-			return NULL;
+		err = wait_for_fetch(credentials, cancel, deadline);
+		if (err != NULL)
+			break;
 	}
-	else
-		pthread_mutex_lock(&credentials->fetching);
-
-	/* another thread may have fetched them meanwhile */
-	credential_keys_free(keys);
-	usable = copy_keys(credentials, keys, &fresh);
-	if (fresh)
+	if (err == NULL && !fresh && !credentials->fetching)
 	{
-		pthread_mutex_unlock(&credentials->fetching);
-		return NULL;
-	}
-	err = fetch(credentials, cancel, &fetched);
-	if (err == NULL)
-	{
-		publish(credentials, &fetched);
-		credential_keys_free(keys);
-		(void) copy_keys(credentials, keys, &fresh);
-		if (keys->access_key == NULL)
-			err = ps_error(PS_SQLSTATE_TRY_AGAIN, "the keys for object storage have expired already");
-	}
-	else
-	{
-		credential_keys_free(&fetched.keys);
-		if (usable)
+		err = fetch_and_publish(credentials, &fetched);
+		if (err == NULL)
 		{
-			pthread_mutex_lock(&credentials->lock);
-			credentials->renew_at = clock_now_ms() + RENEW_AGAIN_MS;
-			if (fetched.mtime.tv_sec != 0)
-				credentials->mtime = fetched.mtime;
-			pthread_mutex_unlock(&credentials->lock);
-			ps_log_error(PS_WARNING, err, "the old keys for object storage are used until they end");
-			err = NULL;
+			credential_keys_free(keys);
+			usable = copy_keys(credentials, keys, &fresh);
+			if (!usable)
+				err = ps_error(PS_SQLSTATE_TRY_AGAIN, "the keys for object storage have expired already");
 		}
 	}
-	pthread_mutex_unlock(&credentials->fetching);
-	return err;
+	pthread_mutex_unlock(&credentials->lock);
+	if (err == NULL || !usable)
+		return err;
+	ps_log_error(PS_WARNING, err, "the old keys for object storage are used until they end");
+	return NULL;
 }
 
 void

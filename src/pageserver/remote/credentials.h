@@ -44,10 +44,12 @@ extern void credentials_destroy(Credentials *credentials);
 
 /*
  * Keys that are valid now; any thread.  May send requests, by one thread at a time; the
- * others wait for it, unless the old keys are still good.  PS_SQLSTATE_STATE: there is
- * no source, or it cannot be used; PS_SQLSTATE_TRY_AGAIN: it did not answer.
+ * others wait for it, unless the old keys are still good, and share its error.  deadline
+ * as in ObjectWait; it may be exceeded by a second.  PS_SQLSTATE_STATE: there is no
+ * source, or it cannot be used; PS_SQLSTATE_TRY_AGAIN: it did not answer.
  */
-extern PsError *credentials_get(Credentials *credentials, const CancelCheck *cancel, CredentialKeys *keys);
+extern PsError *credentials_get(Credentials *credentials, const CancelCheck *cancel, int64 deadline,
+								CredentialKeys *keys);
 
 /* The service said that these keys have expired or are unknown: the next credentials_get() fetches others. */
 extern void credentials_reject(Credentials *credentials, const CredentialKeys *keys);

@@ -327,15 +327,16 @@ static Verdict
 attempt(S3Store *store, S3Request *request, const char *hash, const ObjectWait *wait, PsError **err)
 {
 	const CancelCheck *cancel = wait != NULL ? wait->cancel : NULL;
+	int64 deadline = wait != NULL ? wait->deadline : 0;
 	CredentialKeys keys;
 	Verdict verdict;
 	uint64 epoch;
 
 	s3_request_free(request);
-	*err = credentials_get(store->credentials, cancel, &keys);
+	*err = credentials_get(store->credentials, cancel, deadline, &keys);
 	if (*err != NULL)
 		return ps_error_is_transient(*err) && !(*err)->is_cancel ? VERDICT_AGAIN : VERDICT_REFUSED;
-	*err = retry_gate_enter(&store->gate, cancel, wait != NULL ? wait->deadline : 0, &epoch);
+	*err = retry_gate_enter(&store->gate, cancel, deadline, &epoch);
 	if (*err != NULL)
 	{
 		credential_keys_free(&keys);
