@@ -23,6 +23,7 @@
 
 static HttpServer *server;
 static int valid_s;    /* for which the server's keys are good */
+static int clock_s;    /* of the server, ahead of this machine's */
 static int fetches;    /* that gave keys */
 static bool broken;    /* the server answers 500 */
 static bool hanging;   /* the server does not answer */
@@ -31,11 +32,15 @@ static char file[100]; /* with keys, or a token */
 static void
 answer_keys(ServerAnswer *answer, const char *format)
 {
-	time_t end = time(NULL) + valid_s;
+	time_t now = time(NULL) + clock_s;
+	time_t end = now + valid_s;
 	struct tm tm;
-	char text[32];
+	char text[64];
 	char *body;
 
+	gmtime_r(&now, &tm);
+	strftime(text, sizeof(text), "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", &tm);
+	answer->headers = strdup(text);
 	gmtime_r(&end, &tm);
 	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm);
 	fetches++;
@@ -131,6 +136,7 @@ setup(void **state)
 	for (int i = 0; i < lengthof(variables); i++)
 		unsetenv(variables[i]);
 	valid_s = 3600;
+	clock_s = 0;
 	fetches = 0;
 	broken = hanging = false;
 	snprintf(file, sizeof(file), "/tmp/t_credentials.%d", (int) getpid());
@@ -174,6 +180,53 @@ assert_none(Credentials *credentials, const char *sqlstate)
 	ps_error_free(err);
 }
 
+/* STS is far away: behind a proxy, and with a CA that the store is told. */
+static void
+test_sts_by_proxy(void **state)
+{
+	char proxy[100];
+	HttpSettings sts = {.proxy = proxy};
+	Credentials *credentials;
+
+	snprintf(proxy, sizeof(proxy), "http://127.0.0.1:%d", http_server_port(server));
+	write_file("to/ken\n", 0600);
+	setenv("AWS_WEB_IDENTITY_TOKEN_FILE", file, 1);
+	setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/r", 1);
+	setenv("AWS_ENDPOINT_URL_STS", "http://sts.invalid", 1);
+	credentials = credentials_create(NULL, "us-east-1", &sts);
+	assert_keys(credentials, "sts1", "t");
+	credentials_destroy(credentials);
+
+	/* the machine's service is not */
+	unsetenv("AWS_WEB_IDENTITY_TOKEN_FILE");
+	setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1", 1);
+	credentials = credentials_create(NULL, "us-east-1", &sts);
+	assert_none(credentials, PS_SQLSTATE_TRY_AGAIN);
+	credentials_destroy(credentials);
+}
+
+/* The clock of this machine is a day ahead: it does not say when keys end. */
+static void
+test_wrong_clock(void **state)
+{
+	Credentials *credentials = credentials_create(NULL, "us-east-1", NULL);
+
+	clock_s = -86400;
+	set_endpoint("AWS_EC2_METADATA_SERVICE_ENDPOINT", "");
+	assert_keys(credentials, "machine1", "t");
+	assert_keys(credentials, "machine1", "t");
+	credentials_destroy(credentials);
+
+	write_file("to/ken\n", 0600);
+	setenv("AWS_WEB_IDENTITY_TOKEN_FILE", file, 1);
+	setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/r", 1);
+	set_endpoint("AWS_ENDPOINT_URL_STS", "");
+	credentials = credentials_create(NULL, "us-east-1", NULL);
+	assert_keys(credentials, "sts2", "t");
+	assert_keys(credentials, "sts2", "t");
+	credentials_destroy(credentials);
+}
+
 /* Asks for the keys n times, and returns the number of lines that are logged meanwhile. */
 static int
 count_warnings(Credentials *credentials, const char *access_key, const char *token, int n)
@@ -197,7 +250,7 @@ count_warnings(Credentials *credentials, const char *access_key, const char *tok
 static void
 test_file(void **state)
 {
-	Credentials *credentials = credentials_create(file, "us-east-1");
+	Credentials *credentials = credentials_create(file, "us-east-1", NULL);
 
 	/* the file is first, and needed if it is named */
 	setenv("AWS_ACCESS_KEY_ID", "environment", 1);
@@ -229,7 +282,7 @@ test_file(void **state)
 static void
 test_environment(void **state)
 {
-	Credentials *credentials = credentials_create(NULL, "us-east-1");
+	Credentials *credentials = credentials_create(NULL, "us-east-1", NULL);
 	CredentialKeys keys;
 
 	setenv("AWS_EC2_METADATA_DISABLED", "true", 1);
@@ -258,13 +311,13 @@ test_services(void **state)
 	Credentials *credentials;
 
 	set_endpoint("AWS_EC2_METADATA_SERVICE_ENDPOINT", "");
-	credentials = credentials_create(NULL, "us-east-1");
+	credentials = credentials_create(NULL, "us-east-1", NULL);
 	assert_keys(credentials, "machine1", "t");
 	assert_keys(credentials, "machine1", "t");
 	credentials_destroy(credentials);
 
 	set_endpoint("AWS_CONTAINER_CREDENTIALS_FULL_URI", "/container");
-	credentials = credentials_create("", "us-east-1");
+	credentials = credentials_create("", "us-east-1", NULL);
 	assert_none(credentials, PS_SQLSTATE_STATE);
 	write_file("container-token\n", 0600);
 	setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", file, 1);
@@ -275,7 +328,7 @@ test_services(void **state)
 	setenv("AWS_WEB_IDENTITY_TOKEN_FILE", file, 1);
 	setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/r", 1);
 	set_endpoint("AWS_ENDPOINT_URL_STS", "");
-	credentials = credentials_create(NULL, "us-east-1");
+	credentials = credentials_create(NULL, "us-east-1", NULL);
 	assert_keys(credentials, "sts3", "t");
 	credentials_destroy(credentials);
 }
@@ -283,7 +336,7 @@ test_services(void **state)
 static void
 test_renewal(void **state)
 {
-	Credentials *credentials = credentials_create(NULL, "us-east-1");
+	Credentials *credentials = credentials_create(NULL, "us-east-1", NULL);
 	CredentialKeys keys;
 	PsError *err;
 
@@ -318,7 +371,7 @@ test_renewal(void **state)
 
 	/* they come expired */
 	credentials_destroy(credentials);
-	credentials = credentials_create(NULL, "us-east-1");
+	credentials = credentials_create(NULL, "us-east-1", NULL);
 	valid_s = -10;
 	err = credentials_get(credentials, NULL, 0, &keys);
 	if (err == NULL)
@@ -350,7 +403,7 @@ get_many(void *arg)
 static void
 test_threads(void **state)
 {
-	Credentials *credentials = credentials_create(NULL, "us-east-1");
+	Credentials *credentials = credentials_create(NULL, "us-east-1", NULL);
 	pthread_t threads[4];
 
 	set_endpoint("AWS_EC2_METADATA_SERVICE_ENDPOINT", "");
@@ -412,7 +465,7 @@ start_waiters(Waiter *waiters, Credentials *credentials, int64 deadline)
 static void
 test_waiters(void **state)
 {
-	Credentials *credentials = credentials_create(NULL, "us-east-1");
+	Credentials *credentials = credentials_create(NULL, "us-east-1", NULL);
 	Waiter waiters[WAITERS];
 	int64 begin = clock_now_ms();
 
@@ -476,6 +529,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_services, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_renewal, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_sts_by_proxy, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_wrong_clock, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_waiters, setup, teardown),
 	};
 

@@ -28,7 +28,8 @@ struct Credentials
 {
 	char *key_file;
 	char *region;
-	HttpClient *http;
+	HttpClient *near; /* for services on the machine, or beside it */
+	HttpClient *sts;
 	pthread_mutex_t lock;  /* protects all below; a leaf */
 	pthread_cond_t ended;  /* fetching has become false */
 	bool fetching;         /* a thread fetches keys */
@@ -47,6 +48,7 @@ typedef struct Fetched
 	const CancelCheck *cancel;
 	int64 deadline; /* 0: none */
 	CredentialKeys keys;
+	int64 now;      /* when the source answered, s since 1970; by its own clock if it says so, as keys' ends are */
 	int64 valid_ms; /* 0: they do not end */
 	struct timespec mtime;
 } Fetched;
@@ -63,15 +65,22 @@ credential_keys_free(CredentialKeys *keys)
 }
 
 Credentials *
-credentials_create(const char *key_file, const char *region)
+credentials_create(const char *key_file, const char *region, const HttpSettings *sts)
 {
 	Credentials *credentials = pg_malloc0(sizeof(Credentials));
-	/* these services are on the machine, or beside it: not behind a proxy */
-	HttpSettings settings = {.proxy = "", .idle_handles = 1, .connect_timeout = 2, .stall_timeout = 5};
+	HttpSettings near = {.proxy = "", .idle_handles = 1, .connect_timeout = 2, .stall_timeout = 5};
+	HttpSettings far = {.idle_handles = 1};
 
+	if (sts != NULL)
+	{
+		far.ca_file = sts->ca_file;
+		far.no_verify_tls = sts->no_verify_tls;
+		far.proxy = sts->proxy;
+	}
 	credentials->key_file = key_file != NULL && key_file[0] != '\0' ? pg_strdup(key_file) : NULL;
 	credentials->region = pg_strdup(region);
-	credentials->http = http_client_create(&settings);
+	credentials->near = http_client_create(&near);
+	credentials->sts = http_client_create(&far);
 	pthread_mutex_init(&credentials->lock, NULL);
 	clock_cond_init(&credentials->ended);
 	return credentials;
@@ -83,7 +92,8 @@ credentials_destroy(Credentials *credentials)
 	if (credentials == NULL)
 		return;
 	credential_keys_free(&credentials->keys);
-	http_client_destroy(credentials->http);
+	http_client_destroy(credentials->near);
+	http_client_destroy(credentials->sts);
 	pthread_mutex_destroy(&credentials->lock);
 	pthread_cond_destroy(&credentials->ended);
 	ps_error_free(credentials->failure);
@@ -195,21 +205,21 @@ fetch_file(Credentials *credentials, Fetched *fetched)
 
 /* ---- services ---- */
 
-/* "2026-01-02T03:04:05Z" as ms from now, at least 1; 0: not such a text. */
+/* "2026-01-02T03:04:05Z" as ms from now, s since 1970, at least 1; 0: not such a text. */
 static int64
-parse_end(const char *text)
+parse_end(const char *text, int64 now)
 {
 	struct tm tm = {0};
 	const char *rest = text != NULL ? strptime(text, "%Y-%m-%dT%H:%M:%S", &tm) : NULL;
 
 	if (rest == NULL)
 		return 0;
-	return Max(((int64) timegm(&tm) - (int64) time(NULL)) * 1000, 1);
+	return Max(((int64) timegm(&tm) - now) * 1000, 1);
 }
 
 /* A request to a service that has keys; what: for messages.  The caller frees *text. */
 static PsError *
-ask(Credentials *credentials, HttpRequest *request, const Fetched *fetched, const char *what, char **text)
+ask(HttpClient *http, HttpRequest *request, Fetched *fetched, const char *what, char **text)
 {
 	HttpAnswer answer;
 	PsError *err;
@@ -219,7 +229,8 @@ ask(Credentials *credentials, HttpRequest *request, const Fetched *fetched, cons
 	if (fetched->deadline != 0)
 		request->deadline = Min(request->deadline, fetched->deadline);
 	request->max_body = FILE_MAX;
-	err = http_perform(credentials->http, request, fetched->cancel, &answer);
+	err = http_perform(http, request, fetched->cancel, &answer);
+	fetched->now = answer.date != 0 ? answer.date : (int64) time(NULL);
 	if (err == NULL && answer.status != 200)
 	{
 		S3Error error;
@@ -247,7 +258,7 @@ parse_keys(const char *text, const char *what, Fetched *fetched)
 	fetched->keys.access_key = copy_or_null(json_string_value(json_object_get(root, "AccessKeyId")));
 	fetched->keys.secret_key = copy_or_null(json_string_value(json_object_get(root, "SecretAccessKey")));
 	fetched->keys.token = copy_or_null(json_string_value(json_object_get(root, "Token")));
-	fetched->valid_ms = parse_end(json_string_value(json_object_get(root, "Expiration")));
+	fetched->valid_ms = parse_end(json_string_value(json_object_get(root, "Expiration")), fetched->now);
 	if (fetched->keys.access_key == NULL || fetched->keys.secret_key == NULL)
 		err = ps_error(PS_SQLSTATE_STATE, "%s gave no keys for object storage", what);
 	json_decref(root);
@@ -282,7 +293,7 @@ fetch_web_identity(Credentials *credentials, Fetched *fetched)
 
 		sign_query(&url, query, lengthof(query));
 	}
-	err = ask(credentials, &(HttpRequest) {.method = "GET", .url = url.data, .headers = headers, .nheaders = 1},
+	err = ask(credentials->sts, &(HttpRequest) {.method = "GET", .url = url.data, .headers = headers, .nheaders = 1},
 			  fetched, "STS", &text);
 	pfree(url.data);
 	free(token);
@@ -297,7 +308,7 @@ fetch_web_identity(Credentials *credentials, Fetched *fetched)
 	fetched->keys.secret_key = copy_or_null(json_string_value(json_object_get(keys, "SecretAccessKey")));
 	fetched->keys.token = copy_or_null(json_string_value(json_object_get(keys, "SessionToken")));
 	/* seconds since 1970, as a number */
-	fetched->valid_ms = (int64) (json_number_value(json_object_get(keys, "Expiration")) - time(NULL)) * 1000;
+	fetched->valid_ms = (int64) (json_number_value(json_object_get(keys, "Expiration")) - fetched->now) * 1000;
 	fetched->valid_ms = Max(fetched->valid_ms, 1);
 	json_decref(root);
 	if (fetched->keys.access_key != NULL && fetched->keys.secret_key != NULL)
@@ -328,7 +339,7 @@ fetch_container(Credentials *credentials, Fetched *fetched)
 	{
 		const char *headers[] = {header};
 
-		err = ask(credentials,
+		err = ask(credentials->near,
 				  &(HttpRequest) {.method = "GET", .url = url, .headers = headers, .nheaders = header != NULL},
 				  fetched, "the container's credential service", &text);
 	}
@@ -359,19 +370,19 @@ fetch_metadata(Credentials *credentials, Fetched *fetched)
 	base = base != NULL ? base : METADATA_URL;
 	url = psprintf("%s/latest/api/token", base);
 	token_request.url = url;
-	PS_GOTO(ask(credentials, &token_request, fetched, what, &token), done);
+	PS_GOTO(ask(credentials->near, &token_request, fetched, what, &token), done);
 	header = psprintf("x-aws-ec2-metadata-token: %s", token);
 	headers[0] = header;
 	free(url);
 	url = psprintf("%s" METADATA_PATH, base);
-	PS_GOTO(ask(credentials, &(HttpRequest) {.method = "GET", .url = url, .headers = headers, .nheaders = 1},
+	PS_GOTO(ask(credentials->near, &(HttpRequest) {.method = "GET", .url = url, .headers = headers, .nheaders = 1},
 				fetched, what, &role),
 			done);
 	/* the first role; there is only one */
 	role[strcspn(role, "\r\n")] = '\0';
 	free(url);
 	url = psprintf("%s" METADATA_PATH "%s", base, role);
-	PS_GOTO(ask(credentials, &(HttpRequest) {.method = "GET", .url = url, .headers = headers, .nheaders = 1},
+	PS_GOTO(ask(credentials->near, &(HttpRequest) {.method = "GET", .url = url, .headers = headers, .nheaders = 1},
 				fetched, what, &text),
 			done);
 	err = parse_keys(text, what, fetched);

@@ -38,8 +38,8 @@ typedef struct CredentialKeys
 	uint64 generation; /* number of times that keys have been fetched */
 } CredentialKeys;
 
-/* key_file: NULL or "": none.  region: for STS. */
-extern Credentials *credentials_create(const char *key_file, const char *region);
+/* key_file: NULL or "": none.  region, sts: for requests to STS; sts may be NULL. */
+extern Credentials *credentials_create(const char *key_file, const char *region, const HttpSettings *sts);
 extern void credentials_destroy(Credentials *credentials);
 
 /*

@@ -198,7 +198,7 @@ object_s3_open(const char *bucket_prefix, const ObjectSettings *settings, Object
 	http.idle_handles = connections;
 	store->http = http_client_create(&http);
 	retry_gate_init(&store->gate, connections);
-	store->credentials = credentials_create(settings->key_file, store->region);
+	store->credentials = credentials_create(settings->key_file, store->region, &http);
 	*result = &store->base;
 	return NULL;
 
