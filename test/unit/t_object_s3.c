@@ -55,6 +55,7 @@ static Object parts[100]; /* of the upload; the key is the part's number */
 static int nparts;
 static bool upload_open;
 static bool no_multiple_deletes;
+static const char *const *pages; /* of the next lists, instead of what there is; NULL: none */
 static const char *delete_error; /* code for each key of a multiple delete; NULL: none */
 static int nputs;
 static StringInfoData last_headers; /* of the last request that was executed */
@@ -160,6 +161,18 @@ list(const ServerRequest *request, ServerAnswer *answer)
 	bool truncated = false;
 	StringInfoData items;
 
+	if (pages != NULL)
+	{
+		/* the last one again and again */
+		server_answer_text(answer, 200, pages[0]);
+		if (pages[1] != NULL)
+			pages++;
+		free(prefix);
+		free(after);
+		free(token);
+		free(delimiter);
+		return;
+	}
 	initStringInfo(&items);
 	qsort(objects, nobjects, sizeof(Object), compare_objects);
 	for (int i = 0; i < nobjects && !truncated; i++)
@@ -416,6 +429,7 @@ setup(void **state)
 	nobjects = nfaults = nparts = nputs = 0;
 	upload_open = no_multiple_deletes = false;
 	delete_error = NULL;
+	pages = NULL;
 	initStringInfo(&last_headers);
 	server = http_server_start(handler, NULL);
 	endpoint = psprintf("http://127.0.0.1:%d", http_server_port(server));
@@ -788,6 +802,40 @@ test_list_delete(void **state)
 	assert_list("l/", NULL, false, 0, "l/b/c/d=0 ");
 }
 
+#define LIST_OF(truncated, token, items) \
+	"<ListBucketResult><IsTruncated>" truncated "</IsTruncated><NextContinuationToken>" token "</NextContinuationToken>" items "</ListBucketResult>"
+#define ITEM(key)   "<Contents><Key>pre/fix/" key "</Key><Size>1</Size></Contents>"
+#define FOLDER(key) "<CommonPrefixes><Prefix>pre/fix/" key "</Prefix></CommonPrefixes>"
+
+/* A list is in the order of keys, and ends. */
+static void
+test_wrong_lists(void **state)
+{
+	static const char *const stuck[] = {LIST_OF("true", "t", ITEM("a")), NULL};
+	static const char *const stuck_empty[] = {LIST_OF("true", "t", ITEM("a")), LIST_OF("true", "t", ""), NULL};
+	static const char *const unordered[] = {LIST_OF("false", "", ITEM("b") ITEM("a")), NULL};
+	static const char *const back[] = {LIST_OF("true", "t", ITEM("b")), LIST_OF("false", "", ITEM("a")), NULL};
+	static const char *const *const wrong[] = {stuck, stuck_empty, unordered, back};
+	static const char *const empty[] = {LIST_OF("true", "t", ITEM("a") ITEM("c") FOLDER("b/")),
+										LIST_OF("true", "u", ""), LIST_OF("false", "", ITEM("d")), NULL};
+	ObjectWait wait = {0};
+	Items items = {.stop_after = 0};
+	ObjectListSink sink = {collect, &items};
+
+	initStringInfo(&items.text);
+	for (int i = 0; i < lengthof(wrong); i++)
+	{
+		pages = wrong[i];
+		wait.deadline = clock_now_ms() + 5000;
+		assert_state(object_list(store, NULL, NULL, false, &sink, &wait), PS_SQLSTATE_CORRUPTED);
+	}
+	pfree(items.text.data);
+
+	/* a page may be empty: what was on it has been deleted */
+	pages = empty;
+	assert_list("", NULL, true, 0, "a=1 b/=-1 c=1 d=1 ");
+}
+
 /* 12 MB in parts of 5 MB, with a fault in each kind of request. */
 static void
 test_parts(void **state)
@@ -897,6 +945,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_wrong_ranges, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_clock_and_keys, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_list_delete, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_wrong_lists, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_parts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cancel, setup, teardown),
 		cmocka_unit_test(test_settings),

@@ -239,6 +239,7 @@ typedef struct Page
 	S3Store *store;
 	Item *items;
 	int n;
+	const char *last[2]; /* key of the last object, of the last folder; or NULL */
 	char *token;
 } Page;
 
@@ -249,9 +250,15 @@ clear_page(Page *page)
 		free(page->items[i].key);
 	free(page->items);
 	free(page->token);
-	page->items = NULL;
-	page->token = NULL;
-	page->n = 0;
+	*page = (Page) {.store = page->store};
+}
+
+/* The newest claim or log entry is the first one of a list, so its order matters. */
+static PsError *
+wrong_order(const char *key, const char *before)
+{
+	return ps_error_hint(ps_error(PS_SQLSTATE_CORRUPTED, "object storage listed \"%s\" after \"%s\"", key, before),
+						 "Lists must be in the order of keys.  Those of S3's directory buckets are not.");
 }
 
 static PsError *
@@ -259,14 +266,18 @@ add_item(void *arg, const char *key, int64 size)
 {
 	Page *page = arg;
 	size_t len = strlen(page->store->prefix);
+	const char **last = &page->last[size < 0];
 
 	if (strncmp(key, page->store->prefix, len) != 0)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "object storage listed \"%s\", which does not start with \"%s\"", key,
 						page->store->prefix);
+	if (*last != NULL && strcmp(key + len, *last) <= 0)
+		return wrong_order(key + len, *last);
 	/* doubled when it is full, at powers of two */
 	if ((page->n & (page->n - 1)) == 0)
 		page->items = pg_realloc(page->items, Max(page->n * 2, 1) * sizeof(Item));
 	page->items[page->n++] = (Item) {pg_strdup(key + len), size};
+	*last = page->items[page->n - 1].key;
 	return NULL;
 }
 
@@ -318,6 +329,7 @@ s3_list(ObjectStore *base, const char *prefix, const char *after, bool folders, 
 {
 	S3Store *store = (S3Store *) base;
 	char *token = NULL;
+	char *last = NULL; /* key of the page before */
 	bool stop = false;
 	PsError *err;
 
@@ -329,20 +341,30 @@ s3_list(ObjectStore *base, const char *prefix, const char *after, bool folders, 
 		/* folders come behind the objects of their page */
 		if (page.n > 1)
 			qsort(page.items, page.n, sizeof(Item), compare_items);
+		if (err == NULL && page.n > 0 && last != NULL && strcmp(page.items[0].key, last) < 0)
+			err = wrong_order(page.items[0].key, last);
+		if (err == NULL && token != NULL && page.token != NULL && strcmp(token, page.token) == 0)
+			err = ps_error(PS_SQLSTATE_CORRUPTED, "a list of object storage does not end");
 		for (int i = 0; err == NULL && !stop && i < page.n; i++)
 		{
 			ObjectInfo info = {page.items[i].key, page.items[i].size};
 
 			/* of a folder that was the last one there may be more objects */
-			if (strcmp(info.key, after) > 0)
+			if (strcmp(info.key, after) > 0 && (last == NULL || strcmp(info.key, last) > 0))
 				err = sink->item(sink->arg, &info, &stop);
 		}
 		free(token);
 		token = page.token;
 		page.token = NULL;
+		if (page.n > 0)
+		{
+			free(last);
+			last = pg_strdup(page.items[page.n - 1].key);
+		}
 		clear_page(&page);
 	} while (err == NULL && !stop && token != NULL);
 	free(token);
+	free(last);
 	return err;
 }
 
