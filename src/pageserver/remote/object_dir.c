@@ -41,6 +41,30 @@ object_path(const DirStore *store, const char *key)
 
 /* ---- folders ---- */
 
+/*
+ * Makes an NFS client ask its server anew for the names above a path and for the path.  It
+ * remembers for up to a minute that a name did not exist, or did, but compares the
+ * times of a folder with the server's when that is opened.
+ */
+static void
+refresh_names(const DirStore *store, const char *path)
+{
+	char *folder = pg_strdup(path);
+
+	for (char *slash = folder + strlen(store->dir); slash != NULL; slash = strchr(slash + 1, '/'))
+	{
+		int fd;
+
+		*slash = '\0';
+		fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		*slash = '/';
+		if (fd < 0)
+			break;
+		close(fd);
+	}
+	free(folder);
+}
+
 /* Creates the folders of an object, as far as they do not exist. */
 static PsError *
 make_folders(const DirStore *store, char *path)
@@ -204,6 +228,7 @@ rename_tmp(const DirStore *store, const char *tmp, char *path)
 			break;
 		if (errno != ENOENT || i >= LINK_RETRIES)
 			return ps_error(ps_errno_state(), "could not rename \"%s\" to \"%s\": %m", tmp, path);
+		refresh_names(store, path);
 	}
 	return sync_names(store, path);
 }
@@ -224,7 +249,10 @@ link_tmp(const DirStore *store, const char *tmp, char *path, const void *data, s
 			break;
 		link_errno = errno;
 		if (link_errno == ENOENT && i < LINK_RETRIES)
+		{
+			refresh_names(store, path);
 			continue;
+		}
 
 		/* from now on the request may have been executed; of a file system's clear refusals it was not */
 		if (link_errno != EEXIST && link_errno != ENOENT && link_errno != ENOSPC && link_errno != EDQUOT &&
@@ -237,6 +265,7 @@ link_tmp(const DirStore *store, const char *tmp, char *path, const void *data, s
 			return ps_error(ps_errno_state(), "could not link \"%s\" to \"%s\": %m", tmp, path);
 
 		/* somebody else's, or put by an earlier call whose outcome was unknown */
+		*outcome = OBJECT_UNKNOWN;
 		PS_TRY(compare_file(path, data, len, &equal));
 		if (!equal)
 		{
@@ -244,7 +273,6 @@ link_tmp(const DirStore *store, const char *tmp, char *path, const void *data, s
 			return NULL;
 		}
 		/* its sync may have failed, and cannot be repeated: an equal file that was synced takes its place */
-		*outcome = OBJECT_UNKNOWN;
 		PS_TRY(rename_tmp(store, tmp, path));
 		*outcome = OBJECT_DONE;
 		return NULL;
@@ -361,10 +389,17 @@ read_fd(int fd, const char *path, int64 offset, int64 len, const ByteSink *sink,
 static PsError *
 dir_read(ObjectStore *base, const char *key, int64 offset, int64 len, const ByteSink *sink, const ObjectWait *wait)
 {
-	char *path = object_path((DirStore *) base, key);
+	DirStore *store = (DirStore *) base;
+	char *path = object_path(store, key);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	PsError *err;
 
+	/* that there is no claim, say, must be known, not remembered */
+	if (fd < 0 && errno == ENOENT)
+	{
+		refresh_names(store, path);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+	}
 	/* a folder is not an object */
 	if (fd < 0)
 		err = ps_error(errno == ENOENT || errno == ENOTDIR ? PS_SQLSTATE_NOT_FOUND : ps_errno_state(),
