@@ -342,6 +342,31 @@ damaged_answers(void **state)
 	assert_state(claim_check(&owner, NULL), PS_SQLSTATE_CORRUPTED);
 }
 
+/* A claim whose time is none is damaged. */
+static void
+claim_without_time(void **state)
+{
+	static const int64 times[] = {-1, INT64CONST(253402300800), PG_INT64_MAX};
+
+	for (int i = 0; i < lengthof(times); i++)
+	{
+		TenantOwner owner;
+		TenantOwner theirs;
+		Claim first;
+		Claim claim;
+		bool found;
+
+		tenant = ps_id_random();
+		claim_make(&first, NULL, &me);
+		assert_ok(claim_put(store, &tenant, &first, NULL, &owner));
+		claim_make(&claim, &first, &other);
+		claim.time = times[i];
+		assert_ok(claim_put(store, &tenant, &claim, NULL, &theirs));
+		assert_says(claim_check(&owner, NULL), PS_SQLSTATE_FENCED, "another store");
+		assert_state(claim_newest(store, &tenant, NULL, &claim, &found), PS_SQLSTATE_CORRUPTED);
+	}
+}
+
 /* A claim of another tenant or generation, or one with a changed byte, is not accepted. */
 static void
 claim_of_another(void **state)
@@ -704,6 +729,7 @@ main(void)
 		DIRECTORY(claims),
 		FAKE(damaged_claim),
 		FAKE(damaged_answers),
+		FAKE(claim_without_time),
 		FAKE(claim_of_another),
 		FAKE(stale_claims),
 		FAKE(deletion),

@@ -677,6 +677,18 @@ test_clock_and_keys(void **state)
 	assert_object("k/1", "x");
 	assert_non_null(strstr(last_headers.data, "x-amz-date: 20300101T0000"));
 
+	/* a time that no signature can have is none */
+	add_fault((Fault) {"GET", .status = 403, .code = "RequestTimeTooSkewed",
+					   .header = "Date: Fri, 01 Jan 99999 00:00:00 GMT\r\n"});
+	{
+		void *data;
+		size_t len;
+
+		assert_state(object_get(store, "k/1", 10, &data, &len, NULL), PS_SQLSTATE_STATE);
+	}
+	assert_object("k/1", "x");
+	assert_non_null(strstr(last_headers.data, "x-amz-date: 20300101T0000"));
+
 	assert_non_null(strstr(last_headers.data, "Credential=test/"));
 	add_fault((Fault) {"GET", .status = 400, .code = "ExpiredToken"});
 	setenv("AWS_ACCESS_KEY_ID", "second", 1);

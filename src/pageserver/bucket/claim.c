@@ -12,6 +12,7 @@
 
 #define CLAIM_MAX     65536
 #define CLAIM_VERSION 1
+#define TIME_MAX      INT64CONST(253402300799) /* s, the end of the year 9999 */
 
 static const JsonFormat claim_format = {"claim", "pageserver claim", "version", CLAIM_VERSION, CLAIM_VERSION, NULL};
 
@@ -78,7 +79,8 @@ claim_from_json(const json_t *root, const PsId *tenant, Claim *claim)
 		return false;
 	claim->time = json_integer_value(time);
 	claim->has_took_over = took_over[0] != '\0';
-	return !claim->has_took_over || ps_id_parse(took_over, &claim->took_over);
+	return claim->time >= 0 && claim->time <= TIME_MAX &&
+		   (!claim->has_took_over || ps_id_parse(took_over, &claim->took_over));
 }
 
 static PsError *

@@ -18,6 +18,9 @@
 #define BUFFER_SIZE      (256 * 1024)  /* of libcurl, each way */
 #define EXPECT_THRESHOLD (1024 * 1024) /* bytes of a body above which the service is asked first whether it wants it */
 
+/* A signature's date has four digits for the year: 9999-01-01, in s since 1970. */
+#define DATE_MAX INT64CONST(253370764800)
+
 typedef struct Handle
 {
 	CURL *curl;
@@ -185,7 +188,11 @@ on_header(char *line, size_t size, size_t nmemb, void *arg)
 	else if (header_value(line, len, "x-amz-bucket-region", value, sizeof(value)))
 		strlcpy(answer->region, value, sizeof(answer->region));
 	else if (header_value(line, len, "date", value, sizeof(value)))
-		answer->date = Max(curl_getdate(value, NULL), 0);
+	{
+		answer->date = curl_getdate(value, NULL);
+		if (answer->date < 0 || answer->date >= DATE_MAX)
+			answer->date = 0;
+	}
 	else if (header_value(line, len, "retry-after", value, sizeof(value)))
 	{
 		char *end;
