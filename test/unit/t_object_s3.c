@@ -272,7 +272,10 @@ put(const ServerRequest *request, ServerAnswer *answer, const char *key)
 	else if (condition != NULL && find(key) != NULL)
 		answer_error(answer, 412, "PreconditionFailed");
 	else
+	{
 		set_object(key, request->body, request->body_len);
+		answer->headers = strdup("ETag: \"e\"\r\n");
+	}
 	free(condition);
 	free(part);
 }
@@ -645,6 +648,35 @@ test_not_found(void **state)
 	assert_state(err, PS_SQLSTATE_TRY_AGAIN);
 }
 
+/* A 200 without an ETag is not an answer of S3, but of something that was put in its place. */
+static void
+test_not_s3(void **state)
+{
+	ObjectWait wait = {0};
+	ObjectOutcome outcome;
+	char path[] = "/tmp/t_object_s3.XXXXXX";
+	int fd = mkstemp(path);
+
+	assert_int_equal(write(fd, "x", 1), 1);
+	close(fd);
+	add_fault((Fault) {"PUT", .status = 200});
+	assert_int_equal(put_once("g/1", "x"), OBJECT_DONE);
+	assert_object("g/1", "x");
+	add_fault((Fault) {"PUT", .status = 200});
+	put_ok("g/2", "x");
+	assert_object("g/2", "x");
+	add_fault((Fault) {"PUT", .status = 200});
+	assert_ok(object_put_file(store, "g/3", path, NULL));
+	assert_object("g/3", "x");
+	unlink(path);
+
+	for (int i = 0; i < 16; i++)
+		add_fault((Fault) {"PUT", .status = 200});
+	wait.deadline = clock_now_ms() + 100;
+	assert_state(object_put_once(store, "g/4", "x", 1, &wait, &outcome), PS_SQLSTATE_TRY_AGAIN);
+	assert_int_equal(outcome, OBJECT_UNKNOWN);
+}
+
 static void
 test_cut_reads(void **state)
 {
@@ -953,6 +985,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_repeated, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_errors_in_success, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_not_found, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_not_s3, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cut_reads, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_wrong_ranges, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_clock_and_keys, setup, teardown),

@@ -199,6 +199,7 @@ s3_put(ObjectStore *base, const char *key, const void *data, size_t len, bool on
 		.has_body = true,
 		.body = data != NULL ? data : "",
 		.body_len = len,
+		.parse = s3_parse_put,
 	};
 	bool equal;
 	PsError *err;

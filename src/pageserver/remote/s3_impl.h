@@ -64,7 +64,8 @@ typedef struct S3Request
 	/*
 	 * Reads an answer with status 2xx; or NULL: it is searched for an <Error>.  Sets the
 	 * code of *error if the answer is one.  PS_SQLSTATE_CORRUPTED: not a whole answer, which is
-	 * asked for again.  May be called several times.
+	 * asked for again, but not for ever; PS_SQLSTATE_TRY_AGAIN: not one of S3.  May be called
+	 * several times.
 	 */
 	PsError *(*parse)(void *arg, const HttpAnswer *answer, S3Error *error);
 	void *arg;
@@ -91,6 +92,9 @@ extern void s3_add_customer_headers(S3Store *store, S3Request *request);
  * success only if s3_expect_success() says so.
  */
 extern PsError *s3_send(S3Store *store, S3Request *request, const ObjectWait *wait);
+
+/* S3Request.parse of a PUT. */
+extern PsError *s3_parse_put(void *arg, const HttpAnswer *answer, S3Error *error);
 
 /* The error for an answer that the caller did not want. */
 extern PsError *s3_refused(const S3Store *store, const S3Request *request);

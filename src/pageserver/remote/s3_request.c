@@ -17,6 +17,8 @@
 /* Attempts whose answer is damaged, or says that the request arrived damaged. */
 #define MAX_DAMAGED 5
 
+#define NOT_S3 "This is not an answer of S3.  Check remote_endpoint, and proxies before the service."
+
 /* What is done about an answer. */
 typedef enum Verdict
 {
@@ -202,8 +204,19 @@ s3_refused(const S3Store *store, const S3Request *request)
 	else if (verdict == VERDICT_CLOCK)
 		ps_error_hint(err, "Set the clock of this machine.");
 	else if (answer->status == 404 && error->code[0] == '\0')
-		ps_error_hint(err, "This is not an answer of S3.  Check remote_endpoint, and proxies before the service.");
+		ps_error_hint(err, NOT_S3);
 	return err;
+}
+
+PsError *
+s3_parse_put(void *arg, const HttpAnswer *answer, S3Error *error)
+{
+	if (s3_xml_error(answer->body.data, answer->body.len, error) || answer->etag[0] != '\0')
+		return NULL;
+	/* what has no ETag has not stored anything: a proxy's own page, say */
+	return ps_error_hint(ps_error(PS_SQLSTATE_TRY_AGAIN, "a PUT was answered with status %d, but without an ETag",
+								  answer->status),
+						 NOT_S3);
 }
 
 /* The SHA-256 of a body, in hex. */
@@ -316,7 +329,9 @@ read_answer(S3Request *request, PsError **err)
 	else if (answer->body.len > 0)
 		(void) s3_xml_error(answer->body.data, answer->body.len, &request->error);
 	if (*err != NULL)
-		return ps_error_is(*err, PS_SQLSTATE_CORRUPTED) ? VERDICT_DAMAGED : VERDICT_REFUSED;
+		return ps_error_is(*err, PS_SQLSTATE_CORRUPTED)   ? VERDICT_DAMAGED
+			   : ps_error_is(*err, PS_SQLSTATE_TRY_AGAIN) ? VERDICT_AGAIN
+														  : VERDICT_REFUSED;
 	if (success && request->error.code[0] == '\0')
 		return VERDICT_ANSWER;
 	return judge(request);
