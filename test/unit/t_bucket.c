@@ -716,6 +716,46 @@ damaged_chain(void **state)
 		"directory: " #test, test, setup_dir, teardown, NULL \
 	}
 
+static Deleter *two_runs_deleter;
+static int two_runs_deleted;
+
+/* Another thread runs the deleter while this request is under way. */
+static PsError *
+delete_beside(ObjectStore *slow, const char *const *keys, int nkeys, const ObjectWait *wait)
+{
+	static int depth;
+
+	two_runs_deleted += nkeys;
+	if (depth++ == 0)
+		assert_ok(deleter_run(two_runs_deleter, NULL));
+	depth--;
+	return NULL;
+}
+
+/* Two threads may run a deleter: each object is deleted, and forgotten, once. */
+static void
+two_runs(void **state)
+{
+	const ObjectBackend backend = {.delete_keys = delete_beside};
+	ObjectStore slow = {.backend = &backend, .url = "fake:"};
+	BucketKey key = {BUCKET_KEY_LAYER, tenant, .number = 1};
+	int64 next_due;
+
+	two_runs_deleted = 0;
+	two_runs_deleter = deleter_create(&slow, 0);
+	deleter_add(two_runs_deleter, &key, 3);
+	key.number = 10;
+	deleter_add(two_runs_deleter, &key, 1);
+	assert_ok(deleter_run(two_runs_deleter, NULL));
+	assert_int_equal(two_runs_deleted, 4);
+	assert_int_equal(deleter_count(two_runs_deleter, &next_due), 0);
+	/* it runs again */
+	deleter_add(two_runs_deleter, &key, 1);
+	assert_ok(deleter_run(two_runs_deleter, NULL));
+	assert_int_equal(two_runs_deleted, 5);
+	deleter_free(two_runs_deleter);
+}
+
 int
 main(void)
 {
@@ -734,6 +774,7 @@ main(void)
 		FAKE(stale_claims),
 		FAKE(deletion),
 		DIRECTORY(deletion),
+		FAKE(two_runs),
 		FAKE(chains),
 		DIRECTORY(chains),
 		FAKE(chain_outcomes),
