@@ -916,6 +916,13 @@ test_parts(void **state)
 	assert_state(object_put_file(other, "big4", path, NULL), PS_SQLSTATE_STATE);
 	assert_null(find("big4"));
 
+	/* somebody has removed the upload: a new one may succeed */
+	add_fault((Fault) {"PUT", .skip = 1, .status = 404, .code = "NoSuchUpload"});
+	assert_state(object_put_file(other, "big5", path, NULL), PS_SQLSTATE_TRY_AGAIN);
+	assert_null(find("big5"));
+	add_fault((Fault) {"POST", .skip = 1, .status = 404, .code = "NoSuchUpload"});
+	assert_state(object_put_file(other, "big5", path, NULL), PS_SQLSTATE_TRY_AGAIN);
+
 	/* refused: the parts are removed */
 	add_fault((Fault) {"PUT", .skip = 1, .status = 403, .code = "QuotaExceeded"});
 	assert_state(object_put_file(other, "big3", path, NULL), PS_SQLSTATE_STATE);
