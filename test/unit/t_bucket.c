@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "bucket/bucket.h"
 #include "bucket/chain.h"
+#include "bucket/bucket_impl.h"
 #include "bucket/claim.h"
 #include "bucket/deleter.h"
 #include "bucket/keys.h"
@@ -340,6 +341,41 @@ damaged_answers(void **state)
 	claim(&me, &owner);
 	owner.store = &damaged;
 	assert_state(claim_check(&owner, NULL), PS_SQLSTATE_CORRUPTED);
+}
+
+static PsError *
+canceled_read(ObjectStore *damaged, const char *key, int64 offset, int64 len, const ByteSink *sink,
+			  const ObjectWait *wait)
+{
+	return cancel_error(CANCEL_BRANCH_DELETED, "b");
+}
+
+static void
+assert_canceled(PsError *err)
+{
+	assert_non_null(err);
+	assert_true(err->is_cancel);
+	ps_error_free(err);
+}
+
+/* A request that is canceled because a branch is being deleted has the state of an object that is not there. */
+static void
+canceled_requests(void **state)
+{
+	const ObjectBackend backend = {.read = canceled_read, .list = damaged_list};
+	ObjectStore slow = {.backend = &backend, .url = "fake:"};
+	TenantOwner owner;
+	BucketKey key = {BUCKET_KEY_CLAIM, tenant, .generation = 1};
+	char *data;
+	size_t len;
+	bool found;
+
+	claim(&me, &owner);
+	owner.store = &slow;
+	assert_canceled(claim_check(&owner, NULL));
+	assert_canceled(claim_explain(&owner, cancel_error(CANCEL_BRANCH_DELETED, "b"), NULL));
+	assert_canceled(bucket_get(&slow, &key, 100, NULL, &data, &len, &found));
+	assert_false(found);
 }
 
 /* A claim whose time is none is damaged. */
@@ -769,6 +805,7 @@ main(void)
 		DIRECTORY(claims),
 		FAKE(damaged_claim),
 		FAKE(damaged_answers),
+		FAKE(canceled_requests),
 		FAKE(claim_without_time),
 		FAKE(claim_of_another),
 		FAKE(stale_claims),

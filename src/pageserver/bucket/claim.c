@@ -119,7 +119,7 @@ claim_exists(ObjectStore *store, const PsId *tenant, uint64 generation, const Ob
 	PsError *err = object_get_range(store, bucket_key_format(&key, name), 0, 1, &byte, &len, wait);
 
 	*exists = err == NULL;
-	if (err != NULL && ps_error_is(err, PS_SQLSTATE_NOT_FOUND))
+	if (object_is_missing(err))
 	{
 		ps_error_free(err);
 		return NULL;
@@ -229,7 +229,7 @@ claim_explain(const TenantOwner *owner, PsError *err, const ObjectWait *wait)
 {
 	PsError *fenced;
 
-	if (err == NULL || !(ps_error_is(err, PS_SQLSTATE_CORRUPTED) || ps_error_is(err, PS_SQLSTATE_NOT_FOUND)))
+	if (err == NULL || !(ps_error_is(err, PS_SQLSTATE_CORRUPTED) || object_is_missing(err)))
 		return err;
 	fenced = claim_check(owner, wait);
 	if (fenced == NULL)

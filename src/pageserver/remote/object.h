@@ -78,6 +78,12 @@ extern void object_store_close(ObjectStore *store);
 /* The URL, for messages. */
 extern const char *object_store_url(const ObjectStore *store);
 
+/*
+ * Does an error of the functions below mean that there is no such object?  That of a wait
+ * that was canceled does not, whatever its state.  False if there is no error.
+ */
+extern bool object_is_missing(const PsError *err);
+
 typedef enum ObjectOutcome
 {
 	OBJECT_NOT_DONE, /* an error: the object was not written, and will not be */

@@ -180,7 +180,7 @@ compare_object(S3Store *store, const char *key, const void *data, size_t len, co
 
 	*equal = err == NULL && comparison.len == 0;
 	/* different, or deleted since: somebody else's */
-	if (comparison.differs || (err != NULL && !err->is_cancel && ps_error_is(err, PS_SQLSTATE_NOT_FOUND)))
+	if (comparison.differs || object_is_missing(err))
 	{
 		ps_error_free(err);
 		return NULL;

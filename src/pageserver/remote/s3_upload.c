@@ -177,7 +177,7 @@ put_parts(Upload *upload, const ObjectWait *wait)
 	if (err != NULL && upload->id != NULL)
 		abort_upload(upload);
 	/* a rule of the bucket has removed the upload, say: the next call begins another one */
-	if (err != NULL && !err->is_cancel && ps_error_is(err, PS_SQLSTATE_NOT_FOUND))
+	if (object_is_missing(err))
 		ps_error_set_state(err, PS_SQLSTATE_TRY_AGAIN);
 	for (int i = 0; i < upload->nparts; i++)
 		free(upload->etags[i]);
