@@ -418,6 +418,7 @@ http_perform(HttpClient *client, const HttpRequest *request, const CancelCheck *
 	answer->content_first = answer->content_total = -1;
 	initStringInfo(&answer->body);
 	transfer.max_body = request->max_body > 0 ? request->max_body : MAX_BODY;
+	answer->ended_here = true;
 	PS_TRY(cancel_check(cancel));
 	handle = take_handle(client);
 	if (handle == NULL)
