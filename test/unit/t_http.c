@@ -358,6 +358,16 @@ test_cancel(void **state)
 	err = http_perform(client, &(HttpRequest) {.method = "GET", .url = url}, &cancel, &answer);
 	assert_non_null(err);
 	assert_true(err->is_cancel);
+	assert_true(answer.ended_here);
+	ps_error_free(err);
+	http_answer_free(&answer);
+
+	/* before it has begun */
+	err = http_perform(client, &(HttpRequest) {.method = "GET", .url = url}, &cancel, &answer);
+	assert_non_null(err);
+	assert_true(err->is_cancel);
+	assert_true(answer.ended_here);
+	assert_false(answer.may_have_arrived);
 	ps_error_free(err);
 	http_answer_free(&answer);
 }
@@ -445,6 +455,8 @@ run_tls(void *arg)
 	return NULL;
 }
 
+static int tls_age; /* s for which certificates are too old */
+
 /* A server with a certificate of its own for this address; writes the certificate to a file. */
 static void
 start_tls(TlsServer *tls, const char *address, const char *cert_file)
@@ -461,8 +473,8 @@ start_tls(TlsServer *tls, const char *address, const char *cert_file)
 	memset(tls, 0, sizeof(TlsServer));
 	X509_set_version(cert, 2);
 	ASN1_INTEGER_set(X509_get_serialNumber(cert), 1);
-	X509_gmtime_adj(X509_getm_notBefore(cert), -3600);
-	X509_gmtime_adj(X509_getm_notAfter(cert), 3600);
+	X509_gmtime_adj(X509_getm_notBefore(cert), -3600 - tls_age);
+	X509_gmtime_adj(X509_getm_notAfter(cert), 3600 - tls_age);
 	X509_set_pubkey(cert, key);
 	X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *) "t_http", -1, -1, 0);
 	X509_set_issuer_name(cert, name);
@@ -496,6 +508,8 @@ stop_tls(TlsServer *tls)
 	SSL_CTX_free(tls->ctx);
 }
 
+static bool hinted; /* tls_status() has got an error with a hint */
+
 /* Status of the answer to a request with these settings; 0: it was refused before it was sent. */
 static int
 tls_status(const TlsServer *tls, const char *ca_file, bool no_verify)
@@ -514,6 +528,7 @@ tls_status(const TlsServer *tls, const char *ca_file, bool no_verify)
 	{
 		assert_string_equal(err->sqlstate, PS_SQLSTATE_STATE);
 		assert_false(answer.may_have_arrived);
+		hinted = err->hint != NULL;
 	}
 	ps_error_free(err);
 	http_answer_free(&answer);
@@ -531,17 +546,28 @@ test_tls(void **state)
 	start_tls(&tls, "IP:127.0.0.1", cert_file);
 	/* unknown to the system; known; whatever it is; a file that does not exist */
 	assert_int_equal(tls_status(&tls, NULL, false), 0);
+	assert_true(hinted);
 	assert_int_equal(tls_status(&tls, cert_file, false), 200);
 	assert_int_equal(tls_status(&tls, NULL, true), 200);
 	assert_int_equal(tls_status(&tls, "/nonexistent", false), 0);
 	stop_tls(&tls);
 	assert_int_equal(tls.handshakes, 2);
 
-	/* a known CA's certificate for another host */
+	/* a known CA's certificate for another host, which no other CA would repair */
 	start_tls(&tls, "DNS:example.com", cert_file);
 	assert_int_equal(tls_status(&tls, cert_file, false), 0);
+	assert_false(hinted);
 	stop_tls(&tls);
 	assert_int_equal(tls.handshakes, 0);
+
+	/* one that has expired */
+	tls_age = 7200;
+	start_tls(&tls, "IP:127.0.0.1", cert_file);
+	assert_int_equal(tls_status(&tls, cert_file, false), 0);
+	assert_false(hinted);
+	stop_tls(&tls);
+	assert_int_equal(tls.handshakes, 0);
+	tls_age = 0;
 	unlink(cert_file);
 }
 

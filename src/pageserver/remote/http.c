@@ -5,6 +5,7 @@
 #include "ps_fe.h"
 
 #include <curl/curl.h>
+#include <openssl/x509_vfy.h>
 #include <pthread.h>
 #include <unistd.h>
 
@@ -48,7 +49,8 @@ typedef struct Transfer
 	int64 sent;   /* bytes of the request's body that libcurl has taken */
 	int attempts; /* connections on which the request was, or was about to be, sent */
 	bool timed_out;
-	PsError *err; /* why it was ended from this side, or NULL */
+	long verified; /* X509_V_*, of the service's certificate */
+	PsError *err;  /* why it was ended from this side, or NULL */
 } Transfer;
 
 static pthread_once_t global_once = PTHREAD_ONCE_INIT;
@@ -373,6 +375,23 @@ set_options(HttpClient *client, Transfer *transfer, struct curl_slist *headers, 
 	curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, request->method);
 }
 
+/* Has a certificate been refused because of who has signed it? */
+static bool
+unknown_ca(const Transfer *transfer)
+{
+	switch (transfer->verified)
+	{
+		case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+		case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+		case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+		case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+		case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+			return true;
+		default:
+			return false;
+	}
+}
+
 /* The error of a request that libcurl could not complete.  The query is left out: there may be a secret in it. */
 static PsError *
 transfer_error(const Transfer *transfer, CURLcode code, const char *message)
@@ -399,7 +418,7 @@ transfer_error(const Transfer *transfer, CURLcode code, const char *message)
 	}
 	err = ps_error(state, "could not send %s %.*s: %s", request->method, len, request->url,
 				   message[0] != '\0' ? message : curl_easy_strerror(code));
-	if (code == CURLE_PEER_FAILED_VERIFICATION)
+	if (code == CURLE_PEER_FAILED_VERIFICATION && unknown_ca(transfer))
 		ps_error_hint(err, "If the service has a CA of its own, set remote_ca_file.");
 	return err;
 }
@@ -432,6 +451,7 @@ http_perform(HttpClient *client, const HttpRequest *request, const CancelCheck *
 	set_options(client, &transfer, headers, message);
 	code = curl_easy_perform(handle->curl);
 	curl_easy_getinfo(handle->curl, CURLINFO_RESPONSE_CODE, &status);
+	curl_easy_getinfo(handle->curl, CURLINFO_SSL_VERIFYRESULT, &transfer.verified);
 	answer->status = code == CURLE_OK ? (int) status : 0;
 	/* all attempts but the last one had no answer */
 	answer->may_have_arrived = transfer.attempts > (code == CURLE_OK ? 1 : 0);
