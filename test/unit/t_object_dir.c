@@ -42,6 +42,8 @@ static int failing_sync;
 
 /* a file or folder that open() does not find until the folder above it has been opened, as with NFS; "": none */
 static char hidden[MAXPGPATH];
+/* a folder that is removed, with the file "b" in it, by somebody else before it is opened; "": none */
+static char vanishing[MAXPGPATH];
 /* a file that cannot be opened for reading; "": none */
 static char unreadable[MAXPGPATH];
 
@@ -91,6 +93,15 @@ __wrap_open(const char *path, int flags, ...)
 	}
 	if (len > 0 && strlen(path) == strrchr(hidden, '/') - hidden && strncmp(path, hidden, strlen(path)) == 0)
 		hidden[0] = '\0';
+	if (strcmp(path, vanishing) == 0)
+	{
+		char *file = psprintf("%s/b", path);
+
+		vanishing[0] = '\0';
+		unlink(file);
+		rmdir(path);
+		free(file);
+	}
 	if (strcmp(path, unreadable) == 0)
 	{
 		errno = EIO;
@@ -328,6 +339,19 @@ test_remembered_absence(void **state)
 	}
 	assert_state(object_get(store, "t/1/own/3", 9, &data, &len, NULL), PS_SQLSTATE_NOT_FOUND);
 	assert_state(object_get(store, "t/2/own/3", 9, &data, &len, NULL), PS_SQLSTATE_NOT_FOUND);
+}
+
+/* A folder that is to be synced after a delete is removed by somebody else, since it is empty. */
+static void
+test_vanishing_folder(void **state)
+{
+	static const char *const keys[] = {"v/a"};
+
+	put("v/a", "x");
+	put("v/b", "x");
+	snprintf(vanishing, sizeof(vanishing), "%s/v", dir);
+	assert_ok(object_delete(store, keys, 1, NULL));
+	assert_string_equal(vanishing, "");
 }
 
 /* Each sync of a put fails once; what is reported as done has been synced. */
@@ -584,6 +608,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_lost_answer, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unreadable, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_remembered_absence, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_vanishing_folder, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failed_sync, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_race, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_list_delete, setup, teardown),

@@ -117,11 +117,12 @@ remove_folders(const DirStore *store, const char *path)
 		*slash = '\0';
 		if (strlen(folder) > strlen(store->dir) && (rmdir(folder) == 0 || errno == ENOENT))
 			continue;
-		/* gone since: then the one above */
-		if (access(folder, F_OK) != 0 && errno == ENOENT)
-			continue;
 		err = fs_sync(folder);
-		break;
+		if (err == NULL || access(folder, F_OK) == 0 || errno != ENOENT)
+			break;
+		/* removed by somebody else: then the one above */
+		ps_error_free(err);
+		err = NULL;
 	}
 	free(folder);
 	return err;
