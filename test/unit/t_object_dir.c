@@ -354,6 +354,31 @@ test_vanishing_folder(void **state)
 	assert_string_equal(vanishing, "");
 }
 
+/* An empty directory is in the place of the store, as after its file system was unmounted: that is not an empty store. */
+static void
+test_unmounted(void **state)
+{
+	static const char *const keys[] = {"u/1"};
+	char *away = psprintf("%s.away", dir);
+	ObjectListSink sink = {NULL, NULL};
+	ObjectOutcome outcome;
+	void *data;
+	size_t len;
+
+	put("u/1", "x");
+	assert_int_equal(rename(dir, away), 0);
+	assert_int_equal(mkdir(dir, 0700), 0);
+	assert_state(object_get(store, "u/1", 9, &data, &len, NULL), PS_SQLSTATE_IO);
+	assert_state(object_list(store, NULL, NULL, false, &sink, NULL), PS_SQLSTATE_IO);
+	assert_state(object_delete(store, keys, 1, NULL), PS_SQLSTATE_IO);
+	assert_state(object_put_once(store, "u/2", "x", 1, NULL, &outcome), PS_SQLSTATE_IO);
+	assert_int_equal(outcome, OBJECT_NOT_DONE);
+	assert_int_equal(rmdir(dir), 0);
+	assert_int_equal(rename(away, dir), 0);
+	assert_object("u/1", "x");
+	free(away);
+}
+
 /* Each sync of a put fails once; what is reported as done has been synced. */
 static void
 test_failed_sync(void **state)
@@ -609,6 +634,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_unreadable, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_remembered_absence, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_vanishing_folder, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_unmounted, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failed_sync, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_race, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_list_delete, setup, teardown),
