@@ -396,6 +396,30 @@ test_nobody_listens(void **state)
 	http_client_destroy(other);
 }
 
+/* What is wrong with a proxy's URL is said without the password in it. */
+static void
+test_proxy_password(void **state)
+{
+	static const char *const proxies[] = {"foo://user:secret@127.0.0.1:1", "http://user:secret@a b:1",
+										  "http://user:secret@127.0.0.1:1", "http://user:secret@nosuch.invalid"};
+
+	for (int i = 0; i < lengthof(proxies); i++)
+	{
+		HttpSettings settings = {.proxy = proxies[i]};
+		HttpClient *other = http_client_create(&settings);
+		HttpAnswer answer;
+		PsError *err =
+			http_perform(other, &(HttpRequest) {.method = "GET", .url = "http://127.0.0.1:1/"}, NULL, &answer);
+
+		assert_non_null(err);
+		print_message("%s\n", err->message);
+		assert_null(strstr(err->message, "secret"));
+		ps_error_free(err);
+		http_answer_free(&answer);
+		http_client_destroy(other);
+	}
+}
+
 static void *
 many_requests(void *arg)
 {
@@ -584,6 +608,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_deadline, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cancel, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nobody_listens, setup, teardown),
+		cmocka_unit_test(test_proxy_password),
 		cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
 		cmocka_unit_test(test_tls),
 	};

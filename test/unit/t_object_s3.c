@@ -977,10 +977,18 @@ test_settings(void **state)
 	};
 	ObjectStore *none;
 
+	PsError *err;
+
 	for (int i = 0; i < lengthof(urls); i++)
 		assert_state(object_store_open(urls[i], NULL, &none), PS_SQLSTATE_INVALID);
 	for (int i = 0; i < lengthof(bad); i++)
 		assert_state(object_store_open("s3://bucket", &bad[i], &none), PS_SQLSTATE_INVALID);
+
+	/* a password is not repeated */
+	err = object_store_open("s3://bucket", &(ObjectSettings) {.endpoint = "https://user:secret@host"}, &none);
+	assert_non_null(err);
+	assert_null(strstr(err->message, "secret"));
+	assert_state(err, PS_SQLSTATE_INVALID);
 }
 
 int

@@ -392,7 +392,10 @@ unknown_ca(const Transfer *transfer)
 	}
 }
 
-/* The error of a request that libcurl could not complete.  The query is left out: there may be a secret in it. */
+/*
+ * The error of a request that libcurl could not complete.  The query is left out, and so is
+ * a message that has the whole URL of a proxy: there may be secrets in them.
+ */
 static PsError *
 transfer_error(const Transfer *transfer, CURLcode code, const char *message)
 {
@@ -417,7 +420,7 @@ transfer_error(const Transfer *transfer, CURLcode code, const char *message)
 			break;
 	}
 	err = ps_error(state, "could not send %s %.*s: %s", request->method, len, request->url,
-				   message[0] != '\0' ? message : curl_easy_strerror(code));
+				   message[0] != '\0' && strchr(message, '@') == NULL ? message : curl_easy_strerror(code));
 	if (code == CURLE_PEER_FAILED_VERIFICATION && unknown_ca(transfer))
 		ps_error_hint(err, "If the service has a CA of its own, set remote_ca_file.");
 	return err;

@@ -86,6 +86,11 @@ set_endpoint(S3Store *store, const ObjectSettings *settings)
 	bool by_path = settings->addressing == OBJECT_ADDRESS_PATH;
 	PsError *err = NULL;
 
+	if (strchr(endpoint, '@') != NULL)
+	{
+		free(endpoint);
+		return ps_error(PS_SQLSTATE_INVALID, "the endpoint of object storage must not have a user name or a password");
+	}
 	while (len > 0 && endpoint[len - 1] == '/')
 		endpoint[--len] = '\0';
 	if ((!https && strncmp(endpoint, "http://", 7) != 0) || len <= host - endpoint || !consists_of(host, ".-_:[]"))
