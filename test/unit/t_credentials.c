@@ -94,6 +94,10 @@ handler(void *arg, const ServerRequest *request, ServerAnswer *answer)
 			 strstr(request->target, "WebIdentityToken=to%2Fken") != NULL &&
 			 strstr(request->target, "RoleArn=arn%3Aaws%3Aiam%3A%3A1%3Arole%2Fr") != NULL)
 		answer_keys(answer, "sts");
+	else if (strstr(request->target, "Action=AssumeRoleWithWebIdentity") != NULL)
+		server_answer_text(answer, 400,
+						   "{\"Error\": {\"Code\": \"InvalidIdentityToken\", \"Message\": \"No such provider\","
+						   " \"Type\": \"Sender\"}, \"RequestId\": \"x\"}");
 	else
 		server_answer_text(answer, 400, "<Error><Code>InvalidRequest</Code></Error>");
 	free(token);
@@ -202,6 +206,28 @@ test_sts_by_proxy(void **state)
 	setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1", 1);
 	credentials = credentials_create(NULL, "us-east-1", &sts);
 	assert_none(credentials, PS_SQLSTATE_TRY_AGAIN);
+	credentials_destroy(credentials);
+}
+
+/* An error of STS is JSON, since keys are asked for as JSON. */
+static void
+test_sts_error(void **state)
+{
+	Credentials *credentials;
+	CredentialKeys keys;
+	PsError *err;
+
+	write_file("other\n", 0600);
+	setenv("AWS_WEB_IDENTITY_TOKEN_FILE", file, 1);
+	setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/r", 1);
+	set_endpoint("AWS_ENDPOINT_URL_STS", "");
+	credentials = credentials_create(NULL, "us-east-1", NULL);
+	err = credentials_get(credentials, NULL, 0, &keys);
+	assert_non_null(err);
+	assert_string_equal(err->sqlstate, PS_SQLSTATE_STATE);
+	assert_non_null(strstr(err->message, "status 400: InvalidIdentityToken"));
+	assert_string_equal(err->detail, "No such provider");
+	ps_error_free(err);
 	credentials_destroy(credentials);
 }
 
@@ -530,6 +556,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_renewal, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_sts_by_proxy, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_sts_error, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_wrong_clock, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_waiters, setup, teardown),
 	};

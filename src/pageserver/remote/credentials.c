@@ -217,6 +217,31 @@ parse_end(const char *text, int64 now)
 	return Max(((int64) timegm(&tm) - now) * 1000, 1);
 }
 
+/* The error for an answer without keys, which may have an <Error>, or the same as JSON. */
+static PsError *
+refused(const HttpAnswer *answer, const char *what)
+{
+	json_t *root = json_loads(answer->body.data, 0, NULL);
+	json_t *json = json_object_get(root, "Error");
+	const char *code = json_string_value(json_object_get(json, "Code"));
+	const char *message = json_string_value(json_object_get(json, "Message"));
+	S3Error error;
+	PsError *err;
+
+	if (code == NULL && s3_xml_error(answer->body.data, answer->body.len, &error))
+	{
+		code = error.code;
+		message = error.message;
+	}
+	err = ps_error(answer->status >= 500 || answer->status == 429 ? PS_SQLSTATE_TRY_AGAIN : PS_SQLSTATE_STATE,
+				   "%s answered with status %d%s%.64s", what, answer->status, code != NULL ? ": " : "",
+				   code != NULL ? code : "");
+	if (message != NULL && message[0] != '\0')
+		ps_error_detail(err, "%.256s", message);
+	json_decref(root);
+	return err;
+}
+
 /* A request to a service that has keys; what: for messages.  The caller frees *text. */
 static PsError *
 ask(HttpClient *http, HttpRequest *request, Fetched *fetched, const char *what, char **text)
@@ -232,14 +257,7 @@ ask(HttpClient *http, HttpRequest *request, Fetched *fetched, const char *what, 
 	err = http_perform(http, request, fetched->cancel, &answer);
 	fetched->now = answer.date != 0 ? answer.date : (int64) time(NULL);
 	if (err == NULL && answer.status != 200)
-	{
-		S3Error error;
-
-		(void) s3_xml_error(answer.body.data, answer.body.len, &error);
-		err = ps_error(answer.status >= 500 || answer.status == 429 ? PS_SQLSTATE_TRY_AGAIN : PS_SQLSTATE_STATE,
-					   "%s answered with status %d%s%s", what, answer.status, error.code[0] != '\0' ? ": " : "",
-					   error.code);
-	}
+		err = refused(&answer, what);
 	if (err == NULL)
 		*text = pg_strdup(answer.body.data);
 	else if (!err->is_cancel)
