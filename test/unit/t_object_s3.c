@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -973,16 +974,33 @@ test_settings(void **state)
 		{.endpoint = "http://x/y"},
 		{.region = "a b"},
 		{.sse = "rot13"},
-		{.sse = "customer:/dev/null"},
 	};
 	ObjectStore *none;
 
 	PsError *err;
+	char path[] = "/tmp/t_object_s3.XXXXXX";
+	int fd = mkstemp(path);
+	char *sse = psprintf("customer:%s", path);
 
 	for (int i = 0; i < lengthof(urls); i++)
 		assert_state(object_store_open(urls[i], NULL, &none), PS_SQLSTATE_INVALID);
 	for (int i = 0; i < lengthof(bad); i++)
 		assert_state(object_store_open("s3://bucket", &bad[i], &none), PS_SQLSTATE_INVALID);
+
+	/* a key of the customer's: in a file that only its owner reads, and not sent without TLS */
+	assert_state(object_store_open("s3://bucket", &(ObjectSettings) {.sse = sse}, &none), PS_SQLSTATE_INVALID);
+	assert_int_equal(write(fd, "0123456789abcdef0123456789abcdef", 32), 32);
+	close(fd);
+	assert_int_equal(chmod(path, 0640), 0);
+	assert_state(object_store_open("s3://bucket", &(ObjectSettings) {.sse = sse}, &none), PS_SQLSTATE_STATE);
+	assert_int_equal(chmod(path, 0600), 0);
+	assert_ok(object_store_open("s3://bucket", &(ObjectSettings) {.sse = sse}, &none));
+	object_store_close(none);
+	assert_state(object_store_open("s3://bucket", &(ObjectSettings) {.sse = sse, .endpoint = "http://x"}, &none),
+				 PS_SQLSTATE_INVALID);
+	unlink(path);
+	assert_state(object_store_open("s3://bucket", &(ObjectSettings) {.sse = sse}, &none), PS_SQLSTATE_STATE);
+	free(sse);
 
 	/* a password is not repeated */
 	err = object_store_open("s3://bucket", &(ObjectSettings) {.endpoint = "https://user:secret@host"}, &none);

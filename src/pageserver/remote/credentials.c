@@ -155,6 +155,17 @@ trim(char *text)
 	return text;
 }
 
+PsError *
+credentials_check_file(const char *path, struct stat *st)
+{
+	if (stat(path, st) != 0)
+		return ps_error(PS_SQLSTATE_STATE, "could not stat key file \"%s\": %m", path);
+	if ((st->st_mode & (S_IRWXG | S_IRWXO)) == 0)
+		return NULL;
+	return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "key file \"%s\" has group or world access", path),
+						 "Permissions should be u=rw (0600) or less.");
+}
+
 static PsError *
 fetch_file(Credentials *credentials, Fetched *fetched)
 {
@@ -162,14 +173,12 @@ fetch_file(Credentials *credentials, Fetched *fetched)
 	struct stat st;
 	char *text;
 	char *save;
+	PsError *err;
 
-	if (stat(credentials->key_file, &st) != 0)
-		return ps_error(PS_SQLSTATE_STATE, "could not stat key file \"%s\": %m", credentials->key_file);
+	memset(&st, 0, sizeof(st));
+	err = credentials_check_file(credentials->key_file, &st);
 	fetched->mtime = st.st_mtim;
-	if ((st.st_mode & (S_IRWXG | S_IRWXO)) != 0)
-		return ps_error_hint(ps_error(PS_SQLSTATE_STATE, "key file \"%s\" has group or world access",
-									  credentials->key_file),
-							 "Permissions should be u=rw (0600) or less.");
+	PS_TRY(err);
 	PS_TRY(read_text(credentials->key_file, &text));
 	for (char *line = strtok_r(text, "\n", &save); line != NULL; line = strtok_r(NULL, "\n", &save))
 	{

@@ -23,6 +23,8 @@
 #ifndef PS_CREDENTIALS_H
 #define PS_CREDENTIALS_H
 
+#include <sys/stat.h>
+
 #include "remote/http.h"
 
 #define CREDENTIALS_RENEW_MS (5 * 60 * 1000)
@@ -53,6 +55,9 @@ extern PsError *credentials_get(Credentials *credentials, const CancelCheck *can
 
 /* The service said that these keys have expired or are unknown: the next credentials_get() fetches others. */
 extern void credentials_reject(Credentials *credentials, const CredentialKeys *keys);
+
+/* PS_SQLSTATE_STATE: a file with a key does not exist, or others may read it. */
+extern PsError *credentials_check_file(const char *path, struct stat *st);
 
 extern void credential_keys_free(CredentialKeys *keys);
 

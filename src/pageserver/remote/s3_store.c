@@ -120,7 +120,14 @@ set_customer_key(S3Store *store, const char *path)
 	uint8 digest[EVP_MAX_MD_SIZE];
 	unsigned digest_len;
 	ssize_t len;
+	struct stat st;
 
+	if (strncmp(store->origin, "https://", 8) != 0)
+		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID,
+									  "a key of one's own for encryption cannot be used without TLS"),
+							 "The key is sent with each request.  Set remote_endpoint to an address with https, or "
+							 "remote_sse to something else.");
+	PS_TRY(credentials_check_file(path, &st));
 	PS_TRY(fs_read_file(path, key, sizeof(key), &len));
 	if (len != CUSTOMER_KEY)
 		return ps_error(PS_SQLSTATE_INVALID, "file \"%s\" is not a key of %d bytes", path, CUSTOMER_KEY);
