@@ -122,7 +122,11 @@ extern PsError *object_get(ObjectStore *store, const char *key, size_t max, void
 extern PsError *object_get_range(ObjectStore *store, const char *key, int64 offset, size_t len, void *buf,
 								 size_t *got, const ObjectWait *wait);
 
-/* From an offset to the end of the object, to a sink.  An attempt continues where the one before failed. */
+/*
+ * From an offset to the end of the object, to a sink.  An attempt continues where the one
+ * before failed.  The request keeps its place among ObjectSettings.connections while the
+ * sink works, so that must not wait for another request to this store.
+ */
 extern PsError *object_read(ObjectStore *store, const char *key, int64 offset, const ByteSink *sink,
 							const ObjectWait *wait);
 
