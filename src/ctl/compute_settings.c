@@ -216,7 +216,7 @@ compute_settings_keep(const char *dir)
 
 	if (conninfo == NULL || timeline == NULL || !store_answers(conninfo))
 		goto done;
-	conn = store_connect(&options);
+	conn = store_connect_having(&options, "timeline", timeline);
 	settings.branch = store_branch_of_timeline(conn, timeline);
 	if (settings.branch != NULL)
 	{

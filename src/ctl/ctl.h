@@ -198,6 +198,13 @@ extern char *store_conninfo(const Options *options);
 /* Connects to the store; ends the program with EXIT_UNREACHABLE if that fails. */
 extern PGconn *store_connect(const Options *options);
 
+/*
+ * Like store_connect(), and if the connection string has several hosts, to the first
+ * whose list of branches has the value in the column.  If none has, to the first that
+ * accepts a connection.
+ */
+extern PGconn *store_connect_having(const Options *options, const char *column, const char *value);
+
 /* Does the store accept connections now?  Waits for at most 2 s; never ends the program. */
 extern bool store_answers(const char *conninfo);
 

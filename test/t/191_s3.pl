@@ -1,7 +1,9 @@
-# A store on a real S3 service: all operations on objects, and buckets that cannot be used.
+# A store on a real S3 service: all operations on objects, also with a service that fails, and buckets that cannot
+# be used.
 use strict;
 use warnings;
 use PageserverTest;
+use S3Proxy;
 use S3Server;
 use Test::More;
 
@@ -23,6 +25,26 @@ sub check_objects
 }
 
 check_objects('operations', 's3://bucket/check', $s3->endpoint, $s3->key_file);
+
+my $proxy = S3Proxy->new($s3);
+my @faults = (
+	{ fault => 'lost', p => 0.05 },
+	{ fault => 'reset', p => 0.05 },
+	{ fault => 'late', p => 0.02, seconds => 0.3 },
+	{ fault => 'dup', p => 0.05 },
+	{ fault => 'cut', p => 0.05 },
+	{ fault => 'cut_put', p => 0.05, method => 'PUT' },
+	{ fault => 'status', p => 0.05 },
+	{ fault => 'status', p => 0.05, code => 500, s3code => '' },
+	{ fault => 'error200', p => 0.3, method => 'POST', s3code => 'InternalError' });
+for my $fault ($ENV{PAGESERVER_LONG} ? map { [$_] } @faults : \@faults)
+{
+	my $what = join ', ', map { $_->{fault} . ($_->{code} ? " $_->{code}" : '') } @$fault;
+	$proxy->set(map { { %$_, $ENV{PAGESERVER_LONG} ? () : (p => $_->{p} / 5) } } @$fault);
+	check_objects("operations with faults: $what", 's3://bucket/' . ($what =~ s/\W+/-/gr), $proxy->endpoint, $s3->key_file);
+}
+my %seen = map { $_->{fault} => 1 } $proxy->requests;
+is_deeply([ grep { !$seen{ $_->{fault} } } @faults ], [], 'each fault happened');
 
 # ---- the start of a store ----
 my $store = PageserverTest->new_store('main', start => 0);

@@ -83,6 +83,18 @@ make_object(const Chain *chain, const Link *link, const char *wal, char **data, 
 	return envelope_make(&link_format, raw, wal, link->chunk.end - link->chunk.start, data, len);
 }
 
+static void
+get_fields(const char *raw, PsId *timeline, Link *link)
+{
+	memcpy(timeline, raw + AT_TIMELINE, sizeof(PsId));
+	link->kind = ps_get32(raw + AT_KIND);
+	link->chunk = (ChainChunk) {.number = ps_get64(raw + AT_NUMBER),
+								.generation = ps_get64(raw + AT_GENERATION),
+								.compute_generation = ps_get64(raw + AT_COMPUTE_GENERATION),
+								.start = ps_get64(raw + AT_START),
+								.end = ps_get64(raw + AT_END)};
+}
+
 /* Reads an object; *found false and no error: there is none. */
 static PsError *
 read_object(const Chain *chain, uint64 number, const ObjectWait *wait, Link *link, char **wal, bool *found)
@@ -104,13 +116,7 @@ read_object(const Chain *chain, uint64 number, const ObjectWait *wait, Link *lin
 	err = envelope_open(&link_format, name, data, data_len, raw, wal, &len);
 	free(data);
 	PS_TRY(err);
-	memcpy(&timeline, raw + AT_TIMELINE, sizeof(PsId));
-	link->kind = ps_get32(raw + AT_KIND);
-	link->chunk = (ChainChunk) {.number = ps_get64(raw + AT_NUMBER),
-								.generation = ps_get64(raw + AT_GENERATION),
-								.compute_generation = ps_get64(raw + AT_COMPUTE_GENERATION),
-								.start = ps_get64(raw + AT_START),
-								.end = ps_get64(raw + AT_END)};
+	get_fields(raw, &timeline, link);
 	if (!ps_id_equal(&timeline, &chain->timeline) || link->chunk.number != number ||
 		(link->kind != LINK_CHUNK && link->kind != LINK_FENCE) || link->chunk.end - link->chunk.start != len ||
 		(len > 0) != (link->kind == LINK_CHUNK))
@@ -338,4 +344,60 @@ chain_remove_before(Chain *chain, uint64 number, Deleter *deleter)
 	if (n > 0)
 		memmove(chain->links, chain->links + n, chain->nlinks * sizeof(Link));
 	pthread_mutex_unlock(&chain->lock);
+}
+
+/* ---- reading, by anybody ---- */
+
+PsError *
+chain_peek(ObjectStore *store, const BucketKey *key, const ObjectWait *wait, ChainChunk *chunk, bool *fence,
+		   bool *found)
+{
+	char data[128];
+	char raw[LINK_FIELDS];
+	char name[BUCKET_KEY_TEXT];
+	PsId timeline;
+	Link link;
+	size_t len;
+	PsError *err;
+
+	Assert(envelope_head(&link_format) <= sizeof(data));
+	bucket_key_format(key, name);
+	err = object_get_range(store, name, 0, envelope_head(&link_format), data, &len, wait);
+	*found = err == NULL;
+	if (err != NULL && ps_error_is(err, PS_SQLSTATE_NOT_FOUND))
+	{
+		ps_error_free(err);
+		return NULL;
+	}
+	PS_TRY(err);
+	PS_TRY(envelope_peek(&link_format, name, data, len, raw));
+	get_fields(raw, &timeline, &link);
+	*chunk = link.chunk;
+	*fence = link.kind == LINK_FENCE;
+	return NULL;
+}
+
+PsError *
+chain_read(ObjectStore *store, const PsId *tenant, const PsId *timeline, uint64 number, XLogRecPtr lsn,
+		   const ChainSink *sink, const ObjectWait *wait, XLogRecPtr *end)
+{
+	Chain chain = {.owner = {store, *tenant, PG_UINT64_MAX}, .timeline = *timeline, .end = lsn, .next = number};
+	bool found = true;
+	PsError *err = NULL;
+
+	pthread_mutex_init(&chain.lock, NULL);
+	while (err == NULL && found)
+	{
+		Link link;
+		char *wal;
+
+		err = read_object(&chain, chain.next, wait, &link, &wal, &found);
+		if (err == NULL && found)
+			err = accept_link(&chain, &link, wal, sink, wait);
+		free(wal);
+	}
+	*end = chain.end;
+	pthread_mutex_destroy(&chain.lock);
+	free(chain.links);
+	return err;
 }

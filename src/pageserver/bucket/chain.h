@@ -34,6 +34,7 @@
 #include "bucket/deleter.h"
 
 #define CHAIN_CHUNK_MAX (16 * 1024 * 1024) /* bytes of WAL in a chunk */
+#define CHAIN_FENCE_MAX 256                /* bytes of an object that is a fence */
 
 typedef struct ChainChunk
 {
@@ -99,5 +100,21 @@ extern uint64 chain_first_needed(Chain *chain, XLogRecPtr lsn);
 
 /* Gives objects before this number to the deleter: a committed entry of the tenant's log does not need them. */
 extern void chain_remove_before(Chain *chain, uint64 number, Deleter *deleter);
+
+/* ---- reading, by anybody ---- */
+
+/*
+ * What an object is, from its beginning alone, which is not checked for damage.  *found
+ * false and no error: there is none.
+ */
+extern PsError *chain_peek(ObjectStore *store, const BucketKey *key, const ObjectWait *wait, ChainChunk *chunk,
+						   bool *fence, bool *found);
+
+/*
+ * Reads a chain like chain_open(), as far as it is there, and writes nothing.  *end:
+ * the end of its WAL.
+ */
+extern PsError *chain_read(ObjectStore *store, const PsId *tenant, const PsId *timeline, uint64 number, XLogRecPtr lsn,
+						   const ChainSink *sink, const ObjectWait *wait, XLogRecPtr *end);
 
 #endif /* PS_CHAIN_H */

@@ -4,6 +4,8 @@
  */
 #include "ps_fe.h"
 
+#include <ctype.h>
+
 #include "bucket/log_change.h"
 #include "sqlstate.h"
 
@@ -195,6 +197,39 @@ log_change_timeline(const LogChange *state, const char *id)
 	json_t *record = json_object_get(timelines_of(state), id);
 
 	return record != NULL ? save_record(record) : NULL;
+}
+
+/* ---- members that this folder reads ---- */
+
+json_t *
+log_change_make_wal(uint64 chain, XLogRecPtr lsn)
+{
+	char chain_text[24];
+	char lsn_text[24];
+
+	snprintf(chain_text, sizeof(chain_text), UINT64_FORMAT, chain);
+	snprintf(lsn_text, sizeof(lsn_text), "%X/%X", LSN_FORMAT_ARGS(lsn));
+	return json_pack("{s:s, s:s}", "chain", chain_text, "lsn", lsn_text);
+}
+
+bool
+log_change_wal(const json_t *record, uint64 *chain, XLogRecPtr *lsn)
+{
+	const json_t *wal = json_object_get(record, "wal");
+	const char *chain_text = json_string_value(json_object_get(wal, "chain"));
+	const char *lsn_text = json_string_value(json_object_get(wal, "lsn"));
+	char *end;
+	uint32 high;
+	uint32 low;
+	int len = 0;
+
+	if (chain_text == NULL || !isdigit((unsigned char) chain_text[0]) || lsn_text == NULL ||
+		sscanf(lsn_text, "%X/%X%n", &high, &low, &len) != 2 || lsn_text[len] != '\0')
+		return false;
+	errno = 0;
+	*chain = strtoull(chain_text, &end, 10);
+	*lsn = (uint64) high << 32 | low;
+	return *end == '\0' && errno == 0;
 }
 
 /* ---- applying and folding ---- */

@@ -13,6 +13,10 @@
  * a whole timeline, and replaces the one that is there.  Any other record changes it:
  * "drop", an array of names, removes files, then "add", an array of texts, adds some.
  *
+ * A record's "wal", {"chain": TEXT, "lsn": LSN}, says that the timeline's files contain
+ * everything before that LSN, and which object of its WAL chain (chain.h) is the first
+ * with WAL behind it, as a decimal number.
+ *
  * In memory these arrays are objects whose members are the names, so that the cost
  * of a change does not depend on the number of files.
  *
@@ -22,6 +26,8 @@
 #define PS_LOG_CHANGE_H
 
 #include <jansson.h>
+
+#include "access/xlogdefs.h"
 
 #include "base/error.h"
 
@@ -45,6 +51,10 @@ extern char *log_change_text(const LogChange *change, size_t *len);
 
 /* One timeline of a state, as JSON that the caller owns; NULL if there is no such timeline. */
 extern json_t *log_change_timeline(const LogChange *state, const char *id);
+
+/* The member "wal" of a record: to be set, NULL: out of memory; and to be read, false: it is missing or invalid. */
+extern json_t *log_change_make_wal(uint64 chain, XLogRecPtr lsn);
+extern bool log_change_wal(const json_t *record, uint64 *chain, XLogRecPtr *lsn);
 
 /*
  * PS_SQLSTATE_CORRUPTED unless the change fits the state: it changes timelines that
