@@ -14,6 +14,7 @@
 #include "bucket/inventory.h"
 #include "fake_bucket.h"
 #include "layer/layer.h"
+#include "remote/object_impl.h"
 #include "sqlstate.h"
 
 static FakeBucket *bucket;
@@ -273,7 +274,57 @@ test_inventory(void **unused)
 	deleter_free(deleter);
 }
 
-static const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(test_inventory, setup, teardown)};
+static PsError *
+canceled_read(ObjectStore *canceled, const char *key, int64 offset, int64 len, const ByteSink *sink,
+			  const ObjectWait *wait)
+{
+	return cancel_error(CANCEL_BRANCH_DELETED, "b");
+}
+
+static PsError *
+empty_list(ObjectStore *canceled, const char *prefix, const char *after, bool folders, const ObjectListSink *sink,
+		   const ObjectWait *wait)
+{
+	return NULL;
+}
+
+static void
+assert_canceled(PsError *err)
+{
+	assert_non_null(err);
+	assert_true(err->is_cancel);
+	ps_error_free(err);
+}
+
+/* An inventory that is canceled does not say that objects are missing. */
+static void
+test_canceled(void **unused)
+{
+	const ObjectBackend backend = {.read = canceled_read, .list = empty_list};
+	ObjectStore canceled = {.backend = &backend, .url = "fake:"};
+	BucketKey key = {.kind = BUCKET_KEY_CHAIN, .tenant = tenant, .timeline = timeline};
+	json_t *record = json_pack("{s:{s:{s:[o], s:o}}}", "timelines", "11000000000000000000000000000000", "layers",
+							   file_text(1, 100), "wal", log_change_make_wal(0, 100));
+	LogEntryInfo newest = {.generation = 1};
+	StringInfoData out;
+	InventorySink sink = {note, &out};
+	ChainChunk chunk;
+	LogChange state;
+	bool fence;
+	bool found;
+
+	initStringInfo(&out);
+	assert_ok(log_change_load(&state, record));
+	assert_canceled(inventory_take(&canceled, &tenant, &newest, &state, &sink, NULL));
+	assert_string_equal(out.data, "");
+	assert_canceled(chain_peek(&canceled, &key, NULL, &chunk, &fence, &found));
+	pfree(out.data);
+	log_change_free(&state);
+	json_decref(record);
+}
+
+static const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(test_canceled, setup, teardown),
+										  cmocka_unit_test_setup_teardown(test_inventory, setup, teardown)};
 
 int
 main(void)

@@ -241,7 +241,7 @@ check_unseen(const Inventory *inventory, const NamedFile *file)
 
 	if (err == NULL)
 		return report(inventory, got == 1 ? INVENTORY_NEEDED : INVENTORY_WRONG_SIZE, text, &key, -1, file->size);
-	if (!ps_error_is(err, PS_SQLSTATE_NOT_FOUND))
+	if (!object_is_missing(err))
 		return err;
 	ps_error_free(err);
 	return report(inventory, INVENTORY_MISSING, text, &key, -1, file->size);
