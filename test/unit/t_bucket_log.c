@@ -223,6 +223,7 @@ random_change(const LogChange *state, int *number)
 		char text[32];
 		size_t i;
 		json_t *layer;
+		json_t *inner;
 
 		json_array_foreach(layers, i, layer)
 		{
@@ -239,8 +240,8 @@ random_change(const LogChange *state, int *number)
 		json_object_set_new(record, "add", add);
 		json_object_set_new(record, "drop", drop);
 		json_object_set_new(record, name, fake_random(bucket, 4) == 0 ? json_null() : json_integer(++*number));
-		json_object_set_new(record, "up",
-							json_pack("{s:o}", name, fake_random(bucket, 4) == 0 ? json_null() : json_integer(++*number)));
+		inner = fake_random(bucket, 4) == 0 ? json_null() : json_integer(++*number);
+		json_object_set_new(record, "up", json_pack("{s:o}", name, inner));
 	}
 	json_object_set_new(timelines, id, record);
 	json_object_set_new(members, name, fake_random(bucket, 4) == 0 ? json_null() : json_integer(++*number));

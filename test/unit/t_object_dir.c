@@ -322,7 +322,7 @@ test_unreadable(void **state)
 	assert_int_equal(put_once("o/1", "mine"), OBJECT_DONE);
 }
 
-/* What another machine has created meanwhile is found at once, though the NFS client remembers that it was not there. */
+/* What another machine has created is found at once, though the NFS client remembers that it was not there. */
 static void
 test_remembered_absence(void **state)
 {
@@ -354,7 +354,7 @@ test_vanishing_folder(void **state)
 	assert_string_equal(vanishing, "");
 }
 
-/* An empty directory is in the place of the store, as after its file system was unmounted: that is not an empty store. */
+/* An empty directory in the place of the store, as after its file system was unmounted, is not an empty store. */
 static void
 test_unmounted(void **state)
 {

@@ -847,8 +847,10 @@ test_list_delete(void **state)
 	assert_list("l/", NULL, false, 0, "l/b/c/d=0 ");
 }
 
-#define LIST_OF(truncated, token, items) \
-	"<ListBucketResult><IsTruncated>" truncated "</IsTruncated><NextContinuationToken>" token "</NextContinuationToken>" items "</ListBucketResult>"
+#define LIST_OF(truncated, token, items)                             \
+	"<ListBucketResult><IsTruncated>" truncated "</IsTruncated>"     \
+	"<NextContinuationToken>" token "</NextContinuationToken>" items \
+	"</ListBucketResult>"
 #define ITEM(key)   "<Contents><Key>pre/fix/" key "</Key><Size>1</Size></Contents>"
 #define FOLDER(key) "<CommonPrefixes><Prefix>pre/fix/" key "</Prefix></CommonPrefixes>"
 
