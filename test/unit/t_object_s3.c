@@ -926,6 +926,20 @@ test_parts(void **state)
 	add_fault((Fault) {"POST", .skip = 1, .status = 404, .code = "NoSuchUpload"});
 	assert_state(object_put_file(other, "big5", path, NULL), PS_SQLSTATE_TRY_AGAIN);
 
+	/* of a file that is too large for 10,000 parts these are larger; it has no blocks, and the second part is refused */
+	for (int i = 0; i < nparts; i++)
+	{
+		free(parts[i].key);
+		free(parts[i].data);
+	}
+	nparts = 0;
+	assert_int_equal(ftruncate(fd, INT64CONST(50001) * 1024 * 1024), 0);
+	add_fault((Fault) {"PUT", .skip = 1, .status = 403, .code = "QuotaExceeded"});
+	assert_state(object_put_file(other, "big6", path, NULL), PS_SQLSTATE_STATE);
+	assert_int_equal(nparts, 1);
+	assert_int_equal(parts[0].len, 6 * 1024 * 1024);
+	assert_int_equal(ftruncate(fd, size), 0);
+
 	/* refused: the parts are removed */
 	add_fault((Fault) {"PUT", .skip = 1, .status = 403, .code = "QuotaExceeded"});
 	assert_state(object_put_file(other, "big3", path, NULL), PS_SQLSTATE_STATE);
