@@ -125,6 +125,7 @@ read_log(LogEntryInfo *newest, LogChange *state)
 	assert_ok(tenant_log_read(store, &tenant, owner.generation + 1, NULL, newest, state));
 }
 
+/* Replaces the text, which is initialized. */
 static void
 take(StringInfo out)
 {
@@ -132,7 +133,7 @@ take(StringInfo out)
 	LogEntryInfo newest;
 	LogChange state;
 
-	initStringInfo(out);
+	resetStringInfo(out);
 	read_log(&newest, &state);
 	assert_ok(inventory_take(store, &tenant, &newest, &state, &sink, NULL));
 	log_change_free(&state);
@@ -179,8 +180,10 @@ test_inventory(void **unused)
 	SweepCounts counts;
 	LogChange state;
 	Deleter *careful;
+	char *foreign;
 	int64 due;
 
+	initStringInfo(&out);
 	claim(&first);
 	assert_ok(tenant_log_open(&first, deleter, NULL, &log, &newest));
 	assert_ok(tenant_log_append(log, NULL, 0, NULL));
@@ -262,13 +265,16 @@ test_inventory(void **unused)
 	fake_bucket_poke(bucket, key_text(BUCKET_KEY_LAYER, &timeline, 0, g | 1), NULL, 0);
 	fake_bucket_poke(bucket, key_text(BUCKET_KEY_LAYER, &timeline, 0, g | 2), "short", 5);
 	fake_bucket_poke(bucket, key_text(BUCKET_KEY_CHAIN, &timeline, 0, 2), NULL, 0);
-	fake_bucket_poke(bucket, psprintf("%s.tmp", key_text(BUCKET_KEY_LAYER, &timeline, 0, 9)), "x", 1);
+	foreign = psprintf("%s.tmp", key_text(BUCKET_KEY_LAYER, &timeline, 0, 9));
+	fake_bucket_poke(bucket, foreign, "x", 1);
+	pfree(foreign);
 	take(&out);
 	assert_said(&out, 'm', key_text(BUCKET_KEY_LAYER, &timeline, 0, g | 1));
 	assert_said(&out, 'w', key_text(BUCKET_KEY_LAYER, &timeline, 0, g | 2));
 	assert_said(&out, 'm', key_text(BUCKET_KEY_CHAIN, &timeline, 0, 2));
 	assert_int_equal(count(&out, 'f'), 1);
 
+	pfree(out.data);
 	log_change_free(&state);
 	tenant_log_close(log);
 	deleter_free(deleter);
