@@ -193,8 +193,8 @@ const CtlCommand command_table[] = {
 	 "Checks that every object that the log of a tenant names is in the object storage of\n"
 	 "the store, with its size, and that the WAL there has no gap. TENANT is a tenant's id;\n"
 	 "the default is all, those of other stores included. With --read, the contents of\n"
-	 "layer files are read and checked, too. Orphans are objects that no log names any\n"
-	 "more; the store that owns the tenant removes them.\n"
+	 "layer files are read and checked, too. Orphans are objects that the log does not\n"
+	 "name: not yet, or not any more. Leave them to the store that owns the tenant.\n"
 	 "Exit code 0: everything is there; 9: something is missing or damaged.\n"},
 	{"layer", "dump", "VxRFBnqj", 1, 1, cmd_layer_dump,
 	 "layer dump FILE [--values] [--hexdump] [-R T/D/R [-F FORK] [-B BLOCK]] [-n N] [--json]",

@@ -15,6 +15,7 @@
 #include "bucket/chain.h"
 #include "fake_bucket.h"
 #include "layer_util.h"
+#include "remote/object_impl.h"
 #include "sqlstate.h"
 
 static FakeBucket *bucket;
@@ -118,6 +119,7 @@ read_log(LogEntryInfo *newest, LogChange *state)
 	assert_ok(tenant_log_read(store, &tenant, owner.generation + 1, NULL, newest, state));
 }
 
+/* Replaces the text, which is initialized. */
 static void
 take(StringInfo out)
 {
@@ -125,7 +127,7 @@ take(StringInfo out)
 	LogEntryInfo newest;
 	LogChange state;
 
-	initStringInfo(out);
+	resetStringInfo(out);
 	read_log(&newest, &state);
 	assert_ok(inventory_take(store, &tenant, &newest, &state, &sink, NULL));
 	log_change_free(&state);
@@ -171,7 +173,11 @@ test_inventory(void **unused)
 	StringInfoData out;
 	SweepCounts counts;
 	LogChange state;
+	Deleter *careful;
+	char *foreign;
+	int64 due;
 
+	initStringInfo(&out);
 	claim(&first);
 	assert_ok(tenant_log_open(&first, deleter, NULL, &log, &newest));
 	assert_ok(tenant_log_append(log, NULL, 0, NULL));
@@ -231,11 +237,18 @@ test_inventory(void **unused)
 	assert_int_equal(count(&out, 'm') + count(&out, 'o'), 0);
 	bucket->faults.ignores_list = false;
 
-	/* the owner removes the orphans, and those only */
+	/* files of generation 1 stay as long as the owner may have some to name: here g | 3, and one of "gone" */
 	take(&out);
 	assert_int_equal(count(&out, 'o'), 7);
 	read_log(&newest, &state);
-	assert_ok(inventory_sweep(&second, &newest, &state, deleter, NULL, &counts));
+	careful = deleter_create(store, 0);
+	assert_ok(inventory_sweep(&second, &newest, &state, 1, careful, NULL, &counts));
+	assert_int_equal(counts.orphans, 5);
+	assert_int_equal(deleter_count(careful, &due), 5);
+	deleter_free(careful);
+
+	/* the owner removes the orphans, and those only */
+	assert_ok(inventory_sweep(&second, &newest, &state, 2, deleter, NULL, &counts));
 	assert_int_equal(counts.orphans, 7);
 	assert_ok(deleter_run(deleter, NULL));
 	take(&out);
@@ -246,13 +259,16 @@ test_inventory(void **unused)
 	fake_bucket_poke(bucket, key_text(BUCKET_KEY_LAYER, &timeline, 0, g | 1), NULL, 0);
 	fake_bucket_poke(bucket, key_text(BUCKET_KEY_LAYER, &timeline, 0, g | 2), "short", 5);
 	fake_bucket_poke(bucket, key_text(BUCKET_KEY_CHAIN, &timeline, 0, 2), NULL, 0);
-	fake_bucket_poke(bucket, psprintf("%s.tmp", key_text(BUCKET_KEY_LAYER, &timeline, 0, 9)), "x", 1);
+	foreign = psprintf("%s.tmp", key_text(BUCKET_KEY_LAYER, &timeline, 0, 9));
+	fake_bucket_poke(bucket, foreign, "x", 1);
+	pfree(foreign);
 	take(&out);
 	assert_said(&out, 'm', key_text(BUCKET_KEY_LAYER, &timeline, 0, g | 1));
 	assert_said(&out, 'w', key_text(BUCKET_KEY_LAYER, &timeline, 0, g | 2));
 	assert_said(&out, 'm', key_text(BUCKET_KEY_CHAIN, &timeline, 0, 2));
 	assert_int_equal(count(&out, 'f'), 1);
 
+	pfree(out.data);
 	log_change_free(&state);
 	tenant_log_close(log);
 	deleter_free(deleter);
@@ -387,7 +403,57 @@ test_audit(void **unused)
 	remove_test_dir(NULL);
 }
 
-static const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(test_inventory, setup, teardown),
+static PsError *
+canceled_read(ObjectStore *canceled, const char *key, int64 offset, int64 len, const ByteSink *sink,
+			  const ObjectWait *wait)
+{
+	return cancel_error(CANCEL_BRANCH_DELETED, "b");
+}
+
+static PsError *
+empty_list(ObjectStore *canceled, const char *prefix, const char *after, bool folders, const ObjectListSink *sink,
+		   const ObjectWait *wait)
+{
+	return NULL;
+}
+
+static void
+assert_canceled(PsError *err)
+{
+	assert_non_null(err);
+	assert_true(err->is_cancel);
+	ps_error_free(err);
+}
+
+/* An inventory that is canceled does not say that objects are missing. */
+static void
+test_canceled(void **unused)
+{
+	const ObjectBackend backend = {.read = canceled_read, .list = empty_list};
+	ObjectStore canceled = {.backend = &backend, .url = "fake:"};
+	BucketKey key = {.kind = BUCKET_KEY_CHAIN, .tenant = tenant, .timeline = timeline};
+	json_t *record = json_pack("{s:{s:{s:[o], s:o}}}", "timelines", "11000000000000000000000000000000", "layers",
+							   file_text(1, 100), "wal", log_change_make_wal(0, 100));
+	LogEntryInfo newest = {.generation = 1};
+	StringInfoData out;
+	InventorySink sink = {note, &out};
+	ChainChunk chunk;
+	LogChange state;
+	bool fence;
+	bool found;
+
+	initStringInfo(&out);
+	assert_ok(log_change_load(&state, record));
+	assert_canceled(inventory_take(&canceled, &tenant, &newest, &state, &sink, NULL));
+	assert_string_equal(out.data, "");
+	assert_canceled(chain_peek(&canceled, &key, NULL, &chunk, &fence, &found));
+	pfree(out.data);
+	log_change_free(&state);
+	json_decref(record);
+}
+
+static const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(test_canceled, setup, teardown),
+										  cmocka_unit_test_setup_teardown(test_inventory, setup, teardown),
 										  cmocka_unit_test_setup_teardown(test_audit, setup, teardown)};
 
 int

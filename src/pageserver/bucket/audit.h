@@ -16,7 +16,7 @@ typedef enum AuditKind
 {
 	AUDIT_MISSING, /* the log names it, and it does not exist */
 	AUDIT_DAMAGED, /* it is not what the log says, or its contents are damaged */
-	AUDIT_ORPHAN,  /* nobody names it any more; the owner's next search removes it */
+	AUDIT_ORPHAN,  /* the log does not name it: not yet, or not any more */
 	AUDIT_FOREIGN  /* no key of this program's */
 } AuditKind;
 

@@ -364,7 +364,7 @@ chain_peek(ObjectStore *store, const BucketKey *key, const ObjectWait *wait, Cha
 	bucket_key_format(key, name);
 	err = object_get_range(store, name, 0, envelope_head(&link_format), data, &len, wait);
 	*found = err == NULL;
-	if (err != NULL && ps_error_is(err, PS_SQLSTATE_NOT_FOUND))
+	if (object_is_missing(err))
 	{
 		ps_error_free(err);
 		return NULL;

@@ -12,6 +12,7 @@
 
 #define CLAIM_MAX     65536
 #define CLAIM_VERSION 1
+#define TIME_MAX      INT64CONST(253402300799) /* s, the end of the year 9999 */
 
 static const JsonFormat claim_format = {"claim", "pageserver claim", "version", CLAIM_VERSION, CLAIM_VERSION, NULL};
 
@@ -78,7 +79,8 @@ claim_from_json(const json_t *root, const PsId *tenant, Claim *claim)
 		return false;
 	claim->time = json_integer_value(time);
 	claim->has_took_over = took_over[0] != '\0';
-	return !claim->has_took_over || ps_id_parse(took_over, &claim->took_over);
+	return claim->time >= 0 && claim->time <= TIME_MAX &&
+		   (!claim->has_took_over || ps_id_parse(took_over, &claim->took_over));
 }
 
 static PsError *
@@ -106,19 +108,19 @@ read_claim(ObjectStore *store, const PsId *tenant, uint64 generation, const Obje
 	return err;
 }
 
-/* Whether there is a claim, readable or not. */
+/* Whether there is a claim, valid or not. */
 static PsError *
 claim_exists(ObjectStore *store, const PsId *tenant, uint64 generation, const ObjectWait *wait, bool *exists)
 {
 	BucketKey key = claim_key(tenant, generation);
-	char *data;
+	char name[BUCKET_KEY_TEXT];
+	char byte;
 	size_t len;
-	PsError *err = bucket_get(store, &key, CLAIM_MAX, wait, &data, &len, exists);
+	PsError *err = object_get_range(store, bucket_key_format(&key, name), 0, 1, &byte, &len, wait);
 
-	free(data);
-	if (err != NULL && ps_error_is(err, PS_SQLSTATE_CORRUPTED)) /* it is too large */
+	*exists = err == NULL;
+	if (object_is_missing(err))
 	{
-		*exists = true;
 		ps_error_free(err);
 		return NULL;
 	}
@@ -227,7 +229,7 @@ claim_explain(const TenantOwner *owner, PsError *err, const ObjectWait *wait)
 {
 	PsError *fenced;
 
-	if (err == NULL || !(ps_error_is(err, PS_SQLSTATE_CORRUPTED) || ps_error_is(err, PS_SQLSTATE_NOT_FOUND)))
+	if (err == NULL || !(ps_error_is(err, PS_SQLSTATE_CORRUPTED) || object_is_missing(err)))
 		return err;
 	fenced = claim_check(owner, wait);
 	if (fenced == NULL)

@@ -255,7 +255,7 @@ check_unseen(const Inventory *inventory, const NamedFile *file)
 
 	if (err == NULL)
 		return report_file(inventory, got == 1 ? INVENTORY_NEEDED : INVENTORY_WRONG_SIZE, text, &key, -1, file);
-	if (!ps_error_is(err, PS_SQLSTATE_NOT_FOUND))
+	if (!object_is_missing(err))
 		return err;
 	ps_error_free(err);
 	return report_file(inventory, INVENTORY_MISSING, text, &key, -1, file);
@@ -287,15 +287,31 @@ inventory_take(ObjectStore *store, const PsId *tenant, const LogEntryInfo *newes
 typedef struct Sweep
 {
 	Deleter *deleter;
+	uint64 named_below;
 	SweepCounts *counts;
 } Sweep;
+
+/* May the owner name this object, of an older generation, yet? */
+static bool
+may_be_named(const Sweep *sweep, const BucketKey *key)
+{
+	switch (key->kind)
+	{
+		case BUCKET_KEY_LAYER:
+			return key->number >> 32 >= sweep->named_below;
+		case BUCKET_KEY_SEGMENT:
+			return key->generation >= sweep->named_below;
+		default:
+			return false;
+	}
+}
 
 static PsError *
 sweep_item(void *arg, const InventoryItem *item)
 {
 	Sweep *sweep = arg;
 
-	if (item->verdict != INVENTORY_ORPHAN)
+	if (item->verdict != INVENTORY_ORPHAN || may_be_named(sweep, &item->key))
 		return NULL;
 	deleter_add(sweep->deleter, &item->key, 1);
 	sweep->counts->orphans++;
@@ -304,10 +320,10 @@ sweep_item(void *arg, const InventoryItem *item)
 }
 
 PsError *
-inventory_sweep(const TenantOwner *owner, const LogEntryInfo *newest, const LogChange *state, Deleter *deleter,
-				const ObjectWait *wait, SweepCounts *counts)
+inventory_sweep(const TenantOwner *owner, const LogEntryInfo *newest, const LogChange *state, uint64 named_below,
+				Deleter *deleter, const ObjectWait *wait, SweepCounts *counts)
 {
-	Sweep sweep = {deleter, counts};
+	Sweep sweep = {deleter, named_below, counts};
 	InventorySink sink = {sweep_item, &sweep};
 
 	*counts = (SweepCounts) {0};

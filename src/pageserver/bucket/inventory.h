@@ -17,7 +17,7 @@ typedef enum InventoryVerdict
 	INVENTORY_MISSING,    /* the log names it, and it does not exist */
 	INVENTORY_WRONG_SIZE, /* the log names it with another size */
 	INVENTORY_UNDER_WAY,  /* the newest owner, or a newer one, has put it, and may be about to name it */
-	INVENTORY_ORPHAN,     /* nobody names it, or will */
+	INVENTORY_ORPHAN,     /* an older owner's, and not named; see inventory_sweep() for what may be named yet */
 	INVENTORY_FOREIGN     /* no key of this program's */
 } InventoryVerdict;
 
@@ -57,8 +57,13 @@ typedef struct SweepCounts
  * Gives the orphans to the deleter.  For the owner of the tenant, after the first entry of
  * its generation, with the state of a committed entry: so they are deleted
  * remote_delete_delay after that.
+ *
+ * named_below: the owner will name no file with a number of a generation below this that
+ * the state does not name.  A store that has restarted has files with numbers of older
+ * generations that it has not uploaded yet, or not named: an object that is there from an
+ * earlier attempt, and is named after the sweep, must not be deleted.
  */
 extern PsError *inventory_sweep(const TenantOwner *owner, const LogEntryInfo *newest, const LogChange *state,
-								Deleter *deleter, const ObjectWait *wait, SweepCounts *counts);
+								uint64 named_below, Deleter *deleter, const ObjectWait *wait, SweepCounts *counts);
 
 #endif /* PS_INVENTORY_H */

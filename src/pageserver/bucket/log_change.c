@@ -234,12 +234,39 @@ log_change_wal(const json_t *record, uint64 *chain, XLogRecPtr *lsn)
 
 /* ---- applying and folding ---- */
 
+/*
+ * The name of a member that is an object in the state and would not be one after the
+ * change; NULL: there is none.
+ */
+static const char *
+replaced_object(const json_t *state, json_t *change)
+{
+	const char *name;
+	json_t *value;
+
+	json_object_foreach(change, name, value)
+	{
+		const json_t *before = json_object_get(state, name);
+		const char *inner;
+
+		if (!json_is_object(before))
+			continue;
+		inner = json_is_object(value) ? replaced_object(before, value) : name;
+		if (inner != NULL)
+			return inner;
+	}
+	return NULL;
+}
+
 PsError *
 log_change_check(const LogChange *state, const LogChange *change)
 {
 	const char *id;
 	json_t *record;
+	const char *replaced = replaced_object(tenant_of(state), tenant_of(change));
 
+	if (replaced != NULL)
+		return ps_error(PS_SQLSTATE_CORRUPTED, "member \"%s\" of the tenant is an object, and is replaced", replaced);
 	json_object_foreach(timelines_of(change), id, record)
 	{
 		json_t *layers = json_object_get(json_object_get(timelines_of(state), id), "layers");
@@ -251,6 +278,10 @@ log_change_check(const LogChange *state, const LogChange *change)
 			continue;
 		if (layers == NULL)
 			return ps_error(PS_SQLSTATE_CORRUPTED, "timeline \"%s\" is changed, but does not exist", id);
+		replaced = replaced_object(json_object_get(timelines_of(state), id), record);
+		if (replaced != NULL)
+			return ps_error(PS_SQLSTATE_CORRUPTED, "member \"%s\" of timeline \"%s\" is an object, and is replaced",
+							replaced, id);
 		json_object_foreach(drop, name, value)
 		{
 			if (json_object_get(layers, name) == NULL)
@@ -281,11 +312,11 @@ set_member(json_t *object, const char *name, json_t *value, bool keep_null)
 
 	if (json_is_null(value) && !keep_null)
 		json_object_del(object, name);
-	else if (!json_is_object(value) || !json_is_object(before))
+	else if (!json_is_object(value))
 		json_object_set(object, name, value);
 	else
 	{
-		merged = json_copy(before);
+		merged = json_is_object(before) ? json_copy(before) : json_object();
 		json_object_foreach(value, inner, inner_value)
 			set_member(merged, inner, inner_value, keep_null);
 		json_object_set_new(object, name, merged);

@@ -6,7 +6,8 @@
  *
  * Both members are optional in a change.  A change replaces members of "tenant" and of
  * the records of timelines; members that are objects are merged, and null removes a
- * member, or a timeline.
+ * member, or a timeline.  A member that is an object stays one: two changes of which the
+ * first removes it could not be folded.
  *
  * A record with "layers", an array of texts "NAME ...", one for each layer file, is
  * a whole timeline, and replaces the one that is there.  Any other record changes it:
@@ -57,7 +58,8 @@ extern bool log_change_wal(const json_t *record, uint64 *chain, XLogRecPtr *lsn)
 
 /*
  * PS_SQLSTATE_CORRUPTED unless the change fits the state: it changes timelines that
- * there are, drops files that there are, and adds files that there are not.
+ * there are, drops files that there are, adds files that there are not, and keeps members
+ * that are objects.
  */
 extern PsError *log_change_check(const LogChange *state, const LogChange *change);
 
