@@ -7,10 +7,13 @@
  * one to close is chosen by the clock algorithm, as for PostgreSQL's buffers.
  * If all are in use the limit is exceeded while this lasts: nobody waits.
  *
- * Layer.users is -1 while the file is closed, otherwise the number of users.  It
- * alone says whether Layer.file may be used, so a file that is open is found
- * without a lock.  Layer.users changes from -1 to 1 under the layer's open lock
- * and files.lock, from 0 to -1 under files.lock, and otherwise without a lock.
+ * Layer.users is the number of users of an open file, or FILE_CLOSED, or
+ * FILE_OPENING.  It alone says whether Layer.file may be used, so a file that is
+ * open is found without a lock.  The thread that changes it from FILE_CLOSED to
+ * FILE_OPENING, which takes no lock, owns the layer's file until it changes it
+ * back, or to 1, under files.lock.  Others that need the file wait for that, and
+ * nobody else does.  It changes from 0 to FILE_CLOSED under files.lock, and
+ * otherwise without a lock.
  */
 #include "ps_fe.h"
 
@@ -20,6 +23,10 @@
 
 #include "layer/layer_dict.h"
 #include "layer/layer_impl.h"
+
+/* Values of Layer.users if it is not the number of users; layer_new() sets the first one. */
+#define FILE_CLOSED  (-1)
+#define FILE_OPENING (-2)
 
 /* Before layer_set_max_open() is called, as in tests and tools. */
 #define DEFAULT_MAX_OPEN 512
@@ -33,22 +40,11 @@ static struct
 	Layer **open; /* the layers whose files are open */
 	int n;
 	int cap;
-	int hand;             /* of the clock: where the next search for a file to close begins */
-	atomic_bool exceeded; /* nopen > max_open; read without the lock */
-} files = {.lock = PTHREAD_MUTEX_INITIALIZER, .max_open = DEFAULT_MAX_OPEN};
-
-/* Held while a file is opened, so that it is opened only once.  Chosen by the layer's number. */
-static pthread_mutex_t open_locks[16] = {
-	PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
-	PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
-	PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
-	PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER};
-
-static pthread_mutex_t *
-open_lock_of(const Layer *layer)
-{
-	return &open_locks[layer->info.number % lengthof(open_locks)];
-}
+	int hand;              /* of the clock: where the next search for a file to close begins */
+	atomic_bool exceeded;  /* nopen > max_open; read without the lock */
+	int waiting;           /* threads that wait for a file that another thread is opening */
+	pthread_cond_t opened; /* the users of a layer have changed from FILE_OPENING */
+} files = {.lock = PTHREAD_MUTEX_INITIALIZER, .opened = PTHREAD_COND_INITIALIZER, .max_open = DEFAULT_MAX_OPEN};
 
 void
 layer_set_max_open(int max_open)
@@ -153,7 +149,7 @@ close_one(void)
 		layer = files.open[files.hand];
 		if (atomic_exchange_explicit(&layer->used, false, memory_order_relaxed))
 			continue;
-		if (!atomic_compare_exchange_strong_explicit(&layer->users, &nobody, -1, memory_order_acq_rel,
+		if (!atomic_compare_exchange_strong_explicit(&layer->users, &nobody, FILE_CLOSED, memory_order_acq_rel,
 													 memory_order_relaxed))
 			continue;
 		close_file(take_out(layer));
@@ -214,6 +210,48 @@ unreserve(void)
 	pthread_mutex_unlock(&files.lock);
 }
 
+/* Makes the calling thread the one that opens the file; false if it is open, or another thread is opening it. */
+static bool
+begin_opening(Layer *layer)
+{
+	int closed = FILE_CLOSED;
+
+	return atomic_compare_exchange_strong_explicit(&layer->users, &closed, FILE_OPENING, memory_order_acquire,
+												   memory_order_relaxed);
+}
+
+/* Sets the number of users after opening a file, or FILE_CLOSED.  Caller holds files.lock. */
+static void
+end_opening(Layer *layer, int users)
+{
+	atomic_store_explicit(&layer->users, users, memory_order_release);
+	if (files.waiting > 0)
+		pthread_cond_broadcast(&files.opened);
+}
+
+/* The file could not be opened. */
+static void
+give_up_opening(Layer *layer)
+{
+	pthread_mutex_lock(&files.lock);
+	end_opening(layer, FILE_CLOSED);
+	pthread_mutex_unlock(&files.lock);
+}
+
+bool
+layer_wait_opened(const Layer *layer)
+{
+	int users;
+
+	pthread_mutex_lock(&files.lock);
+	files.waiting++;
+	while ((users = atomic_load_explicit(&layer->users, memory_order_acquire)) == FILE_OPENING)
+		pthread_cond_wait(&files.opened, &files.lock);
+	files.waiting--;
+	pthread_mutex_unlock(&files.lock);
+	return users != FILE_CLOSED;
+}
+
 /* Sets the layer's file, which takes the place that was reserved; the caller becomes its user. */
 static void
 set_file(Layer *layer, LayerFile *file)
@@ -222,7 +260,7 @@ set_file(Layer *layer, LayerFile *file)
 	layer->file = file;
 	put_in(layer);
 	atomic_store_explicit(&layer->used, true, memory_order_relaxed);
-	atomic_store_explicit(&layer->users, 1, memory_order_release);
+	end_opening(layer, 1);
 	pthread_mutex_unlock(&files.lock);
 }
 
@@ -252,7 +290,7 @@ discard(LayerFile *file)
 
 /*
  * Makes an open file, whose first block was read, the layer's file; closes it
- * after an error.  The caller becomes its user, and holds the layer's open lock.
+ * after an error.  The caller has begun to open it, and becomes its user.
  */
 static PsError *
 begin_use(Layer *layer, LayerFile *file, const uint8 *block)
@@ -262,10 +300,13 @@ begin_use(Layer *layer, LayerFile *file, const uint8 *block)
 
 	if (err == NULL)
 		err = check_info(layer, file);
-	if (err != NULL)
-		discard(file);
-	else
+	if (err == NULL)
+	{
 		set_file(layer, file);
+		return NULL;
+	}
+	discard(file);
+	give_up_opening(layer);
 	return err;
 }
 
@@ -288,16 +329,19 @@ open_and_read(const LayerSpace *space, const char *name, LayerFile **file, uint8
 	return err;
 }
 
-/* Opens the layer's file; the caller becomes its user, and holds the layer's open lock. */
+/* Opens the layer's file; the caller has begun to open it, and becomes its user. */
 static PsError *
 open_file(Layer *layer)
 {
 	LayerFile *file;
 	char name[LAYER_NAME_MAX];
 	uint8 block[LAYER_BLOCK_SIZE];
+	PsError *err = open_and_read(layer->space, layer_name(layer, name), &file, block);
 
-	PS_TRY(open_and_read(layer->space, layer_name(layer, name), &file, block));
-	return begin_use(layer, file, block);
+	if (err == NULL)
+		return begin_use(layer, file, block);
+	give_up_opening(layer);
+	return err;
 }
 
 bool
@@ -321,31 +365,35 @@ PsError *
 layer_acquire(const Layer *shared)
 {
 	Layer *layer = (Layer *) shared;
-	pthread_mutex_t *lock = open_lock_of(layer);
-	PsError *err = NULL;
 
-	if (layer_acquire_if_open(layer))
-		return NULL;
-	pthread_mutex_lock(lock);
-	if (!layer_acquire_if_open(layer))
-		err = open_file(layer);
-	pthread_mutex_unlock(lock);
-	return err;
+	while (!layer_acquire_if_open(layer))
+	{
+		if (begin_opening(layer))
+			return open_file(layer);
+		(void) layer_wait_opened(layer);
+	}
+	return NULL;
 }
 
 bool
-layer_open_ahead(const Layer *layer, LayerFile **file)
+layer_open_ahead(const Layer *shared, LayerFile **file, bool *elsewhere)
 {
+	Layer *layer = (Layer *) shared;
 	char name[LAYER_NAME_MAX];
-	PsError *err;
+	PsError *err = NULL;
 
-	if (!reserve_if_room())
+	*elsewhere = !begin_opening(layer);
+	if (*elsewhere)
 		return false;
-	err = open_descriptor(layer->space, layer_name(layer, name), file);
-	if (err == NULL)
-		return true;
-	unreserve();
-	ps_error_free(err);
+	if (reserve_if_room())
+	{
+		err = open_descriptor(layer->space, layer_name(layer, name), file);
+		if (err == NULL)
+			return true;
+		unreserve();
+		ps_error_free(err);
+	}
+	give_up_opening(layer);
 	return false;
 }
 
@@ -353,20 +401,15 @@ bool
 layer_opened_ahead(const Layer *shared, LayerFile *file, const uint8 *block)
 {
 	Layer *layer = (Layer *) shared;
-	pthread_mutex_t *lock = open_lock_of(layer);
-	PsError *err = NULL;
+	PsError *err;
 
 	if (block == NULL)
 	{
 		discard(file);
+		give_up_opening(layer);
 		return false;
 	}
-	pthread_mutex_lock(lock);
-	if (layer_acquire_if_open(layer))
-		discard(file); /* another thread was faster */
-	else
-		err = begin_use(layer, file, block);
-	pthread_mutex_unlock(lock);
+	err = begin_use(layer, file, block);
 	if (err == NULL)
 		layer_release(layer);
 	ps_error_free(err);
@@ -418,7 +461,7 @@ make_layer(LayerSpace *space, const LayerInfo *info)
 	layer->info = *info;
 	layer->space = space;
 	atomic_init(&layer->refs, 1);
-	atomic_init(&layer->users, -1);
+	atomic_init(&layer->users, FILE_CLOSED);
 	return layer;
 }
 

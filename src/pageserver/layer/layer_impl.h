@@ -31,7 +31,7 @@ struct Layer
 	/* for files; layer_files.c has the rules */
 	LayerSpace *space;
 	LayerFile *file;     /* valid for callers that have acquired the layer; NULL: closed */
-	atomic_int users;    /* number of callers that have acquired it; -1: the file is closed */
+	atomic_int users;    /* number of callers that have acquired it; < 0: the file is closed, or being opened */
 	int place;           /* index in the array of open files */
 	atomic_bool used;    /* since the search for a file to close last came by */
 	atomic_bool removed; /* the file is removed with the last reference */
@@ -57,10 +57,16 @@ extern void layer_release(const Layer *layer);
  * opened only if there is room, and errors are not reported.  After each
  * layer_open_ahead() that returns true, layer_opened_ahead() must be called with
  * the block, or with NULL if it could not be read.  If this returns true the
- * file is open, but not acquired.
+ * file is open, but not acquired.  Other threads that need the file wait
+ * meanwhile, so the caller must not wait for a layer in between.
+ * If layer_open_ahead() returns false, *elsewhere is whether the file is open, or
+ * another thread is opening it.
  */
-extern bool layer_open_ahead(const Layer *layer, LayerFile **file);
+extern bool layer_open_ahead(const Layer *layer, LayerFile **file, bool *elsewhere);
 extern bool layer_opened_ahead(const Layer *layer, LayerFile *file, const uint8 *block);
+
+/* Waits while another thread is opening the file; returns whether it is open then.  Any thread. */
+extern bool layer_wait_opened(const Layer *layer);
 
 /* Closes a file that is not in use; returns false if there is none.  Preserves errno.  Any thread. */
 extern bool layer_close_unused(void);

@@ -29,6 +29,7 @@ struct LayerPart
 	const Layer *layer;
 	int64 number;    /* see btree.h, or one of the above */
 	LayerFile *file; /* while it is being read; a first block's is not the layer's file yet */
+	bool elsewhere;  /* another thread reads this first block */
 };
 
 typedef struct PartKey
@@ -132,7 +133,7 @@ layer_missing_place(LayerMissing *missing, int i, int *fd, uint64 *offset, size_
 	*len = LAYER_BLOCK_SIZE;
 	if (part->number == PART_FIRST_BLOCK)
 	{
-		if (!layer_open_ahead(part->layer, &part->file))
+		if (!layer_open_ahead(part->layer, &part->file, &part->elsewhere))
 			return false;
 	}
 	else
@@ -170,6 +171,17 @@ layer_missing_take(LayerMissing *missing, int i, const char *bytes, bool complet
 	ps_error_free(err);
 	layer_release(part->layer);
 	return ok;
+}
+
+int
+layer_missing_wait(LayerMissing *missing)
+{
+	int n = 0;
+
+	for (int i = 0; i < missing->n; i++)
+		if (missing->parts[i].elsewhere)
+			n += layer_wait_opened(missing->parts[i].layer);
+	return n;
 }
 
 void

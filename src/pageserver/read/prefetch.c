@@ -24,7 +24,7 @@
 /* More than any index has levels; even chains over thousands of index pages need fewer. */
 #define MAX_ROUNDS 16
 
-/* Returns whether any of the missing parts was read. */
+/* Returns whether any of the missing parts was read, by this thread or by another one. */
 static bool
 read_missing(Aio *aio, LayerMissing *missing)
 {
@@ -54,6 +54,7 @@ read_missing(Aio *aio, LayerMissing *missing)
 	aio_read(aio, reads, n);
 	for (int i = 0; i < n; i++)
 		taken += layer_missing_take(missing, parts[i], reads[i].buf, reads[i].done == reads[i].len);
+	taken += layer_missing_wait(missing);
 	free(buf);
 	free(parts);
 	free(reads);
