@@ -103,6 +103,18 @@ extern void ps_key_decode(const uint8 in[PS_KEY_SIZE], PsKey *key);
 #define PS_KEY_TEXT 96
 extern const char *ps_key_format(const PsKey *key, char out[PS_KEY_TEXT]);
 
+/* No key is greater. */
+static inline PsKey
+ps_key_last(void)
+{
+	return (PsKey) {.kind = UINT8_MAX,
+					.fork = UINT8_MAX,
+					.spc = PG_UINT32_MAX,
+					.db = PG_UINT32_MAX,
+					.rel = PG_UINT32_MAX,
+					.blk = PG_UINT32_MAX};
+}
+
 static inline PsKey
 ps_key_block(PsRel rel, ForkNumber fork, BlockNumber blk)
 {

@@ -227,8 +227,11 @@ process_reply(const char *message, int len)
 	if (status.reply_wanted && !send_keepalive(false))
 		return "could not send a message";
 
+	/*
+	 * The views show the progress before the commits that waited for it return:
+	 * a session that has committed must not see an older position.
+	 */
 	confirmed = flushed;
-	standby_acknowledged(status.written, flushed, applied, (TimestampTz) status.time);
 	if (applied > pg_atomic_read_u64(&wal_progress->ingested))
 		pg_atomic_write_u64(&wal_progress->ingested, applied);
 	if (flushed > pg_atomic_read_u64(&wal_progress->flushed))
@@ -236,6 +239,7 @@ process_reply(const char *message, int len)
 		pg_atomic_write_u64(&wal_progress->flushed, flushed);
 		ConditionVariableBroadcast(&wal_progress->acknowledged);
 	}
+	standby_acknowledged(status.written, flushed, applied, (TimestampTz) status.time);
 	return NULL;
 }
 

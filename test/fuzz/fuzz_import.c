@@ -275,12 +275,7 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 	FuzzInput in = {data, size};
 	TimelineSeed seed = {.tenant = {{1}}, .timeline = {{2}}};
 	PsKey lo = {0};
-	PsKey hi = {.kind = 255,
-				.fork = 255,
-				.spc = PG_UINT32_MAX,
-				.db = PG_UINT32_MAX,
-				.rel = PG_UINT32_MAX,
-				.blk = PG_UINT32_MAX};
+	PsKey hi = ps_key_last();
 	StringInfoData value;
 	bool imported;
 

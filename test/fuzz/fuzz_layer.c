@@ -128,12 +128,7 @@ read_layer(Layer *layer, FuzzInput *rest)
 {
 	const LayerInfo *info = layer_info(layer);
 	PsKey lo = {0};
-	PsKey hi = {.kind = 255,
-				.fork = 255,
-				.spc = PG_UINT32_MAX,
-				.db = PG_UINT32_MAX,
-				.rel = PG_UINT32_MAX,
-				.blk = PG_UINT32_MAX};
+	PsKey hi = ps_key_last();
 	Scan scan = {.layer = layer};
 	LayerMap *map;
 	ValueList list = {0};

@@ -307,12 +307,7 @@ static void
 layer_seeds(const char *dir, const char *name, const Manifest *m, int number)
 {
 	PsKey lo = {0};
-	PsKey hi = {.kind = 255,
-				.fork = 255,
-				.spc = PG_UINT32_MAX,
-				.db = PG_UINT32_MAX,
-				.rel = PG_UINT32_MAX,
-				.blk = PG_UINT32_MAX};
+	PsKey hi = ps_key_last();
 	static Sample s;
 	static uint64 offsets[500];
 	Layer *layer;

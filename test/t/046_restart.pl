@@ -219,17 +219,18 @@ for my $state (qw(stopped killed mute frozen))
 	$waits->($launcher);
 	# A process that is stopped while it holds a lock, or while it reads a page that others need, makes the session wait:
 	# then they are stopped again, at another moment.
-	for my $try (1 .. 50)
+	my $cleared;
+	for (my $try = 1; !$cleared && $try <= 50; $try++)
 	{
 		stop_process($_) for $launcher, $deaf;
 		$s->send($clear);
 		my $until = time + 2;
-		usleep(2_000) until $s->done || time > $until;
-		last if $s->done;
+		usleep(2_000) until ($cleared = $s->done) || time > $until;
+		next if $cleared;
 		go_on_process($_) for $launcher, $deaf;
 		$s->result;
 	}
-	ok($s->done, 'nothing waits for the stopped processes');
+	ok($cleared, 'nothing waits for the stopped processes');
 	stop_process($store->{pid});
 	go_on_process($_) for $launcher, $deaf;
 	for my $pid ($launcher, $deaf)

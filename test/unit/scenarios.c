@@ -82,6 +82,27 @@ do_upkeep(World *w)
 	return keep_branch(w, named(w, "child"), true);
 }
 
+/* The next change of the manifest replaces its log, as when that has become long. */
+static void
+write_log_whole(ModelBranch *b)
+{
+	pthread_mutex_lock(&b->tl->manifest_lock);
+	b->tl->log.write_whole = true;
+	pthread_mutex_unlock(&b->tl->manifest_lock);
+}
+
+static PsError *
+do_whole_logs(World *w)
+{
+	ModelBranch *b = named(w, "main");
+
+	write_log_whole(b);
+	PS_TRY(write_records(w, b, 20, false));
+	PS_TRY(wait_flushed(w, b));
+	write_log_whole(b);
+	return keep_branch(w, b, true);
+}
+
 PsError *
 do_create(World *w)
 {
@@ -198,6 +219,7 @@ const Scenario scenarios[NSCENARIOS] = {
 	{"write", do_write, 1000},
 	{"flush", do_flush, 0},
 	{"upkeep", do_upkeep, 1000},
+	{"logs written whole", do_whole_logs, 0},
 	{"create", do_create, 1000},
 	{"delete", do_delete, 1000},
 	{"trash", do_trash, 1000},

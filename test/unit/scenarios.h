@@ -35,7 +35,7 @@ typedef struct Scenario
 	int distance; /* checkpoint_distance: 0: all that is written is flushed */
 } Scenario;
 
-#define NSCENARIOS 16
+#define NSCENARIOS 17
 
 extern const Scenario scenarios[NSCENARIOS];
 

@@ -77,12 +77,7 @@ check_layers(Cluster *c)
 {
 	Check check = {.cluster = c};
 	PsKey lo = {0};
-	PsKey hi = {.kind = 255,
-				.fork = 255,
-				.spc = PG_UINT32_MAX,
-				.db = PG_UINT32_MAX,
-				.rel = PG_UINT32_MAX,
-				.blk = PG_UINT32_MAX};
+	PsKey hi = ps_key_last();
 	char text[PS_KEY_TEXT];
 
 	assert_int_equal(c->seed.lsn, c->checkpoint_end);

@@ -37,13 +37,16 @@ answer_keys(ServerAnswer *answer, const char *format)
 	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm);
 	fetches++;
 	if (strcmp(format, "sts") == 0)
-		body = psprintf("{\"AssumeRoleWithWebIdentityResponse\": {\"AssumeRoleWithWebIdentityResult\": {\"Credentials\": "
-						"{\"AccessKeyId\": \"sts%d\", \"SecretAccessKey\": \"s\", \"SessionToken\": \"t\", \"Expiration\": %lld}}}}",
-						fetches, (long long) end);
+		body = psprintf(
+			"{\"AssumeRoleWithWebIdentityResponse\": {\"AssumeRoleWithWebIdentityResult\": {\"Credentials\": "
+			"{\"AccessKeyId\": \"sts%d\", \"SecretAccessKey\": \"s\", \"SessionToken\": \"t\", "
+			"\"Expiration\": %lld}}}}",
+			fetches, (long long) end);
 	else
-		body = psprintf("{\"Code\": \"Success\", \"AccessKeyId\": \"%s%d\", \"SecretAccessKey\": \"s\", \"Token\": \"t\", "
-						"\"Expiration\": \"%s\"}",
-						format, fetches, text);
+		body =
+			psprintf("{\"Code\": \"Success\", \"AccessKeyId\": \"%s%d\", \"SecretAccessKey\": \"s\", \"Token\": \"t\", "
+					 "\"Expiration\": \"%s\"}",
+					 format, fetches, text);
 	server_answer_text(answer, 200, body);
 	free(body);
 }

@@ -43,7 +43,8 @@ handler(void *arg, const ServerRequest *request, ServerAnswer *answer)
 	else if (strcmp(request->target, "/retry-date") == 0)
 	{
 		server_answer_text(answer, 503, "");
-		answer->headers = strdup("Date: Fri, 24 May 2013 00:00:00 GMT\r\nRetry-After: Fri, 24 May 2013 00:00:05 GMT\r\n");
+		answer->headers =
+			strdup("Date: Fri, 24 May 2013 00:00:00 GMT\r\nRetry-After: Fri, 24 May 2013 00:00:05 GMT\r\n");
 	}
 	else if (strcmp(request->target, "/range") == 0)
 	{
@@ -174,8 +175,8 @@ test_large_bodies(void **state)
 	http_answer_free(&answer);
 
 	assert_int_equal(pwrite(fd, "0123456789", 10, 0), 10);
-	assert_answer(&(HttpRequest) {.method = "PUT", .has_body = true, .body_fd = fd, .body_offset = 3, .body_len = 4}, "/p",
-				  "PUT /p 4 3456");
+	assert_answer(&(HttpRequest) {.method = "PUT", .has_body = true, .body_fd = fd, .body_offset = 3, .body_len = 4},
+				  "/p", "PUT /p 4 3456");
 	/* shorter than it was said to be */
 	err = perform(&(HttpRequest) {.method = "PUT", .has_body = true, .body_fd = fd, .body_len = 11}, "/p", &answer);
 	assert_non_null(err);

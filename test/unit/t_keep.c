@@ -669,12 +669,26 @@ wait_until_merged(Timeline *tl)
 	}
 }
 
+/* Makes a store with the branches "main" and "other", each of a tenant of its own, and closes it. */
+static void
+make_two_branches(TestStore *s, History *h, History *of_other)
+{
+	static const PsId other_tenant = {{0xcc, 1}};
+	static const PsId other_timeline = {{0xdd, 2}};
+	Timeline *other;
+
+	history_begin(h, rnd);
+	history_begin(of_other, rnd + 1);
+	h->no_copies = of_other->no_copies = true;
+	store_make(s, h);
+	store_add_seed(s, of_other, &other_tenant, &other_timeline, "other", &other);
+	store_close(s->store);
+}
+
 /* A long merge, images, the look for garbage: all with upkeep_lock held, and as long as the test wants. */
 static void
 test_long_upkeep(void **state)
 {
-	static const PsId other_tenant = {{0xcc, 1}};
-	static const PsId other_timeline = {{0xdd, 2}};
 	History h;
 	History of_other;
 	TestStore s;
@@ -683,12 +697,7 @@ test_long_upkeep(void **state)
 	uint64 generation_of_other = 0;
 	int looks = 0;
 
-	history_begin(&h, rnd);
-	history_begin(&of_other, rnd + 1);
-	h.no_copies = of_other.no_copies = true;
-	store_make(&s, &h);
-	store_add_seed(&s, &of_other, &other_tenant, &other_timeline, "other", &other);
-	store_close(s.store);
+	make_two_branches(&s, &h, &of_other);
 	set_upkeep(&s.config);
 	s.config.compaction_workers = 2;
 	OK(store_try_open(&s));
@@ -730,8 +739,6 @@ test_long_upkeep(void **state)
 static void
 test_level0_of_closed_branch(void **state)
 {
-	static const PsId other_tenant = {{0xcc, 1}};
-	static const PsId other_timeline = {{0xdd, 2}};
 	History h;
 	History of_other;
 	TestStore s;
@@ -742,12 +749,7 @@ test_level0_of_closed_branch(void **state)
 	uint64 generation_of_other = 0;
 	int n;
 
-	history_begin(&h, rnd);
-	history_begin(&of_other, rnd + 1);
-	h.no_copies = of_other.no_copies = true;
-	store_make(&s, &h);
-	store_add_seed(&s, &of_other, &other_tenant, &other_timeline, "other", &other);
-	store_close(s.store);
+	make_two_branches(&s, &h, &of_other);
 	set_upkeep(&s.config);
 	s.config.compaction_workers = 0;
 	OK(store_try_open(&s));

@@ -489,7 +489,7 @@ merge_deltas(Model *m)
 	Layer *made[2];
 	int cut;
 	PsKey lo = {0};
-	PsKey hi = {.kind = 255, .fork = 255, .spc = ~0, .db = ~0, .rel = ~0, .blk = ~0};
+	PsKey hi = ps_key_last();
 
 	for (int i = (int) below(m, layer_map_count(m->map)); i < layer_map_count(m->map) && nold == 0; i++)
 		if (layer_info(layer_map_get(m->map, i))->type == LAYER_DELTA)

@@ -94,6 +94,17 @@ start_history(TestStore *s, History *h, int nrecords)
 	store_make(s, h);
 }
 
+/* Sets checkpoint_distance to 0, as a reload would: the threads of the store are reading their settings. */
+static void
+flush_at_once(TestStore *s)
+{
+	static Config changed;
+
+	changed = s->config;
+	changed.checkpoint_distance = 0;
+	store_reload(s->store, &changed);
+}
+
 static WalReceiver *
 new_receiver(Timeline *tl, XLogRecPtr *start)
 {
@@ -178,7 +189,7 @@ test_damaged_wal(void **state)
 	for (int i = 0; i < 10; i++)
 		add_random_record(&h);
 	OK(wal_receiver_write(receiver, start, h.gen.bytes.data + (start - h.gen.start), h.gen.pos - start, NULL));
-	s.config.checkpoint_distance = 0;
+	flush_at_once(&s);
 	OK(wal_receiver_sync(receiver, &start));
 	wait_for(s.tl, has_failed);
 	FAILS(wal_receiver_write(receiver, h.gen.pos, "", 1, NULL), PS_SQLSTATE_CORRUPTED, "accepts no more WAL");
@@ -309,7 +320,7 @@ test_stuck_branch(void **state)
 	OK(timeline_wait_ingested(s.tl, h.gen.pos, 60000, NULL));
 	block_manifest(&s, true);
 	memory_budget_take(s.tl->env->memory, &s.tl->memory, MUCH);
-	s.config.checkpoint_distance = 0;
+	flush_at_once(&s);
 	for (int i = 0; i < 300; i++)
 		add_random_record(&h);
 	push_all(s.tl, &h);

@@ -301,6 +301,7 @@ test_changes(void **state)
 		assert_int_equal(found.size, log.size);
 		assert_int_equal(found.state_size, log.state_size);
 		assert_int_equal(found.last, log.last);
+		assert_int_equal(found.before, log.before);
 		assert_int_equal(found.crc, log.crc);
 		assert_false(found.write_whole);
 		if (log.size > FILE_MAX - 2000)
@@ -342,6 +343,39 @@ test_changes(void **state)
 	assert_refused(PS_SQLSTATE_CORRUPTED, "drops a layer file that it does not have");
 	while (n > 0)
 		layer_unref(there[--n]);
+}
+
+/*
+ * A number must not be given again while a record names a file that had it.  A log in which that
+ * happened is refused: it must not make a file vanish.
+ */
+static void
+test_number_again(void **state)
+{
+	Manifest m = sample();
+	Manifest back;
+	ManifestLog log;
+	Layer *first = fake_layer(2);
+	Layer *second;
+	LayerSpace space = {0};
+	LayerInfo info = *layer_info(first);
+
+	info.lsn_start += 100;
+	info.lsn_end += 100;
+	second = layer_new(&space, &info);
+	m.nlayers = 1;
+	write_whole(&m, &log);
+	append(&log, &m, &m, &first, 1, NULL, 0);
+	append(&log, &m, &m, NULL, 0, &first, 1);
+
+	/* what is read says which numbers have been used */
+	OK(manifest_read(dir, &back, NULL));
+	assert_true(back.nlayers == 1 && back.max_number == 2);
+	manifest_free(&back);
+	append(&log, &m, &m, &second, 1, NULL, 0);
+	assert_refused(PS_SQLSTATE_CORRUPTED, "layer file");
+	layer_unref(first);
+	layer_unref(second);
 }
 
 /* ---- torn ends ---- */
@@ -755,6 +789,30 @@ test_failed_sync(void **state)
 	assert_true(ps_error_is(err, PS_SQLSTATE_IO));
 	ps_error_free(err);
 	assert_reads(&m, NULL);
+
+	/* it is not if it is not there any more, which happens to pages that could not be written */
+	{
+		char text[FILE_MAX];
+		char after[FILE_MAX];
+		size_t len = read_file(text);
+
+		text[found.last + 20] = '\0';
+		write_file(text, len);
+		nsyncs = 0;
+		for (int i = 0; i < 2; i++)
+		{
+			err = manifest_log_confirm(dir, &found);
+			assert_non_null(err);
+			assert_true(ps_error_is(err, PS_SQLSTATE_CORRUPTED) && strstr(err->message, file) != NULL);
+			ps_error_free(err);
+			assert_int_equal(nsyncs, 0);
+			assert_int_equal(read_file(after), len);
+			assert_memory_equal(after, text, len);
+			len--;
+			write_file(text, len);
+		}
+	}
+
 	write_whole(&m, &log);
 	nsyncs = 0;
 	OK(manifest_log_confirm(dir, &log));
@@ -959,6 +1017,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_changes),
+		cmocka_unit_test(test_number_again),
 		cmocka_unit_test(test_torn_ends),
 		cmocka_unit_test(test_every_bit),
 		cmocka_unit_test(test_foreign),

@@ -1,7 +1,7 @@
 /*
  * t_manifest_save.c
  *	  How a store uses the logs of its manifests: stores of format 1, torn ends,
- *	  the size of logs, and what upkeep remembers after a restart.
+ *	  numbers of files, the size of logs, and what upkeep remembers after a restart.
  *
  * A change of one file among many writes a few bytes.  A log does not grow without
  * limit.  Upkeep of a branch in which nothing has changed reads no layer file.
@@ -251,6 +251,37 @@ test_torn_end(void **state)
 	end_test(&s, &h);
 }
 
+/* ---- numbers of files ---- */
+
+/* The number of a file that was dropped is not given again while the log has it. */
+static void
+test_numbers(void **state)
+{
+	History h;
+	TestStore s;
+	LayerSet *set;
+	LayerInfo info;
+	Layer *layer;
+
+	make_store(&s, &h, 600);
+	set = timeline_layers(s.tl);
+	info = *layer_info(layer_map_get(set->map, 0));
+	layer_set_unref(set);
+	info.number = atomic_load(&s.tl->spec->space.next_number);
+	layer = layer_new(&s.tl->spec->space, &info);
+	OK(timeline_replace_files(s.tl, &layer, 1, NULL, 0));
+	OK(timeline_replace_files(s.tl, NULL, 0, &layer, 1));
+	layer_unref(layer);
+	for (int i = 0; i < 3; i++)
+	{
+		store_reopen(&s);
+		CHECK(atomic_load(&s.tl->spec->space.next_number) > info.number);
+		compare(s.tl, &h, h.gen.pos, 5, &rnd);
+		add_records(&s, &h, 300);
+	}
+	end_test(&s, &h);
+}
+
 /* ---- sizes ---- */
 
 /* The log is written whole when its changes take more than the whole state, and 64 kB. */
@@ -434,7 +465,13 @@ test_marks(void **state)
 		OK(store_remove_branch(s.store, "child", NULL, &gone));
 		store_destroy_branch(gone);
 	}
+	s.tl->spec->maintained.marks.gc_time = store_clock_now(s.store->clock);
+	CHECK(opened_by_upkeep(&s) == 0);
+	CHECK(marks_of(s.tl)->gc_readable == marks.gc_readable);
+	CHECK(!maintain_is_quiet(s.tl));
+	s.tl->spec->maintained.marks.gc_time = -2 * INT64CONST(3600) * USECS_PER_SEC;
 	OK(maintain_all(s.tl));
+	CHECK(maintain_is_quiet(s.tl));
 	CHECK(marks_of(s.tl)->gc_time > 0 && marks_of(s.tl)->gc_readable != marks.gc_readable);
 
 	/* what is new is examined once */
@@ -494,6 +531,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_format_1),
 		cmocka_unit_test(test_torn_end),
+		cmocka_unit_test(test_numbers),
 		cmocka_unit_test(test_rewritten),
 		cmocka_unit_test(test_one_of_many),
 		cmocka_unit_test(test_marks),

@@ -102,8 +102,10 @@ remove_object(const char *key)
 static void
 answer_error(ServerAnswer *answer, int status, const char *code)
 {
-	char *body = code != NULL ? psprintf("<?xml version=\"1.0\"?><Error><Code>%s</Code><Message>of the test</Message></Error>", code)
-							  : strdup("");
+	char *body =
+		code != NULL
+			? psprintf("<?xml version=\"1.0\"?><Error><Code>%s</Code><Message>of the test</Message></Error>", code)
+			: strdup("");
 
 	server_answer_text(answer, status, body);
 	free(body);
@@ -190,9 +192,10 @@ list(const ServerRequest *request, ServerAnswer *answer)
 		}
 	}
 	{
-		char *body = psprintf("<ListBucketResult>%s<IsTruncated>%s</IsTruncated><NextContinuationToken>%s</NextContinuationToken>"
-							  "</ListBucketResult>",
-							  items.data, truncated ? "true" : "false", truncated ? last : "");
+		char *body = psprintf(
+			"<ListBucketResult>%s<IsTruncated>%s</IsTruncated><NextContinuationToken>%s</NextContinuationToken>"
+			"</ListBucketResult>",
+			items.data, truncated ? "true" : "false", truncated ? last : "");
 
 		server_answer_text(answer, 200, body);
 		free(body);
@@ -760,7 +763,15 @@ test_settings(void **state)
 {
 	static const char *const urls[] = {"s3://", "s3://ab", "s3:///x", "s3://buck et/x", "s3://bucket/a//b",
 									   "s3://bucket/a b"};
-	ObjectSettings bad[] = {{.endpoint = "127.0.0.1"}, {.endpoint = "ftp://x"}, {.endpoint = "https://"}, {.endpoint = "http://x/y"}, {.region = "a b"}, {.sse = "rot13"}, {.sse = "customer:/dev/null"}};
+	ObjectSettings bad[] = {
+		{.endpoint = "127.0.0.1"},
+		{.endpoint = "ftp://x"},
+		{.endpoint = "https://"},
+		{.endpoint = "http://x/y"},
+		{.region = "a b"},
+		{.sse = "rot13"},
+		{.sse = "customer:/dev/null"},
+	};
 	ObjectStore *none;
 
 	for (int i = 0; i < lengthof(urls); i++)

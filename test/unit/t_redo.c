@@ -1011,7 +1011,7 @@ copy_library(int from)
 {
 	int to = mkstemp(library);
 	char buf[65536];
-	ssize_t n = -1;
+	ssize_t n;
 
 	if (from < 0 || to < 0)
 	{

@@ -162,8 +162,9 @@ static void
 test_deleted(void **state)
 {
 	static const char all[] = XML "<DeleteResult" NS "/>";
-	static const char some[] = "<DeleteResult><Deleted><Key>a</Key></Deleted><Error><Key>b</Key><Code>AccessDenied</Code>"
-							   "<Message>Access Denied</Message></Error></DeleteResult>";
+	static const char some[] =
+		"<DeleteResult><Deleted><Key>a</Key></Deleted><Error><Key>b</Key><Code>AccessDenied</Code>"
+		"<Message>Access Denied</Message></Error></DeleteResult>";
 	S3Error error;
 	int nfailed;
 
@@ -244,9 +245,9 @@ test_requests(void **state)
 
 	initStringInfo(&out);
 	s3_xml_put_complete(&out, etags, 2);
-	assert_string_equal(out.data,
-						"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>&quot;a1&quot;</ETag></Part>"
-						"<Part><PartNumber>2</PartNumber><ETag>b&amp;&lt;2&gt;</ETag></Part></CompleteMultipartUpload>");
+	assert_string_equal(
+		out.data, "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>&quot;a1&quot;</ETag></Part>"
+				  "<Part><PartNumber>2</PartNumber><ETag>b&amp;&lt;2&gt;</ETag></Part></CompleteMultipartUpload>");
 	resetStringInfo(&out);
 	s3_xml_put_delete(&out, "p/", keys, 2);
 	assert_string_equal(out.data, "<Delete><Quiet>true</Quiet><Object><Key>p/x</Key></Object>"

@@ -29,10 +29,27 @@ static const SignKeys suite_keys = {"AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfi
 /* aws-sig-v4-test-suite, all of 20150830T123600Z, region us-east-1, service "service" */
 static const Vector suite[] = {
 	{"get-vanilla", "GET", "/", .signature = "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"},
-	{"get-vanilla-query-order-key-case", "GET", "/", {{"Param2", "value2"}, {"Param1", "value1"}}, .signature = "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500"},
-	{"get-vanilla-empty-query-key", "GET", "/", {{"Param1", "value1"}}, .signature = "a67d582fa61cc504c4bae71f336f98b97f1ea3c7a6bfe1b6e45aec72011b9aeb"},
-	{"get-vanilla-query-unreserved", "GET", "/", {{"-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", "-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"}}, .signature = "9c3e54bfcdf0b19771a7f523ee5669cdf59bc7cc0884027167c21bb143a40197"},
-	{"get-vanilla-utf8-query", "GET", "/", {{"\xe1\x88\xb4", "bar"}}, .signature = "2cdec8eed098649ff3a119c94853b13c643bcf08f8b0a1d91e12c9027818dd04"},
+	{"get-vanilla-query-order-key-case",
+	 "GET",
+	 "/",
+	 {{"Param2", "value2"}, {"Param1", "value1"}},
+	 .signature = "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500"},
+	{"get-vanilla-empty-query-key",
+	 "GET",
+	 "/",
+	 {{"Param1", "value1"}},
+	 .signature = "a67d582fa61cc504c4bae71f336f98b97f1ea3c7a6bfe1b6e45aec72011b9aeb"},
+	{"get-vanilla-query-unreserved",
+	 "GET",
+	 "/",
+	 {{"-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
+	   "-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"}},
+	 .signature = "9c3e54bfcdf0b19771a7f523ee5669cdf59bc7cc0884027167c21bb143a40197"},
+	{"get-vanilla-utf8-query",
+	 "GET",
+	 "/",
+	 {{"\xe1\x88\xb4", "bar"}},
+	 .signature = "2cdec8eed098649ff3a119c94853b13c643bcf08f8b0a1d91e12c9027818dd04"},
 	{"get-unreserved", "GET", "/-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
 	 .signature = "07ef7494c76fa4850883e2b006601f940f8a34d404d0cfa977f52a65bbf5f24f"},
 	{"get-utf8", "GET", "/\xe1\x88\xb4",
@@ -41,12 +58,14 @@ static const Vector suite[] = {
 	 .signature = "652487583200325589f1fba4c7e578f72c47cb61beeca81406b39ddec1366741"},
 	{"get-header-value-trim", "GET", "/", .headers = {{"my-header1", " value1"}, {"my-header2", " \"a   b   c\""}},
 	 .signature = "acc3ed3afb60bb290fc8d2dd0098b9911fcaa05412b367055dee359757a9c736"},
-	{"post-vanilla", "POST", "/",
-	 .signature = "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b"},
-	{"post-vanilla-query", "POST", "/", {{"Param1", "value1"}}, .signature = "28038455d6de14eafc1f9222cf5aa6f1a96197d7deb8263271d420d138af7f11"},
+	{"post-vanilla", "POST", "/", .signature = "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b"},
+	{"post-vanilla-query",
+	 "POST",
+	 "/",
+	 {{"Param1", "value1"}},
+	 .signature = "28038455d6de14eafc1f9222cf5aa6f1a96197d7deb8263271d420d138af7f11"},
 	{"post-x-www-form-urlencoded", "POST", "/", .headers = {{"content-type", "application/x-www-form-urlencoded"}},
-	 .body = "Param1=value1",
-	 .signature = "ff11897932ad3f4e8b18135d722051e5ac45fc38421b1da7b9d196a0fe09473a"},
+	 .body = "Param1=value1", .signature = "ff11897932ad3f4e8b18135d722051e5ac45fc38421b1da7b9d196a0fe09473a"},
 };
 
 static const SignKeys s3_keys = {"AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"};
@@ -56,15 +75,25 @@ static const SignKeys s3_keys = {"AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/
 
 /* "Examples: Signature Calculations" of S3's reference, all of 20130524T000000Z, bucket examplebucket */
 static const Vector s3[] = {
-	{"GET object, range", "GET", "/test.txt",
-	 .headers = {{"range", "bytes=0-9"}, {"x-amz-content-sha256", EMPTY_HASH}},
+	{"GET object, range", "GET", "/test.txt", .headers = {{"range", "bytes=0-9"}, {"x-amz-content-sha256", EMPTY_HASH}},
 	 .signature = "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"},
 	{"PUT object", "PUT", "/test$file.text",
-	 .headers = {{"date", "Fri, 24 May 2013 00:00:00 GMT"}, {"x-amz-storage-class", "REDUCED_REDUNDANCY"}, {"x-amz-content-sha256", WELCOME_HASH}},
-	 .body = "Welcome to Amazon S3.",
-	 .signature = "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd"},
-	{"GET bucket lifecycle", "GET", "/", {{"lifecycle", ""}}, .headers = {{"x-amz-content-sha256", EMPTY_HASH}}, .signature = "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"},
-	{"GET bucket, list", "GET", "/", {{"max-keys", "2"}, {"prefix", "J"}}, .headers = {{"x-amz-content-sha256", EMPTY_HASH}}, .signature = "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"},
+	 .headers = {{"date", "Fri, 24 May 2013 00:00:00 GMT"},
+				 {"x-amz-storage-class", "REDUCED_REDUNDANCY"},
+				 {"x-amz-content-sha256", WELCOME_HASH}},
+	 .body = "Welcome to Amazon S3.", .signature = "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd"},
+	{"GET bucket lifecycle",
+	 "GET",
+	 "/",
+	 {{"lifecycle", ""}},
+	 .headers = {{"x-amz-content-sha256", EMPTY_HASH}},
+	 .signature = "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"},
+	{"GET bucket, list",
+	 "GET",
+	 "/",
+	 {{"max-keys", "2"}, {"prefix", "J"}},
+	 .headers = {{"x-amz-content-sha256", EMPTY_HASH}},
+	 .signature = "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"},
 };
 
 static int
@@ -93,7 +122,16 @@ check_vectors(const Vector *vectors, int n, const char *date, const char *host,
 		char hash[SIGN_HASH_SIZE];
 		StringInfoData out;
 		const char *signature;
-		SignRequest request = {.method = v->method, .path = v->path, .query = v->query, .nquery = count(v->query, lengthof(v->query)), .headers = headers, .nheaders = nheaders + 2, .payload_hash = hash, .date = date, .region = "us-east-1", .service = service};
+		SignRequest request = {.method = v->method,
+							   .path = v->path,
+							   .query = v->query,
+							   .nquery = count(v->query, lengthof(v->query)),
+							   .headers = headers,
+							   .nheaders = nheaders + 2,
+							   .payload_hash = hash,
+							   .date = date,
+							   .region = "us-east-1",
+							   .service = service};
 
 		/* not in their order */
 		headers[0] = (SignPair) {"x-amz-date", date};
@@ -130,8 +168,18 @@ test_s3(void **state)
 static void
 test_header(void **state)
 {
-	static const SignPair headers[] = {{"host", "examplebucket.s3.amazonaws.com"}, {"range", "bytes=0-9"}, {"x-amz-content-sha256", EMPTY_HASH}, {"x-amz-date", "20130524T000000Z"}};
-	SignRequest request = {.method = "GET", .path = "/test.txt", .headers = headers, .nheaders = lengthof(headers), .payload_hash = EMPTY_HASH, .date = "20130524T000000Z", .region = "us-east-1", .service = "s3"};
+	static const SignPair headers[] = {{"host", "examplebucket.s3.amazonaws.com"},
+									   {"range", "bytes=0-9"},
+									   {"x-amz-content-sha256", EMPTY_HASH},
+									   {"x-amz-date", "20130524T000000Z"}};
+	SignRequest request = {.method = "GET",
+						   .path = "/test.txt",
+						   .headers = headers,
+						   .nheaders = lengthof(headers),
+						   .payload_hash = EMPTY_HASH,
+						   .date = "20130524T000000Z",
+						   .region = "us-east-1",
+						   .service = "s3"};
 	StringInfoData out;
 
 	initStringInfo(&out);

@@ -7,7 +7,9 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <zstd.h>
 
@@ -627,12 +629,49 @@ threads(void **state)
 	gen_free(&shared_gen);
 }
 
+static PsError *
+rewrite_with_limit(WalSegments *segs, XLogRecPtr from, rlim_t bytes)
+{
+	struct rlimit limit;
+	struct rlimit before;
+	PsError *err;
+
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	limit = (struct rlimit) {.rlim_cur = bytes, .rlim_max = before.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	err = wal_segments_rewrite(segs, from, from + SEG);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	return err;
+}
+
+/* What has bytes is written again, and the zeros after it, as after a segment switch, are not. */
+static void
+rewrite(void **state)
+{
+	XLogRecPtr start = 12 * (XLogRecPtr) SEG;
+	char page[XLOG_BLCKSZ];
+	WalSegments *segs;
+	PsError *err;
+
+	assert_ok(wal_segments_open(dir, SEG, &segs));
+	assert_ok(wal_segments_write(segs, start + XLOG_BLCKSZ + 100, "wal", 3));
+	signal(SIGXFSZ, SIG_IGN);
+	err = rewrite_with_limit(segs, start, XLOG_BLCKSZ);
+	assert_non_null(err);
+	ps_error_free(err);
+	assert_ok(rewrite_with_limit(segs, start, 2 * XLOG_BLCKSZ));
+	assert_ok(wal_segments_read(segs, start + XLOG_BLCKSZ, page, sizeof(page)));
+	assert_memory_equal(page + 100, "wal", 3);
+	wal_segments_close(segs);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(write_and_read, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(cut, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(rewrite, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(foreign_files, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(reader, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(cut_record, make_dir, remove_dir),

@@ -41,7 +41,8 @@ extern PsError *json_file_read(const JsonFormat *format, const char *path, json_
  * Like json_file_read(), for a text that has been read already; name is for messages.
  * PS_SQLSTATE_CORRUPTED or PS_SQLSTATE_STATE.
  */
-extern PsError *json_file_parse(const JsonFormat *format, const char *name, const char *text, size_t len, json_t **root);
+extern PsError *json_file_parse(const JsonFormat *format, const char *name, const char *text, size_t len,
+								json_t **root);
 
 /*
  * The text of a file that holds the members, which are released; free() it.  An

@@ -94,12 +94,7 @@ static PsError *
 count_needed(Timeline *tl, const History *history, Layer *const *layers, Count *counts, int n)
 {
 	PsKey lo = {.kind = 0};
-	PsKey hi = {.kind = UINT8_MAX,
-				.fork = UINT8_MAX,
-				.spc = PG_UINT32_MAX,
-				.db = PG_UINT32_MAX,
-				.rel = PG_UINT32_MAX,
-				.blk = PG_UINT32_MAX};
+	PsKey hi = ps_key_last();
 	KeyRetention kr;
 	Pass pass = {.tl = tl};
 	PsKey key;

@@ -54,7 +54,8 @@ extern PsError *maintain_all(Timeline *tl);
 
 /*
  * Is there nothing to do until a flush adds a file?  True if the passing of time will not
- * move the horizon any further (find_horizon() in history.c).
+ * move the horizon any further (find_horizon() in history.c), and nothing has become unreadable
+ * since the last search for garbage.
  */
 extern bool maintain_is_quiet(Timeline *tl);
 

@@ -146,6 +146,11 @@ maintain_is_quiet(Timeline *tl)
 	uint64 distance = (uint64) timeline_config(tl)->gc_horizon * 1024 * 1024;
 	bool quiet = atomic_load(&tl->env->keep_all) == 0;
 
+	/* garbage may be due later; another thread that does upkeep now may take hours */
+	if (pthread_mutex_trylock(&tl->upkeep_lock) != 0)
+		return false;
+	quiet = quiet && tl->spec->maintained.marks.gc_readable == pins_digest(tl->spec->pins);
+	pthread_mutex_unlock(&tl->upkeep_lock);
 	pthread_mutex_lock(&tl->lock);
 	quiet = quiet && tl->ncopies == 0;
 	if (tl->disk_consistent_lsn > tl->spec->start_lsn + distance &&

@@ -83,9 +83,9 @@ branch_read_manifest(const Branch *branch, Manifest *m, ManifestLog *log)
 }
 
 /*
- * Sets what upkeep remembers.  Numbers of files that were removed may be given again, so the
- * mark is not beyond the files that there are.  A time of another clock, or one that this clock
- * has lost, means nothing: then the last search for garbage was now.
+ * Sets what upkeep remembers.  Numbers that the manifest does not have may be given again, so
+ * the mark is not beyond those that it has.  A time of another clock, or one that this clock has
+ * lost, means nothing: then the last search for garbage was now.
  */
 static void
 set_marks(Branch *branch, const Manifest *m)
@@ -93,12 +93,9 @@ set_marks(Branch *branch, const Manifest *m)
 	StoreClock *clock = branch->tenant->store->clock;
 	UpkeepMarks *marks = &branch->spec.maintained.marks;
 	int64 now = store_clock_now(clock);
-	uint64 next_number = 1;
 
 	*marks = m->marks;
-	for (int i = 0; i < m->nlayers; i++)
-		next_number = Max(next_number, m->layers[i].number + 1);
-	marks->gc_number = Min(marks->gc_number, next_number);
+	marks->gc_number = Min(marks->gc_number, m->max_number + 1);
 	if (marks->gc_time != 0 && (!ps_id_equal(&marks->gc_clock, store_clock_id(clock)) || marks->gc_time > now))
 	{
 		marks->gc_time = now;

@@ -140,7 +140,6 @@ open_files(Timeline *tl, Branch *branch, const CancelCheck *cancel)
 		err = ps_error(PS_SQLSTATE_CORRUPTED, "manifest in \"%s\" belongs to another timeline", tl->spec->dir);
 		goto done;
 	}
-	manifest_remove_stray(tl->spec->dir);
 	PS_GOTO(manifest_log_confirm(tl->spec->dir, &tl->log), done);
 	manifest_copy(&tl->saved, &m);
 	tl->disk_consistent_lsn = tl->ingested_lsn = m.disk_consistent_lsn;
@@ -157,6 +156,8 @@ open_files(Timeline *tl, Branch *branch, const CancelCheck *cancel)
 	PS_GOTO(wal_segments_open(wal_dir, tl->spec->segment_size, &tl->wal), done);
 	PS_GOTO(receiver_open_marker(tl, &marker), done);
 	PS_GOTO(find_wal_end(tl, &state, marker, cancel), done);
+	/* not before the directory was synced: a power failure must not take the log after timeline.json is gone */
+	manifest_remove_stray(tl->spec->dir);
 	tl->arrivals = arrivals_open(tl->spec->dir, tl->env->clock, tl->flushed_lsn);
 	tl->state = state;
 	tl->level0 = layer_map_level0(map);

@@ -146,6 +146,7 @@ timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map)
 	int missing = 0;
 	PsError *err;
 
+	layer_space_skip(&tl->spec->space, m->max_number);
 	for (int i = 0; i < m->nlayers; i++)
 		expected[i] = (Expected) {.info = &m->layers[i]};
 	qsort(expected, m->nlayers, sizeof(Expected), compare_numbers);

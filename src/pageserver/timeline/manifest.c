@@ -385,6 +385,7 @@ add_layers(const json_t *files, Manifest *m)
 		memset(info, 0, sizeof(*info));
 		if (!parse_layer(json_string_value(json_array_get(files, i)), info))
 			return false;
+		m->max_number = Max(m->max_number, info->number);
 		m->nlayers++;
 	}
 	return json_is_array(files);
@@ -490,12 +491,16 @@ by_number(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Each file that was dropped must be there once; numbers of files are not used again. */
+/*
+ * Each file that was dropped must be there once, and no other with its number: that is not given
+ * again (Manifest.max_number).
+ */
 bool
 manifest_finish(Manifest *m)
 {
 	int n = 0;
 	int removed = 0;
+	bool valid = true;
 
 	if (m->ndropped == 0)
 		return true;
@@ -506,17 +511,21 @@ manifest_finish(Manifest *m)
 		char name[LAYER_NAME_MAX];
 		char dropped_name[LAYER_NAME_MAX];
 
-		if (dropped == NULL)
-			m->layers[n++] = m->layers[i];
-		else if (strcmp(layer_name_format(dropped, dropped_name), layer_name_format(&m->layers[i], name)) == 0)
+		if (dropped != NULL &&
+			strcmp(layer_name_format(dropped, dropped_name), layer_name_format(&m->layers[i], name)) == 0)
 			removed++;
+		else
+		{
+			valid = valid && dropped == NULL;
+			m->layers[n++] = m->layers[i];
+		}
 	}
 	m->nlayers = n;
 	free(m->dropped);
 	m->dropped = NULL;
 	n = m->ndropped;
 	m->ndropped = 0;
-	return removed == n;
+	return valid && removed == n;
 }
 
 void

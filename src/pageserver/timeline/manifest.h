@@ -85,6 +85,7 @@ typedef struct Manifest
 	int nimaged;
 	LayerInfo *layers;
 	int nlayers;
+	uint64 max_number; /* the highest number of a file that any record has added; when one is read */
 
 	/* files in "layers" that were dropped; only until manifest_finish() */
 	LayerInfo *dropped;

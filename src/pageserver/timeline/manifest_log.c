@@ -157,9 +157,9 @@ not_utf8_error(const char *path)
 
 /* ---- reading ---- */
 
-/* Reads a file; *text is NULL if there is none, and free()d by the caller otherwise. */
+/* Reads a file from an offset on; *text is NULL if there is none, and free()d by the caller otherwise. */
 static PsError *
-read_file(const char *path, char **text, size_t *len)
+read_file(const char *path, uint64 offset, char **text, size_t *len)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	struct stat st;
@@ -171,9 +171,9 @@ read_file(const char *path, char **text, size_t *len)
 	*len = 0;
 	if (fd < 0)
 		return errno == ENOENT ? NULL : ps_error(ps_errno_state(), "could not open file \"%s\": %m", path);
-	cap = fstat(fd, &st) == 0 ? st.st_size + 1 : 1;
+	cap = fstat(fd, &st) == 0 && st.st_size > (off_t) offset ? st.st_size - offset + 1 : 1;
 	*text = pg_malloc(cap);
-	while ((n = read(fd, *text + *len, cap - *len)) > 0 || (n < 0 && errno == EINTR))
+	while ((n = pread(fd, *text + *len, cap - *len, (off_t) (offset + *len))) > 0 || (n < 0 && errno == EINTR))
 	{
 		*len += Max(n, 0);
 		if (*len < cap)
@@ -219,6 +219,7 @@ parse_log(const char *path, const char *text, size_t len, bool despite_damage, M
 		const char *line = text + found.size;
 		const char *newline = memchr(line, '\n', len - found.size);
 		size_t line_len = newline != NULL ? (size_t) (newline - line) : len - found.size;
+		uint32 before = found.crc;
 		PsError *err;
 
 		if (newline == NULL || !is_record(line, line_len, &found.crc))
@@ -240,6 +241,7 @@ parse_log(const char *path, const char *text, size_t len, bool despite_damage, M
 		if (err != NULL)
 			return err;
 		found.last = found.size;
+		found.before = before;
 		found.size += line_len + 1;
 		if (n++ == 0)
 			found.state_size = found.size;
@@ -247,7 +249,9 @@ parse_log(const char *path, const char *text, size_t len, bool despite_damage, M
 	if (n == 0)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "manifest \"%s\" is empty", path);
 	if (!manifest_finish(m) && !despite_damage)
-		return ps_error(PS_SQLSTATE_CORRUPTED, "manifest \"%s\" drops a layer file that it does not have", path);
+		return ps_error(PS_SQLSTATE_CORRUPTED,
+						"manifest \"%s\" drops a layer file that it does not have, or has another one with its number",
+						path);
 	if (found.write_whole && log != NULL)
 		ps_log(PS_LOG, "ignoring what a crash left of the last record of manifest \"%s\", at offset %llu", path,
 			   (unsigned long long) found.size);
@@ -266,7 +270,7 @@ read_log(const char *path, bool despite_damage, Manifest *m, ManifestLog *log, b
 
 	memset(m, 0, sizeof(*m));
 	*found = true;
-	err = read_file(path, &text, &len);
+	err = read_file(path, 0, &text, &len);
 	if (err != NULL)
 		return ps_error_context(err, "could not read manifest \"%s\"", path);
 	*found = text != NULL;
@@ -360,6 +364,8 @@ PsError *
 manifest_log_confirm(const char *dir, const ManifestLog *log)
 {
 	char path[MAXPGPATH];
+	size_t record_len = log->size - log->last;
+	uint32 crc = log->before;
 	char *text;
 	size_t len;
 	Outcome outcome;
@@ -369,11 +375,13 @@ manifest_log_confirm(const char *dir, const ManifestLog *log)
 	if (log->last == 0)
 		return NULL;
 	log_path(dir, path);
-	err = read_file(path, &text, &len);
-	if (err == NULL && len < log->size)
-		err = ps_error(PS_SQLSTATE_CORRUPTED, "file \"%s\" is shorter than before", path);
+	err = read_file(path, log->last, &text, &len);
+	/* pages that could not be written may have been dropped and read from the disk since manifest_read() */
+	if (err == NULL && (len < record_len || text[record_len - 1] != '\n' || !is_record(text, record_len - 1, &crc)))
+		err = ps_error(PS_SQLSTATE_CORRUPTED, "the record at offset %llu of manifest \"%s\" is not there any more",
+					   (unsigned long long) log->last, path);
 	if (err == NULL)
-		err = write_synced(path, text + log->last, log->size - log->last, log->last, &outcome);
+		err = write_synced(path, text, record_len, log->last, &outcome);
 	free(text);
 	if (err == NULL)
 		return NULL;
@@ -411,6 +419,7 @@ manifest_log_append(const char *dir, ManifestLog *log, json_t *change, Outcome *
 	{
 		log->last = log->size;
 		log->size += record.len;
+		log->before = log->crc;
 		log->crc = crc;
 	}
 	else

@@ -41,6 +41,7 @@ typedef struct ManifestLog
 	uint64 state_size; /* of the first one */
 	uint64 last;       /* offset of the last one */
 	uint32 crc;        /* of the last one */
+	uint32 before;     /* of the one before that; 0: there is none */
 	bool write_whole;  /* do not append: it is unknown what follows these records, or it is timeline.json */
 } ManifestLog;
 

@@ -21,9 +21,6 @@
 /* Segments that may wait for a sync before the writer does it itself. */
 #define MAX_DIRTY_FILES 6
 
-/* Bytes that wal_segments_rewrite() reads and writes at once. */
-#define REWRITE_CHUNK (256 * 1024)
-
 /* Looks at one directory entry while the directory is opened. */
 static PsError *
 check_entry(WalSegments *segs, const char *name)
@@ -253,27 +250,24 @@ wal_segments_sync_failed(WalSegments *segs, char *why, size_t size)
 	return true;
 }
 
+static const PGAlignedXLogBlock zeros;
+
 PsError *
 wal_segments_rewrite(WalSegments *segs, XLogRecPtr from, XLogRecPtr to)
 {
-	XLogRecPtr lsn = from - from % XLOG_BLCKSZ;
-	char *buf;
-	PsError *err = NULL;
+	PGAlignedXLogBlock page;
 
 	if (from >= to)
 		return NULL;
-	buf = pg_malloc(REWRITE_CHUNK);
-	while (lsn < to && err == NULL)
+	for (XLogRecPtr lsn = from - from % XLOG_BLCKSZ; lsn < to; lsn += XLOG_BLCKSZ)
 	{
-		size_t len = Min(REWRITE_CHUNK, to - lsn);
+		size_t len = Min(XLOG_BLCKSZ, to - lsn);
 
-		err = wal_segments_read(segs, lsn, buf, len);
-		if (err == NULL)
-			err = wal_segments_write(segs, lsn, buf, len);
-		lsn += len;
+		PS_TRY(wal_segments_read(segs, lsn, page.data, len));
+		if (memcmp(page.data, zeros.data, len) != 0)
+			PS_TRY(wal_segments_write(segs, lsn, page.data, len));
 	}
-	free(buf);
-	return err;
+	return NULL;
 }
 
 /*
@@ -283,7 +277,6 @@ wal_segments_rewrite(WalSegments *segs, XLogRecPtr from, XLogRecPtr to)
 static PsError *
 zero_tail(WalSegments *segs, XLogSegNo segno, uint32 offset)
 {
-	static const PGAlignedXLogBlock zeros;
 	SegmentFile *file;
 	PsError *err = NULL;
 

@@ -28,7 +28,8 @@ extern PsError *wal_segments_sync(WalSegments *segs);
 
 /*
  * Writes the existing bytes again, from the page of "from" up to "to", so that the next
- * sync makes them durable even if an earlier sync has failed.
+ * sync makes them durable even if an earlier sync has failed.  Pages of zeros are skipped:
+ * they have no record, and after the record of a segment switch there may be very many.
  */
 extern PsError *wal_segments_rewrite(WalSegments *segs, XLogRecPtr from, XLogRecPtr to);
 
