@@ -18,6 +18,7 @@
 #include "bytes.h"
 #include "layer/btree.h"
 #include "layer/layer_file.h"
+#include "layer/layer_cache.h"
 #include "layer/layer_output.h"
 #include "sqlstate.h"
 
@@ -351,6 +352,15 @@ use_first(const Btree *tree, uint32 part, uint32 *missing)
 	return btree_part_check(tree, part, bytes);
 }
 
+/* The padding of a part file is not fetched only to be checked. */
+static bool
+padding_is_present(const Btree *tree)
+{
+	const LayerSummary *summary = &tree->file->summary;
+
+	return layer_file_has(tree->file, summary->values_end, summary->index_start - summary->values_end);
+}
+
 /* Like btree_load_page(); if *missing is set, pos is not. */
 static PsError *
 load_page(const Btree *tree, uint32 number, int level, BtreePos *pos, uint32 *missing)
@@ -427,7 +437,7 @@ btree_seek_le(const Btree *tree, const uint8 *key, BtreePos *pos, bool *found, u
 	uint64 number = tree->file->summary.root;
 
 	*found = false;
-	if (!btree_part_is_checked(tree, BTREE_PADDING(tree)))
+	if (!btree_part_is_checked(tree, BTREE_PADDING(tree)) && padding_is_present(tree))
 	{
 		PS_TRY(use_first(tree, BTREE_PADDING(tree), missing));
 		if (is_missing(missing))

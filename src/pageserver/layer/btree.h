@@ -51,7 +51,7 @@ typedef struct Btree
 /*
  * The parts of the file that are checked at their first use.  An index page has
  * its page number.  The padding between the values and the index has a number
- * of its own, and is checked before the first search.
+ * of its own, and is checked before the first search, if it is present.
  */
 #define BTREE_PADDING(tree) ((tree)->file->summary.index_pages)
 #define BTREE_NO_PART       PG_UINT32_MAX

@@ -5,6 +5,7 @@
 #include "ps_fe.h"
 
 #include "layer/blob.h"
+#include "layer/layer_cache.h"
 #include "layer/layer_impl.h"
 #include "sqlstate.h"
 
@@ -31,6 +32,42 @@ layer_unref(Layer *layer)
 	else
 		layer_file_free(layer);
 	free(layer);
+}
+
+/* ---- layers of files ---- */
+
+const char *
+layer_name(const Layer *layer, char name[LAYER_NAME_MAX])
+{
+	return layer_name_format(&layer->info, name);
+}
+
+void
+layer_space_skip(LayerSpace *space, uint64 number)
+{
+	unsigned long long next = atomic_load(&space->next_number);
+
+	while (next <= number && !atomic_compare_exchange_weak(&space->next_number, &next, number + 1))
+		;
+}
+
+Layer *
+layer_new(LayerSpace *space, const LayerInfo *info)
+{
+	Layer *layer = pg_malloc0(sizeof(Layer));
+
+	layer_space_skip(space, info->number);
+	layer->info = *info;
+	layer->space = space;
+	atomic_init(&layer->refs, 1);
+	atomic_init(&layer->users, FILE_CLOSED);
+	return layer;
+}
+
+void
+layer_remove(Layer *layer)
+{
+	atomic_store_explicit(&layer->removed, true, memory_order_relaxed);
 }
 
 bool
@@ -125,6 +162,25 @@ layer_value_place(const ValueRef *ref, int *fd, size_t *len)
 	if (err != NULL)
 		layer_release(ref->layer);
 	return err;
+}
+
+bool
+layer_value_is_present(const ValueRef *ref, size_t len)
+{
+	return layer_file_has(ref->layer->file, ref->at.offset, len);
+}
+
+void
+layer_values_fetch(const ValueRef *const *refs, const size_t *lens, PsError **errs, int n)
+{
+	LayerWant *wants = pg_malloc(n * sizeof(LayerWant));
+
+	for (int i = 0; i < n; i++)
+		wants[i] = (LayerWant) {.file = refs[i]->layer->file, .offset = refs[i]->at.offset, .len = lens[i]};
+	layer_fetch(wants, n, true);
+	for (int i = 0; i < n; i++)
+		errs[i] = note_damage(refs[i]->layer, wants[i].err);
+	free(wants);
 }
 
 void

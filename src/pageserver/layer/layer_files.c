@@ -10,31 +10,42 @@
  * Layer.users is the number of users of an open file, or FILE_CLOSED, or
  * FILE_OPENING.  It alone says whether Layer.file may be used, so a file that is
  * open is found without a lock.  The thread that changes it from FILE_CLOSED to
- * FILE_OPENING, which takes no lock, owns the layer's file until it changes it
- * back, or to 1, under files.lock.  Others that need the file wait for that, and
- * nobody else does.  It changes from 0 to FILE_CLOSED under files.lock, and
- * otherwise without a lock.
+ * FILE_OPENING, which takes no lock, owns the layer's file, and Layer.cache, until
+ * it changes it back, or to 1, under files.lock.  Others that need the file wait
+ * for that, and nobody else does.  It changes from 0 to FILE_CLOSED, or to
+ * FILE_OPENING for an eviction, under files.lock, and otherwise without a lock.
  */
 #include "ps_fe.h"
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+#include "layer/layer_cache.h"
 #include "layer/layer_dict.h"
 #include "layer/layer_impl.h"
-
-/* Values of Layer.users if it is not the number of users; layer_new() sets the first one. */
-#define FILE_CLOSED  (-1)
-#define FILE_OPENING (-2)
 
 /* Before layer_set_max_open() is called, as in tests and tools. */
 #define DEFAULT_MAX_OPEN 512
 
+/* Interval for checking again whether a file was opened, ms; not needed for the wait to end. */
+#define WAIT_MS 1000
+
+/* The wait for a thread that opens a file.  Protected by files.lock. */
+struct OpeningWait
+{
+	int users; /* threads that wait, or will look at err */
+	bool done;
+	PsError *err; /* why the file was not opened; NULL: it was, or is worth another attempt */
+};
+
 /* All layer files of the process. */
 static struct
 {
-	pthread_mutex_t lock; /* a leaf in the lock order; protects the fields below, Layer.place and Layer.file */
+	/* a leaf in the lock order; protects the fields below, and Layer.place, file and opening */
+	pthread_mutex_t lock;
 	int max_open;
 	int nopen;    /* number of files that are open or being opened */
 	Layer **open; /* the layers whose files are open */
@@ -42,9 +53,9 @@ static struct
 	int cap;
 	int hand;              /* of the clock: where the next search for a file to close begins */
 	atomic_bool exceeded;  /* nopen > max_open; read without the lock */
-	int waiting;           /* threads that wait for a file that another thread is opening */
-	pthread_cond_t opened; /* the users of a layer have changed from FILE_OPENING */
-} files = {.lock = PTHREAD_MUTEX_INITIALIZER, .opened = PTHREAD_COND_INITIALIZER, .max_open = DEFAULT_MAX_OPEN};
+	pthread_cond_t opened; /* OpeningWait.done was set */
+	pthread_once_t once;   /* for "opened" */
+} files = {.lock = PTHREAD_MUTEX_INITIALIZER, .once = PTHREAD_ONCE_INIT, .max_open = DEFAULT_MAX_OPEN};
 
 void
 layer_set_max_open(int max_open)
@@ -77,37 +88,84 @@ close_file(LayerFile *file)
 	free(file);
 }
 
-/* Opens a file, without reading anything.  The caller has reserved a place for it. */
-static PsError *
-open_descriptor(const LayerSpace *space, const char *name, LayerFile **result)
+int
+layer_open_descriptor(const char *path, int flags)
 {
-	char *path = psprintf("%s/%s", space->dir, name);
-	LayerFile *file;
 	int fd;
 
 	/* if other parts of the process have used up the descriptors, close layer files that are not in use */
 	do
-		fd = open(path, O_RDONLY | O_CLOEXEC);
+		fd = open(path, flags | O_CLOEXEC, 0600);
 	while (fd < 0 && (errno == EMFILE || errno == ENFILE) && layer_close_unused());
-	if (fd < 0)
-	{
-		PsError *err = ps_error(ps_errno_state(), "could not open layer file \"%s\": %m", path);
+	return fd;
+}
 
+/*
+ * Opens a file, or the part file of a layer that the caller is opening, without
+ * reading anything.  layer: NULL if there is none yet.  The caller has reserved a
+ * place for the file.
+ */
+static PsError *
+open_descriptor(const LayerSpace *space, const char *name, Layer *layer, LayerFile **result)
+{
+	char *path = psprintf("%s/%s", space->dir, name);
+	LayerCache *cache = layer != NULL ? layer->cache : NULL;
+	PsError *err = NULL;
+	LayerFile *file;
+	int fd = -1;
+
+	if (cache == NULL)
+		fd = layer_open_descriptor(path, O_RDONLY);
+	if (fd < 0 && layer != NULL && space->source != NULL && (cache != NULL || errno == ENOENT))
+	{
+		char *part = psprintf("%s%s", path, PRESENCE_SUFFIX);
+
+		pfree(path);
+		path = part;
+		err = layer_cache_open(space, &layer->info, path, &layer->cache, &fd);
+		cache = layer->cache;
+	}
+	else if (fd < 0)
+		err = ps_error(ps_errno_state(), "could not open layer file \"%s\": %m", path);
+	if (err != NULL)
+	{
 		pfree(path);
 		return err;
 	}
 	file = pg_malloc0(sizeof(LayerFile));
 	file->path = path;
 	file->fd = fd;
+	file->cache = cache;
 	*result = file;
 	return NULL;
 }
 
-/* Checks a file's first block, and maps its index.  After an error the caller closes the file. */
+/* Is it the file that the manifest lists? */
 static PsError *
-prepare_file(LayerFile *file, const LayerSpace *space, const char *name, const uint8 *block)
+check_info(const Layer *layer, const LayerFile *file)
+{
+	const LayerInfo *info = &layer->info;
+	const LayerSummary *summary = &file->summary;
+
+	if (info->level == summary->level && info->entries == summary->entries && info->file_size == summary->file_size)
+		return NULL;
+	return layer_damaged(file->path, 0,
+						 "by its summary it has level %d, %llu entries and %llu bytes, "
+						 "by the manifest level %d, %llu entries and %llu bytes",
+						 summary->level, (unsigned long long) summary->entries, (unsigned long long) summary->file_size,
+						 info->level, (unsigned long long) info->entries, (unsigned long long) info->file_size);
+}
+
+/*
+ * Checks a file's first block, also against its layer, unless that is NULL, and maps
+ * its index.  After an error the caller closes the file.
+ */
+static PsError *
+prepare_file(LayerFile *file, const LayerSpace *space, const char *name, const Layer *layer, const uint8 *block)
 {
 	PS_TRY(layer_file_set_summary(file, space, name, block));
+	if (layer != NULL)
+		PS_TRY(check_info(layer, file));
 	return btree_open(&file->index, file);
 }
 
@@ -210,9 +268,8 @@ unreserve(void)
 	pthread_mutex_unlock(&files.lock);
 }
 
-/* Makes the calling thread the one that opens the file; false if it is open, or another thread is opening it. */
-static bool
-begin_opening(Layer *layer)
+bool
+layer_begin_opening(Layer *layer)
 {
 	int closed = FILE_CLOSED;
 
@@ -220,36 +277,80 @@ begin_opening(Layer *layer)
 												   memory_order_relaxed);
 }
 
-/* Sets the number of users after opening a file, or FILE_CLOSED.  Caller holds files.lock. */
+/*
+ * Sets the number of users after opening a file, or FILE_CLOSED.  err: why it was not
+ * opened, for those that wait; not if it concerns this thread alone.  Caller holds
+ * files.lock.
+ */
 static void
-end_opening(Layer *layer, int users)
+end_opening(Layer *layer, int users, const PsError *err)
 {
+	OpeningWait *wait = layer->opening;
+
 	atomic_store_explicit(&layer->users, users, memory_order_release);
-	if (files.waiting > 0)
-		pthread_cond_broadcast(&files.opened);
+	if (wait == NULL)
+		return;
+	if (err != NULL && !err->is_cancel)
+		wait->err = ps_error_copy(err);
+	wait->done = true;
+	layer->opening = NULL;
+	pthread_cond_broadcast(&files.opened);
 }
 
-/* The file could not be opened. */
-static void
-give_up_opening(Layer *layer)
+void
+layer_give_up_opening(Layer *layer, const PsError *err)
 {
 	pthread_mutex_lock(&files.lock);
-	end_opening(layer, FILE_CLOSED);
+	end_opening(layer, FILE_CLOSED, err);
 	pthread_mutex_unlock(&files.lock);
+}
+
+static void
+init_condition(void)
+{
+	clock_cond_init(&files.opened);
+}
+
+/* Waits while another thread is opening the file; returns that thread's error, or why the wait was canceled. */
+static PsError *
+wait_opened(Layer *layer)
+{
+	CancelWait cancel_state = {.cancel = layer_context.cancel};
+	OpeningWait *wait;
+	PsError *err = NULL;
+
+	pthread_once(&files.once, init_condition);
+	pthread_mutex_lock(&files.lock);
+	if (atomic_load_explicit(&layer->users, memory_order_relaxed) == FILE_OPENING)
+	{
+		if (layer->opening == NULL)
+			layer->opening = pg_malloc0(sizeof(OpeningWait));
+		wait = layer->opening;
+		wait->users++;
+		while (!wait->done && err == NULL)
+			err = cancel_wait(&cancel_state, &files.opened, &files.lock, WAIT_MS);
+		if (wait->done && wait->err != NULL)
+			err = ps_error_first(err, ps_error_copy(wait->err));
+		if (--wait->users == 0)
+		{
+			if (!wait->done)
+				layer->opening = NULL;
+			ps_error_free(wait->err);
+			free(wait);
+		}
+	}
+	pthread_mutex_unlock(&files.lock);
+	return err;
 }
 
 bool
-layer_wait_opened(const Layer *layer)
+layer_wait_opened(const Layer *shared)
 {
-	int users;
+	Layer *layer = (Layer *) shared;
 
-	pthread_mutex_lock(&files.lock);
-	files.waiting++;
-	while ((users = atomic_load_explicit(&layer->users, memory_order_acquire)) == FILE_OPENING)
-		pthread_cond_wait(&files.opened, &files.lock);
-	files.waiting--;
-	pthread_mutex_unlock(&files.lock);
-	return users != FILE_CLOSED;
+	/* a search that needs the file will meet the same error */
+	ps_error_free(wait_opened(layer));
+	return atomic_load_explicit(&layer->users, memory_order_relaxed) >= 0;
 }
 
 /* Sets the layer's file, which takes the place that was reserved; the caller becomes its user. */
@@ -260,24 +361,8 @@ set_file(Layer *layer, LayerFile *file)
 	layer->file = file;
 	put_in(layer);
 	atomic_store_explicit(&layer->used, true, memory_order_relaxed);
-	end_opening(layer, 1);
+	end_opening(layer, 1, NULL);
 	pthread_mutex_unlock(&files.lock);
-}
-
-/* Is it the file that the manifest lists? */
-static PsError *
-check_info(const Layer *layer, const LayerFile *file)
-{
-	const LayerInfo *info = &layer->info;
-	const LayerSummary *summary = &file->summary;
-
-	if (info->level == summary->level && info->entries == summary->entries && info->file_size == summary->file_size)
-		return NULL;
-	return layer_damaged(file->path, 0,
-						 "by its summary it has level %d, %llu entries and %llu bytes, "
-						 "by the manifest level %d, %llu entries and %llu bytes",
-						 summary->level, (unsigned long long) summary->entries, (unsigned long long) summary->file_size,
-						 info->level, (unsigned long long) info->entries, (unsigned long long) info->file_size);
 }
 
 /* Closes a file that has not become a layer's, and gives up its place. */
@@ -289,59 +374,59 @@ discard(LayerFile *file)
 }
 
 /*
- * Makes an open file, whose first block was read, the layer's file; closes it
- * after an error.  The caller has begun to open it, and becomes its user.
+ * Makes an open file the layer's file, or closes it after an error, which is
+ * returned.  The caller has begun to open it, and becomes its user.
  */
 static PsError *
-begin_use(Layer *layer, LayerFile *file, const uint8 *block)
+finish_opening(Layer *layer, LayerFile *file, PsError *err)
 {
-	char name[LAYER_NAME_MAX];
-	PsError *err = prepare_file(file, layer->space, layer_name(layer, name), block);
-
 	if (err == NULL)
-		err = check_info(layer, file);
-	if (err == NULL)
-	{
 		set_file(layer, file);
-		return NULL;
-	}
-	discard(file);
-	give_up_opening(layer);
-	return err;
-}
-
-/* Opens a file, even if this exceeds the limit, and reads its first block. */
-static PsError *
-open_and_read(const LayerSpace *space, const char *name, LayerFile **file, uint8 *block)
-{
-	PsError *err;
-
-	make_room(1);
-	err = open_descriptor(space, name, file);
-	if (err != NULL)
+	else
 	{
-		unreserve();
-		return err;
+		discard(file);
+		layer_give_up_opening(layer, err);
 	}
-	err = layer_file_read(*file, 0, block, LAYER_BLOCK_SIZE);
-	if (err != NULL)
-		discard(*file);
 	return err;
 }
 
-/* Opens the layer's file; the caller has begun to open it, and becomes its user. */
+/* Reads the first block of an open file, and prepares it. */
+static PsError *
+read_and_prepare(LayerFile *file, const LayerSpace *space, const char *name, const Layer *layer)
+{
+	uint8 block[LAYER_BLOCK_SIZE];
+
+	if (file->cache != NULL)
+		PS_TRY(layer_fetch_ends(file));
+	PS_TRY(layer_file_read(file, 0, block, LAYER_BLOCK_SIZE));
+	return prepare_file(file, space, name, layer, block);
+}
+
+/* Opens the layer's file, even if this exceeds the limit; the caller has begun to open it, and becomes its user. */
 static PsError *
 open_file(Layer *layer)
 {
 	LayerFile *file;
 	char name[LAYER_NAME_MAX];
-	uint8 block[LAYER_BLOCK_SIZE];
-	PsError *err = open_and_read(layer->space, layer_name(layer, name), &file, block);
+	PsError *err;
 
+	make_room(1);
+	err = open_descriptor(layer->space, layer_name(layer, name), layer, &file);
 	if (err == NULL)
-		return begin_use(layer, file, block);
-	give_up_opening(layer);
+		return finish_opening(layer, file, read_and_prepare(file, layer->space, name, layer));
+	unreserve();
+	layer_give_up_opening(layer, err);
 	return err;
+}
+
+/* For the choice of files to close, and to evict. */
+static void
+note_use(Layer *layer)
+{
+	if (!atomic_load_explicit(&layer->used, memory_order_relaxed))
+		atomic_store_explicit(&layer->used, true, memory_order_relaxed);
+	if (unlikely(layer->space->source != NULL) && layer_context.by_client)
+		atomic_store_explicit(&layer->last_read, (uint32) (clock_now_ms() / 60000), memory_order_relaxed);
 }
 
 bool
@@ -354,8 +439,7 @@ layer_acquire_if_open(const Layer *shared)
 		if (atomic_compare_exchange_weak_explicit(&layer->users, &users, users + 1, memory_order_acquire,
 												  memory_order_relaxed))
 		{
-			if (!atomic_load_explicit(&layer->used, memory_order_relaxed))
-				atomic_store_explicit(&layer->used, true, memory_order_relaxed);
+			note_use(layer);
 			return true;
 		}
 	return false;
@@ -368,9 +452,12 @@ layer_acquire(const Layer *shared)
 
 	while (!layer_acquire_if_open(layer))
 	{
-		if (begin_opening(layer))
+		if (layer_begin_opening(layer))
+		{
+			note_use(layer);
 			return open_file(layer);
-		(void) layer_wait_opened(layer);
+		}
+		PS_TRY(wait_opened(layer));
 	}
 	return NULL;
 }
@@ -382,18 +469,18 @@ layer_open_ahead(const Layer *shared, LayerFile **file, bool *elsewhere)
 	char name[LAYER_NAME_MAX];
 	PsError *err = NULL;
 
-	*elsewhere = !begin_opening(layer);
+	*elsewhere = !layer_begin_opening(layer);
 	if (*elsewhere)
 		return false;
 	if (reserve_if_room())
 	{
-		err = open_descriptor(layer->space, layer_name(layer, name), file);
+		err = open_descriptor(layer->space, layer_name(layer, name), layer, file);
 		if (err == NULL)
 			return true;
 		unreserve();
 		ps_error_free(err);
 	}
-	give_up_opening(layer);
+	layer_give_up_opening(layer, NULL);
 	return false;
 }
 
@@ -401,15 +488,16 @@ bool
 layer_opened_ahead(const Layer *shared, LayerFile *file, const uint8 *block)
 {
 	Layer *layer = (Layer *) shared;
+	char name[LAYER_NAME_MAX];
 	PsError *err;
 
 	if (block == NULL)
 	{
 		discard(file);
-		give_up_opening(layer);
+		layer_give_up_opening(layer, NULL);
 		return false;
 	}
-	err = begin_use(layer, file, block);
+	err = finish_opening(layer, file, prepare_file(file, layer->space, layer_name(layer, name), layer, block));
 	if (err == NULL)
 		layer_release(layer);
 	ps_error_free(err);
@@ -426,68 +514,28 @@ layer_release(const Layer *layer)
 
 /* ---- layers of files ---- */
 
-const char *
-layer_name(const Layer *layer, char name[LAYER_NAME_MAX])
-{
-	return layer_name_format(&layer->info, name);
-}
-
-void
-layer_space_skip(LayerSpace *space, uint64 number)
-{
-	unsigned long long next = atomic_load(&space->next_number);
-
-	while (next <= number && !atomic_compare_exchange_weak(&space->next_number, &next, number + 1))
-		;
-}
-
-static void
-remove_file(const LayerSpace *space, const char *name)
-{
-	char *path = psprintf("%s/%s", space->dir, name);
-
-	/* the directory of a deleted branch may have been moved, to be removed as a whole */
-	if (unlink(path) != 0 && errno != ENOENT)
-		ps_log(PS_WARNING, "could not remove layer file \"%s\": %m", path);
-	pfree(path);
-}
-
-static Layer *
-make_layer(LayerSpace *space, const LayerInfo *info)
-{
-	Layer *layer = pg_malloc0(sizeof(Layer));
-
-	layer_space_skip(space, info->number);
-	layer->info = *info;
-	layer->space = space;
-	atomic_init(&layer->refs, 1);
-	atomic_init(&layer->users, FILE_CLOSED);
-	return layer;
-}
-
-Layer *
-layer_new(LayerSpace *space, const LayerInfo *info)
-{
-	return make_layer(space, info);
-}
-
 PsError *
 layer_open(LayerSpace *space, const char *name, Layer **layer)
 {
 	LayerFile *file;
 	LayerInfo info;
-	uint8 block[LAYER_BLOCK_SIZE];
 	PsError *err;
 
-	PS_TRY(open_and_read(space, name, &file, block));
-	err = prepare_file(file, space, name, block);
+	make_room(1);
+	err = open_descriptor(space, name, NULL, &file);
+	if (err != NULL)
+	{
+		unreserve();
+		return err;
+	}
+	err = read_and_prepare(file, space, name, NULL);
 	if (err != NULL)
 	{
 		discard(file);
 		return err;
 	}
 	layer_summary_info(&file->summary, &info);
-	*layer = make_layer(space, &info);
+	*layer = layer_new(space, &info);
 	set_file(*layer, file);
 	layer_release(*layer);
 	return NULL;
@@ -503,23 +551,19 @@ layer_open_written(LayerSpace *space, const LayerSummary *summary, Layer **layer
 	layer_summary_info(summary, &info);
 	err = layer_open(space, layer_name_format(&info, name), layer);
 	if (err != NULL)
-		remove_file(space, name);
+		layer_remove_file(space, name, "");
 	return err;
 }
 
-void
-layer_remove(Layer *layer)
-{
-	atomic_store_explicit(&layer->removed, true, memory_order_relaxed);
-}
-
-void
-layer_file_free(Layer *layer)
+bool
+layer_close_if_unused(Layer *layer, int users)
 {
 	LayerFile *file = NULL;
+	int nobody = 0;
 
 	pthread_mutex_lock(&files.lock);
-	if (layer->file != NULL)
+	if (atomic_compare_exchange_strong_explicit(&layer->users, &nobody, users, memory_order_acq_rel,
+												memory_order_relaxed))
 	{
 		file = take_out(layer);
 		files.nopen--;
@@ -527,10 +571,5 @@ layer_file_free(Layer *layer)
 	pthread_mutex_unlock(&files.lock);
 	if (file != NULL)
 		close_file(file);
-	if (atomic_load_explicit(&layer->removed, memory_order_relaxed))
-	{
-		char name[LAYER_NAME_MAX];
-
-		remove_file(layer->space, layer_name(layer, name));
-	}
+	return file != NULL;
 }

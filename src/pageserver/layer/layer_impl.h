@@ -16,6 +16,11 @@
 #include "layer/layer_tree.h"
 
 typedef struct OpenLayer OpenLayer;
+typedef struct OpeningWait OpeningWait;
+
+/* Values of Layer.users if it is not the number of users (layer_files.c). */
+#define FILE_CLOSED  (-1)
+#define FILE_OPENING (-2)
 
 /*
  * info is immutable for files.  For an open layer, everything except type and
@@ -36,6 +41,12 @@ struct Layer
 	atomic_bool used;    /* since the search for a file to close last came by */
 	atomic_bool removed; /* the file is removed with the last reference */
 	atomic_bool damaged; /* see layer_is_damaged() */
+
+	/* for files of a space with a source */
+	struct LayerCache *cache; /* layer_cache.h; NULL: the file is whole, or was not opened yet */
+	OpeningWait *opening;     /* those that wait for the thread that opens the file; NULL: nobody does */
+	atomic_bool remote;       /* see layer_set_remote() */
+	atomic_uint last_read;    /* see layer_last_read() */
 };
 
 /* ---- layer_files.c: open files ---- */
@@ -68,11 +79,33 @@ extern bool layer_opened_ahead(const Layer *layer, LayerFile *file, const uint8 
 /* Waits while another thread is opening the file; returns whether it is open then.  Any thread. */
 extern bool layer_wait_opened(const Layer *layer);
 
+/*
+ * open() with O_CLOEXEC, for files of layers: if descriptors are used up, closes
+ * layer files that are not in use.  Returns -1 with errno set.
+ */
+extern int layer_open_descriptor(const char *path, int flags);
+
 /* Closes a file that is not in use; returns false if there is none.  Preserves errno.  Any thread. */
 extern bool layer_close_unused(void);
 
+/*
+ * Makes the calling thread the owner of a closed file, as if it opened it; false if
+ * the file is open or has an owner.  layer_give_up_opening() ends this, and passes
+ * an error, or NULL, to the threads that waited.
+ */
+extern bool layer_begin_opening(Layer *layer);
+extern void layer_give_up_opening(Layer *layer, const PsError *err);
+
+/* Closes an open file that is not in use; then Layer.users is FILE_CLOSED or FILE_OPENING, whichever is passed. */
+extern bool layer_close_if_unused(Layer *layer, int users);
+
 /* Creates the layer of a file that was just written, and opens it.  If that fails, the file is removed. */
 extern PsError *layer_open_written(LayerSpace *space, const LayerSummary *summary, Layer **layer);
+
+/* ---- layer_evict.c ---- */
+
+/* Removes a file of a layer, "" or PRESENCE_SUFFIX, if it exists.  A failure is logged. */
+extern void layer_remove_file(const LayerSpace *space, const char *name, const char *suffix);
 
 /* For layer_unref(): closes the file of a layer that is about to be freed, and removes it if so marked. */
 extern void layer_file_free(Layer *layer);

@@ -13,6 +13,7 @@
 #include "common/hashfn.h"
 #include "common/logging.h"
 
+#include "layer/layer_cache.h"
 #include "layer/layer_dict.h"
 #include "layer/layer_impl.h"
 #include "layer/layer_missing.h"
@@ -28,8 +29,10 @@ struct LayerPart
 {
 	const Layer *layer;
 	int64 number;    /* see btree.h, or one of the above */
-	LayerFile *file; /* while it is being read; a first block's is not the layer's file yet */
 	bool elsewhere;  /* another thread reads this first block */
+	LayerFile *file; /* while it is being read; a first block's is not the layer's file yet; NULL: it has no place */
+	uint64 offset;
+	size_t len;
 };
 
 typedef struct PartKey
@@ -129,8 +132,7 @@ layer_missing_place(LayerMissing *missing, int i, int *fd, uint64 *offset, size_
 {
 	LayerPart *part = &missing->parts[i];
 
-	*offset = 0;
-	*len = LAYER_BLOCK_SIZE;
+	part->len = LAYER_BLOCK_SIZE;
 	if (part->number == PART_FIRST_BLOCK)
 	{
 		if (!layer_open_ahead(part->layer, &part->file, &part->elsewhere))
@@ -144,14 +146,55 @@ layer_missing_place(LayerMissing *missing, int i, int *fd, uint64 *offset, size_
 		part->file = part->layer->file;
 		if (part->number == PART_DICT)
 		{
-			*offset = LAYER_BLOCK_SIZE;
-			*len = part->file->summary.dict_size;
+			part->offset = LAYER_BLOCK_SIZE;
+			part->len = part->file->summary.dict_size;
 		}
 		else
-			btree_part_place(&part->file->index, (uint32) part->number, offset, len);
+			btree_part_place(&part->file->index, (uint32) part->number, &part->offset, &part->len);
 	}
 	*fd = part->file->fd;
+	*offset = part->offset;
+	*len = part->len;
 	return true;
+}
+
+bool
+layer_missing_is_present(const LayerMissing *missing, int i)
+{
+	const LayerPart *part = &missing->parts[i];
+
+	return layer_file_has(part->file, part->offset, part->len);
+}
+
+int
+layer_missing_fetch(LayerMissing *missing)
+{
+	LayerWant *wants = NULL;
+	int n = 0;
+	int absent = 0;
+
+	for (int i = 0; i < missing->n; i++)
+	{
+		const LayerPart *part = &missing->parts[i];
+
+		if (part->file == NULL || layer_missing_is_present(missing, i))
+			continue;
+		if (wants == NULL)
+			wants = pg_malloc(2 * missing->n * sizeof(LayerWant));
+		if (part->number == PART_FIRST_BLOCK)
+			n += layer_want_ends(part->file, &wants[n]);
+		else
+			wants[n++] = (LayerWant) {.file = part->file, .offset = part->offset, .len = part->len};
+	}
+	if (n == 0)
+		return 0;
+	layer_fetch(wants, n, false);
+	for (int i = 0; i < n; i++)
+		ps_error_free(wants[i].err);
+	free(wants);
+	for (int i = 0; i < missing->n; i++)
+		absent += missing->parts[i].file != NULL && !layer_missing_is_present(missing, i);
+	return absent;
 }
 
 bool

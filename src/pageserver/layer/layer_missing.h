@@ -9,6 +9,7 @@
  * once, and repeats the search:
  *
  *	  layer_missing_place()	for each i < n: where the part is
+ *	  layer_missing_fetch()	what is absent of part files
  *	  (the caller reads them)
  *	  layer_missing_take()	for each that had a place, in the same order, while
  *							the layer's reference is still held
@@ -44,6 +45,14 @@ struct LayerMissing
  * opening it.
  */
 extern bool layer_missing_place(LayerMissing *missing, int i, int *fd, uint64 *offset, size_t *len);
+
+/*
+ * Fetches what is absent of all parts that have a place, together, if the source
+ * can be reached at once.  Returns the number of parts that are still absent:
+ * layer_missing_is_present() must be true before a part is read.
+ */
+extern int layer_missing_fetch(LayerMissing *missing);
+extern bool layer_missing_is_present(const LayerMissing *missing, int i);
 
 /*
  * Checks what was read of the i-th part, and makes it known to searches.

@@ -180,22 +180,41 @@ save_map(Presence *presence, int fd, const char *path, uint8 *map)
 	return NULL;
 }
 
+/* Copies the bits; returns whether they have to be saved.  Caller holds save_lock. */
+static bool
+copy_unsaved(const Presence *presence, uint8 *bits)
+{
+	for (size_t i = 0; i < bits_size(presence->units); i++)
+		bits[i] = atomic_load_explicit(&presence->bits[i], memory_order_acquire);
+	return !presence->sync_failed && memcmp(bits, presence->synced, bits_size(presence->units)) != 0;
+}
+
 PsError *
 presence_save(Presence *presence, int fd, const char *path)
 {
 	uint8 *map = pg_malloc0(map_size(presence->units) + sizeof(pg_crc32c));
-	uint8 *bits = map + PRESENCE_BITS_AT;
 	PsError *err = NULL;
 
 	pthread_mutex_lock(&presence->save_lock);
 	/* before the sync: the data of a bit that is set later may not be included in it */
-	for (size_t i = 0; i < bits_size(presence->units); i++)
-		bits[i] = atomic_load_explicit(&presence->bits[i], memory_order_acquire);
-	if (!presence->sync_failed && memcmp(bits, presence->synced, bits_size(presence->units)) != 0)
+	if (copy_unsaved(presence, map + PRESENCE_BITS_AT))
 		err = save_map(presence, fd, path, map);
 	pthread_mutex_unlock(&presence->save_lock);
 	free(map);
 	return err;
+}
+
+bool
+presence_is_unsaved(Presence *presence)
+{
+	uint8 *bits = pg_malloc(bits_size(presence->units));
+	bool unsaved;
+
+	pthread_mutex_lock(&presence->save_lock);
+	unsaved = copy_unsaved(presence, bits);
+	pthread_mutex_unlock(&presence->save_lock);
+	free(bits);
+	return unsaved;
 }
 
 /* ---- the bits ---- */

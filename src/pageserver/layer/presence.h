@@ -91,6 +91,9 @@ extern PsError *presence_load(Presence *presence, int fd, const char *path);
  */
 extern PsError *presence_save(Presence *presence, int fd, const char *path);
 
+/* Whether presence_save() has something to do. */
+extern bool presence_is_unsaved(Presence *presence);
+
 /* Number of units of the file, and the bytes in one: fewer in the last. */
 extern uint32 presence_units(const Presence *presence);
 extern size_t presence_unit_len(const Presence *presence, uint32 unit);

@@ -1,0 +1,420 @@
+/*
+ * t_fetch.c
+ *	  Layers whose files are not on this disk, but in a source (fake_source.h): how
+ *	  often a read asks the source, what is kept, outages, threads that need the
+ *	  same, damage here and there.
+ *
+ * TEST_SEED repeats a run.
+ */
+#include "warm_store.h"
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include "fake_source.h"
+#include "layer/layer_cache.h"
+#include "read/read_impl.h"
+
+static const char *const io_methods[] = {"sync", "worker", "io_uring"};
+
+static FakeSource source;
+
+/* ---- the store, with an empty disk ---- */
+
+typedef void (*LayerAction)(Layer *layer);
+
+static void
+for_layers(Made *made, LayerAction action)
+{
+	LayerSet *set = timeline_files(made->s.tl);
+
+	for (int i = 0; i < layer_map_count(set->map); i++)
+		action(layer_map_get(set->map, i));
+	layer_set_unref(set);
+}
+
+static void
+put_layer(Layer *layer)
+{
+	fake_source_put(&source, layer);
+}
+
+static void
+set_remote(Layer *layer)
+{
+	layer_set_remote(layer);
+}
+
+static void
+evict_layer(Layer *layer)
+{
+	CHECK(layer_evict(layer));
+	CHECK(layer_local_bytes(layer) == 0);
+}
+
+static void
+check_undamaged(Layer *layer)
+{
+	CHECK(!layer_is_damaged(layer));
+}
+
+/* Nothing of any layer is here. */
+static void
+make_cold(Made *made)
+{
+	for_layers(made, evict_layer);
+	fake_source_reset(&source);
+}
+
+static void
+start_again(Made *made)
+{
+	store_reopen(&made->s);
+	for_layers(made, set_remote);
+	fake_source_reset(&source);
+}
+
+static void
+make_remote_store(Made *made, const char *io_method)
+{
+	char dir[512];
+
+	memset(made, 0, sizeof(*made));
+	warm_gap = 2 * PRESENCE_UNIT;
+	make_store(made, io_method);
+	snprintf(dir, sizeof(dir), "%s.source", made->s.dir);
+	fake_source_begin(&source, dir);
+	made->s.source = &source;
+	store_reopen(&made->s);
+	for_layers(made, put_layer);
+}
+
+/* ---- tests ---- */
+
+static void
+count_rounds(int most)
+{
+	if (source.rounds > most)
+	{
+		fprintf(stderr, "%d rounds with %d requests, expected %d rounds at most\n", source.rounds, source.requests, most);
+		abort();
+	}
+	CHECK(source.rounds == 0 || most > 0);
+	fake_source_reset(&source);
+}
+
+/*
+ * A page of files of which nothing is here: their ends, a leaf page of each index, the
+ * values.  Many pages in many layers take no more rounds.
+ */
+static void
+test_rounds(Made *made)
+{
+	BlockNumber blks[64];
+	BlockNumber one = 7;
+
+	make_cold(made);
+	OK(read_blocks(made, &one, 1));
+	CHECK(source.rounds == 3);
+	count_rounds(3);
+	OK(read_blocks(made, &one, 1));
+	count_rounds(0);
+
+	for (int i = 0; i < lengthof(blks); i++)
+		blks[i] = i;
+	for (int n = 32; n <= 64; n += 32)
+	{
+		make_cold(made);
+		OK(read_blocks(made, blks, n));
+		count_rounds(n == 32 ? 5 : 6);
+		OK(read_blocks(made, blks, n));
+		count_rounds(0);
+	}
+}
+
+/* What was fetched is there after a start, and part files that are not needed are removed. */
+static void
+test_restart(Made *made)
+{
+	BlockNumber blks[] = {1, 2, 3};
+	char stray[600];
+	char whole[600];
+	char away[600];
+	uint8 byte = 0;
+
+	make_cold(made);
+	OK(read_blocks(made, blks, 3));
+	start_again(made);
+	OK(read_blocks(made, blks, 3));
+	count_rounds(0);
+
+	/* of a layer that is here as a whole, and of no layer */
+	CHECK(layer_of(blks[0]) == 0);
+	snprintf(stray, sizeof(stray), "%s%s", made->files[0], PRESENCE_SUFFIX);
+	CHECK(access(stray, F_OK) == 0);
+	snprintf(away, sizeof(away), "%s/%016x%s", made->s.dir, 1, PRESENCE_SUFFIX);
+	snprintf(whole, sizeof(whole), "%s", made->files[0]);
+	store_close(made->s.store);
+	OK(fs_write_new_file(whole, &byte, 1, false));
+	CHECK(rename(stray, away) == 0);
+	snprintf(stray, sizeof(stray), "%s.part.part", made->files[1]);
+	CHECK(rename(away, stray) == 0);
+	OK(store_try_open(&made->s));
+	CHECK(access(stray, F_OK) != 0);
+	snprintf(stray, sizeof(stray), "%s%s", made->files[1], PRESENCE_SUFFIX);
+	CHECK(access(stray, F_OK) == 0);
+	store_close(made->s.store);
+	CHECK(unlink(whole) == 0);
+	OK(store_try_open(&made->s));
+	for_layers(made, set_remote);
+}
+
+/* Out of reach: what is here is read, the rest is an error that passes, and no layer is said to be damaged. */
+static void
+test_outage(Made *made)
+{
+	BlockNumber here = 5;
+	BlockNumber absent = 250; /* in a layer below, or on another index page */
+	BlockNumber both[] = {5, 250};
+
+	make_cold(made);
+	OK(read_blocks(made, &here, 1));
+	fake_source_reset(&source);
+	source.down = true;
+	OK(read_blocks(made, &here, 1));
+	FAILS(read_blocks(made, &absent, 1), PS_SQLSTATE_TRY_AGAIN, "out of reach");
+	/* once without patience, for all, and once for what is really needed first */
+	CHECK(source.impatient <= 2 && source.rounds - source.impatient == 1);
+	FAILS(read_blocks(made, both, 2), PS_SQLSTATE_TRY_AGAIN, "out of reach");
+	source.down = false;
+	start_again(made);
+	source.down = true;
+	OK(read_blocks(made, &here, 1));
+	CHECK(source.rounds == 0);
+	FAILS(read_blocks(made, &absent, 1), PS_SQLSTATE_TRY_AGAIN, "out of reach");
+	make_cold(made);
+	FAILS(read_blocks(made, &here, 1), PS_SQLSTATE_TRY_AGAIN, "out of reach");
+	source.down = false;
+	OK(read_blocks(made, both, 2));
+	for_layers(made, check_undamaged);
+}
+
+/* An object that does not exist, or is too short, is damage, of these layers alone, until it is there again. */
+static void
+test_lost_object(Made *made)
+{
+	BlockNumber blk = NLAYERS / 2 + 1;
+	BlockNumber above = blk + 1;
+	LayerSet *set = timeline_files(made->s.tl);
+	char name[LAYER_NAME_MAX];
+
+	for (int i = 0; i < layer_map_count(set->map); i++)
+	{
+		Layer *layer = layer_map_get(set->map, i);
+		char path[1024];
+		char moved[1100];
+
+		if (strstr(made->files[layer_of(blk)], layer_name(layer, name)) == NULL)
+			continue;
+		fake_source_path(&source, layer->space, layer_info(layer), path, sizeof(path));
+		snprintf(moved, sizeof(moved), "%s.moved", path);
+		make_cold(made);
+		CHECK(rename(path, moved) == 0);
+		OK(read_blocks(made, &above, 1));
+		FAILS(read_blocks(made, &blk, 1), PS_SQLSTATE_CORRUPTED, "does not exist");
+		CHECK(layer_is_damaged(layer));
+		CHECK(rename(moved, path) == 0);
+		OK(read_blocks(made, &blk, 1));
+		layer_set_damaged(layer, false);
+	}
+	layer_set_unref(set);
+	make_cold(made);
+	source.truncate = true;
+	FAILS(read_blocks(made, &blk, 1), PS_SQLSTATE_CORRUPTED, "too short");
+	source.truncate = false;
+	OK(read_blocks(made, &blk, 1));
+}
+
+/* ---- threads ---- */
+
+typedef struct Reader
+{
+	Made *made;
+	pthread_t thread;
+	BlockNumber blk;
+	const CancelCheck *cancel;
+	PsError *err;
+} Reader;
+
+static void *
+read_block(void *arg)
+{
+	Reader *r = arg;
+	char page[BLCKSZ];
+	char expected[BLCKSZ];
+
+	layer_context = (LayerContext) {.cancel = r->cancel, .by_client = true};
+	r->err = timeline_read_pages(r->made->s.tl, rel, MAIN_FORKNUM, &r->blk, 1, r->made->h.gen.pos, page);
+	expected_page(r->blk, expected);
+	CHECK(r->err != NULL || memcmp(page, expected, BLCKSZ) == 0);
+	return NULL;
+}
+
+static void
+start_reader(Reader *r, Made *made, BlockNumber blk, const CancelCheck *cancel)
+{
+	*r = (Reader) {.made = made, .blk = blk, .cancel = cancel};
+	CHECK(pthread_create(&r->thread, NULL, read_block, r) == 0);
+}
+
+static atomic_bool stop;
+
+static PsError *
+is_stopped(void *arg)
+{
+	return stop ? cancel_error(CANCEL_BY_CLIENT, NULL) : NULL;
+}
+
+/* Several threads need the same: it is asked for once, and all get the same error. */
+static void
+test_threads(Made *made)
+{
+	Reader readers[8];
+	int requests;
+
+	make_cold(made);
+	OK(read_blocks(made, &(BlockNumber) {9}, 1));
+	requests = source.requests;
+	for (int i = 0; i < 4; i++)
+	{
+		bool down = i % 2 == 1;
+
+		make_cold(made);
+		fake_source_set_hold(&source, true);
+		for (int k = 0; k < lengthof(readers); k++)
+		{
+			start_reader(&readers[k], made, 9, NULL);
+			if (k == 0)
+				fake_source_wait_held(&source, 1);
+		}
+		source.down = down;
+		fake_source_set_hold(&source, false);
+		for (int k = 0; k < lengthof(readers); k++)
+		{
+			pthread_join(readers[k].thread, NULL);
+			if (down)
+				FAILS(readers[k].err, PS_SQLSTATE_TRY_AGAIN, "out of reach");
+			else
+				OK(readers[k].err);
+		}
+		if (!down)
+			CHECK(source.requests == requests);
+		source.down = false;
+	}
+
+	/* with different pages, and too few descriptors */
+	for (int round = 0; round < 6; round++)
+	{
+		layer_set_max_open(round % 2 == 0 ? 512 : 8);
+		make_cold(made);
+		for (int k = 0; k < lengthof(readers); k++)
+			start_reader(&readers[k], made, k * 37 + round, NULL);
+		for (int k = 0; k < lengthof(readers); k++)
+		{
+			pthread_join(readers[k].thread, NULL);
+			OK(readers[k].err);
+		}
+	}
+	layer_set_max_open(512);
+}
+
+/* A client that waits for the source is canceled; others go on to wait, and get what they need. */
+static void
+test_cancel(Made *made)
+{
+	const CancelCheck cancel = {is_stopped, NULL};
+	Reader canceled[3];
+	Reader waits;
+
+	make_cold(made);
+	fake_source_set_hold(&source, true);
+	stop = false;
+	start_reader(&canceled[0], made, 9, &cancel);
+	fake_source_wait_held(&source, 1);
+	start_reader(&canceled[1], made, 9, &cancel);
+	start_reader(&canceled[2], made, 9 + NLAYERS + 1, &cancel);
+	start_reader(&waits, made, 9, NULL);
+	stop = true;
+	for (int i = 0; i < lengthof(canceled); i++)
+	{
+		pthread_join(canceled[i].thread, NULL);
+		FAILS(canceled[i].err, PS_SQLSTATE_CANCELED, "client's request");
+	}
+	fake_source_set_hold(&source, false);
+	pthread_join(waits.thread, NULL);
+	OK(waits.err);
+}
+
+/* A layer that is in use, or whose object is not in the source, is not evicted; one that was read by a client is known. */
+static void
+test_evict(Made *made)
+{
+	LayerSet *set = timeline_files(made->s.tl);
+	Reader reader;
+	BlockNumber blk = 9;
+	int nread = 0;
+
+	start_again(made);
+	layer_set_unref(set);
+	set = timeline_files(made->s.tl);
+	make_cold(made);
+	OK(read_blocks(made, &blk, 1));
+	for (int i = 0; i < layer_map_count(set->map); i++)
+	{
+		Layer *layer = layer_map_get(set->map, i);
+
+		CHECK(layer_last_read(layer) == 0);
+		OK(layer_acquire(layer));
+		CHECK(!layer_evict(layer));
+		CHECK(layer_local_bytes(layer) > 0 && layer_local_bytes(layer) < layer_info(layer)->file_size + 64 * 1024);
+		layer_release(layer);
+		OK(layer_save_fetched(layer));
+	}
+	start_reader(&reader, made, blk, NULL);
+	pthread_join(reader.thread, NULL);
+	OK(reader.err);
+	for (int i = 0; i < layer_map_count(set->map); i++)
+		nread += layer_last_read(layer_map_get(set->map, i)) > 0;
+	CHECK(nread > 0 && nread < layer_map_count(set->map));
+	layer_set_unref(set);
+	store_reopen(&made->s);
+	set = timeline_files(made->s.tl);
+	CHECK(!layer_evict(layer_map_get(set->map, 0)));
+	layer_set_unref(set);
+	for_layers(made, set_remote);
+}
+
+int
+main(void)
+{
+	ps_log_level = PS_FATAL;
+	for (int i = 0; i < lengthof(io_methods); i++)
+	{
+		Made made;
+
+		printf("%s\n", io_methods[i]);
+		fflush(stdout);
+		make_remote_store(&made, io_methods[i]);
+		test_rounds(&made);
+		test_restart(&made);
+		test_outage(&made);
+		test_lost_object(&made);
+		test_threads(&made);
+		test_cancel(&made);
+		test_evict(&made);
+		end_store(&made);
+		fake_source_end(&source);
+	}
+	printf("ok\n");
+	return 0;
+}
