@@ -71,8 +71,8 @@ read_range(FakeSource *fake, LayerFetch *fetch, bool flip)
 	close(fd);
 	if (n != (ssize_t) fetch->len || fake->truncate)
 		return ps_error(PS_SQLSTATE_CORRUPTED, "object \"%s\" is too short", path);
-	for (size_t i = 0; flip && i < fetch->len; i += 8192)
-		fetch->buf[i + Min(100, fetch->len - i - 1)] ^= 0x10;
+	for (size_t i = 32; flip && i < fetch->len; i += 64)
+		fetch->buf[i] ^= 0x10;
 	return NULL;
 }
 

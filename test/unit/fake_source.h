@@ -30,7 +30,7 @@ typedef struct FakeSource
 	bool hold;     /* answers wait until this is false, or their thread is canceled */
 	int held;      /* that wait */
 	bool truncate; /* objects end before the range does */
-	int flip;      /* so many answers have a bit flipped in each 8 kB */
+	int flip;      /* so many answers have a bit flipped in each 64 bytes */
 } FakeSource;
 
 /* dir: is created, and removed at the end. */

@@ -14,6 +14,7 @@
 #include "fake_source.h"
 #include "layer/layer_cache.h"
 #include "read/read_impl.h"
+#include "read/values.h"
 
 static const char *const io_methods[] = {"sync", "worker", "io_uring"};
 
@@ -50,6 +51,12 @@ evict_layer(Layer *layer)
 {
 	CHECK(layer_evict(layer));
 	CHECK(layer_local_bytes(layer) == 0);
+}
+
+static void
+set_undamaged(Layer *layer)
+{
+	layer_set_damaged(layer, false);
 }
 
 static void
@@ -235,6 +242,146 @@ test_lost_object(Made *made)
 	OK(read_blocks(made, &blk, 1));
 }
 
+/* Changes a byte of what was fetched of a layer. */
+static void
+damage(const char *file, uint64 offset)
+{
+	char path[600];
+	uint8 byte;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s%s", file, PRESENCE_SUFFIX);
+	fd = open(path, O_RDWR);
+	CHECK(fd >= 0 && pread(fd, &byte, 1, (off_t) offset) == 1);
+	byte ^= 0x20;
+	CHECK(pwrite(fd, &byte, 1, (off_t) offset) == 1);
+	close(fd);
+}
+
+static PsError *
+read_chain(Made *made)
+{
+	PsKey key = ps_key_block(hot_rel, MAIN_FORKNUM, 0);
+	ReadView view;
+	Plan plan;
+	ValueBatch batch;
+	PsError *err;
+
+	OK(view_open(&view, made->s.tl, made->h.gen.pos));
+	err = plan_one_key(&plan, &view, &key, 0, made->h.gen.pos);
+	value_batch_init(&batch, &view);
+	for (int i = 0; err == NULL && i < 100; i++)
+		value_batch_add(&batch, &plan.versions.refs[i], NULL);
+	value_batch_read(&batch);
+	for (int i = 0; i < batch.n; i++)
+		err = ps_error_first(err, batch.reads[i].err);
+	value_batch_free(&batch);
+	plan_free(&plan);
+	view_close(&view);
+	return err;
+}
+
+/* Where the image of a block is in its file. */
+static uint64
+value_at(Made *made, BlockNumber blk)
+{
+	PsKey key = ps_key_block(rel, MAIN_FORKNUM, blk);
+	ReadView view;
+	Plan plan;
+	uint64 offset;
+
+	OK(view_open(&view, made->s.tl, made->h.gen.pos));
+	OK(plan_one_key(&plan, &view, &key, 0, made->h.gen.pos));
+	CHECK(plan.versions.n == 1);
+	offset = plan.versions.refs[0].at.offset + BLOB_HEADER_MIN + 20;
+	plan_free(&plan);
+	view_close(&view);
+	return offset;
+}
+
+static PsError *
+read_one(Made *made)
+{
+	return read_blocks(made, &(BlockNumber) {9}, 1);
+}
+
+/*
+ * Damage of what was fetched is repaired by fetching it again, once.  Damage of
+ * the object is an error that names it, until it is repaired.
+ */
+static void
+check_damage(Made *made, const char *file, uint64 offset, PsError *(*read_it)(Made *made))
+{
+	for (int i = 0; i < 3; i++)
+	{
+		bool with_object = i == 1;
+		PsError *err;
+
+		start_again(made);
+		OK(read_it(made));
+		damage(file, offset);
+		if (i < 2)
+			start_again(made);
+		source.flip = with_object ? 1000 : 0;
+		fake_source_reset(&source);
+		err = read_it(made);
+		source.flip = 0;
+		if (with_object)
+		{
+			CHECK(err != NULL && err->detail != NULL);
+			if (!ps_error_is(err, PS_SQLSTATE_CORRUPTED) || strstr(err->detail, "object \"fake:") == NULL ||
+				strstr(err->message, file) == NULL)
+			{
+				fprintf(stderr, "%s: %s %s\n", err->sqlstate, err->message, err->detail);
+				abort();
+			}
+			ps_error_free(err);
+			CHECK(source.rounds <= 4);
+			/* but not at once */
+			while ((err = read_it(made)) != NULL && ps_error_is(err, PS_SQLSTATE_CORRUPTED))
+			{
+				ps_error_free(err);
+				pg_usleep(10000);
+			}
+		}
+		OK(err);
+		/* a page that was checked already is not checked again */
+		CHECK(source.rounds > 0 || i == 2);
+		if (!with_object)
+			for_layers(made, check_undamaged);
+		CHECK(source.rounds <= 4);
+		fake_source_reset(&source);
+		OK(read_it(made));
+		CHECK(source.rounds == 0);
+		for_layers(made, set_undamaged);
+	}
+}
+
+static void
+test_damage(Made *made)
+{
+	const char *file = made->files[layer_of(9)];
+	char path[600];
+	uint8 block[LAYER_BLOCK_SIZE];
+	LayerSummary summary;
+	int fd;
+
+	make_cold(made);
+	OK(read_one(made));
+	OK(read_chain(made));
+	snprintf(path, sizeof(path), "%s%s", file, PRESENCE_SUFFIX);
+	fd = open(path, O_RDONLY);
+	CHECK(fd >= 0 && pread(fd, block, sizeof(block), 0) == sizeof(block));
+	close(fd);
+	OK(layer_summary_decode(path, block, &summary));
+	check_damage(made, file, 100, read_one);
+	check_damage(made, file, summary.file_size - 100, read_one);
+	check_damage(made, file, summary.index_start + 100, read_one);
+	check_damage(made, file, value_at(made, 9), read_one);
+	/* the dictionary */
+	check_damage(made, made->hot_file, LAYER_BLOCK_SIZE + 100, read_chain);
+}
+
 /* ---- threads ---- */
 
 typedef struct Reader
@@ -398,6 +545,7 @@ int
 main(void)
 {
 	ps_log_level = PS_FATAL;
+	layer_fetch_again_ms = 100;
 	for (int i = 0; i < lengthof(io_methods); i++)
 	{
 		Made made;
@@ -409,6 +557,7 @@ main(void)
 		test_restart(&made);
 		test_outage(&made);
 		test_lost_object(&made);
+		test_damage(&made);
 		test_threads(&made);
 		test_cancel(&made);
 		test_evict(&made);

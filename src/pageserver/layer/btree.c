@@ -340,16 +340,22 @@ use_first(const Btree *tree, uint32 part, uint32 *missing)
 	uint8 bytes[LAYER_BLOCK_SIZE];
 	uint64 offset;
 	size_t len;
+	PsError *err;
+	int tries = 0;
 
 	btree_part_place(tree, part, &offset, &len);
-	if (missing == NULL)
-		PS_TRY(layer_file_read(tree->file, offset, bytes, len));
-	else if (!layer_file_read_cached(tree->file, offset, bytes, len))
+	do
 	{
-		*missing = part;
-		return NULL;
-	}
-	return btree_part_check(tree, part, bytes);
+		if (missing == NULL)
+			PS_TRY(layer_file_read(tree->file, offset, bytes, len));
+		else if (!layer_file_read_cached(tree->file, offset, bytes, len))
+		{
+			*missing = part;
+			return NULL;
+		}
+		err = btree_part_check(tree, part, bytes);
+	} while (layer_fetch_again(tree->file, offset, len, tries++, &err));
+	return err;
 }
 
 /* The padding of a part file is not fetched only to be checked. */

@@ -165,6 +165,12 @@ layer_value_place(const ValueRef *ref, int *fd, size_t *len)
 }
 
 bool
+layer_value_was_fetched(const ValueRef *ref)
+{
+	return ref->layer->file->cache != NULL;
+}
+
+bool
 layer_value_is_present(const ValueRef *ref, size_t len)
 {
 	return layer_file_has(ref->layer->file, ref->at.offset, len);
@@ -192,7 +198,9 @@ layer_value_release(const ValueRef *ref)
 PsError *
 layer_value_check(const ValueRef *ref, const char *bytes, size_t have, StoredValue *stored)
 {
-	return note_damage(ref->layer, blob_check(ref->layer->file, ref->at.offset, ref->kind, bytes, have, stored));
+	PsError *err = blob_check(ref->layer->file, ref->at.offset, ref->kind, bytes, have, stored);
+
+	return layer_value_was_fetched(ref) ? err : note_damage(ref->layer, err);
 }
 
 PsError *

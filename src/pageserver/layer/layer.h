@@ -199,6 +199,8 @@ typedef struct StoredValue
  *							errno, or 0 if the file ends there.
  *	  layer_value_is_present()	whether the first "len" bytes from ref->at.offset
  *							on are on this disk; otherwise they must not be read
+ *	  layer_value_was_fetched()	whether a value that fails the check may be right
+ *							elsewhere: layer_read_value() fetches it once more
  *	  layer_values_fetch()	fetches these bytes of n values together; errs[i] is
  *							NULL or why that failed.
  *
@@ -206,6 +208,7 @@ typedef struct StoredValue
  */
 extern PsError *layer_value_place(const ValueRef *ref, int *fd, size_t *len);
 extern void layer_value_release(const ValueRef *ref);
+extern bool layer_value_was_fetched(const ValueRef *ref);
 extern bool layer_value_is_present(const ValueRef *ref, size_t len);
 extern void layer_values_fetch(const ValueRef *const *refs, const size_t *lens, PsError **errs, int n);
 extern PsError *layer_value_check(const ValueRef *ref, const char *bytes, size_t have, StoredValue *stored);

@@ -32,14 +32,21 @@
 
 typedef struct UnitFetch UnitFetch;
 
-/* Of a layer with a part file. */
+/* Of a layer with a part file.  The first fields are fixed; the others are protected by the lock of layer_fetch.c. */
 typedef struct LayerCache
 {
 	const LayerSpace *space;
 	const LayerInfo *info; /* of the layer */
 	Presence *presence;
-	UnitFetch *fetches; /* in progress; protected by the lock of layer_fetch.c */
+	UnitFetch *fetches; /* in progress */
+
+	/* the last unit that was found damaged, and when it was fetched again, clock_now_ms(); 0: never */
+	uint64 damaged_unit;
+	int64 fetched_again;
 } LayerCache;
+
+/* A damaged unit is not fetched again for so long, ms; a variable for tests. */
+extern int layer_fetch_again_ms;
 
 /* A range of an open part file that the caller, who has acquired the layer or is opening it, is going to read. */
 typedef struct LayerWant
@@ -67,6 +74,16 @@ extern PsError *layer_fetch_range(const LayerFile *file, uint64 offset, size_t l
  */
 extern int layer_want_ends(const LayerFile *file, LayerWant wants[2]);
 extern PsError *layer_fetch_ends(const LayerFile *file);
+
+/*
+ * For callers that have read a range and checked it, with the result *err; "tries"
+ * is 0, and 1 if the range was read again.  Returns true if it is to be read again,
+ * because it is damaged, but may be right in the object that it was fetched from:
+ * logs and frees *err, and drops the units, so that layer_file_read() fetches them.
+ * Otherwise *err stays, and names the object if that is damaged, too; the next
+ * attempt is made after layer_fetch_again_ms.  Does nothing if len is 0.
+ */
+extern bool layer_fetch_again(const LayerFile *file, uint64 offset, size_t len, int tries, PsError **err);
 
 /* Whether the range may be read; of a whole file, always. */
 static inline bool

@@ -43,6 +43,8 @@ static struct
 
 __thread LayerContext layer_context;
 
+int layer_fetch_again_ms = 1000;
+
 static void
 init_condition(void)
 {
@@ -268,6 +270,49 @@ layer_fetch_range(const LayerFile *file, uint64 offset, size_t len)
 
 	layer_fetch(&want, 1, true);
 	return want.err;
+}
+
+/* Many reads may find the same damage: not each of them should fetch it. */
+static bool
+may_fetch_again(LayerCache *cache, uint64 unit)
+{
+	int64 now = clock_now_ms();
+	bool may;
+
+	pthread_mutex_lock(&fetching.lock);
+	may = cache->fetched_again == 0 || cache->damaged_unit != unit ||
+		  now - cache->fetched_again >= layer_fetch_again_ms;
+	if (may)
+	{
+		cache->damaged_unit = unit;
+		cache->fetched_again = now;
+	}
+	pthread_mutex_unlock(&fetching.lock);
+	return may;
+}
+
+bool
+layer_fetch_again(const LayerFile *file, uint64 offset, size_t len, int tries, PsError **err)
+{
+	LayerCache *cache = file->cache;
+	uint64 end = (offset + len + PRESENCE_UNIT - 1) / PRESENCE_UNIT;
+
+	if (likely(cache == NULL) || *err == NULL || len == 0 || !ps_error_is(*err, PS_SQLSTATE_CORRUPTED))
+		return false;
+	if (tries > 0 || !may_fetch_again(cache, offset / PRESENCE_UNIT))
+	{
+		char name[MAXPGPATH];
+
+		*err = ps_error_detail(*err, "It was fetched again from object \"%s\", and is no better.",
+							   cache->space->source->object_name(cache->space->source, cache->space, cache->info, name,
+																 sizeof(name)));
+		return false;
+	}
+	ps_log_error(PS_WARNING, *err, "fetching a part of a layer again");
+	*err = NULL;
+	for (uint64 unit = offset / PRESENCE_UNIT; unit < end; unit++)
+		presence_clear(cache->presence, (uint32) unit);
+	return true;
 }
 
 int

@@ -395,11 +395,17 @@ static PsError *
 read_and_prepare(LayerFile *file, const LayerSpace *space, const char *name, const Layer *layer)
 {
 	uint8 block[LAYER_BLOCK_SIZE];
+	PsError *err;
+	int tries = 0;
 
-	if (file->cache != NULL)
-		PS_TRY(layer_fetch_ends(file));
-	PS_TRY(layer_file_read(file, 0, block, LAYER_BLOCK_SIZE));
-	return prepare_file(file, space, name, layer, block);
+	do
+	{
+		if (file->cache != NULL)
+			PS_TRY(layer_fetch_ends(file));
+		PS_TRY(layer_file_read(file, 0, block, LAYER_BLOCK_SIZE));
+		err = prepare_file(file, space, name, layer, block);
+	} while (layer_fetch_again(file, 0, LAYER_BLOCK_SIZE, tries++, &err));
+	return err;
 }
 
 /* Opens the layer's file, even if this exceeds the limit; the caller has begun to open it, and becomes its user. */

@@ -264,6 +264,27 @@ find_place(ValueBatch *batch, ValueRead *read, Place *place)
 	return false;
 }
 
+/* Reads a value that failed its check alone, if it may be right elsewhere (layer_value_was_fetched()). */
+static void
+read_again(ValueBatch *batch, ValueRead *read)
+{
+	StringInfoData buf;
+	XLogRecPtr record_start;
+	char *room;
+
+	if (!layer_value_was_fetched(&read->ref))
+		return;
+	ps_error_free(read->err);
+	initStringInfo(&buf);
+	read->err = layer_read_value(&read->ref, &buf, &record_start);
+	if (read->err == NULL && (room = take_room(batch, read, buf.len)) != NULL)
+	{
+		memcpy(room, buf.data, buf.len);
+		answer(read, room, buf.len, record_start);
+	}
+	pfree(buf.data);
+}
+
 /*
  * Turns the bytes read into the answer.  Returns true if the value is longer: then
  * place->len bytes must be read, which are added to *longer.
@@ -293,7 +314,10 @@ take_bytes(ValueBatch *batch, Place *place, size_t *longer)
 	/* even a short read may contain the whole value */
 	read->err = layer_value_check(ref, place->bytes, place->have, &stored);
 	if (read->err != NULL)
+	{
+		read_again(batch, read);
 		return false;
+	}
 	if (stored.size > place->have && place->have == place->len)
 	{
 		place->len = stored.size;
