@@ -148,17 +148,20 @@ fake_source_put(FakeSource *fake, Layer *layer)
 	char name[LAYER_NAME_MAX];
 	char from[1024];
 	char to[1024];
-	char *bytes = pg_malloc(info->file_size);
+	char *bytes;
 	FILE *f;
 
+	layer_set_remote(layer);
+	if (access(fake_source_path(fake, space, info, to, sizeof(to)), F_OK) == 0)
+		return;
+	bytes = pg_malloc(info->file_size);
 	snprintf(from, sizeof(from), "%s/%s", space->dir, layer_name(layer, name));
 	f = fopen(from, "r");
 	check(f != NULL && fread(bytes, 1, info->file_size, f) == info->file_size, "read", from);
 	fclose(f);
-	f = fopen(fake_source_path(fake, space, info, to, sizeof(to)), "w");
+	f = fopen(to, "w");
 	check(f != NULL && fwrite(bytes, 1, info->file_size, f) == info->file_size && fclose(f) == 0, "write", to);
 	free(bytes);
-	layer_set_remote(layer);
 }
 
 void
@@ -167,6 +170,14 @@ fake_source_reset(FakeSource *fake)
 	pthread_mutex_lock(&fake->lock);
 	fake->rounds = fake->requests = fake->impatient = 0;
 	fake->bytes = 0;
+	pthread_mutex_unlock(&fake->lock);
+}
+
+void
+fake_source_flip(FakeSource *fake, int n)
+{
+	pthread_mutex_lock(&fake->lock);
+	fake->flip = n;
 	pthread_mutex_unlock(&fake->lock);
 }
 

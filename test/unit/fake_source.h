@@ -37,7 +37,7 @@ typedef struct FakeSource
 extern void fake_source_begin(FakeSource *fake, const char *dir);
 extern void fake_source_end(FakeSource *fake);
 
-/* Copies the layer's file, which is whole, into the source, and says that it is there. */
+/* Copies the layer's file, which is whole, into the source, unless it is there, and says that it is. */
 extern void fake_source_put(FakeSource *fake, Layer *layer);
 
 /* The branches of a store use it from now on, when they are opened. */
@@ -48,6 +48,7 @@ extern const char *fake_source_path(FakeSource *fake, const LayerSpace *space, c
 									size_t size);
 
 extern void fake_source_reset(FakeSource *fake); /* the counts */
+extern void fake_source_flip(FakeSource *fake, int n);
 extern void fake_source_set_hold(FakeSource *fake, bool hold);
 extern void fake_source_wait_held(FakeSource *fake, int n); /* until so many answers wait */
 
