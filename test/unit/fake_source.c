@@ -85,6 +85,7 @@ fetch_all(LayerSource *source, LayerFetch *fetches, int n, bool patient, const C
 
 	pthread_mutex_lock(&fake->lock);
 	fake->rounds++;
+	pthread_cond_broadcast(&fake->changed);
 	fake->requests += n;
 	fake->impatient += !patient;
 	for (int i = 0; i < n; i++)
@@ -187,6 +188,15 @@ fake_source_set_hold(FakeSource *fake, bool hold)
 	pthread_mutex_lock(&fake->lock);
 	fake->hold = hold;
 	pthread_cond_broadcast(&fake->changed);
+	pthread_mutex_unlock(&fake->lock);
+}
+
+void
+fake_source_wait_rounds(FakeSource *fake, int n)
+{
+	pthread_mutex_lock(&fake->lock);
+	while (fake->rounds < n)
+		clock_cond_wait(&fake->changed, &fake->lock, 1000);
 	pthread_mutex_unlock(&fake->lock);
 }
 

@@ -47,7 +47,8 @@ extern void fake_source_attach(FakeSource *fake, Store *store);
 extern const char *fake_source_path(FakeSource *fake, const LayerSpace *space, const LayerInfo *info, char *buf,
 									size_t size);
 
-extern void fake_source_reset(FakeSource *fake); /* the counts */
+extern void fake_source_wait_rounds(FakeSource *fake, int n); /* until it was asked so often */
+extern void fake_source_reset(FakeSource *fake);              /* the counts */
 extern void fake_source_flip(FakeSource *fake, int n);
 extern void fake_source_set_hold(FakeSource *fake, bool hold);
 extern void fake_source_wait_held(FakeSource *fake, int n); /* until so many answers wait */

@@ -502,7 +502,57 @@ test_cancel(Made *made)
 	OK(waits.err);
 }
 
-/* A layer that is in use, or whose object is not in the source, is not evicted; one that was read by a client is known. */
+/* Sends a record that truncates a relation, whose size ingest needs for that. */
+static void
+push_truncation(Made *made, WalReceiver *receiver, int number)
+{
+	XLogRecPtr from = made->h.gen.pos;
+	XLogRecPtr flushed;
+	uint64 random = 1;
+
+	gen_truncate(&made->h.gen, 0, number, 9);
+	OK(push(receiver, &made->h, from, made->h.gen.pos, &random, &flushed));
+}
+
+/* Ingest waits for the source, and does not fail; a store can be closed while it waits. */
+static void
+test_ingest(Made *made)
+{
+	Timeline *tl = made->s.tl;
+	WalReceiver *receiver;
+	TimelineInfo info;
+	WalState state;
+	uint64 generation;
+	XLogRecPtr start;
+	BlockNumber nblocks;
+	bool exists;
+
+	OK(timeline_new_generation(tl, "test", NULL, &generation, &state, &start));
+	OK(wal_receiver_open(tl, generation, &receiver, &start));
+	CHECK(start == made->h.gen.pos);
+	make_cold(made);
+	source.down = true;
+	push_truncation(made, receiver, 0);
+	fake_source_wait_rounds(&source, 2);
+	timeline_info(tl, &info);
+	CHECK(info.error[0] == '\0' && info.ingested_lsn == start);
+	source.down = false;
+	OK(timeline_wait_ingested(tl, made->h.gen.pos, 60000, NULL));
+	OK(timeline_read_relsize(tl, rel, MAIN_FORKNUM, made->h.gen.pos, &exists, &nblocks));
+	CHECK(exists && nblocks == 9);
+
+	make_cold(made);
+	source.down = true;
+	push_truncation(made, receiver, 3);
+	wal_receiver_close(receiver);
+	fake_source_wait_rounds(&source, 1);
+	store_close(made->s.store);
+	source.down = false;
+	OK(store_try_open(&made->s));
+	OK(timeline_wait_ingested(made->s.tl, made->h.gen.pos, 60000, NULL));
+}
+
+/* A layer that is in use, or whose object is not in the source, is not evicted.  It is known when clients read it. */
 static void
 test_evict(Made *made)
 {
@@ -561,6 +611,7 @@ main(void)
 		test_threads(&made);
 		test_cancel(&made);
 		test_evict(&made);
+		test_ingest(&made);
 		end_store(&made);
 		fake_source_end(&source);
 	}

@@ -65,6 +65,9 @@ typedef struct LayerWant
  */
 extern void layer_fetch(LayerWant *wants, int n, bool patient);
 
+/* Whether to try again after an error of a fetch, or of the thread that opened a file: see LayerContext.endless. */
+extern bool layer_should_retry(const PsError *err);
+
 /* The same for one range. */
 extern PsError *layer_fetch_range(const LayerFile *file, uint64 offset, size_t len);
 

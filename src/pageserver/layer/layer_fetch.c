@@ -18,6 +18,9 @@
 /* Interval for checking a wait for another thread's fetch again, ms; not needed for it to end. */
 #define WAIT_MS 1000
 
+/* Pause between the attempts of a thread that tries for ever, ms. */
+#define RETRY_MS 1000
+
 /* Adjacent units of a file that a thread is fetching. */
 struct UnitFetch
 {
@@ -241,12 +244,12 @@ wait_for(UnitFetch *fetch, LayerWant *wants, int n, bool patient)
 	give_up(fetch);
 }
 
-void
-layer_fetch(LayerWant *wants, int n, bool patient)
+/* Fetches, or waits for, all that can be had. */
+static void
+fetch_once(LayerWant *wants, int n, bool patient)
 {
 	Claims claims;
 
-	pthread_once(&fetching.once, init_condition);
 	do
 	{
 		claims.n = claims.units = 0;
@@ -261,6 +264,63 @@ layer_fetch(LayerWant *wants, int n, bool patient)
 		if (claims.n > 0)
 			fetch_claims(&claims, wants, n, patient);
 	} while (claims.n > 0 || claims.busy != NULL);
+}
+
+bool
+layer_should_retry(const PsError *err)
+{
+	return layer_context.endless && ps_error_is(err, PS_SQLSTATE_TRY_AGAIN) && !err->is_cancel;
+}
+
+/* Frees the errors after which the caller tries again; returns whether there were any. */
+static bool
+clear_errors(LayerWant *wants, int n)
+{
+	bool any = false;
+
+	for (int i = 0; i < n; i++)
+		if (wants[i].err != NULL && layer_should_retry(wants[i].err))
+		{
+			ps_error_free(wants[i].err);
+			wants[i].err = NULL;
+			any = true;
+		}
+	return any;
+}
+
+/* Waits before another attempt; returns why the wait was canceled, or NULL. */
+static PsError *
+pause_retry(void)
+{
+	CancelWait wait = {.cancel = layer_context.cancel};
+	int64 end = clock_now_ms() + RETRY_MS;
+	int64 left;
+	PsError *err = NULL;
+
+	pthread_mutex_lock(&fetching.lock);
+	while (err == NULL && (left = end - clock_now_ms()) > 0)
+		err = cancel_wait(&wait, &fetching.done, &fetching.lock, left);
+	pthread_mutex_unlock(&fetching.lock);
+	return err;
+}
+
+void
+layer_fetch(LayerWant *wants, int n, bool patient)
+{
+	PsError *canceled;
+
+	pthread_once(&fetching.once, init_condition);
+	fetch_once(wants, n, patient);
+	while (patient && clear_errors(wants, n))
+	{
+		canceled = pause_retry();
+		if (canceled == NULL)
+			fetch_once(wants, n, patient);
+		for (int i = 0; canceled != NULL && i < n; i++)
+			if (wants[i].err == NULL)
+				wants[i].err = ps_error_copy(canceled);
+		ps_error_free(canceled);
+	}
 }
 
 PsError *

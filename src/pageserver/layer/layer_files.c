@@ -455,6 +455,7 @@ PsError *
 layer_acquire(const Layer *shared)
 {
 	Layer *layer = (Layer *) shared;
+	PsError *err;
 
 	while (!layer_acquire_if_open(layer))
 	{
@@ -463,7 +464,10 @@ layer_acquire(const Layer *shared)
 			note_use(layer);
 			return open_file(layer);
 		}
-		PS_TRY(wait_opened(layer));
+		err = wait_opened(layer);
+		if (err != NULL && !layer_should_retry(err))
+			return err;
+		ps_error_free(err);
 	}
 	return NULL;
 }

@@ -49,6 +49,7 @@ typedef struct LayerContext
 {
 	const CancelCheck *cancel; /* of waits for a source, or NULL */
 	bool by_client;            /* notes when a layer was read: see layer_last_read() */
+	bool endless;              /* tries again until it is canceled: for ingest, whose failures are final */
 } LayerContext;
 
 extern __thread LayerContext layer_context;
@@ -69,7 +70,7 @@ extern bool layer_evict(Layer *layer);
 /* Bytes that the layer's file takes on this disk. */
 extern uint64 layer_local_bytes(const Layer *layer);
 
-/* When a client (LayerContext.by_client) used the layer last: minutes of clock_now_ms(); 0: not since it was created. */
+/* When a client (LayerContext.by_client) used the layer last, in minutes of clock_now_ms(); 0: never. */
 extern uint32 layer_last_read(const Layer *layer);
 
 /*
