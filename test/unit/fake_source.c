@@ -81,7 +81,7 @@ fetch_all(LayerSource *source, LayerFetch *fetches, int n, bool patient, const C
 {
 	FakeSource *fake = (FakeSource *) source;
 	PsError *err = NULL;
-	bool flip;
+	int nflip = 0;
 
 	pthread_mutex_lock(&fake->lock);
 	fake->rounds++;
@@ -94,11 +94,17 @@ fetch_all(LayerSource *source, LayerFetch *fetches, int n, bool patient, const C
 		err = wait_held(fake, cancel);
 	if (err == NULL && fake->down)
 		err = ps_error(PS_SQLSTATE_TRY_AGAIN, "the fake source is out of reach");
-	flip = fake->flip > 0;
-	fake->flip -= flip;
+	if (fake->flip > 0 && !(fake->flip_one && fake->flipped == fetches[0].info->number))
+	{
+		nflip = fake->flip_one ? 1 : n;
+		fake->flip--;
+		fake->flipped = fetches[0].info->number;
+	}
+	else
+		fake->flipped = 0;
 	pthread_mutex_unlock(&fake->lock);
 	for (int i = 0; i < n; i++)
-		fetches[i].err = err != NULL ? ps_error_copy(err) : read_range(fake, &fetches[i], flip);
+		fetches[i].err = err != NULL ? ps_error_copy(err) : read_range(fake, &fetches[i], i < nflip);
 	ps_error_free(err);
 }
 
@@ -179,6 +185,7 @@ fake_source_flip(FakeSource *fake, int n)
 {
 	pthread_mutex_lock(&fake->lock);
 	fake->flip = n;
+	fake->flip_one = true;
 	pthread_mutex_unlock(&fake->lock);
 }
 

@@ -26,11 +26,13 @@ typedef struct FakeSource
 	int impatient;
 	uint64 bytes;
 	/* faults */
-	bool down;     /* PS_SQLSTATE_TRY_AGAIN */
-	bool hold;     /* answers wait until this is false, or their thread is canceled */
-	int held;      /* that wait */
-	bool truncate; /* objects end before the range does */
-	int flip;      /* so many answers have a bit flipped in each 64 bytes */
+	bool down;      /* PS_SQLSTATE_TRY_AGAIN */
+	bool hold;      /* answers wait until this is false, or their thread is canceled */
+	int held;       /* that wait */
+	bool truncate;  /* objects end before the range does */
+	int flip;       /* so many answers have a bit flipped in each 64 bytes */
+	bool flip_one;  /* only in the first range, and not of the same layer twice in a row, so that it can be repaired */
+	uint64 flipped; /* number of the last layer */
 } FakeSource;
 
 /* dir: is created, and removed at the end. */

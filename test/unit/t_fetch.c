@@ -13,6 +13,7 @@
 
 #include "fake_source.h"
 #include "layer/layer_cache.h"
+#include "layer/layer_stream.h"
 #include "read/read_impl.h"
 #include "read/values.h"
 
@@ -49,6 +50,8 @@ set_remote(Layer *layer)
 static void
 evict_layer(Layer *layer)
 {
+	/* what upkeep has written was not put there yet */
+	fake_source_put(&source, layer);
 	CHECK(layer_evict(layer));
 	CHECK(layer_local_bytes(layer) == 0);
 }
@@ -92,6 +95,16 @@ make_remote_store(Made *made, const char *io_method)
 	snprintf(dir, sizeof(dir), "%s.source", made->s.dir);
 	fake_source_begin(&source, dir);
 	made->s.source = &source;
+	/* upkeep is done when a test asks for it, and has something to do */
+	made->s.config.compaction_workers = 0;
+	made->s.config.compaction_threshold = 2;
+	made->s.config.compaction_fanout = 4;
+	made->s.config.compaction_backlog = 1000;
+	made->s.config.compaction_memory = 16;
+	made->s.config.target_file_size = 8;
+	made->s.config.image_delta_records = 16;
+	made->s.config.image_delta_percent = 30;
+	made->s.config.image_delta_layers = 3;
 	store_reopen(&made->s);
 	for_layers(made, put_layer);
 }
@@ -270,7 +283,7 @@ read_chain(Made *made)
 	OK(view_open(&view, made->s.tl, made->h.gen.pos));
 	err = plan_one_key(&plan, &view, &key, 0, made->h.gen.pos);
 	value_batch_init(&batch, &view);
-	for (int i = 0; err == NULL && i < 100; i++)
+	for (int i = 0; err == NULL && i < Min(100, plan.versions.n); i++)
 		value_batch_add(&batch, &plan.versions.refs[i], NULL);
 	value_batch_read(&batch);
 	for (int i = 0; i < batch.n; i++)
@@ -502,6 +515,123 @@ test_cancel(Made *made)
 	OK(waits.err);
 }
 
+/* ---- work past the cache ---- */
+
+static PsError *
+no_pace(void *arg, size_t bytes)
+{
+	*(uint64 *) arg += bytes;
+	return NULL;
+}
+
+static void
+check_not_here(Layer *layer)
+{
+	CHECK(!layer_is_remote(layer) || layer_local_bytes(layer) == 0);
+}
+
+static void
+verify_layer(Layer *layer)
+{
+	uint64 bytes = 0;
+
+	OK(layer_verify(layer, no_pace, &bytes));
+	CHECK(bytes > 0);
+}
+
+/* What a client reads while the thread streams. */
+static void
+read_all(Made *made, bool damaged)
+{
+	BlockNumber blks[NBLOCKS];
+
+	for (int i = 0; i < NBLOCKS; i++)
+		blks[i] = i;
+	if (damaged)
+		FAILS(read_blocks(made, blks, NBLOCKS), PS_SQLSTATE_CORRUPTED, "");
+	else
+		OK(read_blocks(made, blks, NBLOCKS));
+	if (!damaged)
+		OK(read_chain(made));
+}
+
+/*
+ * Verification, exports, merges, images and garbage collection read all layers, and fill no cache; of what is
+ * fetched little is kept.  What the cache has is not fetched.
+ */
+static void
+test_stream(Made *made)
+{
+	uint64 keep = layer_stream_keep;
+	int open_before;
+	LayerStream *stream;
+	uint64 bytes;
+
+	start_again(made);
+	for (int i = 0; i < 2; i++)
+	{
+		layer_stream_keep = i == 0 ? keep : 3 * PRESENCE_UNIT;
+		make_cold(made);
+		open_before = layer_count_open();
+		for_layers(made, verify_layer);
+		for_layers(made, check_not_here);
+		CHECK(layer_count_open() == open_before);
+		stream = layer_stream_begin();
+		CHECK(stream != NULL && layer_stream_begin() == NULL);
+		read_all(made, false);
+		layer_stream_end(stream);
+		for_layers(made, check_not_here);
+		CHECK(layer_count_open() == open_before);
+	}
+	layer_stream_keep = keep;
+
+	/* a file of each layer; once in sequence */
+	make_cold(made);
+	for_layers(made, verify_layer);
+	bytes = source.bytes;
+	CHECK(source.requests < 40 * NLAYERS);
+
+	/* damage of the source, of the cache */
+	stream = layer_stream_begin();
+	source.flip = 1000000;
+	read_all(made, true);
+	source.flip = 0;
+	layer_stream_end(stream);
+	for_layers(made, check_not_here);
+	OK(read_one(made));
+	damage(made->files[layer_of(9)], value_at(made, 9));
+	stream = layer_stream_begin();
+	read_all(made, false);
+	layer_stream_end(stream);
+	for_layers(made, set_undamaged);
+
+	make_cold(made);
+	OK(read_one(made));
+	fake_source_reset(&source);
+	stream = layer_stream_begin();
+	OK(read_one(made));
+	CHECK(source.rounds == 0);
+	layer_stream_end(stream);
+
+	/* out of reach */
+	make_cold(made);
+	source.down = true;
+	stream = layer_stream_begin();
+	FAILS(read_one(made), PS_SQLSTATE_TRY_AGAIN, "out of reach");
+	layer_stream_end(stream);
+	FAILS(maintain_timeline(made->s.tl, true), PS_SQLSTATE_TRY_AGAIN, "out of reach");
+	source.down = false;
+	for_layers(made, check_undamaged);
+	fake_source_reset(&source);
+	make_cold(made);
+	OK(maintain_timeline(made->s.tl, true));
+	CHECK(source.bytes > 0);
+	for_layers(made, check_not_here);
+	read_all(made, false);
+	printf("verification fetched %llu kB, upkeep %llu kB\n", (unsigned long long) bytes / 1024,
+		   (unsigned long long) source.bytes / 1024);
+}
+
 /* Sends a record that truncates a relation, whose size ingest needs for that. */
 static void
 push_truncation(Made *made, WalReceiver *receiver, int number)
@@ -556,13 +686,12 @@ test_ingest(Made *made)
 static void
 test_evict(Made *made)
 {
-	LayerSet *set = timeline_files(made->s.tl);
+	LayerSet *set;
 	Reader reader;
 	BlockNumber blk = 9;
 	int nread = 0;
 
 	start_again(made);
-	layer_set_unref(set);
 	set = timeline_files(made->s.tl);
 	make_cold(made);
 	OK(read_blocks(made, &blk, 1));
@@ -595,7 +724,7 @@ int
 main(void)
 {
 	ps_log_level = PS_FATAL;
-	layer_fetch_again_ms = 100;
+	layer_retry_ms = 100;
 	for (int i = 0; i < lengthof(io_methods); i++)
 	{
 		Made made;
@@ -611,6 +740,7 @@ main(void)
 		test_threads(&made);
 		test_cancel(&made);
 		test_evict(&made);
+		test_stream(&made);
 		test_ingest(&made);
 		end_store(&made);
 		fake_source_end(&source);

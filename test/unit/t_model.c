@@ -16,7 +16,7 @@
 
 #include "common/logging.h"
 #include "fake_source.h"
-#include "layer/layer_cache.h"
+#include "layer/layer_stream.h"
 
 static uint64 seed;
 #ifdef __SANITIZE_THREAD__
@@ -168,7 +168,7 @@ operate(World *w)
 }
 
 static void
-run_model(FakeSource *source)
+run_model(FakeSource *source, long noperations)
 {
 	World w;
 	long next_report = noperations / 20;
@@ -211,7 +211,7 @@ run_model(FakeSource *source)
 static void
 test_model(void **state)
 {
-	run_model(NULL);
+	run_model(NULL, noperations);
 }
 
 /* Layers are evicted all the time, so that most reads, merges and images of old layers go through the source. */
@@ -220,8 +220,9 @@ test_evicted(void **state)
 {
 	FakeSource source;
 
-	layer_fetch_again_ms = 0;
-	run_model(&source);
+	layer_retry_ms = 0;
+	layer_stream_keep = PRESENCE_UNIT;
+	run_model(&source, noperations / 2);
 }
 
 int

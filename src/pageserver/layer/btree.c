@@ -301,6 +301,19 @@ btree_part_is_checked(const Btree *tree, uint32 part)
 	return (atomic_load_explicit(&tree->checked[part / 64], memory_order_relaxed) >> (part % 64) & 1) != 0;
 }
 
+void
+btree_forget(const Btree *tree, uint64 offset, uint64 len)
+{
+	uint64 start = tree->file->summary.index_start;
+	uint64 end = offset + len;
+
+	if (end <= start)
+		return;
+	for (uint64 part = offset <= start ? 0 : (offset - start) / LAYER_BLOCK_SIZE;
+		 part < tree->file->summary.index_pages && start + part * LAYER_BLOCK_SIZE < end; part++)
+		atomic_fetch_and_explicit(&tree->checked[part / 64], ~(UINT64CONST(1) << (part % 64)), memory_order_relaxed);
+}
+
 static PsError *
 check_page(const Btree *tree, uint32 number, const uint8 *page)
 {

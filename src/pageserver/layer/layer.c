@@ -7,6 +7,7 @@
 #include "layer/blob.h"
 #include "layer/layer_cache.h"
 #include "layer/layer_impl.h"
+#include "layer/layer_stream.h"
 #include "sqlstate.h"
 
 const LayerInfo *
@@ -145,7 +146,7 @@ layer_read_value(const ValueRef *ref, StringInfo buf, XLogRecPtr *record_start)
 	if (ref->place != VALUE_IN_LAYER || ref->layer == NULL || ref->layer->open != NULL)
 		return ps_error(PS_SQLSTATE_INTERNAL, "version at LSN %X/%X is not in a layer file", LSN_FORMAT_ARGS(ref->lsn));
 	PS_TRY(note_damage(ref->layer, layer_acquire(ref->layer)));
-	err = note_damage(ref->layer, blob_read(ref->layer->file, ref->at.offset, ref->kind, buf, &stored));
+	err = note_damage(ref->layer, blob_read(layer_file_of(ref->layer), ref->at.offset, ref->kind, buf, &stored));
 	layer_release(ref->layer);
 	*record_start = err == NULL ? stored.record_start : InvalidXLogRecPtr;
 	return err;
@@ -157,8 +158,8 @@ layer_value_place(const ValueRef *ref, int *fd, size_t *len)
 	PsError *err;
 
 	PS_TRY(note_damage(ref->layer, layer_acquire(ref->layer)));
-	*fd = ref->layer->file->fd;
-	err = note_damage(ref->layer, blob_first_read(ref->layer->file, ref->at.offset, ref->kind, len));
+	*fd = layer_file_of(ref->layer)->fd;
+	err = note_damage(ref->layer, blob_first_read(layer_file_of(ref->layer), ref->at.offset, ref->kind, len));
 	if (err != NULL)
 		layer_release(ref->layer);
 	return err;
@@ -167,13 +168,13 @@ layer_value_place(const ValueRef *ref, int *fd, size_t *len)
 bool
 layer_value_was_fetched(const ValueRef *ref)
 {
-	return ref->layer->file->cache != NULL;
+	return layer_file_of(ref->layer)->cache != NULL;
 }
 
 bool
 layer_value_is_present(const ValueRef *ref, size_t len)
 {
-	return layer_file_has(ref->layer->file, ref->at.offset, len);
+	return layer_file_has(layer_file_of(ref->layer), ref->at.offset, len);
 }
 
 void
@@ -182,7 +183,7 @@ layer_values_fetch(const ValueRef *const *refs, const size_t *lens, PsError **er
 	LayerWant *wants = pg_malloc(n * sizeof(LayerWant));
 
 	for (int i = 0; i < n; i++)
-		wants[i] = (LayerWant) {.file = refs[i]->layer->file, .offset = refs[i]->at.offset, .len = lens[i]};
+		wants[i] = (LayerWant) {.file = layer_file_of(refs[i]->layer), .offset = refs[i]->at.offset, .len = lens[i]};
 	layer_fetch(wants, n, true);
 	for (int i = 0; i < n; i++)
 		errs[i] = note_damage(refs[i]->layer, wants[i].err);
@@ -198,7 +199,7 @@ layer_value_release(const ValueRef *ref)
 PsError *
 layer_value_check(const ValueRef *ref, const char *bytes, size_t have, StoredValue *stored)
 {
-	PsError *err = blob_check(ref->layer->file, ref->at.offset, ref->kind, bytes, have, stored);
+	PsError *err = blob_check(layer_file_of(ref->layer), ref->at.offset, ref->kind, bytes, have, stored);
 
 	return layer_value_was_fetched(ref) ? err : note_damage(ref->layer, err);
 }
@@ -206,13 +207,13 @@ layer_value_check(const ValueRef *ref, const char *bytes, size_t have, StoredVal
 PsError *
 layer_value_unpack(const ValueRef *ref, const char *bytes, const StoredValue *stored, char *out)
 {
-	return note_damage(ref->layer, blob_unpack(ref->layer->file, ref->at.offset, bytes, stored, out));
+	return note_damage(ref->layer, blob_unpack(layer_file_of(ref->layer), ref->at.offset, bytes, stored, out));
 }
 
 PsError *
 layer_value_short_read_error(const ValueRef *ref, size_t have, size_t wanted, int read_errno)
 {
-	PsError *err = layer_file_short_read_error(ref->layer->file, ref->at.offset, have, wanted, read_errno);
+	PsError *err = layer_file_short_read_error(layer_file_of(ref->layer), ref->at.offset, have, wanted, read_errno);
 
 	return note_damage(ref->layer, err);
 }

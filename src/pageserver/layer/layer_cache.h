@@ -38,15 +38,16 @@ typedef struct LayerCache
 	const LayerSpace *space;
 	const LayerInfo *info; /* of the layer */
 	Presence *presence;
-	UnitFetch *fetches; /* in progress */
+	struct StreamFile *stream; /* of a file that is streamed (layer_stream.h); NULL: a part file */
+	UnitFetch *fetches;        /* in progress */
 
 	/* the last unit that was found damaged, and when it was fetched again, clock_now_ms(); 0: never */
 	uint64 damaged_unit;
 	int64 fetched_again;
 } LayerCache;
 
-/* A damaged unit is not fetched again for so long, ms; a variable for tests. */
-extern int layer_fetch_again_ms;
+/* Pause between attempts to fetch a damaged unit, and of a thread that tries for ever, ms; a variable for tests. */
+extern int layer_retry_ms;
 
 /* A range of an open part file that the caller, who has acquired the layer or is opening it, is going to read. */
 typedef struct LayerWant
@@ -84,7 +85,7 @@ extern PsError *layer_fetch_ends(const LayerFile *file);
  * because it is damaged, but may be right in the object that it was fetched from:
  * logs and frees *err, and drops the units, so that layer_file_read() fetches them.
  * Otherwise *err stays, and names the object if that is damaged, too; the next
- * attempt is made after layer_fetch_again_ms.  Does nothing if len is 0.
+ * attempt is made after layer_retry_ms.  Does nothing if len is 0.
  */
 extern bool layer_fetch_again(const LayerFile *file, uint64 offset, size_t len, int tries, PsError **err);
 

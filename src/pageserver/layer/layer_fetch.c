@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "layer/layer_cache.h"
+#include "layer/layer_stream.h"
 #include "sqlstate.h"
 
 /* Units that a thread fetches at a time: 16 MB of memory; and those that become one range. */
@@ -17,9 +18,6 @@
 
 /* Interval for checking a wait for another thread's fetch again, ms; not needed for it to end. */
 #define WAIT_MS 1000
-
-/* Pause between the attempts of a thread that tries for ever, ms. */
-#define RETRY_MS 1000
 
 /* Adjacent units of a file that a thread is fetching. */
 struct UnitFetch
@@ -46,7 +44,7 @@ static struct
 
 __thread LayerContext layer_context;
 
-int layer_fetch_again_ms = 1000;
+int layer_retry_ms = 1000;
 
 static void
 init_condition(void)
@@ -121,23 +119,29 @@ is_claimed(const Claims *claims, const UnitFetch *fetch)
 	return false;
 }
 
-/* Claims the absent units of a range that nobody is fetching. */
+/* Claims the absent units of a range that nobody is fetching, and of a file that is streamed those that follow. */
 static void
 claim_range(Claims *claims, const LayerWant *want, bool patient)
 {
 	LayerCache *cache = want->file->cache;
 	uint64 end = (want->offset + want->len + PRESENCE_UNIT - 1) / PRESENCE_UNIT;
+	uint64 wanted;
 
 	if (claims->n > 0 && claims->source != cache->space->source)
 		return; /* in the next round */
 	claims->source = cache->space->source;
-	end = Min(end, presence_units(cache->presence));
+	wanted = end = Min(end, presence_units(cache->presence));
 	for (uint32 unit = (uint32) (want->offset / PRESENCE_UNIT); unit < end && claims->units < FETCH_UNITS; unit++)
 	{
 		UnitFetch *other;
 
 		if (presence_has_unit(cache->presence, unit))
 			continue;
+		if (cache->stream != NULL && unit < wanted)
+		{
+			end = Max(end, (uint64) unit + layer_stream_window(cache->stream, unit));
+			end = Min(end, presence_units(cache->presence));
+		}
 		other = find_fetch(cache, unit);
 		if (other == NULL)
 			claim_unit(claims, want->file, unit, patient);
@@ -170,6 +174,8 @@ store_units(const UnitFetch *fetch, const LayerFetch *range)
 	PS_TRY(fs_write_at(file->fd, file->path, range->buf, range->len, (off_t) range->offset));
 	for (uint32 i = 0; i < fetch->n; i++)
 		presence_set(file->cache->presence, fetch->first + i);
+	if (file->cache->stream != NULL)
+		layer_stream_stored(file->cache->stream, fetch->first, fetch->n);
 	return NULL;
 }
 
@@ -293,7 +299,7 @@ static PsError *
 pause_retry(void)
 {
 	CancelWait wait = {.cancel = layer_context.cancel};
-	int64 end = clock_now_ms() + RETRY_MS;
+	int64 end = clock_now_ms() + layer_retry_ms;
 	int64 left;
 	PsError *err = NULL;
 
@@ -310,6 +316,9 @@ layer_fetch(LayerWant *wants, int n, bool patient)
 	PsError *canceled;
 
 	pthread_once(&fetching.once, init_condition);
+	for (int i = 0; i < n; i++)
+		if (wants[i].file->cache != NULL && wants[i].file->cache->stream != NULL)
+			layer_stream_copy(wants[i].file->cache->stream, wants[i].offset, wants[i].len);
 	fetch_once(wants, n, patient);
 	while (patient && clear_errors(wants, n))
 	{
@@ -341,7 +350,7 @@ may_fetch_again(LayerCache *cache, uint64 unit)
 
 	pthread_mutex_lock(&fetching.lock);
 	may = cache->fetched_again == 0 || cache->damaged_unit != unit ||
-		  now - cache->fetched_again >= layer_fetch_again_ms;
+		  now - cache->fetched_again >= layer_retry_ms;
 	if (may)
 	{
 		cache->damaged_unit = unit;
@@ -370,6 +379,8 @@ layer_fetch_again(const LayerFile *file, uint64 offset, size_t len, int tries, P
 	}
 	ps_log_error(PS_WARNING, *err, "fetching a part of a layer again");
 	*err = NULL;
+	if (cache->stream != NULL)
+		layer_stream_distrust(cache->stream);
 	for (uint64 unit = offset / PRESENCE_UNIT; unit < end; unit++)
 		presence_clear(cache->presence, (uint32) unit);
 	return true;

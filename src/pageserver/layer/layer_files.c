@@ -26,6 +26,7 @@
 #include "layer/layer_cache.h"
 #include "layer/layer_dict.h"
 #include "layer/layer_impl.h"
+#include "layer/layer_stream.h"
 
 /* Before layer_set_max_open() is called, as in tests and tools. */
 #define DEFAULT_MAX_OPEN 512
@@ -100,6 +101,17 @@ layer_open_descriptor(const char *path, int flags)
 	return fd;
 }
 
+static LayerFile *
+make_file(int fd, char *path, LayerCache *cache)
+{
+	LayerFile *file = pg_malloc0(sizeof(LayerFile));
+
+	file->path = path;
+	file->fd = fd;
+	file->cache = cache;
+	return file;
+}
+
 /*
  * Opens a file, or the part file of a layer that the caller is opening, without
  * reading anything.  layer: NULL if there is none yet.  The caller has reserved a
@@ -111,7 +123,6 @@ open_descriptor(const LayerSpace *space, const char *name, Layer *layer, LayerFi
 	char *path = psprintf("%s/%s", space->dir, name);
 	LayerCache *cache = layer != NULL ? layer->cache : NULL;
 	PsError *err = NULL;
-	LayerFile *file;
 	int fd = -1;
 
 	if (cache == NULL)
@@ -132,11 +143,7 @@ open_descriptor(const LayerSpace *space, const char *name, Layer *layer, LayerFi
 		pfree(path);
 		return err;
 	}
-	file = pg_malloc0(sizeof(LayerFile));
-	file->path = path;
-	file->fd = fd;
-	file->cache = cache;
-	*result = file;
+	*result = make_file(fd, path, cache);
 	return NULL;
 }
 
@@ -365,9 +372,15 @@ set_file(Layer *layer, LayerFile *file)
 	pthread_mutex_unlock(&files.lock);
 }
 
-/* Closes a file that has not become a layer's, and gives up its place. */
-static void
-discard(LayerFile *file)
+LayerFile *
+layer_adopt_descriptor(int fd, const char *path, LayerCache *cache)
+{
+	make_room(1);
+	return make_file(fd, pg_strdup(path), cache);
+}
+
+void
+layer_discard_file(LayerFile *file)
 {
 	close_file(file);
 	unreserve();
@@ -384,15 +397,14 @@ finish_opening(Layer *layer, LayerFile *file, PsError *err)
 		set_file(layer, file);
 	else
 	{
-		discard(file);
+		layer_discard_file(file);
 		layer_give_up_opening(layer, err);
 	}
 	return err;
 }
 
-/* Reads the first block of an open file, and prepares it. */
-static PsError *
-read_and_prepare(LayerFile *file, const LayerSpace *space, const char *name, const Layer *layer)
+PsError *
+layer_read_and_prepare(LayerFile *file, const LayerSpace *space, const char *name, const Layer *layer)
 {
 	uint8 block[LAYER_BLOCK_SIZE];
 	PsError *err;
@@ -419,7 +431,7 @@ open_file(Layer *layer)
 	make_room(1);
 	err = open_descriptor(layer->space, layer_name(layer, name), layer, &file);
 	if (err == NULL)
-		return finish_opening(layer, file, read_and_prepare(file, layer->space, name, layer));
+		return finish_opening(layer, file, layer_read_and_prepare(file, layer->space, name, layer));
 	unreserve();
 	layer_give_up_opening(layer, err);
 	return err;
@@ -431,7 +443,7 @@ note_use(Layer *layer)
 {
 	if (!atomic_load_explicit(&layer->used, memory_order_relaxed))
 		atomic_store_explicit(&layer->used, true, memory_order_relaxed);
-	if (unlikely(layer->space->source != NULL) && layer_context.by_client)
+	if (unlikely(layer->space->source != NULL) && layer_context.by_client && layer_context.stream == NULL)
 		atomic_store_explicit(&layer->last_read, (uint32) (clock_now_ms() / 60000), memory_order_relaxed);
 }
 
@@ -452,7 +464,21 @@ layer_acquire_if_open(const Layer *shared)
 }
 
 PsError *
-layer_acquire(const Layer *shared)
+layer_acquire(const Layer *layer)
+{
+	bool acquired;
+
+	if (layer_is_in_stream(layer))
+	{
+		PS_TRY(layer_stream_acquire(layer, &acquired));
+		if (acquired)
+			return NULL;
+	}
+	return layer_acquire_local(layer);
+}
+
+PsError *
+layer_acquire_local(const Layer *shared)
 {
 	Layer *layer = (Layer *) shared;
 	PsError *err;
@@ -503,7 +529,7 @@ layer_opened_ahead(const Layer *shared, LayerFile *file, const uint8 *block)
 
 	if (block == NULL)
 	{
-		discard(file);
+		layer_discard_file(file);
 		layer_give_up_opening(layer, NULL);
 		return false;
 	}
@@ -516,6 +542,13 @@ layer_opened_ahead(const Layer *shared, LayerFile *file, const uint8 *block)
 
 void
 layer_release(const Layer *layer)
+{
+	if (!layer_is_in_stream(layer) || !layer_stream_release(layer))
+		layer_release_local(layer);
+}
+
+void
+layer_release_local(const Layer *layer)
 {
 	atomic_fetch_sub_explicit(&((Layer *) layer)->users, 1, memory_order_release);
 	if (atomic_load_explicit(&files.exceeded, memory_order_relaxed))
@@ -538,10 +571,10 @@ layer_open(LayerSpace *space, const char *name, Layer **layer)
 		unreserve();
 		return err;
 	}
-	err = read_and_prepare(file, space, name, NULL);
+	err = layer_read_and_prepare(file, space, name, NULL);
 	if (err != NULL)
 	{
-		discard(file);
+		layer_discard_file(file);
 		return err;
 	}
 	layer_summary_info(&file->summary, &info);

@@ -52,15 +52,19 @@ struct Layer
 /* ---- layer_files.c: open files ---- */
 
 /*
- * Opens the layer's file if it is closed; layer->file is valid until
+ * Opens the layer's file if it is closed; layer_file_of() (layer_stream.h) is valid until
  * layer_release().  Hold it briefly, and wait for nothing but the file meanwhile.
  * Pointers into the mapping of the index must not be kept longer.  Any thread.
  */
 extern PsError *layer_acquire(const Layer *layer);
 
-/* Returns false if the file is closed. */
+/* Returns false if the file is closed.  Not in threads that stream. */
 extern bool layer_acquire_if_open(const Layer *layer);
 extern void layer_release(const Layer *layer);
+
+/* Like these, also in threads that stream: it is Layer.file that is acquired, and Layer.file is valid. */
+extern PsError *layer_acquire_local(const Layer *layer);
+extern void layer_release_local(const Layer *layer);
 
 /*
  * Like layer_acquire() and layer_release(), in two steps, for callers that read
@@ -98,6 +102,15 @@ extern void layer_give_up_opening(Layer *layer, const PsError *err);
 
 /* Closes an open file that is not in use; then Layer.users is FILE_CLOSED or FILE_OPENING, whichever is passed. */
 extern bool layer_close_if_unused(Layer *layer, int users);
+
+/*
+ * For files that are not Layer.file: layer_adopt_descriptor() makes an open file of a
+ * descriptor, and counts it, layer_read_and_prepare() reads its first block, and
+ * layer_discard_file() closes it.
+ */
+extern LayerFile *layer_adopt_descriptor(int fd, const char *path, struct LayerCache *cache);
+extern PsError *layer_read_and_prepare(LayerFile *file, const LayerSpace *space, const char *name, const Layer *layer);
+extern void layer_discard_file(LayerFile *file);
 
 /* Creates the layer of a file that was just written, and opens it.  If that fails, the file is removed. */
 extern PsError *layer_open_written(LayerSpace *space, const LayerSummary *summary, Layer **layer);

@@ -16,6 +16,7 @@
 #include "layer/layer_cache.h"
 #include "layer/layer_dict.h"
 #include "layer/layer_impl.h"
+#include "layer/layer_stream.h"
 #include "layer/layer_missing.h"
 
 /* At most 4 MB of memory to read all parts, most of which are index pages of 8 kB. */
@@ -80,7 +81,7 @@ add(LayerMissing *missing, const Layer *layer, int64 number)
 static void
 add_ahead(LayerMissing *missing, const Layer *layer, uint32 part)
 {
-	if (!btree_part_is_checked(&layer->file->index, part))
+	if (!btree_part_is_checked(&layer_file_of(layer)->index, part))
 		add(missing, layer, part);
 }
 
@@ -105,16 +106,16 @@ layer_missing_file(LayerMissing *missing, const Layer *layer)
 bool
 layer_missing_part(LayerMissing *missing, const Layer *layer, uint32 part, uint32 before)
 {
-	const LayerSummary *summary = &layer->file->summary;
+	const LayerSummary *summary = &layer_file_of(layer)->summary;
 
 	/* not add_ahead(): the search went on without this part, even if another thread has read it by now */
 	add(missing, layer, part);
 	for (uint32 i = 1; i <= before; i++)
 		add_ahead(missing, layer, part - i);
 	/* the padding is checked before the search begins: the root will be needed in any case */
-	if (part == BTREE_PADDING(&layer->file->index) && summary->levels > 0)
+	if (part == BTREE_PADDING(&layer_file_of(layer)->index) && summary->levels > 0)
 		add_ahead(missing, layer, summary->root);
-	if (layer_dict_is_missing(layer->file))
+	if (layer_dict_is_missing(layer_file_of(layer)))
 		layer_missing_dict(missing, layer);
 	return ends_search(missing, layer);
 }
@@ -143,7 +144,7 @@ layer_missing_place(LayerMissing *missing, int i, int *fd, uint64 *offset, size_
 		/* if it was closed meanwhile, it is not opened again for this part alone */
 		if (!layer_acquire_if_open(part->layer))
 			return false;
-		part->file = part->layer->file;
+		part->file = layer_file_of(part->layer);
 		if (part->number == PART_DICT)
 		{
 			part->offset = LAYER_BLOCK_SIZE;

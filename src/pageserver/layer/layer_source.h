@@ -41,6 +41,8 @@ typedef struct LayerSource
 							   size_t size);
 } LayerSource;
 
+typedef struct LayerStream LayerStream;
+
 /*
  * How the calling thread uses layers.  Zeros if a thread does not set it, which
  * suits upkeep.  Only fetches depend on it.
@@ -49,10 +51,20 @@ typedef struct LayerContext
 {
 	const CancelCheck *cancel; /* of waits for a source, or NULL */
 	bool by_client;            /* notes when a layer was read: see layer_last_read() */
+	LayerStream *stream;       /* see layer_stream_begin() */
 	bool endless;              /* tries again until it is canceled: for ingest, whose failures are final */
 } LayerContext;
 
 extern __thread LayerContext layer_context;
+
+/*
+ * From layer_stream_begin() to layer_stream_end(), what the thread reads of layers
+ * that are not here goes past the cache (layer_stream.h): for work that reads much,
+ * once.  Layers must not stay acquired over either call.  Within such work
+ * layer_stream_begin() returns NULL, for which layer_stream_end() does nothing.
+ */
+extern LayerStream *layer_stream_begin(void);
+extern void layer_stream_end(LayerStream *stream);
 
 /* ---- layer_evict.c; any thread ---- */
 

@@ -124,19 +124,24 @@ maintain_set_error(Timeline *tl, UpkeepKind kind, const PsError *err)
 	return is_new;
 }
 
-/* What follows is upkeep, whoever asked for it.  Returns what end_upkeep() restores. */
+/*
+ * What follows is upkeep, whoever asked for it: it may be canceled when the timeline stops,
+ * and streams files that are not here.  Returns what end_upkeep() restores.
+ */
 static LayerContext
 begin_upkeep(const CancelCheck *stopping)
 {
 	LayerContext before = layer_context;
 
 	layer_context = (LayerContext) {.cancel = stopping};
+	(void) layer_stream_begin();
 	return before;
 }
 
 static void
 end_upkeep(LayerContext before)
 {
+	layer_stream_end(layer_context.stream);
 	layer_context = before;
 }
 

@@ -13,7 +13,8 @@
  * round's reads.
  *
  * With io_method "sync", reads are made one after the other anyway, so there is a single
- * round, which reads only what it needs, unless files may have to be fetched.
+ * round, which reads only what it needs, unless files may have to be fetched.  There is also
+ * a single round in work that streams such files, which fetches ahead by itself.
  *
  * A failure here is not reported.  What could not be prefetched is read in the last round,
  * which waits for what it needs, and reports only errors of that.
@@ -22,6 +23,7 @@
 
 #include "io/aio.h"
 #include "layer/layer_missing.h"
+#include "layer/layer_source.h"
 #include "read/read_impl.h"
 
 /* More than any index has levels; even chains over thousands of index pages need fewer. */
@@ -99,10 +101,15 @@ has_source(const ReadView *view)
 void
 plan_init(Plan *plan, const ReadView *view)
 {
+	bool together;
+
 	memset(plan, 0, sizeof(*plan));
 	plan->view = view;
 	/* reads made one after the other would only take longer if they include some that are not needed */
-	if (aio_method(view->tl->env->aio) != AIO_SYNC || has_source(view))
+	together = aio_method(view->tl->env->aio) != AIO_SYNC;
+	if (has_source(view))
+		together = layer_context.stream == NULL;
+	if (together)
 		plan->versions.missing = &plan->missing;
 }
 
