@@ -391,6 +391,13 @@ test_damage(Made *made)
 	check_damage(made, file, summary.file_size - 100, read_one);
 	check_damage(made, file, summary.index_start + 100, read_one);
 	check_damage(made, file, value_at(made, 9), read_one);
+	/* an index page is checked at each use until it is synced, because until then it may become a hole */
+	make_cold(made);
+	OK(read_one(made));
+	damage(file, summary.index_start + 100);
+	fake_source_reset(&source);
+	OK(read_one(made));
+	CHECK(source.rounds == 1);
 	/* the dictionary */
 	check_damage(made, made->hot_file, LAYER_BLOCK_SIZE + 100, read_chain);
 }
@@ -425,6 +432,49 @@ start_reader(Reader *r, Made *made, BlockNumber blk, const CancelCheck *cancel)
 {
 	*r = (Reader) {.made = made, .blk = blk, .cancel = cancel};
 	CHECK(pthread_create(&r->thread, NULL, read_block, r) == 0);
+}
+
+static void *
+acquire_layer(void *arg)
+{
+	PsError *err = layer_acquire(arg);
+
+	if (err == NULL)
+		layer_release(arg);
+	return err;
+}
+
+/* Two threads open the same file: one fetches, and the other one gets its error. */
+static void
+test_opening(Made *made)
+{
+	LayerSet *set = timeline_files(made->s.tl);
+	Layer *layer = layer_map_get(set->map, 0);
+	pthread_t threads[2];
+	bool waits = false;
+
+	make_cold(made);
+	fake_source_set_hold(&source, true);
+	CHECK(pthread_create(&threads[0], NULL, acquire_layer, layer) == 0);
+	fake_source_wait_held(&source, 1);
+	CHECK(pthread_create(&threads[1], NULL, acquire_layer, layer) == 0);
+	while (!waits)
+	{
+		pg_usleep(1000);
+		waits = __atomic_load_n(&layer->opening, __ATOMIC_ACQUIRE) != NULL;
+	}
+	source.down = true;
+	fake_source_set_hold(&source, false);
+	for (int i = 0; i < lengthof(threads); i++)
+	{
+		void *err;
+
+		pthread_join(threads[i], &err);
+		FAILS(err, PS_SQLSTATE_TRY_AGAIN, "out of reach");
+	}
+	CHECK(source.rounds == 1);
+	source.down = false;
+	layer_set_unref(set);
 }
 
 static atomic_bool stop;
@@ -738,6 +788,7 @@ main(void)
 		test_lost_object(&made);
 		test_damage(&made);
 		test_threads(&made);
+		test_opening(&made);
 		test_cancel(&made);
 		test_evict(&made);
 		test_stream(&made);

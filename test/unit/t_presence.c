@@ -137,7 +137,14 @@ test_damage(void **state)
 	assert_true(put_unit(presence, fd, 1));
 	assert_ok(presence_save(presence, fd, path));
 	assert_true(put_unit(presence, fd, 2));
+	assert_true(presence_is_durable(presence, PRESENCE_UNIT, 1));
+	assert_false(presence_is_durable(presence, PRESENCE_UNIT, PRESENCE_UNIT + 1));
 	assert_ok(presence_save(presence, fd, path));
+	assert_true(presence_is_durable(presence, PRESENCE_UNIT, PRESENCE_UNIT + 1));
+	presence_clear(presence, 2);
+	assert_false(presence_is_durable(presence, 2 * PRESENCE_UNIT, 1));
+	assert_true(put_unit(presence, fd, 2));
+	assert_false(presence_is_durable(presence, 2 * PRESENCE_UNIT, 1));
 	presence_free(presence);
 	for (uint64 i = 0; i < PRESENCE_BITS_AT + (UNITS + 7) / 8 + 4; i++)
 	{

@@ -18,7 +18,7 @@
 #include "bytes.h"
 #include "layer/btree.h"
 #include "layer/layer_file.h"
-#include "layer/layer_cache.h"
+#include "layer/layer_stream.h"
 #include "layer/layer_output.h"
 #include "sqlstate.h"
 
@@ -380,6 +380,22 @@ padding_is_present(const Btree *tree)
 	return layer_file_has(tree->file, summary->values_end, summary->index_start - summary->values_end);
 }
 
+/*
+ * What was fetched, and is not synced yet, may become a hole (presence_is_durable()),
+ * so one check does not suffice for a page that is used through the mapping.  In a
+ * file of a single thread, one that was loaded a moment ago is not checked again.
+ */
+static bool
+must_check_again(const Btree *tree, uint32 number)
+{
+	const LayerCache *cache = tree->file->cache;
+	uint64 offset = tree->file->summary.index_start + (uint64) number * LAYER_BLOCK_SIZE;
+
+	if (likely(cache == NULL) || presence_is_durable(cache->presence, offset, LAYER_BLOCK_SIZE))
+		return false;
+	return cache->stream == NULL || !layer_stream_is_last_page(cache->stream, number);
+}
+
 /* Like btree_load_page(); if *missing is set, pos is not. */
 static PsError *
 load_page(const Btree *tree, uint32 number, int level, BtreePos *pos, uint32 *missing)
@@ -391,7 +407,7 @@ load_page(const Btree *tree, uint32 number, int level, BtreePos *pos, uint32 *mi
 		return layer_damaged(file->path, file->summary.index_start,
 							 "the index refers to page %u, but has only %u pages", number,
 							 file->summary.index_pages);
-	if (!btree_part_is_checked(tree, number))
+	if (!btree_part_is_checked(tree, number) || unlikely(must_check_again(tree, number)))
 	{
 		PS_TRY(use_first(tree, number, missing));
 		if (is_missing(missing))

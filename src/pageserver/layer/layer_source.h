@@ -32,7 +32,7 @@ typedef struct LayerSource
 	 * number of threads at the same time.  An object that cannot be reached, or not
 	 * now, is PS_SQLSTATE_TRY_AGAIN; one that does not exist or is too short is
 	 * PS_SQLSTATE_CORRUPTED.  patient: it is worth waiting for an object store that
-	 * is out of reach.  cancel may be NULL.
+	 * is out of reach; otherwise for a second at most.  cancel may be NULL.
 	 */
 	void (*fetch)(struct LayerSource *source, LayerFetch *fetches, int n, bool patient, const CancelCheck *cancel);
 

@@ -47,7 +47,8 @@ struct StreamFile
 	int holds;
 	uint64 last_use;
 	Ahead ahead[2];
-	Window *windows; /* in the order in which they were fetched */
+	uint32 last_page; /* of the index */
+	Window *windows;  /* in the order in which they were fetched */
 	int first;
 	int nwindows;
 	int cap;
@@ -200,6 +201,7 @@ open_stream_file(LayerStream *stream, const Layer *layer, const char *path, Stre
 
 	limit_idle(stream);
 	file->layer = layer_ref((Layer *) layer);
+	file->last_page = BTREE_NO_PART;
 	file->limit = layer->info.type == LAYER_DELTA && layer->info.level == 0 ? PG_UINT64_MAX : layer_stream_keep;
 	fd = create_unnamed(layer->space, layer_name(layer, name));
 	if (fd < 0 || ftruncate(fd, (off_t) presence_part_size(layer->info.file_size)) != 0)
@@ -305,6 +307,7 @@ trim(StreamFile *file)
 			len += presence_unit_len(file->cache->presence, window.first + i);
 		}
 		btree_forget(&file->file->index, offset, len);
+		file->last_page = BTREE_NO_PART;
 		/* if the file system cannot do this, the bytes stay until the file is closed */
 		(void) fallocate(file->file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t) offset, (off_t) len);
 		file->kept -= len;
@@ -433,6 +436,15 @@ layer_stream_stored(StreamFile *stream, uint32 first, uint32 n)
 		stream->limit *= 2;
 		stream->fetched = 0;
 	}
+}
+
+bool
+layer_stream_is_last_page(StreamFile *stream, uint32 number)
+{
+	bool same = stream->last_page == number;
+
+	stream->last_page = number;
+	return same;
 }
 
 void

@@ -77,6 +77,9 @@ extern uint32 layer_stream_window(StreamFile *stream, uint32 unit);
 /* Units were stored. */
 extern void layer_stream_stored(StreamFile *stream, uint32 first, uint32 n);
 
+/* For btree.c: whether an index page is the one that this was called for last. */
+extern bool layer_stream_is_last_page(StreamFile *stream, uint32 number);
+
 /* A unit was found damaged: none is copied any more. */
 extern void layer_stream_distrust(StreamFile *stream);
 

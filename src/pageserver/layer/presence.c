@@ -22,6 +22,7 @@ struct Presence
 	uint64 file_size;
 	uint32 units;
 	atomic_uchar *bits;
+	atomic_uchar *durable; /* units that were synced since they were written, see presence_is_durable() */
 
 	pthread_mutex_t save_lock; /* held by presence_save(); protects the fields below */
 	uint64 sequence;           /* of the newest map in the file; 0: none */
@@ -74,6 +75,7 @@ presence_create(uint64 file_size)
 	presence->file_size = file_size;
 	presence->units = count_units(file_size);
 	presence->bits = pg_malloc0(bits_size(presence->units) * sizeof(atomic_uchar));
+	presence->durable = pg_malloc0(bits_size(presence->units) * sizeof(atomic_uchar));
 	presence->synced = pg_malloc0(bits_size(presence->units));
 	pthread_mutex_init(&presence->save_lock, NULL);
 	return presence;
@@ -87,6 +89,7 @@ presence_free(Presence *presence)
 	pthread_mutex_destroy(&presence->save_lock);
 	free(presence->synced);
 	free((void *) presence->bits);
+	free((void *) presence->durable);
 	free(presence);
 }
 
@@ -134,7 +137,10 @@ presence_load(Presence *presence, int fd, const char *path)
 		memcpy(presence->synced, map + PRESENCE_BITS_AT, bits_size(presence->units));
 	}
 	for (size_t i = 0; i < bits_size(presence->units); i++)
+	{
 		atomic_store_explicit(&presence->bits[i], presence->synced[i], memory_order_relaxed);
+		atomic_store_explicit(&presence->durable[i], presence->synced[i], memory_order_relaxed);
+	}
 	free(map);
 	return err;
 }
@@ -167,6 +173,8 @@ save_map(Presence *presence, int fd, const char *path, uint8 *map)
 		forget_unsynced(presence);
 		return err;
 	}
+	for (size_t i = 0; i < bits_size(presence->units); i++)
+		atomic_fetch_or_explicit(&presence->durable[i], map[PRESENCE_BITS_AT + i], memory_order_relaxed);
 	memcpy(map + PRESENCE_MAGIC_AT, PRESENCE_MAGIC, strlen(PRESENCE_MAGIC));
 	ps_put32(map + PRESENCE_VERSION_AT, PRESENCE_VERSION);
 	ps_put32(map + PRESENCE_UNIT_AT, PRESENCE_UNIT);
@@ -233,24 +241,42 @@ presence_unit_len(const Presence *presence, uint32 unit)
 	return start < presence->file_size ? (size_t) Min(presence->file_size - start, PRESENCE_UNIT) : 0;
 }
 
-bool
-presence_has_unit(const Presence *presence, uint32 unit)
+static bool
+is_set(const atomic_uchar *bits, uint32 unit)
 {
-	return unit >= presence->units ||
-		   (atomic_load_explicit(&presence->bits[unit / 8], memory_order_acquire) >> (unit % 8) & 1) != 0;
+	return (atomic_load_explicit(&bits[unit / 8], memory_order_acquire) >> (unit % 8) & 1) != 0;
 }
 
-bool
-presence_has(const Presence *presence, uint64 offset, size_t len)
+/* Are the bits of all units of the file that the range touches set? */
+static bool
+are_set(const Presence *presence, const atomic_uchar *bits, uint64 offset, size_t len)
 {
 	uint64 last = len > 0 ? (offset + len - 1) / PRESENCE_UNIT : 0;
 
 	if (len == 0)
 		return true;
 	for (uint64 unit = offset / PRESENCE_UNIT; unit <= last && unit < presence->units; unit++)
-		if (!presence_has_unit(presence, (uint32) unit))
+		if (!is_set(bits, (uint32) unit))
 			return false;
 	return true;
+}
+
+bool
+presence_has_unit(const Presence *presence, uint32 unit)
+{
+	return unit >= presence->units || is_set(presence->bits, unit);
+}
+
+bool
+presence_has(const Presence *presence, uint64 offset, size_t len)
+{
+	return are_set(presence, presence->bits, offset, len);
+}
+
+bool
+presence_is_durable(const Presence *presence, uint64 offset, size_t len)
+{
+	return are_set(presence, presence->durable, offset, len);
 }
 
 void
@@ -263,9 +289,12 @@ presence_set(Presence *presence, uint32 unit)
 void
 presence_clear(Presence *presence, uint32 unit)
 {
-	if (unit < presence->units)
-		atomic_fetch_and_explicit(&presence->bits[unit / 8], (unsigned char) ~(1 << (unit % 8)),
-								  memory_order_relaxed);
+	unsigned char others = (unsigned char) ~(1 << (unit % 8));
+
+	if (unit >= presence->units)
+		return;
+	atomic_fetch_and_explicit(&presence->bits[unit / 8], others, memory_order_relaxed);
+	atomic_fetch_and_explicit(&presence->durable[unit / 8], others, memory_order_relaxed);
 }
 
 uint64

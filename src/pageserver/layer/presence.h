@@ -102,6 +102,13 @@ extern size_t presence_unit_len(const Presence *presence, uint32 unit);
 extern bool presence_has(const Presence *presence, uint64 offset, size_t len);
 extern bool presence_has_unit(const Presence *presence, uint32 unit);
 
+/*
+ * Whether all units that the range touches were synced since they were written.
+ * Others may become a hole again while they are set, if the kernel fails to write
+ * them, and then drops them from the page cache.
+ */
+extern bool presence_is_durable(const Presence *presence, uint64 offset, size_t len);
+
 /* After pwrite() of the whole unit has succeeded. */
 extern void presence_set(Presence *presence, uint32 unit);
 
