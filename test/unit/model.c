@@ -4,6 +4,7 @@
  */
 #include "ps_fe.h"
 
+#include "fake_source.h"
 #include "model.h"
 
 /* ---- the model ---- */
@@ -219,7 +220,7 @@ set_small_sizes(World *w)
 }
 
 void
-world_begin(World *w, uint64 random)
+world_begin(World *w, uint64 random, struct FakeSource *source)
 {
 	History h;
 	ModelBranch *b;
@@ -239,8 +240,17 @@ world_begin(World *w, uint64 random)
 	add_place(b, h.gen.records[0].start, h.gen.pos, 1000);
 	model_put(b, KEY_DB, h.gen.pos, 1, 0);
 	history_end(&h);
+	w->s.source = source;
+	if (source != NULL)
+	{
+		char dir[MAXPGPATH];
+
+		snprintf(dir, sizeof(dir), "%s.source", w->s.dir);
+		fake_source_begin(source, dir);
+	}
 	fault_begin(w->s.dir, random);
 	OK(store_open(&w->s.config, &w->s.store));
+	attach_source(w);
 	settle(w);
 }
 
@@ -250,6 +260,8 @@ world_end(World *w)
 	world_close(w);
 	fault_end();
 	remove_tree(w->s.dir);
+	if (w->s.source != NULL)
+		fake_source_end(w->s.source);
 	while (w->n > 0)
 		model_remove(w, w->branches[0]);
 }

@@ -134,8 +134,9 @@ typedef struct World
 	long crashes;
 	long closed; /* branches that were not in use */
 	long detached;
-	long files; /* most layer files of a branch */
-	int level;  /* highest level */
+	long evicted; /* layers */
+	long files;   /* most layer files of a branch */
+	int level;    /* highest level */
 } World;
 
 extern uint32 rnd32(World *w, uint32 n);
@@ -179,6 +180,7 @@ extern void check_no_strays(World *w);
 extern const CancelCheck model_cancel;
 extern void settle_wal(World *w, ModelBranch *b);
 extern PsError *take(World *w, ModelBranch *b);
+extern void attach_source(World *w);
 extern void settle(World *w);
 extern void let_go(ModelBranch *b);
 extern void world_close(World *w);
@@ -196,6 +198,7 @@ extern PsError *trash_branch(World *w, ModelBranch *b, bool upkeep);
 extern PsError *rename_branch(World *w, ModelBranch *b);
 extern PsError *replace_branch(World *w, ModelBranch *b, ModelBranch *parent, XLogRecPtr lsn, bool childless);
 extern PsError *keep_branch(World *w, ModelBranch *b, bool all);
+extern void evict_files(World *w, ModelBranch *b);
 extern void leave_branch(World *w, ModelBranch *b);
 extern PsError *detach_tenant(World *w);
 extern PsError *attach_tenant(World *w);
@@ -204,7 +207,8 @@ extern void note_files(World *w);
 
 /* ---- beginning and end ---- */
 extern void set_small_sizes(World *w);
-extern void world_begin(World *w, uint64 random);
+/* source: layer files are put there, and evicted, by evict_files(); NULL: they are not */
+extern void world_begin(World *w, uint64 random, struct FakeSource *source);
 extern void world_end(World *w);
 
 #endif /* MODEL_H */

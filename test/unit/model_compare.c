@@ -7,6 +7,7 @@
 #include <dirent.h>
 
 #include "bytes.h"
+#include "layer/presence.h"
 #include "model.h"
 #include "wire.h"
 
@@ -408,13 +409,21 @@ check_no_strays_in(Timeline *tl)
 		pg_usleep(1000);
 	}
 	n = layer_map_count(set->map);
-	files = pg_malloc(Max(n, 1) * sizeof(char *));
+	files = pg_malloc0((2 * n + 1) * sizeof(char *));
 	/* if it cannot be written, it is with the next arrival */
 	check_names(tl->spec->dir, in_timeline, lengthof(in_timeline), optional);
 	for (int k = 0; k < n; k++)
 		files[k] = pg_strdup(layer_name(layer_map_get(set->map, k), name));
-	check_names(tl->spec->space.dir, files, n, NULL);
-	for (int k = 0; k < n; k++)
+	if (tl->spec->space.source == NULL)
+		check_names(tl->spec->space.dir, files, n, NULL);
+	else
+	{
+		/* a layer may be here as a whole, in part, or not at all */
+		for (int k = 0; k < n; k++)
+			files[n + k] = psprintf("%s%s", files[k], PRESENCE_SUFFIX);
+		check_names(tl->spec->space.dir, NULL, 0, files);
+	}
+	for (int k = 0; k < 2 * n; k++)
 		free((char *) files[k]);
 	free(files);
 	layer_set_unref(set);

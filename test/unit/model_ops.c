@@ -4,6 +4,7 @@
  */
 #include "ps_fe.h"
 
+#include "fake_source.h"
 #include "model.h"
 
 /* ---- operations ---- */
@@ -307,8 +308,31 @@ attach_tenant(World *w)
 
 	PS_TRY(store_attach_tenant(w->s.store,
 							   rnd32(w, 2) == 0 ? random_branch(w)->name : ps_id_format(&test_tenant, id), true));
+	attach_source(w);
 	w->pending.kind = PENDING_NOTHING;
 	return NULL;
+}
+
+/* Puts some files of a branch into the source, and evicts those that are not in use; the source may damage an answer. */
+void
+evict_files(World *w, ModelBranch *b)
+{
+	LayerSet *set;
+
+	if (w->s.source == NULL || b->tl == NULL)
+		return;
+	set = timeline_files(b->tl);
+	for (int i = 0; i < layer_map_count(set->map); i++)
+	{
+		Layer *layer = layer_map_get(set->map, i);
+
+		if (rnd32(w, 2) == 0)
+			continue;
+		fake_source_put(w->s.source, layer);
+		w->evicted += layer_evict(layer);
+	}
+	layer_set_unref(set);
+	fake_source_flip(w->s.source, rnd32(w, 3) == 0);
 }
 
 /*

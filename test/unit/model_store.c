@@ -4,6 +4,7 @@
  */
 #include "ps_fe.h"
 
+#include "fake_source.h"
 #include "model.h"
 
 /* ---- the store ---- */
@@ -59,6 +60,14 @@ settle_wal(World *w, ModelBranch *b)
 	b->unsettled = false;
 }
 
+/* Called whenever there may be tenants that were not there before. */
+void
+attach_source(World *w)
+{
+	if (w->s.source != NULL)
+		fake_source_attach(w->s.source, w->s.store);
+}
+
 /* The branch is in use, and open, until let_go(). */
 PsError *
 take(World *w, ModelBranch *b)
@@ -85,6 +94,7 @@ settle_tenant(World *w)
 			if (list[i].deleted)
 				OK(store_undelete_tenant(w->s.store, ps_id_format(&test_tenant, id)));
 			OK(store_attach_tenant(w->s.store, ps_id_format(&test_tenant, id), true));
+			attach_source(w);
 		}
 	store_list_tenants_free(list, n);
 }
@@ -261,6 +271,7 @@ world_restart(World *w, FaultLoss loss, uint32 crash_percent, void (*change)(Wor
 		if (err == NULL)
 			store_close(w->s.store);
 	}
+	attach_source(w);
 	settle(w);
 }
 

@@ -263,7 +263,7 @@ build(World *w, const Scenario *scenario, uint64 random)
 {
 	static const char *const names[] = {"main", "child", "leaf"};
 
-	world_begin(w, random);
+	world_begin(w, random, NULL);
 	set_small_sizes(w);
 	w->s.config.compaction_workers = 0;
 	w->s.config.compaction_threshold = 2;

@@ -6,7 +6,8 @@
  *	  restoring, new generations, branches that are closed because nobody uses
  *	  them and opened again, the tenant detached and attached, restarts, crashes
  *	  at any file operation with what was not synced lost.  What can be read is read as in the model; what
- *	  is older than the window is refused, and never read wrongly.
+ *	  is older than the window is refused, and never read wrongly.  All this once with
+ *	  all files on the disk, and once with files that are evicted and fetched again.
  *
  * TEST_SEED repeats a run; TEST_OPERATIONS says how many operations there are,
  * of which most are records (a million with PAGESERVER_LONG); TEST_VERBOSE tells of each.
@@ -14,6 +15,8 @@
 #include "model.h"
 
 #include "common/logging.h"
+#include "fake_source.h"
+#include "layer/layer_stream.h"
 
 static uint64 seed;
 #ifdef __SANITIZE_THREAD__
@@ -131,11 +134,18 @@ operate(World *w)
 	else if (what < 450)
 		after(w, write_records(w, b, 1, true), "writing");
 	else if (what < 650)
+	{
+		evict_files(w, b);
 		after(w, check_branch(w, b, 2, false), "reading");
+	}
 	else if (what < 700)
 		after(w, check_moment(w, b), "looking for a moment");
 	else if (what < 750)
+	{
+		evict_files(w, b);
 		after(w, keep_branch(w, b, rnd32(w, 4) > 0), "upkeep");
+		evict_files(w, b);
+	}
 	else if (what < 790)
 		leave_branch(w, b);
 	else if (what < 797)
@@ -158,12 +168,12 @@ operate(World *w)
 }
 
 static void
-test_model(void **state)
+run_model(FakeSource *source, long noperations)
 {
 	World w;
 	long next_report = noperations / 20;
 
-	world_begin(&w, seed);
+	world_begin(&w, seed, source);
 	w.lazy_percent = 30;
 	world_restart(&w, LOSE_NOTHING, 0, set_small_sizes);
 	for (long n = 0; n + w.records < noperations; n++)
@@ -191,7 +201,28 @@ test_model(void **state)
 				  w.records, w.crashes, w.checks, w.refused, w.closed, w.detached, w.files, w.level);
 	CHECK(w.refused > 0 && w.crashes > 0 && w.level > 1);
 	CHECK(noperations < 20000 || (w.closed > 0 && w.detached > 0));
+	CHECK(source == NULL || w.evicted > 0);
+	if (source != NULL)
+		print_message("%ld layers evicted, %d requests for %llu kB\n", w.evicted, source->requests,
+					  (unsigned long long) source->bytes / 1024);
 	world_end(&w);
+}
+
+static void
+test_model(void **state)
+{
+	run_model(NULL, noperations);
+}
+
+/* Layers are evicted all the time, so that most reads, merges and images of old layers go through the source. */
+static void
+test_evicted(void **state)
+{
+	FakeSource source;
+
+	layer_retry_ms = 0;
+	layer_stream_keep = PRESENCE_UNIT;
+	run_model(&source, noperations / 2);
 }
 
 int
@@ -199,6 +230,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_model),
+		cmocka_unit_test(test_evicted),
 	};
 
 	seed = getenv("TEST_SEED") != NULL ? strtoul(getenv("TEST_SEED"), NULL, 10)

@@ -183,7 +183,7 @@ make_store(void)
 {
 	Timeline *tl;
 
-	world_begin(&w, 1);
+	world_begin(&w, 1, NULL);
 	w.s.config.compaction_workers = 0;
 	w.s.config.idle_timeline_timeout = 0;
 	world_restart(&w, LOSE_NOTHING, 0, NULL);

@@ -7,6 +7,8 @@
 #include "timeline/manifest_log.h"
 #include "timeline_util.h"
 
+#include "fake_source.h"
+
 /* ---- the store ---- */
 
 /* Adds a branch with the first record of the history and nothing else. */
@@ -129,6 +131,8 @@ store_try_open(TestStore *s)
 	PsError *err;
 
 	PS_TRY(store_open(&s->config, &s->store));
+	if (s->source != NULL)
+		fake_source_attach(s->source, s->store);
 	err = store_find_branch(s->store, "main", &s->tl);
 	if (err != NULL)
 		store_close(s->store);

@@ -121,6 +121,7 @@ typedef struct TestStore
 	Config config;
 	Store *store;
 	Timeline *tl;
+	struct FakeSource *source; /* has the layer files that are not in the store (fake_source.h); NULL: all are there */
 } TestStore;
 
 extern const PsId test_tenant;

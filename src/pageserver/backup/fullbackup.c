@@ -9,6 +9,7 @@
 
 #include "backup/backup_impl.h"
 #include "conf.h"
+#include "layer/layer_source.h"
 
 /*
  * Sends the stored postgresql.conf.  A standby of a cluster whose tablespaces are
@@ -81,11 +82,13 @@ PsError *
 fullbackup(Timeline *tl, XLogRecPtr lsn, const CancelCheck *cancel, const ProgressSink *damaged, ByteSink sink)
 {
 	Backup backup;
+	LayerStream *stream = layer_stream_begin();
 	PsError *err = backup_begin_at(&backup, tl, lsn, cancel, sink);
 
 	backup.damaged = damaged;
 	if (err == NULL)
 		err = send_fullbackup(&backup);
 	backup_end(&backup);
+	layer_stream_end(stream);
 	return err;
 }

@@ -13,6 +13,7 @@
  */
 #include "ps_fe.h"
 
+#include "layer/layer_source.h"
 #include "read/read.h"
 #include "sqlstate.h"
 #include "ingest/ingest_impl.h"
@@ -288,10 +289,12 @@ ingest_main(void *arg)
 	Timeline *tl = arg;
 	Ingest *in = tl->ingest;
 	WalSink sink = ingest_sink;
+	CancelCheck cancel = {timeline_check_stopping, tl};
 	int64 note_in = 0; /* when to call arrivals_note() again, even if no WAL arrives, ms; 0: not necessary */
 	PsError *err = NULL;
 
 	ps_thread_name("ingest %.8s", timeline_name(tl));
+	layer_context = (LayerContext) {.cancel = &cancel, .endless = true};
 	sink.arg = tl;
 	err = wait_for_ancestors(tl);
 	while (err == NULL)

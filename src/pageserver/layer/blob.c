@@ -15,6 +15,7 @@
 
 #include "bytes.h"
 #include "layer/blob.h"
+#include "layer/layer_cache.h"
 #include "layer/layer_dict.h"
 #include "sqlstate.h"
 
@@ -372,22 +373,40 @@ blob_unpack(const LayerFile *file, uint64 offset, const char *bytes, const Store
 	return NULL;
 }
 
-/* Reads header and payload into the thread's buffer and checks them. */
+/* Reads header and payload into the thread's buffer and checks them; *have is the number of bytes that were read. */
+static PsError *
+try_read_stored(BlobThread *thread, const LayerFile *file, uint64 offset, ValueKind kind, StoredValue *stored,
+				size_t *have)
+{
+	size_t first = 0;
+	char *buf;
+
+	*have = 0;
+	PS_TRY(blob_first_read(file, offset, kind, &first));
+	buf = thread_buffer(thread, first);
+	PS_TRY(layer_file_read(file, offset, buf, first));
+	*have = first;
+	PS_TRY(blob_check(file, offset, kind, buf, first, stored));
+	if (stored->size <= first)
+		return NULL;
+	*have = 0;
+	buf = thread_buffer(thread, stored->size);
+	PS_TRY(layer_file_read(file, offset + first, buf + first, stored->size - first));
+	*have = stored->size;
+	return blob_check(file, offset, kind, buf, stored->size, stored);
+}
+
 static PsError *
 read_stored(BlobThread *thread, const LayerFile *file, uint64 offset, ValueKind kind, StoredValue *stored)
 {
-	size_t have = 0;
-	char *buf;
+	PsError *err;
+	size_t have;
+	int tries = 0;
 
-	PS_TRY(blob_first_read(file, offset, kind, &have));
-	buf = thread_buffer(thread, have);
-	PS_TRY(layer_file_read(file, offset, buf, have));
-	PS_TRY(blob_check(file, offset, kind, buf, have, stored));
-	if (stored->size <= have)
-		return NULL;
-	buf = thread_buffer(thread, stored->size);
-	PS_TRY(layer_file_read(file, offset + have, buf + have, stored->size - have));
-	return blob_check(file, offset, kind, buf, stored->size, stored);
+	do
+		err = try_read_stored(thread, file, offset, kind, stored, &have);
+	while (layer_fetch_again(file, offset, have, tries++, &err));
+	return err;
 }
 
 PsError *

@@ -18,6 +18,7 @@
 #include "bytes.h"
 #include "layer/btree.h"
 #include "layer/layer_file.h"
+#include "layer/layer_stream.h"
 #include "layer/layer_output.h"
 #include "sqlstate.h"
 
@@ -300,6 +301,19 @@ btree_part_is_checked(const Btree *tree, uint32 part)
 	return (atomic_load_explicit(&tree->checked[part / 64], memory_order_relaxed) >> (part % 64) & 1) != 0;
 }
 
+void
+btree_forget(const Btree *tree, uint64 offset, uint64 len)
+{
+	uint64 start = tree->file->summary.index_start;
+	uint64 end = offset + len;
+
+	if (end <= start)
+		return;
+	for (uint64 part = offset <= start ? 0 : (offset - start) / LAYER_BLOCK_SIZE;
+		 part < tree->file->summary.index_pages && start + part * LAYER_BLOCK_SIZE < end; part++)
+		atomic_fetch_and_explicit(&tree->checked[part / 64], ~(UINT64CONST(1) << (part % 64)), memory_order_relaxed);
+}
+
 static PsError *
 check_page(const Btree *tree, uint32 number, const uint8 *page)
 {
@@ -339,16 +353,47 @@ use_first(const Btree *tree, uint32 part, uint32 *missing)
 	uint8 bytes[LAYER_BLOCK_SIZE];
 	uint64 offset;
 	size_t len;
+	PsError *err;
+	int tries = 0;
 
 	btree_part_place(tree, part, &offset, &len);
-	if (missing == NULL)
-		PS_TRY(layer_file_read(tree->file, offset, bytes, len));
-	else if (!layer_file_read_cached(tree->file, offset, bytes, len))
+	do
 	{
-		*missing = part;
-		return NULL;
-	}
-	return btree_part_check(tree, part, bytes);
+		if (missing == NULL)
+			PS_TRY(layer_file_read(tree->file, offset, bytes, len));
+		else if (!layer_file_read_cached(tree->file, offset, bytes, len))
+		{
+			*missing = part;
+			return NULL;
+		}
+		err = btree_part_check(tree, part, bytes);
+	} while (layer_fetch_again(tree->file, offset, len, tries++, &err));
+	return err;
+}
+
+/* The padding of a part file is not fetched only to be checked. */
+static bool
+padding_is_present(const Btree *tree)
+{
+	const LayerSummary *summary = &tree->file->summary;
+
+	return layer_file_has(tree->file, summary->values_end, summary->index_start - summary->values_end);
+}
+
+/*
+ * What was fetched, and is not synced yet, may become a hole (presence_is_durable()),
+ * so one check does not suffice for a page that is used through the mapping.  In a
+ * file of a single thread, one that was loaded a moment ago is not checked again.
+ */
+static bool
+must_check_again(const Btree *tree, uint32 number)
+{
+	const LayerCache *cache = tree->file->cache;
+	uint64 offset = tree->file->summary.index_start + (uint64) number * LAYER_BLOCK_SIZE;
+
+	if (likely(cache == NULL) || presence_is_durable(cache->presence, offset, LAYER_BLOCK_SIZE))
+		return false;
+	return cache->stream == NULL || !layer_stream_is_last_page(cache->stream, number);
 }
 
 /* Like btree_load_page(); if *missing is set, pos is not. */
@@ -362,7 +407,7 @@ load_page(const Btree *tree, uint32 number, int level, BtreePos *pos, uint32 *mi
 		return layer_damaged(file->path, file->summary.index_start,
 							 "the index refers to page %u, but has only %u pages", number,
 							 file->summary.index_pages);
-	if (!btree_part_is_checked(tree, number))
+	if (!btree_part_is_checked(tree, number) || unlikely(must_check_again(tree, number)))
 	{
 		PS_TRY(use_first(tree, number, missing));
 		if (is_missing(missing))
@@ -427,7 +472,7 @@ btree_seek_le(const Btree *tree, const uint8 *key, BtreePos *pos, bool *found, u
 	uint64 number = tree->file->summary.root;
 
 	*found = false;
-	if (!btree_part_is_checked(tree, BTREE_PADDING(tree)))
+	if (!btree_part_is_checked(tree, BTREE_PADDING(tree)) && padding_is_present(tree))
 	{
 		PS_TRY(use_first(tree, BTREE_PADDING(tree), missing));
 		if (is_missing(missing))

@@ -51,7 +51,7 @@ typedef struct Btree
 /*
  * The parts of the file that are checked at their first use.  An index page has
  * its page number.  The padding between the values and the index has a number
- * of its own, and is checked before the first search.
+ * of its own, and is checked before the first search, if it is present.
  */
 #define BTREE_PADDING(tree) ((tree)->file->summary.index_pages)
 #define BTREE_NO_PART       PG_UINT32_MAX
@@ -87,10 +87,12 @@ extern PsError *btree_load_page(const Btree *tree, uint32 number, int level, Btr
 /*
  * For callers that read parts themselves: where a part is (at most
  * LAYER_BLOCK_SIZE bytes), whether it was found valid already, and the check of
- * what was read of it.
+ * what was read of it.  btree_forget(): the pages in this range of the file have to
+ * be read and checked again, because they are no longer present.
  */
 extern void btree_part_place(const Btree *tree, uint32 part, uint64 *offset, size_t *len);
 extern bool btree_part_is_checked(const Btree *tree, uint32 part);
+extern void btree_forget(const Btree *tree, uint64 offset, uint64 len);
 extern PsError *btree_part_check(const Btree *tree, uint32 part, const uint8 *bytes);
 
 /*

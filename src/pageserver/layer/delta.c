@@ -9,6 +9,7 @@
 #include "layer/dict_sample.h"
 #include "layer/layer_dict.h"
 #include "layer/layer_impl.h"
+#include "layer/layer_stream.h"
 #include "layer/layer_writer.h"
 #include "sqlstate.h"
 
@@ -84,7 +85,7 @@ delta_writer_copy(DeltaWriter *writer, const ValueRef *ref, uint64 *offset)
 		return ps_error(PS_SQLSTATE_INTERNAL, "a value cannot be copied to layer file \"%s\"",
 						layer_output_path(writer->out));
 	PS_TRY(layer_acquire(ref->layer));
-	err = blob_copy(writer->out, ref->layer->file, ref->at.offset, ref->kind, offset);
+	err = blob_copy(writer->out, layer_file_of(ref->layer), ref->at.offset, ref->kind, offset);
 	layer_release(ref->layer);
 	return err;
 }
@@ -173,7 +174,7 @@ delta_collect(const Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLogRecP
 	bool found;
 
 	delta_key(key, lsn_max, target);
-	PS_TRY(btree_seek_le(&layer->file->index, target, &pos, &found, missing));
+	PS_TRY(btree_seek_le(&layer_file_of(layer)->index, target, &pos, &found, missing));
 	first_page = found ? pos.page : 0;
 	while (found)
 	{
@@ -196,7 +197,7 @@ delta_collect(const Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLogRecP
 	}
 	if (missing == NULL)
 		return NULL;
-	if (list->n > first && layer_dict_is_missing(layer->file))
+	if (list->n > first && layer_dict_is_missing(layer_file_of(layer)))
 		layer_missing_dict(list->missing, layer);
 	if (part == BTREE_NO_PART)
 		return NULL;

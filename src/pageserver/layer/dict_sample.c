@@ -7,6 +7,7 @@
 #include "layer/blob.h"
 #include "layer/dict_sample.h"
 #include "layer/layer_impl.h"
+#include "layer/layer_stream.h"
 
 /* A sample is taken from this many index pages of a file ... */
 #define SAMPLE_PAGES 64
@@ -51,6 +52,7 @@ dict_sample_free(DictSample *sample)
 static PsError *
 sample_pages(DictSample *sample, const Layer *layer, uint32 first, uint32 npages, size_t bytes)
 {
+	const LayerFile *file = layer_file_of(layer);
 	uint32 nsampled = Min(npages, SAMPLE_PAGES);
 	size_t upto = sample->used;
 	StringInfoData value;
@@ -62,7 +64,7 @@ sample_pages(DictSample *sample, const Layer *layer, uint32 first, uint32 npages
 		BtreePos pos;
 		int step;
 
-		PS_GOTO(btree_load_page(&layer->file->index, first + (uint32) ((uint64) npages * i / nsampled), 0, &pos), done);
+		PS_GOTO(btree_load_page(&file->index, first + (uint32) ((uint64) npages * i / nsampled), 0, &pos), done);
 		upto += bytes / nsampled;
 		step = Max(1, pos.count / Max(1, (int) (bytes / nsampled / SAMPLE_RECORD_BYTES)));
 		for (; pos.entry < pos.count && sample->used < upto; pos.entry += step)
@@ -73,7 +75,7 @@ sample_pages(DictSample *sample, const Layer *layer, uint32 first, uint32 npages
 			PS_GOTO(layer_entry_ref(layer, &pos, InvalidXLogRecPtr, &ref), done);
 			if (ref.kind != VALUE_RECORD)
 				continue;
-			PS_GOTO(blob_read(layer->file, ref.at.offset, ref.kind, &value, &stored), done);
+			PS_GOTO(blob_read(file, ref.at.offset, ref.kind, &value, &stored), done);
 			dict_sample_add(sample, value.data, value.len);
 		}
 	}
@@ -113,11 +115,11 @@ dict_sample_layers(DictSample *sample, Layer *const *layers, int n, const PsKey 
 	for (int i = 0; i < n && err == NULL; i++)
 	{
 		PS_GOTO(layer_acquire(layers[i]), done);
-		err = find_pages(layers[i]->file, from, &first[i], &npages[i]);
+		err = find_pages(layer_file_of(layers[i]), from, &first[i], &npages[i]);
 		if (err == NULL && npages[i] > 0)
 		{
 			pages += npages[i];
-			rest += (double) layers[i]->info.file_size * npages[i] / layers[i]->file->summary.leaf_pages;
+			rest += (double) layers[i]->info.file_size * npages[i] / layer_file_of(layers[i])->summary.leaf_pages;
 		}
 		layer_release(layers[i]);
 	}

@@ -9,6 +9,7 @@
 
 #include "layer/blob.h"
 #include "layer/layer_impl.h"
+#include "layer/layer_stream.h"
 #include "layer/layer_writer.h"
 #include "sqlstate.h"
 
@@ -115,7 +116,7 @@ image_collect(const Layer *layer, const PsKey *key, XLogRecPtr lsn_min, XLogRecP
 	if (lsn < lsn_min || lsn > lsn_max)
 		return NULL;
 	ps_key_encode(key, target);
-	PS_TRY(btree_seek_le(&layer->file->index, target, &pos, &found, list->missing != NULL ? &missing : NULL));
+	PS_TRY(btree_seek_le(&layer_file_of(layer)->index, target, &pos, &found, list->missing != NULL ? &missing : NULL));
 	if (missing != BTREE_NO_PART)
 		*done = layer_missing_part(list->missing, layer, missing, 0);
 	if (!found)

@@ -5,7 +5,9 @@
 #include "ps_fe.h"
 
 #include "layer/blob.h"
+#include "layer/layer_cache.h"
 #include "layer/layer_impl.h"
+#include "layer/layer_stream.h"
 #include "sqlstate.h"
 
 const LayerInfo *
@@ -31,6 +33,42 @@ layer_unref(Layer *layer)
 	else
 		layer_file_free(layer);
 	free(layer);
+}
+
+/* ---- layers of files ---- */
+
+const char *
+layer_name(const Layer *layer, char name[LAYER_NAME_MAX])
+{
+	return layer_name_format(&layer->info, name);
+}
+
+void
+layer_space_skip(LayerSpace *space, uint64 number)
+{
+	unsigned long long next = atomic_load(&space->next_number);
+
+	while (next <= number && !atomic_compare_exchange_weak(&space->next_number, &next, number + 1))
+		;
+}
+
+Layer *
+layer_new(LayerSpace *space, const LayerInfo *info)
+{
+	Layer *layer = pg_malloc0(sizeof(Layer));
+
+	layer_space_skip(space, info->number);
+	layer->info = *info;
+	layer->space = space;
+	atomic_init(&layer->refs, 1);
+	atomic_init(&layer->users, FILE_CLOSED);
+	return layer;
+}
+
+void
+layer_remove(Layer *layer)
+{
+	atomic_store_explicit(&layer->removed, true, memory_order_relaxed);
 }
 
 bool
@@ -108,7 +146,7 @@ layer_read_value(const ValueRef *ref, StringInfo buf, XLogRecPtr *record_start)
 	if (ref->place != VALUE_IN_LAYER || ref->layer == NULL || ref->layer->open != NULL)
 		return ps_error(PS_SQLSTATE_INTERNAL, "version at LSN %X/%X is not in a layer file", LSN_FORMAT_ARGS(ref->lsn));
 	PS_TRY(note_damage(ref->layer, layer_acquire(ref->layer)));
-	err = note_damage(ref->layer, blob_read(ref->layer->file, ref->at.offset, ref->kind, buf, &stored));
+	err = note_damage(ref->layer, blob_read(layer_file_of(ref->layer), ref->at.offset, ref->kind, buf, &stored));
 	layer_release(ref->layer);
 	*record_start = err == NULL ? stored.record_start : InvalidXLogRecPtr;
 	return err;
@@ -120,11 +158,36 @@ layer_value_place(const ValueRef *ref, int *fd, size_t *len)
 	PsError *err;
 
 	PS_TRY(note_damage(ref->layer, layer_acquire(ref->layer)));
-	*fd = ref->layer->file->fd;
-	err = note_damage(ref->layer, blob_first_read(ref->layer->file, ref->at.offset, ref->kind, len));
+	*fd = layer_file_of(ref->layer)->fd;
+	err = note_damage(ref->layer, blob_first_read(layer_file_of(ref->layer), ref->at.offset, ref->kind, len));
 	if (err != NULL)
 		layer_release(ref->layer);
 	return err;
+}
+
+bool
+layer_value_was_fetched(const ValueRef *ref)
+{
+	return layer_file_of(ref->layer)->cache != NULL;
+}
+
+bool
+layer_value_is_present(const ValueRef *ref, size_t len)
+{
+	return layer_file_has(layer_file_of(ref->layer), ref->at.offset, len);
+}
+
+void
+layer_values_fetch(const ValueRef *const *refs, const size_t *lens, PsError **errs, int n)
+{
+	LayerWant *wants = pg_malloc(n * sizeof(LayerWant));
+
+	for (int i = 0; i < n; i++)
+		wants[i] = (LayerWant) {.file = layer_file_of(refs[i]->layer), .offset = refs[i]->at.offset, .len = lens[i]};
+	layer_fetch(wants, n, true);
+	for (int i = 0; i < n; i++)
+		errs[i] = note_damage(refs[i]->layer, wants[i].err);
+	free(wants);
 }
 
 void
@@ -136,19 +199,21 @@ layer_value_release(const ValueRef *ref)
 PsError *
 layer_value_check(const ValueRef *ref, const char *bytes, size_t have, StoredValue *stored)
 {
-	return note_damage(ref->layer, blob_check(ref->layer->file, ref->at.offset, ref->kind, bytes, have, stored));
+	PsError *err = blob_check(layer_file_of(ref->layer), ref->at.offset, ref->kind, bytes, have, stored);
+
+	return layer_value_was_fetched(ref) ? err : note_damage(ref->layer, err);
 }
 
 PsError *
 layer_value_unpack(const ValueRef *ref, const char *bytes, const StoredValue *stored, char *out)
 {
-	return note_damage(ref->layer, blob_unpack(ref->layer->file, ref->at.offset, bytes, stored, out));
+	return note_damage(ref->layer, blob_unpack(layer_file_of(ref->layer), ref->at.offset, bytes, stored, out));
 }
 
 PsError *
 layer_value_short_read_error(const ValueRef *ref, size_t have, size_t wanted, int read_errno)
 {
-	PsError *err = layer_file_short_read_error(ref->layer->file, ref->at.offset, have, wanted, read_errno);
+	PsError *err = layer_file_short_read_error(layer_file_of(ref->layer), ref->at.offset, have, wanted, read_errno);
 
 	return note_damage(ref->layer, err);
 }

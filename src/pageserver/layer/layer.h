@@ -30,6 +30,9 @@ typedef struct LayerSpace
 	PsId timeline;
 	atomic_ullong next_number; /* number of the next file that is written */
 	bool synced_later;         /* the directory is new: its creator will sync it and all files in it */
+
+	/* what is not in dir is there (layer_source.h); NULL: all files are in dir.  Fixed while there are layers */
+	struct LayerSource *source;
 } LayerSpace;
 
 /* Ensures that files that are written from now on get numbers greater than this one.  Any thread. */
@@ -194,11 +197,20 @@ typedef struct StoredValue
  *	  layer_value_short_read_error()	makes the error for a read that returned
  *							only "have" of "wanted" bytes; read_errno is its
  *							errno, or 0 if the file ends there.
+ *	  layer_value_is_present()	whether the first "len" bytes from ref->at.offset
+ *							on are on this disk; otherwise they must not be read
+ *	  layer_value_was_fetched()	whether a value that fails the check may be right
+ *							elsewhere: layer_read_value() fetches it once more
+ *	  layer_values_fetch()	fetches these bytes of n values together; errs[i] is
+ *							NULL or why that failed.
  *
  * Any thread.
  */
 extern PsError *layer_value_place(const ValueRef *ref, int *fd, size_t *len);
 extern void layer_value_release(const ValueRef *ref);
+extern bool layer_value_was_fetched(const ValueRef *ref);
+extern bool layer_value_is_present(const ValueRef *ref, size_t len);
+extern void layer_values_fetch(const ValueRef *const *refs, const size_t *lens, PsError **errs, int n);
 extern PsError *layer_value_check(const ValueRef *ref, const char *bytes, size_t have, StoredValue *stored);
 extern PsError *layer_value_unpack(const ValueRef *ref, const char *bytes, const StoredValue *stored, char *out);
 extern PsError *layer_value_short_read_error(const ValueRef *ref, size_t have, size_t wanted, int read_errno);

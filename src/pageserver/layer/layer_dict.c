@@ -8,6 +8,7 @@
 
 #include "port/pg_crc32c.h"
 
+#include "layer/layer_cache.h"
 #include "layer/layer_dict.h"
 
 /* A larger dictionary saves no more: see docs/performance.md. */
@@ -128,11 +129,17 @@ layer_dict_of_file(const LayerFile *file, const LayerDict **result)
 {
 	if (layer_dict_is_missing(file))
 	{
-		char *bytes = pg_malloc(file->summary.dict_size);
-		PsError *err = layer_file_read(file, LAYER_BLOCK_SIZE, bytes, file->summary.dict_size);
+		size_t size = file->summary.dict_size;
+		char *bytes = pg_malloc(size);
+		PsError *err;
+		int tries = 0;
 
-		if (err == NULL)
+		while ((err = layer_file_read(file, LAYER_BLOCK_SIZE, bytes, size)) == NULL)
+		{
 			err = layer_dict_set(file, bytes);
+			if (!layer_fetch_again(file, LAYER_BLOCK_SIZE, size, tries++, &err))
+				break;
+		}
 		free(bytes);
 		PS_TRY(err);
 	}

@@ -11,6 +11,7 @@
 #include "port/pg_crc32c.h"
 
 #include "bytes.h"
+#include "layer/layer_cache.h"
 #include "layer/layer_file.h"
 #include "sqlstate.h"
 
@@ -262,6 +263,7 @@ PsError *
 layer_file_set_summary(LayerFile *file, const LayerSpace *space, const char *name, const uint8 *block)
 {
 	struct stat st;
+	uint64 size;
 	LayerInfo info;
 	char expected[LAYER_NAME_MAX];
 
@@ -269,9 +271,10 @@ layer_file_set_summary(LayerFile *file, const LayerSpace *space, const char *nam
 		return ps_error(ps_errno_state(), "could not get the size of layer file \"%s\": %m", file->path);
 	PS_TRY(layer_summary_decode(file->path, block, &file->summary));
 	PS_TRY(check_ids(file, space));
-	if ((uint64) st.st_size != file->summary.file_size)
+	size = file->cache != NULL ? presence_part_size(file->summary.file_size) : file->summary.file_size;
+	if ((uint64) st.st_size != size)
 		return layer_damaged(file->path, (uint64) st.st_size, "the file ends here, expected it to have %llu bytes",
-							 (unsigned long long) file->summary.file_size);
+							 (unsigned long long) size);
 	layer_summary_info(&file->summary, &info);
 	if (strcmp(layer_name_format(&info, expected), name) != 0)
 		return layer_damaged(file->path, 0, "by its summary the file should be named \"%s\"", expected);
@@ -295,6 +298,8 @@ layer_file_read(const LayerFile *file, uint64 offset, void *buf, size_t len)
 {
 	size_t done = 0;
 
+	if (!layer_file_has(file, offset, len))
+		PS_TRY(layer_fetch_range(file, offset, len));
 	while (done < len)
 	{
 		ssize_t n;
@@ -317,7 +322,8 @@ layer_file_read_cached(const LayerFile *file, uint64 offset, void *buf, size_t l
 {
 	struct iovec iov = {.iov_base = buf, .iov_len = len};
 
-	return layer_bench_delay == 0 && preadv2(file->fd, &iov, 1, (off_t) offset, RWF_NOWAIT) == (ssize_t) len;
+	return layer_bench_delay == 0 && layer_file_has(file, offset, len) &&
+		   preadv2(file->fd, &iov, 1, (off_t) offset, RWF_NOWAIT) == (ssize_t) len;
 }
 
 PsError *

@@ -12,6 +12,7 @@
 #include "layer/layer.h"
 #include "layer/layer_format.h"
 
+struct LayerCache;
 struct LayerDict;
 
 /* The summary block, decoded; its fields are described in layer_format.h. */
@@ -58,6 +59,7 @@ typedef struct LayerFile
 	LayerSummary summary;
 	Btree index;
 	struct LayerDict *_Atomic dict; /* NULL: none, or not read yet */
+	struct LayerCache *cache;       /* the file is only partly here; NULL: it is whole (layer_cache.h) */
 } LayerFile;
 
 /* The error for a file whose contents are invalid; the format says what is wrong at the offset. */
@@ -86,10 +88,10 @@ extern PsError *layer_file_set_summary(LayerFile *file, const LayerSpace *space,
 
 /* ---- reading ---- */
 
-/* Reads exactly len bytes; a file that ends before that is damaged. */
+/* Reads exactly len bytes, after fetching those that are absent; a file that ends before that is damaged. */
 extern PsError *layer_file_read(const LayerFile *file, uint64 offset, void *buf, size_t len);
 
-/* Reads len bytes if they are in the kernel's page cache; returns false, without waiting, if they are not. */
+/* Reads len bytes if they are present and in the kernel's page cache; returns false, without waiting, if not. */
 extern bool layer_file_read_cached(const LayerFile *file, uint64 offset, void *buf, size_t len);
 
 /* The error for a read that returned "have" of "wanted" bytes; read_errno 0: the file ends there. */

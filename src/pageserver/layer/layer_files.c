@@ -7,48 +7,56 @@
  * one to close is chosen by the clock algorithm, as for PostgreSQL's buffers.
  * If all are in use the limit is exceeded while this lasts: nobody waits.
  *
- * Layer.users is -1 while the file is closed, otherwise the number of users.  It
- * alone says whether Layer.file may be used, so a file that is open is found
- * without a lock.  Layer.users changes from -1 to 1 under the layer's open lock
- * and files.lock, from 0 to -1 under files.lock, and otherwise without a lock.
+ * Layer.users is the number of users of an open file, or FILE_CLOSED, or
+ * FILE_OPENING.  It alone says whether Layer.file may be used, so a file that is
+ * open is found without a lock.  The thread that changes it from FILE_CLOSED to
+ * FILE_OPENING, which takes no lock, owns the layer's file, and Layer.cache, until
+ * it changes it back, or to 1, under files.lock.  Others that need the file wait
+ * for that, and nobody else does.  It changes from 0 to FILE_CLOSED, or to
+ * FILE_OPENING for an eviction, under files.lock, and otherwise without a lock.
  */
 #include "ps_fe.h"
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+#include "layer/layer_cache.h"
 #include "layer/layer_dict.h"
 #include "layer/layer_impl.h"
+#include "layer/layer_stream.h"
 
 /* Before layer_set_max_open() is called, as in tests and tools. */
 #define DEFAULT_MAX_OPEN 512
 
+/* Interval for checking again whether a file was opened, ms; not needed for the wait to end. */
+#define WAIT_MS 1000
+
+/* The wait for a thread that opens a file.  Protected by files.lock. */
+struct OpeningWait
+{
+	int users; /* threads that wait, or will look at err */
+	bool done;
+	PsError *err; /* why the file was not opened; NULL: it was, or is worth another attempt */
+};
+
 /* All layer files of the process. */
 static struct
 {
-	pthread_mutex_t lock; /* a leaf in the lock order; protects the fields below, Layer.place and Layer.file */
+	/* a leaf in the lock order; protects the fields below, and Layer.place, file and opening */
+	pthread_mutex_t lock;
 	int max_open;
 	int nopen;    /* number of files that are open or being opened */
 	Layer **open; /* the layers whose files are open */
 	int n;
 	int cap;
-	int hand;             /* of the clock: where the next search for a file to close begins */
-	atomic_bool exceeded; /* nopen > max_open; read without the lock */
-} files = {.lock = PTHREAD_MUTEX_INITIALIZER, .max_open = DEFAULT_MAX_OPEN};
-
-/* Held while a file is opened, so that it is opened only once.  Chosen by the layer's number. */
-static pthread_mutex_t open_locks[16] = {
-	PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
-	PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
-	PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
-	PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER};
-
-static pthread_mutex_t *
-open_lock_of(const Layer *layer)
-{
-	return &open_locks[layer->info.number % lengthof(open_locks)];
-}
+	int hand;              /* of the clock: where the next search for a file to close begins */
+	atomic_bool exceeded;  /* nopen > max_open; read without the lock */
+	pthread_cond_t opened; /* OpeningWait.done was set */
+	pthread_once_t once;   /* for "opened" */
+} files = {.lock = PTHREAD_MUTEX_INITIALIZER, .once = PTHREAD_ONCE_INIT, .max_open = DEFAULT_MAX_OPEN};
 
 void
 layer_set_max_open(int max_open)
@@ -81,37 +89,90 @@ close_file(LayerFile *file)
 	free(file);
 }
 
-/* Opens a file, without reading anything.  The caller has reserved a place for it. */
-static PsError *
-open_descriptor(const LayerSpace *space, const char *name, LayerFile **result)
+int
+layer_open_descriptor(const char *path, int flags)
 {
-	char *path = psprintf("%s/%s", space->dir, name);
-	LayerFile *file;
 	int fd;
 
 	/* if other parts of the process have used up the descriptors, close layer files that are not in use */
 	do
-		fd = open(path, O_RDONLY | O_CLOEXEC);
+		fd = open(path, flags | O_CLOEXEC, 0600);
 	while (fd < 0 && (errno == EMFILE || errno == ENFILE) && layer_close_unused());
-	if (fd < 0)
-	{
-		PsError *err = ps_error(ps_errno_state(), "could not open layer file \"%s\": %m", path);
+	return fd;
+}
 
+static LayerFile *
+make_file(int fd, char *path, LayerCache *cache)
+{
+	LayerFile *file = pg_malloc0(sizeof(LayerFile));
+
+	file->path = path;
+	file->fd = fd;
+	file->cache = cache;
+	return file;
+}
+
+/*
+ * Opens a file, or the part file of a layer that the caller is opening, without
+ * reading anything.  layer: NULL if there is none yet.  The caller has reserved a
+ * place for the file.
+ */
+static PsError *
+open_descriptor(const LayerSpace *space, const char *name, Layer *layer, LayerFile **result)
+{
+	char *path = psprintf("%s/%s", space->dir, name);
+	LayerCache *cache = layer != NULL ? layer->cache : NULL;
+	PsError *err = NULL;
+	int fd = -1;
+
+	if (cache == NULL)
+		fd = layer_open_descriptor(path, O_RDONLY);
+	if (fd < 0 && layer != NULL && space->source != NULL && (cache != NULL || errno == ENOENT))
+	{
+		char *part = psprintf("%s%s", path, PRESENCE_SUFFIX);
+
+		pfree(path);
+		path = part;
+		err = layer_cache_open(space, &layer->info, path, &layer->cache, &fd);
+		cache = layer->cache;
+	}
+	else if (fd < 0)
+		err = ps_error(ps_errno_state(), "could not open layer file \"%s\": %m", path);
+	if (err != NULL)
+	{
 		pfree(path);
 		return err;
 	}
-	file = pg_malloc0(sizeof(LayerFile));
-	file->path = path;
-	file->fd = fd;
-	*result = file;
+	*result = make_file(fd, path, cache);
 	return NULL;
 }
 
-/* Checks a file's first block, and maps its index.  After an error the caller closes the file. */
+/* Is it the file that the manifest lists? */
 static PsError *
-prepare_file(LayerFile *file, const LayerSpace *space, const char *name, const uint8 *block)
+check_info(const Layer *layer, const LayerFile *file)
+{
+	const LayerInfo *info = &layer->info;
+	const LayerSummary *summary = &file->summary;
+
+	if (info->level == summary->level && info->entries == summary->entries && info->file_size == summary->file_size)
+		return NULL;
+	return layer_damaged(file->path, 0,
+						 "by its summary it has level %d, %llu entries and %llu bytes, "
+						 "by the manifest level %d, %llu entries and %llu bytes",
+						 summary->level, (unsigned long long) summary->entries, (unsigned long long) summary->file_size,
+						 info->level, (unsigned long long) info->entries, (unsigned long long) info->file_size);
+}
+
+/*
+ * Checks a file's first block, also against its layer, unless that is NULL, and maps
+ * its index.  After an error the caller closes the file.
+ */
+static PsError *
+prepare_file(LayerFile *file, const LayerSpace *space, const char *name, const Layer *layer, const uint8 *block)
 {
 	PS_TRY(layer_file_set_summary(file, space, name, block));
+	if (layer != NULL)
+		PS_TRY(check_info(layer, file));
 	return btree_open(&file->index, file);
 }
 
@@ -153,7 +214,7 @@ close_one(void)
 		layer = files.open[files.hand];
 		if (atomic_exchange_explicit(&layer->used, false, memory_order_relaxed))
 			continue;
-		if (!atomic_compare_exchange_strong_explicit(&layer->users, &nobody, -1, memory_order_acq_rel,
+		if (!atomic_compare_exchange_strong_explicit(&layer->users, &nobody, FILE_CLOSED, memory_order_acq_rel,
 													 memory_order_relaxed))
 			continue;
 		close_file(take_out(layer));
@@ -214,6 +275,91 @@ unreserve(void)
 	pthread_mutex_unlock(&files.lock);
 }
 
+bool
+layer_begin_opening(Layer *layer)
+{
+	int closed = FILE_CLOSED;
+
+	return atomic_compare_exchange_strong_explicit(&layer->users, &closed, FILE_OPENING, memory_order_acquire,
+												   memory_order_relaxed);
+}
+
+/*
+ * Sets the number of users after opening a file, or FILE_CLOSED.  err: why it was not
+ * opened, for those that wait; not if it concerns this thread alone.  Caller holds
+ * files.lock.
+ */
+static void
+end_opening(Layer *layer, int users, const PsError *err)
+{
+	OpeningWait *wait = layer->opening;
+
+	atomic_store_explicit(&layer->users, users, memory_order_release);
+	if (wait == NULL)
+		return;
+	if (err != NULL && !err->is_cancel)
+		wait->err = ps_error_copy(err);
+	wait->done = true;
+	layer->opening = NULL;
+	pthread_cond_broadcast(&files.opened);
+}
+
+void
+layer_give_up_opening(Layer *layer, const PsError *err)
+{
+	pthread_mutex_lock(&files.lock);
+	end_opening(layer, FILE_CLOSED, err);
+	pthread_mutex_unlock(&files.lock);
+}
+
+static void
+init_condition(void)
+{
+	clock_cond_init(&files.opened);
+}
+
+/* Waits while another thread is opening the file; returns that thread's error, or why the wait was canceled. */
+static PsError *
+wait_opened(Layer *layer)
+{
+	CancelWait cancel_state = {.cancel = layer_context.cancel};
+	OpeningWait *wait;
+	PsError *err = NULL;
+
+	pthread_once(&files.once, init_condition);
+	pthread_mutex_lock(&files.lock);
+	if (atomic_load_explicit(&layer->users, memory_order_relaxed) == FILE_OPENING)
+	{
+		if (layer->opening == NULL)
+			layer->opening = pg_malloc0(sizeof(OpeningWait));
+		wait = layer->opening;
+		wait->users++;
+		while (!wait->done && err == NULL)
+			err = cancel_wait(&cancel_state, &files.opened, &files.lock, WAIT_MS);
+		if (wait->done && wait->err != NULL)
+			err = ps_error_first(err, ps_error_copy(wait->err));
+		if (--wait->users == 0)
+		{
+			if (!wait->done)
+				layer->opening = NULL;
+			ps_error_free(wait->err);
+			free(wait);
+		}
+	}
+	pthread_mutex_unlock(&files.lock);
+	return err;
+}
+
+bool
+layer_wait_opened(const Layer *shared)
+{
+	Layer *layer = (Layer *) shared;
+
+	/* a search that needs the file will meet the same error */
+	ps_error_free(wait_opened(layer));
+	return atomic_load_explicit(&layer->users, memory_order_relaxed) >= 0;
+}
+
 /* Sets the layer's file, which takes the place that was reserved; the caller becomes its user. */
 static void
 set_file(Layer *layer, LayerFile *file)
@@ -222,82 +368,83 @@ set_file(Layer *layer, LayerFile *file)
 	layer->file = file;
 	put_in(layer);
 	atomic_store_explicit(&layer->used, true, memory_order_relaxed);
-	atomic_store_explicit(&layer->users, 1, memory_order_release);
+	end_opening(layer, 1, NULL);
 	pthread_mutex_unlock(&files.lock);
 }
 
-/* Is it the file that the manifest lists? */
-static PsError *
-check_info(const Layer *layer, const LayerFile *file)
+LayerFile *
+layer_adopt_descriptor(int fd, const char *path, LayerCache *cache)
 {
-	const LayerInfo *info = &layer->info;
-	const LayerSummary *summary = &file->summary;
-
-	if (info->level == summary->level && info->entries == summary->entries && info->file_size == summary->file_size)
-		return NULL;
-	return layer_damaged(file->path, 0,
-						 "by its summary it has level %d, %llu entries and %llu bytes, "
-						 "by the manifest level %d, %llu entries and %llu bytes",
-						 summary->level, (unsigned long long) summary->entries, (unsigned long long) summary->file_size,
-						 info->level, (unsigned long long) info->entries, (unsigned long long) info->file_size);
+	make_room(1);
+	return make_file(fd, pg_strdup(path), cache);
 }
 
-/* Closes a file that has not become a layer's, and gives up its place. */
-static void
-discard(LayerFile *file)
+void
+layer_discard_file(LayerFile *file)
 {
 	close_file(file);
 	unreserve();
 }
 
 /*
- * Makes an open file, whose first block was read, the layer's file; closes it
- * after an error.  The caller becomes its user, and holds the layer's open lock.
+ * Makes an open file the layer's file, or closes it after an error, which is
+ * returned.  The caller has begun to open it, and becomes its user.
  */
 static PsError *
-begin_use(Layer *layer, LayerFile *file, const uint8 *block)
+finish_opening(Layer *layer, LayerFile *file, PsError *err)
 {
-	char name[LAYER_NAME_MAX];
-	PsError *err = prepare_file(file, layer->space, layer_name(layer, name), block);
-
 	if (err == NULL)
-		err = check_info(layer, file);
-	if (err != NULL)
-		discard(file);
-	else
 		set_file(layer, file);
-	return err;
-}
-
-/* Opens a file, even if this exceeds the limit, and reads its first block. */
-static PsError *
-open_and_read(const LayerSpace *space, const char *name, LayerFile **file, uint8 *block)
-{
-	PsError *err;
-
-	make_room(1);
-	err = open_descriptor(space, name, file);
-	if (err != NULL)
+	else
 	{
-		unreserve();
-		return err;
+		layer_discard_file(file);
+		layer_give_up_opening(layer, err);
 	}
-	err = layer_file_read(*file, 0, block, LAYER_BLOCK_SIZE);
-	if (err != NULL)
-		discard(*file);
 	return err;
 }
 
-/* Opens the layer's file; the caller becomes its user, and holds the layer's open lock. */
+PsError *
+layer_read_and_prepare(LayerFile *file, const LayerSpace *space, const char *name, const Layer *layer)
+{
+	uint8 block[LAYER_BLOCK_SIZE];
+	PsError *err;
+	int tries = 0;
+
+	do
+	{
+		if (file->cache != NULL)
+			PS_TRY(layer_fetch_ends(file));
+		PS_TRY(layer_file_read(file, 0, block, LAYER_BLOCK_SIZE));
+		err = prepare_file(file, space, name, layer, block);
+	} while (layer_fetch_again(file, 0, LAYER_BLOCK_SIZE, tries++, &err));
+	return err;
+}
+
+/* Opens the layer's file, even if this exceeds the limit; the caller has begun to open it, and becomes its user. */
 static PsError *
 open_file(Layer *layer)
 {
 	LayerFile *file;
 	char name[LAYER_NAME_MAX];
-	uint8 block[LAYER_BLOCK_SIZE];
+	PsError *err;
 
-	PS_TRY(open_and_read(layer->space, layer_name(layer, name), &file, block));
-	return begin_use(layer, file, block);
+	make_room(1);
+	err = open_descriptor(layer->space, layer_name(layer, name), layer, &file);
+	if (err == NULL)
+		return finish_opening(layer, file, layer_read_and_prepare(file, layer->space, name, layer));
+	unreserve();
+	layer_give_up_opening(layer, err);
+	return err;
+}
+
+/* For the choice of files to close, and to evict. */
+static void
+note_use(Layer *layer)
+{
+	if (!atomic_load_explicit(&layer->used, memory_order_relaxed))
+		atomic_store_explicit(&layer->used, true, memory_order_relaxed);
+	if (unlikely(layer->space->source != NULL) && layer_context.by_client && layer_context.stream == NULL)
+		atomic_store_explicit(&layer->last_read, (uint32) (clock_now_ms() / 60000), memory_order_relaxed);
 }
 
 bool
@@ -310,42 +457,66 @@ layer_acquire_if_open(const Layer *shared)
 		if (atomic_compare_exchange_weak_explicit(&layer->users, &users, users + 1, memory_order_acquire,
 												  memory_order_relaxed))
 		{
-			if (!atomic_load_explicit(&layer->used, memory_order_relaxed))
-				atomic_store_explicit(&layer->used, true, memory_order_relaxed);
+			note_use(layer);
 			return true;
 		}
 	return false;
 }
 
 PsError *
-layer_acquire(const Layer *shared)
+layer_acquire(const Layer *layer)
+{
+	bool acquired;
+
+	if (layer_is_in_stream(layer))
+	{
+		PS_TRY(layer_stream_acquire(layer, &acquired));
+		if (acquired)
+			return NULL;
+	}
+	return layer_acquire_local(layer);
+}
+
+PsError *
+layer_acquire_local(const Layer *shared)
 {
 	Layer *layer = (Layer *) shared;
-	pthread_mutex_t *lock = open_lock_of(layer);
-	PsError *err = NULL;
+	PsError *err;
 
-	if (layer_acquire_if_open(layer))
-		return NULL;
-	pthread_mutex_lock(lock);
-	if (!layer_acquire_if_open(layer))
-		err = open_file(layer);
-	pthread_mutex_unlock(lock);
-	return err;
+	while (!layer_acquire_if_open(layer))
+	{
+		if (layer_begin_opening(layer))
+		{
+			note_use(layer);
+			return open_file(layer);
+		}
+		err = wait_opened(layer);
+		if (err != NULL && !layer_should_retry(err))
+			return err;
+		ps_error_free(err);
+	}
+	return NULL;
 }
 
 bool
-layer_open_ahead(const Layer *layer, LayerFile **file)
+layer_open_ahead(const Layer *shared, LayerFile **file, bool *elsewhere)
 {
+	Layer *layer = (Layer *) shared;
 	char name[LAYER_NAME_MAX];
-	PsError *err;
+	PsError *err = NULL;
 
-	if (!reserve_if_room())
+	*elsewhere = !layer_begin_opening(layer);
+	if (*elsewhere)
 		return false;
-	err = open_descriptor(layer->space, layer_name(layer, name), file);
-	if (err == NULL)
-		return true;
-	unreserve();
-	ps_error_free(err);
+	if (reserve_if_room())
+	{
+		err = open_descriptor(layer->space, layer_name(layer, name), layer, file);
+		if (err == NULL)
+			return true;
+		unreserve();
+		ps_error_free(err);
+	}
+	layer_give_up_opening(layer, NULL);
 	return false;
 }
 
@@ -353,20 +524,16 @@ bool
 layer_opened_ahead(const Layer *shared, LayerFile *file, const uint8 *block)
 {
 	Layer *layer = (Layer *) shared;
-	pthread_mutex_t *lock = open_lock_of(layer);
-	PsError *err = NULL;
+	char name[LAYER_NAME_MAX];
+	PsError *err;
 
 	if (block == NULL)
 	{
-		discard(file);
+		layer_discard_file(file);
+		layer_give_up_opening(layer, NULL);
 		return false;
 	}
-	pthread_mutex_lock(lock);
-	if (layer_acquire_if_open(layer))
-		discard(file); /* another thread was faster */
-	else
-		err = begin_use(layer, file, block);
-	pthread_mutex_unlock(lock);
+	err = finish_opening(layer, file, prepare_file(file, layer->space, layer_name(layer, name), layer, block));
 	if (err == NULL)
 		layer_release(layer);
 	ps_error_free(err);
@@ -376,6 +543,13 @@ layer_opened_ahead(const Layer *shared, LayerFile *file, const uint8 *block)
 void
 layer_release(const Layer *layer)
 {
+	if (!layer_is_in_stream(layer) || !layer_stream_release(layer))
+		layer_release_local(layer);
+}
+
+void
+layer_release_local(const Layer *layer)
+{
 	atomic_fetch_sub_explicit(&((Layer *) layer)->users, 1, memory_order_release);
 	if (atomic_load_explicit(&files.exceeded, memory_order_relaxed))
 		make_room(0);
@@ -383,68 +557,28 @@ layer_release(const Layer *layer)
 
 /* ---- layers of files ---- */
 
-const char *
-layer_name(const Layer *layer, char name[LAYER_NAME_MAX])
-{
-	return layer_name_format(&layer->info, name);
-}
-
-void
-layer_space_skip(LayerSpace *space, uint64 number)
-{
-	unsigned long long next = atomic_load(&space->next_number);
-
-	while (next <= number && !atomic_compare_exchange_weak(&space->next_number, &next, number + 1))
-		;
-}
-
-static void
-remove_file(const LayerSpace *space, const char *name)
-{
-	char *path = psprintf("%s/%s", space->dir, name);
-
-	/* the directory of a deleted branch may have been moved, to be removed as a whole */
-	if (unlink(path) != 0 && errno != ENOENT)
-		ps_log(PS_WARNING, "could not remove layer file \"%s\": %m", path);
-	pfree(path);
-}
-
-static Layer *
-make_layer(LayerSpace *space, const LayerInfo *info)
-{
-	Layer *layer = pg_malloc0(sizeof(Layer));
-
-	layer_space_skip(space, info->number);
-	layer->info = *info;
-	layer->space = space;
-	atomic_init(&layer->refs, 1);
-	atomic_init(&layer->users, -1);
-	return layer;
-}
-
-Layer *
-layer_new(LayerSpace *space, const LayerInfo *info)
-{
-	return make_layer(space, info);
-}
-
 PsError *
 layer_open(LayerSpace *space, const char *name, Layer **layer)
 {
 	LayerFile *file;
 	LayerInfo info;
-	uint8 block[LAYER_BLOCK_SIZE];
 	PsError *err;
 
-	PS_TRY(open_and_read(space, name, &file, block));
-	err = prepare_file(file, space, name, block);
+	make_room(1);
+	err = open_descriptor(space, name, NULL, &file);
 	if (err != NULL)
 	{
-		discard(file);
+		unreserve();
+		return err;
+	}
+	err = layer_read_and_prepare(file, space, name, NULL);
+	if (err != NULL)
+	{
+		layer_discard_file(file);
 		return err;
 	}
 	layer_summary_info(&file->summary, &info);
-	*layer = make_layer(space, &info);
+	*layer = layer_new(space, &info);
 	set_file(*layer, file);
 	layer_release(*layer);
 	return NULL;
@@ -460,23 +594,19 @@ layer_open_written(LayerSpace *space, const LayerSummary *summary, Layer **layer
 	layer_summary_info(summary, &info);
 	err = layer_open(space, layer_name_format(&info, name), layer);
 	if (err != NULL)
-		remove_file(space, name);
+		layer_remove_file(space, name, "");
 	return err;
 }
 
-void
-layer_remove(Layer *layer)
-{
-	atomic_store_explicit(&layer->removed, true, memory_order_relaxed);
-}
-
-void
-layer_file_free(Layer *layer)
+bool
+layer_close_if_unused(Layer *layer, int users)
 {
 	LayerFile *file = NULL;
+	int nobody = 0;
 
 	pthread_mutex_lock(&files.lock);
-	if (layer->file != NULL)
+	if (atomic_compare_exchange_strong_explicit(&layer->users, &nobody, users, memory_order_acq_rel,
+												memory_order_relaxed))
 	{
 		file = take_out(layer);
 		files.nopen--;
@@ -484,10 +614,5 @@ layer_file_free(Layer *layer)
 	pthread_mutex_unlock(&files.lock);
 	if (file != NULL)
 		close_file(file);
-	if (atomic_load_explicit(&layer->removed, memory_order_relaxed))
-	{
-		char name[LAYER_NAME_MAX];
-
-		remove_file(layer->space, layer_name(layer, name));
-	}
+	return file != NULL;
 }

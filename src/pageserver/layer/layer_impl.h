@@ -16,6 +16,11 @@
 #include "layer/layer_tree.h"
 
 typedef struct OpenLayer OpenLayer;
+typedef struct OpeningWait OpeningWait;
+
+/* Values of Layer.users if it is not the number of users (layer_files.c). */
+#define FILE_CLOSED  (-1)
+#define FILE_OPENING (-2)
 
 /*
  * info is immutable for files.  For an open layer, everything except type and
@@ -31,25 +36,35 @@ struct Layer
 	/* for files; layer_files.c has the rules */
 	LayerSpace *space;
 	LayerFile *file;     /* valid for callers that have acquired the layer; NULL: closed */
-	atomic_int users;    /* number of callers that have acquired it; -1: the file is closed */
+	atomic_int users;    /* number of callers that have acquired it; < 0: the file is closed, or being opened */
 	int place;           /* index in the array of open files */
 	atomic_bool used;    /* since the search for a file to close last came by */
 	atomic_bool removed; /* the file is removed with the last reference */
 	atomic_bool damaged; /* see layer_is_damaged() */
+
+	/* for files of a space with a source */
+	struct LayerCache *cache; /* layer_cache.h; NULL: the file is whole, or was not opened yet */
+	OpeningWait *opening;     /* those that wait for the thread that opens the file; NULL: nobody does */
+	atomic_bool remote;       /* see layer_set_remote() */
+	atomic_uint last_read;    /* see layer_last_read() */
 };
 
 /* ---- layer_files.c: open files ---- */
 
 /*
- * Opens the layer's file if it is closed; layer->file is valid until
+ * Opens the layer's file if it is closed; layer_file_of() (layer_stream.h) is valid until
  * layer_release().  Hold it briefly, and wait for nothing but the file meanwhile.
  * Pointers into the mapping of the index must not be kept longer.  Any thread.
  */
 extern PsError *layer_acquire(const Layer *layer);
 
-/* Returns false if the file is closed. */
+/* Returns false if the file is closed.  Not in threads that stream. */
 extern bool layer_acquire_if_open(const Layer *layer);
 extern void layer_release(const Layer *layer);
+
+/* Like these, also in threads that stream: it is Layer.file that is acquired, and Layer.file is valid. */
+extern PsError *layer_acquire_local(const Layer *layer);
+extern void layer_release_local(const Layer *layer);
 
 /*
  * Like layer_acquire() and layer_release(), in two steps, for callers that read
@@ -57,16 +72,53 @@ extern void layer_release(const Layer *layer);
  * opened only if there is room, and errors are not reported.  After each
  * layer_open_ahead() that returns true, layer_opened_ahead() must be called with
  * the block, or with NULL if it could not be read.  If this returns true the
- * file is open, but not acquired.
+ * file is open, but not acquired.  Other threads that need the file wait
+ * meanwhile, so the caller must not wait for a layer in between.
+ * If layer_open_ahead() returns false, *elsewhere is whether the file is open, or
+ * another thread is opening it.
  */
-extern bool layer_open_ahead(const Layer *layer, LayerFile **file);
+extern bool layer_open_ahead(const Layer *layer, LayerFile **file, bool *elsewhere);
 extern bool layer_opened_ahead(const Layer *layer, LayerFile *file, const uint8 *block);
+
+/* Waits while another thread is opening the file; returns whether it is open then.  Any thread. */
+extern bool layer_wait_opened(const Layer *layer);
+
+/*
+ * open() with O_CLOEXEC, for files of layers: if descriptors are used up, closes
+ * layer files that are not in use.  Returns -1 with errno set.
+ */
+extern int layer_open_descriptor(const char *path, int flags);
 
 /* Closes a file that is not in use; returns false if there is none.  Preserves errno.  Any thread. */
 extern bool layer_close_unused(void);
 
+/*
+ * Makes the calling thread the owner of a closed file, as if it opened it; false if
+ * the file is open or has an owner.  layer_give_up_opening() ends this, and passes
+ * an error, or NULL, to the threads that waited.
+ */
+extern bool layer_begin_opening(Layer *layer);
+extern void layer_give_up_opening(Layer *layer, const PsError *err);
+
+/* Closes an open file that is not in use; then Layer.users is FILE_CLOSED or FILE_OPENING, whichever is passed. */
+extern bool layer_close_if_unused(Layer *layer, int users);
+
+/*
+ * For files that are not Layer.file: layer_adopt_descriptor() makes an open file of a
+ * descriptor, and counts it, layer_read_and_prepare() reads its first block, and
+ * layer_discard_file() closes it.
+ */
+extern LayerFile *layer_adopt_descriptor(int fd, const char *path, struct LayerCache *cache);
+extern PsError *layer_read_and_prepare(LayerFile *file, const LayerSpace *space, const char *name, const Layer *layer);
+extern void layer_discard_file(LayerFile *file);
+
 /* Creates the layer of a file that was just written, and opens it.  If that fails, the file is removed. */
 extern PsError *layer_open_written(LayerSpace *space, const LayerSummary *summary, Layer **layer);
+
+/* ---- layer_evict.c ---- */
+
+/* Removes a file of a layer, "" or PRESENCE_SUFFIX, if it exists.  A failure is logged. */
+extern void layer_remove_file(const LayerSpace *space, const char *name, const char *suffix);
 
 /* For layer_unref(): closes the file of a layer that is about to be freed, and removes it if so marked. */
 extern void layer_file_free(Layer *layer);

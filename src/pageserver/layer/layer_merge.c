@@ -15,6 +15,7 @@
 
 #include "bytes.h"
 #include "layer/layer_impl.h"
+#include "layer/layer_stream.h"
 #include "layer/layer_merge.h"
 
 /* An entry and its place, since the file is not kept open between entries. */
@@ -119,10 +120,12 @@ advance(const LayerMerge *merge, MergeSource *source, bool first)
 
 	PS_TRY(layer_acquire(source->layer));
 	if (first)
-		err = btree_seek_ge(&source->layer->file->index, merge->lo, &pos, &found);
+		layer_stream_hold(source->layer);
+	if (first)
+		err = btree_seek_ge(&layer_file_of(source->layer)->index, merge->lo, &pos, &found);
 	else
 	{
-		err = btree_return(&source->layer->file->index, source->now.place, &pos);
+		err = btree_return(&layer_file_of(source->layer)->index, source->now.place, &pos);
 		if (err == NULL)
 			err = btree_next(&pos, &found);
 	}
@@ -131,6 +134,14 @@ advance(const LayerMerge *merge, MergeSource *source, bool first)
 		err = load(merge, source, &pos);
 	layer_release(source->layer);
 	return err;
+}
+
+static void
+let_go(MergeSource *source)
+{
+	layer_stream_let_go(source->layer);
+	layer_unref(source->layer);
+	source->layer = NULL;
 }
 
 static int
@@ -172,7 +183,7 @@ layer_merge_close(LayerMerge *merge)
 		return;
 	for (int i = 0; i < merge->nsources; i++)
 		if (merge->sources[i].layer != NULL)
-			layer_unref(merge->sources[i].layer);
+			let_go(&merge->sources[i]);
 	free(merge->sources);
 	free(merge->heap);
 	free(merge->of_key);
@@ -224,8 +235,7 @@ begin_key(LayerMerge *merge)
 	for (int i = 0; i < merge->nof_key; i++)
 		if (merge->of_key[i]->at_end)
 		{
-			layer_unref(merge->of_key[i]->layer);
-			merge->of_key[i]->layer = NULL;
+			let_go(merge->of_key[i]);
 		}
 	memcpy(merge->key, merge->heap[0]->now.at, PS_KEY_SIZE);
 	merge->has_key = true;

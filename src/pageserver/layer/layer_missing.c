@@ -13,8 +13,10 @@
 #include "common/hashfn.h"
 #include "common/logging.h"
 
+#include "layer/layer_cache.h"
 #include "layer/layer_dict.h"
 #include "layer/layer_impl.h"
+#include "layer/layer_stream.h"
 #include "layer/layer_missing.h"
 
 /* At most 4 MB of memory to read all parts, most of which are index pages of 8 kB. */
@@ -28,7 +30,10 @@ struct LayerPart
 {
 	const Layer *layer;
 	int64 number;    /* see btree.h, or one of the above */
-	LayerFile *file; /* while it is being read; a first block's is not the layer's file yet */
+	bool elsewhere;  /* another thread reads this first block */
+	LayerFile *file; /* while it is being read; a first block's is not the layer's file yet; NULL: it has no place */
+	uint64 offset;
+	size_t len;
 };
 
 typedef struct PartKey
@@ -76,7 +81,7 @@ add(LayerMissing *missing, const Layer *layer, int64 number)
 static void
 add_ahead(LayerMissing *missing, const Layer *layer, uint32 part)
 {
-	if (!btree_part_is_checked(&layer->file->index, part))
+	if (!btree_part_is_checked(&layer_file_of(layer)->index, part))
 		add(missing, layer, part);
 }
 
@@ -101,16 +106,16 @@ layer_missing_file(LayerMissing *missing, const Layer *layer)
 bool
 layer_missing_part(LayerMissing *missing, const Layer *layer, uint32 part, uint32 before)
 {
-	const LayerSummary *summary = &layer->file->summary;
+	const LayerSummary *summary = &layer_file_of(layer)->summary;
 
 	/* not add_ahead(): the search went on without this part, even if another thread has read it by now */
 	add(missing, layer, part);
 	for (uint32 i = 1; i <= before; i++)
 		add_ahead(missing, layer, part - i);
 	/* the padding is checked before the search begins: the root will be needed in any case */
-	if (part == BTREE_PADDING(&layer->file->index) && summary->levels > 0)
+	if (part == BTREE_PADDING(&layer_file_of(layer)->index) && summary->levels > 0)
 		add_ahead(missing, layer, summary->root);
-	if (layer_dict_is_missing(layer->file))
+	if (layer_dict_is_missing(layer_file_of(layer)))
 		layer_missing_dict(missing, layer);
 	return ends_search(missing, layer);
 }
@@ -128,11 +133,10 @@ layer_missing_place(LayerMissing *missing, int i, int *fd, uint64 *offset, size_
 {
 	LayerPart *part = &missing->parts[i];
 
-	*offset = 0;
-	*len = LAYER_BLOCK_SIZE;
+	part->len = LAYER_BLOCK_SIZE;
 	if (part->number == PART_FIRST_BLOCK)
 	{
-		if (!layer_open_ahead(part->layer, &part->file))
+		if (!layer_open_ahead(part->layer, &part->file, &part->elsewhere))
 			return false;
 	}
 	else
@@ -140,17 +144,58 @@ layer_missing_place(LayerMissing *missing, int i, int *fd, uint64 *offset, size_
 		/* if it was closed meanwhile, it is not opened again for this part alone */
 		if (!layer_acquire_if_open(part->layer))
 			return false;
-		part->file = part->layer->file;
+		part->file = layer_file_of(part->layer);
 		if (part->number == PART_DICT)
 		{
-			*offset = LAYER_BLOCK_SIZE;
-			*len = part->file->summary.dict_size;
+			part->offset = LAYER_BLOCK_SIZE;
+			part->len = part->file->summary.dict_size;
 		}
 		else
-			btree_part_place(&part->file->index, (uint32) part->number, offset, len);
+			btree_part_place(&part->file->index, (uint32) part->number, &part->offset, &part->len);
 	}
 	*fd = part->file->fd;
+	*offset = part->offset;
+	*len = part->len;
 	return true;
+}
+
+bool
+layer_missing_is_present(const LayerMissing *missing, int i)
+{
+	const LayerPart *part = &missing->parts[i];
+
+	return layer_file_has(part->file, part->offset, part->len);
+}
+
+int
+layer_missing_fetch(LayerMissing *missing)
+{
+	LayerWant *wants = NULL;
+	int n = 0;
+	int absent = 0;
+
+	for (int i = 0; i < missing->n; i++)
+	{
+		const LayerPart *part = &missing->parts[i];
+
+		if (part->file == NULL || layer_missing_is_present(missing, i))
+			continue;
+		if (wants == NULL)
+			wants = pg_malloc(2 * missing->n * sizeof(LayerWant));
+		if (part->number == PART_FIRST_BLOCK)
+			n += layer_want_ends(part->file, &wants[n]);
+		else
+			wants[n++] = (LayerWant) {.file = part->file, .offset = part->offset, .len = part->len};
+	}
+	if (n == 0)
+		return 0;
+	layer_fetch(wants, n, false);
+	for (int i = 0; i < n; i++)
+		ps_error_free(wants[i].err);
+	free(wants);
+	for (int i = 0; i < missing->n; i++)
+		absent += missing->parts[i].file != NULL && !layer_missing_is_present(missing, i);
+	return absent;
 }
 
 bool
@@ -170,6 +215,17 @@ layer_missing_take(LayerMissing *missing, int i, const char *bytes, bool complet
 	ps_error_free(err);
 	layer_release(part->layer);
 	return ok;
+}
+
+int
+layer_missing_wait(LayerMissing *missing)
+{
+	int n = 0;
+
+	for (int i = 0; i < missing->n; i++)
+		if (missing->parts[i].elsewhere)
+			n += layer_wait_opened(missing->parts[i].layer);
+	return n;
 }
 
 void

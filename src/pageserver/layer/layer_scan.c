@@ -6,6 +6,7 @@
 
 #include "bytes.h"
 #include "layer/layer_impl.h"
+#include "layer/layer_stream.h"
 
 /* After this many versions of one key, the newest is found by a search of the index instead. */
 #define STEPS_TO_NEWEST 32
@@ -13,8 +14,8 @@
 static PsError *
 out_of_order(const LayerCursor *cursor, const BtreePos *pos)
 {
-	return layer_damaged(cursor->layer->file->path, btree_pos_offset(pos), "the keys of index page %u are not in order",
-						 pos->page);
+	return layer_damaged(layer_file_of(cursor->layer)->path, btree_pos_offset(pos),
+						 "the keys of index page %u are not in order", pos->page);
 }
 
 /*
@@ -29,7 +30,7 @@ seek_newest(const LayerCursor *cursor, uint8 *at, BtreePos *pos)
 
 	memcpy(target, at, PS_KEY_SIZE);
 	ps_put64(target + PS_KEY_SIZE, cursor->lsn_max);
-	PS_TRY(btree_seek_le(&cursor->layer->file->index, target, pos, &found, NULL));
+	PS_TRY(btree_seek_le(&layer_file_of(cursor->layer)->index, target, pos, &found, NULL));
 	if (found)
 		btree_key(pos, at);
 	return found && memcmp(at, target, PS_KEY_SIZE) == 0 ? NULL : out_of_order(cursor, pos);
@@ -44,7 +45,7 @@ seek_next_key(const LayerCursor *cursor, const uint8 *at, BtreePos *pos, bool *f
 
 	memcpy(target, at, PS_KEY_SIZE);
 	ps_put64(target + PS_KEY_SIZE, PG_UINT64_MAX);
-	PS_TRY(btree_seek_ge(&cursor->layer->file->index, target, pos, found));
+	PS_TRY(btree_seek_ge(&layer_file_of(cursor->layer)->index, target, pos, found));
 	if (!*found)
 		return NULL;
 	btree_key(pos, next);
@@ -142,7 +143,7 @@ layer_cursor_next(LayerCursor *cursor)
 	if (cursor->at_end)
 		return NULL;
 	PS_TRY(layer_acquire(cursor->layer));
-	err = btree_return(&cursor->layer->file->index, cursor->place, &pos);
+	err = btree_return(&layer_file_of(cursor->layer)->index, cursor->place, &pos);
 	if (err == NULL)
 		err = read_key(cursor, &pos);
 	layer_release(cursor->layer);
@@ -165,7 +166,7 @@ layer_cursor_open(LayerCursor *cursor, const Layer *layer, const PsKey *lo, cons
 	cursor->newest = newest;
 	ps_key_encode(lo, target);
 	PS_TRY(layer_acquire(layer));
-	err = btree_seek_ge(&layer->file->index, target, &pos, &found);
+	err = btree_seek_ge(&layer_file_of(layer)->index, target, &pos, &found);
 	cursor->at_end = err != NULL || !found;
 	if (!cursor->at_end)
 		err = read_key(cursor, &pos);
@@ -177,7 +178,7 @@ layer_cursor_open(LayerCursor *cursor, const Layer *layer, const PsKey *lo, cons
 static double
 entries_before(const Layer *layer, const BtreePos *pos)
 {
-	const LayerSummary *summary = &layer->file->summary;
+	const LayerSummary *summary = &layer_file_of(layer)->summary;
 
 	return (double) summary->entries / summary->leaf_pages * (pos->page + (double) pos->entry / pos->count);
 }
@@ -186,7 +187,7 @@ entries_before(const Layer *layer, const BtreePos *pos)
 static PsError *
 find_range(const Layer *layer, const PsKey *lo, const PsKey *hi, LayerRange *range)
 {
-	const LayerSummary *summary = &layer->file->summary;
+	const LayerSummary *summary = &layer_file_of(layer)->summary;
 	uint8 target[DELTA_KEY_SIZE] = {0};
 	uint8 first[DELTA_KEY_SIZE];
 	BtreePos pos;
@@ -195,7 +196,7 @@ find_range(const Layer *layer, const PsKey *lo, const PsKey *hi, LayerRange *ran
 	bool found;
 
 	ps_key_encode(lo, target);
-	PS_TRY(btree_seek_ge(&layer->file->index, target, &pos, &found));
+	PS_TRY(btree_seek_ge(&layer_file_of(layer)->index, target, &pos, &found));
 	if (!found)
 		return NULL;
 	from = entries_before(layer, &pos);
@@ -205,7 +206,7 @@ find_range(const Layer *layer, const PsKey *lo, const PsKey *hi, LayerRange *ran
 	if (memcmp(first, target, PS_KEY_SIZE) > 0)
 		return NULL;
 	memset(target + PS_KEY_SIZE, 0xFF, DELTA_KEY_SIZE - PS_KEY_SIZE);
-	PS_TRY(btree_seek_le(&layer->file->index, target, &pos, &found, NULL));
+	PS_TRY(btree_seek_le(&layer_file_of(layer)->index, target, &pos, &found, NULL));
 	if (!found)
 		return NULL;
 	to = entries_before(layer, &pos) + (double) summary->entries / summary->leaf_pages / pos.count;

@@ -3,7 +3,8 @@
  *	  Check of a whole layer file: the summary, which must match the manifest;
  *	  each index page; the dictionary; each value.
  *
- * The file is opened a second time, so that earlier checks do not count.
+ * The file is opened a second time, so that earlier checks do not count.  A file
+ * that is not here is streamed: two layers must not use the same part file.
  */
 #include "ps_fe.h"
 
@@ -11,6 +12,7 @@
 #include "layer/blob.h"
 #include "layer/layer_dict.h"
 #include "layer/layer_impl.h"
+#include "layer/layer_stream.h"
 
 /* A value that an entry refers to. */
 typedef struct Place
@@ -32,7 +34,7 @@ typedef struct Verify
 static PsError *
 note_entry(Verify *verify, const BtreePos *pos, uint8 last[DELTA_KEY_SIZE])
 {
-	const LayerSummary *s = &verify->layer->file->summary;
+	const LayerSummary *s = &layer_file_of(verify->layer)->summary;
 	uint8 bytes[DELTA_KEY_SIZE] = {0};
 	PsKey key;
 	XLogRecPtr lsn;
@@ -43,7 +45,7 @@ note_entry(Verify *verify, const BtreePos *pos, uint8 last[DELTA_KEY_SIZE])
 	lsn = s->type == LAYER_DELTA ? ps_get64(bytes + PS_KEY_SIZE) : s->lsn_start;
 	if (memcmp(last, bytes, DELTA_KEY_SIZE) >= 0 || ps_key_cmp(&key, &s->key_min) < 0 ||
 		ps_key_cmp(&key, &s->key_max) > 0 || lsn < s->lsn_start || lsn >= s->lsn_end)
-		return layer_damaged(verify->layer->file->path, btree_pos_offset(pos),
+		return layer_damaged(layer_file_of(verify->layer)->path, btree_pos_offset(pos),
 							 "entry %d of index page %u is out of order, or outside the ranges in the summary",
 							 pos->entry, pos->page);
 	memcpy(last, bytes, DELTA_KEY_SIZE);
@@ -60,7 +62,7 @@ note_entry(Verify *verify, const BtreePos *pos, uint8 last[DELTA_KEY_SIZE])
 static PsError *
 verify_leaves(Verify *verify)
 {
-	const LayerFile *file = verify->layer->file;
+	const LayerFile *file = layer_file_of(verify->layer);
 	uint8 last[DELTA_KEY_SIZE] = {0};
 
 	for (uint32 page = 0; page < file->summary.leaf_pages; page++)
@@ -68,6 +70,7 @@ verify_leaves(Verify *verify)
 		BtreePos pos;
 
 		PS_TRY(verify->pace(verify->arg, LAYER_BLOCK_SIZE));
+		layer_stream_trim(verify->layer);
 		PS_TRY(btree_load_page(&file->index, page, 0, &pos));
 		for (; pos.entry < pos.count; pos.entry++)
 			PS_TRY(note_entry(verify, &pos, last));
@@ -82,7 +85,7 @@ verify_leaves(Verify *verify)
 static PsError *
 verify_inner_pages(Verify *verify)
 {
-	const LayerFile *file = verify->layer->file;
+	const LayerFile *file = layer_file_of(verify->layer);
 	uint32 child = 0;
 	uint32 children_end = file->summary.leaf_pages;
 	int level = 1;
@@ -132,7 +135,8 @@ verify_values(Verify *verify)
 
 		if (i > 0 && verify->places[i].offset == verify->places[i - 1].offset)
 			continue;
-		err = blob_read(verify->layer->file, verify->places[i].offset, verify->places[i].kind, &buf, &stored);
+		layer_stream_trim(verify->layer);
+		err = blob_read(layer_file_of(verify->layer), verify->places[i].offset, verify->places[i].kind, &buf, &stored);
 		if (err == NULL)
 			err = verify->pace(verify->arg, stored.size);
 	}
@@ -145,8 +149,8 @@ verify_file(Verify *verify)
 {
 	const LayerDict *dict;
 
-	PS_TRY(layer_file_check_padding(verify->layer->file));
-	PS_TRY(layer_dict_of_file(verify->layer->file, &dict));
+	PS_TRY(layer_file_check_padding(layer_file_of(verify->layer)));
+	PS_TRY(layer_dict_of_file(layer_file_of(verify->layer), &dict));
 	PS_TRY(verify_leaves(verify));
 	PS_TRY(verify_inner_pages(verify));
 	return verify_values(verify);
@@ -156,13 +160,16 @@ PsError *
 layer_verify(Layer *layer, LayerPace pace, void *arg)
 {
 	Verify verify = {.layer = layer_new(layer->space, &layer->info), .pace = pace, .arg = arg};
+	LayerStream *stream = layer->space->source != NULL ? layer_stream_begin() : NULL;
 	PsError *err = layer_acquire(verify.layer);
 
 	if (err == NULL)
 	{
 		err = verify_file(&verify);
 		layer_release(verify.layer);
+		layer_stream_let_go(verify.layer);
 	}
+	layer_stream_end(stream);
 	layer_unref(verify.layer);
 	free(verify.places);
 	if (err == NULL)

@@ -7,6 +7,7 @@
  */
 #include "ps_fe.h"
 
+#include "layer/layer_source.h"
 #include "maintain/maintain_impl.h"
 #include "sqlstate.h"
 
@@ -123,9 +124,32 @@ maintain_set_error(Timeline *tl, UpkeepKind kind, const PsError *err)
 	return is_new;
 }
 
+/*
+ * What follows is upkeep, whoever asked for it: it may be canceled when the timeline stops,
+ * and streams files that are not here.  Returns what end_upkeep() restores.
+ */
+static LayerContext
+begin_upkeep(const CancelCheck *stopping)
+{
+	LayerContext before = layer_context;
+
+	layer_context = (LayerContext) {.cancel = stopping};
+	(void) layer_stream_begin();
+	return before;
+}
+
+static void
+end_upkeep(LayerContext before)
+{
+	layer_stream_end(layer_context.stream);
+	layer_context = before;
+}
+
 PsError *
 maintain_timeline(Timeline *tl, bool all)
 {
+	CancelCheck stopping = {timeline_check_stopping, tl};
+	LayerContext before = begin_upkeep(&stopping);
 	bool done = true;
 	PsError *err = NULL;
 
@@ -137,6 +161,7 @@ maintain_timeline(Timeline *tl, bool all)
 	if (!timeline_is_stopping(tl))
 		err = ps_error_first(err, maintain_files(tl, all));
 	pthread_mutex_unlock(&tl->upkeep_lock);
+	end_upkeep(before);
 	return err;
 }
 
@@ -174,6 +199,8 @@ maintain_has_level0(Timeline *tl)
 PsError *
 maintain_level0(Timeline *tl, bool *any)
 {
+	CancelCheck stopping = {timeline_check_stopping, tl};
+	LayerContext before = begin_upkeep(&stopping);
 	bool done = true;
 	PsError *err = NULL;
 
@@ -182,12 +209,15 @@ maintain_level0(Timeline *tl, bool *any)
 		err = compact_level0(tl, &done);
 		*any |= done;
 	}
+	end_upkeep(before);
 	return err;
 }
 
 PsError *
 maintain_all(Timeline *tl)
 {
+	CancelCheck stopping = {timeline_check_stopping, tl};
+	LayerContext before = begin_upkeep(&stopping);
 	PsError *err = NULL;
 
 	pthread_mutex_lock(&tl->upkeep_lock);
@@ -195,5 +225,6 @@ maintain_all(Timeline *tl)
 	if (!timeline_is_stopping(tl))
 		err = maintain_files(tl, false);
 	pthread_mutex_unlock(&tl->upkeep_lock);
+	end_upkeep(before);
 	return err;
 }

@@ -9,8 +9,12 @@
  * at once; then the plan is made again.  So there is one wait for the first blocks of the
  * files, and one for each level of their indexes, whatever the number of layers and keys.
  *
+ * What is absent of part files (layer/layer_cache.h) is fetched together before each
+ * round's reads.
+ *
  * With io_method "sync", reads are made one after the other anyway, so there is a single
- * round, which reads only what it needs.
+ * round, which reads only what it needs, unless files may have to be fetched.  There is also
+ * a single round in work that streams such files, which fetches ahead by itself.
  *
  * A failure here is not reported.  What could not be prefetched is read in the last round,
  * which waits for what it needs, and reports only errors of that.
@@ -19,12 +23,32 @@
 
 #include "io/aio.h"
 #include "layer/layer_missing.h"
+#include "layer/layer_source.h"
 #include "read/read_impl.h"
 
 /* More than any index has levels; even chains over thousands of index pages need fewer. */
 #define MAX_ROUNDS 16
 
-/* Returns whether any of the missing parts was read. */
+/* Gives up the parts that could not be fetched; returns the number of those that are left. */
+static int
+leave_absent(LayerMissing *missing, AioRead *reads, int *parts, int n)
+{
+	int left = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (!layer_missing_is_present(missing, parts[i]))
+		{
+			(void) layer_missing_take(missing, parts[i], NULL, false);
+			continue;
+		}
+		reads[left] = reads[i];
+		parts[left++] = parts[i];
+	}
+	return left;
+}
+
+/* Returns whether any of the missing parts was read, by this thread or by another one. */
 static bool
 read_missing(Aio *aio, LayerMissing *missing)
 {
@@ -42,9 +66,12 @@ read_missing(Aio *aio, LayerMissing *missing)
 
 		if (!layer_missing_place(missing, i, &read->fd, &read->offset, &read->len))
 			continue;
-		bytes += read->len;
 		parts[n++] = i;
 	}
+	if (layer_missing_fetch(missing) > 0)
+		n = leave_absent(missing, reads, parts, n);
+	for (int i = 0; i < n; i++)
+		bytes += reads[i].len;
 	p = buf = pg_malloc(bytes);
 	for (int i = 0; i < n; i++)
 	{
@@ -54,19 +81,35 @@ read_missing(Aio *aio, LayerMissing *missing)
 	aio_read(aio, reads, n);
 	for (int i = 0; i < n; i++)
 		taken += layer_missing_take(missing, parts[i], reads[i].buf, reads[i].done == reads[i].len);
+	taken += layer_missing_wait(missing);
 	free(buf);
 	free(parts);
 	free(reads);
 	return taken > 0;
 }
 
+/* May files have to be fetched?  That is done together with any method. */
+static bool
+has_source(const ReadView *view)
+{
+	for (int i = 0; i < view->n; i++)
+		if (view->levels[i].tl->spec->space.source != NULL)
+			return true;
+	return false;
+}
+
 void
 plan_init(Plan *plan, const ReadView *view)
 {
+	bool together;
+
 	memset(plan, 0, sizeof(*plan));
 	plan->view = view;
 	/* reads made one after the other would only take longer if they include some that are not needed */
-	if (aio_method(view->tl->env->aio) != AIO_SYNC)
+	together = aio_method(view->tl->env->aio) != AIO_SYNC;
+	if (has_source(view))
+		together = layer_context.stream == NULL;
+	if (together)
 		plan->versions.missing = &plan->missing;
 }
 

@@ -5,7 +5,8 @@
  * Each place in a file becomes a read, places close to each other become one read, and
  * all reads are made together (aio.h).  The length of a value in a layer file is in its
  * header, so the first round reads what most values take (2 kB for a record, a page for an
- * image); longer values are read in a second round.
+ * image); longer values are read in a second round.  What is absent of part files
+ * (layer/layer_cache.h) is fetched together before each round.
  */
 #include "ps_fe.h"
 
@@ -263,6 +264,27 @@ find_place(ValueBatch *batch, ValueRead *read, Place *place)
 	return false;
 }
 
+/* Reads a value that failed its check alone, if it may be right elsewhere (layer_value_was_fetched()). */
+static void
+read_again(ValueBatch *batch, ValueRead *read)
+{
+	StringInfoData buf;
+	XLogRecPtr record_start;
+	char *room;
+
+	if (!layer_value_was_fetched(&read->ref))
+		return;
+	ps_error_free(read->err);
+	initStringInfo(&buf);
+	read->err = layer_read_value(&read->ref, &buf, &record_start);
+	if (read->err == NULL && (room = take_room(batch, read, buf.len)) != NULL)
+	{
+		memcpy(room, buf.data, buf.len);
+		answer(read, room, buf.len, record_start);
+	}
+	pfree(buf.data);
+}
+
 /*
  * Turns the bytes read into the answer.  Returns true if the value is longer: then
  * place->len bytes must be read, which are added to *longer.
@@ -292,7 +314,10 @@ take_bytes(ValueBatch *batch, Place *place, size_t *longer)
 	/* even a short read may contain the whole value */
 	read->err = layer_value_check(ref, place->bytes, place->have, &stored);
 	if (read->err != NULL)
+	{
+		read_again(batch, read);
 		return false;
+	}
 	if (stored.size > place->have && place->have == place->len)
 	{
 		place->len = stored.size;
@@ -430,6 +455,48 @@ read_places(Aio *aio, Place *places, int n)
 	return buf;
 }
 
+/*
+ * Fetches, together, what is absent of the places.  Returns the number of places that are
+ * left; the values of the others have an error.
+ */
+static int
+fetch_absent(Place *places, int n)
+{
+	const ValueRef **refs = NULL;
+	size_t *lens;
+	PsError **errs;
+	int nabsent = 0;
+	int left = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (!places[i].read->held || layer_value_is_present(&places[i].read->ref, places[i].len))
+			continue;
+		if (refs == NULL)
+		{
+			refs = pg_malloc(n * sizeof(ValueRef *));
+			lens = pg_malloc(n * sizeof(size_t));
+			errs = pg_malloc(n * sizeof(PsError *));
+		}
+		refs[nabsent] = &places[i].read->ref;
+		lens[nabsent++] = places[i].len;
+	}
+	if (nabsent == 0)
+		return n;
+	layer_values_fetch(refs, lens, errs, nabsent);
+	for (int i = 0, k = 0; i < n; i++)
+	{
+		if (k < nabsent && refs[k] == &places[i].read->ref)
+			places[i].read->err = errs[k++];
+		if (places[i].read->err == NULL)
+			places[left++] = places[i];
+	}
+	free(refs);
+	free(lens);
+	free(errs);
+	return left;
+}
+
 void
 value_batch_read(ValueBatch *batch)
 {
@@ -439,7 +506,7 @@ value_batch_read(ValueBatch *batch)
 
 	for (int i = 0; i < batch->n; i++)
 		n += find_place(batch, &batch->reads[i], &places[n]);
-	while (n > 0)
+	while ((n = fetch_absent(places, n)) > 0)
 	{
 		char *buf = read_places(batch->view->tl->env->aio, places, n);
 		size_t longer = 0;

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/version.h"
+#include "layer/layer_source.h"
 #include "serve/commands.h"
 #include "sqlstate.h"
 
@@ -204,6 +205,7 @@ session_main(void *arg)
 	PsError *err;
 
 	ps_thread_name("session %d", session->id);
+	layer_context = (LayerContext) {.cancel = &session->cancel, .by_client = true};
 	err = session_startup(session, &started);
 	if (err == NULL && started)
 		err = session_loop(session);

@@ -13,13 +13,15 @@
 
 #include "sqlstate.h"
 #include "base/fs.h"
+#include "layer/presence.h"
 #include "store/store_impl.h"
 
-/* A layer of the manifest, and whether its file is in the directory. */
+/* A layer of the manifest, and whether its file, or a part file, is in the directory. */
 typedef struct Expected
 {
 	const LayerInfo *info;
 	bool seen;
+	bool part_seen;
 } Expected;
 
 static int
@@ -46,14 +48,46 @@ find_expected(Expected *expected, int n, const char *name)
 	return found != NULL && strcmp(layer_name_format(found->info, found_name), name) == 0 ? found : NULL;
 }
 
-/* Names in the directory that are not in the manifest. */
+/* The layer whose part file has this name, or NULL. */
+static Expected *
+find_part(Expected *expected, int n, const char *name)
+{
+	size_t len = strlen(name);
+	size_t suffix = strlen(PRESENCE_SUFFIX);
+	char whole[LAYER_NAME_MAX];
+
+	if (len <= suffix || len - suffix >= sizeof(whole) || strcmp(name + len - suffix, PRESENCE_SUFFIX) != 0)
+		return NULL;
+	strlcpy(whole, name, len - suffix + 1);
+	return find_expected(expected, n, whole);
+}
+
+/* Names in the directory that are not in the manifest, and part files that are not needed. */
 typedef struct Strays
 {
 	char **names;
 	int n;
 } Strays;
 
-/* Sets Expected.seen, and collects the strays. */
+static void
+add_stray(Strays *strays, char *name)
+{
+	strays->names = pg_realloc(strays->names, (strays->n + 1) * sizeof(char *));
+	strays->names[strays->n++] = name;
+}
+
+/* A part file is not used if there is a whole one, or no source. */
+static void
+add_stray_parts(const Timeline *tl, const Expected *expected, int n, Strays *strays)
+{
+	char name[LAYER_NAME_MAX];
+
+	for (int i = 0; i < n; i++)
+		if (expected[i].part_seen && (expected[i].seen || tl->spec->space.source == NULL))
+			add_stray(strays, psprintf("%s%s", layer_name_format(expected[i].info, name), PRESENCE_SUFFIX));
+}
+
+/* Sets Expected.seen and part_seen, and collects the strays. */
 static PsError *
 scan_directory(const Timeline *tl, Expected *expected, int n, Strays *strays)
 {
@@ -66,18 +100,20 @@ scan_directory(const Timeline *tl, Expected *expected, int n, Strays *strays)
 		return ps_error(ps_errno_state(), "could not open directory \"%s\": %m", path);
 	while (errno = 0, (de = readdir(dir)) != NULL)
 	{
-		Expected *known = find_expected(expected, n, de->d_name);
+		Expected *whole = find_expected(expected, n, de->d_name);
+		Expected *part = find_part(expected, n, de->d_name);
 
-		if (known != NULL)
-			known->seen = true;
-		if (known != NULL || de->d_name[0] == '.')
-			continue;
-		strays->names = pg_realloc(strays->names, (strays->n + 1) * sizeof(char *));
-		strays->names[strays->n++] = pg_strdup(de->d_name);
+		if (whole != NULL)
+			whole->seen = true;
+		else if (part != NULL)
+			part->part_seen = true;
+		else if (de->d_name[0] != '.')
+			add_stray(strays, pg_strdup(de->d_name));
 	}
 	if (errno != 0)
 		err = ps_error(ps_errno_state(), "could not read directory \"%s\": %m", path);
 	closedir(dir);
+	add_stray_parts(tl, expected, n, strays);
 	return err;
 }
 
@@ -106,9 +142,10 @@ remove_strays(const Timeline *tl, const Strays *strays)
 }
 
 /*
- * A missing file is reported as an error by reads that need it.  The manifest may be
- * outdated, or may not belong to these files, so files that it does not name are kept, and
- * no new file gets the number of one of them.
+ * Files are missing, and there is no source that has them.  A missing file is reported as
+ * an error by reads that need it.  The manifest may be outdated, or may not belong to these
+ * files, so files that it does not name are kept, and no new file gets the number of one of
+ * them.
  */
 static void
 keep_strays(Timeline *tl, const Expected *expected, int n, int missing, const Strays *strays)
@@ -151,7 +188,7 @@ timeline_open_layers(Timeline *tl, const Manifest *m, LayerMap **map)
 		expected[i] = (Expected) {.info = &m->layers[i]};
 	qsort(expected, m->nlayers, sizeof(Expected), compare_numbers);
 	err = scan_directory(tl, expected, m->nlayers, &strays);
-	for (int i = 0; i < m->nlayers; i++)
+	for (int i = 0; i < m->nlayers && tl->spec->space.source == NULL; i++)
 		missing += !expected[i].seen;
 	if (err == NULL && missing > 0)
 		keep_strays(tl, expected, m->nlayers, missing, &strays);

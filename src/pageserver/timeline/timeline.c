@@ -20,6 +20,7 @@ timeline_create(TimelineSpec *spec, TimelineEnv *env, Timeline *ancestor, const 
 
 	tl->spec = spec;
 	tl->env = env;
+	spec->space.source = env->source;
 	tl->ancestor = ancestor;
 	tl->marker_fd = -1;
 	strlcpy(tl->next_name, next_name, sizeof(tl->next_name));
