@@ -926,7 +926,7 @@ test_parts(void **state)
 	add_fault((Fault) {"POST", .skip = 1, .status = 404, .code = "NoSuchUpload"});
 	assert_state(object_put_file(other, "big5", path, NULL), PS_SQLSTATE_TRY_AGAIN);
 
-	/* of a file that is too large for 10,000 parts these are larger; it has no blocks, and the second part is refused */
+	/* a file that is too large for 10,000 parts has larger ones; it has no blocks, and the second part is refused */
 	for (int i = 0; i < nparts; i++)
 	{
 		free(parts[i].key);
