@@ -65,7 +65,9 @@ typedef struct Config
 	char *remote_sse;
 	char *remote_storage_class;
 	int remote_connections;
-	int remote_part_size; /* MB */
+	int remote_part_size;      /* MB */
+	int remote_check_interval; /* s between two checks that no other store has taken over a tenant */
+	bool remote_require_ownership;
 	/* log */
 	char *log_level; /* debug, log, warning: see config_log_level() */
 	/* after a reload */
