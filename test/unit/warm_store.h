@@ -19,7 +19,7 @@
 #define IMAGE_LAYER  12    /* images of one relation are as new as this layer */
 #define HOT_VERSIONS 60000 /* of one block in one layer: some 60 leaf pages */
 
-/* Bytes in each layer before and after the images, so that these and the index are far apart; set before make_store(). */
+/* Bytes in each layer before and after the images, so that these and the index are apart; set before make_store(). */
 extern int warm_gap;
 
 extern const PsRel rel;
