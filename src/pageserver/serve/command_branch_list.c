@@ -91,6 +91,7 @@ command_branch_list(Session *session, char **args, int nargs)
 		{"waits_for", TEXTOID},
 		{"connected_since", TEXTOID},
 		{"protected", BOOLOID},
+		{"remote_lsn", LSNOID},
 	};
 	Conn *conn = &session->conn;
 	int rows = 0;
@@ -138,6 +139,7 @@ command_branch_list(Session *session, char **args, int nargs)
 		values[v++] = branch_wait_text(wal_waits_get(session->server, list[i]), info.waits_for);
 		values[v++] = info.compute_connected ? pg_strdup(timeline_time_text(info.connected_since, since)) : NULL;
 		values[v++] = pg_strdup(info.is_protected ? "t" : "f");
+		values[v++] = info.remote_lsn != 0 ? command_lsn_text(info.remote_lsn) : NULL;
 		Assert(v == lengthof(columns));
 		command_send_row(conn, values, v);
 	}
