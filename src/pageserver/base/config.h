@@ -66,6 +66,10 @@ typedef struct Config
 	char *remote_storage_class;
 	int remote_connections;
 	int remote_part_size; /* MB */
+	/* WAL in object storage */
+	char *wal_acknowledge;   /* see config_wal_acknowledge() */
+	int wal_upload_interval; /* ms */
+	int wal_upload_max_lag;  /* s; 0: no limit */
 	/* log */
 	char *log_level; /* debug, log, warning: see config_log_level() */
 	/* after a reload */
@@ -97,6 +101,15 @@ extern PsError *config_reload(Config *running, Config **fresh);
 
 /* The setting log_level. */
 extern PsLogLevel config_log_level(const Config *config);
+
+/* The setting wal_acknowledge: where WAL must be durable before commits are acknowledged. */
+typedef enum WalAcknowledge
+{
+	WAL_ACKNOWLEDGE_LOCAL, /* on the store's disk */
+	WAL_ACKNOWLEDGE_BUCKET /* also in object storage */
+} WalAcknowledge;
+
+extern WalAcknowledge config_wal_acknowledge(const Config *config);
 
 /* Appends the documented file with all defaults, for "pageserver --init". */
 extern void config_write_default(StringInfo out);

@@ -31,6 +31,7 @@ timeline_create(TimelineSpec *spec, TimelineEnv *env, Timeline *ancestor, const 
 	pthread_mutex_init(&tl->lock, NULL);
 	clock_cond_init(&tl->changed);
 	clock_cond_init(&tl->layers_changed);
+	clock_cond_init(&tl->remote.wake);
 	return tl;
 }
 
@@ -48,6 +49,7 @@ timeline_free(Timeline *tl)
 	ps_error_free(tl->failed);
 	pthread_cond_destroy(&tl->changed);
 	pthread_cond_destroy(&tl->layers_changed);
+	pthread_cond_destroy(&tl->remote.wake);
 	pthread_mutex_destroy(&tl->lock);
 	pthread_mutex_destroy(&tl->manifest_lock);
 	pthread_mutex_destroy(&tl->receive_lock);
@@ -304,6 +306,7 @@ timeline_stop(Timeline *tl, CancelReason reason)
 		tl->stopping = reason;
 	pthread_cond_broadcast(&tl->changed);
 	pthread_cond_broadcast(&tl->layers_changed);
+	pthread_cond_broadcast(&tl->remote.wake);
 	pthread_mutex_unlock(&tl->lock);
 }
 
