@@ -54,7 +54,7 @@ open $f, '>', "$dir/keys" or die "open: $!";
 print $f "aws_access_key_id = a\naws_secret_access_key = b\n";
 close $f;
 chmod 0600, "$dir/keys";
-write_conf("remote_storage = 's3://bucket/prefix'\nremote_endpoint = 'http://127.0.0.1:$port'\nremote_key_file = '$dir/keys'\n");
+write_conf("remote_storage = 's3://bucket/prefix'\nremote_endpoint = 'http://127.0.0.1:$port'\nremote_key_file = '$dir/keys'\nremote_require_ownership = off\n");
 $store->start;
 like($store->log_content, qr/object storage cannot be reached/, 'the store starts without it');
 $store->ctl_ok('branches are served', 'branch', 'create', 'b', '--from', 'main');

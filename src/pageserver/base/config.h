@@ -65,7 +65,9 @@ typedef struct Config
 	char *remote_sse;
 	char *remote_storage_class;
 	int remote_connections;
-	int remote_part_size; /* MB */
+	int remote_part_size;      /* MB */
+	int remote_check_interval; /* s between two checks that no other store has taken over a tenant */
+	bool remote_require_ownership;
 	/* WAL in object storage */
 	char *wal_acknowledge;   /* see config_wal_acknowledge() */
 	int wal_upload_interval; /* ms */

@@ -140,8 +140,9 @@ const Setting config_settings[] = {
 
 	{"Object storage", STRING_SETTING(remote_storage, ""), check_remote_storage, false,
 	 "Object storage of this store: s3://BUCKET/PREFIX, of S3 or a service with its\n"
-	 "protocol, or file:///DIRECTORY, which must exist.  The store checks at its start\n"
-	 "that it can be used.  Nothing is uploaded yet.  If empty, there is none."},
+	 "protocol, or file:///DIRECTORY, which must exist.  Each tenant is claimed there\n"
+	 "when the store starts, so that of a store and its copies only one can serve it.\n"
+	 "Nothing is uploaded yet.  If empty, there is no object storage."},
 	{NULL, STRING_SETTING(remote_endpoint, ""), NULL, false,
 	 "https://HOST or https://HOST:PORT of the service.  If empty, AWS's in the region."},
 	{NULL, STRING_SETTING(remote_region, ""), NULL, false,
@@ -172,6 +173,14 @@ const Setting config_settings[] = {
 	 "Maximum number of requests at a time."},
 	{NULL, INT_SETTING(remote_part_size, UNIT_MB, 5, 5120, "64MB"), NULL, false,
 	 "Files larger than this are uploaded in parts of this size."},
+	{NULL, INT_SETTING(remote_check_interval, UNIT_S, 1, 86400, "10s"), NULL, true,
+	 "How often the store checks that no other store has taken over a tenant, while a\n"
+	 "branch of the tenant is open."},
+	{NULL, BOOL_SETTING(remote_require_ownership, "on"), NULL, true,
+	 "Whether a tenant is served only when the store has claimed it in the object\n"
+	 "storage.  off: if that cannot be reached when the store starts, tenants are\n"
+	 "served nevertheless, and claimed later.  If another store has taken over a tenant\n"
+	 "by then, what was written here meanwhile is not in that store."},
 
 	{"WAL in object storage", STRING_SETTING(wal_acknowledge, "local"), check_wal_acknowledge, true,
 	 "Where WAL must be durable before a commit is acknowledged.\n"

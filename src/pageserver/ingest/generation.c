@@ -56,7 +56,8 @@ raise_generation(Timeline *tl, const char *owner, uint64 *generation)
 
 	copy_owner(new_owner, owner);
 	pthread_mutex_lock(&tl->manifest_lock);
-	*generation = change.generation = tl->generation + 1;
+	/* no store that owned the tenant before, in object storage, has given this one */
+	*generation = change.generation = Max(tl->generation + 1, tl->env->owner_generation << 32 | 1);
 	err = timeline_save(tl, &change, NULL);
 	if (err == NULL)
 	{

@@ -113,8 +113,7 @@ check_place(Store *store, const Tenant *tenant, const TimelineSeed *seed)
 	for (;;)
 	{
 		PS_TRY(check_names(store, seed));
-		if (tenant->life != TENANT_ATTACHED)
-			return catalog_detached_error(tenant);
+		PS_TRY(catalog_check_service(tenant));
 		/* a deletion does not release the lock between its check for children and the beginning of its change */
 		if (seed->ancestor == NULL || !seed->ancestor->changing)
 			break;
@@ -201,7 +200,10 @@ store_add_timeline(Store *store, TimelineSeed *seed, Timeline **result)
 	PS_GOTO(manifest_write_new(made, &m, !seed->synced_later), done);
 	PS_GOTO(seed->synced_later ? fs_sync_new_tree(made) : fs_sync_new(made), done);
 	if (new_tenant)
+	{
 		PS_GOTO(build_tenant(tenant, from, made), done);
+		PS_GOTO(owner_begin(tenant, from, false, false), done);
+	}
 
 	reservation.tenant = new_tenant ? NULL : tenant;
 	pthread_mutex_lock(&store->lock);

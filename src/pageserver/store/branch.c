@@ -120,7 +120,7 @@ add_branch(Store *store, TimelineSeed *seed, const WalState *state, Timeline **r
 	seed->space = (LayerSpace) {.dir = layers_dir,
 								.tenant = seed->tenant,
 								.timeline = seed->timeline,
-								.next_number = 1,
+								.next_number = Max(1, seed->ancestor->tenant->env.owner_generation << 32),
 								.synced_later = true};
 	PS_GOTO(write_state_layer(seed, state, &layer), done);
 	PS_GOTO(copy_settings(seed, dir), done);
@@ -247,7 +247,7 @@ store_remove_branch(Store *store, const char *name, const CancelCheck *cancel, B
 	pthread_mutex_lock(&store->lock);
 	err = names_save(store, cancel);
 	if (err == NULL)
-		err = catalog_find_settled(store, name, cancel, &branch);
+		err = catalog_find_changeable(store, name, cancel, &branch);
 	if (err == NULL)
 		err = catalog_check_no_children(store, branch, true);
 	if (err == NULL)

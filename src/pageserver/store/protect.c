@@ -55,7 +55,7 @@ store_protect_branch(Store *store, const char *name, bool is_protected, const Ca
 	PsError *err;
 
 	pthread_mutex_lock(&store->lock);
-	err = catalog_find_settled(store, name, cancel, &branch);
+	err = catalog_find_changeable(store, name, cancel, &branch);
 	if (err == NULL)
 	{
 		catalog_begin_change(store, branch);

@@ -139,6 +139,15 @@ extern PsError *timeline_read_settings(Timeline *tl, uint64 version, BranchSetti
 extern PsError *timeline_write_settings(Timeline *tl, BranchSettings *settings, uint64 expected);
 extern PsError *timeline_settings_versions(Timeline *tl, uint64 **versions, int *n);
 
+/* ---- owner.c ---- */
+
+/*
+ * Sets what is called when another store has taken over a tenant, for each of its branches
+ * that was open: to end the connections that use it.  Called by any thread, without a lock
+ * of the store.  NULL: nothing; then no call is running on return.
+ */
+extern void store_on_fenced(Store *store, void (*on_fenced)(void *arg, const Branch *branch), void *arg);
+
 /* ---- attach.c: "name" is a tenant's id or the name of one of its branches ---- */
 
 /*
@@ -174,7 +183,11 @@ typedef struct TenantInfo
 	PsId id;
 	uint64 system_identifier;
 	bool attached;
-	bool deleted; /* in the trash; the next three are valid then */
+	bool waiting;      /* attached, and out of service until it has been claimed in object storage */
+	bool fenced;       /* attached, and out of service: another store has taken over */
+	uint64 generation; /* of its owner in object storage; 0: none */
+	char *error;       /* what is wrong with it in object storage; NULL: nothing */
+	bool deleted;      /* in the trash; the next three are valid then */
 	TimestampTz when;
 	char *by;
 	int64 time_left; /* s until it is removed */

@@ -12,6 +12,7 @@
 #define PS_STORE_IMPL_H
 
 #include "base/fs.h"
+#include "bucket/claim.h"
 #include "remote/object.h"
 #include "store/store.h"
 #include "store/trash_mark.h"
@@ -24,6 +25,16 @@ typedef enum TenantLife
 	TENANT_DETACHED  /* none of its branches is in the catalog */
 } TenantLife;
 
+/* Whose tenant it is in object storage; see owner.c. */
+typedef enum TenantOwnership
+{
+	OWNER_NONE,      /* the store has no object storage, or the tenant is not attached */
+	OWNER_WAITING,   /* out of service until it has been claimed */
+	OWNER_UNCLAIMED, /* in service; its claim could not be put yet, and remote_require_ownership is off */
+	OWNER_OWNED,
+	OWNER_FENCED /* out of service: another store has taken over */
+} TenantOwnership;
+
 struct Tenant
 {
 	/* fixed once the tenant is in the catalog */
@@ -34,6 +45,14 @@ struct Tenant
 	bool deleted; /* DETACHED, and in the trash; under Store.lock, like the next two */
 	TrashMark trash_mark;
 	TenantLife life; /* no use of a branch begins unless it is ATTACHED */
+
+	/* owner.c; under Store.lock */
+	TenantOwnership ownership;
+	TenantOwner owner;    /* OWNED */
+	PsError *owner_error; /* WAITING, UNCLAIMED: why, or NULL; OWNED: why the last check failed; FENCED: by whom */
+	bool owner_busy;      /* a thread puts or checks the claim; detaching waits for that */
+	int64 owner_due;      /* when the thread is to do that next, clock_now_ms() */
+	int nactive;          /* branches that are neither CLOSED nor BROKEN */
 
 	int claim_fd; /* tenant_claim.c: a descriptor while branches are in the catalog; or one of the next two */
 #define TENANT_NOT_CLAIMED  (-1)
@@ -144,9 +163,22 @@ struct Store
 	struct Upkeep *upkeep;             /* set before the first thread that opens branches; fixed from then on */
 	PageStore *page_cache;             /* fixed; has locks of its own */
 	MemoryBudget *memory;              /* fixed; has locks of its own */
-	ObjectStore *remote;               /* object storage; NULL: none; fixed once the store is open */
 	ReadCounters reads;                /* any thread */
 	atomic_int_fast64_t room_reserved; /* bytes that upkeep is about to write (maintain/room.c) */
+
+	/* store_remote.c, owner.c; the first three are fixed once the store is open */
+	ObjectStore *remote; /* object storage; NULL: none */
+	char host[CLAIM_HOST_SIZE];
+	StoreIdentity identity;
+	bool remote_checked;        /* the object storage is fit for use; under lock, like the next two */
+	PsId remote_id;             /* if so, of the bucket */
+	bool remote_is_out;         /* the last request failed because it cannot be reached */
+	pthread_mutex_t fence_lock; /* held while on_fenced is called; protects the next two */
+	void (*on_fenced)(void *arg, const Branch *branch);
+	void *on_fenced_arg;
+	pthread_t owner_thread;
+	bool has_owner_thread;
+	pthread_cond_t owner_wake; /* a tenant has been added or is in use, or stopping changed; clock_cond_init() */
 
 	/* the thread that closes branches that are not in use (use.c) */
 	pthread_t idle_thread;
@@ -162,6 +194,38 @@ struct Store
  */
 extern PsError *store_remote_open(Store *store);
 
+/* Checks that the object storage can be used, though that may have been done before.  The caller holds no lock. */
+extern PsError *store_remote_check(Store *store, const ObjectWait *wait);
+
+/* The id of the bucket, which is checked if that has not been done.  The caller holds no lock. */
+extern PsError *store_remote_bucket(Store *store, const ObjectWait *wait, PsId *id);
+
+/* Is it an error of object storage that cannot be reached, or does not work, for now? */
+extern bool store_remote_is_outage(const PsError *err);
+
+/* ---- owner.c ---- */
+
+/*
+ * Claims a tenant that no other thread uses: a new one, whose directory is dir, or one that is
+ * being attached.  Sets the tenant's state.  move_here: also a tenant of another bucket.  If
+ * there is no object storage, does what is needed in case there will be.  The caller holds
+ * no lock.
+ */
+extern PsError *owner_begin(Tenant *tenant, const char *dir, bool attach, bool move_here);
+
+/* The tenant is detached, or was not attached in the end.  The caller holds Store.lock. */
+extern void owner_forget(Tenant *tenant);
+
+/*
+ * Puts the claim of a tenant, or checks it, and sets the tenant's state.  False if object
+ * storage cannot be reached.  The caller holds Store.lock, which is released meanwhile.
+ */
+extern bool owner_work(Tenant *tenant, int64 deadline);
+
+/* ---- owner_thread.c: claims all tenants at the start of the store; begins and ends the thread ---- */
+extern PsError *owner_start(Store *store);
+extern void owner_stop(Store *store); /* the store is stopping */
+
 /* ---- tenant_claim.c: fails if another store of this machine has the tenant in service ---- */
 extern PsError *tenant_claim(Tenant *tenant);
 extern void tenant_unclaim(Tenant *tenant);
@@ -176,6 +240,7 @@ extern void catalog_add_tenant(Store *store, Tenant *tenant);
 extern void catalog_remove_tenant(Store *store, Tenant *tenant);  /* frees its claim; store_close() frees the tenant */
 extern Tenant *catalog_find_tenant(Store *store, const PsId *id); /* NULL: not found */
 extern PsError *catalog_detached_error(const Tenant *tenant);     /* says how to get it back */
+extern PsError *catalog_check_service(const Tenant *tenant);      /* NULL if it is attached and in service */
 
 /* Adds a branch, and claims its tenant if that is not claimed.  The ancestor gets a user. */
 extern void catalog_add_branch(Store *store, Branch *branch);
@@ -194,7 +259,10 @@ extern Branch *catalog_find_deleted(const Store *store, const char *name);
  */
 extern PsError *catalog_find_settled(Store *store, const char *name, const CancelCheck *cancel, Branch **branch);
 
-/* catalog_find_settled(), with an error if the branch is BROKEN. */
+/* catalog_find_settled(), with an error if its tenant is out of service. */
+extern PsError *catalog_find_changeable(Store *store, const char *name, const CancelCheck *cancel, Branch **branch);
+
+/* catalog_find_changeable(), with an error if the branch is BROKEN. */
 extern PsError *catalog_find_served(Store *store, const char *name, const CancelCheck *cancel, Branch **branch);
 
 extern void catalog_reserve(Store *store, Reservation *reservation);

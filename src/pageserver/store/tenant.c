@@ -151,6 +151,7 @@ tenant_free(Tenant *tenant)
 {
 	Assert(tenant->nopen == 0);
 	tenant_unclaim(tenant);
+	ps_error_free(tenant->owner_error);
 	pthread_mutex_destroy(&tenant->lock);
 	pfree(tenant->dir);
 	free(tenant);

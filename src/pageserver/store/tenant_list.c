@@ -73,6 +73,11 @@ store_list_tenants(Store *store, int *n)
 
 		list[i].id = tenant->id;
 		list[i].attached = tenant->life == TENANT_ATTACHED;
+		list[i].waiting = tenant->ownership == OWNER_WAITING;
+		list[i].fenced = tenant->ownership == OWNER_FENCED;
+		list[i].generation = tenant->env.owner_generation;
+		if (tenant->owner_error != NULL)
+			list[i].error = pg_strdup(tenant->owner_error->message);
 		list[i].deleted = tenant->deleted;
 		if (tenant->deleted)
 		{
@@ -124,6 +129,7 @@ store_list_tenants_free(TenantInfo *list, int n)
 	{
 		free(list[i].names);
 		free(list[i].by);
+		free(list[i].error);
 	}
 	free(list);
 }

@@ -58,7 +58,7 @@ store_trash_branch(Store *store, const char *name, const char *by, const CancelC
 	pthread_mutex_lock(&store->lock);
 	err = names_save(store, cancel);
 	if (err == NULL)
-		err = catalog_find_settled(store, name, cancel, &branch);
+		err = catalog_find_changeable(store, name, cancel, &branch);
 	if (err == NULL)
 		err = catalog_check_no_children(store, branch, false);
 	if (err == NULL)
@@ -111,8 +111,7 @@ find_deleted_settled(Store *store, const char *name, const CancelCheck *cancel, 
 
 	while ((*branch = catalog_find_deleted(store, name)) != NULL)
 	{
-		if ((*branch)->tenant->life != TENANT_ATTACHED)
-			return catalog_detached_error((*branch)->tenant);
+		PS_TRY(catalog_check_service((*branch)->tenant));
 		if (((*branch)->life == BRANCH_CLOSED || (*branch)->life == BRANCH_BROKEN) && !(*branch)->changing)
 			return NULL;
 		PS_TRY(catalog_wait(store, &wait));
@@ -347,7 +346,8 @@ find_expired(Store *store)
 		PsError *err;
 
 		if (!branch->in_trash || branch->changing || (branch->life != BRANCH_CLOSED && branch->life != BRANCH_BROKEN) ||
-			branch->tenant->life != TENANT_ATTACHED ||
+			branch->tenant->life != TENANT_ATTACHED || branch->tenant->ownership == OWNER_WAITING ||
+			branch->tenant->ownership == OWNER_FENCED ||
 			trash_mark_time_left(&branch->trash_mark, store->clock, store->config->trash_interval) > 0)
 			continue;
 		err = catalog_check_no_children(store, branch, true);

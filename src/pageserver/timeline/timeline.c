@@ -325,9 +325,9 @@ PsError *
 timeline_stopping_error(const Timeline *tl)
 {
 	char id[PS_ID_TEXT];
+	bool of_tenant = tl->stopping == CANCEL_TENANT_DETACHED || tl->stopping == CANCEL_FENCED;
 
-	return cancel_error(tl->stopping, tl->stopping == CANCEL_TENANT_DETACHED ? ps_id_format(&tl->spec->tenant, id)
-																			 : timeline_name(tl));
+	return cancel_error(tl->stopping, of_tenant ? ps_id_format(&tl->spec->tenant, id) : timeline_name(tl));
 }
 
 PsError *

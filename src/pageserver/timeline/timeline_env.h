@@ -42,6 +42,7 @@ typedef struct TimelineEnv
 
 	/* changed only while no timeline of this env is open */
 	RedoPool *redo;
+	uint64 owner_generation; /* in which the store owns the tenant in object storage; 0: it has never been there */
 
 	/*
 	 * Not 0: branches may begin in these timelines at unknown LSNs, so nothing of them
