@@ -143,6 +143,9 @@ extern void receiver_close_marker(Timeline *tl);
 /* Reads the marker of a timeline that is not open; 0 if it is missing or damaged, which opening reports. */
 extern XLogRecPtr receiver_read_marker(const char *dir);
 
+/* Replaces the marker of a timeline that is not open, durably. */
+extern PsError *receiver_replace_marker(const char *dir, XLogRecPtr lsn);
+
 /* Creates what the ingest thread needs to begin at the WAL state. */
 extern PsError *ingest_create(Timeline *tl, const WalState *state);
 extern void ingest_free(Timeline *tl); /* the threads have ended */

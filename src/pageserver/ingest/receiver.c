@@ -76,6 +76,17 @@ receiver_read_marker(const char *dir)
 	return valid ? marker[0] : InvalidXLogRecPtr;
 }
 
+PsError *
+receiver_replace_marker(const char *dir, XLogRecPtr lsn)
+{
+	char *path = psprintf("%s/flushed", dir);
+	uint64 marker[2] = {lsn, ~lsn};
+	PsError *err = fs_replace_file(path, marker, sizeof(marker), 0, NULL);
+
+	pfree(path);
+	return err;
+}
+
 /*
  * Written in place, not by fs_replace_file(), because it is written for each sync of WAL;
  * its 16 bytes are in one sector.  Caller holds receive_lock, or opens the timeline.

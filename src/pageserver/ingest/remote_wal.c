@@ -180,13 +180,14 @@ wal_remote_set_error(Timeline *tl, const char *message)
 	pthread_mutex_unlock(&tl->lock);
 }
 
-/* In how many ms the WAL up to flushed_lsn, of which there is some, is to be uploaded; caller holds Timeline.lock. */
+/* In how many ms the WAL from "from" to flushed_lsn is to be uploaded; caller holds Timeline.lock. */
 static int64
 due_in(const Timeline *tl, XLogRecPtr from)
 {
 	const Config *config = timeline_config(tl);
 
-	if (tl->flushed_lsn - from >= CHUNK_SIZE || tl->remote.wanted > tl->remote.lsn ||
+	/* no marks: object storage has WAL up to flushed_lsn, but is to get some of it again */
+	if (tl->flushed_lsn - from >= CHUNK_SIZE || tl->remote.nmarks == 0 || tl->remote.wanted > tl->remote.lsn ||
 		config_wal_acknowledge(config) == WAL_ACKNOWLEDGE_BUCKET)
 		return 0;
 	return Max(config->wal_upload_interval - wal_remote_lag(tl), 0);
@@ -212,7 +213,9 @@ wal_remote_next(Timeline *tl, XLogRecPtr from, XLogRecPtr *end, uint64 *generati
 			clock_cond_wait(&remote->wake, &tl->lock, wait);
 	}
 	remote->is_asleep = false;
-	*end = Min(tl->flushed_lsn, from + CHUNK_SIZE);
+	*end = tl->flushed_lsn;
+	if (*end - from > CHUNK_SIZE)
+		*end = from + CHUNK_SIZE - from % XLOG_BLCKSZ;
 	*generation = tl->generation;
 	pthread_mutex_unlock(&tl->lock);
 	return !stopping;

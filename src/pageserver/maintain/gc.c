@@ -257,9 +257,9 @@ remove_wal(Timeline *tl, const History *history, GcResult *result)
 	if (err != NULL || !found)
 		return err;
 	keep = state.end;
-	/* WAL is uploaded from the page on in which object storage ends */
+	/* WAL is uploaded from the page on in which object storage ends; that is not known before the tenant is claimed */
 	pthread_mutex_lock(&tl->lock);
-	if (tl->remote.uploads)
+	if (tl->remote.uploads || timeline_has_object_storage(tl))
 		keep = Min(keep, tl->remote.lsn - tl->remote.lsn % XLOG_BLCKSZ);
 	pthread_mutex_unlock(&tl->lock);
 	XLByteToSeg(keep, segno, tl->spec->segment_size);

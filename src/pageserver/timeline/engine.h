@@ -211,6 +211,15 @@ timeline_config(const Timeline *tl)
 	return env_config(tl->env);
 }
 
+/* Does the store have object storage, to which WAL is uploaded as soon as it owns the tenant there? */
+static inline bool
+timeline_has_object_storage(const Timeline *tl)
+{
+	const char *url = timeline_config(tl)->remote_storage;
+
+	return url != NULL && url[0] != '\0';
+}
+
 /* ---- timeline.c ---- */
 
 /*

@@ -352,7 +352,7 @@ timeline_is_settled(Timeline *tl)
 		return false;
 	pthread_mutex_lock(&tl->lock);
 	settled = tl->failed == NULL && tl->flush_error[0] == '\0' && tl->files_missing[0] == '\0' &&
-			  tl->disk_consistent_lsn == tl->flushed_lsn;
+			  tl->disk_consistent_lsn == tl->flushed_lsn && (!tl->remote.uploads || tl->remote.lsn >= tl->flushed_lsn);
 	pthread_mutex_unlock(&tl->lock);
 	return settled;
 }
