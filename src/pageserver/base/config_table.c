@@ -142,7 +142,7 @@ const Setting config_settings[] = {
 	 "Object storage of this store: s3://BUCKET/PREFIX, of S3 or a service with its\n"
 	 "protocol, or file:///DIRECTORY, which must exist.  Each tenant is claimed there\n"
 	 "when the store starts, so that of a store and its copies only one can serve it.\n"
-	 "Nothing is uploaded yet.  If empty, there is no object storage."},
+	 "WAL is uploaded, layer files are not yet.  If empty, there is no object storage."},
 	{NULL, STRING_SETTING(remote_endpoint, ""), NULL, false,
 	 "https://HOST or https://HOST:PORT of the service.  If empty, AWS's in the region."},
 	{NULL, STRING_SETTING(remote_region, ""), NULL, false,
