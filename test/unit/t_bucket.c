@@ -634,6 +634,42 @@ chains(void **state)
 	deleter_free(deleter);
 }
 
+/* The beginning of a record that was never complete is cut off by a new owner. */
+static void
+chain_cuts(void **state)
+{
+	TenantOwner owner;
+	Chain *chain;
+	Received received;
+
+	claim(&me, &owner);
+	assert_ok(open_chain(&owner, 0, 1000, &received, &chain));
+	assert_int_equal(chain_start(chain), InvalidXLogRecPtr);
+	append(chain, 1000, "hello");
+	append(chain, 1005, "wor");
+	assert_int_equal(chain_start(chain), 1000);
+	chain_close(chain);
+	claim(&other, &owner);
+	assert_ok(open_chain(&owner, 0, 1000, &received, &chain));
+	assert_received(&received, 1000, "hellowor");
+	assert_state(chain_cut(chain, 1009, NULL), PS_SQLSTATE_INTERNAL);
+	assert_ok(chain_cut(chain, 1004, NULL));
+	assert_int_equal(chain_end(chain), 1004);
+	assert_false(chain_is_unsettled(chain));
+	assert_int_equal(chain_first_needed(chain, 1003), 1);
+	assert_int_equal(chain_first_needed(chain, 1004), 5);
+	assert_state(chain_append(chain, 1005, "x", 1, 7, NULL), PS_SQLSTATE_INTERNAL);
+	chain_close(chain);
+	assert_ok(open_chain(&owner, 1, 1000, &received, &chain));
+	assert_received(&received, 1000, "hell");
+	append(chain, 1004, "men");
+	chain_close(chain);
+	assert_ok(open_chain(&owner, 4, 1004, &received, &chain));
+	assert_int_equal(chain_end(chain), 1007);
+	pfree(received.wal.data);
+	chain_close(chain);
+}
+
 /* A chunk whose outcome is unknown: it is put again, and what was said about it is true. */
 static void
 chain_outcomes(void **state)
@@ -814,6 +850,7 @@ main(void)
 		FAKE(two_runs),
 		FAKE(chains),
 		DIRECTORY(chains),
+		FAKE(chain_cuts),
 		FAKE(chain_outcomes),
 		FAKE(damaged_chain),
 	};

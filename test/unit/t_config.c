@@ -326,6 +326,13 @@ reload(void **state)
 	/* who has the first one may go on with it */
 	assert_int_equal(first->pitr_interval, 2 * 86400);
 
+	/* this one can be changed, but needs one that cannot */
+	write_text(CONFIG_FILE_NAME, "remote_storage = 's3://bucket'\nwal_acknowledge = bucket\n");
+	err = config_reload(second, &third);
+	assert_non_null(err);
+	assert_non_null(strstr(err->message, "there is no object storage"));
+	ps_error_free(err);
+
 	write_text(CONFIG_FILE_NAME, "port = 1000\nio_method = sync\n");
 	assert_null(config_reload(second, &third));
 	assert_string_equal(third->restart_needed, "");

@@ -246,8 +246,9 @@ parse_line(Config *config, char *text, const char *path, int line)
 	return err;
 }
 
-PsError *
-config_load(const char *store_dir, Config **result)
+/* Reads the file.  Does not check whether the settings fit each other. */
+static PsError *
+read_config(const char *store_dir, Config **result)
 {
 	PsError *err = NULL;
 	Config *config = pg_malloc0(sizeof(Config));
@@ -294,7 +295,6 @@ config_load(const char *store_dir, Config **result)
 		err = ps_error(PS_SQLSTATE_IO, "could not read \"%s\": %m", path);
 		goto done;
 	}
-	PS_GOTO(config_check_together(config, path), done);
 	if (config->unix_socket_directory[0] == '\0')
 	{
 		free(config->unix_socket_directory);
@@ -314,6 +314,31 @@ done:
 		fclose(file);
 	free(text);
 	free(path);
+	return err;
+}
+
+static PsError *
+check_config(const Config *config)
+{
+	char *path = psprintf("%s/%s", config->store_dir, CONFIG_FILE_NAME);
+	PsError *err = config_check_together(config, path);
+
+	pfree(path);
+	return err;
+}
+
+PsError *
+config_load(const char *store_dir, Config **result)
+{
+	Config *config;
+	PsError *err;
+
+	PS_TRY(read_config(store_dir, &config));
+	err = check_config(config);
+	if (err == NULL)
+		*result = config;
+	else
+		config_free(config);
 	return err;
 }
 
@@ -385,28 +410,39 @@ config_reload(Config *running, Config **result)
 {
 	Config *fresh;
 	StringInfoData names;
+	PsError *err;
 
-	PS_TRY(config_load(running->store_dir, &fresh));
+	PS_TRY(read_config(running->store_dir, &fresh));
 	initStringInfo(&names);
 	for (int i = 0; i < config_nsettings; i++)
 	{
 		const Setting *s = &config_settings[i];
 
-		if (!setting_differs(s, running, fresh))
+		if (s->reloads || !setting_differs(s, running, fresh))
 			continue;
-		if (s->reloads)
-			ps_log(PS_LOG, "setting \"%s\" changed to \"%s\"", s->name, show_value(s, fresh));
-		else
-		{
-			ps_log(PS_WARNING, "setting \"%s\" cannot be changed to \"%s\" without a restart of the store", s->name,
-				   show_value(s, fresh));
-			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", s->name);
-			copy_value(s, fresh, running);
-		}
+		ps_log(PS_WARNING, "setting \"%s\" cannot be changed to \"%s\" without a restart of the store", s->name,
+			   show_value(s, fresh));
+		appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", s->name);
+		copy_value(s, fresh, running);
 	}
 	free(fresh->restart_needed);
 	fresh->restart_needed = pg_strdup(names.data);
 	pfree(names.data);
+
+	/* the values that will be in force, some of which are not those of the file */
+	err = check_config(fresh);
+	if (err != NULL)
+	{
+		config_free(fresh);
+		return err;
+	}
+	for (int i = 0; i < config_nsettings; i++)
+	{
+		const Setting *s = &config_settings[i];
+
+		if (s->reloads && setting_differs(s, running, fresh))
+			ps_log(PS_LOG, "setting \"%s\" changed to \"%s\"", s->name, show_value(s, fresh));
+	}
 	fresh->older = running;
 	*result = fresh;
 	return NULL;

@@ -69,6 +69,10 @@ typedef struct Config
 	int remote_delete_delay;   /* s after which objects that are not needed any more are deleted */
 	int remote_check_interval; /* s between two checks that no other store has taken over a tenant */
 	bool remote_require_ownership;
+	/* WAL in object storage */
+	char *wal_acknowledge;   /* see config_wal_acknowledge() */
+	int wal_upload_interval; /* ms */
+	int wal_upload_max_lag;  /* s; 0: no limit */
 	/* log */
 	char *log_level; /* debug, log, warning: see config_log_level() */
 	/* after a reload */
@@ -100,6 +104,15 @@ extern PsError *config_reload(Config *running, Config **fresh);
 
 /* The setting log_level. */
 extern PsLogLevel config_log_level(const Config *config);
+
+/* The setting wal_acknowledge: where WAL must be durable before commits are acknowledged. */
+typedef enum WalAcknowledge
+{
+	WAL_ACKNOWLEDGE_LOCAL, /* on the store's disk */
+	WAL_ACKNOWLEDGE_BUCKET /* also in object storage */
+} WalAcknowledge;
+
+extern WalAcknowledge config_wal_acknowledge(const Config *config);
 
 /* Appends the documented file with all defaults, for "pageserver --init". */
 extern void config_write_default(StringInfo out);

@@ -19,6 +19,7 @@ static const char *check_io_method(const char *value, const char **hint);
 static const char *check_log_level(const char *value, const char **hint);
 static const char *check_path_style(const char *value, const char **hint);
 static const char *check_remote_storage(const char *value, const char **hint);
+static const char *check_wal_acknowledge(const char *value, const char **hint);
 static const char *check_wal_compression(const char *value, const char **hint);
 
 #define INT_SETTING(field, unit, min, max, value) #field, SETTING_INT, unit, min, max, value, offsetof(Config, field)
@@ -141,8 +142,7 @@ const Setting config_settings[] = {
 	 "Object storage of this store: s3://BUCKET/PREFIX, of S3 or a service with its\n"
 	 "protocol, or file:///DIRECTORY, which must exist.  Each tenant is claimed there\n"
 	 "when the store starts, so that of a store and its copies only one can serve it,\n"
-	 "and its layer files are uploaded.  WAL that is not in layer files is not uploaded\n"
-	 "yet.  If empty, there is no object storage."},
+	 "and its layer files and WAL are uploaded.  If empty, there is no object storage."},
 	{NULL, STRING_SETTING(remote_endpoint, ""), NULL, false,
 	 "https://HOST or https://HOST:PORT of the service.  If empty, AWS's in the region."},
 	{NULL, STRING_SETTING(remote_region, ""), NULL, false,
@@ -184,6 +184,22 @@ const Setting config_settings[] = {
 	 "storage.  off: if that cannot be reached when the store starts, tenants are\n"
 	 "served nevertheless, and claimed later.  If another store has taken over a tenant\n"
 	 "by then, what was written here meanwhile is not in that store."},
+
+	{"WAL in object storage", STRING_SETTING(wal_acknowledge, "local"), check_wal_acknowledge, true,
+	 "Where WAL must be durable before a commit is acknowledged.\n"
+	 "  local   on the disk of the store.  If the machine is lost, WAL of the last\n"
+	 "          wal_upload_interval is lost with it, or of wal_upload_max_lag if the\n"
+	 "          object storage did not answer.  Nothing is lost if the compute is not:\n"
+	 "          it keeps WAL until that is in object storage.\n"
+	 "  bucket  also in object storage.  Each commit takes as long as a request;\n"
+	 "          commits of many sessions share one."},
+	{NULL, INT_SETTING(wal_upload_interval, UNIT_MS, 10, INT_MAX, "5s"), NULL, true,
+	 "How long WAL may wait until it is uploaded.  It is uploaded earlier if there are\n"
+	 "4 MB of it, and at once if wal_acknowledge is bucket."},
+	{NULL, INT_SETTING(wal_upload_max_lag, UNIT_S, 0, INT_MAX / 1000, "5min"), NULL, true,
+	 "If wal_acknowledge is local: when WAL could not be uploaded for this long, the\n"
+	 "store receives no more WAL, and commits wait.  0 means that they never do; then\n"
+	 "there is no bound for what a lost machine costs."},
 
 	{"Log", STRING_SETTING(log_level, "log"), check_log_level, true,
 	 "Minimum level of messages that are logged: debug, log or warning."},
@@ -275,6 +291,12 @@ check_path_style(const char *value, const char **hint)
 }
 
 static const char *
+check_wal_acknowledge(const char *value, const char **hint)
+{
+	return strcmp(value, "local") == 0 || strcmp(value, "bucket") == 0 ? NULL : "it must be local or bucket";
+}
+
+static const char *
 check_wal_compression(const char *value, const char **hint)
 {
 	return strcmp(value, "zstd") == 0 || strcmp(value, "none") == 0 ? NULL : "there are zstd and none";
@@ -321,6 +343,14 @@ config_log_level(const Config *config)
 	return level;
 }
 
+WalAcknowledge
+config_wal_acknowledge(const Config *config)
+{
+	const char *value = config->wal_acknowledge;
+
+	return value != NULL && strcmp(value, "bucket") == 0 ? WAL_ACKNOWLEDGE_BUCKET : WAL_ACKNOWLEDGE_LOCAL;
+}
+
 PsError *
 config_check_together(const Config *config, const char *path)
 {
@@ -331,6 +361,10 @@ config_check_together(const Config *config, const char *path)
 									  "the store would take no more WAL before anything is merged",
 									  path, config->compaction_threshold, config->compaction_backlog),
 							 "Set \"compaction_backlog\" to twice \"compaction_threshold\" at least.");
+	if (config_wal_acknowledge(config) == WAL_ACKNOWLEDGE_BUCKET && config->remote_storage[0] == '\0')
+		return ps_error_hint(ps_error(PS_SQLSTATE_INVALID,
+									  "%s: \"wal_acknowledge\" is \"bucket\", but there is no object storage", path),
+							 "Set \"remote_storage\", which requires a restart of the store.");
 	if (config->min_free_space > 0 && config->min_free_space < config->checkpoint_distance)
 		ps_log(PS_WARNING,
 			   "%s: \"min_free_space\" is %d MB, less than \"checkpoint_distance\", which is %d MB: "

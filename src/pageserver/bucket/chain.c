@@ -15,7 +15,8 @@
 typedef enum LinkKind
 {
 	LINK_CHUNK = 1,
-	LINK_FENCE = 2
+	LINK_FENCE = 2,
+	LINK_CUT = 3
 } LinkKind;
 
 #define LINK_FIELDS 60
@@ -118,7 +119,7 @@ read_object(const Chain *chain, uint64 number, const ObjectWait *wait, Link *lin
 	PS_TRY(err);
 	get_fields(raw, &timeline, link);
 	if (!ps_id_equal(&timeline, &chain->timeline) || link->chunk.number != number ||
-		(link->kind != LINK_CHUNK && link->kind != LINK_FENCE) || link->chunk.end - link->chunk.start != len ||
+		link->kind < LINK_CHUNK || link->kind > LINK_CUT || link->chunk.end - link->chunk.start != len ||
 		(len > 0) != (link->kind == LINK_CHUNK))
 	{
 		free(*wal);
@@ -138,7 +139,7 @@ add_link(Chain *chain, const Link *link)
 		chain->room = Max(chain->room * 2, 16);
 		chain->links = pg_realloc(chain->links, chain->room * sizeof(Link));
 	}
-	if (link->kind == LINK_CHUNK)
+	if (link->kind != LINK_FENCE)
 	{
 		for (int i = chain->nlinks - 1; i >= 0 && chain->links[i].chunk.end > link->chunk.start; i--)
 			chain->links[i].chunk.end = link->chunk.start;
@@ -160,11 +161,11 @@ accept_link(Chain *chain, const Link *link, const char *wal, const ChainSink *si
 
 	if (link->chunk.generation > chain->owner.generation && BUCKET_RULE(RULE_STOP_AT_NEWER))
 		return claim_fenced(&chain->owner, wait);
-	if (link->kind == LINK_CHUNK && link->chunk.start > chain->end)
+	if (link->kind != LINK_FENCE && link->chunk.start > chain->end)
 		return ps_error(PS_SQLSTATE_CORRUPTED,
 						"object \"%s\" has WAL from %X/%X on, but the one before it ends at %X/%X",
 						bucket_key_format(&key, name), LSN_FORMAT_ARGS(link->chunk.start), LSN_FORMAT_ARGS(chain->end));
-	if (link->kind == LINK_CHUNK)
+	if (link->kind != LINK_FENCE)
 		PS_TRY(sink->chunk(sink->arg, &link->chunk, wal));
 	add_link(chain, link);
 	return NULL;
@@ -283,6 +284,28 @@ chain_append(Chain *chain, XLogRecPtr start, const char *wal, size_t len, uint64
 }
 
 PsError *
+chain_cut(Chain *chain, XLogRecPtr lsn, const ObjectWait *wait)
+{
+	if (chain->pending != NULL || lsn > chain->end)
+		return ps_error(PS_SQLSTATE_INTERNAL, "a chain that ends at %X/%X cannot be cut off at %X/%X%s",
+						LSN_FORMAT_ARGS(chain->end), LSN_FORMAT_ARGS(lsn),
+						chain->pending != NULL ? ", with a chunk whose outcome is unknown" : "");
+	chain->pending_link = (Link) {.kind = LINK_CUT,
+								  .chunk = {.number = chain->next,
+											.generation = chain->owner.generation,
+											.start = lsn,
+											.end = lsn}};
+	PS_TRY(make_object(chain, &chain->pending_link, NULL, &chain->pending, &chain->pending_len));
+	return chain_settle(chain, wait);
+}
+
+bool
+chain_is_unsettled(const Chain *chain)
+{
+	return chain->pending != NULL;
+}
+
+PsError *
 chain_settle(Chain *chain, const ObjectWait *wait)
 {
 	BucketKey key = link_key(chain, chain->next);
@@ -312,6 +335,19 @@ chain_end(Chain *chain)
 	end = chain->end;
 	pthread_mutex_unlock(&chain->lock);
 	return end;
+}
+
+XLogRecPtr
+chain_start(Chain *chain)
+{
+	XLogRecPtr start = InvalidXLogRecPtr;
+
+	pthread_mutex_lock(&chain->lock);
+	for (int i = 0; i < chain->nlinks && start == InvalidXLogRecPtr; i++)
+		if (chain->links[i].kind == LINK_CHUNK)
+			start = chain->links[i].chunk.start;
+	pthread_mutex_unlock(&chain->lock);
+	return start;
 }
 
 uint64

@@ -79,10 +79,21 @@ raise_generation(Timeline *tl, const char *owner, const CancelCheck *cancel, uin
 bool
 timeline_has_checkpoint(const Timeline *tl, const WalState *state)
 {
+	uint32 len = SizeOfXLogRecord + SizeOfXLogRecordDataHeaderShort + sizeof(CheckPoint);
+	char *record;
+	PsError *err;
+
 	if (!state->shutdown)
 		return false;
 	/* of its parent's WAL, a branch has only the page in which it begins (store/branch.c) */
-	return tl->ancestor == NULL || state->prev >= tl->spec->start_lsn - tl->spec->start_lsn % XLOG_BLCKSZ;
+	if (tl->ancestor != NULL && state->prev < tl->spec->start_lsn - tl->spec->start_lsn % XLOG_BLCKSZ)
+		return false;
+	/* a timeline that was restored from object storage has only WAL that is not in layer files */
+	record = pg_malloc(len);
+	err = wal_segments_read_record(tl->wal, state->prev, len, record);
+	free(record);
+	ps_error_free(err);
+	return err == NULL;
 }
 
 /*
@@ -213,6 +224,11 @@ start_generation(Timeline *tl, const char *owner, const CancelCheck *cancel, uin
 		pthread_mutex_lock(&tl->lock);
 		*state = tl->state;
 		pthread_mutex_unlock(&tl->lock);
+		/* the compute must never meet a store that has less WAL than the compute was started with */
+		err = wal_remote_wait(tl, state->end, timeline_config(tl)->wait_timeout, cancel);
+	}
+	if (err == NULL)
+	{
 		*checkpoint_lsn = state->prev;
 		ps_log(PS_LOG, "branch \"%s\": generation " UINT64_FORMAT " (%s) begins at %X/%X", timeline_name(tl),
 			   *generation, owner, LSN_FORMAT_ARGS(state->end));

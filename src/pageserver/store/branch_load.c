@@ -7,6 +7,7 @@
 #include "ingest/ingest.h"
 #include "sqlstate.h"
 #include "store/store_impl.h"
+#include "upload/wal_upload.h"
 
 static Branch *
 branch_alloc(Tenant *tenant, const PsId *id)
@@ -38,6 +39,7 @@ branch_free(Branch *branch)
 
 	Assert(branch->open == NULL && (branch->life == BRANCH_CLOSED || branch->life == BRANCH_BROKEN));
 	ps_error_free(branch->error);
+	wal_upload_close(branch->upload);
 	pthread_mutex_destroy(&branch->settings_lock);
 	pins_free(spec->pins);
 	free(spec->damaged);

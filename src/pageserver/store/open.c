@@ -10,6 +10,7 @@
 #include "read/view.h"
 #include "sqlstate.h"
 #include "store/store_impl.h"
+#include "upload/wal_upload.h"
 #include "wal/reader.h"
 
 /* Records between two checks for cancellation, which make a system call. */
@@ -120,6 +121,34 @@ start_threads(Timeline *tl)
 }
 
 /*
+ * If the store owns the tenant in object storage: opens the chain of the branch before its WAL
+ * is read, which may restore some of that.
+ */
+static PsError *
+open_upload(Branch *branch, XLogRecPtr lsn, const ObjectWait *wait)
+{
+	Tenant *tenant = branch->tenant;
+	Store *store = tenant->store;
+	WalUploadFenced fenced = {owner_fenced, tenant};
+	TenantOwner owner;
+	bool owned;
+	char id[PS_ID_TEXT];
+	PsError *err;
+
+	pthread_mutex_lock(&store->lock);
+	owned = tenant->ownership == OWNER_OWNED;
+	owner = tenant->owner;
+	pthread_mutex_unlock(&store->lock);
+	if (!owned)
+		return NULL;
+	err = branch_open_upload(branch, &owner, &fenced, lsn, NULL, wait);
+	if (err == NULL || !ps_error_is(err, PS_SQLSTATE_FENCED))
+		return err;
+	owner_fenced(tenant, err);
+	return cancel_error(CANCEL_FENCED, ps_id_format(&tenant->id, id));
+}
+
+/*
  * Loads all of a timeline and starts its threads.  No other thread knows the timeline yet,
  * so some of what Timeline.lock protects is accessed without it.
  */
@@ -130,6 +159,7 @@ open_files(Timeline *tl, Branch *branch, const CancelCheck *cancel)
 	LayerMap *map = NULL;
 	WalState state;
 	XLogRecPtr marker;
+	ObjectWait wait = {cancel, clock_now_ms() + timeline_config(tl)->wait_timeout};
 	char *wal_dir = psprintf("%s/wal", tl->spec->dir);
 	PsError *err;
 
@@ -151,6 +181,7 @@ open_files(Timeline *tl, Branch *branch, const CancelCheck *cancel)
 	timeline_set_copies(tl, m.copies, m.ncopies);
 	PS_GOTO(timeline_open_layers(tl, &m, &map), done);
 	PS_GOTO(load_state(tl, map, m.disk_consistent_lsn, &state), done);
+	PS_GOTO(open_upload(branch, m.disk_consistent_lsn, &wait), done);
 	/* a killed store may have created files without syncing the directory */
 	PS_GOTO(fs_sync(wal_dir), done);
 	PS_GOTO(wal_segments_open(wal_dir, tl->spec->segment_size, &tl->wal), done);
@@ -165,6 +196,8 @@ open_files(Timeline *tl, Branch *branch, const CancelCheck *cancel)
 	map = NULL;
 	PS_GOTO(ingest_create(tl, &state), done);
 	PS_GOTO(start_threads(tl), done);
+	if (branch->upload != NULL)
+		PS_GOTO(wal_upload_start(branch->upload, tl, &wait), done);
 
 done:
 	layer_map_unref(map);
@@ -195,6 +228,7 @@ timeline_join(Timeline *tl)
 	if (tl->nthreads > 1)
 		pthread_join(tl->flush_thread, NULL);
 	tl->nthreads = 0;
+	wal_upload_stop(branch_of(tl)->upload);
 }
 
 void

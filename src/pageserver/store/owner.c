@@ -13,6 +13,7 @@
 #include "store/store_impl.h"
 #include "upload/ownership.h"
 #include "upload/purged.h"
+#include "upload/wal_upload.h"
 
 /* For how long the creation or an attach of a tenant waits for object storage that does not answer, ms. */
 #define CLAIM_TIMEOUT 10000
@@ -69,6 +70,19 @@ fence(Tenant *tenant, PsError *err)
 		catalog_unhold(store, list[i]);
 	pthread_cond_signal(&store->idle_wake);
 	free(list);
+}
+
+void
+owner_fenced(void *arg, PsError *err)
+{
+	Tenant *tenant = arg;
+
+	pthread_mutex_lock(&tenant->store->lock);
+	if (tenant->ownership == OWNER_OWNED)
+		fence(tenant, err);
+	else
+		ps_error_free(err);
+	pthread_mutex_unlock(&tenant->store->lock);
 }
 
 void
@@ -314,6 +328,45 @@ note_in_service(Tenant *tenant)
 			upkeep_wake(store->upkeep, store->branches[i]);
 }
 
+/*
+ * A tenant that was served without a claim has one now: its branches that are open begin to
+ * upload WAL.  Releases Store.lock meanwhile.
+ */
+static void
+begin_uploads(Tenant *tenant)
+{
+	Store *store = tenant->store;
+	TenantOwner owner = tenant->owner;
+	WalUploadFenced fenced = {owner_fenced, tenant};
+	Branch **list = pg_malloc(Max(store->nbranches, 1) * sizeof(Branch *));
+	int n = 0;
+
+	for (int i = 0; i < store->nbranches; i++)
+		if (store->branches[i]->tenant == tenant && store->branches[i]->life == BRANCH_OPEN)
+		{
+			list[n] = store->branches[i];
+			list[n]->users++;
+			list[n++]->uses++;
+		}
+	pthread_mutex_unlock(&store->lock);
+	for (int i = 0; i < n; i++)
+	{
+		PsError *err = branch_begin_upload(list[i], &owner, &fenced);
+
+		if (err != NULL)
+			ps_log_error(PS_WARNING, err, "branch \"%s\": WAL is not uploaded before the branch is opened again",
+						 branch_name(list[i]));
+	}
+	pthread_mutex_lock(&store->lock);
+	for (int i = 0; i < n; i++)
+	{
+		list[i]->uses--;
+		catalog_unhold(store, list[i]);
+	}
+	pthread_cond_broadcast(&store->changed);
+	free(list);
+}
+
 /* Takes over the error.  prepared: the tenant is served without a claim from now on. */
 static void
 set_result(Tenant *tenant, PsError *err, const Claiming *c, bool prepared)
@@ -343,9 +396,13 @@ set_result(Tenant *tenant, PsError *err, const Claiming *c, bool prepared)
 		set_state(tenant, OWNER_OWNED, tenant->env.owner_generation, NULL);
 	else if (tenant->ownership != OWNER_FENCED)
 	{
+		bool was_served = tenant->ownership == OWNER_UNCLAIMED;
+
 		tenant->owner = c->owner;
 		set_state(tenant, OWNER_OWNED, c->owner.generation, NULL);
 		ps_log(PS_LOG, "tenant %s: claimed in object storage, generation " UINT64_FORMAT, id, c->owner.generation);
+		if (was_served)
+			begin_uploads(tenant);
 	}
 	if (waited && (tenant->ownership == OWNER_OWNED || tenant->ownership == OWNER_UNCLAIMED))
 		note_in_service(tenant);

@@ -16,6 +16,7 @@
 #include "sqlstate.h"
 #include "io/aio.h"
 #include "base/fs.h"
+#include "ingest/ingest.h"
 #include "store/store_dir.h"
 #include "store/store_impl.h"
 
@@ -279,6 +280,9 @@ store_reload(Store *store, const Config *config)
 		tenants[i] = store->tenants[i];
 	pthread_cond_broadcast(&store->idle_wake);
 	pthread_cond_broadcast(&store->owner_wake);
+	for (int i = 0; i < store->nbranches; i++)
+		if (store->branches[i]->life == BRANCH_OPEN)
+			timeline_settings_changed(store->branches[i]->open);
 	pthread_mutex_unlock(&store->lock);
 	for (int i = 0; i < n; i++)
 	{

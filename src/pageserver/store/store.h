@@ -270,6 +270,8 @@ typedef struct TimelineInfo
 	XLogRecPtr ingested_lsn;            /* reads can use LSNs up to here */
 	XLogRecPtr disk_consistent_lsn;     /* layer files hold everything up to here */
 	XLogRecPtr gc_cutoff;               /* oldest LSN that can be read */
+	XLogRecPtr bucket_lsn;              /* object storage has WAL up to here; 0: unknown, or there is none */
+	int64 bucket_lag;                   /* age in ms of the oldest WAL that it does not have; 0: it has all */
 	uint64 layer_files;
 	uint64 layer_bytes;
 	uint64 open_layer_bytes; /* memory */
@@ -281,7 +283,7 @@ typedef struct TimelineInfo
 	bool is_protected;
 	bool deleted;        /* in the trash */
 	char error[512];     /* what is wrong: why ingest stopped, why it cannot be opened and so on; "": nothing */
-	char waits_for[160]; /* what its WAL has been waiting for, for a second or longer; "": nothing */
+	char waits_for[256]; /* what its WAL has been waiting for, for a second or longer; "": nothing */
 } TimelineInfo;
 
 extern void timeline_info(Timeline *tl, TimelineInfo *info);

@@ -105,7 +105,12 @@ struct Branch
 	bool origin_unknown; /* neither manifest can be read: no name; start_lsn and ancestor are not valid */
 
 	pthread_mutex_t settings_lock; /* protects the files of branch_settings.h; a leaf */
-	bool files_stay;               /* its deletion may not survive a restart; owned by the thread that deletes it */
+	/*
+	 * Its WAL in object storage, or NULL (branch_upload.c).  Owned by the thread that opens or
+	 * closes it, or that claims its tenant while it is open.
+	 */
+	struct WalUpload *upload;
+	bool files_stay; /* its deletion may not survive a restart; owned by the thread that deletes it */
 
 	/* Store.lock protects what follows, and the name, except where noted otherwise */
 	BranchLife life;
@@ -205,6 +210,21 @@ extern PsError *store_remote_bucket(Store *store, const ObjectWait *wait, PsId *
 /* Is it an error of object storage that cannot be reached, or does not work, for now? */
 extern bool store_remote_is_outage(const PsError *err);
 
+/* ---- branch_upload.c ---- */
+
+struct WalUploadFenced;
+
+/*
+ * Opens the chain of a branch, unless that has been done, and restores WAL from it.  lsn: layer
+ * files contain what is before it; segs: the WAL files if the branch is open, else NULL.  For
+ * the thread that opens the branch, with no lock held.  Errors: those of wal_upload_open().
+ */
+extern PsError *branch_open_upload(Branch *branch, const TenantOwner *owner, const struct WalUploadFenced *fenced,
+								   XLogRecPtr lsn, WalSegments *segs, const ObjectWait *wait);
+
+/* Opens the chain of a branch that is open, and starts to upload its WAL: its tenant was claimed late. */
+extern PsError *branch_begin_upload(Branch *branch, const TenantOwner *owner, const struct WalUploadFenced *fenced);
+
 /* ---- owner.c ---- */
 
 /*
@@ -220,6 +240,12 @@ extern PsError *owner_begin(Tenant *tenant, const char *dir, bool attach, bool m
  * holds no lock.
  */
 extern void owner_forget(Tenant *tenant);
+
+/*
+ * For WalUploadFenced, with the tenant as arg: takes the tenant out of service, because
+ * another store owns it, as the error says, which is taken over.  The caller holds no lock.
+ */
+extern void owner_fenced(void *arg, PsError *err);
 
 /*
  * Puts the claim of a tenant, or checks it, and sets the tenant's state.  False if object

@@ -32,6 +32,7 @@ timeline_create(TimelineSpec *spec, TimelineEnv *env, Timeline *ancestor, const 
 	pthread_mutex_init(&tl->lock, NULL);
 	clock_cond_init(&tl->changed);
 	clock_cond_init(&tl->layers_changed);
+	clock_cond_init(&tl->remote.wake);
 	return tl;
 }
 
@@ -49,6 +50,7 @@ timeline_free(Timeline *tl)
 	ps_error_free(tl->failed);
 	pthread_cond_destroy(&tl->changed);
 	pthread_cond_destroy(&tl->layers_changed);
+	pthread_cond_destroy(&tl->remote.wake);
 	pthread_mutex_destroy(&tl->lock);
 	pthread_mutex_destroy(&tl->manifest_lock);
 	pthread_mutex_destroy(&tl->receive_lock);
@@ -305,6 +307,7 @@ timeline_stop(Timeline *tl, CancelReason reason)
 		tl->stopping = reason;
 	pthread_cond_broadcast(&tl->changed);
 	pthread_cond_broadcast(&tl->layers_changed);
+	pthread_cond_broadcast(&tl->remote.wake);
 	pthread_mutex_unlock(&tl->lock);
 }
 
@@ -350,7 +353,7 @@ timeline_is_settled(Timeline *tl)
 		return false;
 	pthread_mutex_lock(&tl->lock);
 	settled = tl->failed == NULL && tl->flush_error[0] == '\0' && tl->files_missing[0] == '\0' &&
-			  tl->disk_consistent_lsn == tl->flushed_lsn;
+			  tl->disk_consistent_lsn == tl->flushed_lsn && (!tl->remote.uploads || tl->remote.lsn >= tl->flushed_lsn);
 	pthread_mutex_unlock(&tl->lock);
 	return settled;
 }
