@@ -91,7 +91,7 @@ command_branch_list(Session *session, char **args, int nargs)
 		{"waits_for", TEXTOID},
 		{"connected_since", TEXTOID},
 		{"protected", BOOLOID},
-		{"remote_lsn", LSNOID},
+		{"remote_consistent_lsn", LSNOID},
 		{"bucket_lsn", LSNOID},
 		{"bucket_lag_bytes", INT8OID},
 		{"bucket_lag_seconds", INT8OID},

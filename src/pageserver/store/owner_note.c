@@ -37,7 +37,7 @@ owner_change_sink(TenantUpload *upload)
 static json_t *
 json_deleted(const TrashMark *mark)
 {
-	return json_pack("{s:I, s:s}", "when", (json_int_t) mark->when, "by", mark->by);
+	return json_pack("[I, s]", (json_int_t) mark->when, mark->by);
 }
 
 /* The whole record of a timeline that is not open, from its directory. */

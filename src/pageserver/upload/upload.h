@@ -10,8 +10,7 @@
  *
  * The record of a timeline there is that of its manifest (timeline/manifest.h), with
  *	  protected		true, if the branch is protected
- *	  deleted		{"when": TIME, "by": TEXT}, if the branch is in the trash; TIME in microseconds
- *					since 2000
+ *	  deleted		[TIME, BY], if the branch is in the trash: microseconds since 2000, and a text
  *
  * Any thread may call these functions.  None but upload_begin() sends a request; the lock of
  * the TenantUpload is a leaf, and not held during I/O.

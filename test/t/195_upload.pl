@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 use Bucket;
+use JSON::PP ();
 use Manifest;
 use PageserverTest;
 use Test::More;
@@ -60,8 +61,8 @@ uploaded($tenant, 'changes are uploaded');
 my $main = Manifest::directory($store, 'main');
 my ($timeline) = $main =~ m{([^/]+)$};
 is(status('object_storage'), "file://$bucket", 'status names the object storage');
-my ($row) = grep { $_->[0] eq 'main' } values %{ rows('branch_list') };
-is($row->[-1], Manifest::state($main)->{disk_consistent_lsn}, 'branch list has the LSN up to which it is uploaded');
+my ($row) = grep { $_->{name} eq 'main' } @{ JSON::PP::decode_json($store->ctl_ok('branch list', 'branch', 'list', '--json')) };
+is($row->{remote_consistent_lsn}, Manifest::state($main)->{disk_consistent_lsn}, 'branch list has the LSN up to which it is uploaded');
 
 # Branches are in the bucket when the command ends.
 sub there { my ($name) = @_; return grep { $_->{name} eq $name } values %{ Bucket::state($bucket, $tenant) }; }
@@ -69,7 +70,7 @@ $store->ctl_ok('a new branch', 'branch', 'create', 'new', '--from', 'main');
 is(scalar(there('new')), 1, 'is in the bucket');
 my ($new_id) = Manifest::directory($store, 'new') =~ m{([^/]+)$};
 $store->ctl_ok('is deleted', 'branch', 'delete', 'new');
-ok((there('new'))[0]{deleted}{by}, 'which the bucket knows');
+ok((there('new'))[0]{deleted}[1], 'which the bucket knows');
 $store->ctl_ok('undeleted', 'branch', 'undelete', 'new');
 $store->ctl_ok('renamed', 'branch', 'rename', 'new', 'new2');
 $store->ctl_ok('protected', 'branch', 'protect', 'new2');

@@ -4,6 +4,7 @@ use strict;
 use warnings;
 use PageserverTest;
 use Test::More;
+use TrapTest;
 
 my $dir = PageserverTest::test_dir();
 my $bucket = "$dir/bucket";
@@ -35,9 +36,9 @@ sub clone
 {
 	my ($from, $name) = @_;
 	my $to = "$dir/store_$name";
-	kill 'STOP', $from->{pid} if $from->{pid};
+	TrapTest::stop_process($from->{pid}) if $from->{pid};
 	system('cp', '-a', $from->dir, $to) == 0 or die "cp failed";
-	kill 'CONT', $from->{pid} if $from->{pid};
+	TrapTest::go_on_process($from->{pid}) if $from->{pid};
 	unlink "$to/pageserver.running", "$to/pageserver.pid";
 	my $clone = bless { %$from, name => $name, dir => $to, port => PageserverTest::free_port(), computes => [], log => "$to.log" }, 'PageserverTest';
 	delete $clone->{pid};
