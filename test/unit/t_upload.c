@@ -528,6 +528,9 @@ random_changes(bool faults, bool starts)
 				(void) check();
 			else if (what < 92)
 				usleep(pick(3000));
+			/* somebody who waits makes the thread commit what needs no files; some do not wait long */
+			if (what >= 75 && what < 83)
+				ps_error_free(upload_wait(upload, &local->id, pick(30), NULL));
 			fake_bucket_lock(bucket);
 			if (pick(3) == 0)
 				(void) fake_bucket_run_late(bucket);
