@@ -150,10 +150,11 @@ void
 wal_remote_begin(Timeline *tl, XLogRecPtr lsn)
 {
 	pthread_mutex_lock(&tl->lock);
+	if (!tl->remote.uploads && lsn < tl->flushed_lsn)
+		add_mark(&tl->remote, lsn, clock_now_ms());
 	tl->remote.uploads = true;
 	tl->remote.lsn = lsn;
-	if (lsn < tl->flushed_lsn)
-		add_mark(&tl->remote, lsn, clock_now_ms());
+	drop_marks(tl);
 	pthread_mutex_unlock(&tl->lock);
 }
 

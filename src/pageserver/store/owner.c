@@ -329,8 +329,8 @@ note_in_service(Tenant *tenant)
 }
 
 /*
- * A tenant that was served without a claim has one now: its branches that are open begin to
- * upload WAL.  Releases Store.lock meanwhile.
+ * Branches that were opened without a claim, or while object storage did not answer, begin to
+ * upload WAL.  May release Store.lock meanwhile.
  */
 static void
 begin_uploads(Tenant *tenant)
@@ -342,20 +342,28 @@ begin_uploads(Tenant *tenant)
 	int n = 0;
 
 	for (int i = 0; i < store->nbranches; i++)
-		if (store->branches[i]->tenant == tenant && store->branches[i]->life == BRANCH_OPEN)
+		if (store->branches[i]->tenant == tenant && store->branches[i]->life == BRANCH_OPEN &&
+			!wal_upload_is_started(store->branches[i]->upload))
 		{
 			list[n] = store->branches[i];
 			list[n]->users++;
 			list[n++]->uses++;
 		}
+	if (n == 0)
+	{
+		free(list);
+		return;
+	}
 	pthread_mutex_unlock(&store->lock);
 	for (int i = 0; i < n; i++)
 	{
 		PsError *err = branch_begin_upload(list[i], &owner, &fenced);
 
 		if (err != NULL)
-			ps_log_error(PS_WARNING, err, "branch \"%s\": WAL is not uploaded before the branch is opened again",
-						 branch_name(list[i]));
+			wal_remote_set_error(list[i]->open, err->message);
+		else
+			ps_log(PS_LOG, "branch \"%s\": WAL is uploaded", branch_name(list[i]));
+		ps_error_free(err);
 	}
 	pthread_mutex_lock(&store->lock);
 	for (int i = 0; i < n; i++)
@@ -393,16 +401,16 @@ set_result(Tenant *tenant, PsError *err, const Claiming *c, bool prepared)
 			set_state(tenant, tenant->ownership, tenant->env.owner_generation, err);
 	}
 	else if (tenant->ownership == OWNER_OWNED)
+	{
 		set_state(tenant, OWNER_OWNED, tenant->env.owner_generation, NULL);
+		begin_uploads(tenant);
+	}
 	else if (tenant->ownership != OWNER_FENCED)
 	{
-		bool was_served = tenant->ownership == OWNER_UNCLAIMED;
-
 		tenant->owner = c->owner;
 		set_state(tenant, OWNER_OWNED, c->owner.generation, NULL);
 		ps_log(PS_LOG, "tenant %s: claimed in object storage, generation " UINT64_FORMAT, id, c->owner.generation);
-		if (was_served)
-			begin_uploads(tenant);
+		begin_uploads(tenant);
 	}
 	if (waited && (tenant->ownership == OWNER_OWNED || tenant->ownership == OWNER_UNCLAIMED))
 		note_in_service(tenant);

@@ -81,16 +81,6 @@ use_open(Store *store, Branch *branch, const CancelCheck *cancel)
 			tenant_end_use(branch->tenant);
 	}
 	pthread_mutex_lock(&store->lock);
-	/* only when it is opened with a claim, or when the claim finds it open, does its WAL go to object storage */
-	if (err == NULL && branch->tenant->ownership == OWNER_OWNED && branch->upload == NULL)
-	{
-		pthread_mutex_unlock(&store->lock);
-		timeline_close(tl);
-		tenant_end_use(branch->tenant);
-		pthread_mutex_lock(&store->lock);
-		err = ps_error(PS_SQLSTATE_TRY_AGAIN, "branch \"%s\": its tenant was claimed while it was opened",
-					   branch_name(branch));
-	}
 	if (err == NULL)
 	{
 		branch->life = BRANCH_OPEN;

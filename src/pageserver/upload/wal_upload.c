@@ -238,6 +238,12 @@ wal_upload_start(WalUpload *upload, Timeline *tl, const ObjectWait *wait)
 	return ps_error(PS_SQLSTATE_OUT_OF_MEMORY, "could not start a thread of branch \"%s\": %m", timeline_name(tl));
 }
 
+bool
+wal_upload_is_started(const WalUpload *upload)
+{
+	return upload != NULL && upload->has_thread;
+}
+
 void
 wal_upload_stop(WalUpload *upload)
 {

@@ -40,6 +40,9 @@ extern void wal_upload_close(WalUpload *upload); /* not started; NULL is allowed
  */
 extern PsError *wal_upload_start(WalUpload *upload, Timeline *tl, const ObjectWait *wait);
 
+/* Has it been started, and not stopped since?  NULL: no. */
+extern bool wal_upload_is_started(const WalUpload *upload);
+
 /* Waits until the thread has ended; the timeline is stopping.  NULL is allowed, or one that was not started. */
 extern void wal_upload_stop(WalUpload *upload);
 
