@@ -64,6 +64,11 @@ is(status('object_storage'), "file://$bucket", 'status names the object storage'
 my ($row) = grep { $_->{name} eq 'main' } @{ JSON::PP::decode_json($store->ctl_ok('branch list', 'branch', 'list', '--json')) };
 is($row->{remote_consistent_lsn}, Manifest::state($main)->{disk_consistent_lsn}, 'branch list has the LSN up to which it is uploaded');
 
+# The log says from where on WAL is needed besides these files.
+my ($with_wal) = grep { $_->{name} eq 'main' } values %{ Bucket::state($bucket, $tenant) };
+is($with_wal->{wal}{lsn}, $with_wal->{disk_consistent_lsn}, 'the log says from which LSN on WAL is needed');
+cmp_ok($with_wal->{wal}{chain}, '>', 0, 'and from which object on');
+
 # Branches are in the bucket when the command ends.
 sub there { my ($name) = @_; return grep { $_->{name} eq $name } values %{ Bucket::state($bucket, $tenant) }; }
 $store->ctl_ok('a new branch', 'branch', 'create', 'new', '--from', 'main');

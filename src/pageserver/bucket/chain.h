@@ -35,7 +35,6 @@
 #include "bucket/deleter.h"
 
 #define CHAIN_CHUNK_MAX (16 * 1024 * 1024) /* bytes of WAL in a chunk */
-#define CHAIN_FENCE_MAX 256                /* bytes of an object that is a fence */
 
 /* A chunk, or a cut: its start and end are the same. */
 typedef struct ChainChunk

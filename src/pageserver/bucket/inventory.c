@@ -164,8 +164,8 @@ report(const Inventory *inventory, InventoryVerdict verdict, const char *text, c
 
 /*
  * An object of a chain.  Those that the log needs have no gaps, so one that follows a gap
- * means that the list is old, or objects are missing.  Of those that it does not need,
- * fences stay.
+ * means that the list is old, or objects are missing.  What a timeline does not need stays as
+ * its history; of a timeline that is gone, only fences stay.
  */
 static PsError *
 judge_link(Inventory *inventory, const BucketKey *key, const char *text, int64 size)
@@ -190,8 +190,9 @@ judge_link(Inventory *inventory, const BucketKey *key, const char *text, int64 s
 		timeline->next = key->number + 1;
 		return report(inventory, INVENTORY_NEEDED, text, key, size);
 	}
-	if (timeline != NULL && size > CHAIN_FENCE_MAX)
-		return report(inventory, INVENTORY_ORPHAN, text, key, size);
+	/* WAL that is in layer files, or a fence */
+	if (timeline != NULL)
+		return report(inventory, INVENTORY_NEEDED, text, key, size);
 	PS_TRY(chain_peek(inventory->store, key, inventory->wait, &chunk, &fence, &found));
 	if (!found)
 		return NULL; /* deleted since it was listed */

@@ -3,7 +3,9 @@
  *	  The WAL of a branch in object storage: its chain is opened with the branch for the
  *	  first time, and kept while the branch is closed (upload/wal_upload.h).
  *
- * Nothing is removed from a chain yet, so it is read from its first object on.
+ * The tenant's log says from where on a chain is needed, so that layer files and chain
+ * together have everything (upload/upload.h).  Objects before that stay, so that the
+ * bucket has the WAL of the past, too.
  */
 #include "ps_fe.h"
 
@@ -20,9 +22,49 @@ branch_open_upload(Branch *branch, const TenantOwner *owner, const WalUploadFenc
 					  .system_identifier = branch->spec.system_identifier,
 					  .lsn = lsn};
 
+	Store *store = branch->tenant->store;
+	struct WalUpload *upload;
+	uint64 number;
+	XLogRecPtr chain_lsn;
+
 	if (branch->upload != NULL)
 		return NULL;
-	return wal_upload_open(owner, &branch->spec.id, &place, 0, lsn, fenced, wait, &branch->upload);
+	upload_chain_start(branch->tenant->upload, &branch->spec.id, &number, &chain_lsn);
+	if (chain_lsn == InvalidXLogRecPtr)
+		chain_lsn = lsn;
+	PS_TRY(wal_upload_open(owner, &branch->spec.id, &place, number, chain_lsn, fenced, wait, &upload));
+	pthread_mutex_lock(&store->lock);
+	branch->upload = upload;
+	pthread_mutex_unlock(&store->lock);
+	return NULL;
+}
+
+/* ---- what the upload of the tenant asks, in its thread ---- */
+
+/* The branch of a timeline whose chain is open.  Caller holds Store.lock. */
+static Branch *
+find_with_chain(Tenant *tenant, const PsId *timeline)
+{
+	Store *store = tenant->store;
+
+	for (int i = 0; i < store->nbranches; i++)
+		if (store->branches[i]->tenant == tenant && ps_id_equal(&store->branches[i]->spec.id, timeline))
+			return store->branches[i]->upload != NULL ? store->branches[i] : NULL;
+	return NULL;
+}
+
+bool
+branch_chain_first_needed(void *arg, const PsId *timeline, XLogRecPtr lsn, uint64 *number)
+{
+	Tenant *tenant = arg;
+	Branch *branch;
+
+	pthread_mutex_lock(&tenant->store->lock);
+	branch = find_with_chain(tenant, timeline);
+	if (branch != NULL)
+		*number = wal_upload_first_needed(branch->upload, lsn);
+	pthread_mutex_unlock(&tenant->store->lock);
+	return branch != NULL;
 }
 
 PsError *

@@ -143,6 +143,7 @@ create_upload(Tenant *tenant, bool is_new, TenantUpload **upload)
 							 .dir = tenant->dir,
 							 .config = &tenant->store->config,
 							 .on_failure = upload_failed,
+							 .chain_first_needed = branch_chain_first_needed,
 							 .arg = tenant};
 	PsError *err = NULL;
 

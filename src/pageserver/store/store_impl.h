@@ -222,6 +222,9 @@ struct WalUploadFenced;
 extern PsError *branch_open_upload(Branch *branch, const TenantOwner *owner, const struct WalUploadFenced *fenced,
 								   XLogRecPtr lsn, WalSegments *segs, const ObjectWait *wait);
 
+/* UploadOptions.chain_first_needed; arg: the tenant.  Takes Store.lock. */
+extern bool branch_chain_first_needed(void *arg, const PsId *timeline, XLogRecPtr lsn, uint64 *number);
+
 /* Opens the chain of a branch that is open, and starts to upload its WAL: its tenant was claimed late. */
 extern PsError *branch_begin_upload(Branch *branch, const TenantOwner *owner, const struct WalUploadFenced *fenced);
 

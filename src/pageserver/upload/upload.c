@@ -47,6 +47,8 @@ upload_free(TenantUpload *up)
 	log_change_free(&up->pending);
 	json_decref(up->put);
 	free(up->dropped);
+	for (int i = 0; i < up->ntimelines; i++)
+		json_decref(up->timelines[i].files);
 	free(up->timelines);
 	ps_error_free(up->error);
 	pthread_mutex_destroy(&up->lock);
@@ -302,4 +304,70 @@ upload_remote_lsn(TenantUpload *up, const PsId *id)
 	lsn = timeline != NULL ? timeline->remote_lsn : 0;
 	pthread_mutex_unlock(&up->lock);
 	return lsn;
+}
+
+bool
+upload_has_file(TenantUpload *up, const PsId *id, const char *name)
+{
+	UploadTimeline *timeline;
+	bool has;
+
+	pthread_mutex_lock(&up->lock);
+	timeline = find_by_id(up, id);
+	has = timeline != NULL && json_object_get(timeline->files, name) != NULL;
+	pthread_mutex_unlock(&up->lock);
+	return has;
+}
+
+void
+upload_chain_start(TenantUpload *up, const PsId *id, uint64 *number, XLogRecPtr *lsn)
+{
+	UploadTimeline *timeline;
+
+	pthread_mutex_lock(&up->lock);
+	timeline = find_by_id(up, id);
+	*number = timeline != NULL ? timeline->chain : 0;
+	*lsn = timeline != NULL ? timeline->chain_lsn : InvalidXLogRecPtr;
+	pthread_mutex_unlock(&up->lock);
+}
+
+/* ---- what is there ---- */
+
+static void
+set_members(UploadTimeline *timeline, const json_t *state)
+{
+	timeline->remote_lsn = upload_record_lsn(state, "disk_consistent_lsn");
+	(void) log_change_wal(state, &timeline->chain, &timeline->chain_lsn);
+}
+
+void
+upload_set_there(UploadTimeline *timeline, const json_t *state)
+{
+	json_t *layers = json_object_get(state, "layers");
+	const char *name;
+	json_t *text;
+
+	set_members(timeline, state);
+	json_decref(timeline->files);
+	timeline->files = json_object();
+	json_object_foreach(layers, name, text)
+		json_object_set_new(timeline->files, name, json_true());
+}
+
+void
+upload_change_there(UploadTimeline *timeline, const json_t *change, const json_t *state)
+{
+	const char *name;
+	json_t *text;
+
+	if (json_object_get(change, "layers") != NULL || timeline->files == NULL)
+	{
+		upload_set_there(timeline, state);
+		return;
+	}
+	set_members(timeline, state);
+	json_object_foreach(json_object_get(change, "drop"), name, text)
+		json_object_del(timeline->files, name);
+	json_object_foreach(json_object_get(change, "add"), name, text)
+		json_object_set_new(timeline->files, name, json_true());
 }

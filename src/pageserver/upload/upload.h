@@ -36,6 +36,13 @@ typedef struct UploadOptions
 
 	/* Called by the thread when the tenant may not be served any more; takes over the error. */
 	void (*on_failure)(void *arg, PsError *err);
+
+	/*
+	 * The WAL chain of a timeline (upload/wal_upload.h): which object is the first that is needed
+	 * if its files contain all before the LSN; false: not known now.  Called by the thread with
+	 * no lock held.  NULL: there are no chains.
+	 */
+	bool (*chain_first_needed)(void *arg, const PsId *timeline, XLogRecPtr lsn, uint64 *number);
 	void *arg;
 } UploadOptions;
 
@@ -91,5 +98,14 @@ extern void upload_info(TenantUpload *upload, UploadInfo *info);
 
 /* Up to where the layer files in the bucket have the timeline; 0: nothing. */
 extern XLogRecPtr upload_remote_lsn(TenantUpload *upload, const PsId *timeline);
+
+/* Does the newest entry of the tenant's log name this layer file? */
+extern bool upload_has_file(TenantUpload *upload, const PsId *timeline, const char *name);
+
+/*
+ * From where on the WAL chain of a timeline is needed, by the newest entry: arguments of
+ * chain_open().  The first object and LSN 0 if no entry says.
+ */
+extern void upload_chain_start(TenantUpload *upload, const PsId *timeline, uint64 *number, XLogRecPtr *lsn);
 
 #endif /* PS_UPLOAD_H */

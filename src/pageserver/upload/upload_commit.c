@@ -98,6 +98,33 @@ append(TenantUpload *up, const LogChange *change)
 	return err;
 }
 
+/*
+ * Says in each record that has an LSN from where on the WAL chain is needed.  A record of a whole
+ * timeline keeps what the last entry said if that is not known.
+ */
+static void
+add_chains(TenantUpload *up, const LogChange *change)
+{
+	json_t *state = timelines_of(tenant_log_state(up->log));
+	const char *id;
+	json_t *record;
+
+	json_object_foreach(timelines_of(change), id, record)
+	{
+		XLogRecPtr lsn = json_is_object(record) ? upload_record_lsn(record, "disk_consistent_lsn") : InvalidXLogRecPtr;
+		json_t *last = json_object_get(json_object_get(state, id), "wal");
+		PsId timeline;
+		uint64 number;
+
+		if (lsn == InvalidXLogRecPtr || up->options.chain_first_needed == NULL || !ps_id_parse(id, &timeline))
+			continue;
+		if (up->options.chain_first_needed(up->options.arg, &timeline, lsn, &number))
+			json_object_set_new(record, "wal", log_change_make_wal(number, lsn));
+		else if (json_object_get(record, "layers") != NULL && last != NULL)
+			json_object_set(record, "wal", last);
+	}
+}
+
 /* Appends a change and sets what is known of the timelines in it.  number: of the last change up to which it goes. */
 static PsError *
 commit(TenantUpload *up, const LogChange *change, uint64 number)
@@ -106,6 +133,7 @@ commit(TenantUpload *up, const LogChange *change, uint64 number)
 	const char *id;
 	json_t *record;
 
+	add_chains(up, change);
 	note_dropped(up, change);
 	PS_TRY(append(up, change));
 	delete_dropped(up);
@@ -119,7 +147,7 @@ commit(TenantUpload *up, const LogChange *change, uint64 number)
 		if (timeline == NULL)
 			continue;
 		timeline->committed = Max(timeline->committed, number);
-		timeline->remote_lsn = upload_record_lsn(now, "disk_consistent_lsn");
+		upload_change_there(timeline, record, now);
 	}
 	up->tried_members = Max(up->tried_members, number);
 	pthread_cond_broadcast(&up->changed);

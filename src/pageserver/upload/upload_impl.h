@@ -24,6 +24,9 @@ typedef struct UploadTimeline
 	uint64 noted;     /* number of its last change */
 	uint64 committed; /* of changes up to this one name, generation and existence are in the bucket */
 	XLogRecPtr remote_lsn;
+	uint64 chain; /* as the newest entry says, like the next one */
+	XLogRecPtr chain_lsn;
+	json_t *files; /* the layer files that the newest entry names: members; NULL: none */
 } UploadTimeline;
 
 /* Somebody in upload_wait(). */
@@ -103,6 +106,12 @@ extern bool upload_pause(TenantUpload *up);
 
 /* ObjectWait for requests of the thread: canceled when it is to end. */
 extern ObjectWait upload_request(TenantUpload *up, CancelCheck *cancel, int64 timeout_ms);
+
+/* What an entry, of which this is the state of a timeline, says about it.  The lock is held. */
+extern void upload_set_there(UploadTimeline *timeline, const json_t *state);
+
+/* The same after a change of that state. */
+extern void upload_change_there(UploadTimeline *timeline, const json_t *change, const json_t *state);
 
 /* ---- upload_put.c ---- */
 

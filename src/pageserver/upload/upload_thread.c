@@ -191,7 +191,10 @@ compare(TenantUpload *up, const PsId *purged, int npurged)
 		json_t *here = json_object_get(pending, id);
 
 		if (timeline != NULL)
-			timeline->remote_lsn = upload_record_lsn(there, "disk_consistent_lsn");
+			upload_set_there(timeline, there);
+		/* only the bucket has it */
+		if (json_is_object(here) && json_object_get(there, "wal") != NULL)
+			json_object_set(here, "wal", json_object_get(there, "wal"));
 		if (timeline == NULL)
 		{
 			json_object_set_new(pending, id, json_null());
