@@ -219,7 +219,7 @@ open_stream_file(LayerStream *stream, const Layer *layer, const char *path, Stre
 	file->cache->stream = file;
 	file->file = layer_adopt_descriptor(fd, path, file->cache);
 	acquire_local(file, path);
-	err = layer_read_and_prepare(file->file, layer->space, name, layer);
+	err = layer_file_read_and_prepare(file->file, layer->space, name, layer);
 	if (err != NULL)
 	{
 		free_stream_file(file);
