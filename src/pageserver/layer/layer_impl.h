@@ -193,6 +193,7 @@ typedef struct LayerCursor
 	bool newest;
 	BtreePlace place; /* of the next entry to read */
 	bool at_end;      /* there is no next entry */
+	bool held;        /* by layer_stream_hold() */
 	bool valid;
 	PsKey key;
 	ValueList versions;
