@@ -159,7 +159,17 @@ count_version(void *arg, const PsKey *key, const ValueRef *ref)
 	return NULL;
 }
 
-/* So does a scan, of the indexes alone. */
+static PsError *
+count_size(void *arg, const PsKey *key, const char *value, uint32 len)
+{
+	int *n = arg;
+
+	CHECK(relsize_value_nblocks(value, len) == *n);
+	(*n)++;
+	return NULL;
+}
+
+/* So does a scan: of the indexes alone, and with the values, which are in another unit of each file. */
 static void
 test_scan(Made *made)
 {
@@ -173,6 +183,14 @@ test_scan(Made *made)
 	CHECK(n == NBLOCKS);
 	count_rounds(2);
 	layer_set_unref(set);
+
+	make_cold(made);
+	lo = ps_key_relsize(size_rel(0), MAIN_FORKNUM);
+	hi = ps_key_relsize(size_rel(NLAYERS - 1), MAIN_FORKNUM);
+	n = 0;
+	OK(timeline_scan(made->s.tl, &lo, &hi, made->h.gen.pos, count_size, &n));
+	CHECK(n == NLAYERS);
+	count_rounds(3);
 }
 
 /* What was fetched is there after a start, and part files that are not needed are removed. */
